@@ -1,1 +1,35 @@
-//! Placeholder until the next commit.
+//! What the tests of this workspace share: real processes, real gateways, real sockets.
+//!
+//! Nothing here mocks anything. A test starts the very binaries and the very gateway configurations that are
+//! shipped, and looks at what a client receives and at what Postern logs. Nothing is skipped either: a gateway or
+//! a client that is missing is fetched once into `target/provision/`, and if that fails, the test fails and says
+//! how to help.
+//!
+//! Everything is blocking and has a time limit, so that a test reads from top to bottom and cannot hang.
+//!
+//! In reading order:
+//!
+//! * [`failure`]: the one error type, made to be read;
+//! * [`workspace`], [`ports`], [`process`]: where things are, and children that never outlive a test;
+//! * [`binaries`], [`provision`]: what is started: built on demand, fetched on demand;
+//! * [`postern`], [`identity`], [`gateway`]: the three members of the chain;
+//! * [`http`], [`ws`]: clients that can also say what a well-behaved client never would;
+//! * [`chain`]: what the command `cargo chain` does.
+
+pub mod failure;
+pub mod workspace;
+
+pub mod ports;
+pub mod process;
+
+pub mod binaries;
+pub mod provision;
+
+pub mod gateway;
+pub mod identity;
+pub mod postern;
+
+pub mod http;
+pub mod ws;
+
+pub use failure::Failure;

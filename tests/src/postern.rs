@@ -1,0 +1,135 @@
+//! Postern as a child of a test.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::binaries::Binary;
+use crate::ports;
+use crate::process::{Process, Stream};
+
+/// Which of the two binaries. What one does, the other must do too, so most tests run with both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runtime {
+    /// `postern`
+    Mio,
+    /// `postern-smol`
+    Smol,
+}
+
+impl Runtime {
+    /// Both.
+    pub const BOTH: [Self; 2] = [Self::Mio, Self::Smol];
+
+    /// The binary of this runtime.
+    pub fn binary(self) -> Binary {
+        match self {
+            Self::Mio => Binary::Postern,
+            Self::Smol => Binary::PosternSmol,
+        }
+    }
+}
+
+impl fmt::Display for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.binary().fmt(f)
+    }
+}
+
+/// A running Postern with nothing but its defaults and what the test set.
+#[derive(Debug)]
+pub struct Postern {
+    /// Its process.
+    pub process: Process,
+    address: SocketAddr,
+    /// Where it was started: empty, so that no `.env` of the developer is read.
+    _folder: TempDir,
+}
+
+impl Postern {
+    /// Starts it on a free port with these settings in its environment, and waits until it listens.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start, with what it said.
+    #[track_caller]
+    pub fn start(runtime: Runtime, settings: &[(&str, &str)]) -> Self {
+        let address = ports::free();
+        let (mut command, folder) = command(runtime);
+        command.env("PORT", address.port().to_string());
+        command.env("POSTERN_LISTEN", address.to_string());
+        command.envs(settings.iter().copied());
+        let mut process = Process::spawn(&runtime.to_string(), &mut command).expect("Postern starts");
+        process.wait_until_listening(address, PATIENCE).expect("Postern listens");
+        Self { process, address, _folder: folder }
+    }
+
+    /// Starts it with these settings and nothing else, expecting that it refuses them. Returns how it ended, and what
+    /// it said on standard error.
+    ///
+    /// # Panics
+    ///
+    /// If it does not end.
+    #[track_caller]
+    pub fn refuse(runtime: Runtime, settings: &[(&str, &str)]) -> (ExitStatus, Vec<String>) {
+        let (mut command, _folder) = command(runtime);
+        command.envs(settings.iter().copied());
+        let mut process = Process::spawn(&runtime.to_string(), &mut command).expect("Postern starts");
+        let status = process.wait(PATIENCE).expect("Postern refuses its settings");
+        (status, process.lines_of(Stream::Err))
+    }
+
+    /// Where it listens for upgrades.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The log so far: all lines of standard output.
+    pub fn log(&self) -> Vec<String> {
+        self.process.lines_of(Stream::Out)
+    }
+
+    /// Waits for a line that contains `text`, on either stream, and returns it.
+    ///
+    /// # Panics
+    ///
+    /// If none comes.
+    #[track_caller]
+    pub fn wait_for(&self, text: &str) -> String {
+        self.process
+            .wait_for_line(|line| line.contains(text), PATIENCE)
+            .unwrap_or_else(|failure| panic!("waiting for {text:?}: {failure}"))
+    }
+
+    /// Sends SIGTERM and waits until the process has ended.
+    ///
+    /// # Panics
+    ///
+    /// If it does not end.
+    #[track_caller]
+    pub fn terminate(&mut self) -> ExitStatus {
+        self.process.terminate(PATIENCE).expect("Postern ends after SIGTERM")
+    }
+}
+
+/// The binary with an environment in which no setting of the developer is left.
+fn command(runtime: Runtime) -> (Command, TempDir) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut command = Command::new(runtime.binary().path());
+    command.current_dir(folder.path());
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if ["POSTERN_", "LOG_"].iter().any(|prefix| text.starts_with(prefix))
+            || ["PORT", "HOST_PORT", "JWT_SECRET"].contains(&text.as_ref())
+        {
+            command.env_remove(name);
+        }
+    }
+    (command, folder)
+}
+
+/// Ten times what a busy machine needs.
+const PATIENCE: Duration = Duration::from_secs(20);

