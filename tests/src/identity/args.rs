@@ -1,0 +1,97 @@
+//! The command line of the binary `identity`.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::{Arg, Command, value_parser};
+
+/// What the service is started with. The secret comes from the environment: a command line can be read by everybody
+/// on the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Args {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// How long a token is valid.
+    pub token_lifetime: Duration,
+}
+
+impl Args {
+    /// Parses the command line; the first word is the name of the program.
+    pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let matches = command().try_get_matches_from(words)?;
+        // Both have defaults, so clap always has a value.
+        Ok(Self {
+            listen: *matches.get_one("listen").expect("it has a default"),
+            token_lifetime: *matches.get_one("token-ttl").expect("it has a default"),
+        })
+    }
+}
+
+fn command() -> Command {
+    Command::new("identity")
+        .about("The development Identity service: three demo users, tokens signed with JWT_SECRET")
+        .arg(
+            Arg::new("listen")
+                .long("listen")
+                .value_name("ADDRESS")
+                .help("Where to listen")
+                .value_parser(value_parser!(SocketAddr))
+                .default_value("127.0.0.1:9292"),
+        )
+        .arg(
+            Arg::new("token-ttl")
+                .long("token-ttl")
+                .value_name("TIME")
+                .help("How long a token is valid: 90, 90s, 15m, 1h")
+                .value_parser(duration)
+                .default_value("1h"),
+        )
+        .after_help("Environment:\n  JWT_SECRET  the secret that tokens are signed with (required)")
+}
+
+/// A number of seconds, minutes or hours; without a unit, seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    let number = text.trim_end_matches(['s', 'm', 'h']);
+    let unit = match text.strip_prefix(number) {
+        Some("" | "s") => 1,
+        Some("m") => 60,
+        Some("h") => 3600,
+        _ => return Err("a time is a number with s, m or h behind it".to_owned()),
+    };
+    let number: u64 = number.parse().map_err(|_| "a time is a number with s, m or h behind it".to_owned())?;
+    number.checked_mul(unit).map(Duration::from_secs).ok_or_else(|| "that is longer than time".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(words: &[&str]) -> Result<Args, clap::Error> {
+        Args::parse(std::iter::once("identity").chain(words.iter().copied()).map(OsString::from))
+    }
+
+    #[test]
+    fn the_defaults_fit_the_shipped_gateways() {
+        let args = parse(&[]).expect("nothing is required");
+        assert_eq!(args.listen.to_string(), "127.0.0.1:9292");
+        assert_eq!(args.token_lifetime, Duration::from_secs(3600));
+    }
+
+    #[test]
+    fn a_time_has_a_unit_or_is_in_seconds() {
+        for (text, seconds) in [("0", 0), ("90", 90), ("90s", 90), ("15m", 900), ("1h", 3600)] {
+            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in ["", "s", "1d", "1hh", "-1s", "1.5h", "99999999999999999999", "18446744073709551615h"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_bad_address_names_the_flag() {
+        let error = parse(&["--listen", "localhost"]).expect_err("a name is no address");
+        assert!(error.to_string().contains("--listen"), "{error}");
+        assert_eq!(error.exit_code(), 2);
+    }
+}

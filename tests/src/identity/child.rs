@@ -1,0 +1,108 @@
+//! The Identity service as a child of a test.
+
+use std::net::SocketAddr;
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use super::tokens::Tokens;
+use super::users::{PASSWORD, User, by_email};
+use crate::binaries::Binary;
+use crate::process::Process;
+use crate::{http, ports};
+
+/// A running Identity service, and what only its operator can do: tokens that it would never issue.
+#[derive(Debug)]
+pub struct Identity {
+    /// Its process: the request log is on its standard output.
+    pub process: Process,
+    address: SocketAddr,
+}
+
+impl Identity {
+    /// Starts it on a free port, with tokens that outlive every test.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start.
+    #[track_caller]
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Starts it with further arguments, such as `["--token-ttl", "1s"]`.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start.
+    #[track_caller]
+    pub fn start_with(arguments: &[&str]) -> Self {
+        let address = ports::free();
+        let mut command = Command::new(Binary::Identity.path());
+        command.args(["--listen", &address.to_string()]).args(arguments).env("JWT_SECRET", SECRET);
+        let mut process = Process::spawn("identity", &mut command).expect("the Identity service starts");
+        process.wait_until_listening(address, Duration::from_secs(10)).expect("the Identity service listens");
+        Self { process, address }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Logs in directly at the service. The password is that of every demo user.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such user.
+    #[track_caller]
+    pub fn login(&self, email: &str) -> String {
+        login_at(self.address, email)
+    }
+
+    /// A token of this user that was valid for an hour and is no more.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such user.
+    #[track_caller]
+    pub fn expired_token(&self, email: &str) -> String {
+        issue(SECRET, email, SystemTime::now() - 2 * LIFETIME)
+    }
+
+    /// A token of this user that would be valid if it were signed with the right secret.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such user.
+    #[track_caller]
+    pub fn forged_token(&self, email: &str) -> String {
+        issue("not the secret", email, SystemTime::now())
+    }
+}
+
+/// Logs in at `address`: at the service itself, or at a gateway before it.
+///
+/// # Panics
+///
+/// If the login fails.
+#[track_caller]
+pub fn login_at(address: SocketAddr, email: &str) -> String {
+    let body = serde_json::json!({ "email": email, "password": PASSWORD }).to_string();
+    let headers = [("Content-Type", "application/json")];
+    let response = http::request(address, "POST", "/identity/login", &headers, body.as_bytes())
+        .unwrap_or_else(|failure| panic!("logging in as {email}: {failure}"));
+    assert_eq!(response.status, 200, "logging in as {email}: {response}");
+    let token = response.json()["accessToken"].as_str().map(str::to_owned);
+    token.unwrap_or_else(|| panic!("logging in as {email}: no accessToken in {response}"))
+}
+
+#[track_caller]
+fn issue(secret: &str, email: &str, at: SystemTime) -> String {
+    let user: &User = by_email(email).unwrap_or_else(|| panic!("no user {email}"));
+    Tokens::new(secret.as_bytes(), LIFETIME).issue(user, at).expect("HS256 signs anything")
+}
+
+/// The secret of every Identity service that a test starts.
+const SECRET: &str = "a secret for tests, and for nothing else";
+
+const LIFETIME: Duration = Duration::from_secs(3600);

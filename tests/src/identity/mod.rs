@@ -1,0 +1,30 @@
+//! The development Identity service: what stands behind the gateway's question "who is this?".
+//!
+//! It exists so that the whole chain can run on one machine, in the tests and under `cargo chain`. It has three
+//! users, all with the password `password123`, and keeps nothing: a token carries all there is to know. Do not put it
+//! in front of anything real.
+//!
+//! | path | method | answer |
+//! |---|---|---|
+//! | `/identity/login` | POST `{"email","password"}` | 200 `{"accessToken"}` and a cookie; 401, 400, 413 |
+//! | `/identity/validate`, and below | any | 200 with `User-ID`, `User-Email`, `User-Name`; or 401 |
+//!
+//! In reading order: [`users`] and [`tokens`] know nothing of HTTP, [`bearer`] finds the token in a request, [`service`]
+//! answers requests without a socket, [`serve`] is the socket, [`args`] the command line, and [`child`] starts the
+//! binary for a test.
+
+pub mod users;
+
+pub mod tokens;
+
+pub mod bearer;
+
+pub mod service;
+
+pub mod serve;
+
+pub mod args;
+
+pub mod child;
+
+pub use child::Identity;

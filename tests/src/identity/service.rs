@@ -1,0 +1,257 @@
+//! Requests in, answers out: the service without its sockets.
+
+use std::time::SystemTime;
+
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, SET_COOKIE, WWW_AUTHENTICATE,
+};
+use hyper::http::request::Parts;
+use hyper::{Method, Response, StatusCode};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::bearer::{self, COOKIE_NAME};
+use super::tokens::{BadToken, Tokens};
+use super::users;
+
+/// The service.
+pub struct Service {
+    tokens: Tokens,
+}
+
+/// What a request leads to.
+#[derive(Debug)]
+pub struct Answer {
+    /// What the client gets.
+    pub response: Response<Full<Bytes>>,
+    /// The id of the user, where the request has proved one: for the log.
+    pub user: Option<String>,
+}
+
+/// What a request is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// `/identity/login`
+    Login,
+    /// `/identity/validate` and everything below: Envoy appends the path of the original request.
+    Validate,
+    /// Nothing we have.
+    Unknown,
+}
+
+impl Route {
+    /// The route of a path.
+    pub fn of(path: &str) -> Self {
+        match path.strip_prefix("/identity/") {
+            Some("login") => Self::Login,
+            Some(rest) if rest == "validate" || rest.starts_with("validate/") => Self::Validate,
+            _ => Self::Unknown,
+        }
+    }
+
+    /// Whether the body of a request is read at all.
+    pub fn wants_body(self, method: &Method) -> bool {
+        self == Self::Login && method == Method::POST
+    }
+}
+
+impl Service {
+    /// The service with these tokens.
+    pub fn new(tokens: Tokens) -> Self {
+        Self { tokens }
+    }
+
+    /// Answers a request. `body` is empty where [`Route::wants_body`] says no.
+    pub fn answer(&self, head: &Parts, body: &[u8], now: SystemTime) -> Answer {
+        match Route::of(head.uri.path()) {
+            Route::Login if head.method == Method::POST => self.login(body, now),
+            Route::Login => {
+                let mut answer =
+                    refusal(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "log in with POST");
+                answer.response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+                answer
+            }
+            Route::Validate => self.validate(head, now),
+            Route::Unknown => refusal(StatusCode::NOT_FOUND, "not_found", "there is no such path"),
+        }
+    }
+
+    fn login(&self, body: &[u8], now: SystemTime) -> Answer {
+        #[derive(Deserialize)]
+        struct Credentials {
+            email: String,
+            password: String,
+        }
+
+        let Ok(credentials) = serde_json::from_slice::<Credentials>(body) else {
+            let message = r#"the body must be {"email": "…", "password": "…"}"#;
+            return refusal(StatusCode::BAD_REQUEST, "bad_request", message);
+        };
+        let Some(user) = users::authenticate(&credentials.email, &credentials.password) else {
+            return refusal(StatusCode::UNAUTHORIZED, "bad_credentials", "wrong email or password");
+        };
+        let Ok(token) = self.tokens.issue(user, now) else {
+            return refusal(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the token could not be signed");
+        };
+        let mut response = respond(StatusCode::OK, &json!({ "accessToken": token }));
+        // For browsers, which send cookies with a WebSocket handshake and can set no header. `Strict` keeps other
+        // sites from opening a connection as this user.
+        let cookie = format!("{COOKIE_NAME}={token}; HttpOnly; SameSite=Strict; Path=/");
+        insert(&mut response, SET_COOKIE, cookie.as_bytes());
+        Answer { response, user: Some(user.id.to_owned()) }
+    }
+
+    fn validate(&self, head: &Parts, now: SystemTime) -> Answer {
+        let (code, message) = match bearer::token(&head.headers).map(|token| self.tokens.check(token, now)) {
+            Some(Ok(claims)) => {
+                let mut response = respond(StatusCode::OK, &json!({ "id": claims.sub }));
+                insert(&mut response, HeaderName::from_static("user-id"), claims.sub.as_bytes());
+                insert(&mut response, HeaderName::from_static("user-email"), claims.email.as_bytes());
+                // Raw UTF-8: that is how identity services send names, and every gateway passes it on unchanged.
+                insert(&mut response, HeaderName::from_static("user-name"), claims.name.as_bytes());
+                return Answer { response, user: Some(claims.sub) };
+            }
+            Some(Err(BadToken::Expired)) => ("token_expired", "the token has expired: log in again"),
+            Some(Err(BadToken::Invalid)) => ("token_invalid", "the token is not valid"),
+            None => ("token_missing", "send a token in Authorization, a cookie, the query or a subprotocol"),
+        };
+        let mut answer = refusal(StatusCode::UNAUTHORIZED, code, message);
+        answer.response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        answer
+    }
+}
+
+/// A refusal, in the shape that Postern's refusals have too.
+pub fn refusal(status: StatusCode, code: &str, message: &str) -> Answer {
+    let response = respond(status, &json!({ "error": { "code": code, "message": message } }));
+    Answer { response, user: None }
+}
+
+fn respond(status: StatusCode, body: &serde_json::Value) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    // Who somebody is must be asked each time.
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Sets a header whose value we signed ourselves. One that HTTP cannot carry is left out: the gateway then injects
+/// nothing, which Postern takes for "nobody".
+fn insert(response: &mut Response<Full<Bytes>>, name: HeaderName, value: &[u8]) {
+    if let Ok(value) = HeaderValue::from_bytes(value) {
+        response.headers_mut().insert(name, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use hyper::Request;
+
+    use super::*;
+
+    fn service() -> Service {
+        Service::new(Tokens::new(b"secret", Duration::from_secs(60)))
+    }
+
+    fn now() -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(1_800_000_000)
+    }
+
+    fn head(method: &str, path: &str, headers: &[(&str, &str)]) -> Parts {
+        let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(()).expect("a good request").into_parts().0
+    }
+
+    fn answer(method: &str, path: &str, body: &str) -> Answer {
+        service().answer(&head(method, path, &[]), body.as_bytes(), now())
+    }
+
+    fn token() -> String {
+        Tokens::new(b"secret", Duration::from_secs(60)).issue(&users::USERS[2], now()).expect("it is signed")
+    }
+
+    #[test]
+    fn a_path_has_one_route() {
+        for (path, route) in [
+            ("/identity/login", Route::Login),
+            ("/identity/login/", Route::Unknown),
+            ("/identity/validate", Route::Validate),
+            ("/identity/validate/ws", Route::Validate),
+            ("/identity/validated", Route::Unknown),
+            ("/identity", Route::Unknown),
+            ("/", Route::Unknown),
+        ] {
+            assert_eq!(Route::of(path), route, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_login_gives_a_token_and_a_cookie() {
+        let answer =
+            answer("POST", "/identity/login", r#"{"email":"rene@example.com","password":"password123"}"#);
+        assert_eq!(answer.response.status(), StatusCode::OK);
+        assert_eq!(answer.user.as_deref(), Some("u-1002"));
+        let cookie = answer.response.headers()[SET_COOKIE].to_str().expect("a token is ASCII");
+        assert_eq!(cookie, format!("access_token={}; HttpOnly; SameSite=Strict; Path=/", token()));
+    }
+
+    #[test]
+    fn a_login_needs_both_fields_and_the_right_password() {
+        for (body, status) in [
+            ("", 400),
+            ("{}", 400),
+            ("[]", 400),
+            (r#"{"email":"john@example.com"}"#, 400),
+            (r#"{"email":"john@example.com","password":1}"#, 400),
+            (r#"{"email":"john@example.com","password":"wrong"}"#, 401),
+            (r#"{"email":"nobody@example.com","password":"password123"}"#, 401),
+        ] {
+            let answer = answer("POST", "/identity/login", body);
+            assert_eq!((answer.response.status().as_u16(), answer.user), (status, None), "{body}");
+        }
+    }
+
+    #[test]
+    fn any_method_validates_and_only_post_logs_in() {
+        for method in ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PROPFIND"] {
+            let authorization = format!("Bearer {}", token());
+            let validate = head(method, "/identity/validate", &[("authorization", &authorization)]);
+            assert_eq!(service().answer(&validate, b"", now()).response.status(), StatusCode::OK, "{method}");
+            if method != "POST" {
+                let answer = answer(method, "/identity/login", "");
+                assert_eq!(answer.response.status(), StatusCode::METHOD_NOT_ALLOWED, "{method}");
+                assert_eq!(answer.response.headers()[ALLOW], "POST");
+            }
+        }
+    }
+
+    #[test]
+    fn the_identity_is_told_in_three_headers_and_the_name_as_raw_utf8() {
+        let cookie = format!("access_token={}", token());
+        let request = head("GET", "/identity/validate/ws", &[("cookie", &cookie)]);
+        let answer = service().answer(&request, b"", now());
+        let headers = answer.response.headers();
+        assert_eq!(headers["user-id"], "u-1002");
+        assert_eq!(headers["user-email"], "rene@example.com");
+        assert_eq!(headers["user-name"].as_bytes(), "Renée 李 Дима".as_bytes());
+        assert_eq!(answer.user.as_deref(), Some("u-1002"));
+    }
+
+    #[test]
+    fn a_refusal_names_no_user_and_the_way_to_authenticate() {
+        let request = head("GET", "/identity/validate", &[("authorization", "Bearer nonsense")]);
+        let answer = service().answer(&request, b"", now());
+        assert_eq!(answer.response.status(), StatusCode::UNAUTHORIZED);
+        assert_eq!(answer.response.headers()[WWW_AUTHENTICATE], "Bearer");
+        assert!(!answer.response.headers().contains_key("user-id"));
+        assert_eq!(answer.user, None);
+    }
+}

@@ -1,0 +1,137 @@
+//! The tokens: JSON Web Tokens, signed with HS256.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use jsonwebtoken::errors::Error;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use serde::{Deserialize, Serialize};
+
+use super::users::User;
+
+/// What a token says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claims {
+    /// The user's id.
+    pub sub: String,
+    /// The user's email address.
+    pub email: String,
+    /// The user's name.
+    pub name: String,
+    /// When the token was issued, in seconds since 1970.
+    pub iat: u64,
+    /// When it stops being valid.
+    pub exp: u64,
+}
+
+/// Signs and checks tokens with one secret.
+pub struct Tokens {
+    signing: EncodingKey,
+    checking: DecodingKey,
+    lifetime: Duration,
+}
+
+/// Why a token is worth nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadToken {
+    /// Its time is over. The client should log in again.
+    Expired,
+    /// It is no token of ours, or somebody changed it.
+    Invalid,
+}
+
+impl Tokens {
+    /// Tokens signed with `secret` that are valid for `lifetime`.
+    pub fn new(secret: &[u8], lifetime: Duration) -> Self {
+        let (signing, checking) = (EncodingKey::from_secret(secret), DecodingKey::from_secret(secret));
+        Self { signing, checking, lifetime }
+    }
+
+    /// A token for `user`, issued at `now`.
+    pub fn issue(&self, user: &User, now: SystemTime) -> Result<String, Error> {
+        let iat = seconds(now);
+        let claims = Claims {
+            sub: user.id.to_owned(),
+            email: user.email.to_owned(),
+            name: user.name.to_owned(),
+            iat,
+            exp: iat.saturating_add(self.lifetime.as_secs()),
+        };
+        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.signing)
+    }
+
+    /// What `token` says, if it is signed with our secret and still valid at `now`.
+    pub fn check(&self, token: &str, now: SystemTime) -> Result<Claims, BadToken> {
+        // Only this algorithm: with a list, the token would have a say in how it is checked.
+        let mut validation = Validation::new(Algorithm::HS256);
+        // The time is compared below: the library would ask the clock and allow another minute.
+        validation.validate_exp = false;
+        let claims = jsonwebtoken::decode::<Claims>(token, &self.checking, &validation)
+            .map_err(|_| BadToken::Invalid)?
+            .claims;
+        // RFC 7519, section 4.1.4: not to be accepted on or after `exp`.
+        if claims.exp <= seconds(now) { Err(BadToken::Expired) } else { Ok(claims) }
+    }
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    // A clock before 1970 gives tokens that are long expired, which is the safe way to be wrong.
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::users::USERS;
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn now() -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(1_800_000_000)
+    }
+
+    fn issue(secret: &str) -> String {
+        Tokens::new(secret.as_bytes(), HOUR).issue(&USERS[2], now()).expect("HS256 signs anything")
+    }
+
+    #[test]
+    fn a_token_says_who_it_was_issued_to() {
+        let claims = Tokens::new(b"secret", HOUR).check(&issue("secret"), now()).expect("it is valid");
+        assert_eq!((claims.sub.as_str(), claims.email.as_str()), ("u-1002", "rene@example.com"));
+        assert_eq!(claims.name, "Renée 李 Дима");
+        assert_eq!((claims.iat, claims.exp), (1_800_000_000, 1_800_003_600));
+    }
+
+    #[test]
+    fn a_token_is_valid_to_its_last_second_and_not_longer() {
+        let tokens = Tokens::new(b"secret", HOUR);
+        let token = issue("secret");
+        assert!(tokens.check(&token, now() + HOUR - Duration::from_secs(1)).is_ok());
+        assert_eq!(tokens.check(&token, now() + HOUR), Err(BadToken::Expired));
+    }
+
+    #[test]
+    fn a_changed_token_is_invalid() {
+        let tokens = Tokens::new(b"secret", HOUR);
+        assert_eq!(tokens.check(&issue("another secret"), now()), Err(BadToken::Invalid));
+        let token = issue("secret");
+        for end in 0..token.len() {
+            let cut = token.get(..end).expect("a token is ASCII");
+            assert_eq!(tokens.check(cut, now()), Err(BadToken::Invalid), "{cut:?}");
+        }
+    }
+
+    #[test]
+    fn an_unsigned_token_or_one_of_another_algorithm_is_invalid() {
+        let tokens = Tokens::new(b"secret", HOUR);
+        let signed = issue("secret");
+        let payload = signed.split('.').nth(1).expect("a token has three parts");
+        // {"alg":"none","typ":"JWT"}
+        let unsigned = format!("eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.{payload}.");
+        assert_eq!(tokens.check(&unsigned, now()), Err(BadToken::Invalid));
+
+        let claims = tokens.check(&signed, now()).expect("it is valid");
+        let key = EncodingKey::from_secret(b"secret");
+        let other = jsonwebtoken::encode(&Header::new(Algorithm::HS512), &claims, &key).expect("HS512 signs");
+        assert_eq!(tokens.check(&other, now()), Err(BadToken::Invalid));
+    }
+}
