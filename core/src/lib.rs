@@ -1,1 +1,38 @@
-//! Placeholder until the next commit.
+//! A WebSocket server that admits only users whom a gateway has vouched for, without any input or output.
+//!
+//! There is no socket in here, no clock, no thread, no randomness and no logger: bytes and instants go in,
+//! bytes and events come out. A runtime carries them; `postern` does it with mio, `postern-smol` with smol,
+//! and [`Service`] says what a third one has to do.
+//!
+//! In the order in which a connection meets them:
+//!
+//! * [`handshake`]: from the first byte to the 101 or the refusal; who may connect, and on whose word.
+//! * [`frame`]: frames as bytes.
+//! * [`session`]: one admitted user: messages, control frames, the closing handshake, limits.
+//! * [`policy`]: small machines that judge without knowing what a frame is.
+//! * [`service`]: all connections of one worker, their timers, and the application.
+//! * [`record`]: what is worth a line in the log.
+
+#![forbid(unsafe_code)]
+#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![cfg_attr(test, allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+pub mod handshake;
+pub mod record;
+
+pub mod frame;
+pub mod policy;
+pub mod service;
+pub mod session;
+
+mod input;
+mod turn;
+
+pub use input::{Input, Payload, Text, Utf8};
+pub use record::{ConnectionId, Record, Recorder};
+pub use service::{Key, Service, ServiceConfig};
+pub use session::{Event, Session, SessionConfig, Transport};
+pub use turn::{Codec, Turn};
+
+/// The vocabulary of RFC 6455 that is not ours: close codes and opcodes.
+pub use tungstenite::protocol::frame::coding::{CloseCode, OpCode};

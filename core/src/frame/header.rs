@@ -1,0 +1,217 @@
+//! The frame header (RFC 6455 §5.2), in and out.
+//!
+//! ```text
+//!    0               1
+//!   +-+-+-+-+-------+-+-------------+- - - - - - - - -+- - - - - - - -+
+//!   |F|R|R|R| opcode|M| length (7)  | length (16, 64) | masking key   |
+//!   +-+-+-+-+-------+-+-------------+- - - - - - - - -+- - - - - - - -+
+//! ```
+
+use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
+
+use super::DataKind;
+use crate::session::ProtocolError;
+
+/// The longest header a client can send: two bytes, a length of eight, a masking key of four.
+pub(crate) const MAX_HEADER: usize = 14;
+
+/// The longest payload of a control frame (RFC 6455 §5.5).
+pub(crate) const MAX_CONTROL: usize = 125;
+
+/// A parsed header of a client's frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FrameHeader {
+    /// Whether this is the last frame of its message.
+    pub(crate) fin: bool,
+    /// The first reserved bit, which permessage-deflate gives a meaning; the other two never have one.
+    pub(crate) rsv1: bool,
+    pub(crate) kind: FrameKind,
+    pub(crate) mask: [u8; 4],
+    /// Payload bytes, at most 2^63 - 1.
+    pub(crate) len: u64,
+}
+
+/// What a frame is; reserved opcodes do not get this far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FrameKind {
+    Data(DataKind),
+    Continuation,
+    Control(Control),
+}
+
+impl FrameHeader {
+    /// Reads a header off the front of `bytes` and says how long it was. `None` asks for more bytes.
+    ///
+    /// The checks go in the order of the bytes, so the verdict is the same however the bytes are split.
+    #[inline]
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Option<(FrameHeader, usize)>, ProtocolError> {
+        let Some((&first, rest)) = bytes.split_first() else { return Ok(None) };
+        // RFC 6455 §5.2: "If a nonzero value is received and none of the negotiated extensions defines the
+        // meaning of such a nonzero value, the receiving endpoint MUST _Fail the WebSocket Connection_."
+        if first & 0x30 != 0 {
+            return Err(ProtocolError::ReservedBits);
+        }
+        let fin = first & 0x80 != 0;
+        let rsv1 = first & 0x40 != 0;
+        let kind = match OpCode::from(first & 0x0f) {
+            OpCode::Data(Data::Text) => FrameKind::Data(DataKind::Text),
+            OpCode::Data(Data::Binary) => FrameKind::Data(DataKind::Binary),
+            OpCode::Data(Data::Continue) => FrameKind::Continuation,
+            OpCode::Data(Data::Reserved(_)) | OpCode::Control(Control::Reserved(_)) => {
+                return Err(ProtocolError::ReservedOpcode);
+            }
+            OpCode::Control(control) => FrameKind::Control(control),
+        };
+        let is_control = matches!(kind, FrameKind::Control(_));
+        if is_control && !fin {
+            return Err(ProtocolError::FragmentedControl);
+        }
+        let Some((&second, rest)) = rest.split_first() else { return Ok(None) };
+        // RFC 6455 §5.1: "The server MUST close the connection upon receiving a frame that is not masked."
+        if second & 0x80 == 0 {
+            return Err(ProtocolError::Unmasked);
+        }
+        let short = second & 0x7f;
+        if is_control && usize::from(short) > MAX_CONTROL {
+            return Err(ProtocolError::LongControl);
+        }
+        let (len, rest) = match short {
+            126 => {
+                let Some((bytes, rest)) = rest.split_first_chunk::<2>() else { return Ok(None) };
+                let len = u64::from(u16::from_be_bytes(*bytes));
+                if len < 126 {
+                    return Err(ProtocolError::NonMinimalLength);
+                }
+                (len, rest)
+            }
+            127 => {
+                let Some((bytes, rest)) = rest.split_first_chunk::<8>() else { return Ok(None) };
+                let len = u64::from_be_bytes(*bytes);
+                if len >> 63 != 0 {
+                    return Err(ProtocolError::LengthOverflow);
+                }
+                if len <= u64::from(u16::MAX) {
+                    return Err(ProtocolError::NonMinimalLength);
+                }
+                (len, rest)
+            }
+            len => (u64::from(len), rest),
+        };
+        let Some((mask, rest)) = rest.split_first_chunk::<4>() else { return Ok(None) };
+        Ok(Some((FrameHeader { fin, rsv1, kind, mask: *mask, len }, bytes.len() - rest.len())))
+    }
+}
+
+/// Appends a whole frame of a server: final, unmasked, without reserved bits.
+#[inline]
+pub(crate) fn write_frame(out: &mut Vec<u8>, opcode: OpCode, payload: &[u8]) {
+    let first = 0x80 | u8::from(opcode);
+    match payload.len() {
+        // The casts do not cut: each arm's range fits its type.
+        len @ 0..=125 => out.extend_from_slice(&[first, len as u8]),
+        len @ 126..=0xffff => {
+            let [a, b] = (len as u16).to_be_bytes();
+            out.extend_from_slice(&[first, 126, a, b]);
+        }
+        len => {
+            out.extend_from_slice(&[first, 127]);
+            out.extend_from_slice(&(len as u64).to_be_bytes());
+        }
+    }
+    out.extend_from_slice(payload);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MASK: [u8; 4] = [1, 2, 3, 4];
+
+    #[track_caller]
+    fn check(bytes: &[u8], verdict: Result<(bool, FrameKind, u64), ProtocolError>) {
+        let parsed = FrameHeader::parse(bytes);
+        match verdict {
+            Ok((fin, kind, len)) => {
+                let header = FrameHeader { fin, rsv1: false, kind, mask: MASK, len };
+                assert_eq!(parsed, Ok(Some((header, bytes.len()))));
+                for cut in 0..bytes.len() {
+                    assert_eq!(FrameHeader::parse(&bytes[..cut]), Ok(None), "cut at {cut}");
+                }
+            }
+            Err(error) => {
+                assert_eq!(parsed, Err(error));
+                let early = (0..bytes.len()).map(|cut| FrameHeader::parse(&bytes[..cut]));
+                assert!(early.into_iter().all(|parsed| parsed == Ok(None) || parsed == Err(error)));
+            }
+        }
+    }
+
+    const TEXT: FrameKind = FrameKind::Data(DataKind::Text);
+    const BINARY: FrameKind = FrameKind::Data(DataKind::Binary);
+
+    #[test]
+    fn lengths_are_read_in_their_three_forms() {
+        check(&[0x81, 0x80, 1, 2, 3, 4], Ok((true, TEXT, 0)));
+        check(&[0x02, 0xfd, 1, 2, 3, 4], Ok((false, BINARY, 125)));
+        check(&[0x82, 0xfe, 0, 126, 1, 2, 3, 4], Ok((true, BINARY, 126)));
+        check(&[0x80, 0xfe, 0xff, 0xff, 1, 2, 3, 4], Ok((true, FrameKind::Continuation, 0xffff)));
+        check(&[0x82, 0xff, 0, 0, 0, 0, 0, 1, 0, 0, 1, 2, 3, 4], Ok((true, BINARY, 0x1_0000)));
+        let most = [0x82, 0xff, 0x7f, 255, 255, 255, 255, 255, 255, 255, 1, 2, 3, 4];
+        check(&most, Ok((true, BINARY, u64::MAX >> 1)));
+    }
+
+    #[test]
+    fn a_length_must_be_minimal() {
+        check(&[0x82, 0xfe, 0, 125, 1, 2, 3, 4], Err(ProtocolError::NonMinimalLength));
+        check(&[0x82, 0xff, 0, 0, 0, 0, 0, 0, 0xff, 0xff], Err(ProtocolError::NonMinimalLength));
+        check(&[0x82, 0xff, 0, 0, 0, 0, 0, 0, 0, 5], Err(ProtocolError::NonMinimalLength));
+    }
+
+    #[test]
+    fn the_highest_bit_of_a_length_must_be_zero() {
+        check(&[0x82, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0], Err(ProtocolError::LengthOverflow));
+        check(&[0x82, 0xff, 255, 255, 255, 255, 255, 255, 255, 255], Err(ProtocolError::LengthOverflow));
+    }
+
+    #[test]
+    fn reserved_bits_and_opcodes_are_refused_at_the_first_byte() {
+        for first in [0xa1, 0x91, 0xb1, 0xf1, 0xa9] {
+            check(&[first], Err(ProtocolError::ReservedBits));
+        }
+        for opcode in [3, 4, 5, 6, 7, 11, 12, 13, 14, 15] {
+            check(&[0x80 | opcode], Err(ProtocolError::ReservedOpcode));
+        }
+    }
+
+    #[test]
+    fn control_frames_are_short_and_whole() {
+        for opcode in [8, 9, 10] {
+            check(&[opcode], Err(ProtocolError::FragmentedControl));
+            check(&[0x80 | opcode, 0xfe], Err(ProtocolError::LongControl));
+            check(&[0x80 | opcode, 0xff], Err(ProtocolError::LongControl));
+        }
+        check(&[0x89, 0xfd, 1, 2, 3, 4], Ok((true, FrameKind::Control(Control::Ping), 125)));
+    }
+
+    #[test]
+    fn a_client_must_mask() {
+        check(&[0x81, 0x01], Err(ProtocolError::Unmasked));
+        check(&[0x88, 0x00], Err(ProtocolError::Unmasked));
+    }
+
+    #[test]
+    fn frames_are_written_with_the_shortest_length() {
+        for (len, head) in [
+            (0, &[0x82, 0][..]),
+            (125, &[0x82, 125]),
+            (126, &[0x82, 126, 0, 126]),
+            (0xffff, &[0x82, 126, 0xff, 0xff]),
+            (0x1_0000, &[0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0]),
+        ] {
+            let mut out = Vec::new();
+            write_frame(&mut out, OpCode::Data(Data::Binary), &vec![7; len]);
+            assert_eq!(out.get(..head.len()), Some(head));
+            assert_eq!(out.len(), head.len() + len);
+        }
+    }
+}

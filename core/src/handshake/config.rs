@@ -1,0 +1,73 @@
+//! What the handshake admits: one documented field for each knob.
+
+use std::time::Duration;
+
+use super::origin::AllowedOrigins;
+use super::trust::TrustedProxies;
+
+/// What a worker asks of an upgrade request. Shared by all connections of a process.
+#[derive(Debug, Clone)]
+pub struct HandshakeConfig {
+    /// The paths at which WebSockets are served, compared byte by byte, without the query. Default `/ws`.
+    pub paths: Vec<String>,
+    /// The names of the headers in which the gateway puts the identity.
+    pub identity: IdentityHeaders,
+    /// The TCP peers whose identity headers are believed. Default: this host alone.
+    pub trusted_proxies: TrustedProxies,
+    /// The origins admitted beside the one whose host is that of `Host`. Default: none.
+    pub allowed_origins: AllowedOrigins,
+    /// Whether `Sec-WebSocket-Key` must be 16 bytes in base64 (RFC 6455 §4.1). Default false: any 1 to 64
+    /// base64 characters, because a widespread curl recipe sends 13 bytes.
+    pub strict_key: bool,
+    /// The application's subprotocols, the preferred one first. Default: none.
+    pub subprotocols: Vec<String>,
+    /// The longest request head in bytes, its last empty line included. Default 16 KiB. Too small refuses
+    /// clients with large cookies or tokens; each connection may hold this much until it is admitted.
+    pub max_head: usize,
+    /// The most header lines. Default 100, at most [`HandshakeConfig::MOST_HEADERS`].
+    pub max_headers: usize,
+    /// From the accepted socket to the complete head. Never extended by bytes that arrive. Default 5 s.
+    pub timeout: Duration,
+}
+
+impl HandshakeConfig {
+    /// The ceiling of [`HandshakeConfig::max_headers`]: their index lives on the stack while a head is read.
+    pub const MOST_HEADERS: usize = 256;
+}
+
+impl Default for HandshakeConfig {
+    fn default() -> HandshakeConfig {
+        HandshakeConfig {
+            paths: vec!["/ws".to_owned()],
+            identity: IdentityHeaders::default(),
+            trusted_proxies: TrustedProxies::default(),
+            allowed_origins: AllowedOrigins::default(),
+            strict_key: false,
+            subprotocols: Vec::new(),
+            max_head: 16 * 1024,
+            max_headers: 100,
+            timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// The names of the identity headers, compared without case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdentityHeaders {
+    /// Who it is. Required on every upgrade. Default `User-ID`.
+    pub id: String,
+    /// The user's e-mail address, for the log. Default `User-Email`.
+    pub email: String,
+    /// The user's display name, for the log. Default `User-Name`.
+    pub name: String,
+}
+
+impl Default for IdentityHeaders {
+    fn default() -> IdentityHeaders {
+        IdentityHeaders {
+            id: "User-ID".to_owned(),
+            email: "User-Email".to_owned(),
+            name: "User-Name".to_owned(),
+        }
+    }
+}

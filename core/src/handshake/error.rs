@@ -1,0 +1,199 @@
+//! Why an upgrade was refused: flat, `Copy`, with the HTTP status, the code and the sentence that go out.
+
+use std::fmt;
+
+/// A refused upgrade. Everything in here is said to the client and written to the log; nothing of it comes
+/// from the request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum HandshakeError {
+    /// The bytes are not an HTTP/1.1 request head (RFC 9112 §2 to §5).
+    NotHttp,
+    /// A line ends in LF without CR. RFC 9112 §2.2 lets a server accept it; two parsers that disagree
+    /// on it are how requests are smuggled.
+    BareLineFeed,
+    /// The request line says another version than HTTP/1.1, which RFC 6455 §4.1 asks for.
+    HttpVersion,
+    /// The request target is not in origin-form (RFC 9112 §3.2.1), or holds what no target may.
+    Target,
+    /// `Host` is missing, there twice, or not a host (RFC 9112 §3.2).
+    Host,
+    /// The request announces a body. Its bytes would be read as frames.
+    Body,
+    /// No `Upgrade: websocket` (RFC 6455 §4.2.1, 3).
+    NoUpgrade,
+    /// `Connection` lacks the token `upgrade` (RFC 6455 §4.2.1, 4).
+    NoConnectionUpgrade,
+    /// `Sec-WebSocket-Key` is missing, there twice, or not a key (RFC 6455 §4.2.1, 5).
+    Key,
+    /// An identity header is there twice: someone between Identity and us adds instead of replacing.
+    IdentityTwice,
+    /// A header is named like an identity header but for its separators (`User_ID`): some server on the
+    /// way may take the one for the other.
+    IdentityAlias,
+    /// `Connection` nominates an identity header, which asks a proxy to drop it (RFC 9110 §7.6.1).
+    IdentityNominated,
+    /// The user id holds what no id may, or is too long.
+    IdentityInvalid,
+    /// `Origin` is there twice.
+    OriginTwice,
+    /// No user id, or an empty one.
+    IdentityMissing,
+    /// The TCP peer is not among the trusted proxies.
+    PeerNotTrusted,
+    /// The page's origin is not admitted (RFC 6455 §10.2).
+    OriginNotAllowed,
+    /// Nothing is served at this path.
+    NotFound,
+    /// The method is not GET (RFC 6455 §4.2.1, 1).
+    Method,
+    /// The head was not complete in time.
+    Timeout,
+    /// `Sec-WebSocket-Version` is not 13 (RFC 6455 §4.4).
+    Version,
+    /// This user has too many connections, or opens them too fast.
+    TooMany,
+    /// The head is longer than allowed (RFC 6585 §5).
+    HeadTooLarge,
+    /// The head has more lines than allowed.
+    TooManyHeaders,
+    /// The process is about to stop.
+    Draining,
+    /// The process has as many connections as it may.
+    Overloaded,
+}
+
+impl HandshakeError {
+    /// The HTTP status of the refusal.
+    pub fn status(self) -> u16 {
+        match self {
+            HandshakeError::NotHttp
+            | HandshakeError::BareLineFeed
+            | HandshakeError::HttpVersion
+            | HandshakeError::Target
+            | HandshakeError::Host
+            | HandshakeError::Body
+            | HandshakeError::NoUpgrade
+            | HandshakeError::NoConnectionUpgrade
+            | HandshakeError::Key
+            | HandshakeError::IdentityTwice
+            | HandshakeError::IdentityAlias
+            | HandshakeError::IdentityNominated
+            | HandshakeError::IdentityInvalid
+            | HandshakeError::OriginTwice => 400,
+            HandshakeError::IdentityMissing => 401,
+            HandshakeError::PeerNotTrusted | HandshakeError::OriginNotAllowed => 403,
+            HandshakeError::NotFound => 404,
+            HandshakeError::Method => 405,
+            HandshakeError::Timeout => 408,
+            HandshakeError::Version => 426,
+            HandshakeError::TooMany => 429,
+            HandshakeError::HeadTooLarge | HandshakeError::TooManyHeaders => 431,
+            HandshakeError::Draining | HandshakeError::Overloaded => 503,
+        }
+    }
+
+    /// The reason phrase of the status (RFC 9110 §15).
+    pub fn reason_phrase(self) -> &'static str {
+        match self.status() {
+            401 => "Unauthorized",
+            403 => "Forbidden",
+            404 => "Not Found",
+            405 => "Method Not Allowed",
+            408 => "Request Timeout",
+            426 => "Upgrade Required",
+            429 => "Too Many Requests",
+            431 => "Request Header Fields Too Large",
+            503 => "Service Unavailable",
+            _ => "Bad Request",
+        }
+    }
+
+    /// The machine's name of the refusal: `error.code` of the JSON body, `reason` in log and metrics.
+    pub fn code(self) -> &'static str {
+        match self {
+            HandshakeError::NotHttp => "not_http",
+            HandshakeError::BareLineFeed => "bare_line_feed",
+            HandshakeError::HttpVersion => "http_version",
+            HandshakeError::Target => "request_target",
+            HandshakeError::Host => "host",
+            HandshakeError::Body => "request_body",
+            HandshakeError::NoUpgrade => "upgrade_missing",
+            HandshakeError::NoConnectionUpgrade => "connection_upgrade_missing",
+            HandshakeError::Key => "websocket_key",
+            HandshakeError::IdentityTwice => "identity_twice",
+            HandshakeError::IdentityAlias => "identity_alias",
+            HandshakeError::IdentityNominated => "identity_nominated",
+            HandshakeError::IdentityInvalid => "identity_invalid",
+            HandshakeError::OriginTwice => "origin_twice",
+            HandshakeError::IdentityMissing => "identity_missing",
+            HandshakeError::PeerNotTrusted => "peer_not_trusted",
+            HandshakeError::OriginNotAllowed => "origin_not_allowed",
+            HandshakeError::NotFound => "not_found",
+            HandshakeError::Method => "method_not_allowed",
+            HandshakeError::Timeout => "handshake_timeout",
+            HandshakeError::Version => "websocket_version",
+            HandshakeError::TooMany => "too_many_requests",
+            HandshakeError::HeadTooLarge => "head_too_large",
+            HandshakeError::TooManyHeaders => "too_many_headers",
+            HandshakeError::Draining => "draining",
+            HandshakeError::Overloaded => "overloaded",
+        }
+    }
+
+    /// What a person is told, in the JSON body and in the log.
+    pub fn message(self) -> &'static str {
+        match self {
+            HandshakeError::NotHttp => {
+                "this port speaks plain HTTP/1.1; TLS, HTTP/2 and the PROXY protocol end at the gateway"
+            }
+            HandshakeError::BareLineFeed => "each line of the request must end in CR LF",
+            HandshakeError::HttpVersion => "a WebSocket upgrade needs HTTP/1.1",
+            HandshakeError::Target => {
+                "the request target must be a path, in visible ASCII and without a fragment"
+            }
+            HandshakeError::Host => "exactly one Host header is needed, and it must be a host",
+            HandshakeError::Body => "an upgrade request must not announce a body",
+            HandshakeError::NoUpgrade => "the header Upgrade: websocket is needed",
+            HandshakeError::NoConnectionUpgrade => "the header Connection: Upgrade is needed",
+            HandshakeError::Key => "exactly one valid Sec-WebSocket-Key is needed",
+            HandshakeError::IdentityTwice => "an identity header stands in the request twice",
+            HandshakeError::IdentityAlias => {
+                "a header is named like an identity header but for its separators"
+            }
+            HandshakeError::IdentityNominated => "Connection must not name an identity header",
+            HandshakeError::IdentityInvalid => {
+                "the user id is longer than 255 bytes or holds characters no id may"
+            }
+            HandshakeError::OriginTwice => "Origin stands in the request twice",
+            HandshakeError::IdentityMissing => "no user id: the gateway did not vouch for a user",
+            HandshakeError::PeerNotTrusted => {
+                "the peer is not a trusted proxy; add its address to POSTERN_TRUSTED_PROXIES if it is your gateway"
+            }
+            HandshakeError::OriginNotAllowed => {
+                "the page's origin is not allowed; add it to POSTERN_ALLOWED_ORIGINS if it is yours"
+            }
+            HandshakeError::NotFound => "nothing is served at this path; POSTERN_PATH names the paths",
+            HandshakeError::Method => "a WebSocket upgrade needs the method GET",
+            HandshakeError::Timeout => "the request was not complete in time",
+            HandshakeError::Version => "the header Sec-WebSocket-Version: 13 is needed",
+            HandshakeError::TooMany => "too many connections of this user",
+            HandshakeError::HeadTooLarge => "the request head is larger than POSTERN_MAX_HEAD",
+            HandshakeError::TooManyHeaders => "the request has more header lines than POSTERN_MAX_HEADERS",
+            HandshakeError::Draining => "this instance is stopping; try again",
+            HandshakeError::Overloaded => "this instance has as many connections as it may; try again",
+        }
+    }
+
+    /// Whether the answer asks the client to come back later (RFC 9110 §10.2.3).
+    pub fn is_temporary(self) -> bool {
+        matches!(self.status(), 429 | 503)
+    }
+}
+
+impl fmt::Display for HandshakeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.message())
+    }
+}
+
+impl std::error::Error for HandshakeError {}

@@ -1,0 +1,178 @@
+//! Finds the end of a request head in bytes that come in any portions.
+
+use crate::input::{Input, Payload};
+
+use super::error::HandshakeError;
+
+/// Collects a request head up to and with its empty line.
+///
+/// Each byte is looked at once. httparse cannot resume, and parsing again from the start after each read is
+/// quadratic (CVE-2023-43669: a head of 64 KiB in single bytes costs 432 ms); so this looks for the end, and
+/// what was found is parsed once.
+#[derive(Debug)]
+pub struct HeadReader {
+    /// What came in earlier reads. Empty while the head may still come in one piece, and then nothing is
+    /// ever copied.
+    collected: Vec<u8>,
+    /// Bytes of the current line so far, its CR included.
+    line: usize,
+    /// Whether the last byte was CR.
+    after_cr: bool,
+    /// The longest head.
+    max: usize,
+}
+
+impl HeadReader {
+    /// A reader of a head of at most `max` bytes, its last empty line included.
+    pub fn new(max: usize) -> HeadReader {
+        HeadReader { collected: Vec::new(), line: 0, after_cr: false, max }
+    }
+
+    /// How many bytes have been collected over earlier reads.
+    pub fn collected(&self) -> usize {
+        self.collected.len()
+    }
+
+    /// Takes bytes until the head is complete; what stands behind it stays in `input`. `None` asks for more.
+    ///
+    /// # Errors
+    /// [`HandshakeError::NotHttp`] if the first byte cannot begin a method, which tells TLS and the PROXY
+    /// protocol (v2) at once; [`HandshakeError::BareLineFeed`]; [`HandshakeError::HeadTooLarge`].
+    pub fn receive<'b>(&mut self, input: &mut Input<'b>) -> Result<Option<Payload<'b>>, HandshakeError> {
+        // RFC 9112 §2.2 suggests to skip an empty line before the request line, for clients that add one
+        // behind a body. This connection carries one request, so nothing can stand before it.
+        if let (true, [first, ..]) = (self.collected.is_empty(), input.peek())
+            && !is_token(*first)
+        {
+            return Err(HandshakeError::NotHttp);
+        }
+        let room = self.max.saturating_sub(self.collected.len());
+        let fresh = input.peek();
+        let within = fresh.get(..room).unwrap_or(fresh);
+        let end = self.scan(within)?;
+        let used = end.unwrap_or(within.len());
+        let is_full = end.is_none() && used == room;
+        let taken = input.take(used);
+        if is_full {
+            return Err(HandshakeError::HeadTooLarge);
+        }
+        if end.is_some() && self.collected.is_empty() {
+            return Ok(Some(Payload::Borrowed(taken)));
+        }
+        self.collected.extend_from_slice(taken);
+        Ok(end.map(|_| Payload::Owned(std::mem::take(&mut self.collected))))
+    }
+
+    /// The offset behind the empty line, if it is in `bytes`.
+    fn scan(&mut self, bytes: &[u8]) -> Result<Option<usize>, HandshakeError> {
+        let mut line = self.line;
+        let mut after_cr = self.after_cr;
+        for (at, &byte) in bytes.iter().enumerate() {
+            if byte == b'\n' {
+                if !after_cr {
+                    return Err(HandshakeError::BareLineFeed);
+                }
+                if line == 1 {
+                    return Ok(Some(at + 1));
+                }
+                line = 0;
+            } else {
+                line += 1;
+            }
+            after_cr = byte == b'\r';
+        }
+        self.line = line;
+        self.after_cr = after_cr;
+        Ok(None)
+    }
+}
+
+/// A character of a token (RFC 9110 §5.6.2).
+pub(super) fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Feeds `portions`; gives the verdict and what was left behind the head.
+    fn read(max: usize, portions: &[&[u8]]) -> (Result<Option<Vec<u8>>, HandshakeError>, Vec<u8>) {
+        let mut reader = HeadReader::new(max);
+        for (i, portion) in portions.iter().enumerate() {
+            let mut bytes = portion.to_vec();
+            let mut input = Input::new(&mut bytes);
+            match reader.receive(&mut input) {
+                Ok(None) => assert!(input.is_empty(), "asks for more although bytes are left"),
+                verdict => {
+                    let verdict = verdict.map(|head| head.map(Payload::into_vec));
+                    let mut left = input.peek().to_vec();
+                    portions[i + 1..].iter().for_each(|p| left.extend_from_slice(p));
+                    return (verdict, left);
+                }
+            }
+        }
+        (Ok(None), Vec::new())
+    }
+
+    #[track_caller]
+    fn check(max: usize, bytes: &[u8], verdict: Result<Option<&[u8]>, HandshakeError>, left: &[u8]) {
+        let expected = (verdict.map(|head| head.map(<[u8]>::to_vec)), left.to_vec());
+        assert_eq!(read(max, &[bytes]), expected, "in one piece");
+        let single: Vec<&[u8]> = bytes.chunks(1).collect();
+        let dripped = read(max, &single);
+        assert_eq!(dripped.0, expected.0, "byte by byte");
+        for at in 0..=bytes.len() {
+            let (a, b) = bytes.split_at(at);
+            assert_eq!(read(max, &[a, b]).0, expected.0, "split at {at}");
+        }
+    }
+
+    #[test]
+    fn the_head_ends_behind_the_first_empty_line() {
+        check(99, b"GET / HTTP/1.1\r\nA: b\r\n\r\n", Ok(Some(b"GET / HTTP/1.1\r\nA: b\r\n\r\n")), b"");
+        check(99, b"G\r\n\r\n\x81\x85", Ok(Some(b"G\r\n\r\n")), b"\x81\x85");
+        check(99, b"G\r\nA:\r\r\n\r\nx", Ok(Some(b"G\r\nA:\r\r\n\r\n")), b"x");
+    }
+
+    #[test]
+    fn an_unfinished_head_asks_for_more() {
+        for bytes in [&b""[..], b"G", b"G\r", b"G\r\n", b"G\r\n\r", b"G\r\r", b"G\r\nA: \r"] {
+            check(99, bytes, Ok(None), b"");
+        }
+    }
+
+    #[test]
+    fn a_line_feed_without_carriage_return_is_refused_at_once() {
+        check(99, b"GET / HTTP/1.1\nA: b", Err(HandshakeError::BareLineFeed), b"GET / HTTP/1.1\nA: b");
+        check(99, b"G\r\n\n", Err(HandshakeError::BareLineFeed), b"G\r\n\n");
+        check(
+            99,
+            b"G\r\nUser-ID: 1\nEvil: 1\r\n\r\n",
+            Err(HandshakeError::BareLineFeed),
+            b"G\r\nUser-ID: 1\nEvil: 1\r\n\r\n",
+        );
+    }
+
+    #[test]
+    fn what_cannot_begin_a_method_is_refused_at_once() {
+        for bytes in [&b"\x16\x03\x01"[..], b"\r\n\r\n\0\r\nQUIT\n", b" GET", b"\n", b"\x81\x80"] {
+            check(99, bytes, Err(HandshakeError::NotHttp), bytes);
+        }
+    }
+
+    #[test]
+    fn a_head_of_the_limit_passes_and_one_byte_more_does_not() {
+        let head = b"G\r\nA: bc\r\n\r\n";
+        check(head.len(), head, Ok(Some(head)), b"");
+        check(head.len() - 1, head, Err(HandshakeError::HeadTooLarge), b"\n");
+    }
+
+    #[test]
+    fn a_head_in_one_read_is_not_copied() {
+        let mut bytes = *b"G\r\n\r\n";
+        let mut input = Input::new(&mut bytes);
+        let head = HeadReader::new(99).receive(&mut input);
+        assert!(matches!(head, Ok(Some(Payload::Borrowed(_)))), "{head:?}");
+    }
+}

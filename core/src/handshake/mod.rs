@@ -1,0 +1,95 @@
+//! From the first byte to the 101, or to the refusal.
+//!
+//! The order is in the types: [`HeadReader`] finds the head, [`UpgradeRequest::parse`] makes a request of it,
+//! [`UpgradeRequest::identify`] an [`Admission`], and only that can [`accept`](Admission::accept). Every step
+//! can end in a [`HandshakeError`] instead, and [`reject`] says it to the client.
+//!
+//! ```
+//! use std::net::IpAddr;
+//! use std::sync::Arc;
+//! use std::time::Instant;
+//! use postern_core::handshake::{reject, HandshakeConfig, HeadReader, Peer, UpgradeRequest};
+//! use postern_core::Input;
+//!
+//! let config = HandshakeConfig::default();
+//! let peer = Peer { ip: IpAddr::from([127, 0, 0, 1]), port: 40_000 };
+//! let mut read = *b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+//!     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nUser-ID: 123\r\n\r\n";
+//!
+//! let mut input = Input::new(&mut read);
+//! let mut head = HeadReader::new(config.max_head).receive(&mut input).unwrap().expect("a whole head");
+//! let admission = UpgradeRequest::parse(&mut head, &config).and_then(|request| request.identify(peer, &config));
+//! let mut out = Vec::new();
+//! match admission {
+//!     Ok(admission) => assert_eq!(admission.accept(&mut out, &config).identity.id(), "123"),
+//!     Err(error) => reject(&mut out, error, 1),
+//! }
+//! assert!(out.starts_with(b"HTTP/1.1 101 "));
+//! ```
+
+mod config;
+mod error;
+mod head;
+mod identity;
+mod origin;
+mod request;
+mod respond;
+mod trust;
+
+#[cfg(test)]
+mod tests;
+
+pub use config::{HandshakeConfig, IdentityHeaders};
+pub use error::HandshakeError;
+pub use head::HeadReader;
+pub use identity::Identity;
+pub use origin::AllowedOrigins;
+pub use request::UpgradeRequest;
+pub use respond::reject;
+pub use trust::{Cidr, InvalidCidr, Peer, TrustedProxies};
+
+/// The subprotocol in which a browser carries a token past its API: it offers `bearer, <token>`.
+const BEARER: &str = "bearer";
+
+/// Everything is right: the upgrade can be accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admission<'h> {
+    key: &'h [u8],
+    subprotocol: Option<Subprotocol>,
+    identity: Identity,
+}
+
+/// What is left of a request when it has been answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted<'c> {
+    /// Who was admitted.
+    pub identity: Identity,
+    /// The subprotocol that was answered.
+    pub subprotocol: Option<&'c str>,
+}
+
+impl Admission<'_> {
+    /// Whom the gateway vouched for.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Writes the 101 and hands out the user. Whatever follows in either direction is frames.
+    pub fn accept<'c>(self, out: &mut Vec<u8>, config: &'c HandshakeConfig) -> Accepted<'c> {
+        let subprotocol = self.subprotocol.and_then(|chosen| match chosen {
+            Subprotocol::Bearer => Some(BEARER),
+            Subprotocol::Application(index) => config.subprotocols.get(index).map(String::as_str),
+        });
+        respond::switch_protocols(out, self.key, subprotocol);
+        Accepted { identity: self.identity, subprotocol }
+    }
+}
+
+/// A subprotocol that we answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Subprotocol {
+    /// [`BEARER`].
+    Bearer,
+    /// One of [`HandshakeConfig::subprotocols`].
+    Application(usize),
+}

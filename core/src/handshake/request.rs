@@ -1,0 +1,252 @@
+//! From a complete head to an upgrade request that keeps the rules of RFC 9112 and RFC 6455.
+
+use std::mem::MaybeUninit;
+
+use httparse::Header;
+
+use super::config::{HandshakeConfig, IdentityHeaders};
+use super::error::HandshakeError;
+use super::identity::{Claims, Identity};
+use super::trust::Peer;
+use super::{Admission, BEARER, Subprotocol};
+
+/// A well-formed upgrade request to a path that we serve. Nothing is known of the user yet: the next step is
+/// [`UpgradeRequest::identify`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpgradeRequest<'h> {
+    host: &'h str,
+    key: &'h [u8],
+    origin: Once<'h>,
+    subprotocol: Option<Subprotocol>,
+    claims: Claims<'h>,
+}
+
+impl<'h> UpgradeRequest<'h> {
+    /// Parses a complete head, as [`HeadReader`](super::HeadReader) gives it. Control characters in the
+    /// values of the e-mail and the name header are overwritten in place.
+    ///
+    /// httparse is too lenient to stand alone: it takes HTTP/1.0, absolute-form, repeated headers,
+    /// `Content-Length: +5`. The rules behind it are checked from the general to the particular, and the
+    /// first that fails is the answer.
+    ///
+    /// # Errors
+    /// Every [`HandshakeError`] of the statuses 400, 404, 405, 426 and 431, but for those of the identity.
+    pub fn parse(head: &'h mut [u8], config: &HandshakeConfig) -> Result<UpgradeRequest<'h>, HandshakeError> {
+        blank_display_controls(head, &config.identity);
+        let head: &'h [u8] = head;
+        let mut storage = [const { MaybeUninit::uninit() }; HandshakeConfig::MOST_HEADERS];
+        let room = storage.get_mut(..config.max_headers).ok_or(HandshakeError::TooManyHeaders)?;
+        let mut request = httparse::Request::new(&mut []);
+        match request.parse_with_uninit_headers(head, room) {
+            Ok(httparse::Status::Complete(used)) if used == head.len() => {}
+            Ok(_) => return Err(HandshakeError::NotHttp),
+            Err(httparse::Error::TooManyHeaders) => return Err(HandshakeError::TooManyHeaders),
+            Err(httparse::Error::Version) => return Err(HandshakeError::HttpVersion),
+            Err(_) => return Err(HandshakeError::NotHttp),
+        }
+        if request.version != Some(1) {
+            return Err(HandshakeError::HttpVersion);
+        }
+        let path = path_of(request.path.unwrap_or_default())?;
+        let fields = Fields::gather(request.headers, config);
+        let host = fields.host.exactly_one().and_then(check_host).ok_or(HandshakeError::Host)?;
+        if !config.paths.iter().any(|served| served == path) {
+            return Err(HandshakeError::NotFound);
+        }
+        if request.method != Some("GET") {
+            return Err(HandshakeError::Method);
+        }
+        // RFC 9112 §6.3 would make the bytes behind the head a body; RFC 6455 makes them frames.
+        if fields.has_transfer_encoding || !matches!(fields.content_length, Once::Never | Once::Seen(b"0")) {
+            return Err(HandshakeError::Body);
+        }
+        if !fields.upgrades_to_websocket {
+            return Err(HandshakeError::NoUpgrade);
+        }
+        if !fields.connection_upgrade {
+            return Err(HandshakeError::NoConnectionUpgrade);
+        }
+        if fields.version != Once::Seen(b"13") {
+            return Err(HandshakeError::Version);
+        }
+        let key = fields.key.exactly_one().filter(|key| is_key(key, config.strict_key));
+        let key = key.ok_or(HandshakeError::Key)?;
+        Ok(UpgradeRequest {
+            host,
+            key,
+            origin: fields.origin,
+            subprotocol: fields.subprotocol(),
+            claims: fields.claims,
+        })
+    }
+
+    /// Finds out whom the gateway vouched for, and whether it was our gateway, on behalf of our page.
+    ///
+    /// # Errors
+    /// [`HandshakeError::PeerNotTrusted`]; the statuses 400 and 401 of the identity;
+    /// [`HandshakeError::OriginTwice`] and [`HandshakeError::OriginNotAllowed`].
+    pub fn identify(self, peer: Peer, config: &HandshakeConfig) -> Result<Admission<'h>, HandshakeError> {
+        if !config.trusted_proxies.trusts(peer.ip) {
+            return Err(HandshakeError::PeerNotTrusted);
+        }
+        let identity: Identity = self.claims.judge()?;
+        match self.origin {
+            Once::Never => {}
+            Once::Again => return Err(HandshakeError::OriginTwice),
+            Once::Seen(origin) => {
+                let origin = std::str::from_utf8(origin).ok();
+                if !origin.is_some_and(|origin| config.allowed_origins.admits(origin, self.host)) {
+                    return Err(HandshakeError::OriginNotAllowed);
+                }
+            }
+        }
+        Ok(Admission { key: self.key, subprotocol: self.subprotocol, identity })
+    }
+}
+
+/// A header that may stand in a request once.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Once<'h> {
+    #[default]
+    Never,
+    Seen(&'h [u8]),
+    Again,
+}
+
+impl<'h> Once<'h> {
+    fn see(&mut self, value: &'h [u8]) {
+        *self = match self {
+            Once::Never => Once::Seen(value),
+            Once::Seen(_) | Once::Again => Once::Again,
+        };
+    }
+
+    fn exactly_one(self) -> Option<&'h [u8]> {
+        match self {
+            Once::Seen(value) => Some(value),
+            Once::Never | Once::Again => None,
+        }
+    }
+}
+
+/// What one pass over the header lines finds.
+#[derive(Debug, Default)]
+struct Fields<'h> {
+    host: Once<'h>,
+    key: Once<'h>,
+    version: Once<'h>,
+    origin: Once<'h>,
+    content_length: Once<'h>,
+    has_transfer_encoding: bool,
+    upgrades_to_websocket: bool,
+    connection_upgrade: bool,
+    offers_bearer: bool,
+    /// The index of the preferred one of our subprotocols among those offered.
+    offered: Option<usize>,
+    claims: Claims<'h>,
+}
+
+impl<'h> Fields<'h> {
+    fn gather(headers: &[Header<'h>], config: &HandshakeConfig) -> Fields<'h> {
+        let mut fields = Fields::default();
+        headers.iter().for_each(|header| fields.see(header, config));
+        fields
+    }
+
+    fn see(&mut self, header: &Header<'h>, config: &HandshakeConfig) {
+        let (name, value) = (header.name, header.value);
+        self.claims.see_header(&config.identity, name, value);
+        let is = |known: &str| name.eq_ignore_ascii_case(known);
+        // By length first: most lines of a request are none of these.
+        match name.len() {
+            4 if is("Host") => self.host.see(value),
+            6 if is("Origin") => self.origin.see(value),
+            7 if is("Upgrade") => {
+                self.upgrades_to_websocket |= list(value).any(|item| item.eq_ignore_ascii_case(b"websocket"));
+            }
+            10 if is("Connection") => {
+                for option in list(value) {
+                    self.connection_upgrade |= option.eq_ignore_ascii_case(b"upgrade");
+                    self.claims.see_connection_option(&config.identity, option);
+                }
+            }
+            14 if is("Content-Length") => self.content_length.see(value),
+            17 if is("Sec-WebSocket-Key") => self.key.see(value),
+            17 if is("Transfer-Encoding") => self.has_transfer_encoding = true,
+            21 if is("Sec-WebSocket-Version") => self.version.see(value),
+            22 if is("Sec-WebSocket-Protocol") => {
+                for offer in list(value) {
+                    self.offers_bearer |= offer == BEARER.as_bytes();
+                    let ours = config.subprotocols.iter().position(|ours| ours.as_bytes() == offer);
+                    self.offered = [self.offered, ours].into_iter().flatten().min();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The application's subprotocol goes before `bearer`, which only carries the token past a browser's
+    /// API; but where nothing else was offered `bearer` must be answered, or Chromium fails the connection.
+    fn subprotocol(&self) -> Option<Subprotocol> {
+        match (self.offered, self.offers_bearer) {
+            (Some(index), _) => Some(Subprotocol::Application(index)),
+            (None, true) => Some(Subprotocol::Bearer),
+            (None, false) => None,
+        }
+    }
+}
+
+/// The items of a comma-separated list (RFC 9110 §5.6.1), without the white space around them.
+fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii)
+}
+
+/// The path of a target in origin-form (RFC 9112 §3.2.1), without the query, which may hold a token.
+fn path_of(target: &str) -> Result<&str, HandshakeError> {
+    let is_visible = target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
+    if !is_visible || !target.starts_with('/') {
+        return Err(HandshakeError::Target);
+    }
+    Ok(target.split_once('?').map_or(target, |(path, _)| path))
+}
+
+/// A host as it may stand in `Host` (RFC 9110 §7.2). Envoy joins two of them with a comma.
+fn check_host(value: &[u8]) -> Option<&str> {
+    let is_host = |byte: &u8| byte.is_ascii_graphic() && !b",@/?#\\\"<>".contains(byte);
+    let host = std::str::from_utf8(value).ok()?;
+    (!value.is_empty() && value.iter().all(is_host)).then_some(host)
+}
+
+/// Whether this is a `Sec-WebSocket-Key`. Strictly it is 16 bytes in base64 (RFC 6455 §4.1). Nobody needs
+/// it to be: it only proves to the client that we read it.
+fn is_key(key: &[u8], strict: bool) -> bool {
+    let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'+' || *byte == b'/';
+    if !strict {
+        return (1..=64).contains(&key.len()) && key.iter().all(|byte| is_base64(byte) || *byte == b'=');
+    }
+    // 16 bytes are 21 characters, one that carries two bits, and two of padding.
+    match key.split_last_chunk::<3>() {
+        Some((most, [last, b'=', b'='])) => {
+            most.len() == 21 && most.iter().all(is_base64) && b"AQgw".contains(last)
+        }
+        Some(_) | None => false,
+    }
+}
+
+/// Overwrites control characters in the values of the display headers by TAB, which httparse takes in a
+/// value and [`Identity`] drops: a bad name never breaks a handshake, and nginx passes 0x01 in a name.
+/// CR and LF stay, because the end of a line is not ours to move.
+fn blank_display_controls(head: &mut [u8], names: &IdentityHeaders) {
+    let is_control = |byte: u8| byte.is_ascii_control() && !matches!(byte, b'\r' | b'\n' | b'\t');
+    if !head.iter().any(|&byte| is_control(byte)) {
+        return;
+    }
+    for line in head.split_mut(|&byte| byte == b'\n') {
+        let Some(colon) = line.iter().position(|&byte| byte == b':') else { continue };
+        let (name, value) = line.split_at_mut(colon);
+        let is_display = |wanted: &String| name.eq_ignore_ascii_case(wanted.as_bytes());
+        if is_display(&names.email) || is_display(&names.name) {
+            value.iter_mut().filter(|byte| is_control(**byte)).for_each(|byte| *byte = b'\t');
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! Which TCP peers may speak for a user.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+/// Who is at the other end of the socket. The TCP peer counts; X-Forwarded-For never does, since
+/// anyone can write it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    /// The address. An IPv4 address mapped into IPv6 (`::ffff:10.0.0.1`) counts as the IPv4 one.
+    pub ip: IpAddr,
+    /// The port, for the log.
+    pub port: u16,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        std::net::SocketAddr::new(self.ip.to_canonical(), self.port).fmt(f)
+    }
+}
+
+/// A block of addresses, `10.0.0.0/8` or `fd00::/8`; a bare address is a block of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cidr {
+    network: IpAddr,
+    /// At most 32 or 128, by the family of `network`.
+    prefix: u8,
+}
+
+impl Cidr {
+    /// The block of the first `prefix` bits of `network`; `None` if there are fewer.
+    /// Bits behind the prefix do not count.
+    pub fn new(network: IpAddr, prefix: u8) -> Option<Cidr> {
+        let width = if network.is_ipv4() { 32 } else { 128 };
+        (prefix <= width).then_some(Cidr { network, prefix })
+    }
+
+    /// Whether `ip` lies in the block. An IPv4 block never holds an IPv6 address, nor the reverse.
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        match (self.network, ip.to_canonical()) {
+            (IpAddr::V4(network), IpAddr::V4(ip)) => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0);
+                (network.to_bits() ^ ip.to_bits()) & mask == 0
+            }
+            (IpAddr::V6(network), IpAddr::V6(ip)) => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(self.prefix)).unwrap_or(0);
+                (network.to_bits() ^ ip.to_bits()) & mask == 0
+            }
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+        }
+    }
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.network, self.prefix)
+    }
+}
+
+/// The text is neither an address nor a block of addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InvalidCidr;
+
+impl FromStr for Cidr {
+    type Err = InvalidCidr;
+
+    fn from_str(text: &str) -> Result<Cidr, InvalidCidr> {
+        let (ip, prefix) = match text.split_once('/') {
+            Some((ip, prefix)) => (ip, Some(prefix.parse().map_err(|_| InvalidCidr)?)),
+            None => (text, None),
+        };
+        let ip: IpAddr = ip.parse().map_err(|_| InvalidCidr)?;
+        let whole = if ip.is_ipv4() { 32 } else { 128 };
+        Cidr::new(ip, prefix.unwrap_or(whole)).ok_or(InvalidCidr)
+    }
+}
+
+/// The peers whose identity headers are believed. Fails closed: an empty list trusts nobody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrustedProxies(Vec<Cidr>);
+
+impl TrustedProxies {
+    /// Exactly these blocks.
+    pub fn new(blocks: Vec<Cidr>) -> TrustedProxies {
+        TrustedProxies(blocks)
+    }
+
+    /// This host alone: `127.0.0.0/8` and `::1`.
+    pub fn loopback() -> TrustedProxies {
+        TrustedProxies(vec![
+            Cidr { network: IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), prefix: 8 },
+            Cidr { network: IpAddr::V6(Ipv6Addr::LOCALHOST), prefix: 128 },
+        ])
+    }
+
+    /// The private networks: RFC 1918 and the unique local addresses of RFC 4193.
+    pub fn private() -> TrustedProxies {
+        TrustedProxies(vec![
+            Cidr { network: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 0)), prefix: 8 },
+            Cidr { network: IpAddr::V4(Ipv4Addr::new(172, 16, 0, 0)), prefix: 12 },
+            Cidr { network: IpAddr::V4(Ipv4Addr::new(192, 168, 0, 0)), prefix: 16 },
+            Cidr { network: IpAddr::V6(Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0)), prefix: 7 },
+        ])
+    }
+
+    /// Everyone. Whoever reaches the port can then be any user.
+    pub fn any() -> TrustedProxies {
+        TrustedProxies(vec![
+            Cidr { network: IpAddr::V4(Ipv4Addr::UNSPECIFIED), prefix: 0 },
+            Cidr { network: IpAddr::V6(Ipv6Addr::UNSPECIFIED), prefix: 0 },
+        ])
+    }
+
+    /// Adds the blocks of another list.
+    pub fn extend(&mut self, other: TrustedProxies) {
+        self.0.extend(other.0);
+    }
+
+    /// Whether this peer's word about a user is taken.
+    pub fn trusts(&self, ip: IpAddr) -> bool {
+        self.0.iter().any(|block| block.contains(ip))
+    }
+
+    /// Whether all addresses of a family are trusted, which deserves a warning at start.
+    pub fn trusts_any(&self) -> bool {
+        self.0.iter().any(|block| block.prefix == 0)
+    }
+
+    /// The blocks, in the order in which they were given.
+    pub fn blocks(&self) -> &[Cidr] {
+        &self.0
+    }
+}
+
+impl Default for TrustedProxies {
+    fn default() -> TrustedProxies {
+        TrustedProxies::loopback()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(block: &str, ip: &str, inside: bool) {
+        let block: Cidr = block.parse().expect("a block");
+        let ip: IpAddr = ip.parse().expect("an address");
+        assert_eq!(block.contains(ip), inside, "{ip} in {block}");
+    }
+
+    #[test]
+    fn a_block_holds_its_first_and_last_address_and_not_their_neighbours() {
+        check("10.0.0.0/8", "10.0.0.0", true);
+        check("10.0.0.0/8", "10.255.255.255", true);
+        check("10.0.0.0/8", "9.255.255.255", false);
+        check("10.0.0.0/8", "11.0.0.0", false);
+        check("192.168.7.4", "192.168.7.4", true);
+        check("192.168.7.4", "192.168.7.5", false);
+        check("0.0.0.0/0", "203.0.113.9", true);
+        check("fd00::/8", "fdff::1", true);
+        check("fd00::/8", "fe00::1", false);
+        check("::/0", "2001:db8::1", true);
+        check("::1", "::1", true);
+    }
+
+    #[test]
+    fn a_mapped_ipv4_address_counts_as_ipv4() {
+        check("127.0.0.0/8", "::ffff:127.0.0.1", true);
+        check("::/0", "::ffff:127.0.0.1", false);
+    }
+
+    #[test]
+    fn families_do_not_mix() {
+        check("0.0.0.0/0", "::1", false);
+        check("::/0", "127.0.0.1", false);
+    }
+
+    #[test]
+    fn what_is_no_block_is_refused() {
+        for text in ["", "10", "10.0.0.0/33", "::/129", "10.0.0.0/", "10.0.0.0/-1", "host", "10.0.0.0/8/8"] {
+            assert_eq!(text.parse::<Cidr>(), Err(InvalidCidr), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_default_trusts_this_host_alone() {
+        let trusted = TrustedProxies::default();
+        for (ip, verdict) in
+            [("127.0.0.1", true), ("::1", true), ("10.0.0.1", false), ("::ffff:10.0.0.1", false)]
+        {
+            assert_eq!(trusted.trusts(ip.parse().expect("an address")), verdict, "{ip}");
+        }
+        assert!(!trusted.trusts_any());
+        assert!(TrustedProxies::any().trusts_any());
+        assert!(!TrustedProxies::new(Vec::new()).trusts("127.0.0.1".parse().expect("an address")));
+    }
+
+    #[test]
+    fn the_private_preset_is_rfc_1918_and_rfc_4193() {
+        let trusted = TrustedProxies::private();
+        for (ip, verdict) in [
+            ("10.1.2.3", true),
+            ("172.16.0.1", true),
+            ("172.31.255.255", true),
+            ("172.32.0.0", false),
+            ("192.168.0.1", true),
+            ("192.169.0.1", false),
+            ("fc00::1", true),
+            ("fdff::1", true),
+            ("fe80::1", false),
+            ("127.0.0.1", false),
+        ] {
+            assert_eq!(trusted.trusts(ip.parse().expect("an address")), verdict, "{ip}");
+        }
+    }
+}

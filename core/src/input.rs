@@ -1,0 +1,200 @@
+//! Bytes on their way in: what one read brought, and the payloads that are split off its front.
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+
+/// The bytes of one read, consumed from the front.
+///
+/// What is split off lives as long as the read buffer and borrows neither this cursor nor the session, so
+/// an application can answer while it still looks at a payload:
+///
+/// ```text
+///   read buffer  [ frame | frame | fra ]
+///                  taken   ^ rest          0 <= taken <= len, and taken only grows
+/// ```
+#[derive(Debug)]
+pub struct Input<'b> {
+    rest: &'b mut [u8],
+}
+
+impl<'b> Input<'b> {
+    /// Starts at the front of what a read brought. The bytes are unmasked in place as they are consumed.
+    pub fn new(bytes: &'b mut [u8]) -> Input<'b> {
+        Input { rest: bytes }
+    }
+
+    /// How many bytes are left.
+    pub fn len(&self) -> usize {
+        self.rest.len()
+    }
+
+    /// Whether all bytes are consumed.
+    pub fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    /// The bytes that are left, not consumed.
+    pub(crate) fn peek(&self) -> &[u8] {
+        self.rest
+    }
+
+    /// Splits off the first `n` bytes, or all of them if there are fewer.
+    #[inline]
+    pub(crate) fn take(&mut self, n: usize) -> &'b mut [u8] {
+        let rest = std::mem::take(&mut self.rest);
+        let (taken, rest) = rest.split_at_mut(n.min(rest.len()));
+        self.rest = rest;
+        taken
+    }
+
+    /// Throws away what is left.
+    pub(crate) fn discard(&mut self) {
+        self.rest = &mut [];
+    }
+}
+
+/// A payload: borrowed from the read buffer where it came in one piece, owned where it had to be collected
+/// over several reads or frames.
+///
+/// Moving an owned one out is how the connection's memory is freed; nothing of it stays in the session.
+#[derive(PartialEq, Eq)]
+pub enum Payload<'b> {
+    /// Part of the read buffer.
+    Borrowed(&'b mut [u8]),
+    /// Collected from several reads or frames.
+    Owned(Vec<u8>),
+}
+
+impl Payload<'_> {
+    /// The bytes as a vector; copies only what is borrowed.
+    pub fn into_vec(self) -> Vec<u8> {
+        match self {
+            Payload::Borrowed(bytes) => bytes.to_vec(),
+            Payload::Owned(bytes) => bytes,
+        }
+    }
+}
+
+impl Deref for Payload<'_> {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match self {
+            Payload::Borrowed(bytes) => bytes,
+            Payload::Owned(bytes) => bytes,
+        }
+    }
+}
+
+impl DerefMut for Payload<'_> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [u8] {
+        match self {
+            Payload::Borrowed(bytes) => bytes,
+            Payload::Owned(bytes) => bytes,
+        }
+    }
+}
+
+impl fmt::Debug for Payload<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.len())
+    }
+}
+
+/// The payload of a text message. It can only be made by a session, which has checked that it is UTF-8.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Text<'b>(Payload<'b>);
+
+impl<'b> Text<'b> {
+    /// The caller has checked `payload`.
+    #[inline]
+    pub(crate) fn from_checked(payload: Payload<'b>) -> Text<'b> {
+        Text(payload)
+    }
+
+    /// The text. Looks at the bytes once more, because safe code cannot promise; what only passes a text on
+    /// does not need it.
+    pub fn as_str(&self) -> &str {
+        // The session checked these bytes before it made the Text, so the fallback is never taken.
+        simdutf8::basic::from_utf8(&self.0).unwrap_or_default()
+    }
+
+    /// The bytes, valid UTF-8.
+    #[inline]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The payload, which is no longer known to be UTF-8.
+    pub fn into_payload(self) -> Payload<'b> {
+        self.0
+    }
+}
+
+impl Deref for Text<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        self.as_str()
+    }
+}
+
+/// What may be sent as text: bytes known to be UTF-8.
+pub trait Utf8: sealed::Sealed {
+    /// The bytes.
+    fn utf8(&self) -> &[u8];
+}
+
+impl Utf8 for str {
+    fn utf8(&self) -> &[u8] {
+        self.as_bytes()
+    }
+}
+
+impl Utf8 for String {
+    fn utf8(&self) -> &[u8] {
+        self.as_bytes()
+    }
+}
+
+impl Utf8 for Text<'_> {
+    #[inline]
+    fn utf8(&self) -> &[u8] {
+        self.as_bytes()
+    }
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for str {}
+    impl Sealed for String {}
+    impl Sealed for super::Text<'_> {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn taking_more_than_there_is_takes_all() {
+        let mut bytes = *b"abcdef";
+        let mut input = Input::new(&mut bytes);
+        assert_eq!(input.take(2), b"ab");
+        assert_eq!(input.take(0), b"");
+        assert_eq!(input.take(99), b"cdef");
+        assert!(input.is_empty());
+        assert_eq!(input.take(1), b"");
+    }
+
+    #[test]
+    fn a_payload_outlives_the_cursor_it_was_taken_from() {
+        let mut bytes = *b"abcdef";
+        let mut input = Input::new(&mut bytes);
+        let front = Payload::Borrowed(input.take(3));
+        input.discard();
+        assert_eq!(&*front, b"abc");
+        assert_eq!(front.into_vec(), b"abc");
+    }
+}

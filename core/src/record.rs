@@ -1,0 +1,97 @@
+//! What is to be logged, typed. The core says what happened; the host turns it into lines.
+
+use std::time::Duration;
+
+use crate::frame::DataKind;
+use crate::handshake::{HandshakeError, Identity, Peer};
+use crate::session::{Ending, Traffic};
+
+/// The number of a connection, unique within a process. Whoever accepts the socket gives it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+impl std::fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// One thing that happened and that the operator wants to read about.
+///
+/// Everything borrowed in here is as it came from outside: whoever writes it down escapes it.
+#[derive(Debug, Clone, Copy)]
+pub enum Record<'a> {
+    /// A user was admitted: the 101 is on its way.
+    Established {
+        /// Which connection.
+        connection: ConnectionId,
+        /// Who is at the other end of the socket: the gateway, not the user.
+        peer: Peer,
+        /// Whom the gateway vouched for.
+        identity: &'a Identity,
+        /// The subprotocol that was answered, if any. Never a token.
+        subprotocol: Option<&'a str>,
+        /// From the accepted socket to the 101.
+        took: Duration,
+    },
+    /// A data message arrived whole.
+    Message {
+        /// Which connection.
+        connection: ConnectionId,
+        /// Who sent it.
+        identity: &'a Identity,
+        /// Text or binary.
+        kind: DataKind,
+        /// The payload, unmasked; valid UTF-8 where `kind` is text.
+        payload: &'a [u8],
+    },
+    /// An admitted connection is gone. There is exactly one for each [`Record::Established`].
+    Closed {
+        /// Which connection.
+        connection: ConnectionId,
+        /// Whose it was.
+        identity: &'a Identity,
+        /// Why, from which side, and with which close code.
+        ending: Ending,
+        /// From the 101 to the end.
+        lasted: Duration,
+        /// Messages and payload bytes, both ways.
+        traffic: Traffic,
+    },
+    /// An upgrade was refused.
+    Rejected {
+        /// Which connection.
+        connection: ConnectionId,
+        /// Who asked.
+        peer: Peer,
+        /// Why; it knows its HTTP status.
+        error: HandshakeError,
+        /// From the accepted socket to the refusal.
+        took: Duration,
+    },
+    /// The peer left before its request was complete.
+    Abandoned {
+        /// Which connection.
+        connection: ConnectionId,
+        /// Who it was.
+        peer: Peer,
+        /// How many bytes of the request had come.
+        received: usize,
+    },
+}
+
+/// Where records go. Called on the hot path, once a message: an implementation that does not want
+/// messages returns at once, and none may block.
+pub trait Recorder {
+    /// Takes note of one record.
+    fn record(&mut self, record: &Record<'_>);
+}
+
+/// Takes note of nothing.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Silent;
+
+impl Recorder for Silent {
+    #[inline]
+    fn record(&mut self, _: &Record<'_>) {}
+}

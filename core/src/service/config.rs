@@ -1,0 +1,15 @@
+//! What the connections of a process have in common.
+
+use std::sync::Arc;
+
+use crate::handshake::HandshakeConfig;
+use crate::session::SessionConfig;
+
+/// The rules for all connections. One per process, shared by its workers.
+#[derive(Debug, Clone, Default)]
+pub struct ServiceConfig {
+    /// Whom the handshake admits.
+    pub handshake: HandshakeConfig,
+    /// What an admitted connection may do.
+    pub session: Arc<SessionConfig>,
+}

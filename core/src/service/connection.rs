@@ -1,0 +1,269 @@
+//! One connection from accept to close: handshake, session, or refusal.
+
+use std::time::Instant;
+
+use tungstenite::protocol::frame::coding::CloseCode;
+
+use super::Arrival;
+use super::application::Application;
+use super::config::ServiceConfig;
+use super::jitter::Jitter;
+use crate::frame::DataKind;
+use crate::handshake::{HandshakeError, HeadReader, Identity, Peer, UpgradeRequest, reject};
+use crate::input::Input;
+use crate::policy::{Backlog, Pressure};
+use crate::record::{ConnectionId, Record, Recorder};
+use crate::session::{Ending, Event, LINGER, Session, Transport};
+use crate::turn::{Codec, Turn};
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) id: ConnectionId,
+    peer: Peer,
+    /// When it was accepted, and later when it was admitted.
+    since: Instant,
+    stage: Stage,
+    /// Nothing more goes in either direction.
+    pub(super) is_aborted: bool,
+    /// What the socket did not take.
+    pub(super) backlog: Option<Box<Backlog>>,
+    /// The timer entry that stands for this connection.
+    pub(super) armed: Option<Instant>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// The request head is arriving. `refusal` is already decided, and said when the head is complete.
+    Handshake { reader: HeadReader, refusal: Option<HandshakeError> },
+    /// The 101 is out.
+    Admitted { session: Session, identity: Identity },
+    /// The refusal is out; the peer may take it until the given time.
+    Refused { until: Instant },
+}
+
+/// What a connection is told beside its bytes.
+pub(super) struct Context<'c> {
+    pub(super) config: &'c ServiceConfig,
+    pub(super) application: Application,
+    pub(super) jitter: &'c Jitter,
+}
+
+impl Connection {
+    pub(super) fn new(arrival: Arrival, now: Instant, config: &ServiceConfig) -> Connection {
+        Connection {
+            id: arrival.id,
+            peer: arrival.peer,
+            since: now,
+            stage: Stage::Handshake {
+                reader: HeadReader::new(config.handshake.max_head),
+                refusal: arrival.refusal,
+            },
+            is_aborted: false,
+            backlog: None,
+            armed: None,
+        }
+    }
+
+    /// Takes what one read brought.
+    #[inline]
+    pub(super) fn receive(
+        &mut self,
+        context: &Context<'_>,
+        turn: &mut Turn<'_>,
+        input: &mut Input<'_>,
+        recorder: &mut impl Recorder,
+    ) {
+        if let Stage::Handshake { .. } = self.stage {
+            self.handshake(context, turn, input, recorder);
+        }
+        // What stood behind the head in the same read is frames already.
+        if let Stage::Admitted { session, identity } = &mut self.stage {
+            // An error is the peer's; the session has answered it and says by `transport` what follows.
+            while let Ok(Some(event)) = session.next_event(turn, input) {
+                let (kind, payload) = match &event {
+                    Event::Text(text) => (DataKind::Text, text.as_bytes()),
+                    Event::Binary(payload) => (DataKind::Binary, &**payload),
+                    Event::Ping(_) | Event::Pong(_) | Event::Close { .. } => continue,
+                };
+                recorder.record(&Record::Message { connection: self.id, identity, kind, payload });
+                context.application.answer(session, turn, &event);
+            }
+        }
+    }
+
+    fn handshake(
+        &mut self,
+        context: &Context<'_>,
+        turn: &mut Turn<'_>,
+        input: &mut Input<'_>,
+        recorder: &mut impl Recorder,
+    ) {
+        let Stage::Handshake { reader, refusal } = &mut self.stage else { return };
+        let handshake = &context.config.handshake;
+        let mut head = match reader.receive(input) {
+            Ok(Some(head)) => head,
+            Ok(None) => return,
+            Err(error) => return self.refuse(context, turn, error, recorder),
+        };
+        if let Some(error) = *refusal {
+            return self.refuse(context, turn, error, recorder);
+        }
+        let admission = UpgradeRequest::parse(&mut head, handshake)
+            .and_then(|request| request.identify(self.peer, handshake));
+        let accepted = match admission {
+            Ok(admission) => admission.accept(turn.out, handshake),
+            Err(error) => return self.refuse(context, turn, error, recorder),
+        };
+        recorder.record(&Record::Established {
+            connection: self.id,
+            peer: self.peer,
+            identity: &accepted.identity,
+            subprotocol: accepted.subprotocol,
+            took: turn.now.saturating_duration_since(self.since),
+        });
+        self.since = turn.now;
+        let session = Session::new(context.config.session.clone());
+        self.stage = Stage::Admitted { session, identity: accepted.identity };
+    }
+
+    fn refuse(
+        &mut self,
+        context: &Context<'_>,
+        turn: &mut Turn<'_>,
+        error: HandshakeError,
+        recorder: &mut impl Recorder,
+    ) {
+        reject(turn.out, error, context.jitter.retry_after());
+        recorder.record(&Record::Rejected {
+            connection: self.id,
+            peer: self.peer,
+            error,
+            took: turn.now.saturating_duration_since(self.since),
+        });
+        self.stage = Stage::Refused { until: turn.now + LINGER };
+    }
+
+    /// Tells that the peer has ended its side.
+    pub(super) fn handle_eof(&mut self, now: Instant) {
+        match &mut self.stage {
+            Stage::Admitted { session, .. } => session.handle_eof(now),
+            // A refusal that still waits to be taken is worth no more time.
+            Stage::Handshake { .. } | Stage::Refused { .. } => self.abort(Ending::Eof),
+        }
+    }
+
+    /// Gives the connection up, with all that was to be sent.
+    pub(super) fn abort(&mut self, ending: Ending) {
+        self.is_aborted = true;
+        self.backlog = None;
+        if let Stage::Admitted { session, .. } = &mut self.stage {
+            session.abort(ending);
+        }
+    }
+
+    /// When it has to be looked at although its socket says nothing.
+    pub(super) fn poll_timeout(&self, config: &ServiceConfig) -> Option<Instant> {
+        let stage = match &self.stage {
+            Stage::Handshake { .. } => Some(self.since + config.handshake.timeout),
+            Stage::Admitted { session, .. } => session.poll_timeout().map(|(at, _)| at),
+            Stage::Refused { until } => Some(*until),
+        };
+        let backlog =
+            self.backlog.as_ref().and_then(|backlog| backlog.stalls_at(config.session.write_timeout));
+        [stage, backlog].into_iter().flatten().min()
+    }
+
+    /// Tells that time has passed; does nothing that is not due.
+    pub(super) fn handle_timeout(
+        &mut self,
+        context: &Context<'_>,
+        turn: &mut Turn<'_>,
+        recorder: &mut impl Recorder,
+    ) {
+        let config = context.config;
+        let stalls_at =
+            self.backlog.as_ref().and_then(|backlog| backlog.stalls_at(config.session.write_timeout));
+        if stalls_at.is_some_and(|at| at <= turn.now) {
+            return self.abort(Ending::WriteStalled);
+        }
+        match &mut self.stage {
+            Stage::Handshake { .. } if self.since + config.handshake.timeout <= turn.now => {
+                self.refuse(context, turn, HandshakeError::Timeout, recorder);
+            }
+            Stage::Refused { until } if *until <= turn.now => self.abort(Ending::Broken),
+            Stage::Admitted { session, .. } => {
+                session.handle_timeout(turn);
+                if session.is_aborted() {
+                    self.abort(Ending::Broken);
+                }
+            }
+            Stage::Handshake { .. } | Stage::Refused { .. } => {}
+        }
+    }
+
+    /// Ends it from our side, because the process stops.
+    pub(super) fn shut_down(
+        &mut self,
+        context: &Context<'_>,
+        turn: &mut Turn<'_>,
+        recorder: &mut impl Recorder,
+    ) {
+        match &mut self.stage {
+            Stage::Handshake { .. } => self.refuse(context, turn, HandshakeError::Draining, recorder),
+            Stage::Admitted { session, .. } => session.close(turn, CloseCode::Away, "going away"),
+            Stage::Refused { .. } => {}
+        }
+    }
+
+    /// Ends it, if the peer is too slow for what is sent to it.
+    pub(super) fn judge_backlog(&mut self, config: &ServiceConfig, now: Instant, codec: &mut Codec) {
+        let Some(backlog) = &mut self.backlog else { return };
+        let limits = &config.session;
+        if backlog.pressure(limits.pause_backlog, limits.max_backlog) == Pressure::Overflowing
+            && let Stage::Admitted { session, .. } = &mut self.stage
+        {
+            let mut turn = Turn { now, out: backlog.tail(), codec };
+            session.close(&mut turn, CloseCode::from(SLOW_CONSUMER), "slow consumer");
+        }
+    }
+
+    /// Whether more bytes may be read from the peer.
+    pub(super) fn wants_read(&self, config: &ServiceConfig) -> bool {
+        let limits = &config.session;
+        self.backlog.as_ref().is_none_or(|backlog| {
+            backlog.pressure(limits.pause_backlog, limits.max_backlog) == Pressure::Flowing
+        })
+    }
+
+    /// What is to be done with the socket once all output is written.
+    pub(super) fn transport(&self) -> Transport {
+        match &self.stage {
+            _ if self.is_aborted => Transport::Close,
+            Stage::Handshake { .. } => Transport::Open,
+            Stage::Admitted { session, .. } => session.transport(),
+            Stage::Refused { .. } => Transport::ShutdownWrite,
+        }
+    }
+
+    /// The last record of it. `now` is when its socket was closed.
+    pub(super) fn record_end(&self, now: Instant, recorder: &mut impl Recorder) {
+        match &self.stage {
+            Stage::Handshake { reader, .. } => recorder.record(&Record::Abandoned {
+                connection: self.id,
+                peer: self.peer,
+                received: reader.collected(),
+            }),
+            Stage::Admitted { session, identity } => recorder.record(&Record::Closed {
+                connection: self.id,
+                identity,
+                ending: session.ending().unwrap_or(Ending::Broken),
+                lasted: now.saturating_duration_since(self.since),
+                traffic: session.traffic(),
+            }),
+            Stage::Refused { .. } => {}
+        }
+    }
+}
+
+/// The close code for a peer that does not take what is sent to it.
+const SLOW_CONSUMER: u16 = 4413;

@@ -1,0 +1,41 @@
+//! Numbers that differ from client to client, from a seed that was passed in. Not for secrets.
+
+use std::cell::Cell;
+
+/// SplitMix64 (Steele, Lea, Flood 2014): one addition and a mix for each number.
+#[derive(Debug)]
+pub(super) struct Jitter(Cell<u64>);
+
+impl Jitter {
+    pub(super) fn new(seed: u64) -> Jitter {
+        Jitter(Cell::new(seed))
+    }
+
+    /// Seconds for a `Retry-After`: 1 to 10, so that clients that were refused together come back apart.
+    pub(super) fn retry_after(&self) -> u32 {
+        // The remainder is below ten, so the cast does not cut.
+        1 + (self.next() % 10) as u32
+    }
+
+    fn next(&self) -> u64 {
+        let state = self.0.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.0.set(state);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retries_spread_over_one_to_ten_seconds() {
+        let jitter = Jitter::new(7);
+        let mut seen = [0u32; 11];
+        (0..1000).for_each(|_| seen[jitter.retry_after() as usize] += 1);
+        assert_eq!(seen[0], 0);
+        assert!(seen[1..].iter().all(|&count| count > 50), "{seen:?}");
+    }
+}

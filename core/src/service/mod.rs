@@ -1,0 +1,311 @@
+//! All connections of one worker, as one state machine: sessions, their timers, their backlogs, and the
+//! application that answers.
+//!
+//! # Writing a runtime
+//!
+//! A runtime owns the sockets and the clock, and decides nothing. For each connection, it does this:
+//!
+//! 1. Accept a socket, call [`Service::open`], and keep the socket under the [`Key`].
+//! 2. When the socket has bytes and [`wants_read`](Service::wants_read) agrees, read once and call
+//!    [`receive`](Service::receive); at its end [`handle_eof`](Service::handle_eof); if it fails
+//!    [`handle_error`](Service::handle_error).
+//! 3. Then *settle* the connection: write [`output`](Service::output) once and tell [`sent`](Service::sent)
+//!    how much the socket took; after that do what [`transport`](Service::transport) says. When it says
+//!    [`Transport::Close`], close the socket and [`remove`](Service::remove) the connection.
+//! 4. When the socket can be written again, settle; and go on reading if reading had been paused.
+//! 5. Sleep until [`poll_timeout`](Service::poll_timeout) at the latest; then settle each connection that
+//!    [`next_due`](Service::next_due) gives.
+//! 6. To stop, call [`shut_down`](Service::shut_down), settle what is due, and go on until
+//!    [`is_empty`](Service::is_empty).
+
+mod application;
+mod config;
+mod connection;
+mod jitter;
+mod timers;
+
+#[cfg(test)]
+mod tests;
+
+pub use config::ServiceConfig;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use slab::Slab;
+
+use crate::handshake::{HandshakeError, Peer};
+use crate::input::Input;
+use crate::policy::Backlog;
+use crate::record::{ConnectionId, Recorder};
+use crate::session::{Ending, Transport};
+use crate::turn::{Codec, Turn};
+use application::Application;
+use connection::{Connection, Context};
+use jitter::Jitter;
+use timers::{Entry, Timers};
+
+/// The name of a connection inside its worker: small, and given again when the connection is removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key(pub usize);
+
+/// A socket that has just been accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrival {
+    /// Its number, unique in the process.
+    pub id: ConnectionId,
+    /// Who is at the other end.
+    pub peer: Peer,
+    /// The answer to its request, if that is decided before it is read: [`HandshakeError::Overloaded`].
+    pub refusal: Option<HandshakeError>,
+}
+
+/// The connections of one worker. See the [module](self) for how to drive it.
+#[derive(Debug)]
+pub struct Service {
+    config: Arc<ServiceConfig>,
+    application: Application,
+    connections: Slab<Connection>,
+    timers: Timers,
+    /// Connections to be looked at without their sockets having said anything.
+    due: VecDeque<Key>,
+    is_stopping: bool,
+    /// The output of one turn, of the connection `corked`. Empty between turns.
+    cork: Vec<u8>,
+    corked: Key,
+    codec: Codec,
+    jitter: Jitter,
+}
+
+impl Service {
+    /// A service without connections. `seed` makes what is random in it: any number, a different one for
+    /// each worker.
+    pub fn new(config: Arc<ServiceConfig>, seed: u64) -> Service {
+        Service {
+            config,
+            application: Application::default(),
+            connections: Slab::new(),
+            timers: Timers::default(),
+            due: VecDeque::new(),
+            is_stopping: false,
+            cork: Vec::new(),
+            corked: Key(usize::MAX),
+            codec: Codec::new(),
+            jitter: Jitter::new(seed),
+        }
+    }
+
+    /// Takes a new connection in.
+    pub fn open(&mut self, arrival: Arrival, now: Instant) -> Key {
+        let key = Key(self.connections.insert(Connection::new(arrival, now, &self.config)));
+        if self.is_stopping {
+            self.due.push_back(key);
+        }
+        self.arm(key);
+        key
+    }
+
+    /// Takes what one read brought. `bytes` are unmasked in place.
+    #[inline]
+    pub fn receive(&mut self, key: Key, now: Instant, bytes: &mut [u8], recorder: &mut impl Recorder) {
+        self.turn(key, now, |connection, context, turn| {
+            connection.receive(context, turn, &mut Input::new(bytes), recorder);
+        });
+    }
+
+    /// Tells that the peer has ended its side: a read gave nothing.
+    pub fn handle_eof(&mut self, key: Key, now: Instant) {
+        self.turn(key, now, |connection, _, turn| connection.handle_eof(turn.now));
+    }
+
+    /// Tells that the socket failed, in reading or writing. What was to be sent is lost.
+    pub fn handle_error(&mut self, key: Key) {
+        if self.corked == key {
+            self.clear_cork();
+        }
+        if let Some(connection) = self.connections.get_mut(key.0) {
+            connection.abort(Ending::Broken);
+        }
+    }
+
+    /// What is to be written to the socket now; may be empty. Write it once, then call [`Service::sent`].
+    #[inline]
+    pub fn output(&self, key: Key) -> &[u8] {
+        match self.connections.get(key.0) {
+            Some(Connection { is_aborted: true, .. }) | None => &[],
+            Some(Connection { backlog: Some(backlog), .. }) => backlog.pending(),
+            Some(_) if self.corked == key => &self.cork,
+            Some(_) => &[],
+        }
+    }
+
+    /// Tells how many bytes of [`Service::output`] the socket took; zero if it would have blocked.
+    #[inline]
+    pub fn sent(&mut self, key: Key, n: usize, now: Instant) {
+        let Some(connection) = self.connections.get_mut(key.0) else { return };
+        if let Some(backlog) = &mut connection.backlog {
+            if backlog.advance(n, now) {
+                connection.backlog = None;
+            }
+        } else if self.corked == key {
+            if let Some(unsent @ [_, ..]) = self.cork.get(n..) {
+                connection.backlog = Some(Box::new(Backlog::new(unsent, now)));
+                self.arm(key);
+            }
+            self.clear_cork();
+        }
+    }
+
+    /// Whether the connection may be read from. If not, it may again after some of its output was sent.
+    #[inline]
+    pub fn wants_read(&self, key: Key) -> bool {
+        self.connections.get(key.0).is_some_and(|connection| connection.wants_read(&self.config))
+    }
+
+    /// Whether output waits for the socket to take it.
+    #[inline]
+    pub fn wants_write(&self, key: Key) -> bool {
+        !self.output(key).is_empty()
+    }
+
+    /// What is to be done with the socket. While output waits, it stays open.
+    #[inline]
+    pub fn transport(&self, key: Key) -> Transport {
+        match self.connections.get(key.0) {
+            Some(_) if self.wants_write(key) => Transport::Open,
+            Some(connection) => connection.transport(),
+            None => Transport::Close,
+        }
+    }
+
+    /// Forgets a connection whose socket is closed, and records its end.
+    pub fn remove(&mut self, key: Key, now: Instant, recorder: &mut impl Recorder) {
+        if self.corked == key {
+            self.clear_cork();
+        }
+        if let Some(connection) = self.connections.try_remove(key.0) {
+            connection.record_end(now, recorder);
+        }
+    }
+
+    /// When [`Service::next_due`] has to be called at the latest. `None`: not before something else happens.
+    pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
+        if self.due.is_empty() { self.timers.next() } else { Some(now) }
+    }
+
+    /// The next connection whose time has come. Settle it before asking again.
+    pub fn next_due(&mut self, now: Instant, recorder: &mut impl Recorder) -> Option<Key> {
+        while let Some(key) = self.due.pop_front() {
+            if self.connections.contains(key.0) {
+                self.turn(key, now, |connection, context, turn| {
+                    connection.shut_down(context, turn, recorder)
+                });
+                return Some(key);
+            }
+        }
+        while let Some(entry) = self.timers.pop_fired(now) {
+            let key = entry.key;
+            let Some(connection) = self.connections.get_mut(key.0) else { continue };
+            if connection.id != entry.id || connection.armed != Some(entry.at) {
+                continue;
+            }
+            connection.armed = None;
+            if connection.poll_timeout(&self.config).is_some_and(|at| at <= now) {
+                self.turn(key, now, |connection, context, turn| {
+                    connection.handle_timeout(context, turn, recorder);
+                });
+                return Some(key);
+            }
+            self.arm(key);
+        }
+        None
+    }
+
+    /// Begins to end all connections, with 1001 or 503, also those that are still to come.
+    pub fn shut_down(&mut self) {
+        self.is_stopping = true;
+        self.due.extend(self.connections.iter().map(|(key, _)| Key(key)));
+    }
+
+    /// Whether there are no connections.
+    pub fn is_empty(&self) -> bool {
+        self.connections.is_empty()
+    }
+
+    /// How many connections there are.
+    pub fn len(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// The keys of all connections.
+    pub fn keys(&self) -> Vec<Key> {
+        self.connections.iter().map(|(key, _)| Key(key)).collect()
+    }
+
+    /// One turn of one connection: lends it the output buffer, then sees to its backlog and its timer.
+    #[inline]
+    fn turn(
+        &mut self,
+        key: Key,
+        now: Instant,
+        work: impl FnOnce(&mut Connection, &Context<'_>, &mut Turn<'_>),
+    ) {
+        self.uncork_for(key, now);
+        let Some(connection) = self.connections.get_mut(key.0) else { return };
+        let context = Context { config: &self.config, application: self.application, jitter: &self.jitter };
+        // The backlog is lent as the output, so that what is new stands behind what waits.
+        let mut backlog = connection.backlog.take();
+        let out = backlog.as_mut().map_or(&mut self.cork, |backlog| backlog.tail());
+        work(connection, &context, &mut Turn { now, out, codec: &mut self.codec });
+        if !connection.is_aborted && backlog.is_some() {
+            connection.backlog = backlog;
+            connection.judge_backlog(&self.config, now, &mut self.codec);
+        }
+        self.arm(key);
+    }
+
+    /// Makes sure that a timer entry stands for the connection's deadline, or an earlier one does.
+    #[inline]
+    fn arm(&mut self, key: Key) {
+        let Some(connection) = self.connections.get_mut(key.0) else { return };
+        let Some(at) = connection.poll_timeout(&self.config) else { return };
+        if connection.armed.is_none_or(|armed| at < armed) {
+            connection.armed = Some(at);
+            self.timers.push(Entry { at, key, id: connection.id });
+        }
+    }
+
+    /// Hands the cork buffer to the connection `key`. Had the runtime left another's output in it, that
+    /// becomes the other's backlog: bytes never go to the wrong connection.
+    #[inline]
+    fn uncork_for(&mut self, key: Key, now: Instant) {
+        if !self.cork.is_empty() && self.corked != key {
+            self.rescue_cork(now);
+        }
+        self.corked = key;
+    }
+
+    #[cold]
+    fn rescue_cork(&mut self, now: Instant) {
+        if let Some(connection) = self.connections.get_mut(self.corked.0)
+            && !connection.is_aborted
+        {
+            let backlog = connection.backlog.get_or_insert_with(|| Box::new(Backlog::new(&[], now)));
+            backlog.tail().append(&mut self.cork);
+        }
+        self.cork.clear();
+    }
+
+    /// Empties the cork buffer, and gives its memory back if a burst made it large.
+    #[inline]
+    fn clear_cork(&mut self) {
+        self.cork.clear();
+        if self.cork.capacity() > LARGEST_CORK {
+            self.cork = Vec::new();
+        }
+    }
+}
+
+/// The most memory, in bytes, that the cork buffer keeps between turns.
+const LARGEST_CORK: usize = 1024 * 1024;

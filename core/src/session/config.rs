@@ -1,0 +1,42 @@
+//! The limits of an admitted connection: one documented field for each knob.
+
+use std::time::Duration;
+
+/// What a session tolerates. Shared by all sessions of a process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionConfig {
+    /// The longest message in payload bytes; beyond it 1009. Default 64 KiB. A connection holds at most
+    /// this much of a message that has not arrived whole.
+    pub max_message: usize,
+    /// The longest frame in payload bytes; beyond it 1009, when its header is read. Default 64 KiB.
+    pub max_frame: usize,
+    /// The most frames of one message, empty ones too; beyond it 1008. Default 1,024.
+    pub max_fragments: u32,
+    /// From the first byte of a message to its last; beyond it 1008. Default 30 s. Zero means for ever.
+    pub message_timeout: Duration,
+    /// How long the peer may take to answer our Close, and a last Close of ours to get out. Default 5 s.
+    pub close_timeout: Duration,
+    /// How long a peer may take nothing of what is to be sent before it is dropped. Default 10 s. Zero
+    /// means for ever, and then a peer that stops reading holds its backlog for ever.
+    pub write_timeout: Duration,
+    /// While this much waits to be sent, nothing more is read from the peer. Default 256 KiB.
+    pub pause_backlog: usize,
+    /// If this much waits to be sent and still more is to come, the peer is too slow: 4413. Default 1 MiB.
+    /// One message is always taken whole, so a connection holds at most this and one message.
+    pub max_backlog: usize,
+}
+
+impl Default for SessionConfig {
+    fn default() -> SessionConfig {
+        SessionConfig {
+            max_message: 64 * 1024,
+            max_frame: 64 * 1024,
+            max_fragments: 1024,
+            message_timeout: Duration::from_secs(30),
+            close_timeout: Duration::from_secs(5),
+            write_timeout: Duration::from_secs(10),
+            pause_backlog: 256 * 1024,
+            max_backlog: 1024 * 1024,
+        }
+    }
+}

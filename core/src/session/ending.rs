@@ -1,0 +1,96 @@
+//! How a connection ended, and what a session counted until then.
+
+use std::fmt;
+
+use tungstenite::protocol::frame::coding::CloseCode;
+
+use super::error::ProtocolError;
+
+/// The first cause of a connection's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// The peer sent Close, with this code or without one.
+    PeerClosed(Option<CloseCode>),
+    /// We sent Close with this code, on our own account.
+    Closed(CloseCode),
+    /// The peer broke the protocol.
+    Failed(ProtocolError),
+    /// The peer's side of the connection ended without a Close.
+    Eof,
+    /// The connection broke: reset, or an error of the socket.
+    Broken,
+    /// The peer took nothing of what was to be sent, for longer than `write_timeout`.
+    WriteStalled,
+}
+
+/// One end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The gateway, or the user behind it.
+    Client,
+    /// This service.
+    Server,
+}
+
+impl Ending {
+    /// The status code of RFC 6455 §7.1.5: the one in the first Close frame, 1005 if that had none, 1006 if
+    /// there was no Close frame.
+    pub fn code(self) -> u16 {
+        match self {
+            Ending::PeerClosed(Some(code)) | Ending::Closed(code) => code.into(),
+            Ending::PeerClosed(None) => 1005,
+            Ending::Failed(error) => error.close_code().into(),
+            Ending::Eof | Ending::Broken | Ending::WriteStalled => 1006,
+        }
+    }
+
+    /// Who ended it. A peer that breaks the protocol is ended by us.
+    pub fn side(self) -> Side {
+        match self {
+            Ending::PeerClosed(_) | Ending::Eof | Ending::Broken => Side::Client,
+            Ending::Closed(_) | Ending::Failed(_) | Ending::WriteStalled => Side::Server,
+        }
+    }
+
+    /// The cause in a few words, without anything from the peer.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Ending::PeerClosed(_) => "closed by the client",
+            Ending::Closed(code) => match u16::from(code) {
+                1000 => "closed",
+                1001 => "going away",
+                1011 => "internal error",
+                1012 => "service restart",
+                1013 => "overloaded",
+                4413 => "slow consumer",
+                _ => "closed by the server",
+            },
+            Ending::Failed(error) => error.reason(),
+            Ending::Eof => "connection ended without a close frame",
+            Ending::Broken => "connection broke",
+            Ending::WriteStalled => "nothing could be sent for too long",
+        }
+    }
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Side::Client => "client",
+            Side::Server => "server",
+        })
+    }
+}
+
+/// What a session carried: data messages and their payload bytes, without frame headers and control frames.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Traffic {
+    /// Messages from the peer.
+    pub messages_received: u64,
+    /// Their payload bytes.
+    pub bytes_received: u64,
+    /// Messages to the peer.
+    pub messages_sent: u64,
+    /// Their payload bytes.
+    pub bytes_sent: u64,
+}

@@ -1,0 +1,107 @@
+//! What a peer can do wrong after the 101, and what an application can.
+
+use std::fmt;
+
+use tungstenite::protocol::frame::coding::CloseCode;
+
+/// The peer broke RFC 6455 or a limit. Our Close is already in the output, and the session is fused: it
+/// gives the same error again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ProtocolError {
+    /// An opcode of 3 to 7 or 11 to 15 (§5.2).
+    ReservedOpcode,
+    /// RSV1, RSV2 or RSV3 without an extension that gives it a meaning (§5.2).
+    ReservedBits,
+    /// A client's frame without a mask (§5.1).
+    Unmasked,
+    /// A control frame in fragments (§5.5).
+    FragmentedControl,
+    /// A control frame of more than 125 bytes (§5.5).
+    LongControl,
+    /// A length in more bytes than it needs (§5.2).
+    NonMinimalLength,
+    /// A length with its highest bit set (§5.2).
+    LengthOverflow,
+    /// A continuation without a message to continue (§5.4).
+    UnexpectedContinuation,
+    /// A new message inside a fragmented one (§5.4).
+    ExpectedContinuation,
+    /// A Close whose payload is one byte long (§5.5.1).
+    ClosePayload,
+    /// A close code that no peer may send (§7.4).
+    CloseCode,
+    /// Text or a close reason that is not UTF-8 (§8.1).
+    Utf8,
+    /// A frame over `max_frame`.
+    FrameTooBig,
+    /// A message over `max_message`.
+    MessageTooBig,
+    /// A message in more than `max_fragments` frames.
+    TooManyFragments,
+    /// A message that took longer than `message_timeout`.
+    MessageTimeout,
+}
+
+impl ProtocolError {
+    /// The code of our Close (RFC 6455 §7.4.1).
+    pub fn close_code(self) -> CloseCode {
+        match self {
+            ProtocolError::ReservedOpcode
+            | ProtocolError::ReservedBits
+            | ProtocolError::Unmasked
+            | ProtocolError::FragmentedControl
+            | ProtocolError::LongControl
+            | ProtocolError::NonMinimalLength
+            | ProtocolError::LengthOverflow
+            | ProtocolError::UnexpectedContinuation
+            | ProtocolError::ExpectedContinuation
+            | ProtocolError::ClosePayload
+            | ProtocolError::CloseCode => CloseCode::Protocol,
+            ProtocolError::Utf8 => CloseCode::Invalid,
+            ProtocolError::FrameTooBig | ProtocolError::MessageTooBig => CloseCode::Size,
+            ProtocolError::TooManyFragments | ProtocolError::MessageTimeout => CloseCode::Policy,
+        }
+    }
+
+    /// The reason of our Close and of the log: short words, never the peer's.
+    pub fn reason(self) -> &'static str {
+        match self {
+            ProtocolError::ReservedOpcode => "reserved opcode",
+            ProtocolError::ReservedBits => "reserved bits",
+            ProtocolError::Unmasked => "frame not masked",
+            ProtocolError::FragmentedControl => "fragmented control frame",
+            ProtocolError::LongControl => "control frame too long",
+            ProtocolError::NonMinimalLength => "length not minimal",
+            ProtocolError::LengthOverflow => "length over 2^63",
+            ProtocolError::UnexpectedContinuation => "nothing to continue",
+            ProtocolError::ExpectedContinuation => "message not finished",
+            ProtocolError::ClosePayload => "close payload of one byte",
+            ProtocolError::CloseCode => "invalid close code",
+            ProtocolError::Utf8 => "invalid UTF-8",
+            ProtocolError::FrameTooBig => "frame too big",
+            ProtocolError::MessageTooBig => "message too big",
+            ProtocolError::TooManyFragments => "too many fragments",
+            ProtocolError::MessageTimeout => "message took too long",
+        }
+    }
+}
+
+impl fmt::Display for ProtocolError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.reason())
+    }
+}
+
+impl std::error::Error for ProtocolError {}
+
+/// The message was not sent: a Close has gone out or come in, and no data may follow it (RFC 6455 §5.5.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Closing;
+
+impl fmt::Display for Closing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the connection is closing")
+    }
+}
+
+impl std::error::Error for Closing {}

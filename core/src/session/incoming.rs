@@ -1,0 +1,107 @@
+//! What has arrived of a frame and of a message that are not whole yet.
+
+use std::time::Instant;
+
+use crate::frame::{DataKind, FrameHeader};
+
+use super::config::SessionConfig;
+use super::error::ProtocolError;
+
+/// Exists only while something is unfinished, so that an idle session owns no heap.
+///
+/// Grows with the bytes that arrived, never with a length that was announced.
+#[derive(Debug, Default)]
+pub(super) struct Incoming {
+    /// The fragments so far of the message that has begun.
+    pub(super) message: Option<Message>,
+    /// The frame whose payload is not complete.
+    pub(super) frame: Option<PartialFrame>,
+    /// The payload so far, if that frame is a control frame. At most 125 bytes.
+    pub(super) control: Vec<u8>,
+}
+
+impl Incoming {
+    pub(super) fn is_idle(&self) -> bool {
+        self.message.is_none() && self.frame.is_none()
+    }
+}
+
+/// A frame whose payload is arriving.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PartialFrame {
+    pub(super) header: FrameHeader,
+    /// Payload bytes that have arrived; `received < header.len`.
+    pub(super) received: u64,
+}
+
+/// A message in several frames or several reads. One buffer, not a list of fragments: a peer chooses how
+/// many there are (ws CVE-2026-62389).
+#[derive(Debug)]
+pub(super) struct Message {
+    pub(super) kind: DataKind,
+    pub(super) bytes: Vec<u8>,
+    /// Frames so far, empty ones too.
+    fragments: u32,
+    /// How many of `bytes` are known to be UTF-8; the rest is the beginning of one character. For binary
+    /// it stays zero.
+    checked: usize,
+}
+
+impl Message {
+    pub(super) fn new(kind: DataKind) -> Message {
+        Message { kind, bytes: Vec::new(), fragments: 0, checked: 0 }
+    }
+
+    /// Takes note of one more frame, before any of its payload.
+    pub(super) fn begin_frame(&mut self, len: u64, config: &SessionConfig) -> Result<(), ProtocolError> {
+        self.fragments = self.fragments.saturating_add(1);
+        if self.fragments > config.max_fragments {
+            return Err(ProtocolError::TooManyFragments);
+        }
+        // Subtracted, not added: a length near 2^63 must not overflow (aiohttp PYSEC-2026-4395).
+        let room = config.max_message.saturating_sub(self.bytes.len());
+        if len > room as u64 {
+            return Err(ProtocolError::MessageTooBig);
+        }
+        Ok(())
+    }
+
+    /// Appends unmasked payload. Text is refused at the first byte that makes it invalid (RFC 6455 §8.1),
+    /// so a peer cannot have us buffer what can no longer become text.
+    pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), ProtocolError> {
+        self.bytes.extend_from_slice(bytes);
+        if self.kind == DataKind::Binary {
+            return Ok(());
+        }
+        let fresh = self.bytes.get(self.checked..).unwrap_or_default();
+        match simdutf8::compat::from_utf8(fresh) {
+            Ok(_) => self.checked = self.bytes.len(),
+            // No length: the bytes end inside a character that is right so far.
+            Err(error) if error.error_len().is_none() => self.checked += error.valid_up_to(),
+            Err(_) => return Err(ProtocolError::Utf8),
+        }
+        Ok(())
+    }
+
+    /// The whole message; text must not end inside a character.
+    pub(super) fn finish(self) -> Result<(DataKind, Vec<u8>), ProtocolError> {
+        if self.kind == DataKind::Text && self.checked != self.bytes.len() {
+            return Err(ProtocolError::Utf8);
+        }
+        Ok((self.kind, self.bytes))
+    }
+}
+
+/// Which deadline a session waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimerKind {
+    /// The message that has begun must be whole.
+    Message,
+    /// The peer must have answered our Close, or taken the last of our output.
+    Close,
+    /// The peer must have closed its side after it was refused.
+    Linger,
+}
+
+/// A deadline and what it is for.
+pub(super) type Deadline = Option<(Instant, TimerKind)>;

@@ -1,0 +1,29 @@
+//! What a runtime lends the core for one turn of one connection.
+
+use std::time::Instant;
+
+/// One turn: the time, and the place for what is to be sent.
+#[derive(Debug)]
+pub struct Turn<'t> {
+    /// When this turn is. Read once for a batch of events, not for each message; never goes back.
+    pub now: Instant,
+    /// Where output is appended: the worker's cork buffer, or the connection's backlog if that is not
+    /// empty. One write sends it, however many frames it holds.
+    pub out: &'t mut Vec<u8>,
+    /// The worker's codec.
+    pub codec: &'t mut Codec,
+}
+
+/// What sessions of one worker share while a message is decoded or encoded. Here permessage-deflate will
+/// keep its two contexts: without context takeover (RFC 7692 §7.1.1) one pair serves all connections.
+#[derive(Debug, Default)]
+pub struct Codec {
+    _private: (),
+}
+
+impl Codec {
+    /// A codec without extensions.
+    pub fn new() -> Codec {
+        Codec::default()
+    }
+}
