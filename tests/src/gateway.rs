@@ -8,12 +8,13 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
 use crate::process::{Ending, Process, Sink};
-use crate::{Failure, ports, provision, workspace};
+use crate::{Failure, http, ports, provision, workspace};
 
 /// A gateway that asks Identity about each request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +77,7 @@ impl Gateway {
             .unwrap_or_else(|failure| panic!("{self} does not start: {failure}"))
     }
 
-    /// Starts it, wherever its output goes, and waits until it listens.
+    /// Starts it, wherever its output goes, and waits until it routes. Identity must be running: it is asked.
     pub fn run(self, addresses: Addresses, changes: &[(&str, &str)], sink: Sink) -> Result<Running, Failure> {
         let folder = tempfile::tempdir().map_err(Failure::while_doing("creating a temporary folder"))?;
         self.configure(folder.path(), addresses, changes)?;
@@ -86,7 +87,8 @@ impl Gateway {
             Self::Traefik => Ending::Kill,
             Self::Nginx => Ending::Terminate,
         });
-        process.wait_until_listening(addresses.gateway, Duration::from_secs(30))?;
+        process.wait_until_listening(addresses.gateway, PATIENCE)?;
+        wait_until_routed(addresses.gateway)?;
         Ok(Running { process, address: addresses.gateway, folder })
     }
 
@@ -199,6 +201,25 @@ impl File {
         Ok(self)
     }
 }
+
+/// Waits until the gateway knows the way to `/ws`: Traefik listens a moment before it has read its routes, and
+/// answers 404 until then. Without a token the answer will be 401.
+fn wait_until_routed(gateway: SocketAddr) -> Result<(), Failure> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let response = http::request(gateway, "GET", "/ws", &[], b"")?;
+        match response.status {
+            401 => return Ok(()),
+            404 if Instant::now() < deadline => thread::sleep(Duration::from_millis(20)),
+            _ => {
+                return Err(Failure::new(format!("a request without a token should get 401, not {response}")));
+            }
+        }
+    }
+}
+
+/// How long a gateway may take: 185 MB of Traefik are read from a cold disk.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The addresses in the shipped files.
 const SHIPPED_GATEWAY: &str = "127.0.0.1:9191";

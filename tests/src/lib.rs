@@ -14,7 +14,8 @@
 //! * [`binaries`], [`provision`]: what is started: built on demand, fetched on demand;
 //! * [`postern`], [`identity`], [`gateway`]: the three members of the chain;
 //! * [`http`], [`ws`]: clients that can also say what a well-behaved client never would;
-//! * [`chain`]: what the command `cargo chain` does.
+//! * [`chain`]: all of them together;
+//! * [`command`]: what `cargo chain` does.
 
 pub mod failure;
 pub mod workspace;
@@ -31,5 +32,7 @@ pub mod postern;
 
 pub mod http;
 pub mod ws;
+
+pub mod chain;
 
 pub use failure::Failure;
