@@ -41,7 +41,7 @@ impl<'h> UpgradeRequest<'h> {
             Ok(httparse::Status::Complete(used)) if used == head.len() => {}
             Ok(_) => return Err(HandshakeError::NotHttp),
             Err(httparse::Error::TooManyHeaders) => return Err(HandshakeError::TooManyHeaders),
-            Err(httparse::Error::Version) => return Err(HandshakeError::HttpVersion),
+            Err(httparse::Error::Version) if names_http(head) => return Err(HandshakeError::HttpVersion),
             Err(_) => return Err(HandshakeError::NotHttp),
         }
         if request.version != Some(1) {
@@ -194,6 +194,12 @@ impl<'h> Fields<'h> {
             (None, false) => None,
         }
     }
+}
+
+/// Whether the request line ends in a version of HTTP, be it the wrong one. The PROXY protocol's does not.
+fn names_http(head: &[u8]) -> bool {
+    let line = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
+    line.rsplit(|&byte| byte == b' ').next().is_some_and(|last| last.starts_with(b"HTTP/"))
 }
 
 /// The items of a comma-separated list (RFC 9110 §5.6.1), without the white space around them.
