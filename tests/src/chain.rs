@@ -82,24 +82,7 @@ impl Chain {
         open.echo("Hello World");
         open.echo(vec![0_u8, 1, 0xfe, 0xff]);
         open.close();
-        self.assert_john_logged();
-    }
-
-    /// Postern's log has the three sentences of a visit by John who said `Hello World`, in their order.
-    ///
-    /// # Panics
-    ///
-    /// If it has not.
-    #[track_caller]
-    pub fn assert_john_logged(&self) {
-        assert_logged_in_order(
-            &self.postern,
-            &[
-                "WebSocket connection established - User: John Doe (john@example.com) - ID: 123",
-                "Message from John Doe (123): Hello World",
-                "WebSocket connection closed for user John Doe (123)",
-            ],
-        );
+        assert_john_logged(&self.postern);
     }
 
     /// No token, no cookie, no query and no `Authorization` of this test stands in the log of Postern; and no token in
@@ -125,6 +108,23 @@ impl Chain {
             assert!(!postern.contains(text), "{text:?} is logged:\n{postern}");
         }
     }
+}
+
+/// Postern's log has the three sentences of a visit by John who said `Hello World`, in their order.
+///
+/// # Panics
+///
+/// If it has not.
+#[track_caller]
+pub fn assert_john_logged(postern: &Postern) {
+    assert_logged_in_order(
+        postern,
+        &[
+            "WebSocket connection established - User: John Doe (john@example.com) - ID: 123",
+            "Message from John Doe (123): Hello World",
+            "WebSocket connection closed for user John Doe (123)",
+        ],
+    );
 }
 
 /// Waits until each of these texts is logged, and checks that the first lines with them come in this order.

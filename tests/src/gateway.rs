@@ -212,7 +212,9 @@ fn wait_until_routed(gateway: SocketAddr) -> Result<(), Failure> {
             401 => return Ok(()),
             404 if Instant::now() < deadline => thread::sleep(Duration::from_millis(20)),
             _ => {
-                return Err(Failure::new(format!("a request without a token should get 401, not {response}")));
+                return Err(Failure::new(format!(
+                    "a request without a token should get 401, not {response}"
+                )));
             }
         }
     }
