@@ -161,6 +161,11 @@ impl Running {
         self.address
     }
 
+    /// The process, and the folder that must outlive it.
+    pub fn into_parts(self) -> (Process, TempDir) {
+        (self.process, self.folder)
+    }
+
     /// Everything it has logged so far, in its output and in the files it writes.
     pub fn log(&self) -> String {
         let mut log = self.process.lines().join("\n");

@@ -35,4 +35,6 @@ pub mod ws;
 
 pub mod chain;
 
+pub mod command;
+
 pub use failure::Failure;

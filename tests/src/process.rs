@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -61,6 +62,11 @@ impl Process {
     /// Starts `command` with its output going to `sink`.
     pub fn spawn_into(name: &str, command: &mut Command, sink: Sink) -> Result<Self, Failure> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        if sink == Sink::Console {
+            // Ctrl-C at a terminal signals the whole foreground group. There the parent ends its children, in its
+            // own order. A test's children stay in the group, and Ctrl-C ends them with the test.
+            command.process_group(0);
+        }
         let mut child =
             command.spawn().map_err(Failure::while_doing(format_args!("starting {name} ({command:?})")))?;
         let output = Arc::new(Output::new(name, sink));

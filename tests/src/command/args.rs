@@ -1,0 +1,113 @@
+//! The command line of `cargo chain`.
+
+use std::ffi::OsString;
+use std::net::{Ipv4Addr, SocketAddr};
+
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+
+use crate::binaries::Profile;
+use crate::gateway::{Addresses, Gateway};
+use crate::postern::Runtime;
+
+/// What is started, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Args {
+    /// Which gateway.
+    pub gateway: Gateway,
+    /// Which binary.
+    pub runtime: Runtime,
+    /// How our binaries are built.
+    pub profile: Profile,
+    /// Who listens where; all on the loopback interface.
+    pub addresses: Addresses,
+}
+
+impl Args {
+    /// Parses the command line; the first word is the name of the program.
+    pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let matches = command().try_get_matches_from(words)?;
+        Ok(Self {
+            gateway: if matches.get_flag("nginx") { Gateway::Nginx } else { Gateway::Traefik },
+            runtime: if matches.get_flag("smol") { Runtime::Smol } else { Runtime::Mio },
+            profile: if matches.get_flag("dev") { Profile::Dev } else { Profile::Release },
+            addresses: Addresses {
+                gateway: address(&matches, GATEWAY_PORT),
+                identity: address(&matches, IDENTITY_PORT),
+                postern: address(&matches, PORT),
+            },
+        })
+    }
+}
+
+/// The names of the flags that move a member to another port.
+pub(super) const GATEWAY_PORT: &str = "gateway-port";
+pub(super) const IDENTITY_PORT: &str = "identity-port";
+pub(super) const PORT: &str = "port";
+
+fn command() -> Command {
+    let flag = |name, help| Arg::new(name).long(name).action(ArgAction::SetTrue).help(help);
+    let port = |name, default, help| {
+        Arg::new(name)
+            .long(name)
+            .value_name("PORT")
+            .value_parser(value_parser!(u16).range(1..))
+            .default_value(default)
+            .help(help)
+    };
+    Command::new("cargo chain")
+        .about("Starts Identity, a gateway and Postern on this machine, without Docker")
+        .arg(flag("smol", "Start postern-smol instead of postern"))
+        .arg(flag("nginx", "Start nginx instead of Traefik"))
+        .arg(flag("dev", "Build Postern and Identity with the dev profile: sooner there, slower when there"))
+        .arg(port(GATEWAY_PORT, "9191", "Where clients connect"))
+        .arg(port(IDENTITY_PORT, "9292", "Where the Identity service listens"))
+        .arg(port(PORT, "8080", "Where Postern listens"))
+        .after_help(
+            "Environment:\n  JWT_SECRET  the secret that tokens are signed with; without it, each start makes a new \
+             one\n  POSTERN_*, LOG_*  Postern's settings",
+        )
+}
+
+fn address(matches: &ArgMatches, flag: &str) -> SocketAddr {
+    let port: u16 = *matches.get_one(flag).expect("the flag has a default");
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(words: &[&str]) -> Result<Args, clap::Error> {
+        Args::parse(std::iter::once("chain").chain(words.iter().copied()).map(OsString::from))
+    }
+
+    #[test]
+    fn the_defaults_are_the_production_binary_behind_traefik_on_the_documented_ports() {
+        let args = parse(&[]).expect("nothing is required");
+        assert_eq!(
+            (args.gateway, args.runtime, args.profile),
+            (Gateway::Traefik, Runtime::Mio, Profile::Release)
+        );
+        let Addresses { gateway, identity, postern } = args.addresses;
+        assert_eq!([gateway, identity, postern].map(|address| address.port()), [9191, 9292, 8080]);
+    }
+
+    #[test]
+    fn every_flag_changes_what_it_names() {
+        let words =
+            ["--smol", "--nginx", "--dev", "--gateway-port", "1", "--identity-port", "2", "--port", "3"];
+        let args = parse(&words).expect("good flags");
+        assert_eq!((args.gateway, args.runtime, args.profile), (Gateway::Nginx, Runtime::Smol, Profile::Dev));
+        let Addresses { gateway, identity, postern } = args.addresses;
+        assert_eq!([gateway, identity, postern].map(|address| address.port()), [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_bad_port_names_the_flag() {
+        for port in ["0", "65536", "http"] {
+            let error = parse(&["--gateway-port", port]).expect_err("no port");
+            assert!(error.to_string().contains("--gateway-port"), "{error}");
+            assert_eq!(error.exit_code(), 2);
+        }
+    }
+}

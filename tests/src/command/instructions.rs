@@ -1,0 +1,40 @@
+//! What to do with a running chain: commands that work by copy and paste.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+/// The commands for a chain whose gateway listens here. `websockets` is a folder for `PYTHONPATH`.
+///
+/// Each command is one line, so that a copied line is a whole command (`tests/chain.rs` runs them).
+pub(super) fn text(gateway: SocketAddr, websockets: &Path) -> String {
+    let port = gateway.port();
+    let websockets = websockets.display();
+    format!(
+        r#"
+Everything is ready. In another terminal:
+
+  # Log in. There are john@example.com, ann@example.com and rene@example.com, all with password123.
+  TOKEN=$(curl -s http://{gateway}/identity/login -H 'Content-Type: application/json' -d '{{"email":"john@example.com","password":"password123"}}' | sed 's/.*"accessToken":"\([^"]*\)".*/\1/')
+
+  # Upgrade. The answer is 101, and the connection stays open until Ctrl-C.
+  curl -i -N -H "Connection: Upgrade" -H "Upgrade: websocket" -H "Sec-WebSocket-Version: 13" -H "Sec-WebSocket-Key: SGVsbG8sIHdvcmxkIQ==" -H "Authorization: Bearer $TOKEN" http://{gateway}/ws
+
+  # Talk: each line you type comes back. Ctrl-D ends.
+  PYTHONPATH='{websockets}' python3 -m websockets "ws://{gateway}/ws?token=$TOKEN"
+
+In a browser, open http://localhost:{port}/ (it says 404, and that is right) and paste into its console:
+
+  // Log in. The answer also sets a cookie, which the browser sends with every handshake.
+  var {{ accessToken }} = await (await fetch('/identity/login', {{ method: 'POST', headers: {{ 'Content-Type': 'application/json' }}, body: JSON.stringify({{ email: 'john@example.com', password: 'password123' }}) }})).json();
+
+  // With the cookie:
+  var ws = new WebSocket(`ws://${{location.host}}/ws`); ws.onmessage = (event) => console.log('Received:', event.data); ws.onopen = () => ws.send('Hello World');
+
+  // With the token as a subprotocol:
+  var ws = new WebSocket(`ws://${{location.host}}/ws`, ['bearer', accessToken]); ws.onmessage = (event) => console.log('Received:', event.data); ws.onopen = () => ws.send('Hello World');
+
+Ctrl-C ends everything.
+
+"#
+    )
+}

@@ -1,0 +1,169 @@
+//! What `cargo chain` does: Identity, a gateway and Postern on this machine, without Docker.
+//!
+//! It builds what is ours, fetches what is not, starts the three and waits for each, prints the commands that work now,
+//! and ends all of them when it is told to or when one of them ends by itself.
+
+use std::fmt;
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, ExitStatus};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use crate::Failure;
+use crate::binaries::{Binary, Messages};
+use crate::process::{Process, Sink};
+use crate::provision;
+
+pub mod args;
+mod instructions;
+mod secret;
+
+use args::Args;
+
+/// Runs the chain until a signal comes, which is success, or something goes wrong.
+pub fn run(args: &Args) -> Result<(), Failure> {
+    // Before anything is started, so that no signal finds children and nobody who ends them.
+    let interrupt = Interrupt::listen()?;
+    check_ports(args)?;
+    let secret = secret::given_or_new()?;
+
+    say(format_args!("building {} and identity", args.runtime));
+    let identity = Binary::Identity.build(args.profile, Messages::Shown)?;
+    let postern = args.runtime.binary().build(args.profile, Messages::Shown)?;
+    say(format_args!("looking for {} in target/provision, and fetching it if it is not there", args.gateway));
+    args.gateway.provision()?;
+    let websockets = provision::python_websockets()?;
+    if interrupt.came() {
+        return Ok(());
+    }
+
+    let addresses = args.addresses;
+    let mut identity = Command::new(identity);
+    identity.args(["--listen", &addresses.identity.to_string()]).env("JWT_SECRET", &secret);
+    let identity = start("identity", &mut identity, addresses.identity)?;
+
+    let mut postern = Command::new(postern);
+    postern.env("PORT", addresses.postern.port().to_string());
+    postern.env("POSTERN_LISTEN", addresses.postern.to_string());
+    // For clients that send their token in a message.
+    postern.env("JWT_SECRET", &secret);
+    let postern = start(&args.runtime.to_string(), &mut postern, addresses.postern)?;
+
+    let gateway = args.gateway.run(addresses, &[], Sink::Console)?;
+    say(format_args!("{:?} listens on {}", gateway.process, addresses.gateway));
+    let (gateway, _folder) = gateway.into_parts();
+
+    print_block(&instructions::text(addresses.gateway, &websockets));
+    // In the order in which they end: Postern says goodbye to its clients while there is a way to them.
+    let mut children = [postern, gateway, identity];
+    let outcome = watch(&mut children, &interrupt);
+    end(&mut children, &interrupt);
+    outcome
+}
+
+/// Says now, in one line, what would otherwise be said by a child in its own words, after the build.
+fn check_ports(args: &Args) -> Result<(), Failure> {
+    let addresses = args.addresses;
+    for (whose, address, flag) in [
+        ("the gateway", addresses.gateway, args::GATEWAY_PORT),
+        ("Identity", addresses.identity, args::IDENTITY_PORT),
+        ("Postern", addresses.postern, args::PORT),
+    ] {
+        TcpListener::bind(address).map_err(|error| {
+            Failure::new(format!(
+                "{address} is not free for {whose} ({error}): end what listens there, or choose another port \
+                 with --{flag}"
+            ))
+        })?;
+    }
+    Ok(())
+}
+
+fn start(name: &str, command: &mut Command, address: SocketAddr) -> Result<Process, Failure> {
+    let mut process = Process::spawn_into(name, command, Sink::Console)?;
+    process.wait_until_listening(address, Duration::from_secs(20))?;
+    say(format_args!("{process:?} listens on {address}"));
+    Ok(process)
+}
+
+/// Waits for a signal, or for the first child to end.
+fn watch(children: &mut [Process], interrupt: &Interrupt) -> Result<(), Failure> {
+    loop {
+        if interrupt.came() {
+            return Ok(());
+        }
+        for child in children.iter_mut() {
+            if let Some(status) = child.try_wait()? {
+                return Err(Failure::new(format!("{child:?} has ended: {}", how(status))));
+            }
+        }
+        thread::sleep(POLL_INTERVAL);
+    }
+}
+
+/// Ends the children one after the other; a second signal ends what is left at once.
+fn end(children: &mut [Process], interrupt: &Interrupt) {
+    for child in children {
+        // A child that is gone already needs no goodbye.
+        if !matches!(child.try_wait(), Ok(None)) {
+            continue;
+        }
+        say(format_args!("ending {}; another Ctrl-C kills it", child.name()));
+        if let Err(failure) = child.signal(Signal::TERM) {
+            say(format_args!("{failure}"));
+        }
+        while matches!(child.try_wait(), Ok(None)) {
+            if interrupt.came() {
+                child.kill();
+                break;
+            }
+            thread::sleep(POLL_INTERVAL);
+        }
+    }
+}
+
+fn how(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => format!("signal {signal}"),
+        (None, None) => status.to_string(),
+    }
+}
+
+/// Whether SIGINT or SIGTERM has come.
+struct Interrupt(Arc<AtomicBool>);
+
+impl Interrupt {
+    fn listen() -> Result<Self, Failure> {
+        let flag = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM] {
+            signal_hook::flag::register(signal, Arc::clone(&flag))
+                .map_err(Failure::while_doing(format_args!("handling signal {signal}")))?;
+        }
+        Ok(Self(flag))
+    }
+
+    /// True once for each time it came.
+    fn came(&self) -> bool {
+        self.0.swap(false, Ordering::Relaxed)
+    }
+}
+
+/// A line of our own between those of the children.
+fn say(line: fmt::Arguments<'_>) {
+    print_block(&format!("{:>12} | {line}\n", "chain"));
+}
+
+fn print_block(text: &str) {
+    // `println!` would panic when nobody reads any more, and the children would be left alone.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+const POLL_INTERVAL: Duration = Duration::from_millis(50);

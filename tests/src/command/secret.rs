@@ -1,0 +1,35 @@
+//! The secret that the tokens of one chain are signed with.
+
+use std::fs::File;
+use std::io::Read;
+
+use crate::Failure;
+
+/// `JWT_SECRET`, or a new one from the system's random source.
+pub(super) fn given_or_new() -> Result<String, Failure> {
+    match std::env::var("JWT_SECRET") {
+        Ok(secret) if !secret.is_empty() => Ok(secret),
+        _ => new(),
+    }
+}
+
+fn new() -> Result<String, Failure> {
+    // As many bits as HS256 has (RFC 7518, section 3.2).
+    let mut bytes = [0; 32];
+    File::open("/dev/urandom")
+        .and_then(|mut source| source.read_exact(&mut bytes))
+        .map_err(Failure::while_doing("reading /dev/urandom for a JWT_SECRET"))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_secret_is_long_and_never_the_same() {
+        let (first, second) = (new().expect("it is there"), new().expect("it is there"));
+        assert_eq!(first.len(), 64);
+        assert_ne!(first, second);
+    }
+}

@@ -1,0 +1,133 @@
+//! `cargo chain`: what it prints works, and it leaves nothing behind.
+
+use std::net::{SocketAddr, TcpListener};
+use std::process::Command;
+use std::time::Duration;
+
+use postern_tests::binaries::Binary;
+use postern_tests::ports;
+use postern_tests::process::{Process, Stream};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Three free ports, and the flags that name them.
+struct Ports([SocketAddr; 3]);
+
+impl Ports {
+    fn reserve() -> Self {
+        Self([ports::free(), ports::free(), ports::free()])
+    }
+
+    fn flags(&self) -> Vec<String> {
+        let flags = ["--gateway-port", "--identity-port", "--port"].iter().zip(self.0);
+        flags.flat_map(|(flag, address)| [(*flag).to_owned(), address.port().to_string()]).collect()
+    }
+
+    #[track_caller]
+    fn assert_free(&self) {
+        for address in self.0 {
+            TcpListener::bind(address).unwrap_or_else(|error| panic!("{address} is still taken: {error}"));
+        }
+    }
+}
+
+fn spawn(ports: &Ports, flags: &[&str]) -> Process {
+    let mut command = Command::new(Binary::Chain.path());
+    command.arg("--dev").args(flags).args(ports.flags());
+    Process::spawn("chain", &mut command).expect("the command starts")
+}
+
+fn ready(chain: &Process) {
+    chain.wait_for_line(|line| line == "Ctrl-C ends everything.", STARTING).expect("the chain is ready");
+}
+
+/// The printed line that starts like this.
+fn printed(chain: &Process, start: &str) -> String {
+    let lines = chain.lines_of(Stream::Out);
+    let line = lines.iter().find(|line| line.trim_start().starts_with(start));
+    line.unwrap_or_else(|| panic!("no line starts with {start}")).trim().to_owned()
+}
+
+fn shell(script: &str) -> Process {
+    let mut shell = Process::spawn("sh", Command::new("sh").args(["-c", script])).expect("sh starts");
+    shell.wait(PATIENCE).expect("the commands end");
+    shell
+}
+
+/// The three printed commands, pasted into a shell one after the other.
+#[track_caller]
+fn the_printed_commands_work(flags: &[&str], postern: &str) {
+    let ports = Ports::reserve();
+    let mut chain = spawn(&ports, flags);
+    ready(&chain);
+    let login = printed(&chain, "TOKEN=");
+
+    let curl = printed(&chain, "curl -i");
+    let shell_with_curl = shell(&format!("{login}\n{curl} --max-time 2"));
+    let answer = shell_with_curl.lines_of(Stream::Out);
+    assert!(answer.iter().any(|line| line.starts_with("HTTP/1.1 101 ")), "{:?}", shell_with_curl.lines());
+
+    let talk = printed(&chain, "PYTHONPATH=");
+    // The client ends when its input does; an echo needs a moment before that.
+    let talking = shell(&format!("{login}\n(sleep 1; echo 'Hello World'; sleep 1) | {talk}"));
+    assert!(talking.lines().iter().any(|line| line.contains("< Hello World")), "{:?}", talking.lines());
+
+    for text in [
+        "WebSocket connection established - User: John Doe (john@example.com) - ID: 123",
+        "Message from John Doe (123): Hello World",
+        "WebSocket connection closed for user John Doe (123)",
+    ] {
+        let prefix = format!("{postern:>12} | ");
+        chain
+            .wait_for_line(|line| line.starts_with(&prefix) && line.contains(text), PATIENCE)
+            .expect("Postern's log is printed with its name before it");
+    }
+
+    chain.signal(Signal::INT).expect("it runs");
+    assert_eq!(chain.wait(PATIENCE).expect("it ends").code(), Some(0));
+    ports.assert_free();
+}
+
+#[test]
+fn the_printed_commands_work_with_traefik_and_postern() {
+    the_printed_commands_work(&[], "postern");
+}
+
+#[test]
+fn the_printed_commands_work_with_nginx_and_postern_smol() {
+    the_printed_commands_work(&["--nginx", "--smol"], "postern-smol");
+}
+
+#[test]
+fn when_one_member_dies_the_others_end_and_it_is_named() {
+    for name in ["identity", "postern", "traefik"] {
+        let ports = Ports::reserve();
+        let mut chain = spawn(&ports, &[]);
+        ready(&chain);
+        let line = printed(&chain, &format!("chain | {name} (process "));
+        let id = line.split(['(', ')']).nth(1).and_then(|process| process.strip_prefix("process "));
+        let id = id.and_then(|id| id.parse().ok()).and_then(Pid::from_raw).expect("the id is printed");
+        kill_process(id, Signal::KILL).expect("it runs");
+        assert_eq!(chain.wait(PATIENCE).expect("it ends").code(), Some(1), "{name}");
+        let last = chain.lines_of(Stream::Err).pop().unwrap_or_default();
+        assert_eq!(last, format!("chain: {name} (process {}) has ended: signal 9", id.as_raw_nonzero()));
+        ports.assert_free();
+    }
+}
+
+#[test]
+fn a_port_that_is_taken_is_named_with_the_flag_that_moves_it() {
+    for (taken, flag) in [(0, "--gateway-port"), (1, "--identity-port"), (2, "--port")] {
+        let ports = Ports::reserve();
+        let _holder = TcpListener::bind(ports.0[taken]).expect("it is reserved for us");
+        let mut chain = spawn(&ports, &[]);
+        assert_eq!(chain.wait(PATIENCE).expect("it ends").code(), Some(1));
+        let lines = chain.lines();
+        assert!(lines.len() == 1 && lines[0].ends_with(flag), "one clear line expected: {lines:?}");
+        assert!(lines[0].contains(&ports.0[taken].to_string()), "{lines:?}");
+    }
+}
+
+/// Builds and fetches are part of it, on a fresh clone.
+const STARTING: Duration = Duration::from_secs(600);
+
+const PATIENCE: Duration = Duration::from_secs(60);
