@@ -161,6 +161,15 @@ impl Connection {
         }
     }
 
+    /// Whether the peer has taken nothing for too long. Asked outside of a turn, which lends the backlog.
+    pub(super) fn is_stalled(&self, config: &ServiceConfig, now: Instant) -> bool {
+        self.stalls_at(config).is_some_and(|at| at <= now)
+    }
+
+    fn stalls_at(&self, config: &ServiceConfig) -> Option<Instant> {
+        self.backlog.as_ref().and_then(|backlog| backlog.stalls_at(config.session.write_timeout))
+    }
+
     /// When it has to be looked at although its socket says nothing.
     pub(super) fn poll_timeout(&self, config: &ServiceConfig) -> Option<Instant> {
         let stage = match &self.stage {
@@ -168,9 +177,7 @@ impl Connection {
             Stage::Admitted { session, .. } => session.poll_timeout().map(|(at, _)| at),
             Stage::Refused { until } => Some(*until),
         };
-        let backlog =
-            self.backlog.as_ref().and_then(|backlog| backlog.stalls_at(config.session.write_timeout));
-        [stage, backlog].into_iter().flatten().min()
+        [stage, self.stalls_at(config)].into_iter().flatten().min()
     }
 
     /// Tells that time has passed; does nothing that is not due.
@@ -180,14 +187,8 @@ impl Connection {
         turn: &mut Turn<'_>,
         recorder: &mut impl Recorder,
     ) {
-        let config = context.config;
-        let stalls_at =
-            self.backlog.as_ref().and_then(|backlog| backlog.stalls_at(config.session.write_timeout));
-        if stalls_at.is_some_and(|at| at <= turn.now) {
-            return self.abort(Ending::WriteStalled);
-        }
         match &mut self.stage {
-            Stage::Handshake { .. } if self.since + config.handshake.timeout <= turn.now => {
+            Stage::Handshake { .. } if self.since + context.config.handshake.timeout <= turn.now => {
                 self.refuse(context, turn, HandshakeError::Timeout, recorder);
             }
             Stage::Refused { until } if *until <= turn.now => self.abort(Ending::Broken),

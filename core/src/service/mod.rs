@@ -211,6 +211,10 @@ impl Service {
                 continue;
             }
             connection.armed = None;
+            if connection.is_stalled(&self.config, now) {
+                connection.abort(Ending::WriteStalled);
+                return Some(key);
+            }
             if connection.poll_timeout(&self.config).is_some_and(|at| at <= now) {
                 self.turn(key, now, |connection, context, turn| {
                     connection.handle_timeout(context, turn, recorder);
