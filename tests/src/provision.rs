@@ -41,14 +41,7 @@ pub fn nginx() -> Result<PathBuf, Failure> {
 pub fn python_websockets() -> Result<PathBuf, Failure> {
     let package = provide("python-websockets-17.4", "websockets/__init__.py", |folder| {
         run(python()
-            .args([
-                "-m",
-                "pip",
-                "install",
-                "--quiet",
-                "--disable-pip-version-check",
-                "--root-user-action=ignore",
-            ])
+            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
             .args(["--no-deps", "--only-binary=:all:", "--target"])
             .args([folder.as_os_str(), "websockets==17.4".as_ref()]))
     })?;
