@@ -1,2 +1,71 @@
-//! Placeholder until the next commit.
-fn main() {}
+//! Postern for production: one acceptor, and as many event loops as there are cores.
+//!
+//! * [`acceptor`]: accepts, numbers and hands out connections; passes the wish to stop on.
+//! * [`worker`]: one event loop around one [`Service`].
+//! * [`socket`]: a worker's sockets.
+
+mod acceptor;
+mod socket;
+mod worker;
+
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use postern_core::Service;
+use postern_host::listen;
+use postern_host::log::Log;
+use postern_host::settings::{self, Program, Settings};
+use postern_host::signals::StopSignals;
+use slog::{crit, info};
+
+use acceptor::Acceptor;
+
+fn main() -> ExitCode {
+    let settings = settings::load_or_exit(&PROGRAM);
+    let log = match Log::start(&settings.log, io::stdout()) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("{}: cannot start the log writer: {error}", PROGRAM.name);
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = serve(settings, &log);
+    if let Err(error) = &result {
+        crit!(log.logger(), "{error}");
+    }
+    // Writes what is queued.
+    drop(log);
+    if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Serves until it is told to stop.
+fn serve(settings: Settings, log: &Log) -> Result<(), Box<dyn std::error::Error>> {
+    let logger = log.logger();
+    let signals = StopSignals::register()?;
+    let listeners = listen::bind(&settings.listen)?;
+    settings.announce(&PROGRAM, &listeners, &logger);
+    let acceptor = Acceptor::new(listeners, signals, settings.max_connections, logger.clone())?;
+    let waker = acceptor.waker()?;
+    let config = Arc::new(settings.service);
+    let mut workers = Vec::new();
+    for index in 0..settings.workers {
+        let service = Service::new(config.clone(), RandomState::new().hash_one(index));
+        let waker = waker.clone();
+        let worker_log = log.worker();
+        // It fails only if the acceptor has ended, and then nobody waits for it.
+        let done = move || drop(waker.wake());
+        workers.push(worker::spawn(format!("worker-{index}"), service, || worker_log, done)?);
+    }
+    acceptor.run(&workers)?;
+    info!(logger, "stopped");
+    Ok(())
+}
+
+const PROGRAM: Program = Program {
+    name: "postern",
+    version: env!("CARGO_PKG_VERSION"),
+    about: "A WebSocket service that stands behind an API gateway",
+    has_workers: true,
+};

@@ -1,2 +1,67 @@
-//! Placeholder until the next commit.
-fn main() {}
+//! Postern for small hosts, and a tutorial: the same service on one smol executor, one task per connection.
+//!
+//! * [`worker`]: the [`Service`] and what one turn of a connection is. Nothing in it waits.
+//! * [`tasks`]: who waits for what.
+//! * [`bell`]: how one task ends another's wait.
+
+mod bell;
+mod tasks;
+mod worker;
+
+use std::cell::RefCell;
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use postern_core::Service;
+use postern_host::listen;
+use postern_host::log::Log;
+use postern_host::settings::{self, Program, Settings};
+use postern_host::signals::StopSignals;
+use slog::{crit, info};
+use smol::LocalExecutor;
+
+use tasks::Runtime;
+use worker::Worker;
+
+fn main() -> ExitCode {
+    let settings = settings::load_or_exit(&PROGRAM);
+    let log = match Log::start(&settings.log, io::stdout()) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("{}: cannot start the log writer: {error}", PROGRAM.name);
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = serve(settings, &log);
+    if let Err(error) = &result {
+        crit!(log.logger(), "{error}");
+    }
+    // Writes what is queued.
+    drop(log);
+    if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Serves until it is told to stop.
+fn serve(settings: Settings, log: &Log) -> Result<(), Box<dyn std::error::Error>> {
+    let logger = log.logger();
+    let signals = StopSignals::register()?;
+    let listeners = listen::bind(&settings.listen)?;
+    settings.announce(&PROGRAM, &listeners, &logger);
+    let service = Service::new(Arc::new(settings.service), RandomState::new().hash_one(0));
+    let worker = Rc::new(RefCell::new(Worker::new(service, log.worker())));
+    let executor = Rc::new(LocalExecutor::new());
+    let runtime = Runtime::new(worker, settings.max_connections, logger.clone());
+    smol::block_on(executor.run(runtime.run(&executor, listeners, signals)))?;
+    info!(logger, "stopped");
+    Ok(())
+}
+
+const PROGRAM: Program = Program {
+    name: "postern-smol",
+    version: env!("CARGO_PKG_VERSION"),
+    about: "A WebSocket service that stands behind an API gateway, for small hosts",
+    has_workers: false,
+};

@@ -1,0 +1,40 @@
+//! A worker's sockets, under the keys that the service gave.
+
+use mio::net::TcpStream;
+use postern_core::Key;
+
+/// One socket and what its last edge left to be done.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    pub(crate) stream: TcpStream,
+    /// There may be bytes to read for which no edge will come: the last read filled the buffer, the peer
+    /// has ended its side, or reading was paused.
+    pub(crate) is_readable: bool,
+    /// It stands in the worker's list of sockets to be read.
+    pub(crate) is_listed: bool,
+}
+
+/// Sockets by key. The service decides which keys are in use; this only keeps pace.
+#[derive(Debug, Default)]
+pub(crate) struct Sockets(Vec<Option<Socket>>);
+
+impl Sockets {
+    pub(crate) fn insert(&mut self, key: Key, stream: TcpStream) {
+        if self.0.len() <= key.0 {
+            self.0.resize_with(key.0 + 1, || None);
+        }
+        if let Some(slot) = self.0.get_mut(key.0) {
+            *slot = Some(Socket { stream, is_readable: false, is_listed: false });
+        }
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut Socket> {
+        self.0.get_mut(key.0)?.as_mut()
+    }
+
+    /// Takes the socket out; dropping it closes it.
+    pub(crate) fn remove(&mut self, key: Key) -> Option<Socket> {
+        self.0.get_mut(key.0)?.take()
+    }
+}

@@ -1,0 +1,289 @@
+//! One event loop: it waits for sockets, carries bytes between them and its [`Service`], and decides nothing.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, SyncSender, TryRecvError};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use mio::event::Event;
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token, Waker};
+use postern_core::service::Arrival;
+use postern_core::{Key, Service, Transport};
+use postern_host::log::WorkerLog;
+
+use crate::socket::Sockets;
+
+/// What the acceptor says to a worker.
+pub(crate) enum Letter {
+    /// Here is a new connection.
+    Arrival(TcpStream, Arrival),
+    /// End all connections, then yourself. The last letter.
+    Stop,
+}
+
+/// A worker, as the acceptor sees it.
+#[derive(Debug)]
+pub(crate) struct Handle {
+    letters: SyncSender<Letter>,
+    waker: Waker,
+    /// Connections that the worker has or has in its letters.
+    load: Arc<AtomicUsize>,
+    thread: JoinHandle<()>,
+}
+
+impl Handle {
+    pub(crate) fn load(&self) -> usize {
+        self.load.load(Ordering::Relaxed)
+    }
+
+    /// Hands over a connection. Waits while the worker has too many letters to read: the rest wait in the
+    /// kernel's queue, where they cost the least.
+    pub(crate) fn arrival(&self, stream: TcpStream, arrival: Arrival) {
+        self.load.fetch_add(1, Ordering::Relaxed);
+        self.send(Letter::Arrival(stream, arrival));
+    }
+
+    pub(crate) fn stop(&self) {
+        self.send(Letter::Stop);
+    }
+
+    pub(crate) fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// A worker that is gone takes no letters, and needs none.
+    fn send(&self, letter: Letter) {
+        if self.letters.send(letter).is_ok() {
+            // It fails only if the poll is gone, and with it the worker.
+            let _ = self.waker.wake();
+        }
+    }
+}
+
+/// Starts a worker on a thread of its own. `done` is called at its end.
+///
+/// # Errors
+/// No descriptor or no thread was to be had.
+pub(crate) fn spawn(
+    name: String,
+    service: Service,
+    log: impl FnOnce() -> WorkerLog + Send + 'static,
+    done: impl FnOnce() + Send + 'static,
+) -> io::Result<Handle> {
+    let poll = Poll::new()?;
+    let waker = Waker::new(poll.registry(), WAKE)?;
+    let (letters, inbox) = mpsc::sync_channel(LETTERS);
+    let load = Arc::new(AtomicUsize::new(0));
+    let shared_load = load.clone();
+    let thread = thread::Builder::new().name(name).spawn(move || {
+        let mut worker = Worker {
+            poll,
+            service,
+            sockets: Sockets::default(),
+            unread: VecDeque::new(),
+            buffer: vec![0; READ_BUFFER].into_boxed_slice(),
+            inbox,
+            load: shared_load,
+            log: log(),
+            now: Instant::now(),
+            is_stopping: false,
+        };
+        worker.run();
+        done();
+    })?;
+    Ok(Handle { letters, waker, load, thread })
+}
+
+struct Worker {
+    poll: Poll,
+    service: Service,
+    sockets: Sockets,
+    /// Sockets to be read without an edge, each of them once.
+    unread: VecDeque<Key>,
+    /// The bytes of one read, of any connection. Nothing in it outlives a turn.
+    buffer: Box<[u8]>,
+    inbox: Receiver<Letter>,
+    load: Arc<AtomicUsize>,
+    log: WorkerLog,
+    /// Read once for each batch of events.
+    now: Instant,
+    is_stopping: bool,
+}
+
+impl Worker {
+    fn run(&mut self) {
+        let mut events = Events::with_capacity(EVENTS);
+        while !(self.is_stopping && self.service.is_empty()) {
+            let timeout = if self.unread.is_empty() {
+                self.service.poll_timeout(self.now).map(|at| at.saturating_duration_since(Instant::now()))
+            } else {
+                Some(std::time::Duration::ZERO)
+            };
+            match self.poll.poll(&mut events, timeout) {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                // epoll_wait on a descriptor of our own fails for nothing but EINTR; to go on would spin.
+                Err(error) => panic!("the event loop cannot wait for events: {error}"),
+            }
+            self.now = Instant::now();
+            for event in &events {
+                match event.token() {
+                    WAKE => self.read_letters(),
+                    Token(key) => self.handle_event(Key(key), event),
+                }
+            }
+            // Each once and in turn, behind those that have just become ready: a connection that never
+            // stops talking delays nobody by more than one buffer.
+            for _ in 0..self.unread.len() {
+                if let Some(key) = self.unread.pop_front() {
+                    self.read_listed(key);
+                }
+            }
+            while let Some(key) = self.service.next_due(self.now, &mut self.log) {
+                self.settle(key);
+            }
+            self.log.flush();
+        }
+    }
+
+    fn read_letters(&mut self) {
+        loop {
+            match self.inbox.try_recv() {
+                Ok(Letter::Arrival(stream, arrival)) => self.open(stream, arrival),
+                // The acceptor is gone only after it has said so.
+                Ok(Letter::Stop) | Err(TryRecvError::Disconnected) => {
+                    self.is_stopping = true;
+                    self.service.shut_down();
+                    return;
+                }
+                Err(TryRecvError::Empty) => return,
+            }
+        }
+    }
+
+    fn open(&mut self, mut stream: TcpStream, arrival: Arrival) {
+        let key = self.service.open(arrival, self.now);
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let registered = self.poll.registry().register(&mut stream, Token(key.0), interest);
+        // Bytes that are there already make an edge at once.
+        self.sockets.insert(key, stream);
+        if registered.is_err() {
+            self.service.handle_error(key);
+            self.settle(key);
+        }
+    }
+
+    #[inline]
+    fn handle_event(&mut self, key: Key, event: &Event) {
+        if event.is_writable() && self.service.wants_write(key) {
+            self.settle(key);
+        }
+        let Some(socket) = self.sockets.get_mut(key) else { return };
+        // A short read says that the socket is drained, unless the end of the stream stands behind it.
+        socket.is_readable = event.is_read_closed() || event.is_error();
+        if event.is_readable() || socket.is_readable {
+            self.read(key);
+        } 
+        self.list(key);
+    }
+
+    fn read_listed(&mut self, key: Key) {
+        let Some(socket) = self.sockets.get_mut(key) else { return };
+        socket.is_listed = false;
+        self.read(key);
+        self.list(key);
+    }
+
+    /// Puts a socket on the list of those to be read, if there is something to read and it may be read.
+    #[inline]
+    fn list(&mut self, key: Key) {
+        if let Some(socket) = self.sockets.get_mut(key)
+            && socket.is_readable
+            && !socket.is_listed
+            && self.service.wants_read(key)
+        {
+            socket.is_listed = true;
+            self.unread.push_back(key);
+        }
+    }
+
+    /// One turn: one recv, one send.
+    #[inline]
+    fn read(&mut self, key: Key) {
+        let Some(socket) = self.sockets.get_mut(key) else { return };
+        if !self.service.wants_read(key) {
+            socket.is_readable = true;
+            return;
+        }
+        match retry(|| socket.stream.read(&mut self.buffer)) {
+            Ok(0) => {
+                socket.is_readable = false;
+                self.service.handle_eof(key, self.now);
+            }
+            Ok(n) => {
+                socket.is_readable |= n == self.buffer.len();
+                // A read gives at most as many bytes as it was lent.
+                let bytes = self.buffer.get_mut(..n).unwrap_or_default();
+                self.service.receive(key, self.now, bytes, &mut self.log);
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                socket.is_readable = false;
+                return;
+            }
+            Err(_) => self.service.handle_error(key),
+        }
+        self.settle(key);
+    }
+
+    /// Writes what a turn left to be sent, once, and does with the socket what the service says.
+    #[inline]
+    fn settle(&mut self, key: Key) {
+        let Some(socket) = self.sockets.get_mut(key) else { return };
+        let output = self.service.output(key);
+        if !output.is_empty() {
+            match retry(|| socket.stream.write(output)) {
+                Ok(n) => self.service.sent(key, n, self.now),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.service.sent(key, 0, self.now),
+                Err(_) => self.service.handle_error(key),
+            }
+        }
+        match self.service.transport(key) {
+            Transport::Open => {}
+            // It fails if the peer is gone, which the next read tells.
+            Transport::ShutdownWrite => drop(socket.stream.shutdown(Shutdown::Write)),
+            Transport::Close => {
+                self.sockets.remove(key);
+                self.service.remove(key, self.now, &mut self.log);
+                self.load.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// Calls again what a signal interrupted.
+fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+/// The token under which the acceptor wakes a worker.
+const WAKE: Token = Token(usize::MAX);
+
+/// How many letters may wait for a worker.
+const LETTERS: usize = 1024;
+
+/// How many events one wait may bring.
+const EVENTS: usize = 1024;
+
+/// Bytes of one read. Large, so that a busy connection costs few system calls; one for each worker, so that
+/// an idle connection costs none of it.
+const READ_BUFFER: usize = 512 * 1024;

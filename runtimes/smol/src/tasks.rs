@@ -1,0 +1,192 @@
+//! The tasks: one for each listener, one for each connection, one for time, one for the wish to stop.
+
+use std::cell::{Cell, RefCell};
+use std::future::pending;
+use std::io::{self, Read};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::rc::Rc;
+use std::time::Instant;
+
+use postern_core::ConnectionId;
+use postern_core::handshake::{HandshakeError, Peer};
+use postern_core::service::Arrival;
+use postern_host::listen::{AcceptBackoff, configure};
+use slog::{Logger, info, warn};
+use smol::future::FutureExt;
+use smol::{Async, LocalExecutor, Timer};
+
+use crate::bell::Bell;
+use crate::worker::{Connection, Shared};
+
+/// What the tasks know of each other.
+pub(crate) struct Runtime {
+    pub(crate) worker: Shared,
+    pub(crate) max_connections: usize,
+    pub(crate) log: Logger,
+    next_id: Cell<u64>,
+    /// When the timer task will wake by itself.
+    alarm: Cell<Option<Instant>>,
+    /// Rung when something is due earlier than that.
+    timer: Bell,
+    /// Rung when a connection has ended.
+    ended: Bell,
+}
+
+impl Runtime {
+    pub(crate) fn new(worker: Shared, max_connections: usize, log: Logger) -> Rc<Runtime> {
+        Rc::new(Runtime {
+            worker,
+            max_connections,
+            log,
+            next_id: Cell::new(1),
+            alarm: Cell::new(None),
+            timer: Bell::default(),
+            ended: Bell::default(),
+        })
+    }
+
+    /// Runs until a wish to stop has been carried out. `signals` gives a byte for each wish.
+    ///
+    /// # Errors
+    /// A descriptor could not be watched.
+    pub(crate) async fn run(
+        self: &Rc<Runtime>,
+        executor: &Rc<LocalExecutor<'static>>,
+        listeners: Vec<TcpListener>,
+        signals: UnixStream,
+    ) -> io::Result<()> {
+        let mut accepting = Vec::new();
+        for listener in listeners {
+            let listener = Async::new(listener)?;
+            accepting.push(executor.spawn(accept(self.clone(), executor.clone(), listener)));
+        }
+        let timers = executor.spawn(keep_time(self.clone()));
+
+        let signals = Async::new(signals)?;
+        wait_for_signal(&signals).await?;
+        info!(self.log, "stopping"; "connections" => self.worker.borrow().len());
+        // Closes the ports: whoever comes now is refused by the kernel, and tries another instance.
+        drop(accepting);
+        self.worker.borrow_mut().shut_down();
+        self.timer.ring();
+
+        let all_ended = async {
+            while self.worker.borrow().len() > 0 {
+                self.ended.wait().await;
+            }
+            Ok(())
+        };
+        let again = async {
+            wait_for_signal(&signals).await?;
+            warn!(self.log, "stopping at once");
+            Ok(())
+        };
+        let result = all_ended.or(again).await;
+        timers.cancel().await;
+        result
+    }
+
+    /// After a turn: lets the timer task know, if something is due earlier than it thinks.
+    fn turned(&self) {
+        let due = self.worker.borrow().poll_timeout();
+        if due.is_some_and(|due| self.alarm.get().is_none_or(|alarm| due < alarm)) {
+            self.timer.ring();
+        }
+    }
+}
+
+/// Accepts on one listener, and starts a task for each connection.
+async fn accept(runtime: Rc<Runtime>, executor: Rc<LocalExecutor<'static>>, listener: Async<TcpListener>) {
+    let mut backoff = match AcceptBackoff::new() {
+        Ok(backoff) => backoff,
+        Err(error) => return warn!(runtime.log, "cannot accept connections"; "error" => %error),
+    };
+    loop {
+        if let Some(wait) = backoff.remaining(Instant::now()) {
+            Timer::after(wait).await;
+        }
+        match listener.accept().await {
+            Ok((stream, address)) => {
+                backoff.succeeded();
+                // It fails only if the peer is gone already, which the first read tells.
+                let _ = configure(stream.get_ref());
+                let connection = open(&runtime, stream, Peer { ip: address.ip(), port: address.port() });
+                executor.spawn(carry(runtime.clone(), connection)).detach();
+            }
+            Err(error) => backoff.failed(&error, Instant::now(), &runtime.log, || listener.get_ref().accept()),
+        }
+    }
+}
+
+fn open(runtime: &Runtime, stream: Async<TcpStream>, peer: Peer) -> Rc<Connection> {
+    let id = ConnectionId(runtime.next_id.get());
+    runtime.next_id.set(id.0 + 1);
+    let mut worker = runtime.worker.borrow_mut();
+    let refusal = (worker.len() >= runtime.max_connections).then_some(HandshakeError::Overloaded);
+    worker.open(stream, Arrival { id, peer, refusal })
+}
+
+/// One connection, from its first byte to its end: wait for what it wants, take a turn, ask again.
+async fn carry(runtime: Rc<Runtime>, connection: Rc<Connection>) {
+    runtime.turned();
+    let worker = &runtime.worker;
+    loop {
+        let Some(wants) = worker.borrow().wants(&connection) else { break };
+        let read = async {
+            if !wants.read {
+                return pending().await;
+            }
+            connection.stream.read_with(|_| worker.borrow_mut().read(&connection)).await
+        };
+        let write = async {
+            if !wants.write {
+                return pending().await;
+            }
+            connection.stream.writable().await?;
+            worker.borrow_mut().write(&connection);
+            Ok(())
+        };
+        let due = async {
+            connection.bell.wait().await;
+            Ok(())
+        };
+        // Writing goes first: what waits to be sent is older than what waits to be read.
+        let turn: io::Result<()> = write.or(read).or(due).await;
+        if turn.is_err() {
+            // The reactor cannot watch the socket any more.
+            worker.borrow_mut().fail(&connection);
+        }
+        runtime.turned();
+    }
+    runtime.ended.ring();
+}
+
+/// Sleeps until something is due, and sees to it.
+async fn keep_time(runtime: Rc<Runtime>) {
+    loop {
+        let alarm = runtime.worker.borrow().poll_timeout();
+        runtime.alarm.set(alarm);
+        let rung = async {
+            runtime.timer.wait().await;
+        };
+        let fired = async {
+            match alarm {
+                Some(at) => drop(Timer::at(at).await),
+                None => pending().await,
+            }
+        };
+        rung.or(fired).await;
+        runtime.worker.borrow_mut().handle_due();
+    }
+}
+
+/// Waits for one wish to stop.
+async fn wait_for_signal(signals: &Async<UnixStream>) -> io::Result<()> {
+    signals.read_with(|mut signals| signals.read(&mut [0; 1])).await.map(drop)
+}
+
+/// The worker, for the tasks of one executor.
+pub(crate) fn share(worker: crate::worker::Worker) -> Shared {
+    Rc::new(RefCell::new(worker))
+}

@@ -1,0 +1,174 @@
+//! What all tasks share: the [`Service`], the one read buffer, and the sockets.
+//!
+//! Everything in here is one short turn without an `await`, so a `RefCell` is all the locking it takes.
+
+use std::cell::RefCell;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::rc::Rc;
+use std::time::Instant;
+
+use postern_core::service::Arrival;
+use postern_core::{Key, Service, Transport};
+use postern_host::log::WorkerLog;
+use smol::Async;
+
+use crate::bell::Bell;
+
+/// A connection, as its task and the timer task see it.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) key: Key,
+    pub(crate) stream: Async<TcpStream>,
+    /// Rung when the timer task has done something to the connection.
+    pub(crate) bell: Bell,
+}
+
+/// What a connection's task should wait for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wants {
+    pub(crate) read: bool,
+    pub(crate) write: bool,
+}
+
+/// One worker's state, shared by the tasks of one executor.
+pub(crate) struct Worker {
+    service: Service,
+    connections: Vec<Option<Rc<Connection>>>,
+    /// The bytes of one read, of any connection. An idle connection owns no buffer.
+    buffer: Box<[u8]>,
+    log: WorkerLog,
+}
+
+impl Worker {
+    pub(crate) fn new(service: Service, log: WorkerLog) -> Worker {
+        Worker { service, connections: Vec::new(), buffer: vec![0; READ_BUFFER].into_boxed_slice(), log }
+    }
+
+    /// Takes a new connection in.
+    pub(crate) fn open(&mut self, stream: Async<TcpStream>, arrival: Arrival) -> Rc<Connection> {
+        let key = self.service.open(arrival, Instant::now());
+        let connection = Rc::new(Connection { key, stream, bell: Bell::default() });
+        if self.connections.len() <= key.0 {
+            self.connections.resize(key.0 + 1, None);
+        }
+        if let Some(slot) = self.connections.get_mut(key.0) {
+            *slot = Some(connection.clone());
+        }
+        connection
+    }
+
+    /// What the connection's task should wait for; `None` when the connection is gone.
+    pub(crate) fn wants(&self, connection: &Rc<Connection>) -> Option<Wants> {
+        let Key(index) = connection.key;
+        let is_here = self.connections.get(index)?.as_ref().is_some_and(|here| Rc::ptr_eq(here, connection));
+        is_here.then(|| Wants {
+            read: self.service.wants_read(connection.key),
+            write: self.service.wants_write(connection.key),
+        })
+    }
+
+    /// One turn: one recv, one send.
+    ///
+    /// # Errors
+    /// Only [`ErrorKind::WouldBlock`], when there is nothing to read; every other failure is the
+    /// connection's, and has been dealt with.
+    pub(crate) fn read(&mut self, connection: &Connection) -> io::Result<()> {
+        let (key, now) = (connection.key, Instant::now());
+        match retry(|| connection.stream.get_ref().read(&mut self.buffer)) {
+            Ok(0) => self.service.handle_eof(key, now),
+            Ok(n) => {
+                // A read gives at most as many bytes as it was lent.
+                let bytes = self.buffer.get_mut(..n).unwrap_or_default();
+                self.service.receive(key, now, bytes, &mut self.log);
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(error),
+            Err(_) => self.service.handle_error(key),
+        }
+        self.settle(connection, now);
+        self.log.flush();
+        Ok(())
+    }
+
+    /// Writes what waits, once.
+    pub(crate) fn write(&mut self, connection: &Connection) {
+        self.settle(connection, Instant::now());
+        self.log.flush();
+    }
+
+    /// Gives a connection up whose socket cannot be waited for.
+    pub(crate) fn fail(&mut self, connection: &Connection) {
+        self.service.handle_error(connection.key);
+        self.settle(connection, Instant::now());
+        self.log.flush();
+    }
+
+    /// When [`Worker::handle_due`] has to be called at the latest.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.service.poll_timeout(Instant::now())
+    }
+
+    /// Sees to all connections whose time has come.
+    pub(crate) fn handle_due(&mut self) {
+        let now = Instant::now();
+        while let Some(key) = self.service.next_due(now, &mut self.log) {
+            if let Some(connection) = self.connections.get(key.0).cloned().flatten() {
+                self.settle(&connection, now);
+                connection.bell.ring();
+            }
+        }
+        self.log.flush();
+    }
+
+    /// Begins to end all connections.
+    pub(crate) fn shut_down(&mut self) {
+        self.service.shut_down();
+    }
+
+    /// How many connections there are.
+    pub(crate) fn len(&self) -> usize {
+        self.service.len()
+    }
+
+    /// Writes what a turn left to be sent, once, and does with the socket what the service says.
+    fn settle(&mut self, connection: &Connection, now: Instant) {
+        let key = connection.key;
+        let mut socket = connection.stream.get_ref();
+        let output = self.service.output(key);
+        if !output.is_empty() {
+            match retry(|| socket.write(output)) {
+                Ok(n) => self.service.sent(key, n, now),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.service.sent(key, 0, now),
+                Err(_) => self.service.handle_error(key),
+            }
+        }
+        match self.service.transport(key) {
+            Transport::Open => {}
+            // It fails if the peer is gone, which the next read tells.
+            Transport::ShutdownWrite => drop(socket.shutdown(Shutdown::Write)),
+            Transport::Close => {
+                // The task lets go of the other reference at once, and that closes the socket.
+                if let Some(slot) = self.connections.get_mut(key.0) {
+                    *slot = None;
+                }
+                self.service.remove(key, now, &mut self.log);
+            }
+        }
+    }
+}
+
+/// Calls again what a signal interrupted.
+fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+/// Bytes of one read. One buffer for the process, small enough for a small host.
+const READ_BUFFER: usize = 64 * 1024;
+
+/// Shared by the tasks of one executor.
+pub(crate) type Shared = Rc<RefCell<Worker>>;
