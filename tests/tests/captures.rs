@@ -67,7 +67,10 @@ fn every_captured_request_gets_the_verdict_of_the_table() {
             user_name: user_name.to_owned(),
             subprotocol: subprotocol.to_owned(),
         };
-        assert!(expected.insert(file.to_owned(), (verdict, why)).is_none(), "{file} stands in the table twice");
+        assert!(
+            expected.insert(file.to_owned(), (verdict, why)).is_none(),
+            "{file} stands in the table twice"
+        );
     }
 
     let mut wrong = Vec::new();
@@ -84,7 +87,8 @@ fn every_captured_request_gets_the_verdict_of_the_table() {
         for portion in [usize::MAX, 1, 7, 1000] {
             let got = judge(&bytes, portion);
             if got != *verdict {
-                wrong.push(format!("{file} in portions of {portion}: {got:?}\n  expected {verdict:?}: {why}"));
+                wrong
+                    .push(format!("{file} in portions of {portion}: {got:?}\n  expected {verdict:?}: {why}"));
             }
         }
     }

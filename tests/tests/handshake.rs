@@ -1,0 +1,205 @@
+//! Each row of the handshake's table over a real socket, on both binaries: exact bytes in, the status out, and
+//! the connection closed after it.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use postern_tests::http::{Connection, Response};
+use postern_tests::postern::{Postern, Runtime};
+use postern_tests::ws::Handshake;
+
+/// Sends `bytes`, and what must never be answered behind them; gives the refusal.
+#[track_caller]
+fn refusal(to: SocketAddr, name: &str, bytes: &[u8]) -> Response {
+    let mut connection = Connection::open(to).expect("a connection");
+    let smuggled = Handshake::to(to).as_john().bytes();
+    connection.send(&[bytes, &smuggled].concat()).expect("the request is taken");
+    let response = connection.response().unwrap_or_else(|failure| panic!("{name}: {failure}"));
+    assert!(connection.is_closed(), "{name}: something follows {response}");
+    assert!(response.header("Connection").starts_with("close"), "{name}: {response}");
+    response
+}
+
+#[track_caller]
+fn check(to: SocketAddr, name: &str, bytes: &[u8], status: u16, code: &str) {
+    let response = refusal(to, name, bytes);
+    assert_eq!(response.status, status, "{name}: {response}");
+    let error = &response.json()["error"];
+    assert_eq!(error["code"], code, "{name}: {response}");
+    assert!(error["message"].as_str().is_some_and(|message| message.len() > 10), "{name}: {response}");
+    let extra = |header: &str| response.headers.get(header).and_then(|value| value.to_str().ok());
+    assert_eq!(extra("WWW-Authenticate"), (status == 401).then_some("Bearer"), "{name}: {response}");
+    assert_eq!(extra("Sec-WebSocket-Version"), (status == 426).then_some("13"), "{name}: {response}");
+    assert_eq!(extra("Allow"), (status == 405).then_some("GET"), "{name}: {response}");
+    assert_eq!(extra("Retry-After").is_some(), status == 429 || status == 503, "{name}: {response}");
+}
+
+#[test]
+fn every_refusal_has_its_status_and_closes() {
+    for runtime in Runtime::BOTH {
+        let postern = Postern::start(runtime, &[]);
+        let to = postern.address();
+        let good = || Handshake::to(to).as_john();
+        let line = |from: &str, into: &str| {
+            let text = String::from_utf8(good().bytes()).expect("ASCII");
+            let changed = text.replacen(from, into, 1);
+            assert_ne!(text, changed, "{from} is not there");
+            changed.into_bytes()
+        };
+        let check = |name: &str, bytes: Vec<u8>, status, code| {
+            check(to, &format!("{runtime}: {name}"), &bytes, status, code);
+        };
+        check("TLS", b"\x16\x03\x01\x02\x00\x01".to_vec(), 400, "not_http");
+        check("HTTP/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), 400, "http_version");
+        check("PROXY protocol", b"PROXY TCP4 10.0.0.1 10.0.0.2 5 6\r\n\r\n".to_vec(), 400, "not_http");
+        check("folded line", line("User-ID: 123", "X-A: b\r\n User-ID: 123"), 400, "not_http");
+        check("space before the colon", line("User-ID:", "User-ID :"), 400, "not_http");
+        check("NUL in a value", line("User-ID: 123", "User-ID: 1\0"), 400, "not_http");
+        check("bare LF", line("\r\nUser-ID", "\nUser-ID"), 400, "bare_line_feed");
+        check("HTTP/1.0", line("HTTP/1.1", "HTTP/1.0"), 400, "http_version");
+        check("absolute-form", line("GET /ws", "GET http://localhost/ws"), 400, "request_target");
+        check("fragment", line("GET /ws", "GET /ws#x"), 400, "request_target");
+        check("no Host", good().without("Host").bytes(), 400, "host");
+        check("two Hosts", good().header("Host", "other").bytes(), 400, "host");
+        check("Content-Length", good().header("Content-Length", "5").bytes(), 400, "request_body");
+        check("Transfer-Encoding", good().header("Transfer-Encoding", "chunked").bytes(), 400, "request_body");
+        check("no key", good().without("Sec-WebSocket-Key").bytes(), 400, "websocket_key");
+        check("two keys", good().header("Sec-WebSocket-Key", "YQ==").bytes(), 400, "websocket_key");
+        check("no Upgrade", good().without("Upgrade").bytes(), 400, "upgrade_missing");
+        check("h2c", good().instead("Upgrade", "h2c").bytes(), 400, "upgrade_missing");
+        check("no Connection", good().without("Connection").bytes(), 400, "connection_upgrade_missing");
+        check("two User-IDs", good().header("User-ID", "123").bytes(), 400, "identity_twice");
+        check("two User-Names", good().header("user-name", "x").bytes(), 400, "identity_twice");
+        check("User_ID", good().header("User_ID", "attacker").bytes(), 400, "identity_alias");
+        check("User.Email", good().header("User.Email", "attacker").bytes(), 400, "identity_alias");
+        check("nominated", good().instead("Connection", "Upgrade, User-ID").bytes(), 400, "identity_nominated");
+        check("joined ids", line("User-ID: 123", "User-ID: 1,2"), 400, "identity_invalid");
+        check("placeholder", line("User-ID: 123", "User-ID: {http.x}"), 400, "identity_invalid");
+        check("id of 256 bytes", line("User-ID: 123", &format!("User-ID: {}", "x".repeat(256))), 400, "identity_invalid");
+        check("two Origins", good().header("Origin", "null").header("Origin", "null").bytes(), 400, "origin_twice");
+        check("no User-ID", good().without("User-ID").bytes(), 401, "identity_missing");
+        check("empty User-ID", line("User-ID: 123", "User-ID:"), 401, "identity_missing");
+        check("other Origin", good().header("Origin", "https://evil.test").bytes(), 403, "origin_not_allowed");
+        check("other path", good().target("/other").bytes(), 404, "not_found");
+        check("POST", line("GET", "POST"), 405, "method_not_allowed");
+        check("no version", good().without("Sec-WebSocket-Version").bytes(), 426, "websocket_version");
+        check("version 8", good().instead("Sec-WebSocket-Version", "8").bytes(), 426, "websocket_version");
+        check("17 KiB head", good().header("Cookie", &"x".repeat(17 * 1024)).bytes(), 431, "head_too_large");
+        let many = (0..101).fold(good(), |handshake, _| handshake.header("A", "b"));
+        check("108 header lines", many.bytes(), 431, "too_many_headers");
+        assert!(!postern.log().iter().any(|line| line.contains("established")), "nobody got in");
+    }
+}
+
+#[test]
+fn an_untrusted_peer_is_refused_whatever_it_says() {
+    for runtime in Runtime::BOTH {
+        let postern = Postern::start(runtime, &[("POSTERN_TRUSTED_PROXIES", "10.0.0.0/8")]);
+        let to = postern.address();
+        let request = Handshake::to(to).as_john().header("X-Forwarded-For", "10.0.0.1").bytes();
+        check(to, &runtime.to_string(), &request, 403, "peer_not_trusted");
+        postern.wait_for("POSTERN_TRUSTED_PROXIES");
+    }
+}
+
+#[test]
+fn a_head_at_the_limits_passes() {
+    for runtime in Runtime::BOTH {
+        let postern = Postern::start(runtime, &[]);
+        let good = Handshake::to(postern.address()).as_john();
+        // One line more of exactly the length that is left: "A: ", the value, CR LF.
+        let room = 16 * 1024 - good.bytes().len() - 5;
+        assert_eq!(good.clone().header("A", &"x".repeat(room)).bytes().len(), 16 * 1024);
+        good.clone().header("A", &"x".repeat(room)).open();
+        assert_eq!(good.clone().header("A", &"x".repeat(room + 1)).refused().status, 431);
+        // The good request has eight lines.
+        let lines = |count| (8..count).fold(good.clone(), |handshake, _| handshake.header("A", "b"));
+        lines(100).open();
+        assert_eq!(lines(101).refused().status, 431);
+    }
+}
+
+#[test]
+fn an_unfinished_head_gets_408_in_time_even_if_it_drips() {
+    for runtime in Runtime::BOTH {
+        let postern = Postern::start(runtime, &[("POSTERN_HANDSHAKE_TIMEOUT", "400ms")]);
+        let bytes = Handshake::to(postern.address()).as_john().bytes();
+        let started = Instant::now();
+        let mut stream = TcpStream::connect(postern.address()).expect("a connection");
+        stream.set_read_timeout(Some(Duration::from_millis(20))).expect("a timeout");
+        let mut answer = Vec::new();
+        for byte in bytes.iter().take(100) {
+            // Each byte comes well within the timeout, which counts from the start all the same.
+            if stream.write_all(&[*byte]).is_err() || !answer.is_empty() {
+                break;
+            }
+            let mut portion = [0; 1024];
+            if let Ok(n) = stream.read(&mut portion) {
+                answer.extend_from_slice(&portion[..n]);
+            }
+        }
+        let waited = started.elapsed();
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.starts_with("HTTP/1.1 408 "), "{runtime}: {answer:?} after {waited:?}");
+        assert!(waited >= Duration::from_millis(400), "{runtime}: {waited:?}");
+    }
+}
+
+#[test]
+fn an_overloaded_instance_says_503_and_takes_the_next_when_there_is_room() {
+    for runtime in Runtime::BOTH {
+        let postern = Postern::start(runtime, &[("POSTERN_MAX_CONNECTIONS", "1")]);
+        let to = postern.address();
+        // The harness has connected once to see whether it listens; that one has to be gone first.
+        let open = wait_for_room(to);
+        check(to, &runtime.to_string(), &Handshake::to(to).as_john().bytes(), 503, "overloaded");
+        open.close();
+        wait_for_room(to);
+    }
+}
+
+/// Opens a connection as soon as there is room for it.
+#[track_caller]
+fn wait_for_room(to: SocketAddr) -> postern_tests::ws::Open {
+    let handshake = Handshake::to(to).as_john();
+    for _ in 0..100 {
+        match handshake.send().expect("an answer") {
+            postern_tests::ws::Outcome::Open(open) => return *open,
+            postern_tests::ws::Outcome::Refused(refusal) => assert_eq!(refusal.status, 503, "{refusal}"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    panic!("there is never room");
+}
+
+#[test]
+fn the_strict_key_and_other_names_and_paths_are_settings() {
+    for runtime in Runtime::BOTH {
+        let settings = [
+            ("POSTERN_STRICT_KEY", "true"),
+            ("POSTERN_PATH", "/ws,/chat"),
+            ("POSTERN_USER_ID_HEADER", "X-Auth-User"),
+            ("POSTERN_ALLOWED_ORIGINS", "https://app.example"),
+        ];
+        let postern = Postern::start(runtime, &settings);
+        let good = Handshake::to(postern.address()).header("X-Auth-User", "u-7").target("/chat");
+        good.clone().header("Origin", "https://app.example").open();
+        postern.wait_for("ID: u-7");
+        assert_eq!(good.clone().header("Origin", "https://other.example").refused().status, 403);
+        assert_eq!(good.instead("Sec-WebSocket-Key", "SGVsbG8sIHdvcmxkIQ==").refused().status, 400);
+        assert_eq!(Handshake::to(postern.address()).as_john().refused().status, 401);
+    }
+}
+
+#[test]
+fn a_bearer_subprotocol_is_answered_and_its_token_never_shown() {
+    for runtime in Runtime::BOTH {
+        let postern = Postern::start(runtime, &[("LOG_LEVEL", "trace")]);
+        let open = Handshake::to(postern.address()).as_john().query("s3cret").subprotocols(&["bearer", "s3cret"]).open();
+        assert_eq!(open.response.header("Sec-WebSocket-Protocol"), "bearer");
+        open.close();
+        postern.wait_for("closed for user");
+        assert!(!postern.log().iter().any(|line| line.contains("s3cret")), "{runtime}");
+    }
+}

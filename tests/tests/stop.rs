@@ -1,0 +1,92 @@
+//! How both binaries start and stop.
+
+use std::time::{Duration, Instant};
+
+use postern_tests::http::Connection;
+use postern_tests::postern::{Postern, Runtime};
+use postern_tests::ws::Handshake;
+use rustix::process::Signal;
+use tungstenite::Message;
+use tungstenite::protocol::frame::coding::CloseCode;
+
+#[test]
+fn sigterm_and_sigint_close_every_connection_with_1001_and_exit_0() {
+    for runtime in Runtime::BOTH {
+        for signal in [Signal::TERM, Signal::INT] {
+            let mut postern = Postern::start(runtime, &[]);
+            let mut clients: Vec<_> = (0..20).map(|_| Handshake::to(postern.address()).as_john().open()).collect();
+            let mut unfinished = Connection::open(postern.address()).expect("a connection");
+            unfinished.send(b"GET /ws HTTP/1.1\r\n").expect("the bytes are taken");
+            clients[0].echo(Message::text("before"));
+            postern.process.signal(signal).expect("a signal");
+            for client in &mut clients {
+                match client.receive() {
+                    Message::Close(Some(close)) => assert_eq!(close.code, CloseCode::Away, "{runtime}"),
+                    other => panic!("{runtime}: a Close is expected, not {other:?}"),
+                }
+                // tungstenite answers the Close when it is driven once more.
+                while client.socket.read().is_ok() {}
+            }
+            assert_eq!(unfinished.response().expect("an answer").status, 503, "{runtime}");
+            assert!(unfinished.is_closed(), "{runtime}");
+            let status = postern.process.wait(Duration::from_secs(5)).expect("it ends");
+            assert!(status.success(), "{runtime}: {status}");
+            let log = postern.log();
+            let closed = log.iter().filter(|line| line.contains("closed for user John Doe (123)")).count();
+            assert_eq!(closed, 20, "{runtime}: {log:?}");
+        }
+    }
+}
+
+#[test]
+fn a_client_that_ignores_the_close_is_not_waited_for_longer_than_the_close_timeout() {
+    for runtime in Runtime::BOTH {
+        let mut postern = Postern::start(runtime, &[("POSTERN_CLOSE_TIMEOUT", "300ms")]);
+        let _deaf = Handshake::to(postern.address()).as_john().open();
+        let started = Instant::now();
+        assert!(postern.terminate().success(), "{runtime}");
+        let waited = started.elapsed();
+        assert!(waited >= Duration::from_millis(300) && waited < Duration::from_secs(3), "{runtime}: {waited:?}");
+    }
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    for runtime in Runtime::BOTH {
+        let mut postern = Postern::start(runtime, &[("POSTERN_CLOSE_TIMEOUT", "60s")]);
+        let _deaf = Handshake::to(postern.address()).as_john().open();
+        postern.process.signal(Signal::TERM).expect("a signal");
+        postern.wait_for("stopping");
+        let started = Instant::now();
+        assert!(postern.terminate().success(), "{runtime}");
+        assert!(started.elapsed() < Duration::from_secs(5), "{runtime}: {:?}", started.elapsed());
+    }
+}
+
+#[test]
+fn bad_settings_end_the_start_with_one_line_and_2() {
+    for runtime in Runtime::BOTH {
+        for (name, value) in [
+            ("POSTERN_MAX_MESSAGE", "64Q"),
+            ("POSTERN_HANDSHAKE_TIMEOUT", "soon"),
+            ("POSTERN_LISTEN", "nowhere"),
+            ("POSTERN_TRUSTED_PROXIES", "10.0.0.0/33"),
+            ("POSTERN_MAX_MESAGE", "64KiB"),
+            ("LOG_FORMAT", "xml"),
+        ] {
+            let (status, lines) = Postern::refuse(runtime, &[(name, value)]);
+            assert_eq!(status.code(), Some(2), "{runtime}: {name}={value}: {lines:?}");
+            assert_eq!(lines.len(), 1, "{runtime}: {name}={value}: {lines:?}");
+            assert!(lines[0].contains(name), "{runtime}: {lines:?}");
+        }
+    }
+}
+
+#[test]
+fn a_port_that_is_taken_is_named() {
+    for runtime in Runtime::BOTH {
+        let postern = Postern::start(runtime, &[]);
+        let (status, _) = Postern::refuse(runtime, &[("POSTERN_LISTEN", &postern.address().to_string())]);
+        assert_eq!(status.code(), Some(1), "{runtime}");
+    }
+}
