@@ -1,1 +1,19 @@
-//! Placeholder until the next commit.
+//! What a Postern process needs around the core: the log, listeners and signals.
+//!
+//! There is no protocol in here and no policy: both are [`postern_core`]'s. There is no event loop either, and
+//! no dependency on one: what this crate hands out is plain `std`, so that `postern` (mio), `postern-smol` and
+//! a third runtime use it alike.
+//!
+//! In the order in which a process meets them:
+//!
+//! * [`log`]: records of the core and of the process become lines, on a thread of their own.
+//! * [`signals`]: SIGTERM and SIGINT become bytes to poll for.
+//! * [`listen`]: bound listeners, and what to do when the system gives no more descriptors.
+
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod escape;
+pub mod listen;
+pub mod log;
+pub mod signals;

@@ -1,0 +1,204 @@
+//! The log: what happened, one line each, on standard output.
+//!
+//! ```text
+//!   worker ── WorkerLog ──┐  once a batch
+//!   worker ── WorkerLog ──┼──────────────▶ queue (8 MiB) ──▶ writer thread ──▶ sink
+//!   process ── Logger ────┘  each record
+//! ```
+//!
+//! Nobody waits for the sink. When it stalls or fails, records are dropped; how many is the first thing the log
+//! says when it can speak again.
+//!
+//! One record is one line, always, and no line says anything but what happened: all that a user controls is
+//! escaped (`crate::escape`), and a name that could be read as more than a name is quoted (`who`). In the term format
+//! the key-values stand behind the sentence, separated by commas; a payload that imitates them comes before the
+//! real ones. Whoever reads the log by machine takes `LOG_FORMAT=json`.
+
+mod line;
+mod message;
+mod order;
+mod payload;
+mod queue;
+mod stamp;
+mod who;
+mod worker;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use slog::{BorrowedKV, Drain, KV, Level, Logger, Never, OwnedKVList, Record, Serializer, o, record};
+
+use order::{InOrder, Reversed};
+use queue::Queue;
+use stamp::Stamp;
+
+pub use worker::WorkerLog;
+
+/// What is logged, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogSettings {
+    /// Records below this level are not logged. Default info.
+    pub level: Level,
+    /// The look of a line. Default term.
+    pub format: LogFormat,
+    /// How much of each message is logged. Default truncated. What is logged of messages is personal data more
+    /// often than not; whoever keeps the log has to know that.
+    pub messages: MessageLog,
+    /// How much of e-mail addresses is logged. Default full.
+    pub email: EmailLog,
+}
+
+impl Default for LogSettings {
+    fn default() -> LogSettings {
+        LogSettings {
+            level: Level::Info,
+            format: LogFormat::Term,
+            messages: MessageLog::Truncated,
+            email: EmailLog::Full,
+        }
+    }
+}
+
+/// The look of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// `2026-05-09T12:34:56.789Z INFO Message from John Doe (123): Hello World, conn: 7, opcode: text, bytes: 11`
+    Term,
+    /// `{"ts":"2026-05-09T12:34:56.789Z","level":"INFO","msg":"Message from …","conn":7,"opcode":"text","bytes":11}`
+    Json,
+}
+
+/// How much of each message is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MessageLog {
+    /// All of it.
+    Full,
+    /// Its first 256 bytes.
+    Truncated,
+    /// That there was one, and its size.
+    Size,
+    /// Nothing.
+    Off,
+}
+
+/// How much of an e-mail address is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EmailLog {
+    /// `john@example.com`
+    Full,
+    /// `j***@e***.com`
+    Masked,
+    /// `-`
+    Off,
+}
+
+/// The log of a process, with the thread that writes it.
+///
+/// Dropping it waits until everything is written, for at most a second: a sink that stalls must not keep a
+/// process alive. Records that come later are lost, so it should be the last thing to go, and it must be
+/// dropped at all: `std::process::exit` does not.
+pub struct Log {
+    settings: LogSettings,
+    queue: Arc<Queue>,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl Log {
+    /// Starts to log to `sink`, on a thread of its own.
+    ///
+    /// # Errors
+    /// No thread was to be had.
+    pub fn start(settings: &LogSettings, sink: impl Write + Send + 'static) -> io::Result<Log> {
+        let format = settings.format;
+        let queue = Arc::new(Queue::new(CAPACITY));
+        let shared = queue.clone();
+        let writer = thread::Builder::new().name("log".to_owned()).spawn(move || {
+            shared.run_writer(sink, |dropped, out| report(format, dropped, out));
+        })?;
+        Ok(Log { settings: *settings, queue, writer: Some(writer) })
+    }
+
+    /// A logger for the process itself: starting, stopping, warnings. Each record is handed over at once, so it
+    /// may stand before what a worker has not handed over yet.
+    pub fn logger(&self) -> Logger {
+        Logger::root(ProcessDrain { settings: self.settings, queue: self.queue.clone() }, o!())
+    }
+
+    /// The log of one more worker.
+    pub fn worker(&self) -> WorkerLog {
+        WorkerLog::new(self.settings, self.queue.clone())
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        if self.queue.close(PATIENCE)
+            && let Some(writer) = self.writer.take()
+        {
+            // It has ended already, and it does not panic.
+            let _ = writer.join();
+        }
+    }
+}
+
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Log").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// Where the process's own records go.
+struct ProcessDrain {
+    settings: LogSettings,
+    queue: Arc<Queue>,
+}
+
+impl Drain for ProcessDrain {
+    type Ok = ();
+    type Err = Never;
+
+    fn log(&self, record: &Record<'_>, values: &OwnedKVList) -> Result<(), Never> {
+        if !record.level().is_at_least(self.settings.level) {
+            return Ok(());
+        }
+        let mut line = Vec::new();
+        write_in_order(self.settings.format, &mut line, record, values);
+        self.queue.push(&line);
+        Ok(())
+    }
+
+    fn is_enabled(&self, level: Level) -> bool {
+        level.is_at_least(self.settings.level)
+    }
+}
+
+/// Writes a record that was made with slog's macros, its keys in the order of the source.
+fn write_in_order(format: LogFormat, out: &mut Vec<u8>, record: &Record<'_>, values: &OwnedKVList) {
+    let mut keys = Reversed::default();
+    // They only collect, which does not fail.
+    let _ = record.kv().serialize(record, &mut keys).and_then(|()| values.serialize(record, &mut keys));
+    let location =
+        slog::RecordStatic { location: record.location(), tag: record.tag(), level: record.level() };
+    let record = Record::new(&location, record.msg(), BorrowedKV(&keys));
+    line::write(format, out, Stamp::now(), &record, &o!().into());
+}
+
+/// Says that records were lost.
+fn report(format: LogFormat, dropped: u64, out: &mut Vec<u8>) {
+    let message = format_args!("log records dropped");
+    let keys = InOrder(|keys: &mut dyn Serializer| keys.emit_u64("count", dropped));
+    let record = record!(Level::Warning, "", &message, BorrowedKV(&keys));
+    line::write(format, out, Stamp::now(), &record, &o!().into());
+}
+
+/// How much may wait for the sink, in bytes.
+const CAPACITY: usize = 8 * 1024 * 1024;
+
+/// How long a process that ends waits for its sink.
+const PATIENCE: Duration = Duration::from_secs(1);

@@ -1,0 +1,119 @@
+//! Payloads in a log, and how much of them.
+
+use std::fmt::{self, Display as _};
+
+use postern_core::frame::DataKind;
+
+use super::MessageLog;
+use crate::escape::Escaped;
+
+/// A payload, as the setting lets it be seen.
+///
+/// | | text | binary |
+/// |---|---|---|
+/// | full | `Hello World` | `binary, 123 bytes: 00ff13…` |
+/// | truncated | `Hello… (+12345 bytes)` | the same |
+/// | size | `11 bytes` | `123 bytes` |
+///
+/// Binary is never written raw; its first 16 bytes in hexadecimal tell most formats apart.
+pub(super) struct Payload<'a> {
+    pub(super) kind: DataKind,
+    pub(super) bytes: &'a [u8],
+    pub(super) shown: MessageLog,
+}
+
+impl fmt::Display for Payload<'_> {
+    #[inline]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.shown, self.kind) {
+            (MessageLog::Off | MessageLog::Size, _) => write!(f, "{} bytes", self.bytes.len()),
+            (MessageLog::Full, DataKind::Text) => Escaped(self.bytes).fmt(f),
+            (MessageLog::Truncated, DataKind::Text) => write_cut(self.bytes, f),
+            (MessageLog::Full | MessageLog::Truncated, DataKind::Binary) => write_binary(self.bytes, f),
+        }
+    }
+}
+
+#[inline]
+fn write_cut(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if bytes.len() <= LONGEST {
+        return Escaped(bytes).fmt(f);
+    }
+    let (shown, cut) = bytes.split_at(boundary(bytes, LONGEST));
+    Escaped(shown).fmt(f)?;
+    write!(f, "… (+{} bytes)", cut.len())
+}
+
+fn write_binary(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(f, "binary, {} bytes", bytes.len())?;
+    for (index, byte) in bytes.iter().take(HEAD).enumerate() {
+        f.write_str(if index == 0 { ": " } else { "" })?;
+        write!(f, "{byte:02x}")?;
+    }
+    f.write_str(if bytes.len() > HEAD { "…" } else { "" })
+}
+
+/// The last place up to `limit` at which no character is cut in two. A character has at most three bytes
+/// behind its first.
+fn boundary(bytes: &[u8], limit: usize) -> usize {
+    let is_inside = |at: usize| bytes.get(at).is_some_and(|byte| byte & 0xc0 == 0x80);
+    (limit.saturating_sub(3)..=limit).rev().find(|&at| !is_inside(at)).unwrap_or(limit)
+}
+
+/// How much of a text is shown, in bytes.
+const LONGEST: usize = 256;
+
+/// How much of a binary payload is shown, in bytes.
+const HEAD: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(shown: MessageLog, kind: DataKind, bytes: impl AsRef<[u8]>, expected: &str) {
+        assert_eq!(Payload { kind, bytes: bytes.as_ref(), shown }.to_string(), expected);
+    }
+
+    #[test]
+    fn a_text_of_256_bytes_is_shown_whole_and_a_longer_one_cut() {
+        let text = "x".repeat(256);
+        check(MessageLog::Truncated, DataKind::Text, &text, &text);
+        check(MessageLog::Truncated, DataKind::Text, format!("{text}y"), &format!("{text}… (+1 bytes)"));
+        let long = "x".repeat(64 * 1024);
+        check(MessageLog::Truncated, DataKind::Text, &long, &format!("{text}… (+65280 bytes)"));
+        check(MessageLog::Full, DataKind::Text, &long, &long);
+    }
+
+    #[test]
+    fn no_character_is_cut_in_two() {
+        for (c, fitting) in [('é', 255), ('张', 255), ('🚀', 255), ('🚀', 254), ('🚀', 253)] {
+            let before = "x".repeat(fitting);
+            let cut = format!("{before}… (+{} bytes)", c.len_utf8() + 9);
+            check(MessageLog::Truncated, DataKind::Text, format!("{before}{c}yyyyyyyyy"), &cut);
+        }
+        let before = format!("{}🚀", "x".repeat(252));
+        check(MessageLog::Truncated, DataKind::Text, format!("{before}y"), &format!("{before}… (+1 bytes)"));
+    }
+
+    #[test]
+    fn what_is_no_utf_8_is_cut_all_the_same() {
+        let cut = format!("{}… (+44 bytes)", "\\x80".repeat(256));
+        check(MessageLog::Truncated, DataKind::Text, [0x80; 300], &cut);
+    }
+
+    #[test]
+    fn binary_is_never_raw() {
+        check(MessageLog::Truncated, DataKind::Binary, b"", "binary, 0 bytes");
+        check(MessageLog::Full, DataKind::Binary, b"\x00\xff\n", "binary, 3 bytes: 00ff0a");
+        let head = "41".repeat(16);
+        check(MessageLog::Full, DataKind::Binary, [b'A'; 16], &format!("binary, 16 bytes: {head}"));
+        check(MessageLog::Full, DataKind::Binary, [b'A'; 17], &format!("binary, 17 bytes: {head}…"));
+    }
+
+    #[test]
+    fn the_size_alone_says_nothing_of_the_content() {
+        check(MessageLog::Size, DataKind::Text, "Hello World", "11 bytes");
+        check(MessageLog::Size, DataKind::Binary, b"\x00", "1 bytes");
+    }
+}

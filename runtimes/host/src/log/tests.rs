@@ -1,0 +1,404 @@
+//! What the log says, in both formats, and that nobody can make it say anything else.
+
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use postern_core::frame::DataKind;
+use postern_core::handshake::{HandshakeError, Identity, Peer};
+use postern_core::session::{Ending, Traffic};
+use postern_core::{ConnectionId, Record, Recorder};
+use proptest::prelude::*;
+use slog::{Level, debug, info, o, warn};
+
+use super::*;
+use crate::escape::is_harmful;
+
+const TERM: LogSettings = LogSettings {
+    level: Level::Trace,
+    format: LogFormat::Term,
+    messages: MessageLog::Truncated,
+    email: EmailLog::Full,
+};
+const JSON: LogSettings = LogSettings { format: LogFormat::Json, ..TERM };
+const CONNECTION: ConnectionId = ConnectionId(7);
+const PEER: Peer = Peer { ip: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 40_000 };
+
+/// A sink that can be read when the log is closed.
+struct Sink(mpsc::Sender<Vec<u8>>);
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.send(bytes.to_vec()).map_err(io::Error::other)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Runs `what` with a log, and returns the lines that were written.
+fn log(settings: LogSettings, what: impl FnOnce(&Log)) -> Vec<String> {
+    let (sink, written) = mpsc::channel();
+    let log = Log::start(&settings, Sink(sink)).unwrap();
+    what(&log);
+    drop(log);
+    let written: Vec<u8> = written.into_iter().flatten().collect();
+    let written = String::from_utf8(written).unwrap();
+    assert!(written.is_empty() || written.ends_with('\n'), "{written}");
+    written.lines().map(str::to_owned).collect()
+}
+
+/// The lines that these records become.
+fn lines(settings: LogSettings, records: &[Record<'_>]) -> Vec<String> {
+    log(settings, |log| records.iter().for_each(|record| log.worker().record(record)))
+}
+
+/// The one line that a record becomes, its time left out.
+#[track_caller]
+fn line(settings: LogSettings, record: Record<'_>) -> String {
+    let lines = lines(settings, &[record]);
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    without_time(&lines[0])
+}
+
+#[track_caller]
+fn without_time(line: &str) -> String {
+    let (time, rest) = match line.strip_prefix("{\"ts\":\"") {
+        Some(line) => line.split_once("\",").unwrap(),
+        None => line.split_once(' ').unwrap(),
+    };
+    assert!(time.len() == 24 && time.starts_with("20") && time.ends_with('Z'), "{line}");
+    if line.starts_with('{') { format!("{{{rest}") } else { rest.to_owned() }
+}
+
+fn john() -> Identity {
+    Identity::new(b"123", b"john@example.com", b"John Doe").unwrap()
+}
+
+fn text<'a>(identity: &'a Identity, payload: &'a str) -> Record<'a> {
+    Record::Message { connection: CONNECTION, identity, kind: DataKind::Text, payload: payload.as_bytes() }
+}
+
+fn established(identity: &Identity) -> Record<'_> {
+    let took = Duration::from_millis(3);
+    Record::Established { connection: CONNECTION, peer: PEER, identity, subprotocol: None, took }
+}
+
+fn closed(identity: &Identity) -> Record<'_> {
+    Record::Closed {
+        connection: CONNECTION,
+        identity,
+        ending: Ending::Eof,
+        lasted: Duration::from_millis(12_345),
+        traffic: Traffic { messages_received: 1, bytes_received: 11, messages_sent: 2, bytes_sent: 22 },
+    }
+}
+
+fn rejected() -> Record<'static> {
+    let error = HandshakeError::IdentityMissing;
+    Record::Rejected { connection: CONNECTION, peer: PEER, error, took: Duration::from_micros(1_900) }
+}
+
+#[test]
+fn the_three_sentences_stand_in_the_log_word_for_word() {
+    let user = john();
+    assert_eq!(
+        line(TERM, established(&user)),
+        "INFO WebSocket connection established - User: John Doe (john@example.com) - ID: 123, \
+         conn: 7, peer: 127.0.0.1:40000, handshake_ms: 3"
+    );
+    assert_eq!(
+        line(TERM, text(&user, "Hello World")),
+        "INFO Message from John Doe (123): Hello World, conn: 7, opcode: text, bytes: 11"
+    );
+    assert_eq!(
+        line(TERM, closed(&user)),
+        "INFO WebSocket connection closed for user John Doe (123), conn: 7, code: 1006, side: client, \
+         reason: connection ended without a close frame, duration: 12.3s, \
+         messages_received: 1, messages_sent: 2, bytes_received: 11, bytes_sent: 22"
+    );
+}
+
+#[test]
+fn the_same_in_json() {
+    let user = john();
+    assert_eq!(
+        line(JSON, established(&user)),
+        r#"{"level":"INFO","msg":"WebSocket connection established - User: John Doe (john@example.com) - ID: 123","conn":7,"peer":"127.0.0.1:40000","handshake_ms":3}"#
+    );
+    assert_eq!(
+        line(JSON, text(&user, "Hello World")),
+        r#"{"level":"INFO","msg":"Message from John Doe (123): Hello World","conn":7,"opcode":"text","bytes":11}"#
+    );
+    assert_eq!(
+        line(JSON, closed(&user)),
+        r#"{"level":"INFO","msg":"WebSocket connection closed for user John Doe (123)","conn":7,"code":1006,"side":"client","reason":"connection ended without a close frame","duration":"12.3s","messages_received":1,"messages_sent":2,"bytes_received":11,"bytes_sent":22}"#
+    );
+}
+
+#[test]
+fn a_user_without_name_and_address_is_a_dash() {
+    let user = Identity::new(b"123", b"", b"").unwrap();
+    assert!(line(TERM, established(&user)).contains(" - User: - (-) - ID: 123, "));
+    assert!(line(TERM, text(&user, "x")).starts_with("INFO Message from - (123): x, "));
+    assert!(line(TERM, closed(&user)).contains(" closed for user - (123), "));
+}
+
+#[test]
+fn the_subprotocol_that_was_answered_is_named() {
+    let record = Record::Established {
+        connection: CONNECTION,
+        peer: PEER,
+        identity: &john(),
+        subprotocol: Some("bearer"),
+        took: Duration::ZERO,
+    };
+    assert!(line(TERM, record).contains(", subprotocol: bearer, "));
+}
+
+#[test]
+fn a_refusal_is_a_warning_with_its_status_and_code() {
+    assert_eq!(
+        line(TERM, rejected()),
+        "WARN WebSocket upgrade refused - 401 no user id: the gateway did not vouch for a user, \
+         conn: 7, peer: 127.0.0.1:40000, status: 401, code: identity_missing, handshake_ms: 1"
+    );
+}
+
+#[test]
+fn a_peer_that_left_early_is_worth_a_debug_line() {
+    let record = Record::Abandoned { connection: CONNECTION, peer: PEER, received: 5 };
+    assert_eq!(
+        line(TERM, record),
+        "DEBG WebSocket upgrade abandoned - the peer left before its request was complete, \
+         conn: 7, peer: 127.0.0.1:40000, bytes_received: 5"
+    );
+    assert_eq!(lines(LogSettings { level: Level::Info, ..TERM }, &[record]), [""; 0]);
+}
+
+#[test]
+fn a_payload_is_shown_as_the_setting_says() {
+    let user = john();
+    let shown = |messages, kind, payload: &[u8]| {
+        let record = Record::Message { connection: CONNECTION, identity: &user, kind, payload };
+        let lines = lines(LogSettings { messages, ..TERM }, &[record]);
+        lines.first().map(|line| without_time(line).replace("INFO Message from John Doe (123): ", ""))
+    };
+    let long = "x".repeat(300);
+    let cut = format!("{}… (+44 bytes), conn: 7, opcode: text, bytes: 300", "x".repeat(256));
+    assert_eq!(shown(MessageLog::Truncated, DataKind::Text, long.as_bytes()), Some(cut));
+    let whole = format!("{long}, conn: 7, opcode: text, bytes: 300");
+    assert_eq!(shown(MessageLog::Full, DataKind::Text, long.as_bytes()), Some(whole));
+    let size = "300 bytes, conn: 7, opcode: text, bytes: 300".to_owned();
+    assert_eq!(shown(MessageLog::Size, DataKind::Text, long.as_bytes()), Some(size));
+    assert_eq!(shown(MessageLog::Off, DataKind::Text, long.as_bytes()), None);
+    let binary = "binary, 2 bytes: 00ff, conn: 7, opcode: binary, bytes: 2".to_owned();
+    assert_eq!(shown(MessageLog::Truncated, DataKind::Binary, b"\x00\xff"), Some(binary));
+}
+
+#[test]
+fn an_address_is_shown_as_the_setting_says() {
+    let user = john();
+    for (email, shown) in [(EmailLog::Masked, "j***@e***.com"), (EmailLog::Off, "-")] {
+        let line = line(LogSettings { email, ..TERM }, established(&user));
+        assert!(line.contains(&format!("User: John Doe ({shown}) - ID: 123, ")), "{line}");
+    }
+}
+
+#[test]
+fn records_below_the_level_are_left_out() {
+    let user = john();
+    let records = [established(&user), text(&user, "x"), rejected(), closed(&user)];
+    for (level, count) in [(Level::Info, 4), (Level::Warning, 1), (Level::Error, 0)] {
+        assert_eq!(lines(LogSettings { level, ..TERM }, &records).len(), count, "{level}");
+    }
+}
+
+#[test]
+fn records_of_a_worker_keep_their_order_and_go_out_with_the_batch() {
+    let user = john();
+    let lines = log(TERM, |log| {
+        let mut worker = log.worker();
+        worker.record(&established(&user));
+        (0..3).for_each(|number| worker.record(&text(&user, &number.to_string())));
+        worker.record(&closed(&user));
+        worker.flush();
+        worker.flush();
+    });
+    let starts: Vec<String> =
+        lines.iter().map(|line| without_time(line).chars().take(29).collect()).collect();
+    assert_eq!(
+        starts,
+        [
+            "INFO WebSocket connection est",
+            "INFO Message from John Doe (1",
+            "INFO Message from John Doe (1",
+            "INFO Message from John Doe (1",
+            "INFO WebSocket connection clo",
+        ]
+    );
+    for (number, line) in lines[1..4].iter().enumerate() {
+        assert!(line.contains(&format!("(123): {number}, ")), "{line}");
+    }
+    let times: Vec<&str> = lines.iter().map(|line| &line[..24]).collect();
+    assert!(times.iter().all(|time| *time == times[0]), "{times:?}");
+}
+
+#[test]
+fn the_process_itself_logs_with_slogs_macros_and_keeps_their_order() {
+    let say = |log: &Log| {
+        let logger = log.logger().new(o!("node" => "a"));
+        info!(logger, "listening"; "address" => "0.0.0.0:8080", "workers" => 2, "ratio" => 0.5, "tls" => false);
+        debug!(logger, "left out");
+        warn!(logger, "odd\nthing {}", 1);
+    };
+    let term: Vec<_> =
+        log(LogSettings { level: Level::Info, ..TERM }, say).iter().map(|line| without_time(line)).collect();
+    assert_eq!(
+        term,
+        [
+            "INFO listening, node: a, address: 0.0.0.0:8080, workers: 2, ratio: 0.5, tls: false",
+            "WARN odd\\nthing 1, node: a",
+        ]
+    );
+    let json: Vec<_> =
+        log(LogSettings { level: Level::Info, ..JSON }, say).iter().map(|line| without_time(line)).collect();
+    assert_eq!(
+        json,
+        [
+            r#"{"level":"INFO","msg":"listening","node":"a","address":"0.0.0.0:8080","workers":2,"ratio":0.5,"tls":false}"#,
+            r#"{"level":"WARNING","msg":"odd\nthing 1","node":"a"}"#,
+        ]
+    );
+}
+
+#[test]
+fn a_user_cannot_write_a_line_of_the_log() {
+    let user = Identity::new(b"9", b"x@y) - ID: 1", b"Admin (1): x").unwrap();
+    let line =
+        line(TERM, text(&user, "hi\r\n2026-05-09T12:34:56.789Z INFO Message from Admin (1): rm, conn: 1"));
+    assert_eq!(
+        line,
+        r#"INFO Message from "Admin (1): x" (9): hi\r\n2026-05-09T12:34:56.789Z INFO Message from Admin (1): rm, conn: 1, conn: 7, opcode: text, bytes: 69"#
+    );
+    let established = lines(TERM, &[established(&user)]);
+    assert!(established[0].contains(r#"User: "Admin (1): x" ("x@y) - ID: 1") - ID: 9, "#), "{established:?}");
+}
+
+#[test]
+fn a_stalled_sink_blocks_no_worker_and_the_loss_is_reported_to_the_record() {
+    struct Stalled(mpsc::Receiver<()>, Sink);
+    impl Write for Stalled {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            // Fails once the test has let go, and from then on nothing stalls.
+            let _ = self.0.recv();
+            self.1.write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    const WORKERS: usize = 4;
+    const RECORDS: usize = 20_000;
+    let payload = "x".repeat(200);
+    let (release, stall) = mpsc::channel();
+    let (sink, written) = mpsc::channel();
+    let log = Log::start(&TERM, Stalled(stall, Sink(sink))).unwrap();
+    let begun = Instant::now();
+    thread::scope(|scope| {
+        for _ in 0..WORKERS {
+            let mut worker = log.worker();
+            let payload = &payload;
+            scope.spawn(move || {
+                let user = john();
+                for number in 0..RECORDS {
+                    worker.record(&text(&user, payload));
+                    if number % 50 == 0 {
+                        worker.flush();
+                    }
+                }
+            });
+        }
+    });
+    // It takes a fraction of this; a worker that waits for the sink would never end.
+    assert!(begun.elapsed() < Duration::from_secs(10));
+    drop(release);
+    drop(log);
+
+    let written: Vec<u8> = written.into_iter().flatten().collect();
+    let written = String::from_utf8(written).unwrap();
+    let (reports, records): (Vec<&str>, Vec<&str>) =
+        written.lines().partition(|line| line.contains("log records dropped, count: "));
+    let dropped: usize =
+        reports.iter().map(|line| line.rsplit_once(' ').unwrap().1.parse::<usize>().unwrap()).sum();
+    assert!(dropped > 0);
+    assert_eq!(records.len() + dropped, WORKERS * RECORDS);
+    assert!(records.iter().all(|line| line.ends_with(", bytes: 200")));
+    // What fits is kept: all but a batch of the whole queue.
+    assert!(written.len() > CAPACITY - 256 * 1024, "{}", written.len());
+}
+
+/// Anything a gateway, a client or an attacker may send as text: with a liking for what has broken logs.
+fn nasty() -> impl Strategy<Value = Vec<u8>> {
+    let pieces = prop_oneof![
+        any::<Vec<u8>>(),
+        any::<String>().prop_map(String::into_bytes),
+        any::<char>().prop_map(|c| c.to_string().into_bytes()),
+        prop::sample::select(vec![
+            "\r\n",
+            "\n",
+            "\x1b[2J",
+            "\u{9b}31m",
+            "\u{202e}",
+            "\u{2066}",
+            "\u{2028}",
+            "\u{feff}",
+            "\u{e0041}",
+            "\"",
+            "\\",
+            "\\n",
+            "(1): ",
+            "}\n{",
+            "\0",
+            "John Doe",
+            "Дима",
+            "é",
+            ", conn: 1",
+        ])
+        .prop_map(|piece| piece.as_bytes().to_vec()),
+    ];
+    prop::collection::vec(pieces, 0..8).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #[test]
+    fn one_record_is_one_harmless_line(
+        email in nasty(), name in nasty(), payload in nasty(),
+        is_text: bool,
+        shown in prop::sample::select(vec![MessageLog::Full, MessageLog::Truncated, MessageLog::Size]),
+        address in prop::sample::select(vec![EmailLog::Full, EmailLog::Masked, EmailLog::Off]),
+    ) {
+        let user = Identity::new(b"123", &email, &name).unwrap();
+        let kind = if is_text { DataKind::Text } else { DataKind::Binary };
+        let message = Record::Message { connection: CONNECTION, identity: &user, kind, payload: &payload };
+        let records = [established(&user), message, closed(&user)];
+
+        let settings = LogSettings { messages: shown, email: address, ..TERM };
+        let term = lines(settings, &records);
+        let json = lines(LogSettings { format: LogFormat::Json, ..settings }, &records);
+        prop_assert_eq!((term.len(), json.len()), (records.len(), records.len()));
+        for (term, json) in term.iter().zip(&json) {
+            prop_assert!(!term.contains(is_harmful), "{}", term);
+            prop_assert!(!json.contains(is_harmful), "{}", json);
+            // What JSON says is what term shows.
+            let json: serde_json::Value = serde_json::from_str(json).unwrap();
+            let (message, level) = (json["msg"].as_str().unwrap(), json["level"].as_str().unwrap());
+            prop_assert!(without_time(term).starts_with(&format!("{level} {message}, conn: 7, ")), "{}", term);
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Users in a log: `John Doe (123)`, `john@example.com`.
+//!
+//! A name comes from outside and may be anything; `Admin (1): x` would make the sentence say something else. So
+//! only a name of letters, marks, digits, spaces and `. ' - _` stands as it is. Every other one stands between
+//! quotation marks, with [`Quoted`]'s escapes inside. Ids need none of this: the core admits none with other
+//! characters than `A-Z a-z 0-9 . _ : @ + = / | -`.
+
+use std::fmt::{self, Display as _};
+
+use postern_core::handshake::Identity;
+use unicode_properties::{GeneralCategoryGroup, UnicodeGeneralCategory};
+
+use super::EmailLog;
+use crate::escape::Quoted;
+
+/// `John Doe (123)`, or `- (123)` for a user without a name.
+pub(super) struct Who<'a>(pub(super) &'a Identity);
+
+impl fmt::Display for Who<'_> {
+    #[inline]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_name(self.0.name(), f)?;
+        f.write_str(" (")?;
+        f.write_str(self.0.id())?;
+        f.write_str(")")
+    }
+}
+
+/// The name alone, or `-`.
+pub(super) struct Name<'a>(pub(super) &'a Identity);
+
+impl fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_name(self.0.name(), f)
+    }
+}
+
+/// The e-mail address, or as much of it as the setting lets be seen, or `-`.
+pub(super) struct Email<'a>(pub(super) &'a Identity, pub(super) EmailLog);
+
+impl fmt::Display for Email<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = match (self.0.email(), self.1) {
+            (None, _) | (Some(_), EmailLog::Off) => return f.write_str(ABSENT),
+            (Some(email), EmailLog::Full) => email.to_owned(),
+            (Some(email), EmailLog::Masked) => mask(email),
+        };
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || ".@_+-*".contains(c) || c.is_alphabetic();
+        if shown.chars().all(is_plain) && shown != ABSENT {
+            f.write_str(&shown)
+        } else {
+            Quoted(&shown).fmt(f)
+        }
+    }
+}
+
+#[inline]
+fn write_name(name: Option<&str>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match name {
+        None => f.write_str(ABSENT),
+        // A user who is called `-` is not one without a name.
+        Some(name) if name.chars().all(is_name_char) && name != ABSENT => f.write_str(name),
+        Some(name) => Quoted(name).fmt(f),
+    }
+}
+
+/// Whether a name of such characters can stand in a sentence without quotation marks.
+#[inline]
+fn is_name_char(c: char) -> bool {
+    match c {
+        'a'..='z' | 'A'..='Z' | '0'..='9' | ' ' | '.' | '\'' | '-' | '_' => true,
+        '\0'..='\x7f' => false,
+        // Latin, Cyrillic, Han, Hangul: what most names are made of, without a search in Unicode's tables.
+        'À'..='Ö' | 'Ø'..='ö' | 'ø'..='ɏ' | 'Ѐ'..='ҁ' | 'Ҋ'..='ԯ' | '一'..='鿿' | '가'..='힣' => {
+            true
+        }
+        _ => is_letter_digit_or_mark(c),
+    }
+}
+
+/// Marks are the accents of a decomposed `é`, and the vowel signs without which no Indian name can be written.
+fn is_letter_digit_or_mark(c: char) -> bool {
+    c.is_alphanumeric() || c.general_category_group() == GeneralCategoryGroup::Mark
+}
+
+/// `john@example.com` as `j***@e***.com`: enough to tell two users apart, too little to write to them.
+fn mask(email: &str) -> String {
+    let first = |text: &str| text.chars().next().map(String::from).unwrap_or_default();
+    let Some((local, domain)) = email.rsplit_once('@') else { return MASK.to_owned() };
+    match domain.rsplit_once('.') {
+        Some((name, top)) => format!("{}{MASK}@{}{MASK}.{top}", first(local), first(name)),
+        None => format!("{}{MASK}@{}{MASK}", first(local), first(domain)),
+    }
+}
+
+const ABSENT: &str = "-";
+const MASK: &str = "***";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(email: &str, name: &str) -> Identity {
+        Identity::new(b"123", email.as_bytes(), name.as_bytes()).unwrap()
+    }
+
+    #[track_caller]
+    fn check_name(name: &str, shown: &str) {
+        assert_eq!(Who(&identity("", name)).to_string(), format!("{shown} (123)"));
+        assert_eq!(Name(&identity("", name)).to_string(), shown);
+    }
+
+    #[track_caller]
+    fn check_email(setting: EmailLog, email: &str, shown: &str) {
+        assert_eq!(Email(&identity(email, ""), setting).to_string(), shown);
+    }
+
+    #[test]
+    fn plain_names_in_any_script_stand_as_they_are() {
+        for name in [
+            "John Doe",
+            "O'Brien-Smith Jr.",
+            "user_7",
+            "Renée",
+            "Rene\u{301}e",
+            "Дима",
+            "张三",
+            "विक्रम सिंह",
+            "نورا",
+            "สมชาย",
+        ] {
+            check_name(name, name);
+        }
+    }
+
+    #[test]
+    fn a_name_that_could_be_taken_for_more_is_quoted() {
+        check_name("Admin (1): x", r#""Admin (1): x""#);
+        check_name("a, conn: 7", r#""a, conn: 7""#);
+        check_name(r#"John "Joe" Doe"#, r#""John \"Joe\" Doe""#);
+        check_name(r"a\nb", r#""a\\nb""#);
+        check_name("John 🚀", "\"John 🚀\"");
+        check_name("John\u{202e}eoD", r#""John\u{202e}eoD""#);
+        check_name("John\u{200b}Doe", r#""John\u{200b}Doe""#);
+        check_name("100%", "\"100%\"");
+    }
+
+    #[test]
+    fn a_name_is_letters_digits_marks_spaces_and_four_signs() {
+        for c in '\0'..=char::MAX {
+            let is_name = if c.is_ascii() {
+                c.is_ascii_alphanumeric() || " .'-_".contains(c)
+            } else {
+                is_letter_digit_or_mark(c)
+            };
+            assert_eq!(is_name_char(c), is_name, "{c:?}");
+            assert!(!is_name || !crate::escape::is_harmful(c), "{c:?}");
+        }
+    }
+
+    #[test]
+    fn no_name_is_told_from_a_name_that_is_a_dash() {
+        check_name("", "-");
+        check_name("-", "\"-\"");
+    }
+
+    #[test]
+    fn an_email_is_shown_quoted_masked_or_not_at_all() {
+        check_email(EmailLog::Full, "john.d+x_y-z@example.com", "john.d+x_y-z@example.com");
+        check_email(EmailLog::Full, "rené@exämple.fr", "rené@exämple.fr");
+        check_email(EmailLog::Full, "a@b) - ID: 1", "\"a@b) - ID: 1\"");
+        check_email(EmailLog::Full, "", "-");
+        check_email(EmailLog::Full, "-", "\"-\"");
+        check_email(EmailLog::Masked, "john@example.com", "j***@e***.com");
+        check_email(EmailLog::Masked, "john@mail.example.co", "j***@m***.co");
+        check_email(EmailLog::Masked, "root@localhost", "r***@l***");
+        check_email(EmailLog::Masked, "@", "***@***");
+        check_email(EmailLog::Masked, "not an address", "***");
+        check_email(EmailLog::Masked, "(x@y.z", "\"(***@y***.z\"");
+        check_email(EmailLog::Masked, "", "-");
+        check_email(EmailLog::Off, "john@example.com", "-");
+    }
+}

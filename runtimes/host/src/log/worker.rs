@@ -1,0 +1,202 @@
+//! One worker's side of the log: the core's records become lines.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use postern_core::frame::DataKind;
+use postern_core::handshake::{HandshakeError, Identity, Peer};
+use postern_core::session::{Ending, Traffic};
+use postern_core::{ConnectionId, Record, Recorder};
+use slog::{BorrowedKV, Drain, KV, Level, OwnedKVList, Serializer, o, record, record_static};
+
+use super::message::MessageDrain;
+use super::order::InOrder;
+use super::payload::Payload;
+use super::queue::Queue;
+use super::who::{Email, Name, Who};
+use super::{LogSettings, MessageLog, line};
+
+/// The log of one worker. It writes all records into one buffer, in their order, and [`WorkerLog::flush`] hands
+/// them over in one piece.
+///
+/// Nothing in here waits: if the queue is full, the lines are dropped and counted.
+pub struct WorkerLog {
+    settings: LogSettings,
+    drain: MessageDrain,
+    queue: Arc<Queue>,
+    /// What slog hands to drains beside a record. There is nothing in it.
+    values: OwnedKVList,
+}
+
+impl WorkerLog {
+    pub(super) fn new(settings: LogSettings, queue: Arc<Queue>) -> WorkerLog {
+        WorkerLog { settings, drain: MessageDrain::new(settings.format), queue, values: o!().into() }
+    }
+
+    /// Hands over what has been recorded since the last call. To be called once for each batch of events, when
+    /// the batch is done; all records of a batch carry the same time, and the clock is read at the first.
+    #[inline]
+    pub fn flush(&mut self) {
+        let batch = self.drain.batch();
+        if batch.lines.is_empty() {
+            return;
+        }
+        self.queue.push(&batch.lines);
+        batch.clock.end_batch();
+        batch.lines.clear();
+        // A few records of full payloads may have made it large.
+        batch.lines.shrink_to(2 * HAND_OVER);
+    }
+
+    #[inline]
+    fn message(&self, connection: ConnectionId, identity: &Identity, kind: DataKind, bytes: &[u8]) {
+        let shown = self.settings.messages;
+        if shown == MessageLog::Off || !Level::Info.is_at_least(self.settings.level) {
+            return;
+        }
+        let message = format_args!("Message from {}: {}", Who(identity), Payload { kind, bytes, shown });
+        let keys = InOrder(|keys: &mut dyn Serializer| {
+            keys.emit_u64("conn", connection.0)?;
+            keys.emit_str("opcode", if kind == DataKind::Text { "text" } else { "binary" })?;
+            keys.emit_u64("bytes", as_u64(bytes.len()))
+        });
+        let Ok(()) = self.drain.log(&record!(Level::Info, "", &message, BorrowedKV(&keys)), &self.values);
+    }
+
+    fn established(
+        &mut self,
+        connection: ConnectionId,
+        peer: Peer,
+        identity: &Identity,
+        subprotocol: Option<&str>,
+        took: Duration,
+    ) {
+        let (name, email, id) = (Name(identity), Email(identity, self.settings.email), identity.id());
+        self.rare(
+            Level::Info,
+            &format_args!("WebSocket connection established - User: {name} ({email}) - ID: {id}"),
+            &InOrder(|keys: &mut dyn Serializer| {
+                keys.emit_u64("conn", connection.0)?;
+                keys.emit_arguments("peer", &format_args!("{peer}"))?;
+                if let Some(subprotocol) = subprotocol {
+                    keys.emit_str("subprotocol", subprotocol)?;
+                }
+                keys.emit_u64("handshake_ms", as_millis(took))
+            }),
+        );
+    }
+
+    fn closed(
+        &mut self,
+        connection: ConnectionId,
+        identity: &Identity,
+        ending: Ending,
+        lasted: Duration,
+        traffic: Traffic,
+    ) {
+        self.rare(
+            Level::Info,
+            &format_args!("WebSocket connection closed for user {}", Who(identity)),
+            &InOrder(|keys: &mut dyn Serializer| {
+                keys.emit_u64("conn", connection.0)?;
+                keys.emit_u64("code", ending.code().into())?;
+                keys.emit_arguments("side", &format_args!("{}", ending.side()))?;
+                keys.emit_str("reason", ending.reason())?;
+                keys.emit_arguments("duration", &format_args!("{:.1}s", lasted.as_secs_f64()))?;
+                keys.emit_u64("messages_received", traffic.messages_received)?;
+                keys.emit_u64("messages_sent", traffic.messages_sent)?;
+                keys.emit_u64("bytes_received", traffic.bytes_received)?;
+                keys.emit_u64("bytes_sent", traffic.bytes_sent)
+            }),
+        );
+    }
+
+    fn rejected(&mut self, connection: ConnectionId, peer: Peer, error: HandshakeError, took: Duration) {
+        self.rare(
+            Level::Warning,
+            &format_args!("WebSocket upgrade refused - {} {error}", error.status()),
+            &InOrder(|keys: &mut dyn Serializer| {
+                keys.emit_u64("conn", connection.0)?;
+                keys.emit_arguments("peer", &format_args!("{peer}"))?;
+                keys.emit_u64("status", error.status().into())?;
+                keys.emit_str("code", error.code())?;
+                keys.emit_u64("handshake_ms", as_millis(took))
+            }),
+        );
+    }
+
+    fn abandoned(&mut self, connection: ConnectionId, peer: Peer, received: usize) {
+        self.rare(
+            Level::Debug,
+            &format_args!("WebSocket upgrade abandoned - the peer left before its request was complete"),
+            &InOrder(|keys: &mut dyn Serializer| {
+                keys.emit_u64("conn", connection.0)?;
+                keys.emit_arguments("peer", &format_args!("{peer}"))?;
+                keys.emit_u64("bytes_received", as_u64(received))
+            }),
+        );
+    }
+
+    /// Writes a record that is no message, behind what is already in the batch.
+    fn rare(&mut self, level: Level, message: &fmt::Arguments<'_>, keys: &dyn KV) {
+        if !level.is_at_least(self.settings.level) {
+            return;
+        }
+        let batch = self.drain.batch();
+        let stamp = *batch.clock.stamp();
+        let location = record_static!(level, "");
+        let record = slog::Record::new(&location, message, BorrowedKV(keys));
+        line::write(self.settings.format, &mut batch.lines, stamp, &record, &self.values);
+    }
+}
+
+impl Recorder for WorkerLog {
+    #[inline]
+    fn record(&mut self, record: &Record<'_>) {
+        match *record {
+            Record::Message { connection, identity, kind, payload } => {
+                self.message(connection, identity, kind, payload);
+            }
+            Record::Established { connection, peer, identity, subprotocol, took } => {
+                self.established(connection, peer, identity, subprotocol, took);
+            }
+            Record::Closed { connection, identity, ending, lasted, traffic } => {
+                self.closed(connection, identity, ending, lasted, traffic);
+            }
+            Record::Rejected { connection, peer, error, took } => {
+                self.rejected(connection, peer, error, took);
+            }
+            Record::Abandoned { connection, peer, received } => self.abandoned(connection, peer, received),
+        }
+        if self.drain.batch().lines.len() >= HAND_OVER {
+            self.flush();
+        }
+    }
+}
+
+/// What is left in the buffer is handed over.
+impl Drop for WorkerLog {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+impl fmt::Debug for WorkerLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkerLog").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// No platform has a usize of more than 64 bits.
+fn as_u64(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}
+
+/// Whole milliseconds.
+fn as_millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A batch that has grown to this many bytes is handed over although it is not done.
+const HAND_OVER: usize = 64 * 1024;
