@@ -1,4 +1,4 @@
-//! What a Postern process needs around the core: the log, listeners and signals.
+//! What a Postern process needs around the core: settings, the log, listeners and signals.
 //!
 //! There is no protocol in here and no policy: both are [`postern_core`]'s. There is no event loop either, and
 //! no dependency on one: what this crate hands out is plain `std`, so that `postern` (mio), `postern-smol` and
@@ -6,6 +6,8 @@
 //!
 //! In the order in which a process meets them:
 //!
+//! * [`settings`]: flags, environment, `.env` and defaults become one [`Settings`](settings::Settings), or one
+//!   clear line and the end.
 //! * [`log`]: records of the core and of the process become lines, on a thread of their own.
 //! * [`signals`]: SIGTERM and SIGINT become bytes to poll for.
 //! * [`listen`]: bound listeners, and what to do when the system gives no more descriptors.
@@ -16,4 +18,5 @@
 mod escape;
 pub mod listen;
 pub mod log;
+pub mod settings;
 pub mod signals;

@@ -1,0 +1,48 @@
+//! Settings that cannot be used, in one line.
+
+use std::fmt;
+
+use super::sources::Source;
+use super::table::Setting;
+use crate::escape::Escaped;
+
+/// What is wrong with the settings, where, and what to write instead: one line, ready for standard error behind
+/// the name of the program.
+///
+/// ```text
+/// POSTERN_MAX_MESSAGE=64Q: not a size; write for example 64KiB
+/// .env: POSTERN_PATH=ws: ws is not a path; write for example /ws
+/// --max-message=64Q: not a size; write for example 64KiB
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SettingsError(String);
+
+impl SettingsError {
+    /// A value that its setting cannot take.
+    pub(super) fn value(setting: &Setting, text: &str, source: Source, complaint: &str) -> SettingsError {
+        let text = if setting.is_secret { "***" } else { text };
+        let place = match source {
+            Source::Flag => format!("--{}={text}", setting.flag()),
+            Source::DotEnv => format!(".env: {}={text}", setting.name),
+            Source::Environment | Source::Default => format!("{}={text}", setting.name),
+        };
+        SettingsError::new(format_args!("{place}: {complaint}"))
+    }
+
+    /// Anything else. Whatever the sentence quotes, it stays one line.
+    pub(super) fn new(sentence: fmt::Arguments<'_>) -> SettingsError {
+        let sentence = sentence.to_string();
+        // A backslash is nobody's trouble here.
+        let parts: Vec<String> =
+            sentence.split('\\').map(|part| Escaped(part.as_bytes()).to_string()).collect();
+        SettingsError(parts.join("\\"))
+    }
+}
+
+impl fmt::Display for SettingsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for SettingsError {}

@@ -1,0 +1,203 @@
+//! Settings: what an operator says becomes one [`Settings`], or one clear line and the end.
+//!
+//! There is one table of them (`table`). From it come the flags, `--help`, `--print-config`, the names that are
+//! known, and the values: a default is a text like any other, and goes the same way.
+
+mod command;
+mod error;
+mod near;
+mod net;
+mod open_files;
+mod print;
+mod sources;
+mod table;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, ErrorKind, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::num::NonZero;
+use std::process;
+use std::thread;
+
+use postern_core::ServiceConfig;
+use slog::{Logger, info, warn};
+
+use crate::log::LogSettings;
+use command::Arguments;
+use sources::{Chosen, Source};
+use table::IDENTITY_HEADERS;
+
+pub use error::SettingsError;
+
+/// What a binary says about itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Program {
+    /// Its name, for errors, `--help` and `--version`.
+    pub name: &'static str,
+    /// Its version.
+    pub version: &'static str,
+    /// What it is, in one line.
+    pub about: &'static str,
+    /// Whether it obeys `POSTERN_WORKERS`. If not, it accepts and ignores it, so that both binaries take the
+    /// same settings.
+    pub has_workers: bool,
+}
+
+/// Everything a process needs to know before it starts.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where to listen: at least one address.
+    pub listen: Vec<SocketAddr>,
+    /// How many event loops to run; only for programs that have several. [`load`] leaves 0 for one per core,
+    /// [`load_or_exit`] says how many that is.
+    pub workers: usize,
+    /// The rules for all connections.
+    pub service: ServiceConfig,
+    /// How many connections there may be at a time. [`load`] leaves 0 for what the limit of open files allows,
+    /// [`load_or_exit`] says how many that is.
+    pub max_connections: usize,
+    /// What is logged, and how.
+    pub log: LogSettings,
+}
+
+/// What is to be done, by the command line and the rest.
+#[derive(Debug)]
+pub enum Outcome {
+    /// To serve.
+    Start(Box<Settings>),
+    /// To print this, which ends in a line feed, and to end well: `--help`, `--version`, `--print-config`.
+    Print(String),
+}
+
+/// Reads the settings of this process: flags, environment, `.env` in the working directory, defaults, in this
+/// order of precedence. Raises the limit of open files, and fills in what depends on the host.
+///
+/// Ends the process for `--help`, `--version` and `--print-config` with 0, and for settings that cannot be used
+/// with one line on standard error and 2.
+pub fn load_or_exit(program: &Program) -> Settings {
+    match load(program, std::env::args_os().skip(1), std::env::vars_os(), read_dotenv) {
+        Ok(Outcome::Start(settings)) => settings.for_this_host(),
+        Ok(Outcome::Print(text)) => {
+            // Whoever reads it may have read enough: `postern --help | head -1`.
+            let _ = io::stdout().write_all(text.as_bytes());
+            process::exit(0)
+        }
+        Err(error) => {
+            // If nobody can read it, the exit code still says so.
+            let _ = writeln!(io::stderr(), "{}: {error}", program.name);
+            process::exit(2)
+        }
+    }
+}
+
+/// The same without the process: what the settings are, given what they are read from.
+///
+/// `arguments` come without the name of the program. `dotenv` reads `.env`, and is asked only if that matters;
+/// `None` if there is none.
+///
+/// # Errors
+/// The first setting that cannot be used: an unknown flag, an unknown name that begins with `POSTERN_`, a value
+/// that its setting cannot take.
+pub fn load(
+    program: &Program,
+    arguments: impl IntoIterator<Item = OsString>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    dotenv: impl FnOnce() -> io::Result<Option<String>>,
+) -> Result<Outcome, SettingsError> {
+    let (flags, print_config) = match command::parse(program, arguments)? {
+        Arguments::Run { flags, print_config } => (flags, print_config),
+        Arguments::Print(text) => return Ok(Outcome::Print(text)),
+    };
+    let environment = sources::environment(environment)?;
+    let dotenv = sources::dotenv(dotenv())?;
+    let chosen = sources::choose(flags, &environment, &dotenv);
+
+    let mut settings = Settings {
+        listen: Vec::new(),
+        workers: 0,
+        service: ServiceConfig::default(),
+        max_connections: 0,
+        log: LogSettings::default(),
+    };
+    for Chosen { setting, text, source } in &chosen {
+        (setting.apply)(&mut settings, text)
+            .map_err(|complaint| SettingsError::value(setting, text, *source, &complaint))?;
+    }
+    check_identity_headers(&chosen)?;
+    if print_config {
+        return Ok(Outcome::Print(print::config(&chosen)));
+    }
+    Ok(Outcome::Start(Box::new(settings)))
+}
+
+impl Settings {
+    /// The first line of the log, and what in these settings deserves a warning. `listeners` are bound; their
+    /// addresses are logged with the ports that the system chose.
+    pub fn announce(&self, program: &Program, listeners: &[TcpListener], log: &Logger) {
+        let addresses: Vec<String> = listeners
+            .iter()
+            .filter_map(|listener| listener.local_addr().ok())
+            .map(|address| address.to_string())
+            .collect();
+        let handshake = &self.service.handshake;
+        let proxies: Vec<String> =
+            handshake.trusted_proxies.blocks().iter().map(|block| block.to_string()).collect();
+        info!(log, "{} {} listens on {}", program.name, program.version, addresses.join(" and ");
+            "path" => handshake.paths.join(","),
+            "trusted_proxies" => proxies.join(","),
+            "max_connections" => self.max_connections,
+            "workers" => if program.has_workers { self.workers } else { 1 });
+        if handshake.trusted_proxies.trusts_any() {
+            warn!(log, "POSTERN_TRUSTED_PROXIES trusts every peer: whoever reaches the port can be any user");
+        }
+        let possible = open_files::connections(open_files::allowed());
+        if self.max_connections > possible {
+            warn!(log, "POSTERN_MAX_CONNECTIONS is more than the limit of open files allows (ulimit -Hn)";
+                "max_connections" => self.max_connections, "possible" => possible);
+        }
+    }
+
+    /// Fills in what depends on the host.
+    fn for_this_host(mut self) -> Settings {
+        let open_files = open_files::raise();
+        if self.max_connections == 0 {
+            self.max_connections = open_files::connections(open_files);
+        }
+        if self.workers == 0 {
+            self.workers = thread::available_parallelism().map_or(1, NonZero::get);
+        }
+        self
+    }
+}
+
+/// A header that carries two things carries neither.
+fn check_identity_headers(chosen: &[Chosen]) -> Result<(), SettingsError> {
+    let headers: Vec<&Chosen> =
+        chosen.iter().filter(|chosen| IDENTITY_HEADERS.contains(&chosen.setting.name)).collect();
+    for (index, one) in headers.iter().enumerate() {
+        for other in headers.iter().skip(index + 1) {
+            if !net::is_same_header(&one.text, &other.text) {
+                continue;
+            }
+            // Nobody wrote the default, so it is not to blame.
+            let (blamed, other) = if other.source == Source::Default { (one, other) } else { (other, one) };
+            let complaint =
+                format!("the same header as that of {}, but for case and separators", other.setting.name);
+            return Err(SettingsError::value(blamed.setting, &blamed.text, blamed.source, &complaint));
+        }
+    }
+    Ok(())
+}
+
+fn read_dotenv() -> io::Result<Option<String>> {
+    match fs::read_to_string(".env") {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}

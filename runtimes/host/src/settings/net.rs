@@ -1,0 +1,201 @@
+//! Texts about who and where: addresses, paths, proxies, origins, header names.
+
+use std::net::SocketAddr;
+
+use postern_core::handshake::{AllowedOrigins, Cidr, TrustedProxies};
+
+use super::value::Complaint;
+
+/// Addresses to listen on: `0.0.0.0:8080,[::]:8080`.
+pub(super) fn addresses(text: &str) -> Result<Vec<SocketAddr>, Complaint> {
+    items(text, |item| {
+        if item.starts_with("unix:") {
+            return Err("Unix sockets are not supported yet; write an address such as 127.0.0.1:8080".into());
+        }
+        item.parse().map_err(|_| {
+            format!("{item} is not an address with a port; write for example 0.0.0.0:8080 or [::]:8080")
+                .into()
+        })
+    })
+}
+
+/// Paths of URLs: `/ws,/socket`. Visible ASCII, compared byte by byte.
+pub(super) fn paths(text: &str) -> Result<Vec<String>, Complaint> {
+    items(text, |item| {
+        if !item.starts_with('/') {
+            return Err(
+                format!("{item} is not a path; write for example /{}", item.trim_start_matches('/')).into()
+            );
+        }
+        if item.contains(['?', '#']) {
+            return Err(format!("{item} is not a path alone; leave out the query and the fragment").into());
+        }
+        if !item.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(
+                format!("{item} is not a path; write other than visible ASCII percent-encoded").into()
+            );
+        }
+        Ok(item.to_owned())
+    })
+}
+
+/// Blocks of addresses, and the names of some: `loopback,10.0.0.0/8`.
+pub(super) fn proxies(text: &str) -> Result<TrustedProxies, Complaint> {
+    let lists = items(text, |item| match item {
+        "loopback" => Ok(TrustedProxies::loopback()),
+        "private" => Ok(TrustedProxies::private()),
+        "any" => Ok(TrustedProxies::any()),
+        _ => match item.parse::<Cidr>() {
+            Ok(block) => Ok(TrustedProxies::new(vec![block])),
+            Err(_) => Err(format!(
+                "{item} is not a block of addresses; write for example 10.0.0.0/8, or loopback, private, any"
+            )
+            .into()),
+        },
+    })?;
+    let mut all = TrustedProxies::new(Vec::new());
+    lists.into_iter().for_each(|list| all.extend(list));
+    Ok(all)
+}
+
+/// Origins as a browser writes them: `https://app.example.com,http://localhost:5173`, or `*`. Empty for none.
+pub(super) fn origins(text: &str) -> Result<AllowedOrigins, Complaint> {
+    match text {
+        "*" => Ok(AllowedOrigins::Any),
+        "" => Ok(AllowedOrigins::These(Vec::new())),
+        _ => items(text, |item| origin(item).map(|()| item.to_owned())).map(AllowedOrigins::These),
+    }
+}
+
+/// The name of a header that carries an identity (RFC 9110 §5.1: a token).
+pub(super) fn header_name(text: &str) -> Result<String, Complaint> {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if text.is_empty() || !text.bytes().all(is_token) {
+        return Err("not the name of a header; write for example X-User-Id".into());
+    }
+    if let Some(taken) = TAKEN_HEADERS.iter().find(|taken| is_same_header(taken, text)) {
+        return Err(format!("{taken} has a meaning of its own and cannot carry an identity").into());
+    }
+    Ok(text.to_owned())
+}
+
+/// Whether two names mean one header to somebody on the way: case does not count, and servers that put headers
+/// into variables take all separators for `_`.
+pub(super) fn is_same_header(a: &str, b: &str) -> bool {
+    let fold = |byte: u8| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
+    a.bytes().map(fold).eq(b.bytes().map(fold))
+}
+
+/// What is wrong with an origin that no browser would send (RFC 6454 §6.1), and so would never match.
+fn origin(text: &str) -> Result<(), Complaint> {
+    if text == "null" {
+        return Ok(());
+    }
+    if text == "*" {
+        return Err("* admits every origin and stands alone".into());
+    }
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return Err(format!("{text} is not an origin; write for example https://{text}").into());
+    };
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    if !path.is_empty() {
+        return Err(format!("an origin ends behind its host or port; write {scheme}://{authority}").into());
+    }
+    if authority.contains('*') {
+        return Err(format!("{text} has a wildcard; list each origin, or write * to admit every one").into());
+    }
+    let default_port = match scheme.to_ascii_lowercase().as_str() {
+        "http" => ":80",
+        "https" => ":443",
+        _ => "",
+    };
+    if !default_port.is_empty()
+        && let Some(host) = authority.strip_suffix(default_port)
+    {
+        return Err(format!("browsers leave out the usual port; write {scheme}://{host}").into());
+    }
+    let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+    let is_authority = !authority.is_empty()
+        && authority.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~[]:".contains(&byte));
+    if is_scheme && is_authority {
+        Ok(())
+    } else {
+        Err(format!("{text} is not an origin; write for example https://app.example.com").into())
+    }
+}
+
+/// The items of a list with commas, trimmed; at least one, and none empty.
+fn items<T>(text: &str, item: impl Fn(&str) -> Result<T, Complaint>) -> Result<Vec<T>, Complaint> {
+    let one = |text: &str| match text.trim() {
+        "" => Err("an item of the list is empty".into()),
+        text => item(text),
+    };
+    text.split(',').map(one).collect()
+}
+
+/// Headers that the handshake reads itself, and those that carry secrets and would end in the log as names.
+const TAKEN_HEADERS: [&str; 13] = [
+    "Host",
+    "Connection",
+    "Upgrade",
+    "Origin",
+    "Content-Length",
+    "Transfer-Encoding",
+    "Sec-WebSocket-Key",
+    "Sec-WebSocket-Version",
+    "Sec-WebSocket-Protocol",
+    "Sec-WebSocket-Extensions",
+    "Authorization",
+    "Proxy-Authorization",
+    "Cookie",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_may_be_of_both_families() {
+        let expected: Vec<SocketAddr> = vec!["0.0.0.0:8080".parse().unwrap(), "[::]:0".parse().unwrap()];
+        assert_eq!(addresses("0.0.0.0:8080, [::]:0"), Ok(expected));
+    }
+
+    #[test]
+    fn proxies_mix_names_and_blocks() {
+        let trusted = proxies("loopback, 10.1.0.0/16,192.0.2.7").unwrap();
+        for (ip, verdict) in
+            [("127.0.0.9", true), ("::1", true), ("10.1.2.3", true), ("10.2.2.3", false), ("192.0.2.7", true)]
+        {
+            assert_eq!(trusted.trusts(ip.parse().unwrap()), verdict, "{ip}");
+        }
+        assert_eq!(proxies("private"), Ok(TrustedProxies::private()));
+        assert!(proxies("any").unwrap().trusts_any());
+    }
+
+    #[test]
+    fn origins_are_what_a_browser_sends() {
+        for text in [
+            "https://app.example.com",
+            "http://localhost:5173",
+            "null",
+            "http://[::1]:3000",
+            "tauri://localhost",
+        ] {
+            assert_eq!(origins(text), Ok(AllowedOrigins::These(vec![text.to_owned()])));
+        }
+        assert_eq!(origins("*"), Ok(AllowedOrigins::Any));
+        assert_eq!(origins(""), Ok(AllowedOrigins::These(Vec::new())));
+    }
+
+    #[test]
+    fn header_names_are_told_apart_as_the_most_careless_server_does() {
+        assert!(is_same_header("User-ID", "user_id"));
+        assert!(is_same_header("User.Id", "USER-ID"));
+        assert!(!is_same_header("User-ID", "UserID"));
+        assert_eq!(header_name("X-authentik-uid"), Ok("X-authentik-uid".to_owned()));
+        for taken in TAKEN_HEADERS {
+            assert!(header_name(&taken.to_lowercase().replace('-', "_")).is_err(), "{taken}");
+        }
+    }
+}

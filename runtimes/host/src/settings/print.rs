@@ -1,0 +1,81 @@
+//! The settings as an env file.
+
+use std::fmt::Write;
+
+use super::sources::{Chosen, Source};
+
+/// One line for each setting, grouped, with where its value came from. It can be fed back as `.env`, except for
+/// secrets.
+pub(super) fn config(chosen: &[Chosen]) -> String {
+    let lines: Vec<String> =
+        chosen.iter().map(|chosen| format!("{}={}", chosen.setting.name, value(chosen))).collect();
+    let width = lines.iter().map(String::len).filter(|length| *length <= WIDEST).max().unwrap_or_default();
+    let mut out = String::new();
+    let mut group = None;
+    for (line, chosen) in lines.iter().zip(chosen) {
+        if group != Some(chosen.setting.group) {
+            let gap = if group.is_some() { "\n" } else { "" };
+            // Writing to a string does not fail, here and below.
+            let _ = writeln!(out, "{gap}# {}", chosen.setting.group.title());
+            group = Some(chosen.setting.group);
+        }
+        let _ = writeln!(out, "{line:width$}  # {}", origin(chosen.source));
+    }
+    out
+}
+
+fn origin(source: Source) -> &'static str {
+    match source {
+        Source::Flag => "flag",
+        Source::Environment => "environment",
+        Source::DotEnv => ".env",
+        Source::Default => "default",
+    }
+}
+
+/// The value, between quotation marks where an env file needs them.
+fn value(chosen: &Chosen) -> String {
+    if chosen.setting.is_secret && !chosen.text.is_empty() {
+        return "***".to_owned();
+    }
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.,:/[]@+=%*~".contains(c);
+    if chosen.text.chars().all(is_plain) {
+        return chosen.text.clone();
+    }
+    let mut quoted = String::from('"');
+    for c in chosen.text.chars() {
+        if "\\\"$".contains(c) {
+            quoted.push('\\');
+        }
+        quoted.push(c);
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// A value that is longer does not push the comments of all others away.
+const WIDEST: usize = 56;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::table::{Group, Setting};
+
+    static SECRET: Setting = Setting {
+        name: "POSTERN_EXAMPLE",
+        placeholder: "KEY",
+        default: "",
+        group: Group::Log,
+        is_secret: true,
+        help: "",
+        apply: |_, _| Ok(()),
+    };
+
+    #[test]
+    fn a_secret_is_not_printed_but_its_absence_is() {
+        let chosen =
+            |text: &str| Chosen { setting: &SECRET, text: text.to_owned(), source: Source::Environment };
+        assert_eq!(config(&[chosen("hunter2")]), "# Log\nPOSTERN_EXAMPLE=***  # environment\n");
+        assert_eq!(config(&[chosen("")]), "# Log\nPOSTERN_EXAMPLE=  # environment\n");
+    }
+}

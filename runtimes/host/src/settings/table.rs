@@ -1,0 +1,358 @@
+//! All settings, in one table: `--help`, `--print-config`, the names that are known and the values that hold
+//! are made from it.
+
+use std::sync::Arc;
+
+use postern_core::handshake::HandshakeConfig;
+use postern_core::session::SessionConfig;
+use slog::Level;
+
+use super::value::{Complaint, GIB, boolean, choice, count, duration, duration_or_off, size};
+use super::{Settings, net};
+use crate::log::{EmailLog, LogFormat, MessageLog};
+
+/// One setting.
+#[derive(Debug)]
+pub(super) struct Setting {
+    /// Its name in the environment and in `.env`; the flag is made of it.
+    pub(super) name: &'static str,
+    /// What stands for the value in `--help`.
+    pub(super) placeholder: &'static str,
+    /// The text that holds if nobody gives another. May refer to a setting further up, as `$PORT`.
+    pub(super) default: &'static str,
+    /// Under which heading it stands.
+    pub(super) group: Group,
+    /// Whether its value must not be shown.
+    pub(super) is_secret: bool,
+    /// What it does, in lines short enough for a terminal.
+    pub(super) help: &'static str,
+    /// Reads a text and sets what it says, or says what is wrong with it.
+    pub(super) apply: fn(&mut Settings, &str) -> Result<(), Complaint>,
+}
+
+impl Setting {
+    /// The flag without its dashes: `POSTERN_MAX_HEAD` is `max-head`, `LOG_LEVEL` is `log-level`.
+    pub(super) fn flag(&self) -> String {
+        let name = self.name.strip_prefix(super::sources::PREFIX).unwrap_or(self.name);
+        name.to_ascii_lowercase().replace('_', "-")
+    }
+}
+
+/// A heading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Group {
+    Listening,
+    Identity,
+    Limits,
+    Log,
+}
+
+impl Group {
+    pub(super) fn title(self) -> &'static str {
+        match self {
+            Group::Listening => "Listening",
+            Group::Identity => "Identity",
+            Group::Limits => "Limits",
+            Group::Log => "Log",
+        }
+    }
+}
+
+/// Grouped, and within a group the ones that most people look for first.
+pub(super) static SETTINGS: &[Setting] = &[
+    Setting {
+        name: "PORT",
+        placeholder: "PORT",
+        default: "8080",
+        group: Group::Listening,
+        is_secret: false,
+        help: "The port, on all IPv4 addresses",
+        // It only stands in the default of the next one.
+        apply: |_, text| count(text, 0..=65_535).map(drop),
+    },
+    Setting {
+        name: "POSTERN_LISTEN",
+        placeholder: "ADDRESS,…",
+        default: "0.0.0.0:$PORT",
+        group: Group::Listening,
+        is_secret: false,
+        help: "Addresses with ports to listen on, instead of PORT;\n0.0.0.0:8080,[::]:8080 is both families",
+        apply: |settings, text| set(&mut settings.listen, net::addresses(text)),
+    },
+    Setting {
+        name: "POSTERN_PATH",
+        placeholder: "PATH,…",
+        default: "/ws",
+        group: Group::Listening,
+        is_secret: false,
+        help: "Where WebSockets are served; any other path is 404",
+        apply: |settings, text| set(&mut handshake(settings).paths, net::paths(text)),
+    },
+    Setting {
+        name: WORKERS,
+        placeholder: "N",
+        default: "0",
+        group: Group::Listening,
+        is_secret: false,
+        help: "Event loops; 0 is one for each core",
+        apply: |settings, text| set(&mut settings.workers, count(text, 0..=1024)),
+    },
+    Setting {
+        name: USER_ID,
+        placeholder: "HEADER",
+        default: "User-ID",
+        group: Group::Identity,
+        is_secret: false,
+        help: "The header in which the gateway puts the user's id;\nan upgrade without it is 401",
+        apply: |settings, text| set(&mut handshake(settings).identity.id, net::header_name(text)),
+    },
+    Setting {
+        name: USER_EMAIL,
+        placeholder: "HEADER",
+        default: "User-Email",
+        group: Group::Identity,
+        is_secret: false,
+        help: "The one for the e-mail address, for the log; optional",
+        apply: |settings, text| set(&mut handshake(settings).identity.email, net::header_name(text)),
+    },
+    Setting {
+        name: USER_NAME,
+        placeholder: "HEADER",
+        default: "User-Name",
+        group: Group::Identity,
+        is_secret: false,
+        help: "The one for the display name, for the log; optional",
+        apply: |settings, text| set(&mut handshake(settings).identity.name, net::header_name(text)),
+    },
+    Setting {
+        name: "POSTERN_TRUSTED_PROXIES",
+        placeholder: "CIDR,…",
+        default: "loopback",
+        group: Group::Identity,
+        is_secret: false,
+        help: "Peers whose word about a user is taken; others are 403. Blocks\n\
+               such as 10.0.0.0/8, and loopback (this host), private\n\
+               (RFC 1918, fc00::/7), any (whoever reaches the port)",
+        apply: |settings, text| set(&mut handshake(settings).trusted_proxies, net::proxies(text)),
+    },
+    Setting {
+        name: "POSTERN_ALLOWED_ORIGINS",
+        placeholder: "ORIGIN,…",
+        default: "",
+        group: Group::Identity,
+        is_secret: false,
+        help: "Pages that may connect beside those of the same host, such as\n\
+               https://app.example.com; * is all; others are 403",
+        apply: |settings, text| set(&mut handshake(settings).allowed_origins, net::origins(text)),
+    },
+    Setting {
+        name: "POSTERN_STRICT_KEY",
+        placeholder: "true|false",
+        default: "false",
+        group: Group::Identity,
+        is_secret: false,
+        help: "Admit only a Sec-WebSocket-Key of exactly 16 bytes, as RFC 6455\n\
+               demands; a widespread curl recipe sends 13",
+        apply: |settings, text| set(&mut handshake(settings).strict_key, boolean(text)),
+    },
+    Setting {
+        name: "POSTERN_MAX_CONNECTIONS",
+        placeholder: "N",
+        default: "0",
+        group: Group::Limits,
+        is_secret: false,
+        help: "Connections at a time, beyond them 503; 0 is as many as the limit\n\
+               of open files allows, which is raised at start (ulimit -Hn)",
+        apply: |settings, text| set(&mut settings.max_connections, count(text, 0..=usize::MAX)),
+    },
+    Setting {
+        name: "POSTERN_MAX_MESSAGE",
+        placeholder: "SIZE",
+        default: "64KiB",
+        group: Group::Limits,
+        is_secret: false,
+        help: "The longest message; a longer one closes with 1009",
+        apply: |settings, text| set(&mut session(settings).max_message, size(text, 1..=GIB)),
+    },
+    Setting {
+        name: "POSTERN_MAX_FRAME",
+        placeholder: "SIZE",
+        default: "$POSTERN_MAX_MESSAGE",
+        group: Group::Limits,
+        is_secret: false,
+        help: "The longest frame of a message; a longer one closes with 1009",
+        apply: |settings, text| set(&mut session(settings).max_frame, size(text, 1..=GIB)),
+    },
+    Setting {
+        name: "POSTERN_MAX_FRAGMENTS",
+        placeholder: "N",
+        default: "1024",
+        group: Group::Limits,
+        is_secret: false,
+        help: "Frames of one message; more close with 1008",
+        apply: |settings, text| {
+            let most = usize::try_from(u32::MAX).unwrap_or(usize::MAX);
+            let fragments = count(text, 1..=most)?;
+            set(
+                &mut session(settings).max_fragments,
+                u32::try_from(fragments).map_err(|_| "not a number".into()),
+            )
+        },
+    },
+    Setting {
+        name: "POSTERN_MESSAGE_TIMEOUT",
+        placeholder: "TIME",
+        default: "30s",
+        group: Group::Limits,
+        is_secret: false,
+        help: "From the first byte of a message to its last, beyond it 1008;\n0 is for ever",
+        apply: |settings, text| set(&mut session(settings).message_timeout, duration_or_off(text)),
+    },
+    Setting {
+        name: "POSTERN_MAX_BACKLOG",
+        placeholder: "SIZE",
+        default: "1MiB",
+        group: Group::Limits,
+        is_secret: false,
+        help: "What may wait for a peer that reads too slowly, beyond it 4413;\n\
+               at a quarter of it, 256KiB at most, its own messages wait too",
+        apply: |settings, text| {
+            let most = size(text, 1024..=GIB)?;
+            session(settings).max_backlog = most;
+            session(settings).pause_backlog = SessionConfig::default().pause_backlog.min(most / 4);
+            Ok(())
+        },
+    },
+    Setting {
+        name: "POSTERN_WRITE_TIMEOUT",
+        placeholder: "TIME",
+        default: "10s",
+        group: Group::Limits,
+        is_secret: false,
+        help: "How long a peer may take nothing of what waits for it before it\nis dropped; 0 is for ever",
+        apply: |settings, text| set(&mut session(settings).write_timeout, duration_or_off(text)),
+    },
+    Setting {
+        name: "POSTERN_CLOSE_TIMEOUT",
+        placeholder: "TIME",
+        default: "5s",
+        group: Group::Limits,
+        is_secret: false,
+        help: "How long a peer may take to answer a Close",
+        apply: |settings, text| set(&mut session(settings).close_timeout, duration(text)),
+    },
+    Setting {
+        name: "POSTERN_HANDSHAKE_TIMEOUT",
+        placeholder: "TIME",
+        default: "5s",
+        group: Group::Limits,
+        is_secret: false,
+        help: "From the connection to the end of the request head, beyond it 408",
+        apply: |settings, text| set(&mut handshake(settings).timeout, duration(text)),
+    },
+    Setting {
+        name: "POSTERN_MAX_HEAD",
+        placeholder: "SIZE",
+        default: "16KiB",
+        group: Group::Limits,
+        is_secret: false,
+        help: "The longest request head, beyond it 431; large cookies and tokens\nstand in there",
+        apply: |settings, text| set(&mut handshake(settings).max_head, size(text, 512..=1024 * 1024)),
+    },
+    Setting {
+        name: "POSTERN_MAX_HEADERS",
+        placeholder: "N",
+        default: "100",
+        group: Group::Limits,
+        is_secret: false,
+        help: "Header lines of a request, beyond them 431; 256 at most",
+        apply: |settings, text| {
+            set(&mut handshake(settings).max_headers, count(text, 1..=HandshakeConfig::MOST_HEADERS))
+        },
+    },
+    Setting {
+        name: "LOG_LEVEL",
+        placeholder: "LEVEL",
+        default: "info",
+        group: Group::Log,
+        is_secret: false,
+        help: "trace, debug, info, warn, error or critical; connections and\nmessages are info, refusals are warn",
+        apply: |settings, text| set(&mut settings.log.level, choice(text, LEVELS)),
+    },
+    Setting {
+        name: "LOG_FORMAT",
+        placeholder: "FORMAT",
+        default: "term",
+        group: Group::Log,
+        is_secret: false,
+        help: "term, or json with one object a line",
+        apply: |settings, text| {
+            set(
+                &mut settings.log.format,
+                choice(text, &[("term", LogFormat::Term), ("json", LogFormat::Json)]),
+            )
+        },
+    },
+    Setting {
+        name: "POSTERN_LOG_MESSAGES",
+        placeholder: "HOW",
+        default: "truncated",
+        group: Group::Log,
+        is_secret: false,
+        help: "What is logged of each message: full, truncated (256 bytes),\nsize, or off",
+        apply: |settings, text| {
+            let choices = [
+                ("full", MessageLog::Full),
+                ("truncated", MessageLog::Truncated),
+                ("size", MessageLog::Size),
+                ("off", MessageLog::Off),
+            ];
+            set(&mut settings.log.messages, choice(text, &choices))
+        },
+    },
+    Setting {
+        name: "POSTERN_LOG_EMAIL",
+        placeholder: "HOW",
+        default: "full",
+        group: Group::Log,
+        is_secret: false,
+        help: "What is logged of e-mail addresses: full, masked (j***@e***.com),\nor off",
+        apply: |settings, text| {
+            let choices = [("full", EmailLog::Full), ("masked", EmailLog::Masked), ("off", EmailLog::Off)];
+            set(&mut settings.log.email, choice(text, &choices))
+        },
+    },
+];
+
+/// The settings of the identity headers: no two of them may name the same header.
+pub(super) const IDENTITY_HEADERS: [&str; 3] = [USER_ID, USER_EMAIL, USER_NAME];
+
+/// The setting that only a program with several workers obeys.
+pub(super) const WORKERS: &str = "POSTERN_WORKERS";
+
+const USER_ID: &str = "POSTERN_USER_ID_HEADER";
+const USER_EMAIL: &str = "POSTERN_USER_EMAIL_HEADER";
+const USER_NAME: &str = "POSTERN_USER_NAME_HEADER";
+
+const LEVELS: &[(&str, Level)] = &[
+    ("trace", Level::Trace),
+    ("debug", Level::Debug),
+    ("info", Level::Info),
+    ("warn", Level::Warning),
+    ("error", Level::Error),
+    ("critical", Level::Critical),
+];
+
+fn handshake(settings: &mut Settings) -> &mut HandshakeConfig {
+    &mut settings.service.handshake
+}
+
+fn session(settings: &mut Settings) -> &mut SessionConfig {
+    // Nobody shares it while settings are read, so nothing is cloned.
+    Arc::make_mut(&mut settings.service.session)
+}
+
+fn set<T>(place: &mut T, value: Result<T, Complaint>) -> Result<(), Complaint> {
+    *place = value?;
+    Ok(())
+}
