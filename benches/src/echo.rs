@@ -1,0 +1,179 @@
+//! Three servers that send each message back: one read, all its messages, one write.
+
+use std::io::{Read, Write};
+use std::sync::Arc;
+use std::time::Instant;
+
+use postern_core::record::Silent;
+use postern_core::service::Arrival;
+use postern_core::{
+    Codec, ConnectionId, Event, Input, Key, Service, ServiceConfig, Session, SessionConfig, Transport, Turn,
+};
+use tungstenite::WebSocket;
+use tungstenite::protocol::{Role, WebSocketConfig};
+
+use crate::{FullRead, REQUEST, Socket, gateway};
+
+/// A server with one connection.
+pub trait Echo {
+    /// Reads once, answers every message of the read, writes once.
+    fn turn(&mut self);
+
+    /// Its end of the connection.
+    fn socket(&mut self) -> &mut Socket;
+}
+
+/// The least that Postern needs: a [`Session`], and an application that is one `match`.
+#[derive(Debug)]
+pub struct SessionEcho {
+    socket: Socket,
+    session: Session,
+    buffer: Vec<u8>,
+    out: Vec<u8>,
+    codec: Codec,
+    now: Instant,
+}
+
+impl SessionEcho {
+    /// A session with the default limits.
+    pub fn new(read: &FullRead) -> SessionEcho {
+        SessionEcho {
+            socket: Socket::new(read.bytes()),
+            session: Session::new(Arc::new(SessionConfig::default())),
+            buffer: vec![0; read.bytes().len()],
+            out: Vec::new(),
+            codec: Codec::new(),
+            now: Instant::now(),
+        }
+    }
+}
+
+impl Echo for SessionEcho {
+    fn turn(&mut self) {
+        let n = self.socket.read(&mut self.buffer).expect("the socket never fails");
+        let mut input = Input::new(&mut self.buffer[..n]);
+        let mut turn = Turn { now: self.now, out: &mut self.out, codec: &mut self.codec };
+        while let Some(event) = self.session.next_event(&mut turn, &mut input).expect("the frames are valid")
+        {
+            match event {
+                Event::Text(text) => self.session.send_text(&mut turn, &text),
+                Event::Binary(payload) => self.session.send_binary(&mut turn, &payload),
+                Event::Ping(_) | Event::Pong(_) | Event::Close { .. } => Ok(()),
+            }
+            .expect("the session is open");
+        }
+        self.socket.write_all(&self.out).expect("the socket never fails");
+        self.out.clear();
+    }
+
+    fn socket(&mut self) -> &mut Socket {
+        &mut self.socket
+    }
+}
+
+/// All that a runtime calls: a [`Service`] with one admitted connection. Records go nowhere; what the host
+/// makes of them is the host's to measure.
+#[derive(Debug)]
+pub struct ServiceEcho {
+    socket: Socket,
+    service: Service,
+    key: Key,
+    buffer: Vec<u8>,
+    /// A runtime asks the clock once for all connections that are ready, so it is not asked here.
+    now: Instant,
+}
+
+impl ServiceEcho {
+    /// A service with the default settings whose connection has got its 101.
+    pub fn new(read: &FullRead) -> ServiceEcho {
+        let now = Instant::now();
+        let mut service = Service::new(Arc::new(ServiceConfig::default()), 1);
+        let key = service.open(Arrival { id: ConnectionId(1), peer: gateway(), refusal: None }, now);
+        service.receive(key, now, &mut REQUEST.to_vec(), &mut Silent);
+        let answer = service.output(key);
+        assert!(answer.starts_with(b"HTTP/1.1 101 "), "{}", answer.escape_ascii());
+        service.sent(key, answer.len(), now);
+        let buffer = vec![0; read.bytes().len()];
+        ServiceEcho { socket: Socket::new(read.bytes()), service, key, buffer, now }
+    }
+}
+
+impl Echo for ServiceEcho {
+    fn turn(&mut self) {
+        assert!(self.service.wants_read(self.key));
+        let n = self.socket.read(&mut self.buffer).expect("the socket never fails");
+        self.service.receive(self.key, self.now, &mut self.buffer[..n], &mut Silent);
+        let n = self.socket.write(self.service.output(self.key)).expect("the socket never fails");
+        self.service.sent(self.key, n, self.now);
+        assert_eq!(self.service.transport(self.key), Transport::Open);
+    }
+
+    fn socket(&mut self) -> &mut Socket {
+        &mut self.socket
+    }
+}
+
+/// tungstenite's server, set up to do as well as it can.
+///
+/// It fills its read buffer with zeros before each read, so the buffer is as long as the read and no longer,
+/// and it is not asked to read once more to find out that there is nothing left. Answers are collected and
+/// flushed once, as its write buffer allows.
+#[derive(Debug)]
+pub struct TungsteniteEcho {
+    socket: WebSocket<Socket>,
+    messages: usize,
+}
+
+impl TungsteniteEcho {
+    /// A server behind its handshake.
+    pub fn new(read: &FullRead) -> TungsteniteEcho {
+        let len = read.bytes().len();
+        let config = WebSocketConfig::default().read_buffer_size(len).write_buffer_size(2 * len);
+        let socket = WebSocket::from_raw_socket(Socket::new(read.bytes()), Role::Server, Some(config));
+        TungsteniteEcho { socket, messages: read.messages() }
+    }
+}
+
+impl Echo for TungsteniteEcho {
+    fn turn(&mut self) {
+        for _ in 0..self.messages {
+            let message = self.socket.read().expect("the frames are valid");
+            self.socket.write(message).expect("the socket never fails");
+        }
+        self.socket.flush().expect("the socket never fails");
+    }
+
+    fn socket(&mut self) -> &mut Socket {
+        self.socket.get_mut()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Kind;
+
+    /// Three turns: what was written, with how many reads and writes.
+    fn observe(mut echo: impl Echo) -> (Vec<u8>, usize, usize) {
+        echo.socket().kept = Some(Vec::new());
+        (0..3).for_each(|_| echo.turn());
+        let socket = echo.socket();
+        (socket.kept.take().unwrap_or_default(), socket.reads, socket.writes)
+    }
+
+    #[test]
+    fn all_sides_do_the_same_work_in_one_read_and_one_write() {
+        for (kind, size) in [(Kind::Binary, 20), (Kind::Text, 1024), (Kind::Binary, 16 * 1024)] {
+            let read = FullRead::new(kind, size);
+            let session = observe(SessionEcho::new(&read));
+            assert_eq!((session.1, session.2), (3, 3));
+            assert!(session.0.len() > 3 * read.messages() * size);
+            assert_eq!(observe(ServiceEcho::new(&read)), session, "the service, {kind:?} of {size} bytes");
+            assert_eq!(
+                observe(TungsteniteEcho::new(&read)),
+                session,
+                "tungstenite, {kind:?} of {size} bytes"
+            );
+        }
+    }
+}
