@@ -96,12 +96,16 @@ mod tests {
 
     #[test]
     fn both_families_can_have_the_same_port() {
-        let Ok(first) = bind(&["[::]:0".parse().unwrap()]) else {
+        if bind(&["[::1]:0".parse().unwrap()]).is_err() {
             return; // A host without IPv6.
-        };
-        let port = first[0].local_addr().unwrap().port();
-        // The port may be taken in the other family by somebody else, but then this says so.
-        bind(&[SocketAddr::from(([0, 0, 0, 0], port))]).unwrap();
+        }
+        // Somebody else may have the port in the other family, but not every time.
+        let bound = (0..10).any(|_| {
+            let first = bind(&["[::]:0".parse().unwrap()]).unwrap();
+            let port = first[0].local_addr().unwrap().port();
+            bind(&[SocketAddr::from(([0, 0, 0, 0], port))]).is_ok()
+        });
+        assert!(bound);
     }
 
     #[test]
