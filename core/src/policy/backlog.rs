@@ -16,17 +16,6 @@ pub struct Backlog {
     progress: Instant,
 }
 
-/// What to do about a peer's pace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pressure {
-    /// Nothing.
-    Flowing,
-    /// Read no more from it until it has taken some.
-    Paused,
-    /// It is too slow for what is sent to it.
-    Overflowing,
-}
-
 impl Backlog {
     /// A backlog that begins with what the socket did not take at `now`.
     pub fn new(unsent: &[u8], now: Instant) -> Backlog {
@@ -58,13 +47,10 @@ impl Backlog {
         self.bytes.is_empty()
     }
 
-    /// Judges the pace by how much is pending: over `max` it overflows, over `pause` reading pauses.
-    pub fn pressure(&self, pause: usize, max: usize) -> Pressure {
-        match self.pending().len() {
-            pending if pending > max => Pressure::Overflowing,
-            pending if pending > pause => Pressure::Paused,
-            _ => Pressure::Flowing,
-        }
+    /// Whether more than `limit` bytes are pending. Over one limit reading pauses; over another, when still
+    /// more came, the peer is too slow.
+    pub fn exceeds(&self, limit: usize) -> bool {
+        self.pending().len() > limit
     }
 
     /// When the peer will have taken nothing for `timeout`. Never, if that is zero.
@@ -94,12 +80,12 @@ mod tests {
     }
 
     #[test]
-    fn pressure_rises_behind_each_mark() {
-        let backlog = |len| Backlog::new(&vec![0; len], Instant::now());
-        assert_eq!(backlog(10).pressure(10, 20), Pressure::Flowing);
-        assert_eq!(backlog(11).pressure(10, 20), Pressure::Paused);
-        assert_eq!(backlog(20).pressure(10, 20), Pressure::Paused);
-        assert_eq!(backlog(21).pressure(10, 20), Pressure::Overflowing);
+    fn only_what_is_pending_counts_towards_a_limit() {
+        let now = Instant::now();
+        let mut backlog = Backlog::new(&[0; 11], now);
+        assert!(backlog.exceeds(10));
+        backlog.advance(1, now);
+        assert!(!backlog.exceeds(10));
     }
 
     #[test]

@@ -5,4 +5,4 @@
 
 mod backlog;
 
-pub use backlog::{Backlog, Pressure};
+pub use backlog::Backlog;

@@ -11,7 +11,7 @@ use super::jitter::Jitter;
 use crate::frame::DataKind;
 use crate::handshake::{HandshakeError, HeadReader, Identity, Peer, UpgradeRequest, reject};
 use crate::input::Input;
-use crate::policy::{Backlog, Pressure};
+use crate::policy::Backlog;
 use crate::record::{ConnectionId, Record, Recorder};
 use crate::session::{Ending, Event, LINGER, Session, Transport};
 use crate::turn::{Codec, Turn};
@@ -219,8 +219,7 @@ impl Connection {
     /// Ends it, if the peer is too slow for what is sent to it.
     pub(super) fn judge_backlog(&mut self, config: &ServiceConfig, now: Instant, codec: &mut Codec) {
         let Some(backlog) = &mut self.backlog else { return };
-        let limits = &config.session;
-        if backlog.pressure(limits.pause_backlog, limits.max_backlog) == Pressure::Overflowing
+        if backlog.exceeds(config.session.max_backlog)
             && let Stage::Admitted { session, .. } = &mut self.stage
         {
             let mut turn = Turn { now, out: backlog.tail(), codec };
@@ -230,10 +229,7 @@ impl Connection {
 
     /// Whether more bytes may be read from the peer.
     pub(super) fn wants_read(&self, config: &ServiceConfig) -> bool {
-        let limits = &config.session;
-        self.backlog.as_ref().is_none_or(|backlog| {
-            backlog.pressure(limits.pause_backlog, limits.max_backlog) == Pressure::Flowing
-        })
+        self.backlog.as_ref().is_none_or(|backlog| !backlog.exceeds(config.session.pause_backlog))
     }
 
     /// What is to be done with the socket once all output is written.

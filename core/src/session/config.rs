@@ -22,7 +22,9 @@ pub struct SessionConfig {
     /// While this much waits to be sent, nothing more is read from the peer. Default 256 KiB.
     pub pause_backlog: usize,
     /// If this much waits to be sent and still more is to come, the peer is too slow: 4413. Default 1 MiB.
-    /// One message is always taken whole, so a connection holds at most this and one message.
+    /// What one read brought is always answered, so a connection holds at most this and those answers.
+    /// A peer that is only answered never gets there, because reading from it pauses before; one to which
+    /// others send does.
     pub max_backlog: usize,
 }
 

@@ -66,7 +66,11 @@ impl Acceptor {
         let mut is_stopping = false;
         while !(is_stopping && workers.iter().all(Handle::is_finished)) {
             // A worker says that it is done just before its thread ends.
-            let timeout = if is_stopping { Some(Duration::from_millis(10)) } else { self.backoff.remaining(Instant::now()) };
+            let timeout = if is_stopping {
+                Some(Duration::from_millis(10))
+            } else {
+                self.backoff.remaining(Instant::now())
+            };
             match self.poll.poll(&mut events, timeout) {
                 Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
                 Ok(()) | Err(_) => {}

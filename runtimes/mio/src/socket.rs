@@ -10,6 +10,8 @@ pub(crate) struct Socket {
     /// There may be bytes to read for which no edge will come: the last read filled the buffer, the peer
     /// has ended its side, or reading was paused.
     pub(crate) is_readable: bool,
+    /// The peer has ended its side, or the socket has failed: a last read will say so.
+    pub(crate) is_ended: bool,
     /// It stands in the worker's list of sockets to be read.
     pub(crate) is_listed: bool,
 }
@@ -24,7 +26,7 @@ impl Sockets {
             self.0.resize_with(key.0 + 1, || None);
         }
         if let Some(slot) = self.0.get_mut(key.0) {
-            *slot = Some(Socket { stream, is_readable: false, is_listed: false });
+            *slot = Some(Socket { stream, is_readable: false, is_ended: false, is_listed: false });
         }
     }
 

@@ -184,11 +184,10 @@ impl Worker {
             self.settle(key);
         }
         let Some(socket) = self.sockets.get_mut(key) else { return };
-        // A short read says that the socket is drained, unless the end of the stream stands behind it.
-        socket.is_readable = event.is_read_closed() || event.is_error();
-        if event.is_readable() || socket.is_readable {
+        socket.is_ended |= event.is_read_closed() || event.is_error();
+        if event.is_readable() || socket.is_ended {
             self.read(key);
-        } 
+        }
         self.list(key);
     }
 
@@ -226,7 +225,8 @@ impl Worker {
                 self.service.handle_eof(key, self.now);
             }
             Ok(n) => {
-                socket.is_readable |= n == self.buffer.len();
+                // A short read says that the socket is drained, unless its end stands behind that.
+                socket.is_readable = n == self.buffer.len() || socket.is_ended;
                 // A read gives at most as many bytes as it was lent.
                 let bytes = self.buffer.get_mut(..n).unwrap_or_default();
                 self.service.receive(key, self.now, bytes, &mut self.log);

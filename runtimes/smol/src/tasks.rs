@@ -1,6 +1,6 @@
 //! The tasks: one for each listener, one for each connection, one for time, one for the wish to stop.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::future::pending;
 use std::io::{self, Read};
 use std::net::{TcpListener, TcpStream};
@@ -114,7 +114,9 @@ async fn accept(runtime: Rc<Runtime>, executor: Rc<LocalExecutor<'static>>, list
                 let connection = open(&runtime, stream, Peer { ip: address.ip(), port: address.port() });
                 executor.spawn(carry(runtime.clone(), connection)).detach();
             }
-            Err(error) => backoff.failed(&error, Instant::now(), &runtime.log, || listener.get_ref().accept()),
+            Err(error) => {
+                backoff.failed(&error, Instant::now(), &runtime.log, || listener.get_ref().accept())
+            }
         }
     }
 }
@@ -184,9 +186,4 @@ async fn keep_time(runtime: Rc<Runtime>) {
 /// Waits for one wish to stop.
 async fn wait_for_signal(signals: &Async<UnixStream>) -> io::Result<()> {
     signals.read_with(|mut signals| signals.read(&mut [0; 1])).await.map(drop)
-}
-
-/// The worker, for the tasks of one executor.
-pub(crate) fn share(worker: crate::worker::Worker) -> Shared {
-    Rc::new(RefCell::new(worker))
 }
