@@ -63,7 +63,12 @@ fn every_refusal_has_its_status_and_closes() {
         check("no Host", good().without("Host").bytes(), 400, "host");
         check("two Hosts", good().header("Host", "other").bytes(), 400, "host");
         check("Content-Length", good().header("Content-Length", "5").bytes(), 400, "request_body");
-        check("Transfer-Encoding", good().header("Transfer-Encoding", "chunked").bytes(), 400, "request_body");
+        check(
+            "Transfer-Encoding",
+            good().header("Transfer-Encoding", "chunked").bytes(),
+            400,
+            "request_body",
+        );
         check("no key", good().without("Sec-WebSocket-Key").bytes(), 400, "websocket_key");
         check("two keys", good().header("Sec-WebSocket-Key", "YQ==").bytes(), 400, "websocket_key");
         check("no Upgrade", good().without("Upgrade").bytes(), 400, "upgrade_missing");
@@ -73,14 +78,34 @@ fn every_refusal_has_its_status_and_closes() {
         check("two User-Names", good().header("user-name", "x").bytes(), 400, "identity_twice");
         check("User_ID", good().header("User_ID", "attacker").bytes(), 400, "identity_alias");
         check("User.Email", good().header("User.Email", "attacker").bytes(), 400, "identity_alias");
-        check("nominated", good().instead("Connection", "Upgrade, User-ID").bytes(), 400, "identity_nominated");
+        check(
+            "nominated",
+            good().instead("Connection", "Upgrade, User-ID").bytes(),
+            400,
+            "identity_nominated",
+        );
         check("joined ids", line("User-ID: 123", "User-ID: 1,2"), 400, "identity_invalid");
         check("placeholder", line("User-ID: 123", "User-ID: {http.x}"), 400, "identity_invalid");
-        check("id of 256 bytes", line("User-ID: 123", &format!("User-ID: {}", "x".repeat(256))), 400, "identity_invalid");
-        check("two Origins", good().header("Origin", "null").header("Origin", "null").bytes(), 400, "origin_twice");
+        check(
+            "id of 256 bytes",
+            line("User-ID: 123", &format!("User-ID: {}", "x".repeat(256))),
+            400,
+            "identity_invalid",
+        );
+        check(
+            "two Origins",
+            good().header("Origin", "null").header("Origin", "null").bytes(),
+            400,
+            "origin_twice",
+        );
         check("no User-ID", good().without("User-ID").bytes(), 401, "identity_missing");
         check("empty User-ID", line("User-ID: 123", "User-ID:"), 401, "identity_missing");
-        check("other Origin", good().header("Origin", "https://evil.test").bytes(), 403, "origin_not_allowed");
+        check(
+            "other Origin",
+            good().header("Origin", "https://evil.test").bytes(),
+            403,
+            "origin_not_allowed",
+        );
         check("other path", good().target("/other").bytes(), 404, "not_found");
         check("POST", line("GET", "POST"), 405, "method_not_allowed");
         check("no version", good().without("Sec-WebSocket-Version").bytes(), 426, "websocket_version");
@@ -196,7 +221,11 @@ fn the_strict_key_and_other_names_and_paths_are_settings() {
 fn a_bearer_subprotocol_is_answered_and_its_token_never_shown() {
     for runtime in Runtime::BOTH {
         let postern = Postern::start(runtime, &[("LOG_LEVEL", "trace")]);
-        let open = Handshake::to(postern.address()).as_john().query("s3cret").subprotocols(&["bearer", "s3cret"]).open();
+        let open = Handshake::to(postern.address())
+            .as_john()
+            .query("s3cret")
+            .subprotocols(&["bearer", "s3cret"])
+            .open();
         assert_eq!(open.response.header("Sec-WebSocket-Protocol"), "bearer");
         open.close();
         postern.wait_for("closed for user");

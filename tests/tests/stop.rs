@@ -14,7 +14,8 @@ fn sigterm_and_sigint_close_every_connection_with_1001_and_exit_0() {
     for runtime in Runtime::BOTH {
         for signal in [Signal::TERM, Signal::INT] {
             let mut postern = Postern::start(runtime, &[]);
-            let mut clients: Vec<_> = (0..20).map(|_| Handshake::to(postern.address()).as_john().open()).collect();
+            let mut clients: Vec<_> =
+                (0..20).map(|_| Handshake::to(postern.address()).as_john().open()).collect();
             let mut unfinished = Connection::open(postern.address()).expect("a connection");
             unfinished.send(b"GET /ws HTTP/1.1\r\n").expect("the bytes are taken");
             clients[0].echo(Message::text("before"));
@@ -46,7 +47,10 @@ fn a_client_that_ignores_the_close_is_not_waited_for_longer_than_the_close_timeo
         let started = Instant::now();
         assert!(postern.terminate().success(), "{runtime}");
         let waited = started.elapsed();
-        assert!(waited >= Duration::from_millis(300) && waited < Duration::from_secs(3), "{runtime}: {waited:?}");
+        assert!(
+            waited >= Duration::from_millis(300) && waited < Duration::from_secs(3),
+            "{runtime}: {waited:?}"
+        );
     }
 }
 
