@@ -21,10 +21,11 @@ fn sigterm_and_sigint_close_every_connection_with_1001_and_exit_0() {
             clients[0].echo(Message::text("before"));
             postern.process.signal(signal).expect("a signal");
             for client in &mut clients {
-                match client.receive() {
-                    Message::Close(Some(close)) => assert_eq!(close.code, CloseCode::Away, "{runtime}"),
-                    other => panic!("{runtime}: a Close is expected, not {other:?}"),
-                }
+                let message = client.receive();
+                let Message::Close(Some(close)) = message else {
+                    panic!("{runtime}: a Close is expected, not {message:?}");
+                };
+                assert_eq!(close.code, CloseCode::Away, "{runtime}");
                 // tungstenite answers the Close when it is driven once more.
                 while client.socket.read().is_ok() {}
             }
