@@ -1,0 +1,100 @@
+//! Any bytes behind an admitted request, with a runtime whose every step the fuzzer chooses.
+//!
+//! * However the bytes are cut, the output, the records and the fate of the socket are the same.
+//! * The output is valid frames of a server, and nothing follows a Close.
+//! * tungstenite, as the server, gives the same answers to the same bytes.
+//! * With short writes, pauses, half-closes and a clock that jumps, what is sent is still the beginning of the
+//!   same answers; nothing is lost, doubled or mixed up.
+//! * What waits to be sent is bounded, and so is the work that a timer makes.
+//! * A peer that takes nothing is dropped in time, and one that does nothing cannot hold a process that stops.
+
+use std::time::Duration;
+
+use postern_core::SessionConfig;
+use postern_core::session::{Ending, ProtocolError};
+
+use crate::portions;
+use crate::reference::Reference;
+use crate::runtime::{HEAD, Runtime};
+use crate::script::Step;
+use crate::wire::Wire;
+
+pub use crate::script::Script;
+
+/// Checks all of it.
+///
+/// # Panics
+/// That is the finding.
+pub fn check(script: &Script) {
+    let whole = run_at_once(&script.limits, [&[HEAD, &script.stream].concat()[..]].into_iter());
+    let split = run_at_once(&script.limits, [HEAD].into_iter().chain(script.portions()));
+    assert!(split.wire == whole.wire, "{}\nis not\n{}", split.wire.escape_ascii(), whole.wire.escape_ascii());
+    assert_eq!((&split.notes, split.transport), (&whole.notes, whole.transport));
+
+    let wire = Wire::read(&whole.wire);
+    assert!(!wire.is_cut, "a frame is not sent to its end");
+    assert_eq!(wire.messages(), whole.notes.messages(), "the echo");
+    check_reference(&wire, whole.notes.check_ended(), &Reference::read(&script.stream, &script.limits));
+
+    let rough = run_script(script);
+    rough.notes.check_ended();
+    let rough_wire = Wire::read(&rough.wire);
+    assert!(wire.frames.starts_with(&rough_wire.frames), "{rough_wire:?}\nis not the beginning of\n{wire:?}");
+    assert!(whole.notes.messages().starts_with(&rough.notes.messages()), "messages that were never sent");
+}
+
+/// No time passes, and the socket takes everything.
+fn run_at_once<'p>(limits: &SessionConfig, portions: impl Iterator<Item = &'p [u8]>) -> Runtime {
+    let mut runtime = Runtime::new(limits);
+    portions.for_each(|portion| runtime.read(portion));
+    let transport = runtime.transport;
+    runtime.end();
+    assert!(runtime.is_closed(), "a connection whose peer has left is kept");
+    runtime.transport = transport;
+    runtime
+}
+
+/// Step by step, then the rest of the stream at once, then silence.
+fn run_script(script: &Script) -> Runtime {
+    let mut runtime = Runtime::new(&script.limits);
+    runtime.read(HEAD);
+    let mut rest = &script.stream[..];
+    for step in &script.steps {
+        match *step {
+            Step::Read(len) if runtime.wants_read() => runtime.read(portions::take(&mut rest, len)),
+            Step::Read(_) => {}
+            Step::Room(n) => runtime.make_room(n),
+            Step::Wait(millis) => runtime.wait(Duration::from_millis(millis)),
+            Step::End => runtime.end(),
+            Step::Fail => runtime.fail(),
+            Step::ShutDown => runtime.shut_down(),
+        }
+    }
+    if runtime.wants_read() {
+        runtime.read(rest);
+    }
+    runtime.abandon();
+    runtime
+}
+
+/// Asserts that tungstenite gives the same answers. Where Postern ends a connection for a rule that tungstenite
+/// does not have, tungstenite may give more.
+fn check_reference(wire: &Wire<'_>, ending: Ending, reference: &Reference) {
+    // A control frame of at most 125 bytes whose length stands in the longer form is refused as too long,
+    // because that shows in its second byte already. tungstenite looks at the length alone.
+    let is_stricter = matches!(
+        ending,
+        Ending::Failed(
+            ProtocolError::NonMinimalLength | ProtocolError::LongControl | ProtocolError::TooManyFragments
+        )
+    );
+    let answers: Vec<_> = reference.answers.iter().map(|(opcode, payload)| (*opcode, &payload[..])).collect();
+    assert!(answers.starts_with(&wire.frames), "{wire:?}, {ending:?}, but {reference:?}");
+    assert!(is_stricter || answers.len() == wire.frames.len(), "{wire:?}, {ending:?}, but {reference:?}");
+    if let Ending::PeerClosed(code) = ending {
+        let echo = code.map(|code| u16::from(code).to_be_bytes());
+        assert_eq!(wire.close, Some(echo.as_ref().map_or(&[][..], |echo| echo)), "the echo of the code");
+        // tungstenite does not know 1014, which IANA has registered since.
+        assert!(code == reference.close || ending.code() == 1014, "{ending:?}, but {reference:?}");
+    }
+}

@@ -1,0 +1,65 @@
+//! tungstenite, as a server that echoes.
+
+use std::io::{self, Read, Write};
+
+use postern_core::SessionConfig;
+use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
+use tungstenite::protocol::{Role, WebSocketConfig};
+use tungstenite::{Message, WebSocket};
+
+/// What it makes of a client's bytes.
+#[derive(Debug, Default)]
+pub(crate) struct Reference {
+    /// The frames that answer: the messages as they came, and a pong for each ping.
+    pub(crate) answers: Vec<(OpCode, Vec<u8>)>,
+    /// The code of the peer's Close, if there was a Close and a code in it.
+    pub(crate) close: Option<CloseCode>,
+}
+
+impl Reference {
+    /// Reads until the bytes are at their end or wrong.
+    pub(crate) fn read(stream: &[u8], limits: &SessionConfig) -> Reference {
+        let config = WebSocketConfig::default()
+            .read_buffer_size(4096)
+            .max_message_size(Some(limits.max_message))
+            .max_frame_size(Some(limits.max_frame));
+        let mut server = WebSocket::from_raw_socket(Socket(stream), Role::Server, Some(config));
+        let mut reference = Reference::default();
+        while let Ok(message) = server.read() {
+            match message {
+                Message::Text(text) => reference.answer(OpCode::Data(Data::Text), text.as_bytes()),
+                Message::Binary(bytes) => reference.answer(OpCode::Data(Data::Binary), &bytes),
+                Message::Ping(bytes) => reference.answer(OpCode::Control(Control::Pong), &bytes),
+                Message::Close(frame) => reference.close = frame.map(|frame| frame.code),
+                Message::Pong(_) | Message::Frame(_) => {}
+            }
+        }
+        reference
+    }
+
+    fn answer(&mut self, opcode: OpCode, payload: &[u8]) {
+        self.answers.push((opcode, payload.to_vec()));
+    }
+}
+
+/// A socket that brings its bytes and then blocks, and takes everything.
+struct Socket<'b>(&'b [u8]);
+
+impl Read for Socket<'_> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        if self.0.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.0.read(to)
+    }
+}
+
+impl Write for Socket<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,102 @@
+//! A second reader of upgrade requests: slow, plain, and written from the rules instead of from the parser.
+
+use postern_core::handshake::{HandshakeConfig, Identity};
+
+/// A head as lines.
+pub(crate) struct Request<'h> {
+    /// The request line at its spaces.
+    line: Vec<&'h [u8]>,
+    /// Names and values, without the white space around the values.
+    fields: Vec<(&'h [u8], &'h [u8])>,
+}
+
+impl<'h> Request<'h> {
+    /// Cuts a head into lines, and these at their first colon.
+    pub(crate) fn read(head: &'h [u8]) -> Request<'h> {
+        let text = head.strip_suffix(b"\r\n\r\n").expect("a head ends with its empty line");
+        let mut lines =
+            text.split(|&byte| byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+        let line = lines.next().expect("splitting gives at least one").split(|&byte| byte == b' ').collect();
+        let fields = lines
+            .map(|line| {
+                let colon = line.iter().position(|&byte| byte == b':').expect("a field has a colon");
+                (&line[..colon], trim(&line[colon + 1..]))
+            })
+            .collect();
+        Request { line, fields }
+    }
+
+    /// The value of a field that must be there once.
+    pub(crate) fn one(&self, name: &str) -> &'h [u8] {
+        let values = self.all(name);
+        assert_eq!(values.len(), 1, "lines of {name}");
+        values[0]
+    }
+
+    /// Asserts what must hold of every request that gets a 101.
+    pub(crate) fn check_admitted(&self, config: &HandshakeConfig, identity: &Identity) {
+        let [b"GET", target, b"HTTP/1.1"] = self.line[..] else { panic!("no request line of an upgrade") };
+        let path = target.split(|&byte| byte == b'?').next().unwrap_or_default();
+        assert!(config.paths.iter().any(|served| served.as_bytes() == path), "a path that is not served");
+        assert!(self.fields.len() <= config.max_headers, "too many lines");
+
+        assert!(!self.one("Host").is_empty());
+        assert!(self.all("Transfer-Encoding").is_empty(), "a body");
+        assert!(matches!(self.all("Content-Length")[..], [] | [b"0"]), "a body");
+        assert!(self.list("Upgrade").iter().any(|item| item.eq_ignore_ascii_case(b"websocket")));
+        assert!(self.list("Connection").iter().any(|item| item.eq_ignore_ascii_case(b"upgrade")));
+        assert_eq!(self.one("Sec-WebSocket-Version"), b"13");
+        let key = self.one("Sec-WebSocket-Key");
+        assert!((1..=64).contains(&key.len()) && (!config.strict_key || key.len() == 24), "no key");
+        assert!(self.all("Origin").len() <= 1, "two origins");
+        self.check_identity(config, identity);
+    }
+
+    fn check_identity(&self, config: &HandshakeConfig, identity: &Identity) {
+        let names = [&config.identity.id, &config.identity.email, &config.identity.name];
+        assert_eq!(self.one(names[0]), identity.id().as_bytes(), "not the id that was said");
+        let is_id = |byte: u8| byte.is_ascii_alphanumeric() || b"._:@+=/|-".contains(&byte);
+        assert!((1..=255).contains(&identity.id().len()) && identity.id().bytes().all(is_id), "{identity:?}");
+        for shown in [identity.email(), identity.name()].into_iter().flatten() {
+            assert!((1..=256).contains(&shown.len()) && !shown.contains(char::is_control), "{identity:?}");
+        }
+        for name in names {
+            assert!(self.all(name).len() <= 1, "{name} twice");
+            assert!(!self.list("Connection").iter().any(|item| item.eq_ignore_ascii_case(name.as_bytes())));
+            for (other, _) in &self.fields {
+                let is_same = other.eq_ignore_ascii_case(name.as_bytes());
+                assert!(is_same || plain(other) != plain(name.as_bytes()), "an alias of {name}");
+            }
+        }
+    }
+
+    /// Asserts that the client offered what it was answered.
+    pub(crate) fn check_offers(&self, subprotocol: Option<&str>) {
+        let offers = self.list("Sec-WebSocket-Protocol");
+        assert!(subprotocol.is_none_or(|answer| offers.contains(&answer.as_bytes())), "{subprotocol:?}");
+    }
+
+    fn all(&self, name: &str) -> Vec<&'h [u8]> {
+        let is_it = |field: &&(&[u8], &[u8])| field.0.eq_ignore_ascii_case(name.as_bytes());
+        self.fields.iter().filter(is_it).map(|field| field.1).collect()
+    }
+
+    /// The items of all lines of a list.
+    fn list(&self, name: &str) -> Vec<&'h [u8]> {
+        self.all(name).into_iter().flat_map(|value| value.split(|&byte| byte == b',').map(trim)).collect()
+    }
+}
+
+/// Without the optional white space of RFC 9110 §5.6.3.
+fn trim(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
+}
+
+/// A name as servers see it that take all separators for the same.
+fn plain(name: &[u8]) -> Vec<u8> {
+    let fold = |byte: &u8| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
+    name.iter().map(fold).collect()
+}

@@ -1,0 +1,213 @@
+//! A runtime with one connection, that keeps the contract of [`Service`] and asserts what it may rely on.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use postern_core::handshake::Peer;
+use postern_core::service::Arrival;
+use postern_core::{ConnectionId, Key, Service, ServiceConfig, SessionConfig, Transport};
+
+use crate::notes::Notes;
+
+/// A request that is admitted.
+pub(crate) const HEAD: &[u8] = b"GET /ws HTTP/1.1\r\nHost: app.example\r\nUpgrade: websocket\r\n\
+    Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+    User-ID: 123\r\n\r\n";
+
+/// The connection, its socket and its clock.
+pub(crate) struct Runtime {
+    service: Service,
+    limits: SessionConfig,
+    /// `None` when the socket is closed.
+    key: Option<Key>,
+    now: Instant,
+    /// How many bytes the socket takes before it blocks.
+    room: usize,
+    /// Since when output waits and nothing of it was taken.
+    stalled: Option<Instant>,
+    /// The peer has ended its side.
+    is_ended: bool,
+    /// Our writing side is shut down.
+    is_shut: bool,
+    /// Output waited, more came, and that was too much.
+    is_too_slow: bool,
+    /// The longest read so far.
+    longest_read: usize,
+    /// What was sent.
+    pub(crate) wire: Vec<u8>,
+    /// What was recorded.
+    pub(crate) notes: Notes,
+    /// What the service said last.
+    pub(crate) transport: Transport,
+}
+
+impl Runtime {
+    /// A connection just accepted, whose socket takes everything.
+    pub(crate) fn new(limits: &SessionConfig) -> Runtime {
+        let config = ServiceConfig { session: Arc::new(limits.clone()), ..ServiceConfig::default() };
+        let mut service = Service::new(Arc::new(config), 1);
+        let now = Instant::now();
+        let peer = Peer { ip: IpAddr::from([127, 0, 0, 1]), port: 40_000 };
+        let key = service.open(Arrival { id: ConnectionId(1), peer, refusal: None }, now);
+        Runtime {
+            service,
+            limits: limits.clone(),
+            key: Some(key),
+            now,
+            room: usize::MAX,
+            stalled: None,
+            is_ended: false,
+            is_shut: false,
+            is_too_slow: false,
+            longest_read: 0,
+            wire: Vec::new(),
+            notes: Notes::default(),
+            transport: Transport::Open,
+        }
+    }
+
+    /// Whether a runtime would read now.
+    pub(crate) fn wants_read(&self) -> bool {
+        !self.is_ended && self.key.is_some_and(|key| self.service.wants_read(key))
+    }
+
+    /// The socket brought bytes; never none, which would be the end.
+    pub(crate) fn read(&mut self, bytes: &[u8]) {
+        let Some(key) = self.key.filter(|_| !bytes.is_empty()) else { return };
+        self.longest_read = self.longest_read.max(bytes.len());
+        let before = self.service.output(key).len();
+        self.service.receive(key, self.now, &mut bytes.to_vec(), &mut self.notes);
+        let after = self.service.output(key).len();
+        assert!(!self.is_too_slow || after == before, "answers to a peer that is too slow for them");
+        self.is_too_slow |= before > 0 && after > self.limits.max_backlog;
+        self.settle();
+    }
+
+    /// The peer ends its side.
+    pub(crate) fn end(&mut self) {
+        if let Some(key) = self.key.filter(|_| !self.is_ended) {
+            self.is_ended = true;
+            self.service.handle_eof(key, self.now);
+            self.settle();
+        }
+    }
+
+    /// The socket fails.
+    pub(crate) fn fail(&mut self) {
+        if let Some(key) = self.key {
+            self.service.handle_error(key);
+            self.settle();
+            assert!(self.is_closed(), "a socket that failed is kept");
+        }
+    }
+
+    /// The socket says that it takes `room` bytes.
+    pub(crate) fn make_room(&mut self, room: usize) {
+        self.room = room;
+        self.settle();
+    }
+
+    /// The process begins to stop.
+    pub(crate) fn shut_down(&mut self) {
+        self.service.shut_down();
+        self.settle_due();
+    }
+
+    /// Time passes; what is due is settled.
+    pub(crate) fn wait(&mut self, time: Duration) {
+        self.now += time;
+        self.settle_due();
+    }
+
+    /// The peer neither sends nor takes anything any more, and the process stops. Asserts that the connection
+    /// is gone in bounded time and work.
+    pub(crate) fn abandon(&mut self) {
+        self.room = 0;
+        self.shut_down();
+        let start = self.now;
+        for _ in 0..MOST_TIMERS {
+            let Some(next) = self.service.poll_timeout(self.now).filter(|_| !self.is_closed()) else { break };
+            self.now = self.now.max(next);
+            self.settle_due();
+        }
+        assert!(self.is_closed(), "a silent peer holds the process");
+        let most = self.limits.write_timeout.max(self.limits.close_timeout) + Duration::from_secs(1);
+        assert!(self.now - start <= most, "a silent peer holds the process for {:?}", self.now - start);
+    }
+
+    /// Whether the socket is closed.
+    pub(crate) fn is_closed(&self) -> bool {
+        assert_eq!(self.key.is_none(), self.service.is_empty());
+        self.key.is_none()
+    }
+
+    /// Writes once, and does with the socket what the service says.
+    fn settle(&mut self) {
+        let Some(key) = self.key else { return };
+        self.write(key);
+        self.transport = self.service.transport(key);
+        match self.transport {
+            Transport::Open => assert!(!self.is_shut, "open behind the shutdown"),
+            Transport::ShutdownWrite | Transport::Close => {
+                assert!(!self.service.wants_write(key), "closed before all is written");
+                self.is_shut = true;
+            }
+        }
+        if self.transport == Transport::Close {
+            self.service.remove(key, self.now, &mut self.notes);
+            self.key = None;
+        }
+    }
+
+    fn write(&mut self, key: Key) {
+        let output = self.service.output(key);
+        let waiting = output.len();
+        // What one read brought is answered whole. A message may have been collected before it; the rest is
+        // for the 101 and a Close.
+        let most = self.limits.pause_backlog + self.longest_read + self.limits.max_message + 512;
+        assert!(waiting <= most, "{waiting} bytes wait");
+        assert!(waiting == 0 || !self.is_shut, "output behind the shutdown");
+        let n = waiting.min(self.room);
+        self.wire.extend_from_slice(&output[..n]);
+        if self.room != usize::MAX {
+            self.room -= n;
+        }
+        if waiting > 0 {
+            self.service.sent(key, n, self.now);
+        }
+        assert_eq!(self.service.output(key).len(), waiting - n, "bytes doubled or lost");
+        assert!(!self.service.wants_read(key) || waiting - n <= self.limits.pause_backlog, "does not pause");
+        assert!(self.service.wants_read(key) || waiting > n, "pauses for nothing");
+        self.stalled = match self.stalled {
+            _ if waiting == n => None,
+            Some(since) if n == 0 => Some(since),
+            Some(_) | None => Some(self.now),
+        };
+    }
+
+    fn settle_due(&mut self) {
+        for _ in 0..MOST_DUE {
+            if self.service.next_due(self.now, &mut self.notes).is_some() {
+                self.settle();
+                continue;
+            }
+            let next = self.service.poll_timeout(self.now);
+            assert!(next.is_none_or(|at| at > self.now), "a runtime that sleeps until then spins");
+            let is_late = |since: Instant| since + self.limits.write_timeout <= self.now;
+            assert!(
+                self.is_closed() || !self.stalled.is_some_and(is_late),
+                "a peer that takes nothing is kept"
+            );
+            return;
+        }
+        panic!("one connection is due again and again");
+    }
+}
+
+/// How often one connection may be due at one time: for the stop, for what waits to be sent, for its state.
+const MOST_DUE: usize = 4;
+
+/// How often the clock may have to move on before a silent connection is gone. Entries of earlier deadlines
+/// fire too.
+const MOST_TIMERS: usize = 16;

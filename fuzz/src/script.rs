@@ -1,0 +1,84 @@
+//! What the fuzzer says to the target `frames`.
+
+use arbitrary::{Arbitrary, Unstructured};
+use postern_core::SessionConfig;
+
+use crate::portions;
+
+/// The limits, the steps of the runtime and of the peer, and what the client sends. As bytes, so that an input
+/// can be written by hand:
+///
+/// ```text
+///   [limits: 1] [n: 1] [verb: 1, amount: 2, little-endian] × n [what the client sends]
+/// ```
+#[derive(Debug, Clone)]
+pub struct Script {
+    pub(crate) limits: SessionConfig,
+    pub(crate) steps: Vec<Step>,
+    pub(crate) stream: Vec<u8>,
+}
+
+/// One step.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Step {
+    /// Verbs 0 to 2: the socket brings that many bytes, unless reading is paused.
+    Read(usize),
+    /// 3: the socket has room for that many bytes, and says so. 65535 is room for all.
+    Room(usize),
+    /// 4: so many milliseconds pass.
+    Wait(u64),
+    /// 5: the peer ends its side.
+    End,
+    /// 6: the socket fails.
+    Fail,
+    /// 7: the process begins to stop.
+    ShutDown,
+}
+
+impl Script {
+    /// The stream in the portions of the script's reads, or cut by its own content if there are none.
+    pub(crate) fn portions(&self) -> Box<dyn Iterator<Item = &[u8]> + '_> {
+        let lens =
+            self.steps.iter().filter_map(|step| if let Step::Read(n) = step { Some(*n) } else { None });
+        let mut lens = lens.peekable();
+        if lens.peek().is_none() {
+            return Box::new(portions::by_content(&self.stream));
+        }
+        let mut rest = &self.stream[..];
+        Box::new(lens.chain([usize::MAX]).map(move |len| portions::take(&mut rest, len)))
+    }
+}
+
+impl<'a> Arbitrary<'a> for Script {
+    fn arbitrary(u: &mut Unstructured<'a>) -> arbitrary::Result<Script> {
+        let limits = limits(u.arbitrary()?);
+        let steps = (0..u.arbitrary::<u8>()?).map(|_| Step::arbitrary(u)).collect::<Result<_, _>>()?;
+        Ok(Script { limits, steps, stream: u.bytes(u.len())?.to_vec() })
+    }
+}
+
+impl<'a> Arbitrary<'a> for Step {
+    fn arbitrary(u: &mut Unstructured<'a>) -> arbitrary::Result<Step> {
+        let (verb, amount) = (u.arbitrary::<u8>()?, u.arbitrary::<u16>()?);
+        Ok(match verb % 8 {
+            0..=2 => Step::Read(amount.max(1).into()),
+            3 => Step::Room(if amount == u16::MAX { usize::MAX } else { amount.into() }),
+            4 => Step::Wait(amount.into()),
+            5 => Step::End,
+            6 => Step::Fail,
+            _ => Step::ShutDown,
+        })
+    }
+}
+
+/// The defaults, or limits that short inputs reach, once each of a pair being the lower one. A control frame
+/// stays below all of them.
+fn limits(choice: u8) -> SessionConfig {
+    let defaults = SessionConfig::default();
+    let small = SessionConfig { max_message: 300, max_fragments: 5, ..defaults.clone() };
+    match choice % 3 {
+        0 => defaults,
+        1 => SessionConfig { max_frame: 200, pause_backlog: 60, max_backlog: 250, ..small },
+        _ => SessionConfig { max_frame: 400, pause_backlog: 250, max_backlog: 60, ..small },
+    }
+}
