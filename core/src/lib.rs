@@ -35,6 +35,7 @@ pub mod policy;
 pub mod service;
 pub mod session;
 
+mod deflate;
 mod input;
 mod turn;
 

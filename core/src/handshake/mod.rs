@@ -29,6 +29,7 @@
 
 mod config;
 mod error;
+mod extensions;
 mod head;
 mod identity;
 mod origin;

@@ -1,0 +1,232 @@
+//! permessage-deflate (RFC 7692 §7.2): one pair of contexts for all connections of a worker, begun anew for
+//! each message.
+
+use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
+
+/// Compresses and inflates messages. Owns nothing until the first one.
+#[derive(Debug, Default)]
+pub(crate) struct DeflateCodec {
+    inflater: Option<Decompress>,
+    /// By window, from 9 bits to 15.
+    deflaters: [Option<Compress>; 7],
+    /// Where a message is compressed before its length is known.
+    scratch: Vec<u8>,
+}
+
+/// Why a message could not be inflated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum InflateError {
+    /// It is longer than a message may be.
+    TooBig,
+    /// It is not DEFLATE.
+    Invalid,
+}
+
+impl DeflateCodec {
+    /// Inflates a whole message of at most `limit` bytes.
+    ///
+    /// The limit stops the inflater, it is not checked afterwards: 64 KiB can hold 64 MiB of zeros.
+    pub(crate) fn inflate(&mut self, compressed: &[u8], limit: usize) -> Result<Vec<u8>, InflateError> {
+        let inflater = self.inflater.get_or_insert_with(|| Decompress::new(false));
+        inflater.reset(false);
+        let mut out = Vec::new();
+        // RFC 7692 §7.2.2: "Append 4 octets of 0x00 0x00 0xff 0xff to the tail end of the payload".
+        for mut input in [compressed, &TAIL] {
+            loop {
+                if out.len() == out.capacity() {
+                    // Doubles with what has come out, and ends one byte behind the limit.
+                    let room = (limit + 1).saturating_sub(out.len());
+                    out.reserve_exact(room.min(out.len().max(2 * input.len()).max(SMALLEST_GROWTH)));
+                }
+                let (read, written) = (inflater.total_in(), out.len());
+                let status = inflater.decompress_vec(input, &mut out, FlushDecompress::Sync);
+                let status = status.map_err(|_| InflateError::Invalid)?;
+                if out.len() > limit {
+                    return Err(InflateError::TooBig);
+                }
+                let used = usize::try_from(inflater.total_in() - read).unwrap_or(usize::MAX);
+                input = input.get(used..).unwrap_or_default();
+                if status == Status::StreamEnd {
+                    // RFC 7692 §7.2.3.4: a block with BFINAL set ends a stream, not the message.
+                    inflater.reset(false);
+                } else if used == 0 && out.len() == written {
+                    // Nothing goes in and nothing comes out: either all is done, or it never will be.
+                    if input.is_empty() { break } else { return Err(InflateError::Invalid) }
+                }
+                if input.is_empty() && out.len() < out.capacity() {
+                    break;
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    /// Compresses a whole message in a window of 2^`bits` bytes. `None` if that does not make it shorter.
+    pub(crate) fn deflate(&mut self, payload: &[u8], bits: u8) -> Option<&[u8]> {
+        // zlib has no window of 256 bytes. In one of 512, emptied after each 256, nothing refers further back.
+        let portion = if bits == 8 { 256 } else { usize::MAX };
+        let bits = bits.clamp(9, 15);
+        let slot = self.deflaters.get_mut(usize::from(bits - 9))?;
+        let deflater =
+            slot.get_or_insert_with(|| Compress::new_with_window_bits(Compression::fast(), false, bits));
+        deflater.reset();
+        self.scratch.clear();
+        self.scratch.reserve(payload.len());
+        let mut rest = payload;
+        loop {
+            let (now, later) = rest.split_at(portion.min(rest.len()));
+            let flush = if later.is_empty() { FlushCompress::Sync } else { FlushCompress::Full };
+            append(deflater, now, flush, &mut self.scratch)?;
+            if later.is_empty() {
+                break;
+            }
+            rest = later;
+        }
+        // RFC 7692 §7.2.1: "Remove 4 octets (that are 0x00 0x00 0xff 0xff) from the tail end."
+        let compressed = self.scratch.strip_suffix(&TAIL)?;
+        (compressed.len() < payload.len()).then_some(compressed)
+    }
+
+    /// Gives memory back that one large message took.
+    pub(crate) fn shrink(&mut self) {
+        if self.scratch.capacity() > LARGEST_SCRATCH {
+            self.scratch = Vec::new();
+        }
+    }
+}
+
+/// Appends all of `input`, compressed and flushed.
+fn append(deflater: &mut Compress, mut input: &[u8], flush: FlushCompress, out: &mut Vec<u8>) -> Option<()> {
+    loop {
+        if out.capacity() - out.len() < SMALLEST_GROWTH {
+            out.reserve(SMALLEST_GROWTH.max(out.len()));
+        }
+        let read = deflater.total_in();
+        deflater.compress_vec(input, out, flush).ok()?;
+        let used = usize::try_from(deflater.total_in() - read).ok()?;
+        input = input.get(used..)?;
+        // A flush is complete when it leaves room in the output.
+        if input.is_empty() && out.len() < out.capacity() {
+            return Some(());
+        }
+    }
+}
+
+/// What a flush leaves at the end, and what is left out on the wire.
+const TAIL: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
+
+/// Bytes by which an output buffer grows at least.
+const SMALLEST_GROWTH: usize = 512;
+
+/// The most memory that the scratch buffer keeps between messages.
+const LARGEST_SCRATCH: usize = 256 * 1024;
+
+/// The shortest message that is worth compressing.
+pub(crate) const SHORTEST: usize = 64;
+
+/// The longest compressed form of a message of `limit` bytes: DEFLATE adds five bytes for each block that it
+/// cannot compress. More than that can only be blocks that hold nothing, which cost time and give no message.
+pub(crate) fn longest_compressed(limit: usize) -> usize {
+    limit.saturating_add(limit / 256).saturating_add(64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes that do not compress.
+    fn noise(len: usize) -> Vec<u8> {
+        let mut state = 1u64;
+        (0..len)
+            .map(|_| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (state >> 56) as u8
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_examples_of_rfc_7692() {
+        let mut codec = DeflateCodec::default();
+        // §7.2.3.1, §7.2.3.3 (not compressed), §7.2.3.4 (BFINAL), §7.2.3.5 (two blocks).
+        for compressed in [
+            &[0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00][..],
+            &[0x00, 0x05, 0x00, 0xfa, 0xff, 0x48, 0x65, 0x6c, 0x6c, 0x6f, 0x00],
+            &[0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00, 0x00],
+            &[0xf2, 0x48, 0x05, 0x00, 0x00, 0x00, 0xff, 0xff, 0xca, 0xc9, 0xc9, 0x07, 0x00],
+        ] {
+            assert_eq!(codec.inflate(compressed, 5).as_deref(), Ok(&b"Hello"[..]), "{compressed:02x?}");
+            assert_eq!(codec.inflate(compressed, 4), Err(InflateError::TooBig), "{compressed:02x?}");
+        }
+        // §7.2.3.6: an empty message is one byte.
+        assert_eq!(codec.inflate(&[0x00], 0).as_deref(), Ok(&b""[..]));
+    }
+
+    #[test]
+    fn what_is_compressed_comes_back_in_every_window() {
+        let mut codec = DeflateCodec::default();
+        let text = "Postern lets you in only if the gate says so. ".repeat(400);
+        let mut mixed = text.clone().into_bytes();
+        mixed.extend(noise(70_000));
+        mixed.extend(text.bytes());
+        for payload in [text.as_bytes(), &[0; 100_000], &mixed, &text.as_bytes()[..257], &[7; 512]] {
+            for bits in 8..=15 {
+                let compressed = codec.deflate(payload, bits).expect("it gets shorter").to_vec();
+                assert_eq!(codec.inflate(&compressed, payload.len()).as_deref(), Ok(payload), "{bits} bits");
+                // A peer with no more window than was agreed can read it.
+                let mut small = Decompress::new_with_window_bits(false, bits.max(9));
+                let mut out = Vec::with_capacity(payload.len() + 1);
+                let all = [&compressed[..], &TAIL].concat();
+                small.decompress_vec(&all, &mut out, FlushDecompress::Sync).expect("a distance within the window");
+                assert_eq!(out, payload, "{bits} bits");
+            }
+        }
+    }
+
+    #[test]
+    fn what_does_not_get_shorter_is_not_compressed() {
+        assert_eq!(DeflateCodec::default().deflate(&noise(1000), 15), None);
+        assert_eq!(DeflateCodec::default().deflate(b"", 15), None);
+    }
+
+    #[test]
+    fn a_bomb_costs_no_more_than_the_limit() {
+        let mut codec = DeflateCodec::default();
+        let mut bomb = Vec::new();
+        append(&mut Compress::new(Compression::best(), false), &vec![0; 64 << 20], FlushCompress::Sync, &mut bomb)
+            .expect("zeros compress");
+        assert!((64 << 20) / bomb.len() > 1000, "{}", bomb.len());
+        assert_eq!(codec.inflate(&bomb, 65_536), Err(InflateError::TooBig));
+        let exact = codec.deflate(&[0; 65_536], 15).expect("it gets shorter").to_vec();
+        let message = codec.inflate(&exact, 65_536).expect("exactly the limit");
+        assert!(message.len() == 65_536 && message.capacity() <= 65_537, "{}", message.capacity());
+        assert_eq!(codec.inflate(&exact, 65_535), Err(InflateError::TooBig));
+    }
+
+    #[test]
+    fn what_is_no_deflate_is_refused() {
+        let mut codec = DeflateCodec::default();
+        for invalid in [&[0xff, 0xff][..], &[0x06], b"Hello, this is no DEFLATE", &[0x00, 0x05, 0x00, 0x00, 0x00]] {
+            assert_eq!(codec.inflate(invalid, 1000), Err(InflateError::Invalid), "{invalid:02x?}");
+        }
+        // A distance that reaches before the message: no context is taken over.
+        assert_eq!(codec.inflate(&[0xf2, 0x00, 0x11, 0x00, 0x00], 1000), Err(InflateError::Invalid));
+        assert!(codec.inflate(&[0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00], 1000).is_ok(), "and the next is fine");
+    }
+
+    #[test]
+    fn every_prefix_and_every_flipped_bit_gives_an_answer() {
+        let mut codec = DeflateCodec::default();
+        let whole = codec.deflate("Postern ".repeat(20).as_bytes(), 15).expect("it gets shorter").to_vec();
+        for len in 0..whole.len() {
+            let _ = codec.inflate(&whole[..len], 1000);
+            for bit in 0..8 {
+                let mut flipped = whole.clone();
+                flipped[len] ^= 1 << bit;
+                if let Ok(message) = codec.inflate(&flipped, 1000) {
+                    assert!(message.len() <= 1000);
+                }
+            }
+        }
+    }
+}
