@@ -63,6 +63,10 @@ impl DeflateCodec {
 
     /// Compresses a whole message in a window of 2^`bits` bytes. `None` if that does not make it shorter.
     pub(crate) fn deflate(&mut self, payload: &[u8], bits: u8) -> Option<&[u8]> {
+        if payload.len() < SHORTEST {
+            return None;
+        }
+        self.shrink();
         // zlib has no window of 256 bytes. In one of 512, emptied after each 256, nothing refers further back.
         let portion = if bits == 8 { 256 } else { usize::MAX };
         let bits = bits.clamp(9, 15);
@@ -88,7 +92,7 @@ impl DeflateCodec {
     }
 
     /// Gives memory back that one large message took.
-    pub(crate) fn shrink(&mut self) {
+    fn shrink(&mut self) {
         if self.scratch.capacity() > LARGEST_SCRATCH {
             self.scratch = Vec::new();
         }
@@ -122,7 +126,7 @@ const SMALLEST_GROWTH: usize = 512;
 const LARGEST_SCRATCH: usize = 256 * 1024;
 
 /// The shortest message that is worth compressing.
-pub(crate) const SHORTEST: usize = 64;
+const SHORTEST: usize = 64;
 
 /// The longest compressed form of a message of `limit` bytes: DEFLATE adds five bytes for each block that it
 /// cannot compress. More than that can only be blocks that hold nothing, which cost time and give no message.
@@ -177,7 +181,9 @@ mod tests {
                 let mut small = Decompress::new_with_window_bits(false, bits.max(9));
                 let mut out = Vec::with_capacity(payload.len() + 1);
                 let all = [&compressed[..], &TAIL].concat();
-                small.decompress_vec(&all, &mut out, FlushDecompress::Sync).expect("a distance within the window");
+                small
+                    .decompress_vec(&all, &mut out, FlushDecompress::Sync)
+                    .expect("a distance within the window");
                 assert_eq!(out, payload, "{bits} bits");
             }
         }
@@ -193,8 +199,13 @@ mod tests {
     fn a_bomb_costs_no_more_than_the_limit() {
         let mut codec = DeflateCodec::default();
         let mut bomb = Vec::new();
-        append(&mut Compress::new(Compression::best(), false), &vec![0; 64 << 20], FlushCompress::Sync, &mut bomb)
-            .expect("zeros compress");
+        append(
+            &mut Compress::new(Compression::best(), false),
+            &vec![0; 64 << 20],
+            FlushCompress::Sync,
+            &mut bomb,
+        )
+        .expect("zeros compress");
         assert!((64 << 20) / bomb.len() > 1000, "{}", bomb.len());
         assert_eq!(codec.inflate(&bomb, 65_536), Err(InflateError::TooBig));
         let exact = codec.deflate(&[0; 65_536], 15).expect("it gets shorter").to_vec();
@@ -206,12 +217,17 @@ mod tests {
     #[test]
     fn what_is_no_deflate_is_refused() {
         let mut codec = DeflateCodec::default();
-        for invalid in [&[0xff, 0xff][..], &[0x06], b"Hello, this is no DEFLATE", &[0x00, 0x05, 0x00, 0x00, 0x00]] {
+        for invalid in
+            [&[0xff, 0xff][..], &[0x06], b"Hello, this is no DEFLATE", &[0x00, 0x05, 0x00, 0x00, 0x00]]
+        {
             assert_eq!(codec.inflate(invalid, 1000), Err(InflateError::Invalid), "{invalid:02x?}");
         }
         // A distance that reaches before the message: no context is taken over.
         assert_eq!(codec.inflate(&[0xf2, 0x00, 0x11, 0x00, 0x00], 1000), Err(InflateError::Invalid));
-        assert!(codec.inflate(&[0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00], 1000).is_ok(), "and the next is fine");
+        assert!(
+            codec.inflate(&[0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00], 1000).is_ok(),
+            "and the next is fine"
+        );
     }
 
     #[test]

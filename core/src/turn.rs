@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use crate::deflate::DeflateCodec;
+
 /// One turn: the time, and the place for what is to be sent.
 #[derive(Debug)]
 pub struct Turn<'t> {
@@ -14,15 +16,15 @@ pub struct Turn<'t> {
     pub codec: &'t mut Codec,
 }
 
-/// What sessions of one worker share while a message is decoded or encoded. Here permessage-deflate will
-/// keep its two contexts: without context takeover (RFC 7692 §7.1.1) one pair serves all connections.
+/// What sessions of one worker share while a message is decoded or encoded: the two contexts of
+/// permessage-deflate. Without context takeover (RFC 7692 §7.1.1) one pair serves all connections.
 #[derive(Debug, Default)]
 pub struct Codec {
-    _private: (),
+    pub(crate) deflate: DeflateCodec,
 }
 
 impl Codec {
-    /// A codec without extensions.
+    /// A codec that owns nothing until a message is compressed.
     pub fn new() -> Codec {
         Codec::default()
     }

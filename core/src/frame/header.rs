@@ -105,7 +105,16 @@ impl FrameHeader {
 /// Appends a whole frame of a server: final, unmasked, without reserved bits.
 #[inline]
 pub(crate) fn write_frame(out: &mut Vec<u8>, opcode: OpCode, payload: &[u8]) {
-    let first = 0x80 | u8::from(opcode);
+    write(out, 0x80 | u8::from(opcode), payload);
+}
+
+/// The same for a payload that permessage-deflate has compressed: with RSV1 (RFC 7692 §6.1).
+pub(crate) fn write_compressed_frame(out: &mut Vec<u8>, opcode: OpCode, payload: &[u8]) {
+    write(out, 0xc0 | u8::from(opcode), payload);
+}
+
+#[inline]
+fn write(out: &mut Vec<u8>, first: u8, payload: &[u8]) {
     match payload.len() {
         // The casts do not cut: each arm's range fits its type.
         len @ 0..=125 => out.extend_from_slice(&[first, len as u8]),

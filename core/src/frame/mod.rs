@@ -6,7 +6,7 @@ mod header;
 mod mask;
 
 pub(crate) use close::{parse_close, write_close};
-pub(crate) use header::{FrameHeader, FrameKind, MAX_HEADER, write_frame};
+pub(crate) use header::{FrameHeader, FrameKind, MAX_HEADER, write_compressed_frame, write_frame};
 pub(crate) use mask::unmask;
 
 use std::fmt;

@@ -21,6 +21,9 @@ pub struct HandshakeConfig {
     pub strict_key: bool,
     /// The application's subprotocols, the preferred one first. Default: none.
     pub subprotocols: Vec<String>,
+    /// Whether permessage-deflate (RFC 7692) is agreed on when a client offers it. Default false: it costs
+    /// time and a little memory, and pays for long, repetitive text.
+    pub compression: bool,
     /// The longest request head in bytes, its last empty line included. Default 16 KiB. Too small refuses
     /// clients with large cookies or tokens; each connection may hold this much until it is admitted.
     pub max_head: usize,
@@ -44,6 +47,7 @@ impl Default for HandshakeConfig {
             allowed_origins: AllowedOrigins::default(),
             strict_key: false,
             subprotocols: Vec::new(),
+            compression: false,
             max_head: 16 * 1024,
             max_headers: 100,
             timeout: Duration::from_secs(5),

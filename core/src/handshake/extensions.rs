@@ -23,7 +23,8 @@ impl Deflate {
 
     /// The value of the header in the 101.
     pub(super) fn answer(self) -> String {
-        let mut answer = "permessage-deflate; server_no_context_takeover; client_no_context_takeover".to_owned();
+        let mut answer =
+            "permessage-deflate; server_no_context_takeover; client_no_context_takeover".to_owned();
         if self.is_limited {
             // Writing to a string does not fail.
             let _ = write!(answer, "; server_max_window_bits={}", self.server_bits);
@@ -152,7 +153,10 @@ mod tests {
         check(&["permessage-deflate"], Some(""));
         check(&["permessage-deflate; client_max_window_bits"], Some(""));
         check(&["permessage-deflate;client_max_window_bits=8;server_no_context_takeover"], Some(""));
-        check(&["permessage-deflate ; client_no_context_takeover ; server_max_window_bits = 15"], Some("; server_max_window_bits=15"));
+        check(
+            &["permessage-deflate ; client_no_context_takeover ; server_max_window_bits = 15"],
+            Some("; server_max_window_bits=15"),
+        );
         check(&["permessage-deflate; server_max_window_bits=\"10\""], Some("; server_max_window_bits=10"));
         for bits in 8..=15 {
             let answer = format!("; server_max_window_bits={bits}");
@@ -163,12 +167,30 @@ mod tests {
     #[test]
     fn malformed_offers_are_declined() {
         for params in [
-            "server_max_window_bits", "server_max_window_bits=7", "server_max_window_bits=16", "server_max_window_bits=008",
-            "server_max_window_bits=08", "server_max_window_bits=99999999999999999999", "server_max_window_bits=+9",
-            "server_max_window_bits=", "server_max_window_bits=\"\"", "client_max_window_bits=7", "client_max_window_bits=x",
-            "server_no_context_takeover=1", "client_no_context_takeover=\"\"", "client_no_context_takeover; client_no_context_takeover",
-            "server_max_window_bits=9; server_max_window_bits=9", "client_max_window_bits; client_max_window_bits=9",
-            "__proto__", "unknown=1", "=", ";", "server_max_window_bits=\"9", "server_max_window_bits=\"\\9\"", "a b", "\u{e9}",
+            "server_max_window_bits",
+            "server_max_window_bits=7",
+            "server_max_window_bits=16",
+            "server_max_window_bits=008",
+            "server_max_window_bits=08",
+            "server_max_window_bits=99999999999999999999",
+            "server_max_window_bits=+9",
+            "server_max_window_bits=",
+            "server_max_window_bits=\"\"",
+            "client_max_window_bits=7",
+            "client_max_window_bits=x",
+            "server_no_context_takeover=1",
+            "client_no_context_takeover=\"\"",
+            "client_no_context_takeover; client_no_context_takeover",
+            "server_max_window_bits=9; server_max_window_bits=9",
+            "client_max_window_bits; client_max_window_bits=9",
+            "__proto__",
+            "unknown=1",
+            "=",
+            ";",
+            "server_max_window_bits=\"9",
+            "server_max_window_bits=\"\\9\"",
+            "a b",
+            "\u{e9}",
         ] {
             check(&[&format!("permessage-deflate; {params}")], None);
         }
@@ -180,7 +202,12 @@ mod tests {
 
     #[test]
     fn the_first_acceptable_offer_wins() {
-        check(&["permessage-deflate; server_max_window_bits=7, permessage-deflate; server_max_window_bits=10, permessage-deflate"], Some("; server_max_window_bits=10"));
+        check(
+            &[
+                "permessage-deflate; server_max_window_bits=7, permessage-deflate; server_max_window_bits=10, permessage-deflate",
+            ],
+            Some("; server_max_window_bits=10"),
+        );
         check(&["permessage-bzip2", "permessage-deflate; unknown", "permessage-deflate"], Some(""));
         check(&[", ,permessage-deflate,"], Some(""));
         check(&["foo; a=\"b\"; c, permessage-deflate"], Some(""));

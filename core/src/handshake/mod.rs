@@ -40,8 +40,15 @@ mod trust;
 #[cfg(test)]
 mod tests;
 
+/// The outcome of one line of offers, for the tests of sessions.
+#[cfg(test)]
+pub(crate) fn negotiate(line: &[u8]) -> Option<Deflate> {
+    Deflate::negotiate(None, line)
+}
+
 pub use config::{HandshakeConfig, IdentityHeaders};
 pub use error::HandshakeError;
+pub use extensions::Deflate;
 pub use head::HeadReader;
 pub use identity::Identity;
 pub use origin::AllowedOrigins;
@@ -57,6 +64,7 @@ const BEARER: &str = "bearer";
 pub struct Admission<'h> {
     key: &'h [u8],
     subprotocol: Option<Subprotocol>,
+    deflate: Option<Deflate>,
     identity: Identity,
 }
 
@@ -67,6 +75,8 @@ pub struct Accepted<'c> {
     pub identity: Identity,
     /// The subprotocol that was answered.
     pub subprotocol: Option<&'c str>,
+    /// The compression that was agreed on, if any. Goes to [`Session::with_deflate`](crate::Session::with_deflate).
+    pub deflate: Option<Deflate>,
 }
 
 impl Admission<'_> {
@@ -81,8 +91,8 @@ impl Admission<'_> {
             Subprotocol::Bearer => Some(BEARER),
             Subprotocol::Application(index) => config.subprotocols.get(index).map(String::as_str),
         });
-        respond::switch_protocols(out, self.key, subprotocol);
-        Accepted { identity: self.identity, subprotocol }
+        respond::switch_protocols(out, self.key, subprotocol, self.deflate);
+        Accepted { identity: self.identity, subprotocol, deflate: self.deflate }
     }
 }
 

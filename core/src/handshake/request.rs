@@ -6,6 +6,7 @@ use httparse::Header;
 
 use super::config::{HandshakeConfig, IdentityHeaders};
 use super::error::HandshakeError;
+use super::extensions::Deflate;
 use super::identity::{Claims, Identity};
 use super::trust::Peer;
 use super::{Admission, BEARER, Subprotocol};
@@ -18,6 +19,7 @@ pub struct UpgradeRequest<'h> {
     key: &'h [u8],
     origin: Once<'h>,
     subprotocol: Option<Subprotocol>,
+    deflate: Option<Deflate>,
     claims: Claims<'h>,
 }
 
@@ -76,6 +78,7 @@ impl<'h> UpgradeRequest<'h> {
             key,
             origin: fields.origin,
             subprotocol: fields.subprotocol(),
+            deflate: fields.deflate,
             claims: fields.claims,
         })
     }
@@ -100,7 +103,7 @@ impl<'h> UpgradeRequest<'h> {
                 }
             }
         }
-        Ok(Admission { key: self.key, subprotocol: self.subprotocol, identity })
+        Ok(Admission { key: self.key, subprotocol: self.subprotocol, deflate: self.deflate, identity })
     }
 }
 
@@ -143,6 +146,8 @@ struct Fields<'h> {
     offers_bearer: bool,
     /// The index of the preferred one of our subprotocols among those offered.
     offered: Option<usize>,
+    /// The first acceptable offer of permessage-deflate.
+    deflate: Option<Deflate>,
     claims: Claims<'h>,
 }
 
@@ -180,6 +185,9 @@ impl<'h> Fields<'h> {
                     let ours = config.subprotocols.iter().position(|ours| ours.as_bytes() == offer);
                     self.offered = [self.offered, ours].into_iter().flatten().min();
                 }
+            }
+            24 if config.compression && is("Sec-WebSocket-Extensions") => {
+                self.deflate = Deflate::negotiate(self.deflate, value);
             }
             _ => {}
         }

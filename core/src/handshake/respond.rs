@@ -3,10 +3,16 @@
 use tungstenite::handshake::derive_accept_key;
 
 use super::error::HandshakeError;
+use super::extensions::Deflate;
 
 /// Writes the 101 (RFC 6455 §4.2.2) for a client's key. `subprotocol` is one of ours, so no byte of the
 /// request gets into the answer.
-pub(super) fn switch_protocols(out: &mut Vec<u8>, key: &[u8], subprotocol: Option<&str>) {
+pub(super) fn switch_protocols(
+    out: &mut Vec<u8>,
+    key: &[u8],
+    subprotocol: Option<&str>,
+    deflate: Option<Deflate>,
+) {
     out.extend_from_slice(
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ",
     );
@@ -14,6 +20,10 @@ pub(super) fn switch_protocols(out: &mut Vec<u8>, key: &[u8], subprotocol: Optio
     if let Some(subprotocol) = subprotocol {
         out.extend_from_slice(b"\r\nSec-WebSocket-Protocol: ");
         out.extend_from_slice(subprotocol.as_bytes());
+    }
+    if let Some(deflate) = deflate {
+        out.extend_from_slice(b"\r\nSec-WebSocket-Extensions: ");
+        out.extend_from_slice(deflate.answer().as_bytes());
     }
     out.extend_from_slice(b"\r\n\r\n");
 }

@@ -418,3 +418,17 @@ fn subprotocols() {
     check("Sec-WebSocket-Protocol: Postern.V1", None);
     check("Sec-WebSocket-Protocol:", None);
 }
+
+#[test]
+fn compression_is_agreed_on_only_if_it_is_switched_on() {
+    let offer = "Sec-WebSocket-Extensions: permessage-bzip2\r\n\
+        sec-websocket-extensions: permessage-deflate; client_max_window_bits; server_max_window_bits=12";
+    let line = |compression| {
+        let config = HandshakeConfig { compression, ..HandshakeConfig::default() };
+        let (answer, _) = answer(with("", offer).as_bytes(), loopback(), &config);
+        answer.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Extensions: ").map(str::to_owned))
+    };
+    assert_eq!(line(false), None);
+    let expected = "permessage-deflate; server_no_context_takeover; client_no_context_takeover; server_max_window_bits=12";
+    assert_eq!(line(true).as_deref(), Some(expected));
+}

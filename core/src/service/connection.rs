@@ -122,7 +122,7 @@ impl Connection {
             took: turn.now.saturating_duration_since(self.since),
         });
         self.since = turn.now;
-        let session = Session::new(context.config.session.clone());
+        let session = Session::new(context.config.session.clone()).with_deflate(accepted.deflate);
         self.stage = Stage::Admitted { session, identity: accepted.identity };
     }
 

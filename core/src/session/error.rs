@@ -32,6 +32,8 @@ pub enum ProtocolError {
     CloseCode,
     /// Text or a close reason that is not UTF-8 (§8.1).
     Utf8,
+    /// A compressed message that is not DEFLATE (RFC 7692 §7.2.2).
+    Inflate,
     /// A frame over `max_frame`.
     FrameTooBig,
     /// A message over `max_message`.
@@ -57,7 +59,7 @@ impl ProtocolError {
             | ProtocolError::ExpectedContinuation
             | ProtocolError::ClosePayload
             | ProtocolError::CloseCode => CloseCode::Protocol,
-            ProtocolError::Utf8 => CloseCode::Invalid,
+            ProtocolError::Utf8 | ProtocolError::Inflate => CloseCode::Invalid,
             ProtocolError::FrameTooBig | ProtocolError::MessageTooBig => CloseCode::Size,
             ProtocolError::TooManyFragments | ProtocolError::MessageTimeout => CloseCode::Policy,
         }
@@ -78,6 +80,7 @@ impl ProtocolError {
             ProtocolError::ClosePayload => "close payload of one byte",
             ProtocolError::CloseCode => "invalid close code",
             ProtocolError::Utf8 => "invalid UTF-8",
+            ProtocolError::Inflate => "invalid compressed data",
             ProtocolError::FrameTooBig => "frame too big",
             ProtocolError::MessageTooBig => "message too big",
             ProtocolError::TooManyFragments => "too many fragments",

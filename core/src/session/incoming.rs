@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use crate::deflate::longest_compressed;
 use crate::frame::{DataKind, FrameHeader};
 
 use super::config::SessionConfig;
@@ -39,6 +40,8 @@ pub(super) struct PartialFrame {
 #[derive(Debug)]
 pub(super) struct Message {
     pub(super) kind: DataKind,
+    /// RSV1 of its first frame (RFC 7692 §6): `bytes` are compressed, and only the whole can be inflated.
+    pub(super) is_compressed: bool,
     pub(super) bytes: Vec<u8>,
     /// Frames so far, empty ones too.
     fragments: u32,
@@ -48,8 +51,8 @@ pub(super) struct Message {
 }
 
 impl Message {
-    pub(super) fn new(kind: DataKind) -> Message {
-        Message { kind, bytes: Vec::new(), fragments: 0, checked: 0 }
+    pub(super) fn new(kind: DataKind, is_compressed: bool) -> Message {
+        Message { kind, is_compressed, bytes: Vec::new(), fragments: 0, checked: 0 }
     }
 
     /// Takes note of one more frame, before any of its payload.
@@ -59,7 +62,9 @@ impl Message {
             return Err(ProtocolError::TooManyFragments);
         }
         // Subtracted, not added: a length near 2^63 must not overflow (aiohttp PYSEC-2026-4395).
-        let room = config.max_message.saturating_sub(self.bytes.len());
+        let most =
+            if self.is_compressed { longest_compressed(config.max_message) } else { config.max_message };
+        let room = most.saturating_sub(self.bytes.len());
         if len > room as u64 {
             return Err(ProtocolError::MessageTooBig);
         }
@@ -70,7 +75,7 @@ impl Message {
     /// so a peer cannot have us buffer what can no longer become text.
     pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), ProtocolError> {
         self.bytes.extend_from_slice(bytes);
-        if self.kind == DataKind::Binary {
+        if self.kind == DataKind::Binary || self.is_compressed {
             return Ok(());
         }
         let fresh = self.bytes.get(self.checked..).unwrap_or_default();
@@ -83,12 +88,13 @@ impl Message {
         Ok(())
     }
 
-    /// The whole message; text must not end inside a character.
-    pub(super) fn finish(self) -> Result<(DataKind, Vec<u8>), ProtocolError> {
-        if self.kind == DataKind::Text && self.checked != self.bytes.len() {
+    /// The bytes of the whole message. Text that was not compressed is UTF-8 then; it must not end inside a
+    /// character.
+    pub(super) fn finish(self) -> Result<Vec<u8>, ProtocolError> {
+        if self.kind == DataKind::Text && !self.is_compressed && self.checked != self.bytes.len() {
             return Err(ProtocolError::Utf8);
         }
-        Ok((self.kind, self.bytes))
+        Ok(self.bytes)
     }
 }
 

@@ -18,9 +18,12 @@ use std::time::{Duration, Instant};
 
 use tungstenite::protocol::frame::coding::{CloseCode, Control, OpCode};
 
+use crate::deflate::{InflateError, longest_compressed};
 use crate::frame::{
-    DataKind, FrameHeader, FrameKind, MAX_HEADER, parse_close, unmask, write_close, write_frame,
+    DataKind, FrameHeader, FrameKind, MAX_HEADER, parse_close, unmask, write_close, write_compressed_frame,
+    write_frame,
 };
+use crate::handshake::Deflate;
 use crate::input::{Input, Payload, Text, Utf8};
 use crate::turn::Turn;
 use incoming::{Deadline, Incoming, Message, PartialFrame};
@@ -65,6 +68,7 @@ pub struct Session {
     incoming: Option<Box<Incoming>>,
     deadline: Deadline,
     traffic: Traffic,
+    deflate: Option<Deflate>,
 }
 
 /// Where the closing handshake of RFC 6455 §7 is.
@@ -133,7 +137,13 @@ impl Session {
             incoming: None,
             deadline: None,
             traffic: Traffic::default(),
+            deflate: None,
         }
+    }
+
+    /// The same session with the compression that the handshake agreed on.
+    pub fn with_deflate(self, deflate: Option<Deflate>) -> Session {
+        Session { deflate, ..self }
     }
 
     /// How the connection ended, as soon as that is known.
@@ -336,8 +346,8 @@ impl Session {
         header: FrameHeader,
         input: &mut Input<'b>,
     ) -> Result<Option<Event<'b>>, ProtocolError> {
-        // Here permessage-deflate (RFC 7692 §6) will look whether it was negotiated.
-        if header.rsv1 {
+        // RFC 7692 §6: the bit of a compressed message stands on its first frame, and on no other.
+        if header.rsv1 && !(self.deflate.is_some() && matches!(header.kind, FrameKind::Data(_))) {
             return Err(ProtocolError::ReservedBits);
         }
         let is_whole = header.len <= input.len() as u64;
@@ -349,18 +359,20 @@ impl Session {
             FrameKind::Control(_) => {}
             // The common case: a message in one frame in one read. Nothing is copied, nothing is kept.
             FrameKind::Data(kind) if is_whole && header.fin && self.incoming.is_none() => {
-                self.check_frame(&header)?;
-                if header.len > self.config.max_message as u64 {
+                self.check_frame(&header, header.rsv1)?;
+                if header.len > self.largest(self.config.max_message, header.rsv1) {
                     return Err(ProtocolError::MessageTooBig);
                 }
                 let payload = take_unmasked(input, &header, 0);
+                if header.rsv1 {
+                    return self.deliver_compressed(turn, kind, payload);
+                }
                 if kind == DataKind::Text && simdutf8::basic::from_utf8(payload).is_err() {
                     return Err(ProtocolError::Utf8);
                 }
                 return Ok(self.deliver(kind, Payload::Borrowed(payload)));
             }
             FrameKind::Data(_) | FrameKind::Continuation => {
-                self.check_frame(&header)?;
                 self.begin_fragment(&header)?;
             }
         }
@@ -369,23 +381,31 @@ impl Session {
         self.continue_frame(turn, input)
     }
 
-    fn check_frame(&self, header: &FrameHeader) -> Result<(), ProtocolError> {
-        if header.len > self.config.max_frame as u64 {
+    fn check_frame(&self, header: &FrameHeader, is_compressed: bool) -> Result<(), ProtocolError> {
+        if header.len > self.largest(self.config.max_frame, is_compressed) {
             return Err(ProtocolError::FrameTooBig);
         }
         Ok(())
+    }
+
+    /// A limit for bytes on the wire. What does not compress gets a little longer.
+    fn largest(&self, limit: usize, is_compressed: bool) -> u64 {
+        (if is_compressed { longest_compressed(limit) } else { limit }) as u64
     }
 
     /// Opens or continues the message that a data frame belongs to.
     fn begin_fragment(&mut self, header: &FrameHeader) -> Result<(), ProtocolError> {
         let message = &mut self.incoming.get_or_insert_default().message;
         match (header.kind, &message) {
-            (FrameKind::Data(kind), None) => *message = Some(Message::new(kind)),
+            (FrameKind::Data(kind), None) => *message = Some(Message::new(kind, header.rsv1)),
             (FrameKind::Data(_), Some(_)) => return Err(ProtocolError::ExpectedContinuation),
             (FrameKind::Continuation, None) => return Err(ProtocolError::UnexpectedContinuation),
             (FrameKind::Continuation, Some(_)) | (FrameKind::Control(_), _) => {}
         }
-        message.as_mut().map_or(Ok(()), |message| message.begin_frame(header.len, &self.config))
+        let is_compressed = message.as_ref().is_some_and(|message| message.is_compressed);
+        self.check_frame(header, is_compressed)?;
+        let message = self.incoming.as_mut().and_then(|incoming| incoming.message.as_mut());
+        message.map_or(Ok(()), |message| message.begin_frame(header.len, &self.config))
     }
 
     /// Takes payload for the frame that has begun.
@@ -416,7 +436,11 @@ impl Session {
                     return Ok(None);
                 }
                 let Some(message) = incoming.message.take() else { return Ok(None) };
-                let (kind, bytes) = message.finish()?;
+                let (kind, is_compressed) = (message.kind, message.is_compressed);
+                let bytes = message.finish()?;
+                if is_compressed {
+                    return self.deliver_compressed(turn, kind, &bytes);
+                }
                 Ok(self.deliver(kind, Payload::Owned(bytes)))
             }
         }
@@ -434,6 +458,27 @@ impl Session {
             DataKind::Text => Event::Text(Text::from_checked(payload)),
             DataKind::Binary => Event::Binary(payload),
         })
+    }
+
+    /// Inflates a whole message and hands it over. Its UTF-8 can only be checked now.
+    fn deliver_compressed<'b>(
+        &mut self,
+        turn: &mut Turn<'_>,
+        kind: DataKind,
+        compressed: &[u8],
+    ) -> Result<Option<Event<'b>>, ProtocolError> {
+        if self.state != State::Open {
+            return Ok(None);
+        }
+        let inflated = turn.codec.deflate.inflate(compressed, self.config.max_message);
+        let bytes = inflated.map_err(|error| match error {
+            InflateError::TooBig => ProtocolError::MessageTooBig,
+            InflateError::Invalid => ProtocolError::Inflate,
+        })?;
+        if kind == DataKind::Text && simdutf8::basic::from_utf8(&bytes).is_err() {
+            return Err(ProtocolError::Utf8);
+        }
+        Ok(self.deliver(kind, Payload::Owned(bytes)))
     }
 
     fn receive_control<'b>(
@@ -483,7 +528,12 @@ impl Session {
         if self.state != State::Open {
             return Err(Closing);
         }
-        write_frame(turn.out, kind.opcode(), payload);
+        let compressed =
+            self.deflate.and_then(|deflate| turn.codec.deflate.deflate(payload, deflate.server_bits));
+        match compressed {
+            Some(compressed) => write_compressed_frame(turn.out, kind.opcode(), compressed),
+            None => write_frame(turn.out, kind.opcode(), payload),
+        }
         self.traffic.messages_sent += 1;
         self.traffic.bytes_sent += payload.len() as u64;
         Ok(())

@@ -390,3 +390,89 @@ fn an_idle_session_is_small_and_owns_no_heap() {
     assert!(bench.session.incoming.is_none());
     assert_eq!((bench.session.partial_len, bench.session.deadline), (0, None));
 }
+
+/// A bench whose handshake agreed on compression.
+fn compressing(offer: &str, limits: SessionConfig) -> Bench {
+    let mut bench = Bench::new(limits);
+    let deflate = crate::handshake::negotiate(offer.as_bytes());
+    assert!(deflate.is_some(), "{offer}");
+    bench.session = Session::new(bench.session.config.clone()).with_deflate(deflate);
+    bench
+}
+
+/// A payload as a client would compress it.
+fn compressed(payload: &[u8]) -> Vec<u8> {
+    crate::deflate::DeflateCodec::default().deflate(payload, 15).expect("it gets shorter").to_vec()
+}
+
+#[track_caller]
+fn check_compressed(frames: &[Vec<u8>], seen: &[Seen]) {
+    let bytes = frames.concat();
+    for portion in [usize::MAX, 1, 2, 3, 7] {
+        let mut bench = compressing("permessage-deflate", limits());
+        bytes.chunks(portion).for_each(|portion| bench.feed(portion));
+        assert_eq!(bench.seen, seen, "in portions of {portion}");
+        assert!(bench.session.incoming.is_none());
+    }
+}
+
+#[test]
+fn compressed_messages_in_one_frame_and_in_fragments() {
+    let words = "Postern lets you in only if the gate says so. ".repeat(6);
+    let small = compressed(words.as_bytes());
+    check_compressed(&[frame(0xc1, &small)], &[text(&words)]);
+    check_compressed(&[frame(0xc2, &small)], &[Seen::Binary(words.clone().into_bytes())]);
+    let (a, b) = small.split_at(5);
+    check_compressed(
+        &[frame(0x41, a), frame(0x89, b"p"), frame(0x80, b)],
+        &[Seen::Ping(b"p".to_vec()), text(&words)],
+    );
+    check_compressed(&[frame(0x41, b""), frame(0x00, a), frame(0x80, b)], &[text(&words)]);
+    check_compressed(&[frame(0x81, b"as it is"), frame(0xc1, &small)], &[text("as it is"), text(&words)]);
+    check_compressed(&[frame(0xc1, &[0])], &[text("")]);
+}
+
+#[test]
+fn the_compression_bit_stands_on_the_first_frame_of_a_message_alone() {
+    let small = compressed(&[7; 100]);
+    let reserved = [Seen::Failed(ProtocolError::ReservedBits)];
+    check_compressed(&[frame(0x41, &small[..2]), frame(0xc0, &small[2..])], &reserved);
+    check_compressed(&[frame(0xc9, b"")], &reserved);
+    check_compressed(&[frame(0xc8, b"")], &reserved);
+    check_compressed(&[frame(0xa1, b"")], &reserved);
+}
+
+#[test]
+fn compressed_data_must_be_deflate_and_text_inside_it_utf8() {
+    check_compressed(&[frame(0xc2, b"\xff\xff\xff")], &[Seen::Failed(ProtocolError::Inflate)]);
+    check_compressed(&[frame(0xc1, &compressed(&[0xff; 100]))], &[Seen::Failed(ProtocolError::Utf8)]);
+    check_compressed(&[frame(0xc2, &compressed(&[0xff; 100]))], &[Seen::Binary(vec![0xff; 100])]);
+}
+
+#[test]
+fn a_compressed_message_has_the_same_limit_as_any_other() {
+    check_compressed(&[frame(0xc2, &compressed(&[0; 300]))], &[Seen::Binary(vec![0; 300])]);
+    check_compressed(&[frame(0xc2, &compressed(&[0; 301]))], &[Seen::Failed(ProtocolError::MessageTooBig)]);
+    // Blocks that hold nothing: they inflate to nothing and must not come for ever.
+    let nothing = [0, 0, 0, 0xff, 0xff].repeat(30);
+    let mut endless = vec![frame(0x42, &nothing)];
+    endless.extend((0..2).map(|_| frame(0x00, &nothing)));
+    check_compressed(&endless, &[Seen::Failed(ProtocolError::MessageTooBig)]);
+}
+
+#[test]
+fn what_is_sent_is_compressed_if_that_makes_it_shorter() {
+    for bits in [8, 9, 15] {
+        let offer = format!("permessage-deflate; server_max_window_bits={bits}");
+        let mut bench = compressing(&offer, limits());
+        let long = "Postern ".repeat(100);
+        bench.act(|session, turn| session.send_text(turn, long.as_str()).expect("open"));
+        assert!(bench.out[0] == 0xc1 && bench.out.len() < 200, "{:02x?}", bench.out);
+        let payload = bench.out.split_off(if bench.out[1] == 126 { 4 } else { 2 });
+        let inflated = bench.codec.deflate.inflate(&payload, 1000);
+        assert_eq!(inflated.as_deref(), Ok(long.as_bytes()));
+        bench.out.clear();
+        bench.act(|session, turn| session.send_text(turn, "short").expect("open"));
+        assert_eq!(bench.out, b"\x81\x05short");
+    }
+}
