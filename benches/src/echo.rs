@@ -52,7 +52,8 @@ impl Echo for SessionEcho {
     fn turn(&mut self) {
         let n = self.socket.read(&mut self.buffer).expect("the socket never fails");
         let mut input = Input::new(&mut self.buffer[..n]);
-        let mut turn = Turn { now: self.now, out: &mut self.out, codec: &mut self.codec };
+        let mut turn =
+            Turn { now: self.now, out: &mut self.out, is_backlogged: false, codec: &mut self.codec };
         while let Some(event) = self.session.next_event(&mut turn, &mut input).expect("the frames are valid")
         {
             match event {

@@ -12,6 +12,8 @@ pub struct Turn<'t> {
     /// Where output is appended: the worker's cork buffer, or the connection's backlog if that is not
     /// empty. One write sends it, however many frames it holds.
     pub out: &'t mut Vec<u8>,
+    /// Whether `out` is a backlog: the peer has not taken what stands in it.
+    pub is_backlogged: bool,
     /// The worker's codec.
     pub codec: &'t mut Codec,
 }

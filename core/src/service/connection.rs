@@ -216,13 +216,25 @@ impl Connection {
         }
     }
 
+    /// Whether a pong waits for the backlog to be sent.
+    pub(super) fn has_pong(&self) -> bool {
+        matches!(&self.stage, Stage::Admitted { session, .. } if session.has_pong())
+    }
+
+    /// Sends the pong that waited, unless it has to wait again.
+    pub(super) fn send_pong(&mut self, turn: &mut Turn<'_>) {
+        if let Stage::Admitted { session, .. } = &mut self.stage {
+            session.send_pong(turn);
+        }
+    }
+
     /// Ends it, if the peer is too slow for what is sent to it.
     pub(super) fn judge_backlog(&mut self, config: &ServiceConfig, now: Instant, codec: &mut Codec) {
         let Some(backlog) = &mut self.backlog else { return };
         if backlog.exceeds(config.session.max_backlog)
             && let Stage::Admitted { session, .. } = &mut self.stage
         {
-            let mut turn = Turn { now, out: backlog.tail(), codec };
+            let mut turn = Turn { now, out: backlog.tail(), is_backlogged: true, codec };
             session.close(&mut turn, CloseCode::from(SLOW_CONSUMER), "slow consumer");
         }
     }

@@ -147,6 +147,9 @@ impl Service {
         if let Some(backlog) = &mut connection.backlog {
             if backlog.advance(n, now) {
                 connection.backlog = None;
+                if connection.has_pong() {
+                    self.due.push_back(key);
+                }
             }
         } else if self.corked == key {
             if let Some(unsent @ [_, ..]) = self.cork.get(n..) {
@@ -198,8 +201,12 @@ impl Service {
     pub fn next_due(&mut self, now: Instant, recorder: &mut impl Recorder) -> Option<Key> {
         while let Some(key) = self.due.pop_front() {
             if self.connections.contains(key.0) {
+                let is_stopping = self.is_stopping;
                 self.turn(key, now, |connection, context, turn| {
-                    connection.shut_down(context, turn, recorder)
+                    connection.send_pong(turn);
+                    if is_stopping {
+                        connection.shut_down(context, turn, recorder);
+                    }
                 });
                 return Some(key);
             }
@@ -260,8 +267,9 @@ impl Service {
         let context = Context { config: &self.config, application: self.application, jitter: &self.jitter };
         // The backlog is lent as the output, so that what is new stands behind what waits.
         let mut backlog = connection.backlog.take();
+        let is_backlogged = backlog.is_some();
         let out = backlog.as_mut().map_or(&mut self.cork, |backlog| backlog.tail());
-        work(connection, &context, &mut Turn { now, out, codec: &mut self.codec });
+        work(connection, &context, &mut Turn { now, out, is_backlogged, codec: &mut self.codec });
         if !connection.is_aborted && backlog.is_some() {
             connection.backlog = backlog;
             connection.judge_backlog(&self.config, now, &mut self.codec);

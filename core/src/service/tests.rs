@@ -494,7 +494,7 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(20_000))]
+    #![proptest_config(ProptestConfig::with_cases(100_000))]
 
     #[test]
     fn whatever_comes_in_any_portions_the_answer_is_the_same_and_valid(
@@ -509,4 +509,20 @@ proptest! {
         let portions = cuts.windows(2).map(|ends| &bytes[ends[0]..ends[1]]);
         prop_assert_eq!(observe(portions), whole);
     }
+}
+
+#[test]
+fn a_pong_that_waited_is_sent_when_the_backlog_is() {
+    let (mut runtime, key) = admitted(SessionConfig::default());
+    runtime.takes = 0;
+    runtime.feed(key, &frame(0x81, b"abc"));
+    for payload in [b"1", b"2", b"3"] {
+        runtime.feed(key, &frame(0x89, payload));
+    }
+    runtime.takes = usize::MAX;
+    runtime.settle(key);
+    assert_eq!(runtime.wire(key), b"\x81\x03abc");
+    assert_eq!(runtime.service.poll_timeout(runtime.now), Some(runtime.now));
+    runtime.wait(Duration::ZERO);
+    assert_eq!(runtime.wire(key), b"\x81\x03abc\x8a\x013");
 }

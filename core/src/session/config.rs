@@ -12,6 +12,9 @@ pub struct SessionConfig {
     pub max_frame: usize,
     /// The most frames of one message, empty ones too; beyond it 1008. Default 1,024.
     pub max_fragments: u32,
+    /// Control frames a second, with twice as many at once; beyond it 1008. Default 20. Zero is any number,
+    /// and then a peer can have us answer pings as fast as it sends them.
+    pub control_rate: u32,
     /// From the first byte of a message to its last; beyond it 1008. Default 30 s. Zero means for ever.
     pub message_timeout: Duration,
     /// How long the peer may take to answer our Close, and a last Close of ours to get out. Default 5 s.
@@ -34,6 +37,7 @@ impl Default for SessionConfig {
             max_message: 64 * 1024,
             max_frame: 64 * 1024,
             max_fragments: 1024,
+            control_rate: 20,
             message_timeout: Duration::from_secs(30),
             close_timeout: Duration::from_secs(5),
             write_timeout: Duration::from_secs(10),

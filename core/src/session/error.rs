@@ -40,6 +40,8 @@ pub enum ProtocolError {
     MessageTooBig,
     /// A message in more than `max_fragments` frames.
     TooManyFragments,
+    /// More control frames than `control_rate`.
+    ControlRate,
     /// A message that took longer than `message_timeout`.
     MessageTimeout,
 }
@@ -61,7 +63,9 @@ impl ProtocolError {
             | ProtocolError::CloseCode => CloseCode::Protocol,
             ProtocolError::Utf8 | ProtocolError::Inflate => CloseCode::Invalid,
             ProtocolError::FrameTooBig | ProtocolError::MessageTooBig => CloseCode::Size,
-            ProtocolError::TooManyFragments | ProtocolError::MessageTimeout => CloseCode::Policy,
+            ProtocolError::TooManyFragments | ProtocolError::ControlRate | ProtocolError::MessageTimeout => {
+                CloseCode::Policy
+            }
         }
     }
 
@@ -84,6 +88,7 @@ impl ProtocolError {
             ProtocolError::FrameTooBig => "frame too big",
             ProtocolError::MessageTooBig => "message too big",
             ProtocolError::TooManyFragments => "too many fragments",
+            ProtocolError::ControlRate => "too many control frames",
             ProtocolError::MessageTimeout => "message took too long",
         }
     }

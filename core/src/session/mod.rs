@@ -25,6 +25,7 @@ use crate::frame::{
 };
 use crate::handshake::Deflate;
 use crate::input::{Input, Payload, Text, Utf8};
+use crate::policy::{Pace, RateLimit};
 use crate::turn::Turn;
 use incoming::{Deadline, Incoming, Message, PartialFrame};
 
@@ -44,7 +45,7 @@ pub(crate) const LINGER: Duration = Duration::from_secs(1);
 /// # use postern_core::{Codec, Event, Input, Session, SessionConfig, Turn};
 /// let mut session = Session::new(Arc::new(SessionConfig::default()));
 /// let (mut out, mut codec) = (Vec::new(), Codec::new());
-/// let mut turn = Turn { now: Instant::now(), out: &mut out, codec: &mut codec };
+/// let mut turn = Turn { now: Instant::now(), out: &mut out, is_backlogged: false, codec: &mut codec };
 ///
 /// let mut read = *b"\x81\x85\x00\x00\x00\x00hello";
 /// let mut input = Input::new(&mut read);
@@ -69,6 +70,9 @@ pub struct Session {
     deadline: Deadline,
     traffic: Traffic,
     deflate: Option<Deflate>,
+    control_rate: RateLimit,
+    /// The payload of the one pong that waits until the peer has taken what was sent before.
+    pong: Option<Box<[u8]>>,
 }
 
 /// Where the closing handshake of RFC 6455 §7 is.
@@ -138,6 +142,8 @@ impl Session {
             deadline: None,
             traffic: Traffic::default(),
             deflate: None,
+            control_rate: RateLimit::default(),
+            pong: None,
         }
     }
 
@@ -265,6 +271,7 @@ impl Session {
     pub(crate) fn abort(&mut self, ending: Ending) {
         self.end(State::Aborted, ending);
         self.incoming = None;
+        self.pong = None;
         self.deadline = None;
     }
 
@@ -487,19 +494,51 @@ impl Session {
         control: Control,
         payload: Payload<'b>,
     ) -> Result<Option<Event<'b>>, ProtocolError> {
+        let rate = self.config.control_rate;
+        // A Close ends the flood, so it is always heard.
+        if control != Control::Close
+            && self.control_rate.judge(turn.now, rate, rate.saturating_mul(2)) == Pace::Exceeded
+        {
+            return Err(ProtocolError::ControlRate);
+        }
         match control {
             Control::Ping => {
-                // RFC 6455 §5.5.2: "Upon receipt of a Ping frame, an endpoint MUST send a Pong frame in
-                // response, unless it already received a Close frame." After our own Close nothing follows.
-                if self.state == State::Open {
-                    write_frame(turn.out, OpCode::Control(Control::Pong), &payload);
-                }
+                self.answer_ping(turn, &payload);
                 Ok(Some(Event::Ping(payload)))
             }
             Control::Pong => Ok(Some(Event::Pong(payload))),
             Control::Close => self.receive_close(turn, payload).map(Some),
             // The header parser has refused it.
             Control::Reserved(_) => Err(ProtocolError::ReservedOpcode),
+        }
+    }
+
+    /// RFC 6455 §5.5.2: "Upon receipt of a Ping frame, an endpoint MUST send a Pong frame in response, unless
+    /// it already received a Close frame." After our own Close nothing follows.
+    ///
+    /// §5.5.3: "If an endpoint receives a Ping frame and has not yet sent Pong frame(s) in response to
+    /// previous Ping frame(s), the endpoint MAY elect to send a Pong frame for only the most recently
+    /// processed Ping frame." So a peer that does not read makes us keep one (ws 8.23.0, curl CVE-2026-11586).
+    fn answer_ping(&mut self, turn: &mut Turn<'_>, payload: &[u8]) {
+        if self.state != State::Open {
+            return;
+        }
+        if turn.is_backlogged {
+            self.pong = Some(payload.into());
+        } else {
+            write_frame(turn.out, OpCode::Control(Control::Pong), payload);
+        }
+    }
+
+    /// Whether a pong waits for the backlog to be sent.
+    pub(crate) fn has_pong(&self) -> bool {
+        self.pong.is_some()
+    }
+
+    /// Sends the pong that waited. To be called when the backlog is sent.
+    pub(crate) fn send_pong(&mut self, turn: &mut Turn<'_>) {
+        if let Some(payload) = self.pong.take() {
+            self.answer_ping(turn, &payload);
         }
     }
 

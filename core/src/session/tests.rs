@@ -20,19 +20,32 @@ struct Bench {
     codec: Codec,
     now: Instant,
     out: Vec<u8>,
+    is_backlogged: bool,
     seen: Vec<Seen>,
 }
 
 impl Bench {
     fn new(config: SessionConfig) -> Bench {
         let session = Session::new(Arc::new(config));
-        Bench { session, codec: Codec::new(), now: Instant::now(), out: Vec::new(), seen: Vec::new() }
+        Bench {
+            session,
+            codec: Codec::new(),
+            now: Instant::now(),
+            out: Vec::new(),
+            is_backlogged: false,
+            seen: Vec::new(),
+        }
     }
 
     fn feed(&mut self, bytes: &[u8]) {
         let mut bytes = bytes.to_vec();
         let mut input = Input::new(&mut bytes);
-        let mut turn = Turn { now: self.now, out: &mut self.out, codec: &mut self.codec };
+        let mut turn = Turn {
+            now: self.now,
+            out: &mut self.out,
+            is_backlogged: self.is_backlogged,
+            codec: &mut self.codec,
+        };
         loop {
             self.seen.push(match self.session.next_event(&mut turn, &mut input) {
                 Ok(Some(Event::Text(text))) => Seen::Text(text.as_str().to_owned()),
@@ -51,7 +64,12 @@ impl Bench {
     }
 
     fn act(&mut self, action: impl FnOnce(&mut Session, &mut Turn<'_>)) {
-        let mut turn = Turn { now: self.now, out: &mut self.out, codec: &mut self.codec };
+        let mut turn = Turn {
+            now: self.now,
+            out: &mut self.out,
+            is_backlogged: self.is_backlogged,
+            codec: &mut self.codec,
+        };
         action(&mut self.session, &mut turn);
     }
 
@@ -475,4 +493,47 @@ fn what_is_sent_is_compressed_if_that_makes_it_shorter() {
         bench.act(|session, turn| session.send_text(turn, "short").expect("open"));
         assert_eq!(bench.out, b"\x81\x05short");
     }
+}
+
+#[test]
+fn a_flood_of_control_frames_is_1008() {
+    let pings = |count| (0..count).map(|_| frame(0x89, b"p")).collect::<Vec<_>>().concat();
+    let pongs = |count| (0..count).map(|_| frame(0x8a, b"")).collect::<Vec<_>>().concat();
+    let mut bench = Bench::new(limits());
+    bench.feed(&[pings(20), pongs(20)].concat());
+    assert_eq!(bench.session.ending(), None, "forty at once");
+    bench.wait(Duration::from_secs(1));
+    bench.feed(&pongs(20));
+    assert_eq!(bench.session.ending(), None, "and twenty a second later");
+    bench.feed(&pongs(1));
+    assert_eq!(bench.session.ending(), Some(Ending::Failed(ProtocolError::ControlRate)));
+    assert_eq!(bench.session.ending().map(Ending::code), Some(1008));
+
+    let mut bench = Bench::new(limits());
+    bench.feed(&[pings(40), frame(0x88, b"\x03\xe8")].concat());
+    assert_eq!(bench.seen.last(), Some(&Seen::Close(Some(1000), String::new())), "a Close is always heard");
+
+    let mut bench = Bench::new(SessionConfig { control_rate: 0, ..limits() });
+    bench.feed(&pings(10_000));
+    assert_eq!(bench.session.ending(), None);
+}
+
+#[test]
+fn a_peer_that_does_not_read_is_owed_one_pong() {
+    let mut bench = Bench::new(limits());
+    bench.is_backlogged = true;
+    bench.feed(&[frame(0x89, b"first"), frame(0x89, b"second"), frame(0x89, b"last")].concat());
+    assert!(bench.out.is_empty() && bench.session.has_pong());
+    bench.is_backlogged = false;
+    bench.act(|session, turn| session.send_pong(turn));
+    bench.act(|session, turn| session.send_pong(turn));
+    assert_eq!(bench.out, b"\x8a\x04last");
+
+    let mut bench = Bench::new(limits());
+    bench.is_backlogged = true;
+    bench.feed(&frame(0x89, b"late"));
+    bench.act(|session, turn| session.close(turn, CloseCode::Away, ""));
+    bench.is_backlogged = false;
+    bench.act(|session, turn| session.send_pong(turn));
+    assert_eq!(bench.out, b"\x88\x02\x03\xe9", "nothing follows our Close");
 }

@@ -209,6 +209,31 @@ pub(super) static SETTINGS: &[Setting] = &[
         apply: |settings, text| set(&mut session(settings).message_timeout, duration_or_off(text)),
     },
     Setting {
+        name: "POSTERN_CONTROL_RATE",
+        placeholder: "N",
+        default: "20",
+        group: Group::Limits,
+        is_secret: false,
+        help: "Pings, pongs and closes a second and connection, with twice as\n\
+               many at once; more close with 1008; 0 is any number",
+        apply: |settings, text| {
+            let rate = count(text, 0..=1_000_000)?;
+            set(&mut session(settings).control_rate, u32::try_from(rate).map_err(|_| "not a number".into()))
+        },
+    },
+    Setting {
+        name: "POSTERN_COMPRESSION",
+        placeholder: "on|off",
+        default: "off",
+        group: Group::Limits,
+        is_secret: false,
+        help: "Whether permessage-deflate is agreed on when a client offers it;\n\
+               pays for long, repetitive text, and costs time",
+        apply: |settings, text| {
+            set(&mut handshake(settings).compression, choice(text, &[("on", true), ("off", false)]))
+        },
+    },
+    Setting {
         name: "POSTERN_MAX_BACKLOG",
         placeholder: "SIZE",
         default: "1MiB",
