@@ -61,9 +61,10 @@ impl DeflateCodec {
         Ok(out)
     }
 
-    /// Compresses a whole message in a window of 2^`bits` bytes. `None` if that does not make it shorter.
-    pub(crate) fn deflate(&mut self, payload: &[u8], bits: u8) -> Option<&[u8]> {
-        if payload.len() < SHORTEST {
+    /// Compresses a whole message of at least `threshold` bytes in a window of 2^`bits` bytes. `None` if it is
+    /// shorter, or would not get shorter; with a threshold of zero all messages are compressed.
+    pub(crate) fn deflate(&mut self, payload: &[u8], bits: u8, threshold: usize) -> Option<&[u8]> {
+        if payload.len() < threshold {
             return None;
         }
         self.shrink();
@@ -88,7 +89,7 @@ impl DeflateCodec {
         }
         // RFC 7692 §7.2.1: "Remove 4 octets (that are 0x00 0x00 0xff 0xff) from the tail end."
         let compressed = self.scratch.strip_suffix(&TAIL)?;
-        (compressed.len() < payload.len()).then_some(compressed)
+        (compressed.len() < payload.len() || threshold == 0).then_some(compressed)
     }
 
     /// Gives memory back that one large message took.
@@ -124,9 +125,6 @@ const SMALLEST_GROWTH: usize = 512;
 
 /// The most memory that the scratch buffer keeps between messages.
 const LARGEST_SCRATCH: usize = 256 * 1024;
-
-/// The shortest message that is worth compressing.
-const SHORTEST: usize = 64;
 
 /// The longest compressed form of a message of `limit` bytes: DEFLATE adds five bytes for each block that it
 /// cannot compress. More than that can only be blocks that hold nothing, which cost time and give no message.
@@ -175,7 +173,7 @@ mod tests {
         mixed.extend(text.bytes());
         for payload in [text.as_bytes(), &[0; 100_000], &mixed, &text.as_bytes()[..257], &[7; 512]] {
             for bits in 8..=15 {
-                let compressed = codec.deflate(payload, bits).expect("it gets shorter").to_vec();
+                let compressed = codec.deflate(payload, bits, 64).expect("it gets shorter").to_vec();
                 assert_eq!(codec.inflate(&compressed, payload.len()).as_deref(), Ok(payload), "{bits} bits");
                 // A peer with no more window than was agreed can read it.
                 let mut small = Decompress::new_with_window_bits(false, bits.max(9));
@@ -191,8 +189,17 @@ mod tests {
 
     #[test]
     fn what_does_not_get_shorter_is_not_compressed() {
-        assert_eq!(DeflateCodec::default().deflate(&noise(1000), 15), None);
-        assert_eq!(DeflateCodec::default().deflate(b"", 15), None);
+        assert_eq!(DeflateCodec::default().deflate(&noise(1000), 15, 64), None);
+        assert_eq!(DeflateCodec::default().deflate(&[0; 63], 15, 64), None);
+    }
+
+    #[test]
+    fn without_a_threshold_everything_is_compressed() {
+        let mut codec = DeflateCodec::default();
+        for payload in [&b""[..], b"x", &noise(1000)] {
+            let compressed = codec.deflate(payload, 15, 0).expect("compressed").to_vec();
+            assert_eq!(codec.inflate(&compressed, 1000).as_deref(), Ok(payload));
+        }
     }
 
     #[test]
@@ -208,7 +215,7 @@ mod tests {
         .expect("zeros compress");
         assert!((64 << 20) / bomb.len() > 1000, "{}", bomb.len());
         assert_eq!(codec.inflate(&bomb, 65_536), Err(InflateError::TooBig));
-        let exact = codec.deflate(&[0; 65_536], 15).expect("it gets shorter").to_vec();
+        let exact = codec.deflate(&[0; 65_536], 15, 64).expect("it gets shorter").to_vec();
         let message = codec.inflate(&exact, 65_536).expect("exactly the limit");
         assert!(message.len() == 65_536 && message.capacity() <= 65_537, "{}", message.capacity());
         assert_eq!(codec.inflate(&exact, 65_535), Err(InflateError::TooBig));
@@ -233,7 +240,8 @@ mod tests {
     #[test]
     fn every_prefix_and_every_flipped_bit_gives_an_answer() {
         let mut codec = DeflateCodec::default();
-        let whole = codec.deflate("Postern ".repeat(20).as_bytes(), 15).expect("it gets shorter").to_vec();
+        let whole =
+            codec.deflate("Postern ".repeat(20).as_bytes(), 15, 64).expect("it gets shorter").to_vec();
         for len in 0..whole.len() {
             let _ = codec.inflate(&whole[..len], 1000);
             for bit in 0..8 {

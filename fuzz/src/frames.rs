@@ -85,7 +85,10 @@ fn check_reference(wire: &Wire<'_>, ending: Ending, reference: &Reference) {
     let is_stricter = matches!(
         ending,
         Ending::Failed(
-            ProtocolError::NonMinimalLength | ProtocolError::LongControl | ProtocolError::TooManyFragments
+            ProtocolError::NonMinimalLength
+                | ProtocolError::LongControl
+                | ProtocolError::ControlRate
+                | ProtocolError::TooManyFragments
         )
     );
     let answers: Vec<_> = reference.answers.iter().map(|(opcode, payload)| (*opcode, &payload[..])).collect();

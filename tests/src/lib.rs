@@ -14,6 +14,7 @@
 //! * [`binaries`], [`provision`]: what is started: built on demand, fetched on demand;
 //! * [`postern`], [`identity`], [`gateway`]: the three members of the chain;
 //! * [`http`], [`ws`]: clients that can also say what a well-behaved client never would;
+//! * [`forwarder`]: puts a user into the requests of clients that cannot;
 //! * [`chain`]: all of them together;
 //! * [`command`]: what `cargo chain` does.
 
@@ -30,6 +31,7 @@ pub mod gateway;
 pub mod identity;
 pub mod postern;
 
+pub mod forwarder;
 pub mod http;
 pub mod ws;
 

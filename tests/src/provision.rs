@@ -48,6 +48,17 @@ pub fn python_websockets() -> Result<PathBuf, Failure> {
     ancestor(&package, 2)
 }
 
+/// A folder for `PYTHONPATH` that holds the Python package `kosoku`, the Autobahn test suite made anew.
+pub fn kosoku() -> Result<PathBuf, Failure> {
+    let package = provide("kosoku-0.1.0", "kosoku/__init__.py", |folder| {
+        run(python()
+            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
+            .args(["--no-deps", "--only-binary=:all:", "--target"])
+            .args([folder.as_os_str(), "kosoku==0.1.0".as_ref()]))
+    })?;
+    ancestor(&package, 2)
+}
+
 /// A folder for `NODE_PATH` that holds the Node package `ws`.
 pub fn node_ws() -> Result<PathBuf, Failure> {
     let package = provide("node-ws-8.23.0", "node_modules/ws/package.json", |folder| {

@@ -12,6 +12,9 @@ pub struct SessionConfig {
     pub max_frame: usize,
     /// The most frames of one message, empty ones too; beyond it 1008. Default 1,024.
     pub max_fragments: u32,
+    /// Where compression was agreed on, the shortest message that is compressed, in payload bytes; shorter
+    /// ones, and those that would not get shorter, are sent as they are. Default 64. Zero compresses all.
+    pub compression_min: usize,
     /// Control frames a second, with twice as many at once; beyond it 1008. Default 20. Zero is any number,
     /// and then a peer can have us answer pings as fast as it sends them.
     pub control_rate: u32,
@@ -37,6 +40,7 @@ impl Default for SessionConfig {
             max_message: 64 * 1024,
             max_frame: 64 * 1024,
             max_fragments: 1024,
+            compression_min: 64,
             control_rate: 20,
             message_timeout: Duration::from_secs(30),
             close_timeout: Duration::from_secs(5),

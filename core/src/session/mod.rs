@@ -567,8 +567,10 @@ impl Session {
         if self.state != State::Open {
             return Err(Closing);
         }
-        let compressed =
-            self.deflate.and_then(|deflate| turn.codec.deflate.deflate(payload, deflate.server_bits));
+        let threshold = self.config.compression_min;
+        let compressed = self
+            .deflate
+            .and_then(|deflate| turn.codec.deflate.deflate(payload, deflate.server_bits, threshold));
         match compressed {
             Some(compressed) => write_compressed_frame(turn.out, kind.opcode(), compressed),
             None => write_frame(turn.out, kind.opcode(), payload),

@@ -420,7 +420,7 @@ fn compressing(offer: &str, limits: SessionConfig) -> Bench {
 
 /// A payload as a client would compress it.
 fn compressed(payload: &[u8]) -> Vec<u8> {
-    crate::deflate::DeflateCodec::default().deflate(payload, 15).expect("it gets shorter").to_vec()
+    crate::deflate::DeflateCodec::default().deflate(payload, 15, 1).expect("it gets shorter").to_vec()
 }
 
 #[track_caller]

@@ -234,6 +234,16 @@ pub(super) static SETTINGS: &[Setting] = &[
         },
     },
     Setting {
+        name: "POSTERN_COMPRESSION_MIN",
+        placeholder: "SIZE",
+        default: "64B",
+        group: Group::Limits,
+        is_secret: false,
+        help: "The shortest message that is compressed; shorter ones, and those\n\
+               that would not get shorter, go as they are; 0 compresses all",
+        apply: |settings, text| set(&mut session(settings).compression_min, size(text, 0..=GIB)),
+    },
+    Setting {
         name: "POSTERN_MAX_BACKLOG",
         placeholder: "SIZE",
         default: "1MiB",
