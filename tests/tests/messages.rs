@@ -106,6 +106,49 @@ fn what_breaks_the_protocol_is_told_why() {
 }
 
 #[test]
+fn a_flood_of_pings_is_1008() {
+    for runtime in Runtime::BOTH {
+        let postern = Postern::start(runtime, &[]);
+        let mut received = last_words(&mut open(&postern), &frame(PING, true, b"p").repeat(41));
+        assert_eq!(close_code(&received), 1008, "{runtime}");
+        received.truncate(40 * 3);
+        assert_eq!(received, b"\x8a\x01p".repeat(40), "{runtime}: the forty before are answered");
+        let unlimited = Postern::start(runtime, &[("POSTERN_CONTROL_RATE", "0")]);
+        let mut stream = open(&unlimited);
+        stream.write_all(&frame(PING, true, b"p").repeat(1000)).expect("the bytes are taken");
+        let mut pongs = vec![0; 3000];
+        stream.read_exact(&mut pongs).expect("a thousand pongs");
+    }
+}
+
+#[test]
+fn compression_is_agreed_on_only_where_it_is_switched_on() {
+    for runtime in Runtime::BOTH {
+        for (setting, agreed) in [("off", false), ("on", true)] {
+            let postern = Postern::start(runtime, &[("POSTERN_COMPRESSION", setting)]);
+            let offer = "permessage-deflate; client_max_window_bits";
+            let handshake =
+                Handshake::to(postern.address()).as_john().header("Sec-WebSocket-Extensions", offer);
+            let Open { response, socket } = handshake.open();
+            assert_eq!(response.headers.contains_key("Sec-WebSocket-Extensions"), agreed, "{runtime}");
+            // "Hello" as RFC 7692 §7.2.3.1 compresses it.
+            let mut bytes = frame(TEXT, true, b"\xf2\x48\xcd\xc9\xc9\x07\x00");
+            bytes[0] |= 0x40;
+            let mut stream = socket.get_ref();
+            stream.write_all(&bytes).expect("the bytes are taken");
+            let mut answer = [0; 7];
+            stream.read_exact(&mut answer).expect("an answer");
+            if agreed {
+                assert_eq!(&answer, b"\x81\x05Hello", "{runtime}");
+                postern.wait_for("Message from John Doe (123): Hello");
+            } else {
+                assert_eq!((answer[0], &answer[2..4]), (0x88, &b"\x03\xea"[..]), "{runtime}: 1002");
+            }
+        }
+    }
+}
+
+#[test]
 fn bytes_in_any_portions_give_the_same_answer() {
     for runtime in Runtime::BOTH {
         let postern = Postern::start(runtime, &[]);
