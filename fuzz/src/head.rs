@@ -99,7 +99,8 @@ fn check_answer(head: &[u8], site: &Site) {
         .and_then(|request| request.identify(site.peer, &site.config))
         .map(|admission| admission.accept(&mut answer, &site.config));
     match admission {
-        Ok(Accepted { identity, subprotocol }) => {
+        Ok(Accepted { identity, subprotocol, deflate }) => {
+            assert!(deflate.is_none(), "compression is switched off at both sites");
             let request = request::Request::read(head);
             request.check_admitted(&site.config, &identity);
             request.check_offers(subprotocol);

@@ -47,6 +47,17 @@ impl<'w> Wire<'w> {
         }
         wire
     }
+
+    /// The frames that are messages.
+    pub(crate) fn data(&self) -> Vec<(OpCode, &'w [u8])> {
+        self.frames.iter().filter(|(opcode, _)| matches!(opcode, OpCode::Data(_))).copied().collect()
+    }
+
+    /// The payloads of the pongs.
+    pub(crate) fn pongs(&self) -> Vec<&'w [u8]> {
+        let pongs = self.frames.iter().filter(|(opcode, _)| matches!(opcode, OpCode::Control(_)));
+        pongs.map(|(_, payload)| *payload).collect()
+    }
 }
 
 impl Wire<'_> {
