@@ -241,6 +241,9 @@ impl Connection {
 
     /// Whether more bytes may be read from the peer.
     pub(super) fn wants_read(&self, config: &ServiceConfig) -> bool {
+        if matches!(&self.stage, Stage::Admitted { session, .. } if !session.wants_read()) {
+            return false;
+        }
         self.backlog.as_ref().is_none_or(|backlog| !backlog.exceeds(config.session.pause_backlog))
     }
 

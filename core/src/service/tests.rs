@@ -343,6 +343,26 @@ fn a_close_waits_until_what_was_sent_before_is_written() {
 }
 
 #[test]
+fn nothing_is_read_after_the_end_while_output_waits() {
+    for end in [
+        |runtime: &mut Runtime, key| runtime.eof(key),
+        |runtime: &mut Runtime, key| {
+            runtime.feed(key, &frame(0x88, b""));
+        },
+    ] {
+        let (mut runtime, key) = admitted(SessionConfig::default());
+        runtime.takes = 0;
+        runtime.feed(key, &frame(0x81, b"abc"));
+        end(&mut runtime, key);
+        assert!(!runtime.service.wants_read(key), "a socket at its end is always readable: this would spin");
+        runtime.takes = usize::MAX;
+        runtime.settle(key);
+        assert!(runtime.wire(key).starts_with(b"\x81\x03abc"));
+        assert!(runtime.service.is_empty());
+    }
+}
+
+#[test]
 fn stopping_ends_every_connection_in_its_way() {
     let mut runtime = Runtime::new(ServiceConfig::default());
     let [admitted, beginning, refused] = [runtime.open(), runtime.open(), runtime.open()];

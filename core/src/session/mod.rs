@@ -167,6 +167,12 @@ impl Session {
         self.state == State::Open
     }
 
+    /// Whether anything that may still come in matters: not after the end of the peer's side, nor after the
+    /// last Close.
+    pub fn wants_read(&self) -> bool {
+        matches!(self.state, State::Open | State::CloseSent | State::Lingering)
+    }
+
     /// Whether what is still to be written is worth writing.
     pub(crate) fn is_aborted(&self) -> bool {
         self.state == State::Aborted
