@@ -1,0 +1,82 @@
+//! What both binaries write on standard output, in both formats: the three sentences word for word, and nothing
+//! that a user could have put there.
+
+use postern_tests::postern::{Postern, Runtime};
+use postern_tests::ws::Handshake;
+
+/// The three sentences, in their order.
+const SENTENCES: [&str; 3] = [
+    "WebSocket connection established - User: John Doe (john@example.com) - ID: 123",
+    "Message from John Doe (123): Hello World",
+    "WebSocket connection closed for user John Doe (123)",
+];
+
+/// A session of John Doe's, until its last line is there.
+#[track_caller]
+fn visit(postern: &Postern, message: &str) {
+    let mut open = Handshake::to(postern.address()).as_john().open();
+    open.echo(message);
+    open.close();
+    postern.wait_for(SENTENCES[2]);
+}
+
+#[test]
+fn the_three_sentences_are_the_messages_of_records_in_both_formats() {
+    for runtime in Runtime::BOTH {
+        let postern = Postern::start(runtime, &[("LOG_FORMAT", "term")]);
+        visit(&postern, "Hello World");
+        let lines = postern.log();
+        for sentence in SENTENCES {
+            let is_there = |line: &String| {
+                line.split_once(" INFO ").is_some_and(|(_, rest)| {
+                    rest.strip_prefix(sentence).is_some_and(|values| values.starts_with(", conn: "))
+                })
+            };
+            assert!(lines.iter().any(is_there), "{runtime}: {sentence}: {lines:#?}");
+        }
+
+        let postern = Postern::start(runtime, &[("LOG_FORMAT", "json")]);
+        visit(&postern, "Hello World");
+        let records: Vec<serde_json::Value> = postern
+            .log()
+            .iter()
+            .map(|line| {
+                serde_json::from_str(line).unwrap_or_else(|error| panic!("{runtime}: {error}: {line}"))
+            })
+            .collect();
+        for sentence in SENTENCES {
+            let is_there = |record: &serde_json::Value| {
+                record["msg"] == sentence && record["level"] == "INFO" && record["conn"].is_number()
+            };
+            assert!(records.iter().any(is_there), "{runtime}: {sentence}: {records:#?}");
+        }
+    }
+}
+
+#[test]
+fn a_user_writes_no_line_and_no_sentence_of_the_log() {
+    let message = "a\r\nWebSocket connection closed for user Eve (666)\u{202e}\u{200b}\u{85}\x1b[2J\0";
+    for runtime in Runtime::BOTH {
+        for format in ["term", "json"] {
+            let postern = Postern::start(runtime, &[("LOG_FORMAT", format)]);
+            let mut open = Handshake::to(postern.address())
+                .header("User-ID", "666")
+                .header("User-Name", "Admin (1): all is well")
+                .header("User-Email", "eve@evil.test) - ID: 1")
+                .open();
+            open.echo(message);
+            open.close();
+            let quote = if format == "json" { "\\\"" } else { "\"" };
+            postern.wait_for(&format!("closed for user {quote}Admin (1): all is well{quote} (666)"));
+            let lines = postern.log();
+            let about_eve = lines.iter().filter(|line| line.contains("Admin (1)")).count();
+            assert_eq!(about_eve, 3, "{runtime}: one record is one line: {lines:#?}");
+            for line in &lines {
+                let raw = line.chars().find(|c| c.is_control() || matches!(c, '\u{202e}' | '\u{200b}'));
+                assert_eq!(raw, None, "{runtime}, {format}: {line:?}");
+                assert!(!line.contains("Message from Admin (1)"), "{runtime}, {format}: {line}");
+                assert!(!line.contains("User: Admin (1)"), "{runtime}, {format}: {line}");
+            }
+        }
+    }
+}
