@@ -82,6 +82,8 @@ impl Acceptor {
                 }
                 info!(self.log, "stopping"; "connections" => workers.iter().map(Handle::load).sum::<usize>());
                 is_stopping = true;
+                // Whoever is in the kernel's queue already would get a reset; so they get an answer.
+                self.accept(workers);
                 // Closes the ports: whoever comes now is refused by the kernel, and tries another instance.
                 self.listeners.clear();
                 workers.iter().for_each(Handle::stop);

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::future::pending;
 use std::io::{self, Read};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::Instant;
@@ -58,16 +58,23 @@ impl Runtime {
     ) -> io::Result<()> {
         let mut accepting = Vec::new();
         for listener in listeners {
-            let listener = Async::new(listener)?;
-            accepting.push(executor.spawn(accept(self.clone(), executor.clone(), listener)));
+            let listener = Rc::new(Async::new(listener)?);
+            let task = executor.spawn(accept(self.clone(), executor.clone(), listener.clone()));
+            accepting.push((task, listener));
         }
         let timers = executor.spawn(keep_time(self.clone()));
 
         let signals = Async::new(signals)?;
         wait_for_signal(&signals).await?;
         info!(self.log, "stopping"; "connections" => self.worker.borrow().len());
-        // Closes the ports: whoever comes now is refused by the kernel, and tries another instance.
-        drop(accepting);
+        for (task, listener) in accepting {
+            task.cancel().await;
+            // Whoever is in the kernel's queue already would get a reset; so they get an answer.
+            while let Ok((stream, address)) = listener.get_ref().accept() {
+                arrive(self, executor, Async::new(stream)?, address);
+            }
+            // Closes the port: whoever comes now is refused by the kernel, and tries another instance.
+        }
         self.worker.borrow_mut().shut_down();
         self.timer.ring();
 
@@ -97,7 +104,11 @@ impl Runtime {
 }
 
 /// Accepts on one listener, and starts a task for each connection.
-async fn accept(runtime: Rc<Runtime>, executor: Rc<LocalExecutor<'static>>, listener: Async<TcpListener>) {
+async fn accept(
+    runtime: Rc<Runtime>,
+    executor: Rc<LocalExecutor<'static>>,
+    listener: Rc<Async<TcpListener>>,
+) {
     let mut backoff = match AcceptBackoff::new() {
         Ok(backoff) => backoff,
         Err(error) => return warn!(runtime.log, "cannot accept connections"; "error" => %error),
@@ -109,16 +120,26 @@ async fn accept(runtime: Rc<Runtime>, executor: Rc<LocalExecutor<'static>>, list
         match listener.accept().await {
             Ok((stream, address)) => {
                 backoff.succeeded();
-                // It fails only if the peer is gone already, which the first read tells.
-                let _ = configure(stream.get_ref());
-                let connection = open(&runtime, stream, Peer { ip: address.ip(), port: address.port() });
-                executor.spawn(carry(runtime.clone(), connection)).detach();
+                arrive(&runtime, &executor, stream, address);
             }
             Err(error) => {
                 backoff.failed(&error, Instant::now(), &runtime.log, || listener.get_ref().accept())
             }
         }
     }
+}
+
+/// Starts the task of a connection that has just been accepted.
+fn arrive(
+    runtime: &Rc<Runtime>,
+    executor: &LocalExecutor<'static>,
+    stream: Async<TcpStream>,
+    address: SocketAddr,
+) {
+    // It fails only if the peer is gone already, which the first read tells.
+    let _ = configure(stream.get_ref());
+    let connection = open(runtime, stream, Peer { ip: address.ip(), port: address.port() });
+    executor.spawn(carry(runtime.clone(), connection)).detach();
 }
 
 fn open(runtime: &Runtime, stream: Async<TcpStream>, peer: Peer) -> Rc<Connection> {
