@@ -1,104 +1,158 @@
-//! Any bytes behind an admitted request, with a runtime whose every step the fuzzer chooses.
+//! Any bytes of an admitted client, in the portions that the fuzzer chooses; many times a second.
 //!
-//! * However the bytes are cut, the output, the records and the fate of the socket are the same.
-//! * The output is valid frames of a server, and nothing follows a Close.
-//! * tungstenite, as the server, gives the same answers to the same bytes.
-//! * With short writes, pauses, half-closes and a clock that jumps, what is sent is still the beginning of the
-//!   same answers; nothing is lost, doubled or mixed up, but for pongs that a later one makes needless.
-//! * What waits to be sent is bounded, and so is the work that a timer makes.
-//! * A peer that takes nothing is dropped in time, and one that does nothing cannot hold a process that stops.
+//! * However they are cut, the session gives the same events, output, ending, counts and deadline.
+//! * The output is, to the byte, the frames that follow from the events: a message goes back as it came, a ping
+//!   gets its pong, a Close its code; an error gets its Close; and nothing follows a Close.
+//! * Text is UTF-8, no message and no frame is over its limit, and an error stays the same error.
+//!
+//! One session without a service: no socket, no clock, no timer. [`session`](crate::session) has all of these,
+//! and [`differential`](crate::differential) asks tungstenite for its opinion.
 
-use std::time::Duration;
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
 
-use postern_core::SessionConfig;
-use postern_core::session::{Ending, ProtocolError};
+use postern_core::session::{Ending, ProtocolError, TimerKind, Traffic};
+use postern_core::{CloseCode, Codec, Event, Input, Session, SessionConfig, Transport, Turn};
 
-use crate::portions;
-use crate::reference::Reference;
-use crate::runtime::{HEAD, Runtime};
-use crate::script::Step;
-use crate::wire::Wire;
-
-pub use crate::script::Script;
+use crate::cuts::Cuts;
+use crate::frame::{self, BINARY, CLOSE, PONG, TEXT};
 
 /// Checks all of it.
 ///
 /// # Panics
 /// That is the finding.
-pub fn check(script: &Script) {
-    let whole = run_at_once(&script.limits, [&[HEAD, &script.stream].concat()[..]].into_iter());
-    let split = run_at_once(&script.limits, [HEAD].into_iter().chain(script.portions()));
-    assert!(split.wire == whole.wire, "{}\nis not\n{}", split.wire.escape_ascii(), whole.wire.escape_ascii());
-    assert_eq!((&split.notes, split.transport), (&whole.notes, whole.transport));
-
-    let wire = Wire::read(&whole.wire);
-    assert!(!wire.is_cut, "a frame is not sent to its end");
-    assert_eq!(wire.messages(), whole.notes.messages(), "the echo");
-    check_reference(&wire, whole.notes.check_ended(), &Reference::read(&script.stream, &script.limits));
-
-    let rough = run_script(script);
-    rough.notes.check_ended();
-    let rough_wire = Wire::read(&rough.wire);
-    assert!(wire.data().starts_with(&rough_wire.data()), "{rough_wire:?}\nis not the beginning of\n{wire:?}");
-    // A peer that does not read is owed the last pong alone, behind what was sent before.
-    let mut pongs = wire.pongs().into_iter();
-    let is_owed = rough_wire.pongs().into_iter().all(|sent| pongs.any(|owed| owed == sent));
-    assert!(is_owed, "the pongs of {rough_wire:?}\nare not among those of\n{wire:?}");
-    assert!(whole.notes.messages().starts_with(&rough.notes.messages()), "messages that were never sent");
+pub fn check(input: &[u8]) {
+    let (limits, cuts, bytes) = Cuts::read(input);
+    let limits = &LIMITS[usize::from(limits) % LIMITS.len()];
+    let whole = run(limits, Cuts::none(), bytes);
+    let split = run(limits, cuts, bytes);
+    assert!(split == whole, "{split:?}\nis not\n{whole:?}");
+    assert!(whole.out == whole.owed, "{}\nis not {}", whole.out.escape_ascii(), whole.owed.escape_ascii());
 }
 
-/// No time passes, and the socket takes everything.
-fn run_at_once<'p>(limits: &SessionConfig, portions: impl Iterator<Item = &'p [u8]>) -> Runtime {
-    let mut runtime = Runtime::new(limits);
-    portions.for_each(|portion| runtime.read(portion));
-    let transport = runtime.transport;
-    runtime.end();
-    assert!(runtime.is_closed(), "a connection whose peer has left is kept");
-    runtime.transport = transport;
-    runtime
+/// The defaults, and limits that short inputs reach, each of them once the lowest.
+static LIMITS: LazyLock<[Arc<SessionConfig>; 4]> = LazyLock::new(|| {
+    let small = SessionConfig { max_message: 100, max_fragments: 4, ..SessionConfig::default() };
+    let patient = Duration::ZERO;
+    [
+        SessionConfig::default(),
+        SessionConfig { max_frame: 60, control_rate: 0, ..small.clone() },
+        SessionConfig { max_frame: 150, control_rate: 1, ..small },
+        SessionConfig { max_message: 0, max_frame: 0, message_timeout: patient, ..SessionConfig::default() },
+    ]
+    .map(Arc::new)
+});
+
+/// No time passes.
+static NOW: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// What became of the bytes.
+#[derive(Debug, PartialEq)]
+struct Run {
+    /// What the session sent.
+    out: Vec<u8>,
+    /// What it should have sent, by its events, each of which is in here with its payload: but for pongs.
+    owed: Vec<u8>,
+    pongs: usize,
+    error: Option<ProtocolError>,
+    ending: Option<Ending>,
+    traffic: Traffic,
+    transport: Transport,
+    deadline: Option<(Instant, TimerKind)>,
 }
 
-/// Step by step, then the rest of the stream at once, then silence.
-fn run_script(script: &Script) -> Runtime {
-    let mut runtime = Runtime::new(&script.limits);
-    runtime.read(HEAD);
-    let mut rest = &script.stream[..];
-    for step in &script.steps {
-        match *step {
-            Step::Read(len) if runtime.wants_read() => runtime.read(portions::take(&mut rest, len)),
-            Step::Read(_) => {}
-            Step::Room(n) => runtime.make_room(n),
-            Step::Wait(millis) => runtime.wait(Duration::from_millis(millis)),
-            Step::End => runtime.end(),
-            Step::Fail => runtime.fail(),
-            Step::ShutDown => runtime.shut_down(),
+fn run(limits: &Arc<SessionConfig>, cuts: Cuts<'_>, bytes: &[u8]) -> Run {
+    let mut copy = bytes.to_vec();
+    let mut session = Session::new(limits.clone());
+    // Owns nothing until a message is compressed, and none is.
+    let mut codec = Codec::new();
+    let mut out = Vec::with_capacity(2 * bytes.len() + 64);
+    let mut turn = Turn { now: *NOW, out: &mut out, is_backlogged: false, codec: &mut codec };
+    let mut seen = Seen { owed: Vec::with_capacity(2 * bytes.len() + 64), ..Seen::default() };
+    for portion in cuts.portions(&mut copy) {
+        let mut input = Input::new(portion);
+        loop {
+            match session.next_event(&mut turn, &mut input) {
+                Ok(Some(event)) => seen.take(limits, &mut session, &mut turn, event),
+                Ok(None) => break,
+                Err(error) => {
+                    seen.fail(error);
+                    break;
+                }
+            }
+        }
+        assert!(input.is_empty(), "asks for more although there is more");
+    }
+    let deadline = session.poll_timeout();
+    assert!(deadline.is_none_or(|(at, _)| at > *NOW), "a deadline that is over");
+    assert_eq!(session.traffic(), seen.traffic);
+    let (ending, transport) = (session.ending(), session.transport());
+    let expected = match (seen.error, seen.close) {
+        (Some(error), None) => (Some(Ending::Failed(error)), Transport::ShutdownWrite),
+        (None, Some(code)) => (Some(Ending::PeerClosed(code)), Transport::Close),
+        (None, None) => (None, Transport::Open),
+        (Some(error), Some(code)) => panic!("{error:?} behind a Close with {code:?}"),
+    };
+    assert_eq!((ending, transport), expected);
+    assert_eq!(session.is_open(), ending.is_none());
+    let Seen { owed, pongs, error, traffic, .. } = seen;
+    Run { out, owed, pongs, error, ending, traffic, transport, deadline }
+}
+
+/// What the session has given until now.
+#[derive(Default)]
+struct Seen {
+    owed: Vec<u8>,
+    pongs: usize,
+    error: Option<ProtocolError>,
+    close: Option<Option<CloseCode>>,
+    traffic: Traffic,
+}
+
+impl Seen {
+    fn take(&mut self, limits: &SessionConfig, session: &mut Session, turn: &mut Turn<'_>, event: Event<'_>) {
+        assert!(self.close.is_none() && self.error.is_none(), "{event:?} behind the end");
+        match event {
+            Event::Text(text) => {
+                assert!(std::str::from_utf8(text.as_bytes()).is_ok(), "text that is not UTF-8");
+                self.message(limits, TEXT, text.as_bytes());
+                session.send_text(turn, &text).expect("an open session");
+            }
+            Event::Binary(payload) => {
+                self.message(limits, BINARY, &payload);
+                session.send_binary(turn, &payload).expect("an open session");
+            }
+            Event::Ping(payload) => frame::write(&mut self.owed, PONG, &[&payload]),
+            Event::Pong(payload) => {
+                assert!(payload.len() <= 125);
+                self.pongs += 1;
+            }
+            Event::Close { code, reason } => {
+                assert!(reason.as_bytes().len() <= 123 && std::str::from_utf8(reason.as_bytes()).is_ok());
+                self.close = Some(code);
+                let code = code.map(|code| u16::from(code).to_be_bytes());
+                frame::write(&mut self.owed, CLOSE, &[code.as_ref().map_or(&[][..], |code| code)]);
+            }
         }
     }
-    if runtime.wants_read() {
-        runtime.read(rest);
-    }
-    runtime.abandon();
-    runtime
-}
 
-/// Asserts that tungstenite gives the same answers. Where Postern ends a connection for a rule that tungstenite
-/// does not have, tungstenite may give more.
-fn check_reference(wire: &Wire<'_>, ending: Ending, reference: &Reference) {
-    // A control frame of at most 125 bytes whose length stands in the longer form is refused as too long,
-    // because that shows in its second byte already. tungstenite looks at the length alone.
-    let is_stricter = matches!(
-        ending,
-        Ending::Failed(
-            ProtocolError::NonMinimalLength | ProtocolError::LongControl | ProtocolError::TooManyFragments
-        )
-    );
-    let answers: Vec<_> = reference.answers.iter().map(|(opcode, payload)| (*opcode, &payload[..])).collect();
-    assert!(answers.starts_with(&wire.frames), "{wire:?}, {ending:?}, but {reference:?}");
-    assert!(is_stricter || answers.len() == wire.frames.len(), "{wire:?}, {ending:?}, but {reference:?}");
-    if let Ending::PeerClosed(code) = ending {
-        let echo = code.map(|code| u16::from(code).to_be_bytes());
-        assert_eq!(wire.close, Some(echo.as_ref().map_or(&[][..], |echo| echo)), "the echo of the code");
-        // tungstenite does not know 1014, which IANA has registered since.
-        assert!(code == reference.close || ending.code() == 1014, "{ending:?}, but {reference:?}");
+    fn message(&mut self, limits: &SessionConfig, opcode: u8, payload: &[u8]) {
+        let most = u64::from(limits.max_fragments).saturating_mul(limits.max_frame as u64);
+        assert!(payload.len() <= limits.max_message && payload.len() as u64 <= most, "over the limit");
+        frame::write(&mut self.owed, opcode, &[payload]);
+        self.traffic.messages_received += 1;
+        self.traffic.messages_sent += 1;
+        self.traffic.bytes_received += payload.len() as u64;
+        self.traffic.bytes_sent += payload.len() as u64;
+    }
+
+    fn fail(&mut self, error: ProtocolError) {
+        if let Some(first) = self.error.replace(error) {
+            assert_eq!(error, first, "another error");
+            return;
+        }
+        assert!(self.close.is_none(), "{error:?} behind a Close");
+        let code = u16::from(error.close_code()).to_be_bytes();
+        frame::write(&mut self.owed, CLOSE, &[&code, error.reason().as_bytes()]);
     }
 }

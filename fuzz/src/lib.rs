@@ -7,9 +7,14 @@
 //! Both say more than that nothing panics. Where they can, they ask somebody else: a second reader of requests
 //! that takes nothing for granted, and tungstenite for frames in either direction.
 
+pub mod differential;
 pub mod frames;
 pub mod head;
+pub mod head_reference;
+pub mod session;
 
+mod cuts;
+mod frame;
 mod notes;
 mod portions;
 mod reference;
@@ -17,4 +22,5 @@ mod request;
 mod response;
 mod runtime;
 mod script;
+mod sites;
 mod wire;

@@ -1,4 +1,4 @@
-//! What the fuzzer says to the target `frames`.
+//! What the fuzzer says to the target `session`.
 
 use arbitrary::{Arbitrary, Unstructured};
 use postern_core::SessionConfig;
@@ -73,7 +73,7 @@ impl<'a> Arbitrary<'a> for Step {
 
 /// The defaults, or limits that short inputs reach, once each of a pair being the lower one. A control frame
 /// stays below all of them.
-fn limits(choice: u8) -> SessionConfig {
+pub(crate) fn limits(choice: u8) -> SessionConfig {
     // No rate of control frames: when the clock jumps, it would let more of them pass.
     let defaults = SessionConfig { control_rate: 0, ..SessionConfig::default() };
     let small = SessionConfig { max_message: 300, max_fragments: 5, ..defaults.clone() };

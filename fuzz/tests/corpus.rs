@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use arbitrary::{Arbitrary, Unstructured};
-use postern_fuzz::{frames, head};
+use postern_fuzz::{differential, frames, head, head_reference, session};
 
 /// Runs `check` on every file of a folder.
 fn replay(folder: &str, check: impl Fn(&[u8])) {
@@ -23,12 +23,31 @@ fn replay(folder: &str, check: impl Fn(&[u8])) {
 #[test]
 fn heads() {
     replay("corpus/head", head::check);
-    replay("../tests/captures", head::check);
+    // The captured requests have no cuts in front of them. Once in one piece, and once for each site in many.
+    for cuts in [&[0][..], &[0x0f, 1, 2, 3, 0, 1, 50, 1, 99, 7, 1, 1, 1, 1, 1, 1], &[0x13, 20, 1, 1]] {
+        replay("../tests/captures", |bytes| head::check(&[cuts, bytes].concat()));
+    }
+}
+
+#[test]
+fn heads_by_reference() {
+    replay("corpus/head_reference", head_reference::check);
+    replay("../tests/captures", head_reference::check);
 }
 
 #[test]
 fn streams() {
-    replay("corpus/frames", |bytes| {
-        frames::check(&frames::Script::arbitrary_take_rest(Unstructured::new(bytes)).expect("a script"));
+    replay("corpus/frames", frames::check);
+}
+
+#[test]
+fn streams_by_reference() {
+    replay("corpus/differential", differential::check);
+}
+
+#[test]
+fn sessions() {
+    replay("corpus/session", |bytes| {
+        session::check(&session::Script::arbitrary_take_rest(Unstructured::new(bytes)).expect("a script"));
     });
 }
