@@ -3,6 +3,5 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use postern_fuzz::session::Script;
 
-fuzz_target!(|script: Script| postern_fuzz::session::check(&script));
+fuzz_target!(|bytes: &[u8]| postern_fuzz::session::check(bytes));

@@ -7,12 +7,17 @@
 //! Both say more than that nothing panics. Where they can, they ask somebody else: a second reader of requests
 //! that takes nothing for granted, and tungstenite for frames in either direction.
 
+pub mod contract;
 pub mod differential;
+pub mod extensions;
 pub mod frames;
 pub mod head;
 pub mod head_reference;
+pub mod inflate;
+pub mod log_line;
 pub mod session;
 
+mod crowd;
 mod cuts;
 mod frame;
 mod notes;
@@ -23,4 +28,7 @@ mod response;
 mod runtime;
 mod script;
 mod sites;
+mod story;
+mod unescape;
+mod upgrade;
 mod wire;

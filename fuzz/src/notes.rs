@@ -16,6 +16,24 @@ pub(crate) enum Note {
     Abandoned,
 }
 
+impl Note {
+    /// What is kept of a record.
+    pub(crate) fn of(record: &Record<'_>) -> Note {
+        match record {
+            Record::Established { .. } => Note::Established,
+            Record::Message { kind: DataKind::Binary, payload, .. } => {
+                Note::Message(OpCode::Data(Data::Binary), payload.to_vec())
+            }
+            Record::Message { kind: DataKind::Text, payload, .. } => {
+                Note::Message(OpCode::Data(Data::Text), payload.to_vec())
+            }
+            Record::Closed { ending, traffic, .. } => Note::Closed(*ending, *traffic),
+            Record::Rejected { error, .. } => Note::Rejected(*error),
+            Record::Abandoned { .. } => Note::Abandoned,
+        }
+    }
+}
+
 /// The records of one connection, in their order.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Notes(Vec<Note>);
@@ -53,17 +71,6 @@ impl Notes {
 
 impl Recorder for Notes {
     fn record(&mut self, record: &Record<'_>) {
-        self.0.push(match record {
-            Record::Established { .. } => Note::Established,
-            Record::Message { kind: DataKind::Binary, payload, .. } => {
-                Note::Message(OpCode::Data(Data::Binary), payload.to_vec())
-            }
-            Record::Message { kind: DataKind::Text, payload, .. } => {
-                Note::Message(OpCode::Data(Data::Text), payload.to_vec())
-            }
-            Record::Closed { ending, traffic, .. } => Note::Closed(*ending, *traffic),
-            Record::Rejected { error, .. } => Note::Rejected(*error),
-            Record::Abandoned { .. } => Note::Abandoned,
-        });
+        self.0.push(Note::of(record));
     }
 }

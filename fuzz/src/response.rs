@@ -17,6 +17,16 @@ pub(crate) fn check_101(answer: &[u8], key: &[u8], subprotocol: Option<&str>) {
     assert!(answer == expected.as_bytes(), "{}\nis not\n{expected}", answer.escape_ascii());
 }
 
+/// The same of a refusal that may not have been sent to its end.
+pub(crate) fn check_cut_refusal(answer: &[u8], error: HandshakeError) {
+    let begin = format!("HTTP/1.1 {} {}\r\n", error.status(), error.reason_phrase());
+    let begin = &begin.as_bytes()[..begin.len().min(answer.len())];
+    assert!(answer.starts_with(begin), "{}", answer.escape_ascii());
+    if answer.ends_with(b"\"}}") {
+        check_refusal(answer, error);
+    }
+}
+
 /// Asserts that this refuses with `error`, is one response of HTTP/1.1 and ends the connection.
 pub(crate) fn check_refusal(answer: &[u8], error: HandshakeError) {
     let mut headers = [httparse::EMPTY_HEADER; 8];
@@ -24,7 +34,6 @@ pub(crate) fn check_refusal(answer: &[u8], error: HandshakeError) {
     let parsed = response.parse(answer).expect("a response");
     let body = &answer[parsed.unwrap()..];
     assert_eq!((response.version, response.code), (Some(1), Some(error.status())));
-    assert!(matches!(error.status(), 400 | 401 | 403 | 404 | 405 | 426 | 431), "{error:?}");
     assert_eq!(response.reason, Some(error.reason_phrase()));
     let one = |name: &str| {
         let mut values = response.headers.iter().filter(|header| header.name == name);

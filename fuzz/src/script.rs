@@ -1,4 +1,4 @@
-//! What the fuzzer says to the target `session`.
+//! What the fuzzer says to the target `contract`.
 
 use arbitrary::{Arbitrary, Unstructured};
 use postern_core::SessionConfig;

@@ -5,7 +5,9 @@ use std::fs;
 use std::path::Path;
 
 use arbitrary::{Arbitrary, Unstructured};
-use postern_fuzz::{differential, frames, head, head_reference, session};
+use postern_fuzz::{
+    contract, differential, extensions, frames, head, head_reference, inflate, log_line, session,
+};
 
 /// Runs `check` on every file of a folder.
 fn replay(folder: &str, check: impl Fn(&[u8])) {
@@ -46,8 +48,28 @@ fn streams_by_reference() {
 }
 
 #[test]
-fn sessions() {
-    replay("corpus/session", |bytes| {
-        session::check(&session::Script::arbitrary_take_rest(Unstructured::new(bytes)).expect("a script"));
+fn contracts() {
+    replay("corpus/contract", |bytes| {
+        contract::check(&contract::Script::arbitrary_take_rest(Unstructured::new(bytes)).expect("a script"));
     });
+}
+
+#[test]
+fn compressed_messages() {
+    replay("corpus/inflate", inflate::check);
+}
+
+#[test]
+fn offers_of_extensions() {
+    replay("corpus/extensions", extensions::check);
+}
+
+#[test]
+fn lines_of_the_log() {
+    replay("corpus/log_line", log_line::check);
+}
+
+#[test]
+fn sessions() {
+    replay("corpus/session", session::check);
 }

@@ -1,0 +1,201 @@
+//! Anything that users control, in the log: in both formats, with all settings.
+//!
+//! * Each record is one line of valid UTF-8, whatever stands in names, addresses and payloads.
+//! * No line has a character in it that a terminal obeys, that turns the direction of text, or that hides.
+//! * A line in JSON is an object, and what it says gives back the name and the payload.
+//! * Both formats say the same sentence.
+
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use postern_core::frame::DataKind;
+use postern_core::handshake::{HandshakeError, Identity};
+use postern_core::session::{Ending, Traffic};
+use postern_core::{ConnectionId, Record, Recorder};
+use postern_host::log::{EmailLog, Log, LogFormat, LogSettings, MessageLog};
+
+use crate::unescape::{take_quoted, unescape};
+use crate::upgrade::PEER;
+
+/// Checks an input:
+///
+/// ```text
+///   [settings: 1] [id: 1] [length of the address: 1] [length of the name: 1] [address] [name] [payload]
+/// ```
+///
+/// # Panics
+/// That is the finding.
+pub fn check(input: &[u8]) {
+    let Some((&[choice, id, email, name], rest)) = input.split_first_chunk() else { return };
+    let (email, rest) = rest.split_at(usize::from(email).min(rest.len()));
+    let (name, payload) = rest.split_at(usize::from(name).min(rest.len()));
+    // What the handshake does not admit never gets to the log.
+    let Ok(user) = Identity::new(&[b'u', id], email, name).or_else(|_| Identity::new(b"u", email, name))
+    else {
+        return;
+    };
+    let kind = if choice & 1 == 0 { DataKind::Text } else { DataKind::Binary };
+    let messages = match choice >> 1 & 3 {
+        0 => MessageLog::Full,
+        1 => MessageLog::Truncated,
+        2 => MessageLog::Size,
+        _ => MessageLog::Off,
+    };
+    let email = match choice >> 3 & 3 {
+        0 | 3 => EmailLog::Full,
+        1 => EmailLog::Masked,
+        _ => EmailLog::Off,
+    };
+    let settings = LogSettings { messages, email, ..LogSettings::default() };
+    let said = Said { user: &user, kind, payload };
+    let json = said.log(LogSettings { format: LogFormat::Json, ..settings });
+    let term = said.log(LogSettings { format: LogFormat::Term, ..settings });
+
+    let sentences: Vec<String> = json.lines().map(sentence).collect();
+    assert_eq!(sentences.len(), if messages == MessageLog::Off { 3 } else { 4 }, "{json}");
+    check_term(&term, &sentences);
+    check_established(&sentences[0], &user, email);
+    if messages != MessageLog::Off {
+        check_message(&sentences[1], &said, messages);
+    }
+    let shown = take_name(sentences[sentences.len() - 2].strip_prefix(CLOSED).expect("a sentence"), &user);
+    assert_eq!(shown, format!(" ({})", user.id()));
+}
+
+const ESTABLISHED: &str = "WebSocket connection established - User: ";
+const MESSAGE: &str = "Message from ";
+const CLOSED: &str = "WebSocket connection closed for user ";
+
+/// What is logged, beside what is ours.
+struct Said<'a> {
+    user: &'a Identity,
+    kind: DataKind,
+    payload: &'a [u8],
+}
+
+impl Said<'_> {
+    /// Logs a connection from its beginning to its end, and a refusal. Asserts what holds of every line.
+    fn log(&self, settings: LogSettings) -> String {
+        let sink = Sink::default();
+        let log = Log::start(&settings, sink.clone()).expect("a thread");
+        let mut worker = log.worker();
+        let (connection, identity) = (ConnectionId(7), self.user);
+        let took = Duration::from_millis(3);
+        worker.record(&Record::Established {
+            connection,
+            peer: PEER,
+            identity,
+            subprotocol: Some("chat"),
+            took,
+        });
+        worker.record(&Record::Message { connection, identity, kind: self.kind, payload: self.payload });
+        let (ending, traffic) = (Ending::Eof, Traffic::default());
+        worker.record(&Record::Closed { connection, identity, ending, lasted: took, traffic });
+        worker.record(&Record::Rejected { connection, peer: PEER, error: HandshakeError::Host, took });
+        drop(worker);
+        drop(log);
+        let written = sink.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let text = String::from_utf8(written).expect("valid UTF-8");
+        let lines = text.strip_suffix('\n').expect("the end of the last line");
+        assert!(!lines.contains(|c| c != '\n' && is_harmful(c)), "{}", lines.escape_debug());
+        text
+    }
+}
+
+/// Takes what the log writes.
+#[derive(Clone, Default)]
+struct Sink(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// C0, DEL and C1; marks, embeddings, overrides and isolates of direction; what ends a line in some viewers; what
+/// has no width; tags. By the Unicode standard, not by the table of the host.
+fn is_harmful(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}')
+        || matches!(c, '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0001}' | '\u{e0020}'..='\u{e007f}')
+}
+
+/// What a line in JSON says.
+fn sentence(line: &str) -> String {
+    let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+    assert_eq!(line["conn"], 7, "{line}");
+    assert!(matches!(line["level"].as_str(), Some("INFO" | "WARNING")), "{line}");
+    assert_eq!(line["ts"].as_str().map(str::len), Some("2026-05-09T12:34:56.789Z".len()));
+    line["msg"].as_str().expect("a sentence").to_owned()
+}
+
+/// Asserts that the lines in the term format say these sentences.
+fn check_term(term: &str, sentences: &[String]) {
+    assert_eq!(term.lines().count(), sentences.len(), "{term}");
+    for (line, sentence) in term.lines().zip(sentences) {
+        let behind = line.get("2026-05-09T12:34:56.789Z".len()..).expect("a time");
+        let behind = behind.strip_prefix(" INFO ").or(behind.strip_prefix(" WARN ")).expect("a level");
+        let keys = behind.strip_prefix(sentence.as_str()).expect("the same sentence");
+        assert!(keys.starts_with(", conn: 7, "), "{line}");
+    }
+}
+
+/// Takes a name off the front of a sentence. Asserts that it is the user's, or a dash if there is none.
+fn take_name<'s>(sentence: &'s str, user: &Identity) -> &'s str {
+    let (name, behind) = take_shown(sentence, " (");
+    assert_eq!(name.as_deref(), user.name(), "{sentence}");
+    behind
+}
+
+/// Takes off what stands there up to `end`, or between quotation marks. A dash stands for nothing.
+fn take_shown<'s>(sentence: &'s str, end: &str) -> (Option<String>, &'s str) {
+    if sentence.starts_with('"') {
+        let (quoted, behind) = take_quoted(sentence);
+        return (Some(String::from_utf8(quoted).expect("what was UTF-8 before")), behind);
+    }
+    let at = sentence.find(end).expect("an end");
+    let (plain, behind) = sentence.split_at(at);
+    ((plain != "-").then(|| plain.to_owned()), behind)
+}
+
+fn check_established(sentence: &str, user: &Identity, shown: EmailLog) {
+    let behind = take_name(sentence.strip_prefix(ESTABLISHED).expect("a sentence"), user);
+    let (email, behind) = take_shown(behind.strip_prefix(" (").expect("an address"), ") - ID: ");
+    assert_eq!(behind, format!(") - ID: {}", user.id()));
+    match shown {
+        EmailLog::Full => assert_eq!(email.as_deref(), user.email()),
+        EmailLog::Masked => assert_eq!(email.is_some(), user.email().is_some()),
+        EmailLog::Off => assert_eq!(email, None),
+    }
+}
+
+fn check_message(sentence: &str, said: &Said<'_>, shown: MessageLog) {
+    let behind = take_name(sentence.strip_prefix(MESSAGE).expect("a sentence"), said.user);
+    let shown_payload = behind.strip_prefix(&format!(" ({}): ", said.user.id())).expect("the id");
+    let payload = said.payload;
+    match (shown, said.kind) {
+        (MessageLog::Off | MessageLog::Size, _) => {
+            assert_eq!(shown_payload, format!("{} bytes", payload.len()))
+        }
+        (MessageLog::Full, DataKind::Text) => assert_eq!(unescape(shown_payload), payload),
+        (MessageLog::Truncated, DataKind::Text) if payload.len() <= 256 => {
+            assert_eq!(unescape(shown_payload), payload);
+        }
+        (MessageLog::Truncated, DataKind::Text) => {
+            let (front, cut) = shown_payload.rsplit_once("… (+").expect("a cut");
+            let front = unescape(front);
+            assert!(payload.starts_with(&front) && (253..=256).contains(&front.len()), "{shown_payload}");
+            assert_eq!(cut, format!("{} bytes)", payload.len() - front.len()));
+        }
+        (MessageLog::Full | MessageLog::Truncated, DataKind::Binary) => {
+            let hex: String = payload.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+            let head = format!("binary, {} bytes", payload.len());
+            assert!(shown_payload.starts_with(&head) && shown_payload.contains(&hex), "{shown_payload}");
+        }
+    }
+}

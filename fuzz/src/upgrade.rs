@@ -1,0 +1,39 @@
+//! Upgrade requests that are right but for what a target adds, and what Postern makes of them.
+
+use std::net::IpAddr;
+use std::sync::LazyLock;
+
+use postern_core::handshake::{Accepted, HandshakeConfig, HandshakeError, Peer, UpgradeRequest};
+
+/// A request that lacks its empty line, so that header lines can be added.
+const LINES: &[u8] =
+    b"GET /ws HTTP/1.1\r\nHost: app.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nUser-ID: 123\r\n";
+
+/// The defaults, with compression.
+static CONFIG: LazyLock<HandshakeConfig> =
+    LazyLock::new(|| HandshakeConfig { compression: true, ..HandshakeConfig::default() });
+
+/// The gateway, on this host.
+pub(crate) const PEER: Peer = Peer { ip: IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), port: 40_000 };
+
+/// A request that is admitted, if these values of `Sec-WebSocket-Extensions`, one line each, can stand in one.
+pub(crate) fn request<'v>(extensions: impl IntoIterator<Item = &'v [u8]>) -> Vec<u8> {
+    let mut request = LINES.to_vec();
+    for value in extensions {
+        request.extend_from_slice(b"Sec-WebSocket-Extensions: ");
+        request.extend_from_slice(value);
+        request.extend_from_slice(b"\r\n");
+    }
+    request.extend_from_slice(b"\r\n");
+    request
+}
+
+/// The answer to a request where compression is switched on, and what was agreed on.
+pub(crate) fn accept(request: &mut [u8]) -> Result<(Vec<u8>, Accepted<'static>), HandshakeError> {
+    let config: &'static HandshakeConfig = &CONFIG;
+    let admission = UpgradeRequest::parse(request, config)?.identify(PEER, config)?;
+    let mut answer = Vec::new();
+    let accepted = admission.accept(&mut answer, config);
+    Ok((answer, accepted))
+}
