@@ -86,8 +86,9 @@ impl<'h> Iterator for Offers<'h> {
 
     fn next(&mut self) -> Option<Offer<'h>> {
         // RFC 9110 §5.6.1.2: empty list elements are to be skipped.
-        while let Some(rest) = self.0.trim_ascii_start().strip_prefix(b",") {
-            self.0 = rest;
+        self.0 = self.0.trim_ascii_start();
+        while let Some(rest) = self.0.strip_prefix(b",") {
+            self.0 = rest.trim_ascii_start();
         }
         let offer = self.offer();
         if offer.is_none() {
@@ -212,6 +213,15 @@ mod tests {
         check(&[", ,permessage-deflate,"], Some(""));
         check(&["foo; a=\"b\"; c, permessage-deflate"], Some(""));
         check(&["@, permessage-deflate"], None);
+    }
+
+    #[test]
+    fn white_space_behind_an_empty_element_declines_nothing() {
+        check(&[", permessage-deflate"], Some(""));
+        check(
+            &["foo, ,\t, permessage-deflate; server_max_window_bits=9"],
+            Some("; server_max_window_bits=9"),
+        );
     }
 
     #[test]
