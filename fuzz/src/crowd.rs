@@ -178,7 +178,7 @@ impl Crowd {
     /// Asserts what holds between two calls.
     pub(crate) fn check(&self) {
         assert_eq!(self.service.len(), self.peers.iter().flatten().count());
-        assert_eq!(self.service.is_empty(), self.service.len() == 0);
+        assert_eq!(self.service.is_empty(), self.peers.iter().all(Option::is_none));
         for peer in self.peers.iter().flatten() {
             let output = self.service.output(peer.key);
             assert!(output == peer.waiting, "a call for another connection changed what this one sends");

@@ -24,11 +24,8 @@ pub(crate) fn check(wire: &[u8], notes: &[&Note]) {
 }
 
 fn message(note: &Note) -> (u8, &[u8]) {
-    match note {
-        Note::Message(OpCode::Data(Data::Text), payload) => (TEXT, payload),
-        Note::Message(OpCode::Data(Data::Binary), payload) => (BINARY, payload),
-        other => panic!("{other:?} in the middle"),
-    }
+    let Note::Message(opcode, payload) = note else { panic!("{note:?} in the middle") };
+    (if *opcode == OpCode::Data(Data::Text) { TEXT } else { BINARY }, payload)
 }
 
 /// What was counted is what was recorded, and the application sends back whatever it gets.
