@@ -1,11 +1,15 @@
 //! What the fuzz targets assert. The targets themselves are one line each, so that `cargo test` can run the
 //! same checks over the corpora.
 //!
-//! * [`head`]: any bytes as an upgrade request.
-//! * [`frames`]: any bytes behind an admitted one, with a runtime whose every step the fuzzer chooses.
+//! * [`head`] and [`frames`]: any bytes as an upgrade request, and behind an admitted one; lean, to be run often.
+//! * [`head_reference`] and [`differential`]: the same, and somebody else's opinion of it.
+//! * [`contract`]: one connection, with a runtime whose every step the fuzzer chooses.
+//! * [`session`]: several connections, with any call in any order.
+//! * [`inflate`]: compressed messages. [`extensions`]: what is agreed on before there are any.
+//! * [`log_line`]: what users control, in the log.
 //!
-//! Both say more than that nothing panics. Where they can, they ask somebody else: a second reader of requests
-//! that takes nothing for granted, and tungstenite for frames in either direction.
+//! All say more than that nothing panics. Where they can, they ask a second reader that takes nothing for granted
+//! and was written from the standard, or another library.
 
 pub mod contract;
 pub mod differential;

@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use postern_core::SessionConfig;
 use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
 use tungstenite::protocol::{Role, WebSocketConfig};
-use tungstenite::{Message, WebSocket};
+use tungstenite::{Error, Message, WebSocket};
 
 /// What it makes of a client's bytes.
 #[derive(Debug, Default)]
@@ -14,6 +14,8 @@ pub(crate) struct Reference {
     pub(crate) answers: Vec<(OpCode, Vec<u8>)>,
     /// The code of the peer's Close, if there was a Close and a code in it.
     pub(crate) close: Option<CloseCode>,
+    /// Whether it found the bytes wrong.
+    pub(crate) refuses: bool,
 }
 
 impl Reference {
@@ -25,7 +27,15 @@ impl Reference {
             .max_frame_size(Some(limits.max_frame));
         let mut server = WebSocket::from_raw_socket(Socket(stream), Role::Server, Some(config));
         let mut reference = Reference::default();
-        while let Ok(message) = server.read() {
+        loop {
+            let message = match server.read() {
+                Ok(message) => message,
+                Err(error) => {
+                    reference.refuses =
+                        matches!(error, Error::Protocol(_) | Error::Capacity(_) | Error::Utf8(_));
+                    break;
+                }
+            };
             match message {
                 Message::Text(text) => reference.answer(OpCode::Data(Data::Text), text.as_bytes()),
                 Message::Binary(bytes) => reference.answer(OpCode::Data(Data::Binary), &bytes),
