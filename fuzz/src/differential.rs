@@ -1,7 +1,7 @@
 //! The same bytes of a client, to Postern and to tungstenite as the server.
 //!
 //! Both give the same answers, or both refuse. Where they may differ stands in ARCHITECTURE.md, "Where tungstenite
-//! differs", and in [`check_reference`]; nothing else is forgiven.
+//! differs", and in `check_reference`; nothing else is forgiven.
 
 use postern_core::session::{Ending, ProtocolError};
 

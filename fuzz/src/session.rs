@@ -24,7 +24,7 @@ use crate::frame;
 use crate::upgrade;
 
 /// Checks an input: one byte that chooses the limits, then calls. Each has one byte for the connection (bits 4
-/// and 5) and the call (bits 0 to 3), and what [`call`] reads for it.
+/// and 5) and the call (bits 0 to 3), and what `call` reads for it.
 ///
 /// # Panics
 /// That is the finding.
