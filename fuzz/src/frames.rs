@@ -129,6 +129,9 @@ impl Seen {
             }
             Event::Close { code, reason } => {
                 assert!(reason.as_bytes().len() <= 123 && std::str::from_utf8(reason.as_bytes()).is_ok());
+                // RFC 6455 §7.4.2, and 1012 to 1014 by the registry.
+                let may_be_sent = |code| matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999);
+                assert!(code.is_none_or(|code| may_be_sent(u16::from(code))), "{code:?}");
                 self.close = Some(code);
                 let code = code.map(|code| u16::from(code).to_be_bytes());
                 frame::write(&mut self.owed, CLOSE, &[code.as_ref().map_or(&[][..], |code| code)]);
