@@ -126,10 +126,13 @@ const SMALLEST_GROWTH: usize = 512;
 /// The most memory that the scratch buffer keeps between messages.
 const LARGEST_SCRATCH: usize = 256 * 1024;
 
-/// The longest compressed form of a message of `limit` bytes: DEFLATE adds five bytes for each block that it
-/// cannot compress. More than that can only be blocks that hold nothing, which cost time and give no message.
+/// The longest compressed form of a message of `limit` bytes. What does not compress is stored, which adds five
+/// bytes for each block; but a deflater whose small window has moved on no longer has what it would store, and
+/// writes codes of up to nine bits for each byte (zlib, `deflateBound`), and one like ours for a window of 8 bits
+/// adds a flush for each 256 bytes. More than that can only be blocks that hold nothing, which cost time and give
+/// no message.
 pub(crate) fn longest_compressed(limit: usize) -> usize {
-    limit.saturating_add(limit / 256).saturating_add(64)
+    limit.saturating_add(limit / 8).saturating_add(limit / 32).saturating_add(64)
 }
 
 #[cfg(test)]
@@ -199,6 +202,20 @@ mod tests {
         for payload in [&b""[..], b"x", &noise(1000)] {
             let compressed = codec.deflate(payload, 15, 0).expect("compressed").to_vec();
             assert_eq!(codec.inflate(&compressed, 1000).as_deref(), Ok(payload));
+        }
+    }
+
+    #[test]
+    fn what_does_not_compress_in_a_small_window_is_not_too_long() {
+        let mut codec = DeflateCodec::default();
+        for len in [0, 1, 255, 1_400, 5_000, 65_536] {
+            // All bytes alike, or only those whose fixed codes are the long ones.
+            for noise in [noise(len), noise(len).into_iter().map(|byte| byte | 0x90).collect()] {
+                for bits in 8..=15 {
+                    let compressed = codec.deflate(&noise, bits, 0).expect("compressed").len();
+                    assert!(compressed <= longest_compressed(len), "{len} bytes, {bits} bits: {compressed}");
+                }
+            }
         }
     }
 
