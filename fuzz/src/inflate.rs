@@ -89,7 +89,7 @@ fn check_inflated(compressed: &[u8], limit: usize, inflated: &Inflated) {
         (Err(ProtocolError::Inflate), None) => {}
         (Err(ProtocolError::MessageTooBig), Some(whole)) => {
             // Only blocks that hold nothing are refused for their length before they are inflated.
-            let is_long = compressed.len() > limit + limit / 256 + 64;
+            let is_long = compressed.len() > limit + limit / 8 + limit / 32 + 64;
             assert!(whole.len() > limit || is_long, "{} bytes with a limit of {limit}", whole.len());
         }
         // It was over the limit before it became wrong.
