@@ -1,4 +1,5 @@
-//! A WebSocket server that admits only users whom a gateway has vouched for, without any input or output.
+//! A WebSocket server that admits only users whom a gateway has vouched for, and a client for it, without any
+//! input or output.
 //!
 //! There is no socket in here, no clock, no thread, no randomness and no logger: bytes and instants go in,
 //! bytes and events come out. A runtime carries them; `postern` does it with mio, `postern-smol` with smol,
@@ -12,6 +13,9 @@
 //! * [`policy`]: small machines that judge without knowing what a frame is.
 //! * [`service`]: all connections of one worker, their timers, and the application.
 //! * [`record`]: what is worth a line in the log.
+//!
+//! The other end has a place of its own: [`client`], the handshake of who connects. After it, both ends are a
+//! [`Session`], of one [`Role`] or the other.
 
 #![forbid(unsafe_code)]
 #![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -35,12 +39,16 @@ pub mod policy;
 pub mod service;
 pub mod session;
 
+pub mod client;
+
 mod deflate;
 mod input;
+mod role;
 mod turn;
 
 pub use input::{Input, Payload, Text, Utf8};
 pub use record::{ConnectionId, Record, Recorder};
+pub use role::{Client, Role, Server};
 pub use service::{Key, Service, ServiceConfig};
 pub use session::{Event, Session, SessionConfig, Transport};
 pub use turn::{Codec, Turn};

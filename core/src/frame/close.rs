@@ -5,7 +5,7 @@ use tungstenite::protocol::frame::coding::{CloseCode, Control, OpCode};
 use super::header::{MAX_CONTROL, write_frame};
 use crate::session::ProtocolError;
 
-/// The code and the reason of a client's Close; neither if it was empty.
+/// The code and the reason of a peer's Close; neither if it was empty.
 pub(crate) fn parse_close(payload: &[u8]) -> Result<(Option<CloseCode>, &str), ProtocolError> {
     if payload.is_empty() {
         return Ok((None, ""));
@@ -21,14 +21,14 @@ pub(crate) fn parse_close(payload: &[u8]) -> Result<(Option<CloseCode>, &str), P
 }
 
 /// Appends a Close frame. `reason` is cut at what fits beside the code: 123 bytes.
-pub(crate) fn write_close(out: &mut Vec<u8>, code: Option<CloseCode>, reason: &str) {
+pub(crate) fn write_close(out: &mut Vec<u8>, code: Option<CloseCode>, reason: &str, key: Option<[u8; 4]>) {
     let mut payload = Vec::with_capacity(MAX_CONTROL);
     if let Some(code) = code {
         payload.extend_from_slice(&u16::from(code).to_be_bytes());
         let cut = reason.floor_char_boundary(MAX_CONTROL - 2);
         payload.extend_from_slice(reason.get(..cut).unwrap_or_default().as_bytes());
     }
-    write_frame(out, OpCode::Control(Control::Close), &payload);
+    write_frame(out, OpCode::Control(Control::Close), &payload, key);
 }
 
 /// Whether a code may stand in a frame (RFC 6455 §7.4.2; 1012 to 1014 by the IANA registry).
@@ -65,13 +65,13 @@ mod tests {
     #[test]
     fn a_long_reason_is_cut_between_characters() {
         let mut out = Vec::new();
-        write_close(&mut out, Some(CloseCode::Normal), &("x".repeat(122) + "é"));
+        write_close(&mut out, Some(CloseCode::Normal), &("x".repeat(122) + "é"), None);
         assert_eq!(out.get(..4), Some(&[0x88, 124, 0x03, 0xe8][..]));
         out.clear();
-        write_close(&mut out, Some(CloseCode::Normal), &"x".repeat(200));
+        write_close(&mut out, Some(CloseCode::Normal), &"x".repeat(200), None);
         assert_eq!(out.len(), 2 + 125);
         out.clear();
-        write_close(&mut out, None, "no code, so no reason");
+        write_close(&mut out, None, "no code, so no reason", None);
         assert_eq!(out, [0x88, 0]);
     }
 }

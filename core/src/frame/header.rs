@@ -9,16 +9,17 @@
 
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
-use super::DataKind;
+use super::{DataKind, unmask};
+use crate::role::Role;
 use crate::session::ProtocolError;
 
-/// The longest header a client can send: two bytes, a length of eight, a masking key of four.
+/// The longest header there is: two bytes, a length of eight, a masking key of four.
 pub(crate) const MAX_HEADER: usize = 14;
 
 /// The longest payload of a control frame (RFC 6455 §5.5).
 pub(crate) const MAX_CONTROL: usize = 125;
 
-/// A parsed header of a client's frame.
+/// A parsed header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FrameHeader {
     /// Whether this is the last frame of its message.
@@ -26,6 +27,7 @@ pub(crate) struct FrameHeader {
     /// The first reserved bit, which permessage-deflate gives a meaning; the other two never have one.
     pub(crate) rsv1: bool,
     pub(crate) kind: FrameKind,
+    /// The masking key; of a server's frame zeros.
     pub(crate) mask: [u8; 4],
     /// Payload bytes, at most 2^63 - 1.
     pub(crate) len: u64,
@@ -44,7 +46,7 @@ impl FrameHeader {
     ///
     /// The checks go in the order of the bytes, so the verdict is the same however the bytes are split.
     #[inline]
-    pub(crate) fn parse(bytes: &[u8]) -> Result<Option<(FrameHeader, usize)>, ProtocolError> {
+    pub(crate) fn parse<R: Role>(bytes: &[u8]) -> Result<Option<(FrameHeader, usize)>, ProtocolError> {
         let Some((&first, rest)) = bytes.split_first() else { return Ok(None) };
         // RFC 6455 §5.2: "If a nonzero value is received and none of the negotiated extensions defines the
         // meaning of such a nonzero value, the receiving endpoint MUST _Fail the WebSocket Connection_."
@@ -68,8 +70,11 @@ impl FrameHeader {
         }
         let Some((&second, rest)) = rest.split_first() else { return Ok(None) };
         // RFC 6455 §5.1: "The server MUST close the connection upon receiving a frame that is not masked."
-        if second & 0x80 == 0 {
-            return Err(ProtocolError::Unmasked);
+        // "A client MUST close a connection if it detects a masked frame."
+        match (second & 0x80 != 0, R::PEER_MASKS) {
+            (false, true) => return Err(ProtocolError::Unmasked),
+            (true, false) => return Err(ProtocolError::Masked),
+            (true, true) | (false, false) => {}
         }
         let short = second & 0x7f;
         if is_control && usize::from(short) > MAX_CONTROL {
@@ -97,59 +102,78 @@ impl FrameHeader {
             }
             len => (u64::from(len), rest),
         };
-        let Some((mask, rest)) = rest.split_first_chunk::<4>() else { return Ok(None) };
-        Ok(Some((FrameHeader { fin, rsv1, kind, mask: *mask, len }, bytes.len() - rest.len())))
+        let (mask, rest) = if R::PEER_MASKS {
+            let Some((mask, rest)) = rest.split_first_chunk::<4>() else { return Ok(None) };
+            (*mask, rest)
+        } else {
+            ([0; 4], rest)
+        };
+        Ok(Some((FrameHeader { fin, rsv1, kind, mask, len }, bytes.len() - rest.len())))
     }
 }
 
-/// Appends a whole frame of a server: final, unmasked, without reserved bits.
+/// Appends a whole frame: final, without reserved bits; masked if it is a client's, which gives a key.
 #[inline]
-pub(crate) fn write_frame(out: &mut Vec<u8>, opcode: OpCode, payload: &[u8]) {
-    write(out, 0x80 | u8::from(opcode), payload);
+pub(crate) fn write_frame(out: &mut Vec<u8>, opcode: OpCode, payload: &[u8], key: Option<[u8; 4]>) {
+    write(out, 0x80 | u8::from(opcode), payload, key);
 }
 
 /// The same for a payload that permessage-deflate has compressed: with RSV1 (RFC 7692 §6.1).
-pub(crate) fn write_compressed_frame(out: &mut Vec<u8>, opcode: OpCode, payload: &[u8]) {
-    write(out, 0xc0 | u8::from(opcode), payload);
+pub(crate) fn write_compressed_frame(
+    out: &mut Vec<u8>,
+    opcode: OpCode,
+    payload: &[u8],
+    key: Option<[u8; 4]>,
+) {
+    write(out, 0xc0 | u8::from(opcode), payload, key);
 }
 
 #[inline]
-fn write(out: &mut Vec<u8>, first: u8, payload: &[u8]) {
+fn write(out: &mut Vec<u8>, first: u8, payload: &[u8], key: Option<[u8; 4]>) {
+    let masked = if key.is_some() { 0x80 } else { 0 };
     match payload.len() {
         // The casts do not cut: each arm's range fits its type.
-        len @ 0..=125 => out.extend_from_slice(&[first, len as u8]),
+        len @ 0..=125 => out.extend_from_slice(&[first, masked | len as u8]),
         len @ 126..=0xffff => {
             let [a, b] = (len as u16).to_be_bytes();
-            out.extend_from_slice(&[first, 126, a, b]);
+            out.extend_from_slice(&[first, masked | 126, a, b]);
         }
         len => {
-            out.extend_from_slice(&[first, 127]);
+            out.extend_from_slice(&[first, masked | 127]);
             out.extend_from_slice(&(len as u64).to_be_bytes());
         }
     }
+    if let Some(key) = key {
+        out.extend_from_slice(&key);
+    }
+    let start = out.len();
     out.extend_from_slice(payload);
+    if let (Some(key), Some(payload)) = (key, out.get_mut(start..)) {
+        unmask(payload, key, 0);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::role::{Client, Server};
 
     const MASK: [u8; 4] = [1, 2, 3, 4];
 
     #[track_caller]
     fn check(bytes: &[u8], verdict: Result<(bool, FrameKind, u64), ProtocolError>) {
-        let parsed = FrameHeader::parse(bytes);
+        let parsed = FrameHeader::parse::<Server>(bytes);
         match verdict {
             Ok((fin, kind, len)) => {
                 let header = FrameHeader { fin, rsv1: false, kind, mask: MASK, len };
                 assert_eq!(parsed, Ok(Some((header, bytes.len()))));
                 for cut in 0..bytes.len() {
-                    assert_eq!(FrameHeader::parse(&bytes[..cut]), Ok(None), "cut at {cut}");
+                    assert_eq!(FrameHeader::parse::<Server>(&bytes[..cut]), Ok(None), "cut at {cut}");
                 }
             }
             Err(error) => {
                 assert_eq!(parsed, Err(error));
-                let early = (0..bytes.len()).map(|cut| FrameHeader::parse(&bytes[..cut]));
+                let early = (0..bytes.len()).map(|cut| FrameHeader::parse::<Server>(&bytes[..cut]));
                 assert!(early.into_iter().all(|parsed| parsed == Ok(None) || parsed == Err(error)));
             }
         }
@@ -218,9 +242,30 @@ mod tests {
             (0x1_0000, &[0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0]),
         ] {
             let mut out = Vec::new();
-            write_frame(&mut out, OpCode::Data(Data::Binary), &vec![7; len]);
+            write_frame(&mut out, OpCode::Data(Data::Binary), &vec![7; len], None);
             assert_eq!(out.get(..head.len()), Some(head));
             assert_eq!(out.len(), head.len() + len);
+        }
+    }
+
+    #[test]
+    fn a_server_must_not_mask() {
+        type Peer = Client<fn() -> [u8; 4]>;
+        assert_eq!(FrameHeader::parse::<Peer>(&[0x81, 0x85]), Err(ProtocolError::Masked));
+        let header = FrameHeader { fin: true, rsv1: false, kind: TEXT, mask: [0; 4], len: 5 };
+        assert_eq!(FrameHeader::parse::<Peer>(&[0x81, 5, b'h']), Ok(Some((header, 2))));
+    }
+
+    #[test]
+    fn what_a_client_writes_a_server_reads() {
+        for len in [0, 1, 125, 126, 0xffff, 0x1_0000] {
+            let payload: Vec<u8> = (0..len).map(|i: usize| i as u8).collect();
+            let mut out = Vec::new();
+            write_frame(&mut out, OpCode::Data(Data::Binary), &payload, Some(MASK));
+            let (header, skip) = FrameHeader::parse::<Server>(&out).unwrap().unwrap();
+            assert_eq!((header.mask, header.len), (MASK, len as u64));
+            unmask(&mut out[skip..], MASK, 0);
+            assert_eq!(out[skip..], payload);
         }
     }
 }

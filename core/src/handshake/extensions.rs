@@ -9,7 +9,7 @@ use super::head::is_token;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deflate {
     /// The base-2 logarithm of the window in which we compress: 8 to 15.
-    pub(crate) server_bits: u8,
+    pub(crate) bits: u8,
     /// Whether the client asked for a window, so that the answer has to say it (RFC 7692 §7.1.2.1).
     is_limited: bool,
 }
@@ -21,13 +21,34 @@ impl Deflate {
         agreed.or_else(|| Offers(line).find_map(|offer| offer.accept()))
     }
 
+    /// What a server answered to the offer of our client, if it is an answer to that (RFC 7692 §7.1).
+    pub(crate) fn read_answer(line: &[u8]) -> Option<Deflate> {
+        let mut offers = Offers(line);
+        let answer = offers.next().filter(|answer| answer.name == b"permessage-deflate")?;
+        if offers.next().is_some() || !offers.0.is_empty() {
+            return None;
+        }
+        let has = |name: &[u8]| answer.params.iter().any(|(param, _)| *param == name);
+        // We offered that the server keeps no context, and inflate accordingly.
+        if !has(b"server_no_context_takeover") {
+            return None;
+        }
+        // As an answer the window of the client has a value (§7.1.2.2).
+        let mut bits = 15;
+        for (_, value) in answer.params.iter().filter(|(name, _)| *name == b"client_max_window_bits") {
+            bits = value.and_then(window_bits)?;
+        }
+        // Everything else is as in an offer.
+        answer.accept().map(|_| Deflate { bits, is_limited: false })
+    }
+
     /// The value of the header in the 101.
     pub(super) fn answer(self) -> String {
         let mut answer =
             "permessage-deflate; server_no_context_takeover; client_no_context_takeover".to_owned();
         if self.is_limited {
             // Writing to a string does not fail.
-            let _ = write!(answer, "; server_max_window_bits={}", self.server_bits);
+            let _ = write!(answer, "; server_max_window_bits={}", self.bits);
         }
         answer
     }
@@ -45,7 +66,7 @@ impl Offer<'_> {
         if self.name != b"permessage-deflate" {
             return None;
         }
-        let mut deflate = Deflate { server_bits: 15, is_limited: false };
+        let mut deflate = Deflate { bits: 15, is_limited: false };
         let mut seen: [bool; 4] = [false; 4];
         for (name, value) in &self.params {
             let index = match (*name, *value) {
@@ -53,7 +74,7 @@ impl Offer<'_> {
                 (b"server_no_context_takeover", None) => 0,
                 (b"client_no_context_takeover", None) => 1,
                 (b"server_max_window_bits", Some(value)) => {
-                    deflate = Deflate { server_bits: window_bits(value)?, is_limited: true };
+                    deflate = Deflate { bits: window_bits(value)?, is_limited: true };
                     2
                 }
                 // A hint that the client could use a smaller window. Ours to inflate with is the largest.

@@ -1,10 +1,10 @@
-//! Finds the end of a request head in bytes that come in any portions.
+//! Finds the end of a head in bytes that come in any portions.
 
 use crate::input::{Input, Payload};
 
 use super::error::HandshakeError;
 
-/// Collects a request head up to and with its empty line.
+/// Collects a head, of a request or of an answer, up to and with its empty line.
 ///
 /// Each byte is looked at once. httparse cannot resume, and parsing again from the start after each read is
 /// quadratic (CVE-2023-43669: a head of 64 KiB in single bytes costs 432 ms); so this looks for the end, and
@@ -88,7 +88,7 @@ impl HeadReader {
 }
 
 /// A character of a token (RFC 9110 §5.6.2).
-pub(super) fn is_token(byte: u8) -> bool {
+pub(crate) fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 

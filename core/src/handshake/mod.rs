@@ -50,6 +50,7 @@ pub use config::{HandshakeConfig, IdentityHeaders};
 pub use error::HandshakeError;
 pub use extensions::Deflate;
 pub use head::HeadReader;
+pub(crate) use head::is_token;
 pub use identity::Identity;
 pub use origin::AllowedOrigins;
 pub use request::UpgradeRequest;

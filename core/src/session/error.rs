@@ -14,6 +14,8 @@ pub enum ProtocolError {
     ReservedBits,
     /// A client's frame without a mask (§5.1).
     Unmasked,
+    /// A server's frame with a mask (§5.1).
+    Masked,
     /// A control frame in fragments (§5.5).
     FragmentedControl,
     /// A control frame of more than 125 bytes (§5.5).
@@ -53,6 +55,7 @@ impl ProtocolError {
             ProtocolError::ReservedOpcode
             | ProtocolError::ReservedBits
             | ProtocolError::Unmasked
+            | ProtocolError::Masked
             | ProtocolError::FragmentedControl
             | ProtocolError::LongControl
             | ProtocolError::NonMinimalLength
@@ -75,6 +78,7 @@ impl ProtocolError {
             ProtocolError::ReservedOpcode => "reserved opcode",
             ProtocolError::ReservedBits => "reserved bits",
             ProtocolError::Unmasked => "frame not masked",
+            ProtocolError::Masked => "frame masked",
             ProtocolError::FragmentedControl => "fragmented control frame",
             ProtocolError::LongControl => "control frame too long",
             ProtocolError::NonMinimalLength => "length not minimal",

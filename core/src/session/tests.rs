@@ -1,6 +1,9 @@
 //! Bytes in, events and bytes out; every case in one piece, byte by byte, and split at each offset.
 
+use tungstenite::protocol::frame::coding::OpCode;
+
 use super::*;
+use crate::frame::unmask;
 use crate::turn::Codec;
 
 /// An event, kept.
@@ -82,7 +85,7 @@ impl Bench {
 /// A client's frame, masked, with the shortest length.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
-    write_frame(&mut bytes, OpCode::Data(tungstenite::protocol::frame::coding::Data::Binary), payload);
+    write_frame(&mut bytes, OpCode::Data(tungstenite::protocol::frame::coding::Data::Binary), payload, None);
     let header = bytes.len() - payload.len();
     bytes[0] = first;
     bytes[1] |= 0x80;
@@ -157,7 +160,7 @@ fn check_failure(frames: &[Vec<u8>], seen: &[Seen], error: ProtocolError) {
     let mut seen = seen.to_vec();
     seen.push(Seen::Failed(error));
     let mut out = Vec::new();
-    write_close(&mut out, Some(error.close_code()), error.reason());
+    write_close(&mut out, Some(error.close_code()), error.reason(), None);
     check(frames, &seen, &out);
     let mut more = frames.to_vec();
     more.push(frame(0x81, b"too late"));

@@ -1,0 +1,64 @@
+//! The two sides of RFC 6455. They differ in three things: who masks, who may not, and who closes first.
+
+use std::fmt;
+
+/// One side. There are two, [`Server`] and [`Client`]; a session of either is compiled for it alone, so the
+/// server's pays nothing for the client's.
+pub trait Role: sealed::Sealed {
+    /// Whether the peer's frames must be masked (RFC 6455 §5.1), or must not.
+    const PEER_MASKS: bool;
+
+    /// Whether this side closes the connection when the closing handshake is done (RFC 6455 §7.1.1).
+    const CLOSES_FIRST: bool;
+
+    /// The key of the next frame, if this side masks.
+    fn masking_key(&mut self) -> Option<[u8; 4]>;
+}
+
+/// The side that is connected to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Server;
+
+impl Role for Server {
+    const PEER_MASKS: bool = true;
+    const CLOSES_FIRST: bool = true;
+
+    #[inline]
+    fn masking_key(&mut self) -> Option<[u8; 4]> {
+        None
+    }
+}
+
+/// The side that connects. It is given its masking keys by whoever has randomness.
+#[derive(Clone, Copy)]
+pub struct Client<K> {
+    keys: K,
+}
+
+impl<K: FnMut() -> [u8; 4]> Client<K> {
+    pub(crate) fn new(keys: K) -> Client<K> {
+        Client { keys }
+    }
+}
+
+impl<K: FnMut() -> [u8; 4]> Role for Client<K> {
+    const PEER_MASKS: bool = false;
+    const CLOSES_FIRST: bool = false;
+
+    #[inline]
+    fn masking_key(&mut self) -> Option<[u8; 4]> {
+        Some((self.keys)())
+    }
+}
+
+impl<K> fmt::Debug for Client<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Client")
+    }
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for super::Server {}
+    impl<K> Sealed for super::Client<K> {}
+}

@@ -1,0 +1,314 @@
+//! Frames in, events out: the receiving half of a [`Session`].
+
+use tungstenite::protocol::frame::coding::{Control, OpCode};
+
+use super::error::ProtocolError;
+use super::incoming::{Message, PartialFrame, TimerKind};
+use super::{Ending, Event, Session, State};
+use crate::deflate::{InflateError, longest_compressed};
+use crate::frame::{DataKind, FrameHeader, FrameKind, parse_close, unmask, write_close, write_frame};
+use crate::input::{Input, Payload, Text};
+use crate::policy::Pace;
+use crate::role::Role;
+use crate::turn::Turn;
+
+impl<R: Role> Session<R> {
+    #[inline]
+    pub(super) fn advance<'b>(
+        &mut self,
+        turn: &mut Turn<'_>,
+        input: &mut Input<'b>,
+    ) -> Result<Option<Event<'b>>, ProtocolError> {
+        loop {
+            let event = if self.incoming.as_ref().is_some_and(|incoming| incoming.frame.is_some()) {
+                self.continue_frame(turn, input)?
+            } else {
+                match self.read_header(input)? {
+                    Some(header) => self.begin_frame(turn, header, input)?,
+                    None => break,
+                }
+            };
+            self.rest_from_message();
+            if event.is_some() {
+                return Ok(event);
+            }
+            if input.is_empty() {
+                break;
+            }
+        }
+        if (self.incoming.is_some() || self.partial_len > 0) && self.deadline.is_none() {
+            let timeout = self.config.message_timeout;
+            self.deadline = (!timeout.is_zero()).then(|| (turn.now + timeout, TimerKind::Message));
+        }
+        Ok(None)
+    }
+
+    /// Gives back memory and timer where nothing is unfinished any more.
+    #[inline]
+    fn rest_from_message(&mut self) {
+        if self.incoming.as_ref().is_some_and(|incoming| incoming.is_idle()) {
+            self.incoming = None;
+        }
+        if self.incoming.is_none() && matches!(self.deadline, Some((_, TimerKind::Message))) {
+            self.deadline = None;
+        }
+    }
+
+    /// The next header, from the bytes that wait in `partial` and from `input`.
+    #[inline]
+    fn read_header(&mut self, input: &mut Input<'_>) -> Result<Option<FrameHeader>, ProtocolError> {
+        if self.partial_len == 0
+            && let Some((header, len)) = FrameHeader::parse::<R>(input.peek())?
+        {
+            input.take(len);
+            return Ok(Some(header));
+        }
+        self.read_split_header(input)
+    }
+
+    #[cold]
+    fn read_split_header(&mut self, input: &mut Input<'_>) -> Result<Option<FrameHeader>, ProtocolError> {
+        // Byte by byte, since a header says only in its second byte how long it is. At most fourteen.
+        while let Some(slot) = self.partial.get_mut(usize::from(self.partial_len)) {
+            let [byte] = *input.take(1) else { return Ok(None) };
+            *slot = byte;
+            self.partial_len += 1;
+            let bytes = self.partial.get(..usize::from(self.partial_len)).unwrap_or_default();
+            if let Some((header, _)) = FrameHeader::parse::<R>(bytes)? {
+                self.partial_len = 0;
+                return Ok(Some(header));
+            }
+        }
+        // Fourteen bytes are always a whole header, so the loop has returned.
+        Ok(None)
+    }
+
+    /// Takes a new frame with as much of its payload as is there.
+    #[inline]
+    fn begin_frame<'b>(
+        &mut self,
+        turn: &mut Turn<'_>,
+        header: FrameHeader,
+        input: &mut Input<'b>,
+    ) -> Result<Option<Event<'b>>, ProtocolError> {
+        // RFC 7692 §6: the bit of a compressed message stands on its first frame, and on no other.
+        if header.rsv1 && !(self.deflate.is_some() && matches!(header.kind, FrameKind::Data(_))) {
+            return Err(ProtocolError::ReservedBits);
+        }
+        let is_whole = header.len <= input.len() as u64;
+        match header.kind {
+            FrameKind::Control(control) if is_whole => {
+                let payload = take_unmasked::<R>(input, &header, 0);
+                return self.receive_control(turn, control, Payload::Borrowed(payload));
+            }
+            FrameKind::Control(_) => {}
+            // The common case: a message in one frame in one read. Nothing is copied, nothing is kept.
+            FrameKind::Data(kind) if is_whole && header.fin && self.incoming.is_none() => {
+                self.check_frame(&header, header.rsv1)?;
+                if header.len > self.largest(self.config.max_message, header.rsv1) {
+                    return Err(ProtocolError::MessageTooBig);
+                }
+                let payload = take_unmasked::<R>(input, &header, 0);
+                if header.rsv1 {
+                    return self.deliver_compressed(turn, kind, payload);
+                }
+                if kind == DataKind::Text && simdutf8::basic::from_utf8(payload).is_err() {
+                    return Err(ProtocolError::Utf8);
+                }
+                return Ok(self.deliver(kind, Payload::Borrowed(payload)));
+            }
+            FrameKind::Data(_) | FrameKind::Continuation => {
+                self.begin_fragment(&header)?;
+            }
+        }
+        let incoming = self.incoming.get_or_insert_default();
+        incoming.frame = Some(PartialFrame { header, received: 0 });
+        self.continue_frame(turn, input)
+    }
+
+    fn check_frame(&self, header: &FrameHeader, is_compressed: bool) -> Result<(), ProtocolError> {
+        if header.len > self.largest(self.config.max_frame, is_compressed) {
+            return Err(ProtocolError::FrameTooBig);
+        }
+        Ok(())
+    }
+
+    /// A limit for bytes on the wire. What does not compress gets a little longer.
+    fn largest(&self, limit: usize, is_compressed: bool) -> u64 {
+        (if is_compressed { longest_compressed(limit) } else { limit }) as u64
+    }
+
+    /// Opens or continues the message that a data frame belongs to.
+    fn begin_fragment(&mut self, header: &FrameHeader) -> Result<(), ProtocolError> {
+        let message = &mut self.incoming.get_or_insert_default().message;
+        match (header.kind, &message) {
+            (FrameKind::Data(kind), None) => *message = Some(Message::new(kind, header.rsv1)),
+            (FrameKind::Data(_), Some(_)) => return Err(ProtocolError::ExpectedContinuation),
+            (FrameKind::Continuation, None) => return Err(ProtocolError::UnexpectedContinuation),
+            (FrameKind::Continuation, Some(_)) | (FrameKind::Control(_), _) => {}
+        }
+        let is_compressed = message.as_ref().is_some_and(|message| message.is_compressed);
+        self.check_frame(header, is_compressed)?;
+        let message = self.incoming.as_mut().and_then(|incoming| incoming.message.as_mut());
+        message.map_or(Ok(()), |message| message.begin_frame(header.len, &self.config))
+    }
+
+    /// Takes payload for the frame that has begun.
+    fn continue_frame<'b>(
+        &mut self,
+        turn: &mut Turn<'_>,
+        input: &mut Input<'b>,
+    ) -> Result<Option<Event<'b>>, ProtocolError> {
+        let Some(incoming) = self.incoming.as_deref_mut() else { return Ok(None) };
+        let Some(PartialFrame { header, received }) = incoming.frame else { return Ok(None) };
+        let payload = take_unmasked::<R>(input, &header, received);
+        let received = received + payload.len() as u64;
+        let is_whole = received == header.len;
+        incoming.frame = (!is_whole).then_some(PartialFrame { header, received });
+        match header.kind {
+            FrameKind::Control(control) => {
+                incoming.control.extend_from_slice(payload);
+                if !is_whole {
+                    return Ok(None);
+                }
+                let payload = Payload::Owned(std::mem::take(&mut incoming.control));
+                self.receive_control(turn, control, payload)
+            }
+            FrameKind::Data(_) | FrameKind::Continuation => {
+                let Some(message) = &mut incoming.message else { return Ok(None) };
+                message.append(payload)?;
+                if !(is_whole && header.fin) {
+                    return Ok(None);
+                }
+                let Some(message) = incoming.message.take() else { return Ok(None) };
+                let (kind, is_compressed) = (message.kind, message.is_compressed);
+                let bytes = message.finish()?;
+                if is_compressed {
+                    return self.deliver_compressed(turn, kind, &bytes);
+                }
+                Ok(self.deliver(kind, Payload::Owned(bytes)))
+            }
+        }
+    }
+
+    /// Hands a whole message to the application, unless we have already closed.
+    #[inline]
+    fn deliver<'b>(&mut self, kind: DataKind, payload: Payload<'b>) -> Option<Event<'b>> {
+        if self.state != State::Open {
+            return None;
+        }
+        self.traffic.messages_received += 1;
+        self.traffic.bytes_received += payload.len() as u64;
+        Some(match kind {
+            DataKind::Text => Event::Text(Text::from_checked(payload)),
+            DataKind::Binary => Event::Binary(payload),
+        })
+    }
+
+    /// Inflates a whole message and hands it over. Its UTF-8 can only be checked now.
+    fn deliver_compressed<'b>(
+        &mut self,
+        turn: &mut Turn<'_>,
+        kind: DataKind,
+        compressed: &[u8],
+    ) -> Result<Option<Event<'b>>, ProtocolError> {
+        if self.state != State::Open {
+            return Ok(None);
+        }
+        let inflated = turn.codec.deflate.inflate(compressed, self.config.max_message);
+        let bytes = inflated.map_err(|error| match error {
+            InflateError::TooBig => ProtocolError::MessageTooBig,
+            InflateError::Invalid => ProtocolError::Inflate,
+        })?;
+        if kind == DataKind::Text && simdutf8::basic::from_utf8(&bytes).is_err() {
+            return Err(ProtocolError::Utf8);
+        }
+        Ok(self.deliver(kind, Payload::Owned(bytes)))
+    }
+
+    fn receive_control<'b>(
+        &mut self,
+        turn: &mut Turn<'_>,
+        control: Control,
+        payload: Payload<'b>,
+    ) -> Result<Option<Event<'b>>, ProtocolError> {
+        let rate = self.config.control_rate;
+        // A Close ends the flood, so it is always heard.
+        if control != Control::Close
+            && self.control_rate.judge(turn.now, rate, rate.saturating_mul(2)) == Pace::Exceeded
+        {
+            return Err(ProtocolError::ControlRate);
+        }
+        match control {
+            Control::Ping => {
+                self.answer_ping(turn, &payload);
+                Ok(Some(Event::Ping(payload)))
+            }
+            Control::Pong => Ok(Some(Event::Pong(payload))),
+            Control::Close => self.receive_close(turn, payload).map(Some),
+            // The header parser has refused it.
+            Control::Reserved(_) => Err(ProtocolError::ReservedOpcode),
+        }
+    }
+
+    /// RFC 6455 §5.5.2: "Upon receipt of a Ping frame, an endpoint MUST send a Pong frame in response, unless
+    /// it already received a Close frame." After our own Close nothing follows.
+    ///
+    /// §5.5.3: "If an endpoint receives a Ping frame and has not yet sent Pong frame(s) in response to
+    /// previous Ping frame(s), the endpoint MAY elect to send a Pong frame for only the most recently
+    /// processed Ping frame." So a peer that does not read makes us keep one (ws 8.23.0, curl CVE-2026-11586).
+    fn answer_ping(&mut self, turn: &mut Turn<'_>, payload: &[u8]) {
+        if self.state != State::Open {
+            return;
+        }
+        if turn.is_backlogged {
+            self.pong = Some(payload.into());
+        } else {
+            write_frame(turn.out, OpCode::Control(Control::Pong), payload, self.role.masking_key());
+        }
+    }
+
+    /// Whether a pong waits for the backlog to be sent.
+    pub(crate) fn has_pong(&self) -> bool {
+        self.pong.is_some()
+    }
+
+    /// Sends the pong that waited. To be called when the backlog is sent.
+    pub(crate) fn send_pong(&mut self, turn: &mut Turn<'_>) {
+        if let Some(payload) = self.pong.take() {
+            self.answer_ping(turn, &payload);
+        }
+    }
+
+    fn receive_close<'b>(
+        &mut self,
+        turn: &mut Turn<'_>,
+        payload: Payload<'b>,
+    ) -> Result<Event<'b>, ProtocolError> {
+        let (code, reason) = parse_close(&payload)?;
+        let skip = payload.len() - reason.len();
+        if self.state == State::Open {
+            // RFC 6455 §5.5.1: "it SHOULD echo the status code it received."
+            write_close(turn.out, code, "", self.role.masking_key());
+        }
+        self.end(State::Finished, Ending::PeerClosed(code));
+        self.deadline = Some((turn.now + self.config.close_timeout, TimerKind::Close));
+        let reason = match payload {
+            Payload::Borrowed(bytes) => Payload::Borrowed(bytes.get_mut(skip..).unwrap_or_default()),
+            Payload::Owned(bytes) => Payload::Owned(bytes.get(skip..).unwrap_or_default().to_vec()),
+        };
+        Ok(Event::Close { code, reason: Text::from_checked(reason) })
+    }
+}
+
+/// The payload of a frame from its byte `at` on, as far as it is there, in the clear.
+#[inline]
+fn take_unmasked<'b, R: Role>(input: &mut Input<'b>, header: &FrameHeader, at: u64) -> &'b mut [u8] {
+    // What is left may not fit a usize on a small host; then everything there belongs to the frame.
+    let left = usize::try_from(header.len - at).unwrap_or(usize::MAX);
+    let payload = input.take(left);
+    if R::PEER_MASKS {
+        unmask(payload, header.mask, at);
+    }
+    payload
+}
