@@ -1,0 +1,154 @@
+//! The command line.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::time::Duration;
+
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+
+/// What to do.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    pub(crate) server: SocketAddr,
+    pub(crate) path: String,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) connections: usize,
+    /// Bytes of a message.
+    pub(crate) size: usize,
+    /// Messages in flight on each connection.
+    pub(crate) pipeline: usize,
+    pub(crate) kind: Kind,
+    pub(crate) until: Until,
+    pub(crate) warm_up: Duration,
+    pub(crate) idle: Option<Duration>,
+    pub(crate) server_pid: Option<u32>,
+    /// The share of one processor that the server may use, in percent.
+    pub(crate) server_quota: Option<u32>,
+    pub(crate) label: String,
+}
+
+/// What the messages are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Binary,
+    /// Text of ASCII letters.
+    Text,
+    /// Text of one to four bytes a character.
+    Utf8,
+}
+
+impl Kind {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Kind::Binary => "binary",
+            Kind::Text => "text",
+            Kind::Utf8 => "utf8",
+        }
+    }
+}
+
+/// When a run ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Until {
+    Time(Duration),
+    /// So many messages on each connection, without a warm-up.
+    Count(u64),
+}
+
+impl Options {
+    pub(crate) fn parse() -> Options {
+        let mut command = command();
+        let matches = command.get_matches_mut();
+        Options::read(&matches)
+            .unwrap_or_else(|reason| command.error(clap::error::ErrorKind::ValueValidation, reason).exit())
+    }
+
+    fn read(matches: &ArgMatches) -> Result<Options, String> {
+        let text = |name: &str| matches.get_one::<String>(name).cloned().unwrap_or_default();
+        let number = |name: &str| matches.get_one::<u64>(name).copied();
+        let seconds = |name: &str| matches.get_one::<f64>(name).copied().map(Duration::from_secs_f64);
+        let server = text("SERVER");
+        let server = server
+            .to_socket_addrs()
+            .map_err(|error| format!("{server}: {error}; write it as HOST:PORT"))?
+            .next()
+            .ok_or_else(|| format!("{server} has no address"))?;
+        let mut headers = Vec::new();
+        for line in matches.get_many::<String>("header").into_iter().flatten() {
+            let (name, value) =
+                line.split_once(':').ok_or_else(|| format!("{line}: write it as 'Name: value'"))?;
+            headers.push((name.trim().to_owned(), value.trim().to_owned()));
+        }
+        if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("User-ID")) {
+            headers.push(("User-ID".to_owned(), "load".to_owned()));
+        }
+        let connections = number("connections").unwrap_or(100).max(1);
+        let until = match number("count") {
+            Some(count) => Until::Count(count.div_ceil(connections)),
+            None => Until::Time(seconds("seconds").unwrap_or(Duration::from_secs(5))),
+        };
+        Ok(Options {
+            server,
+            path: text("path"),
+            headers,
+            connections: connections as usize,
+            size: number("size").unwrap_or(20) as usize,
+            pipeline: number("pipeline").unwrap_or(1).max(1) as usize,
+            kind: match text("kind").as_str() {
+                "text" => Kind::Text,
+                "utf8" => Kind::Utf8,
+                _ => Kind::Binary,
+            },
+            until,
+            warm_up: seconds("warm-up").unwrap_or_default(),
+            idle: seconds("idle"),
+            server_pid: number("server-pid").map(|pid| pid as u32),
+            server_quota: number("server-quota").map(|percent| percent as u32),
+            label: text("label"),
+        })
+    }
+}
+
+fn command() -> Command {
+    let text = |name: &'static str, default: &'static str, help: &'static str| {
+        Arg::new(name).long(name).value_name("TEXT").default_value(default).help(help)
+    };
+    let number = |name: &'static str, help: &'static str| {
+        Arg::new(name).long(name).value_name("N").value_parser(value_parser!(u64)).help(help)
+    };
+    let seconds = |name: &'static str, help: &'static str| {
+        Arg::new(name).long(name).value_name("SECONDS").value_parser(seconds).help(help)
+    };
+    Command::new("load")
+        .about("Opens WebSockets, sends messages, counts their echoes, and prints one line of JSON.")
+        .arg(Arg::new("SERVER").required(true).help("Address and port, such as 127.0.0.1:8080"))
+        .arg(text("path", "/ws", "Path and query of the upgrade request"))
+        .arg(
+            Arg::new("header").long("header").value_name("NAME: VALUE").action(ArgAction::Append).help(
+                "A header of the upgrade request; several. 'User-ID: load' if there is none of that name",
+            ),
+        )
+        .arg(number("connections", "How many connections [default: 100]"))
+        .arg(number("size", "Bytes of a message [default: 20]"))
+        .arg(number("pipeline", "Messages in flight on each connection [default: 1]"))
+        .arg(text("kind", "binary", "What the messages are").value_parser(["binary", "text", "utf8"]))
+        .arg(seconds("seconds", "How long to measure [default: 5]").conflicts_with("count"))
+        .arg(number("count", "How many messages to send in all, instead of a time; without a warm-up"))
+        .arg(seconds("warm-up", "How long to run before measuring").default_value("1"))
+        .arg(seconds("idle", "Leave the connections idle for so long, before the run"))
+        .arg(number("server-pid", "The server's process: measure its processor time and its memory"))
+        .arg(
+            number(
+                "server-quota",
+                "The percentage of one processor that the server may use (cgroup; needs root)",
+            )
+            .requires("server-pid"),
+        )
+        .arg(text("label", "", "A name to print with the result"))
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.trim_end_matches('s').parse::<f64>() {
+        Ok(seconds) if seconds.is_finite() && (0.0..1e6).contains(&seconds) => Ok(seconds),
+        Ok(_) | Err(_) => Err("write a number of seconds, such as 5 or 0.5".to_owned()),
+    }
+}

@@ -1,0 +1,84 @@
+//! The one line that is printed.
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde_json::{Map, Value, json};
+
+use super::options::Options;
+use super::process::{Cpu, Memory};
+
+/// What was measured, field by field in the order of the run.
+#[derive(Debug)]
+pub(crate) struct Report(Map<String, Value>);
+
+impl Report {
+    pub(crate) fn new(options: &Options) -> Report {
+        let mut report = Report(Map::new());
+        report.put("label", json!(options.label));
+        report.put("connections", json!(options.connections));
+        report.put("size", json!(options.size));
+        report.put("pipeline", json!(options.pipeline));
+        report.put("kind", json!(options.kind.name()));
+        report
+    }
+
+    pub(crate) fn put(&mut self, name: &str, value: Value) {
+        self.0.insert(name.to_owned(), value);
+    }
+
+    pub(crate) fn opened(&mut self, connections: usize, took: Duration) {
+        self.put("open_seconds", json!(round(took.as_secs_f64())));
+        self.put("upgrades_per_second", json!((connections as f64 / took.as_secs_f64()) as u64));
+    }
+
+    /// Memory before and with the connections.
+    pub(crate) fn memory(&mut self, connections: usize, before: Memory, after: Memory) {
+        let each = |after: u64, before: u64| after.saturating_sub(before) / connections as u64;
+        self.put("server_resident_bytes", json!(after.resident));
+        self.put("resident_bytes_per_connection", json!(each(after.resident, before.resident)));
+        self.put("proportional_bytes_per_connection", json!(each(after.proportional, before.proportional)));
+    }
+
+    pub(crate) fn messages(&mut self, sent: u64, echoes: u64) {
+        self.put("sent", json!(sent));
+        self.put("echoes", json!(echoes));
+        self.put("missing", json!(sent - echoes));
+    }
+
+    /// What was counted between the end of the warm-up and the end of the run.
+    pub(crate) fn measured(&mut self, echoes: u64, took: Duration, latency: &Histogram<u64>) {
+        self.put("measured_seconds", json!(round(took.as_secs_f64())));
+        self.put("measured_echoes", json!(echoes));
+        self.put("echoes_per_second", json!((echoes as f64 / took.as_secs_f64()) as u64));
+        let micros = |nanos: u64| round(nanos as f64 / 1e3);
+        self.put(
+            "latency_us",
+            json!({
+                "p50": micros(latency.value_at_quantile(0.5)),
+                "p90": micros(latency.value_at_quantile(0.9)),
+                "p99": micros(latency.value_at_quantile(0.99)),
+                "p99.9": micros(latency.value_at_quantile(0.999)),
+                "max": micros(latency.max()),
+            }),
+        );
+    }
+
+    /// Processor time of the server and of this client, for each echo.
+    pub(crate) fn cpu(&mut self, who: &str, echoes: u64, before: Cpu, after: Cpu) {
+        let (total, user) = after.since(before);
+        let each = |nanos: u64| round(nanos as f64 / echoes.max(1) as f64);
+        self.put(&format!("{who}_cpu_ns_per_echo"), json!(each(total)));
+        self.put(&format!("{who}_user_ns_per_echo"), json!(each(user)));
+    }
+}
+
+impl std::fmt::Display for Report {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", Value::Object(self.0.clone()))
+    }
+}
+
+fn round(number: f64) -> f64 {
+    (number * 1000.0).round() / 1000.0
+}

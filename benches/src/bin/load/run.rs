@@ -1,0 +1,211 @@
+//! The phases of a run, one after the other, in one event loop.
+
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use mio::{Events, Interest, Poll, Token};
+use postern_core::client::{ClientHandshake, ClientRequest};
+use serde_json::json;
+
+use super::Failure;
+use super::connection::{Connection, Step, Tally, connect};
+use super::frames::Frames;
+use super::options::{Options, Until};
+use super::process::{Cpu, Memory};
+use super::quota::Quota;
+use super::report::Report;
+
+/// How many upgrades are under way at a time.
+const OPENING: usize = 128;
+
+/// How long nothing may happen before the run fails.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// Does what the options say.
+///
+/// # Errors
+/// The server refused, failed, sent a wrong echo or fell silent.
+pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
+    let frames = Frames::new(options)?;
+    let memory = || options.server_pid.map(Memory::of).transpose().map(Option::unwrap_or_default);
+    let cpu = || options.server_pid.map(Cpu::of).transpose().map(Option::unwrap_or_default);
+    let _quota = options
+        .server_quota
+        .and_then(|percent| options.server_pid.map(|pid| Quota::new(pid, percent)))
+        .transpose()?;
+    let mut report = Report::new(options);
+    let before = memory()?;
+    let mut load = Load::new(frames)?;
+
+    let started = Instant::now();
+    load.open(options)?;
+    report.opened(options.connections, started.elapsed());
+    report.put("check_seconds", json!(load.check()?.as_secs_f64()));
+    if options.server_pid.is_some() {
+        report.memory(options.connections, before, memory()?);
+    }
+    if let Some(idle) = options.idle {
+        let before = cpu()?;
+        load.idle(idle)?;
+        let (total, _) = cpu()?.since(before);
+        report.put("idle_seconds", json!(idle.as_secs_f64()));
+        report.put("idle_server_cpu_percent", json!(total as f64 / 1e7 / idle.as_secs_f64()));
+        report.put("check_after_idle_seconds", json!(load.check()?.as_secs_f64()));
+    }
+
+    let budget = match options.until {
+        Until::Time(Duration::ZERO) => return Ok(report),
+        Until::Time(_) => u64::MAX,
+        Until::Count(count) => count,
+    };
+    load.begin(budget)?;
+    if let Until::Time(_) = options.until {
+        load.turn_until(Instant::now() + options.warm_up)?;
+    }
+    load.tally.latency.reset();
+    let (echoes, started) = (load.tally.echoes, Instant::now());
+    let own = || Cpu::of(std::process::id());
+    let (server_before, own_before) = (cpu()?, own()?);
+    match options.until {
+        Until::Time(time) => load.turn_until(started + time)?,
+        Until::Count(_) => load.turn_until_done()?,
+    }
+    let (server_after, own_after) = (cpu()?, own()?);
+    let echoes = load.tally.echoes - echoes;
+    report.measured(echoes, started.elapsed(), &load.tally.latency);
+    if options.server_pid.is_some() {
+        report.cpu("server", echoes, server_before, server_after);
+        report.put("server_resident_after_bytes", json!(memory()?.resident));
+    }
+    report.cpu("client", echoes, own_before, own_after);
+
+    load.connections.iter_mut().for_each(Connection::end_budget);
+    load.turn_until_done()?;
+    report.messages(load.tally.sent, load.tally.echoes);
+    load.check()?;
+    Ok(report)
+}
+
+struct Load {
+    poll: Poll,
+    events: Events,
+    connections: Vec<Connection>,
+    buffer: Box<[u8]>,
+    frames: Frames,
+    tally: Tally,
+}
+
+impl Load {
+    fn new(frames: Frames) -> Result<Load, Failure> {
+        // To a minute, with three digits.
+        let latency = Histogram::new_with_max(60_000_000_000, 3)?;
+        Ok(Load {
+            poll: Poll::new()?,
+            events: Events::with_capacity(1024),
+            connections: Vec::new(),
+            buffer: vec![0; 512 * 1024].into_boxed_slice(),
+            frames,
+            tally: Tally { sent: 0, echoes: 0, latency },
+        })
+    }
+
+    /// Opens all connections, some at a time.
+    fn open(&mut self, options: &Options) -> Result<(), Failure> {
+        let host = options.server.to_string();
+        let headers: Vec<_> =
+            options.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let request = ClientRequest { headers: &headers, ..ClientRequest::new(&host, &options.path) };
+        let mut opened = 0;
+        while opened < options.connections {
+            while self.connections.len() < options.connections.min(opened + OPENING) {
+                let number = self.connections.len();
+                let mut nonce = [0; 16];
+                nonce[..8].copy_from_slice(&(number as u64).to_ne_bytes());
+                let mut bytes = Vec::new();
+                let handshake = ClientHandshake::start(&request, nonce, &mut bytes)?;
+                let stream = connect(options.server)
+                    .map_err(|error| format!("connection {number} to {host}: {error}"))?;
+                let mut connection = Connection::new(stream, handshake, bytes);
+                let interest = Interest::READABLE | Interest::WRITABLE;
+                self.poll.registry().register(connection.stream(), Token(number), interest)?;
+                self.connections.push(connection);
+            }
+            opened += self.turn(None)?;
+        }
+        Ok(())
+    }
+
+    /// One message on each connection, checked to the byte; some at a time. Says how long it took.
+    fn check(&mut self) -> Result<Duration, Failure> {
+        let started = Instant::now();
+        let (mut begun, mut done) = (0, 0);
+        while done < self.connections.len() {
+            while begun < self.connections.len().min(done + OPENING) {
+                if let Some(connection) = self.connections.get_mut(begun) {
+                    connection.begin_check(&self.frames)?;
+                }
+                begun += 1;
+            }
+            done += self.turn(None)?;
+        }
+        Ok(started.elapsed())
+    }
+
+    /// Waits. Nothing may come.
+    fn idle(&mut self, time: Duration) -> Result<(), Failure> {
+        self.turn_until(Instant::now() + time)
+    }
+
+    fn begin(&mut self, budget: u64) -> Result<(), Failure> {
+        let now = Instant::now();
+        for connection in &mut self.connections {
+            connection.begin_run(&self.frames, budget, now, &mut self.tally)?;
+        }
+        Ok(())
+    }
+
+    fn turn_until(&mut self, end: Instant) -> Result<(), Failure> {
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            self.turn(Some(left))?;
+        }
+    }
+
+    fn turn_until_done(&mut self) -> Result<(), Failure> {
+        let mut busy = self.connections.iter().filter(|connection| !connection.is_idle()).count();
+        while busy > 0 {
+            busy -= self.turn(None)?;
+        }
+        Ok(())
+    }
+
+    /// One batch of events. Says how many connections were done with what they did.
+    #[inline]
+    fn turn(&mut self, timeout: Option<Duration>) -> Result<usize, Failure> {
+        match self.poll.poll(&mut self.events, Some(timeout.unwrap_or(SILENCE))) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => return Ok(0),
+            Err(error) => return Err(error.into()),
+        }
+        if self.events.is_empty() && timeout.is_none() {
+            return Err(format!("the server said nothing for {} s", SILENCE.as_secs()).into());
+        }
+        let now = Instant::now();
+        let mut done = 0;
+        for event in &self.events {
+            let Some(connection) = self.connections.get_mut(event.token().0) else { continue };
+            let step = connection.handle(
+                event.is_writable(),
+                &mut self.buffer,
+                &self.frames,
+                now,
+                &mut self.tally,
+            )?;
+            done += usize::from(step == Step::Done);
+        }
+        Ok(done)
+    }
+}
