@@ -197,6 +197,19 @@ mod tests {
     }
 
     #[test]
+    fn one_large_message_does_not_keep_its_memory() {
+        let mut codec = DeflateCodec::default();
+        codec.deflate(&noise(LARGEST_SCRATCH / 2), 15, 0).expect("compressed");
+        let usual = codec.scratch.capacity();
+        codec.deflate(b"small", 15, 0).expect("compressed");
+        assert_eq!(codec.scratch.capacity(), usual, "what is usual is kept");
+        codec.deflate(&noise(2 * LARGEST_SCRATCH), 15, 0).expect("compressed");
+        assert!(codec.scratch.capacity() > LARGEST_SCRATCH);
+        codec.deflate(b"small", 15, 0).expect("compressed");
+        assert!(codec.scratch.capacity() <= 2 * SMALLEST_GROWTH, "{}", codec.scratch.capacity());
+    }
+
+    #[test]
     fn without_a_threshold_everything_is_compressed() {
         let mut codec = DeflateCodec::default();
         for payload in [&b""[..], b"x", &noise(1000)] {

@@ -189,6 +189,37 @@ mod tests {
     }
 
     #[test]
+    fn an_input_knows_how_much_is_left() {
+        let mut bytes = *b"abc";
+        let mut input = Input::new(&mut bytes);
+        assert_eq!((input.len(), input.is_empty(), input.peek()), (3, false, &b"abc"[..]));
+        input.take(2);
+        assert_eq!((input.len(), input.is_empty(), input.peek()), (1, false, &b"c"[..]));
+        input.discard();
+        assert_eq!((input.len(), input.is_empty(), input.peek()), (0, true, &b""[..]));
+    }
+
+    #[test]
+    fn a_payload_is_the_same_wherever_its_bytes_are() {
+        let mut bytes = *b"abc";
+        for mut payload in [Payload::Borrowed(&mut bytes), Payload::Owned(b"abc".to_vec())] {
+            assert_eq!(&*payload, b"abc");
+            assert_eq!(format!("{payload:?}"), "3 bytes", "a log must not show what users say");
+            payload[0] = b'x';
+            assert_eq!(payload.into_vec(), b"xbc");
+        }
+    }
+
+    #[test]
+    fn a_text_is_its_bytes() {
+        let text = Text::from_checked(Payload::Owned("h€".into()));
+        assert_eq!((text.as_str(), text.as_bytes(), text.utf8()), ("h€", "h€".as_bytes(), "h€".as_bytes()));
+        assert_eq!(text.chars().count(), 2);
+        assert_eq!(text.into_payload().into_vec(), "h€".as_bytes());
+        assert_eq!(("h€".utf8(), "h€".to_owned().utf8()), ("h€".as_bytes(), "h€".as_bytes()));
+    }
+
+    #[test]
     fn a_payload_outlives_the_cursor_it_was_taken_from() {
         let mut bytes = *b"abcdef";
         let mut input = Input::new(&mut bytes);

@@ -95,3 +95,13 @@ impl Recorder for Silent {
     #[inline]
     fn record(&mut self, _: &Record<'_>) {}
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_called_by_its_number() {
+        assert_eq!(ConnectionId(42).to_string(), "42");
+    }
+}

@@ -62,3 +62,20 @@ mod sealed {
     impl Sealed for super::Server {}
     impl<K> Sealed for super::Client<K> {}
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_client_masks_and_each_frame_anew() {
+        assert_eq!(Server.masking_key(), None);
+        let mut next = 0;
+        let mut client = Client::new(|| {
+            next += 1;
+            [next; 4]
+        });
+        assert_eq!([client.masking_key(), client.masking_key()], [Some([1; 4]), Some([2; 4])]);
+        assert_eq!(format!("{client:?}"), "Client", "without what its keys come from");
+    }
+}

@@ -78,6 +78,24 @@ fn the_101_is_this() {
 }
 
 #[test]
+fn who_is_admitted_is_known_before_the_answer() {
+    let config = HandshakeConfig::default();
+    let mut head = GOOD.as_bytes().to_vec();
+    let request = UpgradeRequest::parse(&mut head, &config).expect("a request");
+    let admission = request.identify(loopback(), &config).expect("an admission");
+    assert_eq!(admission.identity().name(), Some("John Doe"));
+}
+
+#[test]
+fn a_head_is_parsed_whole_and_alone() {
+    let config = HandshakeConfig::default();
+    for head in [&GOOD[..GOOD.len() - 1], &format!("{GOOD}x"), "", "GET"] {
+        let mut head = head.as_bytes().to_vec();
+        assert_eq!(UpgradeRequest::parse(&mut head, &config), Err(HandshakeError::NotHttp));
+    }
+}
+
+#[test]
 fn a_refusal_is_this() {
     let (answer, _) = answer(with("User-ID: 123", "").as_bytes(), loopback(), &HandshakeConfig::default());
     assert_eq!(
@@ -130,6 +148,7 @@ fn every_refusal_is_framed_and_closes() {
         assert_eq!(head.contains("\r\nUpgrade:"), error == E::Version, "{response}");
         assert_eq!(head.contains("\r\nAllow: GET"), error == E::Method, "{response}");
         assert_eq!(head.contains("\r\nWWW-Authenticate: Bearer"), error == E::IdentityMissing, "{response}");
+        assert_eq!(error.to_string(), error.message());
         // The texts are put into JSON as they are.
         assert!(!format!("{}{}", error.code(), error.message()).contains(['"', '\\']) && response.is_ascii());
     }

@@ -185,6 +185,30 @@ mod tests {
     }
 
     #[test]
+    fn blocks_are_written_as_they_are_read() {
+        for (text, written) in
+            [("10.0.0.0/8", "10.0.0.0/8"), ("::1", "::1/128"), ("127.0.0.1", "127.0.0.1/32")]
+        {
+            assert_eq!(text.parse::<Cidr>().expect("a block").to_string(), written);
+        }
+        let block = |text: &str| text.parse::<Cidr>().expect("a block");
+        assert_eq!(Cidr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 32), Some(block("0.0.0.0")));
+        assert_eq!(Cidr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 33), None);
+        assert_eq!(Cidr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 129), None);
+        let mut trusted = TrustedProxies::new(vec![block("192.0.2.1")]);
+        trusted.extend(TrustedProxies::loopback());
+        assert_eq!(trusted.blocks(), [block("192.0.2.1"), block("127.0.0.0/8"), block("::1")]);
+    }
+
+    #[test]
+    fn a_peer_is_written_as_its_own_family() {
+        let peer = |ip: &str| Peer { ip: ip.parse().expect("an address"), port: 80 }.to_string();
+        assert_eq!(peer("192.0.2.1"), "192.0.2.1:80");
+        assert_eq!(peer("::ffff:192.0.2.1"), "192.0.2.1:80");
+        assert_eq!(peer("2001:db8::1"), "[2001:db8::1]:80");
+    }
+
+    #[test]
     fn the_default_trusts_this_host_alone() {
         let trusted = TrustedProxies::default();
         for (ip, verdict) in

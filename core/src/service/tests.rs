@@ -1,5 +1,7 @@
 //! The service as a runtime drives it, with a socket that takes as much as a test lets it.
 
+mod timeouts;
+
 use std::net::IpAddr;
 use std::time::Duration;
 

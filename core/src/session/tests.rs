@@ -1,5 +1,7 @@
 //! Bytes in, events and bytes out; every case in one piece, byte by byte, and split at each offset.
 
+mod endings;
+
 use tungstenite::protocol::frame::coding::OpCode;
 
 use super::*;

@@ -1,0 +1,119 @@
+//! What time does to the connections of a service, and what a service keeps and gives back.
+
+use super::*;
+
+#[test]
+fn a_message_that_does_not_end_is_closed_with_1008_and_then_dropped() {
+    let (mut runtime, key) = admitted(SessionConfig::default());
+    runtime.feed(key, &frame(0x01, b"begun"));
+    runtime.wait(Duration::from_millis(29_999));
+    assert_eq!(runtime.wire(key), b"");
+    runtime.wait(Duration::from_millis(1));
+    assert_eq!(runtime.wire(key), b"\x88\x17\x03\xf0message took too long");
+    assert_eq!(runtime.transports[key.0], Transport::ShutdownWrite);
+    runtime.wait(Duration::from_secs(1));
+    assert!(runtime.service.is_empty());
+    assert!(runtime.notes.0[1].starts_with("closed 123 Failed(MessageTimeout)"), "{:?}", runtime.notes);
+}
+
+#[test]
+fn a_peer_that_does_not_answer_our_close_is_dropped_with_what_waits() {
+    let (mut runtime, key) = admitted(SessionConfig::default());
+    runtime.takes = 0;
+    runtime.feed(key, &frame(0x81, b"abc"));
+    runtime.service.shut_down();
+    runtime.wait(Duration::ZERO);
+    runtime.wait(Duration::from_millis(4_999));
+    assert_eq!(runtime.service.len(), 1);
+    assert!(runtime.service.wants_write(key));
+    runtime.wait(Duration::from_millis(1));
+    assert!(runtime.service.is_empty());
+    assert!(runtime.notes.0[2].starts_with("closed 123 Closed(Away)"), "{:?}", runtime.notes);
+}
+
+#[test]
+fn a_timer_that_fires_for_nothing_is_armed_anew() {
+    let (mut runtime, key) = admitted(SessionConfig::default());
+    runtime.feed(key, &frame(0x01, b"a"));
+    runtime.feed(key, &frame(0x80, b"b"));
+    runtime.wait(Duration::from_secs(20));
+    runtime.feed(key, &frame(0x01, b"a"));
+    // The entry of the first message fires now, and the second has twenty seconds left.
+    runtime.wait(Duration::from_secs(10));
+    assert_eq!(runtime.service.poll_timeout(runtime.now), Some(runtime.now + Duration::from_secs(20)));
+    runtime.wait(Duration::from_secs(20));
+    assert!(runtime.wire(key).ends_with(b"message took too long"));
+}
+
+#[test]
+fn what_a_socket_takes_later_is_recorded_with_its_times() {
+    struct Times(Vec<Duration>);
+    impl Recorder for Times {
+        fn record(&mut self, record: &Record<'_>) {
+            match record {
+                Record::Established { took: time, .. }
+                | Record::Rejected { took: time, .. }
+                | Record::Closed { lasted: time, .. } => self.0.push(*time),
+                Record::Message { .. } | Record::Abandoned { .. } => {}
+            }
+        }
+    }
+    let mut runtime = Runtime::new(ServiceConfig::default());
+    let second = Duration::from_secs(1);
+    let mut times = Times(Vec::new());
+    let (key, start) = (runtime.open(), runtime.now);
+    runtime.service.receive(key, start + second, &mut HEAD.as_bytes().to_vec(), &mut times);
+    runtime.service.handle_error(key);
+    runtime.service.remove(key, start + 8 * second, &mut times);
+    let key = runtime.open();
+    runtime.service.receive(key, start + 3 * second, &mut b"\x16".to_vec(), &mut times);
+    assert_eq!(times.0, [second, 7 * second, 3 * second], "from accept, from the 101, from accept");
+}
+
+#[test]
+fn an_error_of_one_socket_leaves_the_others_as_they_are() {
+    let (mut runtime, one) = admitted(SessionConfig::default());
+    let two = runtime.open();
+    runtime.feed(two, HEAD.as_bytes());
+    assert_eq!(runtime.service.keys(), [one, two]);
+    runtime.service.receive(two, runtime.now, &mut frame(0x81, b"abc"), &mut runtime.notes);
+    runtime.service.handle_error(one);
+    assert_eq!(runtime.service.output(two), b"\x81\x03abc");
+    runtime.settle(one);
+    assert_eq!(runtime.service.keys(), [two]);
+    assert_eq!(runtime.service.output(two), b"\x81\x03abc", "nor does its removal");
+    // Keys that mean nothing are answered, not punished.
+    runtime.service.handle_error(one);
+    runtime.service.sent(one, 1, runtime.now);
+    runtime.service.receive(one, runtime.now, &mut [0x81], &mut runtime.notes);
+    assert_eq!(runtime.service.output(one), b"");
+    assert_eq!(runtime.service.transport(one), Transport::Close);
+    assert!(!runtime.service.wants_read(one) && !runtime.service.wants_write(one));
+}
+
+#[test]
+fn output_that_was_forgotten_of_a_connection_that_broke_is_lost() {
+    let (mut runtime, one) = admitted(SessionConfig::default());
+    let two = runtime.open();
+    runtime.service.receive(one, runtime.now, &mut frame(0x81, b"secret"), &mut runtime.notes);
+    runtime.service.receive(two, runtime.now, &mut HEAD.as_bytes()[..1].to_vec(), &mut runtime.notes);
+    assert_eq!(runtime.service.output(one), b"\x81\x06secret");
+    runtime.service.handle_error(one);
+    assert_eq!(runtime.service.output(one), b"");
+    assert_eq!(runtime.service.transport(one), Transport::Close);
+    runtime.feed(two, &HEAD.as_bytes()[1..]);
+    assert!(runtime.wire(two).starts_with(b"HTTP/1.1 101 "));
+}
+
+#[test]
+fn a_burst_does_not_keep_the_cork_large() {
+    let limits = SessionConfig { max_message: 2 << 20, max_frame: 2 << 20, ..SessionConfig::default() };
+    let (mut runtime, key) = admitted(limits);
+    let at_limit = frame(0x82, &vec![7; LARGEST_CORK / 2]);
+    runtime.feed(key, &at_limit);
+    assert!(runtime.service.cork.capacity() >= LARGEST_CORK / 2, "what is usual is kept");
+    runtime.feed(key, &frame(0x82, &vec![7; 2 << 20]));
+    assert_eq!(runtime.service.cork.capacity(), 0);
+    runtime.feed(key, &frame(0x81, b"abc"));
+    assert!(runtime.wire(key).ends_with(b"\x81\x03abc"));
+}
