@@ -1,24 +1,54 @@
 //! The masking of RFC 6455 §5.3.
 
-/// Unmasks `bytes` in place. `at` is the offset of their first byte in the frame's payload.
+use fearless_simd::{Level, Simd, dispatch};
+
+/// Unmasks `bytes` in place, or masks them. `at` is the offset of their first byte in the frame's payload.
 #[inline]
 pub(crate) fn unmask(bytes: &mut [u8], mask: [u8; 4], at: u64) {
     // The key repeats every four bytes; turned so that it begins at our first byte.
     let mask = u32::from_ne_bytes(mask);
     let turn = 8 * (at % 4) as u32;
     let mask = if cfg!(target_endian = "little") { mask.rotate_right(turn) } else { mask.rotate_left(turn) };
-    // Whole blocks first, which the compiler turns into vector instructions, then words, then what is left.
-    let mut blocks = bytes.chunks_exact_mut(32);
-    for block in &mut blocks {
+    if bytes.len() >= WIDE { xor_wide(bytes, mask) } else { xor(bytes, mask) }
+}
+
+/// From how many bytes on it is worth to ask what the processor can do.
+const WIDE: usize = 128;
+
+/// With the widest vectors that this processor has.
+#[inline(never)]
+fn xor_wide(bytes: &mut [u8], mask: u32) {
+    dispatch!(Level::new(), simd => xor_blocks(simd, bytes, mask));
+}
+
+/// Whole blocks first: their length is known, so the compiler makes them straight lines of vector instructions.
+// It must become part of the function that `dispatch!` has compiled for the processor.
+#[inline(always)]
+fn xor_blocks<S: Simd>(_: S, bytes: &mut [u8], mask: u32) {
+    let (blocks, rest) = bytes.as_chunks_mut::<256>();
+    for block in blocks {
         for word in block.as_chunks_mut::<4>().0 {
             *word = (u32::from_ne_bytes(*word) ^ mask).to_ne_bytes();
         }
     }
-    let (words, rest) = blocks.into_remainder().as_chunks_mut::<4>();
-    for word in words {
-        *word = (u32::from_ne_bytes(*word) ^ mask).to_ne_bytes();
+    let (blocks, rest) = rest.as_chunks_mut::<32>();
+    for block in blocks {
+        for word in block.as_chunks_mut::<4>().0 {
+            *word = (u32::from_ne_bytes(*word) ^ mask).to_ne_bytes();
+        }
     }
-    for (byte, key) in rest.iter_mut().zip(mask.to_ne_bytes()) {
+    xor(rest, mask);
+}
+
+/// Words, then what is left.
+#[inline]
+fn xor(bytes: &mut [u8], mask: u32) {
+    let long = u64::from(mask) << 32 | u64::from(mask);
+    let (words, rest) = bytes.as_chunks_mut::<8>();
+    for word in words {
+        *word = (u64::from_ne_bytes(*word) ^ long).to_ne_bytes();
+    }
+    for (byte, key) in rest.iter_mut().zip(long.to_ne_bytes()) {
         *byte ^= key;
     }
 }
@@ -30,7 +60,7 @@ mod tests {
     #[test]
     fn every_length_and_offset_is_as_the_rfc_says() {
         let mask = [0x37, 0xfa, 0x21, 0x3d];
-        for len in 0..100usize {
+        for len in (0..150usize).chain(250..300).chain([511, 512, 513, 799, 1024, 4096 + 37]) {
             for at in 0..9usize {
                 let plain: Vec<u8> = (0..len).map(|i| (i * 7) as u8).collect();
                 // "octet i of the transformed data is the XOR of octet i of the original data with octet at
