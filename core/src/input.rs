@@ -24,17 +24,26 @@ impl<'b> Input<'b> {
     }
 
     /// How many bytes are left.
+    #[inline]
     pub fn len(&self) -> usize {
         self.rest.len()
     }
 
     /// Whether all bytes are consumed.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
 
     /// The bytes that are left, not consumed.
+    #[inline]
     pub(crate) fn peek(&self) -> &[u8] {
+        self.rest
+    }
+
+    /// The bytes that are left, not consumed.
+    #[inline]
+    pub(crate) fn peek_mut(&mut self) -> &mut [u8] {
         self.rest
     }
 

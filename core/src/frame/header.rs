@@ -115,7 +115,7 @@ impl FrameHeader {
 /// Appends a whole frame: final, without reserved bits; masked if it is a client's, which gives a key.
 #[inline]
 pub(crate) fn write_frame(out: &mut Vec<u8>, opcode: OpCode, payload: &[u8], key: Option<[u8; 4]>) {
-    write(out, 0x80 | u8::from(opcode), payload, key);
+    write(out, 0x80 | bits(opcode), payload, key);
 }
 
 /// The same for a payload that permessage-deflate has compressed: with RSV1 (RFC 7692 §6.1).
@@ -125,7 +125,21 @@ pub(crate) fn write_compressed_frame(
     payload: &[u8],
     key: Option<[u8; 4]>,
 ) {
-    write(out, 0xc0 | u8::from(opcode), payload, key);
+    write(out, 0xc0 | bits(opcode), payload, key);
+}
+
+/// The four bits of an opcode. Here, since tungstenite's conversion is not inlined.
+#[inline]
+fn bits(opcode: OpCode) -> u8 {
+    match opcode {
+        OpCode::Data(Data::Continue) => 0x0,
+        OpCode::Data(Data::Text) => 0x1,
+        OpCode::Data(Data::Binary) => 0x2,
+        OpCode::Control(Control::Close) => 0x8,
+        OpCode::Control(Control::Ping) => 0x9,
+        OpCode::Control(Control::Pong) => 0xa,
+        OpCode::Data(Data::Reserved(bits)) | OpCode::Control(Control::Reserved(bits)) => bits,
+    }
 }
 
 #[inline]

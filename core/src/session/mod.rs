@@ -225,6 +225,25 @@ impl<R: Role> Session<R> {
         turn: &mut Turn<'_>,
         input: &mut Input<'b>,
     ) -> Result<Option<Event<'b>>, ProtocolError> {
+        if self.is_between_messages() {
+            if input.is_empty() {
+                return Ok(None);
+            }
+            // The common case: a message in one frame in one read. Nothing is copied, nothing is kept.
+            if let Some(event) = self.take_whole_message(input) {
+                return Ok(Some(event));
+            }
+        }
+        self.next_event_of_any_kind(turn, input)
+    }
+
+    /// What is not a whole message, or wrong.
+    #[inline(never)]
+    fn next_event_of_any_kind<'b>(
+        &mut self,
+        turn: &mut Turn<'_>,
+        input: &mut Input<'b>,
+    ) -> Result<Option<Event<'b>>, ProtocolError> {
         match self.state {
             State::Open | State::CloseSent => {}
             State::Lingering | State::Finished | State::Aborted => {

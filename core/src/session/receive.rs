@@ -13,7 +13,54 @@ use crate::role::Role;
 use crate::turn::Turn;
 
 impl<R: Role> Session<R> {
+    /// Whether the next byte begins a message or a control frame. No deadline runs then but that of a Close.
     #[inline]
+    pub(super) fn is_between_messages(&self) -> bool {
+        self.state == State::Open && self.incoming.is_none() && self.partial_len == 0
+    }
+
+    /// Takes a message that is a single frame, all there, within all limits, not compressed and valid. Of
+    /// anything else it takes nothing, and [`Session::advance`] says what it is.
+    #[inline]
+    pub(super) fn take_whole_message<'b>(&mut self, input: &mut Input<'b>) -> Option<Event<'b>> {
+        let (kind, header, len) = match *input.peek() {
+            [first @ (WHOLE_TEXT | WHOLE_BINARY), second, a, b, ..]
+                if (second & 0x80 != 0) == R::PEER_MASKS =>
+            {
+                let kind = if first == WHOLE_TEXT { DataKind::Text } else { DataKind::Binary };
+                match second & 0x7f {
+                    126 => (kind, 4, usize::from(u16::from_be_bytes([a, b]))),
+                    127 => return None,
+                    len => (kind, 2, usize::from(len)),
+                }
+            }
+            _ => return None,
+        };
+        let start = header + if R::PEER_MASKS { 4 } else { 0 };
+        let is_minimal = header == 2 || len > 125;
+        let most = self.config.max_frame.min(self.config.max_message);
+        if !is_minimal || len > most || input.len() < start + len {
+            return None;
+        }
+        if R::PEER_MASKS {
+            let (head, payload) = input.peek_mut().split_at_mut_checked(start)?;
+            let mask = *head.last_chunk::<4>()?;
+            let payload = payload.get_mut(..len)?;
+            unmask(payload, mask, 0);
+            if kind == DataKind::Text && simdutf8::basic::from_utf8(payload).is_err() {
+                // Masked again, for whoever says what is wrong with it.
+                unmask(payload, mask, 0);
+                return None;
+            }
+        } else if kind == DataKind::Text
+            && simdutf8::basic::from_utf8(input.peek().get(start..start + len)?).is_err()
+        {
+            return None;
+        }
+        let payload = input.take(start + len).get_mut(start..)?;
+        self.deliver(kind, Payload::Borrowed(payload))
+    }
+
     pub(super) fn advance<'b>(
         &mut self,
         turn: &mut Turn<'_>,
@@ -44,7 +91,6 @@ impl<R: Role> Session<R> {
     }
 
     /// Gives back memory and timer where nothing is unfinished any more.
-    #[inline]
     fn rest_from_message(&mut self) {
         if self.incoming.as_ref().is_some_and(|incoming| incoming.is_idle()) {
             self.incoming = None;
@@ -55,7 +101,6 @@ impl<R: Role> Session<R> {
     }
 
     /// The next header, from the bytes that wait in `partial` and from `input`.
-    #[inline]
     fn read_header(&mut self, input: &mut Input<'_>) -> Result<Option<FrameHeader>, ProtocolError> {
         if self.partial_len == 0
             && let Some((header, len)) = FrameHeader::parse::<R>(input.peek())?
@@ -84,7 +129,6 @@ impl<R: Role> Session<R> {
     }
 
     /// Takes a new frame with as much of its payload as is there.
-    #[inline]
     fn begin_frame<'b>(
         &mut self,
         turn: &mut Turn<'_>,
@@ -102,7 +146,6 @@ impl<R: Role> Session<R> {
                 return self.receive_control(turn, control, Payload::Borrowed(payload));
             }
             FrameKind::Control(_) => {}
-            // The common case: a message in one frame in one read. Nothing is copied, nothing is kept.
             FrameKind::Data(kind) if is_whole && header.fin && self.incoming.is_none() => {
                 self.check_frame(&header, header.rsv1)?;
                 if header.len > self.largest(self.config.max_message, header.rsv1) {
@@ -300,6 +343,12 @@ impl<R: Role> Session<R> {
         Ok(Event::Close { code, reason: Text::from_checked(reason) })
     }
 }
+
+/// The first byte of a text message in a single frame: FIN, and no reserved bits.
+const WHOLE_TEXT: u8 = 0x81;
+
+/// The first byte of a binary message in a single frame.
+const WHOLE_BINARY: u8 = 0x82;
 
 /// The payload of a frame from its byte `at` on, as far as it is there, in the clear.
 #[inline]
