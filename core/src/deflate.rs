@@ -199,14 +199,59 @@ mod tests {
     #[test]
     fn one_large_message_does_not_keep_its_memory() {
         let mut codec = DeflateCodec::default();
-        codec.deflate(&noise(LARGEST_SCRATCH / 2), 15, 0).expect("compressed");
-        let usual = codec.scratch.capacity();
+        for (payload, usual) in [(b"small", 128 << 10), (b"other", 256 << 10)] {
+            codec.scratch = Vec::with_capacity(usual);
+            codec.deflate(payload, 15, 0).expect("compressed");
+            assert_eq!(codec.scratch.capacity(), usual, "what is usual is kept");
+        }
+        codec.deflate(&noise(512 << 10), 15, 0).expect("compressed");
+        assert!(codec.scratch.capacity() > 512 << 10);
         codec.deflate(b"small", 15, 0).expect("compressed");
-        assert_eq!(codec.scratch.capacity(), usual, "what is usual is kept");
-        codec.deflate(&noise(2 * LARGEST_SCRATCH), 15, 0).expect("compressed");
-        assert!(codec.scratch.capacity() > LARGEST_SCRATCH);
-        codec.deflate(b"small", 15, 0).expect("compressed");
-        assert!(codec.scratch.capacity() <= 2 * SMALLEST_GROWTH, "{}", codec.scratch.capacity());
+        assert!(codec.scratch.capacity() < 4096, "{}", codec.scratch.capacity());
+    }
+
+    #[test]
+    fn nothing_refers_further_back_than_the_window() {
+        let mut codec = DeflateCodec::default();
+        // What comes again comes from just behind one window and well within the next; for the smallest, from
+        // another of its portions.
+        for bits in (8..15).rev() {
+            let (fresh, again) = if bits == 8 { (256, 156) } else { ((1 << bits) + 50, 0) };
+            let fresh = noise(fresh);
+            let twice = [&fresh, &fresh[again..]].concat();
+            assert!(codec.deflate(&twice, bits + 1, 64).is_some(), "{} bits", bits + 1);
+            assert_eq!(codec.deflate(&twice, bits, 64), None, "{bits} bits");
+        }
+    }
+
+    #[test]
+    fn what_is_compressed_is_shorter_never_as_long() {
+        let mut codec = DeflateCodec::default();
+        for (odd, even) in (0..40).flat_map(|odd| (0..40).map(move |even| (odd, even))) {
+            let payload = [noise(odd), vec![7; even]].concat();
+            let len = codec.deflate(&payload, 15, 1).map(<[u8]>::len);
+            assert!(len.is_none_or(|len| len < payload.len()), "{odd} and {even}: {len:?}");
+        }
+    }
+
+    #[test]
+    fn what_compresses_a_thousandfold_comes_out_whole() {
+        let mut codec = DeflateCodec::default();
+        for len in (0..70_000).step_by(997) {
+            let mut small = Vec::new();
+            let mut best = Compress::new(Compression::best(), false);
+            append(&mut best, &vec![7; len], FlushCompress::Sync, &mut small).expect("it compresses");
+            assert_eq!(codec.inflate(&small, 70_000), Ok(vec![7; len]), "{len}");
+        }
+    }
+
+    #[test]
+    fn a_message_may_consist_of_several_streams() {
+        // RFC 7692 §7.2.3.4, a block with BFINAL set; twice, and once more without.
+        let (last, open) =
+            ([0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00], [0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00]);
+        let compressed = [last, last, open].concat();
+        assert_eq!(DeflateCodec::default().inflate(&compressed, 15).as_deref(), Ok(&b"HelloHelloHello"[..]));
     }
 
     #[test]
