@@ -137,6 +137,7 @@ impl<'b> Text<'b> {
     }
 
     /// The payload, which is no longer known to be UTF-8.
+    #[inline]
     pub fn into_payload(self) -> Payload<'b> {
         self.0
     }

@@ -43,6 +43,7 @@ pub mod client;
 
 mod deflate;
 mod input;
+mod parts;
 mod role;
 mod turn;
 

@@ -19,15 +19,60 @@ pub struct Turn<'t> {
 }
 
 /// What sessions of one worker share while a message is decoded or encoded: the two contexts of
-/// permessage-deflate. Without context takeover (RFC 7692 §7.1.1) one pair serves all connections.
+/// permessage-deflate, without context takeover (RFC 7692 §7.1.1), and buffers for large messages.
 #[derive(Debug, Default)]
 pub struct Codec {
     pub(crate) deflate: DeflateCodec,
+    pub(crate) buffers: Buffers,
 }
 
 impl Codec {
-    /// A codec that owns nothing until a message is compressed.
+    /// A codec that owns nothing until a message is compressed, or large.
     pub fn new() -> Codec {
         Codec::default()
+    }
+}
+
+/// Buffers of large messages that are done, kept for the next ones: fresh memory would cost a fault each page.
+#[derive(Debug, Default)]
+pub(crate) struct Buffers(Vec<Vec<u8>>);
+
+impl Buffers {
+    /// An empty buffer, with memory if there is some.
+    pub(crate) fn take(&mut self) -> Vec<u8> {
+        self.0.pop().unwrap_or_default()
+    }
+
+    /// Keeps the memory of a buffer, unless it is small, or very large, or enough is kept.
+    pub(crate) fn put(&mut self, mut buffer: Vec<u8>) {
+        let kept: usize = self.0.iter().map(Vec::capacity).sum();
+        if buffer.capacity() >= LARGE && kept + buffer.capacity() <= MOST_KEPT {
+            buffer.clear();
+            self.0.push(buffer);
+        }
+    }
+}
+
+/// From how many bytes on a message is large: it gets a kept buffer, and is read straight into it.
+pub(crate) const LARGE: usize = 64 * 1024;
+
+/// The most memory, in bytes, that is kept for large messages.
+const MOST_KEPT: usize = 4 * 1024 * 1024 + 4 * LARGE;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_bounded() {
+        let mut buffers = Buffers::default();
+        buffers.put(Vec::with_capacity(LARGE - 1));
+        assert_eq!(buffers.take().capacity(), 0, "too small");
+        buffers.put(Vec::with_capacity(2 * MOST_KEPT));
+        assert_eq!(buffers.take().capacity(), 0, "too large");
+        (0..100).for_each(|_| buffers.put(vec![7; 1024 * 1024]));
+        assert_eq!(buffers.0.len(), 4);
+        let buffer = buffers.take();
+        assert_eq!((buffer.len(), buffer.capacity()), (0, 1024 * 1024));
     }
 }

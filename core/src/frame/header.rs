@@ -144,26 +144,38 @@ fn bits(opcode: OpCode) -> u8 {
 
 #[inline]
 fn write(out: &mut Vec<u8>, first: u8, payload: &[u8], key: Option<[u8; 4]>) {
+    // One growth for both.
+    out.reserve(MAX_HEADER + payload.len());
+    write_first(out, first, payload.len(), key);
+    let start = out.len();
+    out.extend_from_slice(payload);
+    if let (Some(key), Some(payload)) = (key, out.get_mut(start..)) {
+        unmask(payload, key, 0);
+    }
+}
+
+/// Appends the header of a whole frame whose payload is sent from elsewhere.
+pub(crate) fn write_header(out: &mut Vec<u8>, opcode: OpCode, len: usize, key: Option<[u8; 4]>) {
+    write_first(out, 0x80 | bits(opcode), len, key);
+}
+
+#[inline]
+fn write_first(out: &mut Vec<u8>, first: u8, len: usize, key: Option<[u8; 4]>) {
     let masked = if key.is_some() { 0x80 } else { 0 };
-    match payload.len() {
+    match len {
         // The casts do not cut: each arm's range fits its type.
-        len @ 0..=125 => out.extend_from_slice(&[first, masked | len as u8]),
-        len @ 126..=0xffff => {
+        0..=125 => out.extend_from_slice(&[first, masked | len as u8]),
+        126..=0xffff => {
             let [a, b] = (len as u16).to_be_bytes();
             out.extend_from_slice(&[first, masked | 126, a, b]);
         }
-        len => {
+        _ => {
             out.extend_from_slice(&[first, masked | 127]);
             out.extend_from_slice(&(len as u64).to_be_bytes());
         }
     }
     if let Some(key) = key {
         out.extend_from_slice(&key);
-    }
-    let start = out.len();
-    out.extend_from_slice(payload);
-    if let (Some(key), Some(payload)) = (key, out.get_mut(start..)) {
-        unmask(payload, key, 0);
     }
 }
 

@@ -5,12 +5,50 @@ use fearless_simd::{Level, Simd, dispatch};
 /// Unmasks `bytes` in place, or masks them. `at` is the offset of their first byte in the frame's payload.
 #[inline]
 pub(crate) fn unmask(bytes: &mut [u8], mask: [u8; 4], at: u64) {
-    // The key repeats every four bytes; turned so that it begins at our first byte.
-    let mask = u32::from_ne_bytes(mask);
-    let turn = 8 * (at % 4) as u32;
-    let mask = if cfg!(target_endian = "little") { mask.rotate_right(turn) } else { mask.rotate_left(turn) };
+    let mask = turned(mask, at);
     if bytes.len() >= WIDE { xor_wide(bytes, mask) } else { xor(bytes, mask) }
 }
+
+/// Appends `bytes` unmasked, in one pass. `at` as for [`unmask`].
+pub(crate) fn append_unmasked(out: &mut Vec<u8>, bytes: &[u8], mask: [u8; 4], at: u64) {
+    let (blocks, rest) = bytes.as_chunks::<BLOCK>();
+    if !blocks.is_empty() {
+        out.reserve(bytes.len());
+        append_blocks(out, blocks, turned(mask, at));
+    }
+    let start = out.len();
+    out.extend_from_slice(rest);
+    // A block is a multiple of four bytes long.
+    unmask(out.get_mut(start..).unwrap_or_default(), mask, at);
+}
+
+/// The key repeats every four bytes; turned so that it begins at byte `at`.
+#[inline]
+fn turned(mask: [u8; 4], at: u64) -> u32 {
+    let mask = u32::from_ne_bytes(mask);
+    let turn = 8 * (at % 4) as u32;
+    if cfg!(target_endian = "little") { mask.rotate_right(turn) } else { mask.rotate_left(turn) }
+}
+
+#[inline(never)]
+fn append_blocks(out: &mut Vec<u8>, blocks: &[[u8; BLOCK]], mask: u32) {
+    dispatch!(Level::new(), simd => append_blocks_wide(simd, out, blocks, mask));
+}
+
+// As for `xor_blocks`.
+#[inline(always)]
+fn append_blocks_wide<S: Simd>(_: S, out: &mut Vec<u8>, blocks: &[[u8; BLOCK]], mask: u32) {
+    for block in blocks {
+        let mut block = *block;
+        for word in block.as_chunks_mut::<4>().0 {
+            *word = (u32::from_ne_bytes(*word) ^ mask).to_ne_bytes();
+        }
+        out.extend_from_slice(&block);
+    }
+}
+
+/// Bytes that are handled at once where there are many.
+const BLOCK: usize = 256;
 
 /// From how many bytes on it is worth to ask what the processor can do.
 const WIDE: usize = 128;
@@ -25,7 +63,7 @@ fn xor_wide(bytes: &mut [u8], mask: u32) {
 // It must become part of the function that `dispatch!` has compiled for the processor.
 #[inline(always)]
 fn xor_blocks<S: Simd>(_: S, bytes: &mut [u8], mask: u32) {
-    let (blocks, rest) = bytes.as_chunks_mut::<256>();
+    let (blocks, rest) = bytes.as_chunks_mut::<BLOCK>();
     for block in blocks {
         for word in block.as_chunks_mut::<4>().0 {
             *word = (u32::from_ne_bytes(*word) ^ mask).to_ne_bytes();
@@ -70,6 +108,9 @@ mod tests {
                 let mut bytes = plain.clone();
                 unmask(&mut bytes, mask, at as u64);
                 assert_eq!(bytes, expected, "{len} bytes at {at}");
+                let mut appended = b"before".to_vec();
+                append_unmasked(&mut appended, &plain, mask, at as u64);
+                assert_eq!(appended, [b"before", &expected[..]].concat(), "{len} bytes at {at}");
             }
         }
     }

@@ -6,8 +6,10 @@ mod header;
 mod mask;
 
 pub(crate) use close::{parse_close, write_close};
-pub(crate) use header::{FrameHeader, FrameKind, MAX_HEADER, write_compressed_frame, write_frame};
-pub(crate) use mask::unmask;
+pub(crate) use header::{
+    FrameHeader, FrameKind, MAX_HEADER, write_compressed_frame, write_frame, write_header,
+};
+pub(crate) use mask::{append_unmasked, unmask};
 
 use std::fmt;
 

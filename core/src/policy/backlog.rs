@@ -22,6 +22,16 @@ impl Backlog {
         Backlog { bytes: unsent.to_vec(), sent: 0, progress: now }
     }
 
+    /// A backlog of `bytes`, the first `sent` of which the socket took at `now`.
+    pub fn resume(bytes: Vec<u8>, sent: usize, now: Instant) -> Backlog {
+        Backlog { sent: sent.min(bytes.len()), bytes, progress: now }
+    }
+
+    /// The memory of a backlog that is sent.
+    pub fn into_buffer(self) -> Vec<u8> {
+        self.bytes
+    }
+
     /// What is to be written, from its front.
     pub fn pending(&self) -> &[u8] {
         self.bytes.get(self.sent..).unwrap_or_default()

@@ -1,6 +1,9 @@
 //! What is done with messages.
 
-use crate::session::{Event, Session};
+use crate::frame::DataKind;
+use crate::input::Payload;
+use crate::parts::Parts;
+use crate::session::Session;
 use crate::turn::Turn;
 
 /// The application behind the sessions. `channels` will stand beside `Echo`.
@@ -12,13 +15,18 @@ pub(super) enum Application {
 }
 
 impl Application {
-    /// Answers what came from a peer.
+    /// Answers a message. `parts`, if there are any, take what is large.
     #[inline]
-    pub(super) fn answer(self, session: &mut Session, turn: &mut Turn<'_>, event: &Event<'_>) {
-        let answered = match (self, event) {
-            (Application::Echo, Event::Text(text)) => session.send_text(turn, text),
-            (Application::Echo, Event::Binary(payload)) => session.send_binary(turn, payload),
-            (Application::Echo, Event::Ping(_) | Event::Pong(_) | Event::Close { .. }) => Ok(()),
+    pub(super) fn answer<'b>(
+        self,
+        session: &mut Session,
+        turn: &mut Turn<'_>,
+        kind: DataKind,
+        payload: Payload<'b>,
+        parts: Option<&mut Parts<'b>>,
+    ) {
+        let answered = match self {
+            Application::Echo => session.send_payload(turn, kind, payload, parts),
         };
         // A session that is closing takes no answer, and its user expects none.
         let _ = answered;

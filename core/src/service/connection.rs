@@ -11,6 +11,7 @@ use super::jitter::Jitter;
 use crate::frame::DataKind;
 use crate::handshake::{HandshakeError, HeadReader, Identity, Peer, UpgradeRequest, reject};
 use crate::input::Input;
+use crate::parts::Parts;
 use crate::policy::Backlog;
 use crate::record::{ConnectionId, Record, Recorder};
 use crate::session::{Ending, Event, LINGER, Session, Transport};
@@ -77,17 +78,56 @@ impl Connection {
             self.handshake(context, turn, input, recorder);
         }
         // What stood behind the head in the same read is frames already.
-        if let Stage::Admitted { session, identity } = &mut self.stage {
-            // An error is the peer's; the session has answered it and says by `transport` what follows.
-            while let Ok(Some(event)) = session.next_event(turn, input) {
-                let (kind, payload) = match &event {
-                    Event::Text(text) => (DataKind::Text, text.as_bytes()),
-                    Event::Binary(payload) => (DataKind::Binary, &**payload),
-                    Event::Ping(_) | Event::Pong(_) | Event::Close { .. } => continue,
-                };
-                recorder.record(&Record::Message { connection: self.id, identity, kind, payload });
-                context.application.answer(session, turn, &event);
-            }
+        self.receive_messages(context, turn, input, None, recorder);
+    }
+
+    /// Takes what one read brought of a user who is admitted. Large answers go into `parts`, if there are any.
+    #[inline]
+    pub(super) fn receive_messages<'b>(
+        &mut self,
+        context: &Context<'_>,
+        turn: &mut Turn<'_>,
+        input: &mut Input<'b>,
+        mut parts: Option<&mut Parts<'b>>,
+        recorder: &mut impl Recorder,
+    ) {
+        let Stage::Admitted { session, identity } = &mut self.stage else { return };
+        // An error is the peer's; the session has answered it and says by `transport` what follows.
+        while let Ok(Some(event)) = session.next_event(turn, input) {
+            let (kind, payload) = match event {
+                Event::Text(text) => (DataKind::Text, text.into_payload()),
+                Event::Binary(payload) => (DataKind::Binary, payload),
+                Event::Ping(_) | Event::Pong(_) | Event::Close { .. } => continue,
+            };
+            recorder.record(&Record::Message { connection: self.id, identity, kind, payload: &payload });
+            context.application.answer(session, turn, kind, payload, parts.as_deref_mut());
+        }
+    }
+
+    /// Whether nothing is to be seen to but the next bytes of its peer.
+    #[inline]
+    pub(super) fn is_quiet(&self) -> bool {
+        self.backlog.is_none() && matches!(&self.stage, Stage::Admitted { session, .. } if session.is_quiet())
+    }
+
+    /// Whether its user is admitted, and nothing waits to be sent.
+    #[inline]
+    pub(super) fn is_flowing(&self) -> bool {
+        self.backlog.is_none() && !self.is_aborted && matches!(self.stage, Stage::Admitted { .. })
+    }
+
+    /// The buffer of a large message that is arriving.
+    #[inline]
+    pub(super) fn lend(&mut self) -> Option<&mut Vec<u8>> {
+        if let Stage::Admitted { session, .. } = &mut self.stage { session.lend() } else { None }
+    }
+
+    /// What was read into that buffer behind its frame.
+    pub(super) fn take_overrun(&mut self) -> Vec<u8> {
+        if let Stage::Admitted { session, .. } = &mut self.stage {
+            session.take_overrun()
+        } else {
+            Vec::new()
         }
     }
 

@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use crate::deflate::longest_compressed;
-use crate::frame::{DataKind, FrameHeader};
+use crate::frame::{DataKind, FrameHeader, append_unmasked, unmask};
+use crate::turn::LARGE;
 
 use super::config::SessionConfig;
 use super::error::ProtocolError;
@@ -48,11 +49,14 @@ pub(super) struct Message {
     /// How many of `bytes` are known to be UTF-8; the rest is the beginning of one character. For binary
     /// it stays zero.
     checked: usize,
+    /// How many of `bytes` are unmasked; the rest was read into them by the runtime, and not looked at yet.
+    unmasked: usize,
 }
 
 impl Message {
-    pub(super) fn new(kind: DataKind, is_compressed: bool) -> Message {
-        Message { kind, is_compressed, bytes: Vec::new(), fragments: 0, checked: 0 }
+    /// A message in `bytes`, an empty buffer.
+    pub(super) fn new(kind: DataKind, is_compressed: bool, bytes: Vec<u8>) -> Message {
+        Message { kind, is_compressed, bytes, fragments: 0, checked: 0, unmasked: 0 }
     }
 
     /// Takes note of one more frame, before any of its payload.
@@ -71,10 +75,51 @@ impl Message {
         Ok(())
     }
 
-    /// Appends unmasked payload. Text is refused at the first byte that makes it invalid (RFC 6455 §8.1),
-    /// so a peer cannot have us buffer what can no longer become text.
-    pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), ProtocolError> {
-        self.bytes.extend_from_slice(bytes);
+    /// Appends payload, masked with `mask` from byte `at` of its frame on.
+    ///
+    /// Text is refused at the first byte that makes it invalid (RFC 6455 §8.1), so a peer cannot have us buffer
+    /// what can no longer become text.
+    pub(super) fn append(&mut self, bytes: &[u8], mask: [u8; 4], at: u64) -> Result<(), ProtocolError> {
+        append_unmasked(&mut self.bytes, bytes, mask, at);
+        self.unmasked = self.bytes.len();
+        self.check_text()
+    }
+
+    /// Lends its buffer to be read into, if it is large already and at least as much is still to come of a frame
+    /// that lacks `left` bytes. There is room for no more than that, nor for more than has come: memory grows with
+    /// bytes that arrived.
+    pub(super) fn lend(&mut self, left: u64) -> Option<&mut Vec<u8>> {
+        let left = usize::try_from(left).unwrap_or(usize::MAX);
+        if self.bytes.len() < LARGE || left < LARGE {
+            return None;
+        }
+        let room = self.bytes.capacity() - self.bytes.len();
+        if room < LARGE {
+            self.bytes.reserve_exact(left.min(self.bytes.len()));
+        }
+        Some(&mut self.bytes)
+    }
+
+    /// What was read behind the end of a frame that lacked `left` bytes: the beginning of the next one.
+    pub(super) fn take_overrun(&mut self, left: u64) -> Vec<u8> {
+        let left = usize::try_from(left).unwrap_or(usize::MAX);
+        let end = self.unmasked.saturating_add(left);
+        if self.bytes.len() > end { self.bytes.split_off(end) } else { Vec::new() }
+    }
+
+    /// Unmasks what was read into the buffer since, from byte `at` of the frame on. Says how much it was.
+    pub(super) fn take_lent(&mut self, mask: [u8; 4], at: u64) -> Result<u64, ProtocolError> {
+        let fresh = self.bytes.get_mut(self.unmasked..).unwrap_or_default();
+        let len = fresh.len() as u64;
+        if len > 0 {
+            unmask(fresh, mask, at);
+            self.unmasked = self.bytes.len();
+            self.check_text()?;
+        }
+        Ok(len)
+    }
+
+    fn check_text(&mut self) -> Result<(), ProtocolError> {
         if self.kind == DataKind::Binary || self.is_compressed {
             return Ok(());
         }

@@ -19,9 +19,12 @@ use std::time::{Duration, Instant};
 
 use tungstenite::protocol::frame::coding::CloseCode;
 
-use crate::frame::{DataKind, MAX_HEADER, write_close, write_compressed_frame, write_frame};
+use crate::frame::{
+    DataKind, MAX_HEADER, unmask, write_close, write_compressed_frame, write_frame, write_header,
+};
 use crate::handshake::Deflate;
 use crate::input::{Input, Payload, Text, Utf8};
+use crate::parts::{PART_FROM, Parts};
 use crate::policy::RateLimit;
 use crate::role::{Client, Role, Server};
 use crate::turn::Turn;
@@ -192,6 +195,12 @@ impl<R: Role> Session<R> {
         }
     }
 
+    /// Whether nothing is to be seen to but the next bytes: it is open, and no deadline runs.
+    #[inline]
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.state == State::Open && self.deadline.is_none()
+    }
+
     /// Whether what is still to be written is worth writing.
     pub(crate) fn is_aborted(&self) -> bool {
         self.state == State::Aborted
@@ -278,6 +287,48 @@ impl<R: Role> Session<R> {
     #[inline]
     pub fn send_binary(&mut self, turn: &mut Turn<'_>, payload: &[u8]) -> Result<(), Closing> {
         self.send(turn, DataKind::Binary, payload)
+    }
+
+    /// Sends a message whose payload is at hand: it need not be copied if it is large.
+    #[inline]
+    pub(crate) fn send_payload<'b>(
+        &mut self,
+        turn: &mut Turn<'_>,
+        kind: DataKind,
+        payload: Payload<'b>,
+        parts: Option<&mut Parts<'b>>,
+    ) -> Result<(), Closing> {
+        match parts {
+            Some(parts) if payload.len() >= PART_FROM && self.deflate.is_none() => {
+                self.send_part(turn, kind, payload, parts)
+            }
+            Some(_) | None => self.send(turn, kind, &payload),
+        }
+    }
+
+    #[inline(never)]
+    fn send_part<'b>(
+        &mut self,
+        turn: &mut Turn<'_>,
+        kind: DataKind,
+        mut payload: Payload<'b>,
+        parts: &mut Parts<'b>,
+    ) -> Result<(), Closing> {
+        if self.state != State::Open {
+            return Err(Closing);
+        }
+        if parts.is_full() {
+            return self.send(turn, kind, &payload);
+        }
+        let (len, key) = (payload.len(), self.role.masking_key());
+        write_header(turn.out, kind.opcode(), len, key);
+        if let Some(key) = key {
+            unmask(&mut payload, key, 0);
+        }
+        parts.push(turn.out.len(), payload);
+        self.traffic.messages_sent += 1;
+        self.traffic.bytes_sent += len as u64;
+        Ok(())
     }
 
     /// Begins the closing handshake (RFC 6455 §7.1.2). Of `reason` 123 bytes are sent. Does nothing after a

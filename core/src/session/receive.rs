@@ -10,7 +10,7 @@ use crate::frame::{DataKind, FrameHeader, FrameKind, parse_close, unmask, write_
 use crate::input::{Input, Payload, Text};
 use crate::policy::Pace;
 use crate::role::Role;
-use crate::turn::Turn;
+use crate::turn::{LARGE, Turn};
 
 impl<R: Role> Session<R> {
     /// Whether the next byte begins a message or a control frame. No deadline runs then but that of a Close.
@@ -161,7 +161,7 @@ impl<R: Role> Session<R> {
                 return Ok(self.deliver(kind, Payload::Borrowed(payload)));
             }
             FrameKind::Data(_) | FrameKind::Continuation => {
-                self.begin_fragment(&header)?;
+                self.begin_fragment(turn, &header)?;
             }
         }
         let incoming = self.incoming.get_or_insert_default();
@@ -182,10 +182,14 @@ impl<R: Role> Session<R> {
     }
 
     /// Opens or continues the message that a data frame belongs to.
-    fn begin_fragment(&mut self, header: &FrameHeader) -> Result<(), ProtocolError> {
+    fn begin_fragment(&mut self, turn: &mut Turn<'_>, header: &FrameHeader) -> Result<(), ProtocolError> {
         let message = &mut self.incoming.get_or_insert_default().message;
         match (header.kind, &message) {
-            (FrameKind::Data(kind), None) => *message = Some(Message::new(kind, header.rsv1)),
+            (FrameKind::Data(kind), None) => {
+                let is_large = header.len >= LARGE as u64;
+                let buffer = if is_large { turn.codec.buffers.take() } else { Vec::new() };
+                *message = Some(Message::new(kind, header.rsv1, buffer));
+            }
             (FrameKind::Data(_), Some(_)) => return Err(ProtocolError::ExpectedContinuation),
             (FrameKind::Continuation, None) => return Err(ProtocolError::UnexpectedContinuation),
             (FrameKind::Continuation, Some(_)) | (FrameKind::Control(_), _) => {}
@@ -204,12 +208,12 @@ impl<R: Role> Session<R> {
     ) -> Result<Option<Event<'b>>, ProtocolError> {
         let Some(incoming) = self.incoming.as_deref_mut() else { return Ok(None) };
         let Some(PartialFrame { header, received }) = incoming.frame else { return Ok(None) };
-        let payload = take_unmasked::<R>(input, &header, received);
-        let received = received + payload.len() as u64;
-        let is_whole = received == header.len;
-        incoming.frame = (!is_whole).then_some(PartialFrame { header, received });
         match header.kind {
             FrameKind::Control(control) => {
+                let payload = take_unmasked::<R>(input, &header, received);
+                let received = received + payload.len() as u64;
+                let is_whole = received == header.len;
+                incoming.frame = (!is_whole).then_some(PartialFrame { header, received });
                 incoming.control.extend_from_slice(payload);
                 if !is_whole {
                     return Ok(None);
@@ -219,7 +223,13 @@ impl<R: Role> Session<R> {
             }
             FrameKind::Data(_) | FrameKind::Continuation => {
                 let Some(message) = &mut incoming.message else { return Ok(None) };
-                message.append(payload)?;
+                // What a runtime has read into the message's own buffer comes first.
+                let received = received + message.take_lent(header.mask, received)?;
+                let payload = input.take(left_of(&header, received));
+                message.append(payload, header.mask, received)?;
+                let received = received + payload.len() as u64;
+                let is_whole = received == header.len;
+                incoming.frame = (!is_whole).then_some(PartialFrame { header, received });
                 if !(is_whole && header.fin) {
                     return Ok(None);
                 }
@@ -232,6 +242,29 @@ impl<R: Role> Session<R> {
                 Ok(self.deliver(kind, Payload::Owned(bytes)))
             }
         }
+    }
+
+    /// The data frame that is arriving, how much of it has come, and the message that it belongs to.
+    fn arriving(&mut self) -> Option<(FrameHeader, u64, &mut Message)> {
+        let incoming = self.incoming.as_deref_mut()?;
+        let PartialFrame { header, received } = incoming.frame?;
+        if matches!(header.kind, FrameKind::Control(_)) {
+            return None;
+        }
+        Some((header, received, incoming.message.as_mut()?))
+    }
+
+    /// The buffer of a large message that is arriving, to be read into. What is appended to it is looked at with
+    /// the next [`Session::next_event`].
+    pub(crate) fn lend(&mut self) -> Option<&mut Vec<u8>> {
+        let (header, received, message) = self.arriving()?;
+        message.lend(header.len - received)
+    }
+
+    /// What a runtime read into the lent buffer behind the end of the frame; it is the next input.
+    pub(crate) fn take_overrun(&mut self) -> Vec<u8> {
+        self.arriving()
+            .map_or_else(Vec::new, |(header, received, message)| message.take_overrun(header.len - received))
     }
 
     /// Hands a whole message to the application, unless we have already closed.
@@ -353,11 +386,16 @@ const WHOLE_BINARY: u8 = 0x82;
 /// The payload of a frame from its byte `at` on, as far as it is there, in the clear.
 #[inline]
 fn take_unmasked<'b, R: Role>(input: &mut Input<'b>, header: &FrameHeader, at: u64) -> &'b mut [u8] {
-    // What is left may not fit a usize on a small host; then everything there belongs to the frame.
-    let left = usize::try_from(header.len - at).unwrap_or(usize::MAX);
-    let payload = input.take(left);
+    let payload = input.take(left_of(header, at));
     if R::PEER_MASKS {
         unmask(payload, header.mask, at);
     }
     payload
+}
+
+/// How many bytes of a frame's payload are still to come. That may not fit a usize on a small host; then everything
+/// there belongs to the frame.
+#[inline]
+fn left_of(header: &FrameHeader, received: u64) -> usize {
+    usize::try_from(header.len - received).unwrap_or(usize::MAX)
 }

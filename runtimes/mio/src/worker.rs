@@ -1,7 +1,7 @@
 //! One event loop: it waits for sockets, carries bytes between them and its [`Service`], and decides nothing.
 
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, IoSlice};
 use std::net::Shutdown;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,9 +12,10 @@ use std::time::Instant;
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
-use postern_core::service::Arrival;
+use postern_core::service::{Arrival, ReadInto};
 use postern_core::{Key, Service, Transport};
 use postern_host::log::WorkerLog;
+use postern_host::socket::{receive, receive_behind, send};
 
 use crate::socket::Sockets;
 
@@ -215,62 +216,67 @@ impl Worker {
     #[inline]
     fn read(&mut self, key: Key) {
         let Some(socket) = self.sockets.get_mut(key) else { return };
-        if !self.service.wants_read(key) {
-            socket.is_readable = true;
-            return;
-        }
-        match retry(|| socket.stream.read(&mut self.buffer)) {
+        let mut buffer = &mut self.buffer[..];
+        let (received, room) = match self.service.read_into(key) {
+            ReadInto::Nothing => {
+                socket.is_readable = true;
+                return;
+            }
+            ReadInto::YourBuffer => (receive(&socket.stream, buffer), buffer.len()),
+            ReadInto::Message(message) => {
+                buffer = &mut [];
+                let room = message.capacity() - message.len();
+                (receive_behind(&socket.stream, message), room)
+            }
+        };
+        let transport = match received {
             Ok(0) => {
                 socket.is_readable = false;
                 self.service.handle_eof(key, self.now);
+                self.service.settle(key, self.now, |pieces| send(&socket.stream, pieces))
             }
             Ok(n) => {
                 // A short read says that the socket is drained, unless its end stands behind that.
-                socket.is_readable = n == self.buffer.len() || socket.is_ended;
+                socket.is_readable = n == room || socket.is_ended;
                 // A read gives at most as many bytes as it was lent.
-                let bytes = self.buffer.get_mut(..n).unwrap_or_default();
-                self.service.receive(key, self.now, bytes, &mut self.log);
+                let bytes = buffer.get_mut(..n).unwrap_or_default();
+                let write = |pieces: &[IoSlice<'_>]| send(&socket.stream, pieces);
+                self.service.exchange(key, self.now, bytes, &mut self.log, write)
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 socket.is_readable = false;
                 return;
             }
-            Err(_) => self.service.handle_error(key),
-        }
-        self.settle(key);
+            Err(_) => {
+                self.service.handle_error(key);
+                self.service.transport(key)
+            }
+        };
+        self.obey(key, transport);
     }
 
-    /// Writes what a turn left to be sent, once, and does with the socket what the service says.
-    #[inline]
+    /// Writes what waits to be sent, once, and does with the socket what the service says.
     fn settle(&mut self, key: Key) {
         let Some(socket) = self.sockets.get_mut(key) else { return };
-        let output = self.service.output(key);
-        if !output.is_empty() {
-            match retry(|| socket.stream.write(output)) {
-                Ok(n) => self.service.sent(key, n, self.now),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.service.sent(key, 0, self.now),
-                Err(_) => self.service.handle_error(key),
-            }
-        }
-        match self.service.transport(key) {
+        let transport = self.service.settle(key, self.now, |pieces| send(&socket.stream, pieces));
+        self.obey(key, transport);
+    }
+
+    #[inline]
+    fn obey(&mut self, key: Key, transport: Transport) {
+        match transport {
             Transport::Open => {}
-            // It fails if the peer is gone, which the next read tells.
-            Transport::ShutdownWrite => drop(socket.stream.shutdown(Shutdown::Write)),
+            Transport::ShutdownWrite => {
+                if let Some(socket) = self.sockets.get_mut(key) {
+                    // It fails if the peer is gone, which the next read tells.
+                    let _ = socket.stream.shutdown(Shutdown::Write);
+                }
+            }
             Transport::Close => {
                 self.sockets.remove(key);
                 self.service.remove(key, self.now, &mut self.log);
                 self.load.fetch_sub(1, Ordering::Relaxed);
             }
-        }
-    }
-}
-
-/// Calls again what a signal interrupted.
-fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    loop {
-        match call() {
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            result => return result,
         }
     }
 }

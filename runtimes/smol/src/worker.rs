@@ -3,14 +3,15 @@
 //! Everything in here is one short turn without an `await`, so a `RefCell` is all the locking it takes.
 
 use std::cell::RefCell;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind};
 use std::net::{Shutdown, TcpStream};
 use std::rc::Rc;
 use std::time::Instant;
 
-use postern_core::service::Arrival;
+use postern_core::service::{Arrival, ReadInto};
 use postern_core::{Key, Service, Transport};
 use postern_host::log::WorkerLog;
+use postern_host::socket::{receive, receive_behind, send};
 use smol::Async;
 
 use crate::bell::Bell;
@@ -75,17 +76,34 @@ impl Worker {
     /// connection's, and has been dealt with.
     pub(crate) fn read(&mut self, connection: &Connection) -> io::Result<()> {
         let (key, now) = (connection.key, Instant::now());
-        match retry(|| connection.stream.get_ref().read(&mut self.buffer)) {
-            Ok(0) => self.service.handle_eof(key, now),
+        let socket = connection.stream.get_ref();
+        let mut buffer = &mut self.buffer[..];
+        let received = match self.service.read_into(key) {
+            // The task would not have come here.
+            ReadInto::Nothing => return Ok(()),
+            ReadInto::YourBuffer => receive(socket, buffer),
+            ReadInto::Message(message) => {
+                buffer = &mut [];
+                receive_behind(socket, message)
+            }
+        };
+        let transport = match received {
+            Ok(0) => {
+                self.service.handle_eof(key, now);
+                self.service.settle(key, now, |pieces| send(socket, pieces))
+            }
             Ok(n) => {
                 // A read gives at most as many bytes as it was lent.
-                let bytes = self.buffer.get_mut(..n).unwrap_or_default();
-                self.service.receive(key, now, bytes, &mut self.log);
+                let bytes = buffer.get_mut(..n).unwrap_or_default();
+                self.service.exchange(key, now, bytes, &mut self.log, |pieces| send(socket, pieces))
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(error),
-            Err(_) => self.service.handle_error(key),
-        }
-        self.settle(connection, now);
+            Err(_) => {
+                self.service.handle_error(key);
+                self.service.transport(key)
+            }
+        };
+        self.obey(connection, transport, now);
         self.log.flush();
         Ok(())
     }
@@ -130,39 +148,25 @@ impl Worker {
         self.service.len()
     }
 
-    /// Writes what a turn left to be sent, once, and does with the socket what the service says.
+    /// Writes what waits to be sent, once, and does with the socket what the service says.
     fn settle(&mut self, connection: &Connection, now: Instant) {
-        let key = connection.key;
-        let mut socket = connection.stream.get_ref();
-        let output = self.service.output(key);
-        if !output.is_empty() {
-            match retry(|| socket.write(output)) {
-                Ok(n) => self.service.sent(key, n, now),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.service.sent(key, 0, now),
-                Err(_) => self.service.handle_error(key),
-            }
-        }
-        match self.service.transport(key) {
+        let socket = connection.stream.get_ref();
+        let transport = self.service.settle(connection.key, now, |pieces| send(socket, pieces));
+        self.obey(connection, transport, now);
+    }
+
+    fn obey(&mut self, connection: &Connection, transport: Transport, now: Instant) {
+        match transport {
             Transport::Open => {}
             // It fails if the peer is gone, which the next read tells.
-            Transport::ShutdownWrite => drop(socket.shutdown(Shutdown::Write)),
+            Transport::ShutdownWrite => drop(connection.stream.get_ref().shutdown(Shutdown::Write)),
             Transport::Close => {
                 // The task lets go of the other reference at once, and that closes the socket.
-                if let Some(slot) = self.connections.get_mut(key.0) {
+                if let Some(slot) = self.connections.get_mut(connection.key.0) {
                     *slot = None;
                 }
-                self.service.remove(key, now, &mut self.log);
+                self.service.remove(connection.key, now, &mut self.log);
             }
-        }
-    }
-}
-
-/// Calls again what a signal interrupted.
-fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    loop {
-        match call() {
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            result => return result,
         }
     }
 }
