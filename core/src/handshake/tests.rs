@@ -148,6 +148,20 @@ fn every_refusal_is_framed_and_closes() {
         assert_eq!(head.contains("\r\nUpgrade:"), error == E::Version, "{response}");
         assert_eq!(head.contains("\r\nAllow: GET"), error == E::Method, "{response}");
         assert_eq!(head.contains("\r\nWWW-Authenticate: Bearer"), error == E::IdentityMissing, "{response}");
+        let phrase = match error.status() {
+            400 => "Bad Request",
+            401 => "Unauthorized",
+            403 => "Forbidden",
+            404 => "Not Found",
+            405 => "Method Not Allowed",
+            408 => "Request Timeout",
+            426 => "Upgrade Required",
+            429 => "Too Many Requests",
+            431 => "Request Header Fields Too Large",
+            503 => "Service Unavailable",
+            other => panic!("{other} has no name here"),
+        };
+        assert!(head.starts_with(&format!("HTTP/1.1 {} {phrase}\r\n", error.status())), "{response}");
         assert_eq!(error.to_string(), error.message());
         // The texts are put into JSON as they are.
         assert!(!format!("{}{}", error.code(), error.message()).contains(['"', '\\']) && response.is_ascii());

@@ -138,3 +138,24 @@ fn bytes_that_drip_leave_one_timer_entry() {
     let entries = format!("{:?}", runtime.service.timers).matches("Entry").count();
     assert!(entries <= 2, "one from the handshake, one from the message: {entries}");
 }
+
+#[test]
+fn a_connection_that_is_gone_is_not_due() {
+    let (mut runtime, one) = admitted(SessionConfig::default());
+    let two = runtime.open();
+    runtime.service.shut_down();
+    runtime.eof(one);
+    assert_eq!(runtime.service.next_due(runtime.now, &mut runtime.notes), Some(two));
+    assert_eq!(runtime.service.next_due(runtime.now, &mut runtime.notes), None);
+}
+
+#[test]
+fn a_socket_takes_nothing_where_there_is_nothing() {
+    let (mut runtime, one) = admitted(SessionConfig::default());
+    let two = runtime.open();
+    runtime.service.receive(one, runtime.now, &mut frame(0x81, b"abc"), &mut crate::record::Silent);
+    runtime.service.sent(two, 3, runtime.now);
+    runtime.settle(one);
+    assert_eq!(runtime.wire(one), b"\x81\x03abc");
+    assert_eq!(runtime.notes.0.len(), 1, "{:?}", runtime.notes);
+}
