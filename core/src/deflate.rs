@@ -35,7 +35,7 @@ impl DeflateCodec {
             loop {
                 if out.len() == out.capacity() {
                     // Doubles with what has come out, and ends one byte behind the limit.
-                    let room = (limit + 1).saturating_sub(out.len());
+                    let room = limit.saturating_add(1).saturating_sub(out.len());
                     out.reserve_exact(room.min(out.len().max(2 * input.len()).max(SMALLEST_GROWTH)));
                 }
                 let (read, written) = (inflater.total_in(), out.len());

@@ -38,11 +38,6 @@ pub(crate) type Slices<'s> = ArrayVec<IoSlice<'s>, { 2 * MOST + 1 }>;
 
 impl<'b> Parts<'b> {
     #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.list.is_empty()
-    }
-
-    #[inline]
     pub(crate) fn is_full(&self) -> bool {
         self.list.is_full()
     }

@@ -80,11 +80,15 @@ pub enum Record<'a> {
     },
 }
 
-/// Where records go. Called on the hot path, once a message: an implementation that does not want
-/// messages returns at once, and none may block.
+/// Where records go. Called on the hot path, once a message; none may block.
 pub trait Recorder {
     /// Takes note of one record.
     fn record(&mut self, record: &Record<'_>);
+
+    /// Whether it wants a [`Record::Message`] for each message. Asked once a turn.
+    fn wants_messages(&self) -> bool {
+        true
+    }
 }
 
 /// Takes note of nothing.
@@ -94,6 +98,11 @@ pub struct Silent;
 impl Recorder for Silent {
     #[inline]
     fn record(&mut self, _: &Record<'_>) {}
+
+    #[inline]
+    fn wants_messages(&self) -> bool {
+        false
+    }
 }
 
 #[cfg(test)]

@@ -113,7 +113,7 @@ impl FrameHeader {
 }
 
 /// Appends a whole frame: final, without reserved bits; masked if it is a client's, which gives a key.
-#[inline]
+#[inline(always)]
 pub(crate) fn write_frame(out: &mut Vec<u8>, opcode: OpCode, payload: &[u8], key: Option<[u8; 4]>) {
     write(out, 0x80 | bits(opcode), payload, key);
 }
@@ -142,10 +142,9 @@ fn bits(opcode: OpCode) -> u8 {
     }
 }
 
-#[inline]
+// Small, and called once a message.
+#[inline(always)]
 fn write(out: &mut Vec<u8>, first: u8, payload: &[u8], key: Option<[u8; 4]>) {
-    // One growth for both.
-    out.reserve(MAX_HEADER + payload.len());
     write_first(out, first, payload.len(), key);
     let start = out.len();
     out.extend_from_slice(payload);
@@ -159,7 +158,7 @@ pub(crate) fn write_header(out: &mut Vec<u8>, opcode: OpCode, len: usize, key: O
     write_first(out, 0x80 | bits(opcode), len, key);
 }
 
-#[inline]
+#[inline(always)]
 fn write_first(out: &mut Vec<u8>, first: u8, len: usize, key: Option<[u8; 4]>) {
     let masked = if key.is_some() { 0x80 } else { 0 };
     match len {

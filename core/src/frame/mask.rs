@@ -79,14 +79,25 @@ fn xor_blocks<S: Simd>(_: S, bytes: &mut [u8], mask: u32) {
 }
 
 /// Words, then what is left.
-#[inline]
+// A call would cost as much as a short message.
+#[inline(always)]
 fn xor(bytes: &mut [u8], mask: u32) {
     let long = u64::from(mask) << 32 | u64::from(mask);
     let (words, rest) = bytes.as_chunks_mut::<8>();
     for word in words {
         *word = (u64::from_ne_bytes(*word) ^ long).to_ne_bytes();
     }
-    for (byte, key) in rest.iter_mut().zip(long.to_ne_bytes()) {
+    let rest = match rest.len() {
+        4.. => {
+            let (word, rest) = rest.split_at_mut(4);
+            if let Some(word) = word.first_chunk_mut::<4>() {
+                *word = (u32::from_ne_bytes(*word) ^ mask).to_ne_bytes();
+            }
+            rest
+        }
+        _ => rest,
+    };
+    for (byte, key) in rest.iter_mut().zip(mask.to_ne_bytes()) {
         *byte ^= key;
     }
 }

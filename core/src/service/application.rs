@@ -16,7 +16,7 @@ pub(super) enum Application {
 
 impl Application {
     /// Answers a message. `parts`, if there are any, take what is large.
-    #[inline]
+    #[inline(always)]
     pub(super) fn answer<'b>(
         self,
         session: &mut Session,

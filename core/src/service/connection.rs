@@ -10,7 +10,7 @@ use super::config::ServiceConfig;
 use super::jitter::Jitter;
 use crate::frame::DataKind;
 use crate::handshake::{HandshakeError, HeadReader, Identity, Peer, UpgradeRequest, reject};
-use crate::input::Input;
+use crate::input::{Input, Payload};
 use crate::parts::Parts;
 use crate::policy::Backlog;
 use crate::record::{ConnectionId, Record, Recorder};
@@ -82,7 +82,8 @@ impl Connection {
     }
 
     /// Takes what one read brought of a user who is admitted. Large answers go into `parts`, if there are any.
-    #[inline]
+    // Once with parts and once without, each compiled for its case.
+    #[inline(always)]
     pub(super) fn receive_messages<'b>(
         &mut self,
         context: &Context<'_>,
@@ -92,14 +93,30 @@ impl Connection {
         recorder: &mut impl Recorder,
     ) {
         let Stage::Admitted { session, identity } = &mut self.stage else { return };
-        // An error is the peer's; the session has answered it and says by `transport` what follows.
-        while let Ok(Some(event)) = session.next_event(turn, input) {
+        let (connection, is_recorded) = (self.id, recorder.wants_messages());
+        loop {
+            if session.is_between_messages() {
+                while let Some((kind, payload)) = session.take_whole_message(input) {
+                    if is_recorded {
+                        recorder.record(&Record::Message { connection, identity, kind, payload });
+                    }
+                    let payload = Payload::Borrowed(payload);
+                    context.application.answer(session, turn, kind, payload, parts.as_deref_mut());
+                }
+                if input.is_empty() {
+                    return;
+                }
+            }
+            // An error is the peer's; the session has answered it and says by `transport` what follows.
+            let Ok(Some(event)) = session.next_event(turn, input) else { return };
             let (kind, payload) = match event {
                 Event::Text(text) => (DataKind::Text, text.into_payload()),
                 Event::Binary(payload) => (DataKind::Binary, payload),
                 Event::Ping(_) | Event::Pong(_) | Event::Close { .. } => continue,
             };
-            recorder.record(&Record::Message { connection: self.id, identity, kind, payload: &payload });
+            if is_recorded {
+                recorder.record(&Record::Message { connection, identity, kind, payload: &payload });
+            }
             context.application.answer(session, turn, kind, payload, parts.as_deref_mut());
         }
     }
@@ -108,6 +125,13 @@ impl Connection {
     #[inline]
     pub(super) fn is_quiet(&self) -> bool {
         self.backlog.is_none() && matches!(&self.stage, Stage::Admitted { session, .. } if session.is_quiet())
+    }
+
+    /// Whether the next read can only bring whole messages or the beginning of one, and nothing waits to be sent.
+    #[inline]
+    pub(super) fn is_between_messages(&self) -> bool {
+        self.backlog.is_none()
+            && matches!(&self.stage, Stage::Admitted { session, .. } if session.is_between_messages())
     }
 
     /// Whether its user is admitted, and nothing waits to be sent.

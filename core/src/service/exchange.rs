@@ -3,10 +3,10 @@
 use std::io::{self, ErrorKind, IoSlice};
 use std::time::Instant;
 
-use super::connection::{Connection, Context};
+use super::connection::Context;
 use super::{Key, Service};
 use crate::input::Input;
-use crate::parts::Parts;
+use crate::parts::{PART_FROM, Parts};
 use crate::record::Recorder;
 use crate::session::Transport;
 use crate::turn::Turn;
@@ -28,6 +28,7 @@ impl Service {
     #[inline]
     pub fn read_into(&mut self, key: Key) -> ReadInto<'_> {
         match self.connections.get_mut(key.0) {
+            Some(connection) if connection.is_between_messages() => ReadInto::YourBuffer,
             Some(connection) if connection.wants_read(&self.config) => {
                 connection.lend().map_or(ReadInto::YourBuffer, ReadInto::Message)
             }
@@ -53,9 +54,48 @@ impl Service {
     ) -> Transport {
         self.uncork_for(key, now);
         let Some(connection) = self.connections.get_mut(key.0) else { return Transport::Close };
-        // Lives longer than what is to be written of it.
-        let mut overrun = if bytes.is_empty() { connection.take_overrun() } else { Vec::new() };
-        let bytes = if overrun.is_empty() { bytes } else { &mut overrun };
+        if bytes.is_empty() {
+            // They are in a message's own buffer.
+            let mut overrun = connection.take_overrun();
+            return self.exchange_large(key, now, &mut overrun, recorder, write);
+        }
+        if !connection.is_flowing() {
+            self.receive(key, now, bytes, recorder);
+            return self.settle(key, now, write);
+        }
+        if bytes.len() >= PART_FROM {
+            return self.exchange_large(key, now, bytes, recorder, write);
+        }
+        let context = Context { config: &self.config, application: self.application, jitter: &self.jitter };
+        let mut turn = Turn { now, out: &mut self.cork, is_backlogged: false, codec: &mut self.codec };
+        connection.receive_messages(&context, &mut turn, &mut Input::new(bytes), None, recorder);
+        let sent = if self.cork.is_empty() { Ok(0) } else { taken(write(&[IoSlice::new(&self.cork)])) };
+        match sent {
+            Ok(n) if n == self.cork.len() => {
+                self.cork.clear();
+                if connection.is_quiet() {
+                    return Transport::Open;
+                }
+            }
+            Ok(n) => self.sent(key, n, now),
+            Err(_) => self.handle_error(key),
+        }
+        self.arm(key);
+        self.transport(key)
+    }
+
+    /// The same for a read in which there may be a large payload, or a large message's end.
+    // Out of line, so that short reads do not pay for it.
+    #[inline(never)]
+    fn exchange_large(
+        &mut self,
+        key: Key,
+        now: Instant,
+        bytes: &mut [u8],
+        recorder: &mut impl Recorder,
+        write: impl FnOnce(&[IoSlice<'_>]) -> io::Result<usize>,
+    ) -> Transport {
+        let Some(connection) = self.connections.get_mut(key.0) else { return Transport::Close };
         if !connection.is_flowing() {
             self.receive(key, now, bytes, recorder);
             return self.settle(key, now, write);
@@ -64,15 +104,8 @@ impl Service {
         let mut turn = Turn { now, out: &mut self.cork, is_backlogged: false, codec: &mut self.codec };
         let mut parts = Parts::default();
         connection.receive_messages(&context, &mut turn, &mut Input::new(bytes), Some(&mut parts), recorder);
-        if parts.is_empty() {
-            if !self.cork.is_empty() {
-                self.write_cork(key, now, write);
-            }
-        } else {
+        if !self.cork.is_empty() {
             self.write_parts(key, now, parts, write);
-        }
-        if self.connections.get(key.0).is_some_and(Connection::is_quiet) {
-            return Transport::Open;
         }
         self.arm(key);
         self.transport(key)
@@ -96,22 +129,6 @@ impl Service {
         self.transport(key)
     }
 
-    #[inline]
-    fn write_cork(
-        &mut self,
-        key: Key,
-        now: Instant,
-        write: impl FnOnce(&[IoSlice<'_>]) -> io::Result<usize>,
-    ) {
-        match taken(write(&[IoSlice::new(&self.cork)])) {
-            Ok(n) if n == self.cork.len() => self.clear_cork(),
-            Ok(n) => self.sent(key, n, now),
-            Err(_) => self.handle_error(key),
-        }
-    }
-
-    /// Out of line: what is large pays for it.
-    #[inline(never)]
     fn write_parts(
         &mut self,
         key: Key,

@@ -119,6 +119,17 @@ pub enum Event<'b> {
     },
 }
 
+impl<'b> Event<'b> {
+    /// A message. Text must have been checked.
+    #[inline]
+    fn message(kind: DataKind, payload: Payload<'b>) -> Event<'b> {
+        match kind {
+            DataKind::Text => Event::Text(Text::from_checked(payload)),
+            DataKind::Binary => Event::Binary(payload),
+        }
+    }
+}
+
 /// What the runtime is to do with the socket, once all output is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
@@ -234,14 +245,11 @@ impl<R: Role> Session<R> {
         turn: &mut Turn<'_>,
         input: &mut Input<'b>,
     ) -> Result<Option<Event<'b>>, ProtocolError> {
-        if self.is_between_messages() {
-            if input.is_empty() {
-                return Ok(None);
-            }
-            // The common case: a message in one frame in one read. Nothing is copied, nothing is kept.
-            if let Some(event) = self.take_whole_message(input) {
-                return Ok(Some(event));
-            }
+        // The common case: a message in one frame in one read. Nothing is copied, nothing is kept.
+        if self.is_between_messages()
+            && let Some((kind, payload)) = self.take_whole_message(input)
+        {
+            return Ok(Some(Event::message(kind, Payload::Borrowed(payload))));
         }
         self.next_event_of_any_kind(turn, input)
     }
@@ -290,7 +298,8 @@ impl<R: Role> Session<R> {
     }
 
     /// Sends a message whose payload is at hand: it need not be copied if it is large.
-    #[inline]
+    // Part of the loop that calls it, as `take_whole_message` is.
+    #[inline(always)]
     pub(crate) fn send_payload<'b>(
         &mut self,
         turn: &mut Turn<'_>,
@@ -373,22 +382,29 @@ impl<R: Role> Session<R> {
         self.deadline = None;
     }
 
-    #[inline]
+    #[inline(always)]
     fn send(&mut self, turn: &mut Turn<'_>, kind: DataKind, payload: &[u8]) -> Result<(), Closing> {
         if self.state != State::Open {
             return Err(Closing);
         }
-        let threshold = self.config.compression_min;
-        let compressed =
-            self.deflate.and_then(|deflate| turn.codec.deflate.deflate(payload, deflate.bits, threshold));
-        let key = self.role.masking_key();
-        match compressed {
-            Some(compressed) => write_compressed_frame(turn.out, kind.opcode(), compressed, key),
-            None => write_frame(turn.out, kind.opcode(), payload, key),
+        match self.deflate {
+            Some(deflate) => self.write_deflated(turn, kind, payload, deflate),
+            None => write_frame(turn.out, kind.opcode(), payload, self.role.masking_key()),
         }
         self.traffic.messages_sent += 1;
         self.traffic.bytes_sent += payload.len() as u64;
         Ok(())
+    }
+
+    /// Writes a message compressed, if that makes it shorter.
+    #[inline(never)]
+    fn write_deflated(&mut self, turn: &mut Turn<'_>, kind: DataKind, payload: &[u8], deflate: Deflate) {
+        let key = self.role.masking_key();
+        let threshold = self.config.compression_min;
+        match turn.codec.deflate.deflate(payload, deflate.bits, threshold) {
+            Some(compressed) => write_compressed_frame(turn.out, kind.opcode(), compressed, key),
+            None => write_frame(turn.out, kind.opcode(), payload, key),
+        }
     }
 
     /// Fails the connection (RFC 6455 §7.1.7): says why, unless a Close of ours is out already.

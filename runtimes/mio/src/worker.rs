@@ -181,13 +181,14 @@ impl Worker {
 
     #[inline]
     fn handle_event(&mut self, key: Key, event: &Event) {
-        if event.is_writable() && self.service.wants_write(key) {
-            self.settle(key);
-        }
         let Some(socket) = self.sockets.get_mut(key) else { return };
         socket.is_ended |= event.is_read_closed() || event.is_error();
-        if event.is_readable() || socket.is_ended {
-            self.read(key);
+        if (event.is_readable() || socket.is_ended) && self.read(key) {
+            // What waited to be sent went with the turn.
+            return;
+        }
+        if event.is_writable() && self.service.wants_write(key) {
+            self.settle(key);
         }
         self.list(key);
     }
@@ -195,12 +196,12 @@ impl Worker {
     fn read_listed(&mut self, key: Key) {
         let Some(socket) = self.sockets.get_mut(key) else { return };
         socket.is_listed = false;
-        self.read(key);
-        self.list(key);
+        if !self.read(key) {
+            self.list(key);
+        }
     }
 
     /// Puts a socket on the list of those to be read, if there is something to read and it may be read.
-    #[inline]
     fn list(&mut self, key: Key) {
         if let Some(socket) = self.sockets.get_mut(key)
             && socket.is_readable
@@ -212,15 +213,15 @@ impl Worker {
         }
     }
 
-    /// One turn: one recv, one send.
+    /// One turn: one recv, one send. False if nothing was there to be read, or may be read.
     #[inline]
-    fn read(&mut self, key: Key) {
-        let Some(socket) = self.sockets.get_mut(key) else { return };
+    fn read(&mut self, key: Key) -> bool {
+        let Some(socket) = self.sockets.get_mut(key) else { return false };
         let mut buffer = &mut self.buffer[..];
         let (received, room) = match self.service.read_into(key) {
             ReadInto::Nothing => {
                 socket.is_readable = true;
-                return;
+                return false;
             }
             ReadInto::YourBuffer => (receive(&socket.stream, buffer), buffer.len()),
             ReadInto::Message(message) => {
@@ -245,14 +246,21 @@ impl Worker {
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 socket.is_readable = false;
-                return;
+                return false;
             }
             Err(_) => {
                 self.service.handle_error(key);
                 self.service.transport(key)
             }
         };
-        self.obey(key, transport);
+        let is_done = !socket.is_readable;
+        if transport != Transport::Open {
+            self.obey(key, transport);
+        }
+        if !is_done {
+            self.list(key);
+        }
+        true
     }
 
     /// Writes what waits to be sent, once, and does with the socket what the service says.
@@ -262,7 +270,6 @@ impl Worker {
         self.obey(key, transport);
     }
 
-    #[inline]
     fn obey(&mut self, key: Key, transport: Transport) {
         match transport {
             Transport::Open => {}

@@ -52,9 +52,6 @@ impl WorkerLog {
     #[inline]
     fn message(&self, connection: ConnectionId, identity: &Identity, kind: DataKind, bytes: &[u8]) {
         let shown = self.settings.messages;
-        if shown == MessageLog::Off || !Level::Info.is_at_least(self.settings.level) {
-            return;
-        }
         let message = format_args!("Message from {}: {}", Who(identity), Payload { kind, bytes, shown });
         let keys = InOrder(|keys: &mut dyn Serializer| {
             keys.emit_u64("conn", connection.0)?;
@@ -172,6 +169,11 @@ impl Recorder for WorkerLog {
         if self.drain.batch().lines.len() >= HAND_OVER {
             self.flush();
         }
+    }
+
+    #[inline]
+    fn wants_messages(&self) -> bool {
+        self.settings.messages != MessageLog::Off && Level::Info.is_at_least(self.settings.level)
     }
 }
 

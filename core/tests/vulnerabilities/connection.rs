@@ -1,0 +1,256 @@
+//! A client of the service: what a runtime does, with a clock and a socket that the test owns.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use postern_core::handshake::Peer;
+use postern_core::service::Arrival;
+use postern_core::{ConnectionId, Key, Record, Recorder, Service, ServiceConfig, SessionConfig, Transport};
+
+/// A request that gets its 101; tests change one thing in it.
+pub(crate) const GOOD: &str = "GET /ws HTTP/1.1\r\nHost: app.example\r\nUpgrade: websocket\r\n\
+    Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+    User-ID: 123\r\nUser-Name: John Doe\r\nUser-Email: john@example.com\r\n\r\n";
+
+/// Replaces one line of the good request, or adds lines behind it where `line` is empty.
+#[track_caller]
+pub(crate) fn with(line: &str, instead: &str) -> String {
+    if line.is_empty() {
+        return format!("{}{instead}\r\n\r\n", &GOOD[..GOOD.len() - 2]);
+    }
+    let changed = GOOD.replacen(&format!("{line}\r\n"), instead, 1);
+    assert_ne!(changed, GOOD, "{line} is not there");
+    changed
+}
+
+/// A masked frame of a client, with the shortest length.
+pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![first];
+    match payload.len() {
+        len @ 0..=125 => bytes.push(0x80 | len as u8),
+        len @ 126..=0xffff => {
+            bytes.push(0x80 | 126);
+            bytes.extend((len as u16).to_be_bytes());
+        }
+        len => {
+            bytes.push(0x80 | 127);
+            bytes.extend((len as u64).to_be_bytes());
+        }
+    }
+    let mask = [0xa1, 0xb2, 0xc3, 0xd4];
+    bytes.extend(mask);
+    bytes.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, key)| byte ^ key));
+    bytes
+}
+
+/// Counts records.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) established: usize,
+    pub(crate) messages: usize,
+    pub(crate) closed: usize,
+    pub(crate) rejected: usize,
+    pub(crate) abandoned: usize,
+    /// The id of the last one who was admitted.
+    pub(crate) user: String,
+    /// The code of the last end.
+    pub(crate) code: u16,
+}
+
+impl Recorder for Counts {
+    fn record(&mut self, record: &Record<'_>) {
+        match record {
+            Record::Established { identity, .. } => {
+                self.established += 1;
+                self.user = identity.id().to_owned();
+            }
+            Record::Message { .. } => self.messages += 1,
+            Record::Closed { ending, .. } => {
+                self.closed += 1;
+                self.code = ending.code();
+            }
+            Record::Rejected { .. } => self.rejected += 1,
+            Record::Abandoned { .. } => self.abandoned += 1,
+        }
+    }
+}
+
+/// One service with one connection, and the wire to its peer.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) service: Service,
+    pub(crate) key: Key,
+    pub(crate) now: Instant,
+    pub(crate) counts: Counts,
+    /// What the peer got.
+    pub(crate) wire: Vec<u8>,
+    /// How many bytes the peer takes at once.
+    pub(crate) takes: usize,
+    /// What the service wants done with the socket.
+    pub(crate) transport: Transport,
+}
+
+impl Connection {
+    /// A connection that was just accepted.
+    pub(crate) fn new(config: ServiceConfig) -> Connection {
+        let mut connection = Connection {
+            service: Service::new(Arc::new(config), 1),
+            key: Key(0),
+            now: Instant::now(),
+            counts: Counts::default(),
+            wire: Vec::new(),
+            takes: usize::MAX,
+            transport: Transport::Open,
+        };
+        connection.key = connection.service.open(arrival(1), connection.now);
+        connection
+    }
+
+    /// A connection that was admitted; its wire is empty.
+    pub(crate) fn admitted(session: SessionConfig) -> Connection {
+        let config = ServiceConfig { session: Arc::new(session), ..ServiceConfig::default() };
+        Connection::admitted_by(config, GOOD)
+    }
+
+    /// A connection that was admitted by this request.
+    #[track_caller]
+    pub(crate) fn admitted_by(config: ServiceConfig, request: &str) -> Connection {
+        let mut connection = Connection::new(config);
+        connection.feed(request.as_bytes());
+        assert!(connection.wire.starts_with(b"HTTP/1.1 101 "), "{}", connection.wire.escape_ascii());
+        connection.wire.clear();
+        connection
+    }
+
+    pub(crate) fn feed(&mut self, bytes: &[u8]) {
+        self.service.receive(self.key, self.now, &mut bytes.to_vec(), &mut self.counts);
+        self.settle();
+    }
+
+    pub(crate) fn settle(&mut self) {
+        let output = self.service.output(self.key);
+        if !output.is_empty() {
+            let n = output.len().min(self.takes);
+            self.wire.extend_from_slice(&output[..n]);
+            self.service.sent(self.key, n, self.now);
+        }
+        self.transport = self.service.transport(self.key);
+        if self.transport == Transport::Close {
+            self.service.remove(self.key, self.now, &mut self.counts);
+        }
+    }
+
+    /// Lets time pass and settles what is due. What others have to say is thrown away.
+    pub(crate) fn wait(&mut self, time: Duration) {
+        self.now += time;
+        while let Some(key) = self.service.next_due(self.now, &mut self.counts) {
+            if key == self.key {
+                self.settle();
+                continue;
+            }
+            let own = (self.key, self.transport, std::mem::take(&mut self.wire));
+            self.key = key;
+            self.settle();
+            (self.key, self.transport, self.wire) = own;
+        }
+    }
+
+    /// Opens another connection to the same service. `key` and `wire` are its; gives the key of the one before.
+    #[track_caller]
+    pub(crate) fn open_another(&mut self, request: &str) -> Key {
+        let before = self.key;
+        self.key = self.service.open(arrival(self.counts.established as u64 + 1), self.now);
+        self.wire.clear();
+        self.feed(request.as_bytes());
+        assert!(self.wire.starts_with(b"HTTP/1.1 101 "), "{}", self.wire.escape_ascii());
+        self.wire.clear();
+        before
+    }
+
+    /// The frames on the wire: the first byte and the payload of each.
+    #[track_caller]
+    pub(crate) fn frames(&self) -> Vec<(u8, &[u8])> {
+        let mut frames = Vec::new();
+        let mut rest = &self.wire[..];
+        while !rest.is_empty() {
+            let (first, len, skip) = match *rest {
+                [first, len @ 0..=125, ..] => (first, usize::from(len), 2),
+                [first, 126, a, b, ..] => (first, usize::from(u16::from_be_bytes([a, b])), 4),
+                [first, 127, 0, 0, 0, 0, a, b, c, d, ..] => {
+                    (first, u32::from_be_bytes([a, b, c, d]) as usize, 10)
+                }
+                _ => panic!("no frame: {}", rest.escape_ascii()),
+            };
+            let (frame, behind) = rest.split_at(skip + len);
+            frames.push((first, &frame[skip..]));
+            rest = behind;
+        }
+        frames
+    }
+
+    /// The code of the Close frame that is the last thing on the wire, and the only one.
+    #[track_caller]
+    pub(crate) fn close_code(&self) -> u16 {
+        let frames = self.frames();
+        let at = frames.iter().position(|(first, _)| *first == 0x88).expect("a Close frame");
+        assert_eq!(at + 1, frames.len(), "nothing follows our Close");
+        frames[at].1.first_chunk().map_or(1005, |code| u16::from_be_bytes(*code))
+    }
+}
+
+/// The peer of all tests is on this host, and therefore trusted.
+pub(crate) fn arrival(id: u64) -> Arrival {
+    let peer = Peer { ip: IpAddr::from([127, 0, 0, 1]), port: 40_000 };
+    Arrival { id: ConnectionId(id), peer, refusal: None }
+}
+
+/// All that comes out for one request: the answer, and whether somebody was admitted.
+pub(crate) fn ask(config: ServiceConfig, request: &[u8]) -> Connection {
+    let mut connection = Connection::new(config);
+    connection.feed(request);
+    connection
+}
+
+/// Checks the status and the code of a refusal, and that nothing else comes out, even if more goes in.
+#[track_caller]
+pub(crate) fn check_refused(request: impl AsRef<[u8]>, status: u16, code: &str) {
+    check_refused_by(ServiceConfig::default(), request, status, code);
+}
+
+#[track_caller]
+pub(crate) fn check_refused_by(config: ServiceConfig, request: impl AsRef<[u8]>, status: u16, code: &str) {
+    let request = request.as_ref();
+    let mut connection = ask(config, request);
+    let answer = String::from_utf8(connection.wire.clone()).expect("ASCII");
+    let request = request.escape_ascii();
+    assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request}\n{answer}");
+    assert!(answer.contains(&format!(r#"{{"error":{{"code":"{code}","#)), "{request}\n{answer}");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    assert!(head.contains(&format!("\r\nContent-Length: {}", body.len())), "{answer}");
+    assert!(head.contains("\r\nConnection: close"), "{answer}");
+    assert_eq!(connection.transport, Transport::ShutdownWrite, "{request}");
+    connection.feed(GOOD.as_bytes());
+    assert_eq!(connection.wire, answer.as_bytes(), "{request}: a second request was served");
+    assert_eq!((connection.counts.established, connection.counts.rejected), (0, 1), "{request}");
+}
+
+/// Checks that a request is admitted, for the user 123.
+#[track_caller]
+pub(crate) fn check_admitted(request: impl AsRef<[u8]>) -> String {
+    let connection = ask(ServiceConfig::default(), request.as_ref());
+    let answer = String::from_utf8(connection.wire).expect("ASCII");
+    assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+    assert_eq!(connection.counts.user, "123");
+    answer
+}
+
+/// Runs `work` and checks that it took no more than `most`: many times what it takes, and a small part of what it
+/// would take if it were quadratic.
+#[track_caller]
+pub(crate) fn check_time(most: Duration, work: impl FnOnce()) {
+    let started = Instant::now();
+    work();
+    let took = started.elapsed();
+    assert!(took < most, "{took:?}");
+}

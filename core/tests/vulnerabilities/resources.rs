@@ -1,0 +1,315 @@
+//! Memory, timers and time: what a peer could have us keep, and whose bytes go where.
+
+use std::time::{Duration, Instant};
+
+use postern_core::handshake::{HandshakeConfig, HandshakeError};
+use postern_core::service::Arrival;
+use postern_core::{ServiceConfig, SessionConfig, Transport};
+
+use crate::connection::{Connection, GOOD, arrival, check_time, frame, with};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// ws-rs CVE-2020-35896, never mended: what a peer does not take was kept without a bound.
+#[test]
+fn what_a_slow_reader_leaves_is_bounded_and_pauses_reading() {
+    let config = SessionConfig::default();
+    let read = frame(0x82, &[7; 4092]).repeat(16);
+    let answers = 16 * 4096;
+    let mut connection = Connection::admitted(config.clone());
+    connection.takes = 0;
+    let mut reads = 0;
+    while connection.service.wants_read(connection.key) {
+        connection.feed(&read);
+        reads += 1;
+    }
+    let waiting = connection.service.output(connection.key).len();
+    assert_eq!(waiting, reads * answers, "nothing is lost");
+    assert!(waiting > config.pause_backlog && waiting <= config.pause_backlog + answers, "{waiting}");
+    assert_eq!(connection.transport, Transport::Open);
+    // It goes on as soon as some of it is taken.
+    connection.takes = waiting - config.pause_backlog;
+    connection.settle();
+    assert!(connection.service.wants_read(connection.key));
+    connection.takes = usize::MAX;
+    connection.settle();
+    assert_eq!(connection.wire, [&[0x82, 126, 0x0f, 0xfc][..], &[7; 4092]].concat().repeat(16 * reads));
+    assert_eq!(connection.service.output(connection.key), b"");
+}
+
+/// The same, should a runtime read on: then the peer is too slow, and that is the end of it.
+#[test]
+fn a_backlog_over_its_limit_is_4413() {
+    let config = SessionConfig::default();
+    let mut connection = Connection::admitted(config.clone());
+    connection.takes = 0;
+    let read = frame(0x82, &[7; 60_000]);
+    for _ in 0..1000 {
+        connection.feed(&read);
+        let waiting = connection.service.output(connection.key).len();
+        assert!(waiting <= config.max_backlog + 60_004 + 127, "{waiting}");
+    }
+    connection.takes = usize::MAX;
+    connection.settle();
+    assert_eq!(connection.close_code(), 4413);
+    assert_eq!(connection.counts.messages, (config.max_backlog / 60_004) + 1, "nothing is heard after it");
+    connection.wait(5 * SECOND);
+    assert!(connection.service.is_empty());
+    assert_eq!(connection.counts.code, 4413);
+}
+
+/// A peer that takes nothing at all holds its backlog for no longer than the write timeout, whatever it sends.
+#[test]
+fn a_reader_that_has_stopped_is_dropped() {
+    let mut connection = Connection::admitted(SessionConfig::default());
+    connection.takes = 0;
+    connection.feed(&frame(0x82, &[7; 60_000]));
+    for _ in 0..99 {
+        connection.wait(SECOND / 10);
+        connection.feed(&frame(0x89, b""));
+        connection.feed(&frame(0x82, b"x"));
+        assert_eq!(connection.service.len(), 1);
+    }
+    connection.wait(SECOND / 10);
+    assert!(connection.service.is_empty(), "ten seconds without progress");
+    assert_eq!((connection.counts.closed, connection.counts.code), (1, 1006));
+}
+
+/// Neither our Close nor our refusal waits for ever until somebody takes it.
+#[test]
+fn last_words_that_nobody_takes_are_given_up() {
+    for bytes in [&b"\xff\xff"[..], &frame(0x88, b"\x03\xe8")] {
+        let mut connection = Connection::admitted(SessionConfig::default());
+        connection.takes = 0;
+        connection.feed(bytes);
+        assert!(connection.service.wants_write(connection.key));
+        connection.wait(5 * SECOND);
+        assert!(connection.service.is_empty(), "{}", bytes.escape_ascii());
+        assert_eq!(connection.counts.closed, 1);
+        assert_eq!(connection.wire, b"");
+    }
+    let mut connection = Connection::new(ServiceConfig::default());
+    connection.takes = 0;
+    connection.feed(b"\x16\x03\x01");
+    connection.wait(SECOND);
+    assert!(connection.service.is_empty());
+    assert_eq!((connection.counts.rejected, connection.counts.abandoned), (1, 0));
+}
+
+/// HTTP/2's CVE-2019-9511 and -9517, on our wire: a reader of one byte at a time makes its server move all the rest.
+#[test]
+fn a_reader_of_single_bytes_costs_no_more_than_one_of_all() {
+    let mut connection = Connection::admitted(SessionConfig::default());
+    connection.takes = 1;
+    let message = frame(0x82, &[7; 65_536]);
+    for _ in 0..4 {
+        connection.feed(&message);
+    }
+    check_time(Duration::from_secs(10), || {
+        while connection.service.wants_write(connection.key) {
+            connection.settle();
+        }
+    });
+    assert_eq!(connection.frames(), [(0x82, &[7; 65_536][..]); 4]);
+}
+
+/// Undertow CVE-2024-1635: each connection left a task behind, until there was no memory for another.
+#[test]
+fn a_hundred_thousand_connections_leave_no_timer() {
+    let mut connection = Connection::admitted(SessionConfig::default());
+    connection.feed(&frame(0x88, b""));
+    for number in 0..100_000 {
+        connection.now += Duration::from_millis(1);
+        connection.wire.clear();
+        connection.key = connection.service.open(arrival(number + 2), connection.now);
+        assert_eq!(connection.key.0, 0, "the place of the one before");
+        match number % 4 {
+            // Leaves at once; is refused; has begun a message; closes.
+            0 => {}
+            1 => connection.feed(b"\n"),
+            2 => connection.feed(&[GOOD.as_bytes(), &frame(0x01, b"beg")].concat()),
+            _ => connection.feed(&[GOOD.as_bytes(), &frame(0x88, b"\x03\xe8")].concat()),
+        }
+        if connection.service.len() > 0 {
+            connection.service.handle_eof(connection.key, connection.now);
+            connection.settle();
+        }
+        assert!(connection.service.is_empty(), "connection {number}");
+        connection.wait(Duration::ZERO);
+        // No entry is older than the longest deadline, 30 seconds for a message.
+        let next = connection.service.poll_timeout(connection.now).expect("some have not fired yet");
+        assert!(next > connection.now && next <= connection.now + 5 * SECOND, "connection {number}");
+    }
+    connection.wait(30 * SECOND);
+    assert_eq!(connection.service.poll_timeout(connection.now), None);
+    let counts = &connection.counts;
+    assert_eq!((counts.established, counts.closed), (50_001, 50_001));
+    assert_eq!((counts.rejected, counts.abandoned), (25_000, 25_000));
+}
+
+/// A timer that outlives its connection must not hit the one that has got its place.
+#[test]
+fn a_deadline_of_one_that_has_left_ends_nobody_else() {
+    let mut connection = Connection::new(ServiceConfig::default());
+    connection.wait(4 * SECOND);
+    connection.service.handle_eof(connection.key, connection.now);
+    connection.settle();
+    let left = connection.key;
+    connection.key = connection.service.open(arrival(2), connection.now);
+    assert_eq!(connection.key, left, "the same place");
+    connection.wait(4 * SECOND);
+    assert_eq!((connection.wire.as_slice(), connection.service.len()), (&b""[..], 1));
+    connection.feed(GOOD.as_bytes());
+    connection.wire.clear();
+    connection.feed(&frame(0x01, b"beg"));
+    connection.wait(29 * SECOND);
+    connection.feed(&frame(0x80, b"un"));
+    assert_eq!(connection.wire, b"\x81\x05begun");
+    connection.wait(60 * SECOND);
+    assert_eq!((connection.wire.as_slice(), connection.service.len()), (&b"\x81\x05begun"[..], 1));
+    assert_eq!(connection.service.poll_timeout(connection.now), None, "an idle connection waits for nothing");
+}
+
+/// A crowd that connects and says nothing: all time out at once, and none of them may cost a look at the others.
+#[test]
+fn a_crowd_that_says_nothing_is_gone_in_one_pass() {
+    let mut connection = Connection::new(ServiceConfig::default());
+    for number in 1..100_000 {
+        connection.service.open(arrival(number + 1), connection.now);
+    }
+    check_time(Duration::from_secs(20), || {
+        for _ in 0..2 {
+            connection.now += 5 * SECOND;
+            while let Some(key) = connection.service.next_due(connection.now, &mut connection.counts) {
+                connection.key = key;
+                connection.wire.clear();
+                connection.settle();
+            }
+        }
+    });
+    assert!(connection.service.is_empty());
+    assert_eq!((connection.counts.rejected, connection.counts.abandoned), (100_000, 0));
+    assert_eq!(connection.service.poll_timeout(connection.now), None);
+}
+
+/// A full process refuses, and what it refuses counts for nothing afterwards.
+#[test]
+fn a_refusal_for_lack_of_room_holds_nothing() {
+    let mut connection = Connection::new(ServiceConfig::default());
+    for number in 2..1000 {
+        let arrival = Arrival { refusal: Some(HandshakeError::Overloaded), ..arrival(number) };
+        connection.wire.clear();
+        connection.key = connection.service.open(arrival, connection.now);
+        connection.feed(GOOD.as_bytes());
+        assert!(connection.wire.starts_with(b"HTTP/1.1 503 "), "{}", connection.wire.escape_ascii());
+        assert_eq!(connection.transport, Transport::ShutdownWrite);
+    }
+    connection.wait(SECOND);
+    assert_eq!(connection.service.len(), 1, "only the first, which has its five seconds");
+    assert_eq!(connection.counts.established, 0);
+}
+
+/// ws CVE-2026-45736 (uninitialised memory in answers), NATS f5985b546 and d1b647e3a (buffers used again too early).
+#[test]
+fn an_answer_never_contains_bytes_of_another_connection() {
+    const PEERS: usize = 40;
+    let mut state = 7u64;
+    let mut random = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    };
+    let handshake = HandshakeConfig { compression: true, ..HandshakeConfig::default() };
+    let session = SessionConfig { control_rate: 0, ..SessionConfig::default() };
+    let mut connection = Connection::admitted_by(ServiceConfig { handshake, session: session.into() }, GOOD);
+    let compressing = with("", "Sec-WebSocket-Extensions: permessage-deflate");
+    let mut keys = vec![connection.key];
+    for number in 1..PEERS {
+        connection.open_another(if number % 2 == 0 { GOOD } else { &compressing });
+        keys.push(connection.key);
+    }
+    let mut wires = vec![Vec::new(); PEERS];
+    let mut expected = [0; PEERS];
+    // What each still has to send: its messages arrive in pieces, between pieces of others.
+    let mut unsent = vec![Vec::new(); PEERS];
+    for round in 0..60_000 {
+        let peer = random(PEERS);
+        // Their own number in each byte of each message; too short to be compressed, and of any length below that.
+        let tag = vec![peer as u8; random(64)];
+        if round < 50_000 {
+            let (front, back) = tag.split_at(random(tag.len() + 1));
+            match random(3) {
+                0 => unsent[peer].extend(frame(0x82, &tag)),
+                1 => unsent[peer].extend([frame(0x02, front), frame(0x80, back)].concat()),
+                _ if peer % 2 == 0 => unsent[peer].extend(frame(0x81, &tag)),
+                _ => unsent[peer].extend(frame(0xc1, &stored(&tag))),
+            }
+            expected[peer] += tag.len();
+        }
+        connection.key = keys[peer];
+        connection.wire = std::mem::take(&mut wires[peer]);
+        connection.takes = [0, 1, 5, 40, usize::MAX][random(5)];
+        let portion = random(200).min(unsent[peer].len());
+        let rest = unsent[peer].split_off(portion);
+        let bytes = std::mem::replace(&mut unsent[peer], rest);
+        if random(8) == 0 {
+            // A runtime that forgets to settle.
+            connection.service.receive(
+                connection.key,
+                connection.now,
+                &mut bytes.clone(),
+                &mut connection.counts,
+            );
+        } else {
+            connection.feed(&bytes);
+        }
+        wires[peer] = std::mem::take(&mut connection.wire);
+    }
+    connection.takes = usize::MAX;
+    for peer in 0..PEERS {
+        connection.key = keys[peer];
+        connection.wire = std::mem::take(&mut wires[peer]);
+        connection.feed(&unsent[peer]);
+        while connection.service.wants_write(connection.key) {
+            connection.settle();
+        }
+        let answer = connection.frames().iter().flat_map(|(_, payload)| payload.iter().copied()).collect();
+        let answer: Vec<u8> = answer;
+        assert!(answer.iter().all(|byte| usize::from(*byte) == peer), "peer {peer} got bytes of another");
+        assert_eq!(answer.len(), expected[peer], "peer {peer}");
+    }
+    assert_eq!(connection.counts.messages, 50_000);
+}
+
+/// DEFLATE that is only stored (RFC 1951 §3.2.4), ended as RFC 7692 §7.2.1 wants it.
+fn stored(payload: &[u8]) -> Vec<u8> {
+    let len = payload.len() as u16;
+    [&[0][..], &len.to_le_bytes(), &(!len).to_le_bytes(), payload, &[0]].concat()
+}
+
+/// Limits near the largest numbers, as a setting may have them, overflow nothing.
+#[test]
+fn settings_without_a_bound_overflow_nothing() {
+    let session = SessionConfig {
+        max_message: usize::MAX,
+        max_frame: usize::MAX,
+        max_fragments: u32::MAX,
+        control_rate: u32::MAX,
+        pause_backlog: usize::MAX,
+        max_backlog: usize::MAX,
+        message_timeout: Duration::ZERO,
+        write_timeout: Duration::ZERO,
+        ..SessionConfig::default()
+    };
+    let handshake = HandshakeConfig { compression: true, ..HandshakeConfig::default() };
+    let config = ServiceConfig { handshake, session: session.into() };
+    let mut connection =
+        Connection::admitted_by(config, &with("", "Sec-WebSocket-Extensions: permessage-deflate"));
+    connection.takes = 0;
+    connection.feed(&[frame(0x89, b"p"), frame(0xc1, &stored(b"Hello")), frame(0x02, b"a")].concat());
+    connection.feed(&frame(0x80, b"b"));
+    connection.wait(Duration::from_secs(1_000_000));
+    connection.takes = usize::MAX;
+    connection.settle();
+    assert_eq!(connection.wire, b"\x8a\x01p\x81\x05Hello\x82\x02ab");
+    assert_eq!(connection.service.poll_timeout(Instant::now()), None);
+}
