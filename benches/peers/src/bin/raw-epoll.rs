@@ -1,0 +1,145 @@
+//! The limit: epoll, recv, send, and no protocol. After the upgrade it learns the echo of the first message of all, to
+//! the byte; from then on it takes every frame to be as long as that one, looks at none, and sends one of its prebuilt
+//! echoes for each frame that must have come in by the number of bytes.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
+
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+
+/// Enough prebuilt echoes for one send.
+const PREBUILT: usize = 64 << 10;
+
+struct Connection {
+    stream: TcpStream,
+    /// The request, until it is answered, and the first frame, until it is learned.
+    head: Vec<u8>,
+    is_open: bool,
+    /// Bytes of the current frame that have come in.
+    at: usize,
+    /// Bytes of echoes that are to be sent.
+    owed: usize,
+}
+
+/// What was learned: how long a frame is that comes in, how long one is that goes out, and many of the latter.
+struct Echo {
+    frame: usize,
+    len: usize,
+    prebuilt: Vec<u8>,
+}
+
+fn main() -> io::Result<()> {
+    let (port, read_buffer) = peers::arguments();
+    let listener = TcpListener::bind(port)?;
+    listener.set_nonblocking(true)?;
+    let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+    epoll::add(&epoll, &listener, EventData::new_u64(u64::MAX), EventFlags::IN)?;
+    let mut connections: Vec<Option<Connection>> = Vec::new();
+    let mut events = Vec::with_capacity(1024);
+    let (mut buffer, mut echo) = (vec![0; read_buffer.max(64 << 10)], None);
+    loop {
+        epoll::wait(&epoll, spare_capacity(&mut events), None)?;
+        for event in events.drain(..) {
+            let number = event.data.u64() as usize;
+            if let Some(place) = connections.get_mut(number) {
+                let connection = place.as_mut().expect("a connection");
+                if connection.handle(&mut buffer, &mut echo).is_err() {
+                    *place = None;
+                }
+                continue;
+            }
+            while let Ok((stream, _)) = listener.accept() {
+                stream.set_nonblocking(true)?;
+                stream.set_nodelay(true)?;
+                let number = EventData::new_u64(connections.len() as u64);
+                epoll::add(&epoll, &stream, number, EventFlags::IN | EventFlags::OUT | EventFlags::ET)?;
+                let head = Vec::new();
+                connections.push(Some(Connection { stream, head, is_open: false, at: 0, owed: 0 }));
+            }
+        }
+    }
+}
+
+impl Connection {
+    fn handle(&mut self, buffer: &mut [u8], echo: &mut Option<Echo>) -> io::Result<()> {
+        loop {
+            if let (true, Some(echo)) = (self.owed > 0, &*echo) {
+                self.send(echo)?;
+            }
+            let n = match self.stream.read(buffer) {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(n) => n,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            };
+            if let (true, Some(echo)) = (self.is_open && self.head.is_empty(), &*echo) {
+                self.count(n, echo);
+                self.send(echo)?;
+            } else {
+                self.head.extend_from_slice(&buffer[..n]);
+                self.begin(echo)?;
+            }
+            // A short read has drained the socket.
+            if n < buffer.len() {
+                return Ok(());
+            }
+        }
+    }
+
+    #[inline]
+    fn count(&mut self, n: usize, echo: &Echo) {
+        let at = self.at + n;
+        self.owed += at / echo.frame * echo.len;
+        self.at = at % echo.frame;
+    }
+
+    #[inline]
+    fn send(&mut self, echo: &Echo) -> io::Result<()> {
+        while self.owed > 0 {
+            // What is owed ends with an echo; the prebuilt ones repeat.
+            let start = self.owed.next_multiple_of(echo.len) - self.owed;
+            let bytes = &echo.prebuilt[start..echo.prebuilt.len().min(start + self.owed)];
+            match self.stream.write(bytes) {
+                Ok(n) => self.owed -= n,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, echo: &mut Option<Echo>) -> io::Result<()> {
+        if !self.is_open {
+            let Some((len, answer)) = peers::answer(&self.head) else { return Ok(()) };
+            self.stream.write_all(answer.as_bytes())?;
+            self.head.drain(..len);
+            self.is_open = true;
+        }
+        if !self.head.is_empty() && echo.is_none() {
+            *echo = learn(&self.head);
+        }
+        if let Some(echo) = &*echo {
+            let first = std::mem::take(&mut self.head);
+            self.count(first.len(), echo);
+            self.send(echo)?;
+        }
+        Ok(())
+    }
+}
+
+/// The echo of a frame, if that is complete.
+fn learn(bytes: &[u8]) -> Option<Echo> {
+    let (header, payload) = match (bytes.get(1)? & 0x7f, bytes.get(2..10)) {
+        (126, Some(long)) => (4, usize::from(u16::from_be_bytes([long[0], long[1]]))),
+        (127, Some(long)) => (10, u64::from_be_bytes(long.try_into().ok()?) as usize),
+        (short, _) => (2, usize::from(short)),
+    };
+    let mask = bytes.get(header..header + 4)?;
+    let payload = bytes.get(header + 4..header + 4 + payload)?;
+    let mut frame = bytes[..header].to_vec();
+    frame[1] &= 0x7f;
+    frame.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, key)| byte ^ key));
+    let prebuilt = frame.repeat(PREBUILT.div_ceil(frame.len()));
+    Some(Echo { frame: frame.len() + 4, len: frame.len(), prebuilt })
+}
