@@ -78,6 +78,8 @@ mod tests {
         check(&[], "https://app.example@evil.test", "app.example", false);
         check(&[], "https://evil.test#app.example", "app.example", false);
         check(&[], "https://xapp.example", "app.example", false);
+        check(&[], "https://app.example:evil.test", "app.example", false);
+        check(&[], "https://:80", "app.example", false);
         check(&[], "http://[::2]:3000", "[::1]:3000", false);
         check(&[], "null", "null", false);
         check(&[], "", "app.example", false);

@@ -230,6 +230,29 @@ fn header_lines() {
 }
 
 #[test]
+fn a_header_that_is_only_as_long_as_one_of_ours_is_none() {
+    let config = HandshakeConfig { compression: true, ..HandshakeConfig::default() };
+    let (good, _) = answer(GOOD.as_bytes(), loopback(), &config);
+    for len in 1..30 {
+        for value in ["websocket", "upgrade", "User-ID", "13", "bearer", "permessage-deflate"] {
+            let request = with("", &format!("{}: {value}", "x".repeat(len)));
+            assert_eq!(answer(request.as_bytes(), loopback(), &config).0, good, "{request}");
+        }
+    }
+    for (name, error) in [
+        ("Host", HandshakeError::Host),
+        ("Upgrade", HandshakeError::NoUpgrade),
+        ("Connection", HandshakeError::NoConnectionUpgrade),
+        ("Sec-WebSocket-Version", HandshakeError::Version),
+        ("Sec-WebSocket-Key", HandshakeError::Key),
+        ("User-ID", HandshakeError::IdentityMissing),
+    ] {
+        let other = GOOD.replace(&format!("\r\n{name}:"), &format!("\r\n{}:", "x".repeat(name.len())));
+        check(&other, Err(error));
+    }
+}
+
+#[test]
 fn the_head_may_have_so_many_lines() {
     // The good request has eight.
     let lines = |count: usize| with("", &vec!["A: b"; count - 8].join("\r\n"));
@@ -336,6 +359,10 @@ fn the_key_is_one_value_of_base64_characters() {
     check_with(&lenient, &recipe, Ok(()));
     check_with(&strict, &recipe, Err(HandshakeError::Key));
     check_with(&strict, GOOD, Ok(()));
+    for config in [&strict, &lenient] {
+        check_with(config, &key("Sec-WebSocket-Key: +/+/AZaz09AZaz09AZazAQ==\r\n"), Ok(()));
+        check_with(config, &key("Sec-WebSocket-Key: _-_-AZaz09AZaz09AZazAQ==\r\n"), Err(HandshakeError::Key));
+    }
     // Its last character carries bits that 16 bytes do not have.
     check_with(&strict, &key("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZR==\r\n"), Err(HandshakeError::Key));
     check_with(&strict, &key("Sec-WebSocket-Key: ==\r\n"), Err(HandshakeError::Key));
