@@ -98,7 +98,8 @@ fn check_message(bytes: &[u8], message: &[u8]) {
 }
 
 /// Python websockets CVE-2018-1000518, uws CVE-2016-10544, NATS CVE-2026-27571, undici CVE-2026-1526, autobahn-python
-/// GHSA-hxp9-w8x3-p566: a message that is small until it is inflated.
+/// GHSA-hxp9-w8x3-p566, tornado #2391, websocketpp #1191, Centrifugo PR 1162, netdata PR 22828: a message that is small
+/// until it is inflated.
 #[test]
 fn a_bomb_is_1009_in_any_number_of_frames() {
     let bomb = deflated(&vec![0; 16 << 20]);
@@ -124,7 +125,7 @@ fn a_thousand_bombs_cost_no_more_than_a_thousand_messages() {
     });
 }
 
-/// tornado #2391, websocketpp #1191: the limit was of what is on the wire, or one of its own.
+/// The same advisories: a limit of what is on the wire is none of the message.
 #[test]
 fn the_limit_is_of_the_message_and_exact() {
     for byte in [0, b'x'] {
@@ -171,8 +172,8 @@ fn an_empty_message_may_be_compressed() {
     check_message(&fragmented(0xc1, b"", 3), b"");
 }
 
-/// RFC 7692 §7.2.3.4: a block with BFINAL set is no end of the message; inflaters that thought so lost the rest, or
-/// took it for the next message.
+/// RFC 7692 §7.2.3.4: a block with BFINAL set ends a stream of DEFLATE, and the inflater stops there; what is behind
+/// it is still of the message.
 #[test]
 fn a_final_block_is_not_the_end_of_the_message() {
     let hello = b"\xf3\x48\xcd\xc9\xc9\x07\x00";
@@ -185,7 +186,7 @@ fn a_final_block_is_not_the_end_of_the_message() {
     check(&frame(0xc2, &zeros.repeat(2)), 1009);
 }
 
-/// Apache HttpComponents #821, #822, netdata PR 22828: errors of the inflater that were none, or were the end of it.
+/// zlib-rs RUSTSEC-2024-0401, Apache HttpComponents #821 and #822: what an inflater is given must not hurt it.
 #[test]
 fn what_is_no_deflate_is_1007() {
     let hello = b"\xf2\x48\xcd\xc9\xc9\x07\x00";
@@ -207,7 +208,7 @@ fn what_is_no_deflate_is_1007() {
         check(&frame(0xc1, invalid), 1007);
         check(&fragmented(0xc2, invalid, 2), 1007);
     }
-    // zlib-rs RUSTSEC-2024-0401 and others: no input may hurt. Each prefix and each flipped bit of a message.
+    // Each prefix and each flipped bit of a message.
     let whole = deflated("Postern lets you in. ".repeat(20).as_bytes());
     let mut connection = agreed();
     let mut check_any = |payload: &[u8]| {
@@ -331,8 +332,8 @@ fn the_bit_of_compression_stands_on_first_frames_only() {
     assert_eq!(connection.wire, b"\x8a\x01p\x81\x05Hello");
 }
 
-/// undici CVE-2026-2229 (`server_max_window_bits` outside 8 to 15), ws 3.3.1 (names of JavaScript's prototypes),
-/// Centrifugo PR 1162: parameters that crashed a handshake, or were agreed on and not kept.
+/// undici CVE-2026-2229 (`server_max_window_bits` outside 8 to 15), ws 3.3.1 (names of JavaScript's prototypes):
+/// parameters that crashed a handshake.
 #[test]
 fn malformed_parameters_are_declined_and_crash_nothing() {
     for params in [
