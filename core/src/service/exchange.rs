@@ -11,65 +11,63 @@ use crate::record::Recorder;
 use crate::session::Transport;
 use crate::turn::Turn;
 
-/// Where the next read of a connection is to go.
-#[derive(Debug)]
-pub enum ReadInto<'s> {
-    /// Nowhere: its output has to be taken first.
-    Nothing,
-    /// Into a buffer of the runtime's, which is given to [`Service::exchange`].
-    YourBuffer,
-    /// Into this one: what is read is appended, at most as much as there is room for without growing. It is the
-    /// memory of a large message, which is thus not copied. [`Service::exchange`] is then given no bytes.
-    Message(&'s mut Vec<u8>),
+/// A socket that does not wait, as the service uses it in a turn. The runtime owns it.
+///
+/// All three call the system once, again only if a signal interrupted them, and say [`ErrorKind::WouldBlock`] if
+/// there was nothing to be done.
+pub trait Socket {
+    /// Receives into `buffer`. Says how many bytes came; zero is the end of the peer's side.
+    ///
+    /// # Errors
+    /// The system's.
+    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
+
+    /// Receives into the room that `buffer` has behind its bytes, without making it grow: it is the memory of a
+    /// large message, which is thus not copied. There is some. Says how many bytes came, as above.
+    ///
+    /// # Errors
+    /// The system's.
+    fn receive_behind(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize>;
+
+    /// Sends the pieces in their order. Says how many bytes of them the system took.
+    ///
+    /// # Errors
+    /// The system's.
+    fn send(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize>;
 }
 
 impl Service {
-    /// Where the next read of a connection is to go.
-    #[inline]
-    pub fn read_into(&mut self, key: Key) -> ReadInto<'_> {
-        match self.connections.get_mut(key.0) {
-            Some(connection) if connection.is_between_messages() => ReadInto::YourBuffer,
-            Some(connection) if connection.wants_read(&self.config) => {
-                connection.lend().map_or(ReadInto::YourBuffer, ReadInto::Message)
-            }
-            Some(_) | None => ReadInto::Nothing,
-        }
-    }
-
-    /// Takes what one read brought, and has `write` write all that there is to say to it, by one call at most.
-    /// Says what is to be done with the socket then.
+    /// A turn of a connection whose socket has something to be read: receives once, unless reading is paused, and
+    /// sends all that there is to say to it, once. Says what is to be done with the socket then.
     ///
-    /// `bytes` are unmasked in place; they are empty after a read into a [`ReadInto::Message`]. `write` is given
-    /// the pieces of the output in their order, and says how many bytes the socket took. What it did not take is
-    /// kept, and waits for [`Service::settle`]; that it would have blocked is no error. Any other error ends the
-    /// connection.
+    /// `buffer` is the runtime's, of any length; nothing in it outlives the turn. What the socket does not take
+    /// waits for [`Service::settle`]. An error of the socket ends the connection, that it would have blocked does
+    /// not.
     #[inline]
     pub fn exchange(
         &mut self,
         key: Key,
         now: Instant,
-        bytes: &mut [u8],
+        buffer: &mut [u8],
+        socket: &mut impl Socket,
         recorder: &mut impl Recorder,
-        write: impl FnOnce(&[IoSlice<'_>]) -> io::Result<usize>,
     ) -> Transport {
         self.uncork_for(key, now);
         let Some(connection) = self.connections.get_mut(key.0) else { return Transport::Close };
-        if bytes.is_empty() {
-            // They are in a message's own buffer.
-            let mut overrun = connection.take_overrun();
-            return self.exchange_large(key, now, &mut overrun, recorder, write);
+        if !connection.is_between_messages() {
+            return self.exchange_other(key, now, buffer, socket, recorder);
         }
-        if !connection.is_flowing() {
-            self.receive(key, now, bytes, recorder);
-            return self.settle(key, now, write);
-        }
-        if bytes.len() >= PART_FROM {
-            return self.exchange_large(key, now, bytes, recorder, write);
+        let received = socket.receive(buffer);
+        let Ok(n @ 1..) = received else { return self.read_nothing(key, now, received, socket) };
+        // It receives at most as many bytes as it was lent.
+        let bytes = buffer.get_mut(..n).unwrap_or_default();
+        if n >= PART_FROM {
+            return self.answer_large(key, now, bytes, socket, recorder);
         }
         let context = Context { config: &self.config, application: self.application, jitter: &self.jitter };
         let mut turn = Turn { now, out: &mut self.cork, is_backlogged: false, codec: &mut self.codec };
         connection.receive_messages(&context, &mut turn, &mut Input::new(bytes), None, recorder);
-        let sent = if self.cork.is_empty() { Ok(0) } else { taken(write(&[IoSlice::new(&self.cork)])) };
+        let sent = if self.cork.is_empty() { Ok(0) } else { taken(socket.send(&[IoSlice::new(&self.cork)])) };
         match sent {
             Ok(n) if n == self.cork.len() => {
                 self.cork.clear();
@@ -84,44 +82,11 @@ impl Service {
         self.transport(key)
     }
 
-    /// The same for a read in which there may be a large payload, or a large message's end.
-    // Out of line, so that short reads do not pay for it.
-    #[inline(never)]
-    fn exchange_large(
-        &mut self,
-        key: Key,
-        now: Instant,
-        bytes: &mut [u8],
-        recorder: &mut impl Recorder,
-        write: impl FnOnce(&[IoSlice<'_>]) -> io::Result<usize>,
-    ) -> Transport {
-        let Some(connection) = self.connections.get_mut(key.0) else { return Transport::Close };
-        if !connection.is_flowing() {
-            self.receive(key, now, bytes, recorder);
-            return self.settle(key, now, write);
-        }
-        let context = Context { config: &self.config, application: self.application, jitter: &self.jitter };
-        let mut turn = Turn { now, out: &mut self.cork, is_backlogged: false, codec: &mut self.codec };
-        let mut parts = Parts::default();
-        connection.receive_messages(&context, &mut turn, &mut Input::new(bytes), Some(&mut parts), recorder);
-        if !self.cork.is_empty() {
-            self.write_parts(key, now, parts, write);
-        }
-        self.arm(key);
-        self.transport(key)
-    }
-
-    /// Has `write` write what waits for the socket, by one call at most. Says what is to be done with the socket
-    /// then. `write` is as for [`Service::exchange`].
-    pub fn settle(
-        &mut self,
-        key: Key,
-        now: Instant,
-        write: impl FnOnce(&[IoSlice<'_>]) -> io::Result<usize>,
-    ) -> Transport {
+    /// Sends what waits for the socket, once. Says what is to be done with the socket then.
+    pub fn settle(&mut self, key: Key, now: Instant, socket: &mut impl Socket) -> Transport {
         let output = self.output(key);
         if !output.is_empty() {
-            match taken(write(&[IoSlice::new(output)])) {
+            match taken(socket.send(&[IoSlice::new(output)])) {
                 Ok(n) => self.sent(key, n, now),
                 Err(_) => self.handle_error(key),
             }
@@ -129,37 +94,101 @@ impl Service {
         self.transport(key)
     }
 
-    fn write_parts(
+    /// A turn of a connection that is in its handshake, in the middle of a message, at its end, or that has not
+    /// taken what was sent before.
+    // Out of line, as all that follows: short messages do not pay for it.
+    #[inline(never)]
+    fn exchange_other(
         &mut self,
         key: Key,
         now: Instant,
-        parts: Parts<'_>,
-        write: impl FnOnce(&[IoSlice<'_>]) -> io::Result<usize>,
-    ) {
+        buffer: &mut [u8],
+        socket: &mut impl Socket,
+        recorder: &mut impl Recorder,
+    ) -> Transport {
+        let Some(connection) = self.connections.get_mut(key.0) else { return Transport::Close };
+        if !connection.wants_read(&self.config) {
+            return self.settle(key, now, socket);
+        }
+        let lent = connection.lend().map(|message| socket.receive_behind(message));
+        let is_lent = lent.is_some();
+        let received = lent.unwrap_or_else(|| socket.receive(buffer));
+        let Ok(n @ 1..) = received else { return self.read_nothing(key, now, received, socket) };
+        // What was read behind the end of a message's frame is a read of its own.
+        let mut overrun = if is_lent { connection.take_overrun() } else { Vec::new() };
+        let bytes = if is_lent { &mut overrun[..] } else { buffer.get_mut(..n).unwrap_or_default() };
+        if connection.is_flowing() {
+            return self.answer_large(key, now, bytes, socket, recorder);
+        }
+        self.receive(key, now, bytes, recorder);
+        self.settle(key, now, socket)
+    }
+
+    /// A turn of an admitted user, once its bytes are here, in which there may be large payloads.
+    #[inline(never)]
+    fn answer_large(
+        &mut self,
+        key: Key,
+        now: Instant,
+        bytes: &mut [u8],
+        socket: &mut impl Socket,
+        recorder: &mut impl Recorder,
+    ) -> Transport {
+        let Some(connection) = self.connections.get_mut(key.0) else { return Transport::Close };
+        let context = Context { config: &self.config, application: self.application, jitter: &self.jitter };
+        let mut turn = Turn { now, out: &mut self.cork, is_backlogged: false, codec: &mut self.codec };
+        let mut parts = Parts::default();
+        let input = &mut Input::new(bytes);
+        connection.receive_messages(&context, &mut turn, input, Some(&mut parts), recorder);
+        if !self.cork.is_empty() {
+            self.send_parts(key, now, parts, socket);
+        }
+        self.arm(key);
+        self.transport(key)
+    }
+
+    fn send_parts(&mut self, key: Key, now: Instant, parts: Parts<'_>, socket: &mut impl Socket) {
         let slices = parts.slices(&self.cork);
         let total: usize = slices.iter().map(|slice| slice.len()).sum();
-        let taken = taken(write(&slices));
+        let sent = taken(socket.send(&slices));
         drop(slices);
-        match taken {
+        match sent {
             Ok(n) if n == total => parts.give_back(&mut self.codec.buffers),
             Ok(n) => {
                 let backlog = parts.into_backlog(&self.cork, n, now);
                 if let Some(connection) = self.connections.get_mut(key.0) {
+                    // What one read brought is answered, however much that is; the limit is for what comes then.
                     connection.backlog = Some(Box::new(backlog));
-                    connection.judge_backlog(&self.config, now, &mut self.codec);
                 }
             }
             Err(_) => self.handle_error(key),
         }
         self.clear_cork();
     }
+
+    /// A read brought no bytes: the end, an error, or nothing yet.
+    #[inline(never)]
+    fn read_nothing(
+        &mut self,
+        key: Key,
+        now: Instant,
+        received: io::Result<usize>,
+        socket: &mut impl Socket,
+    ) -> Transport {
+        match received {
+            Ok(_) => self.handle_eof(key, now),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(_) => self.handle_error(key),
+        }
+        self.settle(key, now, socket)
+    }
 }
 
 /// That a write would have blocked means that the socket took nothing.
 #[inline]
-fn taken(written: io::Result<usize>) -> io::Result<usize> {
-    match written {
+fn taken(sent: io::Result<usize>) -> io::Result<usize> {
+    match sent {
         Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
-        written => written,
+        sent => sent,
     }
 }

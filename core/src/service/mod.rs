@@ -6,21 +6,21 @@
 //! A runtime owns the sockets and the clock, and decides nothing. For each connection, it does this:
 //!
 //! 1. Accept a socket, call [`Service::open`], and keep the socket under the [`Key`].
-//! 2. When the socket has bytes, read once, to where [`Service::read_into`] says, and call [`Service::exchange`]
-//!    with a function that writes once. At the end of the peer's side call [`Service::handle_eof`], if the read
-//!    fails [`Service::handle_error`], and settle.
-//! 3. To *settle* a connection is to call [`Service::settle`] with a function that writes once. It says, as
-//!    `exchange` does, what is to be done with the socket. On [`Transport::Close`], close the socket and
-//!    [`remove`](Service::remove) the connection.
-//! 4. When the socket can be written again and [`Service::wants_write`] agrees, settle; and go on reading if reading
-//!    had been paused.
+//! 2. When the socket has something to be read, call [`Service::exchange`]: it receives once, sends once, and says
+//!    what is to be done with the socket. On [`Transport::Close`], close the socket and
+//!    [`remove`](Service::remove) the connection. Repeat it while there is more to be read and
+//!    [`wants_read`](Service::wants_read) agrees.
+//! 3. To *settle* a connection is to call [`Service::settle`], which sends what waits, and to do what it says.
+//! 4. When the socket can be written again and [`wants_write`](Service::wants_write) agrees, settle; and go on
+//!    reading if reading had been paused.
 //! 5. Sleep until [`poll_timeout`](Service::poll_timeout) at the latest; then settle each connection that
 //!    [`next_due`](Service::next_due) gives.
 //! 6. To stop, call [`shut_down`](Service::shut_down), settle what is due, and go on until
 //!    [`is_empty`](Service::is_empty).
 //!
-//! A runtime that cannot write when it is told to, such as one whose kernel writes later, calls the steps of
-//! `exchange` by themselves: [`Service::receive`], [`Service::output`], [`Service::sent`], [`Service::transport`].
+//! A runtime that has no such [`Socket`], because its kernel reads and writes by itself, takes the steps of
+//! `exchange` one by one: [`Service::receive`] ([`handle_eof`](Service::handle_eof),
+//! [`handle_error`](Service::handle_error)), [`Service::output`], [`Service::sent`], [`Service::transport`].
 
 mod application;
 mod config;
@@ -33,7 +33,7 @@ mod timers;
 mod tests;
 
 pub use config::ServiceConfig;
-pub use exchange::ReadInto;
+pub use exchange::Socket;
 
 use std::collections::VecDeque;
 use std::sync::Arc;

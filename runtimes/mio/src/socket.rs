@@ -1,7 +1,10 @@
 //! A worker's sockets, under the keys that the service gave.
 
+use std::io::{self, IoSlice};
+
 use mio::net::TcpStream;
 use postern_core::Key;
+use postern_host::socket;
 
 /// One socket and what its last edge left to be done.
 #[derive(Debug)]
@@ -14,6 +17,38 @@ pub(crate) struct Socket {
     pub(crate) is_ended: bool,
     /// It stands in the worker's list of sockets to be read.
     pub(crate) is_listed: bool,
+}
+
+impl postern_core::service::Socket for Socket {
+    #[inline]
+    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let received = socket::receive(&self.stream, buffer);
+        self.note(&received, buffer.len());
+        received
+    }
+
+    fn receive_behind(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        let room = buffer.capacity() - buffer.len();
+        let received = socket::receive_behind(&self.stream, buffer);
+        self.note(&received, room);
+        received
+    }
+
+    #[inline]
+    fn send(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        socket::send(&self.stream, pieces)
+    }
+}
+
+impl Socket {
+    /// A short read says that the socket is drained, unless its end stands behind that.
+    #[inline]
+    fn note(&mut self, received: &io::Result<usize>, room: usize) {
+        self.is_readable = match received {
+            Ok(0) | Err(_) => false,
+            Ok(n) => *n == room || self.is_ended,
+        };
+    }
 }
 
 /// Sockets by key. The service decides which keys are in use; this only keeps pace.

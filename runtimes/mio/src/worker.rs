@@ -1,7 +1,7 @@
 //! One event loop: it waits for sockets, carries bytes between them and its [`Service`], and decides nothing.
 
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, IoSlice};
+use std::io::{self, ErrorKind};
 use std::net::Shutdown;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,10 +12,9 @@ use std::time::Instant;
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
-use postern_core::service::{Arrival, ReadInto};
+use postern_core::service::Arrival;
 use postern_core::{Key, Service, Transport};
 use postern_host::log::WorkerLog;
-use postern_host::socket::{receive, receive_behind, send};
 
 use crate::socket::Sockets;
 
@@ -183,22 +182,19 @@ impl Worker {
     fn handle_event(&mut self, key: Key, event: &Event) {
         let Some(socket) = self.sockets.get_mut(key) else { return };
         socket.is_ended |= event.is_read_closed() || event.is_error();
-        if (event.is_readable() || socket.is_ended) && self.read(key) {
-            // What waited to be sent went with the turn.
-            return;
-        }
-        if event.is_writable() && self.service.wants_write(key) {
+        if event.is_readable() || socket.is_ended {
+            // What waits to be sent goes with the turn.
+            self.exchange(key);
+        } else if event.is_writable() && self.service.wants_write(key) {
             self.settle(key);
+            self.list(key);
         }
-        self.list(key);
     }
 
     fn read_listed(&mut self, key: Key) {
         let Some(socket) = self.sockets.get_mut(key) else { return };
         socket.is_listed = false;
-        if !self.read(key) {
-            self.list(key);
-        }
+        self.exchange(key);
     }
 
     /// Puts a socket on the list of those to be read, if there is something to read and it may be read.
@@ -213,60 +209,24 @@ impl Worker {
         }
     }
 
-    /// One turn: one recv, one send. False if nothing was there to be read, or may be read.
+    /// One turn: one recv, one send.
     #[inline]
-    fn read(&mut self, key: Key) -> bool {
-        let Some(socket) = self.sockets.get_mut(key) else { return false };
-        let mut buffer = &mut self.buffer[..];
-        let (received, room) = match self.service.read_into(key) {
-            ReadInto::Nothing => {
-                socket.is_readable = true;
-                return false;
-            }
-            ReadInto::YourBuffer => (receive(&socket.stream, buffer), buffer.len()),
-            ReadInto::Message(message) => {
-                buffer = &mut [];
-                let room = message.capacity() - message.len();
-                (receive_behind(&socket.stream, message), room)
-            }
-        };
-        let transport = match received {
-            Ok(0) => {
-                socket.is_readable = false;
-                self.service.handle_eof(key, self.now);
-                self.service.settle(key, self.now, |pieces| send(&socket.stream, pieces))
-            }
-            Ok(n) => {
-                // A short read says that the socket is drained, unless its end stands behind that.
-                socket.is_readable = n == room || socket.is_ended;
-                // A read gives at most as many bytes as it was lent.
-                let bytes = buffer.get_mut(..n).unwrap_or_default();
-                let write = |pieces: &[IoSlice<'_>]| send(&socket.stream, pieces);
-                self.service.exchange(key, self.now, bytes, &mut self.log, write)
-            }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                socket.is_readable = false;
-                return false;
-            }
-            Err(_) => {
-                self.service.handle_error(key);
-                self.service.transport(key)
-            }
-        };
-        let is_done = !socket.is_readable;
-        if transport != Transport::Open {
-            self.obey(key, transport);
+    fn exchange(&mut self, key: Key) {
+        let Some(socket) = self.sockets.get_mut(key) else { return };
+        // It stays so if reading is paused.
+        socket.is_readable = true;
+        let transport = self.service.exchange(key, self.now, &mut self.buffer, socket, &mut self.log);
+        if !socket.is_readable && transport == Transport::Open {
+            return;
         }
-        if !is_done {
-            self.list(key);
-        }
-        true
+        self.obey(key, transport);
+        self.list(key);
     }
 
     /// Writes what waits to be sent, once, and does with the socket what the service says.
     fn settle(&mut self, key: Key) {
         let Some(socket) = self.sockets.get_mut(key) else { return };
-        let transport = self.service.settle(key, self.now, |pieces| send(&socket.stream, pieces));
+        let transport = self.service.settle(key, self.now, socket);
         self.obey(key, transport);
     }
 
@@ -299,4 +259,4 @@ const EVENTS: usize = 1024;
 
 /// Bytes of one read. Large, so that a busy connection costs few system calls; one for each worker, so that
 /// an idle connection costs none of it.
-const READ_BUFFER: usize = 512 * 1024;
+const READ_BUFFER: usize = 128 * 1024;

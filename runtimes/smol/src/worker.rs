@@ -3,15 +3,15 @@
 //! Everything in here is one short turn without an `await`, so a `RefCell` is all the locking it takes.
 
 use std::cell::RefCell;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, IoSlice};
 use std::net::{Shutdown, TcpStream};
 use std::rc::Rc;
 use std::time::Instant;
 
-use postern_core::service::{Arrival, ReadInto};
+use postern_core::service::Arrival;
 use postern_core::{Key, Service, Transport};
 use postern_host::log::WorkerLog;
-use postern_host::socket::{receive, receive_behind, send};
+use postern_host::socket;
 use smol::Async;
 
 use crate::bell::Bell;
@@ -75,37 +75,14 @@ impl Worker {
     /// Only [`ErrorKind::WouldBlock`], when there is nothing to read; every other failure is the
     /// connection's, and has been dealt with.
     pub(crate) fn read(&mut self, connection: &Connection) -> io::Result<()> {
-        let (key, now) = (connection.key, Instant::now());
-        let socket = connection.stream.get_ref();
-        let mut buffer = &mut self.buffer[..];
-        let received = match self.service.read_into(key) {
-            // The task would not have come here.
-            ReadInto::Nothing => return Ok(()),
-            ReadInto::YourBuffer => receive(socket, buffer),
-            ReadInto::Message(message) => {
-                buffer = &mut [];
-                receive_behind(socket, message)
-            }
-        };
-        let transport = match received {
-            Ok(0) => {
-                self.service.handle_eof(key, now);
-                self.service.settle(key, now, |pieces| send(socket, pieces))
-            }
-            Ok(n) => {
-                // A read gives at most as many bytes as it was lent.
-                let bytes = buffer.get_mut(..n).unwrap_or_default();
-                self.service.exchange(key, now, bytes, &mut self.log, |pieces| send(socket, pieces))
-            }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(error),
-            Err(_) => {
-                self.service.handle_error(key);
-                self.service.transport(key)
-            }
-        };
+        let now = Instant::now();
+        let mut socket = Socket { stream: connection.stream.get_ref(), is_drained: false };
+        let transport =
+            self.service.exchange(connection.key, now, &mut self.buffer, &mut socket, &mut self.log);
         self.obey(connection, transport, now);
         self.log.flush();
-        Ok(())
+        let waits = socket.is_drained && transport == Transport::Open;
+        if waits { Err(ErrorKind::WouldBlock.into()) } else { Ok(()) }
     }
 
     /// Writes what waits, once.
@@ -150,8 +127,8 @@ impl Worker {
 
     /// Writes what waits to be sent, once, and does with the socket what the service says.
     fn settle(&mut self, connection: &Connection, now: Instant) {
-        let socket = connection.stream.get_ref();
-        let transport = self.service.settle(connection.key, now, |pieces| send(socket, pieces));
+        let mut socket = Socket { stream: connection.stream.get_ref(), is_drained: false };
+        let transport = self.service.settle(connection.key, now, &mut socket);
         self.obey(connection, transport, now);
     }
 
@@ -168,6 +145,34 @@ impl Worker {
                 self.service.remove(connection.key, now, &mut self.log);
             }
         }
+    }
+}
+
+/// A connection's socket, for a turn.
+struct Socket<'c> {
+    stream: &'c TcpStream,
+    /// There was nothing to be read.
+    is_drained: bool,
+}
+
+impl Socket<'_> {
+    fn note(&mut self, received: io::Result<usize>) -> io::Result<usize> {
+        self.is_drained = matches!(&received, Err(error) if error.kind() == ErrorKind::WouldBlock);
+        received
+    }
+}
+
+impl postern_core::service::Socket for Socket<'_> {
+    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.note(socket::receive(self.stream, buffer))
+    }
+
+    fn receive_behind(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        self.note(socket::receive_behind(self.stream, buffer))
+    }
+
+    fn send(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        socket::send(self.stream, pieces)
     }
 }
 

@@ -23,6 +23,8 @@ use super::{LogSettings, MessageLog, line};
 /// Nothing in here waits: if the queue is full, the lines are dropped and counted.
 pub struct WorkerLog {
     settings: LogSettings,
+    /// What the settings say of messages; asked for once a turn.
+    wants_messages: bool,
     drain: MessageDrain,
     queue: Arc<Queue>,
     /// What slog hands to drains beside a record. There is nothing in it.
@@ -31,7 +33,14 @@ pub struct WorkerLog {
 
 impl WorkerLog {
     pub(super) fn new(settings: LogSettings, queue: Arc<Queue>) -> WorkerLog {
-        WorkerLog { settings, drain: MessageDrain::new(settings.format), queue, values: o!().into() }
+        let wants_messages = settings.messages != MessageLog::Off && Level::Info.is_at_least(settings.level);
+        WorkerLog {
+            wants_messages,
+            settings,
+            drain: MessageDrain::new(settings.format),
+            queue,
+            values: o!().into(),
+        }
     }
 
     /// Hands over what has been recorded since the last call. To be called once for each batch of events, when
@@ -51,6 +60,9 @@ impl WorkerLog {
 
     #[inline]
     fn message(&self, connection: ConnectionId, identity: &Identity, kind: DataKind, bytes: &[u8]) {
+        if !self.wants_messages {
+            return;
+        }
         let shown = self.settings.messages;
         let message = format_args!("Message from {}: {}", Who(identity), Payload { kind, bytes, shown });
         let keys = InOrder(|keys: &mut dyn Serializer| {
@@ -173,7 +185,7 @@ impl Recorder for WorkerLog {
 
     #[inline]
     fn wants_messages(&self) -> bool {
-        self.settings.messages != MessageLog::Off && Level::Info.is_at_least(self.settings.level)
+        self.wants_messages
     }
 }
 
