@@ -81,7 +81,7 @@ impl Worker {
             self.service.exchange(connection.key, now, &mut self.buffer, &mut socket, &mut self.log);
         self.obey(connection, transport, now);
         self.log.flush();
-        let waits = socket.is_drained && transport == Transport::Open;
+        let waits = socket.is_drained && transport != Transport::Close;
         if waits { Err(ErrorKind::WouldBlock.into()) } else { Ok(()) }
     }
 
