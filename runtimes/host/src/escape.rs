@@ -14,6 +14,20 @@
 
 use std::fmt::{self, Write};
 
+/// Where text goes. What is ASCII need not be made a `str` first, which would be looked at once more for that.
+pub(crate) trait Text: Write {
+    /// Writes bytes that are ASCII.
+    #[inline]
+    fn write_ascii(&mut self, bytes: &[u8]) -> fmt::Result {
+        self.write_str(std::str::from_utf8(bytes).unwrap_or_default())
+    }
+}
+
+impl Text for fmt::Formatter<'_> {}
+
+#[cfg(test)]
+impl Text for String {}
+
 /// Bytes from outside, escaped when displayed.
 #[derive(Clone, Copy)]
 pub(crate) struct Escaped<'a>(pub(crate) &'a [u8]);
@@ -44,7 +58,11 @@ impl fmt::Display for Quoted<'_> {
 
 /// Writes `bytes` in as few pieces as there are escapes between them.
 #[inline]
-fn escape(bytes: &[u8], out: &mut impl Write) -> fmt::Result {
+pub(crate) fn escape(bytes: &[u8], out: &mut impl Text) -> fmt::Result {
+    // Most of what is logged.
+    if prefix_without(bytes, |byte| is_suspect(byte) | (byte >= 0x80)) == bytes.len() {
+        return out.write_ascii(bytes);
+    }
     // Checking all at once is several times faster than looking for where UTF-8 ends.
     match std::str::from_utf8(bytes) {
         Ok(text) => escape_text(text, out),
@@ -63,7 +81,6 @@ fn escape_chunks(bytes: &[u8], out: &mut impl Write) -> fmt::Result {
     Ok(())
 }
 
-#[inline]
 fn escape_text(text: &str, out: &mut impl Write) -> fmt::Result {
     let (mut written, mut seen) = (0, 0);
     loop {

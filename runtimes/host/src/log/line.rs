@@ -1,7 +1,7 @@
 //! Rare records as lines, by slog-term and slog-json.
 //!
 //! They make each line from scratch and cost microseconds, which nobody notices at the start, at the end and at
-//! the two ends of a connection. Messages have [`MessageDrain`](super::message::MessageDrain).
+//! the two ends of a connection. Messages have [`MessageLines`](super::message::MessageLines).
 
 use std::io;
 

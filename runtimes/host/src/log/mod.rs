@@ -16,6 +16,7 @@
 
 mod line;
 mod message;
+mod number;
 mod order;
 mod payload;
 mod queue;

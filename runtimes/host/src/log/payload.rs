@@ -1,11 +1,12 @@
 //! Payloads in a log, and how much of them.
 
-use std::fmt::{self, Display as _};
+use std::fmt;
 
 use postern_core::frame::DataKind;
 
 use super::MessageLog;
-use crate::escape::Escaped;
+use super::number::write_number;
+use crate::escape::{Text, escape};
 
 /// A payload, as the setting lets it be seen.
 ///
@@ -22,35 +23,50 @@ pub(super) struct Payload<'a> {
     pub(super) shown: MessageLog,
 }
 
-impl fmt::Display for Payload<'_> {
+impl Payload<'_> {
     #[inline]
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    pub(super) fn write_to(&self, out: &mut impl Text) -> fmt::Result {
         match (self.shown, self.kind) {
-            (MessageLog::Off | MessageLog::Size, _) => write!(f, "{} bytes", self.bytes.len()),
-            (MessageLog::Full, DataKind::Text) => Escaped(self.bytes).fmt(f),
-            (MessageLog::Truncated, DataKind::Text) => write_cut(self.bytes, f),
-            (MessageLog::Full | MessageLog::Truncated, DataKind::Binary) => write_binary(self.bytes, f),
+            (MessageLog::Off | MessageLog::Size, _) => write!(out, "{} bytes", self.bytes.len()),
+            (MessageLog::Full, DataKind::Text) => escape(self.bytes, out),
+            (MessageLog::Truncated, DataKind::Text) => write_cut(self.bytes, out),
+            (MessageLog::Full | MessageLog::Truncated, DataKind::Binary) => write_binary(self.bytes, out),
         }
     }
 }
 
-#[inline]
-fn write_cut(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    if bytes.len() <= LONGEST {
-        return Escaped(bytes).fmt(f);
+impl fmt::Display for Payload<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_to(f)
     }
-    let (shown, cut) = bytes.split_at(boundary(bytes, LONGEST));
-    Escaped(shown).fmt(f)?;
-    write!(f, "… (+{} bytes)", cut.len())
 }
 
-fn write_binary(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    write!(f, "binary, {} bytes", bytes.len())?;
-    for (index, byte) in bytes.iter().take(HEAD).enumerate() {
-        f.write_str(if index == 0 { ": " } else { "" })?;
-        write!(f, "{byte:02x}")?;
+#[inline]
+fn write_cut(bytes: &[u8], out: &mut impl Text) -> fmt::Result {
+    if bytes.len() <= LONGEST {
+        return escape(bytes, out);
     }
-    f.write_str(if bytes.len() > HEAD { "…" } else { "" })
+    let (shown, cut) = bytes.split_at(boundary(bytes, LONGEST));
+    escape(shown, out)?;
+    write!(out, "… (+{} bytes)", cut.len())
+}
+
+fn write_binary(bytes: &[u8], out: &mut impl Text) -> fmt::Result {
+    out.write_str("binary, ")?;
+    write_number(bytes.len() as u64, out)?;
+    out.write_str(if bytes.is_empty() { " bytes" } else { " bytes: " })?;
+    let mut digits = [0; 2 * HEAD];
+    for (pair, byte) in digits.as_chunks_mut::<2>().0.iter_mut().zip(bytes) {
+        *pair = [hex(byte >> 4), hex(byte & 0xf)];
+    }
+    let shown = digits.get(..2 * bytes.len().min(HEAD)).unwrap_or_default();
+    out.write_ascii(shown)?;
+    out.write_str(if bytes.len() > HEAD { "…" } else { "" })
+}
+
+/// A hexadecimal digit.
+fn hex(nibble: u8) -> u8 {
+    if nibble < 10 { b'0' + nibble } else { b'a' - 10 + nibble }
 }
 
 /// The last place up to `limit` at which no character is cut in two. A character has at most three bytes

@@ -5,7 +5,7 @@
 //! quotation marks, with [`Quoted`]'s escapes inside. Ids need none of this: the core admits none with other
 //! characters than `A-Z a-z 0-9 . _ : @ + = / | -`.
 
-use std::fmt::{self, Display as _};
+use std::fmt::{self, Write};
 
 use postern_core::handshake::Identity;
 use unicode_properties::{GeneralCategoryGroup, UnicodeGeneralCategory};
@@ -16,13 +16,19 @@ use crate::escape::Quoted;
 /// `John Doe (123)`, or `- (123)` for a user without a name.
 pub(super) struct Who<'a>(pub(super) &'a Identity);
 
-impl fmt::Display for Who<'_> {
+impl Who<'_> {
     #[inline]
+    pub(super) fn write_to(&self, out: &mut impl Write) -> fmt::Result {
+        write_name(self.0.name(), out)?;
+        out.write_str(" (")?;
+        out.write_str(self.0.id())?;
+        out.write_char(')')
+    }
+}
+
+impl fmt::Display for Who<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_name(self.0.name(), f)?;
-        f.write_str(" (")?;
-        f.write_str(self.0.id())?;
-        f.write_str(")")
+        self.write_to(f)
     }
 }
 
@@ -49,18 +55,18 @@ impl fmt::Display for Email<'_> {
         if shown.chars().all(is_plain) && shown != ABSENT {
             f.write_str(&shown)
         } else {
-            Quoted(&shown).fmt(f)
+            write!(f, "{}", Quoted(&shown))
         }
     }
 }
 
 #[inline]
-fn write_name(name: Option<&str>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn write_name(name: Option<&str>, out: &mut impl Write) -> fmt::Result {
     match name {
-        None => f.write_str(ABSENT),
+        None => out.write_str(ABSENT),
         // A user who is called `-` is not one without a name.
-        Some(name) if name.chars().all(is_name_char) && name != ABSENT => f.write_str(name),
-        Some(name) => Quoted(name).fmt(f),
+        Some(name) if name.chars().all(is_name_char) && name != ABSENT => out.write_str(name),
+        Some(name) => write!(out, "{}", Quoted(name)),
     }
 }
 

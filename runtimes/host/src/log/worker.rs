@@ -8,9 +8,9 @@ use postern_core::frame::DataKind;
 use postern_core::handshake::{HandshakeError, Identity, Peer};
 use postern_core::session::{Ending, Traffic};
 use postern_core::{ConnectionId, Record, Recorder};
-use slog::{BorrowedKV, Drain, KV, Level, OwnedKVList, Serializer, o, record, record_static};
+use slog::{BorrowedKV, KV, Level, OwnedKVList, Serializer, o, record_static};
 
-use super::message::MessageDrain;
+use super::message::MessageLines;
 use super::order::InOrder;
 use super::payload::Payload;
 use super::queue::Queue;
@@ -25,7 +25,7 @@ pub struct WorkerLog {
     settings: LogSettings,
     /// What the settings say of messages; asked for once a turn.
     wants_messages: bool,
-    drain: MessageDrain,
+    lines: MessageLines,
     queue: Arc<Queue>,
     /// What slog hands to drains beside a record. There is nothing in it.
     values: OwnedKVList,
@@ -37,7 +37,7 @@ impl WorkerLog {
         WorkerLog {
             wants_messages,
             settings,
-            drain: MessageDrain::new(settings.format),
+            lines: MessageLines::new(settings.format),
             queue,
             values: o!().into(),
         }
@@ -47,7 +47,7 @@ impl WorkerLog {
     /// the batch is done; all records of a batch carry the same time, and the clock is read at the first.
     #[inline]
     pub fn flush(&mut self) {
-        let batch = self.drain.batch();
+        let batch = self.lines.batch();
         if batch.lines.is_empty() {
             return;
         }
@@ -59,18 +59,12 @@ impl WorkerLog {
     }
 
     #[inline]
-    fn message(&self, connection: ConnectionId, identity: &Identity, kind: DataKind, bytes: &[u8]) {
+    fn message(&mut self, connection: ConnectionId, identity: &Identity, kind: DataKind, bytes: &[u8]) {
         if !self.wants_messages {
             return;
         }
-        let shown = self.settings.messages;
-        let message = format_args!("Message from {}: {}", Who(identity), Payload { kind, bytes, shown });
-        let keys = InOrder(|keys: &mut dyn Serializer| {
-            keys.emit_u64("conn", connection.0)?;
-            keys.emit_str("opcode", if kind == DataKind::Text { "text" } else { "binary" })?;
-            keys.emit_u64("bytes", as_u64(bytes.len()))
-        });
-        let Ok(()) = self.drain.log(&record!(Level::Info, "", &message, BorrowedKV(&keys)), &self.values);
+        let payload = Payload { kind, bytes, shown: self.settings.messages };
+        self.lines.message(connection, &Who(identity), &payload);
     }
 
     fn established(
@@ -152,7 +146,7 @@ impl WorkerLog {
         if !level.is_at_least(self.settings.level) {
             return;
         }
-        let batch = self.drain.batch();
+        let batch = self.lines.batch();
         let stamp = *batch.clock.stamp();
         let location = record_static!(level, "");
         let record = slog::Record::new(&location, message, BorrowedKV(keys));
@@ -178,7 +172,7 @@ impl Recorder for WorkerLog {
             }
             Record::Abandoned { connection, peer, received } => self.abandoned(connection, peer, received),
         }
-        if self.drain.batch().lines.len() >= HAND_OVER {
+        if self.lines.batch().lines.len() >= HAND_OVER {
             self.flush();
         }
     }
