@@ -19,11 +19,11 @@ pub const MAX_MESSAGE: usize = 64 << 20;
 /// From so many bytes on, a write is not copied to be sent together with others.
 const LARGE: usize = 16 << 10;
 
-/// `PORT [READ_BUFFER]`: where to listen, and how many bytes to read at once, where that can be chosen.
+/// `PORT [MESSAGE]`: where to listen, and how long the messages will be, for those that can be tuned for that.
 pub fn arguments() -> (SocketAddr, usize) {
     let mut numbers = env::args().skip(1).map(|text| text.parse::<usize>().expect("a number"));
-    let port = numbers.next().expect("usage: PORT [READ_BUFFER]") as u16;
-    (SocketAddr::from((Ipv4Addr::LOCALHOST, port)), numbers.next().unwrap_or(4096))
+    let port = numbers.next().expect("usage: PORT [MESSAGE]") as u16;
+    (SocketAddr::from((Ipv4Addr::LOCALHOST, port)), numbers.next().unwrap_or(0))
 }
 
 /// Whether the head of a request is complete: its length and the 101.
@@ -68,7 +68,7 @@ pub async fn upgrade(stream: &mut TcpStream) -> io::Result<()> {
     }
 }
 
-/// Echoes all that `is_data`: gathers answers as long as there are messages, and sends them before it waits.
+/// Echoes all that `is_data`: hands each echo over at once, and flushes when there is no more to read.
 pub async fn echo<M, E>(
     mut socket: impl Stream<Item = Result<M, E>> + Sink<M, Error = E> + Unpin,
     is_data: impl Fn(&M) -> bool,
@@ -76,9 +76,9 @@ pub async fn echo<M, E>(
     let mut is_flushed = true;
     poll_fn(move |cx| {
         loop {
+            ready!(socket.poll_ready_unpin(cx))?;
             match socket.poll_next_unpin(cx)? {
                 Poll::Ready(Some(message)) if is_data(&message) => {
-                    ready!(socket.poll_ready_unpin(cx))?;
                     socket.start_send_unpin(message)?;
                     is_flushed = false;
                 }
@@ -97,7 +97,8 @@ pub async fn echo<M, E>(
     .await
 }
 
-/// A socket for libraries that write each frame at once: keeps what they write, and sends it before it reads.
+/// A socket for libraries that write each frame at once: keeps what they write, and sends it before it reads or when it
+/// is flushed.
 pub struct Gather {
     stream: TcpStream,
     kept: Vec<u8>,
@@ -158,10 +159,9 @@ impl AsyncWrite for Gather {
         true
     }
 
-    /// Nothing: the next read sends.
     #[inline]
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_send(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

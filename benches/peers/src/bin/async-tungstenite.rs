@@ -9,7 +9,8 @@ use smol::LocalExecutor;
 use smol::net::{TcpListener, TcpStream};
 
 fn main() {
-    let (port, read_buffer) = peers::arguments();
+    let (port, message) = peers::arguments();
+    let read_buffer = (message + 16).clamp(4 << 10, 64 << 10);
     let executor = LocalExecutor::new();
     smol::block_on(executor.run(accept(&executor, port, read_buffer)));
 }

@@ -30,14 +30,14 @@ struct Echo {
 }
 
 fn main() -> io::Result<()> {
-    let (port, read_buffer) = peers::arguments();
+    let (port, _) = peers::arguments();
     let listener = TcpListener::bind(port)?;
     listener.set_nonblocking(true)?;
     let epoll = epoll::create(CreateFlags::CLOEXEC)?;
     epoll::add(&epoll, &listener, EventData::new_u64(u64::MAX), EventFlags::IN)?;
     let mut connections: Vec<Option<Connection>> = Vec::new();
     let mut events = Vec::with_capacity(1024);
-    let (mut buffer, mut echo) = (vec![0; read_buffer.max(64 << 10)], None);
+    let (mut buffer, mut echo) = (vec![0; 128 << 10], None);
     loop {
         epoll::wait(&epoll, spare_capacity(&mut events), None)?;
         for event in events.drain(..) {

@@ -15,7 +15,8 @@ use tokio::net::TcpStream;
 const LARGE: usize = 16 << 10;
 
 fn main() {
-    let (port, read_buffer) = peers::arguments();
+    let (port, message) = peers::arguments();
+    let read_buffer = if message <= 1024 { 4 << 10 } else { 128 << 10 };
     peers::serve(port, move |stream| connection(stream, read_buffer));
 }
 

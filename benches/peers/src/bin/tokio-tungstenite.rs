@@ -7,7 +7,9 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 fn main() {
-    let (port, read_buffer) = peers::arguments();
+    let (port, message) = peers::arguments();
+    // One frame, if that is not too much to fill.
+    let read_buffer = (message + 16).clamp(4 << 10, 64 << 10);
     peers::serve(port, move |stream| connection(stream, read_buffer));
 }
 

@@ -1,10 +1,17 @@
-//! tokio-websockets. Whoever polls for a message sends what is queued, so a `Gather` is between it and the socket;
-//! its read buffer has a fixed size.
+//! tokio-websockets. It sends what is queued when it is asked for the next message; so all that are there are taken
+//! before their echoes are queued. It sends up to 32 frames at once; so a `Gather` is between it and the socket. Its
+//! read buffer has a fixed size.
+
+use std::future::poll_fn;
+use std::task::{Poll, ready};
 
 use futures_util::{SinkExt, StreamExt};
 use peers::{Gather, MAX_MESSAGE};
 use tokio::net::TcpStream;
 use tokio_websockets::{Config, Error, Limits, ServerBuilder};
+
+/// So many messages are taken at most.
+const MOST: usize = 256;
 
 fn main() {
     let (port, _) = peers::arguments();
@@ -17,11 +24,32 @@ async fn connection(stream: TcpStream) -> Result<(), Error> {
         .limits(Limits::default().max_payload_len(Some(MAX_MESSAGE)))
         .accept(Gather::new(stream))
         .await?;
-    while let Some(message) = socket.next().await {
-        let message = message?;
-        if message.is_binary() || message.is_text() {
-            socket.send(message).await?;
+    let (mut kept, mut is_flushed) = (Vec::new(), true);
+    poll_fn(move |cx| {
+        loop {
+            let mut is_more = true;
+            while is_more && kept.len() < MOST {
+                match socket.poll_next_unpin(cx)? {
+                    Poll::Ready(Some(message)) if message.is_binary() || message.is_text() => {
+                        kept.push(message);
+                    }
+                    Poll::Ready(Some(_)) => {}
+                    Poll::Ready(None) => return Poll::Ready(Ok(())),
+                    Poll::Pending => is_more = false,
+                }
+            }
+            for message in kept.drain(..) {
+                socket.start_send_unpin(message)?;
+                is_flushed = false;
+            }
+            if !is_flushed {
+                ready!(socket.poll_flush_unpin(cx))?;
+                is_flushed = true;
+            }
+            if !is_more {
+                return Poll::Pending;
+            }
         }
-    }
-    Ok(())
+    })
+    .await
 }

@@ -11,7 +11,8 @@ use wtx::stream::{StreamReader, StreamWriter};
 use wtx::web_socket::{OpCode, WebSocketBuffer, WebSocketOwned, WebSocketPayloadOrigin};
 
 fn main() {
-    let (port, read_buffer) = peers::arguments();
+    let (port, message) = peers::arguments();
+    let read_buffer = if message <= 1024 { 4 << 10 } else { 128 << 10 };
     peers::serve(port, move |stream| connection(stream, read_buffer));
 }
 

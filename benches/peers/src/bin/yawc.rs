@@ -6,7 +6,8 @@ use tokio::net::TcpStream;
 use yawc::{OpCode, Options, Result, Role, WebSocket};
 
 fn main() {
-    let (port, read_buffer) = peers::arguments();
+    let (port, message) = peers::arguments();
+    let read_buffer = if message <= 1024 { 4 << 10 } else { 32 << 10 };
     peers::serve(port, move |stream| connection(stream, read_buffer));
 }
 

@@ -1,0 +1,232 @@
+"""What `compare` and `instructions` have in common: the servers, the scenarios, and how both are built and run."""
+
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+BENCHES = Path(__file__).resolve().parent
+ROOT = BENCHES.parent
+TARGET = (ROOT / os.environ.get("CARGO_TARGET_DIR", "target")).resolve()
+# What is fetched or built for the peers lies apart from what is Postern's.
+PEERS = TARGET / "peers"
+BUN = "1.4.5"
+
+
+class Failure(Exception):
+    """Something that ends the run, or one measurement of it."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What `load` does, and how many messages `instructions` counts between."""
+
+    name: str
+    title: str
+    connections: int
+    size: int = 20
+    pipeline: int = 1
+    kind: str = "binary"
+    counts: tuple[int, int] = (0, 0)
+
+    @property
+    def is_idle(self) -> bool:
+        return self.counts == (0, 0)
+
+    def load(self) -> list[str]:
+        return [
+            *("--connections", str(self.connections), "--size", str(self.size)),
+            *("--pipeline", str(self.pipeline), "--kind", self.kind),
+        ]
+
+
+SCENARIOS = {
+    scenario.name: scenario
+    for scenario in [
+        Scenario("A", "100 connections, 20 B", 100, counts=(5_000, 25_000)),
+        Scenario("B", "500 connections, 20 B", 500, counts=(5_000, 25_000)),
+        Scenario("C", "10 connections, 64 in flight, 20 B", 10, pipeline=64, counts=(64_000, 256_000)),
+        Scenario("D", "100 connections, 1 KiB", 100, 1024, counts=(5_000, 15_000)),
+        Scenario("T", "100 connections, 1 KiB, ASCII text", 100, 1024, kind="text", counts=(5_000, 15_000)),
+        Scenario("U", "100 connections, 1 KiB, other text", 100, 1024, kind="utf8", counts=(5_000, 15_000)),
+        Scenario("E", "10 connections, 4 in flight, 16 KiB", 10, 16 << 10, 4, counts=(2_000, 6_000)),
+        Scenario("F", "4 connections, 1 MiB", 4, 1 << 20, counts=(40, 120)),
+        Scenario("G", "10,000 idle connections", 10_000),
+    ]
+}
+
+OURS = ["postern", "postern-smol"]
+LIMIT = "raw-epoll"
+# The names of the peers' programs, which but for the limit are those of their libraries.
+LIBRARIES = [
+    "fastwebsockets",
+    "tokio-websockets",
+    "sockudo-ws",
+    "tokio-tungstenite",
+    "async-tungstenite",
+    "yawc",
+    "wtx",
+]
+SERVERS = [LIMIT, *OURS, *LIBRARIES]
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def choice(names: list[str]):
+    """A parser of a list with commas, whose members must be among the names."""
+
+    def parse(text: str) -> list[str]:
+        chosen = [name.strip() for name in text.split(",") if name.strip()]
+        for name in chosen:
+            if name not in names:
+                raise ValueError(name)
+        return chosen
+
+    parse.__name__ = "list (of " + ", ".join(names) + ")"
+    return parse
+
+
+def build(servers: list[str]) -> None:
+    """Builds the load generator and the servers, as they are released."""
+    ours = [name for name in servers if name in OURS]
+    peers = [name for name in servers if name == LIMIT or name in LIBRARIES]
+    packages = [argument for name in ["postern-benches", *ours] for argument in ("--package", name)]
+    cargo(ROOT / "Cargo.toml", TARGET, [*packages, "--bins"])
+    if peers:
+        cargo(BENCHES / "peers/Cargo.toml", PEERS, [argument for name in peers for argument in ("--bin", name)])
+
+
+def cargo(manifest: Path, target: Path, arguments: list[str]) -> None:
+    command = ["cargo", "build", "--release", "--locked", "--quiet", "--manifest-path", manifest]
+    say(f"building {' '.join(argument for argument in arguments if not argument.startswith('--'))}")
+    if subprocess.run([*command, "--target-dir", target, *arguments]).returncode:
+        raise Failure("cargo build failed")
+
+
+def install_bun() -> bool:
+    """Has npm fetch Bun, if it is not there. Says whether it runs."""
+    program = bun()
+    if not program.exists() and shutil.which("npm"):
+        say("fetching Bun")
+        command = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts"]
+        subprocess.run([*command, "--prefix", PEERS / "bun", f"bun@{BUN}"], stdout=sys.stderr)
+    try:
+        return subprocess.run([program, "--version"], capture_output=True).returncode == 0
+    except OSError:
+        return False
+
+
+def bun() -> Path:
+    packages = PEERS / "bun/node_modules/@oven"
+    return next(packages.glob("bun-*/bin/bun"), packages / "bun")
+
+
+def versions(servers: list[str]) -> dict[str, str]:
+    """Of the libraries, by their lock file; of Postern, its commit."""
+    lock = (BENCHES / "peers/Cargo.lock").read_text()
+    found = dict(re.findall(r'name = "(.+)"\nversion = "(.+)"', lock))
+    git = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], capture_output=True, text=True)
+    known = {**{name: found[name] for name in LIBRARIES}, "bun": BUN, "postern": git.stdout.strip() or "?"}
+    return {name: known[name] for name in servers if name in known}
+
+
+def command(server: str, port: int, scenario: Scenario) -> tuple[list, dict[str, str]]:
+    """How a server is started: its arguments, and what is added to the environment."""
+    if server in OURS:
+        settings = {
+            "PORT": str(port),
+            "POSTERN_LISTEN": f"127.0.0.1:{port}",
+            "POSTERN_LOG_MESSAGES": "off",
+            "LOG_LEVEL": "warn",
+            "POSTERN_MAX_MESSAGE": "16MiB",
+            "POSTERN_MAX_FRAME": "16MiB",
+            "POSTERN_MAX_BACKLOG": "64MiB",
+        }
+        if server == "postern":
+            settings["POSTERN_WORKERS"] = "1"
+        return [TARGET / "release" / server], settings
+    if server == "bun":
+        return [bun(), BENCHES / "peers/bun-echo.js", str(port)], {}
+    return [PEERS / "release" / server, str(port), str(scenario.size)], {}
+
+
+@contextmanager
+def running(server: str, scenario: Scenario, log: Path, prefix: list = (), more: dict[str, str] = {}):
+    """Starts a server and ends it with SIGTERM. Gives its process and its port."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    arguments, settings = command(server, port, scenario)
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("POSTERN_", "LOG_"))}
+    with open(log, "wb") as output:
+        process = subprocess.Popen(
+            [*prefix, *arguments],
+            env={**inherited, **settings, **more},
+            # So that no `.env` of whoever measures has a say.
+            cwd=log.parent,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        wait_for(process, port, log)
+        yield process, port
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def wait_for(process: subprocess.Popen, port: int, log: Path) -> None:
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        if process.poll() is not None:
+            raise Failure(f"it ended at once: {log.read_text(errors='replace').strip()[-300:]}")
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            time.sleep(0.05)
+    raise Failure("it did not listen")
+
+
+def load(port: int, arguments: list[str], prefix: list = (), timeout: float = 300) -> dict:
+    """Runs the load generator. Gives what it printed."""
+    program = [*prefix, TARGET / "release/load", f"127.0.0.1:{port}", *arguments]
+    try:
+        done = subprocess.run(program, capture_output=True, text=True, timeout=timeout)
+    except subprocess.TimeoutExpired:
+        raise Failure(f"load took more than {timeout:.0f} s") from None
+    if done.returncode:
+        raise Failure(f"load: {(done.stderr or done.stdout).strip()[-300:]}")
+    return json.loads(done.stdout)
+
+
+def allow_files(wanted: int) -> None:
+    """As many sockets as the scenarios need, for this process and those that it starts."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, max(wanted, hard)))
+        except (ValueError, OSError):
+            raise Failure(f"{wanted} open files are needed, {hard} are allowed; raise `ulimit -n`") from None
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """Markdown. All columns but the first are numbers."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
