@@ -102,7 +102,7 @@ fn only_the_answer_to_this_request_connects() {
     let rows = [
         (full.clone(), ok.clone()),
         (full.replace("Upgrade: websocket", "upgrade: WebSocket"), ok.clone()),
-        (full.replace("Connection: Upgrade", "Connection: keep-alive, upgrade"), ok),
+        (full.replace("Connection: Upgrade", "Connection: keep-alive, upgrade"), ok.clone()),
         (full[..full.len() - 1].to_owned(), Ok(None)),
         ("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n".to_owned(), refused(401, None)),
         ("HTTP/1.1 503 Busy\r\nRetry-After: 7\r\n\r\n".to_owned(), refused(503, Some(7))),
@@ -118,7 +118,16 @@ fn only_the_answer_to_this_request_connects() {
         (full.replace("s3pP", "S3pP"), Err(ConnectError::Accept)),
         (switched("Sec-WebSocket-Accept: x\r\n"), Err(ConnectError::Accept)),
         (switched("Sec-WebSocket-Protocol: chat\r\n"), Err(ConnectError::Subprotocol)),
+        (
+            full.replace("Connection: Upgrade", "Connection: keep-alive"),
+            Err(ConnectError::NoConnectionUpgrade),
+        ),
         (switched("Sec-WebSocket-Extensions: permessage-deflate\r\n"), Err(ConnectError::Extension)),
+        (
+            switched("Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover\r\n"),
+            Err(ConnectError::Extension),
+        ),
+        (switched(&format!("A: {}\r\n", "b".repeat(15 * 1024))), ok.clone()),
         (switched(&format!("A: {}\r\n", "b".repeat(16 * 1024))), Err(ConnectError::HeadTooLarge)),
         (switched(&"A: b\r\n".repeat(100)), Err(ConnectError::HeadTooLarge)),
     ];

@@ -31,6 +31,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn it_is_split_mix_64() {
+        // The first numbers of the reference implementation for this seed.
+        let jitter = Jitter::new(1_234_567);
+        for number in [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423] {
+            assert_eq!(jitter.next(), number);
+        }
+    }
+
+    #[test]
     fn retries_spread_over_one_to_ten_seconds() {
         let jitter = Jitter::new(7);
         let mut seen = [0u32; 11];

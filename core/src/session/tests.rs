@@ -1,6 +1,7 @@
 //! Bytes in, events and bytes out; every case in one piece, byte by byte, and split at each offset.
 
 mod endings;
+mod payloads;
 
 use tungstenite::protocol::frame::coding::OpCode;
 
@@ -233,6 +234,9 @@ fn a_frame_larger_than_a_message_may_be_is_refused_whether_split_or_not() {
         let mut bench = Bench::new(config.clone());
         frame(0x82, &[0; 11]).chunks(portion).for_each(|bytes| bench.feed(bytes));
         assert_eq!(bench.seen, [Seen::Failed(ProtocolError::MessageTooBig)]);
+        let mut bench = Bench::new(config.clone());
+        frame(0x82, &[0; 10]).chunks(portion).for_each(|bytes| bench.feed(bytes));
+        assert_eq!(bench.seen, [Seen::Binary(vec![0; 10])], "but one that is as large is not");
     }
 }
 

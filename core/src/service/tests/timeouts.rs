@@ -159,3 +159,39 @@ fn a_socket_takes_nothing_where_there_is_nothing() {
     assert_eq!(runtime.wire(one), b"\x81\x03abc");
     assert_eq!(runtime.notes.0.len(), 1, "{:?}", runtime.notes);
 }
+
+#[test]
+fn who_is_looked_at_too_early_is_left_alone() {
+    let mut runtime = Runtime::new(ServiceConfig::default());
+    let [beginning, refused] = [runtime.open(), runtime.open()];
+    runtime.feed(refused, b"\x16");
+    let refusal = runtime.wire(refused).to_vec();
+    let mut look = |key, now| {
+        let notes = &mut runtime.notes;
+        runtime.service.turn(key, now, |connection, context, turn| {
+            connection.handle_timeout(context, turn, notes);
+        });
+        (runtime.service.transport(key), runtime.service.output(key).is_empty())
+    };
+    let second = Duration::from_secs(1);
+    assert_eq!(look(beginning, runtime.now + 4 * second), (Transport::Open, true));
+    assert_eq!(
+        look(beginning, runtime.now + 5 * second),
+        (Transport::Open, false),
+        "the refusal is to be sent"
+    );
+    assert_eq!(look(refused, runtime.now + second / 2), (Transport::ShutdownWrite, true));
+    assert_eq!(look(refused, runtime.now + second), (Transport::Close, true));
+    assert!(refusal.starts_with(b"HTTP/1.1 400 "));
+}
+
+#[test]
+fn a_backlog_that_is_sent_leaves_nothing_due() {
+    let (mut runtime, key) = admitted(SessionConfig::default());
+    runtime.takes = 0;
+    runtime.feed(key, &frame(0x81, b"abc"));
+    runtime.takes = usize::MAX;
+    runtime.settle(key);
+    assert_eq!(runtime.wire(key), b"\x81\x03abc");
+    assert_eq!(runtime.service.next_due(runtime.now, &mut runtime.notes), None);
+}
