@@ -258,6 +258,13 @@ mod tests {
     }
 
     #[test]
+    fn opcodes_are_written_as_they_are_read() {
+        for opcode in 0..=15 {
+            assert_eq!(bits(OpCode::from(opcode)), opcode);
+        }
+    }
+
+    #[test]
     fn frames_are_written_with_the_shortest_length() {
         for (len, head) in [
             (0, &[0x82, 0][..]),

@@ -32,3 +32,30 @@ fn text_is_refused_at_the_first_wrong_byte_however_it_is_split() {
     bench.feed(&frame(0x80, b"(and more to come)")[..7]);
     assert_eq!(bench.seen, [Seen::Failed(ProtocolError::Utf8)]);
 }
+
+#[test]
+fn a_part_is_the_same_as_what_would_have_been_copied() {
+    let payload: Vec<u8> = (0..PART_FROM).map(|i| i as u8).collect();
+    for is_closing in [false, true] {
+        let (mut bench, mut read) = (Bench::new(limits()), payload.clone());
+        let mut client = Session::client(Arc::new(limits()), || [1, 2, 3, 4]);
+        let mut turn =
+            Turn { now: bench.now, out: &mut bench.out, is_backlogged: false, codec: &mut bench.codec };
+        if is_closing {
+            client.close(&mut turn, CloseCode::Away, "");
+            turn.out.clear();
+        }
+        let mut parts = Parts::default();
+        let expected = if is_closing { Err(Closing) } else { Ok(()) };
+        let sent =
+            client.send_payload(&mut turn, DataKind::Binary, Payload::Borrowed(&mut read), Some(&mut parts));
+        assert_eq!(sent, expected);
+        let in_parts: Vec<u8> = parts.slices(turn.out).iter().flat_map(|piece| piece.to_vec()).collect();
+        turn.out.clear();
+        assert_eq!(client.send_binary(&mut turn, &payload), expected);
+        assert!(in_parts == *turn.out);
+        let count = if is_closing { 0 } else { 2 };
+        let (messages, bytes) = (client.traffic().messages_sent, client.traffic().bytes_sent);
+        assert_eq!((messages, bytes), (count, count * PART_FROM as u64));
+    }
+}
