@@ -113,4 +113,9 @@ mod tests {
     fn a_connection_is_called_by_its_number() {
         assert_eq!(ConnectionId(42).to_string(), "42");
     }
+
+    #[test]
+    fn silence_is_not_asked_for_messages() {
+        assert!(!Silent.wants_messages());
+    }
 }

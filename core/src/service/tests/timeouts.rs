@@ -195,3 +195,29 @@ fn a_backlog_that_is_sent_leaves_nothing_due() {
     assert_eq!(runtime.wire(key), b"\x81\x03abc");
     assert_eq!(runtime.service.next_due(runtime.now, &mut runtime.notes), None);
 }
+
+#[test]
+fn messages_are_recorded_for_who_wants_them() {
+    struct Ends(usize);
+    impl Recorder for Ends {
+        fn record(&mut self, record: &Record<'_>) {
+            assert!(!matches!(record, Record::Message { .. }), "asked for none");
+            self.0 += 1;
+        }
+
+        fn wants_messages(&self) -> bool {
+            false
+        }
+    }
+    let (mut runtime, key) = admitted(SessionConfig::default());
+    let mut ends = Ends(0);
+    let bytes = [frame(0x81, b"a"), frame(0x01, b"b"), frame(0x80, b"c"), frame(0x88, b"")].concat();
+    runtime.service.receive(key, runtime.now, &mut bytes.clone(), &mut ends);
+    assert_eq!(runtime.service.output(key), b"\x81\x01a\x81\x02bc\x88\x00");
+    runtime.service.remove(key, runtime.now, &mut ends);
+    assert_eq!(ends.0, 1);
+    // Nobody at all.
+    let key = runtime.open();
+    runtime.service.receive(key, runtime.now, &mut HEAD.as_bytes().to_vec(), &mut crate::record::Silent);
+    assert!(runtime.service.output(key).starts_with(b"HTTP/1.1 101 "));
+}
