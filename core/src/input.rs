@@ -203,6 +203,9 @@ mod tests {
         let mut bytes = *b"abc";
         let mut input = Input::new(&mut bytes);
         assert_eq!((input.len(), input.is_empty(), input.peek()), (3, false, &b"abc"[..]));
+        input.peek_mut().make_ascii_uppercase();
+        assert_eq!(input.peek(), b"ABC");
+        input.peek_mut().make_ascii_lowercase();
         input.take(2);
         assert_eq!((input.len(), input.is_empty(), input.peek()), (1, false, &b"c"[..]));
         input.discard();

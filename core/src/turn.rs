@@ -66,12 +66,17 @@ mod tests {
     #[test]
     fn what_is_kept_is_bounded() {
         let mut buffers = Buffers::default();
-        buffers.put(Vec::with_capacity(LARGE - 1));
+        buffers.put(Vec::with_capacity(65_535));
         assert_eq!(buffers.take().capacity(), 0, "too small");
+        buffers.put(Vec::with_capacity(65_536));
+        assert_eq!(buffers.take().capacity(), 65_536);
         buffers.put(Vec::with_capacity(2 * MOST_KEPT));
         assert_eq!(buffers.take().capacity(), 0, "too large");
         (0..100).for_each(|_| buffers.put(vec![7; 1024 * 1024]));
         assert_eq!(buffers.0.len(), 4);
+        (0..100).for_each(|_| buffers.put(vec![7; 64 * 1024]));
+        assert_eq!(buffers.0.len(), 8, "a little more, for those of the least size");
+        buffers.0.truncate(4);
         let buffer = buffers.take();
         assert_eq!((buffer.len(), buffer.capacity()), (0, 1024 * 1024));
     }

@@ -17,6 +17,8 @@ struct Peer<'p> {
     write_error: Option<ErrorKind>,
     wire: Vec<u8>,
     sends: usize,
+    /// Of how many pieces the last write was, without empty ones.
+    pieces: usize,
 }
 
 /// The next of `counts`, if there are any.
@@ -63,6 +65,7 @@ impl Socket for Peer<'_> {
 
     fn send(&mut self, pieces: &[IoSlice<'_>]) -> Result<usize> {
         self.sends += 1;
+        self.pieces = pieces.iter().filter(|piece| !piece.is_empty()).count();
         if let Some(error) = self.write_error {
             return Err(Error::from(error));
         }
@@ -235,6 +238,32 @@ fn whole_messages_cost_one_write_each_read() {
         let mut peer = Peer::new(&bytes, &gives, &[]);
         exchange(config(large()), &mut peer, 1 << 20);
         assert_eq!(peer.sends, 2, "the 101, and all answers to {} bytes", payload.len());
+    }
+}
+
+#[test]
+fn large_payloads_are_sent_from_where_they_lie_and_short_ones_are_copied() {
+    for (count, len, pieces) in [(1, 4_095, 1), (1, 4_096, 2), (2, 4_096, 4), (20, 300, 1), (20, 4_096, 33)] {
+        let (mut runtime, key) = admitted(large());
+        let bytes = frame(0x82, &vec![7; len]).repeat(count);
+        let mut peer = Peer::new(&bytes, &[], &[]);
+        runtime.service.exchange(key, runtime.now, &mut vec![0; 1 << 20], &mut peer, &mut runtime.notes);
+        assert_eq!((peer.sends, peer.pieces), (1, pieces), "{count} of {len} bytes");
+    }
+}
+
+#[test]
+fn the_memory_of_a_large_message_serves_the_next() {
+    for takes in [&[][..], &[100_000, usize::MAX]] {
+        let (mut runtime, key) = admitted(large());
+        let bytes = frame(0x82, &[7; 200_000]);
+        let mut peer =
+            Peer { read_error: Some(ErrorKind::WouldBlock), ..Peer::new(&bytes, &[70_000], takes) };
+        for _ in 0..10 {
+            runtime.service.exchange(key, runtime.now, &mut vec![0; 70_000], &mut peer, &mut runtime.notes);
+        }
+        assert_eq!(peer.wire.len(), 4 + 6 + 200_000);
+        assert!(runtime.service.codec.buffers.take().capacity() >= 200_000, "sent at once, or later");
     }
 }
 
