@@ -19,6 +19,8 @@ struct Peer<'p> {
     sends: usize,
     /// Of how many pieces the last write was, without empty ones.
     pieces: usize,
+    /// How many reads went straight into a message.
+    behind: usize,
 }
 
 /// The next of `counts`, if there are any.
@@ -58,6 +60,7 @@ impl Socket for Peer<'_> {
     }
 
     fn receive_behind(&mut self, buffer: &mut Vec<u8>) -> Result<usize> {
+        self.behind += 1;
         let bytes = self.give(buffer.capacity() - buffer.len())?;
         buffer.extend_from_slice(bytes);
         Ok(bytes.len())
@@ -182,6 +185,16 @@ fn large_messages_in_any_frames() {
     let streams = [
         [frame(0x81, text.as_bytes()), frame(0x81, b"short"), frame(0x82, &noise)].concat(),
         [frame(0x01, a), frame(0x00, b""), frame(0x80, b), frame(0x82, &noise[..70_000])].concat(),
+        // The second one is read into the memory of the first, which has room for what comes behind it.
+        [frame(0x82, &noise), frame(0x82, &noise[..200_000]), frame(0x81, b"short"), frame(0x82, &noise)]
+            .concat(),
+        [
+            frame(0x82, &noise),
+            frame(0x02, &noise[..200_000]),
+            frame(0x00, b""),
+            frame(0x80, &noise[..90_000]),
+        ]
+        .concat(),
         (4_090..4_103).flat_map(|len| frame(0x82, &noise[..len])).collect(),
         [frame(0x82, &noise[..5_000]).repeat(20), frame(0x81, b"behind them")].concat(),
     ];
@@ -262,7 +275,7 @@ fn the_memory_of_a_large_message_serves_the_next() {
         for _ in 0..10 {
             runtime.service.exchange(key, runtime.now, &mut vec![0; 70_000], &mut peer, &mut runtime.notes);
         }
-        assert_eq!(peer.wire.len(), 4 + 6 + 200_000);
+        assert_eq!((peer.wire.len(), peer.behind), (4 + 6 + 200_000, 1));
         assert!(runtime.service.codec.buffers.take().capacity() >= 200_000, "sent at once, or later");
     }
 }
