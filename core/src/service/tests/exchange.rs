@@ -21,6 +21,8 @@ struct Peer<'p> {
     pieces: usize,
     /// How many reads went straight into a message.
     behind: usize,
+    /// How much room the last read had.
+    room: usize,
 }
 
 /// The next of `counts`, if there are any.
@@ -41,6 +43,7 @@ impl<'p> Peer<'p> {
     }
 
     fn give(&mut self, room: usize) -> Result<&'p [u8]> {
+        self.room = room;
         assert!(room > 0, "a read without room cannot be told from the end");
         let n = next(&mut self.gives).min(room).min(self.says.len());
         let (now, later) = self.says.split_at(n);
@@ -269,15 +272,60 @@ fn large_payloads_are_sent_from_where_they_lie_and_short_ones_are_copied() {
 fn the_memory_of_a_large_message_serves_the_next() {
     for takes in [&[][..], &[100_000, usize::MAX]] {
         let (mut runtime, key) = admitted(large());
+        let mut turns = |bytes: &[u8], gives: &[usize], takes: &[usize]| {
+            let mut peer = Peer { read_error: Some(ErrorKind::WouldBlock), ..Peer::new(bytes, gives, takes) };
+            let mut buffer = vec![0; 70_000];
+            (0..10).for_each(|_| {
+                runtime.service.exchange(key, runtime.now, &mut buffer, &mut peer, &mut runtime.notes);
+            });
+            // What is kept now, left as it is.
+            let kept = runtime.service.codec.buffers.take();
+            let capacity = kept.capacity();
+            runtime.service.codec.buffers.put(kept);
+            (peer.wire.len(), capacity)
+        };
         let bytes = frame(0x82, &[7; 200_000]);
-        let mut peer =
-            Peer { read_error: Some(ErrorKind::WouldBlock), ..Peer::new(&bytes, &[70_000], takes) };
-        for _ in 0..10 {
-            runtime.service.exchange(key, runtime.now, &mut vec![0; 70_000], &mut peer, &mut runtime.notes);
-        }
-        assert_eq!((peer.wire.len(), peer.behind), (4 + 6 + 200_000, 1));
-        assert!(runtime.service.codec.buffers.take().capacity() >= 200_000, "sent at once, or later");
+        let (written, kept) = turns(&bytes, &[70_000], takes);
+        assert_eq!(written, 4 + 6 + 200_000);
+        assert!(kept >= 200_000, "sent at once, or later: {kept}");
+        assert_eq!(turns(&frame(0x02, b"short"), &[], &[]), (0, kept), "not for a short frame");
+        assert_eq!(turns(&frame(0x80, b""), &[], &[]), (2 + 5, kept));
+        assert_eq!(turns(&bytes[..100], &[], &[]), (0, 0), "for one that will be large");
+        assert_eq!(turns(&bytes[100..], &[70_000], &[]), (4 + 6 + 200_000, kept));
     }
+}
+
+#[test]
+fn a_read_goes_into_a_message_that_is_large_and_lacks_much() {
+    const LARGE: usize = 64 * 1024;
+    for (first, rest, behind) in
+        [(LARGE, LARGE, 1), (LARGE - 1, LARGE, 0), (LARGE, LARGE - 1, 0), (3 * LARGE, 2 * LARGE, 1)]
+    {
+        let (mut runtime, key) = admitted(large());
+        let bytes = frame(0x82, &vec![7; first + rest]);
+        let gives = [14 + first, usize::MAX];
+        let mut peer = Peer::new(&bytes, &gives, &[]);
+        let mut buffer = vec![0; 4 * LARGE];
+        for _ in 0..2 {
+            runtime.service.exchange(key, runtime.now, &mut buffer, &mut peer, &mut runtime.notes);
+        }
+        assert_eq!((peer.behind, peer.wire.len()), (behind, 10 + first + rest), "{first} and {rest}");
+    }
+}
+
+#[test]
+fn the_room_for_a_message_grows_with_what_has_come() {
+    let (mut runtime, key) = admitted(large());
+    let bytes = frame(0x82, &[7; 1 << 20]);
+    let gives = [14 + 100_000, 100_000, 200_000, 400_000];
+    let mut peer = Peer::new(&bytes, &gives, &[]);
+    let mut buffer = vec![0; 1 << 18];
+    let mut rooms = Vec::new();
+    for _ in 0..4 {
+        runtime.service.exchange(key, runtime.now, &mut buffer, &mut peer, &mut runtime.notes);
+        rooms.push(peer.room);
+    }
+    assert_eq!(rooms, [1 << 18, 100_000, 200_000, 400_000]);
 }
 
 #[test]

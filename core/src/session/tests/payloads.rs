@@ -18,6 +18,68 @@ fn what_comes_whole_is_not_copied() {
         };
         assert_eq!([is_borrowed(), is_borrowed(), is_borrowed(), is_borrowed()], [true; 4]);
     });
+    // Longer than the short way takes.
+    let mut bench = Bench::new(SessionConfig { max_message: 70_000, max_frame: 70_000, ..limits() });
+    let mut bytes = frame(0x82, &[7; 70_000]);
+    bench.act(|session, turn| {
+        let event = session.next_event(turn, &mut Input::new(&mut bytes));
+        assert!(
+            matches!(event, Ok(Some(Event::Binary(Payload::Borrowed(payload)))) if payload == [7; 70_000])
+        );
+    });
+}
+
+#[test]
+fn the_short_way_is_for_whole_messages_that_are_right_and_leaves_others_as_they_are() {
+    #[track_caller]
+    fn check(bytes: &[u8], taken: Option<(DataKind, &[u8])>) {
+        let config = SessionConfig { max_message: 1000, max_frame: 1000, ..SessionConfig::default() };
+        let mut session = Session::new(Arc::new(config));
+        let mut read = bytes.to_vec();
+        let mut input = Input::new(&mut read);
+        let got = session.take_whole_message(&mut input).map(|(kind, payload)| (kind, payload.to_vec()));
+        assert_eq!(got, taken.map(|(kind, payload)| (kind, payload.to_vec())));
+        let messages = u64::from(taken.is_some());
+        assert_eq!(session.traffic().messages_received, messages);
+        assert_eq!(session.traffic().bytes_received, taken.map_or(0, |(_, payload)| payload.len() as u64));
+        assert_eq!(input.peek(), if taken.is_some() { &[][..] } else { bytes });
+    }
+    for len in [0, 1, 125, 126, 127, 255, 256, 257, 512, 999, 1000] {
+        check(&frame(0x81, &vec![b'x'; len]), Some((DataKind::Text, &vec![b'x'; len])));
+        check(&frame(0x82, &vec![0xff; len]), Some((DataKind::Binary, &vec![0xff; len])));
+        if len > 0 {
+            check(&frame(0x81, &vec![0xff; len]), None);
+        }
+        let whole = frame(0x82, &vec![7; len]);
+        (0..whole.len()).for_each(|cut| check(&whole[..cut], None));
+    }
+    check(&frame(0x82, &[7; 1001]), None);
+    for first in [0x00, 0x01, 0x02, 0x80, 0x88, 0x89, 0x8a, 0x83, 0xc1, 0xc2, 0xa1, 0x92] {
+        check(&frame(first, b"x"), None);
+    }
+    check(b"\x82\x01x", None);
+    check(b"\x82\x00", None);
+    check(&[&b"\x82\xfe\x00\x7d\x00\x00\x00\x00"[..], &[7; 125]].concat(), None);
+    check(&[&b"\x82\xff\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00"[..], &[7; 1]].concat(), None);
+}
+
+#[test]
+fn between_messages_nothing_has_begun() {
+    let mut bench = Bench::new(limits());
+    let message = frame(0x82, b"message");
+    for (bytes, is_between) in [
+        (&b""[..], true),
+        (&message[..1], false),
+        (&message[1..7], false),
+        (&message[7..], true),
+        (&frame(0x01, b"begun"), false),
+        (&frame(0x89, b"p"), false),
+        (&frame(0x80, b""), true),
+        (&frame(0x88, b""), false),
+    ] {
+        bench.feed(bytes);
+        assert_eq!(bench.session.is_between_messages(), is_between, "{bytes:02x?}");
+    }
 }
 
 #[test]
