@@ -20,7 +20,6 @@ use crate::turn::{Codec, Turn};
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) id: ConnectionId,
-    peer: Peer,
     /// When it was accepted, and later when it was admitted.
     since: Instant,
     stage: Stage,
@@ -35,7 +34,7 @@ pub(super) struct Connection {
 #[derive(Debug)]
 enum Stage {
     /// The request head is arriving. `refusal` is already decided, and said when the head is complete.
-    Handshake { reader: HeadReader, refusal: Option<HandshakeError> },
+    Handshake { reader: HeadReader, peer: Peer, refusal: Option<HandshakeError> },
     /// The 101 is out.
     Admitted { session: Session, identity: Identity },
     /// The refusal is out; the peer may take it until the given time.
@@ -53,10 +52,10 @@ impl Connection {
     pub(super) fn new(arrival: Arrival, now: Instant, config: &ServiceConfig) -> Connection {
         Connection {
             id: arrival.id,
-            peer: arrival.peer,
             since: now,
             stage: Stage::Handshake {
                 reader: HeadReader::new(config.handshake.max_head),
+                peer: arrival.peer,
                 refusal: arrival.refusal,
             },
             is_aborted: false,
@@ -162,7 +161,8 @@ impl Connection {
         input: &mut Input<'_>,
         recorder: &mut impl Recorder,
     ) {
-        let Stage::Handshake { reader, refusal } = &mut self.stage else { return };
+        let Stage::Handshake { reader, peer, refusal } = &mut self.stage else { return };
+        let peer = *peer;
         let handshake = &context.config.handshake;
         let mut head = match reader.receive(input) {
             Ok(Some(head)) => head,
@@ -173,14 +173,14 @@ impl Connection {
             return self.refuse(context, turn, error, recorder);
         }
         let admission = UpgradeRequest::parse(&mut head, handshake)
-            .and_then(|request| request.identify(self.peer, handshake));
+            .and_then(|request| request.identify(peer, handshake));
         let accepted = match admission {
             Ok(admission) => admission.accept(turn.out, handshake),
             Err(error) => return self.refuse(context, turn, error, recorder),
         };
         recorder.record(&Record::Established {
             connection: self.id,
-            peer: self.peer,
+            peer,
             identity: &accepted.identity,
             subprotocol: accepted.subprotocol,
             took: turn.now.saturating_duration_since(self.since),
@@ -197,10 +197,11 @@ impl Connection {
         error: HandshakeError,
         recorder: &mut impl Recorder,
     ) {
+        let Stage::Handshake { peer, .. } = self.stage else { return };
         reject(turn.out, error, context.jitter.retry_after());
         recorder.record(&Record::Rejected {
             connection: self.id,
-            peer: self.peer,
+            peer,
             error,
             took: turn.now.saturating_duration_since(self.since),
         });
@@ -324,9 +325,9 @@ impl Connection {
     /// The last record of it. `now` is when its socket was closed.
     pub(super) fn record_end(&self, now: Instant, recorder: &mut impl Recorder) {
         match &self.stage {
-            Stage::Handshake { reader, .. } => recorder.record(&Record::Abandoned {
+            Stage::Handshake { reader, peer, .. } => recorder.record(&Record::Abandoned {
                 connection: self.id,
-                peer: self.peer,
+                peer: *peer,
                 received: reader.collected(),
             }),
             Stage::Admitted { session, identity } => recorder.record(&Record::Closed {

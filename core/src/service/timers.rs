@@ -34,6 +34,17 @@ impl Timers {
 
     /// Takes out an entry that has fired by `now`.
     pub(super) fn pop_fired(&mut self, now: Instant) -> Option<Entry> {
-        (self.next()? <= now).then(|| self.0.pop().map(|Reverse(entry)| entry)).flatten()
+        if self.next()? > now {
+            return None;
+        }
+        let fired = self.0.pop().map(|Reverse(entry)| entry);
+        // After a burst of handshakes few connections wait for anything.
+        if self.0.len() < self.0.capacity() / 4 {
+            self.0.shrink_to(LEAST.max(2 * self.0.len()));
+        }
+        fired
     }
 }
+
+/// Entries for which there is always room.
+const LEAST: usize = 64;

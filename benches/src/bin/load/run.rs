@@ -41,9 +41,6 @@ pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
     load.open(options)?;
     report.opened(options.connections, started.elapsed());
     report.put("check_seconds", json!(load.check()?.as_secs_f64()));
-    if options.server_pid.is_some() {
-        report.memory(options.connections, before, memory()?);
-    }
     if let Some(idle) = options.idle {
         let before = cpu()?;
         load.idle(idle)?;
@@ -51,6 +48,9 @@ pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
         report.put("idle_seconds", json!(idle.as_secs_f64()));
         report.put("idle_server_cpu_percent", json!(total as f64 / 1e7 / idle.as_secs_f64()));
         report.put("check_after_idle_seconds", json!(load.check()?.as_secs_f64()));
+    }
+    if options.server_pid.is_some() {
+        report.memory(options.connections, before, memory()?);
     }
 
     let budget = match options.until {
