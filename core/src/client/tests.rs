@@ -309,3 +309,15 @@ fn pings_are_answered_with_a_mask() {
     let unmasked: Vec<u8> = pong[6..].iter().zip(&pong[2..6]).map(|(byte, key)| byte ^ key).collect();
     assert_eq!(unmasked, b"hi");
 }
+
+#[test]
+fn text_of_a_server_must_be_utf8_and_its_frames_not_masked() {
+    for (bytes, code) in [(&b"\x81\x02h\xff"[..], 1007), (b"\x81\x82\x00\x00\x00\x00hi", 1002)] {
+        let mut wire = connect(false);
+        let mut bytes = bytes.to_vec();
+        let mut turn = turn!(wire, to_server);
+        let error = wire.client.next_event(&mut turn, &mut Input::new(&mut bytes)).unwrap_err();
+        assert_eq!(u16::from(error.close_code()), code);
+        assert_eq!(wire.to_server[0], 0x88, "the server is told");
+    }
+}
