@@ -449,7 +449,7 @@ fn messages_arm_no_timer() {
 
 #[test]
 fn an_idle_connection_is_small() {
-    assert!(size_of::<Connection>() <= 256, "{}", size_of::<Connection>());
+    assert!(size_of::<Connection>() <= 208, "{}", size_of::<Connection>());
 }
 
 #[test]
