@@ -172,8 +172,8 @@ impl Connection {
         if let Some(error) = *refusal {
             return self.refuse(context, turn, error, recorder);
         }
-        let admission = UpgradeRequest::parse(&mut head, handshake)
-            .and_then(|request| request.identify(peer, handshake));
+        let admission =
+            UpgradeRequest::parse(&mut head, handshake).and_then(|request| request.identify(peer, handshake));
         let accepted = match admission {
             Ok(admission) => admission.accept(turn.out, handshake),
             Err(error) => return self.refuse(context, turn, error, recorder),
