@@ -1,6 +1,7 @@
 //! Any bytes behind an admitted request, with a runtime whose every step the fuzzer chooses.
 //!
-//! * However the bytes are cut, the output, the records and the fate of the socket are the same.
+//! * However the bytes are cut, and in one call or step by step, the output, the records and the fate of the socket
+//!   are the same.
 //! * The output is valid frames of a server, and nothing follows a Close.
 //! * With short writes, pauses, half-closes and a clock that jumps, what is sent is still the beginning of the
 //!   same answers; nothing is lost, doubled or mixed up, but for pongs that a later one makes needless.
@@ -8,8 +9,6 @@
 //! * A peer that takes nothing is dropped in time, and one that does nothing cannot hold a process that stops.
 
 use std::time::Duration;
-
-use postern_core::SessionConfig;
 
 use crate::portions;
 use crate::runtime::{HEAD, Runtime};
@@ -23,8 +22,9 @@ pub use crate::script::Script;
 /// # Panics
 /// That is the finding.
 pub fn check(script: &Script) {
-    let whole = run_at_once(&script.limits, [&[HEAD, &script.stream].concat()[..]].into_iter());
-    let split = run_at_once(&script.limits, [HEAD].into_iter().chain(script.portions()));
+    let limits = &script.limits;
+    let whole = run_at_once(Runtime::new(limits), [&[HEAD, &script.stream].concat()[..]].into_iter());
+    let split = run_at_once(Runtime::in_turns(limits), [HEAD].into_iter().chain(script.portions()));
     assert!(split.wire == whole.wire, "{}\nis not\n{}", split.wire.escape_ascii(), whole.wire.escape_ascii());
     assert_eq!((&split.notes, split.transport), (&whole.notes, whole.transport));
 
@@ -45,8 +45,7 @@ pub fn check(script: &Script) {
 }
 
 /// No time passes, and the socket takes everything.
-fn run_at_once<'p>(limits: &SessionConfig, portions: impl Iterator<Item = &'p [u8]>) -> Runtime {
-    let mut runtime = Runtime::new(limits);
+fn run_at_once<'p>(mut runtime: Runtime, portions: impl Iterator<Item = &'p [u8]>) -> Runtime {
     portions.for_each(|portion| runtime.read(portion));
     let transport = runtime.transport;
     runtime.end();
@@ -57,7 +56,7 @@ fn run_at_once<'p>(limits: &SessionConfig, portions: impl Iterator<Item = &'p [u
 
 /// Step by step, then the rest of the stream at once, then silence.
 fn run_script(script: &Script) -> Runtime {
-    let mut runtime = Runtime::new(&script.limits);
+    let mut runtime = Runtime::in_turns(&script.limits);
     runtime.read(HEAD);
     let mut rest = &script.stream[..];
     for step in &script.steps {

@@ -1,11 +1,13 @@
-//! A runtime with one connection, that keeps the contract of [`Service`] and asserts what it may rely on.
+//! A runtime with one connection, that keeps the contract of [`Service`] and asserts what it may rely on. It takes a
+//! turn in one call or step by step, so that the two can be compared.
 
+use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use postern_core::handshake::Peer;
-use postern_core::service::Arrival;
+use postern_core::service::{Arrival, Socket};
 use postern_core::{ConnectionId, Key, Service, ServiceConfig, SessionConfig, Transport};
 
 use crate::notes::Notes;
@@ -19,6 +21,8 @@ pub(crate) const HEAD: &[u8] = b"GET /ws HTTP/1.1\r\nHost: app.example\r\nUpgrad
 pub(crate) struct Runtime {
     service: Service,
     limits: SessionConfig,
+    /// Whether a read and the write behind it are one call.
+    is_in_turns: bool,
     /// `None` when the socket is closed.
     key: Option<Key>,
     now: Instant,
@@ -53,6 +57,7 @@ impl Runtime {
         Runtime {
             service,
             limits: limits.clone(),
+            is_in_turns: false,
             key: Some(key),
             now,
             room: usize::MAX,
@@ -67,6 +72,11 @@ impl Runtime {
         }
     }
 
+    /// The same that takes its turns by [`Service::exchange`].
+    pub(crate) fn in_turns(limits: &SessionConfig) -> Runtime {
+        Runtime { is_in_turns: true, ..Runtime::new(limits) }
+    }
+
     /// Whether a runtime would read now.
     pub(crate) fn wants_read(&self) -> bool {
         !self.is_ended && self.key.is_some_and(|key| self.service.wants_read(key))
@@ -77,11 +87,31 @@ impl Runtime {
         let Some(key) = self.key.filter(|_| !bytes.is_empty()) else { return };
         self.longest_read = self.longest_read.max(bytes.len());
         let before = self.service.output(key).len();
+        if self.is_in_turns {
+            return self.exchange(key, bytes, before);
+        }
         self.service.receive(key, self.now, &mut bytes.to_vec(), &mut self.notes);
         let after = self.service.output(key).len();
+        self.judge(before, after);
+        self.settle();
+    }
+
+    fn exchange(&mut self, key: Key, bytes: &[u8], before: usize) {
+        let mut socket = Gate { bytes, room: self.room, offered: 0, taken: Vec::new() };
+        let mut buffer = vec![0; bytes.len()];
+        let transport = self.service.exchange(key, self.now, &mut buffer, &mut socket, &mut self.notes);
+        assert!(socket.bytes.is_empty(), "what may be read is read");
+        assert_eq!(transport, self.service.transport(key));
+        self.judge(before, socket.offered);
+        self.wire.extend_from_slice(&socket.taken);
+        self.wrote(key, socket.offered, socket.taken.len());
+        self.obey(key);
+    }
+
+    /// Notes what waited before a read and what with its answers.
+    fn judge(&mut self, before: usize, after: usize) {
         assert!(!self.is_too_slow || after == before, "answers to a peer that is too slow for them");
         self.is_too_slow |= before > 0 && after > self.limits.max_backlog;
-        self.settle();
     }
 
     /// The peer ends its side.
@@ -145,7 +175,17 @@ impl Runtime {
     /// Writes once, and does with the socket what the service says.
     fn settle(&mut self) {
         let Some(key) = self.key else { return };
-        self.write(key);
+        let output = self.service.output(key);
+        let (waiting, n) = (output.len(), output.len().min(self.room));
+        self.wire.extend_from_slice(&output[..n]);
+        if waiting > 0 {
+            self.service.sent(key, n, self.now);
+        }
+        self.wrote(key, waiting, n);
+        self.obey(key);
+    }
+
+    fn obey(&mut self, key: Key) {
         self.transport = self.service.transport(key);
         match self.transport {
             Transport::Open => assert!(!self.is_shut, "open behind the shutdown"),
@@ -160,21 +200,15 @@ impl Runtime {
         }
     }
 
-    fn write(&mut self, key: Key) {
-        let output = self.service.output(key);
-        let waiting = output.len();
+    /// Of `waiting` bytes `n` were taken.
+    fn wrote(&mut self, key: Key, waiting: usize, n: usize) {
         // What one read brought is answered whole. A message may have been collected before it; the rest is
         // for the 101 and a Close.
         let most = self.limits.pause_backlog + self.longest_read + self.limits.max_message + 512;
         assert!(waiting <= most, "{waiting} bytes wait");
         assert!(waiting == 0 || !self.is_shut, "output behind the shutdown");
-        let n = waiting.min(self.room);
-        self.wire.extend_from_slice(&output[..n]);
         if self.room != usize::MAX {
             self.room -= n;
-        }
-        if waiting > 0 {
-            self.service.sent(key, n, self.now);
         }
         assert_eq!(self.service.output(key).len(), waiting - n, "bytes doubled or lost");
         assert!(!self.service.wants_read(key) || waiting - n <= self.limits.pause_backlog, "does not pause");
@@ -203,6 +237,37 @@ impl Runtime {
             return;
         }
         panic!("one connection is due again and again");
+    }
+}
+
+/// The socket of one turn.
+struct Gate<'b> {
+    /// What it brings.
+    bytes: &'b [u8],
+    /// How many bytes it takes.
+    room: usize,
+    /// How many it was given to take.
+    offered: usize,
+    taken: Vec<u8>,
+}
+
+impl Socket for Gate<'_> {
+    fn receive(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        let n = buffer.len();
+        buffer.copy_from_slice(std::mem::take(&mut self.bytes));
+        Ok(n)
+    }
+
+    fn receive_behind(&mut self, _: &mut Vec<u8>) -> Result<usize> {
+        unreachable!("the limits leave no room for a message so large");
+    }
+
+    fn send(&mut self, pieces: &[IoSlice<'_>]) -> Result<usize> {
+        assert_eq!(self.offered, 0, "two writes in a turn");
+        let bytes: Vec<u8> = pieces.iter().flat_map(|piece| piece.iter().copied()).collect();
+        self.offered = bytes.len();
+        self.taken.extend_from_slice(&bytes[..bytes.len().min(self.room)]);
+        if self.taken.is_empty() { Err(Error::from(ErrorKind::WouldBlock)) } else { Ok(self.taken.len()) }
     }
 }
 
