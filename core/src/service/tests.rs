@@ -558,3 +558,17 @@ fn a_pong_that_waited_is_sent_when_the_backlog_is() {
     runtime.wait(Duration::ZERO);
     assert_eq!(runtime.wire(key), b"\x81\x03abc\x8a\x013");
 }
+
+#[test]
+fn a_pong_that_waited_does_not_come_behind_a_later_one() {
+    let (mut runtime, key) = admitted(SessionConfig::default());
+    runtime.takes = 0;
+    runtime.feed(key, &frame(0x81, b"abc"));
+    runtime.feed(key, &frame(0x89, b"earlier"));
+    runtime.takes = usize::MAX;
+    runtime.settle(key);
+    // The next read comes before the runtime asks what is due.
+    runtime.feed(key, &frame(0x89, b"later"));
+    runtime.wait(Duration::ZERO);
+    assert_eq!(runtime.wire(key), b"\x81\x03abc\x8a\x05later");
+}

@@ -338,6 +338,8 @@ impl<R: Role> Session<R> {
         if turn.is_backlogged {
             self.pong = Some(payload.into());
         } else {
+            // One that still waits is for an earlier ping, and would come behind this one.
+            self.pong = None;
             write_frame(turn.out, OpCode::Control(Control::Pong), payload, self.role.masking_key());
         }
     }
