@@ -70,8 +70,9 @@ impl Service {
         let sent = if self.cork.is_empty() { Ok(0) } else { taken(socket.send(&[IoSlice::new(&self.cork)])) };
         match sent {
             Ok(n) if n == self.cork.len() => {
-                self.cork.clear();
-                if connection.is_quiet() {
+                let is_quiet = connection.is_quiet();
+                self.clear_cork();
+                if is_quiet {
                     return Transport::Open;
                 }
             }

@@ -10,7 +10,6 @@ use postern_core::ConnectionId;
 use postern_core::frame::DataKind;
 
 use super::LogFormat;
-use super::number::write_number;
 use super::payload::Payload;
 use super::stamp::BatchClock;
 use super::who::Who;
@@ -72,12 +71,12 @@ fn write_message_term(
     out.write_str(" INFO ")?;
     write_sentence(&mut out, who, payload)?;
     out.write_str(", conn: ")?;
-    write_number(connection.0, &mut out)?;
+    out.write_str(itoa::Buffer::new().format(connection.0))?;
     out.write_str(match payload.kind {
         DataKind::Text => ", opcode: text, bytes: ",
         DataKind::Binary => ", opcode: binary, bytes: ",
     })?;
-    write_number(payload.bytes.len() as u64, &mut out)?;
+    out.write_str(itoa::Buffer::new().format(payload.bytes.len()))?;
     out.write_str("\n")
 }
 
@@ -95,12 +94,12 @@ fn write_message_json(
     write_sentence(&mut JsonText(lines), who, payload)?;
     let mut out = Plain(lines);
     out.write_str("\",\"conn\":")?;
-    write_number(connection.0, &mut out)?;
+    out.write_str(itoa::Buffer::new().format(connection.0))?;
     out.write_str(match payload.kind {
         DataKind::Text => ",\"opcode\":\"text\",\"bytes\":",
         DataKind::Binary => ",\"opcode\":\"binary\",\"bytes\":",
     })?;
-    write_number(payload.bytes.len() as u64, &mut out)?;
+    out.write_str(itoa::Buffer::new().format(payload.bytes.len()))?;
     out.write_str("}\n")
 }
 

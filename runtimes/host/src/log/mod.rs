@@ -16,7 +16,6 @@
 
 mod line;
 mod message;
-mod number;
 mod order;
 mod payload;
 mod queue;

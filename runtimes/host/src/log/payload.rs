@@ -5,7 +5,6 @@ use std::fmt;
 use postern_core::frame::DataKind;
 
 use super::MessageLog;
-use super::number::write_number;
 use crate::escape::{Text, escape};
 
 /// A payload, as the setting lets it be seen.
@@ -53,7 +52,7 @@ fn write_cut(bytes: &[u8], out: &mut impl Text) -> fmt::Result {
 
 fn write_binary(bytes: &[u8], out: &mut impl Text) -> fmt::Result {
     out.write_str("binary, ")?;
-    write_number(bytes.len() as u64, out)?;
+    out.write_str(itoa::Buffer::new().format(bytes.len()))?;
     out.write_str(if bytes.is_empty() { " bytes" } else { " bytes: " })?;
     let mut digits = [0; 2 * HEAD];
     for (pair, byte) in digits.as_chunks_mut::<2>().0.iter_mut().zip(bytes) {
