@@ -65,6 +65,8 @@ SCENARIOS = {
 }
 
 OURS = ["postern", "postern-smol"]
+# What `--log` adds to their environment: each message is a line of the log, as by default.
+LOGGED = {"POSTERN_LOG_MESSAGES": "truncated", "LOG_LEVEL": "info"}
 LIMIT = "raw-epoll"
 # The names of the peers' programs, which but for the limit are those of their libraries.
 LIBRARIES = [
