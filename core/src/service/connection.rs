@@ -77,14 +77,16 @@ impl Connection {
             self.handshake(context, turn, input, recorder);
         }
         // What stood behind the head in the same read is frames already.
-        self.receive_messages(context, turn, input, None, recorder);
+        self.receive_messages(self.is_between_messages(), context, turn, input, None, recorder);
     }
 
     /// Takes what one read brought of a user who is admitted. Large answers go into `parts`, if there are any.
+    /// Who has asked [`Connection::is_between_messages`] already says so, and it is not asked again.
     // Once with parts and once without, each compiled for its case.
     #[inline(always)]
     pub(super) fn receive_messages<'b>(
         &mut self,
+        mut is_between: bool,
         context: &Context<'_>,
         turn: &mut Turn<'_>,
         input: &mut Input<'b>,
@@ -94,7 +96,7 @@ impl Connection {
         let Stage::Admitted { session, identity } = &mut self.stage else { return };
         let (connection, is_recorded) = (self.id, recorder.wants_messages());
         loop {
-            if session.is_between_messages() {
+            if is_between {
                 while let Some((kind, payload)) = session.take_whole_message(input) {
                     if is_recorded {
                         recorder.record(&Record::Message { connection, identity, kind, payload });
@@ -111,12 +113,16 @@ impl Connection {
             let (kind, payload) = match event {
                 Event::Text(text) => (DataKind::Text, text.into_payload()),
                 Event::Binary(payload) => (DataKind::Binary, payload),
-                Event::Ping(_) | Event::Pong(_) | Event::Close { .. } => continue,
+                Event::Ping(_) | Event::Pong(_) | Event::Close { .. } => {
+                    is_between = session.is_between_messages();
+                    continue;
+                }
             };
             if is_recorded {
                 recorder.record(&Record::Message { connection, identity, kind, payload: &payload });
             }
             context.application.answer(session, turn, kind, payload, parts.as_deref_mut());
+            is_between = session.is_between_messages();
         }
     }
 

@@ -66,7 +66,7 @@ impl Service {
         }
         let context = Context { config: &self.config, application: self.application, jitter: &self.jitter };
         let mut turn = Turn { now, out: &mut self.cork, is_backlogged: false, codec: &mut self.codec };
-        connection.receive_messages(&context, &mut turn, &mut Input::new(bytes), None, recorder);
+        connection.receive_messages(true, &context, &mut turn, &mut Input::new(bytes), None, recorder);
         let sent = if self.cork.is_empty() { Ok(0) } else { taken(socket.send(&[IoSlice::new(&self.cork)])) };
         match sent {
             Ok(n) if n == self.cork.len() => {
@@ -140,7 +140,8 @@ impl Service {
         let mut turn = Turn { now, out: &mut self.cork, is_backlogged: false, codec: &mut self.codec };
         let mut parts = Parts::default();
         let input = &mut Input::new(bytes);
-        connection.receive_messages(&context, &mut turn, input, Some(&mut parts), recorder);
+        let is_between = connection.is_between_messages();
+        connection.receive_messages(is_between, &context, &mut turn, input, Some(&mut parts), recorder);
         if !self.cork.is_empty() {
             self.send_parts(key, now, parts, socket);
         }
@@ -186,7 +187,7 @@ impl Service {
 }
 
 /// That a write would have blocked means that the socket took nothing.
-#[inline]
+#[inline(always)]
 fn taken(sent: io::Result<usize>) -> io::Result<usize> {
     match sent {
         Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),

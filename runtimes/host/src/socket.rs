@@ -33,7 +33,7 @@ pub fn receive_behind(socket: impl AsFd, buffer: &mut Vec<u8>) -> io::Result<usi
 ///
 /// # Errors
 /// The system's; [`io::ErrorKind::WouldBlock`] if it took nothing.
-#[inline]
+#[inline(always)]
 pub fn send(socket: impl AsFd, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
     let sent = match pieces {
         [piece] => retry_on_intr(|| send_one(&socket, piece, SendFlags::NOSIGNAL))?,
