@@ -300,14 +300,17 @@ impl Service {
     /// becomes the other's backlog: bytes never go to the wrong connection.
     #[inline]
     fn uncork_for(&mut self, key: Key, now: Instant) {
-        if !self.cork.is_empty() && self.corked != key {
-            self.rescue_cork(now);
+        if !self.cork.is_empty() {
+            self.rescue_cork(key, now);
         }
         self.corked = key;
     }
 
     #[cold]
-    fn rescue_cork(&mut self, now: Instant) {
+    fn rescue_cork(&mut self, key: Key, now: Instant) {
+        if self.corked == key {
+            return;
+        }
         if let Some(connection) = self.connections.get_mut(self.corked.0)
             && !connection.is_aborted
         {
