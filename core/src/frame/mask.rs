@@ -63,19 +63,22 @@ fn xor_wide(bytes: &mut [u8], mask: u32) {
 // It must become part of the function that `dispatch!` has compiled for the processor.
 #[inline(always)]
 fn xor_blocks<S: Simd>(_: S, bytes: &mut [u8], mask: u32) {
-    let (blocks, rest) = bytes.as_chunks_mut::<BLOCK>();
-    for block in blocks {
-        for word in block.as_chunks_mut::<4>().0 {
-            *word = (u32::from_ne_bytes(*word) ^ mask).to_ne_bytes();
-        }
-    }
-    let (blocks, rest) = rest.as_chunks_mut::<32>();
-    for block in blocks {
-        for word in block.as_chunks_mut::<4>().0 {
-            *word = (u32::from_ne_bytes(*word) ^ mask).to_ne_bytes();
-        }
-    }
+    let rest = xor_chunks::<{ 2 * BLOCK }>(bytes, mask);
+    let rest = xor_chunks::<{ BLOCK / 2 }>(rest, mask);
+    let rest = xor_chunks::<32>(rest, mask);
     xor(rest, mask);
+}
+
+/// What can be done in chunks of `N` bytes. Hands out what is left.
+#[inline(always)]
+fn xor_chunks<const N: usize>(bytes: &mut [u8], mask: u32) -> &mut [u8] {
+    let (chunks, rest) = bytes.as_chunks_mut::<N>();
+    for chunk in chunks {
+        for word in chunk.as_chunks_mut::<4>().0 {
+            *word = (u32::from_ne_bytes(*word) ^ mask).to_ne_bytes();
+        }
+    }
+    rest
 }
 
 /// Words, then what is left.
