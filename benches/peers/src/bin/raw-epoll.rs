@@ -1,6 +1,7 @@
 //! The limit: epoll, recv, send, and no protocol. After the upgrade it learns the echo of the first message of all, to
-//! the byte; from then on it takes every frame to be as long as that one, looks at none, and sends one of its prebuilt
-//! echoes for each frame that must have come in by the number of bytes.
+//! the byte; from then on it takes every frame to be as long as that one, looks at none, and sends as many bytes of its
+//! prebuilt echoes as have come in behind the headers. So a long message goes out while it comes in, which no server can
+//! do that hands whole messages to an application.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -20,6 +21,8 @@ struct Connection {
     at: usize,
     /// Bytes of echoes that are to be sent.
     owed: usize,
+    /// Bytes of the current echo that have been sent.
+    sent: usize,
 }
 
 /// What was learned: how long a frame is that comes in, how long one is that goes out, and many of the latter.
@@ -27,6 +30,15 @@ struct Echo {
     frame: usize,
     len: usize,
     prebuilt: Vec<u8>,
+}
+
+impl Echo {
+    /// How many bytes of echoes are due when `at` bytes have come in.
+    #[inline]
+    fn due(&self, at: usize) -> usize {
+        let header = self.frame - self.len;
+        at / self.frame * self.len + (at % self.frame).saturating_sub(header)
+    }
 }
 
 fn main() -> io::Result<()> {
@@ -55,7 +67,7 @@ fn main() -> io::Result<()> {
                 let number = EventData::new_u64(connections.len() as u64);
                 epoll::add(&epoll, &stream, number, EventFlags::IN | EventFlags::OUT | EventFlags::ET)?;
                 let head = Vec::new();
-                connections.push(Some(Connection { stream, head, is_open: false, at: 0, owed: 0 }));
+                connections.push(Some(Connection { stream, head, is_open: false, at: 0, owed: 0, sent: 0 }));
             }
         }
     }
@@ -89,19 +101,19 @@ impl Connection {
 
     #[inline]
     fn count(&mut self, n: usize, echo: &Echo) {
-        let at = self.at + n;
-        self.owed += at / echo.frame * echo.len;
-        self.at = at % echo.frame;
+        self.owed += echo.due(self.at + n) - echo.due(self.at);
+        self.at = (self.at + n) % echo.frame;
     }
 
     #[inline]
     fn send(&mut self, echo: &Echo) -> io::Result<()> {
         while self.owed > 0 {
-            // What is owed ends with an echo; the prebuilt ones repeat.
-            let start = self.owed.next_multiple_of(echo.len) - self.owed;
-            let bytes = &echo.prebuilt[start..echo.prebuilt.len().min(start + self.owed)];
+            let bytes = &echo.prebuilt[self.sent..echo.prebuilt.len().min(self.sent + self.owed)];
             match self.stream.write(bytes) {
-                Ok(n) => self.owed -= n,
+                Ok(n) => {
+                    self.owed -= n;
+                    self.sent = (self.sent + n) % echo.len;
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error),
             }
