@@ -14,6 +14,7 @@ fn main() {
     let mut criterion = postern_benches::criterion();
     head(&mut criterion);
     identity(&mut criterion);
+    other_headers(&mut criterion);
     whole(&mut criterion);
     criterion.final_summary();
 }
@@ -67,6 +68,33 @@ fn identity(criterion: &mut Criterion) {
             reject(&mut out, black_box(HandshakeError::IdentityMissing), 1);
         });
     });
+    group.finish();
+}
+
+/// What do thirty headers that say nothing of the identity add? Each name is compared with the three that do, in all
+/// spellings that some gateway takes for them.
+fn other_headers(criterion: &mut Criterion) {
+    let config = HandshakeConfig::default();
+    let few = "GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: mZ4bqDzj7WgYE3Eje2ePMA==\r\n\
+        User-ID: u-1001\r\nUser-Email: ann@example.test\r\nUser-Name: Ann Example\r\n";
+    let others: String = (10..40).map(|i| format!("X-Other-{i}: of no account\r\n")).collect();
+    let mut group = criterion.benchmark_group("the headers judged");
+    group.throughput(Throughput::Elements(1));
+    for (name, head) in
+        [("the nine needed", format!("{few}\r\n")), ("and 30 others", format!("{few}{others}\r\n"))]
+    {
+        let mut head = head.into_bytes();
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                let request = UpgradeRequest::parse(black_box(&mut head), &config);
+                assert!(request.and_then(|request| request.identify(gateway(), &config)).is_ok());
+            });
+        });
+        group.bench_function(format!("{name}, httparse alone"), |bencher| {
+            bencher.iter(|| httparse_alone(black_box(&head)));
+        });
+    }
     group.finish();
 }
 

@@ -34,6 +34,13 @@ impl FullRead {
         read
     }
 
+    /// One message, and nothing else.
+    pub fn one(kind: Kind, payload: &[u8]) -> FullRead {
+        let mut read = FullRead { bytes: Vec::new(), messages: 0 };
+        read.push(kind, payload);
+        read
+    }
+
     /// What is read.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes

@@ -1,5 +1,5 @@
-//! What the benches share: one captured request, reads full of messages, a socket in memory, and the three
-//! servers that echo through it.
+//! What the benches share: one captured request, reads full of messages, a session that takes them, a socket in
+//! memory, and the three servers that echo through it.
 //!
 //! The benches count what the code of a server costs a message, without the kernel: no system call, no thread,
 //! no clock. Each of them names the question that it answers. Compare runs of the same machine only, and
@@ -18,10 +18,12 @@ use postern_core::handshake::Peer;
 
 mod echo;
 mod full_read;
+mod reader;
 mod socket;
 
 pub use echo::{Echo, ServiceEcho, SessionEcho, TungsteniteEcho};
 pub use full_read::{FullRead, Kind};
+pub use reader::Reader;
 pub use socket::Socket;
 
 /// An upgrade of Chromium behind Traefik with its forward auth, byte for byte as a backend received it: 23
