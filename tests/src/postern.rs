@@ -1,12 +1,14 @@
 //! Postern as a child of a test.
 
 use std::fmt;
+use std::fs::File;
 use std::net::SocketAddr;
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use tempfile::TempDir;
 
+use crate::Failure;
 use crate::binaries::Binary;
 use crate::ports;
 use crate::process::{Process, Stream};
@@ -57,12 +59,31 @@ impl Postern {
     /// If it does not start, with what it said.
     #[track_caller]
     pub fn start(runtime: Runtime, settings: &[(&str, &str)]) -> Self {
+        Self::start_by(runtime, settings, Process::spawn)
+    }
+
+    /// The same with its log in a file, and so not in [`log`](Self::log).
+    ///
+    /// # Panics
+    ///
+    /// If it does not start, with what it said.
+    #[track_caller]
+    pub fn start_logging_to(runtime: Runtime, settings: &[(&str, &str)], log: File) -> Self {
+        Self::start_by(runtime, settings, |name, command| Process::spawn_with_output_in(name, command, log))
+    }
+
+    #[track_caller]
+    fn start_by(
+        runtime: Runtime,
+        settings: &[(&str, &str)],
+        spawn: impl FnOnce(&str, &mut Command) -> Result<Process, Failure>,
+    ) -> Self {
         let address = ports::free();
         let (mut command, folder) = command(runtime);
         command.env("PORT", address.port().to_string());
         command.env("POSTERN_LISTEN", address.to_string());
         command.envs(settings.iter().copied());
-        let mut process = Process::spawn(&runtime.to_string(), &mut command).expect("Postern starts");
+        let mut process = spawn(&runtime.to_string(), &mut command).expect("Postern starts");
         process.wait_until_listening(address, PATIENCE).expect("Postern listens");
         Self { process, address, _folder: folder }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
@@ -61,12 +62,22 @@ impl Process {
 
     /// Starts `command` with its output going to `sink`.
     pub fn spawn_into(name: &str, command: &mut Command, sink: Sink) -> Result<Self, Failure> {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         if sink == Sink::Console {
             // Ctrl-C at a terminal signals the whole foreground group. There the parent ends its children, in its
             // own order. A test's children stay in the group, and Ctrl-C ends them with the test.
             command.process_group(0);
         }
+        Self::spawn_with(name, command, sink, Stdio::piped())
+    }
+
+    /// Starts `command` with its standard output going to `file`, for more than memory should hold. Of what it prints
+    /// only standard error is kept.
+    pub fn spawn_with_output_in(name: &str, command: &mut Command, file: File) -> Result<Self, Failure> {
+        Self::spawn_with(name, command, Sink::Memory, file.into())
+    }
+
+    fn spawn_with(name: &str, command: &mut Command, sink: Sink, stdout: Stdio) -> Result<Self, Failure> {
+        command.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped());
         let mut child =
             command.spawn().map_err(Failure::while_doing(format_args!("starting {name} ({command:?})")))?;
         let output = Arc::new(Output::new(name, sink));
