@@ -2,10 +2,10 @@
 //!
 //! `the worker's log` is what a worker does with each message under the default settings: it formats the line and, once
 //! there are 64 KiB of them, hands them to the writer's thread, here with a sink that takes all and keeps nothing.
-//! `slog` is the same line by slog's macro and by the drain that slog-term or slog-json has for it, without a thread.
+//! `slog` is the same line by slog's macro and by the drain that slog-term or slog-json has for it, into a buffer in memory.
 
 use std::hint::black_box;
-use std::io;
+use std::io::{self, BufWriter};
 use std::sync::Mutex;
 
 use criterion::{Criterion, Throughput};
@@ -20,12 +20,17 @@ use slog_term::{FullFormat, PlainDecorator};
 fn main() {
     let mut criterion = postern_benches::criterion();
     let term =
-        FullFormat::new(PlainDecorator::new(io::sink())).use_custom_timestamp(slog_term::timestamp_utc);
+        FullFormat::new(PlainDecorator::new(memory())).use_custom_timestamp(slog_term::timestamp_utc);
     let term = Logger::root(Mutex::new(term.build()).fuse(), o!());
-    let json = Logger::root(Mutex::new(Json::default(io::sink())).fuse(), o!());
+    let json = Logger::root(Mutex::new(Json::default(memory())).fuse(), o!());
     line(&mut criterion, "term", LogFormat::Term, &term);
     line(&mut criterion, "json", LogFormat::Json, &json);
     criterion.final_summary();
+}
+
+/// Where slog writes: so much of memory as a batch of the worker, so that both sides write their lines somewhere.
+fn memory() -> BufWriter<io::Sink> {
+    BufWriter::with_capacity(64 * 1024, io::sink())
 }
 
 fn line(criterion: &mut Criterion, name: &str, format: LogFormat, slog: &Logger) {
