@@ -1,4 +1,4 @@
-"""What `compare` and `instructions` have in common: the servers, the scenarios, and how both are built and run."""
+"""What `compare`, `fairness` and `instructions` have in common: the servers, the scenarios, and how both are built and run."""
 
 import json
 import os
@@ -216,6 +216,25 @@ def load(port: int, arguments: list[str], prefix: list = (), timeout: float = 30
     if done.returncode:
         raise Failure(f"load: {(done.stderr or done.stdout).strip()[-300:]}")
     return json.loads(done.stdout)
+
+
+def enter_own_network(arguments: list[str]) -> None:
+    """Goes on in a network namespace, as a new process with these arguments, where that is allowed."""
+    unshare = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--net", "--map-root-user"]
+    attempt = [*unshare, "ip", "link", "set", "lo", "up"]
+    try:
+        is_allowed = subprocess.run(attempt, stderr=subprocess.DEVNULL).returncode == 0
+    except OSError:
+        is_allowed = False
+    if not is_allowed:
+        say("there is other traffic in this network: it has no namespace of its own")
+        return
+    sys.stdout.flush()
+    os.execvp(unshare[0], [*unshare, sys.executable, os.path.abspath(arguments[0]), *arguments[1:]])
+
+
+def bring_up_own_network() -> None:
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 
 
 def allow_files(wanted: int) -> None:

@@ -19,8 +19,7 @@ use slog_term::{FullFormat, PlainDecorator};
 
 fn main() {
     let mut criterion = postern_benches::criterion();
-    let term =
-        FullFormat::new(PlainDecorator::new(memory())).use_custom_timestamp(slog_term::timestamp_utc);
+    let term = FullFormat::new(PlainDecorator::new(memory())).use_custom_timestamp(slog_term::timestamp_utc);
     let term = Logger::root(Mutex::new(term.build()).fuse(), o!());
     let json = Logger::root(Mutex::new(Json::default(memory())).fuse(), o!());
     line(&mut criterion, "term", LogFormat::Term, &term);

@@ -24,6 +24,8 @@ pub(crate) struct Connection {
     awaited: u64,
     /// Messages that may still be sent.
     budget: u64,
+    /// Whether an echo makes room for the next message.
+    is_refilled: bool,
     /// When the messages in flight were sent, in groups.
     flights: VecDeque<(Instant, u64)>,
 }
@@ -65,6 +67,7 @@ impl Connection {
             owed: 0,
             awaited: 0,
             budget: 0,
+            is_refilled: true,
             flights: VecDeque::new(),
         }
     }
@@ -100,6 +103,24 @@ impl Connection {
         self.unsent = Vec::new();
         self.budget = budget;
         self.send((frames.out.len() / frames.out_len) as u64, frames, now, tally)
+    }
+
+    /// Starts a run in which nothing is sent but by [`Connection::send_one`].
+    pub(crate) fn begin_paced_run(&mut self) {
+        self.stage = Stage::Run;
+        self.unsent = Vec::new();
+        self.budget = u64::MAX;
+        self.is_refilled = false;
+    }
+
+    /// Sends one message, whether or not the echo of the last one has come.
+    pub(crate) fn send_one(
+        &mut self,
+        frames: &Frames,
+        now: Instant,
+        tally: &mut Tally,
+    ) -> Result<(), Failure> {
+        self.send(1, frames, now, tally)
     }
 
     /// No more messages: the echoes of those in flight end the run.
@@ -165,7 +186,9 @@ impl Connection {
                 self.flights.pop_front();
             }
         }
-        self.send(whole, frames, now, tally)?;
+        if self.is_refilled {
+            self.send(whole, frames, now, tally)?;
+        }
         Ok(if self.budget == 0 && self.is_idle() { Step::Done } else { Step::Waiting })
     }
 

@@ -16,6 +16,8 @@ pub(crate) struct Options {
     pub(crate) size: usize,
     /// Messages in flight on each connection.
     pub(crate) pipeline: usize,
+    /// Messages a second on all connections together, sent at their time and not when an echo has come.
+    pub(crate) rate: Option<u64>,
     pub(crate) kind: Kind,
     pub(crate) until: Until,
     pub(crate) warm_up: Duration,
@@ -93,6 +95,7 @@ impl Options {
             connections: connections as usize,
             size: number("size").unwrap_or(20) as usize,
             pipeline: number("pipeline").unwrap_or(1).max(1) as usize,
+            rate: number("rate").map(|rate| rate.max(1)),
             kind: match text("kind").as_str() {
                 "text" => Kind::Text,
                 "utf8" => Kind::Utf8,
@@ -130,6 +133,13 @@ fn command() -> Command {
         .arg(number("connections", "How many connections [default: 100]"))
         .arg(number("size", "Bytes of a message [default: 20]"))
         .arg(number("pipeline", "Messages in flight on each connection [default: 1]"))
+        .arg(
+            number(
+                "rate",
+                "How many messages to send a second in all, at regular times, instead of a next one for each echo",
+            )
+            .conflicts_with_all(["pipeline", "count"]),
+        )
         .arg(text("kind", "binary", "What the messages are").value_parser(["binary", "text", "utf8"]))
         .arg(seconds("seconds", "How long to measure [default: 5]").conflicts_with("count"))
         .arg(number("count", "How many messages to send in all, instead of a time; without a warm-up"))

@@ -19,6 +19,9 @@ impl Report {
         report.put("connections", json!(options.connections));
         report.put("size", json!(options.size));
         report.put("pipeline", json!(options.pipeline));
+        if let Some(rate) = options.rate {
+            report.put("rate", json!(rate));
+        }
         report.put("kind", json!(options.kind.name()));
         report
     }

@@ -58,7 +58,10 @@ pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
         Until::Time(_) => u64::MAX,
         Until::Count(count) => count,
     };
-    load.begin(budget)?;
+    match options.rate {
+        Some(rate) => load.begin_paced(rate),
+        None => load.begin(budget)?,
+    }
     if let Until::Time(_) = options.until {
         load.turn_until(Instant::now() + options.warm_up)?;
     }
@@ -93,6 +96,14 @@ struct Load {
     buffer: Box<[u8]>,
     frames: Frames,
     tally: Tally,
+    pace: Option<Pace>,
+}
+
+/// When the next message is to be sent, and on which connection.
+struct Pace {
+    interval: Duration,
+    next: Instant,
+    connection: usize,
 }
 
 impl Load {
@@ -106,6 +117,7 @@ impl Load {
             buffer: vec![0; 512 * 1024].into_boxed_slice(),
             frames,
             tally: Tally { sent: 0, echoes: 0, latency },
+            pace: None,
         })
     }
 
@@ -164,14 +176,37 @@ impl Load {
         Ok(())
     }
 
+    /// Messages at regular times, on the connections by turns.
+    fn begin_paced(&mut self, rate: u64) {
+        self.connections.iter_mut().for_each(Connection::begin_paced_run);
+        let interval = Duration::from_secs(1) / u32::try_from(rate).unwrap_or(u32::MAX);
+        self.pace = Some(Pace { interval, next: Instant::now(), connection: 0 });
+    }
+
     fn turn_until(&mut self, end: Instant) -> Result<(), Failure> {
         loop {
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            let now = Instant::now();
+            if now >= end {
                 return Ok(());
             }
-            self.turn(Some(left))?;
+            let until = self.send_due(now)?.map_or(end, |next| next.min(end));
+            self.turn(Some(until.saturating_duration_since(now)))?;
         }
+    }
+
+    /// Sends all messages whose time has come, and says when the next one is due. Waiting is to the millisecond, so
+    /// they may be a little late. Their latency begins when they are sent: none of them waited for an echo, so a
+    /// server that stalls makes all of them late that are sent meanwhile.
+    fn send_due(&mut self, now: Instant) -> Result<Option<Instant>, Failure> {
+        let Some(pace) = &mut self.pace else { return Ok(None) };
+        while pace.next <= now {
+            if let Some(connection) = self.connections.get_mut(pace.connection) {
+                connection.send_one(&self.frames, now, &mut self.tally)?;
+            }
+            pace.connection = (pace.connection + 1) % self.connections.len();
+            pace.next += pace.interval;
+        }
+        Ok(Some(pace.next))
     }
 
     fn turn_until_done(&mut self) -> Result<(), Failure> {
