@@ -32,7 +32,7 @@ pub const REQUEST: &[u8] = include_bytes!("../../tests/captures/traefik-chromium
 
 /// The gateway: a peer that the default settings trust.
 pub fn gateway() -> Peer {
-    Peer { ip: IpAddr::from([127, 0, 0, 1]), port: 40_000 }
+    Peer::Tcp { ip: IpAddr::from([127, 0, 0, 1]), port: 40_000 }
 }
 
 /// Criterion with times that keep the whole run below two minutes. A bench here is micro- or nanoseconds

@@ -1,6 +1,6 @@
 //! A second reader of upgrade requests: slow, plain, and written from the rules instead of from the parser.
 
-use postern_core::handshake::{HandshakeConfig, Identity};
+use postern_core::handshake::{HandshakeConfig, Identity, IdentityHeaders};
 
 /// A head as lines.
 pub(crate) struct Request<'h> {
@@ -53,14 +53,23 @@ impl<'h> Request<'h> {
     }
 
     fn check_identity(&self, config: &HandshakeConfig, identity: &Identity) {
-        let names = [&config.identity.id, &config.identity.email, &config.identity.name];
-        assert_eq!(self.one(names[0]), identity.id().as_bytes(), "not the id that was said");
+        let IdentityHeaders { id, email, name, session_id, token_exp } = &config.identity;
+        assert_eq!(self.one(id), identity.id().as_bytes(), "not the id that was said");
         let is_id = |byte: u8| byte.is_ascii_alphanumeric() || b"._:@+=/|-".contains(&byte);
         assert!((1..=255).contains(&identity.id().len()) && identity.id().bytes().all(is_id), "{identity:?}");
         for shown in [identity.email(), identity.name()].into_iter().flatten() {
             assert!((1..=256).contains(&shown.len()) && !shown.contains(char::is_control), "{identity:?}");
         }
-        for name in names {
+        let session: Vec<&[u8]> = identity.session_id().into_iter().map(str::as_bytes).collect();
+        assert_eq!(self.all(session_id), session, "not the session that was said");
+        let said = self.all(token_exp);
+        assert_eq!(said.is_empty(), identity.token_exp().is_none(), "an expiry that is lost, or made up");
+        for said in said {
+            assert!(said.len() <= 11 && said.iter().all(u8::is_ascii_digit), "not an expiry");
+            let said = said.iter().fold(0, |sum, digit| 10 * sum + u64::from(digit - b'0'));
+            assert_eq!(identity.token_exp(), Some(said));
+        }
+        for name in [id, email, name, session_id, token_exp].into_iter().filter(|name| !name.is_empty()) {
             assert!(self.all(name).len() <= 1, "{name} twice");
             assert!(!self.list("Connection").iter().any(|item| item.eq_ignore_ascii_case(name.as_bytes())));
             for (other, _) in &self.fields {

@@ -52,7 +52,7 @@ impl Runtime {
         let config = ServiceConfig { session: Arc::new(limits.clone()), ..ServiceConfig::default() };
         let mut service = Service::new(Arc::new(config), 1);
         let now = Instant::now();
-        let peer = Peer { ip: IpAddr::from([127, 0, 0, 1]), port: 40_000 };
+        let peer = Peer::Tcp { ip: IpAddr::from([127, 0, 0, 1]), port: 40_000 };
         let key = service.open(Arrival { id: ConnectionId(1), peer, refusal: None }, now);
         Runtime {
             service,

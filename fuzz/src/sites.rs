@@ -15,13 +15,15 @@ pub(crate) struct Site {
 
 /// The defaults, and a site where everything is different.
 pub(crate) static SITES: LazyLock<[Site; 2]> = LazyLock::new(|| {
-    let peer = |ip: [u8; 4]| Peer { ip: IpAddr::from(ip), port: 40_000 };
+    let peer = |ip: [u8; 4]| Peer::Tcp { ip: IpAddr::from(ip), port: 40_000 };
     let other = HandshakeConfig {
         paths: vec!["/".to_owned(), "/chat".to_owned()],
         identity: IdentityHeaders {
             id: "X-Auth-Request-User".to_owned(),
             email: "X-Auth-Request-Email".to_owned(),
             name: "X-Auth-Request-Preferred-Username".to_owned(),
+            session_id: String::new(),
+            token_exp: "X-Auth-Request-Expires".to_owned(),
         },
         trusted_proxies: TrustedProxies::private(),
         allowed_origins: AllowedOrigins::Any,

@@ -15,7 +15,7 @@ static CONFIG: LazyLock<HandshakeConfig> =
     LazyLock::new(|| HandshakeConfig { compression: true, ..HandshakeConfig::default() });
 
 /// The gateway, on this host.
-pub(crate) const PEER: Peer = Peer { ip: IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), port: 40_000 };
+pub(crate) const PEER: Peer = Peer::Tcp { ip: IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), port: 40_000 };
 
 /// A request that is admitted, if these values of `Sec-WebSocket-Extensions`, one line each, can stand in one.
 pub(crate) fn request<'v>(extensions: impl IntoIterator<Item = &'v [u8]>) -> Vec<u8> {

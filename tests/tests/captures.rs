@@ -22,7 +22,7 @@ struct Verdict {
 /// Reads `bytes` in portions of `portion` bytes, with the default settings, from a trusted peer.
 fn judge(bytes: &[u8], portion: usize) -> Verdict {
     let config = HandshakeConfig::default();
-    let peer = Peer { ip: IpAddr::from([127, 0, 0, 1]), port: 40_000 };
+    let peer = Peer::Tcp { ip: IpAddr::from([127, 0, 0, 1]), port: 40_000 };
     let mut reader = HeadReader::new(config.max_head);
     let verdict = bytes.chunks(portion).find_map(|portion| {
         let mut portion = portion.to_vec();

@@ -207,7 +207,7 @@ fn connect(deflate: bool) -> Wire<impl FnMut() -> [u8; 4]> {
     let mut handshake = ClientHandshake::start(&request, NONCE, &mut to_server).unwrap();
     let mut head =
         HeadReader::new(config.max_head).receive(&mut Input::new(&mut to_server)).unwrap().unwrap();
-    let peer = Peer { ip: IpAddr::from([127, 0, 0, 1]), port: 1 };
+    let peer = Peer::Tcp { ip: IpAddr::from([127, 0, 0, 1]), port: 1 };
     let mut to_client = Vec::new();
     let admission = UpgradeRequest::parse(&mut head, &config).unwrap().identify(peer, &config).unwrap();
     let accepted = admission.accept(&mut to_client, &config);

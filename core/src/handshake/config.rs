@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::origin::AllowedOrigins;
+use super::secret::ProxySecret;
 use super::trust::TrustedProxies;
 
 /// What a worker asks of an upgrade request. Shared by all connections of a process.
@@ -14,8 +15,12 @@ pub struct HandshakeConfig {
     pub identity: IdentityHeaders,
     /// The TCP peers whose identity headers are believed. Default: this host alone.
     pub trusted_proxies: TrustedProxies,
+    /// What a peer must know beside that, if anything. Default: nothing.
+    pub proxy_secret: ProxySecret,
     /// The origins admitted beside the one whose host is that of `Host`. Default: none.
     pub allowed_origins: AllowedOrigins,
+    /// How a refusal is said. Default: by its status.
+    pub reject: Reject,
     /// Whether `Sec-WebSocket-Key` must be 16 bytes in base64 (RFC 6455 §4.1). Default false: any 1 to 64
     /// base64 characters, because a widespread curl recipe sends 13 bytes.
     pub strict_key: bool,
@@ -44,7 +49,9 @@ impl Default for HandshakeConfig {
             paths: vec!["/ws".to_owned()],
             identity: IdentityHeaders::default(),
             trusted_proxies: TrustedProxies::default(),
+            proxy_secret: ProxySecret::default(),
             allowed_origins: AllowedOrigins::default(),
+            reject: Reject::Http,
             strict_key: false,
             subprotocols: Vec::new(),
             compression: false,
@@ -55,7 +62,17 @@ impl Default for HandshakeConfig {
     }
 }
 
-/// The names of the identity headers, compared without case.
+/// How a user is told that the upgrade is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reject {
+    /// By the HTTP status.
+    Http,
+    /// By a 101 and a Close frame, if the refusal has a [close code](super::HandshakeError::close_code) and the
+    /// request is an upgrade but for that; else by the status. For pages: a browser shows them no status.
+    Close,
+}
+
+/// The names of the identity headers, compared without case. A header whose name is empty is not read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdentityHeaders {
     /// Who it is. Required on every upgrade. Default `User-ID`.
@@ -64,6 +81,10 @@ pub struct IdentityHeaders {
     pub email: String,
     /// The user's display name, for the log. Default `User-Name`.
     pub name: String,
+    /// The session, as the identity service calls it. Default `User-Session-ID`.
+    pub session_id: String,
+    /// When the token ends, in seconds since 1970. Default `User-Token-Exp`.
+    pub token_exp: String,
 }
 
 impl Default for IdentityHeaders {
@@ -72,6 +93,8 @@ impl Default for IdentityHeaders {
             id: "User-ID".to_owned(),
             email: "User-Email".to_owned(),
             name: "User-Name".to_owned(),
+            session_id: "User-Session-ID".to_owned(),
+            token_exp: "User-Token-Exp".to_owned(),
         }
     }
 }

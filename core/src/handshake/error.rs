@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use tungstenite::protocol::frame::coding::CloseCode;
+
 /// A refused upgrade. Everything in here is said to the client and written to the log; nothing of it comes
 /// from the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -34,12 +36,18 @@ pub enum HandshakeError {
     IdentityNominated,
     /// The user id holds what no id may, or is too long.
     IdentityInvalid,
+    /// The session's id is empty, too long, or holds what no id may.
+    SessionIdInvalid,
+    /// The token's expiry is not a number of seconds. It must not be taken for "never".
+    TokenExpInvalid,
     /// `Origin` is there twice.
     OriginTwice,
     /// No user id, or an empty one.
     IdentityMissing,
     /// The TCP peer is not among the trusted proxies.
     PeerNotTrusted,
+    /// The proxy secret is missing, wrong, there twice, beside an alias of its header, or nominated in `Connection`.
+    ProxySecret,
     /// The page's origin is not admitted (RFC 6455 §10.2).
     OriginNotAllowed,
     /// Nothing is served at this path.
@@ -79,9 +87,13 @@ impl HandshakeError {
             | HandshakeError::IdentityAlias
             | HandshakeError::IdentityNominated
             | HandshakeError::IdentityInvalid
+            | HandshakeError::SessionIdInvalid
+            | HandshakeError::TokenExpInvalid
             | HandshakeError::OriginTwice => 400,
             HandshakeError::IdentityMissing => 401,
-            HandshakeError::PeerNotTrusted | HandshakeError::OriginNotAllowed => 403,
+            HandshakeError::PeerNotTrusted
+            | HandshakeError::ProxySecret
+            | HandshakeError::OriginNotAllowed => 403,
             HandshakeError::NotFound => 404,
             HandshakeError::Method => 405,
             HandshakeError::Timeout => 408,
@@ -89,6 +101,17 @@ impl HandshakeError {
             HandshakeError::TooMany => 429,
             HandshakeError::HeadTooLarge | HandshakeError::TooManyHeaders => 431,
             HandshakeError::Draining | HandshakeError::Overloaded => 503,
+        }
+    }
+
+    /// The code of the Close frame that says the same to a browser, which cannot see a status: of the refusals
+    /// that are about the user, and that a page can act on. See [`Reject::Close`](super::Reject::Close).
+    pub fn close_code(self) -> Option<CloseCode> {
+        match self.status() {
+            401 => Some(CloseCode::from(4401)),
+            403 => Some(CloseCode::from(4403)),
+            429 => Some(CloseCode::from(4430)),
+            _ => None,
         }
     }
 
@@ -124,9 +147,12 @@ impl HandshakeError {
             HandshakeError::IdentityAlias => "identity_alias",
             HandshakeError::IdentityNominated => "identity_nominated",
             HandshakeError::IdentityInvalid => "identity_invalid",
+            HandshakeError::SessionIdInvalid => "session_id_invalid",
+            HandshakeError::TokenExpInvalid => "token_exp_invalid",
             HandshakeError::OriginTwice => "origin_twice",
             HandshakeError::IdentityMissing => "identity_missing",
             HandshakeError::PeerNotTrusted => "peer_not_trusted",
+            HandshakeError::ProxySecret => "proxy_secret",
             HandshakeError::OriginNotAllowed => "origin_not_allowed",
             HandshakeError::NotFound => "not_found",
             HandshakeError::Method => "method_not_allowed",
@@ -164,10 +190,19 @@ impl HandshakeError {
             HandshakeError::IdentityInvalid => {
                 "the user id is longer than 255 bytes or holds characters no id may"
             }
+            HandshakeError::SessionIdInvalid => {
+                "the session id is empty, longer than 255 bytes, or holds characters no id may"
+            }
+            HandshakeError::TokenExpInvalid => {
+                "the expiry of the token must be in seconds since 1970, in at most 11 digits"
+            }
             HandshakeError::OriginTwice => "Origin stands in the request twice",
             HandshakeError::IdentityMissing => "no user id: the gateway did not vouch for a user",
             HandshakeError::PeerNotTrusted => {
                 "the peer is not a trusted proxy; add its address to POSTERN_TRUSTED_PROXIES if it is your gateway"
+            }
+            HandshakeError::ProxySecret => {
+                "the request must carry the secret of POSTERN_PROXY_SECRET, in exactly one header line"
             }
             HandshakeError::OriginNotAllowed => {
                 "the page's origin is not allowed; add it to POSTERN_ALLOWED_ORIGINS if it is yours"

@@ -5,22 +5,29 @@ use std::fmt;
 use super::config::IdentityHeaders;
 use super::error::HandshakeError;
 
-/// An admitted user. Three strings in one allocation, because each connection keeps one.
+/// An admitted user. All in one allocation, because each connection keeps one.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// The id, the e-mail address and the name, one behind the other.
+    /// The id, the e-mail address, the name, the session's id and the digits of the expiry, one behind the other.
     text: Box<str>,
     /// Where the id ends: 1 to 255.
     id_end: u16,
-    /// Where the e-mail address ends; `id_end <= email_end <= text.len()`.
+    /// Where the e-mail address ends: at `id_end` if there is none, and so with the others.
     email_end: u16,
+    /// Where the name ends.
+    name_end: u16,
+    /// Where the session's id ends; what follows is the expiry.
+    session_id_end: u16,
 }
 
 impl Identity {
-    /// The longest user id, in bytes.
+    /// The longest user id and the longest session id, in bytes.
     pub const MAX_ID: usize = 255;
     /// The longest e-mail address and the longest name, in bytes of UTF-8. Longer ones are cut.
     pub const MAX_DISPLAY: usize = 256;
+    /// The most digits of an expiry in seconds: enough for 3000 years, too few for milliseconds, which would
+    /// otherwise be taken for a token that never ends.
+    pub const MAX_EXP_DIGITS: usize = 11;
 
     /// Makes an identity from values as a gateway sends them, by the rules of this module: the id strict,
     /// the others lenient.
@@ -29,16 +36,41 @@ impl Identity {
     /// [`HandshakeError::IdentityMissing`] for an empty id, [`HandshakeError::IdentityInvalid`] for one
     /// over 255 bytes or with other bytes than `A-Z a-z 0-9 . _ : @ + = / | -`.
     pub fn new(id: &[u8], email: &[u8], name: &[u8]) -> Result<Identity, HandshakeError> {
-        let mut text = String::with_capacity(id.len() + email.len() + name.len());
+        Identity::of_session(id, email, name, None, None)
+    }
+
+    /// The same with what is known of the session: its id, by the rules of a user id, and the end of its token,
+    /// in decimal digits, in seconds since 1970. What is not said is `None`; what is said must be good.
+    ///
+    /// # Errors
+    /// Those of [`Identity::new`]; [`HandshakeError::SessionIdInvalid`], also for an empty one;
+    /// [`HandshakeError::TokenExpInvalid`] for anything but 1 to 11 digits.
+    pub fn of_session(
+        id: &[u8],
+        email: &[u8],
+        name: &[u8],
+        session_id: Option<&[u8]>,
+        token_exp: Option<&[u8]>,
+    ) -> Result<Identity, HandshakeError> {
+        // All that is kept is shorter than 2^16 bytes; an offset that did not fit would drop what is behind it.
+        let end = |text: &String| u16::try_from(text.len()).unwrap_or(u16::MAX);
+        let session_id_len = session_id.map_or(0, <[u8]>::len);
+        let room = id.len() + email.len() + name.len() + session_id_len + Identity::MAX_EXP_DIGITS;
+        let mut text = String::with_capacity(room);
         text.push_str(check_id(id)?);
-        let id_end = text.len();
+        let id_end = end(&text);
         push_display(&mut text, email);
-        let email_end = text.len();
+        let email_end = end(&text);
         push_display(&mut text, name);
-        // At most 255 + 256 and so within u16; an offset that does not fit would drop the display values.
-        let id_end = u16::try_from(id_end).unwrap_or(u16::MAX);
-        let email_end = u16::try_from(email_end).unwrap_or(u16::MAX);
-        Ok(Identity { text: text.into_boxed_str(), id_end, email_end })
+        let name_end = end(&text);
+        if let Some(session_id) = session_id {
+            text.push_str(check_id(session_id).map_err(|_| HandshakeError::SessionIdInvalid)?);
+        }
+        let session_id_end = end(&text);
+        if let Some(token_exp) = token_exp {
+            text.push_str(check_exp(token_exp)?);
+        }
+        Ok(Identity { text: text.into_boxed_str(), id_end, email_end, name_end, session_id_end })
     }
 
     /// The user id: an opaque string, compared byte by byte and never parsed.
@@ -48,12 +80,26 @@ impl Identity {
 
     /// The e-mail address, for the log. Says nothing about rights.
     pub fn email(&self) -> Option<&str> {
-        self.text.get(usize::from(self.id_end)..usize::from(self.email_end)).filter(|email| !email.is_empty())
+        self.part(self.id_end, self.email_end)
     }
 
     /// The display name, for the log. Says nothing about rights.
     pub fn name(&self) -> Option<&str> {
-        self.text.get(usize::from(self.email_end)..).filter(|name| !name.is_empty())
+        self.part(self.email_end, self.name_end)
+    }
+
+    /// The id of the session, an opaque string like that of the user.
+    pub fn session_id(&self) -> Option<&str> {
+        self.part(self.name_end, self.session_id_end)
+    }
+
+    /// When the user's token ends, in seconds since 1970. `None` if nobody said so, which is not "never".
+    pub fn token_exp(&self) -> Option<u64> {
+        self.text.get(usize::from(self.session_id_end)..)?.parse().ok()
+    }
+
+    fn part(&self, start: u16, end: u16) -> Option<&str> {
+        self.text.get(usize::from(start)..usize::from(end)).filter(|part| !part.is_empty())
     }
 }
 
@@ -63,6 +109,8 @@ impl fmt::Debug for Identity {
             .field("id", &self.id())
             .field("email", &self.email())
             .field("name", &self.name())
+            .field("session_id", &self.session_id())
+            .field("token_exp", &self.token_exp())
             .finish()
     }
 }
@@ -73,6 +121,8 @@ pub(super) struct Claims<'h> {
     id: Option<&'h [u8]>,
     email: Option<&'h [u8]>,
     name: Option<&'h [u8]>,
+    session_id: Option<&'h [u8]>,
+    token_exp: Option<&'h [u8]>,
     /// A second line of one of them was seen.
     twice: bool,
     /// A name that differs from one of them only in its separators was seen.
@@ -84,8 +134,13 @@ pub(super) struct Claims<'h> {
 impl<'h> Claims<'h> {
     /// Looks at one header line.
     pub(super) fn see_header(&mut self, names: &IdentityHeaders, name: &str, value: &'h [u8]) {
-        let fields =
-            [(&names.id, &mut self.id), (&names.email, &mut self.email), (&names.name, &mut self.name)];
+        let fields = [
+            (&names.id, &mut self.id),
+            (&names.email, &mut self.email),
+            (&names.name, &mut self.name),
+            (&names.session_id, &mut self.session_id),
+            (&names.token_exp, &mut self.token_exp),
+        ];
         for (wanted, field) in fields {
             if name.eq_ignore_ascii_case(wanted) {
                 self.twice |= field.replace(value).is_some();
@@ -98,9 +153,10 @@ impl<'h> Claims<'h> {
     /// Looks at one token of `Connection`. A proxy that obeys it drops the header of that name
     /// (RFC 9110 §7.6.1), so a client that nominates an identity header tries to be nobody.
     pub(super) fn see_connection_option(&mut self, names: &IdentityHeaders, option: &[u8]) {
-        self.nominated |= [&names.id, &names.email, &names.name]
-            .iter()
-            .any(|name| option.eq_ignore_ascii_case(name.as_bytes()));
+        let names = [&names.id, &names.email, &names.name, &names.session_id, &names.token_exp];
+        // An empty item of the list is not the name of a header that is not read.
+        self.nominated |=
+            !option.is_empty() && names.iter().any(|name| option.eq_ignore_ascii_case(name.as_bytes()));
     }
 
     /// The identity, if all of it was said once, plainly, by nobody but the gateway.
@@ -115,13 +171,14 @@ impl<'h> Claims<'h> {
             return Err(HandshakeError::IdentityNominated);
         }
         let id = self.id.ok_or(HandshakeError::IdentityMissing)?;
-        Identity::new(id, self.email.unwrap_or_default(), self.name.unwrap_or_default())
+        let (email, name) = (self.email.unwrap_or_default(), self.name.unwrap_or_default());
+        Identity::of_session(id, email, name, self.session_id, self.token_exp)
     }
 }
 
 /// Whether `name` is `wanted` but for its separators: `User_ID`, `user.id`, `User!ID`. Traefik passes such a
 /// header from the client (CVE-2026-54763, CVE-2026-88011), and CGI-like servers take it for the real one.
-fn is_alias(name: &str, wanted: &str) -> bool {
+pub(super) fn is_alias(name: &str, wanted: &str) -> bool {
     name.len() == wanted.len()
         && name.bytes().zip(wanted.bytes()).all(|(a, b)| {
             a.eq_ignore_ascii_case(&b) || !(a.is_ascii_alphanumeric() || b.is_ascii_alphanumeric())
@@ -138,6 +195,12 @@ fn check_id(id: &[u8]) -> Result<&str, HandshakeError> {
         && id.iter().all(|&byte| byte.is_ascii_alphanumeric() || b"._:@+=/|-".contains(&byte));
     let text = std::str::from_utf8(id).ok().filter(|_| is_valid);
     text.ok_or(HandshakeError::IdentityInvalid)
+}
+
+/// The expiry as text, if it is a number of seconds and nothing else.
+fn check_exp(exp: &[u8]) -> Result<&str, HandshakeError> {
+    let is_valid = (1..=Identity::MAX_EXP_DIGITS).contains(&exp.len()) && exp.iter().all(u8::is_ascii_digit);
+    std::str::from_utf8(exp).ok().filter(|_| is_valid).ok_or(HandshakeError::TokenExpInvalid)
 }
 
 /// Appends a display value: UTF-8 as nearly everyone sends it, else Latin-1, in which every byte is a
@@ -165,6 +228,8 @@ mod tests {
         claims.judge()
     }
 
+    const NAMES: [&str; 5] = ["User-ID", "User-Email", "User-Name", "User-Session-ID", "User-Token-Exp"];
+
     #[test]
     fn an_identity_is_the_three_headers_in_any_case() {
         let user = judge(
@@ -180,6 +245,65 @@ mod tests {
         assert_eq!((user.id(), user.name(), user.email()), ("u-1", None, None));
         let user = judge(&[("User-Id", b"u-1"), ("User-Name", b"Ann")], &[]).expect("an identity");
         assert_eq!((user.id(), user.name(), user.email()), ("u-1", Some("Ann"), None));
+    }
+
+    #[test]
+    fn a_session_has_an_id_and_an_end_if_they_are_said() {
+        let user =
+            judge(&[("user-session-id", b"s-7"), ("User-Token-Exp", b"1800000000"), ("User-ID", b"1")], &[])
+                .expect("an identity");
+        assert_eq!((user.session_id(), user.token_exp()), (Some("s-7"), Some(1_800_000_000)));
+        assert_eq!((user.id(), user.email(), user.name()), ("1", None, None));
+        let user = Identity::of_session(b"1", b"a@b", b"Ann", None, Some(b"0")).expect("an identity");
+        assert_eq!((user.session_id(), user.token_exp()), (None, Some(0)));
+        assert_eq!((user.email(), user.name()), (Some("a@b"), Some("Ann")));
+        let user = Identity::of_session(b"1", b"", b"", Some(b"7"), None).expect("an identity");
+        assert_eq!((user.session_id(), user.token_exp()), (Some("7"), None));
+        let long = [b'x'; 400];
+        let user = Identity::of_session(&long[..255], &long, &long, Some(&long[..255]), Some(b"99999999999"));
+        let user = user.expect("an identity");
+        assert_eq!(user.session_id().map(str::len), Some(255));
+        assert_eq!(user.token_exp(), Some(99_999_999_999));
+    }
+
+    #[test]
+    fn a_bad_session_id_breaks_a_handshake() {
+        for bad in [&b""[..], b" ", b"1,2", b"{http.x}", b"\xe9", &[b'x'; 256]] {
+            let verdict = judge(&[("User-ID", b"1"), ("User-Session-ID", bad)], &[]).map(drop);
+            assert_eq!(verdict, Err(HandshakeError::SessionIdInvalid), "{}", bad.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn an_expiry_is_a_number_of_seconds_or_breaks_the_handshake() {
+        for bad in [
+            &b""[..],
+            b"never",
+            b"-1",
+            b"+1",
+            b"1.5",
+            b"1e9",
+            b" 1",
+            b"1 ",
+            b"0x7",
+            b"1,2",
+            b"1800000000000",
+            b"999999999999",
+            b"\xd9\xa1",
+        ] {
+            let verdict = judge(&[("User-ID", b"1"), ("User-Token-Exp", bad)], &[]).map(drop);
+            assert_eq!(verdict, Err(HandshakeError::TokenExpInvalid), "{}", bad.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn a_header_without_a_name_is_not_read() {
+        let names = IdentityHeaders { session_id: String::new(), ..IdentityHeaders::default() };
+        let mut claims = Claims::default();
+        claims.see_header(&names, "User-ID", b"1");
+        claims.see_header(&names, "User-Session-ID", b"{}");
+        claims.see_connection_option(&names, b"");
+        assert_eq!(claims.judge().expect("an identity").session_id(), None);
     }
 
     #[test]
@@ -213,7 +337,7 @@ mod tests {
 
     #[test]
     fn each_header_may_stand_there_once() {
-        for name in ["User-ID", "User-Email", "User-Name"] {
+        for name in NAMES {
             let headers = [("User-ID", &b"1"[..]), (name, b"1"), (name, b"1")];
             assert_eq!(judge(&headers, &[]).map(drop), Err(HandshakeError::IdentityTwice), "{name}");
         }
@@ -222,7 +346,7 @@ mod tests {
     #[test]
     fn any_other_separator_makes_an_alias() {
         for separator in "!#$%&'*+.^_`|~".chars() {
-            for name in ["User-ID", "User-Email", "User-Name"] {
+            for name in NAMES {
                 let alias = name.replace('-', &separator.to_string()).to_lowercase();
                 let headers = [("User-ID", &b"1"[..]), (&alias, b"2")];
                 assert_eq!(judge(&headers, &[]).map(drop), Err(HandshakeError::IdentityAlias), "{alias}");
@@ -235,9 +359,11 @@ mod tests {
 
     #[test]
     fn connection_must_not_nominate_one() {
-        for option in [&b"User-ID"[..], b"user-email", b"USER-NAME"] {
-            let verdict = judge(&[("User-ID", b"1")], &[b"Upgrade", option]).map(drop);
-            assert_eq!(verdict, Err(HandshakeError::IdentityNominated));
+        for name in NAMES {
+            for option in [name.to_owned(), name.to_lowercase(), name.to_uppercase()] {
+                let verdict = judge(&[("User-ID", b"1")], &[b"Upgrade", option.as_bytes()]).map(drop);
+                assert_eq!(verdict, Err(HandshakeError::IdentityNominated), "{option}");
+            }
         }
         assert!(judge(&[("User-ID", b"1")], &[b"Upgrade", b"keep-alive", b"User"]).is_ok());
     }

@@ -5,14 +5,14 @@
 //! can end in a [`HandshakeError`] instead, and [`reject`] says it to the client.
 //!
 //! ```
-//! use std::net::IpAddr;
+//! use std::net::SocketAddr;
 //! use std::sync::Arc;
 //! use std::time::Instant;
 //! use postern_core::handshake::{reject, HandshakeConfig, HeadReader, Peer, UpgradeRequest};
 //! use postern_core::Input;
 //!
 //! let config = HandshakeConfig::default();
-//! let peer = Peer { ip: IpAddr::from([127, 0, 0, 1]), port: 40_000 };
+//! let peer = Peer::from(SocketAddr::from(([127, 0, 0, 1], 40_000)));
 //! let mut read = *b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
 //!     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nUser-ID: 123\r\n\r\n";
 //!
@@ -35,6 +35,7 @@ mod identity;
 mod origin;
 mod request;
 mod respond;
+mod secret;
 mod trust;
 
 #[cfg(test)]
@@ -46,7 +47,7 @@ pub(crate) fn negotiate(line: &[u8]) -> Option<Deflate> {
     Deflate::negotiate(None, line)
 }
 
-pub use config::{HandshakeConfig, IdentityHeaders};
+pub use config::{HandshakeConfig, IdentityHeaders, Reject};
 pub use error::HandshakeError;
 pub use extensions::Deflate;
 pub use head::HeadReader;
@@ -55,6 +56,7 @@ pub use identity::Identity;
 pub use origin::AllowedOrigins;
 pub use request::UpgradeRequest;
 pub use respond::reject;
+pub use secret::{ProxySecret, Secrets};
 pub use trust::{Cidr, InvalidCidr, Peer, TrustedProxies};
 
 /// The subprotocol in which a browser carries a token past its API: it offers `bearer, <token>`.
@@ -88,10 +90,7 @@ impl Admission<'_> {
 
     /// Writes the 101 and hands out the user. Whatever follows in either direction is frames.
     pub fn accept<'c>(self, out: &mut Vec<u8>, config: &'c HandshakeConfig) -> Accepted<'c> {
-        let subprotocol = self.subprotocol.and_then(|chosen| match chosen {
-            Subprotocol::Bearer => Some(BEARER),
-            Subprotocol::Application(index) => config.subprotocols.get(index).map(String::as_str),
-        });
+        let subprotocol = self.subprotocol.and_then(|chosen| chosen.name(config));
         respond::switch_protocols(out, self.key, subprotocol, self.deflate);
         Accepted { identity: self.identity, subprotocol, deflate: self.deflate }
     }
@@ -104,4 +103,14 @@ enum Subprotocol {
     Bearer,
     /// One of [`HandshakeConfig::subprotocols`].
     Application(usize),
+}
+
+impl Subprotocol {
+    /// What is answered. Never a byte of the request.
+    fn name(self, config: &HandshakeConfig) -> Option<&str> {
+        match self {
+            Subprotocol::Bearer => Some(BEARER),
+            Subprotocol::Application(index) => config.subprotocols.get(index).map(String::as_str),
+        }
+    }
 }

@@ -8,8 +8,9 @@ use super::config::{HandshakeConfig, IdentityHeaders};
 use super::error::HandshakeError;
 use super::extensions::Deflate;
 use super::identity::{Claims, Identity};
+use super::secret::Proof;
 use super::trust::Peer;
-use super::{Admission, BEARER, Subprotocol};
+use super::{Admission, BEARER, Subprotocol, respond};
 
 /// A well-formed upgrade request to a path that we serve. Nothing is known of the user yet: the next step is
 /// [`UpgradeRequest::identify`].
@@ -20,6 +21,7 @@ pub struct UpgradeRequest<'h> {
     origin: Once<'h>,
     subprotocol: Option<Subprotocol>,
     deflate: Option<Deflate>,
+    proof: Proof<'h>,
     claims: Claims<'h>,
 }
 
@@ -79,6 +81,7 @@ impl<'h> UpgradeRequest<'h> {
             origin: fields.origin,
             subprotocol: fields.subprotocol(),
             deflate: fields.deflate,
+            proof: fields.proof,
             claims: fields.claims,
         })
     }
@@ -86,12 +89,13 @@ impl<'h> UpgradeRequest<'h> {
     /// Finds out whom the gateway vouched for, and whether it was our gateway, on behalf of our page.
     ///
     /// # Errors
-    /// [`HandshakeError::PeerNotTrusted`]; the statuses 400 and 401 of the identity;
-    /// [`HandshakeError::OriginTwice`] and [`HandshakeError::OriginNotAllowed`].
-    pub fn identify(self, peer: Peer, config: &HandshakeConfig) -> Result<Admission<'h>, HandshakeError> {
-        if !config.trusted_proxies.trusts(peer.ip) {
+    /// [`HandshakeError::PeerNotTrusted`] and [`HandshakeError::ProxySecret`]; the statuses 400 and 401 of the
+    /// identity; [`HandshakeError::OriginTwice`] and [`HandshakeError::OriginNotAllowed`].
+    pub fn identify(&self, peer: Peer, config: &HandshakeConfig) -> Result<Admission<'h>, HandshakeError> {
+        if !config.trusted_proxies.trusts_peer(peer) {
             return Err(HandshakeError::PeerNotTrusted);
         }
+        self.proof.judge(&config.proxy_secret)?;
         let identity: Identity = self.claims.judge()?;
         match self.origin {
             Once::Never => {}
@@ -104,6 +108,14 @@ impl<'h> UpgradeRequest<'h> {
             }
         }
         Ok(Admission { key: self.key, subprotocol: self.subprotocol, deflate: self.deflate, identity })
+    }
+
+    /// Writes the 101 behind which a refusal is said by a Close frame ([`Reject::Close`](super::Reject::Close)).
+    /// Nobody is admitted by it. The subprotocol is answered, because a browser would otherwise fail the connection
+    /// before it reads the frame.
+    pub fn open_to_close(&self, out: &mut Vec<u8>, config: &HandshakeConfig) {
+        let subprotocol = self.subprotocol.and_then(|chosen| chosen.name(config));
+        respond::switch_protocols(out, self.key, subprotocol, None);
     }
 }
 
@@ -148,6 +160,7 @@ struct Fields<'h> {
     offered: Option<usize>,
     /// The first acceptable offer of permessage-deflate.
     deflate: Option<Deflate>,
+    proof: Proof<'h>,
     claims: Claims<'h>,
 }
 
@@ -161,6 +174,7 @@ impl<'h> Fields<'h> {
     fn see(&mut self, header: &Header<'h>, config: &HandshakeConfig) {
         let (name, value) = (header.name, header.value);
         self.claims.see_header(&config.identity, name, value);
+        self.proof.see_header(&config.proxy_secret, name, value);
         let is = |known: &str| name.eq_ignore_ascii_case(known);
         // By length first: most lines of a request are none of these.
         match name.len() {
@@ -173,6 +187,7 @@ impl<'h> Fields<'h> {
                 for option in list(value) {
                     self.connection_upgrade |= option.eq_ignore_ascii_case(b"upgrade");
                     self.claims.see_connection_option(&config.identity, option);
+                    self.proof.see_connection_option(&config.proxy_secret, option);
                 }
             }
             14 if is("Content-Length") => self.content_length.see(value),

@@ -9,7 +9,7 @@ const GOOD: &str = "GET /ws HTTP/1.1\r\nHost: app.example\r\nUpgrade: websocket\
     User-Name: John Doe\r\nUser-Email: john@example.com\r\n\r\n";
 
 fn loopback() -> Peer {
-    Peer { ip: std::net::IpAddr::from([127, 0, 0, 1]), port: 40_000 }
+    Peer::from(std::net::SocketAddr::from(([127, 0, 0, 1], 40_000)))
 }
 
 /// The answer to a request, and the id of who was admitted.
@@ -422,6 +422,7 @@ fn identity_headers_can_have_other_names() {
         id: "X-Auth-User".to_owned(),
         email: "X-Auth-Email".to_owned(),
         name: "X-Auth-Name".to_owned(),
+        ..IdentityHeaders::default()
     };
     let config = HandshakeConfig { identity, ..HandshakeConfig::default() };
     check_with(&config, GOOD, Err(HandshakeError::IdentityMissing));
@@ -432,11 +433,11 @@ fn identity_headers_can_have_other_names() {
 #[test]
 fn only_a_trusted_peer_may_vouch() {
     let config = HandshakeConfig::default();
-    let stranger = Peer { ip: std::net::IpAddr::from([10, 0, 0, 7]), port: 1 };
+    let stranger = Peer::from(std::net::SocketAddr::from(([10, 0, 0, 7], 1)));
     let (refusal, id) = answer(GOOD.as_bytes(), stranger, &config);
     assert!(refusal.starts_with("HTTP/1.1 403 ") && refusal.contains("POSTERN_TRUSTED_PROXIES"), "{refusal}");
     assert_eq!(id, None);
-    let mapped = Peer { ip: "::ffff:127.0.0.1".parse().expect("an address"), port: 1 };
+    let mapped = Peer::Tcp { ip: "::ffff:127.0.0.1".parse().expect("an address"), port: 1 };
     assert_eq!(answer(GOOD.as_bytes(), mapped, &config).1.as_deref(), Some("123"));
     let config = HandshakeConfig { trusted_proxies: TrustedProxies::private(), ..config };
     assert_eq!(answer(GOOD.as_bytes(), stranger, &config).1.as_deref(), Some("123"));

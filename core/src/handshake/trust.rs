@@ -1,22 +1,36 @@
-//! Which TCP peers may speak for a user.
+//! Which peers may speak for a user.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
-/// Who is at the other end of the socket. The TCP peer counts; X-Forwarded-For never does, since
-/// anyone can write it.
+/// Who is at the other end of the socket. X-Forwarded-For never counts, since anyone can write it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Peer {
-    /// The address. An IPv4 address mapped into IPv6 (`::ffff:10.0.0.1`) counts as the IPv4 one.
-    pub ip: IpAddr,
-    /// The port, for the log.
-    pub port: u16,
+pub enum Peer {
+    /// Somebody on the network.
+    Tcp {
+        /// The address. An IPv4 address mapped into IPv6 (`::ffff:10.0.0.1`) counts as the IPv4 one.
+        ip: IpAddr,
+        /// The port, for the log.
+        port: u16,
+    },
+    /// Somebody on this host, through a Unix socket: one of those whom the mode of its file lets in.
+    Unix,
 }
 
+impl From<SocketAddr> for Peer {
+    fn from(address: SocketAddr) -> Peer {
+        Peer::Tcp { ip: address.ip(), port: address.port() }
+    }
+}
+
+/// An address with its port, or `unix:`.
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        std::net::SocketAddr::new(self.ip.to_canonical(), self.port).fmt(f)
+        match *self {
+            Peer::Tcp { ip, port } => SocketAddr::new(ip.to_canonical(), port).fmt(f),
+            Peer::Unix => f.write_str("unix:"),
+        }
     }
 }
 
@@ -117,7 +131,16 @@ impl TrustedProxies {
         self.0.extend(other.0);
     }
 
-    /// Whether this peer's word about a user is taken.
+    /// Whether this peer's word about a user is taken. That of a peer on a Unix socket always is: the operator
+    /// has said by the mode of its file who may connect.
+    pub fn trusts_peer(&self, peer: Peer) -> bool {
+        match peer {
+            Peer::Tcp { ip, .. } => self.trusts(ip),
+            Peer::Unix => true,
+        }
+    }
+
+    /// Whether the word of a TCP peer with this address is taken.
     pub fn trusts(&self, ip: IpAddr) -> bool {
         self.0.iter().any(|block| block.contains(ip))
     }
@@ -202,7 +225,8 @@ mod tests {
 
     #[test]
     fn a_peer_is_written_as_its_own_family() {
-        let peer = |ip: &str| Peer { ip: ip.parse().expect("an address"), port: 80 }.to_string();
+        let peer = |ip: &str| Peer::Tcp { ip: ip.parse().expect("an address"), port: 80 }.to_string();
+        assert_eq!(Peer::Unix.to_string(), "unix:");
         assert_eq!(peer("192.0.2.1"), "192.0.2.1:80");
         assert_eq!(peer("::ffff:192.0.2.1"), "192.0.2.1:80");
         assert_eq!(peer("2001:db8::1"), "[2001:db8::1]:80");
@@ -218,7 +242,11 @@ mod tests {
         }
         assert!(!trusted.trusts_any());
         assert!(TrustedProxies::any().trusts_any());
-        assert!(!TrustedProxies::new(Vec::new()).trusts("127.0.0.1".parse().expect("an address")));
+        let nobody = TrustedProxies::new(Vec::new());
+        assert!(!nobody.trusts("127.0.0.1".parse().expect("an address")));
+        assert!(!nobody.trusts_peer(Peer::from(SocketAddr::from(([127, 0, 0, 1], 1)))));
+        assert!(nobody.trusts_peer(Peer::Unix));
+        assert!(trusted.trusts_peer(Peer::from(SocketAddr::from(([127, 0, 0, 1], 1)))));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::application::Application;
 use super::config::ServiceConfig;
 use super::jitter::Jitter;
 use crate::frame::DataKind;
-use crate::handshake::{HandshakeError, HeadReader, Identity, Peer, UpgradeRequest, reject};
+use crate::handshake::{HandshakeError, HeadReader, Identity, Peer, Reject, UpgradeRequest, reject};
 use crate::input::{Input, Payload};
 use crate::parts::Parts;
 use crate::policy::Backlog;
@@ -39,6 +39,8 @@ enum Stage {
     Admitted { session: Session, identity: Identity },
     /// The refusal is out; the peer may take it until the given time.
     Refused { until: Instant },
+    /// The refusal is out as a Close frame; what is left of the session is its closing handshake.
+    Dismissed { session: Session },
 }
 
 /// What a connection is told beside its bytes.
@@ -78,6 +80,10 @@ impl Connection {
         }
         // What stood behind the head in the same read is frames already.
         self.receive_messages(self.is_between_messages(), context, turn, input, None, recorder);
+        if let Stage::Dismissed { session } = &mut self.stage {
+            // Frames must still be frames, but nobody is there to say anything.
+            while let Ok(Some(_)) = session.next_event(turn, input) {}
+        }
     }
 
     /// Takes what one read brought of a user who is admitted. Large answers go into `parts`, if there are any.
@@ -175,14 +181,17 @@ impl Connection {
             Ok(None) => return,
             Err(error) => return self.refuse(context, turn, error, recorder),
         };
-        if let Some(error) = *refusal {
+        let refusal = *refusal;
+        if let Some(error) = refusal.filter(|error| close_code(handshake.reject, *error).is_none()) {
             return self.refuse(context, turn, error, recorder);
         }
-        let admission =
-            UpgradeRequest::parse(&mut head, handshake).and_then(|request| request.identify(peer, handshake));
-        let accepted = match admission {
+        let request = match UpgradeRequest::parse(&mut head, handshake) {
+            Ok(request) => request,
+            Err(error) => return self.refuse(context, turn, refusal.unwrap_or(error), recorder),
+        };
+        let accepted = match refusal.map_or_else(|| request.identify(peer, handshake), Err) {
             Ok(admission) => admission.accept(turn.out, handshake),
-            Err(error) => return self.refuse(context, turn, error, recorder),
+            Err(error) => return self.refuse_request(context, turn, &request, error, recorder),
         };
         recorder.record(&Record::Established {
             connection: self.id,
@@ -203,21 +212,41 @@ impl Connection {
         error: HandshakeError,
         recorder: &mut impl Recorder,
     ) {
-        let Stage::Handshake { peer, .. } = self.stage else { return };
         reject(turn.out, error, context.jitter.retry_after());
-        recorder.record(&Record::Rejected {
-            connection: self.id,
-            peer,
-            error,
-            took: turn.now.saturating_duration_since(self.since),
-        });
+        self.record_refusal(turn.now, error, recorder);
         self.stage = Stage::Refused { until: turn.now + LINGER };
+    }
+
+    /// Refuses what is an upgrade in itself: by a Close frame, if that is how its user is to be told.
+    fn refuse_request(
+        &mut self,
+        context: &Context<'_>,
+        turn: &mut Turn<'_>,
+        request: &UpgradeRequest<'_>,
+        error: HandshakeError,
+        recorder: &mut impl Recorder,
+    ) {
+        let handshake = &context.config.handshake;
+        let Some(code) = close_code(handshake.reject, error) else {
+            return self.refuse(context, turn, error, recorder);
+        };
+        request.open_to_close(turn.out, handshake);
+        let mut session = Session::new(context.config.session.clone());
+        session.close(turn, code, error.code());
+        self.record_refusal(turn.now, error, recorder);
+        self.stage = Stage::Dismissed { session };
+    }
+
+    fn record_refusal(&self, now: Instant, error: HandshakeError, recorder: &mut impl Recorder) {
+        let Stage::Handshake { peer, .. } = self.stage else { return };
+        let took = now.saturating_duration_since(self.since);
+        recorder.record(&Record::Rejected { connection: self.id, peer, error, took });
     }
 
     /// Tells that the peer has ended its side.
     pub(super) fn handle_eof(&mut self, now: Instant) {
         match &mut self.stage {
-            Stage::Admitted { session, .. } => session.handle_eof(now),
+            Stage::Admitted { session, .. } | Stage::Dismissed { session } => session.handle_eof(now),
             // A refusal that still waits to be taken is worth no more time.
             Stage::Handshake { .. } | Stage::Refused { .. } => self.abort(Ending::Eof),
         }
@@ -227,7 +256,7 @@ impl Connection {
     pub(super) fn abort(&mut self, ending: Ending) {
         self.is_aborted = true;
         self.backlog = None;
-        if let Stage::Admitted { session, .. } = &mut self.stage {
+        if let Stage::Admitted { session, .. } | Stage::Dismissed { session } = &mut self.stage {
             session.abort(ending);
         }
     }
@@ -245,7 +274,9 @@ impl Connection {
     pub(super) fn poll_timeout(&self, config: &ServiceConfig) -> Option<Instant> {
         let stage = match &self.stage {
             Stage::Handshake { .. } => Some(self.since + config.handshake.timeout),
-            Stage::Admitted { session, .. } => session.poll_timeout().map(|(at, _)| at),
+            Stage::Admitted { session, .. } | Stage::Dismissed { session } => {
+                session.poll_timeout().map(|(at, _)| at)
+            }
             Stage::Refused { until } => Some(*until),
         };
         [stage, self.stalls_at(config)].into_iter().flatten().min()
@@ -263,7 +294,7 @@ impl Connection {
                 self.refuse(context, turn, HandshakeError::Timeout, recorder);
             }
             Stage::Refused { until } if *until <= turn.now => self.abort(Ending::Broken),
-            Stage::Admitted { session, .. } => {
+            Stage::Admitted { session, .. } | Stage::Dismissed { session } => {
                 session.handle_timeout(turn);
                 if session.is_aborted() {
                     self.abort(Ending::Broken);
@@ -283,18 +314,18 @@ impl Connection {
         match &mut self.stage {
             Stage::Handshake { .. } => self.refuse(context, turn, HandshakeError::Draining, recorder),
             Stage::Admitted { session, .. } => session.close(turn, CloseCode::Away, "going away"),
-            Stage::Refused { .. } => {}
+            Stage::Refused { .. } | Stage::Dismissed { .. } => {}
         }
     }
 
     /// Whether a pong waits for the backlog to be sent.
     pub(super) fn has_pong(&self) -> bool {
-        matches!(&self.stage, Stage::Admitted { session, .. } if session.has_pong())
+        matches!(&self.stage, Stage::Admitted { session, .. } | Stage::Dismissed { session } if session.has_pong())
     }
 
     /// Sends the pong that waited, unless it has to wait again.
     pub(super) fn send_pong(&mut self, turn: &mut Turn<'_>) {
-        if let Stage::Admitted { session, .. } = &mut self.stage {
+        if let Stage::Admitted { session, .. } | Stage::Dismissed { session } = &mut self.stage {
             session.send_pong(turn);
         }
     }
@@ -312,7 +343,9 @@ impl Connection {
 
     /// Whether more bytes may be read from the peer.
     pub(super) fn wants_read(&self, config: &ServiceConfig) -> bool {
-        if matches!(&self.stage, Stage::Admitted { session, .. } if !session.wants_read()) {
+        if let Stage::Admitted { session, .. } | Stage::Dismissed { session } = &self.stage
+            && !session.wants_read()
+        {
             return false;
         }
         self.backlog.as_ref().is_none_or(|backlog| !backlog.exceeds(config.session.pause_backlog))
@@ -323,7 +356,7 @@ impl Connection {
         match &self.stage {
             _ if self.is_aborted => Transport::Close,
             Stage::Handshake { .. } => Transport::Open,
-            Stage::Admitted { session, .. } => session.transport(),
+            Stage::Admitted { session, .. } | Stage::Dismissed { session } => session.transport(),
             Stage::Refused { .. } => Transport::ShutdownWrite,
         }
     }
@@ -343,8 +376,16 @@ impl Connection {
                 lasted: now.saturating_duration_since(self.since),
                 traffic: session.traffic(),
             }),
-            Stage::Refused { .. } => {}
+            Stage::Refused { .. } | Stage::Dismissed { .. } => {}
         }
+    }
+}
+
+/// The code of the Close frame by which a refusal is said, if it is to be said so and the request is an upgrade.
+fn close_code(reject: Reject, error: HandshakeError) -> Option<CloseCode> {
+    match reject {
+        Reject::Http => None,
+        Reject::Close => error.close_code(),
     }
 }
 

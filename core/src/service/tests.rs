@@ -1,6 +1,7 @@
 //! The service as a runtime drives it, with a socket that takes as much as a test lets it.
 
 mod exchange;
+mod refusals;
 mod timeouts;
 
 use std::net::IpAddr;
@@ -83,7 +84,7 @@ impl Runtime {
 
     fn open_with(&mut self, refusal: Option<HandshakeError>) -> Key {
         self.opened += 1;
-        let peer = Peer { ip: IpAddr::from([127, 0, 0, 1]), port: 40_000 };
+        let peer = Peer::Tcp { ip: IpAddr::from([127, 0, 0, 1]), port: 40_000 };
         let key = self.service.open(Arrival { id: ConnectionId(self.opened), peer, refusal }, self.now);
         self.wires.resize(self.wires.len().max(key.0 + 1), Vec::new());
         self.transports.resize(self.transports.len().max(key.0 + 1), Transport::Open);
@@ -191,7 +192,7 @@ fn a_connection_is_recorded_from_its_user_to_its_end() {
     assert_eq!(frames, b"\x81\x0bHello World\x82\x02\x00\x01\x88\x02\x03\xe8");
     assert_eq!(transport, Transport::Close);
     let expected = [
-        r#"established Identity { id: "123", email: Some("john@example.com"), name: Some("John Doe") } None"#,
+        r#"established Identity { id: "123", email: Some("john@example.com"), name: Some("John Doe"), session_id: None, token_exp: None } None"#,
         "message text Hello World from 123",
         r"message binary \x00\x01 from 123",
         "closed 123 PeerClosed(Some(Normal)) Traffic { messages_received: 2, bytes_received: 13, messages_sent: 2, bytes_sent: 13 }",

@@ -201,7 +201,7 @@ impl Connection {
 
 /// The peer of all tests is on this host, and therefore trusted.
 pub(crate) fn arrival(id: u64) -> Arrival {
-    let peer = Peer { ip: IpAddr::from([127, 0, 0, 1]), port: 40_000 };
+    let peer = Peer::Tcp { ip: IpAddr::from([127, 0, 0, 1]), port: 40_000 };
     Arrival { id: ConnectionId(id), peer, refusal: None }
 }
 

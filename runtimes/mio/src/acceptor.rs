@@ -124,7 +124,7 @@ impl Acceptor {
         let refusal = (connections >= self.max_connections).then_some(HandshakeError::Overloaded);
         let id = ConnectionId(self.next_id);
         self.next_id += 1;
-        let peer = Peer { ip: address.ip(), port: address.port() };
+        let peer = Peer::from(address);
         if let Some(worker) = workers.iter().min_by_key(|worker| worker.load()) {
             worker.arrival(stream, Arrival { id, peer, refusal });
         }

@@ -138,7 +138,7 @@ fn arrive(
 ) {
     // It fails only if the peer is gone already, which the first read tells.
     let _ = configure(stream.get_ref());
-    let connection = open(runtime, stream, Peer { ip: address.ip(), port: address.port() });
+    let connection = open(runtime, stream, Peer::from(address));
     executor.spawn(carry(runtime.clone(), connection)).detach();
 }
 

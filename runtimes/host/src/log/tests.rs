@@ -23,7 +23,7 @@ const TERM: LogSettings = LogSettings {
 };
 const JSON: LogSettings = LogSettings { format: LogFormat::Json, ..TERM };
 const CONNECTION: ConnectionId = ConnectionId(7);
-const PEER: Peer = Peer { ip: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 40_000 };
+const PEER: Peer = Peer::Tcp { ip: IpAddr::V4(Ipv4Addr::LOCALHOST), port: 40_000 };
 
 /// A sink that can be read when the log is closed.
 struct Sink(mpsc::Sender<Vec<u8>>);

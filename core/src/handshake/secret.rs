@@ -1,0 +1,173 @@
+//! What a gateway must know to be believed: a secret in a header of its own.
+
+use std::fmt;
+
+use subtle::{Choice, ConstantTimeEq};
+
+use super::error::HandshakeError;
+use super::identity::is_alias;
+
+/// The proof that is asked of each request beside the peer's address. None is asked while there are no secrets.
+///
+/// Addresses prove where a request came from: whatever else runs at a trusted address can say who a user is. A secret
+/// that only the gateway knows, and that it writes over whatever the client sent, keeps those out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProxySecret {
+    /// The header that carries it, compared without case. Default `X-Postern-Secret`.
+    pub header: String,
+    /// What is accepted. Default: nothing is asked.
+    pub secrets: Secrets,
+}
+
+impl Default for ProxySecret {
+    fn default() -> ProxySecret {
+        ProxySecret { header: "X-Postern-Secret".to_owned(), secrets: Secrets::default() }
+    }
+}
+
+/// Secrets of which one must be known. Several are for the time in which one replaces another. Their [`Debug`](fmt::Debug)
+/// shows how many there are.
+#[derive(Clone, Default)]
+pub struct Secrets(Vec<Box<[u8]>>);
+
+impl Secrets {
+    /// Exactly these.
+    pub fn new(secrets: impl IntoIterator<Item = String>) -> Secrets {
+        Secrets(secrets.into_iter().map(|secret| secret.into_bytes().into_boxed_slice()).collect())
+    }
+
+    /// Whether there are none, so that nothing is asked.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether `said` is one of them. How long that takes says nothing about any of them but its length.
+    fn know(&self, said: &[u8]) -> bool {
+        let any = |known: Choice, secret: &Box<[u8]>| known | secret.ct_eq(said);
+        self.0.iter().fold(Choice::from(0), any).into()
+    }
+}
+
+impl PartialEq for Secrets {
+    fn eq(&self, other: &Secrets) -> bool {
+        self.0.len() == other.0.len() && other.0.iter().all(|secret| self.know(secret))
+    }
+}
+
+impl Eq for Secrets {}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Secrets({})", self.0.len())
+    }
+}
+
+/// What one request says to prove that it comes from our gateway.
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Proof<'h> {
+    said: Option<&'h [u8]>,
+    /// There is a second line, an alias, or `Connection` names the header: somebody but the gateway has a hand in it.
+    is_doubtful: bool,
+}
+
+impl<'h> Proof<'h> {
+    /// Looks at one header line.
+    pub(super) fn see_header(&mut self, asked: &ProxySecret, name: &str, value: &'h [u8]) {
+        if name.eq_ignore_ascii_case(&asked.header) {
+            self.is_doubtful |= self.said.replace(value).is_some();
+        } else {
+            self.is_doubtful |= is_alias(name, &asked.header);
+        }
+    }
+
+    /// Looks at one token of `Connection`.
+    pub(super) fn see_connection_option(&mut self, asked: &ProxySecret, option: &[u8]) {
+        self.is_doubtful |= option.eq_ignore_ascii_case(asked.header.as_bytes());
+    }
+
+    /// Whether what is asked was said, once and plainly.
+    pub(super) fn judge(&self, asked: &ProxySecret) -> Result<(), HandshakeError> {
+        let is_proved = !self.is_doubtful && self.said.is_some_and(|said| asked.secrets.know(said));
+        if asked.secrets.is_empty() || is_proved { Ok(()) } else { Err(HandshakeError::ProxySecret) }
+    }
+}
+
+/// Whether something was said, not what: it may be right.
+impl fmt::Debug for Proof<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Proof")
+            .field("is_said", &self.said.is_some())
+            .field("is_doubtful", &self.is_doubtful)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OLD: &str = "0123456789abcdef0123456789abcdef";
+    const NEW: &str = "fedcba9876543210fedcba9876543210";
+
+    fn judge(secrets: &[&str], headers: &[(&str, &str)], options: &[&str]) -> Result<(), HandshakeError> {
+        let secrets = Secrets::new(secrets.iter().map(|secret| (*secret).to_owned()));
+        let asked = ProxySecret { secrets, ..ProxySecret::default() };
+        let mut proof = Proof::default();
+        headers.iter().for_each(|(name, value)| proof.see_header(&asked, name, value.as_bytes()));
+        options.iter().for_each(|option| proof.see_connection_option(&asked, option.as_bytes()));
+        proof.judge(&asked)
+    }
+
+    #[test]
+    fn each_of_the_secrets_proves_it_in_any_case_of_the_name() {
+        for name in ["X-Postern-Secret", "x-postern-secret", "X-POSTERN-SECRET"] {
+            for secret in [OLD, NEW] {
+                assert_eq!(judge(&[OLD, NEW], &[(name, secret)], &["Upgrade"]), Ok(()));
+            }
+        }
+    }
+
+    #[test]
+    fn anything_but_one_line_with_a_secret_is_refused() {
+        const NAME: &str = "X-Postern-Secret";
+        let cases: &[(&[(&str, &str)], &[&str])] = &[
+            (&[], &[]),
+            (&[(NAME, "")], &[]),
+            (&[(NAME, &OLD[1..])], &[]),
+            (&[(NAME, &OLD[..31])], &[]),
+            (&[(NAME, &OLD.to_uppercase())], &[]),
+            (&[(NAME, NEW)], &[]),
+            (&[(NAME, "0123456789abcdef0123456789abcdef,0123456789abcdef0123456789abcdef")], &[]),
+            (&[(NAME, OLD), (NAME, OLD)], &[]),
+            (&[(NAME, OLD), (NAME, "wrong")], &[]),
+            (&[("X_Postern_Secret", OLD)], &[]),
+            (&[(NAME, OLD), ("x.postern.secret", "wrong")], &[]),
+            (&[("Authorization", OLD)], &[]),
+            (&[(NAME, OLD)], &["upgrade", "x-postern-secret"]),
+        ];
+        for (headers, options) in cases {
+            let verdict = judge(&[OLD], headers, options);
+            assert_eq!(verdict, Err(HandshakeError::ProxySecret), "{headers:?} {options:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_asked_while_there_is_no_secret() {
+        assert_eq!(judge(&[], &[], &[]), Ok(()));
+        assert_eq!(judge(&[], &[("X-Postern-Secret", "a"), ("X_Postern_Secret", "b")], &[]), Ok(()));
+    }
+
+    #[test]
+    fn secrets_are_equal_if_they_are_the_same_and_never_shown() {
+        let secrets = |texts: &[&str]| Secrets::new(texts.iter().map(|text| (*text).to_owned()));
+        assert_eq!(secrets(&[OLD]), secrets(&[OLD]));
+        assert_ne!(secrets(&[OLD]), secrets(&[NEW]));
+        assert_ne!(secrets(&[OLD]), secrets(&[OLD, NEW]));
+        let mut proof = Proof::default();
+        let asked = ProxySecret { secrets: secrets(&[OLD, NEW]), ..ProxySecret::default() };
+        proof.see_header(&asked, "X-Postern-Secret", OLD.as_bytes());
+        let shown = format!("{asked:?} {proof:?}");
+        assert!(shown.contains("Secrets(2)") && shown.contains("is_said: true"), "{shown}");
+        assert!(!shown.contains("0123") && !shown.contains("48, 49"), "{shown}");
+    }
+}
