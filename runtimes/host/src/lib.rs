@@ -11,7 +11,7 @@
 //! * [`log`]: records of the core and of the process become lines, on a thread of their own.
 //! * [`signals`]: SIGTERM and SIGINT become bytes to poll for.
 //! * [`listen`]: bound listeners, and what to do when the system gives no more descriptors.
-//! * [`socket`]: the two system calls of a turn.
+//! * [`socket`]: the system calls of a turn.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]

@@ -1,4 +1,4 @@
-//! The two system calls of a turn: one receive, one send. Called again only if a signal interrupted them.
+//! The system calls of a turn: one receive, one send. Called again only if a signal interrupted them.
 //!
 //! They go to the kernel without the C library, whose own are points of cancellation and cost more than all that the
 //! core does with a short message.
@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 
 use rustix::buffer::spare_capacity;
 use rustix::io::{retry_on_intr, writev};
-use rustix::net::{RecvFlags, SendFlags, recv, send as send_one};
+use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send as send_one, shutdown};
 
 /// Receives into `buffer`. Says how many bytes came; zero is the end of the peer's side.
 ///
@@ -43,6 +43,14 @@ pub fn send(socket: impl AsFd, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
     Ok(sent)
 }
 
+/// Ends our side of the connection; what the peer still sends can be received.
+///
+/// # Errors
+/// The peer is gone already, which the next read tells, too.
+pub fn shut_down_write(socket: impl AsFd) -> io::Result<()> {
+    Ok(shutdown(socket, Shutdown::Write)?)
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::ErrorKind;
@@ -65,6 +73,8 @@ mod tests {
         assert_eq!(receive_behind(&there, &mut behind).unwrap(), 5, "no more than there is room for");
         assert_eq!(behind, b"one two t");
         assert_eq!(receive(&there, &mut buffer).unwrap(), 4);
+        shut_down_write(&there).unwrap();
+        assert_eq!(receive(&here, &mut buffer).unwrap(), 0);
         drop(here);
         assert_eq!(receive(&there, &mut buffer).unwrap(), 0);
         let error = send(&there, &[IoSlice::new(b"nobody"), IoSlice::new(b"here")]).unwrap_err();

@@ -2,16 +2,18 @@
 //! the wish to stop on.
 
 use std::io::{self, ErrorKind, Read};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mio::net::{TcpListener, TcpStream, UnixStream};
+use mio::net::UnixStream;
+use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use postern_core::ConnectionId;
 use postern_core::handshake::{HandshakeError, Peer};
 use postern_core::service::Arrival;
-use postern_host::listen::{AcceptBackoff, configure};
+use postern_host::listen::{AcceptBackoff, Listener};
 use slog::{Logger, info, warn};
 
 use crate::worker::Handle;
@@ -19,7 +21,7 @@ use crate::worker::Handle;
 /// Waits for connections and for the wish to stop.
 pub(crate) struct Acceptor {
     poll: Poll,
-    listeners: Vec<TcpListener>,
+    listeners: Vec<Listener>,
     signals: UnixStream,
     backoff: AcceptBackoff,
     max_connections: usize,
@@ -28,20 +30,20 @@ pub(crate) struct Acceptor {
 }
 
 impl Acceptor {
-    /// An acceptor on bound, non-blocking listeners. `signals` gives a byte for each wish to stop.
+    /// An acceptor on these listeners. `signals` gives a byte for each wish to stop.
     ///
     /// # Errors
     /// No descriptor was to be had.
     pub(crate) fn new(
-        listeners: Vec<std::net::TcpListener>,
+        listeners: Vec<Listener>,
         signals: StdUnixStream,
         max_connections: usize,
         log: Logger,
     ) -> io::Result<Acceptor> {
         let poll = Poll::new()?;
-        let mut listeners: Vec<_> = listeners.into_iter().map(TcpListener::from_std).collect();
-        for (index, listener) in listeners.iter_mut().enumerate() {
-            poll.registry().register(listener, Token(index), Interest::READABLE)?;
+        for (index, listener) in listeners.iter().enumerate() {
+            let descriptor = listener.as_fd().as_raw_fd();
+            poll.registry().register(&mut SourceFd(&descriptor), Token(index), Interest::READABLE)?;
         }
         let mut signals = UnixStream::from_std(signals);
         poll.registry().register(&mut signals, SIGNAL, Interest::READABLE)?;
@@ -104,9 +106,9 @@ impl Acceptor {
             while self.backoff.may_accept(Instant::now()) {
                 let Some(listener) = self.listeners.get(index) else { return };
                 match listener.accept() {
-                    Ok((stream, address)) => {
+                    Ok((stream, peer)) => {
                         self.backoff.succeeded();
-                        self.hand_over(stream, address, workers);
+                        self.hand_over(stream, peer, workers);
                     }
                     Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                     Err(error) => {
@@ -117,14 +119,11 @@ impl Acceptor {
         }
     }
 
-    fn hand_over(&mut self, stream: TcpStream, address: std::net::SocketAddr, workers: &[Handle]) {
-        // It fails only if the peer is gone already, which the first read tells.
-        let _ = configure(&stream);
+    fn hand_over(&mut self, stream: OwnedFd, peer: Peer, workers: &[Handle]) {
         let connections: usize = workers.iter().map(Handle::load).sum();
         let refusal = (connections >= self.max_connections).then_some(HandshakeError::Overloaded);
         let id = ConnectionId(self.next_id);
         self.next_id += 1;
-        let peer = Peer::from(address);
         if let Some(worker) = workers.iter().min_by_key(|worker| worker.load()) {
             worker.arrival(stream, Arrival { id, peer, refusal });
         }

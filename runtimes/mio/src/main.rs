@@ -44,7 +44,7 @@ fn main() -> ExitCode {
 fn serve(settings: Settings, log: &Log) -> Result<(), Box<dyn std::error::Error>> {
     let logger = log.logger();
     let signals = StopSignals::register()?;
-    let listeners = listen::bind(&settings.listen)?;
+    let listeners = listen::bind(&settings.listen, &settings.socket_access)?;
     settings.announce(&PROGRAM, &listeners, &logger);
     let acceptor = Acceptor::new(listeners, signals, settings.max_connections, logger.clone())?;
     let waker = acceptor.waker()?;

@@ -1,15 +1,15 @@
 //! A worker's sockets, under the keys that the service gave.
 
 use std::io::{self, IoSlice};
+use std::os::fd::OwnedFd;
 
-use mio::net::TcpStream;
 use postern_core::Key;
 use postern_host::socket;
 
-/// One socket and what its last edge left to be done.
+/// One socket, on the network or not, and what its last edge left to be done.
 #[derive(Debug)]
 pub(crate) struct Socket {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: OwnedFd,
     /// There may be bytes to read for which no edge will come: the last read filled the buffer, the peer
     /// has ended its side, or reading was paused.
     pub(crate) is_readable: bool,
@@ -57,7 +57,7 @@ impl Socket {
 pub(crate) struct Sockets(Vec<Option<Socket>>);
 
 impl Sockets {
-    pub(crate) fn insert(&mut self, key: Key, stream: TcpStream) {
+    pub(crate) fn insert(&mut self, key: Key, stream: OwnedFd) {
         if self.0.len() <= key.0 {
             self.0.resize_with(key.0 + 1, || None);
         }
@@ -74,5 +74,15 @@ impl Sockets {
     /// Takes the socket out; dropping it closes it.
     pub(crate) fn remove(&mut self, key: Key) -> Option<Socket> {
         self.0.get_mut(key.0)?.take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_is_small() {
+        assert!(size_of::<Option<Socket>>() <= 8, "{}", size_of::<Option<Socket>>());
     }
 }

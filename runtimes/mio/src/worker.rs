@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
-use std::net::Shutdown;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender, TryRecvError};
@@ -10,18 +10,19 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use mio::event::Event;
-use mio::net::TcpStream;
+use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use postern_core::service::Arrival;
 use postern_core::{Key, Service, Transport};
 use postern_host::log::WorkerLog;
+use postern_host::socket::shut_down_write;
 
 use crate::socket::Sockets;
 
 /// What the acceptor says to a worker.
 pub(crate) enum Letter {
     /// Here is a new connection.
-    Arrival(TcpStream, Arrival),
+    Arrival(OwnedFd, Arrival),
     /// End all connections, then yourself. The last letter.
     Stop,
 }
@@ -43,7 +44,7 @@ impl Handle {
 
     /// Hands over a connection. Waits while the worker has too many letters to read: the rest wait in the
     /// kernel's queue, where they cost the least.
-    pub(crate) fn arrival(&self, stream: TcpStream, arrival: Arrival) {
+    pub(crate) fn arrival(&self, stream: OwnedFd, arrival: Arrival) {
         self.load.fetch_add(1, Ordering::Relaxed);
         self.send(Letter::Arrival(stream, arrival));
     }
@@ -166,10 +167,12 @@ impl Worker {
         }
     }
 
-    fn open(&mut self, mut stream: TcpStream, arrival: Arrival) {
+    fn open(&mut self, stream: OwnedFd, arrival: Arrival) {
         let key = self.service.open(arrival, self.now);
         let interest = Interest::READABLE | Interest::WRITABLE;
-        let registered = self.poll.registry().register(&mut stream, Token(key.0), interest);
+        let descriptor = stream.as_raw_fd();
+        // Closing it takes it off the list again.
+        let registered = self.poll.registry().register(&mut SourceFd(&descriptor), Token(key.0), interest);
         // Bytes that are there already make an edge at once.
         self.sockets.insert(key, stream);
         if registered.is_err() {
@@ -238,7 +241,7 @@ impl Worker {
             Transport::ShutdownWrite => {
                 if let Some(socket) = self.sockets.get_mut(key) {
                     // It fails if the peer is gone, which the next read tells.
-                    let _ = socket.stream.shutdown(Shutdown::Write);
+                    let _ = shut_down_write(&socket.stream);
                 }
             }
             Transport::Close => {

@@ -48,7 +48,7 @@ fn main() -> ExitCode {
 fn serve(settings: Settings, log: &Log) -> Result<(), Box<dyn std::error::Error>> {
     let logger = log.logger();
     let signals = StopSignals::register()?;
-    let listeners = listen::bind(&settings.listen)?;
+    let listeners = listen::bind(&settings.listen, &settings.socket_access)?;
     settings.announce(&PROGRAM, &listeners, &logger);
     let service = Service::new(Arc::new(settings.service), RandomState::new().hash_one(0));
     let worker = Rc::new(RefCell::new(Worker::new(service, log.worker())));

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::future::pending;
 use std::io::{self, Read};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::Instant;
@@ -11,7 +11,7 @@ use std::time::Instant;
 use postern_core::ConnectionId;
 use postern_core::handshake::{HandshakeError, Peer};
 use postern_core::service::Arrival;
-use postern_host::listen::{AcceptBackoff, configure};
+use postern_host::listen::{AcceptBackoff, Listener};
 use slog::{Logger, info, warn};
 use smol::future::FutureExt;
 use smol::{Async, LocalExecutor, Timer};
@@ -53,12 +53,12 @@ impl Runtime {
     pub(crate) async fn run(
         self: &Rc<Runtime>,
         executor: &Rc<LocalExecutor<'static>>,
-        listeners: Vec<TcpListener>,
+        listeners: Vec<Listener>,
         signals: UnixStream,
     ) -> io::Result<()> {
         let mut accepting = Vec::new();
         for listener in listeners {
-            let listener = Rc::new(Async::new(listener)?);
+            let listener = Rc::new(Async::new_nonblocking(listener)?);
             let task = executor.spawn(accept(self.clone(), executor.clone(), listener.clone()));
             accepting.push((task, listener));
         }
@@ -70,8 +70,8 @@ impl Runtime {
         for (task, listener) in accepting {
             task.cancel().await;
             // Whoever is in the kernel's queue already would get a reset; so they get an answer.
-            while let Ok((stream, address)) = listener.get_ref().accept() {
-                arrive(self, executor, Async::new(stream)?, address);
+            while let Ok((stream, peer)) = listener.get_ref().accept() {
+                arrive(self, executor, Async::new_nonblocking(stream)?, peer);
             }
             // Closes the port: whoever comes now is refused by the kernel, and tries another instance.
         }
@@ -104,11 +104,7 @@ impl Runtime {
 }
 
 /// Accepts on one listener, and starts a task for each connection.
-async fn accept(
-    runtime: Rc<Runtime>,
-    executor: Rc<LocalExecutor<'static>>,
-    listener: Rc<Async<TcpListener>>,
-) {
+async fn accept(runtime: Rc<Runtime>, executor: Rc<LocalExecutor<'static>>, listener: Rc<Async<Listener>>) {
     let mut backoff = match AcceptBackoff::new() {
         Ok(backoff) => backoff,
         Err(error) => return warn!(runtime.log, "cannot accept connections"; "error" => %error),
@@ -117,10 +113,10 @@ async fn accept(
         if let Some(wait) = backoff.remaining(Instant::now()) {
             Timer::after(wait).await;
         }
-        match listener.accept().await {
-            Ok((stream, address)) => {
+        match accept_one(&listener).await {
+            Ok((stream, peer)) => {
                 backoff.succeeded();
-                arrive(&runtime, &executor, stream, address);
+                arrive(&runtime, &executor, stream, peer);
             }
             Err(error) => {
                 backoff.failed(&error, Instant::now(), &runtime.log, || listener.get_ref().accept())
@@ -129,20 +125,19 @@ async fn accept(
     }
 }
 
+/// Waits for a connection.
+async fn accept_one(listener: &Async<Listener>) -> io::Result<(Async<OwnedFd>, Peer)> {
+    let (stream, peer) = listener.read_with(Listener::accept).await?;
+    Ok((Async::new_nonblocking(stream)?, peer))
+}
+
 /// Starts the task of a connection that has just been accepted.
-fn arrive(
-    runtime: &Rc<Runtime>,
-    executor: &LocalExecutor<'static>,
-    stream: Async<TcpStream>,
-    address: SocketAddr,
-) {
-    // It fails only if the peer is gone already, which the first read tells.
-    let _ = configure(stream.get_ref());
-    let connection = open(runtime, stream, Peer::from(address));
+fn arrive(runtime: &Rc<Runtime>, executor: &LocalExecutor<'static>, stream: Async<OwnedFd>, peer: Peer) {
+    let connection = open(runtime, stream, peer);
     executor.spawn(carry(runtime.clone(), connection)).detach();
 }
 
-fn open(runtime: &Runtime, stream: Async<TcpStream>, peer: Peer) -> Rc<Connection> {
+fn open(runtime: &Runtime, stream: Async<OwnedFd>, peer: Peer) -> Rc<Connection> {
     let id = ConnectionId(runtime.next_id.get());
     runtime.next_id.set(id.0 + 1);
     let mut worker = runtime.worker.borrow_mut();

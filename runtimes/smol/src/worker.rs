@@ -4,7 +4,7 @@
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind, IoSlice};
-use std::net::{Shutdown, TcpStream};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -20,7 +20,7 @@ use crate::bell::Bell;
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) key: Key,
-    pub(crate) stream: Async<TcpStream>,
+    pub(crate) stream: Async<OwnedFd>,
     /// Rung when the timer task has done something to the connection.
     pub(crate) bell: Bell,
 }
@@ -47,7 +47,7 @@ impl Worker {
     }
 
     /// Takes a new connection in.
-    pub(crate) fn open(&mut self, stream: Async<TcpStream>, arrival: Arrival) -> Rc<Connection> {
+    pub(crate) fn open(&mut self, stream: Async<OwnedFd>, arrival: Arrival) -> Rc<Connection> {
         let key = self.service.open(arrival, Instant::now());
         let connection = Rc::new(Connection { key, stream, bell: Bell::default() });
         if self.connections.len() <= key.0 {
@@ -136,7 +136,7 @@ impl Worker {
         match transport {
             Transport::Open => {}
             // It fails if the peer is gone, which the next read tells.
-            Transport::ShutdownWrite => drop(connection.stream.get_ref().shutdown(Shutdown::Write)),
+            Transport::ShutdownWrite => drop(socket::shut_down_write(connection.stream.get_ref())),
             Transport::Close => {
                 // The task lets go of the other reference at once, and that closes the socket.
                 if let Some(slot) = self.connections.get_mut(connection.key.0) {
@@ -150,7 +150,7 @@ impl Worker {
 
 /// A connection's socket, for a turn.
 struct Socket<'c> {
-    stream: &'c TcpStream,
+    stream: &'c OwnedFd,
     /// There was nothing to be read.
     is_drained: bool,
 }

@@ -8,7 +8,9 @@ mod error;
 mod near;
 mod net;
 mod open_files;
+mod preset;
 mod print;
+mod secret;
 mod sources;
 mod table;
 mod value;
@@ -19,7 +21,6 @@ mod tests;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, ErrorKind, Write};
-use std::net::{SocketAddr, TcpListener};
 use std::num::NonZero;
 use std::process;
 use std::thread;
@@ -27,6 +28,7 @@ use std::thread;
 use postern_core::ServiceConfig;
 use slog::{Logger, info, warn};
 
+use crate::listen::{Access, Address, Listener};
 use crate::log::LogSettings;
 use command::Arguments;
 use sources::{Chosen, Source};
@@ -52,7 +54,9 @@ pub struct Program {
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Where to listen: at least one address.
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<Address>,
+    /// Who may connect to the Unix sockets among them.
+    pub socket_access: Access,
     /// How many event loops to run; only for programs that have several. [`load`] leaves 0 for one per core,
     /// [`load_or_exit`] says how many that is.
     pub workers: usize,
@@ -119,6 +123,7 @@ pub fn load(
 
     let mut settings = Settings {
         listen: Vec::new(),
+        socket_access: Access::default(),
         workers: 0,
         service: ServiceConfig::default(),
         max_connections: 0,
@@ -136,14 +141,11 @@ pub fn load(
 }
 
 impl Settings {
-    /// The first line of the log, and what in these settings deserves a warning. `listeners` are bound; their
-    /// addresses are logged with the ports that the system chose.
-    pub fn announce(&self, program: &Program, listeners: &[TcpListener], log: &Logger) {
-        let addresses: Vec<String> = listeners
-            .iter()
-            .filter_map(|listener| listener.local_addr().ok())
-            .map(|address| address.to_string())
-            .collect();
+    /// The first line of the log, and what in these settings deserves a warning. The addresses of the listeners are
+    /// logged with the ports that the system chose.
+    pub fn announce(&self, program: &Program, listeners: &[Listener], log: &Logger) {
+        let addresses: Vec<String> =
+            listeners.iter().map(|listener| listener.address().to_string()).collect();
         let handshake = &self.service.handshake;
         let proxies: Vec<String> =
             handshake.trusted_proxies.blocks().iter().map(|block| block.to_string()).collect();
@@ -152,8 +154,20 @@ impl Settings {
             "trusted_proxies" => proxies.join(","),
             "max_connections" => self.max_connections,
             "workers" => if program.has_workers { self.workers } else { 1 });
+        let who_knows =
+            if handshake.proxy_secret.secrets.is_empty() { "" } else { " and knows the proxy secret" };
         if handshake.trusted_proxies.trusts_any() {
-            warn!(log, "POSTERN_TRUSTED_PROXIES trusts every peer: whoever reaches the port can be any user");
+            warn!(
+                log,
+                "POSTERN_TRUSTED_PROXIES trusts every peer: whoever reaches the port{who_knows} can be any user"
+            );
+        }
+        let has_file = |listener: &Listener| matches!(listener.address(), Address::Unix(_));
+        if self.socket_access.admits_everyone() && listeners.iter().any(has_file) {
+            warn!(
+                log,
+                "POSTERN_LISTEN_MODE lets every user of this host connect: whoever does{who_knows} can be any user"
+            );
         }
         let possible = open_files::connections(open_files::allowed());
         if self.max_connections > possible {
@@ -175,10 +189,11 @@ impl Settings {
     }
 }
 
-/// A header that carries two things carries neither.
+/// A header that carries two things carries neither. `off` is none.
 fn check_identity_headers(chosen: &[Chosen]) -> Result<(), SettingsError> {
-    let headers: Vec<&Chosen> =
-        chosen.iter().filter(|chosen| IDENTITY_HEADERS.contains(&chosen.setting.name)).collect();
+    let is_header =
+        |chosen: &&Chosen| IDENTITY_HEADERS.contains(&chosen.setting.name) && chosen.text != preset::OFF;
+    let headers: Vec<&Chosen> = chosen.iter().filter(is_header).collect();
     for (index, one) in headers.iter().enumerate() {
         for other in headers.iter().skip(index + 1) {
             if !net::is_same_header(&one.text, &other.text) {

@@ -1,22 +1,47 @@
-//! Texts about who and where: addresses, paths, proxies, origins, header names.
+//! Texts about who and where: addresses, owners, paths, proxies, origins, header names.
 
-use std::net::SocketAddr;
+use std::path::PathBuf;
 
+use nix::unistd::{Group, User};
 use postern_core::handshake::{AllowedOrigins, Cidr, TrustedProxies};
 
 use super::value::Complaint;
+use crate::listen::{Address, Owner};
 
-/// Addresses to listen on: `0.0.0.0:8080,[::]:8080`.
-pub(super) fn addresses(text: &str) -> Result<Vec<SocketAddr>, Complaint> {
-    items(text, |item| {
-        if item.starts_with("unix:") {
-            return Err("Unix sockets are not supported yet; write an address such as 127.0.0.1:8080".into());
-        }
-        item.parse().map_err(|_| {
+/// Addresses to listen on: `0.0.0.0:8080,[::]:8080,unix:/run/postern.sock`.
+pub(super) fn addresses(text: &str) -> Result<Vec<Address>, Complaint> {
+    items(text, |item| match item.strip_prefix("unix:") {
+        Some(path) => socket_path(path).map(Address::Unix),
+        None => item.parse().map(Address::Tcp).map_err(|_| {
             format!("{item} is not an address with a port; write for example 0.0.0.0:8080 or [::]:8080")
                 .into()
-        })
+        }),
     })
+}
+
+/// A path at which a socket can listen (unix(7)). Names without a file have no mode that could prove anything.
+fn socket_path(path: &str) -> Result<PathBuf, Complaint> {
+    if !path.starts_with('/') || path.ends_with('/') {
+        return Err("a Unix socket needs an absolute path; write for example unix:/run/postern.sock".into());
+    }
+    if path.len() > LONGEST_SOCKET_PATH {
+        return Err(format!("the path of a Unix socket has at most {LONGEST_SOCKET_PATH} bytes").into());
+    }
+    Ok(path.into())
+}
+
+/// A user and a group of this host, by name or number: `traefik:www-data`, `1000`, `:www-data`. Empty for nobody.
+pub(super) fn owner(text: &str) -> Result<Owner, Complaint> {
+    let (user, group) = text.split_once(':').unwrap_or((text, ""));
+    let by_user_name = |name: &str| Some(User::from_name(name).ok()??.uid.as_raw());
+    let by_group_name = |name: &str| Some(Group::from_name(name).ok()??.gid.as_raw());
+    let number = |text: &str, kind: &str, by_name: &dyn Fn(&str) -> Option<u32>| match text {
+        "" => Ok(None),
+        text => text.parse().ok().or_else(|| by_name(text)).map(Some).ok_or_else(|| {
+            Complaint::from(format!("there is no {kind} {text} on this host; write for example 1000:1000"))
+        }),
+    };
+    Ok(Owner { user: number(user, "user", &by_user_name)?, group: number(group, "group", &by_group_name)? })
 }
 
 /// Paths of URLs: `/ws,/socket`. Visible ASCII, compared byte by byte.
@@ -134,6 +159,9 @@ fn items<T>(text: &str, item: impl Fn(&str) -> Result<T, Complaint>) -> Result<V
     text.split(',').map(one).collect()
 }
 
+/// What `sun_path` holds, but for the zero at its end.
+const LONGEST_SOCKET_PATH: usize = 107;
+
 /// Headers that the handshake reads itself, and those that carry secrets and would end in the log as names.
 const TAKEN_HEADERS: [&str; 13] = [
     "Host",
@@ -157,8 +185,25 @@ mod tests {
 
     #[test]
     fn addresses_may_be_of_both_families() {
-        let expected: Vec<SocketAddr> = vec!["0.0.0.0:8080".parse().unwrap(), "[::]:0".parse().unwrap()];
-        assert_eq!(addresses("0.0.0.0:8080, [::]:0"), Ok(expected));
+        let tcp = |text: &str| Address::Tcp(text.parse().unwrap());
+        assert_eq!(addresses("0.0.0.0:8080, [::]:0"), Ok(vec![tcp("0.0.0.0:8080"), tcp("[::]:0")]));
+        let unix = Address::Unix("/run/postern.sock".into());
+        assert_eq!(addresses("unix:/run/postern.sock,[::]:0"), Ok(vec![unix, tcp("[::]:0")]));
+        assert!(addresses(&format!("unix:/{}", "x".repeat(106))).is_ok());
+        assert!(addresses(&format!("unix:/{}", "x".repeat(107))).is_err());
+    }
+
+    #[test]
+    fn an_owner_is_a_user_and_a_group_by_name_or_number() {
+        let owner_of = |user, group| Ok(Owner { user, group });
+        assert_eq!(owner(""), owner_of(None, None));
+        assert_eq!(owner("root"), owner_of(Some(0), None));
+        assert_eq!(owner("root:1000"), owner_of(Some(0), Some(1000)));
+        assert_eq!(owner(":root"), owner_of(None, Some(0)));
+        for text in ["no-such-user", "-1", "4294967296", "root:no-such-group", "a:b:c"] {
+            let complaint = owner(text).unwrap_err();
+            assert!(complaint.ends_with("on this host; write for example 1000:1000"), "{complaint}");
+        }
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::io;
 
 use super::error::SettingsError;
 use super::near::nearest;
-use super::table::{SETTINGS, Setting};
+use super::preset;
+use super::table::{IDENTITY, SETTINGS, Setting};
 
 /// Where a value came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +47,7 @@ pub(super) fn choose(
         } else if let Some(text) = set_in(dotenv) {
             (text, Source::DotEnv)
         } else {
-            (refer(setting.default, &chosen), Source::Default)
+            (default(setting, &chosen), Source::Default)
         };
         chosen.push(Chosen { setting, text: text.trim().to_owned(), source });
     }
@@ -129,7 +130,16 @@ fn check_known(name: &str, place: &str) -> Result<(), SettingsError> {
     })
 }
 
-/// The default, with the texts of the settings that it refers to.
+/// What holds if nobody says anything: what the preset of the identity headers says, or the table.
+fn default(setting: &Setting, chosen: &[Chosen]) -> String {
+    let identity = chosen.iter().find(|chosen| chosen.setting.name == IDENTITY);
+    match identity.and_then(|identity| preset::default(&identity.text, setting.name)) {
+        Some(header) => header.to_owned(),
+        None => refer(setting.default, chosen),
+    }
+}
+
+/// The default of the table, with the texts of the settings that it refers to.
 fn refer(default: &str, chosen: &[Chosen]) -> String {
     let replace =
         |text: String, chosen: &Chosen| text.replace(&format!("${}", chosen.setting.name), &chosen.text);

@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
-use postern_core::handshake::HandshakeConfig;
+use postern_core::handshake::{HandshakeConfig, Reject};
 use postern_core::session::SessionConfig;
 use slog::Level;
 
-use super::value::{Complaint, GIB, boolean, choice, count, duration, duration_or_off, size};
-use super::{Settings, net};
+use super::preset::{self, optional_header};
+use super::value::{Complaint, GIB, boolean, choice, count, duration, duration_or_off, mode, size};
+use super::{Settings, net, secret};
 use crate::log::{EmailLog, LogFormat, MessageLog};
 
 /// One setting.
@@ -76,8 +77,27 @@ pub(super) static SETTINGS: &[Setting] = &[
         default: "0.0.0.0:$PORT",
         group: Group::Listening,
         is_secret: false,
-        help: "Addresses with ports to listen on, instead of PORT;\n0.0.0.0:8080,[::]:8080 is both families",
+        help: "Addresses with ports to listen on, instead of PORT;\n0.0.0.0:8080,[::]:8080 is both families, unix:/run/postern.sock a\n\
+               Unix socket, whose peers are trusted: its mode says who they are",
         apply: |settings, text| set(&mut settings.listen, net::addresses(text)),
+    },
+    Setting {
+        name: "POSTERN_LISTEN_MODE",
+        placeholder: "MODE",
+        default: "0660",
+        group: Group::Listening,
+        is_secret: false,
+        help: "The mode of Unix sockets, in octal: who may write may connect",
+        apply: |settings, text| set(&mut settings.socket_access.mode, mode(text)),
+    },
+    Setting {
+        name: "POSTERN_LISTEN_OWNER",
+        placeholder: "USER:GROUP",
+        default: "",
+        group: Group::Listening,
+        is_secret: false,
+        help: "To whom Unix sockets are given, by name or number; USER alone and\n:GROUP alone will do",
+        apply: |settings, text| set(&mut settings.socket_access.owner, net::owner(text)),
     },
     Setting {
         name: "POSTERN_PATH",
@@ -96,6 +116,18 @@ pub(super) static SETTINGS: &[Setting] = &[
         is_secret: false,
         help: "Event loops; 0 is one for each core",
         apply: |settings, text| set(&mut settings.workers, count(text, 0..=1024)),
+    },
+    Setting {
+        name: IDENTITY,
+        placeholder: "WHOSE",
+        default: "user",
+        group: Group::Identity,
+        is_secret: false,
+        help: "What the headers below are called unless they are set: user (as\n\
+               shown), oauth2-proxy (X-Forwarded-User), authelia (Remote-User),\n\
+               authentik (X-authentik-uid), pomerium (X-Pomerium-Claim-Sub)",
+        // It only changes the defaults of the next ones.
+        apply: |_, text| preset::check(text),
     },
     Setting {
         name: USER_ID,
@@ -125,6 +157,30 @@ pub(super) static SETTINGS: &[Setting] = &[
         apply: |settings, text| set(&mut handshake(settings).identity.name, net::header_name(text)),
     },
     Setting {
+        name: USER_SESSION_ID,
+        placeholder: "HEADER",
+        default: "User-Session-ID",
+        group: Group::Identity,
+        is_secret: false,
+        help: "The one for the id of the session; optional, a bad one is 400.\n\
+               off reads none: for gateways that pass on a client's own",
+        apply: |settings, text| {
+            optional_header(handshake(settings), text, |handshake| &mut handshake.identity.session_id)
+        },
+    },
+    Setting {
+        name: TOKEN_EXP,
+        placeholder: "HEADER",
+        default: "User-Token-Exp",
+        group: Group::Identity,
+        is_secret: false,
+        help: "The one for the end of the token, in seconds since 1970;\n\
+               optional, anything else is 400; off reads none",
+        apply: |settings, text| {
+            optional_header(handshake(settings), text, |handshake| &mut handshake.identity.token_exp)
+        },
+    },
+    Setting {
         name: "POSTERN_TRUSTED_PROXIES",
         placeholder: "CIDR,…",
         default: "loopback",
@@ -136,6 +192,35 @@ pub(super) static SETTINGS: &[Setting] = &[
         apply: |settings, text| set(&mut handshake(settings).trusted_proxies, net::proxies(text)),
     },
     Setting {
+        name: secret::SECRET,
+        placeholder: "SECRET,…",
+        default: "",
+        group: Group::Identity,
+        is_secret: true,
+        help: "What a trusted proxy must send beside that, at least 16 characters;\n\
+               several are for the time in which one replaces another. Not as a\n\
+               flag: other users of the host see those",
+        apply: |settings, text| secret::apply(&mut handshake(settings).proxy_secret, text),
+    },
+    Setting {
+        name: secret::SECRET_FILE,
+        placeholder: "PATH",
+        default: "",
+        group: Group::Identity,
+        is_secret: false,
+        help: "A file with that instead",
+        apply: |settings, text| secret::apply_file(&mut handshake(settings).proxy_secret, text),
+    },
+    Setting {
+        name: SECRET_HEADER,
+        placeholder: "HEADER",
+        default: "X-Postern-Secret",
+        group: Group::Identity,
+        is_secret: false,
+        help: "The header in which it is sent, in exactly one line; else 403",
+        apply: |settings, text| set(&mut handshake(settings).proxy_secret.header, net::header_name(text)),
+    },
+    Setting {
         name: "POSTERN_ALLOWED_ORIGINS",
         placeholder: "ORIGIN,…",
         default: "",
@@ -144,6 +229,20 @@ pub(super) static SETTINGS: &[Setting] = &[
         help: "Pages that may connect beside those of the same host, such as\n\
                https://app.example.com; * is all; others are 403",
         apply: |settings, text| set(&mut handshake(settings).allowed_origins, net::origins(text)),
+    },
+    Setting {
+        name: "POSTERN_REJECT",
+        placeholder: "HOW",
+        default: "http",
+        group: Group::Identity,
+        is_secret: false,
+        help: "How 401, 403 and 429 are said: http, or close, which admits nobody\n\
+               but opens the connection to close it with 4401, 4403 or 4430, for\n\
+               pages: browsers show them no status",
+        apply: |settings, text| {
+            let choices = [("http", Reject::Http), ("close", Reject::Close)];
+            set(&mut handshake(settings).reject, choice(text, &choices))
+        },
     },
     Setting {
         name: "POSTERN_STRICT_KEY",
@@ -359,15 +458,22 @@ pub(super) static SETTINGS: &[Setting] = &[
     },
 ];
 
-/// The settings of the identity headers: no two of them may name the same header.
-pub(super) const IDENTITY_HEADERS: [&str; 3] = [USER_ID, USER_EMAIL, USER_NAME];
+/// The settings of the headers that are believed: no two of them may name the same header.
+pub(super) const IDENTITY_HEADERS: [&str; 6] =
+    [USER_ID, USER_EMAIL, USER_NAME, USER_SESSION_ID, TOKEN_EXP, SECRET_HEADER];
 
 /// The setting that only a program with several workers obeys.
 pub(super) const WORKERS: &str = "POSTERN_WORKERS";
 
-const USER_ID: &str = "POSTERN_USER_ID_HEADER";
-const USER_EMAIL: &str = "POSTERN_USER_EMAIL_HEADER";
-const USER_NAME: &str = "POSTERN_USER_NAME_HEADER";
+/// The setting that names the preset of the identity headers.
+pub(super) const IDENTITY: &str = "POSTERN_IDENTITY";
+
+pub(super) const USER_ID: &str = "POSTERN_USER_ID_HEADER";
+pub(super) const USER_EMAIL: &str = "POSTERN_USER_EMAIL_HEADER";
+pub(super) const USER_NAME: &str = "POSTERN_USER_NAME_HEADER";
+pub(super) const USER_SESSION_ID: &str = "POSTERN_USER_SESSION_ID_HEADER";
+pub(super) const TOKEN_EXP: &str = "POSTERN_USER_TOKEN_EXP_HEADER";
+const SECRET_HEADER: &str = "POSTERN_PROXY_SECRET_HEADER";
 
 const LEVELS: &[(&str, Level)] = &[
     ("trace", Level::Trace),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use postern_core::handshake::{AllowedOrigins, HandshakeConfig, TrustedProxies};
+use postern_core::handshake::{AllowedOrigins, HandshakeConfig, Reject, Secrets, TrustedProxies};
 use postern_core::session::SessionConfig;
 use slog::Level;
 
@@ -52,6 +52,10 @@ impl Texts<'_> {
     }
 }
 
+fn tcp(text: &str) -> Address {
+    Address::Tcp(text.parse().unwrap())
+}
+
 fn environment(name: &str, value: &str) -> Settings {
     Texts { environment: &[(name, value)], ..Texts::default() }.settings()
 }
@@ -59,7 +63,7 @@ fn environment(name: &str, value: &str) -> Settings {
 #[test]
 fn the_defaults_are_those_of_the_core() {
     let settings = Texts::default().settings();
-    assert_eq!(settings.listen, ["0.0.0.0:8080".parse().unwrap()]);
+    assert_eq!(settings.listen, [tcp("0.0.0.0:8080")]);
     assert_eq!((settings.workers, settings.max_connections), (0, 0));
     assert_eq!(*settings.service.session, SessionConfig::default());
     assert_eq!(settings.log, LogSettings::default());
@@ -87,7 +91,7 @@ fn an_empty_value_counts_as_none() {
     };
     let settings = texts.settings();
     assert_eq!(settings.service.handshake.paths, ["/dotenv"]);
-    assert_eq!(settings.listen, ["0.0.0.0:8080".parse().unwrap()]);
+    assert_eq!(settings.listen, [tcp("0.0.0.0:8080")]);
 }
 
 #[test]
@@ -96,7 +100,7 @@ fn the_dotenv_of_the_brief_is_read_as_it_is() {
                   HOST_PORT=8083 # Docker host port mapping\n\
                   JWT_SECRET=your-secret-key # Not used (Identity service validates)\n";
     let settings = Texts { dotenv, ..Texts::default() }.settings();
-    assert_eq!(settings.listen, ["0.0.0.0:8081".parse().unwrap()]);
+    assert_eq!(settings.listen, [tcp("0.0.0.0:8081")]);
 }
 
 #[test]
@@ -104,16 +108,16 @@ fn dotenv_is_read_as_a_shell_would() {
     let dotenv = "\u{feff}# comment\n\nexport PORT='1'\nPORT=\"2\"\nPOSTERN_LISTEN=127.0.0.1:$PORT\n\
                   OTHER=\"two\nlines\"\nPOSTERN_STRICT_KEY=true ";
     let settings = Texts { dotenv, ..Texts::default() }.settings();
-    assert_eq!(settings.listen, ["127.0.0.1:2".parse().unwrap()]);
+    assert_eq!(settings.listen, [tcp("127.0.0.1:2")]);
     assert!(settings.service.handshake.strict_key);
 }
 
 #[test]
 fn the_default_address_has_the_port_and_a_given_one_keeps_its_own() {
-    assert_eq!(environment("PORT", "9000").listen, ["0.0.0.0:9000".parse().unwrap()]);
+    assert_eq!(environment("PORT", "9000").listen, [tcp("0.0.0.0:9000")]);
     let environment = &[("PORT", "9000"), ("POSTERN_LISTEN", "127.0.0.1:1, [::1]:2")];
     let settings = Texts { environment, ..Texts::default() }.settings();
-    assert_eq!(settings.listen, ["127.0.0.1:1".parse().unwrap(), "[::1]:2".parse().unwrap()]);
+    assert_eq!(settings.listen, [tcp("127.0.0.1:1"), tcp("[::1]:2")]);
 }
 
 #[test]
@@ -143,6 +147,14 @@ fn each_setting_reaches_its_place() {
     assert_eq!(handshake("POSTERN_USER_NAME_HEADER", "X-Name").identity.name, "X-Name");
     assert_eq!(handshake("POSTERN_TRUSTED_PROXIES", "private").trusted_proxies, TrustedProxies::private());
     assert_eq!(handshake("POSTERN_ALLOWED_ORIGINS", "*").allowed_origins, AllowedOrigins::Any);
+    assert_eq!(handshake("POSTERN_USER_SESSION_ID_HEADER", "X-Sid").identity.session_id, "X-Sid");
+    assert_eq!(handshake("POSTERN_USER_SESSION_ID_HEADER", "off").identity.session_id, "");
+    assert_eq!(handshake("POSTERN_USER_TOKEN_EXP_HEADER", "X-Exp").identity.token_exp, "X-Exp");
+    assert_eq!(handshake("POSTERN_USER_TOKEN_EXP_HEADER", "off").identity.token_exp, "");
+    assert_eq!(handshake("POSTERN_PROXY_SECRET_HEADER", "X-Proof").proxy_secret.header, "X-Proof");
+    let secrets = Secrets::new(["0123456789abcdef".to_owned()]);
+    assert_eq!(handshake("POSTERN_PROXY_SECRET", "0123456789abcdef").proxy_secret.secrets, secrets);
+    assert_eq!(handshake("POSTERN_REJECT", "close").reject, Reject::Close);
     assert!(handshake("POSTERN_STRICT_KEY", "true").strict_key);
     assert_eq!(handshake("POSTERN_MAX_HEAD", "512").max_head, 512);
     assert_eq!(handshake("POSTERN_MAX_HEADERS", "256").max_headers, 256);
@@ -154,12 +166,62 @@ fn each_setting_reaches_its_place() {
     assert_eq!(session("POSTERN_WRITE_TIMEOUT", "1m").write_timeout, Duration::from_secs(60));
     assert_eq!(session("POSTERN_CLOSE_TIMEOUT", "1s").close_timeout, Duration::from_secs(1));
 
+    assert_eq!(environment("POSTERN_LISTEN_MODE", "0600").socket_access.mode, 0o600);
+    assert_eq!(environment("POSTERN_LISTEN_OWNER", "7:8").socket_access.owner.group, Some(8));
     assert_eq!(environment("POSTERN_WORKERS", "7").workers, 7);
     assert_eq!(environment("POSTERN_MAX_CONNECTIONS", "7").max_connections, 7);
     assert_eq!(environment("LOG_LEVEL", "critical").log.level, Level::Critical);
     assert_eq!(environment("LOG_FORMAT", "json").log.format, LogFormat::Json);
     assert_eq!(environment("POSTERN_LOG_MESSAGES", "size").log.messages, MessageLog::Size);
     assert_eq!(environment("POSTERN_LOG_EMAIL", "masked").log.email, EmailLog::Masked);
+}
+
+#[test]
+fn a_preset_names_the_headers_that_are_not_named() {
+    let names = |environment: &[(&str, &str)]| {
+        let identity = Texts { environment, ..Texts::default() }.settings().service.handshake.identity;
+        [identity.id, identity.email, identity.name, identity.session_id, identity.token_exp]
+    };
+    let session = ["User-Session-ID", "User-Token-Exp"];
+    assert_eq!(names(&[("POSTERN_IDENTITY", "user")])[3..], session);
+    for (preset, headers) in [
+        ("oauth2-proxy", ["X-Forwarded-User", "X-Forwarded-Email", "X-Forwarded-Preferred-Username", "", ""]),
+        ("authelia", ["Remote-User", "Remote-Email", "Remote-Name", "", ""]),
+        ("authentik", ["X-authentik-uid", "X-authentik-email", "X-authentik-name", "", ""]),
+        ("pomerium", ["X-Pomerium-Claim-Sub", "X-Pomerium-Claim-Email", "X-Pomerium-Claim-Name", "", ""]),
+    ] {
+        assert_eq!(names(&[("POSTERN_IDENTITY", preset)]), headers);
+    }
+    let mixed = names(&[
+        ("POSTERN_IDENTITY", "authelia"),
+        ("POSTERN_USER_ID_HEADER", "X-Uid"),
+        ("POSTERN_USER_SESSION_ID_HEADER", "Remote-Session"),
+    ]);
+    assert_eq!(mixed, ["X-Uid", "Remote-Email", "Remote-Name", "Remote-Session", ""]);
+    let flags = &["--print-config", "--identity=authelia"];
+    let printed = Texts { flags, ..Texts::default() }.printed();
+    for line in ["POSTERN_USER_NAME_HEADER=Remote-Name ", "POSTERN_USER_TOKEN_EXP_HEADER=off "] {
+        assert!(printed.contains(line), "{line} is missing in\n{printed}");
+    }
+    let fed_back = Texts { dotenv: &printed, ..Texts::default() }.settings();
+    assert_eq!(fed_back.service.handshake.identity.token_exp, "");
+}
+
+#[test]
+fn a_proxy_secret_is_shown_nowhere() {
+    let secret = "hunter2-hunter2-hunter2";
+    let environment = &[("POSTERN_PROXY_SECRET", secret)];
+    let settings = Texts { environment, ..Texts::default() }.settings();
+    assert!(!format!("{settings:?}").contains("hunter2"));
+    let printed = Texts { flags: &["--print-config"], environment, ..Texts::default() }.printed();
+    assert!(printed.contains("POSTERN_PROXY_SECRET=***"), "{printed}");
+    assert!(!printed.contains("hunter2"), "{printed}");
+    for (name, bad) in
+        [("POSTERN_PROXY_SECRET", "hunter2"), ("POSTERN_PROXY_SECRET", "hunter2 hunter2 hunter2")]
+    {
+        let error = Texts { environment: &[(name, bad)], ..Texts::default() }.error();
+        assert!(error.starts_with("POSTERN_PROXY_SECRET=***: ") && !error.contains("hunter2"), "{error}");
+    }
 }
 
 #[test]
@@ -180,9 +242,23 @@ fn each_bad_value_has_its_line() {
         ("POSTERN_LISTEN", "0.0.0.0:1,", "an item of the list is empty"),
         (
             "POSTERN_LISTEN",
-            "unix:/run/x",
-            "Unix sockets are not supported yet; write an address such as 127.0.0.1:8080",
+            "unix:run/x",
+            "a Unix socket needs an absolute path; write for example unix:/run/postern.sock",
         ),
+        ("POSTERN_LISTEN_MODE", "rw", "not the mode of a socket in octal; write for example 0660"),
+        (
+            "POSTERN_LISTEN_OWNER",
+            "nobody-of-that-name",
+            "there is no user nobody-of-that-name on this host; write for example 1000:1000",
+        ),
+        ("POSTERN_IDENTITY", "keycloak", "must be one of user, oauth2-proxy, authelia, authentik, pomerium"),
+        (
+            "POSTERN_PROXY_SECRET_HEADER",
+            "User_Id",
+            "the same header as that of POSTERN_USER_ID_HEADER, but for case and separators",
+        ),
+        ("POSTERN_PROXY_SECRET_FILE", "/no/such/file", "cannot read the file: entity not found"),
+        ("POSTERN_REJECT", "drop", "must be one of http, close"),
         ("POSTERN_PATH", "ws", "ws is not a path; write for example /ws"),
         ("POSTERN_PATH", "/ws?a", "/ws?a is not a path alone; leave out the query and the fragment"),
         ("POSTERN_PATH", "/ws#a", "/ws#a is not a path alone; leave out the query and the fragment"),

@@ -58,6 +58,13 @@ pub(super) fn count(text: &str, range: RangeInclusive<usize>) -> Result<usize, C
     in_range(count, range, |count| count.to_string())
 }
 
+/// The mode of a file, in octal: `0660`.
+pub(super) fn mode(text: &str) -> Result<u32, Complaint> {
+    let is_octal = !text.is_empty() && text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| is_octal && *mode <= 0o777);
+    mode.ok_or("not the mode of a socket in octal; write for example 0660".into())
+}
+
 /// `true` or `false`, and nothing that looks like one of them.
 pub(super) fn boolean(text: &str) -> Result<bool, Complaint> {
     choice(text, &[("true", true), ("false", false)])
@@ -190,6 +197,16 @@ mod tests {
         assert_eq!(duration("0"), Err("must be more than 0".into()));
         assert_eq!(duration("0ms"), Err("must be more than 0".into()));
         assert_eq!(duration("1ms"), Ok(Duration::from_millis(1)));
+    }
+
+    #[test]
+    fn a_mode_is_octal() {
+        for (text, expected) in [("0660", 0o660), ("660", 0o660), ("0777", 0o777), ("0", 0)] {
+            assert_eq!(mode(text), Ok(expected));
+        }
+        for text in ["", "0o660", "0800", "1777", "-1", "+1", "rw-rw----", "7777777777777"] {
+            assert_eq!(mode(text), Err("not the mode of a socket in octal; write for example 0660".into()));
+        }
     }
 
     #[test]

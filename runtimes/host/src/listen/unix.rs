@@ -1,0 +1,231 @@
+//! Listening in the file system. Who may connect is a matter of the file's mode and owner, and that is the proof that
+//! a gateway on this host gives.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, lchown};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use postern_core::handshake::Peer;
+use rustix::net::{SocketFlags, accept_with};
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::{Address, BACKLOG, Listener};
+
+/// Who may connect to a socket in the file system: whoever may write to its file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Access {
+    /// The mode of the file. Default 0660: its owner and its group.
+    pub mode: u32,
+    /// Whom the file is given to. Default: it stays with this process.
+    pub owner: Owner,
+}
+
+impl Default for Access {
+    fn default() -> Access {
+        Access { mode: 0o660, owner: Owner::default() }
+    }
+}
+
+impl Access {
+    /// Whether every user of this host may connect, which deserves a warning at start.
+    pub fn admits_everyone(&self) -> bool {
+        self.mode & 0o002 != 0
+    }
+}
+
+/// A user and a group, by their numbers. `None` leaves what is there.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// The user.
+    pub user: Option<u32>,
+    /// The group.
+    pub group: Option<u32>,
+}
+
+/// The file of a socket that listens. Dropping it removes it, unless somebody has put another in its place.
+#[derive(Debug)]
+pub(super) struct SocketFile {
+    path: PathBuf,
+    /// The device and the inode.
+    identity: (u64, u64),
+}
+
+impl SocketFile {
+    fn new(path: &Path) -> io::Result<SocketFile> {
+        let file = fs::symlink_metadata(path)?;
+        Ok(SocketFile { path: path.to_owned(), identity: (file.dev(), file.ino()) })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let is_ours =
+            |file: fs::Metadata| file.file_type().is_socket() && (file.dev(), file.ino()) == self.identity;
+        if fs::symlink_metadata(&self.path).is_ok_and(is_ours) {
+            // Left behind it does no harm: the next start finds that nobody listens there.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+pub(super) fn listen(path: &Path, access: &Access) -> io::Result<Listener> {
+    remove_stale(path)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    // From here on the file goes, whatever fails.
+    let file = SocketFile::new(path)?;
+    // Nobody can connect before the socket listens, so there is no moment with another mode or another owner.
+    fs::set_permissions(path, fs::Permissions::from_mode(access.mode))?;
+    let Owner { user, group } = access.owner;
+    if user.is_some() || group.is_some() {
+        lchown(path, user, group)?;
+    }
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(Listener { address: Address::Unix(path.to_owned()), _file: Some(file), socket: socket.into() })
+}
+
+pub(super) fn accept(listener: impl AsFd) -> io::Result<(OwnedFd, Peer)> {
+    // Who connects has no name: a client need not bind.
+    let stream = accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
+    Ok((stream, Peer::Unix))
+}
+
+/// Removes what a process that was killed has left there: a socket behind which nobody listens, and nothing else.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    let file = match fs::symlink_metadata(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if !file.file_type().is_socket() {
+        let message = "something that is not a socket is there; remove it, or choose another path";
+        return Err(io::Error::new(ErrorKind::AlreadyExists, message));
+    }
+    match UnixStream::connect(path) {
+        Ok(_) => Err(ErrorKind::AddrInUse.into()),
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path),
+        // Somebody else was quicker to remove it.
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixListener;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::listen::bind;
+
+    fn folder() -> (TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("postern.sock");
+        (folder, path)
+    }
+
+    fn bound(path: &Path, access: &Access) -> Result<Listener, String> {
+        let mut listeners =
+            bind(&[Address::Unix(path.to_owned())], access).map_err(|error| error.to_string())?;
+        Ok(listeners.remove(0))
+    }
+
+    #[test]
+    fn it_accepts_and_its_file_goes_with_it() {
+        let (_folder, path) = folder();
+        let listener = bound(&path, &Access::default()).unwrap();
+        assert_eq!(listener.address().to_string(), format!("unix:{}", path.display()));
+        assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+        let mut client = UnixStream::connect(&path).unwrap();
+        let (stream, peer) = listener.accept().unwrap();
+        assert_eq!(peer, Peer::Unix);
+        let mut buffer = [0; 8];
+        let empty = crate::socket::receive(&stream, &mut buffer);
+        assert_eq!(empty.unwrap_err().kind(), ErrorKind::WouldBlock);
+        client.write_all(b"hello").unwrap();
+        assert_eq!(crate::socket::receive(&stream, &mut buffer).unwrap(), 5);
+        drop(listener);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn the_mode_is_what_is_asked_for_whatever_the_umask() {
+        let (_folder, path) = folder();
+        for mode in [0o600, 0o660, 0o666, 0o777] {
+            let access = Access { mode, ..Access::default() };
+            assert_eq!(access.admits_everyone(), mode & 0o006 != 0);
+            let _listener = bound(&path, &access).unwrap();
+            assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, mode, "{mode:o}");
+        }
+    }
+
+    #[test]
+    fn the_owner_is_who_is_asked_for() {
+        let (_folder, path) = folder();
+        let _listener = bound(&path, &Access::default()).unwrap();
+        let ours = fs::metadata(&path).unwrap();
+        drop(_listener);
+        // Everybody may give a file to whom it has already; only root to somebody else.
+        let mut owners = vec![(ours.uid(), ours.gid())];
+        if ours.uid() == 0 {
+            owners.push((65_534, 65_534));
+        }
+        for (user, group) in owners {
+            let owner = Owner { user: Some(user), group: Some(group) };
+            let _listener = bound(&path, &Access { owner, ..Access::default() }).unwrap();
+            let file = fs::metadata(&path).unwrap();
+            assert_eq!((file.uid(), file.gid(), file.mode() & 0o777), (user, group, 0o660));
+        }
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_replaced() {
+        let (_folder, path) = folder();
+        drop(UnixListener::bind(&path).unwrap());
+        assert!(path.exists(), "the standard library leaves it");
+        let _listener = bound(&path, &Access::default()).unwrap();
+        UnixStream::connect(&path).unwrap();
+    }
+
+    #[test]
+    fn what_is_in_use_or_no_socket_is_left_alone() {
+        let (folder, path) = folder();
+        let living = UnixListener::bind(&path).unwrap();
+        let error = bound(&path, &Access::default()).unwrap_err();
+        assert_eq!(error, format!("cannot listen on unix:{}: address in use", path.display()));
+        living.accept().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, "precious").unwrap();
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        for path in [&file, &link] {
+            let error = bound(path, &Access::default()).unwrap_err();
+            assert!(error.ends_with("not a socket is there; remove it, or choose another path"), "{error}");
+        }
+        assert_eq!(fs::read(&file).unwrap(), b"precious");
+    }
+
+    #[test]
+    fn the_file_of_a_successor_is_left_alone() {
+        let (_folder, path) = folder();
+        let first = bound(&path, &Access::default()).unwrap();
+        fs::remove_file(&path).unwrap();
+        let second = bound(&path, &Access::default()).unwrap();
+        drop(first);
+        UnixStream::connect(&path).unwrap();
+        drop(second);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_said_in_one_line() {
+        let error = bound(Path::new("/no/such/folder/x.sock"), &Access::default()).unwrap_err();
+        assert_eq!(error, "cannot listen on unix:/no/such/folder/x.sock: entity not found");
+    }
+}

@@ -1,0 +1,116 @@
+//! The proxy secret, from a text or from a file.
+
+use std::fs;
+
+use postern_core::handshake::{ProxySecret, Secrets};
+
+use super::value::Complaint;
+
+/// The setting of the secret itself.
+pub(super) const SECRET: &str = "POSTERN_PROXY_SECRET";
+
+/// The setting of the file that holds it.
+pub(super) const SECRET_FILE: &str = "POSTERN_PROXY_SECRET_FILE";
+
+/// Takes secrets with commas between them. Empty for none.
+pub(super) fn apply(asked: &mut ProxySecret, text: &str) -> Result<(), Complaint> {
+    if !text.is_empty() {
+        asked.secrets = secrets(text)?;
+    }
+    Ok(())
+}
+
+/// Takes them from a file; the line feed at its end does not count. Empty for no file.
+pub(super) fn apply_file(asked: &mut ProxySecret, path: &str) -> Result<(), Complaint> {
+    if path.is_empty() {
+        return Ok(());
+    }
+    if !asked.secrets.is_empty() {
+        return Err(format!("{SECRET} is set already; leave out one of the two").into());
+    }
+    // The errors quote nothing of what is in there.
+    let text = fs::read_to_string(path).map_err(|error| format!("cannot read the file: {}", error.kind()))?;
+    let text = text.strip_suffix('\n').map_or(&*text, |text| text.strip_suffix('\r').unwrap_or(text));
+    asked.secrets = secrets(text).map_err(|complaint| format!("in the file: {complaint}"))?;
+    Ok(())
+}
+
+/// Each is what a header can carry, and too long to be guessed.
+fn secrets(text: &str) -> Result<Secrets, Complaint> {
+    let secrets: Vec<&str> = text.split(',').map(str::trim).collect();
+    if secrets.contains(&"") {
+        return Err("a secret is empty".into());
+    }
+    if !secrets.iter().all(|secret| secret.bytes().all(|byte| byte.is_ascii_graphic())) {
+        return Err("a secret holds more than visible ASCII; write for example 64 hexadecimal digits".into());
+    }
+    if secrets.iter().any(|secret| !LENGTHS.contains(&secret.len())) {
+        return Err(
+            "a secret must have 16 to 1024 characters; write for example 64 hexadecimal digits".into()
+        );
+    }
+    Ok(Secrets::new(secrets.into_iter().map(str::to_owned)))
+}
+
+/// As many characters cannot be guessed over a network; and more would not leave room for the rest of a request.
+const LENGTHS: std::ops::RangeInclusive<usize> = 16..=1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: &str = "0123456789abcdef";
+    const TWO: &str = "fedcba9876543210";
+
+    fn all(secrets: &[&str]) -> Secrets {
+        Secrets::new(secrets.iter().map(|secret| (*secret).to_owned()))
+    }
+
+    fn in_file(content: &[u8]) -> Result<Secrets, Complaint> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), content).unwrap();
+        let mut asked = ProxySecret::default();
+        apply_file(&mut asked, file.path().to_str().unwrap()).map(|()| asked.secrets)
+    }
+
+    #[test]
+    fn secrets_come_from_a_text_or_from_a_file() {
+        let mut asked = ProxySecret::default();
+        apply(&mut asked, "").unwrap();
+        apply_file(&mut asked, "").unwrap();
+        assert!(asked.secrets.is_empty());
+        apply(&mut asked, &format!("{ONE}, {TWO}")).unwrap();
+        assert_eq!(asked.secrets, all(&[ONE, TWO]));
+        let error = apply_file(&mut asked, "/dev/null").unwrap_err();
+        assert_eq!(error, "POSTERN_PROXY_SECRET is set already; leave out one of the two");
+        for end in ["", "\n", "\r\n"] {
+            assert_eq!(in_file(format!("{ONE},{TWO}{end}").as_bytes()), Ok(all(&[ONE, TWO])));
+        }
+    }
+
+    #[test]
+    fn what_is_no_secret_is_said_without_being_shown() {
+        let bad = |text: &str| {
+            let from_text = apply(&mut ProxySecret::default(), text).unwrap_err();
+            let from_file = in_file(text.as_bytes()).unwrap_err();
+            assert_eq!(from_file, format!("in the file: {from_text}"));
+            assert!(!from_text.contains(text), "{from_text}");
+            from_text
+        };
+        assert_eq!(bad(&format!("{ONE},")), "a secret is empty");
+        assert_eq!(
+            bad("hunter2"),
+            "a secret must have 16 to 1024 characters; write for example 64 hexadecimal digits"
+        );
+        bad(&"x".repeat(1025));
+        assert_eq!(
+            bad("correct horse battery"),
+            "a secret holds more than visible ASCII; write for example 64 hexadecimal digits"
+        );
+        bad(&format!("{ONE}\n{TWO}"));
+        assert_eq!(in_file(b"").unwrap_err(), "in the file: a secret is empty");
+        assert_eq!(in_file(b"\xff").unwrap_err(), "cannot read the file: invalid data");
+        let error = apply_file(&mut ProxySecret::default(), "/no/such/file").unwrap_err();
+        assert_eq!(error, "cannot read the file: entity not found");
+    }
+}
