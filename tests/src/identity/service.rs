@@ -111,6 +111,8 @@ impl Service {
                 insert(&mut response, HeaderName::from_static("user-email"), claims.email.as_bytes());
                 // Raw UTF-8: that is how identity services send names, and every gateway passes it on unchanged.
                 insert(&mut response, HeaderName::from_static("user-name"), claims.name.as_bytes());
+                let exp = claims.exp.to_string();
+                insert(&mut response, HeaderName::from_static("user-token-exp"), exp.as_bytes());
                 return Answer { response, user: Some(claims.sub) };
             }
             Some(Err(BadToken::Expired)) => ("token_expired", "the token has expired: log in again"),
@@ -234,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn the_identity_is_told_in_three_headers_and_the_name_as_raw_utf8() {
+    fn the_identity_is_told_in_headers_and_the_name_as_raw_utf8() {
         let cookie = format!("access_token={}", token());
         let request = head("GET", "/identity/validate/ws", &[("cookie", &cookie)]);
         let answer = service().answer(&request, b"", now());
@@ -242,6 +244,7 @@ mod tests {
         assert_eq!(headers["user-id"], "u-1002");
         assert_eq!(headers["user-email"], "rene@example.com");
         assert_eq!(headers["user-name"].as_bytes(), "Renée 李 Дима".as_bytes());
+        assert_eq!(headers["user-token-exp"], "1800000060");
         assert_eq!(answer.user.as_deref(), Some("u-1002"));
     }
 
