@@ -41,8 +41,23 @@ impl Chain {
     /// If one of them does not start, or if one of the texts is not there.
     #[track_caller]
     pub fn start_changed(gateway: Gateway, runtime: Runtime, changes: &[(&str, &str)]) -> Self {
+        Self::start_with(gateway, runtime, &[], changes)
+    }
+
+    /// Starts all three, with these settings of Postern, and texts of the gateway's configuration replaced.
+    ///
+    /// # Panics
+    ///
+    /// If one of them does not start, or if one of the texts is not there.
+    #[track_caller]
+    pub fn start_with(
+        gateway: Gateway,
+        runtime: Runtime,
+        settings: &[(&str, &str)],
+        changes: &[(&str, &str)],
+    ) -> Self {
         let identity = Identity::start();
-        let postern = Postern::start(runtime, &[]);
+        let postern = Postern::start(runtime, settings);
         let gateway = gateway.start_changed(identity.address(), postern.address(), changes);
         Self { gateway, postern, identity, secrets: RefCell::default() }
     }

@@ -59,29 +59,40 @@ impl Postern {
     /// If it does not start, with what it said.
     #[track_caller]
     pub fn start(runtime: Runtime, settings: &[(&str, &str)]) -> Self {
-        Self::start_by(runtime, settings, Process::spawn)
+        Self::start_beside(runtime, "", settings)
     }
 
-    /// The same with its log in a file, and so not in [`log`](Self::log).
+    /// The same, listening on these addresses, too: `,unix:/run/postern.sock`.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start, with what it said.
+    #[track_caller]
+    pub fn start_beside(runtime: Runtime, addresses: &str, settings: &[(&str, &str)]) -> Self {
+        Self::start_by(runtime, addresses, settings, Process::spawn)
+    }
+
+    /// Its log goes to a file, and so not to [`log`](Self::log).
     ///
     /// # Panics
     ///
     /// If it does not start, with what it said.
     #[track_caller]
     pub fn start_logging_to(runtime: Runtime, settings: &[(&str, &str)], log: File) -> Self {
-        Self::start_by(runtime, settings, |name, command| Process::spawn_with_output_in(name, command, log))
+        Self::start_by(runtime, "", settings, |name, command| Process::spawn_with_output_in(name, command, log))
     }
 
     #[track_caller]
     fn start_by(
         runtime: Runtime,
+        addresses: &str,
         settings: &[(&str, &str)],
         spawn: impl FnOnce(&str, &mut Command) -> Result<Process, Failure>,
     ) -> Self {
         let address = ports::free();
         let (mut command, folder) = command(runtime);
         command.env("PORT", address.port().to_string());
-        command.env("POSTERN_LISTEN", address.to_string());
+        command.env("POSTERN_LISTEN", format!("{address}{addresses}"));
         command.envs(settings.iter().copied());
         let mut process = spawn(&runtime.to_string(), &mut command).expect("Postern starts");
         process.wait_until_listening(address, PATIENCE).expect("Postern listens");
