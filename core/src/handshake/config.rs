@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::assertion::Assertion;
 use super::origin::AllowedOrigins;
 use super::secret::ProxySecret;
 use super::trust::TrustedProxies;
@@ -13,6 +14,9 @@ pub struct HandshakeConfig {
     pub paths: Vec<String>,
     /// The names of the headers in which the gateway puts the identity.
     pub identity: IdentityHeaders,
+    /// The header with a signed token that says who it is, and its judge. Default: none, and the identity headers
+    /// say it. With one, they are not looked at.
+    pub assertion: Option<Assertion>,
     /// The TCP peers whose identity headers are believed. Default: this host alone.
     pub trusted_proxies: TrustedProxies,
     /// What a peer must know beside that, if anything. Default: nothing.
@@ -48,6 +52,7 @@ impl Default for HandshakeConfig {
         HandshakeConfig {
             paths: vec!["/ws".to_owned()],
             identity: IdentityHeaders::default(),
+            assertion: None,
             trusted_proxies: TrustedProxies::default(),
             proxy_secret: ProxySecret::default(),
             allowed_origins: AllowedOrigins::default(),

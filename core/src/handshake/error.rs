@@ -44,6 +44,20 @@ pub enum HandshakeError {
     OriginTwice,
     /// No user id, or an empty one.
     IdentityMissing,
+    /// No assertion, or an empty one, although only a signed identity is believed.
+    AssertionMissing,
+    /// The assertion is no token (RFC 7519), is not signed with a key of the issuer, or says what it may not.
+    AssertionInvalid,
+    /// The assertion has expired, or is not valid yet (RFC 7519 §4.1.4 and §4.1.5).
+    AssertionNotNow,
+    /// The assertion was made by another issuer (RFC 7519 §4.1.1).
+    AssertionIssuer,
+    /// The assertion is for another audience (RFC 7519 §4.1.3).
+    AssertionAudience,
+    /// The assertion lacks the claim with the user's id.
+    AssertionSubject,
+    /// The issuer's keys are not there yet, so the assertion cannot be judged.
+    AssertionKeysUnavailable,
     /// The TCP peer is not among the trusted proxies.
     PeerNotTrusted,
     /// The proxy secret is missing, wrong, there twice, beside an alias of its header, or nominated in `Connection`.
@@ -90,7 +104,13 @@ impl HandshakeError {
             | HandshakeError::SessionIdInvalid
             | HandshakeError::TokenExpInvalid
             | HandshakeError::OriginTwice => 400,
-            HandshakeError::IdentityMissing => 401,
+            HandshakeError::IdentityMissing
+            | HandshakeError::AssertionMissing
+            | HandshakeError::AssertionInvalid
+            | HandshakeError::AssertionNotNow
+            | HandshakeError::AssertionIssuer
+            | HandshakeError::AssertionAudience
+            | HandshakeError::AssertionSubject => 401,
             HandshakeError::PeerNotTrusted
             | HandshakeError::ProxySecret
             | HandshakeError::OriginNotAllowed => 403,
@@ -100,7 +120,9 @@ impl HandshakeError {
             HandshakeError::Version => 426,
             HandshakeError::TooMany => 429,
             HandshakeError::HeadTooLarge | HandshakeError::TooManyHeaders => 431,
-            HandshakeError::Draining | HandshakeError::Overloaded => 503,
+            HandshakeError::AssertionKeysUnavailable
+            | HandshakeError::Draining
+            | HandshakeError::Overloaded => 503,
         }
     }
 
@@ -151,6 +173,13 @@ impl HandshakeError {
             HandshakeError::TokenExpInvalid => "token_exp_invalid",
             HandshakeError::OriginTwice => "origin_twice",
             HandshakeError::IdentityMissing => "identity_missing",
+            HandshakeError::AssertionMissing => "assertion_missing",
+            HandshakeError::AssertionInvalid => "assertion_invalid",
+            HandshakeError::AssertionNotNow => "assertion_not_now",
+            HandshakeError::AssertionIssuer => "assertion_issuer",
+            HandshakeError::AssertionAudience => "assertion_audience",
+            HandshakeError::AssertionSubject => "assertion_subject",
+            HandshakeError::AssertionKeysUnavailable => "assertion_keys_unavailable",
             HandshakeError::PeerNotTrusted => "peer_not_trusted",
             HandshakeError::ProxySecret => "proxy_secret",
             HandshakeError::OriginNotAllowed => "origin_not_allowed",
@@ -198,6 +227,21 @@ impl HandshakeError {
             }
             HandshakeError::OriginTwice => "Origin stands in the request twice",
             HandshakeError::IdentityMissing => "no user id: the gateway did not vouch for a user",
+            HandshakeError::AssertionMissing => {
+                "no assertion: the gateway did not send the header that POSTERN_ASSERTION_HEADER names"
+            }
+            HandshakeError::AssertionInvalid => {
+                "the assertion is not a token that is signed with a key of its issuer"
+            }
+            HandshakeError::AssertionNotNow => "the assertion has expired, or is not valid yet",
+            HandshakeError::AssertionIssuer => "the issuer of the assertion is not POSTERN_ASSERTION_ISSUER",
+            HandshakeError::AssertionAudience => "the assertion is for nobody in POSTERN_ASSERTION_AUDIENCE",
+            HandshakeError::AssertionSubject => {
+                "the assertion has no text in the claim that POSTERN_ASSERTION_ID_CLAIM names"
+            }
+            HandshakeError::AssertionKeysUnavailable => {
+                "the keys to judge the assertion with are not there yet; try again"
+            }
             HandshakeError::PeerNotTrusted => {
                 "the peer is not a trusted proxy; add its address to POSTERN_TRUSTED_PROXIES if it is your gateway"
             }

@@ -28,6 +28,8 @@ impl Identity {
     /// The most digits of an expiry in seconds: enough for 3000 years, too few for milliseconds, which would
     /// otherwise be taken for a token that never ends.
     pub const MAX_EXP_DIGITS: usize = 11;
+    /// The latest expiry of that many digits.
+    pub(super) const MAX_EXP: u64 = 99_999_999_999;
 
     /// Makes an identity from values as a gateway sends them, by the rules of this module: the id strict,
     /// the others lenient.

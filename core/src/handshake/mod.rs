@@ -27,6 +27,7 @@
 //! assert!(out.starts_with(b"HTTP/1.1 101 "));
 //! ```
 
+mod assertion;
 mod config;
 mod error;
 mod extensions;
@@ -47,6 +48,7 @@ pub(crate) fn negotiate(line: &[u8]) -> Option<Deflate> {
     Deflate::negotiate(None, line)
 }
 
+pub use assertion::{Asserted, Assertion, AssertionError, AssertionVerifier};
 pub use config::{HandshakeConfig, IdentityHeaders, Reject};
 pub use error::HandshakeError;
 pub use extensions::Deflate;

@@ -4,6 +4,7 @@ use std::mem::MaybeUninit;
 
 use httparse::Header;
 
+use super::assertion::Token;
 use super::config::{HandshakeConfig, IdentityHeaders};
 use super::error::HandshakeError;
 use super::extensions::Deflate;
@@ -23,6 +24,7 @@ pub struct UpgradeRequest<'h> {
     deflate: Option<Deflate>,
     proof: Proof<'h>,
     claims: Claims<'h>,
+    token: Token<'h>,
 }
 
 impl<'h> UpgradeRequest<'h> {
@@ -83,6 +85,7 @@ impl<'h> UpgradeRequest<'h> {
             deflate: fields.deflate,
             proof: fields.proof,
             claims: fields.claims,
+            token: fields.token,
         })
     }
 
@@ -90,13 +93,16 @@ impl<'h> UpgradeRequest<'h> {
     ///
     /// # Errors
     /// [`HandshakeError::PeerNotTrusted`] and [`HandshakeError::ProxySecret`]; the statuses 400 and 401 of the
-    /// identity; [`HandshakeError::OriginTwice`] and [`HandshakeError::OriginNotAllowed`].
+    /// identity, and 503 of an assertion; [`HandshakeError::OriginTwice`] and [`HandshakeError::OriginNotAllowed`].
     pub fn identify(&self, peer: Peer, config: &HandshakeConfig) -> Result<Admission<'h>, HandshakeError> {
         if !config.trusted_proxies.trusts_peer(peer) {
             return Err(HandshakeError::PeerNotTrusted);
         }
         self.proof.judge(&config.proxy_secret)?;
-        let identity: Identity = self.claims.judge()?;
+        let identity: Identity = match &config.assertion {
+            Some(assertion) => self.token.judge(assertion)?,
+            None => self.claims.judge()?,
+        };
         match self.origin {
             Once::Never => {}
             Once::Again => return Err(HandshakeError::OriginTwice),
@@ -161,7 +167,9 @@ struct Fields<'h> {
     /// The first acceptable offer of permessage-deflate.
     deflate: Option<Deflate>,
     proof: Proof<'h>,
+    /// The identity headers, or the assertion: the configuration says which of the two is looked at.
     claims: Claims<'h>,
+    token: Token<'h>,
 }
 
 impl<'h> Fields<'h> {
@@ -173,7 +181,10 @@ impl<'h> Fields<'h> {
 
     fn see(&mut self, header: &Header<'h>, config: &HandshakeConfig) {
         let (name, value) = (header.name, header.value);
-        self.claims.see_header(&config.identity, name, value);
+        match &config.assertion {
+            Some(assertion) => self.token.see_header(assertion, name, value),
+            None => self.claims.see_header(&config.identity, name, value),
+        }
         self.proof.see_header(&config.proxy_secret, name, value);
         let is = |known: &str| name.eq_ignore_ascii_case(known);
         // By length first: most lines of a request are none of these.
@@ -186,7 +197,10 @@ impl<'h> Fields<'h> {
             10 if is("Connection") => {
                 for option in list(value) {
                     self.connection_upgrade |= option.eq_ignore_ascii_case(b"upgrade");
-                    self.claims.see_connection_option(&config.identity, option);
+                    match &config.assertion {
+                        Some(assertion) => self.token.see_connection_option(assertion, option),
+                        None => self.claims.see_connection_option(&config.identity, option),
+                    }
                     self.proof.see_connection_option(&config.proxy_secret, option);
                 }
             }

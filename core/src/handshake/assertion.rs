@@ -1,0 +1,253 @@
+//! An identity that is signed: one header with a token, instead of plain headers that anyone on the way could write.
+//!
+//! Whether a token is right is not decided here: that takes keys, which somebody has to fetch, and a clock. The host
+//! lends an [`AssertionVerifier`]; this module finds the token, keeps the rules of identity headers about it, and
+//! makes an [`Identity`] of what was asserted.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::error::HandshakeError;
+use super::identity::{Identity, is_alias};
+
+/// Where the token stands, and who judges it. With one in [`HandshakeConfig`](super::HandshakeConfig), nobody is
+/// admitted without a token, and the plain identity headers are not looked at.
+#[derive(Debug, Clone)]
+pub struct Assertion {
+    /// The name of the header, compared without case.
+    pub header: String,
+    /// The judge, shared by all workers of a process.
+    pub verifier: Arc<dyn AssertionVerifier>,
+}
+
+/// Judges signed tokens.
+///
+/// It is called by a worker in the middle of a turn, once for each upgrade that comes so far, and must not wait: keys
+/// that are not at hand are [`AssertionError::KeysUnavailable`], and are fetched elsewhere.
+pub trait AssertionVerifier: fmt::Debug + Send + Sync {
+    /// What the token asserts, if it is signed by whom it should be, for us, and now. `token` is the header's value,
+    /// never empty, and may be any bytes that a header can hold.
+    ///
+    /// # Errors
+    /// The first rule that the token breaks.
+    fn verify(&self, token: &[u8]) -> Result<Asserted, AssertionError>;
+}
+
+/// What a good token says about a user. The values are as they stand in the token: the rules of identities are
+/// applied to them afterwards.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asserted {
+    /// Who it is.
+    pub id: String,
+    /// The e-mail address, for the log; empty if there is none.
+    pub email: String,
+    /// The display name, for the log; empty if there is none.
+    pub name: String,
+    /// When the token expires, in seconds since 1970, without the leeway that the verifier allows. It becomes
+    /// [`Identity::token_exp`].
+    pub expires_at: u64,
+}
+
+/// Why a token is not believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AssertionError {
+    /// It is no token, is not signed with a key of the issuer, or says what it may not.
+    Invalid,
+    /// Its time is over, or has not begun.
+    NotNow,
+    /// Another issuer made it.
+    Issuer,
+    /// It is for somebody else.
+    Audience,
+    /// It does not say who the user is.
+    Subject,
+    /// The keys to judge it with are not there yet. The client may try again.
+    KeysUnavailable,
+}
+
+impl From<AssertionError> for HandshakeError {
+    fn from(error: AssertionError) -> HandshakeError {
+        match error {
+            AssertionError::Invalid => HandshakeError::AssertionInvalid,
+            AssertionError::NotNow => HandshakeError::AssertionNotNow,
+            AssertionError::Issuer => HandshakeError::AssertionIssuer,
+            AssertionError::Audience => HandshakeError::AssertionAudience,
+            AssertionError::Subject => HandshakeError::AssertionSubject,
+            AssertionError::KeysUnavailable => HandshakeError::AssertionKeysUnavailable,
+        }
+    }
+}
+
+impl fmt::Display for AssertionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(HandshakeError::from(*self).message())
+    }
+}
+
+impl std::error::Error for AssertionError {}
+
+/// The header lines of one request, seen by whoever looks for the token. The rules are those of the plain identity
+/// headers: the client can add a line that the gateway did not replace, or ask a proxy to drop the gateway's.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Token<'h> {
+    value: Option<&'h [u8]>,
+    /// A second line was seen.
+    twice: bool,
+    /// A name that differs only in its separators was seen.
+    alias: bool,
+    /// `Connection` names the header.
+    nominated: bool,
+}
+
+impl<'h> Token<'h> {
+    /// Looks at one header line.
+    pub(super) fn see_header(&mut self, assertion: &Assertion, name: &str, value: &'h [u8]) {
+        if name.eq_ignore_ascii_case(&assertion.header) {
+            self.twice |= self.value.replace(value).is_some();
+        } else {
+            self.alias |= is_alias(name, &assertion.header);
+        }
+    }
+
+    /// Looks at one token of `Connection`.
+    pub(super) fn see_connection_option(&mut self, assertion: &Assertion, option: &[u8]) {
+        self.nominated |= option.eq_ignore_ascii_case(assertion.header.as_bytes());
+    }
+
+    /// The identity, if one token stood there, plainly, and the verifier believes it.
+    pub(super) fn judge(&self, assertion: &Assertion) -> Result<Identity, HandshakeError> {
+        if self.twice {
+            return Err(HandshakeError::IdentityTwice);
+        }
+        if self.alias {
+            return Err(HandshakeError::IdentityAlias);
+        }
+        if self.nominated {
+            return Err(HandshakeError::IdentityNominated);
+        }
+        let token = self.value.filter(|token| !token.is_empty()).ok_or(HandshakeError::AssertionMissing)?;
+        let asserted = assertion.verifier.verify(token)?;
+        let (id, email, name) = (asserted.id.as_bytes(), asserted.email.as_bytes(), asserted.name.as_bytes());
+        // A token whose end has more digits than are kept outlives the service all the same.
+        let token_exp = asserted.expires_at.min(Identity::MAX_EXP).to_string();
+        Identity::of_session(id, email, name, None, Some(token_exp.as_bytes()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+    use crate::handshake::{HandshakeConfig, IdentityHeaders, Peer, UpgradeRequest};
+
+    /// Believes tokens of the form `user:ID`, and refuses each error by its name.
+    #[derive(Debug)]
+    struct ByName;
+
+    impl AssertionVerifier for ByName {
+        fn verify(&self, token: &[u8]) -> Result<Asserted, AssertionError> {
+            let token = std::str::from_utf8(token).map_err(|_| AssertionError::Invalid)?;
+            if let Some(error) = ERRORS.iter().find(|error| format!("{error:?}") == token) {
+                return Err(*error);
+            }
+            let id = token.strip_prefix("user:").ok_or(AssertionError::Invalid)?;
+            let (email, name) = ("ann@example.com".to_owned(), "Ann\u{7} 李 ".to_owned());
+            Ok(Asserted { id: id.to_owned(), email, name, expires_at: 1 })
+        }
+    }
+
+    const ERRORS: [AssertionError; 6] = [
+        AssertionError::Invalid,
+        AssertionError::NotNow,
+        AssertionError::Issuer,
+        AssertionError::Audience,
+        AssertionError::Subject,
+        AssertionError::KeysUnavailable,
+    ];
+
+    fn identify(lines: &str) -> Result<Identity, HandshakeError> {
+        let assertion = Assertion { header: "X-Assertion".to_owned(), verifier: Arc::new(ByName) };
+        let config = HandshakeConfig { assertion: Some(assertion), ..HandshakeConfig::default() };
+        let head = format!(
+            "GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{lines}\r\n"
+        );
+        let peer = Peer::from(SocketAddr::from(([127, 0, 0, 1], 1)));
+        let mut head = head.into_bytes();
+        let request = UpgradeRequest::parse(&mut head, &config)?;
+        Ok(request.identify(peer, &config)?.identity().clone())
+    }
+
+    #[track_caller]
+    fn refused(lines: &str, status: u16, code: &str) {
+        let error = identify(lines).expect_err(lines);
+        assert_eq!((error.status(), error.code()), (status, code), "{lines}");
+    }
+
+    #[test]
+    fn the_token_says_who_it_is() {
+        let user = identify("x-assertion: user:42\r\n").expect("a user");
+        assert_eq!((user.id(), user.email(), user.name()), ("42", Some("ann@example.com"), Some("Ann 李")));
+        assert_eq!((user.session_id(), user.token_exp()), (None, Some(1)));
+    }
+
+    #[test]
+    fn plain_headers_are_not_looked_at() {
+        let IdentityHeaders { id, email, name, .. } = IdentityHeaders::default();
+        for plain in [
+            format!("{id}: admin\r\n"),
+            format!("{id}: admin\r\n{id}: root\r\n{email}: a@b\r\n{name}: Admin\r\n"),
+            "user_id: admin\r\nConnection: User-ID\r\n".to_owned(),
+            format!("{id}: \u{e9} {{}},\r\n{name}: \u{1}\r\n"),
+        ] {
+            let user = identify(&format!("{plain}X-Assertion: user:42\r\n")).expect("a user");
+            assert_eq!((user.id(), user.name()), ("42", Some("Ann 李")), "{plain}");
+            refused(&plain, 401, "assertion_missing");
+            refused(&format!("{plain}X-Assertion: forged\r\n"), 401, "assertion_invalid");
+        }
+    }
+
+    #[test]
+    fn without_a_token_nobody_is_admitted() {
+        refused("", 401, "assertion_missing");
+        refused("X-Assertion:\r\n", 401, "assertion_missing");
+        refused("X-Assertion: \t \r\n", 401, "assertion_missing");
+    }
+
+    #[test]
+    fn the_token_stands_there_once_and_plainly() {
+        let line = "X-Assertion: user:42\r\n";
+        refused(&format!("{line}{line}"), 400, "identity_twice");
+        refused(&format!("{line}X-ASSERTION:\r\n"), 400, "identity_twice");
+        refused(&format!("{line}X_Assertion: user:1\r\n"), 400, "identity_alias");
+        refused("x.assertion: user:1\r\n", 400, "identity_alias");
+        refused(&format!("{line}Connection: keep-alive, x-assertion\r\n"), 400, "identity_nominated");
+        assert!(identify(&format!("{line}X-Assertions: a\r\nXAssertion: b\r\nConnection: x\r\n")).is_ok());
+    }
+
+    #[test]
+    fn each_refusal_of_the_verifier_has_its_answer() {
+        let answers = [
+            (401, "assertion_invalid"),
+            (401, "assertion_not_now"),
+            (401, "assertion_issuer"),
+            (401, "assertion_audience"),
+            (401, "assertion_subject"),
+            (503, "assertion_keys_unavailable"),
+        ];
+        for (error, (status, code)) in ERRORS.into_iter().zip(answers) {
+            refused(&format!("X-Assertion: {error:?}\r\n"), status, code);
+            assert_eq!(error.to_string(), HandshakeError::from(error).message());
+        }
+        assert!(HandshakeError::AssertionKeysUnavailable.is_temporary());
+    }
+
+    #[test]
+    fn an_asserted_id_keeps_the_rules_of_ids() {
+        assert_eq!(identify("X-Assertion: user:accounts.google.com:1234\r\n").map(drop), Ok(()));
+        refused("X-Assertion: user:\r\n", 401, "identity_missing");
+        refused("X-Assertion: user:a b\r\n", 400, "identity_invalid");
+        refused(&format!("X-Assertion: user:{}\r\n", "x".repeat(256)), 400, "identity_invalid");
+    }
+}
