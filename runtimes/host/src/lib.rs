@@ -9,6 +9,7 @@
 //! * [`settings`]: flags, environment, `.env` and defaults become one [`Settings`](settings::Settings), or one
 //!   clear line and the end.
 //! * [`log`]: records of the core and of the process become lines, on a thread of their own.
+//! * [`assertion`]: who is admitted by a signed token, and the keys that it is judged with.
 //! * [`signals`]: SIGTERM and SIGINT become bytes to poll for.
 //! * [`listen`]: bound listeners, and what to do when the system gives no more descriptors.
 //! * [`socket`]: the system calls of a turn.
@@ -16,6 +17,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod assertion;
 mod escape;
 pub mod listen;
 pub mod log;

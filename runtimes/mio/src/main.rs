@@ -14,10 +14,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use postern_core::Service;
-use postern_host::listen;
 use postern_host::log::Log;
 use postern_host::settings::{self, Program, Settings};
 use postern_host::signals::StopSignals;
+use postern_host::{assertion, listen};
 use slog::{crit, info};
 
 use acceptor::Acceptor;
@@ -41,11 +41,12 @@ fn main() -> ExitCode {
 }
 
 /// Serves until it is told to stop.
-fn serve(settings: Settings, log: &Log) -> Result<(), Box<dyn std::error::Error>> {
+fn serve(mut settings: Settings, log: &Log) -> Result<(), Box<dyn std::error::Error>> {
     let logger = log.logger();
     let signals = StopSignals::register()?;
     let listeners = listen::bind(&settings.listen, &settings.socket_access)?;
     settings.announce(&PROGRAM, &listeners, &logger);
+    settings.service.handshake.assertion = assertion::start(settings.assertion.as_ref(), &logger)?;
     let acceptor = Acceptor::new(listeners, signals, settings.max_connections, logger.clone())?;
     let waker = acceptor.waker()?;
     let config = Arc::new(settings.service);

@@ -3,6 +3,7 @@
 //! There is one table of them (`table`). From it come the flags, `--help`, `--print-config`, the names that are
 //! known, and the values: a default is a text like any other, and goes the same way.
 
+mod assertion;
 mod command;
 mod error;
 mod near;
@@ -28,6 +29,7 @@ use std::thread;
 use postern_core::ServiceConfig;
 use slog::{Logger, info, warn};
 
+use crate::assertion::AssertionSettings;
 use crate::listen::{Access, Address, Listener};
 use crate::log::LogSettings;
 use command::Arguments;
@@ -62,6 +64,8 @@ pub struct Settings {
     pub workers: usize,
     /// The rules for all connections.
     pub service: ServiceConfig,
+    /// Whose signed identities are believed instead of the identity headers. `None` for nobody's.
+    pub assertion: Option<AssertionSettings>,
     /// How many connections there may be at a time. [`load`] leaves 0 for what the limit of open files allows,
     /// [`load_or_exit`] says how many that is.
     pub max_connections: usize,
@@ -126,6 +130,7 @@ pub fn load(
         socket_access: Access::default(),
         workers: 0,
         service: ServiceConfig::default(),
+        assertion: None,
         max_connections: 0,
         log: LogSettings::default(),
     };
@@ -134,6 +139,7 @@ pub fn load(
             .map_err(|complaint| SettingsError::value(setting, text, *source, &complaint))?;
     }
     check_identity_headers(&chosen)?;
+    settings.assertion = assertion::assertion(&chosen)?;
     if print_config {
         return Ok(Outcome::Print(print::config(&chosen)));
     }
@@ -154,16 +160,18 @@ impl Settings {
             "trusted_proxies" => proxies.join(","),
             "max_connections" => self.max_connections,
             "workers" => if program.has_workers { self.workers } else { 1 });
+        // With a signed identity, whoever reaches the port still needs a token.
+        let is_signed = self.assertion.is_some();
         let who_knows =
             if handshake.proxy_secret.secrets.is_empty() { "" } else { " and knows the proxy secret" };
-        if handshake.trusted_proxies.trusts_any() {
+        if handshake.trusted_proxies.trusts_any() && !is_signed {
             warn!(
                 log,
                 "POSTERN_TRUSTED_PROXIES trusts every peer: whoever reaches the port{who_knows} can be any user"
             );
         }
         let has_file = |listener: &Listener| matches!(listener.address(), Address::Unix(_));
-        if self.socket_access.admits_everyone() && listeners.iter().any(has_file) {
+        if !is_signed && self.socket_access.admits_everyone() && listeners.iter().any(has_file) {
             warn!(
                 log,
                 "POSTERN_LISTEN_MODE lets every user of this host connect: whoever does{who_knows} can be any user"

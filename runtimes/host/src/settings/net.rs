@@ -150,6 +150,11 @@ fn origin(text: &str) -> Result<(), Complaint> {
     }
 }
 
+/// Words of any kind: `one,two`.
+pub(super) fn words(text: &str) -> Result<Vec<String>, Complaint> {
+    items(text, |item| Ok(item.to_owned()))
+}
+
 /// The items of a list with commas, trimmed; at least one, and none empty.
 fn items<T>(text: &str, item: impl Fn(&str) -> Result<T, Complaint>) -> Result<Vec<T>, Complaint> {
     let one = |text: &str| match text.trim() {

@@ -9,7 +9,7 @@ use slog::Level;
 
 use super::preset::{self, optional_header};
 use super::value::{Complaint, GIB, boolean, choice, count, duration, duration_or_off, mode, size};
-use super::{Settings, net, secret};
+use super::{Settings, assertion, net, secret};
 use crate::log::{EmailLog, LogFormat, MessageLog};
 
 /// One setting.
@@ -181,6 +181,83 @@ pub(super) static SETTINGS: &[Setting] = &[
         },
     },
     Setting {
+        name: ASSERTION,
+        placeholder: "WHOSE",
+        default: "off",
+        group: Group::Identity,
+        is_secret: false,
+        help: "Take the identity from a signed token (JWT), not from those\n\
+               headers: of pomerium, google-iap, cloudflare, custom, or off;\n\
+               an upgrade without a valid one is 401",
+        apply: |_, text| assertion::preset(text).map(drop),
+    },
+    Setting {
+        name: ASSERTION_HEADER,
+        placeholder: "HEADER",
+        default: "",
+        group: Group::Identity,
+        is_secret: false,
+        help: "The header with the token; only custom needs it",
+        apply: |_, text| if_given(text, |text| net::header_name(text).map(drop)),
+    },
+    Setting {
+        name: ASSERTION_ISSUER,
+        placeholder: "TEXT",
+        default: "",
+        group: Group::Identity,
+        is_secret: false,
+        help: "Who signs (iss): the host of the route for pomerium,\n\
+               https://TEAM.cloudflareaccess.com for cloudflare",
+        apply: |_, _| Ok(()),
+    },
+    Setting {
+        name: ASSERTION_AUDIENCE,
+        placeholder: "TEXT,…",
+        default: "",
+        group: Group::Identity,
+        is_secret: false,
+        help: "For whom (aud); the token must name one of these. pomerium\n\
+               needs none: there it is the host of the route",
+        apply: |_, text| if_given(text, |text| net::words(text).map(drop)),
+    },
+    Setting {
+        name: ASSERTION_JWKS,
+        placeholder: "URL|FILE",
+        default: "",
+        group: Group::Identity,
+        is_secret: false,
+        help: "The issuer's keys; only custom needs it. A URL of https, or\n\
+               of http on this host; or a file, read again when it changes",
+        apply: |_, text| if_given(text, |text| assertion::keys(text).map(drop)),
+    },
+    Setting {
+        name: ASSERTION_ID_CLAIM,
+        placeholder: "NAME",
+        default: "sub",
+        group: Group::Identity,
+        is_secret: false,
+        help: "The claim with the user's id; must be a text",
+        apply: |_, text| assertion::claim(text),
+    },
+    Setting {
+        name: ASSERTION_EMAIL_CLAIM,
+        placeholder: "NAME",
+        default: "email",
+        group: Group::Identity,
+        is_secret: false,
+        help: "The one with the e-mail address, for the log; optional",
+        apply: |_, text| assertion::claim(text),
+    },
+    Setting {
+        name: ASSERTION_NAME_CLAIM,
+        placeholder: "NAME",
+        default: "name",
+        group: Group::Identity,
+        is_secret: false,
+        help: "The one with the display name, for the log; optional",
+        apply: |_, text| assertion::claim(text),
+    },
+    Setting {
         name: "POSTERN_TRUSTED_PROXIES",
         placeholder: "CIDR,…",
         default: "loopback",
@@ -250,8 +327,8 @@ pub(super) static SETTINGS: &[Setting] = &[
         default: "false",
         group: Group::Identity,
         is_secret: false,
-        help: "Admit only a Sec-WebSocket-Key of exactly 16 bytes, as RFC 6455\n\
-               demands; a widespread curl recipe sends 13",
+        help: "Admit only a Sec-WebSocket-Key of exactly 16 bytes, as\n\
+               RFC 6455 demands; a widespread curl recipe sends 13",
         apply: |settings, text| set(&mut handshake(settings).strict_key, boolean(text)),
     },
     Setting {
@@ -475,6 +552,16 @@ pub(super) const USER_SESSION_ID: &str = "POSTERN_USER_SESSION_ID_HEADER";
 pub(super) const TOKEN_EXP: &str = "POSTERN_USER_TOKEN_EXP_HEADER";
 const SECRET_HEADER: &str = "POSTERN_PROXY_SECRET_HEADER";
 
+/// The switch of the signed identity, with which the names of its other settings begin.
+pub(super) const ASSERTION: &str = "POSTERN_ASSERTION";
+pub(super) const ASSERTION_HEADER: &str = "POSTERN_ASSERTION_HEADER";
+pub(super) const ASSERTION_ISSUER: &str = "POSTERN_ASSERTION_ISSUER";
+pub(super) const ASSERTION_AUDIENCE: &str = "POSTERN_ASSERTION_AUDIENCE";
+pub(super) const ASSERTION_JWKS: &str = "POSTERN_ASSERTION_JWKS";
+pub(super) const ASSERTION_ID_CLAIM: &str = "POSTERN_ASSERTION_ID_CLAIM";
+pub(super) const ASSERTION_EMAIL_CLAIM: &str = "POSTERN_ASSERTION_EMAIL_CLAIM";
+pub(super) const ASSERTION_NAME_CLAIM: &str = "POSTERN_ASSERTION_NAME_CLAIM";
+
 const LEVELS: &[(&str, Level)] = &[
     ("trace", Level::Trace),
     ("debug", Level::Debug),
@@ -491,6 +578,11 @@ fn handshake(settings: &mut Settings) -> &mut HandshakeConfig {
 fn session(settings: &mut Settings) -> &mut SessionConfig {
     // Nobody shares it while settings are read, so nothing is cloned.
     Arc::make_mut(&mut settings.service.session)
+}
+
+/// Checks a text that may be left out.
+fn if_given(text: &str, check: fn(&str) -> Result<(), Complaint>) -> Result<(), Complaint> {
+    if text.is_empty() { Ok(()) } else { check(text) }
 }
 
 fn set<T>(place: &mut T, value: Result<T, Complaint>) -> Result<(), Complaint> {

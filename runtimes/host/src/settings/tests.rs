@@ -338,6 +338,51 @@ fn each_bad_value_has_its_line() {
             "https://a@b",
             "https://a@b is not an origin; write for example https://app.example.com",
         ),
+        ("POSTERN_ASSERTION", "iap", "must be one of off, pomerium, google-iap, cloudflare, custom"),
+        ("POSTERN_ASSERTION_HEADER", "X Y", "not the name of a header; write for example X-User-Id"),
+        (
+            "POSTERN_ASSERTION_HEADER",
+            "Authorization",
+            "Authorization has a meaning of its own and cannot carry an identity",
+        ),
+        ("POSTERN_ASSERTION_AUDIENCE", "a,,b", "an item of the list is empty"),
+        (
+            "POSTERN_ASSERTION_JWKS",
+            "http://issuer.example/jwks.json",
+            "whoever is on the way could put in keys of his own; write https, which only a URL of this host can \
+             do without",
+        ),
+        (
+            "POSTERN_ASSERTION_JWKS",
+            "file:///etc/jwks.json",
+            "neither https nor a file; a file is written as its path alone",
+        ),
+        (
+            "POSTERN_ASSERTION_ISSUER",
+            "https://issuer.example",
+            "has no effect while POSTERN_ASSERTION is off; write POSTERN_ASSERTION=custom, or one of pomerium, \
+             google-iap, cloudflare",
+        ),
+        (
+            "POSTERN_ASSERTION",
+            "custom",
+            "needs POSTERN_ASSERTION_HEADER, too; write for example X-Jwt-Assertion",
+        ),
+        (
+            "POSTERN_ASSERTION",
+            "pomerium",
+            "needs POSTERN_ASSERTION_ISSUER, too; write for example app.example.com, the host of the route",
+        ),
+        (
+            "POSTERN_ASSERTION",
+            "google-iap",
+            "needs POSTERN_ASSERTION_AUDIENCE, too; write for example /projects/NUMBER/global/backendServices/ID",
+        ),
+        (
+            "POSTERN_ASSERTION",
+            "cloudflare",
+            "needs POSTERN_ASSERTION_ISSUER, too; write for example https://TEAM.cloudflareaccess.com",
+        ),
         ("POSTERN_STRICT_KEY", "yes", "must be one of true, false"),
         ("POSTERN_MAX_CONNECTIONS", "-1", "not a number"),
         ("POSTERN_MAX_MESSAGE", "64Q", "not a size; write for example 64KiB"),

@@ -1,0 +1,131 @@
+//! One token: its signature, its issuer, its audience, its time, and what it says about a user.
+//!
+//! jsonwebtoken verifies the signature, the issuer and the audience. The time is compared here: the library would ask
+//! the clock itself, and knows no `iat`.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Algorithm, AlgorithmFamily, Validation};
+use postern_core::handshake::{Asserted, AssertionError};
+use serde_json::{Map, Value};
+
+use super::AssertionSettings;
+use super::keys::{Found, KeySet};
+
+/// The longest token, in bytes. The assertions of the known gateways have about 1 KiB; a longer one costs time to
+/// refuse.
+pub(super) const MAX_TOKEN: usize = 8 * 1024;
+
+/// How far the issuer's clock may be from ours, in seconds: for how long a token is still believed when it has
+/// expired, and already before it begins. Google asks for as much.
+pub(super) const LEEWAY: u64 = 30;
+
+/// What a token must say.
+#[derive(Debug)]
+pub(super) struct Rules {
+    validation: Validation,
+    id_claim: String,
+    email_claim: String,
+    name_claim: String,
+}
+
+/// Why a token is not believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// Its key is not in the set. A newer set may have it.
+    UnknownKey,
+    /// No newer set would change that.
+    Final(AssertionError),
+}
+
+impl From<AssertionError> for Refusal {
+    fn from(error: AssertionError) -> Refusal {
+        Refusal::Final(error)
+    }
+}
+
+impl Rules {
+    pub(super) fn new(settings: &AssertionSettings) -> Rules {
+        // The algorithm is set when the key is known.
+        let mut validation = Validation::new(Algorithm::ES256);
+        validation.set_required_spec_claims(&["exp", "iss", "aud"]);
+        validation.set_issuer(&[&settings.issuer]);
+        validation.set_audience(&settings.audience);
+        validation.validate_exp = false;
+        Rules {
+            validation,
+            id_claim: settings.id_claim.clone(),
+            email_claim: settings.email_claim.clone(),
+            name_claim: settings.name_claim.clone(),
+        }
+    }
+
+    /// Judges a token in JWS Compact Serialization (RFC 7515 §7.1).
+    ///
+    /// # Errors
+    /// The first rule that it breaks. What only a signed token can be told comes after the signature.
+    pub(super) fn verify(&self, token: &[u8], keys: &KeySet, now: SystemTime) -> Result<Asserted, Refusal> {
+        if token.len() > MAX_TOKEN {
+            return Err(AssertionError::Invalid.into());
+        }
+        let header = jsonwebtoken::decode_header(token).map_err(|_| AssertionError::Invalid)?;
+        // RFC 7515 §4.1.11: what we do not know and must is a reason to refuse, and we know no extension.
+        if header.alg.family() == AlgorithmFamily::Hmac || header.crit.is_some() {
+            return Err(AssertionError::Invalid.into());
+        }
+        // `jku`, `jwk`, `x5u` and `x5c` are the token's own word on which key it should be judged with.
+        let key = match keys.find(header.kid.as_deref(), header.alg) {
+            Found::Key(key) => key,
+            Found::Unknown => return Err(Refusal::UnknownKey),
+            Found::None => return Err(AssertionError::Invalid.into()),
+        };
+        let validation = Validation { algorithms: vec![header.alg], ..self.validation.clone() };
+        let claims = jsonwebtoken::decode::<Map<String, Value>>(token, key, &validation)
+            .map_err(|error| reason(&error))?
+            .claims;
+        // The library also takes a list in which the issuer stands; RFC 7519 §4.1.1 has one.
+        if !claims.get("iss").is_some_and(Value::is_string) {
+            return Err(AssertionError::Invalid.into());
+        }
+        let expires_at = check_time(&claims, now)?;
+        let text = |claim: &str| claims.get(claim).and_then(Value::as_str);
+        let id = text(&self.id_claim).ok_or(AssertionError::Subject)?.to_owned();
+        let display = |claim: &str| text(claim).unwrap_or_default().to_owned();
+        Ok(Asserted { id, email: display(&self.email_claim), name: display(&self.name_claim), expires_at })
+    }
+}
+
+/// What the library found. All but the last two checks come before anything in the token is believed.
+fn reason(error: &jsonwebtoken::errors::Error) -> AssertionError {
+    if matches!(error.kind(), ErrorKind::InvalidIssuer) {
+        AssertionError::Issuer
+    } else if matches!(error.kind(), ErrorKind::InvalidAudience) {
+        AssertionError::Audience
+    } else {
+        AssertionError::Invalid
+    }
+}
+
+/// When the token expires, if it is valid now (RFC 7519 §4.1.4 to §4.1.6).
+fn check_time(claims: &Map<String, Value>, now: SystemTime) -> Result<u64, AssertionError> {
+    // A clock before 1970 makes every token one of the future.
+    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let expires_at = claims.get("exp").and_then(seconds).ok_or(AssertionError::Invalid)?;
+    if now >= expires_at.saturating_add(LEEWAY) {
+        return Err(AssertionError::NotNow);
+    }
+    for claim in ["nbf", "iat"] {
+        let Some(begins_at) = claims.get(claim) else { continue };
+        if seconds(begins_at).ok_or(AssertionError::Invalid)? > now.saturating_add(LEEWAY) {
+            return Err(AssertionError::NotNow);
+        }
+    }
+    Ok(expires_at)
+}
+
+/// A NumericDate (RFC 7519 §2): seconds since 1970, perhaps with a fraction, which does not count.
+fn seconds(date: &Value) -> Option<u64> {
+    let fractional = || date.as_f64().filter(|date| (0.0..1e18).contains(date)).map(|date| date as u64);
+    date.as_u64().or_else(fractional)
+}

@@ -1,0 +1,129 @@
+//! The signed identity: a token in a header, judged with the keys of its issuer.
+//!
+//! A gateway such as Pomerium, Google's Identity-Aware Proxy or Cloudflare Access signs who the user is (a JWT,
+//! RFC 7519). That holds even if somebody reaches Postern past the gateway, so nothing else is asked then: the plain
+//! identity headers are not looked at.
+//!
+//! * [`presets`]: what the known gateways use.
+//! * [`source`]: one attempt to get the keys, from a URL or a file.
+//! * [`keys`]: a JWK Set, and which key may judge which token.
+//! * [`cache`]: the keys as they are known now.
+//! * [`refresh`]: the thread that keeps them fresh.
+//! * [`claims`]: one token.
+//!
+//! What can go wrong with the keys never costs a user who has a good token: the last good set stays for a day. A key
+//! that is not in it causes one fetch a minute at most, and whoever comes while it lasts is asked to try again.
+
+mod cache;
+mod claims;
+mod keys;
+mod presets;
+mod refresh;
+mod source;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Sender};
+use std::time::{Duration, Instant, SystemTime};
+
+use postern_core::handshake::{Asserted, Assertion, AssertionError, AssertionVerifier};
+use slog::{Logger, info};
+
+use cache::{Cache, Unknown};
+use claims::{Refusal, Rules};
+use refresh::Refresher;
+
+pub use presets::Preset;
+pub use source::KeySource;
+
+/// Which tokens are believed, and what is taken from them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AssertionSettings {
+    /// The header with the token.
+    pub header: String,
+    /// The claim `iss`, to the byte.
+    pub issuer: String,
+    /// What may stand in the claim `aud`: one of these must.
+    pub audience: Vec<String>,
+    /// Where the issuer's keys are.
+    pub keys: KeySource,
+    /// The claim with the user's id.
+    pub id_claim: String,
+    /// The claim with the e-mail address, for the log.
+    pub email_claim: String,
+    /// The claim with the display name, for the log.
+    pub name_claim: String,
+}
+
+/// Makes the judge of assertions, and starts to fetch the keys it needs. Does nothing without settings.
+///
+/// Keys in a file are there when it returns. For those of a URL nobody waits: until they have come, upgrades are
+/// refused with 503. The thread that fetches ends with the last of the connections' configurations.
+///
+/// # Errors
+/// The file cannot be read or holds no keys; no thread was to be had.
+pub fn start(settings: Option<&AssertionSettings>, log: &Logger) -> io::Result<Option<Assertion>> {
+    let Some(settings) = settings else { return Ok(None) };
+    let verifier = Arc::new(JwtVerifier::start(settings, log)?);
+    Ok(Some(Assertion { header: settings.header.clone(), verifier }))
+}
+
+/// Judges JSON Web Tokens with keys that may change meanwhile.
+struct JwtVerifier {
+    rules: Rules,
+    cache: Arc<Cache>,
+    /// Asks for a fetch; the thread that does them ends with it.
+    wake: Sender<()>,
+}
+
+impl JwtVerifier {
+    fn start(settings: &AssertionSettings, log: &Logger) -> io::Result<JwtVerifier> {
+        info!(log, "identities come from the header {}", settings.header;
+        "issuer" => &settings.issuer, "audience" => settings.audience.join(","), "keys" => %settings.keys);
+        let cache = Arc::new(Cache::default());
+        let mut refresher = Refresher::new(&settings.keys, cache.clone(), log.clone());
+        let first = match &settings.keys {
+            KeySource::Url(_) => Duration::ZERO,
+            KeySource::File(path) => refresher.fetch().map_err(|error| {
+                io::Error::other(format!("POSTERN_ASSERTION_JWKS={}: {error}", path.display()))
+            })?,
+        };
+        let (wake, woken) = mpsc::channel();
+        refresher.spawn(first, woken)?;
+        Ok(JwtVerifier { rules: Rules::new(settings), cache, wake })
+    }
+
+    fn verify_at(&self, token: &[u8], clock: SystemTime, now: Instant) -> Result<Asserted, AssertionError> {
+        let keys = self.cache.keys(now).ok_or(AssertionError::KeysUnavailable)?;
+        let refusal = match self.rules.verify(token, &keys, clock) {
+            Ok(asserted) => return Ok(asserted),
+            Err(Refusal::Final(error)) => return Err(error),
+            Err(Refusal::UnknownKey) => self.cache.miss(now),
+        };
+        match refusal {
+            // Without the thread there will be no other keys.
+            Unknown::Ask => match self.wake.send(()) {
+                Ok(()) => Err(AssertionError::KeysUnavailable),
+                Err(_) => Err(AssertionError::Invalid),
+            },
+            Unknown::Wait => Err(AssertionError::KeysUnavailable),
+            Unknown::Refuse => Err(AssertionError::Invalid),
+        }
+    }
+}
+
+impl AssertionVerifier for JwtVerifier {
+    fn verify(&self, token: &[u8]) -> Result<Asserted, AssertionError> {
+        self.verify_at(token, SystemTime::now(), Instant::now())
+    }
+}
+
+impl fmt::Debug for JwtVerifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JwtVerifier").field("rules", &self.rules).finish_non_exhaustive()
+    }
+}

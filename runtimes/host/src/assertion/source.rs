@@ -1,0 +1,247 @@
+//! Where the issuer's keys come from, and one attempt to get them.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use ureq::Agent;
+use ureq::http::Uri;
+use ureq::http::header::{CACHE_CONTROL, HeaderMap};
+use ureq::tls::{RootCerts, TlsConfig};
+
+use super::keys::KeySet;
+
+/// Where the issuer publishes its keys, as a JWK Set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeySource {
+    /// A URL: https, or http of this host.
+    Url(String),
+    /// A file.
+    File(PathBuf),
+}
+
+impl KeySource {
+    /// Tells a URL from a file.
+    ///
+    /// # Errors
+    /// What is wrong with a URL: the end of a sentence that begins with it.
+    pub fn parse(text: &str) -> Result<KeySource, &'static str> {
+        let Some((scheme, _)) = text.split_once("://") else {
+            return Ok(KeySource::File(PathBuf::from(text)));
+        };
+        let is_https = scheme.eq_ignore_ascii_case("https");
+        if !is_https && !scheme.eq_ignore_ascii_case("http") {
+            return Err("neither https nor a file; a file is written as its path alone");
+        }
+        let uri = text.parse::<Uri>().ok().filter(|uri| uri.host().is_some_and(|host| !host.is_empty()));
+        let uri = uri.ok_or("not a URL; write for example https://issuer.example/jwks.json")?;
+        if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+            return Err("keys are public; leave out the user and the password");
+        }
+        if !is_https && !uri.host().is_some_and(is_this_host) {
+            return Err("whoever is on the way could put in keys of his own; write https, \
+                        which only a URL of this host can do without");
+        }
+        Ok(KeySource::Url(text.to_owned()))
+    }
+}
+
+impl fmt::Display for KeySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            KeySource::Url(url) => f.write_str(url),
+            KeySource::File(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// A set of keys, and when to ask for the next.
+#[derive(Debug)]
+pub(super) struct Fetched {
+    pub(super) keys: KeySet,
+    pub(super) next: Duration,
+}
+
+/// Gets the keys, again and again.
+pub(super) enum Fetcher {
+    Url { url: String, agent: Agent },
+    File { path: PathBuf, read: Option<Version> },
+}
+
+/// What changes when a file does: its modification time and its length.
+type Version = (Option<SystemTime>, u64);
+
+impl Fetcher {
+    pub(super) fn new(source: &KeySource) -> Fetcher {
+        match source {
+            KeySource::Url(url) => Fetcher::Url { url: url.clone(), agent: agent(url) },
+            KeySource::File(path) => Fetcher::File { path: path.clone(), read: None },
+        }
+    }
+
+    /// Gets the keys; `None` if they are in a file that has not changed since it was last read well.
+    ///
+    /// # Errors
+    /// What went wrong, for the log.
+    pub(super) fn fetch(&mut self) -> Result<Option<Fetched>, String> {
+        match self {
+            Fetcher::Url { url, agent } => fetch_url(agent, url).map(Some),
+            Fetcher::File { path, read } => {
+                let Some((keys, version)) = fetch_file(path, *read)? else { return Ok(None) };
+                *read = Some(version);
+                Ok(Some(Fetched { keys, next: FILE_INTERVAL }))
+            }
+        }
+    }
+}
+
+fn fetch_file(path: &Path, read: Option<Version>) -> Result<Option<(KeySet, Version)>, String> {
+    let unreadable = |error: io::Error| format!("cannot be read: {error}");
+    // Before it is read: a file that changes meanwhile is read again.
+    let metadata = fs::metadata(path).map_err(unreadable)?;
+    let version = (metadata.modified().ok(), metadata.len());
+    if read == Some(version) {
+        return Ok(None);
+    }
+    let file = File::open(path).map_err(unreadable)?;
+    let mut json = Vec::new();
+    let length = file.take(MAX_BODY + 1).read_to_end(&mut json).map_err(unreadable)?;
+    if length as u64 > MAX_BODY {
+        return Err(format!("it has {TOO_LARGE}"));
+    }
+    let keys = KeySet::parse(&json).map_err(|what| format!("it is {what}"))?;
+    Ok(Some((keys, version)))
+}
+
+fn fetch_url(agent: &Agent, url: &str) -> Result<Fetched, String> {
+    let mut response = agent.get(url).call().map_err(|error| error.to_string())?;
+    let status = response.status();
+    if status.is_redirection() {
+        return Err(format!("the answer is a redirect ({}), which is not followed", status.as_u16()));
+    }
+    if status.as_u16() != 200 {
+        return Err(format!("the answer has the status {}", status.as_u16()));
+    }
+    let next = interval(response.headers());
+    let body = response.body_mut().with_config().limit(MAX_BODY).read_to_vec();
+    let json = body.map_err(|error| {
+        let is_too_large = matches!(error, ureq::Error::BodyExceedsLimit(_));
+        if is_too_large { format!("the answer has {TOO_LARGE}") } else { error.to_string() }
+    })?;
+    let keys = KeySet::parse(&json).map_err(|what| format!("the answer is {what}"))?;
+    Ok(Fetched { keys, next })
+}
+
+fn agent(url: &str) -> Agent {
+    // The roots of the system: an issuer inside of a company has a certificate of that company.
+    let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
+    let config = Agent::config_builder()
+        .tls_config(tls)
+        .timeout_global(Some(TIMEOUT))
+        // A redirect leads to where nobody configured anything (GHSA-h5rg-8p7f-47g2).
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .http_status_as_error(false)
+        .user_agent(concat!("postern/", env!("CARGO_PKG_VERSION")))
+        .accept("application/jwk-set+json, application/json")
+        // Minutes pass between two requests.
+        .max_idle_connections(0);
+    let is_local = url.parse::<Uri>().ok().and_then(|uri| uri.host().map(is_this_host)).unwrap_or(false);
+    // A proxy of the environment (HTTPS_PROXY) is not asked for what is on this host.
+    let config = if is_local { config.proxy(None) } else { config };
+    config.build().new_agent()
+}
+
+/// Whether a host of a URL is this one.
+fn is_this_host(host: &str) -> bool {
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    bare.eq_ignore_ascii_case("localhost") || bare.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+}
+
+/// For how long an answer is good (RFC 9111 §5.2.2.1), within what is sensible for keys.
+fn interval(headers: &HeaderMap) -> Duration {
+    let directives = headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
+    let max_age = directives.flat_map(|value| value.split(',')).find_map(|directive| {
+        let (name, value) = directive.trim().split_once('=')?;
+        let seconds = value.trim_matches('"').parse().ok()?;
+        name.eq_ignore_ascii_case("max-age").then_some(Duration::from_secs(seconds))
+    });
+    max_age.map_or(INTERVAL, |max_age| max_age.clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL))
+}
+
+/// The longest JWK Set, in bytes.
+const MAX_BODY: u64 = 256 * 1024;
+const TOO_LARGE: &str = "more than 256 KiB, which no JWK Set needs";
+
+/// From the look-up of the name to the last byte of the answer.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Between two requests, if the answer says nothing about it.
+const INTERVAL: Duration = Duration::from_secs(5 * 60);
+const SHORTEST_INTERVAL: Duration = Duration::from_secs(60);
+const LONGEST_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// Between two looks at the modification time of a file.
+pub(super) const FILE_INTERVAL: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_is_a_url_of_https_or_of_this_host_or_a_file() {
+        for url in [
+            "https://issuer.example/jwks.json",
+            "https://issuer.example:8443/?a=b",
+            "http://127.0.0.1:8080/jwks.json",
+            "http://127.9.9.9/",
+            "http://[::1]:8080/jwks.json",
+            "http://localhost/jwks.json",
+        ] {
+            assert_eq!(KeySource::parse(url), Ok(KeySource::Url(url.to_owned())));
+        }
+        for path in ["/etc/postern/jwks.json", "jwks.json", "a:b"] {
+            assert_eq!(KeySource::parse(path), Ok(KeySource::File(path.into())));
+        }
+        for (url, complaint) in [
+            ("http://issuer.example/", "whoever is on the way"),
+            ("http://127.0.0.1.evil.test/", "whoever is on the way"),
+            ("http://localhost.evil.test/", "whoever is on the way"),
+            ("http://10.0.0.1/", "whoever is on the way"),
+            ("http://user@127.0.0.1/", "keys are public"),
+            ("https://user:secret@issuer.example/", "keys are public"),
+            ("file:///etc/jwks.json", "neither https nor a file"),
+            ("ftp://issuer.example/", "neither https nor a file"),
+            ("https://", "not a URL"),
+            ("https://a b/", "not a URL"),
+        ] {
+            let error = KeySource::parse(url).unwrap_err();
+            assert!(error.starts_with(complaint), "{url}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_answer_says_when_to_ask_again_within_bounds() {
+        #[track_caller]
+        fn check(values: &[&str], seconds: u64) {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(CACHE_CONTROL, value.parse().unwrap());
+            }
+            assert_eq!(interval(&headers), Duration::from_secs(seconds), "{values:?}");
+        }
+        check(&[], 300);
+        check(&["public, max-age=600"], 600);
+        check(&["public", "MAX-AGE=\"600\", must-revalidate"], 600);
+        check(&["max-age=0"], 60);
+        check(&["max-age=59"], 60);
+        check(&["max-age=3601"], 3600);
+        check(&["max-age=18446744073709551615"], 3600);
+        check(&["max-age=18446744073709551616"], 300);
+        check(&["max-age=-1"], 300);
+        check(&["s-maxage=600, no-cache"], 300);
+    }
+}

@@ -1,0 +1,114 @@
+//! Which keys of a set are of use, and for what.
+
+use jsonwebtoken::Algorithm as A;
+
+use super::super::keys::{Found, KeySet};
+use super::*;
+
+fn parse(jwks: &[Value]) -> Result<KeySet, &'static str> {
+    KeySet::parse(set(jwks).as_bytes())
+}
+
+/// A key with some members changed.
+fn changed(mut jwk: Value, members: &[(&str, Value)]) -> Value {
+    members.iter().for_each(|(name, value)| jwk[*name] = value.clone());
+    jwk
+}
+
+#[test]
+fn keys_that_are_of_no_use_are_left_out() {
+    let (p256, p384, ed) =
+        (Signer::p256("a", 1).jwk(), Signer::p384("a", 1).jwk(), Signer::ed25519("a", 1).jwk());
+    let rsa = Signer::rsa("a", A::RS256).jwk();
+    let useless = [
+        ("no key", json!({})),
+        ("a text", json!("key")),
+        ("a secret", json!({ "kty": "oct", "k": base64url([7; 32]), "alg": "HS256" })),
+        ("an unknown type", json!({ "kty": "AKP", "alg": "ML-DSA-65", "pub": "AA" })),
+        ("an unknown curve", changed(p256.clone(), &[("crv", json!("secp256k1"))])),
+        ("P-521", changed(p384.clone(), &[("crv", json!("P-521")), ("alg", json!("ES512"))])),
+        ("X25519", changed(ed.clone(), &[("crv", json!("X25519"))])),
+        ("for encryption", changed(p256.clone(), &[("use", json!("enc"))])),
+        ("for something else", changed(p256.clone(), &[("use", json!("tls"))])),
+        ("for signing alone", changed(p256.clone(), &[("key_ops", json!(["sign"]))])),
+        ("with an HMAC", changed(rsa.clone(), &[("alg", json!("HS256"))])),
+        ("with another curve's algorithm", changed(p256.clone(), &[("alg", json!("ES384"))])),
+        ("with an encryption", changed(rsa.clone(), &[("alg", json!("RSA-OAEP"))])),
+        ("with an unknown algorithm", changed(rsa.clone(), &[("alg", json!("RS1"))])),
+        ("a kid that is a number", changed(p256.clone(), &[("kid", json!(1))])),
+        ("a point beside the curve", changed(p256.clone(), &[("y", json!(base64url([1; 32])))])),
+        ("half a point", changed(p256.clone(), &[("y", json!(""))])),
+        (
+            "a point of the other curve",
+            changed(p384.clone(), &[("crv", json!("P-256")), ("alg", json!("ES256"))]),
+        ),
+        ("an Ed25519 key that is empty", changed(ed.clone(), &[("x", json!(""))])),
+        ("one that is too short", changed(ed.clone(), &[("x", json!(base64url([1; 31])))])),
+        ("one that is too long", changed(ed.clone(), &[("x", json!(base64url([1; 33])))])),
+        ("RSA of 1024 bits", changed(rsa.clone(), &[("n", json!(base64url([0xff; 128])))])),
+        ("RSA of 2047 bits", changed(rsa.clone(), &[("n", json!(base64url([0x7f; 256])))])),
+        (
+            "RSA of 1024 bits behind zeros",
+            changed(rsa.clone(), &[("n", json!(base64url([[0; 128], [0xff; 128]].concat())))]),
+        ),
+        ("RSA of 8192 bits", changed(rsa.clone(), &[("n", json!(base64url([0xff; 1024])))])),
+        ("RSA with the exponent 1", changed(rsa.clone(), &[("e", json!(base64url([1])))])),
+        ("RSA with an even exponent", changed(rsa.clone(), &[("e", json!(base64url([1, 0])))])),
+        ("RSA without an exponent", changed(rsa.clone(), &[("e", json!(""))])),
+        ("what is no base64url", changed(p256.clone(), &[("x", json!("+/=="))])),
+    ];
+    let good = Signer::p256("good", 9).jwk();
+    for (name, jwk) in useless {
+        assert!(parse(std::slice::from_ref(&jwk)).is_err(), "{name} alone");
+        let keys = parse(&[jwk, good.clone()]).unwrap();
+        assert_eq!(keys.len(), 1, "{name} beside a good one");
+        assert!(matches!(keys.find(Some("good"), A::ES256), Found::Key(_)), "{name}");
+    }
+}
+
+#[test]
+fn keys_with_other_members_are_of_use() {
+    let p256 = Signer::p256("a", 1).jwk();
+    for members in [
+        vec![("use", json!("sig"))],
+        vec![("key_ops", json!(["verify"]))],
+        vec![("x5t", json!("AA")), ("x5c", json!(["MIIB"])), ("issued", json!(1)), ("iat", json!([]))],
+    ] {
+        assert!(parse(&[changed(p256.clone(), &members)]).is_ok(), "{members:?}");
+    }
+}
+
+#[test]
+fn what_is_no_set_is_refused() {
+    for json in [
+        "",
+        "{}",
+        "[]",
+        "null",
+        "<html>",
+        r#"{"keys":{}}"#,
+        r#"{"keys":[]}"#,
+        r#"{"keys":[1]}"#,
+        "\u{feff}{}",
+    ] {
+        assert!(KeySet::parse(json.as_bytes()).is_err(), "{json}");
+    }
+    // Some issuers publish certificates beside the set.
+    let json = json!({ "keys": [Signer::p256("a", 1).jwk()], "public_cert": {}, "public_certs": [] });
+    assert!(KeySet::parse(json.to_string().as_bytes()).is_ok());
+}
+
+#[test]
+fn a_key_is_found_by_its_id_and_what_it_may_be_used_with() {
+    let (ec, rsa) = (Signer::p256("same", 1).jwk(), Signer::rsa("same", A::RS256).jwk());
+    let keys = parse(&[ec.clone(), rsa]).unwrap();
+    assert!(matches!(keys.find(Some("same"), A::ES256), Found::Key(_)));
+    assert!(matches!(keys.find(Some("same"), A::RS256), Found::Key(_)));
+    assert!(matches!(keys.find(Some("same"), A::PS256), Found::None));
+    assert!(matches!(keys.find(Some("other"), A::ES256), Found::Unknown));
+    assert!(matches!(keys.find(None, A::ES256), Found::None));
+    // The only key of a set is meant by a token that names none.
+    let keys = parse(&[ec]).unwrap();
+    assert!(matches!(keys.find(None, A::ES256), Found::Key(_)));
+    assert!(matches!(keys.find(None, A::RS256), Found::None));
+}

@@ -1,0 +1,131 @@
+//! Tokens in, verdicts out; keys that change, and servers that do not do what they should.
+
+mod keys;
+mod outages;
+mod server;
+mod vectors;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::jwk::Jwk;
+use jsonwebtoken::{Algorithm, EncodingKey};
+use serde_json::{Value, json};
+use slog::{Discard, Logger, o};
+
+use super::*;
+
+const ISSUER: &str = "https://issuer.example";
+const AUDIENCE: &str = "postern";
+
+/// A key pair with an id and an algorithm, as an issuer has several.
+struct Signer {
+    kid: &'static str,
+    algorithm: Algorithm,
+    key: EncodingKey,
+}
+
+impl Signer {
+    /// A key on the curve P-256, made of a number.
+    fn p256(kid: &'static str, seed: u8) -> Signer {
+        // RFC 5208 around RFC 5915, without the public key.
+        let prefix = hex("3041020100301306072a8648ce3d020106082a8648ce3d030107042730250201010420");
+        let key = EncodingKey::from_ec_der(&[prefix, vec![seed; 32]].concat());
+        Signer { kid, algorithm: Algorithm::ES256, key }
+    }
+
+    fn p384(kid: &'static str, seed: u8) -> Signer {
+        let prefix = hex("304e020100301006072a8648ce3d020106052b81040022043730350201010430");
+        let key = EncodingKey::from_ec_der(&[prefix, vec![seed; 48]].concat());
+        Signer { kid, algorithm: Algorithm::ES384, key }
+    }
+
+    fn ed25519(kid: &'static str, seed: u8) -> Signer {
+        let prefix = hex("302e020100300506032b657004220420");
+        let key = EncodingKey::from_ed_der(&[prefix, vec![seed; 32]].concat());
+        Signer { kid, algorithm: Algorithm::EdDSA, key }
+    }
+
+    /// An RSA key of 2048 bits, made for these tests.
+    fn rsa(kid: &'static str, algorithm: Algorithm) -> Signer {
+        Signer { kid, algorithm, key: EncodingKey::from_rsa_der(include_bytes!("rsa-2048.der")) }
+    }
+
+    /// The public half.
+    fn jwk(&self) -> Value {
+        let mut jwk = Jwk::from_encoding_key(&self.key, self.algorithm).unwrap();
+        jwk.common.key_id = Some(self.kid.to_owned());
+        serde_json::to_value(jwk).unwrap()
+    }
+
+    /// The public half for any algorithm of its type.
+    fn jwk_without_alg(&self) -> Value {
+        let mut jwk = self.jwk();
+        jwk.as_object_mut().unwrap().remove("alg");
+        jwk
+    }
+
+    /// The usual header.
+    fn header(&self) -> Value {
+        json!({ "alg": self.algorithm, "kid": self.kid, "typ": "JWT" })
+    }
+
+    /// A token with the usual header.
+    fn token(&self, claims: &Value) -> Vec<u8> {
+        self.sign(&self.header().to_string(), &claims.to_string())
+    }
+
+    /// A token with these bytes as header and payload.
+    fn sign(&self, header: &str, payload: &str) -> Vec<u8> {
+        let message = format!("{}.{}", base64url(header), base64url(payload));
+        let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &self.key, self.algorithm).unwrap();
+        format!("{message}.{signature}").into_bytes()
+    }
+}
+
+fn set(jwks: &[Value]) -> String {
+    json!({ "keys": jwks }).to_string()
+}
+
+/// Claims that are good for an hour from `now`.
+fn claims(now: u64) -> Value {
+    json!({
+        "iss": ISSUER, "aud": AUDIENCE, "sub": "42", "email": "ann@example.com", "name": "Ann",
+        "iat": now, "exp": now + 3600,
+    })
+}
+
+/// The same with one claim changed, or left out if it is `None`.
+fn with(now: u64, name: &str, value: impl Into<Option<Value>>) -> Value {
+    let mut claims = claims(now);
+    let members = claims.as_object_mut().unwrap();
+    match value.into() {
+        Some(value) => members.insert(name.to_owned(), value),
+        None => members.remove(name),
+    };
+    claims
+}
+
+fn settings(keys: KeySource) -> AssertionSettings {
+    AssertionSettings {
+        header: "X-Assertion".to_owned(),
+        issuer: ISSUER.to_owned(),
+        audience: vec![AUDIENCE.to_owned(), "other".to_owned()],
+        keys,
+        id_claim: "sub".to_owned(),
+        email_claim: "email".to_owned(),
+        name_claim: "name".to_owned(),
+    }
+}
+
+fn no_log() -> Logger {
+    Logger::root(Discard, o!())
+}
+
+fn base64url(bytes: impl AsRef<[u8]>) -> String {
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+fn hex(digits: &str) -> Vec<u8> {
+    let digit = |index| u8::from_str_radix(&digits[index..index + 2], 16).unwrap();
+    (0..digits.len()).step_by(2).map(digit).collect()
+}

@@ -1,0 +1,267 @@
+//! Keys that are not there, change, or come from a server that does not do what it should. A good token is believed
+//! as long as the cache lives, and no other.
+
+use std::fs;
+use std::sync::Weak;
+use std::thread;
+use std::time::UNIX_EPOCH;
+
+use super::super::cache::{LIFE, UNKNOWN_KEY_INTERVAL};
+use super::super::keys::KeySet;
+use super::server::{Answer, Server};
+use super::*;
+
+/// Ten times what a busy machine needs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+fn token(signer: &Signer) -> Vec<u8> {
+    signer.token(&claims(now()))
+}
+
+fn start(keys: KeySource) -> JwtVerifier {
+    JwtVerifier::start(&settings(keys), &no_log()).unwrap()
+}
+
+fn start_with(server: &Server) -> JwtVerifier {
+    start(KeySource::parse(&server.url()).unwrap())
+}
+
+/// Judges the token until the verdict is this one.
+#[track_caller]
+fn wait_for(verifier: &JwtVerifier, token: &[u8], verdict: Result<(), AssertionError>) {
+    let begun = Instant::now();
+    loop {
+        let last = verifier.verify(token).map(drop);
+        if last == verdict {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "still {last:?}, and not {verdict:?}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn response(status: &str, headers: &str, body: &str) -> Answer {
+    let length = body.len();
+    Answer::Bytes(
+        format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n{headers}\r\n{body}").into_bytes(),
+    )
+}
+
+#[test]
+fn before_the_keys_are_there_a_client_is_asked_to_try_again() {
+    let signer = Signer::p256("a", 1);
+    let server = Server::start(response("500 Internal Server Error", "", "sorry"));
+    let verifier = start_with(&server);
+    assert_eq!(verifier.verify(&token(&signer)), Err(AssertionError::KeysUnavailable));
+    assert_eq!(verifier.verify(b"rubbish"), Err(AssertionError::KeysUnavailable));
+    server.answer(Answer::Set(set(&[signer.jwk()])));
+    wait_for(&verifier, &token(&signer), Ok(()));
+}
+
+/// The keys were there, and then the server does this.
+#[track_caller]
+fn check_outage(answer: Answer) {
+    let (signer, attacker) = (Signer::p256("a", 1), Signer::p256("b", 2));
+    let (good, forged) = (token(&signer), token(&attacker));
+    let server = Server::start(Answer::Set(set(&[signer.jwk()])));
+    let verifier = start_with(&server);
+    wait_for(&verifier, &good, Ok(()));
+    let before = server.requests();
+    server.answer(answer);
+    // The unknown key asks for a fetch, which goes wrong.
+    let begun = Instant::now();
+    let mut verdict = verifier.verify(&forged);
+    assert_eq!(verdict, Err(AssertionError::KeysUnavailable));
+    while verdict == Err(AssertionError::KeysUnavailable) {
+        verifier.verify(&good).expect("the last good set stays");
+        assert!(begun.elapsed() < PATIENCE, "the fetch does not end");
+        thread::sleep(Duration::from_millis(10));
+        verdict = verifier.verify(&forged);
+    }
+    assert_eq!(verdict, Err(AssertionError::Invalid));
+    verifier.verify(&good).expect("the last good set stays");
+    assert!(server.requests() > before);
+}
+
+#[test]
+fn a_server_that_fails() {
+    check_outage(response("500 Internal Server Error", "", ""));
+    check_outage(response("404 Not Found", "", &set(&[Signer::p256("b", 2).jwk()])));
+    check_outage(response("206 Partial Content", "", &set(&[Signer::p256("b", 2).jwk()])));
+    check_outage(response("304 Not Modified", "", ""));
+    check_outage(Answer::Bytes(Vec::new()));
+}
+
+#[test]
+fn a_server_that_hangs() {
+    check_outage(Answer::Hang);
+}
+
+#[test]
+fn a_server_that_drips() {
+    check_outage(Answer::Drip);
+}
+
+#[test]
+fn a_server_that_redirects() {
+    let elsewhere = Server::start(Answer::Set(set(&[Signer::p256("b", 2).jwk()])));
+    for status in [
+        "301 Moved Permanently",
+        "302 Found",
+        "303 See Other",
+        "307 Temporary Redirect",
+        "308 Permanent Redirect",
+    ] {
+        check_outage(response(status, &format!("Location: {}\r\n", elsewhere.url()), ""));
+    }
+    assert_eq!(elsewhere.requests(), 0, "a redirect was followed");
+}
+
+#[test]
+fn a_server_that_sends_rubbish() {
+    check_outage(response("200 OK", "", "<html>maintenance</html>"));
+    check_outage(response("200 OK", "", r#"{"keys":[]}"#));
+    check_outage(response("200 OK", "", &set(&[json!({ "kty": "oct", "kid": "b", "k": "AAAA" })])));
+    check_outage(Answer::Bytes(vec![0; 4096]));
+    check_outage(Answer::Bytes(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"keys\":".to_vec()));
+}
+
+#[test]
+fn a_server_that_sends_too_much() {
+    let mut large = json!({ "keys": [Signer::p256("b", 2).jwk()] });
+    large["pad"] = json!("x".repeat(256 * 1024));
+    check_outage(response("200 OK", "", &large.to_string()));
+    check_outage(response("200 OK", &format!("X-Pad: {}\r\n", "x".repeat(1 << 20)), "{}"));
+}
+
+#[test]
+fn a_server_that_is_gone() {
+    let signer = Signer::p256("a", 1);
+    let closed = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap()
+    };
+    let verifier = start(KeySource::parse(&format!("http://{closed}/jwks.json")).unwrap());
+    assert_eq!(verifier.verify(&token(&signer)), Err(AssertionError::KeysUnavailable));
+}
+
+#[test]
+fn a_new_key_is_fetched_when_a_token_names_it_and_an_old_one_is_forgotten() {
+    let (old, new) = (Signer::p256("old", 1), Signer::p256("new", 2));
+    let server = Server::start(Answer::Set(set(&[old.jwk()])));
+    let verifier = start_with(&server);
+    wait_for(&verifier, &token(&old), Ok(()));
+    server.answer(Answer::Set(set(&[new.jwk()])));
+    verifier.verify(&token(&old)).expect("nobody has asked for another set");
+    assert_eq!(verifier.verify(&token(&new)), Err(AssertionError::KeysUnavailable));
+    wait_for(&verifier, &token(&new), Ok(()));
+    assert_eq!(verifier.verify(&token(&old)), Err(AssertionError::Invalid));
+    assert_eq!(server.requests(), 2);
+}
+
+#[test]
+fn unknown_keys_cause_one_fetch_a_minute() {
+    let signer = Signer::p256("a", 1);
+    let server = Server::start(Answer::Set(set(&[signer.jwk()])));
+    let verifier = start_with(&server);
+    wait_for(&verifier, &token(&signer), Ok(()));
+    let mut refused = 0;
+    for number in 0..2000 {
+        let header = json!({ "alg": "ES256", "kid": format!("unknown-{number}") }).to_string();
+        // The signature is not looked at where no key is known.
+        let forged = format!("{}.{}.AAAA", base64url(header), base64url("{}"));
+        let verdict = verifier.verify(forged.as_bytes()).unwrap_err();
+        assert!([AssertionError::Invalid, AssertionError::KeysUnavailable].contains(&verdict));
+        refused += usize::from(verdict == AssertionError::Invalid);
+        if number % 100 == 0 {
+            verifier.verify(&token(&signer)).expect("a known key");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+    assert!(refused > 0);
+    assert_eq!(server.requests(), 2);
+}
+
+#[test]
+fn a_minute_later_unknown_keys_may_ask_again() {
+    let cache = Cache::default();
+    let keys = || KeySet::parse(set(&[Signer::p256("a", 1).jwk()]).as_bytes()).unwrap();
+    let start = Instant::now();
+    cache.replace(keys(), start);
+    assert_eq!(cache.miss(start), Unknown::Ask);
+    assert_eq!(cache.miss(start), Unknown::Wait);
+    cache.begin();
+    assert_eq!(cache.miss(start), Unknown::Wait);
+    cache.replace(keys(), start);
+    assert_eq!(cache.miss(start + UNKNOWN_KEY_INTERVAL - Duration::from_nanos(1)), Unknown::Refuse);
+    assert_eq!(cache.miss(start + UNKNOWN_KEY_INTERVAL), Unknown::Ask);
+    assert!(cache.fail(start).is_some());
+    assert_eq!(cache.miss(start + UNKNOWN_KEY_INTERVAL), Unknown::Refuse);
+}
+
+#[test]
+fn the_cache_lives_for_a_day_after_the_keys_were_confirmed() {
+    let cache = Cache::default();
+    let start = Instant::now();
+    assert!(cache.keys(start).is_none());
+    assert_eq!(cache.fail(start), None);
+    cache.replace(KeySet::parse(set(&[Signer::p256("a", 1).jwk()]).as_bytes()).unwrap(), start);
+    let last = LIFE - Duration::from_nanos(1);
+    assert!(cache.keys(start + last).is_some());
+    assert!(cache.keys(start + LIFE).is_none());
+    assert_eq!(cache.fail(start + last), Some(last));
+    cache.confirm(start + last);
+    assert!(cache.keys(start + LIFE).is_some());
+}
+
+#[test]
+fn a_file_is_read_again_when_it_changes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("jwks.json");
+    let (old, new) = (Signer::p256("old", 1), Signer::p256("new", 2));
+    fs::write(&path, set(&[old.jwk()])).unwrap();
+    let verifier = start(KeySource::parse(path.to_str().unwrap()).unwrap());
+    verifier.verify(&token(&old)).expect("the keys of a file are there at once");
+    // Half a file, as a careless writer leaves it for a moment.
+    fs::write(&path, "{\"keys\":[").unwrap();
+    assert_eq!(verifier.verify(&token(&new)), Err(AssertionError::KeysUnavailable));
+    wait_for(&verifier, &token(&new), Err(AssertionError::Invalid));
+    verifier.verify(&token(&old)).expect("the last good set stays");
+    // Nobody asks for this one: it is seen to have changed.
+    fs::write(&path, set(&[new.jwk()])).unwrap();
+    wait_for(&verifier, &token(&new), Ok(()));
+    assert_eq!(verifier.verify(&token(&old)), Err(AssertionError::Invalid));
+}
+
+#[test]
+fn a_file_without_keys_ends_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("jwks.json");
+    let error = || {
+        let keys = KeySource::File(path.clone());
+        let error = JwtVerifier::start(&settings(keys), &no_log()).map(drop).unwrap_err().to_string();
+        error.replace(&path.display().to_string(), "FILE")
+    };
+    assert!(error().starts_with("POSTERN_ASSERTION_JWKS=FILE: cannot be read: No such file"), "{}", error());
+    fs::write(&path, "{}").unwrap();
+    assert_eq!(error(), "POSTERN_ASSERTION_JWKS=FILE: it is not a JWK Set");
+    fs::write(&path, "x".repeat(300_000)).unwrap();
+    assert_eq!(error(), "POSTERN_ASSERTION_JWKS=FILE: it has more than 256 KiB, which no JWK Set needs");
+}
+
+#[test]
+fn the_thread_ends_with_the_verifier() {
+    let server = Server::start(Answer::Set(set(&[Signer::p256("a", 1).jwk()])));
+    let verifier = start_with(&server);
+    let cache: Weak<Cache> = Arc::downgrade(&verifier.cache);
+    drop(verifier);
+    let begun = Instant::now();
+    while cache.strong_count() > 0 {
+        assert!(begun.elapsed() < PATIENCE, "the thread still has the cache");
+        thread::sleep(Duration::from_millis(10));
+    }
+}

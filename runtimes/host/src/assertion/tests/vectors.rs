@@ -1,0 +1,465 @@
+//! One table of tokens, and what becomes of each; and that no other token is believed.
+
+use std::sync::LazyLock;
+use std::time::{Duration, UNIX_EPOCH};
+
+use jsonwebtoken::Algorithm as A;
+use proptest::prelude::*;
+
+use super::super::claims::{LEEWAY, MAX_TOKEN, Refusal, Rules};
+use super::super::keys::KeySet;
+use super::*;
+
+const NOW: u64 = 1_800_000_000;
+
+/// Made once: each RSA signature takes its time.
+static WORLD: LazyLock<World> = LazyLock::new(World::new);
+static GOOD: LazyLock<Vec<(&str, Vec<u8>)>> = LazyLock::new(|| good(&WORLD));
+
+type Verdict = Result<(), Refusal>;
+
+/// The keys of the issuer, each with its id, and some that are of no use.
+struct World {
+    es256: Signer,
+    es384: Signer,
+    ed: Signer,
+    /// A key that any RS and PS may be used with, and the same for RS256 alone.
+    rsa: Signer,
+    rs256: Signer,
+    /// Published for encryption.
+    encryption: Signer,
+    /// Nobody has published it, but it uses an id that is known.
+    attacker: Signer,
+    keys: KeySet,
+    rules: Rules,
+}
+
+impl World {
+    fn new() -> World {
+        let (es256, es384, ed) =
+            (Signer::p256("es256", 1), Signer::p384("es384", 2), Signer::ed25519("ed", 3));
+        let (rsa, rs256) = (Signer::rsa("rsa", A::RS256), Signer::rsa("rs256", A::RS256));
+        let encryption = Signer::p256("encryption", 4);
+        let mut for_encryption = encryption.jwk();
+        for_encryption["use"] = json!("enc");
+        let secret = json!({ "kty": "oct", "kid": "secret", "alg": "HS256", "k": base64url([7; 32]) });
+        let keys = set(&[
+            es256.jwk(),
+            es384.jwk(),
+            ed.jwk(),
+            rsa.jwk_without_alg(),
+            rs256.jwk(),
+            for_encryption,
+            secret,
+        ]);
+        World {
+            es256,
+            es384,
+            ed,
+            rsa,
+            rs256,
+            encryption,
+            attacker: Signer::p256("es256", 66),
+            keys: KeySet::parse(keys.as_bytes()).unwrap(),
+            rules: Rules::new(&settings(KeySource::File("unused".into()))),
+        }
+    }
+
+    fn judge(&self, token: &[u8]) -> Result<Asserted, Refusal> {
+        self.rules.verify(token, &self.keys, UNIX_EPOCH + Duration::from_secs(NOW))
+    }
+
+    /// The RSA key, signing with another algorithm.
+    fn rsa_with(&self, algorithm: A) -> Signer {
+        Signer::rsa("rsa", algorithm)
+    }
+
+    /// The usual token with another header.
+    fn header(&self, header: Value) -> Vec<u8> {
+        self.es256.sign(&header.to_string(), &claims(NOW).to_string())
+    }
+
+    /// The usual token with one member of the header changed.
+    fn header_with(&self, name: &str, value: Value) -> Vec<u8> {
+        let mut header = self.es256.header();
+        header[name] = value;
+        self.header(header)
+    }
+
+    /// The usual token with one claim changed.
+    fn claim(&self, name: &str, value: impl Into<Option<Value>>) -> Vec<u8> {
+        self.es256.token(&with(NOW, name, value))
+    }
+
+    /// A token with an HMAC over it, keyed with these bytes.
+    fn hmac(&self, algorithm: A, kid: &str, secret: &[u8]) -> Vec<u8> {
+        let signer = Signer { kid: "", algorithm, key: EncodingKey::from_secret(secret) };
+        signer.sign(&json!({ "alg": algorithm, "kid": kid }).to_string(), &claims(NOW).to_string())
+    }
+
+    /// The usual token with its three parts changed.
+    fn parts(&self, change: impl FnOnce(&mut Vec<String>)) -> Vec<u8> {
+        let token = String::from_utf8(self.es256.token(&claims(NOW))).unwrap();
+        let mut parts = token.split('.').map(str::to_owned).collect();
+        change(&mut parts);
+        parts.join(".").into_bytes()
+    }
+
+    /// Signed by somebody else, with this member in the header to lead to his key.
+    fn attack(&self, name: &str, value: Value) -> Vec<u8> {
+        let mut header = self.attacker.header();
+        header[name] = value;
+        self.attacker.sign(&header.to_string(), &claims(NOW).to_string())
+    }
+
+    /// A token of exactly so many bytes. Base64 skips every fourth length, so the header has to give way, too.
+    fn of_length(&self, length: usize) -> Vec<u8> {
+        let token = |typ: usize, pad: usize| {
+            let mut header = self.es256.header();
+            header["typ"] = json!("x".repeat(typ));
+            self.es256.sign(&header.to_string(), &with(NOW, "pad", json!("x".repeat(pad))).to_string())
+        };
+        let pad = (length - token(0, 0).len()) * 3 / 4;
+        let mut tokens = (0..3).flat_map(|typ| (pad - 3..pad + 3).map(move |pad| (typ, pad)));
+        tokens.find_map(|(typ, pad)| Some(token(typ, pad)).filter(|token| token.len() == length)).unwrap()
+    }
+}
+
+fn good(w: &World) -> Vec<(&'static str, Vec<u8>)> {
+    let usual = claims(NOW);
+    vec![
+        ("ES256", w.es256.token(&usual)),
+        ("ES384", w.es384.token(&usual)),
+        ("EdDSA", w.ed.token(&usual)),
+        ("RS256", w.rsa.token(&usual)),
+        ("RS384", w.rsa_with(A::RS384).token(&usual)),
+        ("RS512", w.rsa_with(A::RS512).token(&usual)),
+        ("PS256", w.rsa_with(A::PS256).token(&usual)),
+        ("PS384", w.rsa_with(A::PS384).token(&usual)),
+        ("PS512", w.rsa_with(A::PS512).token(&usual)),
+        ("RS256 with a key for it alone", w.rs256.token(&usual)),
+        ("the second audience", w.claim("aud", json!("other"))),
+        ("one audience of several", w.claim("aud", json!(["x", AUDIENCE]))),
+        ("the last second of the leeway", w.claim("exp", json!(NOW - LEEWAY + 1))),
+        ("exp with a fraction", w.claim("exp", json!(NOW as f64 + 0.5))),
+        ("exp in the far future", w.claim("exp", json!(u64::MAX))),
+        ("nbf within the leeway", w.claim("nbf", json!(NOW + LEEWAY))),
+        ("iat within the leeway", w.claim("iat", json!(NOW + LEEWAY))),
+        ("without iat", w.claim("iat", None)),
+        (
+            "without display values",
+            w.es256.token(&json!({"iss":ISSUER,"aud":AUDIENCE,"sub":"42","exp":NOW+1})),
+        ),
+        ("a name that is a number", w.claim("name", json!(7))),
+        ("claims nobody asked for", w.claim("groups", json!([{ "a": [1, null] }]))),
+        ("jku beside a known key", w.header_with("jku", json!("https://evil.test/jwks.json"))),
+        ("x5u beside a known key", w.header_with("x5u", json!("https://evil.test/cert.pem"))),
+        ("another typ", w.header_with("typ", json!("at+jwt"))),
+        ("no typ", w.header(json!({ "alg": "ES256", "kid": "es256" }))),
+        ("as long as may be", w.of_length(MAX_TOKEN)),
+    ]
+}
+
+fn bad(w: &World) -> Vec<(&'static str, Vec<u8>, Refusal)> {
+    let usual = claims(NOW);
+    let payload = base64url(usual.to_string());
+    let unsigned = |alg: Value| {
+        let header = base64url(json!({ "alg": alg, "kid": "es256" }).to_string());
+        format!("{header}.{payload}.").into_bytes()
+    };
+    let public = serde_json::to_vec(&w.rsa.jwk()).unwrap();
+    let raw = |header: &str, payload: &str| w.es256.sign(header, payload);
+    let valid = w.es256.token(&usual);
+    let text = String::from_utf8(valid.clone()).unwrap();
+    let signature_of_another = {
+        let another = String::from_utf8(w.claim("sub", json!("1"))).unwrap();
+        another.rsplit('.').next().unwrap().to_owned()
+    };
+    let invalid = [
+        // RFC 8725 §2.1: the algorithm.
+        ("alg none", unsigned(json!("none"))),
+        ("alg None", unsigned(json!("None"))),
+        ("alg NONE", unsigned(json!("NONE"))),
+        ("alg nOnE", unsigned(json!("nOnE"))),
+        ("alg none with a signature", w.header_with("alg", json!("none"))),
+        ("a good header without a signature", w.parts(|parts| parts[2].clear())),
+        ("alg empty", unsigned(json!(""))),
+        ("alg missing", w.header(json!({ "kid": "es256" }))),
+        ("alg null", w.header_with("alg", json!(null))),
+        ("alg a number", w.header_with("alg", json!(256))),
+        ("alg a list", w.header_with("alg", json!(["ES256"]))),
+        ("alg in lower case", w.header_with("alg", json!("es256"))),
+        ("alg unknown", w.header_with("alg", json!("ES256K"))),
+        ("alg ES512", w.header_with("alg", json!("ES512"))),
+        ("alg of an encryption", w.header_with("alg", json!("RSA-OAEP"))),
+        ("alg twice", raw(r#"{"alg":"none","alg":"ES256","kid":"es256"}"#, &usual.to_string())),
+        ("HS256 keyed with the public key", w.hmac(A::HS256, "rsa", &public)),
+        (
+            "HS256 keyed with the modulus",
+            w.hmac(A::HS256, "rsa", w.rsa.jwk()["n"].as_str().unwrap().as_bytes()),
+        ),
+        ("HS256 keyed with nothing", w.hmac(A::HS256, "es256", b"")),
+        ("HS256 with a secret of the set", w.hmac(A::HS256, "secret", &[7; 32])),
+        ("HS384", w.hmac(A::HS384, "es256", &public)),
+        ("HS512", w.hmac(A::HS512, "es256", &public)),
+        ("ES256 for an RSA key", w.header_with("kid", json!("rsa"))),
+        ("ES256 for a P-384 key", w.header_with("kid", json!("es384"))),
+        ("ES256 for an Ed25519 key", w.header_with("kid", json!("ed"))),
+        ("RS256 for a P-256 key", Signer::rsa("es256", A::RS256).token(&usual)),
+        ("PS256 for a key of RS256", Signer::rsa("rs256", A::PS256).token(&usual)),
+        ("RS512 for a key of RS256", Signer::rsa("rs256", A::RS512).token(&usual)),
+        ("EdDSA for a P-256 key", Signer::ed25519("es256", 3).token(&usual)),
+        (
+            "the header says PS256, the signature is RS256",
+            w.rsa.sign(r#"{"alg":"PS256","kid":"rsa"}"#, &usual.to_string()),
+        ),
+        // The key.
+        ("no kid where there are several keys", w.header(json!({ "alg": "ES256" }))),
+        ("kid null", w.header_with("kid", json!(null))),
+        ("kid a number", w.header_with("kid", json!(1))),
+        ("kid a list", w.header_with("kid", json!(["es256"]))),
+        ("kid twice", raw(r#"{"alg":"ES256","kid":"x","kid":"es256"}"#, &usual.to_string())),
+        ("kid of another key of that type", Signer::p256("es256", 4).token(&usual)),
+        ("the key of an attacker", w.attacker.token(&usual)),
+        ("jku of an attacker", w.attack("jku", json!("https://evil.test/jwks.json"))),
+        ("x5u of an attacker", w.attack("x5u", json!("https://evil.test/cert.pem"))),
+        ("jwk of an attacker", w.attack("jwk", w.attacker.jwk())),
+        ("x5c of an attacker", w.attack("x5c", json!(["MIIB"]))),
+        ("jku not a text", w.header_with("jku", json!(1))),
+        // RFC 7515 §4.1.11.
+        ("crit of a claim", w.header_with("crit", json!(["exp"]))),
+        ("crit of an extension", w.header_with("crit", json!(["https://evil.test/ext"]))),
+        ("crit empty", w.header_with("crit", json!([]))),
+        ("crit a text", w.header_with("crit", json!("exp"))),
+        ("b64 false", w.header(json!({ "alg": "ES256", "kid": "es256", "b64": false, "crit": ["b64"] }))),
+        // The types of the claims (CVE-2026-25537).
+        ("exp missing", w.claim("exp", None)),
+        ("exp null", w.claim("exp", json!(null))),
+        ("exp a text", w.claim("exp", json!((NOW + 3600).to_string()))),
+        ("exp negative", w.claim("exp", json!(-1))),
+        ("exp a list", w.claim("exp", json!([NOW + 3600]))),
+        ("exp an object", w.claim("exp", json!({ "": NOW }))),
+        ("exp true", w.claim("exp", json!(true))),
+        ("exp beyond numbers", w.claim("exp", json!(1e300))),
+        (
+            "exp no number at all",
+            raw(
+                &w.es256.header().to_string(),
+                &usual.to_string().replace(&(NOW + 3600).to_string(), "1e400"),
+            ),
+        ),
+        (
+            "exp twice",
+            raw(&w.es256.header().to_string(), &usual.to_string().replacen('{', r#"{"exp":1,"#, 1)),
+        ),
+        ("nbf a text", w.claim("nbf", json!("0"))),
+        ("nbf null", w.claim("nbf", json!(null))),
+        ("iat a text", w.claim("iat", json!("0"))),
+        ("iat negative", w.claim("iat", json!(-1))),
+        ("iss missing", w.claim("iss", None)),
+        ("iss null", w.claim("iss", json!(null))),
+        ("iss a list", w.claim("iss", json!([ISSUER]))),
+        ("iss a number", w.claim("iss", json!(1))),
+        ("aud missing", w.claim("aud", None)),
+        ("aud null", w.claim("aud", json!(null))),
+        ("aud a number", w.claim("aud", json!(1))),
+        ("aud an object", w.claim("aud", json!({ "postern": true }))),
+        ("aud a list in a list", w.claim("aud", json!([[AUDIENCE]]))),
+        ("sub a list", w.claim("sub", json!(["42"]))),
+        ("sub an object", w.claim("sub", json!({ "id": "42" }))),
+        // The form.
+        ("one part", b"eyJhbGciOiJFUzI1NiJ9".to_vec()),
+        ("two parts", w.parts(|parts| drop(parts.pop()))),
+        ("four parts", w.parts(|parts| parts.push(String::new()))),
+        ("five parts, as an encrypted token has", w.parts(|parts| parts.extend(["a".into(), "b".into()]))),
+        ("dots alone", b"..".to_vec()),
+        ("no dot", b"token".to_vec()),
+        ("a scheme before it", [b"Bearer ", valid.as_slice()].concat()),
+        ("a space behind it", [valid.as_slice(), b" "].concat()),
+        ("two of them", [valid.as_slice(), b",", valid.as_slice()].concat()),
+        ("JSON serialization", json!({ "payload": payload, "signatures": [] }).to_string().into_bytes()),
+        ("bytes that are no text", [&[0xff, 0xfe], valid.as_slice()].concat()),
+        (
+            "the other alphabet of base64",
+            w.parts(|parts| parts[2] = parts[2].replace('-', "+").replace('_', "/") + "+"),
+        ),
+        ("padding", w.parts(|parts| parts[2].push_str("=="))),
+        ("the header is no JSON", raw("alg", &usual.to_string())),
+        ("the header is a list", raw("[]", &usual.to_string())),
+        ("the header has something behind it", raw(&format!("{}x", w.es256.header()), &usual.to_string())),
+        ("the payload is no JSON", raw(&w.es256.header().to_string(), "sub")),
+        ("the payload is empty", raw(&w.es256.header().to_string(), "")),
+        ("the payload is a list", raw(&w.es256.header().to_string(), "[]")),
+        ("the payload is a token", raw(&w.es256.header().to_string(), &text)),
+        ("the payload is UTF-16", raw(&w.es256.header().to_string(), "\u{0}{\u{0}}")),
+        (
+            "the payload is deep",
+            raw(
+                &w.es256.header().to_string(),
+                &usual.to_string().replacen(
+                    '{',
+                    &format!("{{\"x\":{}{},", "[".repeat(200), "]".repeat(200)),
+                    1,
+                ),
+            ),
+        ),
+        ("more than anyone may send", vec![b'a'; 1 << 20]),
+        ("one byte too long", w.of_length(MAX_TOKEN + 1)),
+        // The signature.
+        ("cut by a byte", valid[..valid.len() - 1].to_vec()),
+        ("cut by four", valid[..valid.len() - 4].to_vec()),
+        ("longer by three bytes", [valid.as_slice(), b"AAAA"].concat()),
+        ("zeros (CVE-2022-21449)", w.parts(|parts| parts[2] = base64url([0; 64]))),
+        ("in DER", w.parts(|parts| parts[2] = base64url(hex("3006020101020101")))),
+        ("of another token", w.parts(|parts| parts[2] = signature_of_another)),
+        (
+            "the payload was changed",
+            w.parts(|parts| parts[1] = base64url(with(NOW, "sub", json!("1")).to_string())),
+        ),
+        ("the header was changed", w.parts(|parts| parts[0] = base64url(r#"{"kid":"es256","alg":"ES256"}"#))),
+    ];
+    let others = [
+        ("expired by as much as the leeway", w.claim("exp", json!(NOW - LEEWAY)), AssertionError::NotNow),
+        ("expired long ago", w.claim("exp", json!(1)), AssertionError::NotNow),
+        ("exp 0", w.claim("exp", json!(0)), AssertionError::NotNow),
+        ("exp past, with a fraction", w.claim("exp", json!(NOW as f64 - 30.5)), AssertionError::NotNow),
+        ("not valid yet", w.claim("nbf", json!(NOW + LEEWAY + 1)), AssertionError::NotNow),
+        ("of the future", w.claim("iat", json!(NOW + LEEWAY + 1)), AssertionError::NotNow),
+        ("milliseconds for seconds", w.claim("nbf", json!(NOW * 1000)), AssertionError::NotNow),
+        ("another issuer", w.claim("iss", json!("https://evil.test")), AssertionError::Issuer),
+        ("an issuer in other case", w.claim("iss", json!("https://Issuer.example")), AssertionError::Issuer),
+        (
+            "an issuer with a slash more",
+            w.claim("iss", json!("https://issuer.example/")),
+            AssertionError::Issuer,
+        ),
+        (
+            "an issuer that begins so",
+            w.claim("iss", json!("https://issuer.example.evil.test")),
+            AssertionError::Issuer,
+        ),
+        ("an empty issuer", w.claim("iss", json!("")), AssertionError::Issuer),
+        ("another audience", w.claim("aud", json!("nobody")), AssertionError::Audience),
+        ("an audience in other case", w.claim("aud", json!("Postern")), AssertionError::Audience),
+        ("an audience that begins so", w.claim("aud", json!("postern2")), AssertionError::Audience),
+        ("several, and none of ours", w.claim("aud", json!(["a", "b"])), AssertionError::Audience),
+        ("no audience in the list", w.claim("aud", json!([])), AssertionError::Audience),
+        ("two in one text", w.claim("aud", json!("postern other")), AssertionError::Audience),
+        ("sub missing", w.claim("sub", None), AssertionError::Subject),
+        ("sub null", w.claim("sub", json!(null)), AssertionError::Subject),
+        ("sub a number", w.claim("sub", json!(42)), AssertionError::Subject),
+    ];
+    let unknown = [
+        ("a kid that nobody has", w.header_with("kid", json!("es257"))),
+        ("a kid in other case", w.header_with("kid", json!("ES256"))),
+        ("an empty kid", w.header_with("kid", json!(""))),
+        ("a path", w.header_with("kid", json!("../../../../dev/null"))),
+        ("a query", w.header_with("kid", json!("es256' OR '1'='1"))),
+        ("a URL", w.header_with("kid", json!("https://evil.test/key"))),
+        ("a NUL behind it", w.header_with("kid", json!("es256\u{0}"))),
+        ("a kid of 4 KiB", w.header_with("kid", json!("k".repeat(4096)))),
+        ("the key for encryption", w.encryption.token(&usual)),
+    ];
+    let invalid = invalid.into_iter().map(|(name, token)| (name, token, AssertionError::Invalid.into()));
+    let others = others.into_iter().map(|(name, token, error)| (name, token, error.into()));
+    let unknown = unknown.into_iter().map(|(name, token)| (name, token, Refusal::UnknownKey));
+    invalid.chain(others).chain(unknown).collect()
+}
+
+#[test]
+fn each_token_has_its_verdict() {
+    let world = &*WORLD;
+    let good = GOOD.clone().into_iter().map(|(name, token)| (name, token, Ok(())));
+    let bad = bad(world).into_iter().map(|(name, token, refusal)| (name, token, Err(refusal)));
+    let vectors: Vec<(&str, Vec<u8>, Verdict)> = good.chain(bad).collect();
+    assert!(vectors.len() >= 60, "only {} vectors", vectors.len());
+    for (name, token, verdict) in vectors {
+        assert_eq!(world.judge(&token).map(drop), verdict, "{name}: {}", token.escape_ascii());
+    }
+}
+
+#[test]
+fn a_good_token_says_who_it_is() {
+    let world = &*WORLD;
+    let asserted = world.judge(&world.es256.token(&claims(NOW))).unwrap();
+    let expected = Asserted {
+        id: "42".to_owned(),
+        email: "ann@example.com".to_owned(),
+        name: "Ann".to_owned(),
+        expires_at: NOW + 3600,
+    };
+    assert_eq!(asserted, expected);
+    let asserted = world.judge(&world.claim("email", json!(["a@b"]))).unwrap();
+    assert_eq!((asserted.email.as_str(), asserted.name.as_str()), ("", "Ann"));
+}
+
+#[test]
+fn the_claims_may_have_other_names() {
+    let world = &*WORLD;
+    let settings = AssertionSettings {
+        id_claim: "uid".to_owned(),
+        email_claim: "mail".to_owned(),
+        name_claim: "sub".to_owned(),
+        ..settings(KeySource::File("unused".into()))
+    };
+    let rules = Rules::new(&settings);
+    let now = UNIX_EPOCH + Duration::from_secs(NOW);
+    let asserted = rules.verify(&world.claim("uid", json!("u-1")), &world.keys, now).unwrap();
+    assert_eq!((asserted.id.as_str(), asserted.email.as_str(), asserted.name.as_str()), ("u-1", "", "42"));
+    let refusal = rules.verify(&world.es256.token(&claims(NOW)), &world.keys, now);
+    assert_eq!(refusal, Err(AssertionError::Subject.into()));
+}
+
+#[test]
+fn a_clock_before_1970_believes_nothing() {
+    let world = &*WORLD;
+    let before = UNIX_EPOCH - Duration::from_secs(1);
+    let refusal = world.rules.verify(&world.es256.token(&claims(NOW)), &world.keys, before);
+    assert_eq!(refusal, Err(AssertionError::NotNow.into()));
+}
+
+#[test]
+fn every_bit_and_every_byte_of_a_token_counts() {
+    let world = &*WORLD;
+    let token = world.ed.token(&claims(NOW));
+    world.judge(&token).unwrap();
+    for end in 0..token.len() {
+        assert!(world.judge(&token[..end]).is_err(), "cut at {end}");
+        for bit in 0..8 {
+            let mut flipped = token.clone();
+            flipped[end] ^= 1 << bit;
+            assert!(world.judge(&flipped).is_err(), "{}", flipped.escape_ascii());
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4000))]
+
+    /// Whatever is done to a good token: it is refused, unless it came out as it went in.
+    #[test]
+    fn no_mutated_token_is_believed(
+        which in any::<prop::sample::Index>(),
+        at in any::<prop::sample::Index>(),
+        cut in 0..6usize,
+        put in prop::collection::vec(any::<u8>(), 0..6),
+    ) {
+        let world = &*WORLD;
+        let (name, token) = &GOOD[which.index(GOOD.len())];
+        let at = at.index(token.len());
+        let mut mutated = token.clone();
+        mutated.splice(at..(at + cut).min(token.len()), put);
+        if mutated != *token {
+            prop_assert!(world.judge(&mutated).is_err(), "{}: {}", name, mutated.escape_ascii());
+        }
+    }
+
+    /// Whatever is signed by nobody is refused, and nothing panics.
+    #[test]
+    fn bytes_are_no_token(bytes in prop::collection::vec(any::<u8>(), 0..200), header in any::<bool>()) {
+        let world = &*WORLD;
+        let header = header.then(|| format!("{}.", base64url(world.ed.header().to_string())));
+        let token = [header.unwrap_or_default().as_bytes(), &bytes].concat();
+        prop_assert!(world.judge(&token).is_err());
+    }
+}

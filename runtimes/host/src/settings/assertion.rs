@@ -1,0 +1,216 @@
+//! The settings of the signed identity, which only make sense together.
+
+use super::error::SettingsError;
+use super::net;
+use super::sources::Chosen;
+use super::table::{
+    ASSERTION, ASSERTION_AUDIENCE, ASSERTION_EMAIL_CLAIM, ASSERTION_HEADER, ASSERTION_ID_CLAIM,
+    ASSERTION_ISSUER, ASSERTION_JWKS, ASSERTION_NAME_CLAIM,
+};
+use super::value::{Complaint, choice};
+use crate::assertion::{AssertionSettings, KeySource, Preset};
+
+/// Whether identities are signed, and by whom.
+pub(super) fn preset(text: &str) -> Result<Option<Preset>, Complaint> {
+    let choices = [
+        ("off", None),
+        ("pomerium", Some(Preset::Pomerium)),
+        ("google-iap", Some(Preset::GoogleIap)),
+        ("cloudflare", Some(Preset::Cloudflare)),
+        ("custom", Some(Preset::Custom)),
+    ];
+    choice(text, &choices)
+}
+
+/// A URL or a file with keys.
+pub(super) fn keys(text: &str) -> Result<KeySource, Complaint> {
+    KeySource::parse(text).map_err(Complaint::from)
+}
+
+/// The name of a claim.
+pub(super) fn claim(text: &str) -> Result<(), Complaint> {
+    if text.is_empty() { Err("the name of a claim is missing; write for example sub".into()) } else { Ok(()) }
+}
+
+/// What the texts say together, each of which is good alone.
+///
+/// # Errors
+/// What is missing, or has no effect: whoever says how tokens are to be judged believes that they are.
+pub(super) fn assertion(chosen: &[Chosen]) -> Result<Option<AssertionSettings>, SettingsError> {
+    let find = |name: &str| chosen.iter().find(|chosen| chosen.setting.name == name);
+    let Some(switch) = find(ASSERTION) else { return Ok(None) };
+    let complain = |chosen: &Chosen, complaint: &str| {
+        SettingsError::value(chosen.setting, &chosen.text, chosen.source, complaint)
+    };
+    let Some(preset) = preset(&switch.text).map_err(|complaint| complain(switch, &complaint))? else {
+        let is_idle = |chosen: &&Chosen| {
+            chosen.setting.name.starts_with(ASSERTION)
+                && chosen.setting.name != ASSERTION
+                && chosen.text != chosen.setting.default
+        };
+        return match chosen.iter().find(is_idle) {
+            Some(idle) => Err(complain(idle, NO_EFFECT)),
+            None => Ok(None),
+        };
+    };
+    let text = |name: &str| find(name).map(|chosen| chosen.text.clone()).filter(|text| !text.is_empty());
+    let missing = |name: &str, example: &str| {
+        complain(switch, &format!("needs {name}, too; write for example {example}"))
+    };
+    let header = text(ASSERTION_HEADER)
+        .or(preset.header().map(str::to_owned))
+        .ok_or_else(|| missing(ASSERTION_HEADER, "X-Jwt-Assertion"))?;
+    let issuer = text(ASSERTION_ISSUER)
+        .or(preset.issuer().map(str::to_owned))
+        .ok_or_else(|| missing(ASSERTION_ISSUER, preset.issuer_example()))?;
+    let audience = text(ASSERTION_AUDIENCE)
+        .or(preset.audience(&issuer))
+        .ok_or_else(|| missing(ASSERTION_AUDIENCE, preset.audience_example()))?;
+    let keys = match text(ASSERTION_JWKS) {
+        Some(text) => keys(&text),
+        // What is made of an issuer need not be a URL.
+        None => match preset.keys(&issuer).map(|text| (keys(&text), text)) {
+            Some((Ok(keys @ KeySource::Url(_)), _)) => Ok(keys),
+            Some((_, text)) => {
+                let example = preset.issuer_example();
+                let complaint = format!(
+                    "makes {text} the place of the keys, which is no URL; write for example {example}"
+                );
+                return Err(complain(find(ASSERTION_ISSUER).unwrap_or(switch), &complaint));
+            }
+            None => {
+                return Err(missing(
+                    ASSERTION_JWKS,
+                    "https://issuer.example.com/jwks.json or /etc/postern/jwks.json",
+                ));
+            }
+        },
+    };
+    let keys = keys.map_err(|complaint| complain(find(ASSERTION_JWKS).unwrap_or(switch), &complaint))?;
+    let audience = net::words(&audience)
+        .map_err(|complaint| complain(find(ASSERTION_AUDIENCE).unwrap_or(switch), &complaint))?;
+    Ok(Some(AssertionSettings {
+        header,
+        issuer,
+        audience,
+        keys,
+        id_claim: text(ASSERTION_ID_CLAIM).unwrap_or_default(),
+        email_claim: text(ASSERTION_EMAIL_CLAIM).unwrap_or_default(),
+        name_claim: text(ASSERTION_NAME_CLAIM).unwrap_or_default(),
+    }))
+}
+
+const NO_EFFECT: &str = "has no effect while POSTERN_ASSERTION is off; write POSTERN_ASSERTION=custom, or one of \
+                         pomerium, google-iap, cloudflare";
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use crate::assertion::{AssertionSettings, KeySource};
+    use crate::settings::{Outcome, Program, load};
+
+    const PROGRAM: Program = Program { name: "postern", version: "1", about: "", has_workers: true };
+
+    fn read(settings: &[(&str, &str)]) -> Result<Option<AssertionSettings>, String> {
+        let environment = settings.iter().map(|(name, value)| {
+            let name = if *name == "" {
+                "POSTERN_ASSERTION".to_owned()
+            } else {
+                format!("POSTERN_ASSERTION_{name}")
+            };
+            (OsString::from(name), OsString::from(value))
+        });
+        match load(&PROGRAM, [], environment, || Ok(None)) {
+            Ok(Outcome::Start(settings)) => Ok(settings.assertion),
+            Ok(Outcome::Print(text)) => panic!("{text}"),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn url(text: &str) -> KeySource {
+        KeySource::Url(text.to_owned())
+    }
+
+    #[test]
+    fn it_is_off_unless_somebody_is_named() {
+        assert_eq!(read(&[]), Ok(None));
+        assert_eq!(read(&[("", "off"), ("ID_CLAIM", "sub"), ("HEADER", "")]), Ok(None));
+    }
+
+    #[test]
+    fn the_named_gateways_have_their_own_values() {
+        let common = |header: &str, issuer: &str, audience: &str, keys| AssertionSettings {
+            header: header.to_owned(),
+            issuer: issuer.to_owned(),
+            audience: vec![audience.to_owned()],
+            keys,
+            id_claim: "sub".to_owned(),
+            email_claim: "email".to_owned(),
+            name_claim: "name".to_owned(),
+        };
+        let pomerium = url("https://app.example.com/.well-known/pomerium/jwks.json");
+        for issuer in ["app.example.com", "https://app.example.com", "https://app.example.com/"] {
+            let expected = common("X-Pomerium-Jwt-Assertion", issuer, "app.example.com", pomerium.clone());
+            assert_eq!(read(&[("", "pomerium"), ("ISSUER", issuer)]), Ok(Some(expected)));
+        }
+        let audience = "/projects/1/global/backendServices/2";
+        let keys = url("https://www.gstatic.com/iap/verify/public_key-jwk");
+        let expected = common("X-Goog-IAP-JWT-Assertion", "https://cloud.google.com/iap", audience, keys);
+        assert_eq!(read(&[("", "google-iap"), ("AUDIENCE", audience)]), Ok(Some(expected)));
+        let issuer = "https://team.cloudflareaccess.com";
+        let keys = url("https://team.cloudflareaccess.com/cdn-cgi/access/certs");
+        let expected = common("Cf-Access-Jwt-Assertion", issuer, "4714c1", keys);
+        let settings = [("", "cloudflare"), ("ISSUER", issuer), ("AUDIENCE", "4714c1")];
+        assert_eq!(read(&settings), Ok(Some(expected)));
+    }
+
+    #[test]
+    fn everything_can_be_set() {
+        let settings = [
+            ("HEADER", "X-Token"),
+            ("ISSUER", "me"),
+            ("AUDIENCE", "a, b"),
+            ("JWKS", "/etc/jwks.json"),
+            ("ID_CLAIM", "uid"),
+            ("EMAIL_CLAIM", "mail"),
+            ("NAME_CLAIM", "nick"),
+        ];
+        let expected = AssertionSettings {
+            header: "X-Token".to_owned(),
+            issuer: "me".to_owned(),
+            audience: vec!["a".to_owned(), "b".to_owned()],
+            keys: KeySource::File("/etc/jwks.json".into()),
+            id_claim: "uid".to_owned(),
+            email_claim: "mail".to_owned(),
+            name_claim: "nick".to_owned(),
+        };
+        for whose in ["custom", "pomerium", "google-iap", "cloudflare"] {
+            let settings = [&[("", whose)], settings.as_slice()].concat();
+            assert_eq!(read(&settings), Ok(Some(expected.clone())), "{whose}");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let all = [("HEADER", "X-Token"), ("ISSUER", "me"), ("AUDIENCE", "a"), ("JWKS", "/etc/jwks.json")];
+        for (missing, _) in all {
+            let settings: Vec<_> = all.into_iter().filter(|(name, _)| *name != missing).collect();
+            let error = read(&[&[("", "custom")], settings.as_slice()].concat()).unwrap_err();
+            let expected = format!("POSTERN_ASSERTION=custom: needs POSTERN_ASSERTION_{missing}, too; write");
+            assert!(error.starts_with(&expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_issuer_that_gives_no_address_is_to_blame() {
+        let error = read(&[("", "cloudflare"), ("ISSUER", "team"), ("AUDIENCE", "a")]).unwrap_err();
+        assert_eq!(
+            error,
+            "POSTERN_ASSERTION_ISSUER=team: makes team/cdn-cgi/access/certs the place of the keys, which is no URL; \
+             write for example https://TEAM.cloudflareaccess.com"
+        );
+        let error = read(&[("", "pomerium"), ("ISSUER", "a b")]).unwrap_err();
+        assert!(error.starts_with("POSTERN_ASSERTION_ISSUER=a b: makes https://a b/"), "{error}");
+    }
+}
