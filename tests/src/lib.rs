@@ -13,6 +13,7 @@
 //! * [`workspace`], [`ports`], [`process`]: where things are, and children that never outlive a test;
 //! * [`binaries`], [`provision`]: what is started: built on demand, fetched on demand;
 //! * [`postern`], [`identity`], [`gateway`]: the three members of the chain;
+//! * [`issuer`]: a gateway that signs identities;
 //! * [`http`], [`ws`]: clients that can also say what a well-behaved client never would;
 //! * [`forwarder`]: puts a user into the requests of clients that cannot;
 //! * [`chain`]: all of them together;
@@ -29,6 +30,7 @@ pub mod provision;
 
 pub mod gateway;
 pub mod identity;
+pub mod issuer;
 pub mod postern;
 
 pub mod forwarder;

@@ -44,21 +44,13 @@ impl Refresher {
                 self.failures = self.failures.saturating_add(1);
                 let age = self.cache.fail(Instant::now());
                 let source = self.source.to_string();
-                match age {
-                    None => {
-                        warn!(self.log, "cannot fetch the assertion keys; until then, upgrades are refused with 503";
-                        "source" => source, "error" => &error)
-                    }
-                    Some(age) if age < LIFE => {
-                        warn!(self.log, "cannot fetch the assertion keys; the last ones stay";
-                        "source" => source, "error" => &error, "age_s" => age.as_secs())
-                    }
-                    Some(age) => {
-                        warn!(self.log, "cannot fetch the assertion keys, and the last ones are too old; \
-                         until then, upgrades are refused with 503";
-                        "source" => source, "error" => &error, "age_s" => age.as_secs())
-                    }
-                }
+                let consequence = match age {
+                    Some(age) if age < LIFE => "the last ones stay",
+                    Some(_) => "the last ones are too old, and upgrades are refused with 503",
+                    None => "upgrades are refused with 503",
+                };
+                warn!(self.log, "cannot fetch the assertion keys; {consequence}";
+                    "source" => source, "error" => &error, "age_s" => age.map(|age| age.as_secs()));
                 Err(error)
             }
         }
@@ -92,7 +84,14 @@ impl Refresher {
     pub(super) fn spawn(mut self, first: Duration, wake: Receiver<()>) -> io::Result<()> {
         let run = move || {
             let mut wait = first;
-            while let Ok(()) | Err(RecvTimeoutError::Timeout) = wake.recv_timeout(wait) {
+            loop {
+                match wake.recv_timeout(wait) {
+                    Ok(()) => {
+                        info!(self.log, "an assertion names an unknown key; fetching the assertion keys")
+                    }
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => return,
+                }
                 wait = self.fetch().unwrap_or_else(|_| retry(self.failures));
             }
         };

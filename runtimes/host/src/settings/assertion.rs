@@ -114,7 +114,7 @@ mod tests {
 
     fn read(settings: &[(&str, &str)]) -> Result<Option<AssertionSettings>, String> {
         let environment = settings.iter().map(|(name, value)| {
-            let name = if *name == "" {
+            let name = if name.is_empty() {
                 "POSTERN_ASSERTION".to_owned()
             } else {
                 format!("POSTERN_ASSERTION_{name}")

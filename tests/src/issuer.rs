@@ -1,0 +1,137 @@
+//! An issuer of signed identities, as a gateway with assertions is one: keys, tokens, and a server that publishes the
+//! keys.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use jsonwebtoken::jwk::Jwk;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde_json::{Value, json};
+
+/// A key on the curve P-256 with its id.
+pub struct Signer {
+    kid: &'static str,
+    key: EncodingKey,
+}
+
+impl Signer {
+    /// The key whose secret is this byte, again and again.
+    pub fn new(kid: &'static str, secret: u8) -> Self {
+        Self { kid, key: EncodingKey::from_ec_der(&[PKCS8_P256, &[secret; 32]].concat()) }
+    }
+
+    /// A token with these claims.
+    ///
+    /// # Panics
+    ///
+    /// If the key is none.
+    pub fn token(&self, claims: &Value) -> String {
+        let header = Header { kid: Some(self.kid.to_owned()), ..Header::new(Algorithm::ES256) };
+        jsonwebtoken::encode(&header, claims, &self.key).expect("a P-256 key signs with ES256")
+    }
+
+    /// The public half.
+    fn jwk(&self) -> Value {
+        let mut jwk = Jwk::from_encoding_key(&self.key, Algorithm::ES256).expect("a P-256 key");
+        jwk.common.key_id = Some(self.kid.to_owned());
+        serde_json::to_value(jwk).expect("a JWK is JSON")
+    }
+}
+
+/// Claims of John Doe, issued now by `issuer` for `audience`, and good for five minutes.
+pub fn claims_of_john(issuer: &str, audience: &str) -> Value {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    json!({
+        "iss": issuer, "aud": audience, "iat": now, "exp": now + 300,
+        "sub": "123", "email": "john@example.com", "name": "John Doe",
+    })
+}
+
+/// The public halves of these keys as a JWK Set.
+pub fn key_set(signers: &[&Signer]) -> String {
+    let keys: Vec<Value> = signers.iter().map(|signer| signer.jwk()).collect();
+    json!({ "keys": keys }).to_string()
+}
+
+/// Serves one JWK Set over HTTP, at any path. Ends with the process.
+#[derive(Debug)]
+pub struct KeyServer {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// The status line and the body.
+    answer: Mutex<(&'static str, String)>,
+    requests: AtomicUsize,
+}
+
+impl KeyServer {
+    /// Starts it on a free port.
+    ///
+    /// # Panics
+    ///
+    /// If there is none.
+    pub fn start(set: String) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let shared = Arc::new(Shared { answer: Mutex::new((OK, set)), requests: AtomicUsize::new(0) });
+        let server = Arc::clone(&shared);
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                // A client that goes away in the middle is its own business.
+                let _ = server.serve(&stream);
+            }
+        });
+        Self { address, shared }
+    }
+
+    /// The URL of the keys.
+    pub fn url(&self) -> String {
+        format!("http://{}/jwks.json", self.address)
+    }
+
+    /// Serves another set from now on.
+    pub fn rotate(&self, set: String) {
+        self.shared.answer((OK, set));
+    }
+
+    /// Fails from now on.
+    pub fn fail(&self) {
+        self.shared.answer(("500 Internal Server Error", String::new()));
+    }
+
+    /// How many requests there were.
+    pub fn requests(&self) -> usize {
+        self.shared.requests.load(Ordering::SeqCst)
+    }
+}
+
+impl Shared {
+    fn answer(&self, answer: (&'static str, String)) {
+        *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = answer;
+    }
+
+    fn serve(&self, stream: &TcpStream) -> std::io::Result<()> {
+        self.requests.fetch_add(1, Ordering::SeqCst);
+        let mut lines = BufReader::new(stream).lines();
+        while lines.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
+        let (status, body) = self.answer.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let length = body.len();
+        let head = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+        let mut stream = stream;
+        stream.write_all(&[head.as_bytes(), body.as_bytes()].concat())
+    }
+}
+
+const OK: &str = "200 OK";
+
+/// What stands before the secret of a P-256 key in PKCS #8 (RFC 5208 around RFC 5915).
+const PKCS8_P256: &[u8] =
+    b"\x30\x41\x02\x01\x00\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\
+    \x3d\x03\x01\x07\x04\x27\x30\x25\x02\x01\x01\x04\x20";

@@ -1,0 +1,198 @@
+//! Signed identities over real sockets, on both binaries: the token says who it is, nothing else does, and keys come
+//! and go.
+
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use postern_tests::http::Response;
+use postern_tests::issuer::{KeyServer, Signer, claims_of_john, key_set};
+use postern_tests::postern::{Postern, Runtime};
+use postern_tests::ws::{Handshake, Outcome};
+use serde_json::json;
+
+const ISSUER: &str = "https://issuer.example";
+const AUDIENCE: &str = "postern";
+const HEADER: &str = "X-Assertion";
+
+/// Long enough for a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn token(signer: &Signer) -> String {
+    signer.token(&claims_of_john(ISSUER, AUDIENCE))
+}
+
+fn start(runtime: Runtime, keys: &str) -> Postern {
+    let settings = [
+        ("POSTERN_ASSERTION", "custom"),
+        ("POSTERN_ASSERTION_HEADER", HEADER),
+        ("POSTERN_ASSERTION_ISSUER", ISSUER),
+        ("POSTERN_ASSERTION_AUDIENCE", AUDIENCE),
+        ("POSTERN_ASSERTION_JWKS", keys),
+        ("LOG_LEVEL", "trace"),
+    ];
+    Postern::start(runtime, &settings)
+}
+
+fn handshake(postern: &Postern, token: &str) -> Handshake {
+    Handshake::to(postern.address()).header(HEADER, token)
+}
+
+#[track_caller]
+fn check(response: &Response, status: u16, code: &str) {
+    assert_eq!((response.status, &response.json()["error"]["code"]), (status, &code.into()), "{response}");
+    assert_eq!(response.headers.contains_key("www-authenticate"), status == 401, "{response}");
+    assert_eq!(response.headers.contains_key("retry-after"), status == 503, "{response}");
+}
+
+/// Tries until the keys have come, which nobody waits for but the client.
+#[track_caller]
+fn wait_until_admitted(postern: &Postern, token: &str) {
+    let begun = Instant::now();
+    loop {
+        match handshake(postern, token).send().expect("an answer") {
+            Outcome::Open(open) => return open.close(),
+            Outcome::Refused(response) => check(&response, 503, "assertion_keys_unavailable"),
+        }
+        assert!(begun.elapsed() < PATIENCE, "the keys do not come");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn the_token_says_who_it_is_and_the_plain_headers_do_not() {
+    for runtime in Runtime::BOTH {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let keys = folder.path().join("jwks.json");
+        let (signer, attacker) = (Signer::new("a", 1), Signer::new("a", 2));
+        fs::write(&keys, key_set(&[&signer])).expect("a file");
+        let postern = start(runtime, keys.to_str().expect("UTF-8"));
+        let good = token(&signer);
+        let spoofed = |handshake: Handshake| {
+            handshake.header("User-ID", "root").header("User-Name", "Root").header("User_ID", "root")
+        };
+
+        let mut open = spoofed(handshake(&postern, &good)).open();
+        open.echo("Hello World");
+        open.close();
+        postern.wait_for("WebSocket connection established - User: John Doe (john@example.com) - ID: 123");
+        postern.wait_for("Message from John Doe (123): Hello World");
+        postern.wait_for("WebSocket connection closed for user John Doe (123)");
+
+        let to = postern.address();
+        let refused = |handshake: Handshake, status, code| check(&handshake.refused(), status, code);
+        refused(Handshake::to(to), 401, "assertion_missing");
+        refused(Handshake::to(to).as_john(), 401, "assertion_missing");
+        refused(handshake(&postern, "").as_john(), 401, "assertion_missing");
+        refused(handshake(&postern, "rubbish").as_john(), 401, "assertion_invalid");
+        let forged = token(&attacker);
+        refused(handshake(&postern, &forged).as_john(), 401, "assertion_invalid");
+        refused(handshake(&postern, &good).header("x-assertion", &good), 400, "identity_twice");
+        refused(handshake(&postern, &good).header("X_Assertion", &forged), 400, "identity_alias");
+        let nominated = handshake(&postern, &good).instead("Connection", "Upgrade, X-Assertion");
+        refused(nominated, 400, "identity_nominated");
+        for (claim, value, status, code) in [
+            ("iss", json!("https://evil.test"), 401, "assertion_issuer"),
+            ("aud", json!("somebody"), 401, "assertion_audience"),
+            ("exp", json!(1), 401, "assertion_not_now"),
+            ("exp", json!("4102444800"), 401, "assertion_invalid"),
+            ("sub", json!(123), 401, "assertion_subject"),
+            ("sub", json!(""), 401, "identity_missing"),
+            ("sub", json!("a b"), 400, "identity_invalid"),
+        ] {
+            let mut claims = claims_of_john(ISSUER, AUDIENCE);
+            claims[claim] = value;
+            refused(handshake(&postern, &signer.token(&claims)), status, code);
+        }
+
+        for line in postern.log() {
+            assert!(!line.contains("root") && !line.contains("Root"), "{runtime}: {line}");
+            for token in [&good, &forged] {
+                let signature = token.rsplit('.').next().expect("a token has three parts");
+                assert!(!line.contains(signature), "{runtime}: a token in the log: {line}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_keys_of_a_url_rotate_and_an_outage_costs_nobody_his_connection() {
+    for runtime in Runtime::BOTH {
+        let (old, new) = (Signer::new("old", 1), Signer::new("new", 2));
+        let server = KeyServer::start(key_set(&[&old]));
+        let postern = start(runtime, &server.url());
+        wait_until_admitted(&postern, &token(&old));
+
+        server.rotate(key_set(&[&new]));
+        handshake(&postern, &token(&old)).open().close();
+        check(&handshake(&postern, &token(&new)).refused(), 503, "assertion_keys_unavailable");
+        wait_until_admitted(&postern, &token(&new));
+        check(&handshake(&postern, &token(&old)).refused(), 401, "assertion_invalid");
+        assert_eq!(server.requests(), 2, "{runtime}: unknown keys ask once a minute");
+
+        server.fail();
+        handshake(&postern, &token(&new)).open().close();
+        let unknown = Signer::new("unknown", 3);
+        check(&handshake(&postern, &token(&unknown)).refused(), 401, "assertion_invalid");
+    }
+}
+
+#[test]
+fn until_the_keys_are_there_a_client_is_asked_to_come_back() {
+    for runtime in Runtime::BOTH {
+        let signer = Signer::new("a", 1);
+        let server = KeyServer::start(String::new());
+        server.fail();
+        let mut postern = start(runtime, &server.url());
+        check(&handshake(&postern, &token(&signer)).refused(), 503, "assertion_keys_unavailable");
+        check(&Handshake::to(postern.address()).refused(), 401, "assertion_missing");
+        let line = postern.wait_for("cannot fetch the assertion keys");
+        assert!(line.contains("the answer has the status 500") && line.contains(&server.url()), "{line}");
+        server.rotate(key_set(&[&signer]));
+        wait_until_admitted(&postern, &token(&signer));
+        postern.wait_for("assertion keys can be fetched again");
+        assert!(postern.terminate().success(), "{runtime}");
+    }
+}
+
+#[test]
+fn the_keys_of_a_file_are_read_again() {
+    for runtime in Runtime::BOTH {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let keys = folder.path().join("jwks.json");
+        let (old, new) = (Signer::new("old", 1), Signer::new("new", 2));
+        fs::write(&keys, key_set(&[&old])).expect("a file");
+        let mut postern = start(runtime, keys.to_str().expect("UTF-8"));
+        // A file is there before anyone is listened to.
+        handshake(&postern, &token(&old)).open().close();
+        fs::write(&keys, key_set(&[&new])).expect("a file");
+        postern.wait_for("assertion keys changed");
+        handshake(&postern, &token(&new)).open().close();
+        assert!(postern.terminate().success(), "{runtime}");
+    }
+}
+
+#[test]
+fn settings_that_lack_something_end_the_start() {
+    for runtime in Runtime::BOTH {
+        let (status, lines) = Postern::refuse(runtime, &[("POSTERN_ASSERTION", "pomerium")]);
+        assert_eq!(status.code(), Some(2));
+        assert_eq!(
+            lines,
+            [format!(
+                "{runtime}: POSTERN_ASSERTION=pomerium: needs POSTERN_ASSERTION_ISSUER, too; write for example \
+                 app.example.com, the host of the route"
+            )]
+        );
+        let (status, lines) = Postern::refuse(
+            runtime,
+            &[
+                ("POSTERN_LISTEN", "127.0.0.1:0"),
+                ("POSTERN_ASSERTION", "google-iap"),
+                ("POSTERN_ASSERTION_AUDIENCE", AUDIENCE),
+                ("POSTERN_ASSERTION_JWKS", "/nowhere/jwks.json"),
+            ],
+        );
+        assert_eq!(status.code(), Some(1), "{lines:?}");
+    }
+}
