@@ -1,7 +1,7 @@
 //! An issuer of signed identities, as a gateway with assertions is one: keys, tokens, and a server that publishes the
 //! keys.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,6 +10,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
 /// A key on the curve P-256 with its id.
@@ -57,15 +59,39 @@ pub fn key_set(signers: &[&Signer]) -> String {
     json!({ "keys": keys }).to_string()
 }
 
+/// A self-signed certificate for 127.0.0.1.
+pub struct Certificate {
+    /// The certificate alone, for whoever is to trust it.
+    pub pem: String,
+    config: Arc<ServerConfig>,
+}
+
+impl Certificate {
+    /// Makes one with a key of its own.
+    ///
+    /// # Panics
+    ///
+    /// If that fails.
+    pub fn generate() -> Self {
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
+        let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+        let config = ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key.into())
+            .expect("a key that belongs to it");
+        Self { pem: made.cert.pem(), config: Arc::new(config) }
+    }
+}
+
 /// Serves one JWK Set over HTTP, at any path. Ends with the process.
-#[derive(Debug)]
 pub struct KeyServer {
     address: SocketAddr,
     shared: Arc<Shared>,
 }
 
-#[derive(Debug)]
 struct Shared {
+    /// With which it speaks TLS.
+    tls: Option<Arc<ServerConfig>>,
     /// The status line and the body.
     answer: Mutex<(&'static str, String)>,
     requests: AtomicUsize,
@@ -78,14 +104,27 @@ impl KeyServer {
     ///
     /// If there is none.
     pub fn start(set: String) -> Self {
+        Self::start_with(set, None)
+    }
+
+    /// Starts it on a free port with TLS.
+    ///
+    /// # Panics
+    ///
+    /// If there is none.
+    pub fn start_tls(set: String, certificate: &Certificate) -> Self {
+        Self::start_with(set, Some(Arc::clone(&certificate.config)))
+    }
+
+    fn start_with(set: String, tls: Option<Arc<ServerConfig>>) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let address = listener.local_addr().expect("it is bound");
-        let shared = Arc::new(Shared { answer: Mutex::new((OK, set)), requests: AtomicUsize::new(0) });
+        let shared = Arc::new(Shared { tls, answer: Mutex::new((OK, set)), requests: AtomicUsize::new(0) });
         let server = Arc::clone(&shared);
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 // A client that goes away in the middle is its own business.
-                let _ = server.serve(&stream);
+                let _ = server.serve(stream);
             }
         });
         Self { address, shared }
@@ -93,7 +132,8 @@ impl KeyServer {
 
     /// The URL of the keys.
     pub fn url(&self) -> String {
-        format!("http://{}/jwks.json", self.address)
+        let scheme = if self.shared.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}/jwks.json", self.address)
     }
 
     /// Serves another set from now on.
@@ -117,14 +157,22 @@ impl Shared {
         *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = answer;
     }
 
-    fn serve(&self, stream: &TcpStream) -> std::io::Result<()> {
-        self.requests.fetch_add(1, Ordering::SeqCst);
-        let mut lines = BufReader::new(stream).lines();
+    fn serve(&self, mut stream: TcpStream) -> io::Result<()> {
+        let Some(config) = &self.tls else { return self.respond(&mut stream) };
+        let connection = ServerConnection::new(Arc::clone(config)).map_err(io::Error::other)?;
+        let mut stream = StreamOwned::new(connection, stream);
+        self.respond(&mut stream)?;
+        stream.conn.send_close_notify();
+        stream.flush()
+    }
+
+    fn respond(&self, stream: &mut (impl Read + Write)) -> io::Result<()> {
+        let mut lines = BufReader::new(&mut *stream).lines();
         while lines.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
+        self.requests.fetch_add(1, Ordering::SeqCst);
         let (status, body) = self.answer.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let length = body.len();
         let head = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
-        let mut stream = stream;
         stream.write_all(&[head.as_bytes(), body.as_bytes()].concat())
     }
 }

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use postern_tests::http::Response;
-use postern_tests::issuer::{KeyServer, Signer, claims_of_john, key_set};
+use postern_tests::issuer::{Certificate, KeyServer, Signer, claims_of_john, key_set};
 use postern_tests::postern::{Postern, Runtime};
 use postern_tests::ws::{Handshake, Outcome};
 use serde_json::json;
@@ -23,6 +23,10 @@ fn token(signer: &Signer) -> String {
 }
 
 fn start(runtime: Runtime, keys: &str) -> Postern {
+    start_with(runtime, keys, &[])
+}
+
+fn start_with(runtime: Runtime, keys: &str, more: &[(&str, &str)]) -> Postern {
     let settings = [
         ("POSTERN_ASSERTION", "custom"),
         ("POSTERN_ASSERTION_HEADER", HEADER),
@@ -31,7 +35,7 @@ fn start(runtime: Runtime, keys: &str) -> Postern {
         ("POSTERN_ASSERTION_JWKS", keys),
         ("LOG_LEVEL", "trace"),
     ];
-    Postern::start(runtime, &settings)
+    Postern::start(runtime, &[&settings, more].concat())
 }
 
 fn handshake(postern: &Postern, token: &str) -> Handshake {
@@ -152,6 +156,28 @@ fn until_the_keys_are_there_a_client_is_asked_to_come_back() {
         wait_until_admitted(&postern, &token(&signer));
         postern.wait_for("assertion keys can be fetched again");
         assert!(postern.terminate().success(), "{runtime}");
+    }
+}
+
+#[test]
+fn keys_are_taken_from_a_server_whose_certificate_the_system_trusts() {
+    for runtime in Runtime::BOTH {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (ours, another) = (Certificate::generate(), Certificate::generate());
+        let signer = Signer::new("a", 1);
+        let server = KeyServer::start_tls(key_set(&[&signer]), &ours);
+        let start_trusting = |certificate: &Certificate| {
+            let roots = folder.path().join("roots.pem");
+            fs::write(&roots, &certificate.pem).expect("a file");
+            let roots = [("SSL_CERT_FILE", roots.to_str().expect("UTF-8")), ("SSL_CERT_DIR", "/nowhere")];
+            start_with(runtime, &server.url(), &roots)
+        };
+        let postern = start_trusting(&another);
+        let line = postern.wait_for("cannot fetch the assertion keys");
+        assert!(line.contains("invalid peer certificate"), "{runtime}: {line}");
+        check(&handshake(&postern, &token(&signer)).refused(), 503, "assertion_keys_unavailable");
+        assert_eq!(server.requests(), 0, "{runtime}");
+        wait_until_admitted(&start_trusting(&ours), &token(&signer));
     }
 }
 

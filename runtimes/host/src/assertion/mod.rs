@@ -4,12 +4,12 @@
 //! RFC 7519). That holds even if somebody reaches Postern past the gateway, so nothing else is asked then: the plain
 //! identity headers are not looked at.
 //!
-//! * [`presets`]: what the known gateways use.
-//! * [`source`]: one attempt to get the keys, from a URL or a file.
-//! * [`keys`]: a JWK Set, and which key may judge which token.
-//! * [`cache`]: the keys as they are known now.
-//! * [`refresh`]: the thread that keeps them fresh.
-//! * [`claims`]: one token.
+//! * `presets`: what the known gateways use.
+//! * `source`: one attempt to get the keys, from a URL or a file.
+//! * `keys`: a JWK Set, and which key may judge which token.
+//! * `cache`: the keys as they are known now.
+//! * `refresh`: the thread that keeps them fresh.
+//! * `claims`: one token.
 //!
 //! What can go wrong with the keys never costs a user who has a good token: the last good set stays for a day. A key
 //! that is not in it causes one fetch a minute at most, and whoever comes while it lasts is asked to try again.

@@ -117,7 +117,7 @@ fn fetch_file(path: &Path, read: Option<Version>) -> Result<Option<(KeySet, Vers
 }
 
 fn fetch_url(agent: &Agent, url: &str) -> Result<Fetched, String> {
-    let mut response = agent.get(url).call().map_err(|error| error.to_string())?;
+    let mut response = agent.get(url).call().map_err(|error| describe(&error))?;
     let status = response.status();
     if status.is_redirection() {
         return Err(format!("the answer is a redirect ({}), which is not followed", status.as_u16()));
@@ -127,12 +127,20 @@ fn fetch_url(agent: &Agent, url: &str) -> Result<Fetched, String> {
     }
     let next = interval(response.headers());
     let body = response.body_mut().with_config().limit(MAX_BODY).read_to_vec();
-    let json = body.map_err(|error| {
-        let is_too_large = matches!(error, ureq::Error::BodyExceedsLimit(_));
-        if is_too_large { format!("the answer has {TOO_LARGE}") } else { error.to_string() }
-    })?;
+    let json = body.map_err(|error| describe(&error))?;
     let keys = KeySet::parse(&json).map_err(|what| format!("the answer is {what}"))?;
     Ok(Fetched { keys, next })
+}
+
+/// What went wrong, for somebody who does not know the library.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the others say it themselves")]
+fn describe(error: &ureq::Error) -> String {
+    match error {
+        ureq::Error::Io(error) => error.to_string(),
+        ureq::Error::Timeout(_) => format!("no whole answer within {} s", TIMEOUT.as_secs()),
+        ureq::Error::BodyExceedsLimit(_) => format!("the answer has {TOO_LARGE}"),
+        error => error.to_string(),
+    }
 }
 
 fn agent(url: &str) -> Agent {
@@ -177,7 +185,7 @@ const MAX_BODY: u64 = 256 * 1024;
 const TOO_LARGE: &str = "more than 256 KiB, which no JWK Set needs";
 
 /// From the look-up of the name to the last byte of the answer.
-pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Between two requests, if the answer says nothing about it.
 const INTERVAL: Duration = Duration::from_secs(5 * 60);
