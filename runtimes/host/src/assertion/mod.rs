@@ -83,13 +83,13 @@ struct JwtVerifier {
 impl JwtVerifier {
     fn start(settings: &AssertionSettings, log: &Logger) -> io::Result<JwtVerifier> {
         info!(log, "identities come from the header {}", settings.header;
-        "issuer" => &settings.issuer, "audience" => settings.audience.join(","), "keys" => %settings.keys);
+            "issuer" => &settings.issuer, "audience" => settings.audience.join(","), "keys" => %settings.keys);
         let cache = Arc::new(Cache::default());
         let mut refresher = Refresher::new(&settings.keys, cache.clone(), log.clone());
         let first = match &settings.keys {
             KeySource::Url(_) => Duration::ZERO,
-            KeySource::File(path) => refresher.fetch().map_err(|error| {
-                io::Error::other(format!("POSTERN_ASSERTION_JWKS={}: {error}", path.display()))
+            KeySource::File(path) => refresher.fetch().map_err(|failure| {
+                io::Error::other(format!("POSTERN_ASSERTION_JWKS={}: {}", path.display(), failure.error))
             })?,
         };
         let (wake, woken) = mpsc::channel();
@@ -99,20 +99,15 @@ impl JwtVerifier {
 
     fn verify_at(&self, token: &[u8], clock: SystemTime, now: Instant) -> Result<Asserted, AssertionError> {
         let keys = self.cache.keys(now).ok_or(AssertionError::KeysUnavailable)?;
-        let refusal = match self.rules.verify(token, &keys, clock) {
-            Ok(asserted) => return Ok(asserted),
-            Err(Refusal::Final(error)) => return Err(error),
-            Err(Refusal::UnknownKey) => self.cache.miss(now),
-        };
-        match refusal {
-            // Without the thread there will be no other keys.
-            Unknown::Ask => match self.wake.send(()) {
-                Ok(()) => Err(AssertionError::KeysUnavailable),
-                Err(_) => Err(AssertionError::Invalid),
+        self.rules.verify(token, &keys, clock).map_err(|refusal| match refusal {
+            Refusal::Final(error) => error,
+            Refusal::UnknownKey => match self.cache.miss(now) {
+                // Without the thread there will be no other keys.
+                Unknown::Ask if self.wake.send(()).is_err() => AssertionError::Invalid,
+                Unknown::Ask | Unknown::Wait => AssertionError::KeysUnavailable,
+                Unknown::Refuse => AssertionError::Invalid,
             },
-            Unknown::Wait => Err(AssertionError::KeysUnavailable),
-            Unknown::Refuse => Err(AssertionError::Invalid),
-        }
+        })
     }
 }
 

@@ -21,6 +21,15 @@ pub(super) struct Refresher {
     log: Logger,
 }
 
+/// An attempt that brought no keys.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// What went wrong.
+    pub(super) error: String,
+    /// For how long the keys that stay have not been confirmed, if there are any.
+    age: Option<Duration>,
+}
+
 impl Refresher {
     pub(super) fn new(source: &KeySource, cache: Arc<Cache>, log: Logger) -> Refresher {
         Refresher { source: source.clone(), fetcher: Fetcher::new(source), cache, failures: 0, log }
@@ -30,30 +39,15 @@ impl Refresher {
     ///
     /// # Errors
     /// What went wrong. The last good set stays.
-    pub(super) fn fetch(&mut self) -> Result<Duration, String> {
+    pub(super) fn fetch(&mut self) -> Result<Duration, Failure> {
         self.cache.begin();
-        match self.fetcher.fetch() {
-            Ok(fetched) => {
-                if self.failures > 0 {
-                    info!(self.log, "assertion keys can be fetched again"; "source" => %self.source);
-                    self.failures = 0;
-                }
-                Ok(self.keep(fetched))
-            }
-            Err(error) => {
-                self.failures = self.failures.saturating_add(1);
-                let age = self.cache.fail(Instant::now());
-                let source = self.source.to_string();
-                let consequence = match age {
-                    Some(age) if age < LIFE => "the last ones stay",
-                    Some(_) => "the last ones are too old, and upgrades are refused with 503",
-                    None => "upgrades are refused with 503",
-                };
-                warn!(self.log, "cannot fetch the assertion keys; {consequence}";
-                    "source" => source, "error" => &error, "age_s" => age.map(|age| age.as_secs()));
-                Err(error)
-            }
+        let fetched =
+            self.fetcher.fetch().map_err(|error| Failure { error, age: self.cache.fail(Instant::now()) })?;
+        if self.failures > 0 {
+            info!(self.log, "assertion keys can be fetched again"; "source" => %self.source);
+            self.failures = 0;
         }
+        Ok(self.keep(fetched))
     }
 
     fn keep(&self, fetched: Option<Fetched>) -> Duration {
@@ -75,6 +69,22 @@ impl Refresher {
         next
     }
 
+    /// Says that it did not work, and returns how long to wait before the next time.
+    fn complain(&mut self, Failure { error, age }: &Failure) -> Duration {
+        match age {
+            None => warn!(self.log, "cannot fetch the assertion keys; upgrades are refused with 503";
+                "source" => %self.source, "error" => error),
+            Some(age) => {
+                let consequence =
+                    if *age < LIFE { "stay" } else { "are too old, and upgrades are refused with 503" };
+                warn!(self.log, "cannot fetch the assertion keys; the last ones {consequence}";
+                    "source" => %self.source, "error" => error, "age_s" => age.as_secs());
+            }
+        }
+        self.failures = self.failures.saturating_add(1);
+        retry(self.failures)
+    }
+
     /// Fetches on a thread of its own: at once, or after `first`, and then as often as the answers say, after
     /// failures, and whenever `wake` says so. The thread ends when nobody can wake it any more; a process need not
     /// wait for that.
@@ -92,7 +102,7 @@ impl Refresher {
                     Err(RecvTimeoutError::Timeout) => {}
                     Err(RecvTimeoutError::Disconnected) => return,
                 }
-                wait = self.fetch().unwrap_or_else(|_| retry(self.failures));
+                wait = self.fetch().unwrap_or_else(|failure| self.complain(&failure));
             }
         };
         thread::Builder::new().name("assertion-keys".to_owned()).spawn(run).map(drop)

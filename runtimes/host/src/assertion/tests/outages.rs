@@ -219,6 +219,18 @@ fn the_cache_lives_for_a_day_after_the_keys_were_confirmed() {
 }
 
 #[test]
+fn a_good_token_is_not_believed_when_the_keys_are_too_old() {
+    let signer = Signer::p256("a", 1);
+    let server = Server::start(Answer::Set(set(&[signer.jwk()])));
+    let verifier = start_with(&server);
+    let token = token(&signer);
+    wait_for(&verifier, &token, Ok(()));
+    let later = |by| verifier.verify_at(&token, SystemTime::now(), Instant::now() + by).map(drop);
+    assert_eq!(later(LIFE - PATIENCE), Ok(()));
+    assert_eq!(later(LIFE), Err(AssertionError::KeysUnavailable));
+}
+
+#[test]
 fn a_file_is_read_again_when_it_changes() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("jwks.json");
