@@ -7,10 +7,12 @@
 //! * [`session`]: several connections, with any call in any order.
 //! * [`inflate`]: compressed messages. [`extensions`]: what is agreed on before there are any.
 //! * [`log_line`]: what users control, in the log.
+//! * [`assertion`]: signed identities.
 //!
 //! All say more than that nothing panics. Where they can, they ask a second reader that takes nothing for granted
 //! and was written from the standard, or another library.
 
+pub mod assertion;
 pub mod contract;
 pub mod differential;
 pub mod extensions;

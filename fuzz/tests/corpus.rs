@@ -6,7 +6,7 @@ use std::path::Path;
 
 use arbitrary::{Arbitrary, Unstructured};
 use postern_fuzz::{
-    contract, differential, extensions, frames, head, head_reference, inflate, log_line, session,
+    assertion, contract, differential, extensions, frames, head, head_reference, inflate, log_line, session,
 };
 
 /// Runs `check` on every file of a folder.
@@ -67,6 +67,11 @@ fn offers_of_extensions() {
 #[test]
 fn lines_of_the_log() {
     replay("corpus/log_line", log_line::check);
+}
+
+#[test]
+fn assertions() {
+    replay("corpus/assertion", assertion::check);
 }
 
 #[test]

@@ -1,0 +1,167 @@
+//! Tokens that somebody else made, and tokens of the issuer with any header and any claims.
+//!
+//! * What is not signed by the issuer is never believed.
+//! * What is, is believed only if a second reader finds in it what must stand there: the algorithm of the key and no
+//!   `crit`; the issuer, the audience, a time that is now, and the id, each of its type.
+
+use std::path::PathBuf;
+use std::process;
+use std::sync::LazyLock;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use jsonwebtoken::jwk::Jwk;
+use jsonwebtoken::{Algorithm, EncodingKey};
+use postern_core::handshake::{Asserted, Assertion, AssertionVerifier};
+use postern_host::assertion::{AssertionSettings, KeySource, start};
+use serde_json::{Map, Value, json};
+use slog::{Discard, Logger, o};
+
+/// Checks an input:
+///
+/// ```text
+///   [0: 1] [a token]
+///   [1: 1] [the header, in JSON, without NUL] [NUL] [the claims, in JSON, with a time that is past as NOW and one to come as SOON]
+/// ```
+///
+/// # Panics
+/// That is the finding.
+pub fn check(input: &[u8]) {
+    let Some((&choice, rest)) = input.split_first() else { return };
+    if choice & 1 == 0 {
+        let verdict = WORLD.verifier().verify(rest);
+        assert!(verdict.is_err(), "nobody signed this, and it is believed: {verdict:?}");
+        return;
+    }
+    let Some(nul) = rest.iter().position(|&byte| byte == 0) else { return };
+    let (header, claims) = rest.split_at(nul);
+    let claims = &claims[1..];
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let claims = replace(claims, b"NOW", &now.to_string());
+    let claims = replace(&claims, b"SOON", &(now + 60).to_string());
+    let message = format!("{}.{}", base64url(header), base64url(&claims));
+    let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &WORLD.key, Algorithm::EdDSA);
+    let token = format!("{message}.{}", signature.expect("an Ed25519 key signs anything"));
+    if let Ok(asserted) = WORLD.verifier().verify(token.as_bytes()) {
+        check_header(header);
+        check_claims(&claims, &asserted, now);
+    }
+}
+
+fn check_header(header: &[u8]) {
+    let header = object(header);
+    assert_eq!(header.get("alg"), Some(&json!("EdDSA")));
+    // The set has one key, which is meant by a token that names none.
+    assert!(header.get("kid").is_none_or(|kid| kid.is_null() || *kid == json!(KID)));
+    assert!(header.get("crit").is_none_or(Value::is_null));
+}
+
+fn check_claims(claims: &[u8], asserted: &Asserted, now: u64) {
+    let claims = object(claims);
+    assert_eq!(claims.get("iss"), Some(&json!(ISSUER)));
+    let audience = json!(AUDIENCE);
+    match claims.get("aud") {
+        Some(Value::Array(audiences)) => assert!(audiences.contains(&audience)),
+        one => assert_eq!(one, Some(&audience)),
+    }
+    let number = |claim: &str| claims.get(claim).map(|value| value.as_f64().expect("a number"));
+    // A second may have passed since.
+    let (now, leeway) = (now as f64, 32.0);
+    assert!(number("exp").expect("it is required") > now - leeway);
+    for begin in ["nbf", "iat"].into_iter().filter_map(number) {
+        assert!(begin < now + leeway);
+    }
+    assert_eq!(claims.get("sub"), Some(&json!(asserted.id)));
+    let display = |claim: &str| claims.get(claim).and_then(Value::as_str).unwrap_or_default();
+    assert_eq!((display("email"), display("name")), (asserted.email.as_str(), asserted.name.as_str()));
+}
+
+fn object(json: &[u8]) -> Map<String, Value> {
+    serde_json::from_slice(json).expect("what is believed is an object")
+}
+
+/// A verifier with the keys of an issuer, and the issuer's own key.
+struct World {
+    assertion: Assertion,
+    key: EncodingKey,
+}
+
+impl World {
+    fn verifier(&self) -> &dyn AssertionVerifier {
+        &*self.assertion.verifier
+    }
+}
+
+static WORLD: LazyLock<World> = LazyLock::new(|| {
+    let key = EncodingKey::from_ed_der(PKCS8_ED25519);
+    let mut jwk = Jwk::from_encoding_key(&key, Algorithm::EdDSA).expect("an Ed25519 key");
+    jwk.common.key_id = Some(KID.to_owned());
+    let path: PathBuf = std::env::temp_dir().join(format!("postern-fuzz-{}.json", process::id()));
+    std::fs::write(&path, json!({ "keys": [jwk] }).to_string()).expect("a file");
+    let settings = AssertionSettings {
+        header: "X-Assertion".to_owned(),
+        issuer: ISSUER.to_owned(),
+        audience: vec![AUDIENCE.to_owned()],
+        keys: KeySource::File(path.clone()),
+        id_claim: "sub".to_owned(),
+        email_claim: "email".to_owned(),
+        name_claim: "name".to_owned(),
+    };
+    let started = start(Some(&settings), &Logger::root(Discard, o!()));
+    let assertion = started.expect("keys").expect("settings");
+    // The keys are read; that the file is gone only means that they stay.
+    let _ = std::fs::remove_file(path);
+    World { assertion, key }
+});
+
+fn replace(text: &[u8], what: &[u8], by: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((first, behind)) = rest.split_first() {
+        if let Some(behind) = rest.strip_prefix(what) {
+            out.extend_from_slice(by.as_bytes());
+            rest = behind;
+        } else {
+            out.push(*first);
+            rest = behind;
+        }
+    }
+    out
+}
+
+/// RFC 4648 §5, without padding.
+fn base64url(bytes: &[u8]) -> String {
+    let digit = |bits: u32| char::from(ALPHABET[(bits & 63) as usize]);
+    let mut out = String::new();
+    for chunk in bytes.chunks(3) {
+        let group =
+            chunk.iter().fold(0, |group, byte| group << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        out.extend((0..=chunk.len()).map(|index| digit(group >> (18 - 6 * index))));
+    }
+    out
+}
+
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+const ISSUER: &str = "me";
+const AUDIENCE: &str = "us";
+const KID: &str = "k";
+
+/// A key whose secret is 32 times the same letter, in PKCS #8 (RFC 8410).
+const PKCS8_ED25519: &[u8] =
+    b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20ssssssssssssssssssssssssssssssss";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_usual_token_is_believed() {
+        let claims = br#"{"iss":"me","aud":"us","sub":"1","exp":SOON}"#;
+        let claims = replace(claims, b"SOON", "4102444800");
+        let header = base64url(br#"{"alg":"EdDSA","kid":"k"}"#);
+        let message = format!("{header}.{}", base64url(&claims));
+        let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &WORLD.key, Algorithm::EdDSA);
+        let token = format!("{message}.{}", signature.expect("a signature"));
+        assert_eq!(WORLD.verifier().verify(token.as_bytes()).map(|asserted| asserted.id), Ok("1".to_owned()));
+    }
+}
