@@ -141,7 +141,9 @@ fn open(runtime: &Runtime, stream: Async<OwnedFd>, peer: Peer) -> Rc<Connection>
     let id = ConnectionId(runtime.next_id.get());
     runtime.next_id.set(id.0 + 1);
     let mut worker = runtime.worker.borrow_mut();
-    let refusal = (worker.len() >= runtime.max_connections).then_some(HandshakeError::Overloaded);
+    let mut gate = runtime.gate.get();
+    let refusal = gate.judge(worker.len(), Instant::now());
+    runtime.gate.set(gate);
     worker.open(stream, Arrival { id, peer, refusal })
 }
 

@@ -3,7 +3,7 @@
 //! Everything in here is one short turn without an `await`, so a `RefCell` is all the locking it takes.
 
 use std::cell::RefCell;
-use std::io::{self, ErrorKind, IoSlice};
+use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Instant;
@@ -70,19 +70,13 @@ impl Worker {
     }
 
     /// One turn: one recv, one send.
-    ///
-    /// # Errors
-    /// Only [`ErrorKind::WouldBlock`], when there is nothing to read; every other failure is the
-    /// connection's, and has been dealt with.
-    pub(crate) fn read(&mut self, connection: &Connection) -> io::Result<()> {
+    pub(crate) fn read(&mut self, connection: &Connection) {
         let now = Instant::now();
-        let mut socket = Socket { stream: connection.stream.get_ref(), is_drained: false };
+        let mut socket = Socket { stream: connection.stream.get_ref() };
         let transport =
             self.service.exchange(connection.key, now, &mut self.buffer, &mut socket, &mut self.log);
         self.obey(connection, transport, now);
         self.log.flush();
-        let waits = socket.is_drained && transport != Transport::Close;
-        if waits { Err(ErrorKind::WouldBlock.into()) } else { Ok(()) }
     }
 
     /// Writes what waits, once.
@@ -127,7 +121,7 @@ impl Worker {
 
     /// Writes what waits to be sent, once, and does with the socket what the service says.
     fn settle(&mut self, connection: &Connection, now: Instant) {
-        let mut socket = Socket { stream: connection.stream.get_ref(), is_drained: false };
+        let mut socket = Socket { stream: connection.stream.get_ref() };
         let transport = self.service.settle(connection.key, now, &mut socket);
         self.obey(connection, transport, now);
     }
@@ -151,24 +145,15 @@ impl Worker {
 /// A connection's socket, for a turn.
 struct Socket<'c> {
     stream: &'c OwnedFd,
-    /// There was nothing to be read.
-    is_drained: bool,
-}
-
-impl Socket<'_> {
-    fn note(&mut self, received: io::Result<usize>) -> io::Result<usize> {
-        self.is_drained = matches!(&received, Err(error) if error.kind() == ErrorKind::WouldBlock);
-        received
-    }
 }
 
 impl postern_core::service::Socket for Socket<'_> {
     fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.note(socket::receive(self.stream, buffer))
+        socket::receive(self.stream, buffer)
     }
 
     fn receive_behind(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
-        self.note(socket::receive_behind(self.stream, buffer))
+        socket::receive_behind(self.stream, buffer)
     }
 
     fn send(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
