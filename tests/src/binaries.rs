@@ -67,6 +67,13 @@ impl Binary {
         cargo.current_dir(workspace::root());
         cargo.args(["build", "--package", self.package(), "--bin", self.name()]);
         cargo.arg("--message-format=json-render-diagnostics");
+        // What Cargo tells a test of its package is not for another Cargo: build scripts that look at it, as that of
+        // ring does, would run again each time, and all that depends on them would be built anew.
+        for (name, _) in std::env::vars_os() {
+            if name.to_str().is_some_and(|name| PACKAGE.iter().any(|prefix| name.starts_with(prefix))) {
+                cargo.env_remove(name);
+            }
+        }
         if profile == Profile::Release {
             cargo.arg("--release");
         }
@@ -121,6 +128,9 @@ fn executable(messages: &[u8], name: &str) -> Option<PathBuf> {
         .filter(|message| message["reason"] == "compiler-artifact" && message["target"]["name"] == name)
         .find_map(|message| message["executable"].as_str().map(PathBuf::from))
 }
+
+/// How the names of the variables begin with which Cargo tells a program of its package.
+const PACKAGE: [&str; 4] = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"];
 
 #[cfg(test)]
 mod tests {

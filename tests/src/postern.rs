@@ -79,7 +79,9 @@ impl Postern {
     /// If it does not start, with what it said.
     #[track_caller]
     pub fn start_logging_to(runtime: Runtime, settings: &[(&str, &str)], log: File) -> Self {
-        Self::start_by(runtime, "", settings, |name, command| Process::spawn_with_output_in(name, command, log))
+        Self::start_by(runtime, "", settings, |name, command| {
+            Process::spawn_with_output_in(name, command, log)
+        })
     }
 
     #[track_caller]
