@@ -241,5 +241,5 @@ fn config(choice: u8) -> ServiceConfig {
     let (timeout, max_head) =
         if choice & 4 == 0 { (Duration::from_secs(5), 1024) } else { (millis(100), 260) };
     let handshake = HandshakeConfig { compression: true, timeout, max_head, ..HandshakeConfig::default() };
-    ServiceConfig { handshake, session: Arc::new(session) }
+    ServiceConfig { handshake, session: Arc::new(session), ..ServiceConfig::default() }
 }

@@ -40,6 +40,9 @@ pub struct HandshakeConfig {
     pub max_headers: usize,
     /// From the accepted socket to the complete head. Never extended by bytes that arrive. Default 5 s.
     pub timeout: Duration,
+    /// How many heads may be arriving at a time at one worker. One more, and the one that has taken the longest gets
+    /// 503, once it has had 250 ms: who dribbles makes room for who does not. Default 4,096. Zero is any number.
+    pub max_handshakes: usize,
 }
 
 impl HandshakeConfig {
@@ -63,6 +66,7 @@ impl Default for HandshakeConfig {
             max_head: 16 * 1024,
             max_headers: 100,
             timeout: Duration::from_secs(5),
+            max_handshakes: 4096,
         }
     }
 }

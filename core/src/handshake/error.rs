@@ -72,7 +72,7 @@ pub enum HandshakeError {
     Timeout,
     /// `Sec-WebSocket-Version` is not 13 (RFC 6455 §4.4).
     Version,
-    /// This user has too many connections, or opens them too fast.
+    /// This user has as many connections as one may.
     TooMany,
     /// The head is longer than allowed (RFC 6585 §5).
     HeadTooLarge,
@@ -82,6 +82,10 @@ pub enum HandshakeError {
     Draining,
     /// The process has as many connections as it may.
     Overloaded,
+    /// Connections arrive faster than the process may take them.
+    TooFast,
+    /// More heads are arriving than may, and this one has taken the longest.
+    Crowded,
 }
 
 impl HandshakeError {
@@ -122,7 +126,9 @@ impl HandshakeError {
             HandshakeError::HeadTooLarge | HandshakeError::TooManyHeaders => 431,
             HandshakeError::AssertionKeysUnavailable
             | HandshakeError::Draining
-            | HandshakeError::Overloaded => 503,
+            | HandshakeError::Overloaded
+            | HandshakeError::TooFast
+            | HandshakeError::Crowded => 503,
         }
     }
 
@@ -192,6 +198,8 @@ impl HandshakeError {
             HandshakeError::TooManyHeaders => "too_many_headers",
             HandshakeError::Draining => "draining",
             HandshakeError::Overloaded => "overloaded",
+            HandshakeError::TooFast => "too_fast",
+            HandshakeError::Crowded => "crowded",
         }
     }
 
@@ -260,6 +268,12 @@ impl HandshakeError {
             HandshakeError::TooManyHeaders => "the request has more header lines than POSTERN_MAX_HEADERS",
             HandshakeError::Draining => "this instance is stopping; try again",
             HandshakeError::Overloaded => "this instance has as many connections as it may; try again",
+            HandshakeError::TooFast => {
+                "connections arrive faster than this instance may take them; try again"
+            }
+            HandshakeError::Crowded => {
+                "too many requests are arriving at this instance, and this one took the longest; try again"
+            }
         }
     }
 

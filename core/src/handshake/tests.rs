@@ -143,6 +143,8 @@ fn every_refusal_is_framed_and_closes() {
         E::TooManyHeaders,
         E::Draining,
         E::Overloaded,
+        E::TooFast,
+        E::Crowded,
     ] {
         let mut out = Vec::new();
         reject(&mut out, error, 7);

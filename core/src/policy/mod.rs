@@ -4,7 +4,13 @@
 //! Heartbeat and expiry of identities will stand beside them.
 
 mod backlog;
+mod gate;
 mod rate_limit;
+mod rates;
+mod users;
 
 pub use backlog::Backlog;
+pub use gate::Gate;
 pub use rate_limit::{Pace, RateLimit};
+pub use rates::{Rate, Rates};
+pub use users::Users;

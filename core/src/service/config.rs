@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::handshake::HandshakeConfig;
+use crate::policy::Users;
 use crate::session::SessionConfig;
 
 /// The rules for all connections. One per process, shared by its workers.
@@ -12,4 +13,6 @@ pub struct ServiceConfig {
     pub handshake: HandshakeConfig,
     /// What an admitted connection may do.
     pub session: Arc<SessionConfig>,
+    /// Who counts the connections of each user; one too many is 429. Default nobody, and any number may be.
+    pub users: Option<Arc<dyn Users>>,
 }

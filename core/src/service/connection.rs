@@ -12,9 +12,9 @@ use crate::frame::DataKind;
 use crate::handshake::{HandshakeError, HeadReader, Identity, Peer, Reject, UpgradeRequest, reject};
 use crate::input::{Input, Payload};
 use crate::parts::Parts;
-use crate::policy::Backlog;
+use crate::policy::{Backlog, Rates};
 use crate::record::{ConnectionId, Record, Recorder};
-use crate::session::{Ending, Event, LINGER, Session, Transport};
+use crate::session::{Ending, Event, LINGER, RatePolicy, Session, Transport};
 use crate::turn::{Codec, Turn};
 
 #[derive(Debug)]
@@ -27,8 +27,20 @@ pub(super) struct Connection {
     pub(super) is_aborted: bool,
     /// What the socket did not take.
     pub(super) backlog: Option<Box<Backlog>>,
+    /// How fast its peer talks, once it is admitted and if that matters.
+    pace: Option<Box<Pacing>>,
     /// The timer entry that stands for this connection.
     pub(super) armed: Option<Instant>,
+}
+
+/// How fast a peer talks.
+#[derive(Debug, Default)]
+struct Pacing {
+    rates: Rates,
+    /// Of its messages, those that are charged.
+    charged: u64,
+    /// Since when and until when nothing is read, because it talked too fast.
+    pause: Option<(Instant, Instant)>,
 }
 
 #[derive(Debug)]
@@ -62,6 +74,7 @@ impl Connection {
             },
             is_aborted: false,
             backlog: None,
+            pace: None,
             armed: None,
         }
     }
@@ -79,11 +92,13 @@ impl Connection {
             self.handshake(context, turn, input, recorder);
         }
         // What stood behind the head in the same read is frames already.
+        let received = input.len();
         self.receive_messages(self.is_between_messages(), context, turn, input, None, recorder);
         if let Stage::Dismissed { session } = &mut self.stage {
             // Frames must still be frames, but nobody is there to say anything.
             while let Ok(Some(_)) = session.next_event(turn, input) {}
         }
+        self.charge(context, turn, received);
     }
 
     /// Takes what one read brought of a user who is admitted. Large answers go into `parts`, if there are any.
@@ -145,6 +160,33 @@ impl Connection {
             && matches!(&self.stage, Stage::Admitted { session, .. } if session.is_between_messages())
     }
 
+    /// Whether it is counted how fast its peer talks.
+    #[inline]
+    pub(super) fn is_paced(&self) -> bool {
+        self.pace.is_some()
+    }
+
+    /// Counts what one read brought, and sees to it that a peer which talks too fast stops.
+    pub(super) fn charge(&mut self, context: &Context<'_>, turn: &mut Turn<'_>, received: usize) {
+        let (Some(pace), Stage::Admitted { session, .. }) = (&mut self.pace, &mut self.stage) else { return };
+        let config = &context.config.session;
+        let total = session.traffic().messages_received;
+        let messages = total - std::mem::replace(&mut pace.charged, total);
+        let bytes = (received as u64, config.byte_rate);
+        let Some(until) = pace.rates.charge(turn.now, (messages, config.message_rate), bytes) else { return };
+        match config.rate_policy {
+            RatePolicy::Pause => pace.pause = Some((turn.now, until)),
+            RatePolicy::Close => session.close(turn, CloseCode::from(RATE_EXCEEDED), "rate exceeded"),
+        }
+    }
+
+    /// Until when nothing is read from its peer.
+    fn pause(&self) -> Option<(Instant, Instant)> {
+        let (Some(pace), Stage::Admitted { session, .. }) = (&self.pace, &self.stage) else { return None };
+        // What is still to come from it then is the end.
+        pace.pause.filter(|_| session.is_open())
+    }
+
     /// Whether its user is admitted, and nothing waits to be sent.
     #[inline]
     pub(super) fn is_flowing(&self) -> bool {
@@ -189,7 +231,14 @@ impl Connection {
             Ok(request) => request,
             Err(error) => return self.refuse(context, turn, refusal.unwrap_or(error), recorder),
         };
-        let accepted = match refusal.map_or_else(|| request.identify(peer, handshake), Err) {
+        let admission = match refusal {
+            Some(error) => Err(error),
+            None => request.identify(peer, handshake).and_then(|admission| match &context.config.users {
+                Some(users) if !users.enter(admission.identity().id()) => Err(HandshakeError::TooMany),
+                Some(_) | None => Ok(admission),
+            }),
+        };
+        let accepted = match admission {
             Ok(admission) => admission.accept(turn.out, handshake),
             Err(error) => return self.refuse_request(context, turn, &request, error, recorder),
         };
@@ -202,10 +251,11 @@ impl Connection {
         });
         self.since = turn.now;
         let session = Session::new(context.config.session.clone()).with_deflate(accepted.deflate);
+        self.pace = context.config.session.has_rates().then(Box::default);
         self.stage = Stage::Admitted { session, identity: accepted.identity };
     }
 
-    fn refuse(
+    pub(super) fn refuse(
         &mut self,
         context: &Context<'_>,
         turn: &mut Turn<'_>,
@@ -274,9 +324,10 @@ impl Connection {
     pub(super) fn poll_timeout(&self, config: &ServiceConfig) -> Option<Instant> {
         let stage = match &self.stage {
             Stage::Handshake { .. } => Some(self.since + config.handshake.timeout),
-            Stage::Admitted { session, .. } | Stage::Dismissed { session } => {
-                session.poll_timeout().map(|(at, _)| at)
-            }
+            Stage::Admitted { session, .. } | Stage::Dismissed { session } => match self.pause() {
+                Some((_, until)) => Some(until),
+                None => session.poll_timeout().map(|(at, _)| at),
+            },
             Stage::Refused { until } => Some(*until),
         };
         [stage, self.stalls_at(config)].into_iter().flatten().min()
@@ -295,6 +346,15 @@ impl Connection {
             }
             Stage::Refused { until } if *until <= turn.now => self.abort(Ending::Broken),
             Stage::Admitted { session, .. } | Stage::Dismissed { session } => {
+                if let Some(pace) = &mut self.pace
+                    && let Some((since, until)) = pace.pause
+                {
+                    if session.is_open() && turn.now < until {
+                        return;
+                    }
+                    pace.pause = None;
+                    session.postpone(turn.now.saturating_duration_since(since));
+                }
                 session.handle_timeout(turn);
                 if session.is_aborted() {
                     self.abort(Ending::Broken);
@@ -348,7 +408,18 @@ impl Connection {
         {
             return false;
         }
-        self.backlog.as_ref().is_none_or(|backlog| !backlog.exceeds(config.session.pause_backlog))
+        self.pause().is_none()
+            && self.backlog.as_ref().is_none_or(|backlog| !backlog.exceeds(config.session.pause_backlog))
+    }
+
+    /// Whether its request head is still arriving.
+    pub(super) fn is_pending(&self) -> bool {
+        matches!(self.stage, Stage::Handshake { .. })
+    }
+
+    /// Who its user is, if there is one.
+    pub(super) fn user(&self) -> Option<&Identity> {
+        if let Stage::Admitted { identity, .. } = &self.stage { Some(identity) } else { None }
     }
 
     /// What is to be done with the socket once all output is written.
@@ -391,3 +462,6 @@ fn close_code(reject: Reject, error: HandshakeError) -> Option<CloseCode> {
 
 /// The close code for a peer that does not take what is sent to it.
 const SLOW_CONSUMER: u16 = 4413;
+
+/// The close code for a peer that sends faster than it may.
+const RATE_EXCEEDED: u16 = 4429;

@@ -55,7 +55,7 @@ impl Service {
     ) -> Transport {
         self.uncork_for(key, now);
         let Some(connection) = self.connections.get_mut(key.0) else { return Transport::Close };
-        if !connection.is_between_messages() {
+        if !connection.is_between_messages() || connection.is_paced() {
             return self.exchange_other(key, now, buffer, socket, recorder);
         }
         let received = socket.receive(buffer);
@@ -96,8 +96,8 @@ impl Service {
         self.transport(key)
     }
 
-    /// A turn of a connection that is in its handshake, in the middle of a message, at its end, or that has not
-    /// taken what was sent before.
+    /// A turn of a connection that is in its handshake, in the middle of a message, at its end, that has not
+    /// taken what was sent before, or whose peer may only talk so fast.
     // Out of line, as all that follows: short messages do not pay for it.
     #[inline(never)]
     fn exchange_other(
@@ -120,9 +120,19 @@ impl Service {
         let mut overrun = if is_lent { connection.take_overrun() } else { Vec::new() };
         let bytes = if is_lent { &mut overrun[..] } else { buffer.get_mut(..n).unwrap_or_default() };
         if connection.is_flowing() {
-            return self.answer_large(key, now, bytes, socket, recorder);
+            let is_paced = connection.is_paced();
+            let transport = self.answer_large(key, now, bytes, socket, recorder);
+            return if is_paced { self.charge(key, now, n, socket) } else { transport };
         }
+        // All that was not lent is charged in there.
+        let lent = n.saturating_sub(bytes.len());
         self.receive(key, now, bytes, recorder);
+        if is_lent { self.charge(key, now, lent, socket) } else { self.settle(key, now, socket) }
+    }
+
+    /// Counts what was read, and sends what follows from it.
+    fn charge(&mut self, key: Key, now: Instant, received: usize, socket: &mut impl Socket) -> Transport {
+        self.turn(key, now, |connection, context, turn| connection.charge(context, turn, received));
         self.settle(key, now, socket)
     }
 

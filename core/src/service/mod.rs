@@ -27,6 +27,7 @@ mod config;
 mod connection;
 mod exchange;
 mod jitter;
+mod pending;
 mod timers;
 
 #[cfg(test)]
@@ -50,6 +51,7 @@ use crate::turn::{Codec, Turn};
 use application::Application;
 use connection::{Connection, Context};
 use jitter::Jitter;
+use pending::{Beginning, Pending};
 use timers::{Entry, Timers};
 
 /// The name of a connection inside its worker: small, and given again when the connection is removed.
@@ -63,7 +65,8 @@ pub struct Arrival {
     pub id: ConnectionId,
     /// Who is at the other end.
     pub peer: Peer,
-    /// The answer to its request, if that is decided before it is read: [`HandshakeError::Overloaded`].
+    /// The answer to its request, if that is decided before it is read: what [`Gate::judge`](crate::policy::Gate::judge)
+    /// says.
     pub refusal: Option<HandshakeError>,
 }
 
@@ -82,6 +85,7 @@ pub struct Service {
     corked: Key,
     codec: Codec,
     jitter: Jitter,
+    pending: Pending,
 }
 
 impl Service {
@@ -99,12 +103,16 @@ impl Service {
             corked: Key(usize::MAX),
             codec: Codec::new(),
             jitter: Jitter::new(seed),
+            pending: Pending::default(),
         }
     }
 
     /// Takes a new connection in.
     pub fn open(&mut self, arrival: Arrival, now: Instant) -> Key {
         let key = Key(self.connections.insert(Connection::new(arrival, now, &self.config)));
+        let connections = &self.connections;
+        let beginning = Beginning { key, id: arrival.id, at: now };
+        self.pending.begin(beginning, |beginning| is_pending(connections, beginning));
         if self.is_stopping {
             self.due.push_back(key);
         }
@@ -196,17 +204,33 @@ impl Service {
             self.clear_cork();
         }
         if let Some(connection) = self.connections.try_remove(key.0) {
+            if connection.is_pending() {
+                self.pending.end();
+            }
+            if let (Some(users), Some(user)) = (&self.config.users, connection.user()) {
+                users.leave(user.id());
+            }
             connection.record_end(now, recorder);
         }
     }
 
     /// When [`Service::next_due`] has to be called at the latest. `None`: not before something else happens.
     pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
-        if self.due.is_empty() { self.timers.next() } else { Some(now) }
+        if !self.due.is_empty() {
+            return Some(now);
+        }
+        let crowded = if self.is_crowded() { self.pending.next() } else { None };
+        [self.timers.next(), crowded].into_iter().flatten().min()
     }
 
     /// The next connection whose time has come. Settle it before asking again.
     pub fn next_due(&mut self, now: Instant, recorder: &mut impl Recorder) -> Option<Key> {
+        if let Some(key) = self.crowded_out(now) {
+            self.turn(key, now, |connection, context, turn| {
+                connection.refuse(context, turn, HandshakeError::Crowded, recorder);
+            });
+            return Some(key);
+        }
         while let Some(key) = self.due.pop_front() {
             if self.connections.contains(key.0) {
                 let is_stopping = self.is_stopping;
@@ -273,16 +297,35 @@ impl Service {
         self.uncork_for(key, now);
         let Some(connection) = self.connections.get_mut(key.0) else { return };
         let context = Context { config: &self.config, application: self.application, jitter: &self.jitter };
+        let was_pending = connection.is_pending();
         // The backlog is lent as the output, so that what is new stands behind what waits.
         let mut backlog = connection.backlog.take();
         let is_backlogged = backlog.is_some();
         let out = backlog.as_mut().map_or(&mut self.cork, |backlog| backlog.tail());
         work(connection, &context, &mut Turn { now, out, is_backlogged, codec: &mut self.codec });
+        if was_pending && !connection.is_pending() {
+            self.pending.end();
+        }
         if !connection.is_aborted && backlog.is_some() {
             connection.backlog = backlog;
             connection.judge_backlog(&self.config, now, &mut self.codec);
         }
         self.arm(key);
+    }
+
+    /// Whether more heads are arriving than may.
+    fn is_crowded(&self) -> bool {
+        let most = self.config.handshake.max_handshakes;
+        most != 0 && self.pending.len() > most
+    }
+
+    /// If so, the connection whose head has been arriving for the longest.
+    fn crowded_out(&mut self, now: Instant) -> Option<Key> {
+        if !self.is_crowded() {
+            return None;
+        }
+        let connections = &self.connections;
+        self.pending.pop_oldest(now, |beginning| is_pending(connections, beginning))
     }
 
     /// Makes sure that a timer entry stands for the connection's deadline, or an earlier one does.
@@ -328,6 +371,12 @@ impl Service {
             self.cork = Vec::new();
         }
     }
+}
+
+/// Whether it is still the connection that began then, and pending.
+fn is_pending(connections: &Slab<Connection>, beginning: &Beginning) -> bool {
+    let connection = connections.get(beginning.key.0);
+    connection.is_some_and(|connection| connection.id == beginning.id && connection.is_pending())
 }
 
 /// The most memory, in bytes, that the cork buffer keeps between turns.

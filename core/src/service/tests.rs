@@ -1,6 +1,8 @@
 //! The service as a runtime drives it, with a socket that takes as much as a test lets it.
 
+mod crowds;
 mod exchange;
+mod rates;
 mod refusals;
 mod timeouts;
 
@@ -450,7 +452,7 @@ fn messages_arm_no_timer() {
 
 #[test]
 fn an_idle_connection_is_small() {
-    assert!(size_of::<Connection>() <= 208, "{}", size_of::<Connection>());
+    assert!(size_of::<Connection>() <= 216, "{}", size_of::<Connection>());
 }
 
 #[test]

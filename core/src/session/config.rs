@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::policy::Rate;
+
 /// What a session tolerates. Shared by all sessions of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionConfig {
@@ -18,6 +20,12 @@ pub struct SessionConfig {
     /// Control frames a second, with twice as many at once; beyond it 1008. Default 20. Zero is any number,
     /// and then a peer can have us answer pings as fast as it sends them.
     pub control_rate: u32,
+    /// Data messages of the peer, judged after each read. Default any number.
+    pub message_rate: Rate,
+    /// Bytes that are read from the peer, those of its frames' headers too, judged likewise. Default any number.
+    pub byte_rate: Rate,
+    /// What follows if the peer exceeds one of these two rates.
+    pub rate_policy: RatePolicy,
     /// From the first byte of a message to its last; beyond it 1008. Default 30 s. Zero means for ever.
     pub message_timeout: Duration,
     /// How long the peer may take to answer our Close, and a last Close of ours to get out. Default 5 s.
@@ -34,6 +42,23 @@ pub struct SessionConfig {
     pub max_backlog: usize,
 }
 
+/// What follows if a peer sends faster than it may.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum RatePolicy {
+    /// Nothing is read from it until it keeps to its rate again; it notices that it can send no more.
+    #[default]
+    Pause,
+    /// 4429.
+    Close,
+}
+
+impl SessionConfig {
+    /// Whether a rate of messages or bytes is set.
+    pub fn has_rates(&self) -> bool {
+        self.message_rate.per_second != 0 || self.byte_rate.per_second != 0
+    }
+}
+
 impl Default for SessionConfig {
     fn default() -> SessionConfig {
         SessionConfig {
@@ -42,6 +67,9 @@ impl Default for SessionConfig {
             max_fragments: 1024,
             compression_min: 64,
             control_rate: 20,
+            message_rate: Rate::default(),
+            byte_rate: Rate::default(),
+            rate_policy: RatePolicy::default(),
             message_timeout: Duration::from_secs(30),
             close_timeout: Duration::from_secs(5),
             write_timeout: Duration::from_secs(10),

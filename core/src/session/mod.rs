@@ -9,7 +9,7 @@ mod receive;
 #[cfg(test)]
 mod tests;
 
-pub use config::SessionConfig;
+pub use config::{RatePolicy, SessionConfig};
 pub use ending::{Ending, Side, Traffic};
 pub use error::{Closing, ProtocolError};
 pub use incoming::TimerKind;
@@ -347,6 +347,14 @@ impl<R: Role> Session<R> {
             write_close(turn.out, Some(code), reason, self.role.masking_key());
             self.end(State::CloseSent, Ending::Closed(code));
             self.deadline = Some((turn.now + self.config.close_timeout, TimerKind::Close));
+        }
+    }
+
+    /// Tells that for this long the peer could send nothing, because nothing was read from it. The message that has
+    /// begun gets as much more time.
+    pub(crate) fn postpone(&mut self, by: Duration) {
+        if let Some((at, TimerKind::Message)) = &mut self.deadline {
+            *at += by;
         }
     }
 

@@ -12,7 +12,7 @@ use crate::connection::{Connection, ask, check_time, frame, with};
 #[track_caller]
 fn offer(session: SessionConfig, offer: &str) -> (Connection, Option<String>) {
     let handshake = HandshakeConfig { compression: true, ..HandshakeConfig::default() };
-    let config = ServiceConfig { handshake, session: session.into() };
+    let config = ServiceConfig { handshake, session: session.into(), ..ServiceConfig::default() };
     let mut connection = ask(config, with("", &format!("Sec-WebSocket-Extensions: {offer}")).as_bytes());
     let answer = String::from_utf8(std::mem::take(&mut connection.wire)).expect("ASCII");
     assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");

@@ -220,7 +220,10 @@ fn an_answer_never_contains_bytes_of_another_connection() {
     };
     let handshake = HandshakeConfig { compression: true, ..HandshakeConfig::default() };
     let session = SessionConfig { control_rate: 0, ..SessionConfig::default() };
-    let mut connection = Connection::admitted_by(ServiceConfig { handshake, session: session.into() }, GOOD);
+    let mut connection = Connection::admitted_by(
+        ServiceConfig { handshake, session: session.into(), ..ServiceConfig::default() },
+        GOOD,
+    );
     let compressing = with("", "Sec-WebSocket-Extensions: permessage-deflate");
     let mut keys = vec![connection.key];
     for number in 1..PEERS {
@@ -301,7 +304,7 @@ fn settings_without_a_bound_overflow_nothing() {
         ..SessionConfig::default()
     };
     let handshake = HandshakeConfig { compression: true, ..HandshakeConfig::default() };
-    let config = ServiceConfig { handshake, session: session.into() };
+    let config = ServiceConfig { handshake, session: session.into(), ..ServiceConfig::default() };
     let mut connection =
         Connection::admitted_by(config, &with("", "Sec-WebSocket-Extensions: permessage-deflate"));
     connection.takes = 0;

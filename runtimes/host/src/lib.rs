@@ -24,3 +24,4 @@ pub mod log;
 pub mod settings;
 pub mod signals;
 pub mod socket;
+mod users;

@@ -11,7 +11,8 @@ use mio::net::UnixStream;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use postern_core::ConnectionId;
-use postern_core::handshake::{HandshakeError, Peer};
+use postern_core::handshake::Peer;
+use postern_core::policy::Gate;
 use postern_core::service::Arrival;
 use postern_host::listen::{AcceptBackoff, Listener};
 use slog::{Logger, info, warn};
@@ -24,7 +25,7 @@ pub(crate) struct Acceptor {
     listeners: Vec<Listener>,
     signals: UnixStream,
     backoff: AcceptBackoff,
-    max_connections: usize,
+    gate: Gate,
     next_id: u64,
     log: Logger,
 }
@@ -37,7 +38,7 @@ impl Acceptor {
     pub(crate) fn new(
         listeners: Vec<Listener>,
         signals: StdUnixStream,
-        max_connections: usize,
+        gate: Gate,
         log: Logger,
     ) -> io::Result<Acceptor> {
         let poll = Poll::new()?;
@@ -48,7 +49,7 @@ impl Acceptor {
         let mut signals = UnixStream::from_std(signals);
         poll.registry().register(&mut signals, SIGNAL, Interest::READABLE)?;
         let backoff = AcceptBackoff::new()?;
-        Ok(Acceptor { poll, listeners, signals, backoff, max_connections, next_id: 1, log })
+        Ok(Acceptor { poll, listeners, signals, backoff, gate, next_id: 1, log })
     }
 
     /// Wakes the acceptor when a worker has ended. To be asked for once: a poll has one waker.
@@ -121,7 +122,7 @@ impl Acceptor {
 
     fn hand_over(&mut self, stream: OwnedFd, peer: Peer, workers: &[Handle]) {
         let connections: usize = workers.iter().map(Handle::load).sum();
-        let refusal = (connections >= self.max_connections).then_some(HandshakeError::Overloaded);
+        let refusal = self.gate.judge(connections, Instant::now());
         let id = ConnectionId(self.next_id);
         self.next_id += 1;
         if let Some(worker) = workers.iter().min_by_key(|worker| worker.load()) {

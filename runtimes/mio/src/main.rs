@@ -47,8 +47,11 @@ fn serve(mut settings: Settings, log: &Log) -> Result<(), Box<dyn std::error::Er
     let listeners = listen::bind(&settings.listen, &settings.socket_access)?;
     settings.announce(&PROGRAM, &listeners, &logger);
     settings.service.handshake.assertion = assertion::start(settings.assertion.as_ref(), &logger)?;
-    let acceptor = Acceptor::new(listeners, signals, settings.max_connections, logger.clone())?;
+    let acceptor = Acceptor::new(listeners, signals, settings.gate(), logger.clone())?;
     let waker = acceptor.waker()?;
+    // Who arrives is shared out evenly.
+    let pending = &mut settings.service.handshake.max_handshakes;
+    *pending = pending.div_ceil(settings.workers);
     let config = Arc::new(settings.service);
     let mut workers = Vec::new();
     for index in 0..settings.workers {

@@ -147,6 +147,8 @@ impl Worker {
             }
             while let Some(key) = self.service.next_due(self.now, &mut self.log) {
                 self.settle(key);
+                // If its time has come to be read again.
+                self.list(key);
             }
             self.log.flush();
         }

@@ -51,10 +51,11 @@ fn serve(mut settings: Settings, log: &Log) -> Result<(), Box<dyn std::error::Er
     let listeners = listen::bind(&settings.listen, &settings.socket_access)?;
     settings.announce(&PROGRAM, &listeners, &logger);
     settings.service.handshake.assertion = assertion::start(settings.assertion.as_ref(), &logger)?;
+    let gate = settings.gate();
     let service = Service::new(Arc::new(settings.service), RandomState::new().hash_one(0));
     let worker = Rc::new(RefCell::new(Worker::new(service, log.worker())));
     let executor = Rc::new(LocalExecutor::new());
-    let runtime = Runtime::new(worker, settings.max_connections, logger.clone());
+    let runtime = Runtime::new(worker, gate, logger.clone());
     smol::block_on(executor.run(runtime.run(&executor, listeners, signals)))?;
     info!(logger, "stopped");
     Ok(())

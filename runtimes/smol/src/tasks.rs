@@ -9,7 +9,8 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use postern_core::ConnectionId;
-use postern_core::handshake::{HandshakeError, Peer};
+use postern_core::handshake::Peer;
+use postern_core::policy::Gate;
 use postern_core::service::Arrival;
 use postern_host::listen::{AcceptBackoff, Listener};
 use slog::{Logger, info, warn};
@@ -22,7 +23,7 @@ use crate::worker::{Connection, Shared};
 /// What the tasks know of each other.
 pub(crate) struct Runtime {
     pub(crate) worker: Shared,
-    pub(crate) max_connections: usize,
+    gate: Cell<Gate>,
     pub(crate) log: Logger,
     next_id: Cell<u64>,
     /// When the timer task will wake by itself.
@@ -34,10 +35,10 @@ pub(crate) struct Runtime {
 }
 
 impl Runtime {
-    pub(crate) fn new(worker: Shared, max_connections: usize, log: Logger) -> Rc<Runtime> {
+    pub(crate) fn new(worker: Shared, gate: Gate, log: Logger) -> Rc<Runtime> {
         Rc::new(Runtime {
             worker,
-            max_connections,
+            gate: Cell::new(gate),
             log,
             next_id: Cell::new(1),
             alarm: Cell::new(None),
@@ -157,7 +158,11 @@ async fn carry(runtime: Rc<Runtime>, connection: Rc<Connection>) {
             if !wants.read {
                 return pending().await;
             }
-            connection.stream.read_with(|_| worker.borrow_mut().read(&connection)).await
+            // By the reactor each time, not while there is something to be read: a peer that never stops talking
+            // would keep its task running, and nobody would look for what the others say.
+            connection.stream.readable().await?;
+            worker.borrow_mut().read(&connection);
+            Ok(())
         };
         let write = async {
             if !wants.write {

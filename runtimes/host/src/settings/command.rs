@@ -121,7 +121,8 @@ fn complaint(error: &clap::Error) -> SettingsError {
 }
 
 fn unknown(flag: &str) -> SettingsError {
-    let flags: Vec<String> = SETTINGS.iter().map(Setting::flag).chain([PRINT_CONFIG.to_owned()]).collect();
+    let flags: Vec<String> =
+        SETTINGS.iter().copied().map(Setting::flag).chain([PRINT_CONFIG.to_owned()]).collect();
     match nearest(flag.trim_start_matches('-'), flags.iter().map(String::as_str)) {
         Some(meant) => SettingsError::new(format_args!("{flag}: no such flag; did you mean --{meant}?")),
         None => SettingsError::new(format_args!("{flag}: no such flag; --help lists them")),

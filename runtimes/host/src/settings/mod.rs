@@ -27,6 +27,7 @@ use std::process;
 use std::thread;
 
 use postern_core::ServiceConfig;
+use postern_core::policy::Gate;
 use slog::{Logger, info, warn};
 
 use crate::assertion::AssertionSettings;
@@ -69,6 +70,8 @@ pub struct Settings {
     /// How many connections there may be at a time. [`load`] leaves 0 for what the limit of open files allows,
     /// [`load_or_exit`] says how many that is.
     pub max_connections: usize,
+    /// New connections a second, and as many at once; zero is any number.
+    pub connect_rate: u32,
     /// What is logged, and how.
     pub log: LogSettings,
 }
@@ -132,6 +135,7 @@ pub fn load(
         service: ServiceConfig::default(),
         assertion: None,
         max_connections: 0,
+        connect_rate: 0,
         log: LogSettings::default(),
     };
     for Chosen { setting, text, source } in &chosen {
@@ -182,6 +186,11 @@ impl Settings {
             warn!(log, "POSTERN_MAX_CONNECTIONS is more than the limit of open files allows (ulimit -Hn)";
                 "max_connections" => self.max_connections, "possible" => possible);
         }
+    }
+
+    /// Who may come in at all.
+    pub fn gate(&self) -> Gate {
+        Gate::new(self.max_connections, self.connect_rate)
     }
 
     /// Fills in what depends on the host.

@@ -36,7 +36,7 @@ pub(super) fn choose(
     dotenv: &HashMap<String, String>,
 ) -> Vec<Chosen> {
     let mut chosen: Vec<Chosen> = Vec::with_capacity(SETTINGS.len());
-    for (setting, flag) in SETTINGS.iter().zip(flags) {
+    for (setting, flag) in SETTINGS.iter().copied().zip(flags) {
         let set_in = |names: &HashMap<String, String>| {
             names.get(setting.name).filter(|text| !text.trim().is_empty()).cloned()
         };

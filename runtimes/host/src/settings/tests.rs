@@ -504,7 +504,7 @@ fn a_dotenv_that_cannot_be_read_is_named_without_its_secrets() {
 fn help_shows_each_setting_with_its_flag_name_and_default() {
     let help = Texts { flags: &["--help"], ..Texts::default() }.printed();
     assert_eq!(help, Texts { flags: &["-h"], ..Texts::default() }.printed());
-    for setting in SETTINGS {
+    for setting in SETTINGS.iter() {
         let default = if setting.default.is_empty() { "none" } else { setting.default };
         for text in [
             format!("--{} <{}>", setting.flag(), setting.placeholder),
@@ -579,7 +579,7 @@ fn bad_settings_are_not_printed() {
 
 #[test]
 fn names_flags_and_groups_are_in_order() {
-    let flags: Vec<String> = SETTINGS.iter().map(Setting::flag).collect();
+    let flags: Vec<String> = SETTINGS.iter().copied().map(Setting::flag).collect();
     assert!(flags.iter().all(|flag| flag.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')));
     let distinct: std::collections::BTreeSet<&String> = flags.iter().collect();
     assert_eq!(distinct.len(), SETTINGS.len());

@@ -58,6 +58,14 @@ pub(super) fn count(text: &str, range: RangeInclusive<usize>) -> Result<usize, C
     in_range(count, range, |count| count.to_string())
 }
 
+/// The same, of 32 bits.
+pub(super) fn number(text: &str, range: RangeInclusive<u32>) -> Result<u32, Complaint> {
+    let wide = |end: &u32| usize::try_from(*end).unwrap_or(usize::MAX);
+    let number = count(text, wide(range.start())..=wide(range.end()))?;
+    // It is in the range.
+    Ok(u32::try_from(number).unwrap_or(*range.end()))
+}
+
 /// The mode of a file, in octal: `0660`.
 pub(super) fn mode(text: &str) -> Result<u32, Complaint> {
     let is_octal = !text.is_empty() && text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));

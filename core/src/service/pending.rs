@@ -1,0 +1,70 @@
+//! The connections of a worker whose request heads are arriving.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::Key;
+use crate::record::ConnectionId;
+
+/// How many there are, and which began first.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    /// In the order of their beginning, also those whose heads are here, until the ones before them are gone: that is
+    /// after the timeout of a handshake at the latest.
+    begun: VecDeque<Beginning>,
+    len: usize,
+}
+
+/// A connection that was pending when it was put here.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Beginning {
+    pub(super) key: Key,
+    pub(super) id: ConnectionId,
+    pub(super) at: Instant,
+}
+
+impl Pending {
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Counts one more.
+    pub(super) fn begin(&mut self, beginning: Beginning, is_pending: impl Fn(&Beginning) -> bool) {
+        self.forget_others(is_pending);
+        self.begun.push_back(beginning);
+        self.len += 1;
+    }
+
+    /// Counts one less, of which it need not be known which it is.
+    pub(super) fn end(&mut self) {
+        self.len = self.len.saturating_sub(1);
+    }
+
+    /// When the one that began first may make room for others, at the earliest.
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.begun.front().map(|beginning| beginning.at + LEAST)
+    }
+
+    /// The one that began first, if it has had its time. It is not given again, but counts until its
+    /// [`end`](Pending::end).
+    pub(super) fn pop_oldest(
+        &mut self,
+        now: Instant,
+        is_pending: impl Fn(&Beginning) -> bool,
+    ) -> Option<Key> {
+        self.forget_others(is_pending);
+        let key = self.begun.front().filter(|beginning| beginning.at + LEAST <= now)?.key;
+        self.begun.pop_front();
+        Some(key)
+    }
+
+    fn forget_others(&mut self, is_pending: impl Fn(&Beginning) -> bool) {
+        while self.begun.front().is_some_and(|beginning| !is_pending(beginning)) {
+            self.begun.pop_front();
+        }
+    }
+}
+
+/// The time that a head has, however many there are. One that came with its connection is read long before: thousands
+/// that arrive at once push out those that dribble, and not each other.
+const LEAST: Duration = Duration::from_millis(250);

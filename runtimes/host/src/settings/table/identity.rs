@@ -1,0 +1,230 @@
+//! Identity: who a user is, and who may say so.
+
+use postern_core::handshake::Reject;
+
+use super::*;
+use crate::settings::preset::{self, optional_header};
+use crate::settings::value::{boolean, choice};
+use crate::settings::{assertion, net, secret};
+
+pub(super) static SETTINGS: &[Setting] = &[
+    Setting {
+        name: IDENTITY,
+        placeholder: "WHOSE",
+        default: "user",
+        group: Group::Identity,
+        is_secret: false,
+        help: "What the headers below are called unless they are set: user (as\n\
+               shown), oauth2-proxy (X-Forwarded-User), authelia (Remote-User),\n\
+               authentik (X-authentik-uid), pomerium (X-Pomerium-Claim-Sub)",
+        // It only changes the defaults of the next ones.
+        apply: |_, text| preset::check(text),
+    },
+    Setting {
+        name: USER_ID,
+        placeholder: "HEADER",
+        default: "User-ID",
+        group: Group::Identity,
+        is_secret: false,
+        help: "The header in which the gateway puts the user's id;\nan upgrade without it is 401",
+        apply: |settings, text| set(&mut handshake(settings).identity.id, net::header_name(text)),
+    },
+    Setting {
+        name: USER_EMAIL,
+        placeholder: "HEADER",
+        default: "User-Email",
+        group: Group::Identity,
+        is_secret: false,
+        help: "The one for the e-mail address, for the log; optional",
+        apply: |settings, text| set(&mut handshake(settings).identity.email, net::header_name(text)),
+    },
+    Setting {
+        name: USER_NAME,
+        placeholder: "HEADER",
+        default: "User-Name",
+        group: Group::Identity,
+        is_secret: false,
+        help: "The one for the display name, for the log; optional",
+        apply: |settings, text| set(&mut handshake(settings).identity.name, net::header_name(text)),
+    },
+    Setting {
+        name: USER_SESSION_ID,
+        placeholder: "HEADER",
+        default: "User-Session-ID",
+        group: Group::Identity,
+        is_secret: false,
+        help: "The one for the id of the session; optional, a bad one is 400.\n\
+               off reads none: for gateways that pass on a client's own",
+        apply: |settings, text| {
+            optional_header(handshake(settings), text, |handshake| &mut handshake.identity.session_id)
+        },
+    },
+    Setting {
+        name: TOKEN_EXP,
+        placeholder: "HEADER",
+        default: "User-Token-Exp",
+        group: Group::Identity,
+        is_secret: false,
+        help: "The one for the end of the token, in seconds since 1970;\n\
+               optional, anything else is 400; off reads none",
+        apply: |settings, text| {
+            optional_header(handshake(settings), text, |handshake| &mut handshake.identity.token_exp)
+        },
+    },
+    Setting {
+        name: ASSERTION,
+        placeholder: "WHOSE",
+        default: "off",
+        group: Group::Identity,
+        is_secret: false,
+        help: "Take the identity from a signed token (JWT), not from those\n\
+               headers: of pomerium, google-iap, cloudflare, custom, or off;\n\
+               an upgrade without a valid one is 401",
+        apply: |_, text| assertion::preset(text).map(drop),
+    },
+    Setting {
+        name: ASSERTION_HEADER,
+        placeholder: "HEADER",
+        default: "",
+        group: Group::Identity,
+        is_secret: false,
+        help: "The header with the token; only custom needs it",
+        apply: |_, text| if_given(text, |text| net::header_name(text).map(drop)),
+    },
+    Setting {
+        name: ASSERTION_ISSUER,
+        placeholder: "TEXT",
+        default: "",
+        group: Group::Identity,
+        is_secret: false,
+        help: "Who signs (iss): the host of the route for pomerium,\n\
+               https://TEAM.cloudflareaccess.com for cloudflare",
+        apply: |_, _| Ok(()),
+    },
+    Setting {
+        name: ASSERTION_AUDIENCE,
+        placeholder: "TEXT,…",
+        default: "",
+        group: Group::Identity,
+        is_secret: false,
+        help: "For whom (aud); the token must name one of these. pomerium\n\
+               needs none: there it is the host of the route",
+        apply: |_, text| if_given(text, |text| net::words(text).map(drop)),
+    },
+    Setting {
+        name: ASSERTION_JWKS,
+        placeholder: "URL|FILE",
+        default: "",
+        group: Group::Identity,
+        is_secret: false,
+        help: "The issuer's keys; only custom needs it. A URL of https, or\n\
+               of http on this host; or a file, read again when it changes",
+        apply: |_, text| if_given(text, |text| assertion::keys(text).map(drop)),
+    },
+    Setting {
+        name: ASSERTION_ID_CLAIM,
+        placeholder: "NAME",
+        default: "sub",
+        group: Group::Identity,
+        is_secret: false,
+        help: "The claim with the user's id; must be a text",
+        apply: |_, text| assertion::claim(text),
+    },
+    Setting {
+        name: ASSERTION_EMAIL_CLAIM,
+        placeholder: "NAME",
+        default: "email",
+        group: Group::Identity,
+        is_secret: false,
+        help: "The one with the e-mail address, for the log; optional",
+        apply: |_, text| assertion::claim(text),
+    },
+    Setting {
+        name: ASSERTION_NAME_CLAIM,
+        placeholder: "NAME",
+        default: "name",
+        group: Group::Identity,
+        is_secret: false,
+        help: "The one with the display name, for the log; optional",
+        apply: |_, text| assertion::claim(text),
+    },
+    Setting {
+        name: "POSTERN_TRUSTED_PROXIES",
+        placeholder: "CIDR,…",
+        default: "loopback",
+        group: Group::Identity,
+        is_secret: false,
+        help: "Peers whose word about a user is taken; others are 403. Blocks\n\
+               such as 10.0.0.0/8, and loopback (this host), private\n\
+               (RFC 1918, fc00::/7), any (whoever reaches the port)",
+        apply: |settings, text| set(&mut handshake(settings).trusted_proxies, net::proxies(text)),
+    },
+    Setting {
+        name: secret::SECRET,
+        placeholder: "SECRET,…",
+        default: "",
+        group: Group::Identity,
+        is_secret: true,
+        help: "What a trusted proxy must send beside that, at least 16 characters;\n\
+               several are for the time in which one replaces another. Not as a\n\
+               flag: other users of the host see those",
+        apply: |settings, text| secret::apply(&mut handshake(settings).proxy_secret, text),
+    },
+    Setting {
+        name: secret::SECRET_FILE,
+        placeholder: "PATH",
+        default: "",
+        group: Group::Identity,
+        is_secret: false,
+        help: "A file with that instead",
+        apply: |settings, text| secret::apply_file(&mut handshake(settings).proxy_secret, text),
+    },
+    Setting {
+        name: SECRET_HEADER,
+        placeholder: "HEADER",
+        default: "X-Postern-Secret",
+        group: Group::Identity,
+        is_secret: false,
+        help: "The header in which it is sent, in exactly one line; else 403",
+        apply: |settings, text| set(&mut handshake(settings).proxy_secret.header, net::header_name(text)),
+    },
+    Setting {
+        name: "POSTERN_ALLOWED_ORIGINS",
+        placeholder: "ORIGIN,…",
+        default: "",
+        group: Group::Identity,
+        is_secret: false,
+        help: "Pages that may connect beside those of the same host, such as\n\
+               https://app.example.com; * is all; others are 403",
+        apply: |settings, text| set(&mut handshake(settings).allowed_origins, net::origins(text)),
+    },
+    Setting {
+        name: "POSTERN_REJECT",
+        placeholder: "HOW",
+        default: "http",
+        group: Group::Identity,
+        is_secret: false,
+        help: "How 401, 403 and 429 are said: http, or close, which admits nobody\n\
+               but opens the connection to close it with 4401, 4403 or 4430, for\n\
+               pages: browsers show them no status",
+        apply: |settings, text| {
+            let choices = [("http", Reject::Http), ("close", Reject::Close)];
+            set(&mut handshake(settings).reject, choice(text, &choices))
+        },
+    },
+    Setting {
+        name: "POSTERN_STRICT_KEY",
+        placeholder: "true|false",
+        default: "false",
+        group: Group::Identity,
+        is_secret: false,
+        help: "Admit only a Sec-WebSocket-Key of exactly 16 bytes, as\n\
+               RFC 6455 demands; a widespread curl recipe sends 13",
+        apply: |settings, text| set(&mut handshake(settings).strict_key, boolean(text)),
+    },
+];
+
+/// Checks a text that may be left out.
+fn if_given(text: &str, check: fn(&str) -> Result<(), Complaint>) -> Result<(), Complaint> {
+    if text.is_empty() { Ok(()) } else { check(text) }
+}

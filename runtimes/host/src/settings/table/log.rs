@@ -1,0 +1,71 @@
+//! Log: what is logged, and how.
+
+use slog::Level;
+
+use super::{Group, Setting, set};
+use crate::log::{EmailLog, LogFormat, MessageLog};
+use crate::settings::value::choice;
+
+pub(super) static SETTINGS: &[Setting] = &[
+    Setting {
+        name: "LOG_LEVEL",
+        placeholder: "LEVEL",
+        default: "info",
+        group: Group::Log,
+        is_secret: false,
+        help: "trace, debug, info, warn, error or critical; connections and\nmessages are info, refusals are warn",
+        apply: |settings, text| set(&mut settings.log.level, choice(text, LEVELS)),
+    },
+    Setting {
+        name: "LOG_FORMAT",
+        placeholder: "FORMAT",
+        default: "term",
+        group: Group::Log,
+        is_secret: false,
+        help: "term, or json with one object a line",
+        apply: |settings, text| {
+            set(
+                &mut settings.log.format,
+                choice(text, &[("term", LogFormat::Term), ("json", LogFormat::Json)]),
+            )
+        },
+    },
+    Setting {
+        name: "POSTERN_LOG_MESSAGES",
+        placeholder: "HOW",
+        default: "truncated",
+        group: Group::Log,
+        is_secret: false,
+        help: "What is logged of each message: full, truncated (256 bytes),\nsize, or off",
+        apply: |settings, text| {
+            let choices = [
+                ("full", MessageLog::Full),
+                ("truncated", MessageLog::Truncated),
+                ("size", MessageLog::Size),
+                ("off", MessageLog::Off),
+            ];
+            set(&mut settings.log.messages, choice(text, &choices))
+        },
+    },
+    Setting {
+        name: "POSTERN_LOG_EMAIL",
+        placeholder: "HOW",
+        default: "full",
+        group: Group::Log,
+        is_secret: false,
+        help: "What is logged of e-mail addresses: full, masked (j***@e***.com),\nor off",
+        apply: |settings, text| {
+            let choices = [("full", EmailLog::Full), ("masked", EmailLog::Masked), ("off", EmailLog::Off)];
+            set(&mut settings.log.email, choice(text, &choices))
+        },
+    },
+];
+
+const LEVELS: &[(&str, Level)] = &[
+    ("trace", Level::Trace),
+    ("debug", Level::Debug),
+    ("info", Level::Info),
+    ("warn", Level::Warning),
+    ("error", Level::Error),
+    ("critical", Level::Critical),
+];

@@ -1,0 +1,108 @@
+//! All settings, in one table with a file for each group: `--help`, `--print-config`, the names that are known and the values that hold
+//! are made from it.
+
+mod identity;
+mod limits;
+mod listening;
+mod log;
+
+use std::sync::{Arc, LazyLock};
+
+use postern_core::handshake::HandshakeConfig;
+use postern_core::session::SessionConfig;
+
+use super::Settings;
+use super::value::Complaint;
+
+/// One setting.
+#[derive(Debug)]
+pub(super) struct Setting {
+    /// Its name in the environment and in `.env`; the flag is made of it.
+    pub(super) name: &'static str,
+    /// What stands for the value in `--help`.
+    pub(super) placeholder: &'static str,
+    /// The text that holds if nobody gives another. May refer to a setting further up, as `$PORT`.
+    pub(super) default: &'static str,
+    /// Under which heading it stands.
+    pub(super) group: Group,
+    /// Whether its value must not be shown.
+    pub(super) is_secret: bool,
+    /// What it does, in lines short enough for a terminal.
+    pub(super) help: &'static str,
+    /// Reads a text and sets what it says, or says what is wrong with it.
+    pub(super) apply: fn(&mut Settings, &str) -> Result<(), Complaint>,
+}
+
+impl Setting {
+    /// The flag without its dashes: `POSTERN_MAX_HEAD` is `max-head`, `LOG_LEVEL` is `log-level`.
+    pub(super) fn flag(&self) -> String {
+        let name = self.name.strip_prefix(super::sources::PREFIX).unwrap_or(self.name);
+        name.to_ascii_lowercase().replace('_', "-")
+    }
+}
+
+/// A heading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Group {
+    Listening,
+    Identity,
+    Limits,
+    Log,
+}
+
+impl Group {
+    pub(super) fn title(self) -> &'static str {
+        match self {
+            Group::Listening => "Listening",
+            Group::Identity => "Identity",
+            Group::Limits => "Limits",
+            Group::Log => "Log",
+        }
+    }
+}
+
+/// Grouped, and within a group the ones that most people look for first.
+pub(super) static SETTINGS: LazyLock<Vec<&Setting>> = LazyLock::new(|| {
+    [listening::SETTINGS, identity::SETTINGS, limits::SETTINGS, log::SETTINGS].into_iter().flatten().collect()
+});
+
+/// The settings of the headers that are believed: no two of them may name the same header.
+pub(super) const IDENTITY_HEADERS: [&str; 6] =
+    [USER_ID, USER_EMAIL, USER_NAME, USER_SESSION_ID, TOKEN_EXP, SECRET_HEADER];
+
+/// The setting that only a program with several workers obeys.
+pub(super) const WORKERS: &str = "POSTERN_WORKERS";
+
+/// The setting that names the preset of the identity headers.
+pub(super) const IDENTITY: &str = "POSTERN_IDENTITY";
+
+pub(super) const USER_ID: &str = "POSTERN_USER_ID_HEADER";
+pub(super) const USER_EMAIL: &str = "POSTERN_USER_EMAIL_HEADER";
+pub(super) const USER_NAME: &str = "POSTERN_USER_NAME_HEADER";
+pub(super) const USER_SESSION_ID: &str = "POSTERN_USER_SESSION_ID_HEADER";
+pub(super) const TOKEN_EXP: &str = "POSTERN_USER_TOKEN_EXP_HEADER";
+const SECRET_HEADER: &str = "POSTERN_PROXY_SECRET_HEADER";
+
+/// The switch of the signed identity, with which the names of its other settings begin.
+pub(super) const ASSERTION: &str = "POSTERN_ASSERTION";
+pub(super) const ASSERTION_HEADER: &str = "POSTERN_ASSERTION_HEADER";
+pub(super) const ASSERTION_ISSUER: &str = "POSTERN_ASSERTION_ISSUER";
+pub(super) const ASSERTION_AUDIENCE: &str = "POSTERN_ASSERTION_AUDIENCE";
+pub(super) const ASSERTION_JWKS: &str = "POSTERN_ASSERTION_JWKS";
+pub(super) const ASSERTION_ID_CLAIM: &str = "POSTERN_ASSERTION_ID_CLAIM";
+pub(super) const ASSERTION_EMAIL_CLAIM: &str = "POSTERN_ASSERTION_EMAIL_CLAIM";
+pub(super) const ASSERTION_NAME_CLAIM: &str = "POSTERN_ASSERTION_NAME_CLAIM";
+
+fn handshake(settings: &mut Settings) -> &mut HandshakeConfig {
+    &mut settings.service.handshake
+}
+
+fn session(settings: &mut Settings) -> &mut SessionConfig {
+    // Nobody shares it while settings are read, so nothing is cloned.
+    Arc::make_mut(&mut settings.service.session)
+}
+
+fn set<T>(place: &mut T, value: Result<T, Complaint>) -> Result<(), Complaint> {
+    *place = value?;
+    Ok(())
+}

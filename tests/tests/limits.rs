@@ -1,0 +1,216 @@
+//! What one connection, one user and all of them may take: each limit at its value and one past it, on both binaries.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::thread;
+use std::time::Duration;
+
+use postern_tests::postern::{Postern, Runtime};
+use postern_tests::ws::{Handshake, Open, Outcome};
+use tungstenite::Message;
+
+/// Settings by name and value.
+type Settings<'s> = &'s [(&'s str, &'s str)];
+
+const TEXT: u8 = 0x81;
+const BEGINNING: u8 = 0x01;
+const MIDDLE: u8 = 0x00;
+const END: u8 = 0x80;
+const PING: u8 = 0x89;
+
+/// A client's frame of a payload of `len` bytes, with a masking key of zeros.
+fn frame(first: u8, len: usize) -> Vec<u8> {
+    let mut frame = match len {
+        0..=125 => vec![first, 0x80 | len as u8],
+        126..=0xffff => [&[first, 0x80 | 126][..], &(len as u16).to_be_bytes()].concat(),
+        _ => [&[first, 0x80 | 127][..], &(len as u64).to_be_bytes()].concat(),
+    };
+    frame.extend_from_slice(&[0; 4]);
+    frame.resize(frame.len() + len, b'a');
+    frame
+}
+
+fn open(postern: &Postern) -> TcpStream {
+    let Open { socket, .. } = Handshake::to(postern.address()).as_john().open();
+    socket.get_ref().try_clone().expect("a second descriptor of the socket")
+}
+
+/// Sends `bytes`, and then a Close of 1000; gives the code of the Close that comes back.
+#[track_caller]
+fn close_code_after(postern: &Postern, bytes: &[u8]) -> u16 {
+    let mut stream = open(postern);
+    stream.write_all(bytes).expect("the bytes are taken");
+    // What is wrong with them is answered before this is read. If it has been, nobody reads this.
+    thread::sleep(Duration::from_millis(50));
+    let _ = stream.write_all(&[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8]);
+    let mut received = Vec::new();
+    stream.read_to_end(&mut received).expect("the server closes in order");
+    let at = received.iter().rposition(|&byte| byte == 0x88).expect("a Close frame");
+    u16::from_be_bytes([received[at + 2], received[at + 3]])
+}
+
+#[test]
+fn what_a_connection_may_send() {
+    let fragments = |middle| {
+        let middle: Vec<u8> = frame(MIDDLE, 0).repeat(middle);
+        [frame(BEGINNING, 1), middle, frame(END, 1)].concat()
+    };
+    let rates =
+        [("POSTERN_MESSAGE_RATE", "1"), ("POSTERN_MESSAGE_BURST", "100"), ("POSTERN_RATE_POLICY", "close")];
+    let default_burst = [("POSTERN_MESSAGE_RATE", "50"), ("POSTERN_RATE_POLICY", "close")];
+    let bytes = [("POSTERN_BYTE_RATE", "16KiB"), ("POSTERN_RATE_POLICY", "close")];
+    let frames = [("POSTERN_MAX_FRAME", "1000"), ("POSTERN_MAX_MESSAGE", "2000")];
+    let rows: [(Settings, Vec<u8>, Vec<u8>, u16); 8] = [
+        (&[("POSTERN_MAX_MESSAGE", "1000")], frame(TEXT, 1000), frame(TEXT, 1001), 1009),
+        (
+            &frames,
+            [frame(BEGINNING, 1000), frame(END, 1000)].concat(),
+            [frame(BEGINNING, 999), frame(END, 1001)].concat(),
+            1009,
+        ),
+        (
+            &frames,
+            [frame(BEGINNING, 1000), frame(MIDDLE, 1000), frame(END, 0)].concat(),
+            [frame(BEGINNING, 1000), frame(MIDDLE, 1000), frame(END, 1)].concat(),
+            1009,
+        ),
+        (&[("POSTERN_MAX_FRAGMENTS", "10")], fragments(8), fragments(9), 1008),
+        // The Close that follows is one of them.
+        (&[("POSTERN_CONTROL_RATE", "1")], frame(PING, 0), frame(PING, 0).repeat(3), 1008),
+        (&rates, frame(TEXT, 1).repeat(100), frame(TEXT, 1).repeat(101), 4429),
+        (&default_burst, frame(TEXT, 1).repeat(100), frame(TEXT, 1).repeat(120), 4429),
+        // Without the 8 bytes of the Close, and with 8 of a frame's header.
+        (&bytes, frame(TEXT, 16 * 1024 - 16), frame(TEXT, 16 * 1024 - 7), 4429),
+    ];
+    for runtime in Runtime::BOTH {
+        for (settings, allowed, too_much, code) in &rows {
+            let postern = Postern::start(runtime, settings);
+            assert_eq!(close_code_after(&postern, allowed), 1000, "{runtime}, {settings:?}");
+            assert_eq!(close_code_after(&postern, too_much), *code, "{runtime}, {settings:?}");
+            // Whoever keeps to it is not disturbed.
+            assert_eq!(close_code_after(&postern, allowed), 1000, "{runtime}, {settings:?}");
+        }
+    }
+}
+
+#[test]
+fn who_talks_too_fast_waits_and_loses_nothing() {
+    let pause = [("POSTERN_MESSAGE_RATE", "1"), ("POSTERN_MESSAGE_BURST", "3")];
+    for runtime in Runtime::BOTH {
+        let postern = Postern::start(runtime, &pause);
+        let mut other = Handshake::to(postern.address()).as_john().open();
+        let mut stream = open(&postern);
+        let echoes = |stream: &mut TcpStream, count: usize| {
+            let mut received = vec![0; 3 * count];
+            stream.read_exact(&mut received).expect("echoes");
+            assert_eq!(received, b"\x81\x01a".repeat(count), "{runtime}");
+        };
+        // Five too many, which takes five seconds.
+        stream.write_all(&frame(TEXT, 1).repeat(8)).expect("the messages are taken");
+        echoes(&mut stream, 8);
+        stream.write_all(&frame(TEXT, 1)).expect("the message is taken");
+        stream.set_read_timeout(Some(Duration::from_millis(500))).expect("a timeout");
+        let early = stream.read(&mut [0; 1]);
+        assert!(matches!(early, Err(error) if error.kind() == ErrorKind::WouldBlock), "{runtime}: too early");
+        other.echo("not disturbed");
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+        echoes(&mut stream, 1);
+    }
+}
+
+#[test]
+fn a_user_may_have_so_many_connections() {
+    for runtime in Runtime::BOTH {
+        let settings = [("POSTERN_MAX_CONNECTIONS_PER_USER", "2"), ("POSTERN_WORKERS", "2")];
+        let settings = &settings[..if runtime == Runtime::BOTH[0] { 2 } else { 1 }];
+        let postern = Postern::start(runtime, settings);
+        let john = Handshake::to(postern.address()).as_john();
+        let (first, mut second) = (john.open(), john.open());
+        let refused = john.refused();
+        assert_eq!((refused.status, &refused.json()["error"]["code"]), (429, &"too_many_requests".into()));
+        assert!(refused.headers.contains_key("retry-after"), "{runtime}: {refused}");
+        let mut jane = Handshake::to(postern.address()).header("User-ID", "124").open();
+        jane.echo("somebody else");
+        second.echo("not disturbed");
+        first.close();
+        wait_until_admitted(&john).close();
+    }
+    for runtime in Runtime::BOTH {
+        let settings = [("POSTERN_MAX_CONNECTIONS_PER_USER", "1"), ("POSTERN_REJECT", "close")];
+        let postern = Postern::start(runtime, &settings);
+        let _first = open(&postern);
+        let Message::Close(Some(frame)) = Handshake::to(postern.address()).as_john().open().receive() else {
+            panic!("{runtime}: a close frame with a code expected")
+        };
+        assert_eq!((u16::from(frame.code), frame.reason.as_str()), (4430, "too_many_requests"), "{runtime}");
+    }
+}
+
+/// The end of a connection takes a moment.
+#[track_caller]
+fn wait_until_admitted(handshake: &Handshake) -> Open {
+    for _ in 0..200 {
+        match handshake.send().expect("an answer") {
+            Outcome::Open(open) => return *open,
+            Outcome::Refused(_) => thread::sleep(Duration::from_millis(50)),
+        }
+    }
+    panic!("there is room, and nobody is admitted");
+}
+
+#[test]
+fn so_many_may_arrive_in_a_second() {
+    for runtime in Runtime::BOTH {
+        // The first is the one that waits until it listens; more may come while the second passes.
+        let postern = Postern::start(runtime, &[("POSTERN_CONNECT_RATE", "3")]);
+        let john = Handshake::to(postern.address()).as_john();
+        let mut open = Vec::new();
+        let refused = loop {
+            match john.send().expect("an answer") {
+                Outcome::Open(connection) => open.push(connection),
+                Outcome::Refused(response) => break response,
+            }
+            assert!(open.len() < 1000, "{runtime}: nobody counts");
+        };
+        assert_eq!(
+            (refused.status, &refused.json()["error"]["code"]),
+            (503, &"too_fast".into()),
+            "{runtime}"
+        );
+        assert!(open.len() >= 2, "{runtime}: {} were admitted", open.len());
+        open[0].echo("not disturbed");
+        wait_until_admitted(&john).close();
+    }
+}
+
+#[test]
+fn who_dribbles_makes_room_for_who_does_not() {
+    for runtime in Runtime::BOTH {
+        let settings =
+            [("POSTERN_MAX_HANDSHAKES", "2"), ("POSTERN_HANDSHAKE_TIMEOUT", "1m"), ("POSTERN_WORKERS", "1")];
+        let settings = &settings[..if runtime == Runtime::BOTH[0] { 3 } else { 2 }];
+        let postern = Postern::start(runtime, settings);
+        let mut slow = [0, 1].map(|_| {
+            let mut stream = TcpStream::connect(postern.address()).expect("it listens");
+            stream.write_all(b"GET /ws HTTP/1.1\r\n").expect("the bytes are taken");
+            stream.set_read_timeout(Some(Duration::from_millis(500))).expect("a timeout");
+            stream
+        });
+        for stream in &mut slow {
+            let answer = stream.read(&mut [0; 1]);
+            assert!(
+                matches!(answer, Err(error) if error.kind() == ErrorKind::WouldBlock),
+                "{runtime}: two may"
+            );
+        }
+        let mut quick = Handshake::to(postern.address()).as_john().open();
+        quick.echo("admitted");
+        let _third = TcpStream::connect(postern.address()).expect("it listens");
+        slow[0].set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+        let mut answer = Vec::new();
+        slow[0].read_to_end(&mut answer).expect("the server closes in order");
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("\"crowded\""), "{runtime}: {answer}");
+        postern.wait_for("WebSocket upgrade refused - 503");
+    }
+}
