@@ -121,6 +121,11 @@ impl Postern {
         self.address
     }
 
+    /// The id of its process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// The log so far: all lines of standard output.
     pub fn log(&self) -> Vec<String> {
         self.process.lines_of(Stream::Out)
