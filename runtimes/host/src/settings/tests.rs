@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use postern_core::handshake::{AllowedOrigins, HandshakeConfig, Reject, Secrets, TrustedProxies};
-use postern_core::session::SessionConfig;
+use postern_core::policy::Rate;
+use postern_core::session::{RatePolicy, SessionConfig};
 use slog::Level;
 
 use super::table::{SETTINGS, Setting};
@@ -141,6 +142,16 @@ fn reading_pauses_before_the_backlog_is_full_whatever_its_size() {
 #[test]
 fn each_setting_reaches_its_place() {
     let handshake = |name, value| environment(name, value).service.handshake;
+    let session = |name, value| environment(name, value).service.session;
+    let rate = session("POSTERN_MESSAGE_RATE", "100").message_rate;
+    assert_eq!(rate, Rate { per_second: 100, burst: 200 });
+    let rate = session("POSTERN_BYTE_RATE", "1MiB").byte_rate;
+    assert_eq!(rate, Rate { per_second: 1 << 20, burst: 1 << 20 });
+    assert_eq!(session("POSTERN_RATE_POLICY", "close").rate_policy, RatePolicy::Close);
+    assert_eq!(session("POSTERN_MAX_FRAGMENTS", "7").max_fragments, 7);
+    assert!(environment("POSTERN_MAX_CONNECTIONS_PER_USER", "2").service.users.is_some());
+    assert_eq!(environment("POSTERN_CONNECT_RATE", "500").connect_rate, 500);
+    assert_eq!(handshake("POSTERN_MAX_HANDSHAKES", "9").max_handshakes, 9);
     assert_eq!(handshake("POSTERN_PATH", "/a, /b/c").paths, ["/a", "/b/c"]);
     assert_eq!(handshake("POSTERN_USER_ID_HEADER", "X-Uid").identity.id, "X-Uid");
     assert_eq!(handshake("POSTERN_USER_EMAIL_HEADER", "X-Mail").identity.email, "X-Mail");

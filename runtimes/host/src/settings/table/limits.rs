@@ -18,8 +18,9 @@ pub(super) static SETTINGS: &[Setting] = &[
         default: "0",
         group: Group::Limits,
         is_secret: false,
-        help: "Connections at a time, beyond them 503; 0 is as many as the limit\n\
-               of open files allows, which is raised at start (ulimit -Hn)",
+        help: "Connections at a time, beyond them 503; 0 is as many as the\n\
+               limit of open files allows, which is raised at start\n\
+               (ulimit -Hn)",
         apply: |settings, text| set(&mut settings.max_connections, count(text, 0..=usize::MAX)),
     },
     Setting {
@@ -28,7 +29,8 @@ pub(super) static SETTINGS: &[Setting] = &[
         default: "0",
         group: Group::Limits,
         is_secret: false,
-        help: "Connections of one user at a time, beyond them 429; 0 is any number",
+        help: "Connections of one user at a time, beyond them 429;\n\
+               0 is any number",
         apply: |settings, text| {
             let most = NonZeroUsize::new(count(text, 0..=usize::MAX)?);
             settings.service.users = most.map(|most| Arc::new(PerUser::new(most)) as Arc<dyn Users>);
@@ -41,7 +43,8 @@ pub(super) static SETTINGS: &[Setting] = &[
         default: "0",
         group: Group::Limits,
         is_secret: false,
-        help: "New connections a second, with as many at once, beyond them 503;\n0 is any number",
+        help: "New connections a second, with as many at once, beyond them\n\
+               503; 0 is any number",
         apply: |settings, text| set(&mut settings.connect_rate, number(text, 0..=MOST_A_SECOND)),
     },
     Setting {
@@ -50,7 +53,8 @@ pub(super) static SETTINGS: &[Setting] = &[
         default: "0",
         group: Group::Limits,
         is_secret: false,
-        help: "Messages a second of one connection, judged after each read;\n0 is any number",
+        help: "Messages a second of one connection, judged after each read;\n\
+               0 is any number",
         apply: |settings, text| {
             set(
                 &mut session(settings).message_rate.per_second,
@@ -78,7 +82,8 @@ pub(super) static SETTINGS: &[Setting] = &[
         default: "0",
         group: Group::Limits,
         is_secret: false,
-        help: "Bytes a second of one connection, with as many at once;\n0 is any number",
+        help: "Bytes a second of one connection, with as many at once;\n\
+               0 is any number",
         apply: |settings, text| {
             let most = size(text, 0..=GIB)? as u64;
             session(settings).byte_rate = Rate { per_second: most, burst: most };
@@ -91,7 +96,9 @@ pub(super) static SETTINGS: &[Setting] = &[
         default: "pause",
         group: Group::Limits,
         is_secret: false,
-        help: "What follows beyond the rates of messages and bytes: pause reads\nnothing until they are kept again; close closes with 4429",
+        help: "What follows beyond the rates of messages and bytes: pause\n\
+               reads nothing until they are kept again; close closes with\n\
+               4429",
         apply: |settings, text| {
             let choices = [("pause", RatePolicy::Pause), ("close", RatePolicy::Close)];
             set(&mut session(settings).rate_policy, choice(text, &choices))
@@ -130,7 +137,8 @@ pub(super) static SETTINGS: &[Setting] = &[
         default: "30s",
         group: Group::Limits,
         is_secret: false,
-        help: "From the first byte of a message to its last, beyond it 1008;\n0 is for ever",
+        help: "From the first byte of a message to its last, beyond it 1008;\n\
+               0 is for ever",
         apply: |settings, text| set(&mut session(settings).message_timeout, duration_or_off(text)),
     },
     Setting {
@@ -149,8 +157,8 @@ pub(super) static SETTINGS: &[Setting] = &[
         default: "off",
         group: Group::Limits,
         is_secret: false,
-        help: "Whether permessage-deflate is agreed on when a client offers it;\n\
-               pays for long, repetitive text, and costs time",
+        help: "Whether permessage-deflate is agreed on when a client offers\n\
+               it; pays for long, repetitive text, and costs time",
         apply: |settings, text| {
             set(&mut handshake(settings).compression, choice(text, &[("on", true), ("off", false)]))
         },
@@ -161,8 +169,9 @@ pub(super) static SETTINGS: &[Setting] = &[
         default: "64B",
         group: Group::Limits,
         is_secret: false,
-        help: "The shortest message that is compressed; shorter ones, and those\n\
-               that would not get shorter, go as they are; 0 compresses all",
+        help: "The shortest message that is compressed; shorter ones, and\n\
+               those that would not get shorter, go as they are;\n\
+               0 compresses all",
         apply: |settings, text| set(&mut session(settings).compression_min, size(text, 0..=GIB)),
     },
     Setting {
@@ -171,8 +180,9 @@ pub(super) static SETTINGS: &[Setting] = &[
         default: "1MiB",
         group: Group::Limits,
         is_secret: false,
-        help: "What may wait for a peer that reads too slowly, beyond it 4413;\n\
-               at a quarter of it, 256KiB at most, its own messages wait too",
+        help: "What may wait for a peer that reads too slowly, beyond it\n\
+               4413; at a quarter of it, 256KiB at most, its own messages\n\
+               wait too",
         apply: |settings, text| {
             let most = size(text, 1024..=GIB)?;
             session(settings).max_backlog = most;
@@ -186,7 +196,8 @@ pub(super) static SETTINGS: &[Setting] = &[
         default: "10s",
         group: Group::Limits,
         is_secret: false,
-        help: "How long a peer may take nothing of what waits for it before it\nis dropped; 0 is for ever",
+        help: "How long a peer may take nothing of what waits for it before\n\
+               it is dropped; 0 is for ever",
         apply: |settings, text| set(&mut session(settings).write_timeout, duration_or_off(text)),
     },
     Setting {
@@ -204,7 +215,8 @@ pub(super) static SETTINGS: &[Setting] = &[
         default: "5s",
         group: Group::Limits,
         is_secret: false,
-        help: "From the connection to the end of the request head, beyond it 408",
+        help: "From the connection to the end of the request head, beyond it\n\
+               408",
         apply: |settings, text| set(&mut handshake(settings).timeout, duration(text)),
     },
     Setting {
@@ -213,7 +225,8 @@ pub(super) static SETTINGS: &[Setting] = &[
         default: "4096",
         group: Group::Limits,
         is_secret: false,
-        help: "Requests that may be arriving at a time; one more, and the one\nthat has taken the longest gets 503; 0 is any number",
+        help: "Requests that may be arriving at a time; one more, and the one\n\
+               that has taken the longest gets 503; 0 is any number",
         apply: |settings, text| set(&mut handshake(settings).max_handshakes, count(text, 0..=usize::MAX)),
     },
     Setting {
@@ -222,7 +235,8 @@ pub(super) static SETTINGS: &[Setting] = &[
         default: "16KiB",
         group: Group::Limits,
         is_secret: false,
-        help: "The longest request head, beyond it 431; large cookies and tokens\nstand in there",
+        help: "The longest request head, beyond it 431; large cookies and\n\
+               tokens stand in there",
         apply: |settings, text| set(&mut handshake(settings).max_head, size(text, 512..=1024 * 1024)),
     },
     Setting {
