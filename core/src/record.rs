@@ -89,6 +89,11 @@ pub trait Recorder {
     fn wants_messages(&self) -> bool {
         true
     }
+
+    /// Whether it can take no more for now. Nothing is read then that would have to be recorded.
+    fn is_full(&self) -> bool {
+        false
+    }
 }
 
 /// Takes note of nothing.

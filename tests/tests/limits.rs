@@ -302,3 +302,60 @@ fn ticks_of(postern: &Postern) -> u64 {
     // proc_pid_stat(5): the state is the third field; utime is the 14th, stime the 15th.
     fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
 }
+
+#[test]
+fn all_together_may_hold_so_much() {
+    // A fragment of 60,000 bytes, and a ping behind it: when the pong is here, the fragment is held.
+    let held = [frame(BEGINNING, 60_000), frame(PING, 0)].concat();
+    for runtime in Runtime::BOTH {
+        let settings = [("POSTERN_MAX_MEMORY", "1MiB"), ("POSTERN_WORKERS", "1")];
+        let postern = Postern::start(runtime, &settings);
+        let mut clients: Vec<TcpStream> = (0..30).map(|_| open(&postern)).collect();
+        let mut bystander = open(&postern);
+        let mut hold = |client: &mut TcpStream| {
+            client.write_all(&held).expect("it is read");
+            let mut pong = [0; 2];
+            client.read_exact(&mut pong).expect("the pong comes");
+            assert_eq!(pong, [0x8a, 0], "{runtime}");
+        };
+        // No buffer is twice as large as what is in it.
+        clients[..8].iter_mut().for_each(&mut hold);
+        let ended = |client: &mut TcpStream| {
+            client.set_read_timeout(Some(Duration::from_millis(10))).expect("a timeout");
+            let mut close = [0; 14];
+            let received = client.read_exact(&mut close);
+            client.set_read_timeout(None).expect("no timeout");
+            received.is_ok_and(|()| close == *b"\x88\x0c\x03\xf5overloaded")
+        };
+        assert!(!clients[..8].iter_mut().any(ended), "{runtime}: within the limit");
+
+        clients[8..].iter_mut().for_each(&mut hold);
+        let gone: Vec<bool> = clients.iter_mut().map(ended).collect();
+        let kept = gone.iter().position(|gone| !gone).expect("not all");
+        assert!(kept > 8, "{runtime}: {gone:?}");
+        assert!(gone[kept..].iter().all(|gone| !gone), "{runtime}: who has waited longest goes: {gone:?}");
+        for client in &mut clients[kept..] {
+            client.write_all(&frame(END, 0)).expect("it is read");
+            let mut echo = vec![0; 4 + 60_000];
+            client.read_exact(&mut echo).expect("what was not ended is whole");
+        }
+        bystander.write_all(&frame(TEXT, 1)).expect("it is read");
+        bystander.read_exact(&mut [0; 3]).expect("nobody else notices");
+        postern.wait_for("code: 1013, side: server, reason: overloaded");
+    }
+}
+
+#[test]
+fn the_limits_of_production_are_settings_and_hold() {
+    let file = postern_tests::workspace::path("deploy/production.env");
+    let text = fs::read_to_string(file).expect("the file is there");
+    let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let settings: Vec<(&str, &str)> = lines.map(|line| line.split_once('=').expect("NAME=value")).collect();
+    for runtime in Runtime::BOTH {
+        let postern = Postern::start(runtime, &settings);
+        let open: Vec<TcpStream> = (0..32).map(|_| open(&postern)).collect();
+        let response = Handshake::to(postern.address()).as_john().refused();
+        assert_eq!(response.status, 429, "{runtime}");
+        drop(open);
+    }
+}

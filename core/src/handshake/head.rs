@@ -33,6 +33,11 @@ impl HeadReader {
         self.collected.len()
     }
 
+    /// The memory that they take, in bytes.
+    pub(crate) fn memory(&self) -> usize {
+        self.collected.capacity()
+    }
+
     /// Takes bytes until the head is complete; what stands behind it stays in `input`. `None` asks for more.
     ///
     /// # Errors

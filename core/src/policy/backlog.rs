@@ -57,6 +57,16 @@ impl Backlog {
         self.bytes.is_empty()
     }
 
+    /// The memory that it takes, in bytes.
+    pub fn memory(&self) -> usize {
+        size_of::<Backlog>() + self.bytes.capacity()
+    }
+
+    /// When the peer last took something.
+    pub fn progress(&self) -> Instant {
+        self.progress
+    }
+
     /// Whether more than `limit` bytes are pending. Over one limit reading pauses; over another, when still
     /// more came, the peer is too slow.
     pub fn exceeds(&self, limit: usize) -> bool {

@@ -15,4 +15,7 @@ pub struct ServiceConfig {
     pub session: Arc<SessionConfig>,
     /// Who counts the connections of each user; one too many is 429. Default nobody, and any number may be.
     pub users: Option<Arc<dyn Users>>,
+    /// How many bytes the buffers of a worker's connections may hold; beyond it the slowest connections are ended.
+    /// Default 0, which is any number.
+    pub max_memory: usize,
 }

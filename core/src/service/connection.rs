@@ -14,7 +14,7 @@ use crate::input::{Input, Payload};
 use crate::parts::Parts;
 use crate::policy::{Backlog, Rates};
 use crate::record::{ConnectionId, Record, Recorder};
-use crate::session::{Ending, Event, LINGER, RatePolicy, Session, Transport};
+use crate::session::{Ending, Event, LINGER, RatePolicy, Session, TimerKind, Transport};
 use crate::turn::{Codec, Turn};
 
 #[derive(Debug)]
@@ -29,6 +29,8 @@ pub(super) struct Connection {
     pub(super) backlog: Option<Box<Backlog>>,
     /// How fast its peer talks, once it is admitted and if that matters.
     pace: Option<Box<Pacing>>,
+    /// What its buffers held when that was last counted, in bytes.
+    pub(super) held: u32,
     /// The timer entry that stands for this connection.
     pub(super) armed: Option<Instant>,
 }
@@ -75,6 +77,7 @@ impl Connection {
             is_aborted: false,
             backlog: None,
             pace: None,
+            held: 0,
             armed: None,
         }
     }
@@ -398,6 +401,74 @@ impl Connection {
         {
             let mut turn = Turn { now, out: backlog.tail(), is_backlogged: true, codec };
             session.close(&mut turn, CloseCode::from(SLOW_CONSUMER), "slow consumer");
+        }
+    }
+
+    /// Bytes in its buffers.
+    pub(super) fn memory(&self) -> usize {
+        let backlog = self.backlog.as_ref().map_or(0, |backlog| backlog.memory());
+        backlog
+            + match &self.stage {
+                Stage::Handshake { reader, .. } => reader.memory(),
+                Stage::Admitted { session, .. } | Stage::Dismissed { session } => session.memory(),
+                Stage::Refused { .. } => 0,
+            }
+    }
+
+    /// Since when its peer has been keeping them: has taken nothing of what waits, or has been sending what is not
+    /// whole.
+    pub(super) fn waits_since(&self, config: &ServiceConfig, now: Instant) -> Instant {
+        match (&self.backlog, &self.stage) {
+            (Some(backlog), _) => backlog.progress(),
+            (None, Stage::Admitted { session, .. } | Stage::Dismissed { session }) => {
+                match session.poll_timeout() {
+                    Some((at, TimerKind::Message)) => {
+                        at.checked_sub(config.session.message_timeout).unwrap_or(now)
+                    }
+                    // Messages may take for ever, so nobody has noted when this one began.
+                    Some(_) | None => self.since,
+                }
+            }
+            (None, Stage::Handshake { .. } | Stage::Refused { .. }) => self.since,
+        }
+    }
+
+    /// Whether its next deadline is for something that the peer is to say.
+    pub(super) fn waits_for_peer(&self) -> bool {
+        match &self.stage {
+            Stage::Handshake { .. } => true,
+            Stage::Admitted { session, .. } | Stage::Dismissed { session } => {
+                matches!(session.poll_timeout(), Some((_, TimerKind::Message)))
+            }
+            Stage::Refused { .. } => false,
+        }
+    }
+
+    /// Tells that its peer was not heard from `since` until `now`.
+    pub(super) fn postpone(&mut self, since: Instant, now: Instant) {
+        match &mut self.stage {
+            Stage::Handshake { .. } => self.since += now.saturating_duration_since(since.max(self.since)),
+            Stage::Admitted { session, .. } | Stage::Dismissed { session } => {
+                session.postpone(now.saturating_duration_since(since));
+            }
+            Stage::Refused { .. } => {}
+        }
+    }
+
+    /// Ends it, because memory is short. Who has not taken what was sent is not told: that would stand behind it.
+    pub(super) fn give_way(
+        &mut self,
+        context: &Context<'_>,
+        turn: &mut Turn<'_>,
+        recorder: &mut impl Recorder,
+    ) {
+        if turn.is_backlogged {
+            return self.abort(Ending::Shed);
+        }
+        match &mut self.stage {
+            Stage::Handshake { .. } => self.refuse(context, turn, HandshakeError::Crowded, recorder),
+            Stage::Admitted { session, .. } | Stage::Dismissed { session } => session.give_way(turn),
+            Stage::Refused { .. } => {}
         }
     }
 

@@ -37,7 +37,8 @@ pub trait Socket {
 }
 
 impl Service {
-    /// A turn of a connection whose socket has something to be read: receives once, unless reading is paused, and
+    /// A turn of a connection whose socket has something to be read: receives once, unless reading is paused or the
+    /// recorder can take no more, and
     /// sends all that there is to say to it, once. Says what is to be done with the socket then.
     ///
     /// `buffer` is the runtime's, of any length; nothing in it outlives the turn. What the socket does not take
@@ -53,6 +54,9 @@ impl Service {
         socket: &mut impl Socket,
         recorder: &mut impl Recorder,
     ) -> Transport {
+        if recorder.is_full() {
+            return self.settle(key, now, socket);
+        }
         self.uncork_for(key, now);
         let Some(connection) = self.connections.get_mut(key.0) else { return Transport::Close };
         if !connection.is_between_messages() || connection.is_paced() {
@@ -81,6 +85,7 @@ impl Service {
             Err(_) => self.handle_error(key),
         }
         self.arm(key);
+        self.count_memory(key);
         self.transport(key)
     }
 
@@ -157,6 +162,7 @@ impl Service {
             self.send_parts(key, now, parts, socket);
         }
         self.arm(key);
+        self.count_memory(key);
         self.transport(key)
     }
 

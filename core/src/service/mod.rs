@@ -26,7 +26,9 @@ mod application;
 mod config;
 mod connection;
 mod exchange;
+mod hold;
 mod jitter;
+mod memory;
 mod pending;
 mod timers;
 
@@ -51,6 +53,7 @@ use crate::turn::{Codec, Turn};
 use application::Application;
 use connection::{Connection, Context};
 use jitter::Jitter;
+use memory::Memory;
 use pending::{Beginning, Pending};
 use timers::{Entry, Timers};
 
@@ -86,6 +89,9 @@ pub struct Service {
     codec: Codec,
     jitter: Jitter,
     pending: Pending,
+    memory: Memory,
+    /// Since when nobody is read from.
+    held_since: Option<Instant>,
 }
 
 impl Service {
@@ -104,6 +110,8 @@ impl Service {
             codec: Codec::new(),
             jitter: Jitter::new(seed),
             pending: Pending::default(),
+            memory: Memory::default(),
+            held_since: None,
         }
     }
 
@@ -167,10 +175,12 @@ impl Service {
                     self.due.push_back(key);
                 }
             }
+            self.count_memory(key);
         } else if self.corked == key {
             if let Some(unsent @ [_, ..]) = self.cork.get(n..) {
                 connection.backlog = Some(Box::new(Backlog::new(unsent, now)));
                 self.arm(key);
+                self.count_memory(key);
             }
             self.clear_cork();
         }
@@ -179,7 +189,8 @@ impl Service {
     /// Whether the connection may be read from. If not, it may again after some of its output was sent.
     #[inline]
     pub fn wants_read(&self, key: Key) -> bool {
-        self.connections.get(key.0).is_some_and(|connection| connection.wants_read(&self.config))
+        !self.is_held()
+            && self.connections.get(key.0).is_some_and(|connection| connection.wants_read(&self.config))
     }
 
     /// Whether output waits for the socket to take it.
@@ -207,6 +218,7 @@ impl Service {
             if connection.is_pending() {
                 self.pending.end();
             }
+            self.forget_memory(connection.held);
             if let (Some(users), Some(user)) = (&self.config.users, connection.user()) {
                 users.leave(user.id());
             }
@@ -216,7 +228,7 @@ impl Service {
 
     /// When [`Service::next_due`] has to be called at the latest. `None`: not before something else happens.
     pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
-        if !self.due.is_empty() {
+        if !self.due.is_empty() || self.is_short_of_memory() {
             return Some(now);
         }
         let crowded = if self.is_crowded() { self.pending.next() } else { None };
@@ -225,6 +237,9 @@ impl Service {
 
     /// The next connection whose time has come. Settle it before asking again.
     pub fn next_due(&mut self, now: Instant, recorder: &mut impl Recorder) -> Option<Key> {
+        if let Some(key) = self.shed(now, recorder) {
+            return Some(key);
+        }
         if let Some(key) = self.crowded_out(now) {
             self.turn(key, now, |connection, context, turn| {
                 connection.refuse(context, turn, HandshakeError::Crowded, recorder);
@@ -255,6 +270,9 @@ impl Service {
                 return Some(key);
             }
             if connection.poll_timeout(&self.config).is_some_and(|at| at <= now) {
+                if self.defer(key, now) {
+                    continue;
+                }
                 self.turn(key, now, |connection, context, turn| {
                     connection.handle_timeout(context, turn, recorder);
                 });
@@ -311,6 +329,7 @@ impl Service {
             connection.judge_backlog(&self.config, now, &mut self.codec);
         }
         self.arm(key);
+        self.count_memory(key);
     }
 
     /// Whether more heads are arriving than may.
@@ -360,6 +379,7 @@ impl Service {
             let backlog = connection.backlog.get_or_insert_with(|| Box::new(Backlog::new(&[], now)));
             backlog.tail().append(&mut self.cork);
         }
+        self.count_memory(self.corked);
         self.cork.clear();
     }
 

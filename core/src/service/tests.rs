@@ -2,6 +2,8 @@
 
 mod crowds;
 mod exchange;
+mod hold;
+mod memory;
 mod rates;
 mod refusals;
 mod timeouts;

@@ -26,6 +26,12 @@ impl Incoming {
     pub(super) fn is_idle(&self) -> bool {
         self.message.is_none() && self.frame.is_none()
     }
+
+    /// The memory that it takes, in bytes.
+    pub(super) fn memory(&self) -> usize {
+        let message = self.message.as_ref().map_or(0, |message| message.bytes.capacity());
+        size_of::<Incoming>() + message + self.control.capacity()
+    }
 }
 
 /// A frame whose payload is arriving.

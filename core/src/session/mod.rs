@@ -206,10 +206,16 @@ impl<R: Role> Session<R> {
         }
     }
 
-    /// Whether nothing is to be seen to but the next bytes: it is open, and no deadline runs.
+    /// Whether nothing is to be seen to but the next bytes: it is open, no deadline runs, and nothing
+    /// is kept.
     #[inline]
     pub(crate) fn is_quiet(&self) -> bool {
-        self.state == State::Open && self.deadline.is_none()
+        self.state == State::Open && self.deadline.is_none() && self.incoming.is_none()
+    }
+
+    /// The memory of what is not whole, in bytes.
+    pub(crate) fn memory(&self) -> usize {
+        self.incoming.as_ref().map_or(0, |incoming| incoming.memory())
     }
 
     /// Whether what is still to be written is worth writing.
@@ -423,6 +429,22 @@ impl<R: Role> Session<R> {
         }
         self.end(State::Lingering, Ending::Failed(error));
         self.incoming = None;
+        self.deadline = Some((turn.now + LINGER, TimerKind::Linger));
+    }
+
+    /// Ends it because memory is short: with 1013, unless a Close of ours is out already.
+    #[cold]
+    pub(crate) fn give_way(&mut self, turn: &mut Turn<'_>) {
+        self.incoming = None;
+        let code = CloseCode::Again;
+        match self.state {
+            State::Open => {
+                write_close(turn.out, Some(code), "overloaded", self.role.masking_key());
+            }
+            State::CloseSent => {}
+            State::Lingering | State::Finished | State::Aborted => return,
+        }
+        self.end(State::Lingering, Ending::Closed(code));
         self.deadline = Some((turn.now + LINGER, TimerKind::Linger));
     }
 

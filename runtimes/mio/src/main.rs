@@ -49,9 +49,11 @@ fn serve(mut settings: Settings, log: &Log) -> Result<(), Box<dyn std::error::Er
     settings.service.handshake.assertion = assertion::start(settings.assertion.as_ref(), &logger)?;
     let acceptor = Acceptor::new(listeners, signals, settings.gate(), logger.clone())?;
     let waker = acceptor.waker()?;
-    // Who arrives is shared out evenly.
-    let pending = &mut settings.service.handshake.max_handshakes;
-    *pending = pending.div_ceil(settings.workers);
+    // Who arrives is shared out evenly, so what all may take is, too.
+    let service = &mut settings.service;
+    for limit in [&mut service.handshake.max_handshakes, &mut service.max_memory] {
+        *limit = limit.div_ceil(settings.workers);
+    }
     let config = Arc::new(settings.service);
     let mut workers = Vec::new();
     for index in 0..settings.workers {

@@ -13,7 +13,7 @@ use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use postern_core::service::Arrival;
-use postern_core::{Key, Service, Transport};
+use postern_core::{Key, Recorder, Service, Transport};
 use postern_host::log::WorkerLog;
 use postern_host::socket::shut_down_write;
 
@@ -121,7 +121,8 @@ impl Worker {
         let mut events = Events::with_capacity(EVENTS);
         while !(self.is_stopping && self.service.is_empty()) {
             let timeout = if self.unread.is_empty() {
-                self.service.poll_timeout(self.now).map(|at| at.saturating_duration_since(Instant::now()))
+                let due = [self.service.poll_timeout(self.now), self.log.retry_at(self.now)];
+                due.into_iter().flatten().min().map(|at| at.saturating_duration_since(Instant::now()))
             } else {
                 Some(std::time::Duration::ZERO)
             };
@@ -145,12 +146,30 @@ impl Worker {
                     self.read_listed(key);
                 }
             }
-            while let Some(key) = self.service.next_due(self.now, &mut self.log) {
-                self.settle(key);
-                // If its time has come to be read again.
-                self.list(key);
-            }
+            self.see_to_due();
             self.log.flush();
+            if self.log.is_full() != self.service.is_held() {
+                self.heed_log();
+            }
+        }
+    }
+
+    /// Reads from nobody while the log takes no more, if it is not to lose anything.
+    fn heed_log(&mut self) {
+        if self.log.is_full() {
+            return self.service.hold(self.now);
+        }
+        self.service.release(self.now);
+        for key in self.service.keys() {
+            self.list(key);
+        }
+    }
+
+    fn see_to_due(&mut self) {
+        while let Some(key) = self.service.next_due(self.now, &mut self.log) {
+            self.settle(key);
+            // If its time has come to be read again.
+            self.list(key);
         }
     }
 
@@ -228,6 +247,9 @@ impl Worker {
         }
         self.obey(key, transport);
         self.list(key);
+        if self.service.is_short_of_memory() {
+            self.see_to_due();
+        }
     }
 
     /// Writes what waits to be sent, once, and does with the socket what the service says.

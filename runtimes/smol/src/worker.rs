@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use postern_core::service::Arrival;
-use postern_core::{Key, Service, Transport};
+use postern_core::{Key, Recorder, Service, Transport};
 use postern_host::log::WorkerLog;
 use postern_host::socket;
 use smol::Async;
@@ -76,37 +76,62 @@ impl Worker {
         let transport =
             self.service.exchange(connection.key, now, &mut self.buffer, &mut socket, &mut self.log);
         self.obey(connection, transport, now);
+        if self.service.is_short_of_memory() {
+            self.see_to_due(now);
+        }
+        self.flush_log(now);
+    }
+
+    /// Hands over what has been recorded. While the log takes no more, nobody is read from, if it is not to lose
+    /// anything.
+    fn flush_log(&mut self, now: Instant) {
         self.log.flush();
+        if self.log.is_full() == self.service.is_held() {
+            return;
+        }
+        if self.log.is_full() {
+            return self.service.hold(now);
+        }
+        self.service.release(now);
+        // Their tasks ask anew what they are to wait for.
+        self.connections.iter().flatten().for_each(|connection| connection.bell.ring());
     }
 
     /// Writes what waits, once.
     pub(crate) fn write(&mut self, connection: &Connection) {
-        self.settle(connection, Instant::now());
-        self.log.flush();
+        let now = Instant::now();
+        self.settle(connection, now);
+        self.flush_log(now);
     }
 
     /// Gives a connection up whose socket cannot be waited for.
     pub(crate) fn fail(&mut self, connection: &Connection) {
         self.service.handle_error(connection.key);
-        self.settle(connection, Instant::now());
-        self.log.flush();
+        let now = Instant::now();
+        self.settle(connection, now);
+        self.flush_log(now);
     }
 
     /// When [`Worker::handle_due`] has to be called at the latest.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.service.poll_timeout(Instant::now())
+        let now = Instant::now();
+        [self.service.poll_timeout(now), self.log.retry_at(now)].into_iter().flatten().min()
     }
 
     /// Sees to all connections whose time has come.
     pub(crate) fn handle_due(&mut self) {
         let now = Instant::now();
+        self.see_to_due(now);
+        self.flush_log(now);
+    }
+
+    fn see_to_due(&mut self, now: Instant) {
         while let Some(key) = self.service.next_due(now, &mut self.log) {
             if let Some(connection) = self.connections.get(key.0).cloned().flatten() {
                 self.settle(&connection, now);
                 connection.bell.ring();
             }
         }
-        self.log.flush();
     }
 
     /// Begins to end all connections.

@@ -6,8 +6,8 @@
 //!   process ── Logger ────┘  each record
 //! ```
 //!
-//! Nobody waits for the sink. When it stalls or fails, records are dropped; how many is the first thing the log
-//! says when it can speak again.
+//! Nobody waits for the sink. When it stalls, records are dropped, or nothing more is read from the users
+//! ([`Stall`]); when it fails, they are dropped. How many is the first thing the log says when it can speak again.
 //!
 //! One record is one line, always, and no line says anything but what happened: all that a user controls is
 //! escaped (`crate::escape`), and a name that could be read as more than a name is quoted (`who`). In the term format
@@ -52,6 +52,8 @@ pub struct LogSettings {
     pub messages: MessageLog,
     /// How much of e-mail addresses is logged. Default full.
     pub email: EmailLog,
+    /// What gives way when the sink stalls. Default the log.
+    pub stall: Stall,
 }
 
 impl Default for LogSettings {
@@ -61,6 +63,7 @@ impl Default for LogSettings {
             format: LogFormat::Term,
             messages: MessageLog::Truncated,
             email: EmailLog::Full,
+            stall: Stall::Drop,
         }
     }
 }
@@ -96,6 +99,15 @@ pub enum EmailLog {
     Masked,
     /// `-`
     Off,
+}
+
+/// What gives way when the sink takes nothing and the queue is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stall {
+    /// The log: records are dropped, and counted.
+    Drop,
+    /// The users: nothing more is read from them until there is room again. Nothing else waits.
+    Pause,
 }
 
 /// The log of a process, with the thread that writes it.

@@ -45,16 +45,28 @@ impl Queue {
 
     /// Puts whole lines in, or drops them all if they do not fit. Never waits for the sink.
     pub(super) fn push(&self, lines: &[u8]) {
+        if !self.offer(lines) {
+            self.drop_lines(lines);
+        }
+    }
+
+    /// Counts lines as dropped.
+    pub(super) fn drop_lines(&self, lines: &[u8]) {
+        // Counted without the lock: the sink is slow already, and there may be many.
+        let records = count_lines(lines);
+        self.lock().dropped += records;
+    }
+
+    /// Puts whole lines in, if they fit, or the queue is empty. Says whether it did; what comes after the end of the
+    /// writer needs no place.
+    pub(super) fn offer(&self, lines: &[u8]) -> bool {
         let mut state = self.lock();
         if state.has_ended {
-            return;
+            return true;
         }
-        if state.pending.len() + state.in_flight + lines.len() > self.capacity {
-            drop(state);
-            // Counted without the lock: the sink is slow already, and there may be many.
-            let records = count_lines(lines);
-            self.lock().dropped += records;
-            return;
+        let waiting = state.pending.len() + state.in_flight;
+        if waiting > 0 && waiting + lines.len() > self.capacity {
+            return false;
         }
         state.pending.extend_from_slice(lines);
         // Waking costs a system call, so only who sleeps is woken.
@@ -62,6 +74,7 @@ impl Queue {
             drop(state);
             self.wake.notify_one();
         }
+        true
     }
 
     /// Asks the writer to write what is pending and to end. True if it did within `patience`.

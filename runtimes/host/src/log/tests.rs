@@ -20,6 +20,7 @@ const TERM: LogSettings = LogSettings {
     format: LogFormat::Term,
     messages: MessageLog::Truncated,
     email: EmailLog::Full,
+    stall: Stall::Drop,
 };
 const JSON: LogSettings = LogSettings { format: LogFormat::Json, ..TERM };
 const CONNECTION: ConnectionId = ConnectionId(7);
@@ -289,20 +290,80 @@ fn a_user_cannot_write_a_line_of_the_log() {
 }
 
 #[test]
-fn a_stalled_sink_blocks_no_worker_and_the_loss_is_reported_to_the_record() {
-    struct Stalled(mpsc::Receiver<()>, Sink);
-    impl Write for Stalled {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            // Fails once the test has let go, and from then on nothing stalls.
-            let _ = self.0.recv();
-            self.1.write(bytes)
-        }
+fn a_log_that_pauses_is_full_until_there_is_room_and_loses_nothing() {
+    let (release, stall) = mpsc::channel::<()>();
+    let (sink, written) = mpsc::channel();
+    let log = Log::start(&LogSettings { stall: Stall::Pause, ..TERM }, Stalled(stall, Sink(sink))).unwrap();
+    let (mut worker, user, payload) = (log.worker(), john(), "x".repeat(200));
+    let mut records = 0;
+    while !worker.is_full() {
+        worker.record(&text(&user, &payload));
+        worker.flush();
+        records += 1;
+        assert!(records < 100_000, "8 MiB is enough");
+    }
+    // What one turn brings still, and what ends meanwhile.
+    for _ in 0..1000 {
+        worker.record(&text(&user, &payload));
+    }
+    records += 1000;
+    worker.flush();
+    let now = Instant::now();
+    assert!(worker.is_full() && worker.retry_at(now).is_some_and(|at| at > now));
+    drop(release);
+    while worker.is_full() {
+        thread::sleep(Duration::from_millis(1));
+        worker.flush();
+    }
+    assert_eq!(worker.retry_at(now), None);
+    drop(worker);
+    drop(log);
+    let written: Vec<u8> = written.into_iter().flatten().collect();
+    let lines = written.iter().filter(|&&byte| byte == b'\n').count();
+    assert_eq!(lines, records);
+}
 
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
+#[test]
+fn what_a_log_that_pauses_must_not_keep_is_dropped_and_counted() {
+    let (release, stall) = mpsc::channel::<()>();
+    let (sink, written) = mpsc::channel();
+    let log = Log::start(&LogSettings { stall: Stall::Pause, ..TERM }, Stalled(stall, Sink(sink))).unwrap();
+    let (mut worker, user, payload) = (log.worker(), john(), "x".repeat(200));
+    const RECORDS: usize = 200_000;
+    for _ in 0..RECORDS {
+        worker.record(&text(&user, &payload));
+        worker.flush();
+    }
+    assert!(worker.is_full());
+    drop(worker);
+    drop(release);
+    drop(log);
+    let written: Vec<u8> = written.into_iter().flatten().collect();
+    let written = String::from_utf8(written).unwrap();
+    let (reports, records): (Vec<&str>, Vec<&str>) =
+        written.lines().partition(|line| line.contains("log records dropped, count: "));
+    let dropped: usize =
+        reports.iter().map(|line| line.rsplit_once(' ').unwrap().1.parse::<usize>().unwrap()).sum();
+    assert!(dropped > 0);
+    assert_eq!(records.len() + dropped, RECORDS);
+}
+
+/// Takes nothing until the test has let go, and from then on everything.
+struct Stalled(mpsc::Receiver<()>, Sink);
+
+impl Write for Stalled {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let _ = self.0.recv();
+        self.1.write(bytes)
     }
 
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_stalled_sink_blocks_no_worker_and_the_loss_is_reported_to_the_record() {
     const WORKERS: usize = 4;
     const RECORDS: usize = 20_000;
     let payload = "x".repeat(200);

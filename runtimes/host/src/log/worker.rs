@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use postern_core::frame::DataKind;
 use postern_core::handshake::{HandshakeError, Identity, Peer};
@@ -15,17 +15,20 @@ use super::order::InOrder;
 use super::payload::Payload;
 use super::queue::Queue;
 use super::who::{Email, Name, Who};
-use super::{LogSettings, MessageLog, line};
+use super::{LogSettings, MessageLog, Stall, line};
 
 /// The log of one worker. It writes all records into one buffer, in their order, and [`WorkerLog::flush`] hands
 /// them over in one piece.
 ///
-/// Nothing in here waits: if the queue is full, the lines are dropped and counted.
+/// Nothing in here waits: if the queue is full, the lines are dropped and counted, or kept until the next call while
+/// [`is_full`](Recorder::is_full) asks for no more of them.
 pub struct WorkerLog {
     settings: LogSettings,
     /// What the settings say of messages; asked for once a turn.
     wants_messages: bool,
     lines: MessageLines,
+    /// What was to be handed over last did not fit, and is kept.
+    is_full: bool,
     queue: Arc<Queue>,
     /// What slog hands to drains beside a record. There is nothing in it.
     values: OwnedKVList,
@@ -38,6 +41,7 @@ impl WorkerLog {
             wants_messages,
             settings,
             lines: MessageLines::new(settings.format),
+            is_full: false,
             queue,
             values: o!().into(),
         }
@@ -49,13 +53,30 @@ impl WorkerLog {
     pub fn flush(&mut self) {
         let batch = self.lines.batch();
         if batch.lines.is_empty() {
+            self.is_full = false;
             return;
         }
-        self.queue.push(&batch.lines);
         batch.clock.end_batch();
+        match self.settings.stall {
+            Stall::Drop => self.queue.push(&batch.lines),
+            Stall::Pause => {
+                self.is_full = !self.queue.offer(&batch.lines);
+                if self.is_full {
+                    if batch.lines.len() <= MOST_KEPT {
+                        return;
+                    }
+                    self.queue.drop_lines(&batch.lines);
+                }
+            }
+        }
         batch.lines.clear();
         // A few records of full payloads may have made it large.
         batch.lines.shrink_to(2 * HAND_OVER);
+    }
+
+    /// When to call [`WorkerLog::flush`] again although nothing has been recorded, because the last lines did not fit.
+    pub fn retry_at(&self, now: Instant) -> Option<Instant> {
+        self.is_full.then(|| now + RETRY)
     }
 
     #[inline]
@@ -172,7 +193,7 @@ impl Recorder for WorkerLog {
             }
             Record::Abandoned { connection, peer, received } => self.abandoned(connection, peer, received),
         }
-        if self.lines.batch().lines.len() >= HAND_OVER {
+        if self.lines.batch().lines.len() >= HAND_OVER && !self.is_full {
             self.flush();
         }
     }
@@ -181,12 +202,20 @@ impl Recorder for WorkerLog {
     fn wants_messages(&self) -> bool {
         self.wants_messages
     }
+
+    #[inline]
+    fn is_full(&self) -> bool {
+        self.is_full
+    }
 }
 
 /// What is left in the buffer is handed over.
 impl Drop for WorkerLog {
     fn drop(&mut self) {
         self.flush();
+        if self.is_full {
+            self.queue.drop_lines(&self.lines.batch().lines);
+        }
     }
 }
 
@@ -208,3 +237,10 @@ fn as_millis(duration: Duration) -> u64 {
 
 /// A batch that has grown to this many bytes is handed over although it is not done.
 const HAND_OVER: usize = 64 * 1024;
+
+/// The most bytes that are kept for a sink that stalls, beside the queue: what one turn can bring, and then the ends of
+/// connections.
+const MOST_KEPT: usize = 8 * 1024 * 1024;
+
+/// How soon a full queue is asked again.
+const RETRY: Duration = Duration::from_millis(5);

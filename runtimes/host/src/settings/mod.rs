@@ -6,6 +6,7 @@
 mod assertion;
 mod command;
 mod error;
+mod memory;
 mod near;
 mod net;
 mod open_files;
@@ -163,6 +164,7 @@ impl Settings {
             "path" => handshake.paths.join(","),
             "trusted_proxies" => proxies.join(","),
             "max_connections" => self.max_connections,
+            "max_memory" => self.service.max_memory,
             "workers" => if program.has_workers { self.workers } else { 1 });
         // With a signed identity, whoever reaches the port still needs a token.
         let is_signed = self.assertion.is_some();
@@ -198,6 +200,9 @@ impl Settings {
         let open_files = open_files::raise();
         if self.max_connections == 0 {
             self.max_connections = open_files::connections(open_files);
+        }
+        if self.service.max_memory == 0 {
+            self.service.max_memory = memory::half();
         }
         if self.workers == 0 {
             self.workers = thread::available_parallelism().map_or(1, NonZero::get);

@@ -220,6 +220,17 @@ pub(super) static SETTINGS: &[Setting] = &[
         apply: |settings, text| set(&mut handshake(settings).timeout, duration(text)),
     },
     Setting {
+        name: "POSTERN_MAX_MEMORY",
+        placeholder: "SIZE",
+        default: "0",
+        group: Group::Limits,
+        is_secret: false,
+        help: "What all connections together may hold of messages that are\n\
+               not whole or not taken, beyond it the slowest are ended;\n\
+               0 is half of this host's memory, or of the cgroup's limit",
+        apply: |settings, text| set(&mut settings.service.max_memory, size(text, 0..=MOST_MEMORY)),
+    },
+    Setting {
         name: "POSTERN_MAX_HANDSHAKES",
         placeholder: "N",
         default: "4096",
@@ -251,6 +262,9 @@ pub(super) static SETTINGS: &[Setting] = &[
         },
     },
 ];
+
+/// No host has more.
+const MOST_MEMORY: usize = 1 << 50;
 
 /// Rates above this are typing errors.
 const MOST_A_SECOND: u32 = 1_000_000;

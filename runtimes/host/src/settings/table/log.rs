@@ -3,7 +3,7 @@
 use slog::Level;
 
 use super::{Group, Setting, set};
-use crate::log::{EmailLog, LogFormat, MessageLog};
+use crate::log::{EmailLog, LogFormat, MessageLog, Stall};
 use crate::settings::value::choice;
 
 pub(super) static SETTINGS: &[Setting] = &[
@@ -57,6 +57,20 @@ pub(super) static SETTINGS: &[Setting] = &[
         apply: |settings, text| {
             let choices = [("full", EmailLog::Full), ("masked", EmailLog::Masked), ("off", EmailLog::Off)];
             set(&mut settings.log.email, choice(text, &choices))
+        },
+    },
+    Setting {
+        name: "POSTERN_LOG_STALL",
+        placeholder: "HOW",
+        default: "drop",
+        group: Group::Log,
+        is_secret: false,
+        help: "What gives way when standard output takes nothing and 8MiB\n\
+               wait: drop drops records and says how many; pause reads\n\
+               nothing more from users until there is room again",
+        apply: |settings, text| {
+            let choices = [("drop", Stall::Drop), ("pause", Stall::Pause)];
+            set(&mut settings.log.stall, choice(text, &choices))
         },
     },
 ];
