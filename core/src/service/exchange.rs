@@ -54,12 +54,9 @@ impl Service {
         socket: &mut impl Socket,
         recorder: &mut impl Recorder,
     ) -> Transport {
-        if recorder.is_full() {
-            return self.settle(key, now, socket);
-        }
         self.uncork_for(key, now);
         let Some(connection) = self.connections.get_mut(key.0) else { return Transport::Close };
-        if !connection.is_between_messages() || connection.is_paced() {
+        if !connection.is_between_messages() || connection.is_paced() || recorder.is_full() {
             return self.exchange_other(key, now, buffer, socket, recorder);
         }
         let received = socket.receive(buffer);
@@ -102,7 +99,7 @@ impl Service {
     }
 
     /// A turn of a connection that is in its handshake, in the middle of a message, at its end, that has not
-    /// taken what was sent before, or whose peer may only talk so fast.
+    /// taken what was sent before, or whose peer may only talk so fast; or of any, if nothing can be recorded.
     // Out of line, as all that follows: short messages do not pay for it.
     #[inline(never)]
     fn exchange_other(
@@ -114,7 +111,7 @@ impl Service {
         recorder: &mut impl Recorder,
     ) -> Transport {
         let Some(connection) = self.connections.get_mut(key.0) else { return Transport::Close };
-        if !connection.wants_read(&self.config) {
+        if recorder.is_full() || !connection.wants_read(&self.config) {
             return self.settle(key, now, socket);
         }
         let lent = connection.lend().map(|message| socket.receive_behind(message));
