@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use postern_core::handshake::{HandshakeConfig, HandshakeError};
+use postern_core::policy::Rate;
 use postern_core::service::Arrival;
+use postern_core::session::RatePolicy;
 use postern_core::{ConnectionId, Key, Record, Recorder, Service, ServiceConfig, SessionConfig, Transport};
 
 use crate::notes::Note;
@@ -157,12 +159,24 @@ impl Crowd {
         self.service.shut_down();
     }
 
+    /// Nobody is read from for a time.
+    pub(crate) fn hold(&mut self) {
+        self.service.hold(self.now);
+        assert!(self.peers.iter().flatten().all(|peer| !self.service.wants_read(peer.key)));
+    }
+
+    /// Everybody is read from again.
+    pub(crate) fn release(&mut self) {
+        self.service.release(self.now);
+    }
+
     /// Settles what is due, with sockets that take so much. Asserts that this comes to an end.
     pub(crate) fn settle_due(&mut self, room: usize) {
         for _ in 0..MOST_DUE {
             let Some(key) = self.service.next_due(self.now, &mut self.records) else {
                 let next = self.service.poll_timeout(self.now);
                 assert!(next.is_none_or(|at| at > self.now), "a runtime that sleeps until then spins");
+                assert!(!self.service.is_short_of_memory(), "nobody gives way");
                 return;
             };
             let is_it = |peer: &Option<Peer>| peer.as_ref().is_some_and(|peer| peer.key == key);
@@ -201,6 +215,7 @@ impl Crowd {
         let most = session.write_timeout + session.close_timeout + Duration::from_secs(2);
         assert!(self.now - start <= most, "silence holds the process for {:?}", self.now - start);
         assert!(self.peers.iter().all(Option::is_none));
+        assert_eq!(self.service.memory_held(), 0, "held for nobody");
     }
 }
 
@@ -238,8 +253,23 @@ fn config(choice: u8) -> ServiceConfig {
         2 => SessionConfig { max_frame: 400, pause_backlog: 250, max_backlog: 60, control_rate: 0, ..small },
         _ => SessionConfig { max_message: 0, pause_backlog: 0, max_backlog: 0, ..small },
     };
+    let rate = |per_second, burst| Rate { per_second, burst };
+    let session = match choice & 0x30 {
+        0x10 => SessionConfig { message_rate: rate(10, 2), ..session },
+        0x20 => SessionConfig { byte_rate: rate(500, 100), rate_policy: RatePolicy::Close, ..session },
+        0x30 => SessionConfig { message_rate: rate(1, 1), byte_rate: rate(100, 50), ..session },
+        _ => session,
+    };
+    let max_memory = if choice & 0x40 == 0 { 0 } else { 1000 };
+    let max_handshakes = if choice & 0x80 == 0 { 4096 } else { 1 };
     let (timeout, max_head) =
         if choice & 4 == 0 { (Duration::from_secs(5), 1024) } else { (millis(100), 260) };
-    let handshake = HandshakeConfig { compression: true, timeout, max_head, ..HandshakeConfig::default() };
-    ServiceConfig { handshake, session: Arc::new(session), ..ServiceConfig::default() }
+    let handshake = HandshakeConfig {
+        compression: true,
+        timeout,
+        max_head,
+        max_handshakes,
+        ..HandshakeConfig::default()
+    };
+    ServiceConfig { handshake, session: Arc::new(session), max_memory, ..ServiceConfig::default() }
 }

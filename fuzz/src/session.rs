@@ -99,7 +99,11 @@ fn call(crowd: &mut Crowd, script: &mut Script<'_>) {
         11 => crowd.end(peer),
         12 => crowd.fail(peer),
         13 => crowd.remove(peer),
-        14 => crowd.shut_down(),
+        14 => match peer {
+            1 => crowd.hold(),
+            2 => crowd.release(),
+            _ => crowd.shut_down(),
+        },
         _ => (0..PEERS).for_each(|peer| crowd.settle(peer, usize::MAX)),
     }
 }
