@@ -37,6 +37,8 @@ pub(super) enum Unknown {
     Wait,
     /// The keys were asked for not long ago. It is no key of the issuer.
     Refuse,
+    /// Other keys have come since the token was looked at. It is to be looked at again.
+    Again,
 }
 
 impl Cache {
@@ -47,9 +49,13 @@ impl Cache {
         (now.saturating_duration_since(*confirmed_at) < LIFE).then(|| keys.clone())
     }
 
-    /// Tells that a token named a key that is not among them.
-    pub(super) fn miss(&self, now: Instant) -> Unknown {
+    /// Tells that a token named a key that is not among `seen`, the keys as they were when it was judged.
+    pub(super) fn miss(&self, seen: &Arc<KeySet>, now: Instant) -> Unknown {
         let mut state = self.state();
+        // A fetch that has ended meanwhile is no longer under way, and refusing would be for keys that are gone.
+        if state.keys.as_ref().is_some_and(|(keys, _)| !Arc::ptr_eq(keys, seen)) {
+            return Unknown::Again;
+        }
         if state.is_fetching {
             return Unknown::Wait;
         }

@@ -98,16 +98,21 @@ impl JwtVerifier {
     }
 
     fn verify_at(&self, token: &[u8], clock: SystemTime, now: Instant) -> Result<Asserted, AssertionError> {
-        let keys = self.cache.keys(now).ok_or(AssertionError::KeysUnavailable)?;
-        self.rules.verify(token, &keys, clock).map_err(|refusal| match refusal {
-            Refusal::Final(error) => error,
-            Refusal::UnknownKey => match self.cache.miss(now) {
-                // Without the thread there will be no other keys.
-                Unknown::Ask if self.wake.send(()).is_err() => AssertionError::Invalid,
-                Unknown::Ask | Unknown::Wait => AssertionError::KeysUnavailable,
-                Unknown::Refuse => AssertionError::Invalid,
-            },
-        })
+        loop {
+            let keys = self.cache.keys(now).ok_or(AssertionError::KeysUnavailable)?;
+            let error = match self.rules.verify(token, &keys, clock) {
+                Ok(asserted) => return Ok(asserted),
+                Err(Refusal::Final(error)) => error,
+                Err(Refusal::UnknownKey) => match self.cache.miss(&keys, now) {
+                    Unknown::Again => continue,
+                    // Without the thread there will be no other keys.
+                    Unknown::Ask if self.wake.send(()).is_err() => AssertionError::Invalid,
+                    Unknown::Ask | Unknown::Wait => AssertionError::KeysUnavailable,
+                    Unknown::Refuse => AssertionError::Invalid,
+                },
+            };
+            return Err(error);
+        }
     }
 }
 

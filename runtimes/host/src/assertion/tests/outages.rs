@@ -186,21 +186,40 @@ fn unknown_keys_cause_one_fetch_a_minute() {
     assert_eq!(server.requests(), 2);
 }
 
+/// Puts a set into the cache.
+fn renew(cache: &Cache, now: Instant) -> Arc<KeySet> {
+    cache.replace(KeySet::parse(set(&[Signer::p256("a", 1).jwk()]).as_bytes()).unwrap(), now);
+    cache.keys(now).unwrap()
+}
+
 #[test]
 fn a_minute_later_unknown_keys_may_ask_again() {
     let cache = Cache::default();
-    let keys = || KeySet::parse(set(&[Signer::p256("a", 1).jwk()]).as_bytes()).unwrap();
     let start = Instant::now();
-    cache.replace(keys(), start);
-    assert_eq!(cache.miss(start), Unknown::Ask);
-    assert_eq!(cache.miss(start), Unknown::Wait);
+    let replace = || renew(&cache, start);
+    let old = replace();
+    assert_eq!(cache.miss(&old, start), Unknown::Ask);
+    assert_eq!(cache.miss(&old, start), Unknown::Wait);
     cache.begin();
-    assert_eq!(cache.miss(start), Unknown::Wait);
-    cache.replace(keys(), start);
-    assert_eq!(cache.miss(start + UNKNOWN_KEY_INTERVAL - Duration::from_nanos(1)), Unknown::Refuse);
-    assert_eq!(cache.miss(start + UNKNOWN_KEY_INTERVAL), Unknown::Ask);
+    assert_eq!(cache.miss(&old, start), Unknown::Wait);
+    let new = replace();
+    assert_eq!(cache.miss(&new, start + UNKNOWN_KEY_INTERVAL - Duration::from_nanos(1)), Unknown::Refuse);
+    assert_eq!(cache.miss(&new, start + UNKNOWN_KEY_INTERVAL), Unknown::Ask);
     assert!(cache.fail(start).is_some());
-    assert_eq!(cache.miss(start + UNKNOWN_KEY_INTERVAL), Unknown::Refuse);
+    assert_eq!(cache.miss(&new, start + UNKNOWN_KEY_INTERVAL), Unknown::Refuse);
+}
+
+/// Who was judged with the old keys while the new ones came is not refused because the fetch is over.
+#[test]
+fn a_token_that_missed_keys_that_are_gone_is_looked_at_again() {
+    let cache = Cache::default();
+    let start = Instant::now();
+    let replace = || renew(&cache, start);
+    let old = replace();
+    assert_eq!(cache.miss(&old, start), Unknown::Ask);
+    let new = replace();
+    assert_eq!(cache.miss(&old, start), Unknown::Again);
+    assert_eq!(cache.miss(&new, start), Unknown::Refuse);
 }
 
 #[test]
