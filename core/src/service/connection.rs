@@ -1,6 +1,6 @@
 //! One connection from accept to close: handshake, session, or refusal.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tungstenite::protocol::frame::coding::CloseCode;
 
@@ -11,9 +11,10 @@ use super::jitter::Jitter;
 use crate::frame::DataKind;
 use crate::handshake::{HandshakeError, HeadReader, Identity, Peer, Reject, UpgradeRequest, reject};
 use crate::input::{Input, Payload};
+use crate::moment::{Epoch, Moment};
 use crate::parts::Parts;
-use crate::policy::{Backlog, Rates};
-use crate::record::{ConnectionId, Record, Recorder};
+use crate::policy::{Backlog, Beat, Heartbeat, HeartbeatConfig, Rates};
+use crate::record::{ConnectionId, Record, Recorder, Summary};
 use crate::session::{Ending, Event, LINGER, RatePolicy, Session, TimerKind, Transport};
 use crate::turn::{Codec, Turn};
 
@@ -21,18 +22,19 @@ use crate::turn::{Codec, Turn};
 pub(super) struct Connection {
     pub(super) id: ConnectionId,
     /// When it was accepted, and later when it was admitted.
-    since: Instant,
+    since: Moment,
+    heartbeat: Heartbeat,
     stage: Stage,
-    /// Nothing more goes in either direction.
-    pub(super) is_aborted: bool,
     /// What the socket did not take.
     pub(super) backlog: Option<Box<Backlog>>,
     /// How fast its peer talks, once it is admitted and if that matters.
     pace: Option<Box<Pacing>>,
+    /// What the last ping took, in microseconds; zero before the first was answered.
+    round_trip: u32,
     /// What its buffers held when that was last counted, in bytes.
     pub(super) held: u32,
     /// The timer entry that stands for this connection.
-    pub(super) armed: Option<Instant>,
+    pub(super) armed: Option<Moment>,
 }
 
 /// How fast a peer talks.
@@ -48,11 +50,11 @@ struct Pacing {
 #[derive(Debug)]
 enum Stage {
     /// The request head is arriving. `refusal` is already decided, and said when the head is complete.
-    Handshake { reader: HeadReader, peer: Peer, refusal: Option<HandshakeError> },
+    Handshake { reader: HeadReader, peer: Peer, refusal: Option<HandshakeError>, is_aborted: bool },
     /// The 101 is out.
     Admitted { session: Session, identity: Identity },
     /// The refusal is out; the peer may take it until the given time.
-    Refused { until: Instant },
+    Refused { until: Instant, is_aborted: bool },
     /// The refusal is out as a Close frame; what is left of the session is its closing handshake.
     Dismissed { session: Session },
 }
@@ -62,21 +64,24 @@ pub(super) struct Context<'c> {
     pub(super) config: &'c ServiceConfig,
     pub(super) application: Application,
     pub(super) jitter: &'c Jitter,
+    pub(super) epoch: Epoch,
 }
 
 impl Connection {
-    pub(super) fn new(arrival: Arrival, now: Instant, config: &ServiceConfig) -> Connection {
+    pub(super) fn new(arrival: Arrival, now: Instant, epoch: Epoch, config: &ServiceConfig) -> Connection {
         Connection {
             id: arrival.id,
-            since: now,
+            since: epoch.moment(now),
+            heartbeat: Heartbeat::new(now),
             stage: Stage::Handshake {
                 reader: HeadReader::new(config.handshake.max_head),
                 peer: arrival.peer,
                 refusal: arrival.refusal,
+                is_aborted: false,
             },
-            is_aborted: false,
             backlog: None,
             pace: None,
+            round_trip: 0,
             held: 0,
             armed: None,
         }
@@ -137,7 +142,15 @@ impl Connection {
             let (kind, payload) = match event {
                 Event::Text(text) => (DataKind::Text, text.into_payload()),
                 Event::Binary(payload) => (DataKind::Binary, payload),
-                Event::Ping(_) | Event::Pong(_) | Event::Close { .. } => {
+                Event::Pong(payload) => {
+                    if let Some(round_trip) = self.heartbeat.pong(turn.now, &payload, context.epoch) {
+                        self.round_trip = u32::try_from(round_trip.as_micros()).unwrap_or(u32::MAX).max(1);
+                        recorder.record(&Record::Pong { connection, identity, round_trip });
+                    }
+                    is_between = session.is_between_messages();
+                    continue;
+                }
+                Event::Ping(_) | Event::Close { .. } => {
                     is_between = session.is_between_messages();
                     continue;
                 }
@@ -193,7 +206,7 @@ impl Connection {
     /// Whether its user is admitted, and nothing waits to be sent.
     #[inline]
     pub(super) fn is_flowing(&self) -> bool {
-        self.backlog.is_none() && !self.is_aborted && matches!(self.stage, Stage::Admitted { .. })
+        self.backlog.is_none() && !self.is_aborted() && matches!(self.stage, Stage::Admitted { .. })
     }
 
     /// The buffer of a large message that is arriving.
@@ -218,7 +231,7 @@ impl Connection {
         input: &mut Input<'_>,
         recorder: &mut impl Recorder,
     ) {
-        let Stage::Handshake { reader, peer, refusal } = &mut self.stage else { return };
+        let Stage::Handshake { reader, peer, refusal, .. } = &mut self.stage else { return };
         let peer = *peer;
         let handshake = &context.config.handshake;
         let mut head = match reader.receive(input) {
@@ -242,7 +255,7 @@ impl Connection {
             }),
         };
         let accepted = match admission {
-            Ok(admission) => admission.accept(turn.out, handshake),
+            Ok(admission) => admission.accept(turn.out, handshake, self.id),
             Err(error) => return self.refuse_request(context, turn, &request, error, recorder),
         };
         recorder.record(&Record::Established {
@@ -250,14 +263,16 @@ impl Connection {
             peer,
             identity: &accepted.identity,
             subprotocol: accepted.subprotocol,
-            took: turn.now.saturating_duration_since(self.since),
+            took: turn.now.saturating_duration_since(context.epoch.instant(self.since)),
         });
-        self.since = turn.now;
+        self.since = context.epoch.moment(turn.now);
+        self.heartbeat = Heartbeat::new(turn.now);
         let session = Session::new(context.config.session.clone()).with_deflate(accepted.deflate);
         self.pace = context.config.session.has_rates().then(Box::default);
         self.stage = Stage::Admitted { session, identity: accepted.identity };
     }
 
+    /// Refuses what is no upgrade, or none that could be read to its end.
     pub(super) fn refuse(
         &mut self,
         context: &Context<'_>,
@@ -265,9 +280,20 @@ impl Connection {
         error: HandshakeError,
         recorder: &mut impl Recorder,
     ) {
+        self.refuse_as(context, turn, None, error, recorder);
+    }
+
+    fn refuse_as(
+        &mut self,
+        context: &Context<'_>,
+        turn: &mut Turn<'_>,
+        request_id: Option<&str>,
+        error: HandshakeError,
+        recorder: &mut impl Recorder,
+    ) {
         reject(turn.out, error, context.jitter.retry_after());
-        self.record_refusal(turn.now, error, recorder);
-        self.stage = Stage::Refused { until: turn.now + LINGER };
+        self.record_refusal(context, turn.now, request_id, error, recorder);
+        self.stage = Stage::Refused { until: turn.now + LINGER, is_aborted: false };
     }
 
     /// Refuses what is an upgrade in itself: by a Close frame, if that is how its user is to be told.
@@ -281,19 +307,26 @@ impl Connection {
     ) {
         let handshake = &context.config.handshake;
         let Some(code) = close_code(handshake.reject, error) else {
-            return self.refuse(context, turn, error, recorder);
+            return self.refuse_as(context, turn, request.request_id(), error, recorder);
         };
-        request.open_to_close(turn.out, handshake);
+        request.open_to_close(turn.out, handshake, self.id);
         let mut session = Session::new(context.config.session.clone());
         session.close(turn, code, error.code());
-        self.record_refusal(turn.now, error, recorder);
+        self.record_refusal(context, turn.now, request.request_id(), error, recorder);
         self.stage = Stage::Dismissed { session };
     }
 
-    fn record_refusal(&self, now: Instant, error: HandshakeError, recorder: &mut impl Recorder) {
+    fn record_refusal(
+        &self,
+        context: &Context<'_>,
+        now: Instant,
+        request_id: Option<&str>,
+        error: HandshakeError,
+        recorder: &mut impl Recorder,
+    ) {
         let Stage::Handshake { peer, .. } = self.stage else { return };
-        let took = now.saturating_duration_since(self.since);
-        recorder.record(&Record::Rejected { connection: self.id, peer, error, took });
+        let took = now.saturating_duration_since(context.epoch.instant(self.since));
+        recorder.record(&Record::Rejected { connection: self.id, peer, request_id, error, took });
     }
 
     /// Tells that the peer has ended its side.
@@ -307,10 +340,18 @@ impl Connection {
 
     /// Gives the connection up, with all that was to be sent.
     pub(super) fn abort(&mut self, ending: Ending) {
-        self.is_aborted = true;
         self.backlog = None;
-        if let Stage::Admitted { session, .. } | Stage::Dismissed { session } = &mut self.stage {
-            session.abort(ending);
+        match &mut self.stage {
+            Stage::Handshake { is_aborted, .. } | Stage::Refused { is_aborted, .. } => *is_aborted = true,
+            Stage::Admitted { session, .. } | Stage::Dismissed { session } => session.abort(ending),
+        }
+    }
+
+    /// Whether nothing more goes in either direction.
+    pub(super) fn is_aborted(&self) -> bool {
+        match &self.stage {
+            Stage::Handshake { is_aborted, .. } | Stage::Refused { is_aborted, .. } => *is_aborted,
+            Stage::Admitted { session, .. } | Stage::Dismissed { session } => session.is_aborted(),
         }
     }
 
@@ -324,16 +365,50 @@ impl Connection {
     }
 
     /// When it has to be looked at although its socket says nothing.
-    pub(super) fn poll_timeout(&self, config: &ServiceConfig) -> Option<Instant> {
+    pub(super) fn poll_timeout(&self, config: &ServiceConfig, epoch: Epoch) -> Option<Instant> {
         let stage = match &self.stage {
-            Stage::Handshake { .. } => Some(self.since + config.handshake.timeout),
+            Stage::Handshake { .. } => Some(epoch.instant(self.since) + config.handshake.timeout),
             Stage::Admitted { session, .. } | Stage::Dismissed { session } => match self.pause() {
                 Some((_, until)) => Some(until),
-                None => session.poll_timeout().map(|(at, _)| at),
+                None => {
+                    let session = session.poll_timeout().map(|(at, _)| at);
+                    [session, self.beats_at(config, epoch)].into_iter().flatten().min()
+                }
             },
-            Stage::Refused { until } => Some(*until),
+            Stage::Refused { until, .. } => Some(*until),
         };
         [stage, self.stalls_at(config)].into_iter().flatten().min()
+    }
+
+    /// When its peer is to be pinged, or is gone. Not while anything waits to be sent, which a ping would have to wait
+    /// behind: then it matters whether the peer takes it.
+    fn beats_at(&self, config: &ServiceConfig, epoch: Epoch) -> Option<Instant> {
+        match &self.stage {
+            Stage::Admitted { session, .. } if session.is_open() && self.backlog.is_none() => {
+                self.heartbeat.due(self.pulse(config), epoch)
+            }
+            _ => None,
+        }
+    }
+
+    fn pulse(&self, config: &ServiceConfig) -> HeartbeatConfig {
+        config.heartbeat.of(self.id.0)
+    }
+
+    /// What the last ping took.
+    fn round_trip(&self) -> Option<Duration> {
+        (self.round_trip > 0).then(|| Duration::from_micros(self.round_trip.into()))
+    }
+
+    /// Tells that something was read of its peer.
+    #[inline(always)]
+    pub(super) fn hear(&mut self, now: Instant) {
+        self.heartbeat.hear(now);
+    }
+
+    /// Tells that all that waited to be sent is sent.
+    pub(super) fn drained(&mut self, now: Instant, epoch: Epoch) {
+        self.heartbeat.reach(now, epoch);
     }
 
     /// Tells that time has passed; does nothing that is not due.
@@ -344,10 +419,12 @@ impl Connection {
         recorder: &mut impl Recorder,
     ) {
         match &mut self.stage {
-            Stage::Handshake { .. } if self.since + context.config.handshake.timeout <= turn.now => {
+            Stage::Handshake { .. }
+                if context.epoch.instant(self.since) + context.config.handshake.timeout <= turn.now =>
+            {
                 self.refuse(context, turn, HandshakeError::Timeout, recorder);
             }
-            Stage::Refused { until } if *until <= turn.now => self.abort(Ending::Broken),
+            Stage::Refused { until, .. } if *until <= turn.now => self.abort(Ending::Broken),
             Stage::Admitted { session, .. } | Stage::Dismissed { session } => {
                 if let Some(pace) = &mut self.pace
                     && let Some((since, until)) = pace.pause
@@ -356,14 +433,32 @@ impl Connection {
                         return;
                     }
                     pace.pause = None;
-                    session.postpone(turn.now.saturating_duration_since(since));
+                    let by = turn.now.saturating_duration_since(since);
+                    session.postpone(by);
+                    self.heartbeat.postpone(by, context.epoch);
                 }
                 session.handle_timeout(turn);
                 if session.is_aborted() {
-                    self.abort(Ending::Broken);
+                    return self.abort(Ending::Broken);
                 }
+                self.beat(context, turn);
             }
             Stage::Handshake { .. } | Stage::Refused { .. } => {}
+        }
+    }
+
+    /// Pings its peer if that is quiet, and ends it if that has not answered.
+    fn beat(&mut self, context: &Context<'_>, turn: &mut Turn<'_>) {
+        let config = self.pulse(context.config);
+        let Stage::Admitted { session, .. } = &mut self.stage else { return };
+        if !session.is_open() || turn.is_backlogged {
+            return;
+        }
+        match self.heartbeat.judge(turn.now, config, context.epoch) {
+            Beat::Still => {}
+            // It is open.
+            Beat::Ping(payload) => drop(session.ping(turn, &payload)),
+            Beat::Gone => session.dismiss(turn, CloseCode::from(NO_PONG), "no pong"),
         }
     }
 
@@ -417,7 +512,7 @@ impl Connection {
 
     /// Since when its peer has been keeping them: has taken nothing of what waits, or has been sending what is not
     /// whole.
-    pub(super) fn waits_since(&self, config: &ServiceConfig, now: Instant) -> Instant {
+    pub(super) fn waits_since(&self, config: &ServiceConfig, now: Instant, epoch: Epoch) -> Instant {
         match (&self.backlog, &self.stage) {
             (Some(backlog), _) => backlog.progress(),
             (None, Stage::Admitted { session, .. } | Stage::Dismissed { session }) => {
@@ -426,30 +521,37 @@ impl Connection {
                         at.checked_sub(config.session.message_timeout).unwrap_or(now)
                     }
                     // Messages may take for ever, so nobody has noted when this one began.
-                    Some(_) | None => self.since,
+                    Some(_) | None => epoch.instant(self.since),
                 }
             }
-            (None, Stage::Handshake { .. } | Stage::Refused { .. }) => self.since,
+            (None, Stage::Handshake { .. } | Stage::Refused { .. }) => epoch.instant(self.since),
         }
     }
 
     /// Whether its next deadline is for something that the peer is to say.
-    pub(super) fn waits_for_peer(&self) -> bool {
+    pub(super) fn waits_for_peer(&self, epoch: Epoch) -> bool {
         match &self.stage {
             Stage::Handshake { .. } => true,
-            Stage::Admitted { session, .. } | Stage::Dismissed { session } => {
-                matches!(session.poll_timeout(), Some((_, TimerKind::Message)))
-            }
+            // A ping that is due is sent, but who has not answered the last one may have, unheard.
+            Stage::Admitted { session, .. } | Stage::Dismissed { session } => match session.poll_timeout() {
+                Some((_, timer)) => timer == TimerKind::Message,
+                None => self.heartbeat.is_unanswered(epoch),
+            },
             Stage::Refused { .. } => false,
         }
     }
 
     /// Tells that its peer was not heard from `since` until `now`.
-    pub(super) fn postpone(&mut self, since: Instant, now: Instant) {
+    pub(super) fn postpone(&mut self, since: Instant, now: Instant, epoch: Epoch) {
         match &mut self.stage {
-            Stage::Handshake { .. } => self.since += now.saturating_duration_since(since.max(self.since)),
+            Stage::Handshake { .. } => {
+                let begun = epoch.instant(self.since);
+                self.since = epoch.moment(begun + now.saturating_duration_since(since.max(begun)));
+            }
             Stage::Admitted { session, .. } | Stage::Dismissed { session } => {
-                session.postpone(now.saturating_duration_since(since));
+                let by = now.saturating_duration_since(since);
+                session.postpone(by);
+                self.heartbeat.postpone(by, epoch);
             }
             Stage::Refused { .. } => {}
         }
@@ -467,7 +569,9 @@ impl Connection {
         }
         match &mut self.stage {
             Stage::Handshake { .. } => self.refuse(context, turn, HandshakeError::Crowded, recorder),
-            Stage::Admitted { session, .. } | Stage::Dismissed { session } => session.give_way(turn),
+            Stage::Admitted { session, .. } | Stage::Dismissed { session } => {
+                session.dismiss(turn, CloseCode::Again, "overloaded")
+            }
             Stage::Refused { .. } => {}
         }
     }
@@ -496,7 +600,7 @@ impl Connection {
     /// What is to be done with the socket once all output is written.
     pub(super) fn transport(&self) -> Transport {
         match &self.stage {
-            _ if self.is_aborted => Transport::Close,
+            _ if self.is_aborted() => Transport::Close,
             Stage::Handshake { .. } => Transport::Open,
             Stage::Admitted { session, .. } | Stage::Dismissed { session } => session.transport(),
             Stage::Refused { .. } => Transport::ShutdownWrite,
@@ -504,7 +608,7 @@ impl Connection {
     }
 
     /// The last record of it. `now` is when its socket was closed.
-    pub(super) fn record_end(&self, now: Instant, recorder: &mut impl Recorder) {
+    pub(super) fn record_end(&self, now: Instant, epoch: Epoch, recorder: &mut impl Recorder) {
         match &self.stage {
             Stage::Handshake { reader, peer, .. } => recorder.record(&Record::Abandoned {
                 connection: self.id,
@@ -515,8 +619,11 @@ impl Connection {
                 connection: self.id,
                 identity,
                 ending: session.ending().unwrap_or(Ending::Broken),
-                lasted: now.saturating_duration_since(self.since),
-                traffic: session.traffic(),
+                summary: Summary {
+                    lasted: now.saturating_duration_since(epoch.instant(self.since)),
+                    round_trip: self.round_trip(),
+                    traffic: session.traffic(),
+                },
             }),
             Stage::Refused { .. } | Stage::Dismissed { .. } => {}
         }
@@ -530,6 +637,9 @@ fn close_code(reject: Reject, error: HandshakeError) -> Option<CloseCode> {
         Reject::Close => error.close_code(),
     }
 }
+
+/// The close code for a peer that has not answered a ping.
+const NO_PONG: u16 = 4408;
 
 /// The close code for a peer that does not take what is sent to it.
 const SLOW_CONSUMER: u16 = 4413;

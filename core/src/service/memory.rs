@@ -77,7 +77,9 @@ impl Service {
         let little = self.memory.held / holders().count().max(1) / 2;
         let mut slowest: Vec<_> = holders()
             .filter(|(_, connection)| connection.held as usize >= little)
-            .map(|(index, connection)| (connection.waits_since(&self.config, now), Key(index), connection.id))
+            .map(|(index, connection)| {
+                (connection.waits_since(&self.config, now, self.epoch), Key(index), connection.id)
+            })
             .collect();
         slowest.sort_unstable();
         slowest.into_iter().map(|(_, key, id)| (key, id)).collect()

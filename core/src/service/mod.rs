@@ -46,6 +46,7 @@ use slab::Slab;
 
 use crate::handshake::{HandshakeError, Peer};
 use crate::input::Input;
+use crate::moment::Epoch;
 use crate::policy::Backlog;
 use crate::record::{ConnectionId, Recorder};
 use crate::session::{Ending, Transport};
@@ -80,6 +81,8 @@ pub struct Service {
     application: Application,
     connections: Slab<Connection>,
     timers: Timers,
+    /// Its moments are counted from here.
+    epoch: Epoch,
     /// Connections to be looked at without their sockets having said anything.
     due: VecDeque<Key>,
     is_stopping: bool,
@@ -95,14 +98,15 @@ pub struct Service {
 }
 
 impl Service {
-    /// A service without connections. `seed` makes what is random in it: any number, a different one for
+    /// A service without connections, `now`. `seed` makes what is random in it: any number, a different one for
     /// each worker.
-    pub fn new(config: Arc<ServiceConfig>, seed: u64) -> Service {
+    pub fn new(config: Arc<ServiceConfig>, seed: u64, now: Instant) -> Service {
         Service {
             config,
             application: Application::default(),
             connections: Slab::new(),
             timers: Timers::default(),
+            epoch: Epoch::new(now),
             due: VecDeque::new(),
             is_stopping: false,
             cork: Vec::new(),
@@ -117,7 +121,7 @@ impl Service {
 
     /// Takes a new connection in.
     pub fn open(&mut self, arrival: Arrival, now: Instant) -> Key {
-        let key = Key(self.connections.insert(Connection::new(arrival, now, &self.config)));
+        let key = Key(self.connections.insert(Connection::new(arrival, now, self.epoch, &self.config)));
         let connections = &self.connections;
         let beginning = Beginning { key, id: arrival.id, at: now };
         self.pending.begin(beginning, |beginning| is_pending(connections, beginning));
@@ -132,6 +136,7 @@ impl Service {
     #[inline]
     pub fn receive(&mut self, key: Key, now: Instant, bytes: &mut [u8], recorder: &mut impl Recorder) {
         self.turn(key, now, |connection, context, turn| {
+            connection.hear(now);
             connection.receive(context, turn, &mut Input::new(bytes), recorder);
         });
     }
@@ -155,7 +160,8 @@ impl Service {
     #[inline]
     pub fn output(&self, key: Key) -> &[u8] {
         match self.connections.get(key.0) {
-            Some(Connection { is_aborted: true, .. }) | None => &[],
+            None => &[],
+            Some(connection) if connection.is_aborted() => &[],
             Some(Connection { backlog: Some(backlog), .. }) => backlog.pending(),
             Some(_) if self.corked == key => &self.cork,
             Some(_) => &[],
@@ -171,9 +177,11 @@ impl Service {
                 if let Some(backlog) = connection.backlog.take() {
                     self.codec.buffers.put(backlog.into_buffer());
                 }
+                connection.drained(now, self.epoch);
                 if connection.has_pong() {
                     self.due.push_back(key);
                 }
+                self.arm(key);
             }
             self.count_memory(key);
         } else if self.corked == key {
@@ -222,7 +230,7 @@ impl Service {
             if let (Some(users), Some(user)) = (&self.config.users, connection.user()) {
                 users.leave(user.id());
             }
-            connection.record_end(now, recorder);
+            connection.record_end(now, self.epoch, recorder);
         }
     }
 
@@ -232,7 +240,7 @@ impl Service {
             return Some(now);
         }
         let crowded = if self.is_crowded() { self.pending.next() } else { None };
-        [self.timers.next(), crowded].into_iter().flatten().min()
+        [self.timers.next().map(|at| self.epoch.instant(at)), crowded].into_iter().flatten().min()
     }
 
     /// The next connection whose time has come. Settle it before asking again.
@@ -258,10 +266,10 @@ impl Service {
                 return Some(key);
             }
         }
-        while let Some(entry) = self.timers.pop_fired(now) {
-            let key = entry.key;
+        while let Some(entry) = self.timers.pop_fired(self.epoch.moment(now)) {
+            let key = entry.key();
             let Some(connection) = self.connections.get_mut(key.0) else { continue };
-            if connection.id != entry.id || connection.armed != Some(entry.at) {
+            if !entry.is_of(connection.id) || connection.armed != Some(entry.at) {
                 continue;
             }
             connection.armed = None;
@@ -269,7 +277,7 @@ impl Service {
                 connection.abort(Ending::WriteStalled);
                 return Some(key);
             }
-            if connection.poll_timeout(&self.config).is_some_and(|at| at <= now) {
+            if connection.poll_timeout(&self.config, self.epoch).is_some_and(|at| at <= now) {
                 if self.defer(key, now) {
                     continue;
                 }
@@ -314,7 +322,12 @@ impl Service {
     ) {
         self.uncork_for(key, now);
         let Some(connection) = self.connections.get_mut(key.0) else { return };
-        let context = Context { config: &self.config, application: self.application, jitter: &self.jitter };
+        let context = Context {
+            config: &self.config,
+            application: self.application,
+            jitter: &self.jitter,
+            epoch: self.epoch,
+        };
         let was_pending = connection.is_pending();
         // The backlog is lent as the output, so that what is new stands behind what waits.
         let mut backlog = connection.backlog.take();
@@ -324,7 +337,7 @@ impl Service {
         if was_pending && !connection.is_pending() {
             self.pending.end();
         }
-        if !connection.is_aborted && backlog.is_some() {
+        if !connection.is_aborted() && backlog.is_some() {
             connection.backlog = backlog;
             connection.judge_backlog(&self.config, now, &mut self.codec);
         }
@@ -351,10 +364,11 @@ impl Service {
     #[inline]
     fn arm(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key.0) else { return };
-        let Some(at) = connection.poll_timeout(&self.config) else { return };
+        let Some(at) = connection.poll_timeout(&self.config, self.epoch) else { return };
+        let at = self.epoch.moment(at);
         if connection.armed.is_none_or(|armed| at < armed) {
             connection.armed = Some(at);
-            self.timers.push(Entry { at, key, id: connection.id });
+            self.timers.push(Entry::new(at, key, connection.id));
         }
     }
 
@@ -374,7 +388,7 @@ impl Service {
             return;
         }
         if let Some(connection) = self.connections.get_mut(self.corked.0)
-            && !connection.is_aborted
+            && !connection.is_aborted()
         {
             let backlog = connection.backlog.get_or_insert_with(|| Box::new(Backlog::new(&[], now)));
             backlog.tail().append(&mut self.cork);

@@ -64,6 +64,7 @@ impl Ending {
                 1011 => "internal error",
                 1012 => "service restart",
                 1013 => "overloaded",
+                4408 => "no pong",
                 4413 => "slow consumer",
                 _ => "closed by the server",
             },

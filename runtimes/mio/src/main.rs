@@ -12,6 +12,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Instant;
 
 use postern_core::Service;
 use postern_host::log::Log;
@@ -54,12 +55,15 @@ fn serve(mut settings: Settings, log: &Log) -> Result<(), Box<dyn std::error::Er
     for limit in [&mut service.handshake.max_handshakes, &mut service.max_memory] {
         *limit = limit.div_ceil(settings.workers);
     }
+    // 32 bits tell the processes apart that a log is kept of.
+    let instance = RandomState::new().hash_one("instance") as u32;
+    service.handshake.instance = instance;
     let config = Arc::new(settings.service);
     let mut workers = Vec::new();
     for index in 0..settings.workers {
-        let service = Service::new(config.clone(), RandomState::new().hash_one(index));
+        let service = Service::new(config.clone(), RandomState::new().hash_one(index), Instant::now());
         let waker = waker.clone();
-        let worker_log = log.worker();
+        let worker_log = log.worker(instance);
         // It fails only if the acceptor has ended, and then nobody waits for it.
         let done = move || drop(waker.wake());
         workers.push(worker::spawn(format!("worker-{index}"), service, || worker_log, done)?);

@@ -14,6 +14,7 @@ use std::io;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use postern_core::Service;
 use postern_host::log::Log;
@@ -52,8 +53,11 @@ fn serve(mut settings: Settings, log: &Log) -> Result<(), Box<dyn std::error::Er
     settings.announce(&PROGRAM, &listeners, &logger);
     settings.service.handshake.assertion = assertion::start(settings.assertion.as_ref(), &logger)?;
     let gate = settings.gate();
-    let service = Service::new(Arc::new(settings.service), RandomState::new().hash_one(0));
-    let worker = Rc::new(RefCell::new(Worker::new(service, log.worker())));
+    // 32 bits tell the processes apart that a log is kept of.
+    let instance = RandomState::new().hash_one("instance") as u32;
+    settings.service.handshake.instance = instance;
+    let service = Service::new(Arc::new(settings.service), RandomState::new().hash_one(0), Instant::now());
+    let worker = Rc::new(RefCell::new(Worker::new(service, log.worker(instance))));
     let executor = Rc::new(LocalExecutor::new());
     let runtime = Runtime::new(worker, gate, logger.clone());
     smol::block_on(executor.run(runtime.run(&executor, listeners, signals)))?;

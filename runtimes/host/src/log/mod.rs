@@ -142,9 +142,10 @@ impl Log {
         Logger::root(ProcessDrain { settings: self.settings, queue: self.queue.clone() }, o!())
     }
 
-    /// The log of one more worker.
-    pub fn worker(&self) -> WorkerLog {
-        WorkerLog::new(self.settings, self.queue.clone())
+    /// The log of one more worker. `instance` is the number of the process in the ids of requests,
+    /// [`HandshakeConfig::instance`](postern_core::handshake::HandshakeConfig::instance).
+    pub fn worker(&self, instance: u32) -> WorkerLog {
+        WorkerLog::new(self.settings, instance, self.queue.clone())
     }
 }
 

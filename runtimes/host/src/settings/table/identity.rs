@@ -60,6 +60,19 @@ pub(super) static SETTINGS: &[Setting] = &[
         },
     },
     Setting {
+        name: "POSTERN_REQUEST_ID_HEADER",
+        placeholder: "HEADER",
+        default: "X-Request-Id",
+        group: Group::Identity,
+        is_secret: false,
+        help: "The one for the id of the request, which every log record\n\
+               and the 101 repeat; without it the trace of traceparent is\n\
+               taken, or one is made. off takes and repeats none",
+        apply: |settings, text| {
+            optional_header(handshake(settings), text, |handshake| &mut handshake.request_id)
+        },
+    },
+    Setting {
         name: TOKEN_EXP,
         placeholder: "HEADER",
         default: "User-Token-Exp",

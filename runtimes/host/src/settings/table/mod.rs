@@ -4,6 +4,7 @@
 mod identity;
 mod limits;
 mod listening;
+mod liveness;
 mod log;
 
 use std::sync::{Arc, LazyLock};
@@ -47,6 +48,7 @@ pub(super) enum Group {
     Listening,
     Identity,
     Limits,
+    Liveness,
     Log,
 }
 
@@ -56,6 +58,7 @@ impl Group {
             Group::Listening => "Listening",
             Group::Identity => "Identity",
             Group::Limits => "Limits",
+            Group::Liveness => "Liveness",
             Group::Log => "Log",
         }
     }
@@ -63,7 +66,10 @@ impl Group {
 
 /// Grouped, and within a group the ones that most people look for first.
 pub(super) static SETTINGS: LazyLock<Vec<&Setting>> = LazyLock::new(|| {
-    [listening::SETTINGS, identity::SETTINGS, limits::SETTINGS, log::SETTINGS].into_iter().flatten().collect()
+    [listening::SETTINGS, identity::SETTINGS, limits::SETTINGS, liveness::SETTINGS, log::SETTINGS]
+        .into_iter()
+        .flatten()
+        .collect()
 });
 
 /// The settings of the headers that are believed: no two of them may name the same header.
