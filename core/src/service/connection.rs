@@ -383,12 +383,9 @@ impl Connection {
     /// When its peer is to be pinged, or is gone. Not while anything waits to be sent, which a ping would have to wait
     /// behind: then it matters whether the peer takes it.
     fn beats_at(&self, config: &ServiceConfig, epoch: Epoch) -> Option<Instant> {
-        match &self.stage {
-            Stage::Admitted { session, .. } if session.is_open() && self.backlog.is_none() => {
-                self.heartbeat.due(self.pulse(config), epoch)
-            }
-            _ => None,
-        }
+        let Stage::Admitted { session, .. } = &self.stage else { return None };
+        let is_asked = session.is_open() && self.backlog.is_none();
+        if is_asked { self.heartbeat.due(self.pulse(config), epoch) } else { None }
     }
 
     fn pulse(&self, config: &ServiceConfig) -> HeartbeatConfig {
