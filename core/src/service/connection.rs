@@ -8,6 +8,7 @@ use super::Arrival;
 use super::application::Application;
 use super::config::ServiceConfig;
 use super::jitter::Jitter;
+use super::notice;
 use crate::frame::DataKind;
 use crate::handshake::{HandshakeError, HeadReader, Identity, Peer, Reject, UpgradeRequest, reject};
 use crate::input::{Input, Payload};
@@ -57,6 +58,17 @@ enum Stage {
     Refused { until: Instant, is_aborted: bool },
     /// The refusal is out as a Close frame; what is left of the session is its closing handshake.
     Dismissed { session: Session },
+}
+
+/// How a connection ends because the process stops. Who is not admitted gets 503 in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Farewell {
+    /// Only if it is not admitted.
+    Refusal,
+    /// 1001.
+    Away,
+    /// 1012.
+    Restart,
 }
 
 /// What a connection is told beside its bytes.
@@ -267,7 +279,10 @@ impl Connection {
         });
         self.since = context.epoch.moment(turn.now);
         self.heartbeat = Heartbeat::new(turn.now);
-        let session = Session::new(context.config.session.clone()).with_deflate(accepted.deflate);
+        let takes_notices = accepted.subprotocol == Some(notice::SUBPROTOCOL);
+        let session = Session::new(context.config.session.clone())
+            .with_deflate(accepted.deflate)
+            .with_notices(takes_notices);
         self.pace = context.config.session.has_rates().then(Box::default);
         self.stage = Stage::Admitted { session, identity: accepted.identity };
     }
@@ -464,12 +479,21 @@ impl Connection {
         &mut self,
         context: &Context<'_>,
         turn: &mut Turn<'_>,
+        farewell: Farewell,
         recorder: &mut impl Recorder,
     ) {
-        match &mut self.stage {
-            Stage::Handshake { .. } => self.refuse(context, turn, HandshakeError::Draining, recorder),
-            Stage::Admitted { session, .. } => session.close(turn, CloseCode::Away, "going away"),
-            Stage::Refused { .. } | Stage::Dismissed { .. } => {}
+        let (code, reason) = match farewell {
+            Farewell::Refusal => (None, ""),
+            Farewell::Away => (Some(CloseCode::Away), "going away"),
+            Farewell::Restart => (Some(CloseCode::Restart), "service restart"),
+        };
+        match (&mut self.stage, code) {
+            (Stage::Handshake { .. }, _) => self.refuse(context, turn, HandshakeError::Draining, recorder),
+            (Stage::Admitted { session, .. }, Some(code)) => {
+                notice::disconnect(session, turn, code, reason, context.jitter.reconnect_after());
+                session.close(turn, code, reason);
+            }
+            (Stage::Admitted { .. } | Stage::Refused { .. } | Stage::Dismissed { .. }, _) => {}
         }
     }
 

@@ -15,7 +15,7 @@
 //!    reading if reading had been paused.
 //! 5. Sleep until [`poll_timeout`](Service::poll_timeout) at the latest; then settle each connection that
 //!    [`next_due`](Service::next_due) gives.
-//! 6. To stop, call [`shut_down`](Service::shut_down), settle what is due, and go on until
+//! 6. To stop, call [`drain`](Service::drain) or [`shut_down`](Service::shut_down), settle what is due, and go on until
 //!    [`is_empty`](Service::is_empty).
 //!
 //! A runtime that has no such [`Socket`], because its kernel reads and writes by itself, takes the steps of
@@ -25,10 +25,12 @@
 mod application;
 mod config;
 mod connection;
+mod drain;
 mod exchange;
 mod hold;
 mod jitter;
 mod memory;
+mod notice;
 mod pending;
 mod timers;
 
@@ -37,6 +39,7 @@ mod tests;
 
 pub use config::ServiceConfig;
 pub use exchange::Socket;
+pub use notice::SUBPROTOCOL;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -52,7 +55,8 @@ use crate::record::{ConnectionId, Recorder};
 use crate::session::{Ending, Transport};
 use crate::turn::{Codec, Turn};
 use application::Application;
-use connection::{Connection, Context};
+use connection::{Connection, Context, Farewell};
+use drain::Stop;
 use jitter::Jitter;
 use memory::Memory;
 use pending::{Beginning, Pending};
@@ -85,7 +89,8 @@ pub struct Service {
     epoch: Epoch,
     /// Connections to be looked at without their sockets having said anything.
     due: VecDeque<Key>,
-    is_stopping: bool,
+    /// Whether the process stops, and how.
+    stop: Option<Stop>,
     /// The output of one turn, of the connection `corked`. Empty between turns.
     cork: Vec<u8>,
     corked: Key,
@@ -108,7 +113,7 @@ impl Service {
             timers: Timers::default(),
             epoch: Epoch::new(now),
             due: VecDeque::new(),
-            is_stopping: false,
+            stop: None,
             cork: Vec::new(),
             corked: Key(usize::MAX),
             codec: Codec::new(),
@@ -125,7 +130,7 @@ impl Service {
         let connections = &self.connections;
         let beginning = Beginning { key, id: arrival.id, at: now };
         self.pending.begin(beginning, |beginning| is_pending(connections, beginning));
-        if self.is_stopping {
+        if self.stop.is_some() {
             self.due.push_back(key);
         }
         self.arm(key);
@@ -240,7 +245,8 @@ impl Service {
             return Some(now);
         }
         let crowded = if self.is_crowded() { self.pending.next() } else { None };
-        [self.timers.next().map(|at| self.epoch.instant(at)), crowded].into_iter().flatten().min()
+        let timers = self.timers.next().map(|at| self.epoch.instant(at));
+        [timers, crowded, self.drains_at()].into_iter().flatten().min()
     }
 
     /// The next connection whose time has come. Settle it before asking again.
@@ -256,15 +262,26 @@ impl Service {
         }
         while let Some(key) = self.due.pop_front() {
             if self.connections.contains(key.0) {
-                let is_stopping = self.is_stopping;
+                let farewell = match self.stop {
+                    None => None,
+                    Some(Stop::AtOnce) => Some(Farewell::Away),
+                    // Who is admitted has a turn of its own.
+                    Some(Stop::Spread(_)) => Some(Farewell::Refusal),
+                };
                 self.turn(key, now, |connection, context, turn| {
                     connection.send_pong(turn);
-                    if is_stopping {
-                        connection.shut_down(context, turn, recorder);
+                    if let Some(farewell) = farewell {
+                        connection.shut_down(context, turn, farewell, recorder);
                     }
                 });
                 return Some(key);
             }
+        }
+        if let Some(key) = self.drain_next(now) {
+            self.turn(key, now, |connection, context, turn| {
+                connection.shut_down(context, turn, Farewell::Restart, recorder);
+            });
+            return Some(key);
         }
         while let Some(entry) = self.timers.pop_fired(self.epoch.moment(now)) {
             let key = entry.key();
@@ -289,12 +306,6 @@ impl Service {
             self.arm(key);
         }
         None
-    }
-
-    /// Begins to end all connections, with 1001 or 503, also those that are still to come.
-    pub fn shut_down(&mut self) {
-        self.is_stopping = true;
-        self.due.extend(self.connections.iter().map(|(key, _)| Key(key)));
     }
 
     /// Whether there are no connections.

@@ -1,6 +1,7 @@
 //! The service as a runtime drives it, with a socket that takes as much as a test lets it.
 
 mod crowds;
+mod drain;
 mod exchange;
 mod heartbeat;
 mod hold;
@@ -17,7 +18,7 @@ use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
 
 use super::*;
-use crate::handshake::TrustedProxies;
+use crate::handshake::{HandshakeConfig, TrustedProxies};
 use crate::policy::HeartbeatConfig;
 use crate::record::Record;
 use crate::session::SessionConfig;

@@ -74,6 +74,7 @@ pub struct Session<R = Server> {
     deadline: Option<Instant>,
     traffic: Traffic,
     deflate: Option<Deflate>,
+    takes_notices: bool,
     /// A ping of ours is out, so that a pong may come.
     awaits_pong: bool,
     control: Option<Box<Control>>,
@@ -172,6 +173,7 @@ impl<R: Role> Session<R> {
             deadline: None,
             traffic: Traffic::default(),
             deflate: None,
+            takes_notices: false,
             awaits_pong: false,
             control: None,
         }
@@ -180,6 +182,16 @@ impl<R: Role> Session<R> {
     /// The same session with the compression that the handshake agreed on.
     pub fn with_deflate(self, deflate: Option<Deflate>) -> Session<R> {
         Session { deflate, ..self }
+    }
+
+    /// The same session, whose peer takes JSON that the service sends of its own accord, or does not.
+    pub(crate) fn with_notices(self, takes_notices: bool) -> Session<R> {
+        Session { takes_notices, ..self }
+    }
+
+    /// Whether the peer takes JSON that the service sends of its own accord.
+    pub(crate) fn takes_notices(&self) -> bool {
+        self.takes_notices
     }
 
     /// How the connection ended, as soon as that is known.
