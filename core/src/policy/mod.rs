@@ -8,6 +8,7 @@ mod gate;
 mod heartbeat;
 mod rate_limit;
 mod rates;
+mod shutdown;
 mod users;
 
 pub use backlog::Backlog;
@@ -15,4 +16,5 @@ pub use gate::Gate;
 pub use heartbeat::{Beat, Heartbeat, HeartbeatConfig};
 pub use rate_limit::{Pace, RateLimit};
 pub use rates::{Rate, Rates};
+pub use shutdown::{DrainConfig, Shutdown, Step, Wish};
 pub use users::Users;
