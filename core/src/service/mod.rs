@@ -27,7 +27,9 @@ mod config;
 mod connection;
 mod exchange;
 mod hold;
+mod index;
 mod jitter;
+mod manage;
 mod memory;
 mod pending;
 mod timers;
@@ -37,6 +39,7 @@ mod tests;
 
 pub use config::ServiceConfig;
 pub use exchange::Socket;
+pub use manage::{Outgoing, Status, Totals, Whom};
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -52,6 +55,7 @@ use crate::session::{Ending, Transport};
 use crate::turn::{Codec, Turn};
 use application::Application;
 use connection::{Connection, Context};
+use index::Index;
 use jitter::Jitter;
 use memory::Memory;
 use pending::{Beginning, Pending};
@@ -89,6 +93,9 @@ pub struct Service {
     codec: Codec,
     jitter: Jitter,
     pending: Pending,
+    /// The admitted connections by their users, and by their sessions where the gateway names them.
+    users: Index,
+    sessions: Index,
     memory: Memory,
     /// Since when nobody is read from.
     held_since: Option<Instant>,
@@ -110,6 +117,8 @@ impl Service {
             codec: Codec::new(),
             jitter: Jitter::new(seed),
             pending: Pending::default(),
+            users: Index::default(),
+            sessions: Index::default(),
             memory: Memory::default(),
             held_since: None,
         }
@@ -219,8 +228,11 @@ impl Service {
                 self.pending.end();
             }
             self.forget_memory(connection.held);
-            if let (Some(users), Some(user)) = (&self.config.users, connection.user()) {
-                users.leave(user.id());
+            if let Some(user) = connection.user() {
+                self.leave(key, user);
+                if let Some(users) = &self.config.users {
+                    users.leave(user.id());
+                }
             }
             connection.record_end(now, recorder);
         }
@@ -321,7 +333,8 @@ impl Service {
         let is_backlogged = backlog.is_some();
         let out = backlog.as_mut().map_or(&mut self.cork, |backlog| backlog.tail());
         work(connection, &context, &mut Turn { now, out, is_backlogged, codec: &mut self.codec });
-        if was_pending && !connection.is_pending() {
+        let is_answered = was_pending && !connection.is_pending();
+        if is_answered {
             self.pending.end();
         }
         if !connection.is_aborted && backlog.is_some() {
@@ -330,6 +343,9 @@ impl Service {
         }
         self.arm(key);
         self.count_memory(key);
+        if is_answered {
+            self.enter(key);
+        }
     }
 
     /// Whether more heads are arriving than may.

@@ -3,6 +3,7 @@
 mod crowds;
 mod exchange;
 mod hold;
+mod manage;
 mod memory;
 mod rates;
 mod refusals;
