@@ -38,6 +38,7 @@ use order::{InOrder, Reversed};
 use queue::Queue;
 use stamp::Stamp;
 
+pub(crate) use stamp::rfc3339;
 pub use worker::WorkerLog;
 
 /// What is logged, and how.

@@ -69,10 +69,10 @@ pub(crate) struct Snapshot {
 
 impl Snapshot {
     /// Takes one.
-    pub(crate) fn take(service: &Service, counts: &Counts) -> Snapshot {
+    pub(crate) fn take(service: &Service, counts: Counts) -> Snapshot {
         Snapshot {
             totals: service.totals(),
-            counts: counts.clone(),
+            counts,
             user_marks: service.user_marks(),
         }
     }

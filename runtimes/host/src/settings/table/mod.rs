@@ -1,6 +1,7 @@
 //! All settings, in one table with a file for each group: `--help`, `--print-config`, the names that are known and the values that hold
 //! are made from it.
 
+mod control;
 mod identity;
 mod limits;
 mod listening;
@@ -48,6 +49,7 @@ pub(super) enum Group {
     Identity,
     Limits,
     Log,
+    Control,
 }
 
 impl Group {
@@ -57,13 +59,17 @@ impl Group {
             Group::Identity => "Identity",
             Group::Limits => "Limits",
             Group::Log => "Log",
+            Group::Control => "Control",
         }
     }
 }
 
 /// Grouped, and within a group the ones that most people look for first.
 pub(super) static SETTINGS: LazyLock<Vec<&Setting>> = LazyLock::new(|| {
-    [listening::SETTINGS, identity::SETTINGS, limits::SETTINGS, log::SETTINGS].into_iter().flatten().collect()
+    [listening::SETTINGS, identity::SETTINGS, limits::SETTINGS, log::SETTINGS, control::SETTINGS]
+        .into_iter()
+        .flatten()
+        .collect()
 });
 
 /// The settings of the headers that are believed: no two of them may name the same header.
