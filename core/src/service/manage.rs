@@ -93,7 +93,11 @@ impl Service {
             Whom::Session(id) => self.sessions.find(fingerprint(seed, id)).collect(),
             Whom::Connection(id) => {
                 let mut connections = self.connections.iter();
-                connections.find(|(_, connection)| connection.id == id).map(|(key, _)| Key(key)).into_iter().collect()
+                connections
+                    .find(|(_, connection)| connection.id == id)
+                    .map(|(key, _)| Key(key))
+                    .into_iter()
+                    .collect()
             }
         };
         keys.retain(|&key| {

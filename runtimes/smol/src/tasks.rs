@@ -63,8 +63,8 @@ impl Runtime {
         control: Option<Control>,
         signals: UnixStream,
     ) -> io::Result<()> {
-        let _control = control
-            .map(|control| executor.spawn(answer_operators(self.clone(), executor.clone(), control)));
+        let _control =
+            control.map(|control| executor.spawn(answer_operators(self.clone(), executor.clone(), control)));
         let mut accepting = Vec::new();
         for listener in listeners {
             let listener = Rc::new(Async::new_nonblocking(listener)?);

@@ -112,9 +112,8 @@ fn a_disconnect_is_a_close_with_its_code_and_reason_to_those_that_are_meant() {
     let other = admit(&mut runtime, "1", None);
     let second = admit(&mut runtime, "2", None);
     let now = runtime.now;
-    let close = |runtime: &mut Runtime, whom| {
-        runtime.service.disconnect(whom, CloseCode::from(4403), "revoked", now)
-    };
+    let close =
+        |runtime: &mut Runtime, whom| runtime.service.disconnect(whom, CloseCode::from(4403), "revoked", now);
     assert_eq!(close(&mut runtime, Whom::User("1")), 2);
     assert_eq!(runtime.service.poll_timeout(now), Some(now), "there is something to be settled");
     assert_eq!(close(&mut runtime, Whom::User("1")), 0, "they are closing already");
@@ -177,7 +176,11 @@ fn a_message_stands_behind_what_waits_and_ends_who_takes_too_little() {
         assert_eq!(runtime.service.send(Whom::User("1"), Outgoing::Text(&long), now), 1);
         runtime.wait(Duration::ZERO);
     }
-    assert_eq!(runtime.service.send(Whom::User("1"), Outgoing::Text(&long), now), 0, "it is closing with 4413");
+    assert_eq!(
+        runtime.service.send(Whom::User("1"), Outgoing::Text(&long), now),
+        0,
+        "it is closing with 4413"
+    );
     runtime.takes = usize::MAX;
     runtime.settle(slow);
     assert!(runtime.wire(slow).ends_with(b"\x88\x0f\x11\x3dslow consumer"));

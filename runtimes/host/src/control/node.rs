@@ -143,9 +143,8 @@ impl Node {
         };
         let lines = self.all(list).await?;
         let workers = lines.into_iter().enumerate();
-        let mut lines: Vec<_> = workers
-            .flat_map(|(number, lines)| lines.into_iter().map(move |line| (number, line)))
-            .collect();
+        let mut lines: Vec<_> =
+            workers.flat_map(|(number, lines)| lines.into_iter().map(move |line| (number, line))).collect();
         lines.sort_unstable_by_key(|(_, line)| line.id);
         let has_more = lines.len() > limit;
         lines.truncate(limit);

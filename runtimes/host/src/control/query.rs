@@ -120,9 +120,10 @@ pub(super) fn listing(query: &str) -> Result<Listing, Refusal> {
         }
     }
     let number = |name: &str, text: Option<Cow<'_, str>>| match text {
-        Some(text) => {
-            text.parse::<u64>().map(Some).map_err(|_| Refusal::bad("query", format!("{name} is not a number")))
-        }
+        Some(text) => text
+            .parse::<u64>()
+            .map(Some)
+            .map_err(|_| Refusal::bad("query", format!("{name} is not a number"))),
         None => Ok(None),
     };
     let connection = number("connection", connection)?;
@@ -160,7 +161,10 @@ pub(super) fn disconnect(body: &[u8]) -> Result<Disconnect, Refusal> {
     let target = Target::one_of(user, session, connection).ok_or(Refusal::bad("target", EXACTLY_ONE))?;
     let code = code.unwrap_or(FORBIDDEN);
     if !matches!(code, 1000 | 1001 | 1008 | 1011..=1013 | 3000..=4999) {
-        return Err(Refusal::bad("close_code", "code must be 1000, 1001, 1008, 1011 to 1013, or 3000 to 4999"));
+        return Err(Refusal::bad(
+            "close_code",
+            "code must be 1000, 1001, 1008, 1011 to 1013, or 3000 to 4999",
+        ));
     }
     let reason = reason.unwrap_or_else(|| DEFAULT_REASON.to_owned());
     if reason.len() > LONGEST_REASON {

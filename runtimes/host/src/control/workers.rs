@@ -237,11 +237,7 @@ mod tests {
     impl Lazy {
         fn new(mood: Mood) -> Rc<Lazy> {
             let service = Service::new(Arc::new(ServiceConfig::default()), 0);
-            Rc::new(Lazy {
-                service: RefCell::new(service),
-                jobs: RefCell::default(),
-                mood: Cell::new(mood),
-            })
+            Rc::new(Lazy { service: RefCell::new(service), jobs: RefCell::default(), mood: Cell::new(mood) })
         }
 
         fn turn(&self) {

@@ -146,8 +146,7 @@ mod tests {
 
     fn closed(ending: Ending) -> Counts {
         let identity = Identity::new(b"123", b"", b"").unwrap();
-        let traffic =
-            Traffic { messages_received: 1, bytes_received: 2, messages_sent: 3, bytes_sent: 4 };
+        let traffic = Traffic { messages_received: 1, bytes_received: 2, messages_sent: 3, bytes_sent: 4 };
         let mut counts = Counts::default();
         counts.note(&Record::Closed {
             connection: ConnectionId(1),

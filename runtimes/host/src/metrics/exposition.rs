@@ -74,7 +74,11 @@ impl Exposition {
             u32::from(process.trusts_any),
         )?;
         families.gauge("draining", "1 while the process is stopping", u32::from(process.is_draining))?;
-        families.counter("log_records_dropped", "Records that standard output did not take", process.records_dropped)
+        families.counter(
+            "log_records_dropped",
+            "Records that standard output did not take",
+            process.records_dropped,
+        )
     }
 
     fn connections(&self, families: &mut Families<'_>) -> fmt::Result {
@@ -111,8 +115,7 @@ impl Exposition {
             "Connections ended because their peer did not take what was sent to it",
             counts.slow_consumers,
         )?;
-        let rejected =
-            |error: HandshakeError| counts.rejected.get(error.code()).copied().unwrap_or_default();
+        let rejected = |error: HandshakeError| counts.rejected.get(error.code()).copied().unwrap_or_default();
         families.counters(
             "rate_limited",
             "What was refused or ended for a limit: connect is POSTERN_CONNECT_RATE, user \
@@ -200,9 +203,9 @@ fn initiator_label(initiator: Initiator) -> &'static str {
 mod tests {
     use std::time::Duration;
 
-    use postern_core::{ConnectionId, Record};
     use postern_core::handshake::{Identity, Peer};
     use postern_core::session::Ending;
+    use postern_core::{ConnectionId, Record};
 
     use super::*;
 

@@ -70,11 +70,7 @@ pub(crate) struct Snapshot {
 impl Snapshot {
     /// Takes one.
     pub(crate) fn take(service: &Service, counts: Counts) -> Snapshot {
-        Snapshot {
-            totals: service.totals(),
-            counts,
-            user_marks: service.user_marks(),
-        }
+        Snapshot { totals: service.totals(), counts, user_marks: service.user_marks() }
     }
 
     /// The sums over all workers.
