@@ -28,8 +28,13 @@ impl Phase {
 
 /// 503 if a worker has not done anything for ten seconds, although it was asked to.
 pub(super) async fn livez(desk: &Desk) -> Reply {
-    match desk.silent_since().await {
-        Some(since) if since.elapsed() >= STUCK => {
+    judge(desk.silent_since().await.map(|since| since.elapsed()))
+}
+
+/// What the longest silence of a worker means.
+pub(super) fn judge(silence: Option<Duration>) -> Reply {
+    match silence {
+        Some(silence) if silence >= STUCK => {
             as_json(StatusCode::SERVICE_UNAVAILABLE, &json!({ "status": "stuck" }))
         }
         Some(_) | None => as_json(StatusCode::OK, &json!({ "status": "live" })),

@@ -25,6 +25,9 @@ mod router;
 mod server;
 mod workers;
 
+#[cfg(test)]
+mod tests;
+
 use std::convert::Infallible;
 use std::fmt;
 use std::io;

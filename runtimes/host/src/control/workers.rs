@@ -5,7 +5,6 @@
 //! anything, and a worker that is stuck shows by its silence.
 
 use std::cell::RefCell;
-use std::future::Future;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
@@ -176,139 +175,10 @@ async fn within<T>(deadline: Instant, answer: &Receiver<T>) -> Answer<T> {
     said.or(silence(deadline)).await
 }
 
-fn silence<T>(deadline: Instant) -> impl Future<Output = Answer<T>> {
-    async move {
-        Timer::at(deadline).await;
-        Answer::Silent
-    }
+async fn silence<T>(deadline: Instant) -> Answer<T> {
+    Timer::at(deadline).await;
+    Answer::Silent
 }
 
 /// How long a sign of life may take before a worker counts as silent.
 const MOMENT: Duration = Duration::from_millis(250);
-
-#[cfg(test)]
-mod tests {
-    use std::cell::Cell;
-    use std::rc::Rc;
-    use std::sync::Arc;
-
-    use postern_core::ServiceConfig;
-
-    use super::*;
-
-    /// A worker that does its jobs when it is let.
-    struct Lazy {
-        service: RefCell<Service>,
-        jobs: RefCell<Vec<Job>>,
-        mood: Cell<Mood>,
-    }
-
-    #[derive(Debug, Clone, Copy)]
-    enum Mood {
-        Willing,
-        Slow,
-        Busy,
-        Gone,
-    }
-
-    struct Turn<'w> {
-        service: &'w mut Service,
-        counts: Counts,
-    }
-
-    impl Worker for Turn<'_> {
-        fn service(&mut self) -> &mut Service {
-            self.service
-        }
-
-        fn counts(&self) -> &Counts {
-            &self.counts
-        }
-
-        fn now(&self) -> Instant {
-            Instant::now()
-        }
-
-        fn socket(&self, _: Key) -> Option<BorrowedFd<'_>> {
-            None
-        }
-    }
-
-    impl Lazy {
-        fn new(mood: Mood) -> Rc<Lazy> {
-            let service = Service::new(Arc::new(ServiceConfig::default()), 0);
-            Rc::new(Lazy { service: RefCell::new(service), jobs: RefCell::default(), mood: Cell::new(mood) })
-        }
-
-        fn turn(&self) {
-            let mut service = self.service.borrow_mut();
-            for job in self.jobs.take() {
-                job(&mut Turn { service: &mut service, counts: Counts::default() });
-            }
-        }
-    }
-
-    struct Both(Vec<Rc<Lazy>>);
-
-    impl Workers for Both {
-        fn count(&self) -> usize {
-            self.0.len()
-        }
-
-        fn hand(&self, number: usize, job: Job) -> Result<(), Untaken> {
-            let worker = &self.0[number];
-            match worker.mood.get() {
-                Mood::Willing => {
-                    worker.jobs.borrow_mut().push(job);
-                    worker.turn();
-                }
-                Mood::Slow => worker.jobs.borrow_mut().push(job),
-                Mood::Busy => return Err(Untaken::Busy),
-                Mood::Gone => return Err(Untaken::Gone),
-            }
-            Ok(())
-        }
-    }
-
-    fn desk(moods: &[Mood]) -> (Desk, Vec<Rc<Lazy>>) {
-        let workers: Vec<_> = moods.iter().map(|mood| Lazy::new(*mood)).collect();
-        (Desk::new(Both(workers.clone())), workers)
-    }
-
-    #[test]
-    fn each_worker_answers_for_itself() {
-        let (desk, workers) = desk(&[Mood::Willing, Mood::Slow, Mood::Busy, Mood::Gone]);
-        let asked = desk.ask(Duration::from_millis(20), || |worker: &mut dyn Worker| worker.service().len());
-        let answers = smol::block_on(asked);
-        assert_eq!(answers, [Answer::Said(0), Answer::Silent, Answer::Silent, Answer::Gone]);
-        // The answer to nobody is no trouble.
-        workers[1].turn();
-    }
-
-    #[test]
-    fn a_job_that_goes_with_its_worker_is_answered_by_nobody() {
-        let (desk, workers) = desk(&[Mood::Slow]);
-        let asked = desk.ask(Duration::from_secs(60), || |_: &mut dyn Worker| ());
-        let dropped = async {
-            workers[0].jobs.borrow_mut().clear();
-            std::future::pending().await
-        };
-        assert_eq!(smol::block_on(asked.or(dropped)), [Answer::Gone]);
-    }
-
-    #[test]
-    fn a_worker_is_silent_from_the_question_that_it_has_not_answered() {
-        for mood in [Mood::Slow, Mood::Busy] {
-            let (desk, workers) = desk(&[Mood::Willing, mood]);
-            let before = Instant::now();
-            let first = smol::block_on(desk.silent_since()).expect("one is silent");
-            assert!(first >= before && first <= Instant::now());
-            assert_eq!(smol::block_on(desk.silent_since()), Some(first), "{mood:?}: it is the same silence");
-            workers[1].mood.set(Mood::Willing);
-            workers[1].turn();
-            assert_eq!(smol::block_on(desk.silent_since()), None, "{mood:?}: it has spoken");
-        }
-        let (desk, _) = desk(&[Mood::Gone]);
-        assert_eq!(smol::block_on(desk.silent_since()), None, "nobody is there to be silent");
-    }
-}
