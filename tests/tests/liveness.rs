@@ -14,7 +14,6 @@ use rustix::process::Signal;
 use tungstenite::Message;
 
 const INTERVAL: Duration = Duration::from_secs(1);
-const TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The longest that a client may be silent: its own interval may be a tenth longer.
 const LATEST: Duration = Duration::from_millis(1_100 + 500 + 1_000);

@@ -20,4 +20,6 @@ pub struct ServiceConfig {
     /// How many bytes the buffers of a worker's connections may hold; beyond it the slowest connections are ended.
     /// Default 0, which is any number.
     pub max_memory: usize,
+    /// What names of users are hashed with: a number that nobody outside can know, the same for all workers.
+    pub hash_seed: u64,
 }

@@ -8,9 +8,12 @@ use super::Arrival;
 use super::application::Application;
 use super::config::ServiceConfig;
 use super::jitter::Jitter;
+use super::manage::{Outgoing, Status};
 use super::notice;
 use crate::frame::DataKind;
-use crate::handshake::{HandshakeError, HeadReader, Identity, Peer, Reject, UpgradeRequest, reject};
+use crate::handshake::{
+    HandshakeError, HeadReader, Identity, Peer, Reject, RequestId, UpgradeRequest, reject,
+};
 use crate::input::{Input, Payload};
 use crate::moment::{Epoch, Moment};
 use crate::parts::Parts;
@@ -495,6 +498,45 @@ impl Connection {
             }
             (Stage::Admitted { .. } | Stage::Refused { .. } | Stage::Dismissed { .. }, _) => {}
         }
+    }
+
+    /// Closes it because an operator wants it. Says whether it was still open.
+    pub(super) fn disconnect(&mut self, turn: &mut Turn<'_>, code: CloseCode, reason: &str) -> bool {
+        let Stage::Admitted { session, .. } = &mut self.stage else { return false };
+        let was_open = session.is_open();
+        session.close(turn, code, reason);
+        was_open
+    }
+
+    /// Sends its user a message. Says whether it could.
+    pub(super) fn send(&mut self, turn: &mut Turn<'_>, message: Outgoing<'_>) -> bool {
+        let Stage::Admitted { session, .. } = &mut self.stage else { return false };
+        let sent = match message {
+            Outgoing::Text(text) => session.send_text(turn, text),
+            Outgoing::Binary(payload) => session.send_binary(turn, payload),
+        };
+        sent.is_ok()
+    }
+
+    /// What an operator may know of it, if a user is admitted.
+    pub(super) fn status(&self, epoch: Epoch, config: &ServiceConfig) -> Option<Status<'_>> {
+        let Stage::Admitted { session, identity } = &self.stage else { return None };
+        Some(Status {
+            id: self.id,
+            request_id: RequestId::new(identity.request_id(), config.handshake.instance, self.id),
+            identity,
+            since: epoch.instant(self.since),
+            heard: self.heartbeat.heard(),
+            round_trip: self.round_trip(),
+            traffic: session.traffic(),
+            backlog: self.waiting(),
+            is_open: session.is_open(),
+        })
+    }
+
+    /// Bytes that its peer has not taken.
+    pub(super) fn waiting(&self) -> usize {
+        self.backlog.as_ref().map_or(0, |backlog| backlog.pending().len())
     }
 
     /// Whether a pong waits for the backlog to be sent.

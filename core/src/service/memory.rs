@@ -29,6 +29,12 @@ impl Service {
         self.config.max_memory != 0 && self.memory.held > self.config.max_memory
     }
 
+    /// Whether so much is held that little more makes it too much: more than an eighth less than may be. Until so much is
+    /// free again connections are ended, when memory is [short](Service::is_short_of_memory).
+    pub fn is_nearly_out_of_memory(&self) -> bool {
+        self.config.max_memory != 0 && self.memory.held > self.enough_memory()
+    }
+
     /// Bytes in buffers of all connections: output not taken, messages and heads not whole.
     pub fn memory_held(&self) -> usize {
         self.memory.held
@@ -53,7 +59,7 @@ impl Service {
         if self.is_short_of_memory() && self.memory.giving_way.is_empty() {
             self.memory.giving_way = self.slowest(now);
         }
-        let enough = self.config.max_memory - self.config.max_memory / 8;
+        let enough = self.enough_memory();
         while let Some((key, id)) = self.memory.giving_way.pop_front() {
             if self.memory.held <= enough {
                 self.memory.giving_way = VecDeque::new();
@@ -69,6 +75,11 @@ impl Service {
             }
         }
         None
+    }
+
+    /// So much may be held when enough connections are ended.
+    fn enough_memory(&self) -> usize {
+        self.config.max_memory - self.config.max_memory / 8
     }
 
     /// Those that hold at least half the average, in the order of how long they have been waiting.

@@ -28,7 +28,9 @@ mod connection;
 mod drain;
 mod exchange;
 mod hold;
+mod index;
 mod jitter;
+mod manage;
 mod memory;
 mod notice;
 mod pending;
@@ -39,6 +41,7 @@ mod tests;
 
 pub use config::ServiceConfig;
 pub use exchange::Socket;
+pub use manage::{Outgoing, Status, Totals, Whom};
 pub use notice::SUBPROTOCOL;
 
 use std::collections::VecDeque;
@@ -57,6 +60,7 @@ use crate::turn::{Codec, Turn};
 use application::Application;
 use connection::{Connection, Context, Farewell};
 use drain::Stop;
+use index::Index;
 use jitter::Jitter;
 use memory::Memory;
 use pending::{Beginning, Pending};
@@ -97,6 +101,9 @@ pub struct Service {
     codec: Codec,
     jitter: Jitter,
     pending: Pending,
+    /// The admitted connections by their users, and by their sessions where the gateway names them.
+    users: Index,
+    sessions: Index,
     memory: Memory,
     /// Since when nobody is read from.
     held_since: Option<Instant>,
@@ -119,6 +126,8 @@ impl Service {
             codec: Codec::new(),
             jitter: Jitter::new(seed),
             pending: Pending::default(),
+            users: Index::default(),
+            sessions: Index::default(),
             memory: Memory::default(),
             held_since: None,
         }
@@ -232,8 +241,11 @@ impl Service {
                 self.pending.end();
             }
             self.forget_memory(connection.held);
-            if let (Some(users), Some(user)) = (&self.config.users, connection.user()) {
-                users.leave(user.id());
+            if let Some(user) = connection.user() {
+                self.leave(key, user);
+                if let Some(users) = &self.config.users {
+                    users.leave(user.id());
+                }
             }
             connection.record_end(now, self.epoch, recorder);
         }
@@ -345,7 +357,8 @@ impl Service {
         let is_backlogged = backlog.is_some();
         let out = backlog.as_mut().map_or(&mut self.cork, |backlog| backlog.tail());
         work(connection, &context, &mut Turn { now, out, is_backlogged, codec: &mut self.codec });
-        if was_pending && !connection.is_pending() {
+        let is_answered = was_pending && !connection.is_pending();
+        if is_answered {
             self.pending.end();
         }
         if !connection.is_aborted() && backlog.is_some() {
@@ -354,6 +367,9 @@ impl Service {
         }
         self.arm(key);
         self.count_memory(key);
+        if is_answered {
+            self.enter(key);
+        }
     }
 
     /// Whether more heads are arriving than may.

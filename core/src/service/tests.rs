@@ -5,6 +5,7 @@ mod drain;
 mod exchange;
 mod heartbeat;
 mod hold;
+mod manage;
 mod memory;
 mod rates;
 mod refusals;

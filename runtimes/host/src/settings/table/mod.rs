@@ -1,6 +1,7 @@
 //! All settings, in one table with a file for each group: `--help`, `--print-config`, the names that are known and the values that hold
 //! are made from it.
 
+mod control;
 mod identity;
 mod limits;
 mod listening;
@@ -50,6 +51,7 @@ pub(super) enum Group {
     Limits,
     Liveness,
     Log,
+    Control,
 }
 
 impl Group {
@@ -60,16 +62,22 @@ impl Group {
             Group::Limits => "Limits",
             Group::Liveness => "Liveness",
             Group::Log => "Log",
+            Group::Control => "Control",
         }
     }
 }
 
 /// Grouped, and within a group the ones that most people look for first.
 pub(super) static SETTINGS: LazyLock<Vec<&Setting>> = LazyLock::new(|| {
-    [listening::SETTINGS, identity::SETTINGS, limits::SETTINGS, liveness::SETTINGS, log::SETTINGS]
-        .into_iter()
-        .flatten()
-        .collect()
+    let groups = [
+        listening::SETTINGS,
+        identity::SETTINGS,
+        limits::SETTINGS,
+        liveness::SETTINGS,
+        log::SETTINGS,
+        control::SETTINGS,
+    ];
+    groups.into_iter().flatten().collect()
 });
 
 /// The settings of the headers that are believed: no two of them may name the same header.
