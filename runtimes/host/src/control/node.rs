@@ -72,6 +72,7 @@ impl Node {
             Action::Connections => self.connections(query::listing(query)?).await,
             Action::Disconnect => self.disconnect(query::disconnect(body)?).await,
             Action::Send => self.send(query::send(body, self.facts.max_message)?).await,
+            Action::Drain => Ok(self.drain()),
         }
     }
 
@@ -179,6 +180,15 @@ impl Node {
         };
         let sent: usize = self.all(tell).await?.into_iter().sum();
         Ok(as_json(StatusCode::OK, &json!({ "sent": sent })))
+    }
+
+    /// Begins the end of the process; it is said again as often as one likes.
+    fn drain(&self) -> Reply {
+        if !self.facts.phase.is_draining() {
+            info!(self.facts.log, "a drain is asked for by the control port");
+        }
+        self.desk.drain();
+        as_json(StatusCode::ACCEPTED, &json!({ "draining": true }))
     }
 
     /// Has all workers do something; those that have ended have nothing to do it to.

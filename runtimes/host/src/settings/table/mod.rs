@@ -7,6 +7,7 @@ mod limits;
 mod listening;
 mod liveness;
 mod log;
+mod stopping;
 
 use std::sync::{Arc, LazyLock};
 
@@ -52,6 +53,7 @@ pub(super) enum Group {
     Liveness,
     Log,
     Control,
+    Stopping,
 }
 
 impl Group {
@@ -63,6 +65,7 @@ impl Group {
             Group::Liveness => "Liveness",
             Group::Log => "Log",
             Group::Control => "Control",
+            Group::Stopping => "Stopping",
         }
     }
 }
@@ -76,6 +79,7 @@ pub(super) static SETTINGS: LazyLock<Vec<&Setting>> = LazyLock::new(|| {
         liveness::SETTINGS,
         log::SETTINGS,
         control::SETTINGS,
+        stopping::SETTINGS,
     ];
     groups.into_iter().flatten().collect()
 });
