@@ -8,7 +8,7 @@ use postern_core::handshake::{Peer, Secrets};
 use postern_core::service::Status;
 use postern_core::{ConnectionId, Key};
 use serde_json::{Value, json};
-use slog::{Logger, info};
+use slog::{Logger, debug, info};
 use socket2::SockRef;
 
 use super::health::{self, Phase};
@@ -179,6 +179,8 @@ impl Node {
             }
         };
         let sent: usize = self.all(tell).await?.into_iter().sum();
+        debug!(self.facts.log, "message sent by the control port";
+            "to" => %Shown(&send.target), "bytes" => send.message.len(), "count" => sent);
         Ok(as_json(StatusCode::OK, &json!({ "sent": sent })))
     }
 
