@@ -92,7 +92,8 @@ impl Said<'_> {
         worker.record(&Record::Message { connection, identity, kind: self.kind, payload: self.payload });
         let (ending, traffic) = (Ending::Eof, Traffic::default());
         worker.record(&Record::Closed { connection, identity, ending, lasted: took, traffic });
-        worker.record(&Record::Rejected { connection, peer: PEER, error: HandshakeError::Host, took });
+        let (error, close_code) = (HandshakeError::Host, None);
+        worker.record(&Record::Rejected { connection, peer: PEER, error, close_code, took });
         drop(worker);
         drop(log);
         let written = sink.0.lock().unwrap_or_else(PoisonError::into_inner).clone();

@@ -266,7 +266,7 @@ impl Connection {
         recorder: &mut impl Recorder,
     ) {
         reject(turn.out, error, context.jitter.retry_after());
-        self.record_refusal(turn.now, error, recorder);
+        self.record_refusal(turn.now, error, None, recorder);
         self.stage = Stage::Refused { until: turn.now + LINGER };
     }
 
@@ -286,14 +286,21 @@ impl Connection {
         request.open_to_close(turn.out, handshake);
         let mut session = Session::new(context.config.session.clone());
         session.close(turn, code, error.code());
-        self.record_refusal(turn.now, error, recorder);
+        self.record_refusal(turn.now, error, Some(code), recorder);
         self.stage = Stage::Dismissed { session };
     }
 
-    fn record_refusal(&self, now: Instant, error: HandshakeError, recorder: &mut impl Recorder) {
+    /// `close_code` is that of the Close frame, if it was one that said so.
+    fn record_refusal(
+        &self,
+        now: Instant,
+        error: HandshakeError,
+        close_code: Option<CloseCode>,
+        recorder: &mut impl Recorder,
+    ) {
         let Stage::Handshake { peer, .. } = self.stage else { return };
         let took = now.saturating_duration_since(self.since);
-        recorder.record(&Record::Rejected { connection: self.id, peer, error, took });
+        recorder.record(&Record::Rejected { connection: self.id, peer, error, close_code, took });
     }
 
     /// Tells that the peer has ended its side.

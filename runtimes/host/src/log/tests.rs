@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use postern_core::frame::DataKind;
 use postern_core::handshake::{HandshakeError, Identity, Peer};
 use postern_core::session::{Ending, Traffic};
-use postern_core::{ConnectionId, Record, Recorder};
+use postern_core::{CloseCode, ConnectionId, Record, Recorder};
 use proptest::prelude::*;
 use slog::{Level, debug, info, o, warn};
 
@@ -99,8 +99,12 @@ fn closed(identity: &Identity) -> Record<'_> {
 }
 
 fn rejected() -> Record<'static> {
-    let error = HandshakeError::IdentityMissing;
-    Record::Rejected { connection: CONNECTION, peer: PEER, error, took: Duration::from_micros(1_900) }
+    refused(HandshakeError::IdentityMissing, None)
+}
+
+fn refused(error: HandshakeError, close_code: Option<CloseCode>) -> Record<'static> {
+    let took = Duration::from_micros(1_900);
+    Record::Rejected { connection: CONNECTION, peer: PEER, error, close_code, took }
 }
 
 #[test]
@@ -167,6 +171,17 @@ fn a_refusal_is_a_warning_with_its_status_and_code() {
         "WARN WebSocket upgrade refused - 401 no user id: the gateway did not vouch for a user, \
          conn: 7, peer: 127.0.0.1:40000, status: 401, code: identity_missing, handshake_ms: 1"
     );
+}
+
+#[test]
+fn a_refusal_by_a_close_frame_names_the_code_that_was_sent_and_not_the_status() {
+    let record = refused(HandshakeError::IdentityMissing, Some(CloseCode::from(4401)));
+    assert_eq!(
+        line(TERM, record),
+        "WARN WebSocket upgrade refused - 4401 no user id: the gateway did not vouch for a user, \
+         conn: 7, peer: 127.0.0.1:40000, close_code: 4401, code: identity_missing, handshake_ms: 1"
+    );
+    assert!(line(JSON, record).contains(r#","close_code":4401,"code":"identity_missing","#));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use postern_core::frame::DataKind;
 use postern_core::handshake::{HandshakeError, Identity, Peer};
 use postern_core::session::{Ending, Traffic};
-use postern_core::{ConnectionId, Record, Recorder};
+use postern_core::{CloseCode, ConnectionId, Record, Recorder};
 use slog::{BorrowedKV, KV, Level, OwnedKVList, Serializer, o, record_static};
 
 use super::message::MessageLines;
@@ -136,14 +136,26 @@ impl WorkerLog {
         );
     }
 
-    fn rejected(&mut self, connection: ConnectionId, peer: Peer, error: HandshakeError, took: Duration) {
+    /// The number is the one that was said: the status, or the code of the Close frame in its place.
+    fn rejected(
+        &mut self,
+        connection: ConnectionId,
+        peer: Peer,
+        error: HandshakeError,
+        close_code: Option<CloseCode>,
+        took: Duration,
+    ) {
+        let (key, said) = match close_code {
+            Some(code) => ("close_code", u16::from(code)),
+            None => ("status", error.status()),
+        };
         self.rare(
             Level::Warning,
-            &format_args!("WebSocket upgrade refused - {} {error}", error.status()),
+            &format_args!("WebSocket upgrade refused - {said} {error}"),
             &InOrder(|keys: &mut dyn Serializer| {
                 keys.emit_u64("conn", connection.0)?;
                 keys.emit_arguments("peer", &format_args!("{peer}"))?;
-                keys.emit_u64("status", error.status().into())?;
+                keys.emit_u64(key, said.into())?;
                 keys.emit_str("code", error.code())?;
                 keys.emit_u64("handshake_ms", as_millis(took))
             }),
@@ -188,8 +200,8 @@ impl Recorder for WorkerLog {
             Record::Closed { connection, identity, ending, lasted, traffic } => {
                 self.closed(connection, identity, ending, lasted, traffic);
             }
-            Record::Rejected { connection, peer, error, took } => {
-                self.rejected(connection, peer, error, took);
+            Record::Rejected { connection, peer, error, close_code, took } => {
+                self.rejected(connection, peer, error, close_code, took);
             }
             Record::Abandoned { connection, peer, received } => self.abandoned(connection, peer, received),
         }
