@@ -106,9 +106,9 @@ impl JwtVerifier {
                 Err(Refusal::UnknownKey) => match self.cache.miss(&keys, now) {
                     Unknown::Again => continue,
                     // Without the thread there will be no other keys.
-                    Unknown::Ask if self.wake.send(()).is_err() => AssertionError::Invalid,
-                    Unknown::Ask | Unknown::Wait => AssertionError::KeysUnavailable,
-                    Unknown::Refuse => AssertionError::Invalid,
+                    Unknown::Ask if self.wake.send(()).is_err() => AssertionError::KeyUnknown,
+                    Unknown::Ask | Unknown::Wait => AssertionError::KeyAwaited,
+                    Unknown::Refuse => AssertionError::KeyUnknown,
                 },
             };
             return Err(error);

@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use postern_core::frame::DataKind;
-use postern_core::handshake::{HandshakeError, Identity, Peer};
+use postern_core::handshake::{AssertionError, HandshakeError, Identity, Peer};
 use postern_core::session::{Ending, Traffic};
 use postern_core::{CloseCode, ConnectionId, Record, Recorder};
 use proptest::prelude::*;
@@ -182,6 +182,16 @@ fn a_refusal_by_a_close_frame_names_the_code_that_was_sent_and_not_the_status() 
          conn: 7, peer: 127.0.0.1:40000, close_code: 4401, code: identity_missing, handshake_ms: 1"
     );
     assert!(line(JSON, record).contains(r#","close_code":4401,"code":"identity_missing","#));
+}
+
+#[test]
+fn an_assertion_that_is_not_believed_is_logged_with_the_rule_that_it_breaks() {
+    assert_eq!(
+        line(TERM, refused(AssertionError::Signature.into(), None)),
+        "WARN WebSocket upgrade refused - 401 the assertion is not a token that is signed with a key of its issuer, \
+         conn: 7, peer: 127.0.0.1:40000, status: 401, code: assertion_invalid, detail: the signature is wrong, \
+         handshake_ms: 1"
+    );
 }
 
 #[test]

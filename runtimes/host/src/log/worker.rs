@@ -157,6 +157,9 @@ impl WorkerLog {
                 keys.emit_arguments("peer", &format_args!("{peer}"))?;
                 keys.emit_u64(key, said.into())?;
                 keys.emit_str("code", error.code())?;
+                if let Some(detail) = error.detail() {
+                    keys.emit_str("detail", detail)?;
+                }
                 keys.emit_u64("handshake_ms", as_millis(took))
             }),
         );
