@@ -24,4 +24,5 @@ pub mod log;
 pub mod settings;
 pub mod signals;
 pub mod socket;
+mod url;
 mod users;

@@ -1,5 +1,6 @@
 //! Where the issuer's keys come from, and one attempt to get them.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -13,6 +14,7 @@ use ureq::http::header::{CACHE_CONTROL, HeaderMap};
 use ureq::tls::{RootCerts, TlsConfig};
 
 use super::keys::KeySet;
+use crate::url;
 
 /// Where the issuer publishes its keys, as a JWK Set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,12 +51,15 @@ impl KeySource {
     }
 }
 
+/// For the log, and for errors: without a query, which may hold a key of another kind; and without a password, which
+/// a text may have that was to be a URL and is taken for a file.
 impl fmt::Display for KeySource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            KeySource::Url(url) => f.write_str(url),
-            KeySource::File(path) => path.display().fmt(f),
-        }
+        let text = match self {
+            KeySource::Url(url) => Cow::Borrowed(url.as_str()),
+            KeySource::File(path) => path.to_string_lossy(),
+        };
+        f.write_str(&url::public(&text))
     }
 }
 
@@ -132,14 +137,14 @@ fn fetch_url(agent: &Agent, url: &str) -> Result<Fetched, String> {
     Ok(Fetched { keys, next })
 }
 
-/// What went wrong, for somebody who does not know the library.
+/// What went wrong, for somebody who does not know the library. Of the URL nothing is said that is not public.
 #[expect(clippy::wildcard_enum_match_arm, reason = "the others say it themselves")]
 fn describe(error: &ureq::Error) -> String {
     match error {
         ureq::Error::Io(error) => error.to_string(),
         ureq::Error::Timeout(_) => format!("no whole answer within {} s", TIMEOUT.as_secs()),
         ureq::Error::BodyExceedsLimit(_) => format!("the answer has {TOO_LARGE}"),
-        error => error.to_string(),
+        error => url::public(&error.to_string()).into_owned(),
     }
 }
 
@@ -229,6 +234,20 @@ mod tests {
             let error = KeySource::parse(url).unwrap_err();
             assert!(error.starts_with(complaint), "{url}: {error}");
         }
+    }
+
+    #[test]
+    fn what_is_said_of_a_source_is_public() {
+        for (source, shown) in [
+            ("https://issuer.example/jwks.json", "https://issuer.example/jwks.json"),
+            ("https://issuer.example/jwks.json?key=hunter2", "https://issuer.example/jwks.json?***"),
+            ("/etc/postern/jwks.json", "/etc/postern/jwks.json"),
+            ("user:hunter2@issuer.example/jwks.json", "***@issuer.example/jwks.json"),
+        ] {
+            assert_eq!(KeySource::parse(source).unwrap().to_string(), shown);
+        }
+        let error = ureq::Error::BadUri("https://issuer.example/?key=hunter2".to_owned());
+        assert_eq!(describe(&error), "bad uri: https://issuer.example/?***");
     }
 
     #[test]

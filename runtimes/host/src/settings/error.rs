@@ -20,7 +20,8 @@ pub struct SettingsError(String);
 impl SettingsError {
     /// A value that its setting cannot take.
     pub(super) fn value(setting: &Setting, text: &str, source: Source, complaint: &str) -> SettingsError {
-        let text = if setting.is_secret { "***" } else { text };
+        // The complaint may quote the value.
+        let (text, complaint) = (setting.show(text), setting.public(complaint));
         let place = match source {
             Source::Flag => format!("--{}={text}", setting.flag()),
             Source::DotEnv => format!(".env: {}={text}", setting.name),
