@@ -20,8 +20,13 @@ pub struct SettingsError(String);
 impl SettingsError {
     /// A value that its setting cannot take.
     pub(super) fn value(setting: &Setting, text: &str, source: Source, complaint: &str) -> SettingsError {
-        // The complaint may quote the value.
-        let (text, complaint) = (setting.show(text), setting.public(complaint));
+        // The complaint may quote the value, or an item of it if it is a list, or make something of it.
+        let quoted = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+        let complaint = quoted.fold(complaint.to_owned(), |complaint, item| {
+            let shown = setting.public(item);
+            if shown == item { complaint } else { complaint.replace(item, &shown) }
+        });
+        let (text, complaint) = (setting.show(text), setting.public(&complaint));
         let place = match source {
             Source::Flag => format!("--{}={text}", setting.flag()),
             Source::DotEnv => format!(".env: {}={text}", setting.name),
