@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::Failure;
 use crate::binaries::Binary;
-use crate::ports;
 use crate::process::{Process, Stream};
+use crate::{Failure, canary, ports};
 
 /// Which of the two binaries. What one does, the other must do too, so most tests run with both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +95,7 @@ impl Postern {
         command.env("PORT", address.port().to_string());
         command.env("POSTERN_LISTEN", format!("{address}{addresses}"));
         command.envs(settings.iter().copied());
+        canary::talk(&mut command);
         let mut process = spawn(&runtime.to_string(), &mut command).expect("Postern starts");
         process.wait_until_listening(address, PATIENCE).expect("Postern listens");
         Self { process, address, _folder: folder }

@@ -10,8 +10,9 @@ use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{CloseFrame, Role};
 use tungstenite::{Message, WebSocket};
 
-use crate::Failure;
+use crate::canary::Kind;
 use crate::http::{Connection, Response};
+use crate::{Failure, canary};
 
 /// An opening handshake in the making: `GET /ws` with everything RFC 6455 asks for, and what the test adds.
 #[derive(Clone, Debug)]
@@ -118,6 +119,7 @@ impl Handshake {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
         head.push_str("\r\n");
+        canary::request(head.as_bytes());
         head.into_bytes()
     }
 
@@ -183,7 +185,15 @@ impl Open {
     /// If it cannot be sent.
     #[track_caller]
     pub fn send(&mut self, message: impl Into<Message>) {
-        self.socket.send(message.into()).unwrap_or_else(|error| panic!("sending a message: {error}"));
+        let message = message.into();
+        // What stands behind its beginning is not logged without it.
+        let beginning = |bytes: &[u8]| drop(canary::secret(Kind::Message, bytes.get(..64).unwrap_or(bytes)));
+        match &message {
+            Message::Text(text) => beginning(text.as_bytes()),
+            Message::Binary(bytes) => beginning(bytes),
+            Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_) => {}
+        }
+        self.socket.send(message).unwrap_or_else(|error| panic!("sending a message: {error}"));
     }
 
     /// The next text, binary or close message. Pings are answered, pongs passed over.
