@@ -186,12 +186,10 @@ impl Open {
     #[track_caller]
     pub fn send(&mut self, message: impl Into<Message>) {
         let message = message.into();
-        // What stands behind its beginning is not logged without it.
-        let beginning = |bytes: &[u8]| drop(canary::secret(Kind::Message, bytes.get(..64).unwrap_or(bytes)));
-        match &message {
-            Message::Text(text) => beginning(text.as_bytes()),
-            Message::Binary(bytes) => beginning(bytes),
-            Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_) => {}
+        if let Message::Text(_) | Message::Binary(_) = message {
+            let payload = message.clone().into_data();
+            // What stands behind its beginning is not logged without it.
+            canary::secret(Kind::Message, payload.get(..64).unwrap_or(&payload));
         }
         self.socket.send(message).unwrap_or_else(|error| panic!("sending a message: {error}"));
     }
