@@ -73,7 +73,7 @@ pub enum AssertionError {
     KeyUnfit,
     /// The signature is not of this key over this header and this payload.
     Signature,
-    /// The payload is no JSON object, or has a claim twice.
+    /// The payload is no JSON object, or has a claim twice or of a type that it never has (RFC 7519 §4).
     Claims,
     /// `iss` is missing or not a text (RFC 7519 §4.1.1).
     IssuerType,
@@ -184,7 +184,9 @@ impl AssertionError {
             AssertionError::KeyUnknown => "kid is of no key",
             AssertionError::KeyUnfit => "kid is of a key that is not for alg",
             AssertionError::Signature => "the signature is wrong",
-            AssertionError::Claims => "the payload is no JSON object or has a claim twice",
+            AssertionError::Claims => {
+                "the payload is no JSON object or has a claim twice or of the wrong type"
+            }
             AssertionError::IssuerType => "iss is missing or not a text",
             AssertionError::AudienceType => "aud is missing or neither a text nor a list of texts",
             AssertionError::ExpiryType => "exp is missing or not a number",

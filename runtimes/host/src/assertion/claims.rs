@@ -88,7 +88,7 @@ impl Rules {
         };
         let validation = Validation { algorithms: vec![header.alg], ..self.validation.clone() };
         let claims = jsonwebtoken::decode::<Map<String, Value>>(token, key, &validation)
-            .map_err(|error| wrong_token(&error))?
+            .map_err(|error| wrong_token(token, &error))?
             .claims;
         // The library also takes a list in which the issuer stands; RFC 7519 §4.1.1 has one.
         if !claims.get("iss").is_some_and(Value::is_string) {
@@ -104,11 +104,8 @@ impl Rules {
 
 /// Which rule a header breaks that the library could not read. Only for the log: it is refused in any case.
 fn wrong_header(token: &[u8]) -> AssertionError {
-    let part = token.split(|byte| *byte == b'.').next().unwrap_or_default();
     let has_three_parts = token.iter().filter(|byte| **byte == b'.').count() == 2;
-    let json = URL_SAFE_NO_PAD.decode(part).ok().filter(|_| has_three_parts);
-    let header = json.and_then(|json| serde_json::from_slice::<Map<String, Value>>(&json).ok());
-    let Some(header) = header else { return AssertionError::Form };
+    let Some(header) = object(token, 0).filter(|_| has_three_parts) else { return AssertionError::Form };
     let algorithm = header.get("alg").and_then(Value::as_str);
     if !algorithm.is_some_and(|name| name.parse::<Algorithm>().is_ok()) {
         AssertionError::Algorithm
@@ -125,10 +122,10 @@ fn wrong_header(token: &[u8]) -> AssertionError {
     clippy::wildcard_enum_match_arm,
     reason = "all others are ways to say that it is not signed by this key"
 )]
-fn wrong_token(error: &jsonwebtoken::errors::Error) -> AssertionError {
+fn wrong_token(token: &[u8], error: &jsonwebtoken::errors::Error) -> AssertionError {
     match error.kind() {
         ErrorKind::InvalidToken | ErrorKind::Base64(_) => AssertionError::Form,
-        ErrorKind::Json(_) | ErrorKind::Utf8(_) => AssertionError::Claims,
+        ErrorKind::Json(_) | ErrorKind::Utf8(_) => wrong_claims(token),
         ErrorKind::MissingRequiredClaim(claim) => match claim.as_str() {
             "iss" => AssertionError::IssuerType,
             "aud" => AssertionError::AudienceType,
@@ -138,6 +135,31 @@ fn wrong_token(error: &jsonwebtoken::errors::Error) -> AssertionError {
         ErrorKind::InvalidAudience => AssertionError::Audience,
         _ => AssertionError::Signature,
     }
+}
+
+/// Which rule claims break that the library could not read. Only for the log, as well.
+fn wrong_claims(token: &[u8]) -> AssertionError {
+    let Some(claims) = object(token, 1) else { return AssertionError::Claims };
+    let is = |claim: &str, type_of: fn(&Value) -> bool| claims.get(claim).is_some_and(type_of);
+    if !is("exp", Value::is_number) {
+        AssertionError::ExpiryType
+    } else if !is("iss", Value::is_string) {
+        AssertionError::IssuerType
+    } else if !is("aud", |aud| {
+        aud.is_string() || aud.as_array().is_some_and(|all| all.iter().all(Value::is_string))
+    }) {
+        AssertionError::AudienceType
+    } else if claims.get("nbf").is_some_and(|nbf| !nbf.is_number()) {
+        AssertionError::NotBeforeType
+    } else {
+        AssertionError::Claims
+    }
+}
+
+/// A part of a token as the JSON object that it should be. Of a member that is there twice the last one counts.
+fn object(token: &[u8], part: usize) -> Option<Map<String, Value>> {
+    let json = URL_SAFE_NO_PAD.decode(token.split(|byte| *byte == b'.').nth(part)?).ok()?;
+    serde_json::from_slice(&json).ok()
 }
 
 /// When the token expires, if it is valid now (RFC 7519 §4.1.4 to §4.1.6).

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use ureq::Agent;
 use ureq::http::Uri;
 use ureq::http::header::{CACHE_CONTROL, HeaderMap};
+use ureq::http::uri::Authority;
 use ureq::tls::{RootCerts, TlsConfig};
 
 use super::keys::KeySet;
@@ -38,7 +39,7 @@ impl KeySource {
         if !is_https && !scheme.eq_ignore_ascii_case("http") {
             return Err("neither https nor a file; a file is written as its path alone");
         }
-        let uri = text.parse::<Uri>().ok().filter(|uri| uri.host().is_some_and(|host| !host.is_empty()));
+        let uri = text.parse::<Uri>().ok().filter(|uri| uri.authority().is_some_and(is_whole));
         let uri = uri.ok_or("not a URL; write for example https://issuer.example/jwks.json")?;
         if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
             return Err("keys are public; leave out the user and the password");
@@ -168,6 +169,14 @@ fn agent(url: &str) -> Agent {
     config.build().new_agent()
 }
 
+/// Whether there is a host, and behind its colon a port. The library takes any text for one, such as the password of
+/// whoever has one with a question mark.
+fn is_whole(authority: &Authority) -> bool {
+    let has_colon = authority.as_str().rsplit(']').next().is_some_and(|rest| rest.contains(':'));
+    !authority.host().is_empty()
+        && (authority.as_str().contains('@') || !has_colon || authority.port_u16().is_some())
+}
+
 /// Whether a host of a URL is this one.
 fn is_this_host(host: &str) -> bool {
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
@@ -229,6 +238,10 @@ mod tests {
             ("file:///etc/jwks.json", "neither https nor a file"),
             ("ftp://issuer.example/", "neither https nor a file"),
             ("https://", "not a URL"),
+            ("https://issuer.example:port/", "not a URL"),
+            ("https://issuer.example:65536/", "not a URL"),
+            ("http://[::1]:/", "not a URL"),
+            ("https://user:pass?word@issuer.example/", "not a URL"),
             ("https://a b/", "not a URL"),
         ] {
             let error = KeySource::parse(url).unwrap_err();
