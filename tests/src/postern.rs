@@ -116,6 +116,21 @@ impl Postern {
         (status, process.lines_of(Stream::Err))
     }
 
+    /// Has it print its settings, `--print-config`, with these in its environment.
+    ///
+    /// # Panics
+    ///
+    /// If it does not.
+    #[track_caller]
+    pub fn print_config(runtime: Runtime, settings: &[(&str, &str)]) -> Vec<String> {
+        let (mut command, _folder) = command(runtime);
+        command.arg("--print-config").envs(settings.iter().copied());
+        let mut process = Process::spawn(&runtime.to_string(), &mut command).expect("Postern starts");
+        let status = process.wait(PATIENCE).expect("Postern ends");
+        assert!(status.success(), "{runtime} --print-config: {:?}", process.lines());
+        process.lines_of(Stream::Out)
+    }
+
     /// Where it listens for upgrades.
     pub fn address(&self) -> SocketAddr {
         self.address
