@@ -24,7 +24,7 @@ fn a_child_with_a_secret_writes_a_line() {
     let said = env::var(PLANT).unwrap_or_else(|_| "nothing to speak of".to_owned());
     let mut command = Command::new("sh");
     command.args(["-c", "echo before; echo \"key: $SAID\"; echo \"key: $SAID\" >&2"]).env("SAID", &said);
-    let mut child = Process::spawn("sh", &mut command).expect("sh starts");
+    let mut child = Process::spawn("child", &mut command).expect("sh starts");
     assert!(child.wait(PATIENCE).expect("it ends").success());
     assert_eq!(child.lines_of(Stream::Out), ["before".to_owned(), format!("key: {said}")]);
 }
@@ -65,7 +65,7 @@ fn a_planted_secret_is_found_and_not_shown() {
             canary.lines_of(Stream::Err).into_iter().filter(|line| line.contains(": a token ")).collect();
         assert_eq!(found.len(), 2, "on standard output and on standard error: {:?}", canary.lines());
         for line in &found {
-            assert!(line.contains("/sh.") && line.contains(&format!(": a token {form}, ")), "{line}");
+            assert!(line.contains("/child.") && line.contains(&format!(": a token {form}, ")), "{line}");
             // Of three lines one is before them, and one of the two streams may be read first.
             let number = line.split(".output:").nth(1).and_then(|rest| rest.split(':').next());
             assert!(["1", "2", "3"].map(Some).contains(&number), "{line}");
