@@ -9,7 +9,7 @@ pub(super) fn secrets(head: &[u8]) -> Vec<Secret> {
     let head = String::from_utf8_lossy(head);
     let mut lines = head.split('\n').map(|line| line.trim_end_matches('\r'));
     let first = lines.next().unwrap_or_default();
-    if !first.split(' ').next().is_some_and(|method| is_method(method)) {
+    if !first.split(' ').next().is_some_and(is_method) {
         return found;
     }
     note(Kind::Query, query(first.split(' ').nth(1).unwrap_or_default()));

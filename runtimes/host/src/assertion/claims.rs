@@ -107,7 +107,7 @@ fn wrong_header(token: &[u8]) -> AssertionError {
     let has_three_parts = token.iter().filter(|byte| **byte == b'.').count() == 2;
     let Some(header) = object(token, 0).filter(|_| has_three_parts) else { return AssertionError::Form };
     let algorithm = header.get("alg").and_then(Value::as_str);
-    if !algorithm.is_some_and(|name| name.parse::<Algorithm>().is_ok()) {
+    if algorithm.is_none_or(|name| name.parse::<Algorithm>().is_err()) {
         AssertionError::Algorithm
     } else if header.get("crit").is_some_and(|crit| !crit.is_null()) {
         AssertionError::Critical
