@@ -112,7 +112,8 @@ impl Handshake {
         self.header("Sec-WebSocket-Protocol", &names.join(", "))
     }
 
-    /// The bytes of the request.
+    /// The bytes of the request. Whoever asks for them is about to send them, so the canary is told what is secret in
+    /// there.
     pub fn bytes(&self) -> Vec<u8> {
         let mut head = format!("GET {} HTTP/1.1\r\n", self.target);
         for (name, value) in &self.headers {

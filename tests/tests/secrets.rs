@@ -325,6 +325,8 @@ fn nothing_of_an_assertion_is_logged_but_which_rule_it_breaks() {
             claims[claim] = value;
             claims
         };
+        let mut mint = || secrets.mint(Kind::Token);
+        let (issuer, audience, subject) = (mint(), mint(), format!("{{{}}}", mint()));
         let good = secrets.keep(Kind::Token, signer.token(&claims));
         Handshake::to(postern.address()).header("X-Assertion", &good).open().close();
         let tokens = [
@@ -332,10 +334,10 @@ fn nothing_of_an_assertion_is_logged_but_which_rule_it_breaks() {
             unknown.token(&claims),
             signer.token(&with("exp", json!(1))),
             signer.token(&with("exp", json!("4102444800"))),
-            signer.token(&with("iss", json!(canary::mint(Kind::Token)))),
-            signer.token(&with("aud", json!([canary::mint(Kind::Token)]))),
+            signer.token(&with("iss", json!(issuer))),
+            signer.token(&with("aud", json!([audience]))),
             signer.token(&with("sub", json!(null))),
-            signer.token(&with("sub", json!(format!("{{{}}}", canary::mint(Kind::Token))))),
+            signer.token(&with("sub", json!(subject))),
             format!("{good}."),
             good.replace('.', ":"),
             format!("Bearer {good}"),

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::sources::{Chosen, Source};
 
 /// One line for each setting, grouped, with where its value came from. It can be fed back as `.env`, except for
-/// secrets.
+/// secrets and for the queries of URLs.
 pub(super) fn config(chosen: &[Chosen]) -> String {
     let lines: Vec<String> =
         chosen.iter().map(|chosen| format!("{}={}", chosen.setting.name, value(chosen))).collect();
