@@ -47,7 +47,7 @@ impl Secrets {
     }
 }
 
-/// A request that has a secret wherever one can be, and the text behind which further header lines can be put.
+/// A request that has a secret wherever one can be.
 fn laden(secrets: &mut Secrets, postern: SocketAddr) -> Handshake {
     let mut mint = |kind| secrets.mint(kind);
     let query = format!("access_token={}&room={}", mint(Kind::Token), mint(Kind::Query));

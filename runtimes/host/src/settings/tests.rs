@@ -417,52 +417,6 @@ fn each_bad_value_has_its_line() {
 }
 
 #[test]
-fn an_error_shows_no_password_and_no_query_of_a_url() {
-    let public = "keys are public; leave out the user and the password";
-    let (jwks, issuer, origins) =
-        ("POSTERN_ASSERTION_JWKS", "POSTERN_ASSERTION_ISSUER", "POSTERN_ALLOWED_ORIGINS");
-    let pomerium = ("POSTERN_ASSERTION", "pomerium");
-    for (environment, line) in [
-        (
-            &[(jwks, "https://user:hunter2@issuer.example/jwks.json")][..],
-            format!("{jwks}=https://***@issuer.example/jwks.json: {public}"),
-        ),
-        (
-            &[(jwks, "https://user:hunter2?@issuer.example/jwks.json?key=hunter2")],
-            format!("{jwks}=https://***@issuer.example/jwks.json?***: not a URL; write for example \
-                     https://issuer.example/jwks.json"),
-        ),
-        (
-            &[(jwks, "ftp://issuer.example/jwks.json?key=hunter2")],
-            format!("{jwks}=ftp://issuer.example/jwks.json?***: neither https nor a file; a file is written as \
-                     its path alone"),
-        ),
-        (
-            &[pomerium, (issuer, "user:hunter2@app.example.com")],
-            format!("{issuer}=***@app.example.com: makes https://***@app.example.com/.well-known/pomerium/jwks.json \
-                     the place of the keys, which is no URL; write for example app.example.com, the host of the route"),
-        ),
-        (
-            &[(origins, "https://user:hunter2@app.example.com")],
-            format!("{origins}=https://***@app.example.com: https://***@app.example.com is not an origin; write for \
-                     example https://app.example.com"),
-        ),
-        (
-            &[(origins, "user:hunter2@app.example.com")],
-            format!("{origins}=***@app.example.com: ***@app.example.com is not an origin; write for example \
-                     https://***@app.example.com"),
-        ),
-        (
-            &[("POSTERN_ASSERTION", "https://user:hunter2@issuer.example")],
-            "POSTERN_ASSERTION=https://***@issuer.example: must be one of off, pomerium, google-iap, cloudflare, \
-             custom".to_owned(),
-        ),
-    ] {
-        assert_eq!(Texts { environment, ..Texts::default() }.error(), line);
-    }
-}
-
-#[test]
 fn an_error_says_where_the_value_stands() {
     let complaint = "not a size; write for example 64KiB";
     let flags = &["--max-message", "64Q"];
