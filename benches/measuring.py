@@ -149,6 +149,7 @@ def command(server: str, port: int, scenario: Scenario) -> tuple[list, dict[str,
         settings = {
             "PORT": str(port),
             "POSTERN_LISTEN": f"127.0.0.1:{port}",
+            "POSTERN_CONTROL": "127.0.0.1:0",
             "POSTERN_LOG_MESSAGES": "off",
             "LOG_LEVEL": "warn",
             "POSTERN_MAX_MESSAGE": "16MiB",

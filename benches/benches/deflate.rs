@@ -11,7 +11,7 @@ use std::time::Instant;
 use criterion::{Criterion, Throughput};
 use postern_benches::{REQUEST, Reader, gateway};
 use postern_core::handshake::{Deflate, HandshakeConfig, HeadReader, UpgradeRequest};
-use postern_core::{Codec, Input, Session, SessionConfig, Turn};
+use postern_core::{Codec, ConnectionId, Input, Session, SessionConfig, Turn};
 
 fn main() {
     let mut criterion = postern_benches::criterion();
@@ -74,7 +74,10 @@ fn negotiate() -> Deflate {
     let admission = UpgradeRequest::parse(&mut head, &config)
         .and_then(|request| request.identify(gateway(), &config))
         .expect("a good request");
-    admission.accept(&mut Vec::new(), &config).deflate.expect("the browser offers compression")
+    admission
+        .accept(&mut Vec::new(), &config, ConnectionId(1))
+        .deflate
+        .expect("the browser offers compression")
 }
 
 /// JSON as applications send it: the keys repeat, the values do not.

@@ -7,8 +7,8 @@ use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput};
 use postern_benches::{REQUEST, gateway};
-use postern_core::Input;
 use postern_core::handshake::{HandshakeConfig, HandshakeError, HeadReader, UpgradeRequest, reject};
+use postern_core::{ConnectionId, Input};
 
 fn main() {
     let mut criterion = postern_benches::criterion();
@@ -58,7 +58,10 @@ fn identity(criterion: &mut Criterion) {
     group.bench_function("identify and accept", |bencher| {
         let accept = |request: UpgradeRequest<'_>| {
             out.clear();
-            request.identify(gateway(), &config).map(|admission| admission.accept(&mut out, &config)).is_ok()
+            request
+                .identify(gateway(), &config)
+                .map(|admission| admission.accept(&mut out, &config, ConnectionId(1)))
+                .is_ok()
         };
         bencher.iter_batched(|| request.clone(), accept, BatchSize::SmallInput);
     });
@@ -114,7 +117,7 @@ fn whole(criterion: &mut Criterion) {
             let admission = UpgradeRequest::parse(&mut head, &config)
                 .and_then(|request| request.identify(gateway(), &config))
                 .expect("a good request");
-            admission.accept(&mut out, &config)
+            admission.accept(&mut out, &config, ConnectionId(1))
         });
     });
     group.finish();

@@ -37,7 +37,7 @@ fn line(criterion: &mut Criterion, name: &str, format: LogFormat, slog: &Logger)
     let log = Log::start(&LogSettings { format, ..LogSettings::default() }, io::sink()).expect("a thread");
     let mut group = criterion.benchmark_group(format!("log a message, {name}"));
     group.throughput(Throughput::Elements(1));
-    let mut worker = log.worker();
+    let mut worker = log.worker(0);
     group.bench_function("the worker's log", |bencher| {
         bencher.iter(|| {
             worker.record(black_box(&Record::Message {

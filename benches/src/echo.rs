@@ -88,7 +88,7 @@ impl ServiceEcho {
     /// A service with the default settings whose connection has got its 101.
     pub fn new(read: &FullRead) -> ServiceEcho {
         let now = Instant::now();
-        let mut service = Service::new(Arc::new(ServiceConfig::default()), 1);
+        let mut service = Service::new(Arc::new(ServiceConfig::default()), 1, now);
         let key = service.open(Arrival { id: ConnectionId(1), peer: gateway(), refusal: None }, now);
         service.receive(key, now, &mut REQUEST.to_vec(), &mut Silent);
         let answer = service.output(key);

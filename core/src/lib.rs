@@ -32,6 +32,7 @@
 )]
 
 pub mod handshake;
+mod moment;
 pub mod record;
 
 pub mod frame;
@@ -48,7 +49,8 @@ mod role;
 mod turn;
 
 pub use input::{Input, Payload, Text, Utf8};
-pub use record::{ConnectionId, Record, Recorder};
+pub use moment::{Epoch, Moment};
+pub use record::{ConnectionId, Record, Recorder, Summary};
 pub use role::{Client, Role, Server};
 pub use service::{Key, Service, ServiceConfig};
 pub use session::{Event, Session, SessionConfig, Transport};

@@ -47,6 +47,15 @@ pub enum Record<'a> {
         /// The payload, unmasked; valid UTF-8 where `kind` is text.
         payload: &'a [u8],
     },
+    /// A user's side answered a ping.
+    Pong {
+        /// Which connection.
+        connection: ConnectionId,
+        /// Whose it is.
+        identity: &'a Identity,
+        /// From the ping to the pong, exact to a microsecond.
+        round_trip: Duration,
+    },
     /// An admitted connection is gone. There is exactly one for each [`Record::Established`].
     Closed {
         /// Which connection.
@@ -55,10 +64,8 @@ pub enum Record<'a> {
         identity: &'a Identity,
         /// Why, from which side, and with which close code.
         ending: Ending,
-        /// From the 101 to the end.
-        lasted: Duration,
-        /// Messages and payload bytes, both ways.
-        traffic: Traffic,
+        /// What there was until then.
+        summary: Summary,
     },
     /// An upgrade was refused.
     Rejected {
@@ -66,6 +73,8 @@ pub enum Record<'a> {
         connection: ConnectionId,
         /// Who asked.
         peer: Peer,
+        /// How the gateway calls the request, if it says so and the request could be read.
+        request_id: Option<&'a str>,
         /// Why; it knows its HTTP status.
         error: HandshakeError,
         /// The code of the Close frame that said so in place of the status, which nobody has seen then
@@ -83,6 +92,17 @@ pub enum Record<'a> {
         /// How many bytes of the request had come.
         received: usize,
     },
+}
+
+/// What there is to say of an admitted connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Summary {
+    /// Since the 101.
+    pub lasted: Duration,
+    /// What the last ping took, exact to a microsecond; `None` if none was answered.
+    pub round_trip: Option<Duration>,
+    /// Messages and payload bytes, both ways.
+    pub traffic: Traffic,
 }
 
 /// Where records go. Called on the hot path, once a message; none may block.

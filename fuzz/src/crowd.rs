@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use postern_core::handshake::{HandshakeConfig, HandshakeError};
-use postern_core::policy::Rate;
+use postern_core::policy::{HeartbeatConfig, Rate};
 use postern_core::service::Arrival;
 use postern_core::session::RatePolicy;
 use postern_core::{ConnectionId, Key, Record, Recorder, Service, ServiceConfig, SessionConfig, Transport};
@@ -49,6 +49,7 @@ impl Recorder for Records {
     fn record(&mut self, record: &Record<'_>) {
         let (Record::Established { connection, .. }
         | Record::Message { connection, .. }
+        | Record::Pong { connection, .. }
         | Record::Closed { connection, .. }
         | Record::Rejected { connection, .. }
         | Record::Abandoned { connection, .. }) = record;
@@ -59,11 +60,11 @@ impl Recorder for Records {
 impl Crowd {
     /// Nobody is there yet.
     pub(crate) fn new(choice: u8) -> Crowd {
-        let config = Arc::new(config(choice));
+        let (config, now) = (Arc::new(config(choice)), Instant::now());
         Crowd {
-            service: Service::new(config.clone(), choice.into()),
+            service: Service::new(config.clone(), choice.into(), now),
             config,
-            now: Instant::now(),
+            now,
             peers: [const { None }; PEERS],
             opened: 0,
             records: Records::default(),
@@ -271,5 +272,9 @@ fn config(choice: u8) -> ServiceConfig {
         max_handshakes,
         ..HandshakeConfig::default()
     };
-    ServiceConfig { handshake, session: Arc::new(session), max_memory, ..ServiceConfig::default() }
+    let heartbeat = match choice & 8 {
+        0 => HeartbeatConfig::default(),
+        _ => HeartbeatConfig { interval: millis(200), timeout: millis(100) },
+    };
+    ServiceConfig { handshake, session: Arc::new(session), heartbeat, max_memory, ..ServiceConfig::default() }
 }

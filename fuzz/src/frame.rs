@@ -11,6 +11,8 @@ pub(crate) const TEXT: u8 = 1;
 pub(crate) const BINARY: u8 = 2;
 /// RFC 6455 §5.5.1.
 pub(crate) const CLOSE: u8 = 8;
+/// §5.5.2.
+pub(crate) const PING: u8 = 9;
 /// §5.5.3.
 pub(crate) const PONG: u8 = 10;
 

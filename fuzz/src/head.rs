@@ -9,11 +9,12 @@
 //! [`head_reference`](crate::head_reference): the 101 to the byte, and refusals read by a parser of HTTP.
 
 use postern_core::Input;
-use postern_core::handshake::{Accepted, HandshakeError, HeadReader, UpgradeRequest, reject};
+use postern_core::handshake::{Accepted, HandshakeError, HeadReader, RequestId, UpgradeRequest, reject};
 
 use crate::cuts::Cuts;
 use crate::request::Request;
 use crate::sites::{SITES, Site, check_status};
+use crate::upgrade::CONNECTION;
 
 /// Checks all of it.
 ///
@@ -68,14 +69,15 @@ fn check_answer(head: &[u8], copy: &mut [u8], site: &Site) {
     let mut answer = Vec::new();
     let admission = UpgradeRequest::parse(copy, &site.config)
         .and_then(|request| request.identify(site.peer, &site.config))
-        .map(|admission| admission.accept(&mut answer, &site.config));
+        .map(|admission| admission.accept(&mut answer, &site.config, CONNECTION));
     match admission {
         Ok(Accepted { identity, subprotocol, deflate }) => {
             assert!(deflate.is_none(), "compression is switched off at both sites");
             let request = Request::read(head);
             request.check_admitted(&site.config, &identity);
             request.check_offers(subprotocol);
-            check_101(&answer, subprotocol);
+            let request_id = RequestId::new(identity.request_id(), site.config.instance, CONNECTION);
+            check_101(&answer, subprotocol, request_id);
         }
         Err(error) => {
             assert!(answer.is_empty(), "part of a 101 before the refusal");
@@ -84,8 +86,9 @@ fn check_answer(head: &[u8], copy: &mut [u8], site: &Site) {
     }
 }
 
-/// Asserts that this is a 101 with an accept key of the right length, and with nothing else but the subprotocol.
-fn check_101(answer: &[u8], subprotocol: Option<&str>) {
+/// Asserts that this is a 101 with an accept key of the right length, and with nothing else but the subprotocol and the
+/// id of the request.
+fn check_101(answer: &[u8], subprotocol: Option<&str>, request_id: RequestId<'_>) {
     let key = answer.strip_prefix(
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ",
     );
@@ -95,7 +98,9 @@ fn check_101(answer: &[u8], subprotocol: Option<&str>) {
         rest = rest.strip_prefix(b"\r\nSec-WebSocket-Protocol: ").expect("the subprotocol");
         rest = rest.strip_prefix(subprotocol.as_bytes()).expect("the subprotocol");
     }
-    assert_eq!(rest, b"\r\n\r\n");
+    let text = request_id.to_string();
+    assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._:@+=/|-".contains(&byte)), "{text}");
+    assert_eq!(rest, format!("\r\nX-Request-Id: {text}\r\n\r\n").as_bytes());
 }
 
 /// Asserts that this refuses with `error`, and that its body is ours.

@@ -5,10 +5,11 @@
 //!   the one that follows from its key, to the byte.
 //! * A refusal has a status that we know, is framed to the byte, and holds nothing of the request.
 
-use postern_core::handshake::{Accepted, HandshakeError, HeadReader, UpgradeRequest, reject};
+use postern_core::handshake::{Accepted, HandshakeError, HeadReader, RequestId, UpgradeRequest, reject};
 use postern_core::{Input, Payload};
 
 use crate::sites::{SITES, Site, check_status};
+use crate::upgrade::CONNECTION;
 use crate::{portions, request, response};
 
 /// Checks all of it.
@@ -63,14 +64,15 @@ fn check_answer(head: &[u8], site: &Site) {
     let mut answer = Vec::new();
     let admission = UpgradeRequest::parse(&mut bytes, &site.config)
         .and_then(|request| request.identify(site.peer, &site.config))
-        .map(|admission| admission.accept(&mut answer, &site.config));
+        .map(|admission| admission.accept(&mut answer, &site.config, CONNECTION));
     match admission {
         Ok(Accepted { identity, subprotocol, deflate }) => {
             assert!(deflate.is_none(), "compression is switched off at both sites");
             let request = request::Request::read(head);
             request.check_admitted(&site.config, &identity);
             request.check_offers(subprotocol);
-            response::check_101(&answer, request.one("Sec-WebSocket-Key"), subprotocol);
+            let request_id = RequestId::new(identity.request_id(), site.config.instance, CONNECTION);
+            response::check_101(&answer, request.one("Sec-WebSocket-Key"), subprotocol, request_id);
         }
         Err(error) => {
             assert!(answer.is_empty(), "part of a 101 before the refusal");

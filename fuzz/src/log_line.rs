@@ -12,7 +12,7 @@ use std::time::Duration;
 use postern_core::frame::DataKind;
 use postern_core::handshake::{HandshakeError, Identity};
 use postern_core::session::{Ending, Traffic};
-use postern_core::{ConnectionId, Record, Recorder};
+use postern_core::{ConnectionId, Record, Recorder, Summary};
 use postern_host::log::{EmailLog, Log, LogFormat, LogSettings, MessageLog};
 
 use crate::unescape::{take_quoted, unescape};
@@ -79,7 +79,7 @@ impl Said<'_> {
     fn log(&self, settings: LogSettings) -> String {
         let sink = Sink::default();
         let log = Log::start(&settings, sink.clone()).expect("a thread");
-        let mut worker = log.worker();
+        let mut worker = log.worker(0);
         let (connection, identity) = (ConnectionId(7), self.user);
         let took = Duration::from_millis(3);
         worker.record(&Record::Established {
@@ -91,9 +91,17 @@ impl Said<'_> {
         });
         worker.record(&Record::Message { connection, identity, kind: self.kind, payload: self.payload });
         let (ending, traffic) = (Ending::Eof, Traffic::default());
-        worker.record(&Record::Closed { connection, identity, ending, lasted: took, traffic });
-        let (error, close_code) = (HandshakeError::Host, None);
-        worker.record(&Record::Rejected { connection, peer: PEER, error, close_code, took });
+        let summary = Summary { lasted: took, round_trip: Some(took), traffic };
+        worker.record(&Record::Closed { connection, identity, ending, summary });
+        worker.record(&Record::Pong { connection, identity, round_trip: took });
+        worker.record(&Record::Rejected {
+            connection,
+            peer: PEER,
+            request_id: identity.request_id(),
+            error: HandshakeError::Host,
+            close_code: None,
+            took,
+        });
         drop(worker);
         drop(log);
         let written = sink.0.lock().unwrap_or_else(PoisonError::into_inner).clone();

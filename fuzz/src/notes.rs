@@ -11,6 +11,7 @@ use tungstenite::protocol::frame::coding::{Data, OpCode};
 pub(crate) enum Note {
     Established,
     Message(OpCode, Vec<u8>),
+    Pong,
     Closed(Ending, Traffic),
     Rejected(HandshakeError),
     Abandoned,
@@ -27,7 +28,8 @@ impl Note {
             Record::Message { kind: DataKind::Text, payload, .. } => {
                 Note::Message(OpCode::Data(Data::Text), payload.to_vec())
             }
-            Record::Closed { ending, traffic, .. } => Note::Closed(*ending, *traffic),
+            Record::Pong { .. } => Note::Pong,
+            Record::Closed { ending, summary, .. } => Note::Closed(*ending, summary.traffic),
             Record::Rejected { error, .. } => Note::Rejected(*error),
             Record::Abandoned { .. } => Note::Abandoned,
         }
@@ -43,7 +45,7 @@ impl Notes {
     pub(crate) fn messages(&self) -> Vec<(OpCode, &[u8])> {
         let message = |note| match note {
             &Note::Message(opcode, ref payload) => Some((opcode, &payload[..])),
-            Note::Established | Note::Closed(..) | Note::Rejected(_) | Note::Abandoned => None,
+            Note::Established | Note::Pong | Note::Closed(..) | Note::Rejected(_) | Note::Abandoned => None,
         };
         self.0.iter().filter_map(message).collect()
     }

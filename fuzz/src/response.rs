@@ -1,10 +1,10 @@
 //! Answers to upgrade requests, to the byte.
 
-use postern_core::handshake::HandshakeError;
+use postern_core::handshake::{HandshakeError, RequestId};
 use tungstenite::handshake::derive_accept_key;
 
-/// Asserts that this is the 101 for a key, and that nothing else of the request is in it.
-pub(crate) fn check_101(answer: &[u8], key: &[u8], subprotocol: Option<&str>) {
+/// Asserts that this is the 101 for a key, and that nothing else of the request is in it but its id.
+pub(crate) fn check_101(answer: &[u8], key: &[u8], subprotocol: Option<&str>, request_id: RequestId<'_>) {
     let mut expected = String::from(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ",
     );
@@ -13,7 +13,10 @@ pub(crate) fn check_101(answer: &[u8], key: &[u8], subprotocol: Option<&str>) {
         expected += "\r\nSec-WebSocket-Protocol: ";
         expected += subprotocol;
     }
-    expected += "\r\n\r\n";
+    let request_id = request_id.to_string();
+    let is_harmless = |byte: u8| byte.is_ascii_alphanumeric() || b"._:@+=/|-".contains(&byte);
+    assert!((1..=128).contains(&request_id.len()) && request_id.bytes().all(is_harmless), "{request_id}");
+    expected += &format!("\r\nX-Request-Id: {request_id}\r\n\r\n");
     assert!(answer == expected.as_bytes(), "{}\nis not\n{expected}", answer.escape_ascii());
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use postern_core::handshake::Peer;
+use postern_core::policy::HeartbeatConfig;
 use postern_core::service::{Arrival, Socket};
 use postern_core::{ConnectionId, Key, Service, ServiceConfig, SessionConfig, Transport};
 
@@ -49,9 +50,12 @@ pub(crate) struct Runtime {
 impl Runtime {
     /// A connection just accepted, whose socket takes everything.
     pub(crate) fn new(limits: &SessionConfig) -> Runtime {
-        let config = ServiceConfig { session: Arc::new(limits.clone()), ..ServiceConfig::default() };
-        let mut service = Service::new(Arc::new(config), 1);
+        // When a ping comes depends on when something was read, which this reference does not know.
+        let heartbeat = HeartbeatConfig { interval: Duration::ZERO, ..HeartbeatConfig::default() };
+        let config =
+            ServiceConfig { session: Arc::new(limits.clone()), heartbeat, ..ServiceConfig::default() };
         let now = Instant::now();
+        let mut service = Service::new(Arc::new(config), 1, now);
         let peer = Peer::Tcp { ip: IpAddr::from([127, 0, 0, 1]), port: 40_000 };
         let key = service.open(Arrival { id: ConnectionId(1), peer, refusal: None }, now);
         Runtime {

@@ -3,7 +3,7 @@
 use postern_core::session::Traffic;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 
-use crate::frame::{self, BINARY, CLOSE, COMPRESSED, FIN, PONG, TEXT};
+use crate::frame::{self, BINARY, CLOSE, COMPRESSED, FIN, PING, PONG, TEXT};
 use crate::inflate::inflate_by_flate2;
 use crate::notes::Note;
 use crate::response;
@@ -13,7 +13,9 @@ use crate::response;
 pub(crate) fn check(wire: &[u8], notes: &[&Note]) {
     match notes {
         [Note::Established, between @ .., Note::Closed(_, traffic)] => {
-            let messages: Vec<(u8, &[u8])> = between.iter().map(|note| message(note)).collect();
+            let is_message = |note: &&&Note| !matches!(note, Note::Pong);
+            let messages: Vec<(u8, &[u8])> =
+                between.iter().filter(is_message).map(|note| message(note)).collect();
             check_traffic(*traffic, &messages);
             check_admitted(wire, &messages);
         }
@@ -62,6 +64,7 @@ fn check_admitted(wire: &[u8], messages: &[(u8, &[u8])]) {
                 let payload = inflated.flatten().unwrap_or_else(|| payload.to_vec());
                 assert!((opcode, &payload[..]) == (*kind, *message), "not what the client sent");
             }
+            PING => assert!(payload.len() == 8 && !is_compressed),
             PONG => assert!(payload.len() <= 125 && !is_compressed),
             CLOSE => {
                 assert!(!is_compressed);

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::LazyLock;
 
+use postern_core::ConnectionId;
 use postern_core::handshake::{Accepted, HandshakeConfig, HandshakeError, Peer, UpgradeRequest};
 
 /// A request that lacks its empty line, so that header lines can be added.
@@ -13,6 +14,9 @@ const LINES: &[u8] =
 /// The defaults, with compression.
 static CONFIG: LazyLock<HandshakeConfig> =
     LazyLock::new(|| HandshakeConfig { compression: true, ..HandshakeConfig::default() });
+
+/// Any connection.
+pub(crate) const CONNECTION: ConnectionId = ConnectionId(7);
 
 /// The gateway, on this host.
 pub(crate) const PEER: Peer = Peer::Tcp { ip: IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), port: 40_000 };
@@ -34,6 +38,6 @@ pub(crate) fn accept(request: &mut [u8]) -> Result<(Vec<u8>, Accepted<'static>),
     let config: &'static HandshakeConfig = &CONFIG;
     let admission = UpgradeRequest::parse(request, config)?.identify(PEER, config)?;
     let mut answer = Vec::new();
-    let accepted = admission.accept(&mut answer, config);
+    let accepted = admission.accept(&mut answer, config, CONNECTION);
     Ok((answer, accepted))
 }

@@ -46,6 +46,7 @@ pub struct Postern {
     /// Its process.
     pub process: Process,
     address: SocketAddr,
+    control: Option<SocketAddr>,
     /// Where it was started: empty, so that no `.env` of the developer is read.
     _folder: TempDir,
 }
@@ -69,6 +70,22 @@ impl Postern {
     #[track_caller]
     pub fn start_beside(runtime: Runtime, addresses: &str, settings: &[(&str, &str)]) -> Self {
         Self::start_by(runtime, addresses, settings, Process::spawn)
+    }
+
+    /// Starts it with a control port, and with [`API_KEY`] unless these settings name another.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start, with what it said.
+    #[track_caller]
+    pub fn start_with_control(runtime: Runtime, settings: &[(&str, &str)]) -> Self {
+        let control = ports::free();
+        let address = control.to_string();
+        let ours = [("POSTERN_CONTROL", address.as_str()), ("POSTERN_API_KEY", API_KEY)];
+        let settings: Vec<_> = ours.iter().chain(settings).copied().collect();
+        let mut postern = Self::start(runtime, &settings);
+        postern.process.wait_until_listening(control, PATIENCE).expect("its control port listens");
+        Self { control: Some(control), ..postern }
     }
 
     /// Its log goes to a file, and so not to [`log`](Self::log).
@@ -98,7 +115,7 @@ impl Postern {
         canary::talk(&mut command);
         let mut process = spawn(&runtime.to_string(), &mut command).expect("Postern starts");
         process.wait_until_listening(address, PATIENCE).expect("Postern listens");
-        Self { process, address, _folder: folder }
+        Self { process, address, control: None, _folder: folder }
     }
 
     /// Starts it with these settings and nothing else, expecting that it refuses them. Returns how it ended, and what
@@ -134,6 +151,16 @@ impl Postern {
     /// Where it listens for upgrades.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it listens for operators.
+    ///
+    /// # Panics
+    ///
+    /// If it was started without a control port.
+    #[track_caller]
+    pub fn control(&self) -> SocketAddr {
+        self.control.expect("a Postern with a control port")
     }
 
     /// The id of its process.
@@ -182,8 +209,13 @@ fn command(runtime: Runtime) -> (Command, TempDir) {
             command.env_remove(name);
         }
     }
+    // Many run side by side on this machine, so only those whose control port is tested have one.
+    command.env("POSTERN_CONTROL", "off");
     (command, folder)
 }
+
+/// What opens `/api` of a Postern with a control port.
+pub const API_KEY: &str = "0123456789abcdef-the-key-of-the-tests";
 
 /// Ten times what a busy machine needs.
 const PATIENCE: Duration = Duration::from_secs(20);

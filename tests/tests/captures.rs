@@ -6,8 +6,8 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
 
-use postern_core::Input;
 use postern_core::handshake::{HandshakeConfig, HandshakeError, HeadReader, Peer, UpgradeRequest};
+use postern_core::{ConnectionId, Input};
 
 /// What the handshake made of one request.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ fn judge(bytes: &[u8], portion: usize) -> Verdict {
         reader.receive(&mut input).transpose().map(|head| {
             let mut head = head?;
             let admission = UpgradeRequest::parse(&mut head, &config)?.identify(peer, &config)?;
-            let accepted = admission.accept(&mut Vec::new(), &config);
+            let accepted = admission.accept(&mut Vec::new(), &config, ConnectionId(1));
             Ok((accepted.identity, accepted.subprotocol.map(str::to_owned)))
         })
     });

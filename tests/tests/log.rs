@@ -80,3 +80,38 @@ fn a_user_writes_no_line_and_no_sentence_of_the_log() {
         }
     }
 }
+
+#[test]
+fn a_connection_is_found_by_the_id_of_its_request() {
+    for runtime in Runtime::BOTH {
+        let mut postern = Postern::start(runtime, &[("LOG_LEVEL", "debug")]);
+        let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let handshake = || Handshake::to(postern.address()).as_john().header("traceparent", trace);
+        let given = handshake().header("x-request-id", "edge-7/5f3a").open();
+        let traced = handshake().open();
+        let made =
+            Handshake::to(postern.address()).as_john().header("X-Request-Id", "no id, but words").open();
+        let ids = [&given, &traced, &made].map(|open| open.response.header("x-request-id").to_owned());
+        assert_eq!(ids[..2], ["edge-7/5f3a", "4bf92f3577b34da6a3ce929d0e0e4736"], "{runtime}");
+        for (mut open, id) in [given, traced, made].into_iter().zip(&ids) {
+            open.echo("Hello World");
+            open.close();
+            postern.wait_for("WebSocket connection closed");
+            let key = format!(", request_id: {id}, ");
+            let of_it = |start: &str| {
+                postern.log().iter().filter(|line| line.contains(start) && line.contains(&key)).count()
+            };
+            let starts = ["connection established - ", "Message from ", "connection closed for "];
+            let begun = std::time::Instant::now();
+            while starts.map(of_it) != [1, 1, 1] {
+                assert!(begun.elapsed().as_secs() < 20, "{runtime}: {id}: {:#?}", postern.log());
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+        }
+        let refused = Handshake::to(postern.address()).header("X-Request-Id", "refused-1").refused();
+        assert_eq!(refused.status, 401);
+        let line = postern.wait_for("WebSocket upgrade refused");
+        assert!(line.contains(", request_id: refused-1, "), "{runtime}: {line}");
+        assert!(postern.terminate().success(), "{runtime}");
+    }
+}

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::handshake::{HandshakeConfig, HeadReader, Peer, UpgradeRequest};
+use crate::record::ConnectionId;
 use crate::{CloseCode, Codec, Event, Input, Session, SessionConfig, Transport, Turn};
 
 /// The nonce and the accept value of RFC 6455 §1.3.
@@ -210,7 +211,7 @@ fn connect(deflate: bool) -> Wire<impl FnMut() -> [u8; 4]> {
     let peer = Peer::Tcp { ip: IpAddr::from([127, 0, 0, 1]), port: 1 };
     let mut to_client = Vec::new();
     let admission = UpgradeRequest::parse(&mut head, &config).unwrap().identify(peer, &config).unwrap();
-    let accepted = admission.accept(&mut to_client, &config);
+    let accepted = admission.accept(&mut to_client, &config, ConnectionId(1));
     let connected = handshake.receive(&mut Input::new(&mut to_client)).unwrap().unwrap();
     assert_eq!(connected.deflate.is_some(), deflate);
     let mut next = 0u32;

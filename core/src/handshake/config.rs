@@ -14,6 +14,11 @@ pub struct HandshakeConfig {
     pub paths: Vec<String>,
     /// The names of the headers in which the gateway puts the identity.
     pub identity: IdentityHeaders,
+    /// The header in which the gateway says how it calls the request; the 101 says how we do. Default `X-Request-Id`. Empty:
+    /// there is none, and the 101 does not say it.
+    pub request_id: String,
+    /// A number of the process, in the ids of requests that the gateway has not named. Default 0.
+    pub instance: u32,
     /// The header with a signed token that says who it is, and its judge. Default: none, and the identity headers
     /// say it. With one, they are not looked at.
     pub assertion: Option<Assertion>,
@@ -55,6 +60,8 @@ impl Default for HandshakeConfig {
         HandshakeConfig {
             paths: vec!["/ws".to_owned()],
             identity: IdentityHeaders::default(),
+            request_id: "X-Request-Id".to_owned(),
+            instance: 0,
             assertion: None,
             trusted_proxies: TrustedProxies::default(),
             proxy_secret: ProxySecret::default(),

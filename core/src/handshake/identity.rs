@@ -4,19 +4,23 @@ use std::fmt;
 
 use super::config::IdentityHeaders;
 use super::error::HandshakeError;
+use super::request_id::RequestId;
 
 /// An admitted user. All in one allocation, because each connection keeps one.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// The id, the e-mail address, the name, the session's id and the digits of the expiry, one behind the other.
+    /// The id, the e-mail address, the name, the session's id, the digits of the expiry and the request's id, one behind
+    /// the other.
     text: Box<str>,
     /// Where the id ends: 1 to 255.
-    id_end: u16,
+    id_end: u8,
+    /// How long the request's id is.
+    request_id_len: u8,
     /// Where the e-mail address ends: at `id_end` if there is none, and so with the others.
     email_end: u16,
     /// Where the name ends.
     name_end: u16,
-    /// Where the session's id ends; what follows is the expiry.
+    /// Where the session's id ends; what follows, up to the request's id, is the expiry.
     session_id_end: u16,
 }
 
@@ -60,7 +64,8 @@ impl Identity {
         let room = id.len() + email.len() + name.len() + session_id_len + Identity::MAX_EXP_DIGITS;
         let mut text = String::with_capacity(room);
         text.push_str(check_id(id)?);
-        let id_end = end(&text);
+        // Checked: at most 255.
+        let id_end = text.len() as u8;
         push_display(&mut text, email);
         let email_end = end(&text);
         push_display(&mut text, name);
@@ -72,7 +77,21 @@ impl Identity {
         if let Some(token_exp) = token_exp {
             text.push_str(check_exp(token_exp)?);
         }
-        Ok(Identity { text: text.into_boxed_str(), id_end, email_end, name_end, session_id_end })
+        let text = text.into_boxed_str();
+        Ok(Identity { text, id_end, request_id_len: 0, email_end, name_end, session_id_end })
+    }
+
+    /// The same with the id that the gateway gave to the user's request; it is for the log. One that is longer than
+    /// [`RequestId::MAX`] is left out.
+    pub fn with_request_id(self, request_id: Option<&str>) -> Identity {
+        let request_id = request_id.filter(|id| id.len() <= RequestId::MAX).unwrap_or_default();
+        let known = self.text.len() - usize::from(self.request_id_len);
+        let mut text = self.text.into_string();
+        text.truncate(known);
+        text.reserve_exact(request_id.len());
+        text.push_str(request_id);
+        // At most 128.
+        Identity { text: text.into_boxed_str(), request_id_len: request_id.len() as u8, ..self }
     }
 
     /// The user id: an opaque string, compared byte by byte and never parsed.
@@ -80,9 +99,14 @@ impl Identity {
         self.text.get(..usize::from(self.id_end)).unwrap_or_default()
     }
 
+    /// The id that the gateway gave to the user's request.
+    pub fn request_id(&self) -> Option<&str> {
+        self.text.get(self.exp_end()..).filter(|id| !id.is_empty())
+    }
+
     /// The e-mail address, for the log. Says nothing about rights.
     pub fn email(&self) -> Option<&str> {
-        self.part(self.id_end, self.email_end)
+        self.part(self.id_end.into(), self.email_end)
     }
 
     /// The display name, for the log. Says nothing about rights.
@@ -97,7 +121,11 @@ impl Identity {
 
     /// When the user's token ends, in seconds since 1970. `None` if nobody said so, which is not "never".
     pub fn token_exp(&self) -> Option<u64> {
-        self.text.get(usize::from(self.session_id_end)..)?.parse().ok()
+        self.text.get(usize::from(self.session_id_end)..self.exp_end())?.parse().ok()
+    }
+
+    fn exp_end(&self) -> usize {
+        self.text.len() - usize::from(self.request_id_len)
     }
 
     fn part(&self, start: u16, end: u16) -> Option<&str> {
@@ -113,6 +141,7 @@ impl fmt::Debug for Identity {
             .field("name", &self.name())
             .field("session_id", &self.session_id())
             .field("token_exp", &self.token_exp())
+            .field("request_id", &self.request_id())
             .finish()
     }
 }
@@ -193,10 +222,15 @@ fn check_id(id: &[u8]) -> Result<&str, HandshakeError> {
     if id.is_empty() {
         return Err(HandshakeError::IdentityMissing);
     }
-    let is_valid = id.len() <= Identity::MAX_ID
-        && id.iter().all(|&byte| byte.is_ascii_alphanumeric() || b"._:@+=/|-".contains(&byte));
+    let is_valid = id.len() <= Identity::MAX_ID && is_opaque(id);
     let text = std::str::from_utf8(id).ok().filter(|_| is_valid);
     text.ok_or(HandshakeError::IdentityInvalid)
+}
+
+/// Whether this is at least one byte, and all of them may stand in an id: nothing that a log or a list could take for
+/// something else.
+pub(super) fn is_opaque(id: &[u8]) -> bool {
+    !id.is_empty() && id.iter().all(|&byte| byte.is_ascii_alphanumeric() || b"._:@+=/|-".contains(&byte))
 }
 
 /// The expiry as text, if it is a number of seconds and nothing else.
@@ -266,6 +300,27 @@ mod tests {
         let user = user.expect("an identity");
         assert_eq!(user.session_id().map(str::len), Some(255));
         assert_eq!(user.token_exp(), Some(99_999_999_999));
+    }
+
+    #[test]
+    fn the_id_of_the_request_is_kept_beside_all_else() {
+        let user = Identity::of_session(b"1", b"a@b", b"Ann", Some(b"s"), Some(b"12")).expect("an identity");
+        let user = user.with_request_id(Some("r-1"));
+        assert_eq!(
+            (user.request_id(), user.token_exp(), user.session_id()),
+            (Some("r-1"), Some(12), Some("s"))
+        );
+        let user = user.with_request_id(None);
+        assert_eq!((user.request_id(), user.token_exp(), user.name()), (None, Some(12), Some("Ann")));
+        let longest = "x".repeat(RequestId::MAX);
+        let user = user.with_request_id(Some(&longest));
+        assert_eq!((user.request_id(), user.token_exp()), (Some(&longest[..]), Some(12)));
+        assert_eq!(user.with_request_id(Some(&(longest + "x"))).request_id(), None);
+    }
+
+    #[test]
+    fn it_is_small() {
+        assert!(size_of::<Identity>() <= 24);
     }
 
     #[test]

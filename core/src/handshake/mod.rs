@@ -9,7 +9,7 @@
 //! use std::sync::Arc;
 //! use std::time::Instant;
 //! use postern_core::handshake::{reject, HandshakeConfig, HeadReader, Peer, UpgradeRequest};
-//! use postern_core::Input;
+//! use postern_core::{ConnectionId, Input};
 //!
 //! let config = HandshakeConfig::default();
 //! let peer = Peer::from(SocketAddr::from(([127, 0, 0, 1], 40_000)));
@@ -21,7 +21,7 @@
 //! let admission = UpgradeRequest::parse(&mut head, &config).and_then(|request| request.identify(peer, &config));
 //! let mut out = Vec::new();
 //! match admission {
-//!     Ok(admission) => assert_eq!(admission.accept(&mut out, &config).identity.id(), "123"),
+//!     Ok(admission) => assert_eq!(admission.accept(&mut out, &config, ConnectionId(1)).identity.id(), "123"),
 //!     Err(error) => reject(&mut out, error, 1),
 //! }
 //! assert!(out.starts_with(b"HTTP/1.1 101 "));
@@ -35,6 +35,7 @@ mod head;
 mod identity;
 mod origin;
 mod request;
+mod request_id;
 mod respond;
 mod secret;
 mod trust;
@@ -57,9 +58,12 @@ pub(crate) use head::is_token;
 pub use identity::Identity;
 pub use origin::AllowedOrigins;
 pub use request::UpgradeRequest;
+pub use request_id::RequestId;
 pub use respond::reject;
 pub use secret::{ProxySecret, Secrets};
 pub use trust::{Cidr, InvalidCidr, Peer, TrustedProxies};
+
+use crate::record::ConnectionId;
 
 /// The subprotocol in which a browser carries a token past its API: it offers `bearer, <token>`.
 const BEARER: &str = "bearer";
@@ -90,10 +94,17 @@ impl Admission<'_> {
         &self.identity
     }
 
-    /// Writes the 101 and hands out the user. Whatever follows in either direction is frames.
-    pub fn accept<'c>(self, out: &mut Vec<u8>, config: &'c HandshakeConfig) -> Accepted<'c> {
+    /// Writes the 101 and hands out the user. Whatever follows in either direction is frames. `connection` is the one on
+    /// which the request came.
+    pub fn accept<'c>(
+        self,
+        out: &mut Vec<u8>,
+        config: &'c HandshakeConfig,
+        connection: ConnectionId,
+    ) -> Accepted<'c> {
         let subprotocol = self.subprotocol.and_then(|chosen| chosen.name(config));
-        respond::switch_protocols(out, self.key, subprotocol, self.deflate);
+        let request_id = RequestId::new(self.identity.request_id(), config.instance, connection);
+        respond::switch_protocols(out, self.key, subprotocol, self.deflate, (&config.request_id, request_id));
         Accepted { identity: self.identity, subprotocol, deflate: self.deflate }
     }
 }

@@ -9,9 +9,11 @@ use super::config::{HandshakeConfig, IdentityHeaders};
 use super::error::HandshakeError;
 use super::extensions::Deflate;
 use super::identity::{Claims, Identity};
+use super::request_id::{Correlation, RequestId};
 use super::secret::Proof;
 use super::trust::Peer;
 use super::{Admission, BEARER, Subprotocol, respond};
+use crate::record::ConnectionId;
 
 /// A well-formed upgrade request to a path that we serve. Nothing is known of the user yet: the next step is
 /// [`UpgradeRequest::identify`].
@@ -25,6 +27,7 @@ pub struct UpgradeRequest<'h> {
     proof: Proof<'h>,
     claims: Claims<'h>,
     token: Token<'h>,
+    correlation: Correlation<'h>,
 }
 
 impl<'h> UpgradeRequest<'h> {
@@ -86,7 +89,13 @@ impl<'h> UpgradeRequest<'h> {
             proof: fields.proof,
             claims: fields.claims,
             token: fields.token,
+            correlation: fields.correlation,
         })
+    }
+
+    /// How the gateway calls the request, if it says so.
+    pub fn request_id(&self) -> Option<&'h str> {
+        self.correlation.request_id()
     }
 
     /// Finds out whom the gateway vouched for, and whether it was our gateway, on behalf of our page.
@@ -113,15 +122,17 @@ impl<'h> UpgradeRequest<'h> {
                 }
             }
         }
+        let identity = identity.with_request_id(self.request_id());
         Ok(Admission { key: self.key, subprotocol: self.subprotocol, deflate: self.deflate, identity })
     }
 
     /// Writes the 101 behind which a refusal is said by a Close frame ([`Reject::Close`](super::Reject::Close)).
     /// Nobody is admitted by it. The subprotocol is answered, because a browser would otherwise fail the connection
     /// before it reads the frame.
-    pub fn open_to_close(&self, out: &mut Vec<u8>, config: &HandshakeConfig) {
+    pub fn open_to_close(&self, out: &mut Vec<u8>, config: &HandshakeConfig, connection: ConnectionId) {
         let subprotocol = self.subprotocol.and_then(|chosen| chosen.name(config));
-        respond::switch_protocols(out, self.key, subprotocol, None);
+        let request_id = RequestId::new(self.request_id(), config.instance, connection);
+        respond::switch_protocols(out, self.key, subprotocol, None, (&config.request_id, request_id));
     }
 }
 
@@ -170,6 +181,7 @@ struct Fields<'h> {
     /// The identity headers, or the assertion: the configuration says which of the two is looked at.
     claims: Claims<'h>,
     token: Token<'h>,
+    correlation: Correlation<'h>,
 }
 
 impl<'h> Fields<'h> {
@@ -186,6 +198,7 @@ impl<'h> Fields<'h> {
             None => self.claims.see_header(&config.identity, name, value),
         }
         self.proof.see_header(&config.proxy_secret, name, value);
+        self.correlation.see_header(&config.request_id, name, value);
         let is = |known: &str| name.eq_ignore_ascii_case(known);
         // By length first: most lines of a request are none of these.
         match name.len() {

@@ -4,14 +4,16 @@ use tungstenite::handshake::derive_accept_key;
 
 use super::error::HandshakeError;
 use super::extensions::Deflate;
+use super::request_id::RequestId;
 
-/// Writes the 101 (RFC 6455 §4.2.2) for a client's key. `subprotocol` is one of ours, so no byte of the
-/// request gets into the answer.
+/// Writes the 101 (RFC 6455 §4.2.2) for a client's key. `subprotocol` is one of ours, so of the request nothing but its
+/// checked id gets into the answer, in the header that is named with it, if any is.
 pub(super) fn switch_protocols(
     out: &mut Vec<u8>,
     key: &[u8],
     subprotocol: Option<&str>,
     deflate: Option<Deflate>,
+    (header, request_id): (&str, RequestId<'_>),
 ) {
     out.extend_from_slice(
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ",
@@ -24,6 +26,9 @@ pub(super) fn switch_protocols(
     if let Some(deflate) = deflate {
         out.extend_from_slice(b"\r\nSec-WebSocket-Extensions: ");
         out.extend_from_slice(deflate.answer().as_bytes());
+    }
+    if !header.is_empty() {
+        out.extend_from_slice(format!("\r\n{header}: {request_id}").as_bytes());
     }
     out.extend_from_slice(b"\r\n\r\n");
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::input::Input;
+use crate::record::ConnectionId;
 
 /// A request that gets its 101; tests change one thing in it.
 const GOOD: &str = "GET /ws HTTP/1.1\r\nHost: app.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -21,7 +22,7 @@ fn answer(request: &[u8], peer: Peer, config: &HandshakeConfig) -> (String, Opti
         let mut head = head.expect("a whole head");
         // The request borrows the head; what is asked of it here is owned.
         let admission = UpgradeRequest::parse(&mut head, config)?.identify(peer, config)?;
-        let accepted = admission.accept(&mut out, config);
+        let accepted = admission.accept(&mut out, config, ConnectionId(42));
         Ok(accepted.identity.id().to_owned())
     });
     let id = admission.map_err(|error| reject(&mut out, error, 7)).ok();
@@ -72,7 +73,7 @@ fn the_101_is_this() {
     assert_eq!(
         answer,
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
+         Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nX-Request-Id: 00000000-42\r\n\r\n"
     );
     assert_eq!(id.as_deref(), Some("123"));
 }

@@ -1,16 +1,20 @@
 //! Small machines that judge. They know nothing of frames and sockets; each is told what happened and gives
 //! a verdict, and [`service`](crate::service) maps verdicts to close codes.
 //!
-//! Heartbeat and expiry of identities will stand beside them.
+//! Expiry of identities will stand beside them.
 
 mod backlog;
 mod gate;
+mod heartbeat;
 mod rate_limit;
 mod rates;
+mod shutdown;
 mod users;
 
 pub use backlog::Backlog;
 pub use gate::Gate;
+pub use heartbeat::{Beat, Heartbeat, HeartbeatConfig};
 pub use rate_limit::{Pace, RateLimit};
 pub use rates::{Rate, Rates};
+pub use shutdown::{DrainConfig, Shutdown, Step, Wish};
 pub use users::Users;

@@ -1,6 +1,6 @@
 //! One connection from accept to close: handshake, session, or refusal.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tungstenite::protocol::frame::coding::CloseCode;
 
@@ -8,12 +8,17 @@ use super::Arrival;
 use super::application::Application;
 use super::config::ServiceConfig;
 use super::jitter::Jitter;
+use super::manage::{Outgoing, Status};
+use super::notice;
 use crate::frame::DataKind;
-use crate::handshake::{HandshakeError, HeadReader, Identity, Peer, Reject, UpgradeRequest, reject};
+use crate::handshake::{
+    HandshakeError, HeadReader, Identity, Peer, Reject, RequestId, UpgradeRequest, reject,
+};
 use crate::input::{Input, Payload};
+use crate::moment::{Epoch, Moment};
 use crate::parts::Parts;
-use crate::policy::{Backlog, Rates};
-use crate::record::{ConnectionId, Record, Recorder};
+use crate::policy::{Backlog, Beat, Heartbeat, HeartbeatConfig, Rates};
+use crate::record::{ConnectionId, Record, Recorder, Summary};
 use crate::session::{Ending, Event, LINGER, RatePolicy, Session, TimerKind, Transport};
 use crate::turn::{Codec, Turn};
 
@@ -21,18 +26,19 @@ use crate::turn::{Codec, Turn};
 pub(super) struct Connection {
     pub(super) id: ConnectionId,
     /// When it was accepted, and later when it was admitted.
-    since: Instant,
+    since: Moment,
+    heartbeat: Heartbeat,
     stage: Stage,
-    /// Nothing more goes in either direction.
-    pub(super) is_aborted: bool,
     /// What the socket did not take.
     pub(super) backlog: Option<Box<Backlog>>,
     /// How fast its peer talks, once it is admitted and if that matters.
     pace: Option<Box<Pacing>>,
+    /// What the last ping took, in microseconds; zero before the first was answered.
+    round_trip: u32,
     /// What its buffers held when that was last counted, in bytes.
     pub(super) held: u32,
     /// The timer entry that stands for this connection.
-    pub(super) armed: Option<Instant>,
+    pub(super) armed: Option<Moment>,
 }
 
 /// How fast a peer talks.
@@ -48,13 +54,24 @@ struct Pacing {
 #[derive(Debug)]
 enum Stage {
     /// The request head is arriving. `refusal` is already decided, and said when the head is complete.
-    Handshake { reader: HeadReader, peer: Peer, refusal: Option<HandshakeError> },
+    Handshake { reader: HeadReader, peer: Peer, refusal: Option<HandshakeError>, is_aborted: bool },
     /// The 101 is out.
     Admitted { session: Session, identity: Identity },
     /// The refusal is out; the peer may take it until the given time.
-    Refused { until: Instant },
+    Refused { until: Instant, is_aborted: bool },
     /// The refusal is out as a Close frame; what is left of the session is its closing handshake.
     Dismissed { session: Session },
+}
+
+/// How a connection ends because the process stops. Who is not admitted gets 503 in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Farewell {
+    /// Only if it is not admitted.
+    Refusal,
+    /// 1001.
+    Away,
+    /// 1012.
+    Restart,
 }
 
 /// What a connection is told beside its bytes.
@@ -62,21 +79,24 @@ pub(super) struct Context<'c> {
     pub(super) config: &'c ServiceConfig,
     pub(super) application: Application,
     pub(super) jitter: &'c Jitter,
+    pub(super) epoch: Epoch,
 }
 
 impl Connection {
-    pub(super) fn new(arrival: Arrival, now: Instant, config: &ServiceConfig) -> Connection {
+    pub(super) fn new(arrival: Arrival, now: Instant, epoch: Epoch, config: &ServiceConfig) -> Connection {
         Connection {
             id: arrival.id,
-            since: now,
+            since: epoch.moment(now),
+            heartbeat: Heartbeat::new(now),
             stage: Stage::Handshake {
                 reader: HeadReader::new(config.handshake.max_head),
                 peer: arrival.peer,
                 refusal: arrival.refusal,
+                is_aborted: false,
             },
-            is_aborted: false,
             backlog: None,
             pace: None,
+            round_trip: 0,
             held: 0,
             armed: None,
         }
@@ -137,7 +157,15 @@ impl Connection {
             let (kind, payload) = match event {
                 Event::Text(text) => (DataKind::Text, text.into_payload()),
                 Event::Binary(payload) => (DataKind::Binary, payload),
-                Event::Ping(_) | Event::Pong(_) | Event::Close { .. } => {
+                Event::Pong(payload) => {
+                    if let Some(round_trip) = self.heartbeat.pong(turn.now, &payload, context.epoch) {
+                        self.round_trip = u32::try_from(round_trip.as_micros()).unwrap_or(u32::MAX).max(1);
+                        recorder.record(&Record::Pong { connection, identity, round_trip });
+                    }
+                    is_between = session.is_between_messages();
+                    continue;
+                }
+                Event::Ping(_) | Event::Close { .. } => {
                     is_between = session.is_between_messages();
                     continue;
                 }
@@ -193,7 +221,7 @@ impl Connection {
     /// Whether its user is admitted, and nothing waits to be sent.
     #[inline]
     pub(super) fn is_flowing(&self) -> bool {
-        self.backlog.is_none() && !self.is_aborted && matches!(self.stage, Stage::Admitted { .. })
+        self.backlog.is_none() && !self.is_aborted() && matches!(self.stage, Stage::Admitted { .. })
     }
 
     /// The buffer of a large message that is arriving.
@@ -218,7 +246,7 @@ impl Connection {
         input: &mut Input<'_>,
         recorder: &mut impl Recorder,
     ) {
-        let Stage::Handshake { reader, peer, refusal } = &mut self.stage else { return };
+        let Stage::Handshake { reader, peer, refusal, .. } = &mut self.stage else { return };
         let peer = *peer;
         let handshake = &context.config.handshake;
         let mut head = match reader.receive(input) {
@@ -242,7 +270,7 @@ impl Connection {
             }),
         };
         let accepted = match admission {
-            Ok(admission) => admission.accept(turn.out, handshake),
+            Ok(admission) => admission.accept(turn.out, handshake, self.id),
             Err(error) => return self.refuse_request(context, turn, &request, error, recorder),
         };
         recorder.record(&Record::Established {
@@ -250,14 +278,19 @@ impl Connection {
             peer,
             identity: &accepted.identity,
             subprotocol: accepted.subprotocol,
-            took: turn.now.saturating_duration_since(self.since),
+            took: turn.now.saturating_duration_since(context.epoch.instant(self.since)),
         });
-        self.since = turn.now;
-        let session = Session::new(context.config.session.clone()).with_deflate(accepted.deflate);
+        self.since = context.epoch.moment(turn.now);
+        self.heartbeat = Heartbeat::new(turn.now);
+        let takes_notices = accepted.subprotocol == Some(notice::SUBPROTOCOL);
+        let session = Session::new(context.config.session.clone())
+            .with_deflate(accepted.deflate)
+            .with_notices(takes_notices);
         self.pace = context.config.session.has_rates().then(Box::default);
         self.stage = Stage::Admitted { session, identity: accepted.identity };
     }
 
+    /// Refuses what is no upgrade, or none that could be read to its end.
     pub(super) fn refuse(
         &mut self,
         context: &Context<'_>,
@@ -265,9 +298,20 @@ impl Connection {
         error: HandshakeError,
         recorder: &mut impl Recorder,
     ) {
+        self.refuse_as(context, turn, None, error, recorder);
+    }
+
+    fn refuse_as(
+        &mut self,
+        context: &Context<'_>,
+        turn: &mut Turn<'_>,
+        request_id: Option<&str>,
+        error: HandshakeError,
+        recorder: &mut impl Recorder,
+    ) {
         reject(turn.out, error, context.jitter.retry_after());
-        self.record_refusal(turn.now, error, None, recorder);
-        self.stage = Stage::Refused { until: turn.now + LINGER };
+        self.record_refusal(context, turn.now, request_id, error, None, recorder);
+        self.stage = Stage::Refused { until: turn.now + LINGER, is_aborted: false };
     }
 
     /// Refuses what is an upgrade in itself: by a Close frame, if that is how its user is to be told.
@@ -281,26 +325,28 @@ impl Connection {
     ) {
         let handshake = &context.config.handshake;
         let Some(code) = close_code(handshake.reject, error) else {
-            return self.refuse(context, turn, error, recorder);
+            return self.refuse_as(context, turn, request.request_id(), error, recorder);
         };
-        request.open_to_close(turn.out, handshake);
+        request.open_to_close(turn.out, handshake, self.id);
         let mut session = Session::new(context.config.session.clone());
         session.close(turn, code, error.code());
-        self.record_refusal(turn.now, error, Some(code), recorder);
+        self.record_refusal(context, turn.now, request.request_id(), error, Some(code), recorder);
         self.stage = Stage::Dismissed { session };
     }
 
     /// `close_code` is that of the Close frame, if it was one that said so.
     fn record_refusal(
         &self,
+        context: &Context<'_>,
         now: Instant,
+        request_id: Option<&str>,
         error: HandshakeError,
         close_code: Option<CloseCode>,
         recorder: &mut impl Recorder,
     ) {
         let Stage::Handshake { peer, .. } = self.stage else { return };
-        let took = now.saturating_duration_since(self.since);
-        recorder.record(&Record::Rejected { connection: self.id, peer, error, close_code, took });
+        let took = now.saturating_duration_since(context.epoch.instant(self.since));
+        recorder.record(&Record::Rejected { connection: self.id, peer, request_id, error, close_code, took });
     }
 
     /// Tells that the peer has ended its side.
@@ -314,10 +360,18 @@ impl Connection {
 
     /// Gives the connection up, with all that was to be sent.
     pub(super) fn abort(&mut self, ending: Ending) {
-        self.is_aborted = true;
         self.backlog = None;
-        if let Stage::Admitted { session, .. } | Stage::Dismissed { session } = &mut self.stage {
-            session.abort(ending);
+        match &mut self.stage {
+            Stage::Handshake { is_aborted, .. } | Stage::Refused { is_aborted, .. } => *is_aborted = true,
+            Stage::Admitted { session, .. } | Stage::Dismissed { session } => session.abort(ending),
+        }
+    }
+
+    /// Whether nothing more goes in either direction.
+    pub(super) fn is_aborted(&self) -> bool {
+        match &self.stage {
+            Stage::Handshake { is_aborted, .. } | Stage::Refused { is_aborted, .. } => *is_aborted,
+            Stage::Admitted { session, .. } | Stage::Dismissed { session } => session.is_aborted(),
         }
     }
 
@@ -331,16 +385,47 @@ impl Connection {
     }
 
     /// When it has to be looked at although its socket says nothing.
-    pub(super) fn poll_timeout(&self, config: &ServiceConfig) -> Option<Instant> {
+    pub(super) fn poll_timeout(&self, config: &ServiceConfig, epoch: Epoch) -> Option<Instant> {
         let stage = match &self.stage {
-            Stage::Handshake { .. } => Some(self.since + config.handshake.timeout),
+            Stage::Handshake { .. } => Some(epoch.instant(self.since) + config.handshake.timeout),
             Stage::Admitted { session, .. } | Stage::Dismissed { session } => match self.pause() {
                 Some((_, until)) => Some(until),
-                None => session.poll_timeout().map(|(at, _)| at),
+                None => {
+                    let session = session.poll_timeout().map(|(at, _)| at);
+                    [session, self.beats_at(config, epoch)].into_iter().flatten().min()
+                }
             },
-            Stage::Refused { until } => Some(*until),
+            Stage::Refused { until, .. } => Some(*until),
         };
         [stage, self.stalls_at(config)].into_iter().flatten().min()
+    }
+
+    /// When its peer is to be pinged, or is gone. Not while anything waits to be sent, which a ping would have to wait
+    /// behind: then it matters whether the peer takes it.
+    fn beats_at(&self, config: &ServiceConfig, epoch: Epoch) -> Option<Instant> {
+        let Stage::Admitted { session, .. } = &self.stage else { return None };
+        let is_asked = session.is_open() && self.backlog.is_none();
+        if is_asked { self.heartbeat.due(self.pulse(config), epoch) } else { None }
+    }
+
+    fn pulse(&self, config: &ServiceConfig) -> HeartbeatConfig {
+        config.heartbeat.of(self.id.0)
+    }
+
+    /// What the last ping took.
+    fn round_trip(&self) -> Option<Duration> {
+        (self.round_trip > 0).then(|| Duration::from_micros(self.round_trip.into()))
+    }
+
+    /// Tells that something was read of its peer.
+    #[inline(always)]
+    pub(super) fn hear(&mut self, now: Instant) {
+        self.heartbeat.hear(now);
+    }
+
+    /// Tells that all that waited to be sent is sent.
+    pub(super) fn drained(&mut self, now: Instant, epoch: Epoch) {
+        self.heartbeat.reach(now, epoch);
     }
 
     /// Tells that time has passed; does nothing that is not due.
@@ -351,10 +436,12 @@ impl Connection {
         recorder: &mut impl Recorder,
     ) {
         match &mut self.stage {
-            Stage::Handshake { .. } if self.since + context.config.handshake.timeout <= turn.now => {
+            Stage::Handshake { .. }
+                if context.epoch.instant(self.since) + context.config.handshake.timeout <= turn.now =>
+            {
                 self.refuse(context, turn, HandshakeError::Timeout, recorder);
             }
-            Stage::Refused { until } if *until <= turn.now => self.abort(Ending::Broken),
+            Stage::Refused { until, .. } if *until <= turn.now => self.abort(Ending::Broken),
             Stage::Admitted { session, .. } | Stage::Dismissed { session } => {
                 if let Some(pace) = &mut self.pace
                     && let Some((since, until)) = pace.pause
@@ -363,14 +450,32 @@ impl Connection {
                         return;
                     }
                     pace.pause = None;
-                    session.postpone(turn.now.saturating_duration_since(since));
+                    let by = turn.now.saturating_duration_since(since);
+                    session.postpone(by);
+                    self.heartbeat.postpone(by, context.epoch);
                 }
                 session.handle_timeout(turn);
                 if session.is_aborted() {
-                    self.abort(Ending::Broken);
+                    return self.abort(Ending::Broken);
                 }
+                self.beat(context, turn);
             }
             Stage::Handshake { .. } | Stage::Refused { .. } => {}
+        }
+    }
+
+    /// Pings its peer if that is quiet, and ends it if that has not answered.
+    fn beat(&mut self, context: &Context<'_>, turn: &mut Turn<'_>) {
+        let config = self.pulse(context.config);
+        let Stage::Admitted { session, .. } = &mut self.stage else { return };
+        if !session.is_open() || turn.is_backlogged {
+            return;
+        }
+        match self.heartbeat.judge(turn.now, config, context.epoch) {
+            Beat::Still => {}
+            // It is open.
+            Beat::Ping(payload) => drop(session.ping(turn, &payload)),
+            Beat::Gone => session.dismiss(turn, CloseCode::from(NO_PONG), "no pong"),
         }
     }
 
@@ -379,13 +484,61 @@ impl Connection {
         &mut self,
         context: &Context<'_>,
         turn: &mut Turn<'_>,
+        farewell: Farewell,
         recorder: &mut impl Recorder,
     ) {
-        match &mut self.stage {
-            Stage::Handshake { .. } => self.refuse(context, turn, HandshakeError::Draining, recorder),
-            Stage::Admitted { session, .. } => session.close(turn, CloseCode::Away, "going away"),
-            Stage::Refused { .. } | Stage::Dismissed { .. } => {}
+        let (code, reason) = match farewell {
+            Farewell::Refusal => (None, ""),
+            Farewell::Away => (Some(CloseCode::Away), "going away"),
+            Farewell::Restart => (Some(CloseCode::Restart), "service restart"),
+        };
+        match (&mut self.stage, code) {
+            (Stage::Handshake { .. }, _) => self.refuse(context, turn, HandshakeError::Draining, recorder),
+            (Stage::Admitted { session, .. }, Some(code)) => {
+                notice::disconnect(session, turn, code, reason, context.jitter.reconnect_after());
+                session.close(turn, code, reason);
+            }
+            (Stage::Admitted { .. } | Stage::Refused { .. } | Stage::Dismissed { .. }, _) => {}
         }
+    }
+
+    /// Closes it because an operator wants it. Says whether it was still open.
+    pub(super) fn disconnect(&mut self, turn: &mut Turn<'_>, code: CloseCode, reason: &str) -> bool {
+        let Stage::Admitted { session, .. } = &mut self.stage else { return false };
+        let was_open = session.is_open();
+        session.close(turn, code, reason);
+        was_open
+    }
+
+    /// Sends its user a message. Says whether it could.
+    pub(super) fn send(&mut self, turn: &mut Turn<'_>, message: Outgoing<'_>) -> bool {
+        let Stage::Admitted { session, .. } = &mut self.stage else { return false };
+        let sent = match message {
+            Outgoing::Text(text) => session.send_text(turn, text),
+            Outgoing::Binary(payload) => session.send_binary(turn, payload),
+        };
+        sent.is_ok()
+    }
+
+    /// What an operator may know of it, if a user is admitted.
+    pub(super) fn status(&self, epoch: Epoch, config: &ServiceConfig) -> Option<Status<'_>> {
+        let Stage::Admitted { session, identity } = &self.stage else { return None };
+        Some(Status {
+            id: self.id,
+            request_id: RequestId::new(identity.request_id(), config.handshake.instance, self.id),
+            identity,
+            since: epoch.instant(self.since),
+            heard: self.heartbeat.heard(),
+            round_trip: self.round_trip(),
+            traffic: session.traffic(),
+            backlog: self.waiting(),
+            is_open: session.is_open(),
+        })
+    }
+
+    /// Bytes that its peer has not taken.
+    pub(super) fn waiting(&self) -> usize {
+        self.backlog.as_ref().map_or(0, |backlog| backlog.pending().len())
     }
 
     /// Whether a pong waits for the backlog to be sent.
@@ -424,7 +577,7 @@ impl Connection {
 
     /// Since when its peer has been keeping them: has taken nothing of what waits, or has been sending what is not
     /// whole.
-    pub(super) fn waits_since(&self, config: &ServiceConfig, now: Instant) -> Instant {
+    pub(super) fn waits_since(&self, config: &ServiceConfig, now: Instant, epoch: Epoch) -> Instant {
         match (&self.backlog, &self.stage) {
             (Some(backlog), _) => backlog.progress(),
             (None, Stage::Admitted { session, .. } | Stage::Dismissed { session }) => {
@@ -433,30 +586,37 @@ impl Connection {
                         at.checked_sub(config.session.message_timeout).unwrap_or(now)
                     }
                     // Messages may take for ever, so nobody has noted when this one began.
-                    Some(_) | None => self.since,
+                    Some(_) | None => epoch.instant(self.since),
                 }
             }
-            (None, Stage::Handshake { .. } | Stage::Refused { .. }) => self.since,
+            (None, Stage::Handshake { .. } | Stage::Refused { .. }) => epoch.instant(self.since),
         }
     }
 
     /// Whether its next deadline is for something that the peer is to say.
-    pub(super) fn waits_for_peer(&self) -> bool {
+    pub(super) fn waits_for_peer(&self, epoch: Epoch) -> bool {
         match &self.stage {
             Stage::Handshake { .. } => true,
-            Stage::Admitted { session, .. } | Stage::Dismissed { session } => {
-                matches!(session.poll_timeout(), Some((_, TimerKind::Message)))
-            }
+            // A ping that is due is sent, but who has not answered the last one may have, unheard.
+            Stage::Admitted { session, .. } | Stage::Dismissed { session } => match session.poll_timeout() {
+                Some((_, timer)) => timer == TimerKind::Message,
+                None => self.heartbeat.is_unanswered(epoch),
+            },
             Stage::Refused { .. } => false,
         }
     }
 
     /// Tells that its peer was not heard from `since` until `now`.
-    pub(super) fn postpone(&mut self, since: Instant, now: Instant) {
+    pub(super) fn postpone(&mut self, since: Instant, now: Instant, epoch: Epoch) {
         match &mut self.stage {
-            Stage::Handshake { .. } => self.since += now.saturating_duration_since(since.max(self.since)),
+            Stage::Handshake { .. } => {
+                let begun = epoch.instant(self.since);
+                self.since = epoch.moment(begun + now.saturating_duration_since(since.max(begun)));
+            }
             Stage::Admitted { session, .. } | Stage::Dismissed { session } => {
-                session.postpone(now.saturating_duration_since(since));
+                let by = now.saturating_duration_since(since);
+                session.postpone(by);
+                self.heartbeat.postpone(by, epoch);
             }
             Stage::Refused { .. } => {}
         }
@@ -474,7 +634,9 @@ impl Connection {
         }
         match &mut self.stage {
             Stage::Handshake { .. } => self.refuse(context, turn, HandshakeError::Crowded, recorder),
-            Stage::Admitted { session, .. } | Stage::Dismissed { session } => session.give_way(turn),
+            Stage::Admitted { session, .. } | Stage::Dismissed { session } => {
+                session.dismiss(turn, CloseCode::Again, "overloaded")
+            }
             Stage::Refused { .. } => {}
         }
     }
@@ -503,7 +665,7 @@ impl Connection {
     /// What is to be done with the socket once all output is written.
     pub(super) fn transport(&self) -> Transport {
         match &self.stage {
-            _ if self.is_aborted => Transport::Close,
+            _ if self.is_aborted() => Transport::Close,
             Stage::Handshake { .. } => Transport::Open,
             Stage::Admitted { session, .. } | Stage::Dismissed { session } => session.transport(),
             Stage::Refused { .. } => Transport::ShutdownWrite,
@@ -511,7 +673,7 @@ impl Connection {
     }
 
     /// The last record of it. `now` is when its socket was closed.
-    pub(super) fn record_end(&self, now: Instant, recorder: &mut impl Recorder) {
+    pub(super) fn record_end(&self, now: Instant, epoch: Epoch, recorder: &mut impl Recorder) {
         match &self.stage {
             Stage::Handshake { reader, peer, .. } => recorder.record(&Record::Abandoned {
                 connection: self.id,
@@ -522,8 +684,11 @@ impl Connection {
                 connection: self.id,
                 identity,
                 ending: session.ending().unwrap_or(Ending::Broken),
-                lasted: now.saturating_duration_since(self.since),
-                traffic: session.traffic(),
+                summary: Summary {
+                    lasted: now.saturating_duration_since(epoch.instant(self.since)),
+                    round_trip: self.round_trip(),
+                    traffic: session.traffic(),
+                },
             }),
             Stage::Refused { .. } | Stage::Dismissed { .. } => {}
         }
@@ -537,6 +702,9 @@ fn close_code(reject: Reject, error: HandshakeError) -> Option<CloseCode> {
         Reject::Close => error.close_code(),
     }
 }
+
+/// The close code for a peer that has not answered a ping.
+const NO_PONG: u16 = 4408;
 
 /// The close code for a peer that does not take what is sent to it.
 const SLOW_CONSUMER: u16 = 4413;

@@ -61,12 +61,18 @@ impl Service {
         }
         let received = socket.receive(buffer);
         let Ok(n @ 1..) = received else { return self.read_nothing(key, now, received, socket) };
+        connection.hear(now);
         // It receives at most as many bytes as it was lent.
         let bytes = buffer.get_mut(..n).unwrap_or_default();
         if n >= PART_FROM {
             return self.answer_large(key, now, bytes, socket, recorder);
         }
-        let context = Context { config: &self.config, application: self.application, jitter: &self.jitter };
+        let context = Context {
+            config: &self.config,
+            application: self.application,
+            jitter: &self.jitter,
+            epoch: self.epoch,
+        };
         let mut turn = Turn { now, out: &mut self.cork, is_backlogged: false, codec: &mut self.codec };
         connection.receive_messages(true, &context, &mut turn, &mut Input::new(bytes), None, recorder);
         let sent = if self.cork.is_empty() { Ok(0) } else { taken(socket.send(&[IoSlice::new(&self.cork)])) };
@@ -118,6 +124,7 @@ impl Service {
         let is_lent = lent.is_some();
         let received = lent.unwrap_or_else(|| socket.receive(buffer));
         let Ok(n @ 1..) = received else { return self.read_nothing(key, now, received, socket) };
+        connection.hear(now);
         // What was read behind the end of a message's frame is a read of its own.
         let mut overrun = if is_lent { connection.take_overrun() } else { Vec::new() };
         let bytes = if is_lent { &mut overrun[..] } else { buffer.get_mut(..n).unwrap_or_default() };
@@ -149,7 +156,12 @@ impl Service {
         recorder: &mut impl Recorder,
     ) -> Transport {
         let Some(connection) = self.connections.get_mut(key.0) else { return Transport::Close };
-        let context = Context { config: &self.config, application: self.application, jitter: &self.jitter };
+        let context = Context {
+            config: &self.config,
+            application: self.application,
+            jitter: &self.jitter,
+            epoch: self.epoch,
+        };
         let mut turn = Turn { now, out: &mut self.cork, is_backlogged: false, codec: &mut self.codec };
         let mut parts = Parts::default();
         let input = &mut Input::new(bytes);

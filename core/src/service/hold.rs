@@ -23,7 +23,7 @@ impl Service {
     pub fn release(&mut self, now: Instant) {
         let Some(since) = self.held_since.take() else { return };
         for (_, connection) in &mut self.connections {
-            connection.postpone(since, now);
+            connection.postpone(since, now, self.epoch);
         }
     }
 
@@ -31,12 +31,12 @@ impl Service {
     pub(super) fn defer(&mut self, key: Key, now: Instant) -> bool {
         let is_held = self.is_held();
         let Some(connection) = self.connections.get_mut(key.0) else { return false };
-        if !is_held || !connection.waits_for_peer() {
+        if !is_held || !connection.waits_for_peer(self.epoch) {
             return false;
         }
-        let at = now + LATER;
+        let at = self.epoch.moment(now + LATER);
         connection.armed = Some(at);
-        self.timers.push(Entry { at, key, id: connection.id });
+        self.timers.push(Entry::new(at, key, connection.id));
         true
     }
 }

@@ -1,6 +1,7 @@
 //! Numbers that differ from client to client, from a seed that was passed in. Not for secrets.
 
 use std::cell::Cell;
+use std::time::Duration;
 
 /// SplitMix64 (Steele, Lea, Flood 2014): one addition and a mix for each number.
 #[derive(Debug)]
@@ -15,6 +16,21 @@ impl Jitter {
     pub(super) fn retry_after(&self) -> u32 {
         // The remainder is below ten, so the cast does not cut.
         1 + (self.next() % 10) as u32
+    }
+
+    /// Milliseconds after which a client is asked to come back: 100 to 3,099, so that clients that are sent away together
+    /// come back apart.
+    pub(super) fn reconnect_after(&self) -> u32 {
+        // The remainder is below 3,000, so the cast does not cut.
+        100 + (self.next() % 3000) as u32
+    }
+
+    /// A time from zero up to `most`.
+    pub(super) fn within(&self, most: Duration) -> Duration {
+        // 2^64 ns are 584 years; and 32 bits of chance are enough.
+        let most = u64::try_from(most.as_nanos()).unwrap_or(u64::MAX);
+        let part = u128::from(most) * u128::from(self.next() >> 32) >> 32;
+        Duration::from_nanos(u64::try_from(part).unwrap_or(most))
     }
 
     fn next(&self) -> u64 {
@@ -37,6 +53,17 @@ mod tests {
         for number in [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423] {
             assert_eq!(jitter.next(), number);
         }
+    }
+
+    #[test]
+    fn times_within_a_bound_are_spread_evenly_over_it() {
+        let jitter = Jitter::new(7);
+        let most = Duration::from_secs(10);
+        let mut seen = [0u32; 10];
+        (0..1000).for_each(|_| seen[jitter.within(most).as_secs() as usize] += 1);
+        assert!(seen.iter().all(|&count| count > 50), "{seen:?}");
+        assert_eq!(jitter.within(Duration::ZERO), Duration::ZERO);
+        assert!((0..1000).all(|_| (100..3100).contains(&jitter.reconnect_after())));
     }
 
     #[test]

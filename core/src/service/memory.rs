@@ -29,6 +29,12 @@ impl Service {
         self.config.max_memory != 0 && self.memory.held > self.config.max_memory
     }
 
+    /// Whether so much is held that little more makes it too much: more than an eighth less than may be. Until so much is
+    /// free again connections are ended, when memory is [short](Service::is_short_of_memory).
+    pub fn is_nearly_out_of_memory(&self) -> bool {
+        self.config.max_memory != 0 && self.memory.held > self.enough_memory()
+    }
+
     /// Bytes in buffers of all connections: output not taken, messages and heads not whole.
     pub fn memory_held(&self) -> usize {
         self.memory.held
@@ -53,7 +59,7 @@ impl Service {
         if self.is_short_of_memory() && self.memory.giving_way.is_empty() {
             self.memory.giving_way = self.slowest(now);
         }
-        let enough = self.config.max_memory - self.config.max_memory / 8;
+        let enough = self.enough_memory();
         while let Some((key, id)) = self.memory.giving_way.pop_front() {
             if self.memory.held <= enough {
                 self.memory.giving_way = VecDeque::new();
@@ -71,13 +77,20 @@ impl Service {
         None
     }
 
+    /// So much may be held when enough connections are ended.
+    fn enough_memory(&self) -> usize {
+        self.config.max_memory - self.config.max_memory / 8
+    }
+
     /// Those that hold at least half the average, in the order of how long they have been waiting.
     fn slowest(&self, now: Instant) -> VecDeque<(Key, ConnectionId)> {
         let holders = || self.connections.iter().filter(|(_, connection)| connection.held > 0);
         let little = self.memory.held / holders().count().max(1) / 2;
         let mut slowest: Vec<_> = holders()
             .filter(|(_, connection)| connection.held as usize >= little)
-            .map(|(index, connection)| (connection.waits_since(&self.config, now), Key(index), connection.id))
+            .map(|(index, connection)| {
+                (connection.waits_since(&self.config, now, self.epoch), Key(index), connection.id)
+            })
             .collect();
         slowest.sort_unstable();
         slowest.into_iter().map(|(_, key, id)| (key, id)).collect()

@@ -15,7 +15,7 @@
 //!    reading if reading had been paused.
 //! 5. Sleep until [`poll_timeout`](Service::poll_timeout) at the latest; then settle each connection that
 //!    [`next_due`](Service::next_due) gives.
-//! 6. To stop, call [`shut_down`](Service::shut_down), settle what is due, and go on until
+//! 6. To stop, call [`drain`](Service::drain) or [`shut_down`](Service::shut_down), settle what is due, and go on until
 //!    [`is_empty`](Service::is_empty).
 //!
 //! A runtime that has no such [`Socket`], because its kernel reads and writes by itself, takes the steps of
@@ -25,10 +25,14 @@
 mod application;
 mod config;
 mod connection;
+mod drain;
 mod exchange;
 mod hold;
+mod index;
 mod jitter;
+mod manage;
 mod memory;
+mod notice;
 mod pending;
 mod timers;
 
@@ -37,6 +41,8 @@ mod tests;
 
 pub use config::ServiceConfig;
 pub use exchange::Socket;
+pub use manage::{Outgoing, Status, Totals, Whom};
+pub use notice::SUBPROTOCOL;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -46,12 +52,15 @@ use slab::Slab;
 
 use crate::handshake::{HandshakeError, Peer};
 use crate::input::Input;
+use crate::moment::Epoch;
 use crate::policy::Backlog;
 use crate::record::{ConnectionId, Recorder};
 use crate::session::{Ending, Transport};
 use crate::turn::{Codec, Turn};
 use application::Application;
-use connection::{Connection, Context};
+use connection::{Connection, Context, Farewell};
+use drain::Stop;
+use index::Index;
 use jitter::Jitter;
 use memory::Memory;
 use pending::{Beginning, Pending};
@@ -80,36 +89,45 @@ pub struct Service {
     application: Application,
     connections: Slab<Connection>,
     timers: Timers,
+    /// Its moments are counted from here.
+    epoch: Epoch,
     /// Connections to be looked at without their sockets having said anything.
     due: VecDeque<Key>,
-    is_stopping: bool,
+    /// Whether the process stops, and how.
+    stop: Option<Stop>,
     /// The output of one turn, of the connection `corked`. Empty between turns.
     cork: Vec<u8>,
     corked: Key,
     codec: Codec,
     jitter: Jitter,
     pending: Pending,
+    /// The admitted connections by their users, and by their sessions where the gateway names them.
+    users: Index,
+    sessions: Index,
     memory: Memory,
     /// Since when nobody is read from.
     held_since: Option<Instant>,
 }
 
 impl Service {
-    /// A service without connections. `seed` makes what is random in it: any number, a different one for
+    /// A service without connections, `now`. `seed` makes what is random in it: any number, a different one for
     /// each worker.
-    pub fn new(config: Arc<ServiceConfig>, seed: u64) -> Service {
+    pub fn new(config: Arc<ServiceConfig>, seed: u64, now: Instant) -> Service {
         Service {
             config,
             application: Application::default(),
             connections: Slab::new(),
             timers: Timers::default(),
+            epoch: Epoch::new(now),
             due: VecDeque::new(),
-            is_stopping: false,
+            stop: None,
             cork: Vec::new(),
             corked: Key(usize::MAX),
             codec: Codec::new(),
             jitter: Jitter::new(seed),
             pending: Pending::default(),
+            users: Index::default(),
+            sessions: Index::default(),
             memory: Memory::default(),
             held_since: None,
         }
@@ -117,11 +135,11 @@ impl Service {
 
     /// Takes a new connection in.
     pub fn open(&mut self, arrival: Arrival, now: Instant) -> Key {
-        let key = Key(self.connections.insert(Connection::new(arrival, now, &self.config)));
+        let key = Key(self.connections.insert(Connection::new(arrival, now, self.epoch, &self.config)));
         let connections = &self.connections;
         let beginning = Beginning { key, id: arrival.id, at: now };
         self.pending.begin(beginning, |beginning| is_pending(connections, beginning));
-        if self.is_stopping {
+        if self.stop.is_some() {
             self.due.push_back(key);
         }
         self.arm(key);
@@ -132,6 +150,7 @@ impl Service {
     #[inline]
     pub fn receive(&mut self, key: Key, now: Instant, bytes: &mut [u8], recorder: &mut impl Recorder) {
         self.turn(key, now, |connection, context, turn| {
+            connection.hear(now);
             connection.receive(context, turn, &mut Input::new(bytes), recorder);
         });
     }
@@ -155,7 +174,8 @@ impl Service {
     #[inline]
     pub fn output(&self, key: Key) -> &[u8] {
         match self.connections.get(key.0) {
-            Some(Connection { is_aborted: true, .. }) | None => &[],
+            None => &[],
+            Some(connection) if connection.is_aborted() => &[],
             Some(Connection { backlog: Some(backlog), .. }) => backlog.pending(),
             Some(_) if self.corked == key => &self.cork,
             Some(_) => &[],
@@ -171,9 +191,11 @@ impl Service {
                 if let Some(backlog) = connection.backlog.take() {
                     self.codec.buffers.put(backlog.into_buffer());
                 }
+                connection.drained(now, self.epoch);
                 if connection.has_pong() {
                     self.due.push_back(key);
                 }
+                self.arm(key);
             }
             self.count_memory(key);
         } else if self.corked == key {
@@ -219,10 +241,13 @@ impl Service {
                 self.pending.end();
             }
             self.forget_memory(connection.held);
-            if let (Some(users), Some(user)) = (&self.config.users, connection.user()) {
-                users.leave(user.id());
+            if let Some(user) = connection.user() {
+                self.leave(key, user);
+                if let Some(users) = &self.config.users {
+                    users.leave(user.id());
+                }
             }
-            connection.record_end(now, recorder);
+            connection.record_end(now, self.epoch, recorder);
         }
     }
 
@@ -232,7 +257,8 @@ impl Service {
             return Some(now);
         }
         let crowded = if self.is_crowded() { self.pending.next() } else { None };
-        [self.timers.next(), crowded].into_iter().flatten().min()
+        let timers = self.timers.next().map(|at| self.epoch.instant(at));
+        [timers, crowded, self.drains_at()].into_iter().flatten().min()
     }
 
     /// The next connection whose time has come. Settle it before asking again.
@@ -248,20 +274,31 @@ impl Service {
         }
         while let Some(key) = self.due.pop_front() {
             if self.connections.contains(key.0) {
-                let is_stopping = self.is_stopping;
+                let farewell = match self.stop {
+                    None => None,
+                    Some(Stop::AtOnce) => Some(Farewell::Away),
+                    // Who is admitted has a turn of its own.
+                    Some(Stop::Spread(_)) => Some(Farewell::Refusal),
+                };
                 self.turn(key, now, |connection, context, turn| {
                     connection.send_pong(turn);
-                    if is_stopping {
-                        connection.shut_down(context, turn, recorder);
+                    if let Some(farewell) = farewell {
+                        connection.shut_down(context, turn, farewell, recorder);
                     }
                 });
                 return Some(key);
             }
         }
-        while let Some(entry) = self.timers.pop_fired(now) {
-            let key = entry.key;
+        if let Some(key) = self.drain_next(now) {
+            self.turn(key, now, |connection, context, turn| {
+                connection.shut_down(context, turn, Farewell::Restart, recorder);
+            });
+            return Some(key);
+        }
+        while let Some(entry) = self.timers.pop_fired(self.epoch.moment(now)) {
+            let key = entry.key();
             let Some(connection) = self.connections.get_mut(key.0) else { continue };
-            if connection.id != entry.id || connection.armed != Some(entry.at) {
+            if !entry.is_of(connection.id) || connection.armed != Some(entry.at) {
                 continue;
             }
             connection.armed = None;
@@ -269,7 +306,7 @@ impl Service {
                 connection.abort(Ending::WriteStalled);
                 return Some(key);
             }
-            if connection.poll_timeout(&self.config).is_some_and(|at| at <= now) {
+            if connection.poll_timeout(&self.config, self.epoch).is_some_and(|at| at <= now) {
                 if self.defer(key, now) {
                     continue;
                 }
@@ -281,12 +318,6 @@ impl Service {
             self.arm(key);
         }
         None
-    }
-
-    /// Begins to end all connections, with 1001 or 503, also those that are still to come.
-    pub fn shut_down(&mut self) {
-        self.is_stopping = true;
-        self.due.extend(self.connections.iter().map(|(key, _)| Key(key)));
     }
 
     /// Whether there are no connections.
@@ -314,22 +345,31 @@ impl Service {
     ) {
         self.uncork_for(key, now);
         let Some(connection) = self.connections.get_mut(key.0) else { return };
-        let context = Context { config: &self.config, application: self.application, jitter: &self.jitter };
+        let context = Context {
+            config: &self.config,
+            application: self.application,
+            jitter: &self.jitter,
+            epoch: self.epoch,
+        };
         let was_pending = connection.is_pending();
         // The backlog is lent as the output, so that what is new stands behind what waits.
         let mut backlog = connection.backlog.take();
         let is_backlogged = backlog.is_some();
         let out = backlog.as_mut().map_or(&mut self.cork, |backlog| backlog.tail());
         work(connection, &context, &mut Turn { now, out, is_backlogged, codec: &mut self.codec });
-        if was_pending && !connection.is_pending() {
+        let is_answered = was_pending && !connection.is_pending();
+        if is_answered {
             self.pending.end();
         }
-        if !connection.is_aborted && backlog.is_some() {
+        if !connection.is_aborted() && backlog.is_some() {
             connection.backlog = backlog;
             connection.judge_backlog(&self.config, now, &mut self.codec);
         }
         self.arm(key);
         self.count_memory(key);
+        if is_answered {
+            self.enter(key);
+        }
     }
 
     /// Whether more heads are arriving than may.
@@ -351,10 +391,11 @@ impl Service {
     #[inline]
     fn arm(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key.0) else { return };
-        let Some(at) = connection.poll_timeout(&self.config) else { return };
+        let Some(at) = connection.poll_timeout(&self.config, self.epoch) else { return };
+        let at = self.epoch.moment(at);
         if connection.armed.is_none_or(|armed| at < armed) {
             connection.armed = Some(at);
-            self.timers.push(Entry { at, key, id: connection.id });
+            self.timers.push(Entry::new(at, key, connection.id));
         }
     }
 
@@ -374,7 +415,7 @@ impl Service {
             return;
         }
         if let Some(connection) = self.connections.get_mut(self.corked.0)
-            && !connection.is_aborted
+            && !connection.is_aborted()
         {
             let backlog = connection.backlog.get_or_insert_with(|| Box::new(Backlog::new(&[], now)));
             backlog.tail().append(&mut self.cork);

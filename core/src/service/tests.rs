@@ -1,8 +1,11 @@
 //! The service as a runtime drives it, with a socket that takes as much as a test lets it.
 
 mod crowds;
+mod drain;
 mod exchange;
+mod heartbeat;
 mod hold;
+mod manage;
 mod memory;
 mod rates;
 mod refusals;
@@ -16,7 +19,8 @@ use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
 
 use super::*;
-use crate::handshake::TrustedProxies;
+use crate::handshake::{HandshakeConfig, TrustedProxies};
+use crate::policy::HeartbeatConfig;
 use crate::record::Record;
 use crate::session::SessionConfig;
 
@@ -46,8 +50,11 @@ impl Recorder for Notes {
             Record::Established { identity, subprotocol, .. } => {
                 format!("established {identity:?} {subprotocol:?}")
             }
-            Record::Closed { identity, ending, traffic, .. } => {
-                format!("closed {} {ending:?} {traffic:?}", identity.id())
+            Record::Pong { identity, round_trip, .. } => {
+                format!("pong of {} after {round_trip:?}", identity.id())
+            }
+            Record::Closed { identity, ending, summary, .. } => {
+                format!("closed {} {ending:?} {:?}", identity.id(), summary.traffic)
             }
             Record::Rejected { error, close_code: None, .. } => format!("rejected {error:?}"),
             Record::Rejected { error, close_code: Some(code), .. } => {
@@ -74,9 +81,10 @@ struct Runtime {
 
 impl Runtime {
     fn new(config: ServiceConfig) -> Runtime {
+        let now = Instant::now();
         Runtime {
-            service: Service::new(Arc::new(config), 1),
-            now: Instant::now(),
+            service: Service::new(Arc::new(config), 1, now),
+            now,
             notes: Notes::default(),
             wires: Vec::new(),
             takes: usize::MAX,
@@ -199,7 +207,7 @@ fn a_connection_is_recorded_from_its_user_to_its_end() {
     assert_eq!(frames, b"\x81\x0bHello World\x82\x02\x00\x01\x88\x02\x03\xe8");
     assert_eq!(transport, Transport::Close);
     let expected = [
-        r#"established Identity { id: "123", email: Some("john@example.com"), name: Some("John Doe"), session_id: None, token_exp: None } None"#,
+        r#"established Identity { id: "123", email: Some("john@example.com"), name: Some("John Doe"), session_id: None, token_exp: None, request_id: None } None"#,
         "message text Hello World from 123",
         r"message binary \x00\x01 from 123",
         "closed 123 PeerClosed(Some(Normal)) Traffic { messages_received: 2, bytes_received: 13, messages_sent: 2, bytes_sent: 13 }",
@@ -266,8 +274,11 @@ fn an_overloaded_process_says_when_to_come_back() {
 }
 
 /// A runtime with one admitted connection whose wire is empty.
+/// A connection that nobody pings, with its 101 taken.
 fn admitted(session: SessionConfig) -> (Runtime, Key) {
-    let mut runtime = Runtime::new(ServiceConfig { session: Arc::new(session), ..ServiceConfig::default() });
+    let heartbeat = HeartbeatConfig { interval: Duration::ZERO, ..HeartbeatConfig::default() };
+    let config = ServiceConfig { session: Arc::new(session), heartbeat, ..ServiceConfig::default() };
+    let mut runtime = Runtime::new(config);
     let key = runtime.open();
     runtime.feed(key, HEAD.as_bytes());
     runtime.wires[key.0].clear();
@@ -457,7 +468,7 @@ fn messages_arm_no_timer() {
 
 #[test]
 fn an_idle_connection_is_small() {
-    assert!(size_of::<Connection>() <= 216, "{}", size_of::<Connection>());
+    assert!(size_of::<Connection>() <= 200, "{}", size_of::<Connection>());
 }
 
 #[test]

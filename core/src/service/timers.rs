@@ -2,9 +2,9 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::time::Instant;
 
 use super::Key;
+use crate::moment::Moment;
 use crate::record::ConnectionId;
 
 /// One entry for each connection that waits for something, ordered by time.
@@ -14,12 +14,28 @@ use crate::record::ConnectionId;
 #[derive(Debug, Default)]
 pub(super) struct Timers(BinaryHeap<Reverse<Entry>>);
 
-/// Keys are used again; the connection's number tells whether the entry still means the same one.
+/// Keys are used again; the connection's number tells whether the entry still means the same one. Its lower half is
+/// enough for that: no timer runs while four billion connections come and go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Entry {
-    pub(super) at: Instant,
-    pub(super) key: Key,
-    pub(super) id: ConnectionId,
+    pub(super) at: Moment,
+    key: u32,
+    id: u32,
+}
+
+impl Entry {
+    pub(super) fn new(at: Moment, Key(key): Key, id: ConnectionId) -> Entry {
+        // A worker does not have four billion descriptors.
+        Entry { at, key: key as u32, id: id.0 as u32 }
+    }
+
+    pub(super) fn key(&self) -> Key {
+        Key(self.key as usize)
+    }
+
+    pub(super) fn is_of(&self, id: ConnectionId) -> bool {
+        self.id == id.0 as u32
+    }
 }
 
 impl Timers {
@@ -27,13 +43,19 @@ impl Timers {
         self.0.push(Reverse(entry));
     }
 
+    /// How many entries there are, also those that mean nothing any more.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// When the first entry fires.
-    pub(super) fn next(&self) -> Option<Instant> {
+    pub(super) fn next(&self) -> Option<Moment> {
         self.0.peek().map(|Reverse(entry)| entry.at)
     }
 
     /// Takes out an entry that has fired by `now`.
-    pub(super) fn pop_fired(&mut self, now: Instant) -> Option<Entry> {
+    pub(super) fn pop_fired(&mut self, now: Moment) -> Option<Entry> {
         if self.next()? > now {
             return None;
         }

@@ -1,6 +1,7 @@
 //! How a connection ended, and what a session counted until then.
 
 use std::fmt;
+use std::ops::AddAssign;
 
 use tungstenite::protocol::frame::coding::CloseCode;
 
@@ -64,6 +65,7 @@ impl Ending {
                 1011 => "internal error",
                 1012 => "service restart",
                 1013 => "overloaded",
+                4408 => "no pong",
                 4413 => "slow consumer",
                 _ => "closed by the server",
             },
@@ -96,4 +98,13 @@ pub struct Traffic {
     pub messages_sent: u64,
     /// Their payload bytes.
     pub bytes_sent: u64,
+}
+
+impl AddAssign for Traffic {
+    fn add_assign(&mut self, other: Traffic) {
+        self.messages_received += other.messages_received;
+        self.bytes_received += other.bytes_received;
+        self.messages_sent += other.messages_sent;
+        self.bytes_sent += other.bytes_sent;
+    }
 }

@@ -1,7 +1,5 @@
 //! What has arrived of a frame and of a message that are not whole yet.
 
-use std::time::Instant;
-
 use crate::deflate::longest_compressed;
 use crate::frame::{DataKind, FrameHeader, append_unmasked, unmask};
 use crate::turn::LARGE;
@@ -159,6 +157,3 @@ pub enum TimerKind {
     /// The peer must have closed its side after it was refused.
     Linger,
 }
-
-/// A deadline and what it is for.
-pub(super) type Deadline = Option<(Instant, TimerKind)>;

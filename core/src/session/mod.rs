@@ -1,6 +1,7 @@
 //! One endpoint of RFC 6455 after its handshake: frames in, events out; messages in, frames out.
 
 mod config;
+mod control;
 mod ending;
 mod error;
 mod incoming;
@@ -17,18 +18,18 @@ pub use incoming::TimerKind;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tungstenite::protocol::frame::coding::CloseCode;
+use tungstenite::protocol::frame::coding::{self, CloseCode, OpCode};
 
 use crate::frame::{
-    DataKind, MAX_HEADER, unmask, write_close, write_compressed_frame, write_frame, write_header,
+    DataKind, MAX_CONTROL, MAX_HEADER, unmask, write_close, write_compressed_frame, write_frame, write_header,
 };
 use crate::handshake::Deflate;
 use crate::input::{Input, Payload, Text, Utf8};
 use crate::parts::{PART_FROM, Parts};
-use crate::policy::RateLimit;
 use crate::role::{Client, Role, Server};
 use crate::turn::Turn;
-use incoming::{Deadline, Incoming};
+use control::Control;
+use incoming::Incoming;
 
 /// How long a peer that was told off may take to close its side. We have ended ours by then; closing at
 /// once would answer its late bytes by a reset, and a reset can overtake our Close.
@@ -69,12 +70,14 @@ pub struct Session<R = Server> {
     /// Set with the state that it explains, and never changed again.
     ending: Option<Ending>,
     incoming: Option<Box<Incoming>>,
-    deadline: Deadline,
+    /// When something must have happened; the state says what.
+    deadline: Option<Instant>,
     traffic: Traffic,
     deflate: Option<Deflate>,
-    control_rate: RateLimit,
-    /// The payload of the one pong that waits until the peer has taken what was sent before.
-    pong: Option<Box<[u8]>>,
+    takes_notices: bool,
+    /// A ping of ours is out, so that a pong may come.
+    awaits_pong: bool,
+    control: Option<Box<Control>>,
 }
 
 /// Where the closing handshake of RFC 6455 §7 is.
@@ -170,14 +173,25 @@ impl<R: Role> Session<R> {
             deadline: None,
             traffic: Traffic::default(),
             deflate: None,
-            control_rate: RateLimit::default(),
-            pong: None,
+            takes_notices: false,
+            awaits_pong: false,
+            control: None,
         }
     }
 
     /// The same session with the compression that the handshake agreed on.
     pub fn with_deflate(self, deflate: Option<Deflate>) -> Session<R> {
         Session { deflate, ..self }
+    }
+
+    /// The same session, whose peer takes JSON that the service sends of its own accord, or does not.
+    pub(crate) fn with_notices(self, takes_notices: bool) -> Session<R> {
+        Session { takes_notices, ..self }
+    }
+
+    /// Whether the peer takes JSON that the service sends of its own accord.
+    pub(crate) fn takes_notices(&self) -> bool {
+        self.takes_notices
     }
 
     /// How the connection ended, as soon as that is known.
@@ -237,7 +251,12 @@ impl<R: Role> Session<R> {
     /// When [`handle_timeout`](Session::handle_timeout) is to be called, and what for. It may be called
     /// earlier or later; it looks at the time itself.
     pub fn poll_timeout(&self) -> Option<(Instant, TimerKind)> {
-        self.deadline
+        let timer = match self.state {
+            State::Open => TimerKind::Message,
+            State::CloseSent | State::Finished | State::Aborted => TimerKind::Close,
+            State::Lingering => TimerKind::Linger,
+        };
+        self.deadline.map(|at| (at, timer))
     }
 
     /// The next thing that came from the peer. `None` asks for more bytes: all of `input` is consumed.
@@ -346,27 +365,43 @@ impl<R: Role> Session<R> {
         Ok(())
     }
 
+    /// Sends a Ping (RFC 6455 §5.5.2), of whose payload 125 bytes are sent. The peer's Pong brings them back.
+    ///
+    /// # Errors
+    /// [`Closing`] after a Close in either direction; nothing is sent then.
+    pub fn ping(&mut self, turn: &mut Turn<'_>, payload: &[u8]) -> Result<(), Closing> {
+        if self.state != State::Open {
+            return Err(Closing);
+        }
+        let payload = payload.get(..MAX_CONTROL).unwrap_or(payload);
+        write_frame(turn.out, OpCode::Control(coding::Control::Ping), payload, self.role.masking_key());
+        self.awaits_pong = true;
+        Ok(())
+    }
+
     /// Begins the closing handshake (RFC 6455 §7.1.2). Of `reason` 123 bytes are sent. Does nothing after a
     /// Close in either direction.
     pub fn close(&mut self, turn: &mut Turn<'_>, code: CloseCode, reason: &str) {
         if self.state == State::Open {
             write_close(turn.out, Some(code), reason, self.role.masking_key());
             self.end(State::CloseSent, Ending::Closed(code));
-            self.deadline = Some((turn.now + self.config.close_timeout, TimerKind::Close));
+            self.deadline = Some(turn.now + self.config.close_timeout);
         }
     }
 
     /// Tells that for this long the peer could send nothing, because nothing was read from it. The message that has
     /// begun gets as much more time.
     pub(crate) fn postpone(&mut self, by: Duration) {
-        if let Some((at, TimerKind::Message)) = &mut self.deadline {
+        if self.state == State::Open
+            && let Some(at) = &mut self.deadline
+        {
             *at += by;
         }
     }
 
     /// Tells that time has passed.
     pub fn handle_timeout(&mut self, turn: &mut Turn<'_>) {
-        let Some((at, kind)) = self.deadline else { return };
+        let Some((at, kind)) = self.poll_timeout() else { return };
         if turn.now < at {
             return;
         }
@@ -381,7 +416,7 @@ impl<R: Role> Session<R> {
         match self.state {
             State::Open | State::CloseSent | State::Lingering => {
                 self.end(State::Finished, Ending::Eof);
-                self.deadline = Some((now + self.config.close_timeout, TimerKind::Close));
+                self.deadline = Some(now + self.config.close_timeout);
             }
             State::Finished if !R::CLOSES_FIRST => self.abort(Ending::Eof),
             State::Finished | State::Aborted => {}
@@ -392,7 +427,7 @@ impl<R: Role> Session<R> {
     pub(crate) fn abort(&mut self, ending: Ending) {
         self.end(State::Aborted, ending);
         self.incoming = None;
-        self.pong = None;
+        self.control = None;
         self.deadline = None;
     }
 
@@ -429,23 +464,21 @@ impl<R: Role> Session<R> {
         }
         self.end(State::Lingering, Ending::Failed(error));
         self.incoming = None;
-        self.deadline = Some((turn.now + LINGER, TimerKind::Linger));
+        self.deadline = Some(turn.now + LINGER);
     }
 
-    /// Ends it because memory is short: with 1013, unless a Close of ours is out already.
+    /// Ends it without waiting for an answer: with this code, unless a Close of ours is out already. The peer has shown
+    /// that it is slow or gone, so it gets half the time of one that was merely wrong.
     #[cold]
-    pub(crate) fn give_way(&mut self, turn: &mut Turn<'_>) {
+    pub(crate) fn dismiss(&mut self, turn: &mut Turn<'_>, code: CloseCode, reason: &str) {
         self.incoming = None;
-        let code = CloseCode::Again;
         match self.state {
-            State::Open => {
-                write_close(turn.out, Some(code), "overloaded", self.role.masking_key());
-            }
+            State::Open => write_close(turn.out, Some(code), reason, self.role.masking_key()),
             State::CloseSent => {}
             State::Lingering | State::Finished | State::Aborted => return,
         }
         self.end(State::Lingering, Ending::Closed(code));
-        self.deadline = Some((turn.now + LINGER, TimerKind::Linger));
+        self.deadline = Some(turn.now + LINGER / 2);
     }
 
     /// The one place where the state changes. The first cause stays the cause.

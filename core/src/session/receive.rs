@@ -3,7 +3,7 @@
 use tungstenite::protocol::frame::coding::{Control, OpCode};
 
 use super::error::ProtocolError;
-use super::incoming::{Message, PartialFrame, TimerKind};
+use super::incoming::{Message, PartialFrame};
 use super::{Ending, Event, Session, State};
 use crate::deflate::{InflateError, longest_compressed};
 use crate::frame::{DataKind, FrameHeader, FrameKind, parse_close, unmask, write_close, write_frame};
@@ -86,7 +86,9 @@ impl<R: Role> Session<R> {
         }
         if (self.incoming.is_some() || self.partial_len > 0) && self.deadline.is_none() {
             let timeout = self.config.message_timeout;
-            self.deadline = (!timeout.is_zero()).then(|| (turn.now + timeout, TimerKind::Message));
+            if !timeout.is_zero() {
+                self.deadline = Some(turn.now + timeout);
+            }
         }
         Ok(None)
     }
@@ -96,7 +98,7 @@ impl<R: Role> Session<R> {
         if self.incoming.as_ref().is_some_and(|incoming| incoming.is_idle()) {
             self.incoming = None;
         }
-        if self.incoming.is_none() && matches!(self.deadline, Some((_, TimerKind::Message))) {
+        if self.incoming.is_none() && self.state == State::Open {
             self.deadline = None;
         }
     }
@@ -307,9 +309,12 @@ impl<R: Role> Session<R> {
         payload: Payload<'b>,
     ) -> Result<Option<Event<'b>>, ProtocolError> {
         let rate = self.config.control_rate;
+        let is_asked_for = control == Control::Pong && std::mem::take(&mut self.awaits_pong);
         // A Close ends the flood, so it is always heard.
         if control != Control::Close
-            && self.control_rate.judge(turn.now, rate, rate.saturating_mul(2)) == Pace::Exceeded
+            && !is_asked_for
+            && rate != 0
+            && self.control.get_or_insert_default().judge(turn.now, rate) == Pace::Exceeded
         {
             return Err(ProtocolError::ControlRate);
         }
@@ -336,22 +341,22 @@ impl<R: Role> Session<R> {
             return;
         }
         if turn.is_backlogged {
-            self.pong = Some(payload.into());
+            self.control.get_or_insert_default().delay_pong(payload);
         } else {
             // One that still waits is for an earlier ping, and would come behind this one.
-            self.pong = None;
+            self.control.as_mut().and_then(|control| control.take_pong());
             write_frame(turn.out, OpCode::Control(Control::Pong), payload, self.role.masking_key());
         }
     }
 
     /// Whether a pong waits for the backlog to be sent.
     pub(crate) fn has_pong(&self) -> bool {
-        self.pong.is_some()
+        self.control.as_ref().is_some_and(|control| control.has_pong())
     }
 
     /// Sends the pong that waited. To be called when the backlog is sent.
     pub(crate) fn send_pong(&mut self, turn: &mut Turn<'_>) {
-        if let Some(payload) = self.pong.take() {
+        if let Some(payload) = self.control.as_mut().and_then(|control| control.take_pong()) {
             self.answer_ping(turn, &payload);
         }
     }
@@ -368,7 +373,7 @@ impl<R: Role> Session<R> {
             write_close(turn.out, code, "", self.role.masking_key());
         }
         self.end(State::Finished, Ending::PeerClosed(code));
-        self.deadline = Some((turn.now + self.config.close_timeout, TimerKind::Close));
+        self.deadline = Some(turn.now + self.config.close_timeout);
         let reason = match payload {
             Payload::Borrowed(bytes) => Payload::Borrowed(bytes.get_mut(skip..).unwrap_or_default()),
             Payload::Owned(bytes) => Payload::Owned(bytes.get(skip..).unwrap_or_default().to_vec()),

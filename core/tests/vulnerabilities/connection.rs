@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use postern_core::handshake::Peer;
+use postern_core::policy::HeartbeatConfig;
 use postern_core::service::Arrival;
 use postern_core::{ConnectionId, Key, Record, Recorder, Service, ServiceConfig, SessionConfig, Transport};
 
@@ -66,6 +67,7 @@ impl Recorder for Counts {
                 self.user = identity.id().to_owned();
             }
             Record::Message { .. } => self.messages += 1,
+            Record::Pong { .. } => {}
             Record::Closed { ending, .. } => {
                 self.closed += 1;
                 self.code = ending.code();
@@ -94,10 +96,11 @@ pub(crate) struct Connection {
 impl Connection {
     /// A connection that was just accepted.
     pub(crate) fn new(config: ServiceConfig) -> Connection {
+        let now = Instant::now();
         let mut connection = Connection {
-            service: Service::new(Arc::new(config), 1),
+            service: Service::new(Arc::new(config), 1, now),
             key: Key(0),
-            now: Instant::now(),
+            now,
             counts: Counts::default(),
             wire: Vec::new(),
             takes: usize::MAX,
@@ -109,7 +112,9 @@ impl Connection {
 
     /// A connection that was admitted; its wire is empty.
     pub(crate) fn admitted(session: SessionConfig) -> Connection {
-        let config = ServiceConfig { session: Arc::new(session), ..ServiceConfig::default() };
+        // Pings would stand between what the tests look for.
+        let heartbeat = HeartbeatConfig { interval: Duration::ZERO, ..HeartbeatConfig::default() };
+        let config = ServiceConfig { session: Arc::new(session), heartbeat, ..ServiceConfig::default() };
         Connection::admitted_by(config, GOOD)
     }
 

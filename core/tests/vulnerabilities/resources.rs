@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use postern_core::handshake::{HandshakeConfig, HandshakeError};
+use postern_core::policy::HeartbeatConfig;
 use postern_core::service::Arrival;
 use postern_core::{ServiceConfig, SessionConfig, Transport};
 
@@ -150,7 +151,8 @@ fn a_hundred_thousand_connections_leave_no_timer() {
 /// A timer that outlives its connection must not hit the one that has got its place.
 #[test]
 fn a_deadline_of_one_that_has_left_ends_nobody_else() {
-    let mut connection = Connection::new(ServiceConfig::default());
+    let heartbeat = HeartbeatConfig { interval: Duration::ZERO, ..HeartbeatConfig::default() };
+    let mut connection = Connection::new(ServiceConfig { heartbeat, ..ServiceConfig::default() });
     connection.wait(4 * SECOND);
     connection.service.handle_eof(connection.key, connection.now);
     connection.settle();
@@ -304,7 +306,8 @@ fn settings_without_a_bound_overflow_nothing() {
         ..SessionConfig::default()
     };
     let handshake = HandshakeConfig { compression: true, ..HandshakeConfig::default() };
-    let config = ServiceConfig { handshake, session: session.into(), ..ServiceConfig::default() };
+    let heartbeat = HeartbeatConfig { interval: Duration::MAX, timeout: Duration::MAX };
+    let config = ServiceConfig { handshake, session: session.into(), heartbeat, ..ServiceConfig::default() };
     let mut connection =
         Connection::admitted_by(config, &with("", "Sec-WebSocket-Extensions: permessage-deflate"));
     connection.takes = 0;

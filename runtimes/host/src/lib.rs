@@ -1,8 +1,9 @@
 //! What a Postern process needs around the core: settings, the log, listeners and signals.
 //!
-//! There is no protocol in here and no policy: both are [`postern_core`]'s. There is no event loop either, and
-//! no dependency on one: what this crate hands out is plain `std`, so that `postern` (mio), `postern-smol` and
-//! a third runtime use it alike.
+//! There is no protocol in here and no policy: both are [`postern_core`]'s. There is no event loop for users either:
+//! what this crate hands out for them is plain `std`, so that `postern` (mio), `postern-smol` and a third runtime use it
+//! alike. What talks to operators and not to users, the control port, is written once, on smol, and runs in a thread
+//! of its own or in the executor of the runtime.
 //!
 //! In the order in which a process meets them:
 //!
@@ -13,14 +14,18 @@
 //! * [`signals`]: SIGTERM and SIGINT become bytes to poll for.
 //! * [`listen`]: bound listeners, and what to do when the system gives no more descriptors.
 //! * [`socket`]: the system calls of a turn.
+//! * [`metrics`]: what workers count.
+//! * [`control`]: the port for health, metrics and operators.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod assertion;
+pub mod control;
 mod escape;
 pub mod listen;
 pub mod log;
+pub mod metrics;
 pub mod settings;
 pub mod signals;
 pub mod socket;

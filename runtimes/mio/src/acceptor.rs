@@ -14,6 +14,7 @@ use postern_core::ConnectionId;
 use postern_core::handshake::Peer;
 use postern_core::policy::Gate;
 use postern_core::service::Arrival;
+use postern_host::control::Phase;
 use postern_host::listen::{AcceptBackoff, Listener};
 use slog::{Logger, info, warn};
 
@@ -27,11 +28,12 @@ pub(crate) struct Acceptor {
     backoff: AcceptBackoff,
     gate: Gate,
     next_id: u64,
+    phase: Phase,
     log: Logger,
 }
 
 impl Acceptor {
-    /// An acceptor on these listeners. `signals` gives a byte for each wish to stop.
+    /// An acceptor on these listeners. `signals` gives a byte for each wish to stop, and `phase` is told of the first.
     ///
     /// # Errors
     /// No descriptor was to be had.
@@ -39,6 +41,7 @@ impl Acceptor {
         listeners: Vec<Listener>,
         signals: StdUnixStream,
         gate: Gate,
+        phase: Phase,
         log: Logger,
     ) -> io::Result<Acceptor> {
         let poll = Poll::new()?;
@@ -49,7 +52,7 @@ impl Acceptor {
         let mut signals = UnixStream::from_std(signals);
         poll.registry().register(&mut signals, SIGNAL, Interest::READABLE)?;
         let backoff = AcceptBackoff::new()?;
-        Ok(Acceptor { poll, listeners, signals, backoff, gate, next_id: 1, log })
+        Ok(Acceptor { poll, listeners, signals, backoff, gate, next_id: 1, phase, log })
     }
 
     /// Wakes the acceptor when a worker has ended. To be asked for once: a poll has one waker.
@@ -85,6 +88,7 @@ impl Acceptor {
                 }
                 info!(self.log, "stopping"; "connections" => workers.iter().map(Handle::load).sum::<usize>());
                 is_stopping = true;
+                self.phase.drain();
                 // Whoever is in the kernel's queue already would get a reset; so they get an answer.
                 self.accept(workers);
                 // Closes the ports: whoever comes now is refused by the kernel, and tries another instance.

@@ -1,7 +1,7 @@
 //! Postern for production: one acceptor, and as many event loops as there are cores.
 //!
 //! * [`acceptor`]: accepts, numbers and hands out connections; passes the wish to stop on.
-//! * [`worker`]: one event loop around one [`Service`].
+//! * [`worker`]: one event loop around one [`Service`], and how others reach it.
 //! * [`socket`]: a worker's sockets.
 
 mod acceptor;
@@ -12,8 +12,10 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Instant;
 
 use postern_core::Service;
+use postern_host::control::{Control, Phase};
 use postern_host::log::Log;
 use postern_host::settings::{self, Program, Settings};
 use postern_host::signals::StopSignals;
@@ -21,6 +23,7 @@ use postern_host::{assertion, listen};
 use slog::{crit, info};
 
 use acceptor::Acceptor;
+use worker::Remotes;
 
 fn main() -> ExitCode {
     let settings = settings::load_or_exit(&PROGRAM);
@@ -45,24 +48,33 @@ fn serve(mut settings: Settings, log: &Log) -> Result<(), Box<dyn std::error::Er
     let logger = log.logger();
     let signals = StopSignals::register()?;
     let listeners = listen::bind(&settings.listen, &settings.socket_access)?;
+    let phase = Phase::default();
+    let control = Control::bind(&settings, &PROGRAM, &listeners, &phase, log)?;
     settings.announce(&PROGRAM, &listeners, &logger);
     settings.service.handshake.assertion = assertion::start(settings.assertion.as_ref(), &logger)?;
-    let acceptor = Acceptor::new(listeners, signals, settings.gate(), logger.clone())?;
+    let acceptor = Acceptor::new(listeners, signals, settings.gate(), phase, logger.clone())?;
     let waker = acceptor.waker()?;
     // Who arrives is shared out evenly, so what all may take is, too.
     let service = &mut settings.service;
     for limit in [&mut service.handshake.max_handshakes, &mut service.max_memory] {
         *limit = limit.div_ceil(settings.workers);
     }
+    // 32 bits tell the processes apart that a log is kept of.
+    let instance = RandomState::new().hash_one("instance") as u32;
+    service.handshake.instance = instance;
+    service.hash_seed = RandomState::new().hash_one(0);
     let config = Arc::new(settings.service);
     let mut workers = Vec::new();
     for index in 0..settings.workers {
-        let service = Service::new(config.clone(), RandomState::new().hash_one(index));
+        let service = Service::new(config.clone(), RandomState::new().hash_one(index), Instant::now());
         let waker = waker.clone();
-        let worker_log = log.worker();
+        let worker_log = log.worker(instance);
         // It fails only if the acceptor has ended, and then nobody waits for it.
         let done = move || drop(waker.wake());
         workers.push(worker::spawn(format!("worker-{index}"), service, || worker_log, done)?);
+    }
+    if let Some(control) = control {
+        control.spawn(Remotes(workers.iter().map(worker::Handle::remote).collect()))?;
     }
     acceptor.run(&workers)?;
     info!(logger, "stopped");

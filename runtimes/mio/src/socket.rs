@@ -71,6 +71,10 @@ impl Sockets {
         self.0.get_mut(key.0)?.as_mut()
     }
 
+    pub(crate) fn get(&self, key: Key) -> Option<&Socket> {
+        self.0.get(key.0)?.as_ref()
+    }
+
     /// Takes the socket out; dropping it closes it.
     pub(crate) fn remove(&mut self, key: Key) -> Option<Socket> {
         self.0.get_mut(key.0)?.take()

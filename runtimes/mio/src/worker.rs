@@ -2,10 +2,10 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Receiver, SyncSender, TryRecvError};
+use std::sync::mpsc::{self, Receiver, SyncSender, TryRecvError, TrySendError};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
@@ -14,16 +14,20 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use postern_core::service::Arrival;
 use postern_core::{Key, Recorder, Service, Transport};
+use postern_host::control::{self, Job, Untaken, Workers};
 use postern_host::log::WorkerLog;
+use postern_host::metrics::{Counts, Recording};
 use postern_host::socket::shut_down_write;
 
 use crate::socket::Sockets;
 
-/// What the acceptor says to a worker.
-pub(crate) enum Letter {
+/// What the acceptor and the control port say to a worker.
+enum Letter {
     /// Here is a new connection.
     Arrival(OwnedFd, Arrival),
-    /// End all connections, then yourself. The last letter.
+    /// Do this.
+    Job(Job),
+    /// End all connections, then yourself. No connection comes after it.
     Stop,
 }
 
@@ -31,7 +35,7 @@ pub(crate) enum Letter {
 #[derive(Debug)]
 pub(crate) struct Handle {
     letters: SyncSender<Letter>,
-    waker: Waker,
+    waker: Arc<Waker>,
     /// Connections that the worker has or has in its letters.
     load: Arc<AtomicUsize>,
     thread: JoinHandle<()>,
@@ -53,6 +57,11 @@ impl Handle {
         self.send(Letter::Stop);
     }
 
+    /// What the control port knows of it.
+    pub(crate) fn remote(&self) -> Remote {
+        Remote { letters: self.letters.clone(), waker: self.waker.clone() }
+    }
+
     pub(crate) fn is_finished(&self) -> bool {
         self.thread.is_finished()
     }
@@ -63,6 +72,34 @@ impl Handle {
             // It fails only if the poll is gone, and with it the worker.
             let _ = self.waker.wake();
         }
+    }
+}
+
+/// A worker, as the control port sees it.
+#[derive(Debug)]
+pub(crate) struct Remote {
+    letters: SyncSender<Letter>,
+    waker: Arc<Waker>,
+}
+
+/// All workers, as the control port sees them.
+#[derive(Debug)]
+pub(crate) struct Remotes(pub(crate) Vec<Remote>);
+
+impl Workers for Remotes {
+    fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    fn hand(&self, number: usize, job: Job) -> Result<(), Untaken> {
+        let Remote { letters, waker } = self.0.get(number).ok_or(Untaken::Gone)?;
+        letters.try_send(Letter::Job(job)).map_err(|error| match error {
+            TrySendError::Full(_) => Untaken::Busy,
+            TrySendError::Disconnected(_) => Untaken::Gone,
+        })?;
+        // It fails only if the poll is gone, and with it the worker, which drops the job.
+        let _ = waker.wake();
+        Ok(())
     }
 }
 
@@ -77,7 +114,7 @@ pub(crate) fn spawn(
     done: impl FnOnce() + Send + 'static,
 ) -> io::Result<Handle> {
     let poll = Poll::new()?;
-    let waker = Waker::new(poll.registry(), WAKE)?;
+    let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
     let (letters, inbox) = mpsc::sync_channel(LETTERS);
     let load = Arc::new(AtomicUsize::new(0));
     let shared_load = load.clone();
@@ -90,7 +127,7 @@ pub(crate) fn spawn(
             buffer: vec![0; READ_BUFFER].into_boxed_slice(),
             inbox,
             load: shared_load,
-            log: log(),
+            recording: Recording::new(log()),
             now: Instant::now(),
             is_stopping: false,
         };
@@ -110,7 +147,7 @@ struct Worker {
     buffer: Box<[u8]>,
     inbox: Receiver<Letter>,
     load: Arc<AtomicUsize>,
-    log: WorkerLog,
+    recording: Recording,
     /// Read once for each batch of events.
     now: Instant,
     is_stopping: bool,
@@ -121,7 +158,7 @@ impl Worker {
         let mut events = Events::with_capacity(EVENTS);
         while !(self.is_stopping && self.service.is_empty()) {
             let timeout = if self.unread.is_empty() {
-                let due = [self.service.poll_timeout(self.now), self.log.retry_at(self.now)];
+                let due = [self.service.poll_timeout(self.now), self.recording.log.retry_at(self.now)];
                 due.into_iter().flatten().min().map(|at| at.saturating_duration_since(Instant::now()))
             } else {
                 Some(std::time::Duration::ZERO)
@@ -147,8 +184,8 @@ impl Worker {
                 }
             }
             self.see_to_due();
-            self.log.flush();
-            if self.log.is_full() != self.service.is_held() {
+            self.recording.log.flush();
+            if self.recording.log.is_full() != self.service.is_held() {
                 self.heed_log();
             }
         }
@@ -156,7 +193,7 @@ impl Worker {
 
     /// Reads from nobody while the log takes no more, if it is not to lose anything.
     fn heed_log(&mut self) {
-        if self.log.is_full() {
+        if self.recording.log.is_full() {
             return self.service.hold(self.now);
         }
         self.service.release(self.now);
@@ -166,7 +203,7 @@ impl Worker {
     }
 
     fn see_to_due(&mut self) {
-        while let Some(key) = self.service.next_due(self.now, &mut self.log) {
+        while let Some(key) = self.service.next_due(self.now, &mut self.recording) {
             self.settle(key);
             // If its time has come to be read again.
             self.list(key);
@@ -177,13 +214,13 @@ impl Worker {
         loop {
             match self.inbox.try_recv() {
                 Ok(Letter::Arrival(stream, arrival)) => self.open(stream, arrival),
-                // The acceptor is gone only after it has said so.
-                Ok(Letter::Stop) | Err(TryRecvError::Disconnected) => {
+                Ok(Letter::Job(job)) => job(self),
+                Ok(Letter::Stop) => {
                     self.is_stopping = true;
                     self.service.shut_down();
-                    return;
                 }
-                Err(TryRecvError::Empty) => return,
+                // Who sends letters is gone only after the last has been sent.
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => return,
             }
         }
     }
@@ -241,7 +278,7 @@ impl Worker {
         let Some(socket) = self.sockets.get_mut(key) else { return };
         // It stays so if reading is paused.
         socket.is_readable = true;
-        let transport = self.service.exchange(key, self.now, &mut self.buffer, socket, &mut self.log);
+        let transport = self.service.exchange(key, self.now, &mut self.buffer, socket, &mut self.recording);
         if !socket.is_readable && transport == Transport::Open {
             return;
         }
@@ -270,14 +307,32 @@ impl Worker {
             }
             Transport::Close => {
                 self.sockets.remove(key);
-                self.service.remove(key, self.now, &mut self.log);
+                self.service.remove(key, self.now, &mut self.recording);
                 self.load.fetch_sub(1, Ordering::Relaxed);
             }
         }
     }
 }
 
-/// The token under which the acceptor wakes a worker.
+impl control::Worker for Worker {
+    fn service(&mut self) -> &mut Service {
+        &mut self.service
+    }
+
+    fn counts(&self) -> &Counts {
+        self.recording.counts()
+    }
+
+    fn now(&self) -> Instant {
+        self.now
+    }
+
+    fn socket(&self, key: Key) -> Option<BorrowedFd<'_>> {
+        Some(self.sockets.get(key)?.stream.as_fd())
+    }
+}
+
+/// The token under which others wake a worker.
 const WAKE: Token = Token(usize::MAX);
 
 /// How many letters may wait for a worker.

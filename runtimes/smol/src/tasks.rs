@@ -1,4 +1,5 @@
-//! The tasks: one for each listener, one for each connection, one for time, one for the wish to stop.
+//! The tasks: one for each listener, one for each connection, one for time, one for the control port, one for the wish to
+//! stop.
 
 use std::cell::Cell;
 use std::future::pending;
@@ -12,8 +13,9 @@ use postern_core::ConnectionId;
 use postern_core::handshake::Peer;
 use postern_core::policy::Gate;
 use postern_core::service::Arrival;
+use postern_host::control::{Control, Job, Phase, Untaken, Workers};
 use postern_host::listen::{AcceptBackoff, Listener};
-use slog::{Logger, info, warn};
+use slog::{Logger, error, info, warn};
 use smol::future::FutureExt;
 use smol::{Async, LocalExecutor, Timer};
 
@@ -24,6 +26,7 @@ use crate::worker::{Connection, Shared};
 pub(crate) struct Runtime {
     pub(crate) worker: Shared,
     gate: Cell<Gate>,
+    phase: Phase,
     pub(crate) log: Logger,
     next_id: Cell<u64>,
     /// When the timer task will wake by itself.
@@ -35,10 +38,11 @@ pub(crate) struct Runtime {
 }
 
 impl Runtime {
-    pub(crate) fn new(worker: Shared, gate: Gate, log: Logger) -> Rc<Runtime> {
+    pub(crate) fn new(worker: Shared, gate: Gate, phase: Phase, log: Logger) -> Rc<Runtime> {
         Rc::new(Runtime {
             worker,
             gate: Cell::new(gate),
+            phase,
             log,
             next_id: Cell::new(1),
             alarm: Cell::new(None),
@@ -47,7 +51,8 @@ impl Runtime {
         })
     }
 
-    /// Runs until a wish to stop has been carried out. `signals` gives a byte for each wish.
+    /// Runs until a wish to stop has been carried out. `signals` gives a byte for each wish. `control`, if there is one,
+    /// answers until the end.
     ///
     /// # Errors
     /// A descriptor could not be watched.
@@ -55,8 +60,11 @@ impl Runtime {
         self: &Rc<Runtime>,
         executor: &Rc<LocalExecutor<'static>>,
         listeners: Vec<Listener>,
+        control: Option<Control>,
         signals: UnixStream,
     ) -> io::Result<()> {
+        let _control =
+            control.map(|control| executor.spawn(answer_operators(self.clone(), executor.clone(), control)));
         let mut accepting = Vec::new();
         for listener in listeners {
             let listener = Rc::new(Async::new_nonblocking(listener)?);
@@ -67,6 +75,7 @@ impl Runtime {
 
         let signals = Async::new(signals)?;
         wait_for_signal(&signals).await?;
+        self.phase.drain();
         info!(self.log, "stopping"; "connections" => self.worker.borrow().len());
         for (task, listener) in accepting {
             task.cancel().await;
@@ -102,6 +111,28 @@ impl Runtime {
             self.timer.ring();
         }
     }
+}
+
+/// The one worker, as the control port sees it: it runs in the same thread, so a job is done at once.
+struct OneWorker(Rc<Runtime>);
+
+impl Workers for OneWorker {
+    fn count(&self) -> usize {
+        1
+    }
+
+    fn hand(&self, _: usize, job: Job) -> Result<(), Untaken> {
+        self.0.worker.borrow_mut().perform(job);
+        self.0.turned();
+        Ok(())
+    }
+}
+
+/// Serves the control port.
+async fn answer_operators(runtime: Rc<Runtime>, executor: Rc<LocalExecutor<'static>>, control: Control) {
+    let log = runtime.log.clone();
+    let Err(error) = control.serve(executor, OneWorker(runtime)).await;
+    error!(log, "the control port does not answer"; "error" => %error);
 }
 
 /// Accepts on one listener, and starts a task for each connection.

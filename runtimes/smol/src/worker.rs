@@ -4,13 +4,15 @@
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Instant;
 
 use postern_core::service::Arrival;
 use postern_core::{Key, Recorder, Service, Transport};
+use postern_host::control::{self, Job};
 use postern_host::log::WorkerLog;
+use postern_host::metrics::{Counts, Recording};
 use postern_host::socket;
 use smol::Async;
 
@@ -38,12 +40,17 @@ pub(crate) struct Worker {
     connections: Vec<Option<Rc<Connection>>>,
     /// The bytes of one read, of any connection. An idle connection owns no buffer.
     buffer: Box<[u8]>,
-    log: WorkerLog,
+    recording: Recording,
 }
 
 impl Worker {
     pub(crate) fn new(service: Service, log: WorkerLog) -> Worker {
-        Worker { service, connections: Vec::new(), buffer: vec![0; READ_BUFFER].into_boxed_slice(), log }
+        Worker {
+            service,
+            connections: Vec::new(),
+            buffer: vec![0; READ_BUFFER].into_boxed_slice(),
+            recording: Recording::new(log),
+        }
     }
 
     /// Takes a new connection in.
@@ -74,7 +81,7 @@ impl Worker {
         let now = Instant::now();
         let mut socket = Socket { stream: connection.stream.get_ref() };
         let transport =
-            self.service.exchange(connection.key, now, &mut self.buffer, &mut socket, &mut self.log);
+            self.service.exchange(connection.key, now, &mut self.buffer, &mut socket, &mut self.recording);
         self.obey(connection, transport, now);
         if self.service.is_short_of_memory() {
             self.see_to_due(now);
@@ -85,11 +92,11 @@ impl Worker {
     /// Hands over what has been recorded. While the log takes no more, nobody is read from, if it is not to lose
     /// anything.
     fn flush_log(&mut self, now: Instant) {
-        self.log.flush();
-        if self.log.is_full() == self.service.is_held() {
+        self.recording.log.flush();
+        if self.recording.log.is_full() == self.service.is_held() {
             return;
         }
-        if self.log.is_full() {
+        if self.recording.log.is_full() {
             return self.service.hold(now);
         }
         self.service.release(now);
@@ -115,7 +122,7 @@ impl Worker {
     /// When [`Worker::handle_due`] has to be called at the latest.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let now = Instant::now();
-        [self.service.poll_timeout(now), self.log.retry_at(now)].into_iter().flatten().min()
+        [self.service.poll_timeout(now), self.recording.log.retry_at(now)].into_iter().flatten().min()
     }
 
     /// Sees to all connections whose time has come.
@@ -125,8 +132,14 @@ impl Worker {
         self.flush_log(now);
     }
 
+    /// Does what the control port wants, and sees to what follows from it.
+    pub(crate) fn perform(&mut self, job: Job) {
+        job(self);
+        self.handle_due();
+    }
+
     fn see_to_due(&mut self, now: Instant) {
-        while let Some(key) = self.service.next_due(now, &mut self.log) {
+        while let Some(key) = self.service.next_due(now, &mut self.recording) {
             if let Some(connection) = self.connections.get(key.0).cloned().flatten() {
                 self.settle(&connection, now);
                 connection.bell.ring();
@@ -161,9 +174,27 @@ impl Worker {
                 if let Some(slot) = self.connections.get_mut(connection.key.0) {
                     *slot = None;
                 }
-                self.service.remove(connection.key, now, &mut self.log);
+                self.service.remove(connection.key, now, &mut self.recording);
             }
         }
+    }
+}
+
+impl control::Worker for Worker {
+    fn service(&mut self) -> &mut Service {
+        &mut self.service
+    }
+
+    fn counts(&self) -> &Counts {
+        self.recording.counts()
+    }
+
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn socket(&self, key: Key) -> Option<BorrowedFd<'_>> {
+        Some(self.connections.get(key.0)?.as_ref()?.stream.as_fd())
     }
 }
 

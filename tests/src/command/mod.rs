@@ -52,6 +52,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let mut postern = Command::new(postern);
     postern.env("PORT", addresses.postern.port().to_string());
     postern.env("POSTERN_LISTEN", addresses.postern.to_string());
+    // Whatever listens on the usual one, the log says which it is.
+    postern.env("POSTERN_CONTROL", "127.0.0.1:0");
     // For clients that send their token in a message.
     postern.env("JWT_SECRET", &secret);
     let postern = start(&args.runtime.to_string(), &mut postern, addresses.postern)?;

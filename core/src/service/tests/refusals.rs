@@ -56,11 +56,17 @@ fn the_subprotocol_is_answered_and_no_extension_is() {
     let offers =
         "\r\nSec-WebSocket-Extensions: permessage-deflate\r\nSec-WebSocket-Protocol: bearer, a.b.c\r\n\r\n";
     let (_, _, answer) = dismissed(&anonymous().replace("\r\n\r\n", offers), None);
-    assert!(answer.contains("Sec-WebSocket-Protocol: bearer\\r\\n\\r\\n"), "{answer}");
+    assert!(
+        answer.contains("Sec-WebSocket-Protocol: bearer\\r\\nX-Request-Id: 00000000-1\\r\\n\\r\\n"),
+        "{answer}"
+    );
     assert!(!answer.contains("a.b.c") && !answer.contains("permessage-deflate"), "{answer}");
     let both = offers.replace("a.b.c", "a.b.c, postern.v1");
     let (_, _, answer) = dismissed(&anonymous().replace("\r\n\r\n", &both), None);
-    assert!(answer.contains("Sec-WebSocket-Protocol: postern.v1\\r\\n\\r\\n"), "{answer}");
+    assert!(
+        answer.contains("Sec-WebSocket-Protocol: postern.v1\\r\\nX-Request-Id: 00000000-1\\r\\n\\r\\n"),
+        "{answer}"
+    );
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What time does to the connections of a service, and what a service keeps and gives back.
 
 use super::*;
+use crate::record::Summary;
 
 #[test]
 fn a_message_that_does_not_end_is_closed_with_1008_and_then_dropped() {
@@ -56,8 +57,8 @@ fn what_a_socket_takes_later_is_recorded_with_its_times() {
             match record {
                 Record::Established { took: time, .. }
                 | Record::Rejected { took: time, .. }
-                | Record::Closed { lasted: time, .. } => self.0.push(*time),
-                Record::Message { .. } | Record::Abandoned { .. } => {}
+                | Record::Closed { summary: Summary { lasted: time, .. }, .. } => self.0.push(*time),
+                Record::Message { .. } | Record::Pong { .. } | Record::Abandoned { .. } => {}
             }
         }
     }

@@ -18,6 +18,8 @@ use crate::escape::{Text, prefix_without};
 /// Collects lines of one worker.
 pub(super) struct MessageLines {
     format: LogFormat,
+    /// What a request's id begins with, if the gateway has not given it one; the connection's number follows.
+    made_id: String,
     batch: Batch,
 }
 
@@ -29,9 +31,10 @@ pub(super) struct Batch {
 }
 
 impl MessageLines {
-    pub(super) fn new(format: LogFormat) -> MessageLines {
+    /// `instance` is the number of the process in the ids of requests.
+    pub(super) fn new(format: LogFormat, instance: u32) -> MessageLines {
         let batch = Batch { lines: Vec::new(), clock: BatchClock::new() };
-        MessageLines { format, batch }
+        MessageLines { format, made_id: format!("{instance:08x}-"), batch }
     }
 
     /// The batch, also for lines that come another way and have to stand in their order among these.
@@ -49,8 +52,8 @@ impl MessageLines {
         lines.reserve(256 + payload.bytes.len().min(256));
         let stamp = clock.stamp().as_bytes();
         let written = match self.format {
-            LogFormat::Term => write_message_term(lines, stamp, connection, who, payload),
-            LogFormat::Json => write_message_json(lines, stamp, connection, who, payload),
+            LogFormat::Term => write_message_term(lines, stamp, connection, &self.made_id, who, payload),
+            LogFormat::Json => write_message_json(lines, stamp, connection, &self.made_id, who, payload),
         };
         if written.is_err() {
             lines.truncate(start);
@@ -63,6 +66,7 @@ fn write_message_term(
     lines: &mut Vec<u8>,
     stamp: &[u8],
     connection: ConnectionId,
+    made_id: &str,
     who: &Who<'_>,
     payload: &Payload<'_>,
 ) -> fmt::Result {
@@ -71,7 +75,11 @@ fn write_message_term(
     out.write_str(" INFO ")?;
     write_sentence(&mut out, who, payload)?;
     out.write_str(", conn: ")?;
-    out.write_str(itoa::Buffer::new().format(connection.0))?;
+    let mut digits = itoa::Buffer::new();
+    let number = digits.format(connection.0);
+    out.write_str(number)?;
+    out.write_str(", request_id: ")?;
+    write_request_id(&mut out, who, made_id, number)?;
     out.write_str(match payload.kind {
         DataKind::Text => ", opcode: text, bytes: ",
         DataKind::Binary => ", opcode: binary, bytes: ",
@@ -85,6 +93,7 @@ fn write_message_json(
     lines: &mut Vec<u8>,
     stamp: &[u8],
     connection: ConnectionId,
+    made_id: &str,
     who: &Who<'_>,
     payload: &Payload<'_>,
 ) -> fmt::Result {
@@ -94,13 +103,30 @@ fn write_message_json(
     write_sentence(&mut JsonText(lines), who, payload)?;
     let mut out = Plain(lines);
     out.write_str("\",\"conn\":")?;
-    out.write_str(itoa::Buffer::new().format(connection.0))?;
+    let mut digits = itoa::Buffer::new();
+    let number = digits.format(connection.0);
+    out.write_str(number)?;
+    out.write_str(",\"request_id\":\"")?;
+    // None of its characters is special in JSON.
+    write_request_id(&mut out, who, made_id, number)?;
     out.write_str(match payload.kind {
-        DataKind::Text => ",\"opcode\":\"text\",\"bytes\":",
-        DataKind::Binary => ",\"opcode\":\"binary\",\"bytes\":",
+        DataKind::Text => "\",\"opcode\":\"text\",\"bytes\":",
+        DataKind::Binary => "\",\"opcode\":\"binary\",\"bytes\":",
     })?;
     out.write_str(itoa::Buffer::new().format(payload.bytes.len()))?;
     out.write_str("}\n")
+}
+
+/// The id of a [`RequestId`](postern_core::handshake::RequestId), made of pieces that are at hand.
+#[inline]
+fn write_request_id(out: &mut Plain<'_>, who: &Who<'_>, made_id: &str, number: &str) -> fmt::Result {
+    match who.0.request_id() {
+        Some(given) => out.write_str(given),
+        None => {
+            out.write_str(made_id)?;
+            out.write_str(number)
+        }
+    }
 }
 
 /// What is said of a message.
@@ -167,7 +193,7 @@ fn is_special(byte: u8) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use postern_core::handshake::Identity;
+    use postern_core::handshake::{Identity, RequestId};
     use slog::{BorrowedKV, Level, Serializer, o, record};
 
     use super::super::MessageLog;
@@ -181,6 +207,8 @@ mod tests {
         let (message, kind) = (format_args!("Message from {who}: {payload}").to_string(), payload.kind);
         let keys = InOrder(|keys: &mut dyn Serializer| {
             keys.emit_u64("conn", 7)?;
+            let request_id = RequestId::new(who.0.request_id(), 0x5f, ConnectionId(7));
+            keys.emit_arguments("request_id", &format_args!("{request_id}"))?;
             keys.emit_str("opcode", if kind == DataKind::Text { "text" } else { "binary" })?;
             keys.emit_u64("bytes", payload.bytes.len() as u64)
         });
@@ -213,16 +241,20 @@ mod tests {
             b"{\"a\":[1,2]}",
             b"\0\x01\x7f",
         ];
-        for (name, email) in
-            [("John Doe", "john@example.com"), ("", ""), ("Admin (1): x", ""), ("Ren\u{e9}e \"R\"", "")]
-        {
+        for (name, email, request_id) in [
+            ("John Doe", "john@example.com", Some("4bf92f3577b34da6")),
+            ("", "", None),
+            ("Admin (1): x", "", None),
+            ("Ren\u{e9}e \"R\"", "", Some("a/b|c")),
+        ] {
             let identity = Identity::new(b"123", email.as_bytes(), name.as_bytes()).unwrap();
+            let identity = identity.with_request_id(request_id);
             for bytes in payloads {
                 for kind in [DataKind::Text, DataKind::Binary] {
                     for shown in [MessageLog::Full, MessageLog::Truncated, MessageLog::Size] {
                         for format in [LogFormat::Term, LogFormat::Json] {
                             let (who, payload) = (Who(&identity), Payload { kind, bytes, shown });
-                            let mut lines = MessageLines::new(format);
+                            let mut lines = MessageLines::new(format, 0x5f);
                             lines.message(ConnectionId(7), &who, &payload);
                             let line = std::str::from_utf8(&lines.batch().lines).unwrap();
                             let expected = by_slog(format, &who, &payload);

@@ -38,6 +38,7 @@ use order::{InOrder, Reversed};
 use queue::Queue;
 use stamp::Stamp;
 
+pub(crate) use stamp::rfc3339;
 pub use worker::WorkerLog;
 
 /// What is logged, and how.
@@ -142,9 +143,15 @@ impl Log {
         Logger::root(ProcessDrain { settings: self.settings, queue: self.queue.clone() }, o!())
     }
 
-    /// The log of one more worker.
-    pub fn worker(&self) -> WorkerLog {
-        WorkerLog::new(self.settings, self.queue.clone())
+    /// What it loses, for whoever wants to know.
+    pub fn losses(&self) -> Losses {
+        Losses(self.queue.clone())
+    }
+
+    /// The log of one more worker. `instance` is the number of the process in the ids of requests,
+    /// [`HandshakeConfig::instance`](postern_core::handshake::HandshakeConfig::instance).
+    pub fn worker(&self, instance: u32) -> WorkerLog {
+        WorkerLog::new(self.settings, instance, self.queue.clone())
     }
 }
 
@@ -162,6 +169,23 @@ impl Drop for Log {
 impl fmt::Debug for Log {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Log").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// How much a log has lost.
+#[derive(Clone)]
+pub struct Losses(Arc<Queue>);
+
+impl Losses {
+    /// Records dropped since the start.
+    pub fn count(&self) -> u64 {
+        self.0.dropped_ever()
+    }
+}
+
+impl fmt::Debug for Losses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Losses").field(&self.count()).finish()
     }
 }
 

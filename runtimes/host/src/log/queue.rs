@@ -32,6 +32,8 @@ struct State {
     in_flight: usize,
     /// Records dropped since that was last reported.
     dropped: u64,
+    /// Records dropped since the start.
+    dropped_ever: u64,
     is_writer_asleep: bool,
     is_closing: bool,
     has_ended: bool,
@@ -54,7 +56,14 @@ impl Queue {
     pub(super) fn drop_lines(&self, lines: &[u8]) {
         // Counted without the lock: the sink is slow already, and there may be many.
         let records = count_lines(lines);
-        self.lock().dropped += records;
+        let mut state = self.lock();
+        state.dropped += records;
+        state.dropped_ever += records;
+    }
+
+    /// How many records were dropped since the start.
+    pub(super) fn dropped_ever(&self) -> u64 {
+        self.lock().dropped_ever
     }
 
     /// Puts whole lines in, if they fit, or the queue is empty. Says whether it did; what comes after the end of the
@@ -141,13 +150,16 @@ impl Queue {
     /// Accounts for what was taken and what of it was lost. Returns whether the queue is closing.
     fn wrote(&self, unwritten: &[u8], reported: u64) -> bool {
         let mut lost = count_lines(unwritten);
+        let mut unsaid = 0;
         if lost > 0 && reported > 0 {
             // The report was the last line. It is no record, and what it said is still to be said.
-            lost = lost - 1 + reported;
+            lost -= 1;
+            unsaid = reported;
         }
         let mut state = self.lock();
         state.in_flight = 0;
-        state.dropped += lost;
+        state.dropped += lost + unsaid;
+        state.dropped_ever += lost;
         state.is_closing
     }
 

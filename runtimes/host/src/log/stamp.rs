@@ -53,6 +53,11 @@ impl fmt::Debug for Stamp {
     }
 }
 
+/// The same of any time, for answers that are read beside the log.
+pub(crate) fn rfc3339(time: SystemTime) -> String {
+    format!("{:?}", Stamp::at(time.duration_since(UNIX_EPOCH).unwrap_or_default()))
+}
+
 /// Reads the system's clock once for a batch of records, and only if the batch has one.
 #[derive(Debug)]
 pub(super) struct BatchClock {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use postern_core::frame::DataKind;
 use postern_core::handshake::{AssertionError, HandshakeError, Identity, Peer};
 use postern_core::session::{Ending, Traffic};
-use postern_core::{CloseCode, ConnectionId, Record, Recorder};
+use postern_core::{CloseCode, ConnectionId, Record, Recorder, Summary};
 use proptest::prelude::*;
 use slog::{Level, debug, info, o, warn};
 
@@ -54,7 +54,7 @@ fn log(settings: LogSettings, what: impl FnOnce(&Log)) -> Vec<String> {
 
 /// The lines that these records become.
 fn lines(settings: LogSettings, records: &[Record<'_>]) -> Vec<String> {
-    log(settings, |log| records.iter().for_each(|record| log.worker().record(record)))
+    log(settings, |log| records.iter().for_each(|record| log.worker(0x5f).record(record)))
 }
 
 /// The one line that a record becomes, its time left out.
@@ -93,8 +93,11 @@ fn closed(identity: &Identity) -> Record<'_> {
         connection: CONNECTION,
         identity,
         ending: Ending::Eof,
-        lasted: Duration::from_millis(12_345),
-        traffic: Traffic { messages_received: 1, bytes_received: 11, messages_sent: 2, bytes_sent: 22 },
+        summary: Summary {
+            lasted: Duration::from_millis(12_345),
+            round_trip: Some(Duration::from_micros(1_234)),
+            traffic: Traffic { messages_received: 1, bytes_received: 11, messages_sent: 2, bytes_sent: 22 },
+        },
     }
 }
 
@@ -103,8 +106,8 @@ fn rejected() -> Record<'static> {
 }
 
 fn refused(error: HandshakeError, close_code: Option<CloseCode>) -> Record<'static> {
-    let took = Duration::from_micros(1_900);
-    Record::Rejected { connection: CONNECTION, peer: PEER, error, close_code, took }
+    let (request_id, took) = (Some("r-1"), Duration::from_micros(1_900));
+    Record::Rejected { connection: CONNECTION, peer: PEER, request_id, error, close_code, took }
 }
 
 #[test]
@@ -113,16 +116,16 @@ fn the_three_sentences_stand_in_the_log_word_for_word() {
     assert_eq!(
         line(TERM, established(&user)),
         "INFO WebSocket connection established - User: John Doe (john@example.com) - ID: 123, \
-         conn: 7, peer: 127.0.0.1:40000, handshake_ms: 3"
+         conn: 7, request_id: 0000005f-7, peer: 127.0.0.1:40000, handshake_ms: 3"
     );
     assert_eq!(
         line(TERM, text(&user, "Hello World")),
-        "INFO Message from John Doe (123): Hello World, conn: 7, opcode: text, bytes: 11"
+        "INFO Message from John Doe (123): Hello World, conn: 7, request_id: 0000005f-7, opcode: text, bytes: 11"
     );
     assert_eq!(
         line(TERM, closed(&user)),
-        "INFO WebSocket connection closed for user John Doe (123), conn: 7, code: 1006, side: client, \
-         reason: connection ended without a close frame, duration: 12.3s, \
+        "INFO WebSocket connection closed for user John Doe (123), conn: 7, request_id: 0000005f-7, code: 1006, side: client, \
+         reason: connection ended without a close frame, duration: 12.3s, rtt_ms: 1.234, \
          messages_received: 1, messages_sent: 2, bytes_received: 11, bytes_sent: 22"
     );
 }
@@ -132,15 +135,15 @@ fn the_same_in_json() {
     let user = john();
     assert_eq!(
         line(JSON, established(&user)),
-        r#"{"level":"INFO","msg":"WebSocket connection established - User: John Doe (john@example.com) - ID: 123","conn":7,"peer":"127.0.0.1:40000","handshake_ms":3}"#
+        r#"{"level":"INFO","msg":"WebSocket connection established - User: John Doe (john@example.com) - ID: 123","conn":7,"request_id":"0000005f-7","peer":"127.0.0.1:40000","handshake_ms":3}"#
     );
     assert_eq!(
         line(JSON, text(&user, "Hello World")),
-        r#"{"level":"INFO","msg":"Message from John Doe (123): Hello World","conn":7,"opcode":"text","bytes":11}"#
+        r#"{"level":"INFO","msg":"Message from John Doe (123): Hello World","conn":7,"request_id":"0000005f-7","opcode":"text","bytes":11}"#
     );
     assert_eq!(
         line(JSON, closed(&user)),
-        r#"{"level":"INFO","msg":"WebSocket connection closed for user John Doe (123)","conn":7,"code":1006,"side":"client","reason":"connection ended without a close frame","duration":"12.3s","messages_received":1,"messages_sent":2,"bytes_received":11,"bytes_sent":22}"#
+        r#"{"level":"INFO","msg":"WebSocket connection closed for user John Doe (123)","conn":7,"request_id":"0000005f-7","code":1006,"side":"client","reason":"connection ended without a close frame","duration":"12.3s","rtt_ms":"1.234","messages_received":1,"messages_sent":2,"bytes_received":11,"bytes_sent":22}"#
     );
 }
 
@@ -169,7 +172,7 @@ fn a_refusal_is_a_warning_with_its_status_and_code() {
     assert_eq!(
         line(TERM, rejected()),
         "WARN WebSocket upgrade refused - 401 no user id: the gateway did not vouch for a user, \
-         conn: 7, peer: 127.0.0.1:40000, status: 401, code: identity_missing, handshake_ms: 1"
+         conn: 7, request_id: r-1, peer: 127.0.0.1:40000, status: 401, code: identity_missing, handshake_ms: 1"
     );
 }
 
@@ -200,7 +203,7 @@ fn a_peer_that_left_early_is_worth_a_debug_line() {
     assert_eq!(
         line(TERM, record),
         "DEBG WebSocket upgrade abandoned - the peer left before its request was complete, \
-         conn: 7, peer: 127.0.0.1:40000, bytes_received: 5"
+         conn: 7, request_id: 0000005f-7, peer: 127.0.0.1:40000, bytes_received: 5"
     );
     assert_eq!(lines(LogSettings { level: Level::Info, ..TERM }, &[record]), [""; 0]);
 }
@@ -214,14 +217,18 @@ fn a_payload_is_shown_as_the_setting_says() {
         lines.first().map(|line| without_time(line).replace("INFO Message from John Doe (123): ", ""))
     };
     let long = "x".repeat(300);
-    let cut = format!("{}… (+44 bytes), conn: 7, opcode: text, bytes: 300", "x".repeat(256));
+    let cut = format!(
+        "{}… (+44 bytes), conn: 7, request_id: 0000005f-7, opcode: text, bytes: 300",
+        "x".repeat(256)
+    );
     assert_eq!(shown(MessageLog::Truncated, DataKind::Text, long.as_bytes()), Some(cut));
-    let whole = format!("{long}, conn: 7, opcode: text, bytes: 300");
+    let whole = format!("{long}, conn: 7, request_id: 0000005f-7, opcode: text, bytes: 300");
     assert_eq!(shown(MessageLog::Full, DataKind::Text, long.as_bytes()), Some(whole));
-    let size = "300 bytes, conn: 7, opcode: text, bytes: 300".to_owned();
+    let size = "300 bytes, conn: 7, request_id: 0000005f-7, opcode: text, bytes: 300".to_owned();
     assert_eq!(shown(MessageLog::Size, DataKind::Text, long.as_bytes()), Some(size));
     assert_eq!(shown(MessageLog::Off, DataKind::Text, long.as_bytes()), None);
-    let binary = "binary, 2 bytes: 00ff, conn: 7, opcode: binary, bytes: 2".to_owned();
+    let binary =
+        "binary, 2 bytes: 00ff, conn: 7, request_id: 0000005f-7, opcode: binary, bytes: 2".to_owned();
     assert_eq!(shown(MessageLog::Truncated, DataKind::Binary, b"\x00\xff"), Some(binary));
 }
 
@@ -247,7 +254,7 @@ fn records_below_the_level_are_left_out() {
 fn records_of_a_worker_keep_their_order_and_go_out_with_the_batch() {
     let user = john();
     let lines = log(TERM, |log| {
-        let mut worker = log.worker();
+        let mut worker = log.worker(0x5f);
         worker.record(&established(&user));
         (0..3).for_each(|number| worker.record(&text(&user, &number.to_string())));
         worker.record(&closed(&user));
@@ -308,7 +315,7 @@ fn a_user_cannot_write_a_line_of_the_log() {
         line(TERM, text(&user, "hi\r\n2026-05-09T12:34:56.789Z INFO Message from Admin (1): rm, conn: 1"));
     assert_eq!(
         line,
-        r#"INFO Message from "Admin (1): x" (9): hi\r\n2026-05-09T12:34:56.789Z INFO Message from Admin (1): rm, conn: 1, conn: 7, opcode: text, bytes: 69"#
+        r#"INFO Message from "Admin (1): x" (9): hi\r\n2026-05-09T12:34:56.789Z INFO Message from Admin (1): rm, conn: 1, conn: 7, request_id: 0000005f-7, opcode: text, bytes: 69"#
     );
     let established = lines(TERM, &[established(&user)]);
     assert!(established[0].contains(r#"User: "Admin (1): x" ("x@y) - ID: 1") - ID: 9, "#), "{established:?}");
@@ -319,7 +326,7 @@ fn a_log_that_pauses_is_full_until_there_is_room_and_loses_nothing() {
     let (release, stall) = mpsc::channel::<()>();
     let (sink, written) = mpsc::channel();
     let log = Log::start(&LogSettings { stall: Stall::Pause, ..TERM }, Stalled(stall, Sink(sink))).unwrap();
-    let (mut worker, user, payload) = (log.worker(), john(), "x".repeat(200));
+    let (mut worker, user, payload) = (log.worker(0x5f), john(), "x".repeat(200));
     let mut records = 0;
     while !worker.is_full() {
         worker.record(&text(&user, &payload));
@@ -353,7 +360,7 @@ fn what_a_log_that_pauses_must_not_keep_is_dropped_and_counted() {
     let (release, stall) = mpsc::channel::<()>();
     let (sink, written) = mpsc::channel();
     let log = Log::start(&LogSettings { stall: Stall::Pause, ..TERM }, Stalled(stall, Sink(sink))).unwrap();
-    let (mut worker, user, payload) = (log.worker(), john(), "x".repeat(200));
+    let (mut worker, user, payload) = (log.worker(0x5f), john(), "x".repeat(200));
     const RECORDS: usize = 200_000;
     for _ in 0..RECORDS {
         worker.record(&text(&user, &payload));
@@ -398,7 +405,7 @@ fn a_stalled_sink_blocks_no_worker_and_the_loss_is_reported_to_the_record() {
     let begun = Instant::now();
     thread::scope(|scope| {
         for _ in 0..WORKERS {
-            let mut worker = log.worker();
+            let mut worker = log.worker(0x5f);
             let payload = &payload;
             scope.spawn(move || {
                 let user = john();
@@ -484,7 +491,7 @@ proptest! {
             // What JSON says is what term shows.
             let json: serde_json::Value = serde_json::from_str(json).unwrap();
             let (message, level) = (json["msg"].as_str().unwrap(), json["level"].as_str().unwrap());
-            prop_assert!(without_time(term).starts_with(&format!("{level} {message}, conn: 7, ")), "{}", term);
+            prop_assert!(without_time(term).starts_with(&format!("{level} {message}, conn: 7, request_id: 0000005f-7, ")), "{}", term);
         }
     }
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use postern_core::frame::DataKind;
-use postern_core::handshake::{HandshakeError, Identity, Peer};
-use postern_core::session::{Ending, Traffic};
-use postern_core::{CloseCode, ConnectionId, Record, Recorder};
+use postern_core::handshake::{HandshakeError, Identity, Peer, RequestId};
+use postern_core::session::Ending;
+use postern_core::{CloseCode, ConnectionId, Record, Recorder, Summary};
 use slog::{BorrowedKV, KV, Level, OwnedKVList, Serializer, o, record_static};
 
 use super::message::MessageLines;
@@ -27,6 +27,8 @@ pub struct WorkerLog {
     /// What the settings say of messages; asked for once a turn.
     wants_messages: bool,
     lines: MessageLines,
+    /// The number of the process, in the ids of requests.
+    instance: u32,
     /// What was to be handed over last did not fit, and is kept.
     is_full: bool,
     queue: Arc<Queue>,
@@ -35,12 +37,13 @@ pub struct WorkerLog {
 }
 
 impl WorkerLog {
-    pub(super) fn new(settings: LogSettings, queue: Arc<Queue>) -> WorkerLog {
+    pub(super) fn new(settings: LogSettings, instance: u32, queue: Arc<Queue>) -> WorkerLog {
         let wants_messages = settings.messages != MessageLog::Off && Level::Info.is_at_least(settings.level);
         WorkerLog {
             wants_messages,
             settings,
-            lines: MessageLines::new(settings.format),
+            lines: MessageLines::new(settings.format, instance),
+            instance,
             is_full: false,
             queue,
             values: o!().into(),
@@ -88,6 +91,10 @@ impl WorkerLog {
         self.lines.message(connection, &Who(identity), &payload);
     }
 
+    fn ids<'a>(&self, connection: ConnectionId, given: Option<&'a str>) -> Ids<'a> {
+        Ids { connection, request: RequestId::new(given, self.instance, connection) }
+    }
+
     fn established(
         &mut self,
         connection: ConnectionId,
@@ -97,11 +104,12 @@ impl WorkerLog {
         took: Duration,
     ) {
         let (name, email, id) = (Name(identity), Email(identity, self.settings.email), identity.id());
+        let ids = self.ids(connection, identity.request_id());
         self.rare(
             Level::Info,
             &format_args!("WebSocket connection established - User: {name} ({email}) - ID: {id}"),
             &InOrder(|keys: &mut dyn Serializer| {
-                keys.emit_u64("conn", connection.0)?;
+                ids.emit(keys)?;
                 keys.emit_arguments("peer", &format_args!("{peer}"))?;
                 if let Some(subprotocol) = subprotocol {
                     keys.emit_str("subprotocol", subprotocol)?;
@@ -111,23 +119,38 @@ impl WorkerLog {
         );
     }
 
+    fn pong(&mut self, connection: ConnectionId, identity: &Identity, round_trip: Duration) {
+        let ids = self.ids(connection, identity.request_id());
+        self.rare(
+            Level::Debug,
+            &format_args!("Pong from {}", Who(identity)),
+            &InOrder(|keys: &mut dyn Serializer| {
+                ids.emit(keys)?;
+                keys.emit_arguments("rtt_ms", &format_args!("{:.3}", in_millis(round_trip)))
+            }),
+        );
+    }
+
     fn closed(
         &mut self,
         connection: ConnectionId,
         identity: &Identity,
         ending: Ending,
-        lasted: Duration,
-        traffic: Traffic,
+        Summary { lasted, round_trip, traffic }: Summary,
     ) {
+        let ids = self.ids(connection, identity.request_id());
         self.rare(
             Level::Info,
             &format_args!("WebSocket connection closed for user {}", Who(identity)),
             &InOrder(|keys: &mut dyn Serializer| {
-                keys.emit_u64("conn", connection.0)?;
+                ids.emit(keys)?;
                 keys.emit_u64("code", ending.code().into())?;
                 keys.emit_arguments("side", &format_args!("{}", ending.side()))?;
                 keys.emit_str("reason", ending.reason())?;
                 keys.emit_arguments("duration", &format_args!("{:.1}s", lasted.as_secs_f64()))?;
+                if let Some(round_trip) = round_trip {
+                    keys.emit_arguments("rtt_ms", &format_args!("{:.3}", in_millis(round_trip)))?;
+                }
                 keys.emit_u64("messages_received", traffic.messages_received)?;
                 keys.emit_u64("messages_sent", traffic.messages_sent)?;
                 keys.emit_u64("bytes_received", traffic.bytes_received)?;
@@ -141,10 +164,12 @@ impl WorkerLog {
         &mut self,
         connection: ConnectionId,
         peer: Peer,
+        request_id: Option<&str>,
         error: HandshakeError,
         close_code: Option<CloseCode>,
         took: Duration,
     ) {
+        let ids = self.ids(connection, request_id);
         let (key, said) = match close_code {
             Some(code) => ("close_code", u16::from(code)),
             None => ("status", error.status()),
@@ -153,7 +178,7 @@ impl WorkerLog {
             Level::Warning,
             &format_args!("WebSocket upgrade refused - {said} {error}"),
             &InOrder(|keys: &mut dyn Serializer| {
-                keys.emit_u64("conn", connection.0)?;
+                ids.emit(keys)?;
                 keys.emit_arguments("peer", &format_args!("{peer}"))?;
                 keys.emit_u64(key, said.into())?;
                 keys.emit_str("code", error.code())?;
@@ -166,11 +191,12 @@ impl WorkerLog {
     }
 
     fn abandoned(&mut self, connection: ConnectionId, peer: Peer, received: usize) {
+        let ids = self.ids(connection, None);
         self.rare(
             Level::Debug,
             &format_args!("WebSocket upgrade abandoned - the peer left before its request was complete"),
             &InOrder(|keys: &mut dyn Serializer| {
-                keys.emit_u64("conn", connection.0)?;
+                ids.emit(keys)?;
                 keys.emit_arguments("peer", &format_args!("{peer}"))?;
                 keys.emit_u64("bytes_received", as_u64(received))
             }),
@@ -200,11 +226,14 @@ impl Recorder for WorkerLog {
             Record::Established { connection, peer, identity, subprotocol, took } => {
                 self.established(connection, peer, identity, subprotocol, took);
             }
-            Record::Closed { connection, identity, ending, lasted, traffic } => {
-                self.closed(connection, identity, ending, lasted, traffic);
+            Record::Pong { connection, identity, round_trip } => {
+                self.pong(connection, identity, round_trip);
             }
-            Record::Rejected { connection, peer, error, close_code, took } => {
-                self.rejected(connection, peer, error, close_code, took);
+            Record::Closed { connection, identity, ending, summary } => {
+                self.closed(connection, identity, ending, summary);
+            }
+            Record::Rejected { connection, peer, request_id, error, close_code, took } => {
+                self.rejected(connection, peer, request_id, error, close_code, took);
             }
             Record::Abandoned { connection, peer, received } => self.abandoned(connection, peer, received),
         }
@@ -240,9 +269,28 @@ impl fmt::Debug for WorkerLog {
     }
 }
 
+/// The keys by which a record is found: those of its connection, and of the request that began it.
+#[derive(Clone, Copy)]
+struct Ids<'a> {
+    connection: ConnectionId,
+    request: RequestId<'a>,
+}
+
+impl Ids<'_> {
+    fn emit(self, keys: &mut dyn Serializer) -> slog::Result {
+        keys.emit_u64("conn", self.connection.0)?;
+        keys.emit_arguments("request_id", &format_args!("{}", self.request))
+    }
+}
+
 /// No platform has a usize of more than 64 bits.
 fn as_u64(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
+}
+
+/// Milliseconds and their fractions.
+fn in_millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
 }
 
 /// Whole milliseconds.

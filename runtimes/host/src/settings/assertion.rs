@@ -124,6 +124,7 @@ mod tests {
         match load(&PROGRAM, [], environment, || Ok(None)) {
             Ok(Outcome::Start(settings)) => Ok(settings.assertion),
             Ok(Outcome::Print(text)) => panic!("{text}"),
+            Ok(Outcome::Check(..)) => panic!("nothing is to be asked"),
             Err(error) => Err(error.to_string()),
         }
     }

@@ -9,19 +9,31 @@ use super::Program;
 use super::error::SettingsError;
 use super::near::nearest;
 use super::table::{SETTINGS, Setting, WORKERS};
+use crate::control::healthcheck::Probe;
 
 /// What the command line asks for.
 #[derive(Debug)]
 pub(super) enum Arguments {
-    /// To serve, or to show the settings with which it would.
+    /// To do something with the settings.
     Run {
         /// The text of each setting's flag, in the order of the table.
         flags: Vec<Option<String>>,
-        /// Whether to show the settings instead.
-        print_config: bool,
+        /// What for.
+        purpose: Purpose,
     },
     /// To print this and end.
     Print(String),
+}
+
+/// What settings are read for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To serve.
+    Serve,
+    /// To show them.
+    PrintConfig,
+    /// To ask who serves with them.
+    Check(Probe),
 }
 
 /// Reads the command line, without the name of the program.
@@ -32,10 +44,18 @@ pub(super) fn parse(
     program: &Program,
     arguments: impl IntoIterator<Item = OsString>,
 ) -> Result<Arguments, SettingsError> {
-    match command(program).try_get_matches_from(arguments) {
+    let mut arguments = arguments.into_iter().peekable();
+    // One word, and only at the front: clap's subcommands would give every stray word the same look.
+    let is_check = arguments.next_if(|argument| argument == HEALTHCHECK).is_some();
+    match command(program, is_check).try_get_matches_from(arguments) {
         Ok(matches) => Ok(Arguments::Run {
             flags: SETTINGS.iter().map(|setting| matches.get_one::<String>(setting.name).cloned()).collect(),
-            print_config: matches.get_flag(PRINT_CONFIG),
+            purpose: match is_check {
+                true if matches.get_flag(READY) => Purpose::Check(Probe::Ready),
+                true => Purpose::Check(Probe::Live),
+                false if matches.get_flag(PRINT_CONFIG) => Purpose::PrintConfig,
+                false => Purpose::Serve,
+            },
         }),
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             Ok(Arguments::Print(error.render().to_string()))
@@ -44,7 +64,8 @@ pub(super) fn parse(
     }
 }
 
-fn command(program: &Program) -> Command {
+/// `is_check` is for `healthcheck`, which knows all settings, too.
+fn command(program: &Program, is_check: bool) -> Command {
     let settings = SETTINGS.iter().map(|setting| {
         Arg::new(setting.name)
             .long(setting.flag())
@@ -53,11 +74,15 @@ fn command(program: &Program) -> Command {
             .help_heading(setting.group.title())
             .action(ArgAction::Set)
     });
-    let others = [
+    let own = if is_check {
+        Arg::new(READY).long(READY).help("Ask whether it should be sent more users, not whether it lives")
+    } else {
         Arg::new(PRINT_CONFIG)
             .long(PRINT_CONFIG)
             .help("Print the settings that hold, as an env file, and end")
-            .action(ArgAction::SetTrue),
+    };
+    let others = [
+        own.action(ArgAction::SetTrue),
         Arg::new("help").short('h').long("help").help("Print this and end").action(ArgAction::Help),
         Arg::new("version")
             .short('V')
@@ -68,6 +93,10 @@ fn command(program: &Program) -> Command {
     Command::new(program.name)
         .version(program.version)
         .about(program.about)
+        .override_usage(format!(
+            "{name} [OPTIONS]\n       {name} {HEALTHCHECK} [--{READY}] [OPTIONS]",
+            name = program.name
+        ))
         .after_help(AFTER_HELP)
         .no_binary_name(true)
         .disable_help_flag(true)
@@ -130,12 +159,17 @@ fn unknown(flag: &str) -> SettingsError {
 }
 
 const PRINT_CONFIG: &str = "print-config";
+const HEALTHCHECK: &str = "healthcheck";
+const READY: &str = "ready";
 
 const AFTER_HELP: &str = "\
 Flags come first, then the environment, then a file .env in the working directory,
 then the defaults. Lists have commas between their items; sizes are written as 512B,
 64KiB or 1MiB, times as 500ms, 25s, 1m or 1h. Codes are those of HTTP before the
 upgrade, and of WebSocket closes after it.
+
+healthcheck asks a Postern that runs with the same settings, at its control port,
+whether it lives, prints one line, and ends with 0 or 1.
 
 HOST_PORT and JWT_SECRET, which often stand in the same .env, belong to Compose and to
 the Identity service; they are left alone.";

@@ -32,9 +32,11 @@ use postern_core::policy::Gate;
 use slog::{Logger, info, warn};
 
 use crate::assertion::AssertionSettings;
+use crate::control::ControlSettings;
+use crate::control::healthcheck::{self, Probe};
 use crate::listen::{Access, Address, Listener};
 use crate::log::LogSettings;
-use command::Arguments;
+use command::{Arguments, Purpose};
 use sources::{Chosen, Source};
 use table::IDENTITY_HEADERS;
 
@@ -75,6 +77,8 @@ pub struct Settings {
     pub connect_rate: u32,
     /// What is logged, and how.
     pub log: LogSettings,
+    /// The port for operators.
+    pub control: ControlSettings,
 }
 
 /// What is to be done, by the command line and the rest.
@@ -82,6 +86,8 @@ pub struct Settings {
 pub enum Outcome {
     /// To serve.
     Start(Box<Settings>),
+    /// To ask a process that serves with these settings how it is.
+    Check(Box<Settings>, Probe),
     /// To print this, which ends in a line feed, and to end well: `--help`, `--version`, `--print-config`.
     Print(String),
 }
@@ -89,11 +95,20 @@ pub enum Outcome {
 /// Reads the settings of this process: flags, environment, `.env` in the working directory, defaults, in this
 /// order of precedence. Raises the limit of open files, and fills in what depends on the host.
 ///
-/// Ends the process for `--help`, `--version` and `--print-config` with 0, and for settings that cannot be used
-/// with one line on standard error and 2.
+/// Ends the process for `--help`, `--version` and `--print-config` with 0, for `healthcheck` with 0 or 1, and for
+/// settings that cannot be used with one line on standard error and 2.
 pub fn load_or_exit(program: &Program) -> Settings {
     match load(program, std::env::args_os().skip(1), std::env::vars_os(), read_dotenv) {
         Ok(Outcome::Start(settings)) => settings.for_this_host(),
+        Ok(Outcome::Check(settings, probe)) => {
+            let (line, code) = match healthcheck::run(settings.control.address, probe) {
+                Ok(line) => (line, 0),
+                Err(error) => (error.to_string(), 1),
+            };
+            // If nobody can read it, the exit code still says so.
+            let _ = writeln!(io::stdout(), "{line}");
+            process::exit(code)
+        }
         Ok(Outcome::Print(text)) => {
             // Whoever reads it may have read enough: `postern --help | head -1`.
             let _ = io::stdout().write_all(text.as_bytes());
@@ -121,8 +136,8 @@ pub fn load(
     environment: impl IntoIterator<Item = (OsString, OsString)>,
     dotenv: impl FnOnce() -> io::Result<Option<String>>,
 ) -> Result<Outcome, SettingsError> {
-    let (flags, print_config) = match command::parse(program, arguments)? {
-        Arguments::Run { flags, print_config } => (flags, print_config),
+    let (flags, purpose) = match command::parse(program, arguments)? {
+        Arguments::Run { flags, purpose } => (flags, purpose),
         Arguments::Print(text) => return Ok(Outcome::Print(text)),
     };
     let environment = sources::environment(environment)?;
@@ -138,6 +153,7 @@ pub fn load(
         max_connections: 0,
         connect_rate: 0,
         log: LogSettings::default(),
+        control: ControlSettings::default(),
     };
     for Chosen { setting, text, source } in &chosen {
         (setting.apply)(&mut settings, text)
@@ -145,10 +161,11 @@ pub fn load(
     }
     check_identity_headers(&chosen)?;
     settings.assertion = assertion::assertion(&chosen)?;
-    if print_config {
-        return Ok(Outcome::Print(print::config(&chosen)));
-    }
-    Ok(Outcome::Start(Box::new(settings)))
+    Ok(match purpose {
+        Purpose::Serve => Outcome::Start(Box::new(settings)),
+        Purpose::PrintConfig => Outcome::Print(print::config(&chosen)),
+        Purpose::Check(probe) => Outcome::Check(Box::new(settings), probe),
+    })
 }
 
 impl Settings {

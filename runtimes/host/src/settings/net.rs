@@ -1,10 +1,12 @@
 //! Texts about who and where: addresses, owners, paths, proxies, origins, header names.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use nix::unistd::{Group, User};
 use postern_core::handshake::{AllowedOrigins, Cidr, TrustedProxies};
 
+use super::preset::OFF;
 use super::value::Complaint;
 use crate::listen::{Address, Owner};
 
@@ -16,6 +18,16 @@ pub(super) fn addresses(text: &str) -> Result<Vec<Address>, Complaint> {
             format!("{item} is not an address with a port; write for example 0.0.0.0:8080 or [::]:8080")
                 .into()
         }),
+    })
+}
+
+/// The address of the control port, or `off`: `127.0.0.1:9090`.
+pub(super) fn control(text: &str) -> Result<Option<SocketAddr>, Complaint> {
+    if text == OFF {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|_| {
+        "not an address with a port; write for example 127.0.0.1:9090 or [::1]:9090, or off".into()
     })
 }
 

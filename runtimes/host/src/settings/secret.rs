@@ -1,37 +1,44 @@
-//! The proxy secret, from a text or from a file.
+//! Secrets, the gateway's and those of operators, from a text or from a file.
 
 use std::fs;
 
-use postern_core::handshake::{ProxySecret, Secrets};
+use postern_core::handshake::Secrets;
 
 use super::value::Complaint;
 
-/// The setting of the secret itself.
+/// The setting of the gateway's secret itself.
 pub(super) const SECRET: &str = "POSTERN_PROXY_SECRET";
 
 /// The setting of the file that holds it.
 pub(super) const SECRET_FILE: &str = "POSTERN_PROXY_SECRET_FILE";
 
+/// The setting of the keys of operators.
+pub(super) const API_KEY: &str = "POSTERN_API_KEY";
+
+/// The setting of the file that holds them.
+pub(super) const API_KEY_FILE: &str = "POSTERN_API_KEY_FILE";
+
 /// Takes secrets with commas between them. Empty for none.
-pub(super) fn apply(asked: &mut ProxySecret, text: &str) -> Result<(), Complaint> {
+pub(super) fn apply(known: &mut Secrets, text: &str) -> Result<(), Complaint> {
     if !text.is_empty() {
-        asked.secrets = secrets(text)?;
+        *known = secrets(text)?;
     }
     Ok(())
 }
 
-/// Takes them from a file; the line feed at its end does not count. Empty for no file.
-pub(super) fn apply_file(asked: &mut ProxySecret, path: &str) -> Result<(), Complaint> {
+/// Takes them from a file; the line feed at its end does not count. Empty for no file. `other` is the setting that holds
+/// the same itself.
+pub(super) fn apply_file(known: &mut Secrets, path: &str, other: &str) -> Result<(), Complaint> {
     if path.is_empty() {
         return Ok(());
     }
-    if !asked.secrets.is_empty() {
-        return Err(format!("{SECRET} is set already; leave out one of the two").into());
+    if !known.is_empty() {
+        return Err(format!("{other} is set already; leave out one of the two").into());
     }
     // The errors quote nothing of what is in there.
     let text = fs::read_to_string(path).map_err(|error| format!("cannot read the file: {}", error.kind()))?;
     let text = text.strip_suffix('\n').map_or(&*text, |text| text.strip_suffix('\r').unwrap_or(text));
-    asked.secrets = secrets(text).map_err(|complaint| format!("in the file: {complaint}"))?;
+    *known = secrets(text).map_err(|complaint| format!("in the file: {complaint}"))?;
     Ok(())
 }
 
@@ -69,19 +76,19 @@ mod tests {
     fn in_file(content: &[u8]) -> Result<Secrets, Complaint> {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), content).unwrap();
-        let mut asked = ProxySecret::default();
-        apply_file(&mut asked, file.path().to_str().unwrap()).map(|()| asked.secrets)
+        let mut known = Secrets::default();
+        apply_file(&mut known, file.path().to_str().unwrap(), SECRET).map(|()| known)
     }
 
     #[test]
     fn secrets_come_from_a_text_or_from_a_file() {
-        let mut asked = ProxySecret::default();
-        apply(&mut asked, "").unwrap();
-        apply_file(&mut asked, "").unwrap();
-        assert!(asked.secrets.is_empty());
-        apply(&mut asked, &format!("{ONE}, {TWO}")).unwrap();
-        assert_eq!(asked.secrets, all(&[ONE, TWO]));
-        let error = apply_file(&mut asked, "/dev/null").unwrap_err();
+        let mut known = Secrets::default();
+        apply(&mut known, "").unwrap();
+        apply_file(&mut known, "", SECRET).unwrap();
+        assert!(known.is_empty());
+        apply(&mut known, &format!("{ONE}, {TWO}")).unwrap();
+        assert_eq!(known, all(&[ONE, TWO]));
+        let error = apply_file(&mut known, "/dev/null", SECRET).unwrap_err();
         assert_eq!(error, "POSTERN_PROXY_SECRET is set already; leave out one of the two");
         for end in ["", "\n", "\r\n"] {
             assert_eq!(in_file(format!("{ONE},{TWO}{end}").as_bytes()), Ok(all(&[ONE, TWO])));
@@ -91,7 +98,7 @@ mod tests {
     #[test]
     fn what_is_no_secret_is_said_without_being_shown() {
         let bad = |text: &str| {
-            let from_text = apply(&mut ProxySecret::default(), text).unwrap_err();
+            let from_text = apply(&mut Secrets::default(), text).unwrap_err();
             let from_file = in_file(text.as_bytes()).unwrap_err();
             assert_eq!(from_file, format!("in the file: {from_text}"));
             assert!(!from_text.contains(text), "{from_text}");
@@ -110,7 +117,7 @@ mod tests {
         bad(&format!("{ONE}\n{TWO}"));
         assert_eq!(in_file(b"").unwrap_err(), "in the file: a secret is empty");
         assert_eq!(in_file(b"\xff").unwrap_err(), "cannot read the file: invalid data");
-        let error = apply_file(&mut ProxySecret::default(), "/no/such/file").unwrap_err();
+        let error = apply_file(&mut Secrets::default(), "/no/such/file", SECRET).unwrap_err();
         assert_eq!(error, "cannot read the file: entity not found");
     }
 }

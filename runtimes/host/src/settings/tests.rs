@@ -68,6 +68,8 @@ fn the_defaults_are_those_of_the_core() {
     assert_eq!((settings.workers, settings.max_connections), (0, 0));
     assert_eq!(*settings.service.session, SessionConfig::default());
     assert_eq!(settings.log, LogSettings::default());
+    assert_eq!(settings.control.address, Some("127.0.0.1:9090".parse().unwrap()));
+    assert!(settings.control.api_keys.is_empty());
     let (ours, core) = (settings.service.handshake, HandshakeConfig::default());
     assert_eq!(format!("{ours:?}"), format!("{core:?}"));
 }
@@ -185,6 +187,10 @@ fn each_setting_reaches_its_place() {
     assert_eq!(environment("LOG_FORMAT", "json").log.format, LogFormat::Json);
     assert_eq!(environment("POSTERN_LOG_MESSAGES", "size").log.messages, MessageLog::Size);
     assert_eq!(environment("POSTERN_LOG_EMAIL", "masked").log.email, EmailLog::Masked);
+    let control = |name, value| environment(name, value).control;
+    assert_eq!(control("POSTERN_CONTROL", "[::1]:1").address, Some("[::1]:1".parse().unwrap()));
+    assert_eq!(control("POSTERN_CONTROL", "off").address, None);
+    assert_eq!(control("POSTERN_API_KEY", "0123456789abcdef").api_keys, secrets);
 }
 
 #[test]
@@ -219,19 +225,48 @@ fn a_preset_names_the_headers_that_are_not_named() {
 }
 
 #[test]
-fn a_proxy_secret_is_shown_nowhere() {
-    let secret = "hunter2-hunter2-hunter2";
-    let environment = &[("POSTERN_PROXY_SECRET", secret)];
-    let settings = Texts { environment, ..Texts::default() }.settings();
-    assert!(!format!("{settings:?}").contains("hunter2"));
-    let printed = Texts { flags: &["--print-config"], environment, ..Texts::default() }.printed();
-    assert!(printed.contains("POSTERN_PROXY_SECRET=***"), "{printed}");
-    assert!(!printed.contains("hunter2"), "{printed}");
-    for (name, bad) in
-        [("POSTERN_PROXY_SECRET", "hunter2"), ("POSTERN_PROXY_SECRET", "hunter2 hunter2 hunter2")]
-    {
-        let error = Texts { environment: &[(name, bad)], ..Texts::default() }.error();
-        assert!(error.starts_with("POSTERN_PROXY_SECRET=***: ") && !error.contains("hunter2"), "{error}");
+fn a_secret_is_shown_nowhere() {
+    for name in ["POSTERN_PROXY_SECRET", "POSTERN_API_KEY"] {
+        let environment = &[(name, "hunter2-hunter2-hunter2")];
+        let settings = Texts { environment, ..Texts::default() }.settings();
+        assert!(!format!("{settings:?}").contains("hunter2"));
+        let printed = Texts { flags: &["--print-config"], environment, ..Texts::default() }.printed();
+        assert!(printed.contains(&format!("{name}=***")), "{printed}");
+        assert!(!printed.contains("hunter2"), "{printed}");
+        for bad in ["hunter2", "hunter2 hunter2 hunter2"] {
+            let error = Texts { environment: &[(name, bad)], ..Texts::default() }.error();
+            assert!(error.starts_with(&format!("{name}=***: ")) && !error.contains("hunter2"), "{error}");
+        }
+        let environment = &[(name, "hunter2-hunter2-hunter2"), (&format!("{name}_FILE"), "/dev/null")];
+        let error = Texts { environment, ..Texts::default() }.error();
+        let expected = format!("{name}_FILE=/dev/null: {name} is set already; leave out one of the two");
+        assert_eq!(error, expected);
+    }
+}
+
+#[test]
+fn a_healthcheck_asks_where_the_same_settings_listen() {
+    let asked = |flags: &[&str]| match (Texts { flags, ..Texts::default() }).load() {
+        Ok(Outcome::Check(settings, probe)) => {
+            (settings.control.address.map(|address| address.port()), probe)
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(asked(&["healthcheck"]), (Some(9090), Probe::Live));
+    assert_eq!(asked(&["healthcheck", "--ready"]), (Some(9090), Probe::Ready));
+    assert_eq!(asked(&["healthcheck", "--control", "127.0.0.1:1", "--ready"]), (Some(1), Probe::Ready));
+    assert_eq!(asked(&["healthcheck", "--control=off"]), (None, Probe::Live));
+    let help = Texts { flags: &["healthcheck", "--help"], ..Texts::default() }.printed();
+    assert!(help.contains("postern healthcheck [--ready] [OPTIONS]") && help.contains("--ready"), "{help}");
+    for (flags, line) in [
+        (&["--ready"] as &[&str], "--ready: no such flag; --help lists them"),
+        (
+            &["--port=1", "healthcheck"],
+            "healthcheck: settings are flags, as in --port 8080; --help lists them",
+        ),
+        (&["healthcheck", "--print-config"], "--print-config: no such flag; did you mean --print-config?"),
+    ] {
+        assert_eq!(Texts { flags, ..Texts::default() }.error(), line, "{flags:?}");
     }
 }
 
@@ -410,6 +445,12 @@ fn each_bad_value_has_its_line() {
         ("LOG_FORMAT", "xml", "must be one of term, json"),
         ("POSTERN_LOG_MESSAGES", "all", "must be one of full, truncated, size, off"),
         ("POSTERN_LOG_EMAIL", "none", "must be one of full, masked, off"),
+        (
+            "POSTERN_CONTROL",
+            "9090",
+            "not an address with a port; write for example 127.0.0.1:9090 or [::1]:9090, or off",
+        ),
+        ("POSTERN_API_KEY_FILE", "/no/such/file", "cannot read the file: entity not found"),
     ] {
         let error = Texts { environment: &[(name, value)], ..Texts::default() }.error();
         assert_eq!(error, format!("{name}={value}: {complaint}"));
@@ -591,7 +632,7 @@ fn names_flags_and_groups_are_in_order() {
     assert_eq!(distinct.len(), SETTINGS.len());
     let mut groups: Vec<&str> = SETTINGS.iter().map(|setting| setting.group.title()).collect();
     groups.dedup();
-    assert_eq!(groups, ["Listening", "Identity", "Limits", "Log"]);
+    assert_eq!(groups, ["Listening", "Identity", "Limits", "Liveness", "Log", "Control"]);
 }
 
 #[test]

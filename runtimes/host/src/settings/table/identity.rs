@@ -60,6 +60,19 @@ pub(super) static SETTINGS: &[Setting] = &[
         },
     },
     Setting {
+        name: "POSTERN_REQUEST_ID_HEADER",
+        placeholder: "HEADER",
+        default: "X-Request-Id",
+        group: Group::Identity,
+        is_secret: false,
+        help: "The one for the id of the request, which every log record\n\
+               and the 101 repeat; without it the trace of traceparent is\n\
+               taken, or one is made. off takes and repeats none",
+        apply: |settings, text| {
+            optional_header(handshake(settings), text, |handshake| &mut handshake.request_id)
+        },
+    },
+    Setting {
         name: TOKEN_EXP,
         placeholder: "HEADER",
         default: "User-Token-Exp",
@@ -168,7 +181,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         help: "What a trusted proxy must send beside that, at least 16 characters;\n\
                several are for the time in which one replaces another. Not as a\n\
                flag: other users of the host see those",
-        apply: |settings, text| secret::apply(&mut handshake(settings).proxy_secret, text),
+        apply: |settings, text| secret::apply(&mut handshake(settings).proxy_secret.secrets, text),
     },
     Setting {
         name: secret::SECRET_FILE,
@@ -177,7 +190,9 @@ pub(super) static SETTINGS: &[Setting] = &[
         group: Group::Identity,
         is_secret: false,
         help: "A file with that instead",
-        apply: |settings, text| secret::apply_file(&mut handshake(settings).proxy_secret, text),
+        apply: |settings, text| {
+            secret::apply_file(&mut handshake(settings).proxy_secret.secrets, text, secret::SECRET)
+        },
     },
     Setting {
         name: SECRET_HEADER,

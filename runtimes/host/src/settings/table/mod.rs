@@ -1,9 +1,11 @@
 //! All settings, in one table with a file for each group: `--help`, `--print-config`, the names that are known and the values that hold
 //! are made from it.
 
+mod control;
 mod identity;
 mod limits;
 mod listening;
+mod liveness;
 mod log;
 
 use std::borrow::Cow;
@@ -60,7 +62,9 @@ pub(super) enum Group {
     Listening,
     Identity,
     Limits,
+    Liveness,
     Log,
+    Control,
 }
 
 impl Group {
@@ -69,14 +73,24 @@ impl Group {
             Group::Listening => "Listening",
             Group::Identity => "Identity",
             Group::Limits => "Limits",
+            Group::Liveness => "Liveness",
             Group::Log => "Log",
+            Group::Control => "Control",
         }
     }
 }
 
 /// Grouped, and within a group the ones that most people look for first.
 pub(super) static SETTINGS: LazyLock<Vec<&Setting>> = LazyLock::new(|| {
-    [listening::SETTINGS, identity::SETTINGS, limits::SETTINGS, log::SETTINGS].into_iter().flatten().collect()
+    let groups = [
+        listening::SETTINGS,
+        identity::SETTINGS,
+        limits::SETTINGS,
+        liveness::SETTINGS,
+        log::SETTINGS,
+        control::SETTINGS,
+    ];
+    groups.into_iter().flatten().collect()
 });
 
 /// The settings of the headers that are believed: no two of them may name the same header.

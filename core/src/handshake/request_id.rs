@@ -1,0 +1,162 @@
+//! What an upgrade is called in the logs, here and at the gateway.
+
+use std::fmt;
+
+use super::identity::is_opaque;
+use crate::record::ConnectionId;
+
+/// The id of a request: the gateway's, so that one search finds a connection in both logs, or one of our own. Nothing
+/// follows from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestId<'a> {
+    /// As the gateway calls it, in the header of [`HandshakeConfig::request_id`](super::HandshakeConfig::request_id) or
+    /// in `traceparent`.
+    Given(&'a str),
+    /// As it is called here, because the gateway has no name for it.
+    Made {
+        /// A number of the process.
+        instance: u32,
+        /// The number of the connection in it.
+        connection: ConnectionId,
+    },
+}
+
+impl<'a> RequestId<'a> {
+    /// The longest id that is taken over, in bytes.
+    pub const MAX: usize = 128;
+
+    /// The gateway's id, if there is one.
+    pub fn new(given: Option<&'a str>, instance: u32, connection: ConnectionId) -> RequestId<'a> {
+        given.map_or(RequestId::Made { instance, connection }, RequestId::Given)
+    }
+}
+
+impl fmt::Display for RequestId<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RequestId::Given(id) => f.write_str(id),
+            RequestId::Made { instance, connection } => write!(f, "{instance:08x}-{connection}"),
+        }
+    }
+}
+
+/// What a request says about its id. Anybody may have written it, so nothing that is wrong with it matters: it is then
+/// as if it were not there.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Correlation<'h> {
+    id: Line<'h>,
+    trace: Line<'h>,
+}
+
+/// A header that is believed if it stands there once.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Line<'h> {
+    #[default]
+    None,
+    One(&'h [u8]),
+    Several,
+}
+
+impl<'h> Line<'h> {
+    fn see(&mut self, value: &'h [u8]) {
+        *self = if *self == Line::None { Line::One(value) } else { Line::Several };
+    }
+
+    fn one(self) -> Option<&'h [u8]> {
+        if let Line::One(value) = self { Some(value) } else { None }
+    }
+}
+
+impl<'h> Correlation<'h> {
+    /// Looks at one header. `wanted` is the name of the gateway's.
+    pub(super) fn see_header(&mut self, wanted: &str, name: &str, value: &'h [u8]) {
+        if !wanted.is_empty() && name.eq_ignore_ascii_case(wanted) {
+            self.id.see(value);
+        } else if name.eq_ignore_ascii_case("traceparent") {
+            self.trace.see(value);
+        }
+    }
+
+    /// The id, if it can be one; else that of the trace.
+    pub(super) fn request_id(&self) -> Option<&'h str> {
+        let id = self.id.one().filter(|id| id.len() <= RequestId::MAX && is_opaque(id));
+        let id = id.or_else(|| trace_id(self.trace.one()?))?;
+        std::str::from_utf8(id).ok()
+    }
+}
+
+/// The id of the trace in a `traceparent` (W3C Trace Context §3.2.2): version, 32 digits that are not all zero, parent and
+/// flags, each in lowercase hexadecimal. Later versions may append to it.
+fn trace_id(traceparent: &[u8]) -> Option<&[u8]> {
+    let is_hex = |part: &[u8]| part.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let mut parts = traceparent.splitn(5, |&byte| byte == b'-');
+    let [version, trace, parent, flags] = [parts.next()?, parts.next()?, parts.next()?, parts.next()?];
+    let is_good = [(version, 2), (trace, 32), (parent, 16), (flags, 2)]
+        .iter()
+        .all(|(part, len)| part.len() == *len && is_hex(part));
+    let is_known = version != b"ff" && (version != b"00" || parts.next().is_none());
+    (is_good && is_known && trace.iter().any(|&digit| digit != b'0')).then_some(trace)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(headers: &[(&str, &str)], id: Option<&str>) {
+        let mut correlation = Correlation::default();
+        headers
+            .iter()
+            .for_each(|(name, value)| correlation.see_header("X-Request-Id", name, value.as_bytes()));
+        assert_eq!(correlation.request_id(), id, "{headers:?}");
+    }
+
+    const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    const TRACE_ID: Option<&str> = Some("4bf92f3577b34da6a3ce929d0e0e4736");
+
+    #[test]
+    fn the_gateway_names_a_request_in_one_of_two_headers() {
+        check(&[], None);
+        check(&[("x-request-id", "5f6c-1")], Some("5f6c-1"));
+        check(&[("Traceparent", TRACE)], TRACE_ID);
+        check(&[("traceparent", TRACE), ("X-REQUEST-ID", "a")], Some("a"));
+        check(&[("x_request_id", "a"), ("trace-parent", TRACE)], None);
+    }
+
+    #[test]
+    fn what_is_no_id_is_as_if_it_were_not_there() {
+        let long = "x".repeat(128);
+        check(&[("x-request-id", &long)], Some(&long));
+        for bad in ["", " ", "a b", "a,b", "a\"b", "{id}", "a\u{1b}", "é", &"x".repeat(129)] {
+            check(&[("x-request-id", bad)], None);
+            check(&[("x-request-id", bad), ("traceparent", TRACE)], TRACE_ID);
+        }
+        check(&[("x-request-id", "a"), ("x-request-id", "a")], None);
+        check(&[("traceparent", TRACE), ("traceparent", TRACE)], None);
+    }
+
+    #[test]
+    fn a_trace_has_the_form_of_its_standard() {
+        check(&[("traceparent", &TRACE.replace("00-4", "cc-4"))], TRACE_ID);
+        check(&[("traceparent", &(TRACE.replace("00-4", "cc-4") + "-what-comes"))], TRACE_ID);
+        for bad in [
+            TRACE.replace("00-4", "ff-4"),
+            TRACE.replace("4bf9", "4BF9"),
+            TRACE.replace("4bf9", "4bg9"),
+            TRACE.replace("4bf9", "4bf"),
+            TRACE.replace("-01", ""),
+            TRACE.replace("4bf92f3577b34da6a3ce929d0e0e4736", &"0".repeat(32)),
+            format!("{TRACE}-"),
+            String::new(),
+        ] {
+            check(&[("traceparent", &bad)], None);
+        }
+    }
+
+    #[test]
+    fn one_of_our_own_is_the_process_and_the_connection() {
+        let connection = ConnectionId(42);
+        assert_eq!(RequestId::new(None, 0x5f, connection).to_string(), "0000005f-42");
+        assert_eq!(RequestId::new(Some("a"), 0x5f, connection).to_string(), "a");
+    }
+}

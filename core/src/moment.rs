@@ -1,0 +1,77 @@
+//! Times in half the size of an `Instant`, for what each connection keeps.
+
+use std::num::NonZeroU64;
+use std::time::{Duration, Instant};
+
+/// The instant that moments are counted from: the same for all that are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Epoch(Instant);
+
+/// An instant to the nanosecond, 292 years at most before or after its [`Epoch`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Moment(NonZeroU64);
+
+impl Moment {
+    /// Bytes that no other moment has.
+    pub(crate) fn to_bytes(self) -> [u8; 8] {
+        self.0.get().to_be_bytes()
+    }
+}
+
+impl Epoch {
+    /// An epoch at `now`.
+    pub fn new(now: Instant) -> Epoch {
+        Epoch(now)
+    }
+
+    /// The moment of an instant.
+    #[inline]
+    pub fn moment(self, at: Instant) -> Moment {
+        let after = nanoseconds(at.saturating_duration_since(self.0));
+        let before = nanoseconds(self.0.saturating_duration_since(at));
+        // One of the two is zero.
+        let moment = MIDDLE.saturating_add(after).get().saturating_sub(before);
+        Moment(NonZeroU64::new(moment).unwrap_or(NonZeroU64::MIN))
+    }
+
+    /// The instant of a moment that was made with this epoch.
+    #[inline]
+    pub fn instant(self, Moment(moment): Moment) -> Instant {
+        let after = Duration::from_nanos(moment.get().saturating_sub(MIDDLE.get()));
+        let before = Duration::from_nanos(MIDDLE.get().saturating_sub(moment.get()));
+        // What an instant was made into becomes one again.
+        (self.0 + after).checked_sub(before).unwrap_or(self.0)
+    }
+}
+
+/// The moment of the epoch itself.
+const MIDDLE: NonZeroU64 = NonZeroU64::MIN.saturating_add((1 << 63) - 1);
+
+/// 2^64 ns are 584 years.
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_an_instant_before_or_after_the_epoch() {
+        let now = Instant::now();
+        let epoch = Epoch::new(now);
+        let near = [0, 1, 999_999_999, 1_000_000_000, 86_400_000_000_000].map(Duration::from_nanos);
+        for time in near {
+            for at in [now + time, now.checked_sub(time).unwrap_or(now)] {
+                assert_eq!(epoch.instant(epoch.moment(at)), at);
+                assert_eq!(epoch.moment(at).cmp(&epoch.moment(now)), at.cmp(&now));
+            }
+        }
+        assert_eq!(epoch.moment(now).0, MIDDLE);
+    }
+
+    #[test]
+    fn it_takes_eight_bytes_also_where_there_may_be_none() {
+        assert_eq!((size_of::<Moment>(), size_of::<Option<Moment>>()), (8, 8));
+    }
+}

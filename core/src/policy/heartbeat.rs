@@ -1,0 +1,246 @@
+//! Whether a peer is still there: one that is quiet is pinged, and one that does not answer is gone.
+
+use std::time::{Duration, Instant};
+
+use crate::moment::{Epoch, Moment};
+
+/// How a quiet peer is asked whether it is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeartbeatConfig {
+    /// A peer of which nothing was read for so long is pinged. Each connection takes its own time, by up to a tenth
+    /// less or more, so that those that began together are not pinged together. Default 25 s, which is less than
+    /// the idle timeout of most gateways. Zero is never.
+    pub interval: Duration,
+    /// How long it may take after a ping until something is read of it. Default 10 s.
+    pub timeout: Duration,
+}
+
+impl Default for HeartbeatConfig {
+    fn default() -> HeartbeatConfig {
+        HeartbeatConfig { interval: Duration::from_secs(25), timeout: Duration::from_secs(10) }
+    }
+}
+
+impl HeartbeatConfig {
+    /// The same for one connection, with an interval of its own. `number` is the connection's.
+    pub fn of(self, number: u64) -> HeartbeatConfig {
+        // Fibonacci hashing (Knuth, TAOCP 6.4): numbers that follow each other come out far apart. The upper bits are
+        // the good ones, and 16 of them fit a u32.
+        let spread = (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) as u32 % 201;
+        HeartbeatConfig { interval: (self.interval / 1000).saturating_mul(900 + spread), ..self }
+    }
+}
+
+/// What is to be done about a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beat {
+    /// Nothing yet.
+    Still,
+    /// To send a ping with these bytes.
+    Ping([u8; 8]),
+    /// It has not answered.
+    Gone,
+}
+
+/// When something was last read of a peer, and what became of its last ping.
+///
+/// Hearing from a peer is one store, and moves no timer: [`due`](Heartbeat::due) follows from it when it is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heartbeat {
+    heard: Instant,
+    /// When the ping that is not answered was sent. In this form, because each connection has one, and an `Instant` takes
+    /// twice as much.
+    pinged: Option<Moment>,
+}
+
+impl Heartbeat {
+    /// Of a connection that begins.
+    pub fn new(now: Instant) -> Heartbeat {
+        Heartbeat { heard: now, pinged: None }
+    }
+
+    /// When something was last read.
+    pub fn heard(&self) -> Instant {
+        self.heard
+    }
+
+    /// Tells that something was read.
+    #[inline(always)]
+    pub fn hear(&mut self, now: Instant) {
+        self.heard = now;
+    }
+
+    /// When [`Heartbeat::judge`] has to be asked. `None` is never.
+    pub fn due(&self, config: HeartbeatConfig, epoch: Epoch) -> Option<Instant> {
+        match self.unanswered(epoch) {
+            Some(pinged) => pinged.checked_add(config.timeout),
+            None if config.interval.is_zero() => None,
+            None => self.heard.checked_add(config.interval),
+        }
+    }
+
+    /// Says what is to be done.
+    pub fn judge(&mut self, now: Instant, config: HeartbeatConfig, epoch: Epoch) -> Beat {
+        if self.due(config, epoch).is_none_or(|at| now < at) {
+            return Beat::Still;
+        }
+        if self.unanswered(epoch).is_some() {
+            return Beat::Gone;
+        }
+        // The bytes tell this ping from all others of the connection.
+        let moment = epoch.moment(now);
+        self.pinged = Some(moment);
+        Beat::Ping(moment.to_bytes())
+    }
+
+    /// Tells that a pong came. If it answers the last ping, its round trip is returned; a pong that nobody
+    /// asked for (RFC 6455 §5.5.3) is no more than a sign of life.
+    pub fn pong(&mut self, now: Instant, payload: &[u8], epoch: Epoch) -> Option<Duration> {
+        let pinged = self.pinged.filter(|pinged| payload == pinged.to_bytes())?;
+        self.pinged = None;
+        Some(now.saturating_duration_since(epoch.instant(pinged)))
+    }
+
+    /// Tells that for this long nothing could be read, though something may have come.
+    pub fn postpone(&mut self, by: Duration, epoch: Epoch) {
+        self.heard += by;
+        self.pinged = self.pinged.map(|pinged| epoch.moment(epoch.instant(pinged) + by));
+    }
+
+    /// Tells that until now nothing that was sent could reach the peer, so that a ping of before is younger than it
+    /// seems.
+    pub fn reach(&mut self, now: Instant, epoch: Epoch) {
+        if self.is_unanswered(epoch) {
+            self.pinged = Some(epoch.moment(now));
+        }
+    }
+
+    /// Whether a ping was sent, and nothing was read since.
+    pub fn is_unanswered(&self, epoch: Epoch) -> bool {
+        self.unanswered(epoch).is_some()
+    }
+
+    /// When the last ping was sent, if nothing was read since.
+    fn unanswered(&self, epoch: Epoch) -> Option<Instant> {
+        let pinged = epoch.instant(self.pinged?);
+        (self.heard <= pinged).then_some(pinged)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const CONFIG: HeartbeatConfig =
+        HeartbeatConfig { interval: Duration::from_secs(25), timeout: Duration::from_secs(10) };
+
+    #[track_caller]
+    fn ping(heartbeat: &mut Heartbeat, now: Instant, epoch: Epoch) -> [u8; 8] {
+        match heartbeat.judge(now, CONFIG, epoch) {
+            Beat::Ping(payload) => payload,
+            beat => panic!("{beat:?}"),
+        }
+    }
+
+    #[test]
+    fn a_peer_that_is_quiet_is_pinged_and_then_gone() {
+        let start = Instant::now();
+        let epoch = Epoch::new(start);
+        let mut heartbeat = Heartbeat::new(start);
+        let before = start + 25 * SECOND - Duration::from_nanos(1);
+        assert_eq!(heartbeat.due(CONFIG, epoch), Some(start + 25 * SECOND));
+        assert_eq!(heartbeat.judge(before, CONFIG, epoch), Beat::Still);
+        ping(&mut heartbeat, start + 25 * SECOND, epoch);
+        assert_eq!(heartbeat.due(CONFIG, epoch), Some(start + 35 * SECOND));
+        assert_eq!(heartbeat.judge(before + 10 * SECOND, CONFIG, epoch), Beat::Still);
+        assert_eq!(heartbeat.judge(start + 35 * SECOND, CONFIG, epoch), Beat::Gone);
+    }
+
+    #[test]
+    fn whatever_is_read_puts_the_ping_off_and_answers_it() {
+        let start = Instant::now();
+        let epoch = Epoch::new(start);
+        let mut heartbeat = Heartbeat::new(start);
+        heartbeat.hear(start + 20 * SECOND);
+        assert_eq!(heartbeat.judge(start + 30 * SECOND, CONFIG, epoch), Beat::Still);
+        assert_eq!(heartbeat.due(CONFIG, epoch), Some(start + 45 * SECOND));
+        ping(&mut heartbeat, start + 45 * SECOND, epoch);
+        heartbeat.hear(start + 46 * SECOND);
+        assert_eq!(heartbeat.judge(start + 60 * SECOND, CONFIG, epoch), Beat::Still);
+        ping(&mut heartbeat, start + 71 * SECOND, epoch);
+    }
+
+    #[test]
+    fn a_pong_to_the_last_ping_measures_the_round_trip() {
+        let start = Instant::now();
+        let epoch = Epoch::new(start);
+        let mut heartbeat = Heartbeat::new(start);
+        assert_eq!(heartbeat.pong(start, b"", epoch), None);
+        let payload = ping(&mut heartbeat, start + 25 * SECOND, epoch);
+        assert_eq!(heartbeat.pong(start + 26 * SECOND, b"12345678", epoch), None);
+        assert_eq!(heartbeat.pong(start + 26 * SECOND, &payload, epoch), Some(SECOND));
+        assert_eq!(heartbeat.pong(start + 27 * SECOND, &payload, epoch), None, "it is answered");
+    }
+
+    #[test]
+    fn a_pong_in_the_instant_of_its_ping_counts() {
+        let start = Instant::now();
+        let epoch = Epoch::new(start);
+        let mut heartbeat = Heartbeat::new(start);
+        let config = HeartbeatConfig { interval: Duration::from_nanos(1), ..CONFIG };
+        let now = start + Duration::from_nanos(1);
+        let Beat::Ping(payload) = heartbeat.judge(now, config, epoch) else { panic!("no ping") };
+        heartbeat.hear(now);
+        assert!(heartbeat.pong(now, &payload, epoch).is_some());
+        assert_eq!(heartbeat.due(config, epoch), Some(now + config.interval));
+    }
+
+    #[test]
+    fn time_in_which_nothing_is_read_does_not_count() {
+        let start = Instant::now();
+        let epoch = Epoch::new(start);
+        let mut heartbeat = Heartbeat::new(start);
+        heartbeat.postpone(5 * SECOND, epoch);
+        assert_eq!(heartbeat.due(CONFIG, epoch), Some(start + 30 * SECOND));
+        ping(&mut heartbeat, start + 30 * SECOND, epoch);
+        heartbeat.postpone(60 * SECOND, epoch);
+        assert_eq!(heartbeat.due(CONFIG, epoch), Some(start + 100 * SECOND));
+    }
+
+    #[test]
+    fn a_ping_that_waited_behind_a_backlog_begins_anew() {
+        let start = Instant::now();
+        let epoch = Epoch::new(start);
+        let mut heartbeat = Heartbeat::new(start);
+        heartbeat.reach(start + 5 * SECOND, epoch);
+        assert_eq!(heartbeat.due(CONFIG, epoch), Some(start + 25 * SECOND), "there was none");
+        ping(&mut heartbeat, start + 25 * SECOND, epoch);
+        heartbeat.reach(start + 60 * SECOND, epoch);
+        assert_eq!(heartbeat.due(CONFIG, epoch), Some(start + 70 * SECOND));
+    }
+
+    #[test]
+    fn an_interval_of_zero_is_never_and_so_is_one_beyond_all_time() {
+        let start = Instant::now();
+        let epoch = Epoch::new(start);
+        let longest = HeartbeatConfig { interval: Duration::MAX, timeout: Duration::MAX };
+        assert_eq!(Heartbeat::new(start).due(longest.of(7), epoch), None);
+        let config = HeartbeatConfig { interval: Duration::ZERO, ..CONFIG }.of(7);
+        let mut heartbeat = Heartbeat::new(start);
+        assert_eq!(heartbeat.due(config, epoch), None);
+        assert_eq!(heartbeat.judge(start + 3600 * SECOND, config, epoch), Beat::Still);
+    }
+
+    #[test]
+    fn intervals_differ_by_a_tenth_either_way_and_evenly() {
+        let mut tenths = [0; 5];
+        for number in 1..=10_000 {
+            let interval = CONFIG.of(number).interval.as_millis();
+            assert!((22_500..=27_500).contains(&interval), "{interval}");
+            tenths[((interval - 22_500) / 1000).min(4) as usize] += 1;
+        }
+        assert!(tenths.iter().all(|count| (1800..2200).contains(count)), "{tenths:?}");
+        assert_eq!(CONFIG.of(1), CONFIG.of(1));
+    }
+}

@@ -1,0 +1,206 @@
+//! How a process stops: when it says so, when it takes nobody in any more, and when it has waited long enough.
+
+use std::time::{Duration, Instant};
+
+/// The times of a drain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DrainConfig {
+    /// How long connections are still accepted after it is said that they should go elsewhere: until everyone who sends
+    /// them has heard it. Default 5 s.
+    pub grace: Duration,
+    /// Over how long the connections are then closed. Default 30 s.
+    pub spread: Duration,
+    /// How long the whole takes at most. Default 60 s.
+    pub hard: Duration,
+}
+
+impl Default for DrainConfig {
+    fn default() -> DrainConfig {
+        let seconds = Duration::from_secs;
+        DrainConfig { grace: seconds(5), spread: seconds(30), hard: seconds(60) }
+    }
+}
+
+/// What somebody wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// To stop so that nobody notices: SIGTERM. The second time: to stop now.
+    Terminate,
+    /// To stop soon: SIGINT, somebody sits in front of it. The second time: to stop now.
+    Interrupt,
+    /// To drain, as often as it may be said.
+    Drain,
+}
+
+/// What the runtime is to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// To say that it is not ready, and to accept on.
+    Announce,
+    /// To accept no more, and to close all connections over this time.
+    Drain(Duration),
+    /// To accept no more, and to close all connections at once.
+    Close,
+    /// To end, whoever is still connected.
+    End,
+}
+
+/// Where a process is on its way to the end.
+///
+/// ```text
+///   Running --Terminate, Drain--> Announced --grace--> Closing --hard--> Ended
+///     |                              |                    ^  |             ^
+///     +----Interrupt-----------------+--------------------+  +-Terminate,--+
+///                                    +--Terminate again------- Interrupt --+
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct Shutdown {
+    config: DrainConfig,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Running,
+    /// Since the given time.
+    Announced(Instant),
+    /// Until the given time at most.
+    Closing(Instant),
+    Ended,
+}
+
+impl Shutdown {
+    /// Of a process that runs.
+    pub fn new(config: DrainConfig) -> Shutdown {
+        Shutdown { config, state: State::Running }
+    }
+
+    /// Whether it is on its way to the end.
+    pub fn has_begun(&self) -> bool {
+        self.state != State::Running
+    }
+
+    /// Hears a wish. What follows from it, if anything does.
+    pub fn hear(&mut self, wish: Wish, now: Instant) -> Option<Step> {
+        match (self.state, wish) {
+            (State::Running, Wish::Interrupt) => {
+                self.state = State::Closing(now + self.config.hard);
+                Some(Step::Close)
+            }
+            (State::Running, Wish::Terminate | Wish::Drain) if self.config.grace.is_zero() => {
+                Some(self.close(now, now))
+            }
+            (State::Running, Wish::Terminate | Wish::Drain) => {
+                self.state = State::Announced(now);
+                Some(Step::Announce)
+            }
+            (State::Announced(_), Wish::Interrupt) => {
+                self.state = State::Closing(now + self.config.hard);
+                Some(Step::Close)
+            }
+            (State::Announced(_) | State::Closing(_), Wish::Terminate)
+            | (State::Closing(_), Wish::Interrupt) => {
+                self.state = State::Ended;
+                Some(Step::End)
+            }
+            (State::Announced(_) | State::Closing(_), Wish::Drain) | (State::Ended, _) => None,
+        }
+    }
+
+    /// When [`Shutdown::handle_timeout`] has to be called.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        match self.state {
+            State::Running | State::Ended => None,
+            State::Announced(since) => Some(since + self.config.grace),
+            State::Closing(until) => Some(until),
+        }
+    }
+
+    /// Tells that time has passed. What follows from it, if anything does.
+    pub fn handle_timeout(&mut self, now: Instant) -> Option<Step> {
+        if self.poll_timeout()? > now {
+            return None;
+        }
+        match self.state {
+            State::Announced(since) => Some(self.close(since, now)),
+            State::Closing(_) => {
+                self.state = State::Ended;
+                Some(Step::End)
+            }
+            State::Running | State::Ended => None,
+        }
+    }
+
+    fn close(&mut self, since: Instant, now: Instant) -> Step {
+        let until = since + self.config.hard;
+        self.state = State::Closing(until);
+        // What comes later than the end comes to nobody's ears.
+        Step::Drain(self.config.spread.min(until.saturating_duration_since(now)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn running(grace: u32, spread: u32, hard: u32) -> (Shutdown, Instant) {
+        let config = DrainConfig { grace: SECOND * grace, spread: SECOND * spread, hard: SECOND * hard };
+        (Shutdown::new(config), Instant::now())
+    }
+
+    #[test]
+    fn a_drain_is_announced_then_done_and_ends_in_time() {
+        for wish in [Wish::Terminate, Wish::Drain] {
+            let (mut shutdown, now) = running(5, 30, 60);
+            assert!(!shutdown.has_begun());
+            assert_eq!(shutdown.poll_timeout(), None);
+            assert_eq!(shutdown.hear(wish, now), Some(Step::Announce));
+            assert!(shutdown.has_begun());
+            assert_eq!(shutdown.hear(Wish::Drain, now), None, "said twice is said once");
+            assert_eq!(shutdown.poll_timeout(), Some(now + 5 * SECOND));
+            assert_eq!(shutdown.handle_timeout(now + 4 * SECOND), None);
+            assert_eq!(shutdown.handle_timeout(now + 5 * SECOND), Some(Step::Drain(30 * SECOND)));
+            assert_eq!(shutdown.hear(Wish::Drain, now + 6 * SECOND), None);
+            assert_eq!(shutdown.poll_timeout(), Some(now + 60 * SECOND));
+            assert_eq!(shutdown.handle_timeout(now + 60 * SECOND), Some(Step::End));
+            assert_eq!(shutdown.poll_timeout(), None);
+            assert_eq!(shutdown.hear(Wish::Terminate, now), None);
+        }
+    }
+
+    #[test]
+    fn without_a_grace_it_begins_at_once_and_no_spread_is_longer_than_the_whole() {
+        let (mut shutdown, now) = running(0, 30, 60);
+        assert_eq!(shutdown.hear(Wish::Terminate, now), Some(Step::Drain(30 * SECOND)));
+        let (mut shutdown, now) = running(5, 30, 10);
+        assert_eq!(shutdown.hear(Wish::Terminate, now), Some(Step::Announce));
+        assert_eq!(shutdown.handle_timeout(now + 6 * SECOND), Some(Step::Drain(4 * SECOND)));
+        let (mut shutdown, now) = running(20, 30, 10);
+        shutdown.hear(Wish::Terminate, now);
+        assert_eq!(shutdown.handle_timeout(now + 20 * SECOND), Some(Step::Drain(Duration::ZERO)));
+        assert_eq!(shutdown.handle_timeout(now + 20 * SECOND), Some(Step::End));
+    }
+
+    #[test]
+    fn a_second_signal_ends_at_once() {
+        let (mut shutdown, now) = running(5, 30, 60);
+        shutdown.hear(Wish::Drain, now);
+        assert_eq!(shutdown.hear(Wish::Terminate, now), Some(Step::End));
+        let (mut shutdown, now) = running(0, 30, 60);
+        shutdown.hear(Wish::Terminate, now);
+        assert_eq!(shutdown.hear(Wish::Interrupt, now), Some(Step::End));
+        let (mut shutdown, now) = running(5, 30, 60);
+        assert_eq!(shutdown.hear(Wish::Interrupt, now), Some(Step::Close));
+        assert_eq!(shutdown.hear(Wish::Interrupt, now), Some(Step::End));
+    }
+
+    #[test]
+    fn who_sits_in_front_of_it_waits_for_no_grace() {
+        let (mut shutdown, now) = running(5, 30, 60);
+        shutdown.hear(Wish::Terminate, now);
+        assert_eq!(shutdown.hear(Wish::Interrupt, now), Some(Step::Close));
+        assert_eq!(shutdown.handle_timeout(now + 60 * SECOND), Some(Step::End));
+    }
+}

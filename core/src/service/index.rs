@@ -1,0 +1,83 @@
+//! Which connections a name stands for: a user's, a session's.
+
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use super::Key;
+
+/// Connections under fingerprints of a name, of which each may have several and share them with others.
+///
+/// A fingerprint has 32 bits, so whoever looks up asks each connection for its name. An entry takes eight bytes, and
+/// no name is kept twice. A tree and no table of hashes, because one name may have all connections: what they would cost
+/// each other there is quadratic.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    entries: BTreeSet<(u32, u32)>,
+}
+
+impl Index {
+    pub(super) fn insert(&mut self, fingerprint: u32, key: Key) {
+        self.entries.insert((fingerprint, short(key)));
+    }
+
+    pub(super) fn remove(&mut self, fingerprint: u32, key: Key) {
+        self.entries.remove(&(fingerprint, short(key)));
+    }
+
+    /// Those that may have the name.
+    pub(super) fn find(&self, fingerprint: u32) -> impl Iterator<Item = Key> {
+        self.entries.range((fingerprint, 0)..=(fingerprint, u32::MAX)).map(|&(_, key)| Key(key as usize))
+    }
+
+    /// All fingerprints, each once, in ascending order.
+    pub(super) fn fingerprints(&self) -> Vec<u32> {
+        let mut fingerprints: Vec<u32> = self.entries.iter().map(|&(fingerprint, _)| fingerprint).collect();
+        fingerprints.dedup();
+        fingerprints
+    }
+}
+
+/// What stands for a name. Nobody who does not know `seed` can choose names that have the same.
+pub(super) fn fingerprint(seed: u64, name: &str) -> u32 {
+    let mut hasher = DefaultHasher::new();
+    (seed, name).hash(&mut hasher);
+    // The lower half is as good as the other.
+    hasher.finish() as u32
+}
+
+/// A process has fewer descriptors than 2^31, so keys are shorter than that.
+fn short(key: Key) -> u32 {
+    key.0 as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(index: &Index, fingerprint: u32) -> Vec<usize> {
+        index.find(fingerprint).map(|key| key.0).collect()
+    }
+
+    #[test]
+    fn a_name_has_exactly_the_connections_that_it_was_given() {
+        let mut index = Index::default();
+        for (fingerprint, key) in [(7, 3), (7, 1), (0, 0), (u32::MAX, 2), (8, 1)] {
+            index.insert(fingerprint, Key(key));
+        }
+        assert_eq!(found(&index, 7), [1, 3]);
+        assert_eq!(found(&index, 6), [0_usize; 0]);
+        assert_eq!(found(&index, u32::MAX), [2]);
+        assert_eq!(index.fingerprints(), [0, 7, 8, u32::MAX]);
+        index.remove(7, Key(1));
+        index.remove(8, Key(1));
+        assert_eq!(found(&index, 7), [3]);
+        assert_eq!(index.fingerprints(), [0, 7, u32::MAX]);
+    }
+
+    #[test]
+    fn fingerprints_depend_on_the_name_and_on_the_seed() {
+        assert_eq!(fingerprint(1, "123"), fingerprint(1, "123"));
+        assert_ne!(fingerprint(1, "123"), fingerprint(1, "124"));
+        assert_ne!(fingerprint(1, "123"), fingerprint(2, "123"));
+    }
+}

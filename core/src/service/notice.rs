@@ -1,0 +1,28 @@
+//! What the service says of its own accord to clients that understand it.
+
+use tungstenite::protocol::frame::coding::CloseCode;
+
+use crate::session::Session;
+use crate::turn::Turn;
+
+/// The subprotocol whose clients get notices: JSON objects with a `type`, as text messages.
+pub const SUBPROTOCOL: &str = "postern.v1.json";
+
+/// Says that the connection is about to be closed, and when to come back, in milliseconds: a Close has no room for that.
+pub(super) fn disconnect(
+    session: &mut Session,
+    turn: &mut Turn<'_>,
+    code: CloseCode,
+    reason: &str,
+    reconnect_after_ms: u32,
+) {
+    if session.takes_notices() {
+        let code = u16::from(code);
+        // Reasons are short words of ours, without anything that JSON would have to escape.
+        let notice = format!(
+            r#"{{"type":"disconnect","code":{code},"reason":"{reason}","reconnect":true,"reconnect_after_ms":{reconnect_after_ms}}}"#
+        );
+        // It fails if a Close is out, and then there is nothing to announce.
+        let _ = session.send_text(turn, notice.as_str());
+    }
+}

@@ -1,0 +1,70 @@
+//! Who may use `/api/*`: whoever knows a key.
+
+use hyper::{HeaderMap, StatusCode};
+use postern_core::handshake::Secrets;
+
+use super::reply::Refusal;
+
+/// Lets a request pass whose `X-API-Key` is one of the keys. How long that takes says nothing of any of them but its
+/// length.
+///
+/// # Errors
+/// There is no key, so nobody may; or this request has none, another, or several.
+pub(super) fn check(keys: &Secrets, headers: &HeaderMap) -> Result<(), Refusal> {
+    if keys.is_empty() {
+        return Err(Refusal::new(
+            StatusCode::FORBIDDEN,
+            "api_disabled",
+            "set POSTERN_API_KEY or POSTERN_API_KEY_FILE to use /api",
+        ));
+    }
+    let refusal = |message| Err(Refusal::new(StatusCode::UNAUTHORIZED, "api_key", message));
+    let mut lines = headers.get_all(HEADER).iter();
+    match (lines.next(), lines.next()) {
+        (Some(key), None) if keys.know(key.as_bytes()) => Ok(()),
+        (Some(_), None) => refusal("the key in X-API-Key is not known"),
+        (Some(_), Some(_)) => refusal("X-API-Key stands there twice"),
+        (None, _) => refusal("X-API-Key is missing"),
+    }
+}
+
+const HEADER: &str = "x-api-key";
+
+#[cfg(test)]
+mod tests {
+    use hyper::header::HeaderValue;
+
+    use super::*;
+
+    const OLD: &str = "0123456789abcdef";
+    const NEW: &str = "fedcba9876543210";
+
+    fn status(keys: &[&str], said: &[&str]) -> u16 {
+        let keys = Secrets::new(keys.iter().map(|key| (*key).to_owned()));
+        let mut headers = HeaderMap::new();
+        for key in said {
+            headers.append(HEADER, HeaderValue::from_str(key).unwrap());
+        }
+        check(&keys, &headers).map_or_else(|refusal| refusal.status.as_u16(), |()| 200)
+    }
+
+    #[test]
+    fn a_key_opens_and_nothing_else_does() {
+        for (keys, said, expected) in [
+            (&[][..], &[OLD][..], 403),
+            (&[], &[], 403),
+            (&[], &[""], 403),
+            (&[OLD], &[OLD], 200),
+            (&[OLD, NEW], &[NEW], 200),
+            (&[OLD], &[NEW], 401),
+            (&[OLD], &[], 401),
+            (&[OLD], &[""], 401),
+            (&[OLD], &["0123456789abcde"], 401),
+            (&[OLD], &["0123456789ABCDEF"], 401),
+            (&[OLD], &["0123456789abcdef,"], 401),
+            (&[OLD], &[OLD, OLD], 401),
+        ] {
+            assert_eq!(status(keys, said), expected, "{keys:?} {said:?}");
+        }
+    }
+}

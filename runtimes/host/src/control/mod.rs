@@ -1,0 +1,146 @@
+//! The control port: health, metrics, and what an operator does to connections.
+//!
+//! ```text
+//!                         ┌──────── control ────────┐   jobs    ┌─ worker ─┐
+//!   probe, Prometheus ──► │ server ─ router ─ node ─┼─────────► │ Service  │
+//!   backend with a key    └─────────────────────────┘ ◄─────────┴──────────┘
+//!                                                      answers
+//! ```
+//!
+//! In the order in which a request meets it: `server` reads it, `key` asks whether it may, `router` finds what it wants,
+//! `query` reads what it says; `node` has the [`workers`](Workers) do it, and `reply` answers. `health` is what probes
+//! ask, and [`healthcheck`] is a probe.
+//!
+//! What is decided about connections is decided by the core (`postern_core::service`); this carries it there and back.
+//! A runtime implements [`Workers`] and [`Worker`], and gives the port a thread of its own ([`Control::spawn`]) or a place
+//! in its executor ([`Control::serve`]).
+
+mod health;
+pub mod healthcheck;
+mod key;
+mod node;
+mod query;
+mod reply;
+mod router;
+mod server;
+mod workers;
+
+#[cfg(test)]
+mod tests;
+
+use std::convert::Infallible;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::thread;
+use std::time::SystemTime;
+
+use postern_core::handshake::Secrets;
+use slog::{Logger, error, info};
+use smol::{Async, LocalExecutor};
+
+use crate::listen::{self, Access, Address, ListenError, Listener};
+use crate::log::Log;
+use crate::settings::{Program, Settings};
+use node::{Facts, Node};
+
+pub use health::Phase;
+pub use workers::{Job, Untaken, Worker, Workers};
+
+/// Where the control port is, and who may use what.
+#[derive(Debug, Clone, Default)]
+pub struct ControlSettings {
+    /// Where it listens. `None` for nowhere.
+    pub address: Option<SocketAddr>,
+    /// What opens `/api/*`. Without any it is closed.
+    pub api_keys: Secrets,
+}
+
+/// A control port that listens, and does not answer yet.
+#[derive(Debug)]
+pub struct Control {
+    listener: Listener,
+    facts: Facts,
+}
+
+impl Control {
+    /// Listens on the control address, if there is one. `listeners` are those for users; `phase` is what the runtime
+    /// tells how far it is.
+    ///
+    /// # Errors
+    /// The address cannot be had.
+    pub fn bind(
+        settings: &Settings,
+        program: &Program,
+        listeners: &[Listener],
+        phase: &Phase,
+        log: &Log,
+    ) -> Result<Option<Control>, ControlError> {
+        let Some(address) = settings.control.address else { return Ok(None) };
+        let bound = listen::bind(&[Address::Tcp(address)], &Access::default()).map_err(ControlError)?;
+        let Some(listener) = bound.into_iter().next() else { return Ok(None) };
+        let facts = Facts {
+            program: *program,
+            started: SystemTime::now(),
+            listen: listeners.iter().map(|listener| listener.address().to_string()).collect(),
+            max_connections: settings.max_connections,
+            max_message: settings.service.session.max_message,
+            trusts_any: settings.service.handshake.trusted_proxies.trusts_any(),
+            api_keys: settings.control.api_keys.clone(),
+            phase: phase.clone(),
+            losses: log.losses(),
+            log: log.logger(),
+        };
+        Ok(Some(Control { listener, facts }))
+    }
+
+    /// Answers in this executor until the future is dropped.
+    ///
+    /// # Errors
+    /// The listener cannot be watched.
+    pub async fn serve(
+        self,
+        executor: Rc<LocalExecutor<'static>>,
+        workers: impl Workers + 'static,
+    ) -> io::Result<Infallible> {
+        let Control { listener, facts } = self;
+        announce(&listener, &facts.log);
+        let listener = Async::new_nonblocking(listener)?;
+        Ok(server::serve(listener, Rc::new(Node::new(facts, workers)), executor).await)
+    }
+
+    /// Answers on a thread of its own, until the process ends.
+    ///
+    /// # Errors
+    /// No thread was to be had.
+    pub fn spawn(self, workers: impl Workers + Send + 'static) -> io::Result<()> {
+        let log = self.facts.log.clone();
+        thread::Builder::new().name("control".to_owned()).spawn(move || {
+            let executor = Rc::new(LocalExecutor::new());
+            let Err(error) = smol::block_on(executor.run(self.serve(executor.clone(), workers)));
+            error!(log, "the control port does not answer"; "error" => %error);
+        })?;
+        Ok(())
+    }
+}
+
+fn announce(listener: &Listener, log: &Logger) {
+    info!(log, "control port listens on {}", listener.address());
+}
+
+/// The control port cannot listen.
+#[derive(Debug)]
+pub struct ControlError(ListenError);
+
+impl fmt::Display for ControlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "POSTERN_CONTROL: {}", self.0)
+    }
+}
+
+impl std::error::Error for ControlError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
+    }
+}

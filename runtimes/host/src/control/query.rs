@@ -1,0 +1,322 @@
+//! What requests say: query strings and JSON bodies become values, or a refusal that says what to write instead.
+
+use std::borrow::Cow;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hyper::StatusCode;
+use percent_encoding::percent_decode_str;
+use postern_core::service::{Outgoing, Whom};
+use postern_core::{CloseCode, ConnectionId};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::reply::Refusal;
+
+/// Whom a request means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Target {
+    Everybody,
+    User(String),
+    Session(String),
+    Connection(u64),
+}
+
+impl Target {
+    pub(super) fn whom(&self) -> Whom<'_> {
+        match self {
+            Target::Everybody => Whom::Everybody,
+            Target::User(id) => Whom::User(id),
+            Target::Session(id) => Whom::Session(id),
+            Target::Connection(id) => Whom::Connection(ConnectionId(*id)),
+        }
+    }
+
+    /// The one that is named, if exactly one is.
+    fn one_of(user: Option<String>, session: Option<String>, connection: Option<u64>) -> Option<Target> {
+        match (user, session, connection) {
+            (Some(id), None, None) => Some(Target::User(id)),
+            (None, Some(id), None) => Some(Target::Session(id)),
+            (None, None, Some(id)) => Some(Target::Connection(id)),
+            _ => None,
+        }
+    }
+}
+
+/// `GET /api/connections?…`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Listing {
+    pub(super) target: Target,
+    /// Only connections with a higher number.
+    pub(super) after: u64,
+    /// So many at most.
+    pub(super) limit: usize,
+}
+
+/// The body of `POST /api/disconnect`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Disconnect {
+    pub(super) target: Target,
+    pub(super) code: CloseCode,
+    pub(super) reason: String,
+}
+
+/// The body of `POST /api/send`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Send {
+    pub(super) target: Target,
+    pub(super) message: Message,
+}
+
+/// What is to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Message {
+    Text(String),
+    Binary(Vec<u8>),
+}
+
+impl Message {
+    pub(super) fn outgoing(&self) -> Outgoing<'_> {
+        match self {
+            Message::Text(text) => Outgoing::Text(text),
+            Message::Binary(payload) => Outgoing::Binary(payload),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Message::Text(text) => text.len(),
+            Message::Binary(payload) => payload.len(),
+        }
+    }
+}
+
+/// Reads the query of a listing.
+///
+/// # Errors
+/// A parameter that is not known, not one value, or not what it should be.
+pub(super) fn listing(query: &str) -> Result<Listing, Refusal> {
+    let [mut user, mut session, mut connection, mut after, mut limit] = [const { None }; 5];
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let place = match name {
+            "user" => &mut user,
+            "session" => &mut session,
+            "connection" => &mut connection,
+            "after" => &mut after,
+            "limit" => &mut limit,
+            _ => {
+                return Err(Refusal::bad(
+                    "query",
+                    "the parameters are user, session, connection, after and limit",
+                ));
+            }
+        };
+        // A plus stays one: ids may have it, and never a space.
+        let value = percent_decode_str(value).decode_utf8();
+        let value = value.map_err(|_| Refusal::bad("query", format!("{name} is not UTF-8")))?;
+        if place.replace(value).is_some() {
+            return Err(Refusal::bad("query", format!("{name} stands there twice")));
+        }
+    }
+    let number = |name: &str, text: Option<Cow<'_, str>>| match text {
+        Some(text) => text
+            .parse::<u64>()
+            .map(Some)
+            .map_err(|_| Refusal::bad("query", format!("{name} is not a number"))),
+        None => Ok(None),
+    };
+    let connection = number("connection", connection)?;
+    let after = number("after", after)?.unwrap_or_default();
+    let limit = number("limit", limit)?.unwrap_or(DEFAULT_LIMIT);
+    if !(1..=MOST).contains(&limit) {
+        return Err(Refusal::bad("query", format!("limit must be 1 to {MOST}")));
+    }
+    let target = match (user, session, connection) {
+        (None, None, None) => Target::Everybody,
+        (user, session, connection) => {
+            Target::one_of(user.map(Cow::into_owned), session.map(Cow::into_owned), connection)
+                .ok_or(Refusal::bad("query", ONE_AT_MOST))?
+        }
+    };
+    // It is within what a usize holds.
+    Ok(Listing { target, after, limit: usize::try_from(limit).unwrap_or(usize::MAX) })
+}
+
+/// Reads the body of a disconnect.
+///
+/// # Errors
+/// It is not that.
+pub(super) fn disconnect(body: &[u8]) -> Result<Disconnect, Refusal> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Body {
+        user: Option<String>,
+        session: Option<String>,
+        connection: Option<u64>,
+        code: Option<u16>,
+        reason: Option<String>,
+    }
+    let Body { user, session, connection, code, reason } = from_json(body)?;
+    let target = Target::one_of(user, session, connection).ok_or(Refusal::bad("target", EXACTLY_ONE))?;
+    let code = code.unwrap_or(FORBIDDEN);
+    if !matches!(code, 1000 | 1001 | 1008 | 1011..=1013 | 3000..=4999) {
+        return Err(Refusal::bad(
+            "close_code",
+            "code must be 1000, 1001, 1008, 1011 to 1013, or 3000 to 4999",
+        ));
+    }
+    let reason = reason.unwrap_or_else(|| DEFAULT_REASON.to_owned());
+    if reason.len() > LONGEST_REASON {
+        return Err(Refusal::bad("close_reason", format!("reason must have at most {LONGEST_REASON} bytes")));
+    }
+    Ok(Disconnect { target, code: CloseCode::from(code), reason })
+}
+
+/// Reads the body of a send, whose message may have as many bytes as any message.
+///
+/// # Errors
+/// It is not that.
+pub(super) fn send(body: &[u8], max_message: usize) -> Result<Send, Refusal> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Body {
+        user: Option<String>,
+        session: Option<String>,
+        connection: Option<u64>,
+        text: Option<String>,
+        binary: Option<String>,
+    }
+    let Body { user, session, connection, text, binary } = from_json(body)?;
+    let target = Target::one_of(user, session, connection).ok_or(Refusal::bad("target", EXACTLY_ONE))?;
+    let message = match (text, binary) {
+        (Some(text), None) => Message::Text(text),
+        (None, Some(binary)) => {
+            let payload = STANDARD.decode(binary);
+            Message::Binary(payload.map_err(|_| {
+                Refusal::bad("message", "binary is not base64 of the usual alphabet with its padding")
+            })?)
+        }
+        _ => return Err(Refusal::bad("message", "write either text, or binary in base64")),
+    };
+    if message.len() > max_message {
+        return Err(Refusal::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "message_too_large",
+            format!("a message has at most {max_message} bytes (POSTERN_MAX_MESSAGE)"),
+        ));
+    }
+    Ok(Send { target, message })
+}
+
+fn from_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    serde_json::from_slice(body).map_err(|error| Refusal::bad("json", error.to_string()))
+}
+
+/// The close code of the design for a user who may not come back: the client is to stop.
+const FORBIDDEN: u16 = 4403;
+
+const DEFAULT_REASON: &str = "disconnected";
+
+/// What fits into a Close beside its code (RFC 6455 §5.5).
+const LONGEST_REASON: usize = 123;
+
+const DEFAULT_LIMIT: u64 = 1_000;
+
+/// The most connections of one answer.
+const MOST: u64 = 10_000;
+
+const EXACTLY_ONE: &str = "name exactly one of user, session and connection";
+const ONE_AT_MOST: &str = "name at most one of user, session and connection";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listing_is_of_everybody_or_of_one_name() {
+        let everybody = Listing { target: Target::Everybody, after: 0, limit: 1_000 };
+        for (query, target) in [
+            ("", Target::Everybody),
+            ("user=123", Target::User("123".to_owned())),
+            ("user=a%2Bb%40c", Target::User("a+b@c".to_owned())),
+            ("user=a+b", Target::User("a+b".to_owned())),
+            ("user=", Target::User(String::new())),
+            ("session=s-1", Target::Session("s-1".to_owned())),
+            ("connection=7", Target::Connection(7)),
+        ] {
+            assert_eq!(listing(query), Ok(Listing { target, ..everybody.clone() }), "{query}");
+        }
+        assert_eq!(listing("after=5&limit=2"), Ok(Listing { after: 5, limit: 2, ..everybody }));
+        for bad in [
+            "users=1",
+            "user=1&user=2",
+            "user=1&session=2",
+            "connection=x",
+            "connection=",
+            "connection=-1",
+            "limit=0",
+            "limit=10001",
+            "after=1.5",
+            "user=%ff",
+        ] {
+            let refusal = listing(bad).expect_err(bad);
+            assert_eq!((refusal.status.as_u16(), refusal.code), (400, "query"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_disconnect_names_one_target_and_a_code_that_a_server_may_send() {
+        let body = |text: &str| disconnect(text.as_bytes());
+        let user = Target::User("1".to_owned());
+        let reason = DEFAULT_REASON.to_owned();
+        let default = Disconnect { target: user, code: CloseCode::from(4403), reason };
+        assert_eq!(body(r#"{"user":"1"}"#), Ok(default.clone()));
+        let said = Disconnect { code: CloseCode::Normal, reason: "bye".to_owned(), ..default.clone() };
+        assert_eq!(body(r#"{"user":"1","code":1000,"reason":"bye"}"#), Ok(said));
+        assert_eq!(
+            body(r#"{"connection":7}"#).map(|disconnect| disconnect.target),
+            Ok(Target::Connection(7))
+        );
+        for (text, code) in [
+            ("", "json"),
+            ("[]", "json"),
+            ("{\"user\":1}", "json"),
+            (r#"{"user":"1","force":true}"#, "json"),
+            (r#"{"user":"1"} {}"#, "json"),
+            (r#"{"connection":-1}"#, "json"),
+            ("{}", "target"),
+            (r#"{"user":"1","connection":1}"#, "target"),
+            (r#"{"user":"1","code":1005}"#, "close_code"),
+            (r#"{"user":"1","code":1006}"#, "close_code"),
+            (r#"{"user":"1","code":999}"#, "close_code"),
+            (r#"{"user":"1","code":5000}"#, "close_code"),
+            (r#"{"user":"1","code":65536}"#, "json"),
+        ] {
+            assert_eq!(body(text).map_err(|refusal| refusal.code), Err(code), "{text}");
+        }
+        let reason = |len| body(&format!(r#"{{"user":"1","reason":"{}"}}"#, "x".repeat(len)));
+        assert!(reason(123).is_ok());
+        assert_eq!(reason(124).map_err(|refusal| refusal.code), Err("close_reason"));
+    }
+
+    #[test]
+    fn a_send_is_text_or_base64_and_no_longer_than_a_message() {
+        let body = |text: &str| send(text.as_bytes(), 5);
+        let message = |text| body(text).map(|send| send.message);
+        assert_eq!(message(r#"{"user":"1","text":"h\u00e9y"}"#), Ok(Message::Text("héy".to_owned())));
+        assert_eq!(message(r#"{"user":"1","text":""}"#), Ok(Message::Text(String::new())));
+        assert_eq!(message(r#"{"user":"1","binary":"AAH/"}"#), Ok(Message::Binary(vec![0, 1, 0xff])));
+        for (text, code) in [
+            (r#"{"user":"1"}"#, "message"),
+            (r#"{"user":"1","text":"a","binary":"AA=="}"#, "message"),
+            (r#"{"user":"1","binary":"AAH"}"#, "message"),
+            (r#"{"user":"1","binary":"A-H_"}"#, "message"),
+            (r#"{"text":"a"}"#, "target"),
+            (r#"{"user":"1","text":"123456"}"#, "message_too_large"),
+            (r#"{"user":"1","binary":"AAAAAAAA"}"#, "message_too_large"),
+        ] {
+            assert_eq!(message(text).map_err(|refusal| refusal.code), Err(code), "{text}");
+        }
+    }
+}

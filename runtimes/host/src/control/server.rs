@@ -1,0 +1,135 @@
+//! The sockets of the control port: hyper on smol. Few connections, none of which may stay for long without a request,
+//! and of which the oldest makes room if there are too many.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::net::TcpStream;
+use std::rc::Rc;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::{Body, Bytes, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderMap};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, StatusCode};
+use smol::future::FutureExt;
+use smol::{Async, LocalExecutor, Task, Timer};
+use smol_hyper::rt::{FuturesIo, SmolTimer};
+
+use super::key;
+use super::node::Node;
+use super::reply::{Refusal, Reply};
+use super::router;
+use crate::listen::Listener;
+
+/// Answers requests until the task that runs it is dropped.
+pub(super) async fn serve(
+    listener: Async<Listener>,
+    node: Rc<Node>,
+    executor: Rc<LocalExecutor<'static>>,
+) -> Infallible {
+    let mut connections: VecDeque<Task<()>> = VecDeque::new();
+    loop {
+        let stream = match listener.read_with(Listener::accept).await {
+            Ok((stream, _)) => Async::new_nonblocking(TcpStream::from(stream)),
+            Err(error) => Err(error),
+        };
+        let Ok(stream) = stream else {
+            // The client gave up, or descriptors ran out: the next one deserves its chance, but not at once.
+            Timer::after(RECOVER).await;
+            continue;
+        };
+        connections.retain(|connection| !connection.is_finished());
+        if connections.len() >= MOST_CONNECTIONS {
+            // Whoever asks for health or metrics is done within milliseconds. To drop a task is to end it.
+            connections.pop_front();
+        }
+        connections.push_back(executor.spawn(converse(stream, node.clone())));
+    }
+}
+
+/// Carries one connection from its first request to its end.
+async fn converse(stream: Async<TcpStream>, node: Rc<Node>) {
+    let requests = service_fn(|request| {
+        let node = node.clone();
+        async move { Ok::<_, Infallible>(respond(request, &node).await.unwrap_or_else(Reply::from)) }
+    });
+    // A client that goes away in the middle is its own business.
+    let _ = http1::Builder::new()
+        .timer(SmolTimer::new())
+        .header_read_timeout(Some(HEAD_TIMEOUT))
+        .max_buf_size(MAX_HEAD)
+        .serve_connection(FuturesIo::new(stream), requests)
+        .await;
+}
+
+/// Answers one request. The order is that of what the client may learn: first whether it may ask at all.
+async fn respond(request: Request<Incoming>, node: &Node) -> Result<Reply, Refusal> {
+    let (head, body) = request.into_parts();
+    let path = head.uri.path();
+    if router::needs_key(path) {
+        key::check(&node.facts.api_keys, &head.headers).map_err(Refusal::and_close)?;
+    }
+    let action = router::find(&head.method, path).map_err(Refusal::and_close)?;
+    let body = if action.takes_body() {
+        check_type(&head.headers).map_err(Refusal::and_close)?;
+        read(body, node.max_body()).await.map_err(Refusal::and_close)?
+    } else {
+        Bytes::new()
+    };
+    node.perform(action, head.uri.query().unwrap_or_default(), &body).await
+}
+
+/// A body is JSON, and says so: no page of another site can send that without being asked for its origin.
+fn check_type(headers: &HeaderMap) -> Result<(), Refusal> {
+    let said = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = said.split(';').next().unwrap_or_default().trim();
+    if essence.eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    let message = "the body is to be JSON, with Content-Type: application/json";
+    Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_type", message))
+}
+
+/// Reads a body that is no longer than `limit` and comes in time.
+async fn read(body: Incoming, limit: usize) -> Result<Bytes, Refusal> {
+    let too_large = || {
+        let message = format!("a body has at most {limit} bytes here");
+        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
+    };
+    // What is announced need not be read first.
+    if body.size_hint().lower() > u64::try_from(limit).unwrap_or(u64::MAX) {
+        return Err(too_large());
+    }
+    let whole = async { Some(Limited::new(body, limit).collect().await) };
+    let late = async {
+        Timer::after(BODY_TIMEOUT).await;
+        None
+    };
+    match whole.or(late).await {
+        Some(Ok(body)) => Ok(body.to_bytes()),
+        Some(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Some(Err(_)) => Err(Refusal::bad("body", "the body could not be read")),
+        None => {
+            let message = "the body did not come in time";
+            Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "timeout", message))
+        }
+    }
+}
+
+/// A scraper or two, the probes of a supervisor, and somebody who looks: more is a mistake.
+const MOST_CONNECTIONS: usize = 64;
+
+/// From the connection, or the answer before, to the end of a request's head; a connection that is kept for another
+/// request is closed then, too.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// From the head to the end of the body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The longest head; hyper's least.
+const MAX_HEAD: usize = 8192;
+
+/// How long after an error nobody is accepted.
+const RECOVER: Duration = Duration::from_millis(100);

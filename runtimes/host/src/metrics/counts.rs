@@ -1,0 +1,233 @@
+//! What has happened at one worker, counted from the records of its core.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use postern_core::Record;
+use postern_core::handshake::HandshakeError;
+use postern_core::session::{Ending, Side, Traffic};
+
+use super::Histogram;
+
+/// Counts since the start, in plain fields of the worker that they belong to. None of them is touched by a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Counts {
+    /// Users who were admitted.
+    pub(super) opened: u64,
+    /// Their ends, by what is said of the code and by who ended it.
+    pub(super) closed: BTreeMap<(Code, Initiator), u64>,
+    /// Ends because the peer did not take what was sent to it.
+    pub(super) slow_consumers: u64,
+    /// Ends because the peer sent faster than it may.
+    pub(super) too_fast: u64,
+    /// Upgrades that were refused, by [`HandshakeError::code`].
+    pub(super) rejected: BTreeMap<&'static str, u64>,
+    /// Peers that left before their request was complete.
+    pub(super) abandoned: u64,
+    /// What the connections have carried that are gone.
+    pub(super) traffic: Traffic,
+    /// From the accepted socket to the 101.
+    pub(super) handshakes: Histogram,
+    /// From pings to their pongs.
+    pub(super) round_trips: Histogram,
+}
+
+/// A close code as a label. Clients choose among 4000 codes, and must not make as many time series.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Code {
+    /// One that RFC 6455 or Postern gives a meaning to.
+    Known(u16),
+    /// Any other.
+    Other,
+}
+
+/// Who ended a connection, as a label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Initiator {
+    Client,
+    Server,
+}
+
+impl Default for Counts {
+    fn default() -> Counts {
+        Counts {
+            opened: 0,
+            closed: BTreeMap::new(),
+            slow_consumers: 0,
+            too_fast: 0,
+            rejected: BTreeMap::new(),
+            abandoned: 0,
+            traffic: Traffic::default(),
+            handshakes: Histogram::new(HANDSHAKE_BOUNDS),
+            round_trips: Histogram::new(ROUND_TRIP_BOUNDS),
+        }
+    }
+}
+
+impl Counts {
+    /// Takes note of a record; of a message there is nothing to note, because its session counts it.
+    #[inline]
+    pub(super) fn note(&mut self, record: &Record<'_>) {
+        match *record {
+            Record::Message { .. } => {}
+            Record::Established { took, .. } => self.established(took),
+            Record::Pong { round_trip, .. } => self.round_trips.observe(round_trip),
+            Record::Closed { ending, summary, .. } => self.closed(ending, summary.traffic),
+            Record::Rejected { error, .. } => self.rejected(error),
+            Record::Abandoned { .. } => self.abandoned += 1,
+        }
+    }
+
+    /// Adds what another worker has counted.
+    pub(super) fn add(&mut self, other: &Counts) {
+        self.opened += other.opened;
+        other.closed.iter().for_each(|(labels, count)| *self.closed.entry(*labels).or_default() += count);
+        self.slow_consumers += other.slow_consumers;
+        self.too_fast += other.too_fast;
+        other.rejected.iter().for_each(|(reason, count)| *self.rejected.entry(reason).or_default() += count);
+        self.abandoned += other.abandoned;
+        self.traffic += other.traffic;
+        self.handshakes.add(&other.handshakes);
+        self.round_trips.add(&other.round_trips);
+    }
+
+    fn established(&mut self, took: Duration) {
+        self.opened += 1;
+        self.handshakes.observe(took);
+    }
+
+    fn closed(&mut self, ending: Ending, traffic: Traffic) {
+        let code = ending.code();
+        let initiator = match ending.side() {
+            Side::Client => Initiator::Client,
+            Side::Server => Initiator::Server,
+        };
+        let is_ours = initiator == Initiator::Server;
+        let code_label = match code {
+            1000..=1015 => Code::Known(code),
+            _ if OWN_CODES.contains(&code) => Code::Known(code),
+            _ => Code::Other,
+        };
+        *self.closed.entry((code_label, initiator)).or_default() += 1;
+        self.slow_consumers += u64::from(is_ours && code == SLOW_CONSUMER || ending == Ending::WriteStalled);
+        self.too_fast += u64::from(is_ours && code == RATE_EXCEEDED);
+        self.traffic += traffic;
+    }
+
+    fn rejected(&mut self, error: HandshakeError) {
+        *self.rejected.entry(error.code()).or_default() += 1;
+    }
+}
+
+const SLOW_CONSUMER: u16 = 4413;
+const RATE_EXCEEDED: u16 = 4429;
+
+/// The codes of 4000 and more that Postern closes with.
+const OWN_CODES: [u16; 7] = [4401, 4403, 4408, 4409, SLOW_CONSUMER, RATE_EXCEEDED, 4430];
+
+/// A handshake is one read and one write, so it takes what the network takes; five seconds are its limit.
+const HANDSHAKE_BOUNDS: &[Duration] = &[
+    Duration::from_micros(500),
+    Duration::from_millis(1),
+    Duration::from_micros(2_500),
+    Duration::from_millis(5),
+    Duration::from_millis(10),
+    Duration::from_millis(25),
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_millis(2_500),
+    Duration::from_secs(5),
+];
+
+/// From the same rack to the other side of the world by a phone; ten seconds are the default of `POSTERN_PONG_TIMEOUT`.
+const ROUND_TRIP_BOUNDS: &[Duration] = &[
+    Duration::from_millis(1),
+    Duration::from_micros(2_500),
+    Duration::from_millis(5),
+    Duration::from_millis(10),
+    Duration::from_millis(25),
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_millis(2_500),
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+];
+
+#[cfg(test)]
+mod tests {
+    use postern_core::handshake::{Identity, Peer};
+    use postern_core::{CloseCode, ConnectionId, Summary};
+
+    use super::*;
+
+    fn closed(ending: Ending) -> Counts {
+        let identity = Identity::new(b"123", b"", b"").unwrap();
+        let traffic = Traffic { messages_received: 1, bytes_received: 2, messages_sent: 3, bytes_sent: 4 };
+        let mut counts = Counts::default();
+        counts.note(&Record::Closed {
+            connection: ConnectionId(1),
+            identity: &identity,
+            ending,
+            summary: Summary { lasted: Duration::ZERO, round_trip: None, traffic },
+        });
+        assert_eq!(counts.traffic, traffic);
+        counts
+    }
+
+    #[test]
+    fn a_close_code_that_only_a_client_knows_is_no_label() {
+        let label = |ending| closed(ending).closed.into_iter().next().unwrap();
+        for (ending, code, initiator) in [
+            (Ending::PeerClosed(Some(CloseCode::Normal)), Code::Known(1000), Initiator::Client),
+            (Ending::PeerClosed(None), Code::Known(1005), Initiator::Client),
+            (Ending::PeerClosed(Some(CloseCode::from(3999))), Code::Other, Initiator::Client),
+            (Ending::PeerClosed(Some(CloseCode::from(4402))), Code::Other, Initiator::Client),
+            (Ending::Eof, Code::Known(1006), Initiator::Client),
+            (Ending::Closed(CloseCode::from(4403)), Code::Known(4403), Initiator::Server),
+            (Ending::Closed(CloseCode::from(4999)), Code::Other, Initiator::Server),
+        ] {
+            assert_eq!(label(ending), ((code, initiator), 1), "{ending:?}");
+        }
+    }
+
+    #[test]
+    fn who_is_too_slow_or_too_fast_is_counted_if_we_say_so() {
+        let both = |ending| {
+            let counts = closed(ending);
+            (counts.slow_consumers, counts.too_fast)
+        };
+        assert_eq!(both(Ending::Closed(CloseCode::from(4413))), (1, 0));
+        assert_eq!(both(Ending::WriteStalled), (1, 0));
+        assert_eq!(both(Ending::Closed(CloseCode::from(4429))), (0, 1));
+        assert_eq!(both(Ending::PeerClosed(Some(CloseCode::from(4413)))), (0, 0));
+        assert_eq!(both(Ending::Shed), (0, 0));
+    }
+
+    #[test]
+    fn what_workers_have_counted_is_added_up() {
+        let mut one = closed(Ending::Eof);
+        let rejected = Record::Rejected {
+            connection: ConnectionId(1),
+            peer: Peer::Unix,
+            request_id: None,
+            error: HandshakeError::NotFound,
+            close_code: None,
+            took: Duration::ZERO,
+        };
+        let abandoned = Record::Abandoned { connection: ConnectionId(2), peer: Peer::Unix, received: 0 };
+        one.note(&rejected);
+        one.note(&abandoned);
+        let mut sum = Counts::default();
+        sum.add(&one);
+        sum.add(&one);
+        assert_eq!(sum.closed, BTreeMap::from([((Code::Known(1006), Initiator::Client), 2)]));
+        assert_eq!(sum.rejected, BTreeMap::from([("not_found", 2)]));
+        assert_eq!((sum.abandoned, sum.traffic.bytes_sent), (2, 8));
+    }
+}

@@ -1,0 +1,281 @@
+//! The metrics as text: their names, what they mean, and their labels. No label is a user, an address or a path.
+
+use std::fmt;
+
+use postern_core::handshake::HandshakeError;
+use postern_core::session::Traffic;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeGaugeValue, EncodeLabelSet, MetricEncoder, NoLabelSet, prometheus_text,
+};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+
+use super::counts::{Code, Initiator};
+use super::{Histogram, Sum};
+
+/// The media type of [`encode`]'s text.
+pub(crate) use prometheus_client::encoding::prometheus_text::CONTENT_TYPE;
+
+/// What is to be said of the process, beside its workers.
+#[derive(Debug, Clone)]
+pub(crate) struct Process {
+    pub(crate) program: &'static str,
+    pub(crate) version: &'static str,
+    /// Seconds since 1970.
+    pub(crate) started: f64,
+    pub(crate) workers: usize,
+    pub(crate) max_connections: usize,
+    /// Whether any peer may say who a user is.
+    pub(crate) trusts_any: bool,
+    pub(crate) is_draining: bool,
+    /// Records that the log has lost.
+    pub(crate) records_dropped: u64,
+}
+
+/// All metrics in the text format of Prometheus, version 0.0.4.
+pub(crate) fn encode(process: Process, sum: Sum) -> String {
+    let mut registry = Registry::with_prefix("postern");
+    registry.register_collector(Box::new(Exposition { process, sum }));
+    let mut text = String::new();
+    // A String takes all that is written to it.
+    let _ = prometheus_text::encode(&mut text, &registry);
+    text
+}
+
+#[derive(Debug)]
+struct Exposition {
+    process: Process,
+    sum: Sum,
+}
+
+impl Collector for Exposition {
+    fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
+        let mut families = Families(encoder);
+        self.process(&mut families)?;
+        self.connections(&mut families)?;
+        self.messages(&mut families)
+    }
+}
+
+impl Exposition {
+    fn process(&self, families: &mut Families<'_>) -> fmt::Result {
+        let process = &self.process;
+        families.info(
+            "build",
+            "The program that runs, and its version",
+            &[("program", process.program), ("version", process.version)],
+        )?;
+        families.gauge("start_time_seconds", "When the process began, since 1970", process.started)?;
+        families.gauge("workers", "Event loops", process.workers)?;
+        families.gauge(
+            "trusts_any_proxy",
+            "1 if POSTERN_TRUSTED_PROXIES admits any peer, so that whoever reaches the port can be any user",
+            u32::from(process.trusts_any),
+        )?;
+        families.gauge("draining", "1 while the process is stopping", u32::from(process.is_draining))?;
+        families.counter(
+            "log_records_dropped",
+            "Records that standard output did not take",
+            process.records_dropped,
+        )
+    }
+
+    fn connections(&self, families: &mut Families<'_>) -> fmt::Result {
+        let Sum { totals, counts, users } = &self.sum;
+        families.gauge("connections", "Users' connections that are open", totals.connections)?;
+        families.gauge("connections_max", "How many there may be", self.process.max_connections)?;
+        families.gauge("users", "Users with at least one connection", *users)?;
+        families.gauge("handshakes_pending", "Connections whose request is arriving", totals.pending)?;
+        families.counter("connections_opened", "Users' connections that were admitted", counts.opened)?;
+        families.counters(
+            "connections_closed",
+            "Users' connections that have ended, by close code (other: one that only the client knows) and by who ended them",
+            counts.closed.iter().map(|((code, initiator), count)| {
+                ([("code", code_label(*code)), ("initiator", initiator_label(*initiator).to_owned())], *count)
+            }),
+        )?;
+        families.counters(
+            "handshakes_rejected",
+            "Upgrades that were refused, by the code that the answer and the log have",
+            counts.rejected.iter().map(|(reason, count)| ([("reason", *reason)], *count)),
+        )?;
+        families.counter(
+            "handshakes_abandoned",
+            "Peers that left before their request was complete",
+            counts.abandoned,
+        )?;
+        families.histogram(
+            "handshake_duration_seconds",
+            "From the accepted connection to the 101",
+            &counts.handshakes,
+        )?;
+        families.histogram(
+            "pong_rtt_seconds",
+            "From a ping to its pong, of users who were quiet for POSTERN_PING_INTERVAL",
+            &counts.round_trips,
+        )?;
+        families.counter(
+            "slow_consumer_closes",
+            "Connections ended because their peer did not take what was sent to it",
+            counts.slow_consumers,
+        )?;
+        let rejected = |error: HandshakeError| counts.rejected.get(error.code()).copied().unwrap_or_default();
+        families.counters(
+            "rate_limited",
+            "What was refused or ended for a limit: connect is POSTERN_CONNECT_RATE, user \
+             POSTERN_MAX_CONNECTIONS_PER_USER, messages the rates of one connection if they close it",
+            [
+                ("connect", rejected(HandshakeError::TooFast)),
+                ("user", rejected(HandshakeError::TooMany)),
+                ("messages", counts.too_fast),
+            ]
+            .map(|(scope, count)| ([("scope", scope)], count)),
+        )
+    }
+
+    fn messages(&self, families: &mut Families<'_>) -> fmt::Result {
+        let Sum { totals, counts, .. } = &self.sum;
+        let mut traffic: Traffic = counts.traffic;
+        traffic += totals.traffic;
+        families.counter("messages_received", "Data messages from users", traffic.messages_received)?;
+        families.counter("messages_sent", "Data messages to users", traffic.messages_sent)?;
+        families.counter("bytes_received", "Payload bytes of messages from users", traffic.bytes_received)?;
+        families.counter("bytes_sent", "Payload bytes of messages to users", traffic.bytes_sent)?;
+        families.gauge("send_queue_bytes", "Bytes that wait for peers to take them", totals.backlog)?;
+        families.gauge("memory_held_bytes", "Bytes in buffers of connections", totals.memory)?;
+        families.gauge("memory_max_bytes", "How many there may be; 0 is any number", totals.max_memory)
+    }
+}
+
+/// Writes metric families, each with its name, its help and its samples.
+struct Families<'e>(DescriptorEncoder<'e>);
+
+impl Families<'_> {
+    fn gauge(&mut self, name: &str, help: &str, value: impl EncodeGaugeValue) -> fmt::Result {
+        self.0.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
+    }
+
+    /// The name gets `_total` behind it.
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        count(self.0.encode_descriptor(name, help, None, MetricType::Counter)?, value)
+    }
+
+    fn counters<L: EncodeLabelSet>(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: impl IntoIterator<Item = (L, u64)>,
+    ) -> fmt::Result {
+        let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (labels, value) in samples {
+            count(metric.encode_family(&labels)?, value)?;
+        }
+        Ok(())
+    }
+
+    fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) -> fmt::Result {
+        let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        let (sum, count, buckets) = (histogram.sum(), histogram.count(), histogram.buckets());
+        metric.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
+    }
+
+    /// The name gets `_info` behind it.
+    fn info(&mut self, name: &str, help: &str, labels: &[(&str, &str)]) -> fmt::Result {
+        self.0.encode_descriptor(name, help, None, MetricType::Info)?.encode_info(&labels)
+    }
+}
+
+fn count(mut metric: MetricEncoder<'_>, value: u64) -> fmt::Result {
+    metric.encode_counter::<NoLabelSet, _, u64>(&value, None)
+}
+
+fn code_label(code: Code) -> String {
+    match code {
+        Code::Known(code) => code.to_string(),
+        Code::Other => "other".to_owned(),
+    }
+}
+
+fn initiator_label(initiator: Initiator) -> &'static str {
+    match initiator {
+        Initiator::Client => "client",
+        Initiator::Server => "server",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use postern_core::handshake::{Identity, Peer};
+    use postern_core::session::Ending;
+    use postern_core::{ConnectionId, Record, Summary};
+
+    use super::*;
+
+    const PROCESS: Process = Process {
+        program: "postern",
+        version: "1.2.3",
+        started: 1.5,
+        workers: 2,
+        max_connections: 100,
+        trusts_any: true,
+        is_draining: false,
+        records_dropped: 7,
+    };
+
+    #[test]
+    fn each_family_has_its_help_its_type_and_its_samples() {
+        let mut sum = Sum { users: 3, ..Sum::default() };
+        let (connection, peer) = (ConnectionId(1), Peer::Unix);
+        let identity = Identity::new(b"123", b"", b"").unwrap();
+        let traffic =
+            Traffic { messages_received: 10, bytes_received: 20, messages_sent: 30, bytes_sent: 40 };
+        let took = Duration::from_millis(3);
+        let summary = Summary { lasted: Duration::ZERO, round_trip: None, traffic };
+        for record in [
+            Record::Established { connection, peer, identity: &identity, subprotocol: None, took },
+            Record::Pong { connection, identity: &identity, round_trip: took },
+            Record::Closed { connection, identity: &identity, ending: Ending::Eof, summary },
+            Record::Rejected {
+                connection,
+                peer,
+                request_id: None,
+                error: HandshakeError::TooFast,
+                close_code: None,
+                took,
+            },
+        ] {
+            sum.counts.note(&record);
+        }
+        sum.totals.connections = 5;
+        sum.totals.traffic.bytes_sent = 2;
+        let text = encode(PROCESS, sum);
+        for line in [
+            r#"postern_build_info{program="postern",version="1.2.3"} 1"#,
+            "postern_start_time_seconds 1.5",
+            "# TYPE postern_connections gauge",
+            "# HELP postern_connections Users' connections that are open",
+            "postern_connections 5",
+            "postern_users 3",
+            "postern_connections_opened_total 1",
+            r#"postern_connections_closed_total{code="1006",initiator="client"} 1"#,
+            r#"postern_handshakes_rejected_total{reason="too_fast"} 1"#,
+            r#"postern_handshake_duration_seconds_bucket{le="0.0025"} 0"#,
+            r#"postern_handshake_duration_seconds_bucket{le="0.005"} 1"#,
+            r#"postern_handshake_duration_seconds_bucket{le="+Inf"} 1"#,
+            "postern_handshake_duration_seconds_sum 0.003",
+            "postern_handshake_duration_seconds_count 1",
+            r#"postern_pong_rtt_seconds_bucket{le="0.005"} 1"#,
+            r#"postern_rate_limited_total{scope="connect"} 1"#,
+            r#"postern_rate_limited_total{scope="user"} 0"#,
+            "postern_messages_received_total 10",
+            "postern_bytes_sent_total 42",
+            "postern_trusts_any_proxy 1",
+            "postern_log_records_dropped_total 7",
+        ] {
+            assert!(text.lines().any(|written| written == line), "{line} is missing in\n{text}");
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Metrics: what workers count, and how Prometheus reads it.
+//!
+//! Nothing here is shared while it is counted. A worker counts in plain fields, what happens rarely from the records of
+//! its core ([`Recording`]), and what happens often is counted by each session for itself; whoever asks for the metrics
+//! has each worker make a [`Snapshot`] and adds them up. So a message costs nothing for them.
+//!
+//! A metric that is new gets its field in [`Counts`] and its lines in `exposition`; one that is a time, such as that from
+//! a ping to its pong, a [`Histogram`].
+
+mod counts;
+mod exposition;
+mod histogram;
+
+use postern_core::service::Totals;
+use postern_core::{Record, Recorder, Service};
+
+pub use counts::Counts;
+pub(crate) use exposition::{CONTENT_TYPE, Process, encode};
+pub use histogram::Histogram;
+
+use crate::log::WorkerLog;
+
+/// Where the core's records go at a worker: to its log, and into its counts.
+#[derive(Debug)]
+pub struct Recording {
+    /// The worker's log.
+    pub log: WorkerLog,
+    counts: Counts,
+}
+
+impl Recording {
+    /// A log, and counts that are all zero.
+    pub fn new(log: WorkerLog) -> Recording {
+        Recording { log, counts: Counts::default() }
+    }
+
+    /// What has been counted.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+}
+
+impl Recorder for Recording {
+    #[inline]
+    fn record(&mut self, record: &Record<'_>) {
+        self.counts.note(record);
+        self.log.record(record);
+    }
+
+    #[inline]
+    fn wants_messages(&self) -> bool {
+        self.log.wants_messages()
+    }
+
+    #[inline]
+    fn is_full(&self) -> bool {
+        self.log.is_full()
+    }
+}
+
+/// What one worker says when it is asked for its metrics.
+#[derive(Debug, Clone)]
+pub(crate) struct Snapshot {
+    totals: Totals,
+    counts: Counts,
+    /// What stands for its users, once each, ascending.
+    user_marks: Vec<u32>,
+}
+
+impl Snapshot {
+    /// Takes one.
+    pub(crate) fn take(service: &Service, counts: Counts) -> Snapshot {
+        Snapshot { totals: service.totals(), counts, user_marks: service.user_marks() }
+    }
+
+    /// The sums over all workers.
+    pub(crate) fn sum(snapshots: &[Snapshot]) -> Sum {
+        let mut sum = Sum::default();
+        let mut marks: Vec<u32> = Vec::new();
+        for snapshot in snapshots {
+            sum.totals += snapshot.totals;
+            sum.counts.add(&snapshot.counts);
+            marks.extend(&snapshot.user_marks);
+        }
+        marks.sort_unstable();
+        marks.dedup();
+        sum.users = marks.len();
+        sum
+    }
+
+    /// The same of a worker that has ended: what it has counted stays, but nobody is there any more.
+    pub(crate) fn of_the_past(mut self) -> Snapshot {
+        self.counts.traffic += self.totals.traffic;
+        self.totals = Totals::default();
+        self.user_marks.clear();
+        self
+    }
+}
+
+/// What all workers say together.
+#[derive(Debug, Default)]
+pub(crate) struct Sum {
+    pub(crate) totals: Totals,
+    pub(crate) counts: Counts,
+    pub(crate) users: usize,
+}

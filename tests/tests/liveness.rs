@@ -1,0 +1,123 @@
+//! Clients that are gone without having said so, and those that are merely quiet.
+
+use std::net::SocketAddr;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use postern_tests::chain::Chain;
+use postern_tests::gateway::Gateway;
+use postern_tests::postern::{Postern, Runtime};
+use postern_tests::process::Process;
+use postern_tests::ws::Handshake;
+use postern_tests::{provision, workspace};
+use rustix::process::Signal;
+use tungstenite::Message;
+
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// The longest that a client may be silent: its own interval may be a tenth longer.
+const LATEST: Duration = Duration::from_millis(1_100 + 500 + 1_000);
+
+const SETTINGS: [(&str, &str); 3] =
+    [("POSTERN_PING_INTERVAL", "1s"), ("POSTERN_PONG_TIMEOUT", "500ms"), ("LOG_LEVEL", "debug")];
+
+#[test]
+fn who_answers_pings_stays_and_his_round_trip_is_known() {
+    for runtime in Runtime::BOTH {
+        let postern = Postern::start(runtime, &SETTINGS);
+        let mut open = Handshake::to(postern.address()).as_john().open();
+        for _ in 0..3 {
+            let begun = Instant::now();
+            let ping = open.socket.read().expect("a ping");
+            assert!(matches!(ping, Message::Ping(_)), "{runtime}: {ping:?}");
+            assert!(begun.elapsed() > INTERVAL / 2, "{runtime}: pinged though it is not quiet");
+            open.socket.flush().expect("the pong is taken");
+            postern.wait_for("Pong from John Doe (123)");
+        }
+        open.echo("still here");
+        open.close();
+        let line = postern.wait_for("WebSocket connection closed for user John Doe (123)");
+        assert!(line.contains(", rtt_ms: ") && line.contains(", code: 1000, "), "{runtime}: {line}");
+    }
+}
+
+#[test]
+fn who_talks_is_not_pinged() {
+    for runtime in Runtime::BOTH {
+        let postern = Postern::start(runtime, &SETTINGS);
+        let mut open = Handshake::to(postern.address()).as_john().open();
+        let begun = Instant::now();
+        while begun.elapsed() < 3 * INTERVAL {
+            open.echo("a");
+            std::thread::sleep(INTERVAL / 10);
+        }
+        open.close();
+        postern.wait_for("WebSocket connection closed for user John Doe (123)");
+        assert!(!postern.log().iter().any(|line| line.contains("Pong from")), "{runtime}");
+    }
+}
+
+#[test]
+fn who_does_not_answer_is_closed_with_4408() {
+    for runtime in Runtime::BOTH {
+        let mut postern = Postern::start(runtime, &SETTINGS);
+        let mut open = Handshake::to(postern.address()).as_john().open();
+        let begun = Instant::now();
+        // It reads a ping and does not send the pong, which tungstenite keeps until the next call.
+        assert!(matches!(open.socket.read(), Ok(Message::Ping(_))), "{runtime}");
+        let line = postern.wait_for("WebSocket connection closed for user John Doe (123)");
+        assert!(begun.elapsed() < LATEST, "{runtime}: {:?}", begun.elapsed());
+        assert!(line.contains(", code: 4408, side: server, reason: no pong, "), "{runtime}: {line}");
+        assert!(postern.terminate().success(), "{runtime}");
+    }
+}
+
+#[test]
+fn with_an_interval_of_zero_nobody_is_pinged() {
+    for runtime in Runtime::BOTH {
+        let postern =
+            Postern::start(runtime, &[("POSTERN_PING_INTERVAL", "0"), ("POSTERN_PONG_TIMEOUT", "1ms")]);
+        let mut open = Handshake::to(postern.address()).as_john().open();
+        std::thread::sleep(2 * INTERVAL);
+        open.echo("still here");
+        open.close();
+    }
+}
+
+fn idle_client(gateway: SocketAddr, token: &str) -> Process {
+    let headers = serde_json::json!({ "Authorization": format!("Bearer {token}") });
+    let mut command = Command::new("python3");
+    command
+        .arg(workspace::path("tests/tests/peers/idle.py"))
+        .args([format!("ws://{gateway}/ws"), headers.to_string()])
+        .env("PYTHONPATH", provision::python_websockets().expect("the package websockets"));
+    Process::spawn("idle client", &mut command).expect("Python starts")
+}
+
+/// A process that is stopped, as a laptop that is shut: its kernel still takes what comes, and the gateway in front sees
+/// nothing wrong.
+#[test]
+fn a_client_that_is_stopped_is_found_out_through_a_gateway() {
+    for gateway in [Gateway::Traefik, Gateway::Nginx] {
+        for runtime in Runtime::BOTH {
+            let chain = Chain::start_with(gateway, runtime, &SETTINGS, &[]);
+            let token = chain.login("john@example.com");
+            let mut client = idle_client(chain.address(), &token);
+            client.wait_for_line(|line| line == "open", PATIENCE).expect("it opens");
+            // It answers while it can, and that goes through the gateway.
+            chain.postern.wait_for("Pong from John Doe (123)");
+            client.signal(Signal::STOP).expect("it is there");
+            let stopped = Instant::now();
+            let line = chain.postern.wait_for("WebSocket connection closed for user John Doe (123)");
+            let took = stopped.elapsed();
+            assert!(took < LATEST, "{gateway}, {runtime}: {took:?}");
+            assert!(line.contains(", code: 4408, "), "{gateway}, {runtime}: {line}");
+            // The gateway has brought it the Close.
+            client.signal(Signal::CONT).expect("it is there");
+            client.wait_for_line(|line| line == "4408", PATIENCE).expect("the Close arrives");
+        }
+    }
+}
+
+/// Ten times what a busy machine needs.
+const PATIENCE: Duration = Duration::from_secs(20);

@@ -1,0 +1,316 @@
+//! The metrics of both binaries, read by a real Prometheus and judged by its `promtool`; and what is shipped for it and
+//! for Grafana, which may name no metric that there is not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use postern_tests::postern::{Postern, Runtime};
+use postern_tests::process::Process;
+use postern_tests::ws::{Handshake, Open};
+use postern_tests::{http, ports, provision, workspace};
+use serde_json::Value;
+
+/// The metrics of a Postern: each sample with its labels, and its value.
+#[derive(Debug)]
+struct Metrics {
+    text: String,
+    samples: BTreeMap<String, f64>,
+}
+
+#[track_caller]
+fn scrape(postern: &Postern) -> Metrics {
+    let response = http::request(postern.control(), "GET", "/metrics", &[], b"").expect("an answer");
+    assert_eq!(response.status, 200, "{response}");
+    assert_eq!(response.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
+    let text = response.text();
+    let samples = text.lines().filter(|line| !line.starts_with('#')).map(|line| {
+        let (name, value) = line.rsplit_once(' ').expect("a name and a value");
+        (name.to_owned(), value.parse().expect("a number"))
+    });
+    Metrics { samples: samples.collect(), text }
+}
+
+impl Metrics {
+    #[track_caller]
+    fn value(&self, sample: &str) -> f64 {
+        *self.samples.get(sample).unwrap_or_else(|| panic!("{sample} is missing in\n{}", self.text))
+    }
+
+    /// All names that an expression can use.
+    fn names(&self) -> BTreeSet<String> {
+        let families = self.text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+        families
+            .flat_map(|(name, kind)| {
+                let suffixes: &[&str] =
+                    if kind == "histogram" { &["_bucket", "_sum", "_count"] } else { &[""] };
+                suffixes.iter().map(move |suffix| format!("{name}{suffix}"))
+            })
+            .collect()
+    }
+}
+
+/// Scrapes until a sample has this value.
+#[track_caller]
+fn wait_for(postern: &Postern, sample: &str, expected: f64) -> Metrics {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let metrics = scrape(postern);
+        if metrics.samples.get(sample) == Some(&expected) {
+            return metrics;
+        }
+        assert!(Instant::now() < deadline, "{sample} is not {expected}:\n{}", metrics.text);
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn connect(postern: &Postern, user: &str) -> Open {
+    Handshake::to(postern.address()).header("User-ID", user).open()
+}
+
+/// A Postern with something of everything to be counted.
+fn busy(runtime: Runtime) -> (Postern, Vec<Open>) {
+    let postern = Postern::start_with_control(runtime, &[("POSTERN_MAX_CONNECTIONS", "100")]);
+    let mut clients = vec![connect(&postern, "1"), connect(&postern, "1"), connect(&postern, "2")];
+    clients[0].echo("Hello");
+    clients[1].echo(vec![7_u8; 100_000 / 2]);
+    connect(&postern, "3").close();
+    let mut lost = connect(&postern, "4");
+    lost.echo("1234567890");
+    drop(lost);
+    assert_eq!(Handshake::to(postern.address()).refused().status, 401);
+    assert_eq!(Handshake::to(postern.address()).target("/").refused().status, 404);
+    (postern, clients)
+}
+
+#[test]
+fn what_happens_is_counted_while_it_lasts_and_afterwards() {
+    for runtime in Runtime::BOTH {
+        let (postern, clients) = busy(runtime);
+        let metrics =
+            wait_for(&postern, r#"postern_connections_closed_total{code="1006",initiator="client"}"#, 1.0);
+        for (sample, expected) in [
+            ("postern_connections", 3.0),
+            ("postern_connections_max", 100.0),
+            ("postern_users", 2.0),
+            ("postern_connections_opened_total", 5.0),
+            (r#"postern_connections_closed_total{code="1000",initiator="client"}"#, 1.0),
+            (r#"postern_handshakes_rejected_total{reason="identity_missing"}"#, 1.0),
+            (r#"postern_handshakes_rejected_total{reason="not_found"}"#, 1.0),
+            ("postern_handshake_duration_seconds_count", 5.0),
+            ("postern_messages_received_total", 3.0),
+            ("postern_messages_sent_total", 3.0),
+            ("postern_bytes_received_total", 50_015.0),
+            ("postern_bytes_sent_total", 50_015.0),
+            ("postern_send_queue_bytes", 0.0),
+            ("postern_memory_held_bytes", 0.0),
+            ("postern_log_records_dropped_total", 0.0),
+            ("postern_trusts_any_proxy", 0.0),
+            ("postern_draining", 0.0),
+            (&format!(r#"postern_build_info{{program="{runtime}",version="{}"}}"#, version()), 1.0),
+        ] {
+            assert_eq!(metrics.value(sample), expected, "{runtime}: {sample}\n{}", metrics.text);
+        }
+        let started = metrics.value("postern_start_time_seconds");
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+        assert!((now.as_secs_f64() - started).abs() < 60.0, "{runtime}: {started}");
+
+        // What has been counted stays when its connections are gone.
+        clients.into_iter().for_each(Open::close);
+        let metrics = wait_for(&postern, "postern_connections", 0.0);
+        assert_eq!(metrics.value("postern_users"), 0.0, "{runtime}");
+        assert_eq!(metrics.value("postern_messages_received_total"), 3.0, "{runtime}");
+        assert_eq!(metrics.value("postern_bytes_sent_total"), 50_015.0, "{runtime}");
+    }
+}
+
+/// All crates of the workspace have one version.
+fn version() -> &'static str {
+    env!("CARGO_PKG_VERSION")
+}
+
+#[test]
+fn who_believes_every_peer_shows_it() {
+    for runtime in Runtime::BOTH {
+        let postern = Postern::start_with_control(runtime, &[("POSTERN_TRUSTED_PROXIES", "any")]);
+        assert_eq!(scrape(&postern).value("postern_trusts_any_proxy"), 1.0, "{runtime}");
+    }
+}
+
+#[test]
+fn limits_that_are_met_are_counted() {
+    for runtime in Runtime::BOTH {
+        let settings = [
+            ("POSTERN_MAX_CONNECTIONS_PER_USER", "1"),
+            ("POSTERN_MESSAGE_RATE", "1"),
+            ("POSTERN_MESSAGE_BURST", "1"),
+            ("POSTERN_RATE_POLICY", "close"),
+        ];
+        let postern = Postern::start_with_control(runtime, &settings);
+        let mut client = connect(&postern, "1");
+        let second = Handshake::to(postern.address()).header("User-ID", "1").refused();
+        assert_eq!(second.status, 429, "{runtime}");
+        (0..3).for_each(|_| client.send("too much"));
+        while client.socket.read().is_ok() {}
+        let metrics = wait_for(&postern, r#"postern_rate_limited_total{scope="messages"}"#, 1.0);
+        assert_eq!(metrics.value(r#"postern_rate_limited_total{scope="user"}"#), 1.0, "{runtime}");
+        assert_eq!(metrics.value(r#"postern_rate_limited_total{scope="connect"}"#), 0.0, "{runtime}");
+        let closed = r#"postern_connections_closed_total{code="4429",initiator="server"}"#;
+        assert_eq!(metrics.value(closed), 1.0, "{runtime}");
+    }
+}
+
+/// No label tells who a user is, and no number of users makes more time series.
+#[test]
+fn there_are_as_many_time_series_for_many_users_as_for_one() {
+    for runtime in Runtime::BOTH {
+        let postern = Postern::start_with_control(runtime, &[]);
+        let count = |expected: f64| {
+            let metrics = wait_for(&postern, "postern_connections", expected);
+            metrics.samples.len()
+        };
+        let first = connect(&postern, "user-0");
+        let few = count(1.0);
+        let others: Vec<_> = (1..30).map(|number| connect(&postern, &format!("user-{number}"))).collect();
+        assert_eq!(count(30.0), few, "{runtime}");
+        assert!(!scrape(&postern).text.contains("user-"), "{runtime}");
+        drop((first, others));
+    }
+}
+
+#[test]
+fn promtool_finds_nothing_to_complain_about() {
+    let promtool = provision::prometheus().expect("promtool").join("promtool");
+    for runtime in Runtime::BOTH {
+        let (postern, _clients) = busy(runtime);
+        let mut checker = Command::new(&promtool)
+            .args(["check", "metrics"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("promtool starts");
+        let mut input = checker.stdin.take().expect("a pipe");
+        input.write_all(scrape(&postern).text.as_bytes()).expect("it reads");
+        drop(input);
+        let output = checker.wait_with_output().expect("it ends");
+        let said = [output.stdout, output.stderr].concat();
+        assert!(output.status.success() && said.is_empty(), "{runtime}: {}", String::from_utf8_lossy(&said));
+    }
+}
+
+#[test]
+fn the_alerts_speak_when_they_should_and_only_then() {
+    let promtool = provision::prometheus().expect("promtool").join("promtool");
+    for arguments in [
+        ["check", "rules", "deploy/prometheus/alerts.yml"],
+        ["check", "config", "deploy/prometheus/prometheus.yml"],
+        ["test", "rules", "tests/tests/prometheus/alerts.yml"],
+    ] {
+        let output = Command::new(&promtool)
+            .current_dir(workspace::root())
+            .args(arguments)
+            .output()
+            .expect("promtool starts");
+        let said = [output.stdout, output.stderr].concat();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&said));
+    }
+}
+
+#[test]
+fn what_is_shipped_names_no_metric_that_there_is_not() {
+    let names = scrape(&Postern::start_with_control(Runtime::Mio, &[])).names();
+    assert_eq!(names, scrape(&Postern::start_with_control(Runtime::Smol, &[])).names());
+    let mut used = BTreeSet::new();
+    for file in ["deploy/prometheus/alerts.yml", "deploy/grafana/postern.json"] {
+        let text = fs::read_to_string(workspace::path(file)).expect("it is there");
+        let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let found: Vec<_> = text
+            .split(|c| !is_part(c))
+            .filter(|word| word.starts_with("postern_"))
+            .map(str::to_owned)
+            .collect();
+        for name in &found {
+            assert!(names.contains(name), "{file} uses {name}; there are {names:?}");
+        }
+        used.extend(found);
+    }
+    assert!(used.len() > 15, "{used:?}");
+    let dashboard = fs::read(workspace::path("deploy/grafana/postern.json")).expect("it is there");
+    let dashboard: Value = serde_json::from_slice(&dashboard).expect("JSON");
+    let panels = dashboard["panels"].as_array().expect("panels");
+    let ids: BTreeSet<_> = panels.iter().filter_map(|panel| panel["id"].as_u64()).collect();
+    assert_eq!(ids.len(), panels.len(), "each panel has an id of its own");
+    assert!(panels.iter().all(|panel| panel["targets"][0]["expr"].is_string()));
+}
+
+/// Asks Prometheus, until the answer has a value.
+#[track_caller]
+fn query(prometheus: std::net::SocketAddr, expression: &str) -> f64 {
+    let encoded: String = expression.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let target = format!("/api/v1/query?query={encoded}");
+        let answer = http::request(prometheus, "GET", &target, &[], b"");
+        let value = answer.as_ref().ok().and_then(|answer| {
+            let answer: Value = serde_json::from_slice(&answer.body).ok()?;
+            answer["data"]["result"][0]["value"][1].as_str()?.parse().ok()
+        });
+        match value {
+            Some(value) => return value,
+            None => assert!(Instant::now() < deadline, "{expression}: {answer:?}"),
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn a_real_prometheus_reads_both_by_the_configuration_that_is_shipped() {
+    let program = provision::prometheus().expect("Prometheus").join("prometheus");
+    let posterns = Runtime::BOTH.map(busy);
+    let folder = tempfile::tempdir().expect("a folder");
+    let shipped =
+        fs::read_to_string(workspace::path("deploy/prometheus/prometheus.yml")).expect("it is there");
+    let targets: Vec<_> = posterns.iter().map(|(postern, _)| format!("\"{}\"", postern.control())).collect();
+    let config = change(&shipped, "[\"127.0.0.1:9090\"]", &format!("[{}]", targets.join(", ")));
+    let config = change(&config, "scrape_interval: 15s", "scrape_interval: 500ms");
+    fs::write(folder.path().join("prometheus.yml"), config).expect("it is written");
+    let alerts = folder.path().join("alerts.yml");
+    fs::copy(workspace::path("deploy/prometheus/alerts.yml"), alerts).expect("it is copied");
+
+    let address = ports::free();
+    let mut command = Command::new(program);
+    command.current_dir(folder.path());
+    command.args(["--config.file=prometheus.yml", "--storage.tsdb.path=data", "--log.level=warn"]);
+    command.arg(format!("--web.listen-address={address}"));
+    let mut prometheus = Process::spawn("prometheus", &mut command).expect("it starts");
+    prometheus.wait_until_listening(address, Duration::from_secs(30)).expect("it listens");
+
+    for (postern, _) in &posterns {
+        let of = |metric: &str| format!("{metric}{{instance=\"{}\"}}", postern.control());
+        for (metric, expected) in [
+            ("up", 1.0),
+            ("postern_connections", 3.0),
+            ("postern_users", 2.0),
+            ("postern_messages_received_total", 3.0),
+            ("postern_handshake_duration_seconds_count", 5.0),
+        ] {
+            assert_eq!(query(address, &of(metric)), expected, "{metric}");
+        }
+    }
+    assert_eq!(query(address, "sum(postern_connections_opened_total)"), 10.0);
+    assert_eq!(query(address, "count(postern_build_info)"), 2.0);
+    drop(prometheus);
+    assert!(Path::new(folder.path()).join("data").exists());
+}
+
+/// The text with one part replaced, which must be there.
+#[track_caller]
+fn change(text: &str, from: &str, to: &str) -> String {
+    assert!(text.contains(from), "{from} is not in\n{text}");
+    text.replace(from, to)
+}
