@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use postern_tests::canary::search::Search;
 use postern_tests::canary::{self, Kind, Secret};
+use postern_tests::http;
 use postern_tests::issuer::{KeyServer, Signer, claims_of_john, key_set};
 use postern_tests::postern::{Postern, Runtime};
 use postern_tests::ws::Handshake;
@@ -358,6 +359,49 @@ fn nothing_of_an_assertion_is_logged_but_which_rule_it_breaks() {
 }
 
 #[test]
+fn nothing_secret_of_a_request_to_the_control_port_is_logged() {
+    for (runtime, format) in
+        Runtime::BOTH.into_iter().flat_map(|runtime| FORMATS.map(|format| (runtime, format)))
+    {
+        let mut secrets = Secrets::default();
+        let (key, wrong) = (secrets.mint(Kind::Setting), secrets.mint(Kind::Setting));
+        let settings = [("LOG_LEVEL", "trace"), ("LOG_FORMAT", format), ("POSTERN_API_KEY", key.as_str())];
+        let postern = Postern::start_with_control(runtime, &settings);
+        let mut mint = |kind| secrets.mint(kind);
+        let bearer = format!("Bearer {}", mint(Kind::Token));
+        let (cookie, query) = (format!("session={}", mint(Kind::Cookie)), mint(Kind::Query));
+        for (target, keys, status) in [
+            ("/api/info", &[key.as_str()][..], 200),
+            ("/api/info", &[&wrong], 401),
+            ("/api/info", &[&key, &wrong], 401),
+            ("/api/info", &[], 401),
+            ("/api/nothing", &[&key], 404),
+            ("/api/connections", &[&key], 400),
+            ("/metrics", &[&key], 200),
+            ("/livez", &[&wrong], 200),
+        ] {
+            let mut headers = vec![("Authorization", bearer.as_str()), ("Cookie", &cookie)];
+            headers.extend(keys.iter().map(|key| ("X-API-Key", *key)));
+            let target = format!("{target}?api_key={query}&user={query}&cursor={query}");
+            let response =
+                http::request(postern.control(), "GET", &target, &headers, b"").expect("an answer");
+            assert_eq!(response.status, status, "{runtime}, {target}: {response}");
+        }
+        for bytes in [
+            format!("GET /api/{} HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\n\r\n", mint(Kind::Query)),
+            format!("{} /livez HTTP/1.1\r\nX-API-Key: {key}\r\n\r\n", mint(Kind::Token)),
+            format!("GET /livez\nX-API-Key {key}\n\n"),
+            mint(Kind::Token),
+        ] {
+            send(postern.control(), bytes.as_bytes());
+        }
+        let lines = written(postern);
+        assert!(lines.iter().any(|line| line.contains("control port listens on")), "{runtime}: {lines:#?}");
+        secrets.assert_absent(&lines);
+    }
+}
+
+#[test]
 fn nothing_secret_of_the_settings_is_shown() {
     for runtime in Runtime::BOTH {
         let mut secrets = Secrets::default();
@@ -369,6 +413,8 @@ fn nothing_secret_of_the_settings_is_shown() {
             &[("POSTERN_PROXY_SECRET", short.as_str())][..],
             &[("POSTERN_PROXY_SECRET", &format!("{proxy},"))],
             &[("POSTERN_PROXY_SECRET", &proxy), ("POSTERN_PROXY_SECRET_FILE", "/dev/null")],
+            &[("POSTERN_API_KEY", short.as_str())],
+            &[("POSTERN_API_KEY", &proxy), ("POSTERN_API_KEY_FILE", "/dev/null")],
             &[("POSTERN_ASSERTION_JWKS", &url)],
             &[("POSTERN_ASSERTION", "cloudflare"), ("POSTERN_ASSERTION_ISSUER", &url)],
             &[("POSTERN_ASSERTION", &url)],

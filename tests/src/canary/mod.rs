@@ -139,17 +139,17 @@ pub(crate) fn keep(name: &str, command: &Command) -> Option<File> {
         let value = own.unwrap_or_else(|| env::var_os(name));
         value.map(|value| value.to_string_lossy().into_owned()).unwrap_or_default()
     };
-    for secret in setting("POSTERN_PROXY_SECRET").split(',') {
-        run.note(Kind::ProxySecret, secret.trim().as_bytes());
-    }
-    let file = setting("POSTERN_PROXY_SECRET_FILE");
-    if !file.is_empty() {
+    for (kind, name) in [
+        (Kind::ProxySecret, "POSTERN_PROXY_SECRET"),
+        (Kind::Setting, "POSTERN_API_KEY"),
+        (Kind::Setting, "JWT_SECRET"),
+    ] {
+        let file = setting(&format!("{name}_FILE"));
         // If it cannot be read, there is no secret in it.
-        let secrets = std::fs::read_to_string(file).unwrap_or_default();
-        secrets.split(',').for_each(|secret| run.note(Kind::ProxySecret, secret.trim().as_bytes()));
-    }
-    for name in ["JWT_SECRET", "POSTERN_API_KEY"] {
-        run.note(Kind::Setting, setting(name).as_bytes());
+        let in_file = if file.is_empty() { None } else { std::fs::read_to_string(file).ok() };
+        for secrets in [setting(name), in_file.unwrap_or_default()] {
+            secrets.split(',').for_each(|secret| run.note(kind, secret.trim().as_bytes()));
+        }
     }
     let mut rules = String::new();
     if ["masked", "off"].contains(&setting("POSTERN_LOG_EMAIL").as_str()) {
