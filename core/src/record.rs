@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tungstenite::protocol::frame::coding::CloseCode;
+
 use crate::frame::DataKind;
 use crate::handshake::{HandshakeError, Identity, Peer};
 use crate::session::{Ending, Traffic};
@@ -75,6 +77,9 @@ pub enum Record<'a> {
         request_id: Option<&'a str>,
         /// Why; it knows its HTTP status.
         error: HandshakeError,
+        /// The code of the Close frame that said so in place of the status, which nobody has seen then
+        /// ([`Reject::Close`](crate::handshake::Reject::Close)).
+        close_code: Option<CloseCode>,
         /// From the accepted socket to the refusal.
         took: Duration,
     },

@@ -99,6 +99,7 @@ impl Said<'_> {
             peer: PEER,
             request_id: identity.request_id(),
             error: HandshakeError::Host,
+            close_code: None,
             took,
         });
         drop(worker);

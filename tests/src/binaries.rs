@@ -23,6 +23,8 @@ pub enum Binary {
     Identity,
     /// The command behind `cargo chain`.
     Chain,
+    /// What looks for secrets in all that the tests' processes wrote.
+    Canary,
 }
 
 /// What a binary is built for.
@@ -53,7 +55,7 @@ impl Binary {
     pub fn path(self) -> &'static Path {
         // One cell each: two threads that want the same binary wait for one build, and Cargo itself keeps those
         // of two processes apart.
-        static PATHS: [OnceLock<Result<PathBuf, Failure>>; 4] = [const { OnceLock::new() }; 4];
+        static PATHS: [OnceLock<Result<PathBuf, Failure>>; 5] = [const { OnceLock::new() }; 5];
 
         match PATHS[self as usize].get_or_init(|| self.build(Profile::Dev, Messages::Kept)) {
             Ok(path) => path,
@@ -99,7 +101,7 @@ impl Binary {
         match self {
             Self::Postern => "postern",
             Self::PosternSmol => "postern-smol",
-            Self::Identity | Self::Chain => "postern-tests",
+            Self::Identity | Self::Chain | Self::Canary => "postern-tests",
         }
     }
 
@@ -109,6 +111,7 @@ impl Binary {
             Self::PosternSmol => "postern-smol",
             Self::Identity => "identity",
             Self::Chain => "chain",
+            Self::Canary => "canary",
         }
     }
 }

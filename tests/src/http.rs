@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tungstenite::http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::Failure;
+use crate::{Failure, canary};
 
 /// An answer.
 #[derive(Clone, Debug)]
@@ -100,6 +100,7 @@ impl Connection {
 
     /// Sends bytes.
     pub fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        canary::request(bytes);
         self.stream.write_all(bytes).map_err(Failure::while_doing("sending the request"))
     }
 

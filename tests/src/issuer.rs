@@ -14,6 +14,8 @@ use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
+use crate::canary::{self, Kind};
+
 /// A key on the curve P-256 with its id.
 pub struct Signer {
     kid: &'static str,
@@ -33,7 +35,8 @@ impl Signer {
     /// If the key is none.
     pub fn token(&self, claims: &Value) -> String {
         let header = Header { kid: Some(self.kid.to_owned()), ..Header::new(Algorithm::ES256) };
-        jsonwebtoken::encode(&header, claims, &self.key).expect("a P-256 key signs with ES256")
+        let token = jsonwebtoken::encode(&header, claims, &self.key);
+        canary::secret(Kind::Token, token.expect("a P-256 key signs with ES256"))
     }
 
     /// The public half.

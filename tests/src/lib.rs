@@ -11,6 +11,7 @@
 //!
 //! * [`failure`]: the one error type, made to be read;
 //! * [`workspace`], [`ports`], [`process`]: where things are, and children that never outlive a test;
+//! * [`canary`]: whether what they write has a secret in it;
 //! * [`binaries`], [`provision`]: what is started: built on demand, fetched on demand;
 //! * [`postern`], [`identity`], [`gateway`]: the three members of the chain;
 //! * [`issuer`]: a gateway that signs identities;
@@ -22,6 +23,7 @@
 pub mod failure;
 pub mod workspace;
 
+pub mod canary;
 pub mod ports;
 pub mod process;
 

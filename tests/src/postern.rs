@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::Failure;
 use crate::binaries::Binary;
-use crate::ports;
 use crate::process::{Process, Stream};
+use crate::{Failure, canary, ports};
 
 /// Which of the two binaries. What one does, the other must do too, so most tests run with both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +114,7 @@ impl Postern {
         // Tests of other things end sooner without a drain.
         command.envs([("POSTERN_DRAIN_GRACE", "0"), ("POSTERN_DRAIN_SPREAD", "0")]);
         command.envs(settings.iter().copied());
+        canary::talk(&mut command);
         let mut process = spawn(&runtime.to_string(), &mut command).expect("Postern starts");
         process.wait_until_listening(address, PATIENCE).expect("Postern listens");
         Self { process, address, control: None, _folder: folder }
@@ -133,6 +133,21 @@ impl Postern {
         let mut process = Process::spawn(&runtime.to_string(), &mut command).expect("Postern starts");
         let status = process.wait(PATIENCE).expect("Postern refuses its settings");
         (status, process.lines_of(Stream::Err))
+    }
+
+    /// Has it print its settings, `--print-config`, with these in its environment.
+    ///
+    /// # Panics
+    ///
+    /// If it does not.
+    #[track_caller]
+    pub fn print_config(runtime: Runtime, settings: &[(&str, &str)]) -> Vec<String> {
+        let (mut command, _folder) = command(runtime);
+        command.arg("--print-config").envs(settings.iter().copied());
+        let mut process = Process::spawn(&runtime.to_string(), &mut command).expect("Postern starts");
+        let status = process.wait(PATIENCE).expect("Postern ends");
+        assert!(status.success(), "{runtime} --print-config: {:?}", process.lines());
+        process.lines_of(Stream::Out)
     }
 
     /// Where it listens for upgrades.

@@ -5,6 +5,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::Failure;
+use crate::{Failure, canary};
 
 /// A running child. Dropping it ends the process and reaps it.
 ///
@@ -24,6 +25,8 @@ pub struct Process {
     child: Child,
     output: Arc<Output>,
     ending: Ending,
+    /// A file that it writes to instead of a pipe, for the canary.
+    written: Option<File>,
 }
 
 /// How [`Process`] is ended when it is dropped.
@@ -67,27 +70,39 @@ impl Process {
             // own order. A test's children stay in the group, and Ctrl-C ends them with the test.
             command.process_group(0);
         }
-        Self::spawn_with(name, command, sink, Stdio::piped())
+        Self::spawn_with(name, command, sink, Stdio::piped(), None)
     }
 
     /// Starts `command` with its standard output going to `file`, for more than memory should hold. Of what it prints
     /// only standard error is kept.
+    ///
+    /// If `file` is none but the end of a pipe, whoever reads the other end tells it to [`heard`](Self::heard).
     pub fn spawn_with_output_in(name: &str, command: &mut Command, file: File) -> Result<Self, Failure> {
-        Self::spawn_with(name, command, Sink::Memory, file.into())
+        // Another descriptor of a pipe would keep its reader waiting for an end.
+        let is_file = file.metadata().is_ok_and(|metadata| metadata.is_file());
+        let written = if is_file { file.try_clone().ok() } else { None };
+        Self::spawn_with(name, command, Sink::Memory, file.into(), written)
     }
 
-    fn spawn_with(name: &str, command: &mut Command, sink: Sink, stdout: Stdio) -> Result<Self, Failure> {
+    fn spawn_with(
+        name: &str,
+        command: &mut Command,
+        sink: Sink,
+        stdout: Stdio,
+        written: Option<File>,
+    ) -> Result<Self, Failure> {
         command.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped());
+        let kept = canary::keep(name, command);
         let mut child =
             command.spawn().map_err(Failure::while_doing(format_args!("starting {name} ({command:?})")))?;
-        let output = Arc::new(Output::new(name, sink));
+        let output = Arc::new(Output::new(name, sink, kept));
         if let Some(stdout) = child.stdout.take() {
             output.read_in_background(Stream::Out, stdout);
         }
         if let Some(stderr) = child.stderr.take() {
             output.read_in_background(Stream::Err, stderr);
         }
-        Ok(Self { name: name.to_owned(), child, output, ending: Ending::Kill })
+        Ok(Self { name: name.to_owned(), child, output, ending: Ending::Kill, written })
     }
 
     /// Chooses what happens on drop; [`Ending::Kill`] if nobody does.
@@ -220,6 +235,15 @@ impl Process {
         let _ = self.child.wait();
     }
 
+    /// Tells what somebody else has read of its standard output, so that the canary looks through it, too.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be kept.
+    pub fn heard(&self, text: &[u8]) {
+        self.output.keep(text);
+    }
+
     /// The last lines, as a block for a message.
     fn tail(&self) -> String {
         let state = self.output.state();
@@ -243,6 +267,9 @@ impl Drop for Process {
             let _ = self.terminate(Duration::from_secs(2));
         }
         self.kill();
+        if let Some(written) = &self.written {
+            self.output.keep_all(written);
+        }
         if thread::panicking() && self.output.sink == Sink::Memory {
             eprintln!("{}", self.tail());
         }
@@ -278,6 +305,8 @@ struct Output {
     /// Stands before each line of [`Sink::Console`].
     name: String,
     sink: Sink,
+    /// Where the canary finds it.
+    kept: Option<File>,
     state: Mutex<OutputState>,
     changed: Condvar,
 }
@@ -289,9 +318,31 @@ struct OutputState {
 }
 
 impl Output {
-    fn new(name: &str, sink: Sink) -> Self {
+    fn new(name: &str, sink: Sink, kept: Option<File>) -> Self {
         let state = OutputState { lines: VecDeque::new(), open_streams: 0 };
-        Self { name: name.to_owned(), sink, state: Mutex::new(state), changed: Condvar::new() }
+        Self { name: name.to_owned(), sink, kept, state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    fn keep(&self, bytes: &[u8]) {
+        if let Some(mut kept) = self.kept.as_ref() {
+            kept.write_all(bytes).expect("what a child writes can be kept");
+        }
+    }
+
+    /// Keeps a whole file, which the child may share its position in.
+    fn keep_all(&self, file: &File) {
+        if self.kept.is_none() {
+            return;
+        }
+        let (mut at, mut portion) = (0, vec![0; 1 << 16]);
+        loop {
+            let read = file.read_at(&mut portion, at).expect("what a child has written can be read");
+            if read == 0 {
+                return;
+            }
+            self.keep(portion.get(..read).unwrap_or_default());
+            at += read as u64;
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, OutputState> {
@@ -324,6 +375,7 @@ impl Output {
             let mut bytes = Vec::new();
             // An error of the pipe ends the stream as its end does: nothing more will come.
             while pipe.read_until(b'\n', &mut bytes).is_ok_and(|read| read > 0) {
+                output.keep(&bytes);
                 let line = String::from_utf8_lossy(&bytes);
                 output.push(stream, line.trim_end_matches(['\n', '\r']));
                 bytes.clear();

@@ -10,8 +10,9 @@ use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{CloseFrame, Role};
 use tungstenite::{Message, WebSocket};
 
-use crate::Failure;
+use crate::canary::Kind;
 use crate::http::{Connection, Response};
+use crate::{Failure, canary};
 
 /// An opening handshake in the making: `GET /ws` with everything RFC 6455 asks for, and what the test adds.
 #[derive(Clone, Debug)]
@@ -111,13 +112,15 @@ impl Handshake {
         self.header("Sec-WebSocket-Protocol", &names.join(", "))
     }
 
-    /// The bytes of the request.
+    /// The bytes of the request. Whoever asks for them is about to send them, so the canary is told what is secret in
+    /// there.
     pub fn bytes(&self) -> Vec<u8> {
         let mut head = format!("GET {} HTTP/1.1\r\n", self.target);
         for (name, value) in &self.headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
         head.push_str("\r\n");
+        canary::request(head.as_bytes());
         head.into_bytes()
     }
 
@@ -183,7 +186,13 @@ impl Open {
     /// If it cannot be sent.
     #[track_caller]
     pub fn send(&mut self, message: impl Into<Message>) {
-        self.socket.send(message.into()).unwrap_or_else(|error| panic!("sending a message: {error}"));
+        let message = message.into();
+        if let Message::Text(_) | Message::Binary(_) = message {
+            let payload = message.clone().into_data();
+            // What stands behind its beginning is not logged without it.
+            canary::secret(Kind::Message, payload.get(..64).unwrap_or(&payload));
+        }
+        self.socket.send(message).unwrap_or_else(|error| panic!("sending a message: {error}"));
     }
 
     /// The next text, binary or close message. Pings are answered, pongs passed over.

@@ -95,18 +95,24 @@ fn the_token_says_who_it_is_and_the_plain_headers_do_not() {
         refused(handshake(&postern, &good).header("X_Assertion", &forged), 400, "identity_alias");
         let nominated = handshake(&postern, &good).instead("Connection", "Upgrade, X-Assertion");
         refused(nominated, 400, "identity_nominated");
-        for (claim, value, status, code) in [
-            ("iss", json!("https://evil.test"), 401, "assertion_issuer"),
-            ("aud", json!("somebody"), 401, "assertion_audience"),
-            ("exp", json!(1), 401, "assertion_not_now"),
-            ("exp", json!("4102444800"), 401, "assertion_invalid"),
-            ("sub", json!(123), 401, "assertion_subject"),
-            ("sub", json!(""), 401, "identity_missing"),
-            ("sub", json!("a b"), 400, "identity_invalid"),
+        for (claim, value, status, code, detail) in [
+            ("iss", json!("https://evil.test"), 401, "assertion_issuer", "iss is another"),
+            ("aud", json!("somebody"), 401, "assertion_audience", "aud is of others"),
+            ("exp", json!(1), 401, "assertion_not_now", "exp is over"),
+            ("exp", json!("4102444800"), 401, "assertion_invalid", "exp is missing or not a number"),
+            ("sub", json!(123), 401, "assertion_subject", "the claim with the id is missing or not a text"),
+            ("sub", json!(""), 401, "identity_missing", ""),
+            ("sub", json!("a b"), 400, "identity_invalid", ""),
         ] {
             let mut claims = claims_of_john(ISSUER, AUDIENCE);
             claims[claim] = value;
             refused(handshake(&postern, &signer.token(&claims)), status, code);
+            // The log alone is told which rule it was.
+            let detail = if detail.is_empty() { String::new() } else { format!(" detail: {detail},") };
+            postern.wait_for(&format!(", code: {code},{detail} handshake_ms: "));
+        }
+        for detail in ["not three parts of base64url with a header of JSON", "the signature is wrong"] {
+            postern.wait_for(&format!(", code: assertion_invalid, detail: {detail}, "));
         }
 
         for line in postern.log() {

@@ -48,13 +48,49 @@ pub struct Asserted {
     pub expires_at: u64,
 }
 
-/// Why a token is not believed.
+/// Which rule a token breaks.
+///
+/// The client is told no more than the kind of the rule, by [`code`](Self::code) and [`message`](Self::message):
+/// whoever forges tokens shall not be told how far he came. The log also has the rule itself, by
+/// [`detail`](Self::detail). Nothing in here is a part of the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AssertionError {
-    /// It is no token, is not signed with a key of the issuer, or says what it may not.
-    Invalid,
-    /// Its time is over, or has not begun.
-    NotNow,
+    /// It is longer than any token that is judged.
+    TooLong,
+    /// It is not three parts of base64url with a JSON object in the first (RFC 7515 §7.1).
+    Form,
+    /// A member of its header has another type than it should, or stands there twice (RFC 7515 §4).
+    Header,
+    /// Its `alg` is missing, unknown, `none`, or one with a shared secret (RFC 8725 §3.1).
+    Algorithm,
+    /// Its `crit` demands an extension, and we know none (RFC 7515 §4.1.11).
+    Critical,
+    /// It has no `kid`, and there is more than one key, or the one there is cannot be used with its `alg`.
+    KeyUnnamed,
+    /// No key has its `kid`.
+    KeyUnknown,
+    /// The key with its `kid` is not for its `alg`.
+    KeyUnfit,
+    /// The signature is not of this key over this header and this payload.
+    Signature,
+    /// The payload is no JSON object, or has a claim twice or of a type that it never has (RFC 7519 §4).
+    Claims,
+    /// `iss` is missing or not a text (RFC 7519 §4.1.1).
+    IssuerType,
+    /// `aud` is missing, or neither a text nor a list of texts (RFC 7519 §4.1.3).
+    AudienceType,
+    /// `exp` is missing or not a number (RFC 7519 §4.1.4).
+    ExpiryType,
+    /// `nbf` is not a number (RFC 7519 §4.1.5).
+    NotBeforeType,
+    /// `iat` is not a number (RFC 7519 §4.1.6).
+    IssuedAtType,
+    /// `exp` is over.
+    Expired,
+    /// `nbf` has not come yet.
+    TooEarly,
+    /// `iat` has not come yet: it was issued in the future.
+    IssuedLater,
     /// Another issuer made it.
     Issuer,
     /// It is for somebody else.
@@ -63,24 +99,120 @@ pub enum AssertionError {
     Subject,
     /// The keys to judge it with are not there yet. The client may try again.
     KeysUnavailable,
+    /// No key has its `kid`, but newer keys are being fetched. The client may try again.
+    KeyAwaited,
+}
+
+/// What the client is told.
+#[derive(Clone, Copy)]
+enum Kind {
+    Invalid,
+    NotNow,
+    Issuer,
+    Audience,
+    Subject,
+    KeysUnavailable,
+}
+
+impl AssertionError {
+    fn kind(self) -> Kind {
+        match self {
+            AssertionError::TooLong
+            | AssertionError::Form
+            | AssertionError::Header
+            | AssertionError::Algorithm
+            | AssertionError::Critical
+            | AssertionError::KeyUnnamed
+            | AssertionError::KeyUnknown
+            | AssertionError::KeyUnfit
+            | AssertionError::Signature
+            | AssertionError::Claims
+            | AssertionError::IssuerType
+            | AssertionError::AudienceType
+            | AssertionError::ExpiryType
+            | AssertionError::NotBeforeType
+            | AssertionError::IssuedAtType => Kind::Invalid,
+            AssertionError::Expired | AssertionError::TooEarly | AssertionError::IssuedLater => Kind::NotNow,
+            AssertionError::Issuer => Kind::Issuer,
+            AssertionError::Audience => Kind::Audience,
+            AssertionError::Subject => Kind::Subject,
+            AssertionError::KeysUnavailable | AssertionError::KeyAwaited => Kind::KeysUnavailable,
+        }
+    }
+
+    /// The HTTP status of the refusal.
+    pub fn status(self) -> u16 {
+        match self.kind() {
+            Kind::Invalid | Kind::NotNow | Kind::Issuer | Kind::Audience | Kind::Subject => 401,
+            Kind::KeysUnavailable => 503,
+        }
+    }
+
+    /// The machine's name of the refusal, as [`HandshakeError::code`].
+    pub fn code(self) -> &'static str {
+        match self.kind() {
+            Kind::Invalid => "assertion_invalid",
+            Kind::NotNow => "assertion_not_now",
+            Kind::Issuer => "assertion_issuer",
+            Kind::Audience => "assertion_audience",
+            Kind::Subject => "assertion_subject",
+            Kind::KeysUnavailable => "assertion_keys_unavailable",
+        }
+    }
+
+    /// What a person is told, as [`HandshakeError::message`].
+    pub fn message(self) -> &'static str {
+        match self.kind() {
+            Kind::Invalid => "the assertion is not a token that is signed with a key of its issuer",
+            Kind::NotNow => "the assertion has expired, or is not valid yet",
+            Kind::Issuer => "the issuer of the assertion is not POSTERN_ASSERTION_ISSUER",
+            Kind::Audience => "the assertion is for nobody in POSTERN_ASSERTION_AUDIENCE",
+            Kind::Subject => "the assertion has no text in the claim that POSTERN_ASSERTION_ID_CLAIM names",
+            Kind::KeysUnavailable => "the keys to judge the assertion with are not there yet; try again",
+        }
+    }
+
+    /// The rule that it breaks, for the log alone.
+    pub fn detail(self) -> &'static str {
+        match self {
+            AssertionError::TooLong => "longer than any token that is judged",
+            AssertionError::Form => "not three parts of base64url with a header of JSON",
+            AssertionError::Header => "a member of the header has the wrong type or is there twice",
+            AssertionError::Algorithm => "alg is missing or none that is taken",
+            AssertionError::Critical => "crit demands an extension",
+            AssertionError::KeyUnnamed => "kid is missing and no single key is for alg",
+            AssertionError::KeyUnknown => "kid is of no key",
+            AssertionError::KeyUnfit => "kid is of a key that is not for alg",
+            AssertionError::Signature => "the signature is wrong",
+            AssertionError::Claims => {
+                "the payload is no JSON object or has a claim twice or of the wrong type"
+            }
+            AssertionError::IssuerType => "iss is missing or not a text",
+            AssertionError::AudienceType => "aud is missing or neither a text nor a list of texts",
+            AssertionError::ExpiryType => "exp is missing or not a number",
+            AssertionError::NotBeforeType => "nbf is not a number",
+            AssertionError::IssuedAtType => "iat is not a number",
+            AssertionError::Expired => "exp is over",
+            AssertionError::TooEarly => "nbf has not come yet",
+            AssertionError::IssuedLater => "iat has not come yet",
+            AssertionError::Issuer => "iss is another",
+            AssertionError::Audience => "aud is of others",
+            AssertionError::Subject => "the claim with the id is missing or not a text",
+            AssertionError::KeysUnavailable => "there are no keys yet",
+            AssertionError::KeyAwaited => "kid is of no key yet and newer keys are being fetched",
+        }
+    }
 }
 
 impl From<AssertionError> for HandshakeError {
     fn from(error: AssertionError) -> HandshakeError {
-        match error {
-            AssertionError::Invalid => HandshakeError::AssertionInvalid,
-            AssertionError::NotNow => HandshakeError::AssertionNotNow,
-            AssertionError::Issuer => HandshakeError::AssertionIssuer,
-            AssertionError::Audience => HandshakeError::AssertionAudience,
-            AssertionError::Subject => HandshakeError::AssertionSubject,
-            AssertionError::KeysUnavailable => HandshakeError::AssertionKeysUnavailable,
-        }
+        HandshakeError::Assertion(error)
     }
 }
 
 impl fmt::Display for AssertionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(HandshakeError::from(*self).message())
+        f.write_str(self.message())
     }
 }
 
@@ -136,10 +268,11 @@ impl<'h> Token<'h> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
     use std::net::SocketAddr;
 
     use super::*;
-    use crate::handshake::{HandshakeConfig, IdentityHeaders, Peer, UpgradeRequest};
+    use crate::handshake::{HandshakeConfig, IdentityHeaders, Peer, UpgradeRequest, reject};
 
     /// Believes tokens of the form `user:ID`, and refuses each error by its name.
     #[derive(Debug)]
@@ -147,23 +280,41 @@ mod tests {
 
     impl AssertionVerifier for ByName {
         fn verify(&self, token: &[u8]) -> Result<Asserted, AssertionError> {
-            let token = std::str::from_utf8(token).map_err(|_| AssertionError::Invalid)?;
+            let token = std::str::from_utf8(token).map_err(|_| AssertionError::Form)?;
             if let Some(error) = ERRORS.iter().find(|error| format!("{error:?}") == token) {
                 return Err(*error);
             }
-            let id = token.strip_prefix("user:").ok_or(AssertionError::Invalid)?;
+            let id = token.strip_prefix("user:").ok_or(AssertionError::Form)?;
             let (email, name) = ("ann@example.com".to_owned(), "Ann\u{7} 李 ".to_owned());
             Ok(Asserted { id: id.to_owned(), email, name, expires_at: 1 })
         }
     }
 
-    const ERRORS: [AssertionError; 6] = [
-        AssertionError::Invalid,
-        AssertionError::NotNow,
+    /// All of them, in their order.
+    const ERRORS: [AssertionError; 23] = [
+        AssertionError::TooLong,
+        AssertionError::Form,
+        AssertionError::Header,
+        AssertionError::Algorithm,
+        AssertionError::Critical,
+        AssertionError::KeyUnnamed,
+        AssertionError::KeyUnknown,
+        AssertionError::KeyUnfit,
+        AssertionError::Signature,
+        AssertionError::Claims,
+        AssertionError::IssuerType,
+        AssertionError::AudienceType,
+        AssertionError::ExpiryType,
+        AssertionError::NotBeforeType,
+        AssertionError::IssuedAtType,
+        AssertionError::Expired,
+        AssertionError::TooEarly,
+        AssertionError::IssuedLater,
         AssertionError::Issuer,
         AssertionError::Audience,
         AssertionError::Subject,
         AssertionError::KeysUnavailable,
+        AssertionError::KeyAwaited,
     ];
 
     fn identify(lines: &str) -> Result<Identity, HandshakeError> {
@@ -229,18 +380,40 @@ mod tests {
     #[test]
     fn each_refusal_of_the_verifier_has_its_answer() {
         let answers = [
-            (401, "assertion_invalid"),
-            (401, "assertion_not_now"),
-            (401, "assertion_issuer"),
-            (401, "assertion_audience"),
-            (401, "assertion_subject"),
-            (503, "assertion_keys_unavailable"),
+            (15, 401, "assertion_invalid"),
+            (3, 401, "assertion_not_now"),
+            (1, 401, "assertion_issuer"),
+            (1, 401, "assertion_audience"),
+            (1, 401, "assertion_subject"),
+            (2, 503, "assertion_keys_unavailable"),
         ];
+        let answers = answers.iter().flat_map(|&(count, status, code)| vec![(status, code); count]);
+        let answers: Vec<_> = answers.collect();
+        assert_eq!(answers.len(), ERRORS.len());
         for (error, (status, code)) in ERRORS.into_iter().zip(answers) {
             refused(&format!("X-Assertion: {error:?}\r\n"), status, code);
-            assert_eq!(error.to_string(), HandshakeError::from(error).message());
+            let refusal = HandshakeError::from(error);
+            assert_eq!(error.to_string(), refusal.message());
+            assert_eq!(refusal.is_temporary(), status == 503, "{error:?}");
         }
-        assert!(HandshakeError::AssertionKeysUnavailable.is_temporary());
+    }
+
+    /// The client is told the kind of a rule, never the rule.
+    #[test]
+    fn each_rule_has_a_detail_of_its_own_that_no_client_is_told() {
+        let details: HashSet<&str> = ERRORS.iter().map(|error| error.detail()).collect();
+        assert_eq!(details.len(), ERRORS.len(), "two rules with the same detail");
+        for error in ERRORS {
+            let refusal = HandshakeError::from(error);
+            assert_eq!(refusal.detail(), Some(error.detail()));
+            // A value of the term format's key-values ends at a comma.
+            assert!(!error.detail().contains([',', '"', '\\']), "{}", error.detail());
+            let mut answer = Vec::new();
+            reject(&mut answer, refusal, 1);
+            let answer = String::from_utf8(answer).expect("ASCII");
+            assert!(!answer.contains(error.detail()), "{answer}");
+        }
+        assert_eq!(HandshakeError::AssertionMissing.detail(), None);
     }
 
     #[test]

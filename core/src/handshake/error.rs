@@ -4,8 +4,10 @@ use std::fmt;
 
 use tungstenite::protocol::frame::coding::CloseCode;
 
-/// A refused upgrade. Everything in here is said to the client and written to the log; nothing of it comes
-/// from the request.
+use super::assertion::AssertionError;
+
+/// A refused upgrade. Everything in here is written to the log, and said to the client but for the
+/// [`detail`](Self::detail); nothing of it comes from the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum HandshakeError {
     /// The bytes are not an HTTP/1.1 request head (RFC 9112 §2 to §5).
@@ -46,18 +48,8 @@ pub enum HandshakeError {
     IdentityMissing,
     /// No assertion, or an empty one, although only a signed identity is believed.
     AssertionMissing,
-    /// The assertion is no token (RFC 7519), is not signed with a key of the issuer, or says what it may not.
-    AssertionInvalid,
-    /// The assertion has expired, or is not valid yet (RFC 7519 §4.1.4 and §4.1.5).
-    AssertionNotNow,
-    /// The assertion was made by another issuer (RFC 7519 §4.1.1).
-    AssertionIssuer,
-    /// The assertion is for another audience (RFC 7519 §4.1.3).
-    AssertionAudience,
-    /// The assertion lacks the claim with the user's id.
-    AssertionSubject,
-    /// The issuer's keys are not there yet, so the assertion cannot be judged.
-    AssertionKeysUnavailable,
+    /// The assertion is not believed: no token (RFC 7519) of this issuer, for us, now, with a user.
+    Assertion(AssertionError),
     /// The TCP peer is not among the trusted proxies.
     PeerNotTrusted,
     /// The proxy secret is missing, wrong, there twice, beside an alias of its header, or nominated in `Connection`.
@@ -108,13 +100,8 @@ impl HandshakeError {
             | HandshakeError::SessionIdInvalid
             | HandshakeError::TokenExpInvalid
             | HandshakeError::OriginTwice => 400,
-            HandshakeError::IdentityMissing
-            | HandshakeError::AssertionMissing
-            | HandshakeError::AssertionInvalid
-            | HandshakeError::AssertionNotNow
-            | HandshakeError::AssertionIssuer
-            | HandshakeError::AssertionAudience
-            | HandshakeError::AssertionSubject => 401,
+            HandshakeError::IdentityMissing | HandshakeError::AssertionMissing => 401,
+            HandshakeError::Assertion(error) => error.status(),
             HandshakeError::PeerNotTrusted
             | HandshakeError::ProxySecret
             | HandshakeError::OriginNotAllowed => 403,
@@ -124,8 +111,7 @@ impl HandshakeError {
             HandshakeError::Version => 426,
             HandshakeError::TooMany => 429,
             HandshakeError::HeadTooLarge | HandshakeError::TooManyHeaders => 431,
-            HandshakeError::AssertionKeysUnavailable
-            | HandshakeError::Draining
+            HandshakeError::Draining
             | HandshakeError::Overloaded
             | HandshakeError::TooFast
             | HandshakeError::Crowded => 503,
@@ -180,12 +166,7 @@ impl HandshakeError {
             HandshakeError::OriginTwice => "origin_twice",
             HandshakeError::IdentityMissing => "identity_missing",
             HandshakeError::AssertionMissing => "assertion_missing",
-            HandshakeError::AssertionInvalid => "assertion_invalid",
-            HandshakeError::AssertionNotNow => "assertion_not_now",
-            HandshakeError::AssertionIssuer => "assertion_issuer",
-            HandshakeError::AssertionAudience => "assertion_audience",
-            HandshakeError::AssertionSubject => "assertion_subject",
-            HandshakeError::AssertionKeysUnavailable => "assertion_keys_unavailable",
+            HandshakeError::Assertion(error) => error.code(),
             HandshakeError::PeerNotTrusted => "peer_not_trusted",
             HandshakeError::ProxySecret => "proxy_secret",
             HandshakeError::OriginNotAllowed => "origin_not_allowed",
@@ -238,18 +219,7 @@ impl HandshakeError {
             HandshakeError::AssertionMissing => {
                 "no assertion: the gateway did not send the header that POSTERN_ASSERTION_HEADER names"
             }
-            HandshakeError::AssertionInvalid => {
-                "the assertion is not a token that is signed with a key of its issuer"
-            }
-            HandshakeError::AssertionNotNow => "the assertion has expired, or is not valid yet",
-            HandshakeError::AssertionIssuer => "the issuer of the assertion is not POSTERN_ASSERTION_ISSUER",
-            HandshakeError::AssertionAudience => "the assertion is for nobody in POSTERN_ASSERTION_AUDIENCE",
-            HandshakeError::AssertionSubject => {
-                "the assertion has no text in the claim that POSTERN_ASSERTION_ID_CLAIM names"
-            }
-            HandshakeError::AssertionKeysUnavailable => {
-                "the keys to judge the assertion with are not there yet; try again"
-            }
+            HandshakeError::Assertion(error) => error.message(),
             HandshakeError::PeerNotTrusted => {
                 "the peer is not a trusted proxy; add its address to POSTERN_TRUSTED_PROXIES if it is your gateway"
             }
@@ -275,6 +245,11 @@ impl HandshakeError {
                 "too many requests are arriving at this instance, and this one took the longest; try again"
             }
         }
+    }
+
+    /// What the log has beside that, and the client is not told: which rule an assertion breaks.
+    pub fn detail(self) -> Option<&'static str> {
+        if let HandshakeError::Assertion(error) = self { Some(error.detail()) } else { None }
     }
 
     /// Whether the answer asks the client to come back later (RFC 9110 §10.2.3).

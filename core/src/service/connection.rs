@@ -312,7 +312,7 @@ impl Connection {
         recorder: &mut impl Recorder,
     ) {
         reject(turn.out, error, context.jitter.retry_after());
-        self.record_refusal(context, turn.now, request_id, error, recorder);
+        self.record_refusal(context, turn.now, request_id, error, None, recorder);
         self.stage = Stage::Refused { until: turn.now + LINGER, is_aborted: false };
     }
 
@@ -332,21 +332,23 @@ impl Connection {
         request.open_to_close(turn.out, handshake, self.id);
         let mut session = Session::new(context.config.session.clone());
         session.close(turn, code, error.code());
-        self.record_refusal(context, turn.now, request.request_id(), error, recorder);
+        self.record_refusal(context, turn.now, request.request_id(), error, Some(code), recorder);
         self.stage = Stage::Dismissed { session };
     }
 
+    /// `close_code` is that of the Close frame, if it was one that said so.
     fn record_refusal(
         &self,
         context: &Context<'_>,
         now: Instant,
         request_id: Option<&str>,
         error: HandshakeError,
+        close_code: Option<CloseCode>,
         recorder: &mut impl Recorder,
     ) {
         let Stage::Handshake { peer, .. } = self.stage else { return };
         let took = now.saturating_duration_since(context.epoch.instant(self.since));
-        recorder.record(&Record::Rejected { connection: self.id, peer, request_id, error, took });
+        recorder.record(&Record::Rejected { connection: self.id, peer, request_id, error, close_code, took });
     }
 
     /// Tells that the peer has ended its side.

@@ -56,7 +56,10 @@ impl Recorder for Notes {
             Record::Closed { identity, ending, summary, .. } => {
                 format!("closed {} {ending:?} {:?}", identity.id(), summary.traffic)
             }
-            Record::Rejected { error, .. } => format!("rejected {error:?}"),
+            Record::Rejected { error, close_code: None, .. } => format!("rejected {error:?}"),
+            Record::Rejected { error, close_code: Some(code), .. } => {
+                format!("rejected {error:?} by a Close of {code}")
+            }
             Record::Abandoned { received, .. } => format!("abandoned after {received}"),
         });
     }

@@ -29,4 +29,5 @@ pub mod metrics;
 pub mod settings;
 pub mod signals;
 pub mod socket;
+mod url;
 mod users;

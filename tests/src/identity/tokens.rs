@@ -7,6 +7,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 
 use super::users::User;
+use crate::canary::{self, Kind};
 
 /// What a token says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +58,7 @@ impl Tokens {
             exp: iat.saturating_add(self.lifetime.as_secs()),
         };
         jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.signing)
+            .map(|token| canary::secret(Kind::Token, token))
     }
 
     /// What `token` says, if it is signed with our secret and still valid at `now`.

@@ -32,13 +32,13 @@ fn dismissed(request: &str, refusal: Option<HandshakeError>) -> (Runtime, Key, S
 fn a_refusal_that_is_about_the_user_is_said_by_a_close_frame() {
     let foreign = HEAD.replace("\r\n\r\n", "\r\nOrigin: https://evil.test\r\n\r\n");
     for (request, refusal, close, record) in [
-        (anonymous(), None, r"\x88\x12\x111identity_missing", "rejected IdentityMissing"),
-        (foreign, None, r"\x88\x14\x113origin_not_allowed", "rejected OriginNotAllowed"),
+        (anonymous(), None, r"\x88\x12\x111identity_missing", "rejected IdentityMissing by a Close of 4401"),
+        (foreign, None, r"\x88\x14\x113origin_not_allowed", "rejected OriginNotAllowed by a Close of 4403"),
         (
             HEAD.to_owned(),
             Some(HandshakeError::TooMany),
             r"\x88\x13\x11Ntoo_many_requests",
-            "rejected TooMany",
+            "rejected TooMany by a Close of 4430",
         ),
     ] {
         let (mut runtime, key, answer) = dismissed(&request, refusal);
@@ -87,6 +87,8 @@ fn every_other_refusal_stays_a_status() {
         let answer = runtime.wire(key).escape_ascii().to_string();
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
         assert_eq!(runtime.transports[key.0], Transport::ShutdownWrite);
+        let [note] = &runtime.notes.0[..] else { panic!("one record expected: {:?}", runtime.notes) };
+        assert!(note.starts_with("rejected ") && !note.contains("Close"), "{note}");
     }
 }
 
@@ -104,7 +106,7 @@ fn what_a_dismissed_peer_says_is_heard_by_nobody() {
     assert_eq!(runtime.transports[key.0], Transport::ShutdownWrite, "frames must still be frames");
     runtime.eof(key);
     assert!(runtime.service.is_empty());
-    assert_eq!(runtime.notes.0, ["rejected IdentityMissing"]);
+    assert_eq!(runtime.notes.0, ["rejected IdentityMissing by a Close of 4401"]);
 }
 
 #[test]
@@ -134,7 +136,7 @@ fn a_dismissed_peer_that_stays_is_dropped() {
     assert_eq!(runtime.service.len(), 1);
     runtime.wait(Duration::from_millis(1));
     assert!(runtime.service.is_empty());
-    assert_eq!(runtime.notes.0, ["rejected IdentityMissing"]);
+    assert_eq!(runtime.notes.0, ["rejected IdentityMissing by a Close of 4401"]);
 }
 
 #[test]

@@ -5,6 +5,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, AlgorithmFamily, Validation};
 use postern_core::handshake::{Asserted, AssertionError};
@@ -67,26 +69,30 @@ impl Rules {
     /// The first rule that it breaks. What only a signed token can be told comes after the signature.
     pub(super) fn verify(&self, token: &[u8], keys: &KeySet, now: SystemTime) -> Result<Asserted, Refusal> {
         if token.len() > MAX_TOKEN {
-            return Err(AssertionError::Invalid.into());
+            return Err(AssertionError::TooLong.into());
         }
-        let header = jsonwebtoken::decode_header(token).map_err(|_| AssertionError::Invalid)?;
+        let header = jsonwebtoken::decode_header(token).map_err(|_| wrong_header(token))?;
+        if header.alg.family() == AlgorithmFamily::Hmac {
+            return Err(AssertionError::Algorithm.into());
+        }
         // RFC 7515 §4.1.11: what we do not know and must is a reason to refuse, and we know no extension.
-        if header.alg.family() == AlgorithmFamily::Hmac || header.crit.is_some() {
-            return Err(AssertionError::Invalid.into());
+        if header.crit.is_some() {
+            return Err(AssertionError::Critical.into());
         }
         // `jku`, `jwk`, `x5u` and `x5c` are the token's own word on which key it should be judged with.
         let key = match keys.find(header.kid.as_deref(), header.alg) {
             Found::Key(key) => key,
             Found::Unknown => return Err(Refusal::UnknownKey),
-            Found::None => return Err(AssertionError::Invalid.into()),
+            Found::None if header.kid.is_none() => return Err(AssertionError::KeyUnnamed.into()),
+            Found::None => return Err(AssertionError::KeyUnfit.into()),
         };
         let validation = Validation { algorithms: vec![header.alg], ..self.validation.clone() };
         let claims = jsonwebtoken::decode::<Map<String, Value>>(token, key, &validation)
-            .map_err(|error| reason(&error))?
+            .map_err(|error| wrong_token(token, &error))?
             .claims;
         // The library also takes a list in which the issuer stands; RFC 7519 §4.1.1 has one.
         if !claims.get("iss").is_some_and(Value::is_string) {
-            return Err(AssertionError::Invalid.into());
+            return Err(AssertionError::IssuerType.into());
         }
         let expires_at = check_time(&claims, now)?;
         let text = |claim: &str| claims.get(claim).and_then(Value::as_str);
@@ -96,29 +102,81 @@ impl Rules {
     }
 }
 
-/// What the library found. All but the last two checks come before anything in the token is believed.
-fn reason(error: &jsonwebtoken::errors::Error) -> AssertionError {
-    if matches!(error.kind(), ErrorKind::InvalidIssuer) {
-        AssertionError::Issuer
-    } else if matches!(error.kind(), ErrorKind::InvalidAudience) {
-        AssertionError::Audience
+/// Which rule a header breaks that the library could not read. Only for the log: it is refused in any case.
+fn wrong_header(token: &[u8]) -> AssertionError {
+    let has_three_parts = token.iter().filter(|byte| **byte == b'.').count() == 2;
+    let Some(header) = object(token, 0).filter(|_| has_three_parts) else { return AssertionError::Form };
+    let algorithm = header.get("alg").and_then(Value::as_str);
+    if algorithm.is_none_or(|name| name.parse::<Algorithm>().is_err()) {
+        AssertionError::Algorithm
+    } else if header.get("crit").is_some_and(|crit| !crit.is_null()) {
+        AssertionError::Critical
     } else {
-        AssertionError::Invalid
+        AssertionError::Header
     }
+}
+
+/// Which rule the library has found broken. Issuer and audience come after the signature: until then nothing in the
+/// token is believed.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "all others are ways to say that it is not signed by this key"
+)]
+fn wrong_token(token: &[u8], error: &jsonwebtoken::errors::Error) -> AssertionError {
+    match error.kind() {
+        ErrorKind::InvalidToken | ErrorKind::Base64(_) => AssertionError::Form,
+        ErrorKind::Json(_) | ErrorKind::Utf8(_) => wrong_claims(token),
+        ErrorKind::MissingRequiredClaim(claim) => match claim.as_str() {
+            "iss" => AssertionError::IssuerType,
+            "aud" => AssertionError::AudienceType,
+            _ => AssertionError::ExpiryType,
+        },
+        ErrorKind::InvalidIssuer => AssertionError::Issuer,
+        ErrorKind::InvalidAudience => AssertionError::Audience,
+        _ => AssertionError::Signature,
+    }
+}
+
+/// Which rule claims break that the library could not read. Only for the log, as well.
+fn wrong_claims(token: &[u8]) -> AssertionError {
+    let Some(claims) = object(token, 1) else { return AssertionError::Claims };
+    let is = |claim: &str, type_of: fn(&Value) -> bool| claims.get(claim).is_some_and(type_of);
+    if !is("exp", Value::is_number) {
+        AssertionError::ExpiryType
+    } else if !is("iss", Value::is_string) {
+        AssertionError::IssuerType
+    } else if !is("aud", |aud| {
+        aud.is_string() || aud.as_array().is_some_and(|all| all.iter().all(Value::is_string))
+    }) {
+        AssertionError::AudienceType
+    } else if claims.get("nbf").is_some_and(|nbf| !nbf.is_number()) {
+        AssertionError::NotBeforeType
+    } else {
+        AssertionError::Claims
+    }
+}
+
+/// A part of a token as the JSON object that it should be. Of a member that is there twice the last one counts.
+fn object(token: &[u8], part: usize) -> Option<Map<String, Value>> {
+    let json = URL_SAFE_NO_PAD.decode(token.split(|byte| *byte == b'.').nth(part)?).ok()?;
+    serde_json::from_slice(&json).ok()
 }
 
 /// When the token expires, if it is valid now (RFC 7519 §4.1.4 to §4.1.6).
 fn check_time(claims: &Map<String, Value>, now: SystemTime) -> Result<u64, AssertionError> {
     // A clock before 1970 makes every token one of the future.
     let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let expires_at = claims.get("exp").and_then(seconds).ok_or(AssertionError::Invalid)?;
+    let expires_at = claims.get("exp").and_then(seconds).ok_or(AssertionError::ExpiryType)?;
     if now >= expires_at.saturating_add(LEEWAY) {
-        return Err(AssertionError::NotNow);
+        return Err(AssertionError::Expired);
     }
-    for claim in ["nbf", "iat"] {
+    for (claim, wrong_type, too_early) in [
+        ("nbf", AssertionError::NotBeforeType, AssertionError::TooEarly),
+        ("iat", AssertionError::IssuedAtType, AssertionError::IssuedLater),
+    ] {
         let Some(begins_at) = claims.get(claim) else { continue };
-        if seconds(begins_at).ok_or(AssertionError::Invalid)? > now.saturating_add(LEEWAY) {
-            return Err(AssertionError::NotNow);
+        if seconds(begins_at).ok_or(wrong_type)? > now.saturating_add(LEEWAY) {
+            return Err(too_early);
         }
     }
     Ok(expires_at)

@@ -33,6 +33,7 @@ use std::time::{Duration, Instant, SystemTime};
 use postern_core::handshake::{Asserted, Assertion, AssertionError, AssertionVerifier};
 use slog::{Logger, info};
 
+use crate::url;
 use cache::{Cache, Unknown};
 use claims::{Refusal, Rules};
 use refresh::Refresher;
@@ -83,13 +84,14 @@ struct JwtVerifier {
 impl JwtVerifier {
     fn start(settings: &AssertionSettings, log: &Logger) -> io::Result<JwtVerifier> {
         info!(log, "identities come from the header {}", settings.header;
-            "issuer" => &settings.issuer, "audience" => settings.audience.join(","), "keys" => %settings.keys);
+            "issuer" => %url::public(&settings.issuer), "audience" => settings.audience.join(","),
+            "keys" => %settings.keys);
         let cache = Arc::new(Cache::default());
         let mut refresher = Refresher::new(&settings.keys, cache.clone(), log.clone());
         let first = match &settings.keys {
             KeySource::Url(_) => Duration::ZERO,
-            KeySource::File(path) => refresher.fetch().map_err(|failure| {
-                io::Error::other(format!("POSTERN_ASSERTION_JWKS={}: {}", path.display(), failure.error))
+            KeySource::File(_) => refresher.fetch().map_err(|failure| {
+                io::Error::other(format!("POSTERN_ASSERTION_JWKS={}: {}", settings.keys, failure.error))
             })?,
         };
         let (wake, woken) = mpsc::channel();
@@ -106,9 +108,9 @@ impl JwtVerifier {
                 Err(Refusal::UnknownKey) => match self.cache.miss(&keys, now) {
                     Unknown::Again => continue,
                     // Without the thread there will be no other keys.
-                    Unknown::Ask if self.wake.send(()).is_err() => AssertionError::Invalid,
-                    Unknown::Ask | Unknown::Wait => AssertionError::KeysUnavailable,
-                    Unknown::Refuse => AssertionError::Invalid,
+                    Unknown::Ask if self.wake.send(()).is_err() => AssertionError::KeyUnknown,
+                    Unknown::Ask | Unknown::Wait => AssertionError::KeyAwaited,
+                    Unknown::Refuse => AssertionError::KeyUnknown,
                 },
             };
             return Err(error);

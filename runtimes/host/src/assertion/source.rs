@@ -1,5 +1,6 @@
 //! Where the issuer's keys come from, and one attempt to get them.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -10,9 +11,11 @@ use std::time::{Duration, SystemTime};
 use ureq::Agent;
 use ureq::http::Uri;
 use ureq::http::header::{CACHE_CONTROL, HeaderMap};
+use ureq::http::uri::Authority;
 use ureq::tls::{RootCerts, TlsConfig};
 
 use super::keys::KeySet;
+use crate::url;
 
 /// Where the issuer publishes its keys, as a JWK Set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +39,7 @@ impl KeySource {
         if !is_https && !scheme.eq_ignore_ascii_case("http") {
             return Err("neither https nor a file; a file is written as its path alone");
         }
-        let uri = text.parse::<Uri>().ok().filter(|uri| uri.host().is_some_and(|host| !host.is_empty()));
+        let uri = text.parse::<Uri>().ok().filter(|uri| uri.authority().is_some_and(is_whole));
         let uri = uri.ok_or("not a URL; write for example https://issuer.example/jwks.json")?;
         if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
             return Err("keys are public; leave out the user and the password");
@@ -49,12 +52,15 @@ impl KeySource {
     }
 }
 
+/// For the log, and for errors: without a query, which may hold a key of another kind; and without a password, which
+/// a text may have that was to be a URL and is taken for a file.
 impl fmt::Display for KeySource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            KeySource::Url(url) => f.write_str(url),
-            KeySource::File(path) => path.display().fmt(f),
-        }
+        let text = match self {
+            KeySource::Url(url) => Cow::Borrowed(url.as_str()),
+            KeySource::File(path) => path.to_string_lossy(),
+        };
+        f.write_str(&url::public(&text))
     }
 }
 
@@ -132,14 +138,14 @@ fn fetch_url(agent: &Agent, url: &str) -> Result<Fetched, String> {
     Ok(Fetched { keys, next })
 }
 
-/// What went wrong, for somebody who does not know the library.
+/// What went wrong, for somebody who does not know the library. Of the URL nothing is said that is not public.
 #[expect(clippy::wildcard_enum_match_arm, reason = "the others say it themselves")]
 fn describe(error: &ureq::Error) -> String {
     match error {
         ureq::Error::Io(error) => error.to_string(),
         ureq::Error::Timeout(_) => format!("no whole answer within {} s", TIMEOUT.as_secs()),
         ureq::Error::BodyExceedsLimit(_) => format!("the answer has {TOO_LARGE}"),
-        error => error.to_string(),
+        error => url::public(&error.to_string()).into_owned(),
     }
 }
 
@@ -161,6 +167,14 @@ fn agent(url: &str) -> Agent {
     // A proxy of the environment (HTTPS_PROXY) is not asked for what is on this host.
     let config = if is_local { config.proxy(None) } else { config };
     config.build().new_agent()
+}
+
+/// Whether there is a host, and behind its colon a port. The library takes any text for one, such as the password of
+/// whoever has one with a question mark.
+fn is_whole(authority: &Authority) -> bool {
+    let has_colon = authority.as_str().rsplit(']').next().is_some_and(|rest| rest.contains(':'));
+    !authority.host().is_empty()
+        && (authority.as_str().contains('@') || !has_colon || authority.port_u16().is_some())
 }
 
 /// Whether a host of a URL is this one.
@@ -224,11 +238,29 @@ mod tests {
             ("file:///etc/jwks.json", "neither https nor a file"),
             ("ftp://issuer.example/", "neither https nor a file"),
             ("https://", "not a URL"),
+            ("https://issuer.example:port/", "not a URL"),
+            ("https://issuer.example:65536/", "not a URL"),
+            ("http://[::1]:/", "not a URL"),
+            ("https://user:pass?word@issuer.example/", "not a URL"),
             ("https://a b/", "not a URL"),
         ] {
             let error = KeySource::parse(url).unwrap_err();
             assert!(error.starts_with(complaint), "{url}: {error}");
         }
+    }
+
+    #[test]
+    fn what_is_said_of_a_source_is_public() {
+        for (source, shown) in [
+            ("https://issuer.example/jwks.json", "https://issuer.example/jwks.json"),
+            ("https://issuer.example/jwks.json?key=hunter2", "https://issuer.example/jwks.json?***"),
+            ("/etc/postern/jwks.json", "/etc/postern/jwks.json"),
+            ("user:hunter2@issuer.example/jwks.json", "***@issuer.example/jwks.json"),
+        ] {
+            assert_eq!(KeySource::parse(source).unwrap().to_string(), shown);
+        }
+        let error = ureq::Error::BadUri("https://issuer.example/?key=hunter2".to_owned());
+        assert_eq!(describe(&error), "bad uri: https://issuer.example/?***");
     }
 
     #[test]

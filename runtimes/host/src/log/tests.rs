@@ -6,9 +6,9 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use postern_core::frame::DataKind;
-use postern_core::handshake::{HandshakeError, Identity, Peer};
+use postern_core::handshake::{AssertionError, HandshakeError, Identity, Peer};
 use postern_core::session::{Ending, Traffic};
-use postern_core::{ConnectionId, Record, Recorder, Summary};
+use postern_core::{CloseCode, ConnectionId, Record, Recorder, Summary};
 use proptest::prelude::*;
 use slog::{Level, debug, info, o, warn};
 
@@ -102,14 +102,12 @@ fn closed(identity: &Identity) -> Record<'_> {
 }
 
 fn rejected() -> Record<'static> {
-    let error = HandshakeError::IdentityMissing;
-    Record::Rejected {
-        connection: CONNECTION,
-        peer: PEER,
-        request_id: Some("r-1"),
-        error,
-        took: Duration::from_micros(1_900),
-    }
+    refused(HandshakeError::IdentityMissing, None)
+}
+
+fn refused(error: HandshakeError, close_code: Option<CloseCode>) -> Record<'static> {
+    let (request_id, took) = (Some("r-1"), Duration::from_micros(1_900));
+    Record::Rejected { connection: CONNECTION, peer: PEER, request_id, error, close_code, took }
 }
 
 #[test]
@@ -175,6 +173,27 @@ fn a_refusal_is_a_warning_with_its_status_and_code() {
         line(TERM, rejected()),
         "WARN WebSocket upgrade refused - 401 no user id: the gateway did not vouch for a user, \
          conn: 7, request_id: r-1, peer: 127.0.0.1:40000, status: 401, code: identity_missing, handshake_ms: 1"
+    );
+}
+
+#[test]
+fn a_refusal_by_a_close_frame_names_the_code_that_was_sent_and_not_the_status() {
+    let record = refused(HandshakeError::IdentityMissing, Some(CloseCode::from(4401)));
+    assert_eq!(
+        line(TERM, record),
+        "WARN WebSocket upgrade refused - 4401 no user id: the gateway did not vouch for a user, \
+         conn: 7, peer: 127.0.0.1:40000, close_code: 4401, code: identity_missing, handshake_ms: 1"
+    );
+    assert!(line(JSON, record).contains(r#","close_code":4401,"code":"identity_missing","#));
+}
+
+#[test]
+fn an_assertion_that_is_not_believed_is_logged_with_the_rule_that_it_breaks() {
+    assert_eq!(
+        line(TERM, refused(AssertionError::Signature.into(), None)),
+        "WARN WebSocket upgrade refused - 401 the assertion is not a token that is signed with a key of its issuer, \
+         conn: 7, peer: 127.0.0.1:40000, status: 401, code: assertion_invalid, detail: the signature is wrong, \
+         handshake_ms: 1"
     );
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use postern_core::frame::DataKind;
 use postern_core::handshake::{HandshakeError, Identity, Peer, RequestId};
 use postern_core::session::Ending;
-use postern_core::{ConnectionId, Record, Recorder, Summary};
+use postern_core::{CloseCode, ConnectionId, Record, Recorder, Summary};
 use slog::{BorrowedKV, KV, Level, OwnedKVList, Serializer, o, record_static};
 
 use super::message::MessageLines;
@@ -159,23 +159,32 @@ impl WorkerLog {
         );
     }
 
+    /// The number is the one that was said: the status, or the code of the Close frame in its place.
     fn rejected(
         &mut self,
         connection: ConnectionId,
         peer: Peer,
         request_id: Option<&str>,
         error: HandshakeError,
+        close_code: Option<CloseCode>,
         took: Duration,
     ) {
         let ids = self.ids(connection, request_id);
+        let (key, said) = match close_code {
+            Some(code) => ("close_code", u16::from(code)),
+            None => ("status", error.status()),
+        };
         self.rare(
             Level::Warning,
-            &format_args!("WebSocket upgrade refused - {} {error}", error.status()),
+            &format_args!("WebSocket upgrade refused - {said} {error}"),
             &InOrder(|keys: &mut dyn Serializer| {
                 ids.emit(keys)?;
                 keys.emit_arguments("peer", &format_args!("{peer}"))?;
-                keys.emit_u64("status", error.status().into())?;
+                keys.emit_u64(key, said.into())?;
                 keys.emit_str("code", error.code())?;
+                if let Some(detail) = error.detail() {
+                    keys.emit_str("detail", detail)?;
+                }
                 keys.emit_u64("handshake_ms", as_millis(took))
             }),
         );
@@ -223,8 +232,8 @@ impl Recorder for WorkerLog {
             Record::Closed { connection, identity, ending, summary } => {
                 self.closed(connection, identity, ending, summary);
             }
-            Record::Rejected { connection, peer, request_id, error, took } => {
-                self.rejected(connection, peer, request_id, error, took);
+            Record::Rejected { connection, peer, request_id, error, close_code, took } => {
+                self.rejected(connection, peer, request_id, error, close_code, took);
             }
             Record::Abandoned { connection, peer, received } => self.abandoned(connection, peer, received),
         }

@@ -217,6 +217,7 @@ mod tests {
             peer: Peer::Unix,
             request_id: None,
             error: HandshakeError::NotFound,
+            close_code: None,
             took: Duration::ZERO,
         };
         let abandoned = Record::Abandoned { connection: ConnectionId(2), peer: Peer::Unix, received: 0 };

@@ -243,7 +243,14 @@ mod tests {
             Record::Established { connection, peer, identity: &identity, subprotocol: None, took },
             Record::Pong { connection, identity: &identity, round_trip: took },
             Record::Closed { connection, identity: &identity, ending: Ending::Eof, summary },
-            Record::Rejected { connection, peer, request_id: None, error: HandshakeError::TooFast, took },
+            Record::Rejected {
+                connection,
+                peer,
+                request_id: None,
+                error: HandshakeError::TooFast,
+                close_code: None,
+                took,
+            },
         ] {
             sum.counts.note(&record);
         }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::sources::{Chosen, Source};
 
 /// One line for each setting, grouped, with where its value came from. It can be fed back as `.env`, except for
-/// secrets.
+/// secrets and for the queries of URLs.
 pub(super) fn config(chosen: &[Chosen]) -> String {
     let lines: Vec<String> =
         chosen.iter().map(|chosen| format!("{}={}", chosen.setting.name, value(chosen))).collect();
@@ -35,15 +35,13 @@ fn origin(source: Source) -> &'static str {
 
 /// The value, between quotation marks where an env file needs them.
 fn value(chosen: &Chosen) -> String {
-    if chosen.setting.is_secret && !chosen.text.is_empty() {
-        return "***".to_owned();
-    }
+    let shown = chosen.setting.show(&chosen.text);
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.,:/[]@+=%*~".contains(c);
-    if chosen.text.chars().all(is_plain) {
-        return chosen.text.clone();
+    if shown.chars().all(is_plain) {
+        return shown.into_owned();
     }
     let mut quoted = String::from('"');
-    for c in chosen.text.chars() {
+    for c in shown.chars() {
         if "\\\"$".contains(c) {
             quoted.push('\\');
         }
@@ -77,5 +75,15 @@ mod tests {
             |text: &str| Chosen { setting: &SECRET, text: text.to_owned(), source: Source::Environment };
         assert_eq!(config(&[chosen("hunter2")]), "# Log\nPOSTERN_EXAMPLE=***  # environment\n");
         assert_eq!(config(&[chosen("")]), "# Log\nPOSTERN_EXAMPLE=  # environment\n");
+    }
+
+    #[test]
+    fn of_a_url_neither_the_password_nor_the_query_is_printed() {
+        static PUBLIC: Setting = Setting { is_secret: false, ..SECRET };
+        let text = "https://user:hunter2@issuer.example/jwks.json?key=hunter2".to_owned();
+        let chosen = Chosen { setting: &PUBLIC, text, source: Source::Flag };
+        let printed = config(&[chosen]);
+        let shown = "POSTERN_EXAMPLE=\"https://***@issuer.example/jwks.json?***\"  # flag\n";
+        assert_eq!(printed, format!("# Log\n{shown}"));
     }
 }

@@ -379,11 +379,6 @@ fn each_bad_value_has_its_line() {
             "https://",
             "https:// is not an origin; write for example https://app.example.com",
         ),
-        (
-            "POSTERN_ALLOWED_ORIGINS",
-            "https://a@b",
-            "https://a@b is not an origin; write for example https://app.example.com",
-        ),
         ("POSTERN_ASSERTION", "iap", "must be one of off, pomerium, google-iap, cloudflare, custom"),
         ("POSTERN_ASSERTION_HEADER", "X Y", "not the name of a header; write for example X-User-Id"),
         (

@@ -75,14 +75,14 @@ fn check_outage(answer: Answer) {
     // The unknown key asks for a fetch, which goes wrong.
     let begun = Instant::now();
     let mut verdict = verifier.verify(&forged);
-    assert_eq!(verdict, Err(AssertionError::KeysUnavailable));
-    while verdict == Err(AssertionError::KeysUnavailable) {
+    assert_eq!(verdict, Err(AssertionError::KeyAwaited));
+    while verdict == Err(AssertionError::KeyAwaited) {
         verifier.verify(&good).expect("the last good set stays");
         assert!(begun.elapsed() < PATIENCE, "the fetch does not end");
         thread::sleep(Duration::from_millis(10));
         verdict = verifier.verify(&forged);
     }
-    assert_eq!(verdict, Err(AssertionError::Invalid));
+    assert_eq!(verdict, Err(AssertionError::KeyUnknown));
     verifier.verify(&good).expect("the last good set stays");
     assert!(server.requests() > before);
 }
@@ -157,9 +157,9 @@ fn a_new_key_is_fetched_when_a_token_names_it_and_an_old_one_is_forgotten() {
     wait_for(&verifier, &token(&old), Ok(()));
     server.answer(Answer::Set(set(&[new.jwk()])));
     verifier.verify(&token(&old)).expect("nobody has asked for another set");
-    assert_eq!(verifier.verify(&token(&new)), Err(AssertionError::KeysUnavailable));
+    assert_eq!(verifier.verify(&token(&new)), Err(AssertionError::KeyAwaited));
     wait_for(&verifier, &token(&new), Ok(()));
-    assert_eq!(verifier.verify(&token(&old)), Err(AssertionError::Invalid));
+    assert_eq!(verifier.verify(&token(&old)), Err(AssertionError::KeyUnknown));
     assert_eq!(server.requests(), 2);
 }
 
@@ -175,8 +175,8 @@ fn unknown_keys_cause_one_fetch_a_minute() {
         // The signature is not looked at where no key is known.
         let forged = format!("{}.{}.AAAA", base64url(header), base64url("{}"));
         let verdict = verifier.verify(forged.as_bytes()).unwrap_err();
-        assert!([AssertionError::Invalid, AssertionError::KeysUnavailable].contains(&verdict));
-        refused += usize::from(verdict == AssertionError::Invalid);
+        assert!([AssertionError::KeyUnknown, AssertionError::KeyAwaited].contains(&verdict));
+        refused += usize::from(verdict == AssertionError::KeyUnknown);
         if number % 100 == 0 {
             verifier.verify(&token(&signer)).expect("a known key");
             thread::sleep(Duration::from_millis(10));
@@ -259,13 +259,13 @@ fn a_file_is_read_again_when_it_changes() {
     verifier.verify(&token(&old)).expect("the keys of a file are there at once");
     // Half a file, as a careless writer leaves it for a moment.
     fs::write(&path, "{\"keys\":[").unwrap();
-    assert_eq!(verifier.verify(&token(&new)), Err(AssertionError::KeysUnavailable));
-    wait_for(&verifier, &token(&new), Err(AssertionError::Invalid));
+    assert_eq!(verifier.verify(&token(&new)), Err(AssertionError::KeyAwaited));
+    wait_for(&verifier, &token(&new), Err(AssertionError::KeyUnknown));
     verifier.verify(&token(&old)).expect("the last good set stays");
     // Nobody asks for this one: it is seen to have changed.
     fs::write(&path, set(&[new.jwk()])).unwrap();
     wait_for(&verifier, &token(&new), Ok(()));
-    assert_eq!(verifier.verify(&token(&old)), Err(AssertionError::Invalid));
+    assert_eq!(verifier.verify(&token(&old)), Err(AssertionError::KeyUnknown));
 }
 
 #[test]

@@ -204,7 +204,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         apply: |settings, text| set(&mut handshake(settings).proxy_secret.header, net::header_name(text)),
     },
     Setting {
-        name: "POSTERN_ALLOWED_ORIGINS",
+        name: ALLOWED_ORIGINS,
         placeholder: "ORIGIN,…",
         default: "",
         group: Group::Identity,

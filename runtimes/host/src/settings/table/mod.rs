@@ -9,6 +9,7 @@ mod liveness;
 mod log;
 mod stopping;
 
+use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
 use postern_core::handshake::HandshakeConfig;
@@ -16,6 +17,7 @@ use postern_core::session::SessionConfig;
 
 use super::Settings;
 use super::value::Complaint;
+use crate::url;
 
 /// One setting.
 #[derive(Debug)]
@@ -41,6 +43,17 @@ impl Setting {
     pub(super) fn flag(&self) -> String {
         let name = self.name.strip_prefix(super::sources::PREFIX).unwrap_or(self.name);
         name.to_ascii_lowercase().replace('_', "-")
+    }
+
+    /// Its value as it may be shown to whoever sees the screen or keeps the output.
+    pub(super) fn show<'t>(&self, value: &'t str) -> Cow<'t, str> {
+        if self.is_secret && !value.is_empty() { Cow::Borrowed("***") } else { self.public(value) }
+    }
+
+    /// A text in which its value stands, without the user, the password and the query of a URL.
+    pub(super) fn public<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        let is_url = URLS.contains(&self.name) || text.contains("://");
+        if is_url { url::public(text) } else { Cow::Borrowed(text) }
     }
 }
 
@@ -88,6 +101,9 @@ pub(super) static SETTINGS: LazyLock<Vec<&Setting>> = LazyLock::new(|| {
 pub(super) const IDENTITY_HEADERS: [&str; 6] =
     [USER_ID, USER_EMAIL, USER_NAME, USER_SESSION_ID, TOKEN_EXP, SECRET_HEADER];
 
+/// The settings whose values are URLs, even if somebody forgets the scheme.
+const URLS: [&str; 3] = [ASSERTION_ISSUER, ASSERTION_JWKS, ALLOWED_ORIGINS];
+
 /// The setting that only a program with several workers obeys.
 pub(super) const WORKERS: &str = "POSTERN_WORKERS";
 
@@ -100,6 +116,7 @@ pub(super) const USER_NAME: &str = "POSTERN_USER_NAME_HEADER";
 pub(super) const USER_SESSION_ID: &str = "POSTERN_USER_SESSION_ID_HEADER";
 pub(super) const TOKEN_EXP: &str = "POSTERN_USER_TOKEN_EXP_HEADER";
 const SECRET_HEADER: &str = "POSTERN_PROXY_SECRET_HEADER";
+const ALLOWED_ORIGINS: &str = "POSTERN_ALLOWED_ORIGINS";
 
 /// The switch of the signed identity, with which the names of its other settings begin.
 pub(super) const ASSERTION: &str = "POSTERN_ASSERTION";

@@ -1,0 +1,111 @@
+//! The forms in which a secret could stand in a log: as it is, or written by something that escapes or encodes.
+
+use std::borrow::Cow;
+
+/// All forms of a secret that differ from each other, each with its name. The first is the secret as it is.
+pub(super) fn forms(secret: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
+    let each = |write: &dyn Fn(u8) -> String| secret.iter().map(|byte| write(*byte)).collect::<String>();
+    let mut forms: Vec<(&'static str, Vec<u8>)> = vec![
+        ("as it is", secret.to_vec()),
+        ("in lower case", secret.to_ascii_lowercase()),
+        ("in upper case", secret.to_ascii_uppercase()),
+        ("escaped", secret.escape_ascii().to_string().into_bytes()),
+        ("escaped with \\x", each(&|byte| format!("\\x{byte:02x}")).into_bytes()),
+        ("escaped with \\u", each(&|byte| format!("\\u{byte:04x}")).into_bytes()),
+        ("in hexadecimal", each(&|byte| format!("{byte:02x}")).into_bytes()),
+        ("in HEXADECIMAL", each(&|byte| format!("{byte:02X}")).into_bytes()),
+        ("percent-encoded", each(&|byte| percent(byte, |byte| format!("%{byte:02X}"))).into_bytes()),
+        (
+            "percent-encoded in lower case",
+            each(&|byte| percent(byte, |byte| format!("%{byte:02x}"))).into_bytes(),
+        ),
+        ("percent-encoded throughout", each(&|byte| format!("%{byte:02X}")).into_bytes()),
+        ("as a list of numbers", each(&|byte| format!("{byte}, ")).into_bytes()),
+    ];
+    for (name, alphabet) in [("in base64", STANDARD), ("in base64url", URL)] {
+        // Base64 takes three bytes at a time, so what stands before a secret has a say in its look.
+        for before in 0..3 {
+            forms.push((name, base64(secret, before, alphabet)));
+        }
+    }
+    let mut different: Vec<(&'static str, Vec<u8>)> = Vec::new();
+    for (name, form) in forms {
+        if !different.iter().any(|(_, other)| *other == form) {
+            different.push((name, form));
+        }
+    }
+    different
+}
+
+/// As `encodeURIComponent` does: what RFC 3986 §2.3 calls unreserved stays.
+fn percent(byte: u8, encode: impl Fn(u8) -> String) -> String {
+    let is_unreserved = byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    if is_unreserved { char::from(byte).to_string() } else { encode(byte) }
+}
+
+/// The digits of RFC 4648 §4 that depend on nothing but the secret, if so many bytes stand before it.
+fn base64(secret: &[u8], before: usize, alphabet: &[u8; 64]) -> Vec<u8> {
+    let padded = [vec![0; before], secret.to_vec()].concat();
+    let digit = |at: usize| {
+        let byte = |at: usize| u16::from(padded.get(at).copied().unwrap_or_default());
+        let bits = byte(at * 6 / 8) << 8 | byte(at * 6 / 8 + 1);
+        alphabet.get(usize::from(bits >> (10 - at * 6 % 8) & 63)).copied().unwrap_or_default()
+    };
+    ((before * 8).div_ceil(6)..padded.len() * 8 / 6).map(digit).collect()
+}
+
+const STANDARD: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+const URL: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+/// A form as it may be shown in a report: its beginning.
+pub(super) fn beginning(form: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(form.get(..4).unwrap_or(form))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn has(secret: &[u8], form: &str) {
+        let forms = forms(secret);
+        let found = forms.iter().any(|(_, bytes)| bytes == form.as_bytes());
+        assert!(
+            found,
+            "{form} is not among {:?}",
+            forms.iter().map(|(_, form)| form.escape_ascii().to_string()).collect::<Vec<_>>()
+        );
+    }
+
+    #[test]
+    fn a_secret_is_looked_for_in_all_these_forms() {
+        let secret = b"Key=~\"a/b\"\n";
+        has(secret, "Key=~\"a/b\"\n");
+        has(secret, "key=~\"a/b\"\n");
+        has(secret, r#"Key=~\"a/b\"\n"#);
+        has(secret, r"\x4b\x65\x79\x3d\x7e\x22\x61\x2f\x62\x22\x0a");
+        has(secret, "4b65793d7e22612f62220a");
+        has(secret, "4B65793D7E22612F62220A");
+        has(secret, "Key%3D~%22a%2Fb%22%0A");
+        has(secret, "Key%3d~%22a%2fb%22%0a");
+        has(secret, "75, 101, 121, 61, 126, 34, 97, 47, 98, 34, 10, ");
+    }
+
+    /// The digits by another hand: RFC 4648 §10, and the same text behind one and two bytes.
+    #[test]
+    fn base64_is_found_wherever_the_secret_begins() {
+        has(b"foobar", "Zm9vYmFy");
+        // "?foobar" is P2Zvb2Jhcg==, "??foobar" is Pz9mb29iYXI=.
+        has(b"foobar", "Zvb2Jhc");
+        has(b"foobar", "mb29iYX");
+        has(&[0xfb, 0xff, 0xfe], "+//+");
+        has(&[0xfb, 0xff, 0xfe], "-__-");
+    }
+
+    #[test]
+    fn forms_that_are_the_same_are_looked_for_once() {
+        let forms = forms(b"abcdefgh");
+        assert!(forms.iter().all(|(_, form)| forms.iter().filter(|(_, other)| other == form).count() == 1));
+        assert_eq!(forms.first().map(|(name, _)| *name), Some("as it is"));
+    }
+}
