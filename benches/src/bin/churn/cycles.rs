@@ -151,7 +151,7 @@ impl Target {
         client.send([head, body].concat().as_bytes()).await?;
         client.expect_status(200).await?;
         client.to_end().await?;
-        match client.unused() {
+        match client.unused().trim_ascii_end() {
             b"{\"disconnected\":1}" => Ok(()),
             other => Err(format!("nobody was disconnected: {}", other.escape_ascii()).into()),
         }
