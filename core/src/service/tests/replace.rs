@@ -1,0 +1,88 @@
+//! Users who come once more than they may, and the newest connection stays.
+
+use std::sync::Mutex;
+
+use super::*;
+use crate::policy::{Entrance, Users};
+
+/// One connection for each user, the newest.
+#[derive(Debug, Default)]
+struct Newest(Mutex<Vec<(String, ConnectionId)>>);
+
+impl Users for Newest {
+    fn enter(&self, id: &str, connection: ConnectionId) -> Entrance {
+        let mut all = self.0.lock().expect("nobody panics");
+        let before = all.iter().position(|(user, _)| user == id).map(|at| all.swap_remove(at).1);
+        all.push((id.to_owned(), connection));
+        before.map_or(Entrance::Admitted, Entrance::Instead)
+    }
+
+    fn leave(&self, _: &str, connection: ConnectionId) {
+        self.0.lock().expect("nobody panics").retain(|(_, other)| *other != connection);
+    }
+}
+
+const CLOSE_4409: &[u8] = b"\x88\x0a\x11\x39replaced";
+
+fn runtime(users: &Arc<Newest>) -> Runtime {
+    let users: Arc<dyn Users> = users.clone();
+    Runtime::new(ServiceConfig { users: Some(users), ..ServiceConfig::default() })
+}
+
+fn admitted(runtime: &mut Runtime, head: &str) -> Key {
+    let key = runtime.open();
+    runtime.feed(key, head.as_bytes());
+    assert!(runtime.wire(key).starts_with(b"HTTP/1.1 101 "));
+    runtime.wires[key.0].clear();
+    key
+}
+
+#[test]
+fn the_older_connection_of_a_user_is_closed_with_4409() {
+    let mut runtime = runtime(&Arc::default());
+    let other = admitted(&mut runtime, &HEAD.replace("123", "124"));
+    let keys: Vec<Key> = (0..3).map(|_| admitted(&mut runtime, HEAD)).collect();
+    assert_eq!(runtime.service.poll_timeout(runtime.now), Some(runtime.now), "somebody is to be told");
+    runtime.wait(Duration::ZERO);
+    assert_eq!((runtime.wire(keys[0]), runtime.wire(keys[1])), (CLOSE_4409, CLOSE_4409));
+    assert_eq!((runtime.wire(keys[2]), runtime.wire(other)), (&b""[..], &b""[..]));
+    assert_eq!(runtime.service.next_replaced_elsewhere(), None);
+    runtime.feed(keys[0], &frame(0x88, b"\x11\x39"));
+    let end = runtime.notes.0.last().expect("a record");
+    assert!(end.starts_with("closed 123 Closed(Library(4409))"), "{end}");
+    runtime.feed(keys[2], &frame(0x81, b"a"));
+    assert_eq!(runtime.wire(keys[2]), b"\x81\x01a");
+}
+
+#[test]
+fn one_at_another_worker_is_closed_there() {
+    let users = Arc::default();
+    let (mut first, mut second) = (runtime(&users), runtime(&users));
+    second.opened = 100;
+    let old = admitted(&mut first, HEAD);
+    let new = admitted(&mut second, HEAD);
+    second.wait(Duration::ZERO);
+    let replaced = second.service.next_replaced_elsewhere().expect("it is not here");
+    assert_eq!(second.service.next_replaced_elsewhere(), None);
+    second.service.replace(&replaced, second.now);
+    assert_eq!(second.wire(new), b"");
+    first.service.replace(&replaced, first.now);
+    first.wait(Duration::ZERO);
+    assert_eq!(first.wire(old), CLOSE_4409);
+    // Twice is once, and one that has left is nobody's.
+    first.service.replace(&replaced, first.now);
+    first.eof(old);
+    first.service.replace(&replaced, first.now);
+    assert_eq!(first.wire(old), CLOSE_4409);
+}
+
+#[test]
+fn one_that_has_left_is_replaced_by_nobody() {
+    let mut runtime = runtime(&Arc::default());
+    let old = admitted(&mut runtime, HEAD);
+    runtime.eof(old);
+    assert_eq!(admitted(&mut runtime, HEAD), old, "the key is used again");
+    runtime.wait(Duration::ZERO);
+    assert_eq!(runtime.service.next_replaced_elsewhere(), None);
+    assert_eq!(runtime.wire(old), b"");
+}
