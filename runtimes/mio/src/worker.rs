@@ -88,6 +88,7 @@ pub(crate) fn spawn(
             sockets: Sockets::default(),
             unread: VecDeque::new(),
             buffer: vec![0; READ_BUFFER].into_boxed_slice(),
+            share: READ_BUFFER,
             inbox,
             load: shared_load,
             log: log(),
@@ -108,6 +109,8 @@ struct Worker {
     unread: VecDeque<Key>,
     /// The bytes of one read, of any connection. Nothing in it outlives a turn.
     buffer: Box<[u8]>,
+    /// How much of it a turn may fill: the more sockets are ready, the less.
+    share: usize,
     inbox: Receiver<Letter>,
     load: Arc<AtomicUsize>,
     log: WorkerLog,
@@ -133,6 +136,7 @@ impl Worker {
                 Err(error) => panic!("the event loop cannot wait for events: {error}"),
             }
             self.now = Instant::now();
+            self.share = share(events.iter().count() + self.unread.len());
             for event in &events {
                 match event.token() {
                     WAKE => self.read_letters(),
@@ -140,7 +144,7 @@ impl Worker {
                 }
             }
             // Each once and in turn, behind those that have just become ready: a connection that never
-            // stops talking delays nobody by more than one buffer.
+            // stops talking delays nobody by more than one buffer, nor do many of them by many more.
             for _ in 0..self.unread.len() {
                 if let Some(key) = self.unread.pop_front() {
                     self.read_listed(key);
@@ -206,6 +210,10 @@ impl Worker {
     fn handle_event(&mut self, key: Key, event: &Event) {
         let Some(socket) = self.sockets.get_mut(key) else { return };
         socket.is_ended |= event.is_read_closed() || event.is_error();
+        if socket.is_listed {
+            // It is heard behind those who have not been yet.
+            return;
+        }
         if event.is_readable() || socket.is_ended {
             // What waits to be sent goes with the turn.
             self.exchange(key);
@@ -234,14 +242,15 @@ impl Worker {
         }
     }
 
-    /// One turn: one recv, one send.
+    /// One turn: one recv of no more than a share of the buffer, one send.
     // Part of the loop over the events: the registers that a call saves are a tenth of what a short message takes.
     #[inline(always)]
     fn exchange(&mut self, key: Key) {
         let Some(socket) = self.sockets.get_mut(key) else { return };
         // It stays so if reading is paused.
         socket.is_readable = true;
-        let transport = self.service.exchange(key, self.now, &mut self.buffer, socket, &mut self.log);
+        let buffer = self.buffer.get_mut(..self.share).unwrap_or_default();
+        let transport = self.service.exchange(key, self.now, buffer, socket, &mut self.log);
         if !socket.is_readable && transport == Transport::Open {
             return;
         }
@@ -289,3 +298,30 @@ const EVENTS: usize = 1024;
 /// Bytes of one read. Large, so that a busy connection costs few system calls; one for each worker, so that
 /// an idle connection costs none of it.
 const READ_BUFFER: usize = 128 * 1024;
+
+/// Bytes that all sockets that are ready may bring before anybody is heard again, unless more than 64 are.
+const BATCH: usize = 1024 * 1024;
+
+/// Bytes of one read, however many sockets are ready. Only who talks without end fills that.
+const LEAST_SHARE: usize = 16 * 1024;
+
+/// Bytes of one read, if so many sockets are ready.
+fn share(ready: usize) -> usize {
+    (BATCH / ready.max(1)).clamp(LEAST_SHARE, READ_BUFFER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_may_fill_the_buffer_and_many_share_a_batch() {
+        for ready in 0..=8 {
+            assert_eq!(share(ready), READ_BUFFER, "{ready}");
+        }
+        assert_eq!(share(32), BATCH / 32);
+        for ready in [64, 65, 1024, usize::MAX] {
+            assert_eq!(share(ready), LEAST_SHARE, "{ready}");
+        }
+    }
+}
