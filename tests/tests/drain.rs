@@ -25,13 +25,12 @@ fn drain(postern: &Postern) -> Response {
     http::request(postern.control(), "POST", "/api/drain", &headers, b"{}").expect("an answer")
 }
 
-/// The code of the Close that comes next, and how long it took to come.
+/// The code of the Close that comes next.
 #[track_caller]
 fn closed(open: &mut Open) -> u16 {
-    match open.receive() {
-        Message::Close(Some(frame)) => frame.code.into(),
-        other => panic!("a Close is expected, not {other:?}"),
-    }
+    let message = open.receive();
+    let Message::Close(Some(frame)) = message else { panic!("a Close is expected, not {message:?}") };
+    frame.code.into()
 }
 
 #[test]
@@ -126,10 +125,9 @@ fn a_client_of_the_subprotocol_is_told_when_to_come_back() {
         assert_eq!(told.response.header("sec-websocket-protocol"), "postern.v1.json", "{runtime}");
         let mut plain = handshake().open();
         postern.process.signal(Signal::TERM).expect("a signal");
-        let notice: Value = match told.receive() {
-            Message::Text(text) => serde_json::from_str(&text).expect("JSON"),
-            other => panic!("{runtime}: a notice is expected, not {other:?}"),
-        };
+        let message = told.receive();
+        let Message::Text(text) = message else { panic!("{runtime}: a notice is expected, not {message:?}") };
+        let notice: Value = serde_json::from_str(&text).expect("JSON");
         let after = notice["reconnect_after_ms"].as_u64().expect("a number");
         assert!((100..3_100).contains(&after), "{runtime}: {notice}");
         let expected = json!({
