@@ -18,6 +18,10 @@
 //! 6. To stop, call [`drain`](Service::drain) or [`shut_down`](Service::shut_down), settle what is due, and go on until
 //!    [`is_empty`](Service::is_empty).
 //!
+//! What an operator wants to know or to have done ([`find`](Service::find), [`status`](Service::status),
+//! [`totals`](Service::totals), [`disconnect`](Service::disconnect), [`send`](Service::send)) is asked between turns; what
+//! follows from it is due then.
+//!
 //! A runtime that has no such [`Socket`], because its kernel reads and writes by itself, takes the steps of
 //! `exchange` one by one: [`Service::receive`] ([`handle_eof`](Service::handle_eof),
 //! [`handle_error`](Service::handle_error)), [`Service::output`], [`Service::sent`], [`Service::transport`].
