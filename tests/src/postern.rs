@@ -111,6 +111,8 @@ impl Postern {
         let (mut command, folder) = command(runtime);
         command.env("PORT", address.port().to_string());
         command.env("POSTERN_LISTEN", format!("{address}{addresses}"));
+        // Tests of other things end sooner without a drain.
+        command.envs([("POSTERN_DRAIN_GRACE", "0"), ("POSTERN_DRAIN_SPREAD", "0")]);
         command.envs(settings.iter().copied());
         canary::talk(&mut command);
         let mut process = spawn(&runtime.to_string(), &mut command).expect("Postern starts");

@@ -48,8 +48,8 @@ pub enum Beat {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Heartbeat {
     heard: Instant,
-    /// When the ping that is not answered was sent. In this form, because each connection has one, and an `Instant` takes
-    /// twice as much.
+    /// When the last ping was sent, until it is settled. In this form, because each connection has one, and an `Instant`
+    /// takes twice as much.
     pinged: Option<Moment>,
 }
 
@@ -95,9 +95,9 @@ impl Heartbeat {
 
     /// Tells that a pong came. If it answers the last ping, its round trip is returned; a pong that nobody
     /// asked for (RFC 6455 §5.5.3) is no more than a sign of life.
-    pub fn pong(&mut self, now: Instant, payload: &[u8], epoch: Epoch) -> Option<Duration> {
+    #[cold]
+    pub fn pong(&self, now: Instant, payload: &[u8], epoch: Epoch) -> Option<Duration> {
         let pinged = self.pinged.filter(|pinged| payload == pinged.to_bytes())?;
-        self.pinged = None;
         Some(now.saturating_duration_since(epoch.instant(pinged)))
     }
 
@@ -115,6 +115,19 @@ impl Heartbeat {
         }
     }
 
+    /// Whether no ping is out, so that [`due`](Heartbeat::due) can only become later.
+    #[inline(always)]
+    pub fn is_settled(&self) -> bool {
+        self.pinged.is_none()
+    }
+
+    /// Forgets a ping since which something was read. What is due then may be earlier than what was.
+    pub fn settle(&mut self, epoch: Epoch) {
+        if !self.is_unanswered(epoch) {
+            self.pinged = None;
+        }
+    }
+
     /// Whether a ping was sent, and nothing was read since.
     pub fn is_unanswered(&self, epoch: Epoch) -> bool {
         self.unanswered(epoch).is_some()
@@ -123,7 +136,8 @@ impl Heartbeat {
     /// When the last ping was sent, if nothing was read since.
     fn unanswered(&self, epoch: Epoch) -> Option<Instant> {
         let pinged = epoch.instant(self.pinged?);
-        (self.heard <= pinged).then_some(pinged)
+        // It was sent because nothing had been read for a while, so what was read in its instant came after it.
+        (self.heard < pinged).then_some(pinged)
     }
 }
 
@@ -178,9 +192,15 @@ mod tests {
         let mut heartbeat = Heartbeat::new(start);
         assert_eq!(heartbeat.pong(start, b"", epoch), None);
         let payload = ping(&mut heartbeat, start + 25 * SECOND, epoch);
+        assert!(!heartbeat.is_settled());
+        heartbeat.settle(epoch);
+        assert!(!heartbeat.is_settled(), "nothing was read");
+        heartbeat.hear(start + 26 * SECOND);
         assert_eq!(heartbeat.pong(start + 26 * SECOND, b"12345678", epoch), None);
         assert_eq!(heartbeat.pong(start + 26 * SECOND, &payload, epoch), Some(SECOND));
-        assert_eq!(heartbeat.pong(start + 27 * SECOND, &payload, epoch), None, "it is answered");
+        heartbeat.settle(epoch);
+        assert!(heartbeat.is_settled());
+        assert_eq!(heartbeat.pong(start + 27 * SECOND, &payload, epoch), None, "it is settled");
     }
 
     #[test]

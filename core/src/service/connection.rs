@@ -79,7 +79,7 @@ pub(super) struct Context<'c> {
     pub(super) config: &'c ServiceConfig,
     pub(super) application: Application,
     pub(super) jitter: &'c Jitter,
-    pub(super) epoch: Epoch,
+    pub(super) epoch: &'c Epoch,
 }
 
 impl Connection {
@@ -158,7 +158,7 @@ impl Connection {
                 Event::Text(text) => (DataKind::Text, text.into_payload()),
                 Event::Binary(payload) => (DataKind::Binary, payload),
                 Event::Pong(payload) => {
-                    if let Some(round_trip) = self.heartbeat.pong(turn.now, &payload, context.epoch) {
+                    if let Some(round_trip) = self.heartbeat.pong(turn.now, &payload, *context.epoch) {
                         self.round_trip = u32::try_from(round_trip.as_micros()).unwrap_or(u32::MAX).max(1);
                         recorder.record(&Record::Pong { connection, identity, round_trip });
                     }
@@ -181,7 +181,9 @@ impl Connection {
     /// Whether nothing is to be seen to but the next bytes of its peer.
     #[inline]
     pub(super) fn is_quiet(&self) -> bool {
-        self.backlog.is_none() && matches!(&self.stage, Stage::Admitted { session, .. } if session.is_quiet())
+        self.backlog.is_none()
+            && self.heartbeat.is_settled()
+            && matches!(&self.stage, Stage::Admitted { session, .. } if session.is_quiet())
     }
 
     /// Whether the next read can only bring whole messages or the beginning of one, and nothing waits to be sent.
@@ -400,6 +402,11 @@ impl Connection {
         [stage, self.stalls_at(config)].into_iter().flatten().min()
     }
 
+    /// Tells that its deadline is being looked at.
+    pub(super) fn settle_heartbeat(&mut self, epoch: Epoch) {
+        self.heartbeat.settle(epoch);
+    }
+
     /// When its peer is to be pinged, or is gone. Not while anything waits to be sent, which a ping would have to wait
     /// behind: then it matters whether the peer takes it.
     fn beats_at(&self, config: &ServiceConfig, epoch: Epoch) -> Option<Instant> {
@@ -452,7 +459,7 @@ impl Connection {
                     pace.pause = None;
                     let by = turn.now.saturating_duration_since(since);
                     session.postpone(by);
-                    self.heartbeat.postpone(by, context.epoch);
+                    self.heartbeat.postpone(by, *context.epoch);
                 }
                 session.handle_timeout(turn);
                 if session.is_aborted() {
@@ -471,7 +478,7 @@ impl Connection {
         if !session.is_open() || turn.is_backlogged {
             return;
         }
-        match self.heartbeat.judge(turn.now, config, context.epoch) {
+        match self.heartbeat.judge(turn.now, config, *context.epoch) {
             Beat::Still => {}
             // It is open.
             Beat::Ping(payload) => drop(session.ping(turn, &payload)),

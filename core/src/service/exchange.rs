@@ -71,7 +71,7 @@ impl Service {
             config: &self.config,
             application: self.application,
             jitter: &self.jitter,
-            epoch: self.epoch,
+            epoch: &self.epoch,
         };
         let mut turn = Turn { now, out: &mut self.cork, is_backlogged: false, codec: &mut self.codec };
         connection.receive_messages(true, &context, &mut turn, &mut Input::new(bytes), None, recorder);
@@ -160,7 +160,7 @@ impl Service {
             config: &self.config,
             application: self.application,
             jitter: &self.jitter,
-            epoch: self.epoch,
+            epoch: &self.epoch,
         };
         let mut turn = Turn { now, out: &mut self.cork, is_backlogged: false, codec: &mut self.codec };
         let mut parts = Parts::default();
@@ -170,7 +170,14 @@ impl Service {
         if !self.cork.is_empty() {
             self.send_parts(key, now, parts, socket);
         }
-        self.arm(key);
+        // Who is quiet waits for a heartbeat, and that has only become later since it was armed.
+        if !self
+            .connections
+            .get(key.0)
+            .is_some_and(|connection| connection.is_quiet() && !connection.is_paced())
+        {
+            self.arm(key);
+        }
         self.count_memory(key);
         self.transport(key)
     }

@@ -349,7 +349,7 @@ impl Service {
             config: &self.config,
             application: self.application,
             jitter: &self.jitter,
-            epoch: self.epoch,
+            epoch: &self.epoch,
         };
         let was_pending = connection.is_pending();
         // The backlog is lent as the output, so that what is new stands behind what waits.
@@ -391,6 +391,7 @@ impl Service {
     #[inline]
     fn arm(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key.0) else { return };
+        connection.settle_heartbeat(self.epoch);
         let Some(at) = connection.poll_timeout(&self.config, self.epoch) else { return };
         let at = self.epoch.moment(at);
         if connection.armed.is_none_or(|armed| at < armed) {

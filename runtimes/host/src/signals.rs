@@ -1,49 +1,77 @@
-//! The wish to stop, as something to poll for.
+//! The signals that a process hears, as something to poll for.
 
+use std::fmt;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
+use postern_core::policy::Wish;
 use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::low_level::pipe;
+use signal_hook::iterator::backend::SignalDelivery;
+use signal_hook::iterator::exfiltrator::SignalOnly;
 
-/// SIGTERM, which supervisors send, and SIGINT, which Ctrl-C sends.
-#[derive(Debug)]
-pub struct StopSignals;
+/// From its making on, SIGTERM, which supervisors send, and SIGINT, which Ctrl-C sends, no longer end the process. The
+/// descriptor becomes readable when one of them has come.
+pub struct Signals(SignalDelivery<UnixStream, SignalOnly>);
 
-impl StopSignals {
-    /// From now on, the two signals no longer end the process: each one becomes a byte in the stream that is
-    /// returned. It is non-blocking and stays open for as long as the process lives.
-    ///
-    /// What a second byte means is the runtime's affair; usually that somebody lost patience.
+impl Signals {
+    /// Begins to hear.
     ///
     /// # Errors
     /// No descriptor was to be had.
-    pub fn register() -> io::Result<UnixStream> {
-        let (signals, handler) = UnixStream::pair()?;
-        signals.set_nonblocking(true)?;
-        pipe::register(SIGTERM, handler.try_clone()?)?;
-        pipe::register(SIGINT, handler)?;
-        Ok(signals)
+    pub fn register() -> io::Result<Signals> {
+        let (read, write) = UnixStream::pair()?;
+        read.set_nonblocking(true)?;
+        SignalDelivery::with_pipe(read, write, SignalOnly, [SIGTERM, SIGINT]).map(Signals)
+    }
+
+    /// What they ask for that have come since the last call, each kind once.
+    pub fn pending(&mut self) -> impl Iterator<Item = Wish> {
+        self.0.pending().filter_map(|signal| match signal {
+            SIGTERM => Some(Wish::Terminate),
+            SIGINT => Some(Wish::Interrupt),
+            _ => None,
+        })
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.get_read().as_fd()
+    }
+}
+
+impl fmt::Debug for Signals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Signals").finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::{ErrorKind, Read};
+    use rustix::event::{PollFd, PollFlags, poll};
 
     use super::*;
 
+    fn is_readable(signals: &Signals) -> bool {
+        let mut descriptors = [PollFd::new(signals, PollFlags::IN)];
+        poll(&mut descriptors, Some(&rustix::time::Timespec::default())).unwrap() == 1
+    }
+
     #[test]
-    fn each_signal_is_one_byte() {
-        let mut signals = StopSignals::register().unwrap();
-        let mut bytes = [0; 8];
-        assert_eq!(signals.read(&mut bytes).unwrap_err().kind(), ErrorKind::WouldBlock);
+    fn each_signal_is_a_wish_and_readable_until_it_is_heard() {
+        let mut signals = Signals::register().unwrap();
+        assert!(!is_readable(&signals) && signals.pending().next().is_none());
         // Raised in this thread, so the handler has run when the call returns.
         signal_hook::low_level::raise(SIGTERM).unwrap();
-        assert_eq!(signals.read(&mut bytes).unwrap(), 1);
+        assert!(is_readable(&signals));
+        assert_eq!(signals.pending().collect::<Vec<_>>(), [Wish::Terminate]);
+        assert!(!is_readable(&signals));
         signal_hook::low_level::raise(SIGINT).unwrap();
         signal_hook::low_level::raise(SIGTERM).unwrap();
-        assert_eq!(signals.read(&mut bytes).unwrap(), 2);
-        assert_eq!(signals.read(&mut bytes).unwrap_err().kind(), ErrorKind::WouldBlock);
+        let mut both: Vec<_> = signals.pending().collect();
+        both.sort_by_key(|wish| *wish == Wish::Interrupt);
+        assert_eq!(both, [Wish::Terminate, Wish::Interrupt]);
+        assert!(signals.pending().next().is_none());
     }
 }

@@ -1,21 +1,21 @@
 //! The one thread that accepts: it numbers connections, hands each to the worker with the fewest, and passes
 //! the wish to stop on.
 
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use mio::net::UnixStream;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use postern_core::ConnectionId;
 use postern_core::handshake::Peer;
-use postern_core::policy::Gate;
+use postern_core::policy::{DrainConfig, Gate, Shutdown, Step, Wish};
 use postern_core::service::Arrival;
 use postern_host::control::Phase;
 use postern_host::listen::{AcceptBackoff, Listener};
+use postern_host::signals::Signals;
 use slog::{Logger, info, warn};
 
 use crate::worker::Handle;
@@ -24,23 +24,40 @@ use crate::worker::Handle;
 pub(crate) struct Acceptor {
     poll: Poll,
     listeners: Vec<Listener>,
-    signals: UnixStream,
+    signals: Signals,
     backoff: AcceptBackoff,
     gate: Gate,
     next_id: u64,
+    shutdown: Shutdown,
+    drain: DrainWish,
     phase: Phase,
     log: Logger,
 }
 
+/// The wish that the process drains, as any thread may have it. Wake the acceptor then.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct DrainWish(Arc<AtomicBool>);
+
+impl DrainWish {
+    pub(crate) fn tell(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    fn take(&self) -> bool {
+        self.0.swap(false, Ordering::Acquire)
+    }
+}
+
 impl Acceptor {
-    /// An acceptor on these listeners. `signals` gives a byte for each wish to stop, and `phase` is told of the first.
+    /// An acceptor on these listeners. `phase` is told when the process begins to stop.
     ///
     /// # Errors
     /// No descriptor was to be had.
     pub(crate) fn new(
         listeners: Vec<Listener>,
-        signals: StdUnixStream,
+        signals: Signals,
         gate: Gate,
+        drain: DrainConfig,
         phase: Phase,
         log: Logger,
     ) -> io::Result<Acceptor> {
@@ -49,60 +66,104 @@ impl Acceptor {
             let descriptor = listener.as_fd().as_raw_fd();
             poll.registry().register(&mut SourceFd(&descriptor), Token(index), Interest::READABLE)?;
         }
-        let mut signals = UnixStream::from_std(signals);
-        poll.registry().register(&mut signals, SIGNAL, Interest::READABLE)?;
-        let backoff = AcceptBackoff::new()?;
-        Ok(Acceptor { poll, listeners, signals, backoff, gate, next_id: 1, phase, log })
+        let descriptor = signals.as_fd().as_raw_fd();
+        poll.registry().register(&mut SourceFd(&descriptor), SIGNAL, Interest::READABLE)?;
+        Ok(Acceptor {
+            poll,
+            listeners,
+            signals,
+            backoff: AcceptBackoff::new()?,
+            gate,
+            next_id: 1,
+            shutdown: Shutdown::new(drain),
+            drain: DrainWish::default(),
+            phase,
+            log,
+        })
     }
 
-    /// Wakes the acceptor when a worker has ended. To be asked for once: a poll has one waker.
+    /// Wakes the acceptor when a worker has ended, or somebody has a wish. To be asked for once: a poll has one waker.
     ///
     /// # Errors
     /// No descriptor was to be had.
     pub(crate) fn waker(&self) -> io::Result<Arc<Waker>> {
-        Waker::new(self.poll.registry(), WORKER_DONE).map(Arc::new)
+        Waker::new(self.poll.registry(), WAKE).map(Arc::new)
     }
 
-    /// Accepts until it is told to stop, then waits for the workers to end. A second wish ends that wait.
+    /// Where others leave the wish that the process drains.
+    pub(crate) fn drain_wish(&self) -> DrainWish {
+        self.drain.clone()
+    }
+
+    /// Accepts until it is told to stop, then waits for the workers to end, as long as [`Shutdown`] says.
     ///
     /// # Errors
     /// Waiting for events failed.
     pub(crate) fn run(mut self, workers: &[Handle]) -> io::Result<()> {
         let mut events = Events::with_capacity(64);
-        let mut is_stopping = false;
-        while !(is_stopping && workers.iter().all(Handle::is_finished)) {
-            // A worker says that it is done just before its thread ends.
-            let timeout = if is_stopping {
-                Some(Duration::from_millis(10))
-            } else {
-                self.backoff.remaining(Instant::now())
-            };
-            match self.poll.poll(&mut events, timeout) {
+        // A worker ends when it has been told to stop, and at no other time.
+        while !workers.iter().all(Handle::is_finished) {
+            match self.poll.poll(&mut events, self.timeout()) {
                 Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
                 Ok(()) | Err(_) => {}
             }
-            for _ in 0..self.read_signals() {
-                if is_stopping {
-                    warn!(self.log, "stopping at once");
+            let now = Instant::now();
+            let mut steps: Vec<Step> =
+                self.signals.pending().filter_map(|wish| self.shutdown.hear(wish, now)).collect();
+            if self.drain.take() {
+                steps.extend(self.shutdown.hear(Wish::Drain, now));
+            }
+            steps.extend(self.shutdown.handle_timeout(now));
+            for step in steps {
+                if self.take(step, workers) {
                     return Ok(());
                 }
-                info!(self.log, "stopping"; "connections" => workers.iter().map(Handle::load).sum::<usize>());
-                is_stopping = true;
-                self.phase.drain();
-                // Whoever is in the kernel's queue already would get a reset; so they get an answer.
-                self.accept(workers);
-                // Closes the ports: whoever comes now is refused by the kernel, and tries another instance.
-                self.listeners.clear();
-                workers.iter().for_each(Handle::stop);
             }
             self.accept(workers);
         }
         Ok(())
     }
 
-    /// How many wishes to stop have arrived.
-    fn read_signals(&mut self) -> usize {
-        self.signals.read(&mut [0; 16]).unwrap_or(0)
+    fn timeout(&self) -> Option<Duration> {
+        let now = Instant::now();
+        // A worker says that it is done just before its thread ends.
+        let ending = self.listeners.is_empty().then_some(Duration::from_millis(10));
+        let due = self.shutdown.poll_timeout().map(|at| at.saturating_duration_since(now));
+        [ending, due, self.backoff.remaining(now)].into_iter().flatten().min()
+    }
+
+    /// Takes a step on the way to the end. Says whether it was the last.
+    fn take(&mut self, step: Step, workers: &[Handle]) -> bool {
+        let connections: usize = workers.iter().map(Handle::load).sum();
+        match step {
+            Step::Announce => {
+                self.phase.drain();
+                info!(self.log, "draining: not ready any more, and still accepting"; "connections" => connections);
+            }
+            Step::Drain(spread) => {
+                info!(self.log, "stopping"; "connections" => connections, "spread_s" => spread.as_secs_f64());
+                self.stop_accepting(workers);
+                workers.iter().for_each(|worker| worker.drain(spread));
+            }
+            Step::Close => {
+                info!(self.log, "stopping"; "connections" => connections);
+                self.stop_accepting(workers);
+                workers.iter().for_each(Handle::close);
+            }
+            Step::End => {
+                warn!(self.log, "stopping at once"; "connections" => connections);
+                return true;
+            }
+        }
+        false
+    }
+
+    fn stop_accepting(&mut self, workers: &[Handle]) {
+        self.phase.drain();
+        // Whoever is in the kernel's queue already would get a reset; so they get an answer.
+        self.accept(workers);
+        // Closes the ports: whoever comes now is refused by the kernel, and tries another instance.
+        self.listeners.clear();
     }
 
     /// Accepts all that wait. Edges come once, so every listener is asked until it has no more.
@@ -136,4 +197,4 @@ impl Acceptor {
 }
 
 const SIGNAL: Token = Token(usize::MAX);
-const WORKER_DONE: Token = Token(usize::MAX - 1);
+const WAKE: Token = Token(usize::MAX - 1);

@@ -18,7 +18,7 @@ use postern_core::Service;
 use postern_host::control::{Control, Phase};
 use postern_host::log::Log;
 use postern_host::settings::{self, Program, Settings};
-use postern_host::signals::StopSignals;
+use postern_host::signals::Signals;
 use postern_host::{assertion, listen};
 use slog::{crit, info};
 
@@ -46,13 +46,13 @@ fn main() -> ExitCode {
 /// Serves until it is told to stop.
 fn serve(mut settings: Settings, log: &Log) -> Result<(), Box<dyn std::error::Error>> {
     let logger = log.logger();
-    let signals = StopSignals::register()?;
+    let signals = Signals::register()?;
     let listeners = listen::bind(&settings.listen, &settings.socket_access)?;
     let phase = Phase::default();
     let control = Control::bind(&settings, &PROGRAM, &listeners, &phase, log)?;
     settings.announce(&PROGRAM, &listeners, &logger);
     settings.service.handshake.assertion = assertion::start(settings.assertion.as_ref(), &logger)?;
-    let acceptor = Acceptor::new(listeners, signals, settings.gate(), phase, logger.clone())?;
+    let acceptor = Acceptor::new(listeners, signals, settings.gate(), settings.drain, phase, logger.clone())?;
     let waker = acceptor.waker()?;
     // Who arrives is shared out evenly, so what all may take is, too.
     let service = &mut settings.service;
@@ -74,7 +74,8 @@ fn serve(mut settings: Settings, log: &Log) -> Result<(), Box<dyn std::error::Er
         workers.push(worker::spawn(format!("worker-{index}"), service, || worker_log, done)?);
     }
     if let Some(control) = control {
-        control.spawn(Remotes(workers.iter().map(worker::Handle::remote).collect()))?;
+        let remotes = workers.iter().map(worker::Handle::remote).collect();
+        control.spawn(Remotes { workers: remotes, drain: acceptor.drain_wish(), acceptor: waker })?;
     }
     acceptor.run(&workers)?;
     info!(logger, "stopped");

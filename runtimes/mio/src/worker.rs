@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender, TryRecvError, TrySendError};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mio::event::Event;
 use mio::unix::SourceFd;
@@ -19,6 +19,7 @@ use postern_host::log::WorkerLog;
 use postern_host::metrics::{Counts, Recording};
 use postern_host::socket::shut_down_write;
 
+use crate::acceptor::DrainWish;
 use crate::socket::Sockets;
 
 /// What the acceptor and the control port say to a worker.
@@ -27,8 +28,10 @@ enum Letter {
     Arrival(OwnedFd, Arrival),
     /// Do this.
     Job(Job),
-    /// End all connections, then yourself. No connection comes after it.
-    Stop,
+    /// End all connections at once, then yourself. No connection comes after it.
+    Close,
+    /// End all connections one after the other over this time, then yourself. No connection comes after it.
+    Drain(Duration),
 }
 
 /// A worker, as the acceptor sees it.
@@ -53,8 +56,14 @@ impl Handle {
         self.send(Letter::Arrival(stream, arrival));
     }
 
-    pub(crate) fn stop(&self) {
-        self.send(Letter::Stop);
+    /// Has it end all connections at once, and then itself.
+    pub(crate) fn close(&self) {
+        self.send(Letter::Close);
+    }
+
+    /// Has it end all connections, one after the other over this time, and then itself.
+    pub(crate) fn drain(&self, spread: Duration) {
+        self.send(Letter::Drain(spread));
     }
 
     /// What the control port knows of it.
@@ -82,17 +91,21 @@ pub(crate) struct Remote {
     waker: Arc<Waker>,
 }
 
-/// All workers, as the control port sees them.
+/// The process, as the control port sees it.
 #[derive(Debug)]
-pub(crate) struct Remotes(pub(crate) Vec<Remote>);
+pub(crate) struct Remotes {
+    pub(crate) workers: Vec<Remote>,
+    pub(crate) drain: DrainWish,
+    pub(crate) acceptor: Arc<Waker>,
+}
 
 impl Workers for Remotes {
     fn count(&self) -> usize {
-        self.0.len()
+        self.workers.len()
     }
 
     fn hand(&self, number: usize, job: Job) -> Result<(), Untaken> {
-        let Remote { letters, waker } = self.0.get(number).ok_or(Untaken::Gone)?;
+        let Remote { letters, waker } = self.workers.get(number).ok_or(Untaken::Gone)?;
         letters.try_send(Letter::Job(job)).map_err(|error| match error {
             TrySendError::Full(_) => Untaken::Busy,
             TrySendError::Disconnected(_) => Untaken::Gone,
@@ -100,6 +113,12 @@ impl Workers for Remotes {
         // It fails only if the poll is gone, and with it the worker, which drops the job.
         let _ = waker.wake();
         Ok(())
+    }
+
+    fn drain(&self) {
+        self.drain.tell();
+        // It fails only if the acceptor is gone, and with it the process.
+        let _ = self.acceptor.wake();
     }
 }
 
@@ -161,7 +180,7 @@ impl Worker {
                 let due = [self.service.poll_timeout(self.now), self.recording.log.retry_at(self.now)];
                 due.into_iter().flatten().min().map(|at| at.saturating_duration_since(Instant::now()))
             } else {
-                Some(std::time::Duration::ZERO)
+                Some(Duration::ZERO)
             };
             match self.poll.poll(&mut events, timeout) {
                 Ok(()) => {}
@@ -215,9 +234,13 @@ impl Worker {
             match self.inbox.try_recv() {
                 Ok(Letter::Arrival(stream, arrival)) => self.open(stream, arrival),
                 Ok(Letter::Job(job)) => job(self),
-                Ok(Letter::Stop) => {
+                Ok(Letter::Close) => {
                     self.is_stopping = true;
                     self.service.shut_down();
+                }
+                Ok(Letter::Drain(spread)) => {
+                    self.is_stopping = true;
+                    self.service.drain(self.now, spread);
                 }
                 // Who sends letters is gone only after the last has been sent.
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => return,

@@ -20,7 +20,7 @@ use postern_core::Service;
 use postern_host::control::{Control, Phase};
 use postern_host::log::Log;
 use postern_host::settings::{self, Program, Settings};
-use postern_host::signals::StopSignals;
+use postern_host::signals::Signals;
 use postern_host::{assertion, listen};
 use slog::{crit, info};
 use smol::LocalExecutor;
@@ -49,21 +49,21 @@ fn main() -> ExitCode {
 /// Serves until it is told to stop.
 fn serve(mut settings: Settings, log: &Log) -> Result<(), Box<dyn std::error::Error>> {
     let logger = log.logger();
-    let signals = StopSignals::register()?;
+    let signals = Signals::register()?;
     let listeners = listen::bind(&settings.listen, &settings.socket_access)?;
     let phase = Phase::default();
     let control = Control::bind(&settings, &PROGRAM, &listeners, &phase, log)?;
     settings.announce(&PROGRAM, &listeners, &logger);
     settings.service.handshake.assertion = assertion::start(settings.assertion.as_ref(), &logger)?;
     settings.service.hash_seed = RandomState::new().hash_one(0);
-    let gate = settings.gate();
+    let (gate, drain) = (settings.gate(), settings.drain);
     // 32 bits tell the processes apart that a log is kept of.
     let instance = RandomState::new().hash_one("instance") as u32;
     settings.service.handshake.instance = instance;
     let service = Service::new(Arc::new(settings.service), RandomState::new().hash_one(0), Instant::now());
     let worker = Rc::new(RefCell::new(Worker::new(service, log.worker(instance))));
     let executor = Rc::new(LocalExecutor::new());
-    let runtime = Runtime::new(worker, gate, phase, logger.clone());
+    let runtime = Runtime::new(worker, gate, drain, phase, logger.clone());
     smol::block_on(executor.run(runtime.run(&executor, listeners, control, signals)))?;
     info!(logger, "stopped");
     Ok(())

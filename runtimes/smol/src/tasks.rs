@@ -3,21 +3,21 @@
 
 use std::cell::Cell;
 use std::future::pending;
-use std::io::{self, Read};
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Instant;
 
 use postern_core::ConnectionId;
 use postern_core::handshake::Peer;
-use postern_core::policy::Gate;
+use postern_core::policy::{DrainConfig, Gate, Shutdown, Step, Wish};
 use postern_core::service::Arrival;
 use postern_host::control::{Control, Job, Phase, Untaken, Workers};
 use postern_host::listen::{AcceptBackoff, Listener};
+use postern_host::signals::Signals;
 use slog::{Logger, error, info, warn};
 use smol::future::FutureExt;
-use smol::{Async, LocalExecutor, Timer};
+use smol::{Async, LocalExecutor, Task, Timer};
 
 use crate::bell::Bell;
 use crate::worker::{Connection, Shared};
@@ -33,12 +33,20 @@ pub(crate) struct Runtime {
     alarm: Cell<Option<Instant>>,
     /// Rung when something is due earlier than that.
     timer: Bell,
-    /// Rung when a connection has ended.
-    ended: Bell,
+    drain: DrainConfig,
+    is_drain_wanted: Cell<bool>,
+    /// Rung when a connection has ended, or somebody wishes that the process drains.
+    stopping: Bell,
 }
 
 impl Runtime {
-    pub(crate) fn new(worker: Shared, gate: Gate, phase: Phase, log: Logger) -> Rc<Runtime> {
+    pub(crate) fn new(
+        worker: Shared,
+        gate: Gate,
+        drain: DrainConfig,
+        phase: Phase,
+        log: Logger,
+    ) -> Rc<Runtime> {
         Rc::new(Runtime {
             worker,
             gate: Cell::new(gate),
@@ -47,12 +55,13 @@ impl Runtime {
             next_id: Cell::new(1),
             alarm: Cell::new(None),
             timer: Bell::default(),
-            ended: Bell::default(),
+            drain,
+            is_drain_wanted: Cell::new(false),
+            stopping: Bell::default(),
         })
     }
 
-    /// Runs until a wish to stop has been carried out. `signals` gives a byte for each wish. `control`, if there is one,
-    /// answers until the end.
+    /// Runs until a wish to stop has been carried out. `control`, if there is one, answers until the end.
     ///
     /// # Errors
     /// A descriptor could not be watched.
@@ -61,7 +70,7 @@ impl Runtime {
         executor: &Rc<LocalExecutor<'static>>,
         listeners: Vec<Listener>,
         control: Option<Control>,
-        signals: UnixStream,
+        signals: Signals,
     ) -> io::Result<()> {
         let _control =
             control.map(|control| executor.spawn(answer_operators(self.clone(), executor.clone(), control)));
@@ -73,10 +82,84 @@ impl Runtime {
         }
         let timers = executor.spawn(keep_time(self.clone()));
 
-        let signals = Async::new(signals)?;
-        wait_for_signal(&signals).await?;
+        self.stop_in_steps(executor, accepting, signals).await?;
+        timers.cancel().await;
+        Ok(())
+    }
+
+    /// Waits for a wish to stop, takes the steps that follow from it, and returns after the last.
+    async fn stop_in_steps(
+        self: &Rc<Runtime>,
+        executor: &Rc<LocalExecutor<'static>>,
+        mut accepting: Vec<(Task<()>, Rc<Async<Listener>>)>,
+        mut signals: Signals,
+    ) -> io::Result<()> {
+        // A second descriptor of the same pipe, because the reactor keeps what it watches.
+        let watch = Async::new_nonblocking(signals.as_fd().try_clone_to_owned()?)?;
+        let mut shutdown = Shutdown::new(self.drain);
+        let mut is_closing = false;
+        while !(is_closing && self.worker.borrow().len() == 0) {
+            self.something_to_stop_for(&watch, &shutdown).await?;
+            let now = Instant::now();
+            let wish = self.is_drain_wanted.replace(false).then_some(Wish::Drain);
+            let mut steps: Vec<Step> =
+                signals.pending().chain(wish).filter_map(|wish| shutdown.hear(wish, now)).collect();
+            steps.extend(shutdown.handle_timeout(now));
+            for step in steps {
+                let connections = self.worker.borrow().len();
+                match step {
+                    Step::Announce => {
+                        self.phase.drain();
+                        info!(self.log, "draining: not ready any more, and still accepting";
+                            "connections" => connections);
+                    }
+                    Step::Drain(spread) => {
+                        info!(self.log, "stopping";
+                            "connections" => connections, "spread_s" => spread.as_secs_f64());
+                        self.stop_accepting(executor, std::mem::take(&mut accepting)).await?;
+                        self.worker.borrow_mut().drain(spread);
+                        is_closing = true;
+                    }
+                    Step::Close => {
+                        info!(self.log, "stopping"; "connections" => connections);
+                        self.stop_accepting(executor, std::mem::take(&mut accepting)).await?;
+                        self.worker.borrow_mut().shut_down();
+                        is_closing = true;
+                    }
+                    Step::End => {
+                        warn!(self.log, "stopping at once"; "connections" => connections);
+                        return Ok(());
+                    }
+                }
+                self.timer.ring();
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until somebody may wish something, the time of the next step has come, or a connection has ended.
+    async fn something_to_stop_for(&self, signals: &Async<OwnedFd>, shutdown: &Shutdown) -> io::Result<()> {
+        let due = async {
+            match shutdown.poll_timeout() {
+                Some(at) => drop(Timer::at(at).await),
+                None => pending().await,
+            }
+            Ok(())
+        };
+        let rung = async {
+            self.stopping.wait().await;
+            Ok(())
+        };
+        signals.readable().or(due).or(rung).await
+    }
+
+    /// Ends the tasks that accept, and closes the ports.
+    async fn stop_accepting(
+        self: &Rc<Runtime>,
+        executor: &Rc<LocalExecutor<'static>>,
+        accepting: Vec<(Task<()>, Rc<Async<Listener>>)>,
+    ) -> io::Result<()> {
         self.phase.drain();
-        info!(self.log, "stopping"; "connections" => self.worker.borrow().len());
         for (task, listener) in accepting {
             task.cancel().await;
             // Whoever is in the kernel's queue already would get a reset; so they get an answer.
@@ -85,23 +168,7 @@ impl Runtime {
             }
             // Closes the port: whoever comes now is refused by the kernel, and tries another instance.
         }
-        self.worker.borrow_mut().shut_down();
-        self.timer.ring();
-
-        let all_ended = async {
-            while self.worker.borrow().len() > 0 {
-                self.ended.wait().await;
-            }
-            Ok(())
-        };
-        let again = async {
-            wait_for_signal(&signals).await?;
-            warn!(self.log, "stopping at once");
-            Ok(())
-        };
-        let result = all_ended.or(again).await;
-        timers.cancel().await;
-        result
+        Ok(())
     }
 
     /// After a turn: lets the timer task know, if something is due earlier than it thinks.
@@ -125,6 +192,11 @@ impl Workers for OneWorker {
         self.0.worker.borrow_mut().perform(job);
         self.0.turned();
         Ok(())
+    }
+
+    fn drain(&self) {
+        self.0.is_drain_wanted.set(true);
+        self.0.stopping.ring();
     }
 }
 
@@ -215,7 +287,7 @@ async fn carry(runtime: Rc<Runtime>, connection: Rc<Connection>) {
         }
         runtime.turned();
     }
-    runtime.ended.ring();
+    runtime.stopping.ring();
 }
 
 /// Sleeps until something is due, and sees to it.
@@ -235,9 +307,4 @@ async fn keep_time(runtime: Rc<Runtime>) {
         rung.or(fired).await;
         runtime.worker.borrow_mut().handle_due();
     }
-}
-
-/// Waits for one wish to stop.
-async fn wait_for_signal(signals: &Async<UnixStream>) -> io::Result<()> {
-    signals.read_with(|mut signals| signals.read(&mut [0; 1])).await.map(drop)
 }

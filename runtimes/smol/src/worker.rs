@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use postern_core::service::Arrival;
 use postern_core::{Key, Recorder, Service, Transport};
@@ -147,9 +147,14 @@ impl Worker {
         }
     }
 
-    /// Begins to end all connections.
+    /// Begins to end all connections at once.
     pub(crate) fn shut_down(&mut self) {
         self.service.shut_down();
+    }
+
+    /// Begins to end all connections, one after the other over this time.
+    pub(crate) fn drain(&mut self, spread: Duration) {
+        self.service.drain(Instant::now(), spread);
     }
 
     /// How many connections there are.

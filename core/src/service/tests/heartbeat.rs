@@ -101,7 +101,6 @@ fn nobody_is_pinged_behind_a_backlog_and_a_ping_before_it_begins_anew() {
     wait_for_ping(&mut runtime);
     ping(&mut runtime, key);
     runtime.takes = 0;
-    runtime.wait(Duration::from_nanos(1));
     runtime.service.receive(key, runtime.now, &mut frame(0x81, b"ab"), &mut runtime.notes);
     runtime.settle(key);
     wait_in_steps(&mut runtime, 100 * SECOND);
@@ -185,4 +184,18 @@ fn a_hundred_thousand_are_one_small_timer_each_and_are_pinged_apart() {
     }
     assert_eq!(pinged, keys.len());
     assert_eq!(runtime.service.timers.len(), keys.len());
+}
+
+#[test]
+fn with_an_interval_shorter_than_the_timeout_pings_come_at_the_interval() {
+    let heartbeat = HeartbeatConfig { interval: SECOND, timeout: 10 * SECOND };
+    let mut runtime = Runtime::new(ServiceConfig { heartbeat, ..ServiceConfig::default() });
+    let key = runtime.open();
+    runtime.feed(key, HEAD.as_bytes());
+    runtime.wires[key.0].clear();
+    for _ in 0..10 {
+        wait_in_steps(&mut runtime, SECOND * 11 / 10);
+        let payload = ping(&mut runtime, key);
+        runtime.feed(key, &frame(0x8a, &payload));
+    }
 }

@@ -8,7 +8,7 @@ use postern_core::handshake::{Peer, Secrets};
 use postern_core::service::Status;
 use postern_core::{ConnectionId, Key};
 use serde_json::{Value, json};
-use slog::{Logger, info};
+use slog::{Logger, debug, info};
 use socket2::SockRef;
 
 use super::health::{self, Phase};
@@ -72,6 +72,7 @@ impl Node {
             Action::Connections => self.connections(query::listing(query)?).await,
             Action::Disconnect => self.disconnect(query::disconnect(body)?).await,
             Action::Send => self.send(query::send(body, self.facts.max_message)?).await,
+            Action::Drain => Ok(self.drain()),
         }
     }
 
@@ -178,7 +179,18 @@ impl Node {
             }
         };
         let sent: usize = self.all(tell).await?.into_iter().sum();
+        debug!(self.facts.log, "message sent by the control port";
+            "to" => %Shown(&send.target), "bytes" => send.message.len(), "count" => sent);
         Ok(as_json(StatusCode::OK, &json!({ "sent": sent })))
+    }
+
+    /// Begins the end of the process; it is said again as often as one likes.
+    fn drain(&self) -> Reply {
+        if !self.facts.phase.is_draining() {
+            info!(self.facts.log, "a drain is asked for by the control port");
+        }
+        self.desk.drain();
+        as_json(StatusCode::ACCEPTED, &json!({ "draining": true }))
     }
 
     /// Has all workers do something; those that have ended have nothing to do it to.

@@ -83,7 +83,7 @@ impl Message {
         }
     }
 
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         match self {
             Message::Text(text) => text.len(),
             Message::Binary(payload) => payload.len(),
@@ -221,10 +221,10 @@ const DEFAULT_REASON: &str = "disconnected";
 /// What fits into a Close beside its code (RFC 6455 §5.5).
 const LONGEST_REASON: usize = 123;
 
-const DEFAULT_LIMIT: u64 = 1_000;
+const DEFAULT_LIMIT: u64 = 100;
 
-/// The most connections of one answer.
-const MOST: u64 = 10_000;
+/// The most connections of one answer. To describe so many takes a worker about a millisecond, in which its users wait.
+const MOST: u64 = 1_000;
 
 const EXACTLY_ONE: &str = "name exactly one of user, session and connection";
 const ONE_AT_MOST: &str = "name at most one of user, session and connection";
@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn a_listing_is_of_everybody_or_of_one_name() {
-        let everybody = Listing { target: Target::Everybody, after: 0, limit: 1_000 };
+        let everybody = Listing { target: Target::Everybody, after: 0, limit: 100 };
         for (query, target) in [
             ("", Target::Everybody),
             ("user=123", Target::User("123".to_owned())),
@@ -256,7 +256,7 @@ mod tests {
             "connection=",
             "connection=-1",
             "limit=0",
-            "limit=10001",
+            "limit=1001",
             "after=1.5",
             "user=%ff",
         ] {

@@ -21,6 +21,8 @@ pub(super) enum Action {
     Disconnect,
     /// To send a message.
     Send,
+    /// To stop so that nobody notices.
+    Drain,
 }
 
 /// Everything that there is. A new path is one line here, and one in `node.rs`.
@@ -32,6 +34,7 @@ const ROUTES: &[(&str, Verb, Action)] = &[
     ("/api/connections", Verb::Get, Action::Connections),
     ("/api/disconnect", Verb::Post, Action::Disconnect),
     ("/api/send", Verb::Post, Action::Send),
+    ("/api/drain", Verb::Post, Action::Drain),
 ];
 
 /// How a path is asked.

@@ -26,6 +26,8 @@ struct Lazy {
     recording: RefCell<Recording>,
     jobs: RefCell<Vec<Job>>,
     mood: Cell<Mood>,
+    /// How often it was wished that the process drains.
+    drains: Cell<u32>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -68,6 +70,7 @@ impl Lazy {
             recording: RefCell::new(Recording::new(log.worker(0))),
             jobs: RefCell::default(),
             mood: Cell::new(mood),
+            drains: Cell::new(0),
         })
     }
 
@@ -113,6 +116,10 @@ impl Workers for Several {
             Mood::Gone => return Err(Untaken::Gone),
         }
         Ok(())
+    }
+
+    fn drain(&self) {
+        self.0.iter().for_each(|lazy| lazy.drains.set(lazy.drains.get() + 1));
     }
 }
 
@@ -191,6 +198,17 @@ fn a_worker_is_silent_from_the_question_that_it_has_not_answered() {
     }
     let desk = Desk::new(Several(workers(&[Mood::Gone])));
     assert_eq!(smol::block_on(desk.silent_since()), None, "nobody is there to be silent");
+}
+
+#[test]
+fn a_drain_may_be_asked_for_as_often_as_one_likes() {
+    let workers = workers(&[Mood::Gone]);
+    let node = node(&workers, Phase::default());
+    for times in 1..=3 {
+        let (status, body) = ask(&node, Action::Drain, "");
+        assert_eq!((status.as_u16(), body.as_str()), (202, r#"{"draining":true}"#));
+        assert_eq!(workers[0].drains.get(), times);
+    }
 }
 
 #[test]

@@ -40,6 +40,9 @@ pub trait Workers {
     /// # Errors
     /// The job was not taken.
     fn hand(&self, number: usize, job: Job) -> Result<(), Untaken>;
+
+    /// Asks the process to drain ([`Wish::Drain`](postern_core::policy::Wish::Drain)), without waiting for it.
+    fn drain(&self);
 }
 
 /// Why a worker did not take a job.
@@ -84,6 +87,11 @@ impl Desk {
 
     pub(super) fn count(&self) -> usize {
         self.workers.count()
+    }
+
+    /// Asks the process to drain.
+    pub(super) fn drain(&self) {
+        self.workers.drain();
     }
 
     /// Has every worker do the work that `work` makes for it, side by side, and waits for all of them, together no

@@ -286,6 +286,7 @@ mod tests {
             queue.push(&LINE.repeat(5));
             queue.push(LINE);
             (0..1000).for_each(|_| queue.push(&LINE.repeat(2)));
+            assert_eq!(queue.dropped_ever(), 2005);
             drop(verdicts);
         });
         let written: Vec<u8> = asks.into_iter().flatten().collect();
@@ -343,6 +344,8 @@ mod tests {
             assert_eq!(asks.recv().unwrap(), [&LINE.repeat(2), b"dropped 3\n".as_slice()].concat());
             verdicts.send(Err(ErrorKind::BrokenPipe.into())).unwrap();
             assert_eq!(asks.recv().unwrap(), b"dropped 5\n");
+            // A report that was lost is no record.
+            assert_eq!(queue.dropped_ever(), 5);
             verdicts.send(Ok(usize::MAX)).unwrap();
         });
         assert!(asks.recv().is_err());

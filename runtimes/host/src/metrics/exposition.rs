@@ -74,6 +74,11 @@ impl Exposition {
             u32::from(process.trusts_any),
         )?;
         families.gauge("draining", "1 while the process is stopping", u32::from(process.is_draining))?;
+        families.gauge(
+            "drain_remaining",
+            "Connections that are still to be closed because the process is stopping",
+            if process.is_draining { self.sum.totals.connections } else { 0 },
+        )?;
         families.counter(
             "log_records_dropped",
             "Records that standard output did not take",

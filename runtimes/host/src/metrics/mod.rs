@@ -2,7 +2,7 @@
 //!
 //! Nothing here is shared while it is counted. A worker counts in plain fields, what happens rarely from the records of
 //! its core ([`Recording`]), and what happens often is counted by each session for itself; whoever asks for the metrics
-//! has each worker make a [`Snapshot`] and adds them up. So a message costs nothing for them.
+//! has each worker make a snapshot and adds them up. So a message costs nothing for them.
 //!
 //! A metric that is new gets its field in [`Counts`] and its lines in `exposition`; one that is a time, such as that from
 //! a ping to its pong, a [`Histogram`].

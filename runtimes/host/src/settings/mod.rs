@@ -28,7 +28,8 @@ use std::process;
 use std::thread;
 
 use postern_core::ServiceConfig;
-use postern_core::policy::Gate;
+use postern_core::policy::{DrainConfig, Gate};
+use postern_core::service::SUBPROTOCOL;
 use slog::{Logger, info, warn};
 
 use crate::assertion::AssertionSettings;
@@ -79,6 +80,8 @@ pub struct Settings {
     pub log: LogSettings,
     /// The port for operators.
     pub control: ControlSettings,
+    /// How it takes its leave.
+    pub drain: DrainConfig,
 }
 
 /// What is to be done, by the command line and the rest.
@@ -154,7 +157,9 @@ pub fn load(
         connect_rate: 0,
         log: LogSettings::default(),
         control: ControlSettings::default(),
+        drain: DrainConfig::default(),
     };
+    settings.service.handshake.subprotocols = vec![SUBPROTOCOL.to_owned()];
     for Chosen { setting, text, source } in &chosen {
         (setting.apply)(&mut settings, text)
             .map_err(|complaint| SettingsError::value(setting, text, *source, &complaint))?;

@@ -632,7 +632,7 @@ fn names_flags_and_groups_are_in_order() {
     assert_eq!(distinct.len(), SETTINGS.len());
     let mut groups: Vec<&str> = SETTINGS.iter().map(|setting| setting.group.title()).collect();
     groups.dedup();
-    assert_eq!(groups, ["Listening", "Identity", "Limits", "Liveness", "Log", "Control"]);
+    assert_eq!(groups, ["Listening", "Identity", "Limits", "Liveness", "Log", "Control", "Stopping"]);
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod limits;
 mod listening;
 mod liveness;
 mod log;
+mod stopping;
 
 use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
@@ -65,6 +66,7 @@ pub(super) enum Group {
     Liveness,
     Log,
     Control,
+    Stopping,
 }
 
 impl Group {
@@ -76,6 +78,7 @@ impl Group {
             Group::Liveness => "Liveness",
             Group::Log => "Log",
             Group::Control => "Control",
+            Group::Stopping => "Stopping",
         }
     }
 }
@@ -89,6 +92,7 @@ pub(super) static SETTINGS: LazyLock<Vec<&Setting>> = LazyLock::new(|| {
         liveness::SETTINGS,
         log::SETTINGS,
         control::SETTINGS,
+        stopping::SETTINGS,
     ];
     groups.into_iter().flatten().collect()
 });

@@ -1,0 +1,241 @@
+//! A process that takes its leave: announced, spread out, in time, and without losing anything.
+
+use std::net::SocketAddr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use async_tungstenite::tungstenite::client::IntoClientRequest;
+use async_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use async_tungstenite::tungstenite::{self, Message};
+use postern_tests::http::{self, Response};
+use postern_tests::postern::{API_KEY, Postern, Runtime};
+use postern_tests::ws::{Handshake, Open, Outcome};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use smol::net::TcpStream;
+use smol::stream::StreamExt;
+use smol::{LocalExecutor, Timer};
+
+fn get(postern: &Postern, path: &str) -> Response {
+    http::request(postern.control(), "GET", path, &[], b"").expect("an answer")
+}
+
+fn drain(postern: &Postern) -> Response {
+    let headers = [("X-API-Key", API_KEY), ("Content-Type", "application/json")];
+    http::request(postern.control(), "POST", "/api/drain", &headers, b"{}").expect("an answer")
+}
+
+/// The code of the Close that comes next, and how long it took to come.
+#[track_caller]
+fn closed(open: &mut Open) -> u16 {
+    match open.receive() {
+        Message::Close(Some(frame)) => frame.code.into(),
+        other => panic!("a Close is expected, not {other:?}"),
+    }
+}
+
+#[test]
+fn it_says_that_it_is_not_ready_and_still_accepts_for_the_grace() {
+    let settings = [("POSTERN_DRAIN_GRACE", "2s"), ("POSTERN_DRAIN_SPREAD", "0")];
+    for runtime in Runtime::BOTH {
+        for by_signal in [true, false] {
+            let mut postern = Postern::start_with_control(runtime, &settings);
+            let mut before = Handshake::to(postern.address()).as_john().open();
+            assert_eq!(get(&postern, "/readyz").status, 200, "{runtime}");
+            let begun = Instant::now();
+            if by_signal {
+                postern.process.signal(Signal::TERM).expect("a signal");
+                postern.wait_for("draining");
+            } else {
+                let answer = drain(&postern);
+                assert_eq!((answer.status, answer.json()), (202, json!({ "draining": true })), "{runtime}");
+                assert_eq!(drain(&postern).status, 202, "{runtime}: said twice is said once");
+            }
+            let ready = get(&postern, "/readyz");
+            assert_eq!((ready.status, &ready.json()["reasons"]), (503, &json!(["draining"])), "{runtime}");
+            assert_eq!(get(&postern, "/livez").status, 200, "{runtime}");
+            let mut late = Handshake::to(postern.address()).as_john().open();
+            late.echo("somebody has not heard of it yet");
+            before.echo("and those before are served");
+            let metrics = get(&postern, "/metrics").text();
+            assert!(metrics.contains("\npostern_draining 1\n"), "{runtime}: {metrics}");
+            assert!(metrics.contains("\npostern_drain_remaining 2\n"), "{runtime}: {metrics}");
+            for open in [&mut before, &mut late] {
+                assert_eq!(closed(open), 1012, "{runtime}");
+                assert!(begun.elapsed() >= Duration::from_secs(2), "{runtime}: {:?}", begun.elapsed());
+                while open.socket.read().is_ok() {}
+            }
+            let status = postern.process.wait(Duration::from_secs(10)).expect("it ends");
+            assert!(status.success(), "{runtime}: {status}");
+        }
+    }
+}
+
+#[test]
+fn after_the_grace_nobody_is_accepted_though_others_are_still_served() {
+    for runtime in Runtime::BOTH {
+        let mut postern =
+            Postern::start(runtime, &[("POSTERN_DRAIN_SPREAD", "1h"), ("POSTERN_DRAIN_HARD", "3s")]);
+        let mut open = Handshake::to(postern.address()).as_john().open();
+        let begun = Instant::now();
+        postern.process.signal(Signal::TERM).expect("a signal");
+        postern.wait_for("stopping");
+        let deadline = Instant::now() + Duration::from_secs(2);
+        while Handshake::to(postern.address()).as_john().send().is_ok_and(|outcome| {
+            assert!(matches!(outcome, Outcome::Refused(response) if response.status == 503), "{runtime}");
+            true
+        }) {
+            assert!(Instant::now() < deadline, "{runtime}: the port is open");
+            thread::sleep(Duration::from_millis(10));
+        }
+        // Its turn comes within the hour, cut to what is left; until then it is served.
+        while begun.elapsed() < Duration::from_millis(200) {
+            match open.socket.send(Message::text("still served")) {
+                Ok(()) => match open.socket.read() {
+                    Ok(Message::Close(_)) | Err(_) => break,
+                    Ok(_) => {}
+                },
+                Err(_) => break,
+            }
+        }
+        let status = postern.process.wait(Duration::from_secs(10)).expect("it ends");
+        assert!(status.success() && begun.elapsed() < Duration::from_secs(8), "{runtime}: {status}");
+    }
+}
+
+#[test]
+fn the_hard_end_waits_for_nobody() {
+    for runtime in Runtime::BOTH {
+        let settings = [("POSTERN_DRAIN_HARD", "1s"), ("POSTERN_CLOSE_TIMEOUT", "60s")];
+        let mut postern = Postern::start(runtime, &settings);
+        let _deaf = Handshake::to(postern.address()).as_john().open();
+        let begun = Instant::now();
+        assert!(postern.terminate().success(), "{runtime}");
+        let took = begun.elapsed();
+        assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(5), "{runtime}: {took:?}");
+        postern.wait_for("stopping at once");
+    }
+}
+
+#[test]
+fn a_client_of_the_subprotocol_is_told_when_to_come_back() {
+    for runtime in Runtime::BOTH {
+        let mut postern = Postern::start(runtime, &[]);
+        let handshake = || Handshake::to(postern.address()).as_john();
+        let mut told = handshake().subprotocols(&["postern.v1.json"]).open();
+        assert_eq!(told.response.header("sec-websocket-protocol"), "postern.v1.json", "{runtime}");
+        let mut plain = handshake().open();
+        postern.process.signal(Signal::TERM).expect("a signal");
+        let notice: Value = match told.receive() {
+            Message::Text(text) => serde_json::from_str(&text).expect("JSON"),
+            other => panic!("{runtime}: a notice is expected, not {other:?}"),
+        };
+        let after = notice["reconnect_after_ms"].as_u64().expect("a number");
+        assert!((100..3_100).contains(&after), "{runtime}: {notice}");
+        let expected = json!({
+            "type": "disconnect",
+            "code": 1012,
+            "reason": "service restart",
+            "reconnect": true,
+            "reconnect_after_ms": after,
+        });
+        assert_eq!(notice, expected, "{runtime}");
+        for open in [&mut told, &mut plain] {
+            assert_eq!(closed(open), 1012, "{runtime}");
+            while open.socket.read().is_ok() {}
+        }
+        assert!(postern.process.wait(Duration::from_secs(10)).expect("it ends").success());
+    }
+}
+
+/// What one of many clients saw.
+struct Seen {
+    echoes: u64,
+    code: CloseCode,
+    at: Instant,
+}
+
+/// A client that sends message after message until it gets a Close.
+async fn talk(to: SocketAddr) -> Result<Seen, tungstenite::Error> {
+    let mut request = format!("ws://{to}/ws").into_client_request()?;
+    request.headers_mut().insert("User-ID", "123".parse().expect("a value"));
+    let (mut socket, _) = async_tungstenite::client_async(request, TcpStream::connect(to).await?).await?;
+    let mut seen = Seen { echoes: 0, code: CloseCode::Abnormal, at: Instant::now() };
+    loop {
+        // Those that cross our Close are not accepted, and so not answered.
+        if socket.send(Message::text("hello")).await.is_err() {
+            break;
+        }
+        match socket.next().await {
+            Some(Ok(Message::Text(_))) => seen.echoes += 1,
+            Some(Ok(Message::Close(Some(frame)))) => {
+                seen.code = frame.code;
+                seen.at = Instant::now();
+            }
+            Some(Ok(other)) => panic!("{other:?}"),
+            Some(Err(_)) | None => break,
+        }
+        if seen.code != CloseCode::Abnormal {
+            // Until the end of the stream.
+            while socket.next().await.is_some_and(|message| message.is_ok()) {}
+            break;
+        }
+        Timer::after(Duration::from_millis(500)).await;
+    }
+    Ok(seen)
+}
+
+/// Of the lines that tell the end of a connection, the sum of what was received.
+fn received(postern: &Postern) -> u64 {
+    let lines = postern.log();
+    let ends = lines.iter().filter(|line| line.contains("connection closed for user"));
+    let number =
+        |line: &String| line.split("messages_received: ").nth(1)?.split(',').next()?.parse::<u64>().ok();
+    ends.map(|line| number(line).expect("a number")).sum()
+}
+
+/// `POSTERN_TEST_CONNECTIONS` makes it as many as the limit of open files lets be.
+#[test]
+fn a_crowd_under_load_leaves_evenly_and_loses_nothing() {
+    let count =
+        std::env::var("POSTERN_TEST_CONNECTIONS").map_or(500, |count| count.parse().expect("a number"));
+    const SPREAD: Duration = Duration::from_secs(5);
+    for runtime in Runtime::BOTH {
+        let settings = [("POSTERN_DRAIN_SPREAD", "5s"), ("POSTERN_LOG_MESSAGES", "off")];
+        let mut postern = Postern::start(runtime, &settings);
+        let executor = LocalExecutor::new();
+        let (seen, stopped) = smol::block_on(executor.run(async {
+            let clients: Vec<_> = (0..count).map(|_| executor.spawn(talk(postern.address()))).collect();
+            let begun = Instant::now();
+            let established =
+                || postern.log().iter().filter(|line| line.contains("connection established")).count();
+            while established() < count {
+                assert!(begun.elapsed() < Duration::from_secs(60), "{runtime}: they do not all connect");
+                Timer::after(Duration::from_millis(100)).await;
+            }
+            postern.process.signal(Signal::TERM).expect("a signal");
+            let stopped = Instant::now();
+            let mut seen = Vec::new();
+            for client in clients {
+                seen.push(client.await.expect("a client that talks"));
+            }
+            (seen, stopped)
+        }));
+        let status = postern.process.wait(Duration::from_secs(10)).expect("it ends");
+        assert!(status.success() && stopped.elapsed() < 2 * SPREAD, "{runtime}: {status}");
+
+        assert!(seen.iter().all(|seen| seen.code == CloseCode::Restart), "{runtime}: not all got 1012");
+        let echoes: u64 = seen.iter().map(|seen| seen.echoes).sum();
+        assert_eq!(received(&postern), echoes, "{runtime}: what was accepted was answered");
+        let mut bursts = [0; 10];
+        for seen in &seen {
+            let at = seen.at.saturating_duration_since(stopped).as_secs_f64() / SPREAD.as_secs_f64();
+            bursts[((at * 10.0) as usize).min(9)] += 1;
+        }
+        let mean = count / bursts.len();
+        assert!(bursts.iter().all(|&burst| burst <= 2 * mean), "{runtime}: {bursts:?}, {mean} are the mean");
+        println!(
+            "{runtime}: {count} connections, closed in tenths of {SPREAD:?}: {bursts:?}, {echoes} echoes"
+        );
+    }
+}
