@@ -179,7 +179,7 @@ struct Worker {
     unread: VecDeque<Key>,
     /// The bytes of one read, of any connection. Nothing in it outlives a turn.
     buffer: Box<[u8]>,
-    /// How much of it a turn may fill: the more sockets were ready the last time, the less.
+    /// How much of it a turn may fill: the more sockets had filled theirs the last time, the less.
     share: usize,
     /// Its number among the workers.
     number: usize,
@@ -213,9 +213,8 @@ impl Worker {
                 Err(error) => panic!("the event loop cannot wait for events: {error}"),
             }
             self.now = Instant::now();
-            let mut ready = 0;
+            self.share = share(self.unread.len());
             for event in &events {
-                ready += 1;
                 match event.token() {
                     WAKE => self.read_letters(),
                     Token(key) => self.handle_event(Key(key), event),
@@ -228,8 +227,6 @@ impl Worker {
                     self.read_listed(key);
                 }
             }
-            // What was ready now tells how much will be.
-            self.share = share(ready + self.unread.len());
             self.see_to_due();
             self.pass_on_replaced();
             self.recording.log.flush();
@@ -424,15 +421,15 @@ const EVENTS: usize = 1024;
 /// an idle connection costs none of it.
 const READ_BUFFER: usize = 128 * 1024;
 
-/// Bytes that all sockets that are ready may bring before anybody is heard again, unless more than 64 are.
+/// Bytes that all who fill their reads may bring before anybody is heard again, unless more than 64 do.
 const BATCH: usize = 1024 * 1024;
 
-/// Bytes of one read, however many sockets are ready. Only who talks without end fills that.
+/// Bytes of one read, however many fill theirs.
 const LEAST_SHARE: usize = 16 * 1024;
 
-/// Bytes of one read, if so many sockets are ready.
-fn share(ready: usize) -> usize {
-    (BATCH / ready.max(1)).clamp(LEAST_SHARE, READ_BUFFER)
+/// Bytes of one read, if so many sockets have filled theirs.
+fn share(talkers: usize) -> usize {
+    (BATCH / talkers.max(1)).clamp(LEAST_SHARE, READ_BUFFER)
 }
 
 #[cfg(test)]
@@ -441,12 +438,12 @@ mod tests {
 
     #[test]
     fn a_few_may_fill_the_buffer_and_many_share_a_batch() {
-        for ready in 0..=8 {
-            assert_eq!(share(ready), READ_BUFFER, "{ready}");
+        for talkers in 0..=8 {
+            assert_eq!(share(talkers), READ_BUFFER, "{talkers}");
         }
         assert_eq!(share(32), BATCH / 32);
-        for ready in [64, 65, 1024, usize::MAX] {
-            assert_eq!(share(ready), LEAST_SHARE, "{ready}");
+        for talkers in [64, 65, 1024, usize::MAX] {
+            assert_eq!(share(talkers), LEAST_SHARE, "{talkers}");
         }
     }
 }
