@@ -30,4 +30,4 @@ pub mod settings;
 pub mod signals;
 pub mod socket;
 mod url;
-mod users;
+pub mod users;
