@@ -60,7 +60,7 @@ impl Client {
 
     /// Reads to the end, and expects that the last frame before it was a Close with this code.
     pub(crate) async fn expect_close(&mut self, code: u16) -> Result<(), Failure> {
-        self.to_end().await?;
+        self.read_out().await?;
         let mut rest = &self.unused[..];
         // Pings come before it. All frames are short.
         while let [first, length, behind @ ..] = rest {
@@ -73,7 +73,7 @@ impl Client {
     }
 
     /// Reads to the end.
-    pub(crate) async fn to_end(&mut self) -> Result<(), Failure> {
+    pub(crate) async fn read_out(&mut self) -> Result<(), Failure> {
         self.stream.read_to_end(&mut self.unused).await?;
         Ok(())
     }

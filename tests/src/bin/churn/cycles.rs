@@ -150,7 +150,7 @@ impl Target {
         let mut client = Client::connect(self.control).await?;
         client.send([head, body].concat().as_bytes()).await?;
         client.expect_status(200).await?;
-        client.to_end().await?;
+        client.read_out().await?;
         match client.unused().trim_ascii_end() {
             b"{\"disconnected\":1}" => Ok(()),
             other => Err(format!("nobody was disconnected: {}", other.escape_ascii()).into()),
@@ -197,7 +197,7 @@ async fn end(kind: Kind, target: &Target) -> Result<(), Failure> {
             let mut client = Client::connect(target.server).await?;
             client.send(b"GET /ws HTTP/1.1\r\nHost: churn\r\n").await?;
             client.expect_status(408).await?;
-            client.to_end().await
+            client.read_out().await
         }
         Kind::NoPong => {
             let (mut client, _) = target.open().await?;
@@ -229,7 +229,7 @@ async fn refused(target: &Target, path: &str, status: u16) -> Result<(), Failure
     let mut client = Client::connect(target.server).await?;
     client.ask(path, user.as_deref()).await?;
     client.expect_status(status).await?;
-    client.to_end().await
+    client.read_out().await
 }
 
 /// For one cycle. The slowest takes two seconds on a machine that has nothing else to do.
