@@ -48,8 +48,7 @@ impl Faulty {
         Self { postern, folder, what: format!("{runtime}, {error} of {calls}") }
     }
 
-    /// Many clients, some at once. Gives how many of them did not come to their end, and whether any heard nothing any
-    /// more.
+    /// Many clients, some at once. Gives how many of them were cut off.
     fn visit(&self) -> usize {
         let address = self.postern.address();
         let visitors: Vec<_> = (0..AT_ONCE)
@@ -64,7 +63,7 @@ impl Faulty {
         let used = ticks_of(&self.postern);
         thread::sleep(Duration::from_millis(400));
         let used = ticks_of(&self.postern) - used;
-        assert!(used < 20, "{}: {used} of 40 ticks while nothing happens", self.what);
+        assert!(used < 10, "{}: {used} of 40 ticks while nothing happens", self.what);
     }
 
     /// Checks that SIGTERM ends it in order, and that each connection's end is in the log. Gives how many calls have
@@ -232,8 +231,8 @@ fn a_wait_that_is_interrupted_costs_nothing() {
 #[test]
 fn a_socket_that_cannot_be_watched_ends() {
     for error in ["ENOMEM", "ENOSPC"] {
-        // A worker of mio calls it once for each connection.
-        check_cost(Runtime::Mio, "epoll_ctl", error, "5..40+7");
+        // A worker of mio calls it once for each connection; the main thread at the start, and less often.
+        check_cost(Runtime::Mio, "epoll_ctl", error, "10..50+7");
         // The reactor of smol also calls it to be told once more of what it watches already, which cannot fail. strace
         // does not tell these apart, so another call fails each time until it is one that adds a socket.
         assert!((20..120).any(|call| check_one_unwatched(error, call)), "{error}: no socket is watched");
