@@ -22,7 +22,7 @@ fn connections_that_have_ended_leave_nothing_behind() {
             .arg(postern.address().to_string())
             .args(["--control", &postern.control().to_string(), "--api-key", key])
             .args(["--pid", &postern.id().to_string()])
-            .args(["--seconds", "3", "--at-once", "64", "--tolerance", "8192"])
+            .args(["--seconds", "3", "--at-once", "64"])
             .output()
             .expect("churn starts");
         let said = [output.stdout, output.stderr].concat();
