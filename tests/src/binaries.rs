@@ -25,6 +25,8 @@ pub enum Binary {
     Chain,
     /// What looks for secrets in all that the tests' processes wrote.
     Canary,
+    /// What connects and ends in each way there is.
+    Churn,
 }
 
 /// What a binary is built for.
@@ -55,7 +57,7 @@ impl Binary {
     pub fn path(self) -> &'static Path {
         // One cell each: two threads that want the same binary wait for one build, and Cargo itself keeps those
         // of two processes apart.
-        static PATHS: [OnceLock<Result<PathBuf, Failure>>; 5] = [const { OnceLock::new() }; 5];
+        static PATHS: [OnceLock<Result<PathBuf, Failure>>; 6] = [const { OnceLock::new() }; 6];
 
         match PATHS[self as usize].get_or_init(|| self.build(Profile::Dev, Messages::Kept)) {
             Ok(path) => path,
@@ -101,7 +103,7 @@ impl Binary {
         match self {
             Self::Postern => "postern",
             Self::PosternSmol => "postern-smol",
-            Self::Identity | Self::Chain | Self::Canary => "postern-tests",
+            Self::Identity | Self::Chain | Self::Canary | Self::Churn => "postern-tests",
         }
     }
 
@@ -112,6 +114,7 @@ impl Binary {
             Self::Identity => "identity",
             Self::Chain => "chain",
             Self::Canary => "canary",
+            Self::Churn => "churn",
         }
     }
 }

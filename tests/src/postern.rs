@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::binaries::Binary;
 use crate::process::{Process, Stream};
-use crate::{Failure, canary, ports};
+use crate::{Failure, canary, ports, provision};
 
 /// Which of the two binaries. What one does, the other must do too, so most tests run with both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +97,33 @@ impl Postern {
     pub fn start_logging_to(runtime: Runtime, settings: &[(&str, &str)], log: File) -> Self {
         Self::start_by(runtime, "", settings, |name, command| {
             Process::spawn_with_output_in(name, command, log)
+        })
+    }
+
+    /// Starts it under strace with these arguments, which therefore may let system calls fail. Its process is that of
+    /// Postern: strace is a child of it.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start, with what it said.
+    #[track_caller]
+    pub fn start_traced(runtime: Runtime, settings: &[(&str, &str)], arguments: &[String]) -> Self {
+        let (strace, libraries) = provision::strace().expect("strace");
+        Self::start_by(runtime, "", settings, |name, command| {
+            let mut traced = Command::new(strace);
+            // Its library is no business of Postern's.
+            traced.env("LD_LIBRARY_PATH", libraries).args(["-D", "-E", "LD_LIBRARY_PATH"]);
+            traced.args(arguments).arg("--").arg(command.get_program()).args(command.get_args());
+            for (variable, value) in command.get_envs() {
+                match value {
+                    Some(value) => traced.env(variable, value),
+                    None => traced.env_remove(variable),
+                };
+            }
+            if let Some(folder) = command.get_current_dir() {
+                traced.current_dir(folder);
+            }
+            Process::spawn(name, &mut traced)
         })
     }
 

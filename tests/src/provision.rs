@@ -1,9 +1,9 @@
 //! Gateways and clients written by others, fetched once into `target/provision/`.
 //!
 //! They come as packages of the registries that every developer's machine reaches anyway (Python's and Node's, for
-//! Prometheus the distribution's), without root and without installing anything; but for the last in fixed versions. Several test processes may ask at once: a lock per item
-//! makes one fetch and the others wait. An item is put together in a folder beside its place and then renamed, so
-//! a place that exists is complete.
+//! Prometheus and strace the distribution's), without root and without installing anything; but for the last two in
+//! fixed versions. Several test processes may ask at once: a lock per item makes one fetch and the others wait. An item is put together
+//! in a folder beside its place and then renamed, so a place that exists is complete.
 //!
 //! Nothing is skipped when an item cannot be had. The caller gets a failure that says what was tried and how to help.
 
@@ -72,29 +72,51 @@ pub fn node_ws() -> Result<PathBuf, Failure> {
 /// The folder with the executables `prometheus` and `promtool`, in the version that this Debian or Ubuntu has.
 pub fn prometheus() -> Result<PathBuf, Failure> {
     let promtool = provide("prometheus-of-the-distribution", "usr/bin/promtool", |folder| {
-        // Lists of packages of its own: those of the system may be missing or old, and are root's.
-        let apt = |arguments: &[&str]| {
-            let (lists, cache) = (folder.join("lists"), folder.join("cache"));
-            for partial in [lists.join("partial"), cache.join("archives/partial")] {
-                fs::create_dir_all(&partial)
-                    .map_err(Failure::while_doing(format_args!("creating {}", partial.display())))?;
-            }
-            run(Command::new("apt-get")
-                .current_dir(folder)
-                .args(["-qq", "-o", &format!("Dir::State::Lists={}", lists.display())])
-                .args(["-o", &format!("Dir::Cache={}", cache.display())])
-                // The user `_apt` may not write here, and need not.
-                .args(["-o", "APT::Sandbox::User=root"])
-                .args(arguments))
-        };
-        apt(&["update"])?;
-        apt(&["download", "prometheus"])?;
-        remove(&folder.join("lists"))?;
-        remove(&folder.join("cache"))?;
-        let package = find(folder, "deb")?;
-        run(Command::new("dpkg-deb").arg("--extract").args([&package, folder]))
+        unpack_debian(&["prometheus"], folder)
     })?;
     ancestor(&promtool, 1)
+}
+
+/// The executable of strace, in the version that this Debian or Ubuntu has, and the folder with the library that it
+/// needs beside the C library's.
+pub fn strace() -> Result<(PathBuf, PathBuf), Failure> {
+    let executable = provide("strace-of-the-distribution", "usr/bin/strace", |folder| {
+        unpack_debian(&["strace", "libunwind8"], folder)?;
+        // Away from the folder that has the name of the architecture.
+        let libraries = folder.join("usr/lib").join(format!("{}-linux-gnu", std::env::consts::ARCH));
+        fs::rename(libraries, folder.join("libraries")).map_err(Failure::while_doing("renaming a folder"))
+    })?;
+    let libraries = ancestor(&executable, 3)?.join("libraries");
+    Ok((executable, libraries))
+}
+
+/// Downloads packages of the distribution and unpacks them into `folder`.
+fn unpack_debian(packages: &[&str], folder: &Path) -> Result<(), Failure> {
+    // Lists of packages of its own: those of the system may be missing or old, and are root's.
+    let apt = |arguments: &[&str]| {
+        let (lists, cache) = (folder.join("lists"), folder.join("cache"));
+        for partial in [lists.join("partial"), cache.join("archives/partial")] {
+            fs::create_dir_all(&partial)
+                .map_err(Failure::while_doing(format_args!("creating {}", partial.display())))?;
+        }
+        run(Command::new("apt-get")
+            .current_dir(folder)
+            .args(["-qq", "-o", &format!("Dir::State::Lists={}", lists.display())])
+            .args(["-o", &format!("Dir::Cache={}", cache.display())])
+            // The user `_apt` may not write here, and need not.
+            .args(["-o", "APT::Sandbox::User=root"])
+            .args(arguments))
+    };
+    apt(&["update"])?;
+    for package in packages {
+        apt(&["download", package])?;
+        let archive = find(folder, "deb")?;
+        run(Command::new("dpkg-deb").arg("--extract").args([&archive, folder]))?;
+        fs::remove_file(&archive)
+            .map_err(Failure::while_doing(format_args!("removing {}", archive.display())))?;
+    }
+    remove(&folder.join("lists"))?;
+    remove(&folder.join("cache"))
 }
 
 /// Returns the path of `wanted` inside the item `name`, after `make` has filled the item if it was not there yet.
@@ -120,7 +142,7 @@ fn provide_in(
     let trouble = |failure: Failure| {
         Failure::new(format!(
             "{name} could not be fetched. {failure}\n\
-             It needs python3 with pip (for the client of Node: npm; for Prometheus: apt-get and dpkg-deb) and access \
+             It needs python3 with pip (for the client of Node: npm; for Prometheus and strace: apt-get and dpkg-deb) and access \
              to the package registry. Without access, put the item into its place by hand, so that this path exists: {}",
             path.display()
         ))

@@ -1,0 +1,125 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use clap::{Arg, Command, value_parser};
+
+/// What to do.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    pub(crate) server: SocketAddr,
+    pub(crate) control: SocketAddr,
+    pub(crate) api_key: String,
+    pub(crate) pid: u32,
+    pub(crate) at_once: usize,
+    pub(crate) until: Until,
+    /// By how many bytes the resident memory may have grown.
+    pub(crate) tolerance: u64,
+}
+
+/// When no more cycles begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Until {
+    Time(Duration),
+    /// After so many.
+    Count(u64),
+}
+
+impl Until {
+    /// Whether another cycle begins, after so many and since this time.
+    pub(crate) fn goes_on(self, begun: u64, since: Instant) -> bool {
+        match self {
+            Until::Time(time) => since.elapsed() < time,
+            Until::Count(count) => begun < count,
+        }
+    }
+}
+
+impl Options {
+    pub(crate) fn parse() -> Options {
+        let mut matches = command().get_matches();
+        let until = match matches.remove_one::<f64>("seconds") {
+            Some(seconds) => Until::Time(Duration::from_secs_f64(seconds)),
+            None => Until::Count(matches.remove_one("cycles").unwrap_or(CYCLES)),
+        };
+        let mut address = |name| matches.remove_one::<SocketAddr>(name).expect("clap wants it");
+        let (server, control) = (address("server"), address("control"));
+        Options {
+            server,
+            control,
+            until,
+            api_key: matches.remove_one("api-key").expect("clap wants it"),
+            pid: matches.remove_one("pid").expect("clap wants it"),
+            at_once: matches.remove_one("at-once").unwrap_or(AT_ONCE),
+            tolerance: matches.remove_one::<u64>("tolerance").unwrap_or(TOLERANCE_KIB) * 1024,
+        }
+    }
+
+    /// How long the cycles last that are not counted.
+    pub(crate) fn warm_up(&self) -> Until {
+        match self.until {
+            Until::Time(time) => Until::Time(time / 3),
+            Until::Count(count) => Until::Count((count / 20).max(10 * self.at_once as u64)),
+        }
+    }
+}
+
+fn command() -> Command {
+    let number = |name: &'static str, value: &'static str| {
+        Arg::new(name).long(name).value_name(value).value_parser(value_parser!(u64))
+    };
+    Command::new("churn")
+        .about("Connects and ends in each way there is, and looks whether the server is afterwards what it was before")
+        .arg(
+            Arg::new("server")
+                .value_name("ADDRESS")
+                .required(true)
+                .value_parser(value_parser!(SocketAddr))
+                .help("where Postern takes upgrades, with the settings of benches/churn.env"),
+        )
+        .arg(
+            Arg::new("control")
+                .long("control")
+                .value_name("ADDRESS")
+                .required(true)
+                .value_parser(value_parser!(SocketAddr))
+                .help("its control port"),
+        )
+        .arg(Arg::new("api-key").long("api-key").value_name("KEY").required(true).help("its POSTERN_API_KEY"))
+        .arg(
+            Arg::new("pid")
+                .long("pid")
+                .value_name("PID")
+                .required(true)
+                .value_parser(value_parser!(u32))
+                .help("its process"),
+        )
+        .arg(number("cycles", "N").help("how many cycles (default: 1000000)"))
+        .arg(
+            Arg::new("seconds")
+                .long("seconds")
+                .value_name("S")
+                .conflicts_with("cycles")
+                .value_parser(value_parser!(f64))
+                .help("instead: for how long cycles begin"),
+        )
+        .arg(
+            Arg::new("at-once")
+                .long("at-once")
+                .value_name("N")
+                .value_parser(value_parser!(usize))
+                .help("how many cycles run at once (default: 512)"),
+        )
+        .arg(
+            number("tolerance", "KIB")
+                .help("by how much the resident memory may be larger than after the warm-up (default: 4096)"),
+        )
+}
+
+const CYCLES: u64 = 1_000_000;
+
+const AT_ONCE: usize = 512;
+
+/// What an allocator may have cut up differently.
+const TOLERANCE_KIB: u64 = 4096;

@@ -1,0 +1,37 @@
+//! Connections that end in each way there is, some thousands a second, leave nothing behind in either binary.
+//!
+//! `benches/churn` does the same a million times, with binaries as they are released.
+
+use std::fs;
+use std::process::Command;
+use std::thread;
+
+use postern_tests::binaries::Binary;
+use postern_tests::postern::{Postern, Runtime};
+use postern_tests::workspace;
+
+#[test]
+fn connections_that_have_ended_leave_nothing_behind() {
+    let file = fs::read_to_string(workspace::path("benches/churn.env")).expect("the settings");
+    let lines = file.lines().filter(|line| !line.starts_with('#'));
+    let settings: Vec<_> = lines.map(|line| line.split_once('=').expect("NAME=value")).collect();
+    let key = settings.iter().find(|(name, _)| *name == "POSTERN_API_KEY").expect("a key").1;
+    let check = |runtime| {
+        let mut postern = Postern::start_with_control(runtime, &settings);
+        let output = Command::new(Binary::Churn.path())
+            .arg(postern.address().to_string())
+            .args(["--control", &postern.control().to_string(), "--api-key", key])
+            .args(["--pid", &postern.id().to_string()])
+            .args(["--seconds", "3", "--at-once", "64", "--tolerance", "8192"])
+            .output()
+            .expect("churn starts");
+        let said = [output.stdout, output.stderr].concat();
+        assert!(output.status.success(), "{runtime}: {}", String::from_utf8_lossy(&said));
+        assert!(postern.terminate().success(), "{runtime}");
+    };
+    // Most of the time is spent in waiting for timeouts, so both wait at once.
+    thread::scope(|scope| {
+        let both = Runtime::BOTH.map(|runtime| scope.spawn(move || check(runtime)));
+        both.into_iter().for_each(|one| one.join().expect("nothing is left"));
+    });
+}
