@@ -3,6 +3,7 @@
 //! A socket on the network and one in the file system are both just descriptors: once they listen, both are accepted
 //! from, read and written alike.
 
+mod adopt;
 mod backoff;
 mod tcp;
 mod unix;
@@ -17,6 +18,7 @@ use postern_core::handshake::Peer;
 
 pub use backoff::AcceptBackoff;
 use unix::SocketFile;
+pub(crate) use unix::FileDuty;
 pub use unix::{Access, Owner};
 
 /// Where to listen.
@@ -43,7 +45,7 @@ impl fmt::Display for Address {
 pub struct Listener {
     address: Address,
     /// Goes before the socket is closed, so that nobody finds a file behind which nobody listens.
-    _file: Option<SocketFile>,
+    file: Option<SocketFile>,
     socket: OwnedFd,
 }
 
@@ -51,6 +53,11 @@ impl Listener {
     /// Where it listens, with the port that the system chose.
     pub fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// The duty to remove its file in the end, if it has one.
+    pub(crate) fn file_duty(&self) -> Option<&FileDuty> {
+        self.file.as_ref().map(SocketFile::duty)
     }
 
     /// Takes the next connection: a socket that does not block and sends small frames at once, and who is at its

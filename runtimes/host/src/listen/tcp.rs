@@ -23,7 +23,7 @@ pub(super) fn listen(address: SocketAddr) -> io::Result<Listener> {
     socket.set_nonblocking(true)?;
     // The system's own word, because of port 0.
     let bound = socket.local_addr()?.as_socket().unwrap_or(address);
-    Ok(Listener { address: Address::Tcp(bound), _file: None, socket: socket.into() })
+    Ok(Listener { address: Address::Tcp(bound), file: None, socket: socket.into() })
 }
 
 pub(super) fn accept(listener: impl AsFd) -> io::Result<(OwnedFd, Peer)> {

@@ -164,6 +164,7 @@ pub fn load(
         (setting.apply)(&mut settings, text)
             .map_err(|complaint| SettingsError::value(setting, text, *source, &complaint))?;
     }
+    settings.drain.requests = settings.service.handshake.timeout;
     check_identity_headers(&chosen)?;
     settings.assertion = assertion::assertion(&chosen)?;
     Ok(match purpose {
