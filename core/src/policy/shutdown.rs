@@ -64,7 +64,7 @@ pub enum Step {
 /// ```
 ///
 /// `Restart` leads from `Running` to `Succeeding`, from where all ways lead that lead from `Running`. A successor that
-/// serves leads on to `Announced`, since it needs the same patience: there are requests that are still arriving. One
+/// serves leads on to `Yielded`, where requests that are still arriving are waited for, and from there to `Closing`. One
 /// that does not leads back.
 #[derive(Debug, Clone, Copy)]
 pub struct Shutdown {
@@ -77,8 +77,10 @@ enum State {
     Running,
     /// A successor is on its way.
     Succeeding,
-    /// Since the first time, until the second.
-    Announced(Instant, Instant),
+    /// Since the given time.
+    Announced(Instant),
+    /// To a successor since the first time, and until the second those who have come are served.
+    Yielded(Instant, Instant),
     /// Until the given time at most.
     Closing(Instant),
     Ended,
@@ -102,26 +104,34 @@ impl Shutdown {
                 self.state = State::Succeeding;
                 Some(Step::Succeed)
             }
-            (State::Running | State::Succeeding | State::Announced(..), Wish::Interrupt) => {
+            (
+                State::Running | State::Succeeding | State::Announced(_) | State::Yielded(..),
+                Wish::Interrupt,
+            ) => {
                 self.state = State::Closing(now + self.config.hard);
                 Some(Step::Close)
             }
+            // The service stops, and not only this process of it: there is no more to wait for, and no haste either.
+            (State::Yielded(..), Wish::Terminate | Wish::Drain) => Some(self.close(now, now)),
             (State::Running | State::Succeeding, Wish::Terminate | Wish::Drain)
                 if self.config.grace.is_zero() =>
             {
                 Some(self.close(now, now))
             }
             (State::Running | State::Succeeding, Wish::Terminate | Wish::Drain) => {
-                self.state = State::Announced(now, now + self.config.grace);
+                self.state = State::Announced(now);
                 Some(Step::Announce)
             }
-            (State::Announced(..) | State::Closing(_), Wish::Terminate)
+            (State::Announced(_) | State::Closing(_), Wish::Terminate)
             | (State::Closing(_), Wish::Interrupt) => {
                 self.state = State::Ended;
                 Some(Step::End)
             }
-            (State::Announced(..) | State::Closing(_), Wish::Drain)
-            | (State::Succeeding | State::Announced(..) | State::Closing(_), Wish::Restart)
+            (State::Announced(_) | State::Closing(_), Wish::Drain)
+            | (
+                State::Succeeding | State::Announced(_) | State::Yielded(..) | State::Closing(_),
+                Wish::Restart,
+            )
             | (State::Ended, _) => None,
         }
     }
@@ -131,14 +141,16 @@ impl Shutdown {
     pub fn handle_successor(&mut self, serves: bool, now: Instant) -> Option<Step> {
         match self.state {
             State::Succeeding if serves => {
-                self.state = State::Announced(now, now + self.config.requests);
+                self.state = State::Yielded(now, now + self.config.requests);
                 Some(Step::Yield)
             }
             State::Succeeding => {
                 self.state = State::Running;
                 None
             }
-            State::Running | State::Announced(..) | State::Closing(_) | State::Ended => None,
+            State::Running | State::Announced(_) | State::Yielded(..) | State::Closing(_) | State::Ended => {
+                None
+            }
         }
     }
 
@@ -146,7 +158,8 @@ impl Shutdown {
     pub fn poll_timeout(&self) -> Option<Instant> {
         match self.state {
             State::Running | State::Succeeding | State::Ended => None,
-            State::Announced(_, until) | State::Closing(until) => Some(until),
+            State::Announced(since) => Some(since + self.config.grace),
+            State::Yielded(_, until) | State::Closing(until) => Some(until),
         }
     }
 
@@ -156,7 +169,7 @@ impl Shutdown {
             return None;
         }
         match self.state {
-            State::Announced(since, _) => Some(self.close(since, now)),
+            State::Announced(since) | State::Yielded(since, _) => Some(self.close(since, now)),
             State::Closing(_) => {
                 self.state = State::Ended;
                 Some(Step::End)
@@ -254,6 +267,21 @@ mod tests {
     }
 
     #[test]
+    fn when_the_whole_service_stops_who_has_yielded_drains_and_does_not_drop_anybody() {
+        for (wish, step) in [
+            (Wish::Terminate, Step::Drain(30 * SECOND)),
+            (Wish::Drain, Step::Drain(30 * SECOND)),
+            (Wish::Interrupt, Step::Close),
+        ] {
+            let (mut shutdown, now) = running(5, 30, 60);
+            shutdown.hear(Wish::Restart, now);
+            shutdown.handle_successor(true, now);
+            assert_eq!(shutdown.hear(wish, now + SECOND), Some(step));
+            assert_eq!(shutdown.hear(Wish::Terminate, now + SECOND), Some(Step::End));
+        }
+    }
+
+    #[test]
     fn without_a_successor_it_goes_on_as_if_nothing_had_been_said() {
         let (mut shutdown, now) = running(5, 30, 60);
         for _ in 0..2 {
@@ -268,11 +296,9 @@ mod tests {
 
     #[test]
     fn a_process_that_is_told_to_stop_waits_for_no_successor() {
-        for (wish, step) in [
-            (Wish::Terminate, Step::Announce),
-            (Wish::Drain, Step::Announce),
-            (Wish::Interrupt, Step::Close),
-        ] {
+        for (wish, step) in
+            [(Wish::Terminate, Step::Announce), (Wish::Drain, Step::Announce), (Wish::Interrupt, Step::Close)]
+        {
             let (mut shutdown, now) = running(5, 30, 60);
             shutdown.hear(Wish::Restart, now);
             assert_eq!(shutdown.hear(wish, now), Some(step));

@@ -84,7 +84,9 @@ impl Ear {
         let address = match name.as_bytes() {
             [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
             [b'/', ..] => SocketAddr::from_pathname(name)?,
-            _ => return Err(io::Error::new(io::ErrorKind::Unsupported, "neither a path nor an abstract name")),
+            _ => {
+                return Err(io::Error::new(io::ErrorKind::Unsupported, "neither a path nor an abstract name"));
+            }
         };
         let socket = UnixDatagram::unbound()?;
         // Its queue may be full for a moment; nobody's turn waits for it but the one of who speaks.

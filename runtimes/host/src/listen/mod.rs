@@ -12,13 +12,14 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use postern_core::handshake::Peer;
 
 pub use backoff::AcceptBackoff;
-use unix::SocketFile;
 pub(crate) use unix::FileDuty;
+use unix::SocketFile;
 pub use unix::{Access, Owner};
 
 /// Where to listen.
@@ -53,6 +54,14 @@ impl Listener {
     /// Where it listens, with the port that the system chose.
     pub fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// Whether every user of this host may connect, by the mode of its file. On the network that is no question of modes.
+    pub(crate) fn admits_everyone(&self) -> bool {
+        match &self.address {
+            Address::Tcp(_) => false,
+            Address::Unix(path) => path.metadata().is_ok_and(|file| file.mode() & 0o002 != 0),
+        }
     }
 
     /// The duty to remove its file in the end, if it has one.

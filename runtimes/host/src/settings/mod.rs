@@ -199,11 +199,12 @@ impl Settings {
                 "POSTERN_TRUSTED_PROXIES trusts every peer: whoever reaches the port{who_knows} can be any user"
             );
         }
-        let has_file = |listener: &Listener| matches!(listener.address(), Address::Unix(_));
-        if !is_signed && self.socket_access.admits_everyone() && listeners.iter().any(has_file) {
+        if !is_signed && let Some(open) = listeners.iter().find(|listener| listener.admits_everyone()) {
+            // Whoever made the file says who may connect.
+            let setting = if open.file_duty().is_some() { "POSTERN_LISTEN_MODE" } else { "SocketMode=" };
             warn!(
                 log,
-                "POSTERN_LISTEN_MODE lets every user of this host connect: whoever does{who_knows} can be any user"
+                "{setting} lets every user of this host connect: whoever does{who_knows} can be any user"
             );
         }
         let possible = open_files::connections(open_files::allowed());

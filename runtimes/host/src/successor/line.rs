@@ -43,7 +43,8 @@ pub(super) fn send(line: &UnixStream, descriptors: &[(Use, BorrowedFd<'_>)]) -> 
     if descriptors.len() > MOST {
         return Err(io::Error::new(ErrorKind::InvalidInput, format!("more than {MOST} listeners")));
     }
-    let letters: Vec<u8> = [VERSION].into_iter().chain(descriptors.iter().map(|(of, _)| of.letter())).collect();
+    let letters: Vec<u8> =
+        [VERSION].into_iter().chain(descriptors.iter().map(|(of, _)| of.letter())).collect();
     let bare: Vec<BorrowedFd<'_>> = descriptors.iter().map(|(_, descriptor)| *descriptor).collect();
     let mut space = [MaybeUninit::uninit(); SPACE];
     let mut rights = SendAncillaryBuffer::new(&mut space);

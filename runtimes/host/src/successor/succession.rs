@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{self, Child, Command};
-use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
+use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -53,8 +53,9 @@ impl Succession {
     pub fn begin<'l>(
         &mut self,
         listeners: impl Iterator<Item = &'l Listener>,
-        wake: impl FnOnce() + Send + 'static,
+        wake: impl Fn() + Send + Sync + 'static,
     ) {
+        let wake = Arc::new(wake);
         let (sender, outcome) = mpsc::channel();
         let mut files = Vec::new();
         let mut descriptors: Vec<(Use, BorrowedFd<'_>)> = Vec::new();
@@ -68,20 +69,23 @@ impl Succession {
             Ok((child, line)) => {
                 info!(self.log, "a successor is started"; "successor" => child.id());
                 let child = Arc::new(Mutex::new(child));
-                let watched = child.clone();
-                let watch = move || watch(&line, &watched, &sender, wake);
+                let (watched, teller, waker) = (child.clone(), sender.clone(), wake.clone());
+                let watch = move || {
+                    // It fails only if nobody asks.
+                    let _ = teller.send(watch(&line, &watched));
+                    waker();
+                };
                 match thread::Builder::new().name("successor".to_owned()).spawn(watch) {
                     Ok(_) => Some(child),
                     Err(error) => {
                         kill(&child);
-                        // Nobody waits for the line then, so this process is told below, by the channel's end.
-                        error!(self.log, "no thread to wait for the successor with"; "error" => %error);
+                        let _ = sender.send(Err(Stillborn::System(error)));
+                        wake();
                         None
                     }
                 }
             }
             Err(error) => {
-                // It fails only if nobody asks.
                 let _ = sender.send(Err(error));
                 wake();
                 None
@@ -149,24 +153,19 @@ fn start(descriptors: &[(Use, BorrowedFd<'_>)]) -> Result<(Child, UnixStream), S
     Ok((child, here))
 }
 
-/// Waits until the successor serves or has ended, and tells.
-fn watch(
-    line: &UnixStream,
-    child: &Mutex<Child>,
-    outcome: &Sender<Result<u32, Stillborn>>,
-    wake: impl FnOnce(),
-) {
-    let told = match line::hear_ready(line) {
+/// Waits until the successor serves, and gives the number of its process.
+///
+/// # Errors
+/// It does not, and is not there any more.
+fn watch(line: &UnixStream, child: &Mutex<Child>) -> Result<u32, Stillborn> {
+    match line::hear_ready(line) {
         Ok(()) => Ok(lock(child).id()),
         Err(error) if error.kind() == ErrorKind::WouldBlock => {
             kill(child);
             Err(Stillborn::Late)
         }
         Err(_) => Err(Stillborn::Ended(end(child))),
-    };
-    // It fails only if nobody asks.
-    let _ = outcome.send(told);
-    wake();
+    }
 }
 
 /// How a successor ended whose line is at its end.
