@@ -85,7 +85,10 @@ impl Ear {
             [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
             [b'/', ..] => SocketAddr::from_pathname(name)?,
             _ => {
-                return Err(io::Error::new(io::ErrorKind::Unsupported, "neither a path nor an abstract name"));
+                return Err(io::Error::new(
+                    io::ErrorKind::Unsupported,
+                    "neither a path nor an abstract name",
+                ));
             }
         };
         let socket = UnixDatagram::unbound()?;
