@@ -15,12 +15,21 @@ pub struct DrainConfig {
     /// How long requests that have come are waited for when a successor accepts the next ones: as long as a request may
     /// take to arrive. Default 5 s.
     pub requests: Duration,
+    /// Whether somebody else keeps the port open when this process closes it, as a supervisor does that has opened it.
+    /// Whoever comes then is not refused, so nobody who has come is. Default false.
+    pub is_port_kept: bool,
 }
 
 impl Default for DrainConfig {
     fn default() -> DrainConfig {
         let seconds = Duration::from_secs;
-        DrainConfig { grace: seconds(5), spread: seconds(30), hard: seconds(60), requests: seconds(5) }
+        DrainConfig {
+            grace: seconds(5),
+            spread: seconds(30),
+            hard: seconds(60),
+            requests: seconds(5),
+            is_port_kept: false,
+        }
     }
 }
 
@@ -50,7 +59,8 @@ pub enum Step {
     End,
     /// To start a successor, and to serve on meanwhile.
     Succeed,
-    /// To leave accepting to the successor, and to serve those who have come. What is open is drained later.
+    /// To leave accepting to others, without a last look at the queue, and to serve those who have come. What is open is
+    /// drained later.
     Yield,
 }
 
@@ -65,7 +75,7 @@ pub enum Step {
 ///
 /// `Restart` leads from `Running` to `Succeeding`, from where all ways lead that lead from `Running`. A successor that
 /// serves leads on to `Yielded`, where requests that are still arriving are waited for, and from there to `Closing`. One
-/// that does not leads back.
+/// that does not leads back. Where the port is kept open by others, `Yielded` lies between `Announced` and `Closing`.
 #[derive(Debug, Clone, Copy)]
 pub struct Shutdown {
     config: DrainConfig,
@@ -79,8 +89,13 @@ enum State {
     Succeeding,
     /// Since the given time.
     Announced(Instant),
-    /// To a successor since the first time, and until the second those who have come are served.
-    Yielded(Instant, Instant),
+    /// Accepts no more; those who have come are served.
+    Yielded {
+        since: Instant,
+        until: Instant,
+        /// Whether it was told to stop, and not only this process of it.
+        is_last: bool,
+    },
     /// Until the given time at most.
     Closing(Instant),
     Ended,
@@ -105,31 +120,36 @@ impl Shutdown {
                 Some(Step::Succeed)
             }
             (
-                State::Running | State::Succeeding | State::Announced(_) | State::Yielded(..),
+                State::Running | State::Succeeding | State::Announced(_) | State::Yielded { .. },
                 Wish::Interrupt,
             ) => {
                 self.state = State::Closing(now + self.config.hard);
                 Some(Step::Close)
             }
             // The service stops, and not only this process of it: there is no more to wait for, and no haste either.
-            (State::Yielded(..), Wish::Terminate | Wish::Drain) => Some(self.close(now, now)),
+            (State::Yielded { is_last: false, .. }, Wish::Terminate | Wish::Drain) => {
+                Some(self.close(now, now))
+            }
             (State::Running | State::Succeeding, Wish::Terminate | Wish::Drain)
                 if self.config.grace.is_zero() =>
             {
-                Some(self.close(now, now))
+                Some(self.leave(now, now))
             }
             (State::Running | State::Succeeding, Wish::Terminate | Wish::Drain) => {
                 self.state = State::Announced(now);
                 Some(Step::Announce)
             }
-            (State::Announced(_) | State::Closing(_), Wish::Terminate)
+            (
+                State::Announced(_) | State::Yielded { is_last: true, .. } | State::Closing(_),
+                Wish::Terminate,
+            )
             | (State::Closing(_), Wish::Interrupt) => {
                 self.state = State::Ended;
                 Some(Step::End)
             }
-            (State::Announced(_) | State::Closing(_), Wish::Drain)
+            (State::Announced(_) | State::Yielded { is_last: true, .. } | State::Closing(_), Wish::Drain)
             | (
-                State::Succeeding | State::Announced(_) | State::Yielded(..) | State::Closing(_),
+                State::Succeeding | State::Announced(_) | State::Yielded { .. } | State::Closing(_),
                 Wish::Restart,
             )
             | (State::Ended, _) => None,
@@ -140,17 +160,16 @@ impl Shutdown {
     /// process that stops already does not need one any more.
     pub fn handle_successor(&mut self, serves: bool, now: Instant) -> Option<Step> {
         match self.state {
-            State::Succeeding if serves => {
-                self.state = State::Yielded(now, now + self.config.requests);
-                Some(Step::Yield)
-            }
+            State::Succeeding if serves => Some(self.yield_port(now, now, false)),
             State::Succeeding => {
                 self.state = State::Running;
                 None
             }
-            State::Running | State::Announced(_) | State::Yielded(..) | State::Closing(_) | State::Ended => {
-                None
-            }
+            State::Running
+            | State::Announced(_)
+            | State::Yielded { .. }
+            | State::Closing(_)
+            | State::Ended => None,
         }
     }
 
@@ -159,7 +178,7 @@ impl Shutdown {
         match self.state {
             State::Running | State::Succeeding | State::Ended => None,
             State::Announced(since) => Some(since + self.config.grace),
-            State::Yielded(_, until) | State::Closing(until) => Some(until),
+            State::Yielded { until, .. } | State::Closing(until) => Some(until),
         }
     }
 
@@ -169,13 +188,24 @@ impl Shutdown {
             return None;
         }
         match self.state {
-            State::Announced(since) | State::Yielded(since, _) => Some(self.close(since, now)),
+            State::Announced(since) => Some(self.leave(since, now)),
+            State::Yielded { since, .. } => Some(self.close(since, now)),
             State::Closing(_) => {
                 self.state = State::Ended;
                 Some(Step::End)
             }
             State::Running | State::Succeeding | State::Ended => None,
         }
+    }
+
+    /// Accepts no more from now on.
+    fn leave(&mut self, since: Instant, now: Instant) -> Step {
+        if self.config.is_port_kept { self.yield_port(since, now, true) } else { self.close(since, now) }
+    }
+
+    fn yield_port(&mut self, since: Instant, now: Instant, is_last: bool) -> Step {
+        self.state = State::Yielded { since, until: now + self.config.requests, is_last };
+        Step::Yield
     }
 
     fn close(&mut self, since: Instant, now: Instant) -> Step {
@@ -198,6 +228,7 @@ mod tests {
             spread: SECOND * spread,
             hard: SECOND * hard,
             requests: 2 * SECOND,
+            is_port_kept: false,
         };
         (Shutdown::new(config), Instant::now())
     }
@@ -278,6 +309,27 @@ mod tests {
             shutdown.handle_successor(true, now);
             assert_eq!(shutdown.hear(wish, now + SECOND), Some(step));
             assert_eq!(shutdown.hear(Wish::Terminate, now + SECOND), Some(Step::End));
+        }
+    }
+
+    #[test]
+    fn where_the_port_is_kept_open_nobody_who_has_come_is_refused() {
+        for grace in [0, 5] {
+            let (Shutdown { config, .. }, now) = running(grace, 30, 60);
+            let mut shutdown = Shutdown::new(DrainConfig { is_port_kept: true, ..config });
+            let after_grace = now + grace * SECOND;
+            let step = match shutdown.hear(Wish::Terminate, now) {
+                Some(Step::Announce) => shutdown.handle_timeout(after_grace),
+                step => step,
+            };
+            assert_eq!(step, Some(Step::Yield));
+            assert_eq!(shutdown.hear(Wish::Drain, after_grace), None);
+            let mut hasty = shutdown;
+            assert_eq!(hasty.hear(Wish::Terminate, after_grace), Some(Step::End), "the second time");
+            assert_eq!(shutdown.handle_timeout(after_grace + SECOND), None);
+            let step = shutdown.handle_timeout(after_grace + 2 * SECOND);
+            assert_eq!(step, Some(Step::Drain(30 * SECOND)));
+            assert_eq!(shutdown.poll_timeout(), Some(now + 60 * SECOND));
         }
     }
 

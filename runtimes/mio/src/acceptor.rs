@@ -150,6 +150,8 @@ impl Acceptor {
                 self.succession.begin(self.listeners.iter(), move || drop(waker.wake()));
             }
             Step::Yield => {
+                self.succession.abandon();
+                self.phase.drain();
                 info!(self.log, "serving those who have come"; "connections" => connections);
                 self.close_ports();
             }

@@ -55,7 +55,7 @@ fn serve(
     let logger = log.logger();
     let signals = Signals::register()?;
     let mut inheritance = inheritance?;
-    let listeners = inheritance.listeners(&settings, &logger)?;
+    let listeners = inheritance.listeners(&mut settings, &logger)?;
     let phase = Phase::new(Supervisor::from_environment(&logger));
     let control = Control::bind(&settings, &PROGRAM, &listeners, inheritance.control(), &phase, log)?;
     let succession = Succession::new(control.as_ref(), &phase, &logger)?;

@@ -124,7 +124,7 @@ impl Runtime {
             }
             for step in steps {
                 let connections = self.worker.borrow().len();
-                if !matches!(step, Step::Succeed | Step::Yield) {
+                if step != Step::Succeed {
                     succession.abandon();
                 }
                 match step {
@@ -137,6 +137,7 @@ impl Runtime {
                         });
                     }
                     Step::Yield => {
+                        self.phase.drain();
                         info!(self.log, "serving those who have come"; "connections" => connections);
                         for (task, _) in std::mem::take(&mut accepting) {
                             task.cancel().await;

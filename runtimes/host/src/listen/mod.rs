@@ -41,10 +41,20 @@ impl fmt::Display for Address {
     }
 }
 
+/// Who keeps a socket open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keeper {
+    /// This process, and a successor of it.
+    Process,
+    /// Who has started it: whoever comes when this process has closed the socket waits for the next one.
+    Supervisor,
+}
+
 /// A listening socket. It does not block. Dropping it closes it, and removes its file if it has one.
 #[derive(Debug)]
 pub struct Listener {
     address: Address,
+    keeper: Keeper,
     /// Goes before the socket is closed, so that nobody finds a file behind which nobody listens.
     file: Option<SocketFile>,
     socket: OwnedFd,
@@ -54,6 +64,11 @@ impl Listener {
     /// Where it listens, with the port that the system chose.
     pub fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// Who keeps it open.
+    pub(crate) fn keeper(&self) -> Keeper {
+        self.keeper
     }
 
     /// Whether every user of this host may connect, by the mode of its file. On the network that is no question of modes.

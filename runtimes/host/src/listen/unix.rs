@@ -14,7 +14,7 @@ use postern_core::handshake::Peer;
 use rustix::net::{SocketFlags, accept_with};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::{Address, BACKLOG, Listener};
+use super::{Address, BACKLOG, Keeper, Listener};
 
 /// Who may connect to a socket in the file system: whoever may write to its file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,13 +28,6 @@ pub struct Access {
 impl Default for Access {
     fn default() -> Access {
         Access { mode: 0o660, owner: Owner::default() }
-    }
-}
-
-impl Access {
-    /// Whether every user of this host may connect, which deserves a warning at start.
-    pub fn admits_everyone(&self) -> bool {
-        self.mode & 0o002 != 0
     }
 }
 
@@ -120,7 +113,8 @@ pub(super) fn listen(path: &Path, access: &Access) -> io::Result<Listener> {
     }
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
-    Ok(Listener { address: Address::Unix(path.to_owned()), file: Some(file), socket: socket.into() })
+    let address = Address::Unix(path.to_owned());
+    Ok(Listener { address, keeper: Keeper::Process, file: Some(file), socket: socket.into() })
 }
 
 pub(super) fn accept(listener: impl AsFd) -> io::Result<(OwnedFd, Peer)> {
@@ -194,8 +188,8 @@ mod tests {
         let (_folder, path) = folder();
         for mode in [0o600, 0o660, 0o666, 0o777] {
             let access = Access { mode, ..Access::default() };
-            assert_eq!(access.admits_everyone(), mode & 0o006 != 0);
-            let _listener = bound(&path, &access).unwrap();
+            let listener = bound(&path, &access).unwrap();
+            assert_eq!(listener.admits_everyone(), mode & 0o006 != 0);
             assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, mode, "{mode:o}");
         }
     }

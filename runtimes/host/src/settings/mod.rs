@@ -35,7 +35,7 @@ use slog::{Logger, info, warn};
 use crate::assertion::AssertionSettings;
 use crate::control::ControlSettings;
 use crate::control::healthcheck::{self, Probe};
-use crate::listen::{Access, Address, Listener};
+use crate::listen::{Access, Address, Keeper, Listener};
 use crate::log::LogSettings;
 use command::{Arguments, Purpose};
 use sources::{Chosen, Source};
@@ -201,7 +201,8 @@ impl Settings {
         }
         if !is_signed && let Some(open) = listeners.iter().find(|listener| listener.admits_everyone()) {
             // Whoever made the file says who may connect.
-            let setting = if open.file_duty().is_some() { "POSTERN_LISTEN_MODE" } else { "SocketMode=" };
+            let setting =
+                if open.keeper() == Keeper::Process { "POSTERN_LISTEN_MODE" } else { "SocketMode=" };
             warn!(
                 log,
                 "{setting} lets every user of this host connect: whoever does{who_knows} can be any user"

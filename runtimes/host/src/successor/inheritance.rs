@@ -15,7 +15,7 @@ use slog::{Logger, info, warn};
 use super::VARIABLE;
 use super::line::{self, Use};
 use crate::control::Phase;
-use crate::listen::{self, ListenError, Listener};
+use crate::listen::{self, Keeper, ListenError, Listener};
 use crate::settings::Settings;
 
 /// Listeners that somebody else has bound, of whom this process is then to say when it serves.
@@ -42,17 +42,20 @@ impl Inheritance {
         if of_parent { from_predecessor().map_err(InheritanceError::Predecessor) } else { Ok(given) }
     }
 
-    /// The listeners for users: those that were given, or else those of the settings. The log says which.
+    /// The listeners for users: those that were given, or else those of the settings. The log says which, and the settings
+    /// are told whether others keep them open.
     ///
     /// # Errors
     /// An address of the settings cannot be had.
-    pub fn listeners(&mut self, settings: &Settings, log: &Logger) -> Result<Vec<Listener>, ListenError> {
+    pub fn listeners(&mut self, settings: &mut Settings, log: &Logger) -> Result<Vec<Listener>, ListenError> {
         if self.users.is_empty() {
             return listen::bind(&settings.listen, &settings.socket_access);
         }
         let from = if self.line.is_some() { "the process before this one" } else { "LISTEN_FDS" };
         info!(log, "listeners are from {from}: the addresses of POSTERN_LISTEN are not looked at";
             "count" => self.users.len());
+        settings.drain.is_port_kept =
+            self.users.iter().all(|listener| listener.keeper() == Keeper::Supervisor);
         self.files = self.users.iter().filter_map(Listener::file_duty).cloned().collect();
         Ok(std::mem::take(&mut self.users))
     }
@@ -74,10 +77,10 @@ impl Inheritance {
     }
 
     fn add(&mut self, of: Use, socket: OwnedFd) -> io::Result<()> {
-        let listener = Listener::adopt(socket, of == Use::UsersByFile)?;
         match of {
-            Use::Users | Use::UsersByFile => self.users.push(listener),
-            Use::Control => self.control = Some(listener),
+            Use::Users => self.users.push(Listener::adopt(socket, Keeper::Process)?),
+            Use::Supervised => self.users.push(Listener::adopt(socket, Keeper::Supervisor)?),
+            Use::Control => self.control = Some(Listener::adopt(socket, Keeper::Supervisor)?),
         }
         Ok(())
     }
@@ -90,7 +93,7 @@ fn from_supervisor() -> Result<Inheritance, InheritanceError> {
     let mut given = ListenFd::from_env();
     let mut inheritance = Inheritance::default();
     for index in 0..given.len() {
-        let of = if names.next() == Some("control") { Use::Control } else { Use::Users };
+        let of = if names.next() == Some("control") { Use::Control } else { Use::Supervised };
         let tcp = given.take_tcp_listener(index).map(|taken| taken.map(OwnedFd::from));
         let socket = tcp.or_else(|_| given.take_unix_listener(index).map(|taken| taken.map(OwnedFd::from)));
         // Each is taken once, so there is one.

@@ -15,8 +15,8 @@ use rustix::net::{
 pub(super) enum Use {
     /// Users come there.
     Users,
-    /// Users come there, by a file that is to be removed in the end.
-    UsersByFile,
+    /// Users come there, and the supervisor has opened it.
+    Supervised,
     /// Operators come there.
     Control,
 }
@@ -25,13 +25,13 @@ impl Use {
     fn letter(self) -> u8 {
         match self {
             Use::Users => b'u',
-            Use::UsersByFile => b'f',
+            Use::Supervised => b's',
             Use::Control => b'c',
         }
     }
 
     fn from_letter(letter: u8) -> Option<Use> {
-        [Use::Users, Use::UsersByFile, Use::Control].into_iter().find(|known| known.letter() == letter)
+        [Use::Users, Use::Supervised, Use::Control].into_iter().find(|known| known.letter() == letter)
     }
 }
 
@@ -123,7 +123,7 @@ mod tests {
     fn descriptors_come_with_what_they_are_for() {
         let (here, there) = UnixStream::pair().unwrap();
         let sockets: Vec<_> = (0..3).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let uses = [Use::Users, Use::Control, Use::UsersByFile];
+        let uses = [Use::Users, Use::Control, Use::Supervised];
         let sent: Vec<_> = uses.into_iter().zip(sockets.iter().map(AsFd::as_fd)).collect();
         send(&here, &sent).unwrap();
         let received = receive(&there).unwrap();

@@ -16,7 +16,7 @@ use slog::{Logger, error, info};
 use super::VARIABLE;
 use super::line::{self, Use};
 use crate::control::{Control, Phase};
-use crate::listen::{FileDuty, Listener};
+use crate::listen::{FileDuty, Keeper, Listener};
 
 /// What hands a process's listeners over to another. It starts that ([`Succession::begin`]), and says what became of it
 /// ([`Succession::outcome`]); the process serves on meanwhile.
@@ -61,7 +61,10 @@ impl Succession {
         let mut descriptors: Vec<(Use, BorrowedFd<'_>)> = Vec::new();
         for listener in listeners {
             files.extend(listener.file_duty().cloned());
-            let of = if listener.file_duty().is_some() { Use::UsersByFile } else { Use::Users };
+            let of = match listener.keeper() {
+                Keeper::Process => Use::Users,
+                Keeper::Supervisor => Use::Supervised,
+            };
             descriptors.push((of, listener.as_fd()));
         }
         descriptors.extend(self.control.iter().map(|control| (Use::Control, control.as_fd())));
