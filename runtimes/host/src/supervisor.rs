@@ -31,18 +31,18 @@ impl Supervisor {
         let Some(name) = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else {
             return Supervisor::default();
         };
-        match Ear::new(&name) {
-            Ok(ear) => {
-                let number = |name| env::var(name).ok()?.parse::<u64>().ok();
-                let watchdog = watchdog(number("WATCHDOG_USEC"), number("WATCHDOG_PID"), process::id());
-                Supervisor { ear: Some(ear), watchdog }
-            }
-            Err(error) => {
-                warn!(log, "NOTIFY_SOCKET cannot be used: the supervisor will not hear of this process";
-                    "error" => %error);
-                Supervisor::default()
-            }
-        }
+        let number = |name| env::var(name).ok()?.parse::<u64>().ok();
+        let watchdog = watchdog(number("WATCHDOG_USEC"), number("WATCHDOG_PID"), process::id());
+        Supervisor::at(&name, watchdog).unwrap_or_else(|error| {
+            warn!(log, "NOTIFY_SOCKET cannot be used: the supervisor will not hear of this process";
+                "error" => %error);
+            Supervisor::default()
+        })
+    }
+
+    /// The one that listens there, and waits for signs of life no longer than `watchdog`.
+    pub(crate) fn at(name: &OsStr, watchdog: Option<Duration>) -> io::Result<Supervisor> {
+        Ok(Supervisor { ear: Some(Ear::new(name)?), watchdog })
     }
 
     /// The process serves, and it is the one that the supervisor should look at.
@@ -126,7 +126,7 @@ mod tests {
             (UnixDatagram::bind(&path).unwrap(), path.as_os_str().to_owned()),
             (UnixDatagram::bind_addr(&abstract_address).unwrap(), format!("@{name}").into()),
         ] {
-            let supervisor = Supervisor { ear: Some(Ear::new(&name).unwrap()), watchdog: None };
+            let supervisor = Supervisor::at(&name, None).unwrap();
             supervisor.ready();
             assert_eq!(heard(&ear), format!("MAINPID={}\nREADY=1", process::id()));
             supervisor.succeeded_by(7);
@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn an_address_of_another_kind_is_no_address() {
         for name in ["vsock:2:1234", "notify", ""] {
-            assert!(Ear::new(OsStr::new(name)).is_err(), "{name}");
+            assert!(Supervisor::at(OsStr::new(name), None).is_err(), "{name}");
         }
     }
 
