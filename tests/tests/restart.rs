@@ -164,7 +164,7 @@ fn it_is_restarted_again_and_again_and_nobody_is_refused() {
         assert!(failed.is_empty(), "{runtime}: {failed:?}");
         assert!(served > 50 * restarts, "{runtime}: {served}");
         // Whoever is connected to the first of them is told to come again.
-        let tungstenite::Message::Close(Some(close)) = stays.receive() else { panic!("{runtime}: no Close") };
+        let Message::Close(Some(close)) = stays.receive() else { panic!("{runtime}: no Close") };
         assert_eq!(u16::from(close.code), 1012, "{runtime}");
         while stays.socket.read().is_ok() {}
         dynasty.end();

@@ -245,7 +245,7 @@ fn signs_of_life_are_given_while_every_worker_gives_them() {
     let path = folder.path().join("notify");
     let ear = UnixDatagram::bind(&path).unwrap();
     ear.set_nonblocking(true).unwrap();
-    for (mood, signs_expected) in [(Mood::Willing, 2..=10), (Mood::Gone, 2..=10), (Mood::Slow, 0..=0)] {
+    for (mood, signs_expected) in [(Mood::Willing, 2..=11), (Mood::Gone, 2..=11), (Mood::Slow, 0..=0)] {
         let supervisor = Supervisor::at(path.as_os_str(), Some(Duration::from_millis(200))).unwrap();
         let phase = Phase::new(supervisor);
         let watchdog = phase.watchdog().unwrap();
