@@ -1,4 +1,4 @@
-"""What `compare`, `fairness` and `instructions` have in common: the servers, the scenarios, and how both are built and run."""
+"""What the commands beside it have in common: the servers, the scenarios, and how both are built and run."""
 
 import json
 import os
@@ -143,19 +143,30 @@ def versions(servers: list[str]) -> dict[str, str]:
     return {name: known[name] for name in servers if name in known}
 
 
-def command(server: str, port: int, scenario: Scenario) -> tuple[list, dict[str, str]]:
-    """How a server is started: its arguments, and what is added to the environment."""
+# What the scenarios need that is not as by default.
+FOR_SCENARIOS = {
+    "POSTERN_LOG_MESSAGES": "off",
+    "LOG_LEVEL": "warn",
+    "POSTERN_MAX_MESSAGE": "16MiB",
+    "POSTERN_MAX_FRAME": "16MiB",
+    "POSTERN_MAX_BACKLOG": "64MiB",
+}
+
+
+def command(server: str, port: int, scenario: Scenario | None) -> tuple[list, dict[str, str]]:
+    """How a server is started: its arguments, and what is added to the environment. Without a scenario, Postern is as
+    it is by default."""
     if server in OURS:
         settings = {
             "PORT": str(port),
             "POSTERN_LISTEN": f"127.0.0.1:{port}",
             "POSTERN_CONTROL": "127.0.0.1:0",
-            "POSTERN_LOG_MESSAGES": "off",
-            "LOG_LEVEL": "warn",
-            "POSTERN_MAX_MESSAGE": "16MiB",
-            "POSTERN_MAX_FRAME": "16MiB",
-            "POSTERN_MAX_BACKLOG": "64MiB",
+            # They are stopped when nobody is connected any more.
+            "POSTERN_DRAIN_GRACE": "0",
+            "POSTERN_DRAIN_SPREAD": "0",
         }
+        if scenario:
+            settings |= FOR_SCENARIOS
         if server == "postern":
             settings["POSTERN_WORKERS"] = "1"
         return [TARGET / "release" / server], settings
@@ -165,7 +176,7 @@ def command(server: str, port: int, scenario: Scenario) -> tuple[list, dict[str,
 
 
 @contextmanager
-def running(server: str, scenario: Scenario, log: Path, prefix: list = (), more: dict[str, str] = {}):
+def running(server: str, scenario: Scenario | None, log: Path, prefix: list = (), more: dict[str, str] = {}):
     """Starts a server and ends it with SIGTERM. Gives its process and its port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -207,6 +218,21 @@ def wait_for(process: subprocess.Popen, port: int, log: Path) -> None:
     raise Failure("it did not listen")
 
 
+def processors() -> tuple[list, list, list]:
+    """Where the server runs, the client whose latency is measured, and whoever disturbs it: what stands before their
+    commands. Where there are two processors only, the last two share one, and the client has a real-time priority."""
+    allowed = sorted(os.sched_getaffinity(0))
+    server, quiet = allowed[0], allowed[-1]
+    disturber = allowed[1] if len(allowed) > 2 else quiet
+    pinned = [["taskset", "--cpu-list", str(cpu)] for cpu in (server, quiet, disturber)]
+    if disturber == quiet:
+        real_time = ["chrt", "--fifo", "1"]
+        if subprocess.run([*real_time, "true"], stderr=subprocess.DEVNULL).returncode:
+            raise Failure("with two processors the quiet client needs a real-time priority, which takes root")
+        pinned[1] += real_time
+    return tuple(pinned)
+
+
 def load(port: int, arguments: list[str], prefix: list = (), timeout: float = 300) -> dict:
     """Runs the load generator. Gives what it printed."""
     program = [*prefix, TARGET / "release/load", f"127.0.0.1:{port}", *arguments]
@@ -217,6 +243,14 @@ def load(port: int, arguments: list[str], prefix: list = (), timeout: float = 30
     if done.returncode:
         raise Failure(f"load: {(done.stderr or done.stdout).strip()[-300:]}")
     return json.loads(done.stdout)
+
+
+def memory_of_sockets() -> int:
+    """What the kernel keeps in the buffers of TCP, in bytes."""
+    for line in Path("/proc/net/sockstat").read_text().splitlines():
+        if line.startswith("TCP:"):
+            return int(line.split("mem")[1].split()[0]) * 4096
+    return 0
 
 
 def enter_own_network(arguments: list[str]) -> None:

@@ -244,8 +244,8 @@ impl Postern {
     }
 }
 
-/// The binary with an environment in which no setting of the developer is left.
-fn command(runtime: Runtime) -> (Command, TempDir) {
+/// The binary with an environment in which no setting of the developer is left, and in an empty folder.
+pub fn command(runtime: Runtime) -> (Command, TempDir) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut command = Command::new(runtime.binary().path());
     command.current_dir(folder.path());

@@ -3,12 +3,11 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use postern_tests::http::{self, Connection, Response};
-use postern_tests::postern::{API_KEY, Postern, Runtime};
+use postern_tests::postern::{API_KEY, Postern, Runtime, command};
 use postern_tests::process::Process;
 use postern_tests::ws::{Handshake, Open};
 use rustix::process::Signal;
@@ -284,6 +283,40 @@ fn a_message_arrives_at_those_who_are_meant() {
     }
 }
 
+#[test]
+fn who_does_not_take_what_is_sent_is_closed_with_4413_and_delays_nobody() {
+    for runtime in Runtime::BOTH {
+        let settings =
+            [("POSTERN_MAX_BACKLOG", "64KiB"), ("POSTERN_WRITE_TIMEOUT", "0"), ("POSTERN_WORKERS", "1")];
+        let postern = Postern::start_with_control(runtime, &settings);
+        let mut slow = connect(&postern, "1", None);
+        let mut other = connect(&postern, "2", None);
+        let body = json!({ "user": "1", "text": "x".repeat(60_000) });
+        // The kernels' buffers take some of it first.
+        let mut sent = 0;
+        while post(&postern, "/api/send", &body).json() == json!({ "sent": 1 }) {
+            sent += 1;
+            assert!(sent < 1_000, "{runtime}: nobody takes 60 MB");
+            other.echo("quick");
+        }
+        assert_eq!(listed(&postern, "?user=1")[0]["closing"], true, "{runtime}");
+        // It gets all that was sent before, and then why there is no more.
+        for _ in 0..sent {
+            let message = slow.receive();
+            assert!(
+                matches!(&message, Message::Text(text) if text.len() == 60_000),
+                "{runtime}: {message:?}"
+            );
+        }
+        assert_eq!(closed(&mut slow), (4413, "slow consumer".to_owned()), "{runtime}");
+        while slow.socket.read().is_ok() {}
+        postern.wait_for("code: 4413, side: server, reason: slow consumer");
+        let metrics = get(&postern, "/metrics").text();
+        assert!(metrics.contains("\npostern_slow_consumer_closes_total 1\n"), "{runtime}: {metrics}");
+        other.echo("still here");
+    }
+}
+
 /// A request, and what is expected of its answer: status, `error.code`, and `Allow`.
 type Refused<'t> = (&'t str, &'t str, &'t [(&'t str, &'t str)], &'t str, u16, &'t str, Option<&'t str>);
 
@@ -456,7 +489,9 @@ fn a_control_port_that_is_taken_ends_the_start_with_one_line() {
     for runtime in Runtime::BOTH {
         let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = taken.local_addr().expect("an address").to_string();
-        let mut postern = postern_that_ends(runtime, &address);
+        let (mut command, _folder) = command(runtime);
+        command.env("POSTERN_LISTEN", "127.0.0.1:0").env("POSTERN_CONTROL", &address);
+        let mut postern = Process::spawn(&runtime.to_string(), &mut command).expect("it starts");
         let status = postern.wait(Duration::from_secs(20)).expect("it ends");
         assert_eq!(status.code(), Some(1), "{runtime}");
         let lines = postern.lines();
@@ -466,20 +501,11 @@ fn a_control_port_that_is_taken_ends_the_start_with_one_line() {
     }
 }
 
-/// A Postern on any port, with this control port.
-fn postern_that_ends(runtime: Runtime, control: &str) -> Process {
-    let mut command = Command::new(runtime.binary().path());
-    let folder = tempfile::tempdir().expect("a folder");
-    command.current_dir(folder.path()).env("POSTERN_LISTEN", "127.0.0.1:0").env("POSTERN_CONTROL", control);
-    Process::spawn(&runtime.to_string(), &mut command).expect("it starts")
-}
-
 /// Runs `healthcheck` with these arguments. Gives its exit code and its lines.
 #[track_caller]
 fn healthcheck(runtime: Runtime, control: &str, arguments: &[&str]) -> (Option<i32>, Vec<String>) {
-    let mut command = Command::new(runtime.binary().path());
-    let folder = tempfile::tempdir().expect("a folder");
-    command.current_dir(folder.path()).arg("healthcheck").args(arguments).env("POSTERN_CONTROL", control);
+    let (mut command, _folder) = command(runtime);
+    command.arg("healthcheck").args(arguments).env("POSTERN_CONTROL", control);
     let mut process = Process::spawn("healthcheck", &mut command).expect("it starts");
     let status = process.wait(Duration::from_secs(20)).expect("it ends");
     (status.code(), process.lines())

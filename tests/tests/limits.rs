@@ -148,6 +148,41 @@ fn a_user_may_have_so_many_connections() {
     }
 }
 
+#[test]
+fn the_oldest_connection_of_a_user_may_give_way_to_the_newest() {
+    for runtime in Runtime::BOTH {
+        let settings = [
+            ("POSTERN_MAX_CONNECTIONS_PER_USER", "2"),
+            ("POSTERN_USER_POLICY", "replace"),
+            // On one worker, and on several that have to tell each other.
+            ("POSTERN_WORKERS", "3"),
+        ];
+        let settings = &settings[..if runtime == Runtime::BOTH[0] { 3 } else { 2 }];
+        let mut postern = Postern::start(runtime, settings);
+        let john = Handshake::to(postern.address()).as_john();
+        let mut jane = Handshake::to(postern.address()).header("User-ID", "124").open();
+        let mut connections = vec![john.open(), john.open()];
+        for _ in 0..10 {
+            connections.push(john.open());
+            let mut oldest = connections.remove(0);
+            let Message::Close(Some(frame)) = oldest.receive() else {
+                panic!("{runtime}: a close frame with a code expected")
+            };
+            assert_eq!((u16::from(frame.code), frame.reason.as_str()), (4409, "replaced"), "{runtime}");
+            while oldest.socket.read().is_ok() {}
+        }
+        for open in connections.iter_mut().chain([&mut jane]) {
+            open.echo("not disturbed");
+        }
+        drop(connections);
+        assert!(postern.terminate().success(), "{runtime}");
+        let log = postern.log();
+        let replaced =
+            log.iter().filter(|line| line.contains(", code: 4409, side: server, reason: replaced, "));
+        assert_eq!(replaced.count(), 10, "{runtime}: {log:#?}");
+    }
+}
+
 /// The end of a connection takes a moment.
 #[track_caller]
 fn wait_until_admitted(handshake: &Handshake) -> Open {

@@ -256,3 +256,26 @@ fn who_never_stops_talking_starves_nobody() {
         });
     }
 }
+
+/// A key is somebody else's as soon as its connection is gone. Who was ended and did not mind sent on, to whoever came
+/// next.
+#[test]
+fn what_who_is_gone_still_sends_reaches_nobody_else() {
+    for runtime in Runtime::BOTH {
+        let postern = Postern::start(runtime, &[]);
+        let john = Handshake::to(postern.address()).as_john();
+        thread::scope(|scope| {
+            for _ in 0..24 {
+                scope.spawn(|| {
+                    for _ in 0..2 {
+                        let mut stream = open(&postern);
+                        // A reserved opcode is 1002, and a second later nobody listens any more.
+                        while stream.write_all(&[0x83; 16 * 1024]).is_ok() {}
+                        let mut next = john.open();
+                        next.echo("for me alone");
+                    }
+                });
+            }
+        });
+    }
+}

@@ -17,4 +17,4 @@ pub use heartbeat::{Beat, Heartbeat, HeartbeatConfig};
 pub use rate_limit::{Pace, RateLimit};
 pub use rates::{Rate, Rates};
 pub use shutdown::{DrainConfig, Shutdown, Step, Wish};
-pub use users::Users;
+pub use users::{Entrance, Users};

@@ -2,12 +2,25 @@
 
 use std::fmt;
 
+use crate::record::ConnectionId;
+
 /// Counts the connections of a process by their user, for all its workers. The host lends it, because what workers
 /// share takes a lock. It is asked when a connection is admitted and when it ends, never by a message.
 pub trait Users: fmt::Debug + Send + Sync {
-    /// Counts one more connection of the user `id`, if that is not more than one may have. Says whether it did.
-    fn enter(&self, id: &str) -> bool;
+    /// Counts one more connection of the user `id`, if it may be. Says whether it may.
+    fn enter(&self, id: &str, connection: ConnectionId) -> Entrance;
 
-    /// Counts one less, of a user for whom [`enter`](Users::enter) said yes.
-    fn leave(&self, id: &str);
+    /// Counts one less, for which [`enter`](Users::enter) did not say [`Entrance::Refused`].
+    fn leave(&self, id: &str, connection: ConnectionId);
+}
+
+/// Whether a user may have one more connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entrance {
+    /// He may.
+    Admitted,
+    /// He has as many as he may have.
+    Refused,
+    /// He may, and this one of his has to go for it. It is counted no more.
+    Instead(ConnectionId),
 }

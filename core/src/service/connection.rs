@@ -1,5 +1,6 @@
 //! One connection from accept to close: handshake, session, or refusal.
 
+use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 use tungstenite::protocol::frame::coding::CloseCode;
@@ -10,6 +11,7 @@ use super::config::ServiceConfig;
 use super::jitter::Jitter;
 use super::manage::{Outgoing, Status};
 use super::notice;
+use super::replace::Replaced;
 use crate::frame::DataKind;
 use crate::handshake::{
     HandshakeError, HeadReader, Identity, Peer, Reject, RequestId, UpgradeRequest, reject,
@@ -17,7 +19,7 @@ use crate::handshake::{
 use crate::input::{Input, Payload};
 use crate::moment::{Epoch, Moment};
 use crate::parts::Parts;
-use crate::policy::{Backlog, Beat, Heartbeat, HeartbeatConfig, Rates};
+use crate::policy::{Backlog, Beat, Entrance, Heartbeat, HeartbeatConfig, Rates};
 use crate::record::{ConnectionId, Record, Recorder, Summary};
 use crate::session::{Ending, Event, LINGER, RatePolicy, Session, TimerKind, Transport};
 use crate::turn::{Codec, Turn};
@@ -74,12 +76,21 @@ pub(super) enum Farewell {
     Restart,
 }
 
+/// What the connections of a worker have in common.
+#[derive(Debug)]
+pub(super) struct Common {
+    /// Moments are counted from here.
+    pub(super) epoch: Epoch,
+    pub(super) jitter: Jitter,
+    /// Connections that have to go for newer ones of their users.
+    pub(super) replaced: RefCell<Vec<Replaced>>,
+}
+
 /// What a connection is told beside its bytes.
 pub(super) struct Context<'c> {
     pub(super) config: &'c ServiceConfig,
     pub(super) application: Application,
-    pub(super) jitter: &'c Jitter,
-    pub(super) epoch: &'c Epoch,
+    pub(super) common: &'c Common,
 }
 
 impl Connection {
@@ -158,7 +169,7 @@ impl Connection {
                 Event::Text(text) => (DataKind::Text, text.into_payload()),
                 Event::Binary(payload) => (DataKind::Binary, payload),
                 Event::Pong(payload) => {
-                    if let Some(round_trip) = self.heartbeat.pong(turn.now, &payload, *context.epoch) {
+                    if let Some(round_trip) = self.heartbeat.pong(turn.now, &payload, context.common.epoch) {
                         self.round_trip = u32::try_from(round_trip.as_micros()).unwrap_or(u32::MAX).max(1);
                         recorder.record(&Record::Pong { connection, identity, round_trip });
                     }
@@ -266,10 +277,9 @@ impl Connection {
         };
         let admission = match refusal {
             Some(error) => Err(error),
-            None => request.identify(peer, handshake).and_then(|admission| match &context.config.users {
-                Some(users) if !users.enter(admission.identity().id()) => Err(HandshakeError::TooMany),
-                Some(_) | None => Ok(admission),
-            }),
+            None => request
+                .identify(peer, handshake)
+                .and_then(|admission| enter(self.id, admission.identity().id(), context).map(|()| admission)),
         };
         let accepted = match admission {
             Ok(admission) => admission.accept(turn.out, handshake, self.id),
@@ -280,9 +290,9 @@ impl Connection {
             peer,
             identity: &accepted.identity,
             subprotocol: accepted.subprotocol,
-            took: turn.now.saturating_duration_since(context.epoch.instant(self.since)),
+            took: turn.now.saturating_duration_since(context.common.epoch.instant(self.since)),
         });
-        self.since = context.epoch.moment(turn.now);
+        self.since = context.common.epoch.moment(turn.now);
         self.heartbeat = Heartbeat::new(turn.now);
         let takes_notices = accepted.subprotocol == Some(notice::SUBPROTOCOL);
         let session = Session::new(context.config.session.clone())
@@ -311,7 +321,7 @@ impl Connection {
         error: HandshakeError,
         recorder: &mut impl Recorder,
     ) {
-        reject(turn.out, error, context.jitter.retry_after());
+        reject(turn.out, error, context.common.jitter.retry_after());
         self.record_refusal(context, turn.now, request_id, error, None, recorder);
         self.stage = Stage::Refused { until: turn.now + LINGER, is_aborted: false };
     }
@@ -347,7 +357,7 @@ impl Connection {
         recorder: &mut impl Recorder,
     ) {
         let Stage::Handshake { peer, .. } = self.stage else { return };
-        let took = now.saturating_duration_since(context.epoch.instant(self.since));
+        let took = now.saturating_duration_since(context.common.epoch.instant(self.since));
         recorder.record(&Record::Rejected { connection: self.id, peer, request_id, error, close_code, took });
     }
 
@@ -444,7 +454,8 @@ impl Connection {
     ) {
         match &mut self.stage {
             Stage::Handshake { .. }
-                if context.epoch.instant(self.since) + context.config.handshake.timeout <= turn.now =>
+                if context.common.epoch.instant(self.since) + context.config.handshake.timeout
+                    <= turn.now =>
             {
                 self.refuse(context, turn, HandshakeError::Timeout, recorder);
             }
@@ -459,7 +470,7 @@ impl Connection {
                     pace.pause = None;
                     let by = turn.now.saturating_duration_since(since);
                     session.postpone(by);
-                    self.heartbeat.postpone(by, *context.epoch);
+                    self.heartbeat.postpone(by, context.common.epoch);
                 }
                 session.handle_timeout(turn);
                 if session.is_aborted() {
@@ -478,7 +489,7 @@ impl Connection {
         if !session.is_open() || turn.is_backlogged {
             return;
         }
-        match self.heartbeat.judge(turn.now, config, *context.epoch) {
+        match self.heartbeat.judge(turn.now, config, context.common.epoch) {
             Beat::Still => {}
             // It is open.
             Beat::Ping(payload) => drop(session.ping(turn, &payload)),
@@ -502,7 +513,7 @@ impl Connection {
         match (&mut self.stage, code) {
             (Stage::Handshake { .. }, _) => self.refuse(context, turn, HandshakeError::Draining, recorder),
             (Stage::Admitted { session, .. }, Some(code)) => {
-                notice::disconnect(session, turn, code, reason, context.jitter.reconnect_after());
+                notice::disconnect(session, turn, code, reason, context.common.jitter.reconnect_after());
                 session.close(turn, code, reason);
             }
             (Stage::Admitted { .. } | Stage::Refused { .. } | Stage::Dismissed { .. }, _) => {}
@@ -700,6 +711,19 @@ impl Connection {
             Stage::Refused { .. } | Stage::Dismissed { .. } => {}
         }
     }
+}
+
+/// Counts one more connection of a user, if it may be.
+fn enter(connection: ConnectionId, user: &str, context: &Context<'_>) -> Result<(), HandshakeError> {
+    let Some(users) = &context.config.users else { return Ok(()) };
+    match users.enter(user, connection) {
+        Entrance::Admitted => {}
+        Entrance::Refused => return Err(HandshakeError::TooMany),
+        Entrance::Instead(connection) => {
+            context.common.replaced.borrow_mut().push(Replaced { user: user.into(), connection });
+        }
+    }
+    Ok(())
 }
 
 /// The code of the Close frame by which a refusal is said, if it is to be said so and the request is an upgrade.

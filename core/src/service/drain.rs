@@ -76,7 +76,7 @@ impl Service {
                 waiting.push_back((Key(key), connection.id));
             }
         }
-        self.stop = Some(Stop::Spread(Spread::new(waiting, now, spread, &self.jitter)));
+        self.stop = Some(Stop::Spread(Spread::new(waiting, now, spread, &self.common.jitter)));
     }
 
     /// When the next connection is ended because the process stops.
@@ -88,7 +88,7 @@ impl Service {
     pub(super) fn drain_next(&mut self, now: Instant) -> Option<Key> {
         let Some(Stop::Spread(spread)) = &mut self.stop else { return None };
         loop {
-            let (key, id) = spread.pop(now, &self.jitter)?;
+            let (key, id) = spread.pop(now, &self.common.jitter)?;
             if self.connections.get(key.0).is_some_and(|connection| connection.id == id) {
                 return Some(key);
             }

@@ -67,12 +67,7 @@ impl Service {
         if n >= PART_FROM {
             return self.answer_large(key, now, bytes, socket, recorder);
         }
-        let context = Context {
-            config: &self.config,
-            application: self.application,
-            jitter: &self.jitter,
-            epoch: &self.epoch,
-        };
+        let context = Context { config: &self.config, application: self.application, common: &self.common };
         let mut turn = Turn { now, out: &mut self.cork, is_backlogged: false, codec: &mut self.codec };
         connection.receive_messages(true, &context, &mut turn, &mut Input::new(bytes), None, recorder);
         let sent = if self.cork.is_empty() { Ok(0) } else { taken(socket.send(&[IoSlice::new(&self.cork)])) };
@@ -156,12 +151,7 @@ impl Service {
         recorder: &mut impl Recorder,
     ) -> Transport {
         let Some(connection) = self.connections.get_mut(key.0) else { return Transport::Close };
-        let context = Context {
-            config: &self.config,
-            application: self.application,
-            jitter: &self.jitter,
-            epoch: &self.epoch,
-        };
+        let context = Context { config: &self.config, application: self.application, common: &self.common };
         let mut turn = Turn { now, out: &mut self.cork, is_backlogged: false, codec: &mut self.codec };
         let mut parts = Parts::default();
         let input = &mut Input::new(bytes);

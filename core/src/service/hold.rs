@@ -23,7 +23,7 @@ impl Service {
     pub fn release(&mut self, now: Instant) {
         let Some(since) = self.held_since.take() else { return };
         for (_, connection) in &mut self.connections {
-            connection.postpone(since, now, self.epoch);
+            connection.postpone(since, now, self.common.epoch);
         }
     }
 
@@ -31,10 +31,10 @@ impl Service {
     pub(super) fn defer(&mut self, key: Key, now: Instant) -> bool {
         let is_held = self.is_held();
         let Some(connection) = self.connections.get_mut(key.0) else { return false };
-        if !is_held || !connection.waits_for_peer(self.epoch) {
+        if !is_held || !connection.waits_for_peer(self.common.epoch) {
             return false;
         }
-        let at = self.epoch.moment(now + LATER);
+        let at = self.common.epoch.moment(now + LATER);
         connection.armed = Some(at);
         self.timers.push(Entry::new(at, key, connection.id));
         true

@@ -29,7 +29,7 @@ impl Jitter {
     pub(super) fn within(&self, most: Duration) -> Duration {
         // 2^64 ns are 584 years; and 32 bits of chance are enough.
         let most = u64::try_from(most.as_nanos()).unwrap_or(u64::MAX);
-        let part = u128::from(most) * u128::from(self.next() >> 32) >> 32;
+        let part = (u128::from(most) * u128::from(self.next() >> 32)) >> 32;
         Duration::from_nanos(u64::try_from(part).unwrap_or(most))
     }
 

@@ -118,7 +118,7 @@ impl Service {
 
     /// What there is to say of an admitted connection; of any other nothing.
     pub fn status(&self, key: Key) -> Option<Status<'_>> {
-        self.connections.get(key.0)?.status(self.epoch, &self.config)
+        self.connections.get(key.0)?.status(self.common.epoch, &self.config)
     }
 
     /// The sums over all connections.
@@ -131,7 +131,7 @@ impl Service {
         };
         for (_, connection) in &self.connections {
             totals.backlog += connection.waiting();
-            if let Some(status) = connection.status(self.epoch, &self.config) {
+            if let Some(status) = connection.status(self.common.epoch, &self.config) {
                 totals.connections += 1;
                 totals.traffic += status.traffic;
             }

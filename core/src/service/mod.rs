@@ -18,6 +18,10 @@
 //! 6. To stop, call [`drain`](Service::drain) or [`shut_down`](Service::shut_down), settle what is due, and go on until
 //!    [`is_empty`](Service::is_empty).
 //!
+//! What an operator wants to know or to have done ([`find`](Service::find), [`status`](Service::status),
+//! [`totals`](Service::totals), [`disconnect`](Service::disconnect), [`send`](Service::send)) is asked between turns; what
+//! follows from it is due then.
+//!
 //! A runtime that has no such [`Socket`], because its kernel reads and writes by itself, takes the steps of
 //! `exchange` one by one: [`Service::receive`] ([`handle_eof`](Service::handle_eof),
 //! [`handle_error`](Service::handle_error)), [`Service::output`], [`Service::sent`], [`Service::transport`].
@@ -34,6 +38,7 @@ mod manage;
 mod memory;
 mod notice;
 mod pending;
+mod replace;
 mod timers;
 
 #[cfg(test)]
@@ -43,7 +48,9 @@ pub use config::ServiceConfig;
 pub use exchange::Socket;
 pub use manage::{Outgoing, Status, Totals, Whom};
 pub use notice::SUBPROTOCOL;
+pub use replace::Replaced;
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
@@ -58,7 +65,7 @@ use crate::record::{ConnectionId, Recorder};
 use crate::session::{Ending, Transport};
 use crate::turn::{Codec, Turn};
 use application::Application;
-use connection::{Connection, Context, Farewell};
+use connection::{Common, Connection, Context, Farewell};
 use drain::Stop;
 use index::Index;
 use jitter::Jitter;
@@ -89,8 +96,6 @@ pub struct Service {
     application: Application,
     connections: Slab<Connection>,
     timers: Timers,
-    /// Its moments are counted from here.
-    epoch: Epoch,
     /// Connections to be looked at without their sockets having said anything.
     due: VecDeque<Key>,
     /// Whether the process stops, and how.
@@ -99,7 +104,9 @@ pub struct Service {
     cork: Vec<u8>,
     corked: Key,
     codec: Codec,
-    jitter: Jitter,
+    common: Common,
+    /// Replaced by a connection here, and not found here.
+    elsewhere: Vec<Replaced>,
     pending: Pending,
     /// The admitted connections by their users, and by their sessions where the gateway names them.
     users: Index,
@@ -118,13 +125,17 @@ impl Service {
             application: Application::default(),
             connections: Slab::new(),
             timers: Timers::default(),
-            epoch: Epoch::new(now),
             due: VecDeque::new(),
             stop: None,
             cork: Vec::new(),
             corked: Key(usize::MAX),
             codec: Codec::new(),
-            jitter: Jitter::new(seed),
+            common: Common {
+                epoch: Epoch::new(now),
+                jitter: Jitter::new(seed),
+                replaced: RefCell::default(),
+            },
+            elsewhere: Vec::new(),
             pending: Pending::default(),
             users: Index::default(),
             sessions: Index::default(),
@@ -135,7 +146,8 @@ impl Service {
 
     /// Takes a new connection in.
     pub fn open(&mut self, arrival: Arrival, now: Instant) -> Key {
-        let key = Key(self.connections.insert(Connection::new(arrival, now, self.epoch, &self.config)));
+        let key =
+            Key(self.connections.insert(Connection::new(arrival, now, self.common.epoch, &self.config)));
         let connections = &self.connections;
         let beginning = Beginning { key, id: arrival.id, at: now };
         self.pending.begin(beginning, |beginning| is_pending(connections, beginning));
@@ -191,7 +203,7 @@ impl Service {
                 if let Some(backlog) = connection.backlog.take() {
                     self.codec.buffers.put(backlog.into_buffer());
                 }
-                connection.drained(now, self.epoch);
+                connection.drained(now, self.common.epoch);
                 if connection.has_pong() {
                     self.due.push_back(key);
                 }
@@ -244,20 +256,21 @@ impl Service {
             if let Some(user) = connection.user() {
                 self.leave(key, user);
                 if let Some(users) = &self.config.users {
-                    users.leave(user.id());
+                    users.leave(user.id(), connection.id);
                 }
             }
-            connection.record_end(now, self.epoch, recorder);
+            connection.record_end(now, self.common.epoch, recorder);
         }
     }
 
     /// When [`Service::next_due`] has to be called at the latest. `None`: not before something else happens.
     pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
-        if !self.due.is_empty() || self.is_short_of_memory() {
+        let is_replaced = !self.common.replaced.borrow().is_empty();
+        if !self.due.is_empty() || self.is_short_of_memory() || is_replaced {
             return Some(now);
         }
         let crowded = if self.is_crowded() { self.pending.next() } else { None };
-        let timers = self.timers.next().map(|at| self.epoch.instant(at));
+        let timers = self.timers.next().map(|at| self.common.epoch.instant(at));
         [timers, crowded, self.drains_at()].into_iter().flatten().min()
     }
 
@@ -270,6 +283,9 @@ impl Service {
             self.turn(key, now, |connection, context, turn| {
                 connection.refuse(context, turn, HandshakeError::Crowded, recorder);
             });
+            return Some(key);
+        }
+        if let Some(key) = self.replace_next(now) {
             return Some(key);
         }
         while let Some(key) = self.due.pop_front() {
@@ -295,7 +311,7 @@ impl Service {
             });
             return Some(key);
         }
-        while let Some(entry) = self.timers.pop_fired(self.epoch.moment(now)) {
+        while let Some(entry) = self.timers.pop_fired(self.common.epoch.moment(now)) {
             let key = entry.key();
             let Some(connection) = self.connections.get_mut(key.0) else { continue };
             if !entry.is_of(connection.id) || connection.armed != Some(entry.at) {
@@ -306,7 +322,7 @@ impl Service {
                 connection.abort(Ending::WriteStalled);
                 return Some(key);
             }
-            if connection.poll_timeout(&self.config, self.epoch).is_some_and(|at| at <= now) {
+            if connection.poll_timeout(&self.config, self.common.epoch).is_some_and(|at| at <= now) {
                 if self.defer(key, now) {
                     continue;
                 }
@@ -345,12 +361,7 @@ impl Service {
     ) {
         self.uncork_for(key, now);
         let Some(connection) = self.connections.get_mut(key.0) else { return };
-        let context = Context {
-            config: &self.config,
-            application: self.application,
-            jitter: &self.jitter,
-            epoch: &self.epoch,
-        };
+        let context = Context { config: &self.config, application: self.application, common: &self.common };
         let was_pending = connection.is_pending();
         // The backlog is lent as the output, so that what is new stands behind what waits.
         let mut backlog = connection.backlog.take();
@@ -391,9 +402,9 @@ impl Service {
     #[inline]
     fn arm(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key.0) else { return };
-        connection.settle_heartbeat(self.epoch);
-        let Some(at) = connection.poll_timeout(&self.config, self.epoch) else { return };
-        let at = self.epoch.moment(at);
+        connection.settle_heartbeat(self.common.epoch);
+        let Some(at) = connection.poll_timeout(&self.config, self.common.epoch) else { return };
+        let at = self.common.epoch.moment(at);
         if connection.armed.is_none_or(|armed| at < armed) {
             connection.armed = Some(at);
             self.timers.push(Entry::new(at, key, connection.id));

@@ -9,6 +9,7 @@ mod manage;
 mod memory;
 mod rates;
 mod refusals;
+mod replace;
 mod timeouts;
 
 use std::net::IpAddr;

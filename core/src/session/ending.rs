@@ -66,6 +66,7 @@ impl Ending {
                 1012 => "service restart",
                 1013 => "overloaded",
                 4408 => "no pong",
+                4409 => "replaced",
                 4413 => "slow consumer",
                 _ => "closed by the server",
             },

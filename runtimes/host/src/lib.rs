@@ -34,4 +34,4 @@ pub mod socket;
 pub mod successor;
 pub mod supervisor;
 mod url;
-mod users;
+pub mod users;

@@ -11,7 +11,7 @@ mod worker;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use postern_core::Service;
@@ -74,6 +74,7 @@ fn serve(
     service.handshake.instance = instance;
     service.hash_seed = RandomState::new().hash_one(0);
     let config = Arc::new(settings.service);
+    let others = Arc::new(OnceLock::new());
     let mut workers = Vec::new();
     for index in 0..settings.workers {
         let service = Service::new(config.clone(), RandomState::new().hash_one(index), Instant::now());
@@ -81,18 +82,17 @@ fn serve(
         let worker_log = log.worker(instance);
         // It fails only if the acceptor has ended, and then nobody waits for it.
         let done = move || drop(waker.wake());
-        workers.push(worker::spawn(format!("worker-{index}"), service, || worker_log, done)?);
+        workers.push(worker::spawn(index, others.clone(), service, || worker_log, done)?);
     }
-    let remotes = || Remotes {
-        workers: workers.iter().map(worker::Handle::remote).collect(),
-        drain: acceptor.drain_wish(),
-        acceptor: waker.clone(),
-    };
+    let remotes = || -> Vec<_> { workers.iter().map(worker::Handle::remote).collect() };
+    // Nobody else fills it.
+    let _ = others.set(remotes());
+    let process = || Remotes { workers: remotes(), drain: acceptor.drain_wish(), acceptor: waker.clone() };
     if let Some(control) = control {
-        control.spawn(remotes())?;
+        control.spawn(process())?;
     }
     if let Some(watchdog) = phase.watchdog() {
-        watchdog.spawn(remotes())?;
+        watchdog.spawn(process())?;
     }
     inheritance.serve(&phase, &logger);
     acceptor.run(&workers)?;

@@ -3,16 +3,16 @@
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender, TryRecvError, TrySendError};
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
-use postern_core::service::Arrival;
+use postern_core::service::{Arrival, Replaced};
 use postern_core::{Key, Recorder, Service, Transport};
 use postern_host::control::{self, Job, Untaken, Workers};
 use postern_host::log::WorkerLog;
@@ -22,12 +22,14 @@ use postern_host::socket::shut_down_write;
 use crate::acceptor::DrainWish;
 use crate::socket::Sockets;
 
-/// What the acceptor and the control port say to a worker.
+/// What the acceptor, the control port and the other workers say to a worker.
 enum Letter {
     /// Here is a new connection.
     Arrival(OwnedFd, Arrival),
     /// Do this.
     Job(Job),
+    /// A user of another worker has replaced this connection. Close it, if it is yours.
+    Replaced(Replaced),
     /// End all connections at once, then yourself. No connection comes after it.
     Close,
     /// End all connections one after the other over this time, then yourself. No connection comes after it.
@@ -84,11 +86,24 @@ impl Handle {
     }
 }
 
-/// A worker, as the control port sees it.
+/// A worker, as the control port and the other workers see it.
 #[derive(Debug)]
 pub(crate) struct Remote {
     letters: SyncSender<Letter>,
     waker: Arc<Waker>,
+}
+
+impl Remote {
+    /// Hands a letter over, without waiting for it to be read.
+    fn tell(&self, letter: Letter) -> Result<(), Untaken> {
+        self.letters.try_send(letter).map_err(|error| match error {
+            TrySendError::Full(_) => Untaken::Busy,
+            TrySendError::Disconnected(_) => Untaken::Gone,
+        })?;
+        // It fails only if the poll is gone, and with it the worker, which drops the letter.
+        let _ = self.waker.wake();
+        Ok(())
+    }
 }
 
 /// The process, as the control port sees it.
@@ -105,14 +120,7 @@ impl Workers for Remotes {
     }
 
     fn hand(&self, number: usize, job: Job) -> Result<(), Untaken> {
-        let Remote { letters, waker } = self.workers.get(number).ok_or(Untaken::Gone)?;
-        letters.try_send(Letter::Job(job)).map_err(|error| match error {
-            TrySendError::Full(_) => Untaken::Busy,
-            TrySendError::Disconnected(_) => Untaken::Gone,
-        })?;
-        // It fails only if the poll is gone, and with it the worker, which drops the job.
-        let _ = waker.wake();
-        Ok(())
+        self.workers.get(number).ok_or(Untaken::Gone)?.tell(Letter::Job(job))
     }
 
     fn drain(&self) {
@@ -122,12 +130,14 @@ impl Workers for Remotes {
     }
 }
 
-/// Starts a worker on a thread of its own. `done` is called at its end.
+/// Starts the worker with this number on a thread of its own. `others` is filled when all are started. `done` is called
+/// at its end.
 ///
 /// # Errors
 /// No descriptor or no thread was to be had.
 pub(crate) fn spawn(
-    name: String,
+    number: usize,
+    others: Arc<OnceLock<Vec<Remote>>>,
     service: Service,
     log: impl FnOnce() -> WorkerLog + Send + 'static,
     done: impl FnOnce() + Send + 'static,
@@ -137,6 +147,7 @@ pub(crate) fn spawn(
     let (letters, inbox) = mpsc::sync_channel(LETTERS);
     let load = Arc::new(AtomicUsize::new(0));
     let shared_load = load.clone();
+    let name = format!("worker-{number}");
     let thread = thread::Builder::new().name(name).spawn(move || {
         let mut worker = Worker {
             poll,
@@ -144,6 +155,10 @@ pub(crate) fn spawn(
             sockets: Sockets::default(),
             unread: VecDeque::new(),
             buffer: vec![0; READ_BUFFER].into_boxed_slice(),
+            share: READ_BUFFER,
+            number,
+            others,
+            replaced: VecDeque::new(),
             inbox,
             load: shared_load,
             recording: Recording::new(log()),
@@ -164,6 +179,14 @@ struct Worker {
     unread: VecDeque<Key>,
     /// The bytes of one read, of any connection. Nothing in it outlives a turn.
     buffer: Box<[u8]>,
+    /// How much of it a turn may fill: the more sockets had filled theirs the last time, the less.
+    share: usize,
+    /// Its number among the workers.
+    number: usize,
+    /// All workers, as soon as all are there.
+    others: Arc<OnceLock<Vec<Remote>>>,
+    /// Connections that are to go for newer ones here, each with the number of the worker that is told next.
+    replaced: VecDeque<(usize, Replaced)>,
     inbox: Receiver<Letter>,
     load: Arc<AtomicUsize>,
     recording: Recording,
@@ -177,7 +200,8 @@ impl Worker {
         let mut events = Events::with_capacity(EVENTS);
         while !(self.is_stopping && self.service.is_empty()) {
             let timeout = if self.unread.is_empty() {
-                let due = [self.service.poll_timeout(self.now), self.recording.log.retry_at(self.now)];
+                let retry = (!self.replaced.is_empty()).then(|| self.now + RETRY);
+                let due = [self.service.poll_timeout(self.now), self.recording.log.retry_at(self.now), retry];
                 due.into_iter().flatten().min().map(|at| at.saturating_duration_since(Instant::now()))
             } else {
                 Some(Duration::ZERO)
@@ -189,6 +213,7 @@ impl Worker {
                 Err(error) => panic!("the event loop cannot wait for events: {error}"),
             }
             self.now = Instant::now();
+            self.share = share(self.unread.len());
             for event in &events {
                 match event.token() {
                     WAKE => self.read_letters(),
@@ -196,13 +221,14 @@ impl Worker {
                 }
             }
             // Each once and in turn, behind those that have just become ready: a connection that never
-            // stops talking delays nobody by more than one buffer.
+            // stops talking delays nobody by more than one buffer, nor do many of them by many more.
             for _ in 0..self.unread.len() {
                 if let Some(key) = self.unread.pop_front() {
                     self.read_listed(key);
                 }
             }
             self.see_to_due();
+            self.pass_on_replaced();
             self.recording.log.flush();
             if self.recording.log.is_full() != self.service.is_held() {
                 self.heed_log();
@@ -229,11 +255,30 @@ impl Worker {
         }
     }
 
+    /// Tells the other workers of connections that users here have replaced, and that are not here.
+    fn pass_on_replaced(&mut self) {
+        while let Some(replaced) = self.service.next_replaced_elsewhere() {
+            self.replaced.push_back((0, replaced));
+        }
+        let Some(others) = self.others.get() else { return };
+        while let Some((number, replaced)) = self.replaced.pop_front() {
+            let Some(other) = others.get(number) else { continue };
+            let letter = Letter::Replaced(replaced.clone());
+            if number != self.number && other.tell(letter) == Err(Untaken::Busy) {
+                // Later, then; two that wait for each other would wait for ever.
+                self.replaced.push_front((number, replaced));
+                return;
+            }
+            self.replaced.push_front((number + 1, replaced));
+        }
+    }
+
     fn read_letters(&mut self) {
         loop {
             match self.inbox.try_recv() {
                 Ok(Letter::Arrival(stream, arrival)) => self.open(stream, arrival),
                 Ok(Letter::Job(job)) => job(self),
+                Ok(Letter::Replaced(replaced)) => self.service.replace(&replaced, self.now),
                 Ok(Letter::Close) => {
                     self.is_stopping = true;
                     self.service.shut_down();
@@ -266,6 +311,10 @@ impl Worker {
     fn handle_event(&mut self, key: Key, event: &Event) {
         let Some(socket) = self.sockets.get_mut(key) else { return };
         socket.is_ended |= event.is_read_closed() || event.is_error();
+        if socket.is_listed {
+            // It is heard behind those who have not been yet.
+            return;
+        }
         if event.is_readable() || socket.is_ended {
             // What waits to be sent goes with the turn.
             self.exchange(key);
@@ -294,14 +343,15 @@ impl Worker {
         }
     }
 
-    /// One turn: one recv, one send.
+    /// One turn: one recv of no more than a share of the buffer, one send.
     // Part of the loop over the events: the registers that a call saves are a tenth of what a short message takes.
     #[inline(always)]
     fn exchange(&mut self, key: Key) {
         let Some(socket) = self.sockets.get_mut(key) else { return };
         // It stays so if reading is paused.
         socket.is_readable = true;
-        let transport = self.service.exchange(key, self.now, &mut self.buffer, socket, &mut self.recording);
+        let buffer = self.buffer.get_mut(..self.share).unwrap_or_default();
+        let transport = self.service.exchange(key, self.now, buffer, socket, &mut self.recording);
         if !socket.is_readable && transport == Transport::Open {
             return;
         }
@@ -358,6 +408,9 @@ impl control::Worker for Worker {
 /// The token under which others wake a worker.
 const WAKE: Token = Token(usize::MAX);
 
+/// How soon a worker that had too many letters is told again.
+const RETRY: Duration = Duration::from_millis(1);
+
 /// How many letters may wait for a worker.
 const LETTERS: usize = 1024;
 
@@ -367,3 +420,30 @@ const EVENTS: usize = 1024;
 /// Bytes of one read. Large, so that a busy connection costs few system calls; one for each worker, so that
 /// an idle connection costs none of it.
 const READ_BUFFER: usize = 128 * 1024;
+
+/// Bytes that all who fill their reads may bring before anybody is heard again, unless more than 64 do.
+const BATCH: usize = 1024 * 1024;
+
+/// Bytes of one read, however many fill theirs.
+const LEAST_SHARE: usize = 16 * 1024;
+
+/// Bytes of one read, if so many sockets have filled theirs.
+fn share(talkers: usize) -> usize {
+    (BATCH / talkers.max(1)).clamp(LEAST_SHARE, READ_BUFFER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_may_fill_the_buffer_and_many_share_a_batch() {
+        for talkers in 0..=8 {
+            assert_eq!(share(talkers), READ_BUFFER, "{talkers}");
+        }
+        assert_eq!(share(32), BATCH / 32);
+        for talkers in [64, 65, 1024, usize::MAX] {
+            assert_eq!(share(talkers), LEAST_SHARE, "{talkers}");
+        }
+    }
+}

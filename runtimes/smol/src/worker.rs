@@ -5,6 +5,7 @@
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ptr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -67,17 +68,25 @@ impl Worker {
     }
 
     /// What the connection's task should wait for; `None` when the connection is gone.
-    pub(crate) fn wants(&self, connection: &Rc<Connection>) -> Option<Wants> {
-        let Key(index) = connection.key;
-        let is_here = self.connections.get(index)?.as_ref().is_some_and(|here| Rc::ptr_eq(here, connection));
-        is_here.then(|| Wants {
+    pub(crate) fn wants(&self, connection: &Connection) -> Option<Wants> {
+        self.has(connection).then(|| Wants {
             read: self.service.wants_read(connection.key),
             write: self.service.wants_write(connection.key),
         })
     }
 
+    /// Whether the connection is still there. The timer task may have ended it while its own task waited, and then its
+    /// key is that of the next one who came: what its socket still brings must not get there.
+    fn has(&self, connection: &Connection) -> bool {
+        let here = self.connections.get(connection.key.0).and_then(Option::as_deref);
+        here.is_some_and(|here| ptr::eq(here, connection))
+    }
+
     /// One turn: one recv, one send.
     pub(crate) fn read(&mut self, connection: &Connection) {
+        if !self.has(connection) {
+            return;
+        }
         let now = Instant::now();
         let mut socket = Socket { stream: connection.stream.get_ref() };
         let transport =
@@ -106,6 +115,9 @@ impl Worker {
 
     /// Writes what waits, once.
     pub(crate) fn write(&mut self, connection: &Connection) {
+        if !self.has(connection) {
+            return;
+        }
         let now = Instant::now();
         self.settle(connection, now);
         self.flush_log(now);
@@ -113,6 +125,9 @@ impl Worker {
 
     /// Gives a connection up whose socket cannot be waited for.
     pub(crate) fn fail(&mut self, connection: &Connection) {
+        if !self.has(connection) {
+            return;
+        }
         self.service.handle_error(connection.key);
         let now = Instant::now();
         self.settle(connection, now);

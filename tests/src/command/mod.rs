@@ -54,6 +54,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     postern.env("POSTERN_LISTEN", addresses.postern.to_string());
     // Whatever listens on the usual one, the log says which it is.
     postern.env("POSTERN_CONTROL", "127.0.0.1:0");
+    // Whoever has pressed Ctrl-C waits for the end.
+    postern.envs([("POSTERN_DRAIN_GRACE", "0"), ("POSTERN_DRAIN_SPREAD", "0")]);
     // For clients that send their token in a message.
     postern.env("JWT_SECRET", &secret);
     let postern = start(&args.runtime.to_string(), &mut postern, addresses.postern)?;

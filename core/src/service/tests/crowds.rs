@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::*;
 use crate::handshake::HandshakeConfig;
-use crate::policy::Users;
+use crate::policy::{Entrance, Users};
 
 fn head_of(user: &str) -> Vec<u8> {
     HEAD.replace("User-ID: 123", &format!("User-ID: {user}")).into_bytes()
@@ -16,11 +16,13 @@ fn head_of(user: &str) -> Vec<u8> {
 struct TwoOfFirst(AtomicUsize);
 
 impl Users for TwoOfFirst {
-    fn enter(&self, id: &str) -> bool {
-        id != "1" || self.0.fetch_update(Relaxed, Relaxed, |count| (count < 2).then_some(count + 1)).is_ok()
+    fn enter(&self, id: &str, _: ConnectionId) -> Entrance {
+        let may_be = id != "1"
+            || self.0.fetch_update(Relaxed, Relaxed, |count| (count < 2).then_some(count + 1)).is_ok();
+        if may_be { Entrance::Admitted } else { Entrance::Refused }
     }
 
-    fn leave(&self, id: &str) {
+    fn leave(&self, id: &str, _: ConnectionId) {
         assert!(id != "1" || self.0.fetch_sub(1, Relaxed) > 0, "nobody leaves twice");
     }
 }

@@ -187,3 +187,105 @@ fn a_message_stands_behind_what_waits_and_ends_who_takes_too_little() {
     runtime.settle(slow);
     assert!(runtime.wire(slow).ends_with(b"\x88\x0f\x11\x3dslow consumer"));
 }
+
+/// What is done to a worker in a random life.
+#[derive(Debug, Clone)]
+enum Step {
+    Admit { user: u8, session: Option<u8> },
+    Arrive,
+    Leave(usize),
+    Say(usize),
+    Send(u8),
+    Close(u8),
+    Wait,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        4 => (0..4_u8, proptest::option::of(0..3_u8)).prop_map(|(user, session)| Step::Admit { user, session }),
+        1 => Just(Step::Arrive),
+        3 => (0..20_usize).prop_map(Step::Leave),
+        2 => (0..20_usize).prop_map(Step::Say),
+        2 => (0..4_u8).prop_map(Step::Send),
+        2 => (0..4_u8).prop_map(Step::Close),
+        1 => Just(Step::Wait),
+    ];
+    proptest::collection::vec(step, 1..60)
+}
+
+/// What a look at every connection finds of each name, which is what the indices have to find.
+fn check_indices(runtime: &Runtime) {
+    let service = &runtime.service;
+    let all: Vec<Key> = service.keys().into_iter().filter(|key| service.status(*key).is_some()).collect();
+    let identity = |key: &Key| service.status(*key).expect("it is admitted").identity;
+    assert_eq!(sorted(service.find(Whom::Everybody)), sorted(all.clone()));
+    let mut users = 0;
+    for name in ["0", "1", "2", "3"] {
+        let expected: Vec<Key> = all.iter().copied().filter(|key| identity(key).id() == name).collect();
+        users += usize::from(!expected.is_empty());
+        assert_eq!(sorted(service.find(Whom::User(name))), sorted(expected), "user {name}");
+        let of_session = |key: &Key| identity(key).session_id() == Some(name);
+        let expected: Vec<Key> = all.iter().copied().filter(of_session).collect();
+        assert_eq!(sorted(service.find(Whom::Session(name))), sorted(expected), "session {name}");
+    }
+    assert_eq!(service.user_marks().len(), users);
+    let totals = service.totals();
+    assert_eq!(totals.connections, all.len());
+    // Those that are being refused are neither.
+    assert!(totals.connections + totals.pending <= service.len());
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_each_name_has_its_connections(steps in steps()) {
+        let mut runtime = Runtime::new(ServiceConfig { hash_seed: 7, ..ServiceConfig::default() });
+        for step in steps {
+            let keys = runtime.service.keys();
+            let now = runtime.now;
+            let pick = |index: usize| keys.get(index % keys.len().max(1)).copied();
+            let reply = frame(0x88, &1000_u16.to_be_bytes());
+            match step {
+                Step::Admit { user, session } => {
+                    let session = session.map(|session| session.to_string());
+                    admit(&mut runtime, &user.to_string(), session.as_deref());
+                }
+                Step::Arrive => {
+                    runtime.open();
+                }
+                Step::Leave(index) => {
+                    if let Some(key) = pick(index) {
+                        // By a Close, or in the middle of its request; whoever is still there hangs up.
+                        runtime.feed(key, &reply);
+                        if runtime.service.keys().contains(&key) {
+                            runtime.eof(key);
+                        }
+                    }
+                }
+                Step::Say(index) => {
+                    if let Some(key) = pick(index)
+                        && runtime.service.status(key).is_some()
+                    {
+                        runtime.feed(key, &frame(0x81, b"hello"));
+                    }
+                }
+                Step::Send(user) => {
+                    let whom = user.to_string();
+                    let meant = runtime.service.find(Whom::User(&whom));
+                    let is_open = |key: &&Key| runtime.service.status(**key).is_some_and(|status| status.is_open);
+                    let open = meant.iter().filter(is_open).count();
+                    let sent = runtime.service.send(Whom::User(&whom), Outgoing::Text("hi"), now);
+                    prop_assert_eq!(sent, open);
+                }
+                Step::Close(user) => {
+                    let whom = user.to_string();
+                    runtime.service.disconnect(Whom::User(&whom), CloseCode::Normal, "", now);
+                    let left = runtime.service.send(Whom::User(&whom), Outgoing::Text("late"), now);
+                    prop_assert_eq!(left, 0);
+                }
+                Step::Wait => runtime.wait(Duration::from_secs(6)),
+            }
+            runtime.wait(Duration::ZERO);
+            check_indices(&runtime);
+        }
+    }
+}

@@ -17,7 +17,7 @@ use super::reply::{Refusal, Reply, as_json, as_text};
 use super::router::Action;
 use super::workers::{Answer, Desk, Worker, Workers};
 use crate::log::{Losses, rfc3339};
-use crate::metrics::{self, CONTENT_TYPE, Process, Snapshot};
+use crate::metrics::{self, CONTENT_TYPE, Process, Snapshot, Sum};
 use crate::settings::Program;
 
 /// What the control port knows of its process from the start.
@@ -77,7 +77,7 @@ impl Node {
     }
 
     async fn metrics(&self) -> Result<Reply, Refusal> {
-        let snapshots = self.snapshots().await?;
+        let sum = self.sum().await?;
         let started = self.facts.started.duration_since(UNIX_EPOCH).unwrap_or_default();
         let process = Process {
             program: self.facts.program.name,
@@ -89,11 +89,11 @@ impl Node {
             is_draining: self.facts.phase.is_draining(),
             records_dropped: self.facts.losses.count(),
         };
-        Ok(as_text(CONTENT_TYPE, metrics::encode(process, Snapshot::sum(&snapshots))))
+        Ok(as_text(CONTENT_TYPE, metrics::encode(process, sum)))
     }
 
     async fn info(&self) -> Result<Reply, Refusal> {
-        let sum = Snapshot::sum(&self.snapshots().await?);
+        let sum = self.sum().await?;
         let Facts { program, started, listen, max_connections, phase, .. } = &self.facts;
         let uptime = started.elapsed().unwrap_or_default();
         let body = json!({
@@ -114,25 +114,23 @@ impl Node {
         Ok(as_json(StatusCode::OK, &body))
     }
 
-    /// What each worker has counted. All of them or none: a sum without one of them would be less than the one before,
+    /// What the workers have counted. All of them or none: a sum without one of them would be less than the one before,
     /// which Prometheus takes for a restart.
-    async fn snapshots(&self) -> Result<Vec<Snapshot>, Refusal> {
+    async fn sum(&self) -> Result<Sum, Refusal> {
         let take = |worker: &mut dyn Worker| {
             let counts = worker.counts().clone();
             Snapshot::take(worker.service(), counts)
         };
         let answers = self.desk.ask(PATIENCE, || take).await;
         let mut last = self.last.borrow_mut();
-        let mut snapshots = Vec::with_capacity(answers.len());
         for (answer, last) in answers.into_iter().zip(last.iter_mut()) {
             match answer {
                 Answer::Said(snapshot) => *last = Some(snapshot),
                 Answer::Silent => return Err(silence()),
                 Answer::Gone => *last = last.take().map(Snapshot::of_the_past),
             }
-            snapshots.extend(last.clone());
         }
-        Ok(snapshots)
+        Ok(Snapshot::sum(last.iter().flatten()))
     }
 
     async fn connections(&self, listing: Listing) -> Result<Reply, Refusal> {

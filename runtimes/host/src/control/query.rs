@@ -300,6 +300,19 @@ mod tests {
         assert_eq!(reason(124).map_err(|refusal| refusal.code), Err("close_reason"));
     }
 
+    proptest::proptest! {
+        #[test]
+        fn whatever_is_said_is_a_request_or_a_refusal_with_a_sentence(
+            query in "[a-z&=%+0-9]{0,40}",
+            body in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..60),
+        ) {
+            let refusals = [listing(&query).err(), disconnect(&body).err(), send(&body, 10).err()];
+            for refusal in refusals.into_iter().flatten() {
+                proptest::prop_assert!(refusal.status.is_client_error() && !refusal.message.is_empty());
+            }
+        }
+    }
+
     #[test]
     fn a_send_is_text_or_base64_and_no_longer_than_a_message() {
         let body = |text: &str| send(text.as_bytes(), 5);

@@ -182,7 +182,7 @@ fn a_refusal_by_a_close_frame_names_the_code_that_was_sent_and_not_the_status() 
     assert_eq!(
         line(TERM, record),
         "WARN WebSocket upgrade refused - 4401 no user id: the gateway did not vouch for a user, \
-         conn: 7, peer: 127.0.0.1:40000, close_code: 4401, code: identity_missing, handshake_ms: 1"
+         conn: 7, request_id: r-1, peer: 127.0.0.1:40000, close_code: 4401, code: identity_missing, handshake_ms: 1"
     );
     assert!(line(JSON, record).contains(r#","close_code":4401,"code":"identity_missing","#));
 }
@@ -192,8 +192,8 @@ fn an_assertion_that_is_not_believed_is_logged_with_the_rule_that_it_breaks() {
     assert_eq!(
         line(TERM, refused(AssertionError::Signature.into(), None)),
         "WARN WebSocket upgrade refused - 401 the assertion is not a token that is signed with a key of its issuer, \
-         conn: 7, peer: 127.0.0.1:40000, status: 401, code: assertion_invalid, detail: the signature is wrong, \
-         handshake_ms: 1"
+         conn: 7, request_id: r-1, peer: 127.0.0.1:40000, status: 401, code: assertion_invalid, \
+         detail: the signature is wrong, handshake_ms: 1"
     );
 }
 

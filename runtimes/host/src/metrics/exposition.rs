@@ -95,7 +95,8 @@ impl Exposition {
         families.counter("connections_opened", "Users' connections that were admitted", counts.opened)?;
         families.counters(
             "connections_closed",
-            "Users' connections that have ended, by close code (other: one that only the client knows) and by who ended them",
+            "Users' connections that have ended, by close code (other: one that only the client knows) and by who \
+             ended them",
             counts.closed.iter().map(|((code, initiator), count)| {
                 ([("code", code_label(*code)), ("initiator", initiator_label(*initiator).to_owned())], *count)
             }),

@@ -74,7 +74,7 @@ impl Snapshot {
     }
 
     /// The sums over all workers.
-    pub(crate) fn sum(snapshots: &[Snapshot]) -> Sum {
+    pub(crate) fn sum<'s>(snapshots: impl IntoIterator<Item = &'s Snapshot>) -> Sum {
         let mut sum = Sum::default();
         let mut marks: Vec<u32> = Vec::new();
         for snapshot in snapshots {

@@ -23,12 +23,13 @@ mod tests;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, ErrorKind, Write};
-use std::num::NonZero;
+use std::num::{NonZero, NonZeroUsize};
 use std::process;
+use std::sync::Arc;
 use std::thread;
 
 use postern_core::ServiceConfig;
-use postern_core::policy::{DrainConfig, Gate};
+use postern_core::policy::{DrainConfig, Gate, Users};
 use postern_core::service::SUBPROTOCOL;
 use slog::{Logger, info, warn};
 
@@ -37,6 +38,7 @@ use crate::control::ControlSettings;
 use crate::control::healthcheck::{self, Probe};
 use crate::listen::{Access, Address, Keeper, Listener};
 use crate::log::LogSettings;
+use crate::users::{PerUser, UserPolicy};
 use command::{Arguments, Purpose};
 use sources::{Chosen, Source};
 use table::IDENTITY_HEADERS;
@@ -80,6 +82,10 @@ pub struct Settings {
     pub log: LogSettings,
     /// The port for operators.
     pub control: ControlSettings,
+    /// Connections of one user at a time; `None` is any number.
+    pub max_connections_per_user: Option<NonZeroUsize>,
+    /// What follows beyond them.
+    pub user_policy: UserPolicy,
     /// How it takes its leave.
     pub drain: DrainConfig,
 }
@@ -157,6 +163,8 @@ pub fn load(
         connect_rate: 0,
         log: LogSettings::default(),
         control: ControlSettings::default(),
+        max_connections_per_user: None,
+        user_policy: UserPolicy::default(),
         drain: DrainConfig::default(),
     };
     settings.service.handshake.subprotocols = vec![SUBPROTOCOL.to_owned()];
@@ -165,6 +173,9 @@ pub fn load(
             .map_err(|complaint| SettingsError::value(setting, text, *source, &complaint))?;
     }
     settings.drain.requests = settings.service.handshake.timeout;
+    settings.service.users = settings
+        .max_connections_per_user
+        .map(|most| Arc::new(PerUser::new(most, settings.user_policy)) as Arc<dyn Users>);
     check_identity_headers(&chosen)?;
     settings.assertion = assertion::assertion(&chosen)?;
     Ok(match purpose {

@@ -1,9 +1,11 @@
 //! Settings from texts to values, and every way to get them wrong.
 
+mod control;
+
 use std::time::Duration;
 
 use postern_core::handshake::{AllowedOrigins, HandshakeConfig, Reject, Secrets, TrustedProxies};
-use postern_core::policy::Rate;
+use postern_core::policy::{HeartbeatConfig, Rate};
 use postern_core::session::{RatePolicy, SessionConfig};
 use slog::Level;
 
@@ -70,7 +72,11 @@ fn the_defaults_are_those_of_the_core() {
     assert_eq!(settings.log, LogSettings::default());
     assert_eq!(settings.control.address, Some("127.0.0.1:9090".parse().unwrap()));
     assert!(settings.control.api_keys.is_empty());
-    let (ours, core) = (settings.service.handshake, HandshakeConfig::default());
+    assert_eq!(settings.drain, DrainConfig::default());
+    assert_eq!(settings.service.heartbeat, HeartbeatConfig::default());
+    // What the application understands is no setting.
+    let core = HandshakeConfig { subprotocols: vec![SUBPROTOCOL.to_owned()], ..HandshakeConfig::default() };
+    let ours = settings.service.handshake;
     assert_eq!(format!("{ours:?}"), format!("{core:?}"));
 }
 
@@ -222,52 +228,6 @@ fn a_preset_names_the_headers_that_are_not_named() {
     }
     let fed_back = Texts { dotenv: &printed, ..Texts::default() }.settings();
     assert_eq!(fed_back.service.handshake.identity.token_exp, "");
-}
-
-#[test]
-fn a_secret_is_shown_nowhere() {
-    for name in ["POSTERN_PROXY_SECRET", "POSTERN_API_KEY"] {
-        let environment = &[(name, "hunter2-hunter2-hunter2")];
-        let settings = Texts { environment, ..Texts::default() }.settings();
-        assert!(!format!("{settings:?}").contains("hunter2"));
-        let printed = Texts { flags: &["--print-config"], environment, ..Texts::default() }.printed();
-        assert!(printed.contains(&format!("{name}=***")), "{printed}");
-        assert!(!printed.contains("hunter2"), "{printed}");
-        for bad in ["hunter2", "hunter2 hunter2 hunter2"] {
-            let error = Texts { environment: &[(name, bad)], ..Texts::default() }.error();
-            assert!(error.starts_with(&format!("{name}=***: ")) && !error.contains("hunter2"), "{error}");
-        }
-        let environment = &[(name, "hunter2-hunter2-hunter2"), (&format!("{name}_FILE"), "/dev/null")];
-        let error = Texts { environment, ..Texts::default() }.error();
-        let expected = format!("{name}_FILE=/dev/null: {name} is set already; leave out one of the two");
-        assert_eq!(error, expected);
-    }
-}
-
-#[test]
-fn a_healthcheck_asks_where_the_same_settings_listen() {
-    let asked = |flags: &[&str]| match (Texts { flags, ..Texts::default() }).load() {
-        Ok(Outcome::Check(settings, probe)) => {
-            (settings.control.address.map(|address| address.port()), probe)
-        }
-        other => panic!("{other:?}"),
-    };
-    assert_eq!(asked(&["healthcheck"]), (Some(9090), Probe::Live));
-    assert_eq!(asked(&["healthcheck", "--ready"]), (Some(9090), Probe::Ready));
-    assert_eq!(asked(&["healthcheck", "--control", "127.0.0.1:1", "--ready"]), (Some(1), Probe::Ready));
-    assert_eq!(asked(&["healthcheck", "--control=off"]), (None, Probe::Live));
-    let help = Texts { flags: &["healthcheck", "--help"], ..Texts::default() }.printed();
-    assert!(help.contains("postern healthcheck [--ready] [OPTIONS]") && help.contains("--ready"), "{help}");
-    for (flags, line) in [
-        (&["--ready"] as &[&str], "--ready: no such flag; --help lists them"),
-        (
-            &["--port=1", "healthcheck"],
-            "healthcheck: settings are flags, as in --port 8080; --help lists them",
-        ),
-        (&["healthcheck", "--print-config"], "--print-config: no such flag; did you mean --print-config?"),
-    ] {
-        assert_eq!(Texts { flags, ..Texts::default() }.error(), line, "{flags:?}");
-    }
 }
 
 #[test]

@@ -1,15 +1,14 @@
 //! Limits: what one connection, one user and all of them may take.
 
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 
 use postern_core::handshake::HandshakeConfig;
-use postern_core::policy::{Rate, Users};
+use postern_core::policy::Rate;
 use postern_core::session::{RatePolicy, SessionConfig};
 
 use super::{Group, Setting, handshake, session, set};
 use crate::settings::value::{GIB, choice, count, duration, duration_or_off, number, size};
-use crate::users::PerUser;
+use crate::users::UserPolicy;
 
 pub(super) static SETTINGS: &[Setting] = &[
     Setting {
@@ -29,12 +28,23 @@ pub(super) static SETTINGS: &[Setting] = &[
         default: "0",
         group: Group::Limits,
         is_secret: false,
-        help: "Connections of one user at a time, beyond them 429;\n\
-               0 is any number",
+        help: "Connections of one user at a time; 0 is any number",
         apply: |settings, text| {
-            let most = NonZeroUsize::new(count(text, 0..=usize::MAX)?);
-            settings.service.users = most.map(|most| Arc::new(PerUser::new(most)) as Arc<dyn Users>);
+            settings.max_connections_per_user = NonZeroUsize::new(count(text, 0..=usize::MAX)?);
             Ok(())
+        },
+    },
+    Setting {
+        name: "POSTERN_USER_POLICY",
+        placeholder: "HOW",
+        default: "reject",
+        group: Group::Limits,
+        is_secret: false,
+        help: "What follows beyond them: reject refuses the new one; replace\n\
+               admits it, and closes the oldest of the user with 4409",
+        apply: |settings, text| {
+            let choices = [("reject", UserPolicy::Reject), ("replace", UserPolicy::Replace)];
+            set(&mut settings.user_policy, choice(text, &choices))
         },
     },
     Setting {
