@@ -287,6 +287,8 @@ fn a_supervisor_that_keeps_the_port_starts_it_again_and_again_and_nobody_is_refu
             assert!(process.lines().iter().any(|line| line.contains("listeners are from LISTEN_FDS")));
             process
         };
+        // Nobody is to wait until it is built.
+        runtime.binary().path();
         let done = AtomicBool::new(false);
         let (tally, mut last) = thread::scope(|scope| {
             let crowd = scope.spawn(|| visits(to, &done));

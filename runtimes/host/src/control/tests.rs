@@ -249,7 +249,9 @@ fn signs_of_life_are_given_while_every_worker_gives_them() {
         let supervisor = Supervisor::at(path.as_os_str(), Some(Duration::from_millis(200))).unwrap();
         let phase = Phase::new(supervisor);
         let watchdog = phase.watchdog().unwrap();
-        let a_second = async { drop(Timer::after(Duration::from_secs(1)).await) };
+        let a_second = async {
+            Timer::after(Duration::from_secs(1)).await;
+        };
         smol::block_on(watchdog.serve(Several(workers(&[Mood::Willing, mood]))).or(a_second));
         let mut words = [0; 16];
         let mut signs = 0;

@@ -66,14 +66,12 @@ pub(super) fn receive(line: &UnixStream) -> io::Result<Vec<(Use, OwnedFd)>> {
     let mut rights = RecvAncillaryBuffer::new(&mut space);
     let length =
         recvmsg(line, &mut [IoSliceMut::new(&mut letters)], &mut rights, RecvFlags::CMSG_CLOEXEC)?.bytes;
-    let descriptors: Vec<OwnedFd> = rights
-        .drain()
-        .filter_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
-            _ => None,
-        })
-        .flatten()
-        .collect();
+    let mut descriptors: Vec<OwnedFd> = Vec::new();
+    for message in rights.drain() {
+        if let RecvAncillaryMessage::ScmRights(received) = message {
+            descriptors.extend(received);
+        }
+    }
     let wrong = || io::Error::new(ErrorKind::InvalidData, "it speaks another version of this protocol");
     let Some((&VERSION, letters)) = letters.get(..length).and_then(<[u8]>::split_first) else {
         return Err(wrong());
