@@ -209,7 +209,7 @@ fn a_drain_may_be_asked_for_as_often_as_one_likes() {
     let node = node(&workers, Phase::default());
     for times in 1..=3 {
         let (status, body) = ask(&node, Action::Drain, "");
-        assert_eq!((status.as_u16(), body.as_str()), (202, r#"{"draining":true}"#));
+        assert_eq!((status.as_u16(), body.as_str()), (202, "{\"draining\":true}\n"));
         assert_eq!(workers[0].drains.get(), times);
     }
 }
