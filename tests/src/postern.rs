@@ -4,8 +4,9 @@ use std::fmt;
 use std::fs::File;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
@@ -75,7 +76,8 @@ impl Postern {
         Self::start_by(runtime, addresses, settings, Process::spawn)
     }
 
-    /// The same, as the leader of a process group, all of which ends with it: for one that gets successors.
+    /// The same, as the leader of a process group, all of which ends with it: for one that gets successors. They are
+    /// started by [`program`](Self::program), as it is.
     ///
     /// # Panics
     ///
@@ -83,8 +85,10 @@ impl Postern {
     #[track_caller]
     pub fn start_leading(runtime: Runtime, addresses: &str, settings: &[(&str, &str)]) -> Self {
         Self::start_by(runtime, addresses, settings, |name, command| {
-            command.process_group(0);
-            Ok(Process::spawn(name, command)?.ending(Ending::KillGroup))
+            let program = command.get_current_dir().expect("a folder").join(PROGRAM);
+            symlink(command.get_program(), &program).map_err(Failure::while_doing("linking Postern"))?;
+            let mut command = with_environment(Command::new(program), command);
+            Ok(Process::spawn(name, command.process_group(0))?.ending(Ending::KillGroup))
         })
     }
 
@@ -95,18 +99,11 @@ impl Postern {
     /// If it does not start.
     #[track_caller]
     pub fn activate(runtime: Runtime, socket: OwnedFd, settings: &[(&str, &str)]) -> Process {
-        let (binary, folder) = command(runtime);
+        let (binary, _folder) = command(runtime);
         // The shell knows the number of the process that the binary becomes, and puts the socket in its place.
         let script = "export LISTEN_FDS=1 LISTEN_PID=$$; exec \"$0\" 3<&0 </dev/null";
-        let mut shell = Command::new("sh");
+        let mut shell = with_environment(Command::new("sh"), &binary);
         shell.args(["-c", script]).arg(binary.get_program());
-        for (name, value) in binary.get_envs() {
-            match value {
-                Some(value) => shell.env(name, value),
-                None => shell.env_remove(name),
-            };
-        }
-        shell.current_dir(folder.path());
         shell.envs([("POSTERN_DRAIN_GRACE", "0"), ("POSTERN_DRAIN_SPREAD", "0")]);
         shell.envs(settings.iter().copied());
         canary::talk(&mut shell);
@@ -211,6 +208,11 @@ impl Postern {
         self.folder.path()
     }
 
+    /// The name that it was started by, if it [leads](Self::start_leading): a link to the binary.
+    pub fn program(&self) -> PathBuf {
+        self.folder.path().join(PROGRAM)
+    }
+
     /// The id of its process.
     pub fn id(&self) -> u32 {
         self.process.id()
@@ -261,6 +263,23 @@ pub fn command(runtime: Runtime) -> (Command, TempDir) {
     command.env("POSTERN_CONTROL", "off");
     (command, folder)
 }
+
+/// The same environment and folder for another command.
+fn with_environment(mut command: Command, of: &Command) -> Command {
+    for (name, value) in of.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    if let Some(folder) = of.get_current_dir() {
+        command.current_dir(folder);
+    }
+    command
+}
+
+/// The name of the link that leads to the binary of one that gets successors.
+const PROGRAM: &str = "program";
 
 /// What opens `/api` of a Postern with a control port.
 pub const API_KEY: &str = "0123456789abcdef-the-key-of-the-tests";

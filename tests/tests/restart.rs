@@ -1,8 +1,10 @@
 //! Processes that follow each other on one port: by SIGUSR2, and by a supervisor that keeps the port.
 
 use std::collections::BTreeMap;
+use std::fs::Permissions;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::Path;
 use std::process::Command;
@@ -245,8 +247,19 @@ fn a_successor_that_cannot_serve_leaves_the_old_one_serving() {
                 dynasty.signal(Signal::USR2);
                 serves_on("it did not serve within 10s");
                 std::fs::remove_file(&dotenv).expect("a pipe");
+                // Not what the name led to at the start counts, but where it leads now.
+                let program = dynasty.postern.program();
+                std::fs::remove_file(&program).expect("a link");
+                std::fs::write(&program, "#!/bin/sh\nexit 3\n").expect("another version");
+                std::fs::set_permissions(&program, Permissions::from_mode(0o700)).expect("to be executed");
+                dynasty.signal(Signal::USR2);
+                serves_on("it ended before it served: exit status: 3");
+                std::fs::remove_file(&program).expect("a file");
+                dynasty.signal(Signal::USR2);
+                serves_on("it cannot be started");
+                symlink(runtime.binary().path(), &program).expect("a link");
                 dynasty.restart();
-                Handshake::to(to).as_john().open().echo("the third is not hindered");
+                Handshake::to(to).as_john().open().echo("the last is not hindered");
                 dynasty.end();
             });
         }
