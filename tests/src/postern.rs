@@ -3,13 +3,17 @@
 use std::fmt;
 use std::fs::File;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::symlink;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use tempfile::TempDir;
 
 use crate::binaries::Binary;
-use crate::process::{Process, Stream};
+use crate::process::{Ending, Process, Stream};
 use crate::{Failure, canary, ports, provision};
 
 /// Which of the two binaries. What one does, the other must do too, so most tests run with both.
@@ -48,7 +52,7 @@ pub struct Postern {
     address: SocketAddr,
     control: Option<SocketAddr>,
     /// Where it was started: empty, so that no `.env` of the developer is read.
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Postern {
@@ -70,6 +74,40 @@ impl Postern {
     #[track_caller]
     pub fn start_beside(runtime: Runtime, addresses: &str, settings: &[(&str, &str)]) -> Self {
         Self::start_by(runtime, addresses, settings, Process::spawn)
+    }
+
+    /// The same, as the leader of a process group, all of which ends with it: for one that gets successors. They are
+    /// started by [`program`](Self::program), as it is.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start, with what it said.
+    #[track_caller]
+    pub fn start_leading(runtime: Runtime, addresses: &str, settings: &[(&str, &str)]) -> Self {
+        Self::start_by(runtime, addresses, settings, |name, command| {
+            let program = command.get_current_dir().expect("a folder").join(PROGRAM);
+            symlink(command.get_program(), &program).map_err(Failure::while_doing("linking Postern"))?;
+            let mut command = with_environment(Command::new(program), command);
+            Ok(Process::spawn(name, command.process_group(0))?.ending(Ending::KillGroup))
+        })
+    }
+
+    /// Starts it on this socket, which listens, as a supervisor does (sd_listen_fds(3)): with `LISTEN_FDS`.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start.
+    #[track_caller]
+    pub fn activate(runtime: Runtime, socket: OwnedFd, settings: &[(&str, &str)]) -> Process {
+        let (binary, _folder) = command(runtime);
+        // The shell knows the number of the process that the binary becomes, and puts the socket in its place.
+        let script = "export LISTEN_FDS=1 LISTEN_PID=$$; exec \"$0\" 3<&0 </dev/null";
+        let mut shell = with_environment(Command::new("sh"), &binary);
+        shell.args(["-c", script]).arg(binary.get_program());
+        shell.envs([("POSTERN_DRAIN_GRACE", "0"), ("POSTERN_DRAIN_SPREAD", "0")]);
+        shell.envs(settings.iter().copied());
+        canary::talk(&mut shell);
+        Process::spawn_with_input(&runtime.to_string(), &mut shell, socket).expect("Postern starts")
     }
 
     /// Starts it with a control port, and with [`API_KEY`] unless these settings name another.
@@ -144,7 +182,7 @@ impl Postern {
         canary::talk(&mut command);
         let mut process = spawn(&runtime.to_string(), &mut command).expect("Postern starts");
         process.wait_until_listening(address, PATIENCE).expect("Postern listens");
-        Self { process, address, control: None, _folder: folder }
+        Self { process, address, control: None, folder }
     }
 
     /// Starts it with these settings and nothing else, expecting that it refuses them. Returns how it ended, and what
@@ -190,6 +228,16 @@ impl Postern {
     #[track_caller]
     pub fn control(&self) -> SocketAddr {
         self.control.expect("a Postern with a control port")
+    }
+
+    /// Where it runs: what is in there from now on, a successor finds.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The name that it was started by, if it [leads](Self::start_leading): a link to the binary.
+    pub fn program(&self) -> PathBuf {
+        self.folder.path().join(PROGRAM)
     }
 
     /// The id of its process.
@@ -242,6 +290,23 @@ pub fn command(runtime: Runtime) -> (Command, TempDir) {
     command.env("POSTERN_CONTROL", "off");
     (command, folder)
 }
+
+/// The same environment and folder for another command.
+fn with_environment(mut command: Command, of: &Command) -> Command {
+    for (name, value) in of.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    if let Some(folder) = of.get_current_dir() {
+        command.current_dir(folder);
+    }
+    command
+}
+
+/// The name of the link that leads to the binary of one that gets successors.
+const PROGRAM: &str = "program";
 
 /// What opens `/api` of a Postern with a control port.
 pub const API_KEY: &str = "0123456789abcdef-the-key-of-the-tests";

@@ -5,6 +5,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -12,7 +13,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::{Failure, canary};
 
@@ -37,6 +38,9 @@ pub enum Ending {
     /// SIGTERM, and SIGKILL only after two seconds: nginx's workers survive the SIGKILL of their master and would
     /// keep the port.
     Terminate,
+    /// SIGKILL to the process group that it leads: for one that starts others in its place. Whoever chooses this does
+    /// not wait for it: until it is reaped, no other group can have its number.
+    KillGroup,
 }
 
 /// Where the output of a child goes.
@@ -84,6 +88,11 @@ impl Process {
         Self::spawn_with(name, command, Sink::Memory, file.into(), written)
     }
 
+    /// Starts `command` with this as its standard input, and its output kept in memory.
+    pub fn spawn_with_input(name: &str, command: &mut Command, input: OwnedFd) -> Result<Self, Failure> {
+        Self::spawn_among(name, command, Sink::Memory, [input.into(), Stdio::piped()], None)
+    }
+
     fn spawn_with(
         name: &str,
         command: &mut Command,
@@ -91,7 +100,17 @@ impl Process {
         stdout: Stdio,
         written: Option<File>,
     ) -> Result<Self, Failure> {
-        command.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped());
+        Self::spawn_among(name, command, sink, [Stdio::null(), stdout], written)
+    }
+
+    fn spawn_among(
+        name: &str,
+        command: &mut Command,
+        sink: Sink,
+        [stdin, stdout]: [Stdio; 2],
+        written: Option<File>,
+    ) -> Result<Self, Failure> {
+        command.stdin(stdin).stdout(stdout).stderr(Stdio::piped());
         let kept = canary::keep(name, command);
         let mut child =
             command.spawn().map_err(Failure::while_doing(format_args!("starting {name} ({command:?})")))?;
@@ -265,6 +284,10 @@ impl Drop for Process {
         if self.ending == Ending::Terminate {
             // If it fails, the kill below does the rest.
             let _ = self.terminate(Duration::from_secs(2));
+        }
+        if self.ending == Ending::KillGroup {
+            // It fails only if nobody is left.
+            let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
         }
         self.kill();
         if let Some(written) = &self.written {

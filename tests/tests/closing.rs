@@ -98,7 +98,7 @@ fn reset(stream: TcpStream) {
 fn both_sides_close_at_once_and_each_gets_one_close() {
     for runtime in Runtime::BOTH {
         let mut postern = Postern::start(runtime, &[]);
-        let ours = answer(CLOSE, &close(1001, "going away"));
+        let ours = answer(CLOSE, &close(1012, "service restart"));
         let echoed = answer(CLOSE, &close(3000, ""));
         let mut clients: Vec<_> = (0..20).map(|_| open(&postern)).collect();
         let (early, late) = clients.split_at_mut(10);
@@ -375,15 +375,15 @@ fn the_socket_is_gone_within_a_second_after_a_finished_close() {
         // A close that the server began, while one that does not answer keeps the process up.
         let mut deaf = open(&postern);
         let mut stream = open(&postern);
-        let going_away = answer(CLOSE, &close(1001, "going away"));
+        let restart = answer(CLOSE, &close(1012, "service restart"));
         postern.process.signal(Signal::TERM).expect("a signal");
-        assert_eq!(receive(&mut stream, going_away.len()), going_away, "{runtime}");
+        assert_eq!(receive(&mut stream, restart.len()), restart, "{runtime}");
         let started = Instant::now();
-        send(&mut stream, &frame(CLOSE, &close(1001, "")));
+        send(&mut stream, &frame(CLOSE, &close(1012, "")));
         check_last_words(&mut stream, b"", &format!("{runtime}: nothing follows the answer"));
         assert!(started.elapsed() < Duration::from_secs(1), "{runtime}: {:?}", started.elapsed());
         assert!(postern.process.try_wait().expect("its status").is_none(), "{runtime}: one is left");
-        assert_eq!(receive(&mut deaf, going_away.len()), going_away, "{runtime}");
+        assert_eq!(receive(&mut deaf, restart.len()), restart, "{runtime}");
         // An answer with another code, or with none, or an invalid one, ends it too.
         send(&mut deaf, &frame(CLOSE, b"\x03"));
         check_last_words(&mut deaf, b"", &format!("{runtime}: no second Close for a wrong answer"));

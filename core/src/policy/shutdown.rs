@@ -12,12 +12,24 @@ pub struct DrainConfig {
     pub spread: Duration,
     /// How long the whole takes at most. Default 60 s.
     pub hard: Duration,
+    /// How long requests that have come are waited for when a successor accepts the next ones: as long as a request may
+    /// take to arrive. Default 5 s.
+    pub requests: Duration,
+    /// Whether somebody else keeps the port open when this process closes it, as a supervisor does that has opened it.
+    /// Whoever comes then is not refused, so nobody who has come is. Default false.
+    pub is_port_kept: bool,
 }
 
 impl Default for DrainConfig {
     fn default() -> DrainConfig {
         let seconds = Duration::from_secs;
-        DrainConfig { grace: seconds(5), spread: seconds(30), hard: seconds(60) }
+        DrainConfig {
+            grace: seconds(5),
+            spread: seconds(30),
+            hard: seconds(60),
+            requests: seconds(5),
+            is_port_kept: false,
+        }
     }
 }
 
@@ -30,6 +42,8 @@ pub enum Wish {
     Interrupt,
     /// To drain, as often as it may be said.
     Drain,
+    /// To leave the work to another process: SIGUSR2. Tell [`Shutdown::handle_successor`] what became of it.
+    Restart,
 }
 
 /// What the runtime is to do next.
@@ -43,6 +57,11 @@ pub enum Step {
     Close,
     /// To end, whoever is still connected.
     End,
+    /// To start a successor, and to serve on meanwhile.
+    Succeed,
+    /// To leave accepting to others, without a last look at the queue, and to serve those who have come. What is open is
+    /// drained later.
+    Yield,
 }
 
 /// Where a process is on its way to the end.
@@ -53,6 +72,10 @@ pub enum Step {
 ///     +----Interrupt-----------------+--------------------+  +-Terminate,--+
 ///                                    +--Terminate again------- Interrupt --+
 /// ```
+///
+/// `Restart` leads from `Running` to `Succeeding`, from where all ways lead that lead from `Running`. A successor that
+/// serves leads on to `Yielded`, where requests that are still arriving are waited for, and from there to `Closing`. One
+/// that does not leads back. Where the port is kept open by others, `Yielded` lies between `Announced` and `Closing`.
 #[derive(Debug, Clone, Copy)]
 pub struct Shutdown {
     config: DrainConfig,
@@ -62,8 +85,17 @@ pub struct Shutdown {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Running,
+    /// A successor is on its way.
+    Succeeding,
     /// Since the given time.
     Announced(Instant),
+    /// Accepts no more; those who have come are served.
+    Yielded {
+        since: Instant,
+        until: Instant,
+        /// Whether it was told to stop, and not only this process of it.
+        is_last: bool,
+    },
     /// Until the given time at most.
     Closing(Instant),
     Ended,
@@ -77,42 +109,76 @@ impl Shutdown {
 
     /// Whether it is on its way to the end.
     pub fn has_begun(&self) -> bool {
-        self.state != State::Running
+        !matches!(self.state, State::Running | State::Succeeding)
     }
 
     /// Hears a wish. What follows from it, if anything does.
     pub fn hear(&mut self, wish: Wish, now: Instant) -> Option<Step> {
         match (self.state, wish) {
-            (State::Running, Wish::Interrupt) => {
+            (State::Running, Wish::Restart) => {
+                self.state = State::Succeeding;
+                Some(Step::Succeed)
+            }
+            (
+                State::Running | State::Succeeding | State::Announced(_) | State::Yielded { .. },
+                Wish::Interrupt,
+            ) => {
                 self.state = State::Closing(now + self.config.hard);
                 Some(Step::Close)
             }
-            (State::Running, Wish::Terminate | Wish::Drain) if self.config.grace.is_zero() => {
+            // The service stops, and not only this process of it: there is no more to wait for, and no haste either.
+            (State::Yielded { is_last: false, .. }, Wish::Terminate | Wish::Drain) => {
                 Some(self.close(now, now))
             }
-            (State::Running, Wish::Terminate | Wish::Drain) => {
+            (State::Running | State::Succeeding, Wish::Terminate | Wish::Drain)
+                if self.config.grace.is_zero() =>
+            {
+                Some(self.leave(now, now))
+            }
+            (State::Running | State::Succeeding, Wish::Terminate | Wish::Drain) => {
                 self.state = State::Announced(now);
                 Some(Step::Announce)
             }
-            (State::Announced(_), Wish::Interrupt) => {
-                self.state = State::Closing(now + self.config.hard);
-                Some(Step::Close)
-            }
-            (State::Announced(_) | State::Closing(_), Wish::Terminate)
+            (
+                State::Announced(_) | State::Yielded { is_last: true, .. } | State::Closing(_),
+                Wish::Terminate,
+            )
             | (State::Closing(_), Wish::Interrupt) => {
                 self.state = State::Ended;
                 Some(Step::End)
             }
-            (State::Announced(_) | State::Closing(_), Wish::Drain) | (State::Ended, _) => None,
+            (State::Announced(_) | State::Yielded { is_last: true, .. } | State::Closing(_), Wish::Drain)
+            | (
+                State::Succeeding | State::Announced(_) | State::Yielded { .. } | State::Closing(_),
+                Wish::Restart,
+            )
+            | (State::Ended, _) => None,
+        }
+    }
+
+    /// Tells whether the successor that was asked for serves, or never will. What follows from it, if anything does: a
+    /// process that stops already does not need one any more.
+    pub fn handle_successor(&mut self, serves: bool, now: Instant) -> Option<Step> {
+        match self.state {
+            State::Succeeding if serves => Some(self.yield_port(now, now, false)),
+            State::Succeeding => {
+                self.state = State::Running;
+                None
+            }
+            State::Running
+            | State::Announced(_)
+            | State::Yielded { .. }
+            | State::Closing(_)
+            | State::Ended => None,
         }
     }
 
     /// When [`Shutdown::handle_timeout`] has to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
         match self.state {
-            State::Running | State::Ended => None,
+            State::Running | State::Succeeding | State::Ended => None,
             State::Announced(since) => Some(since + self.config.grace),
-            State::Closing(until) => Some(until),
+            State::Yielded { until, .. } | State::Closing(until) => Some(until),
         }
     }
 
@@ -122,13 +188,24 @@ impl Shutdown {
             return None;
         }
         match self.state {
-            State::Announced(since) => Some(self.close(since, now)),
+            State::Announced(since) => Some(self.leave(since, now)),
+            State::Yielded { since, .. } => Some(self.close(since, now)),
             State::Closing(_) => {
                 self.state = State::Ended;
                 Some(Step::End)
             }
-            State::Running | State::Ended => None,
+            State::Running | State::Succeeding | State::Ended => None,
         }
+    }
+
+    /// Accepts no more from now on.
+    fn leave(&mut self, since: Instant, now: Instant) -> Step {
+        if self.config.is_port_kept { self.yield_port(since, now, true) } else { self.close(since, now) }
+    }
+
+    fn yield_port(&mut self, since: Instant, now: Instant, is_last: bool) -> Step {
+        self.state = State::Yielded { since, until: now + self.config.requests, is_last };
+        Step::Yield
     }
 
     fn close(&mut self, since: Instant, now: Instant) -> Step {
@@ -146,7 +223,13 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn running(grace: u32, spread: u32, hard: u32) -> (Shutdown, Instant) {
-        let config = DrainConfig { grace: SECOND * grace, spread: SECOND * spread, hard: SECOND * hard };
+        let config = DrainConfig {
+            grace: SECOND * grace,
+            spread: SECOND * spread,
+            hard: SECOND * hard,
+            requests: 2 * SECOND,
+            is_port_kept: false,
+        };
         (Shutdown::new(config), Instant::now())
     }
 
@@ -194,6 +277,86 @@ mod tests {
         let (mut shutdown, now) = running(5, 30, 60);
         assert_eq!(shutdown.hear(Wish::Interrupt, now), Some(Step::Close));
         assert_eq!(shutdown.hear(Wish::Interrupt, now), Some(Step::End));
+    }
+
+    #[test]
+    fn a_successor_takes_over_and_those_who_have_come_are_served_before_the_drain() {
+        // Whatever the grace: the port stays open, so nobody has to hear of it.
+        for grace in [0, 5] {
+            let (mut shutdown, now) = running(grace, 30, 60);
+            assert_eq!(shutdown.hear(Wish::Restart, now), Some(Step::Succeed));
+            assert_eq!(shutdown.hear(Wish::Restart, now), None, "one is enough");
+            assert!(!shutdown.has_begun());
+            assert_eq!(shutdown.poll_timeout(), None);
+            assert_eq!(shutdown.handle_successor(true, now), Some(Step::Yield));
+            assert!(shutdown.has_begun());
+            assert_eq!(shutdown.hear(Wish::Restart, now), None);
+            assert_eq!(shutdown.poll_timeout(), Some(now + 2 * SECOND));
+            assert_eq!(shutdown.handle_timeout(now + 2 * SECOND), Some(Step::Drain(30 * SECOND)));
+            assert_eq!(shutdown.handle_timeout(now + 60 * SECOND), Some(Step::End));
+        }
+    }
+
+    #[test]
+    fn when_the_whole_service_stops_who_has_yielded_drains_and_does_not_drop_anybody() {
+        for (wish, step) in [
+            (Wish::Terminate, Step::Drain(30 * SECOND)),
+            (Wish::Drain, Step::Drain(30 * SECOND)),
+            (Wish::Interrupt, Step::Close),
+        ] {
+            let (mut shutdown, now) = running(5, 30, 60);
+            shutdown.hear(Wish::Restart, now);
+            shutdown.handle_successor(true, now);
+            assert_eq!(shutdown.hear(wish, now + SECOND), Some(step));
+            assert_eq!(shutdown.hear(Wish::Terminate, now + SECOND), Some(Step::End));
+        }
+    }
+
+    #[test]
+    fn where_the_port_is_kept_open_nobody_who_has_come_is_refused() {
+        for grace in [0, 5] {
+            let (Shutdown { config, .. }, now) = running(grace, 30, 60);
+            let mut shutdown = Shutdown::new(DrainConfig { is_port_kept: true, ..config });
+            let after_grace = now + grace * SECOND;
+            let step = match shutdown.hear(Wish::Terminate, now) {
+                Some(Step::Announce) => shutdown.handle_timeout(after_grace),
+                step => step,
+            };
+            assert_eq!(step, Some(Step::Yield));
+            assert_eq!(shutdown.hear(Wish::Drain, after_grace), None);
+            let mut hasty = shutdown;
+            assert_eq!(hasty.hear(Wish::Terminate, after_grace), Some(Step::End), "the second time");
+            assert_eq!(shutdown.handle_timeout(after_grace + SECOND), None);
+            let step = shutdown.handle_timeout(after_grace + 2 * SECOND);
+            assert_eq!(step, Some(Step::Drain(30 * SECOND)));
+            assert_eq!(shutdown.poll_timeout(), Some(now + 60 * SECOND));
+        }
+    }
+
+    #[test]
+    fn without_a_successor_it_goes_on_as_if_nothing_had_been_said() {
+        let (mut shutdown, now) = running(5, 30, 60);
+        for _ in 0..2 {
+            assert_eq!(shutdown.hear(Wish::Restart, now), Some(Step::Succeed));
+            assert_eq!(shutdown.handle_successor(false, now), None);
+            assert!(!shutdown.has_begun());
+            assert_eq!(shutdown.handle_successor(true, now), None, "nobody has asked for one");
+        }
+        assert_eq!(shutdown.hear(Wish::Terminate, now), Some(Step::Announce));
+        assert_eq!(shutdown.hear(Wish::Restart, now), None, "it is too late for one");
+    }
+
+    #[test]
+    fn a_process_that_is_told_to_stop_waits_for_no_successor() {
+        for (wish, step) in
+            [(Wish::Terminate, Step::Announce), (Wish::Drain, Step::Announce), (Wish::Interrupt, Step::Close)]
+        {
+            let (mut shutdown, now) = running(5, 30, 60);
+            shutdown.hear(Wish::Restart, now);
+            assert_eq!(shutdown.hear(wish, now), Some(step));
+            assert_eq!(shutdown.handle_successor(true, now), None);
+            assert!(shutdown.has_begun());
+        }
     }
 
     #[test]

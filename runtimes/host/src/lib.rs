@@ -11,7 +11,9 @@
 //!   clear line and the end.
 //! * [`log`]: records of the core and of the process become lines, on a thread of their own.
 //! * [`assertion`]: who is admitted by a signed token, and the keys that it is judged with.
-//! * [`signals`]: SIGTERM and SIGINT become bytes to poll for.
+//! * [`signals`]: SIGTERM, SIGINT and SIGUSR2 become bytes to poll for.
+//! * [`supervisor`]: who is told that the process is ready, lives and stops.
+//! * [`successor`]: the listeners that it is started with, and to whom it passes them on.
 //! * [`listen`]: bound listeners, and what to do when the system gives no more descriptors.
 //! * [`socket`]: the system calls of a turn.
 //! * [`metrics`]: what workers count.
@@ -29,5 +31,7 @@ pub mod metrics;
 pub mod settings;
 pub mod signals;
 pub mod socket;
+pub mod successor;
+pub mod supervisor;
 mod url;
 pub mod users;

@@ -6,12 +6,12 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
 use postern_core::policy::Wish;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR2};
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 
-/// From its making on, SIGTERM, which supervisors send, and SIGINT, which Ctrl-C sends, no longer end the process. The
-/// descriptor becomes readable when one of them has come.
+/// From its making on, SIGTERM, which supervisors send, SIGINT, which Ctrl-C sends, and SIGUSR2, which asks for a restart,
+/// no longer end the process. The descriptor becomes readable when one of them has come.
 pub struct Signals(SignalDelivery<UnixStream, SignalOnly>);
 
 impl Signals {
@@ -22,7 +22,7 @@ impl Signals {
     pub fn register() -> io::Result<Signals> {
         let (read, write) = UnixStream::pair()?;
         read.set_nonblocking(true)?;
-        SignalDelivery::with_pipe(read, write, SignalOnly, [SIGTERM, SIGINT]).map(Signals)
+        SignalDelivery::with_pipe(read, write, SignalOnly, [SIGTERM, SIGINT, SIGUSR2]).map(Signals)
     }
 
     /// What they ask for that have come since the last call, each kind once.
@@ -30,6 +30,7 @@ impl Signals {
         self.0.pending().filter_map(|signal| match signal {
             SIGTERM => Some(Wish::Terminate),
             SIGINT => Some(Wish::Interrupt),
+            SIGUSR2 => Some(Wish::Restart),
             _ => None,
         })
     }
@@ -73,5 +74,7 @@ mod tests {
         both.sort_by_key(|wish| *wish == Wish::Interrupt);
         assert_eq!(both, [Wish::Terminate, Wish::Interrupt]);
         assert!(signals.pending().next().is_none());
+        signal_hook::low_level::raise(SIGUSR2).unwrap();
+        assert_eq!(signals.pending().collect::<Vec<_>>(), [Wish::Restart]);
     }
 }

@@ -1,5 +1,5 @@
 //! The one thread that accepts: it numbers connections, hands each to the worker with the fewest, and passes
-//! the wish to stop on.
+//! the wishes to stop and to start anew on.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -16,6 +16,7 @@ use postern_core::service::Arrival;
 use postern_host::control::Phase;
 use postern_host::listen::{AcceptBackoff, Listener};
 use postern_host::signals::Signals;
+use postern_host::successor::Succession;
 use slog::{Logger, info, warn};
 
 use crate::worker::Handle;
@@ -23,6 +24,7 @@ use crate::worker::Handle;
 /// Waits for connections and for the wish to stop.
 pub(crate) struct Acceptor {
     poll: Poll,
+    waker: Arc<Waker>,
     listeners: Vec<Listener>,
     signals: Signals,
     backoff: AcceptBackoff,
@@ -30,6 +32,7 @@ pub(crate) struct Acceptor {
     next_id: u64,
     shutdown: Shutdown,
     drain: DrainWish,
+    succession: Succession,
     phase: Phase,
     log: Logger,
 }
@@ -49,7 +52,7 @@ impl DrainWish {
 }
 
 impl Acceptor {
-    /// An acceptor on these listeners. `phase` is told when the process begins to stop.
+    /// An acceptor on these listeners, which `succession` passes on. `phase` is told when the process begins to stop.
     ///
     /// # Errors
     /// No descriptor was to be had.
@@ -58,6 +61,7 @@ impl Acceptor {
         signals: Signals,
         gate: Gate,
         drain: DrainConfig,
+        succession: Succession,
         phase: Phase,
         log: Logger,
     ) -> io::Result<Acceptor> {
@@ -69,6 +73,7 @@ impl Acceptor {
         let descriptor = signals.as_fd().as_raw_fd();
         poll.registry().register(&mut SourceFd(&descriptor), SIGNAL, Interest::READABLE)?;
         Ok(Acceptor {
+            waker: Arc::new(Waker::new(poll.registry(), WAKE)?),
             poll,
             listeners,
             signals,
@@ -77,17 +82,15 @@ impl Acceptor {
             next_id: 1,
             shutdown: Shutdown::new(drain),
             drain: DrainWish::default(),
+            succession,
             phase,
             log,
         })
     }
 
-    /// Wakes the acceptor when a worker has ended, or somebody has a wish. To be asked for once: a poll has one waker.
-    ///
-    /// # Errors
-    /// No descriptor was to be had.
-    pub(crate) fn waker(&self) -> io::Result<Arc<Waker>> {
-        Waker::new(self.poll.registry(), WAKE).map(Arc::new)
+    /// Wakes the acceptor when a worker has ended, or somebody has a wish.
+    pub(crate) fn waker(&self) -> Arc<Waker> {
+        self.waker.clone()
     }
 
     /// Where others leave the wish that the process drains.
@@ -119,6 +122,11 @@ impl Acceptor {
                     return Ok(());
                 }
             }
+            if let Some(serves) = self.succession.outcome()
+                && let Some(step) = self.shutdown.handle_successor(serves, now)
+            {
+                self.take(step, workers);
+            }
             self.accept(workers);
         }
         Ok(())
@@ -136,7 +144,19 @@ impl Acceptor {
     fn take(&mut self, step: Step, workers: &[Handle]) -> bool {
         let connections: usize = workers.iter().map(Handle::load).sum();
         match step {
+            Step::Succeed => {
+                let waker = self.waker.clone();
+                // It fails only if this poll is gone, and with it whoever waits.
+                self.succession.begin(self.listeners.iter(), move || drop(waker.wake()));
+            }
+            Step::Yield => {
+                self.succession.abandon();
+                self.phase.drain();
+                info!(self.log, "serving those who have come"; "connections" => connections);
+                self.close_ports();
+            }
             Step::Announce => {
+                self.succession.abandon();
                 self.phase.drain();
                 info!(self.log, "draining: not ready any more, and still accepting"; "connections" => connections);
             }
@@ -159,11 +179,20 @@ impl Acceptor {
     }
 
     fn stop_accepting(&mut self, workers: &[Handle]) {
+        self.succession.abandon();
         self.phase.drain();
         // Whoever is in the kernel's queue already would get a reset; so they get an answer.
         self.accept(workers);
-        // Closes the ports: whoever comes now is refused by the kernel, and tries another instance.
-        self.listeners.clear();
+        self.close_ports();
+    }
+
+    /// Whoever comes now is a successor's, or else is refused by the kernel, and tries another instance.
+    fn close_ports(&mut self) {
+        for listener in self.listeners.drain(..) {
+            // To close a socket that a successor listens on, too, would not do: the poll would go on watching it. It
+            // fails only if it has not been watched.
+            let _ = self.poll.registry().deregister(&mut SourceFd(&listener.as_fd().as_raw_fd()));
+        }
     }
 
     /// Accepts all that wait. Edges come once, so every listener is asked until it has no more.

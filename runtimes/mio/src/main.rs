@@ -15,17 +15,20 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use postern_core::Service;
+use postern_host::assertion;
 use postern_host::control::{Control, Phase};
 use postern_host::log::Log;
 use postern_host::settings::{self, Program, Settings};
 use postern_host::signals::Signals;
-use postern_host::{assertion, listen};
+use postern_host::successor::{Inheritance, InheritanceError, Succession};
+use postern_host::supervisor::Supervisor;
 use slog::{crit, info};
 
 use acceptor::Acceptor;
 use worker::Remotes;
 
 fn main() -> ExitCode {
+    let inheritance = Inheritance::take();
     let settings = settings::load_or_exit(&PROGRAM);
     let log = match Log::start(&settings.log, io::stdout()) {
         Ok(log) => log,
@@ -34,7 +37,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let result = serve(settings, &log);
+    let result = serve(settings, inheritance, &log);
     if let Err(error) = &result {
         crit!(log.logger(), "{error}");
     }
@@ -44,16 +47,23 @@ fn main() -> ExitCode {
 }
 
 /// Serves until it is told to stop.
-fn serve(mut settings: Settings, log: &Log) -> Result<(), Box<dyn std::error::Error>> {
+fn serve(
+    mut settings: Settings,
+    inheritance: Result<Inheritance, InheritanceError>,
+    log: &Log,
+) -> Result<(), Box<dyn std::error::Error>> {
     let logger = log.logger();
     let signals = Signals::register()?;
-    let listeners = listen::bind(&settings.listen, &settings.socket_access)?;
-    let phase = Phase::default();
-    let control = Control::bind(&settings, &PROGRAM, &listeners, &phase, log)?;
+    let mut inheritance = inheritance?;
+    let listeners = inheritance.listeners(&mut settings, &logger)?;
+    let phase = Phase::new(Supervisor::from_environment(&logger));
+    let control = Control::bind(&settings, &PROGRAM, &listeners, inheritance.control(), &phase, log)?;
+    let succession = Succession::new(control.as_ref(), &phase, &logger)?;
     settings.announce(&PROGRAM, &listeners, &logger);
     settings.service.handshake.assertion = assertion::start(settings.assertion.as_ref(), &logger)?;
-    let acceptor = Acceptor::new(listeners, signals, settings.gate(), settings.drain, phase, logger.clone())?;
-    let waker = acceptor.waker()?;
+    let (gate, drain) = (settings.gate(), settings.drain);
+    let acceptor = Acceptor::new(listeners, signals, gate, drain, succession, phase.clone(), logger.clone())?;
+    let waker = acceptor.waker();
     // Who arrives is shared out evenly, so what all may take is, too.
     let service = &mut settings.service;
     for limit in [&mut service.handshake.max_handshakes, &mut service.max_memory] {
@@ -74,12 +84,17 @@ fn serve(mut settings: Settings, log: &Log) -> Result<(), Box<dyn std::error::Er
         let done = move || drop(waker.wake());
         workers.push(worker::spawn(index, others.clone(), service, || worker_log, done)?);
     }
-    let remotes = || workers.iter().map(worker::Handle::remote).collect();
+    let remotes = || -> Vec<_> { workers.iter().map(worker::Handle::remote).collect() };
     // Nobody else fills it.
     let _ = others.set(remotes());
+    let process = || Remotes { workers: remotes(), drain: acceptor.drain_wish(), acceptor: waker.clone() };
     if let Some(control) = control {
-        control.spawn(Remotes { workers: remotes(), drain: acceptor.drain_wish(), acceptor: waker })?;
+        control.spawn(process())?;
     }
+    if let Some(watchdog) = phase.watchdog() {
+        watchdog.spawn(process())?;
+    }
+    inheritance.serve(&phase, &logger);
     acceptor.run(&workers)?;
     info!(logger, "stopped");
     Ok(())

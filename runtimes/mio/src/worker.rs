@@ -179,7 +179,7 @@ struct Worker {
     unread: VecDeque<Key>,
     /// The bytes of one read, of any connection. Nothing in it outlives a turn.
     buffer: Box<[u8]>,
-    /// How much of it a turn may fill: the more sockets had filled theirs the last time, the less.
+    /// How much of it a turn may fill of a socket that has filled it before: the more there are of them, the less.
     share: usize,
     /// Its number among the workers.
     number: usize,
@@ -317,7 +317,7 @@ impl Worker {
         }
         if event.is_readable() || socket.is_ended {
             // What waits to be sent goes with the turn.
-            self.exchange(key);
+            self.exchange(key, None);
         } else if event.is_writable() && self.service.wants_write(key) {
             self.settle(key);
             self.list(key);
@@ -328,7 +328,7 @@ impl Worker {
     fn read_listed(&mut self, key: Key) {
         let Some(socket) = self.sockets.get_mut(key) else { return };
         socket.is_listed = false;
-        self.exchange(key);
+        self.exchange(key, Some(self.share));
     }
 
     /// Puts a socket on the list of those to be read, if there is something to read and it may be read.
@@ -343,14 +343,17 @@ impl Worker {
         }
     }
 
-    /// One turn: one recv of no more than a share of the buffer, one send.
+    /// One turn: one recv of so much at most, one send.
     // Part of the loop over the events: the registers that a call saves are a tenth of what a short message takes.
     #[inline(always)]
-    fn exchange(&mut self, key: Key) {
+    fn exchange(&mut self, key: Key, most: Option<usize>) {
         let Some(socket) = self.sockets.get_mut(key) else { return };
         // It stays so if reading is paused.
         socket.is_readable = true;
-        let buffer = self.buffer.get_mut(..self.share).unwrap_or_default();
+        let buffer = match most {
+            Some(most) => self.buffer.get_mut(..most).unwrap_or_default(),
+            None => &mut self.buffer,
+        };
         let transport = self.service.exchange(key, self.now, buffer, socket, &mut self.recording);
         if !socket.is_readable && transport == Transport::Open {
             return;

@@ -17,11 +17,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use postern_core::Service;
+use postern_host::assertion;
 use postern_host::control::{Control, Phase};
 use postern_host::log::Log;
 use postern_host::settings::{self, Program, Settings};
 use postern_host::signals::Signals;
-use postern_host::{assertion, listen};
+use postern_host::successor::{Inheritance, InheritanceError, Succession};
+use postern_host::supervisor::Supervisor;
 use slog::{crit, info};
 use smol::LocalExecutor;
 
@@ -29,6 +31,7 @@ use tasks::Runtime;
 use worker::Worker;
 
 fn main() -> ExitCode {
+    let inheritance = Inheritance::take();
     let settings = settings::load_or_exit(&PROGRAM);
     let log = match Log::start(&settings.log, io::stdout()) {
         Ok(log) => log,
@@ -37,7 +40,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let result = serve(settings, &log);
+    let result = serve(settings, inheritance, &log);
     if let Err(error) = &result {
         crit!(log.logger(), "{error}");
     }
@@ -47,12 +50,18 @@ fn main() -> ExitCode {
 }
 
 /// Serves until it is told to stop.
-fn serve(mut settings: Settings, log: &Log) -> Result<(), Box<dyn std::error::Error>> {
+fn serve(
+    mut settings: Settings,
+    inheritance: Result<Inheritance, InheritanceError>,
+    log: &Log,
+) -> Result<(), Box<dyn std::error::Error>> {
     let logger = log.logger();
     let signals = Signals::register()?;
-    let listeners = listen::bind(&settings.listen, &settings.socket_access)?;
-    let phase = Phase::default();
-    let control = Control::bind(&settings, &PROGRAM, &listeners, &phase, log)?;
+    let mut inheritance = inheritance?;
+    let listeners = inheritance.listeners(&mut settings, &logger)?;
+    let phase = Phase::new(Supervisor::from_environment(&logger));
+    let control = Control::bind(&settings, &PROGRAM, &listeners, inheritance.control(), &phase, log)?;
+    let succession = Succession::new(control.as_ref(), &phase, &logger)?;
     settings.announce(&PROGRAM, &listeners, &logger);
     settings.service.handshake.assertion = assertion::start(settings.assertion.as_ref(), &logger)?;
     settings.service.hash_seed = RandomState::new().hash_one(0);
@@ -64,7 +73,14 @@ fn serve(mut settings: Settings, log: &Log) -> Result<(), Box<dyn std::error::Er
     let worker = Rc::new(RefCell::new(Worker::new(service, log.worker(instance))));
     let executor = Rc::new(LocalExecutor::new());
     let runtime = Runtime::new(worker, gate, drain, phase, logger.clone());
-    smol::block_on(executor.run(runtime.run(&executor, listeners, control, signals)))?;
+    smol::block_on(executor.run(runtime.run(
+        &executor,
+        listeners,
+        control,
+        signals,
+        inheritance,
+        succession,
+    )))?;
     info!(logger, "stopped");
     Ok(())
 }

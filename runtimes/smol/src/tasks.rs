@@ -1,5 +1,5 @@
-//! The tasks: one for each listener, one for each connection, one for time, one for the control port, one for the wish to
-//! stop.
+//! The tasks: one for each listener, one for each connection, one for time, one for the control port, one for signs of life,
+//! one for the wish to stop.
 
 use std::cell::Cell;
 use std::future::pending;
@@ -15,7 +15,9 @@ use postern_core::service::Arrival;
 use postern_host::control::{Control, Job, Phase, Untaken, Workers};
 use postern_host::listen::{AcceptBackoff, Listener};
 use postern_host::signals::Signals;
+use postern_host::successor::{Inheritance, Succession};
 use slog::{Logger, error, info, warn};
+use smol::channel::{Receiver, bounded};
 use smol::future::FutureExt;
 use smol::{Async, LocalExecutor, Task, Timer};
 
@@ -61,7 +63,8 @@ impl Runtime {
         })
     }
 
-    /// Runs until a wish to stop has been carried out. `control`, if there is one, answers until the end.
+    /// Runs until a wish to stop has been carried out. `control`, if there is one, answers until the end. Who has passed
+    /// the listeners on is told when they are served, and `succession` passes them on.
     ///
     /// # Errors
     /// A descriptor could not be watched.
@@ -71,7 +74,11 @@ impl Runtime {
         listeners: Vec<Listener>,
         control: Option<Control>,
         signals: Signals,
+        inheritance: Inheritance,
+        succession: Succession,
     ) -> io::Result<()> {
+        let _watchdog =
+            self.phase.watchdog().map(|watchdog| executor.spawn(watchdog.serve(OneWorker(self.clone()))));
         let _control =
             control.map(|control| executor.spawn(answer_operators(self.clone(), executor.clone(), control)));
         let mut accepting = Vec::new();
@@ -82,7 +89,8 @@ impl Runtime {
         }
         let timers = executor.spawn(keep_time(self.clone()));
 
-        self.stop_in_steps(executor, accepting, signals).await?;
+        inheritance.serve(&self.phase, &self.log);
+        self.stop_in_steps(executor, accepting, signals, succession).await?;
         timers.cancel().await;
         Ok(())
     }
@@ -93,21 +101,48 @@ impl Runtime {
         executor: &Rc<LocalExecutor<'static>>,
         mut accepting: Vec<(Task<()>, Rc<Async<Listener>>)>,
         mut signals: Signals,
+        mut succession: Succession,
     ) -> io::Result<()> {
         // A second descriptor of the same pipe, because the reactor keeps what it watches.
         let watch = Async::new_nonblocking(signals.as_fd().try_clone_to_owned()?)?;
+        // Something comes when there is an outcome of the succession.
+        let (outcome, outcomes) = bounded(1);
         let mut shutdown = Shutdown::new(self.drain);
         let mut is_closing = false;
         while !(is_closing && self.worker.borrow().len() == 0) {
-            self.something_to_stop_for(&watch, &shutdown).await?;
+            self.something_to_stop_for(&watch, &shutdown, &outcomes).await?;
             let now = Instant::now();
             let wish = self.is_drain_wanted.replace(false).then_some(Wish::Drain);
             let mut steps: Vec<Step> =
                 signals.pending().chain(wish).filter_map(|wish| shutdown.hear(wish, now)).collect();
             steps.extend(shutdown.handle_timeout(now));
+            // Whoever is told to stop waits for no successor.
+            if steps.is_empty()
+                && let Some(serves) = succession.outcome()
+            {
+                steps.extend(shutdown.handle_successor(serves, now));
+            }
             for step in steps {
                 let connections = self.worker.borrow().len();
+                if step != Step::Succeed {
+                    succession.abandon();
+                }
                 match step {
+                    Step::Succeed => {
+                        let outcome = outcome.clone();
+                        let listeners = accepting.iter().map(|(_, listener)| listener.get_ref());
+                        succession.begin(listeners, move || {
+                            // It fails only if one waits already to be looked at.
+                            let _ = outcome.try_send(());
+                        });
+                    }
+                    Step::Yield => {
+                        self.phase.drain();
+                        info!(self.log, "serving those who have come"; "connections" => connections);
+                        for (task, _) in std::mem::take(&mut accepting) {
+                            task.cancel().await;
+                        }
+                    }
                     Step::Announce => {
                         self.phase.drain();
                         info!(self.log, "draining: not ready any more, and still accepting";
@@ -137,8 +172,14 @@ impl Runtime {
         Ok(())
     }
 
-    /// Waits until somebody may wish something, the time of the next step has come, or a connection has ended.
-    async fn something_to_stop_for(&self, signals: &Async<OwnedFd>, shutdown: &Shutdown) -> io::Result<()> {
+    /// Waits until somebody may wish something, the time of the next step has come, a connection has ended, or it is
+    /// known what became of a successor.
+    async fn something_to_stop_for(
+        &self,
+        signals: &Async<OwnedFd>,
+        shutdown: &Shutdown,
+        outcomes: &Receiver<()>,
+    ) -> io::Result<()> {
         let due = async {
             match shutdown.poll_timeout() {
                 Some(at) => drop(Timer::at(at).await),
@@ -150,7 +191,12 @@ impl Runtime {
             self.stopping.wait().await;
             Ok(())
         };
-        signals.readable().or(due).or(rung).await
+        let succeeded = async {
+            // One sender of them is the caller's.
+            let _ = outcomes.recv().await;
+            Ok(())
+        };
+        signals.readable().or(due).or(rung).or(succeeded).await
     }
 
     /// Ends the tasks that accept, and closes the ports.

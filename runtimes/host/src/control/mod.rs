@@ -23,6 +23,7 @@ mod query;
 mod reply;
 mod router;
 mod server;
+mod watchdog;
 mod workers;
 
 #[cfg(test)]
@@ -46,6 +47,7 @@ use crate::settings::{Program, Settings};
 use node::{Facts, Node};
 
 pub use health::Phase;
+pub use watchdog::Watchdog;
 pub use workers::{Job, Untaken, Worker, Workers};
 
 /// Where the control port is, and who may use what.
@@ -65,8 +67,8 @@ pub struct Control {
 }
 
 impl Control {
-    /// Listens on the control address, if there is one. `listeners` are those for users; `phase` is what the runtime
-    /// tells how far it is.
+    /// Listens on the control address, if there is one, unless `inherited` does already. `listeners` are those for users;
+    /// `phase` is what the runtime tells how far it is.
     ///
     /// # Errors
     /// The address cannot be had.
@@ -74,12 +76,19 @@ impl Control {
         settings: &Settings,
         program: &Program,
         listeners: &[Listener],
+        inherited: Option<Listener>,
         phase: &Phase,
         log: &Log,
     ) -> Result<Option<Control>, ControlError> {
         let Some(address) = settings.control.address else { return Ok(None) };
-        let bound = listen::bind(&[Address::Tcp(address)], &Access::default()).map_err(ControlError)?;
-        let Some(listener) = bound.into_iter().next() else { return Ok(None) };
+        let listener = match inherited {
+            Some(listener) => Some(listener),
+            None => {
+                let bound = listen::bind(&[Address::Tcp(address)], &Access::default());
+                bound.map_err(ControlError)?.into_iter().next()
+            }
+        };
+        let Some(listener) = listener else { return Ok(None) };
         let facts = Facts {
             program: *program,
             started: SystemTime::now(),
@@ -95,7 +104,12 @@ impl Control {
         Ok(Some(Control { listener, facts }))
     }
 
-    /// Answers in this executor until the future is dropped.
+    /// What a successor is given.
+    pub(crate) fn listener(&self) -> &Listener {
+        &self.listener
+    }
+
+    /// Answers in this executor until the future is dropped, or a successor answers.
     ///
     /// # Errors
     /// The listener cannot be watched.

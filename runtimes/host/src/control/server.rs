@@ -3,7 +3,9 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::future::pending;
 use std::net::TcpStream;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -23,7 +25,7 @@ use super::reply::{Refusal, Reply};
 use super::router;
 use crate::listen::Listener;
 
-/// Answers requests until the task that runs it is dropped.
+/// Answers requests until the task that runs it is dropped. Once a successor has taken over, only those that have come.
 pub(super) async fn serve(
     listener: Async<Listener>,
     node: Rc<Node>,
@@ -31,7 +33,14 @@ pub(super) async fn serve(
 ) -> Infallible {
     let mut connections: VecDeque<Task<()>> = VecDeque::new();
     loop {
-        let stream = match listener.read_with(Listener::accept).await {
+        let handed_over = async {
+            node.facts.phase.handed_over().await;
+            None
+        };
+        let accepted = async { Some(listener.read_with(Listener::accept).await) };
+        // The end goes first: whoever waits in the queue then is the successor's.
+        let Some(accepted) = handed_over.or(accepted).await else { break };
+        let stream = match accepted {
             Ok((stream, _)) => Async::new_nonblocking(TcpStream::from(stream)),
             Err(error) => Err(error),
         };
@@ -47,6 +56,10 @@ pub(super) async fn serve(
         }
         connections.push_back(executor.spawn(converse(stream, node.clone())));
     }
+    drop(listener);
+    // To drop their tasks would end them in the middle of an answer.
+    connections.into_iter().for_each(Task::detach);
+    pending().await
 }
 
 /// Carries one connection from its first request to its end.
@@ -55,13 +68,27 @@ async fn converse(stream: Async<TcpStream>, node: Rc<Node>) {
         let node = node.clone();
         async move { Ok::<_, Infallible>(respond(request, &node).await.unwrap_or_else(Reply::from)) }
     });
-    // A client that goes away in the middle is its own business.
-    let _ = http1::Builder::new()
-        .timer(SmolTimer::new())
-        .header_read_timeout(Some(HEAD_TIMEOUT))
-        .max_buf_size(MAX_HEAD)
-        .serve_connection(FuturesIo::new(stream), requests)
-        .await;
+    let mut connection = pin!(
+        http1::Builder::new()
+            .timer(SmolTimer::new())
+            .header_read_timeout(Some(HEAD_TIMEOUT))
+            .max_buf_size(MAX_HEAD)
+            .serve_connection(FuturesIo::new(stream), requests)
+    );
+    let ended = async {
+        // A client that goes away in the middle is its own business.
+        let _ = connection.as_mut().await;
+        true
+    };
+    let handed_over = async {
+        node.facts.phase.handed_over().await;
+        false
+    };
+    if !ended.or(handed_over).await {
+        // Its next request is the successor's.
+        connection.as_mut().graceful_shutdown();
+        let _ = connection.await;
+    }
 }
 
 /// Answers one request. The order is that of what the client may learn: first whether it may ask at all.

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::os::fd::BorrowedFd;
+use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use postern_core::handshake::Identity;
 use postern_core::session::{Ending, Traffic};
 use postern_core::{ConnectionId, Key, Record, Recorder, Service, ServiceConfig, Summary};
 use serde_json::{Value, json};
+use smol::Timer;
 use smol::future::FutureExt;
 
 use super::router::Action;
@@ -19,6 +21,7 @@ use super::workers::{Answer, Desk};
 use super::*;
 use crate::log::LogSettings;
 use crate::metrics::{Counts, Recording};
+use crate::supervisor::Supervisor;
 
 /// A worker without connections that does its jobs as it is told.
 struct Lazy {
@@ -206,7 +209,7 @@ fn a_drain_may_be_asked_for_as_often_as_one_likes() {
     let node = node(&workers, Phase::default());
     for times in 1..=3 {
         let (status, body) = ask(&node, Action::Drain, "");
-        assert_eq!((status.as_u16(), body.as_str()), (202, r#"{"draining":true}"#));
+        assert_eq!((status.as_u16(), body.as_str()), (202, "{\"draining\":true}\n"));
         assert_eq!(workers[0].drains.get(), times);
     }
 }
@@ -234,6 +237,36 @@ fn a_silent_worker_is_not_ready_and_lives_for_a_while() {
     phase.drain();
     let (status, body) = ask(&node, Action::Readyz, "");
     assert_eq!((status.as_u16(), reasons(&body)), (503, json!(["draining", "workers"])));
+}
+
+#[test]
+fn signs_of_life_are_given_while_every_worker_gives_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let ear = UnixDatagram::bind(&path).unwrap();
+    ear.set_nonblocking(true).unwrap();
+    for (mood, signs_expected) in [(Mood::Willing, 2..=11), (Mood::Gone, 2..=11), (Mood::Slow, 0..=0)] {
+        let supervisor = Supervisor::at(path.as_os_str(), Some(Duration::from_millis(200))).unwrap();
+        let phase = Phase::new(supervisor);
+        let watchdog = phase.watchdog().unwrap();
+        let a_second = async {
+            Timer::after(Duration::from_secs(1)).await;
+        };
+        smol::block_on(watchdog.serve(Several(workers(&[Mood::Willing, mood]))).or(a_second));
+        let mut words = [0; 16];
+        let mut signs = 0;
+        while let Ok(length) = ear.recv(&mut words) {
+            assert_eq!(&words[..length], b"WATCHDOG=1");
+            signs += 1;
+        }
+        assert!(signs_expected.contains(&signs), "{mood:?}: {signs}");
+        // Once another has taken over, it is the one to give them.
+        phase.hand_over(7);
+        smol::block_on(phase.watchdog().unwrap().serve(Several(workers(&[Mood::Willing]))));
+        let length = ear.recv(&mut words).unwrap();
+        assert_eq!(&words[..length], b"MAINPID=7");
+        assert!(ear.recv(&mut words).is_err());
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! A socket on the network and one in the file system are both just descriptors: once they listen, both are accepted
 //! from, read and written alike.
 
+mod adopt;
 mod backoff;
 mod tcp;
 mod unix;
@@ -11,11 +12,13 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use postern_core::handshake::Peer;
 
 pub use backoff::AcceptBackoff;
+pub(crate) use unix::FileDuty;
 use unix::SocketFile;
 pub use unix::{Access, Owner};
 
@@ -38,12 +41,22 @@ impl fmt::Display for Address {
     }
 }
 
+/// Who keeps a socket open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keeper {
+    /// This process, and a successor of it.
+    Process,
+    /// Who has started it: whoever comes when this process has closed the socket waits for the next one.
+    Supervisor,
+}
+
 /// A listening socket. It does not block. Dropping it closes it, and removes its file if it has one.
 #[derive(Debug)]
 pub struct Listener {
     address: Address,
+    keeper: Keeper,
     /// Goes before the socket is closed, so that nobody finds a file behind which nobody listens.
-    _file: Option<SocketFile>,
+    file: Option<SocketFile>,
     socket: OwnedFd,
 }
 
@@ -51,6 +64,24 @@ impl Listener {
     /// Where it listens, with the port that the system chose.
     pub fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// Who keeps it open.
+    pub(crate) fn keeper(&self) -> Keeper {
+        self.keeper
+    }
+
+    /// Whether every user of this host may connect, by the mode of its file. On the network that is no question of modes.
+    pub(crate) fn admits_everyone(&self) -> bool {
+        match &self.address {
+            Address::Tcp(_) => false,
+            Address::Unix(path) => path.metadata().is_ok_and(|file| file.mode() & 0o002 != 0),
+        }
+    }
+
+    /// The duty to remove its file in the end, if it has one.
+    pub(crate) fn file_duty(&self) -> Option<&FileDuty> {
+        self.file.as_ref().map(SocketFile::duty)
     }
 
     /// Takes the next connection: a socket that does not block and sends small frames at once, and who is at its

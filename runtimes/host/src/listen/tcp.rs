@@ -8,7 +8,7 @@ use postern_core::handshake::Peer;
 use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::{Address, BACKLOG, Listener};
+use super::{Address, BACKLOG, Keeper, Listener};
 
 pub(super) fn listen(address: SocketAddr) -> io::Result<Listener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
@@ -23,7 +23,7 @@ pub(super) fn listen(address: SocketAddr) -> io::Result<Listener> {
     socket.set_nonblocking(true)?;
     // The system's own word, because of port 0.
     let bound = socket.local_addr()?.as_socket().unwrap_or(address);
-    Ok(Listener { address: Address::Tcp(bound), _file: None, socket: socket.into() })
+    Ok(Listener { address: Address::Tcp(bound), keeper: Keeper::Process, file: None, socket: socket.into() })
 }
 
 pub(super) fn accept(listener: impl AsFd) -> io::Result<(OwnedFd, Peer)> {

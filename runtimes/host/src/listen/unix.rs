@@ -7,12 +7,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, lchown};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use postern_core::handshake::Peer;
 use rustix::net::{SocketFlags, accept_with};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::{Address, BACKLOG, Listener};
+use super::{Address, BACKLOG, Keeper, Listener};
 
 /// Who may connect to a socket in the file system: whoever may write to its file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,13 +31,6 @@ impl Default for Access {
     }
 }
 
-impl Access {
-    /// Whether every user of this host may connect, which deserves a warning at start.
-    pub fn admits_everyone(&self) -> bool {
-        self.mode & 0o002 != 0
-    }
-}
-
 /// A user and a group, by their numbers. `None` leaves what is there.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Owner {
@@ -45,23 +40,56 @@ pub struct Owner {
     pub group: Option<u32>,
 }
 
-/// The file of a socket that listens. Dropping it removes it, unless somebody has put another in its place.
+/// The file of a socket that listens. Dropping it removes it, unless somebody has put another in its place, or the duty
+/// is another's.
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
     /// The device and the inode.
     identity: (u64, u64),
+    duty: FileDuty,
 }
 
 impl SocketFile {
-    fn new(path: &Path) -> io::Result<SocketFile> {
+    pub(super) fn new(path: &Path, duty: FileDuty) -> io::Result<SocketFile> {
         let file = fs::symlink_metadata(path)?;
-        Ok(SocketFile { path: path.to_owned(), identity: (file.dev(), file.ino()) })
+        Ok(SocketFile { path: path.to_owned(), identity: (file.dev(), file.ino()), duty })
+    }
+
+    pub(super) fn duty(&self) -> &FileDuty {
+        &self.duty
+    }
+}
+
+/// Whether it is this process that removes the file of a socket in the end. It goes over to a successor with the socket.
+#[derive(Debug, Clone)]
+pub(crate) struct FileDuty(Arc<AtomicBool>);
+
+impl FileDuty {
+    pub(super) fn new(is_ours: bool) -> FileDuty {
+        FileDuty(Arc::new(AtomicBool::new(is_ours)))
+    }
+
+    /// From now on it is.
+    pub(crate) fn take(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// From now on it is another's.
+    pub(crate) fn give(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+
+    fn is_ours(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
     }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
+        if !self.duty.is_ours() {
+            return;
+        }
         let is_ours =
             |file: fs::Metadata| file.file_type().is_socket() && (file.dev(), file.ino()) == self.identity;
         if fs::symlink_metadata(&self.path).is_ok_and(is_ours) {
@@ -76,7 +104,7 @@ pub(super) fn listen(path: &Path, access: &Access) -> io::Result<Listener> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.bind(&SockAddr::unix(path)?)?;
     // From here on the file goes, whatever fails.
-    let file = SocketFile::new(path)?;
+    let file = SocketFile::new(path, FileDuty::new(true))?;
     // Nobody can connect before the socket listens, so there is no moment with another mode or another owner.
     fs::set_permissions(path, fs::Permissions::from_mode(access.mode))?;
     let Owner { user, group } = access.owner;
@@ -85,7 +113,8 @@ pub(super) fn listen(path: &Path, access: &Access) -> io::Result<Listener> {
     }
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
-    Ok(Listener { address: Address::Unix(path.to_owned()), _file: Some(file), socket: socket.into() })
+    let address = Address::Unix(path.to_owned());
+    Ok(Listener { address, keeper: Keeper::Process, file: Some(file), socket: socket.into() })
 }
 
 pub(super) fn accept(listener: impl AsFd) -> io::Result<(OwnedFd, Peer)> {
@@ -159,8 +188,8 @@ mod tests {
         let (_folder, path) = folder();
         for mode in [0o600, 0o660, 0o666, 0o777] {
             let access = Access { mode, ..Access::default() };
-            assert_eq!(access.admits_everyone(), mode & 0o006 != 0);
-            let _listener = bound(&path, &access).unwrap();
+            let listener = bound(&path, &access).unwrap();
+            assert_eq!(listener.admits_everyone(), mode & 0o006 != 0);
             assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, mode, "{mode:o}");
         }
     }

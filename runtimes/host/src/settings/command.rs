@@ -171,5 +171,9 @@ upgrade, and of WebSocket closes after it.
 healthcheck asks a Postern that runs with the same settings, at its control port,
 whether it lives, prints one line, and ends with 0 or 1.
 
+SIGUSR2 starts a successor that takes the listeners over, and drains this process once
+that one serves. LISTEN_FDS, as systemd sets it, brings listeners that hold in place of
+POSTERN_LISTEN.
+
 HOST_PORT and JWT_SECRET, which often stand in the same .env, belong to Compose and to
 the Identity service; they are left alone.";

@@ -36,7 +36,7 @@ use slog::{Logger, info, warn};
 use crate::assertion::AssertionSettings;
 use crate::control::ControlSettings;
 use crate::control::healthcheck::{self, Probe};
-use crate::listen::{Access, Address, Listener};
+use crate::listen::{Access, Address, Keeper, Listener};
 use crate::log::LogSettings;
 use crate::users::{PerUser, UserPolicy};
 use command::{Arguments, Purpose};
@@ -172,6 +172,7 @@ pub fn load(
         (setting.apply)(&mut settings, text)
             .map_err(|complaint| SettingsError::value(setting, text, *source, &complaint))?;
     }
+    settings.drain.requests = settings.service.handshake.timeout;
     settings.service.users = settings
         .max_connections_per_user
         .map(|most| Arc::new(PerUser::new(most, settings.user_policy)) as Arc<dyn Users>);
@@ -209,11 +210,13 @@ impl Settings {
                 "POSTERN_TRUSTED_PROXIES trusts every peer: whoever reaches the port{who_knows} can be any user"
             );
         }
-        let has_file = |listener: &Listener| matches!(listener.address(), Address::Unix(_));
-        if !is_signed && self.socket_access.admits_everyone() && listeners.iter().any(has_file) {
+        if !is_signed && let Some(open) = listeners.iter().find(|listener| listener.admits_everyone()) {
+            // Whoever made the file says who may connect.
+            let setting =
+                if open.keeper() == Keeper::Process { "POSTERN_LISTEN_MODE" } else { "SocketMode=" };
             warn!(
                 log,
-                "POSTERN_LISTEN_MODE lets every user of this host connect: whoever does{who_knows} can be any user"
+                "{setting} lets every user of this host connect: whoever does{who_knows} can be any user"
             );
         }
         let possible = open_files::connections(open_files::allowed());

@@ -8,6 +8,7 @@ use super::error::SettingsError;
 use super::near::nearest;
 use super::preset;
 use super::table::{IDENTITY, SETTINGS, Setting};
+use crate::successor::VARIABLE;
 
 /// Where a value came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +67,10 @@ pub(super) fn environment(
     for (name, value) in variables {
         // Names of settings are ASCII; what cannot be text is somebody else's.
         let Ok(name) = name.into_string() else { continue };
+        if name == VARIABLE {
+            // A process says it to its successor; it is nobody's setting.
+            continue;
+        }
         check_known(&name, "")?;
         if is_setting(&name) {
             let value = value

@@ -5,7 +5,7 @@ mod control;
 use std::time::Duration;
 
 use postern_core::handshake::{AllowedOrigins, HandshakeConfig, Reject, Secrets, TrustedProxies};
-use postern_core::policy::Rate;
+use postern_core::policy::{HeartbeatConfig, Rate};
 use postern_core::session::{RatePolicy, SessionConfig};
 use slog::Level;
 
@@ -72,7 +72,11 @@ fn the_defaults_are_those_of_the_core() {
     assert_eq!(settings.log, LogSettings::default());
     assert_eq!(settings.control.address, Some("127.0.0.1:9090".parse().unwrap()));
     assert!(settings.control.api_keys.is_empty());
-    let (ours, core) = (settings.service.handshake, HandshakeConfig::default());
+    assert_eq!(settings.drain, DrainConfig::default());
+    assert_eq!(settings.service.heartbeat, HeartbeatConfig::default());
+    // What the application understands is no setting.
+    let core = HandshakeConfig { subprotocols: vec![SUBPROTOCOL.to_owned()], ..HandshakeConfig::default() };
+    let ours = settings.service.handshake;
     assert_eq!(format!("{ours:?}"), format!("{core:?}"));
 }
 

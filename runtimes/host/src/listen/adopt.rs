@@ -1,0 +1,93 @@
+//! Listening on what another process has bound: a supervisor, or the predecessor of this one.
+
+use std::io::{self, ErrorKind};
+use std::os::fd::OwnedFd;
+
+use rustix::net::SocketType;
+use rustix::net::sockopt::{socket_acceptconn, socket_type};
+use socket2::SockRef;
+
+use super::unix::{FileDuty, SocketFile};
+use super::{Address, Keeper, Listener};
+
+impl Listener {
+    /// Takes a socket over that listens already. If nobody else keeps it, its file is to be removed in the end; that is
+    /// not this process's duty before it has taken it ([`Listener::file_duty`]).
+    ///
+    /// # Errors
+    /// It is no socket, or none that connections come from.
+    pub(crate) fn adopt(socket: OwnedFd, keeper: Keeper) -> io::Result<Listener> {
+        if socket_type(&socket)? != SocketType::STREAM || !socket_acceptconn(&socket)? {
+            return Err(unusable("not a socket that listens for streams"));
+        }
+        let handle = SockRef::from(&socket);
+        handle.set_nonblocking(true)?;
+        let bound = handle.local_addr()?;
+        let address = match (bound.as_socket(), bound.as_pathname()) {
+            (Some(address), _) => Address::Tcp(address),
+            (None, Some(path)) => Address::Unix(path.to_owned()),
+            (None, None) => return Err(unusable("neither on the network nor in the file system")),
+        };
+        let file = match (&address, keeper) {
+            (Address::Unix(path), Keeper::Process) => Some(SocketFile::new(path, FileDuty::new(false))?),
+            (Address::Unix(_), Keeper::Supervisor) | (Address::Tcp(_), _) => None,
+        };
+        Ok(Listener { address, keeper, file, socket })
+    }
+}
+
+fn unusable(why: &str) -> io::Error {
+    io::Error::new(ErrorKind::InvalidInput, why)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream, UdpSocket};
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn a_socket_that_listens_is_taken_over_as_it_is() {
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        let listener = Listener::adopt(socket.into(), Keeper::Process).unwrap();
+        assert_eq!(listener.address(), &Address::Tcp(address));
+        assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+        let _client = TcpStream::connect(address).unwrap();
+        listener.accept().unwrap();
+    }
+
+    #[test]
+    fn a_file_is_removed_by_whose_duty_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("postern.sock");
+        let socket = OwnedFd::from(UnixListener::bind(&path).unwrap());
+        let adopt = |keeper| Listener::adopt(socket.try_clone().unwrap(), keeper).unwrap();
+        // That of a supervisor; that of a predecessor which has not handed over; that of one which has.
+        assert!(adopt(Keeper::Supervisor).file_duty().is_none());
+        drop(adopt(Keeper::Process));
+        assert!(path.exists());
+        let listener = adopt(Keeper::Process);
+        assert_eq!(listener.address(), &Address::Unix(path.clone()));
+        listener.file_duty().unwrap().take();
+        listener.file_duty().unwrap().give();
+        drop(listener);
+        assert!(path.exists());
+        let listener = adopt(Keeper::Process);
+        listener.file_duty().unwrap().take();
+        drop(listener);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_nobody_can_connect_to_is_refused() {
+        let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let connected = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let file = std::fs::File::open("/dev/null").unwrap();
+        for socket in [OwnedFd::from(datagrams), OwnedFd::from(connected), OwnedFd::from(file)] {
+            assert!(Listener::adopt(socket, Keeper::Process).is_err());
+        }
+    }
+}

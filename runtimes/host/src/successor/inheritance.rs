@@ -1,0 +1,149 @@
+//! What a process is started with.
+
+use std::env;
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::parent_id;
+use std::time::Duration;
+
+use listenfd::ListenFd;
+use slog::{Logger, info, warn};
+
+use super::VARIABLE;
+use super::line::{self, Use};
+use crate::control::Phase;
+use crate::listen::{self, Keeper, ListenError, Listener};
+use crate::settings::Settings;
+
+/// Listeners that somebody else has bound, of whom this process is then to say when it serves.
+#[derive(Debug, Default)]
+pub struct Inheritance {
+    users: Vec<Listener>,
+    control: Option<Listener>,
+    /// To the predecessor, if it is from one.
+    line: Option<UnixStream>,
+    /// The files that this process removes in the end, once it serves.
+    files: Vec<listen::FileDuty>,
+}
+
+impl Inheritance {
+    /// What the environment says that this process was given. To be called once, before anything is opened and before
+    /// there is a second thread.
+    ///
+    /// # Errors
+    /// What was given is of no use. To listen elsewhere then would hide it.
+    pub fn take() -> Result<Inheritance, InheritanceError> {
+        // Before the next call opens anything, so that each number is what it was when the process began.
+        let given = from_supervisor()?;
+        let of_parent = env::var(VARIABLE).is_ok_and(|parent| parent == parent_id().to_string());
+        if of_parent { from_predecessor().map_err(InheritanceError::Predecessor) } else { Ok(given) }
+    }
+
+    /// The listeners for users: those that were given, or else those of the settings. The log says which, and the settings
+    /// are told whether others keep them open.
+    ///
+    /// # Errors
+    /// An address of the settings cannot be had.
+    pub fn listeners(&mut self, settings: &mut Settings, log: &Logger) -> Result<Vec<Listener>, ListenError> {
+        if self.users.is_empty() {
+            return listen::bind(&settings.listen, &settings.socket_access);
+        }
+        let from = if self.line.is_some() { "the process before this one" } else { "LISTEN_FDS" };
+        info!(log, "listeners are from {from}: the addresses of POSTERN_LISTEN are not looked at";
+            "count" => self.users.len());
+        settings.drain.is_port_kept =
+            self.users.iter().all(|listener| listener.keeper() == Keeper::Supervisor);
+        self.files = self.users.iter().filter_map(Listener::file_duty).cloned().collect();
+        Ok(std::mem::take(&mut self.users))
+    }
+
+    /// The listener for operators, if one was given.
+    pub fn control(&mut self) -> Option<Listener> {
+        self.control.take()
+    }
+
+    /// Tells those who wait for it that this process serves: its supervisor, and its predecessor, which then drains.
+    pub fn serve(self, phase: &Phase, log: &Logger) {
+        if let Some(line) = &self.line
+            && let Err(error) = line::say_ready(line)
+        {
+            warn!(log, "the process before this one is gone"; "error" => %error);
+        }
+        self.files.iter().for_each(listen::FileDuty::take);
+        phase.ready();
+    }
+
+    fn add(&mut self, of: Use, socket: OwnedFd) -> io::Result<()> {
+        match of {
+            Use::Users => self.users.push(Listener::adopt(socket, Keeper::Process)?),
+            Use::Supervised => self.users.push(Listener::adopt(socket, Keeper::Supervisor)?),
+            Use::Control => self.control = Some(Listener::adopt(socket, Keeper::Supervisor)?),
+        }
+        Ok(())
+    }
+}
+
+/// By sd_listen_fds(3). One whose name is `control` is the control port; all others are for users.
+fn from_supervisor() -> Result<Inheritance, InheritanceError> {
+    let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
+    let mut names = names.split(':');
+    let mut given = ListenFd::from_env();
+    let mut inheritance = Inheritance::default();
+    for index in 0..given.len() {
+        let of = if names.next() == Some("control") { Use::Control } else { Use::Supervised };
+        let tcp = given.take_tcp_listener(index).map(|taken| taken.map(OwnedFd::from));
+        let socket = tcp.or_else(|_| given.take_unix_listener(index).map(|taken| taken.map(OwnedFd::from)));
+        // Each is taken once, so there is one.
+        let added = socket.and_then(|socket| socket.map_or(Ok(()), |socket| inheritance.add(of, socket)));
+        added.map_err(|error| InheritanceError::Supervisor(index, error))?;
+    }
+    Ok(inheritance)
+}
+
+/// By standard input, which is then at its end.
+fn from_predecessor() -> io::Result<Inheritance> {
+    let line = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
+    line.set_read_timeout(Some(PATIENCE))?;
+    let mut inheritance = Inheritance::default();
+    for (of, socket) in line::receive(&line)? {
+        inheritance.add(of, socket)?;
+    }
+    Ok(Inheritance { line: Some(line), ..inheritance })
+}
+
+/// The process was given something that it cannot listen on.
+#[derive(Debug)]
+pub enum InheritanceError {
+    /// By its supervisor, at this place of `LISTEN_FDS`.
+    Supervisor(usize, io::Error),
+    /// By its predecessor.
+    Predecessor(io::Error),
+}
+
+impl fmt::Display for InheritanceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            InheritanceError::Supervisor(index, error) => {
+                write!(f, "LISTEN_FDS: cannot listen on its descriptor {index}: {error}")
+            }
+            InheritanceError::Predecessor(error) => {
+                write!(f, "cannot take over from the process before this one: {error}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for InheritanceError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            InheritanceError::Supervisor(_, error) | InheritanceError::Predecessor(error) => Some(error),
+        }
+    }
+}
+
+/// The listeners are sent before the successor is started.
+const PATIENCE: Duration = Duration::from_secs(1);

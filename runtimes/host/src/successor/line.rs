@@ -1,0 +1,161 @@
+//! What a process and its successor say to each other, by the successor's standard input.
+
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
+};
+
+/// What a descriptor is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Use {
+    /// Users come there.
+    Users,
+    /// Users come there, and the supervisor has opened it.
+    Supervised,
+    /// Operators come there.
+    Control,
+}
+
+impl Use {
+    fn letter(self) -> u8 {
+        match self {
+            Use::Users => b'u',
+            Use::Supervised => b's',
+            Use::Control => b'c',
+        }
+    }
+
+    fn from_letter(letter: u8) -> Option<Use> {
+        [Use::Users, Use::Supervised, Use::Control].into_iter().find(|known| known.letter() == letter)
+    }
+}
+
+/// Sends all descriptors in one message: the version of this protocol, then a letter for each.
+///
+/// # Errors
+/// There are too many, or the system does not take them.
+pub(super) fn send(line: &UnixStream, descriptors: &[(Use, BorrowedFd<'_>)]) -> io::Result<()> {
+    if descriptors.len() > MOST {
+        return Err(io::Error::new(ErrorKind::InvalidInput, format!("more than {MOST} listeners")));
+    }
+    let letters: Vec<u8> =
+        [VERSION].into_iter().chain(descriptors.iter().map(|(of, _)| of.letter())).collect();
+    let bare: Vec<BorrowedFd<'_>> = descriptors.iter().map(|(_, descriptor)| *descriptor).collect();
+    let mut space = [MaybeUninit::uninit(); SPACE];
+    let mut rights = SendAncillaryBuffer::new(&mut space);
+    if !rights.push(SendAncillaryMessage::ScmRights(&bare)) {
+        return Err(io::Error::from(ErrorKind::InvalidInput));
+    }
+    // It is far less than what a line takes at once.
+    sendmsg(line, &[IoSlice::new(&letters)], &mut rights, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+/// Receives what [`send`] has sent.
+///
+/// # Errors
+/// Nothing came, or something else.
+pub(super) fn receive(line: &UnixStream) -> io::Result<Vec<(Use, OwnedFd)>> {
+    let mut letters = [0; MOST + 1];
+    let mut space = [MaybeUninit::uninit(); SPACE];
+    let mut rights = RecvAncillaryBuffer::new(&mut space);
+    let length =
+        recvmsg(line, &mut [IoSliceMut::new(&mut letters)], &mut rights, RecvFlags::CMSG_CLOEXEC)?.bytes;
+    let mut descriptors: Vec<OwnedFd> = Vec::new();
+    for message in rights.drain() {
+        if let RecvAncillaryMessage::ScmRights(received) = message {
+            descriptors.extend(received);
+        }
+    }
+    let wrong = || io::Error::new(ErrorKind::InvalidData, "it speaks another version of this protocol");
+    let Some((&VERSION, letters)) = letters.get(..length).and_then(<[u8]>::split_first) else {
+        return Err(wrong());
+    };
+    let uses: Vec<Use> = letters.iter().filter_map(|letter| Use::from_letter(*letter)).collect();
+    if uses.len() != letters.len() || uses.len() != descriptors.len() {
+        return Err(wrong());
+    }
+    Ok(uses.into_iter().zip(descriptors).collect())
+}
+
+/// Says that the successor serves.
+///
+/// # Errors
+/// Its predecessor is gone.
+pub(super) fn say_ready(mut line: &UnixStream) -> io::Result<()> {
+    line.write_all(&[READY])
+}
+
+/// Waits for that, as long as the line's timeout says.
+///
+/// # Errors
+/// The successor has ended, [`ErrorKind::UnexpectedEof`], or time is up, [`ErrorKind::WouldBlock`].
+pub(super) fn hear_ready(mut line: &UnixStream) -> io::Result<()> {
+    line.read_exact(&mut [0])
+}
+
+/// The version of this protocol. A successor may be of a later version of the program.
+const VERSION: u8 = 1;
+
+/// What a successor says when it serves.
+const READY: u8 = b'!';
+
+/// As many descriptors as one message may have (`SCM_MAX_FD`).
+const MOST: usize = 253;
+
+const SPACE: usize = rustix::cmsg_space!(ScmRights(MOST));
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    #[test]
+    fn descriptors_come_with_what_they_are_for() {
+        let (here, there) = UnixStream::pair().unwrap();
+        let sockets: Vec<_> = (0..3).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let uses = [Use::Users, Use::Control, Use::Supervised];
+        let sent: Vec<_> = uses.into_iter().zip(sockets.iter().map(AsFd::as_fd)).collect();
+        send(&here, &sent).unwrap();
+        let received = receive(&there).unwrap();
+        assert_eq!(received.iter().map(|(of, _)| *of).collect::<Vec<_>>(), uses);
+        for ((_, received), sent) in received.into_iter().zip(&sockets) {
+            let received = TcpListener::from(received);
+            assert_eq!(received.local_addr().unwrap(), sent.local_addr().unwrap());
+        }
+        say_ready(&there).unwrap();
+        hear_ready(&here).unwrap();
+        drop(there);
+        assert_eq!(hear_ready(&here).unwrap_err().kind(), ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn as_many_as_a_message_may_have_and_not_one_more() {
+        let (here, there) = UnixStream::pair().unwrap();
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut many = vec![(Use::Users, socket.as_fd()); MOST];
+        send(&here, &many).unwrap();
+        assert_eq!(receive(&there).unwrap().len(), MOST);
+        many.push((Use::Users, socket.as_fd()));
+        assert_eq!(send(&here, &many).unwrap_err().kind(), ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn what_is_not_of_this_protocol_is_an_error() {
+        for bytes in [&[VERSION + 1][..], &[VERSION, b'u'], &[VERSION, b'?']] {
+            let (mut here, there) = UnixStream::pair().unwrap();
+            here.write_all(bytes).unwrap();
+            assert_eq!(receive(&there).unwrap_err().kind(), ErrorKind::InvalidData, "{bytes:?}");
+        }
+        let (here, there) = UnixStream::pair().unwrap();
+        drop(here);
+        assert!(receive(&there).is_err());
+    }
+}

@@ -1,0 +1,23 @@
+//! Listeners that outlive a process: it may be started with some, and it may start its successor with its own.
+//!
+//! ```text
+//!  supervisor ── LISTEN_FDS ──► process ── SIGUSR2: starts ──► successor
+//!                                  │ ── descriptors, by its stdin ─► │
+//!                                  │ ◄── one byte: "I serve" ─────── │
+//!                                  drains                            serves
+//! ```
+//!
+//! The port is never closed: both processes hold the same socket, and the kernel keeps those who come meanwhile in its
+//! one queue. [`Inheritance`] is the side of whoever is started, [`Succession`] that of whoever starts, and `line` is
+//! what they say to each other.
+
+mod inheritance;
+mod line;
+mod succession;
+
+pub use inheritance::{Inheritance, InheritanceError};
+pub use succession::Succession;
+
+/// Tells a successor that its standard input brings it the listeners: the number of the process that says so, which has
+/// to be its parent. So it means nothing to whatever else a process starts.
+pub(crate) const VARIABLE: &str = "POSTERN_SUCCESSOR";

@@ -1,0 +1,234 @@
+//! Starting a successor, and waiting until it serves.
+
+use std::env;
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::{self, Child, Command};
+use std::sync::mpsc::{self, Receiver, TryRecvError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use slog::{Logger, error, info};
+
+use super::VARIABLE;
+use super::line::{self, Use};
+use crate::control::{Control, Phase};
+use crate::listen::{FileDuty, Keeper, Listener};
+
+/// What hands a process's listeners over to another. It starts that ([`Succession::begin`]), and says what became of it
+/// ([`Succession::outcome`]); the process serves on meanwhile.
+#[derive(Debug)]
+pub struct Succession {
+    /// Another descriptor of the control port, which is somewhere else by then.
+    control: Option<OwnedFd>,
+    heir: Option<Heir>,
+    phase: Phase,
+    log: Logger,
+}
+
+/// A successor that has been started.
+#[derive(Debug)]
+struct Heir {
+    child: Option<Arc<Mutex<Child>>>,
+    /// The number of its process, when it serves.
+    outcome: Receiver<Result<u32, Stillborn>>,
+    files: Vec<FileDuty>,
+}
+
+impl Succession {
+    /// For a process with this control port. `phase` is told when another has taken over.
+    ///
+    /// # Errors
+    /// No descriptor was to be had.
+    pub fn new(control: Option<&Control>, phase: &Phase, log: &Logger) -> io::Result<Succession> {
+        let control = control.map(|control| control.listener().as_fd().try_clone_to_owned()).transpose()?;
+        Ok(Succession { control, heir: None, phase: phase.clone(), log: log.clone() })
+    }
+
+    /// Starts a successor with these listeners: what this process was started by, the same arguments, the same
+    /// environment. Does not wait for it: `wake` is called, by any thread, when there is an outcome.
+    pub fn begin<'l>(
+        &mut self,
+        listeners: impl Iterator<Item = &'l Listener>,
+        wake: impl Fn() + Send + Sync + 'static,
+    ) {
+        let wake = Arc::new(wake);
+        let (sender, outcome) = mpsc::channel();
+        let mut files = Vec::new();
+        let mut descriptors: Vec<(Use, BorrowedFd<'_>)> = Vec::new();
+        for listener in listeners {
+            files.extend(listener.file_duty().cloned());
+            let of = match listener.keeper() {
+                Keeper::Process => Use::Users,
+                Keeper::Supervisor => Use::Supervised,
+            };
+            descriptors.push((of, listener.as_fd()));
+        }
+        descriptors.extend(self.control.iter().map(|control| (Use::Control, control.as_fd())));
+        let child = match start(&descriptors) {
+            Ok((child, line)) => {
+                info!(self.log, "a successor is started"; "successor" => child.id());
+                let child = Arc::new(Mutex::new(child));
+                let (watched, teller, waker) = (child.clone(), sender.clone(), wake.clone());
+                let watch = move || {
+                    // It fails only if nobody asks.
+                    let _ = teller.send(watch(&line, &watched));
+                    waker();
+                };
+                match thread::Builder::new().name("successor".to_owned()).spawn(watch) {
+                    Ok(_) => Some(child),
+                    Err(error) => {
+                        kill(&child);
+                        let _ = sender.send(Err(Stillborn::System(error)));
+                        wake();
+                        None
+                    }
+                }
+            }
+            Err(error) => {
+                let _ = sender.send(Err(error));
+                wake();
+                None
+            }
+        };
+        self.heir = Some(Heir { child, outcome, files });
+    }
+
+    /// What has become of the successor since the last call, told once: true if it serves, and this process is to yield;
+    /// false if it will not, which the log says why.
+    pub fn outcome(&mut self) -> Option<bool> {
+        let heir = self.heir.as_ref()?;
+        let outcome = match heir.outcome.try_recv() {
+            Ok(outcome) => outcome,
+            Err(TryRecvError::Empty) => return None,
+            Err(TryRecvError::Disconnected) => Err(Stillborn::Unwatched),
+        };
+        let heir = self.heir.take()?;
+        match outcome {
+            Ok(successor) => {
+                heir.files.iter().for_each(FileDuty::give);
+                self.phase.hand_over(successor);
+                info!(self.log, "a successor serves: accepting is left to it"; "successor" => successor);
+                Some(true)
+            }
+            Err(why) => {
+                error!(self.log, "there is no successor, so this process serves on: {why}");
+                Some(false)
+            }
+        }
+    }
+
+    /// Ends a successor that does not serve yet: this process stops, and with it the service.
+    pub fn abandon(&mut self) {
+        if let Some(child) = self.heir.take().and_then(|heir| heir.child) {
+            info!(self.log, "the successor is ended, too");
+            kill(&child);
+        }
+    }
+}
+
+/// Starts the successor. Returns the line to it.
+fn start(descriptors: &[(Use, BorrowedFd<'_>)]) -> Result<(Child, UnixStream), Stillborn> {
+    if process::id() == 1 {
+        return Err(Stillborn::First);
+    }
+    let mut arguments = env::args_os();
+    // By its name, not by what the name stood for when this process began: that is how a new version comes in.
+    let program = arguments.next().ok_or(Stillborn::Nameless)?;
+    let (here, there) = UnixStream::pair().map_err(Stillborn::System)?;
+    here.set_read_timeout(Some(PATIENCE)).map_err(Stillborn::System)?;
+    line::send(&here, descriptors).map_err(Stillborn::System)?;
+    let child = Command::new(program)
+        .args(arguments)
+        .env(VARIABLE, process::id().to_string())
+        // These are of this process's number.
+        .env_remove("WATCHDOG_PID")
+        .env_remove("LISTEN_PID")
+        .env_remove("LISTEN_FDS")
+        .env_remove("LISTEN_FDNAMES")
+        .stdin(OwnedFd::from(there))
+        .spawn()
+        .map_err(Stillborn::System)?;
+    // With the command goes our descriptor of the successor's end, so that its end is seen.
+    Ok((child, here))
+}
+
+/// Waits until the successor serves, and gives the number of its process.
+///
+/// # Errors
+/// It does not, and is not there any more.
+fn watch(line: &UnixStream, child: &Mutex<Child>) -> Result<u32, Stillborn> {
+    match line::hear_ready(line) {
+        Ok(()) => Ok(lock(child).id()),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => {
+            kill(child);
+            Err(Stillborn::Late)
+        }
+        Err(_) => Err(Stillborn::Ended(end(child))),
+    }
+}
+
+/// How a successor ended whose line is at its end.
+fn end(child: &Mutex<Child>) -> String {
+    let deadline = Instant::now() + MOMENT;
+    while Instant::now() < deadline {
+        if let Ok(Some(status)) = lock(child).try_wait() {
+            return status.to_string();
+        }
+        thread::sleep(MOMENT / 100);
+    }
+    kill(child);
+    "without a word".to_owned()
+}
+
+/// Ends it, and waits for its end, so that nothing is left of it.
+fn kill(child: &Mutex<Child>) {
+    let mut child = lock(child);
+    // Both fail only if it has ended and been waited for.
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+fn lock(child: &Mutex<Child>) -> MutexGuard<'_, Child> {
+    // Nothing in here leaves it half changed.
+    child.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Why there is no successor.
+#[derive(Debug)]
+enum Stillborn {
+    /// A container ends with its first process.
+    First,
+    /// It is not known what this process was started by.
+    Nameless,
+    /// It could not be started.
+    System(io::Error),
+    /// It ended so.
+    Ended(String),
+    /// It took too long.
+    Late,
+    /// Nobody waited for it.
+    Unwatched,
+}
+
+impl fmt::Display for Stillborn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Stillborn::First => f.write_str("a container ends with its first process, which this is"),
+            Stillborn::Nameless => f.write_str("this process does not know what it was started by"),
+            Stillborn::System(error) => write!(f, "it cannot be started: {error}"),
+            Stillborn::Ended(how) => write!(f, "it ended before it served: {how}"),
+            Stillborn::Late => write!(f, "it did not serve within {PATIENCE:?}"),
+            Stillborn::Unwatched => f.write_str("nobody could wait for it"),
+        }
+    }
+}
+
+/// How long a successor may take until it serves.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a process may take to end once its line has.
+const MOMENT: Duration = Duration::from_secs(1);

@@ -1,0 +1,156 @@
+//! Who started this process and wants to hear of it: systemd and others that speak sd_notify(3). Nobody else pays for it.
+
+use std::env;
+use std::ffi::OsStr;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::process;
+use std::time::Duration;
+
+use slog::{Logger, warn};
+
+/// Where words about this process go. By default nowhere.
+#[derive(Debug, Default)]
+pub struct Supervisor {
+    ear: Option<Ear>,
+    watchdog: Option<Duration>,
+}
+
+#[derive(Debug)]
+struct Ear {
+    socket: UnixDatagram,
+    address: SocketAddr,
+}
+
+impl Supervisor {
+    /// The one that `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID` name. If it cannot be told anything, `log` says
+    /// so: the process serves well without.
+    pub fn from_environment(log: &Logger) -> Supervisor {
+        let Some(name) = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else {
+            return Supervisor::default();
+        };
+        let number = |name| env::var(name).ok()?.parse::<u64>().ok();
+        let watchdog = watchdog(number("WATCHDOG_USEC"), number("WATCHDOG_PID"), process::id());
+        Supervisor::at(&name, watchdog).unwrap_or_else(|error| {
+            warn!(log, "NOTIFY_SOCKET cannot be used: the supervisor will not hear of this process";
+                "error" => %error);
+            Supervisor::default()
+        })
+    }
+
+    /// The one that listens there, and waits for signs of life no longer than `watchdog`.
+    pub(crate) fn at(name: &OsStr, watchdog: Option<Duration>) -> io::Result<Supervisor> {
+        Ok(Supervisor { ear: Some(Ear::new(name)?), watchdog })
+    }
+
+    /// The process serves, and it is the one that the supervisor should look at.
+    pub(crate) fn ready(&self) {
+        self.say(&format!("MAINPID={}\nREADY=1", process::id()));
+    }
+
+    /// The process is on its way to its end.
+    pub(crate) fn stopping(&self) {
+        self.say("STOPPING=1");
+    }
+
+    /// Another process serves from now on. A supervisor may listen to none but the one it looks at, so it hears it from
+    /// here, too.
+    pub(crate) fn succeeded_by(&self, successor: u32) {
+        self.say(&format!("MAINPID={successor}"));
+    }
+
+    /// The process is well.
+    pub(crate) fn alive(&self) {
+        self.say("WATCHDOG=1");
+    }
+
+    /// How long the supervisor waits for a sign of life; `None` if it does not.
+    pub(crate) fn watchdog(&self) -> Option<Duration> {
+        self.watchdog
+    }
+
+    fn say(&self, words: &str) {
+        if let Some(Ear { socket, address }) = &self.ear {
+            // Whoever does not listen any more need not be told.
+            let _ = socket.send_to_addr(words.as_bytes(), address);
+        }
+    }
+}
+
+impl Ear {
+    fn new(name: &OsStr) -> io::Result<Ear> {
+        let address = match name.as_bytes() {
+            [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+            [b'/', ..] => SocketAddr::from_pathname(name)?,
+            _ => {
+                return Err(io::Error::new(
+                    io::ErrorKind::Unsupported,
+                    "neither a path nor an abstract name",
+                ));
+            }
+        };
+        let socket = UnixDatagram::unbound()?;
+        // Its queue may be full for a moment; nobody's turn waits for it but the one of who speaks.
+        socket.set_write_timeout(Some(PATIENCE))?;
+        Ok(Ear { socket, address })
+    }
+}
+
+/// The time between two signs of life, if they are expected of the process with the number `own`.
+fn watchdog(microseconds: Option<u64>, of: Option<u64>, own: u32) -> Option<Duration> {
+    let is_ours = of.is_none_or(|of| of == u64::from(own));
+    microseconds.filter(|microseconds| *microseconds > 0 && is_ours).map(Duration::from_micros)
+}
+
+const PATIENCE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn heard(ear: &UnixDatagram) -> String {
+        let mut words = [0; 128];
+        let length = ear.recv(&mut words).unwrap();
+        String::from_utf8(words[..length].to_vec()).unwrap()
+    }
+
+    #[test]
+    fn it_is_told_by_a_path_and_by_an_abstract_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let name = format!("postern-test-{}", process::id());
+        let abstract_address = SocketAddr::from_abstract_name(&name).unwrap();
+        for (ear, name) in [
+            (UnixDatagram::bind(&path).unwrap(), path.as_os_str().to_owned()),
+            (UnixDatagram::bind_addr(&abstract_address).unwrap(), format!("@{name}").into()),
+        ] {
+            let supervisor = Supervisor::at(&name, None).unwrap();
+            supervisor.ready();
+            assert_eq!(heard(&ear), format!("MAINPID={}\nREADY=1", process::id()));
+            supervisor.succeeded_by(7);
+            assert_eq!(heard(&ear), "MAINPID=7");
+            supervisor.alive();
+            supervisor.stopping();
+            assert_eq!((heard(&ear), heard(&ear)), ("WATCHDOG=1".to_owned(), "STOPPING=1".to_owned()));
+        }
+    }
+
+    #[test]
+    fn an_address_of_another_kind_is_no_address() {
+        for name in ["vsock:2:1234", "notify", ""] {
+            assert!(Supervisor::at(OsStr::new(name), None).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn signs_of_life_are_given_by_whom_they_are_expected_of() {
+        let second = Some(Duration::from_secs(1));
+        assert_eq!(watchdog(Some(1_000_000), None, 7), second);
+        assert_eq!(watchdog(Some(1_000_000), Some(7), 7), second);
+        assert_eq!(watchdog(Some(1_000_000), Some(8), 7), None);
+        assert_eq!(watchdog(Some(0), None, 7), None);
+        assert_eq!(watchdog(None, None, 7), None);
+    }
+}
