@@ -1,4 +1,9 @@
 //! One connection from accept to close: handshake, session, or refusal.
+//!
+//! `admission`: from its request head to its user; `deadlines`: what becomes of it when time passes.
+
+mod admission;
+mod deadlines;
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
@@ -13,15 +18,13 @@ use super::manage::{Outgoing, Status};
 use super::notice;
 use super::replace::Replaced;
 use crate::frame::DataKind;
-use crate::handshake::{
-    HandshakeError, HeadReader, Identity, Peer, Reject, RequestId, UpgradeRequest, reject,
-};
+use crate::handshake::{HandshakeError, HeadReader, Identity, Peer, RequestId};
 use crate::input::{Input, Payload};
 use crate::moment::{Epoch, Moment};
 use crate::parts::Parts;
-use crate::policy::{Backlog, Beat, Entrance, Heartbeat, HeartbeatConfig, Rates};
+use crate::policy::{Backlog, Heartbeat, Rates};
 use crate::record::{ConnectionId, Record, Recorder, Summary};
-use crate::session::{Ending, Event, LINGER, RatePolicy, Session, TimerKind, Transport};
+use crate::session::{Ending, Event, RatePolicy, Session, Transport};
 use crate::turn::{Codec, Turn};
 
 #[derive(Debug)]
@@ -252,115 +255,6 @@ impl Connection {
         }
     }
 
-    fn handshake(
-        &mut self,
-        context: &Context<'_>,
-        turn: &mut Turn<'_>,
-        input: &mut Input<'_>,
-        recorder: &mut impl Recorder,
-    ) {
-        let Stage::Handshake { reader, peer, refusal, .. } = &mut self.stage else { return };
-        let peer = *peer;
-        let handshake = &context.config.handshake;
-        let mut head = match reader.receive(input) {
-            Ok(Some(head)) => head,
-            Ok(None) => return,
-            Err(error) => return self.refuse(context, turn, error, recorder),
-        };
-        let refusal = *refusal;
-        if let Some(error) = refusal.filter(|error| close_code(handshake.reject, *error).is_none()) {
-            return self.refuse(context, turn, error, recorder);
-        }
-        let request = match UpgradeRequest::parse(&mut head, handshake) {
-            Ok(request) => request,
-            Err(error) => return self.refuse(context, turn, refusal.unwrap_or(error), recorder),
-        };
-        let admission = match refusal {
-            Some(error) => Err(error),
-            None => request
-                .identify(peer, handshake)
-                .and_then(|admission| enter(self.id, admission.identity().id(), context).map(|()| admission)),
-        };
-        let accepted = match admission {
-            Ok(admission) => admission.accept(turn.out, handshake, self.id),
-            Err(error) => return self.refuse_request(context, turn, &request, error, recorder),
-        };
-        recorder.record(&Record::Established {
-            connection: self.id,
-            peer,
-            identity: &accepted.identity,
-            subprotocol: accepted.subprotocol,
-            took: turn.now.saturating_duration_since(context.common.epoch.instant(self.since)),
-        });
-        self.since = context.common.epoch.moment(turn.now);
-        self.heartbeat = Heartbeat::new(turn.now);
-        let takes_notices = accepted.subprotocol == Some(notice::SUBPROTOCOL);
-        let session = Session::new(context.config.session.clone())
-            .with_deflate(accepted.deflate)
-            .with_notices(takes_notices);
-        self.pace = context.config.session.has_rates().then(Box::default);
-        self.stage = Stage::Admitted { session, identity: accepted.identity };
-    }
-
-    /// Refuses what is no upgrade, or none that could be read to its end.
-    pub(super) fn refuse(
-        &mut self,
-        context: &Context<'_>,
-        turn: &mut Turn<'_>,
-        error: HandshakeError,
-        recorder: &mut impl Recorder,
-    ) {
-        self.refuse_as(context, turn, None, error, recorder);
-    }
-
-    fn refuse_as(
-        &mut self,
-        context: &Context<'_>,
-        turn: &mut Turn<'_>,
-        request_id: Option<&str>,
-        error: HandshakeError,
-        recorder: &mut impl Recorder,
-    ) {
-        reject(turn.out, error, context.common.jitter.retry_after());
-        self.record_refusal(context, turn.now, request_id, error, None, recorder);
-        self.stage = Stage::Refused { until: turn.now + LINGER, is_aborted: false };
-    }
-
-    /// Refuses what is an upgrade in itself: by a Close frame, if that is how its user is to be told.
-    fn refuse_request(
-        &mut self,
-        context: &Context<'_>,
-        turn: &mut Turn<'_>,
-        request: &UpgradeRequest<'_>,
-        error: HandshakeError,
-        recorder: &mut impl Recorder,
-    ) {
-        let handshake = &context.config.handshake;
-        let Some(code) = close_code(handshake.reject, error) else {
-            return self.refuse_as(context, turn, request.request_id(), error, recorder);
-        };
-        request.open_to_close(turn.out, handshake, self.id);
-        let mut session = Session::new(context.config.session.clone());
-        session.close(turn, code, error.code());
-        self.record_refusal(context, turn.now, request.request_id(), error, Some(code), recorder);
-        self.stage = Stage::Dismissed { session };
-    }
-
-    /// `close_code` is that of the Close frame, if it was one that said so.
-    fn record_refusal(
-        &self,
-        context: &Context<'_>,
-        now: Instant,
-        request_id: Option<&str>,
-        error: HandshakeError,
-        close_code: Option<CloseCode>,
-        recorder: &mut impl Recorder,
-    ) {
-        let Stage::Handshake { peer, .. } = self.stage else { return };
-        let took = now.saturating_duration_since(context.common.epoch.instant(self.since));
-        recorder.record(&Record::Rejected { connection: self.id, peer, request_id, error, close_code, took });
-    }
-
     /// Tells that the peer has ended its side.
     pub(super) fn handle_eof(&mut self, now: Instant) {
         match &mut self.stage {
@@ -387,114 +281,9 @@ impl Connection {
         }
     }
 
-    /// Whether the peer has taken nothing for too long. Asked outside of a turn, which lends the backlog.
-    pub(super) fn is_stalled(&self, config: &ServiceConfig, now: Instant) -> bool {
-        self.stalls_at(config).is_some_and(|at| at <= now)
-    }
-
-    fn stalls_at(&self, config: &ServiceConfig) -> Option<Instant> {
-        self.backlog.as_ref().and_then(|backlog| backlog.stalls_at(config.session.write_timeout))
-    }
-
-    /// When it has to be looked at although its socket says nothing.
-    pub(super) fn poll_timeout(&self, config: &ServiceConfig, epoch: Epoch) -> Option<Instant> {
-        let stage = match &self.stage {
-            Stage::Handshake { .. } => Some(epoch.instant(self.since) + config.handshake.timeout),
-            Stage::Admitted { session, .. } | Stage::Dismissed { session } => match self.pause() {
-                Some((_, until)) => Some(until),
-                None => {
-                    let session = session.poll_timeout().map(|(at, _)| at);
-                    [session, self.beats_at(config, epoch)].into_iter().flatten().min()
-                }
-            },
-            Stage::Refused { until, .. } => Some(*until),
-        };
-        [stage, self.stalls_at(config)].into_iter().flatten().min()
-    }
-
-    /// Tells that its deadline is being looked at.
-    pub(super) fn settle_heartbeat(&mut self, epoch: Epoch) {
-        self.heartbeat.settle(epoch);
-    }
-
-    /// When its peer is to be pinged, or is gone. Not while anything waits to be sent, which a ping would have to wait
-    /// behind: then it matters whether the peer takes it.
-    fn beats_at(&self, config: &ServiceConfig, epoch: Epoch) -> Option<Instant> {
-        let Stage::Admitted { session, .. } = &self.stage else { return None };
-        let is_asked = session.is_open() && self.backlog.is_none();
-        if is_asked { self.heartbeat.due(self.pulse(config), epoch) } else { None }
-    }
-
-    fn pulse(&self, config: &ServiceConfig) -> HeartbeatConfig {
-        config.heartbeat.of(self.id.0)
-    }
-
     /// What the last ping took.
     fn round_trip(&self) -> Option<Duration> {
         (self.round_trip > 0).then(|| Duration::from_micros(self.round_trip.into()))
-    }
-
-    /// Tells that something was read of its peer.
-    #[inline(always)]
-    pub(super) fn hear(&mut self, now: Instant) {
-        self.heartbeat.hear(now);
-    }
-
-    /// Tells that all that waited to be sent is sent.
-    pub(super) fn drained(&mut self, now: Instant, epoch: Epoch) {
-        self.heartbeat.reach(now, epoch);
-    }
-
-    /// Tells that time has passed; does nothing that is not due.
-    pub(super) fn handle_timeout(
-        &mut self,
-        context: &Context<'_>,
-        turn: &mut Turn<'_>,
-        recorder: &mut impl Recorder,
-    ) {
-        match &mut self.stage {
-            Stage::Handshake { .. }
-                if context.common.epoch.instant(self.since) + context.config.handshake.timeout
-                    <= turn.now =>
-            {
-                self.refuse(context, turn, HandshakeError::Timeout, recorder);
-            }
-            Stage::Refused { until, .. } if *until <= turn.now => self.abort(Ending::Broken),
-            Stage::Admitted { session, .. } | Stage::Dismissed { session } => {
-                if let Some(pace) = &mut self.pace
-                    && let Some((since, until)) = pace.pause
-                {
-                    if session.is_open() && turn.now < until {
-                        return;
-                    }
-                    pace.pause = None;
-                    let by = turn.now.saturating_duration_since(since);
-                    session.postpone(by);
-                    self.heartbeat.postpone(by, context.common.epoch);
-                }
-                session.handle_timeout(turn);
-                if session.is_aborted() {
-                    return self.abort(Ending::Broken);
-                }
-                self.beat(context, turn);
-            }
-            Stage::Handshake { .. } | Stage::Refused { .. } => {}
-        }
-    }
-
-    /// Pings its peer if that is quiet, and ends it if that has not answered.
-    fn beat(&mut self, context: &Context<'_>, turn: &mut Turn<'_>) {
-        let config = self.pulse(context.config);
-        let Stage::Admitted { session, .. } = &mut self.stage else { return };
-        if !session.is_open() || turn.is_backlogged {
-            return;
-        }
-        match self.heartbeat.judge(turn.now, config, context.common.epoch) {
-            Beat::Still => {}
-            // It is open.
-            Beat::Ping(payload) => drop(session.ping(turn, &payload)),
-            Beat::Gone => session.dismiss(turn, CloseCode::from(NO_PONG), "no pong"),
-        }
     }
 
     /// Ends it from our side, because the process stops.
@@ -593,53 +382,6 @@ impl Connection {
             }
     }
 
-    /// Since when its peer has been keeping them: has taken nothing of what waits, or has been sending what is not
-    /// whole.
-    pub(super) fn waits_since(&self, config: &ServiceConfig, now: Instant, epoch: Epoch) -> Instant {
-        match (&self.backlog, &self.stage) {
-            (Some(backlog), _) => backlog.progress(),
-            (None, Stage::Admitted { session, .. } | Stage::Dismissed { session }) => {
-                match session.poll_timeout() {
-                    Some((at, TimerKind::Message)) => {
-                        at.checked_sub(config.session.message_timeout).unwrap_or(now)
-                    }
-                    // Messages may take for ever, so nobody has noted when this one began.
-                    Some(_) | None => epoch.instant(self.since),
-                }
-            }
-            (None, Stage::Handshake { .. } | Stage::Refused { .. }) => epoch.instant(self.since),
-        }
-    }
-
-    /// Whether its next deadline is for something that the peer is to say.
-    pub(super) fn waits_for_peer(&self, epoch: Epoch) -> bool {
-        match &self.stage {
-            Stage::Handshake { .. } => true,
-            // A ping that is due is sent, but who has not answered the last one may have, unheard.
-            Stage::Admitted { session, .. } | Stage::Dismissed { session } => match session.poll_timeout() {
-                Some((_, timer)) => timer == TimerKind::Message,
-                None => self.heartbeat.is_unanswered(epoch),
-            },
-            Stage::Refused { .. } => false,
-        }
-    }
-
-    /// Tells that its peer was not heard from `since` until `now`.
-    pub(super) fn postpone(&mut self, since: Instant, now: Instant, epoch: Epoch) {
-        match &mut self.stage {
-            Stage::Handshake { .. } => {
-                let begun = epoch.instant(self.since);
-                self.since = epoch.moment(begun + now.saturating_duration_since(since.max(begun)));
-            }
-            Stage::Admitted { session, .. } | Stage::Dismissed { session } => {
-                let by = now.saturating_duration_since(since);
-                session.postpone(by);
-                self.heartbeat.postpone(by, epoch);
-            }
-            Stage::Refused { .. } => {}
-        }
-    }
-
     /// Ends it, because memory is short. Who has not taken what was sent is not told: that would stand behind it.
     pub(super) fn give_way(
         &mut self,
@@ -712,30 +454,6 @@ impl Connection {
         }
     }
 }
-
-/// Counts one more connection of a user, if it may be.
-fn enter(connection: ConnectionId, user: &str, context: &Context<'_>) -> Result<(), HandshakeError> {
-    let Some(users) = &context.config.users else { return Ok(()) };
-    match users.enter(user, connection) {
-        Entrance::Admitted => {}
-        Entrance::Refused => return Err(HandshakeError::TooMany),
-        Entrance::Instead(connection) => {
-            context.common.replaced.borrow_mut().push(Replaced { user: user.into(), connection });
-        }
-    }
-    Ok(())
-}
-
-/// The code of the Close frame by which a refusal is said, if it is to be said so and the request is an upgrade.
-fn close_code(reject: Reject, error: HandshakeError) -> Option<CloseCode> {
-    match reject {
-        Reject::Http => None,
-        Reject::Close => error.close_code(),
-    }
-}
-
-/// The close code for a peer that has not answered a ping.
-const NO_PONG: u16 = 4408;
 
 /// The close code for a peer that does not take what is sent to it.
 const SLOW_CONSUMER: u16 = 4413;

@@ -1,0 +1,147 @@
+//! From the request head to the user, or to the refusal.
+
+use std::time::Instant;
+
+use tungstenite::protocol::frame::coding::CloseCode;
+
+use super::{Connection, Context, Stage};
+use crate::handshake::{HandshakeError, Reject, UpgradeRequest, reject};
+use crate::input::Input;
+use crate::policy::{Entrance, Heartbeat};
+use crate::record::{ConnectionId, Record, Recorder};
+use crate::service::notice;
+use crate::service::replace::Replaced;
+use crate::session::{LINGER, Session};
+use crate::turn::Turn;
+
+impl Connection {
+    pub(super) fn handshake(
+        &mut self,
+        context: &Context<'_>,
+        turn: &mut Turn<'_>,
+        input: &mut Input<'_>,
+        recorder: &mut impl Recorder,
+    ) {
+        let Stage::Handshake { reader, peer, refusal, .. } = &mut self.stage else { return };
+        let peer = *peer;
+        let handshake = &context.config.handshake;
+        let mut head = match reader.receive(input) {
+            Ok(Some(head)) => head,
+            Ok(None) => return,
+            Err(error) => return self.refuse(context, turn, error, recorder),
+        };
+        let refusal = *refusal;
+        if let Some(error) = refusal.filter(|error| close_code(handshake.reject, *error).is_none()) {
+            return self.refuse(context, turn, error, recorder);
+        }
+        let request = match UpgradeRequest::parse(&mut head, handshake) {
+            Ok(request) => request,
+            Err(error) => return self.refuse(context, turn, refusal.unwrap_or(error), recorder),
+        };
+        let admission = match refusal {
+            Some(error) => Err(error),
+            None => request
+                .identify(peer, handshake)
+                .and_then(|admission| enter(self.id, admission.identity().id(), context).map(|()| admission)),
+        };
+        let accepted = match admission {
+            Ok(admission) => admission.accept(turn.out, handshake, self.id),
+            Err(error) => return self.refuse_request(context, turn, &request, error, recorder),
+        };
+        recorder.record(&Record::Established {
+            connection: self.id,
+            peer,
+            identity: &accepted.identity,
+            subprotocol: accepted.subprotocol,
+            took: turn.now.saturating_duration_since(context.common.epoch.instant(self.since)),
+        });
+        self.since = context.common.epoch.moment(turn.now);
+        self.heartbeat = Heartbeat::new(turn.now);
+        let takes_notices = accepted.subprotocol == Some(notice::SUBPROTOCOL);
+        let session = Session::new(context.config.session.clone())
+            .with_deflate(accepted.deflate)
+            .with_notices(takes_notices);
+        self.pace = context.config.session.has_rates().then(Box::default);
+        self.stage = Stage::Admitted { session, identity: accepted.identity };
+    }
+
+    /// Refuses what is no upgrade, or none that could be read to its end.
+    pub(in crate::service) fn refuse(
+        &mut self,
+        context: &Context<'_>,
+        turn: &mut Turn<'_>,
+        error: HandshakeError,
+        recorder: &mut impl Recorder,
+    ) {
+        self.refuse_as(context, turn, None, error, recorder);
+    }
+
+    fn refuse_as(
+        &mut self,
+        context: &Context<'_>,
+        turn: &mut Turn<'_>,
+        request_id: Option<&str>,
+        error: HandshakeError,
+        recorder: &mut impl Recorder,
+    ) {
+        reject(turn.out, error, context.common.jitter.retry_after());
+        self.record_refusal(context, turn.now, request_id, error, None, recorder);
+        self.stage = Stage::Refused { until: turn.now + LINGER, is_aborted: false };
+    }
+
+    /// Refuses what is an upgrade in itself: by a Close frame, if that is how its user is to be told.
+    fn refuse_request(
+        &mut self,
+        context: &Context<'_>,
+        turn: &mut Turn<'_>,
+        request: &UpgradeRequest<'_>,
+        error: HandshakeError,
+        recorder: &mut impl Recorder,
+    ) {
+        let handshake = &context.config.handshake;
+        let Some(code) = close_code(handshake.reject, error) else {
+            return self.refuse_as(context, turn, request.request_id(), error, recorder);
+        };
+        request.open_to_close(turn.out, handshake, self.id);
+        let mut session = Session::new(context.config.session.clone());
+        session.close(turn, code, error.code());
+        self.record_refusal(context, turn.now, request.request_id(), error, Some(code), recorder);
+        self.stage = Stage::Dismissed { session };
+    }
+
+    /// `close_code` is that of the Close frame, if it was one that said so.
+    fn record_refusal(
+        &self,
+        context: &Context<'_>,
+        now: Instant,
+        request_id: Option<&str>,
+        error: HandshakeError,
+        close_code: Option<CloseCode>,
+        recorder: &mut impl Recorder,
+    ) {
+        let Stage::Handshake { peer, .. } = self.stage else { return };
+        let took = now.saturating_duration_since(context.common.epoch.instant(self.since));
+        recorder.record(&Record::Rejected { connection: self.id, peer, request_id, error, close_code, took });
+    }
+}
+
+/// Counts one more connection of a user, if it may be.
+fn enter(connection: ConnectionId, user: &str, context: &Context<'_>) -> Result<(), HandshakeError> {
+    let Some(users) = &context.config.users else { return Ok(()) };
+    match users.enter(user, connection) {
+        Entrance::Admitted => {}
+        Entrance::Refused => return Err(HandshakeError::TooMany),
+        Entrance::Instead(connection) => {
+            context.common.replaced.borrow_mut().push(Replaced { user: user.into(), connection });
+        }
+    }
+    Ok(())
+}
+
+/// The code of the Close frame by which a refusal is said, if it is to be said so and the request is an upgrade.
+fn close_code(reject: Reject, error: HandshakeError) -> Option<CloseCode> {
+    match reject {
+        Reject::Http => None,
+        Reject::Close => error.close_code(),
+    }
+}
