@@ -41,6 +41,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,targe
 
 
 FROM build AS build-identity
+ARG TARGET=
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target,sharing=locked \
     deploy/release --target "${TARGET:-$(uname -m)-unknown-linux-musl}" --out /out identity
 
