@@ -109,7 +109,7 @@ pub fn strace() -> Result<(PathBuf, PathBuf), Failure> {
 
 /// The executable of watchexec. It is built here, without optimisation, because that is the only way it comes.
 pub fn watchexec() -> Result<PathBuf, Failure> {
-    provide("watchexec-2.3.2", "bin/watchexec", |folder| {
+    provide("watchexec-2.8.0", "bin/watchexec", |folder| {
         let target = folder.join("target");
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         run(cargo
@@ -119,7 +119,7 @@ pub fn watchexec() -> Result<PathBuf, Failure> {
                 "--locked",
                 "--debug",
                 "--no-track",
-                "watchexec-cli@2.3.2",
+                "watchexec-cli@2.8.0",
                 "--root",
             ])
             .arg(folder)
