@@ -18,7 +18,7 @@
 //! * [`http`], [`ws`]: clients that can also say what a well-behaved client never would;
 //! * [`forwarder`]: puts a user into the requests of clients that cannot;
 //! * [`chain`]: all of them together;
-//! * [`systemd`]: the units that are shipped, read;
+//! * [`systemd`], [`kubernetes`]: what is shipped to start them by, read;
 //! * [`command`]: what `cargo chain` does.
 
 pub mod failure;
@@ -42,6 +42,7 @@ pub mod ws;
 
 pub mod chain;
 
+pub mod kubernetes;
 pub mod systemd;
 
 pub mod command;
