@@ -9,16 +9,16 @@ use postern_tests::ports;
 use postern_tests::process::{Process, Stream};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Three free ports, and the flags that name them.
-struct Ports([SocketAddr; 3]);
+/// Four free ports, and the flags that name them.
+struct Ports([SocketAddr; 4]);
 
 impl Ports {
     fn reserve() -> Self {
-        Self([ports::free(), ports::free(), ports::free()])
+        Self([(); 4].map(|()| ports::free()))
     }
 
     fn flags(&self) -> Vec<String> {
-        let flags = ["--gateway-port", "--identity-port", "--port"].iter().zip(self.0);
+        let flags = FLAGS.iter().zip(self.0);
         flags.flat_map(|(flag, address)| [(*flag).to_owned(), address.port().to_string()]).collect()
     }
 
@@ -116,7 +116,7 @@ fn when_one_member_dies_the_others_end_and_it_is_named() {
 
 #[test]
 fn a_port_that_is_taken_is_named_with_the_flag_that_moves_it() {
-    for (taken, flag) in [(0, "--gateway-port"), (1, "--identity-port"), (2, "--port")] {
+    for (taken, flag) in FLAGS.into_iter().enumerate() {
         let ports = Ports::reserve();
         let _holder = TcpListener::bind(ports.0[taken]).expect("it is reserved for us");
         let mut chain = spawn(&ports, &[]);
@@ -126,6 +126,8 @@ fn a_port_that_is_taken_is_named_with_the_flag_that_moves_it() {
         assert!(lines[0].contains(&ports.0[taken].to_string()), "{lines:?}");
     }
 }
+
+const FLAGS: [&str; 4] = ["--gateway-port", "--identity-port", "--port", "--control-port"];
 
 /// Builds and fetches are part of it, on a fresh clone.
 const STARTING: Duration = Duration::from_secs(600);
