@@ -18,7 +18,8 @@
 //! * [`http`], [`ws`]: clients that can also say what a well-behaved client never would;
 //! * [`forwarder`]: puts a user into the requests of clients that cannot;
 //! * [`chain`]: all of them together;
-//! * [`command`]: what `cargo chain` does.
+//! * [`command`]: what `cargo chain` does;
+//! * [`documents`]: README.md and the others, to be looked up and to be run.
 
 pub mod failure;
 pub mod workspace;
@@ -42,5 +43,7 @@ pub mod ws;
 pub mod chain;
 
 pub mod command;
+
+pub mod documents;
 
 pub use failure::Failure;
