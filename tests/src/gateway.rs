@@ -1,7 +1,8 @@
 //! Real gateways, run with the configurations of `deploy/`.
 //!
-//! The files are the shipped ones, word for word, except for the three addresses. Each replacement must happen exactly
-//! as often as expected, so a change of the files that these tests do not see is an error and not a gap.
+//! The files are the shipped ones, word for word, except for the addresses: that of Traefik's entry point, and all of
+//! nginx's. Traefik takes the other two from its environment, as in `deploy/compose.yaml`. Each replacement must happen
+//! exactly as often as expected, so a change of the files that these tests do not see is an error and not a gap.
 
 use std::fmt;
 use std::fs;
@@ -81,7 +82,7 @@ impl Gateway {
     pub fn run(self, addresses: Addresses, changes: &[(&str, &str)], sink: Sink) -> Result<Running, Failure> {
         let folder = tempfile::tempdir().map_err(Failure::while_doing("creating a temporary folder"))?;
         self.configure(folder.path(), addresses, changes)?;
-        let mut command = self.command(&self.provision()?, folder.path());
+        let mut command = self.command(&self.provision()?, folder.path(), addresses);
         let process = Process::spawn_into(&self.to_string(), &mut command, sink)?;
         let mut process = process.ending(match self {
             Self::Traefik => Ending::Kill,
@@ -100,11 +101,14 @@ impl Gateway {
         }
     }
 
-    fn command(self, executable: &Path, folder: &Path) -> Command {
+    fn command(self, executable: &Path, folder: &Path, addresses: Addresses) -> Command {
         let mut command = Command::new(executable);
         command.current_dir(folder);
         match self {
-            Self::Traefik => command.arg("--configFile=traefik.yaml"),
+            Self::Traefik => command
+                .arg("--configFile=traefik.yaml")
+                .env("IDENTITY_URL", format!("http://{}", addresses.identity))
+                .env("POSTERN_URL", format!("http://{}", addresses.postern)),
             Self::Nginx => {
                 command.args(["-e", "error.log", "-p"]).arg(folder).arg("-c").arg(folder.join("nginx.conf"))
             }
@@ -115,21 +119,22 @@ impl Gateway {
     /// Writes the configuration into `folder`.
     fn configure(self, folder: &Path, addresses: Addresses, changes: &[(&str, &str)]) -> Result<(), Failure> {
         let Addresses { gateway, identity, postern } = addresses;
-        let mut files =
-            match self {
-                Self::Traefik => vec![
-                    File::read("deploy/traefik/traefik.yaml")?.replace(SHIPPED_GATEWAY, gateway, 1)?,
-                    File::read("deploy/traefik/dynamic.yaml")?
-                        .replace(SHIPPED_IDENTITY, identity, 2)?
-                        .replace(SHIPPED_POSTERN, postern, 1)?,
-                ],
-                Self::Nginx => vec![
-                    File::read("deploy/nginx/nginx.conf")?
-                        .replace(SHIPPED_GATEWAY, gateway, 1)?
-                        .replace(SHIPPED_IDENTITY, identity, 2)?
-                        .replace(SHIPPED_POSTERN, postern, 1)?,
-                ],
-            };
+        let mut files = match self {
+            Self::Traefik => vec![
+                File::read("deploy/traefik/traefik.yaml")?.replace(
+                    SHIPPED_ENTRY_POINT,
+                    format_args!("\"{gateway}\""),
+                    1,
+                )?,
+                File::read("deploy/traefik/dynamic.yaml")?,
+            ],
+            Self::Nginx => vec![
+                File::read("deploy/nginx/nginx.conf")?
+                    .replace(SHIPPED_GATEWAY, gateway, 1)?
+                    .replace(SHIPPED_IDENTITY, identity, 2)?
+                    .replace(SHIPPED_POSTERN, postern, 1)?,
+            ],
+        };
         for (from, to) in changes {
             let holders = files.iter_mut().filter(|file| file.text.contains(from));
             let [file] = &mut holders.collect::<Vec<_>>()[..] else {
@@ -194,7 +199,7 @@ impl File {
         self.path.rsplit('/').next().unwrap_or(self.path)
     }
 
-    fn replace(mut self, shipped: &str, actual: SocketAddr, times: usize) -> Result<Self, Failure> {
+    fn replace(mut self, shipped: &str, actual: impl fmt::Display, times: usize) -> Result<Self, Failure> {
         let found = self.text.matches(shipped).count();
         if found != times {
             return Err(Failure::new(format!(
@@ -228,7 +233,9 @@ fn wait_until_routed(gateway: SocketAddr) -> Result<(), Failure> {
 /// How long a gateway may take: 185 MB of Traefik are read from a cold disk.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The addresses in the shipped files.
+/// The addresses in the shipped files. Traefik's entry point is that of a container, with its quotes, because the
+/// comment above it names another.
+const SHIPPED_ENTRY_POINT: &str = "\":9191\"";
 const SHIPPED_GATEWAY: &str = "127.0.0.1:9191";
 const SHIPPED_IDENTITY: &str = "127.0.0.1:9292";
 const SHIPPED_POSTERN: &str = "127.0.0.1:8080";
@@ -244,6 +251,7 @@ mod tests {
 
     #[test]
     fn the_shipped_files_differ_from_the_tested_ones_in_addresses_only() {
+        let mut unchanged = Vec::new();
         for gateway in Gateway::BOTH {
             let folder = tempfile::tempdir().expect("a temporary folder");
             gateway.configure(folder.path(), addresses(), &[]).expect("every address is found");
@@ -254,13 +262,17 @@ mod tests {
                 let shipped =
                     fs::read_to_string(workspace::path(&format!("deploy/{gateway}/{name}"))).expect("text");
                 let back = tested
+                    .replace("\"127.0.0.1:1\"", SHIPPED_ENTRY_POINT)
                     .replace("127.0.0.1:1", SHIPPED_GATEWAY)
                     .replace("127.0.0.1:2", SHIPPED_IDENTITY)
                     .replace("127.0.0.1:3", SHIPPED_POSTERN);
                 assert_eq!(back, shipped, "{gateway} {name}");
-                assert_ne!(tested, shipped, "{gateway} {name}");
+                if tested == shipped {
+                    unchanged.push(name);
+                }
             }
         }
+        assert_eq!(unchanged, ["dynamic.yaml"], "Traefik takes its addresses from the environment");
     }
 
     #[test]

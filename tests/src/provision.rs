@@ -59,6 +59,23 @@ pub fn kosoku() -> Result<PathBuf, Failure> {
     ancestor(&package, 2)
 }
 
+/// A folder for `PYTHONPATH` that holds Compose: `python3 -m compose`. It is the last one written in Python, because
+/// that comes from a registry; it wants neither Docker nor its plugins.
+pub fn docker_compose() -> Result<PathBuf, Failure> {
+    const PACKAGES: &str = "docker-compose==1.29.2 docker==5.0.3 dockerpty==0.4.1 docopt==0.6.2 jsonschema==3.2.0 \
+        python-dotenv==0.21.1 PyYAML==6.0.3 requests==2.31.0 urllib3==1.26.20 idna==3.10 certifi \
+        charset-normalizer==3.4.4 texttable==1.7.0 websocket-client==0.59.0 six==1.17.0 attrs==25.4.0 \
+        pyrsistent==0.20.0 distro==1.9.0 setuptools==75.8.0";
+    let package = provide("docker-compose-1.29.2", "compose/__main__.py", |folder| {
+        // All are listed, because it wants an older PyYAML than today's compilers can build, and does with this one.
+        run(python()
+            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--target"])
+            .arg(folder)
+            .args(PACKAGES.split_whitespace()))
+    })?;
+    ancestor(&package, 2)
+}
+
 /// A folder for `NODE_PATH` that holds the Node package `ws`.
 pub fn node_ws() -> Result<PathBuf, Failure> {
     let package = provide("node-ws-8.23.0", "node_modules/ws/package.json", |folder| {
@@ -106,6 +123,28 @@ fn keep_libraries(folder: &Path) -> Result<(), Failure> {
 }
 
 const LIBRARIES: &str = "libraries";
+
+/// The executable of watchexec. It is built here, without optimisation, because that is the only way it comes.
+pub fn watchexec() -> Result<PathBuf, Failure> {
+    provide("watchexec-2.3.2", "bin/watchexec", |folder| {
+        let target = folder.join("target");
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        run(cargo
+            .args([
+                "install",
+                "--quiet",
+                "--locked",
+                "--debug",
+                "--no-track",
+                "watchexec-cli@2.3.2",
+                "--root",
+            ])
+            .arg(folder)
+            .env("CARGO_TARGET_DIR", &target)
+            .env("CARGO_PROFILE_DEV_DEBUG", "0"))?;
+        remove(&target)
+    })
+}
 
 /// Downloads packages of the distribution and unpacks them into `folder`.
 fn unpack_debian(packages: &[&str], folder: &Path) -> Result<(), Failure> {

@@ -84,7 +84,8 @@ impl Runtime {
         let mut accepting = Vec::new();
         for listener in listeners {
             let listener = Rc::new(Async::new_nonblocking(listener)?);
-            let task = executor.spawn(accept(self.clone(), executor.clone(), listener.clone()));
+            let backoff = AcceptBackoff::new()?;
+            let task = executor.spawn(accept(self.clone(), executor.clone(), listener.clone(), backoff));
             accepting.push((task, listener));
         }
         let timers = executor.spawn(keep_time(self.clone()));
@@ -254,11 +255,12 @@ async fn answer_operators(runtime: Rc<Runtime>, executor: Rc<LocalExecutor<'stat
 }
 
 /// Accepts on one listener, and starts a task for each connection.
-async fn accept(runtime: Rc<Runtime>, executor: Rc<LocalExecutor<'static>>, listener: Rc<Async<Listener>>) {
-    let mut backoff = match AcceptBackoff::new() {
-        Ok(backoff) => backoff,
-        Err(error) => return warn!(runtime.log, "cannot accept connections"; "error" => %error),
-    };
+async fn accept(
+    runtime: Rc<Runtime>,
+    executor: Rc<LocalExecutor<'static>>,
+    listener: Rc<Async<Listener>>,
+    mut backoff: AcceptBackoff,
+) {
     loop {
         if let Some(wait) = backoff.remaining(Instant::now()) {
             Timer::after(wait).await;

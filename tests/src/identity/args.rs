@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use clap::{Arg, Command, value_parser};
+use clap::{Arg, ArgAction, Command, value_parser};
 
 /// What the service is started with. The secret comes from the environment: a command line can be read by everybody
 /// on the machine.
@@ -14,6 +14,8 @@ pub struct Args {
     pub listen: SocketAddr,
     /// How long a token is valid.
     pub token_lifetime: Duration,
+    /// Whether to ask the service that listens there how it is, and to start none.
+    pub healthcheck: bool,
 }
 
 impl Args {
@@ -24,6 +26,7 @@ impl Args {
         Ok(Self {
             listen: *matches.get_one("listen").expect("it has a default"),
             token_lifetime: *matches.get_one("token-ttl").expect("it has a default"),
+            healthcheck: matches.get_flag("healthcheck"),
         })
     }
 }
@@ -46,6 +49,12 @@ fn command() -> Command {
                 .help("How long a token is valid: 90, 90s, 15m, 1h")
                 .value_parser(duration)
                 .default_value("1h"),
+        )
+        .arg(
+            Arg::new("healthcheck")
+                .long("healthcheck")
+                .help("Ask the service that listens there whether it answers, and end with 0 or 1")
+                .action(ArgAction::SetTrue),
         )
         .after_help("Environment:\n  JWT_SECRET  the secret that tokens are signed with (required)")
 }
@@ -76,6 +85,7 @@ mod tests {
         let args = parse(&[]).expect("nothing is required");
         assert_eq!(args.listen.to_string(), "127.0.0.1:9292");
         assert_eq!(args.token_lifetime, Duration::from_secs(3600));
+        assert!(!args.healthcheck);
     }
 
     #[test]

@@ -1,18 +1,19 @@
 //! What to do when the system gives no descriptor for another connection.
 
-use std::fs::File;
 use std::io::{self, ErrorKind};
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use slog::{Logger, warn};
+use socket2::{Domain, Socket, Type};
 
 /// Decides, after each accept that failed, whether and when to try again.
 ///
 /// A socket that cannot be accepted stays ready, so whoever tries again at once spins. Out of descriptors or
 /// memory, this waits 10 ms, then twice as long each time up to 1 s, until an accept succeeds. It also keeps a
-/// descriptor in reserve, on `/dev/null`: giving it up for a moment lets one connection be accepted and closed,
-/// so that its client is told at once instead of hanging in the kernel's queue.
+/// descriptor in reserve, of a socket that goes nowhere: giving it up for a moment lets one connection be accepted and
+/// closed, so that its client is told at once instead of hanging in the kernel's queue.
 ///
 /// ```text
 /// loop {
@@ -27,7 +28,7 @@ use slog::{Logger, warn};
 #[derive(Debug)]
 pub struct AcceptBackoff {
     /// Absent while it is given up, or could not be taken back yet.
-    reserve: Option<File>,
+    reserve: Option<OwnedFd>,
     /// The wait that the next failure begins.
     delay: Duration,
     /// Until when nothing is to be accepted.
@@ -94,8 +95,8 @@ impl AcceptBackoff {
     /// Accepts and closes one connection with the reserve descriptor. False if there was none to give up, or
     /// another thread was quicker to use it.
     fn turn_away<T>(&mut self, accept: impl FnOnce() -> io::Result<T>) -> bool {
-        let Some(reserve_file) = self.reserve.take() else { return false };
-        drop(reserve_file);
+        let Some(descriptor) = self.reserve.take() else { return false };
+        drop(descriptor);
         let turned_away = accept().map(drop).is_ok();
         self.reserve = reserve().ok();
         turned_away
@@ -137,8 +138,9 @@ fn cause(error: &io::Error) -> String {
     }
 }
 
-fn reserve() -> io::Result<File> {
-    File::open("/dev/null")
+fn reserve() -> io::Result<OwnedFd> {
+    // Not a file: in an image that holds one program there may be none.
+    Ok(Socket::new(Domain::UNIX, Type::DGRAM, None)?.into())
 }
 
 /// The first wait, long enough for a descriptor or two to come free.
@@ -153,7 +155,6 @@ const WARN_EVERY: Duration = Duration::from_secs(1);
 #[cfg(test)]
 mod tests {
     use std::io::Read;
-    use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixStream;
 
     use slog::{Discard, o};
@@ -224,7 +225,7 @@ mod tests {
         // A reserve whose end can be seen from the other side.
         let (mut seen, reserve) = UnixStream::pair().unwrap();
         seen.set_nonblocking(true).unwrap();
-        clocked.backoff.reserve = Some(File::from(OwnedFd::from(reserve)));
+        clocked.backoff.reserve = Some(OwnedFd::from(reserve));
         let mut read = || seen.read(&mut [0]).map_err(|error| error.kind());
         assert_eq!(read(), Err(ErrorKind::WouldBlock));
         let mut is_closed = false;
