@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
+use postern_tests::binaries::Binary;
 use postern_tests::documents::markdown::Block;
 use postern_tests::workspace;
 
@@ -11,7 +12,6 @@ use postern_tests::workspace;
 struct Elsewhere {
     begins: &'static str,
     /// Why they are not run here.
-    #[allow(dead_code, reason = "it is for whoever reads the table")]
     because: &'static str,
     check: Check,
 }
@@ -103,8 +103,9 @@ pub(crate) fn unknown(block: &Block) -> Vec<String> {
 pub(crate) fn check(block: &Block) {
     for command in block.commands() {
         if let Some(listed) = ELSEWHERE.iter().find(|listed| command.starts_with(listed.begins)) {
-            let wrong = listed.check.wrong(&command);
-            assert!(wrong.is_none(), "{block}: {command}: {}", wrong.unwrap_or_default());
+            if let Some(wrong) = listed.check.wrong(&command) {
+                panic!("{block}: {command}: it is not run here ({}), and {wrong}", listed.because);
+            }
         }
     }
 }
@@ -179,6 +180,38 @@ fn what_is_not_run_here_names_what_there_is() {
         count += 1;
     }
     assert!(count > 20, "{count} blocks");
+}
+
+/// Commands within sentences: too short to be run, and long enough to be wrong.
+#[test]
+fn commands_between_backticks_have_the_flags_that_are_named() {
+    let help = |binary: Binary| {
+        let output = Command::new(binary.path()).arg("--help").output().expect("it runs");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let helps = [
+        ("postern-smol ", help(Binary::PosternSmol)),
+        ("postern ", help(Binary::Postern)),
+        ("cargo chain ", help(Binary::Chain)),
+    ];
+    let mut count = 0;
+    for document in postern_tests::documents::all() {
+        for (line, span) in document.code_spans() {
+            let wrong =
+                if let Some((program, help)) = helps.iter().find(|(program, _)| span.starts_with(program)) {
+                    let mut words = span.strip_prefix(program).unwrap_or_default().split_whitespace();
+                    let unknown = words.find(|word| !help.contains(word));
+                    unknown.map(|word| format!("there is no {word}"))
+                } else if let Some(listed) = ELSEWHERE.iter().find(|listed| span.starts_with(listed.begins)) {
+                    listed.check.wrong(span)
+                } else {
+                    continue;
+                };
+            assert_eq!(wrong, None, "{}:{line}: {span}", document.path);
+            count += 1;
+        }
+    }
+    assert!(count > 20, "{count} commands");
 }
 
 #[test]

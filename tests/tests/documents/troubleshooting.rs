@@ -86,10 +86,11 @@ pub(crate) fn is_the_token_valid(section: &Section) {
 }
 
 pub(crate) fn is_traefik_running(section: &Section) {
-    let [check, asks, nobody, no_router, no_middleware, no_identity] = section.blocks();
+    let [check, asks, nobody, no_router, look, router, no_middleware, no_identity] = section.blocks();
     let chain = Chain::start(Gateway::Traefik, Runtime::Mio);
     let shell = shell().port(9191, chain.address());
     shell.prints(check, 0, asks);
+    shell.prints(look, 0, router);
     let Chain { gateway, postern: _postern, identity, .. } = chain;
     // It reads its routes again when the file changes.
     let (traefik, folder) = gateway.into_parts();
