@@ -37,6 +37,12 @@ const ELSEWHERE: &[Elsewhere] = &[
     },
     Elsewhere { begins: ".ci/run", because: "it runs this very test", check: Check::Script },
     Elsewhere { begins: ".ci/canary", because: "it runs this very test", check: Check::Script },
+    Elsewhere { begins: ".ci/", because: "`.ci/run` runs it beside the tests", check: Check::Script },
+    Elsewhere {
+        begins: "deploy/release",
+        because: "minutes: two release builds, which are compared",
+        check: Check::Script,
+    },
     Elsewhere { begins: "CONFORMANCE=all cargo test", because: "ten minutes", check: Check::Cargo },
     Elsewhere {
         begins: "cargo bench -p postern-benches",
@@ -56,6 +62,7 @@ const ELSEWHERE: &[Elsewhere] = &[
     },
     Elsewhere { begins: "cargo llvm-cov", because: "a tool of others, and minutes", check: Check::Cargo },
     Elsewhere { begins: "cargo mutants", because: "a tool of others, and an hour", check: Check::Cargo },
+    Elsewhere { begins: "cargo deny", because: "`.ci/deny` runs it", check: Check::Nothing },
     Elsewhere { begins: "docker ", because: "no container engine runs here", check: Check::Nothing },
     Elsewhere {
         begins: "buildah ",
@@ -63,6 +70,7 @@ const ELSEWHERE: &[Elsewhere] = &[
         check: Check::Nothing,
     },
     Elsewhere { begins: "kubectl ", because: "there is no cluster here", check: Check::Nothing },
+    Elsewhere { begins: "systemd-analyze ", because: "a test of the units runs it", check: Check::Nothing },
     Elsewhere { begins: "systemctl ", because: "systemd does not run here", check: Check::Nothing },
     Elsewhere { begins: "sudo systemctl ", because: "systemd does not run here", check: Check::Nothing },
     Elsewhere { begins: "journalctl ", because: "systemd does not run here", check: Check::Nothing },
