@@ -2,7 +2,8 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use postern_tests::binaries::Binary;
 use postern_tests::ports;
@@ -114,11 +115,24 @@ fn when_one_member_dies_the_others_end_and_it_is_named() {
     }
 }
 
+/// Takes a port that is reserved for us. The socket by which it was found to be free may live for another moment in a child
+/// that another test is just starting, until that is a program of its own.
+fn hold(address: SocketAddr) -> TcpListener {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match TcpListener::bind(address) {
+            Ok(listener) => return listener,
+            Err(error) => assert!(Instant::now() < deadline, "{address} is reserved for us: {error}"),
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
 #[test]
 fn a_port_that_is_taken_is_named_with_the_flag_that_moves_it() {
     for (taken, flag) in FLAGS.into_iter().enumerate() {
         let ports = Ports::reserve();
-        let _holder = TcpListener::bind(ports.0[taken]).expect("it is reserved for us");
+        let _holder = hold(ports.0[taken]);
         let mut chain = spawn(&ports, &[]);
         assert_eq!(chain.wait(PATIENCE).expect("it ends").code(), Some(1));
         let lines = chain.lines();

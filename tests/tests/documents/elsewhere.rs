@@ -110,10 +110,10 @@ pub(crate) fn unknown(block: &Block) -> Vec<String> {
 #[track_caller]
 pub(crate) fn check(block: &Block) {
     for command in block.commands() {
-        if let Some(listed) = ELSEWHERE.iter().find(|listed| command.starts_with(listed.begins)) {
-            if let Some(wrong) = listed.check.wrong(&command) {
-                panic!("{block}: {command}: it is not run here ({}), and {wrong}", listed.because);
-            }
+        if let Some(listed) = ELSEWHERE.iter().find(|listed| command.starts_with(listed.begins))
+            && let Some(wrong) = listed.check.wrong(&command)
+        {
+            panic!("{block}: {command}: it is not run here ({}), and {wrong}", listed.because);
         }
     }
 }
