@@ -78,13 +78,7 @@ impl Binary {
             cargo.args(["build", "--package", self.package(), "--bin", self.name()]);
         }
         cargo.arg("--message-format=json-render-diagnostics");
-        // What Cargo tells a test of its package is not for another Cargo: build scripts that look at it, as that of
-        // ring does, would run again each time, and all that depends on them would be built anew.
-        for (name, _) in std::env::vars_os() {
-            if name.to_str().is_some_and(|name| PACKAGE.iter().any(|prefix| name.starts_with(prefix))) {
-                cargo.env_remove(name);
-            }
-        }
+        without_package(&mut cargo);
         if profile == Profile::Release {
             cargo.arg("--release");
         }
@@ -131,6 +125,16 @@ impl Binary {
 impl fmt::Display for Binary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+/// What Cargo tells a test of its package is not for another Cargo: build scripts that look at it, as that of ring does,
+/// would run again each time, and all that depends on them would be built anew.
+pub fn without_package(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| PACKAGE.iter().any(|prefix| name.starts_with(prefix))) {
+            command.env_remove(name);
+        }
     }
 }
 

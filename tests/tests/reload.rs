@@ -1,0 +1,118 @@
+//! `deploy/dev`: a change of the source is served on the same port, what does not compile changes nothing, and nothing
+//! is left behind. The source is a copy, so that it can be changed.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use postern_tests::binaries::without_package;
+use postern_tests::postern::Runtime;
+use postern_tests::process::{Ending, Process};
+use postern_tests::ws::{Handshake, Outcome};
+use postern_tests::{ports, provision, workspace};
+use tungstenite::Message;
+
+/// What Postern says to whom no gateway has vouched for; and what stands there after the change.
+const BEFORE: &str = "no user id: the gateway did not vouch for a user";
+const AFTER: &str = "nobody has said who you are";
+
+/// A build of three crates beside all other tests.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+#[test]
+fn a_change_of_the_source_is_served_on_the_same_port() {
+    let copy = tempfile::tempdir().expect("a temporary folder");
+    for item in
+        ["Cargo.toml", "Cargo.lock", "core", "runtimes", "deploy/dev", "tests/Cargo.toml", "tests/src"]
+    {
+        copy_all(&workspace::path(item), &copy.path().join(item));
+    }
+    copy_all(&workspace::path("benches/Cargo.toml"), &copy.path().join("benches/Cargo.toml"));
+    copy_all(&workspace::path("benches/src"), &copy.path().join("benches/src"));
+    copy_all(&workspace::path("benches/benches"), &copy.path().join("benches/benches"));
+
+    // The second one begins with what the first one has changed, and changes it back.
+    for (runtime, before, after) in [(Runtime::Mio, BEFORE, AFTER), (Runtime::Smol, AFTER, BEFORE)] {
+        let address = ports::free();
+        let mut dev = start(runtime, copy.path(), address);
+        wait_until_told(address, before, &dev);
+        let mut client = Handshake::to(address).as_john().open();
+        client.echo("before");
+
+        let refusals = copy.path().join("core/src/handshake/error.rs");
+        let good = fs::read_to_string(&refusals).expect("it is there");
+        assert!(good.contains(before), "the line to change is elsewhere");
+        fs::write(&refusals, "this is no Rust").expect("it can be written");
+        dev.wait_for_line(|line| line.contains("could not compile"), PATIENCE).expect("the compiler says so");
+        client.echo("what does not compile changes nothing");
+
+        fs::write(&refusals, good.replace(before, after)).expect("it can be written");
+        wait_until_told(address, after, &dev);
+        let Message::Close(Some(frame)) = client.receive() else { panic!("no close frame") };
+        assert_eq!(u16::from(frame.code), 1012, "{runtime}");
+        Handshake::to(address).as_john().open().echo("after");
+
+        let status = dev.terminate(PATIENCE).expect("it ends");
+        assert_eq!(status.code(), Some(143), "{runtime}");
+        let connected = std::net::TcpStream::connect(address);
+        assert!(connected.is_err(), "{runtime}: somebody is left who listens");
+    }
+}
+
+/// Starts `deploy/dev` in the copy, on a port.
+#[track_caller]
+fn start(runtime: Runtime, copy: &Path, address: SocketAddr) -> Process {
+    let watchexec = provision::watchexec().unwrap_or_else(|failure| panic!("{failure}"));
+    let folder = watchexec.parent().expect("a folder");
+    let path = std::env::join_paths(
+        std::iter::once(folder.to_path_buf())
+            .chain(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())),
+    );
+    let mut command = Command::new(copy.join("deploy/dev"));
+    if runtime == Runtime::Smol {
+        command.arg("--smol");
+    }
+    without_package(&mut command);
+    command
+        .env("PATH", path.expect("no colon in it"))
+        // What others have built already is taken from there; what is built of the copy goes to a place of its own.
+        .env("CARGO_BUILD_BUILD_DIR", workspace::path("target"))
+        .env("CARGO_TARGET_DIR", copy.join("target"))
+        .env("PORT", address.port().to_string())
+        .env("POSTERN_LISTEN", address.to_string())
+        .env("POSTERN_CONTROL", "off")
+        .env("LOG_LEVEL", "info");
+    Process::spawn(&format!("dev-{runtime}"), &mut command).expect("it starts").ending(Ending::Terminate)
+}
+
+/// Asks without a user until the refusal has this text.
+#[track_caller]
+fn wait_until_told(address: SocketAddr, text: &str, dev: &Process) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Ok(Outcome::Refused(answer)) = Handshake::to(address).send()
+            && answer.text().contains(text)
+        {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{text:?} is not served:\n{}", dev.lines().join("\n"));
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Copies a file, or a folder with all that is in it.
+fn copy_all(from: &Path, to: &Path) {
+    if from.is_dir() {
+        fs::create_dir_all(to).expect("it can be created");
+        for entry in fs::read_dir(from).expect("it is a folder") {
+            let entry = entry.expect("it is readable");
+            copy_all(&entry.path(), &to.join(entry.file_name()));
+        }
+    } else {
+        fs::create_dir_all(to.parent().expect("it is in a folder")).expect("it can be created");
+        fs::copy(from, to).expect("it can be copied");
+    }
+}
