@@ -12,6 +12,7 @@
 //! * [`session`]: one admitted user: messages, control frames, the closing handshake, limits.
 //! * [`policy`]: small machines that judge without knowing what a frame is.
 //! * [`service`]: all connections of one worker, their timers, and the application.
+//! * [`close_code`]: the codes of our own that connections are closed with.
 //! * [`record`]: what is worth a line in the log.
 //!
 //! The other end has a place of its own: [`client`], the handshake of who connects. After it, both ends are a
@@ -31,6 +32,7 @@
     )
 )]
 
+pub mod close_code;
 pub mod handshake;
 mod moment;
 pub mod record;

@@ -27,6 +27,8 @@ pub enum Binary {
     Canary,
     /// What connects and ends in each way there is.
     Churn,
+    /// The example of a third runtime.
+    Blocking,
 }
 
 /// What a binary is built for.
@@ -57,7 +59,7 @@ impl Binary {
     pub fn path(self) -> &'static Path {
         // One cell each: two threads that want the same binary wait for one build, and Cargo itself keeps those
         // of two processes apart.
-        static PATHS: [OnceLock<Result<PathBuf, Failure>>; 6] = [const { OnceLock::new() }; 6];
+        static PATHS: [OnceLock<Result<PathBuf, Failure>>; 7] = [const { OnceLock::new() }; 7];
 
         match PATHS[self as usize].get_or_init(|| self.build(Profile::Dev, Messages::Kept)) {
             Ok(path) => path,
@@ -69,7 +71,12 @@ impl Binary {
     pub fn build(self, profile: Profile, messages: Messages) -> Result<PathBuf, Failure> {
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         cargo.current_dir(workspace::root());
-        cargo.args(["build", "--package", self.package(), "--bin", self.name()]);
+        if self == Self::Blocking {
+            // As `cargo test --workspace` builds it: with the dependencies of its package alone it would be another one.
+            cargo.args(["build", "--workspace", "--example", self.name()]);
+        } else {
+            cargo.args(["build", "--package", self.package(), "--bin", self.name()]);
+        }
         cargo.arg("--message-format=json-render-diagnostics");
         without_package(&mut cargo);
         if profile == Profile::Release {
@@ -97,6 +104,7 @@ impl Binary {
         match self {
             Self::Postern => "postern",
             Self::PosternSmol => "postern-smol",
+            Self::Blocking => "postern-core",
             Self::Identity | Self::Chain | Self::Canary | Self::Churn => "postern-tests",
         }
     }
@@ -109,6 +117,7 @@ impl Binary {
             Self::Chain => "chain",
             Self::Canary => "canary",
             Self::Churn => "churn",
+            Self::Blocking => "blocking",
         }
     }
 }

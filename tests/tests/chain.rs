@@ -2,23 +2,24 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use postern_tests::binaries::Binary;
 use postern_tests::ports;
 use postern_tests::process::{Process, Stream};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Three free ports, and the flags that name them.
-struct Ports([SocketAddr; 3]);
+/// Four free ports, and the flags that name them.
+struct Ports([SocketAddr; 4]);
 
 impl Ports {
     fn reserve() -> Self {
-        Self([ports::free(), ports::free(), ports::free()])
+        Self([(); 4].map(|()| ports::free()))
     }
 
     fn flags(&self) -> Vec<String> {
-        let flags = ["--gateway-port", "--identity-port", "--port"].iter().zip(self.0);
+        let flags = FLAGS.iter().zip(self.0);
         flags.flat_map(|(flag, address)| [(*flag).to_owned(), address.port().to_string()]).collect()
     }
 
@@ -114,11 +115,24 @@ fn when_one_member_dies_the_others_end_and_it_is_named() {
     }
 }
 
+/// Takes a port that is reserved for us. The socket by which it was found to be free may live for another moment in a child
+/// that another test is just starting, until that is a program of its own.
+fn hold(address: SocketAddr) -> TcpListener {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match TcpListener::bind(address) {
+            Ok(listener) => return listener,
+            Err(error) => assert!(Instant::now() < deadline, "{address} is reserved for us: {error}"),
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
 #[test]
 fn a_port_that_is_taken_is_named_with_the_flag_that_moves_it() {
-    for (taken, flag) in [(0, "--gateway-port"), (1, "--identity-port"), (2, "--port")] {
+    for (taken, flag) in FLAGS.into_iter().enumerate() {
         let ports = Ports::reserve();
-        let _holder = TcpListener::bind(ports.0[taken]).expect("it is reserved for us");
+        let _holder = hold(ports.0[taken]);
         let mut chain = spawn(&ports, &[]);
         assert_eq!(chain.wait(PATIENCE).expect("it ends").code(), Some(1));
         let lines = chain.lines();
@@ -126,6 +140,8 @@ fn a_port_that_is_taken_is_named_with_the_flag_that_moves_it() {
         assert!(lines[0].contains(&ports.0[taken].to_string()), "{lines:?}");
     }
 }
+
+const FLAGS: [&str; 4] = ["--gateway-port", "--identity-port", "--port", "--control-port"];
 
 /// Builds and fetches are part of it, on a fresh clone.
 const STARTING: Duration = Duration::from_secs(600);

@@ -5,6 +5,7 @@ use std::fmt;
 use tungstenite::protocol::frame::coding::CloseCode;
 
 use super::assertion::AssertionError;
+use crate::close_code;
 
 /// A refused upgrade. Everything in here is written to the log, and said to the client but for the
 /// [`detail`](Self::detail); nothing of it comes from the request.
@@ -122,9 +123,9 @@ impl HandshakeError {
     /// that are about the user, and that a page can act on. See [`Reject::Close`](super::Reject::Close).
     pub fn close_code(self) -> Option<CloseCode> {
         match self.status() {
-            401 => Some(CloseCode::from(4401)),
-            403 => Some(CloseCode::from(4403)),
-            429 => Some(CloseCode::from(4430)),
+            401 => Some(CloseCode::from(close_code::UNAUTHORIZED)),
+            403 => Some(CloseCode::from(close_code::FORBIDDEN)),
+            429 => Some(CloseCode::from(close_code::TOO_MANY_CONNECTIONS)),
             _ => None,
         }
     }

@@ -3,7 +3,8 @@
 //!
 //! # Writing a runtime
 //!
-//! A runtime owns the sockets and the clock, and decides nothing. For each connection, it does this:
+//! A runtime owns the sockets and the clock, and decides nothing. `examples/blocking.rs` is the least that there can be. For
+//! each connection, it does this:
 //!
 //! 1. Accept a socket, call [`Service::open`], and keep the socket under the [`Key`].
 //! 2. When the socket has something to be read, call [`Service::exchange`]: it receives once, sends once, and says

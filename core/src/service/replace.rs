@@ -6,6 +6,7 @@ use tungstenite::protocol::frame::coding::CloseCode;
 
 use super::manage::Whom;
 use super::{Key, Service};
+use crate::close_code;
 use crate::record::ConnectionId;
 
 /// The connection of a user that has to go.
@@ -56,10 +57,7 @@ impl Service {
 
     fn close_replaced(&mut self, key: Key, now: Instant) {
         self.turn(key, now, |connection, _, turn| {
-            connection.disconnect(turn, CloseCode::from(REPLACED), "replaced");
+            connection.disconnect(turn, CloseCode::from(close_code::REPLACED), "replaced");
         });
     }
 }
-
-/// The close code for a connection whose user has a newer one.
-const REPLACED: u16 = 4409;

@@ -6,6 +6,7 @@ use std::ops::AddAssign;
 use tungstenite::protocol::frame::coding::CloseCode;
 
 use super::error::ProtocolError;
+use crate::close_code;
 
 /// The first cause of a connection's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,9 +66,9 @@ impl Ending {
                 1011 => "internal error",
                 1012 => "service restart",
                 1013 => "overloaded",
-                4408 => "no pong",
-                4409 => "replaced",
-                4413 => "slow consumer",
+                close_code::NO_PONG => "no pong",
+                close_code::REPLACED => "replaced",
+                close_code::SLOW_CONSUMER => "slow consumer",
                 _ => "closed by the server",
             },
             Ending::Failed(error) => error.reason(),

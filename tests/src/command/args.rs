@@ -20,6 +20,8 @@ pub struct Args {
     pub profile: Profile,
     /// Who listens where; all on the loopback interface.
     pub addresses: Addresses,
+    /// Where Postern answers probes and operators.
+    pub control: SocketAddr,
 }
 
 impl Args {
@@ -35,6 +37,7 @@ impl Args {
                 identity: address(&matches, IDENTITY_PORT),
                 postern: address(&matches, PORT),
             },
+            control: address(&matches, CONTROL_PORT),
         })
     }
 }
@@ -43,6 +46,7 @@ impl Args {
 pub(super) const GATEWAY_PORT: &str = "gateway-port";
 pub(super) const IDENTITY_PORT: &str = "identity-port";
 pub(super) const PORT: &str = "port";
+pub(super) const CONTROL_PORT: &str = "control-port";
 
 fn command() -> Command {
     let flag = |name, help| Arg::new(name).long(name).action(ArgAction::SetTrue).help(help);
@@ -62,6 +66,7 @@ fn command() -> Command {
         .arg(port(GATEWAY_PORT, "9191", "Where clients connect"))
         .arg(port(IDENTITY_PORT, "9292", "Where the Identity service listens"))
         .arg(port(PORT, "8080", "Where Postern listens"))
+        .arg(port(CONTROL_PORT, "9090", "Where Postern's control port is"))
         .after_help(
             "Environment:\n  JWT_SECRET  the secret that tokens are signed with; without it, each start makes a new \
              one\n  POSTERN_*, LOG_*  Postern's settings",
@@ -89,17 +94,19 @@ mod tests {
             (Gateway::Traefik, Runtime::Mio, Profile::Release)
         );
         let Addresses { gateway, identity, postern } = args.addresses;
-        assert_eq!([gateway, identity, postern].map(|address| address.port()), [9191, 9292, 8080]);
+        let ports = [gateway, identity, postern, args.control].map(|address| address.port());
+        assert_eq!(ports, [9191, 9292, 8080, 9090]);
     }
 
     #[test]
     fn every_flag_changes_what_it_names() {
-        let words =
-            ["--smol", "--nginx", "--dev", "--gateway-port", "1", "--identity-port", "2", "--port", "3"];
+        let mut words = vec!["--smol", "--nginx", "--dev"];
+        words.extend(["--gateway-port", "1", "--identity-port", "2", "--port", "3", "--control-port", "4"]);
         let args = parse(&words).expect("good flags");
         assert_eq!((args.gateway, args.runtime, args.profile), (Gateway::Nginx, Runtime::Smol, Profile::Dev));
         let Addresses { gateway, identity, postern } = args.addresses;
-        assert_eq!([gateway, identity, postern].map(|address| address.port()), [1, 2, 3]);
+        let ports = [gateway, identity, postern, args.control].map(|address| address.port());
+        assert_eq!(ports, [1, 2, 3, 4]);
     }
 
     #[test]

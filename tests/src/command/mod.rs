@@ -52,8 +52,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let mut postern = Command::new(postern);
     postern.env("PORT", addresses.postern.port().to_string());
     postern.env("POSTERN_LISTEN", addresses.postern.to_string());
-    // Whatever listens on the usual one, the log says which it is.
-    postern.env("POSTERN_CONTROL", "127.0.0.1:0");
+    postern.env("POSTERN_CONTROL", args.control.to_string());
     // Whoever has pressed Ctrl-C waits for the end.
     postern.envs([("POSTERN_DRAIN_GRACE", "0"), ("POSTERN_DRAIN_SPREAD", "0")]);
     // For clients that send their token in a message.
@@ -79,6 +78,7 @@ fn check_ports(args: &Args) -> Result<(), Failure> {
         ("the gateway", addresses.gateway, args::GATEWAY_PORT),
         ("Identity", addresses.identity, args::IDENTITY_PORT),
         ("Postern", addresses.postern, args::PORT),
+        ("Postern's control port", args.control, args::CONTROL_PORT),
     ] {
         TcpListener::bind(address).map_err(|error| {
             Failure::new(format!(

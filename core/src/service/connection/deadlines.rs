@@ -5,6 +5,7 @@ use std::time::Instant;
 use tungstenite::protocol::frame::coding::CloseCode;
 
 use super::{Connection, Context, Stage};
+use crate::close_code;
 use crate::handshake::HandshakeError;
 use crate::moment::Epoch;
 use crate::policy::{Beat, HeartbeatConfig};
@@ -115,7 +116,7 @@ impl Connection {
             Beat::Still => {}
             // It is open.
             Beat::Ping(payload) => drop(session.ping(turn, &payload)),
-            Beat::Gone => session.dismiss(turn, CloseCode::from(NO_PONG), "no pong"),
+            Beat::Gone => session.dismiss(turn, CloseCode::from(close_code::NO_PONG), "no pong"),
         }
     }
 
@@ -171,6 +172,3 @@ impl Connection {
         }
     }
 }
-
-/// The close code for a peer that has not answered a ping.
-const NO_PONG: u16 = 4408;

@@ -17,6 +17,7 @@ use super::jitter::Jitter;
 use super::manage::{Outgoing, Status};
 use super::notice;
 use super::replace::Replaced;
+use crate::close_code;
 use crate::frame::DataKind;
 use crate::handshake::{HandshakeError, HeadReader, Identity, Peer, RequestId};
 use crate::input::{Input, Payload};
@@ -223,7 +224,9 @@ impl Connection {
         let Some(until) = pace.rates.charge(turn.now, (messages, config.message_rate), bytes) else { return };
         match config.rate_policy {
             RatePolicy::Pause => pace.pause = Some((turn.now, until)),
-            RatePolicy::Close => session.close(turn, CloseCode::from(RATE_EXCEEDED), "rate exceeded"),
+            RatePolicy::Close => {
+                session.close(turn, CloseCode::from(close_code::RATE_EXCEEDED), "rate exceeded");
+            }
         }
     }
 
@@ -367,7 +370,7 @@ impl Connection {
             && let Stage::Admitted { session, .. } = &mut self.stage
         {
             let mut turn = Turn { now, out: backlog.tail(), is_backlogged: true, codec };
-            session.close(&mut turn, CloseCode::from(SLOW_CONSUMER), "slow consumer");
+            session.close(&mut turn, CloseCode::from(close_code::SLOW_CONSUMER), "slow consumer");
         }
     }
 
@@ -454,9 +457,3 @@ impl Connection {
         }
     }
 }
-
-/// The close code for a peer that does not take what is sent to it.
-const SLOW_CONSUMER: u16 = 4413;
-
-/// The close code for a peer that sends faster than it may.
-const RATE_EXCEEDED: u16 = 4429;

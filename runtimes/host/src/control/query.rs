@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use hyper::StatusCode;
 use percent_encoding::percent_decode_str;
 use postern_core::service::{Outgoing, Whom};
-use postern_core::{CloseCode, ConnectionId};
+use postern_core::{CloseCode, ConnectionId, close_code};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -159,7 +159,7 @@ pub(super) fn disconnect(body: &[u8]) -> Result<Disconnect, Refusal> {
     }
     let Body { user, session, connection, code, reason } = from_json(body)?;
     let target = Target::one_of(user, session, connection).ok_or(Refusal::bad("target", EXACTLY_ONE))?;
-    let code = code.unwrap_or(FORBIDDEN);
+    let code = code.unwrap_or(close_code::FORBIDDEN);
     if !matches!(code, 1000 | 1001 | 1008 | 1011..=1013 | 3000..=4999) {
         return Err(Refusal::bad(
             "close_code",
@@ -212,9 +212,6 @@ pub(super) fn send(body: &[u8], max_message: usize) -> Result<Send, Refusal> {
 fn from_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     serde_json::from_slice(body).map_err(|error| Refusal::bad("json", error.to_string()))
 }
-
-/// The close code of the design for a user who may not come back: the client is to stop.
-const FORBIDDEN: u16 = 4403;
 
 const DEFAULT_REASON: &str = "disconnected";
 

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use postern_core::Record;
 use postern_core::handshake::HandshakeError;
 use postern_core::session::{Ending, Side, Traffic};
+use postern_core::{Record, close_code};
 
 use super::Histogram;
 
@@ -105,12 +105,13 @@ impl Counts {
         let is_ours = initiator == Initiator::Server;
         let code_label = match code {
             1000..=1015 => Code::Known(code),
-            _ if OWN_CODES.contains(&code) => Code::Known(code),
+            _ if close_code::ALL.contains(&code) => Code::Known(code),
             _ => Code::Other,
         };
         *self.closed.entry((code_label, initiator)).or_default() += 1;
-        self.slow_consumers += u64::from(is_ours && code == SLOW_CONSUMER || ending == Ending::WriteStalled);
-        self.too_fast += u64::from(is_ours && code == RATE_EXCEEDED);
+        self.slow_consumers +=
+            u64::from(is_ours && code == close_code::SLOW_CONSUMER || ending == Ending::WriteStalled);
+        self.too_fast += u64::from(is_ours && code == close_code::RATE_EXCEEDED);
         self.traffic += traffic;
     }
 
@@ -118,12 +119,6 @@ impl Counts {
         *self.rejected.entry(error.code()).or_default() += 1;
     }
 }
-
-const SLOW_CONSUMER: u16 = 4413;
-const RATE_EXCEEDED: u16 = 4429;
-
-/// The codes of 4000 and more that Postern closes with.
-const OWN_CODES: [u16; 7] = [4401, 4403, 4408, 4409, SLOW_CONSUMER, RATE_EXCEEDED, 4430];
 
 /// A handshake is one read and one write, so it takes what the network takes; five seconds are its limit.
 const HANDSHAKE_BOUNDS: &[Duration] = &[

@@ -1,0 +1,182 @@
+//! The smallest runtime there is: `std` alone, and a thread for each connection that waits for it.
+//!
+//! ```text
+//! cargo run -p postern-core --example blocking -- 127.0.0.1:8080
+//! ```
+//!
+//! It ends when its standard input does (Ctrl-D). The numbers are those of "Writing a third runtime" in ARCHITECTURE.md,
+//! which has more of them: each connection has a [`Service`] of its own here, so what connections share does not exist,
+//! nor do settings, the log's file formats, signals and the control port, all of which `postern-host` has.
+#![allow(
+    clippy::disallowed_macros,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "what the core may not have is what a runtime brings: sockets, a clock, threads, output"
+)]
+
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use postern_core::handshake::Peer;
+use postern_core::service::{Arrival, Socket};
+use postern_core::{ConnectionId, Record, Recorder, Service, ServiceConfig, Transport};
+
+fn main() -> io::Result<()> {
+    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8080".to_owned());
+    let listener = TcpListener::bind(address)?;
+    println!("listening on {}", listener.local_addr()?);
+    thread::spawn(move || accept(&listener));
+    io::copy(&mut io::stdin(), &mut io::sink())?;
+    // 7. Each thread hears of it within a tick, and ends its connection.
+    IS_STOPPING.store(true, Ordering::Relaxed);
+    while OPEN.load(Ordering::Relaxed) > 0 {
+        thread::sleep(TICK);
+    }
+    Ok(())
+}
+
+/// 1. Accepts, numbers the connection, and starts its thread.
+fn accept(listener: &TcpListener) {
+    let config = Arc::new(ServiceConfig::default());
+    for number in 1.. {
+        // One that cannot be accepted is no reason to leave the others alone.
+        let Ok((stream, peer)) = listener.accept() else { continue };
+        let config = config.clone();
+        OPEN.fetch_add(1, Ordering::Relaxed);
+        thread::spawn(move || {
+            if let Err(error) = carry(&stream, peer, ConnectionId(number), config) {
+                println!("connection {number}: {error}");
+            }
+            OPEN.fetch_sub(1, Ordering::Relaxed);
+        });
+    }
+}
+
+/// One connection, from its first byte to its end: wait for what it wants, take a turn, ask again.
+fn carry(
+    stream: &TcpStream,
+    peer: SocketAddr,
+    id: ConnectionId,
+    config: Arc<ServiceConfig>,
+) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    // A write that waits longer than this has sent a part, or nothing, and what is left is the connection's backlog.
+    stream.set_write_timeout(Some(TICK))?;
+    let (mut socket, mut buffer) = (Blocking(stream), vec![0; READ_BUFFER]);
+    let mut service = Service::new(config, id.0, Instant::now());
+    let key = service.open(Arrival { id, peer: Peer::from(peer), refusal: None }, Instant::now());
+    let mut is_told = false;
+    loop {
+        if !is_told && IS_STOPPING.load(Ordering::Relaxed) {
+            // 7. To go on until the service is empty is to go on until the one connection is removed.
+            service.shut_down();
+            is_told = true;
+        }
+        // 5. What is due, and how long there is until something is again.
+        let mut now = Instant::now();
+        let mut transport = Transport::Open;
+        while let Some(due) = service.next_due(now, &mut Sentences) {
+            // 3. To settle.
+            transport = service.settle(due, now, &mut socket);
+        }
+        let until = service.poll_timeout(now).map_or(TICK, |at| at.saturating_duration_since(now));
+        let patience = until.clamp(LEAST, TICK);
+        if transport == Transport::Open {
+            // 2. and 4. A turn when there is something to be read; else what waits to be sent is sent.
+            let patience = if service.wants_write(key) { LEAST } else { patience };
+            let is_readable = service.wants_read(key) && wait(stream, patience)?;
+            if !service.wants_read(key) && !service.wants_write(key) {
+                thread::sleep(patience);
+            }
+            now = Instant::now();
+            transport = if is_readable {
+                service.exchange(key, now, &mut buffer, &mut socket, &mut Sentences)
+            } else {
+                service.settle(key, now, &mut socket)
+            };
+        }
+        match transport {
+            Transport::Open => {}
+            // It fails if the peer is gone, which the next read tells.
+            Transport::ShutdownWrite => drop(stream.shutdown(Shutdown::Write)),
+            Transport::Close => break,
+        }
+    }
+    // The socket is closed when the caller drops it.
+    service.remove(key, Instant::now(), &mut Sentences);
+    Ok(())
+}
+
+/// Waits until there is something to be read: bytes, the end, or an error that the read will tell.
+fn wait(stream: &TcpStream, patience: Duration) -> io::Result<bool> {
+    stream.set_read_timeout(Some(patience))?;
+    Ok(!stream.peek(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock))
+}
+
+/// 2. The three system calls of a turn.
+struct Blocking<'s>(&'s TcpStream);
+
+impl Socket for Blocking<'_> {
+    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        again_if_interrupted(|| self.0.read(buffer))
+    }
+
+    fn receive_behind(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        let (len, capacity) = (buffer.len(), buffer.capacity());
+        // Within the capacity, so it does not grow.
+        buffer.resize(capacity, 0);
+        let received = self.receive(buffer.get_mut(len..).unwrap_or_default());
+        buffer.truncate(len + received.as_ref().copied().unwrap_or_default());
+        received
+    }
+
+    fn send(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        again_if_interrupted(|| self.0.write_vectored(pieces))
+    }
+}
+
+fn again_if_interrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+/// 6. The log. What a user controls is escaped; the host's log does more than that.
+struct Sentences;
+
+impl Recorder for Sentences {
+    fn record(&mut self, record: &Record<'_>) {
+        match record {
+            Record::Established { identity, .. } => println!("established: {}", identity.id()),
+            Record::Message { identity, payload, .. } => {
+                println!("{}: {}", identity.id(), payload.escape_ascii());
+            }
+            Record::Closed { identity, ending, .. } => {
+                println!("closed: {}, {} {}", identity.id(), ending.code(), ending.reason());
+            }
+            Record::Rejected { error, .. } => println!("refused: {} {}", error.status(), error.code()),
+            Record::Pong { .. } | Record::Abandoned { .. } => {}
+        }
+    }
+}
+
+static IS_STOPPING: AtomicBool = AtomicBool::new(false);
+
+/// How many connections there are.
+static OPEN: AtomicUsize = AtomicUsize::new(0);
+
+/// The longest that a thread waits before it looks whether it is to stop.
+const TICK: Duration = Duration::from_millis(100);
+
+/// The shortest; a time limit of nothing would be none.
+const LEAST: Duration = Duration::from_millis(1);
+
+/// Bytes of one read.
+const READ_BUFFER: usize = 64 * 1024;

@@ -1,0 +1,64 @@
+//! What SECURITY.md shows of configurations, put into those that are shipped.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use postern_tests::chain::Chain;
+use postern_tests::documents::document;
+use postern_tests::gateway::Gateway;
+use postern_tests::identity::Identity;
+use postern_tests::postern::{Postern, Runtime};
+use postern_tests::ws::Handshake;
+
+/// The block below a heading of SECURITY.md.
+#[track_caller]
+fn shown(heading: &str, language: &str) -> String {
+    let document = document("SECURITY.md");
+    let mut blocks = document.blocks.iter().filter(|block| block.heading == heading);
+    let block = blocks.next().unwrap_or_else(|| panic!("there is no block under `{heading}`"));
+    assert!(block.is(&[language]) && blocks.next().is_none(), "one block of {language} is expected: {block}");
+    block.text.clone()
+}
+
+const SECRET: &str = "a-secret-of-the-documents-test";
+
+#[test]
+fn traefik_proves_itself_by_the_middleware_that_is_shown() {
+    let text = shown("Traefik", "yaml").replace('…', SECRET);
+    let (first, middleware) = text.split_once('\n').expect("several lines");
+    assert_eq!(first, "middlewares:");
+    let middleware: String = middleware.lines().map(|line| format!("  {line}\n")).collect();
+    let changes = [
+        ("  middlewares:\n", format!("  middlewares:\n{middleware}")),
+        ("middlewares: [identity-jwt-validate]", "middlewares: [identity-jwt-validate, prove]".to_owned()),
+    ];
+    let changes = changes.each_ref().map(|(from, to)| (*from, to.as_str()));
+    let secret = [("POSTERN_PROXY_SECRET", SECRET)];
+    let chain = Chain::start_with(Gateway::Traefik, Runtime::Mio, &secret, &changes);
+    // What the client says is overwritten.
+    let handshake = chain.handshake().header("X-Postern-Secret", "that of the client");
+    chain.visit_as_john(handshake.bearer(&chain.login("john@example.com")).open());
+}
+
+#[test]
+fn nginx_proves_itself_by_the_lines_that_are_shown() {
+    let text = shown("nginx", "nginx").replace('…', SECRET);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let socket = folder.path().join("postern.sock").display().to_string();
+    // nginx's workers may be another user than the one who tests, and have to get there.
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("a mode");
+    let secret = [("POSTERN_PROXY_SECRET", SECRET), ("POSTERN_LISTEN_MODE", "0666")];
+    let postern = Postern::start_beside(Runtime::Smol, &format!(",unix:{socket}"), &secret);
+    let identity = Identity::start();
+    let lines = text.replace("/run/postern.sock", &socket);
+    assert_ne!(lines, text);
+    // Its own place in the configuration is that of the line which leads to Postern by an address.
+    let address = format!("proxy_pass http://{};\n        }}", postern.address());
+    let with_lines = format!("{lines}\n        }}");
+    let changes = [(address.as_str(), with_lines.as_str())];
+    let nginx = Gateway::Nginx.start_changed(identity.address(), postern.address(), &changes);
+    let token = identity.login("john@example.com");
+    Handshake::to(nginx.address()).bearer(&token).open().echo("Hello World");
+    postern.wait_for("Message from John Doe (123): Hello World");
+    assert!(postern.log().iter().any(|line| line.contains("peer: unix:")), "{:?}", postern.log());
+}

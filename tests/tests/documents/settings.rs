@@ -1,0 +1,106 @@
+//! What the documents say of settings and metrics is what both binaries say of themselves.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+use postern_tests::documents::markdown::spans;
+use postern_tests::documents::{all, document};
+use postern_tests::http;
+use postern_tests::postern::{Postern, Runtime};
+
+/// The settings with their defaults, as `--print-config` has them.
+fn defaults(runtime: Runtime) -> BTreeMap<String, String> {
+    let lines = Postern::print_config(runtime, &[]);
+    let settings = lines.iter().filter_map(|line| line.split(" #").next()?.trim().split_once('='));
+    let settings: BTreeMap<_, _> =
+        settings.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    assert!(settings.len() > 50, "{settings:?}");
+    settings
+}
+
+#[test]
+fn the_tables_have_each_setting_with_its_default() {
+    let mut listed = BTreeMap::new();
+    for (path, heading) in [("README.md", "Settings"), ("docs/operation.md", "Settings")] {
+        let document = document(path);
+        for (line, cells) in &document.table(heading, "name").rows {
+            let names: Vec<_> = spans(&cells[0]).collect();
+            let values: Vec<_> = cells[1].split(", ").collect();
+            assert_eq!(names.len(), values.len(), "{path}:{line}: a default for each name");
+            for (name, value) in names.into_iter().zip(values) {
+                let value = if value == "none" { "" } else { value.trim_matches('`') };
+                let before = listed.insert(name.to_owned(), value.to_owned());
+                assert_eq!(before, None, "{path}:{line}: {name} stands in a table twice");
+            }
+        }
+    }
+    for runtime in Runtime::BOTH {
+        let mut defaults = defaults(runtime);
+        // What the harness sets for all.
+        defaults.insert("POSTERN_CONTROL".to_owned(), "127.0.0.1:9090".to_owned());
+        assert_eq!(listed, defaults, "{runtime}");
+    }
+}
+
+/// Names in a text that begin so.
+fn names<'t>(text: &'t str, prefix: &str) -> impl Iterator<Item = &'t str> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words.filter(move |word| word.starts_with(prefix) && !word.ends_with('_'))
+}
+
+#[test]
+fn each_setting_that_is_named_exists() {
+    let defaults = defaults(Runtime::Mio);
+    let mut count = 0;
+    for document in all() {
+        let blocks = document.blocks.iter().map(|block| (block.line, block.text.as_str()));
+        let prose = document.prose.iter().map(|(line, text)| (*line, text.as_str()));
+        for (line, text) in blocks.chain(prose) {
+            for name in names(text, "POSTERN_").chain(names(text, "LOG_")) {
+                assert!(defaults.contains_key(name), "{}:{line}: there is no setting {name}", document.path);
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 150, "{count} names");
+}
+
+/// `--help` has the names and the defaults, too, of both.
+#[test]
+fn the_help_has_each_setting() {
+    for runtime in Runtime::BOTH {
+        let help = Command::new(runtime.binary().path()).arg("--help").output().expect("it runs");
+        let help = String::from_utf8_lossy(&help.stdout);
+        for name in defaults(runtime).keys() {
+            assert!(help.contains(&format!("[env: {name}]")), "{runtime}: {name}");
+        }
+    }
+}
+
+/// All metrics that are named exist, and all that exist are in the table of docs/operation.md.
+#[test]
+fn the_metrics_are_those_that_are_served() {
+    let document = document("docs/operation.md");
+    let rows = &document.table("Metrics and alerts", "metric").rows;
+    let listed: BTreeSet<_> =
+        rows.iter().flat_map(|(_, cells)| spans(&cells[0])).map(str::to_owned).collect();
+    for runtime in Runtime::BOTH {
+        let postern = Postern::start_with_control(runtime, &[]);
+        let answer = http::request(postern.control(), "GET", "/metrics", &[], b"").expect("an answer");
+        let text = answer.text();
+        let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+        // Where nothing has been counted yet there is no sample, and the type is there all the same.
+        let served: BTreeSet<_> = types.map(str::to_owned).collect();
+        assert_eq!(listed, served, "{runtime}");
+    }
+    for document in all() {
+        for (line, span) in document.code_spans() {
+            for name in
+                names(span, "postern_").filter(|name| !["postern_host", "postern_core"].contains(name))
+            {
+                let is_served = listed.iter().any(|metric| metric == name);
+                assert!(is_served, "{}:{line}: there is no metric {name}", document.path);
+            }
+        }
+    }
+}
