@@ -108,7 +108,7 @@ impl Gateway {
             Self::Traefik => command
                 .arg("--configFile=traefik.yaml")
                 .env("IDENTITY_URL", format!("http://{}", addresses.identity))
-                .env("POSTERN_URL", format!("http://{}", addresses.postern)),
+                .env("WEBSOCKET_URL", format!("http://{}", addresses.postern)),
             Self::Nginx => {
                 command.args(["-e", "error.log", "-p"]).arg(folder).arg("-c").arg(folder.join("nginx.conf"))
             }

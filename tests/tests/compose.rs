@@ -237,7 +237,7 @@ fn the_example_has_the_limits_for_production_and_says_them_to_postern() {
         assert_eq!(environment(service)[name.as_str()], "7", "{name} cannot be set");
     }
     assert_eq!(environment(service)["PORT"], "8099");
-    assert_eq!(environment(changed.services()["traefik"])["POSTERN_URL"], "http://websocket:8099");
+    assert_eq!(environment(changed.services()["traefik"])["WEBSOCKET_URL"], "http://websocket:8099");
 }
 
 #[test]

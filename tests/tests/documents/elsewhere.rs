@@ -43,6 +43,7 @@ const ELSEWHERE: &[Elsewhere] = &[
         because: "minutes: two release builds, which are compared",
         check: Check::Script,
     },
+    Elsewhere { begins: "deploy/dev", because: "`tests/tests/reload.rs` runs it", check: Check::Script },
     Elsewhere { begins: "CONFORMANCE=all cargo test", because: "ten minutes", check: Check::Cargo },
     Elsewhere {
         begins: "cargo bench -p postern-benches",

@@ -10,6 +10,7 @@
 
 mod codes;
 mod contributing;
+mod deploy;
 mod elsewhere;
 mod figures;
 mod operation;
@@ -75,6 +76,10 @@ scenes! {
     restarts: "docs/operation.md", "Restarts and upgrades" => crate::operation::restarts;
     the_control_port: "docs/operation.md", "The control port" => crate::operation::the_control_port;
     keys: "docs/operation.md", "Keys and secrets" => crate::operation::keys;
+    compose: "docs/deploy.md", "Compose" => crate::deploy::compose;
+    images: "docs/deploy.md", "Images" => crate::deploy::images;
+    systemd: "docs/deploy.md", "systemd" => crate::deploy::systemd;
+    kubernetes: "docs/deploy.md", "Kubernetes" => crate::deploy::kubernetes;
     is_postern_running: "docs/troubleshooting.md", "1. Is Postern running?" => crate::troubleshooting::is_postern_running;
     is_identity_running: "docs/troubleshooting.md", "2. Is Identity running?" => crate::troubleshooting::is_identity_running;
     is_the_token_valid: "docs/troubleshooting.md", "3. Is the token valid?" => crate::troubleshooting::is_the_token_valid;
