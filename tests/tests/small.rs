@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use postern_tests::postern::{Postern, Runtime};
 use postern_tests::ws::{Handshake, Open};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_size};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// How much heap and stack each may have. On smol it is what a small host has. On mio each thread's stack counts 2 MiB,
 /// whether it is used or not, and there are four beside the workers; each of these has a read buffer of 512 KiB; and

@@ -46,7 +46,9 @@ impl Watchdog {
     /// No thread was to be had.
     pub fn spawn(self, workers: impl Workers + Send + 'static) -> io::Result<()> {
         let name = "watchdog".to_owned();
-        let pause = |every| async move { drop(Timer::after(every).await) };
+        let pause = |every| async move {
+            Timer::after(every).await;
+        };
         thread::Builder::new().name(name).spawn(move || smol::block_on(self.serve(workers, pause)))?;
         Ok(())
     }

@@ -5,6 +5,8 @@
 //! * [`bell`]: how one task ends another's wait.
 //! * [`reactor`]: how all of them wait for the kernel.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 mod bell;
 mod reactor;
 mod tasks;

@@ -151,7 +151,10 @@ impl Reactor {
         loop {
             let due = {
                 let mut timers = self.timers.borrow_mut();
-                timers.first_entry().filter(|first| first.key().0 <= Instant::now()).map(|first| first.remove())
+                timers
+                    .first_entry()
+                    .filter(|first| first.key().0 <= Instant::now())
+                    .map(|first| first.remove())
             };
             match due {
                 Some(waker) => waker.wake(),

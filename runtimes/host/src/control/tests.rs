@@ -246,7 +246,9 @@ fn signs_of_life_are_given_while_every_worker_gives_them() {
     let path = folder.path().join("notify");
     let ear = UnixDatagram::bind(&path).unwrap();
     ear.set_nonblocking(true).unwrap();
-    let pause = |every| async move { drop(Timer::after(every).await) };
+    let pause = |every| async move {
+        Timer::after(every).await;
+    };
     for (mood, signs_expected) in [(Mood::Willing, 2..=11), (Mood::Gone, 2..=11), (Mood::Slow, 0..=0)] {
         let supervisor = Supervisor::at(path.as_os_str(), Some(Duration::from_millis(200))).unwrap();
         let phase = Phase::new(supervisor);

@@ -100,7 +100,10 @@ fn command(program: &Program, is_check: bool) -> Command {
         .version(program.version)
         .about(program.about)
         .override_usage(match CONTROL_PORT.lack() {
-            None => format!("{name} [OPTIONS]\n       {name} {HEALTHCHECK} [--{READY}] [OPTIONS]", name = program.name),
+            None => format!(
+                "{name} [OPTIONS]\n       {name} {HEALTHCHECK} [--{READY}] [OPTIONS]",
+                name = program.name
+            ),
             Some(_) => format!("{} [OPTIONS]", program.name),
         })
         .after_help(match CONTROL_PORT.lack() {

@@ -108,7 +108,8 @@ mod tests {
 
     #[test]
     fn a_limit_leaves_what_is_not_used_of_it() {
-        let status = "VmPeak:\t    9000 kB\nVmSize:\t    8000 kB\nVmData:\t     300 kB\nVmStk:\t     132 kB\n";
+        let status =
+            "VmPeak:\t    9000 kB\nVmSize:\t    8000 kB\nVmData:\t     300 kB\nVmStk:\t     132 kB\n";
         let data = used(status, "VmData");
         assert_eq!((data, used(status, "VmSize")), (300 << 10, 8000 << 10));
         assert_eq!(left(Some(16 << 20), data), Some((16 << 20) - (300 << 10)));

@@ -5,8 +5,8 @@ use super::secret::{API_KEY, API_KEY_FILE};
 use super::sources::{Chosen, Source};
 use super::table::{
     ASSERTION, ASSERTION_AUDIENCE, ASSERTION_EMAIL_CLAIM, ASSERTION_HEADER, ASSERTION_ID_CLAIM,
-    ASSERTION_ISSUER, ASSERTION_JWKS, ASSERTION_NAME_CLAIM, COMPRESSION, COMPRESSION_MIN, CONTROL, LOG_FORMAT,
-    Setting,
+    ASSERTION_ISSUER, ASSERTION_JWKS, ASSERTION_NAME_CLAIM, COMPRESSION, COMPRESSION_MIN, CONTROL,
+    LOG_FORMAT, Setting,
 };
 
 /// A part that can be left out.
@@ -52,7 +52,12 @@ const PARTS: [Part; 4] = [
         is_here: cfg!(feature = "compression"),
         settings: &[(COMPRESSION, "off"), (COMPRESSION_MIN, "64B")],
     },
-    Part { feature: "json", name: "JSON log", is_here: cfg!(feature = "json"), settings: &[(LOG_FORMAT, "term")] },
+    Part {
+        feature: "json",
+        name: "JSON log",
+        is_here: cfg!(feature = "json"),
+        settings: &[(LOG_FORMAT, "term")],
+    },
 ];
 
 impl Part {
@@ -67,7 +72,8 @@ impl Part {
         let Some(lack) = self.lack() else { return Ok(()) };
         let own = self.settings.iter().find(|(name, _)| *name == chosen.setting.name);
         let Some((name, without)) = own.filter(|(_, without)| chosen.text != *without) else { return Ok(()) };
-        let instead = if without.is_empty() { "leave it out".to_owned() } else { format!("write {name}={without}") };
+        let instead =
+            if without.is_empty() { "leave it out".to_owned() } else { format!("write {name}={without}") };
         let complaint = format!("{lack}, or {instead}");
         Err(SettingsError::value(chosen.setting, &chosen.text, chosen.source, &complaint))
     }

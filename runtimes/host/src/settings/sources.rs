@@ -6,8 +6,8 @@ use std::io;
 
 use super::error::SettingsError;
 use super::near::nearest;
-use super::{parts, preset};
 use super::table::{IDENTITY, SETTINGS, Setting};
+use super::{parts, preset};
 use crate::successor::VARIABLE;
 
 /// Where a value came from.
