@@ -35,7 +35,7 @@ impl Codec {
     /// The same where all connections together may hold `max_memory` bytes, or any number if that is zero: what is kept
     /// for later must not be much beside that.
     pub(crate) fn within(max_memory: usize) -> Codec {
-        let most = if max_memory == 0 { MOST_KEPT } else { MOST_KEPT.min(max_memory / 8) };
+        let most = if max_memory == 0 { MOST_KEPT } else { MOST_KEPT.min(max_memory / 16) };
         Codec { buffers: Buffers { most, ..Buffers::default() }, ..Codec::default() }
     }
 }
@@ -114,7 +114,7 @@ mod tests {
         assert_eq!(kept(Codec::new()), 68);
         assert_eq!(kept(Codec::within(0)), 68);
         assert_eq!(kept(Codec::within(1 << 30)), 68);
-        assert_eq!(kept(Codec::within(8 << 20)), 16);
+        assert_eq!(kept(Codec::within(8 << 20)), 8);
         assert_eq!(kept(Codec::within(1)), 0);
     }
 }

@@ -1,6 +1,6 @@
 //! Small hosts: a process with little memory sheds load instead of dying, and knows how little it has.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 

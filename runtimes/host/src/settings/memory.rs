@@ -26,7 +26,7 @@ pub(super) fn budget(available: usize) -> usize {
 
 /// What there is for lines of the log that wait: no more than anybody needs, and no less than a few batches.
 pub(super) fn log_queue(available: usize) -> usize {
-    (available / 16).clamp(64 * 1024, 8 * 1024 * 1024)
+    (available / 32).clamp(64 * 1024, 8 * 1024 * 1024)
 }
 
 /// What a process uses of something, in bytes, by its `/proc/self/status` (proc_pid_status(5)).
@@ -36,9 +36,16 @@ fn used(status: &str, name: &str) -> usize {
     kibibytes.unwrap_or(0).saturating_mul(1024)
 }
 
-/// What a limit leaves of which so much is used.
+/// What a limit of addresses leaves of which so many are used. Unlike the others it counts what is reserved: a quarter is
+/// for the holes between what is allocated.
 fn left(limit: Option<u64>, used: usize) -> Option<usize> {
-    Some(usize::try_from(limit?).unwrap_or(usize::MAX).saturating_sub(used))
+    let left = usize::try_from(limit?).unwrap_or(usize::MAX).saturating_sub(used);
+    Some(left - left / 4)
+}
+
+/// What may wait for a peer before nothing is read from it: no more than a small part of what may be held at all.
+pub(super) fn pause_backlog(usual: usize, budget: usize) -> usize {
+    usual.min((budget / 64).max(16 * 1024))
 }
 
 /// The host's memory.
@@ -112,10 +119,10 @@ mod tests {
             "VmPeak:\t    9000 kB\nVmSize:\t    8000 kB\nVmData:\t     300 kB\nVmStk:\t     132 kB\n";
         let data = used(status, "VmData");
         assert_eq!((data, used(status, "VmSize")), (300 << 10, 8000 << 10));
-        assert_eq!(left(Some(16 << 20), data), Some((16 << 20) - (300 << 10)));
+        assert_eq!(left(Some(12 << 20), data), Some((9 << 20) - (225 << 10)));
         assert_eq!(left(Some(4096), data), Some(0));
         assert_eq!(left(None, data), None);
-        assert_eq!(left(Some(u64::MAX), 1), Some(usize::MAX - 1));
+        assert_eq!(left(Some(u64::MAX), 3), Some(3 * (usize::MAX / 4)));
         assert_eq!(used(status, "Vm"), 0);
         let own = fs::read_to_string("/proc/self/status").unwrap();
         assert!(used(&own, "VmData") > 0 && used(&own, "VmSize") > used(&own, "VmData"));
@@ -126,7 +133,15 @@ mod tests {
         let available = available();
         assert!(available > 1024 * 1024 && available <= total(), "{available} of {}", total());
         assert_eq!(budget(16 << 20), 8 << 20);
-        for (available, queue) in [(1 << 20, 64 << 10), (16 << 20, 1 << 20), (usize::MAX, 8 << 20)] {
+        for (usual, budget, pause) in [
+            (256 << 10, 1 << 30, 256 << 10),
+            (256 << 10, 6 << 20, 96 << 10),
+            (256 << 10, 1, 16 << 10),
+            (256, 1, 256),
+        ] {
+            assert_eq!(pause_backlog(usual, budget), pause);
+        }
+        for (available, queue) in [(1 << 20, 64 << 10), (16 << 20, 512 << 10), (usize::MAX, 8 << 20)] {
             assert_eq!(log_queue(available), queue);
         }
     }

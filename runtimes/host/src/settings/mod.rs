@@ -255,6 +255,8 @@ impl Settings {
             // Nothing at all would be no limit.
             self.service.max_memory = memory::budget(available).max(1);
         }
+        let session = Arc::make_mut(&mut self.service.session);
+        session.pause_backlog = memory::pause_backlog(session.pause_backlog, self.service.max_memory);
         if self.log.queue == 0 {
             self.log.queue = memory::log_queue(available);
         }

@@ -191,8 +191,8 @@ pub(super) static SETTINGS: &[Setting] = &[
         group: Group::Limits,
         is_secret: false,
         help: "What may wait for a peer that reads too slowly, beyond it\n\
-               4413; at a quarter of it, 256KiB at most, its own messages\n\
-               wait too",
+               4413; at a quarter of it its own messages wait too, or at\n\
+               256KiB, or at the 64th part of POSTERN_MAX_MEMORY",
         apply: |settings, text| {
             let most = size(text, 1024..=GIB)?;
             session(settings).max_backlog = most;

@@ -65,8 +65,8 @@ pub(super) static SETTINGS: &[Setting] = &[
         default: "0",
         group: Group::Log,
         is_secret: false,
-        help: "How much may wait for standard output; 0 is 8MiB, or a sixteenth\n\
-               of the least limit on this process if that is less",
+        help: "How much may wait for standard output; 0 is 8MiB, or the\n\
+               32nd part of the least limit on this process if that is less",
         apply: |settings, text| set(&mut settings.log.queue, queue(text)),
     },
     Setting {
