@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use http_body_util::BodyExt;
 use hyper::StatusCode;
-use postern_core::handshake::Identity;
+use postern_core::handshake::{Identity, Secrets};
 use postern_core::session::{Ending, Traffic};
 use postern_core::{ConnectionId, Key, Record, Recorder, Service, ServiceConfig, Summary};
 use serde_json::{Value, json};
@@ -21,7 +21,6 @@ use super::*;
 use crate::log::LogSettings;
 use crate::metrics::{Counts, Recording};
 use crate::supervisor::Supervisor;
-use crate::watchdog::Watchdog;
 use crate::workers::{Answer, Desk, Job, Untaken, Worker};
 
 /// A worker without connections that does its jobs as it is told.
