@@ -90,18 +90,13 @@ mod tests {
         buffers.put(Vec::with_capacity(2 * MOST_KEPT));
         assert_eq!(buffers.take().capacity(), 0, "too large");
         (0..100).for_each(|_| buffers.put(vec![7; 1024 * 1024]));
-        assert_eq!(buffers.0.len(), 4);
+        assert_eq!(buffers.kept.len(), 4);
         (0..100).for_each(|_| buffers.put(vec![7; 64 * 1024]));
-        assert_eq!(buffers.0.len(), 8, "a little more, for those of the least size");
-        buffers.0.truncate(4);
+        assert_eq!(buffers.kept.len(), 8, "a little more, for those of the least size");
+        buffers.kept.truncate(4);
         let buffer = buffers.take();
         assert_eq!((buffer.len(), buffer.capacity()), (0, 1024 * 1024));
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
 
     /// How many buffers of 64 KiB a codec keeps.
     fn kept(mut codec: Codec) -> usize {
