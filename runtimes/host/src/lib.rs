@@ -30,7 +30,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 // What only a part asks for that is left out lies idle, and the linker drops it.
 #![cfg_attr(
-    not(all(feature = "assertion", feature = "control", feature = "json")),
+    not(all(feature = "assertion", feature = "control")),
     allow(dead_code, unused_imports, unreachable_pub)
 )]
 

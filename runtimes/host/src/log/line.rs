@@ -5,11 +5,11 @@
 
 use std::io;
 
-use slog::{Drain, OwnedKVList, Record};
+use slog::{Drain, OwnedKVList, PushFnValue, Record, o};
+use slog_json::Json;
 use slog_term::{FullFormat, PlainDecorator};
 
 use super::LogFormat;
-use super::json;
 use super::stamp::Stamp;
 use crate::escape::{Escaped, is_harmful};
 
@@ -26,7 +26,7 @@ pub(super) fn write(
     let start = out.len();
     let written = match format {
         LogFormat::Term => write_term(out, stamp, record, values),
-        LogFormat::Json => json::write(out, stamp, record, values),
+        LogFormat::Json => write_json(out, stamp, record, values),
     };
     match written {
         Ok(()) => make_one_harmless_line(format, out, start),
@@ -37,6 +37,15 @@ pub(super) fn write(
 fn write_term(out: &mut Vec<u8>, stamp: Stamp, record: &Record<'_>, values: &OwnedKVList) -> io::Result<()> {
     FullFormat::new(PlainDecorator::new(out))
         .use_custom_timestamp(move |out| out.write_all(stamp.as_bytes()))
+        .build()
+        .log(record, values)
+}
+
+fn write_json(out: &mut Vec<u8>, stamp: Stamp, record: &Record<'_>, values: &OwnedKVList) -> io::Result<()> {
+    Json::new(out)
+        .add_key_value(o!("ts" => format!("{stamp:?}")))
+        .add_key_value(o!("level" => record.level().as_str()))
+        .add_key_value(o!("msg" => PushFnValue(|record, serializer| serializer.emit(record.msg()))))
         .build()
         .log(record, values)
 }
@@ -69,7 +78,7 @@ fn make_one_harmless_line(format: LogFormat, out: &mut Vec<u8>, start: usize) {
 
 #[cfg(test)]
 mod tests {
-    use slog::{Level, b, o, record};
+    use slog::{Level, b, record};
 
     use super::*;
 

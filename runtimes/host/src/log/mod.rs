@@ -14,8 +14,6 @@
 //! the key-values stand behind the sentence, separated by commas; a payload that imitates them comes before the
 //! real ones. Whoever reads the log by machine takes `LOG_FORMAT=json`.
 
-#[cfg_attr(not(feature = "json"), path = "json/absent.rs")]
-mod json;
 mod line;
 mod message;
 mod order;

@@ -5,8 +5,7 @@ use super::secret::{API_KEY, API_KEY_FILE};
 use super::sources::{Chosen, Source};
 use super::table::{
     ASSERTION, ASSERTION_AUDIENCE, ASSERTION_EMAIL_CLAIM, ASSERTION_HEADER, ASSERTION_ID_CLAIM,
-    ASSERTION_ISSUER, ASSERTION_JWKS, ASSERTION_NAME_CLAIM, COMPRESSION, COMPRESSION_MIN, CONTROL,
-    LOG_FORMAT, Setting,
+    ASSERTION_ISSUER, ASSERTION_JWKS, ASSERTION_NAME_CLAIM, COMPRESSION, COMPRESSION_MIN, CONTROL, Setting,
 };
 
 /// A part that can be left out.
@@ -29,7 +28,7 @@ pub(super) const CONTROL_PORT: Part = Part {
     settings: &[(CONTROL, "off"), (API_KEY, ""), (API_KEY_FILE, "")],
 };
 
-const PARTS: [Part; 4] = [
+const PARTS: [Part; 3] = [
     CONTROL_PORT,
     Part {
         feature: "assertion",
@@ -51,12 +50,6 @@ const PARTS: [Part; 4] = [
         name: "compression",
         is_here: cfg!(feature = "compression"),
         settings: &[(COMPRESSION, "off"), (COMPRESSION_MIN, "64B")],
-    },
-    Part {
-        feature: "json",
-        name: "JSON log",
-        is_here: cfg!(feature = "json"),
-        settings: &[(LOG_FORMAT, "term")],
     },
 ];
 
@@ -115,7 +108,7 @@ mod tests {
     use crate::settings::table::SETTINGS;
 
     /// The same parts, of a build that has none of them.
-    fn absent() -> [Part; 4] {
+    fn absent() -> [Part; 3] {
         PARTS.map(|part| Part { is_here: false, ..part })
     }
 
@@ -155,13 +148,6 @@ mod tests {
                 "on",
                 "POSTERN_COMPRESSION=on: this build has no compression; build it with --features \
                  compression, or write POSTERN_COMPRESSION=off",
-            ),
-            (
-                LOG_FORMAT,
-                "json",
-                "LOG_FORMAT=json: this build has no JSON log; build it with --features \
-                 json, or write \
-                 LOG_FORMAT=term",
             ),
         ] {
             assert_eq!(complaint(name, text).as_deref(), Some(expected));

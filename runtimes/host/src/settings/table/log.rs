@@ -2,7 +2,7 @@
 
 use slog::Level;
 
-use super::{Group, LOG_FORMAT, Setting, set};
+use super::{Group, Setting, set};
 use crate::log::{EmailLog, LogFormat, MessageLog, Stall};
 use crate::settings::value::{Complaint, GIB, choice, size};
 
@@ -17,7 +17,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         apply: |settings, text| set(&mut settings.log.level, choice(text, LEVELS)),
     },
     Setting {
-        name: LOG_FORMAT,
+        name: "LOG_FORMAT",
         placeholder: "FORMAT",
         default: "term",
         group: Group::Log,

@@ -120,7 +120,6 @@ const ALLOWED_ORIGINS: &str = "POSTERN_ALLOWED_ORIGINS";
 
 pub(super) const COMPRESSION: &str = "POSTERN_COMPRESSION";
 pub(super) const COMPRESSION_MIN: &str = "POSTERN_COMPRESSION_MIN";
-pub(super) const LOG_FORMAT: &str = "LOG_FORMAT";
 pub(super) const CONTROL: &str = "POSTERN_CONTROL";
 
 /// The switch of the signed identity, with which the names of its other settings begin.
