@@ -2,7 +2,7 @@
 //!
 //! smol's own reactor serves all threads of a process. It has a thread for itself, locks, and asks the kernel anew after
 //! each event. A small host has one thread to wait in, and here it is the only one: a socket whose task waits for the
-//! same again costs no system call, and a connection costs an entry of 24 bytes.
+//! same again costs no system call, and a connection one small entry of a table.
 //!
 //! The kernel is told what a task waits for, no more and no less ([`Watched::ready`]), and reports that for as long as
 //! it holds. Whoever does not wait is not reported.
