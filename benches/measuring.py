@@ -109,10 +109,13 @@ def build(servers: list[str]) -> None:
         cargo(BENCHES / "peers/Cargo.toml", PEERS, [argument for name in peers for argument in ("--bin", name)])
 
 
-def cargo(manifest: Path, target: Path, arguments: list[str]) -> None:
-    command = ["cargo", "build", "--release", "--locked", "--quiet", "--manifest-path", manifest]
+def cargo(manifest: Path, target: Path, arguments: list[str], profile: str = "release", flags: str = "") -> None:
+    command = ["cargo", "build", "--profile", profile, "--locked", "--quiet", "--manifest-path", manifest]
+    # Flags for the compiler are added to those of whoever builds.
+    flags = " ".join(filter(None, [os.environ.get("RUSTFLAGS"), flags]))
+    environment = {**os.environ, "RUSTFLAGS": flags} if flags else None
     say(f"building {' '.join(argument for argument in arguments if not argument.startswith('--'))}")
-    if subprocess.run([*command, "--target-dir", target, *arguments]).returncode:
+    if subprocess.run([*command, "--target-dir", target, *arguments], env=environment).returncode:
         raise Failure("cargo build failed")
 
 
@@ -176,8 +179,15 @@ def command(server: str, port: int, scenario: Scenario | None) -> tuple[list, di
 
 
 @contextmanager
-def running(server: str, scenario: Scenario | None, log: Path, prefix: list = (), more: dict[str, str] = {}):
-    """Starts a server and ends it with SIGTERM. Gives its process and its port."""
+def running(
+    server: str,
+    scenario: Scenario | None,
+    log: Path,
+    prefix: list = (),
+    more: dict[str, str] = {},
+    program: Path | None = None,
+):
+    """Starts a server, or another build of it, and ends it with SIGTERM. Gives its process and its port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -185,7 +195,7 @@ def running(server: str, scenario: Scenario | None, log: Path, prefix: list = ()
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("POSTERN_", "LOG_"))}
     with open(log, "wb") as output:
         process = subprocess.Popen(
-            [*prefix, *arguments],
+            [*prefix, program or arguments[0], *arguments[1:]],
             env={**inherited, **settings, **more},
             # So that no `.env` of whoever measures has a say.
             cwd=log.parent,

@@ -135,6 +135,9 @@ pub(crate) fn longest_compressed(limit: usize) -> usize {
     limit.saturating_add(limit / 8).saturating_add(limit / 32).saturating_add(64)
 }
 
+/// Whether messages can be compressed.
+pub(crate) const IS_HERE: bool = true;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -44,6 +44,7 @@ pub mod session;
 
 pub mod client;
 
+#[cfg_attr(not(feature = "compression"), path = "deflate/absent.rs")]
 mod deflate;
 mod input;
 mod parts;

@@ -83,8 +83,11 @@ impl<'b> Parts<'b> {
 
     /// Copies all but the first `skip` bytes.
     fn gather(&self, cork: &[u8], mut skip: usize) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        for slice in self.slices(cork) {
+        let slices = self.slices(cork);
+        let total: usize = slices.iter().map(|slice| slice.len()).sum();
+        // To the byte: a peer that takes nothing is given no more memory than it needs.
+        let mut bytes = Vec::with_capacity(total.saturating_sub(skip));
+        for slice in slices {
             bytes.extend_from_slice(slice.get(skip..).unwrap_or_default());
             skip = skip.saturating_sub(slice.len());
         }

@@ -31,24 +31,41 @@ impl Codec {
     pub fn new() -> Codec {
         Codec::default()
     }
+
+    /// The same where all connections together may hold `max_memory` bytes, or any number if that is zero: what is kept
+    /// for later must not be much beside that.
+    pub(crate) fn within(max_memory: usize) -> Codec {
+        let most = if max_memory == 0 { MOST_KEPT } else { MOST_KEPT.min(max_memory / 16) };
+        Codec { buffers: Buffers { most, ..Buffers::default() }, ..Codec::default() }
+    }
 }
 
 /// Buffers of large messages that are done, kept for the next ones: fresh memory would cost a fault each page.
-#[derive(Debug, Default)]
-pub(crate) struct Buffers(Vec<Vec<u8>>);
+#[derive(Debug)]
+pub(crate) struct Buffers {
+    kept: Vec<Vec<u8>>,
+    /// So many bytes of them are kept.
+    most: usize,
+}
+
+impl Default for Buffers {
+    fn default() -> Buffers {
+        Buffers { kept: Vec::new(), most: MOST_KEPT }
+    }
+}
 
 impl Buffers {
     /// An empty buffer, with memory if there is some.
     pub(crate) fn take(&mut self) -> Vec<u8> {
-        self.0.pop().unwrap_or_default()
+        self.kept.pop().unwrap_or_default()
     }
 
     /// Keeps the memory of a buffer, unless it is small, or very large, or enough is kept.
     pub(crate) fn put(&mut self, mut buffer: Vec<u8>) {
-        let kept: usize = self.0.iter().map(Vec::capacity).sum();
-        if buffer.capacity() >= LARGE && kept + buffer.capacity() <= MOST_KEPT {
+        let kept: usize = self.kept.iter().map(Vec::capacity).sum();
+        if buffer.capacity() >= LARGE && kept + buffer.capacity() <= self.most {
             buffer.clear();
-            self.0.push(buffer);
+            self.kept.push(buffer);
         }
     }
 }
@@ -73,11 +90,26 @@ mod tests {
         buffers.put(Vec::with_capacity(2 * MOST_KEPT));
         assert_eq!(buffers.take().capacity(), 0, "too large");
         (0..100).for_each(|_| buffers.put(vec![7; 1024 * 1024]));
-        assert_eq!(buffers.0.len(), 4);
+        assert_eq!(buffers.kept.len(), 4);
         (0..100).for_each(|_| buffers.put(vec![7; 64 * 1024]));
-        assert_eq!(buffers.0.len(), 8, "a little more, for those of the least size");
-        buffers.0.truncate(4);
+        assert_eq!(buffers.kept.len(), 8, "a little more, for those of the least size");
+        buffers.kept.truncate(4);
         let buffer = buffers.take();
         assert_eq!((buffer.len(), buffer.capacity()), (0, 1024 * 1024));
+    }
+
+    /// How many buffers of 64 KiB a codec keeps.
+    fn kept(mut codec: Codec) -> usize {
+        (0..1000).for_each(|_| codec.buffers.put(Vec::with_capacity(LARGE)));
+        codec.buffers.kept.len()
+    }
+
+    #[test]
+    fn what_is_kept_for_later_is_little_beside_what_may_be_held() {
+        assert_eq!(kept(Codec::new()), 68);
+        assert_eq!(kept(Codec::within(0)), 68);
+        assert_eq!(kept(Codec::within(1 << 30)), 68);
+        assert_eq!(kept(Codec::within(8 << 20)), 8);
+        assert_eq!(kept(Codec::within(1)), 0);
     }
 }

@@ -165,6 +165,20 @@ impl Postern {
         })
     }
 
+    /// Starts it with at most so much memory of its own (RLIMIT_DATA: heap and stacks), in KiB.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start, with what it said.
+    #[track_caller]
+    pub fn start_limited(runtime: Runtime, settings: &[(&str, &str)], kibibytes: usize) -> Self {
+        Self::start_by(runtime, "", settings, |name, command| {
+            let mut shell = with_environment(Command::new("sh"), command);
+            shell.args(["-c", &format!("ulimit -d {kibibytes} && exec \"$0\"")]).arg(command.get_program());
+            Process::spawn(name, &mut shell)
+        })
+    }
+
     #[track_caller]
     fn start_by(
         runtime: Runtime,

@@ -24,26 +24,16 @@ impl Faulty {
     /// and the distance.
     #[track_caller]
     fn start(runtime: Runtime, calls: &str, error: &str, when: &str) -> Self {
-        Self::start_with(runtime, calls, error, when, &["-f", "--seccomp-bpf"])
-    }
-
-    /// The same for the calls of the main thread alone.
-    #[track_caller]
-    fn start_in_main_thread(runtime: Runtime, calls: &str, error: &str, when: &str) -> Self {
-        Self::start_with(runtime, calls, error, when, &[])
-    }
-
-    #[track_caller]
-    fn start_with(runtime: Runtime, calls: &str, error: &str, when: &str, arguments: &[&str]) -> Self {
         // With one worker it has all calls, whatever machine this is.
         let settings: &[_] = if runtime == Runtime::Mio { &[("POSTERN_WORKERS", "1")] } else { &[] };
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut arguments: Vec<_> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-        arguments.extend([
+        let arguments = [
+            "-f".to_owned(),
+            "--seccomp-bpf".to_owned(),
             format!("--output={}", folder.path().join("trace").display()),
             format!("--trace={calls}"),
             format!("--inject={calls}:error={error}:when={when}"),
-        ]);
+        ];
         let postern = Postern::start_traced(runtime, settings, &arguments);
         Self { postern, folder, what: format!("{runtime}, {error} of {calls}") }
     }
@@ -90,16 +80,11 @@ impl Faulty {
             // The id stands before it if there may be others.
             let end = trace.lines().filter_map(|line| line.split_once("+++ exited with 0"));
             if end.map(|(of, _)| of.trim()).any(|of| of == id || of.is_empty()) {
-                return self.injected().len();
+                return trace.matches("(INJECTED)").count();
             }
             assert!(Instant::now() < deadline, "{}: {trace}", self.what);
             thread::sleep(Duration::from_millis(20));
         }
-    }
-
-    /// The calls that have failed.
-    fn injected(&self) -> Vec<String> {
-        self.trace().lines().filter(|line| line.contains("(INJECTED)")).map(str::to_owned).collect()
     }
 
     fn trace(&self) -> String {
@@ -230,43 +215,8 @@ fn a_wait_that_is_interrupted_costs_nothing() {
 
 #[test]
 fn a_socket_that_cannot_be_watched_ends() {
-    for error in ["ENOMEM", "ENOSPC"] {
-        // A worker of mio calls it once for each connection; the main thread at the start, and less often.
-        check_cost(Runtime::Mio, "epoll_ctl", error, "10..50+7");
-        // The reactor of smol also calls it to be told once more of what it watches already, which cannot fail. strace
-        // does not tell these apart, so another call fails each time until it is one that adds a socket.
-        assert!((20..120).any(|call| check_one_unwatched(error, call)), "{error}: no socket is watched");
-    }
-}
-
-/// Has one call of `epoll_ctl` by smol fail while clients arrive. If that was for one of them, checks that it ends and
-/// that nobody else does.
-fn check_one_unwatched(error: &str, call: usize) -> bool {
-    let faulty = Faulty::start_in_main_thread(Runtime::Smol, "epoll_ctl", error, &call.to_string());
-    let address = faulty.postern.address();
-    let clients: Vec<_> = (0..10)
-        .map(|_| {
-            let client = Connection::open(address).expect("the kernel takes it");
-            thread::sleep(Duration::from_millis(5));
-            client
-        })
-        .collect();
-    if !faulty.injected().iter().any(|line| line.contains("EPOLL_CTL_ADD")) {
-        return false;
-    }
-    let request = Handshake::to(address).as_john().bytes();
-    let is_lost = |mut client: Connection| match client.send(&request).and_then(|()| client.response()) {
-        Ok(response) => {
-            assert_eq!(response.status, 101, "{}", faulty.what);
-            false
-        }
-        Err(_) => true,
-    };
-    assert_eq!(clients.into_iter().map(is_lost).filter(|is_lost| *is_lost).count(), 1, "{}", faulty.what);
-    assert_eq!(faulty.visit(), 0, "{}", faulty.what);
-    faulty.check_rest();
-    faulty.end();
-    true
+    // It is called when a connection comes, and on smol also when one goes, which costs nothing.
+    check_that_each_costs_one("epoll_ctl", "10..50+7", &["ENOMEM", "ENOSPC"]);
 }
 
 #[test]

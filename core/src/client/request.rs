@@ -1,6 +1,7 @@
 //! The upgrade request of a client.
 
 use super::error::InvalidRequest;
+use crate::deflate::IS_HERE;
 use crate::handshake::is_token;
 
 /// What to ask for.
@@ -34,7 +35,7 @@ impl<'r> ClientRequest<'r> {
         if !self.subprotocols.is_empty() {
             put(&["\r\nSec-WebSocket-Protocol: ", &self.subprotocols.join(", ")]);
         }
-        if self.offers_deflate {
+        if self.offers_deflate && IS_HERE {
             put(&["\r\nSec-WebSocket-Extensions: ", DEFLATE_OFFER]);
         }
         for (name, value) in self.headers {

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::head::is_token;
+use crate::deflate::IS_HERE;
 
 /// What was agreed on permessage-deflate. Context takeover never is, in either direction: one pair of
 /// contexts then serves all connections of a worker, and no message helps to guess another.
@@ -63,7 +64,7 @@ struct Offer<'h> {
 
 impl Offer<'_> {
     fn accept(&self) -> Option<Deflate> {
-        if self.name != b"permessage-deflate" {
+        if self.name != b"permessage-deflate" || !IS_HERE {
             return None;
         }
         let mut deflate = Deflate { bits: 15, is_limited: false };

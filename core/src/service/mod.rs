@@ -121,6 +121,7 @@ impl Service {
     /// A service without connections, `now`. `seed` makes what is random in it: any number, a different one for
     /// each worker.
     pub fn new(config: Arc<ServiceConfig>, seed: u64, now: Instant) -> Service {
+        let codec = Codec::within(config.max_memory);
         Service {
             config,
             application: Application::default(),
@@ -130,7 +131,7 @@ impl Service {
             stop: None,
             cork: Vec::new(),
             corked: Key(usize::MAX),
-            codec: Codec::new(),
+            codec,
             common: Common {
                 epoch: Epoch::new(now),
                 jitter: Jitter::new(seed),

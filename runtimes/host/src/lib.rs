@@ -11,23 +11,39 @@
 //!   clear line and the end.
 //! * [`log`]: records of the core and of the process become lines, on a thread of their own.
 //! * [`assertion`]: who is admitted by a signed token, and the keys that it is judged with.
+//! * [`phase`]: how far it is, for its supervisor, its successor and the control port.
 //! * [`signals`]: SIGTERM, SIGINT and SIGUSR2 become bytes to poll for.
 //! * [`supervisor`]: who is told that the process is ready, lives and stops.
 //! * [`successor`]: the listeners that it is started with, and to whom it passes them on.
 //! * [`listen`]: bound listeners, and what to do when the system gives no more descriptors.
 //! * [`socket`]: the system calls of a turn.
 //! * [`metrics`]: what workers count.
-//! * [`control`]: the port for health, metrics and operators.
+//! * [`workers`]: how they are asked for something between two of their turns.
+//! * [`watchdog`]: signs of life for the supervisor.
+//! * [`control`]: the port for health, metrics and operators; [`healthcheck`], who asks there.
+//!
+//! A build for a small host leaves parts of it out (the features in `Cargo.toml`). Each has its door in a file
+//! `absent.rs`, which stands in its place then and is of the same shape; `settings/parts.rs` has what its settings may
+//! say.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
+// What only a part asks for that is left out lies idle, and the linker drops it.
+#![cfg_attr(
+    not(all(feature = "assertion", feature = "control")),
+    allow(dead_code, unused_imports, unreachable_pub)
+)]
 
+#[cfg_attr(not(feature = "assertion"), path = "assertion/absent.rs")]
 pub mod assertion;
+#[cfg_attr(not(feature = "control"), path = "control/absent.rs")]
 pub mod control;
 mod escape;
+pub mod healthcheck;
 pub mod listen;
 pub mod log;
 pub mod metrics;
+pub mod phase;
 pub mod settings;
 pub mod signals;
 pub mod socket;
@@ -35,3 +51,5 @@ pub mod successor;
 pub mod supervisor;
 mod url;
 pub mod users;
+pub mod watchdog;
+pub mod workers;

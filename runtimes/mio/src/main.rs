@@ -16,8 +16,9 @@ use std::time::Instant;
 
 use postern_core::Service;
 use postern_host::assertion;
-use postern_host::control::{Control, Phase};
+use postern_host::control::Control;
 use postern_host::log::Log;
+use postern_host::phase::Phase;
 use postern_host::settings::{self, Program, Settings};
 use postern_host::signals::Signals;
 use postern_host::successor::{Inheritance, InheritanceError, Succession};

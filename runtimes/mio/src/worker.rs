@@ -14,10 +14,10 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use postern_core::service::{Arrival, Replaced};
 use postern_core::{Key, Recorder, Service, Transport};
-use postern_host::control::{self, Job, Untaken, Workers};
 use postern_host::log::WorkerLog;
 use postern_host::metrics::{Counts, Recording};
 use postern_host::socket::shut_down_write;
+use postern_host::workers::{self, Job, Untaken, Workers};
 
 use crate::acceptor::DrainWish;
 use crate::socket::Sockets;
@@ -390,7 +390,7 @@ impl Worker {
     }
 }
 
-impl control::Worker for Worker {
+impl workers::Worker for Worker {
     fn service(&mut self) -> &mut Service {
         &mut self.service
     }

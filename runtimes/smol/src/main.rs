@@ -3,8 +3,12 @@
 //! * [`worker`]: the [`Service`] and what one turn of a connection is. Nothing in it waits.
 //! * [`tasks`]: who waits for what.
 //! * [`bell`]: how one task ends another's wait.
+//! * [`reactor`]: how all of them wait for the kernel.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod bell;
+mod reactor;
 mod tasks;
 mod worker;
 
@@ -18,8 +22,9 @@ use std::time::Instant;
 
 use postern_core::Service;
 use postern_host::assertion;
-use postern_host::control::{Control, Phase};
+use postern_host::control::Control;
 use postern_host::log::Log;
+use postern_host::phase::Phase;
 use postern_host::settings::{self, Program, Settings};
 use postern_host::signals::Signals;
 use postern_host::successor::{Inheritance, InheritanceError, Succession};
@@ -27,6 +32,7 @@ use postern_host::supervisor::Supervisor;
 use slog::{crit, info};
 use smol::LocalExecutor;
 
+use reactor::Reactor;
 use tasks::Runtime;
 use worker::Worker;
 
@@ -72,15 +78,16 @@ fn serve(
     let service = Service::new(Arc::new(settings.service), RandomState::new().hash_one(0), Instant::now());
     let worker = Rc::new(RefCell::new(Worker::new(service, log.worker(instance))));
     let executor = Rc::new(LocalExecutor::new());
-    let runtime = Runtime::new(worker, gate, drain, phase, logger.clone());
-    smol::block_on(executor.run(runtime.run(
+    let reactor = Reactor::new()?;
+    let runtime = Runtime::new(reactor.clone(), worker, gate, drain, phase, logger.clone());
+    reactor.block_on(executor.run(runtime.run(
         &executor,
         listeners,
         control,
         signals,
         inheritance,
         succession,
-    )))?;
+    )))??;
     info!(logger, "stopped");
     Ok(())
 }

@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 use std::future::pending;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Instant;
@@ -12,20 +12,24 @@ use postern_core::ConnectionId;
 use postern_core::handshake::Peer;
 use postern_core::policy::{DrainConfig, Gate, Shutdown, Step, Wish};
 use postern_core::service::Arrival;
-use postern_host::control::{Control, Job, Phase, Untaken, Workers};
+use postern_host::control::Control;
 use postern_host::listen::{AcceptBackoff, Listener};
+use postern_host::phase::Phase;
 use postern_host::signals::Signals;
 use postern_host::successor::{Inheritance, Succession};
+use postern_host::workers::{Job, Untaken, Workers};
 use slog::{Logger, error, info, warn};
 use smol::channel::{Receiver, bounded};
 use smol::future::FutureExt;
-use smol::{Async, LocalExecutor, Task, Timer};
+use smol::{LocalExecutor, Task};
 
 use crate::bell::Bell;
+use crate::reactor::{Reactor, Readiness, Watched};
 use crate::worker::{Connection, Shared};
 
 /// What the tasks know of each other.
 pub(crate) struct Runtime {
+    reactor: Rc<Reactor>,
     pub(crate) worker: Shared,
     gate: Cell<Gate>,
     phase: Phase,
@@ -43,6 +47,7 @@ pub(crate) struct Runtime {
 
 impl Runtime {
     pub(crate) fn new(
+        reactor: Rc<Reactor>,
         worker: Shared,
         gate: Gate,
         drain: DrainConfig,
@@ -50,6 +55,7 @@ impl Runtime {
         log: Logger,
     ) -> Rc<Runtime> {
         Rc::new(Runtime {
+            reactor,
             worker,
             gate: Cell::new(gate),
             phase,
@@ -77,13 +83,18 @@ impl Runtime {
         inheritance: Inheritance,
         succession: Succession,
     ) -> io::Result<()> {
-        let _watchdog =
-            self.phase.watchdog().map(|watchdog| executor.spawn(watchdog.serve(OneWorker(self.clone()))));
+        let _watchdog = self.phase.watchdog().map(|watchdog| {
+            let runtime = self.clone();
+            executor.spawn(watchdog.serve(OneWorker(self.clone()), move |pause| {
+                let reactor = runtime.reactor.clone();
+                async move { reactor.until(Instant::now() + pause).await }
+            }))
+        });
         let _control =
             control.map(|control| executor.spawn(answer_operators(self.clone(), executor.clone(), control)));
         let mut accepting = Vec::new();
         for listener in listeners {
-            let listener = Rc::new(Async::new_nonblocking(listener)?);
+            let listener = Rc::new(Watched::new(&self.reactor, listener)?);
             let backoff = AcceptBackoff::new()?;
             let task = executor.spawn(accept(self.clone(), executor.clone(), listener.clone(), backoff));
             accepting.push((task, listener));
@@ -100,12 +111,12 @@ impl Runtime {
     async fn stop_in_steps(
         self: &Rc<Runtime>,
         executor: &Rc<LocalExecutor<'static>>,
-        mut accepting: Vec<(Task<()>, Rc<Async<Listener>>)>,
+        mut accepting: Vec<(Task<()>, Rc<Watched<Listener>>)>,
         mut signals: Signals,
         mut succession: Succession,
     ) -> io::Result<()> {
         // A second descriptor of the same pipe, because the reactor keeps what it watches.
-        let watch = Async::new_nonblocking(signals.as_fd().try_clone_to_owned()?)?;
+        let watch = Watched::new(&self.reactor, signals.as_fd().try_clone_to_owned()?)?;
         // Something comes when there is an outcome of the succession.
         let (outcome, outcomes) = bounded(1);
         let mut shutdown = Shutdown::new(self.drain);
@@ -177,13 +188,13 @@ impl Runtime {
     /// known what became of a successor.
     async fn something_to_stop_for(
         &self,
-        signals: &Async<OwnedFd>,
+        signals: &Watched<OwnedFd>,
         shutdown: &Shutdown,
         outcomes: &Receiver<()>,
     ) -> io::Result<()> {
         let due = async {
             match shutdown.poll_timeout() {
-                Some(at) => drop(Timer::at(at).await),
+                Some(at) => self.reactor.until(at).await,
                 None => pending().await,
             }
             Ok(())
@@ -197,21 +208,22 @@ impl Runtime {
             let _ = outcomes.recv().await;
             Ok(())
         };
-        signals.readable().or(due).or(rung).or(succeeded).await
+        let signalled = async { signals.ready(Readiness::READ).await.map(drop) };
+        signalled.or(due).or(rung).or(succeeded).await
     }
 
     /// Ends the tasks that accept, and closes the ports.
     async fn stop_accepting(
         self: &Rc<Runtime>,
         executor: &Rc<LocalExecutor<'static>>,
-        accepting: Vec<(Task<()>, Rc<Async<Listener>>)>,
+        accepting: Vec<(Task<()>, Rc<Watched<Listener>>)>,
     ) -> io::Result<()> {
         self.phase.drain();
         for (task, listener) in accepting {
             task.cancel().await;
             // Whoever is in the kernel's queue already would get a reset; so they get an answer.
             while let Ok((stream, peer)) = listener.get_ref().accept() {
-                arrive(self, executor, Async::new_nonblocking(stream)?, peer);
+                arrive(self, executor, Watched::new(&self.reactor, stream)?, peer);
             }
             // Closes the port: whoever comes now is refused by the kernel, and tries another instance.
         }
@@ -258,14 +270,14 @@ async fn answer_operators(runtime: Rc<Runtime>, executor: Rc<LocalExecutor<'stat
 async fn accept(
     runtime: Rc<Runtime>,
     executor: Rc<LocalExecutor<'static>>,
-    listener: Rc<Async<Listener>>,
+    listener: Rc<Watched<Listener>>,
     mut backoff: AcceptBackoff,
 ) {
     loop {
         if let Some(wait) = backoff.remaining(Instant::now()) {
-            Timer::after(wait).await;
+            runtime.reactor.until(Instant::now() + wait).await;
         }
-        match accept_one(&listener).await {
+        match accept_one(&runtime.reactor, &listener).await {
             Ok((stream, peer)) => {
                 backoff.succeeded();
                 arrive(&runtime, &executor, stream, peer);
@@ -278,18 +290,28 @@ async fn accept(
 }
 
 /// Waits for a connection.
-async fn accept_one(listener: &Async<Listener>) -> io::Result<(Async<OwnedFd>, Peer)> {
-    let (stream, peer) = listener.read_with(Listener::accept).await?;
-    Ok((Async::new_nonblocking(stream)?, peer))
+async fn accept_one(
+    reactor: &Rc<Reactor>,
+    listener: &Watched<Listener>,
+) -> io::Result<(Watched<OwnedFd>, Peer)> {
+    loop {
+        match listener.get_ref().accept() {
+            Ok((stream, peer)) => return Ok((Watched::new(reactor, stream)?, peer)),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                listener.ready(Readiness::READ).await?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Starts the task of a connection that has just been accepted.
-fn arrive(runtime: &Rc<Runtime>, executor: &LocalExecutor<'static>, stream: Async<OwnedFd>, peer: Peer) {
+fn arrive(runtime: &Rc<Runtime>, executor: &LocalExecutor<'static>, stream: Watched<OwnedFd>, peer: Peer) {
     let connection = open(runtime, stream, peer);
     executor.spawn(carry(runtime.clone(), connection)).detach();
 }
 
-fn open(runtime: &Runtime, stream: Async<OwnedFd>, peer: Peer) -> Rc<Connection> {
+fn open(runtime: &Runtime, stream: Watched<OwnedFd>, peer: Peer) -> Rc<Connection> {
     let id = ConnectionId(runtime.next_id.get());
     runtime.next_id.set(id.0 + 1);
     let mut worker = runtime.worker.borrow_mut();
@@ -305,33 +327,20 @@ async fn carry(runtime: Rc<Runtime>, connection: Rc<Connection>) {
     let worker = &runtime.worker;
     loop {
         let Some(wants) = worker.borrow().wants(&connection) else { break };
-        let read = async {
-            if !wants.read {
-                return pending().await;
-            }
-            // By the reactor each time, not while there is something to be read: a peer that never stops talking
-            // would keep its task running, and nobody would look for what the others say.
-            connection.stream.readable().await?;
-            worker.borrow_mut().read(&connection);
-            Ok(())
-        };
-        let write = async {
-            if !wants.write {
-                return pending().await;
-            }
-            connection.stream.writable().await?;
-            worker.borrow_mut().write(&connection);
-            Ok(())
-        };
+        // By the reactor each time, not while there is something to be read: a peer that never stops talking would keep
+        // its task running, and nobody would look for what the others say.
+        let ready = connection.stream.ready(wants);
         let due = async {
             connection.bell.wait().await;
-            Ok(())
+            Ok(Readiness::default())
         };
-        // Writing goes first: what waits to be sent is older than what waits to be read.
-        let turn: io::Result<()> = write.or(read).or(due).await;
-        if turn.is_err() {
+        match ready.or(due).await {
+            // Writing goes first: what waits to be sent is older than what waits to be read.
+            Ok(ready) if ready.write => worker.borrow_mut().write(&connection),
+            Ok(ready) if ready.read => worker.borrow_mut().read(&connection),
+            Ok(_) => {}
             // The reactor cannot watch the socket any more.
-            worker.borrow_mut().fail(&connection);
+            Err(_) => worker.borrow_mut().fail(&connection),
         }
         runtime.turned();
     }
@@ -348,7 +357,7 @@ async fn keep_time(runtime: Rc<Runtime>) {
         };
         let fired = async {
             match alarm {
-                Some(at) => drop(Timer::at(at).await),
+                Some(at) => runtime.reactor.until(at).await,
                 None => pending().await,
             }
         };

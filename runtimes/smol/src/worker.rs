@@ -11,28 +11,20 @@ use std::time::{Duration, Instant};
 
 use postern_core::service::Arrival;
 use postern_core::{Key, Recorder, Service, Transport};
-use postern_host::control::{self, Job};
 use postern_host::log::WorkerLog;
 use postern_host::metrics::{Counts, Recording};
 use postern_host::socket;
-use smol::Async;
+use postern_host::workers::{self, Job};
 
 use crate::bell::Bell;
+use crate::reactor::{Readiness, Watched};
 
 /// A connection, as its task and the timer task see it.
-#[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) key: Key,
-    pub(crate) stream: Async<OwnedFd>,
+    pub(crate) stream: Watched<OwnedFd>,
     /// Rung when the timer task has done something to the connection.
     pub(crate) bell: Bell,
-}
-
-/// What a connection's task should wait for.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Wants {
-    pub(crate) read: bool,
-    pub(crate) write: bool,
 }
 
 /// One worker's state, shared by the tasks of one executor.
@@ -55,7 +47,7 @@ impl Worker {
     }
 
     /// Takes a new connection in.
-    pub(crate) fn open(&mut self, stream: Async<OwnedFd>, arrival: Arrival) -> Rc<Connection> {
+    pub(crate) fn open(&mut self, stream: Watched<OwnedFd>, arrival: Arrival) -> Rc<Connection> {
         let key = self.service.open(arrival, Instant::now());
         let connection = Rc::new(Connection { key, stream, bell: Bell::default() });
         if self.connections.len() <= key.0 {
@@ -68,8 +60,8 @@ impl Worker {
     }
 
     /// What the connection's task should wait for; `None` when the connection is gone.
-    pub(crate) fn wants(&self, connection: &Connection) -> Option<Wants> {
-        self.has(connection).then(|| Wants {
+    pub(crate) fn wants(&self, connection: &Connection) -> Option<Readiness> {
+        self.has(connection).then(|| Readiness {
             read: self.service.wants_read(connection.key),
             write: self.service.wants_write(connection.key),
         })
@@ -200,7 +192,7 @@ impl Worker {
     }
 }
 
-impl control::Worker for Worker {
+impl workers::Worker for Worker {
     fn service(&mut self) -> &mut Service {
         &mut self.service
     }

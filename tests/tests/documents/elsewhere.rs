@@ -61,6 +61,11 @@ const ELSEWHERE: &[Elsewhere] = &[
         because: "minutes; the tests run the same binaries from the dev profile",
         check: Check::Cargo,
     },
+    Elsewhere {
+        begins: "RUSTFLAGS=\"-C target-feature=+crt-static\" cargo build",
+        because: "minutes, and musl; `benches/small` builds it",
+        check: Check::Cargo,
+    },
     Elsewhere { begins: "cargo llvm-cov", because: "a tool of others, and minutes", check: Check::Cargo },
     Elsewhere { begins: "cargo mutants", because: "a tool of others, and an hour", check: Check::Cargo },
     Elsewhere { begins: "cargo deny", because: "`.ci/deny` runs it", check: Check::Nothing },

@@ -9,22 +9,19 @@
 //!
 //! In the order in which a request meets it: `server` reads it, `key` asks whether it may, `router` finds what it wants,
 //! `query` reads what it says; `node` has the [`workers`](Workers) do it, and `reply` answers. `health` is what probes
-//! ask, and [`healthcheck`] is a probe.
+//! ask, and [`healthcheck`](crate::healthcheck) is a probe.
 //!
 //! What is decided about connections is decided by the core (`postern_core::service`); this carries it there and back.
-//! A runtime implements [`Workers`] and [`Worker`], and gives the port a thread of its own ([`Control::spawn`]) or a place
+//! A runtime implements [`Workers`] and [`Worker`](crate::workers::Worker), and gives the port a thread of its own ([`Control::spawn`]) or a place
 //! in its executor ([`Control::serve`]).
 
 mod health;
-pub mod healthcheck;
 mod key;
 mod node;
 mod query;
 mod reply;
 mod router;
 mod server;
-mod watchdog;
-mod workers;
 
 #[cfg(test)]
 mod tests;
@@ -32,32 +29,19 @@ mod tests;
 use std::convert::Infallible;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::thread;
 use std::time::SystemTime;
 
-use postern_core::handshake::Secrets;
 use slog::{Logger, error, info};
 use smol::{Async, LocalExecutor};
 
 use crate::listen::{self, Access, Address, ListenError, Listener};
 use crate::log::Log;
+use crate::phase::Phase;
 use crate::settings::{Program, Settings};
+use crate::workers::Workers;
 use node::{Facts, Node};
-
-pub use health::Phase;
-pub use watchdog::Watchdog;
-pub use workers::{Job, Untaken, Worker, Workers};
-
-/// Where the control port is, and who may use what.
-#[derive(Debug, Clone, Default)]
-pub struct ControlSettings {
-    /// Where it listens. `None` for nowhere.
-    pub address: Option<SocketAddr>,
-    /// What opens `/api/*`. Without any it is closed.
-    pub api_keys: Secrets,
-}
 
 /// A control port that listens, and does not answer yet.
 #[derive(Debug)]

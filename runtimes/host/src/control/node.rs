@@ -11,14 +11,15 @@ use serde_json::{Value, json};
 use slog::{Logger, debug, info};
 use socket2::SockRef;
 
-use super::health::{self, Phase};
+use super::health;
 use super::query::{self, Disconnect, Listing, Send, Target};
 use super::reply::{Refusal, Reply, as_json, as_text};
 use super::router::Action;
-use super::workers::{Answer, Desk, Worker, Workers};
 use crate::log::{Losses, rfc3339};
 use crate::metrics::{self, CONTENT_TYPE, Process, Snapshot, Sum};
+use crate::phase::Phase;
 use crate::settings::Program;
+use crate::workers::{Answer, Desk, Worker, Workers};
 
 /// What the control port knows of its process from the start.
 #[derive(Debug)]
@@ -188,6 +189,8 @@ impl Node {
             info!(self.facts.log, "a drain is asked for by the control port");
         }
         self.desk.drain();
+        // From this answer on nobody is told otherwise, however soon the process gets to it.
+        self.facts.phase.drain();
         as_json(StatusCode::ACCEPTED, &json!({ "draining": true }))
     }
 

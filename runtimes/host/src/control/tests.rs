@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use http_body_util::BodyExt;
 use hyper::StatusCode;
-use postern_core::handshake::Identity;
+use postern_core::handshake::{Identity, Secrets};
 use postern_core::session::{Ending, Traffic};
 use postern_core::{ConnectionId, Key, Record, Recorder, Service, ServiceConfig, Summary};
 use serde_json::{Value, json};
@@ -17,11 +17,11 @@ use smol::Timer;
 use smol::future::FutureExt;
 
 use super::router::Action;
-use super::workers::{Answer, Desk};
 use super::*;
 use crate::log::LogSettings;
 use crate::metrics::{Counts, Recording};
 use crate::supervisor::Supervisor;
+use crate::workers::{Answer, Desk, Job, Untaken, Worker};
 
 /// A worker without connections that does its jobs as it is told.
 struct Lazy {
@@ -245,6 +245,9 @@ fn signs_of_life_are_given_while_every_worker_gives_them() {
     let path = folder.path().join("notify");
     let ear = UnixDatagram::bind(&path).unwrap();
     ear.set_nonblocking(true).unwrap();
+    let pause = |every| async move {
+        Timer::after(every).await;
+    };
     for (mood, signs_expected) in [(Mood::Willing, 2..=11), (Mood::Gone, 2..=11), (Mood::Slow, 0..=0)] {
         let supervisor = Supervisor::at(path.as_os_str(), Some(Duration::from_millis(200))).unwrap();
         let phase = Phase::new(supervisor);
@@ -252,7 +255,7 @@ fn signs_of_life_are_given_while_every_worker_gives_them() {
         let a_second = async {
             Timer::after(Duration::from_secs(1)).await;
         };
-        smol::block_on(watchdog.serve(Several(workers(&[Mood::Willing, mood]))).or(a_second));
+        smol::block_on(watchdog.serve(Several(workers(&[Mood::Willing, mood])), pause).or(a_second));
         let mut words = [0; 16];
         let mut signs = 0;
         while let Ok(length) = ear.recv(&mut words) {
@@ -262,7 +265,7 @@ fn signs_of_life_are_given_while_every_worker_gives_them() {
         assert!(signs_expected.contains(&signs), "{mood:?}: {signs}");
         // Once another has taken over, it is the one to give them.
         phase.hand_over(7);
-        smol::block_on(phase.watchdog().unwrap().serve(Several(workers(&[Mood::Willing]))));
+        smol::block_on(phase.watchdog().unwrap().serve(Several(workers(&[Mood::Willing])), pause));
         let length = ear.recv(&mut words).unwrap();
         assert_eq!(&words[..length], b"MAINPID=7");
         assert!(ear.recv(&mut words).is_err());

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   worker ── WorkerLog ──┐  once a batch
-//!   worker ── WorkerLog ──┼──────────────▶ queue (8 MiB) ──▶ writer thread ──▶ sink
+//!   worker ── WorkerLog ──┼──────────────▶ bounded queue ──▶ writer thread ──▶ sink
 //!   process ── Logger ────┘  each record
 //! ```
 //!
@@ -53,6 +53,8 @@ pub struct LogSettings {
     pub messages: MessageLog,
     /// How much of e-mail addresses is logged. Default full.
     pub email: EmailLog,
+    /// How much may wait for the sink, in bytes. Default 8 MiB.
+    pub queue: usize,
     /// What gives way when the sink stalls. Default the log.
     pub stall: Stall,
 }
@@ -64,6 +66,7 @@ impl Default for LogSettings {
             format: LogFormat::Term,
             messages: MessageLog::Truncated,
             email: EmailLog::Full,
+            queue: 8 * 1024 * 1024,
             stall: Stall::Drop,
         }
     }
@@ -129,9 +132,9 @@ impl Log {
     /// No thread was to be had.
     pub fn start(settings: &LogSettings, sink: impl Write + Send + 'static) -> io::Result<Log> {
         let format = settings.format;
-        let queue = Arc::new(Queue::new(CAPACITY));
+        let queue = Arc::new(Queue::new(settings.queue));
         let shared = queue.clone();
-        let writer = thread::Builder::new().name("log".to_owned()).spawn(move || {
+        let writer = thread::Builder::new().name("log".to_owned()).stack_size(STACK).spawn(move || {
             shared.run_writer(sink, |dropped, out| report(format, dropped, out));
         })?;
         Ok(Log { settings: *settings, queue, writer: Some(writer) })
@@ -233,8 +236,8 @@ fn report(format: LogFormat, dropped: u64, out: &mut Vec<u8>) {
     line::write(format, out, Stamp::now(), &record, &o!().into());
 }
 
-/// How much may wait for the sink, in bytes.
-const CAPACITY: usize = 8 * 1024 * 1024;
+/// The writer formats one short record now and then. A process may be short of addresses.
+const STACK: usize = 256 * 1024;
 
 /// How long a process that ends waits for its sink.
 const PATIENCE: Duration = Duration::from_secs(1);

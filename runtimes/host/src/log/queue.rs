@@ -77,6 +77,10 @@ impl Queue {
         if waiting > 0 && waiting + lines.len() > self.capacity {
             return false;
         }
+        // Where memory has come to its end, lines are what a process can do without.
+        if state.pending.try_reserve(lines.len()).is_err() {
+            return false;
+        }
         state.pending.extend_from_slice(lines);
         // Waking costs a system call, so only who sleeps is woken.
         if mem::take(&mut state.is_writer_asleep) {
@@ -136,7 +140,7 @@ impl Queue {
         }
         state.is_writer_asleep = false;
         // Both buffers stay in use, and neither keeps what a stalled sink once made it grow to.
-        taken.shrink_to(KEEP);
+        taken.shrink_to(KEEP.min(self.capacity / 8));
         mem::swap(taken, &mut state.pending);
         let dropped = mem::take(&mut state.dropped);
         if dropped > 0 {

@@ -20,6 +20,7 @@ const TERM: LogSettings = LogSettings {
     format: LogFormat::Term,
     messages: MessageLog::Truncated,
     email: EmailLog::Full,
+    queue: 8 << 20,
     stall: Stall::Drop,
 };
 const JSON: LogSettings = LogSettings { format: LogFormat::Json, ..TERM };
@@ -433,7 +434,7 @@ fn a_stalled_sink_blocks_no_worker_and_the_loss_is_reported_to_the_record() {
     assert_eq!(records.len() + dropped, WORKERS * RECORDS);
     assert!(records.iter().all(|line| line.ends_with(", bytes: 200")));
     // What fits is kept: all but a batch of the whole queue.
-    assert!(written.len() > CAPACITY - 256 * 1024, "{}", written.len());
+    assert!(written.len() > TERM.queue - 256 * 1024, "{}", written.len());
 }
 
 /// Anything a gateway, a client or an attacker may send as text: with a liking for what has broken logs.

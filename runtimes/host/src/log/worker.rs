@@ -65,7 +65,8 @@ impl WorkerLog {
             Stall::Pause => {
                 self.is_full = !self.queue.offer(&batch.lines);
                 if self.is_full {
-                    if batch.lines.len() <= MOST_KEPT {
+                    // As much again is kept beside the queue: what one turn can bring, and then the ends of connections.
+                    if batch.lines.len() <= self.settings.queue {
                         return;
                     }
                     self.queue.drop_lines(&batch.lines);
@@ -300,10 +301,6 @@ fn as_millis(duration: Duration) -> u64 {
 
 /// A batch that has grown to this many bytes is handed over although it is not done.
 const HAND_OVER: usize = 64 * 1024;
-
-/// The most bytes that are kept for a sink that stalls, beside the queue: what one turn can bring, and then the ends of
-/// connections.
-const MOST_KEPT: usize = 8 * 1024 * 1024;
 
 /// How soon a full queue is asked again.
 const RETRY: Duration = Duration::from_millis(5);

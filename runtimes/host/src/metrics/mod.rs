@@ -8,6 +8,7 @@
 //! a ping to its pong, a [`Histogram`].
 
 mod counts;
+#[cfg(feature = "control")]
 mod exposition;
 mod histogram;
 
@@ -15,6 +16,7 @@ use postern_core::service::Totals;
 use postern_core::{Record, Recorder, Service};
 
 pub use counts::Counts;
+#[cfg(feature = "control")]
 pub(crate) use exposition::{CONTENT_TYPE, Process, encode};
 pub use histogram::Histogram;
 

@@ -8,8 +8,9 @@ use clap::{Arg, ArgAction, Command};
 use super::Program;
 use super::error::SettingsError;
 use super::near::nearest;
+use super::parts::{self, CONTROL_PORT};
 use super::table::{SETTINGS, Setting, WORKERS};
-use crate::control::healthcheck::Probe;
+use crate::healthcheck::Probe;
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -47,6 +48,9 @@ pub(super) fn parse(
     let mut arguments = arguments.into_iter().peekable();
     // One word, and only at the front: clap's subcommands would give every stray word the same look.
     let is_check = arguments.next_if(|argument| argument == HEALTHCHECK).is_some();
+    if is_check && let Some(lack) = CONTROL_PORT.lack() {
+        return Err(SettingsError::new(format_args!("{HEALTHCHECK}: {lack}")));
+    }
     match command(program, is_check).try_get_matches_from(arguments) {
         Ok(matches) => Ok(Arguments::Run {
             flags: SETTINGS.iter().map(|setting| matches.get_one::<String>(setting.name).cloned()).collect(),
@@ -72,6 +76,8 @@ fn command(program: &Program, is_check: bool) -> Command {
             .value_name(setting.placeholder)
             .help(help(program, setting))
             .help_heading(setting.group.title())
+            // It is known all the same, so that whoever writes it hears why it is not there.
+            .hide(!parts::obeys(setting))
             .action(ArgAction::Set)
     });
     let own = if is_check {
@@ -93,11 +99,17 @@ fn command(program: &Program, is_check: bool) -> Command {
     Command::new(program.name)
         .version(program.version)
         .about(program.about)
-        .override_usage(format!(
-            "{name} [OPTIONS]\n       {name} {HEALTHCHECK} [--{READY}] [OPTIONS]",
-            name = program.name
-        ))
-        .after_help(AFTER_HELP)
+        .override_usage(match CONTROL_PORT.lack() {
+            None => format!(
+                "{name} [OPTIONS]\n       {name} {HEALTHCHECK} [--{READY}] [OPTIONS]",
+                name = program.name
+            ),
+            Some(_) => format!("{} [OPTIONS]", program.name),
+        })
+        .after_help(match CONTROL_PORT.lack() {
+            None => format!("{SYNTAX}\n\n{HEALTH}\n\n{STARTS}"),
+            Some(_) => format!("{SYNTAX}\n\n{STARTS}"),
+        })
         .no_binary_name(true)
         .disable_help_flag(true)
         .disable_version_flag(true)
@@ -162,15 +174,17 @@ const PRINT_CONFIG: &str = "print-config";
 const HEALTHCHECK: &str = "healthcheck";
 const READY: &str = "ready";
 
-const AFTER_HELP: &str = "\
+const SYNTAX: &str = "\
 Flags come first, then the environment, then a file .env in the working directory,
 then the defaults. Lists have commas between their items; sizes are written as 512B,
 64KiB or 1MiB, times as 500ms, 25s, 1m or 1h. Codes are those of HTTP before the
-upgrade, and of WebSocket closes after it.
+upgrade, and of WebSocket closes after it.";
 
+const HEALTH: &str = "\
 healthcheck asks a Postern that runs with the same settings, at its control port,
-whether it lives, prints one line, and ends with 0 or 1.
+whether it lives, prints one line, and ends with 0 or 1.";
 
+const STARTS: &str = "\
 SIGUSR2 starts a successor that takes the listeners over, and drains this process once
 that one serves. LISTEN_FDS, as systemd sets it, brings listeners that hold in place of
 POSTERN_LISTEN.

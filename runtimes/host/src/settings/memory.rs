@@ -5,15 +5,47 @@ use std::path::Path;
 
 use rustix::process::{Resource, getrlimit};
 
-/// Half of what this process may use, in bytes: of the host's memory, or of the least limit that the process is under.
-/// The other half is for what is not counted: the kernel's buffers of the sockets, the connections themselves, the log.
-pub(super) fn half() -> usize {
+/// What this process may use, in bytes: the host's memory, or the least limit that the process is under. Of the limits
+/// of its address space and of its data it has used some by now.
+pub(super) fn available() -> usize {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let limits = [
         Some(total()),
         of_cgroups(&fs::read_to_string("/proc/self/cgroup").unwrap_or_default(), Path::new("/sys/fs/cgroup")),
-        getrlimit(Resource::As).current.and_then(|limit| usize::try_from(limit).ok()),
+        left(getrlimit(Resource::As).current, used(&status, "VmSize")),
+        left(getrlimit(Resource::Data).current, used(&status, "VmData")),
     ];
-    limits.into_iter().flatten().min().unwrap_or(usize::MAX) / 2
+    limits.into_iter().flatten().min().unwrap_or(usize::MAX)
+}
+
+/// What there is for the budget of the connections' buffers. The other half is for what is not counted: the kernel's
+/// buffers of the sockets, the connections themselves, the log.
+pub(super) fn budget(available: usize) -> usize {
+    available / 2
+}
+
+/// What there is for lines of the log that wait: no more than anybody needs, and no less than a few batches.
+pub(super) fn log_queue(available: usize) -> usize {
+    (available / 32).clamp(64 * 1024, 8 * 1024 * 1024)
+}
+
+/// What a process uses of something, in bytes, by its `/proc/self/status` (proc_pid_status(5)).
+fn used(status: &str, name: &str) -> usize {
+    let value = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let kibibytes = value.and_then(|value| value.trim().strip_suffix(" kB")?.parse::<usize>().ok());
+    kibibytes.unwrap_or(0).saturating_mul(1024)
+}
+
+/// What a limit of addresses leaves of which so many are used. Unlike the others it counts what is reserved: a quarter is
+/// for the holes between what is allocated.
+fn left(limit: Option<u64>, used: usize) -> Option<usize> {
+    let left = usize::try_from(limit?).unwrap_or(usize::MAX).saturating_sub(used);
+    Some(left - left / 4)
+}
+
+/// What may wait for a peer before nothing is read from it: no more than a small part of what may be held at all.
+pub(super) fn pause_backlog(usual: usize, budget: usize) -> usize {
+    usual.min((budget / 64).max(16 * 1024))
 }
 
 /// The host's memory.
@@ -82,8 +114,35 @@ mod tests {
     }
 
     #[test]
-    fn half_is_less_than_there_is() {
-        let half = half();
-        assert!(half > 1024 * 1024 && half <= total() / 2, "{half} of {}", total());
+    fn a_limit_leaves_what_is_not_used_of_it() {
+        let status =
+            "VmPeak:\t    9000 kB\nVmSize:\t    8000 kB\nVmData:\t     300 kB\nVmStk:\t     132 kB\n";
+        let data = used(status, "VmData");
+        assert_eq!((data, used(status, "VmSize")), (300 << 10, 8000 << 10));
+        assert_eq!(left(Some(12 << 20), data), Some((9 << 20) - (225 << 10)));
+        assert_eq!(left(Some(4096), data), Some(0));
+        assert_eq!(left(None, data), None);
+        assert_eq!(left(Some(u64::MAX), 3), Some(3 * (usize::MAX / 4)));
+        assert_eq!(used(status, "Vm"), 0);
+        let own = fs::read_to_string("/proc/self/status").unwrap();
+        assert!(used(&own, "VmData") > 0 && used(&own, "VmSize") > used(&own, "VmData"));
+    }
+
+    #[test]
+    fn what_is_available_is_shared_out() {
+        let available = available();
+        assert!(available > 1024 * 1024 && available <= total(), "{available} of {}", total());
+        assert_eq!(budget(16 << 20), 8 << 20);
+        for (usual, budget, pause) in [
+            (256 << 10, 1 << 30, 256 << 10),
+            (256 << 10, 6 << 20, 96 << 10),
+            (256 << 10, 1, 16 << 10),
+            (256, 1, 256),
+        ] {
+            assert_eq!(pause_backlog(usual, budget), pause);
+        }
+        for (available, queue) in [(1 << 20, 64 << 10), (16 << 20, 512 << 10), (usize::MAX, 8 << 20)] {
+            assert_eq!(log_queue(available), queue);
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! There is one table of them (`table`). From it come the flags, `--help`, `--print-config`, the names that are
 //! known, and the values: a default is a text like any other, and goes the same way.
 
+#[cfg_attr(not(feature = "assertion"), path = "assertion/absent.rs")]
 mod assertion;
 mod command;
 mod error;
@@ -10,6 +11,7 @@ mod memory;
 mod near;
 mod net;
 mod open_files;
+mod parts;
 mod preset;
 mod print;
 mod secret;
@@ -23,19 +25,20 @@ mod tests;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, ErrorKind, Write};
+use std::net::SocketAddr;
 use std::num::{NonZero, NonZeroUsize};
 use std::process;
 use std::sync::Arc;
 use std::thread;
 
 use postern_core::ServiceConfig;
+use postern_core::handshake::Secrets;
 use postern_core::policy::{DrainConfig, Gate, Users};
 use postern_core::service::SUBPROTOCOL;
 use slog::{Logger, info, warn};
 
 use crate::assertion::AssertionSettings;
-use crate::control::ControlSettings;
-use crate::control::healthcheck::{self, Probe};
+use crate::healthcheck::{self, Probe};
 use crate::listen::{Access, Address, Keeper, Listener};
 use crate::log::LogSettings;
 use crate::users::{PerUser, UserPolicy};
@@ -78,7 +81,7 @@ pub struct Settings {
     pub max_connections: usize,
     /// New connections a second, and as many at once; zero is any number.
     pub connect_rate: u32,
-    /// What is logged, and how.
+    /// What is logged, and how. [`load`] leaves 0 for the size of the queue, [`load_or_exit`] says how large it is.
     pub log: LogSettings,
     /// The port for operators.
     pub control: ControlSettings,
@@ -88,6 +91,15 @@ pub struct Settings {
     pub user_policy: UserPolicy,
     /// How it takes its leave.
     pub drain: DrainConfig,
+}
+
+/// Where the control port is, and who may use what.
+#[derive(Debug, Clone, Default)]
+pub struct ControlSettings {
+    /// Where it listens. `None` for nowhere.
+    pub address: Option<SocketAddr>,
+    /// What opens `/api/*`. Without any it is closed.
+    pub api_keys: Secrets,
 }
 
 /// What is to be done, by the command line and the rest.
@@ -168,6 +180,7 @@ pub fn load(
         drain: DrainConfig::default(),
     };
     settings.service.handshake.subprotocols = vec![SUBPROTOCOL.to_owned()];
+    parts::check(&chosen)?;
     for Chosen { setting, text, source } in &chosen {
         (setting.apply)(&mut settings, text)
             .map_err(|complaint| SettingsError::value(setting, text, *source, &complaint))?;
@@ -237,8 +250,15 @@ impl Settings {
         if self.max_connections == 0 {
             self.max_connections = open_files::connections(open_files);
         }
+        let available = memory::available();
         if self.service.max_memory == 0 {
-            self.service.max_memory = memory::half();
+            // Nothing at all would be no limit.
+            self.service.max_memory = memory::budget(available).max(1);
+        }
+        let session = Arc::make_mut(&mut self.service.session);
+        session.pause_backlog = memory::pause_backlog(session.pause_backlog, self.service.max_memory);
+        if self.log.queue == 0 {
+            self.log.queue = memory::log_queue(available);
         }
         if self.workers == 0 {
             self.workers = thread::available_parallelism().map_or(1, NonZero::get);

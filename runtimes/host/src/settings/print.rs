@@ -2,17 +2,19 @@
 
 use std::fmt::Write;
 
+use super::parts;
 use super::sources::{Chosen, Source};
 
 /// One line for each setting, grouped, with where its value came from. It can be fed back as `.env`, except for
-/// secrets and for the queries of URLs.
+/// secrets and for the queries of URLs. What this build cannot obey is not among them.
 pub(super) fn config(chosen: &[Chosen]) -> String {
+    let chosen = || chosen.iter().filter(|chosen| parts::obeys(chosen.setting));
     let lines: Vec<String> =
-        chosen.iter().map(|chosen| format!("{}={}", chosen.setting.name, value(chosen))).collect();
+        chosen().map(|chosen| format!("{}={}", chosen.setting.name, value(chosen))).collect();
     let width = lines.iter().map(String::len).filter(|length| *length <= WIDEST).max().unwrap_or_default();
     let mut out = String::new();
     let mut group = None;
-    for (line, chosen) in lines.iter().zip(chosen) {
+    for (line, chosen) in lines.iter().zip(chosen()) {
         if group != Some(chosen.setting.group) {
             let gap = if group.is_some() { "\n" } else { "" };
             // Writing to a string does not fail, here and below.

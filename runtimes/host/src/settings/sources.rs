@@ -6,8 +6,8 @@ use std::io;
 
 use super::error::SettingsError;
 use super::near::nearest;
-use super::preset;
 use super::table::{IDENTITY, SETTINGS, Setting};
+use super::{parts, preset};
 use crate::successor::VARIABLE;
 
 /// Where a value came from.
@@ -140,7 +140,7 @@ fn default(setting: &Setting, chosen: &[Chosen]) -> String {
     let identity = chosen.iter().find(|chosen| chosen.setting.name == IDENTITY);
     match identity.and_then(|identity| preset::default(&identity.text, setting.name)) {
         Some(header) => header.to_owned(),
-        None => refer(setting.default, chosen),
+        None => refer(parts::default(setting), chosen),
     }
 }
 

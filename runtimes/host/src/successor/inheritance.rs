@@ -14,8 +14,8 @@ use slog::{Logger, info, warn};
 
 use super::VARIABLE;
 use super::line::{self, Use};
-use crate::control::Phase;
 use crate::listen::{self, Keeper, ListenError, Listener};
+use crate::phase::Phase;
 use crate::settings::Settings;
 
 /// Listeners that somebody else has bound, of whom this process is then to say when it serves.

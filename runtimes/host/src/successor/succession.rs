@@ -15,8 +15,9 @@ use slog::{Logger, error, info};
 
 use super::VARIABLE;
 use super::line::{self, Use};
-use crate::control::{Control, Phase};
+use crate::control::Control;
 use crate::listen::{FileDuty, Keeper, Listener};
+use crate::phase::Phase;
 
 /// What hands a process's listeners over to another. It starts that ([`Succession::begin`]), and says what became of it
 /// ([`Succession::outcome`]); the process serves on meanwhile.

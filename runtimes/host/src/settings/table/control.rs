@@ -1,11 +1,11 @@
 //! Control: the port for health, metrics and operators.
 
-use super::{Group, Setting, set};
+use super::{CONTROL, Group, Setting, set};
 use crate::settings::{net, secret};
 
 pub(super) static SETTINGS: &[Setting] = &[
     Setting {
-        name: "POSTERN_CONTROL",
+        name: CONTROL,
         placeholder: "ADDRESS",
         default: "127.0.0.1:9090",
         group: Group::Control,

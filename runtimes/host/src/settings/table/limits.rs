@@ -6,7 +6,7 @@ use postern_core::handshake::HandshakeConfig;
 use postern_core::policy::Rate;
 use postern_core::session::{RatePolicy, SessionConfig};
 
-use super::{Group, Setting, handshake, session, set};
+use super::{COMPRESSION, COMPRESSION_MIN, Group, Setting, handshake, session, set};
 use crate::settings::value::{GIB, choice, count, duration, duration_or_off, number, size};
 use crate::users::UserPolicy;
 
@@ -162,7 +162,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         apply: |settings, text| set(&mut session(settings).control_rate, number(text, 0..=MOST_A_SECOND)),
     },
     Setting {
-        name: "POSTERN_COMPRESSION",
+        name: COMPRESSION,
         placeholder: "on|off",
         default: "off",
         group: Group::Limits,
@@ -174,7 +174,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         },
     },
     Setting {
-        name: "POSTERN_COMPRESSION_MIN",
+        name: COMPRESSION_MIN,
         placeholder: "SIZE",
         default: "64B",
         group: Group::Limits,
@@ -191,8 +191,8 @@ pub(super) static SETTINGS: &[Setting] = &[
         group: Group::Limits,
         is_secret: false,
         help: "What may wait for a peer that reads too slowly, beyond it\n\
-               4413; at a quarter of it, 256KiB at most, its own messages\n\
-               wait too",
+               4413; at a quarter of it its own messages wait too, or at\n\
+               256KiB, or at the 64th part of POSTERN_MAX_MEMORY",
         apply: |settings, text| {
             let most = size(text, 1024..=GIB)?;
             session(settings).max_backlog = most;
@@ -237,7 +237,8 @@ pub(super) static SETTINGS: &[Setting] = &[
         is_secret: false,
         help: "What all connections together may hold of messages that are\n\
                not whole or not taken, beyond it the slowest are ended;\n\
-               0 is half of this host's memory, or of the cgroup's limit",
+               0 is half of this host's memory, or of the least limit on\n\
+               this process (cgroup, ulimit -v, ulimit -d)",
         apply: |settings, text| set(&mut settings.service.max_memory, size(text, 0..=MOST_MEMORY)),
     },
     Setting {

@@ -4,7 +4,7 @@ use slog::Level;
 
 use super::{Group, Setting, set};
 use crate::log::{EmailLog, LogFormat, MessageLog, Stall};
-use crate::settings::value::choice;
+use crate::settings::value::{Complaint, GIB, choice, size};
 
 pub(super) static SETTINGS: &[Setting] = &[
     Setting {
@@ -60,13 +60,23 @@ pub(super) static SETTINGS: &[Setting] = &[
         },
     },
     Setting {
+        name: "POSTERN_LOG_QUEUE",
+        placeholder: "SIZE",
+        default: "0",
+        group: Group::Log,
+        is_secret: false,
+        help: "How much may wait for standard output; 0 is 8MiB, or the\n\
+               32nd part of the least limit on this process if that is less",
+        apply: |settings, text| set(&mut settings.log.queue, queue(text)),
+    },
+    Setting {
         name: "POSTERN_LOG_STALL",
         placeholder: "HOW",
         default: "drop",
         group: Group::Log,
         is_secret: false,
-        help: "What gives way when standard output takes nothing and 8MiB\n\
-               wait: drop drops records and says how many; pause reads\n\
+        help: "What gives way when standard output takes nothing and so much\n\
+               waits: drop drops records and says how many; pause reads\n\
                nothing more from users until there is room again",
         apply: |settings, text| {
             let choices = [("drop", Stall::Drop), ("pause", Stall::Pause)];
@@ -74,6 +84,14 @@ pub(super) static SETTINGS: &[Setting] = &[
         },
     },
 ];
+
+/// A size that holds some batches, or 0.
+fn queue(text: &str) -> Result<usize, Complaint> {
+    match size(text, 0..=GIB)? {
+        0 => Ok(0),
+        _ => size(text, 64 * 1024..=GIB),
+    }
+}
 
 const LEVELS: &[(&str, Level)] = &[
     ("trace", Level::Trace),

@@ -118,6 +118,10 @@ pub(super) const TOKEN_EXP: &str = "POSTERN_USER_TOKEN_EXP_HEADER";
 const SECRET_HEADER: &str = "POSTERN_PROXY_SECRET_HEADER";
 const ALLOWED_ORIGINS: &str = "POSTERN_ALLOWED_ORIGINS";
 
+pub(super) const COMPRESSION: &str = "POSTERN_COMPRESSION";
+pub(super) const COMPRESSION_MIN: &str = "POSTERN_COMPRESSION_MIN";
+pub(super) const CONTROL: &str = "POSTERN_CONTROL";
+
 /// The switch of the signed identity, with which the names of its other settings begin.
 pub(super) const ASSERTION: &str = "POSTERN_ASSERTION";
 pub(super) const ASSERTION_HEADER: &str = "POSTERN_ASSERTION_HEADER";

@@ -1,4 +1,4 @@
-//! How the control port reaches the workers: by jobs, each of which one worker does between two of its turns.
+//! How the control port and the watchdog reach the workers: by jobs, each of which one worker does between two of its turns.
 //!
 //! A worker's state is its own, so nobody looks into it from outside. What is wanted of it is put into a closure and
 //! handed over; the worker calls it with itself, and what the closure gives comes back. Nothing of it costs a message
@@ -56,7 +56,7 @@ pub enum Untaken {
 
 /// What became of a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Answer<T> {
+pub(crate) enum Answer<T> {
     /// It was answered.
     Said(T),
     /// There is no answer yet, and perhaps never.
@@ -66,7 +66,7 @@ pub(super) enum Answer<T> {
 }
 
 /// The workers, as the control port asks them.
-pub(super) struct Desk {
+pub(crate) struct Desk {
     workers: Box<dyn Workers>,
     /// For each worker the question that it has not answered yet, and since when it has owed an answer.
     owed: RefCell<Vec<Option<Owed>>>,
@@ -80,23 +80,23 @@ struct Owed {
 }
 
 impl Desk {
-    pub(super) fn new(workers: impl Workers + 'static) -> Desk {
+    pub(crate) fn new(workers: impl Workers + 'static) -> Desk {
         let owed = (0..workers.count()).map(|_| None).collect();
         Desk { workers: Box::new(workers), owed: RefCell::new(owed) }
     }
 
-    pub(super) fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.workers.count()
     }
 
     /// Asks the process to drain.
-    pub(super) fn drain(&self) {
+    pub(crate) fn drain(&self) {
         self.workers.drain();
     }
 
     /// Has every worker do the work that `work` makes for it, side by side, and waits for all of them, together no
     /// longer than `patience`.
-    pub(super) async fn ask<T: Send + 'static, W: FnOnce(&mut dyn Worker) -> T + Send + 'static>(
+    pub(crate) async fn ask<T: Send + 'static, W: FnOnce(&mut dyn Worker) -> T + Send + 'static>(
         &self,
         patience: Duration,
         work: impl Fn() -> W,
@@ -116,7 +116,7 @@ impl Desk {
 
     /// Since when a worker has owed an answer, of those that owe one; the longest first. A worker that sleeps because
     /// nobody wants anything of it is given a moment to wake.
-    pub(super) async fn silent_since(&self) -> Option<Instant> {
+    pub(crate) async fn silent_since(&self) -> Option<Instant> {
         let deadline = Instant::now() + MOMENT;
         let mut longest = None;
         for number in 0..self.count() {

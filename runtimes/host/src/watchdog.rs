@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use smol::Timer;
 
-use super::health::Phase;
-use super::workers::{Desk, Workers};
+use crate::phase::Phase;
+use crate::workers::{Desk, Workers};
 
 /// What tells the supervisor at half of its patience that all workers turn.
 #[derive(Debug)]
@@ -18,12 +18,16 @@ pub struct Watchdog {
 }
 
 impl Watchdog {
-    pub(super) fn new(phase: Phase, patience: Duration) -> Watchdog {
+    pub(crate) fn new(phase: Phase, patience: Duration) -> Watchdog {
         Watchdog { phase, every: patience / 2 }
     }
 
-    /// Tells it until another process has taken over.
-    pub async fn serve(self, workers: impl Workers + 'static) {
+    /// Tells it until another process has taken over. `pause` is how the runtime waits.
+    pub async fn serve<P: Future<Output = ()>>(
+        self,
+        workers: impl Workers + 'static,
+        pause: impl Fn(Duration) -> P,
+    ) {
         let desk = Desk::new(workers);
         while !self.phase.is_handed_over() {
             // Of a worker that was asked the last time and owes the answer still, the next silence is the supervisor's
@@ -32,7 +36,7 @@ impl Watchdog {
             if silence.is_none_or(|silence| silence < self.every) {
                 self.phase.supervisor().alive();
             }
-            Timer::after(self.every).await;
+            pause(self.every).await;
         }
     }
 
@@ -42,7 +46,10 @@ impl Watchdog {
     /// No thread was to be had.
     pub fn spawn(self, workers: impl Workers + Send + 'static) -> io::Result<()> {
         let name = "watchdog".to_owned();
-        thread::Builder::new().name(name).spawn(move || smol::block_on(self.serve(workers)))?;
+        let pause = |every| async move {
+            Timer::after(every).await;
+        };
+        thread::Builder::new().name(name).spawn(move || smol::block_on(self.serve(workers, pause)))?;
         Ok(())
     }
 }

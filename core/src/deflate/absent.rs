@@ -1,0 +1,36 @@
+//! In a build without permessage-deflate (the feature `compression`): it is agreed on with nobody, so nothing that is
+//! compressed gets here.
+
+/// Compresses nothing.
+#[derive(Debug, Default)]
+pub(crate) struct DeflateCodec;
+
+/// Why a message could not be inflated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum InflateError {
+    /// It is longer than a message may be.
+    #[expect(dead_code, reason = "no message is inflated here")]
+    TooBig,
+    /// It is not DEFLATE.
+    Invalid,
+}
+
+impl DeflateCodec {
+    /// Inflates nothing.
+    pub(crate) fn inflate(&mut self, _: &[u8], _: usize) -> Result<Vec<u8>, InflateError> {
+        Err(InflateError::Invalid)
+    }
+
+    /// Leaves the payload as it is.
+    pub(crate) fn deflate(&mut self, _: &[u8], _: u8, _: usize) -> Option<&[u8]> {
+        None
+    }
+}
+
+/// The longest compressed form of a message of `limit` bytes: it is as it is.
+pub(crate) fn longest_compressed(limit: usize) -> usize {
+    limit
+}
+
+/// Whether messages can be compressed.
+pub(crate) const IS_HERE: bool = false;

@@ -1,0 +1,80 @@
+//! Where a process is between its start and its end.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use smol::channel::{Receiver, Sender, bounded};
+
+use crate::supervisor::Supervisor;
+use crate::watchdog::Watchdog;
+
+/// Where a process is between its start and its end. Its runtime says so, the supervisor hears of it, and the control
+/// port tells others.
+#[derive(Debug, Clone)]
+pub struct Phase(Arc<State>);
+
+#[derive(Debug)]
+struct State {
+    is_draining: AtomicBool,
+    supervisor: Supervisor,
+    /// Nothing is ever sent. It is closed when a successor has taken over.
+    handed_over: (Sender<Infallible>, Receiver<Infallible>),
+}
+
+/// Of a process that nobody looks after.
+impl Default for Phase {
+    fn default() -> Phase {
+        Phase::new(Supervisor::default())
+    }
+}
+
+impl Phase {
+    /// Of a process that starts.
+    pub fn new(supervisor: Supervisor) -> Phase {
+        Phase(Arc::new(State { is_draining: AtomicBool::new(false), supervisor, handed_over: bounded(1) }))
+    }
+
+    /// From now on the process takes users.
+    pub(crate) fn ready(&self) {
+        self.0.supervisor.ready();
+    }
+
+    /// From now on the process takes no more users, and those that it has are on their way out.
+    pub fn drain(&self) {
+        if !self.0.is_draining.swap(true, Ordering::Relaxed) {
+            self.0.supervisor.stopping();
+        }
+    }
+
+    /// From now on the process with this number takes the users, and answers at the control port.
+    pub(crate) fn hand_over(&self, successor: u32) {
+        // To the supervisor the service does not stop.
+        self.0.is_draining.store(true, Ordering::Relaxed);
+        self.0.supervisor.succeeded_by(successor);
+        self.0.handed_over.0.close();
+    }
+
+    /// Waits until a successor has taken over.
+    pub(crate) async fn handed_over(&self) {
+        // An error, since nothing is sent, and the channel is closed then.
+        let _ = self.0.handed_over.1.recv().await;
+    }
+
+    pub(crate) fn is_handed_over(&self) -> bool {
+        self.0.handed_over.0.is_closed()
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.0.is_draining.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn supervisor(&self) -> &Supervisor {
+        &self.0.supervisor
+    }
+
+    /// What gives the supervisor signs of life, if it waits for them.
+    pub fn watchdog(&self) -> Option<Watchdog> {
+        self.0.supervisor.watchdog().map(|patience| Watchdog::new(self.clone(), patience))
+    }
+}

@@ -1,0 +1,442 @@
+//! What the tasks of one thread wait for: sockets, and times.
+//!
+//! smol's own reactor serves all threads of a process. It has a thread for itself, locks, and asks the kernel anew after
+//! each event. A small host has one thread to wait in, and here it is the only one: a socket whose task waits for the
+//! same again costs no system call, and a connection one small entry of a table.
+//!
+//! The kernel is told what a task waits for, no more and no less ([`Watched::ready`]), and reports that for as long as
+//! it holds. Whoever does not wait is not reported.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::mem;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::event::{EventfdFlags, Timespec, eventfd};
+use rustix::io::Errno;
+use slab::Slab;
+
+/// Waits for all that the tasks of its thread wait for.
+pub(crate) struct Reactor {
+    epoll: OwnedFd,
+    sources: RefCell<Slab<Source>>,
+    /// By their time, and by a number where that is the same.
+    timers: RefCell<BTreeMap<(Instant, u64), Waker>>,
+    next_timer: Cell<u64>,
+    alarm: Arc<Alarm>,
+    events: RefCell<Vec<Event>>,
+}
+
+/// A descriptor that is watched.
+#[derive(Debug)]
+struct Source {
+    /// The task that waits for it.
+    waker: Option<Waker>,
+    /// What the kernel reports.
+    watched: EventFlags,
+    /// What it has reported.
+    ready: EventFlags,
+}
+
+impl Reactor {
+    /// One that waits for nothing yet.
+    ///
+    /// # Errors
+    /// No descriptor was to be had.
+    pub(crate) fn new() -> io::Result<Rc<Reactor>> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        let alarm = Alarm {
+            state: AtomicU8::new(AWAKE),
+            event: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+        };
+        epoll::add(&epoll, &alarm.event, EventData::new_u64(ALARM), EventFlags::IN)?;
+        Ok(Rc::new(Reactor {
+            epoll,
+            sources: RefCell::default(),
+            timers: RefCell::default(),
+            next_timer: Cell::new(0),
+            alarm: Arc::new(alarm),
+            events: RefCell::new(Vec::with_capacity(MOST_EVENTS)),
+        }))
+    }
+
+    /// Runs a future to its end, and waits whenever it does.
+    ///
+    /// # Errors
+    /// The kernel's, of which none is expected.
+    pub(crate) fn block_on<T>(&self, future: impl Future<Output = T>) -> io::Result<T> {
+        let waker = Waker::from(self.alarm.clone());
+        let mut context = Context::from_waker(&waker);
+        let mut future = pin!(future);
+        loop {
+            if let Poll::Ready(value) = future.as_mut().poll(&mut context) {
+                return Ok(value);
+            }
+            // If it was woken meanwhile, there is only a look at what has come.
+            let patience = if self.alarm.falls_asleep() { self.until_next() } else { Some(Duration::ZERO) };
+            self.turn(patience)?;
+        }
+    }
+
+    /// Waits until a time.
+    pub(crate) async fn until(&self, at: Instant) {
+        let timer = ArmedTimer { reactor: self, key: (at, self.next_timer.get()) };
+        self.next_timer.set(timer.key.1 + 1);
+        poll_fn(|context| {
+            if Instant::now() >= at {
+                return Poll::Ready(());
+            }
+            self.timers.borrow_mut().insert(timer.key, context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// How long it is to the next time that somebody waits for; `None` if nobody does.
+    fn until_next(&self) -> Option<Duration> {
+        let timers = self.timers.borrow();
+        timers.first_key_value().map(|((at, _), _)| at.saturating_duration_since(Instant::now()))
+    }
+
+    /// Waits once, and wakes those whose event or time has come.
+    fn turn(&self, patience: Option<Duration>) -> io::Result<()> {
+        let mut events = self.events.borrow_mut();
+        events.clear();
+        // A time that is too long to be said is for ever.
+        let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
+        let waited = epoll::wait(&self.epoll, spare_capacity(&mut events), patience.as_ref());
+        self.alarm.wakes_up();
+        match waited {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        for Event { flags, data, .. } in events.iter().copied() {
+            match data.u64() {
+                ALARM => self.alarm.is_heard(),
+                key => self.note(key, flags),
+            }
+        }
+        self.fire();
+        Ok(())
+    }
+
+    /// Takes note of what was reported of a source.
+    fn note(&self, key: u64, flags: EventFlags) {
+        let waker = {
+            let mut sources = self.sources.borrow_mut();
+            let source = usize::try_from(key).ok().and_then(|key| sources.get_mut(key));
+            let Some(source) = source else { return };
+            // An end or an error is told by the next call, whichever that is.
+            let ended = flags.intersects(EventFlags::HUP | EventFlags::ERR);
+            let ready = if ended { EventFlags::IN | EventFlags::OUT } else { flags };
+            source.ready |= ready & source.watched;
+            source.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    fn fire(&self) {
+        loop {
+            let due = {
+                let mut timers = self.timers.borrow_mut();
+                timers
+                    .first_entry()
+                    .filter(|first| first.key().0 <= Instant::now())
+                    .map(|first| first.remove())
+            };
+            match due {
+                Some(waker) => waker.wake(),
+                None => return,
+            }
+        }
+    }
+}
+
+/// Removes a timer that nobody waits for any more.
+struct ArmedTimer<'r> {
+    reactor: &'r Reactor,
+    key: (Instant, u64),
+}
+
+impl Drop for ArmedTimer<'_> {
+    fn drop(&mut self) {
+        self.reactor.timers.borrow_mut().remove(&self.key);
+    }
+}
+
+/// What is waited for at a descriptor, or has come.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Readiness {
+    pub(crate) read: bool,
+    pub(crate) write: bool,
+}
+
+impl Readiness {
+    /// To read alone.
+    pub(crate) const READ: Readiness = Readiness { read: true, write: false };
+
+    fn flags(self) -> EventFlags {
+        match self {
+            // The end of a connection is reported even if nobody asked; like this it is reported once.
+            Readiness { read: false, write: false } => EventFlags::ET,
+            Readiness { read: true, write: false } => EventFlags::IN,
+            Readiness { read: false, write: true } => EventFlags::OUT,
+            Readiness { read: true, write: true } => EventFlags::IN | EventFlags::OUT,
+        }
+    }
+}
+
+/// A descriptor that does not block, and the reactor that watches it until this is dropped.
+pub(crate) struct Watched<T: AsFd> {
+    inner: T,
+    key: usize,
+    reactor: Rc<Reactor>,
+}
+
+impl<T: AsFd> Watched<T> {
+    /// Has it watched.
+    ///
+    /// # Errors
+    /// The kernel cannot watch it.
+    pub(crate) fn new(reactor: &Rc<Reactor>, inner: T) -> io::Result<Watched<T>> {
+        let watched = Readiness::READ.flags();
+        let source = Source { waker: None, watched, ready: EventFlags::empty() };
+        let key = reactor.sources.borrow_mut().insert(source);
+        if let Err(error) = epoll::add(&reactor.epoll, &inner, EventData::new_u64(key as u64), watched) {
+            reactor.sources.borrow_mut().remove(key);
+            return Err(error.into());
+        }
+        Ok(Watched { inner, key, reactor: reactor.clone() })
+    }
+
+    /// What is watched.
+    pub(crate) fn get_ref(&self) -> &T {
+        &self.inner
+    }
+
+    /// Waits until some of it is possible, and says which. One task at a time.
+    ///
+    /// # Errors
+    /// The kernel cannot watch it any more.
+    pub(crate) async fn ready(&self, wanted: Readiness) -> io::Result<Readiness> {
+        let mut has_asked = false;
+        poll_fn(|context| {
+            let mut sources = self.reactor.sources.borrow_mut();
+            // It is there as long as this is.
+            let Some(source) = sources.get_mut(self.key) else { return Poll::Pending };
+            // What was reported to an earlier wait may be over, and is reported again if it is not.
+            let ready = mem::replace(&mut source.ready, EventFlags::empty());
+            if has_asked && !ready.is_empty() {
+                return Poll::Ready(Ok(Readiness {
+                    read: ready.contains(EventFlags::IN),
+                    write: ready.contains(EventFlags::OUT),
+                }));
+            }
+            has_asked = true;
+            let flags = wanted.flags();
+            if source.watched != flags {
+                epoll::modify(&self.reactor.epoll, &self.inner, EventData::new_u64(self.key as u64), flags)?;
+                source.watched = flags;
+            }
+            match &mut source.waker {
+                Some(waker) => waker.clone_from(context.waker()),
+                waker => *waker = Some(context.waker().clone()),
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+impl<T: AsFd> AsFd for Watched<T> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inner.as_fd()
+    }
+}
+
+impl<T: AsFd> Drop for Watched<T> {
+    fn drop(&mut self) {
+        // Not left to its closing: another process may have it open still.
+        let _ = epoll::delete(&self.reactor.epoll, &self.inner);
+        let source = self.reactor.sources.borrow_mut().try_remove(self.key);
+        drop(source);
+    }
+}
+
+/// Wakes the thread, from any thread.
+struct Alarm {
+    state: AtomicU8,
+    /// What it waits for beside all else.
+    event: OwnedFd,
+}
+
+impl Alarm {
+    /// Says that the thread is about to wait. False if it was woken since it last woke up, and so may not.
+    fn falls_asleep(&self) -> bool {
+        self.state.compare_exchange(AWAKE, ASLEEP, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// Whoever has woken it until now need not do it again: the future is polled next.
+    fn wakes_up(&self) {
+        self.state.swap(AWAKE, Ordering::AcqRel);
+    }
+
+    fn is_heard(&self) {
+        // It is not blocking, and empty afterwards either way.
+        let _ = rustix::io::read(&self.event, &mut [0; 8]);
+    }
+}
+
+impl Wake for Alarm {
+    fn wake(self: Arc<Alarm>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Alarm>) {
+        // Most who wake it are its own tasks, and then it does not sleep.
+        if self.state.swap(WOKEN, Ordering::AcqRel) == ASLEEP {
+            // It fails only if it is rung already.
+            let _ = rustix::io::write(&self.event, &1_u64.to_ne_bytes());
+        }
+    }
+}
+
+const AWAKE: u8 = 0;
+const ASLEEP: u8 = 1;
+const WOKEN: u8 = 2;
+
+/// What the kernel calls the alarm's descriptor. No table has so many entries.
+const ALARM: u64 = u64::MAX;
+
+/// Events taken at once. The rest comes with the next look.
+const MOST_EVENTS: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+    use std::thread;
+
+    use smol::LocalExecutor;
+    use smol::future::FutureExt;
+
+    use super::*;
+
+    const BOTH: Readiness = Readiness { read: true, write: true };
+    const NEITHER: Readiness = Readiness { read: false, write: false };
+    const WRITE: Readiness = Readiness { read: false, write: true };
+
+    fn pair(reactor: &Rc<Reactor>) -> (Watched<UnixStream>, UnixStream) {
+        let (here, there) = UnixStream::pair().unwrap();
+        here.set_nonblocking(true).unwrap();
+        (Watched::new(reactor, here).unwrap(), there)
+    }
+
+    /// What is reported now; nothing if that is nothing.
+    fn look(reactor: &Reactor, watched: &Watched<UnixStream>, wanted: Readiness) -> Readiness {
+        let ready = async { watched.ready(wanted).await.unwrap() };
+        let nothing = async {
+            reactor.until(Instant::now() + Duration::from_millis(20)).await;
+            Readiness::default()
+        };
+        reactor.block_on(ready.or(nothing)).unwrap()
+    }
+
+    #[test]
+    fn what_is_possible_is_reported_for_as_long_as_it_is() {
+        let reactor = Reactor::new().unwrap();
+        let (here, mut there) = pair(&reactor);
+        assert_eq!(look(&reactor, &here, Readiness::READ), NEITHER);
+        assert_eq!(look(&reactor, &here, BOTH), WRITE);
+        there.write_all(b"ab").unwrap();
+        for _ in 0..3 {
+            assert_eq!(look(&reactor, &here, Readiness::READ), Readiness::READ);
+            assert_eq!(look(&reactor, &here, BOTH), BOTH);
+            assert_eq!(look(&reactor, &here, WRITE), WRITE);
+        }
+        assert_eq!(here.get_ref().read(&mut [0; 8]).unwrap(), 2);
+        assert_eq!(look(&reactor, &here, Readiness::READ), NEITHER);
+    }
+
+    #[test]
+    fn an_end_is_reported_to_whoever_waits_and_to_nobody_else() {
+        let reactor = Reactor::new().unwrap();
+        let (here, there) = pair(&reactor);
+        drop(there);
+        assert_eq!(look(&reactor, &here, WRITE), WRITE);
+        assert_eq!(look(&reactor, &here, Readiness::READ), Readiness::READ);
+        let before = Instant::now();
+        assert_eq!(look(&reactor, &here, NEITHER), NEITHER);
+        assert!(before.elapsed() >= Duration::from_millis(20), "nobody is woken for it");
+    }
+
+    #[test]
+    fn tasks_wake_each_other_and_are_woken_by_other_threads() {
+        let reactor = Reactor::new().unwrap();
+        let executor = LocalExecutor::new();
+        let (sender, receiver) = smol::channel::bounded(1);
+        let (to, from) = smol::channel::bounded(1);
+        executor
+            .spawn(async move {
+                let number: u32 = receiver.recv().await.unwrap();
+                to.send(number + 1).await.unwrap();
+            })
+            .detach();
+        let other = thread::spawn(move || {
+            // Long enough for the reactor to wait, mostly. If it does not yet, this has to work as well.
+            thread::sleep(Duration::from_millis(20));
+            sender.send_blocking(41).unwrap();
+        });
+        let number = reactor.block_on(executor.run(async { from.recv().await.unwrap() })).unwrap();
+        assert_eq!(number, 42);
+        other.join().unwrap();
+    }
+
+    #[test]
+    fn times_come_in_their_order_and_are_forgotten_with_who_waits() {
+        let reactor = Reactor::new().unwrap();
+        let start = Instant::now();
+        let [late, soon] = [40, 10].map(|millis| start + Duration::from_millis(millis));
+        let first = reactor
+            .block_on(
+                async {
+                    reactor.until(late).await;
+                    "late"
+                }
+                .or(async {
+                    reactor.until(soon).await;
+                    "soon"
+                }),
+            )
+            .unwrap();
+        assert_eq!(first, "soon");
+        assert!(Instant::now() >= soon);
+        assert_eq!(reactor.until_next(), None, "what nobody waits for is not kept");
+    }
+
+    #[test]
+    fn nothing_is_left_of_what_is_not_watched_any_more() {
+        let reactor = Reactor::new().unwrap();
+        let (here, mut there) = pair(&reactor);
+        let copy = here.get_ref().try_clone().unwrap();
+        drop(here);
+        assert!(reactor.sources.borrow().is_empty());
+        there.write_all(b"x").unwrap();
+        // The same socket, which somebody else has: its entry is the new one's.
+        let copy = Watched::new(&reactor, copy).unwrap();
+        assert_eq!(look(&reactor, &copy, Readiness::READ), Readiness::READ);
+        assert_eq!(reactor.sources.borrow().len(), 1);
+    }
+}
