@@ -120,14 +120,7 @@ impl Gateway {
     fn configure(self, folder: &Path, addresses: Addresses, changes: &[(&str, &str)]) -> Result<(), Failure> {
         let Addresses { gateway, identity, postern } = addresses;
         let mut files = match self {
-            Self::Traefik => vec![
-                File::read("deploy/traefik/traefik.yaml")?.replace(
-                    SHIPPED_ENTRY_POINT,
-                    format_args!("\"{gateway}\""),
-                    1,
-                )?,
-                File::read("deploy/traefik/dynamic.yaml")?,
-            ],
+            Self::Traefik => vec![traefik_listening_on(gateway)?, File::read("deploy/traefik/dynamic.yaml")?],
             Self::Nginx => vec![
                 File::read("deploy/nginx/nginx.conf")?
                     .replace(SHIPPED_GATEWAY, gateway, 1)?
@@ -180,6 +173,20 @@ impl Running {
         }
         log
     }
+}
+
+/// The static configuration of Traefik as it is shipped, with another entry point: for those who have routes of their
+/// own.
+pub fn traefik_on(entry_point: SocketAddr) -> Result<String, Failure> {
+    traefik_listening_on(entry_point).map(|file| file.text)
+}
+
+fn traefik_listening_on(entry_point: SocketAddr) -> Result<File, Failure> {
+    File::read("deploy/traefik/traefik.yaml")?.replace(
+        SHIPPED_ENTRY_POINT,
+        format_args!("\"{entry_point}\""),
+        1,
+    )
 }
 
 /// A shipped configuration file on its way into a test.
