@@ -36,11 +36,10 @@ fn used(status: &str, name: &str) -> usize {
     kibibytes.unwrap_or(0).saturating_mul(1024)
 }
 
-/// What a limit of addresses leaves of which so many are used. Unlike the others it counts what is reserved: a quarter is
-/// for the holes between what is allocated.
+/// What a limit of addresses leaves of which so many are used. Unlike the others it counts what is reserved: half is for
+/// the stacks of the threads to come, and for the holes between what is allocated.
 fn left(limit: Option<u64>, used: usize) -> Option<usize> {
-    let left = usize::try_from(limit?).unwrap_or(usize::MAX).saturating_sub(used);
-    Some(left - left / 4)
+    Some(usize::try_from(limit?).unwrap_or(usize::MAX).saturating_sub(used) / 2)
 }
 
 /// What may wait for a peer before nothing is read from it: no more than a small part of what may be held at all.
@@ -119,10 +118,10 @@ mod tests {
             "VmPeak:\t    9000 kB\nVmSize:\t    8000 kB\nVmData:\t     300 kB\nVmStk:\t     132 kB\n";
         let data = used(status, "VmData");
         assert_eq!((data, used(status, "VmSize")), (300 << 10, 8000 << 10));
-        assert_eq!(left(Some(12 << 20), data), Some((9 << 20) - (225 << 10)));
+        assert_eq!(left(Some(12 << 20), data), Some((6 << 20) - (150 << 10)));
         assert_eq!(left(Some(4096), data), Some(0));
         assert_eq!(left(None, data), None);
-        assert_eq!(left(Some(u64::MAX), 3), Some(3 * (usize::MAX / 4)));
+        assert_eq!(left(Some(u64::MAX), 3), Some((usize::MAX - 3) / 2));
         assert_eq!(used(status, "Vm"), 0);
         let own = fs::read_to_string("/proc/self/status").unwrap();
         assert!(used(&own, "VmData") > 0 && used(&own, "VmSize") > used(&own, "VmData"));
