@@ -268,7 +268,9 @@ impl Connection {
                 }
                 self.stage = Stage::Open;
             }
-            Stage::Open | Stage::Run => return Err("the server sent what nobody had asked for".into()),
+            Stage::Open | Stage::Run => {
+                return Err(format!("the server sent what nobody had asked for: {text:?}").into());
+            }
         }
         if input.is_empty() { Ok(Step::Done) } else { Err("more came than one answer".into()) }
     }
