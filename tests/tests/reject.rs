@@ -101,7 +101,12 @@ fn what_is_no_upgrade_or_not_about_the_user_stays_a_status() {
 
 #[test]
 fn a_gateway_passes_the_close_frame_on() {
-    for (gateway, runtime) in [(Gateway::Traefik, Runtime::Mio), (Gateway::Nginx, Runtime::Smol)] {
+    for (gateway, runtime) in [
+        (Gateway::Traefik, Runtime::Mio),
+        (Gateway::Nginx, Runtime::Smol),
+        (Gateway::Haproxy, Runtime::Mio),
+        (Gateway::Haproxy, Runtime::Smol),
+    ] {
         let chain = Chain::start_with(gateway, runtime, &[CLOSE], &[]);
         let token = chain.login("john@example.com");
         let handshake = chain.handshake().subprotocols(&["bearer", &token]);

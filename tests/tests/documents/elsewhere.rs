@@ -88,7 +88,7 @@ const BLOCKS: &[(&str, &str, &str, &str)] = &[
     ("SECURITY.md", "Traefik", "yaml", "`security.rs` puts it into the configuration that is shipped"),
     ("SECURITY.md", "nginx", "nginx", "`security.rs` puts it into the configuration that is shipped"),
     ("SECURITY.md", "Caddy", "caddyfile", "run by hand, as the text says: Caddy is not fetched by the tests"),
-    ("SECURITY.md", "HAProxy", "haproxy", "run by hand, as the text says: it wants a build with Lua"),
+    ("SECURITY.md", "HAProxy", "haproxy", "`security.rs` puts it into the configuration that is shipped"),
     ("SECURITY.md", "Envoy", "yaml", "run by hand, as the text says: Envoy is not fetched by the tests"),
 ];
 

@@ -62,3 +62,24 @@ fn nginx_proves_itself_by_the_lines_that_are_shown() {
     postern.wait_for("Message from John Doe (123): Hello World");
     assert!(postern.log().iter().any(|line| line.contains("peer: unix:")), "{:?}", postern.log());
 }
+
+#[test]
+fn haproxy_proves_itself_by_the_lines_that_are_shown() {
+    let text = shown("HAProxy", "haproxy").replace('…', SECRET);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let socket = folder.path().join("postern.sock").display().to_string();
+    let postern =
+        Postern::start_beside(Runtime::Mio, &format!(",unix:{socket}"), &[("POSTERN_PROXY_SECRET", SECRET)]);
+    let identity = Identity::start();
+    let lines = text.replace("/run/postern.sock", &socket);
+    assert_ne!(lines, text);
+    let address = format!("server postern {}", postern.address());
+    let changes = [(address.as_str(), lines.as_str())];
+    let haproxy = Gateway::Haproxy.start_changed(identity.address(), postern.address(), &changes);
+    let token = identity.login("john@example.com");
+    // What the client says is overwritten.
+    let handshake = Handshake::to(haproxy.address()).header("X-Postern-Secret", "that of the client");
+    handshake.bearer(&token).open().echo("Hello World");
+    postern.wait_for("Message from John Doe (123): Hello World");
+    assert!(postern.log().iter().any(|line| line.contains("peer: unix:")), "{:?}", postern.log());
+}
