@@ -1,5 +1,7 @@
 //! A second reader of upgrade requests: slow, plain, and written from the rules instead of from the parser.
 
+use std::net::IpAddr;
+
 use postern_core::handshake::{HandshakeConfig, Identity, IdentityHeaders};
 
 /// A head as lines.
@@ -36,7 +38,7 @@ impl<'h> Request<'h> {
     /// Asserts what must hold of every request that gets a 101.
     pub(crate) fn check_admitted(&self, config: &HandshakeConfig, identity: &Identity) {
         let [b"GET", target, b"HTTP/1.1"] = self.line[..] else { panic!("no request line of an upgrade") };
-        let path = target.split(|&byte| byte == b'?').next().unwrap_or_default();
+        let path = self.path(target);
         assert!(config.paths.iter().any(|served| served.as_bytes() == path), "a path that is not served");
         assert!(self.fields.len() <= config.max_headers, "too many lines");
 
@@ -50,6 +52,24 @@ impl<'h> Request<'h> {
         assert!((1..=64).contains(&key.len()) && (!config.strict_key || key.len() == 24), "no key");
         assert!(self.all("Origin").len() <= 1, "two origins");
         self.check_identity(config, identity);
+    }
+
+    /// The path of a target: of an absolute one only if its host and port are those of `Host`.
+    fn path(&self, target: &'h [u8]) -> &'h [u8] {
+        let target = target.split(|&byte| byte == b'?').next().unwrap_or_default();
+        let Some(scheme) = target.windows(3).position(|end| end == b"://").filter(|_| target[0] != b'/')
+        else {
+            return target;
+        };
+        let port = match target[..scheme].to_ascii_lowercase().as_slice() {
+            b"http" | b"ws" => "80",
+            b"https" | b"wss" => "443",
+            other => panic!("the scheme {}", other.escape_ascii()),
+        };
+        let rest = &target[scheme + 3..];
+        let end = rest.iter().position(|&byte| byte == b'/').unwrap_or(rest.len());
+        assert_eq!(place(&rest[..end], port), place(self.one("Host"), port), "two hosts in one request");
+        if end == rest.len() { b"/" } else { &rest[end..] }
     }
 
     fn check_identity(&self, config: &HandshakeConfig, identity: &Identity) {
@@ -94,6 +114,17 @@ impl<'h> Request<'h> {
     fn list(&self, name: &str) -> Vec<&'h [u8]> {
         self.all(name).into_iter().flat_map(|value| value.split(|&byte| byte == b',').map(trim)).collect()
     }
+}
+
+/// A host and a port that can be compared; of addresses in brackets their value.
+fn place(authority: &[u8], usual_port: &str) -> (Result<IpAddr, String>, u32) {
+    let text = std::str::from_utf8(authority).expect("a host is ASCII").to_ascii_lowercase();
+    let colon = text.rfind(':').filter(|colon| text.rfind(']').is_none_or(|bracket| bracket < *colon));
+    let (host, port) = colon.map_or((&text[..], ""), |colon| (&text[..colon], &text[colon + 1..]));
+    let port = if port.is_empty() { usual_port } else { port };
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')?.parse().ok());
+    (address.ok_or(host.to_owned()), port.parse().expect("a port is a number"))
 }
 
 /// Without the optional white space of RFC 9110 §5.6.3.

@@ -18,7 +18,8 @@ pub enum HandshakeError {
     BareLineFeed,
     /// The request line says another version than HTTP/1.1, which RFC 6455 §4.1 asks for.
     HttpVersion,
-    /// The request target is not in origin-form (RFC 9112 §3.2.1), or holds what no target may.
+    /// The request target is neither a path (RFC 9112 §3.2.1) nor a URL whose host and port are those of `Host`
+    /// (§3.2.2), or holds a byte that no target may hold.
     Target,
     /// `Host` is missing, there twice, or not a host (RFC 9112 §3.2).
     Host,
@@ -194,7 +195,7 @@ impl HandshakeError {
             HandshakeError::BareLineFeed => "each line of the request must end in CR LF",
             HandshakeError::HttpVersion => "a WebSocket upgrade needs HTTP/1.1",
             HandshakeError::Target => {
-                "the request target must be a path, in visible ASCII and without a fragment"
+                "the request target must be a path, or a URL with the host and port of Host, without user and fragment"
             }
             HandshakeError::Host => "exactly one Host header is needed, and it must be a host",
             HandshakeError::Body => "an upgrade request must not announce a body",

@@ -8,6 +8,7 @@ use super::assertion::Token;
 use super::config::{HandshakeConfig, IdentityHeaders};
 use super::error::HandshakeError;
 use super::extensions::Deflate;
+use super::host::{Authority, default_port};
 use super::identity::{Claims, Identity};
 use super::request_id::{Correlation, RequestId};
 use super::secret::Proof;
@@ -34,7 +35,7 @@ impl<'h> UpgradeRequest<'h> {
     /// Parses a complete head, as [`HeadReader`](super::HeadReader) gives it. Control characters in the
     /// values of the e-mail and the name header are overwritten in place.
     ///
-    /// httparse is too lenient to stand alone: it takes HTTP/1.0, absolute-form, repeated headers,
+    /// httparse is too lenient to stand alone: it takes HTTP/1.0, any request target, repeated headers,
     /// `Content-Length: +5`. The rules behind it are checked from the general to the particular, and the
     /// first that fails is the answer.
     ///
@@ -56,13 +57,22 @@ impl<'h> UpgradeRequest<'h> {
         if request.version != Some(1) {
             return Err(HandshakeError::HttpVersion);
         }
-        let path = path_of(request.path.unwrap_or_default())?;
+        let method = request.method.unwrap_or_default();
+        let target = Target::parse(request.path.unwrap_or_default(), method)?;
         let fields = Fields::gather(request.headers, config);
-        let host = fields.host.exactly_one().and_then(check_host).ok_or(HandshakeError::Host)?;
+        let host = fields.host.exactly_one().and_then(parse_host).ok_or(HandshakeError::Host)?;
+        let path = match target {
+            Target::Path(path) => path,
+            // RFC 9112 §3.2.2: the authority of the target counts, and Host is ignored. A request in which the two
+            // differ may mean one host to the gateway and another to us, so neither is believed.
+            Target::Absolute { authority, port, path } if authority.is_same(&host, port) => path,
+            Target::Absolute { .. } => return Err(HandshakeError::Target),
+            Target::Asterisk => return Err(HandshakeError::Method),
+        };
         if !config.paths.iter().any(|served| served == path) {
             return Err(HandshakeError::NotFound);
         }
-        if request.method != Some("GET") {
+        if method != "GET" {
             return Err(HandshakeError::Method);
         }
         // RFC 9112 §6.3 would make the bytes behind the head a body; RFC 6455 makes them frames.
@@ -81,7 +91,7 @@ impl<'h> UpgradeRequest<'h> {
         let key = fields.key.exactly_one().filter(|key| is_key(key, config.strict_key));
         let key = key.ok_or(HandshakeError::Key)?;
         Ok(UpgradeRequest {
-            host,
+            host: host.host(),
             key,
             origin: fields.origin,
             subprotocol: fields.subprotocol(),
@@ -257,20 +267,42 @@ fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii)
 }
 
-/// The path of a target in origin-form (RFC 9112 §3.2.1), without the query, which may hold a token.
-fn path_of(target: &str) -> Result<&str, HandshakeError> {
-    let is_visible = target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
-    if !is_visible || !target.starts_with('/') {
-        return Err(HandshakeError::Target);
-    }
-    Ok(target.split_once('?').map_or(target, |(path, _)| path))
+/// Where a request goes (RFC 9112 §3.2), without the query, which may hold a token.
+#[derive(Debug, Clone, Copy)]
+enum Target<'h> {
+    /// Origin-form: a path.
+    Path(&'h str),
+    /// Absolute-form: a URL with one of our schemes. `port` is the one that the scheme implies.
+    Absolute { authority: Authority<'h>, port: Option<u16>, path: &'h str },
+    /// Asterisk-form, of OPTIONS: the server as a whole.
+    Asterisk,
 }
 
-/// A host as it may stand in `Host` (RFC 9110 §7.2). Envoy joins two of them with a comma.
-fn check_host(value: &[u8]) -> Option<&str> {
-    let is_host = |byte: &u8| byte.is_ascii_graphic() && !b",@/?#\\\"<>".contains(byte);
-    let host = std::str::from_utf8(value).ok()?;
-    (!value.is_empty() && value.iter().all(is_host)).then_some(host)
+impl<'h> Target<'h> {
+    fn parse(target: &'h str, method: &str) -> Result<Target<'h>, HandshakeError> {
+        if !target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
+            return Err(HandshakeError::Target);
+        }
+        if target == "*" && method == "OPTIONS" {
+            return Ok(Target::Asterisk);
+        }
+        let without_query = target.split_once('?').map_or(target, |(before, _)| before);
+        if without_query.starts_with('/') {
+            return Ok(Target::Path(without_query));
+        }
+        let (scheme, rest) = without_query.split_once("://").ok_or(HandshakeError::Target)?;
+        let port = default_port(scheme).ok_or(HandshakeError::Target)?;
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let authority = Authority::parse(authority).ok_or(HandshakeError::Target)?;
+        // RFC 9110 §4.2.3: an empty path is the same as `/`.
+        let path = if path.is_empty() { "/" } else { path };
+        Ok(Target::Absolute { authority, port: Some(port), path })
+    }
+}
+
+/// The value of `Host` (RFC 9110 §7.2), if it is one host.
+fn parse_host(value: &[u8]) -> Option<Authority<'_>> {
+    Authority::parse(std::str::from_utf8(value).ok()?)
 }
 
 /// Whether this is a `Sec-WebSocket-Key`. Strictly it is 16 bytes in base64 (RFC 6455 §4.1). Nobody needs

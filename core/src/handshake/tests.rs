@@ -189,8 +189,8 @@ fn the_request_line() {
     check(&with(line, "GET /ws HTTP/2.0\r\n"), Err(E::HttpVersion));
     check(&with(line, "GET /ws\r\n"), Err(E::NotHttp));
     check(&with(line, "GET  /ws HTTP/1.1\r\n"), Err(E::NotHttp));
-    check(&with(line, "GET http://app.example/ws HTTP/1.1\r\n"), Err(E::Target));
     check(&with(line, "GET * HTTP/1.1\r\n"), Err(E::Target));
+    check(&with(line, "OPTIONS * HTTP/1.1\r\n"), Err(E::Method));
     check(&with(line, "CONNECT app.example:443 HTTP/1.1\r\n"), Err(E::Target));
     check(&with(line, "GET /ws#a HTTP/1.1\r\n"), Err(E::Target));
     check(&with(line, "GET /wé HTTP/1.1\r\n"), Err(E::Target));
@@ -203,6 +203,67 @@ fn the_request_line() {
     check(&with(line, "POST /other HTTP/1.1\r\n"), Err(E::NotFound));
     check("PRI * HTTP/2.0\r\n\r\n", Err(E::HttpVersion));
     check("PROXY TCP4 127.0.0.1 127.0.0.1 5 6\r\n\r\n", Err(E::NotHttp));
+}
+
+/// The good request with this target and this `Host`.
+fn to(target: &str, host: &str) -> String {
+    GOOD.replacen("GET /ws ", &format!("GET {target} "), 1).replacen(
+        "Host: app.example",
+        &format!("Host: {host}"),
+        1,
+    )
+}
+
+#[test]
+fn an_absolute_target_is_accepted_if_its_authority_is_that_of_host() {
+    for (target, host) in [
+        ("http://app.example/ws", "app.example"),
+        ("HTTP://APP.example/ws?token=a.b.c", "app.EXAMPLE"),
+        ("https://app.example/ws", "app.example:443"),
+        ("https://app.example:443/ws", "app.example"),
+        ("ws://app.example:80/ws", "app.example"),
+        ("wss://app.example/ws", "app.example"),
+        ("http://app.example:8080/ws", "app.example:8080"),
+        ("http://app.example./ws", "app.example"),
+        ("http://app.example/ws", "app.example.:80"),
+        ("http://app.example:/ws", "app.example"),
+        ("http://[::1]:8080/ws", "[0::1]:8080"),
+        ("http://app.example/ws?next=https://evil.test/", "app.example"),
+    ] {
+        check(&to(target, host), Ok(()));
+    }
+    for (target, host) in [
+        ("http://evil.test/ws", "app.example"),
+        ("http://app.example/ws", "app.example:8080"),
+        ("http://app.example:8080/ws", "app.example"),
+        ("https://app.example/ws", "app.example:80"),
+        ("http://app.example.evil.test/ws", "app.example"),
+        ("http://user@app.example/ws", "app.example"),
+        ("http://user:password@app.example/ws", "app.example"),
+        ("http://app.example@evil.test/ws", "app.example"),
+        ("http://app.example/ws#a", "app.example"),
+        ("http://app.example,evil.test/ws", "app.example"),
+        ("http:///ws", "app.example"),
+        ("http:/ws", "app.example"),
+        ("http://", "app.example"),
+        ("ftp://app.example/ws", "app.example"),
+        ("://app.example/ws", "app.example"),
+        ("app.example/ws", "app.example"),
+        ("app.example:80", "app.example"),
+        ("?http://app.example/ws", "app.example"),
+    ] {
+        check(&to(target, host), Err(HandshakeError::Target));
+    }
+    check(&to("http://app.example/ws", "app.example, app.example"), Err(HandshakeError::Host));
+    check(&to("http://app.example/ws", ""), Err(HandshakeError::Host));
+    let other_path = to("http://app.example/other", "app.example");
+    check(&other_path, Err(HandshakeError::NotFound));
+    // RFC 9110 §4.2.3: an empty path is `/`.
+    let root = HandshakeConfig { paths: vec!["/".to_owned()], ..HandshakeConfig::default() };
+    for target in ["http://app.example", "http://app.example/", "http://app.example?a=/ws"] {
+        check_with(&root, &to(target, "app.example"), Ok(()));
+        check(&to(target, "app.example"), Err(HandshakeError::NotFound));
+    }
 }
 
 #[test]
@@ -282,7 +343,7 @@ fn host() {
     }
     check(&with(line, ""), Err(E::Host));
     check(&with("", line), Err(E::Host));
-    for host in ["", "a,b", "a b", "a/b", "user@a", "é"] {
+    for host in ["", "a,b", "a b", "a/b", "user@a", "é", "a:b", "a:99999", "::1", "[::1", "a:80:80", "."] {
         check(&with(line, &format!("Host: {host}\r\n")), Err(E::Host));
     }
 }
