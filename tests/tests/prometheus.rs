@@ -276,7 +276,7 @@ fn a_real_prometheus_reads_both_by_the_configuration_that_is_shipped() {
     let shipped =
         fs::read_to_string(workspace::path("deploy/prometheus/prometheus.yml")).expect("it is there");
     let targets: Vec<_> = posterns.iter().map(|(postern, _)| format!("\"{}\"", postern.control())).collect();
-    let config = change(&shipped, "[\"127.0.0.1:9090\"]", &format!("[{}]", targets.join(", ")));
+    let config = change(&shipped, "[\"127.0.0.1:8081\"]", &format!("[{}]", targets.join(", ")));
     let config = change(&config, "scrape_interval: 15s", "scrape_interval: 500ms");
     fs::write(folder.path().join("prometheus.yml"), config).expect("it is written");
     let alerts = folder.path().join("alerts.yml");

@@ -130,9 +130,9 @@ mod tests {
     #[test]
     fn who_listens_everywhere_is_asked_here() {
         for (listens, asked) in [
-            ("0.0.0.0:9090", "127.0.0.1:9090"),
-            ("[::]:9090", "[::1]:9090"),
-            ("10.0.0.7:9090", "10.0.0.7:9090"),
+            ("0.0.0.0:8081", "127.0.0.1:8081"),
+            ("[::]:8081", "[::1]:8081"),
+            ("10.0.0.7:8081", "10.0.0.7:8081"),
         ] {
             assert_eq!(reachable(listens.parse().unwrap()).to_string(), asked);
         }

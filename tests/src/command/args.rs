@@ -66,7 +66,7 @@ fn command() -> Command {
         .arg(port(GATEWAY_PORT, "9191", "Where clients connect"))
         .arg(port(IDENTITY_PORT, "9292", "Where the Identity service listens"))
         .arg(port(PORT, "8080", "Where Postern listens"))
-        .arg(port(CONTROL_PORT, "9090", "Where Postern's control port is"))
+        .arg(port(CONTROL_PORT, "8081", "Where Postern's control port is"))
         .after_help(
             "Environment:\n  JWT_SECRET  the secret that tokens are signed with; without it, each start makes a new \
              one\n  POSTERN_*, LOG_*  Postern's settings",
@@ -95,7 +95,7 @@ mod tests {
         );
         let Addresses { gateway, identity, postern } = args.addresses;
         let ports = [gateway, identity, postern, args.control].map(|address| address.port());
-        assert_eq!(ports, [9191, 9292, 8080, 9090]);
+        assert_eq!(ports, [9191, 9292, 8080, 8081]);
     }
 
     #[test]

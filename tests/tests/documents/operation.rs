@@ -25,7 +25,7 @@ pub(crate) fn starting(section: &Section) {
     let shell = Shell::new()
         .replace("\npostern\n", "\nexec postern\n")
         .port(8080, address)
-        .port(9090, control)
+        .port(8081, control)
         .set("PORT", &address.port().to_string())
         .set("POSTERN_CONTROL", &control.to_string());
     let mut postern = shell.start(start);
@@ -50,7 +50,7 @@ pub(crate) fn probes(section: &Section) {
     let [requests, answers, image] = section.blocks();
     for runtime in Runtime::BOTH {
         let postern = Postern::start_with_control(runtime, &[]);
-        let shell = Shell::new().port(9090, postern.control());
+        let shell = Shell::new().port(8081, postern.control());
         shell.prints(requests, 0, answers);
         // An image would run this; here its words are run by a program of the same name.
         let words = image.text.split_once("CMD ").expect("a command").1;
@@ -111,7 +111,7 @@ pub(crate) fn the_control_port(section: &Section) {
     for runtime in Runtime::BOTH {
         let postern = Postern::start_with_control(runtime, &[]);
         let mut user = Handshake::to(postern.address()).as_john().open();
-        let shell = Shell::new().port(9090, postern.control()).set("KEY", API_KEY);
+        let shell = Shell::new().port(8081, postern.control()).set("KEY", API_KEY);
         shell.prints_at_once(requests, answers);
         assert_eq!(user.socket.read().expect("a message").to_text().expect("a text"), "The report is ready");
         assert!(user.socket.read().expect("a close").is_close());

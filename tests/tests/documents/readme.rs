@@ -102,7 +102,7 @@ pub(crate) fn running_it(section: &Section) {
         let postern = Postern::start_with_control(runtime, &[]);
         let mut user = Handshake::to(postern.address()).as_john().open();
         user.echo("Hello");
-        let shell = Shell::new().port(9090, postern.control()).set("KEY", API_KEY);
+        let shell = Shell::new().port(8081, postern.control()).set("KEY", API_KEY);
         let printed = shell.succeed(requests).join("\n");
         for part in [r#"{"status":"ready"}"#, r#""user":"123""#, r#"{"sent":1}"#] {
             assert!(printed.contains(part), "{runtime}: {part} is not in {printed}");

@@ -37,7 +37,7 @@ fn the_tables_have_each_setting_with_its_default() {
     for runtime in Runtime::BOTH {
         let mut defaults = defaults(runtime);
         // What the harness sets for all.
-        defaults.insert("POSTERN_CONTROL".to_owned(), "127.0.0.1:9090".to_owned());
+        defaults.insert("POSTERN_CONTROL".to_owned(), "127.0.0.1:8081".to_owned());
         assert_eq!(listed, defaults, "{runtime}");
     }
 }

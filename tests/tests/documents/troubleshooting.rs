@@ -38,7 +38,7 @@ pub(crate) fn is_postern_running(section: &Section) {
     for runtime in Runtime::BOTH {
         let mut postern = Postern::start_with_control(runtime, &[("POSTERN_DRAIN_GRACE", "60s")]);
         let control = postern.control();
-        let shell = || Shell::new().port(9090, control).replace("postern ", &format!("{runtime} "));
+        let shell = || Shell::new().port(8081, control).replace("postern ", &format!("{runtime} "));
         let probing = shell().set("POSTERN_CONTROL", &control.to_string());
         probing.prints(check, 0, ready);
         postern.process.signal(Signal::TERM).expect("it runs");
@@ -138,7 +138,7 @@ pub(crate) fn is_the_proxy_trusted(section: &Section) {
         let settings = [(setting, value), ("POSTERN_CONTROL", control.as_str())];
         let chain = Chain::start_with(Gateway::Traefik, Runtime::Mio, &settings, &[]);
         let address: SocketAddr = control.parse().expect("it is one");
-        let shell = shell_for(&chain).port(9090, address);
+        let shell = shell_for(&chain).port(8081, address);
         shell.prints(&check, 0, shown);
         if setting == "POSTERN_TRUSTED_PROXIES" {
             chain.postern.wait_for("peer: 127.0.0.1:");

@@ -21,13 +21,13 @@ pub(super) fn addresses(text: &str) -> Result<Vec<Address>, Complaint> {
     })
 }
 
-/// The address of the control port, or `off`: `127.0.0.1:9090`.
+/// The address of the control port, or `off`: `127.0.0.1:8081`.
 pub(super) fn control(text: &str) -> Result<Option<SocketAddr>, Complaint> {
     if text == OFF {
         return Ok(None);
     }
     text.parse().map(Some).map_err(|_| {
-        "not an address with a port; write for example 127.0.0.1:9090 or [::1]:9090, or off".into()
+        "not an address with a port; write for example 127.0.0.1:8081 or [::1]:8081, or off".into()
     })
 }
 

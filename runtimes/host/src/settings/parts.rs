@@ -126,8 +126,8 @@ mod tests {
         for (name, text, expected) in [
             (
                 CONTROL,
-                "127.0.0.1:9090",
-                "POSTERN_CONTROL=127.0.0.1:9090: this build has no control port; build it with --features \
+                "127.0.0.1:8081",
+                "POSTERN_CONTROL=127.0.0.1:8081: this build has no control port; build it with --features \
                  control, or write POSTERN_CONTROL=off",
             ),
             (
@@ -170,7 +170,7 @@ mod tests {
         let setting = |name| SETTINGS.iter().find(|setting| setting.name == name).copied().unwrap();
         assert_eq!(without(&absent(), setting(CONTROL)), Some("off"));
         assert_eq!(without(&PARTS, setting(CONTROL)), None);
-        assert_eq!(default(setting(CONTROL)), "127.0.0.1:9090");
+        assert_eq!(default(setting(CONTROL)), "127.0.0.1:8081");
         assert!(obeys(setting(CONTROL)));
         // Where a part's default is its absence, it is the same text.
         for (name, without) in PARTS.iter().flat_map(|part| part.settings) {

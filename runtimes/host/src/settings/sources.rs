@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io;
+use std::net::SocketAddr;
 
 use super::error::SettingsError;
 use super::near::nearest;
-use super::table::{IDENTITY, SETTINGS, Setting};
-use super::{parts, preset};
+use super::table::{CONTROL, IDENTITY, LISTEN, SETTINGS, Setting};
+use super::{net, parts, preset};
+use crate::listen::Address;
 use crate::successor::VARIABLE;
 
 /// Where a value came from.
@@ -137,11 +139,34 @@ fn check_known(name: &str, place: &str) -> Result<(), SettingsError> {
 
 /// What holds if nobody says anything: what the preset of the identity headers says, or the table.
 fn default(setting: &Setting, chosen: &[Chosen]) -> String {
+    if setting.name == CONTROL
+        && let Some(address) = default_control(chosen)
+    {
+        return address;
+    }
     let identity = chosen.iter().find(|chosen| chosen.setting.name == IDENTITY);
     match identity.and_then(|identity| preset::default(&identity.text, setting.name)) {
         Some(header) => header.to_owned(),
         None => refer(parts::default(setting), chosen),
     }
+}
+
+/// The default address of the control port if a data listener has its port: the next port that no data listener has.
+/// An instance with `PORT=8081` and no other setting starts.
+fn default_control(chosen: &[Chosen]) -> Option<String> {
+    let listen = chosen.iter().find(|chosen| chosen.setting.name == LISTEN)?;
+    let addresses = net::addresses(&listen.text).ok()?;
+    let is_taken = |port: u16| {
+        addresses.iter().any(|address| matches!(address, Address::Tcp(tcp) if tcp.port() == port))
+    };
+    let default: SocketAddr = net::control(parts::default(setting(CONTROL)?)).ok()??;
+    is_taken(default.port()).then_some(())?;
+    let port = (default.port()..=u16::MAX).find(|port| !is_taken(*port))?;
+    Some(SocketAddr::new(default.ip(), port).to_string())
+}
+
+fn setting(name: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().copied().find(|setting| setting.name == name)
 }
 
 /// The default of the table, with the texts of the settings that it refers to.

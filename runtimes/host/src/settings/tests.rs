@@ -71,7 +71,7 @@ fn the_defaults_are_those_of_the_core() {
     assert_eq!(*settings.service.session, SessionConfig::default());
     // How much may wait in it depends on the host.
     assert_eq!(settings.log, LogSettings { queue: 0, ..LogSettings::default() });
-    assert_eq!(settings.control.address, Some("127.0.0.1:9090".parse().unwrap()));
+    assert_eq!(settings.control.address, Some("127.0.0.1:8081".parse().unwrap()));
     assert!(settings.control.api_keys.is_empty());
     assert_eq!(settings.drain, DrainConfig::default());
     assert_eq!(settings.service.heartbeat, HeartbeatConfig::default());
@@ -111,6 +111,23 @@ fn the_dotenv_of_the_brief_is_read_as_it_is() {
                   JWT_SECRET=your-secret-key # Not used (Identity service validates)\n";
     let settings = Texts { dotenv, ..Texts::default() }.settings();
     assert_eq!(settings.listen, [tcp("0.0.0.0:8081")]);
+    // It has the default port of the control port, which gives way.
+    assert_eq!(settings.control.address, Some("127.0.0.1:8082".parse().unwrap()));
+}
+
+#[test]
+fn the_default_control_port_gives_way_to_the_data_listeners() {
+    let control = |environment: &[(&str, &str)]| {
+        let settings = Texts { environment, ..Texts::default() }.settings();
+        settings.control.address.map(|address| address.to_string())
+    };
+    let listen = "[::]:8081,127.0.0.1:8082,unix:/run/8083";
+    assert_eq!(control(&[("POSTERN_LISTEN", listen)]).as_deref(), Some("127.0.0.1:8083"));
+    assert_eq!(control(&[("POSTERN_LISTEN", "127.0.0.1:8082")]).as_deref(), Some("127.0.0.1:8081"));
+    // An address that an operator writes is taken as it is.
+    let written = [("PORT", "8081"), ("POSTERN_CONTROL", "127.0.0.2:8081")];
+    assert_eq!(control(&written).as_deref(), Some("127.0.0.2:8081"));
+    assert_eq!(control(&[("PORT", "8081"), ("POSTERN_CONTROL", "off")]), None);
 }
 
 #[test]
@@ -408,8 +425,8 @@ fn each_bad_value_has_its_line() {
         ("POSTERN_LOG_EMAIL", "none", "must be one of full, masked, off"),
         (
             "POSTERN_CONTROL",
-            "9090",
-            "not an address with a port; write for example 127.0.0.1:9090 or [::1]:9090, or off",
+            "8081",
+            "not an address with a port; write for example 127.0.0.1:8081 or [::1]:8081, or off",
         ),
         ("POSTERN_API_KEY_FILE", "/no/such/file", "cannot read the file: entity not found"),
     ] {

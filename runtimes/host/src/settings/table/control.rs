@@ -7,11 +7,12 @@ pub(super) static SETTINGS: &[Setting] = &[
     Setting {
         name: CONTROL,
         placeholder: "ADDRESS",
-        default: "127.0.0.1:9090",
+        default: "127.0.0.1:8081",
         group: Group::Control,
         is_secret: false,
-        help: "Where /livez, /readyz, /metrics and /api are served; never to\n\
-               users, so not an address that they can reach; off for nowhere",
+        help: "The address of /livez, /readyz, /metrics and /api; users must\n\
+               not be able to reach it. off turns it off. If POSTERN_LISTEN\n\
+               has port 8081, the default is the next port",
         apply: |settings, text| set(&mut settings.control.address, net::control(text)),
     },
     Setting {

@@ -1,6 +1,6 @@
 //! Listening: where it listens, and for what.
 
-use super::{Group, Setting, WORKERS, handshake, set};
+use super::{Group, LISTEN, Setting, WORKERS, handshake, set};
 use crate::settings::net;
 use crate::settings::value::{count, mode};
 
@@ -16,7 +16,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         apply: |_, text| count(text, 0..=65_535).map(drop),
     },
     Setting {
-        name: "POSTERN_LISTEN",
+        name: LISTEN,
         placeholder: "ADDRESS,…",
         default: "0.0.0.0:$PORT",
         group: Group::Listening,

@@ -107,6 +107,9 @@ const URLS: [&str; 3] = [ASSERTION_ISSUER, ASSERTION_JWKS, ALLOWED_ORIGINS];
 /// The setting that only a program with several workers obeys.
 pub(super) const WORKERS: &str = "POSTERN_WORKERS";
 
+/// The setting with the addresses of the data listeners.
+pub(super) const LISTEN: &str = "POSTERN_LISTEN";
+
 /// The setting that names the preset of the identity headers.
 pub(super) const IDENTITY: &str = "POSTERN_IDENTITY";
 

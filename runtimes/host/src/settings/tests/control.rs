@@ -30,8 +30,8 @@ fn a_healthcheck_asks_where_the_same_settings_listen() {
         }
         other => panic!("{other:?}"),
     };
-    assert_eq!(asked(&["healthcheck"]), (Some(9090), Probe::Live));
-    assert_eq!(asked(&["healthcheck", "--ready"]), (Some(9090), Probe::Ready));
+    assert_eq!(asked(&["healthcheck"]), (Some(8081), Probe::Live));
+    assert_eq!(asked(&["healthcheck", "--ready"]), (Some(8081), Probe::Ready));
     assert_eq!(asked(&["healthcheck", "--control", "127.0.0.1:1", "--ready"]), (Some(1), Probe::Ready));
     assert_eq!(asked(&["healthcheck", "--control=off"]), (None, Probe::Live));
     let help = Texts { flags: &["healthcheck", "--help"], ..Texts::default() }.printed();
