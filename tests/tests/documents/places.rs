@@ -38,7 +38,7 @@ fn is_path(word: &str) -> bool {
     let mut parts = word.split('/');
     let first = parts.next().unwrap_or_default();
     let folders =
-        ["core", "runtimes", "tests", "benches", "docs", "fuzz", "deploy", ".ci", ".cargo"].contains(&first);
+        ["core", "runtimes", "tests", "tools", "benches", "docs", "fuzz", "deploy", ".ci", ".cargo"].contains(&first);
     folders && parts.next().is_some() && word.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c))
 }
 
@@ -84,7 +84,7 @@ fn named(document: &Document, heading: &str, folder: &str) -> BTreeSet<PathBuf> 
 fn modules(folder: &str) -> BTreeSet<PathBuf> {
     let entries = fs::read_dir(workspace::path(folder)).unwrap_or_else(|error| panic!("{folder}: {error}"));
     let names = entries.map(|entry| PathBuf::from(entry.expect("an entry").file_name()));
-    let known = ["lib.rs", "main.rs", "mod.rs", "tests.rs", "tests"];
+    let known = ["lib.rs", "main.rs", "mod.rs", "tests.rs", "tests", "bin"];
     names.filter(|name| !known.iter().any(|known| name == Path::new(known))).collect()
 }
 

@@ -36,7 +36,11 @@ use reactor::Reactor;
 use tasks::Runtime;
 use worker::Worker;
 
-fn main() -> ExitCode {
+/// Runs the program: takes settings from flags, the environment and `.env`, serves until a signal ends it, and returns its
+/// exit status.
+///
+/// A function of a library, so that the end-to-end tests can build a binary of it for themselves.
+pub fn main() -> ExitCode {
     let inheritance = Inheritance::take();
     let settings = settings::load_or_exit(&PROGRAM);
     let log = match Log::start(&settings.log, io::stdout()) {

@@ -28,7 +28,11 @@ use slog::{crit, info};
 use acceptor::Acceptor;
 use worker::Remotes;
 
-fn main() -> ExitCode {
+/// Runs the program: takes settings from flags, the environment and `.env`, serves until a signal ends it, and returns its
+/// exit status.
+///
+/// A function of a library, so that the end-to-end tests can build a binary of it for themselves.
+pub fn main() -> ExitCode {
     let inheritance = Inheritance::take();
     let settings = settings::load_or_exit(&PROGRAM);
     let log = match Log::start(&settings.log, io::stdout()) {
