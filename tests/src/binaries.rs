@@ -1,18 +1,18 @@
-//! The workspace's own binaries, built when a test first asks for them.
+//! The binaries that tests start. Cargo builds them before it runs a test; no test builds anything.
 //!
-//! Cargo builds a package's binaries for that package's own integration tests only. The tests here start binaries of
-//! other packages, so they ask Cargo themselves: after `git clone`, `cargo test --workspace` needs no step before it.
+//! Cargo builds a package's binaries for that package's own integration tests only, so `Cargo.toml` of this package has
+//! binaries that are made of the same files as `postern`, `postern-smol` and the example `blocking`. They are therefore as
+//! new as the tests, whether `cargo test --workspace`, `cargo test -p postern-tests --test messages` or `cargo nextest run`
+//! has built them.
 
+use std::env;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-use serde_json::Value;
+use crate::Failure;
 
-use crate::{Failure, workspace};
-
-/// A binary of this workspace.
+/// A binary of this package.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Binary {
     /// Postern on mio.
@@ -31,143 +31,57 @@ pub enum Binary {
     Blocking,
 }
 
-/// What a binary is built for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Profile {
-    /// The profile of `cargo test`: quick to build, checks overflow.
-    Dev,
-    /// As shipped.
-    Release,
-}
-
-/// What happens to Cargo's messages while it builds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Messages {
-    /// They go to our standard error: somebody waits in front of a terminal.
-    Shown,
-    /// They are part of the failure, if there is one.
-    Kept,
-}
-
 impl Binary {
-    /// The path of the binary in the profile of the tests. The first call in a process builds it if it has to.
+    /// The path of the binary in the profile of the tests.
     ///
     /// # Panics
     ///
-    /// If Cargo cannot build it, with what Cargo said.
+    /// If it is not there, with the command that builds it.
     #[track_caller]
     pub fn path(self) -> &'static Path {
-        // One cell each: two threads that want the same binary wait for one build, and Cargo itself keeps those
-        // of two processes apart.
         static PATHS: [OnceLock<Result<PathBuf, Failure>>; 7] = [const { OnceLock::new() }; 7];
 
-        match PATHS[self as usize].get_or_init(|| self.build(Profile::Dev, Messages::Kept)) {
+        match PATHS[self as usize].get_or_init(|| self.find()) {
             Ok(path) => path,
             Err(failure) => panic!("{failure}"),
         }
     }
 
-    /// Builds the binary and returns its path, as Cargo tells it.
-    pub fn build(self, profile: Profile, messages: Messages) -> Result<PathBuf, Failure> {
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.current_dir(workspace::root());
-        if self == Self::Blocking {
-            // As `cargo test --workspace` builds it: with the dependencies of its package alone it would be another one.
-            cargo.args(["build", "--workspace", "--example", self.name()]);
-        } else {
-            cargo.args(["build", "--package", self.package(), "--bin", self.name()]);
+    /// Finds the binary among those that were built with the program that runs now.
+    pub fn find(self) -> Result<PathBuf, Failure> {
+        let file = self.file();
+        // Cargo and nextest say it to integration tests.
+        if let Some(path) = env::var_os(format!("CARGO_BIN_EXE_{file}")) {
+            return Ok(path.into());
         }
-        cargo.arg("--message-format=json-render-diagnostics");
-        without_package(&mut cargo);
-        if profile == Profile::Release {
-            cargo.arg("--release");
-        }
-        if messages == Messages::Shown {
-            cargo.stderr(Stdio::inherit());
-        }
-        let output = cargo
-            .stdin(Stdio::null())
-            .output()
-            .map_err(Failure::while_doing(format_args!("running {cargo:?}")))?;
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            return Err(Failure::new(format!(
-                "building {self}: {cargo:?} ended with {}\n{said}",
-                output.status
-            )));
-        }
-        executable(&output.stdout, self.name())
-            .ok_or_else(|| Failure::new(format!("building {self}: {cargo:?} named no executable")))
+        let program = env::current_exe().map_err(Failure::while_doing("looking for this program"))?;
+        // A program of Cargo's is beside it, and a test is in the folder `deps` beside it.
+        let mut places = program.ancestors().skip(1).take(2).map(|folder| folder.join(file));
+        places.find(|place| place.is_file()).ok_or_else(|| {
+            Failure::new(format!(
+                "there is no {file} near {}: build it with `cargo build -p postern-tests --bins`",
+                program.display()
+            ))
+        })
     }
 
-    fn package(self) -> &'static str {
+    /// The name of the file.
+    fn file(self) -> &'static str {
         match self {
-            Self::Postern => "postern",
-            Self::PosternSmol => "postern-smol",
-            Self::Blocking => "postern-core",
-            Self::Identity | Self::Chain | Self::Canary | Self::Churn => "postern-tests",
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Postern => "postern",
-            Self::PosternSmol => "postern-smol",
+            Self::Postern => "tested-postern",
+            Self::PosternSmol => "tested-postern-smol",
             Self::Identity => "identity",
             Self::Chain => "chain",
             Self::Canary => "canary",
             Self::Churn => "churn",
-            Self::Blocking => "blocking",
+            Self::Blocking => "tested-blocking",
         }
     }
 }
 
+/// What the program calls itself.
 impl fmt::Display for Binary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// What Cargo tells a test of its package is not for another Cargo: build scripts that look at it, as that of ring does,
-/// would run again each time, and all that depends on them would be built anew.
-pub fn without_package(command: &mut Command) {
-    for (name, _) in std::env::vars_os() {
-        if name.to_str().is_some_and(|name| PACKAGE.iter().any(|prefix| name.starts_with(prefix))) {
-            command.env_remove(name);
-        }
-    }
-}
-
-/// Finds the binary `name` in Cargo's messages, one JSON object a line. The path is not put together here, because
-/// the target folder, the profile and the target triple all have a say in it.
-fn executable(messages: &[u8], name: &str) -> Option<PathBuf> {
-    messages
-        .split(|byte| *byte == b'\n')
-        .filter_map(|line| serde_json::from_slice::<Value>(line).ok())
-        .filter(|message| message["reason"] == "compiler-artifact" && message["target"]["name"] == name)
-        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
-}
-
-/// How the names of the variables begin with which Cargo tells a program of its package.
-const PACKAGE: [&str; 4] = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"];
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_executable_is_found_between_other_messages() {
-        let messages = br#"{"reason":"compiler-artifact","target":{"name":"identity"},"executable":null}
-not json
-{"reason":"compiler-artifact","target":{"name":"other"},"executable":"/t/other"}
-{"reason":"compiler-artifact","target":{"name":"identity"},"executable":"/t/identity"}
-{"reason":"build-finished","success":true}"#;
-        assert_eq!(executable(messages, "identity"), Some(PathBuf::from("/t/identity")));
-        assert_eq!(executable(messages, "absent"), None);
-    }
-
-    #[test]
-    fn a_binary_of_this_package_is_built_and_found() {
-        assert!(Binary::Identity.path().is_file());
+        f.write_str(self.file().trim_start_matches("tested-"))
     }
 }

@@ -12,7 +12,7 @@
 //! * [`failure`]: the one error type, made to be read;
 //! * [`workspace`], [`ports`], [`process`]: where things are, and children that never outlive a test;
 //! * [`canary`]: whether what they write has a secret in it;
-//! * [`binaries`], [`provision`]: what is started: built on demand, fetched on demand;
+//! * [`binaries`], [`provision`]: what is started: where Cargo has put it, downloaded on demand;
 //! * [`postern`], [`identity`], [`gateway`]: the three members of the chain;
 //! * [`issuer`]: a gateway that signs identities;
 //! * [`http`], [`ws`]: clients that can also say what a well-behaved client never would;

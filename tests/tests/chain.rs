@@ -32,8 +32,9 @@ impl Ports {
 }
 
 fn spawn(ports: &Ports, flags: &[&str]) -> Process {
+    let postern = if flags.contains(&"--smol") { Binary::PosternSmol } else { Binary::Postern };
     let mut command = Command::new(Binary::Chain.path());
-    command.arg("--dev").args(flags).args(ports.flags());
+    command.arg("--postern").arg(postern.path()).args(flags).args(ports.flags());
     Process::spawn("chain", &mut command).expect("the command starts")
 }
 
@@ -143,7 +144,7 @@ fn a_port_that_is_taken_is_named_with_the_flag_that_moves_it() {
 
 const FLAGS: [&str; 4] = ["--gateway-port", "--identity-port", "--port", "--control-port"];
 
-/// Builds and fetches are part of it, on a fresh clone.
+/// In a clean clone this includes a download.
 const STARTING: Duration = Duration::from_secs(600);
 
 const PATIENCE: Duration = Duration::from_secs(60);

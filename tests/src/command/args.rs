@@ -2,26 +2,37 @@
 
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
-use crate::binaries::Profile;
 use crate::gateway::{Addresses, Gateway};
 use crate::postern::Runtime;
 
 /// What is started, and where.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Args {
     /// Which gateway.
     pub gateway: Gateway,
     /// Which binary.
     pub runtime: Runtime,
-    /// How our binaries are built.
-    pub profile: Profile,
+    /// Which file that binary is.
+    pub build: Build,
     /// Who listens where; all on the loopback interface.
     pub addresses: Addresses,
     /// Where Postern answers probes and operators.
     pub control: SocketAddr,
+}
+
+/// Which build of Postern.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Build {
+    /// The one of the release profile.
+    Release,
+    /// The one of the dev profile.
+    Dev,
+    /// This file.
+    File(PathBuf),
 }
 
 impl Args {
@@ -31,7 +42,11 @@ impl Args {
         Ok(Self {
             gateway: if matches.get_flag("nginx") { Gateway::Nginx } else { Gateway::Traefik },
             runtime: if matches.get_flag("smol") { Runtime::Smol } else { Runtime::Mio },
-            profile: if matches.get_flag("dev") { Profile::Dev } else { Profile::Release },
+            build: match matches.get_one::<PathBuf>(POSTERN) {
+                Some(file) => Build::File(file.clone()),
+                None if matches.get_flag("dev") => Build::Dev,
+                None => Build::Release,
+            },
             addresses: Addresses {
                 gateway: address(&matches, GATEWAY_PORT),
                 identity: address(&matches, IDENTITY_PORT),
@@ -48,6 +63,8 @@ pub(super) const IDENTITY_PORT: &str = "identity-port";
 pub(super) const PORT: &str = "port";
 pub(super) const CONTROL_PORT: &str = "control-port";
 
+const POSTERN: &str = "postern";
+
 fn command() -> Command {
     let flag = |name, help| Arg::new(name).long(name).action(ArgAction::SetTrue).help(help);
     let port = |name, default, help| {
@@ -62,7 +79,15 @@ fn command() -> Command {
         .about("Starts Identity, a gateway and Postern on this machine, without Docker")
         .arg(flag("smol", "Start postern-smol instead of postern"))
         .arg(flag("nginx", "Start nginx instead of Traefik"))
-        .arg(flag("dev", "Build Postern and Identity with the dev profile: sooner there, slower when there"))
+        .arg(flag("dev", "Build Postern with the dev profile: faster to build, slower to run"))
+        .arg(
+            Arg::new(POSTERN)
+                .long(POSTERN)
+                .value_name("FILE")
+                .value_parser(value_parser!(PathBuf))
+                .conflicts_with("dev")
+                .help("Start this file and build no Postern; with --smol it has to be postern-smol"),
+        )
         .arg(port(GATEWAY_PORT, "9191", "Where clients connect"))
         .arg(port(IDENTITY_PORT, "9292", "Where the Identity service listens"))
         .arg(port(PORT, "8080", "Where Postern listens"))
@@ -90,8 +115,8 @@ mod tests {
     fn the_defaults_are_the_production_binary_behind_traefik_on_the_documented_ports() {
         let args = parse(&[]).expect("nothing is required");
         assert_eq!(
-            (args.gateway, args.runtime, args.profile),
-            (Gateway::Traefik, Runtime::Mio, Profile::Release)
+            (args.gateway, args.runtime, args.build),
+            (Gateway::Traefik, Runtime::Mio, Build::Release)
         );
         let Addresses { gateway, identity, postern } = args.addresses;
         let ports = [gateway, identity, postern, args.control].map(|address| address.port());
@@ -103,10 +128,18 @@ mod tests {
         let mut words = vec!["--smol", "--nginx", "--dev"];
         words.extend(["--gateway-port", "1", "--identity-port", "2", "--port", "3", "--control-port", "4"]);
         let args = parse(&words).expect("good flags");
-        assert_eq!((args.gateway, args.runtime, args.profile), (Gateway::Nginx, Runtime::Smol, Profile::Dev));
+        assert_eq!((args.gateway, args.runtime, args.build), (Gateway::Nginx, Runtime::Smol, Build::Dev));
         let Addresses { gateway, identity, postern } = args.addresses;
         let ports = [gateway, identity, postern, args.control].map(|address| address.port());
         assert_eq!(ports, [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn a_file_is_started_as_it_is() {
+        let args = parse(&["--postern", "target/other/postern"]).expect("a good flag");
+        assert_eq!(args.build, Build::File("target/other/postern".into()));
+        let error = parse(&["--postern", "postern", "--dev"]).expect_err("there is nothing to build");
+        assert!(error.to_string().contains("--dev"), "{error}");
     }
 
     #[test]

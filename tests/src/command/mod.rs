@@ -1,12 +1,13 @@
 //! What `cargo chain` does: Identity, a gateway and Postern on this machine, without Docker.
 //!
-//! It builds what is ours, fetches what is not, starts the three and waits for each, prints the commands that work now,
-//! and ends all of them when it is told to or when one of them ends by itself.
+//! `tools/chain` has built what is ours. This fetches what is not, starts the three, waits for each, prints the commands
+//! that work now, and ends all of them when a signal comes or when one of them ends by itself.
 
 use std::fmt;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +18,7 @@ use rustix::process::Signal;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::Failure;
-use crate::binaries::{Binary, Messages};
+use crate::binaries::Binary;
 use crate::process::{Process, Sink};
 use crate::provision;
 
@@ -25,7 +26,7 @@ pub mod args;
 mod instructions;
 mod secret;
 
-use args::Args;
+use args::{Args, Build};
 
 /// Runs the chain until a signal comes, which is success, or something goes wrong.
 pub fn run(args: &Args) -> Result<(), Failure> {
@@ -34,10 +35,12 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     check_ports(args)?;
     let secret = secret::given_or_new()?;
 
-    say(format_args!("building {} and identity", args.runtime));
-    let identity = Binary::Identity.build(args.profile, Messages::Shown)?;
-    let postern = args.runtime.binary().build(args.profile, Messages::Shown)?;
-    say(format_args!("looking for {} in target/provision, and fetching it if it is not there", args.gateway));
+    let identity = Binary::Identity.find()?;
+    let postern = postern(args)?;
+    say(format_args!(
+        "looking for {} in target/provision, and downloading it if it is missing",
+        args.gateway
+    ));
     args.gateway.provision()?;
     let websockets = provision::python_websockets()?;
     if interrupt.came() {
@@ -69,6 +72,26 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let outcome = watch(&mut children, &interrupt);
     end(&mut children, &interrupt);
     outcome
+}
+
+/// The file that is started as Postern.
+fn postern(args: &Args) -> Result<PathBuf, Failure> {
+    let program = std::env::current_exe().map_err(Failure::while_doing("looking for this program"))?;
+    // Cargo puts the binaries of a profile into one folder, and has the folders of the profiles side by side.
+    let folder = match args.build {
+        Build::Release => {
+            program.parent().and_then(|folder| folder.parent()).map(|target| target.join("release"))
+        }
+        Build::Dev | Build::File(_) => program.parent().map(PathBuf::from),
+    };
+    let file = match &args.build {
+        Build::File(file) => file.clone(),
+        Build::Release | Build::Dev => folder.unwrap_or_default().join(args.runtime.to_string()),
+    };
+    if !file.is_file() {
+        return Err(Failure::new(format!("there is no {}: `cargo chain` builds it", file.display())));
+    }
+    Ok(file)
 }
 
 /// Says now, in one line, what would otherwise be said by a child in its own words, after the build.

@@ -48,10 +48,11 @@ pub(crate) fn the_whole_chain(section: &Section) {
     let addresses: [SocketAddr; 4] = [(); 4].map(|()| ports::free());
     let flags = ["--gateway-port", "--identity-port", "--port", "--control-port"].iter().zip(addresses);
     let flags: Vec<_> = flags.map(|(flag, address)| format!("{flag} {}", address.port())).collect();
-    let chain = format!("exec {} --dev {}", Binary::Chain.path().display(), flags.join(" "));
+    let (chain, postern) = (Binary::Chain.path().display(), Binary::Postern.path().display());
+    let chain = format!("exec {chain} --postern {postern} {}", flags.join(" "));
     let shell = Shell::new().replace("cargo chain", &chain);
     let mut chain = shell.start(start).ending(Ending::Terminate);
-    chain.wait_for_line(|line| line == "Ctrl-C ends everything.", BUILDING).expect("it is ready");
+    chain.wait_for_line(|line| line == "Ctrl-C ends everything.", STARTING).expect("it is ready");
     for user in ["john", "ann", "rene"] {
         let token = postern_tests::identity::child::login_at(addresses[0], &format!("{user}@example.com"));
         Handshake::to(addresses[0]).bearer(&token).open().echo("Hello World");
@@ -144,5 +145,5 @@ fn disconnect(control: SocketAddr) {
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Builds and fetches are part of it, on a fresh clone.
-const BUILDING: Duration = Duration::from_secs(600);
+/// In a clean clone this includes a download.
+const STARTING: Duration = Duration::from_secs(600);
