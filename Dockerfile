@@ -16,9 +16,8 @@ WORKDIR /src
 # Builds on each change of the source, and puts the new version in place of the old one. The source is mounted at /src.
 FROM toolchain AS dev
 ENV CARGO_HOME=/usr/local/cargo CARGO_TARGET_DIR=/target
-# Volumes are mounted on these two, and take over that anybody may write there.
-RUN cargo install --locked --root /usr/local watchexec-cli && rm -rf "$CARGO_HOME/registry" \
-    && mkdir -p /target "$CARGO_HOME/registry" && chmod 1777 /target "$CARGO_HOME/registry"
+# Volumes are mounted on these two folders and inherit their mode, so that every user may write there.
+RUN mkdir -p /target "$CARGO_HOME/registry" && chmod 1777 /target "$CARGO_HOME/registry"
 USER 65532:65532
 EXPOSE 8080
 ENTRYPOINT ["/src/deploy/dev"]
@@ -27,7 +26,7 @@ ENTRYPOINT ["/src/deploy/dev"]
 FROM toolchain AS build
 # What to build for; without it the architecture of the builder, linked to musl. With `docker build --platform
 # linux/arm64` the builder is aarch64. A static glibc (`x86_64-unknown-linux-gnu`) works, too, but resolves no names of
-# hosts: then POSTERN_ASSERTION_KEYS must be a file or name an address.
+# hosts: then POSTERN_ASSERTION_JWKS must be a file or name an address.
 ARG TARGET=
 ENV CC_x86_64_unknown_linux_musl=musl-gcc CC_aarch64_unknown_linux_musl=musl-gcc
 RUN case "${TARGET:-musl}" in *musl) \

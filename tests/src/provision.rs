@@ -199,28 +199,6 @@ fn keep_libraries(folder: &Path) -> Result<(), Failure> {
 
 const LIBRARIES: &str = "libraries";
 
-/// The executable of watchexec. It is built here, without optimisation, because that is the only way it comes.
-pub fn watchexec() -> Result<PathBuf, Failure> {
-    provide("watchexec-2.8.0", "bin/watchexec", |folder| {
-        let target = folder.join("target");
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        run(cargo
-            .args([
-                "install",
-                "--quiet",
-                "--locked",
-                "--debug",
-                "--no-track",
-                "watchexec-cli@2.8.0",
-                "--root",
-            ])
-            .arg(folder)
-            .env("CARGO_TARGET_DIR", &target)
-            .env("CARGO_PROFILE_DEV_DEBUG", "0"))?;
-        remove(&target)
-    })
-}
-
 /// Downloads packages of the distribution and unpacks them into `folder`.
 fn unpack_debian(packages: &[&str], folder: &Path) -> Result<(), Failure> {
     let apt = Apt::new(folder)?;

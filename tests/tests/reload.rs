@@ -8,11 +8,11 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use postern_tests::binaries::without_package;
+use postern_chain::without_package;
 use postern_tests::postern::Runtime;
 use postern_tests::process::{Ending, Process};
 use postern_tests::ws::{Handshake, Outcome};
-use postern_tests::{ports, provision, workspace};
+use postern_tests::{ports, workspace};
 use tungstenite::Message;
 
 /// What Postern says to whom no gateway has vouched for; and what stands there after the change.
@@ -25,9 +25,16 @@ const PATIENCE: Duration = Duration::from_secs(300);
 #[test]
 fn a_change_of_the_source_is_served_on_the_same_port() {
     let copy = tempfile::tempdir().expect("a temporary folder");
-    for item in
-        ["Cargo.toml", "Cargo.lock", "core", "runtimes", "deploy/dev", "tests/Cargo.toml", "tests/src"]
-    {
+    for item in [
+        "Cargo.toml",
+        "Cargo.lock",
+        "core",
+        "runtimes",
+        "tools",
+        "deploy/dev",
+        "tests/Cargo.toml",
+        "tests/src",
+    ] {
         copy_all(&workspace::path(item), &copy.path().join(item));
     }
     copy_all(&workspace::path("benches/Cargo.toml"), &copy.path().join("benches/Cargo.toml"));
@@ -65,19 +72,12 @@ fn a_change_of_the_source_is_served_on_the_same_port() {
 /// Starts `deploy/dev` in the copy, on a port.
 #[track_caller]
 fn start(runtime: Runtime, copy: &Path, address: SocketAddr) -> Process {
-    let watchexec = provision::watchexec().unwrap_or_else(|failure| panic!("{failure}"));
-    let folder = watchexec.parent().expect("a folder");
-    let path = std::env::join_paths(
-        std::iter::once(folder.to_path_buf())
-            .chain(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())),
-    );
     let mut command = Command::new(copy.join("deploy/dev"));
     if runtime == Runtime::Smol {
         command.arg("--smol");
     }
     without_package(&mut command);
     command
-        .env("PATH", path.expect("no colon in it"))
         // What others have built already is taken from there; what is built of the copy goes to a place of its own.
         .env("CARGO_BUILD_BUILD_DIR", workspace::path("target"))
         .env("CARGO_TARGET_DIR", copy.join("target"))
