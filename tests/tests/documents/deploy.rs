@@ -2,6 +2,7 @@
 //! files, and what is told to the shell is run.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
@@ -79,6 +80,10 @@ pub(crate) fn images(section: &Section) {
 pub(crate) fn systemd(section: &Section) {
     let [units, drop_ins] = section.blocks();
     let root = tempfile::tempdir().expect("a temporary folder");
+    let built = tempfile::tempdir().expect("a temporary folder");
+    for runtime in Runtime::BOTH {
+        symlink(runtime.binary().path(), built.path().join(runtime.to_string())).expect("a link");
+    }
     for folder in ["usr/local/bin", "etc/systemd/system"] {
         fs::create_dir_all(root.path().join(folder)).expect("it can be created");
     }
@@ -88,10 +93,7 @@ pub(crate) fn systemd(section: &Section) {
             script = script.replace(&format!(" {folder}"), &format!(" {}{folder}", root.path().display()));
         }
         // The builds of the tests stand in for those of the release.
-        for runtime in Runtime::BOTH {
-            let built = runtime.binary().path().display().to_string();
-            script = script.replace(&format!(" target/release/{runtime} "), &format!(" {built} "));
-        }
+        script = script.replace(" target/release/", &format!(" {}/", built.path().display()));
         run(&script, workspace::root());
     }
     for (installed, mode) in [

@@ -38,7 +38,8 @@ fn is_path(word: &str) -> bool {
     let mut parts = word.split('/');
     let first = parts.next().unwrap_or_default();
     let folders =
-        ["core", "runtimes", "tests", "tools", "benches", "docs", "fuzz", "deploy", ".ci", ".cargo"].contains(&first);
+        ["core", "runtimes", "tests", "tools", "benches", "docs", "fuzz", "deploy", ".ci", ".cargo"]
+            .contains(&first);
     folders && parts.next().is_some() && word.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c))
 }
 
