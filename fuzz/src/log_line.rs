@@ -52,6 +52,7 @@ pub fn check(input: &[u8]) {
     let json = said.log(LogSettings { format: LogFormat::Json, ..settings });
     let term = said.log(LogSettings { format: LogFormat::Term, ..settings });
 
+    json.lines().for_each(|line| check_fields(line, &said, settings));
     let sentences: Vec<String> = json.lines().map(sentence).collect();
     assert_eq!(sentences.len(), if messages == MessageLog::Off { 3 } else { 4 }, "{json}");
     check_term(&term, &sentences);
@@ -138,9 +139,47 @@ fn is_harmful(c: char) -> bool {
 fn sentence(line: &str) -> String {
     let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
     assert_eq!(line["conn"], 7, "{line}");
-    assert!(matches!(line["level"].as_str(), Some("INFO" | "WARNING")), "{line}");
+    assert!(matches!(line["level"].as_str(), Some("INFO" | "WARN" | "DEBUG")), "{line}");
     assert_eq!(line["ts"].as_str().map(str::len), Some("2026-05-09T12:34:56.789Z".len()));
     line["msg"].as_str().expect("a sentence").to_owned()
+}
+
+/// Asserts that a line in JSON has the user and the text in fields of their own, exactly, and what the settings leave out in
+/// none.
+fn check_fields(line: &str, said: &Said<'_>, settings: LogSettings) {
+    let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+    let text = |field: &str| line.get(field).map(|value| value.as_str().expect("a string"));
+    let event = text("event").expect("an event");
+    assert_eq!(text("session_id"), Some("00000000-7"), "{line}");
+    if event == "upgrade_rejected" {
+        assert_eq!((text("user_id"), text("user_name"), text("user_email")), (None, None, None), "{line}");
+        return;
+    }
+    assert_eq!((text("user_id"), text("user_name")), (Some(said.user.id()), said.user.name()), "{line}");
+    match settings.email {
+        EmailLog::Full => assert_eq!(text("user_email"), said.user.email(), "{line}"),
+        EmailLog::Masked => assert_eq!(text("user_email").is_some(), said.user.email().is_some(), "{line}"),
+        EmailLog::Off => assert_eq!(text("user_email"), None, "{line}"),
+    }
+    if event == "connection_closed" {
+        assert_eq!(line["duration_ms"], 3, "{line}");
+    }
+    if event != "message" {
+        return assert_eq!(text("text"), None, "{line}");
+    }
+    let whole = String::from_utf8_lossy(said.payload);
+    match (settings.messages, said.kind) {
+        (MessageLog::Full, DataKind::Text) => assert_eq!(text("text"), Some(whole.as_ref()), "{line}"),
+        (MessageLog::Truncated, DataKind::Text) => {
+            let is_truncated = line.get("is_truncated").is_some();
+            assert_eq!(is_truncated, said.payload.len() > 256, "{line}");
+            let shown = text("text").expect("a text");
+            // Bytes that are not UTF-8 are replaced, and the cut may go through some.
+            assert!(is_truncated || shown == whole, "{line}");
+            assert!(str::from_utf8(said.payload).is_err() || whole.starts_with(shown), "{line}");
+        }
+        (_, DataKind::Binary) | (MessageLog::Size | MessageLog::Off, _) => assert_eq!(text("text"), None, "{line}"),
+    }
 }
 
 /// Asserts that the lines in the term format say these sentences.

@@ -54,6 +54,57 @@ fn the_three_sentences_are_the_messages_of_records_in_both_formats() {
 }
 
 #[test]
+fn json_records_carry_the_user_the_text_and_the_event_as_fields() {
+    for runtime in Runtime::BOTH {
+        let run = |settings: &[(&str, &str)]| -> Vec<serde_json::Value> {
+            let settings = [&[("LOG_FORMAT", "json")], settings].concat();
+            let mut postern = Postern::start(runtime, &settings);
+            let mut open = Handshake::to(postern.address()).as_john().open();
+            open.echo("a \"b\"\n\u{202e}c");
+            open.close();
+            postern.wait_for(SENTENCES[2]);
+            assert_eq!(Handshake::to(postern.address()).refused().status, 401, "{runtime}");
+            assert!(postern.terminate().success(), "{runtime}");
+            let lines = postern.log();
+            lines.iter().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+        };
+        let of = |records: &[serde_json::Value], event: &str| -> serde_json::Value {
+            let found: Vec<_> = records.iter().filter(|record| record["event"] == event).collect();
+            assert_eq!(found.len(), 1, "{runtime}: {event}: {records:#?}");
+            found[0].clone()
+        };
+
+        let records = run(&[]);
+        for record in &records {
+            assert!(record["event"].is_string() && record["msg"].is_string(), "{runtime}: {record}");
+        }
+        let users =
+            ["connection_established", "message", "connection_closed"].map(|event| of(&records, event));
+        for record in &users {
+            assert_eq!(record["user_id"], "123", "{runtime}: {record}");
+            assert_eq!(record["user_name"], "John Doe", "{runtime}: {record}");
+            assert_eq!(record["user_email"], "john@example.com", "{runtime}: {record}");
+            assert!(record["session_id"].is_string(), "{runtime}: {record}");
+            assert_eq!(record["session_id"], users[0]["session_id"], "{runtime}: {record}");
+        }
+        let [established, message, closed] = users;
+        assert_eq!(message["text"], "a \"b\"\n\u{202e}c", "{runtime}: {message}");
+        assert!(established["handshake_ms"].is_u64(), "{runtime}: {established}");
+        assert!(closed["duration_ms"].is_u64(), "{runtime}: {closed}");
+        assert_eq!(of(&records, "upgrade_rejected")["level"], "WARN", "{runtime}");
+        for event in ["listening", "stopping", "stopped"] {
+            assert_eq!(of(&records, event)["level"], "INFO", "{runtime}");
+        }
+
+        let records = run(&[("POSTERN_LOG_MESSAGES", "size"), ("POSTERN_LOG_EMAIL", "masked")]);
+        let message = of(&records, "message");
+        assert_eq!(message["user_email"], "j***@e***.com", "{runtime}: {message}");
+        assert!(message.get("text").is_none(), "{runtime}: {message}");
+        assert_eq!(message["bytes"], 10, "{runtime}: {message}");
+    }
+}
+
+#[test]
 fn a_user_writes_no_line_and_no_sentence_of_the_log() {
     let message = "a\r\nWebSocket connection closed for user Eve (666)\u{202e}\u{200b}\u{85}\x1b[2J\0";
     for runtime in Runtime::BOTH {

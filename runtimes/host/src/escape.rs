@@ -128,7 +128,7 @@ pub(crate) fn is_harmful(c: char) -> bool {
 /// Whether a backslash or a character of [`is_harmful`] may begin with this byte. Few others do, and no byte
 /// inside a character is suspect.
 #[inline]
-fn is_suspect(byte: u8) -> bool {
+pub(crate) fn is_suspect(byte: u8) -> bool {
     // All of it at once, for sixteen bytes at a time.
     (byte < b' ')
         | (byte == b'\\')

@@ -34,7 +34,7 @@ impl Supervisor {
         let number = |name| env::var(name).ok()?.parse::<u64>().ok();
         let watchdog = watchdog(number("WATCHDOG_USEC"), number("WATCHDOG_PID"), process::id());
         Supervisor::at(&name, watchdog).unwrap_or_else(|error| {
-            warn!(log, "NOTIFY_SOCKET cannot be used: the supervisor will not hear of this process";
+            warn!(log, # "supervisor_unreachable", "NOTIFY_SOCKET cannot be used: the supervisor will not hear of this process";
                 "error" => %error);
             Supervisor::default()
         })

@@ -152,26 +152,26 @@ impl Acceptor {
             Step::Yield => {
                 self.succession.abandon();
                 self.phase.drain();
-                info!(self.log, "serving those who have come"; "connections" => connections);
+                info!(self.log, # "yielding", "serving those who have come"; "connections" => connections);
                 self.close_ports();
             }
             Step::Announce => {
                 self.succession.abandon();
                 self.phase.drain();
-                info!(self.log, "draining: not ready any more, and still accepting"; "connections" => connections);
+                info!(self.log, # "draining", "draining: not ready any more, and still accepting"; "connections" => connections);
             }
             Step::Drain(spread) => {
-                info!(self.log, "stopping"; "connections" => connections, "spread_s" => spread.as_secs_f64());
+                info!(self.log, # "stopping", "stopping"; "connections" => connections, "spread_s" => spread.as_secs_f64());
                 self.stop_accepting(workers);
                 workers.iter().for_each(|worker| worker.drain(spread));
             }
             Step::Close => {
-                info!(self.log, "stopping"; "connections" => connections);
+                info!(self.log, # "stopping", "stopping"; "connections" => connections);
                 self.stop_accepting(workers);
                 workers.iter().for_each(Handle::close);
             }
             Step::End => {
-                warn!(self.log, "stopping at once"; "connections" => connections);
+                warn!(self.log, # "stopping_at_once", "stopping at once"; "connections" => connections);
                 return true;
             }
         }

@@ -44,7 +44,7 @@ pub fn main() -> ExitCode {
     };
     let result = serve(settings, inheritance, &log);
     if let Err(error) = &result {
-        crit!(log.logger(), "{error}");
+        crit!(log.logger(), # "failed", "{error}");
     }
     // Writes what is queued.
     drop(log);
@@ -101,7 +101,7 @@ fn serve(
     }
     inheritance.serve(&phase, &logger);
     acceptor.run(&workers)?;
-    info!(logger, "stopped");
+    info!(logger, # "stopped", "stopped");
     Ok(())
 }
 

@@ -52,7 +52,7 @@ pub fn main() -> ExitCode {
     };
     let result = serve(settings, inheritance, &log);
     if let Err(error) = &result {
-        crit!(log.logger(), "{error}");
+        crit!(log.logger(), # "failed", "{error}");
     }
     // Writes what is queued.
     drop(log);
@@ -92,7 +92,7 @@ fn serve(
         inheritance,
         succession,
     )))??;
-    info!(logger, "stopped");
+    info!(logger, # "stopped", "stopped");
     Ok(())
 }
 

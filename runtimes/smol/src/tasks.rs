@@ -150,31 +150,31 @@ impl Runtime {
                     }
                     Step::Yield => {
                         self.phase.drain();
-                        info!(self.log, "serving those who have come"; "connections" => connections);
+                        info!(self.log, # "yielding", "serving those who have come"; "connections" => connections);
                         for (task, _) in std::mem::take(&mut accepting) {
                             task.cancel().await;
                         }
                     }
                     Step::Announce => {
                         self.phase.drain();
-                        info!(self.log, "draining: not ready any more, and still accepting";
+                        info!(self.log, # "draining", "draining: not ready any more, and still accepting";
                             "connections" => connections);
                     }
                     Step::Drain(spread) => {
-                        info!(self.log, "stopping";
+                        info!(self.log, # "stopping", "stopping";
                             "connections" => connections, "spread_s" => spread.as_secs_f64());
                         self.stop_accepting(executor, std::mem::take(&mut accepting)).await?;
                         self.worker.borrow_mut().drain(spread);
                         is_closing = true;
                     }
                     Step::Close => {
-                        info!(self.log, "stopping"; "connections" => connections);
+                        info!(self.log, # "stopping", "stopping"; "connections" => connections);
                         self.stop_accepting(executor, std::mem::take(&mut accepting)).await?;
                         self.worker.borrow_mut().shut_down();
                         is_closing = true;
                     }
                     Step::End => {
-                        warn!(self.log, "stopping at once"; "connections" => connections);
+                        warn!(self.log, # "stopping_at_once", "stopping at once"; "connections" => connections);
                         return Ok(());
                     }
                 }
@@ -263,7 +263,7 @@ impl Workers for OneWorker {
 async fn answer_operators(runtime: Rc<Runtime>, executor: Rc<LocalExecutor<'static>>, control: Control) {
     let log = runtime.log.clone();
     let Err(error) = control.serve(executor, OneWorker(runtime)).await;
-    error!(log, "the control port does not answer"; "error" => %error);
+    error!(log, # "control_failed", "the control port does not answer"; "error" => %error);
 }
 
 /// Accepts on one listener, and starts a task for each connection.

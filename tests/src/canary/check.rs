@@ -68,7 +68,7 @@ pub fn check(folder: &Path) -> io::Result<Report> {
             report.leaks.push(describe(&path, &text, &leak));
         }
         for (_, seen) in seen.iter_mut().filter(|(runtime, _)| runtime.to_string() == process) {
-            let is_talkative = || contains(&text, b" DEBG ") || contains(&text, b"\"level\":\"DEBUG\"");
+            let is_talkative = || contains(&text, b" DEBUG ") || contains(&text, b"\"level\":\"DEBUG\"");
             *seen = [seen[0] || is_talkative(), seen[1] || no_email, seen[2] || no_message];
         }
     }

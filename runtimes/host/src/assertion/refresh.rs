@@ -44,7 +44,7 @@ impl Refresher {
         let fetched =
             self.fetcher.fetch().map_err(|error| Failure { error, age: self.cache.fail(Instant::now()) })?;
         if self.failures > 0 {
-            info!(self.log, "assertion keys can be fetched again"; "source" => %self.source);
+            info!(self.log, # "assertion_keys_recovered", "assertion keys can be fetched again"; "source" => %self.source);
             self.failures = 0;
         }
         Ok(self.keep(fetched))
@@ -64,7 +64,7 @@ impl Refresher {
         };
         self.cache.replace(keys, now);
         if let Some(news) = news {
-            info!(self.log, "{news}"; "source" => %self.source, "keys" => count);
+            info!(self.log, # "assertion_keys_changed", "{news}"; "source" => %self.source, "keys" => count);
         }
         next
     }
@@ -72,12 +72,14 @@ impl Refresher {
     /// Says that it did not work, and returns how long to wait before the next time.
     fn complain(&mut self, Failure { error, age }: &Failure) -> Duration {
         match age {
-            None => warn!(self.log, "cannot fetch the assertion keys; upgrades are refused with 503";
-                "source" => %self.source, "error" => error),
+            None => {
+                warn!(self.log, # "assertion_keys_failed", "cannot fetch the assertion keys; upgrades are refused with 503";
+                "source" => %self.source, "error" => error)
+            }
             Some(age) => {
                 let consequence =
                     if *age < LIFE { "stay" } else { "are too old, and upgrades are refused with 503" };
-                warn!(self.log, "cannot fetch the assertion keys; the last ones {consequence}";
+                warn!(self.log, # "assertion_keys_failed", "cannot fetch the assertion keys; the last ones {consequence}";
                     "source" => %self.source, "error" => error, "age_s" => age.as_secs());
             }
         }
@@ -97,7 +99,7 @@ impl Refresher {
             loop {
                 match wake.recv_timeout(wait) {
                     Ok(()) => {
-                        info!(self.log, "an assertion names an unknown key; fetching the assertion keys")
+                        info!(self.log, # "assertion_keys_requested", "an assertion names an unknown key; fetching the assertion keys")
                     }
                     Err(RecvTimeoutError::Timeout) => {}
                     Err(RecvTimeoutError::Disconnected) => return,

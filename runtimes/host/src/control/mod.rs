@@ -117,14 +117,14 @@ impl Control {
         thread::Builder::new().name("control".to_owned()).spawn(move || {
             let executor = Rc::new(LocalExecutor::new());
             let Err(error) = smol::block_on(executor.run(self.serve(executor.clone(), workers)));
-            error!(log, "the control port does not answer"; "error" => %error);
+            error!(log, # "control_failed", "the control port does not answer"; "error" => %error);
         })?;
         Ok(())
     }
 }
 
 fn announce(listener: &Listener, log: &Logger) {
-    info!(log, "control port listens on {}", listener.address());
+    info!(log, # "control_listening", "control port listens on {}", listener.address());
 }
 
 /// The control port cannot listen.

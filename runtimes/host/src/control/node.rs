@@ -163,7 +163,7 @@ impl Node {
             }
         };
         let closed: usize = self.all(close).await?.into_iter().sum();
-        info!(self.facts.log, "connections closed by the control port";
+        info!(self.facts.log, # "api_disconnect", "connections closed by the control port";
             "of" => %Shown(&target), "code" => u16::from(code), "count" => closed);
         Ok(as_json(StatusCode::OK, &json!({ "disconnected": closed })))
     }
@@ -178,7 +178,7 @@ impl Node {
             }
         };
         let sent: usize = self.all(tell).await?.into_iter().sum();
-        debug!(self.facts.log, "message sent by the control port";
+        debug!(self.facts.log, # "api_send", "message sent by the control port";
             "to" => %Shown(&send.target), "bytes" => send.message.len(), "count" => sent);
         Ok(as_json(StatusCode::OK, &json!({ "sent": sent })))
     }
@@ -186,7 +186,7 @@ impl Node {
     /// Begins the end of the process; it is said again as often as one likes.
     fn drain(&self) -> Reply {
         if !self.facts.phase.is_draining() {
-            info!(self.facts.log, "a drain is asked for by the control port");
+            info!(self.facts.log, # "api_drain", "a drain is asked for by the control port");
         }
         self.desk.drain();
         // From this answer on nobody is told otherwise, however soon the process gets to it.

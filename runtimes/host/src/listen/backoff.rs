@@ -87,7 +87,7 @@ impl AcceptBackoff {
         self.delay = LONGEST.min(wait * 2);
         if self.warned.is_none_or(|at| now.saturating_duration_since(at) >= WARN_EVERY) {
             self.warned = Some(now);
-            warn!(log, "cannot accept connections: {}", cause(error);
+            warn!(log, # "accept_failed", "cannot accept connections: {}", cause(error);
                 "wait_ms" => wait.as_millis(), "turned_away" => turned_away);
         }
     }

@@ -1,16 +1,19 @@
-//! Rare records as lines, by slog-term and slog-json.
+//! All records but those of messages as lines, by slog-term and slog-json.
 //!
-//! They make each line from scratch and cost microseconds, which nobody notices at the start, at the end and at
-//! the two ends of a connection. Messages have [`MessageLines`](super::message::MessageLines).
+//! These make each line from scratch, which costs microseconds: cheap enough for the start and the end of a process or
+//! a connection. Messages have [`MessageLines`](super::message::MessageLines).
+//!
+//! The tag of a slog record (`info!(log, # "listening", "…")`) is the field `event` in JSON. A record without one has
+//! the event `process`.
 
 use std::io;
 
 use slog::{Drain, OwnedKVList, PushFnValue, Record, o};
 use slog_json::Json;
-use slog_term::{FullFormat, PlainDecorator};
+use slog_term::{FullFormat, PlainDecorator, RecordDecorator, ThreadSafeTimestampFn};
 
-use super::LogFormat;
 use super::stamp::Stamp;
+use super::{LogFormat, json, level};
 use crate::escape::{Escaped, is_harmful};
 
 /// Appends one record to `out` as one line. Its keys come in the order in which they are serialised.
@@ -37,14 +40,31 @@ pub(super) fn write(
 fn write_term(out: &mut Vec<u8>, stamp: Stamp, record: &Record<'_>, values: &OwnedKVList) -> io::Result<()> {
     FullFormat::new(PlainDecorator::new(out))
         .use_custom_timestamp(move |out| out.write_all(stamp.as_bytes()))
+        .use_custom_header_print(write_head)
         .build()
         .log(record, values)
+}
+
+/// Time, level and sentence. slog-term would shorten the names of levels to four letters.
+fn write_head(
+    stamp: &dyn ThreadSafeTimestampFn<Output = io::Result<()>>,
+    mut out: &mut dyn RecordDecorator,
+    record: &Record<'_>,
+    _: bool,
+) -> io::Result<bool> {
+    stamp(&mut out)?;
+    write!(out, " {} {}", level::name(record.level()), record.msg())?;
+    // Key-values follow after a comma; no sentence is empty.
+    Ok(true)
 }
 
 fn write_json(out: &mut Vec<u8>, stamp: Stamp, record: &Record<'_>, values: &OwnedKVList) -> io::Result<()> {
     Json::new(out)
         .add_key_value(o!("ts" => format!("{stamp:?}")))
-        .add_key_value(o!("level" => record.level().as_str()))
+        .add_key_value(o!("level" => level::name(record.level())))
+        .add_key_value(
+            o!("event" => if record.tag().is_empty() { "process" } else { record.tag() }.to_owned()),
+        )
         .add_key_value(o!("msg" => PushFnValue(|record, serializer| serializer.emit(record.msg()))))
         .build()
         .log(record, values)
@@ -65,9 +85,9 @@ fn make_one_harmless_line(format: LogFormat, out: &mut Vec<u8>, start: usize) {
             LogFormat::Term => harmless.push_str(&Escaped(c.encode_utf8(&mut [0; 4]).as_bytes()).to_string()),
             // Such characters stand inside strings only, where JSON has an escape of its own.
             LogFormat::Json => {
-                c.encode_utf16(&mut [0; 2])
-                    .iter()
-                    .for_each(|unit| harmless.push_str(&format!("\\u{unit:04x}")));
+                let mut escape = Vec::new();
+                json::write_escape(c, &mut escape);
+                harmless.push_str(&String::from_utf8_lossy(&escape));
             }
         }
     }
@@ -104,11 +124,11 @@ mod tests {
     }
 
     #[test]
-    fn json_begins_with_time_level_and_message() {
+    fn json_begins_with_time_level_event_and_message() {
         let line = line(LogFormat::Json, "a \"b\"");
         assert_eq!(
             line.split_once("Z\"").unwrap().1,
-            r#","level":"WARNING","msg":"a \"b\"","key":"a \"b\""}"#
+            r#","level":"WARN","event":"process","msg":"a \"b\"","key":"a \"b\""}"#
         );
     }
 

@@ -1,8 +1,8 @@
 //! The records of messages, by far the most.
 //!
 //! They become the lines that slog-term and slog-json would make of them, to the byte, without what makes those slow:
-//! nothing is allocated, no lock is taken, the clock is read once for a batch, and no `format_args!` stands between a
-//! value and its place, which alone would double the cost.
+//! nothing is allocated, no lock is taken, the clock is read once for a batch, and values are written without
+//! `format_args!`, which alone would double the cost.
 
 use std::fmt::{self, Write};
 
@@ -10,10 +10,11 @@ use postern_core::ConnectionId;
 use postern_core::frame::DataKind;
 
 use super::LogFormat;
+use super::json::JsonText;
 use super::payload::Payload;
 use super::stamp::BatchClock;
-use super::who::Who;
-use crate::escape::{Text, prefix_without};
+use super::who::{UserFields, Who};
+use crate::escape::Text;
 
 /// Collects lines of one worker.
 pub(super) struct MessageLines {
@@ -45,97 +46,149 @@ impl MessageLines {
 
     /// Writes the record of a message.
     #[inline]
-    pub(super) fn message(&mut self, connection: ConnectionId, who: &Who<'_>, payload: &Payload<'_>) {
+    pub(super) fn message(&mut self, connection: ConnectionId, user: UserFields<'_>, payload: Payload<'_>) {
         let Batch { lines, clock } = &mut self.batch;
         let start = lines.len();
         // Enough for most, so that the pieces need not ask for room one by one.
-        lines.reserve(256 + payload.bytes.len().min(256));
-        let stamp = clock.stamp().as_bytes();
-        let written = match self.format {
-            LogFormat::Term => write_message_term(lines, stamp, connection, &self.made_id, who, payload),
-            LogFormat::Json => write_message_json(lines, stamp, connection, &self.made_id, who, payload),
-        };
-        if written.is_err() {
-            lines.truncate(start);
+        lines.reserve(512 + 2 * payload.bytes.len().min(256));
+        let message = Message { connection, made_id: &self.made_id, user, payload };
+        let mut line = Line { format: self.format, out: lines };
+        let written =
+            line.begin(clock.stamp().as_bytes(), &message).and_then(|()| message.write_to(&mut line));
+        match written {
+            Ok(()) => line.end(),
+            Err(_) => lines.truncate(start),
         }
     }
 }
 
-#[inline]
-fn write_message_term(
-    lines: &mut Vec<u8>,
-    stamp: &[u8],
+/// What a record of a message is made of.
+struct Message<'a> {
     connection: ConnectionId,
-    made_id: &str,
-    who: &Who<'_>,
-    payload: &Payload<'_>,
-) -> fmt::Result {
-    lines.extend_from_slice(stamp);
-    let mut out = Plain(lines);
-    out.write_str(" INFO ")?;
-    write_sentence(&mut out, who, payload)?;
-    out.write_str(", conn: ")?;
-    let mut digits = itoa::Buffer::new();
-    let number = digits.format(connection.0);
-    out.write_str(number)?;
-    out.write_str(", request_id: ")?;
-    write_request_id(&mut out, who, made_id, number)?;
-    out.write_str(match payload.kind {
-        DataKind::Text => ", opcode: text, bytes: ",
-        DataKind::Binary => ", opcode: binary, bytes: ",
-    })?;
-    out.write_str(itoa::Buffer::new().format(payload.bytes.len()))?;
-    out.write_str("\n")
+    made_id: &'a str,
+    user: UserFields<'a>,
+    payload: Payload<'a>,
 }
 
-#[inline]
-fn write_message_json(
-    lines: &mut Vec<u8>,
-    stamp: &[u8],
-    connection: ConnectionId,
-    made_id: &str,
-    who: &Who<'_>,
-    payload: &Payload<'_>,
-) -> fmt::Result {
-    lines.extend_from_slice(b"{\"ts\":\"");
-    lines.extend_from_slice(stamp);
-    lines.extend_from_slice(b"\",\"level\":\"INFO\",\"msg\":\"");
-    write_sentence(&mut JsonText(lines), who, payload)?;
-    let mut out = Plain(lines);
-    out.write_str("\",\"conn\":")?;
-    let mut digits = itoa::Buffer::new();
-    let number = digits.format(connection.0);
-    out.write_str(number)?;
-    out.write_str(",\"request_id\":\"")?;
-    // None of its characters is special in JSON.
-    write_request_id(&mut out, who, made_id, number)?;
-    out.write_str(match payload.kind {
-        DataKind::Text => "\",\"opcode\":\"text\",\"bytes\":",
-        DataKind::Binary => "\",\"opcode\":\"binary\",\"bytes\":",
-    })?;
-    out.write_str(itoa::Buffer::new().format(payload.bytes.len()))?;
-    out.write_str("}\n")
-}
-
-/// The id of a [`RequestId`](postern_core::handshake::RequestId), made of pieces that are at hand.
-#[inline]
-fn write_request_id(out: &mut Plain<'_>, who: &Who<'_>, made_id: &str, number: &str) -> fmt::Result {
-    match who.0.request_id() {
-        Some(given) => out.write_str(given),
-        None => {
-            out.write_str(made_id)?;
-            out.write_str(number)
+impl Message<'_> {
+    #[inline]
+    fn write_to(&self, line: &mut Line<'_>) -> fmt::Result {
+        let mut digits = itoa::Buffer::new();
+        let number = digits.format(self.connection.0);
+        line.key("conn");
+        line.plain(&[number]);
+        line.key("request_id");
+        match self.user.identity.request_id() {
+            Some(given) => line.id(&[given]),
+            None => line.id(&[self.made_id, number]),
         }
+        if line.is_json() {
+            line.key("session_id");
+            line.id(&[self.made_id, number]);
+            self.user.each(|key, pieces| -> fmt::Result {
+                line.key(key);
+                line.text(pieces.iter().map(|piece| piece.as_bytes()));
+                Ok(())
+            })?;
+        }
+        line.key("opcode");
+        line.id(&[match self.payload.kind {
+            DataKind::Text => "text",
+            DataKind::Binary => "binary",
+        }]);
+        line.key("bytes");
+        line.plain(&[itoa::Buffer::new().format(self.payload.bytes.len())]);
+        if line.is_json()
+            && let Some(text) = self.payload.text()
+        {
+            line.key("text");
+            line.text([text].into_iter());
+            if text.len() < self.payload.bytes.len() {
+                line.key("is_truncated");
+                line.plain(&["true"]);
+            }
+        }
+        Ok(())
+    }
+
+    /// The sentence of the record.
+    #[inline]
+    fn write_sentence(&self, out: &mut impl Text) -> fmt::Result {
+        out.write_str("Message from ")?;
+        Who(self.user.identity).write_to(out)?;
+        out.write_str(": ")?;
+        self.payload.write_to(out)
     }
 }
 
-/// What is said of a message.
-#[inline]
-fn write_sentence(out: &mut impl Text, who: &Who<'_>, payload: &Payload<'_>) -> fmt::Result {
-    out.write_str("Message from ")?;
-    who.write_to(out)?;
-    out.write_str(": ")?;
-    payload.write_to(out)
+/// A line as it is written, in either format. One value takes one call of [`Line::key`] and one of the call for its
+/// kind.
+struct Line<'a> {
+    format: LogFormat,
+    out: &'a mut Vec<u8>,
+}
+
+impl Line<'_> {
+    #[inline]
+    fn is_json(&self) -> bool {
+        self.format == LogFormat::Json
+    }
+
+    /// Time, level, event and sentence.
+    #[inline]
+    fn begin(&mut self, stamp: &[u8], message: &Message<'_>) -> fmt::Result {
+        match self.format {
+            LogFormat::Term => {
+                self.out.extend_from_slice(stamp);
+                self.out.extend_from_slice(b" INFO ");
+                message.write_sentence(&mut Plain(self.out))
+            }
+            LogFormat::Json => {
+                self.out.extend_from_slice(b"{\"ts\":\"");
+                self.out.extend_from_slice(stamp);
+                self.out.extend_from_slice(b"\",\"level\":\"INFO\",\"event\":\"message\",\"msg\":\"");
+                message.write_sentence(&mut JsonText(self.out))?;
+                self.out.push(b'"');
+                Ok(())
+            }
+        }
+    }
+
+    #[inline]
+    fn end(&mut self) {
+        self.out.extend_from_slice(if self.is_json() { b"}\n" } else { b"\n" });
+    }
+
+    #[inline]
+    fn key(&mut self, key: &'static str) {
+        let (before, after): (&[u8], &[u8]) = if self.is_json() { (b",\"", b"\":") } else { (b", ", b": ") };
+        self.out.extend_from_slice(before);
+        self.out.extend_from_slice(key.as_bytes());
+        self.out.extend_from_slice(after);
+    }
+
+    /// A number or a word of JSON.
+    #[inline]
+    fn plain(&mut self, pieces: &[&str]) {
+        pieces.iter().for_each(|piece| self.out.extend_from_slice(piece.as_bytes()));
+    }
+
+    /// A text of which no character is special in either format.
+    #[inline]
+    fn id(&mut self, pieces: &[&str]) {
+        let mark: &[u8] = if self.is_json() { b"\"" } else { b"" };
+        self.out.extend_from_slice(mark);
+        self.plain(pieces);
+        self.out.extend_from_slice(mark);
+    }
+
+    /// Any text, as JSON.
+    #[inline]
+    fn text<'t>(&mut self, pieces: impl Iterator<Item = &'t [u8]>) {
+        self.out.push(b'"');
+        pieces.for_each(|piece| JsonText(self.out).write_lossy(piece));
+        self.out.push(b'"');
+    }
 }
 
 /// Text as it is.
@@ -157,67 +210,47 @@ impl Text for Plain<'_> {
     }
 }
 
-/// Text inside a JSON string (RFC 8259 §7).
-struct JsonText<'a>(&'a mut Vec<u8>);
-
-impl Write for JsonText<'_> {
-    #[inline]
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.write_ascii(text.as_bytes())
-    }
-}
-
-impl Text for JsonText<'_> {
-    /// Nor does it mind what is not ASCII: none of that is special.
-    #[inline]
-    fn write_ascii(&mut self, bytes: &[u8]) -> fmt::Result {
-        let mut rest = bytes;
-        loop {
-            let (plain, special) = rest.split_at(prefix_without(rest, is_special));
-            self.0.extend_from_slice(plain);
-            let Some((&byte, behind)) = special.split_first() else { return Ok(()) };
-            match byte {
-                b'"' | b'\\' => self.0.extend_from_slice(&[b'\\', byte]),
-                _ => write!(Plain(self.0), "\\u{byte:04x}")?,
-            }
-            rest = behind;
-        }
-    }
-}
-
-/// Whether a byte may not stand in a JSON string as it is.
-#[inline]
-fn is_special(byte: u8) -> bool {
-    (byte < b' ') | (byte == b'"') | (byte == b'\\')
-}
-
 #[cfg(test)]
 mod tests {
     use postern_core::handshake::{Identity, RequestId};
     use slog::{BorrowedKV, Level, Serializer, o, record};
 
-    use super::super::MessageLog;
     use super::super::order::InOrder;
     use super::super::stamp::Stamp;
+    use super::super::{EmailLog, MessageLog};
     use super::*;
     use crate::log::line;
 
     /// The line that slog-term or slog-json makes of a message.
-    fn by_slog(format: LogFormat, who: &Who<'_>, payload: &Payload<'_>) -> String {
-        let (message, kind) = (format_args!("Message from {who}: {payload}").to_string(), payload.kind);
+    fn by_slog(format: LogFormat, user: UserFields<'_>, payload: &Payload<'_>) -> String {
+        let (who, kind) = (Who(user.identity), payload.kind);
+        let message = format_args!("Message from {who}: {payload}").to_string();
         let keys = InOrder(|keys: &mut dyn Serializer| {
             keys.emit_u64("conn", 7)?;
-            let request_id = RequestId::new(who.0.request_id(), 0x5f, ConnectionId(7));
+            let request_id = RequestId::new(user.identity.request_id(), 0x5f, ConnectionId(7));
             keys.emit_arguments("request_id", &format_args!("{request_id}"))?;
+            if format == LogFormat::Json {
+                keys.emit_str("session_id", "0000005f-7")?;
+                user.each(|key, pieces| keys.emit_str(key, &pieces.concat()))?;
+            }
             keys.emit_str("opcode", if kind == DataKind::Text { "text" } else { "binary" })?;
-            keys.emit_u64("bytes", payload.bytes.len() as u64)
+            keys.emit_u64("bytes", payload.bytes.len() as u64)?;
+            if format == LogFormat::Json
+                && let Some(text) = payload.text()
+            {
+                keys.emit_str("text", &String::from_utf8_lossy(text))?;
+                if text.len() < payload.bytes.len() {
+                    keys.emit_bool("is_truncated", true)?;
+                }
+            }
+            Ok(())
         });
         let mut out = Vec::new();
         line::write(
             format,
             &mut out,
             Stamp::now(),
-            &record!(Level::Info, "", &format_args!("{message}"), BorrowedKV(&keys)),
+            &record!(Level::Info, "message", &format_args!("{message}"), BorrowedKV(&keys)),
             &o!().into(),
         );
         String::from_utf8(out).unwrap()
@@ -249,15 +282,17 @@ mod tests {
         ] {
             let identity = Identity::new(b"123", email.as_bytes(), name.as_bytes()).unwrap();
             let identity = identity.with_request_id(request_id);
-            for bytes in payloads {
+            for (bytes, email) in payloads.into_iter().zip([EmailLog::Full, EmailLog::Masked].iter().cycle())
+            {
                 for kind in [DataKind::Text, DataKind::Binary] {
                     for shown in [MessageLog::Full, MessageLog::Truncated, MessageLog::Size] {
                         for format in [LogFormat::Term, LogFormat::Json] {
-                            let (who, payload) = (Who(&identity), Payload { kind, bytes, shown });
+                            let user = UserFields { identity: &identity, email: *email };
+                            let payload = || Payload { kind, bytes, shown };
                             let mut lines = MessageLines::new(format, 0x5f);
-                            lines.message(ConnectionId(7), &who, &payload);
+                            lines.message(ConnectionId(7), user, payload());
                             let line = std::str::from_utf8(&lines.batch().lines).unwrap();
-                            let expected = by_slog(format, &who, &payload);
+                            let expected = by_slog(format, user, &payload());
                             assert_eq!(behind_the_time(line), behind_the_time(&expected));
                         }
                     }

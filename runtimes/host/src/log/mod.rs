@@ -11,9 +11,12 @@
 //!
 //! One record is one line, always, and no line says anything but what happened: all that a user controls is
 //! escaped (`crate::escape`), and a name that could be read as more than a name is quoted (`who`). In the term format
-//! the key-values stand behind the sentence, separated by commas; a payload that imitates them comes before the
-//! real ones. Whoever reads the log by machine takes `LOG_FORMAT=json`.
+//! the key-values follow the sentence, separated by commas; a payload that imitates them comes before the real ones.
+//! Programs that read the log take `LOG_FORMAT=json`: there the user, the text and the kind of the record (`event`)
+//! have fields of their own, with exact values.
 
+mod json;
+mod level;
 mod line;
 mod message;
 mod order;
@@ -77,7 +80,7 @@ impl Default for LogSettings {
 pub enum LogFormat {
     /// `2026-05-09T12:34:56.789Z INFO Message from John Doe (123): Hello World, conn: 7, opcode: text, bytes: 11`
     Term,
-    /// `{"ts":"2026-05-09T12:34:56.789Z","level":"INFO","msg":"Message from …","conn":7,"opcode":"text","bytes":11}`
+    /// `{"ts":"2026-05-09T12:34:56.789Z","level":"INFO","event":"message","msg":"Message from …","user_id":"123",…}`
     Json,
 }
 
@@ -232,7 +235,7 @@ fn write_in_order(format: LogFormat, out: &mut Vec<u8>, record: &Record<'_>, val
 fn report(format: LogFormat, dropped: u64, out: &mut Vec<u8>) {
     let message = format_args!("log records dropped");
     let keys = InOrder(|keys: &mut dyn Serializer| keys.emit_u64("count", dropped));
-    let record = record!(Level::Warning, "", &message, BorrowedKV(&keys));
+    let record = record!(Level::Warning, "log_records_dropped", &message, BorrowedKV(&keys));
     line::write(format, out, Stamp::now(), &record, &o!().into());
 }
 

@@ -30,7 +30,7 @@ impl KV for Reversed {
     }
 }
 
-/// Numbers of 128 bits become text: JSON's readers have none.
+/// Numbers of 128 bits that do not fit into 64 become text: few readers of JSON have such numbers.
 impl Serializer for Reversed {
     fn emit_arguments(&mut self, key: Key, value: &fmt::Arguments<'_>) -> slog::Result {
         self.0.push((key, Value::Text(value.to_string())));
@@ -89,6 +89,20 @@ impl Serializer for Reversed {
     fn emit_isize(&mut self, key: Key, value: isize) -> slog::Result {
         // No platform has an isize of more than 64 bits.
         self.emit_i64(key, i64::try_from(value).unwrap_or(i64::MAX))
+    }
+
+    fn emit_u128(&mut self, key: Key, value: u128) -> slog::Result {
+        match u64::try_from(value) {
+            Ok(value) => self.emit_u64(key, value),
+            Err(_) => self.emit_arguments(key, &format_args!("{value}")),
+        }
+    }
+
+    fn emit_i128(&mut self, key: Key, value: i128) -> slog::Result {
+        match i64::try_from(value) {
+            Ok(value) => self.emit_i64(key, value),
+            Err(_) => self.emit_arguments(key, &format_args!("{value}")),
+        }
     }
 
     fn emit_f32(&mut self, key: Key, value: f32) -> slog::Result {

@@ -5,6 +5,7 @@ use std::fmt;
 use postern_core::frame::DataKind;
 
 use super::MessageLog;
+use super::json::hex;
 use crate::escape::{Text, escape};
 
 /// A payload, as the setting lets it be seen.
@@ -23,6 +24,17 @@ pub(super) struct Payload<'a> {
 }
 
 impl Payload<'_> {
+    /// The text that a JSON record has in a field of its own, as much of it as the setting allows; `None` if there is
+    /// none: of binary messages, and if only sizes are logged.
+    #[inline]
+    pub(super) fn text(&self) -> Option<&[u8]> {
+        match (self.shown, self.kind) {
+            (MessageLog::Off | MessageLog::Size, _) | (_, DataKind::Binary) => None,
+            (MessageLog::Full, DataKind::Text) => Some(self.bytes),
+            (MessageLog::Truncated, DataKind::Text) => Some(cut(self.bytes).0),
+        }
+    }
+
     #[inline]
     pub(super) fn write_to(&self, out: &mut impl Text) -> fmt::Result {
         match (self.shown, self.kind) {
@@ -42,12 +54,18 @@ impl fmt::Display for Payload<'_> {
 
 #[inline]
 fn write_cut(bytes: &[u8], out: &mut impl Text) -> fmt::Result {
-    if bytes.len() <= LONGEST {
-        return escape(bytes, out);
-    }
-    let (shown, cut) = bytes.split_at(boundary(bytes, LONGEST));
+    let (shown, rest) = cut(bytes);
     escape(shown, out)?;
-    write!(out, "… (+{} bytes)", cut.len())
+    if rest.is_empty() {
+        return Ok(());
+    }
+    write!(out, "… (+{} bytes)", rest.len())
+}
+
+/// What is shown of a text, and the rest of it.
+#[inline]
+fn cut(bytes: &[u8]) -> (&[u8], &[u8]) {
+    bytes.split_at(if bytes.len() <= LONGEST { bytes.len() } else { boundary(bytes, LONGEST) })
 }
 
 fn write_binary(bytes: &[u8], out: &mut impl Text) -> fmt::Result {
@@ -61,11 +79,6 @@ fn write_binary(bytes: &[u8], out: &mut impl Text) -> fmt::Result {
     let shown = digits.get(..2 * bytes.len().min(HEAD)).unwrap_or_default();
     out.write_ascii(shown)?;
     out.write_str(if bytes.len() > HEAD { "…" } else { "" })
-}
-
-/// A hexadecimal digit.
-fn hex(nibble: u8) -> u8 {
-    if nibble < 10 { b'0' + nibble } else { b'a' - 10 + nibble }
 }
 
 /// The last place up to `limit` at which no character is cut in two. A character has at most three bytes

@@ -76,6 +76,12 @@ fn without_time(line: &str) -> String {
     if line.starts_with('{') { format!("{{{rest}") } else { rest.to_owned() }
 }
 
+/// The JSON record.
+#[track_caller]
+fn json(settings: LogSettings, record: Record<'_>) -> serde_json::Value {
+    serde_json::from_str(&line(settings, record)).unwrap()
+}
+
 fn john() -> Identity {
     Identity::new(b"123", b"john@example.com", b"John Doe").unwrap()
 }
@@ -126,7 +132,7 @@ fn the_three_sentences_stand_in_the_log_word_for_word() {
     assert_eq!(
         line(TERM, closed(&user)),
         "INFO WebSocket connection closed for user John Doe (123), conn: 7, request_id: 0000005f-7, code: 1006, side: client, \
-         reason: connection ended without a close frame, duration: 12.3s, rtt_ms: 1.234, \
+         reason: connection ended without a close frame, duration_ms: 12345, rtt_ms: 1.234, \
          messages_received: 1, messages_sent: 2, bytes_received: 11, bytes_sent: 22"
     );
 }
@@ -136,16 +142,91 @@ fn the_same_in_json() {
     let user = john();
     assert_eq!(
         line(JSON, established(&user)),
-        r#"{"level":"INFO","msg":"WebSocket connection established - User: John Doe (john@example.com) - ID: 123","conn":7,"request_id":"0000005f-7","peer":"127.0.0.1:40000","handshake_ms":3}"#
+        r#"{"level":"INFO","event":"connection_established","msg":"WebSocket connection established - User: John Doe (john@example.com) - ID: 123","conn":7,"request_id":"0000005f-7","session_id":"0000005f-7","user_id":"123","user_name":"John Doe","user_email":"john@example.com","peer":"127.0.0.1:40000","handshake_ms":3}"#
     );
     assert_eq!(
         line(JSON, text(&user, "Hello World")),
-        r#"{"level":"INFO","msg":"Message from John Doe (123): Hello World","conn":7,"request_id":"0000005f-7","opcode":"text","bytes":11}"#
+        r#"{"level":"INFO","event":"message","msg":"Message from John Doe (123): Hello World","conn":7,"request_id":"0000005f-7","session_id":"0000005f-7","user_id":"123","user_name":"John Doe","user_email":"john@example.com","opcode":"text","bytes":11,"text":"Hello World"}"#
     );
     assert_eq!(
         line(JSON, closed(&user)),
-        r#"{"level":"INFO","msg":"WebSocket connection closed for user John Doe (123)","conn":7,"request_id":"0000005f-7","code":1006,"side":"client","reason":"connection ended without a close frame","duration":"12.3s","rtt_ms":"1.234","messages_received":1,"messages_sent":2,"bytes_received":11,"bytes_sent":22}"#
+        r#"{"level":"INFO","event":"connection_closed","msg":"WebSocket connection closed for user John Doe (123)","conn":7,"request_id":"0000005f-7","session_id":"0000005f-7","user_id":"123","user_name":"John Doe","user_email":"john@example.com","code":1006,"side":"client","reason":"connection ended without a close frame","duration_ms":12345,"rtt_ms":1.234,"messages_received":1,"messages_sent":2,"bytes_received":11,"bytes_sent":22}"#
     );
+}
+
+#[test]
+fn json_has_each_value_in_a_field_of_its_own_and_exactly() {
+    let user = Identity::new(b"9", b"x@y) - ID: 1", "Admin (1): \"x\"\u{202e}\u{200b} é".as_bytes()).unwrap();
+    for record in [established(&user), text(&user, "a\n\"b\"\u{202e} é \\"), closed(&user)] {
+        let json = json(JSON, record);
+        assert_eq!(json["user_id"], "9");
+        assert_eq!(json["user_name"], "Admin (1): \"x\"\u{202e}\u{200b} é");
+        assert_eq!(json["user_email"], "x@y) - ID: 1");
+        assert_eq!(json["session_id"], "0000005f-7");
+    }
+    assert_eq!(json(JSON, text(&user, "a\n\"b\"\u{202e} é \\"))["text"], "a\n\"b\"\u{202e} é \\");
+    assert_eq!(json(JSON, closed(&user))["duration_ms"], 12_345);
+
+    let john = john();
+    let masked = json(LogSettings { email: EmailLog::Masked, ..JSON }, text(&john, "x"));
+    assert_eq!(masked["user_email"], "j***@e***.com");
+    let off = json(LogSettings { email: EmailLog::Off, ..JSON }, established(&john));
+    assert!(off.get("user_email").is_none(), "{off}");
+    let nameless = Identity::new(b"9", b"", b"").unwrap();
+    let nameless = json(JSON, established(&nameless));
+    assert!(nameless.get("user_name").is_none() && nameless.get("user_email").is_none(), "{nameless}");
+
+    let long = "é".repeat(200);
+    let cut = json(JSON, text(&user, &long));
+    assert_eq!((&cut["text"], &cut["is_truncated"]), (&"é".repeat(128).into(), &true.into()));
+    assert_eq!(cut["bytes"], 400);
+    let whole = json(LogSettings { messages: MessageLog::Full, ..JSON }, text(&user, &long));
+    assert_eq!(whole["text"], long);
+    assert!(whole.get("is_truncated").is_none(), "{whole}");
+    let size = json(LogSettings { messages: MessageLog::Size, ..JSON }, text(&user, &long));
+    assert!(size.get("text").is_none(), "{size}");
+    let binary =
+        Record::Message { connection: CONNECTION, identity: &user, kind: DataKind::Binary, payload: b"x" };
+    assert!(json(JSON, binary).get("text").is_none());
+}
+
+#[test]
+fn json_names_the_event_of_each_record() {
+    let user = john();
+    let pong =
+        Record::Pong { connection: CONNECTION, identity: &user, round_trip: Duration::from_micros(1_500) };
+    let abandoned = Record::Abandoned { connection: CONNECTION, peer: PEER, received: 5 };
+    for (record, event) in [
+        (established(&user), "connection_established"),
+        (text(&user, "x"), "message"),
+        (pong, "pong"),
+        (closed(&user), "connection_closed"),
+        (rejected(), "upgrade_rejected"),
+        (abandoned, "connection_abandoned"),
+    ] {
+        assert_eq!(json(JSON, record)["event"], event);
+    }
+    assert_eq!(json(JSON, pong)["rtt_ms"], 1.5);
+}
+
+#[test]
+fn levels_have_one_spelling_in_both_formats() {
+    let say = |log: &Log| {
+        let logger = log.logger();
+        slog::crit!(logger, "x");
+        slog::error!(logger, "x");
+        warn!(logger, "x");
+        info!(logger, "x");
+        debug!(logger, "x");
+        slog::trace!(logger, "x");
+    };
+    let levels = ["CRITICAL", "ERROR", "WARN", "INFO", "DEBUG", "TRACE"];
+    let term: Vec<String> = log(TERM, say).iter().map(|line| without_time(line)).collect();
+    assert_eq!(term, levels.map(|level| format!("{level} x")));
+    for (line, level) in log(JSON, say).iter().zip(levels) {
+        let json: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(json["level"], level);
+    }
 }
 
 #[test]
@@ -203,7 +284,7 @@ fn a_peer_that_left_early_is_worth_a_debug_line() {
     let record = Record::Abandoned { connection: CONNECTION, peer: PEER, received: 5 };
     assert_eq!(
         line(TERM, record),
-        "DEBG WebSocket upgrade abandoned - the peer left before its request was complete, \
+        "DEBUG WebSocket upgrade abandoned - the peer left before its request was complete, \
          conn: 7, request_id: 0000005f-7, peer: 127.0.0.1:40000, bytes_received: 5"
     );
     assert_eq!(lines(LogSettings { level: Level::Info, ..TERM }, &[record]), [""; 0]);
@@ -285,7 +366,7 @@ fn records_of_a_worker_keep_their_order_and_go_out_with_the_batch() {
 fn the_process_itself_logs_with_slogs_macros_and_keeps_their_order() {
     let say = |log: &Log| {
         let logger = log.logger().new(o!("node" => "a"));
-        info!(logger, "listening"; "address" => "0.0.0.0:8080", "workers" => 2, "ratio" => 0.5, "tls" => false);
+        info!(logger, # "listening", "listening"; "address" => "0.0.0.0:8080", "workers" => 2, "ratio" => 0.5, "tls" => false);
         debug!(logger, "left out");
         warn!(logger, "odd\nthing {}", 1);
     };
@@ -303,8 +384,8 @@ fn the_process_itself_logs_with_slogs_macros_and_keeps_their_order() {
     assert_eq!(
         json,
         [
-            r#"{"level":"INFO","msg":"listening","node":"a","address":"0.0.0.0:8080","workers":2,"ratio":0.5,"tls":false}"#,
-            r#"{"level":"WARNING","msg":"odd\nthing 1","node":"a"}"#,
+            r#"{"level":"INFO","event":"listening","msg":"listening","node":"a","address":"0.0.0.0:8080","workers":2,"ratio":0.5,"tls":false}"#,
+            r#"{"level":"WARN","event":"process","msg":"odd\nthing 1","node":"a"}"#,
         ]
     );
 }
@@ -486,6 +567,32 @@ proptest! {
         let term = lines(settings, &records);
         let json = lines(LogSettings { format: LogFormat::Json, ..settings }, &records);
         prop_assert_eq!((term.len(), json.len()), (records.len(), records.len()));
+        let events = ["connection_established", "message", "connection_closed"];
+        for (line, event) in json.iter().zip(events) {
+            let json: serde_json::Value = serde_json::from_str(line).unwrap();
+            prop_assert_eq!(json["event"].as_str(), Some(event));
+            prop_assert_eq!(json["user_id"].as_str(), Some(user.id()));
+            prop_assert_eq!(json["session_id"].as_str(), Some("0000005f-7"));
+            prop_assert_eq!(json["user_name"].as_str(), user.name());
+            match address {
+                EmailLog::Full => prop_assert_eq!(json["user_email"].as_str(), user.email()),
+                EmailLog::Masked => prop_assert_eq!(json["user_email"].is_string(), user.email().is_some()),
+                EmailLog::Off => prop_assert!(json.get("user_email").is_none()),
+            }
+        }
+        let json_message: serde_json::Value = serde_json::from_str(&json[1]).unwrap();
+        let whole = String::from_utf8_lossy(&payload);
+        match (shown, kind) {
+            (MessageLog::Full, DataKind::Text) => {
+                prop_assert_eq!(json_message["text"].as_str(), Some(whole.as_ref()));
+            }
+            (MessageLog::Truncated, DataKind::Text) => {
+                let text = json_message["text"].as_str().unwrap();
+                prop_assert!(payload.len() > 256 || text == whole);
+                prop_assert_eq!(json_message["is_truncated"].as_bool().unwrap_or_default(), payload.len() > 256);
+            }
+            _ => prop_assert!(json_message.get("text").is_none()),
+        }
         for (term, json) in term.iter().zip(&json) {
             prop_assert!(!term.contains(is_harmful), "{}", term);
             prop_assert!(!json.contains(is_harmful), "{}", json);

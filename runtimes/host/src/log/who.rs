@@ -41,22 +41,56 @@ impl fmt::Display for Name<'_> {
     }
 }
 
-/// The e-mail address, or as much of it as the setting lets be seen, or `-`.
+/// The e-mail address, or as much of it as the setting allows, or `-`.
 pub(super) struct Email<'a>(pub(super) &'a Identity, pub(super) EmailLog);
+
+impl<'a> Email<'a> {
+    /// The pieces of what is shown; `None` if nothing is. They are slices, so that a message's record allocates nothing.
+    #[inline]
+    pub(super) fn pieces(&self) -> Option<[&'a str; 6]> {
+        match (self.0.email(), self.1) {
+            (None, _) | (Some(_), EmailLog::Off) => None,
+            (Some(email), EmailLog::Full) => Some([email, "", "", "", "", ""]),
+            (Some(email), EmailLog::Masked) => Some(mask(email)),
+        }
+    }
+}
 
 impl fmt::Display for Email<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = match (self.0.email(), self.1) {
-            (None, _) | (Some(_), EmailLog::Off) => return f.write_str(ABSENT),
-            (Some(email), EmailLog::Full) => email.to_owned(),
-            (Some(email), EmailLog::Masked) => mask(email),
-        };
+        let Some(pieces) = self.pieces() else { return f.write_str(ABSENT) };
+        let shown = pieces.concat();
         let is_plain = |c: char| c.is_ascii_alphanumeric() || ".@_+-*".contains(c) || c.is_alphabetic();
         if shown.chars().all(is_plain) && shown != ABSENT {
             f.write_str(&shown)
         } else {
             write!(f, "{}", Quoted(&shown))
         }
+    }
+}
+
+/// What JSON records say of a user: exact values, in fields of their own. The term format has the sentence.
+#[derive(Clone, Copy)]
+pub(super) struct UserFields<'a> {
+    pub(super) identity: &'a Identity,
+    pub(super) email: EmailLog,
+}
+
+impl UserFields<'_> {
+    /// Calls `put` with the name of each field and the pieces of its value. What is not known has no field.
+    #[inline]
+    pub(super) fn each<E>(
+        self,
+        mut put: impl FnMut(&'static str, &[&str]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        put("user_id", &[self.identity.id()])?;
+        if let Some(name) = self.identity.name() {
+            put("user_name", &[name])?;
+        }
+        if let Some(pieces) = Email(self.identity, self.email).pieces() {
+            put("user_email", &pieces)?;
+        }
+        Ok(())
     }
 }
 
@@ -90,17 +124,20 @@ fn is_letter_digit_or_mark(c: char) -> bool {
 }
 
 /// `john@example.com` as `j***@e***.com`: enough to tell two users apart, too little to write to them.
-fn mask(email: &str) -> String {
-    let first = |text: &str| text.chars().next().map(String::from).unwrap_or_default();
-    let Some((local, domain)) = email.rsplit_once('@') else { return MASK.to_owned() };
+fn mask(email: &str) -> [&str; 6] {
+    let Some((local, domain)) = email.rsplit_once('@') else { return ["***", "", "", "", "", ""] };
     match domain.rsplit_once('.') {
-        Some((name, top)) => format!("{}{MASK}@{}{MASK}.{top}", first(local), first(name)),
-        None => format!("{}{MASK}@{}{MASK}", first(local), first(domain)),
+        Some((name, top)) => [first(local), "***@", first(name), "***", ".", top],
+        None => [first(local), "***@", first(domain), "***", "", ""],
     }
 }
 
+/// The first character.
+fn first(text: &str) -> &str {
+    text.chars().next().and_then(|c| text.get(..c.len_utf8())).unwrap_or_default()
+}
+
 const ABSENT: &str = "-";
-const MASK: &str = "***";
 
 #[cfg(test)]
 mod tests {

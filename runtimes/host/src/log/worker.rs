@@ -14,8 +14,8 @@ use super::message::MessageLines;
 use super::order::InOrder;
 use super::payload::Payload;
 use super::queue::Queue;
-use super::who::{Email, Name, Who};
-use super::{LogSettings, MessageLog, Stall, line};
+use super::who::{Email, Name, UserFields, Who};
+use super::{LogFormat, LogSettings, MessageLog, Stall, line};
 
 /// The log of one worker. It writes all records into one buffer, in their order, and [`WorkerLog::flush`] hands
 /// them over in one piece.
@@ -89,11 +89,24 @@ impl WorkerLog {
             return;
         }
         let payload = Payload { kind, bytes, shown: self.settings.messages };
-        self.lines.message(connection, &Who(identity), &payload);
+        self.lines.message(connection, UserFields { identity, email: self.settings.email }, payload);
     }
 
-    fn ids<'a>(&self, connection: ConnectionId, given: Option<&'a str>) -> Ids<'a> {
-        Ids { connection, request: RequestId::new(given, self.instance, connection) }
+    /// The first fields of a record about an admitted user.
+    fn of_user<'a>(&self, connection: ConnectionId, identity: &'a Identity) -> Subject<'a> {
+        let user = UserFields { identity, email: self.settings.email };
+        Subject { user: Some(user), ..self.of_request(connection, identity.request_id()) }
+    }
+
+    /// The first fields of a record about a request that has not become a user's connection.
+    fn of_request<'a>(&self, connection: ConnectionId, given: Option<&'a str>) -> Subject<'a> {
+        Subject {
+            connection,
+            request: RequestId::new(given, self.instance, connection),
+            session: RequestId::new(None, self.instance, connection),
+            user: None,
+            format: self.settings.format,
+        }
     }
 
     fn established(
@@ -105,12 +118,13 @@ impl WorkerLog {
         took: Duration,
     ) {
         let (name, email, id) = (Name(identity), Email(identity, self.settings.email), identity.id());
-        let ids = self.ids(connection, identity.request_id());
+        let subject = self.of_user(connection, identity);
         self.rare(
+            "connection_established",
             Level::Info,
             &format_args!("WebSocket connection established - User: {name} ({email}) - ID: {id}"),
             &InOrder(|keys: &mut dyn Serializer| {
-                ids.emit(keys)?;
+                subject.emit(keys)?;
                 keys.emit_arguments("peer", &format_args!("{peer}"))?;
                 if let Some(subprotocol) = subprotocol {
                     keys.emit_str("subprotocol", subprotocol)?;
@@ -121,13 +135,14 @@ impl WorkerLog {
     }
 
     fn pong(&mut self, connection: ConnectionId, identity: &Identity, round_trip: Duration) {
-        let ids = self.ids(connection, identity.request_id());
+        let subject = self.of_user(connection, identity);
         self.rare(
+            "pong",
             Level::Debug,
             &format_args!("Pong from {}", Who(identity)),
             &InOrder(|keys: &mut dyn Serializer| {
-                ids.emit(keys)?;
-                keys.emit_arguments("rtt_ms", &format_args!("{:.3}", in_millis(round_trip)))
+                subject.emit(keys)?;
+                keys.emit_f64("rtt_ms", in_millis(round_trip))
             }),
         );
     }
@@ -139,18 +154,19 @@ impl WorkerLog {
         ending: Ending,
         Summary { lasted, round_trip, traffic }: Summary,
     ) {
-        let ids = self.ids(connection, identity.request_id());
+        let subject = self.of_user(connection, identity);
         self.rare(
+            "connection_closed",
             Level::Info,
             &format_args!("WebSocket connection closed for user {}", Who(identity)),
             &InOrder(|keys: &mut dyn Serializer| {
-                ids.emit(keys)?;
+                subject.emit(keys)?;
                 keys.emit_u64("code", ending.code().into())?;
                 keys.emit_arguments("side", &format_args!("{}", ending.side()))?;
                 keys.emit_str("reason", ending.reason())?;
-                keys.emit_arguments("duration", &format_args!("{:.1}s", lasted.as_secs_f64()))?;
+                keys.emit_u64("duration_ms", as_millis(lasted))?;
                 if let Some(round_trip) = round_trip {
-                    keys.emit_arguments("rtt_ms", &format_args!("{:.3}", in_millis(round_trip)))?;
+                    keys.emit_f64("rtt_ms", in_millis(round_trip))?;
                 }
                 keys.emit_u64("messages_received", traffic.messages_received)?;
                 keys.emit_u64("messages_sent", traffic.messages_sent)?;
@@ -170,16 +186,17 @@ impl WorkerLog {
         close_code: Option<CloseCode>,
         took: Duration,
     ) {
-        let ids = self.ids(connection, request_id);
+        let subject = self.of_request(connection, request_id);
         let (key, said) = match close_code {
             Some(code) => ("close_code", u16::from(code)),
             None => ("status", error.status()),
         };
         self.rare(
+            "upgrade_rejected",
             Level::Warning,
             &format_args!("WebSocket upgrade refused - {said} {error}"),
             &InOrder(|keys: &mut dyn Serializer| {
-                ids.emit(keys)?;
+                subject.emit(keys)?;
                 keys.emit_arguments("peer", &format_args!("{peer}"))?;
                 keys.emit_u64(key, said.into())?;
                 keys.emit_str("code", error.code())?;
@@ -192,26 +209,27 @@ impl WorkerLog {
     }
 
     fn abandoned(&mut self, connection: ConnectionId, peer: Peer, received: usize) {
-        let ids = self.ids(connection, None);
+        let subject = self.of_request(connection, None);
         self.rare(
+            "connection_abandoned",
             Level::Debug,
             &format_args!("WebSocket upgrade abandoned - the peer left before its request was complete"),
             &InOrder(|keys: &mut dyn Serializer| {
-                ids.emit(keys)?;
+                subject.emit(keys)?;
                 keys.emit_arguments("peer", &format_args!("{peer}"))?;
                 keys.emit_u64("bytes_received", as_u64(received))
             }),
         );
     }
 
-    /// Writes a record that is no message, behind what is already in the batch.
-    fn rare(&mut self, level: Level, message: &fmt::Arguments<'_>, keys: &dyn KV) {
+    /// Writes a record that is not of a message, after those that are already in the batch.
+    fn rare(&mut self, event: &'static str, level: Level, message: &fmt::Arguments<'_>, keys: &dyn KV) {
         if !level.is_at_least(self.settings.level) {
             return;
         }
         let batch = self.lines.batch();
         let stamp = *batch.clock.stamp();
-        let location = record_static!(level, "");
+        let location = record_static!(level, event);
         let record = slog::Record::new(&location, message, BorrowedKV(keys));
         line::write(self.settings.format, &mut batch.lines, stamp, &record, &self.values);
     }
@@ -270,17 +288,28 @@ impl fmt::Debug for WorkerLog {
     }
 }
 
-/// The keys by which a record is found: those of its connection, and of the request that began it.
+/// The fields that a record is found by: its connection, the request that began it, and its user.
 #[derive(Clone, Copy)]
-struct Ids<'a> {
+struct Subject<'a> {
     connection: ConnectionId,
     request: RequestId<'a>,
+    /// Unique among all processes whose records are kept, also if the gateway gives two requests one id.
+    session: RequestId<'a>,
+    user: Option<UserFields<'a>>,
+    format: LogFormat,
 }
 
-impl Ids<'_> {
+impl Subject<'_> {
     fn emit(self, keys: &mut dyn Serializer) -> slog::Result {
         keys.emit_u64("conn", self.connection.0)?;
-        keys.emit_arguments("request_id", &format_args!("{}", self.request))
+        keys.emit_arguments("request_id", &format_args!("{}", self.request))?;
+        if self.format == LogFormat::Json {
+            keys.emit_arguments("session_id", &format_args!("{}", self.session))?;
+            if let Some(user) = self.user {
+                user.each(|key, pieces| keys.emit_str(key, &pieces.concat()))?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -289,9 +318,10 @@ fn as_u64(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
 
-/// Milliseconds and their fractions.
+/// Milliseconds, exact to a microsecond.
 fn in_millis(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1e3
+    // Up to 2^53 µs, which are 285 years, a float has each of them.
+    duration.as_micros() as f64 / 1e3
 }
 
 /// Whole milliseconds.

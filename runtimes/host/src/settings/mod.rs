@@ -207,7 +207,7 @@ impl Settings {
         let handshake = &self.service.handshake;
         let proxies: Vec<String> =
             handshake.trusted_proxies.blocks().iter().map(|block| block.to_string()).collect();
-        info!(log, "{} {} listens on {}", program.name, program.version, addresses.join(" and ");
+        info!(log, # "listening", "{} {} listens on {}", program.name, program.version, addresses.join(" and ");
             "path" => handshake.paths.join(","),
             "trusted_proxies" => proxies.join(","),
             "max_connections" => self.max_connections,
@@ -220,6 +220,7 @@ impl Settings {
         if handshake.trusted_proxies.trusts_any() && !is_signed {
             warn!(
                 log,
+                # "settings_warning",
                 "POSTERN_TRUSTED_PROXIES trusts every peer: whoever reaches the port{who_knows} can be any user"
             );
         }
@@ -229,12 +230,13 @@ impl Settings {
                 if open.keeper() == Keeper::Process { "POSTERN_LISTEN_MODE" } else { "SocketMode=" };
             warn!(
                 log,
+                # "settings_warning",
                 "{setting} lets every user of this host connect: whoever does{who_knows} can be any user"
             );
         }
         let possible = open_files::connections(open_files::allowed());
         if self.max_connections > possible {
-            warn!(log, "POSTERN_MAX_CONNECTIONS is more than the limit of open files allows (ulimit -Hn)";
+            warn!(log, # "settings_warning", "POSTERN_MAX_CONNECTIONS is more than the limit of open files allows (ulimit -Hn)";
                 "max_connections" => self.max_connections, "possible" => possible);
         }
     }

@@ -52,7 +52,7 @@ impl Inheritance {
             return listen::bind(&settings.listen, &settings.socket_access);
         }
         let from = if self.line.is_some() { "the process before this one" } else { "LISTEN_FDS" };
-        info!(log, "listeners are from {from}: the addresses of POSTERN_LISTEN are not looked at";
+        info!(log, # "listeners_inherited", "listeners are from {from}: the addresses of POSTERN_LISTEN are not looked at";
             "count" => self.users.len());
         settings.drain.is_port_kept =
             self.users.iter().all(|listener| listener.keeper() == Keeper::Supervisor);
@@ -70,7 +70,7 @@ impl Inheritance {
         if let Some(line) = &self.line
             && let Err(error) = line::say_ready(line)
         {
-            warn!(log, "the process before this one is gone"; "error" => %error);
+            warn!(log, # "predecessor_gone", "the process before this one is gone"; "error" => %error);
         }
         self.files.iter().for_each(listen::FileDuty::take);
         phase.ready();

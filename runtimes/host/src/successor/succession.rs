@@ -71,7 +71,7 @@ impl Succession {
         descriptors.extend(self.control.iter().map(|control| (Use::Control, control.as_fd())));
         let child = match start(&descriptors) {
             Ok((child, line)) => {
-                info!(self.log, "a successor is started"; "successor" => child.id());
+                info!(self.log, # "successor_started", "a successor is started"; "successor" => child.id());
                 let child = Arc::new(Mutex::new(child));
                 let (watched, teller, waker) = (child.clone(), sender.clone(), wake.clone());
                 let watch = move || {
@@ -112,11 +112,11 @@ impl Succession {
             Ok(successor) => {
                 heir.files.iter().for_each(FileDuty::give);
                 self.phase.hand_over(successor);
-                info!(self.log, "a successor serves: accepting is left to it"; "successor" => successor);
+                info!(self.log, # "successor_ready", "a successor serves: accepting is left to it"; "successor" => successor);
                 Some(true)
             }
             Err(why) => {
-                error!(self.log, "there is no successor, so this process serves on: {why}");
+                error!(self.log, # "successor_failed", "there is no successor, so this process serves on: {why}");
                 Some(false)
             }
         }
@@ -125,7 +125,7 @@ impl Succession {
     /// Ends a successor that does not serve yet: this process stops, and with it the service.
     pub fn abandon(&mut self) {
         if let Some(child) = self.heir.take().and_then(|heir| heir.child) {
-            info!(self.log, "the successor is ended, too");
+            info!(self.log, # "successor_ended", "the successor is ended, too");
             kill(&child);
         }
     }
