@@ -95,6 +95,33 @@ impl Gateway {
         Ok(Running { process, address: addresses.gateway, folder })
     }
 
+    /// The change of its configuration by which it routes `/` to the page of the Identity service, as `cargo chain` does.
+    pub fn with_page(self, addresses: Addresses) -> (String, String) {
+        match self {
+            Self::Traefik => {
+                let rule = "rule: \"PathPrefix(`/identity`)\"";
+                (rule.to_owned(), rule.replace(")\"", ") || Path(`/`)\""))
+            }
+            Self::Nginx => {
+                let rest = "        location / {\n            return 404;";
+                let page = format!(
+                    "        location = / {{\n            proxy_pass http://{};\n            \
+                     proxy_set_header Host $http_host;\n        }}\n\n",
+                    addresses.identity
+                );
+                (rest.to_owned(), page + rest)
+            }
+            Self::Haproxy => {
+                let rule = "{ path /ws } or { path_beg /identity/ }\n";
+                let all = "    http-request return status 404 unless ";
+                (
+                    format!("{all}{rule}"),
+                    format!("{all}{{ path / }} or {rule}    use_backend identity if {{ path / }}\n"),
+                )
+            }
+        }
+    }
+
     /// The executable, fetched if it is not there yet.
     pub fn provision(self) -> Result<PathBuf, Failure> {
         match self {

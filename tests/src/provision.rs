@@ -7,6 +7,7 @@
 //!
 //! Nothing is skipped when an item cannot be had. The caller gets a failure that says what was tried and how to help.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -159,6 +160,23 @@ pub fn systemd() -> Result<PathBuf, Failure> {
         unpack_debian(&["procps"], folder)
     })?;
     ancestor(&analyze, 3)
+}
+
+/// The executable of Chromium, a value of `LD_LIBRARY_PATH` with the libraries that it needs, and the folder with the
+/// configuration of fonts, in the version that this Debian has.
+pub fn chromium() -> Result<(PathBuf, OsString, PathBuf), Failure> {
+    let executable = provide("chromium-of-the-distribution", "usr/lib/chromium/chromium", |folder| {
+        unpack_debian_with_dependencies("chromium", folder)?;
+        unpack_debian(&["fonts-dejavu-core"], folder)
+    })?;
+    let root = ancestor(&executable, 4)?;
+    // Where a library is depends on whether its package has been moved to `/usr` yet.
+    let architecture = format!("{}-linux-gnu", std::env::consts::ARCH);
+    let [old, new] = ["lib", "usr/lib"].map(|place| root.join(place).join(&architecture));
+    let folders = [new.join("pulseaudio"), new, old];
+    let libraries = std::env::join_paths(folders)
+        .map_err(|error| Failure::new(format!("{} has a colon in it: {error}", root.display())))?;
+    Ok((executable, libraries, root.join("etc/fonts")))
 }
 
 /// The folder with the executables `prometheus` and `promtool`, in the version that this Debian or Ubuntu has.

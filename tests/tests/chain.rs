@@ -6,8 +6,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use postern_tests::binaries::Binary;
-use postern_tests::ports;
+use postern_tests::gateway::{Addresses, Gateway};
+use postern_tests::identity::Identity;
+use postern_tests::postern::{Postern, Runtime};
 use postern_tests::process::{Process, Stream};
+use postern_tests::{http, ports};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Four free ports, and the flags that name them.
@@ -97,6 +100,28 @@ fn the_printed_commands_work_with_traefik_and_postern() {
 #[test]
 fn the_printed_commands_work_with_nginx_and_postern_smol() {
     the_printed_commands_work(&["--nginx", "--smol"], "postern-smol");
+}
+
+#[test]
+fn each_gateway_routes_the_page_and_no_other_path() {
+    for gateway in Gateway::ALL {
+        let (identity, postern) = (Identity::start(), Postern::start(Runtime::Mio, &[]));
+        let (identity, postern) = (&identity, &postern);
+        let addresses = Addresses {
+            gateway: identity.address(),
+            identity: identity.address(),
+            postern: postern.address(),
+        };
+        let (from, to) = gateway.with_page(addresses);
+        let running = gateway.start_changed(identity.address(), postern.address(), &[(&from, &to)]);
+        let get = |path| http::request(running.address(), "GET", path, &[], b"").expect("an answer");
+        let page = get("/");
+        assert_eq!(page.status, 200, "{gateway}: {page}");
+        assert!(page.text().contains("<title>Postern"), "{gateway}: {page}");
+        assert_eq!(get("/index.html").status, 404, "{gateway}");
+        // The page changes nothing about who may connect.
+        assert_eq!(get("/ws").status, 401, "{gateway}");
+    }
 }
 
 #[test]

@@ -11,7 +11,9 @@ pub(super) fn text(gateway: SocketAddr, websockets: &Path) -> String {
     let websockets = websockets.display();
     format!(
         r#"
-Everything is ready. In another terminal:
+Everything is ready. Open http://localhost:{port}/ in a browser: the page logs in, connects and sends messages.
+
+Or in another terminal:
 
   # Log in. There are john@example.com, ann@example.com and rene@example.com, all with password123.
   TOKEN=$(curl -s http://{gateway}/identity/login -H 'Content-Type: application/json' -d '{{"email":"john@example.com","password":"password123"}}' | sed 's/.*"accessToken":"\([^"]*\)".*/\1/')
@@ -22,7 +24,7 @@ Everything is ready. In another terminal:
   # Talk: each line you type comes back. Ctrl-D ends.
   PYTHONPATH='{websockets}' python3 -m websockets "ws://{gateway}/ws?token=$TOKEN"
 
-In a browser, open http://localhost:{port}/ (it says 404, and that is right) and paste into its console:
+Or in the console of that page:
 
   // Log in. The answer also sets a cookie, which the browser sends with every handshake.
   var {{ accessToken }} = await (await fetch('/identity/login', {{ method: 'POST', headers: {{ 'Content-Type': 'application/json' }}, body: JSON.stringify({{ email: 'john@example.com', password: 'password123' }}) }})).json();

@@ -62,7 +62,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     postern.env("JWT_SECRET", &secret);
     let postern = start(&args.runtime.to_string(), &mut postern, addresses.postern)?;
 
-    let gateway = args.gateway.run(addresses, &[], Sink::Console)?;
+    let (from, to) = args.gateway.with_page(addresses);
+    let gateway = args.gateway.run(addresses, &[(&from, &to)], Sink::Console)?;
     say(format_args!("{:?} listens on {}", gateway.process, addresses.gateway));
     let (gateway, _folder) = gateway.into_parts();
 

@@ -7,9 +7,11 @@
 //! | path | method | answer |
 //! |---|---|---|
 //! | `/identity/login` | POST `{"email","password"}` | 200 `{"accessToken"}` and a cookie; 401, 400, 413 |
+//! | `/identity/logout` | POST | 200, and the cookie is removed |
+//! | `/` | GET, HEAD | the page of the development chain |
 //! | `/identity/validate`, and below | any | 200 with `User-ID`, `User-Email`, `User-Name`; or 401 |
 //!
-//! In reading order: [`users`] and [`tokens`] know nothing of HTTP, [`bearer`] finds the token in a request, [`service`]
+//! In reading order: [`users`] and [`tokens`] know nothing of HTTP, [`bearer`] finds the token in a request, [`page`] is the page, [`service`]
 //! answers requests without a socket, [`serve`] is the socket, [`args`] the command line, and [`child`] starts the
 //! binary for a test.
 
@@ -18,6 +20,8 @@ pub mod users;
 pub mod tokens;
 
 pub mod bearer;
+
+pub mod page;
 
 pub mod service;
 

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::bearer::{self, COOKIE_NAME};
+use super::page::page;
 use super::tokens::{BadToken, Tokens};
 use super::users;
 
@@ -35,6 +36,10 @@ pub struct Answer {
 pub enum Route {
     /// `/identity/login`
     Login,
+    /// `/identity/logout`
+    Logout,
+    /// `/`
+    Page,
     /// `/identity/validate` and everything below: Envoy appends the path of the original request.
     Validate,
     /// Nothing we have.
@@ -45,7 +50,9 @@ impl Route {
     /// The route of a path.
     pub fn of(path: &str) -> Self {
         match path.strip_prefix("/identity/") {
+            None if path == "/" => Self::Page,
             Some("login") => Self::Login,
+            Some("logout") => Self::Logout,
             Some(rest) if rest == "validate" || rest.starts_with("validate/") => Self::Validate,
             _ => Self::Unknown,
         }
@@ -67,12 +74,12 @@ impl Service {
     pub fn answer(&self, head: &Parts, body: &[u8], now: SystemTime) -> Answer {
         match Route::of(head.uri.path()) {
             Route::Login if head.method == Method::POST => self.login(body, now),
-            Route::Login => {
-                let mut answer =
-                    refusal(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "log in with POST");
-                answer.response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
-                answer
+            Route::Logout if head.method == Method::POST => log_out(),
+            Route::Page if [Method::GET, Method::HEAD].contains(&head.method) => {
+                Answer { response: page(), user: None }
             }
+            Route::Login | Route::Logout => method_not_allowed("POST"),
+            Route::Page => method_not_allowed("GET, HEAD"),
             Route::Validate => self.validate(head, now),
             Route::Unknown => refusal(StatusCode::NOT_FOUND, "not_found", "there is no such path"),
         }
@@ -123,6 +130,24 @@ impl Service {
         answer.response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         answer
     }
+}
+
+/// Removes the cookie. Tokens stay valid until they expire: this service keeps nothing that it could revoke.
+fn log_out() -> Answer {
+    let mut response = respond(StatusCode::OK, &json!({}));
+    let cookie = format!("{COOKIE_NAME}=; Max-Age=0; HttpOnly; SameSite=Strict; Path=/");
+    insert(&mut response, SET_COOKIE, cookie.as_bytes());
+    Answer { response, user: None }
+}
+
+fn method_not_allowed(allowed: &'static str) -> Answer {
+    let mut answer = refusal(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        &format!("the method must be {allowed}"),
+    );
+    answer.response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    answer
 }
 
 /// A refusal, in the shape that Postern's refusals have too.
@@ -189,7 +214,10 @@ mod tests {
             ("/identity/validate/ws", Route::Validate),
             ("/identity/validated", Route::Unknown),
             ("/identity", Route::Unknown),
-            ("/", Route::Unknown),
+            ("/", Route::Page),
+            ("/index.html", Route::Unknown),
+            ("/identity/", Route::Unknown),
+            ("/identity/logout", Route::Logout),
         ] {
             assert_eq!(Route::of(path), route, "{path}");
         }
@@ -233,6 +261,26 @@ mod tests {
                 assert_eq!(answer.response.headers()[ALLOW], "POST");
             }
         }
+    }
+
+    #[test]
+    fn a_logout_removes_the_cookie() {
+        let answer = answer("POST", "/identity/logout", "{}");
+        assert_eq!(answer.response.status(), StatusCode::OK);
+        let cookie = answer.response.headers()[SET_COOKIE].to_str().expect("it is ASCII");
+        assert!(cookie.starts_with("access_token=; Max-Age=0;"), "{cookie}");
+    }
+
+    #[test]
+    fn the_page_is_read_and_nothing_else() {
+        for method in ["GET", "HEAD"] {
+            let answer = answer(method, "/", "");
+            assert_eq!(answer.response.status(), StatusCode::OK, "{method}");
+            assert_eq!(answer.response.headers()[CONTENT_TYPE], "text/html; charset=utf-8", "{method}");
+        }
+        let answer = answer("POST", "/", "");
+        assert_eq!(answer.response.status(), StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(answer.response.headers()[ALLOW], "GET, HEAD");
     }
 
     #[test]

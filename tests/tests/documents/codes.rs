@@ -9,6 +9,7 @@ use std::path::Path;
 use postern_core::close_code;
 use postern_tests::documents::document;
 use postern_tests::documents::markdown::spans;
+use postern_tests::identity::page::PAGE;
 use postern_tests::workspace;
 
 /// The text of a source file, without its tests.
@@ -188,4 +189,13 @@ fn the_reasons_of_1006_are_listed() {
     let silent =
         codes.iter().filter(|(_, code)| *code == "1006").map(|(variant, _)| reasons[variant].clone());
     assert_eq!(listed, silent.collect());
+}
+
+/// The page of the development chain explains each code that Postern closes with.
+#[test]
+fn the_page_explains_each_close_code() {
+    for row in rows("Close codes") {
+        let code = &row[0];
+        assert!(PAGE.contains(&format!("  {code}: [")), "{code} is not in the page");
+    }
 }

@@ -1,0 +1,96 @@
+//! The page of the development chain: logs in, opens a WebSocket, and shows what comes back.
+//!
+//! One file, which loads nothing else and works without a network. `cargo chain` has the gateway route `/` to it.
+
+use std::hash::{BuildHasher, RandomState};
+
+use http_body_util::Full;
+use hyper::Response;
+use hyper::body::Bytes;
+use hyper::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS,
+};
+
+/// The page, for one view of it.
+pub fn page() -> Response<Full<Bytes>> {
+    // The keys of each state are random, so that the next value cannot be guessed.
+    let [high, low] = [0, 1].map(|half: u64| RandomState::new().hash_one(half));
+    let nonce = format!("{high:016x}{low:016x}");
+    let mut response = Response::new(Full::new(Bytes::from(PAGE.replace("{{nonce}}", &nonce))));
+    let policy = format!(
+        "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; img-src data:; connect-src 'self'; \
+         base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    );
+    let policy = HeaderValue::try_from(policy).expect("it is printable ASCII");
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_SECURITY_POLICY, policy);
+    let fixed: [(HeaderName, &'static str); 4] = [
+        (CONTENT_TYPE, "text/html; charset=utf-8"),
+        (CACHE_CONTROL, "no-store"),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (REFERRER_POLICY, "no-referrer"),
+    ];
+    for (name, value) in fixed {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// The page with `{{nonce}}` where the nonce of its policy has to be.
+pub const PAGE: &str = include_str!("page.html");
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+    use crate::identity::users::{PASSWORD, USERS};
+
+    fn text(response: Response<Full<Bytes>>) -> String {
+        let body = smol::block_on(response.into_body().collect()).expect("it is complete").to_bytes();
+        String::from_utf8(body.to_vec()).expect("it is UTF-8")
+    }
+
+    #[test]
+    fn script_and_style_have_the_nonce_of_the_policy_and_each_view_a_new_one() {
+        let mut nonces = Vec::new();
+        for _ in 0..2 {
+            let response = page();
+            let policy = response.headers()[CONTENT_SECURITY_POLICY].to_str().expect("ASCII").to_owned();
+            assert!(policy.starts_with("default-src 'none'; ") && !policy.contains("unsafe"), "{policy}");
+            let nonce =
+                policy.split("'nonce-").nth(1).and_then(|rest| rest.split('\'').next()).expect("a nonce");
+            assert_eq!(nonce.len(), 32);
+            let page = text(response);
+            for element in ["script", "style"] {
+                assert_eq!(page.matches(&format!("<{element}")).count(), 1, "{element}");
+                assert!(page.contains(&format!("<{element} nonce=\"{nonce}\">")), "{element}");
+            }
+            assert!(!page.contains("{{"), "something is not filled in");
+            nonces.push(nonce.to_owned());
+        }
+        assert_ne!(nonces[0], nonces[1]);
+    }
+
+    /// What the policy forbids would silently not work: attributes with script or style, and anything from elsewhere.
+    #[test]
+    fn the_page_loads_nothing_and_has_no_script_or_style_in_attributes() {
+        for forbidden in
+            ["http:", "https://", " src=", " style=", " onclick=", " onsubmit=", "@import", "url("]
+        {
+            assert!(!PAGE.contains(forbidden), "{forbidden}");
+        }
+    }
+
+    #[test]
+    fn each_demo_user_can_be_chosen_and_each_field_has_a_label() {
+        for user in &USERS {
+            assert!(PAGE.contains(&format!("<option value=\"{}\">", user.email)), "{}", user.email);
+        }
+        assert!(PAGE.contains(&format!("value=\"{PASSWORD}\"")));
+        for field in ["email", "password", "text"] {
+            assert!(PAGE.contains(&format!("<label for=\"{field}\">")), "{field}");
+        }
+    }
+}
