@@ -31,7 +31,7 @@ fn main() -> io::Result<()> {
     println!("listening on {}", listener.local_addr()?);
     thread::spawn(move || accept(&listener));
     io::copy(&mut io::stdin(), &mut io::sink())?;
-    // 7. Each thread hears of it within a tick, and ends its connection.
+    // 8. Each thread hears of it within a tick, and ends its connection.
     IS_STOPPING.store(true, Ordering::Relaxed);
     while OPEN.load(Ordering::Relaxed) > 0 {
         thread::sleep(TICK);
@@ -72,7 +72,7 @@ fn carry(
     let mut is_told = false;
     loop {
         if !is_told && IS_STOPPING.load(Ordering::Relaxed) {
-            // 7. To go on until the service is empty is to go on until the one connection is removed.
+            // 8. To go on until the service is empty is to go on until the one connection is removed.
             service.shut_down();
             is_told = true;
         }
@@ -80,13 +80,16 @@ fn carry(
         let mut now = Instant::now();
         let mut transport = Transport::Open;
         while let Some(due) = service.next_due(now, &mut Sentences) {
-            // 3. To settle.
-            transport = service.settle(due, now, &mut socket);
+            transport = service.attend(due, now, &mut buffer, &mut socket, &mut Sentences);
+        }
+        // 6. The end of the peer's side cannot be seen ahead of unread bytes with `std` alone; a reset can.
+        if service.wants_end(key) && stream.take_error()?.is_some() {
+            service.handle_left(key, now);
         }
         let until = service.poll_timeout(now).map_or(TICK, |at| at.saturating_duration_since(now));
         let patience = until.clamp(LEAST, TICK);
         if transport == Transport::Open {
-            // 2. and 4. A turn when there is something to be read; else what waits to be sent is sent.
+            // 2. to 4. A turn when there is something to be read; else what waits to be sent is sent.
             let patience = if service.wants_write(key) { LEAST } else { patience };
             let is_readable = service.wants_read(key) && wait(stream, patience)?;
             if !service.wants_read(key) && !service.wants_write(key) {
@@ -148,7 +151,7 @@ fn again_if_interrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Resu
     }
 }
 
-/// 6. The log. What a user controls is escaped; the host's log does more than that.
+/// 7. The log. What a user controls is escaped; the host's log does more than that.
 struct Sentences;
 
 impl Recorder for Sentences {

@@ -185,6 +185,11 @@ impl Crowd {
             if let Some(peer) = &mut self.peers[peer] {
                 peer.look(&self.service);
             }
+            self.write(peer, room);
+            self.service.judge(key, self.now, &mut self.records);
+            if let Some(peer) = &mut self.peers[peer] {
+                peer.look(&self.service);
+            }
             self.settle(peer, room);
         }
         panic!("always something is due");

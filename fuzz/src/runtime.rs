@@ -227,7 +227,10 @@ impl Runtime {
 
     fn settle_due(&mut self) {
         for _ in 0..MOST_DUE {
-            if self.service.next_due(self.now, &mut self.notes).is_some() {
+            if let Some(due) = self.service.next_due(self.now, &mut self.notes) {
+                // What the socket brought is read already.
+                self.settle();
+                self.service.judge(due, self.now, &mut self.notes);
                 self.settle();
                 continue;
             }

@@ -80,6 +80,8 @@ pub enum HandshakeError {
     TooFast,
     /// More heads are arriving than may, and this one has taken the longest.
     Crowded,
+    /// The log takes no more, and may not lose what the user would say.
+    LogStalled,
 }
 
 impl HandshakeError {
@@ -116,7 +118,8 @@ impl HandshakeError {
             HandshakeError::Draining
             | HandshakeError::Overloaded
             | HandshakeError::TooFast
-            | HandshakeError::Crowded => 503,
+            | HandshakeError::Crowded
+            | HandshakeError::LogStalled => 503,
         }
     }
 
@@ -183,6 +186,7 @@ impl HandshakeError {
             HandshakeError::Overloaded => "overloaded",
             HandshakeError::TooFast => "too_fast",
             HandshakeError::Crowded => "crowded",
+            HandshakeError::LogStalled => "log_stalled",
         }
     }
 
@@ -245,6 +249,9 @@ impl HandshakeError {
             }
             HandshakeError::Crowded => {
                 "too many requests are arriving at this instance, and this one took the longest; try again"
+            }
+            HandshakeError::LogStalled => {
+                "this instance cannot write its log, and POSTERN_LOG_STALL=pause keeps it from losing records; try again"
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::standstill::more_time;
 use crate::moment::{Epoch, Moment};
 
 /// How a quiet peer is asked whether it is there.
@@ -84,7 +85,10 @@ impl Heartbeat {
         if self.due(config, epoch).is_none_or(|at| now < at) {
             return Beat::Still;
         }
-        if self.unanswered(epoch).is_some() {
+        // A verdict this late means that the process itself stood still, and perhaps the network with it (a virtual
+        // machine that was suspended): the peer is asked once more.
+        let is_late = |pinged: Instant| more_time(pinged + config.timeout, now, config.timeout).is_some();
+        if self.unanswered(epoch).is_some_and(|pinged| !is_late(pinged)) {
             return Beat::Gone;
         }
         // The bytes tell this ping from all others of the connection.
@@ -99,12 +103,6 @@ impl Heartbeat {
     pub fn pong(&self, now: Instant, payload: &[u8], epoch: Epoch) -> Option<Duration> {
         let pinged = self.pinged.filter(|pinged| payload == pinged.to_bytes())?;
         Some(now.saturating_duration_since(epoch.instant(pinged)))
-    }
-
-    /// Tells that for this long nothing could be read, though something may have come.
-    pub fn postpone(&mut self, by: Duration, epoch: Epoch) {
-        self.heard += by;
-        self.pinged = self.pinged.map(|pinged| epoch.moment(epoch.instant(pinged) + by));
     }
 
     /// Tells that until now nothing that was sent could reach the peer, so that a ping of before is younger than it
@@ -217,15 +215,16 @@ mod tests {
     }
 
     #[test]
-    fn time_in_which_nothing_is_read_does_not_count() {
+    fn a_verdict_that_comes_more_than_a_second_late_is_another_ping() {
         let start = Instant::now();
         let epoch = Epoch::new(start);
         let mut heartbeat = Heartbeat::new(start);
-        heartbeat.postpone(5 * SECOND, epoch);
-        assert_eq!(heartbeat.due(CONFIG, epoch), Some(start + 30 * SECOND));
-        ping(&mut heartbeat, start + 30 * SECOND, epoch);
-        heartbeat.postpone(60 * SECOND, epoch);
-        assert_eq!(heartbeat.due(CONFIG, epoch), Some(start + 100 * SECOND));
+        ping(&mut heartbeat, start + 25 * SECOND, epoch);
+        // The process stood still from before the deadline at 35 s.
+        ping(&mut heartbeat, start + 37 * SECOND, epoch);
+        assert_eq!(heartbeat.due(CONFIG, epoch), Some(start + 47 * SECOND));
+        let on_time = start + 48 * SECOND;
+        assert_eq!(heartbeat.judge(on_time, CONFIG, epoch), Beat::Gone);
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod heartbeat;
 mod rate_limit;
 mod rates;
 mod shutdown;
+mod standstill;
 mod users;
 
 pub use backlog::Backlog;
@@ -18,3 +19,5 @@ pub use rate_limit::{Pace, RateLimit};
 pub use rates::{Rate, Rates};
 pub use shutdown::{DrainConfig, Shutdown, Step, Wish};
 pub use users::{Entrance, Users};
+
+pub(crate) use standstill::more_time;

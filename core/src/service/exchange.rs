@@ -88,6 +88,8 @@ impl Service {
     }
 
     /// Sends what waits for the socket, once. Says what is to be done with the socket then.
+    ///
+    /// Sees to no deadline: that is [`attend`](Service::attend).
     pub fn settle(&mut self, key: Key, now: Instant, socket: &mut impl Socket) -> Transport {
         let output = self.output(key);
         if !output.is_empty() {
@@ -111,8 +113,9 @@ impl Service {
         socket: &mut impl Socket,
         recorder: &mut impl Recorder,
     ) -> Transport {
+        let is_deaf = self.is_deaf(key, recorder);
         let Some(connection) = self.connections.get_mut(key.0) else { return Transport::Close };
-        if recorder.is_full() || !connection.wants_read(&self.config) {
+        if is_deaf || !connection.wants_read(&self.config) {
             return self.settle(key, now, socket);
         }
         let lent = connection.lend().map(|message| socket.receive_behind(message));
@@ -132,6 +135,19 @@ impl Service {
         let lent = n.saturating_sub(bytes.len());
         self.receive(key, now, bytes, recorder);
         if is_lent { self.charge(key, now, lent, socket) } else { self.settle(key, now, socket) }
+    }
+
+    /// The same as [`exchange`](Service::exchange), without its short way for short messages.
+    pub(super) fn exchange_slowly(
+        &mut self,
+        key: Key,
+        now: Instant,
+        buffer: &mut [u8],
+        socket: &mut impl Socket,
+        recorder: &mut impl Recorder,
+    ) -> Transport {
+        self.uncork_for(key, now);
+        self.exchange_other(key, now, buffer, socket, recorder)
     }
 
     /// Counts what was read, and sends what follows from it.

@@ -1,37 +1,94 @@
-//! Reading from nobody for a time, because what is read could not be recorded.
+//! Not reading from users for a time, because what they say could not be recorded.
 
 use std::time::{Duration, Instant};
 
 use super::{Key, Service};
+use crate::record::Recorder;
 use crate::service::timers::Entry;
 
 impl Service {
-    /// Reads from nobody until [`release`](Service::release). What is to be sent is sent, and connections still come
-    /// and go; but no peer is ended for what it cannot say meanwhile.
+    /// Reads nothing that would have to be recorded until [`release`](Service::release): no messages of users and, for
+    /// the first second, no requests. After that the log counts as [stalled](Service::is_log_stalled), and requests are
+    /// answered with 503 `log_stalled`. Output, pings and the ends of connections go on, and no peer is ended for what
+    /// it may have said unread.
     pub fn hold(&mut self, now: Instant) {
         self.held_since.get_or_insert(now);
     }
 
-    /// Whether nobody is read from.
+    /// Whether [`hold`](Service::hold) holds.
     #[inline]
     pub fn is_held(&self) -> bool {
         self.held_since.is_some()
     }
 
-    /// Reads again, and gives each peer as much more time as it was not heard. Read from every connection that
-    /// [`wants_read`](Service::wants_read) then: of what has come meanwhile the runtime knows already.
+    /// Whether it has held for more than a second: that is no burst, but a log that takes nothing.
+    pub fn is_log_stalled(&self) -> bool {
+        self.common.is_stalled.get()
+    }
+
+    /// How long [`hold`](Service::hold) has held until `now`, all times together.
+    pub fn held_for(&self, now: Instant) -> Duration {
+        let current = self.held_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        self.held_before + current
+    }
+
+    /// Reads again. Read from every connection that [`wants_read`](Service::wants_read) then: of what has come meanwhile
+    /// the runtime knows already.
     pub fn release(&mut self, now: Instant) {
+        self.held_before = self.held_for(now);
         let Some(since) = self.held_since.take() else { return };
-        for (_, connection) in &mut self.connections {
-            connection.postpone(since, now, self.common.epoch);
+        let is_stalled = self.common.is_stalled.replace(false);
+        for (index, connection) in &mut self.connections {
+            // Requests have been read since the log counts as stalled.
+            if !(is_stalled && connection.is_pending()) {
+                connection.postpone(since, now, self.common.epoch);
+            }
+            if connection.is_paused() {
+                // Its pause may have ended meanwhile.
+                self.due.push_back(Key(index));
+            }
         }
     }
 
-    /// Looks at a connection later whose peer is not heard now. True if it is one of those.
-    pub(super) fn defer(&mut self, key: Key, now: Instant) -> bool {
-        let is_held = self.is_held();
+    /// When the log counts as stalled, if it does not yet.
+    pub(super) fn stalls_at(&self) -> Option<Instant> {
+        self.held_since.filter(|_| !self.is_log_stalled()).map(|since| since + PATIENCE)
+    }
+
+    /// Takes note that the log is stalled, if it has been held for so long: requests are read from now on.
+    pub(super) fn note_stall(&mut self, now: Instant) {
+        let Some(since) = self.held_since.filter(|_| self.stalls_at().is_some_and(|at| at <= now)) else {
+            return;
+        };
+        self.common.is_stalled.set(true);
+        for (index, connection) in &mut self.connections {
+            if connection.is_pending() {
+                connection.postpone(since, now, self.common.epoch);
+                self.due.push_back(Key(index));
+            }
+        }
+    }
+
+    /// Whether nothing is read from a connection, because it could not be recorded.
+    pub(super) fn is_deaf(&self, key: Key, recorder: &impl Recorder) -> bool {
+        (self.is_held() || recorder.is_full()) && self.is_recorded(key)
+    }
+
+    /// Whether what is read from a connection may have to be recorded.
+    pub(super) fn is_recorded(&self, key: Key) -> bool {
+        self.connections
+            .get(key.0)
+            .is_some_and(|connection| connection.is_recorded(self.common.is_stalled.get()))
+    }
+
+    /// Looks at a connection later if all that is due of it is for its peer to meet, and nothing is read from that now.
+    /// True if so.
+    pub(super) fn defer(&mut self, key: Key, now: Instant, recorder: &impl Recorder) -> bool {
+        if !self.is_deaf(key, recorder) {
+            return false;
+        }
         let Some(connection) = self.connections.get_mut(key.0) else { return false };
-        if !is_held || !connection.waits_for_peer(self.common.epoch) {
+        if connection.is_due_unread(&self.config, now, self.common.epoch) {
             return false;
         }
         let at = self.common.epoch.moment(now + LATER);
@@ -40,6 +97,9 @@ impl Service {
         true
     }
 }
+
+/// How long a log may take nothing until it counts as stalled.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long a deadline that cannot be judged is put off.
 const LATER: Duration = Duration::from_secs(1);

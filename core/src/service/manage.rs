@@ -182,6 +182,15 @@ impl Service {
 
     /// Takes note of a user who has just been admitted.
     pub(super) fn enter(&mut self, key: Key) {
+        if let Some(connection) = self.connections.get_mut(key.0)
+            && connection.user().is_some()
+        {
+            connection.marks.set_counted(self.config.users.is_some());
+            // Its Close may have come in the same read.
+            if !connection.is_open() {
+                self.uncount(key);
+            }
+        }
         let Some(user) = self.connections.get(key.0).and_then(Connection::user) else { return };
         let seed = self.config.hash_seed;
         self.users.insert(fingerprint(seed, user.id()), key);

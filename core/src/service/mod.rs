@@ -14,9 +14,12 @@
 //! 3. To *settle* a connection is to call [`Service::settle`], which sends what waits, and to do what it says.
 //! 4. When the socket can be written again and [`wants_write`](Service::wants_write) agrees, settle; and go on
 //!    reading if reading had been paused.
-//! 5. Sleep until [`poll_timeout`](Service::poll_timeout) at the latest; then settle each connection that
-//!    [`next_due`](Service::next_due) gives.
-//! 6. To stop, call [`drain`](Service::drain) or [`shut_down`](Service::shut_down), settle what is due, and go on until
+//! 5. Sleep until [`poll_timeout`](Service::poll_timeout) at the latest; then call [`attend`](Service::attend) for each
+//!    connection that [`next_due`](Service::next_due) gives, do what it says, and go on reading if reading had been
+//!    paused.
+//! 6. While [`wants_end`](Service::wants_end) agrees, nothing is read from a connection: watch its socket for the end of
+//!    the peer's side and for errors alone, and report either by [`handle_left`](Service::handle_left).
+//! 7. To stop, call [`drain`](Service::drain) or [`shut_down`](Service::shut_down), attend to what is due, and go on until
 //!    [`is_empty`](Service::is_empty).
 //!
 //! What an operator wants to know or to have done ([`find`](Service::find), [`status`](Service::status),
@@ -25,7 +28,8 @@
 //!
 //! A runtime that has no such [`Socket`], because its kernel reads and writes by itself, takes the steps of
 //! `exchange` one by one: [`Service::receive`] ([`handle_eof`](Service::handle_eof),
-//! [`handle_error`](Service::handle_error)), [`Service::output`], [`Service::sent`], [`Service::transport`].
+//! [`handle_error`](Service::handle_error)), [`Service::output`], [`Service::sent`], [`Service::transport`]; and those of
+//! `attend`: offer the output to the kernel, receive what it has, [`Service::judge`], settle.
 
 mod application;
 mod config;
@@ -35,6 +39,7 @@ mod exchange;
 mod hold;
 mod index;
 mod jitter;
+mod judge;
 mod manage;
 mod memory;
 mod notice;
@@ -51,10 +56,10 @@ pub use manage::{Outgoing, Status, Totals, Whom};
 pub use notice::SUBPROTOCOL;
 pub use replace::Replaced;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use slab::Slab;
 
@@ -70,6 +75,7 @@ use connection::{Common, Connection, Context, Farewell};
 use drain::Stop;
 use index::Index;
 use jitter::Jitter;
+use judge::Left;
 use memory::Memory;
 use pending::{Beginning, Pending};
 use timers::{Entry, Timers};
@@ -113,8 +119,14 @@ pub struct Service {
     users: Index,
     sessions: Index,
     memory: Memory,
-    /// Since when nobody is read from.
+    /// Since when nothing is read that would have to be recorded.
     held_since: Option<Instant>,
+    /// How long that was so before.
+    held_before: Duration,
+    /// Peers that have left while nothing was read from them, in the order in which their connections are ended.
+    left: VecDeque<Left>,
+    /// A connection that has to make room for others, unless its request has arrived.
+    squeezed: Option<Key>,
 }
 
 impl Service {
@@ -136,6 +148,7 @@ impl Service {
                 epoch: Epoch::new(now),
                 jitter: Jitter::new(seed),
                 replaced: RefCell::default(),
+                is_stalled: Cell::default(),
             },
             elsewhere: Vec::new(),
             pending: Pending::default(),
@@ -143,6 +156,9 @@ impl Service {
             sessions: Index::default(),
             memory: Memory::default(),
             held_since: None,
+            held_before: Duration::ZERO,
+            left: VecDeque::new(),
+            squeezed: None,
         }
     }
 
@@ -210,6 +226,9 @@ impl Service {
                     self.due.push_back(key);
                 }
                 self.arm(key);
+            } else if connection.is_paced() {
+                // Perhaps so little is left that its reading may resume.
+                self.arm(key);
             }
             self.count_memory(key);
         } else if self.corked == key {
@@ -225,8 +244,8 @@ impl Service {
     /// Whether the connection may be read from. If not, it may again after some of its output was sent.
     #[inline]
     pub fn wants_read(&self, key: Key) -> bool {
-        !self.is_held()
-            && self.connections.get(key.0).is_some_and(|connection| connection.wants_read(&self.config))
+        self.connections.get(key.0).is_some_and(|connection| connection.wants_read(&self.config))
+            && !(self.is_held() && self.is_recorded(key))
     }
 
     /// Whether output waits for the socket to take it.
@@ -257,7 +276,7 @@ impl Service {
             self.forget_memory(connection.held);
             if let Some(user) = connection.user() {
                 self.leave(key, user);
-                if let Some(users) = &self.config.users {
+                if let Some(users) = self.config.users.as_ref().filter(|_| connection.marks.is_counted()) {
                     users.leave(user.id(), connection.id);
                 }
             }
@@ -273,18 +292,21 @@ impl Service {
         }
         let crowded = if self.is_crowded() { self.pending.next() } else { None };
         let timers = self.timers.next().map(|at| self.common.epoch.instant(at));
-        [timers, crowded, self.drains_at()].into_iter().flatten().min()
+        let times = [timers, crowded, self.drains_at(), self.leaves_at(), self.stalls_at()];
+        times.into_iter().flatten().min()
     }
 
-    /// The next connection whose time has come. Settle it before asking again.
+    /// The next connection whose time has come. [Attend](Service::attend) to it before asking again.
     pub fn next_due(&mut self, now: Instant, recorder: &mut impl Recorder) -> Option<Key> {
         if let Some(key) = self.shed(now, recorder) {
             return Some(key);
         }
         if let Some(key) = self.crowded_out(now) {
-            self.turn(key, now, |connection, context, turn| {
-                connection.refuse(context, turn, HandshakeError::Crowded, recorder);
-            });
+            self.squeezed = Some(key);
+            return Some(key);
+        }
+        self.note_stall(now);
+        if let Some(key) = self.let_go(now) {
             return Some(key);
         }
         if let Some(key) = self.replace_next(now) {
@@ -320,17 +342,10 @@ impl Service {
                 continue;
             }
             connection.armed = None;
-            if connection.is_stalled(&self.config, now) {
-                connection.abort(Ending::WriteStalled);
-                return Some(key);
-            }
             if connection.poll_timeout(&self.config, self.common.epoch).is_some_and(|at| at <= now) {
-                if self.defer(key, now) {
+                if self.defer(key, now, recorder) {
                     continue;
                 }
-                self.turn(key, now, |connection, context, turn| {
-                    connection.handle_timeout(context, turn, recorder);
-                });
                 return Some(key);
             }
             self.arm(key);
@@ -400,16 +415,22 @@ impl Service {
         self.pending.pop_oldest(now, |beginning| is_pending(connections, beginning))
     }
 
-    /// Makes sure that a timer entry stands for the connection's deadline, or an earlier one does.
+    /// Makes sure that a timer entry stands for the connection's deadline, or an earlier one does. A connection that has
+    /// begun to close no longer counts for its user.
     #[inline]
     fn arm(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key.0) else { return };
         connection.settle_heartbeat(self.common.epoch);
-        let Some(at) = connection.poll_timeout(&self.config, self.common.epoch) else { return };
-        let at = self.common.epoch.moment(at);
-        if connection.armed.is_none_or(|armed| at < armed) {
-            connection.armed = Some(at);
-            self.timers.push(Entry::new(at, key, connection.id));
+        let is_ending = connection.marks.is_counted() && !connection.is_open();
+        if let Some(at) = connection.poll_timeout(&self.config, self.common.epoch) {
+            let at = self.common.epoch.moment(at);
+            if connection.armed.is_none_or(|armed| at < armed) {
+                connection.armed = Some(at);
+                self.timers.push(Entry::new(at, key, connection.id));
+            }
+        }
+        if is_ending {
+            self.uncount(key);
         }
     }
 

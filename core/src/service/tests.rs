@@ -10,6 +10,7 @@ mod memory;
 mod rates;
 mod refusals;
 mod replace;
+mod standstill;
 mod timeouts;
 
 use std::net::IpAddr;
@@ -136,8 +137,15 @@ impl Runtime {
     fn wait(&mut self, time: Duration) {
         self.now += time;
         while let Some(key) = self.service.next_due(self.now, &mut self.notes) {
-            self.settle(key);
+            self.attend(key);
         }
+    }
+
+    /// Offers what waits to the socket, does what is due, and settles. What the socket brought is fed already.
+    fn attend(&mut self, key: Key) {
+        self.settle(key);
+        self.service.judge(key, self.now, &mut self.notes);
+        self.settle(key);
     }
 
     fn wire(&self, key: Key) -> &[u8] {

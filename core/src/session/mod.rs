@@ -389,6 +389,13 @@ impl<R: Role> Session<R> {
         }
     }
 
+    /// Puts the deadline that runs, if one does, off until `at`.
+    pub(crate) fn postpone_until(&mut self, at: Instant) {
+        if let Some(deadline) = &mut self.deadline {
+            *deadline = at;
+        }
+    }
+
     /// Tells that for this long the peer could send nothing, because nothing was read from it. The message that has
     /// begun gets as much more time.
     pub(crate) fn postpone(&mut self, by: Duration) {

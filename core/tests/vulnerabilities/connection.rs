@@ -146,17 +146,24 @@ impl Connection {
         }
     }
 
+    /// Offers what waits to the socket, does what is due, and settles.
+    pub(crate) fn attend(&mut self) {
+        self.settle();
+        self.service.judge(self.key, self.now, &mut self.counts);
+        self.settle();
+    }
+
     /// Lets time pass and settles what is due. What others have to say is thrown away.
     pub(crate) fn wait(&mut self, time: Duration) {
         self.now += time;
         while let Some(key) = self.service.next_due(self.now, &mut self.counts) {
             if key == self.key {
-                self.settle();
+                self.attend();
                 continue;
             }
             let own = (self.key, self.transport, std::mem::take(&mut self.wire));
             self.key = key;
-            self.settle();
+            self.attend();
             (self.key, self.transport, self.wire) = own;
         }
     }

@@ -185,7 +185,7 @@ fn a_crowd_that_says_nothing_is_gone_in_one_pass() {
             while let Some(key) = connection.service.next_due(connection.now, &mut connection.counts) {
                 connection.key = key;
                 connection.wire.clear();
-                connection.settle();
+                connection.attend();
             }
         }
     });

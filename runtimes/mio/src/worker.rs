@@ -249,10 +249,16 @@ impl Worker {
 
     fn see_to_due(&mut self) {
         while let Some(key) = self.service.next_due(self.now, &mut self.recording) {
-            self.settle(key);
+            self.attend(key);
             // If its time has come to be read again.
             self.list(key);
         }
+    }
+
+    fn attend(&mut self, key: Key) {
+        let Some(socket) = self.sockets.get_mut(key) else { return };
+        let transport = self.service.attend(key, self.now, &mut self.buffer, socket, &mut self.recording);
+        self.obey(key, transport);
     }
 
     /// Tells the other workers of connections that users here have replaced, and that are not here.
@@ -358,8 +364,13 @@ impl Worker {
         if !socket.is_readable && transport == Transport::Open {
             return;
         }
+        let is_ended = socket.is_ended;
         self.obey(key, transport);
         self.list(key);
+        if is_ended {
+            // If no read will tell. The key may be nobody's by now, which does no harm.
+            self.service.handle_left(key, self.now);
+        }
         if self.service.is_short_of_memory() {
             self.see_to_due();
         }

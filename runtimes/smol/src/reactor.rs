@@ -138,7 +138,7 @@ impl Reactor {
             let Some(source) = source else { return };
             // An end or an error is told by the next call, whichever that is.
             let ended = flags.intersects(EventFlags::HUP | EventFlags::ERR);
-            let ready = if ended { EventFlags::IN | EventFlags::OUT } else { flags };
+            let ready = if ended { EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP } else { flags };
             source.ready |= ready & source.watched;
             source.waker.take()
         };
@@ -181,20 +181,21 @@ impl Drop for ArmedTimer<'_> {
 pub(crate) struct Readiness {
     pub(crate) read: bool,
     pub(crate) write: bool,
+    /// The peer has ended its side, or the connection broke: for a socket that is not read now.
+    pub(crate) end: bool,
 }
 
 impl Readiness {
     /// To read alone.
-    pub(crate) const READ: Readiness = Readiness { read: true, write: false };
+    pub(crate) const READ: Readiness = Readiness { read: true, write: false, end: false };
 
     fn flags(self) -> EventFlags {
-        match self {
-            // The end of a connection is reported even if nobody asked; like this it is reported once.
-            Readiness { read: false, write: false } => EventFlags::ET,
-            Readiness { read: true, write: false } => EventFlags::IN,
-            Readiness { read: false, write: true } => EventFlags::OUT,
-            Readiness { read: true, write: true } => EventFlags::IN | EventFlags::OUT,
-        }
+        let flags =
+            [(self.read, EventFlags::IN), (self.write, EventFlags::OUT), (self.end, EventFlags::RDHUP)];
+        let flags = flags.into_iter().filter(|(is_wanted, _)| *is_wanted).map(|(_, flag)| flag);
+        let flags = flags.fold(EventFlags::empty(), |all, flag| all | flag);
+        // The kernel reports the end of a connection in any case; like this it reports it once.
+        if flags.is_empty() { EventFlags::ET } else { flags }
     }
 }
 
@@ -242,6 +243,7 @@ impl<T: AsFd> Watched<T> {
                 return Poll::Ready(Ok(Readiness {
                     read: ready.contains(EventFlags::IN),
                     write: ready.contains(EventFlags::OUT),
+                    end: ready.contains(EventFlags::RDHUP),
                 }));
             }
             has_asked = true;
@@ -334,9 +336,9 @@ mod tests {
 
     use super::*;
 
-    const BOTH: Readiness = Readiness { read: true, write: true };
-    const NEITHER: Readiness = Readiness { read: false, write: false };
-    const WRITE: Readiness = Readiness { read: false, write: true };
+    const BOTH: Readiness = Readiness { read: true, write: true, end: false };
+    const NEITHER: Readiness = Readiness { read: false, write: false, end: false };
+    const WRITE: Readiness = Readiness { read: false, write: true, end: false };
 
     fn pair(reactor: &Rc<Reactor>) -> (Watched<UnixStream>, UnixStream) {
         let (here, there) = UnixStream::pair().unwrap();
@@ -380,6 +382,19 @@ mod tests {
         let before = Instant::now();
         assert_eq!(look(&reactor, &here, NEITHER), NEITHER);
         assert!(before.elapsed() >= Duration::from_millis(20), "nobody is woken for it");
+    }
+
+    #[test]
+    fn the_end_of_the_peers_side_is_reported_to_a_task_that_does_not_read() {
+        const END: Readiness = Readiness { read: false, write: false, end: true };
+        let reactor = Reactor::new().unwrap();
+        let (here, mut there) = pair(&reactor);
+        there.write_all(b"x").unwrap();
+        assert_eq!(look(&reactor, &here, END), NEITHER, "bytes are not the end");
+        there.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(look(&reactor, &here, END), END);
+        drop(there);
+        assert_eq!(look(&reactor, &here, END), END);
     }
 
     #[test]

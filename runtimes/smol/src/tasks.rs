@@ -338,6 +338,7 @@ async fn carry(runtime: Rc<Runtime>, connection: Rc<Connection>) {
             // Writing goes first: what waits to be sent is older than what waits to be read.
             Ok(ready) if ready.write => worker.borrow_mut().write(&connection),
             Ok(ready) if ready.read => worker.borrow_mut().read(&connection),
+            Ok(ready) if ready.end => worker.borrow_mut().note_end(&connection),
             Ok(_) => {}
             // The reactor cannot watch the socket any more.
             Err(_) => worker.borrow_mut().fail(&connection),

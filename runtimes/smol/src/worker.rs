@@ -64,6 +64,7 @@ impl Worker {
         self.has(connection).then(|| Readiness {
             read: self.service.wants_read(connection.key),
             write: self.service.wants_write(connection.key),
+            end: self.service.wants_end(connection.key),
         })
     }
 
@@ -115,6 +116,13 @@ impl Worker {
         self.flush_log(now);
     }
 
+    /// Takes note that the peer has left, of which no read tells.
+    pub(crate) fn note_end(&mut self, connection: &Connection) {
+        if self.has(connection) {
+            self.service.handle_left(connection.key, Instant::now());
+        }
+    }
+
     /// Gives a connection up whose socket cannot be waited for.
     pub(crate) fn fail(&mut self, connection: &Connection) {
         if !self.has(connection) {
@@ -148,7 +156,10 @@ impl Worker {
     fn see_to_due(&mut self, now: Instant) {
         while let Some(key) = self.service.next_due(now, &mut self.recording) {
             if let Some(connection) = self.connections.get(key.0).cloned().flatten() {
-                self.settle(&connection, now);
+                let mut socket = Socket { stream: connection.stream.get_ref() };
+                let transport =
+                    self.service.attend(key, now, &mut self.buffer, &mut socket, &mut self.recording);
+                self.obey(&connection, transport, now);
                 connection.bell.ring();
             }
         }

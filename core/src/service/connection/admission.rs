@@ -127,6 +127,9 @@ impl Connection {
 
 /// Counts one more connection of a user, if it may be.
 fn enter(connection: ConnectionId, user: &str, context: &Context<'_>) -> Result<(), HandshakeError> {
+    if context.common.is_stalled.get() {
+        return Err(HandshakeError::LogStalled);
+    }
     let Some(users) = &context.config.users else { return Ok(()) };
     match users.enter(user, connection) {
         Entrance::Admitted => {}

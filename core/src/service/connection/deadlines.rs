@@ -1,4 +1,8 @@
 //! What becomes of a connection when time passes: deadlines, pauses and the heartbeat.
+//!
+//! Deadlines are of two kinds. The peer can meet some of them by sending something: the rest of its request head or of a
+//! message, a pong, the answer to our Close, the end of its side. Those are judged only after its socket has been read,
+//! and do not run while nothing is read from it. The others depend on nothing that could be read.
 
 use std::time::Instant;
 
@@ -8,7 +12,7 @@ use super::{Connection, Context, Stage};
 use crate::close_code;
 use crate::handshake::HandshakeError;
 use crate::moment::Epoch;
-use crate::policy::{Beat, HeartbeatConfig};
+use crate::policy::{Beat, HeartbeatConfig, more_time};
 use crate::record::Recorder;
 use crate::service::config::ServiceConfig;
 use crate::session::{Ending, TimerKind};
@@ -26,18 +30,49 @@ impl Connection {
 
     /// When it has to be looked at although its socket says nothing.
     pub(in crate::service) fn poll_timeout(&self, config: &ServiceConfig, epoch: Epoch) -> Option<Instant> {
-        let stage = match &self.stage {
+        let deadlines = [
+            self.expires_at(config, epoch),
+            self.resumes_at(config),
+            self.pings_at(config, epoch),
+            self.stalls_at(config),
+        ];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// Whether something is due that does not depend on what its peer has sent.
+    pub(in crate::service) fn is_due_unread(
+        &self,
+        config: &ServiceConfig,
+        now: Instant,
+        epoch: Epoch,
+    ) -> bool {
+        [self.pings_at(config, epoch), self.stalls_at(config)].into_iter().flatten().any(|at| at <= now)
+    }
+
+    /// When its peer must have been heard. Not while nothing is read from it that it may have sent.
+    pub(in crate::service) fn expires_at(&self, config: &ServiceConfig, epoch: Epoch) -> Option<Instant> {
+        match &self.stage {
             Stage::Handshake { .. } => Some(epoch.instant(self.since) + config.handshake.timeout),
-            Stage::Admitted { session, .. } | Stage::Dismissed { session } => match self.pause() {
-                Some((_, until)) => Some(until),
-                None => {
-                    let session = session.poll_timeout().map(|(at, _)| at);
-                    [session, self.beats_at(config, epoch)].into_iter().flatten().min()
+            Stage::Admitted { session, .. } | Stage::Dismissed { session } => {
+                if session.is_open() && !self.wants_read(config) {
+                    return None;
                 }
-            },
+                let session = session.poll_timeout().map(|(at, _)| at);
+                let pong = self.beats_at(config, epoch).filter(|_| self.heartbeat.is_unanswered(epoch));
+                [session, pong].into_iter().flatten().min()
+            }
             Stage::Refused { until, .. } => Some(*until),
-        };
-        [stage, self.stalls_at(config)].into_iter().flatten().min()
+        }
+    }
+
+    /// When a pause of its reading is over. Not while it is not read from in any case, because of what it has not taken.
+    fn resumes_at(&self, config: &ServiceConfig) -> Option<Instant> {
+        self.pause().filter(|_| !self.is_clogged(config)).map(|(_, until)| until)
+    }
+
+    /// When its peer is to be pinged.
+    fn pings_at(&self, config: &ServiceConfig, epoch: Epoch) -> Option<Instant> {
+        self.beats_at(config, epoch).filter(|_| !self.heartbeat.is_unanswered(epoch))
     }
 
     /// Tells that its deadline is being looked at.
@@ -68,51 +103,90 @@ impl Connection {
         self.heartbeat.reach(now, epoch);
     }
 
-    /// Tells that time has passed; does nothing that is not due.
-    pub(in crate::service) fn handle_timeout(
+    /// Does what is due. To be called after its socket has been read. `is_unread` if nothing is read from it now: then
+    /// its peer is not ended for what it may have sent.
+    pub(in crate::service) fn judge(
         &mut self,
         context: &Context<'_>,
         turn: &mut Turn<'_>,
+        is_unread: bool,
         recorder: &mut impl Recorder,
     ) {
+        let epoch = context.common.epoch;
         match &mut self.stage {
-            Stage::Handshake { .. }
-                if context.common.epoch.instant(self.since) + context.config.handshake.timeout
-                    <= turn.now =>
-            {
-                self.refuse(context, turn, HandshakeError::Timeout, recorder);
+            Stage::Handshake { .. } => {
+                let timeout = context.config.handshake.timeout;
+                let at = epoch.instant(self.since) + timeout;
+                if is_unread || turn.now < at {
+                    return;
+                }
+                match more_time(at, turn.now, timeout) {
+                    Some(more) => {
+                        let late = turn.now.saturating_duration_since(at);
+                        self.since = epoch.moment(epoch.instant(self.since) + late + more);
+                    }
+                    None => self.refuse(context, turn, HandshakeError::Timeout, recorder),
+                }
             }
             Stage::Refused { until, .. } if *until <= turn.now => self.abort(Ending::Broken),
-            Stage::Admitted { session, .. } | Stage::Dismissed { session } => {
-                if let Some(pace) = &mut self.pace
-                    && let Some((since, until)) = pace.pause
-                {
-                    if session.is_open() && turn.now < until {
-                        return;
-                    }
-                    pace.pause = None;
-                    let by = turn.now.saturating_duration_since(since);
-                    session.postpone(by);
-                    self.heartbeat.postpone(by, context.common.epoch);
+            Stage::Refused { .. } => {}
+            Stage::Admitted { .. } | Stage::Dismissed { .. } => {
+                if !is_unread {
+                    self.resume(context, turn);
                 }
-                session.handle_timeout(turn);
-                if session.is_aborted() {
-                    return self.abort(Ending::Broken);
-                }
-                self.beat(context, turn);
+                self.judge_session(context, turn, is_unread);
+                self.beat(context, turn, is_unread);
             }
-            Stage::Handshake { .. } | Stage::Refused { .. } => {}
         }
     }
 
-    /// Pings its peer if that is quiet, and ends it if that has not answered.
-    fn beat(&mut self, context: &Context<'_>, turn: &mut Turn<'_>) {
-        let config = self.pulse(context.config);
-        let Stage::Admitted { session, .. } = &mut self.stage else { return };
-        if !session.is_open() || turn.is_backlogged {
+    /// Ends a pause of reading that is over.
+    fn resume(&mut self, context: &Context<'_>, turn: &mut Turn<'_>) {
+        let (Some(pace), Stage::Admitted { session, .. }) = (&mut self.pace, &mut self.stage) else { return };
+        let Some((since, until)) = pace.pause else { return };
+        if session.is_open() && turn.now < until {
             return;
         }
-        match self.heartbeat.judge(turn.now, config, context.common.epoch) {
+        pace.pause = None;
+        let _ = context;
+        session.postpone(turn.now.saturating_duration_since(since));
+    }
+
+    fn judge_session(&mut self, context: &Context<'_>, turn: &mut Turn<'_>, is_unread: bool) {
+        let is_paused = self.pause().is_some();
+        let (Stage::Admitted { session, .. } | Stage::Dismissed { session }) = &mut self.stage else {
+            return;
+        };
+        if session.is_open() && (is_unread || is_paused) {
+            return;
+        }
+        let Some((at, kind)) = session.poll_timeout() else { return };
+        let config = &context.config.session;
+        let more = match kind {
+            TimerKind::Message => more_time(at, turn.now, config.message_timeout),
+            TimerKind::Close => more_time(at, turn.now, config.close_timeout),
+            // Nothing that the peer says now would change anything.
+            TimerKind::Linger => None,
+        };
+        match more {
+            Some(more) => session.postpone_until(turn.now + more),
+            None => session.handle_timeout(turn),
+        }
+        if session.is_aborted() {
+            self.abort(Ending::Broken);
+        }
+    }
+
+    /// Pings its peer if that is quiet, and ends it if that has not answered. A peer that may have answered unread is not
+    /// ended, but pings go out in any case: they keep gateways from taking the connection for a dead one.
+    fn beat(&mut self, context: &Context<'_>, turn: &mut Turn<'_>, is_unread: bool) {
+        let (config, epoch) = (self.pulse(context.config), context.common.epoch);
+        let is_unread = is_unread || self.pause().is_some();
+        let Stage::Admitted { session, .. } = &mut self.stage else { return };
+        if !session.is_open() || turn.is_backlogged || (is_unread && self.heartbeat.is_unanswered(epoch)) {
+            return;
+        }
+        match self.heartbeat.judge(turn.now, config, epoch) {
             Beat::Still => {}
             // It is open.
             Beat::Ping(payload) => drop(session.ping(turn, &payload)),
@@ -143,20 +217,8 @@ impl Connection {
         }
     }
 
-    /// Whether its next deadline is for something that the peer is to say.
-    pub(in crate::service) fn waits_for_peer(&self, epoch: Epoch) -> bool {
-        match &self.stage {
-            Stage::Handshake { .. } => true,
-            // A ping that is due is sent, but who has not answered the last one may have, unheard.
-            Stage::Admitted { session, .. } | Stage::Dismissed { session } => match session.poll_timeout() {
-                Some((_, timer)) => timer == TimerKind::Message,
-                None => self.heartbeat.is_unanswered(epoch),
-            },
-            Stage::Refused { .. } => false,
-        }
-    }
-
-    /// Tells that its peer was not heard from `since` until `now`.
+    /// Tells that nothing was read from its peer from `since` until `now`. What it has begun to send gets as much more
+    /// time as that took of it: the rest may have had no room in the buffers between the two.
     pub(in crate::service) fn postpone(&mut self, since: Instant, now: Instant, epoch: Epoch) {
         match &mut self.stage {
             Stage::Handshake { .. } => {
@@ -164,9 +226,7 @@ impl Connection {
                 self.since = epoch.moment(begun + now.saturating_duration_since(since.max(begun)));
             }
             Stage::Admitted { session, .. } | Stage::Dismissed { session } => {
-                let by = now.saturating_duration_since(since);
-                session.postpone(by);
-                self.heartbeat.postpone(by, epoch);
+                session.postpone(now.saturating_duration_since(since));
             }
             Stage::Refused { .. } => {}
         }

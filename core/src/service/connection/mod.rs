@@ -1,12 +1,14 @@
 //! One connection from accept to close: handshake, session, or refusal.
 //!
-//! `admission`: from its request head to its user; `deadlines`: what becomes of it when time passes.
+//! `admission`: from its request head to its user; `deadlines`: what becomes of it when time passes; `marks`: what four
+//! bytes hold.
 
 mod admission;
 mod deadlines;
+mod marks;
 
-use std::cell::RefCell;
-use std::time::{Duration, Instant};
+use std::cell::{Cell, RefCell};
+use std::time::Instant;
 
 use tungstenite::protocol::frame::coding::CloseCode;
 
@@ -27,6 +29,7 @@ use crate::policy::{Backlog, Heartbeat, Rates};
 use crate::record::{ConnectionId, Record, Recorder, Summary};
 use crate::session::{Ending, Event, RatePolicy, Session, Transport};
 use crate::turn::{Codec, Turn};
+use marks::Marks;
 
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -39,8 +42,7 @@ pub(super) struct Connection {
     pub(super) backlog: Option<Box<Backlog>>,
     /// How fast its peer talks, once it is admitted and if that matters.
     pace: Option<Box<Pacing>>,
-    /// What the last ping took, in microseconds; zero before the first was answered.
-    round_trip: u32,
+    pub(super) marks: Marks,
     /// What its buffers held when that was last counted, in bytes.
     pub(super) held: u32,
     /// The timer entry that stands for this connection.
@@ -88,6 +90,8 @@ pub(super) struct Common {
     pub(super) jitter: Jitter,
     /// Connections that have to go for newer ones of their users.
     pub(super) replaced: RefCell<Vec<Replaced>>,
+    /// The log has taken nothing for so long that new connections are refused.
+    pub(super) is_stalled: Cell<bool>,
 }
 
 /// What a connection is told beside its bytes.
@@ -111,7 +115,7 @@ impl Connection {
             },
             backlog: None,
             pace: None,
-            round_trip: 0,
+            marks: Marks::default(),
             held: 0,
             armed: None,
         }
@@ -174,7 +178,7 @@ impl Connection {
                 Event::Binary(payload) => (DataKind::Binary, payload),
                 Event::Pong(payload) => {
                     if let Some(round_trip) = self.heartbeat.pong(turn.now, &payload, context.common.epoch) {
-                        self.round_trip = u32::try_from(round_trip.as_micros()).unwrap_or(u32::MAX).max(1);
+                        self.marks.set_round_trip(round_trip);
                         recorder.record(&Record::Pong { connection, identity, round_trip });
                     }
                     is_between = session.is_between_messages();
@@ -237,6 +241,11 @@ impl Connection {
         pace.pause.filter(|_| session.is_open())
     }
 
+    /// Whether a client that exceeds its rate is being kept to it.
+    pub(super) fn is_pacing(&self) -> bool {
+        self.pause().is_some()
+    }
+
     /// Whether its user is admitted, and nothing waits to be sent.
     #[inline]
     pub(super) fn is_flowing(&self) -> bool {
@@ -282,11 +291,6 @@ impl Connection {
             Stage::Handshake { is_aborted, .. } | Stage::Refused { is_aborted, .. } => *is_aborted,
             Stage::Admitted { session, .. } | Stage::Dismissed { session } => session.is_aborted(),
         }
-    }
-
-    /// What the last ping took.
-    fn round_trip(&self) -> Option<Duration> {
-        (self.round_trip > 0).then(|| Duration::from_micros(self.round_trip.into()))
     }
 
     /// Ends it from our side, because the process stops.
@@ -339,7 +343,7 @@ impl Connection {
             identity,
             since: epoch.instant(self.since),
             heard: self.heartbeat.heard(),
-            round_trip: self.round_trip(),
+            round_trip: self.marks.round_trip(),
             traffic: session.traffic(),
             backlog: self.waiting(),
             is_open: session.is_open(),
@@ -406,13 +410,39 @@ impl Connection {
 
     /// Whether more bytes may be read from the peer.
     pub(super) fn wants_read(&self, config: &ServiceConfig) -> bool {
-        if let Stage::Admitted { session, .. } | Stage::Dismissed { session } = &self.stage
-            && !session.wants_read()
-        {
-            return false;
+        match &self.stage {
+            Stage::Handshake { .. } | Stage::Refused { .. } => true,
+            Stage::Admitted { session, .. } | Stage::Dismissed { session } if session.is_open() => {
+                self.pause().is_none() && !self.is_clogged(config)
+            }
+            // What still comes is thrown away up to the peer's Close or the end of its side, which are waited for.
+            Stage::Admitted { session, .. } | Stage::Dismissed { session } => session.wants_read(),
         }
-        self.pause().is_none()
-            && self.backlog.as_ref().is_none_or(|backlog| !backlog.exceeds(config.session.pause_backlog))
+    }
+
+    /// Whether its peer has left so much of its answers that no more are made.
+    pub(super) fn is_clogged(&self, config: &ServiceConfig) -> bool {
+        self.backlog.as_ref().is_some_and(|backlog| backlog.exceeds(config.session.pause_backlog))
+    }
+
+    /// Whether what is read from it next may have to be recorded, so that it is not read while nothing can be.
+    /// `is_stalled` if that has lasted for so long that new connections are refused.
+    pub(super) fn is_recorded(&self, is_stalled: bool) -> bool {
+        match &self.stage {
+            Stage::Handshake { .. } => !is_stalled,
+            Stage::Admitted { session, .. } => session.is_open(),
+            Stage::Refused { .. } | Stage::Dismissed { .. } => false,
+        }
+    }
+
+    /// Whether its user is admitted and no Close was sent in either direction.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(&self.stage, Stage::Admitted { session, .. } if session.is_open())
+    }
+
+    /// Whether a pause of its reading keeps its peer to a rate.
+    pub(super) fn is_paused(&self) -> bool {
+        self.pause().is_some()
     }
 
     /// Whether its request head is still arriving.
@@ -449,7 +479,7 @@ impl Connection {
                 ending: session.ending().unwrap_or(Ending::Broken),
                 summary: Summary {
                     lasted: now.saturating_duration_since(epoch.instant(self.since)),
-                    round_trip: self.round_trip(),
+                    round_trip: self.marks.round_trip(),
                     traffic: session.traffic(),
                 },
             }),

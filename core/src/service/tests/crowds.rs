@@ -48,6 +48,61 @@ fn a_user_has_as_many_connections_as_allowed_on_all_workers_together() {
     assert!(admitted(other, "1").is_none());
 }
 
+/// Each way in which a connection begins to end takes it out of those that its user may have, before it is gone.
+#[test]
+fn a_connection_that_is_ending_does_not_count_for_its_user() {
+    type End = fn(&mut Runtime, Key);
+    let ends: [(&str, End); 7] = [
+        ("their Close behind a backlog", |runtime, key| {
+            runtime.takes = 0;
+            runtime.feed(key, &[frame(0x81, b"a"), frame(0x88, b"\x03\xe8")].concat());
+        }),
+        ("the end of their side behind a backlog", |runtime, key| {
+            runtime.takes = 0;
+            runtime.feed(key, &frame(0x81, b"a"));
+            runtime.eof(key);
+        }),
+        ("an error of theirs", |runtime, key| runtime.feed(key, b"\xff\xff")),
+        ("an operator", |runtime, _| {
+            runtime.service.disconnect(Whom::Everybody, CloseCode::Normal, "", runtime.now);
+        }),
+        ("the stop of the process", |runtime, _| {
+            runtime.service.shut_down();
+            runtime.wait(Duration::ZERO);
+            runtime.service.stop = None;
+        }),
+        ("no pong", |runtime, _| {
+            runtime.wait(HeartbeatConfig::default().of(1).interval);
+            runtime.wait(Duration::from_secs(10));
+        }),
+        ("an end that cannot be read", |runtime, key| {
+            runtime.service.hold(runtime.now);
+            runtime.service.handle_left(key, runtime.now);
+            runtime.service.release(runtime.now);
+        }),
+    ];
+    for (how, end) in ends {
+        let users: Arc<dyn Users> = Arc::new(TwoOfFirst::default());
+        let mut runtime = Runtime::new(ServiceConfig { users: Some(users), ..ServiceConfig::default() });
+        let first = runtime.open();
+        runtime.feed(first, &head_of("1"));
+        end(&mut runtime, first);
+        assert_eq!(runtime.service.len(), 1, "{how}: it is still there");
+        runtime.takes = usize::MAX;
+        for status in ["HTTP/1.1 101", "HTTP/1.1 101", "HTTP/1.1 429"] {
+            let key = runtime.open();
+            runtime.feed(key, &head_of("1"));
+            assert!(runtime.wire(key).starts_with(status.as_bytes()), "{how}: {status}");
+        }
+        // Its removal takes no place of another.
+        runtime.service.handle_error(first);
+        runtime.settle(first);
+        let key = runtime.open();
+        runtime.feed(key, &head_of("1"));
+        assert!(runtime.wire(key).starts_with(b"HTTP/1.1 429"), "{how}");
+    }
+}
+
 #[test]
 fn who_has_dribbled_for_the_longest_makes_room() {
     let handshake = HandshakeConfig { max_handshakes: 2, ..HandshakeConfig::default() };

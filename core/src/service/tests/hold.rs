@@ -53,7 +53,7 @@ fn with_a_full_recorder_a_turn_sends_and_does_not_read() {
 }
 
 #[test]
-fn while_it_is_held_nobody_is_read_from_and_nobody_ends_for_that() {
+fn while_it_is_held_no_message_is_read_and_no_user_is_ended_for_that() {
     let (mut runtime, quiet) = admitted(SessionConfig::default());
     let slow = runtime.open();
     runtime.feed(slow, HEAD.as_bytes());
@@ -68,30 +68,98 @@ fn while_it_is_held_nobody_is_read_from_and_nobody_ends_for_that() {
     for key in [quiet, slow, head, late] {
         assert!(!runtime.service.wants_read(key));
     }
+    // After a second the log counts as stalled, and requests are read. Those of before get that second back.
+    runtime.wait(SECOND);
+    assert!(runtime.service.is_log_stalled());
+    for (key, is_read) in [(quiet, false), (slow, false), (head, true), (late, true)] {
+        assert_eq!(runtime.service.wants_read(key), is_read);
+    }
+    runtime.wait(SECOND - Duration::from_millis(1));
+    assert!(runtime.wire(head).is_empty());
+    runtime.wait(Duration::from_millis(1));
+    assert!(runtime.wire(head).starts_with(b"HTTP/1.1 408 "));
     for _ in 0..60 {
         runtime.wait(SECOND);
         let next = runtime.service.poll_timeout(runtime.now);
         assert!(next.is_none_or(|at| at > runtime.now), "does not spin");
     }
-    assert!(runtime.notes.0.iter().all(|note| note.starts_with("established ")), "{:?}", runtime.notes);
-    runtime.service.release(runtime.now);
-    for key in [quiet, slow, head, late] {
-        assert!(runtime.service.wants_read(key));
-    }
-
-    // One second of five is left, five of five, 26 of 30.
-    runtime.wait(SECOND - Duration::from_millis(1));
-    assert!(runtime.wire(head).is_empty());
-    runtime.wait(SECOND);
-    assert!(runtime.wire(head).starts_with(b"HTTP/1.1 408 "));
-    assert!(runtime.wire(late).is_empty());
-    runtime.wait(4 * SECOND);
     assert!(runtime.wire(late).starts_with(b"HTTP/1.1 408 "));
+    assert!(!runtime.notes.0.iter().any(|note| note.starts_with("closed")), "{:?}", runtime.notes);
+    assert_eq!(runtime.service.held_for(runtime.now), 62 * SECOND);
+    runtime.service.release(runtime.now);
+    assert!(!runtime.service.is_log_stalled());
+    assert!([quiet, slow].into_iter().all(|key| runtime.service.wants_read(key)));
+
+    // Of the thirty seconds that a message has, four had passed.
+    runtime.wait(26 * SECOND - Duration::from_millis(1));
     assert!(runtime.wire(slow).is_empty());
-    runtime.wait(21 * SECOND);
+    runtime.wait(Duration::from_millis(1));
     assert_eq!(runtime.wire(slow)[..4], *b"\x88\x17\x03\xf0", "1008");
     runtime.feed(quiet, &frame(0x81, b"hello"));
     assert_eq!(runtime.wire(quiet), b"\x81\x05hello");
+}
+
+#[test]
+fn while_the_log_is_stalled_a_new_user_is_refused_and_later_admitted() {
+    let mut runtime = Runtime::new(ServiceConfig::default());
+    runtime.service.hold(runtime.now);
+    let early = runtime.open();
+    runtime.wait(SECOND);
+    runtime.feed(early, HEAD.as_bytes());
+    let answer = String::from_utf8_lossy(runtime.wire(early)).into_owned();
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("Retry-After: "), "{answer}");
+    assert!(answer.contains("\"log_stalled\""), "{answer}");
+    assert_eq!(runtime.notes.0, ["rejected LogStalled"]);
+    // What is wrong with a request is said as ever.
+    let wrong = runtime.open();
+    runtime.feed(wrong, HEAD.replace("User-ID: 123\r\n", "").as_bytes());
+    assert!(runtime.wire(wrong).starts_with(b"HTTP/1.1 401 "));
+    runtime.service.release(runtime.now);
+    let late = runtime.open();
+    runtime.feed(late, HEAD.as_bytes());
+    assert!(runtime.wire(late).starts_with(b"HTTP/1.1 101 "));
+}
+
+#[test]
+fn a_full_log_that_takes_more_within_a_second_refuses_nothing() {
+    let mut runtime = Runtime::new(ServiceConfig::default());
+    let key = runtime.open();
+    for _ in 0..10 {
+        runtime.service.hold(runtime.now);
+        runtime.wait(SECOND - Duration::from_nanos(1));
+        assert!(!runtime.service.is_log_stalled());
+        runtime.service.release(runtime.now);
+    }
+    runtime.feed(key, HEAD.as_bytes());
+    assert!(runtime.wire(key).starts_with(b"HTTP/1.1 101 "));
+}
+
+#[test]
+fn a_user_who_leaves_while_nothing_is_read_is_gone_half_a_second_later() {
+    let (mut runtime, key) = admitted(SessionConfig::default());
+    assert!(!runtime.service.wants_end(key), "a read tells");
+    runtime.service.hold(runtime.now);
+    assert!(runtime.service.wants_end(key));
+    runtime.service.handle_left(key, runtime.now);
+    assert!(!runtime.service.wants_end(key), "it is told once");
+    runtime.wait(SECOND / 2 - Duration::from_nanos(1));
+    assert_eq!(runtime.service.len(), 1);
+    runtime.wait(Duration::from_nanos(1));
+    assert!(runtime.service.is_empty());
+    assert!(runtime.notes.0[1].starts_with("closed 123 Eof"), "{:?}", runtime.notes);
+}
+
+#[test]
+fn a_user_who_leaves_is_heard_out_if_reading_goes_on_in_time() {
+    let (mut runtime, key) = admitted(SessionConfig::default());
+    runtime.service.hold(runtime.now);
+    runtime.service.handle_left(key, runtime.now);
+    runtime.service.release(runtime.now);
+    runtime.feed(key, &frame(0x81, b"last words"));
+    runtime.wait(SECOND);
+    assert_eq!(runtime.service.len(), 1, "its end is told by a read");
+    runtime.eof(key);
+    assert!(runtime.notes.0[1].starts_with("message text last words"), "{:?}", runtime.notes);
 }
 
 #[test]

@@ -29,6 +29,7 @@ fn a_peer_that_does_not_answer_our_close_is_dropped_with_what_waits() {
     assert!(runtime.service.wants_write(key));
     runtime.now += Duration::from_millis(1);
     assert_eq!(runtime.service.next_due(runtime.now, &mut runtime.notes), Some(key));
+    runtime.service.judge(key, runtime.now, &mut runtime.notes);
     assert!(runtime.service.connections[key.0].backlog.is_none(), "its memory is given back");
     runtime.settle(key);
     assert!(runtime.service.is_empty());
@@ -170,7 +171,7 @@ fn who_is_looked_at_too_early_is_left_alone() {
     let mut look = |key, now| {
         let notes = &mut runtime.notes;
         runtime.service.turn(key, now, |connection, context, turn| {
-            connection.handle_timeout(context, turn, notes);
+            connection.judge(context, turn, false, notes);
         });
         (runtime.service.transport(key), runtime.service.output(key).is_empty())
     };
