@@ -25,7 +25,8 @@ pub(super) fn judge(silence: Option<Duration>) -> Reply {
     }
 }
 
-/// 503 while the process drains, is full, or has a worker that does not answer.
+/// 503 while the process drains, is full, has a worker that does not answer, or cannot write a log that may lose
+/// nothing.
 pub(super) async fn readyz(desk: &Desk, phase: &Phase, max_connections: usize) -> Reply {
     let reasons = unready(desk, phase, max_connections).await;
     if reasons.is_empty() {
@@ -38,16 +39,17 @@ pub(super) async fn readyz(desk: &Desk, phase: &Phase, max_connections: usize) -
 async fn unready(desk: &Desk, phase: &Phase, max_connections: usize) -> Vec<&'static str> {
     let load = |worker: &mut dyn Worker| {
         let service = worker.service();
-        (service.len(), service.is_nearly_out_of_memory())
+        (service.len(), service.is_nearly_out_of_memory(), service.is_log_stalled())
     };
     let answers = desk.ask(PATIENCE, || load).await;
     let mut connections = 0;
-    let (mut is_out_of_memory, mut is_silent) = (false, false);
+    let (mut is_out_of_memory, mut is_silent, mut is_log_stalled) = (false, false, false);
     for answer in answers {
         match answer {
-            Answer::Said((here, is_short)) => {
+            Answer::Said((here, is_short, is_stalled)) => {
                 connections += here;
                 is_out_of_memory |= is_short;
+                is_log_stalled |= is_stalled;
             }
             Answer::Silent => is_silent = true,
             Answer::Gone => {}
@@ -58,6 +60,7 @@ async fn unready(desk: &Desk, phase: &Phase, max_connections: usize) -> Vec<&'st
         (connections >= max_connections, "connections"),
         (is_out_of_memory, "memory"),
         (is_silent, "workers"),
+        (is_log_stalled, "log"),
     ];
     reasons.into_iter().filter(|(holds, _)| *holds).map(|(_, reason)| reason).collect()
 }

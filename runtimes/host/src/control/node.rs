@@ -119,8 +119,8 @@ impl Node {
     /// which Prometheus takes for a restart.
     async fn sum(&self) -> Result<Sum, Refusal> {
         let take = |worker: &mut dyn Worker| {
-            let counts = worker.counts().clone();
-            Snapshot::take(worker.service(), counts)
+            let (counts, now) = (worker.counts().clone(), worker.now());
+            Snapshot::take(worker.service(), counts, now)
         };
         let answers = self.desk.ask(PATIENCE, || take).await;
         let mut last = self.last.borrow_mut();

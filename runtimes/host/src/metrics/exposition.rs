@@ -6,7 +6,8 @@ use postern_core::handshake::HandshakeError;
 use postern_core::session::Traffic;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeGaugeValue, EncodeLabelSet, MetricEncoder, NoLabelSet, prometheus_text,
+    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeLabelSet, MetricEncoder, NoLabelSet,
+    prometheus_text,
 };
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
@@ -83,11 +84,22 @@ impl Exposition {
             "log_records_dropped",
             "Records that standard output did not take",
             process.records_dropped,
+        )?;
+        families.gauge(
+            "log_stalled",
+            "1 while POSTERN_LOG_STALL=pause has kept users from being read for more than a second, because standard \
+             output takes nothing",
+            u32::from(self.sum.log_stall.is_now),
+        )?;
+        families.counter(
+            "log_stalled_seconds",
+            "Seconds in which users were not read for that reason",
+            self.sum.log_stall.lasted.as_secs_f64(),
         )
     }
 
     fn connections(&self, families: &mut Families<'_>) -> fmt::Result {
-        let Sum { totals, counts, users } = &self.sum;
+        let Sum { totals, counts, users, .. } = &self.sum;
         families.gauge("connections", "Users' connections that are open", totals.connections)?;
         families.gauge("connections_max", "How many there may be", self.process.max_connections)?;
         families.gauge("users", "Users with at least one connection", *users)?;
@@ -163,8 +175,9 @@ impl Families<'_> {
     }
 
     /// The name gets `_total` behind it.
-    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
-        count(self.0.encode_descriptor(name, help, None, MetricType::Counter)?, value)
+    fn counter(&mut self, name: &str, help: &str, value: impl EncodeCounterValue) -> fmt::Result {
+        let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        metric.encode_counter::<NoLabelSet, _, u64>(&value, None)
     }
 
     fn counters<L: EncodeLabelSet>(
@@ -218,6 +231,7 @@ mod tests {
     use postern_core::session::Ending;
     use postern_core::{ConnectionId, Record, Summary};
 
+    use super::super::LogStall;
     use super::*;
 
     const PROCESS: Process = Process {
@@ -257,6 +271,7 @@ mod tests {
         }
         sum.totals.connections = 5;
         sum.totals.traffic.bytes_sent = 2;
+        sum.log_stall = LogStall { is_now: true, lasted: Duration::from_millis(2500) };
         let text = encode(PROCESS, sum);
         for line in [
             r#"postern_build_info{program="postern",version="1.2.3"} 1"#,
@@ -280,6 +295,8 @@ mod tests {
             "postern_bytes_sent_total 42",
             "postern_trusts_any_proxy 1",
             "postern_log_records_dropped_total 7",
+            "postern_log_stalled 1",
+            "postern_log_stalled_seconds_total 2.5",
         ] {
             assert!(text.lines().any(|written| written == line), "{line} is missing in\n{text}");
         }

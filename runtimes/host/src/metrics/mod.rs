@@ -12,6 +12,8 @@ mod counts;
 mod exposition;
 mod histogram;
 
+use std::time::{Duration, Instant};
+
 use postern_core::service::Totals;
 use postern_core::{Record, Recorder, Service};
 
@@ -67,12 +69,14 @@ pub(crate) struct Snapshot {
     counts: Counts,
     /// What stands for its users, once each, ascending.
     user_marks: Vec<u32>,
+    log_stall: LogStall,
 }
 
 impl Snapshot {
     /// Takes one.
-    pub(crate) fn take(service: &Service, counts: Counts) -> Snapshot {
-        Snapshot { totals: service.totals(), counts, user_marks: service.user_marks() }
+    pub(crate) fn take(service: &Service, counts: Counts, now: Instant) -> Snapshot {
+        let log_stall = LogStall { is_now: service.is_log_stalled(), lasted: service.held_for(now) };
+        Snapshot { totals: service.totals(), counts, user_marks: service.user_marks(), log_stall }
     }
 
     /// The sums over all workers.
@@ -83,6 +87,7 @@ impl Snapshot {
             sum.totals += snapshot.totals;
             sum.counts.add(&snapshot.counts);
             marks.extend(&snapshot.user_marks);
+            sum.log_stall.add(snapshot.log_stall);
         }
         marks.sort_unstable();
         marks.dedup();
@@ -95,6 +100,7 @@ impl Snapshot {
         self.counts.traffic += self.totals.traffic;
         self.totals = Totals::default();
         self.user_marks.clear();
+        self.log_stall.is_now = false;
         self
     }
 }
@@ -105,4 +111,21 @@ pub(crate) struct Sum {
     pub(crate) totals: Totals,
     pub(crate) counts: Counts,
     pub(crate) users: usize,
+    pub(crate) log_stall: LogStall,
+}
+
+/// How the log keeps users from being read, with `POSTERN_LOG_STALL=pause`.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct LogStall {
+    /// It has done so for more than a second.
+    pub(crate) is_now: bool,
+    /// How long it has done so since the start. All workers share one log, so this is the longest time of any of them.
+    pub(crate) lasted: Duration,
+}
+
+impl LogStall {
+    fn add(&mut self, other: LogStall) {
+        self.is_now |= other.is_now;
+        self.lasted = self.lasted.max(other.lasted);
+    }
 }
