@@ -1,6 +1,6 @@
 //! The settings of the signed identity, which only make sense together.
 
-use super::error::SettingsError;
+use super::error::{SettingsError, SettingsErrors};
 use super::net;
 use super::sources::Chosen;
 use super::table::{
@@ -32,26 +32,24 @@ pub(super) fn claim(text: &str) -> Result<(), Complaint> {
     if text.is_empty() { Err("the name of a claim is missing; write for example sub".into()) } else { Ok(()) }
 }
 
-/// What the texts say together, each of which is good alone.
-///
-/// # Errors
-/// What is missing, or has no effect: whoever says how tokens are to be judged believes that they are.
-pub(super) fn assertion(chosen: &[Chosen]) -> Result<Option<AssertionSettings>, SettingsError> {
+/// What the texts say together, each of which is good alone. `None` if the assertion is off, or if something is wrong,
+/// which is added to `errors`: what is missing, and what has no effect, because whoever says how tokens are judged believes
+/// that they are.
+pub(super) fn assertion(chosen: &[Chosen], errors: &mut SettingsErrors) -> Option<AssertionSettings> {
     let find = |name: &str| chosen.iter().find(|chosen| chosen.setting.name == name);
-    let Some(switch) = find(ASSERTION) else { return Ok(None) };
+    let switch = find(ASSERTION)?;
     let complain = |chosen: &Chosen, complaint: &str| {
         SettingsError::value(chosen.setting, &chosen.text, chosen.source, complaint)
     };
-    let Some(preset) = preset(&switch.text).map_err(|complaint| complain(switch, &complaint))? else {
+    let preset = errors.note(preset(&switch.text).map_err(|complaint| complain(switch, &complaint)))?;
+    let Some(preset) = preset else {
         let is_idle = |chosen: &&Chosen| {
             chosen.setting.name.starts_with(ASSERTION)
                 && chosen.setting.name != ASSERTION
                 && chosen.text != chosen.setting.default
         };
-        return match chosen.iter().find(is_idle) {
-            Some(idle) => Err(complain(idle, NO_EFFECT)),
-            None => Ok(None),
-        };
+        chosen.iter().filter(is_idle).for_each(|idle| errors.add_if_first(complain(idle, NO_EFFECT)));
+        return None;
     };
     let text = |name: &str| find(name).map(|chosen| chosen.text.clone()).filter(|text| !text.is_empty());
     let missing = |name: &str, example: &str| {
@@ -59,45 +57,81 @@ pub(super) fn assertion(chosen: &[Chosen]) -> Result<Option<AssertionSettings>, 
     };
     let header = text(ASSERTION_HEADER)
         .or(preset.header().map(str::to_owned))
-        .ok_or_else(|| missing(ASSERTION_HEADER, "X-Jwt-Assertion"))?;
+        .ok_or_else(|| missing(ASSERTION_HEADER, "X-Jwt-Assertion"));
     let issuer = text(ASSERTION_ISSUER)
         .or(preset.issuer().map(str::to_owned))
-        .ok_or_else(|| missing(ASSERTION_ISSUER, preset.issuer_example()))?;
-    let audience = text(ASSERTION_AUDIENCE)
-        .or(preset.audience(&issuer))
-        .ok_or_else(|| missing(ASSERTION_AUDIENCE, preset.audience_example()))?;
-    let keys = match text(ASSERTION_JWKS) {
-        Some(text) => keys(&text),
-        // What is made of an issuer need not be a URL.
-        None => match preset.keys(&issuer).map(|text| (keys(&text), text)) {
-            Some((Ok(keys @ KeySource::Url(_)), _)) => Ok(keys),
-            Some((_, text)) => {
-                let example = preset.issuer_example();
-                let complaint = format!(
-                    "makes {text} the place of the keys, which is no URL; write for example {example}"
-                );
-                return Err(complain(find(ASSERTION_ISSUER).unwrap_or(switch), &complaint));
-            }
-            None => {
-                return Err(missing(
-                    ASSERTION_JWKS,
-                    "https://issuer.example.com/jwks.json or /etc/postern/jwks.json",
-                ));
-            }
-        },
+        .ok_or_else(|| missing(ASSERTION_ISSUER, preset.issuer_example()));
+    let (header, issuer) = (errors.note(header), errors.note(issuer));
+    let audience = text(ASSERTION_AUDIENCE).or_else(|| preset.audience(issuer.as_deref()?));
+    let audience = match audience {
+        Some(audience) => net::words(&audience)
+            .map_err(|complaint| complain(find(ASSERTION_AUDIENCE).unwrap_or(switch), &complaint)),
+        None => Err(missing(ASSERTION_AUDIENCE, preset.audience_example())),
     };
-    let keys = keys.map_err(|complaint| complain(find(ASSERTION_JWKS).unwrap_or(switch), &complaint))?;
-    let audience = net::words(&audience)
-        .map_err(|complaint| complain(find(ASSERTION_AUDIENCE).unwrap_or(switch), &complaint))?;
-    Ok(Some(AssertionSettings {
-        header,
-        issuer,
-        audience,
-        keys,
+    // Where both come from an issuer that is missing, the issuer is what is missing.
+    let is_derived = issuer.is_none() && preset.audience("").is_some();
+    let audience = if is_derived && audience.is_err() { None } else { errors.note(audience) };
+    let keys = keys_of(preset, text(ASSERTION_JWKS), issuer.as_deref());
+    let keys = match keys {
+        Keys::Known(keys) => Some(keys),
+        Keys::Bad(complaint) => {
+            errors.add(complain(find(ASSERTION_JWKS).unwrap_or(switch), &complaint));
+            None
+        }
+        Keys::Missing => {
+            let example = "https://issuer.example.com/jwks.json or /etc/postern/jwks.json";
+            errors.add(missing(ASSERTION_JWKS, example));
+            None
+        }
+        Keys::OfNoIssuer => None,
+        // What else is missing may be the reason.
+        Keys::BadIssuer(_) if audience.is_none() || header.is_none() => None,
+        Keys::BadIssuer(place) => {
+            let complaint = format!(
+                "makes {place} the place of the keys, which is no URL; write for example {}",
+                preset.issuer_example()
+            );
+            errors.add(complain(find(ASSERTION_ISSUER).unwrap_or(switch), &complaint));
+            None
+        }
+    };
+    Some(AssertionSettings {
+        header: header?,
+        issuer: issuer?,
+        audience: audience?,
+        keys: keys?,
         id_claim: text(ASSERTION_ID_CLAIM).unwrap_or_default(),
         email_claim: text(ASSERTION_EMAIL_CLAIM).unwrap_or_default(),
         name_claim: text(ASSERTION_NAME_CLAIM).unwrap_or_default(),
-    }))
+    })
+}
+
+/// Where the keys are, by what is set.
+enum Keys {
+    Known(KeySource),
+    /// The text is not a place for keys.
+    Bad(Complaint),
+    /// The preset cannot say.
+    Missing,
+    /// They are at the issuer, which is not known.
+    OfNoIssuer,
+    /// The issuer makes this their place, which is not a URL.
+    BadIssuer(String),
+}
+
+fn keys_of(preset: Preset, said: Option<String>, issuer: Option<&str>) -> Keys {
+    if let Some(text) = said {
+        return keys(&text).map_or_else(Keys::Bad, Keys::Known);
+    }
+    let Some(issuer) = issuer else {
+        return if preset.keys("").is_some() { Keys::OfNoIssuer } else { Keys::Missing };
+    };
+    // What is made of an issuer need not be a URL.
+    match preset.keys(issuer).map(|text| (keys(&text), text)) {
+        Some((Ok(keys @ KeySource::Url(_)), _)) => Keys::Known(keys),
+        Some((_, text)) => Keys::BadIssuer(text),
+        None => Keys::Missing,
+    }
 }
 
 const NO_EFFECT: &str = "has no effect while POSTERN_ASSERTION is off; write POSTERN_ASSERTION=custom, or one of \

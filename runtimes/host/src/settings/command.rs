@@ -1,13 +1,16 @@
 //! The command line, made from the table of settings.
+//!
+//! clap lays out `--help`. It would stop at the first mistake, and an operator is to see all of them, so the arguments
+//! are read here.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStringExt;
 
-use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, Command};
 
 use super::Program;
-use super::error::SettingsError;
-use super::near::nearest;
+use super::error::{SettingsError, SettingsErrors};
+use super::near::guess;
 use super::parts::{self, CONTROL_PORT};
 use super::table::{SETTINGS, Setting, WORKERS};
 use crate::healthcheck::Probe;
@@ -37,34 +40,112 @@ pub(super) enum Purpose {
     Check(Probe),
 }
 
-/// Reads the command line, without the name of the program.
-///
-/// # Errors
-/// What is wrong with it first.
+/// Reads the command line, without the name of the program. Everything that is wrong with it goes to `errors`; if it
+/// asks for the help or the version, nothing is.
 pub(super) fn parse(
     program: &Program,
     arguments: impl IntoIterator<Item = OsString>,
-) -> Result<Arguments, SettingsError> {
-    let mut arguments = arguments.into_iter().peekable();
-    // One word, and only at the front: clap's subcommands would give every stray word the same look.
-    let is_check = arguments.next_if(|argument| argument == HEALTHCHECK).is_some();
+    errors: &mut SettingsErrors,
+) -> Arguments {
+    let mut words = arguments.into_iter().map(Word::new).peekable();
+    // One word, and only at the front.
+    let is_check = words.next_if(|word| word.name == HEALTHCHECK && word.value.is_none()).is_some();
     if is_check && let Some(lack) = CONTROL_PORT.lack() {
-        return Err(SettingsError::new(format_args!("{HEALTHCHECK}: {lack}")));
+        errors.add(SettingsError::new(format_args!("{HEALTHCHECK}: {lack}")));
     }
-    match command(program, is_check).try_get_matches_from(arguments) {
-        Ok(matches) => Ok(Arguments::Run {
-            flags: SETTINGS.iter().map(|setting| matches.get_one::<String>(setting.name).cloned()).collect(),
-            purpose: match is_check {
-                true if matches.get_flag(READY) => Purpose::Check(Probe::Ready),
-                true => Purpose::Check(Probe::Live),
-                false if matches.get_flag(PRINT_CONFIG) => Purpose::PrintConfig,
-                false => Purpose::Serve,
-            },
-        }),
-        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
-            Ok(Arguments::Print(error.render().to_string()))
+    let switch = if is_check { READY } else { PRINT_CONFIG };
+    let mut is_switched_on = false;
+    let mut flags: Vec<Option<String>> = SETTINGS.iter().map(|_| None).collect();
+    while let Some(word) = words.next() {
+        let Word { name, value } = word;
+        let long = name.strip_prefix("--").unwrap_or_default();
+        match (name.as_str(), &value) {
+            ("-h" | "--help", None) => {
+                return Arguments::Print(command(program, is_check).render_help().to_string());
+            }
+            ("-V" | "--version", None) => {
+                return Arguments::Print(format!("{} {}\n", program.name, program.version));
+            }
+            _ if [switch, "help", "version"].contains(&long) => {
+                if value.is_some() {
+                    errors.add(SettingsError::new(format_args!("{name}: takes no value; write {name}")));
+                }
+                is_switched_on |= long == switch;
+                continue;
+            }
+            _ => {}
         }
-        Err(error) => Err(complaint(&error)),
+        let Some((index, setting)) =
+            SETTINGS.iter().enumerate().find(|(_, setting)| !long.is_empty() && setting.flag() == long)
+        else {
+            errors.add(unknown(&name, is_check));
+            // What follows is the value of what this was to be, and not another mistake.
+            if name.starts_with('-') && value.is_none() {
+                words.next_if(|next| !next.is_flag());
+            }
+            continue;
+        };
+        let value = value.or_else(|| Some(words.next_if(|next| !next.is_flag())?.whole()));
+        let error = match (value.map(OsString::into_string), flags.get_mut(index)) {
+            (Some(Ok(value)), Some(flag @ None)) => {
+                *flag = Some(value);
+                continue;
+            }
+            (Some(Ok(_)), _) => format!("{name}: given twice; leave out one of the two"),
+            (Some(Err(_)), _) => {
+                format!("{name}: the value is not UTF-8; write it with visible ASCII characters")
+            }
+            (None, _) => format!("{name}: a value is missing; write {name} <{}>", setting.placeholder),
+        };
+        errors.add(SettingsError::new(format_args!("{error}")));
+    }
+    let purpose = match (is_check, is_switched_on) {
+        (true, true) => Purpose::Check(Probe::Ready),
+        (true, false) => Purpose::Check(Probe::Live),
+        (false, true) => Purpose::PrintConfig,
+        (false, false) => Purpose::Serve,
+    };
+    Arguments::Run { flags, purpose }
+}
+
+/// An argument: `--port=8080`, `--port` or `8080`.
+#[derive(Debug)]
+struct Word {
+    /// What stands before the first `=`. Of what is not UTF-8 as much as can be shown.
+    name: String,
+    /// What stands after it.
+    value: Option<OsString>,
+}
+
+impl Word {
+    fn new(argument: OsString) -> Word {
+        let bytes = argument.into_vec();
+        let Some(at) = bytes.iter().position(|byte| *byte == b'=').filter(|_| bytes.starts_with(b"-")) else {
+            return match String::from_utf8(bytes) {
+                Ok(name) => Word { name, value: None },
+                // A value may be anything; a name never has these bytes.
+                Err(error) => {
+                    Word { name: String::new(), value: Some(OsString::from_vec(error.into_bytes())) }
+                }
+            };
+        };
+        let (name, value) = bytes.split_at(at);
+        let value = value.get(1..).unwrap_or_default().to_vec();
+        Word { name: String::from_utf8_lossy(name).into_owned(), value: Some(OsString::from_vec(value)) }
+    }
+
+    /// Whether it is a flag and cannot be the value of the one before it: `-1` can.
+    fn is_flag(&self) -> bool {
+        self.name.starts_with("--")
+    }
+
+    /// The argument as it was.
+    fn whole(self) -> OsString {
+        match (self.name.is_empty(), self.value) {
+            (false, None) => self.name.into(),
+            (false, Some(value)) => [OsString::from(self.name), value].join(OsStr::new("=")),
+            (true, value) => value.unwrap_or_default(),
+        }
     }
 }
 
@@ -128,46 +209,31 @@ fn help(program: &Program, setting: &Setting) -> String {
     format!("{}{ignored}\n[env: {}] [default: {default}]", setting.help, setting.name)
 }
 
-/// The first thing that is wrong with the command line, in one line.
-fn complaint(error: &clap::Error) -> SettingsError {
-    let context = |kind| match error.get(kind) {
-        Some(ContextValue::String(text)) => text.as_str(),
-        _ => "",
-    };
-    // With the placeholder behind it where it is known: `--port <PORT>`.
-    let argument = context(ContextKind::InvalidArg);
-    let flag = argument.split([' ', '=']).next().unwrap_or_default();
-    #[expect(clippy::wildcard_enum_match_arm, reason = "most kinds are of things that our flags do not have")]
-    match error.kind() {
-        ErrorKind::UnknownArgument if flag.starts_with("--") => unknown(flag),
-        ErrorKind::UnknownArgument if argument.starts_with('-') => {
-            SettingsError::new(format_args!("{argument}: no such flag; --help lists them"))
-        }
-        ErrorKind::UnknownArgument => SettingsError::new(format_args!(
-            "{argument}: settings are flags, as in --port 8080; --help lists them"
-        )),
-        ErrorKind::InvalidValue => {
-            SettingsError::new(format_args!("{flag}: a value is missing; write {argument}"))
-        }
-        ErrorKind::ArgumentConflict => SettingsError::new(format_args!("{flag}: given twice")),
-        ErrorKind::TooManyValues => SettingsError::new(format_args!("{flag}: takes no value")),
-        ErrorKind::InvalidUtf8 => SettingsError::new(format_args!("an argument is not UTF-8")),
-        // Clap's own words, without its colours and further lines.
-        _ => {
-            let text = error.render().to_string();
-            let line = text.lines().next().unwrap_or_default();
-            SettingsError::new(format_args!("{}", line.trim_start_matches("error: ")))
-        }
+/// The error for an argument that is neither a flag nor the value of one. It is empty if it is not UTF-8.
+fn unknown(argument: &str, is_check: bool) -> SettingsError {
+    if argument.is_empty() {
+        return SettingsError::new(format_args!("an argument is not UTF-8; --help lists the flags"));
     }
-}
-
-fn unknown(flag: &str) -> SettingsError {
+    if argument == HEALTHCHECK {
+        return SettingsError::new(format_args!("{HEALTHCHECK}: must be the first argument"));
+    }
+    if is_check && argument.trim_start_matches('-') == PRINT_CONFIG {
+        return SettingsError::new(format_args!(
+            "{argument}: not a flag of {HEALTHCHECK}; leave out one of the two"
+        ));
+    }
+    if !argument.starts_with('-') {
+        return SettingsError::new(format_args!(
+            "{argument}: settings are flags, as in --port 8080; --help lists them"
+        ));
+    }
+    let typed = argument.trim_start_matches('-').to_ascii_lowercase().replace('_', "-");
+    let typed = typed.strip_prefix("postern-").unwrap_or(&typed);
     let flags: Vec<String> =
         SETTINGS.iter().copied().map(Setting::flag).chain([PRINT_CONFIG.to_owned()]).collect();
-    match nearest(flag.trim_start_matches('-'), flags.iter().map(String::as_str)) {
-        Some(meant) => SettingsError::new(format_args!("{flag}: no such flag; did you mean --{meant}?")),
-        None => SettingsError::new(format_args!("{flag}: no such flag; --help lists them")),
-    }
+    let advice =
+        guess(typed, flags.iter().map(String::as_str), |meant| format!("--{meant}"), "--help lists them");
+    SettingsError::new(format_args!("{argument}: no such flag; {advice}"))
 }
 
 const PRINT_CONFIG: &str = "print-config";

@@ -1,21 +1,75 @@
-//! Settings that cannot be used, in one line.
+//! Settings that cannot be used: one line for each of them.
 
 use std::fmt;
+use std::slice;
 
 use super::sources::Source;
 use super::table::Setting;
 use crate::escape::Escaped;
 
-/// What is wrong with the settings, where, and what to write instead: one line, ready for standard error behind
-/// the name of the program.
+/// Everything that is wrong with the settings of one start: at least one [`SettingsError`].
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct SettingsErrors(Vec<SettingsError>);
+
+impl SettingsErrors {
+    /// Each error, in the order in which the settings were read.
+    pub fn iter(&self) -> slice::Iter<'_, SettingsError> {
+        self.0.iter()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Adds an error, unless it is there already: a value may be checked alone, and again with others.
+    pub(super) fn add(&mut self, error: SettingsError) {
+        if !self.0.contains(&error) {
+            self.0.push(error);
+        }
+    }
+
+    /// Adds an error, unless the same value has another one already.
+    pub(super) fn add_if_first(&mut self, error: SettingsError) {
+        if !self.iter().any(|known| known.subject == error.subject) {
+            self.0.push(error);
+        }
+    }
+
+    /// Gives the value of a result, or takes note of its error.
+    pub(super) fn note<T>(&mut self, result: Result<T, SettingsError>) -> Option<T> {
+        result.map_err(|error| self.add(error)).ok()
+    }
+}
+
+/// One error a line.
+impl fmt::Display for SettingsErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, error) in self.iter().enumerate() {
+            let gap = if index > 0 { "\n" } else { "" };
+            write!(f, "{gap}{error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for SettingsErrors {}
+
+/// One setting that cannot be used: where it is set, what is wrong with it, and what to write instead. It is one line,
+/// ready for standard error after the name of the program.
+///
+/// The line begins with the flag, the line of `.env`, or, for the environment, the variable itself:
 ///
 /// ```text
-/// POSTERN_MAX_MESSAGE=64Q: not a size; write for example 64KiB
-/// .env: POSTERN_PATH=ws: ws is not a path; write for example /ws
 /// --max-message=64Q: not a size; write for example 64KiB
+/// .env line 3: POSTERN_PATH=ws: ws is not a path; write for example /ws
+/// POSTERN_MAX_MESSAGE=64Q: not a size; write for example 64KiB
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SettingsError(String);
+pub struct SettingsError {
+    /// Where it is set, and to what. Empty if the error is about no value.
+    subject: String,
+    complaint: String,
+}
 
 impl SettingsError {
     /// A value that its setting cannot take.
@@ -27,31 +81,35 @@ impl SettingsError {
             if shown == item { complaint } else { complaint.replace(item, &shown) }
         });
         let (text, complaint) = (setting.show(text), setting.public(&complaint));
-        let place = match source {
-            Source::Flag => format!("--{}={text}", setting.flag()),
-            Source::DotEnv => format!(".env: {}={text}", setting.name),
-            Source::Environment | Source::Default => format!("{}={text}", setting.name),
+        let name = match source {
+            Source::Flag => format!("--{}", setting.flag()),
+            Source::DotEnv { .. } | Source::Environment | Source::Default => setting.name.to_owned(),
         };
-        SettingsError::new(format_args!("{place}: {complaint}"))
+        SettingsError {
+            subject: one_line(&format!("{}{name}={text}: ", source.place())),
+            complaint: one_line(&complaint),
+        }
     }
 
     /// Anything else. Whatever the sentence quotes, it stays one line.
     pub(super) fn new(sentence: fmt::Arguments<'_>) -> SettingsError {
-        let sentence = sentence.to_string();
-        // A backslash is nobody's trouble here.
-        let parts: Vec<String> =
-            sentence.split('\\').map(|part| Escaped(part.as_bytes()).to_string()).collect();
-        SettingsError(parts.join("\\"))
+        SettingsError { subject: String::new(), complaint: one_line(&sentence.to_string()) }
     }
 }
 
 impl fmt::Display for SettingsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        write!(f, "{}{}", self.subject, self.complaint)
     }
 }
 
 impl std::error::Error for SettingsError {}
+
+/// The sentence with everything escaped that could end the line or change how it is read, except for backslashes.
+pub(super) fn one_line(sentence: &str) -> String {
+    let parts: Vec<String> = sentence.split('\\').map(|part| Escaped(part.as_bytes()).to_string()).collect();
+    parts.join("\\")
+}
 
 #[cfg(test)]
 mod tests {

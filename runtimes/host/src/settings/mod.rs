@@ -1,4 +1,4 @@
-//! Settings: what an operator says becomes one [`Settings`], or one clear line and the end.
+//! Settings: what an operator says becomes one [`Settings`], or a line for each mistake and the end.
 //!
 //! There is one table of them (`table`). From it come the flags, `--help`, `--print-config`, the names that are
 //! known, and the values: a default is a text like any other, and goes the same way.
@@ -7,6 +7,7 @@
 mod assertion;
 mod command;
 mod error;
+mod hints;
 mod memory;
 mod near;
 mod net;
@@ -18,6 +19,7 @@ mod secret;
 mod sources;
 mod table;
 mod value;
+mod warnings;
 
 #[cfg(test)]
 mod tests;
@@ -44,9 +46,10 @@ use crate::log::LogSettings;
 use crate::users::{PerUser, UserPolicy};
 use command::{Arguments, Purpose};
 use sources::{Chosen, Source};
-use table::IDENTITY_HEADERS;
+use table::{CONTROL, IDENTITY_HEADERS, LISTEN};
 
-pub use error::SettingsError;
+pub use error::{SettingsError, SettingsErrors};
+pub use warnings::Warning;
 
 /// What a binary says about itself.
 #[derive(Debug, Clone, Copy)]
@@ -91,6 +94,8 @@ pub struct Settings {
     pub user_policy: UserPolicy,
     /// How it takes its leave.
     pub drain: DrainConfig,
+    /// What to warn of at start: settings that have no effect, or one that nobody wants.
+    pub warnings: Vec<Warning>,
 }
 
 /// Where the control port is, and who may use what.
@@ -117,7 +122,7 @@ pub enum Outcome {
 /// order of precedence. Raises the limit of open files, and fills in what depends on the host.
 ///
 /// Ends the process for `--help`, `--version` and `--print-config` with 0, for `healthcheck` with 0 or 1, and for
-/// settings that cannot be used with one line on standard error and 2.
+/// settings that cannot be used with a line for each on standard error and 2.
 pub fn load_or_exit(program: &Program) -> Settings {
     match load(program, std::env::args_os().skip(1), std::env::vars_os(), read_dotenv) {
         Ok(Outcome::Start(settings)) => settings.for_this_host(),
@@ -135,9 +140,11 @@ pub fn load_or_exit(program: &Program) -> Settings {
             let _ = io::stdout().write_all(text.as_bytes());
             process::exit(0)
         }
-        Err(error) => {
-            // If nobody can read it, the exit code still says so.
-            let _ = writeln!(io::stderr(), "{}: {error}", program.name);
+        Err(errors) => {
+            for error in errors.iter() {
+                // If nobody can read it, the exit code still says so.
+                let _ = writeln!(io::stderr(), "{}: {error}", program.name);
+            }
             process::exit(2)
         }
     }
@@ -149,20 +156,21 @@ pub fn load_or_exit(program: &Program) -> Settings {
 /// `None` if there is none.
 ///
 /// # Errors
-/// The first setting that cannot be used: an unknown flag, an unknown name that begins with `POSTERN_`, a value
-/// that its setting cannot take.
+/// All settings that cannot be used: unknown flags, unknown names that begin with `POSTERN_`, lines of `.env` that are not
+/// `NAME=value`, values that their settings cannot take, and settings that contradict each other.
 pub fn load(
     program: &Program,
     arguments: impl IntoIterator<Item = OsString>,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
     dotenv: impl FnOnce() -> io::Result<Option<String>>,
-) -> Result<Outcome, SettingsError> {
-    let (flags, purpose) = match command::parse(program, arguments)? {
+) -> Result<Outcome, SettingsErrors> {
+    let mut errors = SettingsErrors::default();
+    let (flags, purpose) = match command::parse(program, arguments, &mut errors) {
         Arguments::Run { flags, purpose } => (flags, purpose),
         Arguments::Print(text) => return Ok(Outcome::Print(text)),
     };
-    let environment = sources::environment(environment)?;
-    let dotenv = sources::dotenv(dotenv())?;
+    let environment = sources::environment(environment, &mut errors);
+    let dotenv = sources::dotenv(dotenv(), &mut errors);
     let chosen = sources::choose(flags, &environment, &dotenv);
 
     let mut settings = Settings {
@@ -178,22 +186,34 @@ pub fn load(
         max_connections_per_user: None,
         user_policy: UserPolicy::default(),
         drain: DrainConfig::default(),
+        warnings: Vec::new(),
     };
     settings.service.handshake.subprotocols = vec![SUBPROTOCOL.to_owned()];
-    parts::check(&chosen)?;
-    for Chosen { setting, text, source } in &chosen {
-        (setting.apply)(&mut settings, text)
-            .map_err(|complaint| SettingsError::value(setting, text, *source, &complaint))?;
+    for known in &chosen {
+        let Chosen { setting, text, source } = known;
+        let result = parts::check(known).and_then(|()| {
+            (setting.apply)(&mut settings, text)
+                .map_err(|complaint| SettingsError::value(setting, text, *source, &complaint))
+        });
+        // A default is good, unless it repeats a setting that is not.
+        if *source != Source::Default || errors.is_empty() {
+            errors.note(result);
+        }
     }
     settings.drain.requests = settings.service.handshake.timeout;
     settings.service.users = settings
         .max_connections_per_user
         .map(|most| Arc::new(PerUser::new(most, settings.user_policy)) as Arc<dyn Users>);
-    check_identity_headers(&chosen)?;
-    settings.assertion = assertion::assertion(&chosen)?;
+    check_identity_headers(&chosen, &mut errors);
+    check_ports(&settings, &chosen, &mut errors);
+    settings.assertion = assertion::assertion(&chosen, &mut errors);
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    settings.warnings = warnings::find(program, &settings, &chosen, &dotenv);
     Ok(match purpose {
         Purpose::Serve => Outcome::Start(Box::new(settings)),
-        Purpose::PrintConfig => Outcome::Print(print::config(&chosen)),
+        Purpose::PrintConfig => Outcome::Print(print::config(&chosen, &settings.warnings)),
         Purpose::Check(probe) => Outcome::Check(Box::new(settings), probe),
     })
 }
@@ -213,18 +233,14 @@ impl Settings {
             "max_connections" => self.max_connections,
             "max_memory" => self.service.max_memory,
             "workers" => if program.has_workers { self.workers } else { 1 });
-        // With a signed identity, whoever reaches the port still needs a token.
-        let is_signed = self.assertion.is_some();
-        let who_knows =
-            if handshake.proxy_secret.secrets.is_empty() { "" } else { " and knows the proxy secret" };
-        if handshake.trusted_proxies.trusts_any() && !is_signed {
-            warn!(
-                log,
-                # "settings_warning",
-                "POSTERN_TRUSTED_PROXIES trusts every peer: whoever reaches the port{who_knows} can be any user"
-            );
+        for warning in &self.warnings {
+            warn!(log, # "settings_warning", "{warning}");
         }
-        if !is_signed && let Some(open) = listeners.iter().find(|listener| listener.admits_everyone()) {
+        let who_knows = self.who_knows();
+        // With a signed identity, a client that connects still needs a token.
+        if self.assertion.is_none()
+            && let Some(open) = listeners.iter().find(|listener| listener.admits_everyone())
+        {
             // Whoever made the file says who may connect.
             let setting =
                 if open.keeper() == Keeper::Process { "POSTERN_LISTEN_MODE" } else { "SocketMode=" };
@@ -244,6 +260,15 @@ impl Settings {
     /// Who may come in at all.
     pub fn gate(&self) -> Gate {
         Gate::new(self.max_connections, self.connect_rate)
+    }
+
+    /// What a client must know besides, in a warning that it can be any user.
+    fn who_knows(&self) -> &'static str {
+        if self.service.handshake.proxy_secret.secrets.is_empty() {
+            ""
+        } else {
+            " and knows the proxy secret"
+        }
     }
 
     /// Fills in what depends on the host.
@@ -269,8 +294,9 @@ impl Settings {
     }
 }
 
-/// A header that carries two things carries neither. `off` is none.
-fn check_identity_headers(chosen: &[Chosen]) -> Result<(), SettingsError> {
+/// Checks that no two settings name the same header, because a header that carries two things carries neither. `off` is
+/// not a header.
+fn check_identity_headers(chosen: &[Chosen], errors: &mut SettingsErrors) {
     let is_header =
         |chosen: &&Chosen| IDENTITY_HEADERS.contains(&chosen.setting.name) && chosen.text != preset::OFF;
     let headers: Vec<&Chosen> = chosen.iter().filter(is_header).collect();
@@ -279,14 +305,44 @@ fn check_identity_headers(chosen: &[Chosen]) -> Result<(), SettingsError> {
             if !net::is_same_header(&one.text, &other.text) {
                 continue;
             }
-            // Nobody wrote the default, so it is not to blame.
+            // The one that somebody wrote is to blame, not the default.
             let (blamed, other) = if other.source == Source::Default { (one, other) } else { (other, one) };
-            let complaint =
-                format!("the same header as that of {}, but for case and separators", other.setting.name);
-            return Err(SettingsError::value(blamed.setting, &blamed.text, blamed.source, &complaint));
+            let complaint = format!(
+                "the same header as that of {}, but for case and separators; write another",
+                other.setting.name
+            );
+            errors.add(SettingsError::value(blamed.setting, &blamed.text, blamed.source, &complaint));
         }
     }
-    Ok(())
+}
+
+/// Checks that no two listeners want the same port of the same addresses: the system would refuse the second one.
+fn check_ports(settings: &Settings, chosen: &[Chosen], errors: &mut SettingsErrors) {
+    let tcp = |address: &Address| match address {
+        Address::Tcp(address) => Some(*address),
+        Address::Unix(_) => None,
+    };
+    let mut before: Vec<(SocketAddr, &str)> = Vec::new();
+    let data = settings.listen.iter().filter_map(tcp).map(|address| (address, LISTEN));
+    for (address, name) in data.chain(settings.control.address.map(|address| (address, CONTROL))) {
+        // A port that the system chooses is a free one.
+        let is_same = |other: SocketAddr| {
+            let all = address.ip().is_unspecified() || other.ip().is_unspecified();
+            address.port() == other.port()
+                && address.port() != 0
+                && address.is_ipv4() == other.is_ipv4()
+                && (all || address.ip() == other.ip())
+        };
+        if let Some((other, of)) = before.iter().find(|(other, _)| is_same(*other))
+            && let Some(blamed) = chosen.iter().find(|chosen| chosen.setting.name == name)
+        {
+            let free = address.port().checked_add(1).unwrap_or(1024);
+            let complaint =
+                format!("{address} has the port of {other} in {of}; write another, for example {free}");
+            errors.add(SettingsError::value(blamed.setting, &blamed.text, blamed.source, &complaint));
+        }
+        before.push((address, name));
+    }
 }
 
 fn read_dotenv() -> io::Result<Option<String>> {

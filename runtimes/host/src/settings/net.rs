@@ -1,11 +1,12 @@
 //! Texts about who and where: addresses, owners, paths, proxies, origins, header names.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use nix::unistd::{Group, User};
 use postern_core::handshake::{AllowedOrigins, Cidr, TrustedProxies};
 
+use super::hints;
 use super::preset::OFF;
 use super::value::Complaint;
 use crate::listen::{Address, Owner};
@@ -14,10 +15,10 @@ use crate::listen::{Address, Owner};
 pub(super) fn addresses(text: &str) -> Result<Vec<Address>, Complaint> {
     items(text, |item| match item.strip_prefix("unix:") {
         Some(path) => socket_path(path).map(Address::Unix),
-        None => item.parse().map(Address::Tcp).map_err(|_| {
-            format!("{item} is not an address with a port; write for example 0.0.0.0:8080 or [::]:8080")
-                .into()
-        }),
+        None => {
+            let everywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080));
+            item.parse().map(Address::Tcp).map_err(|_| hints::address(item, everywhere).into())
+        }
     })
 }
 
@@ -26,9 +27,11 @@ pub(super) fn control(text: &str) -> Result<Option<SocketAddr>, Complaint> {
     if text == OFF {
         return Ok(None);
     }
-    text.parse().map(Some).map_err(|_| {
-        "not an address with a port; write for example 127.0.0.1:8081 or [::1]:8081, or off".into()
-    })
+    if text.starts_with("unix:") {
+        return Err("the control port cannot be a Unix socket; write for example 127.0.0.1:8081".into());
+    }
+    let here = SocketAddr::from((Ipv4Addr::LOCALHOST, 8081));
+    text.parse().map(Some).map_err(|_| format!("{}, or off", hints::address(text, here)).into())
 }
 
 /// A path at which a socket can listen (unix(7)). Names without a file have no mode that could prove anything.
@@ -84,10 +87,7 @@ pub(super) fn proxies(text: &str) -> Result<TrustedProxies, Complaint> {
         "any" => Ok(TrustedProxies::any()),
         _ => match item.parse::<Cidr>() {
             Ok(block) => Ok(TrustedProxies::new(vec![block])),
-            Err(_) => Err(format!(
-                "{item} is not a block of addresses; write for example 10.0.0.0/8, or loopback, private, any"
-            )
-            .into()),
+            Err(_) => Err(hints::network(item).into()),
         },
     })?;
     let mut all = TrustedProxies::new(Vec::new());
@@ -170,7 +170,7 @@ pub(super) fn words(text: &str) -> Result<Vec<String>, Complaint> {
 /// The items of a list with commas, trimmed; at least one, and none empty.
 fn items<T>(text: &str, item: impl Fn(&str) -> Result<T, Complaint>) -> Result<Vec<T>, Complaint> {
     let one = |text: &str| match text.trim() {
-        "" => Err("an item of the list is empty".into()),
+        "" => Err("an item of the list is empty; write a value between commas, and none at the end".into()),
         text => item(text),
     };
     text.split(',').map(one).collect()

@@ -72,18 +72,17 @@ impl Part {
     }
 }
 
-/// Looks for settings of parts that this build lacks.
-///
-/// # Errors
-/// The first of them that asks for such a part.
-pub(super) fn check(chosen: &[Chosen]) -> Result<(), SettingsError> {
+/// Checks that a setting does not ask for a part that this build lacks.
+pub(super) fn check(chosen: &Chosen) -> Result<(), SettingsError> {
     check_for(&PARTS, chosen)
 }
 
-fn check_for(parts: &[Part], chosen: &[Chosen]) -> Result<(), SettingsError> {
+fn check_for(parts: &[Part], chosen: &Chosen) -> Result<(), SettingsError> {
     // A default asks for nothing.
-    let said = chosen.iter().filter(|chosen| chosen.source != Source::Default);
-    said.flat_map(|chosen| parts.iter().map(move |part| part.check(chosen))).collect()
+    if chosen.source == Source::Default {
+        return Ok(());
+    }
+    parts.iter().try_for_each(|part| part.check(chosen))
 }
 
 /// What a setting says in this build if nobody says anything.
@@ -118,7 +117,7 @@ mod tests {
     }
 
     fn complaint(name: &str, text: &str) -> Option<String> {
-        check_for(&absent(), &[said(name, text)]).err().map(|error| error.to_string())
+        check_for(&absent(), &said(name, text)).err().map(|error| error.to_string())
     }
 
     #[test]
@@ -159,10 +158,10 @@ mod tests {
         for (name, text) in PARTS.iter().flat_map(|part| part.settings) {
             assert_eq!(complaint(name, text), None, "{name}={text}");
             let default = Chosen { source: Source::Default, ..said(name, "anything") };
-            assert_eq!(check_for(&absent(), &[default]), Ok(()), "{name}");
+            assert_eq!(check_for(&absent(), &default), Ok(()), "{name}");
         }
         assert_eq!(complaint("POSTERN_PATH", "/anything"), None);
-        assert_eq!(check_for(&PARTS, &[said(CONTROL, "127.0.0.1:1")]), Ok(()), "the part is there");
+        assert_eq!(check_for(&PARTS, &said(CONTROL, "127.0.0.1:1")), Ok(()), "the part is there");
     }
 
     #[test]

@@ -4,10 +4,11 @@ use std::fmt::Write;
 
 use super::parts;
 use super::sources::{Chosen, Source};
+use super::warnings::Warning;
 
 /// One line for each setting, grouped, with where its value came from. It can be fed back as `.env`, except for
-/// secrets and for the queries of URLs. What this build cannot obey is not among them.
-pub(super) fn config(chosen: &[Chosen]) -> String {
+/// secrets and for the queries of URLs. What this build cannot obey is not among them. The warnings follow as comments.
+pub(super) fn config(chosen: &[Chosen], warnings: &[Warning]) -> String {
     let chosen = || chosen.iter().filter(|chosen| parts::obeys(chosen.setting));
     let lines: Vec<String> =
         chosen().map(|chosen| format!("{}={}", chosen.setting.name, value(chosen))).collect();
@@ -23,15 +24,21 @@ pub(super) fn config(chosen: &[Chosen]) -> String {
         }
         let _ = writeln!(out, "{line:width$}  # {}", origin(chosen.source));
     }
+    if !warnings.is_empty() {
+        let _ = writeln!(out, "\n# Warnings");
+    }
+    for warning in warnings {
+        let _ = writeln!(out, "# {warning}");
+    }
     out
 }
 
-fn origin(source: Source) -> &'static str {
+fn origin(source: Source) -> String {
     match source {
-        Source::Flag => "flag",
-        Source::Environment => "environment",
-        Source::DotEnv => ".env",
-        Source::Default => "default",
+        Source::Flag => "flag".to_owned(),
+        Source::Environment => "environment".to_owned(),
+        Source::DotEnv { line } => format!(".env line {line}"),
+        Source::Default => "default".to_owned(),
     }
 }
 
@@ -75,8 +82,8 @@ mod tests {
     fn a_secret_is_not_printed_but_its_absence_is() {
         let chosen =
             |text: &str| Chosen { setting: &SECRET, text: text.to_owned(), source: Source::Environment };
-        assert_eq!(config(&[chosen("hunter2")]), "# Log\nPOSTERN_EXAMPLE=***  # environment\n");
-        assert_eq!(config(&[chosen("")]), "# Log\nPOSTERN_EXAMPLE=  # environment\n");
+        assert_eq!(config(&[chosen("hunter2")], &[]), "# Log\nPOSTERN_EXAMPLE=***  # environment\n");
+        assert_eq!(config(&[chosen("")], &[]), "# Log\nPOSTERN_EXAMPLE=  # environment\n");
     }
 
     #[test]
@@ -84,7 +91,7 @@ mod tests {
         static PUBLIC: Setting = Setting { is_secret: false, ..SECRET };
         let text = "https://user:hunter2@issuer.example/jwks.json?key=hunter2".to_owned();
         let chosen = Chosen { setting: &PUBLIC, text, source: Source::Flag };
-        let printed = config(&[chosen]);
+        let printed = config(&[chosen], &[]);
         let shown = "POSTERN_EXAMPLE=\"https://***@issuer.example/jwks.json?***\"  # flag\n";
         assert_eq!(printed, format!("# Log\n{shown}"));
     }

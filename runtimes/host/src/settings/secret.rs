@@ -4,6 +4,7 @@ use std::fs;
 
 use postern_core::handshake::Secrets;
 
+use super::hints;
 use super::value::Complaint;
 
 /// The setting of the gateway's secret itself.
@@ -36,7 +37,8 @@ pub(super) fn apply_file(known: &mut Secrets, path: &str, other: &str) -> Result
         return Err(format!("{other} is set already; leave out one of the two").into());
     }
     // The errors quote nothing of what is in there.
-    let text = fs::read_to_string(path).map_err(|error| format!("cannot read the file: {}", error.kind()))?;
+    let text =
+        fs::read_to_string(path).map_err(|error| format!("cannot read the file: {}", hints::file(&error)))?;
     let text = text.strip_suffix('\n').map_or(&*text, |text| text.strip_suffix('\r').unwrap_or(text));
     *known = secrets(text).map_err(|complaint| format!("in the file: {complaint}"))?;
     Ok(())
@@ -46,7 +48,7 @@ pub(super) fn apply_file(known: &mut Secrets, path: &str, other: &str) -> Result
 fn secrets(text: &str) -> Result<Secrets, Complaint> {
     let secrets: Vec<&str> = text.split(',').map(str::trim).collect();
     if secrets.contains(&"") {
-        return Err("a secret is empty".into());
+        return Err("a secret is empty; write for example 64 hexadecimal digits".into());
     }
     if !secrets.iter().all(|secret| secret.bytes().all(|byte| byte.is_ascii_graphic())) {
         return Err("a secret holds more than visible ASCII; write for example 64 hexadecimal digits".into());
@@ -104,7 +106,7 @@ mod tests {
             assert!(!from_text.contains(text), "{from_text}");
             from_text
         };
-        assert_eq!(bad(&format!("{ONE},")), "a secret is empty");
+        assert_eq!(bad(&format!("{ONE},")), "a secret is empty; write for example 64 hexadecimal digits");
         assert_eq!(
             bad("hunter2"),
             "a secret must have 16 to 1024 characters; write for example 64 hexadecimal digits"
@@ -115,9 +117,17 @@ mod tests {
             "a secret holds more than visible ASCII; write for example 64 hexadecimal digits"
         );
         bad(&format!("{ONE}\n{TWO}"));
-        assert_eq!(in_file(b"").unwrap_err(), "in the file: a secret is empty");
-        assert_eq!(in_file(b"\xff").unwrap_err(), "cannot read the file: invalid data");
+        assert_eq!(
+            in_file(b"").unwrap_err(),
+            "in the file: a secret is empty; write for example 64 hexadecimal digits"
+        );
+        assert_eq!(
+            in_file(b"\xff").unwrap_err(),
+            "cannot read the file: it is not UTF-8 text; write it as plain text"
+        );
         let error = apply_file(&mut Secrets::default(), "/no/such/file", SECRET).unwrap_err();
-        assert_eq!(error, "cannot read the file: entity not found");
+        assert_eq!(error, "cannot read the file: there is no such file; create it, or write another path");
+        let error = apply_file(&mut Secrets::default(), "/", SECRET).unwrap_err();
+        assert_eq!(error, "cannot read the file: it is a directory; write the path of a file");
     }
 }

@@ -1,12 +1,14 @@
 //! Where values come from: flags, then the environment, then `.env`, then the defaults.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Read};
 use std::net::SocketAddr;
 
-use super::error::SettingsError;
-use super::near::nearest;
+use super::error::{SettingsError, SettingsErrors};
+use super::hints;
+use super::near::guess;
 use super::table::{CONTROL, IDENTITY, LISTEN, SETTINGS, Setting};
 use super::{net, parts, preset};
 use crate::listen::Address;
@@ -17,8 +19,30 @@ use crate::successor::VARIABLE;
 pub(super) enum Source {
     Flag,
     Environment,
-    DotEnv,
+    /// A line of `.env`; the first has the number 1.
+    DotEnv {
+        line: usize,
+    },
     Default,
+}
+
+impl Source {
+    /// What an error begins with, before the name of the setting.
+    pub(super) fn place(self) -> String {
+        match self {
+            Source::DotEnv { line } => format!(".env line {line}: "),
+            Source::Flag | Source::Environment | Source::Default => String::new(),
+        }
+    }
+}
+
+/// What `.env` sets.
+#[derive(Debug, Default)]
+pub(super) struct DotEnv {
+    /// The values by their names, each with its line.
+    values: HashMap<String, (String, usize)>,
+    /// Names that are set again further down, each with both lines. The last one holds.
+    pub(super) repeated: Vec<(&'static str, usize, usize)>,
 }
 
 /// A setting with the text that holds.
@@ -36,19 +60,17 @@ pub(super) struct Chosen {
 pub(super) fn choose(
     flags: Vec<Option<String>>,
     environment: &HashMap<String, String>,
-    dotenv: &HashMap<String, String>,
+    dotenv: &DotEnv,
 ) -> Vec<Chosen> {
     let mut chosen: Vec<Chosen> = Vec::with_capacity(SETTINGS.len());
     for (setting, flag) in SETTINGS.iter().copied().zip(flags) {
-        let set_in = |names: &HashMap<String, String>| {
-            names.get(setting.name).filter(|text| !text.trim().is_empty()).cloned()
-        };
+        let is_said = |text: &String| !text.trim().is_empty();
         let (text, source) = if let Some(text) = flag {
             (text, Source::Flag)
-        } else if let Some(text) = set_in(environment) {
-            (text, Source::Environment)
-        } else if let Some(text) = set_in(dotenv) {
-            (text, Source::DotEnv)
+        } else if let Some(text) = environment.get(setting.name).filter(|text| is_said(text)) {
+            (text.clone(), Source::Environment)
+        } else if let Some((text, line)) = dotenv.values.get(setting.name).filter(|(text, _)| is_said(text)) {
+            (text.clone(), Source::DotEnv { line: *line })
         } else {
             (default(setting, &chosen), Source::Default)
         };
@@ -59,82 +81,118 @@ pub(super) fn choose(
 
 /// Takes what is ours from the environment.
 ///
-/// # Errors
-/// A name with our prefix that is no setting: whoever writes it believes that it has an effect. A value that is
-/// not UTF-8.
+/// It is an error if a name has our prefix and is not a setting, because it would have no effect, and if a value is not
+/// UTF-8.
 pub(super) fn environment(
     variables: impl IntoIterator<Item = (OsString, OsString)>,
-) -> Result<HashMap<String, String>, SettingsError> {
+    errors: &mut SettingsErrors,
+) -> HashMap<String, String> {
     let mut ours = HashMap::new();
+    // In a fixed order, so that the same mistakes give the same lines.
+    let mut variables: Vec<_> = variables.into_iter().collect();
+    variables.sort();
     for (name, value) in variables {
         // Names of settings are ASCII; what cannot be text is somebody else's.
         let Ok(name) = name.into_string() else { continue };
         if name == VARIABLE {
-            // A process says it to its successor; it is nobody's setting.
+            // A process says it to its successor; it is not a setting.
             continue;
         }
-        check_known(&name, "")?;
-        if is_setting(&name) {
-            let value = value
-                .into_string()
-                .map_err(|_| SettingsError::new(format_args!("{name}: the value is not UTF-8")))?;
-            ours.insert(name, value);
+        errors.note(check_known(&name, Source::Environment));
+        if setting(&name).is_none() {
+            continue;
+        }
+        match value.into_string() {
+            Ok(value) => _ = ours.insert(name, value),
+            Err(_) => errors.add(SettingsError::new(format_args!(
+                "{name}: the value is not UTF-8; write it with visible ASCII characters"
+            ))),
         }
     }
-    Ok(ours)
+    ours
 }
 
 /// Takes what is ours from `.env`, of which there may be none.
 ///
-/// # Errors
-/// The file cannot be read or is no env file; a name with our prefix that is no setting.
-pub(super) fn dotenv(file: io::Result<Option<String>>) -> Result<HashMap<String, String>, SettingsError> {
+/// It is an error if the file cannot be read or a line of it is not `NAME=value`, and if a name has our prefix and is not
+/// a setting.
+pub(super) fn dotenv(file: io::Result<Option<String>>, errors: &mut SettingsErrors) -> DotEnv {
+    let mut ours = DotEnv::default();
     let text = match file {
         Ok(Some(text)) => text,
-        Ok(None) => return Ok(HashMap::new()),
-        Err(error) => return Err(SettingsError::new(format_args!("cannot read .env: {}", error.kind()))),
+        Ok(None) => return ours,
+        Err(error) => {
+            errors.add(SettingsError::new(format_args!("cannot read .env: {}", hints::file(&error))));
+            return ours;
+        }
     };
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     // A last line that ends in a space is taken for an unfinished one, unless it has an end.
     let text = format!("{text}\n");
-    let mut ours = HashMap::new();
-    let mut last = None;
-    for line in dotenvy::from_read_iter(text.as_bytes()) {
-        // The error quotes the line, which may hold a secret; so the line is named by the one before it.
-        let Ok((name, value)) = line else {
-            let place =
-                last.map_or("its first line".to_owned(), |name| format!("the line behind that of {name}"));
-            return Err(SettingsError::new(format_args!(
-                "cannot read .env: {place} is not NAME=value; a value with spaces needs quotes"
+    let delivered = Cell::new(0);
+    let mut entries = dotenvy::from_read_iter(Lines { rest: text.as_bytes(), delivered: &delivered });
+    loop {
+        let before = delivered.get();
+        let Some(entry) = entries.next() else { break };
+        let line = first_line_of_entry(&text, before);
+        // The error quotes the line, which may hold a secret, so only its number is shown.
+        let Ok((name, value)) = entry else {
+            errors.add(SettingsError::new(format_args!(
+                ".env line {line}: not NAME=value; a value with spaces needs quotation marks around it, and each \
+                 quotation mark its partner"
             )));
+            continue;
         };
-        check_known(&name, ".env: ")?;
-        if is_setting(&name) {
-            // As in a shell, the last one holds.
-            ours.insert(name.clone(), value);
+        errors.note(check_known(&name, Source::DotEnv { line }));
+        let Some(setting) = setting(&name) else { continue };
+        // As in a shell, the last one holds.
+        if let Some((_, earlier)) = ours.values.insert(name, (value, line)) {
+            ours.repeated.push((setting.name, earlier, line));
         }
-        last = Some(name);
     }
-    Ok(ours)
+    ours
 }
 
-fn is_setting(name: &str) -> bool {
-    SETTINGS.iter().any(|setting| setting.name == name)
+/// The number of the line at which an entry begins, if `before` lines were read before it: blank lines and comments are
+/// not entries.
+fn first_line_of_entry(text: &str, before: usize) -> usize {
+    let is_entry = |line: &str| !line.trim().is_empty() && !line.trim_start().starts_with('#');
+    before + 1 + text.lines().skip(before).position(is_entry).unwrap_or_default()
 }
 
-/// `place` is where the name stands.
-fn check_known(name: &str, place: &str) -> Result<(), SettingsError> {
-    let Some(typed) = name.strip_prefix(PREFIX) else { return Ok(()) };
-    if is_setting(name) {
+/// A text that is read line by line, so that it is known how many lines the reader has taken.
+struct Lines<'t> {
+    rest: &'t [u8],
+    delivered: &'t Cell<usize>,
+}
+
+impl Read for Lines<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let line = self.rest.iter().position(|byte| *byte == b'\n').map_or(self.rest.len(), |end| end + 1);
+        let count = self.rest.get(..line).unwrap_or_default().read(buffer)?;
+        let (taken, rest) = self.rest.split_at(count);
+        self.delivered.set(self.delivered.get() + usize::from(taken.ends_with(b"\n")));
+        self.rest = rest;
+        Ok(count)
+    }
+}
+
+/// Checks that a name with our prefix is a setting.
+fn check_known(name: &str, source: Source) -> Result<(), SettingsError> {
+    let has_prefix = name.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX));
+    if !has_prefix || setting(name).is_some() {
         return Ok(());
     }
-    let ours = SETTINGS.iter().filter_map(|setting| setting.name.strip_prefix(PREFIX));
-    Err(match nearest(typed, ours) {
-        Some(meant) => {
-            SettingsError::new(format_args!("{place}{name}: no such setting; did you mean {PREFIX}{meant}?"))
-        }
-        None => SettingsError::new(format_args!("{place}{name}: no such setting; --help lists them")),
-    })
+    let typed = name.get(PREFIX.len()..).unwrap_or_default();
+    let short = |full: &'static str| full.strip_prefix(PREFIX).unwrap_or(full);
+    let names = SETTINGS.iter().map(|setting| short(setting.name));
+    // `PORT`, too, may have been meant.
+    let full = |meant: &str| {
+        let settings = SETTINGS.iter().map(|setting| setting.name);
+        settings.into_iter().find(|full| short(full) == meant).unwrap_or_default().to_owned()
+    };
+    let advice = guess(typed, names, full, "--help lists them");
+    Err(SettingsError::new(format_args!("{}{name}: no such setting; {advice}", source.place())))
 }
 
 /// What holds if nobody says anything: what the preset of the identity headers says, or the table.

@@ -1,6 +1,8 @@
 //! Settings from texts to values, and every way to get them wrong.
 
 mod control;
+mod mistakes;
+mod warnings;
 
 use std::time::Duration;
 
@@ -24,7 +26,7 @@ struct Texts<'t> {
 }
 
 impl Texts<'_> {
-    fn load(&self) -> Result<Outcome, SettingsError> {
+    fn load(&self) -> Result<Outcome, SettingsErrors> {
         let environment = self.environment.iter().map(|(name, value)| (name.into(), value.into()));
         load(&POSTERN, self.flags.iter().map(OsString::from), environment, || {
             Ok(Some(self.dotenv.to_owned()))
@@ -47,11 +49,24 @@ impl Texts<'_> {
         }
     }
 
+    /// The only error.
     #[track_caller]
     fn error(&self) -> String {
-        let error = self.load().unwrap_err().to_string();
-        assert!(!error.contains('\n'), "{error}");
-        error
+        let mut errors = self.errors();
+        assert_eq!(errors.len(), 1, "{errors:#?}");
+        errors.remove(0)
+    }
+
+    #[track_caller]
+    fn errors(&self) -> Vec<String> {
+        let errors: Vec<_> = self.load().unwrap_err().iter().map(ToString::to_string).collect();
+        assert!(errors.iter().all(|error| !error.contains('\n')), "{errors:#?}");
+        errors
+    }
+
+    #[track_caller]
+    fn warnings(&self) -> Vec<String> {
+        self.settings().warnings.iter().map(ToString::to_string).collect()
     }
 }
 
@@ -125,8 +140,8 @@ fn the_default_control_port_gives_way_to_the_data_listeners() {
     assert_eq!(control(&[("POSTERN_LISTEN", listen)]).as_deref(), Some("127.0.0.1:8083"));
     assert_eq!(control(&[("POSTERN_LISTEN", "127.0.0.1:8082")]).as_deref(), Some("127.0.0.1:8081"));
     // An address that an operator writes is taken as it is.
-    let written = [("PORT", "8081"), ("POSTERN_CONTROL", "127.0.0.2:8081")];
-    assert_eq!(control(&written).as_deref(), Some("127.0.0.2:8081"));
+    let written = [("PORT", "8081"), ("POSTERN_CONTROL", "127.0.0.2:8083")];
+    assert_eq!(control(&written).as_deref(), Some("127.0.0.2:8083"));
     assert_eq!(control(&[("PORT", "8081"), ("POSTERN_CONTROL", "off")]), None);
 }
 
@@ -249,283 +264,6 @@ fn a_preset_names_the_headers_that_are_not_named() {
 }
 
 #[test]
-fn each_bad_value_has_its_line() {
-    for (name, value, complaint) in [
-        ("PORT", "http", "not a number"),
-        ("PORT", "65536", "must be at most 65535"),
-        (
-            "POSTERN_LISTEN",
-            "8080",
-            "8080 is not an address with a port; write for example 0.0.0.0:8080 or [::]:8080",
-        ),
-        (
-            "POSTERN_LISTEN",
-            "0.0.0.0:1,::2",
-            "::2 is not an address with a port; write for example 0.0.0.0:8080 or [::]:8080",
-        ),
-        ("POSTERN_LISTEN", "0.0.0.0:1,", "an item of the list is empty"),
-        (
-            "POSTERN_LISTEN",
-            "unix:run/x",
-            "a Unix socket needs an absolute path; write for example unix:/run/postern.sock",
-        ),
-        ("POSTERN_LISTEN_MODE", "rw", "not the mode of a socket in octal; write for example 0660"),
-        (
-            "POSTERN_LISTEN_OWNER",
-            "nobody-of-that-name",
-            "there is no user nobody-of-that-name on this host; write for example 1000:1000",
-        ),
-        ("POSTERN_IDENTITY", "keycloak", "must be one of user, oauth2-proxy, authelia, authentik, pomerium"),
-        (
-            "POSTERN_PROXY_SECRET_HEADER",
-            "User_Id",
-            "the same header as that of POSTERN_USER_ID_HEADER, but for case and separators",
-        ),
-        ("POSTERN_PROXY_SECRET_FILE", "/no/such/file", "cannot read the file: entity not found"),
-        ("POSTERN_REJECT", "drop", "must be one of http, close"),
-        ("POSTERN_PATH", "ws", "ws is not a path; write for example /ws"),
-        ("POSTERN_PATH", "/ws?a", "/ws?a is not a path alone; leave out the query and the fragment"),
-        ("POSTERN_PATH", "/ws#a", "/ws#a is not a path alone; leave out the query and the fragment"),
-        ("POSTERN_PATH", "/a b", "/a b is not a path; write other than visible ASCII percent-encoded"),
-        ("POSTERN_PATH", "/é", "/é is not a path; write other than visible ASCII percent-encoded"),
-        ("POSTERN_WORKERS", "many", "not a number"),
-        ("POSTERN_WORKERS", "1025", "must be at most 1024"),
-        ("POSTERN_USER_ID_HEADER", "User ID", "not the name of a header; write for example X-User-Id"),
-        (
-            "POSTERN_USER_ID_HEADER",
-            "Authorization",
-            "Authorization has a meaning of its own and cannot carry an identity",
-        ),
-        (
-            "POSTERN_USER_ID_HEADER",
-            "sec_websocket_key",
-            "Sec-WebSocket-Key has a meaning of its own and cannot carry an identity",
-        ),
-        (
-            "POSTERN_USER_ID_HEADER",
-            "user_name",
-            "the same header as that of POSTERN_USER_NAME_HEADER, but for case and separators",
-        ),
-        (
-            "POSTERN_USER_NAME_HEADER",
-            "User-Email",
-            "the same header as that of POSTERN_USER_EMAIL_HEADER, but for case and separators",
-        ),
-        (
-            "POSTERN_TRUSTED_PROXIES",
-            "10.0.0.0/33",
-            "10.0.0.0/33 is not a block of addresses; write for example 10.0.0.0/8, or loopback, private, any",
-        ),
-        (
-            "POSTERN_TRUSTED_PROXIES",
-            "private,traefik",
-            "traefik is not a block of addresses; write for example 10.0.0.0/8, or loopback, private, any",
-        ),
-        (
-            "POSTERN_ALLOWED_ORIGINS",
-            "https://a.example/",
-            "an origin ends behind its host or port; write https://a.example",
-        ),
-        (
-            "POSTERN_ALLOWED_ORIGINS",
-            "https://a.example:8443/app",
-            "an origin ends behind its host or port; write https://a.example:8443",
-        ),
-        (
-            "POSTERN_ALLOWED_ORIGINS",
-            "a.example",
-            "a.example is not an origin; write for example https://a.example",
-        ),
-        (
-            "POSTERN_ALLOWED_ORIGINS",
-            "https://a.example:443",
-            "browsers leave out the usual port; write https://a.example",
-        ),
-        (
-            "POSTERN_ALLOWED_ORIGINS",
-            "http://a.example:80",
-            "browsers leave out the usual port; write http://a.example",
-        ),
-        (
-            "POSTERN_ALLOWED_ORIGINS",
-            "https://*.example",
-            "https://*.example has a wildcard; list each origin, or write * to admit every one",
-        ),
-        ("POSTERN_ALLOWED_ORIGINS", "https://a.example,*", "* admits every origin and stands alone"),
-        (
-            "POSTERN_ALLOWED_ORIGINS",
-            "https://",
-            "https:// is not an origin; write for example https://app.example.com",
-        ),
-        ("POSTERN_ASSERTION", "iap", "must be one of off, pomerium, google-iap, cloudflare, custom"),
-        ("POSTERN_ASSERTION_HEADER", "X Y", "not the name of a header; write for example X-User-Id"),
-        (
-            "POSTERN_ASSERTION_HEADER",
-            "Authorization",
-            "Authorization has a meaning of its own and cannot carry an identity",
-        ),
-        ("POSTERN_ASSERTION_AUDIENCE", "a,,b", "an item of the list is empty"),
-        (
-            "POSTERN_ASSERTION_JWKS",
-            "http://issuer.example/jwks.json",
-            "whoever is on the way could put in keys of his own; write https, which only a URL of this host can \
-             do without",
-        ),
-        (
-            "POSTERN_ASSERTION_JWKS",
-            "file:///etc/jwks.json",
-            "neither https nor a file; a file is written as its path alone",
-        ),
-        (
-            "POSTERN_ASSERTION_ISSUER",
-            "https://issuer.example",
-            "has no effect while POSTERN_ASSERTION is off; write POSTERN_ASSERTION=custom, or one of pomerium, \
-             google-iap, cloudflare",
-        ),
-        (
-            "POSTERN_ASSERTION",
-            "custom",
-            "needs POSTERN_ASSERTION_HEADER, too; write for example X-Jwt-Assertion",
-        ),
-        (
-            "POSTERN_ASSERTION",
-            "pomerium",
-            "needs POSTERN_ASSERTION_ISSUER, too; write for example app.example.com, the host of the route",
-        ),
-        (
-            "POSTERN_ASSERTION",
-            "google-iap",
-            "needs POSTERN_ASSERTION_AUDIENCE, too; write for example /projects/NUMBER/global/backendServices/ID",
-        ),
-        (
-            "POSTERN_ASSERTION",
-            "cloudflare",
-            "needs POSTERN_ASSERTION_ISSUER, too; write for example https://TEAM.cloudflareaccess.com",
-        ),
-        ("POSTERN_STRICT_KEY", "yes", "must be one of true, false"),
-        ("POSTERN_MAX_CONNECTIONS", "-1", "not a number"),
-        ("POSTERN_MAX_MESSAGE", "64Q", "not a size; write for example 64KiB"),
-        ("POSTERN_MAX_MESSAGE", "64KB", "not a size; units are powers of 1024, write 64KiB"),
-        ("POSTERN_MAX_MESSAGE", "0", "must be at least 1B"),
-        ("POSTERN_MAX_MESSAGE", "2GiB", "must be at most 1GiB"),
-        ("POSTERN_MAX_FRAME", "0", "must be at least 1B"),
-        ("POSTERN_MAX_FRAGMENTS", "0", "must be at least 1"),
-        ("POSTERN_MESSAGE_TIMEOUT", "30", "a duration needs a unit; write 30s or 30ms"),
-        ("POSTERN_MAX_BACKLOG", "0", "must be at least 1KiB"),
-        ("POSTERN_WRITE_TIMEOUT", "25h", "must be at most 24h"),
-        ("POSTERN_CLOSE_TIMEOUT", "0", "must be more than 0"),
-        ("POSTERN_HANDSHAKE_TIMEOUT", "0s", "must be more than 0"),
-        ("POSTERN_HANDSHAKE_TIMEOUT", "soon", "not a duration; write for example 25s, 500ms or 1m"),
-        ("POSTERN_MAX_HEAD", "511", "must be at least 512B"),
-        ("POSTERN_MAX_HEAD", "2MiB", "must be at most 1MiB"),
-        ("POSTERN_MAX_HEADERS", "257", "must be at most 256"),
-        ("LOG_LEVEL", "loud", "must be one of trace, debug, info, warn, error, critical"),
-        ("LOG_FORMAT", "xml", "must be one of term, json"),
-        ("POSTERN_LOG_MESSAGES", "all", "must be one of full, truncated, size, off"),
-        ("POSTERN_LOG_EMAIL", "none", "must be one of full, masked, off"),
-        (
-            "POSTERN_CONTROL",
-            "8081",
-            "not an address with a port; write for example 127.0.0.1:8081 or [::1]:8081, or off",
-        ),
-        ("POSTERN_API_KEY_FILE", "/no/such/file", "cannot read the file: entity not found"),
-    ] {
-        let error = Texts { environment: &[(name, value)], ..Texts::default() }.error();
-        assert_eq!(error, format!("{name}={value}: {complaint}"));
-    }
-}
-
-#[test]
-fn an_error_says_where_the_value_stands() {
-    let complaint = "not a size; write for example 64KiB";
-    let flags = &["--max-message", "64Q"];
-    assert_eq!(Texts { flags, ..Texts::default() }.error(), format!("--max-message=64Q: {complaint}"));
-    let dotenv = "POSTERN_MAX_MESSAGE=64Q";
-    assert_eq!(
-        Texts { dotenv, ..Texts::default() }.error(),
-        format!(".env: POSTERN_MAX_MESSAGE=64Q: {complaint}")
-    );
-    // The one that holds is the one that is judged.
-    let texts = Texts { flags: &["--max-message=1KiB"], dotenv, ..Texts::default() };
-    assert_eq!(texts.settings().service.session.max_message, 1024);
-}
-
-#[test]
-fn an_error_is_one_line_whatever_it_quotes() {
-    let environment = &[("POSTERN_PATH", "/a\nb\u{202e}\\")];
-    assert_eq!(
-        Texts { environment, ..Texts::default() }.error(),
-        r"POSTERN_PATH=/a\nb\u{202e}\: /a\nb\u{202e}\ is not a path; write other than visible ASCII percent-encoded"
-    );
-}
-
-#[test]
-fn an_unknown_name_of_ours_is_an_error_and_one_of_others_is_not() {
-    for (name, line) in [
-        ("POSTERN_PAHT", "POSTERN_PAHT: no such setting; did you mean POSTERN_PATH?"),
-        ("POSTERN_MAX_MESAGE", "POSTERN_MAX_MESAGE: no such setting; did you mean POSTERN_MAX_MESSAGE?"),
-        (
-            "POSTERN_TRUSTED_PROXY",
-            "POSTERN_TRUSTED_PROXY: no such setting; did you mean POSTERN_TRUSTED_PROXIES?",
-        ),
-        ("POSTERN_COLOUR", "POSTERN_COLOUR: no such setting; --help lists them"),
-        ("POSTERN_", "POSTERN_: no such setting; --help lists them"),
-    ] {
-        assert_eq!(Texts { environment: &[(name, "x")], ..Texts::default() }.error(), line);
-        let dotenv = &format!("{name}=x");
-        assert_eq!(Texts { dotenv, ..Texts::default() }.error(), format!(".env: {line}"));
-    }
-    let environment = &[("HOST_PORT", "x"), ("JWT_SECRET", "x"), ("LOG_LEVELS", "x"), ("PATH", "x")];
-    Texts { environment, dotenv: "JWT_SECRET=x\nRUST_LOG=y", ..Texts::default() }.settings();
-}
-
-#[test]
-fn a_bad_command_line_has_its_line() {
-    for (flags, line) in [
-        (&["--lisen", "x"] as &[&str], "--lisen: no such flag; did you mean --listen?"),
-        (&["--print-confg"], "--print-confg: no such flag; did you mean --print-config?"),
-        (&["--colour=x"], "--colour: no such flag; --help lists them"),
-        (&["-p", "8080"], "-p: no such flag; --help lists them"),
-        (&["8080"], "8080: settings are flags, as in --port 8080; --help lists them"),
-        (&["--port"], "--port: a value is missing; write --port <PORT>"),
-        (&["--port", "1", "--port", "2"], "--port: given twice"),
-        (&["--print-config=yes"], "--print-config: takes no value"),
-        (&["--path="], "--path=: an item of the list is empty"),
-    ] {
-        assert_eq!(Texts { flags, ..Texts::default() }.error(), line, "{flags:?}");
-    }
-}
-
-#[cfg(unix)]
-#[test]
-fn what_is_not_utf_8_is_an_error_if_it_is_ours() {
-    use std::os::unix::ffi::OsStringExt;
-    let odd = || OsString::from_vec(vec![0xff]);
-    let load = |flags: Vec<OsString>, environment: Vec<(OsString, OsString)>| {
-        load(&POSTERN, flags, environment, || Ok(None)).map(drop).map_err(|error| error.to_string())
-    };
-    assert_eq!(load(vec!["--path".into(), odd()], vec![]), Err("an argument is not UTF-8".to_owned()));
-    let error = "POSTERN_PATH: the value is not UTF-8".to_owned();
-    assert_eq!(load(vec![], vec![("POSTERN_PATH".into(), odd())]), Err(error));
-    assert_eq!(load(vec![], vec![("OTHER".into(), odd()), (odd(), odd())]), Ok(()));
-}
-
-#[test]
-fn a_dotenv_that_cannot_be_read_is_named_without_its_secrets() {
-    let dotenv = "PORT=1\nJWT_SECRET=hunter2 hunter2\n";
-    assert_eq!(
-        Texts { dotenv, ..Texts::default() }.error(),
-        "cannot read .env: the line behind that of PORT is not NAME=value; a value with spaces needs quotes"
-    );
-    assert_eq!(
-        Texts { dotenv: "hunter2", ..Texts::default() }.error(),
-        "cannot read .env: its first line is not NAME=value; a value with spaces needs quotes"
-    );
-    let denied = load(&POSTERN, [], [], || Err(ErrorKind::PermissionDenied.into())).unwrap_err();
-    assert_eq!(denied.to_string(), "cannot read .env: permission denied");
-}
-
-#[test]
 fn help_shows_each_setting_with_its_flag_name_and_default() {
     let help = Texts { flags: &["--help"], ..Texts::default() }.printed();
     assert_eq!(help, Texts { flags: &["-h"], ..Texts::default() }.printed());
@@ -574,9 +312,9 @@ fn the_printed_settings_can_be_fed_back() {
         ("PORT=9000", "environment"),
         ("POSTERN_LISTEN=0.0.0.0:9000", "default"),
         ("POSTERN_PATH=\"/a'b\\$c\\\"d,/e\"", "flag"),
-        ("POSTERN_TRUSTED_PROXIES=\"loopback, 10.0.0.0/8\"", ".env"),
+        ("POSTERN_TRUSTED_PROXIES=\"loopback, 10.0.0.0/8\"", ".env line 2"),
         ("POSTERN_ALLOWED_ORIGINS=", "default"),
-        ("LOG_FORMAT=json", ".env"),
+        ("LOG_FORMAT=json", ".env line 1"),
     ] {
         let line = format!("{value:46}  # {source}");
         assert!(printed.lines().any(|printed| printed == line), "{line} is missing in\n{printed}");
@@ -599,7 +337,7 @@ fn the_printed_settings_can_be_fed_back() {
 #[test]
 fn bad_settings_are_not_printed() {
     let texts = Texts { flags: &["--print-config", "--port=x"], ..Texts::default() };
-    assert_eq!(texts.error(), "--port=x: not a number");
+    assert_eq!(texts.error(), "--port=x: not a whole number; write a whole number from 0 to 65535");
 }
 
 #[test]

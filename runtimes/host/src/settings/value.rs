@@ -15,22 +15,82 @@ pub(super) fn size(text: &str, range: RangeInclusive<usize>) -> Result<usize, Co
         "kib" => KIB,
         "mib" => MIB,
         "gib" => GIB,
-        // KB is 1000 bytes to some and 1024 to others.
-        "k" | "kb" | "m" | "mb" | "g" | "gb" if !number.is_empty() => {
-            let letter = unit.chars().next().unwrap_or_default().to_ascii_uppercase();
-            return Err(format!("not a size; units are powers of 1024, write {number}{letter}iB").into());
-        }
-        _ => return Err(NO_SIZE.into()),
+        "tib" => TIB,
+        _ => return Err(not_a_size(text, &range)),
     };
-    let number: usize = number.parse().map_err(|_| Complaint::from(NO_SIZE))?;
-    let size = number.checked_mul(factor).ok_or(Complaint::from(NO_SIZE))?;
-    in_range(size, range, show_size)
+    if number.is_empty() {
+        return Err(not_a_size(text, &range));
+    }
+    // There are only digits, so it is too large if it does not fit.
+    let size = number.parse::<usize>().ok().and_then(|number| number.checked_mul(factor));
+    in_range(size.unwrap_or(usize::MAX), range, show_size)
+}
+
+/// What to write instead of a text that is not a size.
+fn not_a_size(text: &str, range: &RangeInclusive<usize>) -> Complaint {
+    if text.is_empty() {
+        return "is empty; write for example 64KiB".into();
+    }
+    if let Some(complaint) = wrong_digits(text, "64KiB") {
+        return complaint;
+    }
+    let (sign, unsigned) = split_sign(text);
+    if sign == Some('-') {
+        return format!("a size is not negative; write at least {}", show_size(*range.start())).into();
+    }
+    let (number, rest) = split_decimal(unsigned);
+    let unit = rest.trim_start();
+    let Some(factor) = factor(unit).filter(|_| !number.is_empty()) else {
+        let is_unit = !number.is_empty() && !unit.is_empty() && unit.chars().all(char::is_alphabetic);
+        return match is_unit {
+            true => format!(
+                "not a size: {unit} is not a unit; write for example 64KiB, with B, KiB, MiB, GiB or TiB"
+            ),
+            false => "not a size; write for example 64KiB".to_owned(),
+        }
+        .into();
+    };
+    let (instead, is_whole) = match number.split_once('.') {
+        None => (format!("{number}{}", unit_name(unit)), true),
+        Some((whole, fraction)) => (show_size(scale(whole, fraction, factor)), false),
+    };
+    match (sign, is_whole) {
+        (_, false) => format!("a size has no fraction; write {instead}"),
+        (Some(_), true) => format!("a size has no sign; write {instead}"),
+        (None, true) if rest.len() != unit.len() => format!("a size has no space; write {instead}"),
+        // KB is 1000 bytes to some and 1024 to others.
+        (None, true) => format!("not a size; units are powers of 1024, write {instead}"),
+    }
+    .into()
+}
+
+/// What a unit stands for, with the letters alone as well.
+fn factor(unit: &str) -> Option<usize> {
+    Some(match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kb" | "kib" => KIB,
+        "m" | "mb" | "mib" => MIB,
+        "g" | "gb" | "gib" => GIB,
+        "t" | "tb" | "tib" => TIB,
+        _ => return None,
+    })
+}
+
+/// A unit as it is to be written.
+fn unit_name(unit: &str) -> &'static str {
+    match factor(unit) {
+        Some(KIB) => "KiB",
+        Some(MIB) => "MiB",
+        Some(GIB) => "GiB",
+        Some(TIB) => "TiB",
+        _ => "B",
+    }
 }
 
 /// A time that is more than zero: `25s`, `500ms`, `1m`, `1h`.
 pub(super) fn duration(text: &str) -> Result<Duration, Complaint> {
     match duration_or_off(text)? {
-        Duration::ZERO => Err("must be more than 0".into()),
+        Duration::ZERO => Err("must be more than 0; write for example 25s, 500ms or 1m".into()),
         duration => Ok(duration),
     }
 }
@@ -38,24 +98,109 @@ pub(super) fn duration(text: &str) -> Result<Duration, Complaint> {
 /// A time, or 0 for a limit that is off.
 pub(super) fn duration_or_off(text: &str) -> Result<Duration, Complaint> {
     let (number, unit) = split_unit(text);
-    let number: u64 = number.parse().map_err(|_| Complaint::from(NO_DURATION))?;
-    let duration = match unit {
-        "ms" => Some(Duration::from_millis(number)),
-        "s" => Some(Duration::from_secs(number)),
-        "m" => number.checked_mul(60).map(Duration::from_secs),
-        "h" => number.checked_mul(3600).map(Duration::from_secs),
-        "" if number == 0 => Some(Duration::ZERO),
-        "" => return Err(format!("a duration needs a unit; write {number}s or {number}ms").into()),
-        _ => return Err(NO_DURATION.into()),
+    let milliseconds = match unit {
+        "" if !number.is_empty() && number.bytes().all(|digit| digit == b'0') => 0,
+        _ => milliseconds_of(unit).filter(|_| !number.is_empty()).ok_or_else(|| not_a_duration(text))?,
     };
-    duration.filter(|duration| *duration <= DAY).ok_or("must be at most 24h".into())
+    // There are only digits, so it is too long if it does not fit.
+    let total = number.parse::<u64>().ok().and_then(|number| number.checked_mul(milliseconds));
+    let duration = total.map(Duration::from_millis).filter(|duration| *duration <= DAY);
+    duration.ok_or("must be at most 24h".into())
+}
+
+/// What to write instead of a text that is not a duration.
+fn not_a_duration(text: &str) -> Complaint {
+    const EXAMPLE: &str = "write for example 25s, 500ms or 1m";
+    if text.is_empty() {
+        return format!("is empty; {EXAMPLE}").into();
+    }
+    if let Some(complaint) = wrong_digits(text, "25s") {
+        return complaint;
+    }
+    let (sign, unsigned) = split_sign(text);
+    if sign == Some('-') {
+        return format!("a duration is not negative; {EXAMPLE}").into();
+    }
+    let (number, rest) = split_decimal(unsigned);
+    let unit = rest.trim_start();
+    if number.is_empty() {
+        return format!("not a duration; {EXAMPLE}").into();
+    }
+    if unit.is_empty() && !number.contains('.') {
+        return format!("a duration needs a unit; write {number}s or {number}ms").into();
+    }
+    if let Some(total) = sum_of_units(unsigned) {
+        return format!("a duration has one number and one unit; write {}", show_duration(total)).into();
+    }
+    let milliseconds = match unit.to_ascii_lowercase().as_str() {
+        "ms" | "msec" | "millisecond" | "milliseconds" => 1,
+        "s" | "sec" | "secs" | "second" | "seconds" | "" => 1_000,
+        "m" | "min" | "mins" | "minute" | "minutes" => 60_000,
+        "h" | "hr" | "hrs" | "hour" | "hours" => 3_600_000,
+        "d" | "day" | "days" => 86_400_000,
+        _ => return format!("not a duration: {unit} is not a unit; {EXAMPLE}, with ms, s, m or h").into(),
+    };
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let instead = show_duration(scale(whole, fraction, milliseconds));
+    match number.contains('.') {
+        true => format!("a duration has no fraction; write {instead}"),
+        false => format!("not a duration: the units are ms, s, m and h; write {instead}"),
+    }
+    .into()
+}
+
+/// What a unit of a duration stands for.
+fn milliseconds_of(unit: &str) -> Option<u64> {
+    Some(match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return None,
+    })
+}
+
+/// The milliseconds of a text such as `1h30m`, with at least two units. `None` if it is not one.
+fn sum_of_units(text: &str) -> Option<usize> {
+    let (mut rest, mut total, mut count) = (text, 0_usize, 0);
+    while !rest.is_empty() {
+        let (number, after) = split_unit(rest);
+        let unit_end = after.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(after.len());
+        let (unit, after) = after.split_at(unit_end);
+        let factor = usize::try_from(milliseconds_of(unit)?).ok()?;
+        total = total.checked_add(number.parse::<usize>().ok()?.checked_mul(factor)?)?;
+        (rest, count) = (after.trim_start(), count + 1);
+    }
+    (count >= 2).then_some(total)
 }
 
 /// A whole number.
 pub(super) fn count(text: &str, range: RangeInclusive<usize>) -> Result<usize, Complaint> {
-    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
-    let count = text.parse().ok().filter(|_| is_number).ok_or(Complaint::from("not a number"))?;
-    in_range(count, range, |count| count.to_string())
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(not_a_count(text, &range));
+    }
+    // There are only digits, so it is too large if it does not fit.
+    in_range(text.parse().unwrap_or(usize::MAX), range, |count| count.to_string())
+}
+
+/// What to write instead of a text that is not a whole number.
+fn not_a_count(text: &str, range: &RangeInclusive<usize>) -> Complaint {
+    let (start, end) = (range.start(), range.end());
+    let expected = match *end {
+        usize::MAX => format!("write a whole number from {start}"),
+        _ => format!("write a whole number from {start} to {end}"),
+    };
+    let condition = match text {
+        "" => "is empty",
+        _ if text.strip_prefix('-').is_some_and(is_decimal) => "is negative",
+        _ if is_of_other_digits(text) => "is not written with the digits 0 to 9",
+        _ => "not a whole number",
+    };
+    format!("{condition}; {expected}").into()
+}
+
+fn is_decimal(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
 }
 
 /// The same, of 32 bits.
@@ -87,6 +232,43 @@ pub(super) fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, Co
     })
 }
 
+/// The complaint about a number in digits of another script, such as Arabic ones.
+fn wrong_digits(text: &str, example: &str) -> Option<Complaint> {
+    is_of_other_digits(text)
+        .then(|| format!("is not written with the digits 0 to 9; write for example {example}").into())
+}
+
+fn is_of_other_digits(text: &str) -> bool {
+    text.chars().any(|c| c.is_numeric() && !c.is_ascii())
+}
+
+/// The sign at the front, and what follows it.
+fn split_sign(text: &str) -> (Option<char>, &str) {
+    let sign = text.chars().next().filter(|c| "+-".contains(*c));
+    (sign, text.strip_prefix(['+', '-']).unwrap_or(text))
+}
+
+/// The number at the front, which may have a fraction, and what follows it.
+fn split_decimal(text: &str) -> (&str, &str) {
+    let (digits, rest) = split_unit(text);
+    let Some(fraction) = rest.strip_prefix('.') else { return (digits, rest) };
+    let length = digits.len() + 1 + split_unit(fraction).0.len();
+    if digits.is_empty() || length == digits.len() + 1 { (digits, rest) } else { text.split_at(length) }
+}
+
+/// A number with a fraction, times a factor, rounded down: `1`, `5` and 1024 is 1536.
+fn scale(whole: &str, fraction: &str, factor: usize) -> usize {
+    // Digits after the ninth are less than a byte of a GiB.
+    let fraction: String = fraction.chars().chain("000000000".chars()).take(9).collect();
+    let billionths = whole
+        .parse::<u128>()
+        .ok()
+        .and_then(|whole| whole.checked_mul(1_000_000_000)?.checked_add(fraction.parse().ok()?));
+    let scaled =
+        billionths.and_then(|billionths| Some(billionths.checked_mul(factor as u128)? / 1_000_000_000));
+    scaled.and_then(|scaled| usize::try_from(scaled).ok()).unwrap_or(usize::MAX)
+}
+
 /// The digits at the front, and what follows them.
 fn split_unit(text: &str) -> (&str, &str) {
     text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))
@@ -106,7 +288,11 @@ fn in_range(
     Ok(number)
 }
 
-fn show_size(size: usize) -> String {
+/// A number of bytes as it is to be written, in the largest unit that divides it.
+pub(super) fn show_size(size: usize) -> String {
+    if size == 0 {
+        return "0".to_owned();
+    }
     match [(GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")]
         .into_iter()
         .find(|(unit, _)| size >= *unit && size.is_multiple_of(*unit))
@@ -116,15 +302,22 @@ fn show_size(size: usize) -> String {
     }
 }
 
+/// A number of milliseconds as it is to be written, in the largest unit that divides it.
+pub(super) fn show_duration(milliseconds: usize) -> String {
+    let units = [(3_600_000, "h"), (60_000, "m"), (1_000, "s")];
+    match units.into_iter().find(|(unit, _)| milliseconds >= *unit && milliseconds.is_multiple_of(*unit)) {
+        Some((unit, name)) => format!("{}{name}", milliseconds / unit),
+        None => format!("{milliseconds}ms"),
+    }
+}
+
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 pub(super) const GIB: usize = 1024 * MIB;
+const TIB: usize = 1024 * GIB;
 
 /// The longest duration. Long enough to be for ever, and far from what an `Instant` cannot be moved by.
 const DAY: Duration = Duration::from_secs(24 * 3600);
-
-const NO_SIZE: &str = "not a size; write for example 64KiB";
-const NO_DURATION: &str = "not a duration; write for example 25s, 500ms or 1m";
 
 #[cfg(test)]
 mod tests {
@@ -153,24 +346,37 @@ mod tests {
         check_size("64kib", Ok(65_536));
         check_size("1MiB", Ok(1 << 20));
         check_size("2GiB", Ok(2 << 30));
-        for text in [
-            "",
-            "B",
-            "KiB",
-            "64Q",
-            "64 KiB",
-            "-1",
-            "+1",
-            "1.5MiB",
-            "64KiB ",
-            "99999999999999999999",
-            "99999999999GiB",
+        check_size("2TiB", Err("must be at most 2GiB"));
+        check_size("99999999999999999999", Err("must be at most 2GiB"));
+        check_size("99999999999GiB", Err("must be at most 2GiB"));
+        check_size("0", Err("must be at least 1B"));
+    }
+
+    #[test]
+    fn what_is_not_a_size_is_told_what_to_write() {
+        for (text, complaint) in [
+            ("", "is empty; write for example 64KiB"),
+            ("B", "not a size; write for example 64KiB"),
+            ("KiB", "not a size; write for example 64KiB"),
+            ("many", "not a size; write for example 64KiB"),
+            ("64KiB!", "not a size; write for example 64KiB"),
+            ("0x10", "not a size; write for example 64KiB"),
+            ("64Q", "not a size: Q is not a unit; write for example 64KiB, with B, KiB, MiB, GiB or TiB"),
+            ("64 KiB", "a size has no space; write 64KiB"),
+            ("64KB", "not a size; units are powers of 1024, write 64KiB"),
+            ("1M", "not a size; units are powers of 1024, write 1MiB"),
+            ("2gb", "not a size; units are powers of 1024, write 2GiB"),
+            ("-1", "a size is not negative; write at least 1B"),
+            ("-64KiB", "a size is not negative; write at least 1B"),
+            ("+1", "a size has no sign; write 1B"),
+            ("1.5MiB", "a size has no fraction; write 1536KiB"),
+            ("0.5k", "a size has no fraction; write 512B"),
+            ("2.25 GB", "a size has no fraction; write 2304MiB"),
+            ("1.0001KiB", "a size has no fraction; write 1KiB"),
+            ("\u{661}\u{662}KiB", "is not written with the digits 0 to 9; write for example 64KiB"),
         ] {
-            check_size(text, Err("not a size; write for example 64KiB"));
+            check_size(text, Err(complaint));
         }
-        check_size("64KB", Err("not a size; units are powers of 1024, write 64KiB"));
-        check_size("1M", Err("not a size; units are powers of 1024, write 1MiB"));
-        check_size("2gb", Err("not a size; units are powers of 1024, write 2GiB"));
     }
 
     #[test]
@@ -182,8 +388,26 @@ mod tests {
         assert_eq!(size("2047KiB", 1..=1536), Err("must be at most 1536B".into()));
         assert_eq!(count("0", 1..=9), Err("must be at least 1".into()));
         assert_eq!(count("10", 1..=9), Err("must be at most 9".into()));
-        for text in ["", "nine", "+9", "-9", "9.0", "99999999999999999999"] {
-            assert_eq!(count(text, 1..=9), Err("not a number".into()), "{text}");
+        assert_eq!(count("99999999999999999999", 1..=9), Err("must be at most 9".into()));
+    }
+
+    #[test]
+    fn what_is_not_a_whole_number_is_told_what_to_write() {
+        for (text, condition) in [
+            ("", "is empty"),
+            ("nine", "not a whole number"),
+            ("+9", "not a whole number"),
+            ("9.0", "not a whole number"),
+            ("1e3", "not a whole number"),
+            ("0x9", "not a whole number"),
+            ("1_000", "not a whole number"),
+            ("-9", "is negative"),
+            ("-0.5", "is negative"),
+            ("\u{669}", "is not written with the digits 0 to 9"),
+        ] {
+            let complaint = |expected| Err(Complaint::from(format!("{condition}; {expected}")));
+            assert_eq!(count(text, 1..=9), complaint("write a whole number from 1 to 9"), "{text}");
+            assert_eq!(count(text, 0..=usize::MAX), complaint("write a whole number from 0"), "{text}");
         }
     }
 
@@ -195,16 +419,37 @@ mod tests {
         check_duration("25s", Ok(25_000));
         check_duration("1m", Ok(60_000));
         check_duration("24h", Ok(86_400_000));
-        check_duration("25", Err("a duration needs a unit; write 25s or 25ms"));
-        for text in ["", "s", "soon", "1.5s", "25 s", "-1s", "25S", "1d", "1m30s", "99999999999999999999s"] {
-            check_duration(text, Err("not a duration; write for example 25s, 500ms or 1m"));
-        }
-        for text in ["25h", "86400001ms", "18446744073709551615h"] {
+        for text in ["25h", "86400001ms", "18446744073709551615h", "99999999999999999999s"] {
             check_duration(text, Err("must be at most 24h"));
         }
-        assert_eq!(duration("0"), Err("must be more than 0".into()));
-        assert_eq!(duration("0ms"), Err("must be more than 0".into()));
+        assert_eq!(duration("0"), Err("must be more than 0; write for example 25s, 500ms or 1m".into()));
+        assert_eq!(duration("0ms"), Err("must be more than 0; write for example 25s, 500ms or 1m".into()));
         assert_eq!(duration("1ms"), Ok(Duration::from_millis(1)));
+    }
+
+    #[test]
+    fn what_is_not_a_duration_is_told_what_to_write() {
+        for (text, complaint) in [
+            ("", "is empty; write for example 25s, 500ms or 1m"),
+            ("s", "not a duration; write for example 25s, 500ms or 1m"),
+            ("soon", "not a duration; write for example 25s, 500ms or 1m"),
+            ("-1s", "a duration is not negative; write for example 25s, 500ms or 1m"),
+            ("25", "a duration needs a unit; write 25s or 25ms"),
+            ("1.5s", "a duration has no fraction; write 1500ms"),
+            ("0.5h", "a duration has no fraction; write 30m"),
+            ("1h30m", "a duration has one number and one unit; write 90m"),
+            ("1m30s", "a duration has one number and one unit; write 90s"),
+            ("1h 30m", "a duration has one number and one unit; write 90m"),
+            ("1s500ms", "a duration has one number and one unit; write 1500ms"),
+            ("25 s", "not a duration: the units are ms, s, m and h; write 25s"),
+            ("25S", "not a duration: the units are ms, s, m and h; write 25s"),
+            ("25sec", "not a duration: the units are ms, s, m and h; write 25s"),
+            ("1d", "not a duration: the units are ms, s, m and h; write 24h"),
+            ("1y", "not a duration: y is not a unit; write for example 25s, 500ms or 1m, with ms, s, m or h"),
+            ("\u{661}s", "is not written with the digits 0 to 9; write for example 25s"),
+        ] {
+            check_duration(text, Err(complaint));
+        }
     }
 
     #[test]

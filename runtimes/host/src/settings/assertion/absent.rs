@@ -1,6 +1,6 @@
 //! In a build without signed identities: `parts` lets nothing through to here but that there are none.
 
-use super::error::SettingsError;
+use super::error::SettingsErrors;
 use super::sources::Chosen;
 use super::value::Complaint;
 use crate::assertion::AssertionSettings;
@@ -21,6 +21,6 @@ pub(super) fn claim(_: &str) -> Result<(), Complaint> {
 }
 
 /// What the texts say together.
-pub(super) fn assertion(_: &[Chosen]) -> Result<Option<AssertionSettings>, SettingsError> {
-    Ok(None)
+pub(super) fn assertion(_: &[Chosen], _: &mut SettingsErrors) -> Option<AssertionSettings> {
+    None
 }

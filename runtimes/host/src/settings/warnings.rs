@@ -1,0 +1,524 @@
+//! What a start with these settings should warn of: settings that are accepted and have no effect, or an effect that
+//! nobody wants.
+//!
+//! One pass over the settings gives all warnings, for the log at start and for `--print-config`. A setting that only has
+//! an effect together with others is a row of [`NEEDS`]; every other rule is a function in [`RULES`].
+
+use std::collections::HashSet;
+use std::fmt;
+use std::net::IpAddr;
+use std::num::NonZero;
+use std::thread;
+use std::time::Duration;
+
+use slog::Level;
+
+use super::error::one_line;
+use super::secret::{API_KEY, API_KEY_FILE, SECRET, SECRET_FILE};
+use super::sources::{Chosen, DotEnv, Source};
+use super::table::{
+    ASSERTION, ASSERTION_AUDIENCE, COMPRESSION, COMPRESSION_MIN, CONTROL, IDENTITY, LISTEN, SECRET_HEADER,
+    TOKEN_EXP, USER_EMAIL, USER_ID, USER_NAME, USER_SESSION_ID, WORKERS,
+};
+use super::value::{show_duration, show_size};
+use super::{Program, Settings, net};
+use crate::listen::Address;
+use postern_core::session::RatePolicy;
+
+/// One warning: a sentence that begins with the name of a setting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning(String);
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// All warnings about settings that have been read without an error.
+pub(super) fn find(
+    program: &Program,
+    settings: &Settings,
+    chosen: &[Chosen],
+    dotenv: &DotEnv,
+) -> Vec<Warning> {
+    let view = View { program, settings, chosen };
+    let repeated = dotenv.repeated.iter().map(|(name, earlier, later)| {
+        format!("{name} in line {earlier} of .env has no effect: line {later} sets it again; remove one of the two")
+    });
+    let needs = NEEDS.iter().filter_map(|needs| needs.check(&view));
+    let rules = RULES.iter().flat_map(|rule| rule(&view));
+    repeated.chain(needs).chain(rules).map(|sentence| Warning(one_line(&sentence))).collect()
+}
+
+/// The settings, as a rule sees them.
+struct View<'s> {
+    program: &'s Program,
+    settings: &'s Settings,
+    chosen: &'s [Chosen],
+}
+
+impl View<'_> {
+    fn chosen(&self, name: &str) -> Option<&Chosen> {
+        self.chosen.iter().find(|chosen| chosen.setting.name == name)
+    }
+
+    fn text(&self, name: &str) -> &str {
+        self.chosen(name).map_or("", |chosen| &chosen.text)
+    }
+
+    /// Whether somebody has set it to something else than its default.
+    fn is_set(&self, name: &str) -> bool {
+        self.chosen(name).is_some_and(|chosen| {
+            chosen.source != Source::Default && !chosen.text.eq_ignore_ascii_case(chosen.setting.default)
+        })
+    }
+
+    /// Whether it turns something off: empty, `off`, `false`, or zero.
+    fn is_off(&self, name: &str) -> bool {
+        let text = self.text(name).to_ascii_lowercase();
+        let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let is_zero = !number.is_empty() && number.bytes().all(|byte| byte == b'0');
+        is_zero || ["", "off", "false"].contains(&&*text)
+    }
+
+    /// `NAME=value` without anything secret.
+    fn show(&self, name: &str) -> String {
+        let shown = self.chosen(name).map(|chosen| chosen.setting.show(&chosen.text));
+        format!("{name}={}", shown.unwrap_or_default())
+    }
+
+    /// The memory that one event loop has for buffers. `None` if the host decides.
+    fn memory_of_a_worker(&self) -> Option<(usize, usize)> {
+        let budget = Some(self.settings.service.max_memory).filter(|budget| *budget > 0)?;
+        let workers = match (self.program.has_workers, self.settings.workers) {
+            (false, _) => 1,
+            (true, 0) => thread::available_parallelism().map_or(1, NonZero::get),
+            (true, workers) => workers,
+        };
+        Some((budget / workers, workers))
+    }
+
+    /// The items of a list.
+    fn items(&self, name: &str) -> Vec<&str> {
+        self.text(name).split(',').map(str::trim).filter(|item| !item.is_empty()).collect()
+    }
+}
+
+/// A setting that has an effect only while at least one other is on.
+struct Needs {
+    setting: &'static str,
+    needed: &'static [&'static str],
+}
+
+impl Needs {
+    fn check(&self, view: &View<'_>) -> Option<String> {
+        let Needs { setting, needed } = self;
+        if !view.is_set(setting) || needed.iter().any(|name| !view.is_off(name)) {
+            return None;
+        }
+        let state = |name: &&str| match view.text(name) {
+            "" => format!("{name} is not set"),
+            text => format!("{name} is {text}"),
+        };
+        let states: Vec<String> = needed.iter().map(state).collect();
+        Some(format!(
+            "{} has no effect while {}; set {}, or leave {setting} out",
+            view.show(setting),
+            states.join(" and "),
+            needed.join(" or "),
+        ))
+    }
+}
+
+const NEEDS: &[Needs] = &[
+    Needs { setting: USER_POLICY, needed: &[MAX_CONNECTIONS_PER_USER] },
+    Needs { setting: MESSAGE_BURST, needed: &[MESSAGE_RATE] },
+    Needs { setting: RATE_POLICY, needed: &[MESSAGE_RATE, BYTE_RATE] },
+    Needs { setting: COMPRESSION_MIN, needed: &[COMPRESSION] },
+    Needs { setting: PONG_TIMEOUT, needed: &[PING_INTERVAL] },
+    Needs { setting: SECRET_HEADER, needed: &[SECRET, SECRET_FILE] },
+    Needs { setting: API_KEY, needed: &[CONTROL] },
+    Needs { setting: API_KEY_FILE, needed: &[CONTROL] },
+];
+
+/// Each gives the sentences about what it looks for.
+const RULES: &[fn(&View<'_>) -> Vec<String>] = &[
+    port_beside_listen,
+    settings_of_unix_sockets,
+    proxies_without_a_network,
+    host_bits,
+    covered_networks,
+    repeated_items,
+    any_proxy,
+    identity_beside_assertion,
+    workers_of_a_single_loop,
+    more_for_a_user_than_for_all,
+    more_handshakes_than_connections,
+    frames_and_messages,
+    compression_of_nothing,
+    memory,
+    byte_rate,
+    messages_that_are_not_logged,
+    drain,
+    reachable_control,
+];
+
+fn port_beside_listen(view: &View<'_>) -> Vec<String> {
+    let port = view.text(PORT).parse::<u16>().ok();
+    let has_port = |address: &Address| matches!(address, Address::Tcp(tcp) if Some(tcp.port()) == port);
+    let is_used = view.settings.listen.iter().any(has_port);
+    let is_idle = view.chosen(PORT).is_some_and(|chosen| chosen.source != Source::Default) && !is_used;
+    sentence(is_idle, || {
+        format!(
+            "{} has no effect because {} is set; leave PORT out, or write the port in POSTERN_LISTEN",
+            view.show(PORT),
+            view.show(LISTEN)
+        )
+    })
+}
+
+fn settings_of_unix_sockets(view: &View<'_>) -> Vec<String> {
+    let has_unix = view.settings.listen.iter().any(|address| matches!(address, Address::Unix(_)));
+    let idle = [LISTEN_MODE, LISTEN_OWNER].into_iter().filter(|name| !has_unix && view.is_set(name));
+    idle.map(|name| {
+        format!(
+            "{} has no effect while POSTERN_LISTEN has no Unix socket; leave {name} out, or write an address such as \
+             unix:/run/postern.sock",
+            view.show(name)
+        )
+    })
+    .collect()
+}
+
+fn proxies_without_a_network(view: &View<'_>) -> Vec<String> {
+    let is_unix_alone = view.settings.listen.iter().all(|address| matches!(address, Address::Unix(_)));
+    sentence(is_unix_alone && view.is_set(TRUSTED_PROXIES), || {
+        format!(
+            "{} has no effect while POSTERN_LISTEN has Unix sockets alone: their peers are trusted by \
+             POSTERN_LISTEN_MODE; leave POSTERN_TRUSTED_PROXIES out",
+            view.show(TRUSTED_PROXIES)
+        )
+    })
+}
+
+fn host_bits(view: &View<'_>) -> Vec<String> {
+    let items = view.items(TRUSTED_PROXIES).into_iter();
+    let wide = items.filter_map(|item| {
+        let (ip, prefix) = block(item)?;
+        let network = network_of(ip, prefix);
+        (network != ip).then(|| {
+            let width = if ip.is_ipv4() { 32 } else { 128 };
+            format!(
+                "{TRUSTED_PROXIES} trusts the whole network {network}/{prefix} by {item}; write {network}/{prefix}, or \
+                 {ip}/{width} for that host alone"
+            )
+        })
+    });
+    wide.collect()
+}
+
+fn covered_networks(view: &View<'_>) -> Vec<String> {
+    let blocks = |item: &str| -> Vec<(IpAddr, u8)> {
+        let list = net::proxies(item).map(|list| list.blocks().to_vec()).unwrap_or_default();
+        list.iter().filter_map(|known| block(&known.to_string())).collect()
+    };
+    let covers = |wide: (IpAddr, u8), narrow: (IpAddr, u8)| {
+        wide.0.is_ipv4() == narrow.0.is_ipv4()
+            && wide.1 <= narrow.1
+            && network_of(wide.0, wide.1) == network_of(narrow.0, wide.1)
+    };
+    let items = view.items(TRUSTED_PROXIES);
+    let all: Vec<Vec<(IpAddr, u8)>> = items.iter().map(|item| blocks(item)).collect();
+    let mut sentences = Vec::new();
+    for (index, (item, narrow)) in items.iter().zip(&all).enumerate() {
+        let covering = items.iter().zip(&all).enumerate().find(|(other, (_, wide))| {
+            let is_covered = narrow.iter().all(|narrow| wide.iter().any(|wide| covers(*wide, *narrow)));
+            // Of two that are the same, the second is one too many.
+            let is_same = narrow.len() == wide.len() && narrow.iter().all(|block| wide.contains(block));
+            *other != index && is_covered && !(is_same && index < *other)
+        });
+        if let Some((_, (wide, _))) = covering.filter(|_| !narrow.is_empty()) {
+            sentences.push(format!(
+                "{TRUSTED_PROXIES}: {item} has no effect beside {wide}, which includes it; leave it out"
+            ));
+        }
+    }
+    sentences
+}
+
+fn repeated_items(view: &View<'_>) -> Vec<String> {
+    let mut sentences = Vec::new();
+    for name in [PATH, ALLOWED_ORIGINS, ASSERTION_AUDIENCE] {
+        let mut seen = HashSet::new();
+        let repeated = view.items(name).into_iter().filter(|item| !seen.insert(*item));
+        sentences.extend(repeated.map(|item| {
+            let item = view.chosen(name).map(|chosen| chosen.setting.show(item)).unwrap_or_default();
+            format!("{name} has {item} twice; leave out one of the two")
+        }));
+    }
+    sentences
+}
+
+fn any_proxy(view: &View<'_>) -> Vec<String> {
+    let handshake = &view.settings.service.handshake;
+    // With a signed identity, a client that reaches the port still needs a token.
+    let is_open = handshake.trusted_proxies.trusts_any() && view.settings.assertion.is_none();
+    sentence(is_open, || {
+        let who_knows = view.settings.who_knows();
+        format!("{TRUSTED_PROXIES} trusts every peer: whoever reaches the port{who_knows} can be any user")
+    })
+}
+
+fn identity_beside_assertion(view: &View<'_>) -> Vec<String> {
+    if view.settings.assertion.is_none() {
+        return Vec::new();
+    }
+    let headers = [IDENTITY, USER_ID, USER_EMAIL, USER_NAME, USER_SESSION_ID, TOKEN_EXP];
+    let idle = headers.into_iter().filter(|name| view.is_set(name));
+    idle.map(|name| {
+        format!(
+            "{} has no effect while {} takes the identity from a signed token; leave one of the two out",
+            view.show(name),
+            view.show(ASSERTION)
+        )
+    })
+    .collect()
+}
+
+fn workers_of_a_single_loop(view: &View<'_>) -> Vec<String> {
+    sentence(!view.program.has_workers && view.settings.workers > 1, || {
+        format!(
+            "{} has no effect: {} has one event loop; leave it out",
+            view.show(WORKERS),
+            view.program.name
+        )
+    })
+}
+
+fn more_for_a_user_than_for_all(view: &View<'_>) -> Vec<String> {
+    let all = view.settings.max_connections;
+    let user = view.settings.max_connections_per_user;
+    sentence(all > 0 && user.is_some_and(|user| user.get() >= all), || {
+        format!(
+            "{} has no effect: {} is no more; write a smaller number",
+            view.show(MAX_CONNECTIONS_PER_USER),
+            view.show(MAX_CONNECTIONS)
+        )
+    })
+}
+
+fn more_handshakes_than_connections(view: &View<'_>) -> Vec<String> {
+    let all = view.settings.max_connections;
+    let is_idle =
+        view.is_set(MAX_HANDSHAKES) && view.settings.service.handshake.max_handshakes >= all && all > 0;
+    sentence(is_idle, || {
+        format!(
+            "{} has no effect: {} is no more; write a smaller number",
+            view.show(MAX_HANDSHAKES),
+            view.show(MAX_CONNECTIONS)
+        )
+    })
+}
+
+fn frames_and_messages(view: &View<'_>) -> Vec<String> {
+    let session = &view.settings.service.session;
+    let longest =
+        session.max_frame.saturating_mul(usize::try_from(session.max_fragments).unwrap_or(usize::MAX));
+    let mut sentences = sentence(session.max_frame > session.max_message, || {
+        format!(
+            "{} has no effect: a message is at most {}; write at most as much",
+            view.show(MAX_FRAME),
+            view.show(MAX_MESSAGE)
+        )
+    });
+    sentences.extend(sentence(longest < session.max_message, || {
+        format!(
+            "{} cannot be reached: with {} and {} a message has at most {}",
+            view.show(MAX_MESSAGE),
+            view.show(MAX_FRAME),
+            view.show(MAX_FRAGMENTS),
+            show_size(longest)
+        )
+    }));
+    sentences
+}
+
+fn compression_of_nothing(view: &View<'_>) -> Vec<String> {
+    let service = &view.settings.service;
+    let is_idle =
+        service.handshake.compression && service.session.compression_min > service.session.max_message;
+    sentence(is_idle, || {
+        format!(
+            "{} compresses nothing: a message is at most {}; write a smaller size",
+            view.show(COMPRESSION_MIN),
+            view.show(MAX_MESSAGE)
+        )
+    })
+}
+
+fn memory(view: &View<'_>) -> Vec<String> {
+    let Some((share, workers)) = view.memory_of_a_worker() else { return Vec::new() };
+    let session = &view.settings.service.session;
+    let (max_memory, max_message) = (view.show(MAX_MEMORY), view.show(MAX_MESSAGE));
+    let for_each = match workers {
+        1 => String::new(),
+        _ => format!(" for each of the {workers} event loops"),
+    };
+    if share < session.max_message {
+        let least = show_size(session.max_message.saturating_mul(workers));
+        return vec![format!(
+            "{max_memory} is less than one message of {max_message}{for_each}: such a message ends connections; write at \
+             least {least}"
+        )];
+    }
+    if share < LEAST_MEMORY {
+        let least = show_size(LEAST_MEMORY.saturating_mul(workers));
+        return vec![format!(
+            "{max_memory} leaves {}{for_each}: a few messages at once end connections; write at least {least}",
+            show_size(share)
+        )];
+    }
+    sentence(view.is_set(MAX_BACKLOG) && session.max_backlog > share, || {
+        format!(
+            "{} cannot be reached: {max_memory} leaves {}{for_each}",
+            view.show(MAX_BACKLOG),
+            show_size(share)
+        )
+    })
+}
+
+fn byte_rate(view: &View<'_>) -> Vec<String> {
+    let session = &view.settings.service.session;
+    let (rate, message) = (session.byte_rate.per_second, session.max_message as u64);
+    sentence(rate > 0 && rate < message, || {
+        let follows = match session.rate_policy {
+            RatePolicy::Pause => format!("such a message uses up {} s", message.div_ceil(rate)),
+            RatePolicy::Close => "such a message closes its connection with 4429".to_owned(),
+        };
+        format!(
+            "{} is less than one message of {} a second: {follows}; write a larger rate, or a smaller message",
+            view.show(BYTE_RATE),
+            view.show(MAX_MESSAGE)
+        )
+    })
+}
+
+fn messages_that_are_not_logged(view: &View<'_>) -> Vec<String> {
+    let is_idle = view.is_set(LOG_MESSAGES)
+        && !view.is_off(LOG_MESSAGES)
+        && !Level::Info.is_at_least(view.settings.log.level);
+    sentence(is_idle, || {
+        format!(
+            "{} has no effect while {} leaves out messages; write LOG_LEVEL=info, or leave POSTERN_LOG_MESSAGES out",
+            view.show(LOG_MESSAGES),
+            view.show(LOG_LEVEL)
+        )
+    })
+}
+
+fn drain(view: &View<'_>) -> Vec<String> {
+    let drain = view.settings.drain;
+    let left = drain.hard.saturating_sub(drain.grace);
+    let milliseconds = |duration: Duration| usize::try_from(duration.as_millis()).unwrap_or(usize::MAX);
+    if drain.spread <= left {
+        return Vec::new();
+    }
+    let needed = show_duration(milliseconds(drain.grace + drain.spread));
+    let (grace, spread, hard) = (view.show(DRAIN_GRACE), view.show(DRAIN_SPREAD), view.show(DRAIN_HARD));
+    vec![match left {
+        Duration::ZERO => format!(
+            "{spread} has no effect: {hard} ends the process no later than {grace}; write POSTERN_DRAIN_HARD={needed} or \
+             more"
+        ),
+        _ => format!(
+            "{spread} is cut to {}, which is what {grace} leaves of {hard}; write POSTERN_DRAIN_HARD={needed} or more",
+            show_duration(milliseconds(left))
+        ),
+    }]
+}
+
+fn reachable_control(view: &View<'_>) -> Vec<String> {
+    let Some(address) = view.settings.control.address else { return Vec::new() };
+    let ip = address.ip().to_canonical();
+    let what = if ip.is_unspecified() {
+        "listens on all addresses of this host"
+    } else if is_public(ip) {
+        "is a public address"
+    } else {
+        return Vec::new();
+    };
+    vec![format!(
+        "{} {what}, and users must not reach the control port; write an address that only operators reach, for example \
+         127.0.0.1:{}",
+        view.show(CONTROL),
+        address.port()
+    )]
+}
+
+/// Whether an address may be reached from the internet: not one of this host, of a link or of a private network
+/// (RFC 1918, RFC 6598, RFC 4193).
+fn is_public(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => {
+            let is_shared = ip.octets().starts_with(&[100]) && (64..128).contains(&ip.octets()[1]);
+            !(ip.is_loopback() || ip.is_private() || ip.is_link_local() || is_shared)
+        }
+        IpAddr::V6(ip) => !(ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local()),
+    }
+}
+
+/// An address and a prefix length, as `10.0.0.0/8` says them.
+fn block(text: &str) -> Option<(IpAddr, u8)> {
+    let (ip, prefix) = text.split_once('/')?;
+    Some((ip.parse().ok()?, prefix.parse().ok()?))
+}
+
+/// The first address of the network that has this address.
+fn network_of(ip: IpAddr, prefix: u8) -> IpAddr {
+    let prefix = u32::from(prefix);
+    match ip {
+        IpAddr::V4(ip) => {
+            let mask = u32::MAX.checked_shl(32_u32.saturating_sub(prefix)).unwrap_or(0);
+            IpAddr::V4((ip.to_bits() & mask).into())
+        }
+        IpAddr::V6(ip) => {
+            let mask = u128::MAX.checked_shl(128_u32.saturating_sub(prefix)).unwrap_or(0);
+            IpAddr::V6((ip.to_bits() & mask).into())
+        }
+    }
+}
+
+fn sentence(is_due: bool, sentence: impl FnOnce() -> String) -> Vec<String> {
+    if is_due { vec![sentence()] } else { Vec::new() }
+}
+
+const PORT: &str = "PORT";
+const LISTEN_MODE: &str = "POSTERN_LISTEN_MODE";
+const LISTEN_OWNER: &str = "POSTERN_LISTEN_OWNER";
+const PATH: &str = "POSTERN_PATH";
+const TRUSTED_PROXIES: &str = "POSTERN_TRUSTED_PROXIES";
+const ALLOWED_ORIGINS: &str = "POSTERN_ALLOWED_ORIGINS";
+const MAX_CONNECTIONS: &str = "POSTERN_MAX_CONNECTIONS";
+const MAX_CONNECTIONS_PER_USER: &str = "POSTERN_MAX_CONNECTIONS_PER_USER";
+const USER_POLICY: &str = "POSTERN_USER_POLICY";
+const MAX_HANDSHAKES: &str = "POSTERN_MAX_HANDSHAKES";
+const MESSAGE_RATE: &str = "POSTERN_MESSAGE_RATE";
+const MESSAGE_BURST: &str = "POSTERN_MESSAGE_BURST";
+const BYTE_RATE: &str = "POSTERN_BYTE_RATE";
+const RATE_POLICY: &str = "POSTERN_RATE_POLICY";
+const MAX_MESSAGE: &str = "POSTERN_MAX_MESSAGE";
+const MAX_FRAME: &str = "POSTERN_MAX_FRAME";
+const MAX_FRAGMENTS: &str = "POSTERN_MAX_FRAGMENTS";
+const MAX_MEMORY: &str = "POSTERN_MAX_MEMORY";
+const MAX_BACKLOG: &str = "POSTERN_MAX_BACKLOG";
+const PING_INTERVAL: &str = "POSTERN_PING_INTERVAL";
+const PONG_TIMEOUT: &str = "POSTERN_PONG_TIMEOUT";
+const LOG_LEVEL: &str = "LOG_LEVEL";
+const LOG_MESSAGES: &str = "POSTERN_LOG_MESSAGES";
+const DRAIN_GRACE: &str = "POSTERN_DRAIN_GRACE";
+const DRAIN_SPREAD: &str = "POSTERN_DRAIN_SPREAD";
+const DRAIN_HARD: &str = "POSTERN_DRAIN_HARD";
+
+/// An event loop with less than this ends connections in ordinary use.
+const LEAST_MEMORY: usize = 512 * 1024;
