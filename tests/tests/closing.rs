@@ -403,7 +403,7 @@ fn after_an_error_the_close_arrives_and_not_a_reset() {
             ("reserved bits", b"\xff\xff".to_vec(), close(1002, "reserved bits")),
             ("no mask", b"\x81\x01x".to_vec(), close(1002, "frame not masked")),
             ("not UTF-8", frame(TEXT, b"\xff"), close(1007, "invalid UTF-8")),
-            ("too big", frame(BINARY, &vec![0; 65_537])[..14].to_vec(), close(1009, "frame too big")),
+            ("too big", frame(BINARY, &vec![0; 65_537])[..14].to_vec(), close(1009, "message too big")),
             ("pings", frame(PING, b"").repeat(41), close(1008, "too many control frames")),
         ] {
             let pongs = if what == "pings" { answer(PONG, b"").repeat(40) } else { vec![] };

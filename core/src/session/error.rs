@@ -36,9 +36,9 @@ pub enum ProtocolError {
     Utf8,
     /// A compressed message that is not DEFLATE (RFC 7692 §7.2.2).
     Inflate,
-    /// A frame over `max_frame`.
+    /// A frame over `max_frame`, but not over `max_message`.
     FrameTooBig,
-    /// A message over `max_message`.
+    /// A message over `max_message`, or a frame that is.
     MessageTooBig,
     /// A message in more than `max_fragments` frames.
     TooManyFragments,

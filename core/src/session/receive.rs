@@ -174,7 +174,12 @@ impl<R: Role> Session<R> {
 
     fn check_frame(&self, header: &FrameHeader, is_compressed: bool) -> Result<(), ProtocolError> {
         if header.len > self.largest(self.config.max_frame, is_compressed) {
-            return Err(ProtocolError::FrameTooBig);
+            // A frame that no message may contain either is refused by the limit that is better known.
+            let is_longer_than_a_message = header.len > self.largest(self.config.max_message, is_compressed);
+            return Err(match is_longer_than_a_message {
+                true => ProtocolError::MessageTooBig,
+                false => ProtocolError::FrameTooBig,
+            });
         }
         Ok(())
     }

@@ -219,6 +219,7 @@ fn invalid_text_is_refused_at_its_first_invalid_byte() {
 fn sizes_pass_at_the_limit_and_not_beyond() {
     check(&[frame(0x82, &[1; 200])], &[Seen::Binary(vec![1; 200])], b"");
     check_failure(&[frame(0x82, &[1; 201])], &[], ProtocolError::FrameTooBig);
+    check_failure(&[frame(0x82, &[1; 301])], &[], ProtocolError::MessageTooBig);
     check(&[frame(0x02, &[1; 200]), frame(0x80, &[1; 100])], &[Seen::Binary(vec![1; 300])], b"");
     check_failure(&[frame(0x02, &[1; 200]), frame(0x80, &[1; 101])], &[], ProtocolError::MessageTooBig);
     let four = [frame(0x02, b""), frame(0x00, b""), frame(0x00, b""), frame(0x80, b"")];
@@ -244,7 +245,7 @@ fn a_frame_larger_than_a_message_may_be_is_refused_whether_split_or_not() {
 fn an_announced_length_is_refused_before_any_payload_and_allocates_nothing() {
     let mut bench = Bench::new(limits());
     bench.feed(b"\x82\xff\x7f\xff\xff\xff\xff\xff\xff\xff\x00\x00\x00\x00");
-    assert_eq!(bench.seen, [Seen::Failed(ProtocolError::FrameTooBig)]);
+    assert_eq!(bench.seen, [Seen::Failed(ProtocolError::MessageTooBig)]);
 
     let mut bench = Bench::new(SessionConfig { max_frame: 1 << 40, max_message: 1 << 40, ..limits() });
     bench.feed(b"\x02\xff\x00\x00\x00\x80\x00\x00\x00\x00\x00\x00\x00\x00only this");
@@ -253,7 +254,7 @@ fn an_announced_length_is_refused_before_any_payload_and_allocates_nothing() {
 
     // A fragment, and then a length near 2^63: the sum must not overflow.
     let near = [frame(0x02, &[0; 10]), b"\x80\xff\x7f\xff\xff\xff\xff\xff\xff\xf8\x00\x00\x00\x00".to_vec()];
-    check_failure(&near, &[], ProtocolError::FrameTooBig);
+    check_failure(&near, &[], ProtocolError::MessageTooBig);
     let mut bench = Bench::new(SessionConfig { max_frame: usize::MAX, ..limits() });
     bench.feed(&near.concat());
     assert_eq!(bench.seen, [Seen::Failed(ProtocolError::MessageTooBig)]);
