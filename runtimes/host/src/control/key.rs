@@ -22,9 +22,9 @@ pub(super) fn check(keys: &Secrets, headers: &HeaderMap) -> Result<(), Refusal> 
     let mut lines = headers.get_all(HEADER).iter();
     match (lines.next(), lines.next()) {
         (Some(key), None) if keys.know(key.as_bytes()) => Ok(()),
-        (Some(_), None) => refusal("the key in X-API-Key is not known"),
-        (Some(_), Some(_)) => refusal("X-API-Key stands there twice"),
-        (None, _) => refusal("X-API-Key is missing"),
+        (Some(_), None) => refusal("X-API-Key is not one of the keys in POSTERN_API_KEY"),
+        (Some(_), Some(_)) => refusal("X-API-Key is there twice; send it once"),
+        (None, _) => refusal("X-API-Key is missing; send one of the keys in POSTERN_API_KEY"),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What requests say: query strings and JSON bodies become values, or a refusal that says what to write instead.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -8,8 +9,9 @@ use hyper::StatusCode;
 use percent_encoding::percent_decode_str;
 use postern_core::service::{Outgoing, Whom};
 use postern_core::{CloseCode, ConnectionId, close_code};
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::Value;
+use serde_json::error::Category;
 
 use super::reply::Refusal;
 
@@ -114,16 +116,18 @@ pub(super) fn listing(query: &str) -> Result<Listing, Refusal> {
         };
         // A plus stays one: ids may have it, and never a space.
         let value = percent_decode_str(value).decode_utf8();
-        let value = value.map_err(|_| Refusal::bad("query", format!("{name} is not UTF-8")))?;
+        let value = value.map_err(|_| {
+            Refusal::bad("query", format!("{name} is not UTF-8; percent-encode its UTF-8 bytes"))
+        })?;
         if place.replace(value).is_some() {
-            return Err(Refusal::bad("query", format!("{name} stands there twice")));
+            return Err(Refusal::bad("query", format!("{name} is there twice; leave out one of the two")));
         }
     }
     let number = |name: &str, text: Option<Cow<'_, str>>| match text {
         Some(text) => text
             .parse::<u64>()
             .map(Some)
-            .map_err(|_| Refusal::bad("query", format!("{name} is not a number"))),
+            .map_err(|_| Refusal::bad("query", format!("{name} must be a whole number of at least 0"))),
         None => Ok(None),
     };
     let connection = number("connection", connection)?;
@@ -148,25 +152,18 @@ pub(super) fn listing(query: &str) -> Result<Listing, Refusal> {
 /// # Errors
 /// It is not that.
 pub(super) fn disconnect(body: &[u8]) -> Result<Disconnect, Refusal> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Body {
-        user: Option<String>,
-        session: Option<String>,
-        connection: Option<u64>,
-        code: Option<u16>,
-        reason: Option<String>,
-    }
-    let Body { user, session, connection, code, reason } = from_json(body)?;
-    let target = Target::one_of(user, session, connection).ok_or(Refusal::bad("target", EXACTLY_ONE))?;
-    let code = code.unwrap_or(close_code::FORBIDDEN);
+    let mut fields = Fields::of(body, &["user", "session", "connection", "code", "reason"])?;
+    let target = fields.target()?;
+    let code = fields.number("code", u16::MAX.into())?;
+    let reason = fields.text("reason")?.unwrap_or_else(|| DEFAULT_REASON.to_owned());
+    // It is no more than a u16 holds.
+    let code = code.map_or(close_code::FORBIDDEN, |code| u16::try_from(code).unwrap_or_default());
     if !matches!(code, 1000 | 1001 | 1008 | 1011..=1013 | 3000..=4999) {
         return Err(Refusal::bad(
             "close_code",
             "code must be 1000, 1001, 1008, 1011 to 1013, or 3000 to 4999",
         ));
     }
-    let reason = reason.unwrap_or_else(|| DEFAULT_REASON.to_owned());
     if reason.len() > LONGEST_REASON {
         return Err(Refusal::bad("close_reason", format!("reason must have at most {LONGEST_REASON} bytes")));
     }
@@ -178,26 +175,23 @@ pub(super) fn disconnect(body: &[u8]) -> Result<Disconnect, Refusal> {
 /// # Errors
 /// It is not that.
 pub(super) fn send(body: &[u8], max_message: usize) -> Result<Send, Refusal> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Body {
-        user: Option<String>,
-        session: Option<String>,
-        connection: Option<u64>,
-        text: Option<String>,
-        binary: Option<String>,
-    }
-    let Body { user, session, connection, text, binary } = from_json(body)?;
-    let target = Target::one_of(user, session, connection).ok_or(Refusal::bad("target", EXACTLY_ONE))?;
-    let message = match (text, binary) {
+    let mut fields = Fields::of(body, &["user", "session", "connection", "text", "binary"])?;
+    let target = fields.target()?;
+    let message = match (fields.text("text")?, fields.text("binary")?) {
         (Some(text), None) => Message::Text(text),
         (None, Some(binary)) => {
             let payload = STANDARD.decode(binary);
             Message::Binary(payload.map_err(|_| {
-                Refusal::bad("message", "binary is not base64 of the usual alphabet with its padding")
+                Refusal::bad(
+                    "message",
+                    "binary must be base64 in the standard alphabet (A-Z a-z 0-9 + /), with padding",
+                )
             })?)
         }
-        _ => return Err(Refusal::bad("message", "write either text, or binary in base64")),
+        (None, None) => {
+            return Err(Refusal::bad("message", "the message is missing; write text, or binary in base64"));
+        }
+        (Some(_), Some(_)) => return Err(Refusal::bad("message", "write either text or binary, not both")),
     };
     if message.len() > max_message {
         return Err(Refusal::new(
@@ -209,8 +203,111 @@ pub(super) fn send(body: &[u8], max_message: usize) -> Result<Send, Refusal> {
     Ok(Send { target, message })
 }
 
-fn from_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
-    serde_json::from_slice(body).map_err(|error| Refusal::bad("json", error.to_string()))
+/// The fields of a JSON object, taken out by their names.
+struct Fields {
+    pairs: Vec<(String, Value)>,
+}
+
+impl Fields {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// It is not a JSON object, it has a field that is not `known`, or one twice: what is not understood must not be
+    /// ignored.
+    fn of(body: &[u8], known: &[&str]) -> Result<Fields, Refusal> {
+        let Object(pairs) = serde_json::from_slice(body).map_err(|error| match error.classify() {
+            Category::Data => {
+                Refusal::bad("json", "the body must be a JSON object, such as {\"user\":\"123\"}")
+            }
+            Category::Eof if body.iter().all(u8::is_ascii_whitespace) => {
+                Refusal::bad("json", "the body is empty; write a JSON object, such as {\"user\":\"123\"}")
+            }
+            Category::Eof | Category::Syntax | Category::Io => {
+                Refusal::bad("json", format!("the body is not JSON: {error}"))
+            }
+        })?;
+        for (index, (name, _)) in pairs.iter().enumerate() {
+            if !known.contains(&name.as_str()) {
+                let name: String = name.chars().take(MOST_SHOWN).collect();
+                let message =
+                    format!("{name} is not a field of this request; the fields are {}", known.join(", "));
+                return Err(Refusal::bad("json", message));
+            }
+            if pairs.iter().take(index).any(|(earlier, _)| earlier == name) {
+                return Err(Refusal::bad("json", format!("{name} is there twice; leave out one of the two")));
+            }
+        }
+        Ok(Fields { pairs })
+    }
+
+    /// Takes a field; null is as if it were not there.
+    fn take(&mut self, name: &str) -> Option<Value> {
+        let at = self.pairs.iter().position(|(known, _)| known == name)?;
+        Some(self.pairs.swap_remove(at).1).filter(|value| !value.is_null())
+    }
+
+    fn text(&mut self, name: &str) -> Result<Option<String>, Refusal> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(Value::Number(number)) => {
+                Err(Refusal::bad("json", format!("{name} must be a string; write \"{number}\"")))
+            }
+            Some(_) => Err(Refusal::bad("json", format!("{name} must be a string"))),
+        }
+    }
+
+    fn number(&mut self, name: &str, most: u64) -> Result<Option<u64>, Refusal> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(value) => match value.as_u64().filter(|number| *number <= most) {
+                Some(number) => Ok(Some(number)),
+                None if most == u64::MAX => Err(Refusal::bad(
+                    "json",
+                    format!("{name} must be a whole number of at least 0, without quotes"),
+                )),
+                None => Err(Refusal::bad(
+                    "json",
+                    format!("{name} must be a whole number from 0 to {most}, without quotes"),
+                )),
+            },
+        }
+    }
+
+    fn target(&mut self) -> Result<Target, Refusal> {
+        let (user, session) = (self.text("user")?, self.text("session")?);
+        let connection = self.number("connection", u64::MAX)?;
+        Target::one_of(user, session, connection).ok_or(Refusal::bad("target", EXACTLY_ONE))
+    }
+}
+
+/// A JSON object with all of its fields, also those that are there twice.
+struct Object(Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Object, D::Error> {
+        struct Pairs;
+        impl<'de> Visitor<'de> for Pairs {
+            type Value = Object;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
+                let mut pairs = Vec::new();
+                while let Some(pair) = map.next_entry()? {
+                    pairs.push(pair);
+                    if pairs.len() > MOST_FIELDS {
+                        // One of them is not known, or is there twice; the rest need not be kept.
+                        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                    }
+                }
+                Ok(Object(pairs))
+            }
+        }
+        deserializer.deserialize_map(Pairs)
+    }
 }
 
 const DEFAULT_REASON: &str = "disconnected";
@@ -222,6 +319,12 @@ const DEFAULT_LIMIT: u64 = 100;
 
 /// The most connections of one answer. To describe so many takes a worker about a millisecond, in which its users wait.
 const MOST: u64 = 1_000;
+
+/// More fields than any request has.
+const MOST_FIELDS: usize = 16;
+
+/// How much of a name that is not known is repeated, in characters.
+const MOST_SHOWN: usize = 64;
 
 const EXACTLY_ONE: &str = "name exactly one of user, session and connection";
 const ONE_AT_MOST: &str = "name at most one of user, session and connection";
@@ -295,6 +398,35 @@ mod tests {
         let reason = |len| body(&format!(r#"{{"user":"1","reason":"{}"}}"#, "x".repeat(len)));
         assert!(reason(123).is_ok());
         assert_eq!(reason(124).map_err(|refusal| refusal.code), Err("close_reason"));
+    }
+
+    #[test]
+    fn a_bad_body_is_told_in_the_terms_of_json_and_http() {
+        for (text, message) in [
+            ("", "the body is empty; write a JSON object, such as {\"user\":\"123\"}"),
+            ("[]", "the body must be a JSON object, such as {\"user\":\"123\"}"),
+            ("7", "the body must be a JSON object, such as {\"user\":\"123\"}"),
+            ("null", "the body must be a JSON object, such as {\"user\":\"123\"}"),
+            ("{", "the body is not JSON: EOF while parsing an object at line 1 column 1"),
+            ("{user:1}", "the body is not JSON: key must be a string at line 1 column 2"),
+            (
+                r#"{"usr":"1"}"#,
+                "usr is not a field of this request; the fields are user, session, connection, code, reason",
+            ),
+            (r#"{"user":"1","user":"2"}"#, "user is there twice; leave out one of the two"),
+            (r#"{"user":1}"#, "user must be a string; write \"1\""),
+            (r#"{"user":["1"]}"#, "user must be a string"),
+            (r#"{"connection":"1"}"#, "connection must be a whole number of at least 0, without quotes"),
+            (r#"{"connection":-1}"#, "connection must be a whole number of at least 0, without quotes"),
+            (r#"{"user":"1","code":65536}"#, "code must be a whole number from 0 to 65535, without quotes"),
+            (r#"{"user":"1","code":"4401"}"#, "code must be a whole number from 0 to 65535, without quotes"),
+            (r#"{"user":null,"code":4401}"#, EXACTLY_ONE),
+        ] {
+            assert_eq!(disconnect(text.as_bytes()).unwrap_err().message, message, "{text}");
+        }
+        let many: Vec<String> = (0..100).map(|number| format!("\"{number}\":1")).collect();
+        let refusal = disconnect(format!("{{{}}}", many.join(",")).as_bytes()).unwrap_err();
+        assert!(refusal.message.starts_with("0 is not a field of this request"), "{}", refusal.message);
     }
 
     proptest::proptest! {

@@ -80,7 +80,9 @@ pub(super) fn needs_key(path: &str) -> bool {
 /// Nothing is there, or not by this method.
 pub(super) fn find(method: &Method, path: &str) -> Result<Action, Refusal> {
     let Some((_, verb, action)) = ROUTES.iter().find(|(known, ..)| *known == path) else {
-        return Err(Refusal::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path"));
+        let paths: Vec<&str> = ROUTES.iter().map(|(path, ..)| *path).collect();
+        let message = format!("there is nothing at this path; the paths are {}", paths.join(", "));
+        return Err(Refusal::new(StatusCode::NOT_FOUND, "not_found", message));
     };
     if verb.admits(method) {
         return Ok(*action);
@@ -88,7 +90,7 @@ pub(super) fn find(method: &Method, path: &str) -> Result<Action, Refusal> {
     let refusal = Refusal::new(
         StatusCode::METHOD_NOT_ALLOWED,
         "method",
-        format!("this path is asked by {}", verb.allow()),
+        format!("use {} for this path", verb.allow().replace(", ", " or ")),
     );
     Err(Refusal { allow: Some(verb.allow()), ..refusal })
 }

@@ -115,7 +115,7 @@ fn check_type(headers: &HeaderMap) -> Result<(), Refusal> {
     if essence.eq_ignore_ascii_case("application/json") {
         return Ok(());
     }
-    let message = "the body is to be JSON, with Content-Type: application/json";
+    let message = "the body must be JSON, with the header Content-Type: application/json";
     Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_type", message))
 }
 
@@ -137,9 +137,12 @@ async fn read(body: Incoming, limit: usize) -> Result<Bytes, Refusal> {
     match whole.or(late).await {
         Some(Ok(body)) => Ok(body.to_bytes()),
         Some(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Some(Err(_)) => Err(Refusal::bad("body", "the body could not be read")),
+        Some(Err(_)) => Err(Refusal::bad(
+            "body",
+            "the body could not be read to its end; send as many bytes as Content-Length says",
+        )),
         None => {
-            let message = "the body did not come in time";
+            let message = format!("the body did not arrive within {} s", BODY_TIMEOUT.as_secs());
             Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "timeout", message))
         }
     }
