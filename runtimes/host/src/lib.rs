@@ -7,8 +7,8 @@
 //!
 //! In the order in which a process meets them:
 //!
-//! * [`settings`]: flags, environment, `.env` and defaults become one [`Settings`](settings::Settings), or one
-//!   clear line and the end.
+//! * [`settings`]: flags, environment, `.env` and defaults become one [`Settings`](settings::Settings), or a
+//!   line for each mistake and the end.
 //! * [`log`]: records of the core and of the process become lines, on a thread of their own.
 //! * [`assertion`]: who is admitted by a signed token, and the keys that it is judged with.
 //! * [`phase`]: how far it is, for its supervisor, its successor and the control port.

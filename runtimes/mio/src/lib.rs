@@ -38,17 +38,16 @@ pub fn main() -> ExitCode {
     let log = match Log::start(&settings.log, io::stdout()) {
         Ok(log) => log,
         Err(error) => {
-            eprintln!("{}: cannot start the log writer: {error}", PROGRAM.name);
+            PROGRAM.complain(&format_args!("cannot start the log writer: {error}"));
             return ExitCode::FAILURE;
         }
     };
     let result = serve(settings, inheritance, &log);
-    if let Err(error) = &result {
-        crit!(log.logger(), # "failed", "{error}");
-    }
     // Writes what is queued.
     drop(log);
-    if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let Err(error) = result else { return ExitCode::SUCCESS };
+    PROGRAM.complain(&error);
+    ExitCode::FAILURE
 }
 
 /// Serves until it is told to stop.
@@ -100,7 +99,7 @@ fn serve(
         watchdog.spawn(process())?;
     }
     inheritance.serve(&phase, &logger);
-    acceptor.run(&workers)?;
+    acceptor.run(&workers).inspect_err(|error| crit!(logger, # "failed", "{error}"))?;
     info!(logger, # "stopped", "stopped");
     Ok(())
 }

@@ -46,17 +46,16 @@ pub fn main() -> ExitCode {
     let log = match Log::start(&settings.log, io::stdout()) {
         Ok(log) => log,
         Err(error) => {
-            eprintln!("{}: cannot start the log writer: {error}", PROGRAM.name);
+            PROGRAM.complain(&format_args!("cannot start the log writer: {error}"));
             return ExitCode::FAILURE;
         }
     };
     let result = serve(settings, inheritance, &log);
-    if let Err(error) = &result {
-        crit!(log.logger(), # "failed", "{error}");
-    }
     // Writes what is queued.
     drop(log);
-    if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let Err(error) = result else { return ExitCode::SUCCESS };
+    PROGRAM.complain(&error);
+    ExitCode::FAILURE
 }
 
 /// Serves until it is told to stop.
@@ -84,14 +83,9 @@ fn serve(
     let executor = Rc::new(LocalExecutor::new());
     let reactor = Reactor::new()?;
     let runtime = Runtime::new(reactor.clone(), worker, gate, drain, phase, logger.clone());
-    reactor.block_on(executor.run(runtime.run(
-        &executor,
-        listeners,
-        control,
-        signals,
-        inheritance,
-        succession,
-    )))??;
+    let run = runtime.run(&executor, listeners, control, signals, inheritance, succession);
+    let ended = reactor.block_on(executor.run(run)).and_then(|ended| ended);
+    ended.inspect_err(|error| crit!(logger, # "failed", "{error}"))?;
     info!(logger, # "stopped", "stopped");
     Ok(())
 }

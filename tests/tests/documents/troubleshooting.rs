@@ -56,7 +56,7 @@ pub(crate) fn is_postern_running(section: &Section) {
         let plain = Block { text: format!("{runtime}\n"), ..start.clone() };
         let shell =
             Shell::new().port(8080, holder.address()).set("PORT", &port).set("POSTERN_CONTROL", "off");
-        shell.prints(&plain, 1, taken);
+        shell.replace("postern: ", &format!("{runtime}: ")).prints(&plain, 1, taken);
     }
 }
 

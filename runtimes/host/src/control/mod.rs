@@ -69,7 +69,7 @@ impl Control {
             Some(listener) => Some(listener),
             None => {
                 let bound = listen::bind(&[Address::Tcp(address)], &Access::default());
-                bound.map_err(ControlError)?.into_iter().next()
+                bound.map_err(ControlError::new)?.into_iter().next()
             }
         };
         let Some(listener) = listener else { return Ok(None) };
@@ -130,6 +130,12 @@ fn announce(listener: &Listener, log: &Logger) {
 /// The control port cannot listen.
 #[derive(Debug)]
 pub struct ControlError(ListenError);
+
+impl ControlError {
+    fn new(error: ListenError) -> ControlError {
+        ControlError(ListenError { setting: "POSTERN_CONTROL", ..error })
+    }
+}
 
 impl fmt::Display for ControlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -9,13 +9,14 @@ mod tcp;
 mod unix;
 
 use std::fmt;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use postern_core::handshake::Peer;
+use rustix::io::Errno;
 
 pub use backoff::AcceptBackoff;
 pub(crate) use unix::FileDuty;
@@ -117,7 +118,9 @@ pub fn bind(addresses: &[Address], access: &Access) -> Result<Vec<Listener>, Lis
     };
     addresses
         .iter()
-        .map(|address| bind(address).map_err(|cause| ListenError { address: address.clone(), cause }))
+        .map(|address| {
+            bind(address).map_err(|cause| ListenError { address: address.clone(), cause, setting: SETTINGS })
+        })
         .collect()
 }
 
@@ -128,6 +131,53 @@ pub struct ListenError {
     pub address: Address,
     /// Why.
     pub cause: io::Error,
+    /// The settings that have the address.
+    pub setting: &'static str,
+}
+
+impl ListenError {
+    /// What an operator can do about it.
+    fn advice(&self) -> Option<String> {
+        let setting = self.setting;
+        match (self.cause.kind(), &self.address) {
+            (ErrorKind::AddrInUse, Address::Tcp(address)) => Some(format!(
+                "end the process that has the port (`ss -ltnp sport = :{}` shows it), or set another port in {setting}",
+                address.port()
+            )),
+            (ErrorKind::AddrInUse, Address::Unix(_)) => {
+                Some("end the process that listens there, or set another path in POSTERN_LISTEN".to_owned())
+            }
+            (ErrorKind::PermissionDenied, Address::Tcp(address)) if address.port() < 1024 => Some(format!(
+                "a port below 1024 needs the capability CAP_NET_BIND_SERVICE, or a socket unit of systemd; or set a port \
+                 from 1024 in {setting}"
+            )),
+            (ErrorKind::PermissionDenied, Address::Unix(path)) => Some(format!(
+                "let the user of this process write to {}, or set another path in POSTERN_LISTEN",
+                folder(path).display()
+            )),
+            (ErrorKind::NotFound, Address::Unix(path)) => Some(format!(
+                "there is no folder {}; create it, or set another path in POSTERN_LISTEN",
+                folder(path).display()
+            )),
+            (ErrorKind::AddrNotAvailable, Address::Tcp(_)) => Some(format!(
+                "no interface of this host has the address (`ip address` shows them); set another in {setting}"
+            )),
+            (_, Address::Tcp(address))
+                if address.is_ipv6()
+                    && self.cause.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error()) =>
+            {
+                Some(format!(
+                    "this host has no IPv6; set an IPv4 address in {setting}, for example 0.0.0.0:{}",
+                    address.port()
+                ))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().unwrap_or(path)
 }
 
 impl fmt::Display for ListenError {
@@ -137,6 +187,10 @@ impl fmt::Display for ListenError {
             // The kind reads "address in use", the error itself "Address already in use (os error 98)".
             Some(_) => self.cause.kind().fmt(f),
             None => self.cause.fmt(f),
+        }?;
+        match self.advice() {
+            Some(advice) => write!(f, "; {advice}"),
+            None => Ok(()),
         }
     }
 }
@@ -146,6 +200,9 @@ impl std::error::Error for ListenError {
         Some(&self.cause)
     }
 }
+
+/// The settings that have the addresses for users.
+const SETTINGS: &str = "PORT or POSTERN_LISTEN";
 
 /// How many connections the kernel keeps for us until they are accepted; it may cut this to `somaxconn`.
 /// Enough for a whole gateway that reconnects while a worker is busy.

@@ -41,7 +41,7 @@ mod tests {
     use std::net::TcpStream;
 
     use super::*;
-    use crate::listen::{Access, bind};
+    use crate::listen::{Access, ListenError, bind};
 
     fn bound(addresses: &[&str]) -> Result<Vec<Listener>, String> {
         let addresses: Vec<_> = addresses.iter().map(|text| Address::Tcp(text.parse().unwrap())).collect();
@@ -80,10 +80,66 @@ mod tests {
     }
 
     #[test]
-    fn an_address_in_use_is_said_in_one_line() {
+    fn an_address_in_use_is_said_in_one_line_with_what_to_do() {
         let taken = bound(&["127.0.0.1:0"]).unwrap();
-        let address = format!("127.0.0.1:{}", port(&taken[0]));
+        let port = port(&taken[0]);
+        let address = format!("127.0.0.1:{port}");
         let error = bound(&["127.0.0.1:0", &address]).unwrap_err();
-        assert_eq!(error, format!("cannot listen on {address}: address in use"));
+        assert_eq!(
+            error,
+            format!(
+                "cannot listen on {address}: address in use; end the process that has the port (`ss -ltnp sport = :{port}` \
+                 shows it), or set another port in PORT or POSTERN_LISTEN"
+            )
+        );
+    }
+
+    #[test]
+    fn an_address_of_another_host_is_said_with_what_to_do() {
+        // A documentation address (RFC 5737), which no interface has.
+        let error = bound(&["192.0.2.1:8080"]).unwrap_err();
+        assert_eq!(
+            error,
+            "cannot listen on 192.0.2.1:8080: address not available; no interface of this host has the address \
+             (`ip address` shows them); set another in PORT or POSTERN_LISTEN"
+        );
+    }
+
+    #[test]
+    fn each_refusal_of_the_system_has_its_advice() {
+        let error = |address: &str, kind: ErrorKind, setting| {
+            let address = match address.strip_prefix("unix:") {
+                Some(path) => Address::Unix(path.into()),
+                None => Address::Tcp(address.parse().unwrap()),
+            };
+            ListenError { address, cause: kind.into(), setting }.to_string()
+        };
+        for (address, kind, setting, words) in [
+            ("0.0.0.0:80", ErrorKind::PermissionDenied, "PORT or POSTERN_LISTEN", "CAP_NET_BIND_SERVICE"),
+            (
+                "0.0.0.0:80",
+                ErrorKind::PermissionDenied,
+                "POSTERN_CONTROL",
+                "a port from 1024 in POSTERN_CONTROL",
+            ),
+            (
+                "127.0.0.1:8081",
+                ErrorKind::AddrInUse,
+                "POSTERN_CONTROL",
+                "set another port in POSTERN_CONTROL",
+            ),
+            ("unix:/no/x.sock", ErrorKind::NotFound, "POSTERN_LISTEN", "there is no folder /no; create it"),
+            ("unix:/etc/x.sock", ErrorKind::PermissionDenied, "POSTERN_LISTEN", "write to /etc, or"),
+            (
+                "unix:/run/x.sock",
+                ErrorKind::AddrInUse,
+                "POSTERN_LISTEN",
+                "end the process that listens there",
+            ),
+        ] {
+            let error = error(address, kind, setting);
+            assert!(error.starts_with(&format!("cannot listen on {address}: {kind}; ")), "{error}");
+            assert!(error.contains(words), "{error}");
+        }
     }
 }

@@ -109,7 +109,11 @@ pub(super) fn listen(path: &Path, access: &Access) -> io::Result<Listener> {
     fs::set_permissions(path, fs::Permissions::from_mode(access.mode))?;
     let Owner { user, group } = access.owner;
     if user.is_some() || group.is_some() {
-        lchown(path, user, group)?;
+        lchown(path, user, group).map_err(|error| {
+            let advice =
+                "cannot give the socket to POSTERN_LISTEN_OWNER: only root may, or a member of the group";
+            io::Error::new(error.kind(), format!("{advice}: {}", error.kind()))
+        })?;
     }
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
@@ -227,7 +231,14 @@ mod tests {
         let (folder, path) = folder();
         let living = UnixListener::bind(&path).unwrap();
         let error = bound(&path, &Access::default()).unwrap_err();
-        assert_eq!(error, format!("cannot listen on unix:{}: address in use", path.display()));
+        assert_eq!(
+            error,
+            format!(
+                "cannot listen on unix:{}: address in use; end the process that listens there, or set another path in \
+                 POSTERN_LISTEN",
+                path.display()
+            )
+        );
         living.accept().unwrap();
         let file = folder.path().join("file");
         fs::write(&file, "precious").unwrap();
@@ -255,6 +266,10 @@ mod tests {
     #[test]
     fn a_folder_that_is_not_there_is_said_in_one_line() {
         let error = bound(Path::new("/no/such/folder/x.sock"), &Access::default()).unwrap_err();
-        assert_eq!(error, "cannot listen on unix:/no/such/folder/x.sock: entity not found");
+        assert_eq!(
+            error,
+            "cannot listen on unix:/no/such/folder/x.sock: entity not found; there is no folder /no/such/folder; create it, \
+             or set another path in POSTERN_LISTEN"
+        );
     }
 }

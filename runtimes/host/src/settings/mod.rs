@@ -25,6 +25,7 @@ mod warnings;
 mod tests;
 
 use std::ffi::OsString;
+use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind, Write};
 use std::net::SocketAddr;
@@ -63,6 +64,17 @@ pub struct Program {
     /// Whether it obeys `POSTERN_WORKERS`. If not, it accepts and ignores it, so that both binaries take the
     /// same settings.
     pub has_workers: bool,
+}
+
+impl Program {
+    /// Says on standard error why the program does not start, or ends: `postern: REASON`.
+    ///
+    /// There is one rule for both binaries: what keeps a process from starting is here alone, whatever `LOG_FORMAT` is.
+    /// What ends a process that has served is also in its log.
+    pub fn complain(&self, reason: &dyn fmt::Display) {
+        // If nobody can read it, the exit code still says so.
+        let _ = writeln!(io::stderr(), "{}: {reason}", self.name);
+    }
 }
 
 /// Everything a process needs to know before it starts.
@@ -141,10 +153,7 @@ pub fn load_or_exit(program: &Program) -> Settings {
             process::exit(0)
         }
         Err(errors) => {
-            for error in errors.iter() {
-                // If nobody can read it, the exit code still says so.
-                let _ = writeln!(io::stderr(), "{}: {error}", program.name);
-            }
+            errors.iter().for_each(|error| program.complain(error));
             process::exit(2)
         }
     }
