@@ -173,6 +173,16 @@ impl Shutdown {
         }
     }
 
+    /// By when the process must have ended: [`DrainConfig::hard`] after the signal, the request or the start of the
+    /// successor that began the stop. `None` before a stop begins, and after [`Step::End`].
+    pub fn deadline(&self) -> Option<Instant> {
+        match self.state {
+            State::Running | State::Succeeding | State::Ended => None,
+            State::Announced(since) | State::Yielded { since, .. } => Some(since + self.config.hard),
+            State::Closing(until) => Some(until),
+        }
+    }
+
     /// When [`Shutdown::handle_timeout`] has to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
         match self.state {
@@ -251,6 +261,26 @@ mod tests {
             assert_eq!(shutdown.poll_timeout(), None);
             assert_eq!(shutdown.hear(Wish::Terminate, now), None);
         }
+    }
+
+    #[test]
+    fn the_deadline_counts_from_what_began_the_stop() {
+        let (mut shutdown, now) = running(5, 30, 60);
+        assert_eq!(shutdown.deadline(), None);
+        shutdown.hear(Wish::Terminate, now);
+        assert_eq!(shutdown.deadline(), Some(now + 60 * SECOND));
+        shutdown.handle_timeout(now + 5 * SECOND);
+        assert_eq!(shutdown.deadline(), Some(now + 60 * SECOND));
+        shutdown.hear(Wish::Terminate, now + 6 * SECOND);
+        assert_eq!(shutdown.deadline(), None, "at once");
+        let (mut shutdown, now) = running(5, 30, 60);
+        shutdown.hear(Wish::Restart, now);
+        assert_eq!(shutdown.deadline(), None);
+        shutdown.handle_successor(true, now + SECOND);
+        assert_eq!(shutdown.deadline(), Some(now + 61 * SECOND));
+        let (mut shutdown, now) = running(5, 30, 60);
+        shutdown.hear(Wish::Interrupt, now);
+        assert_eq!(shutdown.deadline(), Some(now + 60 * SECOND));
     }
 
     #[test]

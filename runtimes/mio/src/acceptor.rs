@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
@@ -98,11 +99,12 @@ impl Acceptor {
         self.drain.clone()
     }
 
-    /// Accepts until it is told to stop, then waits for the workers to end, as long as [`Shutdown`] says.
+    /// Accepts until it is told to stop, then waits for the workers to end, as long as [`Shutdown`] says. Returns
+    /// by when the process must have ended.
     ///
     /// # Errors
     /// Waiting for events failed.
-    pub(crate) fn run(mut self, workers: &[Handle]) -> io::Result<()> {
+    pub(crate) fn run(mut self, workers: &[Handle]) -> io::Result<Instant> {
         let mut events = Events::with_capacity(64);
         // A worker ends when it has been told to stop, and at no other time.
         while !workers.iter().all(Handle::is_finished) {
@@ -119,7 +121,7 @@ impl Acceptor {
             steps.extend(self.shutdown.handle_timeout(now));
             for step in steps {
                 if self.take(step, workers) {
-                    return Ok(());
+                    return Ok(now);
                 }
             }
             if let Some(serves) = self.succession.outcome()
@@ -129,7 +131,7 @@ impl Acceptor {
             }
             self.accept(workers);
         }
-        Ok(())
+        Ok(self.shutdown.deadline().unwrap_or_else(Instant::now))
     }
 
     fn timeout(&self) -> Option<Duration> {
@@ -172,6 +174,7 @@ impl Acceptor {
             }
             Step::End => {
                 warn!(self.log, # "stopping_at_once", "stopping at once"; "connections" => connections);
+                end(workers);
                 return true;
             }
         }
@@ -224,6 +227,18 @@ impl Acceptor {
         }
     }
 }
+
+/// Has the workers end at once, and waits a moment for it, so that their last records are in the log.
+fn end(workers: &[Handle]) {
+    workers.iter().for_each(Handle::end);
+    let deadline = Instant::now() + MOMENT;
+    while !workers.iter().all(Handle::is_finished) && Instant::now() < deadline {
+        thread::sleep(MOMENT / 200);
+    }
+}
+
+/// How long a worker may take for its last turn.
+const MOMENT: Duration = Duration::from_millis(200);
 
 const SIGNAL: Token = Token(usize::MAX);
 const WAKE: Token = Token(usize::MAX - 1);

@@ -9,7 +9,6 @@ mod socket;
 mod worker;
 
 use std::hash::{BuildHasher, RandomState};
-use std::io;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -17,7 +16,7 @@ use std::time::Instant;
 use postern_core::Service;
 use postern_host::assertion;
 use postern_host::control::Control;
-use postern_host::log::Log;
+use postern_host::log::{self, Log};
 use postern_host::phase::Phase;
 use postern_host::settings::{self, Program, Settings};
 use postern_host::signals::Signals;
@@ -35,27 +34,16 @@ use worker::Remotes;
 pub fn main() -> ExitCode {
     let inheritance = Inheritance::take();
     let settings = settings::load_or_exit(&PROGRAM);
-    let log = match Log::start(&settings.log, io::stdout()) {
-        Ok(log) => log,
-        Err(error) => {
-            PROGRAM.complain(&format_args!("cannot start the log writer: {error}"));
-            return ExitCode::FAILURE;
-        }
-    };
-    let result = serve(settings, inheritance, &log);
-    // Writes what is queued.
-    drop(log);
-    let Err(error) = result else { return ExitCode::SUCCESS };
-    PROGRAM.complain(&error);
-    ExitCode::FAILURE
+    let (log, hard) = (settings.log, settings.drain.hard);
+    log::run(&PROGRAM, &log, hard, |log| serve(settings, inheritance, log))
 }
 
-/// Serves until it is told to stop.
+/// Serves until it is told to stop. Returns by when the process must have ended.
 fn serve(
     mut settings: Settings,
     inheritance: Result<Inheritance, InheritanceError>,
     log: &Log,
-) -> Result<(), Box<dyn std::error::Error>> {
+) -> Result<Instant, Box<dyn std::error::Error>> {
     let logger = log.logger();
     let signals = Signals::register()?;
     let mut inheritance = inheritance?;
@@ -99,9 +87,9 @@ fn serve(
         watchdog.spawn(process())?;
     }
     inheritance.serve(&phase, &logger);
-    acceptor.run(&workers).inspect_err(|error| crit!(logger, # "failed", "{error}"))?;
+    let deadline = acceptor.run(&workers).inspect_err(|error| crit!(logger, # "failed", "{error}"))?;
     info!(logger, # "stopped", "stopped");
-    Ok(())
+    Ok(deadline)
 }
 
 const PROGRAM: Program = Program {

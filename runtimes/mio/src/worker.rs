@@ -34,6 +34,8 @@ enum Letter {
     Close,
     /// End all connections one after the other over this time, then yourself. No connection comes after it.
     Drain(Duration),
+    /// End yourself at once, whatever is connected.
+    End,
 }
 
 /// A worker, as the acceptor sees it.
@@ -66,6 +68,14 @@ impl Handle {
     /// Has it end all connections, one after the other over this time, and then itself.
     pub(crate) fn drain(&self, spread: Duration) {
         self.send(Letter::Drain(spread));
+    }
+
+    /// Has it end itself at once. A worker that has too many letters to read is not told.
+    pub(crate) fn end(&self) {
+        if self.letters.try_send(Letter::End).is_ok() {
+            // It fails only if the poll is gone, and with it the worker.
+            let _ = self.waker.wake();
+        }
     }
 
     /// What the control port knows of it.
@@ -164,6 +174,7 @@ pub(crate) fn spawn(
             recording: Recording::new(log()),
             now: Instant::now(),
             is_stopping: false,
+            is_ended: false,
         };
         worker.run();
         done();
@@ -193,12 +204,14 @@ struct Worker {
     /// Read once for each batch of events.
     now: Instant,
     is_stopping: bool,
+    /// Told to end at once.
+    is_ended: bool,
 }
 
 impl Worker {
     fn run(&mut self) {
         let mut events = Events::with_capacity(EVENTS);
-        while !(self.is_stopping && self.service.is_empty()) {
+        while !(self.is_ended || self.is_stopping && self.service.is_empty()) {
             let timeout = if self.unread.is_empty() {
                 let retry = (!self.replaced.is_empty()).then(|| self.now + RETRY);
                 let due = [self.service.poll_timeout(self.now), self.recording.log.retry_at(self.now), retry];
@@ -293,6 +306,7 @@ impl Worker {
                     self.is_stopping = true;
                     self.service.drain(self.now, spread);
                 }
+                Ok(Letter::End) => self.is_ended = true,
                 // Who sends letters is gone only after the last has been sent.
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => return,
             }

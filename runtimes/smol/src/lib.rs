@@ -14,7 +14,6 @@ mod worker;
 
 use std::cell::RefCell;
 use std::hash::{BuildHasher, RandomState};
-use std::io;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -23,7 +22,7 @@ use std::time::Instant;
 use postern_core::Service;
 use postern_host::assertion;
 use postern_host::control::Control;
-use postern_host::log::Log;
+use postern_host::log::{self, Log};
 use postern_host::phase::Phase;
 use postern_host::settings::{self, Program, Settings};
 use postern_host::signals::Signals;
@@ -43,27 +42,16 @@ use worker::Worker;
 pub fn main() -> ExitCode {
     let inheritance = Inheritance::take();
     let settings = settings::load_or_exit(&PROGRAM);
-    let log = match Log::start(&settings.log, io::stdout()) {
-        Ok(log) => log,
-        Err(error) => {
-            PROGRAM.complain(&format_args!("cannot start the log writer: {error}"));
-            return ExitCode::FAILURE;
-        }
-    };
-    let result = serve(settings, inheritance, &log);
-    // Writes what is queued.
-    drop(log);
-    let Err(error) = result else { return ExitCode::SUCCESS };
-    PROGRAM.complain(&error);
-    ExitCode::FAILURE
+    let (log, hard) = (settings.log, settings.drain.hard);
+    log::run(&PROGRAM, &log, hard, |log| serve(settings, inheritance, log))
 }
 
-/// Serves until it is told to stop.
+/// Serves until it is told to stop. Returns by when the process must have ended.
 fn serve(
     mut settings: Settings,
     inheritance: Result<Inheritance, InheritanceError>,
     log: &Log,
-) -> Result<(), Box<dyn std::error::Error>> {
+) -> Result<Instant, Box<dyn std::error::Error>> {
     let logger = log.logger();
     let signals = Signals::register()?;
     let mut inheritance = inheritance?;
@@ -82,12 +70,14 @@ fn serve(
     let worker = Rc::new(RefCell::new(Worker::new(service, log.worker(instance))));
     let executor = Rc::new(LocalExecutor::new());
     let reactor = Reactor::new()?;
-    let runtime = Runtime::new(reactor.clone(), worker, gate, drain, phase, logger.clone());
+    let runtime = Runtime::new(reactor.clone(), worker.clone(), gate, drain, phase, logger.clone());
     let run = runtime.run(&executor, listeners, control, signals, inheritance, succession);
     let ended = reactor.block_on(executor.run(run)).and_then(|ended| ended);
-    ended.inspect_err(|error| crit!(logger, # "failed", "{error}"))?;
+    // Tasks that were not waited for keep the worker, and with it its log.
+    worker.borrow_mut().finish_log();
+    let deadline = ended.inspect_err(|error| crit!(logger, # "failed", "{error}"))?;
     info!(logger, # "stopped", "stopped");
-    Ok(())
+    Ok(deadline)
 }
 
 const PROGRAM: Program = Program {

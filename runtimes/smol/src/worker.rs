@@ -106,6 +106,11 @@ impl Worker {
         self.connections.iter().flatten().for_each(|connection| connection.bell.ring());
     }
 
+    /// Hands over the last records, because the process ends.
+    pub(crate) fn finish_log(&mut self) {
+        self.recording.log.finish();
+    }
+
     /// Writes what waits, once.
     pub(crate) fn write(&mut self, connection: &Connection) {
         if !self.has(connection) {

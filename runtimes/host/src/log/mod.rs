@@ -8,6 +8,7 @@
 //!
 //! Nobody waits for the sink. When it stalls, records are dropped, or nothing more is read from the users
 //! ([`Stall`]); when it fails, they are dropped. How many is the first thing the log says when it can speak again.
+//! What the queue has accepted is written before the process ends ([`run`]).
 //!
 //! One record is one line, always, and no line says anything but what happened: all that a user controls is
 //! escaped (`crate::escape`), and a name that could be read as more than a name is quoted (`who`). In the term format
@@ -20,7 +21,9 @@ mod level;
 mod line;
 mod message;
 mod order;
+mod output;
 mod payload;
+mod process;
 mod queue;
 mod stamp;
 mod who;
@@ -33,7 +36,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use slog::{BorrowedKV, Drain, KV, Level, Logger, Never, OwnedKVList, Record, Serializer, o, record};
 
@@ -41,6 +44,10 @@ use order::{InOrder, Reversed};
 use queue::Queue;
 use stamp::Stamp;
 
+pub use output::Output;
+pub use process::run;
+pub(crate) use process::say;
+pub use queue::Loss;
 pub(crate) use stamp::rfc3339;
 pub use worker::WorkerLog;
 
@@ -119,9 +126,8 @@ pub enum Stall {
 
 /// The log of a process, with the thread that writes it.
 ///
-/// Dropping it waits until everything is written, for at most a second: a sink that stalls must not keep a
-/// process alive. Records that come later are lost, so it should be the last thing to go, and it must be
-/// dropped at all: `std::process::exit` does not.
+/// [`finish`](Log::finish) writes everything that has been accepted, and is the last thing that a process does.
+/// Dropping it does so for at most a second. One of them must happen: `std::process::exit` does neither.
 pub struct Log {
     settings: LogSettings,
     queue: Arc<Queue>,
@@ -154,6 +160,24 @@ impl Log {
         Losses(self.queue.clone())
     }
 
+    /// Writes everything that has been accepted, until `deadline` at the latest: a sink that stalls must not keep a
+    /// process alive. `is_urgent` is asked every 50 ms whether there is only a second left. Returns what was lost; the log
+    /// says that, too, if its sink takes the line.
+    pub fn finish(mut self, deadline: Instant, is_urgent: impl FnMut() -> bool) -> Loss {
+        self.close(deadline, is_urgent)
+    }
+
+    fn close(&mut self, deadline: Instant, is_urgent: impl FnMut() -> bool) -> Loss {
+        // The second time there is no writer.
+        let Some(writer) = self.writer.take() else { return Loss::default() };
+        let loss = self.queue.close(deadline, is_urgent);
+        if self.queue.has_ended() {
+            // It does not panic.
+            let _ = writer.join();
+        }
+        loss
+    }
+
     /// The log of one more worker. `instance` is the number of the process in the ids of requests,
     /// [`HandshakeConfig::instance`](postern_core::handshake::HandshakeConfig::instance).
     pub fn worker(&self, instance: u32) -> WorkerLog {
@@ -163,12 +187,7 @@ impl Log {
 
 impl Drop for Log {
     fn drop(&mut self) {
-        if self.queue.close(PATIENCE)
-            && let Some(writer) = self.writer.take()
-        {
-            // It has ended already, and it does not panic.
-            let _ = writer.join();
-        }
+        self.close(Instant::now() + MOMENT, || false);
     }
 }
 
@@ -242,5 +261,5 @@ fn report(format: LogFormat, dropped: u64, out: &mut Vec<u8>) {
 /// The writer formats one short record now and then. A process may be short of addresses.
 const STACK: usize = 256 * 1024;
 
-/// How long a process that ends waits for its sink.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a log waits for its sink at least when it ends.
+const MOMENT: Duration = Duration::from_secs(1);

@@ -78,6 +78,18 @@ impl WorkerLog {
         batch.lines.shrink_to(2 * HAND_OVER);
     }
 
+    /// Hands over what is left, because the worker ends. A log that is to lose nothing takes it although it is full.
+    /// Dropping does the same; a runtime that may not drop it calls this.
+    pub fn finish(&mut self) {
+        let lines = &mut self.lines.batch().lines;
+        match self.settings.stall {
+            Stall::Drop => self.queue.push(lines),
+            Stall::Pause => self.queue.push_last(lines),
+        }
+        lines.clear();
+        self.is_full = false;
+    }
+
     /// When to call [`WorkerLog::flush`] again although nothing has been recorded, because the last lines did not fit.
     pub fn retry_at(&self, now: Instant) -> Option<Instant> {
         self.is_full.then(|| now + RETRY)
@@ -272,13 +284,9 @@ impl Recorder for WorkerLog {
     }
 }
 
-/// What is left in the buffer is handed over.
 impl Drop for WorkerLog {
     fn drop(&mut self) {
-        self.flush();
-        if self.is_full {
-            self.queue.drop_lines(&self.lines.batch().lines);
-        }
+        self.finish();
     }
 }
 

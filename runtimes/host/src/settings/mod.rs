@@ -43,7 +43,7 @@ use slog::{Logger, info, warn};
 use crate::assertion::AssertionSettings;
 use crate::healthcheck::{self, Probe};
 use crate::listen::{Access, Address, Keeper, Listener};
-use crate::log::LogSettings;
+use crate::log::{self, LogSettings};
 use crate::users::{PerUser, UserPolicy};
 use command::{Arguments, Purpose};
 use sources::{Chosen, Source};
@@ -73,7 +73,7 @@ impl Program {
     /// What ends a process that has served is also in its log.
     pub fn complain(&self, reason: &dyn fmt::Display) {
         // If nobody can read it, the exit code still says so.
-        let _ = writeln!(io::stderr(), "{}: {reason}", self.name);
+        log::say(&format!("{}: {reason}\n", self.name));
     }
 }
 

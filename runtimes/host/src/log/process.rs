@@ -1,0 +1,104 @@
+//! The log of a process from its first record to its last.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::io::{ErrorKind, Write};
+use std::panic;
+use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use postern_core::policy::Wish;
+use slog::crit;
+
+use super::output::Output;
+use super::{Log, LogSettings, Loss, MOMENT};
+use crate::settings::Program;
+use crate::signals::Signals;
+
+/// Runs a process that logs to standard output: `serve`, which returns when the process must have ended at the latest.
+///
+/// Everything that the log has accepted is written before this returns: until the time that `serve` returned, or `hard`
+/// after an error, and for at least a second. SIGTERM or SIGINT meanwhile leave it that second. What was not written is
+/// counted, and standard error has the number in a last line. Losing records does not change the exit status: 0 after a
+/// signal, 1 after an error, which is on standard error.
+///
+/// A panic is a record, too. It waits up to a second until everything is written, because the process may be about to
+/// abort.
+pub fn run(
+    program: &Program,
+    settings: &LogSettings,
+    hard: Duration,
+    serve: impl FnOnce(&Log) -> Result<Instant, Box<dyn Error>>,
+) -> ExitCode {
+    let log = match Output::stdout().and_then(|output| Log::start(settings, output)) {
+        Ok(log) => log,
+        Err(error) => {
+            program.complain(&format_args!("cannot start the log: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    record_panics(&log);
+    let result = serve(&log);
+    let deadline = match &result {
+        Ok(deadline) => *deadline,
+        Err(error) => {
+            program.complain(error);
+            Instant::now() + hard
+        }
+    };
+    // Those of `serve` are gone. Without, the deadline is all there is.
+    let mut signals = Signals::register().ok();
+    let is_urgent = || signals.as_mut().is_some_and(|signals| signals.pending().any(is_end));
+    let loss = log.finish(deadline.max(Instant::now() + MOMENT), is_urgent);
+    if loss.records > 0 {
+        program.complain(&explain(&loss));
+    }
+    if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Whether somebody wants a process that stops already to end at once.
+fn is_end(wish: Wish) -> bool {
+    match wish {
+        Wish::Terminate | Wish::Interrupt => true,
+        Wish::Drain | Wish::Restart => false,
+    }
+}
+
+fn explain(Loss { records, error }: &Loss) -> String {
+    let mut text = format!("log records lost at the end: {records}; standard output ");
+    // Writing to a string does not fail.
+    let _ = match error {
+        Some(error) => write!(text, "failed: {error}"),
+        None => write!(text, "did not take them in time"),
+    };
+    text
+}
+
+/// Makes each panic a record of the log, after what is written to standard error by default.
+fn record_panics(log: &Log) {
+    let (logger, queue) = (log.logger(), log.queue.clone());
+    let default = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| {
+        default(panic);
+        let thread = thread::current();
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let message = panic.payload_as_str().unwrap_or("no message");
+        crit!(logger, # "panicked", "panicked: {message}";
+            "thread" => thread.name().unwrap_or("unnamed").to_owned(), "place" => place);
+        queue.flush(MOMENT);
+    }));
+}
+
+/// Writes a line to standard error, unless that takes nothing for longer than a moment: it may be a pipe that stalls.
+pub(crate) fn say(line: &str) {
+    let Ok(mut output) = Output::stderr() else { return };
+    let mut rest = line.as_bytes();
+    for _ in 0..10 {
+        match output.write(rest) {
+            Ok(n) if n < rest.len() => rest = rest.get(n..).unwrap_or_default(),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Ok(_) | Err(_) => return,
+        }
+    }
+}
