@@ -33,16 +33,18 @@ impl Default for DrainConfig {
     }
 }
 
-/// What somebody wants.
+/// A request to stop or to restart the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wish {
-    /// To stop so that nobody notices: SIGTERM. The second time: to stop now.
+    /// A signal that asks to drain: SIGTERM. A second one, at least [`Shutdown::REPEAT`] after the first, ends the
+    /// process at once.
     Terminate,
-    /// To stop soon: SIGINT, somebody sits in front of it. The second time: to stop now.
+    /// A signal that asks to close all connections at once: SIGINT. A second one, at least [`Shutdown::REPEAT`] after the
+    /// first, ends the process at once.
     Interrupt,
-    /// To drain, as often as it may be said.
+    /// A request to drain that is not a signal. Repeating it changes nothing.
     Drain,
-    /// To leave the work to another process: SIGUSR2. Tell [`Shutdown::handle_successor`] what became of it.
+    /// A request to start a successor: SIGUSR2. Tell [`Shutdown::handle_successor`] what became of it.
     Restart,
 }
 
@@ -69,9 +71,14 @@ pub enum Step {
 /// ```text
 ///   Running --Terminate, Drain--> Announced --grace--> Closing --hard--> Ended
 ///     |                              |                    ^  |             ^
-///     +----Interrupt-----------------+--------------------+  +-Terminate,--+
-///                                    +--Terminate again------- Interrupt --+
+///     +----Interrupt-----------------+--------------------+  +--a second---+
+///                                    +--a second Terminate------signal-----+
 /// ```
+///
+/// An `Interrupt` while the connections are closed over the spread closes the rest of them at once.
+///
+/// A second signal counts only if it was not sent together with the first. Programs that pass signals on, such as
+/// `timeout`, signal their child and then its process group, so one request can arrive twice.
 ///
 /// `Restart` leads from `Running` to `Succeeding`, from where all ways lead that lead from `Running`. A successor that
 /// serves leads on to `Yielded`, where requests that are still arriving are waited for, and from there to `Closing`. One
@@ -80,6 +87,18 @@ pub enum Step {
 pub struct Shutdown {
     config: DrainConfig,
     state: State,
+    signal: Signal,
+}
+
+/// What is known of the last signal to stop that had an effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Signal {
+    /// There was none: the stop, if there is one, was requested in another way.
+    None,
+    /// It was received less than [`Shutdown::REPEAT`] before this time. Another signal repeats it.
+    Recent(Instant),
+    /// It was received earlier. Another signal is a second request.
+    Past,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,15 +115,24 @@ enum State {
         /// Whether it was told to stop, and not only this process of it.
         is_last: bool,
     },
-    /// Until the given time at most.
-    Closing(Instant),
+    /// The connections are being closed.
+    Closing {
+        /// When the process ends, even if some are left.
+        until: Instant,
+        /// Whether they are closed one after the other.
+        is_spread: bool,
+    },
     Ended,
 }
 
 impl Shutdown {
+    /// Two signals to stop within this time are one request. Time enough for programs that send a signal twice, and
+    /// less than a person needs to insist.
+    pub const REPEAT: Duration = Duration::from_millis(100);
+
     /// Of a process that runs.
     pub fn new(config: DrainConfig) -> Shutdown {
-        Shutdown { config, state: State::Running }
+        Shutdown { config, state: State::Running, signal: Signal::None }
     }
 
     /// Whether it is on its way to the end.
@@ -112,8 +140,33 @@ impl Shutdown {
         !matches!(self.state, State::Running | State::Succeeding)
     }
 
-    /// Hears a wish. What follows from it, if anything does.
+    /// Takes a request. Returns what follows from it, if anything does.
+    ///
+    /// Take all requests that have arrived before [`handle_timeout`](Self::handle_timeout): a signal that arrived in time
+    /// to repeat another must not count as the second because it is read late.
     pub fn hear(&mut self, wish: Wish, now: Instant) -> Option<Step> {
+        let is_signal = matches!(wish, Wish::Terminate | Wish::Interrupt);
+        if is_signal && self.is_repeated(wish, now) {
+            return None;
+        }
+        let step = self.follow(wish, now);
+        if is_signal && step != Some(Step::End) {
+            self.signal = Signal::Recent(now + Shutdown::REPEAT);
+        }
+        step
+    }
+
+    /// Whether a signal that is read now was sent together with the last one, and asks for no more than that.
+    fn is_repeated(&self, wish: Wish, now: Instant) -> bool {
+        // If the runtime is late, the last signal is recent for twice the time.
+        let is_recent = matches!(self.signal, Signal::Recent(until) if now < until + Shutdown::REPEAT);
+        // Closing at once loses nobody, so it need not wait.
+        let closes_more = wish == Wish::Interrupt
+            && matches!(self.state, State::Announced(_) | State::Yielded { .. });
+        is_recent && !closes_more
+    }
+
+    fn follow(&mut self, wish: Wish, now: Instant) -> Option<Step> {
         match (self.state, wish) {
             (State::Running, Wish::Restart) => {
                 self.state = State::Succeeding;
@@ -123,7 +176,11 @@ impl Shutdown {
                 State::Running | State::Succeeding | State::Announced(_) | State::Yielded { .. },
                 Wish::Interrupt,
             ) => {
-                self.state = State::Closing(now + self.config.hard);
+                self.state = State::Closing { until: now + self.config.hard, is_spread: false };
+                Some(Step::Close)
+            }
+            (State::Closing { until, is_spread: true }, Wish::Interrupt) => {
+                self.state = State::Closing { until, is_spread: false };
                 Some(Step::Close)
             }
             // The service stops, and not only this process of it: there is no more to wait for, and no haste either.
@@ -140,16 +197,29 @@ impl Shutdown {
                 Some(Step::Announce)
             }
             (
-                State::Announced(_) | State::Yielded { is_last: true, .. } | State::Closing(_),
+                State::Announced(_) | State::Yielded { is_last: true, .. } | State::Closing { .. },
                 Wish::Terminate,
             )
-            | (State::Closing(_), Wish::Interrupt) => {
+            | (State::Closing { is_spread: false, .. }, Wish::Interrupt)
+                // The first signal after a request of another kind asks for what is being done already.
+                if self.signal == Signal::None =>
+            {
+                None
+            }
+            (
+                State::Announced(_) | State::Yielded { is_last: true, .. } | State::Closing { .. },
+                Wish::Terminate,
+            )
+            | (State::Closing { is_spread: false, .. }, Wish::Interrupt) => {
                 self.state = State::Ended;
                 Some(Step::End)
             }
-            (State::Announced(_) | State::Yielded { is_last: true, .. } | State::Closing(_), Wish::Drain)
+            (
+                State::Announced(_) | State::Yielded { is_last: true, .. } | State::Closing { .. },
+                Wish::Drain,
+            )
             | (
-                State::Succeeding | State::Announced(_) | State::Yielded { .. } | State::Closing(_),
+                State::Succeeding | State::Announced(_) | State::Yielded { .. } | State::Closing { .. },
                 Wish::Restart,
             )
             | (State::Ended, _) => None,
@@ -168,7 +238,7 @@ impl Shutdown {
             State::Running
             | State::Announced(_)
             | State::Yielded { .. }
-            | State::Closing(_)
+            | State::Closing { .. }
             | State::Ended => None,
         }
     }
@@ -185,22 +255,33 @@ impl Shutdown {
 
     /// When [`Shutdown::handle_timeout`] has to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
+        let settled = match self.signal {
+            Signal::Recent(until) if self.state != State::Ended => Some(until),
+            Signal::None | Signal::Recent(_) | Signal::Past => None,
+        };
+        [settled, self.next_step_at()].into_iter().flatten().min()
+    }
+
+    fn next_step_at(&self) -> Option<Instant> {
         match self.state {
             State::Running | State::Succeeding | State::Ended => None,
             State::Announced(since) => Some(since + self.config.grace),
-            State::Yielded { until, .. } | State::Closing(until) => Some(until),
+            State::Yielded { until, .. } | State::Closing { until, .. } => Some(until),
         }
     }
 
     /// Tells that time has passed. What follows from it, if anything does.
     pub fn handle_timeout(&mut self, now: Instant) -> Option<Step> {
-        if self.poll_timeout()? > now {
+        if matches!(self.signal, Signal::Recent(until) if until <= now) {
+            self.signal = Signal::Past;
+        }
+        if self.next_step_at()? > now {
             return None;
         }
         match self.state {
             State::Announced(since) => Some(self.leave(since, now)),
             State::Yielded { since, .. } => Some(self.close(since, now)),
-            State::Closing(_) => {
+            State::Closing { .. } => {
                 self.state = State::Ended;
                 Some(Step::End)
             }
@@ -220,8 +301,8 @@ impl Shutdown {
 
     fn close(&mut self, since: Instant, now: Instant) -> Step {
         let until = since + self.config.hard;
-        self.state = State::Closing(until);
-        // What comes later than the end comes to nobody's ears.
+        self.state = State::Closing { until, is_spread: true };
+        // The spread ends with the process.
         Step::Drain(self.config.spread.min(until.saturating_duration_since(now)))
     }
 }
@@ -243,6 +324,16 @@ mod tests {
         (Shutdown::new(config), Instant::now())
     }
 
+    /// Lets the time pass in which a signal repeats the last one. Returns the time after it.
+    fn settle(shutdown: &mut Shutdown, now: Instant) -> Instant {
+        let later = now + Shutdown::REPEAT;
+        if matches!(shutdown.signal, Signal::Recent(_)) {
+            assert!(shutdown.poll_timeout() <= Some(later));
+            assert_eq!(shutdown.handle_timeout(later), None);
+        }
+        later
+    }
+
     #[test]
     fn a_drain_is_announced_then_done_and_ends_in_time() {
         for wish in [Wish::Terminate, Wish::Drain] {
@@ -252,6 +343,7 @@ mod tests {
             assert_eq!(shutdown.hear(wish, now), Some(Step::Announce));
             assert!(shutdown.has_begun());
             assert_eq!(shutdown.hear(Wish::Drain, now), None, "said twice is said once");
+            settle(&mut shutdown, now);
             assert_eq!(shutdown.poll_timeout(), Some(now + 5 * SECOND));
             assert_eq!(shutdown.handle_timeout(now + 4 * SECOND), None);
             assert_eq!(shutdown.handle_timeout(now + 5 * SECOND), Some(Step::Drain(30 * SECOND)));
@@ -297,16 +389,78 @@ mod tests {
     }
 
     #[test]
-    fn a_second_signal_ends_at_once() {
+    fn a_later_second_signal_ends_at_once() {
+        for grace in [0, 5] {
+            for (first, second) in [
+                (Wish::Terminate, Wish::Terminate),
+                (Wish::Interrupt, Wish::Interrupt),
+                (Wish::Interrupt, Wish::Terminate),
+            ] {
+                let (mut shutdown, now) = running(grace, 30, 60);
+                assert!(shutdown.hear(first, now).is_some());
+                let now = settle(&mut shutdown, now);
+                assert_eq!(shutdown.hear(second, now), Some(Step::End), "{first:?} {second:?}");
+                assert_eq!(shutdown.poll_timeout(), None);
+            }
+        }
+    }
+
+    #[test]
+    fn signals_that_are_sent_together_are_one() {
+        for grace in [0, 5] {
+            for (first, second) in [
+                (Wish::Terminate, Wish::Terminate),
+                (Wish::Interrupt, Wish::Interrupt),
+                (Wish::Interrupt, Wish::Terminate),
+            ] {
+                let (mut shutdown, now) = running(grace, 30, 60);
+                assert!(shutdown.hear(first, now).is_some());
+                for after in [Duration::ZERO, Shutdown::REPEAT / 2, Shutdown::REPEAT] {
+                    // A runtime that wakes late reads the signal before it tells the time.
+                    assert_eq!(shutdown.hear(second, now + after), None, "{first:?} {second:?} {after:?}");
+                }
+                // A repetition does not make the time longer.
+                assert!(shutdown.poll_timeout() <= Some(now + Shutdown::REPEAT));
+                assert_eq!(shutdown.handle_timeout(now + Shutdown::REPEAT), None);
+                assert_eq!(shutdown.hear(second, now + Shutdown::REPEAT), Some(Step::End));
+            }
+        }
+        // Even if the runtime never tells the time.
         let (mut shutdown, now) = running(5, 30, 60);
-        shutdown.hear(Wish::Drain, now);
-        assert_eq!(shutdown.hear(Wish::Terminate, now), Some(Step::End));
-        let (mut shutdown, now) = running(0, 30, 60);
         shutdown.hear(Wish::Terminate, now);
-        assert_eq!(shutdown.hear(Wish::Interrupt, now), Some(Step::End));
-        let (mut shutdown, now) = running(5, 30, 60);
+        assert_eq!(shutdown.hear(Wish::Terminate, now + 2 * Shutdown::REPEAT), Some(Step::End));
+    }
+
+    #[test]
+    fn a_first_signal_never_ends_a_drain_that_was_requested_in_another_way() {
+        for at in [0, 6] {
+            let (mut shutdown, now) = running(5, 30, 60);
+            assert_eq!(shutdown.hear(Wish::Drain, now), Some(Step::Announce));
+            let now = now + at * SECOND;
+            shutdown.handle_timeout(now);
+            assert_eq!(shutdown.hear(Wish::Terminate, now), None);
+            assert_eq!(shutdown.hear(Wish::Terminate, now), None);
+            let now = settle(&mut shutdown, now);
+            assert_eq!(shutdown.hear(Wish::Terminate, now), Some(Step::End));
+        }
+    }
+
+    #[test]
+    fn an_interrupt_during_a_drain_closes_the_rest_at_once() {
+        let (mut shutdown, now) = running(0, 30, 60);
+        assert_eq!(shutdown.hear(Wish::Terminate, now), Some(Step::Drain(30 * SECOND)));
+        assert_eq!(shutdown.hear(Wish::Interrupt, now), None, "they were sent together");
+        let later = settle(&mut shutdown, now);
+        assert_eq!(shutdown.hear(Wish::Interrupt, later), Some(Step::Close));
+        assert_eq!(shutdown.hear(Wish::Interrupt, later), None);
+        assert_eq!(shutdown.hear(Wish::Terminate, later), None);
+        let later = settle(&mut shutdown, later);
+        assert_eq!(shutdown.poll_timeout(), Some(now + 60 * SECOND));
+        assert_eq!(shutdown.hear(Wish::Interrupt, later), Some(Step::End));
+        // Of a drain that was requested in another way, too.
+        let (mut shutdown, now) = running(0, 30, 60);
+        shutdown.hear(Wish::Drain, now);
         assert_eq!(shutdown.hear(Wish::Interrupt, now), Some(Step::Close));
-        assert_eq!(shutdown.hear(Wish::Interrupt, now), Some(Step::End));
     }
 
     #[test]
@@ -338,7 +492,9 @@ mod tests {
             shutdown.hear(Wish::Restart, now);
             shutdown.handle_successor(true, now);
             assert_eq!(shutdown.hear(wish, now + SECOND), Some(step));
-            assert_eq!(shutdown.hear(Wish::Terminate, now + SECOND), Some(Step::End));
+            shutdown.hear(Wish::Terminate, now + SECOND);
+            let later = settle(&mut shutdown, now + SECOND);
+            assert_eq!(shutdown.hear(Wish::Terminate, later), Some(Step::End));
         }
     }
 
@@ -354,6 +510,7 @@ mod tests {
             };
             assert_eq!(step, Some(Step::Yield));
             assert_eq!(shutdown.hear(Wish::Drain, after_grace), None);
+            let after_grace = settle(&mut shutdown, after_grace);
             let mut hasty = shutdown;
             assert_eq!(hasty.hear(Wish::Terminate, after_grace), Some(Step::End), "the second time");
             assert_eq!(shutdown.handle_timeout(after_grace + SECOND), None);
