@@ -225,6 +225,13 @@ fn settings_that_lack_something_end_the_start() {
                 ("POSTERN_ASSERTION_JWKS", "/nowhere/jwks.json"),
             ],
         );
-        assert_eq!(status.code(), Some(1), "{lines:?}");
+        assert_eq!(status.code(), Some(2), "{lines:?}");
+        assert_eq!(
+            lines,
+            [format!(
+                "{runtime}: POSTERN_ASSERTION_JWKS=/nowhere/jwks.json: cannot be read: No such file or directory \
+                 (os error 2)"
+            )]
+        );
     }
 }

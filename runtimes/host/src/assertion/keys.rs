@@ -56,10 +56,14 @@ impl KeySet {
         self.keys.len()
     }
 
-    /// Whether both have the same keys, by their ids.
+    /// Whether both have the same keys: under the same ids, for the same algorithms, with the same numbers.
     pub(super) fn is_same(&self, other: &KeySet) -> bool {
-        let ids = |set: &KeySet| set.keys.iter().map(|key| key.kid.clone()).collect::<Vec<_>>();
-        ids(self) == ids(other)
+        let is_same = |(one, other): (&Key, &Key)| {
+            one.kid == other.kid
+                && one.algorithms == other.algorithms
+                && numbers(&one.key) == numbers(&other.key)
+        };
+        self.keys.len() == other.keys.len() && self.keys.iter().zip(&other.keys).all(is_same)
     }
 
     /// The key for a token that names this id and this algorithm. The id is compared and nothing else: it is no path,
@@ -135,6 +139,14 @@ fn is_sound(key: &DecodingKey, algorithm: Algorithm) -> bool {
             // It fails if the point is not on the curve. That nothing was signed by it is no failure.
             is_whole && jsonwebtoken::crypto::verify("", b"", key, algorithm).is_ok()
         }
+    }
+}
+
+/// What a key is made of.
+fn numbers(key: &DecodingKey) -> (&[u8], &[u8]) {
+    match key.kind() {
+        DecodingKeyKind::RsaModulusExponent { n, e } => (n, e),
+        DecodingKeyKind::SecretOrDer(point) => (point, &[]),
     }
 }
 

@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use ureq::Agent;
 use ureq::http::Uri;
@@ -27,6 +27,17 @@ pub enum KeySource {
 }
 
 impl KeySource {
+    /// Looks whether a file holds keys. A URL is not asked.
+    ///
+    /// # Errors
+    /// What is wrong with the file: the end of a sentence that begins with it.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        match self {
+            KeySource::Url(_) => Ok(()),
+            KeySource::File(path) => parse_file(&read_file(path)?).map(drop),
+        }
+    }
+
     /// Tells a URL from a file.
     ///
     /// # Errors
@@ -73,44 +84,50 @@ pub(super) struct Fetched {
 
 /// Gets the keys, again and again.
 pub(super) enum Fetcher {
-    Url { url: String, agent: Agent },
-    File { path: PathBuf, read: Option<Version> },
+    Url {
+        url: String,
+        agent: Agent,
+    },
+    /// A file, and what was in it when it last held keys.
+    File {
+        path: PathBuf,
+        last: Option<Vec<u8>>,
+    },
 }
-
-/// What changes when a file does: its modification time and its length.
-type Version = (Option<SystemTime>, u64);
 
 impl Fetcher {
     pub(super) fn new(source: &KeySource) -> Fetcher {
         match source {
             KeySource::Url(url) => Fetcher::Url { url: url.clone(), agent: agent(url) },
-            KeySource::File(path) => Fetcher::File { path: path.clone(), read: None },
+            KeySource::File(path) => Fetcher::File { path: path.clone(), last: None },
         }
     }
 
-    /// Gets the keys; `None` if they are in a file that has not changed since it was last read well.
+    /// Gets the keys; `None` if they are in a file that is the same, to the byte, as when it last held keys.
     ///
     /// # Errors
     /// What went wrong, for the log.
     pub(super) fn fetch(&mut self) -> Result<Option<Fetched>, String> {
         match self {
             Fetcher::Url { url, agent } => fetch_url(agent, url).map(Some),
-            Fetcher::File { path, read } => {
-                let Some((keys, version)) = fetch_file(path, *read)? else { return Ok(None) };
-                *read = Some(version);
+            Fetcher::File { path, last } => {
+                let json = read_file(path)?;
+                if last.as_ref() == Some(&json) {
+                    return Ok(None);
+                }
+                let keys = parse_file(&json)?;
+                *last = Some(json);
                 Ok(Some(Fetched { keys, next: FILE_INTERVAL }))
             }
         }
     }
 }
 
-fn fetch_file(path: &Path, read: Option<Version>) -> Result<Option<(KeySet, Version)>, String> {
+fn read_file(path: &Path) -> Result<Vec<u8>, String> {
     let unreadable = |error: io::Error| format!("cannot be read: {error}");
-    // Before it is read: a file that changes meanwhile is read again.
-    let metadata = fs::metadata(path).map_err(unreadable)?;
-    let version = (metadata.modified().ok(), metadata.len());
-    if read == Some(version) {
-        return Ok(None);
+    // A pipe could be read only once, and to open it could take forever.
+    if !fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err("is not a regular file, so it could not be read again".to_owned());
     }
     let file = File::open(path).map_err(unreadable)?;
     let mut json = Vec::new();
@@ -118,8 +135,11 @@ fn fetch_file(path: &Path, read: Option<Version>) -> Result<Option<(KeySet, Vers
     if length as u64 > MAX_BODY {
         return Err(format!("it has {TOO_LARGE}"));
     }
-    let keys = KeySet::parse(&json).map_err(|what| format!("it is {what}"))?;
-    Ok(Some((keys, version)))
+    Ok(json)
+}
+
+fn parse_file(json: &[u8]) -> Result<KeySet, String> {
+    KeySet::parse(json).map_err(|what| format!("it is {what}"))
 }
 
 fn fetch_url(agent: &Agent, url: &str) -> Result<Fetched, String> {
@@ -206,7 +226,7 @@ const INTERVAL: Duration = Duration::from_secs(5 * 60);
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(60);
 const LONGEST_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// Between two looks at the modification time of a file.
+/// Between two times a file is read: for so long at most a key that was taken out of it is believed.
 pub(super) const FILE_INTERVAL: Duration = Duration::from_secs(2);
 
 #[cfg(test)]

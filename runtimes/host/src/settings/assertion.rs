@@ -73,7 +73,11 @@ pub(super) fn assertion(chosen: &[Chosen], errors: &mut SettingsErrors) -> Optio
     let audience = if is_derived && audience.is_err() { None } else { errors.note(audience) };
     let keys = keys_of(preset, text(ASSERTION_JWKS), issuer.as_deref());
     let keys = match keys {
-        Keys::Known(keys) => Some(keys),
+        // Nothing listens yet, so a file that is missing costs nobody anything.
+        Keys::Known(keys) => {
+            let checked = keys.check().map(|()| keys);
+            errors.note(checked.map_err(|complaint| complain(find(ASSERTION_JWKS).unwrap_or(switch), &complaint)))
+        }
         Keys::Bad(complaint) => {
             errors.add(complain(find(ASSERTION_JWKS).unwrap_or(switch), &complaint));
             None
@@ -206,7 +210,7 @@ mod tests {
             ("HEADER", "X-Token"),
             ("ISSUER", "me"),
             ("AUDIENCE", "a, b"),
-            ("JWKS", "/etc/jwks.json"),
+            ("JWKS", "https://me.example/keys"),
             ("ID_CLAIM", "uid"),
             ("EMAIL_CLAIM", "mail"),
             ("NAME_CLAIM", "nick"),
@@ -215,7 +219,7 @@ mod tests {
             header: "X-Token".to_owned(),
             issuer: "me".to_owned(),
             audience: vec!["a".to_owned(), "b".to_owned()],
-            keys: KeySource::File("/etc/jwks.json".into()),
+            keys: url("https://me.example/keys"),
             id_claim: "uid".to_owned(),
             email_claim: "mail".to_owned(),
             name_claim: "nick".to_owned(),
@@ -228,13 +232,36 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_named() {
-        let all = [("HEADER", "X-Token"), ("ISSUER", "me"), ("AUDIENCE", "a"), ("JWKS", "/etc/jwks.json")];
+        let all =
+            [("HEADER", "X-Token"), ("ISSUER", "me"), ("AUDIENCE", "a"), ("JWKS", "https://me.example/keys")];
         for (missing, _) in all {
             let settings: Vec<_> = all.into_iter().filter(|(name, _)| *name != missing).collect();
             let error = read(&[&[("", "custom")], settings.as_slice()].concat()).unwrap_err();
             let expected = format!("POSTERN_ASSERTION=custom: needs POSTERN_ASSERTION_{missing}, too; write");
             assert!(error.starts_with(&expected), "{error}");
         }
+    }
+
+    #[test]
+    fn a_file_without_keys_is_told_before_anything_starts() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("jwks.json");
+        let shown = path.to_str().unwrap();
+        let settings =
+            [("", "custom"), ("HEADER", "X-Token"), ("ISSUER", "me"), ("AUDIENCE", "a"), ("JWKS", shown)];
+        let error = || read(&settings).unwrap_err().replace(shown, "FILE");
+        assert_eq!(
+            error(),
+            "POSTERN_ASSERTION_JWKS=FILE: cannot be read: No such file or directory (os error 2)"
+        );
+        std::fs::write(&path, "{}").unwrap();
+        assert_eq!(error(), "POSTERN_ASSERTION_JWKS=FILE: it is not a JWK Set");
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        assert_eq!(
+            error(),
+            "POSTERN_ASSERTION_JWKS=FILE: is not a regular file, so it could not be read again"
+        );
     }
 
     #[test]
