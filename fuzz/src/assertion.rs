@@ -107,7 +107,7 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
         name_claim: "name".to_owned(),
     };
     let started = start(Some(&settings), &Logger::root(Discard, o!()));
-    let assertion = started.expect("keys").expect("settings");
+    let (assertion, _) = started.expect("keys").expect("settings");
     // The keys are read; that the file is gone only means that they stay.
     let _ = std::fs::remove_file(path);
     World { assertion, key }

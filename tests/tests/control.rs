@@ -91,6 +91,8 @@ fn probes_say_whether_it_lives_and_whether_it_takes_more_users() {
             "{runtime}"
         );
         assert_eq!(get(&postern, "/api/info").json()["draining"], true, "{runtime}");
+        // Two signals within 100 ms would be one.
+        thread::sleep(Duration::from_millis(400));
         postern.process.signal(Signal::TERM).expect("a signal");
         assert!(postern.process.wait(Duration::from_secs(5)).expect("it ends").success(), "{runtime}");
     }

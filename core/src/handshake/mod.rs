@@ -62,7 +62,7 @@ pub use origin::AllowedOrigins;
 pub use request::UpgradeRequest;
 pub use request_id::RequestId;
 pub use respond::reject;
-pub use secret::{ProxySecret, Secrets};
+pub use secret::{ProxySecret, SecretStore, Secrets};
 pub use trust::{Cidr, InvalidCidr, Peer, TrustedProxies};
 
 use crate::record::ConnectionId;

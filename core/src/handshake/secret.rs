@@ -1,6 +1,7 @@
 //! What a gateway must know to be believed: a secret in a header of its own.
 
 use std::fmt;
+use std::sync::Arc;
 
 use subtle::{Choice, ConstantTimeEq};
 
@@ -27,29 +28,62 @@ impl Default for ProxySecret {
 
 /// Secrets of which one must be known. Several are for the time in which one replaces another. Their [`Debug`](fmt::Debug)
 /// shows how many there are.
-#[derive(Clone, Default)]
-pub struct Secrets(Vec<Box<[u8]>>);
+#[derive(Clone)]
+pub struct Secrets(Kept);
+
+#[derive(Clone)]
+enum Kept {
+    Fixed(Arc<[Box<[u8]>]>),
+    Stored(Arc<dyn SecretStore>),
+}
+
+/// Secrets that may change while the process runs: the host reads them again, and all workers ask for the present ones.
+pub trait SecretStore: fmt::Debug + Send + Sync {
+    /// The secrets that hold now. Called once for each request that carries one, so it must not wait.
+    fn current(&self) -> Secrets;
+}
 
 impl Secrets {
     /// Exactly these.
     pub fn new(secrets: impl IntoIterator<Item = String>) -> Secrets {
-        Secrets(secrets.into_iter().map(|secret| secret.into_bytes().into_boxed_slice()).collect())
+        Secrets(Kept::Fixed(
+            secrets.into_iter().map(|secret| secret.into_bytes().into_boxed_slice()).collect(),
+        ))
+    }
+
+    /// Those that the store has when they are asked for.
+    pub fn stored(store: Arc<dyn SecretStore>) -> Secrets {
+        Secrets(Kept::Stored(store))
     }
 
     /// Whether there are none, so that nothing is asked.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.fixed().is_empty()
     }
 
     /// Whether `said` is one of them. How long that takes says nothing about any of them but its length.
     pub fn know(&self, said: &[u8]) -> bool {
-        self.0.iter().fold(Choice::from(0), |known, secret| known | secret.ct_eq(said)).into()
+        self.fixed().iter().fold(Choice::from(0), |known, secret| known | secret.ct_eq(said)).into()
+    }
+
+    fn fixed(&self) -> Arc<[Box<[u8]>]> {
+        match &self.0 {
+            Kept::Fixed(secrets) => secrets.clone(),
+            Kept::Stored(store) => store.current().fixed(),
+        }
+    }
+}
+
+impl Default for Secrets {
+    fn default() -> Secrets {
+        Secrets::new([])
     }
 }
 
 impl PartialEq for Secrets {
     fn eq(&self, other: &Secrets) -> bool {
-        self.0.len() == other.0.len() && other.0.iter().all(|secret| self.know(secret))
+        let others = other.fixed();
+        self.fixed().len() == others.len() && others.iter().all(|secret| self.know(secret))
     }
 }
 
@@ -57,7 +91,7 @@ impl Eq for Secrets {}
 
 impl fmt::Debug for Secrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Secrets({})", self.0.len())
+        write!(f, "Secrets({})", self.fixed().len())
     }
 }
 
@@ -103,6 +137,8 @@ impl fmt::Debug for Proof<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
 
     const OLD: &str = "0123456789abcdef0123456789abcdef";
@@ -155,6 +191,29 @@ mod tests {
     fn nothing_is_asked_while_there_is_no_secret() {
         assert_eq!(judge(&[], &[], &[]), Ok(()));
         assert_eq!(judge(&[], &[("X-Postern-Secret", "a"), ("X_Postern_Secret", "b")], &[]), Ok(()));
+    }
+
+    /// One secret until it has been asked for, and then another.
+    #[derive(Debug, Default)]
+    struct Changing(AtomicBool);
+
+    impl SecretStore for Changing {
+        fn current(&self) -> Secrets {
+            let secret = if self.0.load(Ordering::Relaxed) { NEW } else { OLD };
+            Secrets::new([secret.to_owned()])
+        }
+    }
+
+    #[test]
+    fn stored_secrets_are_those_that_hold_when_they_are_asked_for() {
+        let store = Arc::new(Changing::default());
+        let (secrets, clone) = (Secrets::stored(store.clone()), Secrets::stored(store.clone()).clone());
+        assert!(secrets.know(OLD.as_bytes()) && clone.know(OLD.as_bytes()) && !secrets.is_empty());
+        store.0.store(true, Ordering::Relaxed);
+        for secrets in [secrets, clone] {
+            assert!(secrets.know(NEW.as_bytes()) && !secrets.know(OLD.as_bytes()));
+            assert_eq!(format!("{secrets:?}"), "Secrets(1)");
+        }
     }
 
     #[test]

@@ -12,7 +12,8 @@
 //! * [`log`]: records of the core and of the process become lines, on a thread of their own.
 //! * [`assertion`]: who is admitted by a signed token, and the keys that it is judged with.
 //! * [`phase`]: how far it is, for its supervisor, its successor and the control port.
-//! * [`signals`]: SIGTERM, SIGINT and SIGUSR2 become bytes to poll for.
+//! * [`signals`]: the signals of the process, as something to poll for.
+//! * [`reload`]: what SIGHUP reads again.
 //! * [`supervisor`]: who is told that the process is ready, lives and stops.
 //! * [`successor`]: the listeners that it is started with, and to whom it passes them on.
 //! * [`listen`]: bound listeners, and what to do when the system gives no more descriptors.
@@ -44,6 +45,7 @@ pub mod listen;
 pub mod log;
 pub mod metrics;
 pub mod phase;
+pub mod reload;
 pub mod settings;
 pub mod signals;
 pub mod socket;

@@ -1,44 +1,130 @@
-//! The signals that a process hears, as something to poll for.
+//! The signals of the process, as something to poll for.
+//!
+//! No signal ends the process without a word, except those that nobody can catch or that report a fault of the program:
+//!
+//! | signal | effect |
+//! |---|---|
+//! | SIGTERM, SIGPWR | drain; a later second one ends the process at once |
+//! | SIGINT, SIGQUIT | close all connections at once; a later second one ends the process at once |
+//! | SIGXCPU | drain: the processor time of RLIMIT_CPU is used up, and SIGKILL follows |
+//! | SIGUSR2 | start a successor |
+//! | SIGHUP | read keys and secrets again |
+//! | SIGUSR1, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGSTKFLT, SIGXFSZ, real-time signals | none |
+//! | SIGPIPE | none: the Rust runtime ignores it before `main` |
+//! | SIGCHLD, SIGURG, SIGWINCH | none, which is the default |
+//! | SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGCONT | the default: the process stands still until it is continued |
+//! | SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP | the default, the end: a fault of the program |
+//! | SIGKILL | the end |
+//!
+//! A signal without effect has a handler, and is not set to be ignored: what is ignored stays ignored in a program that is
+//! started by this one, and a handler does not.
 
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::raw::c_int;
 use std::os::unix::net::UnixStream;
 
 use postern_core::policy::Wish;
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR2};
+use rustix::process::Signal;
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
+use signal_hook::low_level::signal_name;
+use slog::{Logger, debug, info};
 
-/// From its making on, SIGTERM, which supervisors send, SIGINT, which Ctrl-C sends, and SIGUSR2, which asks for a restart,
-/// no longer end the process. The descriptor becomes readable when one of them has come.
-pub struct Signals(SignalDelivery<UnixStream, SignalOnly>);
+use crate::reload::Reload;
+
+/// Receives signals in place of their default actions. The descriptor becomes readable when one has come.
+pub struct Signals {
+    delivery: SignalDelivery<UnixStream, SignalOnly>,
+    reload: Option<Reload>,
+    log: Logger,
+}
 
 impl Signals {
-    /// Begins to hear.
+    /// Takes the signals over. `log` is told of those that are no [`Wish`].
     ///
     /// # Errors
     /// No descriptor was to be had.
-    pub fn register() -> io::Result<Signals> {
+    pub fn register(log: &Logger) -> io::Result<Signals> {
         let (read, write) = UnixStream::pair()?;
         read.set_nonblocking(true)?;
-        SignalDelivery::with_pipe(read, write, SignalOnly, [SIGTERM, SIGINT, SIGUSR2]).map(Signals)
+        let numbers = HANDLED.iter().map(|(signal, _)| signal.as_raw());
+        let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, numbers)?;
+        let handle = delivery.handle();
+        for number in REAL_TIME {
+            // The C library keeps the first ones for itself, and says so.
+            let _ = handle.add_signal(number);
+        }
+        Ok(Signals { delivery, reload: None, log: log.clone() })
     }
 
-    /// What they ask for that have come since the last call, each kind once.
+    /// Says what SIGHUP reads again.
+    pub fn set_reload(&mut self, reload: Reload) {
+        self.reload = Some(reload);
+    }
+
+    /// Returns the wishes that have come since the last call, each kind once, and does what the other signals ask for.
     pub fn pending(&mut self) -> impl Iterator<Item = Wish> {
-        self.0.pending().filter_map(|signal| match signal {
-            SIGTERM => Some(Wish::Terminate),
-            SIGINT => Some(Wish::Interrupt),
-            SIGUSR2 => Some(Wish::Restart),
-            _ => None,
+        let Signals { delivery, reload, log } = self;
+        delivery.pending().filter_map(move |number| match effect(number) {
+            Effect::Wish(wish) => Some(wish),
+            Effect::Reload => {
+                match reload {
+                    Some(reload) => reload.begin(),
+                    None => info!(log, # "reloaded", "SIGHUP: there is nothing to read again yet"),
+                }
+                None
+            }
+            Effect::None => {
+                let name = signal_name(number).unwrap_or("without a name");
+                debug!(log, # "signal_ignored", "a signal without effect"; "signal" => name, "number" => number);
+                None
+            }
         })
     }
 }
 
+/// What a signal does.
+#[derive(Debug, Clone, Copy)]
+enum Effect {
+    Wish(Wish),
+    Reload,
+    None,
+}
+
+fn effect(number: c_int) -> Effect {
+    let found = HANDLED.iter().find(|(signal, _)| signal.as_raw() == number);
+    found.map_or(Effect::None, |(_, effect)| *effect)
+}
+
+/// The signals with a handler, but for the real-time ones.
+const HANDLED: [(Signal, Effect); 14] = [
+    (Signal::TERM, Effect::Wish(Wish::Terminate)),
+    // From the supervisor of a power supply, and from LXC to the first process of a container.
+    (Signal::POWER, Effect::Wish(Wish::Terminate)),
+    (Signal::INT, Effect::Wish(Wish::Interrupt)),
+    (Signal::QUIT, Effect::Wish(Wish::Interrupt)),
+    // It comes again each second until the hard limit, so it must not count as a second request.
+    (Signal::XCPU, Effect::Wish(Wish::Drain)),
+    (Signal::USR2, Effect::Wish(Wish::Restart)),
+    (Signal::HUP, Effect::Reload),
+    (Signal::USR1, Effect::None),
+    (Signal::ALARM, Effect::None),
+    (Signal::VTALARM, Effect::None),
+    (Signal::PROF, Effect::None),
+    (Signal::IO, Effect::None),
+    (Signal::STKFLT, Effect::None),
+    // The write that exceeds the limit of file sizes fails, which the log counts.
+    (Signal::XFSZ, Effect::None),
+];
+
+/// The real-time signals of Linux, but for 32 and 33, which the C libraries use.
+const REAL_TIME: std::ops::RangeInclusive<c_int> = 34..=64;
+
 impl AsFd for Signals {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.get_read().as_fd()
+        self.delivery.get_read().as_fd()
     }
 }
 
@@ -51,6 +137,7 @@ impl fmt::Debug for Signals {
 #[cfg(test)]
 mod tests {
     use rustix::event::{PollFd, PollFlags, poll};
+    use slog::{Discard, o};
 
     use super::*;
 
@@ -59,22 +146,37 @@ mod tests {
         poll(&mut descriptors, Some(&rustix::time::Timespec::default())).unwrap() == 1
     }
 
+    /// Raised in this thread, so the handler has run when the call returns.
+    fn raise(number: c_int) {
+        signal_hook::low_level::raise(number).unwrap();
+    }
+
+    /// One test: signals belong to the whole process.
     #[test]
-    fn each_signal_is_a_wish_and_readable_until_it_is_heard() {
-        let mut signals = Signals::register().unwrap();
+    fn each_signal_has_its_effect_and_is_readable_until_it_is_taken() {
+        let mut signals = Signals::register(&Logger::root(Discard, o!())).unwrap();
         assert!(!is_readable(&signals) && signals.pending().next().is_none());
-        // Raised in this thread, so the handler has run when the call returns.
-        signal_hook::low_level::raise(SIGTERM).unwrap();
-        assert!(is_readable(&signals));
-        assert_eq!(signals.pending().collect::<Vec<_>>(), [Wish::Terminate]);
-        assert!(!is_readable(&signals));
-        signal_hook::low_level::raise(SIGINT).unwrap();
-        signal_hook::low_level::raise(SIGTERM).unwrap();
+        for (signal, effect) in HANDLED {
+            raise(signal.as_raw());
+            assert!(is_readable(&signals), "{signal:?}");
+            let expected: Vec<Wish> = match effect {
+                Effect::Wish(wish) => vec![wish],
+                Effect::Reload | Effect::None => Vec::new(),
+            };
+            assert_eq!(signals.pending().collect::<Vec<_>>(), expected, "{signal:?}");
+            assert!(!is_readable(&signals), "{signal:?}");
+        }
+        // 34 belongs to musl.
+        for number in 35..=64 {
+            raise(number);
+            assert!(is_readable(&signals), "{number}");
+            assert_eq!(signals.pending().next(), None, "{number}");
+        }
+        raise(Signal::INT.as_raw());
+        raise(Signal::TERM.as_raw());
         let mut both: Vec<_> = signals.pending().collect();
         both.sort_by_key(|wish| *wish == Wish::Interrupt);
         assert_eq!(both, [Wish::Terminate, Wish::Interrupt]);
         assert!(signals.pending().next().is_none());
-        signal_hook::low_level::raise(SIGUSR2).unwrap();
-        assert_eq!(signals.pending().collect::<Vec<_>>(), [Wish::Restart]);
     }
 }

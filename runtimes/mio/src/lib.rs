@@ -18,6 +18,7 @@ use postern_host::assertion;
 use postern_host::control::Control;
 use postern_host::log::{self, Log};
 use postern_host::phase::Phase;
+use postern_host::reload::Reload;
 use postern_host::settings::{self, Program, Settings};
 use postern_host::signals::Signals;
 use postern_host::successor::{Inheritance, InheritanceError, Succession};
@@ -45,14 +46,16 @@ fn serve(
     log: &Log,
 ) -> Result<Instant, Box<dyn std::error::Error>> {
     let logger = log.logger();
-    let signals = Signals::register()?;
+    let mut signals = Signals::register(&logger)?;
     let mut inheritance = inheritance?;
     let listeners = inheritance.listeners(&mut settings, &logger)?;
     let phase = Phase::new(Supervisor::from_environment(&logger));
     let control = Control::bind(&settings, &PROGRAM, &listeners, inheritance.control(), &phase, log)?;
     let succession = Succession::new(control.as_ref(), &phase, &logger)?;
     settings.announce(&PROGRAM, &listeners, &logger);
-    settings.service.handshake.assertion = assertion::start(settings.assertion.as_ref(), &logger)?;
+    let (assertion, keys) = assertion::start(settings.assertion.as_ref(), &logger)?.unzip();
+    signals.set_reload(Reload::new(&settings, keys, &logger));
+    settings.service.handshake.assertion = assertion;
     let (gate, drain) = (settings.gate(), settings.drain);
     let acceptor = Acceptor::new(listeners, signals, gate, drain, succession, phase.clone(), logger.clone())?;
     let waker = acceptor.waker();

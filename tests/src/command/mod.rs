@@ -3,6 +3,7 @@
 //! `tools/chain` has built what is ours. This fetches what is not, starts the three, waits for each, prints the commands
 //! that work now, and ends all of them when a signal comes or when one of them ends by itself.
 
+use std::cell::Cell;
 use std::fmt;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
@@ -12,10 +13,10 @@ use std::process::{Command, ExitStatus};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
 use crate::Failure;
 use crate::binaries::Binary;
@@ -165,22 +166,32 @@ fn how(status: ExitStatus) -> String {
     }
 }
 
-/// Whether SIGINT or SIGTERM has come.
-struct Interrupt(Arc<AtomicBool>);
+/// Whether a signal to stop has come: SIGINT, SIGTERM, SIGQUIT, or SIGHUP of a terminal that is closed. The children are in
+/// groups of their own, so nothing but this program ends them.
+struct Interrupt {
+    flag: Arc<AtomicBool>,
+    /// When it was seen the last time.
+    seen: Cell<Option<Instant>>,
+}
 
 impl Interrupt {
     fn listen() -> Result<Self, Failure> {
         let flag = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM] {
+        for signal in [SIGINT, SIGTERM, SIGQUIT, SIGHUP] {
             signal_hook::flag::register(signal, Arc::clone(&flag))
                 .map_err(Failure::while_doing(format_args!("handling signal {signal}")))?;
         }
-        Ok(Self(flag))
+        Ok(Self { flag, seen: Cell::new(None) })
     }
 
-    /// True once for each time it came.
+    /// True once for each time one came. Two of them in quick succession are one: `cargo` and `timeout` pass on what the
+    /// terminal sends to the whole group anyway.
     fn came(&self) -> bool {
-        self.0.swap(false, Ordering::Relaxed)
+        if !self.flag.swap(false, Ordering::Relaxed) {
+            return false;
+        }
+        let last = self.seen.replace(Some(Instant::now()));
+        last.is_none_or(|last| last.elapsed() > REPEAT)
     }
 }
 
@@ -193,5 +204,8 @@ fn print_block(text: &str) {
     // `println!` would panic when nobody reads any more, and the children would be left alone.
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
+
+/// Within this time, two signals are one request.
+const REPEAT: Duration = Duration::from_millis(200);
 
 const POLL_INTERVAL: Duration = Duration::from_millis(50);

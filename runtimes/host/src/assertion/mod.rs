@@ -12,7 +12,8 @@
 //! * `claims`: one token.
 //!
 //! What can go wrong with the keys never costs a user who has a good token: the last good set stays for a day. A key
-//! that is not in it causes one fetch a minute at most, and whoever comes while it lasts is asked to try again.
+//! that is not in it causes one fetch a minute at most, and clients that come while it lasts are asked to try again. A
+//! file is read every two seconds, whatever its metadata say: volumes and deployment tools keep modification times.
 
 mod cache;
 mod claims;
@@ -36,7 +37,7 @@ use slog::{Logger, info};
 use crate::url;
 use cache::{Cache, Unknown};
 use claims::{Refusal, Rules};
-use refresh::Refresher;
+use refresh::{Cause, Refresher};
 
 pub use presets::Preset;
 pub use source::KeySource;
@@ -63,14 +64,27 @@ pub struct AssertionSettings {
 /// Makes the judge of assertions, and starts to fetch the keys it needs. Does nothing without settings.
 ///
 /// Keys in a file are there when it returns. For those of a URL nobody waits: until they have come, upgrades are
-/// refused with 503. The thread that fetches ends with the last of the connections' configurations.
+/// refused with 503. The thread that fetches ends with the last of the connections' configurations and the [`Refresh`].
 ///
 /// # Errors
 /// The file cannot be read or holds no keys; no thread was to be had.
-pub fn start(settings: Option<&AssertionSettings>, log: &Logger) -> io::Result<Option<Assertion>> {
+pub fn start(settings: Option<&AssertionSettings>, log: &Logger) -> io::Result<Option<(Assertion, Refresh)>> {
     let Some(settings) = settings else { return Ok(None) };
-    let verifier = Arc::new(JwtVerifier::start(settings, log)?);
-    Ok(Some(Assertion { header: settings.header.clone(), verifier }))
+    let verifier = JwtVerifier::start(settings, log)?;
+    let refresh = Refresh(verifier.wake.clone());
+    Ok(Some((Assertion { header: settings.header.clone(), verifier: Arc::new(verifier) }, refresh)))
+}
+
+/// Has the keys read or fetched again.
+#[derive(Debug, Clone)]
+pub struct Refresh(Sender<Cause>);
+
+impl Refresh {
+    /// Asks for it, and does not wait.
+    pub(crate) fn request(&self) {
+        // It fails only if the thread that fetches is gone, and then there are no other keys.
+        let _ = self.0.send(Cause::Operator);
+    }
 }
 
 /// Judges JSON Web Tokens with keys that may change meanwhile.
@@ -78,7 +92,7 @@ struct JwtVerifier {
     rules: Rules,
     cache: Arc<Cache>,
     /// Asks for a fetch; the thread that does them ends with it.
-    wake: Sender<()>,
+    wake: Sender<Cause>,
 }
 
 impl JwtVerifier {
@@ -108,7 +122,7 @@ impl JwtVerifier {
                 Err(Refusal::UnknownKey) => match self.cache.miss(&keys, now) {
                     Unknown::Again => continue,
                     // Without the thread there will be no other keys.
-                    Unknown::Ask if self.wake.send(()).is_err() => AssertionError::KeyUnknown,
+                    Unknown::Ask if self.wake.send(Cause::UnknownKey).is_err() => AssertionError::KeyUnknown,
                     Unknown::Ask | Unknown::Wait => AssertionError::KeyAwaited,
                     Unknown::Refuse => AssertionError::KeyUnknown,
                 },

@@ -11,6 +11,15 @@ use slog::{Logger, info, warn};
 use super::cache::{Cache, LIFE};
 use super::source::{FILE_INTERVAL, Fetched, Fetcher, KeySource};
 
+/// Why keys are fetched before their time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// A token names a key that is not known.
+    UnknownKey,
+    /// An operator asks for it.
+    Operator,
+}
+
 /// Fetches keys into a cache.
 pub(super) struct Refresher {
     source: KeySource,
@@ -69,8 +78,25 @@ impl Refresher {
         next
     }
 
-    /// Says that it did not work, and returns how long to wait before the next time.
-    fn complain(&mut self, Failure { error, age }: &Failure) -> Duration {
+    /// Logs that it did not work, and returns how long to wait before the next time.
+    pub(super) fn complain(&mut self, failure: &Failure) -> Duration {
+        self.failures = self.failures.saturating_add(1);
+        match self.source {
+            KeySource::Url(_) => {
+                self.warn(failure);
+                retry(self.failures)
+            }
+            // A file is read as often as ever, so that it counts as soon as it is whole, but logged less and less often.
+            KeySource::File(_) => {
+                if self.failures.is_multiple_of(FILE_REMINDER) || self.failures.is_power_of_two() {
+                    self.warn(failure);
+                }
+                FILE_INTERVAL
+            }
+        }
+    }
+
+    fn warn(&self, Failure { error, age }: &Failure) {
         match age {
             None => {
                 warn!(self.log, # "assertion_keys_failed", "cannot fetch the assertion keys; upgrades are refused with 503";
@@ -83,8 +109,6 @@ impl Refresher {
                     "source" => %self.source, "error" => error, "age_s" => age.as_secs());
             }
         }
-        self.failures = self.failures.saturating_add(1);
-        retry(self.failures)
     }
 
     /// Fetches on a thread of its own: at once, or after `first`, and then as often as the answers say, after
@@ -93,23 +117,29 @@ impl Refresher {
     ///
     /// # Errors
     /// No thread was to be had.
-    pub(super) fn spawn(mut self, first: Duration, wake: Receiver<()>) -> io::Result<()> {
+    pub(super) fn spawn(mut self, first: Duration, wake: Receiver<Cause>) -> io::Result<()> {
         let run = move || {
             let mut wait = first;
             loop {
                 match wake.recv_timeout(wait) {
-                    Ok(()) => {
+                    Ok(Cause::UnknownKey) => {
                         info!(self.log, # "assertion_keys_requested", "an assertion names an unknown key; fetching the assertion keys")
                     }
+                    Ok(Cause::Operator) => {}
                     Err(RecvTimeoutError::Timeout) => {}
                     Err(RecvTimeoutError::Disconnected) => return,
                 }
+                // One fetch answers all who have asked so far.
+                while wake.try_recv().is_ok() {}
                 wait = self.fetch().unwrap_or_else(|failure| self.complain(&failure));
             }
         };
         thread::Builder::new().name("assertion-keys".to_owned()).spawn(run).map(drop)
     }
 }
+
+/// A file that cannot be used is logged at least once in this many attempts, which is ten minutes.
+const FILE_REMINDER: u32 = 300;
 
 /// How long to wait after so many failures in a row: 1 s, then twice as long each time, up to a minute.
 fn retry(failures: u32) -> Duration {

@@ -50,6 +50,7 @@ use sources::{Chosen, Source};
 use table::{CONTROL, IDENTITY_HEADERS, LISTEN};
 
 pub use error::{SettingsError, SettingsErrors};
+pub(crate) use secret::SecretFile;
 pub use warnings::Warning;
 
 /// What a binary says about itself.
@@ -108,6 +109,8 @@ pub struct Settings {
     pub drain: DrainConfig,
     /// What to warn of at start: settings that have no effect, or one that nobody wants.
     pub warnings: Vec<Warning>,
+    /// The files of secrets, which can be read again.
+    pub(crate) secret_files: Vec<SecretFile>,
 }
 
 /// Where the control port is, and who may use what.
@@ -196,6 +199,7 @@ pub fn load(
         user_policy: UserPolicy::default(),
         drain: DrainConfig::default(),
         warnings: Vec::new(),
+        secret_files: Vec::new(),
     };
     settings.service.handshake.subprotocols = vec![SUBPROTOCOL.to_owned()];
     for known in &chosen {

@@ -1,8 +1,10 @@
 //! Secrets, the gateway's and those of operators, from a text or from a file.
 
 use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
 
-use postern_core::handshake::Secrets;
+use postern_core::handshake::{SecretStore, Secrets};
 
 use super::hints;
 use super::value::Complaint;
@@ -27,21 +29,68 @@ pub(super) fn apply(known: &mut Secrets, text: &str) -> Result<(), Complaint> {
     Ok(())
 }
 
-/// Takes them from a file; the line feed at its end does not count. Empty for no file. `other` is the setting that holds
-/// the same itself.
-pub(super) fn apply_file(known: &mut Secrets, path: &str, other: &str) -> Result<(), Complaint> {
+/// Takes them from the file that `setting` names; empty for no file. `other` is the setting that holds the same itself.
+/// Returns the file, to be read again.
+pub(super) fn apply_file(
+    known: &mut Secrets,
+    path: &str,
+    setting: &'static str,
+    other: &str,
+) -> Result<Option<SecretFile>, Complaint> {
     if path.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     if !known.is_empty() {
         return Err(format!("{other} is set already; leave out one of the two").into());
     }
+    let path = PathBuf::from(path);
+    let store = Arc::new(Store(RwLock::new(read(&path)?)));
+    *known = Secrets::stored(store.clone());
+    Ok(Some(SecretFile { setting, path, store }))
+}
+
+/// A file of secrets, and where those are kept that it had when it was last read.
+#[derive(Debug, Clone)]
+pub(crate) struct SecretFile {
+    setting: &'static str,
+    path: PathBuf,
+    store: Arc<Store>,
+}
+
+impl SecretFile {
+    /// The setting that names it.
+    pub(crate) fn setting(&self) -> &'static str {
+        self.setting
+    }
+
+    /// Reads it. From then on its secrets are the only ones that are known.
+    ///
+    /// # Errors
+    /// It cannot be read, or holds something else. The secrets before it stay.
+    pub(crate) fn read_again(&self) -> Result<(), Complaint> {
+        let secrets = read(&self.path)?;
+        *self.store.0.write().unwrap_or_else(PoisonError::into_inner) = secrets;
+        Ok(())
+    }
+}
+
+/// The secrets of a file.
+#[derive(Debug)]
+struct Store(RwLock<Secrets>);
+
+impl SecretStore for Store {
+    fn current(&self) -> Secrets {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Reads a file of secrets. The line feed at its end does not count.
+fn read(path: &Path) -> Result<Secrets, Complaint> {
     // The errors quote nothing of what is in there.
     let text =
         fs::read_to_string(path).map_err(|error| format!("cannot read the file: {}", hints::file(&error)))?;
     let text = text.strip_suffix('\n').map_or(&*text, |text| text.strip_suffix('\r').unwrap_or(text));
-    *known = secrets(text).map_err(|complaint| format!("in the file: {complaint}"))?;
-    Ok(())
+    secrets(text).map_err(|complaint| format!("in the file: {complaint}").into())
 }
 
 /// Each is what a header can carry, and too long to be guessed.
@@ -79,18 +128,42 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), content).unwrap();
         let mut known = Secrets::default();
-        apply_file(&mut known, file.path().to_str().unwrap(), SECRET).map(|()| known)
+        apply_file(&mut known, file.path().to_str().unwrap(), SECRET_FILE, SECRET).map(|_| known)
+    }
+
+    #[test]
+    fn a_file_that_is_read_again_replaces_its_secrets_if_it_is_sound() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), ONE).unwrap();
+        let mut known = Secrets::default();
+        let path = file.path().to_str().unwrap();
+        let again = apply_file(&mut known, path, SECRET_FILE, SECRET).unwrap().unwrap();
+        assert_eq!(again.setting(), SECRET_FILE);
+        // A clone is what the workers and the control port have.
+        let known = known.clone();
+        fs::write(file.path(), TWO).unwrap();
+        assert!(known.know(ONE.as_bytes()), "nobody has asked for it to be read again");
+        again.read_again().unwrap();
+        assert_eq!(known, all(&[TWO]));
+        for unsound in ["", "short", "0123456789abcdef,"] {
+            fs::write(file.path(), unsound).unwrap();
+            again.read_again().unwrap_err();
+            assert_eq!(known, all(&[TWO]), "{unsound:?}");
+        }
+        fs::remove_file(file.path()).unwrap();
+        assert_eq!(again.read_again().unwrap_err(), "cannot read the file: there is no such file; create it, or write another path");
+        assert_eq!(known, all(&[TWO]));
     }
 
     #[test]
     fn secrets_come_from_a_text_or_from_a_file() {
         let mut known = Secrets::default();
         apply(&mut known, "").unwrap();
-        apply_file(&mut known, "", SECRET).unwrap();
+        apply_file(&mut known, "", SECRET_FILE, SECRET).unwrap();
         assert!(known.is_empty());
         apply(&mut known, &format!("{ONE}, {TWO}")).unwrap();
         assert_eq!(known, all(&[ONE, TWO]));
-        let error = apply_file(&mut known, "/dev/null", SECRET).unwrap_err();
+        let error = apply_file(&mut known, "/dev/null", SECRET_FILE, SECRET).unwrap_err();
         assert_eq!(error, "POSTERN_PROXY_SECRET is set already; leave out one of the two");
         for end in ["", "\n", "\r\n"] {
             assert_eq!(in_file(format!("{ONE},{TWO}{end}").as_bytes()), Ok(all(&[ONE, TWO])));
@@ -125,9 +198,10 @@ mod tests {
             in_file(b"\xff").unwrap_err(),
             "cannot read the file: it is not UTF-8 text; write it as plain text"
         );
-        let error = apply_file(&mut Secrets::default(), "/no/such/file", SECRET).unwrap_err();
+        let known = &mut Secrets::default();
+        let error = apply_file(known, "/no/such/file", SECRET_FILE, SECRET).unwrap_err();
         assert_eq!(error, "cannot read the file: there is no such file; create it, or write another path");
-        let error = apply_file(&mut Secrets::default(), "/", SECRET).unwrap_err();
+        let error = apply_file(known, "/", SECRET_FILE, SECRET).unwrap_err();
         assert_eq!(error, "cannot read the file: it is a directory; write the path of a file");
     }
 }

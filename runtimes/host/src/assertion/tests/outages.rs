@@ -2,12 +2,14 @@
 //! as long as the cache lives, and no other.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::sync::Weak;
 use std::thread;
 use std::time::UNIX_EPOCH;
 
 use super::super::cache::{LIFE, UNKNOWN_KEY_INTERVAL};
-use super::super::keys::KeySet;
+use super::super::keys::{Found, KeySet};
+use super::super::source::FILE_INTERVAL;
 use super::server::{Answer, Server};
 use super::*;
 
@@ -266,6 +268,73 @@ fn a_file_is_read_again_when_it_changes() {
     fs::write(&path, set(&[new.jwk()])).unwrap();
     wait_for(&verifier, &token(&new), Ok(()));
     assert_eq!(verifier.verify(&token(&old)), Err(AssertionError::KeyUnknown));
+}
+
+/// Volumes and deployment tools keep the time of a file, and one key of a curve is as long as another.
+#[test]
+fn keys_in_a_file_rotate_though_the_metadata_stay_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("jwks.json");
+    let time = SystemTime::now() - Duration::from_secs(3600);
+    let write = |signer: &Signer| {
+        fs::write(&path, set(&[signer.jwk()])).unwrap();
+        fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+        fs::metadata(&path).unwrap()
+    };
+    // Under the same id, too: nobody asks for a key that is not known.
+    let (old, new) = (Signer::p256("same", 1), Signer::p256("same", 2));
+    let before = write(&old);
+    let verifier = start(KeySource::parse(path.to_str().unwrap()).unwrap());
+    verifier.verify(&token(&old)).expect("the keys of a file are there at once");
+    let after = write(&new);
+    assert_eq!((before.len(), before.modified().unwrap()), (after.len(), after.modified().unwrap()));
+    wait_for(&verifier, &token(&new), Ok(()));
+    assert_eq!(verifier.verify(&token(&old)), Err(AssertionError::Signature));
+}
+
+/// As Kubernetes changes a mounted Secret: the name leads through a link to a folder, and the link is replaced.
+#[test]
+fn keys_in_a_file_rotate_when_a_link_on_the_way_is_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let (old, new) = (Signer::p256("old", 1), Signer::p256("new", 2));
+    for (name, signer) in [("..1", &old), ("..2", &new)] {
+        fs::create_dir(folder.path().join(name)).unwrap();
+        fs::write(folder.path().join(name).join("jwks.json"), set(&[signer.jwk()])).unwrap();
+    }
+    let (data, next) = (folder.path().join("..data"), folder.path().join("..next"));
+    symlink("..1", &data).unwrap();
+    let path = folder.path().join("jwks.json");
+    symlink("..data/jwks.json", &path).unwrap();
+    let verifier = start(KeySource::parse(path.to_str().unwrap()).unwrap());
+    verifier.verify(&token(&old)).expect("the keys of a file are there at once");
+    symlink("..2", &next).unwrap();
+    fs::rename(&next, &data).unwrap();
+    wait_for(&verifier, &token(&new), Ok(()));
+    assert_eq!(verifier.verify(&token(&old)), Err(AssertionError::KeyUnknown));
+}
+
+/// A file that is missing for a long time is still looked for as often as before, and its keys stay meanwhile.
+#[test]
+fn a_file_that_comes_back_is_read_as_soon_as_ever() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("jwks.json");
+    let signer = Signer::p256("a", 1);
+    fs::write(&path, set(&[signer.jwk()])).unwrap();
+    let cache = Arc::new(Cache::default());
+    let source = KeySource::File(path.clone());
+    let mut refresher = Refresher::new(&source, cache.clone(), no_log());
+    assert_eq!(refresher.fetch().unwrap(), FILE_INTERVAL);
+    fs::remove_file(&path).unwrap();
+    for _ in 0..1000 {
+        let failure = refresher.fetch().unwrap_err();
+        assert_eq!(refresher.complain(&failure), FILE_INTERVAL);
+    }
+    assert!(cache.keys(Instant::now()).is_some());
+    let new = Signer::p256("b", 2);
+    fs::write(&path, set(&[new.jwk()])).unwrap();
+    assert_eq!(refresher.fetch().unwrap(), FILE_INTERVAL);
+    let keys = cache.keys(Instant::now()).unwrap();
+    assert!(matches!(keys.find(Some("b"), Algorithm::ES256), Found::Key(_)));
 }
 
 #[test]

@@ -32,7 +32,12 @@ pub(super) static SETTINGS: &[Setting] = &[
         default: "",
         group: Group::Control,
         is_secret: false,
-        help: "A file with that instead",
-        apply: |settings, text| secret::apply_file(&mut settings.control.api_keys, text, secret::API_KEY),
+        help: "A file with that instead, read again at SIGHUP",
+        apply: |settings, text| {
+            let keys = &mut settings.control.api_keys;
+            let file = secret::apply_file(keys, text, secret::API_KEY_FILE, secret::API_KEY)?;
+            settings.secret_files.extend(file);
+            Ok(())
+        },
     },
 ];

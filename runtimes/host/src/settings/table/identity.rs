@@ -189,9 +189,12 @@ pub(super) static SETTINGS: &[Setting] = &[
         default: "",
         group: Group::Identity,
         is_secret: false,
-        help: "A file with that instead",
+        help: "A file with that instead, read again at SIGHUP",
         apply: |settings, text| {
-            secret::apply_file(&mut handshake(settings).proxy_secret.secrets, text, secret::SECRET)
+            let secrets = &mut handshake(settings).proxy_secret.secrets;
+            let file = secret::apply_file(secrets, text, secret::SECRET_FILE, secret::SECRET)?;
+            settings.secret_files.extend(file);
+            Ok(())
         },
     },
     Setting {

@@ -1,0 +1,72 @@
+//! What SIGHUP reads again: the files of secrets, and the keys of an assertion's issuer. Nothing else changes, and nothing
+//! is opened anew: connections, listeners and the log stay as they are.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use slog::{Logger, info, warn};
+
+use crate::assertion::Refresh;
+use crate::settings::{SecretFile, Settings};
+
+/// Reads again what may have changed.
+#[derive(Clone)]
+pub struct Reload(Arc<Sources>);
+
+struct Sources {
+    files: Vec<SecretFile>,
+    keys: Option<Refresh>,
+    /// Held while the files are read, so that the last request has the last word.
+    turn: Mutex<()>,
+    log: Logger,
+}
+
+impl Reload {
+    /// Of the files that these settings name, and of the keys that `keys` fetches.
+    pub fn new(settings: &Settings, keys: Option<Refresh>, log: &Logger) -> Reload {
+        let files = settings.secret_files.clone();
+        Reload(Arc::new(Sources { files, keys, turn: Mutex::new(()), log: log.clone() }))
+    }
+
+    /// Begins to read, on a thread of its own: a file may be on a file system that takes its time, and connections do
+    /// not wait for that. What cannot be read stays as it was, and the log says so.
+    pub(crate) fn begin(&self) {
+        let reload = self.clone();
+        let run = move || reload.0.read();
+        if let Err(error) = thread::Builder::new().name("reload".to_owned()).spawn(run) {
+            warn!(self.0.log, # "reload_failed", "SIGHUP: nothing could be read again"; "error" => %error);
+        }
+    }
+}
+
+impl Sources {
+    fn read(&self) {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut read = Vec::new();
+        for file in &self.files {
+            match file.read_again() {
+                Ok(()) => read.push(file.setting()),
+                Err(error) => {
+                    warn!(self.log, # "reload_failed", "SIGHUP: a file cannot be used; the secrets before it stay valid";
+                    "setting" => file.setting(), "error" => %error)
+                }
+            }
+        }
+        if let Some(keys) = &self.keys {
+            keys.request();
+            read.push("POSTERN_ASSERTION_JWKS");
+        }
+        if read.is_empty() {
+            info!(self.log, # "reloaded", "SIGHUP: no keys and no secrets were read again");
+        } else {
+            info!(self.log, # "reloaded", "SIGHUP: keys and secrets are read again"; "settings" => read.join(" "));
+        }
+    }
+}
+
+impl fmt::Debug for Reload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reload").field("files", &self.0.files).finish_non_exhaustive()
+    }
+}
