@@ -76,7 +76,9 @@ pub(super) fn assertion(chosen: &[Chosen], errors: &mut SettingsErrors) -> Optio
         // Nothing listens yet, so a file that is missing costs nobody anything.
         Keys::Known(keys) => {
             let checked = keys.check().map(|()| keys);
-            errors.note(checked.map_err(|complaint| complain(find(ASSERTION_JWKS).unwrap_or(switch), &complaint)))
+            errors.note(
+                checked.map_err(|complaint| complain(find(ASSERTION_JWKS).unwrap_or(switch), &complaint)),
+            )
         }
         Keys::Bad(complaint) => {
             errors.add(complain(find(ASSERTION_JWKS).unwrap_or(switch), &complaint));

@@ -151,7 +151,10 @@ mod tests {
             assert_eq!(known, all(&[TWO]), "{unsound:?}");
         }
         fs::remove_file(file.path()).unwrap();
-        assert_eq!(again.read_again().unwrap_err(), "cannot read the file: there is no such file; create it, or write another path");
+        assert_eq!(
+            again.read_again().unwrap_err(),
+            "cannot read the file: there is no such file; create it, or write another path"
+        );
         assert_eq!(known, all(&[TWO]));
     }
 
