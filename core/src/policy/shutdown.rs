@@ -249,7 +249,7 @@ impl Shutdown {
         match self.state {
             State::Running | State::Succeeding | State::Ended => None,
             State::Announced(since) | State::Yielded { since, .. } => Some(since + self.config.hard),
-            State::Closing(until) => Some(until),
+            State::Closing { until, .. } => Some(until),
         }
     }
 
