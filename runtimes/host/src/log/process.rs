@@ -48,7 +48,7 @@ pub fn run(
         }
     };
     // Those of `serve` are gone. Without, the deadline is all there is.
-    let mut signals = Signals::register().ok();
+    let mut signals = Signals::register(&log.logger()).ok();
     let is_urgent = || signals.as_mut().is_some_and(|signals| signals.pending().any(is_end));
     let loss = log.finish(deadline.max(Instant::now() + MOMENT), is_urgent);
     if loss.records > 0 {
