@@ -5,7 +5,7 @@ use std::time::Duration;
 use tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::frame::DataKind;
-use crate::handshake::{HandshakeError, Identity, Peer};
+use crate::handshake::{Client, HandshakeError, Identity, Peer};
 use crate::session::{Ending, Traffic};
 
 /// The number of a connection, unique within a process. Whoever accepts the socket gives it.
@@ -33,6 +33,8 @@ pub enum Record<'a> {
         identity: &'a Identity,
         /// The subprotocol that was answered, if any. Never a token.
         subprotocol: Option<&'a str>,
+        /// Whether the client offered subprotocols and none was answered, so that a browser fails the connection.
+        is_offer_unanswered: bool,
         /// From the accepted socket to the 101.
         took: Duration,
     },
@@ -75,6 +77,8 @@ pub enum Record<'a> {
         peer: Peer,
         /// How the gateway calls the request, if it says so and the request could be read.
         request_id: Option<&'a str>,
+        /// The client, if the request could be read and a trusted proxy says who it is.
+        client: Option<Client<'a>>,
         /// Why; it knows its HTTP status.
         error: HandshakeError,
         /// The code of the Close frame that said so in place of the status, which nobody has seen then

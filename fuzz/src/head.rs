@@ -71,13 +71,13 @@ fn check_answer(head: &[u8], copy: &mut [u8], site: &Site) {
         .and_then(|request| request.identify(site.peer, &site.config))
         .map(|admission| admission.accept(&mut answer, &site.config, CONNECTION));
     match admission {
-        Ok(Accepted { identity, subprotocol, deflate }) => {
+        Ok(Accepted { identity, subprotocol, is_offer_unanswered, deflate }) => {
             assert!(deflate.is_none(), "compression is switched off at both sites");
             let request = Request::read(head);
             request.check_admitted(&site.config, &identity);
-            request.check_offers(subprotocol);
+            request.check_offers(subprotocol.as_deref(), is_offer_unanswered);
             let request_id = RequestId::new(identity.request_id(), site.config.instance, CONNECTION);
-            check_101(&answer, subprotocol, request_id);
+            check_101(&answer, subprotocol.as_deref(), request_id);
         }
         Err(error) => {
             assert!(answer.is_empty(), "part of a 101 before the refusal");

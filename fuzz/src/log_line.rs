@@ -88,6 +88,7 @@ impl Said<'_> {
             peer: PEER,
             identity,
             subprotocol: Some("chat"),
+            is_offer_unanswered: false,
             took,
         });
         worker.record(&Record::Message { connection, identity, kind: self.kind, payload: self.payload });
@@ -99,6 +100,7 @@ impl Said<'_> {
             connection,
             peer: PEER,
             request_id: identity.request_id(),
+            client: None,
             error: HandshakeError::Host,
             close_code: None,
             took,

@@ -100,8 +100,10 @@ impl<'h> Request<'h> {
     }
 
     /// Asserts that the client offered what it was answered.
-    pub(crate) fn check_offers(&self, subprotocol: Option<&str>) {
+    pub(crate) fn check_offers(&self, subprotocol: Option<&str>, is_offer_unanswered: bool) {
         let offers = self.list("Sec-WebSocket-Protocol");
+        let is_any = offers.iter().any(|offer| !offer.is_empty());
+        assert_eq!(is_offer_unanswered, is_any && subprotocol.is_none());
         assert!(subprotocol.is_none_or(|answer| offers.contains(&answer.as_bytes())), "{subprotocol:?}");
     }
 

@@ -1,6 +1,7 @@
 //! All captured upgrade requests through the handshake: real bytes of five gateways, against a table that was
 //! argued by hand before this code was asked.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::IpAddr;
@@ -31,7 +32,7 @@ fn judge(bytes: &[u8], portion: usize) -> Verdict {
             let mut head = head?;
             let admission = UpgradeRequest::parse(&mut head, &config)?.identify(peer, &config)?;
             let accepted = admission.accept(&mut Vec::new(), &config, ConnectionId(1));
-            Ok((accepted.identity, accepted.subprotocol.map(str::to_owned)))
+            Ok((accepted.identity, accepted.subprotocol.map(Cow::into_owned)))
         })
     });
     let or_dash = |value: Option<&str>| value.unwrap_or("-").to_owned();

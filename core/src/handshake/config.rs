@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::assertion::Assertion;
+use super::client::ClientAddress;
 use super::origin::AllowedOrigins;
 use super::secret::ProxySecret;
 use super::trust::TrustedProxies;
@@ -26,6 +27,9 @@ pub struct HandshakeConfig {
     pub trusted_proxies: TrustedProxies,
     /// What a peer must know beside that, if anything. Default: nothing.
     pub proxy_secret: ProxySecret,
+    /// The header in which a trusted proxy says the address of the client, for the log. Default:
+    /// [`ClientAddress::Auto`].
+    pub client_address: ClientAddress,
     /// The origins admitted beside the one whose host is that of `Host`. Default: none.
     pub allowed_origins: AllowedOrigins,
     /// How a refusal is said. Default: by its status.
@@ -33,7 +37,8 @@ pub struct HandshakeConfig {
     /// Whether `Sec-WebSocket-Key` must be 16 bytes in base64 (RFC 6455 §4.1). Default false: any 1 to 64
     /// base64 characters, because a widespread curl recipe sends 13 bytes.
     pub strict_key: bool,
-    /// The application's subprotocols, the preferred one first. Default: none.
+    /// The application's subprotocols, the preferred one first, compared byte by byte. Default: none. In addition
+    /// `bearer` and `access_token` are answered, if nothing else can be.
     pub subprotocols: Vec<String>,
     /// Whether permessage-deflate (RFC 7692) is agreed on when a client offers it. Default false: it costs
     /// time and a little memory, and pays for long, repetitive text.
@@ -65,6 +70,7 @@ impl Default for HandshakeConfig {
             assertion: None,
             trusted_proxies: TrustedProxies::default(),
             proxy_secret: ProxySecret::default(),
+            client_address: ClientAddress::Auto,
             allowed_origins: AllowedOrigins::default(),
             reject: Reject::Http,
             strict_key: false,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::client::Client;
 use super::config::IdentityHeaders;
 use super::error::HandshakeError;
 use super::request_id::RequestId;
@@ -9,8 +10,8 @@ use super::request_id::RequestId;
 /// An admitted user. All in one allocation, because each connection keeps one.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// The id, the e-mail address, the name, the session's id, the digits of the expiry and the request's id, one behind
-    /// the other.
+    /// The id, the e-mail address, the name, the session's id, the digits of the expiry, a line feed and the client if
+    /// that is known, and the request's id, one after the other.
     text: Box<str>,
     /// Where the id ends: 1 to 255.
     id_end: u8,
@@ -20,7 +21,7 @@ pub struct Identity {
     email_end: u16,
     /// Where the name ends.
     name_end: u16,
-    /// Where the session's id ends; what follows, up to the request's id, is the expiry.
+    /// Where the session's id ends; what follows, up to the request's id, is the expiry and the client.
     session_id_end: u16,
 }
 
@@ -84,11 +85,19 @@ impl Identity {
     /// The same with the id that the gateway gave to the user's request; it is for the log. One that is longer than
     /// [`RequestId::MAX`] is left out.
     pub fn with_request_id(self, request_id: Option<&str>) -> Identity {
+        self.with_request(request_id, None)
+    }
+
+    /// The same with what is known of the user's request: the id that the gateway gave to it, and the client as the
+    /// gateway says it.
+    pub fn with_request(self, request_id: Option<&str>, client: Option<Client<'_>>) -> Identity {
         let request_id = request_id.filter(|id| id.len() <= RequestId::MAX).unwrap_or_default();
-        let known = self.text.len() - usize::from(self.request_id_len);
+        let client = client.map(|client| format!("{BEFORE_CLIENT}{client}")).unwrap_or_default();
+        let known = usize::from(self.session_id_end) + self.expiry().len();
         let mut text = self.text.into_string();
         text.truncate(known);
-        text.reserve_exact(request_id.len());
+        text.reserve_exact(client.len() + request_id.len());
+        text.push_str(&client);
         text.push_str(request_id);
         // At most 128.
         Identity { text: text.into_boxed_str(), request_id_len: request_id.len() as u8, ..self }
@@ -101,7 +110,13 @@ impl Identity {
 
     /// The id that the gateway gave to the user's request.
     pub fn request_id(&self) -> Option<&str> {
-        self.text.get(self.exp_end()..).filter(|id| !id.is_empty())
+        self.text.get(self.request_id_start()..).filter(|id| !id.is_empty())
+    }
+
+    /// The client as the gateway says it: the text of a [`Client`]. For the log and for operators. Says nothing about
+    /// rights.
+    pub fn client(&self) -> Option<&str> {
+        self.expiry_and_client().split_once(BEFORE_CLIENT).map(|(_, client)| client)
     }
 
     /// The e-mail address, for the log. Says nothing about rights.
@@ -121,10 +136,20 @@ impl Identity {
 
     /// When the user's token ends, in seconds since 1970. `None` if nobody said so, which is not "never".
     pub fn token_exp(&self) -> Option<u64> {
-        self.text.get(usize::from(self.session_id_end)..self.exp_end())?.parse().ok()
+        self.expiry().parse().ok()
     }
 
-    fn exp_end(&self) -> usize {
+    /// The digits of the expiry; empty if there is none.
+    fn expiry(&self) -> &str {
+        let text = self.expiry_and_client();
+        text.split_once(BEFORE_CLIENT).map_or(text, |(expiry, _)| expiry)
+    }
+
+    fn expiry_and_client(&self) -> &str {
+        self.text.get(usize::from(self.session_id_end)..self.request_id_start()).unwrap_or_default()
+    }
+
+    fn request_id_start(&self) -> usize {
         self.text.len() - usize::from(self.request_id_len)
     }
 
@@ -142,9 +167,13 @@ impl fmt::Debug for Identity {
             .field("session_id", &self.session_id())
             .field("token_exp", &self.token_exp())
             .field("request_id", &self.request_id())
+            .field("client", &self.client())
             .finish()
     }
 }
+
+/// Stands before the client in the text of an identity. No expiry and no client has one.
+const BEFORE_CLIENT: char = '\n';
 
 /// The identity headers of one request, gathered in a single pass over its lines and judged afterwards.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -316,6 +345,23 @@ mod tests {
         let user = user.with_request_id(Some(&longest));
         assert_eq!((user.request_id(), user.token_exp()), (Some(&longest[..]), Some(12)));
         assert_eq!(user.with_request_id(Some(&(longest + "x"))).request_id(), None);
+    }
+
+    #[test]
+    fn the_client_is_kept_if_it_is_known() {
+        let client = Some(Client::Address("2001:db8::17".parse().expect("an address")));
+        for exp in [None, Some(&b"12"[..])] {
+            let user = || Identity::of_session(b"1", b"a@b", b"Ann", Some(b"s"), exp).expect("an identity");
+            assert_eq!(user().client(), None);
+            for request_id in [None, Some("r-1")] {
+                let known = user().with_request(request_id, client);
+                assert_eq!((known.client(), known.request_id()), (Some("2001:db8::17"), request_id));
+                assert_eq!((known.token_exp(), known.session_id()), (exp.map(|_| 12), Some("s")));
+                let other = known.with_request(Some("r-2"), Some(Client::Obfuscated("_x")));
+                assert_eq!((other.client(), other.request_id()), (Some("_x"), Some("r-2")));
+                assert_eq!(other.with_request(None, None), user());
+            }
+        }
     }
 
     #[test]

@@ -28,6 +28,7 @@
 //! ```
 
 mod assertion;
+mod client;
 mod config;
 mod error;
 mod extensions;
@@ -39,6 +40,7 @@ mod request;
 mod request_id;
 mod respond;
 mod secret;
+mod subprotocol;
 mod trust;
 
 #[cfg(test)]
@@ -51,6 +53,7 @@ pub(crate) fn negotiate(line: &[u8]) -> Option<Deflate> {
 }
 
 pub use assertion::{Asserted, Assertion, AssertionError, AssertionVerifier};
+pub use client::{Client, ClientAddress};
 pub use config::{HandshakeConfig, IdentityHeaders, Reject};
 pub use error::HandshakeError;
 pub use extensions::Deflate;
@@ -65,16 +68,16 @@ pub use respond::reject;
 pub use secret::{ProxySecret, SecretStore, Secrets};
 pub use trust::{Cidr, InvalidCidr, Peer, TrustedProxies};
 
-use crate::record::ConnectionId;
+use std::borrow::Cow;
 
-/// The subprotocol in which a browser carries a token past its API: it offers `bearer, <token>`.
-const BEARER: &str = "bearer";
+use crate::record::ConnectionId;
+use subprotocol::Offers;
 
 /// Everything is right: the upgrade can be accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admission<'h> {
     key: &'h [u8],
-    subprotocol: Option<Subprotocol>,
+    offers: Offers<'h>,
     deflate: Option<Deflate>,
     identity: Identity,
 }
@@ -85,7 +88,9 @@ pub struct Accepted<'c> {
     /// Who was admitted.
     pub identity: Identity,
     /// The subprotocol that was answered.
-    pub subprotocol: Option<&'c str>,
+    pub subprotocol: Option<Cow<'c, str>>,
+    /// Whether the client offered subprotocols and none of them was answered. A browser fails the connection then.
+    pub is_offer_unanswered: bool,
     /// The compression that was agreed on, if any. Goes to [`Session::with_deflate`](crate::Session::with_deflate).
     pub deflate: Option<Deflate>,
 }
@@ -104,28 +109,21 @@ impl Admission<'_> {
         config: &'c HandshakeConfig,
         connection: ConnectionId,
     ) -> Accepted<'c> {
-        let subprotocol = self.subprotocol.and_then(|chosen| chosen.name(config));
+        let subprotocol = self.offers.answer(config);
         let request_id = RequestId::new(self.identity.request_id(), config.instance, connection);
-        respond::switch_protocols(out, self.key, subprotocol, self.deflate, (&config.request_id, request_id));
-        Accepted { identity: self.identity, subprotocol, deflate: self.deflate }
+        respond::switch_protocols(
+            out,
+            self.key,
+            subprotocol.as_deref(),
+            self.deflate,
+            (&config.request_id, request_id),
+        );
+        let is_offer_unanswered = self.offers.is_unanswered();
+        Accepted { identity: self.identity, subprotocol, is_offer_unanswered, deflate: self.deflate }
     }
 }
 
-/// A subprotocol that we answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Subprotocol {
-    /// [`BEARER`].
-    Bearer,
-    /// One of [`HandshakeConfig::subprotocols`].
-    Application(usize),
-}
-
-impl Subprotocol {
-    /// What is answered. Never a byte of the request.
-    fn name(self, config: &HandshakeConfig) -> Option<&str> {
-        match self {
-            Subprotocol::Bearer => Some(BEARER),
-            Subprotocol::Application(index) => config.subprotocols.get(index).map(String::as_str),
-        }
-    }
+/// The items of a comma-separated list (RFC 9110 §5.6.1), without the white space around them.
+fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii)
 }

@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 use httparse::Header;
 
 use super::assertion::Token;
+use super::client::{Client, Forwarding};
 use super::config::{HandshakeConfig, IdentityHeaders};
 use super::error::HandshakeError;
 use super::extensions::Deflate;
@@ -12,8 +13,9 @@ use super::host::{Authority, default_port};
 use super::identity::{Claims, Identity};
 use super::request_id::{Correlation, RequestId};
 use super::secret::Proof;
+use super::subprotocol::Offers;
 use super::trust::Peer;
-use super::{Admission, BEARER, Subprotocol, respond};
+use super::{Admission, list, respond};
 use crate::record::ConnectionId;
 
 /// A well-formed upgrade request to a path that we serve. Nothing is known of the user yet: the next step is
@@ -23,12 +25,13 @@ pub struct UpgradeRequest<'h> {
     host: &'h str,
     key: &'h [u8],
     origin: Once<'h>,
-    subprotocol: Option<Subprotocol>,
+    offers: Offers<'h>,
     deflate: Option<Deflate>,
     proof: Proof<'h>,
     claims: Claims<'h>,
     token: Token<'h>,
     correlation: Correlation<'h>,
+    forwarding: Forwarding<'h>,
 }
 
 impl<'h> UpgradeRequest<'h> {
@@ -94,18 +97,25 @@ impl<'h> UpgradeRequest<'h> {
             host: host.host(),
             key,
             origin: fields.origin,
-            subprotocol: fields.subprotocol(),
+            offers: fields.offers,
             deflate: fields.deflate,
             proof: fields.proof,
             claims: fields.claims,
             token: fields.token,
             correlation: fields.correlation,
+            forwarding: fields.forwarding,
         })
     }
 
     /// How the gateway calls the request, if it says so.
     pub fn request_id(&self) -> Option<&'h str> {
         self.correlation.request_id()
+    }
+
+    /// The client, if `peer` is a trusted proxy and says its address. For the log; nothing follows from it.
+    pub fn client(&self, peer: Peer, config: &HandshakeConfig) -> Option<Client<'h>> {
+        let is_trusted = config.trusted_proxies.trusts_peer(peer);
+        if is_trusted { self.forwarding.client(config.client_address) } else { None }
     }
 
     /// Finds out whom the gateway vouched for, and whether it was our gateway, on behalf of our page.
@@ -132,17 +142,23 @@ impl<'h> UpgradeRequest<'h> {
                 }
             }
         }
-        let identity = identity.with_request_id(self.request_id());
-        Ok(Admission { key: self.key, subprotocol: self.subprotocol, deflate: self.deflate, identity })
+        let identity = identity.with_request(self.request_id(), self.client(peer, config));
+        Ok(Admission { key: self.key, offers: self.offers, deflate: self.deflate, identity })
     }
 
     /// Writes the 101 behind which a refusal is said by a Close frame ([`Reject::Close`](super::Reject::Close)).
     /// Nobody is admitted by it. The subprotocol is answered, because a browser would otherwise fail the connection
     /// before it reads the frame.
     pub fn open_to_close(&self, out: &mut Vec<u8>, config: &HandshakeConfig, connection: ConnectionId) {
-        let subprotocol = self.subprotocol.and_then(|chosen| chosen.name(config));
+        let subprotocol = self.offers.answer(config);
         let request_id = RequestId::new(self.request_id(), config.instance, connection);
-        respond::switch_protocols(out, self.key, subprotocol, None, (&config.request_id, request_id));
+        respond::switch_protocols(
+            out,
+            self.key,
+            subprotocol.as_deref(),
+            None,
+            (&config.request_id, request_id),
+        );
     }
 }
 
@@ -182,9 +198,7 @@ struct Fields<'h> {
     has_transfer_encoding: bool,
     upgrades_to_websocket: bool,
     connection_upgrade: bool,
-    offers_bearer: bool,
-    /// The index of the preferred one of our subprotocols among those offered.
-    offered: Option<usize>,
+    offers: Offers<'h>,
     /// The first acceptable offer of permessage-deflate.
     deflate: Option<Deflate>,
     proof: Proof<'h>,
@@ -192,6 +206,7 @@ struct Fields<'h> {
     claims: Claims<'h>,
     token: Token<'h>,
     correlation: Correlation<'h>,
+    forwarding: Forwarding<'h>,
 }
 
 impl<'h> Fields<'h> {
@@ -231,27 +246,15 @@ impl<'h> Fields<'h> {
             17 if is("Sec-WebSocket-Key") => self.key.see(value),
             17 if is("Transfer-Encoding") => self.has_transfer_encoding = true,
             21 if is("Sec-WebSocket-Version") => self.version.see(value),
-            22 if is("Sec-WebSocket-Protocol") => {
-                for offer in list(value) {
-                    self.offers_bearer |= offer == BEARER.as_bytes();
-                    let ours = config.subprotocols.iter().position(|ours| ours.as_bytes() == offer);
-                    self.offered = [self.offered, ours].into_iter().flatten().min();
-                }
+            9 if is("Forwarded") => self.forwarding.see_forwarded(value, &config.trusted_proxies),
+            15 if is("X-Forwarded-For") => {
+                self.forwarding.see_x_forwarded_for(value, &config.trusted_proxies);
             }
+            22 if is("Sec-WebSocket-Protocol") => self.offers.see(value, config),
             24 if config.compression && is("Sec-WebSocket-Extensions") => {
                 self.deflate = Deflate::negotiate(self.deflate, value);
             }
             _ => {}
-        }
-    }
-
-    /// The application's subprotocol goes before `bearer`, which only carries the token past a browser's
-    /// API; but where nothing else was offered `bearer` must be answered, or Chromium fails the connection.
-    fn subprotocol(&self) -> Option<Subprotocol> {
-        match (self.offered, self.offers_bearer) {
-            (Some(index), _) => Some(Subprotocol::Application(index)),
-            (None, true) => Some(Subprotocol::Bearer),
-            (None, false) => None,
         }
     }
 }
@@ -260,11 +263,6 @@ impl<'h> Fields<'h> {
 fn names_http(head: &[u8]) -> bool {
     let line = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
     line.rsplit(|&byte| byte == b' ').next().is_some_and(|last| last.starts_with(b"HTTP/"))
-}
-
-/// The items of a comma-separated list (RFC 9110 §5.6.1), without the white space around them.
-fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii)
 }
 
 /// Where a request goes (RFC 9112 §3.2), without the query, which may hold a token.

@@ -145,6 +145,11 @@ impl TrustedProxies {
         self.0.iter().any(|block| block.contains(ip))
     }
 
+    /// Whether a block that is not all of its family holds this address: whether it is known to be a proxy.
+    pub(super) fn names(&self, ip: IpAddr) -> bool {
+        self.0.iter().any(|block| block.prefix > 0 && block.contains(ip))
+    }
+
     /// Whether all addresses of a family are trusted, which deserves a warning at start.
     pub fn trusts_any(&self) -> bool {
         self.0.iter().any(|block| block.prefix == 0)

@@ -5,7 +5,7 @@ use std::time::Instant;
 use tungstenite::protocol::frame::coding::CloseCode;
 
 use super::{Connection, Context, Stage};
-use crate::handshake::{HandshakeError, Reject, UpgradeRequest, reject};
+use crate::handshake::{Client, HandshakeError, Reject, UpgradeRequest, reject};
 use crate::input::Input;
 use crate::policy::{Entrance, Heartbeat};
 use crate::record::{ConnectionId, Record, Recorder};
@@ -52,12 +52,13 @@ impl Connection {
             connection: self.id,
             peer,
             identity: &accepted.identity,
-            subprotocol: accepted.subprotocol,
+            subprotocol: accepted.subprotocol.as_deref(),
+            is_offer_unanswered: accepted.is_offer_unanswered,
             took: turn.now.saturating_duration_since(context.common.epoch.instant(self.since)),
         });
         self.since = context.common.epoch.moment(turn.now);
         self.heartbeat = Heartbeat::new(turn.now);
-        let takes_notices = accepted.subprotocol == Some(notice::SUBPROTOCOL);
+        let takes_notices = accepted.subprotocol.as_deref() == Some(notice::SUBPROTOCOL);
         let session = Session::new(context.config.session.clone())
             .with_deflate(accepted.deflate)
             .with_notices(takes_notices);
@@ -73,19 +74,19 @@ impl Connection {
         error: HandshakeError,
         recorder: &mut impl Recorder,
     ) {
-        self.refuse_as(context, turn, None, error, recorder);
+        self.refuse_as(context, turn, Asked::default(), error, recorder);
     }
 
     fn refuse_as(
         &mut self,
         context: &Context<'_>,
         turn: &mut Turn<'_>,
-        request_id: Option<&str>,
+        asked: Asked<'_>,
         error: HandshakeError,
         recorder: &mut impl Recorder,
     ) {
         reject(turn.out, error, context.common.jitter.retry_after());
-        self.record_refusal(context, turn.now, request_id, error, None, recorder);
+        self.record_refusal(context, turn.now, asked, error, None, recorder);
         self.stage = Stage::Refused { until: turn.now + LINGER, is_aborted: false };
     }
 
@@ -99,13 +100,15 @@ impl Connection {
         recorder: &mut impl Recorder,
     ) {
         let handshake = &context.config.handshake;
+        let Stage::Handshake { peer, .. } = self.stage else { return };
+        let asked = Asked { request_id: request.request_id(), client: request.client(peer, handshake) };
         let Some(code) = close_code(handshake.reject, error) else {
-            return self.refuse_as(context, turn, request.request_id(), error, recorder);
+            return self.refuse_as(context, turn, asked, error, recorder);
         };
         request.open_to_close(turn.out, handshake, self.id);
         let mut session = Session::new(context.config.session.clone());
         session.close(turn, code, error.code());
-        self.record_refusal(context, turn.now, request.request_id(), error, Some(code), recorder);
+        self.record_refusal(context, turn.now, asked, error, Some(code), recorder);
         self.stage = Stage::Dismissed { session };
     }
 
@@ -114,15 +117,30 @@ impl Connection {
         &self,
         context: &Context<'_>,
         now: Instant,
-        request_id: Option<&str>,
+        Asked { request_id, client }: Asked<'_>,
         error: HandshakeError,
         close_code: Option<CloseCode>,
         recorder: &mut impl Recorder,
     ) {
         let Stage::Handshake { peer, .. } = self.stage else { return };
         let took = now.saturating_duration_since(context.common.epoch.instant(self.since));
-        recorder.record(&Record::Rejected { connection: self.id, peer, request_id, error, close_code, took });
+        recorder.record(&Record::Rejected {
+            connection: self.id,
+            peer,
+            request_id,
+            client,
+            error,
+            close_code,
+            took,
+        });
     }
+}
+
+/// What a request that is refused says about itself, for the record.
+#[derive(Debug, Default, Clone, Copy)]
+struct Asked<'a> {
+    request_id: Option<&'a str>,
+    client: Option<Client<'a>>,
 }
 
 /// Counts one more connection of a user, if it may be.

@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use postern_core::frame::DataKind;
-use postern_core::handshake::{AssertionError, HandshakeError, Identity, Peer};
+use postern_core::handshake::{AssertionError, Client, HandshakeError, Identity, Peer};
 use postern_core::session::{Ending, Traffic};
 use postern_core::{CloseCode, ConnectionId, Record, Recorder, Summary};
 use proptest::prelude::*;
@@ -92,7 +92,14 @@ fn text<'a>(identity: &'a Identity, payload: &'a str) -> Record<'a> {
 
 fn established(identity: &Identity) -> Record<'_> {
     let took = Duration::from_millis(3);
-    Record::Established { connection: CONNECTION, peer: PEER, identity, subprotocol: None, took }
+    Record::Established {
+        connection: CONNECTION,
+        peer: PEER,
+        identity,
+        subprotocol: None,
+        is_offer_unanswered: false,
+        took,
+    }
 }
 
 fn closed(identity: &Identity) -> Record<'_> {
@@ -114,7 +121,7 @@ fn rejected() -> Record<'static> {
 
 fn refused(error: HandshakeError, close_code: Option<CloseCode>) -> Record<'static> {
     let (request_id, took) = (Some("r-1"), Duration::from_micros(1_900));
-    Record::Rejected { connection: CONNECTION, peer: PEER, request_id, error, close_code, took }
+    Record::Rejected { connection: CONNECTION, peer: PEER, request_id, client: None, error, close_code, took }
 }
 
 #[test]
@@ -244,9 +251,42 @@ fn the_subprotocol_that_was_answered_is_named() {
         peer: PEER,
         identity: &john(),
         subprotocol: Some("bearer"),
+        is_offer_unanswered: false,
         took: Duration::ZERO,
     };
     assert!(line(TERM, record).contains(", subprotocol: bearer, "));
+}
+
+#[test]
+fn a_client_whose_offer_was_not_answered_is_marked() {
+    let record = Record::Established {
+        connection: CONNECTION,
+        peer: PEER,
+        identity: &john(),
+        subprotocol: None,
+        is_offer_unanswered: true,
+        took: Duration::ZERO,
+    };
+    assert!(line(TERM, record).contains(", subprotocol_unanswered: true, "));
+    assert!(line(JSON, record).contains(r#","subprotocol_unanswered":true,"#));
+}
+
+#[test]
+fn the_client_is_named_if_the_gateway_says_who_it_is() {
+    let client = Client::Address("203.0.113.9".parse().unwrap());
+    let user = john().with_request(None, Some(client));
+    assert!(line(TERM, established(&user)).contains(", peer: 127.0.0.1:40000, client: 203.0.113.9, "));
+    assert!(line(JSON, closed(&user)).contains(r#","client":"203.0.113.9","code":1006,"#));
+    let record = Record::Rejected {
+        connection: CONNECTION,
+        peer: PEER,
+        request_id: None,
+        client: Some(Client::Obfuscated("_hidden")),
+        error: HandshakeError::IdentityMissing,
+        close_code: None,
+        took: Duration::ZERO,
+    };
+    assert!(line(TERM, record).contains(", peer: 127.0.0.1:40000, client: _hidden, status: 401, "));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use postern_core::frame::DataKind;
-use postern_core::handshake::{HandshakeError, Identity, Peer, RequestId};
+use postern_core::handshake::{Client, HandshakeError, Identity, Peer, RequestId};
 use postern_core::session::Ending;
 use postern_core::{CloseCode, ConnectionId, Record, Recorder, Summary};
 use slog::{BorrowedKV, KV, Level, OwnedKVList, Serializer, o, record_static};
@@ -127,6 +127,7 @@ impl WorkerLog {
         peer: Peer,
         identity: &Identity,
         subprotocol: Option<&str>,
+        is_offer_unanswered: bool,
         took: Duration,
     ) {
         let (name, email, id) = (Name(identity), Email(identity, self.settings.email), identity.id());
@@ -138,8 +139,13 @@ impl WorkerLog {
             &InOrder(|keys: &mut dyn Serializer| {
                 subject.emit(keys)?;
                 keys.emit_arguments("peer", &format_args!("{peer}"))?;
+                emit_client(keys, identity)?;
                 if let Some(subprotocol) = subprotocol {
                     keys.emit_str("subprotocol", subprotocol)?;
+                }
+                // What was offered is not said: it may hold a token.
+                if is_offer_unanswered {
+                    keys.emit_bool("subprotocol_unanswered", true)?;
                 }
                 keys.emit_u64("handshake_ms", as_millis(took))
             }),
@@ -173,6 +179,7 @@ impl WorkerLog {
             &format_args!("WebSocket connection closed for user {}", Who(identity)),
             &InOrder(|keys: &mut dyn Serializer| {
                 subject.emit(keys)?;
+                emit_client(keys, identity)?;
                 keys.emit_u64("code", ending.code().into())?;
                 keys.emit_arguments("side", &format_args!("{}", ending.side()))?;
                 keys.emit_str("reason", ending.reason())?;
@@ -192,7 +199,7 @@ impl WorkerLog {
     fn rejected(
         &mut self,
         connection: ConnectionId,
-        peer: Peer,
+        (peer, client): (Peer, Option<Client<'_>>),
         request_id: Option<&str>,
         error: HandshakeError,
         close_code: Option<CloseCode>,
@@ -210,6 +217,9 @@ impl WorkerLog {
             &InOrder(|keys: &mut dyn Serializer| {
                 subject.emit(keys)?;
                 keys.emit_arguments("peer", &format_args!("{peer}"))?;
+                if let Some(client) = client {
+                    keys.emit_arguments("client", &format_args!("{client}"))?;
+                }
                 keys.emit_u64(key, said.into())?;
                 keys.emit_str("code", error.code())?;
                 if let Some(detail) = error.detail() {
@@ -254,8 +264,8 @@ impl Recorder for WorkerLog {
             Record::Message { connection, identity, kind, payload } => {
                 self.message(connection, identity, kind, payload);
             }
-            Record::Established { connection, peer, identity, subprotocol, took } => {
-                self.established(connection, peer, identity, subprotocol, took);
+            Record::Established { connection, peer, identity, subprotocol, is_offer_unanswered, took } => {
+                self.established(connection, peer, identity, subprotocol, is_offer_unanswered, took);
             }
             Record::Pong { connection, identity, round_trip } => {
                 self.pong(connection, identity, round_trip);
@@ -263,8 +273,8 @@ impl Recorder for WorkerLog {
             Record::Closed { connection, identity, ending, summary } => {
                 self.closed(connection, identity, ending, summary);
             }
-            Record::Rejected { connection, peer, request_id, error, close_code, took } => {
-                self.rejected(connection, peer, request_id, error, close_code, took);
+            Record::Rejected { connection, peer, request_id, client, error, close_code, took } => {
+                self.rejected(connection, (peer, client), request_id, error, close_code, took);
             }
             Record::Abandoned { connection, peer, received } => self.abandoned(connection, peer, received),
         }
@@ -318,6 +328,14 @@ impl Subject<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// The client, if the gateway said who it is.
+fn emit_client(keys: &mut dyn Serializer, identity: &Identity) -> slog::Result {
+    match identity.client() {
+        Some(client) => keys.emit_str("client", client),
+        None => Ok(()),
     }
 }
 

@@ -211,6 +211,7 @@ mod tests {
             connection: ConnectionId(1),
             peer: Peer::Unix,
             request_id: None,
+            client: None,
             error: HandshakeError::NotFound,
             close_code: None,
             took: Duration::ZERO,

@@ -255,13 +255,21 @@ mod tests {
         let took = Duration::from_millis(3);
         let summary = Summary { lasted: Duration::ZERO, round_trip: None, traffic };
         for record in [
-            Record::Established { connection, peer, identity: &identity, subprotocol: None, took },
+            Record::Established {
+                connection,
+                peer,
+                identity: &identity,
+                subprotocol: None,
+                is_offer_unanswered: false,
+                took,
+            },
             Record::Pong { connection, identity: &identity, round_trip: took },
             Record::Closed { connection, identity: &identity, ending: Ending::Eof, summary },
             Record::Rejected {
                 connection,
                 peer,
                 request_id: None,
+                client: None,
                 error: HandshakeError::TooFast,
                 close_code: None,
                 took,

@@ -37,7 +37,6 @@ use std::thread;
 use postern_core::ServiceConfig;
 use postern_core::handshake::Secrets;
 use postern_core::policy::{DrainConfig, Gate, Users};
-use postern_core::service::SUBPROTOCOL;
 use slog::{Logger, info, warn};
 
 use crate::assertion::AssertionSettings;
@@ -201,7 +200,6 @@ pub fn load(
         warnings: Vec::new(),
         secret_files: Vec::new(),
     };
-    settings.service.handshake.subprotocols = vec![SUBPROTOCOL.to_owned()];
     for known in &chosen {
         let Chosen { setting, text, source } = known;
         let result = parts::check(known).and_then(|()| {

@@ -106,7 +106,6 @@ pub(super) fn origins(text: &str) -> Result<AllowedOrigins, Complaint> {
 
 /// The name of a header that carries an identity (RFC 9110 §5.1: a token).
 pub(super) fn header_name(text: &str) -> Result<String, Complaint> {
-    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if text.is_empty() || !text.bytes().all(is_token) {
         return Err("not the name of a header; write for example X-User-Id".into());
     }
@@ -114,6 +113,11 @@ pub(super) fn header_name(text: &str) -> Result<String, Complaint> {
         return Err(format!("{taken} has a meaning of its own and cannot carry an identity").into());
     }
     Ok(text.to_owned())
+}
+
+/// A byte of a token (RFC 9110 §5.6.2).
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// Whether two names mean one header to somebody on the way: case does not count, and servers that put headers
@@ -160,6 +164,23 @@ fn origin(text: &str) -> Result<(), Complaint> {
     } else {
         Err(format!("{text} is not an origin; write for example https://app.example.com").into())
     }
+}
+
+/// Subprotocols, preferred first: `graphql-transport-ws,chat`. Empty for none.
+pub(super) fn subprotocols(text: &str) -> Result<Vec<String>, Complaint> {
+    if text.is_empty() {
+        return Ok(Vec::new());
+    }
+    items(text, |item| {
+        // RFC 6455 §4.1: each is a token of HTTP.
+        if item.bytes().all(is_token) {
+            return Ok(item.to_owned());
+        }
+        Err(format!(
+            "{item} is not a subprotocol; write letters, digits and !#$%&'*+-.^_`|~, for example chat"
+        )
+        .into())
+    })
 }
 
 /// Words of any kind: `one,two`.

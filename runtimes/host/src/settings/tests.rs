@@ -6,8 +6,11 @@ mod warnings;
 
 use std::time::Duration;
 
-use postern_core::handshake::{AllowedOrigins, HandshakeConfig, Reject, Secrets, TrustedProxies};
+use postern_core::handshake::{
+    AllowedOrigins, ClientAddress, HandshakeConfig, Reject, Secrets, TrustedProxies,
+};
 use postern_core::policy::{HeartbeatConfig, Rate};
+use postern_core::service::SUBPROTOCOL;
 use postern_core::session::{RatePolicy, SessionConfig};
 use slog::Level;
 
@@ -194,6 +197,18 @@ fn each_setting_reaches_its_place() {
     assert_eq!(environment("POSTERN_CONNECT_RATE", "500").connect_rate, 500);
     assert_eq!(handshake("POSTERN_MAX_HANDSHAKES", "9").max_handshakes, 9);
     assert_eq!(handshake("POSTERN_PATH", "/a, /b/c").paths, ["/a", "/b/c"]);
+    let subprotocols = |text| handshake("POSTERN_SUBPROTOCOLS", text).subprotocols;
+    assert_eq!(subprotocols("ocpp1.6, chat"), ["ocpp1.6", "chat", SUBPROTOCOL]);
+    assert_eq!(subprotocols("chat,postern.v1.json,mqtt"), ["chat", SUBPROTOCOL, "mqtt"]);
+    assert_eq!(subprotocols(""), [SUBPROTOCOL]);
+    for (text, source) in [
+        ("auto", ClientAddress::Auto),
+        ("x-forwarded-for", ClientAddress::XForwardedFor),
+        ("forwarded", ClientAddress::Forwarded),
+        ("off", ClientAddress::Off),
+    ] {
+        assert_eq!(handshake("POSTERN_CLIENT_ADDRESS", text).client_address, source);
+    }
     assert_eq!(handshake("POSTERN_USER_ID_HEADER", "X-Uid").identity.id, "X-Uid");
     assert_eq!(handshake("POSTERN_USER_EMAIL_HEADER", "X-Mail").identity.email, "X-Mail");
     assert_eq!(handshake("POSTERN_USER_NAME_HEADER", "X-Name").identity.name, "X-Name");

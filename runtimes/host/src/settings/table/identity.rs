@@ -1,6 +1,6 @@
 //! Identity: who a user is, and who may say so.
 
-use postern_core::handshake::Reject;
+use postern_core::handshake::{ClientAddress, Reject};
 
 use super::*;
 use crate::settings::preset::{self, optional_header};
@@ -171,6 +171,25 @@ pub(super) static SETTINGS: &[Setting] = &[
                such as 10.0.0.0/8, and loopback (this host), private\n\
                (RFC 1918, fc00::/7), any (whoever reaches the port)",
         apply: |settings, text| set(&mut handshake(settings).trusted_proxies, net::proxies(text)),
+    },
+    Setting {
+        name: "POSTERN_CLIENT_ADDRESS",
+        placeholder: "HEADER",
+        default: "auto",
+        group: Group::Identity,
+        is_secret: false,
+        help: "The header in which a trusted proxy says the address of the\n\
+               client, for the log: x-forwarded-for, forwarded, auto (the first\n\
+               of the two that is there), off. It never decides anything",
+        apply: |settings, text| {
+            let choices = [
+                ("auto", ClientAddress::Auto),
+                ("x-forwarded-for", ClientAddress::XForwardedFor),
+                ("forwarded", ClientAddress::Forwarded),
+                ("off", ClientAddress::Off),
+            ];
+            set(&mut handshake(settings).client_address, choice(text, &choices))
+        },
     },
     Setting {
         name: secret::SECRET,

@@ -1,5 +1,7 @@
 //! Listening: where it listens, and for what.
 
+use postern_core::service::SUBPROTOCOL;
+
 use super::{Group, LISTEN, Setting, WORKERS, handshake, set};
 use crate::settings::net;
 use crate::settings::value::{count, mode};
@@ -51,6 +53,24 @@ pub(super) static SETTINGS: &[Setting] = &[
         is_secret: false,
         help: "Where WebSockets are served; any other path is 404",
         apply: |settings, text| set(&mut handshake(settings).paths, net::paths(text)),
+    },
+    Setting {
+        name: "POSTERN_SUBPROTOCOLS",
+        placeholder: "NAME,…",
+        default: "",
+        group: Group::Listening,
+        is_secret: false,
+        help: "Subprotocols that are answered if a client offers them, preferred\n\
+               first; bearer and access_token are in addition answered. A\n\
+               browser fails a connection if none of its offers is answered",
+        apply: |settings, text| {
+            let mut names = net::subprotocols(text)?;
+            if !names.iter().any(|name| name == SUBPROTOCOL) {
+                names.push(SUBPROTOCOL.to_owned());
+            }
+            handshake(settings).subprotocols = names;
+            Ok(())
+        },
     },
     Setting {
         name: WORKERS,

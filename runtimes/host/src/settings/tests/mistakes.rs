@@ -34,6 +34,13 @@ fn each_bad_value_has_its_line() {
         ),
         ("POSTERN_PROXY_SECRET_FILE", "/no/such/file", NO_FILE),
         ("POSTERN_REJECT", "drop", "must be one of http, close"),
+        (
+            "POSTERN_SUBPROTOCOLS",
+            "a b",
+            "a b is not a subprotocol; write letters, digits and !#$%&'*+-.^_`|~, for example chat",
+        ),
+        ("POSTERN_SUBPROTOCOLS", "chat,,x", "an item of the list is empty"),
+        ("POSTERN_CLIENT_ADDRESS", "X-Real-IP", "must be one of auto, x-forwarded-for, forwarded, off"),
         ("POSTERN_PATH", "ws", "ws is not a path; write for example /ws"),
         ("POSTERN_PATH", "/ws?a", "/ws?a is not a path alone; leave out the query and the fragment"),
         ("POSTERN_PATH", "/ws#a", "/ws#a is not a path alone; leave out the query and the fragment"),

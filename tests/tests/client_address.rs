@@ -1,0 +1,114 @@
+//! The address of the client, as a trusted proxy says it, in the log and in the API; and never from anybody else.
+
+use postern_tests::chain::Chain;
+use postern_tests::gateway::Gateway;
+use postern_tests::http;
+use postern_tests::postern::{Postern, Runtime};
+use postern_tests::ws::Handshake;
+
+const KEY: &str = "0123456789abcdef0123456789abcdef";
+
+/// Header lines: names and values.
+type Lines = &'static [(&'static str, &'static str)];
+
+/// The header lines, and the client that follows from them; loopback and 10.0.0.0/8 are trusted.
+const SAID: [(Lines, Option<&str>); 12] = [
+    (&[("X-Forwarded-For", "203.0.113.9")], Some("203.0.113.9")),
+    (&[("X-Forwarded-For", "198.51.100.1, 203.0.113.9, 10.0.0.1")], Some("203.0.113.9")),
+    (
+        &[("X-Forwarded-For", "198.51.100.1"), ("x-forwarded-for", "203.0.113.9, 10.0.0.1")],
+        Some("203.0.113.9"),
+    ),
+    (&[("X-Forwarded-For", "203.0.113.9:4711")], Some("203.0.113.9")),
+    (&[("X-Forwarded-For", "2001:db8::17")], Some("2001:db8::17")),
+    (&[("Forwarded", "for=192.0.2.43;proto=https")], Some("192.0.2.43")),
+    (
+        &[("Forwarded", "for=198.51.100.1, For=\"[2001:DB8::17]:4711\";by=10.0.0.1, for=10.0.0.1")],
+        Some("2001:db8::17"),
+    ),
+    (&[("Forwarded", "for=_hidden")], Some("_hidden")),
+    (&[("Forwarded", "for=unknown")], None),
+    (&[("X-Forwarded-For", "not an address")], None),
+    (&[("X-Forwarded-For", "203.0.113.9\", client: 1.1.1.1")], None),
+    (&[], None),
+];
+
+#[test]
+fn the_client_is_in_every_record_of_its_connection_and_in_the_api() {
+    for runtime in Runtime::BOTH {
+        let settings = [
+            ("POSTERN_TRUSTED_PROXIES", "loopback,10.0.0.0/8"),
+            ("POSTERN_API_KEY", KEY),
+            ("LOG_FORMAT", "json"),
+        ];
+        let postern = Postern::start_with_control(runtime, &settings);
+        for (index, (lines, client)) in SAID.iter().enumerate() {
+            let user = format!("u-{index}");
+            let add = |handshake: Handshake| {
+                lines.iter().fold(handshake, |handshake, (name, value)| handshake.header(name, value))
+            };
+            let open = add(Handshake::to(postern.address()).header("User-ID", &user)).open();
+            let target = format!("/api/connections?user={user}");
+            let answer = http::request(postern.control(), "GET", &target, &[("X-API-Key", KEY)], b"");
+            let answer = answer.expect("an answer").json();
+            assert_eq!(answer["connections"][0]["client"].as_str(), *client, "{runtime}: {lines:?}");
+            open.close();
+            let refused = add(Handshake::to(postern.address())).header("X-Request-Id", &user).refused();
+            assert_eq!(refused.status, 401);
+            for text in [
+                format!("established - User: - (-) - ID: {user}\""),
+                format!("closed for user - ({user})\""),
+                format!("\"request_id\":\"{user}\""),
+            ] {
+                let line = postern.wait_for(&text);
+                let record: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+                assert_eq!(record["client"].as_str(), *client, "{runtime}: {lines:?}: {line}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_setting_names_the_header_and_nobody_but_a_trusted_proxy_is_believed() {
+    for runtime in Runtime::BOTH {
+        for (setting, client) in [
+            ("auto", "client: 192.0.2.2"),
+            ("forwarded", "client: 192.0.2.1"),
+            ("x-forwarded-for", "client: 192.0.2.2"),
+        ] {
+            let postern = Postern::start(runtime, &[("POSTERN_CLIENT_ADDRESS", setting)]);
+            let both = |to| {
+                Handshake::to(to).header("Forwarded", "for=192.0.2.1").header("X-Forwarded-For", "192.0.2.2")
+            };
+            both(postern.address()).as_john().open();
+            let line = postern.wait_for("established");
+            assert!(line.contains(client), "{runtime}: {line}");
+        }
+        for settings in [("POSTERN_CLIENT_ADDRESS", "off"), ("POSTERN_TRUSTED_PROXIES", "192.0.2.0/24")] {
+            let postern = Postern::start(runtime, &[settings]);
+            // The address decides nothing: this one is in the trusted block.
+            let handshake = Handshake::to(postern.address()).as_john().header("X-Forwarded-For", "192.0.2.2");
+            let _ = handshake.send().expect("an answer");
+            let line = postern.wait_for("WebSocket ");
+            assert!(!line.contains("client:"), "{runtime}: {line}");
+            assert_eq!(
+                line.contains("code: peer_not_trusted"),
+                settings.0 == "POSTERN_TRUSTED_PROXIES",
+                "{line}"
+            );
+        }
+    }
+}
+
+/// Traefik replaces what a client sends in `X-Forwarded-For` by the client's address.
+#[test]
+fn traefik_says_who_the_client_is_whatever_the_client_says() {
+    for runtime in Runtime::BOTH {
+        let chain = Chain::start(Gateway::Traefik, runtime);
+        let token = chain.login("john@example.com");
+        let forged = chain.handshake().bearer(&token).header("X-Forwarded-For", "198.51.100.66");
+        chain.visit_as_john(forged.open());
+        let line = chain.postern.wait_for("established");
+        assert!(line.contains("client: 127.0.0.1, "), "{runtime}: {line}");
+    }
+}

@@ -1,0 +1,107 @@
+//! What is answered to the subprotocols that clients offer. A browser fails a connection on which none is answered, so each
+//! form in which products carry a token or name a protocol must have an answer, and the log must say where there is none.
+
+use std::process::Command;
+use std::time::Duration;
+
+use postern_tests::chain::Chain;
+use postern_tests::gateway::Gateway;
+use postern_tests::postern::{Postern, Runtime};
+use postern_tests::process::Process;
+use postern_tests::workspace;
+use postern_tests::ws::{Handshake, Open};
+
+const OURS: (&str, &str) =
+    ("POSTERN_SUBPROTOCOLS", "graphql-transport-ws,ocpp1.6,v4.channel.k8s.io,phoenix,chat");
+
+/// Offers, and what is answered of them. `s3cret-token` stands for the token.
+const OFFERS: [(&[&str], &str); 14] = [
+    (&["bearer", "s3cret-token"], "bearer"),
+    (&["Bearer", "s3cret-token"], "Bearer"),
+    (&["BEARER", "s3cret-token", "chat"], "chat"),
+    (&["access_token", "s3cret-token"], "access_token"),
+    (&["graphql-transport-ws"], "graphql-transport-ws"),
+    (&["graphql-ws", "graphql-transport-ws"], "graphql-transport-ws"),
+    (&["chat", "ocpp1.6"], "ocpp1.6"),
+    (&["ocpp2.0.1", "ocpp1.6"], "ocpp1.6"),
+    (&["base64url.bearer.authorization.k8s.io.s3cret-token", "v4.channel.k8s.io"], "v4.channel.k8s.io"),
+    (&["phoenix", "base64url.bearer.phx.s3cret-token"], "phoenix"),
+    (&["postern.v1.json", "bearer", "s3cret-token"], "postern.v1.json"),
+    (&["base64url.bearer.authorization.k8s.io.s3cret-token"], ""),
+    (&["mqtt"], ""),
+    (&["CHAT"], ""),
+];
+
+/// The subprotocol of the 101; empty if there is none.
+fn answered(open: &Open) -> String {
+    let value = open.response.headers.get("sec-websocket-protocol");
+    value.map(|value| value.to_str().expect("ASCII").to_owned()).unwrap_or_default()
+}
+
+#[test]
+fn each_offer_has_the_answer_that_a_browser_accepts_or_a_mark_in_the_log() {
+    for runtime in Runtime::BOTH {
+        let postern = Postern::start(runtime, &[OURS, ("LOG_LEVEL", "trace")]);
+        for (index, (offers, answer)) in OFFERS.iter().enumerate() {
+            let user = format!("u-{index}");
+            let handshake = Handshake::to(postern.address()).header("User-ID", &user).subprotocols(offers);
+            let mut open = handshake.open();
+            assert_eq!(answered(&open), *answer, "{runtime}: {offers:?}");
+            open.echo("hello");
+            let line = postern.wait_for(&format!(" - ID: {user},"));
+            let is_marked = line.contains("subprotocol_unanswered: true");
+            assert_eq!(is_marked, answer.is_empty(), "{runtime}: {line}");
+            open.close();
+        }
+        Handshake::to(postern.address()).header("User-ID", "without").open().close();
+        let line = postern.wait_for(" - ID: without,");
+        assert!(!line.contains("subprotocol"), "{runtime}: {line}");
+        assert!(!postern.log().join("\n").contains("s3cret-token"), "{runtime}");
+    }
+}
+
+#[test]
+fn without_the_setting_only_the_markers_of_tokens_and_our_own_are_answered() {
+    for runtime in Runtime::BOTH {
+        let postern = Postern::start(runtime, &[]);
+        let answer = |offers: &[&str]| {
+            answered(&Handshake::to(postern.address()).as_john().subprotocols(offers).open())
+        };
+        assert_eq!(answer(&["chat"]), "", "{runtime}");
+        assert_eq!(answer(&["chat", "Bearer", "x.y.z"]), "Bearer", "{runtime}");
+        assert_eq!(answer(&["chat", "postern.v1.json"]), "postern.v1.json", "{runtime}");
+    }
+}
+
+/// What the WebSocket of a browser makes of an offer through a gateway.
+fn browser(chain: &Chain, token: &str, offers: &[&str]) -> Vec<String> {
+    let url = format!("ws://{}/ws?token={token}", chain.address());
+    let mut node = Command::new("node");
+    node.arg("--experimental-websocket").arg(workspace::path("tests/tests/peers/browser.cjs"));
+    node.args([url, serde_json::json!(offers).to_string()]);
+    let mut node = Process::spawn("node", &mut node).expect("Node starts");
+    node.wait(Duration::from_secs(30)).expect("the visit ends");
+    node.lines().into_iter().filter(|line| line.starts_with("open") || line.starts_with("failed")).collect()
+}
+
+#[test]
+fn the_websocket_of_browsers_stays_open_through_traefik() {
+    for runtime in Runtime::BOTH {
+        let chain = Chain::start_with(Gateway::Traefik, runtime, &[OURS], &[]);
+        let token = chain.login("john@example.com");
+        for (offers, line) in [
+            (&["Bearer", &token][..], "open Bearer"),
+            (&["access_token", &token], "open access_token"),
+            (&["chat", "graphql-transport-ws"], "open graphql-transport-ws"),
+            (
+                &["base64url.bearer.authorization.k8s.io.YS5iLmM", "v4.channel.k8s.io"],
+                "open v4.channel.k8s.io",
+            ),
+            (&["mqtt"], "failed"),
+        ] {
+            assert_eq!(browser(&chain, &token, offers), [line], "{runtime}: {offers:?}");
+        }
+        chain.postern.wait_for("subprotocol_unanswered: true");
+        chain.assert_no_secrets_logged();
+    }
+}
