@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::{Command, Output};
 
 use postern_tests::postern::{Postern, Runtime};
@@ -149,6 +150,8 @@ fn nobody_but_the_gateway_is_on_a_network_with_postern() {
             others.remove(postern);
             match network.as_str() {
                 "websocket" => assert_eq!(others, BTreeSet::from(["traefik"])),
+                // For backends, of which this file has none.
+                "backends" => assert_eq!(others, BTreeSet::new()),
                 // The way out, alone.
                 "crates" => {
                     assert_eq!((project.profile, others), ("dev", BTreeSet::new()));
@@ -157,8 +160,57 @@ fn nobody_but_the_gateway_is_on_a_network_with_postern() {
             }
         }
         assert_eq!(project.members("identity"), BTreeSet::from(["identity", "traefik"]));
-        for inner in ["websocket", "identity"] {
+        for inner in ["websocket", "identity", "backends"] {
             assert_eq!(project.text["networks"][inner]["internal"], true, "{inner}");
+        }
+    }
+}
+
+/// A backend or Prometheus that joins the network for them reaches the control port, and nothing of the gateway's.
+#[test]
+fn backends_reach_the_control_port_on_a_network_of_their_own() {
+    for project in both() {
+        let (name, service) = project.postern();
+        let address = |network: &str| -> IpAddr {
+            let text = service["networks"][network]["ipv4_address"].as_str().expect("an address");
+            let address: Ipv4Addr = text.parse().expect("an address");
+            let subnet = &project.text["networks"][network]["ipam"]["config"][0]["subnet"];
+            let (prefix, length) =
+                subnet.as_str().and_then(|subnet| subnet.split_once('/')).expect("a subnet");
+            let prefix: Ipv4Addr = prefix.parse().expect("an address");
+            assert_eq!((length, prefix.octets()[..3] == address.octets()[..3]), ("24", true), "{name}");
+            address.into()
+        };
+        let environment = environment(service);
+        let at = |setting: &str| environment[setting].parse::<SocketAddr>().expect("an address");
+        let (data, control) = (at("POSTERN_LISTEN"), at("POSTERN_CONTROL"));
+        assert_eq!((data.ip(), control.ip()), (address("websocket"), address("backends")), "{name}");
+        assert_eq!(data.port().to_string(), environment["PORT"], "{name}");
+        for network in ["websocket", "backends"] {
+            assert_eq!(service["networks"][network]["aliases"], serde_json::json!(["websocket"]), "{name}");
+        }
+        // The file says to backends where the control port is.
+        let text = fs::read_to_string(workspace::path(FILE)).expect("it is there");
+        assert!(text.contains(&format!("http://websocket:{}", control.port())), "{control}");
+    }
+}
+
+#[test]
+fn the_key_of_backends_comes_from_the_environment_and_is_shown_nowhere() {
+    for profile in PROFILES {
+        let key = "0123456789abcdef0123456789abcdef";
+        let project = Project::new(profile, &[("JWT_SECRET", "x"), ("POSTERN_API_KEY", key)]);
+        let (name, service) = project.postern();
+        let environment = environment(service);
+        assert_eq!(environment["POSTERN_API_KEY"], key, "{name}");
+        let settings: Vec<_> = environment.into_iter().collect();
+        for runtime in Runtime::BOTH {
+            let printed = Postern::print_config(runtime, &settings).join("\n");
+            assert!(
+                printed.contains("POSTERN_API_KEY=***") && !printed.contains(key),
+                "{runtime}: {printed}"
+            );
+            assert!(!printed.contains("# Warnings"), "{runtime}: {printed}");
         }
     }
 }

@@ -64,6 +64,7 @@ fn every_selector_finds_the_pods() {
     let selectors = [
         &deployment["selector"]["matchLabels"],
         &manifests.one("Service", "postern")["spec"]["selector"],
+        &manifests.one("Service", "postern-control")["spec"]["selector"],
         &manifests.one("PodDisruptionBudget", "postern")["spec"]["selector"]["matchLabels"],
         &manifests.one("NetworkPolicy", "postern")["spec"]["podSelector"]["matchLabels"],
     ];
@@ -101,7 +102,7 @@ fn every_port_is_where_postern_listens() {
     let manifests = Manifests::shipped();
     let (container, environment) = (manifests.container(), manifests.environment());
     let service = &manifests.one("Service", "postern")["spec"]["ports"];
-    assert_eq!(service.as_array().map(Vec::len), Some(1), "the control port is in no Service");
+    assert_eq!(service.as_array().map(Vec::len), Some(1), "users are not led to the control port");
     let data = port(container, &service[0]["targetPort"]);
     assert_eq!(environment["PORT"], data.to_string());
     assert_eq!(service[0]["port"], data);
@@ -114,6 +115,15 @@ fn every_port_is_where_postern_listens() {
         let asked = port(container, &container[probe]["httpGet"]["port"]);
         assert_eq!(asked, u64::from(control.port()), "{probe}");
     }
+    // Its name resolves to each pod, ready or not.
+    let headless = &manifests.one("Service", "postern-control")["spec"];
+    assert_eq!(
+        (&headless["clusterIP"], &headless["publishNotReadyAddresses"]),
+        (&json!("None"), &json!(true))
+    );
+    let [ref offered] = headless["ports"].as_array().expect("ports")[..] else { panic!("{headless}") };
+    assert_eq!(offered["port"], control.port());
+    assert_eq!(port(container, &offered["targetPort"]), u64::from(control.port()));
     let pod = &manifests.one("Deployment", "postern")["spec"]["template"];
     assert_eq!(pod["metadata"]["annotations"]["prometheus.io/port"], control.port().to_string());
     assert_eq!(container["image"], format!("postern:{}", env!("CARGO_PKG_VERSION")));
@@ -340,6 +350,17 @@ fn only_the_gateway_reaches_the_port_for_users() {
         let admitted =
             (admits(policy, namespace, &named(pod), data), admits(policy, namespace, &named(pod), control));
         assert_eq!(admitted, (to_data, to_control), "{pod} in {namespace}");
+    }
+    // A backend is let in by its own label, whatever it is called.
+    let backend = json!({ "app.kubernetes.io/name": "orders", "postern-api": "allowed" });
+    for (namespace, pod, to_control) in [
+        ("postern", &backend, true),
+        ("default", &backend, false),
+        ("postern", &json!({ "app.kubernetes.io/name": "orders" }), false),
+        ("postern", &json!({ "postern-api": "denied" }), false),
+    ] {
+        let admitted = (admits(policy, namespace, pod, data), admits(policy, namespace, pod, control));
+        assert_eq!(admitted, (false, to_control), "{pod} in {namespace}");
     }
 }
 
