@@ -110,6 +110,8 @@ pub struct Settings {
     pub warnings: Vec<Warning>,
     /// The files of secrets, which can be read again.
     pub(crate) secret_files: Vec<SecretFile>,
+    /// The settings that hold, by their names, without anything secret.
+    pub shown: Vec<(&'static str, String)>,
 }
 
 /// Where the control port is, and who may use what.
@@ -199,6 +201,7 @@ pub fn load(
         drain: DrainConfig::default(),
         warnings: Vec::new(),
         secret_files: Vec::new(),
+        shown: print::shown(&chosen),
     };
     for known in &chosen {
         let Chosen { setting, text, source } = known;

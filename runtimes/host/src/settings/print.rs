@@ -33,12 +33,18 @@ pub(super) fn config(chosen: &[Chosen], warnings: &[Warning]) -> String {
     out
 }
 
-fn origin(source: Source) -> String {
+/// The same without their sources: each name with its value, and without anything secret.
+pub(super) fn shown(chosen: &[Chosen]) -> Vec<(&'static str, String)> {
+    let chosen = chosen.iter().filter(|chosen| parts::obeys(chosen.setting));
+    chosen.map(|chosen| (chosen.setting.name, chosen.setting.show(&chosen.text).into_owned())).collect()
+}
+
+fn origin(source: Source) -> &'static str {
     match source {
-        Source::Flag => "flag".to_owned(),
-        Source::Environment => "environment".to_owned(),
-        Source::DotEnv { line } => format!(".env line {line}"),
-        Source::Default => "default".to_owned(),
+        Source::Flag => "flag",
+        Source::Environment => "environment",
+        Source::DotEnv { .. } => ".env",
+        Source::Default => "default",
     }
 }
 

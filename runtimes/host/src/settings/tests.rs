@@ -327,9 +327,9 @@ fn the_printed_settings_can_be_fed_back() {
         ("PORT=9000", "environment"),
         ("POSTERN_LISTEN=0.0.0.0:9000", "default"),
         ("POSTERN_PATH=\"/a'b\\$c\\\"d,/e\"", "flag"),
-        ("POSTERN_TRUSTED_PROXIES=\"loopback, 10.0.0.0/8\"", ".env line 2"),
+        ("POSTERN_TRUSTED_PROXIES=\"loopback, 10.0.0.0/8\"", ".env"),
         ("POSTERN_ALLOWED_ORIGINS=", "default"),
-        ("LOG_FORMAT=json", ".env line 1"),
+        ("LOG_FORMAT=json", ".env"),
     ] {
         let line = format!("{value:46}  # {source}");
         assert!(printed.lines().any(|printed| printed == line), "{line} is missing in\n{printed}");
