@@ -212,6 +212,56 @@ fn connections_are_listed_with_what_they_have_carried() {
     }
 }
 
+/// Whether John is connected can be found out without his id.
+#[test]
+fn connections_say_whose_they_are_and_until_when() {
+    for runtime in Runtime::BOTH {
+        // What the log leaves out, an operator is told all the same.
+        let postern = Postern::start_with_control(runtime, &[("POSTERN_LOG_EMAIL", "off")]);
+        let john = Handshake::to(postern.address()).as_john();
+        let _known = john.header("User-Session-ID", "s-1").header("User-Token-Exp", "4102444800").open();
+        let _bare = connect(&postern, "9", None);
+        let [known, bare] = &listed(&postern, "")[..] else { panic!("{:?}", listed(&postern, "")) };
+        for (field, expected, without) in [
+            ("user", json!("123"), json!("9")),
+            ("name", json!("John Doe"), json!(null)),
+            ("email", json!("john@example.com"), json!(null)),
+            ("session", json!("s-1"), json!(null)),
+            ("token_expires_at", json!("2100-01-01T00:00:00.000Z"), json!(null)),
+        ] {
+            assert_eq!((&known[field], &bare[field]), (&expected, &without), "{runtime}: {field}");
+        }
+    }
+}
+
+#[test]
+fn info_says_which_settings_hold_and_nothing_secret() {
+    for runtime in Runtime::BOTH {
+        let settings = [
+            ("POSTERN_MAX_MESSAGE", "1MiB"),
+            ("POSTERN_PROXY_SECRET", "hunter2-hunter2-hunter2"),
+            ("LOG_FORMAT", "json"),
+        ];
+        let postern = Postern::start_with_control(runtime, &settings);
+        let info = get(&postern, "/api/info");
+        let settings = &info.json()["settings"];
+        for (name, value) in [
+            ("POSTERN_MAX_MESSAGE", "1MiB"),
+            ("POSTERN_MAX_FRAME", "1MiB"),
+            ("POSTERN_PATH", "/ws"),
+            ("POSTERN_PROXY_SECRET", "***"),
+            ("POSTERN_API_KEY", "***"),
+            ("LOG_FORMAT", "json"),
+        ] {
+            assert_eq!(settings[name], value, "{runtime}: {name}");
+        }
+        let printed = Postern::print_config(runtime, &[]);
+        let count = printed.iter().filter(|line| line.contains('=')).count();
+        assert_eq!(settings.as_object().map(serde_json::Map::len), Some(count), "{runtime}: {info}");
+        assert!(!info.text().contains("hunter2") && !info.text().contains(API_KEY), "{runtime}: {info}");
+    }
+}
+
 #[test]
 fn a_disconnect_gives_the_client_its_code_and_reason() {
     for runtime in Runtime::BOTH {

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use postern_tests::postern::{Postern, Runtime};
+use postern_tests::postern::{API_KEY, Postern, Runtime};
 use postern_tests::process::Process;
 use postern_tests::ws::{Handshake, Open};
 use postern_tests::{http, ports, provision, workspace};
@@ -133,6 +133,87 @@ fn version() -> &'static str {
     env!("CARGO_PKG_VERSION")
 }
 
+/// What every process says of itself, by the names that Prometheus's client libraries agree on.
+#[test]
+fn the_process_says_what_it_uses() {
+    for runtime in Runtime::BOTH {
+        let (postern, clients) = busy(runtime);
+        let metrics = scrape(&postern);
+        let files = metrics.value("process_open_fds");
+        assert!(files > 3.0 && files < metrics.value("process_max_fds"), "{runtime}: {files}");
+        assert!(metrics.value("process_resident_memory_bytes") > 1e6, "{runtime}");
+        assert!(metrics.value("process_virtual_memory_bytes") > 1e6, "{runtime}");
+        assert!(metrics.value("process_threads") >= 1.0, "{runtime}");
+        let started = metrics.value("process_start_time_seconds");
+        assert_eq!(started, metrics.value("postern_start_time_seconds"), "{runtime}");
+        for (name, kind) in [("process_cpu_seconds_total", "counter"), ("process_open_fds", "gauge")] {
+            assert!(
+                metrics.text.contains(&format!("\n# TYPE {name} {kind}\n")),
+                "{runtime}: {}",
+                metrics.text
+            );
+        }
+        assert!(metrics.value("process_cpu_seconds_total") > 0.0, "{runtime}");
+
+        // A connection is a descriptor.
+        let more: Vec<_> = (0..20).map(|_| connect(&postern, "5")).collect();
+        let grown = scrape(&postern).value("process_open_fds");
+        assert!(grown >= files + 20.0, "{runtime}: {files}, then {grown}");
+        drop((clients, more));
+    }
+}
+
+/// One worker that has all the work shows, and all of them together are what is said of the process.
+#[test]
+fn each_worker_says_what_it_has_to_do() {
+    for runtime in Runtime::BOTH {
+        let postern = Postern::start_with_control(runtime, &[("POSTERN_WORKERS", "2")]);
+        let workers = if runtime == Runtime::Mio { vec!["0", "1"] } else { vec!["0"] };
+        let mut clients = [connect(&postern, "1"), connect(&postern, "2")];
+        // Only the first has something to say.
+        (0..50).for_each(|_| clients[0].echo("Hello"));
+        let metrics = wait_for(&postern, "postern_messages_received_total", 50.0);
+        let of = |metric: &str| -> Vec<f64> {
+            workers.iter().map(|worker| metrics.value(&format!("{metric}{{worker=\"{worker}\"}}"))).collect()
+        };
+        let sum = |metric: &str| of(metric).iter().sum::<f64>();
+        assert_eq!(sum("postern_worker_connections"), 2.0, "{runtime}");
+        let messages = of("postern_worker_messages_received_total");
+        assert!(
+            messages.contains(&50.0) && sum("postern_worker_messages_received_total") == 50.0,
+            "{messages:?}"
+        );
+        let cpu = of("postern_worker_cpu_seconds_total");
+        assert!(cpu.iter().all(|seconds| *seconds > 0.0), "{runtime}: {cpu:?}");
+        let process = scrape(&postern).value("process_cpu_seconds_total");
+        assert!(cpu.iter().sum::<f64>() <= process, "{runtime}: {cpu:?} of {process}");
+    }
+}
+
+#[test]
+fn messages_of_the_api_are_counted_by_what_became_of_them() {
+    for runtime in Runtime::BOTH {
+        let postern = Postern::start_with_control(runtime, &[]);
+        let _clients = [connect(&postern, "1"), connect(&postern, "1")];
+        let send = |body: &str| {
+            let headers = [("X-API-Key", API_KEY), ("Content-Type", "application/json")];
+            let path = "/api/send";
+            http::request(postern.control(), "POST", path, &headers, body.as_bytes())
+                .expect("an answer")
+                .status
+        };
+        assert_eq!(send(r#"{"user":"1","text":"a"}"#), 200, "{runtime}");
+        assert_eq!((0..2).map(|_| send(r#"{"user":"9","text":"a"}"#)).sum::<u16>(), 400, "{runtime}");
+        let bad = [r#"{"user":"1"}"#, "{", r#"{"text":"a"}"#];
+        assert!(bad.iter().all(|body| send(body) == 400), "{runtime}");
+        let metrics = scrape(&postern);
+        for (outcome, count) in [("delivered", 1.0), ("no_connection", 2.0), ("refused", 3.0)] {
+            let sample = format!("postern_api_sends_total{{outcome=\"{outcome}\"}}");
+            assert_eq!(metrics.value(&sample), count, "{runtime}: {outcome}");
+        }
+    }
+}
+
 #[test]
 fn who_believes_every_peer_shows_it() {
     for runtime in Runtime::BOTH {
@@ -231,7 +312,7 @@ fn what_is_shipped_names_no_metric_that_there_is_not() {
         let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
         let found: Vec<_> = text
             .split(|c| !is_part(c))
-            .filter(|word| word.starts_with("postern_"))
+            .filter(|word| word.starts_with("postern_") || word.starts_with("process_"))
             .map(str::to_owned)
             .collect();
         for name in &found {

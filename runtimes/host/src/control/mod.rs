@@ -81,6 +81,7 @@ impl Control {
             max_message: settings.service.session.max_message,
             trusts_any: settings.service.handshake.trusted_proxies.trusts_any(),
             api_keys: settings.control.api_keys.clone(),
+            settings: settings.shown.clone(),
             phase: phase.clone(),
             losses: log.losses(),
             log: log.logger(),

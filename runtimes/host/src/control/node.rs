@@ -1,6 +1,7 @@
 //! What this process does and says for the control port: its own part and that of its workers, put together.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hyper::StatusCode;
@@ -16,7 +17,7 @@ use super::query::{self, Disconnect, Listing, Send, Target};
 use super::reply::{Refusal, Reply, as_json, as_text};
 use super::router::Action;
 use crate::log::{Losses, rfc3339};
-use crate::metrics::{self, CONTENT_TYPE, Process, Snapshot, Sum};
+use crate::metrics::{self, CONTENT_TYPE, Process, Sends, Snapshot, Sum, Usage};
 use crate::phase::Phase;
 use crate::settings::Program;
 use crate::workers::{Answer, Desk, Worker, Workers};
@@ -32,6 +33,8 @@ pub(super) struct Facts {
     pub(super) max_message: usize,
     pub(super) trusts_any: bool,
     pub(super) api_keys: Secrets,
+    /// The settings that hold, by their names, without anything secret.
+    pub(super) settings: Vec<(&'static str, String)>,
     pub(super) phase: Phase,
     pub(super) losses: Losses,
     pub(super) log: Logger,
@@ -43,13 +46,14 @@ pub(super) struct Node {
     desk: Desk,
     /// What each worker said last, for when it has ended: what it has counted must not be missing in the sums.
     last: RefCell<Vec<Option<Snapshot>>>,
+    sends: Cell<Sends>,
 }
 
 impl Node {
     pub(super) fn new(facts: Facts, workers: impl Workers + 'static) -> Node {
         let desk = Desk::new(workers);
         let last = (0..desk.count()).map(|_| None).collect();
-        Node { facts, desk, last: RefCell::new(last) }
+        Node { facts, desk, last: RefCell::new(last), sends: Cell::default() }
     }
 
     /// The longest body that any request needs: a message, in base64 or with its special characters escaped, and what
@@ -72,7 +76,14 @@ impl Node {
             Action::Info => self.info().await,
             Action::Connections => self.connections(query::listing(query)?).await,
             Action::Disconnect => self.disconnect(query::disconnect(body)?).await,
-            Action::Send => self.send(query::send(body, self.facts.max_message)?).await,
+            Action::Send => {
+                let sent = match query::send(body, self.facts.max_message) {
+                    Ok(send) => self.send(send).await,
+                    Err(refusal) => Err(refusal),
+                };
+                self.count_send(sent.as_ref().ok().copied());
+                sent.map(|sent| as_json(StatusCode::OK, &json!({ "sent": sent })))
+            }
             Action::Drain => Ok(self.drain()),
         }
     }
@@ -89,13 +100,15 @@ impl Node {
             trusts_any: self.facts.trusts_any,
             is_draining: self.facts.phase.is_draining(),
             records_dropped: self.facts.losses.count(),
+            sends: self.sends.get(),
+            usage: Usage::now(),
         };
         Ok(as_text(CONTENT_TYPE, metrics::encode(process, sum)))
     }
 
     async fn info(&self) -> Result<Reply, Refusal> {
         let sum = self.sum().await?;
-        let Facts { program, started, listen, max_connections, phase, .. } = &self.facts;
+        let Facts { program, started, listen, max_connections, phase, settings, .. } = &self.facts;
         let uptime = started.elapsed().unwrap_or_default();
         let body = json!({
             "program": program.name,
@@ -111,6 +124,7 @@ impl Node {
             "memory_held_bytes": sum.totals.memory,
             "memory_max_bytes": sum.totals.max_memory,
             "draining": phase.is_draining(),
+            "settings": settings.iter().cloned().collect::<BTreeMap<_, _>>(),
         });
         Ok(as_json(StatusCode::OK, &body))
     }
@@ -131,7 +145,8 @@ impl Node {
                 Answer::Gone => *last = last.take().map(Snapshot::of_the_past),
             }
         }
-        Ok(Snapshot::sum(last.iter().flatten()))
+        let known = last.iter().enumerate().filter_map(|(worker, last)| Some((worker, last.as_ref()?)));
+        Ok(Snapshot::sum(known))
     }
 
     async fn connections(&self, listing: Listing) -> Result<Reply, Refusal> {
@@ -168,7 +183,8 @@ impl Node {
         Ok(as_json(StatusCode::OK, &json!({ "disconnected": closed })))
     }
 
-    async fn send(&self, send: Send) -> Result<Reply, Refusal> {
+    /// Sends a message, and says to how many connections.
+    async fn send(&self, send: Send) -> Result<usize, Refusal> {
         let send = std::sync::Arc::new(send);
         let tell = || {
             let send = send.clone();
@@ -180,7 +196,19 @@ impl Node {
         let sent: usize = self.all(tell).await?.into_iter().sum();
         debug!(self.facts.log, # "api_send", "message sent by the control port";
             "to" => %Shown(&send.target), "bytes" => send.message.len(), "count" => sent);
-        Ok(as_json(StatusCode::OK, &json!({ "sent": sent })))
+        Ok(sent)
+    }
+
+    /// Counts a message by the connections that it was sent to; `None` if it was refused.
+    fn count_send(&self, connections: Option<usize>) {
+        let mut sends = self.sends.get();
+        let outcome = match connections {
+            Some(0) => &mut sends.no_connection,
+            Some(_) => &mut sends.delivered,
+            None => &mut sends.refused,
+        };
+        *outcome += 1;
+        self.sends.set(sends);
     }
 
     /// Begins the end of the process; it is said again as often as one likes.
@@ -223,7 +251,11 @@ fn silence() -> Refusal {
 struct Line {
     id: ConnectionId,
     user: String,
+    name: Option<String>,
+    email: Option<String>,
     session: Option<String>,
+    /// When the user's token ends.
+    token_exp: Option<SystemTime>,
     peer: Option<Peer>,
     client: Option<String>,
     request_id: String,
@@ -267,7 +299,10 @@ impl Line {
         Line {
             id: status.id,
             user: status.identity.id().to_owned(),
+            name: status.identity.name().map(str::to_owned),
+            email: status.identity.email().map(str::to_owned),
             session: status.identity.session_id().map(str::to_owned),
+            token_exp: status.identity.token_exp().map(|exp| UNIX_EPOCH + Duration::from_secs(exp)),
             peer,
             client: status.identity.client().map(str::to_owned),
             request_id: status.request_id.to_string(),
@@ -281,11 +316,12 @@ impl Line {
     }
 
     fn json(&self, worker: usize) -> Value {
-        json!({
+        let mut line = json!({
             "connection": self.id.0,
             "request_id": self.request_id,
             "user": self.user,
             "session": self.session,
+            "token_expires_at": self.token_exp.map(rfc3339),
             "peer": self.peer.map(|peer| peer.to_string()),
             "client": self.client,
             "worker": worker,
@@ -298,7 +334,14 @@ impl Line {
             "bytes_received": self.traffic.bytes_received,
             "bytes_sent": self.traffic.bytes_sent,
             "send_queue_bytes": self.backlog,
-        })
+        });
+        // What the gateway did not say is left out.
+        for (name, text) in [("name", &self.name), ("email", &self.email)] {
+            if let Some(text) = text {
+                line[name] = json!(text);
+            }
+        }
+        line
     }
 }
 

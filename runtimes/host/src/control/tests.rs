@@ -145,6 +145,7 @@ fn node(workers: &[Rc<Lazy>], phase: Phase) -> Node {
         max_message: 100,
         trusts_any: false,
         api_keys: Secrets::default(),
+        settings: vec![("PORT", "8080".to_owned())],
         phase,
         losses: log.losses(),
         log: log.logger(),

@@ -1,6 +1,7 @@
 //! The metrics as text: their names, what they mean, and their labels. No label is a user, an address or a path.
 
 use std::fmt;
+use std::time::Duration;
 
 use postern_core::handshake::HandshakeError;
 use postern_core::session::Traffic;
@@ -13,12 +14,23 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use super::counts::{Code, Initiator};
-use super::{Histogram, Sum};
+use super::{Histogram, Sum, Usage};
 
 /// The media type of [`encode`]'s text.
 pub(crate) use prometheus_client::encoding::prometheus_text::CONTENT_TYPE;
 
-/// What is to be said of the process, beside its workers.
+/// What has become of the messages that the control port was asked to send.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sends {
+    /// They went to at least one connection.
+    pub(crate) delivered: u64,
+    /// Their target had no open connection here.
+    pub(crate) no_connection: u64,
+    /// The request was refused, or a worker did not answer.
+    pub(crate) refused: u64,
+}
+
+/// What is to be said of the process, in addition to what its workers say.
 #[derive(Debug, Clone)]
 pub(crate) struct Process {
     pub(crate) program: &'static str,
@@ -32,16 +44,55 @@ pub(crate) struct Process {
     pub(crate) is_draining: bool,
     /// Records that the log has lost.
     pub(crate) records_dropped: u64,
+    pub(crate) sends: Sends,
+    pub(crate) usage: Usage,
 }
 
 /// All metrics in the text format of Prometheus, version 0.0.4.
 pub(crate) fn encode(process: Process, sum: Sum) -> String {
+    // The names of what every process has are those of the other exporters, so that dashboards know them.
+    let mut standard = Registry::default();
+    standard.register_collector(Box::new(Standard { started: process.started, usage: process.usage }));
     let mut registry = Registry::with_prefix("postern");
     registry.register_collector(Box::new(Exposition { process, sum }));
     let mut text = String::new();
-    // A String takes all that is written to it.
-    let _ = prometheus_text::encode(&mut text, &registry);
+    for registry in [registry, standard] {
+        // A String takes all that is written to it.
+        let _ = prometheus_text::encode(&mut text, &registry);
+    }
     text
+}
+
+/// The metrics of a process that Prometheus's client libraries agree on.
+#[derive(Debug)]
+struct Standard {
+    started: f64,
+    usage: Usage,
+}
+
+impl Collector for Standard {
+    fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
+        let mut families = Families(encoder);
+        let Usage { cpu, resident, reserved, threads, open_files, max_files } = self.usage;
+        families.counter(
+            "process_cpu_seconds",
+            "Processor time of all threads, in user and kernel mode",
+            cpu.as_secs_f64(),
+        )?;
+        families.gauge("process_start_time_seconds", "When the process began, since 1970", self.started)?;
+        for (name, help, value) in [
+            ("process_resident_memory_bytes", "Memory that is resident", resident),
+            ("process_virtual_memory_bytes", "Addresses that are reserved", reserved),
+            ("process_threads", "Threads", threads),
+            ("process_open_fds", "Open file descriptors", open_files),
+            ("process_max_fds", "How many there may be", max_files),
+        ] {
+            if let Some(value) = value {
+                families.gauge(name, help, value)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug)]
@@ -55,7 +106,8 @@ impl Collector for Exposition {
         let mut families = Families(encoder);
         self.process(&mut families)?;
         self.connections(&mut families)?;
-        self.messages(&mut families)
+        self.messages(&mut families)?;
+        self.workers(&mut families)
     }
 }
 
@@ -152,6 +204,26 @@ impl Exposition {
         )
     }
 
+    /// What each worker has to do, so that one that has too much shows.
+    fn workers(&self, families: &mut Families<'_>) -> fmt::Result {
+        let loads = || self.sum.loads.iter().map(|load| ([("worker", load.worker.to_string())], load));
+        families.seconds(
+            "worker_cpu_seconds",
+            "Processor time of the thread of each worker",
+            loads().map(|(labels, load)| (labels, load.cpu)),
+        )?;
+        families.gauges(
+            "worker_connections",
+            "Users' connections that are open, by worker",
+            loads().map(|(labels, load)| (labels, load.connections)),
+        )?;
+        families.counters(
+            "worker_messages_received",
+            "Data messages from users, by worker",
+            loads().map(|(labels, load)| (labels, load.messages)),
+        )
+    }
+
     fn messages(&self, families: &mut Families<'_>) -> fmt::Result {
         let Sum { totals, counts, .. } = &self.sum;
         let mut traffic: Traffic = counts.traffic;
@@ -160,6 +232,13 @@ impl Exposition {
         families.counter("messages_sent", "Data messages to users", traffic.messages_sent)?;
         families.counter("bytes_received", "Payload bytes of messages from users", traffic.bytes_received)?;
         families.counter("bytes_sent", "Payload bytes of messages to users", traffic.bytes_sent)?;
+        let Sends { delivered, no_connection, refused } = self.process.sends;
+        families.counters(
+            "api_sends",
+            "Calls of POST /api/send: delivered to at least one connection, no_connection of the target here, or refused",
+            [("delivered", delivered), ("no_connection", no_connection), ("refused", refused)]
+                .map(|(outcome, count)| ([("outcome", outcome)], count)),
+        )?;
         families.gauge("send_queue_bytes", "Bytes that wait for peers to take them", totals.backlog)?;
         families.gauge("memory_held_bytes", "Bytes in buffers of connections", totals.memory)?;
         families.gauge("memory_max_bytes", "How many there may be; 0 is any number", totals.max_memory)
@@ -189,6 +268,35 @@ impl Families<'_> {
         let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
         for (labels, value) in samples {
             count(metric.encode_family(&labels)?, value)?;
+        }
+        Ok(())
+    }
+
+    fn gauges<L: EncodeLabelSet>(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: impl IntoIterator<Item = (L, usize)>,
+    ) -> fmt::Result {
+        let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (labels, value) in samples {
+            metric.encode_family(&labels)?.encode_gauge(&value)?;
+        }
+        Ok(())
+    }
+
+    /// Counters of time. The name gets `_total` at its end.
+    fn seconds<L: EncodeLabelSet>(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: impl IntoIterator<Item = (L, Duration)>,
+    ) -> fmt::Result {
+        let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (labels, value) in samples {
+            metric
+                .encode_family(&labels)?
+                .encode_counter::<NoLabelSet, _, u64>(&value.as_secs_f64(), None)?;
         }
         Ok(())
     }
@@ -225,14 +333,13 @@ fn initiator_label(initiator: Initiator) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use postern_core::handshake::{Identity, Peer};
     use postern_core::session::Ending;
     use postern_core::{ConnectionId, Record, Summary};
 
     use super::super::LogStall;
     use super::*;
+    use crate::metrics::Load;
 
     const PROCESS: Process = Process {
         program: "postern",
@@ -243,6 +350,15 @@ mod tests {
         trusts_any: true,
         is_draining: false,
         records_dropped: 7,
+        sends: Sends { delivered: 4, no_connection: 5, refused: 6 },
+        usage: Usage {
+            cpu: Duration::from_millis(1_250),
+            resident: Some(4096),
+            reserved: Some(8192),
+            threads: Some(3),
+            open_files: Some(12),
+            max_files: None,
+        },
     };
 
     #[test]
@@ -278,6 +394,8 @@ mod tests {
             sum.counts.note(&record);
         }
         sum.totals.connections = 5;
+        let cpu = Duration::from_millis(500);
+        sum.loads.push(Load { worker: 1, connections: 5, messages: 10, cpu });
         sum.totals.traffic.bytes_sent = 2;
         sum.log_stall = LogStall { is_now: true, lasted: Duration::from_millis(2500) };
         let text = encode(PROCESS, sum);
@@ -305,8 +423,18 @@ mod tests {
             "postern_log_records_dropped_total 7",
             "postern_log_stalled 1",
             "postern_log_stalled_seconds_total 2.5",
+            r#"postern_api_sends_total{outcome="no_connection"} 5"#,
+            r#"postern_worker_cpu_seconds_total{worker="1"} 0.5"#,
+            r#"postern_worker_connections{worker="1"} 5"#,
+            r#"postern_worker_messages_received_total{worker="1"} 10"#,
+            "# TYPE process_cpu_seconds_total counter",
+            "process_cpu_seconds_total 1.25",
+            "process_start_time_seconds 1.5",
+            "process_resident_memory_bytes 4096",
+            "process_open_fds 12",
         ] {
             assert!(text.lines().any(|written| written == line), "{line} is missing in\n{text}");
         }
+        assert!(!text.contains("process_max_fds"), "what is not known is not said:\n{text}");
     }
 }

@@ -11,6 +11,7 @@ mod counts;
 #[cfg(feature = "control")]
 mod exposition;
 mod histogram;
+mod process;
 
 use std::time::{Duration, Instant};
 
@@ -19,8 +20,9 @@ use postern_core::{Record, Recorder, Service};
 
 pub use counts::Counts;
 #[cfg(feature = "control")]
-pub(crate) use exposition::{CONTENT_TYPE, Process, encode};
+pub(crate) use exposition::{CONTENT_TYPE, Process, Sends, encode};
 pub use histogram::Histogram;
+pub(crate) use process::Usage;
 
 use crate::log::WorkerLog;
 
@@ -70,20 +72,30 @@ pub(crate) struct Snapshot {
     /// What stands for its users, once each, ascending.
     user_marks: Vec<u32>,
     log_stall: LogStall,
+    /// What its thread has used of a processor.
+    cpu: Duration,
 }
 
 impl Snapshot {
-    /// Takes one.
+    /// Takes one, on the thread of the worker.
     pub(crate) fn take(service: &Service, counts: Counts, now: Instant) -> Snapshot {
         let log_stall = LogStall { is_now: service.is_log_stalled(), lasted: service.held_for(now) };
-        Snapshot { totals: service.totals(), counts, user_marks: service.user_marks(), log_stall }
+        let cpu = process::cpu_of_this_thread();
+        Snapshot { totals: service.totals(), counts, user_marks: service.user_marks(), log_stall, cpu }
     }
 
-    /// The sums over all workers.
-    pub(crate) fn sum<'s>(snapshots: impl IntoIterator<Item = &'s Snapshot>) -> Sum {
+    /// The sums over all workers, each of which comes with its number.
+    pub(crate) fn sum<'s>(snapshots: impl IntoIterator<Item = (usize, &'s Snapshot)>) -> Sum {
         let mut sum = Sum::default();
         let mut marks: Vec<u32> = Vec::new();
-        for snapshot in snapshots {
+        for (worker, snapshot) in snapshots {
+            sum.loads.push(Load {
+                worker,
+                connections: snapshot.totals.connections,
+                messages: snapshot.counts.traffic.messages_received
+                    + snapshot.totals.traffic.messages_received,
+                cpu: snapshot.cpu,
+            });
             sum.totals += snapshot.totals;
             sum.counts.add(&snapshot.counts);
             marks.extend(&snapshot.user_marks);
@@ -105,9 +117,20 @@ impl Snapshot {
     }
 }
 
-/// What all workers say together.
+/// What one worker has to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Load {
+    pub(crate) worker: usize,
+    pub(crate) connections: usize,
+    /// Messages that it has received.
+    pub(crate) messages: u64,
+    pub(crate) cpu: Duration,
+}
+
+/// What all workers say together, and each for itself.
 #[derive(Debug, Default)]
 pub(crate) struct Sum {
+    pub(crate) loads: Vec<Load>,
     pub(crate) totals: Totals,
     pub(crate) counts: Counts,
     pub(crate) users: usize,
