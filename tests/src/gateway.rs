@@ -263,7 +263,7 @@ impl File {
 
 /// Waits until the gateway knows the way to `/ws`: Traefik listens a moment before it has read its routes, and
 /// answers 404 until then. Without a token the answer will be 401.
-fn wait_until_routed(gateway: SocketAddr) -> Result<(), Failure> {
+pub fn wait_until_routed(gateway: SocketAddr) -> Result<(), Failure> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let response = http::request(gateway, "GET", "/ws", &[], b"")?;
