@@ -1,73 +1,72 @@
-//! Figures that stand in several documents are the same in all of them. docs/PERFORMANCE.md is where they are measured.
+//! A figure that was measured stands in one document, docs/PERFORMANCE.md; other documents link to it. Otherwise one of
+//! them is forgotten when the next run gives another figure.
 
-use postern_tests::documents::document;
-use postern_tests::documents::markdown::{Document, Table};
+use std::collections::BTreeSet;
 
-/// A row of a table of servers, by the name without its version.
-fn row<'t>(table: &'t Table, server: &str) -> Option<&'t [String]> {
-    let is_it = |cells: &Vec<String>| {
-        let name = cells[0].replace('*', "");
-        name == server || name.split(' ').next() == Some(server)
-    };
-    table.rows.iter().map(|(_, cells)| cells).find(|cells| is_it(cells)).map(Vec::as_slice)
+use postern_tests::documents::{all, document};
+
+/// Whether a word is a figure that is found by chance nowhere else: with a comma between thousands, or three digits and a
+/// point or more.
+fn is_figure(word: &str) -> bool {
+    let digits = word.chars().filter(char::is_ascii_digit).count();
+    digits >= 3
+        && word.contains([',', '.'])
+        && word.chars().all(|c| c.is_ascii_digit() || ",.".contains(c))
+        && word.starts_with(|c: char| c.is_ascii_digit())
 }
 
-/// The figure of a server in a column of the table below a heading.
-#[track_caller]
-fn figure(document: &Document, heading: &str, column: &str, server: &str) -> String {
-    let mut tables = document.tables.iter().filter(|table| table.heading == heading);
-    let found = tables.find_map(|table| {
-        let place = table.header.iter().position(|name| name == column)?;
-        row(table, server)?.get(place).cloned()
-    });
-    found.unwrap_or_else(|| panic!("PERFORMANCE.md: no {column} of {server} under `{heading}`"))
+/// The figures of a line.
+fn figures(line: &str) -> impl Iterator<Item = &str> {
+    let words = line.split(|c: char| c.is_whitespace() || "|*()`".contains(c));
+    words.map(|word| word.trim_matches([',', '.', ':', ';'])).filter(|word| is_figure(word))
 }
 
 #[test]
-fn the_comparison_is_what_was_measured() {
-    let (readme, measured) = (document("README.md"), document("docs/PERFORMANCE.md"));
-    let table = readme.table("How fast it is", "");
-    let columns = [
-        ("Instructions for each message", "A"),
-        ("Instructions for each message", "C"),
-        ("Instructions for each message", "E"),
-        ("Processor time", "A"),
-        ("Processor time", "bytes a connection"),
-    ];
-    assert!(table.rows.len() >= 7 && table.header.len() == 1 + columns.len(), "{table:?}");
-    for (line, cells) in &table.rows {
-        let server = cells[0].trim_matches('*');
-        for ((heading, column), shown) in columns.iter().zip(&cells[1..]) {
-            let figure = figure(&measured, heading, column, server);
-            assert_eq!(shown, &figure, "README.md:{line}: {server}, {column}");
+fn a_measured_figure_stands_in_one_document() {
+    let measured = document("docs/PERFORMANCE.md");
+    let rows =
+        measured.tables.iter().filter(|table| table.heading != "Scenarios").flat_map(|table| &table.rows);
+    let cells = rows.flat_map(|(_, cells)| cells.iter().skip(1));
+    let known: BTreeSet<_> = cells.flat_map(|cell| figures(cell)).collect();
+    assert!(known.len() > 40, "{} figures", known.len());
+    let other = |path: &str| !["docs/PERFORMANCE.md", "CHANGELOG.md"].contains(&path);
+    for document in all().iter().filter(|document| other(&document.path)) {
+        for (line, text) in &document.prose {
+            let repeated: Vec<_> = figures(text).filter(|figure| known.contains(figure)).collect();
+            // Two figures in a line that are equal are no chance.
+            assert!(
+                repeated.len() < 2 && (repeated.is_empty() || !is_about_speed(text)),
+                "{}:{line} repeats {repeated:?} of docs/PERFORMANCE.md: link to it",
+                document.path
+            );
         }
     }
 }
 
+/// Whether a line is about what PERFORMANCE.md measures.
+fn is_about_speed(line: &str) -> bool {
+    ["instruction", "idle connection", "upgrades a second", "processor time", "messages of"]
+        .iter()
+        .any(|text| line.contains(text))
+}
+
+/// The rows of a comparison are of one run on one machine. A server of others would be of another: `benches/compare` prints
+/// them together.
 #[test]
-fn the_figures_of_capacity_are_what_was_measured() {
-    let (operation, measured) = (document("docs/operation.md"), document("docs/PERFORMANCE.md"));
-    let text = |document: &Document, heading: &str| {
-        let from = document.headings.iter().position(|found| found.title == heading).expect("the heading");
-        let end = document.headings.get(from + 1).map_or(usize::MAX, |next| next.line);
-        let from = document.headings[from].line;
-        let lines = document.prose.iter().filter(|(line, _)| (from..end).contains(line));
-        lines.map(|(_, text)| text.as_str()).collect::<Vec<_>>().join(" ")
-    };
-    let shown = text(&operation, "Capacity");
-    for (heading, column, server, unit) in [
-        ("Idle connections", "resident, B/connection", "postern", "bytes of `postern`"),
-        ("Idle connections", "resident, B/connection", "postern-smol", "of `postern-smol`"),
-        ("Idle connections", "a million need, GB", "postern", "GB"),
-        ("Processor time", "upgrades a second", "postern", "upgrades a second"),
-        ("Processor time", "A", "postern", "times the processor time"),
-        ("A minute at full load", "messages", "A, postern", "messages of 20 bytes"),
-        ("A minute at full load", "p50, µs", "A, postern", "µs and 99"),
-        ("A minute at full load", "p99, µs", "A, postern", "µs"),
-    ] {
-        let figure = figure(&measured, heading, column, server);
-        assert!(shown.contains(&format!("{figure} {unit}")), "{figure} {unit} is not in: {shown}");
+fn no_table_compares_with_servers_of_other_runs() {
+    for path in ["README.md", "docs/PERFORMANCE.md"] {
+        for table in &document(path).tables {
+            for (line, cells) in &table.rows {
+                let name = cells[0].to_lowercase();
+                let other = ["tungstenite", "fastwebsockets", "sockudo", "wtx", "yawc", "tokio", "bun"];
+                assert!(!other.iter().any(|other| name.contains(other)), "{path}:{line}: {name}");
+            }
+        }
     }
-    let logged = "280 ns more";
-    assert!(shown.contains(logged) && text(&measured, "Settings that matter").contains(logged));
+    let text =
+        std::fs::read_to_string(postern_tests::workspace::path("docs/PERFORMANCE.md")).expect("it is there");
+    for phrase in ["earlier day", "earlier one", "later day", "quieter day", "another machine", "older than"]
+    {
+        assert!(!text.contains(phrase), "docs/PERFORMANCE.md has figures of different runs: {phrase}");
+    }
 }
