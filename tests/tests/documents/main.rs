@@ -65,7 +65,7 @@ macro_rules! scenes {
 }
 
 scenes! {
-    two_commands: "README.md", "Two commands" => crate::readme::two_commands;
+    quick_start: "README.md", "Quick start" => crate::readme::quick_start;
     the_whole_chain: "README.md", "The whole chain, without Docker" => crate::readme::the_whole_chain;
     curl: "README.md", "curl" => crate::readme::curl;
     javascript: "README.md", "JavaScript in a browser" => crate::readme::javascript;

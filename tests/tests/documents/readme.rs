@@ -14,13 +14,12 @@ use postern_tests::ws::Handshake;
 use postern_tests::{documents, http, ports, provision, workspace};
 use rustix::process::Signal;
 
-use crate::{Section, elsewhere};
+use crate::Section;
 
 /// The binary of the dev profile stands in for the one that `cargo run --release` would build for minutes; what Cargo runs
 /// here without being told more is in Cargo.toml.
-pub(crate) fn two_commands(section: &Section) {
-    let [run, talk, log, test] = section.blocks();
-    elsewhere::check(test);
+pub(crate) fn quick_start(section: &Section) {
+    let [run, talk, log] = section.blocks();
     let manifest = fs::read_to_string(workspace::path("Cargo.toml")).expect("it is there");
     assert!(manifest.contains(r#"default-members = ["runtimes/mio"]"#), "it is not postern that is started");
     for runtime in Runtime::BOTH {
@@ -103,7 +102,7 @@ pub(crate) fn running_it(section: &Section) {
         let postern = Postern::start_with_control(runtime, &[]);
         let mut user = Handshake::to(postern.address()).as_john().open();
         user.echo("Hello");
-        let shell = Shell::new().port(8081, postern.control()).set("KEY", API_KEY);
+        let shell = Shell::new().port(8081, postern.control()).set("POSTERN_API_KEY", API_KEY);
         let printed = shell.succeed(requests).join("\n");
         for part in [r#"{"status":"ready"}"#, r#""user":"123""#, r#"{"sent":1}"#] {
             assert!(printed.contains(part), "{runtime}: {part} is not in {printed}");

@@ -103,7 +103,7 @@ impl Plan {
     }
 }
 
-const FIRST_BUILD: &str = "\n             | The first build downloads some 60 MB of crates and takes about 4 minutes on 2 cores; \
+const FIRST_BUILD: &str = "\n             | The first build downloads about 25 MB of crates and takes about 4 minutes on 2 cores; \
                            later ones take seconds.";
 
 /// Removes from a command's environment what Cargo tells a program of its package. Build scripts that look at it, as that
