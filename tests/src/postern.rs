@@ -85,10 +85,20 @@ impl Postern {
     #[track_caller]
     pub fn start_leading(runtime: Runtime, addresses: &str, settings: &[(&str, &str)]) -> Self {
         Self::start_by(runtime, addresses, settings, |name, command| {
-            let program = command.get_current_dir().expect("a folder").join(PROGRAM);
-            symlink(command.get_program(), &program).map_err(Failure::while_doing("linking Postern"))?;
-            let mut command = with_environment(Command::new(program), command);
-            Ok(Process::spawn(name, command.process_group(0))?.ending(Ending::KillGroup))
+            Ok(Process::spawn(name, &mut leading(command)?)?.ending(Ending::KillGroup))
+        })
+    }
+
+    /// The same. Its log goes to a file, a pipe or a socket, and so not to [`log`](Self::log).
+    ///
+    /// # Panics
+    ///
+    /// If it does not start, with what it said.
+    #[track_caller]
+    pub fn start_leading_to(runtime: Runtime, settings: &[(&str, &str)], log: File) -> Self {
+        Self::start_by(runtime, "", settings, |name, command| {
+            let mut command = leading(command)?;
+            Ok(Process::spawn_with_output_in(name, &mut command, log)?.ending(Ending::KillGroup))
         })
     }
 
@@ -303,6 +313,15 @@ pub fn command(runtime: Runtime) -> (Command, TempDir) {
     // Many run side by side on this machine, so only those whose control port is tested have one.
     command.env("POSTERN_CONTROL", "off");
     (command, folder)
+}
+
+/// The same command by the name [`PROGRAM`], which is a link to its binary, as the leader of a process group.
+fn leading(command: &Command) -> Result<Command, Failure> {
+    let program = command.get_current_dir().expect("a folder").join(PROGRAM);
+    symlink(command.get_program(), &program).map_err(Failure::while_doing("linking Postern"))?;
+    let mut leading = with_environment(Command::new(program), command);
+    leading.process_group(0);
+    Ok(leading)
 }
 
 /// The same environment and folder for another command.
