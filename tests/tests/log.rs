@@ -105,6 +105,25 @@ fn json_records_carry_the_user_the_text_and_the_event_as_fields() {
 }
 
 #[test]
+fn the_preset_for_production_logs_no_texts_and_masks_addresses() {
+    let file = postern_tests::workspace::path("deploy/production.env");
+    let text = std::fs::read_to_string(file).expect("the file is there");
+    let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let preset: Vec<(&str, &str)> = lines.map(|line| line.split_once('=').expect("NAME=value")).collect();
+    for runtime in Runtime::BOTH {
+        for format in ["term", "json"] {
+            let settings = [preset.as_slice(), &[("LOG_FORMAT", format)]].concat();
+            let postern = Postern::start(runtime, &settings);
+            visit(&postern, "Hello World");
+            let log = postern.log().join("\n");
+            assert!(log.contains("Message from John Doe (123): 11 bytes"), "{runtime}: {log}");
+            assert!(log.contains("User: John Doe (j***@e***.com) - ID: 123"), "{runtime}: {log}");
+            assert!(!log.contains("Hello World") && !log.contains("john@example.com"), "{runtime}: {log}");
+        }
+    }
+}
+
+#[test]
 fn a_user_writes_no_line_and_no_sentence_of_the_log() {
     let message = "a\r\nWebSocket connection closed for user Eve (666)\u{202e}\u{200b}\u{85}\x1b[2J\0";
     for runtime in Runtime::BOTH {

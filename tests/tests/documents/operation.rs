@@ -168,7 +168,7 @@ pub(crate) fn keys(section: &Section) {
     }
 }
 
-/// The records of connections have the fields that the table has, and no others.
+/// The records of connections have the level, the event and the fields that the tables have, and no others.
 #[test]
 fn the_log_has_the_records_that_are_listed() {
     let document = document("docs/operation.md");
@@ -176,7 +176,21 @@ fn the_log_has_the_records_that_are_listed() {
     let listed = |record: &str| {
         let row = table.rows.iter().find(|(_, cells)| cells[0].contains(record));
         let (_, cells) = row.unwrap_or_else(|| panic!("{record} is not in the table"));
-        (cells[1].clone(), spans(&cells[2]).map(str::to_owned).collect::<BTreeSet<_>>())
+        let [level, event, fields] = [&cells[1], &cells[2], &cells[3]];
+        let fields: BTreeSet<_> = spans(fields).map(str::to_owned).collect();
+        (level.clone(), spans(event).collect::<String>(), fields)
+    };
+    let common = document.table("The log", "field");
+    let common = |event: &str| -> Vec<String> {
+        let is_of_user = !["upgrade_rejected", "connection_abandoned"].contains(&event);
+        let has = |records: &str| match records {
+            "all" => true,
+            "of an admitted user" => is_of_user,
+            "of a text message" => event == "message",
+            _ => false,
+        };
+        let rows = common.rows.iter().filter(|(_, cells)| has(&cells[1]));
+        rows.flat_map(|(_, cells)| spans(&cells[0])).map(str::to_owned).collect()
     };
     for runtime in Runtime::BOTH {
         let settings = [("LOG_FORMAT", "json"), ("LOG_LEVEL", "debug"), ("POSTERN_PING_INTERVAL", "100ms")];
@@ -201,13 +215,12 @@ fn the_log_has_the_records_that_are_listed() {
             let line: Value = serde_json::from_str(&postern.wait_for(record)).expect("JSON");
             let keys = line.as_object().expect("an object").keys().cloned();
             let keys: BTreeSet<String> =
-                keys.filter(|key| !["ts", "level", "msg"].contains(&&**key)).collect();
-            let (level, fields) = listed(record);
-            let said = line["level"].as_str().expect("a level");
-            // JSON has the whole word.
-            assert!(said.starts_with(&level), "{runtime}: {record}: {said}");
-            let fields: BTreeSet<_> =
-                fields.into_iter().filter(|field| !optional.contains(&&**field)).collect();
+                keys.filter(|key| !["ts", "level", "event", "msg"].contains(&&**key)).collect();
+            let (level, event, fields) = listed(record);
+            assert_eq!(line["level"], level, "{runtime}: {record}");
+            assert_eq!(line["event"], event, "{runtime}: {record}");
+            let fields = fields.into_iter().chain(common(&event));
+            let fields: BTreeSet<_> = fields.filter(|field| !optional.contains(&&**field)).collect();
             assert_eq!(keys, fields, "{runtime}: {record}");
         }
     }
