@@ -137,6 +137,8 @@ fn a_second_signal_while_the_log_is_written_leaves_it_a_second() {
             assert!(begun.elapsed() < PATIENCE, "{runtime}: it accepts");
             thread::sleep(Duration::from_millis(10));
         }
+        // Two within 100 ms, or 200 ms on a busy machine, are one.
+        thread::sleep(Duration::from_millis(500));
         assert!(postern.process.try_wait().expect("a process").is_none(), "{runtime}");
         postern.process.signal(Signal::TERM).expect("a signal");
         let status = postern.process.wait(PATIENCE).expect("it ends");

@@ -15,6 +15,7 @@ use postern_core::handshake::Peer;
 use postern_core::policy::{DrainConfig, Gate, Shutdown, Step, Wish};
 use postern_core::service::Arrival;
 use postern_host::listen::{AcceptBackoff, Listener};
+use postern_host::log::Ending;
 use postern_host::phase::Phase;
 use postern_host::signals::Signals;
 use postern_host::successor::Succession;
@@ -99,12 +100,11 @@ impl Acceptor {
         self.drain.clone()
     }
 
-    /// Accepts until it is told to stop, then waits for the workers to end, as long as [`Shutdown`] says. Returns
-    /// by when the process must have ended.
+    /// Accepts until it is told to stop, then waits for the workers to end, as long as [`Shutdown`] says.
     ///
     /// # Errors
     /// Waiting for events failed.
-    pub(crate) fn run(mut self, workers: &[Handle]) -> io::Result<Instant> {
+    pub(crate) fn run(mut self, workers: &[Handle]) -> io::Result<Ending> {
         let mut events = Events::with_capacity(64);
         // A worker ends when it has been told to stop, and at no other time.
         while !workers.iter().all(Handle::is_finished) {
@@ -121,7 +121,7 @@ impl Acceptor {
             steps.extend(self.shutdown.handle_timeout(now));
             for step in steps {
                 if self.take(step, workers) {
-                    return Ok(now);
+                    return Ok(Ending { shutdown: self.shutdown, signals: self.signals });
                 }
             }
             if let Some(serves) = self.succession.outcome()
@@ -131,7 +131,7 @@ impl Acceptor {
             }
             self.accept(workers);
         }
-        Ok(self.shutdown.deadline().unwrap_or_else(Instant::now))
+        Ok(Ending { shutdown: self.shutdown, signals: self.signals })
     }
 
     fn timeout(&self) -> Option<Duration> {

@@ -22,7 +22,7 @@ use std::time::Instant;
 use postern_core::Service;
 use postern_host::assertion;
 use postern_host::control::Control;
-use postern_host::log::{self, Log};
+use postern_host::log::{self, Ending, Log};
 use postern_host::phase::Phase;
 use postern_host::reload::Reload;
 use postern_host::settings::{self, Program, Settings};
@@ -47,12 +47,12 @@ pub fn main() -> ExitCode {
     log::run(&PROGRAM, &log, hard, |log| serve(settings, inheritance, log))
 }
 
-/// Serves until it is told to stop. Returns by when the process must have ended.
+/// Serves until it is told to stop.
 fn serve(
     mut settings: Settings,
     inheritance: Result<Inheritance, InheritanceError>,
     log: &Log,
-) -> Result<Instant, Box<dyn std::error::Error>> {
+) -> Result<Ending, Box<dyn std::error::Error>> {
     let logger = log.logger();
     let mut signals = Signals::register(&logger)?;
     let mut inheritance = inheritance?;
@@ -78,9 +78,9 @@ fn serve(
     let ended = reactor.block_on(executor.run(run)).and_then(|ended| ended);
     // Tasks that were not waited for keep the worker, and with it its log.
     worker.borrow_mut().finish_log();
-    let deadline = ended.inspect_err(|error| crit!(logger, # "failed", "{error}"))?;
+    let ending = ended.inspect_err(|error| crit!(logger, # "failed", "{error}"))?;
     info!(logger, # "stopped", "stopped");
-    Ok(deadline)
+    Ok(ending)
 }
 
 const PROGRAM: Program = Program {

@@ -14,6 +14,7 @@ use postern_core::policy::{DrainConfig, Gate, Shutdown, Step, Wish};
 use postern_core::service::Arrival;
 use postern_host::control::Control;
 use postern_host::listen::{AcceptBackoff, Listener};
+use postern_host::log::Ending;
 use postern_host::phase::Phase;
 use postern_host::signals::Signals;
 use postern_host::successor::{Inheritance, Succession};
@@ -69,7 +70,7 @@ impl Runtime {
         })
     }
 
-    /// Runs until a wish to stop has been carried out. Returns by when the process must have ended. `control`, if there is one, answers until the end. Who has passed
+    /// Runs until a wish to stop has been carried out. `control`, if there is one, answers until the end. Who has passed
     /// the listeners on is told when they are served, and `succession` passes them on.
     ///
     /// # Errors
@@ -82,7 +83,7 @@ impl Runtime {
         signals: Signals,
         inheritance: Inheritance,
         succession: Succession,
-    ) -> io::Result<Instant> {
+    ) -> io::Result<Ending> {
         let _watchdog = self.phase.watchdog().map(|watchdog| {
             let runtime = self.clone();
             executor.spawn(watchdog.serve(OneWorker(self.clone()), move |pause| {
@@ -102,19 +103,19 @@ impl Runtime {
         let timers = executor.spawn(keep_time(self.clone()));
 
         inheritance.serve(&self.phase, &self.log);
-        let deadline = self.stop_in_steps(executor, accepting, signals, succession).await?;
+        let ending = self.stop_in_steps(executor, accepting, signals, succession).await?;
         timers.cancel().await;
-        Ok(deadline)
+        Ok(ending)
     }
 
-    /// Waits for a wish to stop, takes the steps that follow from it, and returns after the last, with the deadline of the process.
+    /// Waits for a wish to stop, takes the steps that follow from it, and returns after the last.
     async fn stop_in_steps(
         self: &Rc<Runtime>,
         executor: &Rc<LocalExecutor<'static>>,
         mut accepting: Vec<(Task<()>, Rc<Watched<Listener>>)>,
         mut signals: Signals,
         mut succession: Succession,
-    ) -> io::Result<Instant> {
+    ) -> io::Result<Ending> {
         // A second descriptor of the same pipe, because the reactor keeps what it watches.
         let watch = Watched::new(&self.reactor, signals.as_fd().try_clone_to_owned()?)?;
         // Something comes when there is an outcome of the succession.
@@ -175,13 +176,13 @@ impl Runtime {
                     }
                     Step::End => {
                         warn!(self.log, # "stopping_at_once", "stopping at once"; "connections" => connections);
-                        return Ok(now);
+                        return Ok(Ending { shutdown, signals });
                     }
                 }
                 self.timer.ring();
             }
         }
-        Ok(shutdown.deadline().unwrap_or_else(Instant::now))
+        Ok(Ending { shutdown, signals })
     }
 
     /// Waits until somebody may wish something, the time of the next step has come, a connection has ended, or it is

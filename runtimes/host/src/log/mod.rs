@@ -45,8 +45,8 @@ use queue::Queue;
 use stamp::Stamp;
 
 pub use output::Output;
-pub use process::run;
 pub(crate) use process::say;
+pub use process::{Ending, run};
 pub use queue::Loss;
 pub(crate) use stamp::rfc3339;
 pub use worker::WorkerLog;

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use postern_core::policy::Wish;
+use postern_core::policy::{Shutdown, Step, Wish};
 use slog::crit;
 
 use super::output::Output;
@@ -16,10 +16,32 @@ use super::{Log, LogSettings, Loss, MOMENT};
 use crate::settings::Program;
 use crate::signals::Signals;
 
-/// Runs a process that logs to standard output: `serve`, which returns when the process must have ended at the latest.
+/// A process that was told to stop, and has done all of it but its log.
+#[derive(Debug)]
+pub struct Ending {
+    /// How far it is. It knows by when the process must have ended, and which signals end it sooner.
+    pub shutdown: Shutdown,
+    /// Those that have not been read yet are the next that `shutdown` hears.
+    pub signals: Signals,
+}
+
+impl Ending {
+    /// Hears the signals that have come. Returns whether they ask the process to end at once.
+    fn is_urgent(&mut self) -> bool {
+        let now = Instant::now();
+        let (signals, shutdown) = (&mut self.signals, &mut self.shutdown);
+        let is_urgent =
+            signals.pending().filter_map(|wish| shutdown.hear(wish, now)).any(|step| step == Step::End);
+        // What follows from the time does so at the deadline of the log, too.
+        let _ = shutdown.handle_timeout(now);
+        is_urgent
+    }
+}
+
+/// Runs a process that logs to standard output: `serve`, which returns when it is told to stop and has done so.
 ///
-/// Everything that the log has accepted is written before this returns: until the time that `serve` returned, or `hard`
-/// after an error, and for at least a second. SIGTERM or SIGINT meanwhile leave it that second. What was not written is
+/// Everything that the log has accepted is written before this returns: until the deadline of the shutdown, or `hard` after
+/// an error, and for at least a second. A second signal meanwhile leaves it that second. What was not written is
 /// counted, and standard error has the number in a last line. Losing records does not change the exit status: 0 after a
 /// signal, 1 after an error, which is on standard error.
 ///
@@ -29,7 +51,7 @@ pub fn run(
     program: &Program,
     settings: &LogSettings,
     hard: Duration,
-    serve: impl FnOnce(&Log) -> Result<Instant, Box<dyn Error>>,
+    serve: impl FnOnce(&Log) -> Result<Ending, Box<dyn Error>>,
 ) -> ExitCode {
     let log = match Output::stdout().and_then(|output| Log::start(settings, output)) {
         Ok(log) => log,
@@ -39,25 +61,27 @@ pub fn run(
         }
     };
     record_panics(&log);
-    let result = serve(&log);
-    let deadline = match &result {
-        Ok(deadline) => *deadline,
+    let at_least = || Instant::now() + MOMENT;
+    let (code, loss) = match serve(&log) {
+        Ok(mut ending) => {
+            let deadline = ending.shutdown.deadline().unwrap_or_else(at_least).max(at_least());
+            (ExitCode::SUCCESS, log.finish(deadline, || ending.is_urgent()))
+        }
         Err(error) => {
-            program.complain(error);
-            Instant::now() + hard
+            program.complain(&error);
+            // Those of `serve` are gone. Without any, the deadline is all there is.
+            let mut signals = Signals::register(&log.logger()).ok();
+            let is_urgent = || signals.as_mut().is_some_and(|signals| signals.pending().any(is_end));
+            (ExitCode::FAILURE, log.finish((Instant::now() + hard).max(at_least()), is_urgent))
         }
     };
-    // Those of `serve` are gone. Without, the deadline is all there is.
-    let mut signals = Signals::register(&log.logger()).ok();
-    let is_urgent = || signals.as_mut().is_some_and(|signals| signals.pending().any(is_end));
-    let loss = log.finish(deadline.max(Instant::now() + MOMENT), is_urgent);
     if loss.records > 0 {
         program.complain(&explain(&loss));
     }
-    if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    code
 }
 
-/// Whether somebody wants a process that stops already to end at once.
+/// Whether somebody wants a process to stop that does so already because of an error.
 fn is_end(wish: Wish) -> bool {
     match wish {
         Wish::Terminate | Wish::Interrupt => true,
