@@ -48,7 +48,7 @@ impl KeySource {
         };
         let is_https = scheme.eq_ignore_ascii_case("https");
         if !is_https && !scheme.eq_ignore_ascii_case("http") {
-            return Err("neither https nor a file; a file is written as its path alone");
+            return Err("not an https URL; write https, or the path of a file without a scheme");
         }
         let uri = text.parse::<Uri>().ok().filter(|uri| uri.authority().is_some_and(is_whole));
         let uri = uri.ok_or("not a URL; write for example https://issuer.example/jwks.json")?;
@@ -56,8 +56,9 @@ impl KeySource {
             return Err("keys are public; leave out the user and the password");
         }
         if !is_https && !uri.host().is_some_and(is_this_host) {
-            return Err("whoever is on the way could put in keys of his own; write https, \
-                        which only a URL of this host can do without");
+            return Err(
+                "plain http would let an attacker replace the keys; write https (http is for this host only)",
+            );
         }
         Ok(KeySource::Url(text.to_owned()))
     }
@@ -249,14 +250,14 @@ mod tests {
             assert_eq!(KeySource::parse(path), Ok(KeySource::File(path.into())));
         }
         for (url, complaint) in [
-            ("http://issuer.example/", "whoever is on the way"),
-            ("http://127.0.0.1.evil.test/", "whoever is on the way"),
-            ("http://localhost.evil.test/", "whoever is on the way"),
-            ("http://10.0.0.1/", "whoever is on the way"),
+            ("http://issuer.example/", "plain http would let an attacker"),
+            ("http://127.0.0.1.evil.test/", "plain http would let an attacker"),
+            ("http://localhost.evil.test/", "plain http would let an attacker"),
+            ("http://10.0.0.1/", "plain http would let an attacker"),
             ("http://user@127.0.0.1/", "keys are public"),
             ("https://user:secret@issuer.example/", "keys are public"),
-            ("file:///etc/jwks.json", "neither https nor a file"),
-            ("ftp://issuer.example/", "neither https nor a file"),
+            ("file:///etc/jwks.json", "not an https URL"),
+            ("ftp://issuer.example/", "not an https URL"),
             ("https://", "not a URL"),
             ("https://issuer.example:port/", "not a URL"),
             ("https://issuer.example:65536/", "not a URL"),

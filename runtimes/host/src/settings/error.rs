@@ -135,8 +135,8 @@ mod tests {
             ),
             (
                 &[(jwks, "ftp://issuer.example/jwks.json?key=hunter2")],
-                "POSTERN_ASSERTION_JWKS=ftp://issuer.example/jwks.json?***: neither https nor a file; a file is \
-                 written as its path alone",
+                "POSTERN_ASSERTION_JWKS=ftp://issuer.example/jwks.json?***: not an https URL; write https, or \
+                 the path of a file without a scheme",
             ),
             (
                 &[pomerium, (issuer, "user:hunter2@app.example.com")],

@@ -40,7 +40,10 @@ fn socket_path(path: &str) -> Result<PathBuf, Complaint> {
         return Err("a Unix socket needs an absolute path; write for example unix:/run/postern.sock".into());
     }
     if path.len() > LONGEST_SOCKET_PATH {
-        return Err(format!("the path of a Unix socket has at most {LONGEST_SOCKET_PATH} bytes").into());
+        return Err(format!(
+            "the path of a Unix socket has at most {LONGEST_SOCKET_PATH} bytes; write a shorter one"
+        )
+        .into());
     }
     Ok(path.into())
 }

@@ -31,7 +31,7 @@ fn not_a_size(text: &str, range: &RangeInclusive<usize>) -> Complaint {
     if text.is_empty() {
         return "is empty; write for example 64KiB".into();
     }
-    if let Some(complaint) = wrong_digits(text, "64KiB") {
+    if let Some(complaint) = off_word(text, *range.start() == 0).or_else(|| wrong_digits(text, "64KiB")) {
         return complaint;
     }
     let (sign, unsigned) = split_sign(text);
@@ -64,14 +64,14 @@ fn not_a_size(text: &str, range: &RangeInclusive<usize>) -> Complaint {
     .into()
 }
 
-/// What a unit stands for, with the letters alone as well.
+/// What a unit stands for, also as Kubernetes writes it and with the letters alone.
 fn factor(unit: &str) -> Option<usize> {
     Some(match unit.to_ascii_lowercase().as_str() {
         "" | "b" => 1,
-        "k" | "kb" | "kib" => KIB,
-        "m" | "mb" | "mib" => MIB,
-        "g" | "gb" | "gib" => GIB,
-        "t" | "tb" | "tib" => TIB,
+        "k" | "kb" | "ki" | "kib" => KIB,
+        "m" | "mb" | "mi" | "mib" => MIB,
+        "g" | "gb" | "gi" | "gib" => GIB,
+        "t" | "tb" | "ti" | "tib" => TIB,
         _ => return None,
     })
 }
@@ -89,7 +89,7 @@ fn unit_name(unit: &str) -> &'static str {
 
 /// A time that is more than zero: `25s`, `500ms`, `1m`, `1h`.
 pub(super) fn duration(text: &str) -> Result<Duration, Complaint> {
-    match duration_or_off(text)? {
+    match duration_in(text, false)? {
         Duration::ZERO => Err("must be more than 0; write for example 25s, 500ms or 1m".into()),
         duration => Ok(duration),
     }
@@ -97,10 +97,16 @@ pub(super) fn duration(text: &str) -> Result<Duration, Complaint> {
 
 /// A time, or 0 for a limit that is off.
 pub(super) fn duration_or_off(text: &str) -> Result<Duration, Complaint> {
+    duration_in(text, true)
+}
+
+fn duration_in(text: &str, may_be_off: bool) -> Result<Duration, Complaint> {
     let (number, unit) = split_unit(text);
     let milliseconds = match unit {
         "" if !number.is_empty() && number.bytes().all(|digit| digit == b'0') => 0,
-        _ => milliseconds_of(unit).filter(|_| !number.is_empty()).ok_or_else(|| not_a_duration(text))?,
+        _ => milliseconds_of(unit)
+            .filter(|_| !number.is_empty())
+            .ok_or_else(|| not_a_duration(text, may_be_off))?,
     };
     // There are only digits, so it is too long if it does not fit.
     let total = number.parse::<u64>().ok().and_then(|number| number.checked_mul(milliseconds));
@@ -109,12 +115,12 @@ pub(super) fn duration_or_off(text: &str) -> Result<Duration, Complaint> {
 }
 
 /// What to write instead of a text that is not a duration.
-fn not_a_duration(text: &str) -> Complaint {
+fn not_a_duration(text: &str, may_be_off: bool) -> Complaint {
     const EXAMPLE: &str = "write for example 25s, 500ms or 1m";
     if text.is_empty() {
         return format!("is empty; {EXAMPLE}").into();
     }
-    if let Some(complaint) = wrong_digits(text, "25s") {
+    if let Some(complaint) = off_word(text, may_be_off).or_else(|| wrong_digits(text, "25s")) {
         return complaint;
     }
     let (sign, unsigned) = split_sign(text);
@@ -190,6 +196,9 @@ fn not_a_count(text: &str, range: &RangeInclusive<usize>) -> Complaint {
         usize::MAX => format!("write a whole number from {start}"),
         _ => format!("write a whole number from {start} to {end}"),
     };
+    if let Some(complaint) = off_word(text, *start == 0) {
+        return complaint;
+    }
     let condition = match text {
         "" => "is empty",
         _ if text.strip_prefix('-').is_some_and(is_decimal) => "is negative",
@@ -230,6 +239,12 @@ pub(super) fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, Co
         let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
         format!("must be one of {}", words.join(", ")).into()
     })
+}
+
+/// What to write instead of a word that people write to turn a limit off, if 0 does that.
+fn off_word(text: &str, may_be_off: bool) -> Option<Complaint> {
+    let is_word = OFF_WORDS.iter().any(|word| text.eq_ignore_ascii_case(word));
+    (may_be_off && is_word).then_some("not a number; write 0".into())
 }
 
 /// The complaint about a number in digits of another script, such as Arabic ones.
@@ -311,6 +326,9 @@ pub(super) fn show_duration(milliseconds: usize) -> String {
     }
 }
 
+const OFF_WORDS: [&str; 9] =
+    ["off", "no", "none", "false", "never", "disabled", "unlimited", "infinite", "infinity"];
+
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 pub(super) const GIB: usize = 1024 * MIB;
@@ -322,6 +340,8 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const NO_DURATION: &str = "not a duration; write for example 25s, 500ms or 1m";
 
     #[track_caller]
     fn check_size(text: &str, result: Result<usize, &'static str>) {
@@ -366,6 +386,8 @@ mod tests {
             ("64KB", "not a size; units are powers of 1024, write 64KiB"),
             ("1M", "not a size; units are powers of 1024, write 1MiB"),
             ("2gb", "not a size; units are powers of 1024, write 2GiB"),
+            ("64Mi", "not a size; units are powers of 1024, write 64MiB"),
+            ("off", "not a size; write for example 64KiB"),
             ("-1", "a size is not negative; write at least 1B"),
             ("-64KiB", "a size is not negative; write at least 1B"),
             ("+1", "a size has no sign; write 1B"),
@@ -412,6 +434,21 @@ mod tests {
     }
 
     #[test]
+    fn a_limit_that_can_be_off_is_turned_off_by_0() {
+        for word in ["off", "None", "unlimited"] {
+            let complaint = || Complaint::from("not a number; write 0");
+            assert_eq!(size(word, 0..=9), Err(complaint()));
+            assert_eq!(count(word, 0..=9), Err(complaint()));
+            assert_eq!(duration_or_off(word), Err(complaint()));
+            assert_eq!(duration(word), Err(NO_DURATION.into()));
+            assert_eq!(
+                count(word, 1..=9),
+                Err("not a whole number; write a whole number from 1 to 9".into())
+            );
+        }
+    }
+
+    #[test]
     fn durations_have_a_unit_unless_they_are_zero() {
         check_duration("0", Ok(0));
         check_duration("0s", Ok(0));
@@ -433,6 +470,7 @@ mod tests {
             ("", "is empty; write for example 25s, 500ms or 1m"),
             ("s", "not a duration; write for example 25s, 500ms or 1m"),
             ("soon", "not a duration; write for example 25s, 500ms or 1m"),
+            ("Never", "not a number; write 0"),
             ("-1s", "a duration is not negative; write for example 25s, 500ms or 1m"),
             ("25", "a duration needs a unit; write 25s or 25ms"),
             ("1.5s", "a duration has no fraction; write 1500ms"),

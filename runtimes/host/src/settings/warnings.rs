@@ -249,7 +249,7 @@ fn covered_networks(view: &View<'_>) -> Vec<String> {
 
 fn repeated_items(view: &View<'_>) -> Vec<String> {
     let mut sentences = Vec::new();
-    for name in [PATH, ALLOWED_ORIGINS, ASSERTION_AUDIENCE] {
+    for name in [PATH, SUBPROTOCOLS, ALLOWED_ORIGINS, ASSERTION_AUDIENCE] {
         let mut seen = HashSet::new();
         let repeated = view.items(name).into_iter().filter(|item| !seen.insert(*item));
         sentences.extend(repeated.map(|item| {
@@ -497,6 +497,7 @@ const PORT: &str = "PORT";
 const LISTEN_MODE: &str = "POSTERN_LISTEN_MODE";
 const LISTEN_OWNER: &str = "POSTERN_LISTEN_OWNER";
 const PATH: &str = "POSTERN_PATH";
+const SUBPROTOCOLS: &str = "POSTERN_SUBPROTOCOLS";
 const TRUSTED_PROXIES: &str = "POSTERN_TRUSTED_PROXIES";
 const ALLOWED_ORIGINS: &str = "POSTERN_ALLOWED_ORIGINS";
 const MAX_CONNECTIONS: &str = "POSTERN_MAX_CONNECTIONS";

@@ -39,7 +39,11 @@ fn each_bad_value_has_its_line() {
             "a b",
             "a b is not a subprotocol; write letters, digits and !#$%&'*+-.^_`|~, for example chat",
         ),
-        ("POSTERN_SUBPROTOCOLS", "chat,,x", "an item of the list is empty"),
+        (
+            "POSTERN_SUBPROTOCOLS",
+            "chat,,x",
+            "an item of the list is empty; write a value between commas, and none at the end",
+        ),
         ("POSTERN_CLIENT_ADDRESS", "X-Real-IP", "must be one of auto, x-forwarded-for, forwarded, off"),
         ("POSTERN_PATH", "ws", "ws is not a path; write for example /ws"),
         ("POSTERN_PATH", "/ws?a", "/ws?a is not a path alone; leave out the query and the fragment"),
@@ -132,13 +136,12 @@ fn each_bad_value_has_its_line() {
         (
             "POSTERN_ASSERTION_JWKS",
             "http://issuer.example/jwks.json",
-            "whoever is on the way could put in keys of his own; write https, which only a URL of this host can \
-             do without",
+            "plain http would let an attacker replace the keys; write https (http is for this host only)",
         ),
         (
             "POSTERN_ASSERTION_JWKS",
             "file:///etc/jwks.json",
-            "neither https nor a file; a file is written as its path alone",
+            "not an https URL; write https, or the path of a file without a scheme",
         ),
         (
             "POSTERN_ASSERTION_ISSUER",
