@@ -70,7 +70,14 @@ fn check_claims(claims: &[u8], asserted: &Asserted, now: u64) {
     for begin in ["nbf", "iat"].into_iter().filter_map(number) {
         assert!(begin < now + leeway);
     }
-    assert_eq!(claims.get("sub"), Some(&json!(asserted.id)));
+    match claims.get("sub") {
+        Some(Value::Number(number)) => {
+            // The digits of a whole number, and nothing else that is a number in JSON.
+            assert_eq!(number.to_string(), asserted.id);
+            assert!(!asserted.id.is_empty() && asserted.id.bytes().all(|byte| byte.is_ascii_digit()));
+        }
+        sub => assert_eq!(sub, Some(&json!(asserted.id))),
+    }
     let display = |claim: &str| claims.get(claim).and_then(Value::as_str).unwrap_or_default();
     assert_eq!((display("email"), display("name")), (asserted.email.as_str(), asserted.name.as_str()));
 }
@@ -102,9 +109,9 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
         issuer: ISSUER.to_owned(),
         audience: vec![AUDIENCE.to_owned()],
         keys: KeySource::File(path.clone()),
-        id_claim: "sub".to_owned(),
-        email_claim: "email".to_owned(),
-        name_claim: "name".to_owned(),
+        id_claims: vec!["sub".to_owned()],
+        email_claims: vec!["email".to_owned()],
+        name_claims: vec!["name".to_owned()],
     };
     let started = start(Some(&settings), &Logger::root(Discard, o!()));
     let (assertion, _) = started.expect("keys").expect("settings");

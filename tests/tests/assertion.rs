@@ -3,13 +3,13 @@
 
 use std::fs;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use postern_tests::http::Response;
 use postern_tests::issuer::{Certificate, KeyServer, Signer, claims_of_john, key_set};
 use postern_tests::postern::{Postern, Runtime};
 use postern_tests::ws::{Handshake, Outcome};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const ISSUER: &str = "https://issuer.example";
 const AUDIENCE: &str = "postern";
@@ -100,7 +100,13 @@ fn the_token_says_who_it_is_and_the_plain_headers_do_not() {
             ("aud", json!("somebody"), 401, "assertion_audience", "aud is of others"),
             ("exp", json!(1), 401, "assertion_not_now", "exp is over"),
             ("exp", json!("4102444800"), 401, "assertion_invalid", "exp is missing or not a number"),
-            ("sub", json!(123), 401, "assertion_subject", "the claim with the id is missing or not a text"),
+            (
+                "sub",
+                json!(12.3),
+                401,
+                "assertion_subject",
+                "the claim with the id is missing or neither a text nor a whole number",
+            ),
             ("sub", json!(""), 401, "identity_missing", ""),
             ("sub", json!("a b"), 400, "identity_invalid", ""),
         ] {
@@ -201,6 +207,112 @@ fn the_keys_of_a_file_are_read_again() {
         postern.wait_for("assertion keys changed");
         handshake(&postern, &token(&new)).open().close();
         assert!(postern.terminate().success(), "{runtime}");
+    }
+}
+
+/// Volumes and deployment tools keep the time of a file, and one key of a curve is as long as another.
+#[test]
+fn the_keys_of_a_file_rotate_though_its_metadata_stay_the_same() {
+    for runtime in Runtime::BOTH {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let keys = folder.path().join("jwks.json");
+        let time = SystemTime::now() - Duration::from_secs(3600);
+        let write = |signer: &Signer| {
+            fs::write(&keys, key_set(&[signer])).expect("a file");
+            let file = fs::File::options().write(true).open(&keys).expect("a file");
+            file.set_modified(time).expect("a file with a time");
+        };
+        // With one id, too, so that no token asks for another key.
+        let (old, new) = (Signer::new("same", 1), Signer::new("same", 2));
+        write(&old);
+        let postern = start(runtime, keys.to_str().expect("UTF-8"));
+        let mut before = handshake(&postern, &token(&old)).open();
+        write(&new);
+        postern.wait_for("assertion keys changed");
+        handshake(&postern, &token(&new)).open().close();
+        check(&handshake(&postern, &token(&old)).refused(), 401, "assertion_invalid");
+        // Missing, and half written: the keys stay, and the log says so.
+        fs::remove_file(&keys).expect("a file");
+        postern.wait_for("cannot be read");
+        handshake(&postern, &token(&new)).open().close();
+        fs::write(&keys, "{\"keys\":[").expect("a file");
+        postern.wait_for("not a JWK Set");
+        handshake(&postern, &token(&new)).open().close();
+        write(&old);
+        postern.wait_for("assertion keys can be fetched again");
+        handshake(&postern, &token(&old)).open().close();
+        before.echo("a connection outlives the key of its token");
+    }
+}
+
+#[test]
+fn tokens_are_taken_as_products_send_them() {
+    for runtime in Runtime::BOTH {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let keys = folder.path().join("jwks.json");
+        let signer = Signer::new("a", 1);
+        fs::write(&keys, key_set(&[&signer])).expect("a file");
+        let keys = keys.to_str().expect("UTF-8");
+        let with = |changes: &[(&str, Value)]| {
+            let mut claims = claims_of_john(ISSUER, AUDIENCE);
+            changes.iter().for_each(|(claim, value)| claims[claim] = value.clone());
+            signer.token(&claims)
+        };
+
+        // As most gateways pass a token on, with an id that is a number in an object.
+        let settings = [
+            ("POSTERN_ASSERTION_HEADER", "Authorization"),
+            ("POSTERN_ASSERTION_ID_CLAIM", "user.id,user_id,sub"),
+        ];
+        let postern = start_with(runtime, keys, &settings);
+        let bearer = |scheme: &str, token: &str| {
+            Handshake::to(postern.address()).header("Authorization", &format!("{scheme}{token}"))
+        };
+        let number = with(&[("user_id", json!(9_007_199_254_740_993_u64))]);
+        bearer("Bearer ", &number).open().close();
+        postern.wait_for("- ID: 9007199254740993");
+        bearer("bearer ", &with(&[("user", json!({ "id": 42 }))])).open().close();
+        postern.wait_for("- ID: 42");
+        bearer("", &number).open().close();
+        let refused = |handshake: Handshake, status, code| check(&handshake.refused(), status, code);
+        refused(bearer("Bearer", ""), 401, "assertion_missing");
+        refused(bearer("Basic ", "dXNlcjpwYXNzd29yZA=="), 401, "assertion_invalid");
+        refused(bearer("Bearer ", &number).header("authorization", "Bearer x"), 400, "identity_twice");
+        refused(Handshake::to(postern.address()).as_john(), 401, "assertion_missing");
+        let signature = number.rsplit('.').next().expect("a token has three parts");
+        assert!(!postern.log().iter().any(|line| line.contains(signature)), "{runtime}: a token in the log");
+
+        // The service tokens of Cloudflare have an empty `sub`.
+        let settings = [("POSTERN_ASSERTION", "cloudflare"), ("POSTERN_ASSERTION_HEADER", "")];
+        let postern = start_with(runtime, keys, &settings);
+        let handshake =
+            |token: &str| Handshake::to(postern.address()).header("Cf-Access-Jwt-Assertion", token);
+        let service = with(&[("sub", json!("")), ("common_name", json!("e367826f.access"))]);
+        handshake(&service).open().close();
+        postern.wait_for("- ID: e367826f.access");
+        handshake(&with(&[])).open().close();
+        postern.wait_for("- ID: 123");
+        check(&handshake(&with(&[("sub", json!(""))])).refused(), 401, "identity_missing");
+    }
+}
+
+#[test]
+fn keys_by_http_from_another_host_have_to_be_allowed() {
+    for runtime in Runtime::BOTH {
+        let settings = [
+            ("POSTERN_LISTEN", "127.0.0.1:0"),
+            ("POSTERN_ASSERTION", "google-iap"),
+            ("POSTERN_ASSERTION_AUDIENCE", AUDIENCE),
+            ("POSTERN_ASSERTION_JWKS", "http://issuer.invalid:8080/jwks.json"),
+        ];
+        let (status, lines) = Postern::refuse(runtime, &settings);
+        assert_eq!((status.code(), lines.len()), (Some(2), 1), "{runtime}: {lines:?}");
+        assert!(lines[0].contains("POSTERN_ASSERTION_JWKS_INSECURE=true"), "{runtime}: {lines:?}");
+        let allowed = [("POSTERN_ASSERTION_JWKS_INSECURE", "true")];
+        let postern = start_with(runtime, "http://issuer.invalid:8080/jwks.json", &allowed);
+        let warning = postern.wait_for("the assertion keys come over plain http");
+        assert!(warning.contains("WARN"), "{runtime}: {warning}");
+        postern.wait_for("cannot fetch the assertion keys");
     }
 }
 

@@ -25,8 +25,8 @@ pub struct Assertion {
 /// It is called by a worker in the middle of a turn, once for each upgrade that comes so far, and must not wait: keys
 /// that are not at hand are [`AssertionError::KeysUnavailable`], and are fetched elsewhere.
 pub trait AssertionVerifier: fmt::Debug + Send + Sync {
-    /// What the token asserts, if it is signed by whom it should be, for us, and now. `token` is the header's value,
-    /// never empty, and may be any bytes that a header can hold.
+    /// What the token asserts, if it is signed by whom it should be, for us, and now. `token` is the header's value
+    /// without the scheme `Bearer`, never empty, and may be any bytes that a header can hold.
     ///
     /// # Errors
     /// The first rule that the token breaks.
@@ -55,8 +55,6 @@ pub struct Asserted {
 /// [`detail`](Self::detail). Nothing in here is a part of the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AssertionError {
-    /// It is longer than any token that is judged.
-    TooLong,
     /// It is not three parts of base64url with a JSON object in the first (RFC 7515 §7.1).
     Form,
     /// A member of its header has another type than it should, or stands there twice (RFC 7515 §4).
@@ -65,7 +63,7 @@ pub enum AssertionError {
     Algorithm,
     /// Its `crit` demands an extension, and we know none (RFC 7515 §4.1.11).
     Critical,
-    /// It has no `kid`, and there is more than one key, or the one there is cannot be used with its `alg`.
+    /// It has no `kid`, and no key is for its `alg`.
     KeyUnnamed,
     /// No key has its `kid`.
     KeyUnknown,
@@ -117,8 +115,7 @@ enum Kind {
 impl AssertionError {
     fn kind(self) -> Kind {
         match self {
-            AssertionError::TooLong
-            | AssertionError::Form
+            AssertionError::Form
             | AssertionError::Header
             | AssertionError::Algorithm
             | AssertionError::Critical
@@ -167,7 +164,9 @@ impl AssertionError {
             Kind::NotNow => "the assertion has expired, or is not valid yet",
             Kind::Issuer => "the issuer of the assertion is not POSTERN_ASSERTION_ISSUER",
             Kind::Audience => "the assertion is for nobody in POSTERN_ASSERTION_AUDIENCE",
-            Kind::Subject => "the assertion has no text in the claim that POSTERN_ASSERTION_ID_CLAIM names",
+            Kind::Subject => {
+                "the assertion has no text and no whole number in the claims that POSTERN_ASSERTION_ID_CLAIM names"
+            }
             Kind::KeysUnavailable => "the keys to judge the assertion with are not there yet; try again",
         }
     }
@@ -175,12 +174,11 @@ impl AssertionError {
     /// The rule that it breaks, for the log alone.
     pub fn detail(self) -> &'static str {
         match self {
-            AssertionError::TooLong => "longer than any token that is judged",
             AssertionError::Form => "not three parts of base64url with a header of JSON",
             AssertionError::Header => "a member of the header has the wrong type or is there twice",
             AssertionError::Algorithm => "alg is missing or none that is taken",
             AssertionError::Critical => "crit demands an extension",
-            AssertionError::KeyUnnamed => "kid is missing and no single key is for alg",
+            AssertionError::KeyUnnamed => "kid is missing and no key is for alg",
             AssertionError::KeyUnknown => "kid is of no key",
             AssertionError::KeyUnfit => "kid is of a key that is not for alg",
             AssertionError::Signature => "the signature is wrong",
@@ -197,7 +195,9 @@ impl AssertionError {
             AssertionError::IssuedLater => "iat has not come yet",
             AssertionError::Issuer => "iss is another",
             AssertionError::Audience => "aud is of others",
-            AssertionError::Subject => "the claim with the id is missing or not a text",
+            AssertionError::Subject => {
+                "the claim with the id is missing or neither a text nor a whole number"
+            }
             AssertionError::KeysUnavailable => "there are no keys yet",
             AssertionError::KeyAwaited => "kid is of no key yet and newer keys are being fetched",
         }
@@ -246,7 +246,7 @@ impl<'h> Token<'h> {
         self.nominated |= option.eq_ignore_ascii_case(assertion.header.as_bytes());
     }
 
-    /// The identity, if one token stood there, plainly, and the verifier believes it.
+    /// The identity, if one token stood there, plainly or as a bearer token, and the verifier believes it.
     pub(super) fn judge(&self, assertion: &Assertion) -> Result<Identity, HandshakeError> {
         if self.twice {
             return Err(HandshakeError::IdentityTwice);
@@ -257,13 +257,23 @@ impl<'h> Token<'h> {
         if self.nominated {
             return Err(HandshakeError::IdentityNominated);
         }
-        let token = self.value.filter(|token| !token.is_empty()).ok_or(HandshakeError::AssertionMissing)?;
+        let token = self.value.map(without_scheme).filter(|token| !token.is_empty());
+        let token = token.ok_or(HandshakeError::AssertionMissing)?;
         let asserted = assertion.verifier.verify(token)?;
         let (id, email, name) = (asserted.id.as_bytes(), asserted.email.as_bytes(), asserted.name.as_bytes());
         // A token whose end has more digits than are kept outlives the service all the same.
         let token_exp = asserted.expires_at.min(Identity::MAX_EXP).to_string();
         Identity::of_session(id, email, name, None, Some(token_exp.as_bytes()))
     }
+}
+
+/// The value without the scheme `Bearer`, in any case, and the spaces after it (RFC 9110 §11.4, RFC 6750 §2.1). Some
+/// gateways write it under other names than `Authorization`, too. No token begins like that: it has no space.
+fn without_scheme(value: &[u8]) -> &[u8] {
+    const SCHEME: &[u8] = b"bearer";
+    let (scheme, rest) = value.split_at(SCHEME.len().min(value.len()));
+    let is_scheme = scheme.eq_ignore_ascii_case(SCHEME) && rest.first().is_none_or(|byte| *byte == b' ');
+    if is_scheme { rest.trim_ascii_start() } else { value }
 }
 
 #[cfg(test)]
@@ -291,8 +301,7 @@ mod tests {
     }
 
     /// All of them, in their order.
-    const ERRORS: [AssertionError; 23] = [
-        AssertionError::TooLong,
+    const ERRORS: [AssertionError; 22] = [
         AssertionError::Form,
         AssertionError::Header,
         AssertionError::Algorithm,
@@ -318,7 +327,11 @@ mod tests {
     ];
 
     fn identify(lines: &str) -> Result<Identity, HandshakeError> {
-        let assertion = Assertion { header: "X-Assertion".to_owned(), verifier: Arc::new(ByName) };
+        identify_by("X-Assertion", lines)
+    }
+
+    fn identify_by(header: &str, lines: &str) -> Result<Identity, HandshakeError> {
+        let assertion = Assertion { header: header.to_owned(), verifier: Arc::new(ByName) };
         let config = HandshakeConfig { assertion: Some(assertion), ..HandshakeConfig::default() };
         let head = format!(
             "GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
@@ -367,6 +380,34 @@ mod tests {
     }
 
     #[test]
+    fn a_bearer_token_is_the_token_without_its_scheme() {
+        for header in ["Authorization", "X-Assertion"] {
+            for scheme in ["Bearer ", "bearer ", "BEARER ", "bEaReR   ", ""] {
+                let user = identify_by(header, &format!("{header}: {scheme}user:42\r\n")).expect(scheme);
+                assert_eq!(user.id(), "42", "{header}: {scheme}");
+            }
+            for empty in ["Bearer", "bearer ", "Bearer \t "] {
+                let error = identify_by(header, &format!("{header}: {empty}\r\n")).expect_err(empty);
+                assert_eq!(error, HandshakeError::AssertionMissing, "{header}: {empty}");
+            }
+            for other in
+                ["Basic dXNlcjo0Mg==", "Beareruser:42", "Bearer-user:42", "Bearer,user:42", "user:42"]
+            {
+                let line = format!("{header}: Bearer user:1\r\n{header}: {other}\r\n");
+                assert_eq!(
+                    identify_by(header, &line),
+                    Err(HandshakeError::IdentityTwice),
+                    "{header}: {other}"
+                );
+            }
+            for other in ["Basic dXNlcjo0Mg==", "Beareruser:42", "Bearer-user:42", "Bearer Bearer user:42"] {
+                let error = identify_by(header, &format!("{header}: {other}\r\n")).expect_err(other);
+                assert_eq!(error, AssertionError::Form.into(), "{header}: {other}");
+            }
+        }
+    }
+
+    #[test]
     fn the_token_stands_there_once_and_plainly() {
         let line = "X-Assertion: user:42\r\n";
         refused(&format!("{line}{line}"), 400, "identity_twice");
@@ -380,7 +421,7 @@ mod tests {
     #[test]
     fn each_refusal_of_the_verifier_has_its_answer() {
         let answers = [
-            (15, 401, "assertion_invalid"),
+            (14, 401, "assertion_invalid"),
             (3, 401, "assertion_not_now"),
             (1, 401, "assertion_issuer"),
             (1, 401, "assertion_audience"),

@@ -15,10 +15,6 @@ use serde_json::{Map, Value};
 use super::AssertionSettings;
 use super::keys::{Found, KeySet};
 
-/// The longest token, in bytes. The assertions of the known gateways have about 1 KiB; a longer one costs time to
-/// refuse.
-pub(super) const MAX_TOKEN: usize = 8 * 1024;
-
 /// How far the issuer's clock may be from ours, in seconds: for how long a token is still believed when it has
 /// expired, and already before it begins. Google asks for as much.
 pub(super) const LEEWAY: u64 = 30;
@@ -27,16 +23,16 @@ pub(super) const LEEWAY: u64 = 30;
 #[derive(Debug)]
 pub(super) struct Rules {
     validation: Validation,
-    id_claim: String,
-    email_claim: String,
-    name_claim: String,
+    id_claims: Vec<String>,
+    email_claims: Vec<String>,
+    name_claims: Vec<String>,
 }
 
 /// Why a token is not believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// Its key is not in the set. A newer set may have it.
-    UnknownKey,
+    /// Its key is not in the set. A newer set may have it; if there is none, the token breaks this rule.
+    UnknownKey(AssertionError),
     /// No newer set would change that.
     Final(AssertionError),
 }
@@ -57,9 +53,9 @@ impl Rules {
         validation.validate_exp = false;
         Rules {
             validation,
-            id_claim: settings.id_claim.clone(),
-            email_claim: settings.email_claim.clone(),
-            name_claim: settings.name_claim.clone(),
+            id_claims: settings.id_claims.clone(),
+            email_claims: settings.email_claims.clone(),
+            name_claims: settings.name_claims.clone(),
         }
     }
 
@@ -68,9 +64,6 @@ impl Rules {
     /// # Errors
     /// The first rule that it breaks. What only a signed token can be told comes after the signature.
     pub(super) fn verify(&self, token: &[u8], keys: &KeySet, now: SystemTime) -> Result<Asserted, Refusal> {
-        if token.len() > MAX_TOKEN {
-            return Err(AssertionError::TooLong.into());
-        }
         let header = jsonwebtoken::decode_header(token).map_err(|_| wrong_header(token))?;
         if header.alg.family() == AlgorithmFamily::Hmac {
             return Err(AssertionError::Algorithm.into());
@@ -80,26 +73,76 @@ impl Rules {
             return Err(AssertionError::Critical.into());
         }
         // `jku`, `jwk`, `x5u` and `x5c` are the token's own word on which key it should be judged with.
-        let key = match keys.find(header.kid.as_deref(), header.alg) {
-            Found::Key(key) => key,
-            Found::Unknown => return Err(Refusal::UnknownKey),
-            Found::None if header.kid.is_none() => return Err(AssertionError::KeyUnnamed.into()),
-            Found::None => return Err(AssertionError::KeyUnfit.into()),
+        let (keys, is_named) = match keys.find(header.kid.as_deref(), header.alg) {
+            Found::Named(keys) => (keys, true),
+            Found::Possible(keys) => (keys, false),
+            Found::Unknown => return Err(Refusal::UnknownKey(AssertionError::KeyUnknown)),
+            Found::Unfit if header.kid.is_none() => {
+                return Err(Refusal::UnknownKey(AssertionError::KeyUnnamed));
+            }
+            Found::Unfit => return Err(AssertionError::KeyUnfit.into()),
         };
         let validation = Validation { algorithms: vec![header.alg], ..self.validation.clone() };
-        let claims = jsonwebtoken::decode::<Map<String, Value>>(token, key, &validation)
-            .map_err(|error| wrong_token(token, &error))?
-            .claims;
+        let mut decoded = Err(AssertionError::Signature);
+        for key in keys {
+            decoded = jsonwebtoken::decode::<Map<String, Value>>(token, key, &validation)
+                .map_err(|error| wrong_token(token, &error));
+            if !matches!(decoded, Err(AssertionError::Signature)) {
+                break;
+            }
+        }
+        let claims = match decoded {
+            Ok(token) => token.claims,
+            // The key that signed it may be newer than the set.
+            Err(error @ AssertionError::Signature) if !is_named => return Err(Refusal::UnknownKey(error)),
+            Err(error) => return Err(error.into()),
+        };
         // The library also takes a list in which the issuer stands; RFC 7519 §4.1.1 has one.
         if !claims.get("iss").is_some_and(Value::is_string) {
             return Err(AssertionError::IssuerType.into());
         }
         let expires_at = check_time(&claims, now)?;
-        let text = |claim: &str| claims.get(claim).and_then(Value::as_str);
-        let id = text(&self.id_claim).ok_or(AssertionError::Subject)?.to_owned();
-        let display = |claim: &str| text(claim).unwrap_or_default().to_owned();
-        Ok(Asserted { id, email: display(&self.email_claim), name: display(&self.name_claim), expires_at })
+        let id = id(&claims, &self.id_claims)?;
+        let text = |names: &[String]| {
+            let texts = names.iter().filter_map(|name| find(&claims, name)?.as_str());
+            texts.filter(|text| !text.is_empty()).map(str::to_owned).next().unwrap_or_default()
+        };
+        Ok(Asserted { id, email: text(&self.email_claims), name: text(&self.name_claims), expires_at })
     }
+}
+
+/// The user's id: that of the first of these claims which is there and not empty. If there are only empty ones, it is
+/// empty, which is no id.
+///
+/// A number is an id if it is written as a whole number of at most 64 bits without a sign: then its digits are the id,
+/// exactly as the issuer wrote them. Others are refused, because there is more than one way to write them (`42.0`, `1e3`),
+/// because they are not exact where they are read as floating point, or because they mean that there is no user (`-1`).
+fn id(claims: &Map<String, Value>, names: &[String]) -> Result<String, AssertionError> {
+    let mut found = Err(AssertionError::Subject);
+    for name in names {
+        match find(claims, name) {
+            None | Some(Value::Null) => {}
+            Some(Value::String(text)) if text.is_empty() => found = Ok(String::new()),
+            Some(Value::String(text)) => return Ok(text.clone()),
+            Some(Value::Number(number)) => {
+                return number.as_u64().map(|number| number.to_string()).ok_or(AssertionError::Subject);
+            }
+            // To go on to the next claim would admit somebody else than the issuer means.
+            Some(Value::Bool(_) | Value::Array(_) | Value::Object(_)) => return Err(AssertionError::Subject),
+        }
+    }
+    found
+}
+
+/// A claim by its name, or by the names of the objects that it is in with dots between them, such as `user.id`. A claim whose
+/// name has dots itself, as a URL has, comes first.
+fn find<'c>(claims: &'c Map<String, Value>, name: &str) -> Option<&'c Value> {
+    claims.get(name).or_else(|| {
+        name.match_indices('.').find_map(|(dot, _)| {
+            let outer = claims.get(name.get(..dot)?)?.as_object()?;
+            find(outer, name.get(dot + 1..)?)
+        })
+    })
 }
 
 /// Which rule a header breaks that the library could not read. Only for the log: it is refused in any case.

@@ -25,12 +25,14 @@ struct Key {
 /// What a search for a token's key ends with.
 #[derive(Debug)]
 pub(super) enum Found<'k> {
-    /// This is the one.
-    Key(&'k DecodingKey),
+    /// The token names these keys, of which there is more than one only if the issuer gave two the same id.
+    Named(Vec<&'k DecodingKey>),
+    /// The token does not say which key it is, so it may be any of these.
+    Possible(Vec<&'k DecodingKey>),
     /// No key has this id. A newer set may.
     Unknown,
-    /// There is none, and a newer set is no reason to think otherwise.
-    None,
+    /// The key that is named is for other algorithms, or no key is for this one.
+    Unfit,
 }
 
 impl KeySet {
@@ -66,23 +68,37 @@ impl KeySet {
         self.keys.len() == other.keys.len() && self.keys.iter().zip(&other.keys).all(is_same)
     }
 
-    /// The key for a token that names this id and this algorithm. The id is compared and nothing else: it is no path,
-    /// no address and no query.
+    /// The keys that a token with this id and this algorithm may be signed with. The id is compared and nothing else: it is
+    /// no path, no address and no query.
     ///
-    /// A token without an id can only mean the key of a set that has one.
+    /// An id is optional for both (RFC 7515 §4.1.4, RFC 7517 §4.5). A token without one may be signed with any key of
+    /// the issuer, and a key without one may have signed any token whose id is of no other key: during a rotation there
+    /// are several of them.
     pub(super) fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Found<'_> {
-        let fits = |key: &&Key| key.algorithms.contains(&algorithm);
         let Some(kid) = kid else {
-            return match self.keys.as_slice() {
-                [only] if fits(&only) => Found::Key(&only.key),
-                _ => Found::None,
+            return match self.fitting(algorithm, |_| true) {
+                none if none.is_empty() => Found::Unfit,
+                keys => Found::Possible(keys),
             };
         };
-        let mut named = self.keys.iter().filter(|key| key.kid.as_deref() == Some(kid)).peekable();
-        if named.peek().is_none() {
-            return Found::Unknown;
+        let is_named = |key: &Key| key.kid.as_deref() == Some(kid);
+        let named = self.fitting(algorithm, is_named);
+        if !named.is_empty() {
+            return Found::Named(named);
         }
-        named.find(fits).map_or(Found::None, |key| Found::Key(&key.key))
+        if self.keys.iter().any(is_named) {
+            return Found::Unfit;
+        }
+        match self.fitting(algorithm, |key| key.kid.is_none()) {
+            none if none.is_empty() => Found::Unknown,
+            keys => Found::Possible(keys),
+        }
+    }
+
+    /// Those of the keys that are for this algorithm.
+    fn fitting(&self, algorithm: Algorithm, of: impl Fn(&Key) -> bool) -> Vec<&DecodingKey> {
+        let fitting = self.keys.iter().filter(|key| key.algorithms.contains(&algorithm) && of(key));
+        fitting.map(|key| &key.key).take(MOST_TRIED).collect()
     }
 }
 
@@ -157,6 +173,9 @@ fn bits(number: &[u8]) -> usize {
     let unused = significant.first().map_or(0, |byte| byte.leading_zeros() as usize);
     significant.len() * 8 - unused
 }
+
+/// How many keys a token is tried with at most: each costs the time of a signature, and anyone can send a token.
+const MOST_TRIED: usize = 16;
 
 /// From what RFC 7518 §3.3 demands to what the library computes with.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=4096;

@@ -32,7 +32,7 @@ use std::sync::mpsc::{self, Sender};
 use std::time::{Duration, Instant, SystemTime};
 
 use postern_core::handshake::{Asserted, Assertion, AssertionError, AssertionVerifier};
-use slog::{Logger, info};
+use slog::{Logger, info, warn};
 
 use crate::url;
 use cache::{Cache, Unknown};
@@ -53,12 +53,12 @@ pub struct AssertionSettings {
     pub audience: Vec<String>,
     /// Where the issuer's keys are.
     pub keys: KeySource,
-    /// The claim with the user's id.
-    pub id_claim: String,
-    /// The claim with the e-mail address, for the log.
-    pub email_claim: String,
-    /// The claim with the display name, for the log.
-    pub name_claim: String,
+    /// The claims with the user's id: the first of them that is there and not empty. A dot leads into an object.
+    pub id_claims: Vec<String>,
+    /// Those with the e-mail address, for the log.
+    pub email_claims: Vec<String>,
+    /// Those with the display name, for the log.
+    pub name_claims: Vec<String>,
 }
 
 /// Makes the judge of assertions, and starts to fetch the keys it needs. Does nothing without settings.
@@ -100,6 +100,10 @@ impl JwtVerifier {
         info!(log, # "assertion_enabled", "identities come from the header {}", settings.header;
             "issuer" => %url::public(&settings.issuer), "audience" => settings.audience.join(","),
             "keys" => %settings.keys);
+        if settings.keys.is_exposed() {
+            warn!(log, # "settings_warning", "POSTERN_ASSERTION_JWKS_INSECURE: the assertion keys come over plain http. \
+                Anyone on the network path can replace them, and then be any user"; "keys" => %settings.keys);
+        }
         let cache = Arc::new(Cache::default());
         let mut refresher = Refresher::new(&settings.keys, cache.clone(), log.clone());
         let first = match &settings.keys {
@@ -119,12 +123,12 @@ impl JwtVerifier {
             let error = match self.rules.verify(token, &keys, clock) {
                 Ok(asserted) => return Ok(asserted),
                 Err(Refusal::Final(error)) => error,
-                Err(Refusal::UnknownKey) => match self.cache.miss(&keys, now) {
+                Err(Refusal::UnknownKey(error)) => match self.cache.miss(&keys, now) {
                     Unknown::Again => continue,
                     // Without the thread there will be no other keys.
-                    Unknown::Ask if self.wake.send(Cause::UnknownKey).is_err() => AssertionError::KeyUnknown,
+                    Unknown::Ask if self.wake.send(Cause::UnknownKey).is_err() => error,
                     Unknown::Ask | Unknown::Wait => AssertionError::KeyAwaited,
-                    Unknown::Refuse => AssertionError::KeyUnknown,
+                    Unknown::Refuse => error,
                 },
             };
             return Err(error);

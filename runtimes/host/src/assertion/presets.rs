@@ -44,6 +44,15 @@ impl Preset {
         }
     }
 
+    /// The claims with the user's id, where that is not the one of all others.
+    pub(crate) fn id_claims(self) -> Option<&'static str> {
+        match self {
+            // The `sub` of a service token is empty; its client is in `common_name`.
+            Preset::Cloudflare => Some("sub,common_name"),
+            Preset::Pomerium | Preset::GoogleIap | Preset::Custom => None,
+        }
+    }
+
     /// Where the keys are, given the issuer.
     pub(crate) fn keys(self, issuer: &str) -> Option<String> {
         match self {

@@ -20,7 +20,7 @@ use crate::url;
 /// Where the issuer publishes its keys, as a JWK Set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeySource {
-    /// A URL: https, or http of this host.
+    /// A URL: https, http of this host, or http of another host if that is allowed.
     Url(String),
     /// A file.
     File(PathBuf),
@@ -38,11 +38,11 @@ impl KeySource {
         }
     }
 
-    /// Tells a URL from a file.
+    /// Tells a URL from a file. `is_insecure` allows a URL of http on another host.
     ///
     /// # Errors
     /// What is wrong with a URL: the end of a sentence that begins with it.
-    pub fn parse(text: &str) -> Result<KeySource, &'static str> {
+    pub fn parse(text: &str, is_insecure: bool) -> Result<KeySource, &'static str> {
         let Some((scheme, _)) = text.split_once("://") else {
             return Ok(KeySource::File(PathBuf::from(text)));
         };
@@ -55,12 +55,19 @@ impl KeySource {
         if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
             return Err("keys are public; leave out the user and the password");
         }
-        if !is_https && !uri.host().is_some_and(is_this_host) {
-            return Err(
-                "plain http would let an attacker replace the keys; write https (http is for this host only)",
-            );
+        let source = KeySource::Url(text.to_owned());
+        if source.is_exposed() && !is_insecure {
+            return Err("plain http would let an attacker on the network path replace the keys; write https, or set \
+                        POSTERN_ASSERTION_JWKS_INSECURE=true if the network is trusted, as inside of a cluster");
         }
-        Ok(KeySource::Url(text.to_owned()))
+        Ok(source)
+    }
+
+    /// Whether others on the way could replace the keys: they come by http from another host.
+    pub(crate) fn is_exposed(&self) -> bool {
+        let KeySource::Url(url) = self else { return false };
+        let is_http = url.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http://"));
+        is_http && !url.parse::<Uri>().is_ok_and(|uri| uri.host().is_some_and(is_this_host))
     }
 }
 
@@ -244,16 +251,16 @@ mod tests {
             "http://[::1]:8080/jwks.json",
             "http://localhost/jwks.json",
         ] {
-            assert_eq!(KeySource::parse(url), Ok(KeySource::Url(url.to_owned())));
+            for is_insecure in [false, true] {
+                let source = KeySource::parse(url, is_insecure).unwrap();
+                assert_eq!(source, KeySource::Url(url.to_owned()));
+                assert!(!source.is_exposed(), "{url}");
+            }
         }
         for path in ["/etc/postern/jwks.json", "jwks.json", "a:b"] {
-            assert_eq!(KeySource::parse(path), Ok(KeySource::File(path.into())));
+            assert_eq!(KeySource::parse(path, false), Ok(KeySource::File(path.into())));
         }
         for (url, complaint) in [
-            ("http://issuer.example/", "plain http would let an attacker"),
-            ("http://127.0.0.1.evil.test/", "plain http would let an attacker"),
-            ("http://localhost.evil.test/", "plain http would let an attacker"),
-            ("http://10.0.0.1/", "plain http would let an attacker"),
             ("http://user@127.0.0.1/", "keys are public"),
             ("https://user:secret@issuer.example/", "keys are public"),
             ("file:///etc/jwks.json", "not an https URL"),
@@ -265,8 +272,27 @@ mod tests {
             ("https://user:pass?word@issuer.example/", "not a URL"),
             ("https://a b/", "not a URL"),
         ] {
-            let error = KeySource::parse(url).unwrap_err();
-            assert!(error.starts_with(complaint), "{url}: {error}");
+            for is_insecure in [false, true] {
+                let error = KeySource::parse(url, is_insecure).unwrap_err();
+                assert!(error.starts_with(complaint), "{url}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn http_of_another_host_is_taken_only_if_that_is_allowed() {
+        for url in [
+            "http://issuer.example/",
+            "HTTP://issuer.example/",
+            "http://127.0.0.1.evil.test/",
+            "http://localhost.evil.test/",
+            "http://10.0.0.1/",
+            "http://keycloak.auth.svc.cluster.local:8080/realms/a/protocol/openid-connect/certs",
+        ] {
+            let error = KeySource::parse(url, false).unwrap_err();
+            assert!(error.contains("POSTERN_ASSERTION_JWKS_INSECURE=true"), "{url}: {error}");
+            let source = KeySource::parse(url, true).unwrap();
+            assert!(source.is_exposed(), "{url}");
         }
     }
 
@@ -278,7 +304,7 @@ mod tests {
             ("/etc/postern/jwks.json", "/etc/postern/jwks.json"),
             ("user:hunter2@issuer.example/jwks.json", "***@issuer.example/jwks.json"),
         ] {
-            assert_eq!(KeySource::parse(source).unwrap().to_string(), shown);
+            assert_eq!(KeySource::parse(source, false).unwrap().to_string(), shown);
         }
         let error = ureq::Error::BadUri("https://issuer.example/?key=hunter2".to_owned());
         assert_eq!(describe(&error), "bad uri: https://issuer.example/?***");

@@ -5,9 +5,9 @@ use super::net;
 use super::sources::Chosen;
 use super::table::{
     ASSERTION, ASSERTION_AUDIENCE, ASSERTION_EMAIL_CLAIM, ASSERTION_HEADER, ASSERTION_ID_CLAIM,
-    ASSERTION_ISSUER, ASSERTION_JWKS, ASSERTION_NAME_CLAIM,
+    ASSERTION_ISSUER, ASSERTION_JWKS, ASSERTION_JWKS_INSECURE, ASSERTION_NAME_CLAIM,
 };
-use super::value::{Complaint, choice};
+use super::value::{Complaint, boolean, choice};
 use crate::assertion::{AssertionSettings, KeySource, Preset};
 
 /// Whether identities are signed, and by whom.
@@ -22,14 +22,23 @@ pub(super) fn preset(text: &str) -> Result<Option<Preset>, Complaint> {
     choice(text, &choices)
 }
 
-/// A URL or a file with keys.
+/// A URL or a file with keys. Whether a URL of http is allowed is another setting, so here it is.
 pub(super) fn keys(text: &str) -> Result<KeySource, Complaint> {
-    KeySource::parse(text).map_err(Complaint::from)
+    KeySource::parse(text, true).map_err(Complaint::from)
 }
 
-/// The name of a claim.
-pub(super) fn claim(text: &str) -> Result<(), Complaint> {
-    if text.is_empty() { Err("the name of a claim is missing; write for example sub".into()) } else { Ok(()) }
+/// The names of claims with commas between them.
+pub(super) fn claims(text: &str) -> Result<Vec<String>, Complaint> {
+    let names: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
+    if names.iter().any(String::is_empty) {
+        return Err("the name of a claim is missing; write for example sub, or sub,common_name".into());
+    }
+    Ok(names)
+}
+
+/// What a setting is by default where the preset of this name holds.
+pub(super) fn default(preset_name: &str, setting: &str) -> Option<&'static str> {
+    if setting == ASSERTION_ID_CLAIM { preset(preset_name).ok()??.id_claims() } else { None }
 }
 
 /// What the texts say together, each of which is good alone. `None` if the assertion is off, or if something is wrong,
@@ -44,9 +53,9 @@ pub(super) fn assertion(chosen: &[Chosen], errors: &mut SettingsErrors) -> Optio
     let preset = errors.note(preset(&switch.text).map_err(|complaint| complain(switch, &complaint)))?;
     let Some(preset) = preset else {
         let is_idle = |chosen: &&Chosen| {
-            chosen.setting.name.starts_with(ASSERTION)
-                && chosen.setting.name != ASSERTION
-                && chosen.text != chosen.setting.default
+            let is_default = chosen.text == chosen.setting.default
+                || chosen.setting.name == ASSERTION_JWKS_INSECURE && boolean(&chosen.text) == Ok(false);
+            chosen.setting.name.starts_with(ASSERTION) && chosen.setting.name != ASSERTION && !is_default
         };
         chosen.iter().filter(is_idle).for_each(|idle| errors.add_if_first(complain(idle, NO_EFFECT)));
         return None;
@@ -71,7 +80,8 @@ pub(super) fn assertion(chosen: &[Chosen], errors: &mut SettingsErrors) -> Optio
     // Where both come from an issuer that is missing, the issuer is what is missing.
     let is_derived = issuer.is_none() && preset.audience("").is_some();
     let audience = if is_derived && audience.is_err() { None } else { errors.note(audience) };
-    let keys = keys_of(preset, text(ASSERTION_JWKS), issuer.as_deref());
+    let is_insecure = find(ASSERTION_JWKS_INSECURE).is_some_and(|chosen| boolean(&chosen.text) == Ok(true));
+    let keys = keys_of(preset, text(ASSERTION_JWKS), issuer.as_deref(), is_insecure);
     let keys = match keys {
         // Nothing listens yet, so a file that is missing costs nobody anything.
         Keys::Known(keys) => {
@@ -101,14 +111,16 @@ pub(super) fn assertion(chosen: &[Chosen], errors: &mut SettingsErrors) -> Optio
             None
         }
     };
+    // A text that is not a list of names is told where it is read.
+    let claims_of = |name: &str| claims(&text(name).unwrap_or_default()).unwrap_or_default();
     Some(AssertionSettings {
         header: header?,
         issuer: issuer?,
         audience: audience?,
         keys: keys?,
-        id_claim: text(ASSERTION_ID_CLAIM).unwrap_or_default(),
-        email_claim: text(ASSERTION_EMAIL_CLAIM).unwrap_or_default(),
-        name_claim: text(ASSERTION_NAME_CLAIM).unwrap_or_default(),
+        id_claims: claims_of(ASSERTION_ID_CLAIM),
+        email_claims: claims_of(ASSERTION_EMAIL_CLAIM),
+        name_claims: claims_of(ASSERTION_NAME_CLAIM),
     })
 }
 
@@ -125,7 +137,8 @@ enum Keys {
     BadIssuer(String),
 }
 
-fn keys_of(preset: Preset, said: Option<String>, issuer: Option<&str>) -> Keys {
+fn keys_of(preset: Preset, said: Option<String>, issuer: Option<&str>, is_insecure: bool) -> Keys {
+    let keys = |text: &str| KeySource::parse(text, is_insecure).map_err(Complaint::from);
     if let Some(text) = said {
         return keys(&text).map_or_else(Keys::Bad, Keys::Known);
     }
@@ -186,9 +199,9 @@ mod tests {
             issuer: issuer.to_owned(),
             audience: vec![audience.to_owned()],
             keys,
-            id_claim: "sub".to_owned(),
-            email_claim: "email".to_owned(),
-            name_claim: "name".to_owned(),
+            id_claims: vec!["sub".to_owned()],
+            email_claims: vec!["email".to_owned()],
+            name_claims: vec!["name".to_owned(), "preferred_username".to_owned()],
         };
         let pomerium = url("https://app.example.com/.well-known/pomerium/jwks.json");
         for issuer in ["app.example.com", "https://app.example.com", "https://app.example.com/"] {
@@ -201,9 +214,49 @@ mod tests {
         assert_eq!(read(&[("", "google-iap"), ("AUDIENCE", audience)]), Ok(Some(expected)));
         let issuer = "https://team.cloudflareaccess.com";
         let keys = url("https://team.cloudflareaccess.com/cdn-cgi/access/certs");
-        let expected = common("Cf-Access-Jwt-Assertion", issuer, "4714c1", keys);
+        let expected = AssertionSettings {
+            id_claims: vec!["sub".to_owned(), "common_name".to_owned()],
+            ..common("Cf-Access-Jwt-Assertion", issuer, "4714c1", keys)
+        };
         let settings = [("", "cloudflare"), ("ISSUER", issuer), ("AUDIENCE", "4714c1")];
-        assert_eq!(read(&settings), Ok(Some(expected)));
+        assert_eq!(read(&settings), Ok(Some(expected.clone())));
+        // What is set is what holds, also if it is the default of others.
+        let expected = AssertionSettings { id_claims: vec!["sub".to_owned()], ..expected };
+        assert_eq!(read(&[&settings[..], &[("ID_CLAIM", "sub")]].concat()), Ok(Some(expected)));
+    }
+
+    #[test]
+    fn http_of_another_host_has_to_be_allowed() {
+        let settings = [
+            ("", "custom"),
+            ("HEADER", "authorization"),
+            ("ISSUER", "me"),
+            ("AUDIENCE", "a"),
+            ("JWKS", "http://keycloak.auth.svc:8080/certs"),
+        ];
+        let error = read(&settings).unwrap_err();
+        assert!(
+            error.starts_with(
+                "POSTERN_ASSERTION_JWKS=http://keycloak.auth.svc:8080/certs: plain http lets anyone"
+            ) && error.contains("POSTERN_ASSERTION_JWKS_INSECURE=true"),
+            "{error}"
+        );
+        let read_with = |insecure| read(&[&settings[..], &[("JWKS_INSECURE", insecure)]].concat());
+        for yes in ["true", "1", "Yes", "ON"] {
+            let read = read_with(yes).unwrap().expect("settings");
+            assert_eq!(read.keys, url("http://keycloak.auth.svc:8080/certs"), "{yes}");
+            assert_eq!(read.header, "authorization");
+        }
+        for no in ["false", "0", "No", "off"] {
+            assert!(read_with(no).is_err(), "{no}");
+            assert_eq!(read_with_alone(no), Ok(None), "{no}: it is the default");
+        }
+        let error = read_with_alone("true").unwrap_err();
+        assert!(error.starts_with("POSTERN_ASSERTION_JWKS_INSECURE=true: has no effect"), "{error}");
+    }
+
+    fn read_with_alone(insecure: &str) -> Result<Option<AssertionSettings>, String> {
+        read(&[("JWKS_INSECURE", insecure)])
     }
 
     #[test]
@@ -213,7 +266,7 @@ mod tests {
             ("ISSUER", "me"),
             ("AUDIENCE", "a, b"),
             ("JWKS", "https://me.example/keys"),
-            ("ID_CLAIM", "uid"),
+            ("ID_CLAIM", "uid, user.id"),
             ("EMAIL_CLAIM", "mail"),
             ("NAME_CLAIM", "nick"),
         ];
@@ -222,9 +275,9 @@ mod tests {
             issuer: "me".to_owned(),
             audience: vec!["a".to_owned(), "b".to_owned()],
             keys: url("https://me.example/keys"),
-            id_claim: "uid".to_owned(),
-            email_claim: "mail".to_owned(),
-            name_claim: "nick".to_owned(),
+            id_claims: vec!["uid".to_owned(), "user.id".to_owned()],
+            email_claims: vec!["mail".to_owned()],
+            name_claims: vec!["nick".to_owned()],
         };
         for whose in ["custom", "pomerium", "google-iap", "cloudflare"] {
             let settings = [&[("", whose)], settings.as_slice()].concat();

@@ -123,6 +123,12 @@ fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
+/// The name of a header that carries a signed token. What is signed may stand where clients write, too, so
+/// `Authorization` is one.
+pub(super) fn token_header(text: &str) -> Result<(), Complaint> {
+    if text.eq_ignore_ascii_case("Authorization") { Ok(()) } else { header_name(text).map(drop) }
+}
+
 /// Whether two names mean one header to somebody on the way: case does not count, and servers that put headers
 /// into variables take all separators for `_`.
 pub(super) fn is_same_header(a: &str, b: &str) -> bool {

@@ -5,7 +5,8 @@ use super::secret::{API_KEY, API_KEY_FILE};
 use super::sources::{Chosen, Source};
 use super::table::{
     ASSERTION, ASSERTION_AUDIENCE, ASSERTION_EMAIL_CLAIM, ASSERTION_HEADER, ASSERTION_ID_CLAIM,
-    ASSERTION_ISSUER, ASSERTION_JWKS, ASSERTION_NAME_CLAIM, COMPRESSION, COMPRESSION_MIN, CONTROL, Setting,
+    ASSERTION_ISSUER, ASSERTION_JWKS, ASSERTION_JWKS_INSECURE, ASSERTION_NAME_CLAIM, COMPRESSION,
+    COMPRESSION_MIN, CONTROL, Setting,
 };
 
 /// A part that can be left out.
@@ -40,9 +41,10 @@ const PARTS: [Part; 3] = [
             (ASSERTION_ISSUER, ""),
             (ASSERTION_AUDIENCE, ""),
             (ASSERTION_JWKS, ""),
+            (ASSERTION_JWKS_INSECURE, "false"),
             (ASSERTION_ID_CLAIM, "sub"),
             (ASSERTION_EMAIL_CLAIM, "email"),
-            (ASSERTION_NAME_CLAIM, "name"),
+            (ASSERTION_NAME_CLAIM, "name,preferred_username"),
         ],
     },
     Part {

@@ -9,8 +9,8 @@ use std::net::SocketAddr;
 use super::error::{SettingsError, SettingsErrors};
 use super::hints;
 use super::near::guess;
-use super::table::{CONTROL, IDENTITY, LISTEN, SETTINGS, Setting};
-use super::{net, parts, preset};
+use super::table::{ASSERTION, CONTROL, IDENTITY, LISTEN, SETTINGS, Setting};
+use super::{assertion, net, parts, preset};
 use crate::listen::Address;
 use crate::successor::VARIABLE;
 
@@ -195,16 +195,20 @@ fn check_known(name: &str, source: Source) -> Result<(), SettingsError> {
     Err(SettingsError::new(format_args!("{}{name}: no such setting; {advice}", source.place())))
 }
 
-/// What holds if nobody says anything: what the preset of the identity headers says, or the table.
+/// What holds if nobody says anything: what the preset of the identity headers or of the assertion says, or the table.
 fn default(setting: &Setting, chosen: &[Chosen]) -> String {
     if setting.name == CONTROL
         && let Some(address) = default_control(chosen)
     {
         return address;
     }
-    let identity = chosen.iter().find(|chosen| chosen.setting.name == IDENTITY);
-    match identity.and_then(|identity| preset::default(&identity.text, setting.name)) {
-        Some(header) => header.to_owned(),
+    let text =
+        |name: &str| chosen.iter().find(|chosen| chosen.setting.name == name).map(|chosen| &*chosen.text);
+    let of_identity = text(IDENTITY).and_then(|preset| preset::default(preset, setting.name));
+    let of_preset =
+        of_identity.or_else(|| text(ASSERTION).and_then(|preset| assertion::default(preset, setting.name)));
+    match of_preset {
+        Some(text) => text.to_owned(),
         None => refer(parts::default(setting), chosen),
     }
 }

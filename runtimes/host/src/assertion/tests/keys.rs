@@ -62,7 +62,7 @@ fn keys_that_are_of_no_use_are_left_out() {
         assert!(parse(std::slice::from_ref(&jwk)).is_err(), "{name} alone");
         let keys = parse(&[jwk, good.clone()]).unwrap();
         assert_eq!(keys.len(), 1, "{name} beside a good one");
-        assert!(matches!(keys.find(Some("good"), A::ES256), Found::Key(_)), "{name}");
+        assert!(matches!(keys.find(Some("good"), A::ES256), Found::Named(_)), "{name}");
     }
 }
 
@@ -102,13 +102,28 @@ fn what_is_no_set_is_refused() {
 fn a_key_is_found_by_its_id_and_what_it_may_be_used_with() {
     let (ec, rsa) = (Signer::p256("same", 1).jwk(), Signer::rsa("same", A::RS256).jwk());
     let keys = parse(&[ec.clone(), rsa]).unwrap();
-    assert!(matches!(keys.find(Some("same"), A::ES256), Found::Key(_)));
-    assert!(matches!(keys.find(Some("same"), A::RS256), Found::Key(_)));
-    assert!(matches!(keys.find(Some("same"), A::PS256), Found::None));
+    let named = |found: Found<'_>| matches!(found, Found::Named(keys) if keys.len() == 1);
+    let possible =
+        |found: Found<'_>, count: usize| matches!(found, Found::Possible(keys) if keys.len() == count);
+    assert!(named(keys.find(Some("same"), A::ES256)));
+    assert!(named(keys.find(Some("same"), A::RS256)));
+    assert!(matches!(keys.find(Some("same"), A::PS256), Found::Unfit));
     assert!(matches!(keys.find(Some("other"), A::ES256), Found::Unknown));
-    assert!(matches!(keys.find(None, A::ES256), Found::None));
-    // The only key of a set is meant by a token that names none.
-    let keys = parse(&[ec]).unwrap();
-    assert!(matches!(keys.find(None, A::ES256), Found::Key(_)));
-    assert!(matches!(keys.find(None, A::RS256), Found::None));
+    // A token that names no key may mean any of those that are for its algorithm.
+    assert!(possible(keys.find(None, A::ES256), 1));
+    assert!(matches!(keys.find(None, A::ES384), Found::Unfit));
+    let two = parse(&[ec.clone(), Signer::p256("next", 2).jwk()]).unwrap();
+    assert!(possible(two.find(None, A::ES256), 2));
+    assert!(named(two.find(Some("next"), A::ES256)));
+    // A key without an id may have signed what no other key is named for.
+    let mut nameless = Signer::p256("", 3).jwk();
+    nameless.as_object_mut().unwrap().remove("kid");
+    let keys = parse(&[ec.clone(), nameless]).unwrap();
+    assert!(named(keys.find(Some("same"), A::ES256)));
+    assert!(possible(keys.find(Some("other"), A::ES256), 1));
+    assert!(possible(keys.find(None, A::ES256), 2));
+    assert!(matches!(keys.find(Some("other"), A::RS256), Found::Unknown));
+    // Anyone can send a token, and each key costs the time of a signature.
+    let many: Vec<Value> = (1..=40).map(|seed| Signer::p256("many", seed).jwk()).collect();
+    assert!(possible(parse(&many).unwrap().find(None, A::ES256), 16));
 }

@@ -111,9 +111,9 @@ fn settings(keys: KeySource) -> AssertionSettings {
         issuer: ISSUER.to_owned(),
         audience: vec![AUDIENCE.to_owned(), "other".to_owned()],
         keys,
-        id_claim: "sub".to_owned(),
-        email_claim: "email".to_owned(),
-        name_claim: "name".to_owned(),
+        id_claims: vec!["sub".to_owned()],
+        email_claims: vec!["email".to_owned()],
+        name_claims: vec!["name".to_owned()],
     }
 }
 

@@ -29,7 +29,7 @@ fn start(keys: KeySource) -> JwtVerifier {
 }
 
 fn start_with(server: &Server) -> JwtVerifier {
-    start(KeySource::parse(&server.url()).unwrap())
+    start(KeySource::parse(&server.url(), false).unwrap())
 }
 
 /// Judges the token until the verdict is this one.
@@ -147,7 +147,7 @@ fn a_server_that_is_gone() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.local_addr().unwrap()
     };
-    let verifier = start(KeySource::parse(&format!("http://{closed}/jwks.json")).unwrap());
+    let verifier = start(KeySource::parse(&format!("http://{closed}/jwks.json"), false).unwrap());
     assert_eq!(verifier.verify(&token(&signer)), Err(AssertionError::KeysUnavailable));
 }
 
@@ -162,6 +162,26 @@ fn a_new_key_is_fetched_when_a_token_names_it_and_an_old_one_is_forgotten() {
     assert_eq!(verifier.verify(&token(&new)), Err(AssertionError::KeyAwaited));
     wait_for(&verifier, &token(&new), Ok(()));
     assert_eq!(verifier.verify(&token(&old)), Err(AssertionError::KeyUnknown));
+    assert_eq!(server.requests(), 2);
+}
+
+/// Tokens without an id have to be tried with each key, so a signature that no key made may be that of a newer key.
+#[test]
+fn tokens_that_name_no_key_survive_a_rotation() {
+    let nameless = |signer: &Signer| {
+        let header = json!({ "alg": signer.algorithm }).to_string();
+        signer.sign(&header, &claims(now()).to_string())
+    };
+    let (old, new) = (Signer::p256("old", 1), Signer::p256("new", 2));
+    let server = Server::start(Answer::Set(set(&[old.jwk()])));
+    let verifier = start_with(&server);
+    wait_for(&verifier, &nameless(&old), Ok(()));
+    server.answer(Answer::Set(set(&[old.jwk(), new.jwk()])));
+    assert_eq!(verifier.verify(&nameless(&new)), Err(AssertionError::KeyAwaited));
+    wait_for(&verifier, &nameless(&new), Ok(()));
+    verifier.verify(&nameless(&old)).expect("both are published");
+    let attacker = Signer::p256("old", 66);
+    assert_eq!(verifier.verify(&nameless(&attacker)), Err(AssertionError::Signature));
     assert_eq!(server.requests(), 2);
 }
 
@@ -257,7 +277,7 @@ fn a_file_is_read_again_when_it_changes() {
     let path = folder.path().join("jwks.json");
     let (old, new) = (Signer::p256("old", 1), Signer::p256("new", 2));
     fs::write(&path, set(&[old.jwk()])).unwrap();
-    let verifier = start(KeySource::parse(path.to_str().unwrap()).unwrap());
+    let verifier = start(KeySource::parse(path.to_str().unwrap(), false).unwrap());
     verifier.verify(&token(&old)).expect("the keys of a file are there at once");
     // Half a file, as a careless writer leaves it for a moment.
     fs::write(&path, "{\"keys\":[").unwrap();
@@ -284,7 +304,7 @@ fn keys_in_a_file_rotate_though_the_metadata_stay_the_same() {
     // Under the same id, too: nobody asks for a key that is not known.
     let (old, new) = (Signer::p256("same", 1), Signer::p256("same", 2));
     let before = write(&old);
-    let verifier = start(KeySource::parse(path.to_str().unwrap()).unwrap());
+    let verifier = start(KeySource::parse(path.to_str().unwrap(), false).unwrap());
     verifier.verify(&token(&old)).expect("the keys of a file are there at once");
     let after = write(&new);
     assert_eq!((before.len(), before.modified().unwrap()), (after.len(), after.modified().unwrap()));
@@ -305,7 +325,7 @@ fn keys_in_a_file_rotate_when_a_link_on_the_way_is_replaced() {
     symlink("..1", &data).unwrap();
     let path = folder.path().join("jwks.json");
     symlink("..data/jwks.json", &path).unwrap();
-    let verifier = start(KeySource::parse(path.to_str().unwrap()).unwrap());
+    let verifier = start(KeySource::parse(path.to_str().unwrap(), false).unwrap());
     verifier.verify(&token(&old)).expect("the keys of a file are there at once");
     symlink("..2", &next).unwrap();
     fs::rename(&next, &data).unwrap();
@@ -334,7 +354,7 @@ fn a_file_that_comes_back_is_read_as_soon_as_ever() {
     fs::write(&path, set(&[new.jwk()])).unwrap();
     assert_eq!(refresher.fetch().unwrap(), FILE_INTERVAL);
     let keys = cache.keys(Instant::now()).unwrap();
-    assert!(matches!(keys.find(Some("b"), Algorithm::ES256), Found::Key(_)));
+    assert!(matches!(keys.find(Some("b"), Algorithm::ES256), Found::Named(_)));
 }
 
 #[test]

@@ -15,9 +15,14 @@ pub(super) fn keys(_: &str) -> Result<(), Complaint> {
     Ok(())
 }
 
-/// The name of a claim.
-pub(super) fn claim(_: &str) -> Result<(), Complaint> {
+/// The names of claims.
+pub(super) fn claims(_: &str) -> Result<(), Complaint> {
     Ok(())
+}
+
+/// What a setting is by default where the preset of this name holds.
+pub(super) fn default(_: &str, _: &str) -> Option<&'static str> {
+    None
 }
 
 /// What the texts say together.

@@ -101,8 +101,9 @@ pub(super) static SETTINGS: &[Setting] = &[
         default: "",
         group: Group::Identity,
         is_secret: false,
-        help: "The header with the token; only custom needs it",
-        apply: |_, text| if_given(text, |text| net::header_name(text).map(drop)),
+        help: "The header with the token, alone or after Bearer; only custom\n\
+               needs it. Authorization is one",
+        apply: |_, text| if_given(text, net::token_header),
     },
     Setting {
         name: ASSERTION_ISSUER,
@@ -131,35 +132,48 @@ pub(super) static SETTINGS: &[Setting] = &[
         group: Group::Identity,
         is_secret: false,
         help: "The issuer's keys; only custom needs it. A URL of https, or\n\
-               of http on this host; or a file, read again when it changes",
+               of http on this host; or a file, read every two seconds",
         apply: |_, text| if_given(text, |text| assertion::keys(text).map(drop)),
     },
     Setting {
+        name: ASSERTION_JWKS_INSECURE,
+        placeholder: "true|false",
+        default: "false",
+        group: Group::Identity,
+        is_secret: false,
+        help: "Allow that URL to be of http on another host, such as a\n\
+               service of the cluster. Anyone on the network path can then\n\
+               replace the keys, and be any user",
+        apply: |_, text| boolean(text).map(drop),
+    },
+    Setting {
         name: ASSERTION_ID_CLAIM,
-        placeholder: "NAME",
+        placeholder: "NAME,…",
         default: "sub",
         group: Group::Identity,
         is_secret: false,
-        help: "The claim with the user's id; must be a text",
-        apply: |_, text| assertion::claim(text),
+        help: "The claim with the user's id, a text or a whole number; of\n\
+               several the first that is not empty. user.id is the claim id in\n\
+               the object user. For cloudflare the default is sub,common_name",
+        apply: |_, text| assertion::claims(text).map(drop),
     },
     Setting {
         name: ASSERTION_EMAIL_CLAIM,
-        placeholder: "NAME",
+        placeholder: "NAME,…",
         default: "email",
         group: Group::Identity,
         is_secret: false,
         help: "The one with the e-mail address, for the log; optional",
-        apply: |_, text| assertion::claim(text),
+        apply: |_, text| assertion::claims(text).map(drop),
     },
     Setting {
         name: ASSERTION_NAME_CLAIM,
-        placeholder: "NAME",
-        default: "name",
+        placeholder: "NAME,…",
+        default: "name,preferred_username",
         group: Group::Identity,
         is_secret: false,
         help: "The one with the display name, for the log; optional",
-        apply: |_, text| assertion::claim(text),
+        apply: |_, text| assertion::claims(text).map(drop),
     },
     Setting {
         name: "POSTERN_TRUSTED_PROXIES",
