@@ -90,6 +90,41 @@ fn bad_settings_end_the_start_with_one_line_and_2() {
     }
 }
 
+/// In a pod without `enableServiceLinks: false`, and in a container that Docker links.
+#[test]
+fn names_that_kubernetes_and_docker_make_for_a_service_cost_a_warning_and_no_start() {
+    let links = [
+        ("POSTERN_PORT", "tcp://10.0.0.11:8080"),
+        ("POSTERN_PORT_8080_TCP", "tcp://10.0.0.11:8080"),
+        ("POSTERN_PORT_8080_TCP_ADDR", "10.0.0.11"),
+        ("POSTERN_PORT_8080_TCP_PORT", "8080"),
+        ("POSTERN_PORT_8080_TCP_PROTO", "tcp"),
+        ("POSTERN_SERVICE_HOST", "10.0.0.11"),
+        ("POSTERN_SERVICE_PORT", "8080"),
+        ("POSTERN_SERVICE_PORT_HTTP", "8080"),
+        ("POSTERN_CONTROL_PORT", "tcp://10.0.0.12:8081"),
+        ("POSTERN_CONTROL_SERVICE_HOST", "10.0.0.12"),
+        ("POSTERN_CONTROL_SERVICE_PORT", "8081"),
+        ("POSTERN_CONTROL_PORT_8081_TCP_ADDR", "10.0.0.12"),
+        ("POSTERN_SMOL_SERVICE_HOST", "fd00::13"),
+        ("LOG_LEVEL", "WARNING"),
+    ];
+    for runtime in Runtime::BOTH {
+        let mut postern = Postern::start(runtime, &links);
+        Handshake::to(postern.address()).as_john().open().close();
+        postern.wait_for("POSTERN_CONTROL_PORT and 12 others are variables that Kubernetes or Docker makes");
+        assert!(postern.terminate().success(), "{runtime}");
+        let lines = postern.process.lines();
+        let warnings = lines.iter().filter(|line| line.contains("Kubernetes")).count();
+        assert_eq!(warnings, 1, "{runtime}: {lines:?}");
+        for misspelt in [("POSTERN_PORT", "8080"), ("POSTERN_SERVICE_PROT", "8080")] {
+            let (status, lines) = Postern::refuse(runtime, &[&links[1..], &[misspelt]].concat());
+            assert_eq!((status.code(), lines.len()), (Some(2), 1), "{runtime}: {lines:?}");
+            assert!(lines[0].contains(misspelt.0), "{runtime}: {lines:?}");
+        }
+    }
+}
+
 #[test]
 fn a_port_that_is_taken_is_named() {
     for runtime in Runtime::BOTH {

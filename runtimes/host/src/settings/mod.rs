@@ -8,6 +8,7 @@ mod assertion;
 mod command;
 mod error;
 mod hints;
+mod links;
 mod memory;
 mod near;
 mod net;
@@ -182,7 +183,7 @@ pub fn load(
         Arguments::Run { flags, purpose } => (flags, purpose),
         Arguments::Print(text) => return Ok(Outcome::Print(text)),
     };
-    let environment = sources::environment(environment, &mut errors);
+    let (environment, links) = sources::environment(environment, &mut errors);
     let dotenv = sources::dotenv(dotenv(), &mut errors);
     let chosen = sources::choose(flags, &environment, &dotenv);
 
@@ -225,6 +226,7 @@ pub fn load(
         return Err(errors);
     }
     settings.warnings = warnings::find(program, &settings, &chosen, &dotenv);
+    settings.warnings.extend(warnings::of_links(&links));
     Ok(match purpose {
         Purpose::Serve => Outcome::Start(Box::new(settings)),
         Purpose::PrintConfig => Outcome::Print(print::config(&chosen, &settings.warnings)),
@@ -312,7 +314,7 @@ impl Settings {
 /// not a header.
 fn check_identity_headers(chosen: &[Chosen], errors: &mut SettingsErrors) {
     let is_header =
-        |chosen: &&Chosen| IDENTITY_HEADERS.contains(&chosen.setting.name) && chosen.text != preset::OFF;
+        |chosen: &&Chosen| IDENTITY_HEADERS.contains(&chosen.setting.name) && !preset::is_off(&chosen.text);
     let headers: Vec<&Chosen> = chosen.iter().filter(is_header).collect();
     for (index, one) in headers.iter().enumerate() {
         for other in headers.iter().skip(index + 1) {

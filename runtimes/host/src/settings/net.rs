@@ -7,7 +7,7 @@ use nix::unistd::{Group, User};
 use postern_core::handshake::{AllowedOrigins, Cidr, TrustedProxies};
 
 use super::hints;
-use super::preset::OFF;
+use super::preset::is_off;
 use super::value::Complaint;
 use crate::listen::{Address, Owner};
 
@@ -24,7 +24,7 @@ pub(super) fn addresses(text: &str) -> Result<Vec<Address>, Complaint> {
 
 /// The address of the control port, or `off`: `127.0.0.1:8081`.
 pub(super) fn control(text: &str) -> Result<Option<SocketAddr>, Complaint> {
-    if text == OFF {
+    if is_off(text) {
         return Ok(None);
     }
     if text.starts_with("unix:") {
@@ -84,7 +84,7 @@ pub(super) fn paths(text: &str) -> Result<Vec<String>, Complaint> {
 
 /// Blocks of addresses, and the names of some: `loopback,10.0.0.0/8`.
 pub(super) fn proxies(text: &str) -> Result<TrustedProxies, Complaint> {
-    let lists = items(text, |item| match item {
+    let lists = items(text, |item| match item.to_ascii_lowercase().as_str() {
         "loopback" => Ok(TrustedProxies::loopback()),
         "private" => Ok(TrustedProxies::private()),
         "any" => Ok(TrustedProxies::any()),

@@ -8,6 +8,7 @@ use super::table::{
     ASSERTION_ISSUER, ASSERTION_JWKS, ASSERTION_JWKS_INSECURE, ASSERTION_NAME_CLAIM, COMPRESSION,
     COMPRESSION_MIN, CONTROL, Setting,
 };
+use super::value::boolean;
 
 /// A part that can be left out.
 #[derive(Debug)]
@@ -66,12 +67,20 @@ impl Part {
     fn check(&self, chosen: &Chosen) -> Result<(), SettingsError> {
         let Some(lack) = self.lack() else { return Ok(()) };
         let own = self.settings.iter().find(|(name, _)| *name == chosen.setting.name);
-        let Some((name, without)) = own.filter(|(_, without)| chosen.text != *without) else { return Ok(()) };
+        let Some((name, without)) = own.filter(|(_, without)| !is_same(&chosen.text, without)) else {
+            return Ok(());
+        };
         let instead =
             if without.is_empty() { "leave it out".to_owned() } else { format!("write {name}={without}") };
         let complaint = format!("{lack}, or {instead}");
         Err(SettingsError::value(chosen.setting, &chosen.text, chosen.source, &complaint))
     }
+}
+
+/// Whether two texts mean the same.
+fn is_same(text: &str, other: &str) -> bool {
+    let means = |text: &str| boolean(text).ok();
+    text.eq_ignore_ascii_case(other) || means(text).is_some() && means(text) == means(other)
 }
 
 /// Checks that a setting does not ask for a part that this build lacks.

@@ -40,9 +40,14 @@ const fn preset(name: &'static str, headers: [&'static str; 5]) -> Preset {
 /// The text of a setting by which a header is not read.
 pub(super) const OFF: &str = "off";
 
+/// Whether a text says `off`, in any case.
+pub(super) fn is_off(text: &str) -> bool {
+    text.eq_ignore_ascii_case(OFF)
+}
+
 /// Whether there is such a preset.
 pub(super) fn check(name: &str) -> Result<(), Complaint> {
-    if PRESETS.iter().any(|preset| preset.name == name) {
+    if PRESETS.iter().any(|preset| preset.name.eq_ignore_ascii_case(name)) {
         return Ok(());
     }
     Err(format!("must be one of {}", PRESETS.map(|preset| preset.name).join(", ")).into())
@@ -50,7 +55,7 @@ pub(super) fn check(name: &str) -> Result<(), Complaint> {
 
 /// What a setting is by default where the preset of this name holds.
 pub(super) fn default(preset: &str, setting: &str) -> Option<&'static str> {
-    let preset = PRESETS.iter().find(|known| known.name == preset)?;
+    let preset = PRESETS.iter().find(|known| known.name.eq_ignore_ascii_case(preset))?;
     preset.headers.iter().find(|(name, _)| *name == setting).map(|(_, header)| *header)
 }
 
@@ -60,7 +65,7 @@ pub(super) fn optional_header(
     text: &str,
     field: impl FnOnce(&mut HandshakeConfig) -> &mut String,
 ) -> Result<(), Complaint> {
-    *field(handshake) = if text == OFF { String::new() } else { super::net::header_name(text)? };
+    *field(handshake) = if is_off(text) { String::new() } else { super::net::header_name(text)? };
     Ok(())
 }
 

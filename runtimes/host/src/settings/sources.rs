@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 
 use super::error::{SettingsError, SettingsErrors};
 use super::hints;
+use super::links::Links;
 use super::near::guess;
 use super::table::{ASSERTION, CONTROL, IDENTITY, LISTEN, SETTINGS, Setting};
 use super::{assertion, net, parts, preset};
@@ -79,23 +80,29 @@ pub(super) fn choose(
     chosen
 }
 
-/// Takes what is ours from the environment.
+/// Takes what is ours from the environment. Also returns the names of [links](Links), which nobody wrote.
 ///
-/// It is an error if a name has our prefix and is not a setting, because it would have no effect, and if a value is not
-/// UTF-8.
+/// It is an error if another name has our prefix and is not a setting, because it would have no effect, and if a value is
+/// not UTF-8.
 pub(super) fn environment(
     variables: impl IntoIterator<Item = (OsString, OsString)>,
     errors: &mut SettingsErrors,
-) -> HashMap<String, String> {
-    let mut ours = HashMap::new();
+) -> (HashMap<String, String>, Vec<String>) {
+    let (mut ours, mut links) = (HashMap::new(), Vec::new());
     // In a fixed order, so that the same mistakes give the same lines.
     let mut variables: Vec<_> = variables.into_iter().collect();
     variables.sort();
+    let texts = variables.iter().filter_map(|(name, value)| Some((name.to_str()?, value.to_str()?)));
+    let of_links = Links::among(texts);
     for (name, value) in variables {
         // Names of settings are ASCII; what cannot be text is somebody else's.
         let Ok(name) = name.into_string() else { continue };
         if name == VARIABLE {
             // A process says it to its successor; it is not a setting.
+            continue;
+        }
+        if name.starts_with(PREFIX) && value.to_str().is_some_and(|value| of_links.has(&name, value)) {
+            links.push(name);
             continue;
         }
         errors.note(check_known(&name, Source::Environment));
@@ -109,7 +116,7 @@ pub(super) fn environment(
             ))),
         }
     }
-    ours
+    (ours, links)
 }
 
 /// Takes what is ours from `.env`, of which there may be none.

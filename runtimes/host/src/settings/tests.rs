@@ -304,6 +304,88 @@ fn help_is_printed_even_if_the_settings_are_bad() {
     assert_eq!(Texts { flags: &["--version"], ..texts }.printed(), "postern 1.2.3\n");
 }
 
+/// Kubernetes and Docker make variables for a service or container called `postern`, or `postern-` and something.
+#[test]
+fn service_links_are_passed_over_with_one_warning() {
+    let links = [
+        ("POSTERN_PORT", "tcp://10.0.0.11:8080"),
+        ("POSTERN_PORT_8080_TCP", "tcp://10.0.0.11:8080"),
+        ("POSTERN_PORT_8080_TCP_ADDR", "10.0.0.11"),
+        ("POSTERN_SERVICE_HOST", "10.0.0.11"),
+        ("POSTERN_SERVICE_PORT", "8080"),
+        ("POSTERN_SERVICE_PORT_HTTP", "8080"),
+        ("POSTERN_CONTROL_PORT", "tcp://10.0.0.12:8081"),
+        ("POSTERN_SMOL_SERVICE_HOST", "fd00::12"),
+        ("POSTERN_PATH", "/a"),
+    ];
+    let settings = Texts { environment: &links, ..Texts::default() }.settings();
+    assert_eq!(settings.service.handshake.paths, ["/a"]);
+    let warnings: Vec<String> = settings.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        warnings,
+        [
+            "POSTERN_CONTROL_PORT and 7 others are variables that Kubernetes or Docker makes for a service, not a \
+          setting, and are ignored; write enableServiceLinks: false in the pod to be without"
+        ]
+    );
+    // What only looks like one is a mistake of somebody.
+    for (name, value) in [
+        ("POSTERN_PORT", "8080"),
+        ("POSTERN_SERVICE_HOST", "postern.example.com"),
+        ("POSTERN_SERVICE_PROT", "8080"),
+        ("POSTERN_MAX_MESAGE", "64KiB"),
+    ] {
+        let environment = &[links.as_slice(), &[(name, value)]].concat();
+        let environment: Vec<_> =
+            environment.iter().filter(|(known, said)| *known != name || *said == value).copied().collect();
+        let error = Texts { environment: &environment, ..Texts::default() }.error();
+        assert!(error.starts_with(&format!("{name}: no such setting")), "{error}");
+    }
+    // In `.env` somebody has written it.
+    let error = Texts { dotenv: "POSTERN_PORT=tcp://10.0.0.11:8080", ..Texts::default() }.error();
+    assert!(error.contains("POSTERN_PORT: no such setting; did you mean PORT?"), "{error}");
+}
+
+#[test]
+fn values_that_are_shared_with_other_programs_are_taken_as_those_write_them() {
+    for (text, level) in [
+        ("INFO", Level::Info),
+        ("Information", Level::Info),
+        ("notice", Level::Info),
+        ("warning", Level::Warning),
+        ("WARN", Level::Warning),
+        ("err", Level::Error),
+        ("Error", Level::Error),
+        ("fatal", Level::Critical),
+        ("CRIT", Level::Critical),
+        ("panic", Level::Critical),
+        ("emerg", Level::Critical),
+        ("Verbose", Level::Debug),
+        (" debug\t", Level::Debug),
+    ] {
+        assert_eq!(environment("LOG_LEVEL", text).log.level, level, "{text}");
+    }
+    for (text, format) in [
+        ("JSON", LogFormat::Json),
+        ("Term", LogFormat::Term),
+        ("text", LogFormat::Term),
+        ("console", LogFormat::Term),
+    ] {
+        assert_eq!(environment("LOG_FORMAT", text).log.format, format, "{text}");
+    }
+    for (text, is_strict) in
+        [("TRUE", true), ("1", true), ("yes", true), ("On", true), ("0", false), ("No", false)]
+    {
+        assert_eq!(environment("POSTERN_STRICT_KEY", text).service.handshake.strict_key, is_strict, "{text}");
+    }
+    assert_eq!(environment("POSTERN_CONTROL", "OFF").control.address, None);
+    assert_eq!(environment("POSTERN_REQUEST_ID_HEADER", "Off").service.handshake.request_id, "");
+    assert_eq!(environment("POSTERN_IDENTITY", "Authelia").service.handshake.identity.id, "Remote-User");
+    assert_eq!(environment("POSTERN_REJECT", "CLOSE").service.handshake.reject, Reject::Close);
+    let private = environment("POSTERN_TRUSTED_PROXIES", "Private").service.handshake.trusted_proxies;
+    assert_eq!(private, TrustedProxies::private());
+}
+
 #[test]
 fn a_program_without_workers_says_so() {
     let program = Program { has_workers: false, ..POSTERN };
@@ -331,8 +413,10 @@ fn the_printed_settings_can_be_fed_back() {
         ("POSTERN_ALLOWED_ORIGINS=", "default"),
         ("LOG_FORMAT=json", ".env"),
     ] {
-        let line = format!("{value:46}  # {source}");
-        assert!(printed.lines().any(|printed| printed == line), "{line} is missing in\n{printed}");
+        let is_line = |line: &str| {
+            line.split_once("  # ").is_some_and(|(text, of)| (text.trim_end(), of) == (value, source))
+        };
+        assert!(printed.lines().any(is_line), "{value}  # {source} is missing in\n{printed}");
     }
     assert_eq!(printed.lines().filter(|line| line.contains('=')).count(), SETTINGS.len());
 

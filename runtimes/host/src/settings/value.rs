@@ -227,14 +227,26 @@ pub(super) fn mode(text: &str) -> Result<u32, Complaint> {
     mode.ok_or("not the mode of a socket in octal; write for example 0660".into())
 }
 
-/// `true` or `false`, and nothing that looks like one of them.
+/// `true` or `false`, or what other programs write for it.
 pub(super) fn boolean(text: &str) -> Result<bool, Complaint> {
-    choice(text, &[("true", true), ("false", false)])
+    switch(text, [("true", true), ("false", false)])
 }
 
-/// One of several words.
+/// One of two words that mean yes and no, or what other programs write for it, in any case.
+pub(super) fn switch(text: &str, words: [(&str, bool); 2]) -> Result<bool, Complaint> {
+    let is_one_of = |words: [&str; 4]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
+    if is_one_of(["true", "1", "yes", "on"]) {
+        Ok(true)
+    } else if is_one_of(["false", "0", "no", "off"]) {
+        Ok(false)
+    } else {
+        choice(text, &words)
+    }
+}
+
+/// One of several words, in any case: variables such as `LOG_LEVEL` are shared with other programs.
 pub(super) fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, Complaint> {
-    let chosen = choices.iter().find(|(word, _)| *word == text);
+    let chosen = choices.iter().find(|(word, _)| word.eq_ignore_ascii_case(text));
     chosen.map(|(_, value)| *value).ok_or_else(|| {
         let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
         format!("must be one of {}", words.join(", ")).into()
@@ -502,10 +514,20 @@ mod tests {
 
     #[test]
     fn a_choice_is_one_of_its_words() {
-        assert_eq!(boolean("true"), Ok(true));
-        assert_eq!(boolean("false"), Ok(false));
-        for text in ["", "True", "yes", "1"] {
+        for text in ["true", "True", "TRUE", "1", "yes", "Yes", "on", "ON"] {
+            assert_eq!(boolean(text), Ok(true), "{text}");
+        }
+        for text in ["false", "False", "FALSE", "0", "no", "No", "off", "OFF"] {
+            assert_eq!(boolean(text), Ok(false), "{text}");
+        }
+        for text in ["", "maybe", "2", "-1", "01", "truee", "y es"] {
             assert_eq!(boolean(text), Err("must be one of true, false".into()), "{text}");
+        }
+        let words = [("on", true), ("off", false)];
+        assert_eq!((switch("TRUE", words), switch("0", words)), (Ok(true), Ok(false)));
+        assert_eq!(switch("maybe", words), Err("must be one of on, off".into()));
+        for text in ["json", "JSON", "Json"] {
+            assert_eq!(choice(text, &[("term", 1), ("json", 2)]), Ok(2), "{text}");
         }
     }
 }

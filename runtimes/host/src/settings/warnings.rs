@@ -51,6 +51,21 @@ pub(super) fn find(
     repeated.chain(needs).chain(rules).map(|sentence| Warning(one_line(&sentence))).collect()
 }
 
+/// The one warning of names in the environment that Kubernetes or Docker made for a service, if there are any.
+pub(super) fn of_links(names: &[String]) -> Option<Warning> {
+    let (first, others) = names.split_first()?;
+    let (subject, are) = match others {
+        [] => (first.clone(), "is a variable"),
+        [other] => (format!("{first} and {other}"), "are variables"),
+        others => (format!("{first} and {} others", others.len()), "are variables"),
+    };
+    Some(Warning(one_line(&format!(
+        "{subject} {are} that Kubernetes or Docker makes for a service, not a setting, and {} ignored; write \
+         enableServiceLinks: false in the pod to be without",
+        if others.is_empty() { "is" } else { "are" },
+    ))))
+}
+
 /// The settings, as a rule sees them.
 struct View<'s> {
     program: &'s Program,

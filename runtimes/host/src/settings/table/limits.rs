@@ -7,7 +7,7 @@ use postern_core::policy::Rate;
 use postern_core::session::{RatePolicy, SessionConfig};
 
 use super::{COMPRESSION, COMPRESSION_MIN, Group, Setting, handshake, session, set};
-use crate::settings::value::{GIB, choice, count, duration, duration_or_off, number, size};
+use crate::settings::value::{GIB, choice, count, duration, duration_or_off, number, size, switch};
 use crate::users::UserPolicy;
 
 pub(super) static SETTINGS: &[Setting] = &[
@@ -170,7 +170,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         help: "Whether permessage-deflate is agreed on when a client offers\n\
                it; pays for long, repetitive text, and costs time",
         apply: |settings, text| {
-            set(&mut handshake(settings).compression, choice(text, &[("on", true), ("off", false)]))
+            set(&mut handshake(settings).compression, switch(text, [("on", true), ("off", false)]))
         },
     },
     Setting {

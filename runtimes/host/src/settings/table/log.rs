@@ -14,7 +14,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         group: Group::Log,
         is_secret: false,
         help: "trace, debug, info, warn, error or critical; connections and\nmessages are info, refusals are warn",
-        apply: |settings, text| set(&mut settings.log.level, choice(text, LEVELS)),
+        apply: |settings, text| set(&mut settings.log.level, level(text)),
     },
     Setting {
         name: "LOG_FORMAT",
@@ -23,12 +23,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         group: Group::Log,
         is_secret: false,
         help: "term, or json with one object a line",
-        apply: |settings, text| {
-            set(
-                &mut settings.log.format,
-                choice(text, &[("term", LogFormat::Term), ("json", LogFormat::Json)]),
-            )
-        },
+        apply: |settings, text| set(&mut settings.log.format, format(text)),
     },
     Setting {
         name: "POSTERN_LOG_MESSAGES",
@@ -84,6 +79,28 @@ pub(super) static SETTINGS: &[Setting] = &[
         },
     },
 ];
+
+/// A level by its name, or by one that other programs have for it.
+fn level(text: &str) -> Result<Level, Complaint> {
+    let known = match text.to_ascii_lowercase().as_str() {
+        "verbose" => "debug",
+        "information" | "informational" | "notice" => "info",
+        "warning" => "warn",
+        "err" => "error",
+        "crit" | "fatal" | "panic" | "alert" | "emerg" | "emergency" => "critical",
+        _ => text,
+    };
+    choice(known, LEVELS)
+}
+
+/// A format by its name, or by one that other programs have for it.
+fn format(text: &str) -> Result<LogFormat, Complaint> {
+    let known = match text.to_ascii_lowercase().as_str() {
+        "text" | "plain" | "console" | "pretty" => "term",
+        _ => text,
+    };
+    choice(known, &[("term", LogFormat::Term), ("json", LogFormat::Json)])
+}
 
 /// A size that holds some batches, or 0.
 fn queue(text: &str) -> Result<usize, Complaint> {

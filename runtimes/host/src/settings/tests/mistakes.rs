@@ -125,8 +125,8 @@ fn each_bad_value_has_its_line() {
         ("POSTERN_ASSERTION_HEADER", "X Y", "not the name of a header; write for example X-User-Id"),
         (
             "POSTERN_ASSERTION_HEADER",
-            "Authorization",
-            "Authorization has a meaning of its own and cannot carry an identity",
+            "Cookie",
+            "Cookie has a meaning of its own and cannot carry an identity",
         ),
         (
             "POSTERN_ASSERTION_AUDIENCE",
