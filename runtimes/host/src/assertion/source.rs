@@ -57,8 +57,10 @@ impl KeySource {
         }
         let source = KeySource::Url(text.to_owned());
         if source.is_exposed() && !is_insecure {
-            return Err("plain http would let an attacker on the network path replace the keys; write https, or set \
-                        POSTERN_ASSERTION_JWKS_INSECURE=true if the network is trusted, as inside of a cluster");
+            return Err(
+                "plain http would let an attacker on the network path replace the keys; write https, or set \
+                        POSTERN_ASSERTION_JWKS_INSECURE=true if the network is trusted, as inside of a cluster",
+            );
         }
         Ok(source)
     }

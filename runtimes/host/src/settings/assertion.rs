@@ -237,7 +237,7 @@ mod tests {
         let error = read(&settings).unwrap_err();
         assert!(
             error.starts_with(
-                "POSTERN_ASSERTION_JWKS=http://keycloak.auth.svc:8080/certs: plain http lets anyone"
+                "POSTERN_ASSERTION_JWKS=http://keycloak.auth.svc:8080/certs: plain http would let an attacker"
             ) && error.contains("POSTERN_ASSERTION_JWKS_INSECURE=true"),
             "{error}"
         );

@@ -135,11 +135,6 @@ fn each_bad_value_has_its_line() {
         ),
         (
             "POSTERN_ASSERTION_JWKS",
-            "http://issuer.example/jwks.json",
-            "plain http would let an attacker replace the keys; write https (http is for this host only)",
-        ),
-        (
-            "POSTERN_ASSERTION_JWKS",
             "file:///etc/jwks.json",
             "not an https URL; write https, or the path of a file without a scheme",
         ),
