@@ -154,7 +154,7 @@ fn each_bad_value_has_its_line() {
             "google-iap",
             "needs POSTERN_ASSERTION_AUDIENCE, too; write for example /projects/NUMBER/global/backendServices/ID",
         ),
-        ("POSTERN_STRICT_KEY", "yes", "must be one of true, false"),
+        ("POSTERN_STRICT_KEY", "maybe", "must be one of true, false"),
         ("POSTERN_MAX_CONNECTIONS", "-1", "is negative; write a whole number from 0"),
         (
             "POSTERN_MAX_MESSAGE",
