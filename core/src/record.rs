@@ -6,6 +6,7 @@ use tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::frame::DataKind;
 use crate::handshake::{Client, HandshakeError, Identity, Peer};
+use crate::policy::RateKind;
 use crate::session::{Ending, Traffic};
 
 /// The number of a connection, unique within a process. Whoever accepts the socket gives it.
@@ -57,6 +58,32 @@ pub enum Record<'a> {
         identity: &'a Identity,
         /// From the ping to the pong, exact to a microsecond.
         round_trip: Duration,
+    },
+    /// A client sent faster than it may, so that its reading pauses for a moment
+    /// ([`RatePolicy::Pause`](crate::session::RatePolicy::Pause)). There is one for each pause.
+    RateExceeded {
+        /// Which connection.
+        connection: ConnectionId,
+        /// Whose it is.
+        identity: &'a Identity,
+        /// Which of its rates.
+        kind: RateKind,
+        /// What that rate is.
+        per_second: u64,
+        /// Whether the client had kept its rates until then, for ten seconds at least.
+        is_first: bool,
+    },
+    /// A client that had exceeded a rate has kept its rates for ten seconds. There is one for each
+    /// [`Record::RateExceeded`] that was the first, unless the connection ended before.
+    RateKept {
+        /// Which connection.
+        connection: ConnectionId,
+        /// Whose it is.
+        identity: &'a Identity,
+        /// From the first pause to the end of the last.
+        lasted: Duration,
+        /// How many pauses there were.
+        pauses: u64,
     },
     /// An admitted connection is gone. There is exactly one for each [`Record::Established`].
     Closed {

@@ -50,6 +50,8 @@ impl Recorder for Records {
         let (Record::Established { connection, .. }
         | Record::Message { connection, .. }
         | Record::Pong { connection, .. }
+        | Record::RateExceeded { connection, .. }
+        | Record::RateKept { connection, .. }
         | Record::Closed { connection, .. }
         | Record::Rejected { connection, .. }
         | Record::Abandoned { connection, .. }) = record;

@@ -12,6 +12,7 @@ pub(crate) enum Note {
     Established,
     Message(OpCode, Vec<u8>),
     Pong,
+    Rate,
     Closed(Ending, Traffic),
     Rejected(HandshakeError),
     Abandoned,
@@ -29,6 +30,7 @@ impl Note {
                 Note::Message(OpCode::Data(Data::Text), payload.to_vec())
             }
             Record::Pong { .. } => Note::Pong,
+            Record::RateExceeded { .. } | Record::RateKept { .. } => Note::Rate,
             Record::Closed { ending, summary, .. } => Note::Closed(*ending, summary.traffic),
             Record::Rejected { error, .. } => Note::Rejected(*error),
             Record::Abandoned { .. } => Note::Abandoned,
@@ -45,7 +47,12 @@ impl Notes {
     pub(crate) fn messages(&self) -> Vec<(OpCode, &[u8])> {
         let message = |note| match note {
             &Note::Message(opcode, ref payload) => Some((opcode, &payload[..])),
-            Note::Established | Note::Pong | Note::Closed(..) | Note::Rejected(_) | Note::Abandoned => None,
+            Note::Established
+            | Note::Pong
+            | Note::Rate
+            | Note::Closed(..)
+            | Note::Rejected(_)
+            | Note::Abandoned => None,
         };
         self.0.iter().filter_map(message).collect()
     }

@@ -13,7 +13,7 @@ use crate::response;
 pub(crate) fn check(wire: &[u8], notes: &[&Note]) {
     match notes {
         [Note::Established, between @ .., Note::Closed(_, traffic)] => {
-            let is_message = |note: &&&Note| !matches!(note, Note::Pong);
+            let is_message = |note: &&&Note| !matches!(note, Note::Pong | Note::Rate);
             let messages: Vec<(u8, &[u8])> =
                 between.iter().filter(is_message).map(|note| message(note)).collect();
             check_traffic(*traffic, &messages);

@@ -16,7 +16,7 @@ pub use backlog::Backlog;
 pub use gate::Gate;
 pub use heartbeat::{Beat, Heartbeat, HeartbeatConfig};
 pub use rate_limit::{Pace, RateLimit};
-pub use rates::{Rate, Rates};
+pub use rates::{Allowance, Rate, RateKind, Rates};
 pub use shutdown::{DrainConfig, Shutdown, Step, Wish};
 pub use users::{Entrance, Users};
 

@@ -2,64 +2,120 @@
 
 use std::time::{Duration, Instant};
 
-/// Messages and bytes of one connection against their rates, by the generic cell rate algorithm (ITU-T I.371) in
-/// debt: what one read brought is never taken back, but what is too much of it has to be made up for by silence.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Rates {
-    messages: Debt,
-    bytes: Debt,
-}
-
 /// A rate, and how much of it may come at once.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
     /// A second. Zero is any.
     pub per_second: u64,
-    /// At once.
+    /// At once; zero counts as one.
     pub burst: u64,
 }
 
+/// Which of the two rates of a connection is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RateKind {
+    /// That of its messages.
+    Messages,
+    /// That of its bytes.
+    Bytes,
+}
+
+/// Messages and bytes of one connection against their rates.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Rates {
+    /// What is left of its messages.
+    pub messages: Allowance,
+    /// What is left of its bytes.
+    pub bytes: Allowance,
+}
+
 impl Rates {
-    /// Counts what one read brought. Gives the time from which both rates are kept again, if one of them is
-    /// exceeded now.
+    /// Spends what one read brought, whether it was left or not. Whether it was.
     pub fn charge(
         &mut self,
         now: Instant,
         (messages, most_messages): (u64, Rate),
         (bytes, most_bytes): (u64, Rate),
-    ) -> Option<Instant> {
-        let messages = self.messages.charge(now, messages, most_messages);
-        let bytes = self.bytes.charge(now, bytes, most_bytes);
-        messages.max(bytes)
+    ) -> bool {
+        let are_kept = [
+            self.messages.left(now, now, most_messages) >= messages,
+            self.bytes.left(now, now, most_bytes) >= bytes,
+        ];
+        self.messages.spend(now, messages, most_messages);
+        self.bytes.spend(now, bytes, most_bytes);
+        are_kept == [true; 2]
     }
 }
 
-/// When all that has come would have come at exactly its rate.
+/// What is left of a rate, by the generic cell rate algorithm (ITU-T I.371): a bucket that fills at the rate and holds the
+/// burst, kept as the one instant at which it is full again.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-struct Debt {
-    until: Option<Instant>,
+pub struct Allowance {
+    full_at: Option<Instant>,
 }
 
-impl Debt {
-    fn charge(&mut self, now: Instant, amount: u64, most: Rate) -> Option<Instant> {
-        if most.per_second == 0 || amount == 0 {
-            return None;
+impl Allowance {
+    /// How much may come at `now`.
+    ///
+    /// `since` is `now`, or an earlier time at which this is known to have been waited for: what the bucket would have
+    /// gained since then is left although it does not fit in. So a timer that fires late costs a small burst nothing.
+    pub fn left(&self, now: Instant, since: Instant, rate: Rate) -> u64 {
+        if rate.per_second == 0 {
+            return u64::MAX;
         }
-        let until = self.until.map_or(now, |until| until.max(now)) + most.time_of(amount);
-        self.until = Some(until);
-        // Within the burst, it is no debt.
-        let settled = until.checked_sub(most.time_of(most.burst))?;
-        (settled > now).then_some(settled)
+        let full = rate.time_of(rate.burst.max(1), Rounding::Up);
+        let full_at = self.full_at.map_or(since, |at| at.max(since));
+        let missing = full_at.saturating_duration_since(now);
+        let beyond = now.saturating_duration_since(full_at);
+        rate.amount_of(full.saturating_sub(missing).saturating_add(beyond))
+    }
+
+    /// Spends so much. `since` is that of [`left`](Allowance::left).
+    pub fn spend(&mut self, since: Instant, amount: u64, rate: Rate) {
+        if rate.per_second != 0 && amount != 0 {
+            let full_at = self.full_at.map_or(since, |at| at.max(since));
+            self.full_at = full_at.checked_add(rate.time_of(amount, Rounding::Down)).or(Some(full_at));
+        }
+    }
+
+    /// When so much will be [left](Allowance::left), if it is not yet; at most the burst.
+    pub fn at_least(&self, amount: u64, rate: Rate) -> Option<Instant> {
+        let burst = rate.burst.max(1);
+        let until_full = rate.time_of(burst, Rounding::Up) - rate.time_of(amount.min(burst), Rounding::Up);
+        self.full_at?.checked_sub(until_full).filter(|_| rate.per_second != 0)
     }
 }
 
 impl Rate {
-    /// How long it takes for so much to come, to the nanosecond.
-    fn time_of(self, amount: u64) -> Duration {
-        let nanos = u128::from(amount) * NANOS_PER_SEC / u128::from(self.per_second.max(1));
+    /// How much is waited for once nothing is left: what comes in ten milliseconds, at least one. Fewer steps would be
+    /// felt as jolts, more would cost time of the processor.
+    pub fn step(self) -> u64 {
+        (self.per_second / 100).clamp(1, self.burst.max(1))
+    }
+
+    /// How long it takes for so much to come.
+    fn time_of(self, amount: u64, rounding: Rounding) -> Duration {
+        let (nanos, per_second) = (u128::from(amount) * NANOS_PER_SEC, u128::from(self.per_second.max(1)));
+        let nanos = match rounding {
+            Rounding::Up => nanos.div_ceil(per_second),
+            Rounding::Down => nanos / per_second,
+        };
         // More than 500 years are as good as for ever.
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
+
+    /// How much comes in so long.
+    fn amount_of(self, time: Duration) -> u64 {
+        let amount = time.as_nanos().saturating_mul(self.per_second.into()) / NANOS_PER_SEC;
+        u64::try_from(amount).unwrap_or(u64::MAX)
+    }
+}
+
+/// To which nanosecond. What is spent is rounded down and what the bucket holds up, so that a burst is never one less.
+#[derive(Clone, Copy)]
+enum Rounding {
+    Up,
+    Down,
 }
 
 const NANOS_PER_SEC: u128 = 1_000_000_000;
@@ -68,16 +124,52 @@ const NANOS_PER_SEC: u128 = 1_000_000_000;
 mod tests {
     use super::*;
 
+    const MILLISECOND: Duration = Duration::from_millis(1);
     const HUNDRED: Rate = Rate { per_second: 100, burst: 200 };
     const ANY: Rate = Rate { per_second: 0, burst: 0 };
 
     #[test]
-    fn a_burst_is_no_debt_and_one_more_is() {
-        let now = Instant::now();
-        let mut rates = Rates::default();
-        assert_eq!(rates.charge(now, (200, HUNDRED), (0, ANY)), None);
-        assert_eq!(rates.charge(now, (1, HUNDRED), (0, ANY)), Some(now + Duration::from_millis(10)));
-        assert_eq!(rates.charge(now, (1, HUNDRED), (0, ANY)), Some(now + Duration::from_millis(20)));
+    fn a_burst_is_left_at_first_and_what_is_spent_comes_back_at_the_rate() {
+        for per_second in [1, 3, 7, 100, 999, 1 << 20] {
+            for burst in [1, 2, 3, 200] {
+                let (now, rate) = (Instant::now(), Rate { per_second, burst });
+                let mut allowance = Allowance::default();
+                for spent in 0..burst {
+                    assert_eq!(allowance.left(now, now, rate), burst - spent, "{rate:?}");
+                    allowance.spend(now, 1, rate);
+                }
+                assert_eq!(allowance.left(now, now, rate), 0, "{rate:?}");
+                for amount in 1..=burst {
+                    let at = allowance.at_least(amount, rate).unwrap();
+                    assert!(allowance.left(at, at, rate) >= amount, "{rate:?}: {amount}");
+                    let before = at - Duration::from_nanos(burst + 2);
+                    assert!(allowance.left(before, before, rate) < amount, "{rate:?}: {amount}");
+                }
+                let later = now + Duration::from_secs(3600);
+                assert_eq!(allowance.left(later, later, rate), burst, "{rate:?}: no more than the burst");
+            }
+        }
+    }
+
+    #[test]
+    fn who_takes_each_step_late_gets_the_whole_rate_however_small_the_burst() {
+        for (per_second, burst) in [(100, 1), (100, 200), (1000, 1), (7, 1), (1 << 20, 4096)] {
+            let (start, rate) = (Instant::now(), Rate { per_second, burst });
+            let mut allowance = Allowance::default();
+            let (mut now, mut since, mut handled) = (start, start, 0);
+            while now < start + Duration::from_secs(60) {
+                let left = allowance.left(now, since, rate);
+                assert!(left > 0, "{rate:?}: nothing is left at the time that was said");
+                allowance.spend(since, left, rate);
+                handled += left;
+                since = allowance.at_least(rate.step(), rate).unwrap();
+                // A timer is late by as much as this.
+                now = since + MILLISECOND;
+            }
+            let expected = 60 * per_second + burst;
+            let tolerance = 1 + expected / 1000 + rate.step();
+            assert!(handled.abs_diff(expected) <= tolerance, "{rate:?}: {handled}, not {expected}");
+        }
     }
 
     #[test]
@@ -85,37 +177,42 @@ mod tests {
         let (mut now, mut rates) = (Instant::now(), Rates::default());
         let exact = Rate { per_second: 100, burst: 1 };
         for _ in 0..1000 {
-            assert_eq!(rates.charge(now, (1, exact), (0, ANY)), None);
-            now += Duration::from_millis(10);
+            assert!(rates.charge(now, (1, exact), (0, ANY)));
+            now += 10 * MILLISECOND;
         }
-        assert_eq!(rates.charge(now, (2, exact), (0, ANY)), Some(now + Duration::from_millis(10)));
+        assert!(!rates.charge(now, (2, exact), (0, ANY)));
     }
 
     #[test]
-    fn silence_pays_and_saves_no_more_than_the_burst() {
-        let now = Instant::now();
+    fn one_more_than_the_burst_is_too_much_and_either_rate_counts() {
+        let (now, kib) = (Instant::now(), Rate { per_second: 1024, burst: 1024 });
+        assert!(Rates::default().charge(now, (200, HUNDRED), (1024, kib)));
+        assert!(!Rates::default().charge(now, (201, HUNDRED), (1024, kib)));
+        assert!(!Rates::default().charge(now, (200, HUNDRED), (1025, kib)));
         let mut rates = Rates::default();
-        assert_eq!(rates.charge(now, (300, HUNDRED), (0, ANY)), Some(now + Duration::from_secs(1)));
-        let later = now + Duration::from_secs(1);
-        assert_eq!(rates.charge(later, (1, HUNDRED), (0, ANY)), Some(later + Duration::from_millis(10)));
-        let much_later = now + Duration::from_secs(3600);
-        assert_eq!(rates.charge(much_later, (200, HUNDRED), (0, ANY)), None);
-        assert!(rates.charge(much_later, (1, HUNDRED), (0, ANY)).is_some());
+        assert!(rates.charge(now, (200, HUNDRED), (0, kib)));
+        assert!(!rates.charge(now, (1, HUNDRED), (0, kib)));
+        assert!(rates.charge(now + 20 * MILLISECOND, (1, HUNDRED), (0, kib)));
     }
 
     #[test]
-    fn the_later_of_both_holds() {
-        let now = Instant::now();
-        let kib = Rate { per_second: 1024, burst: 1024 };
-        let charged = Rates::default().charge(now, (201, HUNDRED), (3 * 1024, kib));
-        assert_eq!(charged, Some(now + Duration::from_secs(2)));
-        let charged = Rates::default().charge(now, (401, HUNDRED), (1025, kib));
-        assert_eq!(charged, Some(now + Duration::from_millis(2010)));
-    }
-
-    #[test]
-    fn nothing_overflows() {
+    fn nothing_overflows_and_no_rate_is_any() {
         let (now, slow) = (Instant::now(), Rate { per_second: 1, burst: u64::MAX });
-        assert_eq!(Rates::default().charge(now, (1 << 30, slow), (u64::MAX >> 8, ANY)), None);
+        assert!(Rates::default().charge(now, (1 << 30, slow), (u64::MAX >> 8, ANY)));
+        let mut allowance = Allowance::default();
+        allowance.spend(now, u64::MAX, slow);
+        allowance.spend(now, u64::MAX, Rate { per_second: u64::MAX, burst: u64::MAX });
+        assert_eq!(Allowance::default().left(now, now, ANY), u64::MAX);
+        assert_eq!(allowance.at_least(1, ANY), None);
+    }
+
+    #[test]
+    fn a_step_is_ten_milliseconds_or_one() {
+        let step = |per_second, burst| Rate { per_second, burst }.step();
+        assert_eq!(
+            (step(1, 2), step(100, 200), step(1000, 2000), step(1 << 20, 1 << 20)),
+            (1, 1, 10, 10_485)
+        );
+        assert_eq!((step(1000, 3), step(1000, 0)), (3, 1));
     }
 }

@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind, IoSlice};
 use std::time::Instant;
 
-use super::connection::Context;
+use super::connection::{Context, Unlimited};
 use super::{Key, Service};
 use crate::input::Input;
 use crate::parts::{PART_FROM, Parts};
@@ -69,7 +69,8 @@ impl Service {
         }
         let context = Context { config: &self.config, application: self.application, common: &self.common };
         let mut turn = Turn { now, out: &mut self.cork, is_backlogged: false, codec: &mut self.codec };
-        connection.receive_messages(true, &context, &mut turn, &mut Input::new(bytes), None, recorder);
+        let input = &mut Input::new(bytes);
+        connection.receive_messages(true, &mut Unlimited, &context, &mut turn, input, None, recorder);
         let sent = if self.cork.is_empty() { Ok(0) } else { taken(socket.send(&[IoSlice::new(&self.cork)])) };
         match sent {
             Ok(n) if n == self.cork.len() => {
@@ -118,6 +119,9 @@ impl Service {
         if is_deaf || !connection.wants_read(&self.config) {
             return self.settle(key, now, socket);
         }
+        if connection.is_limited(&self.config) {
+            return self.exchange_paced(key, now, buffer, socket, recorder);
+        }
         let lent = connection.lend().map(|message| socket.receive_behind(message));
         let is_lent = lent.is_some();
         let received = lent.unwrap_or_else(|| socket.receive(buffer));
@@ -135,6 +139,40 @@ impl Service {
         let lent = n.saturating_sub(bytes.len());
         self.receive(key, now, bytes, recorder);
         if is_lent { self.charge(key, now, lent, socket) } else { self.settle(key, now, socket) }
+    }
+
+    /// A turn of a connection whose client is kept to a rate: what is due of an earlier read, then one read of as many
+    /// bytes as are due.
+    fn exchange_paced(
+        &mut self,
+        key: Key,
+        now: Instant,
+        buffer: &mut [u8],
+        socket: &mut impl Socket,
+        recorder: &mut impl Recorder,
+    ) -> Transport {
+        if self.connections.get(key.0).is_some_and(|connection| connection.has_rest()) {
+            self.turn(key, now, |connection, context, turn| connection.handle_rest(context, turn, recorder));
+        }
+        let mut room = None;
+        self.turn(key, now, |connection, context, _| room = connection.room(context.config, now, recorder));
+        let is_paced_by_bytes = self.config.session.byte_rate.per_second != 0;
+        let Some(connection) = self.connections.get_mut(key.0) else { return Transport::Close };
+        let Some(room) = room.filter(|_| connection.wants_read(&self.config)) else {
+            return self.settle(key, now, socket);
+        };
+        // A large message takes what there is, whatever the rate of bytes.
+        let lent = if is_paced_by_bytes { None } else { connection.lend() };
+        let lent = lent.map(|message| socket.receive_behind(message));
+        let is_lent = lent.is_some();
+        let room = room.min(buffer.len());
+        let received = lent.unwrap_or_else(|| socket.receive(buffer.get_mut(..room).unwrap_or_default()));
+        let Ok(n @ 1..) = received else { return self.read_nothing(key, now, received, socket) };
+        connection.hear(now);
+        let mut overrun = if is_lent { connection.take_overrun() } else { Vec::new() };
+        let bytes = if is_lent { &mut overrun[..] } else { buffer.get_mut(..n).unwrap_or_default() };
+        self.receive(key, now, bytes, recorder);
+        self.settle(key, now, socket)
     }
 
     /// The same as [`exchange`](Service::exchange), without its short way for short messages.
@@ -172,7 +210,16 @@ impl Service {
         let mut parts = Parts::default();
         let input = &mut Input::new(bytes);
         let is_between = connection.is_between_messages();
-        connection.receive_messages(is_between, &context, &mut turn, input, Some(&mut parts), recorder);
+        let parts_of = Some(&mut parts);
+        connection.receive_messages(
+            is_between,
+            &mut Unlimited,
+            &context,
+            &mut turn,
+            input,
+            parts_of,
+            recorder,
+        );
         if !self.cork.is_empty() {
             self.send_parts(key, now, parts, socket);
         }

@@ -44,7 +44,16 @@ impl Service {
         if transport == Transport::Close {
             return transport;
         }
+        let is_paused = |service: &Service| {
+            service.connections.get(key.0).is_some_and(|connection| connection.is_paused())
+        };
+        let was_paused = is_paused(self);
         self.judge(key, now, recorder);
+        let has_rest = self.connections.get(key.0).is_some_and(|connection| connection.has_rest());
+        if (was_paused || has_rest) && self.wants_read(key) && !recorder.is_full() {
+            // What is due to it by now is due in this turn.
+            return self.exchange_slowly(key, now, buffer, &mut socket, recorder);
+        }
         self.settle(key, now, &mut socket)
     }
 

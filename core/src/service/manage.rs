@@ -59,6 +59,9 @@ pub struct Status<'s> {
     pub backlog: usize,
     /// Whether messages can still be sent; not after a Close in either direction.
     pub is_open: bool,
+    /// Since when its client has been sending faster than it may, so that its reading pauses again and again. `None` if it
+    /// keeps its rates, and has done so for ten seconds.
+    pub exceeds_since: Option<Instant>,
 }
 
 /// What all connections of a worker are and have carried, of those that are still there.

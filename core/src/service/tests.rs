@@ -55,6 +55,11 @@ impl Recorder for Notes {
             Record::Pong { identity, round_trip, .. } => {
                 format!("pong of {} after {round_trip:?}", identity.id())
             }
+            Record::RateExceeded { kind, is_first: true, .. } => format!("exceeds its {kind:?}"),
+            Record::RateExceeded { .. } => return,
+            Record::RateKept { lasted, pauses, .. } => {
+                format!("keeps its rate after {lasted:?} and {pauses} pauses")
+            }
             Record::Closed { identity, ending, summary, .. } => {
                 format!("closed {} {ending:?} {:?}", identity.id(), summary.traffic)
             }

@@ -20,9 +20,9 @@ pub struct SessionConfig {
     /// Control frames a second, with twice as many at once; beyond it 1008. Default 20. Zero is any number,
     /// and then a peer can have us answer pings as fast as it sends them.
     pub control_rate: u32,
-    /// Data messages of the peer, judged after each read. Default any number.
+    /// Data messages of the peer. Default any number.
     pub message_rate: Rate,
-    /// Bytes that are read from the peer, those of its frames' headers too, judged likewise. Default any number.
+    /// Bytes that are read from the peer, those of its frames' headers too. Default any number.
     pub byte_rate: Rate,
     /// What follows if the peer exceeds one of these two rates.
     pub rate_policy: RatePolicy,
@@ -45,10 +45,10 @@ pub struct SessionConfig {
 /// What follows if a peer sends faster than it may.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum RatePolicy {
-    /// Nothing is read from it until it keeps to its rate again; it notices that it can send no more.
+    /// It is read from no faster than it may send; it notices that it can send no more.
     #[default]
     Pause,
-    /// 4429.
+    /// 4429, judged after each read.
     Close,
 }
 

@@ -62,6 +62,13 @@ impl<R: Role> Session<R> {
         Some((kind, input.take(start + len).get_mut(start..)?))
     }
 
+    /// Whether the next byte begins a control frame.
+    pub(crate) fn begins_control_frame(&self, input: &Input<'_>) -> bool {
+        let is_between_frames =
+            self.partial_len == 0 && self.incoming.as_ref().is_none_or(|incoming| incoming.frame.is_none());
+        is_between_frames && input.peek().first().is_some_and(|first| first & 0x08 != 0)
+    }
+
     pub(super) fn advance<'b>(
         &mut self,
         turn: &mut Turn<'_>,

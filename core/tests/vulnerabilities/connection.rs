@@ -67,7 +67,7 @@ impl Recorder for Counts {
                 self.user = identity.id().to_owned();
             }
             Record::Message { .. } => self.messages += 1,
-            Record::Pong { .. } => {}
+            Record::Pong { .. } | Record::RateExceeded { .. } | Record::RateKept { .. } => {}
             Record::Closed { ending, .. } => {
                 self.closed += 1;
                 self.code = ending.code();

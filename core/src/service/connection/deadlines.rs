@@ -35,6 +35,7 @@ impl Connection {
             self.resumes_at(config),
             self.pings_at(config, epoch),
             self.stalls_at(config),
+            self.calms_at(),
         ];
         deadlines.into_iter().flatten().min()
     }
@@ -46,7 +47,8 @@ impl Connection {
         now: Instant,
         epoch: Epoch,
     ) -> bool {
-        [self.pings_at(config, epoch), self.stalls_at(config)].into_iter().flatten().any(|at| at <= now)
+        let deadlines = [self.pings_at(config, epoch), self.stalls_at(config), self.calms_at()];
+        deadlines.into_iter().flatten().any(|at| at <= now)
     }
 
     /// When its peer must have been heard. Not while nothing is read from it that it may have sent.
@@ -131,25 +133,17 @@ impl Connection {
             Stage::Refused { until, .. } if *until <= turn.now => self.abort(Ending::Broken),
             Stage::Refused { .. } => {}
             Stage::Admitted { .. } | Stage::Dismissed { .. } => {
+                let was_paused = self.pause().is_some();
                 if !is_unread {
-                    self.resume(context, turn);
+                    self.resume(context, turn, recorder);
                 }
+                // What its peer said during a pause is read only after this.
+                let is_unread = is_unread || was_paused;
+                self.calm(turn.now, recorder);
                 self.judge_session(context, turn, is_unread);
                 self.beat(context, turn, is_unread);
             }
         }
-    }
-
-    /// Ends a pause of reading that is over.
-    fn resume(&mut self, context: &Context<'_>, turn: &mut Turn<'_>) {
-        let (Some(pace), Stage::Admitted { session, .. }) = (&mut self.pace, &mut self.stage) else { return };
-        let Some((since, until)) = pace.pause else { return };
-        if session.is_open() && turn.now < until {
-            return;
-        }
-        pace.pause = None;
-        let _ = context;
-        session.postpone(turn.now.saturating_duration_since(since));
     }
 
     fn judge_session(&mut self, context: &Context<'_>, turn: &mut Turn<'_>, is_unread: bool) {

@@ -1,11 +1,12 @@
 //! One connection from accept to close: handshake, session, or refusal.
 //!
 //! `admission`: from its request head to its user; `deadlines`: what becomes of it when time passes; `marks`: what four
-//! bytes hold.
+//! bytes hold; `pacing`: how it is kept to its rates.
 
 mod admission;
 mod deadlines;
 mod marks;
+mod pacing;
 
 use std::cell::{Cell, RefCell};
 use std::time::Instant;
@@ -25,11 +26,14 @@ use crate::handshake::{HandshakeError, HeadReader, Identity, Peer, RequestId};
 use crate::input::{Input, Payload};
 use crate::moment::{Epoch, Moment};
 use crate::parts::Parts;
-use crate::policy::{Backlog, Heartbeat, Rates};
+use crate::policy::{Backlog, Heartbeat};
 use crate::record::{ConnectionId, Record, Recorder, Summary};
-use crate::session::{Ending, Event, RatePolicy, Session, Transport};
+use crate::session::{Ending, Event, Session, Transport};
 use crate::turn::{Codec, Turn};
 use marks::Marks;
+use pacing::{Budget, Pacing};
+
+pub(super) use pacing::Unlimited;
 
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -47,16 +51,6 @@ pub(super) struct Connection {
     pub(super) held: u32,
     /// The timer entry that stands for this connection.
     pub(super) armed: Option<Moment>,
-}
-
-/// How fast a peer talks.
-#[derive(Debug, Default)]
-struct Pacing {
-    rates: Rates,
-    /// Of its messages, those that are charged.
-    charged: u64,
-    /// Since when and until when nothing is read, because it talked too fast.
-    pause: Option<(Instant, Instant)>,
 }
 
 #[derive(Debug)]
@@ -135,7 +129,18 @@ impl Connection {
         }
         // What stood behind the head in the same read is frames already.
         let received = input.len();
-        self.receive_messages(self.is_between_messages(), context, turn, input, None, recorder);
+        if self.is_limited(context.config) {
+            return self.receive_paced(context, turn, input.take(received), recorder);
+        }
+        self.receive_messages(
+            self.is_between_messages(),
+            &mut Unlimited,
+            context,
+            turn,
+            input,
+            None,
+            recorder,
+        );
         if let Stage::Dismissed { session } = &mut self.stage {
             // Frames must still be frames, but nobody is there to say anything.
             while let Ok(Some(_)) = session.next_event(turn, input) {}
@@ -145,11 +150,17 @@ impl Connection {
 
     /// Takes what one read brought of a user who is admitted. Large answers go into `parts`, if there are any.
     /// Who has asked [`Connection::is_between_messages`] already says so, and it is not asked again.
-    // Once with parts and once without, each compiled for its case.
+    /// Of more messages than `budget` has none is taken, but control frames between two messages are.
+    // Once with parts and once without, and once with a budget, each compiled for its case.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "it is compiled into its callers, and what they know is not packed up"
+    )]
     #[inline(always)]
     pub(super) fn receive_messages<'b>(
         &mut self,
         mut is_between: bool,
+        budget: &mut impl Budget,
         context: &Context<'_>,
         turn: &mut Turn<'_>,
         input: &mut Input<'b>,
@@ -160,7 +171,10 @@ impl Connection {
         let (connection, is_recorded) = (self.id, recorder.wants_messages());
         loop {
             if is_between {
-                while let Some((kind, payload)) = session.take_whole_message(input) {
+                while budget.has_left()
+                    && let Some((kind, payload)) = session.take_whole_message(input)
+                {
+                    budget.spend();
                     if is_recorded {
                         recorder.record(&Record::Message { connection, identity, kind, payload });
                     }
@@ -170,6 +184,9 @@ impl Connection {
                 if input.is_empty() {
                     return;
                 }
+            }
+            if !budget.has_left() && !session.begins_control_frame(input) {
+                return;
             }
             // An error is the peer's; the session has answered it and says by `transport` what follows.
             let Ok(Some(event)) = session.next_event(turn, input) else { return };
@@ -189,6 +206,7 @@ impl Connection {
                     continue;
                 }
             };
+            budget.spend();
             if is_recorded {
                 recorder.record(&Record::Message { connection, identity, kind, payload: &payload });
             }
@@ -216,34 +234,6 @@ impl Connection {
     #[inline]
     pub(super) fn is_paced(&self) -> bool {
         self.pace.is_some()
-    }
-
-    /// Counts what one read brought, and sees to it that a peer which talks too fast stops.
-    pub(super) fn charge(&mut self, context: &Context<'_>, turn: &mut Turn<'_>, received: usize) {
-        let (Some(pace), Stage::Admitted { session, .. }) = (&mut self.pace, &mut self.stage) else { return };
-        let config = &context.config.session;
-        let total = session.traffic().messages_received;
-        let messages = total - std::mem::replace(&mut pace.charged, total);
-        let bytes = (received as u64, config.byte_rate);
-        let Some(until) = pace.rates.charge(turn.now, (messages, config.message_rate), bytes) else { return };
-        match config.rate_policy {
-            RatePolicy::Pause => pace.pause = Some((turn.now, until)),
-            RatePolicy::Close => {
-                session.close(turn, CloseCode::from(close_code::RATE_EXCEEDED), "rate exceeded");
-            }
-        }
-    }
-
-    /// Until when nothing is read from its peer.
-    fn pause(&self) -> Option<(Instant, Instant)> {
-        let (Some(pace), Stage::Admitted { session, .. }) = (&self.pace, &self.stage) else { return None };
-        // What is still to come from it then is the end.
-        pace.pause.filter(|_| session.is_open())
-    }
-
-    /// Whether a client that exceeds its rate is being kept to it.
-    pub(super) fn is_pacing(&self) -> bool {
-        self.pause().is_some()
     }
 
     /// Whether its user is admitted, and nothing waits to be sent.
@@ -347,6 +337,7 @@ impl Connection {
             traffic: session.traffic(),
             backlog: self.waiting(),
             is_open: session.is_open(),
+            exceeds_since: self.exceeds_since(),
         })
     }
 
@@ -384,7 +375,9 @@ impl Connection {
         backlog
             + match &self.stage {
                 Stage::Handshake { reader, .. } => reader.memory(),
-                Stage::Admitted { session, .. } | Stage::Dismissed { session } => session.memory(),
+                Stage::Admitted { session, .. } | Stage::Dismissed { session } => {
+                    session.memory() + self.rest_memory()
+                }
                 Stage::Refused { .. } => 0,
             }
     }
@@ -399,6 +392,7 @@ impl Connection {
         if turn.is_backlogged {
             return self.abort(Ending::Shed);
         }
+        self.pace = None;
         match &mut self.stage {
             Stage::Handshake { .. } => self.refuse(context, turn, HandshakeError::Crowded, recorder),
             Stage::Admitted { session, .. } | Stage::Dismissed { session } => {

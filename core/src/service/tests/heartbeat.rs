@@ -145,7 +145,11 @@ fn a_pong_that_is_not_read_is_not_missed() {
     runtime.feed(key, &frame(0x82, &[0; 100]));
     assert!(!runtime.service.wants_read(key));
     wait_in_steps(&mut runtime, 80 * SECOND);
-    assert_eq!((runtime.service.wants_read(key), runtime.service.len()), (false, 1));
+    assert_eq!(
+        (runtime.service.wants_read(key), runtime.service.len()),
+        (false, 1),
+        "it is not read to its end"
+    );
 }
 
 #[test]

@@ -8,15 +8,15 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// A socket with what the kernel has received for it.
 #[derive(Debug, Default)]
-struct Kernel {
-    received: Vec<u8>,
+pub(super) struct Kernel {
+    pub(super) received: Vec<u8>,
     /// How many bytes it takes before a write would block.
-    room: usize,
-    wire: Vec<u8>,
+    pub(super) room: usize,
+    pub(super) wire: Vec<u8>,
 }
 
 impl Kernel {
-    fn with(received: &[u8]) -> Kernel {
+    pub(super) fn with(received: &[u8]) -> Kernel {
         Kernel { received: received.to_vec(), room: usize::MAX, wire: Vec::new() }
     }
 }
@@ -47,7 +47,7 @@ impl Socket for Kernel {
 
 impl Runtime {
     /// Attends once to all that is due, with one socket and a small buffer.
-    fn attend_with(&mut self, kernel: &mut Kernel) -> Transport {
+    pub(super) fn attend_with(&mut self, kernel: &mut Kernel) -> Transport {
         let mut last = Transport::Open;
         let mut buffer = [0; 100];
         while let Some(key) = self.service.next_due(self.now, &mut self.notes) {

@@ -59,7 +59,11 @@ fn what_a_socket_takes_later_is_recorded_with_its_times() {
                 Record::Established { took: time, .. }
                 | Record::Rejected { took: time, .. }
                 | Record::Closed { summary: Summary { lasted: time, .. }, .. } => self.0.push(*time),
-                Record::Message { .. } | Record::Pong { .. } | Record::Abandoned { .. } => {}
+                Record::Message { .. }
+                | Record::Pong { .. }
+                | Record::RateExceeded { .. }
+                | Record::RateKept { .. }
+                | Record::Abandoned { .. } => {}
             }
         }
     }

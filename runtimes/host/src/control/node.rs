@@ -265,6 +265,8 @@ struct Line {
     traffic: postern_core::session::Traffic,
     backlog: usize,
     is_open: bool,
+    /// For how long its client has been exceeding its rates.
+    exceeds_for: Option<Duration>,
 }
 
 /// The first of those that are meant, by their numbers.
@@ -312,6 +314,7 @@ impl Line {
             traffic: status.traffic,
             backlog: status.backlog,
             is_open: status.is_open,
+            exceeds_for: status.exceeds_since.map(|since| now.saturating_duration_since(since)),
         }
     }
 
@@ -329,6 +332,8 @@ impl Line {
             "last_seen_at": rfc3339(self.seen),
             "rtt_ms": self.round_trip.map(|round_trip| round_trip.as_secs_f64() * 1e3),
             "closing": !self.is_open,
+            "paused": self.exceeds_for.is_some(),
+            "paused_ms": self.exceeds_for.map(|time| time.as_millis()),
             "messages_received": self.traffic.messages_received,
             "messages_sent": self.traffic.messages_sent,
             "bytes_received": self.traffic.bytes_received,

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use postern_core::frame::DataKind;
 use postern_core::handshake::{Client, HandshakeError, Identity, Peer, RequestId};
+use postern_core::policy::RateKind;
 use postern_core::session::Ending;
 use postern_core::{CloseCode, ConnectionId, Record, Recorder, Summary};
 use slog::{BorrowedKV, KV, Level, OwnedKVList, Serializer, o, record_static};
@@ -165,6 +166,44 @@ impl WorkerLog {
         );
     }
 
+    fn rate_exceeded(
+        &mut self,
+        connection: ConnectionId,
+        identity: &Identity,
+        kind: RateKind,
+        per_second: u64,
+    ) {
+        let subject = self.of_user(connection, identity);
+        let setting = match kind {
+            RateKind::Messages => "POSTERN_MESSAGE_RATE",
+            RateKind::Bytes => "POSTERN_BYTE_RATE",
+        };
+        self.rare(
+            "rate_exceeded",
+            Level::Warning,
+            &format_args!("Client of {} exceeds its rate and is read no faster", Who(identity)),
+            &InOrder(|keys: &mut dyn Serializer| {
+                subject.emit(keys)?;
+                keys.emit_str("setting", setting)?;
+                keys.emit_u64("per_second", per_second)
+            }),
+        );
+    }
+
+    fn rate_kept(&mut self, connection: ConnectionId, identity: &Identity, lasted: Duration, pauses: u64) {
+        let subject = self.of_user(connection, identity);
+        self.rare(
+            "rate_kept",
+            Level::Info,
+            &format_args!("Client of {} keeps its rate again", Who(identity)),
+            &InOrder(|keys: &mut dyn Serializer| {
+                subject.emit(keys)?;
+                keys.emit_u64("duration_ms", as_millis(lasted))?;
+                keys.emit_u64("pauses", pauses)
+            }),
+        );
+    }
+
     fn closed(
         &mut self,
         connection: ConnectionId,
@@ -269,6 +308,13 @@ impl Recorder for WorkerLog {
             }
             Record::Pong { connection, identity, round_trip } => {
                 self.pong(connection, identity, round_trip);
+            }
+            Record::RateExceeded { connection, identity, kind, per_second, is_first: true } => {
+                self.rate_exceeded(connection, identity, kind, per_second);
+            }
+            Record::RateExceeded { is_first: false, .. } => {}
+            Record::RateKept { connection, identity, lasted, pauses } => {
+                self.rate_kept(connection, identity, lasted, pauses);
             }
             Record::Closed { connection, identity, ending, summary } => {
                 self.closed(connection, identity, ending, summary);

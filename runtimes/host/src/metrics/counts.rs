@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use postern_core::handshake::HandshakeError;
+use postern_core::policy::RateKind;
 use postern_core::session::{Ending, Side, Traffic};
 use postern_core::{Record, close_code};
 
@@ -20,6 +21,8 @@ pub struct Counts {
     pub(super) slow_consumers: u64,
     /// Ends because the peer sent faster than it may.
     pub(super) too_fast: u64,
+    /// Pauses of reading because the peer sent faster than it may.
+    pub(super) rate_pauses: RatePauses,
     /// Upgrades that were refused, by [`HandshakeError::code`].
     pub(super) rejected: BTreeMap<&'static str, u64>,
     /// Peers that left before their request was complete.
@@ -30,6 +33,13 @@ pub struct Counts {
     pub(super) handshakes: Histogram,
     /// From pings to their pongs.
     pub(super) round_trips: Histogram,
+}
+
+/// Pauses of reading, by the rate that they keep.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct RatePauses {
+    pub(super) messages: u64,
+    pub(super) bytes: u64,
 }
 
 /// A close code as a label. Clients choose among 4000 codes, and must not make as many time series.
@@ -55,6 +65,7 @@ impl Default for Counts {
             closed: BTreeMap::new(),
             slow_consumers: 0,
             too_fast: 0,
+            rate_pauses: RatePauses::default(),
             rejected: BTreeMap::new(),
             abandoned: 0,
             traffic: Traffic::default(),
@@ -72,6 +83,9 @@ impl Counts {
             Record::Message { .. } => {}
             Record::Established { took, .. } => self.established(took),
             Record::Pong { round_trip, .. } => self.round_trips.observe(round_trip),
+            Record::RateExceeded { kind: RateKind::Messages, .. } => self.rate_pauses.messages += 1,
+            Record::RateExceeded { kind: RateKind::Bytes, .. } => self.rate_pauses.bytes += 1,
+            Record::RateKept { .. } => {}
             Record::Closed { ending, summary, .. } => self.closed(ending, summary.traffic),
             Record::Rejected { error, .. } => self.rejected(error),
             Record::Abandoned { .. } => self.abandoned += 1,
@@ -84,6 +98,8 @@ impl Counts {
         other.closed.iter().for_each(|(labels, count)| *self.closed.entry(*labels).or_default() += count);
         self.slow_consumers += other.slow_consumers;
         self.too_fast += other.too_fast;
+        self.rate_pauses.messages += other.rate_pauses.messages;
+        self.rate_pauses.bytes += other.rate_pauses.bytes;
         other.rejected.iter().for_each(|(reason, count)| *self.rejected.entry(reason).or_default() += count);
         self.abandoned += other.abandoned;
         self.traffic += other.traffic;

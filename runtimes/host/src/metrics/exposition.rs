@@ -193,14 +193,22 @@ impl Exposition {
         let rejected = |error: HandshakeError| counts.rejected.get(error.code()).copied().unwrap_or_default();
         families.counters(
             "rate_limited",
-            "What was refused or ended for a limit: connect is POSTERN_CONNECT_RATE, user \
-             POSTERN_MAX_CONNECTIONS_PER_USER, messages the rates of one connection if they close it",
+            "Refused upgrades and closed connections by the limit that was exceeded: connect is POSTERN_CONNECT_RATE, \
+             user is POSTERN_MAX_CONNECTIONS_PER_USER, messages are POSTERN_MESSAGE_RATE and POSTERN_BYTE_RATE with \
+             POSTERN_RATE_POLICY=close",
             [
                 ("connect", rejected(HandshakeError::TooFast)),
                 ("user", rejected(HandshakeError::TooMany)),
                 ("messages", counts.too_fast),
             ]
             .map(|(scope, count)| ([("scope", scope)], count)),
+        )?;
+        families.counters(
+            "rate_pauses",
+            "How often reading from a connection paused to keep its client to a rate: messages is \
+             POSTERN_MESSAGE_RATE, bytes is POSTERN_BYTE_RATE; with POSTERN_RATE_POLICY=pause",
+            [("messages", counts.rate_pauses.messages), ("bytes", counts.rate_pauses.bytes)]
+                .map(|(scope, count)| ([("scope", scope)], count)),
         )
     }
 
@@ -334,6 +342,7 @@ fn initiator_label(initiator: Initiator) -> &'static str {
 #[cfg(test)]
 mod tests {
     use postern_core::handshake::{Identity, Peer};
+    use postern_core::policy::RateKind;
     use postern_core::session::Ending;
     use postern_core::{ConnectionId, Record, Summary};
 
@@ -380,6 +389,13 @@ mod tests {
                 took,
             },
             Record::Pong { connection, identity: &identity, round_trip: took },
+            Record::RateExceeded {
+                connection,
+                identity: &identity,
+                kind: RateKind::Bytes,
+                per_second: 1,
+                is_first: true,
+            },
             Record::Closed { connection, identity: &identity, ending: Ending::Eof, summary },
             Record::Rejected {
                 connection,
@@ -417,6 +433,8 @@ mod tests {
             r#"postern_pong_rtt_seconds_bucket{le="0.005"} 1"#,
             r#"postern_rate_limited_total{scope="connect"} 1"#,
             r#"postern_rate_limited_total{scope="user"} 0"#,
+            r#"postern_rate_pauses_total{scope="messages"} 0"#,
+            r#"postern_rate_pauses_total{scope="bytes"} 1"#,
             "postern_messages_received_total 10",
             "postern_bytes_sent_total 42",
             "postern_trusts_any_proxy 1",

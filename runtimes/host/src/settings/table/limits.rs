@@ -106,9 +106,9 @@ pub(super) static SETTINGS: &[Setting] = &[
         default: "pause",
         group: Group::Limits,
         is_secret: false,
-        help: "What follows beyond the rates of messages and bytes: pause\n\
-               reads nothing until they are kept again; close closes with\n\
-               4429",
+        help: "What follows above the rates of messages and bytes: pause\n\
+               reads from the client exactly at its rate; close closes\n\
+               with 4429",
         apply: |settings, text| {
             let choices = [("pause", RatePolicy::Pause), ("close", RatePolicy::Close)];
             set(&mut session(settings).rate_policy, choice(text, &choices))

@@ -1,0 +1,187 @@
+//! Clients that send faster than they may get exactly their rate, in every second, and go when they leave. On both
+//! binaries.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use postern_tests::http;
+use postern_tests::postern::{API_KEY, Postern, Runtime};
+use postern_tests::ws::Handshake;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// How long a condition may take that should take a second, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn open(postern: &Postern) -> TcpStream {
+    let open = Handshake::to(postern.address()).as_john().open();
+    open.socket.get_ref().try_clone().expect("a second descriptor of the socket")
+}
+
+/// A client's binary frame, with a masking key of zeros.
+fn frame(len: usize) -> Vec<u8> {
+    let mut frame = match len {
+        0..=125 => vec![0x82, 0x80 | len as u8],
+        _ => [&[0x82, 0x80 | 126][..], &(len as u16).to_be_bytes()].concat(),
+    };
+    frame.extend([0; 4]);
+    frame.resize(frame.len() + len, 0);
+    frame
+}
+
+/// Sends as much as is taken for so long; gives when how many bytes came back.
+fn flood(client: &mut TcpStream, frame: &[u8], time: Duration) -> Vec<(Duration, usize)> {
+    client.set_nonblocking(true).expect("it can be");
+    let chunk = frame.repeat((64 * 1024 / frame.len()).max(1));
+    let (begun, mut unsent, mut received) = (Instant::now(), Vec::new(), Vec::new());
+    let mut buffer = vec![0; 256 * 1024];
+    let mut total = 0;
+    while begun.elapsed() < time {
+        if unsent.is_empty() {
+            unsent = chunk.clone();
+        }
+        match client.write(&unsent) {
+            Ok(n) => drop(unsent.drain(..n)),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}"),
+        }
+        match client.read(&mut buffer) {
+            Ok(n) => {
+                assert!(n > 0, "it is closed");
+                total += n;
+                received.push((begun.elapsed(), total));
+            }
+            Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}"),
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    client.set_nonblocking(false).expect("it can be");
+    received
+}
+
+/// Asserts that a client got its rate in each second after the first, of messages whose echoes have so many bytes.
+#[track_caller]
+fn check_even(what: &str, received: &[(Duration, usize)], echo: usize, rate: f64) {
+    let at = |time: Duration| match received.partition_point(|(then, _)| *then <= time) {
+        0 => 0,
+        count => received[count - 1].1,
+    };
+    let last = received.last().expect("echoes").0.as_secs() as u32;
+    for second in 1..last {
+        let messages = (at(SECOND * (second + 1)) - at(SECOND * second)) as f64 / echo as f64;
+        // A busy machine may delay what is due at the end of a second into the next one, by up to 50 ms.
+        assert!(
+            (messages - rate).abs() <= rate * 0.07 + 1.0,
+            "{what}: {messages} messages in second {second}, not {rate}"
+        );
+    }
+    let between = (at(SECOND * last) - at(SECOND)) as f64 / echo as f64;
+    let expected = rate * f64::from(last - 1);
+    assert!((between - expected).abs() <= expected * 0.02 + 2.0, "{what}: {between} in all, not {expected}");
+    let silence = received.windows(2).map(|pair| pair[1].0 - pair[0].0).max().expect("echoes");
+    let longest = Duration::from_millis(250).max(Duration::from_secs_f64(1.5 / rate));
+    assert!(silence <= longest, "{what}: silent for {silence:?}");
+}
+
+#[test]
+fn messages_above_a_rate_come_at_exactly_that_rate() {
+    for runtime in Runtime::BOTH {
+        let settings = [("POSTERN_MESSAGE_RATE", "100"), ("POSTERN_MESSAGE_BURST", "200")];
+        let postern = Postern::start(runtime, &settings);
+        for (len, echo) in [(1, 3), (20, 22), (60_000, 60_004)] {
+            let mut client = open(&postern);
+            let received = flood(&mut client, &frame(len), SECOND * 6);
+            let early = received.iter().take_while(|(at, _)| *at < SECOND / 10).last().map_or(0, |(_, n)| *n);
+            assert!(early <= (200 + 15) * echo, "{runtime}: {} at once", early / echo);
+            check_even(&format!("{runtime}, {len} bytes"), &received, echo, 100.0);
+        }
+    }
+}
+
+#[test]
+fn bytes_above_a_rate_come_at_exactly_that_rate() {
+    for runtime in Runtime::BOTH {
+        let postern = Postern::start(runtime, &[("POSTERN_BYTE_RATE", "256KiB")]);
+        for (len, echo) in [(1, 3), (1000, 1004)] {
+            let frame = frame(len);
+            let received = flood(&mut open(&postern), &frame, SECOND * 6);
+            check_even(&format!("{runtime}, {len} bytes"), &received, echo, 262_144.0 / frame.len() as f64);
+        }
+    }
+}
+
+#[test]
+fn a_client_that_exceeds_its_rate_is_told_of_once() {
+    for runtime in Runtime::BOTH {
+        let settings = [("POSTERN_MESSAGE_RATE", "50"), ("POSTERN_MESSAGE_BURST", "1")];
+        let postern = Postern::start_with_control(runtime, &settings);
+        let get = |path| {
+            let key = [("X-API-Key", API_KEY)];
+            http::request(postern.control(), "GET", path, &key, b"").expect("an answer")
+        };
+        let mut client = open(&postern);
+        let line = || get("/api/connections").json()["connections"][0].clone();
+        assert_eq!((line()["paused"].as_bool(), line()["paused_ms"].as_u64()), (Some(false), None));
+        client.write_all(&frame(1).repeat(51)).expect("it is taken");
+        client.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        client.read_exact(&mut [0; 51 * 3]).expect("all are answered");
+        let line = line();
+        assert!(line["paused"] == true && line["paused_ms"].as_u64() >= Some(900), "{runtime}: {line}");
+        let metrics = get("/metrics").text();
+        let pauses = metrics.lines().find_map(|line| {
+            line.strip_prefix(r#"postern_rate_pauses_total{scope="messages"} "#)?.parse::<u64>().ok()
+        });
+        assert!(pauses.is_some_and(|pauses| (1..=50).contains(&pauses)), "{runtime}: {pauses:?}");
+        let told = "Client of John Doe (123) keeps its rate again";
+        let kept = postern.wait_for(told);
+        assert!(kept.contains(&format!("pauses: {}", pauses.unwrap_or_default())), "{runtime}: {kept}");
+        let exceeded: Vec<String> =
+            postern.log().into_iter().filter(|line| line.contains("exceeds its rate")).collect();
+        assert!(
+            matches!(&exceeded[..], [line] if line.contains(" WARN ") && line.contains("POSTERN_MESSAGE_RATE")
+                && line.contains("per_second: 50")),
+            "{runtime}: {exceeded:?}"
+        );
+    }
+}
+
+/// The user may have one connection, and comes back.
+#[test]
+fn a_paused_client_who_leaves_makes_room_at_once() {
+    for runtime in Runtime::BOTH {
+        let settings = [("POSTERN_MESSAGE_RATE", "10"), ("POSTERN_MAX_CONNECTIONS_PER_USER", "1")];
+        let postern = Postern::start_with_control(runtime, &settings);
+        for how in ["FIN", "RST", "Close and FIN"] {
+            let mut client = open(&postern);
+            client.write_all(&frame(1).repeat(5000)).expect("it is taken");
+            // Once it is answered it has been read, and paused.
+            client.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+            client.read_exact(&mut [0; 20 * 3]).expect("the burst is answered");
+            match how {
+                "RST" => {
+                    rustix::net::sockopt::set_socket_linger(&client, Some(Duration::ZERO))
+                        .expect("it can be");
+                }
+                "Close and FIN" => {
+                    client.write_all(&[0x88, 0x82, 0, 0, 0, 0, 3, 0xe8]).expect("it is taken");
+                }
+                _ => {
+                    // Bytes that were not read would make a reset of it.
+                    client.set_nonblocking(true).expect("it can be");
+                    while client.read(&mut [0; 1000]).is_ok() {}
+                }
+            }
+            drop(client);
+            let begun = Instant::now();
+            let is_gone = || {
+                let text = http::request(postern.control(), "GET", "/metrics", &[], b"").expect("one").text();
+                text.contains("\npostern_connections 0\n")
+            };
+            while !is_gone() {
+                assert!(begun.elapsed() < 3 * SECOND, "{runtime}: it is still there after {how}");
+                thread::sleep(SECOND / 50);
+            }
+        }
+    }
+}
