@@ -20,7 +20,7 @@ pub enum Peer {
 
 impl From<SocketAddr> for Peer {
     fn from(address: SocketAddr) -> Peer {
-        Peer::Tcp { ip: address.ip(), port: address.port() }
+        Peer::Tcp { ip: address.ip().to_canonical(), port: address.port() }
     }
 }
 
@@ -115,6 +115,19 @@ impl TrustedProxies {
             Cidr { network: IpAddr::V4(Ipv4Addr::new(172, 16, 0, 0)), prefix: 12 },
             Cidr { network: IpAddr::V4(Ipv4Addr::new(192, 168, 0, 0)), prefix: 16 },
             Cidr { network: IpAddr::V6(Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0)), prefix: 7 },
+        ])
+    }
+
+    /// The shared address space of RFC 6598, 100.64.0.0/10: carrier-grade NAT, Tailscale, the pods of some clouds.
+    pub fn cgnat() -> TrustedProxies {
+        TrustedProxies(vec![Cidr { network: IpAddr::V4(Ipv4Addr::new(100, 64, 0, 0)), prefix: 10 }])
+    }
+
+    /// The link-local addresses of RFC 3927 and RFC 4291.
+    pub fn link_local() -> TrustedProxies {
+        TrustedProxies(vec![
+            Cidr { network: IpAddr::V4(Ipv4Addr::new(169, 254, 0, 0)), prefix: 16 },
+            Cidr { network: IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)), prefix: 10 },
         ])
     }
 
@@ -252,6 +265,23 @@ mod tests {
         assert!(!nobody.trusts_peer(Peer::from(SocketAddr::from(([127, 0, 0, 1], 1)))));
         assert!(nobody.trusts_peer(Peer::Unix));
         assert!(trusted.trusts_peer(Peer::from(SocketAddr::from(([127, 0, 0, 1], 1)))));
+    }
+
+    #[test]
+    fn the_other_presets_are_their_blocks() {
+        for (trusted, inside, outside) in [
+            (TrustedProxies::cgnat(), ["100.64.0.0", "100.127.255.255"], ["100.63.255.255", "100.128.0.0"]),
+            (TrustedProxies::link_local(), ["169.254.0.1", "febf::1"], ["169.253.0.1", "fec0::1"]),
+        ] {
+            let trusts = |ip: &str| trusted.trusts(ip.parse().expect("an address"));
+            assert!(inside.into_iter().all(trusts) && !outside.into_iter().any(trusts), "{trusted:?}");
+        }
+    }
+
+    #[test]
+    fn a_peer_that_is_mapped_into_ipv6_is_an_ipv4_peer() {
+        let mapped: SocketAddr = "[::ffff:192.0.2.1]:80".parse().expect("an address");
+        assert_eq!(Peer::from(mapped), Peer::from(SocketAddr::from(([192, 0, 2, 1], 80))));
     }
 
     #[test]

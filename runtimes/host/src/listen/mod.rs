@@ -106,14 +106,20 @@ impl AsFd for Listener {
 
 /// Listens on all of these addresses, in their order.
 ///
-/// An IPv6 socket takes IPv6 alone, so that `0.0.0.0:8080` and `[::]:8080` can stand side by side, and an IPv4
-/// peer never appears under an IPv6 address. `access` says who may connect to those in the file system.
+/// `[::]:8080` takes both families, and IPv4 alone on a host without IPv6, unless an IPv4 address with the same port is
+/// among the addresses: then it takes IPv6 alone, so that `0.0.0.0:8080,[::]:8080` works. An IPv4 peer appears under its
+/// IPv4 address either way. `access` says who may connect to those in the file system.
 ///
 /// # Errors
 /// The first address that cannot be had, and why. Nothing is left listening then.
 pub fn bind(addresses: &[Address], access: &Access) -> Result<Vec<Listener>, ListenError> {
+    let has_ipv4 = |port| {
+        let is_it =
+            |other: &Address| matches!(other, Address::Tcp(SocketAddr::V4(other)) if other.port() == port);
+        port != 0 && addresses.iter().any(is_it)
+    };
     let bind = |address: &Address| match address {
-        Address::Tcp(address) => tcp::listen(*address),
+        Address::Tcp(address) => tcp::listen(*address, has_ipv4(address.port())),
         Address::Unix(path) => unix::listen(path, access),
     };
     addresses

@@ -1,22 +1,42 @@
 //! Listening on the network.
 
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 
 use postern_core::handshake::Peer;
+use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::{Address, BACKLOG, Keeper, Listener};
 
-pub(super) fn listen(address: SocketAddr) -> io::Result<Listener> {
+/// Listens on an address. `is_ipv6_alone` is for `[::]`, which otherwise stands for all addresses of both families: on a
+/// host without IPv6 for those of IPv4.
+pub(super) fn listen(address: SocketAddr, is_ipv6_alone: bool) -> io::Result<Listener> {
+    let is_both = address.ip() == Ipv6Addr::UNSPECIFIED && !is_ipv6_alone;
+    match listen_on(address, !is_both) {
+        Err(error) if is_both && is_lack_of_ipv6(&error) => {
+            listen_on(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port()), false)
+        }
+        listener => listener,
+    }
+}
+
+/// Whether the kernel has no IPv6, or has it without an address.
+fn is_lack_of_ipv6(error: &io::Error) -> bool {
+    error.raw_os_error().is_some_and(|code| {
+        [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL].map(Errno::raw_os_error).contains(&code)
+    })
+}
+
+fn listen_on(address: SocketAddr, is_ipv6_alone: bool) -> io::Result<Listener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // A restarted process gets its port back although old connections are still in TIME_WAIT. On Linux two
     // processes cannot listen on one port this way; that would be SO_REUSEPORT.
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
-        socket.set_only_v6(true)?;
+        socket.set_only_v6(is_ipv6_alone)?;
     }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
@@ -39,6 +59,8 @@ pub(super) fn accept(listener: impl AsFd) -> io::Result<(OwnedFd, Peer)> {
 #[cfg(test)]
 mod tests {
     use std::net::TcpStream;
+    use std::thread;
+    use std::time::Duration;
 
     use super::*;
     use crate::listen::{Access, ListenError, bind};
@@ -66,15 +88,45 @@ mod tests {
         }
     }
 
+    /// Who comes from `from` to this port, as the listener has it.
+    fn visitor(listeners: &[Listener], from: &str, port: u16) -> String {
+        let _client = TcpStream::connect((from, port)).unwrap();
+        let found = listeners.iter().find_map(|listener| {
+            (0..50).find_map(|_| {
+                thread::sleep(Duration::from_millis(1));
+                listener.accept().ok()
+            })
+        });
+        let (_, peer) = found.unwrap();
+        let Peer::Tcp { ip, .. } = peer else { panic!("{peer:?}") };
+        ip.to_string()
+    }
+
     #[test]
-    fn both_families_can_have_the_same_port() {
+    fn all_addresses_are_those_of_both_families() {
+        // On a host without IPv6 it is those of IPv4.
+        let listeners = bound(&["[::]:0"]).unwrap();
+        let port = port(&listeners[0]);
+        assert_eq!(visitor(&listeners, "127.0.0.1", port), "127.0.0.1");
+        if bound(&["[::1]:0"]).is_ok() {
+            assert_eq!(visitor(&listeners, "::1", port), "::1");
+        }
+    }
+
+    #[test]
+    fn both_families_can_have_listeners_of_their_own_on_the_same_port() {
         if bound(&["[::1]:0"]).is_err() {
             return; // A host without IPv6.
         }
-        // Somebody else may have the port in the other family, but not every time.
+        // Somebody else may have taken the port meanwhile, but not every time.
         let is_bound = (0..10).any(|_| {
-            let first = bound(&["[::]:0"]).unwrap();
-            bound(&[&format!("0.0.0.0:{}", port(&first[0]))]).is_ok()
+            let free = port(&bound(&["[::]:0"]).unwrap()[0]);
+            let addresses = [format!("0.0.0.0:{free}"), format!("[::]:{free}")];
+            bound(&[&addresses[0], &addresses[1]]).is_ok_and(|listeners| {
+                assert_eq!(visitor(&listeners[..1], "127.0.0.1", free), "127.0.0.1");
+                assert_eq!(visitor(&listeners[1..], "::1", free), "::1");
+                true
+            })
         });
         assert!(is_bound);
     }
