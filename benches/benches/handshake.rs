@@ -7,7 +7,7 @@ use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput};
 use postern_benches::{REQUEST, gateway};
-use postern_core::handshake::{HandshakeConfig, HandshakeError, HeadReader, UpgradeRequest, reject};
+use postern_core::handshake::{HandshakeConfig, HandshakeError, HeadReader, Reply, UpgradeRequest, reject};
 use postern_core::{ConnectionId, Input};
 
 fn main() {
@@ -68,7 +68,11 @@ fn identity(criterion: &mut Criterion) {
     group.bench_function("reject", |bencher| {
         bencher.iter(|| {
             out.clear();
-            reject(&mut out, black_box(HandshakeError::IdentityMissing), 1);
+            reject(
+                &mut out,
+                black_box(HandshakeError::IdentityMissing),
+                Reply { retry_after: 1, ..Reply::default() },
+            );
         });
     });
     group.finish();

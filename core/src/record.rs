@@ -114,7 +114,7 @@ pub enum Record<'a> {
         /// From the accepted socket to the refusal.
         took: Duration,
     },
-    /// The peer left before its request was complete.
+    /// The peer left before its request was complete, or sent no byte of one in time.
     Abandoned {
         /// Which connection.
         connection: ConnectionId,

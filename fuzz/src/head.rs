@@ -9,7 +9,7 @@
 //! [`head_reference`](crate::head_reference): the 101 to the byte, and refusals read by a parser of HTTP.
 
 use postern_core::Input;
-use postern_core::handshake::{Accepted, HandshakeError, HeadReader, RequestId, UpgradeRequest, reject};
+use postern_core::handshake::{Accepted, HandshakeError, HeadReader, Reply, RequestId, UpgradeRequest, reject};
 
 use crate::cuts::Cuts;
 use crate::request::Request;
@@ -107,7 +107,7 @@ fn check_101(answer: &[u8], subprotocol: Option<&str>, request_id: RequestId<'_>
 fn check_refusal(error: HandshakeError) {
     check_status(error);
     let mut answer = Vec::with_capacity(512);
-    reject(&mut answer, error, 7);
+    reject(&mut answer, error, Reply { retry_after: 7, ..Reply::default() });
     let status = error.status();
     let digits = [status / 100, status / 10 % 10, status % 10].map(|digit| b'0' + digit as u8);
     assert!(answer.starts_with(b"HTTP/1.1 ") && answer[9..12] == digits, "{}", answer.escape_ascii());

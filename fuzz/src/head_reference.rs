@@ -5,7 +5,7 @@
 //!   the one that follows from its key, to the byte.
 //! * A refusal has a status that we know, is framed to the byte, and holds nothing of the request.
 
-use postern_core::handshake::{Accepted, HandshakeError, HeadReader, RequestId, UpgradeRequest, reject};
+use postern_core::handshake::{Accepted, HandshakeError, HeadReader, Reply, RequestId, UpgradeRequest, reject};
 use postern_core::{Input, Payload};
 
 use crate::sites::{SITES, Site, check_status};
@@ -84,6 +84,6 @@ fn check_answer(head: &[u8], site: &Site) {
 fn check_refusal(error: HandshakeError) {
     check_status(error);
     let mut answer = Vec::new();
-    reject(&mut answer, error, 7);
+    reject(&mut answer, error, Reply { retry_after: 7, ..Reply::default() });
     response::check_refusal(&answer, error);
 }

@@ -282,7 +282,7 @@ mod tests {
     use std::net::SocketAddr;
 
     use super::*;
-    use crate::handshake::{HandshakeConfig, IdentityHeaders, Peer, UpgradeRequest, reject};
+    use crate::handshake::{HandshakeConfig, IdentityHeaders, Peer, Reply, UpgradeRequest, reject};
 
     /// Believes tokens of the form `user:ID`, and refuses each error by its name.
     #[derive(Debug)]
@@ -450,7 +450,7 @@ mod tests {
             // A value of the term format's key-values ends at a comma.
             assert!(!error.detail().contains([',', '"', '\\']), "{}", error.detail());
             let mut answer = Vec::new();
-            reject(&mut answer, refusal, 1);
+            reject(&mut answer, refusal, Reply { retry_after: 1, ..Reply::default() });
             let answer = String::from_utf8(answer).expect("ASCII");
             assert!(!answer.contains(error.detail()), "{answer}");
         }

@@ -1,9 +1,11 @@
 //! What the handshake admits: one documented field for each knob.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::assertion::Assertion;
 use super::client::ClientAddress;
+use super::health::Readiness;
 use super::origin::AllowedOrigins;
 use super::secret::ProxySecret;
 use super::trust::TrustedProxies;
@@ -11,8 +13,17 @@ use super::trust::TrustedProxies;
 /// What a worker asks of an upgrade request. Shared by all connections of a process.
 #[derive(Debug, Clone)]
 pub struct HandshakeConfig {
-    /// The paths at which WebSockets are served, compared byte by byte, without the query. Default `/ws`.
+    /// The paths at which WebSockets are served, compared byte by byte, without the query. One that ends in `/*` is
+    /// every path that begins with what stands before the asterisk. Default `/ws`.
     pub paths: Vec<String>,
+    /// The path at which GET and HEAD are answered with the health of the process, without an identity and before
+    /// [`HandshakeConfig::paths`] is looked at. Such an answer is no refusal, and not recorded. Default: none.
+    pub health_path: Option<String>,
+    /// Says whether the process takes users, for that path. Default: nobody, and it does.
+    pub readiness: Option<Arc<dyn Readiness>>,
+    /// The clock of `Date`: gives the seconds since 1970, and is asked once for each answer that is not a 101.
+    /// Default: none, and there is no `Date` (RFC 9110 §6.6.1).
+    pub wall_clock: Option<fn() -> u64>,
     /// The names of the headers in which the gateway puts the identity.
     pub identity: IdentityHeaders,
     /// The header in which the gateway says how it calls the request; the 101 says how we do. Default `X-Request-Id`. Empty:
@@ -58,12 +69,23 @@ pub struct HandshakeConfig {
 impl HandshakeConfig {
     /// The ceiling of [`HandshakeConfig::max_headers`]: their index lives on the stack while a head is read.
     pub const MOST_HEADERS: usize = 256;
+
+    /// Whether WebSockets are served at this path.
+    pub(super) fn serves(&self, path: &str) -> bool {
+        self.paths.iter().any(|served| match served.strip_suffix('*') {
+            Some(beginning) if beginning.ends_with('/') => path.starts_with(beginning),
+            Some(_) | None => served == path,
+        })
+    }
 }
 
 impl Default for HandshakeConfig {
     fn default() -> HandshakeConfig {
         HandshakeConfig {
             paths: vec!["/ws".to_owned()],
+            health_path: None,
+            readiness: None,
+            wall_clock: None,
             identity: IdentityHeaders::default(),
             request_id: "X-Request-Id".to_owned(),
             instance: 0,

@@ -202,7 +202,9 @@ impl HandshakeError {
                 "the request target must be a path, or a URL with the host and port of Host, without user and fragment"
             }
             HandshakeError::Host => "exactly one Host header is needed, and it must be a host",
-            HandshakeError::Body => "an upgrade request must not announce a body",
+            HandshakeError::Body => {
+                "an upgrade request has no body; send no Transfer-Encoding, and no Content-Length other than 0"
+            }
             HandshakeError::NoUpgrade => "the header Upgrade: websocket is needed",
             HandshakeError::NoConnectionUpgrade => "the header Connection: Upgrade is needed",
             HandshakeError::Key => "exactly one valid Sec-WebSocket-Key is needed",
@@ -240,7 +242,9 @@ impl HandshakeError {
             HandshakeError::Timeout => "the request was not complete in time",
             HandshakeError::Version => "the header Sec-WebSocket-Version: 13 is needed",
             HandshakeError::TooMany => "too many connections of this user",
-            HandshakeError::HeadTooLarge => "the request head is larger than POSTERN_MAX_HEAD",
+            HandshakeError::HeadTooLarge => {
+                "the request head is larger than POSTERN_MAX_HEAD; raise it if cookies or tokens are that large"
+            }
             HandshakeError::TooManyHeaders => "the request has more header lines than POSTERN_MAX_HEADERS",
             HandshakeError::Draining => "this instance is stopping; try again",
             HandshakeError::Overloaded => "this instance has as many connections as it may; try again",

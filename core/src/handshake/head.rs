@@ -18,6 +18,8 @@ pub struct HeadReader {
     line: usize,
     /// Whether the last byte was CR.
     after_cr: bool,
+    /// How many bytes of [`HEAD`] the request has begun with; [`OTHER_METHOD`] once it has begun otherwise.
+    method: u8,
     /// The longest head.
     max: usize,
 }
@@ -25,7 +27,12 @@ pub struct HeadReader {
 impl HeadReader {
     /// A reader of a head of at most `max` bytes, its last empty line included.
     pub fn new(max: usize) -> HeadReader {
-        HeadReader { collected: Vec::new(), line: 0, after_cr: false, max }
+        HeadReader { collected: Vec::new(), line: 0, after_cr: false, method: 0, max }
+    }
+
+    /// Whether the method is HEAD, as far as the request has come: the answer then has no content (RFC 9110 §9.3.2).
+    pub fn is_head(&self) -> bool {
+        usize::from(self.method) == HEAD.len()
     }
 
     /// How many bytes have been collected over earlier reads.
@@ -53,6 +60,7 @@ impl HeadReader {
         }
         let room = self.max.saturating_sub(self.collected.len());
         let fresh = input.peek();
+        self.see_method(fresh);
         let within = fresh.get(..room).unwrap_or(fresh);
         let end = self.scan(within)?;
         let used = end.unwrap_or(within.len());
@@ -66,6 +74,17 @@ impl HeadReader {
         }
         self.collected.extend_from_slice(taken);
         Ok(end.map(|_| Payload::Owned(std::mem::take(&mut self.collected))))
+    }
+
+    /// Compares what is still open of the method.
+    fn see_method(&mut self, fresh: &[u8]) {
+        for byte in fresh {
+            match HEAD.get(usize::from(self.method)) {
+                Some(expected) if expected == byte => self.method += 1,
+                Some(_) => self.method = OTHER_METHOD,
+                None => return,
+            }
+        }
     }
 
     /// The offset behind the empty line, if it is in `bytes`.
@@ -91,6 +110,12 @@ impl HeadReader {
         Ok(None)
     }
 }
+
+/// How a request line with the method HEAD begins.
+const HEAD: &[u8] = b"HEAD ";
+
+/// Larger than the length of [`HEAD`].
+const OTHER_METHOD: u8 = u8::MAX;
 
 /// A character of a token (RFC 9110 §5.6.2).
 pub(crate) fn is_token(byte: u8) -> bool {
@@ -171,6 +196,30 @@ mod tests {
         let head = b"G\r\nA: bc\r\n\r\n";
         check(head.len(), head, Ok(Some(head)), b"");
         check(head.len() - 1, head, Err(HandshakeError::HeadTooLarge), b"\n");
+    }
+
+    #[test]
+    fn the_method_head_is_known_as_soon_as_it_is_there() {
+        for (bytes, is_head) in [
+            (&b"HEAD /ws HTTP/1.1\r\n\r\n"[..], true),
+            (b"HEAD ", true),
+            (b"HEAD /\n", true),
+            (b"HEAD", false),
+            (b"HEADS / HTTP/1.1\r\n\r\n", false),
+            (b"head / HTTP/1.1\r\n\r\n", false),
+            (b"GET /HEAD HTTP/1.1\r\n\r\n", false),
+            (b"HHEAD / HTTP/1.1\r\n\r\n", false),
+            (b"", false),
+        ] {
+            for at in 0..=bytes.len() {
+                let mut reader = HeadReader::new(20);
+                for part in [&bytes[..at], &bytes[at..]] {
+                    // Whatever is wrong with the rest, the method is known.
+                    let _ = reader.receive(&mut Input::new(&mut part.to_vec()));
+                }
+                assert_eq!(reader.is_head(), is_head, "{} split at {at}", bytes.escape_ascii());
+            }
+        }
     }
 
     #[test]

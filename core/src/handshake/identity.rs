@@ -160,15 +160,17 @@ impl Identity {
 
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Identity")
-            .field("id", &self.id())
+        let mut out = f.debug_struct("Identity");
+        out.field("id", &self.id())
             .field("email", &self.email())
             .field("name", &self.name())
             .field("session_id", &self.session_id())
             .field("token_exp", &self.token_exp())
-            .field("request_id", &self.request_id())
-            .field("client", &self.client())
-            .finish()
+            .field("request_id", &self.request_id());
+        if let Some(client) = self.client() {
+            out.field("client", &client);
+        }
+        out.finish()
     }
 }
 

@@ -8,7 +8,7 @@
 //! use std::net::SocketAddr;
 //! use std::sync::Arc;
 //! use std::time::Instant;
-//! use postern_core::handshake::{reject, HandshakeConfig, HeadReader, Peer, UpgradeRequest};
+//! use postern_core::handshake::{reject, HandshakeConfig, HeadReader, Peer, Reply, UpgradeRequest};
 //! use postern_core::{ConnectionId, Input};
 //!
 //! let config = HandshakeConfig::default();
@@ -22,7 +22,7 @@
 //! let mut out = Vec::new();
 //! match admission {
 //!     Ok(admission) => assert_eq!(admission.accept(&mut out, &config, ConnectionId(1)).identity.id(), "123"),
-//!     Err(error) => reject(&mut out, error, 1),
+//!     Err(error) => reject(&mut out, error, Reply::default()),
 //! }
 //! assert!(out.starts_with(b"HTTP/1.1 101 "));
 //! ```
@@ -30,9 +30,11 @@
 mod assertion;
 mod client;
 mod config;
+mod date;
 mod error;
 mod extensions;
 mod head;
+mod health;
 mod host;
 mod identity;
 mod origin;
@@ -59,12 +61,15 @@ pub use error::HandshakeError;
 pub use extensions::Deflate;
 pub use head::HeadReader;
 pub(crate) use head::is_token;
+pub use health::Readiness;
 pub use host::{Authority, default_port};
 pub use identity::Identity;
 pub use origin::AllowedOrigins;
+pub(crate) use request::Request;
 pub use request::UpgradeRequest;
 pub use request_id::RequestId;
-pub use respond::reject;
+pub(crate) use respond::report_health;
+pub use respond::{Reply, reject};
 pub use secret::{ProxySecret, SecretStore, Secrets};
 pub use trust::{Cidr, InvalidCidr, Peer, TrustedProxies};
 

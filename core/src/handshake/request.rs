@@ -9,6 +9,7 @@ use super::client::{Client, Forwarding};
 use super::config::{HandshakeConfig, IdentityHeaders};
 use super::error::HandshakeError;
 use super::extensions::Deflate;
+use super::health::is_health_check;
 use super::host::{Authority, default_port};
 use super::identity::{Claims, Identity};
 use super::request_id::{Correlation, RequestId};
@@ -17,6 +18,17 @@ use super::subprotocol::Offers;
 use super::trust::Peer;
 use super::{Admission, list, respond};
 use crate::record::ConnectionId;
+
+/// What a complete head asks for.
+// It lives on the stack for one call, and nearly every request is an upgrade.
+#[allow(clippy::large_enum_variant)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Request<'h> {
+    /// A WebSocket.
+    Upgrade(UpgradeRequest<'h>),
+    /// How the process is ([`HandshakeConfig::health_path`]).
+    HealthCheck,
+}
 
 /// A well-formed upgrade request to a path that we serve. Nothing is known of the user yet: the next step is
 /// [`UpgradeRequest::identify`].
@@ -45,66 +57,10 @@ impl<'h> UpgradeRequest<'h> {
     /// # Errors
     /// Every [`HandshakeError`] of the statuses 400, 404, 405, 426 and 431, but for those of the identity.
     pub fn parse(head: &'h mut [u8], config: &HandshakeConfig) -> Result<UpgradeRequest<'h>, HandshakeError> {
-        blank_display_controls(head, &config.identity);
-        let head: &'h [u8] = head;
-        let mut storage = [const { MaybeUninit::uninit() }; HandshakeConfig::MOST_HEADERS];
-        let room = storage.get_mut(..config.max_headers).ok_or(HandshakeError::TooManyHeaders)?;
-        let mut request = httparse::Request::new(&mut []);
-        match request.parse_with_uninit_headers(head, room) {
-            Ok(httparse::Status::Complete(used)) if used == head.len() => {}
-            Ok(_) => return Err(HandshakeError::NotHttp),
-            Err(httparse::Error::TooManyHeaders) => return Err(HandshakeError::TooManyHeaders),
-            Err(httparse::Error::Version) if names_http(head) => return Err(HandshakeError::HttpVersion),
-            Err(_) => return Err(HandshakeError::NotHttp),
+        match Request::parse(head, config)? {
+            Request::Upgrade(request) => Ok(request),
+            Request::HealthCheck => Err(HandshakeError::NotFound),
         }
-        if request.version != Some(1) {
-            return Err(HandshakeError::HttpVersion);
-        }
-        let method = request.method.unwrap_or_default();
-        let target = Target::parse(request.path.unwrap_or_default(), method)?;
-        let fields = Fields::gather(request.headers, config);
-        let host = fields.host.exactly_one().and_then(parse_host).ok_or(HandshakeError::Host)?;
-        let path = match target {
-            Target::Path(path) => path,
-            // RFC 9112 §3.2.2: the authority of the target counts, and Host is ignored. A request in which the two
-            // differ may mean one host to the gateway and another to us, so neither is believed.
-            Target::Absolute { authority, port, path } if authority.is_same(&host, port) => path,
-            Target::Absolute { .. } => return Err(HandshakeError::Target),
-            Target::Asterisk => return Err(HandshakeError::Method),
-        };
-        if !config.paths.iter().any(|served| served == path) {
-            return Err(HandshakeError::NotFound);
-        }
-        if method != "GET" {
-            return Err(HandshakeError::Method);
-        }
-        // RFC 9112 §6.3 would make the bytes behind the head a body; RFC 6455 makes them frames.
-        if fields.has_transfer_encoding || !matches!(fields.content_length, Once::Never | Once::Seen(b"0")) {
-            return Err(HandshakeError::Body);
-        }
-        if !fields.upgrades_to_websocket {
-            return Err(HandshakeError::NoUpgrade);
-        }
-        if !fields.connection_upgrade {
-            return Err(HandshakeError::NoConnectionUpgrade);
-        }
-        if fields.version != Once::Seen(b"13") {
-            return Err(HandshakeError::Version);
-        }
-        let key = fields.key.exactly_one().filter(|key| is_key(key, config.strict_key));
-        let key = key.ok_or(HandshakeError::Key)?;
-        Ok(UpgradeRequest {
-            host: host.host(),
-            key,
-            origin: fields.origin,
-            offers: fields.offers,
-            deflate: fields.deflate,
-            proof: fields.proof,
-            claims: fields.claims,
-            token: fields.token,
-            correlation: fields.correlation,
-            forwarding: fields.forwarding,
-        })
     }
 
     /// How the gateway calls the request, if it says so.
@@ -162,6 +118,80 @@ impl<'h> UpgradeRequest<'h> {
     }
 }
 
+impl<'h> Request<'h> {
+    /// Parses a complete head, by the rules of [`UpgradeRequest::parse`].
+    pub(crate) fn parse(head: &'h mut [u8], config: &HandshakeConfig) -> Result<Request<'h>, HandshakeError> {
+        blank_display_controls(head, &config.identity);
+        let head: &'h [u8] = head;
+        let mut storage = [const { MaybeUninit::uninit() }; HandshakeConfig::MOST_HEADERS];
+        let room = storage.get_mut(..config.max_headers).ok_or(HandshakeError::TooManyHeaders)?;
+        let mut request = httparse::Request::new(&mut []);
+        match request.parse_with_uninit_headers(head, room) {
+            Ok(httparse::Status::Complete(used)) if used == head.len() => {}
+            Ok(_) => return Err(HandshakeError::NotHttp),
+            Err(httparse::Error::TooManyHeaders) => return Err(HandshakeError::TooManyHeaders),
+            Err(httparse::Error::Version) if names_http(head) => return Err(HandshakeError::HttpVersion),
+            Err(_) => return Err(HandshakeError::NotHttp),
+        }
+        let is_health_check =
+            config.health_path.as_deref().is_some_and(|path| is_health_check(&request, path));
+        if request.version != Some(1) && !is_health_check {
+            return Err(HandshakeError::HttpVersion);
+        }
+        let method = request.method.unwrap_or_default();
+        let target = Target::parse(request.path.unwrap_or_default(), method)?;
+        let fields = Fields::gather(request.headers, config);
+        if is_health_check {
+            return fields
+                .has_host_of_health_check(request.version)
+                .then_some(Request::HealthCheck)
+                .ok_or(HandshakeError::Host);
+        }
+        let host = fields.host.exactly_one().and_then(parse_host).ok_or(HandshakeError::Host)?;
+        let path = match target {
+            Target::Path(path) => path,
+            // RFC 9112 §3.2.2: the authority of the target counts, and Host is ignored. A request in which the two
+            // differ may mean one host to the gateway and another to us, so neither is believed.
+            Target::Absolute { authority, port, path } if authority.is_same(&host, port) => path,
+            Target::Absolute { .. } => return Err(HandshakeError::Target),
+            Target::Asterisk => return Err(HandshakeError::Method),
+        };
+        if !config.serves(path) {
+            return Err(HandshakeError::NotFound);
+        }
+        if method != "GET" {
+            return Err(HandshakeError::Method);
+        }
+        // RFC 9112 §6.3 would make the bytes behind the head a body; RFC 6455 makes them frames.
+        if fields.has_transfer_encoding || !matches!(fields.content_length, Once::Never | Once::Seen(b"0")) {
+            return Err(HandshakeError::Body);
+        }
+        if !fields.upgrades_to_websocket {
+            return Err(HandshakeError::NoUpgrade);
+        }
+        if !fields.connection_upgrade {
+            return Err(HandshakeError::NoConnectionUpgrade);
+        }
+        if fields.version != Once::Seen(b"13") {
+            return Err(HandshakeError::Version);
+        }
+        let key = fields.key.exactly_one().filter(|key| is_key(key, config.strict_key));
+        let key = key.ok_or(HandshakeError::Key)?;
+        Ok(Request::Upgrade(UpgradeRequest {
+            host: host.host(),
+            key,
+            origin: fields.origin,
+            offers: fields.offers,
+            deflate: fields.deflate,
+            proof: fields.proof,
+            claims: fields.claims,
+            token: fields.token,
+            correlation: fields.correlation,
+            forwarding: fields.forwarding,
+        }))
+    }
+}
+
 /// A header that may stand in a request once.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Once<'h> {
@@ -210,6 +240,16 @@ struct Fields<'h> {
 }
 
 impl<'h> Fields<'h> {
+    /// Whether `Host` is as a health check may have it: once and a host, or empty (RFC 9112 §3.2: the target has no
+    /// authority); in HTTP/1.0 it may be missing.
+    fn has_host_of_health_check(&self, version: Option<u8>) -> bool {
+        match self.host {
+            Once::Never => version == Some(0),
+            Once::Seen(host) => host.is_empty() || parse_host(host).is_some(),
+            Once::Again => false,
+        }
+    }
+
     fn gather(headers: &[Header<'h>], config: &HandshakeConfig) -> Fields<'h> {
         let mut fields = Fields::default();
         headers.iter().for_each(|header| fields.see(header, config));
@@ -267,7 +307,7 @@ fn names_http(head: &[u8]) -> bool {
 
 /// Where a request goes (RFC 9112 §3.2), without the query, which may hold a token.
 #[derive(Debug, Clone, Copy)]
-enum Target<'h> {
+pub(super) enum Target<'h> {
     /// Origin-form: a path.
     Path(&'h str),
     /// Absolute-form: a URL with one of our schemes. `port` is the one that the scheme implies.
@@ -277,7 +317,15 @@ enum Target<'h> {
 }
 
 impl<'h> Target<'h> {
-    fn parse(target: &'h str, method: &str) -> Result<Target<'h>, HandshakeError> {
+    /// The path, if there is one.
+    pub(super) fn path(self) -> Option<&'h str> {
+        match self {
+            Target::Path(path) | Target::Absolute { path, .. } => Some(path),
+            Target::Asterisk => None,
+        }
+    }
+
+    pub(super) fn parse(target: &'h str, method: &str) -> Result<Target<'h>, HandshakeError> {
         if !target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
             return Err(HandshakeError::Target);
         }

@@ -1,7 +1,8 @@
-//! The two answers to an upgrade request.
+//! The answers to an upgrade request, and to a health check.
 
 use tungstenite::handshake::derive_accept_key;
 
+use super::date::HttpDate;
 use super::error::HandshakeError;
 use super::extensions::Deflate;
 use super::request_id::RequestId;
@@ -33,30 +34,115 @@ pub(super) fn switch_protocols(
     out.extend_from_slice(b"\r\n\r\n");
 }
 
+/// What an answer says beside its status, and whether it has content.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Reply {
+    /// When the client may come back, in seconds; sent with the statuses 429 and 503 alone. The caller makes it different
+    /// for each client, so that they do not come back together.
+    pub retry_after: u32,
+    /// The time in seconds since 1970, for `Date` (RFC 9110 §6.6.1). `None` without a clock: then there is no `Date`.
+    pub date: Option<u64>,
+    /// Whether the method is HEAD: the header says how long the content would be, and there is none (RFC 9110 §9.3.2).
+    pub is_head: bool,
+}
+
 /// Writes a refusal: status, exact length, a JSON body, and that the connection ends here. A gateway uses
 /// one connection for many users, and nothing may follow a refused upgrade.
-///
-/// `retry_after` is in seconds; it goes out with the statuses 429 and 503 alone. Whoever calls has made it
-/// different for each client, so that they do not come back together.
-pub fn reject(out: &mut Vec<u8>, error: HandshakeError, retry_after: u32) {
+pub fn reject(out: &mut Vec<u8>, error: HandshakeError, reply: Reply) {
     let body = format!(r#"{{"error":{{"code":"{}","message":"{}"}}}}"#, error.code(), error.message());
     let status = error.status();
     let particular = match status {
         // RFC 6750 §3: without credentials the challenge carries no error code.
-        401 => "WWW-Authenticate: Bearer\r\n".to_owned(),
-        405 => "Allow: GET\r\n".to_owned(),
+        401 => "WWW-Authenticate: Bearer\r\n",
+        405 => "Allow: GET\r\n",
         // RFC 6455 §4.4 asks for the version, RFC 9110 §15.5.22 for Upgrade.
-        426 => "Sec-WebSocket-Version: 13\r\nUpgrade: websocket\r\n".to_owned(),
-        429 | 503 => format!("Retry-After: {retry_after}\r\n"),
-        _ => String::new(),
+        426 => "Sec-WebSocket-Version: 13\r\nUpgrade: websocket\r\n",
+        _ => "",
     };
+    write(out, (status, error.reason_phrase()), particular, &body, reply);
+}
+
+/// Writes the answer to a health check: 200 or 503, with a JSON body. The connection ends here, too.
+pub(crate) fn report_health(out: &mut Vec<u8>, is_ready: bool, reply: Reply) {
+    let (status, body) = if is_ready {
+        ((200, "OK"), r#"{"status":"ready"}"#)
+    } else {
+        ((503, "Service Unavailable"), r#"{"status":"not_ready"}"#)
+    };
+    write(out, status, "", body, reply);
+}
+
+fn write(out: &mut Vec<u8>, (status, phrase): (u16, &str), particular: &str, body: &str, reply: Reply) {
     // RFC 9110 §7.8: who sends Upgrade names it in Connection too.
     let connection = if status == 426 { "close, Upgrade" } else { "close" };
+    let date = reply.date.map(|date| format!("Date: {}\r\n", HttpDate(date))).unwrap_or_default();
+    let retry_after = match status {
+        429 | 503 => format!("Retry-After: {}\r\n", reply.retry_after),
+        _ => String::new(),
+    };
+    let content = if reply.is_head { "" } else { body };
     let response = format!(
-        "HTTP/1.1 {status} {}\r\nConnection: {connection}\r\nContent-Type: application/json\r\n\
-         Content-Length: {}\r\n{particular}\r\n{body}",
-        error.reason_phrase(),
+        "HTTP/1.1 {status} {phrase}\r\n{date}Connection: {connection}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n{particular}{retry_after}\r\n{content}",
         body.len(),
     );
     out.extend_from_slice(response.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(write: impl Fn(&mut Vec<u8>, Reply), reply: Reply) -> String {
+        let mut out = Vec::new();
+        write(&mut out, reply);
+        String::from_utf8(out).expect("ASCII")
+    }
+
+    #[test]
+    fn an_answer_has_a_date_where_there_is_a_clock() {
+        let method = |out: &mut Vec<u8>, reply| reject(out, HandshakeError::Method, reply);
+        let dated = text(method, Reply { date: Some(784_111_777), ..Reply::default() });
+        assert!(
+            dated.starts_with("HTTP/1.1 405 Method Not Allowed\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n")
+        );
+        assert_eq!(
+            dated.replace("Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n", ""),
+            text(method, Reply::default())
+        );
+    }
+
+    #[test]
+    fn an_answer_to_head_is_that_to_get_without_its_content() {
+        for error in [HandshakeError::Method, HandshakeError::Version, HandshakeError::Draining] {
+            let refuse = |out: &mut Vec<u8>, reply| reject(out, error, reply);
+            check_head(refuse);
+        }
+        check_head(|out, reply| report_health(out, true, reply));
+        check_head(|out, reply| report_health(out, false, reply));
+    }
+
+    #[track_caller]
+    fn check_head(write: impl Fn(&mut Vec<u8>, Reply)) {
+        let get = Reply { retry_after: 7, date: Some(0), is_head: false };
+        let whole = text(&write, get);
+        let (head, body) = whole.split_once("\r\n\r\n").expect("a head and a body");
+        assert_eq!(text(&write, Reply { is_head: true, ..get }), format!("{head}\r\n\r\n"));
+        assert!(head.contains(&format!("\r\nContent-Length: {}", body.len())), "{whole}");
+    }
+
+    #[test]
+    fn health_is_reported_like_this() {
+        let reply = Reply { retry_after: 7, ..Reply::default() };
+        assert_eq!(
+            text(|out, reply| report_health(out, true, reply), reply),
+            "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: 18\r\n\r\n\
+             {\"status\":\"ready\"}"
+        );
+        assert_eq!(
+            text(|out, reply| report_health(out, false, reply), reply),
+            "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Type: application/json\r\n\
+             Content-Length: 22\r\nRetry-After: 7\r\n\r\n{\"status\":\"not_ready\"}"
+        );
+    }
 }

@@ -25,7 +25,8 @@ fn answer(request: &[u8], peer: Peer, config: &HandshakeConfig) -> (String, Opti
         let accepted = admission.accept(&mut out, config, ConnectionId(42));
         Ok(accepted.identity.id().to_owned())
     });
-    let id = admission.map_err(|error| reject(&mut out, error, 7)).ok();
+    let id =
+        admission.map_err(|error| reject(&mut out, error, Reply { retry_after: 7, ..Reply::default() })).ok();
     (String::from_utf8(out).expect("ASCII"), id)
 }
 
@@ -148,7 +149,7 @@ fn every_refusal_is_framed_and_closes() {
         E::Crowded,
     ] {
         let mut out = Vec::new();
-        reject(&mut out, error, 7);
+        reject(&mut out, error, Reply { retry_after: 7, ..Reply::default() });
         let response = String::from_utf8(out).expect("ASCII");
         let (head, body) = response.split_once("\r\n\r\n").expect("a head and a body");
         assert!(head.contains(&format!("\r\nContent-Length: {}", body.len())), "{response}");

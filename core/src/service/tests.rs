@@ -1,5 +1,6 @@
 //! The service as a runtime drives it, with a socket that takes as much as a test lets it.
 
+mod answers;
 mod crowds;
 mod drain;
 mod exchange;
@@ -462,6 +463,7 @@ fn a_timer_of_a_connection_that_is_gone_touches_no_other() {
     runtime.eof(key);
     runtime.wait(Duration::from_secs(3));
     assert_eq!(runtime.open(), key);
+    runtime.feed(key, b"GET ");
     runtime.wait(Duration::from_secs(3));
     assert_eq!(runtime.wire(key), b"", "its own time is not up");
     runtime.wait(Duration::from_secs(2));

@@ -94,6 +94,7 @@ fn last_words_that_nobody_takes_are_given_up() {
     connection.feed(b"\x16\x03\x01");
     connection.wait(SECOND);
     assert!(connection.service.is_empty());
+    // Of more than may be pending the oldest get 503; the others had their time and asked for nothing.
     assert_eq!((connection.counts.rejected, connection.counts.abandoned), (1, 0));
 }
 
@@ -190,7 +191,7 @@ fn a_crowd_that_says_nothing_is_gone_in_one_pass() {
         }
     });
     assert!(connection.service.is_empty());
-    assert_eq!((connection.counts.rejected, connection.counts.abandoned), (100_000, 0));
+    assert_eq!((connection.counts.rejected, connection.counts.abandoned), (100_000 - 4096, 4096));
     assert_eq!(connection.service.poll_timeout(connection.now), None);
 }
 

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use postern_core::handshake::Readiness;
 use smol::channel::{Receiver, Sender, bounded};
 
 use crate::supervisor::Supervisor;
@@ -20,6 +21,12 @@ struct State {
     supervisor: Supervisor,
     /// Nothing is ever sent. It is closed when a successor has taken over.
     handed_over: (Sender<Infallible>, Receiver<Infallible>),
+}
+
+impl Readiness for State {
+    fn is_ready(&self) -> bool {
+        !self.is_draining.load(Ordering::Relaxed)
+    }
 }
 
 /// Of a process that nobody looks after.
@@ -67,6 +74,11 @@ impl Phase {
 
     pub(crate) fn is_draining(&self) -> bool {
         self.0.is_draining.load(Ordering::Relaxed)
+    }
+
+    /// Whether the process takes users, for health checks on the data port.
+    pub fn readiness(&self) -> Arc<dyn Readiness> {
+        self.0.clone()
     }
 
     pub(crate) fn supervisor(&self) -> &Supervisor {

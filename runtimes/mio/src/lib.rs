@@ -55,6 +55,7 @@ fn serve(
     settings.announce(&PROGRAM, &listeners, &logger);
     let (assertion, keys) = assertion::start(settings.assertion.as_ref(), &logger)?.unzip();
     signals.set_reload(Reload::new(&settings, keys, &logger));
+    settings.service.handshake.readiness = Some(phase.readiness());
     settings.service.handshake.assertion = assertion;
     let (gate, drain) = (settings.gate(), settings.drain);
     let acceptor = Acceptor::new(listeners, signals, gate, drain, succession, phase.clone(), logger.clone())?;

@@ -63,6 +63,7 @@ fn serve(
     settings.announce(&PROGRAM, &listeners, &logger);
     let (assertion, keys) = assertion::start(settings.assertion.as_ref(), &logger)?.unzip();
     signals.set_reload(Reload::new(&settings, keys, &logger));
+    settings.service.handshake.readiness = Some(phase.readiness());
     settings.service.handshake.assertion = assertion;
     settings.service.hash_seed = RandomState::new().hash_one(0);
     let (gate, drain) = (settings.gate(), settings.drain);

@@ -5,7 +5,9 @@ use std::time::Instant;
 use tungstenite::protocol::frame::coding::CloseCode;
 
 use super::{Connection, Context, Stage};
-use crate::handshake::{Client, HandshakeError, Reject, UpgradeRequest, reject};
+use crate::handshake::{
+    Client, HandshakeError, Reject, Reply, Request, UpgradeRequest, reject, report_health,
+};
 use crate::input::Input;
 use crate::policy::{Entrance, Heartbeat};
 use crate::record::{ConnectionId, Record, Recorder};
@@ -31,11 +33,14 @@ impl Connection {
             Err(error) => return self.refuse(context, turn, error, recorder),
         };
         let refusal = *refusal;
-        if let Some(error) = refusal.filter(|error| close_code(handshake.reject, *error).is_none()) {
+        let is_status = |error: &HandshakeError| close_code(handshake.reject, *error).is_none();
+        // Unless it may be a health check, it need not be read.
+        if let Some(error) = refusal.filter(|error| handshake.health_path.is_none() && is_status(error)) {
             return self.refuse(context, turn, error, recorder);
         }
-        let request = match UpgradeRequest::parse(&mut head, handshake) {
-            Ok(request) => request,
+        let request = match Request::parse(&mut head, handshake) {
+            Ok(Request::Upgrade(request)) => request,
+            Ok(Request::HealthCheck) => return self.report_health(context, turn, refusal),
             Err(error) => return self.refuse(context, turn, refusal.unwrap_or(error), recorder),
         };
         let admission = match refusal {
@@ -85,9 +90,28 @@ impl Connection {
         error: HandshakeError,
         recorder: &mut impl Recorder,
     ) {
-        reject(turn.out, error, context.common.jitter.retry_after());
+        reject(turn.out, error, self.reply(context));
         self.record_refusal(context, turn.now, asked, error, None, recorder);
         self.stage = Stage::Refused { until: turn.now + LINGER, is_aborted: false };
+    }
+
+    /// Answers a health check. `refusal` is what an upgrade would get whatever it says.
+    fn report_health(&mut self, context: &Context<'_>, turn: &mut Turn<'_>, refusal: Option<HandshakeError>) {
+        let readiness = context.config.handshake.readiness.as_ref();
+        // Connections that arrive too fast are no reason to send users elsewhere: they may come in a moment.
+        let takes_users = matches!(refusal, None | Some(HandshakeError::TooFast));
+        let is_ready = takes_users && readiness.is_none_or(|readiness| readiness.is_ready());
+        report_health(turn.out, is_ready, self.reply(context));
+        self.stage = Stage::Refused { until: turn.now + LINGER, is_aborted: false };
+    }
+
+    /// What an answer to the request says beside its status.
+    fn reply(&self, context: &Context<'_>) -> Reply {
+        Reply {
+            retry_after: context.common.jitter.retry_after(),
+            date: context.config.handshake.wall_clock.map(|clock| clock()),
+            is_head: matches!(&self.stage, Stage::Handshake { reader, .. } if reader.is_head()),
+        }
     }
 
     /// Refuses what is an upgrade in itself: by a Close frame, if that is how its user is to be told.

@@ -116,7 +116,8 @@ impl Connection {
     ) {
         let epoch = context.common.epoch;
         match &mut self.stage {
-            Stage::Handshake { .. } => {
+            Stage::Handshake { reader, .. } => {
+                let has_begun = reader.collected() > 0;
                 let timeout = context.config.handshake.timeout;
                 let at = epoch.instant(self.since) + timeout;
                 if is_unread || turn.now < at {
@@ -127,7 +128,9 @@ impl Connection {
                         let late = turn.now.saturating_duration_since(at);
                         self.since = epoch.moment(epoch.instant(self.since) + late + more);
                     }
-                    None => self.refuse(context, turn, HandshakeError::Timeout, recorder),
+                    None if has_begun => self.refuse(context, turn, HandshakeError::Timeout, recorder),
+                    // Nothing was asked, so nothing is answered: gateways and browsers open connections ahead of use.
+                    None => self.abort(Ending::Eof),
                 }
             }
             Stage::Refused { until, .. } if *until <= turn.now => self.abort(Ending::Broken),

@@ -59,7 +59,7 @@ enum Stage {
     Handshake { reader: HeadReader, peer: Peer, refusal: Option<HandshakeError>, is_aborted: bool },
     /// The 101 is out.
     Admitted { session: Session, identity: Identity },
-    /// The refusal is out; the peer may take it until the given time.
+    /// The refusal is out, or the answer to a health check; the peer may take it until the given time.
     Refused { until: Instant, is_aborted: bool },
     /// The refusal is out as a Close frame; what is left of the session is its closing handshake.
     Dismissed { session: Session },

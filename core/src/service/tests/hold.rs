@@ -74,6 +74,7 @@ fn while_it_is_held_no_message_is_read_and_no_user_is_ended_for_that() {
     for (key, is_read) in [(quiet, false), (slow, false), (head, true), (late, true)] {
         assert_eq!(runtime.service.wants_read(key), is_read);
     }
+    runtime.feed(late, b"GET ");
     runtime.wait(SECOND - Duration::from_millis(1));
     assert!(runtime.wire(head).is_empty());
     runtime.wait(Duration::from_millis(1));

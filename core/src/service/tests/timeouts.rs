@@ -170,6 +170,7 @@ fn a_socket_takes_nothing_where_there_is_nothing() {
 fn who_is_looked_at_too_early_is_left_alone() {
     let mut runtime = Runtime::new(ServiceConfig::default());
     let [beginning, refused] = [runtime.open(), runtime.open()];
+    runtime.feed(beginning, b"GET ");
     runtime.feed(refused, b"\x16");
     let refusal = runtime.wire(refused).to_vec();
     let mut look = |key, now| {

@@ -272,6 +272,31 @@ fn a_client_whose_offer_was_not_answered_is_marked() {
 }
 
 #[test]
+fn the_refusal_of_an_untrusted_peer_says_what_to_add() {
+    for (ip, needs) in [
+        ("100.64.7.1", "100.64.7.1 or cgnat"),
+        ("169.254.1.1", "169.254.1.1 or link-local"),
+        ("10.1.2.3", "10.1.2.3 or private"),
+        ("::ffff:10.1.2.3", "10.1.2.3 or private"),
+        ("203.0.113.9", "203.0.113.9"),
+        ("2001:db8::1", "2001:db8::1"),
+    ] {
+        let record = Record::Rejected {
+            connection: CONNECTION,
+            peer: Peer::Tcp { ip: ip.parse().unwrap(), port: 1 },
+            request_id: None,
+            client: None,
+            error: HandshakeError::PeerNotTrusted,
+            close_code: None,
+            took: Duration::ZERO,
+        };
+        let detail = format!(", detail: POSTERN_TRUSTED_PROXIES needs {needs} if this is your gateway, ");
+        let line = line(TERM, record);
+        assert!(line.contains(&detail), "{line}");
+    }
+}
+
+#[test]
 fn the_client_is_named_if_the_gateway_says_who_it_is() {
     let client = Client::Address("203.0.113.9".parse().unwrap());
     let user = john().with_request(None, Some(client));
@@ -324,7 +349,7 @@ fn a_peer_that_left_early_is_worth_a_debug_line() {
     let record = Record::Abandoned { connection: CONNECTION, peer: PEER, received: 5 };
     assert_eq!(
         line(TERM, record),
-        "DEBUG WebSocket upgrade abandoned - the peer left before its request was complete, \
+        "DEBUG WebSocket upgrade abandoned - the connection ended before the request was complete, \
          conn: 7, request_id: 0000005f-7, peer: 127.0.0.1:40000, bytes_received: 5"
     );
     assert_eq!(lines(LogSettings { level: Level::Info, ..TERM }, &[record]), [""; 0]);

@@ -1,11 +1,12 @@
 //! One worker's side of the log: the core's records become lines.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use postern_core::frame::DataKind;
-use postern_core::handshake::{Client, HandshakeError, Identity, Peer, RequestId};
+use postern_core::handshake::{Client, HandshakeError, Identity, Peer, RequestId, TrustedProxies};
 use postern_core::policy::RateKind;
 use postern_core::session::Ending;
 use postern_core::{CloseCode, ConnectionId, Record, Recorder, Summary};
@@ -264,6 +265,13 @@ impl WorkerLog {
                 if let Some(detail) = error.detail() {
                     keys.emit_str("detail", detail)?;
                 }
+                if let (HandshakeError::PeerNotTrusted, Peer::Tcp { ip, .. }) = (error, peer) {
+                    let ip = ip.to_canonical();
+                    let preset = preset_of(ip).map(|name| format!(" or {name}")).unwrap_or_default();
+                    let detail =
+                        format_args!("POSTERN_TRUSTED_PROXIES needs {ip}{preset} if this is your gateway");
+                    keys.emit_arguments("detail", &detail)?;
+                }
                 keys.emit_u64("handshake_ms", as_millis(took))
             }),
         );
@@ -274,7 +282,9 @@ impl WorkerLog {
         self.rare(
             "connection_abandoned",
             Level::Debug,
-            &format_args!("WebSocket upgrade abandoned - the peer left before its request was complete"),
+            &format_args!(
+                "WebSocket upgrade abandoned - the connection ended before the request was complete"
+            ),
             &InOrder(|keys: &mut dyn Serializer| {
                 subject.emit(keys)?;
                 keys.emit_arguments("peer", &format_args!("{peer}"))?;
@@ -375,6 +385,17 @@ impl Subject<'_> {
         }
         Ok(())
     }
+}
+
+/// The name in `POSTERN_TRUSTED_PROXIES` of a list of blocks that holds this address.
+fn preset_of(ip: IpAddr) -> Option<&'static str> {
+    let presets = [
+        ("loopback", TrustedProxies::loopback()),
+        ("private", TrustedProxies::private()),
+        ("cgnat", TrustedProxies::cgnat()),
+        ("link-local", TrustedProxies::link_local()),
+    ];
+    presets.into_iter().find(|(_, blocks)| blocks.trusts(ip)).map(|(name, _)| name)
 }
 
 /// The client, if the gateway said who it is.

@@ -29,11 +29,12 @@ use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::num::{NonZero, NonZeroUsize};
 use std::process;
 use std::sync::Arc;
 use std::thread;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use postern_core::ServiceConfig;
 use postern_core::handshake::Secrets;
@@ -47,7 +48,7 @@ use crate::log::{self, LogSettings};
 use crate::users::{PerUser, UserPolicy};
 use command::{Arguments, Purpose};
 use sources::{Chosen, Source};
-use table::{CONTROL, IDENTITY_HEADERS, LISTEN};
+use table::{CONTROL, HEALTH_PATH, IDENTITY_HEADERS, LISTEN};
 
 pub use error::{SettingsError, SettingsErrors};
 pub(crate) use secret::SecretFile;
@@ -221,6 +222,7 @@ pub fn load(
         .map(|most| Arc::new(PerUser::new(most, settings.user_policy)) as Arc<dyn Users>);
     check_identity_headers(&chosen, &mut errors);
     check_ports(&settings, &chosen, &mut errors);
+    check_health_path(&settings, &chosen, &mut errors);
     settings.assertion = assertion::assertion(&chosen, &mut errors);
     if !errors.is_empty() {
         return Err(errors);
@@ -289,6 +291,7 @@ impl Settings {
 
     /// Fills in what depends on the host.
     fn for_this_host(mut self) -> Settings {
+        self.service.handshake.wall_clock = Some(unix_time);
         let open_files = open_files::raise();
         if self.max_connections == 0 {
             self.max_connections = open_files::connections(open_files);
@@ -344,9 +347,12 @@ fn check_ports(settings: &Settings, chosen: &[Chosen], errors: &mut SettingsErro
         // A port that the system chooses is a free one.
         let is_same = |other: SocketAddr| {
             let all = address.ip().is_unspecified() || other.ip().is_unspecified();
+            // `[::]` has the IPv4 addresses, too, unless data listeners name one with the same port.
+            let both = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+            let is_both = name == CONTROL && (address.ip() == both || other.ip() == both);
             address.port() == other.port()
                 && address.port() != 0
-                && address.is_ipv4() == other.is_ipv4()
+                && (address.is_ipv4() == other.is_ipv4() || is_both)
                 && (all || address.ip() == other.ip())
         };
         if let Some((other, of)) = before.iter().find(|(other, _)| is_same(*other))
@@ -359,6 +365,23 @@ fn check_ports(settings: &Settings, chosen: &[Chosen], errors: &mut SettingsErro
         }
         before.push((address, name));
     }
+}
+
+/// One path is a health check or a WebSocket. Below a path that ends in `/*` it may be either: the longer one counts.
+fn check_health_path(settings: &Settings, chosen: &[Chosen], errors: &mut SettingsErrors) {
+    let handshake = &settings.service.handshake;
+    if let Some(path) = &handshake.health_path
+        && handshake.paths.contains(path)
+        && let Some(blamed) = chosen.iter().find(|chosen| chosen.setting.name == HEALTH_PATH)
+    {
+        let complaint = "POSTERN_PATH serves WebSockets at this path; write another, for example /healthz";
+        errors.add(SettingsError::value(blamed.setting, &blamed.text, blamed.source, complaint));
+    }
+}
+
+/// The time for the `Date` of answers, in seconds since 1970. A clock before that is no clock.
+fn unix_time() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 fn read_dotenv() -> io::Result<Option<String>> {

@@ -62,9 +62,12 @@ pub(super) fn owner(text: &str) -> Result<Owner, Complaint> {
     Ok(Owner { user: number(user, "user", &by_user_name)?, group: number(group, "group", &by_group_name)? })
 }
 
-/// Paths of URLs: `/ws,/socket`. Visible ASCII, compared byte by byte.
+/// Paths of URLs: `/ws,/socket`, or `/ws/*` for all that begin with `/ws/`. Visible ASCII, compared byte by byte.
 pub(super) fn paths(text: &str) -> Result<Vec<String>, Complaint> {
     items(text, |item| {
+        if item == "*" {
+            return Err("* is not a path; write /* for every path".into());
+        }
         if !item.starts_with('/') {
             return Err(
                 format!("{item} is not a path; write for example /{}", item.trim_start_matches('/')).into()
@@ -72,6 +75,13 @@ pub(super) fn paths(text: &str) -> Result<Vec<String>, Complaint> {
         }
         if item.contains(['?', '#']) {
             return Err(format!("{item} is not a path alone; leave out the query and the fragment").into());
+        }
+        if item.strip_suffix('*').filter(|path| path.ends_with('/')).unwrap_or(item).contains('*') {
+            return Err(format!(
+                "{item} has an asterisk that is not the end after a slash; write /* for every path, or for \
+                 example /ws/* for every path below /ws"
+            )
+            .into());
         }
         if !item.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(
@@ -82,11 +92,24 @@ pub(super) fn paths(text: &str) -> Result<Vec<String>, Complaint> {
     })
 }
 
+/// The path of health checks, or `off`.
+pub(super) fn health_path(text: &str) -> Result<Option<String>, Complaint> {
+    if is_off(text) {
+        return Ok(None);
+    }
+    match &paths(text)?[..] {
+        [path] if !path.contains('*') => Ok(Some(path.clone())),
+        _ => Err("not one path; write for example /healthz, or off".into()),
+    }
+}
+
 /// Blocks of addresses, and the names of some: `loopback,10.0.0.0/8`.
 pub(super) fn proxies(text: &str) -> Result<TrustedProxies, Complaint> {
     let lists = items(text, |item| match item.to_ascii_lowercase().as_str() {
         "loopback" => Ok(TrustedProxies::loopback()),
         "private" => Ok(TrustedProxies::private()),
+        "cgnat" => Ok(TrustedProxies::cgnat()),
+        "link-local" => Ok(TrustedProxies::link_local()),
         "any" => Ok(TrustedProxies::any()),
         _ => match item.parse::<Cidr>() {
             Ok(block) => Ok(TrustedProxies::new(vec![block])),

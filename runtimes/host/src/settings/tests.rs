@@ -84,7 +84,7 @@ fn environment(name: &str, value: &str) -> Settings {
 #[test]
 fn the_defaults_are_those_of_the_core() {
     let settings = Texts::default().settings();
-    assert_eq!(settings.listen, [tcp("0.0.0.0:8080")]);
+    assert_eq!(settings.listen, [tcp("[::]:8080")]);
     assert_eq!((settings.workers, settings.max_connections), (0, 0));
     assert_eq!(*settings.service.session, SessionConfig::default());
     // How much may wait in it depends on the host.
@@ -119,7 +119,7 @@ fn an_empty_value_counts_as_none() {
     };
     let settings = texts.settings();
     assert_eq!(settings.service.handshake.paths, ["/dotenv"]);
-    assert_eq!(settings.listen, [tcp("0.0.0.0:8080")]);
+    assert_eq!(settings.listen, [tcp("[::]:8080")]);
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn the_dotenv_of_the_brief_is_read_as_it_is() {
                   HOST_PORT=8083 # Docker host port mapping\n\
                   JWT_SECRET=your-secret-key # Not used (Identity service validates)\n";
     let settings = Texts { dotenv, ..Texts::default() }.settings();
-    assert_eq!(settings.listen, [tcp("0.0.0.0:8081")]);
+    assert_eq!(settings.listen, [tcp("[::]:8081")]);
     // It has the default port of the control port, which gives way.
     assert_eq!(settings.control.address, Some("127.0.0.1:8082".parse().unwrap()));
 }
@@ -159,7 +159,7 @@ fn dotenv_is_read_as_a_shell_would() {
 
 #[test]
 fn the_default_address_has_the_port_and_a_given_one_keeps_its_own() {
-    assert_eq!(environment("PORT", "9000").listen, [tcp("0.0.0.0:9000")]);
+    assert_eq!(environment("PORT", "9000").listen, [tcp("[::]:9000")]);
     let environment = &[("PORT", "9000"), ("POSTERN_LISTEN", "127.0.0.1:1, [::1]:2")];
     let settings = Texts { environment, ..Texts::default() }.settings();
     assert_eq!(settings.listen, [tcp("127.0.0.1:1"), tcp("[::1]:2")]);
@@ -197,6 +197,10 @@ fn each_setting_reaches_its_place() {
     assert_eq!(environment("POSTERN_CONNECT_RATE", "500").connect_rate, 500);
     assert_eq!(handshake("POSTERN_MAX_HANDSHAKES", "9").max_handshakes, 9);
     assert_eq!(handshake("POSTERN_PATH", "/a, /b/c").paths, ["/a", "/b/c"]);
+    assert_eq!(handshake("POSTERN_PATH", "/ws,/ws/*").paths, ["/ws", "/ws/*"]);
+    assert_eq!(handshake("POSTERN_PATH", "/*").paths, ["/*"]);
+    assert_eq!(handshake("POSTERN_HEALTH_PATH", "/healthz").health_path.as_deref(), Some("/healthz"));
+    assert_eq!(handshake("POSTERN_HEALTH_PATH", "off").health_path, None);
     let subprotocols = |text| handshake("POSTERN_SUBPROTOCOLS", text).subprotocols;
     assert_eq!(subprotocols("ocpp1.6, chat"), ["ocpp1.6", "chat", SUBPROTOCOL]);
     assert_eq!(subprotocols("chat,postern.v1.json,mqtt"), ["chat", SUBPROTOCOL, "mqtt"]);
@@ -407,7 +411,7 @@ fn the_printed_settings_can_be_fed_back() {
     let printed = texts.printed();
     for (value, source) in [
         ("PORT=9000", "environment"),
-        ("POSTERN_LISTEN=0.0.0.0:9000", "default"),
+        ("POSTERN_LISTEN=[::]:9000", "default"),
         ("POSTERN_PATH=\"/a'b\\$c\\\"d,/e\"", "flag"),
         ("POSTERN_TRUSTED_PROXIES=\"loopback, 10.0.0.0/8\"", ".env"),
         ("POSTERN_ALLOWED_ORIGINS=", "default"),

@@ -183,7 +183,8 @@ pub(super) static SETTINGS: &[Setting] = &[
         is_secret: false,
         help: "Peers whose word about a user is taken; others are 403. Blocks\n\
                such as 10.0.0.0/8, and loopback (this host), private\n\
-               (RFC 1918, fc00::/7), any (whoever reaches the port)",
+               (RFC 1918, fc00::/7), cgnat (100.64.0.0/10), link-local\n\
+               (169.254.0.0/16, fe80::/10), any (every peer)",
         apply: |settings, text| set(&mut handshake(settings).trusted_proxies, net::proxies(text)),
     },
     Setting {

@@ -2,7 +2,7 @@
 
 use postern_core::service::SUBPROTOCOL;
 
-use super::{Group, LISTEN, Setting, WORKERS, handshake, set};
+use super::{Group, HEALTH_PATH, LISTEN, Setting, WORKERS, handshake, set};
 use crate::settings::net;
 use crate::settings::value::{count, mode};
 
@@ -13,18 +13,20 @@ pub(super) static SETTINGS: &[Setting] = &[
         default: "8080",
         group: Group::Listening,
         is_secret: false,
-        help: "The port, on all IPv4 addresses",
+        help: "The port, on all addresses of the host, IPv4 and IPv6",
         // It only stands in the default of the next one.
         apply: |_, text| count(text, 0..=65_535).map(drop),
     },
     Setting {
         name: LISTEN,
         placeholder: "ADDRESS,…",
-        default: "0.0.0.0:$PORT",
+        default: "[::]:$PORT",
         group: Group::Listening,
         is_secret: false,
-        help: "Addresses with ports to listen on, instead of PORT;\n0.0.0.0:8080,[::]:8080 is both families, unix:/run/postern.sock a\n\
-               Unix socket, whose peers are trusted: its mode says who they are",
+        help: "Addresses with ports to listen on, instead of PORT; [::]:8080 is\n\
+               all of both families, 0.0.0.0:8080 all of IPv4,\n\
+               unix:/run/postern.sock a Unix socket, whose peers are trusted:\n\
+               its mode says who they are",
         apply: |settings, text| set(&mut settings.listen, net::addresses(text)),
     },
     Setting {
@@ -51,8 +53,20 @@ pub(super) static SETTINGS: &[Setting] = &[
         default: "/ws",
         group: Group::Listening,
         is_secret: false,
-        help: "Where WebSockets are served; any other path is 404",
+        help: "Where WebSockets are served; any other path is 404. /ws/* is\n\
+               every path below /ws, /* is every path",
         apply: |settings, text| set(&mut handshake(settings).paths, net::paths(text)),
+    },
+    Setting {
+        name: HEALTH_PATH,
+        placeholder: "PATH",
+        default: "off",
+        group: Group::Listening,
+        is_secret: false,
+        help: "Where GET and HEAD get 200 without an identity, for health\n\
+               checks of the data port; 503 while the process drains or has\n\
+               POSTERN_MAX_CONNECTIONS connections. Not logged",
+        apply: |settings, text| set(&mut handshake(settings).health_path, net::health_path(text)),
     },
     Setting {
         name: "POSTERN_SUBPROTOCOLS",

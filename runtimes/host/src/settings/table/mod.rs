@@ -110,6 +110,9 @@ pub(super) const WORKERS: &str = "POSTERN_WORKERS";
 /// The setting with the addresses of the data listeners.
 pub(super) const LISTEN: &str = "POSTERN_LISTEN";
 
+/// The setting with the path of health checks.
+pub(super) const HEALTH_PATH: &str = "POSTERN_HEALTH_PATH";
+
 /// The setting that names the preset of the identity headers.
 pub(super) const IDENTITY: &str = "POSTERN_IDENTITY";
 

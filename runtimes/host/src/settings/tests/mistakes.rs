@@ -46,6 +46,27 @@ fn each_bad_value_has_its_line() {
         ),
         ("POSTERN_CLIENT_ADDRESS", "X-Real-IP", "must be one of auto, x-forwarded-for, forwarded, off"),
         ("POSTERN_PATH", "ws", "ws is not a path; write for example /ws"),
+        ("POSTERN_PATH", "*", "* is not a path; write /* for every path"),
+        (
+            "POSTERN_PATH",
+            "/ws*",
+            "/ws* has an asterisk that is not the end after a slash; write /* for every path, or for example /ws/* for \
+             every path below /ws",
+        ),
+        (
+            "POSTERN_PATH",
+            "/*/ws",
+            "/*/ws has an asterisk that is not the end after a slash; write /* for every path, or for example /ws/* for \
+             every path below /ws",
+        ),
+        ("POSTERN_HEALTH_PATH", "healthz", "healthz is not a path; write for example /healthz"),
+        ("POSTERN_HEALTH_PATH", "/a,/b", "not one path; write for example /healthz, or off"),
+        ("POSTERN_HEALTH_PATH", "/*", "not one path; write for example /healthz, or off"),
+        (
+            "POSTERN_HEALTH_PATH",
+            "/ws",
+            "POSTERN_PATH serves WebSockets at this path; write another, for example /healthz",
+        ),
         ("POSTERN_PATH", "/ws?a", "/ws?a is not a path alone; leave out the query and the fragment"),
         ("POSTERN_PATH", "/ws#a", "/ws#a is not a path alone; leave out the query and the fragment"),
         ("POSTERN_PATH", "/a b", "/a b is not a path; write other than visible ASCII percent-encoded"),

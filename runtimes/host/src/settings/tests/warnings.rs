@@ -289,7 +289,7 @@ fn a_name_that_dotenv_has_twice_is_named_with_both_lines() {
     let texts = Texts { dotenv: "PORT=1\n# again\nPORT=2\n", ..Texts::default() };
     let expected = "PORT in line 1 of .env has no effect: line 3 sets it again; remove one of the two";
     assert_eq!(texts.warnings(), [expected]);
-    assert_eq!(texts.settings().listen, [tcp("0.0.0.0:2")]);
+    assert_eq!(texts.settings().listen, [tcp("[::]:2")]);
 }
 
 #[test]

@@ -1,0 +1,232 @@
+//! The HTTP of the data port: what a standard says a server must accept and send, health checks, silence, address families.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use postern_tests::http;
+use postern_tests::ports;
+use postern_tests::postern::{Postern, Runtime};
+use postern_tests::process::wait_until_listening;
+use postern_tests::ws::{Handshake, Outcome};
+use rustix::process::Signal;
+
+/// Everything that comes in answer to these bytes.
+fn answer(to: SocketAddr, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(to).expect("it listens");
+    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+    stream.write_all(bytes).expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer, and the end");
+    answer
+}
+
+/// RFC 9112 §3.2.2: a server accepts a URL as the target; RFC 9110 §7.4: not one of another host.
+#[test]
+fn a_url_with_the_authority_of_host_is_a_target() {
+    for runtime in Runtime::BOTH {
+        let postern = Postern::start(runtime, &[]);
+        let to = |target: &str, host: &str| {
+            Handshake::to(postern.address())
+                .as_john()
+                .target(target)
+                .instead("Host", host)
+                .send()
+                .expect("an answer")
+        };
+        for (target, host) in [
+            ("http://app.example.com/ws", "app.example.com"),
+            ("HTTPS://App.Example.com./ws?room=7", "app.example.com:443"),
+            ("ws://app.example.com:80/ws", "app.example.com"),
+            ("http://[::1]:8080/ws", "[::1]:8080"),
+        ] {
+            assert!(matches!(to(target, host), Outcome::Open(_)), "{runtime}: {target}");
+        }
+        for (target, host) in [
+            ("http://evil.test/ws", "app.example.com"),
+            ("http://app.example.com:81/ws", "app.example.com"),
+            ("http://user@app.example.com/ws", "app.example.com"),
+            ("ftp://app.example.com/ws", "app.example.com"),
+        ] {
+            let Outcome::Refused(refusal) = to(target, host) else { panic!("{runtime}: {target}") };
+            assert_eq!(refusal.status, 400, "{runtime}: {target}");
+        }
+    }
+}
+
+/// RFC 9110 §9.3.2 and §6.6.1.
+#[test]
+fn an_answer_has_a_date_and_to_head_no_content() {
+    for runtime in Runtime::BOTH {
+        let postern = Postern::start(runtime, &[("POSTERN_HEALTH_PATH", "/healthz")]);
+        for (target, get, head) in [("/healthz", 200, 200), ("/other", 404, 404), ("/ws", 400, 405)] {
+            for (method, status) in [("GET", get), ("HEAD", head)] {
+                let request = format!("{method} {target} HTTP/1.1\r\nHost: x\r\n\r\n");
+                let answer = answer(postern.address(), request.as_bytes());
+                assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{runtime}: {request}{answer}");
+                let (head, content) = answer.split_once("\r\n\r\n").expect("a head");
+                assert_eq!(content.is_empty(), method == "HEAD", "{runtime}: {answer}");
+                let date = head.lines().find_map(|line| line.strip_prefix("Date: "));
+                let date = date.unwrap_or_else(|| panic!("{runtime}: no date: {answer}"));
+                assert!(is_now(date), "{runtime}: {date}");
+            }
+        }
+        // What is refused before it is a whole request.
+        for (bytes, content) in [(&b"GET /ws HTTP/1.1\nA: b"[..], true), (b"HEAD /ws HTTP/1.1\nA: b", false)]
+        {
+            let answer = answer(postern.address(), bytes);
+            assert!(
+                answer.starts_with("HTTP/1.1 400 ") && answer.contains("\r\nDate: "),
+                "{runtime}: {answer}"
+            );
+            assert_eq!(!answer.ends_with("\r\n\r\n"), content, "{runtime}: {answer}");
+        }
+    }
+}
+
+/// Whether an IMF-fixdate is at most a minute away from the present, by its time of day and its form.
+fn is_now(date: &str) -> bool {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
+    let number =
+        |range: std::ops::Range<usize>| date.get(range).and_then(|digits| digits.parse::<u64>().ok());
+    let (Some(hour), Some(minute), Some(second)) = (number(17..19), number(20..22), number(23..25)) else {
+        return false;
+    };
+    let of_day = hour * 3600 + minute * 60 + second;
+    let apart = (86_400 + now % 86_400 - of_day) % 86_400;
+    date.len() == 29 && date.ends_with(" GMT") && !(60..=86_340).contains(&apart)
+}
+
+#[test]
+fn health_checks_need_no_identity_and_leave_no_trace() {
+    for runtime in Runtime::BOTH {
+        let settings =
+            [("POSTERN_HEALTH_PATH", "/"), ("POSTERN_TRUSTED_PROXIES", "192.0.2.1"), ("LOG_LEVEL", "info")];
+        let postern = Postern::start_with_control(runtime, &settings);
+        for request in
+            ["GET / HTTP/1.1\r\nHost: x\r\n\r\n", "HEAD / HTTP/1.0\r\n\r\n", "GET /?a HTTP/1.0\r\n\r\n"]
+        {
+            let answer = answer(postern.address(), request.as_bytes());
+            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{runtime}: {request}{answer}");
+            assert!(answer.contains("\r\nConnection: close\r\n"), "{runtime}: {answer}");
+        }
+        let metrics =
+            http::request(postern.control(), "GET", "/metrics", &[], b"").expect("an answer").text();
+        assert!(!metrics.contains("postern_handshakes_rejected_total{"), "{runtime}: {metrics}");
+        assert!(!postern.log().iter().any(|line| line.contains("refused")), "{runtime}");
+    }
+}
+
+#[test]
+fn health_is_503_while_the_process_drains() {
+    for runtime in Runtime::BOTH {
+        let settings = [
+            ("POSTERN_HEALTH_PATH", "/healthz"),
+            ("POSTERN_DRAIN_GRACE", "30s"),
+            ("POSTERN_DRAIN_SPREAD", "0"),
+        ];
+        let mut postern = Postern::start(runtime, &settings);
+        let check = || answer(postern.address(), b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n");
+        assert!(check().starts_with("HTTP/1.1 200 "), "{runtime}");
+        postern.process.signal(Signal::TERM).expect("it lives");
+        postern.wait_for("draining");
+        let answer = answer(postern.address(), b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n");
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("not_ready"), "{runtime}: {answer}");
+        // Users are still taken.
+        Handshake::to(postern.address()).as_john().open();
+        postern.process.kill();
+    }
+}
+
+#[test]
+fn a_connection_that_says_nothing_is_closed_without_an_answer_or_a_warning() {
+    for runtime in Runtime::BOTH {
+        let settings = [("POSTERN_HANDSHAKE_TIMEOUT", "300ms"), ("LOG_LEVEL", "debug")];
+        let postern = Postern::start_with_control(runtime, &settings);
+        assert_eq!(answer(postern.address(), b""), "", "{runtime}");
+        let line = postern.wait_for("abandoned");
+        assert!(line.contains("DEB") && line.contains("bytes_received: 0"), "{runtime}: {line}");
+        assert!(answer(postern.address(), b"G").starts_with("HTTP/1.1 408 "), "{runtime}");
+        postern.wait_for("handshake_timeout");
+        let metrics =
+            http::request(postern.control(), "GET", "/metrics", &[], b"").expect("an answer").text();
+        let count = |line: &str| assert!(metrics.contains(line), "{runtime}: {line}\n{metrics}");
+        count("postern_handshakes_rejected_total{reason=\"handshake_timeout\"} 1\n");
+    }
+}
+
+#[test]
+fn a_path_that_ends_in_an_asterisk_serves_all_below_it() {
+    for runtime in Runtime::BOTH {
+        let postern = Postern::start(
+            runtime,
+            &[("POSTERN_PATH", "/ws,/rooms/*"), ("POSTERN_HEALTH_PATH", "/rooms/health")],
+        );
+        let status = |target: &str| match Handshake::to(postern.address()).as_john().target(target).send() {
+            Ok(Outcome::Open(open)) => open.response.status,
+            Ok(Outcome::Refused(refusal)) => refusal.status,
+            Err(failure) => panic!("{runtime}: {target}: {failure}"),
+        };
+        for (target, expected) in [
+            ("/ws", 101),
+            ("/rooms/7?x", 101),
+            ("/rooms/a/b", 101),
+            ("/rooms", 404),
+            ("/ws/7", 404),
+            ("/rooms/health", 200),
+        ] {
+            assert_eq!(status(target), expected, "{runtime}: {target}");
+        }
+    }
+}
+
+/// A port that is free in both families.
+fn free_in_both() -> u16 {
+    (0..100)
+        .map(|_| ports::free().port())
+        .find(|port| TcpListener::bind((Ipv6Addr::UNSPECIFIED, *port)).is_ok())
+        .expect("a free port")
+}
+
+#[test]
+fn all_addresses_are_those_of_both_families_and_a_peer_has_its_own() {
+    let has_ipv6 = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
+    for runtime in Runtime::BOTH {
+        for addresses in [&["[::]"][..], &["0.0.0.0", "[::]"], &["[::]", "0.0.0.0"]] {
+            let port = free_in_both();
+            let listen: String = addresses.iter().map(|address| format!(",{address}:{port}")).collect();
+            let postern = Postern::start_beside(runtime, &listen, &[]);
+            let mut to = vec![(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), "peer: 127.0.0.1:")];
+            if has_ipv6 {
+                to.push((SocketAddr::from((Ipv6Addr::LOCALHOST, port)), "peer: [::1]:"));
+            }
+            for (address, peer) in to {
+                wait_until_listening(address, Duration::from_secs(10)).expect("it listens");
+                // Both are loopback, which is trusted.
+                drop(Handshake::to(address).as_john().open());
+                let is_logged = |line: &str| line.contains("established") && line.contains(peer);
+                postern.process.wait_for_line(is_logged, Duration::from_secs(10)).expect("the peer as it is");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_default_listens_on_both_families() {
+    for runtime in Runtime::BOTH {
+        let lines = Postern::print_config(runtime, &[]);
+        let line = lines.iter().find(|line| line.starts_with("POSTERN_LISTEN=")).expect("the setting");
+        assert!(line.starts_with("POSTERN_LISTEN=[::]:8080 "), "{runtime}: {line}");
+    }
+}
+
+#[test]
+fn the_refusal_of_a_peer_that_is_not_trusted_says_what_to_add() {
+    for runtime in Runtime::BOTH {
+        let postern = Postern::start(runtime, &[("POSTERN_TRUSTED_PROXIES", "cgnat,link-local")]);
+        assert_eq!(Handshake::to(postern.address()).as_john().refused().status, 403);
+        let line = postern.wait_for("peer_not_trusted");
+        let detail = "detail: POSTERN_TRUSTED_PROXIES needs 127.0.0.1 or loopback if this is your gateway";
+        assert!(line.contains(detail), "{runtime}: {line}");
+    }
+}
