@@ -73,8 +73,12 @@ impl Output {
                     self.is_within_line = rest.get(n - 1) != Some(&b'\n');
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // The descriptor is non-blocking, by whoever shares it.
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                // The descriptor is non-blocking because a process that shares it wants so, and there is room for a part of
+                // the piece only.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    thread::sleep(LOCKED);
+                    break;
+                }
                 // It comes again with the next write.
                 Err(_) if written > 0 => break,
                 Err(error) => return Err(error),
@@ -159,7 +163,7 @@ const PIPE_BUF: usize = 4096;
 const TURN: usize = 64 * 1024;
 
 /// How long a write waits for room.
-const WAIT: Duration = Duration::from_millis(10);
+const WAIT: Duration = Duration::from_millis(50);
 
 /// How long a write waits for another process.
 const LOCKED: Duration = Duration::from_millis(1);

@@ -100,7 +100,7 @@ fn explain(Loss { records, error }: &Loss) -> String {
 }
 
 /// Makes each panic a record of the log, after what is written to standard error by default.
-fn record_panics(log: &Log) {
+pub(super) fn record_panics(log: &Log) {
     let (logger, queue) = (log.logger(), log.queue.clone());
     let default = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {

@@ -217,6 +217,19 @@ fn json_names_the_event_of_each_record() {
 }
 
 #[test]
+fn a_panic_is_a_record() {
+    let lines = log(JSON, |log| {
+        process::record_panics(log);
+        let worker = thread::Builder::new().name("worker-3".to_owned());
+        assert!(worker.spawn(|| panic!("two\nlines")).unwrap().join().is_err());
+    });
+    let record: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
+    assert_eq!((&record["level"], &record["event"]), (&"CRITICAL".into(), &"panicked".into()));
+    assert_eq!((&record["msg"], &record["thread"]), (&"panicked: two\nlines".into(), &"worker-3".into()));
+    assert!(record["place"].as_str().unwrap().contains("tests.rs:"), "{record}");
+}
+
+#[test]
 fn levels_have_one_spelling_in_both_formats() {
     let say = |log: &Log| {
         let logger = log.logger();
