@@ -2,6 +2,7 @@
 //! for each of them.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::thread;
@@ -9,10 +10,13 @@ use std::time::{Duration, Instant};
 
 use postern_tests::http::{self, Response};
 use postern_tests::issuer::{Signer, claims_of_john, key_set};
-use postern_tests::postern::{API_KEY, Postern, Runtime};
+use postern_tests::ports;
+use postern_tests::postern::{API_KEY, Postern, Runtime, command};
+use postern_tests::process::Process;
 use postern_tests::ws::{Handshake, Open};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::json;
+use tempfile::TempDir;
 use tungstenite::Message;
 
 /// Long enough for a busy machine.
@@ -273,24 +277,49 @@ fn a_successor_takes_signals_as_its_predecessor_did() {
     }
 }
 
+/// Starts Postern from a shell, in which `script` sets what it inherits; `"$0"` is the binary.
+fn start_by_shell(runtime: Runtime, script: &str) -> (Process, SocketAddr, TempDir) {
+    let (binary, folder) = command(runtime);
+    let address = ports::free();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script]).arg(binary.get_program()).current_dir(folder.path()).process_group(0);
+    shell.envs([("POSTERN_DRAIN_GRACE", "0"), ("POSTERN_DRAIN_SPREAD", "0"), ("POSTERN_CONTROL", "off")]);
+    shell.env("POSTERN_LISTEN", address.to_string());
+    let mut process = Process::spawn(&runtime.to_string(), &mut shell).expect("Postern starts");
+    process.wait_until_listening(address, PATIENCE).expect("it listens");
+    (process, address, folder)
+}
+
 /// As `nohup` and some supervisors start a process.
 #[test]
 fn signals_that_were_ignored_at_the_start_have_their_effect() {
     for runtime in Runtime::BOTH {
-        let (binary, folder) = postern_tests::postern::command(runtime);
-        let address = postern_tests::ports::free();
-        let mut shell = Command::new("sh");
-        shell.args(["-c", "trap '' HUP USR1 USR2 TERM; exec \"$0\""]).arg(binary.get_program());
-        shell.current_dir(folder.path()).env("POSTERN_CONTROL", "off");
-        shell.envs([("POSTERN_DRAIN_GRACE", "0"), ("POSTERN_DRAIN_SPREAD", "0")]);
-        shell.env("POSTERN_LISTEN", address.to_string()).process_group(0);
-        let name = runtime.to_string();
-        let mut process = postern_tests::process::Process::spawn(&name, &mut shell).expect("Postern starts");
-        process.wait_until_listening(address, PATIENCE).expect("it listens");
+        let script = "trap '' HUP USR1 USR2 TERM; exec \"$0\"";
+        let (mut process, address, _folder) = start_by_shell(runtime, script);
         let mut client = Handshake::to(address).as_john().open();
         process.signal(Signal::HUP).expect("a signal");
         process.wait_for_line(|line| line.contains("SIGHUP"), PATIENCE).expect("a reload");
         client.echo("still here");
+        process.signal(Signal::TERM).expect("a signal");
+        assert_eq!(closed(&mut client), 1012, "{runtime}");
+        assert!(process.wait(PATIENCE).expect("it ends").success(), "{runtime}");
+    }
+}
+
+/// The kernel sends SIGXFSZ for each write beyond the limit of file sizes.
+#[test]
+fn a_log_file_at_its_limit_costs_nobody_a_connection() {
+    for runtime in Runtime::BOTH {
+        let (mut process, address, folder) = start_by_shell(runtime, "ulimit -f 8; exec \"$0\" > log");
+        let mut client = Handshake::to(address).as_john().open();
+        let length = || fs::metadata(folder.path().join("log")).expect("a file").len();
+        let text = "x".repeat(200);
+        let mut full = 0;
+        while full < 100 {
+            let before = length();
+            client.echo(text.as_str());
+            full = if before >= 4096 && length() == before { full + 1 } else { 0 };
+        }
         process.signal(Signal::TERM).expect("a signal");
         assert_eq!(closed(&mut client), 1012, "{runtime}");
         assert!(process.wait(PATIENCE).expect("it ends").success(), "{runtime}");

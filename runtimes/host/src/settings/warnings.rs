@@ -17,8 +17,9 @@ use super::error::one_line;
 use super::secret::{API_KEY, API_KEY_FILE, SECRET, SECRET_FILE};
 use super::sources::{Chosen, DotEnv, Source};
 use super::table::{
-    ASSERTION, ASSERTION_AUDIENCE, COMPRESSION, COMPRESSION_MIN, CONTROL, IDENTITY, LISTEN, SECRET_HEADER,
-    TOKEN_EXP, USER_EMAIL, USER_ID, USER_NAME, USER_SESSION_ID, WORKERS,
+    ASSERTION, ASSERTION_AUDIENCE, ASSERTION_JWKS, ASSERTION_JWKS_INSECURE, COMPRESSION, COMPRESSION_MIN,
+    CONTROL, IDENTITY, LISTEN, SECRET_HEADER, TOKEN_EXP, USER_EMAIL, USER_ID, USER_NAME, USER_SESSION_ID,
+    WORKERS,
 };
 use super::value::{show_duration, show_size};
 use super::{Program, Settings, net};
@@ -94,7 +95,7 @@ impl View<'_> {
         let text = self.text(name).to_ascii_lowercase();
         let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
         let is_zero = !number.is_empty() && number.bytes().all(|byte| byte == b'0');
-        is_zero || ["", "off", "false"].contains(&&*text)
+        is_zero || ["", "off", "false", "no"].contains(&&*text)
     }
 
     /// `NAME=value` without anything secret.
@@ -167,6 +168,7 @@ const RULES: &[fn(&View<'_>) -> Vec<String>] = &[
     repeated_items,
     any_proxy,
     identity_beside_assertion,
+    insecure_keys,
     workers_of_a_single_loop,
     more_for_a_user_than_for_all,
     more_handshakes_than_connections,
@@ -299,6 +301,21 @@ fn identity_beside_assertion(view: &View<'_>) -> Vec<String> {
         )
     })
     .collect()
+}
+
+fn insecure_keys(view: &View<'_>) -> Vec<String> {
+    let scheme = view.text(ASSERTION_JWKS).get(..7).unwrap_or_default();
+    let is_http = scheme.eq_ignore_ascii_case("http://");
+    sentence(
+        view.is_set(ASSERTION_JWKS_INSECURE) && !view.is_off(ASSERTION_JWKS_INSECURE) && !is_http,
+        || {
+            format!(
+                "{} has no effect while {ASSERTION_JWKS} is not a URL of http, and certificates are checked as ever; leave it \
+             out",
+                view.show(ASSERTION_JWKS_INSECURE)
+            )
+        },
+    )
 }
 
 fn workers_of_a_single_loop(view: &View<'_>) -> Vec<String> {

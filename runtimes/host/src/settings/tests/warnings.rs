@@ -95,6 +95,18 @@ fn compression_settings_that_compress_nothing_are_named() {
 
 #[cfg(feature = "assertion")]
 #[test]
+fn an_allowance_of_http_without_http_has_no_effect() {
+    let google = [("POSTERN_ASSERTION", "google-iap"), ("POSTERN_ASSERTION_AUDIENCE", "a")];
+    let insecure = |text| [google.as_slice(), &[("POSTERN_ASSERTION_JWKS_INSECURE", text)]].concat();
+    let warning = warning(&insecure("yes"));
+    assert!(warning.starts_with("POSTERN_ASSERTION_JWKS_INSECURE=yes has no effect while "), "{warning}");
+    check_silent(&insecure("no"));
+    let http = ("POSTERN_ASSERTION_JWKS", "http://issuer.example/keys");
+    check_silent(&[insecure("yes").as_slice(), &[http]].concat());
+}
+
+#[cfg(feature = "assertion")]
+#[test]
 fn identity_headers_beside_an_assertion_have_no_effect() {
     let environment = &[
         ("POSTERN_ASSERTION", "google-iap"),
