@@ -132,3 +132,26 @@ fn each_invariant_has_its_tests() {
         }
     }
 }
+
+/// A table whose header has no line of dashes below it, or a row behind an empty line, is shown as a paragraph of pipes.
+#[test]
+fn each_table_is_one() {
+    let mut count = 0;
+    for document in all() {
+        let mut before: Option<&(usize, String)> = None;
+        let lines: Vec<_> = document.prose.iter().collect();
+        for (index, (line, text)) in lines.iter().map(|line| (line.0, &line.1)).enumerate() {
+            let follows = before.is_some_and(|(number, text)| *number + 1 == line && text.starts_with('|'));
+            if text.starts_with('|') && !follows {
+                let is_rule = |(_, text): &&(usize, String)| {
+                    text.starts_with('|') && text.contains('-') && text.chars().all(|c| "|-: ".contains(c))
+                };
+                let next = lines.get(index + 1).copied();
+                assert!(next.as_ref().is_some_and(is_rule), "{}:{line}: no table begins here", document.path);
+                count += 1;
+            }
+            before = Some(lines[index]);
+        }
+    }
+    assert!(count > 40, "{count} tables");
+}

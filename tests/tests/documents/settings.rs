@@ -1,12 +1,14 @@
 //! What the documents say of settings and metrics is what both binaries say of themselves.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use postern_tests::documents::markdown::spans;
 use postern_tests::documents::{all, document};
-use postern_tests::http;
 use postern_tests::postern::{Postern, Runtime};
+use postern_tests::{http, workspace};
 
 /// The settings with their defaults, as `--print-config` has them.
 fn defaults(runtime: Runtime) -> BTreeMap<String, String> {
@@ -49,7 +51,7 @@ fn names<'t>(text: &'t str, prefix: &str) -> impl Iterator<Item = &'t str> {
 }
 
 /// What Kubernetes puts into an environment unasked, which the documents warn of.
-const OF_KUBERNETES: &str = "POSTERN_SERVICE_HOST";
+const OF_KUBERNETES: [&str; 2] = ["POSTERN_SERVICE_HOST", "POSTERN_CONTROL_PORT"];
 
 #[test]
 fn each_setting_that_is_named_exists() {
@@ -60,13 +62,47 @@ fn each_setting_that_is_named_exists() {
         let prose = document.prose.iter().map(|(line, text)| (*line, text.as_str()));
         for (line, text) in blocks.chain(prose) {
             for name in names(text, "POSTERN_").chain(names(text, "LOG_")) {
-                let is_known = defaults.contains_key(name) || name == OF_KUBERNETES;
+                let is_known = defaults.contains_key(name) || OF_KUBERNETES.contains(&name);
                 assert!(is_known, "{}:{line}: there is no setting {name}", document.path);
                 count += 1;
             }
         }
     }
     assert!(count > 150, "{count} names");
+}
+
+/// The files that are shipped, comments included: who copies a name from a comment must not be refused at the start.
+#[test]
+fn each_setting_that_a_shipped_file_names_exists() {
+    fn collect(path: &Path, files: &mut Vec<PathBuf>) {
+        if path.is_dir() {
+            let entries = fs::read_dir(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            entries.for_each(|entry| collect(&entry.expect("an entry").path(), files));
+        } else {
+            files.push(path.to_owned());
+        }
+    }
+    let defaults = defaults(Runtime::Mio);
+    let mut files = Vec::new();
+    for path in ["Dockerfile", "deploy", ".ci", ".cargo/config.toml", "benches/churn.env"] {
+        collect(&workspace::path(path), &mut files);
+    }
+    let mut count = 0;
+    for path in files {
+        // A developer's own `.env` is not shipped.
+        if path.ends_with(".env") && path.file_name().is_some_and(|name| name == ".env") {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        for (index, line) in text.lines().enumerate() {
+            for name in names(line, "POSTERN_") {
+                let is_known = defaults.contains_key(name) || OF_KUBERNETES.contains(&name);
+                assert!(is_known, "{}:{}: there is no setting {name}", path.display(), index + 1);
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 60, "{count} names");
 }
 
 /// `--help` has the names and the defaults, too, of both.
