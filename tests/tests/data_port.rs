@@ -4,6 +4,8 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use postern_tests::chain::Chain;
+use postern_tests::gateway::Gateway;
 use postern_tests::http;
 use postern_tests::ports;
 use postern_tests::postern::{Postern, Runtime};
@@ -50,6 +52,19 @@ fn a_url_with_the_authority_of_host_is_a_target() {
         ] {
             let Outcome::Refused(refusal) = to(target, host) else { panic!("{runtime}: {target}") };
             assert_eq!(refusal.status, 400, "{runtime}: {target}");
+        }
+    }
+}
+
+/// HAProxy passes a URL on as the client wrote it; Traefik and nginx make a path of it.
+#[test]
+fn a_url_as_the_target_comes_through_every_gateway() {
+    for gateway in Gateway::ALL {
+        for runtime in Runtime::BOTH {
+            let chain = Chain::start(gateway, runtime);
+            let token = chain.login("john@example.com");
+            let url = format!("http://{}/ws", chain.address());
+            chain.visit_as_john(chain.handshake().target(url).bearer(&token).open());
         }
     }
 }
