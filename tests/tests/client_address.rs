@@ -69,7 +69,7 @@ fn the_client_is_in_every_record_of_its_connection_and_in_the_api() {
 }
 
 #[test]
-fn the_setting_names_the_header_and_nobody_but_a_trusted_proxy_is_believed() {
+fn the_setting_names_the_header_and_only_a_trusted_proxy_is_believed() {
     for runtime in Runtime::BOTH {
         for (setting, client) in [
             ("auto", "client: 192.0.2.2"),

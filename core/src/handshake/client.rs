@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_an_address_is_nobody_and_nothing_before_it_counts() {
+    fn what_is_not_an_address_is_not_a_client_and_nothing_before_it_counts() {
         let long = format!("_{}", "x".repeat(64));
         for bad in [
             "",

@@ -17,9 +17,9 @@ pub struct HandshakeConfig {
     /// every path that begins with what stands before the asterisk. Default `/ws`.
     pub paths: Vec<String>,
     /// The path at which GET and HEAD are answered with the health of the process, without an identity and before
-    /// [`HandshakeConfig::paths`] is looked at. Such an answer is no refusal, and not recorded. Default: none.
+    /// [`HandshakeConfig::paths`] is looked at. Such an answer is not a refusal and not recorded. Default: none.
     pub health_path: Option<String>,
-    /// Says whether the process takes users, for that path. Default: nobody, and it does.
+    /// Says at that path whether the process takes users. Default `None`: it always does.
     pub readiness: Option<Arc<dyn Readiness>>,
     /// The clock of `Date`: gives the seconds since 1970, and is asked once for each answer that is not a 101.
     /// Default: none, and there is no `Date` (RFC 9110 §6.6.1).

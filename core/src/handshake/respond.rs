@@ -73,7 +73,7 @@ pub(crate) fn report_health(out: &mut Vec<u8>, is_ready: bool, reply: Reply) {
 }
 
 fn write(out: &mut Vec<u8>, (status, phrase): (u16, &str), particular: &str, body: &str, reply: Reply) {
-    // RFC 9110 §7.8: who sends Upgrade names it in Connection too.
+    // RFC 9110 §7.8: a sender of Upgrade names it in Connection, too.
     let connection = if status == 426 { "close, Upgrade" } else { "close" };
     let date = reply.date.map(|date| format!("Date: {}\r\n", HttpDate(date))).unwrap_or_default();
     let retry_after = match status {

@@ -88,7 +88,7 @@ mod tests {
         }
     }
 
-    /// Who comes from `from` to this port, as the listener has it.
+    /// The address of a peer that connects from `from`, as a listener reports it.
     fn visitor(listeners: &[Listener], from: &str, port: u16) -> String {
         let _client = TcpStream::connect((from, port)).unwrap();
         let found = listeners.iter().find_map(|listener| {
@@ -118,7 +118,7 @@ mod tests {
         if bound(&["[::1]:0"]).is_err() {
             return; // A host without IPv6.
         }
-        // Somebody else may have taken the port meanwhile, but not every time.
+        // Another process may have taken the port meanwhile, but not every time.
         let is_bound = (0..10).any(|_| {
             let free = port(&bound(&["[::]:0"]).unwrap()[0]);
             let addresses = [format!("0.0.0.0:{free}"), format!("[::]:{free}")];

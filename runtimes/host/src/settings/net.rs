@@ -78,8 +78,8 @@ pub(super) fn paths(text: &str) -> Result<Vec<String>, Complaint> {
         }
         if item.strip_suffix('*').filter(|path| path.ends_with('/')).unwrap_or(item).contains('*') {
             return Err(format!(
-                "{item} has an asterisk that is not the end after a slash; write /* for every path, or for \
-                 example /ws/* for every path below /ws"
+                "{item} has a misplaced asterisk: it may only stand at the end, after a slash; write /* for every \
+                 path, or for example /ws/* for every path below /ws"
             )
             .into());
         }

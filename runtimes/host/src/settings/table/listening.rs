@@ -75,7 +75,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         group: Group::Listening,
         is_secret: false,
         help: "Subprotocols that are answered if a client offers them, preferred\n\
-               first; bearer and access_token are in addition answered. A\n\
+               first; bearer and access_token are answered in addition. A\n\
                browser fails a connection if none of its offers is answered",
         apply: |settings, text| {
             let mut names = net::subprotocols(text)?;

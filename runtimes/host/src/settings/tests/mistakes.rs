@@ -50,14 +50,14 @@ fn each_bad_value_has_its_line() {
         (
             "POSTERN_PATH",
             "/ws*",
-            "/ws* has an asterisk that is not the end after a slash; write /* for every path, or for example /ws/* for \
-             every path below /ws",
+            "/ws* has a misplaced asterisk: it may only stand at the end, after a slash; write /* for every \
+             path, or for example /ws/* for every path below /ws",
         ),
         (
             "POSTERN_PATH",
             "/*/ws",
-            "/*/ws has an asterisk that is not the end after a slash; write /* for every path, or for example /ws/* for \
-             every path below /ws",
+            "/*/ws has a misplaced asterisk: it may only stand at the end, after a slash; write /* for every \
+             path, or for example /ws/* for every path below /ws",
         ),
         ("POSTERN_HEALTH_PATH", "healthz", "healthz is not a path; write for example /healthz"),
         ("POSTERN_HEALTH_PATH", "/a,/b", "not one path; write for example /healthz, or off"),
