@@ -210,7 +210,7 @@ fn hup_reads_keys_and_secrets_again_and_closes_nothing() {
         assert_eq!((asks(0).status, asks(1).status), (200, 401), "{runtime}");
 
         write(1);
-        assert_eq!(handshake(1, 1).refused().status, 403, "{runtime}: nobody has asked for it yet");
+        assert_eq!(handshake(1, 1).refused().status, 403, "{runtime}: it has not been read again yet");
         kill_process(pid(postern.id()), Signal::HUP).expect("a signal");
         let line = postern.wait_for("SIGHUP: keys and secrets are read again");
         for setting in ["POSTERN_PROXY_SECRET_FILE", "POSTERN_API_KEY_FILE", "POSTERN_ASSERTION_JWKS"] {

@@ -160,7 +160,7 @@ impl Shutdown {
     fn is_repeated(&self, wish: Wish, now: Instant) -> bool {
         // If the runtime is late, the last signal is recent for twice the time.
         let is_recent = matches!(self.signal, Signal::Recent(until) if now < until + Shutdown::REPEAT);
-        // Closing at once loses nobody, so it need not wait.
+        // Closing at once sends a Close to each client, so it need not wait.
         let closes_more =
             wish == Wish::Interrupt && matches!(self.state, State::Announced(_) | State::Yielded { .. });
         is_recent && !closes_more

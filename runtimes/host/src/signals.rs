@@ -1,6 +1,7 @@
 //! The signals of the process, as something to poll for.
 //!
-//! No signal ends the process without a word, except those that nobody can catch or that report a fault of the program:
+//! Each signal that can be handled has a defined effect. Only those that cannot be handled, and those that report a fault
+//! of the program, end the process without a Close for each user:
 //!
 //! | signal | effect |
 //! |---|---|
@@ -16,8 +17,8 @@
 //! | SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP | the default, the end: a fault of the program |
 //! | SIGKILL | the end |
 //!
-//! A signal without effect has a handler, and is not set to be ignored: what is ignored stays ignored in a program that is
-//! started by this one, and a handler does not.
+//! A signal without effect has a handler instead of the disposition SIG_IGN: a child process inherits SIG_IGN, but not a
+//! handler.
 
 use std::fmt;
 use std::io;
@@ -42,7 +43,7 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Takes the signals over. `log` is told of those that are no [`Wish`].
+    /// Installs the handlers. `log` gets a record for each signal that is not a [`Wish`].
     ///
     /// # Errors
     /// No descriptor was to be had.

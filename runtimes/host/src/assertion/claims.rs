@@ -111,12 +111,12 @@ impl Rules {
     }
 }
 
-/// The user's id: that of the first of these claims which is there and not empty. If there are only empty ones, it is
-/// empty, which is no id.
+/// The user's id: the first of these claims that is present and not empty. If those that are present are empty, the result
+/// is empty, which the rules of identities refuse.
 ///
 /// A number is an id if it is written as a whole number of at most 64 bits without a sign: then its digits are the id,
 /// exactly as the issuer wrote them. Others are refused, because there is more than one way to write them (`42.0`, `1e3`),
-/// because they are not exact where they are read as floating point, or because they mean that there is no user (`-1`).
+/// because they are not exact where they are read as floating point, or because issuers write them for "no user" (`-1`).
 fn id(claims: &Map<String, Value>, names: &[String]) -> Result<String, AssertionError> {
     let mut found = Err(AssertionError::Subject);
     for name in names {
@@ -127,7 +127,7 @@ fn id(claims: &Map<String, Value>, names: &[String]) -> Result<String, Assertion
             Some(Value::Number(number)) => {
                 return number.as_u64().map(|number| number.to_string()).ok_or(AssertionError::Subject);
             }
-            // To go on to the next claim would admit somebody else than the issuer means.
+            // Taking the next claim instead could admit another user than the issuer means.
             Some(Value::Bool(_) | Value::Array(_) | Value::Object(_)) => return Err(AssertionError::Subject),
         }
     }

@@ -129,7 +129,7 @@ impl Refresher {
                     Err(RecvTimeoutError::Timeout) => {}
                     Err(RecvTimeoutError::Disconnected) => return,
                 }
-                // One fetch answers all who have asked so far.
+                // One fetch answers all requests so far.
                 while wake.try_recv().is_ok() {}
                 wait = self.fetch().unwrap_or_else(|failure| self.complain(&failure));
             }

@@ -236,7 +236,7 @@ const INTERVAL: Duration = Duration::from_secs(5 * 60);
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(60);
 const LONGEST_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// Between two times a file is read: for so long at most a key that was taken out of it is believed.
+/// The time between two reads of a file, and so the longest time for which a key is accepted after it was removed.
 pub(super) const FILE_INTERVAL: Duration = Duration::from_secs(2);
 
 #[cfg(test)]

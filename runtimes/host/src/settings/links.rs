@@ -1,12 +1,12 @@
 //! Names in the environment that Kubernetes and Docker make for a service or container called `postern` or `postern-…`:
 //! <https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables>,
-//! <https://docs.docker.com/engine/network/links/#environment-variables>. They begin like settings, and nobody wrote
-//! them.
+//! <https://docs.docker.com/engine/network/links/#environment-variables>. They begin like settings, but the operator did
+//! not write them.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
 
-/// Which variables are links. Decided by name and value together, so that a misspelt setting is none.
+/// Tells links from other variables, by name and value together, so that a misspelt setting is not taken for a link.
 #[derive(Debug, Default)]
 pub(super) struct Links {
     /// What the names of each link begin with, as `POSTERN` in `POSTERN_PORT=tcp://…`.
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_has_written_is_none() {
+    fn a_misspelt_setting_is_not_a_link() {
         for (name, value) in [
             ("POSTERN_PORT", "8080"),
             ("POSTERN_PORT", "http://10.0.0.11:8080"),

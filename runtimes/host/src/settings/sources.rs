@@ -80,7 +80,7 @@ pub(super) fn choose(
     chosen
 }
 
-/// Takes what is ours from the environment. Also returns the names of [links](Links), which nobody wrote.
+/// Takes what is ours from the environment. Also returns the names of [links](Links), which are not settings.
 ///
 /// It is an error if another name has our prefix and is not a setting, because it would have no effect, and if a value is
 /// not UTF-8.
