@@ -111,8 +111,8 @@ fn visit(to: SocketAddr, client: usize, visit: usize) -> Vec<String> {
     texts.into_iter().zip(ends).filter(|(_, end)| *end <= same).map(|(text, _)| text).collect()
 }
 
-/// The process that serves.
-fn current(control: SocketAddr) -> Option<i32> {
+/// The process that answers operators. For a moment after a restart that may still be the one before.
+fn answering(control: SocketAddr) -> Option<i32> {
     let answer = http::request(control, "GET", "/api/info", &[("X-API-Key", API_KEY)], b"").ok()?;
     answer.json()["pid"].as_i64()?.try_into().ok()
 }
@@ -123,9 +123,12 @@ fn signal(process: i32, signal: Signal) {
 }
 
 #[track_caller]
-fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+fn wait_for<T>(what: &str, value: impl Fn() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
-    while !is_so() {
+    loop {
+        if let Some(value) = value() {
+            return value;
+        }
         assert!(Instant::now() < deadline, "{what}");
         thread::sleep(Duration::from_millis(20));
     }
@@ -149,6 +152,7 @@ fn run(runtime: Runtime, kind: Kind) -> (String, Vec<String>) {
     let to = postern.address();
     let reader = reader.map(|reader| thread::spawn(|| read(reader)));
     let visits = AtomicUsize::new(0);
+    let mut processes = vec![postern.id().cast_signed()];
     let echoed = thread::scope(|scope| {
         let visits = &visits;
         let clients: Vec<_> = (0..CLIENTS)
@@ -166,21 +170,22 @@ fn run(runtime: Runtime, kind: Kind) -> (String, Vec<String>) {
         for restart in 0..RESTARTS {
             // All restarts happen while messages are sent.
             let begin = restart * CLIENTS * VISITS / (RESTARTS + 1);
-            wait_until("clients are served", || visits.load(Ordering::Relaxed) > begin);
-            let before = current(control).expect("a process serves");
-            signal(before, Signal::USR2);
-            wait_until("a successor serves", || current(control).is_some_and(|now| now != before));
+            wait_for("clients are served", || (visits.load(Ordering::Relaxed) > begin).then_some(()));
+            signal(processes[restart], Signal::USR2);
+            let is_new = |process: &i32| !processes.contains(process);
+            let successor = wait_for("a successor serves", || answering(control).filter(is_new));
+            processes.push(successor);
         }
         clients.into_iter().flat_map(|client| client.join().expect("a client")).collect::<Vec<String>>()
     });
-    signal(current(control).expect("a process serves"), Signal::TERM);
+    signal(processes[RESTARTS], Signal::TERM);
     let log = match reader {
         // It is at its end when all processes are.
         Some(reader) => reader.join().expect("the log is read"),
         None => {
             let stopped =
                 || fs::read_to_string(&path).expect("the log").matches("\"event\":\"stopped\"").count();
-            wait_until("all processes end", || stopped() > RESTARTS);
+            wait_for("all processes end", || (stopped() > RESTARTS).then_some(()));
             fs::read(&path).expect("the log")
         }
     };

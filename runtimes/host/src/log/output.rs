@@ -7,7 +7,8 @@
 //!   and that of the position). So do devices such as `/dev/null`.
 //! * A pipe takes up to [`PIPE_BUF`] bytes whole and may take more in parts, with those of others between them. A socket
 //!   or a terminal may do so at any length. So pieces of whole lines of at most that size are written, and none before
-//!   the kernel says that there is room for it.
+//!   the kernel says that there is room for it. A pipe that is empty takes as much as it can hold in one piece, which
+//!   costs a reader that keeps up fewer wake-ups.
 //! * A longer line takes several writes. So everything is written under a record lock of this process on the pipe, the
 //!   socket or the terminal itself (`F_SETLK`). It excludes each process that takes it, in whatever way it came by the
 //!   descriptor, and ends with the process. Where there are no such locks, lines of at most `PIPE_BUF` bytes are whole
@@ -24,13 +25,15 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, fcntl_lock};
-use rustix::io::Errno;
+use rustix::io::{Errno, ioctl_fionread};
+use rustix::pipe::fcntl_getpipe_size;
 
 /// A descriptor that lines are written to.
 pub struct Output {
     file: File,
     /// Each write is taken whole.
     is_whole: bool,
+    is_pipe: bool,
     /// The kernel has such locks for it.
     has_lock: bool,
     /// The lock is held, because the last write ended within a line.
@@ -56,7 +59,7 @@ impl Output {
         let file = File::from(to.as_fd().try_clone_to_owned()?);
         let kind = file.metadata()?.file_type();
         let is_whole = kind.is_file() || (kind.is_char_device() && !file.is_terminal());
-        Ok(Output { file, is_whole, has_lock: !is_whole, is_within_line: false })
+        Ok(Output { file, is_whole, is_pipe: kind.is_fifo(), has_lock: !is_whole, is_within_line: false })
     }
 
     /// Writes as many of the lines as there is room for.
@@ -66,7 +69,8 @@ impl Output {
             if !self.has_room(Duration::ZERO)? {
                 break;
             }
-            match self.file.write(piece(rest)) {
+            let most = if rest.len() > PIPE_BUF { self.most() } else { PIPE_BUF };
+            match self.file.write(piece(rest, most)) {
                 Ok(0) => break,
                 Ok(n) => {
                     written += n;
@@ -85,6 +89,13 @@ impl Output {
             }
         }
         Ok(written)
+    }
+
+    /// How long a piece may be that the kernel takes whole, if there is room at all.
+    fn most(&self) -> usize {
+        let is_empty = self.is_pipe && ioctl_fionread(&self.file).is_ok_and(|bytes| bytes == 0);
+        let capacity = if is_empty { fcntl_getpipe_size(&self.file).ok() } else { None };
+        capacity.map_or(PIPE_BUF, |capacity| capacity.max(PIPE_BUF))
     }
 
     /// Whether there is room for a piece, or an error to be had. Waits for it.
@@ -149,10 +160,10 @@ impl Write for Output {
     }
 }
 
-/// Whole lines of at most [`PIPE_BUF`] bytes, or the beginning of a longer one.
-fn piece(lines: &[u8]) -> &[u8] {
-    let Some(most) = lines.get(..PIPE_BUF).filter(|most| most.len() < lines.len()) else { return lines };
-    let end = most.iter().rposition(|&byte| byte == b'\n').map_or(PIPE_BUF, |at| at + 1);
+/// Whole lines of at most `most` bytes, or the beginning of a longer one.
+fn piece(lines: &[u8], most: usize) -> &[u8] {
+    let Some(first) = lines.get(..most).filter(|first| first.len() < lines.len()) else { return lines };
+    let end = first.iter().rposition(|&byte| byte == b'\n').map_or(most, |at| at + 1);
     lines.get(..end).unwrap_or(lines)
 }
 
@@ -199,15 +210,15 @@ mod tests {
     #[test]
     fn a_piece_is_whole_lines_or_a_part_of_one_that_is_longer() {
         let line = [b"x".repeat(99), b"\n".to_vec()].concat();
-        assert_eq!(piece(&line), line);
-        assert_eq!(piece(&line.repeat(40)).len(), 4000);
-        assert_eq!(piece(&line.repeat(100)).len(), 4000);
+        assert_eq!(piece(&line, PIPE_BUF), line);
+        assert_eq!(piece(&line.repeat(40), PIPE_BUF).len(), 4000);
+        assert_eq!(piece(&line.repeat(100), PIPE_BUF).len(), 4000);
         let exact = [b"x".repeat(PIPE_BUF - 1), b"\n".to_vec()].concat();
-        assert_eq!(piece(&exact), exact);
-        assert_eq!(piece(&exact.repeat(2)), exact);
+        assert_eq!(piece(&exact, PIPE_BUF), exact);
+        assert_eq!(piece(&exact.repeat(2), PIPE_BUF), exact);
         let long = [b"x".repeat(PIPE_BUF), b"\n".to_vec()].concat();
-        assert_eq!(piece(&long).len(), PIPE_BUF);
-        assert_eq!(piece(&long[PIPE_BUF..]), b"\n");
+        assert_eq!(piece(&long, PIPE_BUF).len(), PIPE_BUF);
+        assert_eq!(piece(&long[PIPE_BUF..], PIPE_BUF), b"\n");
     }
 
     #[test]
@@ -222,6 +233,21 @@ mod tests {
         let mut read = Vec::new();
         reader.read_to_end(&mut read).unwrap();
         assert_eq!(read, lines[..written]);
+    }
+
+    #[test]
+    fn an_empty_pipe_takes_what_it_can_hold_in_one_piece_and_another_only_what_it_takes_whole() {
+        let (mut reader, mut output) = pipe();
+        let capacity = fcntl_getpipe_size(&output.file).unwrap();
+        assert_eq!(output.most(), capacity);
+        assert_eq!(output.write(b"line\n").unwrap(), 5);
+        assert_eq!(output.most(), PIPE_BUF);
+        reader.read_exact(&mut [0; 5]).unwrap();
+        // A line that is longer than the pipe can hold begins with as much.
+        let long = [b"x".repeat(capacity + 10), b"\n".to_vec()].concat();
+        assert_eq!(output.write(&long).unwrap(), capacity);
+        reader.read_exact(&mut vec![0; capacity]).unwrap();
+        assert_eq!(output.write(&long[capacity..]).unwrap(), 11);
     }
 
     #[test]
