@@ -394,6 +394,18 @@ fn two_listeners_cannot_have_one_port() {
             "POSTERN_CONTROL=127.0.0.1:8080: 127.0.0.1:8080 has the port of 0.0.0.0:8080 in POSTERN_LISTEN; write \
              another, for example 8081",
         ),
+        (
+            "[::]:8080",
+            "127.0.0.1:8080",
+            "POSTERN_CONTROL=127.0.0.1:8080: 127.0.0.1:8080 has the port of [::]:8080 in POSTERN_LISTEN; write \
+             another, for example 8081",
+        ),
+        (
+            "127.0.0.1:8080",
+            "[::]:8080",
+            "POSTERN_CONTROL=[::]:8080: [::]:8080 has the port of 127.0.0.1:8080 in POSTERN_LISTEN; write another, \
+             for example 8081",
+        ),
     ] {
         let environment = &[("POSTERN_LISTEN", listen), ("POSTERN_CONTROL", control)];
         assert_eq!(Texts { environment, ..Texts::default() }.error(), error);
