@@ -34,6 +34,7 @@ fn a_change_of_the_source_is_served_on_the_same_port() {
         "deploy/dev",
         "tests/Cargo.toml",
         "tests/src",
+        "tests/tests",
     ] {
         copy_all(&workspace::path(item), &copy.path().join(item));
     }
