@@ -63,12 +63,9 @@ fn every_refusal_has_its_status_and_closes() {
         check("no Host", good().without("Host").bytes(), 400, "host");
         check("two Hosts", good().header("Host", "other").bytes(), 400, "host");
         check("Content-Length", good().header("Content-Length", "5").bytes(), 400, "request_body");
-        check(
-            "Transfer-Encoding",
-            good().header("Transfer-Encoding", "chunked").bytes(),
-            400,
-            "request_body",
-        );
+        let chunked = |body: &[u8]| [&good().header("Transfer-Encoding", "chunked").bytes(), body].concat();
+        check("chunks without an end", chunked(b""), 400, "request_body");
+        check("chunks", chunked(b"5\r\nhello\r\n0\r\n\r\n"), 400, "request_body");
         check("no key", good().without("Sec-WebSocket-Key").bytes(), 400, "websocket_key");
         check("two keys", good().header("Sec-WebSocket-Key", "YQ==").bytes(), 400, "websocket_key");
         check("no Upgrade", good().without("Upgrade").bytes(), 400, "upgrade_missing");
@@ -114,6 +111,43 @@ fn every_refusal_has_its_status_and_closes() {
         let many = (0..101).fold(good(), |handshake, _| handshake.header("A", "b"));
         check("108 header lines", many.bytes(), 431, "too_many_headers");
         assert!(!postern.log().iter().any(|line| line.contains("established")), "nobody got in");
+    }
+}
+
+/// Some proxies add `Transfer-Encoding: chunked` to every request that they pass on, and end its empty body at once.
+#[test]
+fn an_empty_body_in_chunks_is_consumed_before_the_upgrade() {
+    for runtime in Runtime::BOTH {
+        let postern = Postern::start(runtime, &[]);
+        let head = Handshake::to(postern.address()).as_john().header("Transfer-Encoding", "chunked").bytes();
+        let hello = b"\x81\x85\0\0\0\0Hello";
+        for parts in [&[&head[..], b"0\r\n\r\n", hello].concat()[..]]
+            .into_iter()
+            .map(|all| vec![all])
+            .chain([vec![&head[..], b"0\r\n\r\n", hello], vec![&head[..], b"0\r", b"\n\r\n", hello]])
+        {
+            let mut stream = TcpStream::connect(postern.address()).expect("a connection");
+            stream.set_nodelay(true).expect("no delay");
+            stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+            let count = parts.len();
+            for part in parts {
+                stream.write_all(part).expect("it is taken");
+            }
+            let mut answer = Vec::new();
+            while !answer.ends_with(b"\r\n\r\n\x81\x05Hello") {
+                let mut portion = [0; 1024];
+                let n = stream.read(&mut portion).expect("an answer");
+                answer.extend_from_slice(&portion[..n]);
+                assert!(n > 0, "{runtime}, {count} parts: {}", answer.escape_ascii());
+            }
+            assert!(answer.starts_with(b"HTTP/1.1 101 "), "{runtime}: {}", answer.escape_ascii());
+        }
+        // Without its end, the body is refused after a second.
+        let mut unended = Connection::open(postern.address()).expect("a connection");
+        unended.send(&head).expect("it is taken");
+        let response = unended.response().expect("an answer");
+        assert_eq!((response.status, response.json()["error"]["code"].as_str()), (400, Some("request_body")));
+        assert!(unended.is_closed());
     }
 }
 

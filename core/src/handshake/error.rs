@@ -203,7 +203,7 @@ impl HandshakeError {
             }
             HandshakeError::Host => "exactly one Host header is needed, and it must be a host",
             HandshakeError::Body => {
-                "an upgrade request has no body; send no Transfer-Encoding, and no Content-Length other than 0"
+                "an upgrade request has no body; send no Content-Length other than 0, and no chunks but the empty last one"
             }
             HandshakeError::NoUpgrade => "the header Upgrade: websocket is needed",
             HandshakeError::NoConnectionUpgrade => "the header Connection: Upgrade is needed",

@@ -40,6 +40,16 @@ impl HeadReader {
         self.collected.len()
     }
 
+    /// Keeps a complete head until [`HeadReader::resume`], because its body has not arrived yet.
+    pub(crate) fn suspend(&mut self, head: Payload<'_>) {
+        self.collected = head.into_vec();
+    }
+
+    /// Gives the head back that was kept.
+    pub(crate) fn resume<'b>(&mut self) -> Payload<'b> {
+        Payload::Owned(std::mem::take(&mut self.collected))
+    }
+
     /// The memory that they take, in bytes.
     pub(crate) fn memory(&self) -> usize {
         self.collected.capacity()

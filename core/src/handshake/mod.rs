@@ -28,6 +28,7 @@
 //! ```
 
 mod assertion;
+mod body;
 mod client;
 mod config;
 mod date;
@@ -55,6 +56,7 @@ pub(crate) fn negotiate(line: &[u8]) -> Option<Deflate> {
 }
 
 pub use assertion::{Asserted, Assertion, AssertionError, AssertionVerifier};
+pub(crate) use body::EmptyBody;
 pub use client::{Client, ClientAddress};
 pub use config::{HandshakeConfig, IdentityHeaders, Reject};
 pub use error::HandshakeError;

@@ -44,6 +44,7 @@ pub struct UpgradeRequest<'h> {
     token: Token<'h>,
     correlation: Correlation<'h>,
     forwarding: Forwarding<'h>,
+    announces_chunks: bool,
 }
 
 impl<'h> UpgradeRequest<'h> {
@@ -52,15 +53,22 @@ impl<'h> UpgradeRequest<'h> {
     ///
     /// httparse is too lenient to stand alone: it takes HTTP/1.0, any request target, repeated headers,
     /// `Content-Length: +5`. The rules behind it are checked from the general to the particular, and the
-    /// first that fails is the answer.
+    /// first that fails is the answer. `Transfer-Encoding: chunked` is refused here, because what follows the head is not
+    /// looked at; a [`Service`](crate::Service) accepts it if the body is empty.
     ///
     /// # Errors
     /// Every [`HandshakeError`] of the statuses 400, 404, 405, 426 and 431, but for those of the identity.
     pub fn parse(head: &'h mut [u8], config: &HandshakeConfig) -> Result<UpgradeRequest<'h>, HandshakeError> {
         match Request::parse(head, config)? {
+            Request::Upgrade(request) if request.announces_chunks => Err(HandshakeError::Body),
             Request::Upgrade(request) => Ok(request),
             Request::HealthCheck => Err(HandshakeError::NotFound),
         }
+    }
+
+    /// Whether a body in chunks is announced. It must be an [`EmptyBody`](super::EmptyBody).
+    pub(crate) fn announces_chunks(&self) -> bool {
+        self.announces_chunks
     }
 
     /// How the gateway calls the request, if it says so.
@@ -162,10 +170,14 @@ impl<'h> Request<'h> {
         if method != "GET" {
             return Err(HandshakeError::Method);
         }
-        // RFC 9112 §6.3 would make the bytes behind the head a body; RFC 6455 makes them frames.
-        if fields.has_transfer_encoding || !matches!(fields.content_length, Once::Never | Once::Seen(b"0")) {
-            return Err(HandshakeError::Body);
-        }
+        // RFC 9112 §6.3 makes the bytes after the head a body; RFC 6455 makes them frames. Only an empty body leaves no
+        // doubt.
+        let announces_chunks = match (fields.transfer_encoding, fields.content_length) {
+            (Once::Never, Once::Never | Once::Seen(b"0")) => false,
+            // With both, RFC 9112 §6.1 suspects an attempt at request smuggling.
+            (Once::Seen(coding), Once::Never) if coding.eq_ignore_ascii_case(b"chunked") => true,
+            _ => return Err(HandshakeError::Body),
+        };
         if !fields.upgrades_to_websocket {
             return Err(HandshakeError::NoUpgrade);
         }
@@ -188,6 +200,7 @@ impl<'h> Request<'h> {
             token: fields.token,
             correlation: fields.correlation,
             forwarding: fields.forwarding,
+            announces_chunks,
         }))
     }
 }
@@ -225,7 +238,7 @@ struct Fields<'h> {
     version: Once<'h>,
     origin: Once<'h>,
     content_length: Once<'h>,
-    has_transfer_encoding: bool,
+    transfer_encoding: Once<'h>,
     upgrades_to_websocket: bool,
     connection_upgrade: bool,
     offers: Offers<'h>,
@@ -284,7 +297,7 @@ impl<'h> Fields<'h> {
             }
             14 if is("Content-Length") => self.content_length.see(value),
             17 if is("Sec-WebSocket-Key") => self.key.see(value),
-            17 if is("Transfer-Encoding") => self.has_transfer_encoding = true,
+            17 if is("Transfer-Encoding") => self.transfer_encoding.see(value),
             21 if is("Sec-WebSocket-Version") => self.version.see(value),
             9 if is("Forwarded") => self.forwarding.see_forwarded(value, &config.trusted_proxies),
             15 if is("X-Forwarded-For") => {

@@ -1,6 +1,7 @@
 //! The service as a runtime drives it, with a socket that takes as much as a test lets it.
 
 mod answers;
+mod bodies;
 mod crowds;
 mod drain;
 mod exchange;

@@ -6,9 +6,9 @@ use tungstenite::protocol::frame::coding::CloseCode;
 
 use super::{Connection, Context, Stage};
 use crate::handshake::{
-    Client, HandshakeError, Reject, Reply, Request, UpgradeRequest, reject, report_health,
+    Client, EmptyBody, HandshakeError, Reject, Reply, Request, UpgradeRequest, reject, report_health,
 };
-use crate::input::Input;
+use crate::input::{Input, Payload};
 use crate::policy::{Entrance, Heartbeat};
 use crate::record::{ConnectionId, Record, Recorder};
 use crate::service::notice;
@@ -24,15 +24,37 @@ impl Connection {
         input: &mut Input<'_>,
         recorder: &mut impl Recorder,
     ) {
-        let Stage::Handshake { reader, peer, refusal, .. } = &mut self.stage else { return };
-        let peer = *peer;
+        let Stage::Handshake { reader, body, .. } = &mut self.stage else { return };
+        match body {
+            None => match reader.receive(input) {
+                Ok(Some(head)) => self.answer(context, turn, head, Some(input), recorder),
+                Ok(None) => {}
+                Err(error) => self.refuse(context, turn, error, recorder),
+            },
+            Some((body, _)) => match body.receive(input) {
+                Ok(true) => {
+                    let head = reader.resume();
+                    self.answer(context, turn, head, None, recorder);
+                }
+                Ok(false) => {}
+                Err(error) => self.refuse(context, turn, error, recorder),
+            },
+        }
+    }
+
+    /// Answers a request with this head, unless a body is announced that has still to arrive. `input` is what came after
+    /// the head; `None` if the body is over.
+    fn answer(
+        &mut self,
+        context: &Context<'_>,
+        turn: &mut Turn<'_>,
+        mut head: Payload<'_>,
+        input: Option<&mut Input<'_>>,
+        recorder: &mut impl Recorder,
+    ) {
+        let Stage::Handshake { reader, body, peer, refusal, .. } = &mut self.stage else { return };
+        let (peer, refusal) = (*peer, *refusal);
         let handshake = &context.config.handshake;
-        let mut head = match reader.receive(input) {
-            Ok(Some(head)) => head,
-            Ok(None) => return,
-            Err(error) => return self.refuse(context, turn, error, recorder),
-        };
-        let refusal = *refusal;
         let is_status = |error: &HandshakeError| close_code(handshake.reject, *error).is_none();
         // Unless it may be a health check, it need not be read.
         if let Some(error) = refusal.filter(|error| handshake.health_path.is_none() && is_status(error)) {
@@ -43,6 +65,18 @@ impl Connection {
             Ok(Request::HealthCheck) => return self.report_health(context, turn, refusal),
             Err(error) => return self.refuse(context, turn, refusal.unwrap_or(error), recorder),
         };
+        if let (true, None, Some(input)) = (request.announces_chunks(), refusal, input) {
+            let mut empty = EmptyBody::default();
+            match empty.receive(input) {
+                Ok(true) => {}
+                Ok(false) => {
+                    reader.suspend(head);
+                    *body = Some((empty, context.common.epoch.moment(turn.now)));
+                    return;
+                }
+                Err(error) => return self.refuse(context, turn, error, recorder),
+            }
+        }
         let admission = match refusal {
             Some(error) => Err(error),
             None => request

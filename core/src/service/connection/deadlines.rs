@@ -4,7 +4,7 @@
 //! message, a pong, the answer to our Close, the end of its side. Those are judged only after its socket has been read,
 //! and do not run while nothing is read from it. The others depend on nothing that could be read.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tungstenite::protocol::frame::coding::CloseCode;
 
@@ -54,7 +54,11 @@ impl Connection {
     /// When its peer must have been heard. Not while nothing is read from it that it may have sent.
     pub(in crate::service) fn expires_at(&self, config: &ServiceConfig, epoch: Epoch) -> Option<Instant> {
         match &self.stage {
-            Stage::Handshake { .. } => Some(epoch.instant(self.since) + config.handshake.timeout),
+            Stage::Handshake { body, .. } => {
+                let body = body.map(|(_, since)| epoch.instant(since) + LAST_CHUNK_TIMEOUT);
+                let head = epoch.instant(self.since) + config.handshake.timeout;
+                Some(body.map_or(head, |body| body.min(head)))
+            }
             Stage::Admitted { session, .. } | Stage::Dismissed { session } => {
                 if session.is_open() && !self.wants_read(config) {
                     return None;
@@ -116,6 +120,11 @@ impl Connection {
     ) {
         let epoch = context.common.epoch;
         match &mut self.stage {
+            Stage::Handshake { body: Some((_, since)), .. }
+                if !is_unread && epoch.instant(*since) + LAST_CHUNK_TIMEOUT <= turn.now =>
+            {
+                self.refuse(context, turn, HandshakeError::Body, recorder);
+            }
             Stage::Handshake { reader, .. } => {
                 let has_begun = reader.collected() > 0;
                 let timeout = context.config.handshake.timeout;
@@ -229,3 +238,7 @@ impl Connection {
         }
     }
 }
+
+/// How long the end of an announced body may take after the request head. A proxy that sends it at all sends it with the
+/// head or right after it; without it the next bytes could be a body as well as frames.
+const LAST_CHUNK_TIMEOUT: Duration = Duration::from_secs(1);

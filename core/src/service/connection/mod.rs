@@ -22,7 +22,7 @@ use super::notice;
 use super::replace::Replaced;
 use crate::close_code;
 use crate::frame::DataKind;
-use crate::handshake::{HandshakeError, HeadReader, Identity, Peer, RequestId};
+use crate::handshake::{EmptyBody, HandshakeError, HeadReader, Identity, Peer, RequestId};
 use crate::input::{Input, Payload};
 use crate::moment::{Epoch, Moment};
 use crate::parts::Parts;
@@ -55,8 +55,15 @@ pub(super) struct Connection {
 
 #[derive(Debug)]
 enum Stage {
-    /// The request head is arriving. `refusal` is already decided, and said when the head is complete.
-    Handshake { reader: HeadReader, peer: Peer, refusal: Option<HandshakeError>, is_aborted: bool },
+    /// The request is arriving. `refusal` is already decided, and said when the head is complete.
+    Handshake {
+        reader: HeadReader,
+        /// What has arrived of its body, and since when it is waited for. The head is complete then, and kept by `reader`.
+        body: Option<(EmptyBody, Moment)>,
+        peer: Peer,
+        refusal: Option<HandshakeError>,
+        is_aborted: bool,
+    },
     /// The 101 is out.
     Admitted { session: Session, identity: Identity },
     /// The refusal is out, or the answer to a health check; the peer may take it until the given time.
@@ -103,6 +110,7 @@ impl Connection {
             heartbeat: Heartbeat::new(now),
             stage: Stage::Handshake {
                 reader: HeadReader::new(config.handshake.max_head),
+                body: None,
                 peer: arrival.peer,
                 refusal: arrival.refusal,
                 is_aborted: false,
