@@ -2,7 +2,8 @@
 //!
 //! `the worker's log` is what a worker does with each message under the default settings: it formats the line and, once
 //! there are 64 KiB of them, hands them to the writer's thread, here with a sink that takes all and keeps nothing.
-//! `slog` is the same line by slog's macro and by the drain that slog-term or slog-json has for it, into a buffer in memory.
+//! `slog` is the same sentence with fewer fields, by slog's macro and by the drain that slog-term or slog-json has for it,
+//! into a buffer in memory.
 
 use std::hint::black_box;
 use std::io::{self, BufWriter};

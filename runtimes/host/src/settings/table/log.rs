@@ -31,7 +31,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         default: "truncated",
         group: Group::Log,
         is_secret: false,
-        help: "What is logged of each message: full, truncated (256 bytes),\nsize, or off",
+        help: "What is logged of each message: full, truncated (256 bytes),\nsize, or off. Messages are personal data in most cases",
         apply: |settings, text| {
             let choices = [
                 ("full", MessageLog::Full),
@@ -70,9 +70,9 @@ pub(super) static SETTINGS: &[Setting] = &[
         default: "drop",
         group: Group::Log,
         is_secret: false,
-        help: "What gives way when standard output takes nothing and so much\n\
-               waits: drop drops records and says how many; pause reads\n\
-               nothing more from users until there is room again",
+        help: "What happens when standard output takes nothing and the queue is\n\
+               full: drop loses records and logs how many; pause reads no\n\
+               more messages until there is room again",
         apply: |settings, text| {
             let choices = [("drop", Stall::Drop), ("pause", Stall::Pause)];
             set(&mut settings.log.stall, choice(text, &choices))

@@ -30,8 +30,9 @@ pub(super) static SETTINGS: &[Setting] = &[
         default: "60s",
         group: Group::Stopping,
         is_secret: false,
-        help: "So long after SIGTERM it ends, whoever is still there; a\n\
-               second SIGTERM ends it at once. SIGINT closes all at once",
+        help: "The process ends this long after SIGTERM, even if connections or\n\
+               log records are left; the log has at least a second. A second\n\
+               SIGTERM ends it at once. SIGINT closes all connections at once",
         apply: |settings, text| set(&mut settings.drain.hard, duration(text)),
     },
 ];
