@@ -13,7 +13,7 @@ use super::LogFormat;
 use super::json::JsonText;
 use super::payload::Payload;
 use super::stamp::BatchClock;
-use super::who::{UserFields, Who};
+use super::who::{Email, UserFields, Who};
 use crate::escape::Text;
 
 /// Collects lines of one worker.
@@ -62,6 +62,17 @@ impl MessageLines {
     }
 }
 
+/// Writes a key. Its length is known when this is compiled, so it costs a few stores and not a copy.
+macro_rules! key {
+    ($line:expr, $key:literal) => {
+        if $line.is_json() {
+            $line.out.extend_from_slice(concat!(",\"", $key, "\":").as_bytes());
+        } else {
+            $line.out.extend_from_slice(concat!(", ", $key, ": ").as_bytes());
+        }
+    };
+}
+
 /// What a record of a message is made of.
 struct Message<'a> {
     connection: ConnectionId,
@@ -75,40 +86,52 @@ impl Message<'_> {
     fn write_to(&self, line: &mut Line<'_>) -> fmt::Result {
         let mut digits = itoa::Buffer::new();
         let number = digits.format(self.connection.0);
-        line.key("conn");
+        key!(line, "conn");
         line.plain(&[number]);
-        line.key("request_id");
+        key!(line, "request_id");
         match self.user.identity.request_id() {
             Some(given) => line.id(&[given]),
             None => line.id(&[self.made_id, number]),
         }
         if line.is_json() {
-            line.key("session_id");
+            key!(line, "session_id");
             line.id(&[self.made_id, number]);
-            self.user.each(|key, pieces| -> fmt::Result {
-                line.key(key);
-                line.text(pieces.iter().map(|piece| piece.as_bytes()));
-                Ok(())
-            })?;
+            self.write_user(line);
         }
-        line.key("opcode");
+        key!(line, "opcode");
         line.id(&[match self.payload.kind {
             DataKind::Text => "text",
             DataKind::Binary => "binary",
         }]);
-        line.key("bytes");
+        key!(line, "bytes");
         line.plain(&[itoa::Buffer::new().format(self.payload.bytes.len())]);
         if line.is_json()
             && let Some(text) = self.payload.text()
         {
-            line.key("text");
+            key!(line, "text");
             line.text([text].into_iter());
             if text.len() < self.payload.bytes.len() {
-                line.key("is_truncated");
+                key!(line, "is_truncated");
                 line.plain(&["true"]);
             }
         }
         Ok(())
+    }
+
+    /// The fields of [`UserFields::each`], for JSON.
+    #[inline]
+    fn write_user(&self, line: &mut Line<'_>) {
+        let UserFields { identity, email } = self.user;
+        key!(line, "user_id");
+        line.text([identity.id().as_bytes()].into_iter());
+        if let Some(name) = identity.name() {
+            key!(line, "user_name");
+            line.text([name.as_bytes()].into_iter());
+        }
+        if let Some(pieces) = Email(identity, email).pieces() {
+            key!(line, "user_email");
+            line.text(pieces.into_iter().filter(|piece| !piece.is_empty()).map(str::as_bytes));
+        }
     }
 
     /// The sentence of the record.
@@ -121,8 +144,7 @@ impl Message<'_> {
     }
 }
 
-/// A line as it is written, in either format. One value takes one call of [`Line::key`] and one of the call for its
-/// kind.
+/// A line as it is written, in either format. One value takes one `key!` and one call for its kind.
 struct Line<'a> {
     format: LogFormat,
     out: &'a mut Vec<u8>,
@@ -159,14 +181,6 @@ impl Line<'_> {
         self.out.extend_from_slice(if self.is_json() { b"}\n" } else { b"\n" });
     }
 
-    #[inline]
-    fn key(&mut self, key: &'static str) {
-        let (before, after): (&[u8], &[u8]) = if self.is_json() { (b",\"", b"\":") } else { (b", ", b": ") };
-        self.out.extend_from_slice(before);
-        self.out.extend_from_slice(key.as_bytes());
-        self.out.extend_from_slice(after);
-    }
-
     /// A number or a word of JSON.
     #[inline]
     fn plain(&mut self, pieces: &[&str]) {
@@ -176,10 +190,12 @@ impl Line<'_> {
     /// A text of which no character is special in either format.
     #[inline]
     fn id(&mut self, pieces: &[&str]) {
-        let mark: &[u8] = if self.is_json() { b"\"" } else { b"" };
-        self.out.extend_from_slice(mark);
+        if !self.is_json() {
+            return self.plain(pieces);
+        }
+        self.out.push(b'"');
         self.plain(pieces);
-        self.out.extend_from_slice(mark);
+        self.out.push(b'"');
     }
 
     /// Any text, as JSON.
