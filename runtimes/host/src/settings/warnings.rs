@@ -90,7 +90,7 @@ impl View<'_> {
         })
     }
 
-    /// Whether it turns something off: empty, `off`, `false`, or zero.
+    /// Whether it turns something off: empty, `off`, `false`, `no`, or zero.
     fn is_off(&self, name: &str) -> bool {
         let text = self.text(name).to_ascii_lowercase();
         let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());

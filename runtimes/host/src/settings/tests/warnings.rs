@@ -89,6 +89,7 @@ fn compression_settings_that_compress_nothing_are_named() {
         warning(&[min])
             .starts_with("POSTERN_COMPRESSION_MIN=1MiB has no effect while POSTERN_COMPRESSION is off; ")
     );
+    assert!(warning(&[min, ("POSTERN_COMPRESSION", "No")]).contains("while POSTERN_COMPRESSION is No; "));
     let warning = warning(&[min, ("POSTERN_COMPRESSION", "on")]);
     assert!(warning.starts_with("POSTERN_COMPRESSION_MIN=1MiB compresses nothing: "), "{warning}");
 }
