@@ -218,7 +218,9 @@ fn connections_say_whose_they_are_and_until_when() {
     for runtime in Runtime::BOTH {
         // What the log leaves out, an operator is told all the same.
         let postern = Postern::start_with_control(runtime, &[("POSTERN_LOG_EMAIL", "off")]);
-        let john = Handshake::to(postern.address()).as_john();
+        let john = Handshake::to(postern.address()).as_john().subprotocols(&["postern.v1.json"]);
+        let page = format!("http://{}", postern.address());
+        let john = john.header("Origin", &page).header("X-Forwarded-For", "203.0.113.7");
         let _known = john.header("User-Session-ID", "s-1").header("User-Token-Exp", "4102444800").open();
         let _bare = connect(&postern, "9", None);
         let [known, bare] = &listed(&postern, "")[..] else { panic!("{:?}", listed(&postern, "")) };
@@ -228,6 +230,9 @@ fn connections_say_whose_they_are_and_until_when() {
             ("email", json!("john@example.com"), json!(null)),
             ("session", json!("s-1"), json!(null)),
             ("token_expires_at", json!("2100-01-01T00:00:00.000Z"), json!(null)),
+            ("client", json!("203.0.113.7"), json!(null)),
+            ("origin", json!(page), json!(null)),
+            ("subprotocol", json!("postern.v1.json"), json!(null)),
         ] {
             assert_eq!((&known[field], &bare[field]), (&expected, &without), "{runtime}: {field}");
         }

@@ -10,8 +10,8 @@ use super::request_id::RequestId;
 /// An admitted user. All in one allocation, because each connection keeps one.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// The id, the e-mail address, the name, the session's id, the digits of the expiry, a line feed and the client if
-    /// that is known, and the request's id, one after the other.
+    /// The id, the e-mail address, the name, the session's id, the digits of the expiry, up to three lines with a line feed
+    /// before each (the client, the origin, the subprotocol), and the request's id, one after the other.
     text: Box<str>,
     /// Where the id ends: 1 to 255.
     id_end: u8,
@@ -21,7 +21,7 @@ pub struct Identity {
     email_end: u16,
     /// Where the name ends.
     name_end: u16,
-    /// Where the session's id ends; what follows, up to the request's id, is the expiry and the client.
+    /// Where the session's id ends; what follows, up to the request's id, is the expiry and the lines.
     session_id_end: u16,
 }
 
@@ -33,6 +33,9 @@ impl Identity {
     /// The most digits of an expiry in seconds: enough for 3000 years, too few for milliseconds, which would
     /// otherwise be taken for a token that never ends.
     pub const MAX_EXP_DIGITS: usize = 11;
+    /// The longest origin and the longest subprotocol that are kept, in bytes: more than a scheme, the longest name of a
+    /// host and a port.
+    pub const MAX_ORIGIN: usize = 300;
     /// The latest expiry of that many digits.
     pub(super) const MAX_EXP: u64 = 99_999_999_999;
 
@@ -91,16 +94,38 @@ impl Identity {
     /// The same with what is known of the user's request: the id that the gateway gave to it, and the client as the
     /// gateway says it.
     pub fn with_request(self, request_id: Option<&str>, client: Option<Client<'_>>) -> Identity {
-        let request_id = request_id.filter(|id| id.len() <= RequestId::MAX).unwrap_or_default();
-        let client = client.map(|client| format!("{BEFORE_CLIENT}{client}")).unwrap_or_default();
+        let request_id = request_id.filter(|id| id.len() <= RequestId::MAX);
+        let client = client.map(|client| client.to_string());
+        self.with_lines(request_id, [client.as_deref(), self.origin(), self.subprotocol()])
+    }
+
+    /// The same with the `Origin` of the page that opened the connection, and the subprotocol that was answered; they are
+    /// for operators. One that is longer than [`Identity::MAX_ORIGIN`] is left out.
+    pub fn with_page(self, origin: Option<&str>, subprotocol: Option<&str>) -> Identity {
+        let is_kept = |text: &&str| text.len() <= Identity::MAX_ORIGIN && !text.contains(BEFORE_LINE);
+        let lines = [self.client(), origin.filter(is_kept), subprotocol.filter(is_kept)];
+        self.with_lines(self.request_id(), lines)
+    }
+
+    /// The same with another id of the request, and other lines after the expiry.
+    fn with_lines(&self, request_id: Option<&str>, lines: [Option<&str>; 3]) -> Identity {
+        let request_id = request_id.unwrap_or_default();
         let known = usize::from(self.session_id_end) + self.expiry().len();
-        let mut text = self.text.into_string();
-        text.truncate(known);
-        text.reserve_exact(client.len() + request_id.len());
-        text.push_str(&client);
+        let known = self.text.get(..known).unwrap_or_default();
+        let count = lines.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+        let lines = || lines.iter().take(count).map(|line| line.unwrap_or_default());
+        let room = lines().map(|line| BEFORE_LINE.len_utf8() + line.len()).sum::<usize>();
+        let mut text = String::with_capacity(known.len() + room + request_id.len());
+        text.push_str(known);
+        for line in lines() {
+            text.push(BEFORE_LINE);
+            text.push_str(line);
+        }
         text.push_str(request_id);
         // At most 128.
-        Identity { text: text.into_boxed_str(), request_id_len: request_id.len() as u8, ..self }
+        let request_id_len = request_id.len() as u8;
+        let Identity { id_end, email_end, name_end, session_id_end, .. } = *self;
+        Identity { text: text.into_boxed_str(), id_end, request_id_len, email_end, name_end, session_id_end }
     }
 
     /// The user id: an opaque string, compared byte by byte and never parsed.
@@ -116,7 +141,17 @@ impl Identity {
     /// The client as the gateway says it: the text of a [`Client`]. For the log and for operators. Says nothing about
     /// rights.
     pub fn client(&self) -> Option<&str> {
-        self.expiry_and_client().split_once(BEFORE_CLIENT).map(|(_, client)| client)
+        self.line(1)
+    }
+
+    /// The origin of the page that opened the connection, if the client sent one. For operators.
+    pub fn origin(&self) -> Option<&str> {
+        self.line(2)
+    }
+
+    /// The subprotocol that was answered. For operators.
+    pub fn subprotocol(&self) -> Option<&str> {
+        self.line(3)
     }
 
     /// The e-mail address, for the log. Says nothing about rights.
@@ -141,12 +176,14 @@ impl Identity {
 
     /// The digits of the expiry; empty if there is none.
     fn expiry(&self) -> &str {
-        let text = self.expiry_and_client();
-        text.split_once(BEFORE_CLIENT).map_or(text, |(expiry, _)| expiry)
+        self.line(0).unwrap_or_default()
     }
 
-    fn expiry_and_client(&self) -> &str {
-        self.text.get(usize::from(self.session_id_end)..self.request_id_start()).unwrap_or_default()
+    /// A line of what stands between the session's id and the request's: the expiry, the client, the origin, the
+    /// subprotocol.
+    fn line(&self, index: usize) -> Option<&str> {
+        let text = self.text.get(usize::from(self.session_id_end)..self.request_id_start())?;
+        text.split(BEFORE_LINE).nth(index).filter(|line| !line.is_empty())
     }
 
     fn request_id_start(&self) -> usize {
@@ -167,15 +204,20 @@ impl fmt::Debug for Identity {
             .field("session_id", &self.session_id())
             .field("token_exp", &self.token_exp())
             .field("request_id", &self.request_id());
-        if let Some(client) = self.client() {
-            out.field("client", &client);
+        // Few requests have these.
+        let lines =
+            [("client", self.client()), ("origin", self.origin()), ("subprotocol", self.subprotocol())];
+        for (name, line) in lines {
+            if let Some(line) = line {
+                out.field(name, &line);
+            }
         }
         out.finish()
     }
 }
 
-/// Stands before the client in the text of an identity. No expiry and no client has one.
-const BEFORE_CLIENT: char = '\n';
+/// Stands before the client, the origin and the subprotocol in the text of an identity. None of them has one.
+const BEFORE_LINE: char = '\n';
 
 /// The identity headers of one request, gathered in a single pass over its lines and judged afterwards.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -347,6 +389,33 @@ mod tests {
         let user = user.with_request_id(Some(&longest));
         assert_eq!((user.request_id(), user.token_exp()), (Some(&longest[..]), Some(12)));
         assert_eq!(user.with_request_id(Some(&(longest + "x"))).request_id(), None);
+    }
+
+    #[test]
+    fn the_page_and_the_subprotocol_are_kept_with_all_else() {
+        let client = Some(Client::Obfuscated("_x"));
+        let (page, chat) = (Some("https://app.example.com"), Some("chat"));
+        for (request_id, client) in [(None, None), (Some("r-1"), None), (None, client), (Some("r-1"), client)]
+        {
+            let user =
+                Identity::new(b"1", b"a@b", b"Ann").expect("an identity").with_request(request_id, client);
+            for (origin, subprotocol) in [(None, None), (page, None), (None, chat), (page, chat)] {
+                let known = user.clone().with_page(origin, subprotocol);
+                assert_eq!((known.origin(), known.subprotocol()), (origin, subprotocol));
+                assert_eq!((known.request_id(), known.client()), (user.request_id(), user.client()));
+                assert_eq!((known.id(), known.name(), known.token_exp()), ("1", Some("Ann"), None));
+                // Each can be replaced without the others.
+                let other = known.with_request(Some("r-2"), None);
+                assert_eq!((other.origin(), other.subprotocol()), (origin, subprotocol));
+                assert_eq!((other.request_id(), other.client()), (Some("r-2"), None));
+                assert_eq!(other.with_page(None, None).with_request(request_id, client), user);
+            }
+        }
+        let long = "x".repeat(Identity::MAX_ORIGIN + 1);
+        let user = Identity::new(b"1", b"", b"").expect("an identity");
+        assert_eq!(user.clone().with_page(Some(&long), Some(&long)), user);
+        assert_eq!(user.clone().with_page(Some("https://a\nb"), None), user);
+        assert_eq!(user.with_page(Some(&long[1..]), None).origin(), Some(&long[1..]));
     }
 
     #[test]

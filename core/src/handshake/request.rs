@@ -106,7 +106,12 @@ impl<'h> UpgradeRequest<'h> {
                 }
             }
         }
-        let identity = identity.with_request(self.request_id(), self.client(peer, config));
+        let mut identity = identity.with_request(self.request_id(), self.client(peer, config));
+        let origin = self.origin.exactly_one().and_then(|origin| std::str::from_utf8(origin).ok());
+        let subprotocol = self.offers.answer(config);
+        if origin.is_some() || subprotocol.is_some() {
+            identity = identity.with_page(origin, subprotocol.as_deref());
+        }
         Ok(Admission { key: self.key, offers: self.offers, deflate: self.deflate, identity })
     }
 
