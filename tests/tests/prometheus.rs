@@ -158,7 +158,9 @@ fn the_process_says_what_it_uses() {
         // A connection is a descriptor.
         let more: Vec<_> = (0..20).map(|_| connect(&postern, "5")).collect();
         let grown = scrape(&postern).value("process_open_fds");
-        assert!(grown >= files + 20.0, "{runtime}: {files}, then {grown}");
+        // The three standard streams are descriptors, too. What `busy` has closed may have been open at the first scrape.
+        let known = clients.len() + more.len() + 3;
+        assert!(grown >= known as f64, "{runtime}: {files}, then {grown}, with {known} known ones");
         drop((clients, more));
     }
 }
