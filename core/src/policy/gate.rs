@@ -1,62 +1,78 @@
-//! Who may come in at all, before anything is read.
+//! How fast connections are let in, before anything of them is read.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Pace, RateLimit};
 use crate::handshake::HandshakeError;
 
-/// Judges connections as they are accepted. One per process, with the one thread that accepts.
+/// Judges connections as they are accepted. One per process, with the one thread that accepts. How many connections
+/// there may be is judged by the worker that gets them ([`Service::open`](crate::Service::open)).
 #[derive(Debug, Clone, Copy)]
 pub struct Gate {
-    /// Connections at a time.
-    max_connections: usize,
     /// New connections a second, and as many at once; zero is any number.
     connect_rate: u32,
     arrivals: RateLimit,
+    /// Those for which another connection has to give way.
+    displacing: RateLimit,
 }
 
 impl Gate {
-    /// A gate for at most `max_connections` at a time and `connect_rate` new ones a second, with as many at once. A
-    /// rate of zero is any.
-    pub fn new(max_connections: usize, connect_rate: u32) -> Gate {
-        Gate { max_connections, connect_rate, arrivals: RateLimit::default() }
+    /// A gate for `connect_rate` new connections a second, with as many at once. A rate of zero is any.
+    pub fn new(connect_rate: u32) -> Gate {
+        Gate { connect_rate, arrivals: RateLimit::default(), displacing: RateLimit::default() }
     }
 
-    /// Judges one more beside the `connections` that are there. What it gives is the
-    /// [`refusal`](crate::service::Arrival::refusal) of the arrival.
-    pub fn judge(&mut self, connections: usize, now: Instant) -> Option<HandshakeError> {
-        if connections >= self.max_connections {
-            return Some(HandshakeError::Overloaded);
-        }
+    /// Judges one more connection. The result is the [`refusal`](crate::service::Arrival::refusal) of the arrival.
+    pub fn judge(&mut self, now: Instant) -> Option<HandshakeError> {
         match self.arrivals.judge(now, self.connect_rate, self.connect_rate) {
             Pace::Kept => None,
             Pace::Exceeded => Some(HandshakeError::TooFast),
         }
     }
+
+    /// Whether one more connection may be accepted at `now` although the process is full: each then costs the end of
+    /// another, or its own. If not, the next may be accepted after [`Gate::PAUSE`].
+    ///
+    /// Clients that come back as soon as they are refused could otherwise take all processor time. The rate is so high
+    /// that the kernel's queue of 4,096 connections is emptied in less than a second.
+    pub fn may_displace(&mut self, now: Instant) -> bool {
+        let burst = DISPLACED_PER_SECOND / 20;
+        self.displacing.judge(now, DISPLACED_PER_SECOND, burst) == Pace::Kept
+    }
+
+    /// How long to accept nothing after [`may_displace`](Gate::may_displace) has said no, or while too many connections
+    /// have been accepted that have not reached their worker.
+    pub const PAUSE: Duration = Duration::from_millis(5);
 }
+
+/// Connections a second that a full process accepts.
+const DISPLACED_PER_SECOND: u32 = 6_000;
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
-    fn as_many_as_allowed_and_no_more() {
-        let mut gate = Gate::new(3, 0);
-        let verdicts = [0, 2, 3, 4].map(|connections| gate.judge(connections, Instant::now()));
-        assert_eq!(
-            verdicts,
-            [None, None, Some(HandshakeError::Overloaded), Some(HandshakeError::Overloaded)]
-        );
+    fn as_fast_as_allowed_and_no_faster() {
+        let (mut gate, now) = (Gate::new(4), Instant::now());
+        let verdicts = [(); 5].map(|()| gate.judge(now));
+        assert_eq!(verdicts, [None, None, None, None, Some(HandshakeError::TooFast)]);
+        let later = now + Duration::from_millis(250);
+        assert_eq!([gate.judge(later), gate.judge(later)], [None, Some(HandshakeError::TooFast)]);
     }
 
     #[test]
-    fn as_fast_as_allowed_and_no_faster() {
-        let (mut gate, now) = (Gate::new(usize::MAX, 4), Instant::now());
-        let verdicts = [0; 5].map(|connections| gate.judge(connections, now));
-        assert_eq!(verdicts, [None, None, None, None, Some(HandshakeError::TooFast)]);
-        let later = now + Duration::from_millis(250);
-        assert_eq!([gate.judge(0, later), gate.judge(0, later)], [None, Some(HandshakeError::TooFast)]);
+    fn a_full_process_empties_the_queue_of_the_kernel_in_less_than_a_second() {
+        let (mut gate, start) = (Gate::new(0), Instant::now());
+        let (mut now, mut accepted) = (start, 0);
+        while accepted < 4096 {
+            if gate.may_displace(now) {
+                accepted += 1;
+            } else {
+                now += Gate::PAUSE;
+            }
+        }
+        let took = now - start;
+        assert!(took > Duration::from_millis(400) && took < Duration::from_secs(1), "{took:?}");
     }
 }

@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind, IoSlice};
 use std::time::{Duration, Instant};
 
 use super::{Key, Service, Socket};
-use crate::handshake::HandshakeError;
+
 use crate::record::{ConnectionId, Recorder};
 use crate::session::{Ending, Transport};
 
@@ -74,9 +74,7 @@ impl Service {
             if self.is_crowded()
                 && self.connections.get(key.0).is_some_and(|connection| connection.is_pending())
             {
-                return self.turn(key, now, |connection, context, turn| {
-                    connection.refuse(context, turn, HandshakeError::Crowded, recorder);
-                });
+                return self.refuse(key, now, recorder);
             }
         }
         if !self.is_overdue(key, now) {

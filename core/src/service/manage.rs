@@ -127,7 +127,7 @@ impl Service {
     /// The sums over all connections.
     pub fn totals(&self) -> Totals {
         let mut totals = Totals {
-            pending: self.pending.len(),
+            pending: self.heads(),
             memory: self.memory_held(),
             max_memory: self.config.max_memory,
             ..Totals::default()

@@ -45,6 +45,7 @@ mod memory;
 mod notice;
 mod pending;
 mod replace;
+mod room;
 mod timers;
 
 #[cfg(test)]
@@ -77,7 +78,8 @@ use index::Index;
 use jitter::Jitter;
 use judge::Left;
 use memory::Memory;
-use pending::{Beginning, Pending};
+use pending::Pending;
+use room::Room;
 use timers::{Entry, Timers};
 
 /// The name of a connection inside its worker: small, and given again when the connection is removed.
@@ -114,7 +116,9 @@ pub struct Service {
     common: Common,
     /// Replaced by a connection here, and not found here.
     elsewhere: Vec<Replaced>,
+    /// Connections whose request heads are arriving, and that may be admitted.
     pending: Pending,
+    room: Room,
     /// The admitted connections by their users, and by their sessions where the gateway names them.
     users: Index,
     sessions: Index,
@@ -152,6 +156,7 @@ impl Service {
             },
             elsewhere: Vec::new(),
             pending: Pending::default(),
+            room: Room::default(),
             users: Index::default(),
             sessions: Index::default(),
             memory: Memory::default(),
@@ -162,13 +167,13 @@ impl Service {
         }
     }
 
-    /// Takes a new connection in.
+    /// Takes a new connection in. If all [places](ServiceConfig::max_connections) are taken, another connection gives way
+    /// to it and is [due](Service::next_due), or it will be refused.
     pub fn open(&mut self, arrival: Arrival, now: Instant) -> Key {
+        let arrival = Arrival { refusal: self.seat(arrival.refusal), ..arrival };
         let key =
             Key(self.connections.insert(Connection::new(arrival, now, self.common.epoch, &self.config)));
-        let connections = &self.connections;
-        let beginning = Beginning { key, id: arrival.id, at: now };
-        self.pending.begin(beginning, |beginning| is_pending(connections, beginning));
+        self.begin(key, &arrival, arrival.refusal.is_some(), now);
         if self.stop.is_some() {
             self.due.push_back(key);
         }
@@ -270,9 +275,7 @@ impl Service {
             self.clear_cork();
         }
         if let Some(connection) = self.connections.try_remove(key.0) {
-            if connection.is_pending() {
-                self.pending.end();
-            }
+            self.end_standing(connection.standing());
             self.forget_memory(connection.held);
             if let Some(user) = connection.user() {
                 self.leave(key, user);
@@ -290,9 +293,9 @@ impl Service {
         if !self.due.is_empty() || self.is_short_of_memory() || is_replaced {
             return Some(now);
         }
-        let crowded = if self.is_crowded() { self.pending.next() } else { None };
+        let gives_way = self.gives_way_at(now);
         let timers = self.timers.next().map(|at| self.common.epoch.instant(at));
-        let times = [timers, crowded, self.drains_at(), self.leaves_at(), self.stalls_at()];
+        let times = [timers, gives_way, self.drains_at(), self.leaves_at(), self.stalls_at()];
         times.into_iter().flatten().min()
     }
 
@@ -301,8 +304,7 @@ impl Service {
         if let Some(key) = self.shed(now, recorder) {
             return Some(key);
         }
-        if let Some(key) = self.crowded_out(now) {
-            self.squeezed = Some(key);
+        if let Some(key) = self.give_way_next(now, recorder) {
             return Some(key);
         }
         self.note_stall(now);
@@ -379,40 +381,19 @@ impl Service {
         self.uncork_for(key, now);
         let Some(connection) = self.connections.get_mut(key.0) else { return };
         let context = Context { config: &self.config, application: self.application, common: &self.common };
-        let was_pending = connection.is_pending();
+        let standing = connection.standing();
         // The backlog is lent as the output, so that what is new stands behind what waits.
         let mut backlog = connection.backlog.take();
         let is_backlogged = backlog.is_some();
         let out = backlog.as_mut().map_or(&mut self.cork, |backlog| backlog.tail());
         work(connection, &context, &mut Turn { now, out, is_backlogged, codec: &mut self.codec });
-        let is_answered = was_pending && !connection.is_pending();
-        if is_answered {
-            self.pending.end();
-        }
         if !connection.is_aborted() && backlog.is_some() {
             connection.backlog = backlog;
             connection.judge_backlog(&self.config, now, &mut self.codec);
         }
         self.arm(key);
         self.count_memory(key);
-        if is_answered {
-            self.enter(key);
-        }
-    }
-
-    /// Whether more heads are arriving than may.
-    fn is_crowded(&self) -> bool {
-        let most = self.config.handshake.max_handshakes;
-        most != 0 && self.pending.len() > most
-    }
-
-    /// If so, the connection whose head has been arriving for the longest.
-    fn crowded_out(&mut self, now: Instant) -> Option<Key> {
-        if !self.is_crowded() {
-            return None;
-        }
-        let connections = &self.connections;
-        self.pending.pop_oldest(now, |beginning| is_pending(connections, beginning))
+        self.note_standing(key, standing);
     }
 
     /// Makes sure that a timer entry stands for the connection's deadline, or an earlier one does. A connection that has
@@ -467,12 +448,6 @@ impl Service {
             self.cork = Vec::new();
         }
     }
-}
-
-/// Whether it is still the connection that began then, and pending.
-fn is_pending(connections: &Slab<Connection>, beginning: &Beginning) -> bool {
-    let connection = connections.get(beginning.key.0);
-    connection.is_some_and(|connection| connection.id == beginning.id && connection.is_pending())
 }
 
 /// The most memory, in bytes, that the cork buffer keeps between turns.

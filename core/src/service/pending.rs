@@ -40,22 +40,27 @@ impl Pending {
         self.len = self.len.saturating_sub(1);
     }
 
-    /// When the one that began first may make room for others, at the earliest.
+    /// When the one that began first may make room for others, at the earliest, unless all places are taken.
     pub(super) fn next(&self) -> Option<Instant> {
         self.begun.front().map(|beginning| beginning.at + LEAST)
     }
 
-    /// The one that began first, if it has had its time. It is not given again, but counts until its
-    /// [`end`](Pending::end).
-    pub(super) fn pop_oldest(
+    /// The one that began first. It is not given again, but counts until its [`end`](Pending::end).
+    pub(super) fn pop_oldest(&mut self, is_pending: impl Fn(&Beginning) -> bool) -> Option<Beginning> {
+        self.forget_others(is_pending);
+        self.begun.pop_front()
+    }
+
+    /// The same, if it has had the time `least`.
+    pub(super) fn pop_oldest_after(
         &mut self,
+        least: Duration,
         now: Instant,
         is_pending: impl Fn(&Beginning) -> bool,
     ) -> Option<Key> {
         self.forget_others(is_pending);
-        let key = self.begun.front().filter(|beginning| beginning.at + LEAST <= now)?.key;
-        self.begun.pop_front();
-        Some(key)
+        self.begun.front().filter(|beginning| beginning.at + least <= now)?;
+        Some(self.begun.pop_front()?.key)
     }
 
     fn forget_others(&mut self, is_pending: impl Fn(&Beginning) -> bool) {
@@ -65,6 +70,6 @@ impl Pending {
     }
 }
 
-/// The time that a head has, however many there are. One that came with its connection is read long before: thousands
-/// that arrive at once push out those that dribble, and not each other.
-const LEAST: Duration = Duration::from_millis(250);
+/// The time that a head has while there are places. One that came with its connection is read long before: thousands
+/// that arrive at once displace those that are slow, and not each other.
+pub(super) const LEAST: Duration = Duration::from_millis(250);

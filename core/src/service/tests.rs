@@ -12,6 +12,7 @@ mod memory;
 mod rates;
 mod refusals;
 mod replace;
+mod room;
 mod standstill;
 mod timeouts;
 

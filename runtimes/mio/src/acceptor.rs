@@ -1,6 +1,7 @@
 //! The one thread that accepts: it numbers connections, hands each to the worker with the fewest, and passes
 //! the wishes to stop and to start anew on.
 
+use std::cmp::Reverse;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use postern_core::ConnectionId;
 use postern_core::handshake::Peer;
 use postern_core::policy::{DrainConfig, Gate, Shutdown, Step, Wish};
 use postern_core::service::Arrival;
-use postern_host::listen::{AcceptBackoff, Listener};
+use postern_host::listen::{Accepted, Intake, Listener};
 use postern_host::log::Ending;
 use postern_host::phase::Phase;
 use postern_host::signals::Signals;
@@ -29,7 +30,9 @@ pub(crate) struct Acceptor {
     waker: Arc<Waker>,
     listeners: Vec<Listener>,
     signals: Signals,
-    backoff: AcceptBackoff,
+    intake: Intake,
+    /// Whether the last look at the listeners ended before they had no more connections.
+    has_more: bool,
     gate: Gate,
     next_id: u64,
     shutdown: Shutdown,
@@ -79,7 +82,8 @@ impl Acceptor {
             poll,
             listeners,
             signals,
-            backoff: AcceptBackoff::new()?,
+            intake: Intake::new()?,
+            has_more: false,
             gate,
             next_id: 1,
             shutdown: Shutdown::new(drain),
@@ -135,11 +139,15 @@ impl Acceptor {
     }
 
     fn timeout(&self) -> Option<Duration> {
+        if self.has_more {
+            return Some(Duration::ZERO);
+        }
         let now = Instant::now();
         // A worker says that it is done just before its thread ends.
         let ending = self.listeners.is_empty().then_some(Duration::from_millis(10));
-        let due = self.shutdown.poll_timeout().map(|at| at.saturating_duration_since(now));
-        [ending, due, self.backoff.remaining(now)].into_iter().flatten().min()
+        let due = [self.shutdown.poll_timeout(), self.intake.due()].into_iter().flatten().min();
+        let due = due.map(|at| at.saturating_duration_since(now));
+        [ending, due].into_iter().flatten().min()
     }
 
     /// Takes a step on the way to the end. Says whether it was the last.
@@ -198,32 +206,47 @@ impl Acceptor {
         }
     }
 
-    /// Accepts all that wait. Edges come once, so every listener is asked until it has no more.
+    /// Accepts the connections that wait. Edges come once, so every listener is asked until it has no more, or until
+    /// [`Intake`] says to wait. After [`BATCH`] connections of a listener the rest is left to the next turn.
     fn accept(&mut self, workers: &[Handle]) {
+        self.has_more = false;
         for index in 0..self.listeners.len() {
-            while self.backoff.may_accept(Instant::now()) {
+            for accepted in 0.. {
                 let Some(listener) = self.listeners.get(index) else { return };
-                match listener.accept() {
-                    Ok((stream, peer)) => {
-                        self.backoff.succeeded();
-                        self.hand_over(stream, peer, workers);
-                    }
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                    Err(error) => {
-                        self.backoff.failed(&error, Instant::now(), &self.log, || listener.accept());
-                    }
+                if accepted == BATCH {
+                    self.has_more = true;
+                    break;
+                }
+                match self.intake.accept(listener, Instant::now(), &self.log) {
+                    Accepted::Connection(stream, peer) => self.hand_over(stream, peer, workers),
+                    Accepted::Nothing | Accepted::Later(_) => break,
                 }
             }
+        }
+        let turned_away = self.intake.take_turned_away();
+        if let Some(worker) = workers.first()
+            && turned_away > 0
+        {
+            worker.count_turned_away(turned_away);
         }
     }
 
     fn hand_over(&mut self, stream: OwnedFd, peer: Peer, workers: &[Handle]) {
-        let connections: usize = workers.iter().map(Handle::load).sum();
-        let refusal = self.gate.judge(connections, Instant::now());
+        let now = Instant::now();
+        let refusal = self.gate.judge(now);
         let id = ConnectionId(self.next_id);
         self.next_id += 1;
-        if let Some(worker) = workers.iter().min_by_key(|worker| worker.load()) {
-            worker.arrival(stream, Arrival { id, peer, refusal });
+        // While there are places it goes where most of them are left; then where a connection can give way.
+        let preference =
+            |worker: &&Handle| (worker.load(), Reverse(if worker.is_full() { worker.pending() } else { 0 }));
+        let Some(worker) = workers.iter().min_by_key(preference) else { return };
+        let is_full = worker.is_full();
+        worker.arrival(stream, Arrival { id, peer, refusal });
+        let is_fast = is_full && !self.gate.may_displace(now);
+        // Descriptors are not counted before they have reached their worker, unless they have a place there.
+        let arriving = || workers.iter().map(Handle::arriving).sum::<usize>();
+        if is_fast || ((is_full || refusal.is_some()) && arriving() >= MOST_ARRIVING) {
+            self.intake.pause(now + Gate::PAUSE);
         }
     }
 }
@@ -239,6 +262,11 @@ fn end(workers: &[Handle]) {
 
 /// How long a worker may take for its last turn.
 const MOMENT: Duration = Duration::from_millis(200);
+/// How many connections of a listener are accepted before signals and times are looked at.
+const BATCH: usize = 256;
+
+/// How many connections without a place may be on their way to the workers.
+const MOST_ARRIVING: usize = 32;
 
 const SIGNAL: Token = Token(usize::MAX);
 const WAKE: Token = Token(usize::MAX - 1);

@@ -60,25 +60,22 @@ fn serve(
     let (gate, drain) = (settings.gate(), settings.drain);
     let acceptor = Acceptor::new(listeners, signals, gate, drain, succession, phase.clone(), logger.clone())?;
     let waker = acceptor.waker();
-    // Who arrives is shared out evenly, so what all may take is, too.
-    let service = &mut settings.service;
-    for limit in [&mut service.handshake.max_handshakes, &mut service.max_memory] {
-        *limit = limit.div_ceil(settings.workers);
-    }
     // 32 bits tell the processes apart that a log is kept of.
     let instance = RandomState::new().hash_one("instance") as u32;
-    service.handshake.instance = instance;
-    service.hash_seed = RandomState::new().hash_one(0);
-    let config = Arc::new(settings.service);
+    settings.service.handshake.instance = instance;
+    settings.service.hash_seed = RandomState::new().hash_one(0);
     let others = Arc::new(OnceLock::new());
     let mut workers = Vec::new();
     for index in 0..settings.workers {
-        let service = Service::new(config.clone(), RandomState::new().hash_one(index), Instant::now());
+        // Connections are shared out evenly, so what all may take is, too.
+        let config = settings.service.share(index, settings.workers);
+        let places = config.max_connections.unwrap_or(usize::MAX);
+        let service = Service::new(Arc::new(config), RandomState::new().hash_one(index), Instant::now());
         let waker = waker.clone();
         let worker_log = log.worker(instance);
         // It fails only if the acceptor has ended, and then nobody waits for it.
         let done = move || drop(waker.wake());
-        workers.push(worker::spawn(index, others.clone(), service, || worker_log, done)?);
+        workers.push(worker::spawn(index, places, others.clone(), service, || worker_log, done)?);
     }
     let remotes = || -> Vec<_> { workers.iter().map(worker::Handle::remote).collect() };
     // Nobody else fills it.

@@ -24,10 +24,12 @@ use crate::socket::Sockets;
 
 /// What the acceptor, the control port and the other workers say to a worker.
 enum Letter {
-    /// Here is a new connection.
-    Arrival(OwnedFd, Arrival),
+    /// Here is a new connection, and how many other workers had no place for it.
+    Arrival(OwnedFd, Arrival, usize),
     /// Do this.
     Job(Job),
+    /// So many clients have been turned away by the acceptor.
+    TurnedAway(u64),
     /// A user of another worker has replaced this connection. Close it, if it is yours.
     Replaced(Replaced),
     /// End all connections at once, then yourself. No connection comes after it.
@@ -43,21 +45,60 @@ enum Letter {
 pub(crate) struct Handle {
     letters: SyncSender<Letter>,
     waker: Arc<Waker>,
-    /// Connections that the worker has or has in its letters.
-    load: Arc<AtomicUsize>,
+    gauges: Arc<Gauges>,
+    /// How many places it has.
+    places: usize,
     thread: JoinHandle<()>,
+}
+
+/// What the acceptor has to know of a worker.
+#[derive(Debug, Default)]
+struct Gauges {
+    /// Connections that have a place, or are on their way to one.
+    load: AtomicUsize,
+    /// Connections that give way to new ones when all places are taken.
+    pending: AtomicUsize,
+    /// Connections that are on their way to the worker.
+    arriving: AtomicUsize,
+}
+
+impl Gauges {
+    /// Takes note of a connection that is handed to the worker.
+    fn announce(&self, arrival: &Arrival) {
+        self.arriving.fetch_add(1, Ordering::Relaxed);
+        if arrival.refusal.is_none() {
+            self.load.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Handle {
     pub(crate) fn load(&self) -> usize {
-        self.load.load(Ordering::Relaxed)
+        self.gauges.load.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn pending(&self) -> usize {
+        self.gauges.pending.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn arriving(&self) -> usize {
+        self.gauges.arriving.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.load() >= self.places
+    }
+
+    /// Has it count clients that got no connection.
+    pub(crate) fn count_turned_away(&self, count: u64) {
+        self.send(Letter::TurnedAway(count));
     }
 
     /// Hands over a connection. Waits while the worker has too many letters to read: the rest wait in the
     /// kernel's queue, where they cost the least.
     pub(crate) fn arrival(&self, stream: OwnedFd, arrival: Arrival) {
-        self.load.fetch_add(1, Ordering::Relaxed);
-        self.send(Letter::Arrival(stream, arrival));
+        self.gauges.announce(&arrival);
+        self.send(Letter::Arrival(stream, arrival, 0));
     }
 
     /// Has it end all connections at once, and then itself.
@@ -80,7 +121,7 @@ impl Handle {
 
     /// What the control port knows of it.
     pub(crate) fn remote(&self) -> Remote {
-        Remote { letters: self.letters.clone(), waker: self.waker.clone() }
+        Remote { letters: self.letters.clone(), waker: self.waker.clone(), gauges: self.gauges.clone() }
     }
 
     pub(crate) fn is_finished(&self) -> bool {
@@ -101,6 +142,7 @@ impl Handle {
 pub(crate) struct Remote {
     letters: SyncSender<Letter>,
     waker: Arc<Waker>,
+    gauges: Arc<Gauges>,
 }
 
 impl Remote {
@@ -140,13 +182,14 @@ impl Workers for Remotes {
     }
 }
 
-/// Starts the worker with this number on a thread of its own. `others` is filled when all are started. `done` is called
+/// Starts the worker with this number, which has this many places, on a thread of its own. `others` is filled when all are started. `done` is called
 /// at its end.
 ///
 /// # Errors
 /// No descriptor or no thread was to be had.
 pub(crate) fn spawn(
     number: usize,
+    places: usize,
     others: Arc<OnceLock<Vec<Remote>>>,
     service: Service,
     log: impl FnOnce() -> WorkerLog + Send + 'static,
@@ -155,8 +198,8 @@ pub(crate) fn spawn(
     let poll = Poll::new()?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
     let (letters, inbox) = mpsc::sync_channel(LETTERS);
-    let load = Arc::new(AtomicUsize::new(0));
-    let shared_load = load.clone();
+    let gauges = Arc::new(Gauges::default());
+    let shared_gauges = gauges.clone();
     let name = format!("worker-{number}");
     let thread = thread::Builder::new().name(name).spawn(move || {
         let mut worker = Worker {
@@ -170,7 +213,8 @@ pub(crate) fn spawn(
             others,
             replaced: VecDeque::new(),
             inbox,
-            load: shared_load,
+            gauges: shared_gauges,
+            pending: 0,
             recording: Recording::new(log()),
             now: Instant::now(),
             is_stopping: false,
@@ -179,7 +223,7 @@ pub(crate) fn spawn(
         worker.run();
         done();
     })?;
-    Ok(Handle { letters, waker, load, thread })
+    Ok(Handle { letters, waker, gauges, places, thread })
 }
 
 struct Worker {
@@ -199,7 +243,9 @@ struct Worker {
     /// Connections that are to go for newer ones here, each with the number of the worker that is told next.
     replaced: VecDeque<(usize, Replaced)>,
     inbox: Receiver<Letter>,
-    load: Arc<AtomicUsize>,
+    gauges: Arc<Gauges>,
+    /// What the gauge of pending connections says.
+    pending: usize,
     recording: Recording,
     /// Read once for each batch of events.
     now: Instant,
@@ -246,6 +292,7 @@ impl Worker {
             if self.recording.log.is_full() != self.service.is_held() {
                 self.heed_log();
             }
+            self.tell_acceptor();
         }
     }
 
@@ -257,6 +304,18 @@ impl Worker {
         self.service.release(self.now);
         for key in self.service.keys() {
             self.list(key);
+        }
+    }
+
+    /// Tells the acceptor of places that are free again, and of connections that may give way.
+    fn tell_acceptor(&mut self) {
+        let given_up = self.service.take_places_given_up();
+        if given_up > 0 {
+            self.gauges.load.fetch_sub(given_up, Ordering::Relaxed);
+        }
+        if self.pending != self.service.pending() {
+            self.pending = self.service.pending();
+            self.gauges.pending.store(self.pending, Ordering::Relaxed);
         }
     }
 
@@ -295,8 +354,14 @@ impl Worker {
     fn read_letters(&mut self) {
         loop {
             match self.inbox.try_recv() {
-                Ok(Letter::Arrival(stream, arrival)) => self.open(stream, arrival),
+                Ok(Letter::Arrival(stream, arrival, passed)) => {
+                    self.gauges.arriving.fetch_sub(1, Ordering::Relaxed);
+                    if let Some(stream) = self.pass_on(stream, &arrival, passed) {
+                        self.open(stream, arrival);
+                    }
+                }
                 Ok(Letter::Job(job)) => job(self),
+                Ok(Letter::TurnedAway(count)) => self.recording.turned_away(count),
                 Ok(Letter::Replaced(replaced)) => self.service.replace(&replaced, self.now),
                 Ok(Letter::Close) => {
                     self.is_stopping = true;
@@ -313,6 +378,33 @@ impl Worker {
         }
     }
 
+    /// Hands a connection that would be refused here to another worker, where there may be a place. Returns its socket if
+    /// that is not so.
+    fn pass_on(&mut self, stream: OwnedFd, arrival: &Arrival, passed: usize) -> Option<OwnedFd> {
+        let has_place = !self.service.is_full() || self.service.pending() > 0;
+        if has_place || arrival.refusal.is_some() {
+            return Some(stream);
+        }
+        let Some(others) = self.others.get().filter(|others| passed + 1 < others.len()) else {
+            return Some(stream);
+        };
+        let Some(other) = others.get((self.number + 1) % others.len()) else { return Some(stream) };
+        other.gauges.announce(arrival);
+        match other.letters.try_send(Letter::Arrival(stream, *arrival, passed + 1)) {
+            Ok(()) => {
+                self.gauges.load.fetch_sub(1, Ordering::Relaxed);
+                // It fails only if the poll is gone, and with it the worker.
+                let _ = other.waker.wake();
+                None
+            }
+            Err(TrySendError::Full(letter) | TrySendError::Disconnected(letter)) => {
+                other.gauges.arriving.fetch_sub(1, Ordering::Relaxed);
+                other.gauges.load.fetch_sub(1, Ordering::Relaxed);
+                if let Letter::Arrival(stream, ..) = letter { Some(stream) } else { None }
+            }
+        }
+    }
+
     fn open(&mut self, stream: OwnedFd, arrival: Arrival) {
         let key = self.service.open(arrival, self.now);
         let interest = Interest::READABLE | Interest::WRITABLE;
@@ -324,6 +416,10 @@ impl Worker {
         if registered.is_err() {
             self.service.handle_error(key);
             self.settle(key);
+        }
+        if self.service.poll_timeout(self.now).is_some_and(|due| due <= self.now) {
+            // The socket of a connection that gives way is needed for the next one.
+            self.see_to_due();
         }
     }
 
@@ -407,9 +503,10 @@ impl Worker {
                 }
             }
             Transport::Close => {
-                self.sockets.remove(key);
                 self.service.remove(key, self.now, &mut self.recording);
-                self.load.fetch_sub(1, Ordering::Relaxed);
+                // The peer may come back as soon as its socket is closed, and finds its place free then.
+                self.tell_acceptor();
+                self.sockets.remove(key);
             }
         }
     }

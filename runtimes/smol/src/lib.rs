@@ -22,6 +22,7 @@ use std::time::Instant;
 use postern_core::Service;
 use postern_host::assertion;
 use postern_host::control::Control;
+use postern_host::listen::Intake;
 use postern_host::log::{self, Ending, Log};
 use postern_host::phase::Phase;
 use postern_host::reload::Reload;
@@ -74,7 +75,8 @@ fn serve(
     let worker = Rc::new(RefCell::new(Worker::new(service, log.worker(instance))));
     let executor = Rc::new(LocalExecutor::new());
     let reactor = Reactor::new()?;
-    let runtime = Runtime::new(reactor.clone(), worker.clone(), gate, drain, phase, logger.clone());
+    let intake = Intake::new()?;
+    let runtime = Runtime::new(reactor.clone(), worker.clone(), gate, intake, drain, phase, logger.clone());
     let run = runtime.run(&executor, listeners, control, signals, inheritance, succession);
     let ended = reactor.block_on(executor.run(run)).and_then(|ended| ended);
     // Tasks that were not waited for keep the worker, and with it its log.

@@ -189,6 +189,9 @@ impl Readiness {
     /// To read alone.
     pub(crate) const READ: Readiness = Readiness { read: true, write: false, end: false };
 
+    /// Neither.
+    pub(crate) const NONE: Readiness = Readiness { read: false, write: false, end: false };
+
     fn flags(self) -> EventFlags {
         let flags =
             [(self.read, EventFlags::IN), (self.write, EventFlags::OUT), (self.end, EventFlags::RDHUP)];

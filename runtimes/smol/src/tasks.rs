@@ -1,19 +1,19 @@
 //! The tasks: one for each listener, one for each connection, one for time, one for the control port, one for signs of life,
 //! one for the wish to stop.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::pending;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use postern_core::ConnectionId;
 use postern_core::handshake::Peer;
 use postern_core::policy::{DrainConfig, Gate, Shutdown, Step, Wish};
 use postern_core::service::Arrival;
 use postern_host::control::Control;
-use postern_host::listen::{AcceptBackoff, Listener};
+use postern_host::listen::{Accepted, Intake, Listener};
 use postern_host::log::Ending;
 use postern_host::phase::Phase;
 use postern_host::signals::Signals;
@@ -21,7 +21,7 @@ use postern_host::successor::{Inheritance, Succession};
 use postern_host::workers::{Job, Untaken, Workers};
 use slog::{Logger, error, info, warn};
 use smol::channel::{Receiver, bounded};
-use smol::future::FutureExt;
+use smol::future::{FutureExt, yield_now};
 use smol::{LocalExecutor, Task};
 
 use crate::bell::Bell;
@@ -33,6 +33,7 @@ pub(crate) struct Runtime {
     reactor: Rc<Reactor>,
     pub(crate) worker: Shared,
     gate: Cell<Gate>,
+    intake: RefCell<Intake>,
     phase: Phase,
     pub(crate) log: Logger,
     next_id: Cell<u64>,
@@ -51,6 +52,7 @@ impl Runtime {
         reactor: Rc<Reactor>,
         worker: Shared,
         gate: Gate,
+        intake: Intake,
         drain: DrainConfig,
         phase: Phase,
         log: Logger,
@@ -59,6 +61,7 @@ impl Runtime {
             reactor,
             worker,
             gate: Cell::new(gate),
+            intake: RefCell::new(intake),
             phase,
             log,
             next_id: Cell::new(1),
@@ -96,8 +99,7 @@ impl Runtime {
         let mut accepting = Vec::new();
         for listener in listeners {
             let listener = Rc::new(Watched::new(&self.reactor, listener)?);
-            let backoff = AcceptBackoff::new()?;
-            let task = executor.spawn(accept(self.clone(), executor.clone(), listener.clone(), backoff));
+            let task = executor.spawn(accept(self.clone(), executor.clone(), listener.clone()));
             accepting.push((task, listener));
         }
         let timers = executor.spawn(keep_time(self.clone()));
@@ -223,8 +225,10 @@ impl Runtime {
         for (task, listener) in accepting {
             task.cancel().await;
             // Whoever is in the kernel's queue already would get a reset; so they get an answer.
-            while let Ok((stream, peer)) = listener.get_ref().accept() {
-                arrive(self, executor, Watched::new(&self.reactor, stream)?, peer);
+            loop {
+                let accepted = self.intake.borrow_mut().accept(listener.get_ref(), Instant::now(), &self.log);
+                let Accepted::Connection(stream, peer) = accepted else { break };
+                arrive(self, executor, stream, peer);
             }
             // Closes the port: whoever comes now is refused by the kernel, and tries another instance.
         }
@@ -268,46 +272,44 @@ async fn answer_operators(runtime: Rc<Runtime>, executor: Rc<LocalExecutor<'stat
 }
 
 /// Accepts on one listener, and starts a task for each connection.
-async fn accept(
-    runtime: Rc<Runtime>,
-    executor: Rc<LocalExecutor<'static>>,
-    listener: Rc<Watched<Listener>>,
-    mut backoff: AcceptBackoff,
-) {
-    loop {
-        if let Some(wait) = backoff.remaining(Instant::now()) {
-            runtime.reactor.until(Instant::now() + wait).await;
+async fn accept(runtime: Rc<Runtime>, executor: Rc<LocalExecutor<'static>>, listener: Rc<Watched<Listener>>) {
+    for number in 1.. {
+        let accepted = runtime.intake.borrow_mut().accept(listener.get_ref(), Instant::now(), &runtime.log);
+        let turned_away = runtime.intake.borrow_mut().take_turned_away();
+        if turned_away > 0 {
+            runtime.worker.borrow_mut().count_turned_away(turned_away);
         }
-        match accept_one(&runtime.reactor, &listener).await {
-            Ok((stream, peer)) => {
-                backoff.succeeded();
+        let wanted = match accepted {
+            Accepted::Connection(stream, peer) => {
                 arrive(&runtime, &executor, stream, peer);
+                if number % BATCH == 0 {
+                    // The other tasks have their turn, however many connections wait.
+                    yield_now().await;
+                }
+                continue;
             }
-            Err(error) => {
-                backoff.failed(&error, Instant::now(), &runtime.log, || listener.get_ref().accept())
+            Accepted::Nothing => Readiness::READ,
+            // A listener that stays readable and is not asked must not wake the thread.
+            Accepted::Later(_) => Readiness::NONE,
+        };
+        let due = runtime.intake.borrow().due();
+        let due = async {
+            match due {
+                Some(at) => runtime.reactor.until(at).await,
+                None => pending().await,
             }
+            Ok(Readiness::NONE)
+        };
+        if listener.ready(wanted).or(due).await.is_err() {
+            // The reactor cannot watch it now; that is no reason to ask all the time.
+            runtime.reactor.until(Instant::now() + RECOVER).await;
         }
     }
 }
 
-/// Waits for a connection.
-async fn accept_one(
-    reactor: &Rc<Reactor>,
-    listener: &Watched<Listener>,
-) -> io::Result<(Watched<OwnedFd>, Peer)> {
-    loop {
-        match listener.get_ref().accept() {
-            Ok((stream, peer)) => return Ok((Watched::new(reactor, stream)?, peer)),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                listener.ready(Readiness::READ).await?;
-            }
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-/// Starts the task of a connection that has just been accepted.
-fn arrive(runtime: &Rc<Runtime>, executor: &LocalExecutor<'static>, stream: Watched<OwnedFd>, peer: Peer) {
+/// Starts the task of a connection that has just been accepted. If the reactor cannot watch its socket, it is closed.
+fn arrive(runtime: &Rc<Runtime>, executor: &LocalExecutor<'static>, stream: OwnedFd, peer: Peer) {
+    let Ok(stream) = Watched::new(&runtime.reactor, stream) else { return };
     let connection = open(runtime, stream, peer);
     executor.spawn(carry(runtime.clone(), connection)).detach();
 }
@@ -315,9 +317,13 @@ fn arrive(runtime: &Rc<Runtime>, executor: &LocalExecutor<'static>, stream: Watc
 fn open(runtime: &Runtime, stream: Watched<OwnedFd>, peer: Peer) -> Rc<Connection> {
     let id = ConnectionId(runtime.next_id.get());
     runtime.next_id.set(id.0 + 1);
+    let now = Instant::now();
     let mut worker = runtime.worker.borrow_mut();
     let mut gate = runtime.gate.get();
-    let refusal = gate.judge(worker.len(), Instant::now());
+    let refusal = gate.judge(now);
+    if worker.is_full() && !gate.may_displace(now) {
+        runtime.intake.borrow_mut().pause(now + Gate::PAUSE);
+    }
     runtime.gate.set(gate);
     worker.open(stream, Arrival { id, peer, refusal })
 }
@@ -367,3 +373,10 @@ async fn keep_time(runtime: Rc<Runtime>) {
         runtime.worker.borrow_mut().handle_due();
     }
 }
+
+/// How many connections of a listener are accepted before other tasks have their turn. Few, because sockets that have to be
+/// closed for new ones are closed by the tasks of their connections.
+const BATCH: usize = 8;
+
+/// How long a listener is left alone that cannot be watched.
+const RECOVER: Duration = Duration::from_millis(100);

@@ -48,13 +48,18 @@ impl Worker {
 
     /// Takes a new connection in.
     pub(crate) fn open(&mut self, stream: Watched<OwnedFd>, arrival: Arrival) -> Rc<Connection> {
-        let key = self.service.open(arrival, Instant::now());
+        let now = Instant::now();
+        let key = self.service.open(arrival, now);
         let connection = Rc::new(Connection { key, stream, bell: Bell::default() });
         if self.connections.len() <= key.0 {
             self.connections.resize(key.0 + 1, None);
         }
         if let Some(slot) = self.connections.get_mut(key.0) {
             *slot = Some(connection.clone());
+        }
+        if self.service.poll_timeout(now).is_some_and(|due| due <= now) {
+            // The socket of a connection that gives way is needed for the next one.
+            self.see_to_due(now);
         }
         connection
     }
@@ -178,6 +183,16 @@ impl Worker {
     /// Begins to end all connections, one after the other over this time.
     pub(crate) fn drain(&mut self, spread: Duration) {
         self.service.drain(Instant::now(), spread);
+    }
+
+    /// Whether one more connection would be refused, or another one instead.
+    pub(crate) fn is_full(&self) -> bool {
+        self.service.is_full()
+    }
+
+    /// Counts clients that got no connection.
+    pub(crate) fn count_turned_away(&mut self, count: u64) {
+        self.recording.turned_away(count);
     }
 
     /// How many connections there are.

@@ -72,6 +72,19 @@ enum Stage {
     Dismissed { session: Session },
 }
 
+/// What has been decided about a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Its request head is arriving, and it may be admitted.
+    Pending,
+    /// Its request head is arriving, and it will be refused.
+    Doomed,
+    /// Its user is admitted.
+    Admitted,
+    /// It was refused.
+    Refused,
+}
+
 /// How a connection ends because the process stops. Who is not admitted gets 503 in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Farewell {
@@ -447,9 +460,32 @@ impl Connection {
         self.pause().is_some()
     }
 
+    /// What has been decided about it.
+    #[inline]
+    pub(super) fn standing(&self) -> Standing {
+        match &self.stage {
+            Stage::Handshake { refusal: None, .. } => Standing::Pending,
+            Stage::Handshake { refusal: Some(_), .. } => Standing::Doomed,
+            Stage::Admitted { .. } => Standing::Admitted,
+            Stage::Refused { .. } | Stage::Dismissed { .. } => Standing::Refused,
+        }
+    }
+
     /// Whether its request head is still arriving.
     pub(super) fn is_pending(&self) -> bool {
         matches!(self.stage, Stage::Handshake { .. })
+    }
+
+    /// Decides that it will be refused, if its request head is still arriving.
+    pub(super) fn doom(&mut self, error: HandshakeError) {
+        if let Stage::Handshake { refusal, .. } = &mut self.stage {
+            refusal.get_or_insert(error);
+        }
+    }
+
+    /// Why it will be refused, if that is decided and not said yet.
+    pub(super) fn refusal(&self) -> Option<HandshakeError> {
+        if let Stage::Handshake { refusal, .. } = &self.stage { *refusal } else { None }
     }
 
     /// Who its user is, if there is one.

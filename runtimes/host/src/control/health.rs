@@ -39,7 +39,7 @@ pub(super) async fn readyz(desk: &Desk, phase: &Phase, max_connections: usize) -
 async fn unready(desk: &Desk, phase: &Phase, max_connections: usize) -> Vec<&'static str> {
     let load = |worker: &mut dyn Worker| {
         let service = worker.service();
-        (service.len(), service.is_nearly_out_of_memory(), service.is_log_stalled())
+        (service.admitted(), service.is_nearly_out_of_memory(), service.is_log_stalled())
     };
     let answers = desk.ask(PATIENCE, || load).await;
     let mut connections = 0;

@@ -78,6 +78,7 @@ impl Control {
             started: SystemTime::now(),
             listen: listeners.iter().map(|listener| listener.address().to_string()).collect(),
             max_connections: settings.max_connections,
+            control_connections: settings.control.connections,
             max_message: settings.service.session.max_message,
             trusts_any: settings.service.handshake.trusted_proxies.trusts_any(),
             api_keys: settings.control.api_keys.clone(),

@@ -30,6 +30,8 @@ pub(super) struct Facts {
     /// Where users are served.
     pub(super) listen: Vec<String>,
     pub(super) max_connections: usize,
+    /// How many connections the control port may have.
+    pub(super) control_connections: usize,
     pub(super) max_message: usize,
     pub(super) trusts_any: bool,
     pub(super) api_keys: Secrets,

@@ -23,7 +23,7 @@ use super::key;
 use super::node::Node;
 use super::reply::{Refusal, Reply};
 use super::router;
-use crate::listen::Listener;
+use crate::listen::{Listener, Reserve, is_out_of_descriptors};
 
 /// Answers requests until the task that runs it is dropped. Once a successor has taken over, only those that have come.
 pub(super) async fn serve(
@@ -32,6 +32,8 @@ pub(super) async fn serve(
     executor: Rc<LocalExecutor<'static>>,
 ) -> Infallible {
     let mut connections: VecDeque<Task<()>> = VecDeque::new();
+    // Descriptors of its own, so that it answers when the process has no other. Without them it does what it can.
+    let mut reserve = Reserve::new(RESERVE).ok();
     loop {
         let handed_over = async {
             node.facts.phase.handed_over().await;
@@ -44,15 +46,34 @@ pub(super) async fn serve(
             Ok((stream, _)) => Async::new_nonblocking(TcpStream::from(stream)),
             Err(error) => Err(error),
         };
-        let Ok(stream) = stream else {
-            // The client gave up, or descriptors ran out: the next one deserves its chance, but not at once.
-            Timer::after(RECOVER).await;
-            continue;
-        };
         connections.retain(|connection| !connection.is_finished());
-        if connections.len() >= MOST_CONNECTIONS {
-            // Whoever asks for health or metrics is done within milliseconds. To drop a task is to end it.
-            connections.pop_front();
+        let stream = match stream {
+            Ok(stream) => stream,
+            Err(error) if is_out_of_descriptors(&error) => {
+                // If the reserve is used up, the oldest connection is ended for the new one.
+                if !reserve.as_mut().is_some_and(Reserve::release) {
+                    match connections.pop_front() {
+                        Some(oldest) => drop(oldest.cancel().await),
+                        None => drop(Timer::after(RECOVER).await),
+                    }
+                }
+                continue;
+            }
+            Err(_) => {
+                // The client gave up, or memory ran out: the next one deserves its chance, but not at once.
+                Timer::after(RECOVER).await;
+                continue;
+            }
+        };
+        if let Some(reserve) = &mut reserve {
+            // Fails as long as there is no descriptor, and is tried again for each connection.
+            reserve.refill(0);
+        }
+        while connections.len() >= node.facts.control_connections.max(1) {
+            // A client that asks for health or metrics is done within milliseconds.
+            if let Some(oldest) = connections.pop_front() {
+                oldest.cancel().await;
+            }
         }
         connections.push_back(executor.spawn(converse(stream, node.clone())));
     }
@@ -148,8 +169,8 @@ async fn read(body: Incoming, limit: usize) -> Result<Bytes, Refusal> {
     }
 }
 
-/// A scraper or two, the probes of a supervisor, and somebody who looks: more is a mistake.
-const MOST_CONNECTIONS: usize = 64;
+/// How many descriptors are kept back.
+const RESERVE: usize = 4;
 
 /// From the connection, or the answer before, to the end of a request's head; a connection that is kept for another
 /// request is closed then, too.

@@ -142,6 +142,7 @@ fn node(workers: &[Rc<Lazy>], phase: Phase) -> Node {
         started: SystemTime::now(),
         listen: Vec::new(),
         max_connections: 10,
+        control_connections: 4,
         max_message: 100,
         trusts_any: false,
         api_keys: Secrets::default(),

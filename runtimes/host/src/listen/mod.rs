@@ -4,8 +4,10 @@
 //! from, read and written alike.
 
 mod adopt;
-mod backoff;
+mod intake;
+mod reserve;
 mod tcp;
+mod turned_away;
 mod unix;
 
 use std::fmt;
@@ -18,7 +20,12 @@ use std::path::{Path, PathBuf};
 use postern_core::handshake::Peer;
 use rustix::io::Errno;
 
-pub use backoff::AcceptBackoff;
+#[cfg(feature = "control")]
+pub(crate) use intake::is_out_of_descriptors;
+pub use intake::{Accepted, Intake};
+#[cfg(feature = "control")]
+pub(crate) use reserve::Reserve;
+pub(crate) use turned_away::POOL;
 pub(crate) use unix::FileDuty;
 use unix::SocketFile;
 pub use unix::{Access, Owner};
@@ -89,7 +96,7 @@ impl Listener {
     /// other end.
     ///
     /// # Errors
-    /// [`io::ErrorKind::WouldBlock`] if there is none; any other is for [`AcceptBackoff::failed`].
+    /// [`io::ErrorKind::WouldBlock`] if there is none; [`Intake::accept`] knows what to do about any other.
     pub fn accept(&self) -> io::Result<(OwnedFd, Peer)> {
         match self.address {
             Address::Tcp(_) => tcp::accept(&self.socket),
@@ -210,6 +217,7 @@ impl std::error::Error for ListenError {
 /// The settings that have the addresses for users.
 const SETTINGS: &str = "PORT or POSTERN_LISTEN";
 
-/// How many connections the kernel keeps for us until they are accepted; it may cut this to `somaxconn`.
-/// Enough for a whole gateway that reconnects while a worker is busy.
-const BACKLOG: i32 = 1024;
+/// How many connections the kernel keeps for us until they are accepted; it may cut this to `net.core.somaxconn`. Enough
+/// for a whole gateway that reconnects while a worker is busy, and for an attack: a connection that finds no place in
+/// there is tried again by its client after a second.
+const BACKLOG: i32 = 4096;

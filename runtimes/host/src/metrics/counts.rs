@@ -92,6 +92,11 @@ impl Counts {
         }
     }
 
+    /// Counts clients that were refused because there was no descriptor for them.
+    pub(super) fn turned_away(&mut self, count: u64) {
+        *self.rejected.entry(HandshakeError::Overloaded.code()).or_default() += count;
+    }
+
     /// Adds what another worker has counted.
     pub(super) fn add(&mut self, other: &Counts) {
         self.opened += other.opened;

@@ -40,6 +40,11 @@ impl Recording {
         Recording { log, counts: Counts::default() }
     }
 
+    /// Counts clients for which there was no descriptor.
+    pub fn turned_away(&mut self, count: u64) {
+        self.counts.turned_away(count);
+    }
+
     /// What has been counted.
     pub fn counts(&self) -> &Counts {
         &self.counts

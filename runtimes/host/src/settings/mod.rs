@@ -47,8 +47,9 @@ use crate::listen::{Access, Address, Keeper, Listener};
 use crate::log::{self, LogSettings};
 use crate::users::{PerUser, UserPolicy};
 use command::{Arguments, Purpose};
+use open_files::Shares;
 use sources::{Chosen, Source};
-use table::{CONTROL, HEALTH_PATH, IDENTITY_HEADERS, LISTEN};
+use table::{CONTROL, HEALTH_PATH, IDENTITY_HEADERS, LISTEN, MAX_CONNECTIONS, MAX_HANDSHAKES};
 
 pub use error::{SettingsError, SettingsErrors};
 pub(crate) use secret::SecretFile;
@@ -98,6 +99,10 @@ pub struct Settings {
     pub max_connections: usize,
     /// New connections a second, and as many at once; zero is any number.
     pub connect_rate: u32,
+    /// Limits that were written, and are more than the limit of open files allows.
+    reduced: Vec<Reduced>,
+    /// The settings that were written: all others have their defaults.
+    written: Vec<&'static str>,
     /// What is logged, and how. [`load`] leaves 0 for the size of the queue, [`load_or_exit`] says how large it is.
     pub log: LogSettings,
     /// The port for operators.
@@ -116,11 +121,21 @@ pub struct Settings {
     pub shown: Vec<(&'static str, String)>,
 }
 
+/// A limit that is less than what was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Reduced {
+    setting: &'static str,
+    written: usize,
+    holds: usize,
+}
+
 /// Where the control port is, and who may use what.
 #[derive(Debug, Clone, Default)]
 pub struct ControlSettings {
     /// Where it listens. `None` for nowhere.
     pub address: Option<SocketAddr>,
+    /// How many connections it may have at a time. [`load`] leaves 0, [`load_or_exit`] says how many that is.
+    pub connections: usize,
     /// What opens `/api/*`. Without any it is closed.
     pub api_keys: Secrets,
 }
@@ -196,6 +211,12 @@ pub fn load(
         assertion: None,
         max_connections: 0,
         connect_rate: 0,
+        reduced: Vec::new(),
+        written: chosen
+            .iter()
+            .filter(|chosen| chosen.source != Source::Default)
+            .map(|chosen| chosen.setting.name)
+            .collect(),
         log: LogSettings::default(),
         control: ControlSettings::default(),
         max_connections_per_user: None,
@@ -231,7 +252,7 @@ pub fn load(
     settings.warnings.extend(warnings::of_links(&links));
     Ok(match purpose {
         Purpose::Serve => Outcome::Start(Box::new(settings)),
-        Purpose::PrintConfig => Outcome::Print(print::config(&chosen, &settings.warnings)),
+        Purpose::PrintConfig => Outcome::Print(print::config(&chosen, &settings.for_this_host())),
         Purpose::Check(probe) => Outcome::Check(Box::new(settings), probe),
     })
 }
@@ -249,6 +270,7 @@ impl Settings {
             "path" => handshake.paths.join(","),
             "trusted_proxies" => proxies.join(","),
             "max_connections" => self.max_connections,
+            "max_handshakes" => handshake.max_handshakes,
             "max_memory" => self.service.max_memory,
             "workers" => if program.has_workers { self.workers } else { 1 });
         for warning in &self.warnings {
@@ -268,16 +290,16 @@ impl Settings {
                 "{setting} lets every user of this host connect: whoever does{who_knows} can be any user"
             );
         }
-        let possible = open_files::connections(open_files::allowed());
-        if self.max_connections > possible {
-            warn!(log, # "settings_warning", "POSTERN_MAX_CONNECTIONS is more than the limit of open files allows (ulimit -Hn)";
-                "max_connections" => self.max_connections, "possible" => possible);
+        for Reduced { setting, written, holds } in &self.reduced {
+            warn!(log, # "settings_warning", "{setting}={written} is more than the limit of open files allows, so {holds} is used; \
+                raise the limit (ulimit -Hn) or lower the setting";
+                "open_files" => open_files::allowed());
         }
     }
 
-    /// Who may come in at all.
+    /// How fast connections may come.
     pub fn gate(&self) -> Gate {
-        Gate::new(self.max_connections, self.connect_rate)
+        Gate::new(self.connect_rate)
     }
 
     /// What a client must know besides, in a warning that it can be any user.
@@ -292,10 +314,10 @@ impl Settings {
     /// Fills in what depends on the host.
     fn for_this_host(mut self) -> Settings {
         self.service.handshake.wall_clock = Some(unix_time);
-        let open_files = open_files::raise();
-        if self.max_connections == 0 {
-            self.max_connections = open_files::connections(open_files);
+        if self.workers == 0 {
+            self.workers = thread::available_parallelism().map_or(1, NonZero::get);
         }
+        self.share_open_files(open_files::raise());
         let available = memory::available();
         if self.service.max_memory == 0 {
             // Nothing at all would be no limit.
@@ -306,10 +328,30 @@ impl Settings {
         if self.log.queue == 0 {
             self.log.queue = memory::log_queue(available);
         }
-        if self.workers == 0 {
-            self.workers = thread::available_parallelism().map_or(1, NonZero::get);
-        }
         self
+    }
+
+    /// Makes all limits that count descriptors hold with `limit` of them.
+    fn share_open_files(&mut self, limit: usize) {
+        let shares = Shares::of(limit, self.workers);
+        let handshakes = &mut self.service.handshake.max_handshakes;
+        let limits = [
+            (MAX_CONNECTIONS, &mut self.max_connections, shares.connections),
+            // 0 is any number there, and the places bound it.
+            (MAX_HANDSHAKES, handshakes, shares.handshakes),
+        ];
+        for (setting, limit, most) in limits {
+            if *limit > most && self.written.contains(&setting) {
+                self.reduced.push(Reduced { setting, written: *limit, holds: most });
+            }
+            *limit = most.min(*limit);
+        }
+        if self.max_connections == 0 {
+            self.max_connections = shares.connections;
+        }
+        self.service.max_connections = Some(self.max_connections);
+        self.service.max_sockets = Some(shares.sockets);
+        self.control.connections = shares.control;
     }
 }
 

@@ -1,6 +1,32 @@
-//! How many connections the limit of open files allows.
+//! How the descriptors that the process may have are shared out.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::listen::POOL;
+
+/// What the limit of open files allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Shares {
+    /// Sockets of clients, including those that were refused and are about to be closed.
+    pub(super) sockets: usize,
+    /// Connections that are admitted or may be: nine tenths of the sockets.
+    pub(super) connections: usize,
+    /// Of these, connections whose request heads are arriving: a half.
+    pub(super) handshakes: usize,
+    /// Connections of the control port.
+    pub(super) control: usize,
+}
+
+impl Shares {
+    /// Shares `limit` descriptors out in a process with `workers` event loops.
+    pub(super) fn of(limit: usize, workers: usize) -> Shares {
+        let control = (limit / 16).clamp(LEAST_CONTROL, MOST_CONTROL);
+        let own = OWN_FILES + POOL + control + workers.saturating_mul(FILES_OF_A_WORKER);
+        let sockets = limit.saturating_sub(own).clamp(2, MOST);
+        let connections = (sockets - sockets.div_ceil(10)).max(1);
+        Shares { sockets, connections, handshakes: connections.div_ceil(2), control }
+    }
+}
 
 /// Raises the soft limit of open files to the hard one, which every process may do for itself: the soft one is
 /// often 1,024 only because `select` counts no further. Returns the limit that holds then.
@@ -17,16 +43,20 @@ pub(super) fn allowed() -> usize {
     limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
-/// How many connections fit: nine tenths of the limit, less what the process needs for itself.
-pub(super) fn connections(limit: usize) -> usize {
-    let connections = (limit / 10).saturating_mul(9) + limit % 10 * 9 / 10;
-    connections.saturating_sub(OWN_FILES).clamp(1, MOST)
-}
+/// Standard streams, listeners, the polls and wakers of the acceptor and of the control port, the pipes of signals and of
+/// a successor, a file of keys or a request for them: two dozen. The rest is for connections that were accepted and have
+/// not reached their worker.
+const OWN_FILES: usize = 64;
 
-/// Standard streams, listeners, polls, wakers, the reserve of the acceptor.
-const OWN_FILES: usize = 32;
+/// A poll and a waker.
+const FILES_OF_A_WORKER: usize = 2;
 
-/// A limit that is practically none says nothing about how many connections a host can carry.
+/// Connections of the control port, where descriptors are scarce and where they are not: a scraper or two, the probes of
+/// a supervisor, and a person who looks.
+const LEAST_CONTROL: usize = 4;
+const MOST_CONTROL: usize = 64;
+
+/// A limit that is practically infinite says nothing about how many connections a host can carry.
 const MOST: usize = 1 << 20;
 
 #[cfg(test)]
@@ -34,17 +64,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nine_tenths_less_the_own_files_are_connections() {
-        for (limit, expected) in [
-            (0, 1),
-            (36, 1),
-            (1_024, 889),
-            (4_096, 3_654),
-            (65_536, 58_950),
-            (1_048_576, 943_686),
-            (usize::MAX, 1 << 20),
+    fn the_process_keeps_what_it_needs_and_clients_share_the_rest() {
+        for (limit, workers, sockets, connections, handshakes, control) in [
+            (0, 1, 2, 1, 1, 4),
+            (64, 1, 2, 1, 1, 4),
+            (100, 1, 20, 18, 9, 6),
+            (256, 2, 164, 147, 74, 16),
+            (1_024, 2, 884, 795, 398, 64),
+            (20_000, 2, 19_860, 17_874, 8_937, 64),
+            (65_536, 16, 65_368, 58_831, 29_416, 64),
+            (usize::MAX, 64, 1 << 20, 943_718, 471_859, 64),
         ] {
-            assert_eq!(connections(limit), expected, "{limit}");
+            let shares = Shares { sockets, connections, handshakes, control };
+            assert_eq!(Shares::of(limit, workers), shares, "{limit} with {workers} workers");
         }
     }
 

@@ -2,13 +2,14 @@
 
 use std::fmt::Write;
 
-use super::parts;
 use super::sources::{Chosen, Source};
-use super::warnings::Warning;
+use super::table::{MAX_CONNECTIONS, MAX_HANDSHAKES};
+use super::{Settings, parts};
 
-/// One line for each setting, grouped, with where its value came from. It can be fed back as `.env`, except for
-/// secrets and for the queries of URLs. What this build cannot obey is not among them. The warnings follow as comments.
-pub(super) fn config(chosen: &[Chosen], warnings: &[Warning]) -> String {
+/// One line for each setting, grouped, with where its value came from, and with what holds on this host if that is not
+/// the value: `settings` is complete. It can be fed back as `.env`, except for secrets and for the queries of URLs. What
+/// this build cannot obey is not among them. The warnings follow as comments.
+pub(super) fn config(chosen: &[Chosen], settings: &Settings) -> String {
     let chosen = || chosen.iter().filter(|chosen| parts::obeys(chosen.setting));
     let lines: Vec<String> =
         chosen().map(|chosen| format!("{}={}", chosen.setting.name, value(chosen))).collect();
@@ -22,12 +23,16 @@ pub(super) fn config(chosen: &[Chosen], warnings: &[Warning]) -> String {
             let _ = writeln!(out, "{gap}# {}", chosen.setting.group.title());
             group = Some(chosen.setting.group);
         }
-        let _ = writeln!(out, "{line:width$}  # {}", origin(chosen.source));
+        let _ = write!(out, "{line:width$}  # {}", origin(chosen.source));
+        if let Some(holds) = on_this_host(chosen, settings) {
+            let _ = write!(out, "; {holds} on this host");
+        }
+        out.push('\n');
     }
-    if !warnings.is_empty() {
+    if !settings.warnings.is_empty() {
         let _ = writeln!(out, "\n# Warnings");
     }
-    for warning in warnings {
+    for warning in &settings.warnings {
         let _ = writeln!(out, "# {warning}");
     }
     out
@@ -37,6 +42,21 @@ pub(super) fn config(chosen: &[Chosen], warnings: &[Warning]) -> String {
 pub(super) fn shown(chosen: &[Chosen]) -> Vec<(&'static str, String)> {
     let chosen = chosen.iter().filter(|chosen| parts::obeys(chosen.setting));
     chosen.map(|chosen| (chosen.setting.name, chosen.setting.show(&chosen.text).into_owned())).collect()
+}
+
+/// The value of a setting that depends on the host, if it is not what was chosen.
+fn on_this_host(chosen: &Chosen, settings: &Settings) -> Option<usize> {
+    let holds = match chosen.setting.name {
+        MAX_CONNECTIONS => settings.max_connections,
+        MAX_HANDSHAKES => settings.service.handshake.max_handshakes,
+        "POSTERN_MAX_MEMORY" => settings.service.max_memory,
+        "POSTERN_LOG_QUEUE" => settings.log.queue,
+        "POSTERN_WORKERS" => settings.workers,
+        _ => return None,
+    };
+    let is_automatic = chosen.text == "0" || chosen.text == "auto";
+    let is_reduced = chosen.text.parse().is_ok_and(|written: usize| written > holds);
+    (is_automatic || is_reduced).then_some(holds).filter(|holds| *holds != 0)
 }
 
 fn origin(source: Source) -> &'static str {
@@ -84,12 +104,20 @@ mod tests {
         apply: |_, _| Ok(()),
     };
 
+    fn printed(chosen: Chosen) -> String {
+        let program = crate::settings::Program { name: "", version: "", about: "", has_workers: true };
+        match crate::settings::load(&program, [], [], || Ok(None)) {
+            Ok(crate::settings::Outcome::Start(settings)) => config(&[chosen], &settings),
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[test]
     fn a_secret_is_not_printed_but_its_absence_is() {
         let chosen =
             |text: &str| Chosen { setting: &SECRET, text: text.to_owned(), source: Source::Environment };
-        assert_eq!(config(&[chosen("hunter2")], &[]), "# Log\nPOSTERN_EXAMPLE=***  # environment\n");
-        assert_eq!(config(&[chosen("")], &[]), "# Log\nPOSTERN_EXAMPLE=  # environment\n");
+        assert_eq!(printed(chosen("hunter2")), "# Log\nPOSTERN_EXAMPLE=***  # environment\n");
+        assert_eq!(printed(chosen("")), "# Log\nPOSTERN_EXAMPLE=  # environment\n");
     }
 
     #[test]
@@ -97,7 +125,7 @@ mod tests {
         static PUBLIC: Setting = Setting { is_secret: false, ..SECRET };
         let text = "https://user:hunter2@issuer.example/jwks.json?key=hunter2".to_owned();
         let chosen = Chosen { setting: &PUBLIC, text, source: Source::Flag };
-        let printed = config(&[chosen], &[]);
+        let printed = printed(chosen);
         let shown = "POSTERN_EXAMPLE=\"https://***@issuer.example/jwks.json?***\"  # flag\n";
         assert_eq!(printed, format!("# Log\n{shown}"));
     }

@@ -6,20 +6,22 @@ use postern_core::handshake::HandshakeConfig;
 use postern_core::policy::Rate;
 use postern_core::session::{RatePolicy, SessionConfig};
 
-use super::{COMPRESSION, COMPRESSION_MIN, Group, Setting, handshake, session, set};
+use super::{
+    COMPRESSION, COMPRESSION_MIN, Group, MAX_CONNECTIONS, MAX_HANDSHAKES, Setting, handshake, session, set,
+};
 use crate::settings::value::{GIB, choice, count, duration, duration_or_off, number, size, switch};
 use crate::users::UserPolicy;
 
 pub(super) static SETTINGS: &[Setting] = &[
     Setting {
-        name: "POSTERN_MAX_CONNECTIONS",
+        name: MAX_CONNECTIONS,
         placeholder: "N",
         default: "0",
         group: Group::Limits,
         is_secret: false,
         help: "Connections at a time, beyond them 503; 0 is as many as the\n\
                limit of open files allows, which is raised at start\n\
-               (ulimit -Hn)",
+               (ulimit -Hn); a larger number is reduced to that",
         apply: |settings, text| set(&mut settings.max_connections, count(text, 0..=usize::MAX)),
     },
     Setting {
@@ -242,13 +244,15 @@ pub(super) static SETTINGS: &[Setting] = &[
         apply: |settings, text| set(&mut settings.service.max_memory, size(text, 0..=MOST_MEMORY)),
     },
     Setting {
-        name: "POSTERN_MAX_HANDSHAKES",
+        name: MAX_HANDSHAKES,
         placeholder: "N",
         default: "4096",
         group: Group::Limits,
         is_secret: false,
-        help: "Requests that may be arriving at a time; one more, and the one\n\
-               that has taken the longest gets 503; 0 is any number",
+        help: "Requests that may be arriving at a time; for one more, the one\n\
+               that has taken the longest gets 503; at most a half of the\n\
+               connections that the limit of open files allows; 0 is any\n\
+               number",
         apply: |settings, text| set(&mut handshake(settings).max_handshakes, count(text, 0..=usize::MAX)),
     },
     Setting {

@@ -124,6 +124,8 @@ pub(super) const TOKEN_EXP: &str = "POSTERN_USER_TOKEN_EXP_HEADER";
 pub(super) const SECRET_HEADER: &str = "POSTERN_PROXY_SECRET_HEADER";
 const ALLOWED_ORIGINS: &str = "POSTERN_ALLOWED_ORIGINS";
 
+pub(super) const MAX_CONNECTIONS: &str = "POSTERN_MAX_CONNECTIONS";
+pub(super) const MAX_HANDSHAKES: &str = "POSTERN_MAX_HANDSHAKES";
 pub(super) const COMPRESSION: &str = "POSTERN_COMPRESSION";
 pub(super) const COMPRESSION_MIN: &str = "POSTERN_COMPRESSION_MIN";
 pub(super) const CONTROL: &str = "POSTERN_CONTROL";

@@ -1,0 +1,294 @@
+//! Accepting: one piece of code for what each accept brings, and for when to try again after one that failed.
+
+use std::io::{self, ErrorKind};
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use postern_core::handshake::Peer;
+use rustix::io::Errno;
+use slog::{Logger, warn};
+
+use super::Listener;
+use super::turned_away::TurnedAway;
+
+/// Accepts connections for a runtime, and decides what follows from an error.
+///
+/// A connection that cannot be accepted keeps its listener readable, so an accept that is repeated at once spins. After
+/// an error this waits 10 ms, then twice as long each time up to 1 s, until an accept succeeds. If descriptors are
+/// exhausted, the clients that wait are accepted on descriptors of a reserve, answered with 503, and closed.
+///
+/// ```text
+/// loop {
+///     match intake.accept(&listener, Instant::now(), &log) {
+///         Accepted::Connection(stream, peer) => …
+///         Accepted::Nothing => wait until the listener is readable, or until `intake.due()`
+///         Accepted::Later(at) => wait until then, without a look at the listener
+///     }
+/// }
+/// ```
+#[derive(Debug)]
+pub struct Intake {
+    turned_away: TurnedAway,
+    /// The wait that the next failure begins.
+    delay: Duration,
+    /// Until when nothing is to be accepted.
+    until: Option<Instant>,
+    /// When the trouble was last logged, and how many clients were turned away since.
+    warned: Option<Instant>,
+    unlogged: usize,
+}
+
+/// What an accept has brought.
+#[derive(Debug)]
+pub enum Accepted {
+    /// A connection, and the address of its peer.
+    Connection(OwnedFd, Peer),
+    /// No connection waits.
+    Nothing,
+    /// Nothing may be accepted before this time, although connections may wait.
+    Later(Instant),
+}
+
+impl Intake {
+    /// Takes the descriptors of the reserve.
+    ///
+    /// # Errors
+    /// The process has no descriptor left for it.
+    pub fn new() -> io::Result<Intake> {
+        Ok(Intake {
+            turned_away: TurnedAway::new()?,
+            delay: SHORTEST,
+            until: None,
+            warned: None,
+            unlogged: 0,
+        })
+    }
+
+    /// Accepts one connection, if one waits and it may be accepted now. Writes to `log` about errors, at most once a
+    /// second.
+    pub fn accept(&mut self, listener: &Listener, now: Instant, log: &Logger) -> Accepted {
+        self.accept_by(now, log, || listener.accept())
+    }
+
+    /// Accepts nothing before `at`.
+    pub fn pause(&mut self, at: Instant) {
+        self.until = self.until.max(Some(at));
+    }
+
+    /// When [`accept`](Intake::accept) has to be called at the latest, whether a listener is readable or not.
+    pub fn due(&self) -> Option<Instant> {
+        self.until.or(self.turned_away.next())
+    }
+
+    /// How many clients were turned away with 503 since the last call of this.
+    pub fn take_turned_away(&mut self) -> u64 {
+        self.turned_away.take_total()
+    }
+
+    fn accept_by(
+        &mut self,
+        now: Instant,
+        log: &Logger,
+        mut accept: impl FnMut() -> io::Result<(OwnedFd, Peer)>,
+    ) -> Accepted {
+        if let Some(until) = self.until.filter(|until| *until > now) {
+            return Accepted::Later(until);
+        }
+        self.until = None;
+        if self.turned_away.next().is_some() {
+            self.turned_away.tend(now);
+        }
+        let mut skipped = 0;
+        let error = loop {
+            match accept() {
+                Ok((stream, peer)) => {
+                    self.delay = SHORTEST;
+                    return Accepted::Connection(stream, peer);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Accepted::Nothing,
+                Err(error) if is_transient(&error) && skipped < MOST_SKIPPED => skipped += 1,
+                Err(error) => break error,
+            }
+        };
+        let (count, is_empty) = match is_out_of_descriptors(&error) {
+            true => self.turned_away.refuse_waiting(now, accept),
+            false => (0, false),
+        };
+        self.unlogged += count;
+        if is_empty && count == 0 {
+            // Without a descriptor an accept fails before it looks for connections.
+            return Accepted::Nothing;
+        }
+        // As long as clients can be answered, the others do not wait longer.
+        let wait = if count > 0 { SHORTEST } else { self.delay };
+        self.delay = LONGEST.min(wait * 2);
+        self.warn(&error, wait, now, log);
+        let until = now + wait;
+        self.until = Some(until);
+        Accepted::Later(until)
+    }
+
+    fn warn(&mut self, error: &io::Error, wait: Duration, now: Instant, log: &Logger) {
+        if self.warned.is_some_and(|at| now.saturating_duration_since(at) < WARN_EVERY) {
+            return;
+        }
+        self.warned = Some(now);
+        warn!(log, # "accept_failed", "cannot accept connections: {}", cause(error);
+            "wait_ms" => wait.as_millis(), "turned_away" => std::mem::take(&mut self.unlogged));
+    }
+}
+
+/// Whether an accept failed for the one connection only that was at the head of the queue, so that the next one
+/// may be tried at once. Linux hands over errors of the new connection this way (accept(2), "Error handling").
+fn is_transient(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(
+            Errno::INTR
+                | Errno::CONNABORTED
+                | Errno::PROTO
+                | Errno::NOPROTOOPT
+                | Errno::NETDOWN
+                | Errno::NETUNREACH
+                | Errno::HOSTDOWN
+                | Errno::HOSTUNREACH
+                | Errno::TIMEDOUT
+                | Errno::PERM
+        )
+    ) || matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted)
+}
+
+/// Whether the process or the system has as many descriptors as it may, so that closing one helps.
+pub(crate) fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
+}
+
+/// The error with what an operator can do about it.
+fn cause(error: &io::Error) -> String {
+    match Errno::from_io_error(error) {
+        Some(Errno::MFILE) => "the process has as many descriptors as it may (ulimit -n)".to_owned(),
+        Some(Errno::NFILE) => "the system has as many descriptors as it may (fs.file-max)".to_owned(),
+        Some(Errno::NOBUFS | Errno::NOMEM) => "the system is out of memory for sockets".to_owned(),
+        Some(_) | None => error.to_string(),
+    }
+}
+
+/// The first wait, long enough for a descriptor or two to come free.
+const SHORTEST: Duration = Duration::from_millis(10);
+
+/// The longest wait; a client that meets it gives up hardly later than one that is refused.
+const LONGEST: Duration = Duration::from_secs(1);
+
+/// How often the trouble is logged while it lasts.
+const WARN_EVERY: Duration = Duration::from_secs(1);
+
+/// How many errors of single connections are passed over in one accept. More of them than the queue of a listener has
+/// places are an error of the listener.
+const MOST_SKIPPED: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
+    use slog::{Discard, o};
+
+    use super::*;
+
+    struct Clocked {
+        intake: Intake,
+        now: Instant,
+        log: Logger,
+    }
+
+    impl Clocked {
+        fn new() -> Clocked {
+            let log = Logger::root(Discard, o!());
+            Clocked { intake: Intake::new().unwrap(), now: Instant::now(), log }
+        }
+
+        fn accept(&mut self, accept: impl FnMut() -> io::Result<(OwnedFd, Peer)>) -> Accepted {
+            self.intake.accept_by(self.now, &self.log, accept)
+        }
+
+        /// Fails, and returns the wait in milliseconds, after which it is over.
+        fn fail(&mut self, errno: Errno) -> u128 {
+            let Accepted::Later(at) = self.accept(|| Err(error(errno))) else { panic!("{errno:?}: no wait") };
+            assert_eq!(self.intake.due(), Some(at));
+            let never = || -> io::Result<(OwnedFd, Peer)> { panic!("accepted before its time") };
+            assert!(matches!(self.accept(never), Accepted::Later(same) if same == at));
+            let wait = at - self.now;
+            self.now = at;
+            wait.as_millis()
+        }
+    }
+
+    fn error(errno: Errno) -> io::Error {
+        io::Error::from_raw_os_error(errno.raw_os_error())
+    }
+
+    fn connection() -> (UnixStream, io::Result<(OwnedFd, Peer)>) {
+        let (client, server) = UnixStream::pair().unwrap();
+        server.set_nonblocking(true).unwrap();
+        client.set_nonblocking(true).unwrap();
+        (client, Ok((server.into(), Peer::Unix)))
+    }
+
+    #[test]
+    fn waits_double_up_to_a_second_and_start_small_after_a_success() {
+        let mut clocked = Clocked::new();
+        for wait in [10, 20, 40, 80, 160, 320, 640, 1000, 1000] {
+            assert_eq!(clocked.fail(Errno::NOMEM), wait);
+        }
+        let (_client, accepted) = connection();
+        let mut accepted = Some(accepted);
+        assert!(matches!(clocked.accept(|| accepted.take().unwrap()), Accepted::Connection(..)));
+        assert_eq!(clocked.fail(Errno::NOMEM), 10);
+    }
+
+    #[test]
+    fn a_connection_that_died_in_the_queue_costs_no_wait() {
+        for errno in [Errno::CONNABORTED, Errno::INTR, Errno::PROTO, Errno::PERM, Errno::HOSTUNREACH] {
+            let mut clocked = Clocked::new();
+            let mut results = vec![Err(ErrorKind::WouldBlock.into()), Err(error(errno))];
+            assert!(matches!(clocked.accept(|| results.pop().unwrap()), Accepted::Nothing), "{errno:?}");
+        }
+    }
+
+    #[test]
+    fn an_error_that_does_not_end_is_waited_out_whatever_it_is() {
+        let every = [Errno::NOBUFS, Errno::NOMEM, Errno::BADF, Errno::INVAL, Errno::PERM, Errno::CONNABORTED];
+        for errno in every {
+            let mut clocked = Clocked::new();
+            assert_eq!([clocked.fail(errno), clocked.fail(errno)], [10, 20], "{errno:?}");
+        }
+    }
+
+    #[test]
+    fn without_a_descriptor_those_who_wait_are_answered_and_nothing_spins() {
+        for errno in [Errno::MFILE, Errno::NFILE] {
+            let mut clocked = Clocked::new();
+            let (mut client, accepted) = connection();
+            let mut results = vec![Err(ErrorKind::WouldBlock.into()), accepted, Err(error(errno))];
+            let Accepted::Later(at) = clocked.accept(|| results.pop().unwrap()) else { panic!("no wait") };
+            assert_eq!(at, clocked.now + SHORTEST);
+            assert_eq!(clocked.intake.take_turned_away(), 1);
+            clocked.now = at;
+            let mut results = vec![Err(ErrorKind::WouldBlock.into()), Err(error(errno))];
+            assert!(matches!(clocked.accept(|| results.pop().unwrap()), Accepted::Nothing));
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).unwrap();
+            assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+            assert!(clocked.intake.due().is_some(), "it is closed when its time is over");
+        }
+    }
+
+    #[test]
+    fn a_pause_is_kept() {
+        let mut clocked = Clocked::new();
+        let at = clocked.now + Duration::from_millis(5);
+        clocked.intake.pause(at);
+        let never = || -> io::Result<(OwnedFd, Peer)> { panic!("accepted before its time") };
+        assert!(matches!(clocked.accept(never), Accepted::Later(same) if same == at));
+    }
+}

@@ -1,0 +1,67 @@
+//! Descriptors that are kept back for the moment when the process has no other.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use socket2::{Domain, Socket, Type};
+
+/// Open descriptors without a use of their own. Closing one makes room for an accept that would fail otherwise.
+#[derive(Debug)]
+pub(crate) struct Reserve {
+    spare: Vec<OwnedFd>,
+    size: usize,
+}
+
+impl Reserve {
+    /// Opens `size` descriptors.
+    ///
+    /// # Errors
+    /// The process has not even one left.
+    pub(crate) fn new(size: usize) -> io::Result<Reserve> {
+        let mut reserve = Reserve { spare: vec![placeholder()?], size };
+        reserve.refill(0);
+        Ok(reserve)
+    }
+
+    /// Closes one of them. Returns false if all are closed already.
+    pub(crate) fn release(&mut self) -> bool {
+        self.spare.pop().is_some()
+    }
+
+    /// Opens again what was released, except for `in_use` of them, as far as the system allows it.
+    pub(crate) fn refill(&mut self, in_use: usize) {
+        while self.spare.len() + in_use < self.size
+            && let Ok(descriptor) = placeholder()
+        {
+            self.spare.push(descriptor);
+        }
+    }
+
+    /// How many can be released.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.spare.len()
+    }
+}
+
+/// A socket that is connected to nothing. Not a file, because an image that holds one program may contain none; and not a
+/// duplicate, because that would not help against the limit of the whole system.
+fn placeholder() -> io::Result<OwnedFd> {
+    Ok(Socket::new(Domain::UNIX, Type::DGRAM, None)?.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_as_are_not_in_use_are_taken_back() {
+        let mut reserve = Reserve::new(3).unwrap();
+        assert!(reserve.release() && reserve.release() && reserve.release());
+        assert!(!reserve.release());
+        reserve.refill(2);
+        assert_eq!(reserve.len(), 1);
+        reserve.refill(0);
+        assert_eq!(reserve.len(), 3);
+    }
+}
