@@ -189,6 +189,26 @@ impl Postern {
         })
     }
 
+    /// Starts it with a control port, and with at most so many open files (RLIMIT_NOFILE).
+    ///
+    /// # Panics
+    ///
+    /// If it does not start, with what it said.
+    #[track_caller]
+    pub fn start_with_open_files(runtime: Runtime, settings: &[(&str, &str)], limit: usize) -> Self {
+        let control = ports::free();
+        let address = control.to_string();
+        let settings: Vec<_> =
+            [("POSTERN_CONTROL", address.as_str())].iter().chain(settings).copied().collect();
+        let mut postern = Self::start_by(runtime, "", &settings, |name, command| {
+            let mut shell = with_environment(Command::new("sh"), command);
+            shell.args(["-c", &format!("ulimit -n {limit} && exec \"$0\"")]).arg(command.get_program());
+            Process::spawn(name, &mut shell)
+        });
+        postern.process.wait_until_listening(control, PATIENCE).expect("its control port listens");
+        Self { control: Some(control), ..postern }
+    }
+
     #[track_caller]
     fn start_by(
         runtime: Runtime,

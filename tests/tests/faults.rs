@@ -119,6 +119,9 @@ fn try_visit(address: SocketAddr) -> std::io::Result<()> {
         stream.read_exact(&mut byte)?;
         head.extend(byte);
     }
+    if head.starts_with(b"HTTP/1.1 503 ") {
+        return Err(ErrorKind::ConnectionRefused.into());
+    }
     assert!(head.starts_with(b"HTTP/1.1 101 "), "{}", head.escape_ascii());
     let large = [7; 20_000];
     let long = [&20_000_u16.to_be_bytes()[..], &large].concat();
@@ -186,8 +189,25 @@ fn an_accept_that_fails_costs_nobody_but_who_is_turned_away() {
         "5..60+3",
         &["EINTR", "ECONNABORTED", "EPROTO", "ENOBUFS", "ENOMEM"],
     );
-    // Where descriptors are short, one is turned away each time.
-    check_that_each_costs_one("accept4", "5..60+3", &["EMFILE", "ENFILE"]);
+}
+
+#[test]
+fn a_client_without_a_descriptor_is_told_so_and_not_reset() {
+    for runtime in Runtime::BOTH {
+        for error in ["EMFILE", "ENFILE"] {
+            let faulty = Faulty::start(runtime, "accept4", error, "5..60+3");
+            let what = faulty.what.clone();
+            let address = faulty.postern.address();
+            let visit = move || (0..VISITS).filter_map(|_| try_visit(address).err()).collect::<Vec<_>>();
+            let visitors: Vec<_> = (0..AT_ONCE).map(|_| thread::spawn(visit)).collect();
+            let errors = visitors.into_iter().flat_map(|visitor| visitor.join().expect("no panic"));
+            let refused: Vec<_> = errors.map(|error| error.kind()).collect();
+            faulty.check_rest();
+            let failed = faulty.end();
+            assert!(!refused.is_empty() && refused.len() <= failed, "{what}: {failed} errors, {refused:?}");
+            assert!(refused.iter().all(|kind| *kind == ErrorKind::ConnectionRefused), "{what}: {refused:?}");
+        }
+    }
 }
 
 #[test]

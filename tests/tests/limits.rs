@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use postern_tests::postern::{Postern, Runtime};
 use postern_tests::ws::{Handshake, Open, Outcome};
-use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use tungstenite::Message;
 
 /// Settings by name and value.
@@ -274,68 +273,6 @@ fn a_message_has_its_time() {
         quick.write_all(&frame(TEXT, 1)).expect("the bytes are taken");
         quick.read_exact(&mut echo[..3]).expect("an echo");
     }
-}
-
-#[test]
-fn out_of_descriptors_it_waits_without_spinning_and_goes_on() {
-    for runtime in Runtime::BOTH {
-        let postern = Postern::start(runtime, &[]);
-        let john = Handshake::to(postern.address()).as_john();
-        let mut open: Vec<Open> = (0..20).map(|_| john.open()).collect();
-        // What it has now, and no more.
-        let process = Pid::from_raw(postern.id().try_into().expect("a process id"));
-        let limit = Rlimit { current: Some(files_of(&postern)), ..getrlimit(Resource::Nofile) };
-        let before = prlimit(process, Resource::Nofile, limit).expect("the limit of a child can be lowered");
-        let mut refused = 0;
-        for _ in 0..5 {
-            match john.send() {
-                Ok(Outcome::Open(connection)) => open.push(*connection),
-                Ok(Outcome::Refused(response)) => panic!("{runtime}: nobody could say {response}"),
-                // It is closed at once, which may also be a reset.
-                Err(_) => refused += 1,
-            }
-        }
-        assert!(refused >= 3, "{runtime}: {refused} of 5 were not admitted");
-        postern.wait_for("the process has as many descriptors as it may (ulimit -n)");
-        let used = ticks_of(&postern);
-        thread::sleep(Duration::from_secs(2));
-        let used = ticks_of(&postern) - used;
-        assert!(used < 50, "{runtime}: {used} of 200 ticks in two seconds in which nothing happens");
-        open[0].echo("not disturbed");
-        // There is room again, first by those who go and then by the limit.
-        open.truncate(10);
-        open.push(wait_until_open(&john));
-        prlimit(process, Resource::Nofile, before).expect("the limit can be raised again");
-        for _ in 0..15 {
-            open.push(wait_until_open(&john));
-        }
-        open.iter_mut().for_each(|connection| connection.echo("all the same"));
-    }
-}
-
-#[track_caller]
-fn wait_until_open(handshake: &Handshake) -> Open {
-    for _ in 0..200 {
-        match handshake.send() {
-            Ok(Outcome::Open(open)) => return *open,
-            Ok(Outcome::Refused(_)) | Err(_) => thread::sleep(Duration::from_millis(50)),
-        }
-    }
-    panic!("there is room, and nobody is admitted");
-}
-
-/// How many descriptors it has.
-fn files_of(postern: &Postern) -> u64 {
-    let folder = fs::read_dir(format!("/proc/{}/fd", postern.id())).expect("its descriptors");
-    folder.count() as u64
-}
-
-/// The processor time that it has used, in hundredths of a second.
-fn ticks_of(postern: &Postern) -> u64 {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", postern.id())).expect("its times");
-    let (_, fields) = stat.rsplit_once(") ").expect("the name of the program");
-    // proc_pid_stat(5): the state is the third field; utime is the 14th, stime the 15th.
-    fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
 }
 
 #[test]
