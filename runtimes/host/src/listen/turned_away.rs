@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, ErrorKind, IoSlice};
 use std::os::fd::OwnedFd;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use postern_core::handshake::{HandshakeError, reject};
+use postern_core::handshake::{HandshakeError, Reply, reject};
 
 use super::reserve::Reserve;
 use crate::socket;
@@ -119,7 +119,8 @@ impl Refused {
         }
         self.is_answered = true;
         let mut answer = Vec::new();
-        reject(&mut answer, HandshakeError::Overloaded, retry_after);
+        let date = SystemTime::now().duration_since(UNIX_EPOCH).map(|time| time.as_secs()).ok();
+        reject(&mut answer, HandshakeError::Overloaded, Reply { retry_after, date, is_head: false });
         // An error means that the client is gone. The buffer of a new socket takes more than this.
         let _ = socket::send(&self.stream, &[IoSlice::new(&answer)]);
         let _ = socket::shut_down_write(&self.stream);
