@@ -10,7 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use postern_core::frame::DataKind;
-use postern_core::handshake::{HandshakeError, Identity};
+use postern_core::handshake::{
+    HandshakeError, IdCharset, Identity, IdentityRules, IdentityValues, NameEncoding,
+};
 use postern_core::session::{Ending, Traffic};
 use postern_core::{ConnectionId, Record, Recorder, Summary};
 use postern_host::log::{EmailLog, Log, LogFormat, LogSettings, MessageLog};
@@ -31,10 +33,12 @@ pub fn check(input: &[u8]) {
     let (email, rest) = rest.split_at(usize::from(email).min(rest.len()));
     let (name, payload) = rest.split_at(usize::from(name).min(rest.len()));
     // What the handshake does not admit never gets to the log.
-    let Ok(user) = Identity::new(&[b'u', id], email, name).or_else(|_| Identity::new(b"u", email, name))
-    else {
-        return;
-    };
+    // The id is a part of the name, which has all kinds of characters in it; what the handshake does not admit never gets
+    // to the log.
+    let rules = IdentityRules { ids: IdCharset::Any, names: NameEncoding::Raw };
+    let ids = [&name[..usize::from(id).min(name.len())], &[b'u', id], b"u"];
+    let mut users = ids.iter().map(|id| IdentityValues { id, email, name, ..IdentityValues::default() });
+    let Some(user) = users.find_map(|values| rules.identity(&values).ok()) else { return };
     let kind = if choice & 1 == 0 { DataKind::Text } else { DataKind::Binary };
     let messages = match choice >> 1 & 3 {
         0 => MessageLog::Full,
@@ -60,8 +64,8 @@ pub fn check(input: &[u8]) {
     if messages != MessageLog::Off {
         check_message(&sentences[1], &said, messages);
     }
-    let shown = take_name(sentences[sentences.len() - 2].strip_prefix(CLOSED).expect("a sentence"), &user);
-    assert_eq!(shown, format!(" ({})", user.id()));
+    let behind = take_name(sentences[sentences.len() - 2].strip_prefix(CLOSED).expect("a sentence"), &user);
+    assert_eq!(take_id(behind.strip_prefix(" (").expect("an id"), &user), ")");
 }
 
 const ESTABLISHED: &str = "WebSocket connection established - User: ";
@@ -213,10 +217,24 @@ fn take_shown<'s>(sentence: &'s str, end: &str) -> (Option<String>, &'s str) {
     ((plain != "-").then(|| plain.to_owned()), behind)
 }
 
+/// Takes an id off the front of a text. Asserts that it is the user's. What is not quoted is as long as the id, and has no
+/// character in it that ends one.
+fn take_id<'s>(text: &'s str, user: &Identity) -> &'s str {
+    if text.starts_with('"') {
+        let (quoted, behind) = take_quoted(text);
+        assert_eq!(quoted, user.id().as_bytes(), "{text}");
+        return behind;
+    }
+    let behind = text.strip_prefix(user.id()).expect("the id");
+    assert!(!user.id().contains(|c| "()[]<>\\, ".contains(c)), "{text}");
+    behind
+}
+
 fn check_established(sentence: &str, user: &Identity, shown: EmailLog) {
     let behind = take_name(sentence.strip_prefix(ESTABLISHED).expect("a sentence"), user);
     let (email, behind) = take_shown(behind.strip_prefix(" (").expect("an address"), ") - ID: ");
-    assert_eq!(behind, format!(") - ID: {}", user.id()));
+    let behind = behind.strip_prefix(") - ID: ").expect("an id");
+    assert_eq!(take_id(behind, user), "");
     match shown {
         EmailLog::Full => assert_eq!(email.as_deref(), user.email()),
         EmailLog::Masked => assert_eq!(email.is_some(), user.email().is_some()),
@@ -226,7 +244,8 @@ fn check_established(sentence: &str, user: &Identity, shown: EmailLog) {
 
 fn check_message(sentence: &str, said: &Said<'_>, shown: MessageLog) {
     let behind = take_name(sentence.strip_prefix(MESSAGE).expect("a sentence"), said.user);
-    let shown_payload = behind.strip_prefix(&format!(" ({}): ", said.user.id())).expect("the id");
+    let behind = take_id(behind.strip_prefix(" (").expect("an id"), said.user);
+    let shown_payload = behind.strip_prefix("): ").expect("a payload");
     let payload = said.payload;
     match (shown, said.kind) {
         (MessageLog::Off | MessageLog::Size, _) => {

@@ -7,8 +7,9 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::display::NameEncoding;
 use super::error::HandshakeError;
-use super::identity::{Identity, is_alias};
+use super::identity::{Identity, IdentityRules, IdentityValues, is_alias};
 
 /// Where the token stands, and who judges it. With one in [`HandshakeConfig`](super::HandshakeConfig), nobody is
 /// admitted without a token, and the plain identity headers are not looked at.
@@ -247,7 +248,11 @@ impl<'h> Token<'h> {
     }
 
     /// The identity, if one token stood there, plainly or as a bearer token, and the verifier believes it.
-    pub(super) fn judge(&self, assertion: &Assertion) -> Result<Identity, HandshakeError> {
+    pub(super) fn judge(
+        &self,
+        assertion: &Assertion,
+        rules: IdentityRules,
+    ) -> Result<Identity, HandshakeError> {
         if self.twice {
             return Err(HandshakeError::IdentityTwice);
         }
@@ -260,10 +265,16 @@ impl<'h> Token<'h> {
         let token = self.value.map(without_scheme).filter(|token| !token.is_empty());
         let token = token.ok_or(HandshakeError::AssertionMissing)?;
         let asserted = assertion.verifier.verify(token)?;
-        let (id, email, name) = (asserted.id.as_bytes(), asserted.email.as_bytes(), asserted.name.as_bytes());
         // A token whose end has more digits than are kept outlives the service all the same.
         let token_exp = asserted.expires_at.min(Identity::MAX_EXP).to_string();
-        Identity::of_session(id, email, name, None, Some(token_exp.as_bytes()))
+        // Encodings are for headers. A token is JSON, where names stand as they are.
+        IdentityRules { names: NameEncoding::Raw, ..rules }.identity(&IdentityValues {
+            id: asserted.id.as_bytes(),
+            email: asserted.email.as_bytes(),
+            name: asserted.name.as_bytes(),
+            session_id: b"",
+            token_exp: token_exp.as_bytes(),
+        })
     }
 }
 

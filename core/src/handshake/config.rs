@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::assertion::Assertion;
 use super::client::ClientAddress;
 use super::health::Readiness;
+use super::identity::IdentityRules;
 use super::origin::AllowedOrigins;
 use super::secret::ProxySecret;
 use super::trust::TrustedProxies;
@@ -26,6 +27,8 @@ pub struct HandshakeConfig {
     pub wall_clock: Option<fn() -> u64>,
     /// The names of the headers in which the gateway puts the identity.
     pub identity: IdentityHeaders,
+    /// Which ids are admitted, and how names are read.
+    pub identity_rules: IdentityRules,
     /// The header in which the gateway says how it calls the request; the 101 says how we do. Default `X-Request-Id`. Empty:
     /// there is none, and the 101 does not say it.
     pub request_id: String,
@@ -43,6 +46,9 @@ pub struct HandshakeConfig {
     pub client_address: ClientAddress,
     /// The origins admitted beside the one whose host is that of `Host`. Default: none.
     pub allowed_origins: AllowedOrigins,
+    /// The header of a trusted proxy with the host that the client asked for, for proxies that write another one into
+    /// `Host`: `Origin` is compared with it. Default empty: `Host` counts, as it does for a request without that header.
+    pub host_header: String,
     /// How a refusal is said. Default: by its status.
     pub reject: Reject,
     /// Whether `Sec-WebSocket-Key` must be 16 bytes in base64 (RFC 6455 §4.1). Default false: any 1 to 64
@@ -87,6 +93,7 @@ impl Default for HandshakeConfig {
             readiness: None,
             wall_clock: None,
             identity: IdentityHeaders::default(),
+            identity_rules: IdentityRules::default(),
             request_id: "X-Request-Id".to_owned(),
             instance: 0,
             assertion: None,
@@ -94,6 +101,7 @@ impl Default for HandshakeConfig {
             proxy_secret: ProxySecret::default(),
             client_address: ClientAddress::Auto,
             allowed_origins: AllowedOrigins::default(),
+            host_header: String::new(),
             reject: Reject::Http,
             strict_key: false,
             subprotocols: Vec::new(),

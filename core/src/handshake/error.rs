@@ -21,7 +21,8 @@ pub enum HandshakeError {
     /// The request target is neither a path (RFC 9112 §3.2.1) nor a URL whose host and port are those of `Host`
     /// (§3.2.2), or holds a byte that no target may hold.
     Target,
-    /// `Host` is missing, there twice, or not a host (RFC 9112 §3.2).
+    /// `Host` is missing, there twice, or not a host (RFC 9112 §3.2); or there is an `Origin` to compare with the header of
+    /// [`HandshakeConfig::host_header`](super::HandshakeConfig::host_header), and that is there twice or not a host.
     Host,
     /// The request announces a body. Its bytes would be read as frames.
     Body,
@@ -38,9 +39,9 @@ pub enum HandshakeError {
     IdentityAlias,
     /// `Connection` nominates an identity header, which asks a proxy to drop it (RFC 9110 §7.6.1).
     IdentityNominated,
-    /// The user id holds what no id may, or is too long.
+    /// The user id is too long, not UTF-8, or not of the [`IdCharset`](super::IdCharset).
     IdentityInvalid,
-    /// The session's id is empty, too long, or holds what no id may.
+    /// The session's id is too long, not UTF-8, or not of the [`IdCharset`](super::IdCharset).
     SessionIdInvalid,
     /// The token's expiry is not a number of seconds. It must not be taken for "never".
     TokenExpInvalid,
@@ -201,7 +202,9 @@ impl HandshakeError {
             HandshakeError::Target => {
                 "the request target must be a path, or a URL with the host and port of Host, without user and fragment"
             }
-            HandshakeError::Host => "exactly one Host header is needed, and it must be a host",
+            HandshakeError::Host => {
+                "exactly one Host header is needed, and it must be a host; so must be the header of POSTERN_HOST_HEADER"
+            }
             HandshakeError::Body => {
                 "an upgrade request has no body; send no Content-Length other than 0, and no chunks but the empty last one"
             }
@@ -214,10 +217,10 @@ impl HandshakeError {
             }
             HandshakeError::IdentityNominated => "Connection must not name an identity header",
             HandshakeError::IdentityInvalid => {
-                "the user id is longer than 255 bytes or holds characters no id may"
+                "the user id is longer than 255 bytes, not UTF-8, or has a character that POSTERN_USER_ID_CHARSET forbids"
             }
             HandshakeError::SessionIdInvalid => {
-                "the session id is empty, longer than 255 bytes, or holds characters no id may"
+                "the session id is longer than 255 bytes, not UTF-8, or has a character that POSTERN_USER_ID_CHARSET forbids"
             }
             HandshakeError::TokenExpInvalid => {
                 "the expiry of the token must be in seconds since 1970, in at most 11 digits"
@@ -235,7 +238,8 @@ impl HandshakeError {
                 "the request must carry the secret of POSTERN_PROXY_SECRET, in exactly one header line"
             }
             HandshakeError::OriginNotAllowed => {
-                "the page's origin is not allowed; add it to POSTERN_ALLOWED_ORIGINS if it is yours"
+                "the page's origin is not that of Host; add it to POSTERN_ALLOWED_ORIGINS if it is yours, or set \
+                 POSTERN_HOST_HEADER if the gateway changes Host"
             }
             HandshakeError::NotFound => "nothing is served at this path; POSTERN_PATH names the paths",
             HandshakeError::Method => "a WebSocket upgrade needs the method GET",

@@ -58,6 +58,14 @@ impl<'a> Authority<'a> {
         self.port
     }
 
+    /// The same port of the host one label up: `example.com:8443` for `app.example.com:8443`. `None` if the host is one
+    /// label, an IPv6 address, or begins with a dot.
+    pub(super) fn without_first_label(&self) -> Option<Authority<'a>> {
+        let (label, host) = self.host.split_once('.')?;
+        let is_name = !label.is_empty() && !host.is_empty() && !label.starts_with('[');
+        is_name.then_some(Authority { host, port: self.port })
+    }
+
     /// Whether both are the same host, whatever their ports: case does not count, nor a trailing dot, nor how an IPv6
     /// address is shortened.
     pub fn has_same_host(&self, other: &Authority<'_>) -> bool {

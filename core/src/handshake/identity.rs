@@ -4,7 +4,9 @@ use std::fmt;
 
 use super::client::Client;
 use super::config::IdentityHeaders;
+use super::display::{NameEncoding, push_display};
 use super::error::HandshakeError;
+use super::opaque::IdCharset;
 use super::request_id::RequestId;
 
 /// An admitted user. All in one allocation, because each connection keeps one.
@@ -39,50 +41,14 @@ impl Identity {
     /// The latest expiry of that many digits.
     pub(super) const MAX_EXP: u64 = 99_999_999_999;
 
-    /// Makes an identity from values as a gateway sends them, by the rules of this module: the id strict,
-    /// the others lenient.
+    /// Makes an identity of a user's id, e-mail address and name, by the default rules: see
+    /// [`IdentityRules::identity`].
     ///
     /// # Errors
-    /// [`HandshakeError::IdentityMissing`] for an empty id, [`HandshakeError::IdentityInvalid`] for one
-    /// over 255 bytes or with other bytes than `A-Z a-z 0-9 . _ : @ + = / | -`.
+    /// [`HandshakeError::IdentityMissing`] for an empty id, [`HandshakeError::IdentityInvalid`] for one that is longer than
+    /// 255 bytes, not UTF-8, or not of [`IdCharset::Opaque`].
     pub fn new(id: &[u8], email: &[u8], name: &[u8]) -> Result<Identity, HandshakeError> {
-        Identity::of_session(id, email, name, None, None)
-    }
-
-    /// The same with what is known of the session: its id, by the rules of a user id, and the end of its token,
-    /// in decimal digits, in seconds since 1970. What is not said is `None`; what is said must be good.
-    ///
-    /// # Errors
-    /// Those of [`Identity::new`]; [`HandshakeError::SessionIdInvalid`], also for an empty one;
-    /// [`HandshakeError::TokenExpInvalid`] for anything but 1 to 11 digits.
-    pub fn of_session(
-        id: &[u8],
-        email: &[u8],
-        name: &[u8],
-        session_id: Option<&[u8]>,
-        token_exp: Option<&[u8]>,
-    ) -> Result<Identity, HandshakeError> {
-        // All that is kept is shorter than 2^16 bytes; an offset that did not fit would drop what is behind it.
-        let end = |text: &String| u16::try_from(text.len()).unwrap_or(u16::MAX);
-        let session_id_len = session_id.map_or(0, <[u8]>::len);
-        let room = id.len() + email.len() + name.len() + session_id_len + Identity::MAX_EXP_DIGITS;
-        let mut text = String::with_capacity(room);
-        text.push_str(check_id(id)?);
-        // Checked: at most 255.
-        let id_end = text.len() as u8;
-        push_display(&mut text, email);
-        let email_end = end(&text);
-        push_display(&mut text, name);
-        let name_end = end(&text);
-        if let Some(session_id) = session_id {
-            text.push_str(check_id(session_id).map_err(|_| HandshakeError::SessionIdInvalid)?);
-        }
-        let session_id_end = end(&text);
-        if let Some(token_exp) = token_exp {
-            text.push_str(check_exp(token_exp)?);
-        }
-        let text = text.into_boxed_str();
-        Ok(Identity { text, id_end, request_id_len: 0, email_end, name_end, session_id_end })
+        IdentityRules::default().identity(&IdentityValues { id, email, name, ..IdentityValues::default() })
     }
 
     /// The same with the id that the gateway gave to the user's request; it is for the log. One that is longer than
@@ -195,6 +161,72 @@ impl Identity {
     }
 }
 
+/// What a gateway, or a token that it passes on, says about a user. An empty value is the same as none: many gateways
+/// cannot leave a header out.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct IdentityValues<'a> {
+    /// The user's id. Required.
+    pub id: &'a [u8],
+    /// The e-mail address.
+    pub email: &'a [u8],
+    /// The display name.
+    pub name: &'a [u8],
+    /// The session's id.
+    pub session_id: &'a [u8],
+    /// The end of the token, in decimal digits, in seconds since 1970.
+    pub token_exp: &'a [u8],
+}
+
+/// By which rules values become an [`Identity`]: what the settings say about it.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct IdentityRules {
+    /// Which characters the id of a user or of a session may have. Default [`IdCharset::Opaque`].
+    pub ids: IdCharset,
+    /// How names and e-mail addresses are read. Default [`NameEncoding::Auto`].
+    pub names: NameEncoding,
+}
+
+impl IdentityRules {
+    /// Makes an identity of these values. Ids and the expiry must be right; whatever is wrong with a name or an e-mail
+    /// address, they become some text.
+    ///
+    /// # Errors
+    /// [`HandshakeError::IdentityMissing`] for an empty id; [`HandshakeError::IdentityInvalid`] for an id,
+    /// [`HandshakeError::SessionIdInvalid`] for a session's id that is longer than 255 bytes, not UTF-8, or not of
+    /// [`IdentityRules::ids`]; [`HandshakeError::TokenExpInvalid`] for anything but 1 to 11 digits.
+    pub fn identity(&self, values: &IdentityValues<'_>) -> Result<Identity, HandshakeError> {
+        let IdentityValues { id, email, name, session_id, token_exp } = *values;
+        if id.is_empty() {
+            return Err(HandshakeError::IdentityMissing);
+        }
+        let id = self.check_id(id).ok_or(HandshakeError::IdentityInvalid)?;
+        let session_id = self.check_id(session_id).ok_or(HandshakeError::SessionIdInvalid)?;
+        let token_exp = check_exp(token_exp).ok_or(HandshakeError::TokenExpInvalid)?;
+        // All that is kept is shorter than 2^16 bytes; an offset that did not fit would drop what follows it.
+        let end = |text: &String| u16::try_from(text.len()).unwrap_or(u16::MAX);
+        let mut text =
+            String::with_capacity(id.len() + email.len() + name.len() + session_id.len() + token_exp.len());
+        text.push_str(id);
+        // Checked: at most 255.
+        let id_end = text.len() as u8;
+        push_display(&mut text, email, self.names);
+        let email_end = end(&text);
+        push_display(&mut text, name, self.names);
+        let name_end = end(&text);
+        text.push_str(session_id);
+        let session_id_end = end(&text);
+        text.push_str(token_exp);
+        let text = text.into_boxed_str();
+        Ok(Identity { text, id_end, request_id_len: 0, email_end, name_end, session_id_end })
+    }
+
+    /// The id as text, if it can be one, or is empty.
+    fn check_id<'a>(&self, id: &'a [u8]) -> Option<&'a str> {
+        let text = std::str::from_utf8(id).ok()?;
+        (text.len() <= Identity::MAX_ID && self.ids.admits(text)).then_some(text)
+    }
+}
+
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("Identity");
@@ -263,8 +295,8 @@ impl<'h> Claims<'h> {
             !option.is_empty() && names.iter().any(|name| option.eq_ignore_ascii_case(name.as_bytes()));
     }
 
-    /// The identity, if all of it was said once, plainly, by nobody but the gateway.
-    pub(super) fn judge(&self) -> Result<Identity, HandshakeError> {
+    /// The identity, if each header is there once at most, and no alias or nomination is.
+    pub(super) fn judge(&self, rules: &IdentityRules) -> Result<Identity, HandshakeError> {
         if self.twice {
             return Err(HandshakeError::IdentityTwice);
         }
@@ -274,9 +306,14 @@ impl<'h> Claims<'h> {
         if self.nominated {
             return Err(HandshakeError::IdentityNominated);
         }
-        let id = self.id.ok_or(HandshakeError::IdentityMissing)?;
-        let (email, name) = (self.email.unwrap_or_default(), self.name.unwrap_or_default());
-        Identity::of_session(id, email, name, self.session_id, self.token_exp)
+        let value = |field: Option<&'h [u8]>| field.unwrap_or_default().trim_ascii();
+        rules.identity(&IdentityValues {
+            id: value(self.id),
+            email: value(self.email),
+            name: value(self.name),
+            session_id: value(self.session_id),
+            token_exp: value(self.token_exp),
+        })
     }
 }
 
@@ -289,40 +326,10 @@ pub(super) fn is_alias(name: &str, wanted: &str) -> bool {
         })
 }
 
-/// The id as text, if it is one. The charset leaves out the comma, so that two joined values fail, and
-/// braces, so that a gateway's unexpanded placeholder does (caddy#6610).
-fn check_id(id: &[u8]) -> Result<&str, HandshakeError> {
-    if id.is_empty() {
-        return Err(HandshakeError::IdentityMissing);
-    }
-    let is_valid = id.len() <= Identity::MAX_ID && is_opaque(id);
-    let text = std::str::from_utf8(id).ok().filter(|_| is_valid);
-    text.ok_or(HandshakeError::IdentityInvalid)
-}
-
-/// Whether this is at least one byte, and all of them may stand in an id: nothing that a log or a list could take for
-/// something else.
-pub(super) fn is_opaque(id: &[u8]) -> bool {
-    !id.is_empty() && id.iter().all(|&byte| byte.is_ascii_alphanumeric() || b"._:@+=/|-".contains(&byte))
-}
-
-/// The expiry as text, if it is a number of seconds and nothing else.
-fn check_exp(exp: &[u8]) -> Result<&str, HandshakeError> {
-    let is_valid = (1..=Identity::MAX_EXP_DIGITS).contains(&exp.len()) && exp.iter().all(u8::is_ascii_digit);
-    std::str::from_utf8(exp).ok().filter(|_| is_valid).ok_or(HandshakeError::TokenExpInvalid)
-}
-
-/// Appends a display value: UTF-8 as nearly everyone sends it, else Latin-1, in which every byte is a
-/// character; without control characters and outer spaces; cut at [`Identity::MAX_DISPLAY`]. A name that is
-/// odd must not cost the user the connection.
-fn push_display(text: &mut String, value: &[u8]) {
-    let printable: String = match std::str::from_utf8(value) {
-        Ok(value) => value.chars().filter(|c| !c.is_control()).collect(),
-        Err(_) => value.iter().map(|&byte| char::from(byte)).filter(|c| !c.is_control()).collect(),
-    };
-    let trimmed = printable.trim_matches(' ');
-    let cut = trimmed.floor_char_boundary(Identity::MAX_DISPLAY);
-    text.push_str(trimmed.get(..cut).unwrap_or_default());
+/// The expiry as text, if it is a number of seconds and nothing else, or empty.
+fn check_exp(exp: &[u8]) -> Option<&str> {
+    let is_valid = exp.len() <= Identity::MAX_EXP_DIGITS && exp.iter().all(u8::is_ascii_digit);
+    std::str::from_utf8(exp).ok().filter(|_| is_valid)
 }
 
 #[cfg(test)]
@@ -334,7 +341,13 @@ mod tests {
         let mut claims = Claims::default();
         headers.iter().for_each(|(name, value)| claims.see_header(&names, name, value));
         options.iter().for_each(|option| claims.see_connection_option(&names, option));
-        claims.judge()
+        claims.judge(&IdentityRules::default())
+    }
+
+    /// An identity of an id, an e-mail address, a name, a session and an expiry.
+    fn identity([id, email, name, session_id, token_exp]: [&[u8]; 5]) -> Identity {
+        let values = IdentityValues { id, email, name, session_id, token_exp };
+        IdentityRules::default().identity(&values).expect("an identity")
     }
 
     const NAMES: [&str; 5] = ["User-ID", "User-Email", "User-Name", "User-Session-ID", "User-Token-Exp"];
@@ -363,21 +376,20 @@ mod tests {
                 .expect("an identity");
         assert_eq!((user.session_id(), user.token_exp()), (Some("s-7"), Some(1_800_000_000)));
         assert_eq!((user.id(), user.email(), user.name()), ("1", None, None));
-        let user = Identity::of_session(b"1", b"a@b", b"Ann", None, Some(b"0")).expect("an identity");
+        let user = identity([b"1", b"a@b", b"Ann", b"", b"0"]);
         assert_eq!((user.session_id(), user.token_exp()), (None, Some(0)));
         assert_eq!((user.email(), user.name()), (Some("a@b"), Some("Ann")));
-        let user = Identity::of_session(b"1", b"", b"", Some(b"7"), None).expect("an identity");
+        let user = identity([b"1", b"", b"", b"7", b""]);
         assert_eq!((user.session_id(), user.token_exp()), (Some("7"), None));
         let long = [b'x'; 400];
-        let user = Identity::of_session(&long[..255], &long, &long, Some(&long[..255]), Some(b"99999999999"));
-        let user = user.expect("an identity");
+        let user = identity([&long[..255], &long, &long, &long[..255], b"99999999999"]);
         assert_eq!(user.session_id().map(str::len), Some(255));
         assert_eq!(user.token_exp(), Some(99_999_999_999));
     }
 
     #[test]
     fn the_id_of_the_request_is_kept_beside_all_else() {
-        let user = Identity::of_session(b"1", b"a@b", b"Ann", Some(b"s"), Some(b"12")).expect("an identity");
+        let user = identity([b"1", b"a@b", b"Ann", b"s", b"12"]);
         let user = user.with_request_id(Some("r-1"));
         assert_eq!(
             (user.request_id(), user.token_exp(), user.session_id()),
@@ -422,7 +434,7 @@ mod tests {
     fn the_client_is_kept_if_it_is_known() {
         let client = Some(Client::Address("2001:db8::17".parse().expect("an address")));
         for exp in [None, Some(&b"12"[..])] {
-            let user = || Identity::of_session(b"1", b"a@b", b"Ann", Some(b"s"), exp).expect("an identity");
+            let user = || identity([b"1", b"a@b", b"Ann", b"s", exp.unwrap_or_default()]);
             assert_eq!(user().client(), None);
             for request_id in [None, Some("r-1")] {
                 let known = user().with_request(request_id, client);
@@ -442,7 +454,7 @@ mod tests {
 
     #[test]
     fn a_bad_session_id_breaks_a_handshake() {
-        for bad in [&b""[..], b" ", b"1,2", b"{http.x}", b"\xe9", &[b'x'; 256]] {
+        for bad in [&b"1,2"[..], b"1 2", b"{http.x}", b"\xe9", &[b'x'; 256]] {
             let verdict = judge(&[("User-ID", b"1"), ("User-Session-ID", bad)], &[]).map(drop);
             assert_eq!(verdict, Err(HandshakeError::SessionIdInvalid), "{}", bad.escape_ascii());
         }
@@ -451,14 +463,12 @@ mod tests {
     #[test]
     fn an_expiry_is_a_number_of_seconds_or_breaks_the_handshake() {
         for bad in [
-            &b""[..],
-            b"never",
+            &b"never"[..],
             b"-1",
             b"+1",
             b"1.5",
             b"1e9",
-            b" 1",
-            b"1 ",
+            b"1 2",
             b"0x7",
             b"1,2",
             b"1800000000000",
@@ -477,31 +487,79 @@ mod tests {
         claims.see_header(&names, "User-ID", b"1");
         claims.see_header(&names, "User-Session-ID", b"{}");
         claims.see_connection_option(&names, b"");
-        assert_eq!(claims.judge().expect("an identity").session_id(), None);
+        assert_eq!(claims.judge(&IdentityRules::default()).expect("an identity").session_id(), None);
     }
 
     #[test]
-    fn an_id_is_one_to_255_bytes_of_its_charset() {
+    fn an_empty_header_is_an_absent_one() {
+        for empty in [&b""[..], b" ", b"\t", b" \t "] {
+            let headers = NAMES.map(|name| (name, if name == "User-ID" { b"1" } else { empty }));
+            assert_eq!(judge(&headers, &[]), judge(&headers[..1], &[]), "{}", empty.escape_ascii());
+            let verdict = judge(&[("User-ID", empty), ("User-Name", b"Ann")], &[]).map(drop);
+            assert_eq!(verdict, Err(HandshakeError::IdentityMissing), "{}", empty.escape_ascii());
+            // Two lines are two lines.
+            for name in NAMES {
+                for lines in [[(name, &b"1"[..]), (name, empty)], [(name, empty), (name, &b"1"[..])]] {
+                    let verdict = judge(&lines, &[]).map(drop);
+                    assert_eq!(verdict, Err(HandshakeError::IdentityTwice), "{name}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_id_is_1_to_255_bytes_of_utf8() {
         #[track_caller]
         fn check(id: &[u8], verdict: Result<(), HandshakeError>) {
-            assert_eq!(
-                judge(&[("User-ID", id)], &[]).map(drop),
-                verdict,
-                "{:?}",
-                id.escape_ascii().to_string()
-            );
+            let case = id.escape_ascii().to_string();
+            assert_eq!(judge(&[("User-ID", id)], &[]).map(drop), verdict, "{case}");
+            let session = [("User-ID", &b"1"[..]), ("User-Session-ID", id)];
+            let verdict = match verdict {
+                Err(HandshakeError::IdentityInvalid) => Err(HandshakeError::SessionIdInvalid),
+                // There need not be one.
+                _ => Ok(()),
+            };
+            assert_eq!(judge(&session, &[]).map(drop), verdict, "{case} of a session");
         }
         check(b"", Err(HandshakeError::IdentityMissing));
         check(b"A-Za-z09._:@+=/|", Ok(()));
         check(&[b'x'; 255], Ok(()));
         check(&[b'x'; 256], Err(HandshakeError::IdentityInvalid));
+        check("é".repeat(127).as_bytes(), Ok(()));
+        check("é".repeat(128).as_bytes(), Err(HandshakeError::IdentityInvalid));
         for byte in 0..=255u8 {
-            let is_id = byte.is_ascii_alphanumeric() || b"._:@+=/|-".contains(&byte);
+            let is_id = byte.is_ascii_graphic() && !b",{}$\"".contains(&byte);
             let verdict = if is_id { Ok(()) } else { Err(HandshakeError::IdentityInvalid) };
-            check(&[b'a', byte], verdict);
+            check(&[b'a', byte, b'b'], verdict);
         }
         check(b"{http.reverse_proxy.header.User-Id}", Err(HandshakeError::IdentityInvalid));
         check(b"1,2", Err(HandshakeError::IdentityInvalid));
+        check("o'brien%40例え".as_bytes(), Ok(()));
+    }
+
+    #[test]
+    fn the_charset_is_that_of_the_rules() {
+        let id = |ids, id: &[u8]| {
+            let rules = IdentityRules { ids, ..IdentityRules::default() };
+            let user = rules.identity(&IdentityValues { id, ..IdentityValues::default() });
+            user.map(|user| user.id().to_owned())
+        };
+        assert_eq!(id(IdCharset::Strict, b"it's"), Err(HandshakeError::IdentityInvalid));
+        assert_eq!(id(IdCharset::Opaque, b"it's"), Ok("it's".to_owned()));
+        assert_eq!(id(IdCharset::Opaque, b"CN=A B,O=C"), Err(HandshakeError::IdentityInvalid));
+        assert_eq!(id(IdCharset::Any, b"CN=A B,O=C"), Ok("CN=A B,O=C".to_owned()));
+        assert_eq!(id(IdCharset::Any, b" a"), Err(HandshakeError::IdentityInvalid));
+    }
+
+    #[test]
+    fn an_id_is_compared_byte_by_byte() {
+        let spellings = ["%41", "A", "a", "é", "e\u{301}", "Ａ"];
+        for a in spellings {
+            for b in spellings {
+                let same = identity([a.as_bytes(), b"", b"", b"", b""]).id() == b;
+                assert_eq!(same, a == b, "{a} and {b}");
+            }
+        }
     }
 
     #[test]
@@ -555,7 +613,9 @@ mod tests {
     fn names_are_utf8_else_latin1() {
         check_name("Renée 李 Дима 😀".as_bytes(), Some("Renée 李 Дима 😀"));
         check_name(b"Ren\xe9e", Some("Renée"));
-        check_name(b"100%25", Some("100%25"));
+        check_name(b"100%", Some("100%"));
+        check_name(b"Ren%C3%A9e", Some("Renée"));
+        check_name(b"=?utf-8?q?Ren=C3=A9e?=", Some("Renée"));
         check_name(b"", None);
     }
 

@@ -37,6 +37,7 @@ pub struct UpgradeRequest<'h> {
     host: &'h str,
     key: &'h [u8],
     origin: Once<'h>,
+    forwarded_host: Once<'h>,
     offers: Offers<'h>,
     deflate: Option<Deflate>,
     proof: Proof<'h>,
@@ -86,26 +87,18 @@ impl<'h> UpgradeRequest<'h> {
     ///
     /// # Errors
     /// [`HandshakeError::PeerNotTrusted`] and [`HandshakeError::ProxySecret`]; the statuses 400 and 401 of the
-    /// identity, and 503 of an assertion; [`HandshakeError::OriginTwice`] and [`HandshakeError::OriginNotAllowed`].
+    /// identity, and 503 of an assertion; [`HandshakeError::OriginTwice`] and [`HandshakeError::OriginNotAllowed`];
+    /// [`HandshakeError::Host`] for a header of [`HandshakeConfig::host_header`] that is not one host.
     pub fn identify(&self, peer: Peer, config: &HandshakeConfig) -> Result<Admission<'h>, HandshakeError> {
         if !config.trusted_proxies.trusts_peer(peer) {
             return Err(HandshakeError::PeerNotTrusted);
         }
         self.proof.judge(&config.proxy_secret)?;
         let identity: Identity = match &config.assertion {
-            Some(assertion) => self.token.judge(assertion)?,
-            None => self.claims.judge()?,
+            Some(assertion) => self.token.judge(assertion, config.identity_rules)?,
+            None => self.claims.judge(&config.identity_rules)?,
         };
-        match self.origin {
-            Once::Never => {}
-            Once::Again => return Err(HandshakeError::OriginTwice),
-            Once::Seen(origin) => {
-                let origin = std::str::from_utf8(origin).ok();
-                if !origin.is_some_and(|origin| config.allowed_origins.admits(origin, self.host)) {
-                    return Err(HandshakeError::OriginNotAllowed);
-                }
-            }
-        }
+        self.check_origin(config)?;
         let mut identity = identity.with_request(self.request_id(), self.client(peer, config));
         let origin = self.origin.exactly_one().and_then(|origin| std::str::from_utf8(origin).ok());
         let subprotocol = self.offers.answer(config);
@@ -113,6 +106,26 @@ impl<'h> UpgradeRequest<'h> {
             identity = identity.with_page(origin, subprotocol.as_deref());
         }
         Ok(Admission { key: self.key, offers: self.offers, deflate: self.deflate, identity })
+    }
+
+    /// Whether the page may connect, if it is one: clients other than browsers need not send `Origin`. An empty one is not
+    /// an absent one, unlike the headers that a gateway fills in: an attacker's page cannot leave it out.
+    fn check_origin(&self, config: &HandshakeConfig) -> Result<(), HandshakeError> {
+        let origin = match self.origin {
+            Once::Never => return Ok(()),
+            Once::Seen(origin) => origin,
+            Once::Again => return Err(HandshakeError::OriginTwice),
+        };
+        let host = match self.forwarded_host {
+            Once::Never | Once::Seen(b"") => Authority::parse(self.host),
+            // Of several hosts nobody knows which one the client asked for.
+            Once::Seen(host) => parse_host(host),
+            Once::Again => None,
+        };
+        let host = host.ok_or(HandshakeError::Host)?;
+        let is_admitted =
+            std::str::from_utf8(origin).is_ok_and(|origin| config.allowed_origins.admits(origin, &host));
+        if is_admitted { Ok(()) } else { Err(HandshakeError::OriginNotAllowed) }
     }
 
     /// Writes the 101 behind which a refusal is said by a Close frame ([`Reject::Close`](super::Reject::Close)).
@@ -198,6 +211,7 @@ impl<'h> Request<'h> {
             host: host.host(),
             key,
             origin: fields.origin,
+            forwarded_host: fields.forwarded_host,
             offers: fields.offers,
             deflate: fields.deflate,
             proof: fields.proof,
@@ -242,6 +256,8 @@ struct Fields<'h> {
     key: Once<'h>,
     version: Once<'h>,
     origin: Once<'h>,
+    /// [`HandshakeConfig::host_header`].
+    forwarded_host: Once<'h>,
     content_length: Once<'h>,
     transfer_encoding: Once<'h>,
     upgrades_to_websocket: bool,
@@ -282,6 +298,9 @@ impl<'h> Fields<'h> {
         }
         self.proof.see_header(&config.proxy_secret, name, value);
         self.correlation.see_header(&config.request_id, name, value);
+        if !config.host_header.is_empty() && name.eq_ignore_ascii_case(&config.host_header) {
+            self.forwarded_host.see(value);
+        }
         let is = |known: &str| name.eq_ignore_ascii_case(known);
         // By length first: most lines of a request are none of these.
         match name.len() {

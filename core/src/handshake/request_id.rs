@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::identity::is_opaque;
+use super::opaque::is_request_id;
 use crate::record::ConnectionId;
 
 /// The id of a request: the gateway's, so that one search finds a connection in both logs, or one of our own. Nothing
@@ -79,7 +79,7 @@ impl<'h> Correlation<'h> {
 
     /// The id, if it can be one; else that of the trace.
     pub(super) fn request_id(&self) -> Option<&'h str> {
-        let id = self.id.one().filter(|id| id.len() <= RequestId::MAX && is_opaque(id));
+        let id = self.id.one().filter(|id| id.len() <= RequestId::MAX && is_request_id(id));
         let id = id.or_else(|| trace_id(self.trace.one()?))?;
         std::str::from_utf8(id).ok()
     }
@@ -127,7 +127,8 @@ mod tests {
     fn what_is_no_id_is_as_if_it_were_not_there() {
         let long = "x".repeat(128);
         check(&[("x-request-id", &long)], Some(&long));
-        for bad in ["", " ", "a b", "a,b", "a\"b", "{id}", "a\u{1b}", "é", &"x".repeat(129)] {
+        check(&[("x-request-id", "it's(1)#~%20;<2>")], Some("it's(1)#~%20;<2>"));
+        for bad in ["", " ", "a b", "a,b", "a\"b", "a\\b", "{id}", "$id", "a\u{1b}", "é", &"x".repeat(129)] {
             check(&[("x-request-id", bad)], None);
             check(&[("x-request-id", bad), ("traceparent", TRACE)], TRACE_ID);
         }

@@ -461,10 +461,22 @@ fn the_user() {
     for missing in ["", "User-ID:\r\n", "User-ID: \t \r\n"] {
         check(&with(line, missing), Err(E::IdentityMissing));
     }
-    for bad in
-        ["1,2", "1 2", "1\t2", "{http.reverse_proxy.header.User-Id}", "é", "1;2", "\"1\"", &"x".repeat(256)]
-    {
+    for bad in [
+        "1,2",
+        "1 2",
+        "1\t2",
+        "{http.reverse_proxy.header.User-Id}",
+        "$id",
+        "\"1\"",
+        "a\u{200b}b",
+        &"x".repeat(256),
+    ] {
         check(&with(line, &format!("User-ID: {bad}\r\n")), Err(E::IdentityInvalid));
+    }
+    for good in ["o'brien@example.com", "john%40example.com", "DOMAIN\\john", "1;2", "é", "张三", "(1)"] {
+        let request = with(line, &format!("User-ID: {good}\r\n"));
+        let (_, id) = answer(request.as_bytes(), loopback(), &HandshakeConfig::default());
+        assert_eq!(id.as_deref(), Some(good));
     }
     check(&with("", "User-Id: 123"), Err(E::IdentityTwice));
     check(&with("", "User-Name: John Doe"), Err(E::IdentityTwice));
@@ -525,9 +537,76 @@ fn origin() {
     check(&with("", "Origin: null"), Err(E::OriginNotAllowed));
     check(&with("", "Origin:"), Err(E::OriginNotAllowed));
     check(&with("", "Origin: https://app.example\r\nOrigin: https://app.example"), Err(E::OriginTwice));
-    let allowed = AllowedOrigins::These(vec!["https://evil.test".to_owned()]);
+    check(&with("", "Origin: https://app.example\r\nOrigin:"), Err(E::OriginTwice));
+    check(&with("", "Origin: https://app.example."), Ok(()));
+    check(&with("Host: app.example", "Host: app.example.\r\nOrigin: https://app.example:8443\r\n"), Ok(()));
+    let pattern = OriginPattern::parse("https://evil.test").expect("an origin");
+    let allowed = AllowedOrigins::These(vec![pattern]);
     let config = HandshakeConfig { allowed_origins: allowed, ..HandshakeConfig::default() };
     check_with(&config, &with("", "Origin: https://evil.test"), Ok(()));
+}
+
+/// What gateways write that cannot leave a header out. A client gains nothing by it: it could leave out each of them. A page
+/// cannot leave out `Origin`, so an empty one of that is refused.
+#[test]
+fn an_optional_header_without_a_value_is_an_absent_one() {
+    let config = HandshakeConfig {
+        host_header: "X-Forwarded-Host".to_owned(),
+        compression: true,
+        ..HandshakeConfig::default()
+    };
+    for header in [
+        "User-Token-Exp",
+        "User-Session-ID",
+        "X-Request-Id",
+        "traceparent",
+        "X-Forwarded-Host",
+        "Sec-WebSocket-Protocol",
+        "Sec-WebSocket-Extensions",
+        "X-Postern-Secret",
+    ] {
+        let plain = answer(GOOD.as_bytes(), loopback(), &config);
+        for value in ["", " ", " \t "] {
+            let request = with("", &format!("{header}:{value}"));
+            assert_eq!(answer(request.as_bytes(), loopback(), &config), plain, "{header}:{value:?}");
+        }
+    }
+}
+
+#[test]
+fn the_host_of_a_page_can_come_from_a_header_of_the_gateway() {
+    use HandshakeError as E;
+    let config = HandshakeConfig { host_header: "X-Forwarded-Host".to_owned(), ..HandshakeConfig::default() };
+    let page = |lines: &str| with("", &format!("Origin: https://page.example\r\n{lines}"));
+    check_with(&config, &page("X-Forwarded-Host: page.example"), Ok(()));
+    check_with(&config, &page("x-forwarded-host: PAGE.example.:443"), Ok(()));
+    check_with(&config, &page("X-Forwarded-Host: app.example"), Err(E::OriginNotAllowed));
+    // Without the header, and only then, `Host` counts.
+    check_with(&config, &page("Accept: */*"), Err(E::OriginNotAllowed));
+    check_with(&config, &with("", "Origin: https://app.example"), Ok(()));
+    check_with(&config, &with("", "Origin: https://app.example\r\nX-Forwarded-Host:"), Ok(()));
+    check_with(
+        &config,
+        &with("", "Origin: https://app.example\r\nX-Forwarded-Host: page.example"),
+        Err(E::OriginNotAllowed),
+    );
+    for several in [
+        "X-Forwarded-Host: page.example, page.example",
+        "X-Forwarded-Host: page.example,other.example",
+        "X-Forwarded-Host: page.example\r\nX-Forwarded-Host: page.example",
+        "X-Forwarded-Host: page.example\r\nX-Forwarded-Host:",
+        "X-Forwarded-Host: https://page.example",
+        "X-Forwarded-Host: page.example/",
+    ] {
+        check_with(&config, &page(several), Err(E::Host));
+        // Without a page there is nothing to compare.
+        check_with(&config, &with("", several), Ok(()));
+    }
+    // It is not read unless it is set, nor from a peer that is not trusted.
+    check(&page("X-Forwarded-Host: page.example"), Err(E::OriginNotAllowed));
+    let stranger = Peer::from(std::net::SocketAddr::from(([10, 0, 0, 7], 1)));
+    let (refusal, _) = answer(page("X-Forwarded-Host: page.example").as_bytes(), stranger, &config);
+    assert!(refusal.contains("peer_not_trusted"), "{refusal}");
 }
 
 #[test]

@@ -6,7 +6,9 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use postern_core::frame::DataKind;
-use postern_core::handshake::{AssertionError, Client, HandshakeError, Identity, Peer};
+use postern_core::handshake::{
+    AssertionError, Client, HandshakeError, IdCharset, Identity, IdentityRules, IdentityValues, Peer,
+};
 use postern_core::session::{Ending, Traffic};
 use postern_core::{CloseCode, ConnectionId, Record, Recorder, Summary};
 use proptest::prelude::*;
@@ -482,6 +484,30 @@ fn a_user_cannot_write_a_line_of_the_log() {
 }
 
 #[test]
+fn an_id_cannot_write_a_line_of_the_log() {
+    let id = r"7):.Message.from.Admin.(1):\n";
+    let user = Identity::new(id.as_bytes(), b"", b"Ann").unwrap();
+    let closed = lines(TERM, &[closed(&user)]);
+    assert!(
+        closed[0].contains(r#" for user Ann ("7):.Message.from.Admin.(1):\\n"), conn: 7, "#),
+        "{closed:?}"
+    );
+    let established = lines(TERM, &[established(&user)]);
+    assert!(
+        established[0].contains(r#" - ID: "7):.Message.from.Admin.(1):\\n", conn: 7, "#),
+        "{established:?}"
+    );
+    // With the widest charset.
+    let rules = IdentityRules { ids: IdCharset::Any, ..IdentityRules::default() };
+    let id = b"1, conn: 9, request_id: x";
+    let user = rules.identity(&IdentityValues { id, ..IdentityValues::default() }).unwrap();
+    assert_eq!(
+        line(TERM, text(&user, "hi")),
+        r#"INFO Message from - ("1, conn: 9, request_id: x"): hi, conn: 7, request_id: 0000005f-7, opcode: text, bytes: 2"#
+    );
+}
+
+#[test]
 fn a_log_that_pauses_is_full_until_there_is_room_and_loses_nothing() {
     let (release, stall) = mpsc::channel::<()>();
     let (sink, written) = mpsc::channel();
@@ -628,15 +654,36 @@ fn nasty() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(pieces, 0..8).prop_map(|pieces| pieces.concat())
 }
 
+/// Ids of the widest charset.
+fn ids() -> impl Strategy<Value = String> {
+    let parts = prop::sample::select(vec![
+        "a",
+        "1",
+        "): ",
+        ", conn: 1",
+        "\\",
+        "\\n",
+        "é",
+        "👤",
+        "'",
+        "\u{fffe}",
+        "%0a",
+    ]);
+    let id = prop::collection::vec(parts, 1..6).prop_map(|parts| parts.concat());
+    id.prop_filter("a space at its end", |id| IdCharset::Any.admits(id))
+}
+
 proptest! {
     #[test]
     fn one_record_is_one_harmless_line(
-        email in nasty(), name in nasty(), payload in nasty(),
+        id in ids(), email in nasty(), name in nasty(), payload in nasty(),
         is_text: bool,
         shown in prop::sample::select(vec![MessageLog::Full, MessageLog::Truncated, MessageLog::Size]),
         address in prop::sample::select(vec![EmailLog::Full, EmailLog::Masked, EmailLog::Off]),
     ) {
-        let user = Identity::new(b"123", &email, &name).unwrap();
+        let rules = IdentityRules { ids: IdCharset::Any, ..IdentityRules::default() };
+        let values = IdentityValues { id: id.as_bytes(), email: &email, name: &name, ..IdentityValues::default() };
+        let user = rules.identity(&values).unwrap();
         let kind = if is_text { DataKind::Text } else { DataKind::Binary };
         let message = Record::Message { connection: CONNECTION, identity: &user, kind, payload: &payload };
         let records = [established(&user), message, closed(&user)];

@@ -1,9 +1,9 @@
 //! Users in a log: `John Doe (123)`, `john@example.com`.
 //!
-//! A name comes from outside and may be anything; `Admin (1): x` would make the sentence say something else. So
-//! only a name of letters, marks, digits, spaces and `. ' - _` stands as it is. Every other one stands between
-//! quotation marks, with [`Quoted`]'s escapes inside. Ids need none of this: the core admits none with other
-//! characters than `A-Z a-z 0-9 . _ : @ + = / | -`.
+//! Names and ids come from outside, and the text `Admin (1): x` as one of them would make the sentence say something
+//! else. So a name is written as it is only if it consists of letters, marks, digits, spaces and `. ' - _`, and an id only if
+//! it consists of letters, marks, digits and the signs of [`is_id_sign`]. All others are written between quotation marks, with
+//! the escapes of [`Quoted`] inside.
 
 use std::fmt::{self, Write};
 
@@ -21,7 +21,7 @@ impl Who<'_> {
     pub(super) fn write_to(&self, out: &mut impl Write) -> fmt::Result {
         write_name(self.0.name(), out)?;
         out.write_str(" (")?;
-        out.write_str(self.0.id())?;
+        write_id(self.0.id(), out)?;
         out.write_char(')')
     }
 }
@@ -38,6 +38,15 @@ pub(super) struct Name<'a>(pub(super) &'a Identity);
 impl fmt::Display for Name<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_name(self.0.name(), f)
+    }
+}
+
+/// The id alone.
+pub(super) struct Id<'a>(pub(super) &'a Identity);
+
+impl fmt::Display for Id<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_id(self.0.id(), f)
     }
 }
 
@@ -101,6 +110,26 @@ fn write_name(name: Option<&str>, out: &mut impl Write) -> fmt::Result {
         // A user who is called `-` is not one without a name.
         Some(name) if name.chars().all(is_name_char) && name != ABSENT => out.write_str(name),
         Some(name) => write!(out, "{}", Quoted(name)),
+    }
+}
+
+#[inline]
+fn write_id(id: &str, out: &mut impl Write) -> fmt::Result {
+    // Nearly all ids are ASCII.
+    let is_plain = id.bytes().all(is_id_sign) || id.chars().all(is_id_char);
+    if is_plain { out.write_str(id) } else { write!(out, "{}", Quoted(id)) }
+}
+
+/// Whether an ASCII character can stand in an id without quotation marks: it does not end an id, nor begin an escape.
+#[inline]
+fn is_id_sign(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"._:@+=/|-'%~!#&*;?^".contains(&byte)
+}
+
+fn is_id_char(c: char) -> bool {
+    match u8::try_from(c) {
+        Ok(byte) if byte.is_ascii() => is_id_sign(byte),
+        _ => is_letter_digit_or_mark(c),
     }
 }
 
@@ -198,6 +227,45 @@ mod tests {
             };
             assert_eq!(is_name_char(c), is_name, "{c:?}");
             assert!(!is_name || !crate::escape::is_harmful(c), "{c:?}");
+        }
+    }
+
+    #[track_caller]
+    fn check_id(id: &str, shown: &str) {
+        let user = Identity::new(id.as_bytes(), b"", b"").unwrap();
+        assert_eq!(Who(&user).to_string(), format!("- ({shown})"));
+        assert_eq!(Id(&user).to_string(), shown);
+    }
+
+    #[test]
+    fn an_id_that_could_be_taken_for_more_is_quoted() {
+        for id in ["123", "auth0|5f7c", "o'brien@example.com", "john%40example.com", "a#b~c!", "张三", "रेणु"]
+        {
+            check_id(id, id);
+        }
+        check_id("1):x", r#""1):x""#);
+        check_id("(1)", r#""(1)""#);
+        check_id(r"DOMAIN\john", r#""DOMAIN\\john""#);
+        check_id(r"a\n", r#""a\\n""#);
+        check_id("[1]<2>`3`", r#""[1]<2>`3`""#);
+        check_id("👤", "\"👤\"");
+        // A noncharacter: the core admits it, and the log escapes it.
+        check_id("a\u{fffe}", r#""a\u{fffe}""#);
+    }
+
+    #[test]
+    fn the_core_admits_no_id_with_a_character_that_hides() {
+        use postern_core::handshake::IdCharset;
+        use unicode_properties::GeneralCategory::{Control, Format, LineSeparator, ParagraphSeparator};
+
+        for c in '\0'..=char::MAX {
+            let category = c.general_category();
+            let hides = matches!(category, Control | Format | LineSeparator | ParagraphSeparator);
+            let is_refused = hides || matches!(c, '{' | '}' | '$' | '"');
+            assert_eq!(IdCharset::Any.admits(&format!("a{c}b")), !is_refused, "{c:?} of {category:?}");
+            let is_refused = is_refused || c.is_whitespace() || c == ',';
+            assert_eq!(IdCharset::Opaque.admits(&format!("a{c}b")), !is_refused, "{c:?} of {category:?}");
+            assert!(!is_id_char(c) || !crate::escape::is_harmful(c), "{c:?}");
         }
     }
 

@@ -16,7 +16,7 @@ use super::message::MessageLines;
 use super::order::InOrder;
 use super::payload::Payload;
 use super::queue::Queue;
-use super::who::{Email, Name, UserFields, Who};
+use super::who::{Email, Id, Name, UserFields, Who};
 use super::{LogFormat, LogSettings, MessageLog, Stall, line};
 
 /// The log of one worker. It writes all records into one buffer, in their order, and [`WorkerLog::flush`] hands
@@ -132,7 +132,7 @@ impl WorkerLog {
         is_offer_unanswered: bool,
         took: Duration,
     ) {
-        let (name, email, id) = (Name(identity), Email(identity, self.settings.email), identity.id());
+        let (name, email, id) = (Name(identity), Email(identity, self.settings.email), Id(identity));
         let subject = self.of_user(connection, identity);
         self.rare(
             "connection_established",

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use nix::unistd::{Group, User};
-use postern_core::handshake::{AllowedOrigins, Cidr, TrustedProxies};
+use postern_core::handshake::{AllowedOrigins, Cidr, InvalidOrigin, OriginPattern, TrustedProxies};
 
 use super::hints;
 use super::preset::is_off;
@@ -121,12 +121,13 @@ pub(super) fn proxies(text: &str) -> Result<TrustedProxies, Complaint> {
     Ok(all)
 }
 
-/// Origins as a browser writes them: `https://app.example.com,http://localhost:5173`, or `*`. Empty for none.
+/// Origins as a browser writes them, or with `*` for one label: `https://app.example.com,https://*.example.com:8443`; or `*`
+/// alone. Empty for none.
 pub(super) fn origins(text: &str) -> Result<AllowedOrigins, Complaint> {
     match text {
         "*" => Ok(AllowedOrigins::Any),
         "" => Ok(AllowedOrigins::These(Vec::new())),
-        _ => items(text, |item| origin(item).map(|()| item.to_owned())).map(AllowedOrigins::These),
+        _ => items(text, origin).map(AllowedOrigins::These),
     }
 }
 
@@ -159,42 +160,17 @@ pub(super) fn is_same_header(a: &str, b: &str) -> bool {
     a.bytes().map(fold).eq(b.bytes().map(fold))
 }
 
-/// What is wrong with an origin that no browser would send (RFC 6454 §6.1), and so would never match.
-fn origin(text: &str) -> Result<(), Complaint> {
-    if text == "null" {
-        return Ok(());
-    }
-    if text == "*" {
-        return Err("* admits every origin and stands alone".into());
-    }
-    let Some((scheme, rest)) = text.split_once("://") else {
-        return Err(format!("{text} is not an origin; write for example https://{text}").into());
-    };
-    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-    if !path.is_empty() {
-        return Err(format!("an origin ends behind its host or port; write {scheme}://{authority}").into());
-    }
-    if authority.contains('*') {
-        return Err(format!("{text} has a wildcard; list each origin, or write * to admit every one").into());
-    }
-    let default_port = match scheme.to_ascii_lowercase().as_str() {
-        "http" => ":80",
-        "https" => ":443",
-        _ => "",
-    };
-    if !default_port.is_empty()
-        && let Some(host) = authority.strip_suffix(default_port)
-    {
-        return Err(format!("browsers leave out the usual port; write {scheme}://{host}").into());
-    }
-    let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
-    let is_authority = !authority.is_empty()
-        && authority.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~[]:".contains(&byte));
-    if is_scheme && is_authority {
-        Ok(())
+/// The header in which a proxy passes on the host that the client asked for: `X-Forwarded-Host`, or `off`.
+pub(super) fn host_header(text: &str) -> Result<String, Complaint> {
+    let is = |known: &str| is_same_header(known, text);
+    if is_off(text) {
+        Ok(String::new())
+    } else if is("Host") {
+        Err("Host is read without this setting; write for example X-Forwarded-Host, or off".into())
+    } else if is("Forwarded") {
+        Err("Forwarded has more in it than a host; write for example X-Forwarded-Host".into())
     } else {
-        Err(format!("{text} is not an origin; write for example https://app.example.com").into())
+        header_name(text)
     }
 }
 
@@ -212,6 +188,35 @@ pub(super) fn subprotocols(text: &str) -> Result<Vec<String>, Complaint> {
             "{item} is not a subprotocol; write letters, digits and !#$%&'*+-.^_`|~, for example chat"
         )
         .into())
+    })
+}
+
+/// One origin, or all that differ in the first label of the host.
+fn origin(text: &str) -> Result<OriginPattern, Complaint> {
+    OriginPattern::parse(text).map_err(|error| {
+        let (scheme, rest) = text.split_once("://").unwrap_or_default();
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let complaint = match error {
+            _ if text == "*" => return "* admits every origin and stands alone".into(),
+            InvalidOrigin::NoScheme => format!("{text} is not an origin; write for example https://{text}"),
+            InvalidOrigin::Path => {
+                format!("an origin ends after its host or port; write {scheme}://{authority}")
+            }
+            InvalidOrigin::Form => {
+                format!("{text} is not an origin; write for example https://app.example.com")
+            }
+            InvalidOrigin::NotAscii => format!(
+                "browsers send the host of {text} in ASCII; write it in that form, for example {scheme}://xn--bcher-kva.example"
+            ),
+            InvalidOrigin::Wildcard => format!(
+                "in {text}, * is not the whole first label of a name, or not the only one; write for example \
+                 https://*.example.com"
+            ),
+            InvalidOrigin::EveryHost => format!(
+                "{text} is every host; write for example {scheme}://*.example.com, or * to admit every origin"
+            ),
+        };
+        complaint.into()
     })
 }
 
@@ -292,15 +297,29 @@ mod tests {
     fn origins_are_what_a_browser_sends() {
         for text in [
             "https://app.example.com",
+            "https://app.example.com:443",
             "http://localhost:5173",
+            "https://*.example.com:8443",
             "null",
+            "file://",
             "http://[::1]:3000",
             "tauri://localhost",
+            "moz-extension://*",
         ] {
-            assert_eq!(origins(text), Ok(AllowedOrigins::These(vec![text.to_owned()])));
+            let pattern = OriginPattern::parse(text).unwrap();
+            assert_eq!(origins(text), Ok(AllowedOrigins::These(vec![pattern])));
         }
         assert_eq!(origins("*"), Ok(AllowedOrigins::Any));
         assert_eq!(origins(""), Ok(AllowedOrigins::These(Vec::new())));
+    }
+
+    #[test]
+    fn a_host_header_is_a_header_with_a_host_alone() {
+        assert_eq!(host_header("off"), Ok(String::new()));
+        assert_eq!(host_header("X-Forwarded-Host"), Ok("X-Forwarded-Host".to_owned()));
+        for text in ["host", "Forwarded", "", "X Y", "Origin", "Cookie"] {
+            assert!(host_header(text).is_err(), "{text}");
+        }
     }
 
     #[test]

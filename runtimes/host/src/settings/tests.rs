@@ -8,7 +8,7 @@ mod warnings;
 use std::time::Duration;
 
 use postern_core::handshake::{
-    AllowedOrigins, ClientAddress, HandshakeConfig, Reject, Secrets, TrustedProxies,
+    AllowedOrigins, ClientAddress, HandshakeConfig, IdCharset, NameEncoding, Reject, Secrets, TrustedProxies,
 };
 use postern_core::policy::{HeartbeatConfig, Rate};
 use postern_core::service::SUBPROTOCOL;
@@ -219,6 +219,9 @@ fn each_setting_reaches_its_place() {
     assert_eq!(handshake("POSTERN_USER_NAME_HEADER", "X-Name").identity.name, "X-Name");
     assert_eq!(handshake("POSTERN_TRUSTED_PROXIES", "private").trusted_proxies, TrustedProxies::private());
     assert_eq!(handshake("POSTERN_ALLOWED_ORIGINS", "*").allowed_origins, AllowedOrigins::Any);
+    assert_eq!(handshake("POSTERN_HOST_HEADER", "X-Forwarded-Host").host_header, "X-Forwarded-Host");
+    assert_eq!(handshake("POSTERN_USER_ID_CHARSET", "any").identity_rules.ids, IdCharset::Any);
+    assert_eq!(handshake("POSTERN_USER_NAME_ENCODING", "raw").identity_rules.names, NameEncoding::Raw);
     assert_eq!(handshake("POSTERN_USER_SESSION_ID_HEADER", "X-Sid").identity.session_id, "X-Sid");
     assert_eq!(handshake("POSTERN_USER_SESSION_ID_HEADER", "off").identity.session_id, "");
     assert_eq!(handshake("POSTERN_USER_TOKEN_EXP_HEADER", "X-Exp").identity.token_exp, "X-Exp");

@@ -1,6 +1,6 @@
 //! Identity: who a user is, and who may say so.
 
-use postern_core::handshake::{ClientAddress, Reject};
+use postern_core::handshake::{ClientAddress, IdCharset, NameEncoding, Reject};
 
 use super::*;
 use crate::settings::preset::{self, optional_header};
@@ -30,6 +30,22 @@ pub(super) static SETTINGS: &[Setting] = &[
         apply: |settings, text| set(&mut handshake(settings).identity.id, net::header_name(text)),
     },
     Setting {
+        name: "POSTERN_USER_ID_CHARSET",
+        placeholder: "CHARSET",
+        default: "opaque",
+        group: Group::Identity,
+        is_secret: false,
+        help: "What the ids of users and sessions may consist of; others are 400.\n\
+               opaque: UTF-8 without spaces, commas, { } $ \" and characters that\n\
+               do not show; strict: A-Z a-z 0-9 . _ : @ + = / | -; any: opaque\n\
+               with commas and inner spaces, for names of directories",
+        apply: |settings, text| {
+            let choices =
+                [("strict", IdCharset::Strict), ("opaque", IdCharset::Opaque), ("any", IdCharset::Any)];
+            set(&mut handshake(settings).identity_rules.ids, choice(text, &choices))
+        },
+    },
+    Setting {
         name: USER_EMAIL,
         placeholder: "HEADER",
         default: "User-Email",
@@ -46,6 +62,20 @@ pub(super) static SETTINGS: &[Setting] = &[
         is_secret: false,
         help: "The one for the display name, for the log; optional",
         apply: |settings, text| set(&mut handshake(settings).identity.name, net::header_name(text)),
+    },
+    Setting {
+        name: "POSTERN_USER_NAME_ENCODING",
+        placeholder: "HOW",
+        default: "auto",
+        group: Group::Identity,
+        is_secret: false,
+        help: "How the name and the e-mail address are read: auto decodes encoded\n\
+               words (RFC 2047, =?UTF-8?Q?Ren=C3=A9e?=) and percent-encoding\n\
+               (Ren%C3%A9e); raw decodes nothing",
+        apply: |settings, text| {
+            let choices = [("auto", NameEncoding::Auto), ("raw", NameEncoding::Raw)];
+            set(&mut handshake(settings).identity_rules.names, choice(text, &choices))
+        },
     },
     Setting {
         name: USER_SESSION_ID,
@@ -246,9 +276,22 @@ pub(super) static SETTINGS: &[Setting] = &[
         default: "",
         group: Group::Identity,
         is_secret: false,
-        help: "Pages that may connect beside those of the same host, such as\n\
-               https://app.example.com; * is all; others are 403",
+        help: "Origins of pages that may connect in addition to those of the same\n\
+               host, such as https://app.example.com:8443, tauri://localhost,\n\
+               null; https://*.example.com is any one label; * is all; others\n\
+               are 403",
         apply: |settings, text| set(&mut handshake(settings).allowed_origins, net::origins(text)),
+    },
+    Setting {
+        name: HOST_HEADER,
+        placeholder: "HEADER",
+        default: "off",
+        group: Group::Identity,
+        is_secret: false,
+        help: "The header of the gateway with the host that the page asked for,\n\
+               if the gateway writes another one into Host: for example\n\
+               X-Forwarded-Host; several hosts in it are 400. off reads Host",
+        apply: |settings, text| set(&mut handshake(settings).host_header, net::host_header(text)),
     },
     Setting {
         name: "POSTERN_REJECT",

@@ -98,8 +98,8 @@ pub(super) static SETTINGS: LazyLock<Vec<&Setting>> = LazyLock::new(|| {
 });
 
 /// The settings of the headers that are believed: no two of them may name the same header.
-pub(super) const IDENTITY_HEADERS: [&str; 6] =
-    [USER_ID, USER_EMAIL, USER_NAME, USER_SESSION_ID, TOKEN_EXP, SECRET_HEADER];
+pub(super) const IDENTITY_HEADERS: [&str; 7] =
+    [USER_ID, USER_EMAIL, USER_NAME, USER_SESSION_ID, TOKEN_EXP, SECRET_HEADER, HOST_HEADER];
 
 /// The settings whose values are URLs, even if somebody forgets the scheme.
 const URLS: [&str; 3] = [ASSERTION_ISSUER, ASSERTION_JWKS, ALLOWED_ORIGINS];
@@ -123,6 +123,7 @@ pub(super) const USER_SESSION_ID: &str = "POSTERN_USER_SESSION_ID_HEADER";
 pub(super) const TOKEN_EXP: &str = "POSTERN_USER_TOKEN_EXP_HEADER";
 pub(super) const SECRET_HEADER: &str = "POSTERN_PROXY_SECRET_HEADER";
 const ALLOWED_ORIGINS: &str = "POSTERN_ALLOWED_ORIGINS";
+const HOST_HEADER: &str = "POSTERN_HOST_HEADER";
 
 pub(super) const MAX_CONNECTIONS: &str = "POSTERN_MAX_CONNECTIONS";
 pub(super) const MAX_HANDSHAKES: &str = "POSTERN_MAX_HANDSHAKES";

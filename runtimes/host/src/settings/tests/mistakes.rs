@@ -109,12 +109,12 @@ fn each_bad_value_has_its_line() {
         (
             "POSTERN_ALLOWED_ORIGINS",
             "https://a.example/",
-            "an origin ends behind its host or port; write https://a.example",
+            "an origin ends after its host or port; write https://a.example",
         ),
         (
             "POSTERN_ALLOWED_ORIGINS",
             "https://a.example:8443/app",
-            "an origin ends behind its host or port; write https://a.example:8443",
+            "an origin ends after its host or port; write https://a.example:8443",
         ),
         (
             "POSTERN_ALLOWED_ORIGINS",
@@ -123,19 +123,38 @@ fn each_bad_value_has_its_line() {
         ),
         (
             "POSTERN_ALLOWED_ORIGINS",
-            "https://a.example:443",
-            "browsers leave out the usual port; write https://a.example",
+            "*.example.com",
+            "*.example.com is not an origin; write for example https://*.example.com",
         ),
         (
             "POSTERN_ALLOWED_ORIGINS",
-            "http://a.example:80",
-            "browsers leave out the usual port; write http://a.example",
+            "https://app-*.example.com",
+            "in https://app-*.example.com, * is not the whole first label of a name, or not the only one; write for \
+             example https://*.example.com",
         ),
         (
             "POSTERN_ALLOWED_ORIGINS",
-            "https://*.example",
-            "https://*.example has a wildcard; list each origin, or write * to admit every one",
+            "https://*",
+            "https://* is every host; write for example https://*.example.com, or * to admit every origin",
         ),
+        (
+            "POSTERN_ALLOWED_ORIGINS",
+            "https://bücher.example",
+            "browsers send the host of https://bücher.example in ASCII; write it in that form, for example \
+             https://xn--bcher-kva.example",
+        ),
+        (
+            "POSTERN_HOST_HEADER",
+            "Forwarded",
+            "Forwarded has more in it than a host; write for example X-Forwarded-Host",
+        ),
+        (
+            "POSTERN_HOST_HEADER",
+            "Host",
+            "Host is read without this setting; write for example X-Forwarded-Host, or off",
+        ),
+        ("POSTERN_USER_ID_CHARSET", "utf-8", "must be one of strict, opaque, any"),
+        ("POSTERN_USER_NAME_ENCODING", "rfc2047", "must be one of auto, raw"),
         ("POSTERN_ALLOWED_ORIGINS", "https://a.example,*", "* admits every origin and stands alone"),
         (
             "POSTERN_ALLOWED_ORIGINS",
