@@ -214,13 +214,30 @@ fn ids(table: &mut Table) {
         ("with a space", "1 2"),
         ("with a TAB", "1\t2"),
         ("quoted", "\"123\""),
-        ("a path that climbs", "..\\123"),
-        ("with a percent sign", "%31"),
-        ("with a semicolon", "123;admin"),
-        ("with brackets", "<123>"),
-        ("in another script", "１２３"),
+        ("with a zero-width space", "1\u{200b}2"),
+        ("with a soft hyphen", "1\u{ad}2"),
+        ("with an override of direction", "1\u{202e}2"),
+        ("with a line separator", "1\u{2028}2"),
+        ("with a byte order mark", "\u{feff}12"),
+        ("with a no-break space", "1\u{a0}2"),
+        ("with a control character in two bytes", "1\u{85}2"),
+        ("with a tag", "1\u{e0031}"),
     ] {
         table.value(case, ID, value, invalid());
+    }
+    // Opaque, and shown between quotation marks where it could be taken for more than an id.
+    for (case, value, shown) in [
+        ("a path that climbs", "..\\123", "\"..\\\\123\""),
+        ("with a percent sign", "%31", "%31"),
+        ("with a semicolon", "123;admin", "123;admin"),
+        ("with brackets", "<123>", "\"<123>\""),
+        ("in another script", "１２３", "１２３"),
+        ("with an apostrophe", "o'brien@example.com", "o'brien@example.com"),
+        ("percent-encoded", "john%40example.com", "john%40example.com"),
+        ("that says more than an id", "1):x", "\"1):x\""),
+        ("with an escape of a line", "1\\n2", "\"1\\\\n2\""),
+    ] {
+        table.value(case, ID, value, john_with(ID, shown));
     }
     for length in [256, 257, 5000] {
         table.value(&format!("of {length} bytes"), ID, "a".repeat(length), invalid());
@@ -288,19 +305,24 @@ fn display_values(table: &mut Table, header: &'static str) {
 /// The session's headers. Each gateway replaces them by Identity's own.
 fn sessions(table: &mut Table) {
     for (header, good, bad, code) in [
-        ("User-Session-ID", "s-1", ["", "1,2", "{http.x}", "a b"], "session_id_invalid"),
-        ("User-Token-Exp", "1800000000", ["", "never", "1.5", "1800000000000"], "token_exp_invalid"),
+        ("User-Session-ID", "s-1", ["1,2", "{http.x}", "a b"], "session_id_invalid"),
+        ("User-Token-Exp", "1800000000", ["never", "1.5", "1800000000000"], "token_exp_invalid"),
     ] {
         let mut plain = |case: String, lines: String, direct| {
             table.add(case, lines, direct).through = Through::John;
         };
         plain(header.to_owned(), format!("{header}: {good}\r\n"), john());
+        for (case, empty) in [("empty", ""), ("blank", "   "), ("a TAB", "\t")] {
+            plain(format!("{header} {case}"), format!("{header}: {empty}\r\n"), john());
+        }
         for value in bad {
             let refused = Verdict::Refused(400, code);
             plain(format!("{header}: {value}"), format!("{header}: {value}\r\n"), refused);
         }
-        let twice = format!("{header}: {good}\r\n{header}: {good}\r\n");
-        plain(format!("{header} twice"), twice, Verdict::Refused(400, "identity_twice"));
+        for (case, second) in [("twice", good), ("again without a value", "")] {
+            let twice = format!("{header}: {good}\r\n{header}: {second}\r\n");
+            plain(format!("{header} {case}"), twice, Verdict::Refused(400, "identity_twice"));
+        }
         for separator in SEPARATORS.chars() {
             let name = header.replacen('-', &separator.to_string(), 1);
             table.add(&name, format!("{name}: {good}\r\n"), Verdict::Refused(400, "identity_alias"));

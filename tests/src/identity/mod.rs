@@ -13,7 +13,7 @@
 //!
 //! In reading order: [`users`] and [`tokens`] know nothing of HTTP, [`bearer`] finds the token in a request, [`page`] is the page, [`service`]
 //! answers requests without a socket, [`serve`] is the socket, [`args`] the command line, and [`child`] starts the
-//! binary for a test.
+//! binary for a test. [`scripted`] is another service in its place, which answers what a test says.
 
 pub mod users;
 
@@ -30,5 +30,7 @@ pub mod serve;
 pub mod args;
 
 pub mod child;
+
+pub mod scripted;
 
 pub use child::Identity;

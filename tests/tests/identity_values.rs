@@ -1,0 +1,202 @@
+//! Values of identity headers as identity services and gateways send them: opaque ids, headers without a value, encoded
+//! names. With an Identity service that says what each case needs, in front of real gateways.
+
+use postern_tests::gateway::Gateway;
+use postern_tests::http;
+use postern_tests::identity::scripted::Scripted;
+use postern_tests::postern::{Postern, Runtime};
+use postern_tests::ws::{Handshake, Open};
+
+/// Each gateway, and each binary behind at least one of them.
+const CHAINS: [(Gateway, Runtime); 4] = [
+    (Gateway::Traefik, Runtime::Mio),
+    (Gateway::Nginx, Runtime::Smol),
+    (Gateway::Haproxy, Runtime::Mio),
+    (Gateway::Haproxy, Runtime::Smol),
+];
+
+/// A handshake with a token, which says nothing: the user is whoever the scripted Identity names.
+fn with_token(gateway: &postern_tests::gateway::Running) -> Handshake {
+    Handshake::to(gateway.address()).header("Authorization", "Bearer of-the-scripted-identity")
+}
+
+/// A message there and back, and the Close.
+fn visit(mut open: Open) {
+    open.echo("Hello World");
+    open.close();
+}
+
+#[test]
+fn an_opaque_id_reaches_the_log_through_each_gateway() {
+    for (gateway, runtime) in CHAINS {
+        let identity = Scripted::start();
+        let postern = Postern::start(runtime, &[]);
+        let running = gateway.start(identity.address(), postern.address());
+        for (id, shown) in [
+            ("o'brien@example.com", "o'brien@example.com"),
+            ("john%40example.com", "john%40example.com"),
+            ("auth0|5f7c8ec7c33c6c004bbafe82", "auth0|5f7c8ec7c33c6c004bbafe82"),
+            ("https://idp.example/users?id=7#1", "https://idp.example/users?id=7#1"),
+            ("DOMAIN\\john", "\"DOMAIN\\\\john\""),
+            ("john(admin)", "\"john(admin)\""),
+            ("7):x", "\"7):x\""),
+            ("张三", "张三"),
+            ("a;b~c!d*e&f", "a;b~c!d*e&f"),
+        ] {
+            identity.say(&[("User-ID", id.as_bytes()), ("User-Name", b"Ann")]);
+            visit(with_token(&running).open());
+            postern.wait_for(&format!("established - User: Ann (-) - ID: {shown}, conn: "));
+            postern.wait_for(&format!("Message from Ann ({shown}): Hello World, conn: "));
+            postern.wait_for(&format!("closed for user Ann ({shown}), conn: "));
+        }
+        // What proves a fault is refused as before; the last two are those of a gateway that joins two lines.
+        for id in ["{http.x}", "$id", "\"7\"", "7,8", "7, 8"] {
+            identity.say(&[("User-ID", id.as_bytes())]);
+            let refusal = with_token(&running).refused();
+            assert_eq!(refusal.json()["error"]["code"], "identity_invalid", "{gateway}, {runtime}: {id}");
+        }
+    }
+}
+
+#[test]
+fn the_charset_of_ids_can_be_narrowed_and_widened() {
+    for runtime in Runtime::BOTH {
+        for (charset, ids) in [
+            ("strict", ["a@b|c", "", ""]),
+            ("opaque", ["a@b|c", "it's", ""]),
+            ("any", ["a@b|c", "it's", "CN=Doe John,OU=Sales,DC=example"]),
+        ] {
+            let postern = Postern::start(runtime, &[("POSTERN_USER_ID_CHARSET", charset)]);
+            for id in ["a@b|c", "it's", "CN=Doe John,OU=Sales,DC=example"] {
+                let of_user = Handshake::to(postern.address()).header("User-ID", id);
+                let of_session =
+                    Handshake::to(postern.address()).header("User-ID", "1").header("User-Session-ID", id);
+                for (handshake, code) in [(of_user, "identity_invalid"), (of_session, "session_id_invalid")] {
+                    let case = format!("{runtime}, {charset}, {id}");
+                    if ids.contains(&id) {
+                        handshake.open().close();
+                    } else {
+                        let refusal = handshake.refused();
+                        assert_eq!(refusal.status, 400, "{case}: {refusal}");
+                        assert_eq!(refusal.json()["error"]["code"], code, "{case}");
+                        assert!(refusal.text().contains("POSTERN_USER_ID_CHARSET"), "{case}: {refusal}");
+                    }
+                }
+            }
+            for bad in ["{a}", "$a", "a\u{200b}b", "a\u{2028}b", "\"a\""] {
+                let refusal = Handshake::to(postern.address()).header("User-ID", bad).refused();
+                assert_eq!(refusal.status, 400, "{runtime}, {charset}, {bad:?}");
+            }
+        }
+        let (status, lines) = Postern::refuse(runtime, &[("POSTERN_USER_ID_CHARSET", "utf8")]);
+        assert_eq!(status.code(), Some(2), "{runtime}");
+        assert!(lines.concat().contains("must be one of strict, opaque, any"), "{runtime}: {lines:?}");
+    }
+}
+
+/// HAProxy's configuration writes all headers, with or without a value.
+#[test]
+fn a_header_that_is_empty_is_absent_through_each_gateway() {
+    for (gateway, runtime) in CHAINS {
+        let identity = Scripted::start();
+        let postern = Postern::start(runtime, &[]);
+        let running = gateway.start(identity.address(), postern.address());
+        let optional = ["User-Email", "User-Name", "User-Session-ID", "User-Token-Exp"];
+        identity.say(&[("User-ID", b"of-an-id-alone")]);
+        visit(with_token(&running).open());
+        postern.wait_for("established - User: - (-) - ID: of-an-id-alone, ");
+        for value in ["", "  ", "\t"] {
+            let mut headers = vec![("User-ID", &b"of-empty-headers"[..])];
+            headers.extend(optional.map(|name| (name, value.as_bytes())));
+            identity.say(&headers);
+            visit(with_token(&running).open());
+        }
+        postern.wait_for("closed for user - (of-empty-headers), ");
+        // Nobody is somebody.
+        for value in ["", " "] {
+            identity.say(&[("User-ID", value.as_bytes()), ("User-Name", b"Ann")]);
+            let refusal = with_token(&running).refused();
+            assert_eq!(refusal.status, 401, "{gateway}, {runtime}: {refusal}");
+        }
+        // What has a value is judged as before.
+        for (name, value) in [("User-Token-Exp", "never"), ("User-Session-ID", "{session}")] {
+            identity.say(&[("User-ID", b"1"), (name, value.as_bytes())]);
+            assert_eq!(with_token(&running).refused().status, 400, "{gateway}, {runtime}: {name}");
+        }
+    }
+}
+
+#[test]
+fn names_in_the_encodings_of_gateways_are_read() {
+    for (gateway, runtime) in CHAINS {
+        let identity = Scripted::start();
+        let postern = Postern::start(runtime, &[]);
+        let running = gateway.start(identity.address(), postern.address());
+        for (name, shown) in [
+            ("=?utf-8?q?Ren=C3=A9e_Dupont?=", "Renée Dupont (-)"),
+            ("=?UTF-8?B?5byg5LiJ?= =?UTF-8?B?5p2O5Zub?=", "张三李四 (-)"),
+            ("=?ISO-8859-1?Q?J=F6rg?= Meier", "Jörg Meier (-)"),
+            ("Zo%C3%AB%20Smith", "Zoë Smith (-)"),
+            ("=?utf-8?q?Admin_=281=29=3A_x=0A?=", "\"Admin (1): x\" (-)"),
+            ("=?utf-8?q?broken", "\"=?utf-8?q?broken\" (-)"),
+            ("100% Ann", "\"100% Ann\" (-)"),
+        ] {
+            identity.say(&[("User-ID", b"7"), ("User-Name", name.as_bytes())]);
+            visit(with_token(&running).open());
+            postern.wait_for(&format!("established - User: {shown} - ID: 7, conn: "));
+        }
+        let postern = Postern::start(runtime, &[("POSTERN_USER_NAME_ENCODING", "raw")]);
+        let handshake = Handshake::to(postern.address()).header("User-ID", "7");
+        handshake.header("User-Name", "Zo%C3%AB").open().close();
+        postern.wait_for("established - User: \"Zo%C3%AB\" (-) - ID: 7, conn: ");
+    }
+}
+
+/// The 101 repeats the id of the request, so nothing but visible ASCII may be in it.
+#[test]
+fn an_opaque_request_id_is_repeated_and_another_is_replaced() {
+    for runtime in Runtime::BOTH {
+        let postern = Postern::start(runtime, &[]);
+        for id in ["it's(1)#~%20;<2>", "a/b?c=d&e", "7"] {
+            let open = Handshake::to(postern.address()).as_john().header("X-Request-Id", id).open();
+            assert_eq!(open.response.header("x-request-id"), id, "{runtime}");
+            open.close();
+            postern.wait_for(&format!(", request_id: {id}, "));
+        }
+        for id in ["", "a b", "a,b", "é", "a\\b", "{id}", "\"a\""] {
+            let open = Handshake::to(postern.address()).as_john().header("X-Request-Id", id).open();
+            let made = open.response.header("x-request-id").to_owned();
+            assert!(
+                made.split_once('-').is_some_and(|(instance, _)| instance.len() == 8),
+                "{runtime}: {made}"
+            );
+            open.close();
+        }
+    }
+}
+
+#[test]
+fn operators_find_users_with_opaque_ids() {
+    const KEY: &str = "0123456789abcdef";
+    for runtime in Runtime::BOTH {
+        let postern = Postern::start_with_control(runtime, &[("POSTERN_API_KEY", KEY)]);
+        for (id, in_query) in [
+            ("o'brien@example.com", "o'brien%40example.com"),
+            ("a%41&b=c", "a%2541%26b%3Dc"),
+            ("张(三)", "%E5%BC%A0(%E4%B8%89)"),
+        ] {
+            let mut open = Handshake::to(postern.address()).header("User-ID", id).open();
+            let path = format!("/api/connections?user={in_query}");
+            let answer = http::request(postern.control(), "GET", &path, &[("X-API-Key", KEY)], b"")
+                .expect("an answer");
+            assert_eq!(answer.status, 200, "{runtime}: {answer}");
+            assert_eq!(answer.json()["connections"][0]["user"], id, "{runtime}: {answer}");
+            let body = serde_json::json!({ "user": id, "text": "for you" }).to_string();
+            let headers = [("X-API-Key", KEY), ("Content-Type", "application/json")];
+            let answer = http::request(postern.control(), "POST", "/api/send", &headers, body.as_bytes());
+            assert_eq!(answer.expect("an answer").status, 200, "{runtime}");
+            assert_eq!(open.receive().into_text().expect("a text"), "for you", "{runtime}");
+            open.close();
+        }
+    }
+}
