@@ -101,9 +101,16 @@ impl Crowd {
         }
     }
 
-    /// The client ends its side.
+    /// The client ends its side. If nothing is read from it, no read tells: then a runtime says so, and a read may tell
+    /// later.
     pub(crate) fn end(&mut self, peer: usize) {
         if let Some(peer) = self.peers[peer].as_mut().filter(|peer| !peer.has_ended) {
+            if self.service.wants_end(peer.key) {
+                assert!(!self.service.wants_read(peer.key), "a read would tell");
+                self.service.handle_left(peer.key, self.now);
+                assert!(!self.service.wants_end(peer.key), "it is told twice");
+                return;
+            }
             peer.has_ended = true;
             self.service.handle_eof(peer.key, self.now);
             peer.look(&self.service);
@@ -165,7 +172,8 @@ impl Crowd {
     /// Nobody is read from for a time.
     pub(crate) fn hold(&mut self) {
         self.service.hold(self.now);
-        assert!(self.peers.iter().flatten().all(|peer| !self.service.wants_read(peer.key)));
+        let is_user = |peer: &&Peer| self.service.status(peer.key).is_some_and(|status| status.is_open);
+        assert!(self.peers.iter().flatten().filter(is_user).all(|peer| !self.service.wants_read(peer.key)));
     }
 
     /// Everybody is read from again.

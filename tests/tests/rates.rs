@@ -146,9 +146,9 @@ fn a_client_that_exceeds_its_rate_is_told_of_once() {
     }
 }
 
-/// The user may have one connection, and comes back.
+/// The user may have one connection, and comes back at once.
 #[test]
-fn a_paused_client_who_leaves_makes_room_at_once() {
+fn a_paused_client_that_leaves_makes_room_at_once() {
     for runtime in Runtime::BOTH {
         let settings = [("POSTERN_MESSAGE_RATE", "10"), ("POSTERN_MAX_CONNECTIONS_PER_USER", "1")];
         let postern = Postern::start_with_control(runtime, &settings);

@@ -1,5 +1,5 @@
-//! A process that stands still, because its log takes nothing or because it is stopped: nobody who has answered in time
-//! is closed for it, and who leaves is let go. On both binaries.
+//! A process that stands still, because its log takes nothing or because it is stopped. No client that has answered in
+//! time is closed for it, and clients that leave are gone. On both binaries.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, PipeReader, Read, Write};
@@ -200,7 +200,7 @@ fn while_the_log_takes_nothing_readiness_says_so_and_new_users_get_an_answer() {
 }
 
 #[test]
-fn users_who_leave_while_the_log_takes_nothing_are_gone() {
+fn users_that_leave_while_the_log_takes_nothing_are_gone() {
     for runtime in Runtime::BOTH {
         let (postern, control, _log) = start_unread(runtime, &[]);
         let filler = open(&postern);
@@ -239,7 +239,7 @@ fn requests_that_arrive_while_the_process_is_stopped_are_answered() {
         let address = postern.address();
         let connect = || TcpStream::connect(address).expect("the port is open");
         let mut clients: Vec<TcpStream> = (0..50).map(|_| connect()).collect();
-        // These have been accepted when somebody else has been.
+        // These have been accepted when a later connection has been answered.
         open(&postern);
         postern.process.signal(Signal::STOP).expect("it is there");
         // And these wait to be accepted.
@@ -257,7 +257,7 @@ fn requests_that_arrive_while_the_process_is_stopped_are_answered() {
     }
 }
 
-/// The user's only connection is in its closing handshake, and he opens the next.
+/// The only connection that the user may have is in its closing handshake when the next one comes.
 #[test]
 fn a_connection_that_is_closing_takes_no_place_of_its_user() {
     for runtime in Runtime::BOTH {

@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn who_takes_each_step_late_gets_the_whole_rate_however_small_the_burst() {
+    fn a_client_that_is_served_late_gets_its_whole_rate_however_small_the_burst() {
         for (per_second, burst) in [(100, 1), (100, 200), (1000, 1), (7, 1), (1 << 20, 4096)] {
             let (start, rate) = (Instant::now(), Rate { per_second, burst });
             let mut allowance = Allowance::default();

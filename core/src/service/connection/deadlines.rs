@@ -215,7 +215,7 @@ impl Connection {
                     Some((at, TimerKind::Message)) => {
                         at.checked_sub(config.session.message_timeout).unwrap_or(now)
                     }
-                    // Messages may take for ever, so nobody has noted when this one began.
+                    // Messages may take for ever, so it was not noted when this one began.
                     Some(_) | None => epoch.instant(self.since),
                 }
             }

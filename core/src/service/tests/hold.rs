@@ -136,7 +136,7 @@ fn a_full_log_that_takes_more_within_a_second_refuses_nothing() {
 }
 
 #[test]
-fn a_user_who_leaves_while_nothing_is_read_is_gone_half_a_second_later() {
+fn a_user_that_leaves_while_nothing_is_read_is_gone_half_a_second_later() {
     let (mut runtime, key) = admitted(SessionConfig::default());
     assert!(!runtime.service.wants_end(key), "a read tells");
     runtime.service.hold(runtime.now);
@@ -151,7 +151,7 @@ fn a_user_who_leaves_while_nothing_is_read_is_gone_half_a_second_later() {
 }
 
 #[test]
-fn a_user_who_leaves_is_heard_out_if_reading_goes_on_in_time() {
+fn a_user_that_leaves_is_read_to_the_end_if_reading_goes_on_in_time() {
     let (mut runtime, key) = admitted(SessionConfig::default());
     runtime.service.hold(runtime.now);
     runtime.service.handle_left(key, runtime.now);

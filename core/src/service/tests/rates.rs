@@ -59,7 +59,7 @@ fn one_more_waits_until_it_is_due() {
 }
 
 #[test]
-fn who_exceeds_a_rate_is_recorded_once_until_it_has_been_kept_for_ten_seconds() {
+fn exceeding_a_rate_is_recorded_once_until_the_rate_has_been_kept_for_ten_seconds() {
     let mut runtime = paced(RatePolicy::Pause);
     let key = admitted(&mut runtime);
     let exceeds = |runtime: &Runtime, key: Key| runtime.service.status(key).expect("a user").exceeds_since;
@@ -221,7 +221,7 @@ fn a_paused_client_is_pinged_and_not_missed() {
 }
 
 #[test]
-fn a_paused_client_who_leaves_is_gone_half_a_second_later() {
+fn a_paused_client_that_leaves_is_gone_half_a_second_later() {
     let session =
         SessionConfig { message_rate: Rate { per_second: 10, burst: 10 }, ..SessionConfig::default() };
     let mut runtime = Runtime::new(ServiceConfig { session: Arc::new(session), ..ServiceConfig::default() });
