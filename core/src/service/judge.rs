@@ -35,8 +35,8 @@ impl Service {
         let mut socket = Drained { socket, is_drained: false };
         let mut transport = self.settle(key, now, &mut socket);
         for _ in 0..MOST_READS {
-            let is_wanted = self.is_expired(key, now) && self.wants_read(key) && !recorder.is_full();
-            if transport == Transport::Close || socket.is_drained || !is_wanted {
+            let is_read = self.wants_read(key) && !self.is_deaf(key, recorder);
+            if transport == Transport::Close || socket.is_drained || !is_read || !self.is_expired(key, now) {
                 break;
             }
             transport = self.exchange_slowly(key, now, buffer, &mut socket, recorder);
@@ -50,7 +50,7 @@ impl Service {
         let was_paused = is_paused(self);
         self.judge(key, now, recorder);
         let has_rest = self.connections.get(key.0).is_some_and(|connection| connection.has_rest());
-        if (was_paused || has_rest) && self.wants_read(key) && !recorder.is_full() {
+        if (was_paused || has_rest) && self.wants_read(key) && !self.is_deaf(key, recorder) {
             // What is due to it by now is due in this turn.
             return self.exchange_slowly(key, now, buffer, &mut socket, recorder);
         }
