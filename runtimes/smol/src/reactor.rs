@@ -181,7 +181,7 @@ impl Drop for ArmedTimer<'_> {
 pub(crate) struct Readiness {
     pub(crate) read: bool,
     pub(crate) write: bool,
-    /// The peer has ended its side, or the connection broke: for a socket that is not read now.
+    /// The peer has ended its side, or the connection broke. Only for a socket that is not read now; else a read tells.
     pub(crate) end: bool,
 }
 
@@ -193,12 +193,15 @@ impl Readiness {
     pub(crate) const NONE: Readiness = Readiness { read: false, write: false, end: false };
 
     fn flags(self) -> EventFlags {
-        let flags =
-            [(self.read, EventFlags::IN), (self.write, EventFlags::OUT), (self.end, EventFlags::RDHUP)];
-        let flags = flags.into_iter().filter(|(is_wanted, _)| *is_wanted).map(|(_, flag)| flag);
-        let flags = flags.fold(EventFlags::empty(), |all, flag| all | flag);
-        // The kernel reports the end of a connection in any case; like this it reports it once.
-        if flags.is_empty() { EventFlags::ET } else { flags }
+        match self {
+            // The kernel reports the end of a connection in any case; like this it reports it once.
+            Readiness { read: false, write: false, end: false } => EventFlags::ET,
+            Readiness { read: true, write: false, end: _ } => EventFlags::IN,
+            Readiness { read: true, write: true, end: _ } => EventFlags::IN | EventFlags::OUT,
+            Readiness { read: false, write: true, end: false } => EventFlags::OUT,
+            Readiness { read: false, write: true, end: true } => EventFlags::OUT | EventFlags::RDHUP,
+            Readiness { read: false, write: false, end: true } => EventFlags::RDHUP,
+        }
     }
 }
 

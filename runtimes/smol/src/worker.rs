@@ -66,10 +66,13 @@ impl Worker {
 
     /// What the connection's task should wait for; `None` when the connection is gone.
     pub(crate) fn wants(&self, connection: &Connection) -> Option<Readiness> {
-        self.has(connection).then(|| Readiness {
-            read: self.service.wants_read(connection.key),
-            write: self.service.wants_write(connection.key),
-            end: self.service.wants_end(connection.key),
+        self.has(connection).then(|| {
+            let read = self.service.wants_read(connection.key);
+            Readiness {
+                read,
+                write: self.service.wants_write(connection.key),
+                end: !read && self.service.wants_end(connection.key),
+            }
         })
     }
 
