@@ -71,14 +71,14 @@ impl Service {
         let mut turn = Turn { now, out: &mut self.cork, is_backlogged: false, codec: &mut self.codec };
         let input = &mut Input::new(bytes);
         connection.receive_messages(true, &mut Unlimited, &context, &mut turn, input, None, recorder);
+        if !connection.is_quiet() {
+            return self.answer_further(key, now, socket);
+        }
         let sent = if self.cork.is_empty() { Ok(0) } else { taken(socket.send(&[IoSlice::new(&self.cork)])) };
         match sent {
             Ok(n) if n == self.cork.len() => {
-                let is_quiet = connection.is_quiet();
                 self.clear_cork();
-                if is_quiet {
-                    return Transport::Open;
-                }
+                return Transport::Open;
             }
             Ok(n) => self.sent(key, n, now),
             Err(_) => self.handle_error(key),
@@ -86,6 +86,16 @@ impl Service {
         self.arm(key);
         self.count_memory(key);
         self.transport(key)
+    }
+
+    /// Sends what a connection answers that is in the middle of a message, at its end, or waits for a pong.
+    #[inline(never)]
+    fn answer_further(&mut self, key: Key, now: Instant, socket: &mut impl Socket) -> Transport {
+        self.uncount_if_ending(key);
+        let transport = self.settle(key, now, socket);
+        self.arm(key);
+        self.count_memory(key);
+        transport
     }
 
     /// Sends what waits for the socket, once. Says what is to be done with the socket then.
@@ -220,6 +230,9 @@ impl Service {
             parts_of,
             recorder,
         );
+        if !connection.is_open() {
+            self.uncount_if_ending(key);
+        }
         if !self.cork.is_empty() {
             self.send_parts(key, now, parts, socket);
         }

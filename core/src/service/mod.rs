@@ -402,7 +402,6 @@ impl Service {
     fn arm(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key.0) else { return };
         connection.settle_heartbeat(self.common.epoch);
-        let is_ending = connection.marks.is_counted() && !connection.is_open();
         if let Some(at) = connection.poll_timeout(&self.config, self.common.epoch) {
             let at = self.common.epoch.moment(at);
             if connection.armed.is_none_or(|armed| at < armed) {
@@ -410,7 +409,15 @@ impl Service {
                 self.timers.push(Entry::new(at, key, connection.id));
             }
         }
-        if is_ending {
+        self.uncount_if_ending(key);
+    }
+
+    /// Takes a connection that has begun to close out of those that its user may have. Before its Close is sent: a client
+    /// that has read it may open the next one at once, at another worker.
+    #[inline]
+    fn uncount_if_ending(&mut self, key: Key) {
+        let Some(connection) = self.connections.get(key.0) else { return };
+        if connection.marks.is_counted() && !connection.is_open() {
             self.uncount(key);
         }
     }
