@@ -9,7 +9,9 @@
 //! [`head_reference`](crate::head_reference): the 101 to the byte, and refusals read by a parser of HTTP.
 
 use postern_core::Input;
-use postern_core::handshake::{Accepted, HandshakeError, HeadReader, Reply, RequestId, UpgradeRequest, reject};
+use postern_core::handshake::{
+    Accepted, HandshakeError, HeadReader, Reply, RequestId, UpgradeRequest, reject,
+};
 
 use crate::cuts::Cuts;
 use crate::request::Request;

@@ -5,7 +5,9 @@
 //!   the one that follows from its key, to the byte.
 //! * A refusal has a status that we know, is framed to the byte, and holds nothing of the request.
 
-use postern_core::handshake::{Accepted, HandshakeError, HeadReader, Reply, RequestId, UpgradeRequest, reject};
+use postern_core::handshake::{
+    Accepted, HandshakeError, HeadReader, Reply, RequestId, UpgradeRequest, reject,
+};
 use postern_core::{Input, Payload};
 
 use crate::sites::{SITES, Site, check_status};
@@ -72,7 +74,12 @@ fn check_answer(head: &[u8], site: &Site) {
             request.check_admitted(&site.config, &identity);
             request.check_offers(subprotocol.as_deref(), is_offer_unanswered);
             let request_id = RequestId::new(identity.request_id(), site.config.instance, CONNECTION);
-            response::check_101(&answer, request.one("Sec-WebSocket-Key"), subprotocol.as_deref(), request_id);
+            response::check_101(
+                &answer,
+                request.one("Sec-WebSocket-Key"),
+                subprotocol.as_deref(),
+                request_id,
+            );
         }
         Err(error) => {
             assert!(answer.is_empty(), "part of a 101 before the refusal");

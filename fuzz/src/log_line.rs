@@ -184,7 +184,9 @@ fn check_fields(line: &str, said: &Said<'_>, settings: LogSettings) {
             assert!(is_truncated || shown == whole, "{line}");
             assert!(str::from_utf8(said.payload).is_err() || whole.starts_with(shown), "{line}");
         }
-        (_, DataKind::Binary) | (MessageLog::Size | MessageLog::Off, _) => assert_eq!(text("text"), None, "{line}"),
+        (_, DataKind::Binary) | (MessageLog::Size | MessageLog::Off, _) => {
+            assert_eq!(text("text"), None, "{line}")
+        }
     }
 }
 
