@@ -293,8 +293,19 @@ impl Service {
         if !self.due.is_empty() || self.is_short_of_memory() || is_replaced {
             return Some(now);
         }
-        let gives_way = self.gives_way_at(now);
         let timers = self.timers.next().map(|at| self.common.epoch.instant(at));
+        let is_stopping_or_held = self.stop.is_some() || self.held_since.is_some();
+        if is_stopping_or_held || !self.left.is_empty() || self.must_make_room() {
+            return self.poll_rare_timeout(now, timers);
+        }
+        timers
+    }
+
+    /// [`Service::poll_timeout`] while more than timers may be due.
+    // A runtime with a task for each connection asks after each turn.
+    #[cold]
+    fn poll_rare_timeout(&self, now: Instant, timers: Option<Instant>) -> Option<Instant> {
+        let gives_way = self.gives_way_at(now);
         let times = [timers, gives_way, self.drains_at(), self.leaves_at(), self.stalls_at()];
         times.into_iter().flatten().min()
     }

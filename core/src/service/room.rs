@@ -162,6 +162,12 @@ impl Service {
         }
     }
 
+    /// Whether a connection has to give way, now or later.
+    #[inline]
+    pub(super) fn must_make_room(&self) -> bool {
+        !self.room.displaced.is_empty() || self.has_too_many_sockets() || self.is_crowded()
+    }
+
     /// When the next connection has to give way.
     pub(super) fn gives_way_at(&self, now: Instant) -> Option<Instant> {
         if !self.room.displaced.is_empty() || self.has_too_many_sockets() {
