@@ -69,13 +69,13 @@ fn serve(
     for index in 0..settings.workers {
         // Connections are shared out evenly, so what all may take is, too.
         let config = settings.service.share(index, settings.workers);
-        let places = config.max_connections.unwrap_or(usize::MAX);
+        let (places, max_memory) = (config.max_connections.unwrap_or(usize::MAX), config.max_memory);
         let service = Service::new(Arc::new(config), RandomState::new().hash_one(index), Instant::now());
         let waker = waker.clone();
         let worker_log = log.worker(instance);
         // It fails only if the acceptor has ended, and then nobody waits for it.
         let done = move || drop(waker.wake());
-        workers.push(worker::spawn(index, places, others.clone(), service, || worker_log, done)?);
+        workers.push(worker::spawn(index, places, max_memory, others.clone(), service, || worker_log, done)?);
     }
     let remotes = || -> Vec<_> { workers.iter().map(worker::Handle::remote).collect() };
     // Nobody else fills it.

@@ -182,14 +182,15 @@ impl Workers for Remotes {
     }
 }
 
-/// Starts the worker with this number, which has this many places, on a thread of its own. `others` is filled when all are started. `done` is called
-/// at its end.
+/// Starts the worker with this number, which has this many places, on a thread of its own. Its connections may hold
+/// `max_memory` bytes; zero is any number. `others` is filled when all are started. `done` is called at its end.
 ///
 /// # Errors
 /// No descriptor or no thread was to be had.
 pub(crate) fn spawn(
     number: usize,
     places: usize,
+    max_memory: usize,
     others: Arc<OnceLock<Vec<Remote>>>,
     service: Service,
     log: impl FnOnce() -> WorkerLog + Send + 'static,
@@ -207,8 +208,8 @@ pub(crate) fn spawn(
             service,
             sockets: Sockets::default(),
             unread: VecDeque::new(),
-            buffer: vec![0; READ_BUFFER].into_boxed_slice(),
-            share: READ_BUFFER,
+            buffer: vec![0; read_buffer(max_memory)].into_boxed_slice(),
+            share: LEAST_SHARE,
             number,
             others,
             replaced: VecDeque::new(),
@@ -272,7 +273,7 @@ impl Worker {
                 Err(error) => panic!("the event loop cannot wait for events: {error}"),
             }
             self.now = Instant::now();
-            self.share = share(self.unread.len());
+            self.share = share(self.unread.len(), self.buffer.len());
             for event in &events {
                 match event.token() {
                     WAKE => self.read_letters(),
@@ -542,9 +543,15 @@ const LETTERS: usize = 1024;
 /// How many events one wait may bring.
 const EVENTS: usize = 1024;
 
-/// Bytes of one read. Large, so that a busy connection costs few system calls; one for each worker, so that
-/// an idle connection costs none of it.
+/// Bytes of the largest read. Large, so that a busy connection costs few system calls; there is one buffer for each worker,
+/// so an idle connection costs none of it.
 const READ_BUFFER: usize = 128 * 1024;
+
+/// Bytes of the read buffer of a worker whose connections may hold `max_memory` bytes. The answer to one read may have to be
+/// kept whole, so where little may be held, little is read at a time.
+fn read_buffer(max_memory: usize) -> usize {
+    if max_memory == 0 { READ_BUFFER } else { (max_memory / 256).clamp(LEAST_SHARE, READ_BUFFER) }
+}
 
 /// Bytes that all who fill their reads may bring before anybody is heard again, unless more than 64 do.
 const BATCH: usize = 1024 * 1024;
@@ -552,9 +559,9 @@ const BATCH: usize = 1024 * 1024;
 /// Bytes of one read, however many fill theirs.
 const LEAST_SHARE: usize = 16 * 1024;
 
-/// Bytes of one read, if so many sockets have filled theirs.
-fn share(talkers: usize) -> usize {
-    (BATCH / talkers.max(1)).clamp(LEAST_SHARE, READ_BUFFER)
+/// Bytes of one read of at most `most`, if this many sockets have filled theirs.
+fn share(talkers: usize, most: usize) -> usize {
+    (BATCH / talkers.max(1)).clamp(LEAST_SHARE, most)
 }
 
 #[cfg(test)]
@@ -564,11 +571,24 @@ mod tests {
     #[test]
     fn a_few_may_fill_the_buffer_and_many_share_a_batch() {
         for talkers in 0..=8 {
-            assert_eq!(share(talkers), READ_BUFFER, "{talkers}");
+            assert_eq!(share(talkers, READ_BUFFER), READ_BUFFER, "{talkers}");
         }
-        assert_eq!(share(32), BATCH / 32);
+        assert_eq!(share(32, READ_BUFFER), BATCH / 32);
         for talkers in [64, 65, 1024, usize::MAX] {
-            assert_eq!(share(talkers), LEAST_SHARE, "{talkers}");
+            assert_eq!(share(talkers, READ_BUFFER), LEAST_SHARE, "{talkers}");
+        }
+    }
+
+    #[test]
+    fn little_memory_means_small_reads() {
+        assert_eq!(
+            (read_buffer(0), read_buffer(usize::MAX), read_buffer(1)),
+            (READ_BUFFER, READ_BUFFER, LEAST_SHARE)
+        );
+        assert_eq!(read_buffer(8 << 20), 32 * 1024);
+        for max_memory in [0, 1, 8 << 20, 1 << 30] {
+            let most = read_buffer(max_memory);
+            assert!((0..100).all(|talkers| share(talkers, most) <= most), "{max_memory}");
         }
     }
 }
