@@ -84,18 +84,16 @@ fn the_setting_names_the_header_and_only_a_trusted_proxy_is_believed() {
             let line = postern.wait_for("established");
             assert!(line.contains(client), "{runtime}: {line}");
         }
-        for settings in [("POSTERN_CLIENT_ADDRESS", "off"), ("POSTERN_TRUSTED_PROXIES", "192.0.2.0/24")] {
-            let postern = Postern::start(runtime, &[settings]);
+        for (name, value, record) in [
+            ("POSTERN_CLIENT_ADDRESS", "off", "established"),
+            ("POSTERN_TRUSTED_PROXIES", "192.0.2.0/24", "code: peer_not_trusted"),
+        ] {
+            let postern = Postern::start(runtime, &[(name, value)]);
             // The address decides nothing: this one is in the trusted block.
             let handshake = Handshake::to(postern.address()).as_john().header("X-Forwarded-For", "192.0.2.2");
             let _ = handshake.send().expect("an answer");
-            let line = postern.wait_for("WebSocket ");
+            let line = postern.wait_for(record);
             assert!(!line.contains("client:"), "{runtime}: {line}");
-            assert_eq!(
-                line.contains("code: peer_not_trusted"),
-                settings.0 == "POSTERN_TRUSTED_PROXIES",
-                "{line}"
-            );
         }
     }
 }
