@@ -204,7 +204,9 @@ fn a_client_without_a_descriptor_is_told_so_and_not_reset() {
             let refused: Vec<_> = errors.map(|error| error.kind()).collect();
             faulty.check_rest();
             let failed = faulty.end();
-            assert!(!refused.is_empty() && refused.len() <= failed, "{what}: {failed} errors, {refused:?}");
+            // Each failed call has up to eight waiting clients answered, one with each descriptor of the reserve.
+            let most = 8 * failed;
+            assert!((1..=most).contains(&refused.len()), "{what}: {failed} errors, {refused:?}");
             assert!(refused.iter().all(|kind| *kind == ErrorKind::ConnectionRefused), "{what}: {refused:?}");
         }
     }

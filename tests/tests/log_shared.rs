@@ -53,9 +53,13 @@ impl Kind {
                 let (reader, writer) = UnixStream::pair().expect("a socket");
                 (File::from(OwnedFd::from(writer)), Some(Box::new(reader)))
             }
-            Kind::File => (File::create(path).expect("a file"), None),
+            // The harness reads it, too, if it keeps what processes write.
+            Kind::File => {
+                let file = File::options().create(true).truncate(true).read(true).write(true).open(path);
+                (file.expect("a file"), None)
+            }
             Kind::AppendedFile => {
-                (File::options().create(true).append(true).open(path).expect("a file"), None)
+                (File::options().create(true).read(true).append(true).open(path).expect("a file"), None)
             }
         }
     }
