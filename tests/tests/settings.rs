@@ -112,7 +112,7 @@ fn settings_without_an_effect_are_warned_of_at_start_and_in_the_printed_settings
             assert!(["; set ", "; write ", "; leave "].iter().any(|advice| line.contains(advice)), "{line}");
         }
         assert!(postern.terminate().success(), "{runtime}");
-        let warnings = postern.log().iter().filter(|line| line.contains(" WARN ")).count();
+        let warnings = postern.log().iter().filter(|line| line.contains(" WARN POSTERN_")).count();
         assert_eq!(warnings, names.len(), "{runtime}: {:#?}", postern.log());
 
         let printed = Postern::print_config(runtime, &settings);
