@@ -149,9 +149,11 @@ impl Queue {
             if let Some(loss) = &state.ended {
                 return loss.clone();
             }
-            let waited = self.ended.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner);
-            state = waited.0;
-            if is_urgent() {
+            drop(self.ended.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner));
+            // Without the lock, because the caller may log what it hears.
+            let is_urgent = is_urgent();
+            state = self.lock();
+            if is_urgent {
                 deadline = deadline.min(Instant::now() + MOMENT);
                 state.deadline = Some(deadline);
             }
@@ -574,6 +576,28 @@ mod tests {
         assert_eq!(queue.close(begun + Duration::from_secs(600), || true).records, 1);
         assert!(begun.elapsed() < Duration::from_secs(60));
         drop(verdicts);
+    }
+
+    #[test]
+    fn what_is_heard_while_the_rest_is_written_can_be_logged() {
+        let (sink, asks, verdicts) = gate();
+        let queue = Arc::new(Queue::new(1 << 20));
+        let writer = {
+            let queue = queue.clone();
+            thread::spawn(move || queue.run_writer(sink, report))
+        };
+        queue.push(LINE);
+        asks.recv().unwrap();
+        let mut verdicts = Some(verdicts);
+        let loss = queue.close(Instant::now() + Duration::from_secs(600), || {
+            queue.push(LINE);
+            // The sink takes everything from now on.
+            verdicts = None;
+            false
+        });
+        writer.join().unwrap();
+        assert_eq!(loss.records, 0);
+        assert_eq!(asks.into_iter().flatten().collect::<Vec<u8>>(), LINE);
     }
 
     #[test]
