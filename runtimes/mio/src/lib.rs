@@ -1,8 +1,8 @@
 //! Postern for production: one acceptor, and as many event loops as there are cores.
 //!
-//! * [`acceptor`]: accepts, numbers and hands out connections; passes the wish to stop on.
-//! * [`worker`]: one event loop around one [`Service`], and how others reach it.
-//! * [`socket`]: a worker's sockets.
+//! * `acceptor`: accepts, numbers and hands out connections; passes the wish to stop on.
+//! * `worker`: one event loop around one [`Service`], and how others reach it.
+//! * `socket`: a worker's sockets.
 
 mod acceptor;
 mod socket;

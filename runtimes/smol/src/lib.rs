@@ -1,9 +1,9 @@
 //! Postern for small hosts, and a tutorial: the same service on one smol executor, one task per connection.
 //!
-//! * [`worker`]: the [`Service`] and what one turn of a connection is. Nothing in it waits.
-//! * [`tasks`]: who waits for what.
-//! * [`bell`]: how one task ends another's wait.
-//! * [`reactor`]: how all of them wait for the kernel.
+//! * `worker`: the [`Service`] and what one turn of a connection is. Nothing in it waits.
+//! * `tasks`: who waits for what.
+//! * `bell`: how one task ends another's wait.
+//! * `reactor`: how all of them wait for the kernel.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
