@@ -46,7 +46,7 @@ impl Gate {
 }
 
 /// Connections a second that a full process accepts.
-const DISPLACED_PER_SECOND: u32 = 6_000;
+const DISPLACED_PER_SECOND: u32 = 4_500;
 
 #[cfg(test)]
 mod tests {
