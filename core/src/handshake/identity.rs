@@ -95,11 +95,13 @@ impl Identity {
     }
 
     /// The user id: an opaque string, compared byte by byte and never parsed.
+    #[inline]
     pub fn id(&self) -> &str {
         self.text.get(..usize::from(self.id_end)).unwrap_or_default()
     }
 
     /// The id that the gateway gave to the user's request.
+    #[inline]
     pub fn request_id(&self) -> Option<&str> {
         self.text.get(self.request_id_start()..).filter(|id| !id.is_empty())
     }
@@ -126,6 +128,7 @@ impl Identity {
     }
 
     /// The display name, for the log. Says nothing about rights.
+    #[inline]
     pub fn name(&self) -> Option<&str> {
         self.part(self.email_end, self.name_end)
     }
@@ -152,10 +155,12 @@ impl Identity {
         text.split(BEFORE_LINE).nth(index).filter(|line| !line.is_empty())
     }
 
+    #[inline]
     fn request_id_start(&self) -> usize {
         self.text.len() - usize::from(self.request_id_len)
     }
 
+    #[inline]
     fn part(&self, start: u16, end: u16) -> Option<&str> {
         self.text.get(usize::from(start)..usize::from(end)).filter(|part| !part.is_empty())
     }

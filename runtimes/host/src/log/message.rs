@@ -52,12 +52,13 @@ impl MessageLines {
         // Enough for most, so that the pieces need not ask for room one by one.
         lines.reserve(512 + 2 * payload.bytes.len().min(256));
         let message = Message { connection, made_id: &self.made_id, user, payload };
-        let mut line = Line { format: self.format, out: lines };
-        let written =
-            line.begin(clock.stamp().as_bytes(), &message).and_then(|()| message.write_to(&mut line));
-        match written {
-            Ok(()) => line.end(),
-            Err(_) => lines.truncate(start),
+        let stamp = clock.stamp().as_bytes();
+        let written = match self.format {
+            LogFormat::Term => Line::<false> { out: lines }.write(stamp, &message),
+            LogFormat::Json => Line::<true> { out: lines }.write(stamp, &message),
+        };
+        if written.is_err() {
+            lines.truncate(start);
         }
     }
 }
@@ -83,7 +84,7 @@ struct Message<'a> {
 
 impl Message<'_> {
     #[inline]
-    fn write_to(&self, line: &mut Line<'_>) -> fmt::Result {
+    fn write_to<const JSON: bool>(&self, line: &mut Line<'_, JSON>) -> fmt::Result {
         let mut digits = itoa::Buffer::new();
         let number = digits.format(self.connection.0);
         key!(line, "conn");
@@ -120,7 +121,7 @@ impl Message<'_> {
 
     /// The fields of [`UserFields::each`], for JSON.
     #[inline]
-    fn write_user(&self, line: &mut Line<'_>) {
+    fn write_user<const JSON: bool>(&self, line: &mut Line<'_, JSON>) {
         let UserFields { identity, email } = self.user;
         key!(line, "user_id");
         line.text([identity.id().as_bytes()].into_iter());
@@ -144,35 +145,41 @@ impl Message<'_> {
     }
 }
 
-/// A line as it is written, in either format. One value takes one `key!` and one call for its kind.
-struct Line<'a> {
-    format: LogFormat,
+/// A line as it is written, in either format: each is compiled by itself. One value takes one `key!` and one call for its
+/// kind.
+struct Line<'a, const JSON: bool> {
     out: &'a mut Vec<u8>,
 }
 
-impl Line<'_> {
-    #[inline]
+impl<const JSON: bool> Line<'_, JSON> {
+    #[inline(always)]
     fn is_json(&self) -> bool {
-        self.format == LogFormat::Json
+        JSON
+    }
+
+    /// The whole line.
+    #[inline]
+    fn write(mut self, stamp: &[u8], message: &Message<'_>) -> fmt::Result {
+        self.begin(stamp, message)?;
+        message.write_to(&mut self)?;
+        self.end();
+        Ok(())
     }
 
     /// Time, level, event and sentence.
     #[inline]
     fn begin(&mut self, stamp: &[u8], message: &Message<'_>) -> fmt::Result {
-        match self.format {
-            LogFormat::Term => {
-                self.out.extend_from_slice(stamp);
-                self.out.extend_from_slice(b" INFO ");
-                message.write_sentence(&mut Plain(self.out))
-            }
-            LogFormat::Json => {
-                self.out.extend_from_slice(b"{\"ts\":\"");
-                self.out.extend_from_slice(stamp);
-                self.out.extend_from_slice(b"\",\"level\":\"INFO\",\"event\":\"message\",\"msg\":\"");
-                message.write_sentence(&mut JsonText(self.out))?;
-                self.out.push(b'"');
-                Ok(())
-            }
+        if JSON {
+            self.out.extend_from_slice(b"{\"ts\":\"");
+            self.out.extend_from_slice(stamp);
+            self.out.extend_from_slice(b"\",\"level\":\"INFO\",\"event\":\"message\",\"msg\":\"");
+            message.write_sentence(&mut JsonText(self.out))?;
+            self.out.push(b'"');
+            Ok(())
+        } else {
+            self.out.extend_from_slice(stamp);
+            self.out.extend_from_slice(b" INFO ");
+            message.write_sentence(&mut Plain(self.out))
         }
     }
 
@@ -182,13 +189,14 @@ impl Line<'_> {
     }
 
     /// A number or a word of JSON.
-    #[inline]
+    // Always inlined, as `id` is: the number of pieces is known to each caller.
+    #[inline(always)]
     fn plain(&mut self, pieces: &[&str]) {
         pieces.iter().for_each(|piece| self.out.extend_from_slice(piece.as_bytes()));
     }
 
     /// A text of which no character is special in either format.
-    #[inline]
+    #[inline(always)]
     fn id(&mut self, pieces: &[&str]) {
         if !self.is_json() {
             return self.plain(pieces);
