@@ -547,10 +547,13 @@ const EVENTS: usize = 1024;
 /// so an idle connection costs none of it.
 const READ_BUFFER: usize = 128 * 1024;
 
+/// Bytes of the read buffer where connections may hold little: as many as `postern-smol` reads at a time.
+const SMALL_READ_BUFFER: usize = 64 * 1024;
+
 /// Bytes of the read buffer of a worker whose connections may hold `max_memory` bytes. The answer to one read may have to be
 /// kept whole, so where little may be held, little is read at a time.
 fn read_buffer(max_memory: usize) -> usize {
-    if max_memory == 0 { READ_BUFFER } else { (max_memory / 256).clamp(LEAST_SHARE, READ_BUFFER) }
+    if max_memory == 0 { READ_BUFFER } else { (max_memory / 256).clamp(SMALL_READ_BUFFER, READ_BUFFER) }
 }
 
 /// Bytes that all who fill their reads may bring before anybody is heard again, unless more than 64 do.
@@ -583,9 +586,9 @@ mod tests {
     fn little_memory_means_small_reads() {
         assert_eq!(
             (read_buffer(0), read_buffer(usize::MAX), read_buffer(1)),
-            (READ_BUFFER, READ_BUFFER, LEAST_SHARE)
+            (READ_BUFFER, READ_BUFFER, SMALL_READ_BUFFER)
         );
-        assert_eq!(read_buffer(8 << 20), 32 * 1024);
+        assert_eq!(read_buffer(24 << 20), 96 * 1024);
         for max_memory in [0, 1, 8 << 20, 1 << 30] {
             let most = read_buffer(max_memory);
             assert!((0..100).all(|talkers| share(talkers, most) <= most), "{max_memory}");
