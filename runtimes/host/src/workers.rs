@@ -16,7 +16,7 @@ use smol::future::FutureExt;
 use crate::metrics::Counts;
 
 /// One worker, as a job finds it.
-pub trait Worker {
+pub trait WorkerContext {
     /// Its connections. What a job makes due, the worker settles when the job is done.
     fn service(&mut self) -> &mut Service;
     /// What it has counted.
@@ -28,7 +28,7 @@ pub trait Worker {
 }
 
 /// Something to be done by a worker.
-pub type Job = Box<dyn FnOnce(&mut dyn Worker) + Send>;
+pub type Job = Box<dyn FnOnce(&mut dyn WorkerContext) + Send>;
 
 /// The workers of a process. What a runtime implements to have a control port.
 pub trait Workers {
@@ -39,7 +39,7 @@ pub trait Workers {
     ///
     /// # Errors
     /// The job was not taken.
-    fn hand(&self, number: usize, job: Job) -> Result<(), Untaken>;
+    fn submit(&self, number: usize, job: Job) -> Result<(), SubmitError>;
 
     /// Asks the process to drain ([`Wish::Drain`](postern_core::policy::Wish::Drain)), without waiting for it.
     fn drain(&self);
@@ -47,7 +47,7 @@ pub trait Workers {
 
 /// Why a worker did not take a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Untaken {
+pub enum SubmitError {
     /// Too much waits for it already.
     Busy,
     /// It has ended, as workers do when the process stops and they have no connections left.
@@ -96,7 +96,7 @@ impl Desk {
 
     /// Has every worker do the work that `work` makes for it, side by side, and waits for all of them, together no
     /// longer than `patience`.
-    pub(crate) async fn ask<T: Send + 'static, W: FnOnce(&mut dyn Worker) -> T + Send + 'static>(
+    pub(crate) async fn ask<T: Send + 'static, W: FnOnce(&mut dyn WorkerContext) -> T + Send + 'static>(
         &self,
         patience: Duration,
         work: impl Fn() -> W,
@@ -107,8 +107,8 @@ impl Desk {
         for question in questions {
             answers.push(match question {
                 Ok(answer) => within(deadline, &answer).await,
-                Err(Untaken::Busy) => Answer::Silent,
-                Err(Untaken::Gone) => Answer::Gone,
+                Err(SubmitError::Busy) => Answer::Silent,
+                Err(SubmitError::Gone) => Answer::Gone,
             });
         }
         answers
@@ -141,15 +141,15 @@ impl Desk {
         if let Some(Owed { answer: Some(_), .. }) = owed {
             return;
         }
-        match self.put(number, |_: &mut dyn Worker| ()) {
+        match self.put(number, |_: &mut dyn WorkerContext| ()) {
             Ok(answer) => {
                 let since = owed.take().map_or_else(Instant::now, |owed| owed.since);
                 *owed = Some(Owed { since, answer: Some(answer) });
             }
-            Err(Untaken::Busy) => {
+            Err(SubmitError::Busy) => {
                 owed.get_or_insert_with(|| Owed { since: Instant::now(), answer: None });
             }
-            Err(Untaken::Gone) => *owed = None,
+            Err(SubmitError::Gone) => *owed = None,
         }
     }
 
@@ -162,14 +162,14 @@ impl Desk {
     fn put<T: Send + 'static>(
         &self,
         number: usize,
-        work: impl FnOnce(&mut dyn Worker) -> T + Send + 'static,
-    ) -> Result<Receiver<T>, Untaken> {
+        work: impl FnOnce(&mut dyn WorkerContext) -> T + Send + 'static,
+    ) -> Result<Receiver<T>, SubmitError> {
         let (sender, answer) = bounded(1);
-        let job = move |worker: &mut dyn Worker| {
+        let job = move |worker: &mut dyn WorkerContext| {
             // Whoever asked may have lost patience.
             let _ = sender.try_send(work(worker));
         };
-        self.workers.hand(number, Box::new(job))?;
+        self.workers.submit(number, Box::new(job))?;
         Ok(answer)
     }
 }

@@ -17,7 +17,7 @@ use postern_core::{Key, Recorder, Service, Transport};
 use postern_host::log::WorkerLog;
 use postern_host::metrics::{Counts, Recording};
 use postern_host::socket::shut_down_write;
-use postern_host::workers::{self, Job, Untaken, Workers};
+use postern_host::workers::{Job, SubmitError, WorkerContext, Workers};
 
 use crate::acceptor::DrainWish;
 use crate::socket::Sockets;
@@ -147,10 +147,10 @@ pub(crate) struct Remote {
 
 impl Remote {
     /// Hands a letter over, without waiting for it to be read.
-    fn tell(&self, letter: Letter) -> Result<(), Untaken> {
+    fn tell(&self, letter: Letter) -> Result<(), SubmitError> {
         self.letters.try_send(letter).map_err(|error| match error {
-            TrySendError::Full(_) => Untaken::Busy,
-            TrySendError::Disconnected(_) => Untaken::Gone,
+            TrySendError::Full(_) => SubmitError::Busy,
+            TrySendError::Disconnected(_) => SubmitError::Gone,
         })?;
         // It fails only if the poll is gone, and with it the worker, which drops the letter.
         let _ = self.waker.wake();
@@ -171,8 +171,8 @@ impl Workers for Remotes {
         self.workers.len()
     }
 
-    fn hand(&self, number: usize, job: Job) -> Result<(), Untaken> {
-        self.workers.get(number).ok_or(Untaken::Gone)?.tell(Letter::Job(job))
+    fn submit(&self, number: usize, job: Job) -> Result<(), SubmitError> {
+        self.workers.get(number).ok_or(SubmitError::Gone)?.tell(Letter::Job(job))
     }
 
     fn drain(&self) {
@@ -343,7 +343,7 @@ impl Worker {
         while let Some((number, replaced)) = self.replaced.pop_front() {
             let Some(other) = others.get(number) else { continue };
             let letter = Letter::Replaced(replaced.clone());
-            if number != self.number && other.tell(letter) == Err(Untaken::Busy) {
+            if number != self.number && other.tell(letter) == Err(SubmitError::Busy) {
                 // Later, then; two that wait for each other would wait for ever.
                 self.replaced.push_front((number, replaced));
                 return;
@@ -513,7 +513,7 @@ impl Worker {
     }
 }
 
-impl workers::Worker for Worker {
+impl WorkerContext for Worker {
     fn service(&mut self) -> &mut Service {
         &mut self.service
     }

@@ -18,7 +18,7 @@ use postern_host::log::Ending;
 use postern_host::phase::Phase;
 use postern_host::signals::Signals;
 use postern_host::successor::{Inheritance, Succession};
-use postern_host::workers::{Job, Untaken, Workers};
+use postern_host::workers::{Job, SubmitError, Workers};
 use slog::{Logger, error, info, warn};
 use smol::channel::{Receiver, bounded};
 use smol::future::{FutureExt, yield_now};
@@ -252,7 +252,7 @@ impl Workers for OneWorker {
         1
     }
 
-    fn hand(&self, _: usize, job: Job) -> Result<(), Untaken> {
+    fn submit(&self, _: usize, job: Job) -> Result<(), SubmitError> {
         self.0.worker.borrow_mut().perform(job);
         self.0.turned();
         Ok(())

@@ -14,7 +14,7 @@ use postern_core::{Key, Recorder, Service, Transport};
 use postern_host::log::WorkerLog;
 use postern_host::metrics::{Counts, Recording};
 use postern_host::socket;
-use postern_host::workers::{self, Job};
+use postern_host::workers::{Job, WorkerContext};
 
 use crate::bell::Bell;
 use crate::reactor::{Readiness, Watched};
@@ -226,7 +226,7 @@ impl Worker {
     }
 }
 
-impl workers::Worker for Worker {
+impl WorkerContext for Worker {
     fn service(&mut self) -> &mut Service {
         &mut self.service
     }

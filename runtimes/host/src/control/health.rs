@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::reply::{Reply, as_json};
 use crate::phase::Phase;
-use crate::workers::{Answer, Desk, Worker};
+use crate::workers::{Answer, Desk, WorkerContext};
 
 /// 503 if a worker has not done anything for ten seconds, although it was asked to.
 pub(super) async fn livez(desk: &Desk) -> Reply {
@@ -37,7 +37,7 @@ pub(super) async fn readyz(desk: &Desk, phase: &Phase, max_connections: usize) -
 
 /// Why it should be sent no more users. Nothing, if it may.
 async fn unready(desk: &Desk, phase: &Phase, max_connections: usize) -> Vec<&'static str> {
-    let load = |worker: &mut dyn Worker| {
+    let load = |worker: &mut dyn WorkerContext| {
         let service = worker.service();
         (service.admitted(), service.is_nearly_out_of_memory(), service.is_log_stalled())
     };

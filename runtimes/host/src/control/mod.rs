@@ -12,8 +12,8 @@
 //! ask, and [`healthcheck`](crate::healthcheck) is a probe.
 //!
 //! What is decided about connections is decided by the core (`postern_core::service`); this carries it there and back.
-//! A runtime implements [`Workers`] and [`Worker`](crate::workers::Worker), and gives the port a thread of its own ([`Control::spawn`]) or a place
-//! in its executor ([`Control::serve`]).
+//! A runtime implements [`Workers`] and [`WorkerContext`](crate::workers::WorkerContext), and gives the port a thread of
+//! its own ([`Control::spawn`]) or a place in its executor ([`Control::serve`]).
 
 mod health;
 mod key;

@@ -20,7 +20,7 @@ use crate::log::{Losses, rfc3339};
 use crate::metrics::{self, CONTENT_TYPE, Process, Sends, Snapshot, Sum, Usage};
 use crate::phase::Phase;
 use crate::settings::Program;
-use crate::workers::{Answer, Desk, Worker, Workers};
+use crate::workers::{Answer, Desk, WorkerContext, Workers};
 
 /// What the control port knows of its process from the start.
 #[derive(Debug)]
@@ -134,7 +134,7 @@ impl Node {
     /// What the workers have counted. All of them or none: a sum without one of them would be less than the one before,
     /// which Prometheus takes for a restart.
     async fn sum(&self) -> Result<Sum, Refusal> {
-        let take = |worker: &mut dyn Worker| {
+        let take = |worker: &mut dyn WorkerContext| {
             let (counts, now) = (worker.counts().clone(), worker.now());
             Snapshot::take(worker.service(), counts, now)
         };
@@ -156,7 +156,7 @@ impl Node {
         let list = || {
             let target = target.clone();
             // One more than is wanted says whether there are more.
-            move |worker: &mut dyn Worker| list(worker, &target, ConnectionId(after), limit + 1)
+            move |worker: &mut dyn WorkerContext| list(worker, &target, ConnectionId(after), limit + 1)
         };
         let lines = self.all(list).await?;
         let workers = lines.into_iter().enumerate();
@@ -174,7 +174,7 @@ impl Node {
         let Disconnect { target, code, reason } = disconnect;
         let close = || {
             let (target, reason) = (target.clone(), reason.clone());
-            move |worker: &mut dyn Worker| {
+            move |worker: &mut dyn WorkerContext| {
                 let now = worker.now();
                 worker.service().disconnect(target.whom(), code, &reason, now)
             }
@@ -190,7 +190,7 @@ impl Node {
         let send = std::sync::Arc::new(send);
         let tell = || {
             let send = send.clone();
-            move |worker: &mut dyn Worker| {
+            move |worker: &mut dyn WorkerContext| {
                 let now = worker.now();
                 worker.service().send(send.target.whom(), send.message.outgoing(), now)
             }
@@ -227,7 +227,7 @@ impl Node {
     /// Has all workers do something; those that have ended have nothing to do it to.
     async fn all<T: std::marker::Send + 'static, W>(&self, work: impl Fn() -> W) -> Result<Vec<T>, Refusal>
     where
-        W: FnOnce(&mut dyn Worker) -> T + std::marker::Send + 'static,
+        W: FnOnce(&mut dyn WorkerContext) -> T + std::marker::Send + 'static,
     {
         let answers = self.desk.ask(PATIENCE, work).await;
         let said = answers.into_iter().filter_map(|answer| match answer {
@@ -274,7 +274,7 @@ struct Line {
 }
 
 /// The first of those that are meant, by their numbers.
-fn list(worker: &mut dyn Worker, target: &Target, after: ConnectionId, limit: usize) -> Vec<Line> {
+fn list(worker: &mut dyn WorkerContext, target: &Target, after: ConnectionId, limit: usize) -> Vec<Line> {
     let now = worker.now();
     let wall = SystemTime::now();
     let service = worker.service();

@@ -21,7 +21,7 @@ use super::*;
 use crate::log::LogSettings;
 use crate::metrics::{Counts, Recording};
 use crate::supervisor::Supervisor;
-use crate::workers::{Answer, Desk, Job, Untaken, Worker};
+use crate::workers::{Answer, Desk, Job, SubmitError, WorkerContext};
 
 /// A worker without connections that does its jobs as it is told.
 struct Lazy {
@@ -47,7 +47,7 @@ struct Turn<'w> {
     counts: &'w Counts,
 }
 
-impl Worker for Turn<'_> {
+impl WorkerContext for Turn<'_> {
     fn service(&mut self) -> &mut Service {
         self.service
     }
@@ -107,7 +107,7 @@ impl Workers for Several {
         self.0.len()
     }
 
-    fn hand(&self, number: usize, job: Job) -> Result<(), Untaken> {
+    fn submit(&self, number: usize, job: Job) -> Result<(), SubmitError> {
         let worker = &self.0[number];
         match worker.mood.get() {
             Mood::Willing => {
@@ -115,8 +115,8 @@ impl Workers for Several {
                 worker.turn();
             }
             Mood::Slow => worker.jobs.borrow_mut().push(job),
-            Mood::Busy => return Err(Untaken::Busy),
-            Mood::Gone => return Err(Untaken::Gone),
+            Mood::Busy => return Err(SubmitError::Busy),
+            Mood::Gone => return Err(SubmitError::Gone),
         }
         Ok(())
     }
@@ -168,7 +168,8 @@ fn ask(node: &Node, action: Action, body: &str) -> (StatusCode, String) {
 fn each_worker_answers_for_itself() {
     let workers = workers(&[Mood::Willing, Mood::Slow, Mood::Busy, Mood::Gone]);
     let desk = Desk::new(Several(workers.clone()));
-    let asked = desk.ask(Duration::from_millis(20), || |worker: &mut dyn Worker| worker.service().len());
+    let asked =
+        desk.ask(Duration::from_millis(20), || |worker: &mut dyn WorkerContext| worker.service().len());
     let answers = smol::block_on(asked);
     assert_eq!(answers, [Answer::Said(0), Answer::Silent, Answer::Silent, Answer::Gone]);
     // The answer to nobody is no trouble.
@@ -179,7 +180,7 @@ fn each_worker_answers_for_itself() {
 fn a_job_that_goes_with_its_worker_is_answered_by_nobody() {
     let workers = workers(&[Mood::Slow]);
     let desk = Desk::new(Several(workers.clone()));
-    let asked = desk.ask(Duration::from_secs(60), || |_: &mut dyn Worker| ());
+    let asked = desk.ask(Duration::from_secs(60), || |_: &mut dyn WorkerContext| ());
     let dropped = async {
         workers[0].jobs.borrow_mut().clear();
         std::future::pending().await
