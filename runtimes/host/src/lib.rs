@@ -23,21 +23,20 @@
 //! * [`watchdog`]: signs of life for the supervisor.
 //! * [`control`]: the port for health, metrics and operators; [`healthcheck`], who asks there.
 //!
-//! A build for a small host leaves parts of it out (the features in `Cargo.toml`). Each has its door in a file
-//! `absent.rs`, which stands in its place then and is of the same shape; `settings/parts.rs` has what its settings may
-//! say.
+//! A build for a small host leaves optional features out (`Cargo.toml` lists them). Each of them has a stub module,
+//! `disabled.rs`, with the same API; `settings/parts.rs` says which values its settings may have then.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
-// What only a part asks for that is left out lies idle, and the linker drops it.
+// Code that only a disabled feature uses stays unused, and the linker drops it.
 #![cfg_attr(
     not(all(feature = "assertion", feature = "control")),
     allow(dead_code, unused_imports, unreachable_pub)
 )]
 
-#[cfg_attr(not(feature = "assertion"), path = "assertion/absent.rs")]
+#[cfg_attr(not(feature = "assertion"), path = "assertion/disabled.rs")]
 pub mod assertion;
-#[cfg_attr(not(feature = "control"), path = "control/absent.rs")]
+#[cfg_attr(not(feature = "control"), path = "control/disabled.rs")]
 pub mod control;
 mod escape;
 pub mod healthcheck;

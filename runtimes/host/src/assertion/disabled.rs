@@ -1,30 +1,29 @@
-//! In a build without signed identities (the feature `assertion`): nobody's are believed, and no settings can say that
-//! somebody's are.
+//! The stub for builds without the feature `assertion`. The settings refuse signed identities in such a build.
 
 use std::io;
 
 use postern_core::handshake::Assertion;
 use slog::Logger;
 
-/// Which tokens are believed: none.
+/// Which tokens are accepted. This build cannot have such settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AssertionSettings {}
 
-/// Has keys fetched again, of which there are none.
+/// A request to fetch the keys again. This build has no keys.
 #[derive(Debug, Clone)]
 pub enum Refresh {}
 
 impl Refresh {
-    /// Never does anything.
+    /// Cannot be called.
     pub(crate) fn request(&self) {
         match *self {}
     }
 }
 
-/// Never makes a judge of assertions.
+/// Returns no verifier.
 ///
 /// # Errors
-/// Never.
+/// Never fails.
 pub fn start(settings: Option<&AssertionSettings>, _: &Logger) -> io::Result<Option<(Assertion, Refresh)>> {
     match settings {
         None => Ok(None),

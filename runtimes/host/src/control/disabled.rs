@@ -1,4 +1,4 @@
-//! In a build without a control port (the feature `control`): there is none, and no settings can say that there is one.
+//! The stub for builds without the feature `control`. The settings refuse a control address in such a build.
 
 use std::convert::Infallible;
 use std::io;
@@ -12,15 +12,15 @@ use crate::phase::Phase;
 use crate::settings::{Program, Settings};
 use crate::workers::Workers;
 
-/// A control port, which this build does not have.
+/// The control port. This build cannot make one.
 #[derive(Debug)]
 pub enum Control {}
 
 impl Control {
-    /// Never anything.
+    /// Returns no control port.
     ///
     /// # Errors
-    /// Never.
+    /// Never fails.
     pub fn bind(
         _: &Settings,
         _: &Program,
@@ -32,15 +32,15 @@ impl Control {
         Ok(None)
     }
 
-    /// What a successor is given.
+    /// Returns the listener, to be passed to a successor.
     pub(crate) fn listener(&self) -> &Listener {
         match *self {}
     }
 
-    /// Answers in this executor.
+    /// Serves requests in this executor.
     ///
     /// # Errors
-    /// Never.
+    /// Never fails.
     pub async fn serve(
         self,
         _: Rc<LocalExecutor<'static>>,
@@ -49,10 +49,10 @@ impl Control {
         match self {}
     }
 
-    /// Answers on a thread of its own.
+    /// Serves requests on a new thread.
     ///
     /// # Errors
-    /// Never.
+    /// Never fails.
     pub fn spawn(self, _: impl Workers + Send + 'static) -> io::Result<()> {
         match self {}
     }
