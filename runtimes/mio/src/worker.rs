@@ -203,7 +203,7 @@ pub(crate) fn spawn(
     let shared_gauges = gauges.clone();
     let name = format!("worker-{number}");
     let thread = thread::Builder::new().name(name).spawn(move || {
-        let mut worker = Worker {
+        let mut worker = EventLoop {
             poll,
             service,
             sockets: Sockets::default(),
@@ -227,7 +227,7 @@ pub(crate) fn spawn(
     Ok(Handle { letters, waker, gauges, places, thread })
 }
 
-struct Worker {
+struct EventLoop {
     poll: Poll,
     service: Service,
     sockets: Sockets,
@@ -255,7 +255,7 @@ struct Worker {
     is_ended: bool,
 }
 
-impl Worker {
+impl EventLoop {
     fn run(&mut self) {
         let mut events = Events::with_capacity(EVENTS);
         while !(self.is_ended || self.is_stopping && self.service.is_empty()) {
@@ -513,7 +513,7 @@ impl Worker {
     }
 }
 
-impl WorkerContext for Worker {
+impl WorkerContext for EventLoop {
     fn service(&mut self) -> &mut Service {
         &mut self.service
     }
