@@ -9,8 +9,8 @@
 
 mod bell;
 mod reactor;
+mod state;
 mod tasks;
-mod worker;
 
 use std::cell::RefCell;
 use std::hash::{BuildHasher, RandomState};
@@ -34,8 +34,8 @@ use slog::{crit, info};
 use smol::LocalExecutor;
 
 use reactor::Reactor;
+use state::ExecutorState;
 use tasks::Runtime;
-use worker::Worker;
 
 /// Runs the program: takes settings from flags, the environment and `.env`, serves until a signal ends it, and returns its
 /// exit status.
@@ -72,7 +72,7 @@ fn serve(
     let instance = RandomState::new().hash_one("instance") as u32;
     settings.service.handshake.instance = instance;
     let service = Service::new(Arc::new(settings.service), RandomState::new().hash_one(0), Instant::now());
-    let worker = Rc::new(RefCell::new(Worker::new(service, log.worker(instance))));
+    let worker = Rc::new(RefCell::new(ExecutorState::new(service, log.worker(instance))));
     let executor = Rc::new(LocalExecutor::new());
     let reactor = Reactor::new()?;
     let intake = Intake::new()?;

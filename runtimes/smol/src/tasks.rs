@@ -26,7 +26,7 @@ use smol::{LocalExecutor, Task};
 
 use crate::bell::Bell;
 use crate::reactor::{Reactor, Readiness, Watched};
-use crate::worker::{Connection, Shared};
+use crate::state::{Connection, Shared};
 
 /// What the tasks know of each other.
 pub(crate) struct Runtime {

@@ -28,7 +28,7 @@ pub(crate) struct Connection {
 }
 
 /// One worker's state, shared by the tasks of one executor.
-pub(crate) struct Worker {
+pub(crate) struct ExecutorState {
     service: Service,
     connections: Vec<Option<Rc<Connection>>>,
     /// The bytes of one read, of any connection. An idle connection owns no buffer.
@@ -36,9 +36,9 @@ pub(crate) struct Worker {
     recording: Recording,
 }
 
-impl Worker {
-    pub(crate) fn new(service: Service, log: WorkerLog) -> Worker {
-        Worker {
+impl ExecutorState {
+    pub(crate) fn new(service: Service, log: WorkerLog) -> ExecutorState {
+        ExecutorState {
             service,
             connections: Vec::new(),
             buffer: vec![0; READ_BUFFER].into_boxed_slice(),
@@ -147,7 +147,7 @@ impl Worker {
         self.flush_log(now);
     }
 
-    /// When [`Worker::handle_due`] has to be called at the latest.
+    /// When [`ExecutorState::handle_due`] has to be called at the latest.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let now = Instant::now();
         [self.service.poll_timeout(now), self.recording.log.retry_at(now)].into_iter().flatten().min()
@@ -226,7 +226,7 @@ impl Worker {
     }
 }
 
-impl WorkerContext for Worker {
+impl WorkerContext for ExecutorState {
     fn service(&mut self) -> &mut Service {
         &mut self.service
     }
@@ -267,4 +267,4 @@ impl postern_core::service::Socket for Socket<'_> {
 const READ_BUFFER: usize = 64 * 1024;
 
 /// Shared by the tasks of one executor.
-pub(crate) type Shared = Rc<RefCell<Worker>>;
+pub(crate) type Shared = Rc<RefCell<ExecutorState>>;
