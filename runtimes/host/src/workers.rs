@@ -165,9 +165,9 @@ impl Desk {
         work: impl FnOnce(&mut dyn WorkerContext) -> T + Send + 'static,
     ) -> Result<Receiver<T>, SubmitError> {
         let (sender, answer) = bounded(1);
-        let job = move |worker: &mut dyn WorkerContext| {
+        let job = move |context: &mut dyn WorkerContext| {
             // Whoever asked may have lost patience.
-            let _ = sender.try_send(work(worker));
+            let _ = sender.try_send(work(context));
         };
         self.workers.submit(number, Box::new(job))?;
         Ok(answer)

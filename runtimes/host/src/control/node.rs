@@ -134,9 +134,9 @@ impl Node {
     /// What the workers have counted. All of them or none: a sum without one of them would be less than the one before,
     /// which Prometheus takes for a restart.
     async fn sum(&self) -> Result<Sum, Refusal> {
-        let take = |worker: &mut dyn WorkerContext| {
-            let (counts, now) = (worker.counts().clone(), worker.now());
-            Snapshot::take(worker.service(), counts, now)
+        let take = |context: &mut dyn WorkerContext| {
+            let (counts, now) = (context.counts().clone(), context.now());
+            Snapshot::take(context.service(), counts, now)
         };
         let answers = self.desk.ask(PATIENCE, || take).await;
         let mut last = self.last.borrow_mut();
@@ -156,7 +156,7 @@ impl Node {
         let list = || {
             let target = target.clone();
             // One more than is wanted says whether there are more.
-            move |worker: &mut dyn WorkerContext| list(worker, &target, ConnectionId(after), limit + 1)
+            move |context: &mut dyn WorkerContext| list(context, &target, ConnectionId(after), limit + 1)
         };
         let lines = self.all(list).await?;
         let workers = lines.into_iter().enumerate();
@@ -174,9 +174,9 @@ impl Node {
         let Disconnect { target, code, reason } = disconnect;
         let close = || {
             let (target, reason) = (target.clone(), reason.clone());
-            move |worker: &mut dyn WorkerContext| {
-                let now = worker.now();
-                worker.service().disconnect(target.whom(), code, &reason, now)
+            move |context: &mut dyn WorkerContext| {
+                let now = context.now();
+                context.service().disconnect(target.whom(), code, &reason, now)
             }
         };
         let closed: usize = self.all(close).await?.into_iter().sum();
@@ -190,9 +190,9 @@ impl Node {
         let send = std::sync::Arc::new(send);
         let tell = || {
             let send = send.clone();
-            move |worker: &mut dyn WorkerContext| {
-                let now = worker.now();
-                worker.service().send(send.target.whom(), send.message.outgoing(), now)
+            move |context: &mut dyn WorkerContext| {
+                let now = context.now();
+                context.service().send(send.target.whom(), send.message.outgoing(), now)
             }
         };
         let sent: usize = self.all(tell).await?.into_iter().sum();
@@ -274,10 +274,10 @@ struct Line {
 }
 
 /// The first of those that are meant, by their numbers.
-fn list(worker: &mut dyn WorkerContext, target: &Target, after: ConnectionId, limit: usize) -> Vec<Line> {
-    let now = worker.now();
+fn list(context: &mut dyn WorkerContext, target: &Target, after: ConnectionId, limit: usize) -> Vec<Line> {
+    let now = context.now();
     let wall = SystemTime::now();
-    let service = worker.service();
+    let service = context.service();
     let number = |key: &Key| service.status(*key).map(|status| (status.id, *key));
     let mut numbers: Vec<(ConnectionId, Key)> =
         service.find(target.whom()).iter().filter_map(number).filter(|(id, _)| *id > after).collect();
@@ -287,8 +287,8 @@ fn list(worker: &mut dyn WorkerContext, target: &Target, after: ConnectionId, li
     }
     let mut lines = Vec::with_capacity(numbers.len());
     for (_, key) in numbers {
-        let peer = worker.socket(key).and_then(|socket| peer(&SockRef::from(&socket)));
-        lines.extend(worker.service().status(key).map(|status| Line::new(&status, peer, now, wall)));
+        let peer = context.socket(key).and_then(|socket| peer(&SockRef::from(&socket)));
+        lines.extend(context.service().status(key).map(|status| Line::new(&status, peer, now, wall)));
     }
     lines
 }

@@ -169,7 +169,7 @@ fn each_worker_answers_for_itself() {
     let workers = workers(&[Mood::Willing, Mood::Slow, Mood::Busy, Mood::Gone]);
     let desk = Desk::new(Several(workers.clone()));
     let asked =
-        desk.ask(Duration::from_millis(20), || |worker: &mut dyn WorkerContext| worker.service().len());
+        desk.ask(Duration::from_millis(20), || |context: &mut dyn WorkerContext| context.service().len());
     let answers = smol::block_on(asked);
     assert_eq!(answers, [Answer::Said(0), Answer::Silent, Answer::Silent, Answer::Gone]);
     // The answer to nobody is no trouble.
