@@ -1,7 +1,7 @@
 //! What does a message cost the server, beside its system calls?
 //!
 //! One read of 64 KiB holds many messages; each is unmasked, checked, and sent back in one write for all.
-//! `session` is the core at its smallest, `service` all that a runtime of ours calls, `tungstenite` the same
+//! `session` is the core at its smallest, `worker` all that a runtime of ours calls, `tungstenite` the same
 //! work by the library that most of Rust uses. Time is for the whole read; the throughput is messages a
 //! second, and the bytes of the read.
 
@@ -24,10 +24,10 @@ fn echo(criterion: &mut Criterion, shape: &str, kind: Kind, size: usize) {
         elements: read.messages() as u64,
         bytes: read.bytes().len() as u64,
     });
-    let (mut session, mut service) = (SessionEcho::new(&read), ServiceEcho::new(&read));
+    let (mut session, mut worker) = (SessionEcho::new(&read), ServiceEcho::new(&read));
     let mut tungstenite = TungsteniteEcho::new(&read);
     group.bench_function("session", |bencher| bencher.iter(|| session.turn()));
-    group.bench_function("service", |bencher| bencher.iter(|| service.turn()));
+    group.bench_function("service", |bencher| bencher.iter(|| worker.turn()));
     group.bench_function("tungstenite", |bencher| bencher.iter(|| tungstenite.turn()));
     group.finish();
 }

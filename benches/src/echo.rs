@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use postern_core::record::Silent;
-use postern_core::service::Arrival;
+use postern_core::worker::Arrival;
 use postern_core::{
-    Codec, ConnectionId, Event, Input, Key, Service, ServiceConfig, Session, SessionConfig, Transport, Turn,
+    Codec, ConnectionId, Event, Input, Key, Session, SessionConfig, Transport, Turn, Worker, WorkerConfig,
 };
 use tungstenite::WebSocket;
 use tungstenite::protocol::{Role, WebSocketConfig};
@@ -72,12 +72,12 @@ impl Echo for SessionEcho {
     }
 }
 
-/// All that a runtime calls: a [`Service`] with one admitted connection. Records go nowhere; what the host
+/// All that a runtime calls: a [`Worker`] with one admitted connection. Records go nowhere; what the host
 /// makes of them is the host's to measure.
 #[derive(Debug)]
 pub struct ServiceEcho {
     socket: Socket,
-    service: Service,
+    worker: Worker,
     key: Key,
     buffer: Vec<u8>,
     /// A runtime asks the clock once for all connections that are ready, so it is not asked here.
@@ -88,25 +88,25 @@ impl ServiceEcho {
     /// A service with the default settings whose connection has got its 101.
     pub fn new(read: &FullRead) -> ServiceEcho {
         let now = Instant::now();
-        let mut service = Service::new(Arc::new(ServiceConfig::default()), 1, now);
-        let key = service.open(Arrival { id: ConnectionId(1), peer: gateway(), refusal: None }, now);
-        service.receive(key, now, &mut REQUEST.to_vec(), &mut Silent);
-        let answer = service.output(key);
+        let mut worker = Worker::new(Arc::new(WorkerConfig::default()), 1, now);
+        let key = worker.open(Arrival { id: ConnectionId(1), peer: gateway(), refusal: None }, now);
+        worker.receive(key, now, &mut REQUEST.to_vec(), &mut Silent);
+        let answer = worker.output(key);
         assert!(answer.starts_with(b"HTTP/1.1 101 "), "{}", answer.escape_ascii());
-        service.sent(key, answer.len(), now);
+        worker.sent(key, answer.len(), now);
         let buffer = vec![0; read.bytes().len()];
-        ServiceEcho { socket: Socket::new(read.bytes()), service, key, buffer, now }
+        ServiceEcho { socket: Socket::new(read.bytes()), worker, key, buffer, now }
     }
 }
 
 impl Echo for ServiceEcho {
     fn turn(&mut self) {
-        assert!(self.service.wants_read(self.key));
+        assert!(self.worker.wants_read(self.key));
         let n = self.socket.read(&mut self.buffer).expect("the socket never fails");
-        self.service.receive(self.key, self.now, &mut self.buffer[..n], &mut Silent);
-        let n = self.socket.write(self.service.output(self.key)).expect("the socket never fails");
-        self.service.sent(self.key, n, self.now);
-        assert_eq!(self.service.transport(self.key), Transport::Open);
+        self.worker.receive(self.key, self.now, &mut self.buffer[..n], &mut Silent);
+        let n = self.socket.write(self.worker.output(self.key)).expect("the socket never fails");
+        self.worker.sent(self.key, n, self.now);
+        assert_eq!(self.worker.transport(self.key), Transport::Open);
     }
 
     fn socket(&mut self) -> &mut Socket {

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! It ends when its standard input does (Ctrl-D). The numbers are those of "Writing a third runtime" in ARCHITECTURE.md,
-//! which has more of them: each connection has a [`Service`] of its own here, so what connections share does not exist,
+//! which has more of them: each connection has a [`Worker`] of its own here, so what connections share does not exist,
 //! nor do settings, the log's file formats, signals and the control port, all of which `postern-host` has.
 #![allow(
     clippy::disallowed_macros,
@@ -22,8 +22,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use postern_core::handshake::Peer;
-use postern_core::service::{Arrival, Socket};
-use postern_core::{ConnectionId, Record, Recorder, Service, ServiceConfig, Transport};
+use postern_core::worker::{Arrival, Socket};
+use postern_core::{ConnectionId, Record, Recorder, Transport, Worker, WorkerConfig};
 
 fn main() -> io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8080".to_owned());
@@ -41,7 +41,7 @@ fn main() -> io::Result<()> {
 
 /// 1. Accepts, numbers the connection, and starts its thread.
 fn accept(listener: &TcpListener) {
-    let config = Arc::new(ServiceConfig::default());
+    let config = Arc::new(WorkerConfig::default());
     for number in 1.. {
         // One that cannot be accepted is no reason to leave the others alone.
         let Ok((stream, peer)) = listener.accept() else { continue };
@@ -61,45 +61,45 @@ fn carry(
     stream: &TcpStream,
     peer: SocketAddr,
     id: ConnectionId,
-    config: Arc<ServiceConfig>,
+    config: Arc<WorkerConfig>,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
     // A write that waits longer than this has sent a part, or nothing, and what is left is the connection's backlog.
     stream.set_write_timeout(Some(TICK))?;
     let (mut socket, mut buffer) = (Blocking(stream), vec![0; READ_BUFFER]);
-    let mut service = Service::new(config, id.0, Instant::now());
-    let key = service.open(Arrival { id, peer: Peer::from(peer), refusal: None }, Instant::now());
+    let mut worker = Worker::new(config, id.0, Instant::now());
+    let key = worker.open(Arrival { id, peer: Peer::from(peer), refusal: None }, Instant::now());
     let mut is_told = false;
     loop {
         if !is_told && IS_STOPPING.load(Ordering::Relaxed) {
             // 8. To go on until the service is empty is to go on until the one connection is removed.
-            service.shut_down();
+            worker.shut_down();
             is_told = true;
         }
         // 5. What is due, and how long there is until something is again.
         let mut now = Instant::now();
         let mut transport = Transport::Open;
-        while let Some(due) = service.next_due(now, &mut Sentences) {
-            transport = service.attend(due, now, &mut buffer, &mut socket, &mut Sentences);
+        while let Some(due) = worker.next_due(now, &mut Sentences) {
+            transport = worker.attend(due, now, &mut buffer, &mut socket, &mut Sentences);
         }
         // 6. The end of the peer's side cannot be seen ahead of unread bytes with `std` alone; a reset can.
-        if service.wants_end(key) && stream.take_error()?.is_some() {
-            service.handle_left(key, now);
+        if worker.wants_end(key) && stream.take_error()?.is_some() {
+            worker.handle_left(key, now);
         }
-        let until = service.poll_timeout(now).map_or(TICK, |at| at.saturating_duration_since(now));
+        let until = worker.poll_timeout(now).map_or(TICK, |at| at.saturating_duration_since(now));
         let patience = until.clamp(LEAST, TICK);
         if transport == Transport::Open {
             // 2. to 4. A turn when there is something to be read; else what waits to be sent is sent.
-            let patience = if service.wants_write(key) { LEAST } else { patience };
-            let is_readable = service.wants_read(key) && wait(stream, patience)?;
-            if !service.wants_read(key) && !service.wants_write(key) {
+            let patience = if worker.wants_write(key) { LEAST } else { patience };
+            let is_readable = worker.wants_read(key) && wait(stream, patience)?;
+            if !worker.wants_read(key) && !worker.wants_write(key) {
                 thread::sleep(patience);
             }
             now = Instant::now();
             transport = if is_readable {
-                service.exchange(key, now, &mut buffer, &mut socket, &mut Sentences)
+                worker.exchange(key, now, &mut buffer, &mut socket, &mut Sentences)
             } else {
-                service.settle(key, now, &mut socket)
+                worker.settle(key, now, &mut socket)
             };
         }
         match transport {
@@ -110,7 +110,7 @@ fn carry(
         }
     }
     // The socket is closed when the caller drops it.
-    service.remove(key, Instant::now(), &mut Sentences);
+    worker.remove(key, Instant::now(), &mut Sentences);
     Ok(())
 }
 

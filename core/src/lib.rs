@@ -3,7 +3,7 @@
 //!
 //! There is no socket in here, no clock, no thread, no randomness and no logger: bytes and instants go in,
 //! bytes and events come out. A runtime carries them; `postern` does it with mio, `postern-smol` with smol,
-//! and [`Service`] says what a third one has to do.
+//! and [`Worker`] says what a third one has to do.
 //!
 //! In the order in which a connection meets them:
 //!
@@ -11,7 +11,7 @@
 //! * [`frame`]: frames as bytes.
 //! * [`session`]: one admitted user: messages, control frames, the closing handshake, limits.
 //! * [`policy`]: small machines that judge without knowing what a frame is.
-//! * [`service`]: all connections of one worker, their timers, and the application.
+//! * [`worker`]: all connections of one worker, their timers, and the application.
 //! * [`close_code`]: the codes of our own that connections are closed with.
 //! * [`record`]: what is worth a line in the log.
 //!
@@ -39,8 +39,8 @@ pub mod record;
 
 pub mod frame;
 pub mod policy;
-pub mod service;
 pub mod session;
+pub mod worker;
 
 pub mod client;
 
@@ -55,9 +55,9 @@ pub use input::{Input, Payload, Text, Utf8};
 pub use moment::{Epoch, Moment};
 pub use record::{ConnectionId, Record, Recorder, Summary};
 pub use role::{Client, Role, Server};
-pub use service::{Key, Service, ServiceConfig};
 pub use session::{Event, Session, SessionConfig, Transport};
 pub use turn::{Codec, Turn};
+pub use worker::{Key, Worker, WorkerConfig};
 
 /// The vocabulary of RFC 6455 that is not ours: close codes and opcodes.
 pub use tungstenite::protocol::frame::coding::{CloseCode, OpCode};

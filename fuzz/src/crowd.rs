@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use postern_core::handshake::{HandshakeConfig, HandshakeError};
 use postern_core::policy::{HeartbeatConfig, Rate};
-use postern_core::service::Arrival;
 use postern_core::session::RatePolicy;
-use postern_core::{ConnectionId, Key, Record, Recorder, Service, ServiceConfig, SessionConfig, Transport};
+use postern_core::worker::Arrival;
+use postern_core::{ConnectionId, Key, Record, Recorder, SessionConfig, Transport, Worker, WorkerConfig};
 
 use crate::notes::Note;
 use crate::story;
@@ -18,8 +18,8 @@ pub(crate) const PEERS: usize = 4;
 
 /// The service, its connections and its clock.
 pub(crate) struct Crowd {
-    service: Service,
-    config: Arc<ServiceConfig>,
+    worker: Worker,
+    config: Arc<WorkerConfig>,
     now: Instant,
     peers: [Option<Peer>; PEERS],
     /// How many connections there have been.
@@ -64,7 +64,7 @@ impl Crowd {
     pub(crate) fn new(choice: u8) -> Crowd {
         let (config, now) = (Arc::new(config(choice)), Instant::now());
         Crowd {
-            service: Service::new(config.clone(), choice.into(), now),
+            worker: Worker::new(config.clone(), choice.into(), now),
             config,
             now,
             peers: [const { None }; PEERS],
@@ -81,7 +81,7 @@ impl Crowd {
         self.opened += 1;
         let id = ConnectionId(self.opened);
         let refusal = (choice % 8 == 7).then_some(HandshakeError::Overloaded);
-        let key = self.service.open(Arrival { id, peer: PEER, refusal }, self.now);
+        let key = self.worker.open(Arrival { id, peer: PEER, refusal }, self.now);
         let is_taken = self.peers.iter().flatten().any(|other| other.key == key);
         assert!(!is_taken, "a key for two");
         let (wire, waiting) = (Vec::new(), Vec::new());
@@ -89,15 +89,15 @@ impl Crowd {
     }
 
     pub(crate) fn wants_read(&self, peer: usize) -> bool {
-        self.peers[peer].as_ref().is_some_and(|peer| !peer.has_ended && self.service.wants_read(peer.key))
+        self.peers[peer].as_ref().is_some_and(|peer| !peer.has_ended && self.worker.wants_read(peer.key))
     }
 
     /// Bytes come, whether they are wanted or not.
     pub(crate) fn receive(&mut self, peer: usize, bytes: &[u8]) {
         let Some(peer) = self.peers[peer].as_mut().filter(|peer| !peer.has_ended) else { return };
         if !bytes.is_empty() {
-            self.service.receive(peer.key, self.now, &mut bytes.to_vec(), &mut self.records);
-            peer.look(&self.service);
+            self.worker.receive(peer.key, self.now, &mut bytes.to_vec(), &mut self.records);
+            peer.look(&self.worker);
         }
     }
 
@@ -105,37 +105,37 @@ impl Crowd {
     /// later.
     pub(crate) fn end(&mut self, peer: usize) {
         if let Some(peer) = self.peers[peer].as_mut().filter(|peer| !peer.has_ended) {
-            if self.service.wants_end(peer.key) {
-                assert!(!self.service.wants_read(peer.key), "a read would tell");
-                self.service.handle_left(peer.key, self.now);
-                assert!(!self.service.wants_end(peer.key), "it is told twice");
+            if self.worker.wants_end(peer.key) {
+                assert!(!self.worker.wants_read(peer.key), "a read would tell");
+                self.worker.handle_left(peer.key, self.now);
+                assert!(!self.worker.wants_end(peer.key), "it is told twice");
                 return;
             }
             peer.has_ended = true;
-            self.service.handle_eof(peer.key, self.now);
-            peer.look(&self.service);
+            self.worker.handle_eof(peer.key, self.now);
+            peer.look(&self.worker);
         }
     }
 
     /// The socket fails.
     pub(crate) fn fail(&mut self, peer: usize) {
         if let Some(peer) = &mut self.peers[peer] {
-            self.service.handle_error(peer.key);
-            peer.look(&self.service);
-            assert!(!self.service.wants_write(peer.key), "output for a socket that failed");
-            assert_eq!(self.service.transport(peer.key), Transport::Close);
+            self.worker.handle_error(peer.key);
+            peer.look(&self.worker);
+            assert!(!self.worker.wants_write(peer.key), "output for a socket that failed");
+            assert_eq!(self.worker.transport(peer.key), Transport::Close);
         }
     }
 
     /// The socket takes so much, and nobody asks what follows.
     pub(crate) fn write(&mut self, peer: usize, room: usize) {
         let Some(peer) = &mut self.peers[peer] else { return };
-        let output = self.service.output(peer.key);
+        let output = self.worker.output(peer.key);
         let n = output.len().min(room);
         assert!(n == 0 || !peer.is_shut, "output behind the shutdown");
         peer.wire.extend_from_slice(&output[..n]);
-        self.service.sent(peer.key, n, self.now);
-        assert!(self.service.output(peer.key) == &peer.waiting[n..], "bytes doubled or lost");
+        self.worker.sent(peer.key, n, self.now);
+        assert!(self.worker.output(peer.key) == &peer.waiting[n..], "bytes doubled or lost");
         peer.waiting.drain(..n);
     }
 
@@ -143,7 +143,7 @@ impl Crowd {
     pub(crate) fn settle(&mut self, peer: usize, room: usize) {
         self.write(peer, room);
         let Some(connection) = &mut self.peers[peer] else { return };
-        match self.service.transport(connection.key) {
+        match self.worker.transport(connection.key) {
             Transport::Open => assert!(!connection.is_shut, "open behind the shutdown"),
             Transport::ShutdownWrite => connection.is_shut = true,
             Transport::Close => self.remove(peer),
@@ -153,8 +153,8 @@ impl Crowd {
     /// The socket is gone, whatever the service thinks of it.
     pub(crate) fn remove(&mut self, peer: usize) {
         let Some(peer) = self.peers[peer].take() else { return };
-        self.service.remove(peer.key, self.now, &mut self.records);
-        assert!(self.service.output(peer.key).is_empty(), "output for nobody");
+        self.worker.remove(peer.key, self.now, &mut self.records);
+        assert!(self.worker.output(peer.key).is_empty(), "output for nobody");
         let notes: Vec<&Note> =
             self.records.0.iter().filter(|(id, _)| *id == peer.id).map(|(_, note)| note).collect();
         story::check(&peer.wire, &notes);
@@ -166,39 +166,39 @@ impl Crowd {
 
     /// The process begins to stop.
     pub(crate) fn shut_down(&mut self) {
-        self.service.shut_down();
+        self.worker.shut_down();
     }
 
     /// Nobody is read from for a time.
     pub(crate) fn hold(&mut self) {
-        self.service.hold(self.now);
-        let is_user = |peer: &&Peer| self.service.status(peer.key).is_some_and(|status| status.is_open);
-        assert!(self.peers.iter().flatten().filter(is_user).all(|peer| !self.service.wants_read(peer.key)));
+        self.worker.hold(self.now);
+        let is_user = |peer: &&Peer| self.worker.status(peer.key).is_some_and(|status| status.is_open);
+        assert!(self.peers.iter().flatten().filter(is_user).all(|peer| !self.worker.wants_read(peer.key)));
     }
 
     /// Everybody is read from again.
     pub(crate) fn release(&mut self) {
-        self.service.release(self.now);
+        self.worker.release(self.now);
     }
 
     /// Settles what is due, with sockets that take so much. Asserts that this comes to an end.
     pub(crate) fn settle_due(&mut self, room: usize) {
         for _ in 0..MOST_DUE {
-            let Some(key) = self.service.next_due(self.now, &mut self.records) else {
-                let next = self.service.poll_timeout(self.now);
+            let Some(key) = self.worker.next_due(self.now, &mut self.records) else {
+                let next = self.worker.poll_timeout(self.now);
                 assert!(next.is_none_or(|at| at > self.now), "a runtime that sleeps until then spins");
-                assert!(!self.service.is_short_of_memory(), "nobody gives way");
+                assert!(!self.worker.is_short_of_memory(), "nobody gives way");
                 return;
             };
             let is_it = |peer: &Option<Peer>| peer.as_ref().is_some_and(|peer| peer.key == key);
             let peer = self.peers.iter().position(is_it).expect("due, and not there");
             if let Some(peer) = &mut self.peers[peer] {
-                peer.look(&self.service);
+                peer.look(&self.worker);
             }
             self.write(peer, room);
-            self.service.judge(key, self.now, &mut self.records);
+            self.worker.judge(key, self.now, &mut self.records);
             if let Some(peer) = &mut self.peers[peer] {
-                peer.look(&self.service);
+                peer.look(&self.worker);
             }
             self.settle(peer, room);
         }
@@ -207,12 +207,12 @@ impl Crowd {
 
     /// Asserts what holds between two calls.
     pub(crate) fn check(&self) {
-        assert_eq!(self.service.len(), self.peers.iter().flatten().count());
-        assert_eq!(self.service.is_empty(), self.peers.iter().all(Option::is_none));
+        assert_eq!(self.worker.len(), self.peers.iter().flatten().count());
+        assert_eq!(self.worker.is_empty(), self.peers.iter().all(Option::is_none));
         for peer in self.peers.iter().flatten() {
-            let output = self.service.output(peer.key);
+            let output = self.worker.output(peer.key);
             assert!(output == peer.waiting, "a call for another connection changed what this one sends");
-            assert_eq!(self.service.wants_write(peer.key), !output.is_empty());
+            assert_eq!(self.worker.wants_write(peer.key), !output.is_empty());
         }
     }
 
@@ -221,27 +221,27 @@ impl Crowd {
         self.shut_down();
         let start = self.now;
         self.settle_due(0);
-        while let Some(next) = self.service.poll_timeout(self.now).filter(|_| !self.service.is_empty()) {
+        while let Some(next) = self.worker.poll_timeout(self.now).filter(|_| !self.worker.is_empty()) {
             self.now = next;
             self.settle_due(0);
             self.check();
         }
-        assert!(self.service.is_empty(), "nobody will ever end {:?}", self.service.keys());
+        assert!(self.worker.is_empty(), "nobody will ever end {:?}", self.worker.keys());
         let session = &self.config.session;
         let most = session.write_timeout + session.close_timeout + Duration::from_secs(2);
         assert!(self.now - start <= most, "silence holds the process for {:?}", self.now - start);
         assert!(self.peers.iter().all(Option::is_none));
-        assert_eq!(self.service.memory_held(), 0, "held for nobody");
+        assert_eq!(self.worker.memory_held(), 0, "held for nobody");
     }
 }
 
 impl Peer {
     /// After a call for this connection: what waited still waits, unless the connection was given up.
-    fn look(&mut self, service: &Service) {
-        let output = service.output(self.key);
-        let is_given_up = output.is_empty() && service.transport(self.key) == Transport::Close;
+    fn look(&mut self, worker: &Worker) {
+        let output = worker.output(self.key);
+        let is_given_up = output.is_empty() && worker.transport(self.key) == Transport::Close;
         assert!(is_given_up || output.starts_with(&self.waiting), "what waited is lost or changed");
-        assert!(output.is_empty() || service.transport(self.key) == Transport::Open);
+        assert!(output.is_empty() || worker.transport(self.key) == Transport::Open);
         self.waiting = output.to_vec();
     }
 }
@@ -251,7 +251,7 @@ impl Peer {
 const MOST_DUE: usize = 4096;
 
 /// The defaults, or limits and times that short inputs reach.
-fn config(choice: u8) -> ServiceConfig {
+fn config(choice: u8) -> WorkerConfig {
     let millis = Duration::from_millis;
     let defaults = SessionConfig::default();
     let small = SessionConfig {
@@ -291,5 +291,5 @@ fn config(choice: u8) -> ServiceConfig {
         0 => HeartbeatConfig::default(),
         _ => HeartbeatConfig { interval: millis(200), timeout: millis(100) },
     };
-    ServiceConfig { handshake, session: Arc::new(session), heartbeat, max_memory, ..ServiceConfig::default() }
+    WorkerConfig { handshake, session: Arc::new(session), heartbeat, max_memory, ..WorkerConfig::default() }
 }

@@ -1,4 +1,4 @@
-//! A runtime with one connection, that keeps the contract of [`Service`] and asserts what it may rely on. It takes a
+//! A runtime with one connection, that keeps the contract of [`Worker`] and asserts what it may rely on. It takes a
 //! turn in one call or step by step, so that the two can be compared.
 
 use std::io::{Error, ErrorKind, IoSlice, Result};
@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use postern_core::handshake::Peer;
 use postern_core::policy::HeartbeatConfig;
-use postern_core::service::{Arrival, Socket};
-use postern_core::{ConnectionId, Key, Service, ServiceConfig, SessionConfig, Transport};
+use postern_core::worker::{Arrival, Socket};
+use postern_core::{ConnectionId, Key, SessionConfig, Transport, Worker, WorkerConfig};
 
 use crate::notes::Notes;
 
@@ -20,7 +20,7 @@ pub(crate) const HEAD: &[u8] = b"GET /ws HTTP/1.1\r\nHost: app.example\r\nUpgrad
 
 /// The connection, its socket and its clock.
 pub(crate) struct Runtime {
-    service: Service,
+    worker: Worker,
     limits: SessionConfig,
     /// Whether a read and the write behind it are one call.
     is_in_turns: bool,
@@ -52,14 +52,13 @@ impl Runtime {
     pub(crate) fn new(limits: &SessionConfig) -> Runtime {
         // When a ping comes depends on when something was read, which this reference does not know.
         let heartbeat = HeartbeatConfig { interval: Duration::ZERO, ..HeartbeatConfig::default() };
-        let config =
-            ServiceConfig { session: Arc::new(limits.clone()), heartbeat, ..ServiceConfig::default() };
+        let config = WorkerConfig { session: Arc::new(limits.clone()), heartbeat, ..WorkerConfig::default() };
         let now = Instant::now();
-        let mut service = Service::new(Arc::new(config), 1, now);
+        let mut worker = Worker::new(Arc::new(config), 1, now);
         let peer = Peer::Tcp { ip: IpAddr::from([127, 0, 0, 1]), port: 40_000 };
-        let key = service.open(Arrival { id: ConnectionId(1), peer, refusal: None }, now);
+        let key = worker.open(Arrival { id: ConnectionId(1), peer, refusal: None }, now);
         Runtime {
-            service,
+            worker,
             limits: limits.clone(),
             is_in_turns: false,
             key: Some(key),
@@ -76,26 +75,26 @@ impl Runtime {
         }
     }
 
-    /// The same that takes its turns by [`Service::exchange`].
+    /// The same that takes its turns by [`Worker::exchange`].
     pub(crate) fn in_turns(limits: &SessionConfig) -> Runtime {
         Runtime { is_in_turns: true, ..Runtime::new(limits) }
     }
 
     /// Whether a runtime would read now.
     pub(crate) fn wants_read(&self) -> bool {
-        !self.is_ended && self.key.is_some_and(|key| self.service.wants_read(key))
+        !self.is_ended && self.key.is_some_and(|key| self.worker.wants_read(key))
     }
 
     /// The socket brought bytes; never none, which would be the end.
     pub(crate) fn read(&mut self, bytes: &[u8]) {
         let Some(key) = self.key.filter(|_| !bytes.is_empty()) else { return };
         self.longest_read = self.longest_read.max(bytes.len());
-        let before = self.service.output(key).len();
+        let before = self.worker.output(key).len();
         if self.is_in_turns {
             return self.exchange(key, bytes, before);
         }
-        self.service.receive(key, self.now, &mut bytes.to_vec(), &mut self.notes);
-        let after = self.service.output(key).len();
+        self.worker.receive(key, self.now, &mut bytes.to_vec(), &mut self.notes);
+        let after = self.worker.output(key).len();
         self.judge(before, after);
         self.settle();
     }
@@ -103,9 +102,9 @@ impl Runtime {
     fn exchange(&mut self, key: Key, bytes: &[u8], before: usize) {
         let mut socket = Gate { bytes, room: self.room, offered: 0, taken: Vec::new() };
         let mut buffer = vec![0; bytes.len()];
-        let transport = self.service.exchange(key, self.now, &mut buffer, &mut socket, &mut self.notes);
+        let transport = self.worker.exchange(key, self.now, &mut buffer, &mut socket, &mut self.notes);
         assert!(socket.bytes.is_empty(), "what may be read is read");
-        assert_eq!(transport, self.service.transport(key));
+        assert_eq!(transport, self.worker.transport(key));
         self.judge(before, socket.offered);
         self.wire.extend_from_slice(&socket.taken);
         self.wrote(key, socket.offered, socket.taken.len());
@@ -122,7 +121,7 @@ impl Runtime {
     pub(crate) fn end(&mut self) {
         if let Some(key) = self.key.filter(|_| !self.is_ended) {
             self.is_ended = true;
-            self.service.handle_eof(key, self.now);
+            self.worker.handle_eof(key, self.now);
             self.settle();
         }
     }
@@ -130,7 +129,7 @@ impl Runtime {
     /// The socket fails.
     pub(crate) fn fail(&mut self) {
         if let Some(key) = self.key {
-            self.service.handle_error(key);
+            self.worker.handle_error(key);
             self.settle();
             assert!(self.is_closed(), "a socket that failed is kept");
         }
@@ -144,7 +143,7 @@ impl Runtime {
 
     /// The process begins to stop.
     pub(crate) fn shut_down(&mut self) {
-        self.service.shut_down();
+        self.worker.shut_down();
         self.settle_due();
     }
 
@@ -161,7 +160,7 @@ impl Runtime {
         self.shut_down();
         let start = self.now;
         for _ in 0..MOST_TIMERS {
-            let Some(next) = self.service.poll_timeout(self.now).filter(|_| !self.is_closed()) else { break };
+            let Some(next) = self.worker.poll_timeout(self.now).filter(|_| !self.is_closed()) else { break };
             self.now = self.now.max(next);
             self.settle_due();
         }
@@ -172,34 +171,34 @@ impl Runtime {
 
     /// Whether the socket is closed.
     pub(crate) fn is_closed(&self) -> bool {
-        assert_eq!(self.key.is_none(), self.service.is_empty());
+        assert_eq!(self.key.is_none(), self.worker.is_empty());
         self.key.is_none()
     }
 
     /// Writes once, and does with the socket what the service says.
     fn settle(&mut self) {
         let Some(key) = self.key else { return };
-        let output = self.service.output(key);
+        let output = self.worker.output(key);
         let (waiting, n) = (output.len(), output.len().min(self.room));
         self.wire.extend_from_slice(&output[..n]);
         if waiting > 0 {
-            self.service.sent(key, n, self.now);
+            self.worker.sent(key, n, self.now);
         }
         self.wrote(key, waiting, n);
         self.obey(key);
     }
 
     fn obey(&mut self, key: Key) {
-        self.transport = self.service.transport(key);
+        self.transport = self.worker.transport(key);
         match self.transport {
             Transport::Open => assert!(!self.is_shut, "open behind the shutdown"),
             Transport::ShutdownWrite | Transport::Close => {
-                assert!(!self.service.wants_write(key), "closed before all is written");
+                assert!(!self.worker.wants_write(key), "closed before all is written");
                 self.is_shut = true;
             }
         }
         if self.transport == Transport::Close {
-            self.service.remove(key, self.now, &mut self.notes);
+            self.worker.remove(key, self.now, &mut self.notes);
             self.key = None;
         }
     }
@@ -214,13 +213,13 @@ impl Runtime {
         if self.room != usize::MAX {
             self.room -= n;
         }
-        assert_eq!(self.service.output(key).len(), waiting - n, "bytes doubled or lost");
+        assert_eq!(self.worker.output(key).len(), waiting - n, "bytes doubled or lost");
         // After a Close nothing is answered any more, so reading goes on up to the peer's own.
-        let answers = self.service.status(key).is_some_and(|status| status.is_open);
+        let answers = self.worker.status(key).is_some_and(|status| status.is_open);
         let is_clogged = waiting - n > self.limits.pause_backlog;
-        assert!(!(answers && is_clogged && self.service.wants_read(key)), "does not pause");
-        let is_over = self.service.transport(key) == Transport::Close;
-        assert!(self.service.wants_read(key) || waiting > n || is_over, "pauses for nothing");
+        assert!(!(answers && is_clogged && self.worker.wants_read(key)), "does not pause");
+        let is_over = self.worker.transport(key) == Transport::Close;
+        assert!(self.worker.wants_read(key) || waiting > n || is_over, "pauses for nothing");
         self.stalled = match self.stalled {
             _ if waiting == n => None,
             Some(since) if n == 0 => Some(since),
@@ -230,14 +229,14 @@ impl Runtime {
 
     fn settle_due(&mut self) {
         for _ in 0..MOST_DUE {
-            if let Some(due) = self.service.next_due(self.now, &mut self.notes) {
+            if let Some(due) = self.worker.next_due(self.now, &mut self.notes) {
                 // What the socket brought is read already.
                 self.settle();
-                self.service.judge(due, self.now, &mut self.notes);
+                self.worker.judge(due, self.now, &mut self.notes);
                 self.settle();
                 continue;
             }
-            let next = self.service.poll_timeout(self.now);
+            let next = self.worker.poll_timeout(self.now);
             assert!(next.is_none_or(|at| at > self.now), "a runtime that sleeps until then spins");
             let is_late = |since: Instant| since + self.limits.write_timeout <= self.now;
             assert!(

@@ -55,7 +55,7 @@ impl<'h> UpgradeRequest<'h> {
     /// httparse is too lenient to stand alone: it takes HTTP/1.0, any request target, repeated headers,
     /// `Content-Length: +5`. The rules behind it are checked from the general to the particular, and the
     /// first that fails is the answer. `Transfer-Encoding: chunked` is refused here, because what follows the head is not
-    /// looked at; a [`Service`](crate::Service) accepts it if the body is empty.
+    /// looked at; a [`Worker`](crate::Worker) accepts it if the body is empty.
     ///
     /// # Errors
     /// Every [`HandshakeError`] of the statuses 400, 404, 405, 426 and 431, but for those of the identity.

@@ -6,7 +6,7 @@ use super::{Pace, RateLimit};
 use crate::handshake::HandshakeError;
 
 /// Judges connections as they are accepted. One per process, with the one thread that accepts. How many connections
-/// there may be is judged by the worker that gets them ([`Service::open`](crate::Service::open)).
+/// there may be is judged by the worker that gets them ([`Worker::open`](crate::Worker::open)).
 #[derive(Debug, Clone, Copy)]
 pub struct Gate {
     /// New connections a second, and as many at once; zero is any number.
@@ -22,7 +22,7 @@ impl Gate {
         Gate { connect_rate, arrivals: RateLimit::default(), displacing: RateLimit::default() }
     }
 
-    /// Judges one more connection. The result is the [`refusal`](crate::service::Arrival::refusal) of the arrival.
+    /// Judges one more connection. The result is the [`refusal`](crate::worker::Arrival::refusal) of the arrival.
     pub fn judge(&mut self, now: Instant) -> Option<HandshakeError> {
         match self.arrivals.judge(now, self.connect_rate, self.connect_rate) {
             Pace::Kept => None,

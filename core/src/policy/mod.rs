@@ -1,5 +1,5 @@
 //! Small machines that judge. They know nothing of frames and sockets; each is told what happened and gives
-//! a verdict, and [`service`](crate::service) maps verdicts to close codes.
+//! a verdict, and [`worker`](crate::worker) maps verdicts to close codes.
 //!
 //! Expiry of identities will stand beside them.
 

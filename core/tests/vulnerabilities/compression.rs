@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 use postern_core::handshake::HandshakeConfig;
-use postern_core::{ServiceConfig, SessionConfig, Transport};
+use postern_core::{SessionConfig, Transport, WorkerConfig};
 
 use crate::connection::{Connection, ask, check_time, frame, with};
 
@@ -12,7 +12,7 @@ use crate::connection::{Connection, ask, check_time, frame, with};
 #[track_caller]
 fn offer(session: SessionConfig, offer: &str) -> (Connection, Option<String>) {
     let handshake = HandshakeConfig { compression: true, ..HandshakeConfig::default() };
-    let config = ServiceConfig { handshake, session: session.into(), ..ServiceConfig::default() };
+    let config = WorkerConfig { handshake, session: session.into(), ..WorkerConfig::default() };
     let mut connection = ask(config, with("", &format!("Sec-WebSocket-Extensions: {offer}")).as_bytes());
     let answer = String::from_utf8(std::mem::take(&mut connection.wire)).expect("ASCII");
     assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
@@ -387,7 +387,7 @@ fn malformed_parameters_are_declined_and_crash_nothing() {
 #[test]
 fn compression_is_off_unless_it_is_switched_on() {
     let request = with("", "Sec-WebSocket-Extensions: permessage-deflate");
-    let mut connection = ask(ServiceConfig::default(), request.as_bytes());
+    let mut connection = ask(WorkerConfig::default(), request.as_bytes());
     let answer = String::from_utf8(std::mem::take(&mut connection.wire)).expect("ASCII");
     assert!(answer.starts_with("HTTP/1.1 101 ") && !answer.contains("Extensions"), "{answer}");
     connection.feed(&frame(0xc1, b"\x00"));

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use postern_core::handshake::Peer;
 use postern_core::policy::HeartbeatConfig;
-use postern_core::service::Arrival;
-use postern_core::{ConnectionId, Key, Record, Recorder, Service, ServiceConfig, SessionConfig, Transport};
+use postern_core::worker::Arrival;
+use postern_core::{ConnectionId, Key, Record, Recorder, SessionConfig, Transport, Worker, WorkerConfig};
 
 /// A request that gets its 101; tests change one thing in it.
 pub(crate) const GOOD: &str = "GET /ws HTTP/1.1\r\nHost: app.example\r\nUpgrade: websocket\r\n\
@@ -81,7 +81,7 @@ impl Recorder for Counts {
 /// One service with one connection, and the wire to its peer.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    pub(crate) service: Service,
+    pub(crate) worker: Worker,
     pub(crate) key: Key,
     pub(crate) now: Instant,
     pub(crate) counts: Counts,
@@ -95,10 +95,10 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// A connection that was just accepted.
-    pub(crate) fn new(config: ServiceConfig) -> Connection {
+    pub(crate) fn new(config: WorkerConfig) -> Connection {
         let now = Instant::now();
         let mut connection = Connection {
-            service: Service::new(Arc::new(config), 1, now),
+            worker: Worker::new(Arc::new(config), 1, now),
             key: Key(0),
             now,
             counts: Counts::default(),
@@ -106,7 +106,7 @@ impl Connection {
             takes: usize::MAX,
             transport: Transport::Open,
         };
-        connection.key = connection.service.open(arrival(1), connection.now);
+        connection.key = connection.worker.open(arrival(1), connection.now);
         connection
     }
 
@@ -114,13 +114,13 @@ impl Connection {
     pub(crate) fn admitted(session: SessionConfig) -> Connection {
         // Pings would stand between what the tests look for.
         let heartbeat = HeartbeatConfig { interval: Duration::ZERO, ..HeartbeatConfig::default() };
-        let config = ServiceConfig { session: Arc::new(session), heartbeat, ..ServiceConfig::default() };
+        let config = WorkerConfig { session: Arc::new(session), heartbeat, ..WorkerConfig::default() };
         Connection::admitted_by(config, GOOD)
     }
 
     /// A connection that was admitted by this request.
     #[track_caller]
-    pub(crate) fn admitted_by(config: ServiceConfig, request: &str) -> Connection {
+    pub(crate) fn admitted_by(config: WorkerConfig, request: &str) -> Connection {
         let mut connection = Connection::new(config);
         connection.feed(request.as_bytes());
         assert!(connection.wire.starts_with(b"HTTP/1.1 101 "), "{}", connection.wire.escape_ascii());
@@ -129,34 +129,34 @@ impl Connection {
     }
 
     pub(crate) fn feed(&mut self, bytes: &[u8]) {
-        self.service.receive(self.key, self.now, &mut bytes.to_vec(), &mut self.counts);
+        self.worker.receive(self.key, self.now, &mut bytes.to_vec(), &mut self.counts);
         self.settle();
     }
 
     pub(crate) fn settle(&mut self) {
-        let output = self.service.output(self.key);
+        let output = self.worker.output(self.key);
         if !output.is_empty() {
             let n = output.len().min(self.takes);
             self.wire.extend_from_slice(&output[..n]);
-            self.service.sent(self.key, n, self.now);
+            self.worker.sent(self.key, n, self.now);
         }
-        self.transport = self.service.transport(self.key);
+        self.transport = self.worker.transport(self.key);
         if self.transport == Transport::Close {
-            self.service.remove(self.key, self.now, &mut self.counts);
+            self.worker.remove(self.key, self.now, &mut self.counts);
         }
     }
 
     /// Offers what waits to the socket, does what is due, and settles.
     pub(crate) fn attend(&mut self) {
         self.settle();
-        self.service.judge(self.key, self.now, &mut self.counts);
+        self.worker.judge(self.key, self.now, &mut self.counts);
         self.settle();
     }
 
     /// Lets time pass and settles what is due. What others have to say is thrown away.
     pub(crate) fn wait(&mut self, time: Duration) {
         self.now += time;
-        while let Some(key) = self.service.next_due(self.now, &mut self.counts) {
+        while let Some(key) = self.worker.next_due(self.now, &mut self.counts) {
             if key == self.key {
                 self.attend();
                 continue;
@@ -172,7 +172,7 @@ impl Connection {
     #[track_caller]
     pub(crate) fn open_another(&mut self, request: &str) -> Key {
         let before = self.key;
-        self.key = self.service.open(arrival(self.counts.established as u64 + 1), self.now);
+        self.key = self.worker.open(arrival(self.counts.established as u64 + 1), self.now);
         self.wire.clear();
         self.feed(request.as_bytes());
         assert!(self.wire.starts_with(b"HTTP/1.1 101 "), "{}", self.wire.escape_ascii());
@@ -218,7 +218,7 @@ pub(crate) fn arrival(id: u64) -> Arrival {
 }
 
 /// All that comes out for one request: the answer, and whether somebody was admitted.
-pub(crate) fn ask(config: ServiceConfig, request: &[u8]) -> Connection {
+pub(crate) fn ask(config: WorkerConfig, request: &[u8]) -> Connection {
     let mut connection = Connection::new(config);
     connection.feed(request);
     connection
@@ -227,11 +227,11 @@ pub(crate) fn ask(config: ServiceConfig, request: &[u8]) -> Connection {
 /// Checks the status and the code of a refusal, and that nothing else comes out, even if more goes in.
 #[track_caller]
 pub(crate) fn check_refused(request: impl AsRef<[u8]>, status: u16, code: &str) {
-    check_refused_by(ServiceConfig::default(), request, status, code);
+    check_refused_by(WorkerConfig::default(), request, status, code);
 }
 
 #[track_caller]
-pub(crate) fn check_refused_by(config: ServiceConfig, request: impl AsRef<[u8]>, status: u16, code: &str) {
+pub(crate) fn check_refused_by(config: WorkerConfig, request: impl AsRef<[u8]>, status: u16, code: &str) {
     let request = request.as_ref();
     let mut connection = ask(config, request);
     let answer = String::from_utf8(connection.wire.clone()).expect("ASCII");
@@ -250,7 +250,7 @@ pub(crate) fn check_refused_by(config: ServiceConfig, request: impl AsRef<[u8]>,
 /// Checks that a request is admitted, for the user 123.
 #[track_caller]
 pub(crate) fn check_admitted(request: impl AsRef<[u8]>) -> String {
-    let connection = ask(ServiceConfig::default(), request.as_ref());
+    let connection = ask(WorkerConfig::default(), request.as_ref());
     let answer = String::from_utf8(connection.wire).expect("ASCII");
     assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
     assert_eq!(connection.counts.user, "123");

@@ -193,7 +193,7 @@ fn a_message_that_drips_gets_1008_at_its_deadline() {
         connection.wait(Duration::from_millis(1));
         assert_eq!(connection.close_code(), 1008, "after {len} bytes");
         connection.wait(Duration::from_secs(1));
-        assert!(connection.service.is_empty() && connection.counts.code == 1008, "after {len} bytes");
+        assert!(connection.worker.is_empty() && connection.counts.code == 1008, "after {len} bytes");
     }
     let mut connection = Connection::admitted(SessionConfig::default());
     connection.feed(&frame(0x01, b""));

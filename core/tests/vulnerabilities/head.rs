@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use postern_core::handshake::HandshakeConfig;
-use postern_core::{ServiceConfig, Transport};
+use postern_core::{Transport, WorkerConfig};
 
 use crate::connection::{
     Connection, GOOD, ask, check_admitted, check_refused, check_refused_by, check_time, frame, with,
 };
 
-fn handshake(handshake: HandshakeConfig) -> ServiceConfig {
-    ServiceConfig { handshake, ..ServiceConfig::default() }
+fn handshake(handshake: HandshakeConfig) -> WorkerConfig {
+    WorkerConfig { handshake, ..WorkerConfig::default() }
 }
 
 /// tungstenite CVE-2023-43669, RUSTSEC-2023-0065: the head was parsed again from its start after each read.
@@ -31,7 +31,7 @@ fn a_long_head_in_single_bytes_is_looked_at_once() {
 fn a_head_without_an_end_is_refused_at_the_limit_and_not_collected() {
     let endless = format!("GET /ws HTTP/1.1\r\nCookie: {}", "x".repeat(20_000));
     check_refused(&endless, 431, "head_too_large");
-    let mut connection = Connection::new(ServiceConfig::default());
+    let mut connection = Connection::new(WorkerConfig::default());
     connection.feed(&endless.as_bytes()[..16 * 1024 - 1]);
     assert_eq!(connection.wire, b"");
     connection.feed(b"x");
@@ -49,7 +49,7 @@ fn very_many_header_lines_are_refused_and_not_cut() {
 #[test]
 fn a_head_that_drips_gets_408_at_its_deadline() {
     for portion in [1, 2, 7] {
-        let mut connection = Connection::new(ServiceConfig::default());
+        let mut connection = Connection::new(WorkerConfig::default());
         let mut portions = GOOD.as_bytes().chunks(portion);
         for _ in 0..24 {
             connection.feed(portions.next().unwrap());
@@ -61,11 +61,11 @@ fn a_head_that_drips_gets_408_at_its_deadline() {
         connection.wait(Duration::from_millis(1));
         assert!(connection.wire.starts_with(b"HTTP/1.1 408 "), "after five seconds, whatever came");
         connection.wait(Duration::from_secs(1));
-        assert!(connection.service.is_empty(), "and the socket is gone a second later");
+        assert!(connection.worker.is_empty(), "and the socket is gone a second later");
     }
-    let mut silent = Connection::new(ServiceConfig::default());
+    let mut silent = Connection::new(WorkerConfig::default());
     silent.wait(Duration::from_secs(5));
-    assert!(silent.wire.is_empty() && silent.service.is_empty(), "without a byte nothing was asked");
+    assert!(silent.wire.is_empty() && silent.worker.is_empty(), "without a byte nothing was asked");
     assert_eq!((silent.counts.rejected, silent.counts.abandoned), (0, 1));
 }
 
@@ -73,11 +73,11 @@ fn a_head_that_drips_gets_408_at_its_deadline() {
 #[test]
 fn early_frames_are_frames_and_count_towards_the_limits() {
     let mut early = [GOOD.as_bytes(), &frame(0x81, b"hello")].concat();
-    let connection = ask(ServiceConfig::default(), &early);
+    let connection = ask(WorkerConfig::default(), &early);
     assert!(connection.wire.ends_with(b"\r\n\r\n\x81\x05hello"), "{}", connection.wire.escape_ascii());
     early.truncate(GOOD.len());
     early.extend(b"\x82\xff\0\0\0\0\0\x01\0\x01\0\0\0\0");
-    let mut connection = ask(ServiceConfig::default(), &early);
+    let mut connection = ask(WorkerConfig::default(), &early);
     let head = connection.wire.windows(4).position(|bytes| bytes == b"\r\n\r\n").expect("a head");
     connection.wire.drain(..head + 4);
     assert_eq!(connection.close_code(), 1009);
@@ -88,7 +88,7 @@ fn early_frames_are_frames_and_count_towards_the_limits() {
 fn a_request_behind_a_refused_upgrade_is_never_served() {
     let tunnel = with("Sec-WebSocket-Version: 13", "Sec-WebSocket-Version: 1337\r\n")
         + "GET /ws HTTP/1.1\r\nHost: app.example\r\n\r\n";
-    let connection = ask(ServiceConfig::default(), tunnel.as_bytes());
+    let connection = ask(WorkerConfig::default(), tunnel.as_bytes());
     let answer = String::from_utf8(connection.wire).expect("ASCII");
     assert!(answer.starts_with("HTTP/1.1 426 "), "{answer}");
     assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
@@ -191,23 +191,23 @@ fn a_reset_after_any_byte_ends_one_connection_and_leaves_nothing() {
     .concat();
     for len in 0..=session.len() {
         for is_reset in [true, false] {
-            let mut connection = Connection::new(ServiceConfig::default());
+            let mut connection = Connection::new(WorkerConfig::default());
             // Half of them with output that nobody takes.
             connection.takes = if len % 2 == 0 { usize::MAX } else { 0 };
             connection.feed(&session[..len]);
             if is_reset {
-                connection.service.handle_error(connection.key);
+                connection.worker.handle_error(connection.key);
             } else {
-                connection.service.handle_eof(connection.key, connection.now);
+                connection.worker.handle_eof(connection.key, connection.now);
                 connection.takes = usize::MAX;
             }
             connection.settle();
-            assert!(connection.service.is_empty(), "after {len} bytes");
+            assert!(connection.worker.is_empty(), "after {len} bytes");
             let counts = &connection.counts;
             assert_eq!(counts.established, counts.closed, "after {len} bytes");
             assert_eq!(counts.established + counts.abandoned, 1, "after {len} bytes");
             connection.wait(Duration::from_secs(60));
-            assert_eq!(connection.service.poll_timeout(connection.now), None, "no timer is left");
+            assert_eq!(connection.worker.poll_timeout(connection.now), None, "no timer is left");
         }
     }
 }

@@ -87,16 +87,16 @@ fn a_close_is_valid_or_refused() {
 #[test]
 fn a_peer_that_never_closes_is_dropped() {
     let mut connection = Connection::admitted(SessionConfig::default());
-    connection.service.shut_down();
+    connection.worker.shut_down();
     connection.wait(Duration::ZERO);
     assert_eq!(connection.close_code(), 1001);
     for _ in 0..49 {
         connection.wait(Duration::from_millis(100));
         connection.feed(&frame(0x82, b"never closing"));
-        assert_eq!(connection.service.len(), 1);
+        assert_eq!(connection.worker.len(), 1);
     }
     connection.wait(Duration::from_millis(100));
-    assert!(connection.service.is_empty(), "five seconds after our Close, whatever came");
+    assert!(connection.worker.is_empty(), "five seconds after our Close, whatever came");
     assert_eq!((connection.counts.code, connection.counts.messages), (1001, 0));
 }
 
@@ -108,13 +108,13 @@ fn pings_of_a_peer_that_does_not_read_grow_nothing() {
     let mut connection = Connection::admitted(config);
     connection.takes = 0;
     connection.feed(&frame(0x89, b"first"));
-    let waiting = connection.service.output(connection.key).len();
+    let waiting = connection.worker.output(connection.key).len();
     assert_eq!(waiting, 7);
     for number in 0..100_000u32 {
         connection.feed(&frame(0x89, &[&number.to_be_bytes()[..], &[0; 121]].concat()));
     }
     assert_eq!(
-        connection.service.output(connection.key).len(),
+        connection.worker.output(connection.key).len(),
         waiting,
         "one pong waits, outside the backlog"
     );
@@ -144,12 +144,9 @@ fn unsolicited_pongs_grow_nothing() {
     let pongs = frame(0x8a, &[7; 125]).repeat(1000);
     check_time(Duration::from_secs(20), || (0..1000).for_each(|_| connection.feed(&pongs)));
     assert_eq!((connection.wire.len(), connection.transport), (0, Transport::Open));
-    assert_eq!(
-        connection.service.poll_timeout(connection.now + Duration::from_secs(5)).map(|_| ()),
-        Some(())
-    );
+    assert_eq!(connection.worker.poll_timeout(connection.now + Duration::from_secs(5)).map(|_| ()), Some(()));
     connection.wait(Duration::from_secs(5));
-    assert_eq!(connection.service.poll_timeout(connection.now), None, "no timer of theirs");
+    assert_eq!(connection.worker.poll_timeout(connection.now), None, "no timer of theirs");
     connection.feed(&frame(0x81, b"still here"));
     assert_eq!(connection.wire, b"\x81\x0astill here");
 }

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use postern_core::ServiceConfig;
+use postern_core::WorkerConfig;
 use postern_core::handshake::{HandshakeConfig, TrustedProxies};
 
 use crate::connection::{GOOD, ask, check_admitted, check_refused, check_refused_by, check_time, with};
 
-fn handshake(handshake: HandshakeConfig) -> ServiceConfig {
-    ServiceConfig { handshake, ..ServiceConfig::default() }
+fn handshake(handshake: HandshakeConfig) -> WorkerConfig {
+    WorkerConfig { handshake, ..WorkerConfig::default() }
 }
 
 /// aiohttp CVE-2026-69243, hyper RUSTSEC-2021-0078, actix RUSTSEC-2021-0081, Jetty CVE-2023-40167.
@@ -89,7 +89,7 @@ fn a_refusal_does_not_look_like_a_switch() {
         (with("Sec-WebSocket-Version: 13", ""), 426),
         ("x".repeat(20_000), 431),
     ] {
-        let answer = String::from_utf8(ask(ServiceConfig::default(), request.as_bytes()).wire).unwrap();
+        let answer = String::from_utf8(ask(WorkerConfig::default(), request.as_bytes()).wire).unwrap();
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
         // RFC 9110 §15.5.22 asks for Upgrade in a 426.
         assert_eq!(answer.contains("\r\nUpgrade:"), status == 426, "{answer}");
@@ -137,7 +137,7 @@ fn nothing_of_the_request_is_in_the_answer() {
     ] {
         let handshake =
             HandshakeConfig { compression: true, subprotocols: vec!["v1".to_owned()], ..Default::default() };
-        let config = ServiceConfig { handshake, ..ServiceConfig::default() };
+        let config = WorkerConfig { handshake, ..WorkerConfig::default() };
         let answer = String::from_utf8(ask(config, request.as_bytes()).wire).expect("ASCII");
         assert!(answer.starts_with("HTTP/1.1 "), "{answer}");
         assert!(!answer.to_ascii_lowercase().contains("canary"), "{request}\n{answer}");
@@ -145,10 +145,8 @@ fn nothing_of_the_request_is_in_the_answer() {
     let split = with("", "Sec-WebSocket-Protocol: chat\r\nSet-Cookie: a=b");
     assert!(!check_admitted(split).contains("Cookie"));
     for injected in ["chat\rSet-Cookie: a=b", "chat\nSet-Cookie: a=b", "chat\0"] {
-        let connection = ask(
-            ServiceConfig::default(),
-            with("", &format!("Sec-WebSocket-Protocol: {injected}")).as_bytes(),
-        );
+        let connection =
+            ask(WorkerConfig::default(), with("", &format!("Sec-WebSocket-Protocol: {injected}")).as_bytes());
         assert!(connection.wire.starts_with(b"HTTP/1.1 400 "), "{}", connection.wire.escape_ascii());
     }
 }
@@ -228,7 +226,7 @@ fn connection_must_not_nominate_identity() {
 fn only_a_trusted_peer_can_vouch() {
     let handshake = || HandshakeConfig { trusted_proxies: TrustedProxies::private(), ..Default::default() };
     for line in ["X-Forwarded-For: 10.0.0.1", "Forwarded: for=10.0.0.1", "X-Real-IP: 10.0.0.1"] {
-        let config = ServiceConfig { handshake: handshake(), ..ServiceConfig::default() };
+        let config = WorkerConfig { handshake: handshake(), ..WorkerConfig::default() };
         check_refused_by(config, with("", line), 403, "peer_not_trusted");
     }
 }

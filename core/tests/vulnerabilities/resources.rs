@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use postern_core::handshake::{HandshakeConfig, HandshakeError};
 use postern_core::policy::HeartbeatConfig;
-use postern_core::service::Arrival;
-use postern_core::{ServiceConfig, SessionConfig, Transport};
+use postern_core::worker::Arrival;
+use postern_core::{SessionConfig, Transport, WorkerConfig};
 
 use crate::connection::{Connection, GOOD, arrival, check_time, frame, with};
 
@@ -20,22 +20,22 @@ fn what_a_slow_reader_leaves_is_bounded_and_pauses_reading() {
     let mut connection = Connection::admitted(config.clone());
     connection.takes = 0;
     let mut reads = 0;
-    while connection.service.wants_read(connection.key) {
+    while connection.worker.wants_read(connection.key) {
         connection.feed(&read);
         reads += 1;
     }
-    let waiting = connection.service.output(connection.key).len();
+    let waiting = connection.worker.output(connection.key).len();
     assert_eq!(waiting, reads * answers, "nothing is lost");
     assert!(waiting > config.pause_backlog && waiting <= config.pause_backlog + answers, "{waiting}");
     assert_eq!(connection.transport, Transport::Open);
     // It goes on as soon as some of it is taken.
     connection.takes = waiting - config.pause_backlog;
     connection.settle();
-    assert!(connection.service.wants_read(connection.key));
+    assert!(connection.worker.wants_read(connection.key));
     connection.takes = usize::MAX;
     connection.settle();
     assert_eq!(connection.wire, [&[0x82, 126, 0x0f, 0xfc][..], &[7; 4092]].concat().repeat(16 * reads));
-    assert_eq!(connection.service.output(connection.key), b"");
+    assert_eq!(connection.worker.output(connection.key), b"");
 }
 
 /// The same, should a runtime read on: then the peer is too slow, and that is the end of it.
@@ -47,7 +47,7 @@ fn a_backlog_over_its_limit_is_4413() {
     let read = frame(0x82, &[7; 60_000]);
     for _ in 0..1000 {
         connection.feed(&read);
-        let waiting = connection.service.output(connection.key).len();
+        let waiting = connection.worker.output(connection.key).len();
         assert!(waiting <= config.max_backlog + 60_004 + 127, "{waiting}");
     }
     connection.takes = usize::MAX;
@@ -55,7 +55,7 @@ fn a_backlog_over_its_limit_is_4413() {
     assert_eq!(connection.close_code(), 4413);
     assert_eq!(connection.counts.messages, (config.max_backlog / 60_004) + 1, "nothing is heard after it");
     connection.wait(5 * SECOND);
-    assert!(connection.service.is_empty());
+    assert!(connection.worker.is_empty());
     assert_eq!(connection.counts.code, 4413);
 }
 
@@ -69,10 +69,10 @@ fn a_reader_that_has_stopped_is_dropped() {
         connection.wait(SECOND / 10);
         connection.feed(&frame(0x89, b""));
         connection.feed(&frame(0x82, b"x"));
-        assert_eq!(connection.service.len(), 1);
+        assert_eq!(connection.worker.len(), 1);
     }
     connection.wait(SECOND / 10);
-    assert!(connection.service.is_empty(), "ten seconds without progress");
+    assert!(connection.worker.is_empty(), "ten seconds without progress");
     assert_eq!((connection.counts.closed, connection.counts.code), (1, 1006));
 }
 
@@ -83,17 +83,17 @@ fn last_words_that_nobody_takes_are_given_up() {
         let mut connection = Connection::admitted(SessionConfig::default());
         connection.takes = 0;
         connection.feed(bytes);
-        assert!(connection.service.wants_write(connection.key));
+        assert!(connection.worker.wants_write(connection.key));
         connection.wait(5 * SECOND);
-        assert!(connection.service.is_empty(), "{}", bytes.escape_ascii());
+        assert!(connection.worker.is_empty(), "{}", bytes.escape_ascii());
         assert_eq!(connection.counts.closed, 1);
         assert_eq!(connection.wire, b"");
     }
-    let mut connection = Connection::new(ServiceConfig::default());
+    let mut connection = Connection::new(WorkerConfig::default());
     connection.takes = 0;
     connection.feed(b"\x16\x03\x01");
     connection.wait(SECOND);
-    assert!(connection.service.is_empty());
+    assert!(connection.worker.is_empty());
     // Of more than may be pending the oldest get 503; the others had their time and asked for nothing.
     assert_eq!((connection.counts.rejected, connection.counts.abandoned), (1, 0));
 }
@@ -108,7 +108,7 @@ fn a_reader_of_single_bytes_costs_no_more_than_one_of_all() {
         connection.feed(&message);
     }
     check_time(Duration::from_secs(10), || {
-        while connection.service.wants_write(connection.key) {
+        while connection.worker.wants_write(connection.key) {
             connection.settle();
         }
     });
@@ -123,7 +123,7 @@ fn a_hundred_thousand_connections_leave_no_timer() {
     for number in 0..100_000 {
         connection.now += Duration::from_millis(1);
         connection.wire.clear();
-        connection.key = connection.service.open(arrival(number + 2), connection.now);
+        connection.key = connection.worker.open(arrival(number + 2), connection.now);
         assert_eq!(connection.key.0, 0, "the place of the one before");
         match number % 4 {
             // Leaves at once; is refused; has begun a message; closes.
@@ -132,18 +132,18 @@ fn a_hundred_thousand_connections_leave_no_timer() {
             2 => connection.feed(&[GOOD.as_bytes(), &frame(0x01, b"beg")].concat()),
             _ => connection.feed(&[GOOD.as_bytes(), &frame(0x88, b"\x03\xe8")].concat()),
         }
-        if !connection.service.is_empty() {
-            connection.service.handle_eof(connection.key, connection.now);
+        if !connection.worker.is_empty() {
+            connection.worker.handle_eof(connection.key, connection.now);
             connection.settle();
         }
-        assert!(connection.service.is_empty(), "connection {number}");
+        assert!(connection.worker.is_empty(), "connection {number}");
         connection.wait(Duration::ZERO);
         // The entries of those before fire in their time, and none stands behind the five seconds of a handshake.
-        let next = connection.service.poll_timeout(connection.now).expect("some have not fired yet");
+        let next = connection.worker.poll_timeout(connection.now).expect("some have not fired yet");
         assert!(next > connection.now && next <= connection.now + 5 * SECOND, "connection {number}");
     }
     connection.wait(30 * SECOND);
-    assert_eq!(connection.service.poll_timeout(connection.now), None);
+    assert_eq!(connection.worker.poll_timeout(connection.now), None);
     let counts = &connection.counts;
     assert_eq!((counts.established, counts.closed), (50_001, 50_001));
     assert_eq!((counts.rejected, counts.abandoned), (25_000, 25_000));
@@ -153,15 +153,15 @@ fn a_hundred_thousand_connections_leave_no_timer() {
 #[test]
 fn a_deadline_of_one_that_has_left_ends_nobody_else() {
     let heartbeat = HeartbeatConfig { interval: Duration::ZERO, ..HeartbeatConfig::default() };
-    let mut connection = Connection::new(ServiceConfig { heartbeat, ..ServiceConfig::default() });
+    let mut connection = Connection::new(WorkerConfig { heartbeat, ..WorkerConfig::default() });
     connection.wait(4 * SECOND);
-    connection.service.handle_eof(connection.key, connection.now);
+    connection.worker.handle_eof(connection.key, connection.now);
     connection.settle();
     let left = connection.key;
-    connection.key = connection.service.open(arrival(2), connection.now);
+    connection.key = connection.worker.open(arrival(2), connection.now);
     assert_eq!(connection.key, left, "the same place");
     connection.wait(4 * SECOND);
-    assert_eq!((connection.wire.as_slice(), connection.service.len()), (&b""[..], 1));
+    assert_eq!((connection.wire.as_slice(), connection.worker.len()), (&b""[..], 1));
     connection.feed(GOOD.as_bytes());
     connection.wire.clear();
     connection.feed(&frame(0x01, b"beg"));
@@ -169,46 +169,46 @@ fn a_deadline_of_one_that_has_left_ends_nobody_else() {
     connection.feed(&frame(0x80, b"un"));
     assert_eq!(connection.wire, b"\x81\x05begun");
     connection.wait(60 * SECOND);
-    assert_eq!((connection.wire.as_slice(), connection.service.len()), (&b"\x81\x05begun"[..], 1));
-    assert_eq!(connection.service.poll_timeout(connection.now), None, "an idle connection waits for nothing");
+    assert_eq!((connection.wire.as_slice(), connection.worker.len()), (&b"\x81\x05begun"[..], 1));
+    assert_eq!(connection.worker.poll_timeout(connection.now), None, "an idle connection waits for nothing");
 }
 
 /// A crowd that connects and says nothing: all time out at once, and none of them may cost a look at the others.
 #[test]
 fn a_crowd_that_says_nothing_is_gone_in_one_pass() {
-    let mut connection = Connection::new(ServiceConfig::default());
+    let mut connection = Connection::new(WorkerConfig::default());
     for number in 1..100_000 {
-        connection.service.open(arrival(number + 1), connection.now);
+        connection.worker.open(arrival(number + 1), connection.now);
     }
     check_time(Duration::from_secs(20), || {
         for _ in 0..2 {
             connection.now += 5 * SECOND;
-            while let Some(key) = connection.service.next_due(connection.now, &mut connection.counts) {
+            while let Some(key) = connection.worker.next_due(connection.now, &mut connection.counts) {
                 connection.key = key;
                 connection.wire.clear();
                 connection.attend();
             }
         }
     });
-    assert!(connection.service.is_empty());
+    assert!(connection.worker.is_empty());
     assert_eq!((connection.counts.rejected, connection.counts.abandoned), (100_000 - 4096, 4096));
-    assert_eq!(connection.service.poll_timeout(connection.now), None);
+    assert_eq!(connection.worker.poll_timeout(connection.now), None);
 }
 
 /// A full process refuses, and what it refuses counts for nothing afterwards.
 #[test]
 fn a_refusal_for_lack_of_room_holds_nothing() {
-    let mut connection = Connection::new(ServiceConfig::default());
+    let mut connection = Connection::new(WorkerConfig::default());
     for number in 2..1000 {
         let arrival = Arrival { refusal: Some(HandshakeError::Overloaded), ..arrival(number) };
         connection.wire.clear();
-        connection.key = connection.service.open(arrival, connection.now);
+        connection.key = connection.worker.open(arrival, connection.now);
         connection.feed(GOOD.as_bytes());
         assert!(connection.wire.starts_with(b"HTTP/1.1 503 "), "{}", connection.wire.escape_ascii());
         assert_eq!(connection.transport, Transport::ShutdownWrite);
     }
     connection.wait(SECOND);
-    assert_eq!(connection.service.len(), 1, "only the first, which has its five seconds");
+    assert_eq!(connection.worker.len(), 1, "only the first, which has its five seconds");
     assert_eq!(connection.counts.established, 0);
 }
 
@@ -224,7 +224,7 @@ fn an_answer_never_contains_bytes_of_another_connection() {
     let handshake = HandshakeConfig { compression: true, ..HandshakeConfig::default() };
     let session = SessionConfig { control_rate: 0, ..SessionConfig::default() };
     let mut connection = Connection::admitted_by(
-        ServiceConfig { handshake, session: session.into(), ..ServiceConfig::default() },
+        WorkerConfig { handshake, session: session.into(), ..WorkerConfig::default() },
         GOOD,
     );
     let compressing = with("", "Sec-WebSocket-Extensions: permessage-deflate");
@@ -259,7 +259,7 @@ fn an_answer_never_contains_bytes_of_another_connection() {
         let bytes = std::mem::replace(&mut unsent[peer], rest);
         if random(8) == 0 {
             // A runtime that forgets to settle.
-            connection.service.receive(
+            connection.worker.receive(
                 connection.key,
                 connection.now,
                 &mut bytes.clone(),
@@ -275,7 +275,7 @@ fn an_answer_never_contains_bytes_of_another_connection() {
         connection.key = keys[peer];
         connection.wire = std::mem::take(&mut wires[peer]);
         connection.feed(&unsent[peer]);
-        while connection.service.wants_write(connection.key) {
+        while connection.worker.wants_write(connection.key) {
             connection.settle();
         }
         let answer = connection.frames().iter().flat_map(|(_, payload)| payload.iter().copied()).collect();
@@ -308,7 +308,7 @@ fn settings_without_a_bound_overflow_nothing() {
     };
     let handshake = HandshakeConfig { compression: true, ..HandshakeConfig::default() };
     let heartbeat = HeartbeatConfig { interval: Duration::MAX, timeout: Duration::MAX };
-    let config = ServiceConfig { handshake, session: session.into(), heartbeat, ..ServiceConfig::default() };
+    let config = WorkerConfig { handshake, session: session.into(), heartbeat, ..WorkerConfig::default() };
     let mut connection =
         Connection::admitted_by(config, &with("", "Sec-WebSocket-Extensions: permessage-deflate"));
     connection.takes = 0;
@@ -318,5 +318,5 @@ fn settings_without_a_bound_overflow_nothing() {
     connection.takes = usize::MAX;
     connection.settle();
     assert_eq!(connection.wire, b"\x8a\x01p\x81\x05Hello\x82\x02ab");
-    assert_eq!(connection.service.poll_timeout(Instant::now()), None);
+    assert_eq!(connection.worker.poll_timeout(Instant::now()), None);
 }

@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
-use postern_core::{Key, Service};
+use postern_core::{Key, Worker};
 use smol::Timer;
 use smol::channel::{Receiver, bounded};
 use smol::future::FutureExt;
@@ -18,7 +18,7 @@ use crate::metrics::Counts;
 /// One worker, as a job finds it.
 pub trait WorkerContext {
     /// Its connections. What a job makes due, the worker settles when the job is done.
-    fn service(&mut self) -> &mut Service;
+    fn worker(&mut self) -> &mut Worker;
     /// What it has counted.
     fn counts(&self) -> &Counts;
     /// The time of this turn.

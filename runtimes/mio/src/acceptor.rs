@@ -14,7 +14,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use postern_core::ConnectionId;
 use postern_core::handshake::Peer;
 use postern_core::policy::{DrainConfig, Gate, Shutdown, Step, Wish};
-use postern_core::service::Arrival;
+use postern_core::worker::Arrival;
 use postern_host::listen::{Accepted, Intake, Listener};
 use postern_host::log::Ending;
 use postern_host::phase::Phase;

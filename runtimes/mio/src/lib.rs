@@ -1,7 +1,7 @@
 //! Postern for production: one acceptor, and as many event loops as there are cores.
 //!
 //! * `acceptor`: accepts, numbers and hands out connections; passes the wish to stop on.
-//! * `worker`: one event loop around one [`Service`], and how others reach it.
+//! * `worker`: one event loop around one [`Worker`], and how others reach it.
 //! * `socket`: a worker's sockets.
 
 mod acceptor;
@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use postern_core::Service;
+use postern_core::Worker;
 use postern_host::assertion;
 use postern_host::control::Control;
 use postern_host::log::{self, Ending, Log};
@@ -55,27 +55,27 @@ fn serve(
     settings.announce(&PROGRAM, &listeners, &logger);
     let (assertion, keys) = assertion::start(settings.assertion.as_ref(), &logger)?.unzip();
     signals.set_reload(Reload::new(&settings, keys, &logger));
-    settings.service.handshake.readiness = Some(phase.readiness());
-    settings.service.handshake.assertion = assertion;
+    settings.worker.handshake.readiness = Some(phase.readiness());
+    settings.worker.handshake.assertion = assertion;
     let (gate, drain) = (settings.gate(), settings.drain);
     let acceptor = Acceptor::new(listeners, signals, gate, drain, succession, phase.clone(), logger.clone())?;
     let waker = acceptor.waker();
     // 32 bits tell the processes apart that a log is kept of.
     let instance = RandomState::new().hash_one("instance") as u32;
-    settings.service.handshake.instance = instance;
-    settings.service.hash_seed = RandomState::new().hash_one(0);
+    settings.worker.handshake.instance = instance;
+    settings.worker.hash_seed = RandomState::new().hash_one(0);
     let others = Arc::new(OnceLock::new());
     let mut workers = Vec::new();
     for index in 0..settings.workers {
         // Connections are shared out evenly, so what all may take is, too.
-        let config = settings.service.share(index, settings.workers);
+        let config = settings.worker.share(index, settings.workers);
         let (places, max_memory) = (config.max_connections.unwrap_or(usize::MAX), config.max_memory);
-        let service = Service::new(Arc::new(config), RandomState::new().hash_one(index), Instant::now());
+        let worker = Worker::new(Arc::new(config), RandomState::new().hash_one(index), Instant::now());
         let waker = waker.clone();
         let worker_log = log.worker(instance);
         // It fails only if the acceptor has ended, and then nobody waits for it.
         let done = move || drop(waker.wake());
-        workers.push(worker::spawn(index, places, max_memory, others.clone(), service, || worker_log, done)?);
+        workers.push(worker::spawn(index, places, max_memory, others.clone(), worker, || worker_log, done)?);
     }
     let remotes = || -> Vec<_> { workers.iter().map(worker::Handle::remote).collect() };
     // Nobody else fills it.

@@ -19,7 +19,7 @@ pub(crate) struct Socket {
     pub(crate) is_listed: bool,
 }
 
-impl postern_core::service::Socket for Socket {
+impl postern_core::worker::Socket for Socket {
     #[inline]
     fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let received = socket::receive(&self.stream, buffer);

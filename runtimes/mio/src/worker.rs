@@ -1,4 +1,4 @@
-//! One event loop: it waits for sockets, carries bytes between them and its [`Service`], and decides nothing.
+//! One event loop: it waits for sockets, carries bytes between them and its [`Worker`], and decides nothing.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
-use postern_core::service::{Arrival, Replaced};
-use postern_core::{Key, Recorder, Service, Transport};
+use postern_core::worker::{Arrival, Replaced};
+use postern_core::{Key, Recorder, Transport, Worker};
 use postern_host::log::WorkerLog;
 use postern_host::metrics::{Counts, Recording};
 use postern_host::socket::shut_down_write;
@@ -192,7 +192,7 @@ pub(crate) fn spawn(
     places: usize,
     max_memory: usize,
     others: Arc<OnceLock<Vec<Remote>>>,
-    service: Service,
+    worker: Worker,
     log: impl FnOnce() -> WorkerLog + Send + 'static,
     done: impl FnOnce() + Send + 'static,
 ) -> io::Result<Handle> {
@@ -205,7 +205,7 @@ pub(crate) fn spawn(
     let thread = thread::Builder::new().name(name).spawn(move || {
         let mut worker = EventLoop {
             poll,
-            service,
+            worker,
             sockets: Sockets::default(),
             unread: VecDeque::new(),
             buffer: vec![0; read_buffer(max_memory)].into_boxed_slice(),
@@ -229,7 +229,7 @@ pub(crate) fn spawn(
 
 struct EventLoop {
     poll: Poll,
-    service: Service,
+    worker: Worker,
     sockets: Sockets,
     /// Sockets to be read without an edge, each of them once.
     unread: VecDeque<Key>,
@@ -258,10 +258,10 @@ struct EventLoop {
 impl EventLoop {
     fn run(&mut self) {
         let mut events = Events::with_capacity(EVENTS);
-        while !(self.is_ended || self.is_stopping && self.service.is_empty()) {
+        while !(self.is_ended || self.is_stopping && self.worker.is_empty()) {
             let timeout = if self.unread.is_empty() {
                 let retry = (!self.replaced.is_empty()).then(|| self.now + RETRY);
-                let due = [self.service.poll_timeout(self.now), self.recording.log.retry_at(self.now), retry];
+                let due = [self.worker.poll_timeout(self.now), self.recording.log.retry_at(self.now), retry];
                 due.into_iter().flatten().min().map(|at| at.saturating_duration_since(Instant::now()))
             } else {
                 Some(Duration::ZERO)
@@ -290,7 +290,7 @@ impl EventLoop {
             self.see_to_due();
             self.pass_on_replaced();
             self.recording.log.flush();
-            if self.recording.log.is_full() != self.service.is_held() {
+            if self.recording.log.is_full() != self.worker.is_held() {
                 self.heed_log();
             }
             self.tell_acceptor();
@@ -300,28 +300,28 @@ impl EventLoop {
     /// Reads from nobody while the log takes no more, if it is not to lose anything.
     fn heed_log(&mut self) {
         if self.recording.log.is_full() {
-            return self.service.hold(self.now);
+            return self.worker.hold(self.now);
         }
-        self.service.release(self.now);
-        for key in self.service.keys() {
+        self.worker.release(self.now);
+        for key in self.worker.keys() {
             self.list(key);
         }
     }
 
     /// Tells the acceptor of places that are free again, and of connections that may give way.
     fn tell_acceptor(&mut self) {
-        let given_up = self.service.take_places_given_up();
+        let given_up = self.worker.take_places_given_up();
         if given_up > 0 {
             self.gauges.load.fetch_sub(given_up, Ordering::Relaxed);
         }
-        if self.pending != self.service.pending() {
-            self.pending = self.service.pending();
+        if self.pending != self.worker.pending() {
+            self.pending = self.worker.pending();
             self.gauges.pending.store(self.pending, Ordering::Relaxed);
         }
     }
 
     fn see_to_due(&mut self) {
-        while let Some(key) = self.service.next_due(self.now, &mut self.recording) {
+        while let Some(key) = self.worker.next_due(self.now, &mut self.recording) {
             self.attend(key);
             // If its time has come to be read again.
             self.list(key);
@@ -330,13 +330,13 @@ impl EventLoop {
 
     fn attend(&mut self, key: Key) {
         let Some(socket) = self.sockets.get_mut(key) else { return };
-        let transport = self.service.attend(key, self.now, &mut self.buffer, socket, &mut self.recording);
+        let transport = self.worker.attend(key, self.now, &mut self.buffer, socket, &mut self.recording);
         self.obey(key, transport);
     }
 
     /// Tells the other workers of connections that users here have replaced, and that are not here.
     fn pass_on_replaced(&mut self) {
-        while let Some(replaced) = self.service.next_replaced_elsewhere() {
+        while let Some(replaced) = self.worker.next_replaced_elsewhere() {
             self.replaced.push_back((0, replaced));
         }
         let Some(others) = self.others.get() else { return };
@@ -363,14 +363,14 @@ impl EventLoop {
                 }
                 Ok(Letter::Job(job)) => job(self),
                 Ok(Letter::TurnedAway(count)) => self.recording.turned_away(count),
-                Ok(Letter::Replaced(replaced)) => self.service.replace(&replaced, self.now),
+                Ok(Letter::Replaced(replaced)) => self.worker.replace(&replaced, self.now),
                 Ok(Letter::Close) => {
                     self.is_stopping = true;
-                    self.service.shut_down();
+                    self.worker.shut_down();
                 }
                 Ok(Letter::Drain(spread)) => {
                     self.is_stopping = true;
-                    self.service.drain(self.now, spread);
+                    self.worker.drain(self.now, spread);
                 }
                 Ok(Letter::End) => self.is_ended = true,
                 // Who sends letters is gone only after the last has been sent.
@@ -382,7 +382,7 @@ impl EventLoop {
     /// Hands a connection that would be refused here to another worker, where there may be a place. Returns its socket if
     /// that is not so.
     fn pass_on(&mut self, stream: OwnedFd, arrival: &Arrival, passed: usize) -> Option<OwnedFd> {
-        let has_place = !self.service.is_full() || self.service.pending() > 0;
+        let has_place = !self.worker.is_full() || self.worker.pending() > 0;
         if has_place || arrival.refusal.is_some() {
             return Some(stream);
         }
@@ -407,7 +407,7 @@ impl EventLoop {
     }
 
     fn open(&mut self, stream: OwnedFd, arrival: Arrival) {
-        let key = self.service.open(arrival, self.now);
+        let key = self.worker.open(arrival, self.now);
         let interest = Interest::READABLE | Interest::WRITABLE;
         let descriptor = stream.as_raw_fd();
         // Closing it takes it off the list again.
@@ -415,10 +415,10 @@ impl EventLoop {
         // Bytes that are there already make an edge at once.
         self.sockets.insert(key, stream);
         if registered.is_err() {
-            self.service.handle_error(key);
+            self.worker.handle_error(key);
             self.settle(key);
         }
-        if self.service.poll_timeout(self.now).is_some_and(|due| due <= self.now) {
+        if self.worker.poll_timeout(self.now).is_some_and(|due| due <= self.now) {
             // The socket of a connection that gives way is needed for the next one.
             self.see_to_due();
         }
@@ -435,7 +435,7 @@ impl EventLoop {
         if event.is_readable() || socket.is_ended {
             // What waits to be sent goes with the turn.
             self.exchange(key, None);
-        } else if event.is_writable() && self.service.wants_write(key) {
+        } else if event.is_writable() && self.worker.wants_write(key) {
             self.settle(key);
             self.list(key);
         }
@@ -453,7 +453,7 @@ impl EventLoop {
         if let Some(socket) = self.sockets.get_mut(key)
             && socket.is_readable
             && !socket.is_listed
-            && self.service.wants_read(key)
+            && self.worker.wants_read(key)
         {
             socket.is_listed = true;
             self.unread.push_back(key);
@@ -471,7 +471,7 @@ impl EventLoop {
             Some(most) => self.buffer.get_mut(..most).unwrap_or_default(),
             None => &mut self.buffer,
         };
-        let transport = self.service.exchange(key, self.now, buffer, socket, &mut self.recording);
+        let transport = self.worker.exchange(key, self.now, buffer, socket, &mut self.recording);
         if !socket.is_readable && transport == Transport::Open {
             return;
         }
@@ -480,9 +480,9 @@ impl EventLoop {
         self.list(key);
         if is_ended {
             // If no read will tell. The key may be nobody's by now, which does no harm.
-            self.service.handle_left(key, self.now);
+            self.worker.handle_left(key, self.now);
         }
-        if self.service.is_short_of_memory() {
+        if self.worker.is_short_of_memory() {
             self.see_to_due();
         }
     }
@@ -490,7 +490,7 @@ impl EventLoop {
     /// Writes what waits to be sent, once, and does with the socket what the service says.
     fn settle(&mut self, key: Key) {
         let Some(socket) = self.sockets.get_mut(key) else { return };
-        let transport = self.service.settle(key, self.now, socket);
+        let transport = self.worker.settle(key, self.now, socket);
         self.obey(key, transport);
     }
 
@@ -504,7 +504,7 @@ impl EventLoop {
                 }
             }
             Transport::Close => {
-                self.service.remove(key, self.now, &mut self.recording);
+                self.worker.remove(key, self.now, &mut self.recording);
                 // The peer may come back as soon as its socket is closed, and finds its place free then.
                 self.tell_acceptor();
                 self.sockets.remove(key);
@@ -514,8 +514,8 @@ impl EventLoop {
 }
 
 impl WorkerContext for EventLoop {
-    fn service(&mut self) -> &mut Service {
-        &mut self.service
+    fn worker(&mut self) -> &mut Worker {
+        &mut self.worker
     }
 
     fn counts(&self) -> &Counts {

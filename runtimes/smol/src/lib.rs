@@ -1,6 +1,6 @@
 //! Postern for small hosts, and a tutorial: the same service on one smol executor, one task per connection.
 //!
-//! * `worker`: the [`Service`] and what one turn of a connection is. Nothing in it waits.
+//! * `worker`: the [`Worker`] and what one turn of a connection is. Nothing in it waits.
 //! * `tasks`: who waits for what.
 //! * `bell`: how one task ends another's wait.
 //! * `reactor`: how all of them wait for the kernel.
@@ -19,7 +19,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use postern_core::Service;
+use postern_core::Worker;
 use postern_host::assertion;
 use postern_host::control::Control;
 use postern_host::listen::Intake;
@@ -64,15 +64,15 @@ fn serve(
     settings.announce(&PROGRAM, &listeners, &logger);
     let (assertion, keys) = assertion::start(settings.assertion.as_ref(), &logger)?.unzip();
     signals.set_reload(Reload::new(&settings, keys, &logger));
-    settings.service.handshake.readiness = Some(phase.readiness());
-    settings.service.handshake.assertion = assertion;
-    settings.service.hash_seed = RandomState::new().hash_one(0);
+    settings.worker.handshake.readiness = Some(phase.readiness());
+    settings.worker.handshake.assertion = assertion;
+    settings.worker.hash_seed = RandomState::new().hash_one(0);
     let (gate, drain) = (settings.gate(), settings.drain);
     // 32 bits tell the processes apart that a log is kept of.
     let instance = RandomState::new().hash_one("instance") as u32;
-    settings.service.handshake.instance = instance;
-    let service = Service::new(Arc::new(settings.service), RandomState::new().hash_one(0), Instant::now());
-    let worker = Rc::new(RefCell::new(ExecutorState::new(service, log.worker(instance))));
+    settings.worker.handshake.instance = instance;
+    let worker = Worker::new(Arc::new(settings.worker), RandomState::new().hash_one(0), Instant::now());
+    let worker = Rc::new(RefCell::new(ExecutorState::new(worker, log.worker(instance))));
     let executor = Rc::new(LocalExecutor::new());
     let reactor = Reactor::new()?;
     let intake = Intake::new()?;

@@ -1,4 +1,4 @@
-//! What all tasks share: the [`Service`], the one read buffer, and the sockets.
+//! What all tasks share: the [`Worker`], the one read buffer, and the sockets.
 //!
 //! Everything in here is one short turn without an `await`, so a `RefCell` is all the locking it takes.
 
@@ -9,8 +9,8 @@ use std::ptr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use postern_core::service::Arrival;
-use postern_core::{Key, Recorder, Service, Transport};
+use postern_core::worker::Arrival;
+use postern_core::{Key, Recorder, Transport, Worker};
 use postern_host::log::WorkerLog;
 use postern_host::metrics::{Counts, Recording};
 use postern_host::socket;
@@ -29,7 +29,7 @@ pub(crate) struct Connection {
 
 /// One worker's state, shared by the tasks of one executor.
 pub(crate) struct ExecutorState {
-    service: Service,
+    worker: Worker,
     connections: Vec<Option<Rc<Connection>>>,
     /// The bytes of one read, of any connection. An idle connection owns no buffer.
     buffer: Box<[u8]>,
@@ -37,9 +37,9 @@ pub(crate) struct ExecutorState {
 }
 
 impl ExecutorState {
-    pub(crate) fn new(service: Service, log: WorkerLog) -> ExecutorState {
+    pub(crate) fn new(worker: Worker, log: WorkerLog) -> ExecutorState {
         ExecutorState {
-            service,
+            worker,
             connections: Vec::new(),
             buffer: vec![0; READ_BUFFER].into_boxed_slice(),
             recording: Recording::new(log),
@@ -49,7 +49,7 @@ impl ExecutorState {
     /// Takes a new connection in.
     pub(crate) fn open(&mut self, stream: Watched<OwnedFd>, arrival: Arrival) -> Rc<Connection> {
         let now = Instant::now();
-        let key = self.service.open(arrival, now);
+        let key = self.worker.open(arrival, now);
         let connection = Rc::new(Connection { key, stream, bell: Bell::default() });
         if self.connections.len() <= key.0 {
             self.connections.resize(key.0 + 1, None);
@@ -57,7 +57,7 @@ impl ExecutorState {
         if let Some(slot) = self.connections.get_mut(key.0) {
             *slot = Some(connection.clone());
         }
-        if self.service.poll_timeout(now).is_some_and(|due| due <= now) {
+        if self.worker.poll_timeout(now).is_some_and(|due| due <= now) {
             // The socket of a connection that gives way is needed for the next one.
             self.see_to_due(now);
         }
@@ -67,11 +67,11 @@ impl ExecutorState {
     /// What the connection's task should wait for; `None` when the connection is gone.
     pub(crate) fn wants(&self, connection: &Connection) -> Option<Readiness> {
         self.has(connection).then(|| {
-            let read = self.service.wants_read(connection.key);
+            let read = self.worker.wants_read(connection.key);
             Readiness {
                 read,
-                write: self.service.wants_write(connection.key),
-                end: !read && self.service.wants_end(connection.key),
+                write: self.worker.wants_write(connection.key),
+                end: !read && self.worker.wants_end(connection.key),
             }
         })
     }
@@ -91,9 +91,9 @@ impl ExecutorState {
         let now = Instant::now();
         let mut socket = Socket { stream: connection.stream.get_ref() };
         let transport =
-            self.service.exchange(connection.key, now, &mut self.buffer, &mut socket, &mut self.recording);
+            self.worker.exchange(connection.key, now, &mut self.buffer, &mut socket, &mut self.recording);
         self.obey(connection, transport, now);
-        if self.service.is_short_of_memory() {
+        if self.worker.is_short_of_memory() {
             self.see_to_due(now);
         }
         self.flush_log(now);
@@ -103,13 +103,13 @@ impl ExecutorState {
     /// anything.
     fn flush_log(&mut self, now: Instant) {
         self.recording.log.flush();
-        if self.recording.log.is_full() == self.service.is_held() {
+        if self.recording.log.is_full() == self.worker.is_held() {
             return;
         }
         if self.recording.log.is_full() {
-            return self.service.hold(now);
+            return self.worker.hold(now);
         }
-        self.service.release(now);
+        self.worker.release(now);
         // Their tasks ask anew what they are to wait for.
         self.connections.iter().flatten().for_each(|connection| connection.bell.ring());
     }
@@ -132,7 +132,7 @@ impl ExecutorState {
     /// Takes note that the peer has left, of which no read tells.
     pub(crate) fn note_end(&mut self, connection: &Connection) {
         if self.has(connection) {
-            self.service.handle_left(connection.key, Instant::now());
+            self.worker.handle_left(connection.key, Instant::now());
         }
     }
 
@@ -141,7 +141,7 @@ impl ExecutorState {
         if !self.has(connection) {
             return;
         }
-        self.service.handle_error(connection.key);
+        self.worker.handle_error(connection.key);
         let now = Instant::now();
         self.settle(connection, now);
         self.flush_log(now);
@@ -150,7 +150,7 @@ impl ExecutorState {
     /// When [`ExecutorState::handle_due`] has to be called at the latest.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let now = Instant::now();
-        [self.service.poll_timeout(now), self.recording.log.retry_at(now)].into_iter().flatten().min()
+        [self.worker.poll_timeout(now), self.recording.log.retry_at(now)].into_iter().flatten().min()
     }
 
     /// Sees to all connections whose time has come.
@@ -167,11 +167,11 @@ impl ExecutorState {
     }
 
     fn see_to_due(&mut self, now: Instant) {
-        while let Some(key) = self.service.next_due(now, &mut self.recording) {
+        while let Some(key) = self.worker.next_due(now, &mut self.recording) {
             if let Some(connection) = self.connections.get(key.0).cloned().flatten() {
                 let mut socket = Socket { stream: connection.stream.get_ref() };
                 let transport =
-                    self.service.attend(key, now, &mut self.buffer, &mut socket, &mut self.recording);
+                    self.worker.attend(key, now, &mut self.buffer, &mut socket, &mut self.recording);
                 self.obey(&connection, transport, now);
                 connection.bell.ring();
             }
@@ -180,17 +180,17 @@ impl ExecutorState {
 
     /// Begins to end all connections at once.
     pub(crate) fn shut_down(&mut self) {
-        self.service.shut_down();
+        self.worker.shut_down();
     }
 
     /// Begins to end all connections, one after the other over this time.
     pub(crate) fn drain(&mut self, spread: Duration) {
-        self.service.drain(Instant::now(), spread);
+        self.worker.drain(Instant::now(), spread);
     }
 
     /// Whether one more connection would be refused, or another one instead.
     pub(crate) fn is_full(&self) -> bool {
-        self.service.is_full()
+        self.worker.is_full()
     }
 
     /// Counts clients that got no connection.
@@ -200,13 +200,13 @@ impl ExecutorState {
 
     /// How many connections there are.
     pub(crate) fn len(&self) -> usize {
-        self.service.len()
+        self.worker.len()
     }
 
     /// Writes what waits to be sent, once, and does with the socket what the service says.
     fn settle(&mut self, connection: &Connection, now: Instant) {
         let mut socket = Socket { stream: connection.stream.get_ref() };
-        let transport = self.service.settle(connection.key, now, &mut socket);
+        let transport = self.worker.settle(connection.key, now, &mut socket);
         self.obey(connection, transport, now);
     }
 
@@ -220,15 +220,15 @@ impl ExecutorState {
                 if let Some(slot) = self.connections.get_mut(connection.key.0) {
                     *slot = None;
                 }
-                self.service.remove(connection.key, now, &mut self.recording);
+                self.worker.remove(connection.key, now, &mut self.recording);
             }
         }
     }
 }
 
 impl WorkerContext for ExecutorState {
-    fn service(&mut self) -> &mut Service {
-        &mut self.service
+    fn worker(&mut self) -> &mut Worker {
+        &mut self.worker
     }
 
     fn counts(&self) -> &Counts {
@@ -249,7 +249,7 @@ struct Socket<'c> {
     stream: &'c OwnedFd,
 }
 
-impl postern_core::service::Socket for Socket<'_> {
+impl postern_core::worker::Socket for Socket<'_> {
     fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         socket::receive(self.stream, buffer)
     }

@@ -38,8 +38,8 @@ pub(super) async fn readyz(desk: &Desk, phase: &Phase, max_connections: usize) -
 /// Why it should be sent no more users. Nothing, if it may.
 async fn unready(desk: &Desk, phase: &Phase, max_connections: usize) -> Vec<&'static str> {
     let load = |context: &mut dyn WorkerContext| {
-        let service = context.service();
-        (service.admitted(), service.is_nearly_out_of_memory(), service.is_log_stalled())
+        let worker = context.worker();
+        (worker.admitted(), worker.is_nearly_out_of_memory(), worker.is_log_stalled())
     };
     let answers = desk.ask(PATIENCE, || load).await;
     let mut connections = 0;

@@ -11,7 +11,7 @@
 //! `query` reads what it says; `node` has the [`workers`](Workers) do it, and `reply` answers. `health` is what probes
 //! ask, and [`healthcheck`](crate::healthcheck) is a probe.
 //!
-//! What is decided about connections is decided by the core (`postern_core::service`); this carries it there and back.
+//! What is decided about connections is decided by the core (`postern_core::worker`); this carries it there and back.
 //! A runtime implements [`Workers`] and [`WorkerContext`](crate::workers::WorkerContext), and gives the port a thread of
 //! its own ([`Control::spawn`]) or a place in its executor ([`Control::serve`]).
 
@@ -79,8 +79,8 @@ impl Control {
             listen: listeners.iter().map(|listener| listener.address().to_string()).collect(),
             max_connections: settings.max_connections,
             control_connections: settings.control.connections,
-            max_message: settings.service.session.max_message,
-            trusts_any: settings.service.handshake.trusted_proxies.trusts_any(),
+            max_message: settings.worker.session.max_message,
+            trusts_any: settings.worker.handshake.trusted_proxies.trusts_any(),
             api_keys: settings.control.api_keys.clone(),
             settings: settings.shown.clone(),
             phase: phase.clone(),

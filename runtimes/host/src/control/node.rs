@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hyper::StatusCode;
 use postern_core::handshake::{Peer, Secrets};
-use postern_core::service::Status;
+use postern_core::worker::Status;
 use postern_core::{ConnectionId, Key};
 use serde_json::{Value, json};
 use slog::{Logger, debug, info};
@@ -136,7 +136,7 @@ impl Node {
     async fn sum(&self) -> Result<Sum, Refusal> {
         let take = |context: &mut dyn WorkerContext| {
             let (counts, now) = (context.counts().clone(), context.now());
-            Snapshot::take(context.service(), counts, now)
+            Snapshot::take(context.worker(), counts, now)
         };
         let answers = self.desk.ask(PATIENCE, || take).await;
         let mut last = self.last.borrow_mut();
@@ -176,7 +176,7 @@ impl Node {
             let (target, reason) = (target.clone(), reason.clone());
             move |context: &mut dyn WorkerContext| {
                 let now = context.now();
-                context.service().disconnect(target.whom(), code, &reason, now)
+                context.worker().disconnect(target.whom(), code, &reason, now)
             }
         };
         let closed: usize = self.all(close).await?.into_iter().sum();
@@ -192,7 +192,7 @@ impl Node {
             let send = send.clone();
             move |context: &mut dyn WorkerContext| {
                 let now = context.now();
-                context.service().send(send.target.whom(), send.message.outgoing(), now)
+                context.worker().send(send.target.whom(), send.message.outgoing(), now)
             }
         };
         let sent: usize = self.all(tell).await?.into_iter().sum();
@@ -277,10 +277,10 @@ struct Line {
 fn list(context: &mut dyn WorkerContext, target: &Target, after: ConnectionId, limit: usize) -> Vec<Line> {
     let now = context.now();
     let wall = SystemTime::now();
-    let service = context.service();
-    let number = |key: &Key| service.status(*key).map(|status| (status.id, *key));
+    let worker = context.worker();
+    let number = |key: &Key| worker.status(*key).map(|status| (status.id, *key));
     let mut numbers: Vec<(ConnectionId, Key)> =
-        service.find(target.whom()).iter().filter_map(number).filter(|(id, _)| *id > after).collect();
+        worker.find(target.whom()).iter().filter_map(number).filter(|(id, _)| *id > after).collect();
     if numbers.len() > limit {
         numbers.select_nth_unstable(limit);
         numbers.truncate(limit);
@@ -288,7 +288,7 @@ fn list(context: &mut dyn WorkerContext, target: &Target, after: ConnectionId, l
     let mut lines = Vec::with_capacity(numbers.len());
     for (_, key) in numbers {
         let peer = context.socket(key).and_then(|socket| peer(&SockRef::from(&socket)));
-        lines.extend(context.service().status(key).map(|status| Line::new(&status, peer, now, wall)));
+        lines.extend(context.worker().status(key).map(|status| Line::new(&status, peer, now, wall)));
     }
     lines
 }

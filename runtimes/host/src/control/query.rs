@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hyper::StatusCode;
 use percent_encoding::percent_decode_str;
-use postern_core::service::{Outgoing, Whom};
+use postern_core::worker::{Outgoing, Whom};
 use postern_core::{CloseCode, ConnectionId, close_code};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;

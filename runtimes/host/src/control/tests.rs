@@ -11,7 +11,7 @@ use http_body_util::BodyExt;
 use hyper::StatusCode;
 use postern_core::handshake::{Identity, Secrets};
 use postern_core::session::{Ending, Traffic};
-use postern_core::{ConnectionId, Key, Record, Recorder, Service, ServiceConfig, Summary};
+use postern_core::{ConnectionId, Key, Record, Recorder, Summary, Worker, WorkerConfig};
 use serde_json::{Value, json};
 use smol::Timer;
 use smol::future::FutureExt;
@@ -25,7 +25,7 @@ use crate::workers::{Answer, Desk, Job, SubmitError, WorkerContext};
 
 /// A worker without connections that does its jobs as it is told.
 struct Lazy {
-    service: RefCell<Service>,
+    worker: RefCell<Worker>,
     recording: RefCell<Recording>,
     jobs: RefCell<Vec<Job>>,
     mood: Cell<Mood>,
@@ -43,13 +43,13 @@ enum Mood {
 }
 
 struct Turn<'w> {
-    service: &'w mut Service,
+    worker: &'w mut Worker,
     counts: &'w Counts,
 }
 
 impl WorkerContext for Turn<'_> {
-    fn service(&mut self) -> &mut Service {
-        self.service
+    fn worker(&mut self) -> &mut Worker {
+        self.worker
     }
 
     fn counts(&self) -> &Counts {
@@ -67,9 +67,9 @@ impl WorkerContext for Turn<'_> {
 
 impl Lazy {
     fn new(mood: Mood, log: &Log) -> Rc<Lazy> {
-        let service = Service::new(Arc::new(ServiceConfig::default()), 0, Instant::now());
+        let worker = Worker::new(Arc::new(WorkerConfig::default()), 0, Instant::now());
         Rc::new(Lazy {
-            service: RefCell::new(service),
+            worker: RefCell::new(worker),
             recording: RefCell::new(Recording::new(log.worker(0))),
             jobs: RefCell::default(),
             mood: Cell::new(mood),
@@ -78,10 +78,10 @@ impl Lazy {
     }
 
     fn turn(&self) {
-        let mut service = self.service.borrow_mut();
+        let mut worker = self.worker.borrow_mut();
         let recording = self.recording.borrow();
         for job in self.jobs.take() {
-            job(&mut Turn { service: &mut service, counts: recording.counts() });
+            job(&mut Turn { worker: &mut worker, counts: recording.counts() });
         }
     }
 
@@ -169,7 +169,7 @@ fn each_worker_answers_for_itself() {
     let workers = workers(&[Mood::Willing, Mood::Slow, Mood::Busy, Mood::Gone]);
     let desk = Desk::new(Several(workers.clone()));
     let asked =
-        desk.ask(Duration::from_millis(20), || |context: &mut dyn WorkerContext| context.service().len());
+        desk.ask(Duration::from_millis(20), || |context: &mut dyn WorkerContext| context.worker().len());
     let answers = smol::block_on(asked);
     assert_eq!(answers, [Answer::Said(0), Answer::Silent, Answer::Silent, Answer::Gone]);
     // The answer to nobody is no trouble.

@@ -15,8 +15,8 @@ mod process;
 
 use std::time::{Duration, Instant};
 
-use postern_core::service::Totals;
-use postern_core::{Record, Recorder, Service};
+use postern_core::worker::Totals;
+use postern_core::{Record, Recorder, Worker};
 
 pub use counts::Counts;
 #[cfg(feature = "control")]
@@ -83,10 +83,10 @@ pub(crate) struct Snapshot {
 
 impl Snapshot {
     /// Takes one, on the thread of the worker.
-    pub(crate) fn take(service: &Service, counts: Counts, now: Instant) -> Snapshot {
-        let log_stall = LogStall { is_now: service.is_log_stalled(), lasted: service.held_for(now) };
+    pub(crate) fn take(worker: &Worker, counts: Counts, now: Instant) -> Snapshot {
+        let log_stall = LogStall { is_now: worker.is_log_stalled(), lasted: worker.held_for(now) };
         let cpu = process::cpu_of_this_thread();
-        Snapshot { totals: service.totals(), counts, user_marks: service.user_marks(), log_stall, cpu }
+        Snapshot { totals: worker.totals(), counts, user_marks: worker.user_marks(), log_stall, cpu }
     }
 
     /// The sums over all workers, each of which comes with its number.

@@ -36,7 +36,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use postern_core::ServiceConfig;
+use postern_core::WorkerConfig;
 use postern_core::handshake::Secrets;
 use postern_core::policy::{DrainConfig, Gate, Users};
 use slog::{Logger, info, warn};
@@ -91,7 +91,7 @@ pub struct Settings {
     /// [`load_or_exit`] says how many that is.
     pub workers: usize,
     /// The rules for all connections.
-    pub service: ServiceConfig,
+    pub worker: WorkerConfig,
     /// Whose signed identities are believed instead of the identity headers. `None` for nobody's.
     pub assertion: Option<AssertionSettings>,
     /// How many connections there may be at a time. [`load`] leaves 0 for what the limit of open files allows,
@@ -207,7 +207,7 @@ pub fn load(
         listen: Vec::new(),
         socket_access: Access::default(),
         workers: 0,
-        service: ServiceConfig::default(),
+        worker: WorkerConfig::default(),
         assertion: None,
         max_connections: 0,
         connect_rate: 0,
@@ -237,8 +237,8 @@ pub fn load(
             errors.note(result);
         }
     }
-    settings.drain.requests = settings.service.handshake.timeout;
-    settings.service.users = settings
+    settings.drain.requests = settings.worker.handshake.timeout;
+    settings.worker.users = settings
         .max_connections_per_user
         .map(|most| Arc::new(PerUser::new(most, settings.user_policy)) as Arc<dyn Users>);
     check_identity_headers(&chosen, &mut errors);
@@ -263,7 +263,7 @@ impl Settings {
     pub fn announce(&self, program: &Program, listeners: &[Listener], log: &Logger) {
         let addresses: Vec<String> =
             listeners.iter().map(|listener| listener.address().to_string()).collect();
-        let handshake = &self.service.handshake;
+        let handshake = &self.worker.handshake;
         let proxies: Vec<String> =
             handshake.trusted_proxies.blocks().iter().map(|block| block.to_string()).collect();
         info!(log, # "listening", "{} {} listens on {}", program.name, program.version, addresses.join(" and ");
@@ -271,7 +271,7 @@ impl Settings {
             "trusted_proxies" => proxies.join(","),
             "max_connections" => self.max_connections,
             "max_handshakes" => handshake.max_handshakes,
-            "max_memory" => self.service.max_memory,
+            "max_memory" => self.worker.max_memory,
             "workers" => if program.has_workers { self.workers } else { 1 });
         for warning in &self.warnings {
             warn!(log, # "settings_warning", "{warning}");
@@ -304,27 +304,23 @@ impl Settings {
 
     /// What a client must know besides, in a warning that it can be any user.
     fn who_knows(&self) -> &'static str {
-        if self.service.handshake.proxy_secret.secrets.is_empty() {
-            ""
-        } else {
-            " and knows the proxy secret"
-        }
+        if self.worker.handshake.proxy_secret.secrets.is_empty() { "" } else { " and knows the proxy secret" }
     }
 
     /// Fills in what depends on the host.
     fn for_this_host(mut self) -> Settings {
-        self.service.handshake.wall_clock = Some(unix_time);
+        self.worker.handshake.wall_clock = Some(unix_time);
         if self.workers == 0 {
             self.workers = thread::available_parallelism().map_or(1, NonZero::get);
         }
         self.share_open_files(open_files::raise());
         let available = memory::available();
-        if self.service.max_memory == 0 {
+        if self.worker.max_memory == 0 {
             // Nothing at all would be no limit.
-            self.service.max_memory = memory::budget(available).max(1);
+            self.worker.max_memory = memory::budget(available).max(1);
         }
-        let session = Arc::make_mut(&mut self.service.session);
-        session.pause_backlog = memory::pause_backlog(session.pause_backlog, self.service.max_memory);
+        let session = Arc::make_mut(&mut self.worker.session);
+        session.pause_backlog = memory::pause_backlog(session.pause_backlog, self.worker.max_memory);
         if self.log.queue == 0 {
             self.log.queue = memory::log_queue(available);
         }
@@ -334,7 +330,7 @@ impl Settings {
     /// Makes all limits that count descriptors hold with `limit` of them.
     fn share_open_files(&mut self, limit: usize) {
         let shares = Shares::of(limit, self.workers);
-        let handshakes = &mut self.service.handshake.max_handshakes;
+        let handshakes = &mut self.worker.handshake.max_handshakes;
         let limits = [
             (MAX_CONNECTIONS, &mut self.max_connections, shares.connections),
             // 0 is any number there, and the places bound it.
@@ -349,8 +345,8 @@ impl Settings {
         if self.max_connections == 0 {
             self.max_connections = shares.connections;
         }
-        self.service.max_connections = Some(self.max_connections);
-        self.service.max_sockets = Some(shares.sockets);
+        self.worker.max_connections = Some(self.max_connections);
+        self.worker.max_sockets = Some(shares.sockets);
         self.control.connections = shares.control;
     }
 }
@@ -411,7 +407,7 @@ fn check_ports(settings: &Settings, chosen: &[Chosen], errors: &mut SettingsErro
 
 /// One path is a health check or a WebSocket. Below a path that ends in `/*` it may be either: the longer one counts.
 fn check_health_path(settings: &Settings, chosen: &[Chosen], errors: &mut SettingsErrors) {
-    let handshake = &settings.service.handshake;
+    let handshake = &settings.worker.handshake;
     if let Some(path) = &handshake.health_path
         && handshake.paths.contains(path)
         && let Some(blamed) = chosen.iter().find(|chosen| chosen.setting.name == HEALTH_PATH)

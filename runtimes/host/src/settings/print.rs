@@ -48,8 +48,8 @@ pub(super) fn shown(chosen: &[Chosen]) -> Vec<(&'static str, String)> {
 fn on_this_host(chosen: &Chosen, settings: &Settings) -> Option<usize> {
     let holds = match chosen.setting.name {
         MAX_CONNECTIONS => settings.max_connections,
-        MAX_HANDSHAKES => settings.service.handshake.max_handshakes,
-        "POSTERN_MAX_MEMORY" => settings.service.max_memory,
+        MAX_HANDSHAKES => settings.worker.handshake.max_handshakes,
+        "POSTERN_MAX_MEMORY" => settings.worker.max_memory,
         "POSTERN_LOG_QUEUE" => settings.log.queue,
         "POSTERN_WORKERS" => settings.workers,
         _ => return None,

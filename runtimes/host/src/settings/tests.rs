@@ -11,8 +11,8 @@ use postern_core::handshake::{
     AllowedOrigins, ClientAddress, HandshakeConfig, IdCharset, NameEncoding, Reject, Secrets, TrustedProxies,
 };
 use postern_core::policy::{HeartbeatConfig, Rate};
-use postern_core::service::SUBPROTOCOL;
 use postern_core::session::{RatePolicy, SessionConfig};
+use postern_core::worker::SUBPROTOCOL;
 use slog::Level;
 
 use super::table::{SETTINGS, Setting};
@@ -87,16 +87,16 @@ fn the_defaults_are_those_of_the_core() {
     let settings = Texts::default().settings();
     assert_eq!(settings.listen, [tcp("[::]:8080")]);
     assert_eq!((settings.workers, settings.max_connections), (0, 0));
-    assert_eq!(*settings.service.session, SessionConfig::default());
+    assert_eq!(*settings.worker.session, SessionConfig::default());
     // How much may wait in it depends on the host.
     assert_eq!(settings.log, LogSettings { queue: 0, ..LogSettings::default() });
     assert_eq!(settings.control.address, Some("127.0.0.1:8081".parse().unwrap()));
     assert!(settings.control.api_keys.is_empty());
     assert_eq!(settings.drain, DrainConfig::default());
-    assert_eq!(settings.service.heartbeat, HeartbeatConfig::default());
+    assert_eq!(settings.worker.heartbeat, HeartbeatConfig::default());
     // What the application understands is no setting.
     let core = HandshakeConfig { subprotocols: vec![SUBPROTOCOL.to_owned()], ..HandshakeConfig::default() };
-    let ours = settings.service.handshake;
+    let ours = settings.worker.handshake;
     assert_eq!(format!("{ours:?}"), format!("{core:?}"));
 }
 
@@ -105,10 +105,10 @@ fn a_flag_goes_before_the_environment_before_dotenv_before_the_default() {
     let dotenv = "POSTERN_MAX_HEADERS=11\nPOSTERN_MAX_FRAGMENTS=12\nPOSTERN_WORKERS=13";
     let environment = &[("POSTERN_MAX_HEADERS", "21"), ("POSTERN_MAX_FRAGMENTS", "22")];
     let settings = Texts { flags: &["--max-headers", "31"], environment, dotenv }.settings();
-    assert_eq!(settings.service.handshake.max_headers, 31);
-    assert_eq!(settings.service.session.max_fragments, 22);
+    assert_eq!(settings.worker.handshake.max_headers, 31);
+    assert_eq!(settings.worker.session.max_fragments, 22);
     assert_eq!(settings.workers, 13);
-    assert_eq!(settings.service.session.max_frame, 64 * 1024);
+    assert_eq!(settings.worker.session.max_frame, 64 * 1024);
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn an_empty_value_counts_as_none() {
         ..Texts::default()
     };
     let settings = texts.settings();
-    assert_eq!(settings.service.handshake.paths, ["/dotenv"]);
+    assert_eq!(settings.worker.handshake.paths, ["/dotenv"]);
     assert_eq!(settings.listen, [tcp("[::]:8080")]);
 }
 
@@ -127,7 +127,7 @@ fn an_empty_value_counts_as_none() {
 fn the_dotenv_of_the_brief_is_read_as_it_is() {
     let dotenv = "PORT=8081 # WebSocket server port\n\
                   HOST_PORT=8083 # Docker host port mapping\n\
-                  JWT_SECRET=your-secret-key # Not used (Identity service validates)\n";
+                  JWT_SECRET=your-secret-key # Not used (Identity worker validates)\n";
     let settings = Texts { dotenv, ..Texts::default() }.settings();
     assert_eq!(settings.listen, [tcp("[::]:8081")]);
     // It has the default port of the control port, which gives way.
@@ -155,7 +155,7 @@ fn dotenv_is_read_as_a_shell_would() {
                   OTHER=\"two\nlines\"\nPOSTERN_STRICT_KEY=true ";
     let settings = Texts { dotenv, ..Texts::default() }.settings();
     assert_eq!(settings.listen, [tcp("127.0.0.1:2")]);
-    assert!(settings.service.handshake.strict_key);
+    assert!(settings.worker.handshake.strict_key);
 }
 
 #[test]
@@ -168,9 +168,9 @@ fn the_default_address_has_the_port_and_a_given_one_keeps_its_own() {
 
 #[test]
 fn the_longest_frame_follows_the_longest_message() {
-    let session = environment("POSTERN_MAX_MESSAGE", "1MiB").service.session;
+    let session = environment("POSTERN_MAX_MESSAGE", "1MiB").worker.session;
     assert_eq!((session.max_message, session.max_frame), (1 << 20, 1 << 20));
-    let session = environment("POSTERN_MAX_FRAME", "1KiB").service.session;
+    let session = environment("POSTERN_MAX_FRAME", "1KiB").worker.session;
     assert_eq!((session.max_message, session.max_frame), (64 << 10, 1 << 10));
 }
 
@@ -179,22 +179,22 @@ fn reading_pauses_before_the_backlog_is_full_whatever_its_size() {
     for (size, max, pause) in
         [("1KiB", 1 << 10, 256), ("1MiB", 1 << 20, 256 << 10), ("64MiB", 64 << 20, 256 << 10)]
     {
-        let session = environment("POSTERN_MAX_BACKLOG", size).service.session;
+        let session = environment("POSTERN_MAX_BACKLOG", size).worker.session;
         assert_eq!((session.max_backlog, session.pause_backlog), (max, pause), "{size}");
     }
 }
 
 #[test]
 fn each_setting_reaches_its_place() {
-    let handshake = |name, value| environment(name, value).service.handshake;
-    let session = |name, value| environment(name, value).service.session;
+    let handshake = |name, value| environment(name, value).worker.handshake;
+    let session = |name, value| environment(name, value).worker.session;
     let rate = session("POSTERN_MESSAGE_RATE", "100").message_rate;
     assert_eq!(rate, Rate { per_second: 100, burst: 200 });
     let rate = session("POSTERN_BYTE_RATE", "1MiB").byte_rate;
     assert_eq!(rate, Rate { per_second: 1 << 20, burst: 1 << 20 });
     assert_eq!(session("POSTERN_RATE_POLICY", "close").rate_policy, RatePolicy::Close);
     assert_eq!(session("POSTERN_MAX_FRAGMENTS", "7").max_fragments, 7);
-    assert!(environment("POSTERN_MAX_CONNECTIONS_PER_USER", "2").service.users.is_some());
+    assert!(environment("POSTERN_MAX_CONNECTIONS_PER_USER", "2").worker.users.is_some());
     assert_eq!(environment("POSTERN_CONNECT_RATE", "500").connect_rate, 500);
     assert_eq!(handshake("POSTERN_MAX_HANDSHAKES", "9").max_handshakes, 9);
     assert_eq!(handshake("POSTERN_PATH", "/a, /b/c").paths, ["/a", "/b/c"]);
@@ -235,7 +235,7 @@ fn each_setting_reaches_its_place() {
     assert_eq!(handshake("POSTERN_MAX_HEADERS", "256").max_headers, 256);
     assert_eq!(handshake("POSTERN_HANDSHAKE_TIMEOUT", "1ms").timeout, Duration::from_millis(1));
 
-    let session = |name, value| environment(name, value).service.session;
+    let session = |name, value| environment(name, value).worker.session;
     assert_eq!(session("POSTERN_MAX_FRAGMENTS", "7").max_fragments, 7);
     assert_eq!(session("POSTERN_MESSAGE_TIMEOUT", "0").message_timeout, Duration::ZERO);
     assert_eq!(session("POSTERN_WRITE_TIMEOUT", "1m").write_timeout, Duration::from_secs(60));
@@ -258,7 +258,7 @@ fn each_setting_reaches_its_place() {
 #[test]
 fn a_preset_names_the_headers_that_are_not_named() {
     let names = |environment: &[(&str, &str)]| {
-        let identity = Texts { environment, ..Texts::default() }.settings().service.handshake.identity;
+        let identity = Texts { environment, ..Texts::default() }.settings().worker.handshake.identity;
         [identity.id, identity.email, identity.name, identity.session_id, identity.token_exp]
     };
     let session = ["User-Session-ID", "User-Token-Exp"];
@@ -283,7 +283,7 @@ fn a_preset_names_the_headers_that_are_not_named() {
         assert!(printed.contains(line), "{line} is missing in\n{printed}");
     }
     let fed_back = Texts { dotenv: &printed, ..Texts::default() }.settings();
-    assert_eq!(fed_back.service.handshake.identity.token_exp, "");
+    assert_eq!(fed_back.worker.handshake.identity.token_exp, "");
 }
 
 #[test]
@@ -327,12 +327,12 @@ fn service_links_are_passed_over_with_one_warning() {
         ("POSTERN_PATH", "/a"),
     ];
     let settings = Texts { environment: &links, ..Texts::default() }.settings();
-    assert_eq!(settings.service.handshake.paths, ["/a"]);
+    assert_eq!(settings.worker.handshake.paths, ["/a"]);
     let warnings: Vec<String> = settings.warnings.iter().map(ToString::to_string).collect();
     assert_eq!(
         warnings,
         [
-            "POSTERN_CONTROL_PORT and 7 others are variables that Kubernetes or Docker makes for a service, not a \
+            "POSTERN_CONTROL_PORT and 7 others are variables that Kubernetes or Docker makes for a worker, not a \
           setting, and are ignored; write enableServiceLinks: false in the pod to be without"
         ]
     );
@@ -384,13 +384,13 @@ fn values_that_are_shared_with_other_programs_are_taken_as_those_write_them() {
     for (text, is_strict) in
         [("TRUE", true), ("1", true), ("yes", true), ("On", true), ("0", false), ("No", false)]
     {
-        assert_eq!(environment("POSTERN_STRICT_KEY", text).service.handshake.strict_key, is_strict, "{text}");
+        assert_eq!(environment("POSTERN_STRICT_KEY", text).worker.handshake.strict_key, is_strict, "{text}");
     }
     assert_eq!(environment("POSTERN_CONTROL", "OFF").control.address, None);
-    assert_eq!(environment("POSTERN_REQUEST_ID_HEADER", "Off").service.handshake.request_id, "");
-    assert_eq!(environment("POSTERN_IDENTITY", "Authelia").service.handshake.identity.id, "Remote-User");
-    assert_eq!(environment("POSTERN_REJECT", "CLOSE").service.handshake.reject, Reject::Close);
-    let private = environment("POSTERN_TRUSTED_PROXIES", "Private").service.handshake.trusted_proxies;
+    assert_eq!(environment("POSTERN_REQUEST_ID_HEADER", "Off").worker.handshake.request_id, "");
+    assert_eq!(environment("POSTERN_IDENTITY", "Authelia").worker.handshake.identity.id, "Remote-User");
+    assert_eq!(environment("POSTERN_REJECT", "CLOSE").worker.handshake.reject, Reject::Close);
+    let private = environment("POSTERN_TRUSTED_PROXIES", "Private").worker.handshake.trusted_proxies;
     assert_eq!(private, TrustedProxies::private());
 }
 

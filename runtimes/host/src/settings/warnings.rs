@@ -61,7 +61,7 @@ pub(super) fn of_links(names: &[String]) -> Option<Warning> {
         others => (format!("{first} and {} others", others.len()), "are variables"),
     };
     Some(Warning(one_line(&format!(
-        "{subject} {are} that Kubernetes or Docker makes for a service, not a setting, and {} ignored; write \
+        "{subject} {are} that Kubernetes or Docker makes for a worker, not a setting, and {} ignored; write \
          enableServiceLinks: false in the pod to be without",
         if others.is_empty() { "is" } else { "are" },
     ))))
@@ -106,7 +106,7 @@ impl View<'_> {
 
     /// The memory that one event loop has for buffers. `None` if the host decides.
     fn memory_of_a_worker(&self) -> Option<(usize, usize)> {
-        let budget = Some(self.settings.service.max_memory).filter(|budget| *budget > 0)?;
+        let budget = Some(self.settings.worker.max_memory).filter(|budget| *budget > 0)?;
         let workers = match (self.program.has_workers, self.settings.workers) {
             (false, _) => 1,
             (true, 0) => thread::available_parallelism().map_or(1, NonZero::get),
@@ -278,7 +278,7 @@ fn repeated_items(view: &View<'_>) -> Vec<String> {
 }
 
 fn any_proxy(view: &View<'_>) -> Vec<String> {
-    let handshake = &view.settings.service.handshake;
+    let handshake = &view.settings.worker.handshake;
     // With a signed identity, a client that reaches the port still needs a token.
     let is_open = handshake.trusted_proxies.trusts_any() && view.settings.assertion.is_none();
     sentence(is_open, || {
@@ -343,7 +343,7 @@ fn more_for_a_user_than_for_all(view: &View<'_>) -> Vec<String> {
 fn more_handshakes_than_connections(view: &View<'_>) -> Vec<String> {
     let all = view.settings.max_connections;
     let is_idle =
-        view.is_set(MAX_HANDSHAKES) && view.settings.service.handshake.max_handshakes >= all && all > 0;
+        view.is_set(MAX_HANDSHAKES) && view.settings.worker.handshake.max_handshakes >= all && all > 0;
     sentence(is_idle, || {
         format!(
             "{} has no effect: {} is no more; write a smaller number",
@@ -354,7 +354,7 @@ fn more_handshakes_than_connections(view: &View<'_>) -> Vec<String> {
 }
 
 fn frames_and_messages(view: &View<'_>) -> Vec<String> {
-    let session = &view.settings.service.session;
+    let session = &view.settings.worker.session;
     let longest =
         session.max_frame.saturating_mul(usize::try_from(session.max_fragments).unwrap_or(usize::MAX));
     let mut sentences = sentence(session.max_frame > session.max_message, || {
@@ -377,9 +377,8 @@ fn frames_and_messages(view: &View<'_>) -> Vec<String> {
 }
 
 fn compression_of_nothing(view: &View<'_>) -> Vec<String> {
-    let service = &view.settings.service;
-    let is_idle =
-        service.handshake.compression && service.session.compression_min > service.session.max_message;
+    let worker = &view.settings.worker;
+    let is_idle = worker.handshake.compression && worker.session.compression_min > worker.session.max_message;
     sentence(is_idle, || {
         format!(
             "{} compresses nothing: a message is at most {}; write a smaller size",
@@ -391,7 +390,7 @@ fn compression_of_nothing(view: &View<'_>) -> Vec<String> {
 
 fn memory(view: &View<'_>) -> Vec<String> {
     let Some((share, workers)) = view.memory_of_a_worker() else { return Vec::new() };
-    let session = &view.settings.service.session;
+    let session = &view.settings.worker.session;
     let (max_memory, max_message) = (view.show(MAX_MEMORY), view.show(MAX_MESSAGE));
     let for_each = match workers {
         1 => String::new(),
@@ -421,7 +420,7 @@ fn memory(view: &View<'_>) -> Vec<String> {
 }
 
 fn byte_rate(view: &View<'_>) -> Vec<String> {
-    let session = &view.settings.service.session;
+    let session = &view.settings.worker.session;
     let (rate, message) = (session.byte_rate.per_second, session.max_message as u64);
     sentence(rate > 0 && rate < message, || {
         let follows = match session.rate_policy {

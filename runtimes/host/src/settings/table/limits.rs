@@ -241,7 +241,7 @@ pub(super) static SETTINGS: &[Setting] = &[
                not whole or not taken, beyond it the slowest are ended;\n\
                0 is half of this host's memory, or of the least limit on\n\
                this process (cgroup, ulimit -v, ulimit -d)",
-        apply: |settings, text| set(&mut settings.service.max_memory, size(text, 0..=MOST_MEMORY)),
+        apply: |settings, text| set(&mut settings.worker.max_memory, size(text, 0..=MOST_MEMORY)),
     },
     Setting {
         name: MAX_HANDSHAKES,

@@ -1,6 +1,6 @@
 //! Listening: where it listens, and for what.
 
-use postern_core::service::SUBPROTOCOL;
+use postern_core::worker::SUBPROTOCOL;
 
 use super::{Group, HEALTH_PATH, LISTEN, Setting, WORKERS, handshake, set};
 use crate::settings::net;

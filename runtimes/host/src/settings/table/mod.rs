@@ -143,12 +143,12 @@ pub(super) const ASSERTION_EMAIL_CLAIM: &str = "POSTERN_ASSERTION_EMAIL_CLAIM";
 pub(super) const ASSERTION_NAME_CLAIM: &str = "POSTERN_ASSERTION_NAME_CLAIM";
 
 fn handshake(settings: &mut Settings) -> &mut HandshakeConfig {
-    &mut settings.service.handshake
+    &mut settings.worker.handshake
 }
 
 fn session(settings: &mut Settings) -> &mut SessionConfig {
     // Nobody shares it while settings are read, so nothing is cloned.
-    Arc::make_mut(&mut settings.service.session)
+    Arc::make_mut(&mut settings.worker.session)
 }
 
 fn set<T>(place: &mut T, value: Result<T, Complaint>) -> Result<(), Complaint> {

@@ -245,7 +245,7 @@ fn an_error_says_where_the_value_stands() {
     );
     // The one that holds is the one that is judged.
     let texts = Texts { flags: &["--max-message=1KiB"], dotenv, ..Texts::default() };
-    assert_eq!(texts.settings().service.session.max_message, 1024);
+    assert_eq!(texts.settings().worker.session.max_message, 1024);
 }
 
 #[test]

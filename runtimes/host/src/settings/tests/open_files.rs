@@ -11,11 +11,11 @@ fn limits_that_count_descriptors_follow_the_limit_of_open_files() {
         settings.share_open_files(limit);
         settings
     };
-    let limits = |settings: &Settings| (settings.max_connections, settings.service.handshake.max_handshakes);
+    let limits = |settings: &Settings| (settings.max_connections, settings.worker.handshake.max_handshakes);
     let plenty = shared(&[], 20_000);
     assert_eq!((limits(&plenty), plenty.reduced.as_slice()), ((17_874, 4096), &[][..]));
-    assert_eq!(plenty.service.max_connections, Some(17_874));
-    assert_eq!((plenty.service.max_sockets, plenty.control.connections), (Some(19_860), 64));
+    assert_eq!(plenty.worker.max_connections, Some(17_874));
+    assert_eq!((plenty.worker.max_sockets, plenty.control.connections), (Some(19_860), 64));
     // Nobody wrote the default, so nobody is warned.
     let scarce = shared(&[], 1024);
     assert_eq!((limits(&scarce), scarce.reduced.as_slice()), ((795, 398), &[][..]));

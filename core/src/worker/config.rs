@@ -1,0 +1,63 @@
+//! What the connections of a process have in common.
+
+use std::sync::Arc;
+
+use crate::handshake::HandshakeConfig;
+use crate::policy::{HeartbeatConfig, Users};
+use crate::session::SessionConfig;
+
+/// The rules for all connections. One per process, shared by its workers.
+#[derive(Debug, Clone, Default)]
+pub struct WorkerConfig {
+    /// Whom the handshake admits.
+    pub handshake: HandshakeConfig,
+    /// What an admitted connection may do.
+    pub session: Arc<SessionConfig>,
+    /// How it is found out that a user is gone who has not said so.
+    pub heartbeat: HeartbeatConfig,
+    /// Who counts the connections of each user; one too many is 429. Default nobody, and any number may be.
+    pub users: Option<Arc<dyn Users>>,
+    /// How many bytes the buffers of a worker's connections may hold; beyond it the slowest connections are ended.
+    /// Default 0, which is any number.
+    pub max_memory: usize,
+    /// How many connections of a worker may be admitted or on their way to it. For one more, the connection gives way
+    /// whose request head has been arriving for the longest; if there is none, the new one is refused with 503. Default
+    /// any number.
+    pub max_connections: Option<usize>,
+    /// How many connections a worker may have, including those that were refused and wait for their peer to close. Beyond
+    /// it the oldest of these are closed. Default any number.
+    pub max_sockets: Option<usize>,
+    /// What names of users are hashed with: a number that nobody outside can know, the same for all workers.
+    pub hash_seed: u64,
+}
+
+impl WorkerConfig {
+    /// The part of the worker `index` of `workers`, which must not be zero: the same rules, and its share of what all
+    /// connections together may be and hold. The shares of the numbers of connections add up to the whole; the others
+    /// are rounded up.
+    pub fn share(&self, index: usize, workers: usize) -> WorkerConfig {
+        let mut share = self.clone();
+        share.handshake.max_handshakes = self.handshake.max_handshakes.div_ceil(workers);
+        share.max_memory = self.max_memory.div_ceil(workers);
+        for limit in [&mut share.max_connections, &mut share.max_sockets] {
+            *limit = limit.map(|limit| limit / workers + usize::from(index < limit % workers));
+        }
+        share
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_add_up() {
+        let config = WorkerConfig { max_connections: Some(8), max_memory: 7, ..Default::default() };
+        let shares: Vec<_> = (0..3).map(|index| config.share(index, 3)).collect();
+        let connections: Vec<_> = shares.iter().map(|share| share.max_connections).collect();
+        assert_eq!(connections, [Some(3), Some(3), Some(2)]);
+        let of_one = WorkerConfig { max_connections: Some(1), ..WorkerConfig::default() }.share(1, 2);
+        assert_eq!((of_one.max_connections, of_one.max_sockets), (Some(0), None));
+        assert!(shares.iter().all(|share| share.max_memory == 3 && share.handshake.max_handshakes == 1366));
+    }
+}

@@ -1,0 +1,226 @@
+//! From the request head to the user, or to the refusal.
+
+use std::time::Instant;
+
+use tungstenite::protocol::frame::coding::CloseCode;
+
+use super::{Connection, Context, Stage};
+use crate::handshake::{
+    Client, EmptyBody, HandshakeError, Reject, Reply, Request, UpgradeRequest, reject, report_health,
+};
+use crate::input::{Input, Payload};
+use crate::policy::{Entrance, Heartbeat};
+use crate::record::{ConnectionId, Record, Recorder};
+use crate::session::{LINGER, Session};
+use crate::turn::Turn;
+use crate::worker::notice;
+use crate::worker::replace::Replaced;
+
+impl Connection {
+    pub(super) fn handshake(
+        &mut self,
+        context: &Context<'_>,
+        turn: &mut Turn<'_>,
+        input: &mut Input<'_>,
+        recorder: &mut impl Recorder,
+    ) {
+        let Stage::Handshake { reader, body, .. } = &mut self.stage else { return };
+        match body {
+            None => match reader.receive(input) {
+                Ok(Some(head)) => self.answer(context, turn, head, Some(input), recorder),
+                Ok(None) => {}
+                Err(error) => self.refuse(context, turn, error, recorder),
+            },
+            Some((body, _)) => match body.receive(input) {
+                Ok(true) => {
+                    let head = reader.resume();
+                    self.answer(context, turn, head, None, recorder);
+                }
+                Ok(false) => {}
+                Err(error) => self.refuse(context, turn, error, recorder),
+            },
+        }
+    }
+
+    /// Answers a request with this head, unless a body is announced that has still to arrive. `input` is what came after
+    /// the head; `None` if the body is over.
+    fn answer(
+        &mut self,
+        context: &Context<'_>,
+        turn: &mut Turn<'_>,
+        mut head: Payload<'_>,
+        input: Option<&mut Input<'_>>,
+        recorder: &mut impl Recorder,
+    ) {
+        let Stage::Handshake { reader, body, peer, refusal, .. } = &mut self.stage else { return };
+        let (peer, refusal) = (*peer, *refusal);
+        let handshake = &context.config.handshake;
+        let is_status = |error: &HandshakeError| close_code(handshake.reject, *error).is_none();
+        // Unless it may be a health check, it need not be read.
+        if let Some(error) = refusal.filter(|error| handshake.health_path.is_none() && is_status(error)) {
+            return self.refuse(context, turn, error, recorder);
+        }
+        let request = match Request::parse(&mut head, handshake) {
+            Ok(Request::Upgrade(request)) => request,
+            Ok(Request::HealthCheck) => return self.report_health(context, turn, refusal),
+            Err(error) => return self.refuse(context, turn, refusal.unwrap_or(error), recorder),
+        };
+        if let (true, None, Some(input)) = (request.announces_chunks(), refusal, input) {
+            let mut empty = EmptyBody::default();
+            match empty.receive(input) {
+                Ok(true) => {}
+                Ok(false) => {
+                    reader.suspend(head);
+                    *body = Some((empty, context.common.epoch.moment(turn.now)));
+                    return;
+                }
+                Err(error) => return self.refuse(context, turn, error, recorder),
+            }
+        }
+        let admission = match refusal {
+            Some(error) => Err(error),
+            None => request
+                .identify(peer, handshake)
+                .and_then(|admission| enter(self.id, admission.identity().id(), context).map(|()| admission)),
+        };
+        let accepted = match admission {
+            Ok(admission) => admission.accept(turn.out, handshake, self.id),
+            Err(error) => return self.refuse_request(context, turn, &request, error, recorder),
+        };
+        recorder.record(&Record::Established {
+            connection: self.id,
+            peer,
+            identity: &accepted.identity,
+            subprotocol: accepted.subprotocol.as_deref(),
+            is_offer_unanswered: accepted.is_offer_unanswered,
+            took: turn.now.saturating_duration_since(context.common.epoch.instant(self.since)),
+        });
+        self.since = context.common.epoch.moment(turn.now);
+        self.heartbeat = Heartbeat::new(turn.now);
+        let takes_notices = accepted.subprotocol.as_deref() == Some(notice::SUBPROTOCOL);
+        let session = Session::new(context.config.session.clone())
+            .with_deflate(accepted.deflate)
+            .with_notices(takes_notices);
+        self.pace = context.config.session.has_rates().then(Box::default);
+        self.stage = Stage::Admitted { session, identity: accepted.identity };
+    }
+
+    /// Refuses what is no upgrade, or none that could be read to its end.
+    pub(in crate::worker) fn refuse(
+        &mut self,
+        context: &Context<'_>,
+        turn: &mut Turn<'_>,
+        error: HandshakeError,
+        recorder: &mut impl Recorder,
+    ) {
+        self.refuse_as(context, turn, Asked::default(), error, recorder);
+    }
+
+    fn refuse_as(
+        &mut self,
+        context: &Context<'_>,
+        turn: &mut Turn<'_>,
+        asked: Asked<'_>,
+        error: HandshakeError,
+        recorder: &mut impl Recorder,
+    ) {
+        reject(turn.out, error, self.reply(context));
+        self.record_refusal(context, turn.now, asked, error, None, recorder);
+        self.stage = Stage::Refused { until: turn.now + LINGER, is_aborted: false };
+    }
+
+    /// Answers a health check. `refusal` is what an upgrade would get whatever it says.
+    fn report_health(&mut self, context: &Context<'_>, turn: &mut Turn<'_>, refusal: Option<HandshakeError>) {
+        let readiness = context.config.handshake.readiness.as_ref();
+        // Connections that arrive too fast are no reason to send users elsewhere: they may come in a moment.
+        let takes_users = matches!(refusal, None | Some(HandshakeError::TooFast));
+        let is_ready = takes_users && readiness.is_none_or(|readiness| readiness.is_ready());
+        report_health(turn.out, is_ready, self.reply(context));
+        self.stage = Stage::Refused { until: turn.now + LINGER, is_aborted: false };
+    }
+
+    /// What an answer to the request says beside its status.
+    fn reply(&self, context: &Context<'_>) -> Reply {
+        Reply {
+            retry_after: context.common.jitter.retry_after(),
+            date: context.config.handshake.wall_clock.map(|clock| clock()),
+            is_head: matches!(&self.stage, Stage::Handshake { reader, .. } if reader.is_head()),
+        }
+    }
+
+    /// Refuses what is an upgrade in itself: by a Close frame, if that is how its user is to be told.
+    fn refuse_request(
+        &mut self,
+        context: &Context<'_>,
+        turn: &mut Turn<'_>,
+        request: &UpgradeRequest<'_>,
+        error: HandshakeError,
+        recorder: &mut impl Recorder,
+    ) {
+        let handshake = &context.config.handshake;
+        let Stage::Handshake { peer, .. } = self.stage else { return };
+        let asked = Asked { request_id: request.request_id(), client: request.client(peer, handshake) };
+        let Some(code) = close_code(handshake.reject, error) else {
+            return self.refuse_as(context, turn, asked, error, recorder);
+        };
+        request.open_to_close(turn.out, handshake, self.id);
+        let mut session = Session::new(context.config.session.clone());
+        session.close(turn, code, error.code());
+        self.record_refusal(context, turn.now, asked, error, Some(code), recorder);
+        self.stage = Stage::Dismissed { session };
+    }
+
+    /// `close_code` is that of the Close frame, if it was one that said so.
+    fn record_refusal(
+        &self,
+        context: &Context<'_>,
+        now: Instant,
+        Asked { request_id, client }: Asked<'_>,
+        error: HandshakeError,
+        close_code: Option<CloseCode>,
+        recorder: &mut impl Recorder,
+    ) {
+        let Stage::Handshake { peer, .. } = self.stage else { return };
+        let took = now.saturating_duration_since(context.common.epoch.instant(self.since));
+        recorder.record(&Record::Rejected {
+            connection: self.id,
+            peer,
+            request_id,
+            client,
+            error,
+            close_code,
+            took,
+        });
+    }
+}
+
+/// What a request that is refused says about itself, for the record.
+#[derive(Debug, Default, Clone, Copy)]
+struct Asked<'a> {
+    request_id: Option<&'a str>,
+    client: Option<Client<'a>>,
+}
+
+/// Counts one more connection of a user, if it may be.
+fn enter(connection: ConnectionId, user: &str, context: &Context<'_>) -> Result<(), HandshakeError> {
+    if context.common.is_stalled.get() {
+        return Err(HandshakeError::LogStalled);
+    }
+    let Some(users) = &context.config.users else { return Ok(()) };
+    match users.enter(user, connection) {
+        Entrance::Admitted => {}
+        Entrance::Refused => return Err(HandshakeError::TooMany),
+        Entrance::Instead(connection) => {
+            context.common.replaced.borrow_mut().push(Replaced { user: user.into(), connection });
+        }
+    }
+    Ok(())
+}
+
+/// The code of the Close frame by which a refusal is said, if it is to be said so and the request is an upgrade.
+fn close_code(reject: Reject, error: HandshakeError) -> Option<CloseCode> {
+    match reject {
+        Reject::Http => None,
+        Reject::Close => error.close_code(),
+    }
+}

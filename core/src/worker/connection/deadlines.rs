@@ -1,0 +1,239 @@
+//! What becomes of a connection when time passes: deadlines, pauses and the heartbeat.
+//!
+//! Deadlines are of two kinds. The peer can meet some of them by sending something: the rest of its request head or of a
+//! message, a pong, the answer to our Close, the end of its side. Those are judged only after its socket has been read,
+//! and do not run while nothing is read from it. The others depend on nothing that could be read.
+
+use std::time::{Duration, Instant};
+
+use tungstenite::protocol::frame::coding::CloseCode;
+
+use super::{Connection, Context, Stage};
+use crate::close_code;
+use crate::handshake::HandshakeError;
+use crate::moment::Epoch;
+use crate::policy::{Beat, HeartbeatConfig, more_time};
+use crate::record::Recorder;
+use crate::session::{Ending, TimerKind};
+use crate::turn::Turn;
+use crate::worker::config::WorkerConfig;
+
+impl Connection {
+    /// Whether the peer has taken nothing for too long. Asked outside of a turn, which lends the backlog.
+    pub(in crate::worker) fn is_stalled(&self, config: &WorkerConfig, now: Instant) -> bool {
+        self.stalls_at(config).is_some_and(|at| at <= now)
+    }
+
+    fn stalls_at(&self, config: &WorkerConfig) -> Option<Instant> {
+        self.backlog.as_ref().and_then(|backlog| backlog.stalls_at(config.session.write_timeout))
+    }
+
+    /// When it has to be looked at although its socket says nothing.
+    pub(in crate::worker) fn poll_timeout(&self, config: &WorkerConfig, epoch: Epoch) -> Option<Instant> {
+        let deadlines = [
+            self.expires_at(config, epoch),
+            self.resumes_at(config),
+            self.pings_at(config, epoch),
+            self.stalls_at(config),
+            self.calms_at(),
+        ];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// Whether something is due that does not depend on what its peer has sent.
+    pub(in crate::worker) fn is_due_unread(&self, config: &WorkerConfig, now: Instant, epoch: Epoch) -> bool {
+        let deadlines = [self.pings_at(config, epoch), self.stalls_at(config), self.calms_at()];
+        deadlines.into_iter().flatten().any(|at| at <= now)
+    }
+
+    /// When its peer must have been heard. Not while nothing is read from it that it may have sent.
+    pub(in crate::worker) fn expires_at(&self, config: &WorkerConfig, epoch: Epoch) -> Option<Instant> {
+        match &self.stage {
+            Stage::Handshake { body, .. } => {
+                let body = body.map(|(_, since)| epoch.instant(since) + LAST_CHUNK_TIMEOUT);
+                let head = epoch.instant(self.since) + config.handshake.timeout;
+                Some(body.map_or(head, |body| body.min(head)))
+            }
+            Stage::Admitted { session, .. } | Stage::Dismissed { session } => {
+                if session.is_open() && !self.wants_read(config) {
+                    return None;
+                }
+                let session = session.poll_timeout().map(|(at, _)| at);
+                let pong = self.beats_at(config, epoch).filter(|_| self.heartbeat.is_unanswered(epoch));
+                [session, pong].into_iter().flatten().min()
+            }
+            Stage::Refused { until, .. } => Some(*until),
+        }
+    }
+
+    /// When a pause of its reading is over. Not while it is not read from in any case, because of what it has not taken.
+    fn resumes_at(&self, config: &WorkerConfig) -> Option<Instant> {
+        self.pause().filter(|_| !self.is_clogged(config)).map(|(_, until)| until)
+    }
+
+    /// When its peer is to be pinged.
+    fn pings_at(&self, config: &WorkerConfig, epoch: Epoch) -> Option<Instant> {
+        self.beats_at(config, epoch).filter(|_| !self.heartbeat.is_unanswered(epoch))
+    }
+
+    /// Tells that its deadline is being looked at.
+    pub(in crate::worker) fn settle_heartbeat(&mut self, epoch: Epoch) {
+        self.heartbeat.settle(epoch);
+    }
+
+    /// When its peer is to be pinged, or is gone. Not while anything waits to be sent, which a ping would have to wait
+    /// behind: then it matters whether the peer takes it.
+    fn beats_at(&self, config: &WorkerConfig, epoch: Epoch) -> Option<Instant> {
+        let Stage::Admitted { session, .. } = &self.stage else { return None };
+        let is_asked = session.is_open() && self.backlog.is_none();
+        if is_asked { self.heartbeat.due(self.pulse(config), epoch) } else { None }
+    }
+
+    fn pulse(&self, config: &WorkerConfig) -> HeartbeatConfig {
+        config.heartbeat.of(self.id.0)
+    }
+
+    /// Tells that something was read of its peer.
+    #[inline(always)]
+    pub(in crate::worker) fn hear(&mut self, now: Instant) {
+        self.heartbeat.hear(now);
+    }
+
+    /// Tells that all that waited to be sent is sent.
+    pub(in crate::worker) fn drained(&mut self, now: Instant, epoch: Epoch) {
+        self.heartbeat.reach(now, epoch);
+    }
+
+    /// Does what is due. To be called after its socket has been read. `is_unread` if nothing is read from it now: then
+    /// its peer is not ended for what it may have sent.
+    pub(in crate::worker) fn judge(
+        &mut self,
+        context: &Context<'_>,
+        turn: &mut Turn<'_>,
+        is_unread: bool,
+        recorder: &mut impl Recorder,
+    ) {
+        let epoch = context.common.epoch;
+        match &mut self.stage {
+            Stage::Handshake { body: Some((_, since)), .. }
+                if !is_unread && epoch.instant(*since) + LAST_CHUNK_TIMEOUT <= turn.now =>
+            {
+                self.refuse(context, turn, HandshakeError::Body, recorder);
+            }
+            Stage::Handshake { reader, .. } => {
+                let has_begun = reader.collected() > 0;
+                let timeout = context.config.handshake.timeout;
+                let at = epoch.instant(self.since) + timeout;
+                if is_unread || turn.now < at {
+                    return;
+                }
+                match more_time(at, turn.now, timeout) {
+                    Some(more) => {
+                        let late = turn.now.saturating_duration_since(at);
+                        self.since = epoch.moment(epoch.instant(self.since) + late + more);
+                    }
+                    None if has_begun => self.refuse(context, turn, HandshakeError::Timeout, recorder),
+                    // Nothing was asked, so nothing is answered: gateways and browsers open connections ahead of use.
+                    None => self.abort(Ending::Eof),
+                }
+            }
+            Stage::Refused { until, .. } if *until <= turn.now => self.abort(Ending::Broken),
+            Stage::Refused { .. } => {}
+            Stage::Admitted { .. } | Stage::Dismissed { .. } => {
+                let was_paused = self.pause().is_some();
+                if !is_unread {
+                    self.resume(context, turn, recorder);
+                }
+                // What its peer said during a pause is read only after this.
+                let is_unread = is_unread || was_paused;
+                self.calm(turn.now, recorder);
+                self.judge_session(context, turn, is_unread);
+                self.beat(context, turn, is_unread);
+            }
+        }
+    }
+
+    fn judge_session(&mut self, context: &Context<'_>, turn: &mut Turn<'_>, is_unread: bool) {
+        let is_paused = self.pause().is_some();
+        let (Stage::Admitted { session, .. } | Stage::Dismissed { session }) = &mut self.stage else {
+            return;
+        };
+        if session.is_open() && (is_unread || is_paused) {
+            return;
+        }
+        let Some((at, kind)) = session.poll_timeout() else { return };
+        let config = &context.config.session;
+        let more = match kind {
+            TimerKind::Message => more_time(at, turn.now, config.message_timeout),
+            TimerKind::Close => more_time(at, turn.now, config.close_timeout),
+            // Nothing that the peer says now would change anything.
+            TimerKind::Linger => None,
+        };
+        match more {
+            Some(more) => session.postpone_until(turn.now + more),
+            None => session.handle_timeout(turn),
+        }
+        if session.is_aborted() {
+            self.abort(Ending::Broken);
+        }
+    }
+
+    /// Pings its peer if that is quiet, and ends it if that has not answered. A peer that may have answered unread is not
+    /// ended, but pings go out in any case: they keep gateways from taking the connection for a dead one.
+    fn beat(&mut self, context: &Context<'_>, turn: &mut Turn<'_>, is_unread: bool) {
+        let (config, epoch) = (self.pulse(context.config), context.common.epoch);
+        let is_unread = is_unread || self.pause().is_some();
+        let Stage::Admitted { session, .. } = &mut self.stage else { return };
+        if !session.is_open() || turn.is_backlogged || (is_unread && self.heartbeat.is_unanswered(epoch)) {
+            return;
+        }
+        match self.heartbeat.judge(turn.now, config, epoch) {
+            Beat::Still => {}
+            // It is open.
+            Beat::Ping(payload) => drop(session.ping(turn, &payload)),
+            Beat::Gone => session.dismiss(turn, CloseCode::from(close_code::NO_PONG), "no pong"),
+        }
+    }
+
+    /// Since when its peer has been keeping them: has taken nothing of what waits, or has been sending what is not
+    /// whole.
+    pub(in crate::worker) fn waits_since(
+        &self,
+        config: &WorkerConfig,
+        now: Instant,
+        epoch: Epoch,
+    ) -> Instant {
+        match (&self.backlog, &self.stage) {
+            (Some(backlog), _) => backlog.progress(),
+            (None, Stage::Admitted { session, .. } | Stage::Dismissed { session }) => {
+                match session.poll_timeout() {
+                    Some((at, TimerKind::Message)) => {
+                        at.checked_sub(config.session.message_timeout).unwrap_or(now)
+                    }
+                    // Messages may take for ever, so it was not noted when this one began.
+                    Some(_) | None => epoch.instant(self.since),
+                }
+            }
+            (None, Stage::Handshake { .. } | Stage::Refused { .. }) => epoch.instant(self.since),
+        }
+    }
+
+    /// Tells that nothing was read from its peer from `since` until `now`. What it has begun to send gets as much more
+    /// time as that took of it: the rest may have had no room in the buffers between the two.
+    pub(in crate::worker) fn postpone(&mut self, since: Instant, now: Instant, epoch: Epoch) {
+        match &mut self.stage {
+            Stage::Handshake { .. } => {
+                let begun = epoch.instant(self.since);
+                self.since = epoch.moment(begun + now.saturating_duration_since(since.max(begun)));
+            }
+            Stage::Admitted { session, .. } | Stage::Dismissed { session } => {
+                session.postpone(now.saturating_duration_since(since));
+            }
+            Stage::Refused { .. } => {}
+        }
+    }
+}
+
+/// How long the end of an announced body may take after the request head. A proxy that sends it at all sends it with the
+/// head or right after it; without it the next bytes could be a body as well as frames.
+const LAST_CHUNK_TIMEOUT: Duration = Duration::from_secs(1);

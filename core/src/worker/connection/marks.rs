@@ -1,0 +1,81 @@
+//! What a connection knows in four bytes.
+
+use std::time::Duration;
+
+/// The round trip of the last ping, and two marks.
+///
+/// ```text
+///   bit 31: counts for its user | bit 30: its peer has left | bits 0 to 29: microseconds
+/// ```
+#[derive(Debug, Default, Clone, Copy)]
+pub(in crate::worker) struct Marks(u32);
+
+impl Marks {
+    /// What the last ping took, to the microsecond and at most 17 minutes. `None` before the first was answered.
+    pub(super) fn round_trip(self) -> Option<Duration> {
+        let micros = self.0 & LONGEST;
+        (micros > 0).then(|| Duration::from_micros(micros.into()))
+    }
+
+    pub(super) fn set_round_trip(&mut self, round_trip: Duration) {
+        let micros = u32::try_from(round_trip.as_micros()).unwrap_or(LONGEST).clamp(1, LONGEST);
+        self.0 = self.0 & !LONGEST | micros;
+    }
+
+    /// Whether it is one of the connections that its user may have at the same time.
+    pub(in crate::worker) fn is_counted(self) -> bool {
+        self.0 & COUNTED != 0
+    }
+
+    pub(in crate::worker) fn set_counted(&mut self, is_counted: bool) {
+        self.set(COUNTED, is_counted);
+    }
+
+    /// Whether its peer has ended its side or reset the connection, although there may be something left to be read.
+    pub(in crate::worker) fn is_left(self) -> bool {
+        self.0 & LEFT != 0
+    }
+
+    pub(in crate::worker) fn set_left(&mut self, is_left: bool) {
+        self.set(LEFT, is_left);
+    }
+
+    fn set(&mut self, bit: u32, is_set: bool) {
+        self.0 = if is_set { self.0 | bit } else { self.0 & !bit };
+    }
+}
+
+const COUNTED: u32 = 1 << 31;
+const LEFT: u32 = 1 << 30;
+
+/// All bits of a round trip.
+const LONGEST: u32 = LEFT - 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_and_the_round_trip_do_not_touch_each_other() {
+        let mut marks = Marks::default();
+        assert_eq!((marks.round_trip(), marks.is_counted(), marks.is_left()), (None, false, false));
+        marks.set_counted(true);
+        marks.set_left(true);
+        assert_eq!(marks.round_trip(), None);
+        for (took, kept) in [
+            (Duration::ZERO, Duration::from_micros(1)),
+            (Duration::from_micros(1500), Duration::from_micros(1500)),
+            (Duration::MAX, Duration::from_micros(LONGEST.into())),
+        ] {
+            marks.set_round_trip(took);
+            assert_eq!((marks.round_trip(), marks.is_counted(), marks.is_left()), (Some(kept), true, true));
+        }
+        marks.set_counted(false);
+        assert_eq!((marks.is_counted(), marks.is_left()), (false, true));
+        marks.set_left(false);
+        assert_eq!(
+            (marks.is_left(), marks.round_trip()),
+            (false, Some(Duration::from_micros(LONGEST.into())))
+        );
+    }
+}

@@ -1,0 +1,527 @@
+//! One connection from accept to close: handshake, session, or refusal.
+//!
+//! `admission`: from its request head to its user; `deadlines`: what becomes of it when time passes; `marks`: what four
+//! bytes hold; `pacing`: how it is kept to its rates.
+
+mod admission;
+mod deadlines;
+mod marks;
+mod pacing;
+
+use std::cell::{Cell, RefCell};
+use std::time::Instant;
+
+use tungstenite::protocol::frame::coding::CloseCode;
+
+use super::Arrival;
+use super::application::Application;
+use super::config::WorkerConfig;
+use super::jitter::Jitter;
+use super::manage::{Outgoing, Status};
+use super::notice;
+use super::replace::Replaced;
+use crate::close_code;
+use crate::frame::DataKind;
+use crate::handshake::{EmptyBody, HandshakeError, HeadReader, Identity, Peer, RequestId};
+use crate::input::{Input, Payload};
+use crate::moment::{Epoch, Moment};
+use crate::parts::Parts;
+use crate::policy::{Backlog, Heartbeat};
+use crate::record::{ConnectionId, Record, Recorder, Summary};
+use crate::session::{Ending, Event, Session, Transport};
+use crate::turn::{Codec, Turn};
+use marks::Marks;
+use pacing::{Budget, Pacing};
+
+pub(super) use pacing::Unlimited;
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) id: ConnectionId,
+    /// When it was accepted, and later when it was admitted.
+    since: Moment,
+    heartbeat: Heartbeat,
+    stage: Stage,
+    /// What the socket did not take.
+    pub(super) backlog: Option<Box<Backlog>>,
+    /// How fast its peer talks, once it is admitted and if that matters.
+    pace: Option<Box<Pacing>>,
+    pub(super) marks: Marks,
+    /// What its buffers held when that was last counted, in bytes.
+    pub(super) held: u32,
+    /// The timer entry that stands for this connection.
+    pub(super) armed: Option<Moment>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// The request is arriving. `refusal` is already decided, and said when the head is complete.
+    Handshake {
+        reader: HeadReader,
+        /// What has arrived of its body, and since when it is waited for. The head is complete then, and kept by `reader`.
+        body: Option<(EmptyBody, Moment)>,
+        peer: Peer,
+        refusal: Option<HandshakeError>,
+        is_aborted: bool,
+    },
+    /// The 101 is out.
+    Admitted { session: Session, identity: Identity },
+    /// The refusal is out, or the answer to a health check; the peer may take it until the given time.
+    Refused { until: Instant, is_aborted: bool },
+    /// The refusal is out as a Close frame; what is left of the session is its closing handshake.
+    Dismissed { session: Session },
+}
+
+/// What has been decided about a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Its request head is arriving, and it may be admitted.
+    Pending,
+    /// Its request head is arriving, and it will be refused.
+    Doomed,
+    /// Its user is admitted.
+    Admitted,
+    /// It was refused.
+    Refused,
+}
+
+/// How a connection ends because the process stops. Who is not admitted gets 503 in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Farewell {
+    /// Only if it is not admitted.
+    Refusal,
+    /// 1001.
+    Away,
+    /// 1012.
+    Restart,
+}
+
+/// What the connections of a worker have in common.
+#[derive(Debug)]
+pub(super) struct Common {
+    /// Moments are counted from here.
+    pub(super) epoch: Epoch,
+    pub(super) jitter: Jitter,
+    /// Connections that have to go for newer ones of their users.
+    pub(super) replaced: RefCell<Vec<Replaced>>,
+    /// The log has taken nothing for so long that new connections are refused.
+    pub(super) is_stalled: Cell<bool>,
+}
+
+/// What a connection is told beside its bytes.
+pub(super) struct Context<'c> {
+    pub(super) config: &'c WorkerConfig,
+    pub(super) application: Application,
+    pub(super) common: &'c Common,
+}
+
+impl Connection {
+    pub(super) fn new(arrival: Arrival, now: Instant, epoch: Epoch, config: &WorkerConfig) -> Connection {
+        Connection {
+            id: arrival.id,
+            since: epoch.moment(now),
+            heartbeat: Heartbeat::new(now),
+            stage: Stage::Handshake {
+                reader: HeadReader::new(config.handshake.max_head),
+                body: None,
+                peer: arrival.peer,
+                refusal: arrival.refusal,
+                is_aborted: false,
+            },
+            backlog: None,
+            pace: None,
+            marks: Marks::default(),
+            held: 0,
+            armed: None,
+        }
+    }
+
+    /// Takes what one read brought.
+    #[inline]
+    pub(super) fn receive(
+        &mut self,
+        context: &Context<'_>,
+        turn: &mut Turn<'_>,
+        input: &mut Input<'_>,
+        recorder: &mut impl Recorder,
+    ) {
+        if let Stage::Handshake { .. } = self.stage {
+            self.handshake(context, turn, input, recorder);
+        }
+        // What stood behind the head in the same read is frames already.
+        let received = input.len();
+        if self.is_limited(context.config) {
+            return self.receive_paced(context, turn, input.take(received), recorder);
+        }
+        self.receive_messages(
+            self.is_between_messages(),
+            &mut Unlimited,
+            context,
+            turn,
+            input,
+            None,
+            recorder,
+        );
+        if let Stage::Dismissed { session } = &mut self.stage {
+            // Frames must still be frames, but nobody is there to say anything.
+            while let Ok(Some(_)) = session.next_event(turn, input) {}
+        }
+        self.charge(context, turn, received);
+    }
+
+    /// Takes what one read brought of a user who is admitted. Large answers go into `parts`, if there are any.
+    /// Who has asked [`Connection::is_between_messages`] already says so, and it is not asked again.
+    /// Of more messages than `budget` has none is taken, but control frames between two messages are.
+    // Once with parts and once without, and once with a budget, each compiled for its case.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "it is compiled into its callers, and what they know is not packed up"
+    )]
+    #[inline(always)]
+    pub(super) fn receive_messages<'b>(
+        &mut self,
+        mut is_between: bool,
+        budget: &mut impl Budget,
+        context: &Context<'_>,
+        turn: &mut Turn<'_>,
+        input: &mut Input<'b>,
+        mut parts: Option<&mut Parts<'b>>,
+        recorder: &mut impl Recorder,
+    ) {
+        let Stage::Admitted { session, identity } = &mut self.stage else { return };
+        let (connection, is_recorded) = (self.id, recorder.wants_messages());
+        loop {
+            if is_between {
+                while budget.has_left()
+                    && let Some((kind, payload)) = session.take_whole_message(input)
+                {
+                    budget.spend();
+                    if is_recorded {
+                        recorder.record(&Record::Message { connection, identity, kind, payload });
+                    }
+                    let payload = Payload::Borrowed(payload);
+                    context.application.answer(session, turn, kind, payload, parts.as_deref_mut());
+                }
+                if input.is_empty() {
+                    return;
+                }
+            }
+            if !budget.has_left() && !session.begins_control_frame(input) {
+                return;
+            }
+            // An error is the peer's; the session has answered it and says by `transport` what follows.
+            let Ok(Some(event)) = session.next_event(turn, input) else { return };
+            let (kind, payload) = match event {
+                Event::Text(text) => (DataKind::Text, text.into_payload()),
+                Event::Binary(payload) => (DataKind::Binary, payload),
+                Event::Pong(payload) => {
+                    if let Some(round_trip) = self.heartbeat.pong(turn.now, &payload, context.common.epoch) {
+                        self.marks.set_round_trip(round_trip);
+                        recorder.record(&Record::Pong { connection, identity, round_trip });
+                    }
+                    is_between = session.is_between_messages();
+                    continue;
+                }
+                Event::Ping(_) | Event::Close { .. } => {
+                    is_between = session.is_between_messages();
+                    continue;
+                }
+            };
+            budget.spend();
+            if is_recorded {
+                recorder.record(&Record::Message { connection, identity, kind, payload: &payload });
+            }
+            context.application.answer(session, turn, kind, payload, parts.as_deref_mut());
+            is_between = session.is_between_messages();
+        }
+    }
+
+    /// Whether nothing is to be seen to but the next bytes of its peer.
+    #[inline]
+    pub(super) fn is_quiet(&self) -> bool {
+        self.backlog.is_none()
+            && self.heartbeat.is_settled()
+            && matches!(&self.stage, Stage::Admitted { session, .. } if session.is_quiet())
+    }
+
+    /// Whether the next read can only bring whole messages or the beginning of one, and nothing waits to be sent.
+    #[inline]
+    pub(super) fn is_between_messages(&self) -> bool {
+        self.backlog.is_none()
+            && matches!(&self.stage, Stage::Admitted { session, .. } if session.is_between_messages())
+    }
+
+    /// Whether it is counted how fast its peer talks.
+    #[inline]
+    pub(super) fn is_paced(&self) -> bool {
+        self.pace.is_some()
+    }
+
+    /// Whether its user is admitted, and nothing waits to be sent.
+    #[inline]
+    pub(super) fn is_flowing(&self) -> bool {
+        self.backlog.is_none() && !self.is_aborted() && matches!(self.stage, Stage::Admitted { .. })
+    }
+
+    /// The buffer of a large message that is arriving.
+    #[inline]
+    pub(super) fn lend(&mut self) -> Option<&mut Vec<u8>> {
+        if let Stage::Admitted { session, .. } = &mut self.stage { session.lend() } else { None }
+    }
+
+    /// What was read into that buffer behind its frame.
+    pub(super) fn take_overrun(&mut self) -> Vec<u8> {
+        if let Stage::Admitted { session, .. } = &mut self.stage {
+            session.take_overrun()
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// Tells that the peer has ended its side.
+    pub(super) fn handle_eof(&mut self, now: Instant) {
+        match &mut self.stage {
+            Stage::Admitted { session, .. } | Stage::Dismissed { session } => session.handle_eof(now),
+            // A refusal that still waits to be taken is worth no more time.
+            Stage::Handshake { .. } | Stage::Refused { .. } => self.abort(Ending::Eof),
+        }
+    }
+
+    /// Gives the connection up, with all that was to be sent.
+    pub(super) fn abort(&mut self, ending: Ending) {
+        self.backlog = None;
+        match &mut self.stage {
+            Stage::Handshake { is_aborted, .. } | Stage::Refused { is_aborted, .. } => *is_aborted = true,
+            Stage::Admitted { session, .. } | Stage::Dismissed { session } => session.abort(ending),
+        }
+    }
+
+    /// Whether nothing more goes in either direction.
+    pub(super) fn is_aborted(&self) -> bool {
+        match &self.stage {
+            Stage::Handshake { is_aborted, .. } | Stage::Refused { is_aborted, .. } => *is_aborted,
+            Stage::Admitted { session, .. } | Stage::Dismissed { session } => session.is_aborted(),
+        }
+    }
+
+    /// Ends it from our side, because the process stops.
+    pub(super) fn shut_down(
+        &mut self,
+        context: &Context<'_>,
+        turn: &mut Turn<'_>,
+        farewell: Farewell,
+        recorder: &mut impl Recorder,
+    ) {
+        let (code, reason) = match farewell {
+            Farewell::Refusal => (None, ""),
+            Farewell::Away => (Some(CloseCode::Away), "going away"),
+            Farewell::Restart => (Some(CloseCode::Restart), "service restart"),
+        };
+        match (&mut self.stage, code) {
+            (Stage::Handshake { .. }, _) => self.refuse(context, turn, HandshakeError::Draining, recorder),
+            (Stage::Admitted { session, .. }, Some(code)) => {
+                notice::disconnect(session, turn, code, reason, context.common.jitter.reconnect_after());
+                session.close(turn, code, reason);
+            }
+            (Stage::Admitted { .. } | Stage::Refused { .. } | Stage::Dismissed { .. }, _) => {}
+        }
+    }
+
+    /// Closes it because an operator wants it. Says whether it was still open.
+    pub(super) fn disconnect(&mut self, turn: &mut Turn<'_>, code: CloseCode, reason: &str) -> bool {
+        let Stage::Admitted { session, .. } = &mut self.stage else { return false };
+        let was_open = session.is_open();
+        session.close(turn, code, reason);
+        was_open
+    }
+
+    /// Sends its user a message. Says whether it could.
+    pub(super) fn send(&mut self, turn: &mut Turn<'_>, message: Outgoing<'_>) -> bool {
+        let Stage::Admitted { session, .. } = &mut self.stage else { return false };
+        let sent = match message {
+            Outgoing::Text(text) => session.send_text(turn, text),
+            Outgoing::Binary(payload) => session.send_binary(turn, payload),
+        };
+        sent.is_ok()
+    }
+
+    /// What an operator may know of it, if a user is admitted.
+    pub(super) fn status(&self, epoch: Epoch, config: &WorkerConfig) -> Option<Status<'_>> {
+        let Stage::Admitted { session, identity } = &self.stage else { return None };
+        Some(Status {
+            id: self.id,
+            request_id: RequestId::new(identity.request_id(), config.handshake.instance, self.id),
+            identity,
+            since: epoch.instant(self.since),
+            heard: self.heartbeat.heard(),
+            round_trip: self.marks.round_trip(),
+            traffic: session.traffic(),
+            backlog: self.waiting(),
+            is_open: session.is_open(),
+            exceeds_since: self.exceeds_since(),
+        })
+    }
+
+    /// Bytes that its peer has not taken.
+    pub(super) fn waiting(&self) -> usize {
+        self.backlog.as_ref().map_or(0, |backlog| backlog.pending().len())
+    }
+
+    /// Whether a pong waits for the backlog to be sent.
+    pub(super) fn has_pong(&self) -> bool {
+        matches!(&self.stage, Stage::Admitted { session, .. } | Stage::Dismissed { session } if session.has_pong())
+    }
+
+    /// Sends the pong that waited, unless it has to wait again.
+    pub(super) fn send_pong(&mut self, turn: &mut Turn<'_>) {
+        if let Stage::Admitted { session, .. } | Stage::Dismissed { session } = &mut self.stage {
+            session.send_pong(turn);
+        }
+    }
+
+    /// Ends it, if the peer is too slow for what is sent to it.
+    pub(super) fn judge_backlog(&mut self, config: &WorkerConfig, now: Instant, codec: &mut Codec) {
+        let Some(backlog) = &mut self.backlog else { return };
+        if backlog.exceeds(config.session.max_backlog)
+            && let Stage::Admitted { session, .. } = &mut self.stage
+        {
+            let mut turn = Turn { now, out: backlog.tail(), is_backlogged: true, codec };
+            session.close(&mut turn, CloseCode::from(close_code::SLOW_CONSUMER), "slow consumer");
+        }
+    }
+
+    /// Bytes in its buffers.
+    pub(super) fn memory(&self) -> usize {
+        let backlog = self.backlog.as_ref().map_or(0, |backlog| backlog.memory());
+        backlog
+            + match &self.stage {
+                Stage::Handshake { reader, .. } => reader.memory(),
+                Stage::Admitted { session, .. } | Stage::Dismissed { session } => {
+                    session.memory() + self.rest_memory()
+                }
+                Stage::Refused { .. } => 0,
+            }
+    }
+
+    /// Ends it, because memory is short. Who has not taken what was sent is not told: that would stand behind it.
+    pub(super) fn give_way(
+        &mut self,
+        context: &Context<'_>,
+        turn: &mut Turn<'_>,
+        recorder: &mut impl Recorder,
+    ) {
+        if turn.is_backlogged {
+            return self.abort(Ending::Shed);
+        }
+        self.pace = None;
+        match &mut self.stage {
+            Stage::Handshake { .. } => self.refuse(context, turn, HandshakeError::Crowded, recorder),
+            Stage::Admitted { session, .. } | Stage::Dismissed { session } => {
+                session.dismiss(turn, CloseCode::Again, "overloaded")
+            }
+            Stage::Refused { .. } => {}
+        }
+    }
+
+    /// Whether more bytes may be read from the peer.
+    pub(super) fn wants_read(&self, config: &WorkerConfig) -> bool {
+        match &self.stage {
+            Stage::Handshake { .. } | Stage::Refused { .. } => true,
+            Stage::Admitted { session, .. } | Stage::Dismissed { session } if session.is_open() => {
+                self.pause().is_none() && !self.is_clogged(config)
+            }
+            // What still comes is thrown away up to the peer's Close or the end of its side, which are waited for.
+            Stage::Admitted { session, .. } | Stage::Dismissed { session } => session.wants_read(),
+        }
+    }
+
+    /// Whether its peer has left so much of its answers that no more are made.
+    pub(super) fn is_clogged(&self, config: &WorkerConfig) -> bool {
+        self.backlog.as_ref().is_some_and(|backlog| backlog.exceeds(config.session.pause_backlog))
+    }
+
+    /// Whether what is read from it next may have to be recorded, so that it is not read while nothing can be.
+    /// `is_stalled` if that has lasted for so long that new connections are refused.
+    pub(super) fn is_recorded(&self, is_stalled: bool) -> bool {
+        match &self.stage {
+            Stage::Handshake { .. } => !is_stalled,
+            Stage::Admitted { session, .. } => session.is_open(),
+            Stage::Refused { .. } | Stage::Dismissed { .. } => false,
+        }
+    }
+
+    /// Whether its user is admitted and no Close was sent in either direction.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(&self.stage, Stage::Admitted { session, .. } if session.is_open())
+    }
+
+    /// Whether a pause of its reading keeps its peer to a rate.
+    pub(super) fn is_paused(&self) -> bool {
+        self.pause().is_some()
+    }
+
+    /// What has been decided about it.
+    #[inline]
+    pub(super) fn standing(&self) -> Standing {
+        match &self.stage {
+            Stage::Handshake { refusal: None, .. } => Standing::Pending,
+            Stage::Handshake { refusal: Some(_), .. } => Standing::Doomed,
+            Stage::Admitted { .. } => Standing::Admitted,
+            Stage::Refused { .. } | Stage::Dismissed { .. } => Standing::Refused,
+        }
+    }
+
+    /// Whether its request head is still arriving.
+    pub(super) fn is_pending(&self) -> bool {
+        matches!(self.stage, Stage::Handshake { .. })
+    }
+
+    /// Decides that it will be refused, if its request head is still arriving.
+    pub(super) fn doom(&mut self, error: HandshakeError) {
+        if let Stage::Handshake { refusal, .. } = &mut self.stage {
+            refusal.get_or_insert(error);
+        }
+    }
+
+    /// Why it will be refused, if that is decided and not said yet.
+    pub(super) fn refusal(&self) -> Option<HandshakeError> {
+        if let Stage::Handshake { refusal, .. } = &self.stage { *refusal } else { None }
+    }
+
+    /// Who its user is, if there is one.
+    pub(super) fn user(&self) -> Option<&Identity> {
+        if let Stage::Admitted { identity, .. } = &self.stage { Some(identity) } else { None }
+    }
+
+    /// What is to be done with the socket once all output is written.
+    pub(super) fn transport(&self) -> Transport {
+        match &self.stage {
+            _ if self.is_aborted() => Transport::Close,
+            Stage::Handshake { .. } => Transport::Open,
+            Stage::Admitted { session, .. } | Stage::Dismissed { session } => session.transport(),
+            Stage::Refused { .. } => Transport::ShutdownWrite,
+        }
+    }
+
+    /// The last record of it. `now` is when its socket was closed.
+    pub(super) fn record_end(&self, now: Instant, epoch: Epoch, recorder: &mut impl Recorder) {
+        match &self.stage {
+            Stage::Handshake { reader, peer, .. } => recorder.record(&Record::Abandoned {
+                connection: self.id,
+                peer: *peer,
+                received: reader.collected(),
+            }),
+            Stage::Admitted { session, identity } => recorder.record(&Record::Closed {
+                connection: self.id,
+                identity,
+                ending: session.ending().unwrap_or(Ending::Broken),
+                summary: Summary {
+                    lasted: now.saturating_duration_since(epoch.instant(self.since)),
+                    round_trip: self.marks.round_trip(),
+                    traffic: session.traffic(),
+                },
+            }),
+            Stage::Refused { .. } | Stage::Dismissed { .. } => {}
+        }
+    }
+}

@@ -1,0 +1,375 @@
+//! Keeps a client to its rates ([`RatePolicy::Pause`]).
+//!
+//! A client that stays within them notices nothing. Of one that exceeds them no more is read, and no more messages are
+//! handled, than are due; the rest waits in the kernel, and the end of what one read brought in `rest`:
+//!
+//! ```text
+//!   socket ──read, as many bytes as are left──▶ [ handled, as many messages as are left | rest ]
+//! ```
+//!
+//! When nothing is left, reading pauses until the next [step](crate::policy::Rate::step) is due, which is ten milliseconds
+//! or one message later. So the rate holds over every second, for messages of any size.
+
+use std::mem;
+use std::time::{Duration, Instant};
+
+use tungstenite::protocol::frame::coding::CloseCode;
+
+use super::{Connection, Context, Stage};
+use crate::close_code;
+use crate::input::Input;
+use crate::policy::{RateKind, Rates};
+use crate::record::{Record, Recorder};
+use crate::session::{RatePolicy, Session};
+use crate::turn::Turn;
+use crate::worker::config::WorkerConfig;
+
+/// How fast a peer talks. Each connection has one if rates are set.
+#[derive(Debug, Default)]
+pub(super) struct Pacing {
+    rates: Rates,
+    /// Of its messages, those that are charged: with [`RatePolicy::Close`].
+    charged: u64,
+    /// Exists while the client exceeds a rate, and some time afterwards.
+    excess: Option<Box<Excess>>,
+}
+
+/// A client that exceeds a rate.
+#[derive(Debug)]
+struct Excess {
+    /// Since when.
+    since: Instant,
+    /// Since when and until when nothing is read.
+    pause: Option<(Instant, Instant)>,
+    /// When the last pause ended, and when it should have: what was due since then is handled with what is due now.
+    resumed: (Instant, Instant),
+    /// How many pauses there were.
+    pauses: u64,
+    /// What was read and is not due yet.
+    rest: Vec<u8>,
+}
+
+/// How many messages may be handled.
+pub(in crate::worker) trait Budget {
+    /// Whether one more may be.
+    fn has_left(&self) -> bool;
+
+    /// One was.
+    fn spend(&mut self);
+}
+
+/// Any number.
+pub(in crate::worker) struct Unlimited;
+
+impl Budget for Unlimited {
+    #[inline(always)]
+    fn has_left(&self) -> bool {
+        true
+    }
+
+    #[inline(always)]
+    fn spend(&mut self) {}
+}
+
+/// So many.
+struct Messages(u64);
+
+impl Budget for Messages {
+    fn has_left(&self) -> bool {
+        self.0 > 0
+    }
+
+    fn spend(&mut self) {
+        self.0 = self.0.saturating_sub(1);
+    }
+}
+
+impl Pacing {
+    /// Since when what is due is counted in a turn at `now`: earlier than that if a pause ended later than it should have,
+    /// in this turn.
+    fn since(&self, now: Instant) -> Instant {
+        match &self.excess {
+            Some(excess) if excess.resumed.0 == now => excess.resumed.1,
+            Some(_) | None => now,
+        }
+    }
+
+    /// Begins a pause.
+    fn pause(&mut self, kind: RateKind, config: &WorkerConfig, now: Instant) -> &mut Excess {
+        let (messages, bytes) = (config.session.message_rate, config.session.byte_rate);
+        let until = match kind {
+            RateKind::Messages => self.rates.messages.at_least(messages.step(), messages),
+            RateKind::Bytes => self.rates.bytes.at_least(bytes.step(), bytes),
+        };
+        // It is later than now, since less than a step is left.
+        let until = until.unwrap_or(now).max(now + LEAST);
+        let excess = self.excess.get_or_insert_with(|| {
+            Box::new(Excess { since: now, pause: None, resumed: (now, now), pauses: 0, rest: Vec::new() })
+        });
+        excess.pause = Some((now, until));
+        excess.pauses += 1;
+        excess
+    }
+}
+
+impl Connection {
+    /// Whether its client is kept to a rate by pauses.
+    pub(in crate::worker) fn is_limited(&self, config: &WorkerConfig) -> bool {
+        self.pace.is_some() && config.session.rate_policy == RatePolicy::Pause
+    }
+
+    /// Whether a client that has exceeded a rate of late is being kept to it.
+    pub(in crate::worker) fn is_pacing(&self) -> bool {
+        self.exceeds_since().is_some()
+    }
+
+    /// Since when its client exceeds a rate.
+    pub(super) fn exceeds_since(&self) -> Option<Instant> {
+        Some(self.excess()?.since)
+    }
+
+    fn excess(&self) -> Option<&Excess> {
+        self.pace.as_ref()?.excess.as_deref()
+    }
+
+    /// Since when and until when nothing is read from its peer. After a Close what still comes is thrown away, and so is
+    /// not paused for.
+    pub(super) fn pause(&self) -> Option<(Instant, Instant)> {
+        self.excess()?.pause.filter(|_| self.is_open())
+    }
+
+    /// When its client has kept its rates for so long that it does not count as exceeding them any more.
+    pub(super) fn calms_at(&self) -> Option<Instant> {
+        let excess = self.excess().filter(|excess| excess.pause.is_none() && self.is_open())?;
+        Some(excess.resumed.0 + CALM)
+    }
+
+    /// Whether bytes are here that were read and not handled.
+    pub(in crate::worker) fn has_rest(&self) -> bool {
+        self.excess().is_some_and(|excess| !excess.rest.is_empty())
+    }
+
+    /// The memory of those bytes.
+    pub(super) fn rest_memory(&self) -> usize {
+        self.excess().map_or(0, |excess| excess.rest.capacity())
+    }
+
+    /// How many bytes may be read from it now. If none, its reading is paused.
+    pub(in crate::worker) fn room(
+        &mut self,
+        config: &WorkerConfig,
+        now: Instant,
+        recorder: &mut impl Recorder,
+    ) -> Option<usize> {
+        let (Some(pace), Stage::Admitted { session, .. }) = (&self.pace, &self.stage) else {
+            return Some(usize::MAX);
+        };
+        if !session.is_open() {
+            return Some(usize::MAX);
+        }
+        let since = pace.since(now);
+        let (messages, bytes) = (config.session.message_rate, config.session.byte_rate);
+        let bytes_left = pace.rates.bytes.left(now, since, bytes);
+        if bytes.per_second != 0 && bytes_left < bytes.step() {
+            self.begin_pause(RateKind::Bytes, config, now, recorder);
+            return None;
+        }
+        let room = usize::try_from(bytes_left).unwrap_or(usize::MAX);
+        if messages.per_second == 0 {
+            return Some(room);
+        }
+        if pace.rates.messages.left(now, since, messages) == 0 && !session.is_between_messages() {
+            // What comes next may be the end of a message that is not due. Between messages it may be a control frame,
+            // which is due always.
+            self.begin_pause(RateKind::Messages, config, now, recorder);
+            return None;
+        }
+        Some(room.min(MOST_READ))
+    }
+
+    /// Takes what one read brought.
+    pub(super) fn receive_paced(
+        &mut self,
+        context: &Context<'_>,
+        turn: &mut Turn<'_>,
+        bytes: &mut [u8],
+        recorder: &mut impl Recorder,
+    ) {
+        if self.has_rest() || self.pause().is_some() {
+            // Read although it was not wanted: it waits behind what waits.
+            self.keep(bytes);
+            if self.pause().is_none() {
+                self.handle_rest(context, turn, recorder);
+            }
+            return;
+        }
+        let (handled, exceeded) = self.handle_due(context, turn, bytes, recorder);
+        if let Some(kind) = exceeded {
+            self.begin_pause(kind, context.config, turn.now, recorder);
+            self.keep(bytes.get(handled..).unwrap_or_default());
+        }
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        if let Some(excess) = self.pace.as_mut().and_then(|pace| pace.excess.as_mut()) {
+            excess.rest.extend_from_slice(bytes);
+        }
+    }
+
+    /// Ends a pause that is over, and handles what is due then.
+    pub(super) fn resume(
+        &mut self,
+        context: &Context<'_>,
+        turn: &mut Turn<'_>,
+        recorder: &mut impl Recorder,
+    ) {
+        let now = turn.now;
+        let Some((since, until)) = self.pause().filter(|(_, until)| *until <= now) else { return };
+        if let Some(excess) = self.pace.as_mut().and_then(|pace| pace.excess.as_mut()) {
+            excess.pause = None;
+            let longest = now.checked_sub(CATCH_UP).unwrap_or(now);
+            excess.resumed = (now, until.max(longest));
+        }
+        if let Stage::Admitted { session, .. } = &mut self.stage {
+            session.postpone(now.saturating_duration_since(since));
+        }
+        self.handle_rest(context, turn, recorder);
+    }
+
+    /// Handles as much as is due of what was read before. Pauses again if that is not all.
+    pub(in crate::worker) fn handle_rest(
+        &mut self,
+        context: &Context<'_>,
+        turn: &mut Turn<'_>,
+        recorder: &mut impl Recorder,
+    ) {
+        let excess = self.pace.as_mut().and_then(|pace| pace.excess.as_mut());
+        let Some(mut rest) = excess.map(|excess| mem::take(&mut excess.rest)) else { return };
+        if rest.is_empty() {
+            return;
+        }
+        let (handled, exceeded) = self.handle_due(context, turn, &mut rest, recorder);
+        let Some(kind) = exceeded else { return };
+        rest.drain(..handled);
+        self.begin_pause(kind, context.config, turn.now, recorder);
+        if let Some(excess) = self.pace.as_mut().and_then(|pace| pace.excess.as_mut()) {
+            excess.rest = rest;
+        }
+    }
+
+    /// Ends the time in which its client counts as exceeding its rates, if it has kept them for long enough.
+    pub(super) fn calm(&mut self, now: Instant, recorder: &mut impl Recorder) {
+        if self.calms_at().is_none_or(|at| now < at) {
+            return;
+        }
+        let excess = self.pace.as_mut().and_then(|pace| pace.excess.take());
+        if let (Some(excess), Stage::Admitted { identity, .. }) = (excess, &self.stage) {
+            let lasted = excess.resumed.0.saturating_duration_since(excess.since);
+            recorder.record(&Record::RateKept {
+                connection: self.id,
+                identity,
+                lasted,
+                pauses: excess.pauses,
+            });
+        }
+    }
+
+    fn begin_pause(
+        &mut self,
+        kind: RateKind,
+        config: &WorkerConfig,
+        now: Instant,
+        recorder: &mut impl Recorder,
+    ) {
+        let (Some(pace), Stage::Admitted { identity, session }) = (&mut self.pace, &self.stage) else {
+            return;
+        };
+        if !session.is_open() {
+            return;
+        }
+        let excess = pace.pause(kind, config, now);
+        let rate = match kind {
+            RateKind::Messages => config.session.message_rate,
+            RateKind::Bytes => config.session.byte_rate,
+        };
+        recorder.record(&Record::RateExceeded {
+            connection: self.id,
+            identity,
+            kind,
+            per_second: rate.per_second,
+            is_first: excess.pauses == 1,
+        });
+    }
+
+    /// Handles as much of these bytes as is due. Says how many bytes that were, and which rate keeps the others waiting,
+    /// if there are any.
+    fn handle_due(
+        &mut self,
+        context: &Context<'_>,
+        turn: &mut Turn<'_>,
+        bytes: &mut [u8],
+        recorder: &mut impl Recorder,
+    ) -> (usize, Option<RateKind>) {
+        let len = bytes.len();
+        let (message_rate, byte_rate) =
+            (context.config.session.message_rate, context.config.session.byte_rate);
+        let Some(pace) = self.pace.as_ref().filter(|_| self.is_open()) else {
+            let is_between = self.is_between_messages();
+            let input = &mut Input::new(bytes);
+            self.receive_messages(is_between, &mut Unlimited, context, turn, input, None, recorder);
+            return (len, None);
+        };
+        let since = pace.since(turn.now);
+        let messages = pace.rates.messages.left(turn.now, since, message_rate);
+        let due = usize::try_from(pace.rates.bytes.left(turn.now, since, byte_rate)).unwrap_or(usize::MAX);
+        let mut budget = Messages(messages);
+        let mut input = Input::new(bytes.get_mut(..due.min(len)).unwrap_or_default());
+        let is_between = self.is_between_messages();
+        self.receive_messages(is_between, &mut budget, context, turn, &mut input, None, recorder);
+        let (left, handled) = (input.len(), due.min(len) - input.len());
+        if let Some(pace) = &mut self.pace {
+            pace.rates.messages.spend(since, messages - budget.0, message_rate);
+            pace.rates.bytes.spend(since, handled as u64, byte_rate);
+        }
+        let exceeded = match (left, len - handled) {
+            (_, 0) => None,
+            (0, _) => Some(RateKind::Bytes),
+            _ => Some(RateKind::Messages),
+        };
+        (handled, exceeded)
+    }
+
+    /// Counts what one read brought, and closes the connection of a client that exceeds a rate: with
+    /// [`RatePolicy::Close`].
+    pub(in crate::worker) fn charge(&mut self, context: &Context<'_>, turn: &mut Turn<'_>, received: usize) {
+        let (Some(pace), Stage::Admitted { session, .. }) = (&mut self.pace, &mut self.stage) else { return };
+        let config = &context.config.session;
+        if config.rate_policy == RatePolicy::Close
+            && !pace.charge(session, context.config, turn.now, received)
+        {
+            session.close(turn, CloseCode::from(close_code::RATE_EXCEEDED), "rate exceeded");
+        }
+    }
+}
+
+impl Pacing {
+    /// Whether the rates are kept by what one read brought.
+    fn charge(&mut self, session: &Session, config: &WorkerConfig, now: Instant, received: usize) -> bool {
+        let total = session.traffic().messages_received;
+        let messages = total - mem::replace(&mut self.charged, total);
+        let bytes = (received as u64, config.session.byte_rate);
+        self.rates.charge(now, (messages, config.session.message_rate), bytes)
+    }
+}
+
+/// Bytes of one read where messages have a rate: a client that exceeds it is to wait in the kernel, not here.
+const MOST_READ: usize = 16 * 1024;
+
+/// The shortest pause.
+const LEAST: Duration = Duration::from_micros(100);
+
+/// How late a pause may end without that slowing its client down.
+const CATCH_UP: Duration = Duration::from_millis(50);
+
+/// How long a client has to keep its rates until it counts as keeping them.
+const CALM: Duration = Duration::from_secs(10);

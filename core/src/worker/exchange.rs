@@ -1,0 +1,295 @@
+//! A turn as a runtime takes it: one read in, one write out.
+
+use std::io::{self, ErrorKind, IoSlice};
+use std::time::Instant;
+
+use super::connection::{Context, Unlimited};
+use super::{Key, Worker};
+use crate::input::Input;
+use crate::parts::{PART_FROM, Parts};
+use crate::record::Recorder;
+use crate::session::Transport;
+use crate::turn::Turn;
+
+/// A socket that does not wait, as the service uses it in a turn. The runtime owns it.
+///
+/// All three call the system once, again only if a signal interrupted them, and say [`ErrorKind::WouldBlock`] if
+/// there was nothing to be done.
+pub trait Socket {
+    /// Receives into `buffer`. Says how many bytes came; zero is the end of the peer's side.
+    ///
+    /// # Errors
+    /// The system's.
+    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
+
+    /// Receives into the room that `buffer` has behind its bytes, without making it grow: it is the memory of a
+    /// large message, which is thus not copied. There is some. Says how many bytes came, as above.
+    ///
+    /// # Errors
+    /// The system's.
+    fn receive_behind(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize>;
+
+    /// Sends the pieces in their order. Says how many bytes of them the system took.
+    ///
+    /// # Errors
+    /// The system's.
+    fn send(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize>;
+}
+
+impl Worker {
+    /// A turn of a connection whose socket has something to be read: receives once, unless reading is paused or the
+    /// recorder can take no more, and
+    /// sends all that there is to say to it, once. Says what is to be done with the socket then.
+    ///
+    /// `buffer` is the runtime's, of any length; nothing in it outlives the turn. What the socket does not take
+    /// waits for [`Worker::settle`]. An error of the socket ends the connection, that it would have blocked does
+    /// not.
+    // Part of the runtime's loop: a call of it costs a twentieth of what a short message takes.
+    #[inline(always)]
+    pub fn exchange(
+        &mut self,
+        key: Key,
+        now: Instant,
+        buffer: &mut [u8],
+        socket: &mut impl Socket,
+        recorder: &mut impl Recorder,
+    ) -> Transport {
+        self.uncork_for(key, now);
+        let Some(connection) = self.connections.get_mut(key.0) else { return Transport::Close };
+        if !connection.is_between_messages() || connection.is_paced() || recorder.is_full() {
+            return self.exchange_other(key, now, buffer, socket, recorder);
+        }
+        let received = socket.receive(buffer);
+        let Ok(n @ 1..) = received else { return self.read_nothing(key, now, received, socket) };
+        connection.hear(now);
+        // It receives at most as many bytes as it was lent.
+        let bytes = buffer.get_mut(..n).unwrap_or_default();
+        if n >= PART_FROM {
+            return self.answer_large(key, now, bytes, socket, recorder);
+        }
+        let context = Context { config: &self.config, application: self.application, common: &self.common };
+        let mut turn = Turn { now, out: &mut self.cork, is_backlogged: false, codec: &mut self.codec };
+        let input = &mut Input::new(bytes);
+        connection.receive_messages(true, &mut Unlimited, &context, &mut turn, input, None, recorder);
+        if !connection.is_quiet() {
+            return self.answer_further(key, now, socket);
+        }
+        let sent = if self.cork.is_empty() { Ok(0) } else { taken(socket.send(&[IoSlice::new(&self.cork)])) };
+        match sent {
+            Ok(n) if n == self.cork.len() => {
+                self.clear_cork();
+                return Transport::Open;
+            }
+            Ok(n) => self.sent(key, n, now),
+            Err(_) => self.handle_error(key),
+        }
+        self.arm(key);
+        self.count_memory(key);
+        self.transport(key)
+    }
+
+    /// Sends what a connection answers that is in the middle of a message, at its end, or waits for a pong.
+    #[inline(never)]
+    fn answer_further(&mut self, key: Key, now: Instant, socket: &mut impl Socket) -> Transport {
+        self.uncount_if_ending(key);
+        let transport = self.settle(key, now, socket);
+        self.arm(key);
+        self.count_memory(key);
+        transport
+    }
+
+    /// Sends what waits for the socket, once. Says what is to be done with the socket then.
+    ///
+    /// Sees to no deadline: that is [`attend`](Worker::attend).
+    pub fn settle(&mut self, key: Key, now: Instant, socket: &mut impl Socket) -> Transport {
+        let output = self.output(key);
+        if !output.is_empty() {
+            match taken(socket.send(&[IoSlice::new(output)])) {
+                Ok(n) => self.sent(key, n, now),
+                Err(_) => self.handle_error(key),
+            }
+        }
+        self.transport(key)
+    }
+
+    /// A turn of a connection that is in its handshake, in the middle of a message, at its end, that has not
+    /// taken what was sent before, or whose peer may only talk so fast; or of any, if nothing can be recorded.
+    // Out of line, as all that follows: short messages do not pay for it.
+    #[inline(never)]
+    fn exchange_other(
+        &mut self,
+        key: Key,
+        now: Instant,
+        buffer: &mut [u8],
+        socket: &mut impl Socket,
+        recorder: &mut impl Recorder,
+    ) -> Transport {
+        let is_deaf = self.is_deaf(key, recorder);
+        let Some(connection) = self.connections.get_mut(key.0) else { return Transport::Close };
+        if is_deaf || !connection.wants_read(&self.config) {
+            return self.settle(key, now, socket);
+        }
+        if connection.is_limited(&self.config) {
+            return self.exchange_paced(key, now, buffer, socket, recorder);
+        }
+        let lent = connection.lend().map(|message| socket.receive_behind(message));
+        let is_lent = lent.is_some();
+        let received = lent.unwrap_or_else(|| socket.receive(buffer));
+        let Ok(n @ 1..) = received else { return self.read_nothing(key, now, received, socket) };
+        connection.hear(now);
+        // What was read behind the end of a message's frame is a read of its own.
+        let mut overrun = if is_lent { connection.take_overrun() } else { Vec::new() };
+        let bytes = if is_lent { &mut overrun[..] } else { buffer.get_mut(..n).unwrap_or_default() };
+        if connection.is_flowing() {
+            let is_paced = connection.is_paced();
+            let transport = self.answer_large(key, now, bytes, socket, recorder);
+            return if is_paced { self.charge(key, now, n, socket) } else { transport };
+        }
+        // All that was not lent is charged in there.
+        let lent = n.saturating_sub(bytes.len());
+        self.receive(key, now, bytes, recorder);
+        if is_lent { self.charge(key, now, lent, socket) } else { self.settle(key, now, socket) }
+    }
+
+    /// A turn of a connection whose client is kept to a rate: what is due of an earlier read, then one read of as many
+    /// bytes as are due.
+    fn exchange_paced(
+        &mut self,
+        key: Key,
+        now: Instant,
+        buffer: &mut [u8],
+        socket: &mut impl Socket,
+        recorder: &mut impl Recorder,
+    ) -> Transport {
+        if self.connections.get(key.0).is_some_and(|connection| connection.has_rest()) {
+            self.turn(key, now, |connection, context, turn| connection.handle_rest(context, turn, recorder));
+        }
+        let mut room = None;
+        self.turn(key, now, |connection, context, _| room = connection.room(context.config, now, recorder));
+        let is_paced_by_bytes = self.config.session.byte_rate.per_second != 0;
+        let Some(connection) = self.connections.get_mut(key.0) else { return Transport::Close };
+        let Some(room) = room.filter(|_| connection.wants_read(&self.config)) else {
+            return self.settle(key, now, socket);
+        };
+        // A large message takes what there is, whatever the rate of bytes.
+        let lent = if is_paced_by_bytes { None } else { connection.lend() };
+        let lent = lent.map(|message| socket.receive_behind(message));
+        let is_lent = lent.is_some();
+        let room = room.min(buffer.len());
+        let received = lent.unwrap_or_else(|| socket.receive(buffer.get_mut(..room).unwrap_or_default()));
+        let Ok(n @ 1..) = received else { return self.read_nothing(key, now, received, socket) };
+        connection.hear(now);
+        let mut overrun = if is_lent { connection.take_overrun() } else { Vec::new() };
+        let bytes = if is_lent { &mut overrun[..] } else { buffer.get_mut(..n).unwrap_or_default() };
+        self.receive(key, now, bytes, recorder);
+        self.settle(key, now, socket)
+    }
+
+    /// The same as [`exchange`](Worker::exchange), without its short way for short messages.
+    pub(super) fn exchange_slowly(
+        &mut self,
+        key: Key,
+        now: Instant,
+        buffer: &mut [u8],
+        socket: &mut impl Socket,
+        recorder: &mut impl Recorder,
+    ) -> Transport {
+        self.uncork_for(key, now);
+        self.exchange_other(key, now, buffer, socket, recorder)
+    }
+
+    /// Counts what was read, and sends what follows from it.
+    fn charge(&mut self, key: Key, now: Instant, received: usize, socket: &mut impl Socket) -> Transport {
+        self.turn(key, now, |connection, context, turn| connection.charge(context, turn, received));
+        self.settle(key, now, socket)
+    }
+
+    /// A turn of an admitted user, once its bytes are here, in which there may be large payloads.
+    #[inline(never)]
+    fn answer_large(
+        &mut self,
+        key: Key,
+        now: Instant,
+        bytes: &mut [u8],
+        socket: &mut impl Socket,
+        recorder: &mut impl Recorder,
+    ) -> Transport {
+        let Some(connection) = self.connections.get_mut(key.0) else { return Transport::Close };
+        let context = Context { config: &self.config, application: self.application, common: &self.common };
+        let mut turn = Turn { now, out: &mut self.cork, is_backlogged: false, codec: &mut self.codec };
+        let mut parts = Parts::default();
+        let input = &mut Input::new(bytes);
+        let is_between = connection.is_between_messages();
+        let parts_of = Some(&mut parts);
+        connection.receive_messages(
+            is_between,
+            &mut Unlimited,
+            &context,
+            &mut turn,
+            input,
+            parts_of,
+            recorder,
+        );
+        if !connection.is_open() {
+            self.uncount_if_ending(key);
+        }
+        if !self.cork.is_empty() {
+            self.send_parts(key, now, parts, socket);
+        }
+        // Who is quiet waits for a heartbeat, and that has only become later since it was armed.
+        if !self
+            .connections
+            .get(key.0)
+            .is_some_and(|connection| connection.is_quiet() && !connection.is_paced())
+        {
+            self.arm(key);
+        }
+        self.count_memory(key);
+        self.transport(key)
+    }
+
+    fn send_parts(&mut self, key: Key, now: Instant, parts: Parts<'_>, socket: &mut impl Socket) {
+        let slices = parts.slices(&self.cork);
+        let total: usize = slices.iter().map(|slice| slice.len()).sum();
+        let sent = taken(socket.send(&slices));
+        drop(slices);
+        match sent {
+            Ok(n) if n == total => parts.give_back(&mut self.codec.buffers),
+            Ok(n) => {
+                let backlog = parts.into_backlog(&self.cork, n, now);
+                if let Some(connection) = self.connections.get_mut(key.0) {
+                    // What one read brought is answered, however much that is; the limit is for what comes then.
+                    connection.backlog = Some(Box::new(backlog));
+                }
+            }
+            Err(_) => self.handle_error(key),
+        }
+        self.clear_cork();
+    }
+
+    /// A read brought no bytes: the end, an error, or nothing yet.
+    #[inline(never)]
+    fn read_nothing(
+        &mut self,
+        key: Key,
+        now: Instant,
+        received: io::Result<usize>,
+        socket: &mut impl Socket,
+    ) -> Transport {
+        match received {
+            Ok(_) => self.handle_eof(key, now),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(_) => self.handle_error(key),
+        }
+        self.settle(key, now, socket)
+    }
+}
+
+/// That a write would have blocked means that the socket took nothing.
+#[inline(always)]
+fn taken(sent: io::Result<usize>) -> io::Result<usize> {
+    match sent {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
+        sent => sent,
+    }
+}

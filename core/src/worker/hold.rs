@@ -1,0 +1,105 @@
+//! Not reading from users for a time, because what they say could not be recorded.
+
+use std::time::{Duration, Instant};
+
+use super::{Key, Worker};
+use crate::record::Recorder;
+use crate::worker::timers::Entry;
+
+impl Worker {
+    /// Reads nothing that would have to be recorded until [`release`](Worker::release): no messages of users and, for
+    /// the first second, no requests. After that the log counts as [stalled](Worker::is_log_stalled), and requests are
+    /// answered with 503 `log_stalled`. Output, pings and the ends of connections go on, and no peer is ended for what
+    /// it may have said unread.
+    pub fn hold(&mut self, now: Instant) {
+        self.held_since.get_or_insert(now);
+    }
+
+    /// Whether [`hold`](Worker::hold) holds.
+    #[inline]
+    pub fn is_held(&self) -> bool {
+        self.held_since.is_some()
+    }
+
+    /// Whether it has held for more than a second: that is no burst, but a log that takes nothing.
+    pub fn is_log_stalled(&self) -> bool {
+        self.common.is_stalled.get()
+    }
+
+    /// How long [`hold`](Worker::hold) has held until `now`, all times together.
+    pub fn held_for(&self, now: Instant) -> Duration {
+        let current = self.held_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        self.held_before + current
+    }
+
+    /// Reads again. Read from every connection that [`wants_read`](Worker::wants_read) then: of what has come meanwhile
+    /// the runtime knows already.
+    pub fn release(&mut self, now: Instant) {
+        self.held_before = self.held_for(now);
+        let Some(since) = self.held_since.take() else { return };
+        let is_stalled = self.common.is_stalled.replace(false);
+        for (index, connection) in &mut self.connections {
+            // Requests have been read since the log counts as stalled.
+            if !(is_stalled && connection.is_pending()) {
+                connection.postpone(since, now, self.common.epoch);
+            }
+            if connection.is_paused() {
+                // Its pause may have ended meanwhile.
+                self.due.push_back(Key(index));
+            }
+        }
+    }
+
+    /// When the log counts as stalled, if it does not yet.
+    pub(super) fn stalls_at(&self) -> Option<Instant> {
+        self.held_since.filter(|_| !self.is_log_stalled()).map(|since| since + PATIENCE)
+    }
+
+    /// Takes note that the log is stalled, if it has been held for so long: requests are read from now on.
+    pub(super) fn note_stall(&mut self, now: Instant) {
+        let Some(since) = self.held_since.filter(|_| self.stalls_at().is_some_and(|at| at <= now)) else {
+            return;
+        };
+        self.common.is_stalled.set(true);
+        for (index, connection) in &mut self.connections {
+            if connection.is_pending() {
+                connection.postpone(since, now, self.common.epoch);
+                self.due.push_back(Key(index));
+            }
+        }
+    }
+
+    /// Whether nothing is read from a connection, because it could not be recorded.
+    pub(super) fn is_deaf(&self, key: Key, recorder: &impl Recorder) -> bool {
+        (self.is_held() || recorder.is_full()) && self.is_recorded(key)
+    }
+
+    /// Whether what is read from a connection may have to be recorded.
+    pub(super) fn is_recorded(&self, key: Key) -> bool {
+        self.connections
+            .get(key.0)
+            .is_some_and(|connection| connection.is_recorded(self.common.is_stalled.get()))
+    }
+
+    /// Looks at a connection later if all that is due of it is for its peer to meet, and nothing is read from that now.
+    /// True if so.
+    pub(super) fn defer(&mut self, key: Key, now: Instant, recorder: &impl Recorder) -> bool {
+        if !self.is_deaf(key, recorder) {
+            return false;
+        }
+        let Some(connection) = self.connections.get_mut(key.0) else { return false };
+        if connection.is_due_unread(&self.config, now, self.common.epoch) {
+            return false;
+        }
+        let at = self.common.epoch.moment(now + LATER);
+        connection.armed = Some(at);
+        self.timers.push(Entry::new(at, key, connection.id));
+        true
+    }
+}
+
+/// How long a log may take nothing until it counts as stalled.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a deadline that cannot be judged is put off.
+const LATER: Duration = Duration::from_secs(1);

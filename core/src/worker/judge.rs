@@ -1,0 +1,198 @@
+//! What is due: deadlines are judged after the socket was written to and read, and peers that have left are let go.
+
+use std::io::{self, ErrorKind, IoSlice};
+use std::time::{Duration, Instant};
+
+use super::{Key, Socket, Worker};
+
+use crate::record::{ConnectionId, Recorder};
+use crate::session::{Ending, Transport};
+
+/// A connection whose peer has left while nothing was read from it.
+#[derive(Debug)]
+pub(super) struct Left {
+    /// When it is ended.
+    at: Instant,
+    key: Key,
+    id: ConnectionId,
+}
+
+impl Worker {
+    /// Sees to a connection that [`next_due`](Worker::next_due) gave: sends pending output, does what is due, sends what
+    /// follows from it, and says what is to be done with the socket.
+    ///
+    /// If a deadline has passed that the peer could have met, the socket is read first, so that no peer is ended for
+    /// bytes that have arrived and were not read: because the process was stopped, the machine suspended, or the turn
+    /// before this one took long. `buffer` and `socket` are those of [`exchange`](Worker::exchange).
+    pub fn attend(
+        &mut self,
+        key: Key,
+        now: Instant,
+        buffer: &mut [u8],
+        socket: &mut impl Socket,
+        recorder: &mut impl Recorder,
+    ) -> Transport {
+        let mut socket = Drained { socket, is_drained: false };
+        let mut transport = self.settle(key, now, &mut socket);
+        for _ in 0..MOST_READS {
+            let is_read = self.wants_read(key) && !self.is_deaf(key, recorder);
+            if transport == Transport::Close || socket.is_drained || !is_read || !self.is_expired(key, now) {
+                break;
+            }
+            transport = self.exchange_slowly(key, now, buffer, &mut socket, recorder);
+        }
+        if transport == Transport::Close {
+            return transport;
+        }
+        let is_paused =
+            |worker: &Worker| worker.connections.get(key.0).is_some_and(|connection| connection.is_paused());
+        let was_paused = is_paused(self);
+        self.judge(key, now, recorder);
+        let has_rest = self.connections.get(key.0).is_some_and(|connection| connection.has_rest());
+        if (was_paused || has_rest) && self.wants_read(key) && !self.is_deaf(key, recorder) {
+            // What is due to it by now is due in this turn.
+            return self.exchange_slowly(key, now, buffer, &mut socket, recorder);
+        }
+        self.settle(key, now, &mut socket)
+    }
+
+    /// Whether something of a connection is due that [`judge`](Worker::judge) has to see to.
+    pub fn is_overdue(&self, key: Key, now: Instant) -> bool {
+        self.squeezed == Some(key)
+            || self.connections.get(key.0).is_some_and(|connection| {
+                connection.poll_timeout(&self.config, self.common.epoch).is_some_and(|at| at <= now)
+            })
+    }
+
+    /// Does what is due of a connection, if anything is. The step of [`attend`](Worker::attend) for a runtime without a
+    /// [`Socket`]: to be called for each connection that [`next_due`](Worker::next_due) gives, after its pending output
+    /// was offered to the kernel, and what the kernel had for it was [received](Worker::receive).
+    pub fn judge(&mut self, key: Key, now: Instant, recorder: &mut impl Recorder) {
+        if self.squeezed == Some(key) {
+            self.squeezed = None;
+            if self.is_crowded()
+                && self.connections.get(key.0).is_some_and(|connection| connection.is_pending())
+            {
+                return self.refuse(key, now, recorder);
+            }
+        }
+        if !self.is_overdue(key, now) {
+            return self.arm(key);
+        }
+        let is_deaf = self.is_deaf(key, recorder);
+        let Some(connection) = self.connections.get_mut(key.0) else { return };
+        if connection.is_stalled(&self.config, now) {
+            return connection.abort(Ending::WriteStalled);
+        }
+        let is_unread = is_deaf || connection.is_clogged(&self.config);
+        self.turn(key, now, |connection, context, turn| {
+            connection.judge(context, turn, is_unread, recorder);
+        });
+    }
+
+    /// Whether the runtime is to call [`handle_left`](Worker::handle_left) when the peer ends its side or resets the
+    /// connection: nothing is read from it now, so no read will tell.
+    pub fn wants_end(&self, key: Key) -> bool {
+        self.connections.get(key.0).is_some_and(|connection| {
+            let is_unread = connection.is_paused() || self.is_held();
+            is_unread && connection.is_open() && !connection.marks.is_left()
+        })
+    }
+
+    /// Tells that the peer has ended its side or reset the connection, while nothing is read from it. What it has sent
+    /// and was not read yet is worth little to it now: if reading does not go on within a second, the connection ends.
+    /// It no longer counts for its user from now on.
+    pub fn handle_left(&mut self, key: Key, now: Instant) {
+        if !self.wants_end(key) {
+            return;
+        }
+        let Some(connection) = self.connections.get_mut(key.0) else { return };
+        connection.marks.set_left(true);
+        self.left.push_back(Left { at: now + GRACE, key, id: connection.id });
+        self.uncount(key);
+    }
+
+    /// When the first of the connections whose peers have left is ended.
+    pub(super) fn leaves_at(&self) -> Option<Instant> {
+        self.left.front().map(|left| left.at)
+    }
+
+    /// The next connection whose peer has left and whose time is up, ended.
+    pub(super) fn let_go(&mut self, now: Instant) -> Option<Key> {
+        while self.leaves_at().is_some_and(|at| at <= now) {
+            let Left { key, id, .. } = self.left.pop_front()?;
+            let is_held = self.is_held();
+            let Some(connection) = self.connections.get_mut(key.0) else { continue };
+            if connection.id != id || !connection.is_open() || !connection.marks.is_left() {
+                continue;
+            }
+            connection.marks.set_left(false);
+            // If it is read from again, it comes to its end by itself.
+            if is_held || connection.is_pacing() {
+                connection.abort(Ending::Eof);
+                return Some(key);
+            }
+        }
+        None
+    }
+
+    /// Takes a connection that is ending out of those that its user may have.
+    #[cold]
+    pub(super) fn uncount(&mut self, key: Key) {
+        let Some(connection) = self.connections.get_mut(key.0) else { return };
+        if !connection.marks.is_counted() {
+            return;
+        }
+        connection.marks.set_counted(false);
+        if let (Some(users), Some(user)) = (&self.config.users, connection.user()) {
+            users.leave(user.id(), connection.id);
+        }
+    }
+
+    /// Whether a deadline of a connection has passed that its peer could have met.
+    fn is_expired(&self, key: Key, now: Instant) -> bool {
+        self.squeezed == Some(key)
+            || self.connections.get(key.0).is_some_and(|connection| {
+                connection.expires_at(&self.config, self.common.epoch).is_some_and(|at| at <= now)
+            })
+    }
+}
+
+/// A socket that knows whether it was read until nothing was left.
+struct Drained<'s, S> {
+    socket: &'s mut S,
+    is_drained: bool,
+}
+
+impl<S: Socket> Drained<'_, S> {
+    fn note(&mut self, received: io::Result<usize>, room: usize) -> io::Result<usize> {
+        self.is_drained = match &received {
+            Ok(n) => *n < room,
+            Err(error) => error.kind() == ErrorKind::WouldBlock,
+        };
+        received
+    }
+}
+
+impl<S: Socket> Socket for Drained<'_, S> {
+    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let received = self.socket.receive(buffer);
+        self.note(received, buffer.len())
+    }
+
+    fn receive_behind(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        let room = buffer.capacity() - buffer.len();
+        let received = self.socket.receive_behind(buffer);
+        self.note(received, room)
+    }
+
+    fn send(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.socket.send(pieces)
+    }
+}
+
+/// How often a socket is read before a deadline is judged. A peer that fills that many reads would fill any number.
+const MOST_READS: usize = 64;
+
+/// How long a connection is kept whose peer has left while nothing is read from it.
+const GRACE: Duration = Duration::from_millis(500);

@@ -1,0 +1,217 @@
+//! What an operator asks of a worker: who is there, what they have carried, to end some of them, to send them something.
+//!
+//! None of it is on the way of a message. What is found by a user or by a session costs as much as is found; a
+//! connection, and the totals, cost one look at all connections.
+
+use std::ops::AddAssign;
+use std::time::{Duration, Instant};
+
+use tungstenite::protocol::frame::coding::CloseCode;
+
+use super::connection::Connection;
+use super::index::fingerprint;
+use super::{Key, Worker};
+use crate::handshake::{Identity, RequestId};
+use crate::record::ConnectionId;
+use crate::session::Traffic;
+use crate::turn::Turn;
+
+/// Which of the admitted connections are meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whom<'n> {
+    /// All of them.
+    Everybody,
+    /// Those of the user with this id.
+    User(&'n str),
+    /// Those whose identity has this session id.
+    Session(&'n str),
+    /// The one with this number.
+    Connection(ConnectionId),
+}
+
+/// What is sent to somebody who has not asked for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outgoing<'p> {
+    /// A text message.
+    Text(&'p str),
+    /// A binary message.
+    Binary(&'p [u8]),
+}
+
+/// An admitted connection as an operator sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct Status<'s> {
+    /// Its number.
+    pub id: ConnectionId,
+    /// The id of its request, as it stands in the log.
+    pub request_id: RequestId<'s>,
+    /// Whose it is.
+    pub identity: &'s Identity,
+    /// When it was admitted.
+    pub since: Instant,
+    /// When something was last read of its user.
+    pub heard: Instant,
+    /// What the last ping took, if one was answered.
+    pub round_trip: Option<Duration>,
+    /// What it has carried.
+    pub traffic: Traffic,
+    /// Bytes that wait for its peer to take them.
+    pub backlog: usize,
+    /// Whether messages can still be sent; not after a Close in either direction.
+    pub is_open: bool,
+    /// Since when its client has been sending faster than it may, so that its reading pauses again and again. `None` if it
+    /// keeps its rates, and has done so for ten seconds.
+    pub exceeds_since: Option<Instant>,
+}
+
+/// What all connections of a worker are and have carried, of those that are still there.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Totals {
+    /// Admitted connections.
+    pub connections: usize,
+    /// Connections whose request heads are arriving.
+    pub pending: usize,
+    /// What the admitted ones have carried.
+    pub traffic: Traffic,
+    /// Bytes that wait for peers to take them.
+    pub backlog: usize,
+    /// Bytes in buffers: [`Worker::memory_held`].
+    pub memory: usize,
+    /// How many they may be; 0 is any number.
+    pub max_memory: usize,
+}
+
+impl AddAssign for Totals {
+    fn add_assign(&mut self, other: Totals) {
+        self.connections += other.connections;
+        self.pending += other.pending;
+        self.traffic += other.traffic;
+        self.backlog += other.backlog;
+        self.memory += other.memory;
+        self.max_memory += other.max_memory;
+    }
+}
+
+impl Worker {
+    /// The admitted connections that are meant, in no order. They may be at their end.
+    pub fn find(&self, whom: Whom<'_>) -> Vec<Key> {
+        let seed = self.config.hash_seed;
+        let mut keys: Vec<Key> = match whom {
+            Whom::Everybody => self.keys(),
+            Whom::User(id) => self.users.find(fingerprint(seed, id)).collect(),
+            Whom::Session(id) => self.sessions.find(fingerprint(seed, id)).collect(),
+            Whom::Connection(id) => {
+                let mut connections = self.connections.iter();
+                connections
+                    .find(|(_, connection)| connection.id == id)
+                    .map(|(key, _)| Key(key))
+                    .into_iter()
+                    .collect()
+            }
+        };
+        keys.retain(|&key| {
+            self.user(key).is_some_and(|user| match whom {
+                Whom::Everybody | Whom::Connection(_) => true,
+                Whom::User(id) => user.id() == id,
+                Whom::Session(id) => user.session_id() == Some(id),
+            })
+        });
+        keys
+    }
+
+    /// What there is to say of an admitted connection; of any other nothing.
+    pub fn status(&self, key: Key) -> Option<Status<'_>> {
+        self.connections.get(key.0)?.status(self.common.epoch, &self.config)
+    }
+
+    /// The sums over all connections.
+    pub fn totals(&self) -> Totals {
+        let mut totals = Totals {
+            pending: self.heads(),
+            memory: self.memory_held(),
+            max_memory: self.config.max_memory,
+            ..Totals::default()
+        };
+        for (_, connection) in &self.connections {
+            totals.backlog += connection.waiting();
+            if let Some(status) = connection.status(self.common.epoch, &self.config) {
+                totals.connections += 1;
+                totals.traffic += status.traffic;
+            }
+        }
+        totals
+    }
+
+    /// What stands for each user who is there, once each, in ascending order. Workers with the same
+    /// [`hash_seed`](super::WorkerConfig::hash_seed) have the same for the same user, so that those who are at several
+    /// of them are counted once; two users are taken for one in about one of 2^32 pairs.
+    pub fn user_marks(&self) -> Vec<u32> {
+        self.users.fingerprints()
+    }
+
+    /// Begins to close those that are meant, with this code and reason, of which 123 bytes are sent. Says how many:
+    /// those that were closing already do not count. Settle what is [due](Worker::next_due) then.
+    pub fn disconnect(&mut self, whom: Whom<'_>, code: CloseCode, reason: &str, now: Instant) -> usize {
+        self.command(whom, now, |connection, turn| connection.disconnect(turn, code, reason))
+    }
+
+    /// Sends a message to those that are meant. Says to how many: those that are closing get none. Settle what is
+    /// [due](Worker::next_due) then.
+    ///
+    /// Who takes too little of what is sent is closed by the rules of its backlog.
+    pub fn send(&mut self, whom: Whom<'_>, message: Outgoing<'_>, now: Instant) -> usize {
+        self.command(whom, now, |connection, turn| connection.send(turn, message))
+    }
+
+    /// Has something said to those that are meant. Counts those to whom it was.
+    fn command(
+        &mut self,
+        whom: Whom<'_>,
+        now: Instant,
+        say: impl Fn(&mut Connection, &mut Turn<'_>) -> bool,
+    ) -> usize {
+        let mut said = 0;
+        for key in self.find(whom) {
+            let mut is_said = false;
+            self.turn(key, now, |connection, _, turn| is_said = say(connection, turn));
+            if is_said {
+                // Its output waits in the cork or behind the backlog until it is settled.
+                self.due.push_back(key);
+                said += 1;
+            }
+        }
+        said
+    }
+
+    /// Takes note of a user who has just been admitted.
+    pub(super) fn enter(&mut self, key: Key) {
+        if let Some(connection) = self.connections.get_mut(key.0)
+            && connection.user().is_some()
+        {
+            connection.marks.set_counted(self.config.users.is_some());
+            // Its Close may have come in the same read.
+            if !connection.is_open() {
+                self.uncount(key);
+            }
+        }
+        let Some(user) = self.connections.get(key.0).and_then(Connection::user) else { return };
+        let seed = self.config.hash_seed;
+        self.users.insert(fingerprint(seed, user.id()), key);
+        if let Some(id) = user.session_id() {
+            self.sessions.insert(fingerprint(seed, id), key);
+        }
+    }
+
+    /// Forgets a user whose connection is gone.
+    pub(super) fn leave(&mut self, key: Key, user: &Identity) {
+        let seed = self.config.hash_seed;
+        self.users.remove(fingerprint(seed, user.id()), key);
+        if let Some(id) = user.session_id() {
+            self.sessions.remove(fingerprint(seed, id), key);
+        }
+    }
+
+    fn user(&self, key: Key) -> Option<&Identity> {
+        self.connections.get(key.0)?.user()
+    }
+}

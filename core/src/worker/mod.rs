@@ -1,0 +1,472 @@
+//! All connections of one worker, as one state machine: sessions, their timers, their backlogs, and the
+//! application that answers.
+//!
+//! # Writing a runtime
+//!
+//! A runtime owns the sockets and the clock, and decides nothing. `examples/blocking.rs` is the least that there can be. For
+//! each connection, it does this:
+//!
+//! 1. Accept a socket, call [`Worker::open`], and keep the socket under the [`Key`].
+//! 2. When the socket has something to be read, call [`Worker::exchange`]: it receives once, sends once, and says
+//!    what is to be done with the socket. On [`Transport::Close`], close the socket and
+//!    [`remove`](Worker::remove) the connection. Repeat it while there is more to be read and
+//!    [`wants_read`](Worker::wants_read) agrees.
+//! 3. To *settle* a connection is to call [`Worker::settle`], which sends what waits, and to do what it says.
+//! 4. When the socket can be written again and [`wants_write`](Worker::wants_write) agrees, settle; and go on
+//!    reading if reading had been paused.
+//! 5. Sleep until [`poll_timeout`](Worker::poll_timeout) at the latest; then call [`attend`](Worker::attend) for each
+//!    connection that [`next_due`](Worker::next_due) gives, do what it says, and go on reading if reading had been
+//!    paused.
+//! 6. While [`wants_end`](Worker::wants_end) agrees, nothing is read from a connection: watch its socket for the end of
+//!    the peer's side and for errors alone, and report either by [`handle_left`](Worker::handle_left).
+//! 7. To stop, call [`drain`](Worker::drain) or [`shut_down`](Worker::shut_down), attend to what is due, and go on until
+//!    [`is_empty`](Worker::is_empty).
+//!
+//! What an operator wants to know or to have done ([`find`](Worker::find), [`status`](Worker::status),
+//! [`totals`](Worker::totals), [`disconnect`](Worker::disconnect), [`send`](Worker::send)) is asked between turns; what
+//! follows from it is due then.
+//!
+//! A runtime that has no such [`Socket`], because its kernel reads and writes by itself, takes the steps of
+//! `exchange` one by one: [`Worker::receive`] ([`handle_eof`](Worker::handle_eof),
+//! [`handle_error`](Worker::handle_error)), [`Worker::output`], [`Worker::sent`], [`Worker::transport`]; and those of
+//! `attend`: offer the output to the kernel, receive what it has, [`Worker::judge`], settle.
+
+mod application;
+mod config;
+mod connection;
+mod drain;
+mod exchange;
+mod hold;
+mod index;
+mod jitter;
+mod judge;
+mod manage;
+mod memory;
+mod notice;
+mod pending;
+mod replace;
+mod room;
+mod timers;
+
+#[cfg(test)]
+mod tests;
+
+pub use config::WorkerConfig;
+pub use exchange::Socket;
+pub use manage::{Outgoing, Status, Totals, Whom};
+pub use notice::SUBPROTOCOL;
+pub use replace::Replaced;
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+
+use crate::handshake::{HandshakeError, Peer};
+use crate::input::Input;
+use crate::moment::Epoch;
+use crate::policy::Backlog;
+use crate::record::{ConnectionId, Recorder};
+use crate::session::{Ending, Transport};
+use crate::turn::{Codec, Turn};
+use application::Application;
+use connection::{Common, Connection, Context, Farewell};
+use drain::Stop;
+use index::Index;
+use jitter::Jitter;
+use judge::Left;
+use memory::Memory;
+use pending::Pending;
+use room::Room;
+use timers::{Entry, Timers};
+
+/// The name of a connection inside its worker: small, and given again when the connection is removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key(pub usize);
+
+/// A socket that has just been accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrival {
+    /// Its number, unique in the process.
+    pub id: ConnectionId,
+    /// Who is at the other end.
+    pub peer: Peer,
+    /// The answer to its request, if that is decided before it is read: what [`Gate::judge`](crate::policy::Gate::judge)
+    /// says.
+    pub refusal: Option<HandshakeError>,
+}
+
+/// The connections of one worker. See the [module](self) for how to drive it.
+#[derive(Debug)]
+pub struct Worker {
+    config: Arc<WorkerConfig>,
+    application: Application,
+    connections: Slab<Connection>,
+    timers: Timers,
+    /// Connections to be looked at without their sockets having said anything.
+    due: VecDeque<Key>,
+    /// Whether the process stops, and how.
+    stop: Option<Stop>,
+    /// The output of one turn, of the connection `corked`. Empty between turns.
+    cork: Vec<u8>,
+    corked: Key,
+    codec: Codec,
+    common: Common,
+    /// Replaced by a connection here, and not found here.
+    elsewhere: Vec<Replaced>,
+    /// Connections whose request heads are arriving, and that may be admitted.
+    pending: Pending,
+    room: Room,
+    /// The admitted connections by their users, and by their sessions where the gateway names them.
+    users: Index,
+    sessions: Index,
+    memory: Memory,
+    /// Since when nothing is read that would have to be recorded.
+    held_since: Option<Instant>,
+    /// How long that was so before.
+    held_before: Duration,
+    /// Peers that have left while nothing was read from them, in the order in which their connections are ended.
+    left: VecDeque<Left>,
+    /// A connection that has to make room for others, unless its request has arrived.
+    squeezed: Option<Key>,
+}
+
+impl Worker {
+    /// A service without connections, `now`. `seed` makes what is random in it: any number, a different one for
+    /// each worker.
+    pub fn new(config: Arc<WorkerConfig>, seed: u64, now: Instant) -> Worker {
+        let codec = Codec::within(config.max_memory);
+        Worker {
+            config,
+            application: Application::default(),
+            connections: Slab::new(),
+            timers: Timers::default(),
+            due: VecDeque::new(),
+            stop: None,
+            cork: Vec::new(),
+            corked: Key(usize::MAX),
+            codec,
+            common: Common {
+                epoch: Epoch::new(now),
+                jitter: Jitter::new(seed),
+                replaced: RefCell::default(),
+                is_stalled: Cell::default(),
+            },
+            elsewhere: Vec::new(),
+            pending: Pending::default(),
+            room: Room::default(),
+            users: Index::default(),
+            sessions: Index::default(),
+            memory: Memory::default(),
+            held_since: None,
+            held_before: Duration::ZERO,
+            left: VecDeque::new(),
+            squeezed: None,
+        }
+    }
+
+    /// Takes a new connection in. If all [places](WorkerConfig::max_connections) are taken, another connection gives way
+    /// to it and is [due](Worker::next_due), or it will be refused.
+    pub fn open(&mut self, arrival: Arrival, now: Instant) -> Key {
+        let arrival = Arrival { refusal: self.seat(arrival.refusal), ..arrival };
+        let key =
+            Key(self.connections.insert(Connection::new(arrival, now, self.common.epoch, &self.config)));
+        self.begin(key, &arrival, arrival.refusal.is_some(), now);
+        if self.stop.is_some() {
+            self.due.push_back(key);
+        }
+        self.arm(key);
+        key
+    }
+
+    /// Takes what one read brought. `bytes` are unmasked in place.
+    #[inline]
+    pub fn receive(&mut self, key: Key, now: Instant, bytes: &mut [u8], recorder: &mut impl Recorder) {
+        self.turn(key, now, |connection, context, turn| {
+            connection.hear(now);
+            connection.receive(context, turn, &mut Input::new(bytes), recorder);
+        });
+    }
+
+    /// Tells that the peer has ended its side: a read gave nothing.
+    pub fn handle_eof(&mut self, key: Key, now: Instant) {
+        self.turn(key, now, |connection, _, turn| connection.handle_eof(turn.now));
+    }
+
+    /// Tells that the socket failed, in reading or writing. What was to be sent is lost.
+    pub fn handle_error(&mut self, key: Key) {
+        if self.corked == key {
+            self.clear_cork();
+        }
+        if let Some(connection) = self.connections.get_mut(key.0) {
+            connection.abort(Ending::Broken);
+        }
+    }
+
+    /// What is to be written to the socket now; may be empty. Write it once, then call [`Worker::sent`].
+    #[inline]
+    pub fn output(&self, key: Key) -> &[u8] {
+        match self.connections.get(key.0) {
+            None => &[],
+            Some(connection) if connection.is_aborted() => &[],
+            Some(Connection { backlog: Some(backlog), .. }) => backlog.pending(),
+            Some(_) if self.corked == key => &self.cork,
+            Some(_) => &[],
+        }
+    }
+
+    /// Tells how many bytes of [`Worker::output`] the socket took; zero if it would have blocked.
+    #[inline]
+    pub fn sent(&mut self, key: Key, n: usize, now: Instant) {
+        let Some(connection) = self.connections.get_mut(key.0) else { return };
+        if let Some(backlog) = &mut connection.backlog {
+            if backlog.advance(n, now) {
+                if let Some(backlog) = connection.backlog.take() {
+                    self.codec.buffers.put(backlog.into_buffer());
+                }
+                connection.drained(now, self.common.epoch);
+                if connection.has_pong() {
+                    self.due.push_back(key);
+                }
+                self.arm(key);
+            } else if connection.is_paced() {
+                // Perhaps so little is left that its reading may resume.
+                self.arm(key);
+            }
+            self.count_memory(key);
+        } else if self.corked == key {
+            if let Some(unsent @ [_, ..]) = self.cork.get(n..) {
+                connection.backlog = Some(Box::new(Backlog::new(unsent, now)));
+                self.arm(key);
+                self.count_memory(key);
+            }
+            self.clear_cork();
+        }
+    }
+
+    /// Whether the connection may be read from. If not, it may again after some of its output was sent.
+    #[inline]
+    pub fn wants_read(&self, key: Key) -> bool {
+        self.connections.get(key.0).is_some_and(|connection| connection.wants_read(&self.config))
+            && !(self.is_held() && self.is_recorded(key))
+    }
+
+    /// Whether output waits for the socket to take it.
+    #[inline]
+    pub fn wants_write(&self, key: Key) -> bool {
+        !self.output(key).is_empty()
+    }
+
+    /// What is to be done with the socket. While output waits, it stays open.
+    #[inline]
+    pub fn transport(&self, key: Key) -> Transport {
+        match self.connections.get(key.0) {
+            Some(_) if self.wants_write(key) => Transport::Open,
+            Some(connection) => connection.transport(),
+            None => Transport::Close,
+        }
+    }
+
+    /// Forgets a connection whose socket is closed, and records its end.
+    pub fn remove(&mut self, key: Key, now: Instant, recorder: &mut impl Recorder) {
+        if self.corked == key {
+            self.clear_cork();
+        }
+        if let Some(connection) = self.connections.try_remove(key.0) {
+            self.end_standing(connection.standing());
+            self.forget_memory(connection.held);
+            if let Some(user) = connection.user() {
+                self.leave(key, user);
+                if let Some(users) = self.config.users.as_ref().filter(|_| connection.marks.is_counted()) {
+                    users.leave(user.id(), connection.id);
+                }
+            }
+            connection.record_end(now, self.common.epoch, recorder);
+        }
+    }
+
+    /// When [`Worker::next_due`] has to be called at the latest. `None`: not before something else happens.
+    pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
+        let is_replaced = !self.common.replaced.borrow().is_empty();
+        if !self.due.is_empty() || self.is_short_of_memory() || is_replaced {
+            return Some(now);
+        }
+        let timers = self.timers.next().map(|at| self.common.epoch.instant(at));
+        let is_stopping_or_held = self.stop.is_some() || self.held_since.is_some();
+        if is_stopping_or_held || !self.left.is_empty() || self.must_make_room() {
+            return self.poll_rare_timeout(now, timers);
+        }
+        timers
+    }
+
+    /// [`Worker::poll_timeout`] while more than timers may be due.
+    // A runtime with a task for each connection asks after each turn.
+    #[cold]
+    fn poll_rare_timeout(&self, now: Instant, timers: Option<Instant>) -> Option<Instant> {
+        let gives_way = self.gives_way_at(now);
+        let times = [timers, gives_way, self.drains_at(), self.leaves_at(), self.stalls_at()];
+        times.into_iter().flatten().min()
+    }
+
+    /// The next connection whose time has come. [Attend](Worker::attend) to it before asking again.
+    pub fn next_due(&mut self, now: Instant, recorder: &mut impl Recorder) -> Option<Key> {
+        if let Some(key) = self.shed(now, recorder) {
+            return Some(key);
+        }
+        if let Some(key) = self.give_way_next(now, recorder) {
+            return Some(key);
+        }
+        self.note_stall(now);
+        if let Some(key) = self.let_go(now) {
+            return Some(key);
+        }
+        if let Some(key) = self.replace_next(now) {
+            return Some(key);
+        }
+        while let Some(key) = self.due.pop_front() {
+            if self.connections.contains(key.0) {
+                let farewell = match self.stop {
+                    None => None,
+                    Some(Stop::AtOnce) => Some(Farewell::Away),
+                    // Who is admitted has a turn of its own.
+                    Some(Stop::Spread(_)) => Some(Farewell::Refusal),
+                };
+                self.turn(key, now, |connection, context, turn| {
+                    connection.send_pong(turn);
+                    if let Some(farewell) = farewell {
+                        connection.shut_down(context, turn, farewell, recorder);
+                    }
+                });
+                return Some(key);
+            }
+        }
+        if let Some(key) = self.drain_next(now) {
+            self.turn(key, now, |connection, context, turn| {
+                connection.shut_down(context, turn, Farewell::Restart, recorder);
+            });
+            return Some(key);
+        }
+        while let Some(entry) = self.timers.pop_fired(self.common.epoch.moment(now)) {
+            let key = entry.key();
+            let Some(connection) = self.connections.get_mut(key.0) else { continue };
+            if !entry.is_of(connection.id) || connection.armed != Some(entry.at) {
+                continue;
+            }
+            connection.armed = None;
+            if connection.poll_timeout(&self.config, self.common.epoch).is_some_and(|at| at <= now) {
+                if self.defer(key, now, recorder) {
+                    continue;
+                }
+                return Some(key);
+            }
+            self.arm(key);
+        }
+        None
+    }
+
+    /// Whether there are no connections.
+    pub fn is_empty(&self) -> bool {
+        self.connections.is_empty()
+    }
+
+    /// How many connections there are.
+    pub fn len(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// The keys of all connections.
+    pub fn keys(&self) -> Vec<Key> {
+        self.connections.iter().map(|(key, _)| Key(key)).collect()
+    }
+
+    /// One turn of one connection: lends it the output buffer, then sees to its backlog and its timer.
+    #[inline]
+    fn turn(
+        &mut self,
+        key: Key,
+        now: Instant,
+        work: impl FnOnce(&mut Connection, &Context<'_>, &mut Turn<'_>),
+    ) {
+        self.uncork_for(key, now);
+        let Some(connection) = self.connections.get_mut(key.0) else { return };
+        let context = Context { config: &self.config, application: self.application, common: &self.common };
+        let standing = connection.standing();
+        // The backlog is lent as the output, so that what is new stands behind what waits.
+        let mut backlog = connection.backlog.take();
+        let is_backlogged = backlog.is_some();
+        let out = backlog.as_mut().map_or(&mut self.cork, |backlog| backlog.tail());
+        work(connection, &context, &mut Turn { now, out, is_backlogged, codec: &mut self.codec });
+        if !connection.is_aborted() && backlog.is_some() {
+            connection.backlog = backlog;
+            connection.judge_backlog(&self.config, now, &mut self.codec);
+        }
+        self.arm(key);
+        self.count_memory(key);
+        self.note_standing(key, standing);
+    }
+
+    /// Makes sure that a timer entry stands for the connection's deadline, or an earlier one does. A connection that has
+    /// begun to close no longer counts for its user.
+    #[inline]
+    fn arm(&mut self, key: Key) {
+        let Some(connection) = self.connections.get_mut(key.0) else { return };
+        connection.settle_heartbeat(self.common.epoch);
+        if let Some(at) = connection.poll_timeout(&self.config, self.common.epoch) {
+            let at = self.common.epoch.moment(at);
+            if connection.armed.is_none_or(|armed| at < armed) {
+                connection.armed = Some(at);
+                self.timers.push(Entry::new(at, key, connection.id));
+            }
+        }
+        self.uncount_if_ending(key);
+    }
+
+    /// Takes a connection that has begun to close out of those that its user may have. Before its Close is sent: a client
+    /// that has read it may open the next one at once, at another worker.
+    #[inline]
+    fn uncount_if_ending(&mut self, key: Key) {
+        let Some(connection) = self.connections.get(key.0) else { return };
+        if connection.marks.is_counted() && !connection.is_open() {
+            self.uncount(key);
+        }
+    }
+
+    /// Hands the cork buffer to the connection `key`. Had the runtime left another's output in it, that
+    /// becomes the other's backlog: bytes never go to the wrong connection.
+    #[inline]
+    fn uncork_for(&mut self, key: Key, now: Instant) {
+        if !self.cork.is_empty() {
+            self.rescue_cork(key, now);
+        }
+        self.corked = key;
+    }
+
+    #[cold]
+    fn rescue_cork(&mut self, key: Key, now: Instant) {
+        if self.corked == key {
+            return;
+        }
+        if let Some(connection) = self.connections.get_mut(self.corked.0)
+            && !connection.is_aborted()
+        {
+            let backlog = connection.backlog.get_or_insert_with(|| Box::new(Backlog::new(&[], now)));
+            backlog.tail().append(&mut self.cork);
+        }
+        self.count_memory(self.corked);
+        self.cork.clear();
+    }
+
+    /// Empties the cork buffer, and gives its memory back if a burst made it large.
+    #[inline]
+    fn clear_cork(&mut self) {
+        self.cork.clear();
+        if self.cork.capacity() > LARGEST_CORK {
+            self.cork = Vec::new();
+        }
+    }
+}
+
+/// The most memory, in bytes, that the cork buffer keeps between turns.
+const LARGEST_CORK: usize = 1024 * 1024;

@@ -1,0 +1,63 @@
+//! Connections that go because their user has a newer one.
+
+use std::time::Instant;
+
+use tungstenite::protocol::frame::coding::CloseCode;
+
+use super::manage::Whom;
+use super::{Key, Worker};
+use crate::close_code;
+use crate::record::ConnectionId;
+
+/// The connection of a user that has to go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replaced {
+    /// Whose it is.
+    pub user: Box<str>,
+    /// Which of his.
+    pub connection: ConnectionId,
+}
+
+impl Worker {
+    /// Closes, with 4409, a connection of this worker that has been replaced at another one. Settle what is
+    /// [due](Worker::next_due) then. One that is not here is nobody's.
+    pub fn replace(&mut self, replaced: &Replaced, now: Instant) {
+        if let Some(key) = self.find_replaced(replaced) {
+            self.close_replaced(key, now);
+            self.due.push_back(key);
+        }
+    }
+
+    /// The next connection that has been replaced by one of this worker and is not here itself: tell the other workers,
+    /// [each](Worker::replace). To be asked for when nothing is [due](Worker::next_due) any more.
+    pub fn next_replaced_elsewhere(&mut self) -> Option<Replaced> {
+        self.elsewhere.pop()
+    }
+
+    /// The next connection here that has been replaced, closed.
+    pub(super) fn replace_next(&mut self, now: Instant) -> Option<Key> {
+        loop {
+            let replaced = self.common.replaced.borrow_mut().pop()?;
+            match self.find_replaced(&replaced) {
+                Some(key) => {
+                    self.close_replaced(key, now);
+                    return Some(key);
+                }
+                None => self.elsewhere.push(replaced),
+            }
+        }
+    }
+
+    fn find_replaced(&self, replaced: &Replaced) -> Option<Key> {
+        let is_it = |key: &Key| {
+            self.connections.get(key.0).is_some_and(|connection| connection.id == replaced.connection)
+        };
+        self.find(Whom::User(&replaced.user)).into_iter().find(is_it)
+    }
+
+    fn close_replaced(&mut self, key: Key, now: Instant) {
+        self.turn(key, now, |connection, _, turn| {
+            connection.disconnect(turn, CloseCode::from(close_code::REPLACED), "replaced");
+        });
+    }
+}

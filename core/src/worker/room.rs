@@ -1,0 +1,247 @@
+//! How many connections a worker may have, and which of them give way to new ones.
+//!
+//! A connection has a *place* while its user is admitted, or still may be. There are
+//! [`max_connections`](super::WorkerConfig::max_connections) places. When all are taken, a new connection gets that of
+//! the connection whose request head has been arriving for the longest, so clients that send their heads slowly cannot
+//! keep out those that do not. Admitted users keep their places; if they have all of them, the new connection is refused.
+//!
+//! A connection that is refused keeps its socket for a moment, because the answer must not be overtaken by a reset. These
+//! sockets are bounded as well, by [`max_sockets`](super::WorkerConfig::max_sockets) for all connections together: if
+//! there are more, the refused ones are closed at once, the oldest first.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+
+use super::connection::{Connection, Standing};
+use super::pending::{Beginning, LEAST, Pending};
+use super::{Arrival, Key, Worker};
+use crate::handshake::HandshakeError;
+use crate::record::{ConnectionId, Recorder};
+use crate::session::Ending;
+
+/// The places of a worker, and the connections that have none.
+#[derive(Debug, Default)]
+pub(super) struct Room {
+    /// Connections that have a place.
+    taken: usize,
+    /// Places that were given up since [`Worker::take_places_given_up`] was last called.
+    given_up: usize,
+    /// Connections that will be refused as soon as their request heads are complete.
+    doomed: Pending,
+    /// Those of them that gave way to a new connection, and are refused without waiting for that.
+    displaced: VecDeque<(Key, ConnectionId)>,
+    /// Refused connections, the oldest first. Some may have been removed since.
+    lingering: VecDeque<(Key, ConnectionId)>,
+}
+
+impl Worker {
+    /// Whether all places are taken: one more connection would end one whose head is arriving, or be refused.
+    pub fn is_full(&self) -> bool {
+        self.config.max_connections.is_some_and(|most| self.room.taken >= most)
+    }
+
+    /// How many connections are admitted.
+    pub fn admitted(&self) -> usize {
+        self.room.taken - self.pending.len()
+    }
+
+    /// How many connections may still be admitted, and give way to new ones when all places are taken.
+    pub fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// How many places were given up since the last call: of the connections that were
+    /// [opened](Worker::open) without a refusal, those that have ended or will not be admitted.
+    pub fn take_places_given_up(&mut self) -> usize {
+        std::mem::take(&mut self.room.given_up)
+    }
+
+    /// How many request heads are arriving.
+    pub(super) fn heads(&self) -> usize {
+        self.pending.len() + self.room.doomed.len()
+    }
+
+    /// Finds a place for a new connection, if it may have one. Returns the reason if it will be refused.
+    pub(super) fn seat(&mut self, refusal: Option<HandshakeError>) -> Option<HandshakeError> {
+        if refusal.is_some() {
+            return refusal;
+        }
+        if self.is_full() && !self.displace() {
+            self.room.given_up += 1;
+            return Some(HandshakeError::Overloaded);
+        }
+        self.room.taken += 1;
+        None
+    }
+
+    /// Takes note of a new connection in `key`.
+    pub(super) fn begin(&mut self, key: Key, arrival: &Arrival, is_doomed: bool, at: Instant) {
+        let connections = &self.connections;
+        let beginning = Beginning { key, id: arrival.id, at };
+        if is_doomed {
+            self.room.doomed.begin(beginning, |beginning| is(connections, beginning, Standing::Doomed));
+        } else {
+            self.pending.begin(beginning, |beginning| is(connections, beginning, Standing::Pending));
+        }
+    }
+
+    /// Takes the place of the connection whose head has been arriving for the longest. Returns false if there is none.
+    fn displace(&mut self) -> bool {
+        let connections = &mut self.connections;
+        let oldest = self.pending.pop_oldest(|beginning| is(connections, beginning, Standing::Pending));
+        let Some(oldest) = oldest else { return false };
+        // It is there: it is pending.
+        if let Some(connection) = connections.get_mut(oldest.key.0) {
+            connection.doom(HandshakeError::Crowded);
+        }
+        self.pending.end();
+        self.give_up_place();
+        let connections = &self.connections;
+        self.room.doomed.begin(oldest, |beginning| is(connections, beginning, Standing::Doomed));
+        self.room.displaced.push_back((oldest.key, oldest.id));
+        true
+    }
+
+    /// Takes note of what a turn has made of a connection.
+    #[inline]
+    pub(super) fn note_standing(&mut self, key: Key, before: Standing) {
+        let Some(connection) = self.connections.get(key.0) else { return };
+        let after = connection.standing();
+        if before != after {
+            self.change_standing(key, before, after);
+        }
+    }
+
+    fn change_standing(&mut self, key: Key, before: Standing, after: Standing) {
+        match before {
+            Standing::Pending => self.pending.end(),
+            Standing::Doomed => self.room.doomed.end(),
+            Standing::Admitted | Standing::Refused => {}
+        }
+        match after {
+            Standing::Admitted => self.enter(key),
+            Standing::Refused => {
+                if before == Standing::Pending {
+                    self.give_up_place();
+                }
+                self.linger(key);
+            }
+            Standing::Pending | Standing::Doomed => {}
+        }
+    }
+
+    /// Takes note that a connection is removed that had this standing.
+    pub(super) fn end_standing(&mut self, standing: Standing) {
+        match standing {
+            Standing::Pending => {
+                self.pending.end();
+                self.give_up_place();
+            }
+            Standing::Doomed => self.room.doomed.end(),
+            Standing::Admitted => self.give_up_place(),
+            Standing::Refused => {}
+        }
+    }
+
+    fn give_up_place(&mut self) {
+        self.room.taken -= 1;
+        self.room.given_up += 1;
+    }
+
+    fn linger(&mut self, key: Key) {
+        let is_here = |&(key, id): &(Key, ConnectionId)| {
+            self.connections.get(key.0).is_some_and(|connection| connection.id == id)
+        };
+        while self.room.lingering.front().is_some_and(|front| !is_here(front)) {
+            self.room.lingering.pop_front();
+        }
+        if let Some(connection) = self.connections.get(key.0) {
+            self.room.lingering.push_back((key, connection.id));
+        }
+    }
+
+    /// Whether a connection has to give way, now or later.
+    #[inline]
+    pub(super) fn must_make_room(&self) -> bool {
+        !self.room.displaced.is_empty() || self.has_too_many_sockets() || self.is_crowded()
+    }
+
+    /// When the next connection has to give way.
+    pub(super) fn gives_way_at(&self, now: Instant) -> Option<Instant> {
+        if !self.room.displaced.is_empty() || self.has_too_many_sockets() {
+            return Some(now);
+        }
+        if !self.is_crowded() {
+            return None;
+        }
+        [self.room.doomed.next(), self.pending.next()].into_iter().flatten().min()
+    }
+
+    /// The next connection that gives way, refused or aborted.
+    pub(super) fn give_way_next(&mut self, now: Instant, recorder: &mut impl Recorder) -> Option<Key> {
+        while let Some((key, id)) = self.room.displaced.pop_front() {
+            let connection = self.connections.get(key.0).filter(|connection| connection.id == id);
+            if connection.is_some_and(|connection| connection.standing() == Standing::Doomed) {
+                self.refuse(key, now, recorder);
+                return Some(key);
+            }
+        }
+        while self.has_too_many_sockets() {
+            let Some((key, id)) = self.room.lingering.pop_front() else {
+                let key = self.oldest_doomed(now, Duration::ZERO)?;
+                self.refuse(key, now, recorder);
+                return Some(key);
+            };
+            if let Some(connection) = self.connections.get_mut(key.0).filter(|connection| connection.id == id)
+            {
+                connection.abort(Ending::Broken);
+                return Some(key);
+            }
+        }
+        if !self.is_crowded() {
+            return None;
+        }
+        let key = self.oldest_doomed(now, LEAST).or_else(|| {
+            let connections = &self.connections;
+            let is_pending = |beginning: &Beginning| is(connections, beginning, Standing::Pending);
+            self.pending.pop_oldest_after(LEAST, now, is_pending)
+        })?;
+        // It is read first: its head may be complete by now.
+        self.squeezed = Some(key);
+        Some(key)
+    }
+
+    /// Refuses a connection before its head is complete.
+    pub(super) fn refuse(&mut self, key: Key, now: Instant, recorder: &mut impl Recorder) {
+        self.turn(key, now, |connection, context, turn| {
+            let reason = connection.refusal().unwrap_or(HandshakeError::Crowded);
+            connection.refuse(context, turn, reason, recorder);
+        });
+    }
+
+    fn oldest_doomed(&mut self, now: Instant, least: Duration) -> Option<Key> {
+        let connections = &self.connections;
+        let is_doomed = |beginning: &Beginning| is(connections, beginning, Standing::Doomed);
+        self.room.doomed.pop_oldest_after(least, now, is_doomed)
+    }
+
+    /// Whether there are more connections than sockets are allowed, and some that can be closed.
+    fn has_too_many_sockets(&self) -> bool {
+        self.config.max_sockets.is_some_and(|most| self.connections.len() > most)
+            && (!self.room.lingering.is_empty() || self.room.doomed.len() > 0)
+    }
+
+    /// Whether more heads are arriving than may.
+    pub(super) fn is_crowded(&self) -> bool {
+        let most = self.config.handshake.max_handshakes;
+        most != 0 && self.heads() > most
+    }
+}
+
+/// Whether it is still the connection that began then, and has this standing.
+fn is(connections: &Slab<Connection>, beginning: &Beginning, standing: Standing) -> bool {
+    let connection = connections.get(beginning.key.0);
+    connection.is_some_and(|connection| connection.id == beginning.id && connection.standing() == standing)
+}

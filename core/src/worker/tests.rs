@@ -1,0 +1,611 @@
+//! The service as a runtime drives it, with a socket that takes as much as a test lets it.
+
+mod answers;
+mod bodies;
+mod crowds;
+mod drain;
+mod exchange;
+mod heartbeat;
+mod hold;
+mod manage;
+mod memory;
+mod rates;
+mod refusals;
+mod replace;
+mod room;
+mod standstill;
+mod timeouts;
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use tungstenite::protocol::frame::FrameHeader;
+use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
+
+use super::*;
+use crate::handshake::{HandshakeConfig, TrustedProxies};
+use crate::policy::HeartbeatConfig;
+use crate::record::Record;
+use crate::session::SessionConfig;
+
+const HEAD: &str = "GET /ws HTTP/1.1\r\nHost: app.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nUser-ID: 123\r\n\
+    User-Name: John Doe\r\nUser-Email: john@example.com\r\n\r\n";
+
+/// Keeps records as text, so that two runs can be compared.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Notes(Vec<String>);
+
+/// A payload, or what tells a long one from others.
+fn shown(payload: &[u8]) -> String {
+    let sum = |sum: u64, &byte: &u8| sum.wrapping_mul(0x100_0000_01b3) ^ u64::from(byte);
+    match payload.len() {
+        0..=1000 => payload.escape_ascii().to_string(),
+        len => format!("{len} bytes with sum {:x}", payload.iter().fold(0, sum)),
+    }
+}
+
+impl Recorder for Notes {
+    fn record(&mut self, record: &Record<'_>) {
+        self.0.push(match record {
+            Record::Message { payload, kind, identity, .. } => {
+                format!("message {kind} {} from {}", shown(payload), identity.id())
+            }
+            Record::Established { identity, subprotocol, .. } => {
+                format!("established {identity:?} {subprotocol:?}")
+            }
+            Record::Pong { identity, round_trip, .. } => {
+                format!("pong of {} after {round_trip:?}", identity.id())
+            }
+            Record::RateExceeded { kind, is_first: true, .. } => format!("exceeds its {kind:?}"),
+            Record::RateExceeded { .. } => return,
+            Record::RateKept { lasted, pauses, .. } => {
+                format!("keeps its rate after {lasted:?} and {pauses} pauses")
+            }
+            Record::Closed { identity, ending, summary, .. } => {
+                format!("closed {} {ending:?} {:?}", identity.id(), summary.traffic)
+            }
+            Record::Rejected { error, close_code: None, .. } => format!("rejected {error:?}"),
+            Record::Rejected { error, close_code: Some(code), .. } => {
+                format!("rejected {error:?} by a Close of {code}")
+            }
+            Record::Abandoned { received, .. } => format!("abandoned after {received}"),
+        });
+    }
+}
+
+/// A runtime with one clock and sockets that are vectors.
+struct Runtime {
+    worker: Worker,
+    now: Instant,
+    notes: Notes,
+    /// What each socket took, by key.
+    wires: Vec<Vec<u8>>,
+    /// How many bytes a socket takes at once.
+    takes: usize,
+    /// What the service said last, by key.
+    transports: Vec<Transport>,
+    opened: u64,
+}
+
+impl Runtime {
+    fn new(config: WorkerConfig) -> Runtime {
+        let now = Instant::now();
+        Runtime {
+            worker: Worker::new(Arc::new(config), 1, now),
+            now,
+            notes: Notes::default(),
+            wires: Vec::new(),
+            takes: usize::MAX,
+            transports: Vec::new(),
+            opened: 0,
+        }
+    }
+
+    fn open(&mut self) -> Key {
+        self.open_with(None)
+    }
+
+    fn open_with(&mut self, refusal: Option<HandshakeError>) -> Key {
+        self.opened += 1;
+        let peer = Peer::Tcp { ip: IpAddr::from([127, 0, 0, 1]), port: 40_000 };
+        let key = self.worker.open(Arrival { id: ConnectionId(self.opened), peer, refusal }, self.now);
+        self.wires.resize(self.wires.len().max(key.0 + 1), Vec::new());
+        self.transports.resize(self.transports.len().max(key.0 + 1), Transport::Open);
+        self.wires[key.0].clear();
+        self.transports[key.0] = Transport::Open;
+        key
+    }
+
+    fn feed(&mut self, key: Key, bytes: &[u8]) {
+        self.worker.receive(key, self.now, &mut bytes.to_vec(), &mut self.notes);
+        self.settle(key);
+    }
+
+    fn settle(&mut self, key: Key) {
+        let output = self.worker.output(key);
+        if !output.is_empty() {
+            let n = output.len().min(self.takes);
+            self.wires[key.0].extend_from_slice(&output[..n]);
+            self.worker.sent(key, n, self.now);
+        }
+        self.transports[key.0] = self.worker.transport(key);
+        if self.transports[key.0] == Transport::Close {
+            self.worker.remove(key, self.now, &mut self.notes);
+        }
+    }
+
+    fn eof(&mut self, key: Key) {
+        self.worker.handle_eof(key, self.now);
+        self.settle(key);
+    }
+
+    /// Lets time pass and settles what is due.
+    fn wait(&mut self, time: Duration) {
+        self.now += time;
+        while let Some(key) = self.worker.next_due(self.now, &mut self.notes) {
+            self.attend(key);
+        }
+    }
+
+    /// Offers what waits to the socket, does what is due, and settles. What the socket brought is fed already.
+    fn attend(&mut self, key: Key) {
+        self.settle(key);
+        self.worker.judge(key, self.now, &mut self.notes);
+        self.settle(key);
+    }
+
+    fn wire(&self, key: Key) -> &[u8] {
+        &self.wires[key.0]
+    }
+}
+
+/// A masked client frame.
+fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let opcode = OpCode::from(first & 0x0f);
+    let mask = [0xa1, 0xb2, 0xc3, 0xd4];
+    let header = FrameHeader {
+        is_final: first & 0x80 != 0,
+        rsv1: false,
+        rsv2: false,
+        rsv3: false,
+        opcode,
+        mask: Some(mask),
+    };
+    let mut bytes = Vec::new();
+    header.format(payload.len() as u64, &mut bytes).expect("a vector takes all");
+    bytes.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, key)| byte ^ key));
+    bytes
+}
+
+/// Runs one connection over `portions` and its end; gives all that could be observed.
+fn observe<'p>(portions: impl Iterator<Item = &'p [u8]>) -> (Vec<u8>, Notes, Transport) {
+    let mut runtime = Runtime::new(WorkerConfig::default());
+    let key = runtime.open();
+    portions.for_each(|portion| runtime.feed(key, portion));
+    let transport = runtime.transports[key.0];
+    runtime.eof(key);
+    assert!(runtime.worker.is_empty(), "a connection whose peer has left is gone");
+    (runtime.wires.swap_remove(key.0), runtime.notes, transport)
+}
+
+#[track_caller]
+fn check_splits(bytes: &[u8]) {
+    let whole = observe([bytes].into_iter());
+    assert_eq!(observe(bytes.chunks(1)), whole, "byte by byte");
+    for at in 0..=bytes.len() {
+        let (a, b) = bytes.split_at(at);
+        assert_eq!(observe([a, b].into_iter()), whole, "split at {at}");
+    }
+}
+
+#[test]
+fn any_split_gives_the_same_output_and_the_same_records() {
+    let head = HEAD.as_bytes().to_vec();
+    let messages =
+        [frame(0x81, "Hello €".as_bytes()), frame(0x02, b"ab"), frame(0x89, b"p"), frame(0x80, b"cd")]
+            .concat();
+    check_splits(&head);
+    check_splits(&[&head[..], &messages, &frame(0x88, b"\x03\xe8bye")].concat());
+    check_splits(&[&head[..], &messages, b"\xff\x00 garbage"].concat());
+    check_splits(&[&head[..], &frame(0x81, b"\xff"), &frame(0x81, b"too late")].concat());
+    check_splits(&HEAD.replace("User-ID: 123\r\n", "").into_bytes());
+    check_splits(b"\x16\x03\x01 a TLS hello");
+    check_splits(b"GET /ws HTTP/1.1\nHost: x\n\n");
+    check_splits(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+}
+
+#[test]
+fn a_connection_is_recorded_from_its_user_to_its_end() {
+    let messages = [frame(0x81, b"Hello World"), frame(0x82, b"\x00\x01"), frame(0x88, b"\x03\xe8")].concat();
+    let (wire, notes, transport) = observe([HEAD.as_bytes(), &messages].into_iter());
+    let (_, frames) = wire.split_at(wire.len() - 2 - 11 - 2 - 2 - 4);
+    assert_eq!(frames, b"\x81\x0bHello World\x82\x02\x00\x01\x88\x02\x03\xe8");
+    assert_eq!(transport, Transport::Close);
+    let expected = [
+        r#"established Identity { id: "123", email: Some("john@example.com"), name: Some("John Doe"), session_id: None, token_exp: None, request_id: None } None"#,
+        "message text Hello World from 123",
+        r"message binary \x00\x01 from 123",
+        "closed 123 PeerClosed(Some(Normal)) Traffic { messages_received: 2, bytes_received: 13, messages_sent: 2, bytes_sent: 13 }",
+    ];
+    assert_eq!(notes.0, expected);
+}
+
+#[test]
+fn a_refusal_is_the_last_thing_on_the_wire() {
+    let request = HEAD.replace("Version: 13", "Version: 1337");
+    let mut runtime = Runtime::new(WorkerConfig::default());
+    let key = runtime.open();
+    runtime.feed(key, request.as_bytes());
+    let refusal = runtime.wire(key).to_vec();
+    assert!(refusal.starts_with(b"HTTP/1.1 426 "));
+    assert_eq!(runtime.transports[key.0], Transport::ShutdownWrite);
+    runtime.feed(key, HEAD.as_bytes());
+    assert_eq!(runtime.wire(key), refusal, "a second request is not served");
+    runtime.eof(key);
+    assert!(runtime.worker.is_empty());
+    assert_eq!(runtime.notes.0, ["rejected Version"]);
+}
+
+#[test]
+fn a_refused_peer_that_stays_is_dropped_after_a_second() {
+    let mut runtime = Runtime::new(WorkerConfig::default());
+    let key = runtime.open();
+    runtime.feed(key, b"\x16");
+    runtime.wait(Duration::from_millis(999));
+    assert_eq!(runtime.worker.len(), 1);
+    runtime.wait(Duration::from_millis(1));
+    assert!(runtime.worker.is_empty());
+}
+
+#[test]
+fn a_head_must_be_complete_in_time_however_it_drips() {
+    let mut runtime = Runtime::new(WorkerConfig::default());
+    let key = runtime.open();
+    for byte in HEAD.as_bytes().chunks(1).take(49) {
+        runtime.feed(key, byte);
+        runtime.wait(Duration::from_millis(100));
+    }
+    assert_eq!(runtime.wire(key), b"");
+    runtime.wait(Duration::from_millis(100));
+    assert!(runtime.wire(key).starts_with(b"HTTP/1.1 408 "));
+    assert_eq!(runtime.notes.0, ["rejected Timeout"]);
+}
+
+#[test]
+fn a_peer_that_leaves_before_its_request_is_abandoned() {
+    assert_eq!(observe([&b"GET /"[..]].into_iter()).1.0, ["abandoned after 5"]);
+    assert_eq!(observe([].into_iter()).1.0, ["abandoned after 0"]);
+}
+
+#[test]
+fn an_overloaded_process_says_when_to_come_back() {
+    let mut runtime = Runtime::new(WorkerConfig::default());
+    let key = runtime.open_with(Some(HandshakeError::Overloaded));
+    runtime.feed(key, HEAD.as_bytes());
+    let answer = String::from_utf8_lossy(runtime.wire(key)).into_owned();
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    let seconds = answer.split("Retry-After: ").nth(1).and_then(|rest| rest.split("\r\n").next());
+    assert!((1..=10).contains(&seconds.expect("a time").parse().expect("seconds")), "{answer}");
+}
+
+/// A runtime with one admitted connection whose wire is empty.
+/// A connection that nobody pings, with its 101 taken.
+fn admitted(session: SessionConfig) -> (Runtime, Key) {
+    let heartbeat = HeartbeatConfig { interval: Duration::ZERO, ..HeartbeatConfig::default() };
+    let config = WorkerConfig { session: Arc::new(session), heartbeat, ..WorkerConfig::default() };
+    let mut runtime = Runtime::new(config);
+    let key = runtime.open();
+    runtime.feed(key, HEAD.as_bytes());
+    runtime.wires[key.0].clear();
+    (runtime, key)
+}
+
+#[test]
+fn a_short_write_is_continued_in_order() {
+    let (mut runtime, key) = admitted(SessionConfig::default());
+    runtime.takes = 3;
+    runtime.feed(key, &[frame(0x81, b"abcdef"), frame(0x81, b"ghi")].concat());
+    runtime.feed(key, &frame(0x81, b"jkl"));
+    while runtime.worker.wants_write(key) {
+        runtime.settle(key);
+    }
+    assert_eq!(runtime.wire(key), b"\x81\x06abcdef\x81\x03ghi\x81\x03jkl");
+}
+
+#[test]
+fn reading_pauses_while_too_much_waits_and_goes_on_afterwards() {
+    let limits = SessionConfig { pause_backlog: 10, max_backlog: 1000, ..SessionConfig::default() };
+    let (mut runtime, key) = admitted(limits);
+    runtime.takes = 0;
+    runtime.feed(key, &frame(0x81, b"12345678"));
+    assert!(runtime.worker.wants_read(key), "ten bytes wait");
+    runtime.feed(key, &frame(0x81, b""));
+    assert!(!runtime.worker.wants_read(key), "twelve bytes wait");
+    runtime.takes = 2;
+    runtime.settle(key);
+    assert!(runtime.worker.wants_read(key));
+    runtime.takes = usize::MAX;
+    runtime.settle(key);
+    assert_eq!(runtime.wire(key), b"\x81\x0812345678\x81\x00");
+    assert!(runtime.worker.connections[key.0].backlog.is_none(), "its memory is given back");
+}
+
+#[test]
+fn a_peer_that_takes_too_little_is_closed_with_4413() {
+    let limits = SessionConfig { pause_backlog: 1000, max_backlog: 10, ..SessionConfig::default() };
+    let (mut runtime, key) = admitted(limits);
+    runtime.takes = 0;
+    runtime.feed(key, &frame(0x81, b"12345678"));
+    runtime.feed(key, &frame(0x81, b""));
+    runtime.takes = usize::MAX;
+    runtime.settle(key);
+    assert_eq!(runtime.wire(key), b"\x81\x0812345678\x81\x00\x88\x0f\x11\x3dslow consumer");
+    runtime.feed(key, &frame(0x88, b"\x11\x3d"));
+    assert!(runtime.notes.0[3].starts_with("closed 123 Closed(Library(4413))"), "{:?}", runtime.notes);
+}
+
+#[test]
+fn one_message_is_taken_whole_however_long_it_is() {
+    let limits = SessionConfig { pause_backlog: 10, max_backlog: 10, ..SessionConfig::default() };
+    let (mut runtime, key) = admitted(limits);
+    runtime.takes = 1;
+    runtime.feed(key, &frame(0x82, &[7; 5000]));
+    assert!(!runtime.worker.wants_read(key));
+    while runtime.worker.wants_write(key) {
+        runtime.settle(key);
+    }
+    assert_eq!(runtime.wire(key).len(), 4 + 5000);
+    assert_eq!(runtime.transports[key.0], Transport::Open);
+}
+
+#[test]
+fn a_peer_that_takes_nothing_is_dropped() {
+    let (mut runtime, key) = admitted(SessionConfig::default());
+    runtime.takes = 0;
+    runtime.feed(key, &frame(0x81, b"abc"));
+    runtime.wait(Duration::from_secs(9));
+    runtime.takes = 1;
+    runtime.settle(key);
+    runtime.takes = 0;
+    runtime.wait(Duration::from_secs(9));
+    assert_eq!(runtime.worker.len(), 1, "it has taken one byte in the meantime");
+    runtime.wait(Duration::from_secs(1));
+    assert!(runtime.worker.is_empty());
+    assert!(runtime.notes.0[2].starts_with("closed 123 WriteStalled"), "{:?}", runtime.notes);
+}
+
+#[test]
+fn a_close_waits_until_what_was_sent_before_is_written() {
+    let (mut runtime, key) = admitted(SessionConfig::default());
+    runtime.takes = 1;
+    runtime.feed(key, &[frame(0x81, b"abc"), frame(0x88, b"")].concat());
+    assert_eq!(runtime.transports[key.0], Transport::Open);
+    for _ in 0..6 {
+        assert_eq!(runtime.worker.len(), 1);
+        runtime.settle(key);
+    }
+    assert_eq!(runtime.wire(key), b"\x81\x03abc\x88\x00");
+    assert!(runtime.worker.is_empty());
+}
+
+#[test]
+fn nothing_is_read_after_the_end_while_output_waits() {
+    for end in [
+        |runtime: &mut Runtime, key| runtime.eof(key),
+        |runtime: &mut Runtime, key| {
+            runtime.feed(key, &frame(0x88, b""));
+        },
+    ] {
+        let (mut runtime, key) = admitted(SessionConfig::default());
+        runtime.takes = 0;
+        runtime.feed(key, &frame(0x81, b"abc"));
+        end(&mut runtime, key);
+        assert!(!runtime.worker.wants_read(key), "a socket at its end is always readable: this would spin");
+        runtime.takes = usize::MAX;
+        runtime.settle(key);
+        assert!(runtime.wire(key).starts_with(b"\x81\x03abc"));
+        assert!(runtime.worker.is_empty());
+    }
+}
+
+#[test]
+fn stopping_ends_every_connection_in_its_way() {
+    let mut runtime = Runtime::new(WorkerConfig::default());
+    let [admitted, beginning, refused] = [runtime.open(), runtime.open(), runtime.open()];
+    runtime.feed(admitted, HEAD.as_bytes());
+    runtime.wires[admitted.0].clear();
+    runtime.feed(refused, b"\x16");
+    let refusal = runtime.wire(refused).to_vec();
+    runtime.worker.shut_down();
+    assert_eq!(runtime.worker.poll_timeout(runtime.now), Some(runtime.now));
+    runtime.wait(Duration::ZERO);
+    assert_eq!(runtime.wire(admitted), b"\x88\x0c\x03\xe9going away");
+    assert!(runtime.wire(beginning).starts_with(b"HTTP/1.1 503 "));
+    assert_eq!(runtime.wire(refused), refusal);
+    let late = runtime.open();
+    runtime.wait(Duration::ZERO);
+    assert!(runtime.wire(late).starts_with(b"HTTP/1.1 503 "));
+    runtime.feed(admitted, &frame(0x88, b"\x03\xe9"));
+    runtime.wait(Duration::from_secs(1));
+    assert!(runtime.worker.is_empty());
+}
+
+#[test]
+fn output_that_a_runtime_forgot_goes_to_nobody_else() {
+    let (mut runtime, one) = admitted(SessionConfig::default());
+    let two = runtime.open();
+    runtime.worker.receive(one, runtime.now, &mut frame(0x81, b"secret"), &mut runtime.notes);
+    runtime.feed(two, HEAD.as_bytes());
+    assert!(runtime.wire(two).starts_with(b"HTTP/1.1 101 "));
+    assert!(runtime.wire(two).ends_with(b"\r\n\r\n"));
+    runtime.settle(one);
+    assert_eq!(runtime.wire(one), b"\x81\x06secret");
+}
+
+#[test]
+fn the_end_of_a_connection_leaves_no_output_for_the_next() {
+    let (mut runtime, one) = admitted(SessionConfig::default());
+    runtime.worker.receive(one, runtime.now, &mut frame(0x81, b"secret"), &mut runtime.notes);
+    runtime.worker.handle_error(one);
+    runtime.settle(one);
+    assert!(runtime.worker.is_empty());
+    let two = runtime.open();
+    assert_eq!(two, one, "the key is used again");
+    assert_eq!(runtime.worker.output(two), b"");
+    runtime.feed(two, HEAD.as_bytes());
+    assert!(runtime.wire(two).starts_with(b"HTTP/1.1 101 "));
+}
+
+#[test]
+fn a_timer_of_a_connection_that_is_gone_touches_no_other() {
+    let mut runtime = Runtime::new(WorkerConfig::default());
+    let key = runtime.open();
+    runtime.eof(key);
+    runtime.wait(Duration::from_secs(3));
+    assert_eq!(runtime.open(), key);
+    runtime.feed(key, b"GET ");
+    runtime.wait(Duration::from_secs(3));
+    assert_eq!(runtime.wire(key), b"", "its own time is not up");
+    runtime.wait(Duration::from_secs(2));
+    assert!(runtime.wire(key).starts_with(b"HTTP/1.1 408 "));
+}
+
+#[test]
+fn messages_arm_no_timer() {
+    let (mut runtime, key) = admitted(SessionConfig::default());
+    runtime.wait(Duration::from_secs(5));
+    assert_eq!(runtime.worker.poll_timeout(runtime.now), None);
+    for _ in 0..1000 {
+        runtime.feed(key, &frame(0x81, b"hello"));
+    }
+    assert_eq!(runtime.worker.poll_timeout(runtime.now), None);
+    assert!(runtime.worker.cork.is_empty() && runtime.worker.cork.capacity() <= LARGEST_CORK);
+}
+
+#[test]
+fn an_idle_connection_is_small() {
+    assert!(size_of::<Connection>() <= 200, "{}", size_of::<Connection>());
+}
+
+#[test]
+fn untrusted_peers_get_nothing_but_a_403() {
+    let mut config = WorkerConfig::default();
+    config.handshake.trusted_proxies = TrustedProxies::new(Vec::new());
+    let mut runtime = Runtime::new(config);
+    let key = runtime.open();
+    runtime.feed(key, HEAD.as_bytes());
+    assert!(runtime.wire(key).starts_with(b"HTTP/1.1 403 "));
+}
+
+/// Reads a wire as a client would: the answer to the request, then frames, with tungstenite's own parser.
+fn check_wire(wire: &[u8]) {
+    let Some(head) = wire.windows(4).position(|bytes| bytes == b"\r\n\r\n") else {
+        assert!(wire.is_empty(), "{}", wire.escape_ascii());
+        return;
+    };
+    if !wire.starts_with(b"HTTP/1.1 101 ") {
+        return;
+    }
+    let mut cursor = std::io::Cursor::new(&wire[head + 4..]);
+    let mut is_closed = false;
+    while (cursor.position() as usize) < cursor.get_ref().len() {
+        assert!(!is_closed, "something follows our Close");
+        let (header, len) = FrameHeader::parse(&mut cursor).expect("a valid frame").expect("a whole frame");
+        assert!(header.mask.is_none() && header.is_final && !header.rsv1 && !header.rsv2 && !header.rsv3);
+        let at = cursor.position() as usize;
+        let payload = cursor.get_ref().get(at..at + len as usize).expect("a whole payload");
+        match header.opcode {
+            OpCode::Data(Data::Text) => assert!(std::str::from_utf8(payload).is_ok()),
+            OpCode::Data(Data::Binary) => {}
+            OpCode::Control(Control::Pong) => assert!(payload.len() <= 125),
+            OpCode::Control(Control::Close) => {
+                is_closed = true;
+                if let Some((code, reason)) = payload.split_first_chunk::<2>() {
+                    let code = CloseCode::from(u16::from_be_bytes(*code));
+                    assert!(code.is_allowed() || u16::from(code) == 1014, "{code}");
+                    assert!(std::str::from_utf8(reason).is_ok());
+                }
+            }
+            other => panic!("a server does not send {other:?}"),
+        }
+        cursor.set_position((at + len as usize) as u64);
+    }
+}
+
+/// A stream of a client that means well, or nearly.
+fn stream() -> impl Strategy<Value = Vec<u8>> {
+    let first = prop_oneof![
+        8 => prop::sample::select(vec![0x81u8, 0x82, 0x01, 0x02, 0x00, 0x80, 0x89, 0x8a]),
+        1 => any::<u8>(),
+    ];
+    let payload = prop_oneof![
+        4 => ".{0,20}".prop_map(String::into_bytes),
+        2 => prop::collection::vec(any::<u8>(), 0..40),
+        1 => prop::collection::vec(any::<u8>(), 120..140),
+    ];
+    let frames = prop::collection::vec((first, payload), 0..12);
+    let close = prop::option::of(prop::collection::vec(any::<u8>(), 0..6));
+    let noise = prop::option::weighted(0.2, (any::<prop::sample::Index>(), any::<u8>()));
+    (any::<bool>(), frames, close, noise).prop_map(|(has_head, frames, close, noise)| {
+        let mut bytes = if has_head { HEAD.as_bytes().to_vec() } else { Vec::new() };
+        frames.iter().for_each(|(first, payload)| bytes.extend(frame(*first, payload)));
+        bytes.extend(close.iter().flat_map(|payload| frame(0x88, payload)));
+        if let Some((at, byte)) = noise
+            && !bytes.is_empty()
+        {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        bytes
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100_000))]
+
+    #[test]
+    fn whatever_comes_in_any_portions_the_answer_is_the_same_and_valid(
+        bytes in stream(),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
+    ) {
+        let whole = observe([&bytes[..]].into_iter());
+        check_wire(&whole.0);
+        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
+        cuts.extend([0, bytes.len()]);
+        cuts.sort_unstable();
+        let portions = cuts.windows(2).map(|ends| &bytes[ends[0]..ends[1]]);
+        prop_assert_eq!(observe(portions), whole);
+    }
+}
+
+#[test]
+fn a_pong_that_waited_is_sent_when_the_backlog_is() {
+    let (mut runtime, key) = admitted(SessionConfig::default());
+    runtime.takes = 0;
+    runtime.feed(key, &frame(0x81, b"abc"));
+    for payload in [b"1", b"2", b"3"] {
+        runtime.feed(key, &frame(0x89, payload));
+    }
+    runtime.takes = usize::MAX;
+    runtime.settle(key);
+    assert_eq!(runtime.wire(key), b"\x81\x03abc");
+    assert_eq!(runtime.worker.poll_timeout(runtime.now), Some(runtime.now));
+    runtime.wait(Duration::ZERO);
+    assert_eq!(runtime.wire(key), b"\x81\x03abc\x8a\x013");
+}
+
+#[test]
+fn a_pong_that_waited_does_not_come_behind_a_later_one() {
+    let (mut runtime, key) = admitted(SessionConfig::default());
+    runtime.takes = 0;
+    runtime.feed(key, &frame(0x81, b"abc"));
+    runtime.feed(key, &frame(0x89, b"earlier"));
+    runtime.takes = usize::MAX;
+    runtime.settle(key);
+    // The next read comes before the runtime asks what is due.
+    runtime.feed(key, &frame(0x89, b"later"));
+    runtime.wait(Duration::ZERO);
+    assert_eq!(runtime.wire(key), b"\x81\x03abc\x8a\x05later");
+}

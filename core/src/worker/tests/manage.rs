@@ -1,0 +1,291 @@
+//! What an operator asks of a worker.
+
+use super::*;
+use crate::session::Traffic;
+
+/// Admits a user, of a session if there is one.
+fn admit(runtime: &mut Runtime, user: &str, session: Option<&str>) -> Key {
+    let key = runtime.open();
+    let mut head = HEAD.replace("User-ID: 123", &format!("User-ID: {user}"));
+    if let Some(session) = session {
+        head = head.replace("User-Name:", &format!("User-Session-ID: {session}\r\nUser-Name:"));
+    }
+    runtime.feed(key, head.as_bytes());
+    assert!(runtime.wire(key).starts_with(b"HTTP/1.1 101 "), "{}", runtime.wire(key).escape_ascii());
+    runtime.wires[key.0].clear();
+    key
+}
+
+fn sorted(mut keys: Vec<Key>) -> Vec<Key> {
+    keys.sort_unstable();
+    keys
+}
+
+#[test]
+fn connections_are_found_by_user_session_and_number_and_by_nothing_else() {
+    let mut runtime = Runtime::new(WorkerConfig::default());
+    let one = admit(&mut runtime, "1", Some("s1"));
+    let other = admit(&mut runtime, "1", Some("s2"));
+    let second = admit(&mut runtime, "2", None);
+    let pending = runtime.open();
+    let find = |runtime: &Runtime, whom| sorted(runtime.worker.find(whom));
+    for (whom, expected) in [
+        (Whom::Everybody, vec![one, other, second]),
+        (Whom::User("1"), vec![one, other]),
+        (Whom::User("2"), vec![second]),
+        (Whom::User("3"), vec![]),
+        (Whom::User(""), vec![]),
+        (Whom::User("s1"), vec![]),
+        (Whom::Session("s2"), vec![other]),
+        (Whom::Session("1"), vec![]),
+        (Whom::Connection(ConnectionId(3)), vec![second]),
+        (Whom::Connection(ConnectionId(4)), vec![]),
+        (Whom::Connection(ConnectionId(9)), vec![]),
+    ] {
+        assert_eq!(find(&runtime, whom), expected, "{whom:?}");
+    }
+    assert!(runtime.worker.status(pending).is_none());
+    assert_eq!(runtime.worker.user_marks().len(), 2);
+
+    runtime.eof(one);
+    assert_eq!(find(&runtime, Whom::User("1")), [other]);
+    assert_eq!(find(&runtime, Whom::Session("s1")), []);
+    runtime.eof(other);
+    runtime.eof(second);
+    assert!(runtime.worker.user_marks().is_empty());
+}
+
+#[test]
+fn a_key_that_is_given_again_belongs_to_its_new_user_alone() {
+    let mut runtime = Runtime::new(WorkerConfig::default());
+    let old = admit(&mut runtime, "1", Some("s1"));
+    runtime.eof(old);
+    let new = admit(&mut runtime, "2", None);
+    assert_eq!(old, new);
+    assert_eq!(runtime.worker.find(Whom::User("1")), []);
+    assert_eq!(runtime.worker.find(Whom::Session("s1")), []);
+    assert_eq!(runtime.worker.find(Whom::User("2")), [new]);
+}
+
+#[test]
+fn the_mark_of_a_user_is_the_same_at_each_worker() {
+    let marks = |users: &[&str]| {
+        let mut runtime = Runtime::new(WorkerConfig { hash_seed: 42, ..WorkerConfig::default() });
+        for user in users {
+            admit(&mut runtime, user, None);
+        }
+        runtime.worker.user_marks()
+    };
+    let both = marks(&["1", "2", "1"]);
+    assert_eq!(both.len(), 2);
+    assert!(both.is_sorted());
+    assert!(both.contains(&marks(&["2"])[0]));
+}
+
+#[test]
+fn status_and_totals_are_what_the_connections_have_carried() {
+    let mut runtime = Runtime::new(WorkerConfig::default());
+    let one = admit(&mut runtime, "1", Some("s1"));
+    let two = admit(&mut runtime, "2", None);
+    runtime.open();
+    runtime.feed(one, &frame(0x81, b"abc"));
+    runtime.takes = 0;
+    runtime.feed(two, &[frame(0x81, b"de"), frame(0x82, b"f")].concat());
+
+    let status = runtime.worker.status(two).expect("it is admitted");
+    let traffic = Traffic { messages_received: 2, bytes_received: 3, messages_sent: 2, bytes_sent: 3 };
+    assert_eq!((status.id, status.identity.id(), status.since), (ConnectionId(2), "2", runtime.now));
+    assert_eq!((status.traffic, status.backlog, status.is_open), (traffic, 7, true));
+
+    let totals = runtime.worker.totals();
+    let traffic = Traffic { messages_received: 3, bytes_received: 6, messages_sent: 3, bytes_sent: 6 };
+    assert_eq!((totals.connections, totals.pending, totals.traffic, totals.backlog), (2, 1, traffic, 7));
+    assert_eq!(totals.memory, runtime.worker.memory_held());
+    let mut twice = totals;
+    twice += totals;
+    assert_eq!((twice.connections, twice.pending, twice.backlog), (4, 2, 14));
+    assert_eq!((twice.traffic.bytes_sent, twice.memory), (12, 2 * totals.memory));
+}
+
+#[test]
+fn a_disconnect_is_a_close_with_its_code_and_reason_to_those_that_are_meant() {
+    let mut runtime = Runtime::new(WorkerConfig::default());
+    let one = admit(&mut runtime, "1", None);
+    let other = admit(&mut runtime, "1", None);
+    let second = admit(&mut runtime, "2", None);
+    let now = runtime.now;
+    let close =
+        |runtime: &mut Runtime, whom| runtime.worker.disconnect(whom, CloseCode::from(4403), "revoked", now);
+    assert_eq!(close(&mut runtime, Whom::User("1")), 2);
+    assert_eq!(runtime.worker.poll_timeout(now), Some(now), "there is something to be settled");
+    assert_eq!(close(&mut runtime, Whom::User("1")), 0, "they are closing already");
+    assert_eq!(close(&mut runtime, Whom::User("3")), 0);
+    runtime.wait(Duration::ZERO);
+    for key in [one, other] {
+        assert_eq!(runtime.wire(key), b"\x88\x09\x11\x33revoked");
+        assert!(runtime.worker.status(key).is_some_and(|status| !status.is_open));
+    }
+    assert_eq!(runtime.wire(second), b"");
+
+    // One answers, the other does not, and has the time of every Close.
+    runtime.feed(one, &frame(0x88, &4403_u16.to_be_bytes()));
+    assert_eq!(runtime.transports[one.0], Transport::Close);
+    runtime.wait(SessionConfig::default().close_timeout);
+    assert_eq!(runtime.transports[other.0], Transport::Close);
+    let closed: Vec<_> = runtime.notes.0.iter().filter(|note| note.starts_with("closed 1 Closed(")).collect();
+    assert_eq!(closed.len(), 2, "{:?}", runtime.notes);
+    assert_eq!(runtime.worker.find(Whom::Everybody), [second]);
+}
+
+#[test]
+fn a_message_reaches_those_that_are_meant_and_no_one_who_is_closing() {
+    let mut runtime = Runtime::new(WorkerConfig::default());
+    let one = admit(&mut runtime, "1", None);
+    let other = admit(&mut runtime, "1", None);
+    let second = admit(&mut runtime, "2", None);
+    let now = runtime.now;
+    assert_eq!(runtime.worker.send(Whom::User("1"), Outgoing::Text("hé"), now), 2);
+    assert_eq!(runtime.worker.send(Whom::Connection(ConnectionId(2)), Outgoing::Binary(b"\xff"), now), 1);
+    runtime.wait(Duration::ZERO);
+    assert_eq!(runtime.wire(one), b"\x81\x03h\xc3\xa9");
+    assert_eq!(runtime.wire(other), b"\x81\x03h\xc3\xa9\x82\x01\xff");
+    assert_eq!(runtime.wire(second), b"");
+    let traffic = runtime.worker.status(other).expect("it is there").traffic;
+    assert_eq!((traffic.messages_sent, traffic.bytes_sent), (2, 4));
+
+    runtime.worker.disconnect(Whom::Connection(ConnectionId(1)), CloseCode::Normal, "", now);
+    assert_eq!(runtime.worker.send(Whom::User("1"), Outgoing::Text("late"), now), 1);
+}
+
+#[test]
+fn a_message_stands_behind_what_waits_and_ends_who_takes_too_little() {
+    let limits = SessionConfig { max_backlog: 100, ..SessionConfig::default() };
+    let mut runtime = Runtime::new(WorkerConfig { session: Arc::new(limits), ..WorkerConfig::default() });
+    let slow = admit(&mut runtime, "1", None);
+    let fast = admit(&mut runtime, "2", None);
+    runtime.takes = 1;
+    runtime.feed(slow, &frame(0x81, b"first"));
+    let now = runtime.now;
+    assert_eq!(runtime.worker.send(Whom::Everybody, Outgoing::Text("second"), now), 2);
+    runtime.takes = usize::MAX;
+    runtime.wait(Duration::ZERO);
+    assert_eq!(runtime.wire(slow), b"\x81\x05first\x81\x06second");
+    assert_eq!(runtime.wire(fast), b"\x81\x06second");
+
+    runtime.takes = 0;
+    let long = "x".repeat(60);
+    for _ in 0..2 {
+        assert_eq!(runtime.worker.send(Whom::User("1"), Outgoing::Text(&long), now), 1);
+        runtime.wait(Duration::ZERO);
+    }
+    assert_eq!(
+        runtime.worker.send(Whom::User("1"), Outgoing::Text(&long), now),
+        0,
+        "it is closing with 4413"
+    );
+    runtime.takes = usize::MAX;
+    runtime.settle(slow);
+    assert!(runtime.wire(slow).ends_with(b"\x88\x0f\x11\x3dslow consumer"));
+}
+
+/// What is done to a worker in a random life.
+#[derive(Debug, Clone)]
+enum Step {
+    Admit { user: u8, session: Option<u8> },
+    Arrive,
+    Leave(usize),
+    Say(usize),
+    Send(u8),
+    Close(u8),
+    Wait,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        4 => (0..4_u8, proptest::option::of(0..3_u8)).prop_map(|(user, session)| Step::Admit { user, session }),
+        1 => Just(Step::Arrive),
+        3 => (0..20_usize).prop_map(Step::Leave),
+        2 => (0..20_usize).prop_map(Step::Say),
+        2 => (0..4_u8).prop_map(Step::Send),
+        2 => (0..4_u8).prop_map(Step::Close),
+        1 => Just(Step::Wait),
+    ];
+    proptest::collection::vec(step, 1..60)
+}
+
+/// What a look at every connection finds of each name, which is what the indices have to find.
+fn check_indices(runtime: &Runtime) {
+    let worker = &runtime.worker;
+    let all: Vec<Key> = worker.keys().into_iter().filter(|key| worker.status(*key).is_some()).collect();
+    let identity = |key: &Key| worker.status(*key).expect("it is admitted").identity;
+    assert_eq!(sorted(worker.find(Whom::Everybody)), sorted(all.clone()));
+    let mut users = 0;
+    for name in ["0", "1", "2", "3"] {
+        let expected: Vec<Key> = all.iter().copied().filter(|key| identity(key).id() == name).collect();
+        users += usize::from(!expected.is_empty());
+        assert_eq!(sorted(worker.find(Whom::User(name))), sorted(expected), "user {name}");
+        let of_session = |key: &Key| identity(key).session_id() == Some(name);
+        let expected: Vec<Key> = all.iter().copied().filter(of_session).collect();
+        assert_eq!(sorted(worker.find(Whom::Session(name))), sorted(expected), "session {name}");
+    }
+    assert_eq!(worker.user_marks().len(), users);
+    let totals = worker.totals();
+    assert_eq!(totals.connections, all.len());
+    // Those that are being refused are neither.
+    assert!(totals.connections + totals.pending <= worker.len());
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_each_name_has_its_connections(steps in steps()) {
+        let mut runtime = Runtime::new(WorkerConfig { hash_seed: 7, ..WorkerConfig::default() });
+        for step in steps {
+            let keys = runtime.worker.keys();
+            let now = runtime.now;
+            let pick = |index: usize| keys.get(index % keys.len().max(1)).copied();
+            let reply = frame(0x88, &1000_u16.to_be_bytes());
+            match step {
+                Step::Admit { user, session } => {
+                    let session = session.map(|session| session.to_string());
+                    admit(&mut runtime, &user.to_string(), session.as_deref());
+                }
+                Step::Arrive => {
+                    runtime.open();
+                }
+                Step::Leave(index) => {
+                    if let Some(key) = pick(index) {
+                        // By a Close, or in the middle of its request; whoever is still there hangs up.
+                        runtime.feed(key, &reply);
+                        if runtime.worker.keys().contains(&key) {
+                            runtime.eof(key);
+                        }
+                    }
+                }
+                Step::Say(index) => {
+                    if let Some(key) = pick(index)
+                        && runtime.worker.status(key).is_some()
+                    {
+                        runtime.feed(key, &frame(0x81, b"hello"));
+                    }
+                }
+                Step::Send(user) => {
+                    let whom = user.to_string();
+                    let meant = runtime.worker.find(Whom::User(&whom));
+                    let is_open = |key: &&Key| runtime.worker.status(**key).is_some_and(|status| status.is_open);
+                    let open = meant.iter().filter(is_open).count();
+                    let sent = runtime.worker.send(Whom::User(&whom), Outgoing::Text("hi"), now);
+                    prop_assert_eq!(sent, open);
+                }
+                Step::Close(user) => {
+                    let whom = user.to_string();
+                    runtime.worker.disconnect(Whom::User(&whom), CloseCode::Normal, "", now);
+                    let left = runtime.worker.send(Whom::User(&whom), Outgoing::Text("late"), now);
+                    prop_assert_eq!(left, 0);
+                }
+                Step::Wait => runtime.wait(Duration::from_secs(6)),
+            }
+            runtime.wait(Duration::ZERO);
+            check_indices(&runtime);
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Memory that runs short.
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A runtime whose connections may hold so many bytes together, and the sockets of which take nothing once a user is
+/// admitted.
+fn short(max_memory: usize) -> Runtime {
+    let session = SessionConfig { max_message: 1 << 20, max_frame: 1 << 20, ..SessionConfig::default() };
+    Runtime::new(WorkerConfig { session: Arc::new(session), max_memory, ..WorkerConfig::default() })
+}
+
+fn admitted(runtime: &mut Runtime) -> Key {
+    let key = runtime.open();
+    runtime.takes = usize::MAX;
+    runtime.feed(key, HEAD.as_bytes());
+    runtime.wires[key.0].clear();
+    runtime.takes = 0;
+    key
+}
+
+/// The beginning of a message, `len` bytes of it.
+fn beginning(len: usize) -> Vec<u8> {
+    frame(0x01, &vec![b'a'; len])
+}
+
+fn is_gone(runtime: &Runtime, key: Key) -> bool {
+    runtime.transports[key.0] != Transport::Open
+}
+
+#[test]
+fn what_is_held_is_counted_until_it_is_gone_however_it_goes() {
+    let mut runtime = short(0);
+    let ends: [fn(&mut Runtime, Key); 6] = [
+        |runtime, key| runtime.feed(key, &frame(0x80, b"")),
+        |runtime, key| runtime.eof(key),
+        |runtime, _| runtime.wait(31 * SECOND),
+        |runtime, key| runtime.feed(key, b"\xff\xff"),
+        |runtime, key| {
+            runtime.worker.handle_error(key);
+            runtime.settle(key);
+        },
+        |runtime, _| {
+            runtime.worker.shut_down();
+            runtime.wait(6 * SECOND);
+        },
+    ];
+    for end in ends {
+        let key = admitted(&mut runtime);
+        assert_eq!(runtime.worker.memory_held(), 0);
+        runtime.feed(key, &beginning(5000));
+        assert!((5000..20_000).contains(&runtime.worker.memory_held()), "{}", runtime.worker.memory_held());
+        end(&mut runtime, key);
+        runtime.takes = usize::MAX;
+        runtime.settle(key);
+        (0..11).for_each(|_| runtime.wait(SECOND));
+        assert_eq!(runtime.worker.memory_held(), 0);
+    }
+    let key = runtime.open();
+    runtime.feed(key, b"GET /ws HTTP/1.1\r\n");
+    assert!((18..100).contains(&runtime.worker.memory_held()), "a head counts, too");
+    runtime.eof(key);
+    assert_eq!(runtime.worker.memory_held(), 0);
+}
+
+#[test]
+fn what_is_not_taken_counts_until_it_is() {
+    let mut runtime = short(0);
+    let key = admitted(&mut runtime);
+    runtime.feed(key, &frame(0x82, &[7; 3000]));
+    assert!((3000..10_000).contains(&runtime.worker.memory_held()), "{}", runtime.worker.memory_held());
+    runtime.takes = usize::MAX;
+    runtime.settle(key);
+    assert_eq!(runtime.worker.memory_held(), 0);
+}
+
+#[test]
+fn at_the_limit_nobody_gives_way_and_beyond_it_who_has_waited_longest() {
+    let mut runtime = short(100_000);
+    let mut keys = Vec::new();
+    while runtime.worker.memory_held() < 90_000 {
+        let key = admitted(&mut runtime);
+        runtime.feed(key, &frame(0x82, &[7; 10_000]));
+        runtime.wait(Duration::from_millis(100));
+        keys.push(key);
+    }
+    assert!(!runtime.worker.is_short_of_memory());
+    assert!(keys.iter().all(|key| !is_gone(&runtime, *key)));
+
+    let idle = admitted(&mut runtime);
+    let late = admitted(&mut runtime);
+    runtime.feed(late, &frame(0x82, &[7; 30_000]));
+    assert!(runtime.worker.is_short_of_memory());
+    assert_eq!(runtime.worker.poll_timeout(runtime.now), Some(runtime.now));
+    runtime.wait(Duration::ZERO);
+    let gone: Vec<bool> = keys.iter().map(|key| is_gone(&runtime, *key)).collect();
+    let first_kept = gone.iter().position(|gone| !gone).expect("not all");
+    assert!(first_kept > 0 && gone[first_kept..].iter().all(|gone| !gone), "the oldest go: {gone:?}");
+    assert!(!is_gone(&runtime, late) && !is_gone(&runtime, idle));
+    let held = runtime.worker.memory_held();
+    assert!((60_000..=87_500).contains(&held), "an eighth is free again, and no more: {held}");
+    let shed = runtime.notes.0.iter().filter(|note| note.starts_with("closed 123 Shed ")).count();
+    assert_eq!(shed, first_kept);
+}
+
+#[test]
+fn who_holds_little_does_not_give_way_for_who_holds_much() {
+    let mut runtime = short(100_000);
+    let little: Vec<Key> = (0..20)
+        .map(|_| {
+            let key = admitted(&mut runtime);
+            runtime.feed(key, &beginning(10));
+            key
+        })
+        .collect();
+    runtime.wait(SECOND);
+    let much = admitted(&mut runtime);
+    runtime.takes = usize::MAX;
+    runtime.feed(much, &beginning(99_000));
+    runtime.wait(Duration::ZERO);
+    assert!(little.iter().all(|key| !is_gone(&runtime, *key)));
+    assert_eq!(runtime.wire(much), b"\x88\x0c\x03\xf5overloaded", "1013");
+    assert_eq!(runtime.transports[much.0], Transport::ShutdownWrite);
+    runtime.eof(much);
+    assert!(runtime.notes.0.iter().any(|note| note.starts_with("closed 123 Closed(Again) ")));
+}
+
+#[test]
+fn heads_give_way_too() {
+    let mut runtime = short(10_000);
+    let keys: Vec<Key> = (0..12)
+        .map(|_| {
+            let key = runtime.open();
+            runtime.feed(key, &[b"GET /ws HTTP/1.1\r\nA: ", &[b'a'; 1000][..]].concat());
+            runtime.wait(Duration::from_millis(1));
+            key
+        })
+        .collect();
+    assert!(runtime.wire(keys[0]).starts_with(b"HTTP/1.1 503 "));
+    assert!(runtime.wire(keys[11]).is_empty());
+    assert!(runtime.worker.memory_held() <= 10_000);
+}

@@ -1,0 +1,157 @@
+//! Refusals that a browser can see: a 101, a Close frame, and nobody admitted.
+
+use super::*;
+use crate::handshake::Reject;
+
+/// A runtime that closes instead of refusing by status.
+fn closing() -> Runtime {
+    let mut config = WorkerConfig::default();
+    config.handshake.reject = Reject::Close;
+    config.handshake.compression = true;
+    config.handshake.subprotocols = vec!["postern.v1".to_owned()];
+    Runtime::new(config)
+}
+
+/// The request of nobody.
+fn anonymous() -> String {
+    HEAD.replace("User-ID: 123\r\n", "")
+}
+
+/// What a request is answered with, and the connection, which is not over yet.
+#[track_caller]
+fn dismissed(request: &str, refusal: Option<HandshakeError>) -> (Runtime, Key, String) {
+    let mut runtime = closing();
+    let key = runtime.open_with(refusal);
+    runtime.feed(key, request.as_bytes());
+    assert_eq!(runtime.transports[key.0], Transport::Open);
+    let answer = runtime.wire(key).escape_ascii().to_string();
+    (runtime, key, answer)
+}
+
+#[test]
+fn a_refusal_that_is_about_the_user_is_said_by_a_close_frame() {
+    let foreign = HEAD.replace("\r\n\r\n", "\r\nOrigin: https://evil.test\r\n\r\n");
+    for (request, refusal, close, record) in [
+        (anonymous(), None, r"\x88\x12\x111identity_missing", "rejected IdentityMissing by a Close of 4401"),
+        (foreign, None, r"\x88\x14\x113origin_not_allowed", "rejected OriginNotAllowed by a Close of 4403"),
+        (
+            HEAD.to_owned(),
+            Some(HandshakeError::TooMany),
+            r"\x88\x13\x11Ntoo_many_requests",
+            "rejected TooMany by a Close of 4430",
+        ),
+    ] {
+        let (mut runtime, key, answer) = dismissed(&request, refusal);
+        assert!(answer.starts_with("HTTP/1.1 101 Switching Protocols"), "{answer}");
+        assert!(answer.ends_with(&format!(r"\r\n\r\n{close}")), "{answer}");
+        check_wire(runtime.wire(key));
+        runtime.feed(key, &frame(0x88, b"\x11\x31"));
+        assert!(runtime.worker.is_empty(), "the closing handshake is over");
+        assert_eq!(runtime.notes.0, [record], "never established, so never closed");
+    }
+}
+
+#[test]
+fn the_subprotocol_is_answered_and_no_extension_is() {
+    let offers =
+        "\r\nSec-WebSocket-Extensions: permessage-deflate\r\nSec-WebSocket-Protocol: bearer, a.b.c\r\n\r\n";
+    let (_, _, answer) = dismissed(&anonymous().replace("\r\n\r\n", offers), None);
+    assert!(
+        answer.contains("Sec-WebSocket-Protocol: bearer\\r\\nX-Request-Id: 00000000-1\\r\\n\\r\\n"),
+        "{answer}"
+    );
+    assert!(!answer.contains("a.b.c") && !answer.contains("permessage-deflate"), "{answer}");
+    let both = offers.replace("a.b.c", "a.b.c, postern.v1");
+    let (_, _, answer) = dismissed(&anonymous().replace("\r\n\r\n", &both), None);
+    assert!(
+        answer.contains("Sec-WebSocket-Protocol: postern.v1\\r\\nX-Request-Id: 00000000-1\\r\\n\\r\\n"),
+        "{answer}"
+    );
+}
+
+#[test]
+fn every_other_refusal_stays_a_status() {
+    for (request, refusal, status) in [
+        (HEAD.replace("GET /ws", "GET /other"), None, "404"),
+        (HEAD.replace("User-ID: 123", "User-ID: 1,2"), None, "400"),
+        (HEAD.replace("Version: 13", "Version: 12"), None, "426"),
+        // Not an upgrade, whoever it is: there is nothing to be closed.
+        (anonymous().replace("Upgrade: websocket\r\n", ""), None, "400"),
+        (HEAD.to_owned(), Some(HandshakeError::Overloaded), "503"),
+        // The refusal that was decided first is the one that is said.
+        (HEAD.replace("Sec-WebSocket-Key", "X-Key"), Some(HandshakeError::TooMany), "429"),
+    ] {
+        let mut runtime = closing();
+        let key = runtime.open_with(refusal);
+        runtime.feed(key, request.as_bytes());
+        let answer = runtime.wire(key).escape_ascii().to_string();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        assert_eq!(runtime.transports[key.0], Transport::ShutdownWrite);
+        let [note] = &runtime.notes.0[..] else { panic!("one record expected: {:?}", runtime.notes) };
+        assert!(note.starts_with("rejected ") && !note.contains("Close"), "{note}");
+    }
+}
+
+#[test]
+fn what_a_dismissed_peer_says_is_heard_by_nobody() {
+    let (mut runtime, key, answer) = dismissed(&anonymous(), None);
+    let large = frame(0x82, &[b'x'; 60_000]);
+    let (half, rest) = large.split_at(40_000);
+    for bytes in [&frame(0x81, b"let me in")[..], half, rest, &frame(0x01, b"begun")] {
+        runtime.feed(key, bytes);
+    }
+    assert_eq!(runtime.wire(key).escape_ascii().to_string(), answer, "nothing comes back");
+    assert_eq!(runtime.transports[key.0], Transport::Open);
+    runtime.feed(key, b"\xff\xff");
+    assert_eq!(runtime.transports[key.0], Transport::ShutdownWrite, "frames must still be frames");
+    runtime.eof(key);
+    assert!(runtime.worker.is_empty());
+    assert_eq!(runtime.notes.0, ["rejected IdentityMissing by a Close of 4401"]);
+}
+
+#[test]
+fn what_stands_behind_the_request_is_heard_by_nobody() {
+    let request = [anonymous().as_bytes(), &frame(0x81, b"early"), &frame(0x88, b"\x03\xe8")].concat();
+    let mut whole = closing();
+    let key = whole.open();
+    whole.feed(key, &request);
+    assert!(whole.worker.is_empty());
+    for at in 0..request.len() {
+        let mut split = closing();
+        let key = split.open();
+        split.feed(key, &request[..at]);
+        split.feed(key, &request[at..]);
+        assert_eq!(split.wire(key), whole.wire(key), "split at {at}");
+        assert_eq!(split.notes, whole.notes, "split at {at}");
+        assert!(split.worker.is_empty());
+    }
+}
+
+#[test]
+fn a_dismissed_peer_that_stays_is_dropped() {
+    let (mut runtime, _, _) = dismissed(&anonymous(), None);
+    runtime.wait(Duration::from_millis(4_999));
+    runtime.worker.shut_down();
+    runtime.wait(Duration::ZERO);
+    assert_eq!(runtime.worker.len(), 1);
+    runtime.wait(Duration::from_millis(1));
+    assert!(runtime.worker.is_empty());
+    assert_eq!(runtime.notes.0, ["rejected IdentityMissing by a Close of 4401"]);
+}
+
+#[test]
+fn a_dismissal_that_the_socket_does_not_take_at_once_goes_out_whole() {
+    let (expected, ..) = dismissed(&anonymous(), None);
+    let expected = expected.wire(Key(0)).to_vec();
+    let mut runtime = closing();
+    runtime.takes = 7;
+    let key = runtime.open();
+    runtime.feed(key, anonymous().as_bytes());
+    while runtime.worker.wants_write(key) {
+        runtime.settle(key);
+    }
+    assert_eq!(runtime.wire(key), expected);
+    runtime.worker.handle_error(key);
+    runtime.settle(key);
+    assert!(runtime.worker.is_empty());
+}
