@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use postern_core::handshake::{HandshakeConfig, HandshakeError};
-use postern_core::policy::{HeartbeatConfig, Rate};
+use postern_core::policy::{KeepAliveConfig, Rate};
 use postern_core::session::RatePolicy;
 use postern_core::worker::Arrival;
 use postern_core::{ConnectionId, Key, Record, Recorder, SessionConfig, Transport, Worker, WorkerConfig};
@@ -287,9 +287,9 @@ fn config(choice: u8) -> WorkerConfig {
         max_handshakes,
         ..HandshakeConfig::default()
     };
-    let heartbeat = match choice & 8 {
-        0 => HeartbeatConfig::default(),
-        _ => HeartbeatConfig { interval: millis(200), timeout: millis(100) },
+    let keep_alive = match choice & 8 {
+        0 => KeepAliveConfig::default(),
+        _ => KeepAliveConfig { interval: millis(200), timeout: millis(100) },
     };
-    WorkerConfig { handshake, session: Arc::new(session), heartbeat, max_memory, ..WorkerConfig::default() }
+    WorkerConfig { handshake, session: Arc::new(session), keep_alive, max_memory, ..WorkerConfig::default() }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use postern_core::handshake::Peer;
-use postern_core::policy::HeartbeatConfig;
+use postern_core::policy::KeepAliveConfig;
 use postern_core::worker::{Arrival, Socket};
 use postern_core::{ConnectionId, Key, SessionConfig, Transport, Worker, WorkerConfig};
 
@@ -51,8 +51,9 @@ impl Runtime {
     /// A connection just accepted, whose socket takes everything.
     pub(crate) fn new(limits: &SessionConfig) -> Runtime {
         // When a ping comes depends on when something was read, which this reference does not know.
-        let heartbeat = HeartbeatConfig { interval: Duration::ZERO, ..HeartbeatConfig::default() };
-        let config = WorkerConfig { session: Arc::new(limits.clone()), heartbeat, ..WorkerConfig::default() };
+        let keep_alive = KeepAliveConfig { interval: Duration::ZERO, ..KeepAliveConfig::default() };
+        let config =
+            WorkerConfig { session: Arc::new(limits.clone()), keep_alive, ..WorkerConfig::default() };
         let now = Instant::now();
         let mut worker = Worker::new(Arc::new(config), 1, now);
         let peer = Peer::Tcp { ip: IpAddr::from([127, 0, 0, 1]), port: 40_000 };

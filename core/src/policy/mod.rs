@@ -5,7 +5,7 @@
 
 mod backlog;
 mod gate;
-mod heartbeat;
+mod keep_alive;
 mod rate_limit;
 mod rates;
 mod shutdown;
@@ -14,7 +14,7 @@ mod users;
 
 pub use backlog::Backlog;
 pub use gate::Gate;
-pub use heartbeat::{Beat, Heartbeat, HeartbeatConfig};
+pub use keep_alive::{KeepAlive, KeepAliveAction, KeepAliveConfig};
 pub use rate_limit::{Pace, RateLimit};
 pub use rates::{Allowance, Rate, RateKind, Rates};
 pub use shutdown::{DrainConfig, Shutdown, Step, Wish};

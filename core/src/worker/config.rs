@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::handshake::HandshakeConfig;
-use crate::policy::{HeartbeatConfig, Users};
+use crate::policy::{KeepAliveConfig, Users};
 use crate::session::SessionConfig;
 
 /// The rules for all connections. One per process, shared by its workers.
@@ -14,7 +14,7 @@ pub struct WorkerConfig {
     /// What an admitted connection may do.
     pub session: Arc<SessionConfig>,
     /// How it is found out that a user is gone who has not said so.
-    pub heartbeat: HeartbeatConfig,
+    pub keep_alive: KeepAliveConfig,
     /// Who counts the connections of each user; one too many is 429. Default nobody, and any number may be.
     pub users: Option<Arc<dyn Users>>,
     /// How many bytes the buffers of a worker's connections may hold; beyond it the slowest connections are ended.

@@ -412,7 +412,7 @@ impl Worker {
     #[inline]
     fn arm(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key.0) else { return };
-        connection.settle_heartbeat(self.common.epoch);
+        connection.clear_answered_ping(self.common.epoch);
         if let Some(at) = connection.poll_timeout(&self.config, self.common.epoch) {
             let at = self.common.epoch.moment(at);
             if connection.armed.is_none_or(|armed| at < armed) {

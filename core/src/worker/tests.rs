@@ -5,8 +5,8 @@ mod bodies;
 mod crowds;
 mod drain;
 mod exchange;
-mod heartbeat;
 mod hold;
+mod keep_alive;
 mod manage;
 mod memory;
 mod rates;
@@ -25,7 +25,7 @@ use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
 
 use super::*;
 use crate::handshake::{HandshakeConfig, TrustedProxies};
-use crate::policy::HeartbeatConfig;
+use crate::policy::KeepAliveConfig;
 use crate::record::Record;
 use crate::session::SessionConfig;
 
@@ -293,8 +293,8 @@ fn an_overloaded_process_says_when_to_come_back() {
 /// A runtime with one admitted connection whose wire is empty.
 /// A connection that nobody pings, with its 101 taken.
 fn admitted(session: SessionConfig) -> (Runtime, Key) {
-    let heartbeat = HeartbeatConfig { interval: Duration::ZERO, ..HeartbeatConfig::default() };
-    let config = WorkerConfig { session: Arc::new(session), heartbeat, ..WorkerConfig::default() };
+    let keep_alive = KeepAliveConfig { interval: Duration::ZERO, ..KeepAliveConfig::default() };
+    let config = WorkerConfig { session: Arc::new(session), keep_alive, ..WorkerConfig::default() };
     let mut runtime = Runtime::new(config);
     let key = runtime.open();
     runtime.feed(key, HEAD.as_bytes());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use postern_core::handshake::Peer;
-use postern_core::policy::HeartbeatConfig;
+use postern_core::policy::KeepAliveConfig;
 use postern_core::worker::Arrival;
 use postern_core::{ConnectionId, Key, Record, Recorder, SessionConfig, Transport, Worker, WorkerConfig};
 
@@ -113,8 +113,8 @@ impl Connection {
     /// A connection that was admitted; its wire is empty.
     pub(crate) fn admitted(session: SessionConfig) -> Connection {
         // Pings would stand between what the tests look for.
-        let heartbeat = HeartbeatConfig { interval: Duration::ZERO, ..HeartbeatConfig::default() };
-        let config = WorkerConfig { session: Arc::new(session), heartbeat, ..WorkerConfig::default() };
+        let keep_alive = KeepAliveConfig { interval: Duration::ZERO, ..KeepAliveConfig::default() };
+        let config = WorkerConfig { session: Arc::new(session), keep_alive, ..WorkerConfig::default() };
         Connection::admitted_by(config, GOOD)
     }
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use postern_core::handshake::{HandshakeConfig, HandshakeError};
-use postern_core::policy::HeartbeatConfig;
+use postern_core::policy::KeepAliveConfig;
 use postern_core::worker::Arrival;
 use postern_core::{SessionConfig, Transport, WorkerConfig};
 
@@ -152,8 +152,8 @@ fn a_hundred_thousand_connections_leave_no_timer() {
 /// A timer that outlives its connection must not hit the one that has got its place.
 #[test]
 fn a_deadline_of_one_that_has_left_ends_nobody_else() {
-    let heartbeat = HeartbeatConfig { interval: Duration::ZERO, ..HeartbeatConfig::default() };
-    let mut connection = Connection::new(WorkerConfig { heartbeat, ..WorkerConfig::default() });
+    let keep_alive = KeepAliveConfig { interval: Duration::ZERO, ..KeepAliveConfig::default() };
+    let mut connection = Connection::new(WorkerConfig { keep_alive, ..WorkerConfig::default() });
     connection.wait(4 * SECOND);
     connection.worker.handle_eof(connection.key, connection.now);
     connection.settle();
@@ -307,8 +307,8 @@ fn settings_without_a_bound_overflow_nothing() {
         ..SessionConfig::default()
     };
     let handshake = HandshakeConfig { compression: true, ..HandshakeConfig::default() };
-    let heartbeat = HeartbeatConfig { interval: Duration::MAX, timeout: Duration::MAX };
-    let config = WorkerConfig { handshake, session: session.into(), heartbeat, ..WorkerConfig::default() };
+    let keep_alive = KeepAliveConfig { interval: Duration::MAX, timeout: Duration::MAX };
+    let config = WorkerConfig { handshake, session: session.into(), keep_alive, ..WorkerConfig::default() };
     let mut connection =
         Connection::admitted_by(config, &with("", "Sec-WebSocket-Extensions: permessage-deflate"));
     connection.takes = 0;

@@ -9,7 +9,7 @@ use crate::handshake::{
     Client, EmptyBody, HandshakeError, Reject, Reply, Request, UpgradeRequest, reject, report_health,
 };
 use crate::input::{Input, Payload};
-use crate::policy::{Entrance, Heartbeat};
+use crate::policy::{Entrance, KeepAlive};
 use crate::record::{ConnectionId, Record, Recorder};
 use crate::session::{LINGER, Session};
 use crate::turn::Turn;
@@ -96,7 +96,7 @@ impl Connection {
             took: turn.now.saturating_duration_since(context.common.epoch.instant(self.since)),
         });
         self.since = context.common.epoch.moment(turn.now);
-        self.heartbeat = Heartbeat::new(turn.now);
+        self.keep_alive = KeepAlive::new(turn.now);
         let takes_notices = accepted.subprotocol.as_deref() == Some(notice::SUBPROTOCOL);
         let session = Session::new(context.config.session.clone())
             .with_deflate(accepted.deflate)

@@ -12,7 +12,7 @@ use super::{Connection, Context, Stage};
 use crate::close_code;
 use crate::handshake::HandshakeError;
 use crate::moment::Epoch;
-use crate::policy::{Beat, HeartbeatConfig, more_time};
+use crate::policy::{KeepAliveAction, KeepAliveConfig, more_time};
 use crate::record::Recorder;
 use crate::session::{Ending, TimerKind};
 use crate::turn::Turn;
@@ -59,7 +59,7 @@ impl Connection {
                     return None;
                 }
                 let session = session.poll_timeout().map(|(at, _)| at);
-                let pong = self.beats_at(config, epoch).filter(|_| self.heartbeat.is_unanswered(epoch));
+                let pong = self.beats_at(config, epoch).filter(|_| self.keep_alive.is_unanswered(epoch));
                 [session, pong].into_iter().flatten().min()
             }
             Stage::Refused { until, .. } => Some(*until),
@@ -73,12 +73,12 @@ impl Connection {
 
     /// When its peer is to be pinged.
     fn pings_at(&self, config: &WorkerConfig, epoch: Epoch) -> Option<Instant> {
-        self.beats_at(config, epoch).filter(|_| !self.heartbeat.is_unanswered(epoch))
+        self.beats_at(config, epoch).filter(|_| !self.keep_alive.is_unanswered(epoch))
     }
 
     /// Tells that its deadline is being looked at.
-    pub(in crate::worker) fn settle_heartbeat(&mut self, epoch: Epoch) {
-        self.heartbeat.settle(epoch);
+    pub(in crate::worker) fn clear_answered_ping(&mut self, epoch: Epoch) {
+        self.keep_alive.clear_answered_ping(epoch);
     }
 
     /// When its peer is to be pinged, or is gone. Not while anything waits to be sent, which a ping would have to wait
@@ -86,22 +86,22 @@ impl Connection {
     fn beats_at(&self, config: &WorkerConfig, epoch: Epoch) -> Option<Instant> {
         let Stage::Admitted { session, .. } = &self.stage else { return None };
         let is_asked = session.is_open() && self.backlog.is_none();
-        if is_asked { self.heartbeat.due(self.pulse(config), epoch) } else { None }
+        if is_asked { self.keep_alive.due(self.pulse(config), epoch) } else { None }
     }
 
-    fn pulse(&self, config: &WorkerConfig) -> HeartbeatConfig {
-        config.heartbeat.of(self.id.0)
+    fn pulse(&self, config: &WorkerConfig) -> KeepAliveConfig {
+        config.keep_alive.of(self.id.0)
     }
 
     /// Tells that something was read of its peer.
     #[inline(always)]
     pub(in crate::worker) fn hear(&mut self, now: Instant) {
-        self.heartbeat.hear(now);
+        self.keep_alive.hear(now);
     }
 
     /// Tells that all that waited to be sent is sent.
     pub(in crate::worker) fn drained(&mut self, now: Instant, epoch: Epoch) {
-        self.heartbeat.reach(now, epoch);
+        self.keep_alive.reach(now, epoch);
     }
 
     /// Does what is due. To be called after its socket has been read. `is_unread` if nothing is read from it now: then
@@ -184,14 +184,14 @@ impl Connection {
         let (config, epoch) = (self.pulse(context.config), context.common.epoch);
         let is_unread = is_unread || self.pause().is_some();
         let Stage::Admitted { session, .. } = &mut self.stage else { return };
-        if !session.is_open() || turn.is_backlogged || (is_unread && self.heartbeat.is_unanswered(epoch)) {
+        if !session.is_open() || turn.is_backlogged || (is_unread && self.keep_alive.is_unanswered(epoch)) {
             return;
         }
-        match self.heartbeat.judge(turn.now, config, epoch) {
-            Beat::Still => {}
+        match self.keep_alive.judge(turn.now, config, epoch) {
+            KeepAliveAction::Wait => {}
             // It is open.
-            Beat::Ping(payload) => drop(session.ping(turn, &payload)),
-            Beat::Gone => session.dismiss(turn, CloseCode::from(close_code::NO_PONG), "no pong"),
+            KeepAliveAction::Ping(payload) => drop(session.ping(turn, &payload)),
+            KeepAliveAction::Close => session.dismiss(turn, CloseCode::from(close_code::NO_PONG), "no pong"),
         }
     }
 

@@ -26,7 +26,7 @@ use crate::handshake::{EmptyBody, HandshakeError, HeadReader, Identity, Peer, Re
 use crate::input::{Input, Payload};
 use crate::moment::{Epoch, Moment};
 use crate::parts::Parts;
-use crate::policy::{Backlog, Heartbeat};
+use crate::policy::{Backlog, KeepAlive};
 use crate::record::{ConnectionId, Record, Recorder, Summary};
 use crate::session::{Ending, Event, Session, Transport};
 use crate::turn::{Codec, Turn};
@@ -40,7 +40,7 @@ pub(super) struct Connection {
     pub(super) id: ConnectionId,
     /// When it was accepted, and later when it was admitted.
     since: Moment,
-    heartbeat: Heartbeat,
+    keep_alive: KeepAlive,
     stage: Stage,
     /// What the socket did not take.
     pub(super) backlog: Option<Box<Backlog>>,
@@ -120,7 +120,7 @@ impl Connection {
         Connection {
             id: arrival.id,
             since: epoch.moment(now),
-            heartbeat: Heartbeat::new(now),
+            keep_alive: KeepAlive::new(now),
             stage: Stage::Handshake {
                 reader: HeadReader::new(config.handshake.max_head),
                 body: None,
@@ -215,7 +215,7 @@ impl Connection {
                 Event::Text(text) => (DataKind::Text, text.into_payload()),
                 Event::Binary(payload) => (DataKind::Binary, payload),
                 Event::Pong(payload) => {
-                    if let Some(round_trip) = self.heartbeat.pong(turn.now, &payload, context.common.epoch) {
+                    if let Some(round_trip) = self.keep_alive.pong(turn.now, &payload, context.common.epoch) {
                         self.marks.set_round_trip(round_trip);
                         recorder.record(&Record::Pong { connection, identity, round_trip });
                     }
@@ -240,7 +240,7 @@ impl Connection {
     #[inline]
     pub(super) fn is_quiet(&self) -> bool {
         self.backlog.is_none()
-            && self.heartbeat.is_settled()
+            && self.keep_alive.has_no_ping()
             && matches!(&self.stage, Stage::Admitted { session, .. } if session.is_quiet())
     }
 
@@ -353,7 +353,7 @@ impl Connection {
             request_id: RequestId::new(identity.request_id(), config.handshake.instance, self.id),
             identity,
             since: epoch.instant(self.since),
-            heard: self.heartbeat.heard(),
+            heard: self.keep_alive.heard(),
             round_trip: self.marks.round_trip(),
             traffic: session.traffic(),
             backlog: self.waiting(),

@@ -72,7 +72,7 @@ fn a_connection_that_is_ending_does_not_count_for_its_user() {
             runtime.worker.stop = None;
         }),
         ("no pong", |runtime, _| {
-            runtime.wait(HeartbeatConfig::default().of(1).interval);
+            runtime.wait(KeepAliveConfig::default().of(1).interval);
             runtime.wait(Duration::from_secs(10));
         }),
         ("an end that cannot be read", |runtime, key| {

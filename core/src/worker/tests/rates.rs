@@ -204,8 +204,8 @@ fn a_rate_of_bytes_holds_over_every_second() {
 fn a_paused_client_is_pinged_and_not_missed() {
     let session =
         SessionConfig { message_rate: Rate { per_second: 1, burst: 1 }, ..SessionConfig::default() };
-    let heartbeat = HeartbeatConfig { interval: 200 * MILLISECOND, timeout: 100 * MILLISECOND };
-    let config = WorkerConfig { session: Arc::new(session), heartbeat, ..WorkerConfig::default() };
+    let keep_alive = KeepAliveConfig { interval: 200 * MILLISECOND, timeout: 100 * MILLISECOND };
+    let config = WorkerConfig { session: Arc::new(session), keep_alive, ..WorkerConfig::default() };
     let mut runtime = Runtime::new(config);
     let key = admitted(&mut runtime);
     runtime.feed(key, &messages(10));

@@ -66,7 +66,7 @@ fn pinged() -> (Runtime, Key, Vec<u8>) {
     let key = runtime.open();
     runtime.feed(key, HEAD.as_bytes());
     runtime.wires[key.0].clear();
-    runtime.wait(HeartbeatConfig::default().of(1).interval);
+    runtime.wait(KeepAliveConfig::default().of(1).interval);
     let payload = runtime.wire(key)[2..].to_vec();
     (runtime, key, payload)
 }

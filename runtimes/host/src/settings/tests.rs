@@ -10,7 +10,7 @@ use std::time::Duration;
 use postern_core::handshake::{
     AllowedOrigins, ClientAddress, HandshakeConfig, IdCharset, NameEncoding, Reject, Secrets, TrustedProxies,
 };
-use postern_core::policy::{HeartbeatConfig, Rate};
+use postern_core::policy::{KeepAliveConfig, Rate};
 use postern_core::session::{RatePolicy, SessionConfig};
 use postern_core::worker::SUBPROTOCOL;
 use slog::Level;
@@ -93,7 +93,7 @@ fn the_defaults_are_those_of_the_core() {
     assert_eq!(settings.control.address, Some("127.0.0.1:8081".parse().unwrap()));
     assert!(settings.control.api_keys.is_empty());
     assert_eq!(settings.drain, DrainConfig::default());
-    assert_eq!(settings.worker.heartbeat, HeartbeatConfig::default());
+    assert_eq!(settings.worker.keep_alive, KeepAliveConfig::default());
     // What the application understands is no setting.
     let core = HandshakeConfig { subprotocols: vec![SUBPROTOCOL.to_owned()], ..HandshakeConfig::default() };
     let ours = settings.worker.handshake;

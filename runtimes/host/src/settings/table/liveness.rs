@@ -13,7 +13,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         help: "A client that has been quiet for so long is pinged, a tenth\n\
                sooner or later so that not all are at once; 0 is never,\n\
                and then the idle timeout of a gateway ends connections",
-        apply: |settings, text| set(&mut settings.worker.heartbeat.interval, duration_or_off(text)),
+        apply: |settings, text| set(&mut settings.worker.keep_alive.interval, duration_or_off(text)),
     },
     Setting {
         name: "POSTERN_PONG_TIMEOUT",
@@ -22,6 +22,6 @@ pub(super) static SETTINGS: &[Setting] = &[
         group: Group::Liveness,
         is_secret: false,
         help: "How long a client may take to answer, beyond it 4408",
-        apply: |settings, text| set(&mut settings.worker.heartbeat.timeout, duration(text)),
+        apply: |settings, text| set(&mut settings.worker.keep_alive.timeout, duration(text)),
     },
 ];

@@ -7,7 +7,7 @@ use crate::moment::{Epoch, Moment};
 
 /// How a quiet peer is asked whether it is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HeartbeatConfig {
+pub struct KeepAliveConfig {
     /// A peer of which nothing was read for so long is pinged. Each connection takes its own time, by up to a tenth
     /// less or more, so that those that began together are not pinged together. Default 25 s, which is less than
     /// the idle timeout of most gateways. Zero is never.
@@ -16,48 +16,48 @@ pub struct HeartbeatConfig {
     pub timeout: Duration,
 }
 
-impl Default for HeartbeatConfig {
-    fn default() -> HeartbeatConfig {
-        HeartbeatConfig { interval: Duration::from_secs(25), timeout: Duration::from_secs(10) }
+impl Default for KeepAliveConfig {
+    fn default() -> KeepAliveConfig {
+        KeepAliveConfig { interval: Duration::from_secs(25), timeout: Duration::from_secs(10) }
     }
 }
 
-impl HeartbeatConfig {
+impl KeepAliveConfig {
     /// The same for one connection, with an interval of its own. `number` is the connection's.
-    pub fn of(self, number: u64) -> HeartbeatConfig {
+    pub fn of(self, number: u64) -> KeepAliveConfig {
         // Fibonacci hashing (Knuth, TAOCP 6.4): numbers that follow each other come out far apart. The upper bits are
         // the good ones, and 16 of them fit a u32.
         let spread = (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) as u32 % 201;
-        HeartbeatConfig { interval: (self.interval / 1000).saturating_mul(900 + spread), ..self }
+        KeepAliveConfig { interval: (self.interval / 1000).saturating_mul(900 + spread), ..self }
     }
 }
 
 /// What is to be done about a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Beat {
+pub enum KeepAliveAction {
     /// Nothing yet.
-    Still,
+    Wait,
     /// To send a ping with these bytes.
     Ping([u8; 8]),
     /// It has not answered.
-    Gone,
+    Close,
 }
 
 /// When something was last read of a peer, and what became of its last ping.
 ///
-/// Hearing from a peer is one store, and moves no timer: [`due`](Heartbeat::due) follows from it when it is asked.
+/// Hearing from a peer is one store, and moves no timer: [`due`](KeepAlive::due) follows from it when it is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Heartbeat {
+pub struct KeepAlive {
     heard: Instant,
     /// When the last ping was sent, until it is settled. In this form, because each connection has one, and an `Instant`
     /// takes twice as much.
     pinged: Option<Moment>,
 }
 
-impl Heartbeat {
+impl KeepAlive {
     /// Of a connection that begins.
-    pub fn new(now: Instant) -> Heartbeat {
-        Heartbeat { heard: now, pinged: None }
+    pub fn new(now: Instant) -> KeepAlive {
+        KeepAlive { heard: now, pinged: None }
     }
 
     /// When something was last read.
@@ -71,8 +71,8 @@ impl Heartbeat {
         self.heard = now;
     }
 
-    /// When [`Heartbeat::judge`] has to be asked. `None` is never.
-    pub fn due(&self, config: HeartbeatConfig, epoch: Epoch) -> Option<Instant> {
+    /// When [`KeepAlive::judge`] has to be asked. `None` is never.
+    pub fn due(&self, config: KeepAliveConfig, epoch: Epoch) -> Option<Instant> {
         match self.unanswered(epoch) {
             Some(pinged) => pinged.checked_add(config.timeout),
             None if config.interval.is_zero() => None,
@@ -81,20 +81,20 @@ impl Heartbeat {
     }
 
     /// Says what is to be done.
-    pub fn judge(&mut self, now: Instant, config: HeartbeatConfig, epoch: Epoch) -> Beat {
+    pub fn judge(&mut self, now: Instant, config: KeepAliveConfig, epoch: Epoch) -> KeepAliveAction {
         if self.due(config, epoch).is_none_or(|at| now < at) {
-            return Beat::Still;
+            return KeepAliveAction::Wait;
         }
         // A verdict this late means that the process itself stood still, and perhaps the network with it (a virtual
         // machine that was suspended): the peer is asked once more.
         let is_late = |pinged: Instant| more_time(pinged + config.timeout, now, config.timeout).is_some();
         if self.unanswered(epoch).is_some_and(|pinged| !is_late(pinged)) {
-            return Beat::Gone;
+            return KeepAliveAction::Close;
         }
         // The bytes tell this ping from all others of the connection.
         let moment = epoch.moment(now);
         self.pinged = Some(moment);
-        Beat::Ping(moment.to_bytes())
+        KeepAliveAction::Ping(moment.to_bytes())
     }
 
     /// Tells that a pong came. If it answers the last ping, its round trip is returned; a pong that nobody
@@ -113,14 +113,14 @@ impl Heartbeat {
         }
     }
 
-    /// Whether no ping is out, so that [`due`](Heartbeat::due) can only become later.
+    /// Whether no ping is out, so that [`due`](KeepAlive::due) can only become later.
     #[inline(always)]
-    pub fn is_settled(&self) -> bool {
+    pub fn has_no_ping(&self) -> bool {
         self.pinged.is_none()
     }
 
     /// Forgets a ping since which something was read. What is due then may be earlier than what was.
-    pub fn settle(&mut self, epoch: Epoch) {
+    pub fn clear_answered_ping(&mut self, epoch: Epoch) {
         if !self.is_unanswered(epoch) {
             self.pinged = None;
         }
@@ -144,13 +144,13 @@ mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
-    const CONFIG: HeartbeatConfig =
-        HeartbeatConfig { interval: Duration::from_secs(25), timeout: Duration::from_secs(10) };
+    const CONFIG: KeepAliveConfig =
+        KeepAliveConfig { interval: Duration::from_secs(25), timeout: Duration::from_secs(10) };
 
     #[track_caller]
-    fn ping(heartbeat: &mut Heartbeat, now: Instant, epoch: Epoch) -> [u8; 8] {
-        match heartbeat.judge(now, CONFIG, epoch) {
-            Beat::Ping(payload) => payload,
+    fn ping(keep_alive: &mut KeepAlive, now: Instant, epoch: Epoch) -> [u8; 8] {
+        match keep_alive.judge(now, CONFIG, epoch) {
+            KeepAliveAction::Ping(payload) => payload,
             beat => panic!("{beat:?}"),
         }
     }
@@ -159,96 +159,96 @@ mod tests {
     fn a_peer_that_is_quiet_is_pinged_and_then_gone() {
         let start = Instant::now();
         let epoch = Epoch::new(start);
-        let mut heartbeat = Heartbeat::new(start);
+        let mut keep_alive = KeepAlive::new(start);
         let before = start + 25 * SECOND - Duration::from_nanos(1);
-        assert_eq!(heartbeat.due(CONFIG, epoch), Some(start + 25 * SECOND));
-        assert_eq!(heartbeat.judge(before, CONFIG, epoch), Beat::Still);
-        ping(&mut heartbeat, start + 25 * SECOND, epoch);
-        assert_eq!(heartbeat.due(CONFIG, epoch), Some(start + 35 * SECOND));
-        assert_eq!(heartbeat.judge(before + 10 * SECOND, CONFIG, epoch), Beat::Still);
-        assert_eq!(heartbeat.judge(start + 35 * SECOND, CONFIG, epoch), Beat::Gone);
+        assert_eq!(keep_alive.due(CONFIG, epoch), Some(start + 25 * SECOND));
+        assert_eq!(keep_alive.judge(before, CONFIG, epoch), KeepAliveAction::Wait);
+        ping(&mut keep_alive, start + 25 * SECOND, epoch);
+        assert_eq!(keep_alive.due(CONFIG, epoch), Some(start + 35 * SECOND));
+        assert_eq!(keep_alive.judge(before + 10 * SECOND, CONFIG, epoch), KeepAliveAction::Wait);
+        assert_eq!(keep_alive.judge(start + 35 * SECOND, CONFIG, epoch), KeepAliveAction::Close);
     }
 
     #[test]
     fn whatever_is_read_puts_the_ping_off_and_answers_it() {
         let start = Instant::now();
         let epoch = Epoch::new(start);
-        let mut heartbeat = Heartbeat::new(start);
-        heartbeat.hear(start + 20 * SECOND);
-        assert_eq!(heartbeat.judge(start + 30 * SECOND, CONFIG, epoch), Beat::Still);
-        assert_eq!(heartbeat.due(CONFIG, epoch), Some(start + 45 * SECOND));
-        ping(&mut heartbeat, start + 45 * SECOND, epoch);
-        heartbeat.hear(start + 46 * SECOND);
-        assert_eq!(heartbeat.judge(start + 60 * SECOND, CONFIG, epoch), Beat::Still);
-        ping(&mut heartbeat, start + 71 * SECOND, epoch);
+        let mut keep_alive = KeepAlive::new(start);
+        keep_alive.hear(start + 20 * SECOND);
+        assert_eq!(keep_alive.judge(start + 30 * SECOND, CONFIG, epoch), KeepAliveAction::Wait);
+        assert_eq!(keep_alive.due(CONFIG, epoch), Some(start + 45 * SECOND));
+        ping(&mut keep_alive, start + 45 * SECOND, epoch);
+        keep_alive.hear(start + 46 * SECOND);
+        assert_eq!(keep_alive.judge(start + 60 * SECOND, CONFIG, epoch), KeepAliveAction::Wait);
+        ping(&mut keep_alive, start + 71 * SECOND, epoch);
     }
 
     #[test]
     fn a_pong_to_the_last_ping_measures_the_round_trip() {
         let start = Instant::now();
         let epoch = Epoch::new(start);
-        let mut heartbeat = Heartbeat::new(start);
-        assert_eq!(heartbeat.pong(start, b"", epoch), None);
-        let payload = ping(&mut heartbeat, start + 25 * SECOND, epoch);
-        assert!(!heartbeat.is_settled());
-        heartbeat.settle(epoch);
-        assert!(!heartbeat.is_settled(), "nothing was read");
-        heartbeat.hear(start + 26 * SECOND);
-        assert_eq!(heartbeat.pong(start + 26 * SECOND, b"12345678", epoch), None);
-        assert_eq!(heartbeat.pong(start + 26 * SECOND, &payload, epoch), Some(SECOND));
-        heartbeat.settle(epoch);
-        assert!(heartbeat.is_settled());
-        assert_eq!(heartbeat.pong(start + 27 * SECOND, &payload, epoch), None, "it is settled");
+        let mut keep_alive = KeepAlive::new(start);
+        assert_eq!(keep_alive.pong(start, b"", epoch), None);
+        let payload = ping(&mut keep_alive, start + 25 * SECOND, epoch);
+        assert!(!keep_alive.has_no_ping());
+        keep_alive.clear_answered_ping(epoch);
+        assert!(!keep_alive.has_no_ping(), "nothing was read");
+        keep_alive.hear(start + 26 * SECOND);
+        assert_eq!(keep_alive.pong(start + 26 * SECOND, b"12345678", epoch), None);
+        assert_eq!(keep_alive.pong(start + 26 * SECOND, &payload, epoch), Some(SECOND));
+        keep_alive.clear_answered_ping(epoch);
+        assert!(keep_alive.has_no_ping());
+        assert_eq!(keep_alive.pong(start + 27 * SECOND, &payload, epoch), None, "it is settled");
     }
 
     #[test]
     fn a_pong_in_the_instant_of_its_ping_counts() {
         let start = Instant::now();
         let epoch = Epoch::new(start);
-        let mut heartbeat = Heartbeat::new(start);
-        let config = HeartbeatConfig { interval: Duration::from_nanos(1), ..CONFIG };
+        let mut keep_alive = KeepAlive::new(start);
+        let config = KeepAliveConfig { interval: Duration::from_nanos(1), ..CONFIG };
         let now = start + Duration::from_nanos(1);
-        let Beat::Ping(payload) = heartbeat.judge(now, config, epoch) else { panic!("no ping") };
-        heartbeat.hear(now);
-        assert!(heartbeat.pong(now, &payload, epoch).is_some());
-        assert_eq!(heartbeat.due(config, epoch), Some(now + config.interval));
+        let KeepAliveAction::Ping(payload) = keep_alive.judge(now, config, epoch) else { panic!("no ping") };
+        keep_alive.hear(now);
+        assert!(keep_alive.pong(now, &payload, epoch).is_some());
+        assert_eq!(keep_alive.due(config, epoch), Some(now + config.interval));
     }
 
     #[test]
     fn a_verdict_that_comes_more_than_a_second_late_is_another_ping() {
         let start = Instant::now();
         let epoch = Epoch::new(start);
-        let mut heartbeat = Heartbeat::new(start);
-        ping(&mut heartbeat, start + 25 * SECOND, epoch);
+        let mut keep_alive = KeepAlive::new(start);
+        ping(&mut keep_alive, start + 25 * SECOND, epoch);
         // The process stood still from before the deadline at 35 s.
-        ping(&mut heartbeat, start + 37 * SECOND, epoch);
-        assert_eq!(heartbeat.due(CONFIG, epoch), Some(start + 47 * SECOND));
+        ping(&mut keep_alive, start + 37 * SECOND, epoch);
+        assert_eq!(keep_alive.due(CONFIG, epoch), Some(start + 47 * SECOND));
         let on_time = start + 48 * SECOND;
-        assert_eq!(heartbeat.judge(on_time, CONFIG, epoch), Beat::Gone);
+        assert_eq!(keep_alive.judge(on_time, CONFIG, epoch), KeepAliveAction::Close);
     }
 
     #[test]
     fn a_ping_that_waited_behind_a_backlog_begins_anew() {
         let start = Instant::now();
         let epoch = Epoch::new(start);
-        let mut heartbeat = Heartbeat::new(start);
-        heartbeat.reach(start + 5 * SECOND, epoch);
-        assert_eq!(heartbeat.due(CONFIG, epoch), Some(start + 25 * SECOND), "there was none");
-        ping(&mut heartbeat, start + 25 * SECOND, epoch);
-        heartbeat.reach(start + 60 * SECOND, epoch);
-        assert_eq!(heartbeat.due(CONFIG, epoch), Some(start + 70 * SECOND));
+        let mut keep_alive = KeepAlive::new(start);
+        keep_alive.reach(start + 5 * SECOND, epoch);
+        assert_eq!(keep_alive.due(CONFIG, epoch), Some(start + 25 * SECOND), "there was none");
+        ping(&mut keep_alive, start + 25 * SECOND, epoch);
+        keep_alive.reach(start + 60 * SECOND, epoch);
+        assert_eq!(keep_alive.due(CONFIG, epoch), Some(start + 70 * SECOND));
     }
 
     #[test]
     fn an_interval_of_zero_is_never_and_so_is_one_beyond_all_time() {
         let start = Instant::now();
         let epoch = Epoch::new(start);
-        let longest = HeartbeatConfig { interval: Duration::MAX, timeout: Duration::MAX };
-        assert_eq!(Heartbeat::new(start).due(longest.of(7), epoch), None);
-        let config = HeartbeatConfig { interval: Duration::ZERO, ..CONFIG }.of(7);
-        let mut heartbeat = Heartbeat::new(start);
-        assert_eq!(heartbeat.due(config, epoch), None);
-        assert_eq!(heartbeat.judge(start + 3600 * SECOND, config, epoch), Beat::Still);
+        let longest = KeepAliveConfig { interval: Duration::MAX, timeout: Duration::MAX };
+        assert_eq!(KeepAlive::new(start).due(longest.of(7), epoch), None);
+        let config = KeepAliveConfig { interval: Duration::ZERO, ..CONFIG }.of(7);
+        let mut keep_alive = KeepAlive::new(start);
+        assert_eq!(keep_alive.due(config, epoch), None);
+        assert_eq!(keep_alive.judge(start + 3600 * SECOND, config, epoch), KeepAliveAction::Wait);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Peers that are quiet.
 
 use super::*;
-use crate::policy::{HeartbeatConfig, Rate};
+use crate::policy::{KeepAliveConfig, Rate};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -27,7 +27,7 @@ fn ping(runtime: &mut Runtime, key: Key) -> Vec<u8> {
 
 /// Lets the time pass after which the first connection is pinged.
 fn wait_for_ping(runtime: &mut Runtime) {
-    runtime.wait(HeartbeatConfig::default().of(1).interval);
+    runtime.wait(KeepAliveConfig::default().of(1).interval);
 }
 
 /// Lets time pass in steps, as it does.
@@ -154,8 +154,8 @@ fn a_pong_that_is_not_read_is_not_missed() {
 
 #[test]
 fn with_an_interval_of_zero_nobody_is_pinged() {
-    let heartbeat = HeartbeatConfig { interval: Duration::ZERO, ..HeartbeatConfig::default() };
-    let mut runtime = Runtime::new(WorkerConfig { heartbeat, ..WorkerConfig::default() });
+    let keep_alive = KeepAliveConfig { interval: Duration::ZERO, ..KeepAliveConfig::default() };
+    let mut runtime = Runtime::new(WorkerConfig { keep_alive, ..WorkerConfig::default() });
     let key = runtime.open();
     runtime.feed(key, HEAD.as_bytes());
     runtime.wires[key.0].clear();
@@ -195,8 +195,8 @@ fn a_hundred_thousand_are_one_small_timer_each_and_are_pinged_apart() {
 
 #[test]
 fn with_an_interval_shorter_than_the_timeout_pings_come_at_the_interval() {
-    let heartbeat = HeartbeatConfig { interval: SECOND, timeout: 10 * SECOND };
-    let mut runtime = Runtime::new(WorkerConfig { heartbeat, ..WorkerConfig::default() });
+    let keep_alive = KeepAliveConfig { interval: SECOND, timeout: 10 * SECOND };
+    let mut runtime = Runtime::new(WorkerConfig { keep_alive, ..WorkerConfig::default() });
     let key = runtime.open();
     runtime.feed(key, HEAD.as_bytes());
     runtime.wires[key.0].clear();
