@@ -97,7 +97,7 @@ fn carry(
             }
             now = Instant::now();
             transport = if is_readable {
-                worker.exchange(key, now, &mut buffer, &mut socket, &mut Sentences)
+                worker.on_readable(key, now, &mut buffer, &mut socket, &mut Sentences)
             } else {
                 worker.settle(key, now, &mut socket)
             };

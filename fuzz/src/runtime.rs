@@ -76,7 +76,7 @@ impl Runtime {
         }
     }
 
-    /// The same that takes its turns by [`Worker::exchange`].
+    /// The same that takes its turns by [`Worker::on_readable`].
     pub(crate) fn in_turns(limits: &SessionConfig) -> Runtime {
         Runtime { is_in_turns: true, ..Runtime::new(limits) }
     }
@@ -92,7 +92,7 @@ impl Runtime {
         self.longest_read = self.longest_read.max(bytes.len());
         let before = self.worker.output(key).len();
         if self.is_in_turns {
-            return self.exchange(key, bytes, before);
+            return self.on_readable(key, bytes, before);
         }
         self.worker.receive(key, self.now, &mut bytes.to_vec(), &mut self.notes);
         let after = self.worker.output(key).len();
@@ -100,10 +100,10 @@ impl Runtime {
         self.settle();
     }
 
-    fn exchange(&mut self, key: Key, bytes: &[u8], before: usize) {
+    fn on_readable(&mut self, key: Key, bytes: &[u8], before: usize) {
         let mut socket = Gate { bytes, room: self.room, offered: 0, taken: Vec::new() };
         let mut buffer = vec![0; bytes.len()];
-        let transport = self.worker.exchange(key, self.now, &mut buffer, &mut socket, &mut self.notes);
+        let transport = self.worker.on_readable(key, self.now, &mut buffer, &mut socket, &mut self.notes);
         assert!(socket.bytes.is_empty(), "what may be read is read");
         assert_eq!(transport, self.worker.transport(key));
         self.judge(before, socket.offered);

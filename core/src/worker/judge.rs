@@ -23,7 +23,7 @@ impl Worker {
     ///
     /// If a deadline has passed that the peer could have met, the socket is read first, so that no peer is ended for
     /// bytes that have arrived and were not read: because the process was stopped, the machine suspended, or the turn
-    /// before this one took long. `buffer` and `socket` are those of [`exchange`](Worker::exchange).
+    /// before this one took long. `buffer` and `socket` are those of [`on_readable`](Worker::on_readable).
     pub fn attend(
         &mut self,
         key: Key,
@@ -39,7 +39,7 @@ impl Worker {
             if transport == Transport::Close || socket.is_drained || !is_read || !self.is_expired(key, now) {
                 break;
             }
-            transport = self.exchange_slowly(key, now, buffer, &mut socket, recorder);
+            transport = self.on_readable_slowly(key, now, buffer, &mut socket, recorder);
         }
         if transport == Transport::Close {
             return transport;
@@ -51,7 +51,7 @@ impl Worker {
         let has_rest = self.connections.get(key.0).is_some_and(|connection| connection.has_rest());
         if (was_paused || has_rest) && self.wants_read(key) && !self.is_deaf(key, recorder) {
             // What is due to it by now is due in this turn.
-            return self.exchange_slowly(key, now, buffer, &mut socket, recorder);
+            return self.on_readable_slowly(key, now, buffer, &mut socket, recorder);
         }
         self.settle(key, now, &mut socket)
     }

@@ -7,7 +7,7 @@
 //! each connection, it does this:
 //!
 //! 1. Accept a socket, call [`Worker::open`], and keep the socket under the [`Key`].
-//! 2. When the socket has something to be read, call [`Worker::exchange`]: it receives once, sends once, and says
+//! 2. When the socket has something to be read, call [`Worker::on_readable`]: it receives once, sends once, and says
 //!    what is to be done with the socket. On [`Transport::Close`], close the socket and
 //!    [`remove`](Worker::remove) the connection. Repeat it while there is more to be read and
 //!    [`wants_read`](Worker::wants_read) agrees.
@@ -27,7 +27,7 @@
 //! follows from it is due then.
 //!
 //! A runtime that has no such [`Socket`], because its kernel reads and writes by itself, takes the steps of
-//! `exchange` one by one: [`Worker::receive`] ([`handle_eof`](Worker::handle_eof),
+//! `on_readable` one by one: [`Worker::receive`] ([`handle_eof`](Worker::handle_eof),
 //! [`handle_error`](Worker::handle_error)), [`Worker::output`], [`Worker::sent`], [`Worker::transport`]; and those of
 //! `attend`: offer the output to the kernel, receive what it has, [`Worker::judge`], settle.
 
@@ -35,7 +35,6 @@ mod application;
 mod config;
 mod connection;
 mod drain;
-mod exchange;
 mod hold;
 mod index;
 mod jitter;
@@ -44,6 +43,7 @@ mod manage;
 mod memory;
 mod notice;
 mod pending;
+mod readable;
 mod replace;
 mod room;
 mod timers;
@@ -52,9 +52,9 @@ mod timers;
 mod tests;
 
 pub use config::WorkerConfig;
-pub use exchange::Socket;
 pub use manage::{Outgoing, Status, Totals, Whom};
 pub use notice::SUBPROTOCOL;
+pub use readable::Socket;
 pub use replace::Replaced;
 
 use std::cell::{Cell, RefCell};

@@ -434,7 +434,7 @@ impl EventLoop {
         }
         if event.is_readable() || socket.is_ended {
             // What waits to be sent goes with the turn.
-            self.exchange(key, None);
+            self.on_readable(key, None);
         } else if event.is_writable() && self.worker.wants_write(key) {
             self.settle(key);
             self.list(key);
@@ -445,7 +445,7 @@ impl EventLoop {
     fn read_listed(&mut self, key: Key) {
         let Some(socket) = self.sockets.get_mut(key) else { return };
         socket.is_listed = false;
-        self.exchange(key, Some(self.share));
+        self.on_readable(key, Some(self.share));
     }
 
     /// Puts a socket on the list of those to be read, if there is something to read and it may be read.
@@ -463,7 +463,7 @@ impl EventLoop {
     /// One turn: one recv of so much at most, one send.
     // Part of the loop over the events: the registers that a call saves are a tenth of what a short message takes.
     #[inline(always)]
-    fn exchange(&mut self, key: Key, most: Option<usize>) {
+    fn on_readable(&mut self, key: Key, most: Option<usize>) {
         let Some(socket) = self.sockets.get_mut(key) else { return };
         // It stays so if reading is paused.
         socket.is_readable = true;
@@ -471,7 +471,7 @@ impl EventLoop {
             Some(most) => self.buffer.get_mut(..most).unwrap_or_default(),
             None => &mut self.buffer,
         };
-        let transport = self.worker.exchange(key, self.now, buffer, socket, &mut self.recording);
+        let transport = self.worker.on_readable(key, self.now, buffer, socket, &mut self.recording);
         if !socket.is_readable && transport == Transport::Open {
             return;
         }

@@ -91,7 +91,7 @@ impl ExecutorState {
         let now = Instant::now();
         let mut socket = Socket { stream: connection.stream.get_ref() };
         let transport =
-            self.worker.exchange(connection.key, now, &mut self.buffer, &mut socket, &mut self.recording);
+            self.worker.on_readable(connection.key, now, &mut self.buffer, &mut socket, &mut self.recording);
         self.obey(connection, transport, now);
         if self.worker.is_short_of_memory() {
             self.see_to_due(now);

@@ -46,7 +46,7 @@ fn with_a_full_recorder_a_turn_sends_and_does_not_read() {
     let mut socket = Unread(Vec::new());
     let (now, buffer) = (runtime.now, &mut [0; 100]);
     for _ in 0..2 {
-        let transport = runtime.worker.exchange(key, now, buffer, &mut socket, &mut Full::default());
+        let transport = runtime.worker.on_readable(key, now, buffer, &mut socket, &mut Full::default());
         assert_eq!(transport, Transport::Open);
     }
     assert_eq!(socket.0, b"\x81\x02ab");

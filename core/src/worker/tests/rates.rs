@@ -119,7 +119,7 @@ fn flood(session: SessionConfig, chunk: &[u8], seconds: u64) -> Vec<(Duration, u
             sent += chunk.len() as u64;
         }
         if runtime.worker.wants_read(key) {
-            runtime.worker.exchange(key, runtime.now, &mut buffer, &mut kernel, &mut recorder);
+            runtime.worker.on_readable(key, runtime.now, &mut buffer, &mut kernel, &mut recorder);
         } else {
             let at = runtime.worker.poll_timeout(runtime.now).expect("a pause ends");
             // As late as a timer may be.

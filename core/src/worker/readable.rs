@@ -46,7 +46,7 @@ impl Worker {
     /// not.
     // Part of the runtime's loop: a call of it costs a twentieth of what a short message takes.
     #[inline(always)]
-    pub fn exchange(
+    pub fn on_readable(
         &mut self,
         key: Key,
         now: Instant,
@@ -57,7 +57,7 @@ impl Worker {
         self.uncork_for(key, now);
         let Some(connection) = self.connections.get_mut(key.0) else { return Transport::Close };
         if !connection.is_between_messages() || connection.is_paced() || recorder.is_full() {
-            return self.exchange_other(key, now, buffer, socket, recorder);
+            return self.on_readable_other(key, now, buffer, socket, recorder);
         }
         let received = socket.receive(buffer);
         let Ok(n @ 1..) = received else { return self.read_nothing(key, now, received, socket) };
@@ -116,7 +116,7 @@ impl Worker {
     /// taken what was sent before, or whose peer may only talk so fast; or of any, if nothing can be recorded.
     // Out of line, as all that follows: short messages do not pay for it.
     #[inline(never)]
-    fn exchange_other(
+    fn on_readable_other(
         &mut self,
         key: Key,
         now: Instant,
@@ -130,7 +130,7 @@ impl Worker {
             return self.settle(key, now, socket);
         }
         if connection.is_limited(&self.config) {
-            return self.exchange_paced(key, now, buffer, socket, recorder);
+            return self.on_readable_paced(key, now, buffer, socket, recorder);
         }
         let lent = connection.lend().map(|message| socket.receive_behind(message));
         let is_lent = lent.is_some();
@@ -153,7 +153,7 @@ impl Worker {
 
     /// A turn of a connection whose client is kept to a rate: what is due of an earlier read, then one read of as many
     /// bytes as are due.
-    fn exchange_paced(
+    fn on_readable_paced(
         &mut self,
         key: Key,
         now: Instant,
@@ -185,8 +185,8 @@ impl Worker {
         self.settle(key, now, socket)
     }
 
-    /// The same as [`exchange`](Worker::exchange), without its short way for short messages.
-    pub(super) fn exchange_slowly(
+    /// The same as [`on_readable`](Worker::on_readable), without its short way for short messages.
+    pub(super) fn on_readable_slowly(
         &mut self,
         key: Key,
         now: Instant,
@@ -195,7 +195,7 @@ impl Worker {
         recorder: &mut impl Recorder,
     ) -> Transport {
         self.uncork_for(key, now);
-        self.exchange_other(key, now, buffer, socket, recorder)
+        self.on_readable_other(key, now, buffer, socket, recorder)
     }
 
     /// Counts what was read, and sends what follows from it.

@@ -102,7 +102,7 @@ fn large() -> SessionConfig {
 }
 
 /// Runs one connection to its end, each turn in one call; gives all that could be observed.
-fn exchange(config: WorkerConfig, peer: &mut Peer<'_>, buffer: usize) -> (Vec<u8>, Notes) {
+fn on_readable(config: WorkerConfig, peer: &mut Peer<'_>, buffer: usize) -> (Vec<u8>, Notes) {
     let mut runtime = Runtime::new(config);
     let key = runtime.open();
     let mut buffer = vec![0; buffer];
@@ -110,7 +110,7 @@ fn exchange(config: WorkerConfig, peer: &mut Peer<'_>, buffer: usize) -> (Vec<u8
         let (worker, notes) = (&mut runtime.worker, &mut runtime.notes);
         // Of one whose reading is paused a turn only sends.
         let transport = if worker.wants_read(key) || turn % 2 == 0 {
-            worker.exchange(key, runtime.now, &mut buffer, peer, notes)
+            worker.on_readable(key, runtime.now, &mut buffer, peer, notes)
         } else {
             assert!(worker.wants_write(key), "nothing would ever happen again");
             worker.settle(key, runtime.now, peer)
@@ -118,7 +118,7 @@ fn exchange(config: WorkerConfig, peer: &mut Peer<'_>, buffer: usize) -> (Vec<u8
         assert_eq!(transport, worker.transport(key));
         if transport == Transport::Close {
             worker.remove(key, runtime.now, notes);
-            assert_eq!(worker.exchange(key, runtime.now, &mut buffer, peer, notes), Transport::Close);
+            assert_eq!(worker.on_readable(key, runtime.now, &mut buffer, peer, notes), Transport::Close);
             return (std::mem::take(&mut peer.wire), runtime.notes);
         }
     }
@@ -140,7 +140,7 @@ fn check(session: &SessionConfig, bytes: &[u8], gives: &[&[usize]], takes: &[&[u
     let whole = in_steps(config(session.clone()), bytes);
     for (gives, takes) in gives.iter().flat_map(|gives| takes.iter().map(move |takes| (gives, takes))) {
         let mut peer = Peer::new(bytes, gives, takes);
-        let got = exchange(config(session.clone()), &mut peer, buffer);
+        let got = on_readable(config(session.clone()), &mut peer, buffer);
         assert!(got == whole, "it gives {gives:?} and takes {takes:?}: {:.300}", got.1.0.join("\n"));
     }
 }
@@ -242,7 +242,10 @@ fn a_compressed_connection_has_no_parts() {
     let whole = in_steps(config.clone(), &bytes);
     assert!(whole.0.len() < 2000, "{}", whole.0.len());
     for gives in [&[][..], &[70_000], &[1_000]] {
-        assert!(exchange(config.clone(), &mut Peer::new(&bytes, gives, &[]), 1 << 16) == whole, "{gives:?}");
+        assert!(
+            on_readable(config.clone(), &mut Peer::new(&bytes, gives, &[]), 1 << 16) == whole,
+            "{gives:?}"
+        );
     }
 }
 
@@ -252,7 +255,7 @@ fn whole_messages_cost_one_write_each_read() {
         let bytes = [HEAD.as_bytes(), &frame(0x82, &payload).repeat(17), &frame(0x88, b"")].concat();
         let gives = [HEAD.len(), usize::MAX];
         let mut peer = Peer::new(&bytes, &gives, &[]);
-        exchange(config(large()), &mut peer, 1 << 20);
+        on_readable(config(large()), &mut peer, 1 << 20);
         assert_eq!(peer.sends, 2, "the 101, and all answers to {} bytes", payload.len());
     }
 }
@@ -263,7 +266,7 @@ fn large_payloads_are_sent_from_where_they_lie_and_short_ones_are_copied() {
         let (mut runtime, key) = admitted(large());
         let bytes = frame(0x82, &vec![7; len]).repeat(count);
         let mut peer = Peer::new(&bytes, &[], &[]);
-        runtime.worker.exchange(key, runtime.now, &mut vec![0; 1 << 20], &mut peer, &mut runtime.notes);
+        runtime.worker.on_readable(key, runtime.now, &mut vec![0; 1 << 20], &mut peer, &mut runtime.notes);
         assert_eq!((peer.sends, peer.pieces), (1, pieces), "{count} of {len} bytes");
     }
 }
@@ -276,7 +279,7 @@ fn the_memory_of_a_large_message_serves_the_next() {
             let mut peer = Peer { read_error: Some(ErrorKind::WouldBlock), ..Peer::new(bytes, gives, takes) };
             let mut buffer = vec![0; 70_000];
             (0..10).for_each(|_| {
-                runtime.worker.exchange(key, runtime.now, &mut buffer, &mut peer, &mut runtime.notes);
+                runtime.worker.on_readable(key, runtime.now, &mut buffer, &mut peer, &mut runtime.notes);
             });
             // What is kept now, left as it is.
             let kept = runtime.worker.codec.buffers.take();
@@ -307,7 +310,7 @@ fn a_read_goes_into_a_message_that_is_large_and_lacks_much() {
         let mut peer = Peer::new(&bytes, &gives, &[]);
         let mut buffer = vec![0; 4 * LARGE];
         for _ in 0..2 {
-            runtime.worker.exchange(key, runtime.now, &mut buffer, &mut peer, &mut runtime.notes);
+            runtime.worker.on_readable(key, runtime.now, &mut buffer, &mut peer, &mut runtime.notes);
         }
         assert_eq!((peer.behind, peer.wire.len()), (behind, 10 + first + rest), "{first} and {rest}");
     }
@@ -322,7 +325,7 @@ fn the_room_for_a_message_grows_with_what_has_come() {
     let mut buffer = vec![0; 1 << 18];
     let mut rooms = Vec::new();
     for _ in 0..4 {
-        runtime.worker.exchange(key, runtime.now, &mut buffer, &mut peer, &mut runtime.notes);
+        runtime.worker.on_readable(key, runtime.now, &mut buffer, &mut peer, &mut runtime.notes);
         rooms.push(peer.room);
     }
     assert_eq!(rooms, [1 << 18, 100_000, 200_000, 400_000]);
@@ -334,7 +337,7 @@ fn an_error_of_the_socket_ends_the_connection_and_that_it_would_block_does_not()
         let (mut runtime, key) = admitted(large());
         let (bytes, mut buffer) = (frame(0x82, &vec![7; len]), vec![0; 1 << 16]);
         let mut turn = |peer: &mut Peer<'_>| {
-            runtime.worker.exchange(key, runtime.now, &mut buffer, peer, &mut runtime.notes)
+            runtime.worker.on_readable(key, runtime.now, &mut buffer, peer, &mut runtime.notes)
         };
         let would_block = Some(ErrorKind::WouldBlock);
         let mut peer = Peer { read_error: would_block, write_error: would_block, ..Peer::default() };
@@ -352,7 +355,7 @@ fn an_error_of_the_socket_ends_the_connection_and_that_it_would_block_does_not()
     }
     let (mut runtime, key) = admitted(large());
     let mut peer = Peer { read_error: Some(ErrorKind::ConnectionReset), ..Peer::default() };
-    let transport = runtime.worker.exchange(key, runtime.now, &mut [0; 9], &mut peer, &mut runtime.notes);
+    let transport = runtime.worker.on_readable(key, runtime.now, &mut [0; 9], &mut peer, &mut runtime.notes);
     assert_eq!(transport, Transport::Close);
     // While output waits an error is one in writing.
     let (mut runtime, key) = admitted(large());
@@ -369,7 +372,7 @@ fn a_large_answer_is_given_whole_and_what_comes_behind_it_is_too_much() {
     let mut buffer = vec![0; 1 << 16];
     let mut turn = |bytes: &[u8], takes: &[usize]| {
         let mut peer = Peer::new(bytes, &[], takes);
-        runtime.worker.exchange(key, runtime.now, &mut buffer, &mut peer, &mut runtime.notes);
+        runtime.worker.on_readable(key, runtime.now, &mut buffer, &mut peer, &mut runtime.notes);
         peer.wire
     };
     let mut wire = turn(&frame(0x82, &[7; 50_000]), &[100]);
@@ -385,7 +388,7 @@ fn a_turn_does_not_touch_the_timers_unless_something_is_unfinished() {
     let mut buffer = [0; 1000];
     let mut turn = |runtime: &mut Runtime, bytes: &[u8], takes: &[usize]| {
         let mut peer = Peer::new(bytes, &[], takes);
-        runtime.worker.exchange(key, runtime.now, &mut buffer, &mut peer, &mut runtime.notes);
+        runtime.worker.on_readable(key, runtime.now, &mut buffer, &mut peer, &mut runtime.notes);
         runtime.worker.poll_timeout(runtime.now).map(|at| at - runtime.now)
     };
     let message = frame(0x81, b"hello");
@@ -405,7 +408,7 @@ proptest! {
         buffer in 1usize..500,
     ) {
         let whole = in_steps(WorkerConfig::default(), &bytes);
-        let got = exchange(WorkerConfig::default(), &mut Peer::new(&bytes, &gives, &[]), buffer);
+        let got = on_readable(WorkerConfig::default(), &mut Peer::new(&bytes, &gives, &[]), buffer);
         prop_assert_eq!(got, whole);
     }
 }
