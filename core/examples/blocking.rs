@@ -99,7 +99,7 @@ fn carry(
             transport = if is_readable {
                 worker.on_readable(key, now, &mut buffer, &mut socket, &mut Sentences)
             } else {
-                worker.settle(key, now, &mut socket)
+                worker.flush(key, now, &mut socket)
             };
         }
         match transport {

@@ -140,7 +140,7 @@ impl Crowd {
     }
 
     /// The socket takes so much, and what follows is done.
-    pub(crate) fn settle(&mut self, peer: usize, room: usize) {
+    pub(crate) fn flush(&mut self, peer: usize, room: usize) {
         self.write(peer, room);
         let Some(connection) = &mut self.peers[peer] else { return };
         match self.worker.transport(connection.key) {
@@ -200,7 +200,7 @@ impl Crowd {
             if let Some(peer) = &mut self.peers[peer] {
                 peer.look(&self.worker);
             }
-            self.settle(peer, room);
+            self.flush(peer, room);
         }
         panic!("always something is due");
     }

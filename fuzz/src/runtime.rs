@@ -97,7 +97,7 @@ impl Runtime {
         self.worker.receive(key, self.now, &mut bytes.to_vec(), &mut self.notes);
         let after = self.worker.output(key).len();
         self.judge(before, after);
-        self.settle();
+        self.flush();
     }
 
     fn on_readable(&mut self, key: Key, bytes: &[u8], before: usize) {
@@ -123,7 +123,7 @@ impl Runtime {
         if let Some(key) = self.key.filter(|_| !self.is_ended) {
             self.is_ended = true;
             self.worker.handle_eof(key, self.now);
-            self.settle();
+            self.flush();
         }
     }
 
@@ -131,7 +131,7 @@ impl Runtime {
     pub(crate) fn fail(&mut self) {
         if let Some(key) = self.key {
             self.worker.handle_error(key);
-            self.settle();
+            self.flush();
             assert!(self.is_closed(), "a socket that failed is kept");
         }
     }
@@ -139,7 +139,7 @@ impl Runtime {
     /// The socket says that it takes `room` bytes.
     pub(crate) fn make_room(&mut self, room: usize) {
         self.room = room;
-        self.settle();
+        self.flush();
     }
 
     /// The process begins to stop.
@@ -177,7 +177,7 @@ impl Runtime {
     }
 
     /// Writes once, and does with the socket what the service says.
-    fn settle(&mut self) {
+    fn flush(&mut self) {
         let Some(key) = self.key else { return };
         let output = self.worker.output(key);
         let (waiting, n) = (output.len(), output.len().min(self.room));
@@ -232,9 +232,9 @@ impl Runtime {
         for _ in 0..MOST_DUE {
             if let Some(due) = self.worker.next_due(self.now, &mut self.notes) {
                 // What the socket brought is read already.
-                self.settle();
+                self.flush();
                 self.worker.judge(due, self.now, &mut self.notes);
-                self.settle();
+                self.flush();
                 continue;
             }
             let next = self.worker.poll_timeout(self.now);

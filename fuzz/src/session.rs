@@ -93,7 +93,7 @@ fn call(crowd: &mut Crowd, script: &mut Script<'_>) {
             crowd.receive(peer, &read);
         }
         7 => crowd.write(peer, script.room()),
-        8 => crowd.settle(peer, script.room()),
+        8 => crowd.flush(peer, script.room()),
         9 => crowd.wait(8 * u64::from(script.byte())),
         10 => crowd.settle_due(script.room()),
         11 => crowd.end(peer),
@@ -104,7 +104,7 @@ fn call(crowd: &mut Crowd, script: &mut Script<'_>) {
             2 => crowd.release(),
             _ => crowd.shut_down(),
         },
-        _ => (0..PEERS).for_each(|peer| crowd.settle(peer, usize::MAX)),
+        _ => (0..PEERS).for_each(|peer| crowd.flush(peer, usize::MAX)),
     }
 }
 

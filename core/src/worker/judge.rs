@@ -33,7 +33,7 @@ impl Worker {
         recorder: &mut impl Recorder,
     ) -> Transport {
         let mut socket = Drained { socket, is_drained: false };
-        let mut transport = self.settle(key, now, &mut socket);
+        let mut transport = self.flush(key, now, &mut socket);
         for _ in 0..MOST_READS {
             let is_read = self.wants_read(key) && !self.is_deaf(key, recorder);
             if transport == Transport::Close || socket.is_drained || !is_read || !self.is_expired(key, now) {
@@ -53,7 +53,7 @@ impl Worker {
             // What is due to it by now is due in this turn.
             return self.on_readable_slowly(key, now, buffer, &mut socket, recorder);
         }
-        self.settle(key, now, &mut socket)
+        self.flush(key, now, &mut socket)
     }
 
     /// Whether something of a connection is due that [`judge`](Worker::judge) has to see to.

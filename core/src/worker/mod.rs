@@ -11,7 +11,7 @@
 //!    what is to be done with the socket. On [`Transport::Close`], close the socket and
 //!    [`remove`](Worker::remove) the connection. Repeat it while there is more to be read and
 //!    [`wants_read`](Worker::wants_read) agrees.
-//! 3. To *settle* a connection is to call [`Worker::settle`], which sends what waits, and to do what it says.
+//! 3. To *settle* a connection is to call [`Worker::flush`], which sends what waits, and to do what it says.
 //! 4. When the socket can be written again and [`wants_write`](Worker::wants_write) agrees, settle; and go on
 //!    reading if reading had been paused.
 //! 5. Sleep until [`poll_timeout`](Worker::poll_timeout) at the latest; then call [`attend`](Worker::attend) for each

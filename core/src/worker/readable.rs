@@ -42,7 +42,7 @@ impl Worker {
     /// sends all that there is to say to it, once. Says what is to be done with the socket then.
     ///
     /// `buffer` is the runtime's, of any length; nothing in it outlives the turn. What the socket does not take
-    /// waits for [`Worker::settle`]. An error of the socket ends the connection, that it would have blocked does
+    /// waits for [`Worker::flush`]. An error of the socket ends the connection, that it would have blocked does
     /// not.
     // Part of the runtime's loop: a call of it costs a twentieth of what a short message takes.
     #[inline(always)]
@@ -92,7 +92,7 @@ impl Worker {
     #[inline(never)]
     fn answer_further(&mut self, key: Key, now: Instant, socket: &mut impl Socket) -> Transport {
         self.uncount_if_ending(key);
-        let transport = self.settle(key, now, socket);
+        let transport = self.flush(key, now, socket);
         self.arm(key);
         self.count_memory(key);
         transport
@@ -101,7 +101,7 @@ impl Worker {
     /// Sends what waits for the socket, once. Says what is to be done with the socket then.
     ///
     /// Sees to no deadline: that is [`attend`](Worker::attend).
-    pub fn settle(&mut self, key: Key, now: Instant, socket: &mut impl Socket) -> Transport {
+    pub fn flush(&mut self, key: Key, now: Instant, socket: &mut impl Socket) -> Transport {
         let output = self.output(key);
         if !output.is_empty() {
             match taken(socket.send(&[IoSlice::new(output)])) {
@@ -127,7 +127,7 @@ impl Worker {
         let is_deaf = self.is_deaf(key, recorder);
         let Some(connection) = self.connections.get_mut(key.0) else { return Transport::Close };
         if is_deaf || !connection.wants_read(&self.config) {
-            return self.settle(key, now, socket);
+            return self.flush(key, now, socket);
         }
         if connection.is_limited(&self.config) {
             return self.on_readable_paced(key, now, buffer, socket, recorder);
@@ -148,7 +148,7 @@ impl Worker {
         // All that was not lent is charged in there.
         let lent = n.saturating_sub(bytes.len());
         self.receive(key, now, bytes, recorder);
-        if is_lent { self.charge(key, now, lent, socket) } else { self.settle(key, now, socket) }
+        if is_lent { self.charge(key, now, lent, socket) } else { self.flush(key, now, socket) }
     }
 
     /// A turn of a connection whose client is kept to a rate: what is due of an earlier read, then one read of as many
@@ -169,7 +169,7 @@ impl Worker {
         let is_paced_by_bytes = self.config.session.byte_rate.per_second != 0;
         let Some(connection) = self.connections.get_mut(key.0) else { return Transport::Close };
         let Some(room) = room.filter(|_| connection.wants_read(&self.config)) else {
-            return self.settle(key, now, socket);
+            return self.flush(key, now, socket);
         };
         // A large message takes what there is, whatever the rate of bytes.
         let lent = if is_paced_by_bytes { None } else { connection.lend() };
@@ -182,7 +182,7 @@ impl Worker {
         let mut overrun = if is_lent { connection.take_overrun() } else { Vec::new() };
         let bytes = if is_lent { &mut overrun[..] } else { buffer.get_mut(..n).unwrap_or_default() };
         self.receive(key, now, bytes, recorder);
-        self.settle(key, now, socket)
+        self.flush(key, now, socket)
     }
 
     /// The same as [`on_readable`](Worker::on_readable), without its short way for short messages.
@@ -201,7 +201,7 @@ impl Worker {
     /// Counts what was read, and sends what follows from it.
     fn charge(&mut self, key: Key, now: Instant, received: usize, socket: &mut impl Socket) -> Transport {
         self.turn(key, now, |connection, context, turn| connection.charge(context, turn, received));
-        self.settle(key, now, socket)
+        self.flush(key, now, socket)
     }
 
     /// A turn of an admitted user, once its bytes are here, in which there may be large payloads.
@@ -281,7 +281,7 @@ impl Worker {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(_) => self.handle_error(key),
         }
-        self.settle(key, now, socket)
+        self.flush(key, now, socket)
     }
 }
 

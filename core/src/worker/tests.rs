@@ -120,10 +120,10 @@ impl Runtime {
 
     fn feed(&mut self, key: Key, bytes: &[u8]) {
         self.worker.receive(key, self.now, &mut bytes.to_vec(), &mut self.notes);
-        self.settle(key);
+        self.flush(key);
     }
 
-    fn settle(&mut self, key: Key) {
+    fn flush(&mut self, key: Key) {
         let output = self.worker.output(key);
         if !output.is_empty() {
             let n = output.len().min(self.takes);
@@ -138,7 +138,7 @@ impl Runtime {
 
     fn eof(&mut self, key: Key) {
         self.worker.handle_eof(key, self.now);
-        self.settle(key);
+        self.flush(key);
     }
 
     /// Lets time pass and settles what is due.
@@ -151,9 +151,9 @@ impl Runtime {
 
     /// Offers what waits to the socket, does what is due, and settles. What the socket brought is fed already.
     fn attend(&mut self, key: Key) {
-        self.settle(key);
+        self.flush(key);
         self.worker.judge(key, self.now, &mut self.notes);
-        self.settle(key);
+        self.flush(key);
     }
 
     fn wire(&self, key: Key) -> &[u8] {
@@ -309,7 +309,7 @@ fn a_short_write_is_continued_in_order() {
     runtime.feed(key, &[frame(0x81, b"abcdef"), frame(0x81, b"ghi")].concat());
     runtime.feed(key, &frame(0x81, b"jkl"));
     while runtime.worker.wants_write(key) {
-        runtime.settle(key);
+        runtime.flush(key);
     }
     assert_eq!(runtime.wire(key), b"\x81\x06abcdef\x81\x03ghi\x81\x03jkl");
 }
@@ -324,10 +324,10 @@ fn reading_pauses_while_too_much_waits_and_goes_on_afterwards() {
     runtime.feed(key, &frame(0x81, b""));
     assert!(!runtime.worker.wants_read(key), "twelve bytes wait");
     runtime.takes = 2;
-    runtime.settle(key);
+    runtime.flush(key);
     assert!(runtime.worker.wants_read(key));
     runtime.takes = usize::MAX;
-    runtime.settle(key);
+    runtime.flush(key);
     assert_eq!(runtime.wire(key), b"\x81\x0812345678\x81\x00");
     assert!(runtime.worker.connections[key.0].backlog.is_none(), "its memory is given back");
 }
@@ -340,7 +340,7 @@ fn a_peer_that_takes_too_little_is_closed_with_4413() {
     runtime.feed(key, &frame(0x81, b"12345678"));
     runtime.feed(key, &frame(0x81, b""));
     runtime.takes = usize::MAX;
-    runtime.settle(key);
+    runtime.flush(key);
     assert_eq!(runtime.wire(key), b"\x81\x0812345678\x81\x00\x88\x0f\x11\x3dslow consumer");
     runtime.feed(key, &frame(0x88, b"\x11\x3d"));
     assert!(runtime.notes.0[3].starts_with("closed 123 Closed(Library(4413))"), "{:?}", runtime.notes);
@@ -354,7 +354,7 @@ fn one_message_is_taken_whole_however_long_it_is() {
     runtime.feed(key, &frame(0x82, &[7; 5000]));
     assert!(!runtime.worker.wants_read(key));
     while runtime.worker.wants_write(key) {
-        runtime.settle(key);
+        runtime.flush(key);
     }
     assert_eq!(runtime.wire(key).len(), 4 + 5000);
     assert_eq!(runtime.transports[key.0], Transport::Open);
@@ -367,7 +367,7 @@ fn a_peer_that_takes_nothing_is_dropped() {
     runtime.feed(key, &frame(0x81, b"abc"));
     runtime.wait(Duration::from_secs(9));
     runtime.takes = 1;
-    runtime.settle(key);
+    runtime.flush(key);
     runtime.takes = 0;
     runtime.wait(Duration::from_secs(9));
     assert_eq!(runtime.worker.len(), 1, "it has taken one byte in the meantime");
@@ -384,7 +384,7 @@ fn a_close_waits_until_what_was_sent_before_is_written() {
     assert_eq!(runtime.transports[key.0], Transport::Open);
     for _ in 0..6 {
         assert_eq!(runtime.worker.len(), 1);
-        runtime.settle(key);
+        runtime.flush(key);
     }
     assert_eq!(runtime.wire(key), b"\x81\x03abc\x88\x00");
     assert!(runtime.worker.is_empty());
@@ -404,7 +404,7 @@ fn nothing_is_read_after_the_end_while_output_waits() {
         end(&mut runtime, key);
         assert!(!runtime.worker.wants_read(key), "a socket at its end is always readable: this would spin");
         runtime.takes = usize::MAX;
-        runtime.settle(key);
+        runtime.flush(key);
         assert!(runtime.wire(key).starts_with(b"\x81\x03abc"));
         assert!(runtime.worker.is_empty());
     }
@@ -440,7 +440,7 @@ fn output_that_a_runtime_forgot_goes_to_nobody_else() {
     runtime.feed(two, HEAD.as_bytes());
     assert!(runtime.wire(two).starts_with(b"HTTP/1.1 101 "));
     assert!(runtime.wire(two).ends_with(b"\r\n\r\n"));
-    runtime.settle(one);
+    runtime.flush(one);
     assert_eq!(runtime.wire(one), b"\x81\x06secret");
 }
 
@@ -449,7 +449,7 @@ fn the_end_of_a_connection_leaves_no_output_for_the_next() {
     let (mut runtime, one) = admitted(SessionConfig::default());
     runtime.worker.receive(one, runtime.now, &mut frame(0x81, b"secret"), &mut runtime.notes);
     runtime.worker.handle_error(one);
-    runtime.settle(one);
+    runtime.flush(one);
     assert!(runtime.worker.is_empty());
     let two = runtime.open();
     assert_eq!(two, one, "the key is used again");
@@ -589,7 +589,7 @@ fn a_pong_that_waited_is_sent_when_the_backlog_is() {
         runtime.feed(key, &frame(0x89, payload));
     }
     runtime.takes = usize::MAX;
-    runtime.settle(key);
+    runtime.flush(key);
     assert_eq!(runtime.wire(key), b"\x81\x03abc");
     assert_eq!(runtime.worker.poll_timeout(runtime.now), Some(runtime.now));
     runtime.wait(Duration::ZERO);
@@ -603,7 +603,7 @@ fn a_pong_that_waited_does_not_come_behind_a_later_one() {
     runtime.feed(key, &frame(0x81, b"abc"));
     runtime.feed(key, &frame(0x89, b"earlier"));
     runtime.takes = usize::MAX;
-    runtime.settle(key);
+    runtime.flush(key);
     // The next read comes before the runtime asks what is due.
     runtime.feed(key, &frame(0x89, b"later"));
     runtime.wait(Duration::ZERO);

@@ -130,10 +130,10 @@ impl Connection {
 
     pub(crate) fn feed(&mut self, bytes: &[u8]) {
         self.worker.receive(self.key, self.now, &mut bytes.to_vec(), &mut self.counts);
-        self.settle();
+        self.flush();
     }
 
-    pub(crate) fn settle(&mut self) {
+    pub(crate) fn flush(&mut self) {
         let output = self.worker.output(self.key);
         if !output.is_empty() {
             let n = output.len().min(self.takes);
@@ -148,9 +148,9 @@ impl Connection {
 
     /// Offers what waits to the socket, does what is due, and settles.
     pub(crate) fn attend(&mut self) {
-        self.settle();
+        self.flush();
         self.worker.judge(self.key, self.now, &mut self.counts);
-        self.settle();
+        self.flush();
     }
 
     /// Lets time pass and settles what is due. What others have to say is thrown away.

@@ -201,7 +201,7 @@ fn a_reset_after_any_byte_ends_one_connection_and_leaves_nothing() {
                 connection.worker.handle_eof(connection.key, connection.now);
                 connection.takes = usize::MAX;
             }
-            connection.settle();
+            connection.flush();
             assert!(connection.worker.is_empty(), "after {len} bytes");
             let counts = &connection.counts;
             assert_eq!(counts.established, counts.closed, "after {len} bytes");

@@ -119,7 +119,7 @@ fn pings_of_a_peer_that_does_not_read_grow_nothing() {
         "one pong waits, outside the backlog"
     );
     connection.takes = usize::MAX;
-    connection.settle();
+    connection.flush();
     connection.wait(Duration::ZERO);
     let last = [&b"\x8a\x7d"[..], &99_999u32.to_be_bytes(), &[0; 121]].concat();
     assert_eq!(connection.wire, [b"\x8a\x05first", &last[..]].concat());
@@ -132,7 +132,7 @@ fn a_flood_of_pings_is_1008() {
     connection.takes = 0;
     connection.feed(&frame(0x89, &[0; 125]).repeat(41));
     connection.takes = usize::MAX;
-    connection.settle();
+    connection.flush();
     assert_eq!(connection.close_code(), 1008);
 }
 

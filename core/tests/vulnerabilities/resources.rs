@@ -30,10 +30,10 @@ fn what_a_slow_reader_leaves_is_bounded_and_pauses_reading() {
     assert_eq!(connection.transport, Transport::Open);
     // It goes on as soon as some of it is taken.
     connection.takes = waiting - config.pause_backlog;
-    connection.settle();
+    connection.flush();
     assert!(connection.worker.wants_read(connection.key));
     connection.takes = usize::MAX;
-    connection.settle();
+    connection.flush();
     assert_eq!(connection.wire, [&[0x82, 126, 0x0f, 0xfc][..], &[7; 4092]].concat().repeat(16 * reads));
     assert_eq!(connection.worker.output(connection.key), b"");
 }
@@ -51,7 +51,7 @@ fn a_backlog_over_its_limit_is_4413() {
         assert!(waiting <= config.max_backlog + 60_004 + 127, "{waiting}");
     }
     connection.takes = usize::MAX;
-    connection.settle();
+    connection.flush();
     assert_eq!(connection.close_code(), 4413);
     assert_eq!(connection.counts.messages, (config.max_backlog / 60_004) + 1, "nothing is heard after it");
     connection.wait(5 * SECOND);
@@ -109,7 +109,7 @@ fn a_reader_of_single_bytes_costs_no_more_than_one_of_all() {
     }
     check_time(Duration::from_secs(10), || {
         while connection.worker.wants_write(connection.key) {
-            connection.settle();
+            connection.flush();
         }
     });
     assert_eq!(connection.frames(), [(0x82, &[7; 65_536][..]); 4]);
@@ -134,7 +134,7 @@ fn a_hundred_thousand_connections_leave_no_timer() {
         }
         if !connection.worker.is_empty() {
             connection.worker.handle_eof(connection.key, connection.now);
-            connection.settle();
+            connection.flush();
         }
         assert!(connection.worker.is_empty(), "connection {number}");
         connection.wait(Duration::ZERO);
@@ -156,7 +156,7 @@ fn a_deadline_of_one_that_has_left_ends_nobody_else() {
     let mut connection = Connection::new(WorkerConfig { keep_alive, ..WorkerConfig::default() });
     connection.wait(4 * SECOND);
     connection.worker.handle_eof(connection.key, connection.now);
-    connection.settle();
+    connection.flush();
     let left = connection.key;
     connection.key = connection.worker.open(arrival(2), connection.now);
     assert_eq!(connection.key, left, "the same place");
@@ -276,7 +276,7 @@ fn an_answer_never_contains_bytes_of_another_connection() {
         connection.wire = std::mem::take(&mut wires[peer]);
         connection.feed(&unsent[peer]);
         while connection.worker.wants_write(connection.key) {
-            connection.settle();
+            connection.flush();
         }
         let answer = connection.frames().iter().flat_map(|(_, payload)| payload.iter().copied()).collect();
         let answer: Vec<u8> = answer;
@@ -316,7 +316,7 @@ fn settings_without_a_bound_overflow_nothing() {
     connection.feed(&frame(0x80, b"b"));
     connection.wait(Duration::from_secs(1_000_000));
     connection.takes = usize::MAX;
-    connection.settle();
+    connection.flush();
     assert_eq!(connection.wire, b"\x8a\x01p\x81\x05Hello\x82\x02ab");
     assert_eq!(connection.worker.poll_timeout(Instant::now()), None);
 }

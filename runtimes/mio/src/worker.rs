@@ -416,7 +416,7 @@ impl EventLoop {
         self.sockets.insert(key, stream);
         if registered.is_err() {
             self.worker.handle_error(key);
-            self.settle(key);
+            self.flush(key);
         }
         if self.worker.poll_timeout(self.now).is_some_and(|due| due <= self.now) {
             // The socket of a connection that gives way is needed for the next one.
@@ -436,7 +436,7 @@ impl EventLoop {
             // What waits to be sent goes with the turn.
             self.on_readable(key, None);
         } else if event.is_writable() && self.worker.wants_write(key) {
-            self.settle(key);
+            self.flush(key);
             self.list(key);
         }
     }
@@ -488,9 +488,9 @@ impl EventLoop {
     }
 
     /// Writes what waits to be sent, once, and does with the socket what the service says.
-    fn settle(&mut self, key: Key) {
+    fn flush(&mut self, key: Key) {
         let Some(socket) = self.sockets.get_mut(key) else { return };
-        let transport = self.worker.settle(key, self.now, socket);
+        let transport = self.worker.flush(key, self.now, socket);
         self.obey(key, transport);
     }
 

@@ -125,7 +125,7 @@ impl ExecutorState {
             return;
         }
         let now = Instant::now();
-        self.settle(connection, now);
+        self.flush(connection, now);
         self.flush_log(now);
     }
 
@@ -143,7 +143,7 @@ impl ExecutorState {
         }
         self.worker.handle_error(connection.key);
         let now = Instant::now();
-        self.settle(connection, now);
+        self.flush(connection, now);
         self.flush_log(now);
     }
 
@@ -204,9 +204,9 @@ impl ExecutorState {
     }
 
     /// Writes what waits to be sent, once, and does with the socket what the service says.
-    fn settle(&mut self, connection: &Connection, now: Instant) {
+    fn flush(&mut self, connection: &Connection, now: Instant) {
         let mut socket = Socket { stream: connection.stream.get_ref() };
-        let transport = self.worker.settle(connection.key, now, &mut socket);
+        let transport = self.worker.flush(connection.key, now, &mut socket);
         self.obey(connection, transport, now);
     }
 

@@ -96,7 +96,7 @@ fn a_connection_that_is_ending_does_not_count_for_its_user() {
         }
         // Its removal takes no place of another.
         runtime.worker.handle_error(first);
-        runtime.settle(first);
+        runtime.flush(first);
         let key = runtime.open();
         runtime.feed(key, &head_of("1"));
         assert!(runtime.wire(key).starts_with(b"HTTP/1.1 429"), "{how}");
@@ -146,7 +146,7 @@ fn handshakes_are_counted_until_they_end_however_they_end() {
         |runtime, _| runtime.wait(Duration::from_secs(6)),
         |runtime, key| {
             runtime.worker.handle_error(key);
-            runtime.settle(key);
+            runtime.flush(key);
         },
     ];
     for end in ends.iter().cycle().take(50) {

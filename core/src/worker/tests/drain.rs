@@ -96,7 +96,7 @@ fn what_waits_to_be_sent_goes_before_the_close() {
     runtime.worker.drain(runtime.now, Duration::ZERO);
     runtime.wait(Duration::ZERO);
     runtime.takes = usize::MAX;
-    runtime.settle(keys[0]);
+    runtime.flush(keys[0]);
     assert_eq!(runtime.wire(keys[0]), [b"\x81\x08answered", CLOSE_1012].concat());
 }
 

@@ -102,12 +102,12 @@ fn nobody_is_pinged_behind_a_backlog_and_a_ping_before_it_begins_anew() {
     ping(&mut runtime, key);
     runtime.takes = 0;
     runtime.worker.receive(key, runtime.now, &mut frame(0x81, b"ab"), &mut runtime.notes);
-    runtime.settle(key);
+    runtime.flush(key);
     wait_in_steps(&mut runtime, 100 * SECOND);
     assert_eq!(runtime.worker.len(), 1);
     assert_eq!(runtime.worker.output(key), b"\x81\x02ab");
     runtime.takes = usize::MAX;
-    runtime.settle(key);
+    runtime.flush(key);
     assert_eq!(runtime.wire(key), b"\x81\x02ab");
     runtime.wires[key.0].clear();
     wait_in_steps(&mut runtime, SECOND);

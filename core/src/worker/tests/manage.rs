@@ -184,7 +184,7 @@ fn a_message_stands_behind_what_waits_and_ends_who_takes_too_little() {
         "it is closing with 4413"
     );
     runtime.takes = usize::MAX;
-    runtime.settle(slow);
+    runtime.flush(slow);
     assert!(runtime.wire(slow).ends_with(b"\x88\x0f\x11\x3dslow consumer"));
 }
 

@@ -39,7 +39,7 @@ fn what_is_held_is_counted_until_it_is_gone_however_it_goes() {
         |runtime, key| runtime.feed(key, b"\xff\xff"),
         |runtime, key| {
             runtime.worker.handle_error(key);
-            runtime.settle(key);
+            runtime.flush(key);
         },
         |runtime, _| {
             runtime.worker.shut_down();
@@ -53,7 +53,7 @@ fn what_is_held_is_counted_until_it_is_gone_however_it_goes() {
         assert!((5000..20_000).contains(&runtime.worker.memory_held()), "{}", runtime.worker.memory_held());
         end(&mut runtime, key);
         runtime.takes = usize::MAX;
-        runtime.settle(key);
+        runtime.flush(key);
         (0..11).for_each(|_| runtime.wait(SECOND));
         assert_eq!(runtime.worker.memory_held(), 0);
     }
@@ -71,7 +71,7 @@ fn what_is_not_taken_counts_until_it_is() {
     runtime.feed(key, &frame(0x82, &[7; 3000]));
     assert!((3000..10_000).contains(&runtime.worker.memory_held()), "{}", runtime.worker.memory_held());
     runtime.takes = usize::MAX;
-    runtime.settle(key);
+    runtime.flush(key);
     assert_eq!(runtime.worker.memory_held(), 0);
 }
 

@@ -113,7 +113,7 @@ fn on_readable(config: WorkerConfig, peer: &mut Peer<'_>, buffer: usize) -> (Vec
             worker.on_readable(key, runtime.now, &mut buffer, peer, notes)
         } else {
             assert!(worker.wants_write(key), "nothing would ever happen again");
-            worker.settle(key, runtime.now, peer)
+            worker.flush(key, runtime.now, peer)
         };
         assert_eq!(transport, worker.transport(key));
         if transport == Transport::Close {
@@ -362,7 +362,7 @@ fn an_error_of_the_socket_ends_the_connection_and_that_it_would_block_does_not()
     runtime.takes = 0;
     runtime.feed(key, &frame(0x81, b"abc"));
     let mut peer = Peer { write_error: Some(ErrorKind::BrokenPipe), ..Peer::default() };
-    assert_eq!(runtime.worker.settle(key, runtime.now, &mut peer), Transport::Close);
+    assert_eq!(runtime.worker.flush(key, runtime.now, &mut peer), Transport::Close);
 }
 
 #[test]

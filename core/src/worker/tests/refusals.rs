@@ -148,10 +148,10 @@ fn a_dismissal_that_the_socket_does_not_take_at_once_goes_out_whole() {
     let key = runtime.open();
     runtime.feed(key, anonymous().as_bytes());
     while runtime.worker.wants_write(key) {
-        runtime.settle(key);
+        runtime.flush(key);
     }
     assert_eq!(runtime.wire(key), expected);
     runtime.worker.handle_error(key);
-    runtime.settle(key);
+    runtime.flush(key);
     assert!(runtime.worker.is_empty());
 }

@@ -81,7 +81,7 @@ fn places_are_counted_however_connections_end() {
         |runtime, _| runtime.wait(Duration::from_secs(6)),
         |runtime, key| {
             runtime.worker.handle_error(key);
-            runtime.settle(key);
+            runtime.flush(key);
         },
         |runtime, _| {
             // Two others take its place and the one that is left.

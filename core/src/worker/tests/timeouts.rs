@@ -31,7 +31,7 @@ fn a_peer_that_does_not_answer_our_close_is_dropped_with_what_waits() {
     assert_eq!(runtime.worker.next_due(runtime.now, &mut runtime.notes), Some(key));
     runtime.worker.judge(key, runtime.now, &mut runtime.notes);
     assert!(runtime.worker.connections[key.0].backlog.is_none(), "its memory is given back");
-    runtime.settle(key);
+    runtime.flush(key);
     assert!(runtime.worker.is_empty());
     assert!(runtime.notes.0[2].starts_with("closed 123 Closed(Away)"), "{:?}", runtime.notes);
 }
@@ -96,7 +96,7 @@ fn an_error_of_one_socket_leaves_the_others_as_they_are() {
     assert_eq!(runtime.worker.output(one), b"");
     runtime.worker.handle_error(one);
     assert_eq!(runtime.worker.output(two), b"\x81\x03abc");
-    runtime.settle(one);
+    runtime.flush(one);
     assert_eq!(runtime.worker.keys(), [two]);
     assert_eq!(runtime.worker.output(two), b"\x81\x03abc", "nor does its removal");
     // Keys that mean nothing are answered, not punished.
@@ -161,7 +161,7 @@ fn a_socket_takes_nothing_where_there_is_nothing() {
     let two = runtime.open();
     runtime.worker.receive(one, runtime.now, &mut frame(0x81, b"abc"), &mut crate::record::Silent);
     runtime.worker.sent(two, 3, runtime.now);
-    runtime.settle(one);
+    runtime.flush(one);
     assert_eq!(runtime.wire(one), b"\x81\x03abc");
     assert_eq!(runtime.notes.0.len(), 1, "{:?}", runtime.notes);
 }
@@ -198,7 +198,7 @@ fn a_backlog_that_is_sent_leaves_nothing_due() {
     runtime.takes = 0;
     runtime.feed(key, &frame(0x81, b"abc"));
     runtime.takes = usize::MAX;
-    runtime.settle(key);
+    runtime.flush(key);
     assert_eq!(runtime.wire(key), b"\x81\x03abc");
     assert_eq!(runtime.worker.next_due(runtime.now, &mut runtime.notes), None);
 }
