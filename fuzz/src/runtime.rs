@@ -109,7 +109,7 @@ impl Runtime {
         self.judge(before, socket.offered);
         self.wire.extend_from_slice(&socket.taken);
         self.wrote(key, socket.offered, socket.taken.len());
-        self.obey(key);
+        self.apply(key);
     }
 
     /// Notes what waited before a read and what with its answers.
@@ -186,10 +186,10 @@ impl Runtime {
             self.worker.sent(key, n, self.now);
         }
         self.wrote(key, waiting, n);
-        self.obey(key);
+        self.apply(key);
     }
 
-    fn obey(&mut self, key: Key) {
+    fn apply(&mut self, key: Key) {
         self.transport = self.worker.transport(key);
         match self.transport {
             Transport::Open => assert!(!self.is_shut, "open behind the shutdown"),

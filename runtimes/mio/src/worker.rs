@@ -331,7 +331,7 @@ impl EventLoop {
     fn attend(&mut self, key: Key) {
         let Some(socket) = self.sockets.get_mut(key) else { return };
         let transport = self.worker.attend(key, self.now, &mut self.buffer, socket, &mut self.recording);
-        self.obey(key, transport);
+        self.apply(key, transport);
     }
 
     /// Tells the other workers of connections that users here have replaced, and that are not here.
@@ -476,7 +476,7 @@ impl EventLoop {
             return;
         }
         let is_ended = socket.is_ended;
-        self.obey(key, transport);
+        self.apply(key, transport);
         self.list(key);
         if is_ended {
             // If no read will tell. The key may be nobody's by now, which does no harm.
@@ -491,10 +491,10 @@ impl EventLoop {
     fn flush(&mut self, key: Key) {
         let Some(socket) = self.sockets.get_mut(key) else { return };
         let transport = self.worker.flush(key, self.now, socket);
-        self.obey(key, transport);
+        self.apply(key, transport);
     }
 
-    fn obey(&mut self, key: Key, transport: Transport) {
+    fn apply(&mut self, key: Key, transport: Transport) {
         match transport {
             Transport::Open => {}
             Transport::ShutdownWrite => {

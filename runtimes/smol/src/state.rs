@@ -92,7 +92,7 @@ impl ExecutorState {
         let mut socket = Socket { stream: connection.stream.get_ref() };
         let transport =
             self.worker.on_readable(connection.key, now, &mut self.buffer, &mut socket, &mut self.recording);
-        self.obey(connection, transport, now);
+        self.apply(connection, transport, now);
         if self.worker.is_short_of_memory() {
             self.see_to_due(now);
         }
@@ -172,7 +172,7 @@ impl ExecutorState {
                 let mut socket = Socket { stream: connection.stream.get_ref() };
                 let transport =
                     self.worker.attend(key, now, &mut self.buffer, &mut socket, &mut self.recording);
-                self.obey(&connection, transport, now);
+                self.apply(&connection, transport, now);
                 connection.bell.ring();
             }
         }
@@ -207,10 +207,10 @@ impl ExecutorState {
     fn flush(&mut self, connection: &Connection, now: Instant) {
         let mut socket = Socket { stream: connection.stream.get_ref() };
         let transport = self.worker.flush(connection.key, now, &mut socket);
-        self.obey(connection, transport, now);
+        self.apply(connection, transport, now);
     }
 
-    fn obey(&mut self, connection: &Connection, transport: Transport, now: Instant) {
+    fn apply(&mut self, connection: &Connection, transport: Transport, now: Instant) {
         match transport {
             Transport::Open => {}
             // It fails if the peer is gone, which the next read tells.
