@@ -80,7 +80,7 @@ fn carry(
         let mut now = Instant::now();
         let mut transport = Transport::Open;
         while let Some(due) = worker.next_due(now, &mut Sentences) {
-            transport = worker.attend(due, now, &mut buffer, &mut socket, &mut Sentences);
+            transport = worker.handle_due(due, now, &mut buffer, &mut socket, &mut Sentences);
         }
         // 6. The end of the peer's side cannot be seen ahead of unread bytes with `std` alone; a reset can.
         if worker.wants_end(key) && stream.take_error()?.is_some() {

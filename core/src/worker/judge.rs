@@ -24,7 +24,7 @@ impl Worker {
     /// If a deadline has passed that the peer could have met, the socket is read first, so that no peer is ended for
     /// bytes that have arrived and were not read: because the process was stopped, the machine suspended, or the turn
     /// before this one took long. `buffer` and `socket` are those of [`on_readable`](Worker::on_readable).
-    pub fn attend(
+    pub fn handle_due(
         &mut self,
         key: Key,
         now: Instant,
@@ -64,7 +64,7 @@ impl Worker {
             })
     }
 
-    /// Does what is due of a connection, if anything is. The step of [`attend`](Worker::attend) for a runtime without a
+    /// Does what is due of a connection, if anything is. The step of [`handle_due`](Worker::handle_due) for a runtime without a
     /// [`Socket`]: to be called for each connection that [`next_due`](Worker::next_due) gives, after its pending output
     /// was offered to the kernel, and what the kernel had for it was [received](Worker::receive).
     pub fn judge(&mut self, key: Key, now: Instant, recorder: &mut impl Recorder) {

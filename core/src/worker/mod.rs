@@ -14,7 +14,7 @@
 //! 3. To *settle* a connection is to call [`Worker::flush`], which sends what waits, and to do what it says.
 //! 4. When the socket can be written again and [`wants_write`](Worker::wants_write) agrees, settle; and go on
 //!    reading if reading had been paused.
-//! 5. Sleep until [`poll_timeout`](Worker::poll_timeout) at the latest; then call [`attend`](Worker::attend) for each
+//! 5. Sleep until [`poll_timeout`](Worker::poll_timeout) at the latest; then call [`handle_due`](Worker::handle_due) for each
 //!    connection that [`next_due`](Worker::next_due) gives, do what it says, and go on reading if reading had been
 //!    paused.
 //! 6. While [`wants_end`](Worker::wants_end) agrees, nothing is read from a connection: watch its socket for the end of
@@ -29,7 +29,7 @@
 //! A runtime that has no such [`Socket`], because its kernel reads and writes by itself, takes the steps of
 //! `on_readable` one by one: [`Worker::receive`] ([`handle_eof`](Worker::handle_eof),
 //! [`handle_error`](Worker::handle_error)), [`Worker::output`], [`Worker::sent`], [`Worker::transport`]; and those of
-//! `attend`: offer the output to the kernel, receive what it has, [`Worker::judge`], settle.
+//! `handle_due`: offer the output to the kernel, receive what it has, [`Worker::judge`], settle.
 
 mod application;
 mod config;
@@ -310,7 +310,7 @@ impl Worker {
         times.into_iter().flatten().min()
     }
 
-    /// The next connection whose time has come. [Attend](Worker::attend) to it before asking again.
+    /// The next connection whose time has come. [Attend](Worker::handle_due) to it before asking again.
     pub fn next_due(&mut self, now: Instant, recorder: &mut impl Recorder) -> Option<Key> {
         if let Some(key) = self.shed(now, recorder) {
             return Some(key);

@@ -100,7 +100,7 @@ impl Worker {
 
     /// Sends what waits for the socket, once. Says what is to be done with the socket then.
     ///
-    /// Sees to no deadline: that is [`attend`](Worker::attend).
+    /// Sees to no deadline: that is [`handle_due`](Worker::handle_due).
     pub fn flush(&mut self, key: Key, now: Instant, socket: &mut impl Socket) -> Transport {
         let output = self.output(key);
         if !output.is_empty() {

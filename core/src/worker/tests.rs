@@ -145,12 +145,12 @@ impl Runtime {
     fn wait(&mut self, time: Duration) {
         self.now += time;
         while let Some(key) = self.worker.next_due(self.now, &mut self.notes) {
-            self.attend(key);
+            self.handle_due(key);
         }
     }
 
     /// Offers what waits to the socket, does what is due, and settles. What the socket brought is fed already.
-    fn attend(&mut self, key: Key) {
+    fn handle_due(&mut self, key: Key) {
         self.flush(key);
         self.worker.judge(key, self.now, &mut self.notes);
         self.flush(key);

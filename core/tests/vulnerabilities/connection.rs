@@ -147,7 +147,7 @@ impl Connection {
     }
 
     /// Offers what waits to the socket, does what is due, and settles.
-    pub(crate) fn attend(&mut self) {
+    pub(crate) fn handle_due(&mut self) {
         self.flush();
         self.worker.judge(self.key, self.now, &mut self.counts);
         self.flush();
@@ -158,12 +158,12 @@ impl Connection {
         self.now += time;
         while let Some(key) = self.worker.next_due(self.now, &mut self.counts) {
             if key == self.key {
-                self.attend();
+                self.handle_due();
                 continue;
             }
             let own = (self.key, self.transport, std::mem::take(&mut self.wire));
             self.key = key;
-            self.attend();
+            self.handle_due();
             (self.key, self.transport, self.wire) = own;
         }
     }

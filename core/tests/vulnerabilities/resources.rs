@@ -186,7 +186,7 @@ fn a_crowd_that_says_nothing_is_gone_in_one_pass() {
             while let Some(key) = connection.worker.next_due(connection.now, &mut connection.counts) {
                 connection.key = key;
                 connection.wire.clear();
-                connection.attend();
+                connection.handle_due();
             }
         }
     });

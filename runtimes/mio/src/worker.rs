@@ -287,7 +287,7 @@ impl EventLoop {
                     self.read_listed(key);
                 }
             }
-            self.see_to_due();
+            self.handle_all_due();
             self.pass_on_replaced();
             self.recording.log.flush();
             if self.recording.log.is_full() != self.worker.is_held() {
@@ -320,17 +320,17 @@ impl EventLoop {
         }
     }
 
-    fn see_to_due(&mut self) {
+    fn handle_all_due(&mut self) {
         while let Some(key) = self.worker.next_due(self.now, &mut self.recording) {
-            self.attend(key);
+            self.handle_due(key);
             // If its time has come to be read again.
             self.list(key);
         }
     }
 
-    fn attend(&mut self, key: Key) {
+    fn handle_due(&mut self, key: Key) {
         let Some(socket) = self.sockets.get_mut(key) else { return };
-        let transport = self.worker.attend(key, self.now, &mut self.buffer, socket, &mut self.recording);
+        let transport = self.worker.handle_due(key, self.now, &mut self.buffer, socket, &mut self.recording);
         self.apply(key, transport);
     }
 
@@ -420,7 +420,7 @@ impl EventLoop {
         }
         if self.worker.poll_timeout(self.now).is_some_and(|due| due <= self.now) {
             // The socket of a connection that gives way is needed for the next one.
-            self.see_to_due();
+            self.handle_all_due();
         }
     }
 
@@ -483,7 +483,7 @@ impl EventLoop {
             self.worker.handle_left(key, self.now);
         }
         if self.worker.is_short_of_memory() {
-            self.see_to_due();
+            self.handle_all_due();
         }
     }
 

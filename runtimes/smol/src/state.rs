@@ -59,7 +59,7 @@ impl ExecutorState {
         }
         if self.worker.poll_timeout(now).is_some_and(|due| due <= now) {
             // The socket of a connection that gives way is needed for the next one.
-            self.see_to_due(now);
+            self.handle_all_due(now);
         }
         connection
     }
@@ -94,7 +94,7 @@ impl ExecutorState {
             self.worker.on_readable(connection.key, now, &mut self.buffer, &mut socket, &mut self.recording);
         self.apply(connection, transport, now);
         if self.worker.is_short_of_memory() {
-            self.see_to_due(now);
+            self.handle_all_due(now);
         }
         self.flush_log(now);
     }
@@ -156,7 +156,7 @@ impl ExecutorState {
     /// Sees to all connections whose time has come.
     pub(crate) fn handle_due(&mut self) {
         let now = Instant::now();
-        self.see_to_due(now);
+        self.handle_all_due(now);
         self.flush_log(now);
     }
 
@@ -166,12 +166,12 @@ impl ExecutorState {
         self.handle_due();
     }
 
-    fn see_to_due(&mut self, now: Instant) {
+    fn handle_all_due(&mut self, now: Instant) {
         while let Some(key) = self.worker.next_due(now, &mut self.recording) {
             if let Some(connection) = self.connections.get(key.0).cloned().flatten() {
                 let mut socket = Socket { stream: connection.stream.get_ref() };
                 let transport =
-                    self.worker.attend(key, now, &mut self.buffer, &mut socket, &mut self.recording);
+                    self.worker.handle_due(key, now, &mut self.buffer, &mut socket, &mut self.recording);
                 self.apply(&connection, transport, now);
                 connection.bell.ring();
             }

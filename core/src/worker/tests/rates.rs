@@ -125,7 +125,7 @@ fn flood(session: SessionConfig, chunk: &[u8], seconds: u64) -> Vec<(Duration, u
             // As late as a timer may be.
             runtime.now = at.max(runtime.now) + Duration::from_micros(700);
             while let Some(due) = runtime.worker.next_due(runtime.now, &mut recorder) {
-                runtime.worker.attend(due, runtime.now, &mut buffer, &mut kernel, &mut recorder);
+                runtime.worker.handle_due(due, runtime.now, &mut buffer, &mut kernel, &mut recorder);
             }
         }
         kernel.wire.clear();

@@ -51,7 +51,7 @@ impl Runtime {
         let mut last = Transport::Open;
         let mut buffer = [0; 100];
         while let Some(key) = self.worker.next_due(self.now, &mut self.notes) {
-            last = self.worker.attend(key, self.now, &mut buffer, kernel, &mut self.notes);
+            last = self.worker.handle_due(key, self.now, &mut buffer, kernel, &mut self.notes);
             if last == Transport::Close {
                 self.worker.remove(key, self.now, &mut self.notes);
             }
