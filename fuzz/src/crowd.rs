@@ -170,15 +170,15 @@ impl Crowd {
     }
 
     /// Nobody is read from for a time.
-    pub(crate) fn hold(&mut self) {
-        self.worker.hold(self.now);
+    pub(crate) fn pause_reads(&mut self) {
+        self.worker.pause_reads(self.now);
         let is_user = |peer: &&Peer| self.worker.status(peer.key).is_some_and(|status| status.is_open);
         assert!(self.peers.iter().flatten().filter(is_user).all(|peer| !self.worker.wants_read(peer.key)));
     }
 
     /// Everybody is read from again.
-    pub(crate) fn release(&mut self) {
-        self.worker.release(self.now);
+    pub(crate) fn resume_reads(&mut self) {
+        self.worker.resume_reads(self.now);
     }
 
     /// Settles what is due, with sockets that take so much. Asserts that this comes to an end.

@@ -100,8 +100,8 @@ fn call(crowd: &mut Crowd, script: &mut Script<'_>) {
         12 => crowd.fail(peer),
         13 => crowd.remove(peer),
         14 => match peer {
-            1 => crowd.hold(),
-            2 => crowd.release(),
+            1 => crowd.pause_reads(),
+            2 => crowd.resume_reads(),
             _ => crowd.shut_down(),
         },
         _ => (0..PEERS).for_each(|peer| crowd.flush(peer, usize::MAX)),

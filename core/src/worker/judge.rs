@@ -94,7 +94,7 @@ impl Worker {
     /// connection: nothing is read from it now, so no read will tell.
     pub fn wants_end(&self, key: Key) -> bool {
         self.connections.get(key.0).is_some_and(|connection| {
-            let is_unread = connection.is_paused() || self.is_held();
+            let is_unread = connection.is_paused() || self.are_reads_paused();
             is_unread && connection.is_open() && !connection.marks.is_left()
         })
     }
@@ -121,14 +121,14 @@ impl Worker {
     pub(super) fn let_go(&mut self, now: Instant) -> Option<Key> {
         while self.leaves_at().is_some_and(|at| at <= now) {
             let Left { key, id, .. } = self.left.pop_front()?;
-            let is_held = self.is_held();
+            let are_reads_paused = self.are_reads_paused();
             let Some(connection) = self.connections.get_mut(key.0) else { continue };
             if connection.id != id || !connection.is_open() || !connection.marks.is_left() {
                 continue;
             }
             connection.marks.set_left(false);
             // If it is read from again, it comes to its end by itself.
-            if is_held || connection.is_pacing() {
+            if are_reads_paused || connection.is_pacing() {
                 connection.abort(Ending::Eof);
                 return Some(key);
             }

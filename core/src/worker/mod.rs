@@ -35,13 +35,13 @@ mod application;
 mod config;
 mod connection;
 mod drain;
-mod hold;
 mod index;
 mod jitter;
 mod judge;
 mod manage;
 mod memory;
 mod notice;
+mod pause;
 mod pending;
 mod readable;
 mod replace;
@@ -124,9 +124,9 @@ pub struct Worker {
     sessions: Index,
     memory: Memory,
     /// Since when nothing is read that would have to be recorded.
-    held_since: Option<Instant>,
+    reads_paused_since: Option<Instant>,
     /// How long that was so before.
-    held_before: Duration,
+    reads_paused_before: Duration,
     /// Peers that have left while nothing was read from them, in the order in which their connections are ended.
     left: VecDeque<Left>,
     /// A connection that has to make room for others, unless its request has arrived.
@@ -160,8 +160,8 @@ impl Worker {
             users: Index::default(),
             sessions: Index::default(),
             memory: Memory::default(),
-            held_since: None,
-            held_before: Duration::ZERO,
+            reads_paused_since: None,
+            reads_paused_before: Duration::ZERO,
             left: VecDeque::new(),
             squeezed: None,
         }
@@ -250,7 +250,7 @@ impl Worker {
     #[inline]
     pub fn wants_read(&self, key: Key) -> bool {
         self.connections.get(key.0).is_some_and(|connection| connection.wants_read(&self.config))
-            && !(self.is_held() && self.is_recorded(key))
+            && !(self.are_reads_paused() && self.is_recorded(key))
     }
 
     /// Whether output waits for the socket to take it.
@@ -294,8 +294,8 @@ impl Worker {
             return Some(now);
         }
         let timers = self.timers.next().map(|at| self.common.epoch.instant(at));
-        let is_stopping_or_held = self.stop.is_some() || self.held_since.is_some();
-        if is_stopping_or_held || !self.left.is_empty() || self.must_make_room() {
+        let is_stopping_or_paused = self.stop.is_some() || self.reads_paused_since.is_some();
+        if is_stopping_or_paused || !self.left.is_empty() || self.must_make_room() {
             return self.poll_rare_timeout(now, timers);
         }
         timers
@@ -318,7 +318,7 @@ impl Worker {
         if let Some(key) = self.give_way_next(now, recorder) {
             return Some(key);
         }
-        self.note_stall(now);
+        self.detect_log_stall(now);
         if let Some(key) = self.let_go(now) {
             return Some(key);
         }
@@ -356,7 +356,7 @@ impl Worker {
             }
             connection.armed = None;
             if connection.poll_timeout(&self.config, self.common.epoch).is_some_and(|at| at <= now) {
-                if self.defer(key, now, recorder) {
+                if self.reschedule(key, now, recorder) {
                     continue;
                 }
                 return Some(key);

@@ -290,7 +290,7 @@ impl EventLoop {
             self.handle_all_due();
             self.pass_on_replaced();
             self.recording.log.flush();
-            if self.recording.log.is_full() != self.worker.is_held() {
+            if self.recording.log.is_full() != self.worker.are_reads_paused() {
                 self.heed_log();
             }
             self.tell_acceptor();
@@ -300,9 +300,9 @@ impl EventLoop {
     /// Reads from nobody while the log takes no more, if it is not to lose anything.
     fn heed_log(&mut self) {
         if self.recording.log.is_full() {
-            return self.worker.hold(self.now);
+            return self.worker.pause_reads(self.now);
         }
-        self.worker.release(self.now);
+        self.worker.resume_reads(self.now);
         for key in self.worker.keys() {
             self.list(key);
         }

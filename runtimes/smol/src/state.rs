@@ -103,13 +103,13 @@ impl ExecutorState {
     /// anything.
     fn flush_log(&mut self, now: Instant) {
         self.recording.log.flush();
-        if self.recording.log.is_full() == self.worker.is_held() {
+        if self.recording.log.is_full() == self.worker.are_reads_paused() {
             return;
         }
         if self.recording.log.is_full() {
-            return self.worker.hold(now);
+            return self.worker.pause_reads(now);
         }
-        self.worker.release(now);
+        self.worker.resume_reads(now);
         // Their tasks ask anew what they are to wait for.
         self.connections.iter().flatten().for_each(|connection| connection.bell.ring());
     }

@@ -76,9 +76,9 @@ fn a_connection_that_is_ending_does_not_count_for_its_user() {
             runtime.wait(Duration::from_secs(10));
         }),
         ("an end that cannot be read", |runtime, key| {
-            runtime.worker.hold(runtime.now);
+            runtime.worker.pause_reads(runtime.now);
             runtime.worker.handle_left(key, runtime.now);
-            runtime.worker.release(runtime.now);
+            runtime.worker.resume_reads(runtime.now);
         }),
     ];
     for (how, end) in ends {

@@ -84,7 +84,7 @@ pub(crate) struct Snapshot {
 impl Snapshot {
     /// Takes one, on the thread of the worker.
     pub(crate) fn take(worker: &Worker, counts: Counts, now: Instant) -> Snapshot {
-        let log_stall = LogStall { is_now: worker.is_log_stalled(), lasted: worker.held_for(now) };
+        let log_stall = LogStall { is_now: worker.is_log_stalled(), lasted: worker.reads_paused_for(now) };
         let cpu = process::cpu_of_this_thread();
         Snapshot { totals: worker.totals(), counts, user_marks: worker.user_marks(), log_stall, cpu }
     }

@@ -7,18 +7,18 @@ use crate::record::Recorder;
 use crate::worker::timers::Entry;
 
 impl Worker {
-    /// Reads nothing that would have to be recorded until [`release`](Worker::release): no messages of users and, for
+    /// Reads nothing that would have to be recorded until [`resume_reads`](Worker::resume_reads): no messages of users and, for
     /// the first second, no requests. After that the log counts as [stalled](Worker::is_log_stalled), and requests are
     /// answered with 503 `log_stalled`. Output, pings and the ends of connections go on, and no peer is ended for what
     /// it may have said unread.
-    pub fn hold(&mut self, now: Instant) {
-        self.held_since.get_or_insert(now);
+    pub fn pause_reads(&mut self, now: Instant) {
+        self.reads_paused_since.get_or_insert(now);
     }
 
-    /// Whether [`hold`](Worker::hold) holds.
+    /// Whether [`pause_reads`](Worker::pause_reads) holds.
     #[inline]
-    pub fn is_held(&self) -> bool {
-        self.held_since.is_some()
+    pub fn are_reads_paused(&self) -> bool {
+        self.reads_paused_since.is_some()
     }
 
     /// Whether it has held for more than a second: that is no burst, but a log that takes nothing.
@@ -26,17 +26,18 @@ impl Worker {
         self.common.is_stalled.get()
     }
 
-    /// How long [`hold`](Worker::hold) has held until `now`, all times together.
-    pub fn held_for(&self, now: Instant) -> Duration {
-        let current = self.held_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
-        self.held_before + current
+    /// How long [`pause_reads`](Worker::pause_reads) has held until `now`, all times together.
+    pub fn reads_paused_for(&self, now: Instant) -> Duration {
+        let current =
+            self.reads_paused_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        self.reads_paused_before + current
     }
 
     /// Reads again. Read from every connection that [`wants_read`](Worker::wants_read) then: of what has come meanwhile
     /// the runtime knows already.
-    pub fn release(&mut self, now: Instant) {
-        self.held_before = self.held_for(now);
-        let Some(since) = self.held_since.take() else { return };
+    pub fn resume_reads(&mut self, now: Instant) {
+        self.reads_paused_before = self.reads_paused_for(now);
+        let Some(since) = self.reads_paused_since.take() else { return };
         let is_stalled = self.common.is_stalled.replace(false);
         for (index, connection) in &mut self.connections {
             // Requests have been read since the log counts as stalled.
@@ -52,12 +53,13 @@ impl Worker {
 
     /// When the log counts as stalled, if it does not yet.
     pub(super) fn stalls_at(&self) -> Option<Instant> {
-        self.held_since.filter(|_| !self.is_log_stalled()).map(|since| since + PATIENCE)
+        self.reads_paused_since.filter(|_| !self.is_log_stalled()).map(|since| since + PATIENCE)
     }
 
     /// Takes note that the log is stalled, if it has been held for so long: requests are read from now on.
-    pub(super) fn note_stall(&mut self, now: Instant) {
-        let Some(since) = self.held_since.filter(|_| self.stalls_at().is_some_and(|at| at <= now)) else {
+    pub(super) fn detect_log_stall(&mut self, now: Instant) {
+        let Some(since) = self.reads_paused_since.filter(|_| self.stalls_at().is_some_and(|at| at <= now))
+        else {
             return;
         };
         self.common.is_stalled.set(true);
@@ -71,7 +73,7 @@ impl Worker {
 
     /// Whether nothing is read from a connection, because it could not be recorded.
     pub(super) fn is_deaf(&self, key: Key, recorder: &impl Recorder) -> bool {
-        (self.is_held() || recorder.is_full()) && self.is_recorded(key)
+        (self.are_reads_paused() || recorder.is_full()) && self.is_recorded(key)
     }
 
     /// Whether what is read from a connection may have to be recorded.
@@ -83,7 +85,7 @@ impl Worker {
 
     /// Looks at a connection later if all that is due of it is for its peer to meet, and nothing is read from that now.
     /// True if so.
-    pub(super) fn defer(&mut self, key: Key, now: Instant, recorder: &impl Recorder) -> bool {
+    pub(super) fn reschedule(&mut self, key: Key, now: Instant, recorder: &impl Recorder) -> bool {
         if !self.is_deaf(key, recorder) {
             return false;
         }

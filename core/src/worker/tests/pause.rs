@@ -63,7 +63,7 @@ fn while_it_is_held_no_message_is_read_and_no_user_is_ended_for_that() {
     runtime.feed(slow, &frame(0x01, b"a"));
     runtime.wait(4 * SECOND);
 
-    runtime.worker.hold(runtime.now);
+    runtime.worker.pause_reads(runtime.now);
     let late = runtime.open();
     for key in [quiet, slow, head, late] {
         assert!(!runtime.worker.wants_read(key));
@@ -86,8 +86,8 @@ fn while_it_is_held_no_message_is_read_and_no_user_is_ended_for_that() {
     }
     assert!(runtime.wire(late).starts_with(b"HTTP/1.1 408 "));
     assert!(!runtime.notes.0.iter().any(|note| note.starts_with("closed")), "{:?}", runtime.notes);
-    assert_eq!(runtime.worker.held_for(runtime.now), 62 * SECOND);
-    runtime.worker.release(runtime.now);
+    assert_eq!(runtime.worker.reads_paused_for(runtime.now), 62 * SECOND);
+    runtime.worker.resume_reads(runtime.now);
     assert!(!runtime.worker.is_log_stalled());
     assert!([quiet, slow].into_iter().all(|key| runtime.worker.wants_read(key)));
 
@@ -103,7 +103,7 @@ fn while_it_is_held_no_message_is_read_and_no_user_is_ended_for_that() {
 #[test]
 fn while_the_log_is_stalled_a_new_user_is_refused_and_later_admitted() {
     let mut runtime = Runtime::new(WorkerConfig::default());
-    runtime.worker.hold(runtime.now);
+    runtime.worker.pause_reads(runtime.now);
     let early = runtime.open();
     runtime.wait(SECOND);
     runtime.feed(early, HEAD.as_bytes());
@@ -115,7 +115,7 @@ fn while_the_log_is_stalled_a_new_user_is_refused_and_later_admitted() {
     let wrong = runtime.open();
     runtime.feed(wrong, HEAD.replace("User-ID: 123\r\n", "").as_bytes());
     assert!(runtime.wire(wrong).starts_with(b"HTTP/1.1 401 "));
-    runtime.worker.release(runtime.now);
+    runtime.worker.resume_reads(runtime.now);
     let late = runtime.open();
     runtime.feed(late, HEAD.as_bytes());
     assert!(runtime.wire(late).starts_with(b"HTTP/1.1 101 "));
@@ -126,10 +126,10 @@ fn a_full_log_that_takes_more_within_a_second_refuses_nothing() {
     let mut runtime = Runtime::new(WorkerConfig::default());
     let key = runtime.open();
     for _ in 0..10 {
-        runtime.worker.hold(runtime.now);
+        runtime.worker.pause_reads(runtime.now);
         runtime.wait(SECOND - Duration::from_nanos(1));
         assert!(!runtime.worker.is_log_stalled());
-        runtime.worker.release(runtime.now);
+        runtime.worker.resume_reads(runtime.now);
     }
     runtime.feed(key, HEAD.as_bytes());
     assert!(runtime.wire(key).starts_with(b"HTTP/1.1 101 "));
@@ -139,7 +139,7 @@ fn a_full_log_that_takes_more_within_a_second_refuses_nothing() {
 fn a_user_that_leaves_while_nothing_is_read_is_gone_half_a_second_later() {
     let (mut runtime, key) = admitted(SessionConfig::default());
     assert!(!runtime.worker.wants_end(key), "a read tells");
-    runtime.worker.hold(runtime.now);
+    runtime.worker.pause_reads(runtime.now);
     assert!(runtime.worker.wants_end(key));
     runtime.worker.handle_left(key, runtime.now);
     assert!(!runtime.worker.wants_end(key), "it is told once");
@@ -153,9 +153,9 @@ fn a_user_that_leaves_while_nothing_is_read_is_gone_half_a_second_later() {
 #[test]
 fn a_user_that_leaves_is_read_to_the_end_if_reading_goes_on_in_time() {
     let (mut runtime, key) = admitted(SessionConfig::default());
-    runtime.worker.hold(runtime.now);
+    runtime.worker.pause_reads(runtime.now);
     runtime.worker.handle_left(key, runtime.now);
-    runtime.worker.release(runtime.now);
+    runtime.worker.resume_reads(runtime.now);
     runtime.feed(key, &frame(0x81, b"last words"));
     runtime.wait(SECOND);
     assert_eq!(runtime.worker.len(), 1, "its end is told by a read");
@@ -166,7 +166,7 @@ fn a_user_that_leaves_is_read_to_the_end_if_reading_goes_on_in_time() {
 #[test]
 fn what_is_held_still_comes_to_its_end() {
     let (mut runtime, key) = admitted(SessionConfig::default());
-    runtime.worker.hold(runtime.now);
+    runtime.worker.pause_reads(runtime.now);
     runtime.worker.shut_down();
     runtime.wait(Duration::ZERO);
     assert_eq!(runtime.wire(key)[..4], *b"\x88\x0c\x03\xe9", "1001");
