@@ -47,8 +47,8 @@ pub mod client;
 #[cfg_attr(not(feature = "compression"), path = "deflate/absent.rs")]
 mod deflate;
 mod input;
-mod parts;
 mod role;
+mod segments;
 mod turn;
 
 pub use input::{Input, Payload, Text, Utf8};

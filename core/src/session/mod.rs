@@ -25,8 +25,8 @@ use crate::frame::{
 };
 use crate::handshake::Deflate;
 use crate::input::{Input, Payload, Text, Utf8};
-use crate::parts::{PART_FROM, Parts};
 use crate::role::{Client, Role, Server};
+use crate::segments::{MIN_SEGMENT, OutputSegments};
 use crate::turn::Turn;
 use control::Control;
 use incoming::Incoming;
@@ -330,11 +330,11 @@ impl<R: Role> Session<R> {
         turn: &mut Turn<'_>,
         kind: DataKind,
         payload: Payload<'b>,
-        parts: Option<&mut Parts<'b>>,
+        segments: Option<&mut OutputSegments<'b>>,
     ) -> Result<(), Closing> {
-        match parts {
-            Some(parts) if payload.len() >= PART_FROM && self.deflate.is_none() => {
-                self.send_part(turn, kind, payload, parts)
+        match segments {
+            Some(segments) if payload.len() >= MIN_SEGMENT && self.deflate.is_none() => {
+                self.send_part(turn, kind, payload, segments)
             }
             Some(_) | None => self.send(turn, kind, &payload),
         }
@@ -346,12 +346,12 @@ impl<R: Role> Session<R> {
         turn: &mut Turn<'_>,
         kind: DataKind,
         mut payload: Payload<'b>,
-        parts: &mut Parts<'b>,
+        segments: &mut OutputSegments<'b>,
     ) -> Result<(), Closing> {
         if self.state != State::Open {
             return Err(Closing);
         }
-        if parts.is_full() {
+        if segments.is_full() {
             return self.send(turn, kind, &payload);
         }
         let (len, key) = (payload.len(), self.role.masking_key());
@@ -359,7 +359,7 @@ impl<R: Role> Session<R> {
         if let Some(key) = key {
             unmask(&mut payload, key, 0);
         }
-        parts.push(turn.out.len(), payload);
+        segments.push(turn.out.len(), payload);
         self.traffic.messages_sent += 1;
         self.traffic.bytes_sent += len as u64;
         Ok(())

@@ -2,7 +2,7 @@
 
 use crate::frame::DataKind;
 use crate::input::Payload;
-use crate::parts::Parts;
+use crate::segments::OutputSegments;
 use crate::session::Session;
 use crate::turn::Turn;
 
@@ -15,7 +15,7 @@ pub(super) enum Application {
 }
 
 impl Application {
-    /// Answers a message. `parts`, if there are any, take what is large.
+    /// Answers a message. `segments`, if there are any, take what is large.
     #[inline(always)]
     pub(super) fn answer<'b>(
         self,
@@ -23,10 +23,10 @@ impl Application {
         turn: &mut Turn<'_>,
         kind: DataKind,
         payload: Payload<'b>,
-        parts: Option<&mut Parts<'b>>,
+        segments: Option<&mut OutputSegments<'b>>,
     ) {
         let answered = match self {
-            Application::Echo => session.send_payload(turn, kind, payload, parts),
+            Application::Echo => session.send_payload(turn, kind, payload, segments),
         };
         // A session that is closing takes no answer, and its user expects none.
         let _ = answered;

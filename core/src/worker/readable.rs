@@ -6,8 +6,8 @@ use std::time::Instant;
 use super::connection::{Context, Unlimited};
 use super::{Key, Worker};
 use crate::input::Input;
-use crate::parts::{PART_FROM, Parts};
 use crate::record::Recorder;
+use crate::segments::{MIN_SEGMENT, OutputSegments};
 use crate::session::Transport;
 use crate::turn::Turn;
 
@@ -64,7 +64,7 @@ impl Worker {
         connection.hear(now);
         // It receives at most as many bytes as it was lent.
         let bytes = buffer.get_mut(..n).unwrap_or_default();
-        if n >= PART_FROM {
+        if n >= MIN_SEGMENT {
             return self.answer_large(key, now, bytes, socket, recorder);
         }
         let context = Context { config: &self.config, application: self.application, common: &self.common };
@@ -217,24 +217,24 @@ impl Worker {
         let Some(connection) = self.connections.get_mut(key.0) else { return Transport::Close };
         let context = Context { config: &self.config, application: self.application, common: &self.common };
         let mut turn = Turn { now, out: &mut self.cork, is_backlogged: false, codec: &mut self.codec };
-        let mut parts = Parts::default();
+        let mut segments = OutputSegments::default();
         let input = &mut Input::new(bytes);
         let is_between = connection.is_between_messages();
-        let parts_of = Some(&mut parts);
+        let segments_of = Some(&mut segments);
         connection.receive_messages(
             is_between,
             &mut Unlimited,
             &context,
             &mut turn,
             input,
-            parts_of,
+            segments_of,
             recorder,
         );
         if !connection.is_open() {
             self.uncount_if_ending(key);
         }
         if !self.cork.is_empty() {
-            self.send_parts(key, now, parts, socket);
+            self.send_segments(key, now, segments, socket);
         }
         // Who is quiet waits for a heartbeat, and that has only become later since it was armed.
         if !self
@@ -248,15 +248,21 @@ impl Worker {
         self.transport(key)
     }
 
-    fn send_parts(&mut self, key: Key, now: Instant, parts: Parts<'_>, socket: &mut impl Socket) {
-        let slices = parts.slices(&self.cork);
+    fn send_segments(
+        &mut self,
+        key: Key,
+        now: Instant,
+        segments: OutputSegments<'_>,
+        socket: &mut impl Socket,
+    ) {
+        let slices = segments.slices(&self.cork);
         let total: usize = slices.iter().map(|slice| slice.len()).sum();
         let sent = taken(socket.send(&slices));
         drop(slices);
         match sent {
-            Ok(n) if n == total => parts.give_back(&mut self.codec.buffers),
+            Ok(n) if n == total => segments.give_back(&mut self.codec.buffers),
             Ok(n) => {
-                let backlog = parts.into_backlog(&self.cork, n, now);
+                let backlog = segments.into_backlog(&self.cork, n, now);
                 if let Some(connection) = self.connections.get_mut(key.0) {
                     // What one read brought is answered, however much that is; the limit is for what comes then.
                     connection.backlog = Some(Box::new(backlog));

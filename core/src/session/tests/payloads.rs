@@ -97,7 +97,7 @@ fn text_is_refused_at_the_first_wrong_byte_however_it_is_split() {
 
 #[test]
 fn a_part_is_the_same_as_what_would_have_been_copied() {
-    let payload: Vec<u8> = (0..PART_FROM).map(|i| i as u8).collect();
+    let payload: Vec<u8> = (0..MIN_SEGMENT).map(|i| i as u8).collect();
     for is_closing in [false, true] {
         let (mut bench, mut read) = (Bench::new(limits()), payload.clone());
         let mut client = Session::client(Arc::new(limits()), || [1, 2, 3, 4]);
@@ -107,17 +107,21 @@ fn a_part_is_the_same_as_what_would_have_been_copied() {
             client.close(&mut turn, CloseCode::Away, "");
             turn.out.clear();
         }
-        let mut parts = Parts::default();
+        let mut segments = OutputSegments::default();
         let expected = if is_closing { Err(Closing) } else { Ok(()) };
-        let sent =
-            client.send_payload(&mut turn, DataKind::Binary, Payload::Borrowed(&mut read), Some(&mut parts));
+        let sent = client.send_payload(
+            &mut turn,
+            DataKind::Binary,
+            Payload::Borrowed(&mut read),
+            Some(&mut segments),
+        );
         assert_eq!(sent, expected);
-        let in_parts: Vec<u8> = parts.slices(turn.out).iter().flat_map(|piece| piece.to_vec()).collect();
+        let in_parts: Vec<u8> = segments.slices(turn.out).iter().flat_map(|piece| piece.to_vec()).collect();
         turn.out.clear();
         assert_eq!(client.send_binary(&mut turn, &payload), expected);
         assert!(in_parts == *turn.out);
         let count = if is_closing { 0 } else { 2 };
         let (messages, bytes) = (client.traffic().messages_sent, client.traffic().bytes_sent);
-        assert_eq!((messages, bytes), (count, count * PART_FROM as u64));
+        assert_eq!((messages, bytes), (count, count * MIN_SEGMENT as u64));
     }
 }

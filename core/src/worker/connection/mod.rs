@@ -25,9 +25,9 @@ use crate::frame::DataKind;
 use crate::handshake::{EmptyBody, HandshakeError, HeadReader, Identity, Peer, RequestId};
 use crate::input::{Input, Payload};
 use crate::moment::{Epoch, Moment};
-use crate::parts::Parts;
 use crate::policy::{Backlog, KeepAlive};
 use crate::record::{ConnectionId, Record, Recorder, Summary};
+use crate::segments::OutputSegments;
 use crate::session::{Ending, Event, Session, Transport};
 use crate::turn::{Codec, Turn};
 use marks::Marks;
@@ -169,7 +169,7 @@ impl Connection {
         self.charge(context, turn, received);
     }
 
-    /// Takes what one read brought of a user who is admitted. Large answers go into `parts`, if there are any.
+    /// Takes what one read brought of a user who is admitted. Large answers go into `segments`, if there are any.
     /// Who has asked [`Connection::is_between_messages`] already says so, and it is not asked again.
     /// Of more messages than `budget` has none is taken, but control frames between two messages are.
     // Once with parts and once without, and once with a budget, each compiled for its case.
@@ -185,7 +185,7 @@ impl Connection {
         context: &Context<'_>,
         turn: &mut Turn<'_>,
         input: &mut Input<'b>,
-        mut parts: Option<&mut Parts<'b>>,
+        mut segments: Option<&mut OutputSegments<'b>>,
         recorder: &mut impl Recorder,
     ) {
         let Stage::Admitted { session, identity } = &mut self.stage else { return };
@@ -200,7 +200,7 @@ impl Connection {
                         recorder.record(&Record::Message { connection, identity, kind, payload });
                     }
                     let payload = Payload::Borrowed(payload);
-                    context.application.answer(session, turn, kind, payload, parts.as_deref_mut());
+                    context.application.answer(session, turn, kind, payload, segments.as_deref_mut());
                 }
                 if input.is_empty() {
                     return;
@@ -231,7 +231,7 @@ impl Connection {
             if is_recorded {
                 recorder.record(&Record::Message { connection, identity, kind, payload: &payload });
             }
-            context.application.answer(session, turn, kind, payload, parts.as_deref_mut());
+            context.application.answer(session, turn, kind, payload, segments.as_deref_mut());
             is_between = session.is_between_messages();
         }
     }

@@ -16,7 +16,7 @@ use crate::turn::Buffers;
 ///   parts             ^ payload                ^ payload
 /// ```
 #[derive(Debug, Default)]
-pub(crate) struct Parts<'b> {
+pub(crate) struct OutputSegments<'b> {
     list: ArrayVec<Part<'b>, MOST>,
 }
 
@@ -31,12 +31,12 @@ struct Part<'b> {
 const MOST: usize = 16;
 
 /// From how many bytes on a payload is a part: less is copied faster than it is named to the kernel.
-pub(crate) const PART_FROM: usize = 4 * 1024;
+pub(crate) const MIN_SEGMENT: usize = 4 * 1024;
 
 /// Pieces of one write: the parts, what is between them, and what is at the ends.
 pub(crate) type Slices<'s> = ArrayVec<IoSlice<'s>, { 2 * MOST + 1 }>;
 
-impl<'b> Parts<'b> {
+impl<'b> OutputSegments<'b> {
     #[inline]
     pub(crate) fn is_full(&self) -> bool {
         self.list.is_full()
@@ -111,23 +111,24 @@ mod tests {
     #[test]
     fn whatever_was_sent_the_backlog_is_the_rest() {
         let cork = b"aabbcc";
-        let large = |byte: u8| vec![byte; PART_FROM];
+        let large = |byte: u8| vec![byte; MIN_SEGMENT];
         let mut read = large(b'1');
         for last_at in [4, 6] {
             let whole = {
-                let mut parts = Parts::default();
-                parts.push(2, Payload::Borrowed(&mut read));
-                parts.push(last_at, Payload::Owned(large(b'2')));
-                parts.gather(cork, 0)
+                let mut segments = OutputSegments::default();
+                segments.push(2, Payload::Borrowed(&mut read));
+                segments.push(last_at, Payload::Owned(large(b'2')));
+                segments.gather(cork, 0)
             };
-            assert_eq!(whole.len(), cork.len() + 2 * PART_FROM);
+            assert_eq!(whole.len(), cork.len() + 2 * MIN_SEGMENT);
             for sent in (0..whole.len()).step_by(7).chain(whole.len() - 3..whole.len()) {
-                let mut parts = Parts::default();
-                parts.push(2, Payload::Borrowed(&mut read));
-                parts.push(last_at, Payload::Owned(large(b'2')));
-                let written: Vec<u8> = parts.slices(cork).iter().flat_map(|slice| slice.to_vec()).collect();
+                let mut segments = OutputSegments::default();
+                segments.push(2, Payload::Borrowed(&mut read));
+                segments.push(last_at, Payload::Owned(large(b'2')));
+                let written: Vec<u8> =
+                    segments.slices(cork).iter().flat_map(|slice| slice.to_vec()).collect();
                 assert!(written == whole);
-                let backlog = parts.into_backlog(cork, sent, Instant::now());
+                let backlog = segments.into_backlog(cork, sent, Instant::now());
                 assert!(backlog.pending() == &whole[sent..], "after {sent} bytes");
             }
         }
