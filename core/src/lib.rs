@@ -33,8 +33,8 @@
 )]
 
 pub mod close_code;
+mod compact_instant;
 pub mod handshake;
-mod moment;
 pub mod record;
 
 pub mod frame;
@@ -51,8 +51,8 @@ mod role;
 mod segments;
 mod turn;
 
+pub use compact_instant::{CompactInstant, TimeBase};
 pub use input::{Input, Payload, Text, Utf8};
-pub use moment::{Epoch, Moment};
 pub use record::{ConnectionId, Record, Recorder, Summary};
 pub use role::{Client, Role, Server};
 pub use session::{Event, Session, SessionConfig, Transport};

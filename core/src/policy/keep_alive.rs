@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::standstill::more_time;
-use crate::moment::{Epoch, Moment};
+use crate::compact_instant::{CompactInstant, TimeBase};
 
 /// How a quiet peer is asked whether it is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +51,7 @@ pub struct KeepAlive {
     heard: Instant,
     /// When the last ping was sent, until it is settled. In this form, because each connection has one, and an `Instant`
     /// takes twice as much.
-    pinged: Option<Moment>,
+    pinged: Option<CompactInstant>,
 }
 
 impl KeepAlive {
@@ -72,8 +72,8 @@ impl KeepAlive {
     }
 
     /// When [`KeepAlive::judge`] has to be asked. `None` is never.
-    pub fn due(&self, config: KeepAliveConfig, epoch: Epoch) -> Option<Instant> {
-        match self.unanswered(epoch) {
+    pub fn due(&self, config: KeepAliveConfig, time_base: TimeBase) -> Option<Instant> {
+        match self.unanswered(time_base) {
             Some(pinged) => pinged.checked_add(config.timeout),
             None if config.interval.is_zero() => None,
             None => self.heard.checked_add(config.interval),
@@ -81,35 +81,35 @@ impl KeepAlive {
     }
 
     /// Says what is to be done.
-    pub fn judge(&mut self, now: Instant, config: KeepAliveConfig, epoch: Epoch) -> KeepAliveAction {
-        if self.due(config, epoch).is_none_or(|at| now < at) {
+    pub fn judge(&mut self, now: Instant, config: KeepAliveConfig, time_base: TimeBase) -> KeepAliveAction {
+        if self.due(config, time_base).is_none_or(|at| now < at) {
             return KeepAliveAction::Wait;
         }
         // A verdict this late means that the process itself stood still, and perhaps the network with it (a virtual
         // machine that was suspended): the peer is asked once more.
         let is_late = |pinged: Instant| more_time(pinged + config.timeout, now, config.timeout).is_some();
-        if self.unanswered(epoch).is_some_and(|pinged| !is_late(pinged)) {
+        if self.unanswered(time_base).is_some_and(|pinged| !is_late(pinged)) {
             return KeepAliveAction::Close;
         }
         // The bytes tell this ping from all others of the connection.
-        let moment = epoch.moment(now);
-        self.pinged = Some(moment);
-        KeepAliveAction::Ping(moment.to_bytes())
+        let instant = time_base.compact(now);
+        self.pinged = Some(instant);
+        KeepAliveAction::Ping(instant.to_bytes())
     }
 
     /// Tells that a pong came. If it answers the last ping, its round trip is returned; a pong that nobody
     /// asked for (RFC 6455 §5.5.3) is no more than a sign of life.
     #[cold]
-    pub fn pong(&self, now: Instant, payload: &[u8], epoch: Epoch) -> Option<Duration> {
+    pub fn pong(&self, now: Instant, payload: &[u8], time_base: TimeBase) -> Option<Duration> {
         let pinged = self.pinged.filter(|pinged| payload == pinged.to_bytes())?;
-        Some(now.saturating_duration_since(epoch.instant(pinged)))
+        Some(now.saturating_duration_since(time_base.instant(pinged)))
     }
 
     /// Tells that until now nothing that was sent could reach the peer, so that a ping of before is younger than it
     /// seems.
-    pub fn reach(&mut self, now: Instant, epoch: Epoch) {
-        if self.is_unanswered(epoch) {
-            self.pinged = Some(epoch.moment(now));
+    pub fn reach(&mut self, now: Instant, time_base: TimeBase) {
+        if self.is_unanswered(time_base) {
+            self.pinged = Some(time_base.compact(now));
         }
     }
 
@@ -120,20 +120,20 @@ impl KeepAlive {
     }
 
     /// Forgets a ping since which something was read. What is due then may be earlier than what was.
-    pub fn clear_answered_ping(&mut self, epoch: Epoch) {
-        if !self.is_unanswered(epoch) {
+    pub fn clear_answered_ping(&mut self, time_base: TimeBase) {
+        if !self.is_unanswered(time_base) {
             self.pinged = None;
         }
     }
 
     /// Whether a ping was sent, and nothing was read since.
-    pub fn is_unanswered(&self, epoch: Epoch) -> bool {
-        self.unanswered(epoch).is_some()
+    pub fn is_unanswered(&self, time_base: TimeBase) -> bool {
+        self.unanswered(time_base).is_some()
     }
 
     /// When the last ping was sent, if nothing was read since.
-    fn unanswered(&self, epoch: Epoch) -> Option<Instant> {
-        let pinged = epoch.instant(self.pinged?);
+    fn unanswered(&self, time_base: TimeBase) -> Option<Instant> {
+        let pinged = time_base.instant(self.pinged?);
         // It was sent because nothing had been read for a while, so what was read in its instant came after it.
         (self.heard < pinged).then_some(pinged)
     }
@@ -148,8 +148,8 @@ mod tests {
         KeepAliveConfig { interval: Duration::from_secs(25), timeout: Duration::from_secs(10) };
 
     #[track_caller]
-    fn ping(keep_alive: &mut KeepAlive, now: Instant, epoch: Epoch) -> [u8; 8] {
-        match keep_alive.judge(now, CONFIG, epoch) {
+    fn ping(keep_alive: &mut KeepAlive, now: Instant, time_base: TimeBase) -> [u8; 8] {
+        match keep_alive.judge(now, CONFIG, time_base) {
             KeepAliveAction::Ping(payload) => payload,
             beat => panic!("{beat:?}"),
         }
@@ -158,97 +158,99 @@ mod tests {
     #[test]
     fn a_peer_that_is_quiet_is_pinged_and_then_gone() {
         let start = Instant::now();
-        let epoch = Epoch::new(start);
+        let time_base = TimeBase::new(start);
         let mut keep_alive = KeepAlive::new(start);
         let before = start + 25 * SECOND - Duration::from_nanos(1);
-        assert_eq!(keep_alive.due(CONFIG, epoch), Some(start + 25 * SECOND));
-        assert_eq!(keep_alive.judge(before, CONFIG, epoch), KeepAliveAction::Wait);
-        ping(&mut keep_alive, start + 25 * SECOND, epoch);
-        assert_eq!(keep_alive.due(CONFIG, epoch), Some(start + 35 * SECOND));
-        assert_eq!(keep_alive.judge(before + 10 * SECOND, CONFIG, epoch), KeepAliveAction::Wait);
-        assert_eq!(keep_alive.judge(start + 35 * SECOND, CONFIG, epoch), KeepAliveAction::Close);
+        assert_eq!(keep_alive.due(CONFIG, time_base), Some(start + 25 * SECOND));
+        assert_eq!(keep_alive.judge(before, CONFIG, time_base), KeepAliveAction::Wait);
+        ping(&mut keep_alive, start + 25 * SECOND, time_base);
+        assert_eq!(keep_alive.due(CONFIG, time_base), Some(start + 35 * SECOND));
+        assert_eq!(keep_alive.judge(before + 10 * SECOND, CONFIG, time_base), KeepAliveAction::Wait);
+        assert_eq!(keep_alive.judge(start + 35 * SECOND, CONFIG, time_base), KeepAliveAction::Close);
     }
 
     #[test]
     fn whatever_is_read_puts_the_ping_off_and_answers_it() {
         let start = Instant::now();
-        let epoch = Epoch::new(start);
+        let time_base = TimeBase::new(start);
         let mut keep_alive = KeepAlive::new(start);
         keep_alive.hear(start + 20 * SECOND);
-        assert_eq!(keep_alive.judge(start + 30 * SECOND, CONFIG, epoch), KeepAliveAction::Wait);
-        assert_eq!(keep_alive.due(CONFIG, epoch), Some(start + 45 * SECOND));
-        ping(&mut keep_alive, start + 45 * SECOND, epoch);
+        assert_eq!(keep_alive.judge(start + 30 * SECOND, CONFIG, time_base), KeepAliveAction::Wait);
+        assert_eq!(keep_alive.due(CONFIG, time_base), Some(start + 45 * SECOND));
+        ping(&mut keep_alive, start + 45 * SECOND, time_base);
         keep_alive.hear(start + 46 * SECOND);
-        assert_eq!(keep_alive.judge(start + 60 * SECOND, CONFIG, epoch), KeepAliveAction::Wait);
-        ping(&mut keep_alive, start + 71 * SECOND, epoch);
+        assert_eq!(keep_alive.judge(start + 60 * SECOND, CONFIG, time_base), KeepAliveAction::Wait);
+        ping(&mut keep_alive, start + 71 * SECOND, time_base);
     }
 
     #[test]
     fn a_pong_to_the_last_ping_measures_the_round_trip() {
         let start = Instant::now();
-        let epoch = Epoch::new(start);
+        let time_base = TimeBase::new(start);
         let mut keep_alive = KeepAlive::new(start);
-        assert_eq!(keep_alive.pong(start, b"", epoch), None);
-        let payload = ping(&mut keep_alive, start + 25 * SECOND, epoch);
+        assert_eq!(keep_alive.pong(start, b"", time_base), None);
+        let payload = ping(&mut keep_alive, start + 25 * SECOND, time_base);
         assert!(!keep_alive.has_no_ping());
-        keep_alive.clear_answered_ping(epoch);
+        keep_alive.clear_answered_ping(time_base);
         assert!(!keep_alive.has_no_ping(), "nothing was read");
         keep_alive.hear(start + 26 * SECOND);
-        assert_eq!(keep_alive.pong(start + 26 * SECOND, b"12345678", epoch), None);
-        assert_eq!(keep_alive.pong(start + 26 * SECOND, &payload, epoch), Some(SECOND));
-        keep_alive.clear_answered_ping(epoch);
+        assert_eq!(keep_alive.pong(start + 26 * SECOND, b"12345678", time_base), None);
+        assert_eq!(keep_alive.pong(start + 26 * SECOND, &payload, time_base), Some(SECOND));
+        keep_alive.clear_answered_ping(time_base);
         assert!(keep_alive.has_no_ping());
-        assert_eq!(keep_alive.pong(start + 27 * SECOND, &payload, epoch), None, "it is settled");
+        assert_eq!(keep_alive.pong(start + 27 * SECOND, &payload, time_base), None, "it is settled");
     }
 
     #[test]
     fn a_pong_in_the_instant_of_its_ping_counts() {
         let start = Instant::now();
-        let epoch = Epoch::new(start);
+        let time_base = TimeBase::new(start);
         let mut keep_alive = KeepAlive::new(start);
         let config = KeepAliveConfig { interval: Duration::from_nanos(1), ..CONFIG };
         let now = start + Duration::from_nanos(1);
-        let KeepAliveAction::Ping(payload) = keep_alive.judge(now, config, epoch) else { panic!("no ping") };
+        let KeepAliveAction::Ping(payload) = keep_alive.judge(now, config, time_base) else {
+            panic!("no ping")
+        };
         keep_alive.hear(now);
-        assert!(keep_alive.pong(now, &payload, epoch).is_some());
-        assert_eq!(keep_alive.due(config, epoch), Some(now + config.interval));
+        assert!(keep_alive.pong(now, &payload, time_base).is_some());
+        assert_eq!(keep_alive.due(config, time_base), Some(now + config.interval));
     }
 
     #[test]
     fn a_verdict_that_comes_more_than_a_second_late_is_another_ping() {
         let start = Instant::now();
-        let epoch = Epoch::new(start);
+        let time_base = TimeBase::new(start);
         let mut keep_alive = KeepAlive::new(start);
-        ping(&mut keep_alive, start + 25 * SECOND, epoch);
+        ping(&mut keep_alive, start + 25 * SECOND, time_base);
         // The process stood still from before the deadline at 35 s.
-        ping(&mut keep_alive, start + 37 * SECOND, epoch);
-        assert_eq!(keep_alive.due(CONFIG, epoch), Some(start + 47 * SECOND));
+        ping(&mut keep_alive, start + 37 * SECOND, time_base);
+        assert_eq!(keep_alive.due(CONFIG, time_base), Some(start + 47 * SECOND));
         let on_time = start + 48 * SECOND;
-        assert_eq!(keep_alive.judge(on_time, CONFIG, epoch), KeepAliveAction::Close);
+        assert_eq!(keep_alive.judge(on_time, CONFIG, time_base), KeepAliveAction::Close);
     }
 
     #[test]
     fn a_ping_that_waited_behind_a_backlog_begins_anew() {
         let start = Instant::now();
-        let epoch = Epoch::new(start);
+        let time_base = TimeBase::new(start);
         let mut keep_alive = KeepAlive::new(start);
-        keep_alive.reach(start + 5 * SECOND, epoch);
-        assert_eq!(keep_alive.due(CONFIG, epoch), Some(start + 25 * SECOND), "there was none");
-        ping(&mut keep_alive, start + 25 * SECOND, epoch);
-        keep_alive.reach(start + 60 * SECOND, epoch);
-        assert_eq!(keep_alive.due(CONFIG, epoch), Some(start + 70 * SECOND));
+        keep_alive.reach(start + 5 * SECOND, time_base);
+        assert_eq!(keep_alive.due(CONFIG, time_base), Some(start + 25 * SECOND), "there was none");
+        ping(&mut keep_alive, start + 25 * SECOND, time_base);
+        keep_alive.reach(start + 60 * SECOND, time_base);
+        assert_eq!(keep_alive.due(CONFIG, time_base), Some(start + 70 * SECOND));
     }
 
     #[test]
     fn an_interval_of_zero_is_never_and_so_is_one_beyond_all_time() {
         let start = Instant::now();
-        let epoch = Epoch::new(start);
+        let time_base = TimeBase::new(start);
         let longest = KeepAliveConfig { interval: Duration::MAX, timeout: Duration::MAX };
-        assert_eq!(KeepAlive::new(start).due(longest.of(7), epoch), None);
+        assert_eq!(KeepAlive::new(start).due(longest.of(7), time_base), None);
         let config = KeepAliveConfig { interval: Duration::ZERO, ..CONFIG }.of(7);
         let mut keep_alive = KeepAlive::new(start);
-        assert_eq!(keep_alive.due(config, epoch), None);
-        assert_eq!(keep_alive.judge(start + 3600 * SECOND, config, epoch), KeepAliveAction::Wait);
+        assert_eq!(keep_alive.due(config, time_base), None);
+        assert_eq!(keep_alive.judge(start + 3600 * SECOND, config, time_base), KeepAliveAction::Wait);
     }
 
     #[test]

@@ -60,7 +60,7 @@ impl Worker {
     pub fn is_overdue(&self, key: Key, now: Instant) -> bool {
         self.squeezed == Some(key)
             || self.connections.get(key.0).is_some_and(|connection| {
-                connection.poll_timeout(&self.config, self.common.epoch).is_some_and(|at| at <= now)
+                connection.poll_timeout(&self.config, self.common.time_base).is_some_and(|at| at <= now)
             })
     }
 
@@ -153,7 +153,7 @@ impl Worker {
     fn is_expired(&self, key: Key, now: Instant) -> bool {
         self.squeezed == Some(key)
             || self.connections.get(key.0).is_some_and(|connection| {
-                connection.expires_at(&self.config, self.common.epoch).is_some_and(|at| at <= now)
+                connection.expires_at(&self.config, self.common.time_base).is_some_and(|at| at <= now)
             })
     }
 }

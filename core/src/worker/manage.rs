@@ -121,7 +121,7 @@ impl Worker {
 
     /// What there is to say of an admitted connection; of any other nothing.
     pub fn status(&self, key: Key) -> Option<Status<'_>> {
-        self.connections.get(key.0)?.status(self.common.epoch, &self.config)
+        self.connections.get(key.0)?.status(self.common.time_base, &self.config)
     }
 
     /// The sums over all connections.
@@ -134,7 +134,7 @@ impl Worker {
         };
         for (_, connection) in &self.connections {
             totals.backlog += connection.waiting();
-            if let Some(status) = connection.status(self.common.epoch, &self.config) {
+            if let Some(status) = connection.status(self.common.time_base, &self.config) {
                 totals.connections += 1;
                 totals.traffic += status.traffic;
             }

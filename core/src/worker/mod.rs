@@ -64,9 +64,9 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
+use crate::compact_instant::TimeBase;
 use crate::handshake::{HandshakeError, Peer};
 use crate::input::Input;
-use crate::moment::Epoch;
 use crate::policy::Backlog;
 use crate::record::{ConnectionId, Recorder};
 use crate::session::{Ending, Transport};
@@ -149,7 +149,7 @@ impl Worker {
             corked: Key(usize::MAX),
             codec,
             common: Common {
-                epoch: Epoch::new(now),
+                time_base: TimeBase::new(now),
                 jitter: Jitter::new(seed),
                 replaced: RefCell::default(),
                 is_stalled: Cell::default(),
@@ -172,7 +172,7 @@ impl Worker {
     pub fn open(&mut self, arrival: Arrival, now: Instant) -> Key {
         let arrival = Arrival { refusal: self.seat(arrival.refusal), ..arrival };
         let key =
-            Key(self.connections.insert(Connection::new(arrival, now, self.common.epoch, &self.config)));
+            Key(self.connections.insert(Connection::new(arrival, now, self.common.time_base, &self.config)));
         self.begin(key, &arrival, arrival.refusal.is_some(), now);
         if self.stop.is_some() {
             self.due.push_back(key);
@@ -226,7 +226,7 @@ impl Worker {
                 if let Some(backlog) = connection.backlog.take() {
                     self.codec.buffers.put(backlog.into_buffer());
                 }
-                connection.drained(now, self.common.epoch);
+                connection.drained(now, self.common.time_base);
                 if connection.has_pong() {
                     self.due.push_back(key);
                 }
@@ -283,7 +283,7 @@ impl Worker {
                     users.leave(user.id(), connection.id);
                 }
             }
-            connection.record_end(now, self.common.epoch, recorder);
+            connection.record_end(now, self.common.time_base, recorder);
         }
     }
 
@@ -293,7 +293,7 @@ impl Worker {
         if !self.due.is_empty() || self.is_short_of_memory() || is_replaced {
             return Some(now);
         }
-        let timers = self.timers.next().map(|at| self.common.epoch.instant(at));
+        let timers = self.timers.next().map(|at| self.common.time_base.instant(at));
         let is_stopping_or_paused = self.stop.is_some() || self.reads_paused_since.is_some();
         if is_stopping_or_paused || !self.left.is_empty() || self.must_make_room() {
             return self.poll_rare_timeout(now, timers);
@@ -348,14 +348,14 @@ impl Worker {
             });
             return Some(key);
         }
-        while let Some(entry) = self.timers.pop_fired(self.common.epoch.moment(now)) {
+        while let Some(entry) = self.timers.pop_fired(self.common.time_base.compact(now)) {
             let key = entry.key();
             let Some(connection) = self.connections.get_mut(key.0) else { continue };
             if !entry.is_of(connection.id) || connection.armed != Some(entry.at) {
                 continue;
             }
             connection.armed = None;
-            if connection.poll_timeout(&self.config, self.common.epoch).is_some_and(|at| at <= now) {
+            if connection.poll_timeout(&self.config, self.common.time_base).is_some_and(|at| at <= now) {
                 if self.reschedule(key, now, recorder) {
                     continue;
                 }
@@ -412,9 +412,9 @@ impl Worker {
     #[inline]
     fn arm(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key.0) else { return };
-        connection.clear_answered_ping(self.common.epoch);
-        if let Some(at) = connection.poll_timeout(&self.config, self.common.epoch) {
-            let at = self.common.epoch.moment(at);
+        connection.clear_answered_ping(self.common.time_base);
+        if let Some(at) = connection.poll_timeout(&self.config, self.common.time_base) {
+            let at = self.common.time_base.compact(at);
             if connection.armed.is_none_or(|armed| at < armed) {
                 connection.armed = Some(at);
                 self.timers.push(Entry::new(at, key, connection.id));

@@ -42,7 +42,7 @@ impl Worker {
         for (index, connection) in &mut self.connections {
             // Requests have been read since the log counts as stalled.
             if !(is_stalled && connection.is_pending()) {
-                connection.postpone(since, now, self.common.epoch);
+                connection.postpone(since, now, self.common.time_base);
             }
             if connection.is_paused() {
                 // Its pause may have ended meanwhile.
@@ -65,7 +65,7 @@ impl Worker {
         self.common.is_stalled.set(true);
         for (index, connection) in &mut self.connections {
             if connection.is_pending() {
-                connection.postpone(since, now, self.common.epoch);
+                connection.postpone(since, now, self.common.time_base);
                 self.due.push_back(Key(index));
             }
         }
@@ -90,10 +90,10 @@ impl Worker {
             return false;
         }
         let Some(connection) = self.connections.get_mut(key.0) else { return false };
-        if connection.is_due_unread(&self.config, now, self.common.epoch) {
+        if connection.is_due_unread(&self.config, now, self.common.time_base) {
             return false;
         }
-        let at = self.common.epoch.moment(now + LATER);
+        let at = self.common.time_base.compact(now + LATER);
         connection.armed = Some(at);
         self.timers.push(Entry::new(at, key, connection.id));
         true

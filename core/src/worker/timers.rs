@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::Key;
-use crate::moment::Moment;
+use crate::compact_instant::CompactInstant;
 use crate::record::ConnectionId;
 
 /// One entry for each connection that waits for something, ordered by time.
@@ -18,13 +18,13 @@ pub(super) struct Timers(BinaryHeap<Reverse<Entry>>);
 /// enough for that: no timer runs while four billion connections come and go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Entry {
-    pub(super) at: Moment,
+    pub(super) at: CompactInstant,
     key: u32,
     id: u32,
 }
 
 impl Entry {
-    pub(super) fn new(at: Moment, Key(key): Key, id: ConnectionId) -> Entry {
+    pub(super) fn new(at: CompactInstant, Key(key): Key, id: ConnectionId) -> Entry {
         // A worker does not have four billion descriptors.
         Entry { at, key: key as u32, id: id.0 as u32 }
     }
@@ -50,12 +50,12 @@ impl Timers {
     }
 
     /// When the first entry fires.
-    pub(super) fn next(&self) -> Option<Moment> {
+    pub(super) fn next(&self) -> Option<CompactInstant> {
         self.0.peek().map(|Reverse(entry)| entry.at)
     }
 
     /// Takes out an entry that has fired by `now`.
-    pub(super) fn pop_fired(&mut self, now: Moment) -> Option<Entry> {
+    pub(super) fn pop_fired(&mut self, now: CompactInstant) -> Option<Entry> {
         if self.next()? > now {
             return None;
         }

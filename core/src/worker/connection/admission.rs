@@ -71,7 +71,7 @@ impl Connection {
                 Ok(true) => {}
                 Ok(false) => {
                     reader.suspend(head);
-                    *body = Some((empty, context.common.epoch.moment(turn.now)));
+                    *body = Some((empty, context.common.time_base.compact(turn.now)));
                     return;
                 }
                 Err(error) => return self.refuse(context, turn, error, recorder),
@@ -93,9 +93,9 @@ impl Connection {
             identity: &accepted.identity,
             subprotocol: accepted.subprotocol.as_deref(),
             is_offer_unanswered: accepted.is_offer_unanswered,
-            took: turn.now.saturating_duration_since(context.common.epoch.instant(self.since)),
+            took: turn.now.saturating_duration_since(context.common.time_base.instant(self.since)),
         });
-        self.since = context.common.epoch.moment(turn.now);
+        self.since = context.common.time_base.compact(turn.now);
         self.keep_alive = KeepAlive::new(turn.now);
         let takes_notices = accepted.subprotocol.as_deref() == Some(notice::SUBPROTOCOL);
         let session = Session::new(context.config.session.clone())
@@ -181,7 +181,7 @@ impl Connection {
         recorder: &mut impl Recorder,
     ) {
         let Stage::Handshake { peer, .. } = self.stage else { return };
-        let took = now.saturating_duration_since(context.common.epoch.instant(self.since));
+        let took = now.saturating_duration_since(context.common.time_base.instant(self.since));
         recorder.record(&Record::Rejected {
             connection: self.id,
             peer,

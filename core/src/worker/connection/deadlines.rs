@@ -10,8 +10,8 @@ use tungstenite::protocol::frame::coding::CloseCode;
 
 use super::{Connection, Context, Stage};
 use crate::close_code;
+use crate::compact_instant::TimeBase;
 use crate::handshake::HandshakeError;
-use crate::moment::Epoch;
 use crate::policy::{KeepAliveAction, KeepAliveConfig, more_time};
 use crate::record::Recorder;
 use crate::session::{Ending, TimerKind};
@@ -29,11 +29,15 @@ impl Connection {
     }
 
     /// When it has to be looked at although its socket says nothing.
-    pub(in crate::worker) fn poll_timeout(&self, config: &WorkerConfig, epoch: Epoch) -> Option<Instant> {
+    pub(in crate::worker) fn poll_timeout(
+        &self,
+        config: &WorkerConfig,
+        time_base: TimeBase,
+    ) -> Option<Instant> {
         let deadlines = [
-            self.expires_at(config, epoch),
+            self.expires_at(config, time_base),
             self.resumes_at(config),
-            self.pings_at(config, epoch),
+            self.pings_at(config, time_base),
             self.stalls_at(config),
             self.calms_at(),
         ];
@@ -41,17 +45,26 @@ impl Connection {
     }
 
     /// Whether something is due that does not depend on what its peer has sent.
-    pub(in crate::worker) fn is_due_unread(&self, config: &WorkerConfig, now: Instant, epoch: Epoch) -> bool {
-        let deadlines = [self.pings_at(config, epoch), self.stalls_at(config), self.calms_at()];
+    pub(in crate::worker) fn is_due_unread(
+        &self,
+        config: &WorkerConfig,
+        now: Instant,
+        time_base: TimeBase,
+    ) -> bool {
+        let deadlines = [self.pings_at(config, time_base), self.stalls_at(config), self.calms_at()];
         deadlines.into_iter().flatten().any(|at| at <= now)
     }
 
     /// When its peer must have been heard. Not while nothing is read from it that it may have sent.
-    pub(in crate::worker) fn expires_at(&self, config: &WorkerConfig, epoch: Epoch) -> Option<Instant> {
+    pub(in crate::worker) fn expires_at(
+        &self,
+        config: &WorkerConfig,
+        time_base: TimeBase,
+    ) -> Option<Instant> {
         match &self.stage {
             Stage::Handshake { body, .. } => {
-                let body = body.map(|(_, since)| epoch.instant(since) + LAST_CHUNK_TIMEOUT);
-                let head = epoch.instant(self.since) + config.handshake.timeout;
+                let body = body.map(|(_, since)| time_base.instant(since) + LAST_CHUNK_TIMEOUT);
+                let head = time_base.instant(self.since) + config.handshake.timeout;
                 Some(body.map_or(head, |body| body.min(head)))
             }
             Stage::Admitted { session, .. } | Stage::Dismissed { session } => {
@@ -59,7 +72,8 @@ impl Connection {
                     return None;
                 }
                 let session = session.poll_timeout().map(|(at, _)| at);
-                let pong = self.beats_at(config, epoch).filter(|_| self.keep_alive.is_unanswered(epoch));
+                let pong =
+                    self.beats_at(config, time_base).filter(|_| self.keep_alive.is_unanswered(time_base));
                 [session, pong].into_iter().flatten().min()
             }
             Stage::Refused { until, .. } => Some(*until),
@@ -72,21 +86,21 @@ impl Connection {
     }
 
     /// When its peer is to be pinged.
-    fn pings_at(&self, config: &WorkerConfig, epoch: Epoch) -> Option<Instant> {
-        self.beats_at(config, epoch).filter(|_| !self.keep_alive.is_unanswered(epoch))
+    fn pings_at(&self, config: &WorkerConfig, time_base: TimeBase) -> Option<Instant> {
+        self.beats_at(config, time_base).filter(|_| !self.keep_alive.is_unanswered(time_base))
     }
 
     /// Tells that its deadline is being looked at.
-    pub(in crate::worker) fn clear_answered_ping(&mut self, epoch: Epoch) {
-        self.keep_alive.clear_answered_ping(epoch);
+    pub(in crate::worker) fn clear_answered_ping(&mut self, time_base: TimeBase) {
+        self.keep_alive.clear_answered_ping(time_base);
     }
 
     /// When its peer is to be pinged, or is gone. Not while anything waits to be sent, which a ping would have to wait
     /// behind: then it matters whether the peer takes it.
-    fn beats_at(&self, config: &WorkerConfig, epoch: Epoch) -> Option<Instant> {
+    fn beats_at(&self, config: &WorkerConfig, time_base: TimeBase) -> Option<Instant> {
         let Stage::Admitted { session, .. } = &self.stage else { return None };
         let is_asked = session.is_open() && self.backlog.is_none();
-        if is_asked { self.keep_alive.due(self.pulse(config), epoch) } else { None }
+        if is_asked { self.keep_alive.due(self.pulse(config), time_base) } else { None }
     }
 
     fn pulse(&self, config: &WorkerConfig) -> KeepAliveConfig {
@@ -100,8 +114,8 @@ impl Connection {
     }
 
     /// Tells that all that waited to be sent is sent.
-    pub(in crate::worker) fn drained(&mut self, now: Instant, epoch: Epoch) {
-        self.keep_alive.reach(now, epoch);
+    pub(in crate::worker) fn drained(&mut self, now: Instant, time_base: TimeBase) {
+        self.keep_alive.reach(now, time_base);
     }
 
     /// Does what is due. To be called after its socket has been read. `is_unread` if nothing is read from it now: then
@@ -113,24 +127,24 @@ impl Connection {
         is_unread: bool,
         recorder: &mut impl Recorder,
     ) {
-        let epoch = context.common.epoch;
+        let time_base = context.common.time_base;
         match &mut self.stage {
             Stage::Handshake { body: Some((_, since)), .. }
-                if !is_unread && epoch.instant(*since) + LAST_CHUNK_TIMEOUT <= turn.now =>
+                if !is_unread && time_base.instant(*since) + LAST_CHUNK_TIMEOUT <= turn.now =>
             {
                 self.refuse(context, turn, HandshakeError::Body, recorder);
             }
             Stage::Handshake { reader, .. } => {
                 let has_begun = reader.collected() > 0;
                 let timeout = context.config.handshake.timeout;
-                let at = epoch.instant(self.since) + timeout;
+                let at = time_base.instant(self.since) + timeout;
                 if is_unread || turn.now < at {
                     return;
                 }
                 match more_time(at, turn.now, timeout) {
                     Some(more) => {
                         let late = turn.now.saturating_duration_since(at);
-                        self.since = epoch.moment(epoch.instant(self.since) + late + more);
+                        self.since = time_base.compact(time_base.instant(self.since) + late + more);
                     }
                     None if has_begun => self.refuse(context, turn, HandshakeError::Timeout, recorder),
                     // Nothing was asked, so nothing is answered: gateways and browsers open connections ahead of use.
@@ -181,13 +195,14 @@ impl Connection {
     /// Pings its peer if that is quiet, and ends it if that has not answered. A peer that may have answered unread is not
     /// ended, but pings go out in any case: they keep gateways from taking the connection for a dead one.
     fn beat(&mut self, context: &Context<'_>, turn: &mut Turn<'_>, is_unread: bool) {
-        let (config, epoch) = (self.pulse(context.config), context.common.epoch);
+        let (config, time_base) = (self.pulse(context.config), context.common.time_base);
         let is_unread = is_unread || self.pause().is_some();
         let Stage::Admitted { session, .. } = &mut self.stage else { return };
-        if !session.is_open() || turn.is_backlogged || (is_unread && self.keep_alive.is_unanswered(epoch)) {
+        if !session.is_open() || turn.is_backlogged || (is_unread && self.keep_alive.is_unanswered(time_base))
+        {
             return;
         }
-        match self.keep_alive.judge(turn.now, config, epoch) {
+        match self.keep_alive.judge(turn.now, config, time_base) {
             KeepAliveAction::Wait => {}
             // It is open.
             KeepAliveAction::Ping(payload) => drop(session.ping(turn, &payload)),
@@ -201,7 +216,7 @@ impl Connection {
         &self,
         config: &WorkerConfig,
         now: Instant,
-        epoch: Epoch,
+        time_base: TimeBase,
     ) -> Instant {
         match (&self.backlog, &self.stage) {
             (Some(backlog), _) => backlog.progress(),
@@ -211,20 +226,20 @@ impl Connection {
                         at.checked_sub(config.session.message_timeout).unwrap_or(now)
                     }
                     // Messages may take for ever, so it was not noted when this one began.
-                    Some(_) | None => epoch.instant(self.since),
+                    Some(_) | None => time_base.instant(self.since),
                 }
             }
-            (None, Stage::Handshake { .. } | Stage::Refused { .. }) => epoch.instant(self.since),
+            (None, Stage::Handshake { .. } | Stage::Refused { .. }) => time_base.instant(self.since),
         }
     }
 
     /// Tells that nothing was read from its peer from `since` until `now`. What it has begun to send gets as much more
     /// time as that took of it: the rest may have had no room in the buffers between the two.
-    pub(in crate::worker) fn postpone(&mut self, since: Instant, now: Instant, epoch: Epoch) {
+    pub(in crate::worker) fn postpone(&mut self, since: Instant, now: Instant, time_base: TimeBase) {
         match &mut self.stage {
             Stage::Handshake { .. } => {
-                let begun = epoch.instant(self.since);
-                self.since = epoch.moment(begun + now.saturating_duration_since(since.max(begun)));
+                let begun = time_base.instant(self.since);
+                self.since = time_base.compact(begun + now.saturating_duration_since(since.max(begun)));
             }
             Stage::Admitted { session, .. } | Stage::Dismissed { session } => {
                 session.postpone(now.saturating_duration_since(since));

@@ -21,10 +21,10 @@ use super::manage::{Outgoing, Status};
 use super::notice;
 use super::replace::Replaced;
 use crate::close_code;
+use crate::compact_instant::{CompactInstant, TimeBase};
 use crate::frame::DataKind;
 use crate::handshake::{EmptyBody, HandshakeError, HeadReader, Identity, Peer, RequestId};
 use crate::input::{Input, Payload};
-use crate::moment::{Epoch, Moment};
 use crate::policy::{Backlog, KeepAlive};
 use crate::record::{ConnectionId, Record, Recorder, Summary};
 use crate::segments::OutputSegments;
@@ -39,7 +39,7 @@ pub(super) use pacing::Unlimited;
 pub(super) struct Connection {
     pub(super) id: ConnectionId,
     /// When it was accepted, and later when it was admitted.
-    since: Moment,
+    since: CompactInstant,
     keep_alive: KeepAlive,
     stage: Stage,
     /// What the socket did not take.
@@ -50,7 +50,7 @@ pub(super) struct Connection {
     /// What its buffers held when that was last counted, in bytes.
     pub(super) held: u32,
     /// The timer entry that stands for this connection.
-    pub(super) armed: Option<Moment>,
+    pub(super) armed: Option<CompactInstant>,
 }
 
 #[derive(Debug)]
@@ -59,7 +59,7 @@ enum Stage {
     Handshake {
         reader: HeadReader,
         /// What has arrived of its body, and since when it is waited for. The head is complete then, and kept by `reader`.
-        body: Option<(EmptyBody, Moment)>,
+        body: Option<(EmptyBody, CompactInstant)>,
         peer: Peer,
         refusal: Option<HandshakeError>,
         is_aborted: bool,
@@ -100,7 +100,7 @@ pub(super) enum Farewell {
 #[derive(Debug)]
 pub(super) struct Common {
     /// Moments are counted from here.
-    pub(super) epoch: Epoch,
+    pub(super) time_base: TimeBase,
     pub(super) jitter: Jitter,
     /// Connections that have to go for newer ones of their users.
     pub(super) replaced: RefCell<Vec<Replaced>>,
@@ -116,10 +116,15 @@ pub(super) struct Context<'c> {
 }
 
 impl Connection {
-    pub(super) fn new(arrival: Arrival, now: Instant, epoch: Epoch, config: &WorkerConfig) -> Connection {
+    pub(super) fn new(
+        arrival: Arrival,
+        now: Instant,
+        time_base: TimeBase,
+        config: &WorkerConfig,
+    ) -> Connection {
         Connection {
             id: arrival.id,
-            since: epoch.moment(now),
+            since: time_base.compact(now),
             keep_alive: KeepAlive::new(now),
             stage: Stage::Handshake {
                 reader: HeadReader::new(config.handshake.max_head),
@@ -215,7 +220,9 @@ impl Connection {
                 Event::Text(text) => (DataKind::Text, text.into_payload()),
                 Event::Binary(payload) => (DataKind::Binary, payload),
                 Event::Pong(payload) => {
-                    if let Some(round_trip) = self.keep_alive.pong(turn.now, &payload, context.common.epoch) {
+                    if let Some(round_trip) =
+                        self.keep_alive.pong(turn.now, &payload, context.common.time_base)
+                    {
                         self.marks.set_round_trip(round_trip);
                         recorder.record(&Record::Pong { connection, identity, round_trip });
                     }
@@ -346,13 +353,13 @@ impl Connection {
     }
 
     /// What an operator may know of it, if a user is admitted.
-    pub(super) fn status(&self, epoch: Epoch, config: &WorkerConfig) -> Option<Status<'_>> {
+    pub(super) fn status(&self, time_base: TimeBase, config: &WorkerConfig) -> Option<Status<'_>> {
         let Stage::Admitted { session, identity } = &self.stage else { return None };
         Some(Status {
             id: self.id,
             request_id: RequestId::new(identity.request_id(), config.handshake.instance, self.id),
             identity,
-            since: epoch.instant(self.since),
+            since: time_base.instant(self.since),
             heard: self.keep_alive.heard(),
             round_trip: self.marks.round_trip(),
             traffic: session.traffic(),
@@ -504,7 +511,7 @@ impl Connection {
     }
 
     /// The last record of it. `now` is when its socket was closed.
-    pub(super) fn record_end(&self, now: Instant, epoch: Epoch, recorder: &mut impl Recorder) {
+    pub(super) fn record_end(&self, now: Instant, time_base: TimeBase, recorder: &mut impl Recorder) {
         match &self.stage {
             Stage::Handshake { reader, peer, .. } => recorder.record(&Record::Abandoned {
                 connection: self.id,
@@ -516,7 +523,7 @@ impl Connection {
                 identity,
                 ending: session.ending().unwrap_or(Ending::Broken),
                 summary: Summary {
-                    lasted: now.saturating_duration_since(epoch.instant(self.since)),
+                    lasted: now.saturating_duration_since(time_base.instant(self.since)),
                     round_trip: self.marks.round_trip(),
                     traffic: session.traffic(),
                 },

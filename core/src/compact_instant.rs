@@ -5,38 +5,38 @@ use std::time::{Duration, Instant};
 
 /// The instant that moments are counted from: the same for all that are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Epoch(Instant);
+pub struct TimeBase(Instant);
 
-/// An instant to the nanosecond, 292 years at most before or after its [`Epoch`].
+/// An instant to the nanosecond, 292 years at most before or after its [`TimeBase`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Moment(NonZeroU64);
+pub struct CompactInstant(NonZeroU64);
 
-impl Moment {
+impl CompactInstant {
     /// Bytes that no other moment has.
     pub(crate) fn to_bytes(self) -> [u8; 8] {
         self.0.get().to_be_bytes()
     }
 }
 
-impl Epoch {
+impl TimeBase {
     /// An epoch at `now`.
-    pub fn new(now: Instant) -> Epoch {
-        Epoch(now)
+    pub fn new(now: Instant) -> TimeBase {
+        TimeBase(now)
     }
 
     /// The moment of an instant.
     #[inline]
-    pub fn moment(self, at: Instant) -> Moment {
+    pub fn compact(self, at: Instant) -> CompactInstant {
         let after = nanoseconds(at.saturating_duration_since(self.0));
         let before = nanoseconds(self.0.saturating_duration_since(at));
         // One of the two is zero.
         let moment = MIDDLE.saturating_add(after).get().saturating_sub(before);
-        Moment(NonZeroU64::new(moment).unwrap_or(NonZeroU64::MIN))
+        CompactInstant(NonZeroU64::new(moment).unwrap_or(NonZeroU64::MIN))
     }
 
     /// The instant of a moment that was made with this epoch.
     #[inline]
-    pub fn instant(self, Moment(moment): Moment) -> Instant {
+    pub fn instant(self, CompactInstant(moment): CompactInstant) -> Instant {
         let after = Duration::from_nanos(moment.get().saturating_sub(MIDDLE.get()));
         let before = Duration::from_nanos(MIDDLE.get().saturating_sub(moment.get()));
         // What an instant was made into becomes one again.
@@ -59,19 +59,19 @@ mod tests {
     #[test]
     fn a_moment_is_an_instant_before_or_after_the_epoch() {
         let now = Instant::now();
-        let epoch = Epoch::new(now);
+        let time_base = TimeBase::new(now);
         let near = [0, 1, 999_999_999, 1_000_000_000, 86_400_000_000_000].map(Duration::from_nanos);
         for time in near {
             for at in [now + time, now.checked_sub(time).unwrap_or(now)] {
-                assert_eq!(epoch.instant(epoch.moment(at)), at);
-                assert_eq!(epoch.moment(at).cmp(&epoch.moment(now)), at.cmp(&now));
+                assert_eq!(time_base.instant(time_base.compact(at)), at);
+                assert_eq!(time_base.compact(at).cmp(&time_base.compact(now)), at.cmp(&now));
             }
         }
-        assert_eq!(epoch.moment(now).0, MIDDLE);
+        assert_eq!(time_base.compact(now).0, MIDDLE);
     }
 
     #[test]
     fn it_takes_eight_bytes_also_where_there_may_be_none() {
-        assert_eq!((size_of::<Moment>(), size_of::<Option<Moment>>()), (8, 8));
+        assert_eq!((size_of::<CompactInstant>(), size_of::<Option<CompactInstant>>()), (8, 8));
     }
 }
