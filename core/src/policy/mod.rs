@@ -17,7 +17,7 @@ pub use gate::Gate;
 pub use keep_alive::{KeepAlive, KeepAliveAction, KeepAliveConfig};
 pub use rate_limit::{Pace, RateLimit};
 pub use rates::{Allowance, Rate, RateKind, Rates};
-pub use shutdown::{DrainConfig, Shutdown, Step, Wish};
+pub use shutdown::{DrainConfig, Shutdown, ShutdownAction, ShutdownRequest};
 pub use users::{Entrance, Users};
 
 pub(crate) use standstill::more_time;

@@ -35,7 +35,7 @@ impl Default for DrainConfig {
 
 /// A request to stop or to restart the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wish {
+pub enum ShutdownRequest {
     /// A signal that asks to drain: SIGTERM. A second one, at least [`Shutdown::REPEAT`] after the first, ends the
     /// process at once.
     Terminate,
@@ -50,7 +50,7 @@ pub enum Wish {
 
 /// What the runtime is to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub enum ShutdownAction {
     /// To say that it is not ready, and to accept on.
     Announce,
     /// To accept no more, and to close all connections over this time.
@@ -58,12 +58,12 @@ pub enum Step {
     /// To accept no more, and to close all connections at once.
     Close,
     /// To end, whoever is still connected.
-    End,
+    Exit,
     /// To start a successor, and to serve on meanwhile.
-    Succeed,
+    SpawnSuccessor,
     /// To leave accepting to others, without a last look at the queue, and to serve those who have come. What is open is
     /// drained later.
-    Yield,
+    StopAccepting,
 }
 
 /// Where a process is on its way to the end.
@@ -144,63 +144,63 @@ impl Shutdown {
     ///
     /// Take all requests that have arrived before [`handle_timeout`](Self::handle_timeout): a signal that arrived in time
     /// to repeat another must not count as the second because it is read late.
-    pub fn hear(&mut self, wish: Wish, now: Instant) -> Option<Step> {
-        let is_signal = matches!(wish, Wish::Terminate | Wish::Interrupt);
-        if is_signal && self.is_repeated(wish, now) {
+    pub fn handle(&mut self, request: ShutdownRequest, now: Instant) -> Option<ShutdownAction> {
+        let is_signal = matches!(request, ShutdownRequest::Terminate | ShutdownRequest::Interrupt);
+        if is_signal && self.is_repeated(request, now) {
             return None;
         }
-        let step = self.follow(wish, now);
-        if is_signal && step != Some(Step::End) {
+        let action = self.follow(request, now);
+        if is_signal && action != Some(ShutdownAction::Exit) {
             self.signal = Signal::Recent(now + Shutdown::REPEAT);
         }
-        step
+        action
     }
 
     /// Whether a signal that is read now was sent together with the last one, and asks for no more than that.
-    fn is_repeated(&self, wish: Wish, now: Instant) -> bool {
+    fn is_repeated(&self, request: ShutdownRequest, now: Instant) -> bool {
         // If the runtime is late, the last signal is recent for twice the time.
         let is_recent = matches!(self.signal, Signal::Recent(until) if now < until + Shutdown::REPEAT);
         // Closing at once sends a Close to each client, so it need not wait.
-        let closes_more =
-            wish == Wish::Interrupt && matches!(self.state, State::Announced(_) | State::Yielded { .. });
+        let closes_more = request == ShutdownRequest::Interrupt
+            && matches!(self.state, State::Announced(_) | State::Yielded { .. });
         is_recent && !closes_more
     }
 
-    fn follow(&mut self, wish: Wish, now: Instant) -> Option<Step> {
-        match (self.state, wish) {
-            (State::Running, Wish::Restart) => {
+    fn follow(&mut self, request: ShutdownRequest, now: Instant) -> Option<ShutdownAction> {
+        match (self.state, request) {
+            (State::Running, ShutdownRequest::Restart) => {
                 self.state = State::Succeeding;
-                Some(Step::Succeed)
+                Some(ShutdownAction::SpawnSuccessor)
             }
             (
                 State::Running | State::Succeeding | State::Announced(_) | State::Yielded { .. },
-                Wish::Interrupt,
+                ShutdownRequest::Interrupt,
             ) => {
                 self.state = State::Closing { until: now + self.config.hard, is_spread: false };
-                Some(Step::Close)
+                Some(ShutdownAction::Close)
             }
-            (State::Closing { until, is_spread: true }, Wish::Interrupt) => {
+            (State::Closing { until, is_spread: true }, ShutdownRequest::Interrupt) => {
                 self.state = State::Closing { until, is_spread: false };
-                Some(Step::Close)
+                Some(ShutdownAction::Close)
             }
             // The service stops, and not only this process of it: there is no more to wait for, and no haste either.
-            (State::Yielded { is_last: false, .. }, Wish::Terminate | Wish::Drain) => {
+            (State::Yielded { is_last: false, .. }, ShutdownRequest::Terminate | ShutdownRequest::Drain) => {
                 Some(self.close(now, now))
             }
-            (State::Running | State::Succeeding, Wish::Terminate | Wish::Drain)
+            (State::Running | State::Succeeding, ShutdownRequest::Terminate | ShutdownRequest::Drain)
                 if self.config.grace.is_zero() =>
             {
                 Some(self.leave(now, now))
             }
-            (State::Running | State::Succeeding, Wish::Terminate | Wish::Drain) => {
+            (State::Running | State::Succeeding, ShutdownRequest::Terminate | ShutdownRequest::Drain) => {
                 self.state = State::Announced(now);
-                Some(Step::Announce)
+                Some(ShutdownAction::Announce)
             }
             (
                 State::Announced(_) | State::Yielded { is_last: true, .. } | State::Closing { .. },
-                Wish::Terminate,
+                ShutdownRequest::Terminate,
             )
-            | (State::Closing { is_spread: false, .. }, Wish::Interrupt)
+            | (State::Closing { is_spread: false, .. }, ShutdownRequest::Interrupt)
                 // The first signal after a request of another kind asks for what is being done already.
                 if self.signal == Signal::None =>
             {
@@ -208,19 +208,19 @@ impl Shutdown {
             }
             (
                 State::Announced(_) | State::Yielded { is_last: true, .. } | State::Closing { .. },
-                Wish::Terminate,
+                ShutdownRequest::Terminate,
             )
-            | (State::Closing { is_spread: false, .. }, Wish::Interrupt) => {
+            | (State::Closing { is_spread: false, .. }, ShutdownRequest::Interrupt) => {
                 self.state = State::Ended;
-                Some(Step::End)
+                Some(ShutdownAction::Exit)
             }
             (
                 State::Announced(_) | State::Yielded { is_last: true, .. } | State::Closing { .. },
-                Wish::Drain,
+                ShutdownRequest::Drain,
             )
             | (
                 State::Succeeding | State::Announced(_) | State::Yielded { .. } | State::Closing { .. },
-                Wish::Restart,
+                ShutdownRequest::Restart,
             )
             | (State::Ended, _) => None,
         }
@@ -228,7 +228,7 @@ impl Shutdown {
 
     /// Tells whether the successor that was asked for serves, or never will. What follows from it, if anything does: a
     /// process that stops already does not need one any more.
-    pub fn handle_successor(&mut self, serves: bool, now: Instant) -> Option<Step> {
+    pub fn handle_successor(&mut self, serves: bool, now: Instant) -> Option<ShutdownAction> {
         match self.state {
             State::Succeeding if serves => Some(self.yield_port(now, now, false)),
             State::Succeeding => {
@@ -244,7 +244,7 @@ impl Shutdown {
     }
 
     /// By when the process must have ended: [`DrainConfig::hard`] after the signal, the request or the start of the
-    /// successor that began the stop. `None` before a stop begins, and after [`Step::End`].
+    /// successor that began the stop. `None` before a stop begins, and after [`ShutdownAction::Exit`].
     pub fn deadline(&self) -> Option<Instant> {
         match self.state {
             State::Running | State::Succeeding | State::Ended => None,
@@ -271,7 +271,7 @@ impl Shutdown {
     }
 
     /// Tells that time has passed. What follows from it, if anything does.
-    pub fn handle_timeout(&mut self, now: Instant) -> Option<Step> {
+    pub fn handle_timeout(&mut self, now: Instant) -> Option<ShutdownAction> {
         if matches!(self.signal, Signal::Recent(until) if until <= now) {
             self.signal = Signal::Past;
         }
@@ -283,27 +283,27 @@ impl Shutdown {
             State::Yielded { since, .. } => Some(self.close(since, now)),
             State::Closing { .. } => {
                 self.state = State::Ended;
-                Some(Step::End)
+                Some(ShutdownAction::Exit)
             }
             State::Running | State::Succeeding | State::Ended => None,
         }
     }
 
     /// Accepts no more from now on.
-    fn leave(&mut self, since: Instant, now: Instant) -> Step {
+    fn leave(&mut self, since: Instant, now: Instant) -> ShutdownAction {
         if self.config.is_port_kept { self.yield_port(since, now, true) } else { self.close(since, now) }
     }
 
-    fn yield_port(&mut self, since: Instant, now: Instant, is_last: bool) -> Step {
+    fn yield_port(&mut self, since: Instant, now: Instant, is_last: bool) -> ShutdownAction {
         self.state = State::Yielded { since, until: now + self.config.requests, is_last };
-        Step::Yield
+        ShutdownAction::StopAccepting
     }
 
-    fn close(&mut self, since: Instant, now: Instant) -> Step {
+    fn close(&mut self, since: Instant, now: Instant) -> ShutdownAction {
         let until = since + self.config.hard;
         self.state = State::Closing { until, is_spread: true };
         // The spread ends with the process.
-        Step::Drain(self.config.spread.min(until.saturating_duration_since(now)))
+        ShutdownAction::Drain(self.config.spread.min(until.saturating_duration_since(now)))
     }
 }
 
@@ -336,22 +336,22 @@ mod tests {
 
     #[test]
     fn a_drain_is_announced_then_done_and_ends_in_time() {
-        for wish in [Wish::Terminate, Wish::Drain] {
+        for request in [ShutdownRequest::Terminate, ShutdownRequest::Drain] {
             let (mut shutdown, now) = running(5, 30, 60);
             assert!(!shutdown.has_begun());
             assert_eq!(shutdown.poll_timeout(), None);
-            assert_eq!(shutdown.hear(wish, now), Some(Step::Announce));
+            assert_eq!(shutdown.handle(request, now), Some(ShutdownAction::Announce));
             assert!(shutdown.has_begun());
-            assert_eq!(shutdown.hear(Wish::Drain, now), None, "said twice is said once");
+            assert_eq!(shutdown.handle(ShutdownRequest::Drain, now), None, "said twice is said once");
             settle(&mut shutdown, now);
             assert_eq!(shutdown.poll_timeout(), Some(now + 5 * SECOND));
             assert_eq!(shutdown.handle_timeout(now + 4 * SECOND), None);
-            assert_eq!(shutdown.handle_timeout(now + 5 * SECOND), Some(Step::Drain(30 * SECOND)));
-            assert_eq!(shutdown.hear(Wish::Drain, now + 6 * SECOND), None);
+            assert_eq!(shutdown.handle_timeout(now + 5 * SECOND), Some(ShutdownAction::Drain(30 * SECOND)));
+            assert_eq!(shutdown.handle(ShutdownRequest::Drain, now + 6 * SECOND), None);
             assert_eq!(shutdown.poll_timeout(), Some(now + 60 * SECOND));
-            assert_eq!(shutdown.handle_timeout(now + 60 * SECOND), Some(Step::End));
+            assert_eq!(shutdown.handle_timeout(now + 60 * SECOND), Some(ShutdownAction::Exit));
             assert_eq!(shutdown.poll_timeout(), None);
-            assert_eq!(shutdown.hear(Wish::Terminate, now), None);
+            assert_eq!(shutdown.handle(ShutdownRequest::Terminate, now), None);
         }
     }
 
@@ -359,47 +359,50 @@ mod tests {
     fn the_deadline_counts_from_what_began_the_stop() {
         let (mut shutdown, now) = running(5, 30, 60);
         assert_eq!(shutdown.deadline(), None);
-        shutdown.hear(Wish::Terminate, now);
+        shutdown.handle(ShutdownRequest::Terminate, now);
         assert_eq!(shutdown.deadline(), Some(now + 60 * SECOND));
         shutdown.handle_timeout(now + 5 * SECOND);
         assert_eq!(shutdown.deadline(), Some(now + 60 * SECOND));
-        shutdown.hear(Wish::Terminate, now + 6 * SECOND);
+        shutdown.handle(ShutdownRequest::Terminate, now + 6 * SECOND);
         assert_eq!(shutdown.deadline(), None, "at once");
         let (mut shutdown, now) = running(5, 30, 60);
-        shutdown.hear(Wish::Restart, now);
+        shutdown.handle(ShutdownRequest::Restart, now);
         assert_eq!(shutdown.deadline(), None);
         shutdown.handle_successor(true, now + SECOND);
         assert_eq!(shutdown.deadline(), Some(now + 61 * SECOND));
         let (mut shutdown, now) = running(5, 30, 60);
-        shutdown.hear(Wish::Interrupt, now);
+        shutdown.handle(ShutdownRequest::Interrupt, now);
         assert_eq!(shutdown.deadline(), Some(now + 60 * SECOND));
     }
 
     #[test]
     fn without_a_grace_it_begins_at_once_and_no_spread_is_longer_than_the_whole() {
         let (mut shutdown, now) = running(0, 30, 60);
-        assert_eq!(shutdown.hear(Wish::Terminate, now), Some(Step::Drain(30 * SECOND)));
+        assert_eq!(
+            shutdown.handle(ShutdownRequest::Terminate, now),
+            Some(ShutdownAction::Drain(30 * SECOND))
+        );
         let (mut shutdown, now) = running(5, 30, 10);
-        assert_eq!(shutdown.hear(Wish::Terminate, now), Some(Step::Announce));
-        assert_eq!(shutdown.handle_timeout(now + 6 * SECOND), Some(Step::Drain(4 * SECOND)));
+        assert_eq!(shutdown.handle(ShutdownRequest::Terminate, now), Some(ShutdownAction::Announce));
+        assert_eq!(shutdown.handle_timeout(now + 6 * SECOND), Some(ShutdownAction::Drain(4 * SECOND)));
         let (mut shutdown, now) = running(20, 30, 10);
-        shutdown.hear(Wish::Terminate, now);
-        assert_eq!(shutdown.handle_timeout(now + 20 * SECOND), Some(Step::Drain(Duration::ZERO)));
-        assert_eq!(shutdown.handle_timeout(now + 20 * SECOND), Some(Step::End));
+        shutdown.handle(ShutdownRequest::Terminate, now);
+        assert_eq!(shutdown.handle_timeout(now + 20 * SECOND), Some(ShutdownAction::Drain(Duration::ZERO)));
+        assert_eq!(shutdown.handle_timeout(now + 20 * SECOND), Some(ShutdownAction::Exit));
     }
 
     #[test]
     fn a_later_second_signal_ends_at_once() {
         for grace in [0, 5] {
             for (first, second) in [
-                (Wish::Terminate, Wish::Terminate),
-                (Wish::Interrupt, Wish::Interrupt),
-                (Wish::Interrupt, Wish::Terminate),
+                (ShutdownRequest::Terminate, ShutdownRequest::Terminate),
+                (ShutdownRequest::Interrupt, ShutdownRequest::Interrupt),
+                (ShutdownRequest::Interrupt, ShutdownRequest::Terminate),
             ] {
                 let (mut shutdown, now) = running(grace, 30, 60);
-                assert!(shutdown.hear(first, now).is_some());
+                assert!(shutdown.handle(first, now).is_some());
                 let now = settle(&mut shutdown, now);
-                assert_eq!(shutdown.hear(second, now), Some(Step::End), "{first:?} {second:?}");
+                assert_eq!(shutdown.handle(second, now), Some(ShutdownAction::Exit), "{first:?} {second:?}");
                 assert_eq!(shutdown.poll_timeout(), None);
             }
         }
@@ -409,58 +412,64 @@ mod tests {
     fn signals_that_are_sent_together_are_one() {
         for grace in [0, 5] {
             for (first, second) in [
-                (Wish::Terminate, Wish::Terminate),
-                (Wish::Interrupt, Wish::Interrupt),
-                (Wish::Interrupt, Wish::Terminate),
+                (ShutdownRequest::Terminate, ShutdownRequest::Terminate),
+                (ShutdownRequest::Interrupt, ShutdownRequest::Interrupt),
+                (ShutdownRequest::Interrupt, ShutdownRequest::Terminate),
             ] {
                 let (mut shutdown, now) = running(grace, 30, 60);
-                assert!(shutdown.hear(first, now).is_some());
+                assert!(shutdown.handle(first, now).is_some());
                 for after in [Duration::ZERO, Shutdown::REPEAT / 2, Shutdown::REPEAT] {
                     // A runtime that wakes late reads the signal before it tells the time.
-                    assert_eq!(shutdown.hear(second, now + after), None, "{first:?} {second:?} {after:?}");
+                    assert_eq!(shutdown.handle(second, now + after), None, "{first:?} {second:?} {after:?}");
                 }
                 // A repetition does not make the time longer.
                 assert!(shutdown.poll_timeout() <= Some(now + Shutdown::REPEAT));
                 assert_eq!(shutdown.handle_timeout(now + Shutdown::REPEAT), None);
-                assert_eq!(shutdown.hear(second, now + Shutdown::REPEAT), Some(Step::End));
+                assert_eq!(shutdown.handle(second, now + Shutdown::REPEAT), Some(ShutdownAction::Exit));
             }
         }
         // Even if the runtime never tells the time.
         let (mut shutdown, now) = running(5, 30, 60);
-        shutdown.hear(Wish::Terminate, now);
-        assert_eq!(shutdown.hear(Wish::Terminate, now + 2 * Shutdown::REPEAT), Some(Step::End));
+        shutdown.handle(ShutdownRequest::Terminate, now);
+        assert_eq!(
+            shutdown.handle(ShutdownRequest::Terminate, now + 2 * Shutdown::REPEAT),
+            Some(ShutdownAction::Exit)
+        );
     }
 
     #[test]
     fn a_first_signal_never_ends_a_drain_that_was_requested_in_another_way() {
         for at in [0, 6] {
             let (mut shutdown, now) = running(5, 30, 60);
-            assert_eq!(shutdown.hear(Wish::Drain, now), Some(Step::Announce));
+            assert_eq!(shutdown.handle(ShutdownRequest::Drain, now), Some(ShutdownAction::Announce));
             let now = now + at * SECOND;
             shutdown.handle_timeout(now);
-            assert_eq!(shutdown.hear(Wish::Terminate, now), None);
-            assert_eq!(shutdown.hear(Wish::Terminate, now), None);
+            assert_eq!(shutdown.handle(ShutdownRequest::Terminate, now), None);
+            assert_eq!(shutdown.handle(ShutdownRequest::Terminate, now), None);
             let now = settle(&mut shutdown, now);
-            assert_eq!(shutdown.hear(Wish::Terminate, now), Some(Step::End));
+            assert_eq!(shutdown.handle(ShutdownRequest::Terminate, now), Some(ShutdownAction::Exit));
         }
     }
 
     #[test]
     fn an_interrupt_during_a_drain_closes_the_rest_at_once() {
         let (mut shutdown, now) = running(0, 30, 60);
-        assert_eq!(shutdown.hear(Wish::Terminate, now), Some(Step::Drain(30 * SECOND)));
-        assert_eq!(shutdown.hear(Wish::Interrupt, now), None, "they were sent together");
+        assert_eq!(
+            shutdown.handle(ShutdownRequest::Terminate, now),
+            Some(ShutdownAction::Drain(30 * SECOND))
+        );
+        assert_eq!(shutdown.handle(ShutdownRequest::Interrupt, now), None, "they were sent together");
         let later = settle(&mut shutdown, now);
-        assert_eq!(shutdown.hear(Wish::Interrupt, later), Some(Step::Close));
-        assert_eq!(shutdown.hear(Wish::Interrupt, later), None);
-        assert_eq!(shutdown.hear(Wish::Terminate, later), None);
+        assert_eq!(shutdown.handle(ShutdownRequest::Interrupt, later), Some(ShutdownAction::Close));
+        assert_eq!(shutdown.handle(ShutdownRequest::Interrupt, later), None);
+        assert_eq!(shutdown.handle(ShutdownRequest::Terminate, later), None);
         let later = settle(&mut shutdown, later);
         assert_eq!(shutdown.poll_timeout(), Some(now + 60 * SECOND));
-        assert_eq!(shutdown.hear(Wish::Interrupt, later), Some(Step::End));
+        assert_eq!(shutdown.handle(ShutdownRequest::Interrupt, later), Some(ShutdownAction::Exit));
         // Of a drain that was requested in another way, too.
         let (mut shutdown, now) = running(0, 30, 60);
-        shutdown.hear(Wish::Drain, now);
-        assert_eq!(shutdown.hear(Wish::Interrupt, now), Some(Step::Close));
+        shutdown.handle(ShutdownRequest::Drain, now);
+        assert_eq!(shutdown.handle(ShutdownRequest::Interrupt, now), Some(ShutdownAction::Close));
     }
 
     #[test]
@@ -468,33 +477,33 @@ mod tests {
         // Whatever the grace: the port stays open, so nobody has to hear of it.
         for grace in [0, 5] {
             let (mut shutdown, now) = running(grace, 30, 60);
-            assert_eq!(shutdown.hear(Wish::Restart, now), Some(Step::Succeed));
-            assert_eq!(shutdown.hear(Wish::Restart, now), None, "one is enough");
+            assert_eq!(shutdown.handle(ShutdownRequest::Restart, now), Some(ShutdownAction::SpawnSuccessor));
+            assert_eq!(shutdown.handle(ShutdownRequest::Restart, now), None, "one is enough");
             assert!(!shutdown.has_begun());
             assert_eq!(shutdown.poll_timeout(), None);
-            assert_eq!(shutdown.handle_successor(true, now), Some(Step::Yield));
+            assert_eq!(shutdown.handle_successor(true, now), Some(ShutdownAction::StopAccepting));
             assert!(shutdown.has_begun());
-            assert_eq!(shutdown.hear(Wish::Restart, now), None);
+            assert_eq!(shutdown.handle(ShutdownRequest::Restart, now), None);
             assert_eq!(shutdown.poll_timeout(), Some(now + 2 * SECOND));
-            assert_eq!(shutdown.handle_timeout(now + 2 * SECOND), Some(Step::Drain(30 * SECOND)));
-            assert_eq!(shutdown.handle_timeout(now + 60 * SECOND), Some(Step::End));
+            assert_eq!(shutdown.handle_timeout(now + 2 * SECOND), Some(ShutdownAction::Drain(30 * SECOND)));
+            assert_eq!(shutdown.handle_timeout(now + 60 * SECOND), Some(ShutdownAction::Exit));
         }
     }
 
     #[test]
     fn when_the_whole_service_stops_who_has_yielded_drains_and_does_not_drop_anybody() {
-        for (wish, step) in [
-            (Wish::Terminate, Step::Drain(30 * SECOND)),
-            (Wish::Drain, Step::Drain(30 * SECOND)),
-            (Wish::Interrupt, Step::Close),
+        for (request, action) in [
+            (ShutdownRequest::Terminate, ShutdownAction::Drain(30 * SECOND)),
+            (ShutdownRequest::Drain, ShutdownAction::Drain(30 * SECOND)),
+            (ShutdownRequest::Interrupt, ShutdownAction::Close),
         ] {
             let (mut shutdown, now) = running(5, 30, 60);
-            shutdown.hear(Wish::Restart, now);
+            shutdown.handle(ShutdownRequest::Restart, now);
             shutdown.handle_successor(true, now);
-            assert_eq!(shutdown.hear(wish, now + SECOND), Some(step));
-            shutdown.hear(Wish::Terminate, now + SECOND);
+            assert_eq!(shutdown.handle(request, now + SECOND), Some(action));
+            shutdown.handle(ShutdownRequest::Terminate, now + SECOND);
             let later = settle(&mut shutdown, now + SECOND);
-            assert_eq!(shutdown.hear(Wish::Terminate, later), Some(Step::End));
+            assert_eq!(shutdown.handle(ShutdownRequest::Terminate, later), Some(ShutdownAction::Exit));
         }
     }
 
@@ -504,18 +513,22 @@ mod tests {
             let (Shutdown { config, .. }, now) = running(grace, 30, 60);
             let mut shutdown = Shutdown::new(DrainConfig { is_port_kept: true, ..config });
             let after_grace = now + grace * SECOND;
-            let step = match shutdown.hear(Wish::Terminate, now) {
-                Some(Step::Announce) => shutdown.handle_timeout(after_grace),
-                step => step,
+            let action = match shutdown.handle(ShutdownRequest::Terminate, now) {
+                Some(ShutdownAction::Announce) => shutdown.handle_timeout(after_grace),
+                action => action,
             };
-            assert_eq!(step, Some(Step::Yield));
-            assert_eq!(shutdown.hear(Wish::Drain, after_grace), None);
+            assert_eq!(action, Some(ShutdownAction::StopAccepting));
+            assert_eq!(shutdown.handle(ShutdownRequest::Drain, after_grace), None);
             let after_grace = settle(&mut shutdown, after_grace);
             let mut hasty = shutdown;
-            assert_eq!(hasty.hear(Wish::Terminate, after_grace), Some(Step::End), "the second time");
+            assert_eq!(
+                hasty.handle(ShutdownRequest::Terminate, after_grace),
+                Some(ShutdownAction::Exit),
+                "the second time"
+            );
             assert_eq!(shutdown.handle_timeout(after_grace + SECOND), None);
-            let step = shutdown.handle_timeout(after_grace + 2 * SECOND);
-            assert_eq!(step, Some(Step::Drain(30 * SECOND)));
+            let action = shutdown.handle_timeout(after_grace + 2 * SECOND);
+            assert_eq!(action, Some(ShutdownAction::Drain(30 * SECOND)));
             assert_eq!(shutdown.poll_timeout(), Some(now + 60 * SECOND));
         }
     }
@@ -524,23 +537,25 @@ mod tests {
     fn without_a_successor_it_goes_on_as_if_nothing_had_been_said() {
         let (mut shutdown, now) = running(5, 30, 60);
         for _ in 0..2 {
-            assert_eq!(shutdown.hear(Wish::Restart, now), Some(Step::Succeed));
+            assert_eq!(shutdown.handle(ShutdownRequest::Restart, now), Some(ShutdownAction::SpawnSuccessor));
             assert_eq!(shutdown.handle_successor(false, now), None);
             assert!(!shutdown.has_begun());
             assert_eq!(shutdown.handle_successor(true, now), None, "nobody has asked for one");
         }
-        assert_eq!(shutdown.hear(Wish::Terminate, now), Some(Step::Announce));
-        assert_eq!(shutdown.hear(Wish::Restart, now), None, "it is too late for one");
+        assert_eq!(shutdown.handle(ShutdownRequest::Terminate, now), Some(ShutdownAction::Announce));
+        assert_eq!(shutdown.handle(ShutdownRequest::Restart, now), None, "it is too late for one");
     }
 
     #[test]
     fn a_process_that_is_told_to_stop_waits_for_no_successor() {
-        for (wish, step) in
-            [(Wish::Terminate, Step::Announce), (Wish::Drain, Step::Announce), (Wish::Interrupt, Step::Close)]
-        {
+        for (request, action) in [
+            (ShutdownRequest::Terminate, ShutdownAction::Announce),
+            (ShutdownRequest::Drain, ShutdownAction::Announce),
+            (ShutdownRequest::Interrupt, ShutdownAction::Close),
+        ] {
             let (mut shutdown, now) = running(5, 30, 60);
-            shutdown.hear(Wish::Restart, now);
-            assert_eq!(shutdown.hear(wish, now), Some(step));
+            shutdown.handle(ShutdownRequest::Restart, now);
+            assert_eq!(shutdown.handle(request, now), Some(action));
             assert_eq!(shutdown.handle_successor(true, now), None);
             assert!(shutdown.has_begun());
         }
@@ -549,8 +564,8 @@ mod tests {
     #[test]
     fn who_sits_in_front_of_it_waits_for_no_grace() {
         let (mut shutdown, now) = running(5, 30, 60);
-        shutdown.hear(Wish::Terminate, now);
-        assert_eq!(shutdown.hear(Wish::Interrupt, now), Some(Step::Close));
-        assert_eq!(shutdown.handle_timeout(now + 60 * SECOND), Some(Step::End));
+        shutdown.handle(ShutdownRequest::Terminate, now);
+        assert_eq!(shutdown.handle(ShutdownRequest::Interrupt, now), Some(ShutdownAction::Close));
+        assert_eq!(shutdown.handle_timeout(now + 60 * SECOND), Some(ShutdownAction::Exit));
     }
 }

@@ -26,7 +26,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::raw::c_int;
 use std::os::unix::net::UnixStream;
 
-use postern_core::policy::Wish;
+use postern_core::policy::ShutdownRequest;
 use rustix::process::Signal;
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
@@ -43,7 +43,7 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Installs the handlers. `log` gets a record for each signal that is not a [`Wish`].
+    /// Installs the handlers. `log` gets a record for each signal that is not a [`ShutdownRequest`].
     ///
     /// # Errors
     /// No descriptor was to be had.
@@ -66,10 +66,10 @@ impl Signals {
     }
 
     /// Returns the wishes that have come since the last call, each kind once, and does what the other signals ask for.
-    pub fn pending(&mut self) -> impl Iterator<Item = Wish> {
+    pub fn pending(&mut self) -> impl Iterator<Item = ShutdownRequest> {
         let Signals { delivery, reload, log } = self;
         delivery.pending().filter_map(move |number| match effect(number) {
-            Effect::Wish(wish) => Some(wish),
+            Effect::ShutdownRequest(request) => Some(request),
             Effect::Reload => {
                 match reload {
                     Some(reload) => reload.begin(),
@@ -89,7 +89,7 @@ impl Signals {
 /// What a signal does.
 #[derive(Debug, Clone, Copy)]
 enum Effect {
-    Wish(Wish),
+    ShutdownRequest(ShutdownRequest),
     Reload,
     None,
 }
@@ -101,14 +101,14 @@ fn effect(number: c_int) -> Effect {
 
 /// The signals with a handler, but for the real-time ones.
 const HANDLED: [(Signal, Effect); 14] = [
-    (Signal::TERM, Effect::Wish(Wish::Terminate)),
+    (Signal::TERM, Effect::ShutdownRequest(ShutdownRequest::Terminate)),
     // From the supervisor of a power supply, and from LXC to the first process of a container.
-    (Signal::POWER, Effect::Wish(Wish::Terminate)),
-    (Signal::INT, Effect::Wish(Wish::Interrupt)),
-    (Signal::QUIT, Effect::Wish(Wish::Interrupt)),
+    (Signal::POWER, Effect::ShutdownRequest(ShutdownRequest::Terminate)),
+    (Signal::INT, Effect::ShutdownRequest(ShutdownRequest::Interrupt)),
+    (Signal::QUIT, Effect::ShutdownRequest(ShutdownRequest::Interrupt)),
     // It comes again each second until the hard limit, so it must not count as a second request.
-    (Signal::XCPU, Effect::Wish(Wish::Drain)),
-    (Signal::USR2, Effect::Wish(Wish::Restart)),
+    (Signal::XCPU, Effect::ShutdownRequest(ShutdownRequest::Drain)),
+    (Signal::USR2, Effect::ShutdownRequest(ShutdownRequest::Restart)),
     (Signal::HUP, Effect::Reload),
     (Signal::USR1, Effect::None),
     (Signal::ALARM, Effect::None),
@@ -160,8 +160,8 @@ mod tests {
         for (signal, effect) in HANDLED {
             raise(signal.as_raw());
             assert!(is_readable(&signals), "{signal:?}");
-            let expected: Vec<Wish> = match effect {
-                Effect::Wish(wish) => vec![wish],
+            let expected: Vec<ShutdownRequest> = match effect {
+                Effect::ShutdownRequest(request) => vec![request],
                 Effect::Reload | Effect::None => Vec::new(),
             };
             assert_eq!(signals.pending().collect::<Vec<_>>(), expected, "{signal:?}");
@@ -176,8 +176,8 @@ mod tests {
         raise(Signal::INT.as_raw());
         raise(Signal::TERM.as_raw());
         let mut both: Vec<_> = signals.pending().collect();
-        both.sort_by_key(|wish| *wish == Wish::Interrupt);
-        assert_eq!(both, [Wish::Terminate, Wish::Interrupt]);
+        both.sort_by_key(|request| *request == ShutdownRequest::Interrupt);
+        assert_eq!(both, [ShutdownRequest::Terminate, ShutdownRequest::Interrupt]);
         assert!(signals.pending().next().is_none());
     }
 }

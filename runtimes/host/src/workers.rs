@@ -41,7 +41,7 @@ pub trait Workers {
     /// The job was not taken.
     fn submit(&self, number: usize, job: Job) -> Result<(), SubmitError>;
 
-    /// Asks the process to drain ([`Wish::Drain`](postern_core::policy::Wish::Drain)), without waiting for it.
+    /// Asks the process to drain ([`ShutdownRequest::Drain`](postern_core::policy::ShutdownRequest::Drain)), without waiting for it.
     fn drain(&self);
 }
 

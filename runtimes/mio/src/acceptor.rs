@@ -13,7 +13,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use postern_core::ConnectionId;
 use postern_core::handshake::Peer;
-use postern_core::policy::{DrainConfig, Gate, Shutdown, Step, Wish};
+use postern_core::policy::{DrainConfig, Gate, Shutdown, ShutdownAction, ShutdownRequest};
 use postern_core::worker::Arrival;
 use postern_host::listen::{Accepted, Intake, Listener};
 use postern_host::log::Ending;
@@ -117,21 +117,21 @@ impl Acceptor {
                 Ok(()) | Err(_) => {}
             }
             let now = Instant::now();
-            let mut steps: Vec<Step> =
-                self.signals.pending().filter_map(|wish| self.shutdown.hear(wish, now)).collect();
+            let mut steps: Vec<ShutdownAction> =
+                self.signals.pending().filter_map(|request| self.shutdown.handle(request, now)).collect();
             if self.drain.take() {
-                steps.extend(self.shutdown.hear(Wish::Drain, now));
+                steps.extend(self.shutdown.handle(ShutdownRequest::Drain, now));
             }
             steps.extend(self.shutdown.handle_timeout(now));
-            for step in steps {
-                if self.take(step, workers) {
+            for action in steps {
+                if self.take(action, workers) {
                     return Ok(Ending { shutdown: self.shutdown, signals: self.signals });
                 }
             }
             if let Some(serves) = self.succession.outcome()
-                && let Some(step) = self.shutdown.handle_successor(serves, now)
+                && let Some(action) = self.shutdown.handle_successor(serves, now)
             {
-                self.take(step, workers);
+                self.take(action, workers);
             }
             self.accept(workers);
         }
@@ -151,36 +151,36 @@ impl Acceptor {
     }
 
     /// Takes a step on the way to the end. Says whether it was the last.
-    fn take(&mut self, step: Step, workers: &[Handle]) -> bool {
+    fn take(&mut self, action: ShutdownAction, workers: &[Handle]) -> bool {
         let connections: usize = workers.iter().map(Handle::load).sum();
-        match step {
-            Step::Succeed => {
+        match action {
+            ShutdownAction::SpawnSuccessor => {
                 let waker = self.waker.clone();
                 // It fails only if this poll is gone, and with it whoever waits.
                 self.succession.begin(self.listeners.iter(), move || drop(waker.wake()));
             }
-            Step::Yield => {
+            ShutdownAction::StopAccepting => {
                 self.succession.abandon();
                 self.phase.drain();
                 info!(self.log, # "yielding", "serving those who have come"; "connections" => connections);
                 self.close_ports();
             }
-            Step::Announce => {
+            ShutdownAction::Announce => {
                 self.succession.abandon();
                 self.phase.drain();
                 info!(self.log, # "draining", "draining: not ready any more, and still accepting"; "connections" => connections);
             }
-            Step::Drain(spread) => {
+            ShutdownAction::Drain(spread) => {
                 info!(self.log, # "stopping", "stopping"; "connections" => connections, "spread_s" => spread.as_secs_f64());
                 self.stop_accepting(workers);
                 workers.iter().for_each(|worker| worker.drain(spread));
             }
-            Step::Close => {
+            ShutdownAction::Close => {
                 info!(self.log, # "stopping", "stopping"; "connections" => connections);
                 self.stop_accepting(workers);
                 workers.iter().for_each(Handle::close);
             }
-            Step::End => {
+            ShutdownAction::Exit => {
                 warn!(self.log, # "stopping_at_once", "stopping at once"; "connections" => connections);
                 end(workers);
                 return true;

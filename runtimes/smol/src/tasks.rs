@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use postern_core::ConnectionId;
 use postern_core::handshake::Peer;
-use postern_core::policy::{DrainConfig, Gate, Shutdown, Step, Wish};
+use postern_core::policy::{DrainConfig, Gate, Shutdown, ShutdownAction, ShutdownRequest};
 use postern_core::worker::Arrival;
 use postern_host::control::Control;
 use postern_host::listen::{Accepted, Intake, Listener};
@@ -127,9 +127,12 @@ impl Runtime {
         while !(is_closing && self.worker.borrow().len() == 0) {
             self.something_to_stop_for(&watch, &shutdown, &outcomes).await?;
             let now = Instant::now();
-            let wish = self.is_drain_wanted.replace(false).then_some(Wish::Drain);
-            let mut steps: Vec<Step> =
-                signals.pending().chain(wish).filter_map(|wish| shutdown.hear(wish, now)).collect();
+            let request = self.is_drain_wanted.replace(false).then_some(ShutdownRequest::Drain);
+            let mut steps: Vec<ShutdownAction> = signals
+                .pending()
+                .chain(request)
+                .filter_map(|request| shutdown.handle(request, now))
+                .collect();
             steps.extend(shutdown.handle_timeout(now));
             // Whoever is told to stop waits for no successor.
             if steps.is_empty()
@@ -137,13 +140,13 @@ impl Runtime {
             {
                 steps.extend(shutdown.handle_successor(serves, now));
             }
-            for step in steps {
+            for action in steps {
                 let connections = self.worker.borrow().len();
-                if step != Step::Succeed {
+                if action != ShutdownAction::SpawnSuccessor {
                     succession.abandon();
                 }
-                match step {
-                    Step::Succeed => {
+                match action {
+                    ShutdownAction::SpawnSuccessor => {
                         let outcome = outcome.clone();
                         let listeners = accepting.iter().map(|(_, listener)| listener.get_ref());
                         succession.begin(listeners, move || {
@@ -151,32 +154,32 @@ impl Runtime {
                             let _ = outcome.try_send(());
                         });
                     }
-                    Step::Yield => {
+                    ShutdownAction::StopAccepting => {
                         self.phase.drain();
                         info!(self.log, # "yielding", "serving those who have come"; "connections" => connections);
                         for (task, _) in std::mem::take(&mut accepting) {
                             task.cancel().await;
                         }
                     }
-                    Step::Announce => {
+                    ShutdownAction::Announce => {
                         self.phase.drain();
                         info!(self.log, # "draining", "draining: not ready any more, and still accepting";
                             "connections" => connections);
                     }
-                    Step::Drain(spread) => {
+                    ShutdownAction::Drain(spread) => {
                         info!(self.log, # "stopping", "stopping";
                             "connections" => connections, "spread_s" => spread.as_secs_f64());
                         self.stop_accepting(executor, std::mem::take(&mut accepting)).await?;
                         self.worker.borrow_mut().drain(spread);
                         is_closing = true;
                     }
-                    Step::Close => {
+                    ShutdownAction::Close => {
                         info!(self.log, # "stopping", "stopping"; "connections" => connections);
                         self.stop_accepting(executor, std::mem::take(&mut accepting)).await?;
                         self.worker.borrow_mut().shut_down();
                         is_closing = true;
                     }
-                    Step::End => {
+                    ShutdownAction::Exit => {
                         warn!(self.log, # "stopping_at_once", "stopping at once"; "connections" => connections);
                         return Ok(Ending { shutdown, signals });
                     }

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use postern_core::policy::{Shutdown, Step, Wish};
+use postern_core::policy::{Shutdown, ShutdownAction, ShutdownRequest};
 use slog::crit;
 
 use super::output::Output;
@@ -30,8 +30,10 @@ impl Ending {
     fn is_urgent(&mut self) -> bool {
         let now = Instant::now();
         let (signals, shutdown) = (&mut self.signals, &mut self.shutdown);
-        let is_urgent =
-            signals.pending().filter_map(|wish| shutdown.hear(wish, now)).any(|step| step == Step::End);
+        let is_urgent = signals
+            .pending()
+            .filter_map(|wish| shutdown.handle(wish, now))
+            .any(|step| step == ShutdownAction::Exit);
         // What follows from the time does so at the deadline of the log, too.
         let _ = shutdown.handle_timeout(now);
         is_urgent
@@ -82,10 +84,10 @@ pub fn run(
 }
 
 /// Whether somebody wants a process to stop that does so already because of an error.
-fn is_end(wish: Wish) -> bool {
+fn is_end(wish: ShutdownRequest) -> bool {
     match wish {
-        Wish::Terminate | Wish::Interrupt => true,
-        Wish::Drain | Wish::Restart => false,
+        ShutdownRequest::Terminate | ShutdownRequest::Interrupt => true,
+        ShutdownRequest::Drain | ShutdownRequest::Restart => false,
     }
 }
 
