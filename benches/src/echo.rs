@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 use std::time::Instant;
 
-use postern_core::record::Silent;
+use postern_core::record::NullRecorder;
 use postern_core::worker::Arrival;
 use postern_core::{
     Codec, ConnectionId, Event, Input, Key, Session, SessionConfig, Transport, Turn, Worker, WorkerConfig,
@@ -90,7 +90,7 @@ impl ServiceEcho {
         let now = Instant::now();
         let mut worker = Worker::new(Arc::new(WorkerConfig::default()), 1, now);
         let key = worker.open(Arrival { id: ConnectionId(1), peer: gateway(), refusal: None }, now);
-        worker.receive(key, now, &mut REQUEST.to_vec(), &mut Silent);
+        worker.receive(key, now, &mut REQUEST.to_vec(), &mut NullRecorder);
         let answer = worker.output(key);
         assert!(answer.starts_with(b"HTTP/1.1 101 "), "{}", answer.escape_ascii());
         worker.sent(key, answer.len(), now);
@@ -103,7 +103,7 @@ impl Echo for ServiceEcho {
     fn turn(&mut self) {
         assert!(self.worker.wants_read(self.key));
         let n = self.socket.read(&mut self.buffer).expect("the socket never fails");
-        self.worker.receive(self.key, self.now, &mut self.buffer[..n], &mut Silent);
+        self.worker.receive(self.key, self.now, &mut self.buffer[..n], &mut NullRecorder);
         let n = self.socket.write(self.worker.output(self.key)).expect("the socket never fails");
         self.worker.sent(self.key, n, self.now);
         assert_eq!(self.worker.transport(self.key), Transport::Open);

@@ -154,9 +154,9 @@ pub trait Recorder {
 
 /// Takes note of nothing.
 #[derive(Debug, Default, Clone, Copy)]
-pub struct Silent;
+pub struct NullRecorder;
 
-impl Recorder for Silent {
+impl Recorder for NullRecorder {
     #[inline]
     fn record(&mut self, _: &Record<'_>) {}
 
@@ -177,6 +177,6 @@ mod tests {
 
     #[test]
     fn silence_is_not_asked_for_messages() {
-        assert!(!Silent.wants_messages());
+        assert!(!NullRecorder.wants_messages());
     }
 }

@@ -111,7 +111,7 @@ fn flood(session: SessionConfig, chunk: &[u8], seconds: u64) -> Vec<(Duration, u
     runtime.feed(key, head.as_bytes());
     let start = runtime.now;
     let (mut kernel, mut buffer, mut sent) = (Kernel::with(b""), vec![0; 64 * 1024], 0);
-    let mut recorder = crate::record::Silent;
+    let mut recorder = crate::record::NullRecorder;
     let mut steps = Vec::new();
     while runtime.now < start + Duration::from_secs(seconds) {
         while kernel.received.len() < 128 * 1024 {

@@ -159,7 +159,7 @@ fn a_connection_that_is_gone_is_not_due() {
 fn a_socket_takes_nothing_where_there_is_nothing() {
     let (mut runtime, one) = admitted(SessionConfig::default());
     let two = runtime.open();
-    runtime.worker.receive(one, runtime.now, &mut frame(0x81, b"abc"), &mut crate::record::Silent);
+    runtime.worker.receive(one, runtime.now, &mut frame(0x81, b"abc"), &mut crate::record::NullRecorder);
     runtime.worker.sent(two, 3, runtime.now);
     runtime.flush(one);
     assert_eq!(runtime.wire(one), b"\x81\x03abc");
@@ -225,6 +225,6 @@ fn messages_are_recorded_for_who_wants_them() {
     assert_eq!(ends.0, 1);
     // Nobody at all.
     let key = runtime.open();
-    runtime.worker.receive(key, runtime.now, &mut HEAD.as_bytes().to_vec(), &mut crate::record::Silent);
+    runtime.worker.receive(key, runtime.now, &mut HEAD.as_bytes().to_vec(), &mut crate::record::NullRecorder);
     assert!(runtime.worker.output(key).starts_with(b"HTTP/1.1 101 "));
 }
