@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use postern_core::record::NullRecorder;
-use postern_core::worker::Arrival;
+use postern_core::worker::NewConnection;
 use postern_core::{
     Codec, ConnectionId, Event, Input, Key, Session, SessionConfig, Transport, Turn, Worker, WorkerConfig,
 };
@@ -89,7 +89,7 @@ impl ServiceEcho {
     pub fn new(read: &FullRead) -> ServiceEcho {
         let now = Instant::now();
         let mut worker = Worker::new(Arc::new(WorkerConfig::default()), 1, now);
-        let key = worker.open(Arrival { id: ConnectionId(1), peer: gateway(), refusal: None }, now);
+        let key = worker.open(NewConnection { id: ConnectionId(1), peer: gateway(), refusal: None }, now);
         worker.receive(key, now, &mut REQUEST.to_vec(), &mut NullRecorder);
         let answer = worker.output(key);
         assert!(answer.starts_with(b"HTTP/1.1 101 "), "{}", answer.escape_ascii());

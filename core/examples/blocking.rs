@@ -22,7 +22,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use postern_core::handshake::Peer;
-use postern_core::worker::{Arrival, Socket};
+use postern_core::worker::{NewConnection, Socket};
 use postern_core::{ConnectionId, Record, Recorder, Transport, Worker, WorkerConfig};
 
 fn main() -> io::Result<()> {
@@ -68,7 +68,7 @@ fn carry(
     stream.set_write_timeout(Some(TICK))?;
     let (mut socket, mut buffer) = (Blocking(stream), vec![0; READ_BUFFER]);
     let mut worker = Worker::new(config, id.0, Instant::now());
-    let key = worker.open(Arrival { id, peer: Peer::from(peer), refusal: None }, Instant::now());
+    let key = worker.open(NewConnection { id, peer: Peer::from(peer), refusal: None }, Instant::now());
     let mut is_told = false;
     loop {
         if !is_told && IS_STOPPING.load(Ordering::Relaxed) {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use postern_core::handshake::{HandshakeConfig, HandshakeError};
 use postern_core::policy::{KeepAliveConfig, Rate};
 use postern_core::session::RatePolicy;
-use postern_core::worker::Arrival;
+use postern_core::worker::NewConnection;
 use postern_core::{ConnectionId, Key, Record, Recorder, SessionConfig, Transport, Worker, WorkerConfig};
 
 use crate::notes::Note;
@@ -81,7 +81,7 @@ impl Crowd {
         self.opened += 1;
         let id = ConnectionId(self.opened);
         let refusal = (choice % 8 == 7).then_some(HandshakeError::Overloaded);
-        let key = self.worker.open(Arrival { id, peer: PEER, refusal }, self.now);
+        let key = self.worker.open(NewConnection { id, peer: PEER, refusal }, self.now);
         let is_taken = self.peers.iter().flatten().any(|other| other.key == key);
         assert!(!is_taken, "a key for two");
         let (wire, waiting) = (Vec::new(), Vec::new());

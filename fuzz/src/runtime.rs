@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use postern_core::handshake::Peer;
 use postern_core::policy::KeepAliveConfig;
-use postern_core::worker::{Arrival, Socket};
+use postern_core::worker::{NewConnection, Socket};
 use postern_core::{ConnectionId, Key, SessionConfig, Transport, Worker, WorkerConfig};
 
 use crate::notes::Notes;
@@ -57,7 +57,7 @@ impl Runtime {
         let now = Instant::now();
         let mut worker = Worker::new(Arc::new(config), 1, now);
         let peer = Peer::Tcp { ip: IpAddr::from([127, 0, 0, 1]), port: 40_000 };
-        let key = worker.open(Arrival { id: ConnectionId(1), peer, refusal: None }, now);
+        let key = worker.open(NewConnection { id: ConnectionId(1), peer, refusal: None }, now);
         Runtime {
             worker,
             limits: limits.clone(),

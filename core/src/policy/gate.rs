@@ -22,7 +22,7 @@ impl Gate {
         Gate { connect_rate, arrivals: RateLimit::default(), displacing: RateLimit::default() }
     }
 
-    /// Judges one more connection. The result is the [`refusal`](crate::worker::Arrival::refusal) of the arrival.
+    /// Judges one more connection. The result is the [`refusal`](crate::worker::NewConnection::refusal) of the arrival.
     pub fn judge(&mut self, now: Instant) -> Option<HandshakeError> {
         match self.arrivals.judge(now, self.connect_rate, self.connect_rate) {
             Pace::Kept => None,

@@ -88,7 +88,7 @@ pub struct Key(pub usize);
 
 /// A socket that has just been accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Arrival {
+pub struct NewConnection {
     /// Its number, unique in the process.
     pub id: ConnectionId,
     /// Who is at the other end.
@@ -169,8 +169,8 @@ impl Worker {
 
     /// Takes a new connection in. If all [places](WorkerConfig::max_connections) are taken, another connection gives way
     /// to it and is [due](Worker::next_due), or it will be refused.
-    pub fn open(&mut self, arrival: Arrival, now: Instant) -> Key {
-        let arrival = Arrival { refusal: self.seat(arrival.refusal), ..arrival };
+    pub fn open(&mut self, arrival: NewConnection, now: Instant) -> Key {
+        let arrival = NewConnection { refusal: self.seat(arrival.refusal), ..arrival };
         let key =
             Key(self.connections.insert(Connection::new(arrival, now, self.common.time_base, &self.config)));
         self.begin(key, &arrival, arrival.refusal.is_some(), now);

@@ -11,13 +11,13 @@ use crate::record::ConnectionId;
 pub(super) struct Pending {
     /// In the order of their beginning, also those whose heads are here, until the ones before them are gone: that is
     /// after the timeout of a handshake at the latest.
-    begun: VecDeque<Beginning>,
+    begun: VecDeque<PendingHandshake>,
     len: usize,
 }
 
 /// A connection that was pending when it was put here.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Beginning {
+pub(super) struct PendingHandshake {
     pub(super) key: Key,
     pub(super) id: ConnectionId,
     pub(super) at: Instant,
@@ -29,9 +29,13 @@ impl Pending {
     }
 
     /// Counts one more.
-    pub(super) fn begin(&mut self, beginning: Beginning, is_pending: impl Fn(&Beginning) -> bool) {
+    pub(super) fn begin(
+        &mut self,
+        handshake: PendingHandshake,
+        is_pending: impl Fn(&PendingHandshake) -> bool,
+    ) {
         self.forget_others(is_pending);
-        self.begun.push_back(beginning);
+        self.begun.push_back(handshake);
         self.len += 1;
     }
 
@@ -42,11 +46,14 @@ impl Pending {
 
     /// When the one that began first may make room for others, at the earliest, unless all places are taken.
     pub(super) fn next(&self) -> Option<Instant> {
-        self.begun.front().map(|beginning| beginning.at + LEAST)
+        self.begun.front().map(|handshake| handshake.at + LEAST)
     }
 
     /// The one that began first. It is not given again, but counts until its [`end`](Pending::end).
-    pub(super) fn pop_oldest(&mut self, is_pending: impl Fn(&Beginning) -> bool) -> Option<Beginning> {
+    pub(super) fn pop_oldest(
+        &mut self,
+        is_pending: impl Fn(&PendingHandshake) -> bool,
+    ) -> Option<PendingHandshake> {
         self.forget_others(is_pending);
         self.begun.pop_front()
     }
@@ -56,15 +63,15 @@ impl Pending {
         &mut self,
         least: Duration,
         now: Instant,
-        is_pending: impl Fn(&Beginning) -> bool,
+        is_pending: impl Fn(&PendingHandshake) -> bool,
     ) -> Option<Key> {
         self.forget_others(is_pending);
-        self.begun.front().filter(|beginning| beginning.at + least <= now)?;
+        self.begun.front().filter(|handshake| handshake.at + least <= now)?;
         Some(self.begun.pop_front()?.key)
     }
 
-    fn forget_others(&mut self, is_pending: impl Fn(&Beginning) -> bool) {
-        while self.begun.front().is_some_and(|beginning| !is_pending(beginning)) {
+    fn forget_others(&mut self, is_pending: impl Fn(&PendingHandshake) -> bool) {
+        while self.begun.front().is_some_and(|handshake| !is_pending(handshake)) {
             self.begun.pop_front();
         }
     }

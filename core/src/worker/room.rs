@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use slab::Slab;
 
 use super::connection::{Connection, Standing};
-use super::pending::{Beginning, LEAST, Pending};
-use super::{Arrival, Key, Worker};
+use super::pending::{LEAST, Pending, PendingHandshake};
+use super::{Key, NewConnection, Worker};
 use crate::handshake::HandshakeError;
 use crate::record::{ConnectionId, Recorder};
 use crate::session::Ending;
@@ -77,20 +77,20 @@ impl Worker {
     }
 
     /// Takes note of a new connection in `key`.
-    pub(super) fn begin(&mut self, key: Key, arrival: &Arrival, is_doomed: bool, at: Instant) {
+    pub(super) fn begin(&mut self, key: Key, arrival: &NewConnection, is_doomed: bool, at: Instant) {
         let connections = &self.connections;
-        let beginning = Beginning { key, id: arrival.id, at };
+        let handshake = PendingHandshake { key, id: arrival.id, at };
         if is_doomed {
-            self.room.doomed.begin(beginning, |beginning| is(connections, beginning, Standing::Doomed));
+            self.room.doomed.begin(handshake, |handshake| is(connections, handshake, Standing::Doomed));
         } else {
-            self.pending.begin(beginning, |beginning| is(connections, beginning, Standing::Pending));
+            self.pending.begin(handshake, |handshake| is(connections, handshake, Standing::Pending));
         }
     }
 
     /// Takes the place of the connection whose head has been arriving for the longest. Returns false if there is none.
     fn displace(&mut self) -> bool {
         let connections = &mut self.connections;
-        let oldest = self.pending.pop_oldest(|beginning| is(connections, beginning, Standing::Pending));
+        let oldest = self.pending.pop_oldest(|handshake| is(connections, handshake, Standing::Pending));
         let Some(oldest) = oldest else { return false };
         // It is there: it is pending.
         if let Some(connection) = connections.get_mut(oldest.key.0) {
@@ -99,7 +99,7 @@ impl Worker {
         self.pending.end();
         self.give_up_place();
         let connections = &self.connections;
-        self.room.doomed.begin(oldest, |beginning| is(connections, beginning, Standing::Doomed));
+        self.room.doomed.begin(oldest, |handshake| is(connections, handshake, Standing::Doomed));
         self.room.displaced.push_back((oldest.key, oldest.id));
         true
     }
@@ -205,7 +205,7 @@ impl Worker {
         }
         let key = self.oldest_doomed(now, LEAST).or_else(|| {
             let connections = &self.connections;
-            let is_pending = |beginning: &Beginning| is(connections, beginning, Standing::Pending);
+            let is_pending = |handshake: &PendingHandshake| is(connections, handshake, Standing::Pending);
             self.pending.pop_oldest_after(LEAST, now, is_pending)
         })?;
         // It is read first: its head may be complete by now.
@@ -223,7 +223,7 @@ impl Worker {
 
     fn oldest_doomed(&mut self, now: Instant, least: Duration) -> Option<Key> {
         let connections = &self.connections;
-        let is_doomed = |beginning: &Beginning| is(connections, beginning, Standing::Doomed);
+        let is_doomed = |handshake: &PendingHandshake| is(connections, handshake, Standing::Doomed);
         self.room.doomed.pop_oldest_after(least, now, is_doomed)
     }
 
@@ -241,7 +241,7 @@ impl Worker {
 }
 
 /// Whether it is still the connection that began then, and has this standing.
-fn is(connections: &Slab<Connection>, beginning: &Beginning, standing: Standing) -> bool {
-    let connection = connections.get(beginning.key.0);
-    connection.is_some_and(|connection| connection.id == beginning.id && connection.standing() == standing)
+fn is(connections: &Slab<Connection>, handshake: &PendingHandshake, standing: Standing) -> bool {
+    let connection = connections.get(handshake.key.0);
+    connection.is_some_and(|connection| connection.id == handshake.id && connection.standing() == standing)
 }

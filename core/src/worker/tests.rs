@@ -110,7 +110,7 @@ impl Runtime {
     fn open_with(&mut self, refusal: Option<HandshakeError>) -> Key {
         self.opened += 1;
         let peer = Peer::Tcp { ip: IpAddr::from([127, 0, 0, 1]), port: 40_000 };
-        let key = self.worker.open(Arrival { id: ConnectionId(self.opened), peer, refusal }, self.now);
+        let key = self.worker.open(NewConnection { id: ConnectionId(self.opened), peer, refusal }, self.now);
         self.wires.resize(self.wires.len().max(key.0 + 1), Vec::new());
         self.transports.resize(self.transports.len().max(key.0 + 1), Transport::Open);
         self.wires[key.0].clear();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use postern_core::handshake::Peer;
 use postern_core::policy::KeepAliveConfig;
-use postern_core::worker::Arrival;
+use postern_core::worker::NewConnection;
 use postern_core::{ConnectionId, Key, Record, Recorder, SessionConfig, Transport, Worker, WorkerConfig};
 
 /// A request that gets its 101; tests change one thing in it.
@@ -212,9 +212,9 @@ impl Connection {
 }
 
 /// The peer of all tests is on this host, and therefore trusted.
-pub(crate) fn arrival(id: u64) -> Arrival {
+pub(crate) fn arrival(id: u64) -> NewConnection {
     let peer = Peer::Tcp { ip: IpAddr::from([127, 0, 0, 1]), port: 40_000 };
-    Arrival { id: ConnectionId(id), peer, refusal: None }
+    NewConnection { id: ConnectionId(id), peer, refusal: None }
 }
 
 /// All that comes out for one request: the answer, and whether somebody was admitted.

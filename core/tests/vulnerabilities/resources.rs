@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use postern_core::handshake::{HandshakeConfig, HandshakeError};
 use postern_core::policy::KeepAliveConfig;
-use postern_core::worker::Arrival;
+use postern_core::worker::NewConnection;
 use postern_core::{SessionConfig, Transport, WorkerConfig};
 
 use crate::connection::{Connection, GOOD, arrival, check_time, frame, with};
@@ -200,7 +200,7 @@ fn a_crowd_that_says_nothing_is_gone_in_one_pass() {
 fn a_refusal_for_lack_of_room_holds_nothing() {
     let mut connection = Connection::new(WorkerConfig::default());
     for number in 2..1000 {
-        let arrival = Arrival { refusal: Some(HandshakeError::Overloaded), ..arrival(number) };
+        let arrival = NewConnection { refusal: Some(HandshakeError::Overloaded), ..arrival(number) };
         connection.wire.clear();
         connection.key = connection.worker.open(arrival, connection.now);
         connection.feed(GOOD.as_bytes());

@@ -14,7 +14,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use postern_core::ConnectionId;
 use postern_core::handshake::Peer;
 use postern_core::policy::{DrainConfig, Gate, Shutdown, ShutdownAction, ShutdownRequest};
-use postern_core::worker::Arrival;
+use postern_core::worker::NewConnection;
 use postern_host::listen::{Accepted, Intake, Listener};
 use postern_host::log::Ending;
 use postern_host::phase::Phase;
@@ -241,7 +241,7 @@ impl Acceptor {
             |worker: &&Handle| (worker.load(), Reverse(if worker.is_full() { worker.pending() } else { 0 }));
         let Some(worker) = workers.iter().min_by_key(preference) else { return };
         let is_full = worker.is_full();
-        worker.arrival(stream, Arrival { id, peer, refusal });
+        worker.arrival(stream, NewConnection { id, peer, refusal });
         let is_fast = is_full && !self.gate.may_displace(now);
         // Descriptors are not counted before they have reached their worker, unless they have a place there.
         let arriving = || workers.iter().map(Handle::arriving).sum::<usize>();

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
-use postern_core::worker::{Arrival, Replaced};
+use postern_core::worker::{NewConnection, Replaced};
 use postern_core::{Key, Recorder, Transport, Worker};
 use postern_host::log::WorkerLog;
 use postern_host::metrics::{Counts, Recording};
@@ -25,7 +25,7 @@ use crate::socket::Sockets;
 /// What the acceptor, the control port and the other workers say to a worker.
 enum Letter {
     /// Here is a new connection, and how many other workers had no place for it.
-    Arrival(OwnedFd, Arrival, usize),
+    NewConnection(OwnedFd, NewConnection, usize),
     /// Do this.
     Job(Job),
     /// So many clients have been turned away by the acceptor.
@@ -64,7 +64,7 @@ struct Gauges {
 
 impl Gauges {
     /// Takes note of a connection that is handed to the worker.
-    fn announce(&self, arrival: &Arrival) {
+    fn announce(&self, arrival: &NewConnection) {
         self.arriving.fetch_add(1, Ordering::Relaxed);
         if arrival.refusal.is_none() {
             self.load.fetch_add(1, Ordering::Relaxed);
@@ -96,9 +96,9 @@ impl Handle {
 
     /// Hands over a connection. Waits while the worker has too many letters to read: the rest wait in the
     /// kernel's queue, where they cost the least.
-    pub(crate) fn arrival(&self, stream: OwnedFd, arrival: Arrival) {
+    pub(crate) fn arrival(&self, stream: OwnedFd, arrival: NewConnection) {
         self.gauges.announce(&arrival);
-        self.send(Letter::Arrival(stream, arrival, 0));
+        self.send(Letter::NewConnection(stream, arrival, 0));
     }
 
     /// Has it end all connections at once, and then itself.
@@ -355,7 +355,7 @@ impl EventLoop {
     fn read_letters(&mut self) {
         loop {
             match self.inbox.try_recv() {
-                Ok(Letter::Arrival(stream, arrival, passed)) => {
+                Ok(Letter::NewConnection(stream, arrival, passed)) => {
                     self.gauges.arriving.fetch_sub(1, Ordering::Relaxed);
                     if let Some(stream) = self.pass_on(stream, &arrival, passed) {
                         self.open(stream, arrival);
@@ -381,7 +381,7 @@ impl EventLoop {
 
     /// Hands a connection that would be refused here to another worker, where there may be a place. Returns its socket if
     /// that is not so.
-    fn pass_on(&mut self, stream: OwnedFd, arrival: &Arrival, passed: usize) -> Option<OwnedFd> {
+    fn pass_on(&mut self, stream: OwnedFd, arrival: &NewConnection, passed: usize) -> Option<OwnedFd> {
         let has_place = !self.worker.is_full() || self.worker.pending() > 0;
         if has_place || arrival.refusal.is_some() {
             return Some(stream);
@@ -391,7 +391,7 @@ impl EventLoop {
         };
         let Some(other) = others.get((self.number + 1) % others.len()) else { return Some(stream) };
         other.gauges.announce(arrival);
-        match other.letters.try_send(Letter::Arrival(stream, *arrival, passed + 1)) {
+        match other.letters.try_send(Letter::NewConnection(stream, *arrival, passed + 1)) {
             Ok(()) => {
                 self.gauges.load.fetch_sub(1, Ordering::Relaxed);
                 // It fails only if the poll is gone, and with it the worker.
@@ -401,12 +401,12 @@ impl EventLoop {
             Err(TrySendError::Full(letter) | TrySendError::Disconnected(letter)) => {
                 other.gauges.arriving.fetch_sub(1, Ordering::Relaxed);
                 other.gauges.load.fetch_sub(1, Ordering::Relaxed);
-                if let Letter::Arrival(stream, ..) = letter { Some(stream) } else { None }
+                if let Letter::NewConnection(stream, ..) = letter { Some(stream) } else { None }
             }
         }
     }
 
-    fn open(&mut self, stream: OwnedFd, arrival: Arrival) {
+    fn open(&mut self, stream: OwnedFd, arrival: NewConnection) {
         let key = self.worker.open(arrival, self.now);
         let interest = Interest::READABLE | Interest::WRITABLE;
         let descriptor = stream.as_raw_fd();

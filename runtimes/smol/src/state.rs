@@ -9,7 +9,7 @@ use std::ptr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use postern_core::worker::Arrival;
+use postern_core::worker::NewConnection;
 use postern_core::{Key, Recorder, Transport, Worker};
 use postern_host::log::WorkerLog;
 use postern_host::metrics::{Counts, Recording};
@@ -47,7 +47,7 @@ impl ExecutorState {
     }
 
     /// Takes a new connection in.
-    pub(crate) fn open(&mut self, stream: Watched<OwnedFd>, arrival: Arrival) -> Rc<Connection> {
+    pub(crate) fn open(&mut self, stream: Watched<OwnedFd>, arrival: NewConnection) -> Rc<Connection> {
         let now = Instant::now();
         let key = self.worker.open(arrival, now);
         let connection = Rc::new(Connection { key, stream, bell: Bell::default() });

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use postern_core::ConnectionId;
 use postern_core::handshake::Peer;
 use postern_core::policy::{DrainConfig, Gate, Shutdown, ShutdownAction, ShutdownRequest};
-use postern_core::worker::Arrival;
+use postern_core::worker::NewConnection;
 use postern_host::control::Control;
 use postern_host::listen::{Accepted, Intake, Listener};
 use postern_host::log::Ending;
@@ -328,7 +328,7 @@ fn open(runtime: &Runtime, stream: Watched<OwnedFd>, peer: Peer) -> Rc<Connectio
         runtime.intake.borrow_mut().pause(now + Gate::PAUSE);
     }
     runtime.gate.set(gate);
-    worker.open(stream, Arrival { id, peer, refusal })
+    worker.open(stream, NewConnection { id, peer, refusal })
 }
 
 /// One connection, from its first byte to its end: wait for what it wants, take a turn, ask again.

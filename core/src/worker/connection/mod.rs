@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use tungstenite::protocol::frame::coding::CloseCode;
 
-use super::Arrival;
+use super::NewConnection;
 use super::application::Application;
 use super::config::WorkerConfig;
 use super::jitter::Jitter;
@@ -117,7 +117,7 @@ pub(super) struct Context<'c> {
 
 impl Connection {
     pub(super) fn new(
-        arrival: Arrival,
+        arrival: NewConnection,
         now: Instant,
         time_base: TimeBase,
         config: &WorkerConfig,
