@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Pace, RateLimit};
+use super::{RateLimit, Verdict};
 use crate::handshake::HandshakeError;
 
 /// Judges connections as they are accepted. One per process, with the one thread that accepts. How many connections
@@ -25,8 +25,8 @@ impl Gate {
     /// Judges one more connection. The result is the [`refusal`](crate::worker::NewConnection::refusal) of the arrival.
     pub fn judge(&mut self, now: Instant) -> Option<HandshakeError> {
         match self.arrivals.judge(now, self.connect_rate, self.connect_rate) {
-            Pace::Kept => None,
-            Pace::Exceeded => Some(HandshakeError::TooFast),
+            Verdict::Conforming => None,
+            Verdict::Exceeded => Some(HandshakeError::TooFast),
         }
     }
 
@@ -37,7 +37,7 @@ impl Gate {
     /// that the kernel's queue of 4,096 connections is emptied in less than a second.
     pub fn may_displace(&mut self, now: Instant) -> bool {
         let burst = DISPLACED_PER_SECOND / 20;
-        self.displacing.judge(now, DISPLACED_PER_SECOND, burst) == Pace::Kept
+        self.displacing.judge(now, DISPLACED_PER_SECOND, burst) == Verdict::Conforming
     }
 
     /// How long to accept nothing after [`may_displace`](Gate::may_displace) has said no, or while too many connections

@@ -15,7 +15,7 @@ mod users;
 pub use backlog::Backlog;
 pub use gate::Gate;
 pub use keep_alive::{KeepAlive, KeepAliveAction, KeepAliveConfig};
-pub use rate_limit::{Pace, RateLimit};
+pub use rate_limit::{RateLimit, Verdict};
 pub use rates::{Allowance, Rate, RateKind, Rates};
 pub use shutdown::{DrainConfig, Shutdown, ShutdownAction, ShutdownRequest};
 pub use users::{Entrance, Users};

@@ -14,9 +14,9 @@ pub struct RateLimit {
 
 /// Whether an event keeps to the rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pace {
+pub enum Verdict {
     /// It does.
-    Kept,
+    Conforming,
     /// It does not, and does not count.
     Exceeded,
 }
@@ -24,17 +24,17 @@ pub enum Pace {
 impl RateLimit {
     /// Judges an event at `now`, with `rate` events a second and `burst` of them at once. A rate of zero is
     /// any.
-    pub fn judge(&mut self, now: Instant, rate: u32, burst: u32) -> Pace {
+    pub fn judge(&mut self, now: Instant, rate: u32, burst: u32) -> Verdict {
         if rate == 0 {
-            return Pace::Kept;
+            return Verdict::Conforming;
         }
         let interval = Duration::from_secs(1) / rate;
         let due = self.due.map_or(now, |due| due.max(now));
         if due.saturating_duration_since(now) > interval * burst.saturating_sub(1) {
-            return Pace::Exceeded;
+            return Verdict::Exceeded;
         }
         self.due = Some(due + interval);
-        Pace::Kept
+        Verdict::Conforming
     }
 }
 
@@ -44,7 +44,7 @@ mod tests {
 
     /// How many events of `count` at once keep to the rate.
     fn kept(limit: &mut RateLimit, now: Instant, count: u32) -> u32 {
-        (0..count).filter(|_| limit.judge(now, 20, 40) == Pace::Kept).count() as u32
+        (0..count).filter(|_| limit.judge(now, 20, 40) == Verdict::Conforming).count() as u32
     }
 
     #[test]
@@ -58,7 +58,7 @@ mod tests {
         let mut limit = RateLimit::default();
         let mut now = Instant::now();
         for _ in 0..1000 {
-            assert_eq!(limit.judge(now, 20, 1), Pace::Kept);
+            assert_eq!(limit.judge(now, 20, 1), Verdict::Conforming);
             now += Duration::from_millis(50);
         }
     }
@@ -77,6 +77,6 @@ mod tests {
     #[test]
     fn a_rate_of_zero_is_any() {
         let mut limit = RateLimit::default();
-        assert!((0..1000).all(|_| limit.judge(Instant::now(), 0, 0) == Pace::Kept));
+        assert!((0..1000).all(|_| limit.judge(Instant::now(), 0, 0) == Verdict::Conforming));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::policy::{Pace, RateLimit};
+use crate::policy::{RateLimit, Verdict};
 
 /// Exists from the first control frame on that the peer sends of its own accord, which nearly no browser does.
 #[derive(Debug, Default)]
@@ -14,7 +14,7 @@ pub(super) struct Control {
 
 impl Control {
     /// Judges one more control frame, of which `rate` may come a second, and twice as many at once.
-    pub(super) fn judge(&mut self, now: Instant, rate: u32) -> Pace {
+    pub(super) fn judge(&mut self, now: Instant, rate: u32) -> Verdict {
         self.rate.judge(now, rate, rate.saturating_mul(2))
     }
 

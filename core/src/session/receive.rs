@@ -8,7 +8,7 @@ use super::{Ending, Event, Session, State};
 use crate::deflate::{InflateError, longest_compressed};
 use crate::frame::{DataKind, FrameHeader, FrameKind, parse_close, unmask, write_close, write_frame};
 use crate::input::{Input, Payload, Text};
-use crate::policy::Pace;
+use crate::policy::Verdict;
 use crate::role::Role;
 use crate::turn::{LARGE, Turn};
 
@@ -326,7 +326,7 @@ impl<R: Role> Session<R> {
         if control != Control::Close
             && !is_asked_for
             && rate != 0
-            && self.control.get_or_insert_default().judge(turn.now, rate) == Pace::Exceeded
+            && self.control.get_or_insert_default().judge(turn.now, rate) == Verdict::Exceeded
         {
             return Err(ProtocolError::ControlRate);
         }
