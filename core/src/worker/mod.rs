@@ -72,7 +72,7 @@ use crate::record::{ConnectionId, Recorder};
 use crate::session::{Ending, Transport};
 use crate::turn::{Codec, Turn};
 use application::Application;
-use connection::{Common, Connection, Context, Farewell};
+use connection::{Common, Connection, Context, ShutdownKind};
 use drain::Stop;
 use index::Index;
 use jitter::Jitter;
@@ -327,16 +327,16 @@ impl Worker {
         }
         while let Some(key) = self.due.pop_front() {
             if self.connections.contains(key.0) {
-                let farewell = match self.stop {
+                let kind = match self.stop {
                     None => None,
-                    Some(Stop::AtOnce) => Some(Farewell::Away),
+                    Some(Stop::AtOnce) => Some(ShutdownKind::Away),
                     // Who is admitted has a turn of its own.
-                    Some(Stop::Spread(_)) => Some(Farewell::Refusal),
+                    Some(Stop::Spread(_)) => Some(ShutdownKind::Refusal),
                 };
                 self.turn(key, now, |connection, context, turn| {
                     connection.send_pong(turn);
-                    if let Some(farewell) = farewell {
-                        connection.shut_down(context, turn, farewell, recorder);
+                    if let Some(kind) = kind {
+                        connection.shut_down(context, turn, kind, recorder);
                     }
                 });
                 return Some(key);
@@ -344,7 +344,7 @@ impl Worker {
         }
         if let Some(key) = self.drain_next(now) {
             self.turn(key, now, |connection, context, turn| {
-                connection.shut_down(context, turn, Farewell::Restart, recorder);
+                connection.shut_down(context, turn, ShutdownKind::Restart, recorder);
             });
             return Some(key);
         }

@@ -87,7 +87,7 @@ pub(super) enum Standing {
 
 /// How a connection ends because the process stops. Who is not admitted gets 503 in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Farewell {
+pub(super) enum ShutdownKind {
     /// Only if it is not admitted.
     Refusal,
     /// 1001.
@@ -316,13 +316,13 @@ impl Connection {
         &mut self,
         context: &Context<'_>,
         turn: &mut Turn<'_>,
-        farewell: Farewell,
+        kind: ShutdownKind,
         recorder: &mut impl Recorder,
     ) {
-        let (code, reason) = match farewell {
-            Farewell::Refusal => (None, ""),
-            Farewell::Away => (Some(CloseCode::Away), "going away"),
-            Farewell::Restart => (Some(CloseCode::Restart), "service restart"),
+        let (code, reason) = match kind {
+            ShutdownKind::Refusal => (None, ""),
+            ShutdownKind::Away => (Some(CloseCode::Away), "going away"),
+            ShutdownKind::Restart => (Some(CloseCode::Restart), "service restart"),
         };
         match (&mut self.stage, code) {
             (Stage::Handshake { .. }, _) => self.refuse(context, turn, HandshakeError::Draining, recorder),
