@@ -145,7 +145,7 @@ impl Worker {
     /// What stands for each user who is there, once each, in ascending order. Workers with the same
     /// [`hash_seed`](super::WorkerConfig::hash_seed) have the same for the same user, so that those who are at several
     /// of them are counted once; two users are taken for one in about one of 2^32 pairs.
-    pub fn user_marks(&self) -> Vec<u32> {
+    pub fn user_fingerprints(&self) -> Vec<u32> {
         self.users.fingerprints()
     }
 

@@ -45,14 +45,14 @@ fn connections_are_found_by_user_session_and_number_and_by_nothing_else() {
         assert_eq!(find(&runtime, whom), expected, "{whom:?}");
     }
     assert!(runtime.worker.status(pending).is_none());
-    assert_eq!(runtime.worker.user_marks().len(), 2);
+    assert_eq!(runtime.worker.user_fingerprints().len(), 2);
 
     runtime.eof(one);
     assert_eq!(find(&runtime, Whom::User("1")), [other]);
     assert_eq!(find(&runtime, Whom::Session("s1")), []);
     runtime.eof(other);
     runtime.eof(second);
-    assert!(runtime.worker.user_marks().is_empty());
+    assert!(runtime.worker.user_fingerprints().is_empty());
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn the_mark_of_a_user_is_the_same_at_each_worker() {
         for user in users {
             admit(&mut runtime, user, None);
         }
-        runtime.worker.user_marks()
+        runtime.worker.user_fingerprints()
     };
     let both = marks(&["1", "2", "1"]);
     assert_eq!(both.len(), 2);
@@ -228,7 +228,7 @@ fn check_indices(runtime: &Runtime) {
         let expected: Vec<Key> = all.iter().copied().filter(of_session).collect();
         assert_eq!(sorted(worker.find(Whom::Session(name))), sorted(expected), "session {name}");
     }
-    assert_eq!(worker.user_marks().len(), users);
+    assert_eq!(worker.user_fingerprints().len(), users);
     let totals = worker.totals();
     assert_eq!(totals.connections, all.len());
     // Those that are being refused are neither.

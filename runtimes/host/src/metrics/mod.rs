@@ -75,7 +75,7 @@ pub(crate) struct Snapshot {
     totals: Totals,
     counts: Counts,
     /// What stands for its users, once each, ascending.
-    user_marks: Vec<u32>,
+    user_fingerprints: Vec<u32>,
     log_stall: LogStall,
     /// What its thread has used of a processor.
     cpu: Duration,
@@ -86,7 +86,13 @@ impl Snapshot {
     pub(crate) fn take(worker: &Worker, counts: Counts, now: Instant) -> Snapshot {
         let log_stall = LogStall { is_now: worker.is_log_stalled(), lasted: worker.reads_paused_for(now) };
         let cpu = process::cpu_of_this_thread();
-        Snapshot { totals: worker.totals(), counts, user_marks: worker.user_marks(), log_stall, cpu }
+        Snapshot {
+            totals: worker.totals(),
+            counts,
+            user_fingerprints: worker.user_fingerprints(),
+            log_stall,
+            cpu,
+        }
     }
 
     /// The sums over all workers, each of which comes with its number.
@@ -103,7 +109,7 @@ impl Snapshot {
             });
             sum.totals += snapshot.totals;
             sum.counts.add(&snapshot.counts);
-            marks.extend(&snapshot.user_marks);
+            marks.extend(&snapshot.user_fingerprints);
             sum.log_stall.add(snapshot.log_stall);
         }
         marks.sort_unstable();
@@ -116,7 +122,7 @@ impl Snapshot {
     pub(crate) fn of_the_past(mut self) -> Snapshot {
         self.counts.traffic += self.totals.traffic;
         self.totals = Totals::default();
-        self.user_marks.clear();
+        self.user_fingerprints.clear();
         self.log_stall.is_now = false;
         self
     }
