@@ -128,7 +128,7 @@ impl Socket for Blocking<'_> {
         again_if_interrupted(|| self.0.read(buffer))
     }
 
-    fn receive_behind(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+    fn receive_into_spare(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
         let (len, capacity) = (buffer.len(), buffer.capacity());
         // Within the capacity, so it does not grow.
         buffer.resize(capacity, 0);

@@ -268,7 +268,7 @@ impl Socket for Gate<'_> {
         Ok(n)
     }
 
-    fn receive_behind(&mut self, _: &mut Vec<u8>) -> Result<usize> {
+    fn receive_into_spare(&mut self, _: &mut Vec<u8>) -> Result<usize> {
         unreachable!("the limits leave no room for a message so large");
     }
 

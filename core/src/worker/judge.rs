@@ -180,9 +180,9 @@ impl<S: Socket> Socket for Drained<'_, S> {
         self.note(received, buffer.len())
     }
 
-    fn receive_behind(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+    fn receive_into_spare(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
         let room = buffer.capacity() - buffer.len();
-        let received = self.socket.receive_behind(buffer);
+        let received = self.socket.receive_into_spare(buffer);
         self.note(received, room)
     }
 

@@ -27,7 +27,7 @@ pub trait Socket {
     ///
     /// # Errors
     /// The system's.
-    fn receive_behind(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize>;
+    fn receive_into_spare(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize>;
 
     /// Sends the pieces in their order. Says how many bytes of them the system took.
     ///
@@ -132,7 +132,7 @@ impl Worker {
         if connection.is_limited(&self.config) {
             return self.on_readable_paced(key, now, buffer, socket, recorder);
         }
-        let lent = connection.lend().map(|message| socket.receive_behind(message));
+        let lent = connection.lend().map(|message| socket.receive_into_spare(message));
         let is_lent = lent.is_some();
         let received = lent.unwrap_or_else(|| socket.receive(buffer));
         let Ok(n @ 1..) = received else { return self.read_nothing(key, now, received, socket) };
@@ -173,7 +173,7 @@ impl Worker {
         };
         // A large message takes what there is, whatever the rate of bytes.
         let lent = if is_paced_by_bytes { None } else { connection.lend() };
-        let lent = lent.map(|message| socket.receive_behind(message));
+        let lent = lent.map(|message| socket.receive_into_spare(message));
         let is_lent = lent.is_some();
         let room = room.min(buffer.len());
         let received = lent.unwrap_or_else(|| socket.receive(buffer.get_mut(..room).unwrap_or_default()));

@@ -24,7 +24,7 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
 ///
 /// # Errors
 /// As for [`receive`].
-pub fn receive_behind(socket: impl AsFd, buffer: &mut Vec<u8>) -> io::Result<usize> {
+pub fn receive_into_spare(socket: impl AsFd, buffer: &mut Vec<u8>) -> io::Result<usize> {
     let (n, _) = retry_on_intr(|| recv(&socket, spare_capacity(buffer), RecvFlags::empty()))?;
     Ok(n)
 }
@@ -70,7 +70,7 @@ mod tests {
         assert_eq!(send(&here, &[IoSlice::new(b"two "), IoSlice::new(b"three")]).unwrap(), 9);
         let mut behind = Vec::with_capacity(9);
         behind.extend_from_slice(b"one ");
-        assert_eq!(receive_behind(&there, &mut behind).unwrap(), 5, "no more than there is room for");
+        assert_eq!(receive_into_spare(&there, &mut behind).unwrap(), 5, "no more than there is room for");
         assert_eq!(behind, b"one two t");
         assert_eq!(receive(&there, &mut buffer).unwrap(), 4);
         shut_down_write(&there).unwrap();

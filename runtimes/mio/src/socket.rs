@@ -27,9 +27,9 @@ impl postern_core::worker::Socket for Socket {
         received
     }
 
-    fn receive_behind(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+    fn receive_into_spare(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
         let room = buffer.capacity() - buffer.len();
-        let received = socket::receive_behind(&self.stream, buffer);
+        let received = socket::receive_into_spare(&self.stream, buffer);
         self.note(&received, room);
         received
     }

@@ -254,8 +254,8 @@ impl postern_core::worker::Socket for Socket<'_> {
         socket::receive(self.stream, buffer)
     }
 
-    fn receive_behind(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
-        socket::receive_behind(self.stream, buffer)
+    fn receive_into_spare(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        socket::receive_into_spare(self.stream, buffer)
     }
 
     fn send(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {

@@ -28,7 +28,7 @@ impl Socket for Unread {
         panic!("read although nothing can be recorded");
     }
 
-    fn receive_behind(&mut self, _: &mut Vec<u8>) -> Result<usize> {
+    fn receive_into_spare(&mut self, _: &mut Vec<u8>) -> Result<usize> {
         panic!("read although nothing can be recorded");
     }
 

@@ -62,7 +62,7 @@ impl Socket for Peer<'_> {
         Ok(bytes.len())
     }
 
-    fn receive_behind(&mut self, buffer: &mut Vec<u8>) -> Result<usize> {
+    fn receive_into_spare(&mut self, buffer: &mut Vec<u8>) -> Result<usize> {
         self.behind += 1;
         let bytes = self.give(buffer.capacity() - buffer.len())?;
         buffer.extend_from_slice(bytes);

@@ -32,7 +32,7 @@ impl Socket for Kernel {
         Ok(n)
     }
 
-    fn receive_behind(&mut self, _: &mut Vec<u8>) -> Result<usize> {
+    fn receive_into_spare(&mut self, _: &mut Vec<u8>) -> Result<usize> {
         unreachable!("no message here is large");
     }
 
