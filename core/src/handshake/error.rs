@@ -146,7 +146,7 @@ impl HandshakeError {
             426 => "Upgrade Required",
             429 => "Too Many Requests",
             431 => "Request Header Fields Too Large",
-            503 => "Worker Unavailable",
+            503 => "Service Unavailable",
             _ => "Bad Request",
         }
     }

@@ -67,7 +67,7 @@ pub(crate) fn report_health(out: &mut Vec<u8>, is_ready: bool, reply: Reply) {
     let (status, body) = if is_ready {
         ((200, "OK"), r#"{"status":"ready"}"#)
     } else {
-        ((503, "Worker Unavailable"), r#"{"status":"not_ready"}"#)
+        ((503, "Service Unavailable"), r#"{"status":"not_ready"}"#)
     };
     write(out, status, "", body, reply);
 }
@@ -141,7 +141,7 @@ mod tests {
         );
         assert_eq!(
             text(|out, reply| report_health(out, false, reply), reply),
-            "HTTP/1.1 503 Worker Unavailable\r\nConnection: close\r\nContent-Type: application/json\r\n\
+            "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Type: application/json\r\n\
              Content-Length: 22\r\nRetry-After: 7\r\n\r\n{\"status\":\"not_ready\"}"
         );
     }

@@ -169,7 +169,7 @@ fn every_refusal_is_framed_and_closes() {
             426 => "Upgrade Required",
             429 => "Too Many Requests",
             431 => "Request Header Fields Too Large",
-            503 => "Worker Unavailable",
+            503 => "Service Unavailable",
             other => panic!("{other} has no name here"),
         };
         assert!(head.starts_with(&format!("HTTP/1.1 {} {phrase}\r\n", error.status())), "{response}");

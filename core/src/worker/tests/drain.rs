@@ -120,7 +120,7 @@ fn a_client_of_the_subprotocol_is_told_when_to_come_back_and_each_at_another_tim
             wire.strip_prefix(b"\x81").and_then(|rest| rest.strip_suffix(CLOSE_1012)).expect("a notice");
         let text = std::str::from_utf8(&text[1..]).expect("text");
         let delay = text
-            .strip_prefix(r#"{"type":"disconnect","code":1012,"reason":"worker restart","reconnect":true,"reconnect_after_ms":"#)
+            .strip_prefix(r#"{"type":"disconnect","code":1012,"reason":"service restart","reconnect":true,"reconnect_after_ms":"#)
             .and_then(|rest| rest.strip_suffix('}'))
             .unwrap_or_else(|| panic!("{text}"));
         delays.insert(delay.parse::<u32>().expect("a number"));
