@@ -35,6 +35,7 @@
 pub mod close_code;
 mod compact_instant;
 pub mod handshake;
+mod id;
 pub mod record;
 
 pub mod frame;
@@ -52,8 +53,9 @@ mod segments;
 mod turn;
 
 pub use compact_instant::{CompactInstant, TimeBase};
+pub use id::ConnectionId;
 pub use input::{Input, Payload, Text, Utf8};
-pub use record::{ConnectionId, Record, Recorder, Summary};
+pub use record::{Record, Recorder, Summary};
 pub use role::{Client, Role, Server};
 pub use session::{Event, Session, SessionConfig, Transport};
 pub use turn::{Codec, Turn};

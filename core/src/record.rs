@@ -6,18 +6,9 @@ use tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::frame::DataKind;
 use crate::handshake::{Client, HandshakeError, Identity, Peer};
+use crate::id::ConnectionId;
 use crate::policy::RateKind;
 use crate::session::{Ending, Traffic};
-
-/// The number of a connection, unique within a process. Whoever accepts the socket gives it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ConnectionId(pub u64);
-
-impl std::fmt::Display for ConnectionId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)
-    }
-}
 
 /// One thing that happened and that the operator wants to read about.
 ///

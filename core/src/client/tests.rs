@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::handshake::{HandshakeConfig, HeadReader, Peer, UpgradeRequest};
-use crate::record::ConnectionId;
+use crate::id::ConnectionId;
 use crate::{CloseCode, Codec, Event, Input, Session, SessionConfig, Transport, Turn};
 
 /// The nonce and the accept value of RFC 6455 §1.3.

@@ -81,7 +81,7 @@ pub use trust::{Cidr, InvalidCidr, Peer, TrustedProxies};
 
 use std::borrow::Cow;
 
-use crate::record::ConnectionId;
+use crate::id::ConnectionId;
 use subprotocol::Offers;
 
 /// Everything is right: the upgrade can be accepted.

@@ -17,7 +17,7 @@ use super::secret::Proof;
 use super::subprotocol::Offers;
 use super::trust::Peer;
 use super::{Admission, list, respond};
-use crate::record::ConnectionId;
+use crate::id::ConnectionId;
 
 /// What a complete head asks for.
 // It lives on the stack for one call, and nearly every request is an upgrade.

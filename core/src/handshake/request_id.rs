@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::opaque::is_request_id;
-use crate::record::ConnectionId;
+use crate::id::ConnectionId;
 
 /// The id of a request: the gateway's, so that one search finds a connection in both logs, or one of our own. Nothing
 /// follows from it.

@@ -1,8 +1,8 @@
 //! Request heads in, verdicts out: each row of the design's table, and what lies on its borders.
 
 use super::*;
+use crate::id::ConnectionId;
 use crate::input::Input;
-use crate::record::ConnectionId;
 
 /// A request that gets its 101; tests change one thing in it.
 const GOOD: &str = "GET /ws HTTP/1.1\r\nHost: app.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\

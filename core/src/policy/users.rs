@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::record::ConnectionId;
+use crate::id::ConnectionId;
 
 /// Counts the connections of a process by their user, for all its workers. The host lends it, because what workers
 /// share takes a lock. It is asked when a connection is admitted and when it ends, never by a message.

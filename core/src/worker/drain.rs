@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::jitter::Jitter;
 use super::{Key, Worker};
-use crate::record::ConnectionId;
+use crate::id::ConnectionId;
 
 /// How the connections of a worker end.
 #[derive(Debug)]

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::{Key, Socket, Worker};
 
-use crate::record::{ConnectionId, Recorder};
+use crate::id::ConnectionId;
+use crate::record::Recorder;
 use crate::session::{Ending, Transport};
 
 /// A connection whose peer has left while nothing was read from it.

@@ -12,7 +12,7 @@ use super::connection::Connection;
 use super::index::fingerprint;
 use super::{Key, Worker};
 use crate::handshake::{Identity, RequestId};
-use crate::record::ConnectionId;
+use crate::id::ConnectionId;
 use crate::session::Traffic;
 use crate::turn::Turn;
 

@@ -10,7 +10,8 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::{Key, Worker};
-use crate::record::{ConnectionId, Recorder};
+use crate::id::ConnectionId;
+use crate::record::Recorder;
 
 /// What is held, and who is to give way next.
 #[derive(Debug, Default)]

@@ -66,9 +66,10 @@ use slab::Slab;
 
 use crate::compact_instant::TimeBase;
 use crate::handshake::{HandshakeError, Peer};
+use crate::id::ConnectionId;
 use crate::input::Input;
 use crate::policy::Backlog;
-use crate::record::{ConnectionId, Recorder};
+use crate::record::Recorder;
 use crate::session::{Ending, Transport};
 use crate::turn::{Codec, Turn};
 use application::Application;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::Key;
-use crate::record::ConnectionId;
+use crate::id::ConnectionId;
 
 /// How many there are, and which began first.
 #[derive(Debug, Default)]

@@ -7,7 +7,7 @@ use tungstenite::protocol::frame::coding::CloseCode;
 use super::manage::Whom;
 use super::{Key, Worker};
 use crate::close_code;
-use crate::record::ConnectionId;
+use crate::id::ConnectionId;
 
 /// The connection of a user that has to go.
 #[derive(Debug, Clone, PartialEq, Eq)]

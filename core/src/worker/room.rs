@@ -18,7 +18,8 @@ use super::connection::{Connection, Standing};
 use super::pending::{LEAST, Pending, PendingHandshake};
 use super::{Key, NewConnection, Worker};
 use crate::handshake::HandshakeError;
-use crate::record::{ConnectionId, Recorder};
+use crate::id::ConnectionId;
+use crate::record::Recorder;
 use crate::session::Ending;
 
 /// The places of a worker, and the connections that have none.

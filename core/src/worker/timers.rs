@@ -5,7 +5,7 @@ use std::collections::BinaryHeap;
 
 use super::Key;
 use crate::compact_instant::CompactInstant;
-use crate::record::ConnectionId;
+use crate::id::ConnectionId;
 
 /// One entry for each connection that waits for something, ordered by time.
 ///

@@ -8,9 +8,10 @@ use super::{Connection, Context, Stage};
 use crate::handshake::{
     Client, EmptyBody, HandshakeError, Reject, Reply, Request, UpgradeRequest, reject, report_health,
 };
+use crate::id::ConnectionId;
 use crate::input::{Input, Payload};
 use crate::policy::{Entrance, KeepAlive};
-use crate::record::{ConnectionId, Record, Recorder};
+use crate::record::{Record, Recorder};
 use crate::session::{LINGER, Session};
 use crate::turn::Turn;
 use crate::worker::notice;
