@@ -86,7 +86,7 @@ scenes! {
     is_traefik_running: "docs/troubleshooting.md", "4. Is Traefik running, and does it ask Identity?" => crate::troubleshooting::is_traefik_running;
     does_the_gateway_add_the_headers: "docs/troubleshooting.md", "5. Does the gateway add the headers?" => crate::troubleshooting::does_the_gateway_add_the_headers;
     is_the_proxy_trusted: "docs/troubleshooting.md", "6. Is the proxy trusted?" => crate::troubleshooting::is_the_proxy_trusted;
-    does_the_origin_fit: "docs/troubleshooting.md", "7. Does the page's origin fit?" => crate::troubleshooting::does_the_origin_fit;
+    does_the_origin_fit: "docs/troubleshooting.md", "7. Is the page's origin allowed?" => crate::troubleshooting::does_the_origin_fit;
     does_the_message_come_back: "docs/troubleshooting.md", "8. Does the message come back?" => crate::troubleshooting::does_the_message_come_back;
 }
 
