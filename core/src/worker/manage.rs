@@ -16,16 +16,16 @@ use crate::id::ConnectionId;
 use crate::session::Traffic;
 use crate::turn::Turn;
 
-/// Which of the admitted connections are meant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Whom<'n> {
+/// Selects admitted connections.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selector {
     /// All of them.
-    Everybody,
-    /// Those of the user with this id.
-    User(&'n str),
-    /// Those whose identity has this session id.
-    Session(&'n str),
-    /// The one with this number.
+    All,
+    /// The connections of the user with this id.
+    User(String),
+    /// The connections whose identity has this session id.
+    Session(String),
+    /// The connection with this number.
     Connection(ConnectionId),
 }
 
@@ -94,26 +94,26 @@ impl AddAssign for Totals {
 
 impl Worker {
     /// The admitted connections that are meant, in no order. They may be at their end.
-    pub fn find(&self, whom: Whom<'_>) -> Vec<Key> {
+    pub fn find(&self, selector: &Selector) -> Vec<Key> {
         let seed = self.config.hash_seed;
-        let mut keys: Vec<Key> = match whom {
-            Whom::Everybody => self.keys(),
-            Whom::User(id) => self.users.find(fingerprint(seed, id)).collect(),
-            Whom::Session(id) => self.sessions.find(fingerprint(seed, id)).collect(),
-            Whom::Connection(id) => {
+        let mut keys: Vec<Key> = match selector {
+            Selector::All => self.keys(),
+            Selector::User(id) => self.users.find(fingerprint(seed, id)).collect(),
+            Selector::Session(id) => self.sessions.find(fingerprint(seed, id)).collect(),
+            Selector::Connection(id) => {
                 let mut connections = self.connections.iter();
                 connections
-                    .find(|(_, connection)| connection.id == id)
+                    .find(|(_, connection)| connection.id == *id)
                     .map(|(key, _)| Key(key))
                     .into_iter()
                     .collect()
             }
         };
         keys.retain(|&key| {
-            self.user(key).is_some_and(|user| match whom {
-                Whom::Everybody | Whom::Connection(_) => true,
-                Whom::User(id) => user.id() == id,
-                Whom::Session(id) => user.session_id() == Some(id),
+            self.user(key).is_some_and(|user| match selector {
+                Selector::All | Selector::Connection(_) => true,
+                Selector::User(id) => user.id() == id,
+                Selector::Session(id) => user.session_id() == Some(id.as_str()),
             })
         });
         keys
@@ -151,27 +151,27 @@ impl Worker {
 
     /// Begins to close those that are meant, with this code and reason, of which 123 bytes are sent. Says how many:
     /// those that were closing already do not count. Settle what is [due](Worker::next_due) then.
-    pub fn disconnect(&mut self, whom: Whom<'_>, code: CloseCode, reason: &str, now: Instant) -> usize {
-        self.command(whom, now, |connection, turn| connection.disconnect(turn, code, reason))
+    pub fn disconnect(&mut self, selector: &Selector, code: CloseCode, reason: &str, now: Instant) -> usize {
+        self.command(selector, now, |connection, turn| connection.disconnect(turn, code, reason))
     }
 
     /// Sends a message to those that are meant. Says to how many: those that are closing get none. Settle what is
     /// [due](Worker::next_due) then.
     ///
     /// Who takes too little of what is sent is closed by the rules of its backlog.
-    pub fn send(&mut self, whom: Whom<'_>, message: Outgoing<'_>, now: Instant) -> usize {
-        self.command(whom, now, |connection, turn| connection.send(turn, message))
+    pub fn send(&mut self, selector: &Selector, message: Outgoing<'_>, now: Instant) -> usize {
+        self.command(selector, now, |connection, turn| connection.send(turn, message))
     }
 
     /// Has something said to those that are meant. Counts those to whom it was.
     fn command(
         &mut self,
-        whom: Whom<'_>,
+        selector: &Selector,
         now: Instant,
         say: impl Fn(&mut Connection, &mut Turn<'_>) -> bool,
     ) -> usize {
         let mut said = 0;
-        for key in self.find(whom) {
+        for key in self.find(selector) {
             let mut is_said = false;
             self.turn(key, now, |connection, _, turn| is_said = say(connection, turn));
             if is_said {

@@ -52,7 +52,7 @@ mod timers;
 mod tests;
 
 pub use config::WorkerConfig;
-pub use manage::{Outgoing, Status, Totals, Whom};
+pub use manage::{Outgoing, Selector, Status, Totals};
 pub use notice::SUBPROTOCOL;
 pub use readable::Socket;
 pub use replace::Replaced;

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use tungstenite::protocol::frame::coding::CloseCode;
 
-use super::manage::Whom;
+use super::manage::Selector;
 use super::{Key, Worker};
 use crate::close_code;
 use crate::id::ConnectionId;
@@ -52,7 +52,7 @@ impl Worker {
         let is_it = |key: &Key| {
             self.connections.get(key.0).is_some_and(|connection| connection.id == replaced.connection)
         };
-        self.find(Whom::User(&replaced.user)).into_iter().find(is_it)
+        self.find(&Selector::User(replaced.user.to_string())).into_iter().find(is_it)
     }
 
     fn close_replaced(&mut self, key: Key, now: Instant) {

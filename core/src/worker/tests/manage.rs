@@ -3,6 +3,14 @@
 use super::*;
 use crate::session::Traffic;
 
+fn select_user(id: &str) -> Selector {
+    Selector::User(id.to_owned())
+}
+
+fn select_session(id: &str) -> Selector {
+    Selector::Session(id.to_owned())
+}
+
 /// Admits a user, of a session if there is one.
 fn admit(runtime: &mut Runtime, user: &str, session: Option<&str>) -> Key {
     let key = runtime.open();
@@ -28,28 +36,28 @@ fn connections_are_found_by_user_session_and_number_and_by_nothing_else() {
     let other = admit(&mut runtime, "1", Some("s2"));
     let second = admit(&mut runtime, "2", None);
     let pending = runtime.open();
-    let find = |runtime: &Runtime, whom| sorted(runtime.worker.find(whom));
-    for (whom, expected) in [
-        (Whom::Everybody, vec![one, other, second]),
-        (Whom::User("1"), vec![one, other]),
-        (Whom::User("2"), vec![second]),
-        (Whom::User("3"), vec![]),
-        (Whom::User(""), vec![]),
-        (Whom::User("s1"), vec![]),
-        (Whom::Session("s2"), vec![other]),
-        (Whom::Session("1"), vec![]),
-        (Whom::Connection(ConnectionId(3)), vec![second]),
-        (Whom::Connection(ConnectionId(4)), vec![]),
-        (Whom::Connection(ConnectionId(9)), vec![]),
+    let find = |runtime: &Runtime, selector: &Selector| sorted(runtime.worker.find(selector));
+    for (selector, expected) in [
+        (Selector::All, vec![one, other, second]),
+        (select_user("1"), vec![one, other]),
+        (select_user("2"), vec![second]),
+        (select_user("3"), vec![]),
+        (select_user(""), vec![]),
+        (select_user("s1"), vec![]),
+        (select_session("s2"), vec![other]),
+        (select_session("1"), vec![]),
+        (Selector::Connection(ConnectionId(3)), vec![second]),
+        (Selector::Connection(ConnectionId(4)), vec![]),
+        (Selector::Connection(ConnectionId(9)), vec![]),
     ] {
-        assert_eq!(find(&runtime, whom), expected, "{whom:?}");
+        assert_eq!(find(&runtime, &selector), expected, "{selector:?}");
     }
     assert!(runtime.worker.status(pending).is_none());
     assert_eq!(runtime.worker.user_fingerprints().len(), 2);
 
     runtime.eof(one);
-    assert_eq!(find(&runtime, Whom::User("1")), [other]);
-    assert_eq!(find(&runtime, Whom::Session("s1")), []);
+    assert_eq!(find(&runtime, &select_user("1")), [other]);
+    assert_eq!(find(&runtime, &select_session("s1")), []);
     runtime.eof(other);
     runtime.eof(second);
     assert!(runtime.worker.user_fingerprints().is_empty());
@@ -62,9 +70,9 @@ fn a_key_that_is_given_again_belongs_to_its_new_user_alone() {
     runtime.eof(old);
     let new = admit(&mut runtime, "2", None);
     assert_eq!(old, new);
-    assert_eq!(runtime.worker.find(Whom::User("1")), []);
-    assert_eq!(runtime.worker.find(Whom::Session("s1")), []);
-    assert_eq!(runtime.worker.find(Whom::User("2")), [new]);
+    assert_eq!(runtime.worker.find(&select_user("1")), []);
+    assert_eq!(runtime.worker.find(&select_session("s1")), []);
+    assert_eq!(runtime.worker.find(&select_user("2")), [new]);
 }
 
 #[test]
@@ -115,11 +123,11 @@ fn a_disconnect_is_a_close_with_its_code_and_reason_to_those_that_are_meant() {
     let second = admit(&mut runtime, "2", None);
     let now = runtime.now;
     let close =
-        |runtime: &mut Runtime, whom| runtime.worker.disconnect(whom, CloseCode::from(4403), "revoked", now);
-    assert_eq!(close(&mut runtime, Whom::User("1")), 2);
+        |runtime: &mut Runtime, selector: &Selector| runtime.worker.disconnect(selector, CloseCode::from(4403), "revoked", now);
+    assert_eq!(close(&mut runtime, &select_user("1")), 2);
     assert_eq!(runtime.worker.poll_timeout(now), Some(now), "there is something to be settled");
-    assert_eq!(close(&mut runtime, Whom::User("1")), 0, "they are closing already");
-    assert_eq!(close(&mut runtime, Whom::User("3")), 0);
+    assert_eq!(close(&mut runtime, &select_user("1")), 0, "they are closing already");
+    assert_eq!(close(&mut runtime, &select_user("3")), 0);
     runtime.wait(Duration::ZERO);
     for key in [one, other] {
         assert_eq!(runtime.wire(key), b"\x88\x09\x11\x33revoked");
@@ -134,7 +142,7 @@ fn a_disconnect_is_a_close_with_its_code_and_reason_to_those_that_are_meant() {
     assert_eq!(runtime.transports[other.0], Transport::Close);
     let closed: Vec<_> = runtime.notes.0.iter().filter(|note| note.starts_with("closed 1 Closed(")).collect();
     assert_eq!(closed.len(), 2, "{:?}", runtime.notes);
-    assert_eq!(runtime.worker.find(Whom::Everybody), [second]);
+    assert_eq!(runtime.worker.find(&Selector::All), [second]);
 }
 
 #[test]
@@ -144,8 +152,8 @@ fn a_message_reaches_those_that_are_meant_and_no_one_who_is_closing() {
     let other = admit(&mut runtime, "1", None);
     let second = admit(&mut runtime, "2", None);
     let now = runtime.now;
-    assert_eq!(runtime.worker.send(Whom::User("1"), Outgoing::Text("hé"), now), 2);
-    assert_eq!(runtime.worker.send(Whom::Connection(ConnectionId(2)), Outgoing::Binary(b"\xff"), now), 1);
+    assert_eq!(runtime.worker.send(&select_user("1"), Outgoing::Text("hé"), now), 2);
+    assert_eq!(runtime.worker.send(&Selector::Connection(ConnectionId(2)), Outgoing::Binary(b"\xff"), now), 1);
     runtime.wait(Duration::ZERO);
     assert_eq!(runtime.wire(one), b"\x81\x03h\xc3\xa9");
     assert_eq!(runtime.wire(other), b"\x81\x03h\xc3\xa9\x82\x01\xff");
@@ -153,8 +161,8 @@ fn a_message_reaches_those_that_are_meant_and_no_one_who_is_closing() {
     let traffic = runtime.worker.status(other).expect("it is there").traffic;
     assert_eq!((traffic.messages_sent, traffic.bytes_sent), (2, 4));
 
-    runtime.worker.disconnect(Whom::Connection(ConnectionId(1)), CloseCode::Normal, "", now);
-    assert_eq!(runtime.worker.send(Whom::User("1"), Outgoing::Text("late"), now), 1);
+    runtime.worker.disconnect(&Selector::Connection(ConnectionId(1)), CloseCode::Normal, "", now);
+    assert_eq!(runtime.worker.send(&select_user("1"), Outgoing::Text("late"), now), 1);
 }
 
 #[test]
@@ -166,7 +174,7 @@ fn a_message_stands_behind_what_waits_and_ends_who_takes_too_little() {
     runtime.takes = 1;
     runtime.feed(slow, &frame(0x81, b"first"));
     let now = runtime.now;
-    assert_eq!(runtime.worker.send(Whom::Everybody, Outgoing::Text("second"), now), 2);
+    assert_eq!(runtime.worker.send(&Selector::All, Outgoing::Text("second"), now), 2);
     runtime.takes = usize::MAX;
     runtime.wait(Duration::ZERO);
     assert_eq!(runtime.wire(slow), b"\x81\x05first\x81\x06second");
@@ -175,11 +183,11 @@ fn a_message_stands_behind_what_waits_and_ends_who_takes_too_little() {
     runtime.takes = 0;
     let long = "x".repeat(60);
     for _ in 0..2 {
-        assert_eq!(runtime.worker.send(Whom::User("1"), Outgoing::Text(&long), now), 1);
+        assert_eq!(runtime.worker.send(&select_user("1"), Outgoing::Text(&long), now), 1);
         runtime.wait(Duration::ZERO);
     }
     assert_eq!(
-        runtime.worker.send(Whom::User("1"), Outgoing::Text(&long), now),
+        runtime.worker.send(&select_user("1"), Outgoing::Text(&long), now),
         0,
         "it is closing with 4413"
     );
@@ -218,15 +226,15 @@ fn check_indices(runtime: &Runtime) {
     let worker = &runtime.worker;
     let all: Vec<Key> = worker.keys().into_iter().filter(|key| worker.status(*key).is_some()).collect();
     let identity = |key: &Key| worker.status(*key).expect("it is admitted").identity;
-    assert_eq!(sorted(worker.find(Whom::Everybody)), sorted(all.clone()));
+    assert_eq!(sorted(worker.find(&Selector::All)), sorted(all.clone()));
     let mut users = 0;
     for name in ["0", "1", "2", "3"] {
         let expected: Vec<Key> = all.iter().copied().filter(|key| identity(key).id() == name).collect();
         users += usize::from(!expected.is_empty());
-        assert_eq!(sorted(worker.find(Whom::User(name))), sorted(expected), "user {name}");
+        assert_eq!(sorted(worker.find(&select_user(name))), sorted(expected), "user {name}");
         let of_session = |key: &Key| identity(key).session_id() == Some(name);
         let expected: Vec<Key> = all.iter().copied().filter(of_session).collect();
-        assert_eq!(sorted(worker.find(Whom::Session(name))), sorted(expected), "session {name}");
+        assert_eq!(sorted(worker.find(&select_session(name))), sorted(expected), "session {name}");
     }
     assert_eq!(worker.user_fingerprints().len(), users);
     let totals = worker.totals();
@@ -269,17 +277,17 @@ proptest! {
                     }
                 }
                 Step::Send(user) => {
-                    let whom = user.to_string();
-                    let meant = runtime.worker.find(Whom::User(&whom));
+                    let selector = select_user(&user.to_string());
+                    let meant = runtime.worker.find(&selector);
                     let is_open = |key: &&Key| runtime.worker.status(**key).is_some_and(|status| status.is_open);
                     let open = meant.iter().filter(is_open).count();
-                    let sent = runtime.worker.send(Whom::User(&whom), Outgoing::Text("hi"), now);
+                    let sent = runtime.worker.send(&selector, Outgoing::Text("hi"), now);
                     prop_assert_eq!(sent, open);
                 }
                 Step::Close(user) => {
-                    let whom = user.to_string();
-                    runtime.worker.disconnect(Whom::User(&whom), CloseCode::Normal, "", now);
-                    let left = runtime.worker.send(Whom::User(&whom), Outgoing::Text("late"), now);
+                    let selector = select_user(&user.to_string());
+                    runtime.worker.disconnect(&selector, CloseCode::Normal, "", now);
+                    let left = runtime.worker.send(&selector, Outgoing::Text("late"), now);
                     prop_assert_eq!(left, 0);
                 }
                 Step::Wait => runtime.wait(Duration::from_secs(6)),
