@@ -19,7 +19,7 @@
 //! * [`listen`]: bound listeners, and what to do when the system gives no more descriptors.
 //! * [`socket`]: the system calls of a turn.
 //! * [`metrics`]: what workers count.
-//! * [`workers`]: how they are asked for something between two of their turns.
+//! * [`workers`]: how other threads submit jobs to the workers; `liveness` probes them.
 //! * [`watchdog`]: signs of life for the supervisor.
 //! * [`control`]: the port for health, metrics and operators; [`healthcheck`], who asks there.
 //!
@@ -41,6 +41,7 @@ pub mod control;
 mod escape;
 pub mod healthcheck;
 pub mod listen;
+mod liveness;
 pub mod log;
 pub mod metrics;
 pub mod phase;

@@ -2,13 +2,15 @@
 //! anew.
 
 use std::io;
+use std::rc::Rc;
 use std::thread;
 use std::time::Duration;
 
 use smol::Timer;
 
+use crate::liveness::Liveness;
 use crate::phase::Phase;
-use crate::workers::{Desk, Workers};
+use crate::workers::Workers;
 
 /// What tells the supervisor at half of its patience that all workers turn.
 #[derive(Debug)]
@@ -28,12 +30,12 @@ impl Watchdog {
         workers: impl Workers + 'static,
         pause: impl Fn(Duration) -> P,
     ) {
-        let desk = Desk::new(workers);
+        let liveness = Liveness::new(Rc::new(workers));
         while !self.phase.is_handed_over() {
-            // Of a worker that was asked the last time and owes the answer still, the next silence is the supervisor's
-            // to judge: the sign of life that is not given now is the one that it waits for.
-            let silence = desk.silent_since().await.map(|since| since.elapsed());
-            if silence.is_none_or(|silence| silence < self.every) {
+            // A worker that has not answered the probe of the last round is stuck. The notification is then left out, and
+            // the supervisor's timeout ends the process.
+            let unresponsive = liveness.unresponsive_since().await.map(|since| since.elapsed());
+            if unresponsive.is_none_or(|time| time < self.every) {
                 self.phase.supervisor().alive();
             }
             pause(self.every).await;

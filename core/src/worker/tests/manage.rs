@@ -122,8 +122,9 @@ fn a_disconnect_is_a_close_with_its_code_and_reason_to_those_that_are_meant() {
     let other = admit(&mut runtime, "1", None);
     let second = admit(&mut runtime, "2", None);
     let now = runtime.now;
-    let close =
-        |runtime: &mut Runtime, selector: &Selector| runtime.worker.disconnect(selector, CloseCode::from(4403), "revoked", now);
+    let close = |runtime: &mut Runtime, selector: &Selector| {
+        runtime.worker.disconnect(selector, CloseCode::from(4403), "revoked", now)
+    };
     assert_eq!(close(&mut runtime, &select_user("1")), 2);
     assert_eq!(runtime.worker.poll_timeout(now), Some(now), "there is something to be settled");
     assert_eq!(close(&mut runtime, &select_user("1")), 0, "they are closing already");
@@ -153,7 +154,10 @@ fn a_message_reaches_those_that_are_meant_and_no_one_who_is_closing() {
     let second = admit(&mut runtime, "2", None);
     let now = runtime.now;
     assert_eq!(runtime.worker.send(&select_user("1"), Outgoing::Text("hé"), now), 2);
-    assert_eq!(runtime.worker.send(&Selector::Connection(ConnectionId(2)), Outgoing::Binary(b"\xff"), now), 1);
+    assert_eq!(
+        runtime.worker.send(&Selector::Connection(ConnectionId(2)), Outgoing::Binary(b"\xff"), now),
+        1
+    );
     runtime.wait(Duration::ZERO);
     assert_eq!(runtime.wire(one), b"\x81\x03h\xc3\xa9");
     assert_eq!(runtime.wire(other), b"\x81\x03h\xc3\xa9\x82\x01\xff");

@@ -2,29 +2,33 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hyper::StatusCode;
-use postern_core::handshake::{Peer, Secrets};
-use postern_core::worker::Status;
-use postern_core::{ConnectionId, Key};
+use postern_core::ConnectionId;
+use postern_core::handshake::Secrets;
+use postern_core::worker::Selector;
 use serde_json::{Value, json};
 use slog::{Logger, debug, info};
-use socket2::SockRef;
 
 use super::health;
-use super::query::{self, Disconnect, Listing, Send, Target};
-use super::reply::{Refusal, Reply, as_json, as_text};
-use super::router::Action;
+use super::listing::list;
+use super::request::{self, DisconnectRequest, ListRequest, SendRequest};
+use super::response::{ApiError, HttpResponse, as_json, as_text};
+use super::router::Endpoint;
+use super::worker_pool::WorkerPool;
+use crate::liveness::Liveness;
 use crate::log::{Losses, rfc3339};
 use crate::metrics::{self, CONTENT_TYPE, Process, Sends, Snapshot, Sum, Usage};
 use crate::phase::Phase;
 use crate::settings::Program;
-use crate::workers::{Answer, Desk, WorkerContext, Workers};
+use crate::workers::{Reply, WorkerContext, Workers};
 
 /// What the control port knows of its process from the start.
 #[derive(Debug)]
-pub(super) struct Facts {
+pub(super) struct ProcessInfo {
     pub(super) program: Program,
     pub(super) started: SystemTime,
     /// Where users are served.
@@ -43,74 +47,86 @@ pub(super) struct Facts {
 }
 
 /// This process.
-pub(super) struct Node {
-    pub(super) facts: Facts,
-    desk: Desk,
+pub(super) struct AdminApi {
+    pub(super) process: ProcessInfo,
+    pool: WorkerPool,
+    liveness: Liveness,
     /// What each worker said last, for when it has ended: what it has counted must not be missing in the sums.
     last: RefCell<Vec<Option<Snapshot>>>,
     sends: Cell<Sends>,
 }
 
-impl Node {
-    pub(super) fn new(facts: Facts, workers: impl Workers + 'static) -> Node {
-        let desk = Desk::new(workers);
-        let last = (0..desk.count()).map(|_| None).collect();
-        Node { facts, desk, last: RefCell::new(last), sends: Cell::default() }
+impl AdminApi {
+    pub(super) fn new(process: ProcessInfo, workers: impl Workers + 'static) -> AdminApi {
+        let workers: Rc<dyn Workers> = Rc::new(workers);
+        let last = (0..workers.count()).map(|_| None).collect();
+        AdminApi {
+            process,
+            pool: WorkerPool::new(workers.clone()),
+            liveness: Liveness::new(workers),
+            last: RefCell::new(last),
+            sends: Cell::default(),
+        }
     }
 
     /// The longest body that any request needs: a message, in base64 or with its special characters escaped, and what
     /// stands around it.
     pub(super) fn max_body(&self) -> usize {
-        self.facts.max_message.saturating_mul(2).saturating_add(64 * 1024)
+        self.process.max_message.saturating_mul(2).saturating_add(64 * 1024)
     }
 
     /// Does what a request asks for.
     ///
     /// # Errors
     /// It cannot be done, or the request does not say clearly what is to be done.
-    pub(super) async fn perform(&self, action: Action, query: &str, body: &[u8]) -> Result<Reply, Refusal> {
-        match action {
-            Action::Livez => Ok(health::livez(&self.desk).await),
-            Action::Readyz => {
-                Ok(health::readyz(&self.desk, &self.facts.phase, self.facts.max_connections).await)
+    pub(super) async fn handle(
+        &self,
+        endpoint: Endpoint,
+        query: &str,
+        body: &[u8],
+    ) -> Result<HttpResponse, ApiError> {
+        match endpoint {
+            Endpoint::Livez => Ok(health::livez(&self.liveness).await),
+            Endpoint::Readyz => {
+                Ok(health::readyz(&self.pool, &self.process.phase, self.process.max_connections).await)
             }
-            Action::Metrics => self.metrics().await,
-            Action::Info => self.info().await,
-            Action::Connections => self.connections(query::listing(query)?).await,
-            Action::Disconnect => self.disconnect(query::disconnect(body)?).await,
-            Action::Send => {
-                let sent = match query::send(body, self.facts.max_message) {
-                    Ok(send) => self.send(send).await,
+            Endpoint::Metrics => self.metrics().await,
+            Endpoint::Info => self.info().await,
+            Endpoint::Connections => self.connections(request::list(query)?).await,
+            Endpoint::Disconnect => self.disconnect(request::disconnect(body)?).await,
+            Endpoint::Send => {
+                let sent = match request::send(body, self.process.max_message) {
+                    Ok(request) => self.send(request).await,
                     Err(refusal) => Err(refusal),
                 };
                 self.count_send(sent.as_ref().ok().copied());
                 sent.map(|sent| as_json(StatusCode::OK, &json!({ "sent": sent })))
             }
-            Action::Drain => Ok(self.drain()),
+            Endpoint::Drain => Ok(self.drain()),
         }
     }
 
-    async fn metrics(&self) -> Result<Reply, Refusal> {
+    async fn metrics(&self) -> Result<HttpResponse, ApiError> {
         let sum = self.sum().await?;
-        let started = self.facts.started.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let started = self.process.started.duration_since(UNIX_EPOCH).unwrap_or_default();
         let process = Process {
-            program: self.facts.program.name,
-            version: self.facts.program.version,
+            program: self.process.program.name,
+            version: self.process.program.version,
             started: started.as_secs_f64(),
-            workers: self.desk.count(),
-            max_connections: self.facts.max_connections,
-            trusts_any: self.facts.trusts_any,
-            is_draining: self.facts.phase.is_draining(),
-            records_dropped: self.facts.losses.count(),
+            workers: self.pool.count(),
+            max_connections: self.process.max_connections,
+            trusts_any: self.process.trusts_any,
+            is_draining: self.process.phase.is_draining(),
+            records_dropped: self.process.losses.count(),
             sends: self.sends.get(),
             usage: Usage::now(),
         };
         Ok(as_text(CONTENT_TYPE, metrics::encode(process, sum)))
     }
 
-    async fn info(&self) -> Result<Reply, Refusal> {
+    async fn info(&self) -> Result<HttpResponse, ApiError> {
         let sum = self.sum().await?;
-        let Facts { program, started, listen, max_connections, phase, settings, .. } = &self.facts;
+        let ProcessInfo { program, started, listen, max_connections, phase, settings, .. } = &self.process;
         let uptime = started.elapsed().unwrap_or_default();
         let body = json!({
             "program": program.name,
@@ -119,7 +135,7 @@ impl Node {
             "started_at": rfc3339(*started),
             "uptime_seconds": uptime.as_secs(),
             "listen": listen,
-            "workers": self.desk.count(),
+            "workers": self.pool.count(),
             "connections": sum.totals.connections,
             "max_connections": max_connections,
             "users": sum.users,
@@ -133,30 +149,30 @@ impl Node {
 
     /// What the workers have counted. All of them or none: a sum without one of them would be less than the one before,
     /// which Prometheus takes for a restart.
-    async fn sum(&self) -> Result<Sum, Refusal> {
+    async fn sum(&self) -> Result<Sum, ApiError> {
         let take = |context: &mut dyn WorkerContext| {
             let (counts, now) = (context.counts().clone(), context.now());
             Snapshot::take(context.worker(), counts, now)
         };
-        let answers = self.desk.ask(PATIENCE, || take).await;
+        let answers = self.pool.query(QUERY_TIMEOUT, || take).await;
         let mut last = self.last.borrow_mut();
         for (answer, last) in answers.into_iter().zip(last.iter_mut()) {
             match answer {
-                Answer::Said(snapshot) => *last = Some(snapshot),
-                Answer::Silent => return Err(silence()),
-                Answer::Gone => *last = last.take().map(Snapshot::of_the_past),
+                Reply::Ok(snapshot) => *last = Some(snapshot),
+                Reply::Timeout => return Err(silence()),
+                Reply::Gone => *last = last.take().map(Snapshot::of_the_past),
             }
         }
         let known = last.iter().enumerate().filter_map(|(worker, last)| Some((worker, last.as_ref()?)));
         Ok(Snapshot::sum(known))
     }
 
-    async fn connections(&self, listing: Listing) -> Result<Reply, Refusal> {
-        let Listing { target, after, limit } = listing;
+    async fn connections(&self, request: ListRequest) -> Result<HttpResponse, ApiError> {
+        let ListRequest { selector, after, limit } = request;
         let list = || {
-            let target = target.clone();
+            let selector = selector.clone();
             // One more than is wanted says whether there are more.
-            move |context: &mut dyn WorkerContext| list(context, &target, ConnectionId(after), limit + 1)
+            move |context: &mut dyn WorkerContext| list(context, &selector, ConnectionId(after), limit + 1)
         };
         let lines = self.all(list).await?;
         let workers = lines.into_iter().enumerate();
@@ -170,34 +186,34 @@ impl Node {
         Ok(as_json(StatusCode::OK, &json!({ "connections": connections, "next": next })))
     }
 
-    async fn disconnect(&self, disconnect: Disconnect) -> Result<Reply, Refusal> {
-        let Disconnect { target, code, reason } = disconnect;
+    async fn disconnect(&self, request: DisconnectRequest) -> Result<HttpResponse, ApiError> {
+        let DisconnectRequest { selector, code, reason } = request;
         let close = || {
-            let (target, reason) = (target.clone(), reason.clone());
+            let (selector, reason) = (selector.clone(), reason.clone());
             move |context: &mut dyn WorkerContext| {
                 let now = context.now();
-                context.worker().disconnect(target.whom(), code, &reason, now)
+                context.worker().disconnect(&selector, code, &reason, now)
             }
         };
         let closed: usize = self.all(close).await?.into_iter().sum();
-        info!(self.facts.log, # "api_disconnect", "connections closed by the control port";
-            "of" => %Shown(&target), "code" => u16::from(code), "count" => closed);
+        info!(self.process.log, # "api_disconnect", "connections closed by the control port";
+            "of" => %SelectorForLog(&selector), "code" => u16::from(code), "count" => closed);
         Ok(as_json(StatusCode::OK, &json!({ "disconnected": closed })))
     }
 
     /// Sends a message, and says to how many connections.
-    async fn send(&self, send: Send) -> Result<usize, Refusal> {
-        let send = std::sync::Arc::new(send);
+    async fn send(&self, request: SendRequest) -> Result<usize, ApiError> {
+        let request = Arc::new(request);
         let tell = || {
-            let send = send.clone();
+            let request = request.clone();
             move |context: &mut dyn WorkerContext| {
                 let now = context.now();
-                context.worker().send(send.target.whom(), send.message.outgoing(), now)
+                context.worker().send(&request.selector, request.message.outgoing(), now)
             }
         };
         let sent: usize = self.all(tell).await?.into_iter().sum();
-        debug!(self.facts.log, # "api_send", "message sent by the control port";
-            "to" => %Shown(&send.target), "bytes" => send.message.len(), "count" => sent);
+        debug!(self.process.log, # "api_send", "message sent by the control port";
+            "to" => %SelectorForLog(&request.selector), "bytes" => request.message.len(), "count" => sent);
         Ok(sent)
     }
 
@@ -214,163 +230,53 @@ impl Node {
     }
 
     /// Begins the end of the process; it is said again as often as one likes.
-    fn drain(&self) -> Reply {
-        if !self.facts.phase.is_draining() {
-            info!(self.facts.log, # "api_drain", "a drain is asked for by the control port");
+    fn drain(&self) -> HttpResponse {
+        if !self.process.phase.is_draining() {
+            info!(self.process.log, # "api_drain", "a drain is asked for by the control port");
         }
-        self.desk.drain();
+        self.pool.drain();
         // From this answer on nobody is told otherwise, however soon the process gets to it.
-        self.facts.phase.drain();
+        self.process.phase.drain();
         as_json(StatusCode::ACCEPTED, &json!({ "draining": true }))
     }
 
     /// Has all workers do something; those that have ended have nothing to do it to.
-    async fn all<T: std::marker::Send + 'static, W>(&self, work: impl Fn() -> W) -> Result<Vec<T>, Refusal>
+    async fn all<T: Send + 'static, W>(&self, work: impl Fn() -> W) -> Result<Vec<T>, ApiError>
     where
-        W: FnOnce(&mut dyn WorkerContext) -> T + std::marker::Send + 'static,
+        W: FnOnce(&mut dyn WorkerContext) -> T + Send + 'static,
     {
-        let answers = self.desk.ask(PATIENCE, work).await;
+        let answers = self.pool.query(QUERY_TIMEOUT, work).await;
         let said = answers.into_iter().filter_map(|answer| match answer {
-            Answer::Said(said) => Some(Ok(said)),
-            Answer::Silent => Some(Err(silence())),
-            Answer::Gone => None,
+            Reply::Ok(said) => Some(Ok(said)),
+            Reply::Timeout => Some(Err(silence())),
+            Reply::Gone => None,
         });
         said.collect()
     }
 }
 
 /// Not all workers have answered.
-fn silence() -> Refusal {
-    Refusal::new(
+fn silence() -> ApiError {
+    ApiError::new(
         StatusCode::SERVICE_UNAVAILABLE,
         "workers",
         "not all workers have answered; what was asked may have been done in part",
     )
 }
 
-/// A connection in a listing.
-#[derive(Debug)]
-struct Line {
-    id: ConnectionId,
-    user: String,
-    name: Option<String>,
-    email: Option<String>,
-    session: Option<String>,
-    /// When the user's token ends.
-    token_exp: Option<SystemTime>,
-    peer: Option<Peer>,
-    client: Option<String>,
-    origin: Option<String>,
-    subprotocol: Option<String>,
-    request_id: String,
-    opened: SystemTime,
-    seen: SystemTime,
-    round_trip: Option<Duration>,
-    traffic: postern_core::session::Traffic,
-    backlog: usize,
-    is_open: bool,
-    /// For how long its client has been exceeding its rates.
-    exceeds_for: Option<Duration>,
-}
+/// A selector in the log.
+struct SelectorForLog<'s>(&'s Selector);
 
-/// The first of those that are meant, by their numbers.
-fn list(context: &mut dyn WorkerContext, target: &Target, after: ConnectionId, limit: usize) -> Vec<Line> {
-    let now = context.now();
-    let wall = SystemTime::now();
-    let worker = context.worker();
-    let number = |key: &Key| worker.status(*key).map(|status| (status.id, *key));
-    let mut numbers: Vec<(ConnectionId, Key)> =
-        worker.find(target.whom()).iter().filter_map(number).filter(|(id, _)| *id > after).collect();
-    if numbers.len() > limit {
-        numbers.select_nth_unstable(limit);
-        numbers.truncate(limit);
-    }
-    let mut lines = Vec::with_capacity(numbers.len());
-    for (_, key) in numbers {
-        let peer = context.socket(key).and_then(|socket| peer(&SockRef::from(&socket)));
-        lines.extend(context.worker().status(key).map(|status| Line::new(&status, peer, now, wall)));
-    }
-    lines
-}
-
-/// Who is at the other end, by the system's word: so no connection has to remember it.
-fn peer(socket: &SockRef<'_>) -> Option<Peer> {
-    let address = socket.peer_addr().ok()?;
-    if address.is_unix() { Some(Peer::Unix) } else { address.as_socket().map(Peer::from) }
-}
-
-impl Line {
-    fn new(status: &Status<'_>, peer: Option<Peer>, now: Instant, wall: SystemTime) -> Line {
-        let at = |then: Instant| wall.checked_sub(now.saturating_duration_since(then)).unwrap_or(UNIX_EPOCH);
-        Line {
-            id: status.id,
-            user: status.identity.id().to_owned(),
-            name: status.identity.name().map(str::to_owned),
-            email: status.identity.email().map(str::to_owned),
-            session: status.identity.session_id().map(str::to_owned),
-            token_exp: status.identity.token_exp().map(|exp| UNIX_EPOCH + Duration::from_secs(exp)),
-            peer,
-            client: status.identity.client().map(str::to_owned),
-            origin: status.identity.origin().map(str::to_owned),
-            subprotocol: status.identity.subprotocol().map(str::to_owned),
-            request_id: status.request_id.to_string(),
-            opened: at(status.since),
-            seen: at(status.heard),
-            round_trip: status.round_trip,
-            traffic: status.traffic,
-            backlog: status.backlog,
-            is_open: status.is_open,
-            exceeds_for: status.exceeds_since.map(|since| now.saturating_duration_since(since)),
-        }
-    }
-
-    fn json(&self, worker: usize) -> Value {
-        let mut line = json!({
-            "connection": self.id.0,
-            "request_id": self.request_id,
-            "user": self.user,
-            "session": self.session,
-            "token_expires_at": self.token_exp.map(rfc3339),
-            "peer": self.peer.map(|peer| peer.to_string()),
-            "client": self.client,
-            "origin": self.origin,
-            "subprotocol": self.subprotocol,
-            "worker": worker,
-            "opened_at": rfc3339(self.opened),
-            "last_seen_at": rfc3339(self.seen),
-            "rtt_ms": self.round_trip.map(|round_trip| round_trip.as_secs_f64() * 1e3),
-            "closing": !self.is_open,
-            "paused": self.exceeds_for.is_some(),
-            "paused_ms": self.exceeds_for.map(|time| time.as_millis()),
-            "messages_received": self.traffic.messages_received,
-            "messages_sent": self.traffic.messages_sent,
-            "bytes_received": self.traffic.bytes_received,
-            "bytes_sent": self.traffic.bytes_sent,
-            "send_queue_bytes": self.backlog,
-        });
-        // What the gateway did not say is left out.
-        for (name, text) in [("name", &self.name), ("email", &self.email)] {
-            if let Some(text) = text {
-                line[name] = json!(text);
-            }
-        }
-        line
-    }
-}
-
-/// A target in the log.
-struct Shown<'t>(&'t Target);
-
-impl std::fmt::Display for Shown<'_> {
+impl std::fmt::Display for SelectorForLog<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.0 {
-            Target::Everybody => f.write_str("everybody"),
-            Target::User(id) => write!(f, "user {}", crate::escape::Quoted(id)),
-            Target::Session(id) => write!(f, "session {}", crate::escape::Quoted(id)),
-            Target::Connection(id) => write!(f, "connection {id}"),
+            Selector::All => f.write_str("everybody"),
+            Selector::User(id) => write!(f, "user {}", crate::escape::Quoted(id)),
+            Selector::Session(id) => write!(f, "session {}", crate::escape::Quoted(id)),
+            Selector::Connection(id) => write!(f, "connection {}", id.0),
         }
     }
 }
 
 /// How long workers have for an answer. A turn takes less than a millisecond, so this is for a machine that is busy.
-const PATIENCE: Duration = Duration::from_secs(2);
+const QUERY_TIMEOUT: Duration = Duration::from_secs(2);

@@ -1,72 +1,73 @@
-//! Whether the process lives, and whether it should be sent more users. The two differ: who is full or about to stop
-//! lives well, and to start it anew would send all its users to the others at once.
+//! The health checks `/livez` and `/readyz`. They differ: a process that is full or drains is not ready, but restarting
+//! it would only disconnect all of its users at once, so it is live.
 
 use std::time::Duration;
 
 use hyper::StatusCode;
 use serde_json::json;
 
-use super::reply::{Reply, as_json};
+use super::response::{HttpResponse, as_json};
+use super::worker_pool::WorkerPool;
+use crate::liveness::Liveness;
 use crate::phase::Phase;
-use crate::workers::{Answer, Desk, WorkerContext};
+use crate::workers::{Reply, WorkerContext};
 
-/// 503 if a worker has not done anything for ten seconds, although it was asked to.
-pub(super) async fn livez(desk: &Desk) -> Reply {
-    judge(desk.silent_since().await.map(|since| since.elapsed()))
+/// Answers 503 if a worker has been unresponsive for [`STUCK`].
+pub(super) async fn livez(liveness: &Liveness) -> HttpResponse {
+    live_response(liveness.unresponsive_since().await.map(|since| since.elapsed()))
 }
 
-/// What the longest silence of a worker means.
-pub(super) fn judge(silence: Option<Duration>) -> Reply {
-    match silence {
-        Some(silence) if silence >= STUCK => {
+/// The answer for the longest time that a worker has been unresponsive.
+pub(super) fn live_response(unresponsive: Option<Duration>) -> HttpResponse {
+    match unresponsive {
+        Some(time) if time >= STUCK => {
             as_json(StatusCode::SERVICE_UNAVAILABLE, &json!({ "status": "stuck" }))
         }
         Some(_) | None => as_json(StatusCode::OK, &json!({ "status": "live" })),
     }
 }
 
-/// 503 while the process drains, is full, has a worker that does not answer, or cannot write a log that may lose
-/// nothing.
-pub(super) async fn readyz(desk: &Desk, phase: &Phase, max_connections: usize) -> Reply {
-    let reasons = unready(desk, phase, max_connections).await;
+/// Answers 503 while the process drains or is full, while a worker does not reply, and while reading is paused because
+/// the log does not drain.
+pub(super) async fn readyz(pool: &WorkerPool, phase: &Phase, max_connections: usize) -> HttpResponse {
+    let reasons = unready_reasons(pool, phase, max_connections).await;
     if reasons.is_empty() {
         return as_json(StatusCode::OK, &json!({ "status": "ready" }));
     }
     as_json(StatusCode::SERVICE_UNAVAILABLE, &json!({ "status": "not_ready", "reasons": reasons }))
 }
 
-/// Why it should be sent no more users. Nothing, if it may.
-async fn unready(desk: &Desk, phase: &Phase, max_connections: usize) -> Vec<&'static str> {
+/// Returns why the process should not be sent more users, or nothing if it may.
+async fn unready_reasons(pool: &WorkerPool, phase: &Phase, max_connections: usize) -> Vec<&'static str> {
     let load = |context: &mut dyn WorkerContext| {
         let worker = context.worker();
         (worker.admitted(), worker.is_nearly_out_of_memory(), worker.is_log_stalled())
     };
-    let answers = desk.ask(PATIENCE, || load).await;
     let mut connections = 0;
-    let (mut is_out_of_memory, mut is_silent, mut is_log_stalled) = (false, false, false);
-    for answer in answers {
-        match answer {
-            Answer::Said((here, is_short, is_stalled)) => {
-                connections += here;
+    let (mut is_out_of_memory, mut is_unresponsive, mut is_log_stalled) = (false, false, false);
+    for reply in pool.query(READY_TIMEOUT, || load).await {
+        match reply {
+            Reply::Ok((admitted, is_short, is_stalled)) => {
+                connections += admitted;
                 is_out_of_memory |= is_short;
                 is_log_stalled |= is_stalled;
             }
-            Answer::Silent => is_silent = true,
-            Answer::Gone => {}
+            Reply::Timeout => is_unresponsive = true,
+            Reply::Gone => {}
         }
     }
     let reasons = [
         (phase.is_draining(), "draining"),
         (connections >= max_connections, "connections"),
         (is_out_of_memory, "memory"),
-        (is_silent, "workers"),
+        (is_unresponsive, "workers"),
         (is_log_stalled, "log"),
     ];
     reasons.into_iter().filter(|(holds, _)| *holds).map(|(_, reason)| reason).collect()
 }
 
-/// How long a worker may owe a sign of life before the process is better started anew.
+/// How long a worker may be unresponsive before the process should be restarted.
 const STUCK: Duration = Duration::from_secs(10);
 
-/// How long a worker has to say how full it is. Those who ask wait a second, usually.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// How long a worker may take to report its load. Probes usually wait one second for the answer.
+const READY_TIMEOUT: Duration = Duration::from_millis(500);

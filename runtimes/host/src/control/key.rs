@@ -3,22 +3,22 @@
 use hyper::{HeaderMap, StatusCode};
 use postern_core::handshake::Secrets;
 
-use super::reply::Refusal;
+use super::response::ApiError;
 
 /// Lets a request pass whose `X-API-Key` is one of the keys. How long that takes says nothing of any of them but its
 /// length.
 ///
 /// # Errors
 /// There is no key, so nobody may; or this request has none, another, or several.
-pub(super) fn check(keys: &Secrets, headers: &HeaderMap) -> Result<(), Refusal> {
+pub(super) fn check(keys: &Secrets, headers: &HeaderMap) -> Result<(), ApiError> {
     if keys.is_empty() {
-        return Err(Refusal::new(
+        return Err(ApiError::new(
             StatusCode::FORBIDDEN,
             "api_disabled",
             "set POSTERN_API_KEY or POSTERN_API_KEY_FILE to use /api",
         ));
     }
-    let refusal = |message| Err(Refusal::new(StatusCode::UNAUTHORIZED, "api_key", message));
+    let refusal = |message| Err(ApiError::new(StatusCode::UNAUTHORIZED, "api_key", message));
     let mut lines = headers.get_all(HEADER).iter();
     match (lines.next(), lines.next()) {
         (Some(key), None) if keys.know(key.as_bytes()) => Ok(()),

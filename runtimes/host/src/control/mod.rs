@@ -1,27 +1,35 @@
-//! The control port: health, metrics, and what an operator does to connections.
+//! The control port: health checks, metrics, and the API for operators.
 //!
 //! ```text
-//!                         ┌──────── control ────────┐   jobs    ┌─ worker ─┐
-//!   probe, Prometheus ──► │ server ─ router ─ node ─┼─────────► │ Service  │
-//!   backend with a key    └─────────────────────────┘ ◄─────────┴──────────┘
-//!                                                      answers
+//!                         ┌────────── control ───────────┐   jobs     ┌─ worker ─┐
+//!   probe, Prometheus ──► │ server ─ router ─ admin_api ─┼──────────► │  Worker  │
+//!   backend with a key    └──────────────────────────────┘ ◄──────────┴──────────┘
+//!                                                           replies
 //! ```
 //!
-//! In the order in which a request meets it: `server` reads it, `key` asks whether it may, `router` finds what it wants,
-//! `query` reads what it says; `node` has the [`workers`](Workers) do it, and `reply` answers. `health` is what probes
-//! ask, and [`healthcheck`](crate::healthcheck) is a probe.
+//! In the order in which a request passes through it:
 //!
-//! What is decided about connections is decided by the core (`postern_core::worker`); this carries it there and back.
-//! A runtime implements [`Workers`] and [`WorkerContext`](crate::workers::WorkerContext), and gives the port a thread of
-//! its own ([`Control::spawn`]) or a place in its executor ([`Control::serve`]).
+//! * `server` reads the request from the socket.
+//! * `key` checks the API key.
+//! * `router` finds the endpoint.
+//! * `request` parses the query or the body.
+//! * `admin_api` does what the request asks for. `worker_pool` queries the workers for it, `listing` lists connections, and
+//!   `health` answers probes, such as [`healthcheck`](crate::healthcheck).
+//! * `response` has the answers and the errors.
+//!
+//! All decisions about connections are made in the core (`postern_core::worker`). A runtime implements [`Workers`] and
+//! [`WorkerContext`](crate::workers::WorkerContext). It runs the port on a separate thread ([`Control::spawn`]) or in its
+//! own executor ([`Control::serve`]).
 
+mod admin_api;
 mod health;
 mod key;
-mod node;
-mod query;
-mod reply;
+mod listing;
+mod request;
+mod response;
 mod router;
 mod server;
+mod worker_pool;
 
 #[cfg(test)]
 mod tests;
@@ -41,13 +49,13 @@ use crate::log::Log;
 use crate::phase::Phase;
 use crate::settings::{Program, Settings};
 use crate::workers::Workers;
-use node::{Facts, Node};
+use admin_api::{AdminApi, ProcessInfo};
 
 /// A control port that listens, and does not answer yet.
 #[derive(Debug)]
 pub struct Control {
     listener: Listener,
-    facts: Facts,
+    process: ProcessInfo,
 }
 
 impl Control {
@@ -73,7 +81,7 @@ impl Control {
             }
         };
         let Some(listener) = listener else { return Ok(None) };
-        let facts = Facts {
+        let process = ProcessInfo {
             program: *program,
             started: SystemTime::now(),
             listen: listeners.iter().map(|listener| listener.address().to_string()).collect(),
@@ -87,7 +95,7 @@ impl Control {
             losses: log.losses(),
             log: log.logger(),
         };
-        Ok(Some(Control { listener, facts }))
+        Ok(Some(Control { listener, process }))
     }
 
     /// What a successor is given.
@@ -104,10 +112,10 @@ impl Control {
         executor: Rc<LocalExecutor<'static>>,
         workers: impl Workers + 'static,
     ) -> io::Result<Infallible> {
-        let Control { listener, facts } = self;
-        announce(&listener, &facts.log);
+        let Control { listener, process } = self;
+        announce(&listener, &process.log);
         let listener = Async::new_nonblocking(listener)?;
-        Ok(server::serve(listener, Rc::new(Node::new(facts, workers)), executor).await)
+        Ok(server::serve(listener, Rc::new(AdminApi::new(process, workers)), executor).await)
     }
 
     /// Answers on a thread of its own, until the process ends.
@@ -115,7 +123,7 @@ impl Control {
     /// # Errors
     /// No thread was to be had.
     pub fn spawn(self, workers: impl Workers + Send + 'static) -> io::Result<()> {
-        let log = self.facts.log.clone();
+        let log = self.process.log.clone();
         thread::Builder::new().name("control".to_owned()).spawn(move || {
             let executor = Rc::new(LocalExecutor::new());
             let Err(error) = smol::block_on(executor.run(self.serve(executor.clone(), workers)));

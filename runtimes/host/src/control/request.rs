@@ -7,48 +7,18 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hyper::StatusCode;
 use percent_encoding::percent_decode_str;
-use postern_core::worker::{Outgoing, Whom};
+use postern_core::worker::{Outgoing, Selector};
 use postern_core::{CloseCode, ConnectionId, close_code};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::error::Category;
 
-use super::reply::Refusal;
-
-/// Whom a request means.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Target {
-    Everybody,
-    User(String),
-    Session(String),
-    Connection(u64),
-}
-
-impl Target {
-    pub(super) fn whom(&self) -> Whom<'_> {
-        match self {
-            Target::Everybody => Whom::Everybody,
-            Target::User(id) => Whom::User(id),
-            Target::Session(id) => Whom::Session(id),
-            Target::Connection(id) => Whom::Connection(ConnectionId(*id)),
-        }
-    }
-
-    /// The one that is named, if exactly one is.
-    fn one_of(user: Option<String>, session: Option<String>, connection: Option<u64>) -> Option<Target> {
-        match (user, session, connection) {
-            (Some(id), None, None) => Some(Target::User(id)),
-            (None, Some(id), None) => Some(Target::Session(id)),
-            (None, None, Some(id)) => Some(Target::Connection(id)),
-            _ => None,
-        }
-    }
-}
+use super::response::ApiError;
 
 /// `GET /api/connections?…`
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Listing {
-    pub(super) target: Target,
+pub(super) struct ListRequest {
+    pub(super) selector: Selector,
     /// Only connections with a higher number.
     pub(super) after: u64,
     /// So many at most.
@@ -57,16 +27,16 @@ pub(super) struct Listing {
 
 /// The body of `POST /api/disconnect`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Disconnect {
-    pub(super) target: Target,
+pub(super) struct DisconnectRequest {
+    pub(super) selector: Selector,
     pub(super) code: CloseCode,
     pub(super) reason: String,
 }
 
 /// The body of `POST /api/send`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Send {
-    pub(super) target: Target,
+pub(super) struct SendRequest {
+    pub(super) selector: Selector,
     pub(super) message: Message,
 }
 
@@ -97,7 +67,7 @@ impl Message {
 ///
 /// # Errors
 /// A parameter that is not known, not one value, or not what it should be.
-pub(super) fn listing(query: &str) -> Result<Listing, Refusal> {
+pub(super) fn list(query: &str) -> Result<ListRequest, ApiError> {
     let [mut user, mut session, mut connection, mut after, mut limit] = [const { None }; 5];
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -108,7 +78,7 @@ pub(super) fn listing(query: &str) -> Result<Listing, Refusal> {
             "after" => &mut after,
             "limit" => &mut limit,
             _ => {
-                return Err(Refusal::bad(
+                return Err(ApiError::bad(
                     "query",
                     "the parameters are user, session, connection, after and limit",
                 ));
@@ -117,90 +87,103 @@ pub(super) fn listing(query: &str) -> Result<Listing, Refusal> {
         // A plus stays one: ids may have it, and never a space.
         let value = percent_decode_str(value).decode_utf8();
         let value = value.map_err(|_| {
-            Refusal::bad("query", format!("{name} is not UTF-8; percent-encode its UTF-8 bytes"))
+            ApiError::bad("query", format!("{name} is not UTF-8; percent-encode its UTF-8 bytes"))
         })?;
         if place.replace(value).is_some() {
-            return Err(Refusal::bad("query", format!("{name} is there twice; leave out one of the two")));
+            return Err(ApiError::bad("query", format!("{name} is there twice; leave out one of the two")));
         }
     }
     let number = |name: &str, text: Option<Cow<'_, str>>| match text {
         Some(text) => text
             .parse::<u64>()
             .map(Some)
-            .map_err(|_| Refusal::bad("query", format!("{name} must be a whole number of at least 0"))),
+            .map_err(|_| ApiError::bad("query", format!("{name} must be a whole number of at least 0"))),
         None => Ok(None),
     };
     let connection = number("connection", connection)?;
     let after = number("after", after)?.unwrap_or_default();
     let limit = number("limit", limit)?.unwrap_or(DEFAULT_LIMIT);
     if !(1..=MOST).contains(&limit) {
-        return Err(Refusal::bad("query", format!("limit must be 1 to {MOST}")));
+        return Err(ApiError::bad("query", format!("limit must be 1 to {MOST}")));
     }
-    let target = match (user, session, connection) {
-        (None, None, None) => Target::Everybody,
+    let selector = match (user, session, connection) {
+        (None, None, None) => Selector::All,
         (user, session, connection) => {
-            Target::one_of(user.map(Cow::into_owned), session.map(Cow::into_owned), connection)
-                .ok_or(Refusal::bad("query", ONE_AT_MOST))?
+            one_of(user.map(Cow::into_owned), session.map(Cow::into_owned), connection)
+                .ok_or(ApiError::bad("query", ONE_AT_MOST))?
         }
     };
     // It is within what a usize holds.
-    Ok(Listing { target, after, limit: usize::try_from(limit).unwrap_or(usize::MAX) })
+    Ok(ListRequest { selector, after, limit: usize::try_from(limit).unwrap_or(usize::MAX) })
 }
 
 /// Reads the body of a disconnect.
 ///
 /// # Errors
 /// It is not that.
-pub(super) fn disconnect(body: &[u8]) -> Result<Disconnect, Refusal> {
+pub(super) fn disconnect(body: &[u8]) -> Result<DisconnectRequest, ApiError> {
     let mut fields = Fields::of(body, &["user", "session", "connection", "code", "reason"])?;
-    let target = fields.target()?;
+    let selector = fields.selector()?;
     let code = fields.number("code", u16::MAX.into())?;
     let reason = fields.text("reason")?.unwrap_or_else(|| DEFAULT_REASON.to_owned());
     // It is no more than a u16 holds.
     let code = code.map_or(close_code::FORBIDDEN, |code| u16::try_from(code).unwrap_or_default());
     if !matches!(code, 1000 | 1001 | 1008 | 1011..=1013 | 3000..=4999) {
-        return Err(Refusal::bad(
+        return Err(ApiError::bad(
             "close_code",
             "code must be 1000, 1001, 1008, 1011 to 1013, or 3000 to 4999",
         ));
     }
     if reason.len() > LONGEST_REASON {
-        return Err(Refusal::bad("close_reason", format!("reason must have at most {LONGEST_REASON} bytes")));
+        return Err(ApiError::bad(
+            "close_reason",
+            format!("reason must have at most {LONGEST_REASON} bytes"),
+        ));
     }
-    Ok(Disconnect { target, code: CloseCode::from(code), reason })
+    Ok(DisconnectRequest { selector, code: CloseCode::from(code), reason })
 }
 
 /// Reads the body of a send, whose message may have as many bytes as any message.
 ///
 /// # Errors
 /// It is not that.
-pub(super) fn send(body: &[u8], max_message: usize) -> Result<Send, Refusal> {
+pub(super) fn send(body: &[u8], max_message: usize) -> Result<SendRequest, ApiError> {
     let mut fields = Fields::of(body, &["user", "session", "connection", "text", "binary"])?;
-    let target = fields.target()?;
+    let selector = fields.selector()?;
     let message = match (fields.text("text")?, fields.text("binary")?) {
         (Some(text), None) => Message::Text(text),
         (None, Some(binary)) => {
             let payload = STANDARD.decode(binary);
             Message::Binary(payload.map_err(|_| {
-                Refusal::bad(
+                ApiError::bad(
                     "message",
                     "binary must be base64 in the standard alphabet (A-Z a-z 0-9 + /), with padding",
                 )
             })?)
         }
         (None, None) => {
-            return Err(Refusal::bad("message", "the message is missing; write text, or binary in base64"));
+            return Err(ApiError::bad("message", "the message is missing; write text, or binary in base64"));
         }
-        (Some(_), Some(_)) => return Err(Refusal::bad("message", "write either text or binary, not both")),
+        (Some(_), Some(_)) => return Err(ApiError::bad("message", "write either text or binary, not both")),
     };
     if message.len() > max_message {
-        return Err(Refusal::new(
+        return Err(ApiError::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             "message_too_large",
             format!("a message has at most {max_message} bytes (POSTERN_MAX_MESSAGE)"),
         ));
     }
-    Ok(Send { target, message })
+    Ok(SendRequest { selector, message })
+}
+
+/// Returns the selector that the only present parameter makes, or `None` if not exactly one is present.
+fn one_of(user: Option<String>, session: Option<String>, connection: Option<u64>) -> Option<Selector> {
+    match (user, session, connection) {
+        (Some(id), None, None) => Some(Selector::User(id)),
+        (None, Some(id), None) => Some(Selector::Session(id)),
+        (None, None, Some(id)) => Some(Selector::Connection(ConnectionId(id))),
+        _ => None,
+    }
 }
 
 /// The fields of a JSON object, taken out by their names.
@@ -214,16 +197,16 @@ impl Fields {
     /// # Errors
     /// It is not a JSON object, it has a field that is not `known`, or one twice: what is not understood must not be
     /// ignored.
-    fn of(body: &[u8], known: &[&str]) -> Result<Fields, Refusal> {
+    fn of(body: &[u8], known: &[&str]) -> Result<Fields, ApiError> {
         let Object(pairs) = serde_json::from_slice(body).map_err(|error| match error.classify() {
             Category::Data => {
-                Refusal::bad("json", "the body must be a JSON object, such as {\"user\":\"123\"}")
+                ApiError::bad("json", "the body must be a JSON object, such as {\"user\":\"123\"}")
             }
             Category::Eof if body.iter().all(u8::is_ascii_whitespace) => {
-                Refusal::bad("json", "the body is empty; write a JSON object, such as {\"user\":\"123\"}")
+                ApiError::bad("json", "the body is empty; write a JSON object, such as {\"user\":\"123\"}")
             }
             Category::Eof | Category::Syntax | Category::Io => {
-                Refusal::bad("json", format!("the body is not JSON: {error}"))
+                ApiError::bad("json", format!("the body is not JSON: {error}"))
             }
         })?;
         for (index, (name, _)) in pairs.iter().enumerate() {
@@ -231,10 +214,13 @@ impl Fields {
                 let name: String = name.chars().take(MOST_SHOWN).collect();
                 let message =
                     format!("{name} is not a field of this request; the fields are {}", known.join(", "));
-                return Err(Refusal::bad("json", message));
+                return Err(ApiError::bad("json", message));
             }
             if pairs.iter().take(index).any(|(earlier, _)| earlier == name) {
-                return Err(Refusal::bad("json", format!("{name} is there twice; leave out one of the two")));
+                return Err(ApiError::bad(
+                    "json",
+                    format!("{name} is there twice; leave out one of the two"),
+                ));
             }
         }
         Ok(Fields { pairs })
@@ -246,27 +232,27 @@ impl Fields {
         Some(self.pairs.swap_remove(at).1).filter(|value| !value.is_null())
     }
 
-    fn text(&mut self, name: &str) -> Result<Option<String>, Refusal> {
+    fn text(&mut self, name: &str) -> Result<Option<String>, ApiError> {
         match self.take(name) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
             Some(Value::Number(number)) => {
-                Err(Refusal::bad("json", format!("{name} must be a string; write \"{number}\"")))
+                Err(ApiError::bad("json", format!("{name} must be a string; write \"{number}\"")))
             }
-            Some(_) => Err(Refusal::bad("json", format!("{name} must be a string"))),
+            Some(_) => Err(ApiError::bad("json", format!("{name} must be a string"))),
         }
     }
 
-    fn number(&mut self, name: &str, most: u64) -> Result<Option<u64>, Refusal> {
+    fn number(&mut self, name: &str, most: u64) -> Result<Option<u64>, ApiError> {
         match self.take(name) {
             None => Ok(None),
             Some(value) => match value.as_u64().filter(|number| *number <= most) {
                 Some(number) => Ok(Some(number)),
-                None if most == u64::MAX => Err(Refusal::bad(
+                None if most == u64::MAX => Err(ApiError::bad(
                     "json",
                     format!("{name} must be a whole number of at least 0, without quotes"),
                 )),
-                None => Err(Refusal::bad(
+                None => Err(ApiError::bad(
                     "json",
                     format!("{name} must be a whole number from 0 to {most}, without quotes"),
                 )),
@@ -274,10 +260,10 @@ impl Fields {
         }
     }
 
-    fn target(&mut self) -> Result<Target, Refusal> {
+    fn selector(&mut self) -> Result<Selector, ApiError> {
         let (user, session) = (self.text("user")?, self.text("session")?);
         let connection = self.number("connection", u64::MAX)?;
-        Target::one_of(user, session, connection).ok_or(Refusal::bad("target", EXACTLY_ONE))
+        one_of(user, session, connection).ok_or(ApiError::bad("target", EXACTLY_ONE))
     }
 }
 
@@ -335,19 +321,19 @@ mod tests {
 
     #[test]
     fn a_listing_is_of_everybody_or_of_one_name() {
-        let everybody = Listing { target: Target::Everybody, after: 0, limit: 100 };
-        for (query, target) in [
-            ("", Target::Everybody),
-            ("user=123", Target::User("123".to_owned())),
-            ("user=a%2Bb%40c", Target::User("a+b@c".to_owned())),
-            ("user=a+b", Target::User("a+b".to_owned())),
-            ("user=", Target::User(String::new())),
-            ("session=s-1", Target::Session("s-1".to_owned())),
-            ("connection=7", Target::Connection(7)),
+        let everybody = ListRequest { selector: Selector::All, after: 0, limit: 100 };
+        for (query, selector) in [
+            ("", Selector::All),
+            ("user=123", Selector::User("123".to_owned())),
+            ("user=a%2Bb%40c", Selector::User("a+b@c".to_owned())),
+            ("user=a+b", Selector::User("a+b".to_owned())),
+            ("user=", Selector::User(String::new())),
+            ("session=s-1", Selector::Session("s-1".to_owned())),
+            ("connection=7", Selector::Connection(ConnectionId(7))),
         ] {
-            assert_eq!(listing(query), Ok(Listing { target, ..everybody.clone() }), "{query}");
+            assert_eq!(list(query), Ok(ListRequest { selector, ..everybody.clone() }), "{query}");
         }
-        assert_eq!(listing("after=5&limit=2"), Ok(Listing { after: 5, limit: 2, ..everybody }));
+        assert_eq!(list("after=5&limit=2"), Ok(ListRequest { after: 5, limit: 2, ..everybody }));
         for bad in [
             "users=1",
             "user=1&user=2",
@@ -360,7 +346,7 @@ mod tests {
             "after=1.5",
             "user=%ff",
         ] {
-            let refusal = listing(bad).expect_err(bad);
+            let refusal = list(bad).expect_err(bad);
             assert_eq!((refusal.status.as_u16(), refusal.code), (400, "query"), "{bad}");
         }
     }
@@ -368,15 +354,15 @@ mod tests {
     #[test]
     fn a_disconnect_names_one_target_and_a_code_that_a_server_may_send() {
         let body = |text: &str| disconnect(text.as_bytes());
-        let user = Target::User("1".to_owned());
+        let user = Selector::User("1".to_owned());
         let reason = DEFAULT_REASON.to_owned();
-        let default = Disconnect { target: user, code: CloseCode::from(4403), reason };
+        let default = DisconnectRequest { selector: user, code: CloseCode::from(4403), reason };
         assert_eq!(body(r#"{"user":"1"}"#), Ok(default.clone()));
-        let said = Disconnect { code: CloseCode::Normal, reason: "bye".to_owned(), ..default.clone() };
+        let said = DisconnectRequest { code: CloseCode::Normal, reason: "bye".to_owned(), ..default.clone() };
         assert_eq!(body(r#"{"user":"1","code":1000,"reason":"bye"}"#), Ok(said));
         assert_eq!(
-            body(r#"{"connection":7}"#).map(|disconnect| disconnect.target),
-            Ok(Target::Connection(7))
+            body(r#"{"connection":7}"#).map(|disconnect| disconnect.selector),
+            Ok(Selector::Connection(ConnectionId(7)))
         );
         for (text, code) in [
             ("", "json"),
@@ -435,7 +421,7 @@ mod tests {
             query in "[a-z&=%+0-9]{0,40}",
             body in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..60),
         ) {
-            let refusals = [listing(&query).err(), disconnect(&body).err(), send(&body, 10).err()];
+            let refusals = [list(&query).err(), disconnect(&body).err(), send(&body, 10).err()];
             for refusal in refusals.into_iter().flatten() {
                 proptest::prop_assert!(refusal.status.is_client_error() && !refusal.message.is_empty());
             }

@@ -2,11 +2,11 @@
 
 use hyper::{Method, StatusCode};
 
-use super::reply::Refusal;
+use super::response::ApiError;
 
 /// What a request asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Action {
+pub(super) enum Endpoint {
     /// Whether the process should be started anew.
     Livez,
     /// Whether it should be sent more users.
@@ -25,16 +25,16 @@ pub(super) enum Action {
     Drain,
 }
 
-/// Everything that there is. A new path is one line here, and one in `node.rs`.
-const ROUTES: &[(&str, Verb, Action)] = &[
-    ("/livez", Verb::Get, Action::Livez),
-    ("/readyz", Verb::Get, Action::Readyz),
-    ("/metrics", Verb::Get, Action::Metrics),
-    ("/api/info", Verb::Get, Action::Info),
-    ("/api/connections", Verb::Get, Action::Connections),
-    ("/api/disconnect", Verb::Post, Action::Disconnect),
-    ("/api/send", Verb::Post, Action::Send),
-    ("/api/drain", Verb::Post, Action::Drain),
+/// All endpoints. A new one takes a line here and one in `AdminApi::handle`.
+const ROUTES: &[(&str, Verb, Endpoint)] = &[
+    ("/livez", Verb::Get, Endpoint::Livez),
+    ("/readyz", Verb::Get, Endpoint::Readyz),
+    ("/metrics", Verb::Get, Endpoint::Metrics),
+    ("/api/info", Verb::Get, Endpoint::Info),
+    ("/api/connections", Verb::Get, Endpoint::Connections),
+    ("/api/disconnect", Verb::Post, Endpoint::Disconnect),
+    ("/api/send", Verb::Post, Endpoint::Send),
+    ("/api/drain", Verb::Post, Endpoint::Drain),
 ];
 
 /// How a path is asked.
@@ -62,7 +62,7 @@ impl Verb {
     }
 }
 
-impl Action {
+impl Endpoint {
     /// Whether the request has a body that matters.
     pub(super) fn takes_body(self) -> bool {
         ROUTES.iter().any(|(_, verb, action)| *action == self && *verb == Verb::Post)
@@ -78,21 +78,21 @@ pub(super) fn needs_key(path: &str) -> bool {
 ///
 /// # Errors
 /// Nothing is there, or not by this method.
-pub(super) fn find(method: &Method, path: &str) -> Result<Action, Refusal> {
+pub(super) fn route(method: &Method, path: &str) -> Result<Endpoint, ApiError> {
     let Some((_, verb, action)) = ROUTES.iter().find(|(known, ..)| *known == path) else {
         let paths: Vec<&str> = ROUTES.iter().map(|(path, ..)| *path).collect();
         let message = format!("there is nothing at this path; the paths are {}", paths.join(", "));
-        return Err(Refusal::new(StatusCode::NOT_FOUND, "not_found", message));
+        return Err(ApiError::new(StatusCode::NOT_FOUND, "not_found", message));
     };
     if verb.admits(method) {
         return Ok(*action);
     }
-    let refusal = Refusal::new(
+    let refusal = ApiError::new(
         StatusCode::METHOD_NOT_ALLOWED,
         "method",
         format!("use {} for this path", verb.allow().replace(", ", " or ")),
     );
-    Err(Refusal { allow: Some(verb.allow()), ..refusal })
+    Err(ApiError { allow: Some(verb.allow()), ..refusal })
 }
 
 #[cfg(test)]
@@ -103,7 +103,7 @@ mod tests {
     fn each_path_has_its_methods() {
         for (path, verb, action) in ROUTES {
             for method in [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE] {
-                match find(&method, path) {
+                match route(&method, path) {
                     Ok(found) => assert!(found == *action && verb.admits(&method), "{method} {path}"),
                     Err(refusal) => {
                         assert!(!verb.admits(&method), "{method} {path}");
@@ -113,7 +113,7 @@ mod tests {
             }
         }
         for path in ["/", "", "/livez/", "/LIVEZ", "/api", "/api/", "/api/connections/7", "//livez"] {
-            assert_eq!(find(&Method::GET, path).unwrap_err().status.as_u16(), 404, "{path}");
+            assert_eq!(route(&Method::GET, path).unwrap_err().status.as_u16(), 404, "{path}");
         }
     }
 

@@ -19,16 +19,16 @@ use smol::future::FutureExt;
 use smol::{Async, LocalExecutor, Task, Timer};
 use smol_hyper::rt::{FuturesIo, SmolTimer};
 
+use super::admin_api::AdminApi;
 use super::key;
-use super::node::Node;
-use super::reply::{Refusal, Reply};
+use super::response::{ApiError, HttpResponse};
 use super::router;
 use crate::listen::{Listener, Reserve, is_out_of_descriptors};
 
 /// Answers requests until the task that runs it is dropped. Once a successor has taken over, only those that have come.
 pub(super) async fn serve(
     listener: Async<Listener>,
-    node: Rc<Node>,
+    api: Rc<AdminApi>,
     executor: Rc<LocalExecutor<'static>>,
 ) -> Infallible {
     let mut connections: VecDeque<Task<()>> = VecDeque::new();
@@ -36,7 +36,7 @@ pub(super) async fn serve(
     let mut reserve = Reserve::new(RESERVE).ok();
     loop {
         let handed_over = async {
-            node.facts.phase.handed_over().await;
+            api.process.phase.handed_over().await;
             None
         };
         let accepted = async { Some(listener.read_with(Listener::accept).await) };
@@ -69,13 +69,13 @@ pub(super) async fn serve(
             // Fails as long as there is no descriptor, and is tried again for each connection.
             reserve.refill(0);
         }
-        while connections.len() >= node.facts.control_connections.max(1) {
+        while connections.len() >= api.process.control_connections.max(1) {
             // A client that asks for health or metrics is done within milliseconds.
             if let Some(oldest) = connections.pop_front() {
                 oldest.cancel().await;
             }
         }
-        connections.push_back(executor.spawn(converse(stream, node.clone())));
+        connections.push_back(executor.spawn(converse(stream, api.clone())));
     }
     drop(listener);
     // To drop their tasks would end them in the middle of an answer.
@@ -84,10 +84,10 @@ pub(super) async fn serve(
 }
 
 /// Carries one connection from its first request to its end.
-async fn converse(stream: Async<TcpStream>, node: Rc<Node>) {
+async fn converse(stream: Async<TcpStream>, api: Rc<AdminApi>) {
     let requests = service_fn(|request| {
-        let node = node.clone();
-        async move { Ok::<_, Infallible>(respond(request, &node).await.unwrap_or_else(Reply::from)) }
+        let api = api.clone();
+        async move { Ok::<_, Infallible>(respond(request, &api).await.unwrap_or_else(HttpResponse::from)) }
     });
     let mut connection = pin!(
         http1::Builder::new()
@@ -102,7 +102,7 @@ async fn converse(stream: Async<TcpStream>, node: Rc<Node>) {
         true
     };
     let handed_over = async {
-        node.facts.phase.handed_over().await;
+        api.process.phase.handed_over().await;
         false
     };
     if !ended.or(handed_over).await {
@@ -113,38 +113,38 @@ async fn converse(stream: Async<TcpStream>, node: Rc<Node>) {
 }
 
 /// Answers one request. The order is that of what the client may learn: first whether it may ask at all.
-async fn respond(request: Request<Incoming>, node: &Node) -> Result<Reply, Refusal> {
+async fn respond(request: Request<Incoming>, api: &AdminApi) -> Result<HttpResponse, ApiError> {
     let (head, body) = request.into_parts();
     let path = head.uri.path();
     if router::needs_key(path) {
-        key::check(&node.facts.api_keys, &head.headers).map_err(Refusal::and_close)?;
+        key::check(&api.process.api_keys, &head.headers).map_err(ApiError::and_close)?;
     }
-    let action = router::find(&head.method, path).map_err(Refusal::and_close)?;
-    let body = if action.takes_body() {
-        check_type(&head.headers).map_err(Refusal::and_close)?;
-        read(body, node.max_body()).await.map_err(Refusal::and_close)?
+    let endpoint = router::route(&head.method, path).map_err(ApiError::and_close)?;
+    let body = if endpoint.takes_body() {
+        check_type(&head.headers).map_err(ApiError::and_close)?;
+        read(body, api.max_body()).await.map_err(ApiError::and_close)?
     } else {
         Bytes::new()
     };
-    node.perform(action, head.uri.query().unwrap_or_default(), &body).await
+    api.handle(endpoint, head.uri.query().unwrap_or_default(), &body).await
 }
 
 /// A body is JSON, and says so: no page of another site can send that without being asked for its origin.
-fn check_type(headers: &HeaderMap) -> Result<(), Refusal> {
+fn check_type(headers: &HeaderMap) -> Result<(), ApiError> {
     let said = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = said.split(';').next().unwrap_or_default().trim();
     if essence.eq_ignore_ascii_case("application/json") {
         return Ok(());
     }
     let message = "the body must be JSON, with the header Content-Type: application/json";
-    Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_type", message))
+    Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_type", message))
 }
 
 /// Reads a body that is no longer than `limit` and comes in time.
-async fn read(body: Incoming, limit: usize) -> Result<Bytes, Refusal> {
+async fn read(body: Incoming, limit: usize) -> Result<Bytes, ApiError> {
     let too_large = || {
         let message = format!("a body has at most {limit} bytes here");
-        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
+        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
     };
     // What is announced need not be read first.
     if body.size_hint().lower() > u64::try_from(limit).unwrap_or(u64::MAX) {
@@ -158,13 +158,13 @@ async fn read(body: Incoming, limit: usize) -> Result<Bytes, Refusal> {
     match whole.or(late).await {
         Some(Ok(body)) => Ok(body.to_bytes()),
         Some(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Some(Err(_)) => Err(Refusal::bad(
+        Some(Err(_)) => Err(ApiError::bad(
             "body",
             "the body could not be read to its end; send as many bytes as Content-Length says",
         )),
         None => {
             let message = format!("the body did not arrive within {} s", BODY_TIMEOUT.as_secs());
-            Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "timeout", message))
+            Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "timeout", message))
         }
     }
 }

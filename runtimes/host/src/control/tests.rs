@@ -1,4 +1,4 @@
-//! Workers that answer, that are slow, busy or gone, and what the control port makes of each.
+//! How the control port and the watchdog treat workers that reply, are slow, are busy, or are gone.
 
 use std::cell::{Cell, RefCell};
 use std::os::fd::BorrowedFd;
@@ -16,27 +16,30 @@ use serde_json::{Value, json};
 use smol::Timer;
 use smol::future::FutureExt;
 
-use super::router::Action;
+use super::response::HttpResponse;
+use super::router::Endpoint;
+use super::worker_pool::WorkerPool;
 use super::*;
+use crate::liveness::Liveness;
 use crate::log::LogSettings;
 use crate::metrics::{Counts, Recording};
 use crate::supervisor::Supervisor;
-use crate::workers::{Answer, Desk, Job, SubmitError, WorkerContext};
+use crate::workers::{Job, Reply, SubmitError, WorkerContext};
 
-/// A worker without connections that does its jobs as it is told.
-struct Lazy {
+/// A worker without connections whose behaviour a test chooses.
+struct FakeWorker {
     worker: RefCell<Worker>,
     recording: RefCell<Recording>,
     jobs: RefCell<Vec<Job>>,
-    mood: Cell<Mood>,
-    /// How often it was wished that the process drains.
+    behaviour: Cell<Behaviour>,
+    /// How many drains of the process have been requested.
     drains: Cell<u32>,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Mood {
-    Willing,
-    /// It takes jobs and does them when its turn comes.
+enum Behaviour {
+    Prompt,
+    /// It accepts jobs and runs them at its next turn.
     Slow,
     Busy,
     Gone,
@@ -65,14 +68,14 @@ impl WorkerContext for Turn<'_> {
     }
 }
 
-impl Lazy {
-    fn new(mood: Mood, log: &Log) -> Rc<Lazy> {
+impl FakeWorker {
+    fn new(behaviour: Behaviour, log: &Log) -> Rc<FakeWorker> {
         let worker = Worker::new(Arc::new(WorkerConfig::default()), 0, Instant::now());
-        Rc::new(Lazy {
+        Rc::new(FakeWorker {
             worker: RefCell::new(worker),
             recording: RefCell::new(Recording::new(log.worker(0))),
             jobs: RefCell::default(),
-            mood: Cell::new(mood),
+            behaviour: Cell::new(behaviour),
             drains: Cell::new(0),
         })
     }
@@ -85,7 +88,7 @@ impl Lazy {
         }
     }
 
-    /// Lets it have had a connection.
+    /// Counts a connection that has ended.
     fn count_one(&self) {
         let identity = Identity::new(b"123", b"", b"").unwrap();
         let traffic = Traffic { messages_received: 5, ..Traffic::default() };
@@ -100,29 +103,29 @@ impl Lazy {
     }
 }
 
-struct Several(Vec<Rc<Lazy>>);
+struct FakeWorkers(Vec<Rc<FakeWorker>>);
 
-impl Workers for Several {
+impl Workers for FakeWorkers {
     fn count(&self) -> usize {
         self.0.len()
     }
 
     fn submit(&self, number: usize, job: Job) -> Result<(), SubmitError> {
         let worker = &self.0[number];
-        match worker.mood.get() {
-            Mood::Willing => {
+        match worker.behaviour.get() {
+            Behaviour::Prompt => {
                 worker.jobs.borrow_mut().push(job);
                 worker.turn();
             }
-            Mood::Slow => worker.jobs.borrow_mut().push(job),
-            Mood::Busy => return Err(SubmitError::Busy),
-            Mood::Gone => return Err(SubmitError::Gone),
+            Behaviour::Slow => worker.jobs.borrow_mut().push(job),
+            Behaviour::Busy => return Err(SubmitError::Busy),
+            Behaviour::Gone => return Err(SubmitError::Gone),
         }
         Ok(())
     }
 
     fn drain(&self) {
-        self.0.iter().for_each(|lazy| lazy.drains.set(lazy.drains.get() + 1));
+        self.0.iter().for_each(|worker| worker.drains.set(worker.drains.get() + 1));
     }
 }
 
@@ -130,14 +133,14 @@ fn log() -> Log {
     Log::start(&LogSettings::default(), io::sink()).unwrap()
 }
 
-fn workers(moods: &[Mood]) -> Vec<Rc<Lazy>> {
+fn workers(behaviours: &[Behaviour]) -> Vec<Rc<FakeWorker>> {
     let log = log();
-    moods.iter().map(|mood| Lazy::new(*mood, &log)).collect()
+    behaviours.iter().map(|behaviour| FakeWorker::new(*behaviour, &log)).collect()
 }
 
-fn node(workers: &[Rc<Lazy>], phase: Phase) -> Node {
+fn api(workers: &[Rc<FakeWorker>], phase: Phase) -> AdminApi {
     let log = log();
-    let facts = Facts {
+    let info = ProcessInfo {
         program: Program { name: "postern", version: "1.2.3", about: "", has_workers: true },
         started: SystemTime::now(),
         listen: Vec::new(),
@@ -151,13 +154,13 @@ fn node(workers: &[Rc<Lazy>], phase: Phase) -> Node {
         losses: log.losses(),
         log: log.logger(),
     };
-    Node::new(facts, Several(workers.to_vec()))
+    AdminApi::new(info, FakeWorkers(workers.to_vec()))
 }
 
-/// The status and the body of an answer.
-fn ask(node: &Node, action: Action, body: &str) -> (StatusCode, String) {
+/// Returns the status and the body of the answer.
+fn request(api: &AdminApi, endpoint: Endpoint, body: &str) -> (StatusCode, String) {
     smol::block_on(async {
-        let reply = node.perform(action, "", body.as_bytes()).await.unwrap_or_else(reply::Reply::from);
+        let reply = api.handle(endpoint, "", body.as_bytes()).await.unwrap_or_else(HttpResponse::from);
         let status = reply.status();
         let body = reply.into_body().collect().await.unwrap_or_else(|never| match never {}).to_bytes();
         (status, String::from_utf8(body.to_vec()).unwrap())
@@ -165,149 +168,154 @@ fn ask(node: &Node, action: Action, body: &str) -> (StatusCode, String) {
 }
 
 #[test]
-fn each_worker_answers_for_itself() {
-    let workers = workers(&[Mood::Willing, Mood::Slow, Mood::Busy, Mood::Gone]);
-    let desk = Desk::new(Several(workers.clone()));
-    let asked =
-        desk.ask(Duration::from_millis(20), || |context: &mut dyn WorkerContext| context.worker().len());
-    let answers = smol::block_on(asked);
-    assert_eq!(answers, [Answer::Said(0), Answer::Silent, Answer::Silent, Answer::Gone]);
-    // The answer to nobody is no trouble.
+fn a_query_reports_each_worker_on_its_own() {
+    let workers = workers(&[Behaviour::Prompt, Behaviour::Slow, Behaviour::Busy, Behaviour::Gone]);
+    let pool = WorkerPool::new(Rc::new(FakeWorkers(workers.clone())));
+    let query =
+        pool.query(Duration::from_millis(20), || |context: &mut dyn WorkerContext| context.worker().len());
+    let answers = smol::block_on(query);
+    assert_eq!(answers, [Reply::Ok(0), Reply::Timeout, Reply::Timeout, Reply::Gone]);
+    // A reply that comes too late is dropped.
     workers[1].turn();
 }
 
 #[test]
-fn a_job_that_goes_with_its_worker_is_answered_by_nobody() {
-    let workers = workers(&[Mood::Slow]);
-    let desk = Desk::new(Several(workers.clone()));
-    let asked = desk.ask(Duration::from_secs(60), || |_: &mut dyn WorkerContext| ());
+fn a_job_that_is_dropped_reports_its_worker_as_gone() {
+    let workers = workers(&[Behaviour::Slow]);
+    let pool = WorkerPool::new(Rc::new(FakeWorkers(workers.clone())));
+    let query = pool.query(Duration::from_secs(60), || |_: &mut dyn WorkerContext| ());
     let dropped = async {
         workers[0].jobs.borrow_mut().clear();
         std::future::pending().await
     };
-    assert_eq!(smol::block_on(asked.or(dropped)), [Answer::Gone]);
+    assert_eq!(smol::block_on(query.or(dropped)), [Reply::Gone]);
 }
 
 #[test]
-fn a_worker_is_silent_from_the_question_that_it_has_not_answered() {
-    for mood in [Mood::Slow, Mood::Busy] {
-        let workers = workers(&[Mood::Willing, mood]);
-        let desk = Desk::new(Several(workers.clone()));
+fn a_worker_is_unresponsive_since_its_first_unanswered_probe() {
+    let since = |liveness: &Liveness| smol::block_on(liveness.unresponsive_since());
+    for behaviour in [Behaviour::Slow, Behaviour::Busy] {
+        let workers = workers(&[Behaviour::Prompt, behaviour]);
+        let liveness = Liveness::new(Rc::new(FakeWorkers(workers.clone())));
         let before = Instant::now();
-        let first = smol::block_on(desk.silent_since()).expect("one is silent");
+        let first = since(&liveness).expect("one is unresponsive");
         assert!(first >= before && first <= Instant::now());
-        assert_eq!(smol::block_on(desk.silent_since()), Some(first), "{mood:?}: it is the same silence");
-        assert!(workers[1].jobs.borrow().len() <= 1, "{mood:?}: it is not asked again");
-        workers[1].mood.set(Mood::Willing);
+        assert_eq!(since(&liveness), Some(first), "{behaviour:?}: the time stays");
+        assert!(workers[1].jobs.borrow().len() <= 1, "{behaviour:?}: it gets one probe");
+        workers[1].behaviour.set(Behaviour::Prompt);
         workers[1].turn();
-        assert_eq!(smol::block_on(desk.silent_since()), None, "{mood:?}: it has spoken");
+        assert_eq!(since(&liveness), None, "{behaviour:?}: it has replied");
     }
-    let desk = Desk::new(Several(workers(&[Mood::Gone])));
-    assert_eq!(smol::block_on(desk.silent_since()), None, "nobody is there to be silent");
+    let liveness = Liveness::new(Rc::new(FakeWorkers(workers(&[Behaviour::Gone]))));
+    assert_eq!(since(&liveness), None, "a worker that is gone is not unresponsive");
 }
 
 #[test]
-fn a_drain_may_be_asked_for_as_often_as_one_likes() {
-    let workers = workers(&[Mood::Gone]);
-    let node = node(&workers, Phase::default());
+fn a_drain_may_be_requested_again() {
+    let workers = workers(&[Behaviour::Gone]);
+    let api = api(&workers, Phase::default());
     for times in 1..=3 {
-        let (status, body) = ask(&node, Action::Drain, "");
+        let (status, body) = request(&api, Endpoint::Drain, "");
         assert_eq!((status.as_u16(), body.as_str()), (202, "{\"draining\":true}\n"));
         assert_eq!(workers[0].drains.get(), times);
     }
 }
 
 #[test]
-fn a_silence_of_ten_seconds_is_no_life() {
-    for (silence, status) in [
+fn livez_fails_after_ten_seconds_without_a_reply() {
+    for (unresponsive, status) in [
         (None, StatusCode::OK),
         (Some(Duration::from_millis(9_999)), StatusCode::OK),
         (Some(Duration::from_secs(10)), StatusCode::SERVICE_UNAVAILABLE),
     ] {
-        assert_eq!(health::judge(silence).status(), status, "{silence:?}");
+        assert_eq!(health::live_response(unresponsive).status(), status, "{unresponsive:?}");
     }
 }
 
 #[test]
-fn a_silent_worker_is_not_ready_and_lives_for_a_while() {
-    let workers = workers(&[Mood::Slow, Mood::Gone]);
+fn an_unresponsive_worker_is_not_ready_and_at_first_still_live() {
+    let workers = workers(&[Behaviour::Slow, Behaviour::Gone]);
     let phase = Phase::default();
-    let node = node(&workers, phase.clone());
-    let (status, body) = ask(&node, Action::Readyz, "");
+    let api = api(&workers, phase.clone());
+    let (status, body) = request(&api, Endpoint::Readyz, "");
     let reasons = |body: &str| serde_json::from_str::<Value>(body).unwrap()["reasons"].clone();
     assert_eq!((status.as_u16(), reasons(&body)), (503, json!(["workers"])));
-    assert_eq!(ask(&node, Action::Livez, "").0, StatusCode::OK);
+    assert_eq!(request(&api, Endpoint::Livez, "").0, StatusCode::OK);
     phase.drain();
-    let (status, body) = ask(&node, Action::Readyz, "");
+    let (status, body) = request(&api, Endpoint::Readyz, "");
     assert_eq!((status.as_u16(), reasons(&body)), (503, json!(["draining", "workers"])));
 }
 
 #[test]
-fn signs_of_life_are_given_while_every_worker_gives_them() {
+fn the_watchdog_notifies_the_supervisor_while_every_worker_replies() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify");
-    let ear = UnixDatagram::bind(&path).unwrap();
-    ear.set_nonblocking(true).unwrap();
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_nonblocking(true).unwrap();
     let pause = |every| async move {
         Timer::after(every).await;
     };
-    for (mood, signs_expected) in [(Mood::Willing, 2..=11), (Mood::Gone, 2..=11), (Mood::Slow, 0..=0)] {
+    for (behaviour, expected) in
+        [(Behaviour::Prompt, 2..=11), (Behaviour::Gone, 2..=11), (Behaviour::Slow, 0..=0)]
+    {
         let supervisor = Supervisor::at(path.as_os_str(), Some(Duration::from_millis(200))).unwrap();
         let phase = Phase::new(supervisor);
         let watchdog = phase.watchdog().unwrap();
         let a_second = async {
             Timer::after(Duration::from_secs(1)).await;
         };
-        smol::block_on(watchdog.serve(Several(workers(&[Mood::Willing, mood])), pause).or(a_second));
-        let mut words = [0; 16];
-        let mut signs = 0;
-        while let Ok(length) = ear.recv(&mut words) {
-            assert_eq!(&words[..length], b"WATCHDOG=1");
-            signs += 1;
+        smol::block_on(
+            watchdog.serve(FakeWorkers(workers(&[Behaviour::Prompt, behaviour])), pause).or(a_second),
+        );
+        let mut datagram = [0; 16];
+        let mut notifications = 0;
+        while let Ok(length) = socket.recv(&mut datagram) {
+            assert_eq!(&datagram[..length], b"WATCHDOG=1");
+            notifications += 1;
         }
-        assert!(signs_expected.contains(&signs), "{mood:?}: {signs}");
-        // Once another has taken over, it is the one to give them.
+        assert!(expected.contains(&notifications), "{behaviour:?}: {notifications}");
+        // After the handover the successor notifies the supervisor.
         phase.hand_over(7);
-        smol::block_on(phase.watchdog().unwrap().serve(Several(workers(&[Mood::Willing])), pause));
-        let length = ear.recv(&mut words).unwrap();
-        assert_eq!(&words[..length], b"MAINPID=7");
-        assert!(ear.recv(&mut words).is_err());
+        smol::block_on(phase.watchdog().unwrap().serve(FakeWorkers(workers(&[Behaviour::Prompt])), pause));
+        let length = socket.recv(&mut datagram).unwrap();
+        assert_eq!(&datagram[..length], b"MAINPID=7");
+        assert!(socket.recv(&mut datagram).is_err());
     }
 }
 
 #[test]
-fn what_a_worker_has_counted_outlives_it() {
-    let workers = workers(&[Mood::Willing, Mood::Willing]);
-    let node = node(&workers, Phase::default());
+fn the_counters_of_a_worker_that_is_gone_stay_in_the_sum() {
+    let workers = workers(&[Behaviour::Prompt, Behaviour::Prompt]);
+    let api = api(&workers, Phase::default());
     workers.iter().for_each(|worker| worker.count_one());
-    let received = |node: &Node| {
-        let (status, text) = ask(node, Action::Metrics, "");
+    let received = |api: &AdminApi| {
+        let (status, text) = request(api, Endpoint::Metrics, "");
         let line = text.lines().find(|line| line.starts_with("postern_messages_received_total "));
         (status.as_u16(), line.map(str::to_owned))
     };
     let ten = (200, Some("postern_messages_received_total 10".to_owned()));
-    assert_eq!(received(&node), ten);
-    workers[0].mood.set(Mood::Gone);
-    assert_eq!(received(&node), ten);
-    assert_eq!(received(&node), ten, "and is not counted again");
-    workers[1].mood.set(Mood::Busy);
-    assert_eq!(received(&node).0, 503, "half of a sum is none");
+    assert_eq!(received(&api), ten);
+    workers[0].behaviour.set(Behaviour::Gone);
+    assert_eq!(received(&api), ten);
+    assert_eq!(received(&api), ten, "and are counted once");
+    workers[1].behaviour.set(Behaviour::Busy);
+    assert_eq!(received(&api).0, 503, "a sum without one of the workers is not reported");
 }
 
 #[test]
-fn what_not_all_workers_have_done_is_no_success() {
-    let workers = workers(&[Mood::Willing, Mood::Busy]);
-    let node = node(&workers, Phase::default());
-    for (action, body) in [
-        (Action::Send, r#"{"user":"1","text":"a"}"#),
-        (Action::Disconnect, r#"{"user":"1"}"#),
-        (Action::Connections, ""),
-        (Action::Info, ""),
+fn a_request_fails_unless_all_workers_reply() {
+    let workers = workers(&[Behaviour::Prompt, Behaviour::Busy]);
+    let api = api(&workers, Phase::default());
+    for (endpoint, body) in [
+        (Endpoint::Send, r#"{"user":"1","text":"a"}"#),
+        (Endpoint::Disconnect, r#"{"user":"1"}"#),
+        (Endpoint::Connections, ""),
+        (Endpoint::Info, ""),
     ] {
-        let (status, said) = ask(&node, action, body);
-        assert_eq!(status.as_u16(), 503, "{action:?}: {said}");
+        let (status, said) = request(&api, endpoint, body);
+        assert_eq!(status.as_u16(), 503, "{endpoint:?}: {said}");
     }
-    workers[1].mood.set(Mood::Gone);
-    let (status, said) = ask(&node, Action::Send, r#"{"user":"1","text":"a"}"#);
+    workers[1].behaviour.set(Behaviour::Gone);
+    let (status, said) = request(&api, Endpoint::Send, r#"{"user":"1","text":"a"}"#);
     assert_eq!((status.as_u16(), said.as_str()), (200, "{\"sent\":0}\n"));
 }

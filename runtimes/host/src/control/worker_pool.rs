@@ -1,0 +1,44 @@
+//! Queries to all workers at once.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use crate::workers::{self, Reply, SubmitError, WorkerContext, Workers};
+
+/// The workers, as the control port queries them.
+pub(super) struct WorkerPool(Rc<dyn Workers>);
+
+impl WorkerPool {
+    pub(super) fn new(workers: Rc<dyn Workers>) -> WorkerPool {
+        WorkerPool(workers)
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.0.count()
+    }
+
+    /// Requests that the process drains.
+    pub(super) fn drain(&self) {
+        self.0.drain();
+    }
+
+    /// Submits a job made by `work` to every worker, in parallel, and waits for all replies, in total at most `timeout`.
+    pub(super) async fn query<T: Send + 'static, W: FnOnce(&mut dyn WorkerContext) -> T + Send + 'static>(
+        &self,
+        timeout: Duration,
+        work: impl Fn() -> W,
+    ) -> Vec<Reply<T>> {
+        let pending: Vec<_> =
+            (0..self.count()).map(|number| workers::call(&*self.0, number, work())).collect();
+        let deadline = Instant::now() + timeout;
+        let mut replies = Vec::with_capacity(pending.len());
+        for pending in pending {
+            replies.push(match pending {
+                Ok(reply) => reply.until(deadline).await,
+                Err(SubmitError::Busy) => Reply::Timeout,
+                Err(SubmitError::Gone) => Reply::Gone,
+            });
+        }
+        replies
+    }
+}
