@@ -1,7 +1,7 @@
 //! The binaries that tests start. Cargo builds them before it runs a test; no test builds anything.
 //!
 //! Cargo builds a package's binaries for that package's own integration tests only, so `Cargo.toml` of this package has
-//! binaries that are made of the same files as `postern`, `postern-smol` and the example `blocking`. They are therefore as
+//! binaries that are built from the same files as those of other packages. They are therefore as
 //! new as the tests, whether `cargo test --workspace`, `cargo test -p postern-tests --test messages` or `cargo nextest run`
 //! has built them.
 
@@ -21,11 +21,11 @@ pub enum Binary {
     PosternSmol,
     /// The development Identity service.
     Identity,
-    /// The command behind `cargo chain`.
+    /// The second half of `cargo chain`.
     Chain,
-    /// What looks for secrets in all that the tests' processes wrote.
+    /// Searches the output of all processes of the tests for secrets.
     Canary,
-    /// What connects and ends in each way there is.
+    /// Opens and ends connections in every possible way.
     Churn,
     /// The example of a third runtime.
     Blocking,
@@ -70,10 +70,10 @@ impl Binary {
         match self {
             Self::Postern => "tested-postern",
             Self::PosternSmol => "tested-postern-smol",
-            Self::Identity => "identity",
-            Self::Chain => "chain",
+            Self::Identity => "tested-identity",
+            Self::Chain => "tested-chain",
             Self::Canary => "canary",
-            Self::Churn => "churn",
+            Self::Churn => "tested-churn",
             Self::Blocking => "tested-blocking",
         }
     }

@@ -58,7 +58,7 @@ impl Chain {
     ) -> Self {
         let identity = Identity::start();
         let postern = Postern::start(runtime, settings);
-        let gateway = gateway.start_changed(identity.address(), postern.address(), changes);
+        let gateway = Running::start(gateway, identity.address(), postern.address(), changes);
         Self { gateway, postern, identity, secrets: RefCell::default() }
     }
 
@@ -74,7 +74,7 @@ impl Chain {
     /// If the login fails.
     #[track_caller]
     pub fn login(&self, email: &str) -> String {
-        self.keep_secret(identity::child::login_at(self.address(), email))
+        self.keep_secret(identity::login_at(self.address(), email))
     }
 
     /// Makes [`Chain::assert_no_secrets_logged`] look for this, too.

@@ -9,21 +9,17 @@
 //!
 //! In reading order:
 //!
-//! * [`failure`]: the one error type, made to be read;
-//! * [`workspace`], [`ports`], [`process`]: where things are, and children that never outlive a test;
+//! * [`ports`], [`process`]: free ports, and children that do not outlive a test;
 //! * [`canary`]: whether what they write has a secret in it;
 //! * [`binaries`], [`provision`]: what is started: where Cargo has put it, downloaded on demand;
 //! * [`postern`], [`identity`], [`gateway`]: the three members of the chain;
+//! * [`scripted_identity`]: an Identity service with scripted answers;
 //! * [`issuer`]: a gateway that signs identities;
 //! * [`http`], [`ws`]: clients that can also say what a well-behaved client never would;
 //! * [`forwarder`]: puts a user into the requests of clients that cannot;
 //! * [`chain`]: all of them together;
 //! * [`systemd`], [`kubernetes`]: what is shipped to start them by, read;
-//! * [`command`]: what `cargo chain` does;
 //! * [`documents`]: README.md and the others, to be looked up and to be run.
-
-pub mod failure;
-pub mod workspace;
 
 pub mod canary;
 pub mod ports;
@@ -36,6 +32,7 @@ pub mod gateway;
 pub mod identity;
 pub mod issuer;
 pub mod postern;
+pub mod scripted_identity;
 
 pub mod forwarder;
 pub mod http;
@@ -46,8 +43,6 @@ pub mod chain;
 pub mod kubernetes;
 pub mod systemd;
 
-pub mod command;
-
 pub mod documents;
 
-pub use failure::Failure;
+pub use postern_chain::{Failure, workspace};

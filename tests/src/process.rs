@@ -1,13 +1,11 @@
 //! Child processes that never outlive the test, and whose output can be waited for.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
-use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -43,15 +41,6 @@ pub enum Ending {
     KillGroup,
 }
 
-/// Where the output of a child goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sink {
-    /// Kept, for [`Process::lines`] and [`Process::wait_for_line`].
-    Memory,
-    /// Printed line by line on our standard output with the child's name before it. Only the last lines are kept.
-    Console,
-}
-
 /// Which of its two streams a child wrote a line to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
@@ -62,19 +51,9 @@ pub enum Stream {
 }
 
 impl Process {
-    /// Starts `command` with its output kept in memory; `name` stands in every message about it.
+    /// Starts `command` with its output kept in memory. Every message about it contains `name`.
     pub fn spawn(name: &str, command: &mut Command) -> Result<Self, Failure> {
-        Self::spawn_into(name, command, Sink::Memory)
-    }
-
-    /// Starts `command` with its output going to `sink`.
-    pub fn spawn_into(name: &str, command: &mut Command, sink: Sink) -> Result<Self, Failure> {
-        if sink == Sink::Console {
-            // Ctrl-C at a terminal signals the whole foreground group. There the parent ends its children, in its
-            // own order. A test's children stay in the group, and Ctrl-C ends them with the test.
-            command.process_group(0);
-        }
-        Self::spawn_with(name, command, sink, Stdio::piped(), None)
+        Self::spawn_with(name, command, [Stdio::null(), Stdio::piped()], None)
     }
 
     /// Starts `command` with its standard output going to `file`, for more than memory should hold. Of what it prints
@@ -85,28 +64,17 @@ impl Process {
         // Another descriptor of a pipe would keep its reader waiting for an end.
         let is_file = file.metadata().is_ok_and(|metadata| metadata.is_file());
         let written = if is_file { file.try_clone().ok() } else { None };
-        Self::spawn_with(name, command, Sink::Memory, file.into(), written)
+        Self::spawn_with(name, command, [Stdio::null(), file.into()], written)
     }
 
     /// Starts `command` with this as its standard input, and its output kept in memory.
     pub fn spawn_with_input(name: &str, command: &mut Command, input: OwnedFd) -> Result<Self, Failure> {
-        Self::spawn_among(name, command, Sink::Memory, [input.into(), Stdio::piped()], None)
+        Self::spawn_with(name, command, [input.into(), Stdio::piped()], None)
     }
 
     fn spawn_with(
         name: &str,
         command: &mut Command,
-        sink: Sink,
-        stdout: Stdio,
-        written: Option<File>,
-    ) -> Result<Self, Failure> {
-        Self::spawn_among(name, command, sink, [Stdio::null(), stdout], written)
-    }
-
-    fn spawn_among(
-        name: &str,
-        command: &mut Command,
-        sink: Sink,
         [stdin, stdout]: [Stdio; 2],
         written: Option<File>,
     ) -> Result<Self, Failure> {
@@ -114,7 +82,7 @@ impl Process {
         let kept = canary::keep(name, command);
         let mut child =
             command.spawn().map_err(Failure::while_doing(format_args!("starting {name} ({command:?})")))?;
-        let output = Arc::new(Output::new(name, sink, kept));
+        let output = Arc::new(Output::new(kept));
         if let Some(stdout) = child.stdout.take() {
             output.read_in_background(Stream::Out, stdout);
         }
@@ -293,7 +261,7 @@ impl Drop for Process {
         if let Some(written) = &self.written {
             self.output.keep_all(written);
         }
-        if thread::panicking() && self.output.sink == Sink::Memory {
+        if thread::panicking() {
             eprintln!("{}", self.tail());
         }
     }
@@ -325,9 +293,6 @@ fn accepts(address: SocketAddr) -> bool {
 
 /// What a child has printed. Shared with the two threads that read its pipes.
 struct Output {
-    /// Stands before each line of [`Sink::Console`].
-    name: String,
-    sink: Sink,
     /// Where the canary finds it.
     kept: Option<File>,
     state: Mutex<OutputState>,
@@ -335,15 +300,15 @@ struct Output {
 }
 
 struct OutputState {
-    lines: VecDeque<(Stream, String)>,
+    lines: Vec<(Stream, String)>,
     /// How many of the child's streams may still bring lines.
     open_streams: usize,
 }
 
 impl Output {
-    fn new(name: &str, sink: Sink, kept: Option<File>) -> Self {
-        let state = OutputState { lines: VecDeque::new(), open_streams: 0 };
-        Self { name: name.to_owned(), sink, kept, state: Mutex::new(state), changed: Condvar::new() }
+    fn new(kept: Option<File>) -> Self {
+        let state = OutputState { lines: Vec::new(), open_streams: 0 };
+        Self { kept, state: Mutex::new(state), changed: Condvar::new() }
     }
 
     fn keep(&self, bytes: &[u8]) {
@@ -409,16 +374,7 @@ impl Output {
     }
 
     fn push(&self, stream: Stream, line: &str) {
-        let mut state = self.state();
-        if self.sink == Sink::Console {
-            // Nobody reads any more (`| head`): the children go on until we are told to end.
-            let _ = writeln!(std::io::stdout(), "{:>12} | {line}", self.name);
-            if state.lines.len() >= TAIL_LINES {
-                state.lines.pop_front();
-            }
-        }
-        state.lines.push_back((stream, line.to_owned()));
-        drop(state);
+        self.state().lines.push((stream, line.to_owned()));
         self.changed.notify_all();
     }
 }

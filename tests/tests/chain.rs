@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use postern_tests::binaries::Binary;
-use postern_tests::gateway::{Addresses, Gateway};
+use postern_tests::gateway::{Addresses, Gateway, Running};
 use postern_tests::identity::Identity;
 use postern_tests::postern::{Postern, Runtime};
 use postern_tests::process::{Process, Stream};
@@ -113,7 +113,7 @@ fn each_gateway_routes_the_page_and_no_other_path() {
             postern: postern.address(),
         };
         let (from, to) = gateway.with_page(addresses);
-        let running = gateway.start_changed(identity.address(), postern.address(), &[(&from, &to)]);
+        let running = Running::start(gateway, identity.address(), postern.address(), &[(&from, &to)]);
         let get = |path| http::request(running.address(), "GET", path, &[], b"").expect("an answer");
         let page = get("/");
         assert_eq!(page.status, 200, "{gateway}: {page}");

@@ -1,10 +1,10 @@
 //! Values of identity headers as identity services and gateways send them: opaque ids, headers without a value, encoded
 //! names. With an Identity service that says what each case needs, in front of real gateways.
 
-use postern_tests::gateway::Gateway;
+use postern_tests::gateway::{Gateway, Running};
 use postern_tests::http;
-use postern_tests::identity::scripted::Scripted;
 use postern_tests::postern::{Postern, Runtime};
+use postern_tests::scripted_identity::Scripted;
 use postern_tests::ws::{Handshake, Open};
 
 /// Each gateway, and each binary behind at least one of them.
@@ -16,7 +16,7 @@ const CHAINS: [(Gateway, Runtime); 4] = [
 ];
 
 /// A handshake with a token, which says nothing: the user is whoever the scripted Identity names.
-fn with_token(gateway: &postern_tests::gateway::Running) -> Handshake {
+fn with_token(gateway: &Running) -> Handshake {
     Handshake::to(gateway.address()).header("Authorization", "Bearer of-the-scripted-identity")
 }
 
@@ -31,7 +31,7 @@ fn an_opaque_id_reaches_the_log_through_each_gateway() {
     for (gateway, runtime) in CHAINS {
         let identity = Scripted::start();
         let postern = Postern::start(runtime, &[]);
-        let running = gateway.start(identity.address(), postern.address());
+        let running = Running::start(gateway, identity.address(), postern.address(), &[]);
         for (id, shown) in [
             ("o'brien@example.com", "o'brien@example.com"),
             ("john%40example.com", "john%40example.com"),
@@ -100,7 +100,7 @@ fn a_header_that_is_empty_is_absent_through_each_gateway() {
     for (gateway, runtime) in CHAINS {
         let identity = Scripted::start();
         let postern = Postern::start(runtime, &[]);
-        let running = gateway.start(identity.address(), postern.address());
+        let running = Running::start(gateway, identity.address(), postern.address(), &[]);
         let optional = ["User-Email", "User-Name", "User-Session-ID", "User-Token-Exp"];
         identity.say(&[("User-ID", b"of-an-id-alone")]);
         visit(with_token(&running).open());
@@ -131,7 +131,7 @@ fn names_in_the_encodings_of_gateways_are_read() {
     for (gateway, runtime) in CHAINS {
         let identity = Scripted::start();
         let postern = Postern::start(runtime, &[]);
-        let running = gateway.start(identity.address(), postern.address());
+        let running = Running::start(gateway, identity.address(), postern.address(), &[]);
         for (name, shown) in [
             ("=?utf-8?q?Ren=C3=A9e_Dupont?=", "Renée Dupont (-)"),
             ("=?UTF-8?B?5byg5LiJ?= =?UTF-8?B?5p2O5Zub?=", "张三李四 (-)"),

@@ -15,7 +15,7 @@ use postern_tests::kubernetes::Manifests;
 use postern_tests::postern::{Postern, Runtime};
 use postern_tests::process::Process;
 use postern_tests::ws::{Handshake, Outcome};
-use postern_tests::{gateway, http, ports, provision, workspace};
+use postern_tests::{http, ports, provision, workspace};
 use rustix::process::Signal;
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
@@ -424,7 +424,7 @@ fn traefik(
     let folder = tempfile::tempdir().expect("a folder");
     fs::write(folder.path().join("dynamic.yaml"), routes.to_string()).expect("it is written");
     let address = ports::free();
-    let text = gateway::traefik_on(address).expect("the file is as shipped");
+    let text = postern_chain::gateway::traefik_on(address).expect("the file is as shipped");
     fs::write(folder.path().join("traefik.yaml"), text).expect("it is written");
     let mut command = Command::new(provision::traefik().expect("Traefik"));
     command.current_dir(folder.path()).arg("--configFile=traefik.yaml");

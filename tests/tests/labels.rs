@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use postern_chain::gateway::{Gateway, traefik_on, wait_until_routed};
 use postern_tests::chain::assert_john_logged;
-use postern_tests::gateway::{Gateway, traefik_on, wait_until_routed};
-use postern_tests::identity::{Identity, child};
+use postern_tests::identity::{Identity, login_at};
 use postern_tests::postern::{Postern, Runtime};
 use postern_tests::process::Process;
 use postern_tests::ws::Handshake;
@@ -198,7 +198,7 @@ fn a_traefik_that_reads_the_labels_guards_postern() {
             panic!("the labels are no routes: {failure}\n{}", lines.collect::<Vec<_>>().join("\n"))
         });
 
-        let token = child::login_at(gateway, "john@example.com");
+        let token = login_at(gateway, "john@example.com");
         let mut client = Handshake::to(gateway).bearer(&token).open();
         client.echo("Hello World");
         client.close();

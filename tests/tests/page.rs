@@ -147,7 +147,7 @@ fn chain(gateway: Gateway, runtime: Runtime) -> (Running, Postern, Identity) {
     let addresses =
         Addresses { gateway: identity_address, identity: identity_address, postern: postern_address };
     let (from, to) = gateway.with_page(addresses);
-    (gateway.start_changed(identity_address, postern_address, &[(&from, &to)]), postern, identity)
+    (Running::start(gateway, identity_address, postern_address, &[(&from, &to)]), postern, identity)
 }
 
 #[test]

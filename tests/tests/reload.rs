@@ -8,7 +8,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use postern_chain::without_package;
+use cargo_chain::without_package;
 use postern_tests::postern::Runtime;
 use postern_tests::process::{Ending, Process};
 use postern_tests::ws::{Handshake, Outcome};

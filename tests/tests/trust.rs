@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use postern_tests::chain::Chain;
-use postern_tests::gateway::Gateway;
+use postern_tests::gateway::{Gateway, Running};
 use postern_tests::identity::Identity;
 use postern_tests::postern::{Postern, Runtime};
 use postern_tests::process::Stream;
@@ -104,8 +104,8 @@ fn nginx_can_speak_through_a_unix_socket() {
         let over_tcp = format!("proxy_pass http://{};", postern.address());
         let over_unix = format!("proxy_pass http://unix:{};", path.display());
         let gateway =
-            Gateway::Nginx.start_changed(identity.address(), postern.address(), &[(&over_tcp, &over_unix)]);
-        let token = postern_tests::identity::child::login_at(gateway.address(), "john@example.com");
+            Running::start(Gateway::Nginx, identity.address(), postern.address(), &[(&over_tcp, &over_unix)]);
+        let token = postern_tests::identity::login_at(gateway.address(), "john@example.com");
         let mut open = Handshake::to(gateway.address()).bearer(&token).open();
         open.echo("Hello World");
         open.close();

@@ -7,9 +7,9 @@ use std::fs;
 use std::path::Path;
 
 use postern_core::close_code;
+use postern_identity::page::PAGE;
 use postern_tests::documents::document;
 use postern_tests::documents::markdown::spans;
-use postern_tests::identity::page::PAGE;
 use postern_tests::workspace;
 
 /// The text of a source file, without its tests.

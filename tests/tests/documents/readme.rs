@@ -53,7 +53,7 @@ pub(crate) fn the_whole_chain(section: &Section) {
     let mut chain = shell.start(start).ending(Ending::Terminate);
     chain.wait_for_line(|line| line == "Ctrl-C ends everything.", STARTING).expect("it is ready");
     for user in ["john", "ann", "rene"] {
-        let token = postern_tests::identity::child::login_at(addresses[0], &format!("{user}@example.com"));
+        let token = postern_tests::identity::login_at(addresses[0], &format!("{user}@example.com"));
         Handshake::to(addresses[0]).bearer(&token).open().echo("Hello World");
     }
     chain.signal(Signal::INT).expect("it runs");

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use postern_tests::chain::Chain;
 use postern_tests::documents::document;
-use postern_tests::gateway::Gateway;
+use postern_tests::gateway::{Gateway, Running};
 use postern_tests::identity::Identity;
 use postern_tests::postern::{Postern, Runtime};
 use postern_tests::ws::Handshake;
@@ -56,7 +56,7 @@ fn nginx_proves_itself_by_the_lines_that_are_shown() {
     let address = format!("proxy_pass http://{};\n        }}", postern.address());
     let with_lines = format!("{lines}\n        }}");
     let changes = [(address.as_str(), with_lines.as_str())];
-    let nginx = Gateway::Nginx.start_changed(identity.address(), postern.address(), &changes);
+    let nginx = Running::start(Gateway::Nginx, identity.address(), postern.address(), &changes);
     let token = identity.login("john@example.com");
     Handshake::to(nginx.address()).bearer(&token).open().echo("Hello World");
     postern.wait_for("Message from John Doe (123): Hello World");
@@ -75,7 +75,7 @@ fn haproxy_proves_itself_by_the_lines_that_are_shown() {
     assert_ne!(lines, text);
     let address = format!("server postern {}", postern.address());
     let changes = [(address.as_str(), lines.as_str())];
-    let haproxy = Gateway::Haproxy.start_changed(identity.address(), postern.address(), &changes);
+    let haproxy = Running::start(Gateway::Haproxy, identity.address(), postern.address(), &changes);
     let token = identity.login("john@example.com");
     // What the client says is overwritten.
     let handshake = Handshake::to(haproxy.address()).header("X-Postern-Secret", "that of the client");

@@ -1,169 +1,24 @@
-//! The first half of `cargo chain`: builds the programs that the second half starts.
+//! The second half of `cargo chain`: runs the Identity service, a gateway and Postern on this machine, without Docker.
 //!
-//! The second half is the binary `chain` of `postern-tests`, which needs minutes to build in a clean clone. This package
-//! depends on nothing but the standard library, so Cargo builds it in a second, and it can say what Cargo is going to do
-//! before Cargo does it. Cargo's own progress follows on standard error.
+//! The first half, `tools/cargo-chain`, builds the programs. The tests start the same gateways with the same
+//! configurations, so they use this library, too.
 //!
-//! Postern is built with the release profile unless `--dev` is given. The Identity service and `chain` itself are always
-//! built with the dev profile: they have little to do, and that profile is what the tests use.
+//! In reading order: [`failure`] is the error type, [`workspace`] has the paths of the checkout, [`provision`] downloads
+//! programs written by others, [`gateway`] configures the gateways, [`args`] is the command line, and [`run`] starts and
+//! ends the processes.
 
-use std::env;
-use std::ffi::{OsStr, OsString};
-use std::io::{self, Write};
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+pub mod failure;
+pub mod workspace;
 
-/// Builds what the command line of this process needs, and becomes the binary `chain` with the same command line.
-pub fn main() -> ExitCode {
-    let words: Vec<OsString> = env::args_os().skip(1).collect();
-    let plan = Plan::of(&words);
-    let folder = match env::current_exe() {
-        Ok(executable) => executable.parent().map(Path::to_path_buf).unwrap_or_default(),
-        Err(error) => return fail(format_args!("the path of this program is not known: {error}")),
-    };
-    // Nothing is lost if standard output is closed.
-    let _ = io::stdout().write_all(plan.announcement(&folder).as_bytes());
-    for arguments in plan.builds() {
-        let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        without_package(&mut cargo);
-        match cargo.args(&arguments).status() {
-            Ok(status) if status.success() => {}
-            Ok(status) => return fail(format_args!("cargo {} ended with {status}", arguments.join(" "))),
-            Err(error) => return fail(format_args!("cargo {}: {error}", arguments.join(" "))),
-        }
-    }
-    let chain = folder.join("chain");
-    let error = Command::new(&chain).args(words).exec();
-    fail(format_args!("{}: {error}", chain.display()))
-}
+pub mod provision;
 
-fn fail(what: std::fmt::Arguments<'_>) -> ExitCode {
-    eprintln!("cargo chain: {what}");
-    ExitCode::FAILURE
-}
+pub mod gateway;
 
-/// What has to be built for a command line. The binary `chain` parses the command line again, and refuses what is wrong
-/// with it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Plan {
-    /// The package of Postern, which is also the name of its binary; `None` if no Postern is to be built.
-    postern: Option<&'static str>,
-    is_release: bool,
-}
+pub mod args;
+mod child;
+mod instructions;
+mod run;
+mod secret;
 
-impl Plan {
-    /// The plan for these arguments, without the name of the program.
-    pub fn of(words: &[OsString]) -> Self {
-        let has = |flag: &str| words.iter().any(|word| word == OsStr::new(flag));
-        let is_given = |word: &OsString| word.to_string_lossy().starts_with("--postern");
-        let needs_none = has("--help") || has("-h") || words.iter().any(is_given);
-        let package = if has("--smol") { "postern-smol" } else { "postern" };
-        Self { postern: (!needs_none).then_some(package), is_release: !has("--dev") }
-    }
-
-    /// The arguments for each run of Cargo.
-    pub fn builds(self) -> Vec<Vec<&'static str>> {
-        let tools = |more: &[&'static str]| [TOOLS, more].concat();
-        match self.postern {
-            Some(package) if self.is_release => {
-                vec![vec!["build", "--locked", "--package", package, "--release"], tools(&[])]
-            }
-            // In one run, so that what both need is built once, with the features of both.
-            Some(package) => vec![tools(&["--package", package, "--bin", package])],
-            None => vec![tools(&[])],
-        }
-    }
-
-    /// What is said before the first build. `folder` is where binaries of the dev profile are.
-    pub fn announcement(self, folder: &Path) -> String {
-        let Some(package) = self.postern else { return String::new() };
-        let is_first =
-            !(self.built(folder).is_some_and(|path| path.exists()) && folder.join("chain").exists());
-        let profile = if self.is_release { "release" } else { "dev" };
-        let time = if is_first { FIRST_BUILD } else { "" };
-        format!(
-            "{:>12} | building {package} with the {profile} profile, and the Identity service{time}\n",
-            "chain"
-        )
-    }
-
-    /// Where Cargo puts Postern.
-    fn built(self, folder: &Path) -> Option<PathBuf> {
-        let folder = if self.is_release { folder.parent()?.join("release") } else { folder.to_path_buf() };
-        Some(folder.join(self.postern?))
-    }
-}
-
-/// Builds the other programs of the chain.
-const TOOLS: &[&str] =
-    &["build", "--locked", "--package", "postern-tests", "--bin", "chain", "--bin", "identity"];
-
-const FIRST_BUILD: &str = "\n             | The first build downloads about 25 MB of crates and takes about 4 minutes on 2 cores; \
-                           later ones take seconds.";
-
-/// Removes from a command's environment what Cargo tells a program of its package. Build scripts that look at it, as that
-/// of ring does, would otherwise run again, and everything that depends on them would be built again.
-pub fn without_package(command: &mut Command) {
-    for (name, _) in env::vars_os() {
-        if name.to_str().is_some_and(|name| PACKAGE.iter().any(|prefix| name.starts_with(prefix))) {
-            command.env_remove(name);
-        }
-    }
-}
-
-/// How the names of the variables begin with which Cargo tells a program of its package.
-const PACKAGE: [&str; 4] = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"];
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use super::*;
-
-    fn plan(words: &[&str]) -> Plan {
-        let words: Vec<_> = words.iter().map(OsString::from).collect();
-        Plan::of(&words)
-    }
-
-    #[test]
-    fn each_flag_changes_what_is_built() {
-        let chain = TOOLS.join(" ");
-        let dev = format!("{chain} --package postern --bin postern");
-        for (words, expected) in [
-            (&[][..], vec!["build --locked --package postern --release", &chain]),
-            (&["--smol", "--nginx"], vec!["build --locked --package postern-smol --release", &chain]),
-            (&["--port", "8081", "--dev"], vec![&dev]),
-            (&["--help"], vec![&chain]),
-            (&["--postern", "/usr/local/bin/postern"], vec![&chain]),
-            (&["--postern=/usr/local/bin/postern"], vec![&chain]),
-        ] {
-            let builds: Vec<_> = plan(words).builds().iter().map(|build| build.join(" ")).collect();
-            assert_eq!(builds, expected, "{words:?}");
-        }
-    }
-
-    #[test]
-    fn the_first_build_is_announced_with_its_price_and_later_ones_without() {
-        let target = env::temp_dir().join(format!("postern-chain-{}", std::process::id()));
-        let folder = target.join("debug");
-        fs::create_dir_all(&folder).expect("a folder");
-        fs::create_dir_all(target.join("release")).expect("a folder");
-        let first = plan(&[]).announcement(&folder);
-        assert!(
-            first.contains("building postern with the release profile") && first.contains("minutes"),
-            "{first}"
-        );
-        fs::write(folder.join("chain"), "").expect("a file");
-        assert!(plan(&[]).announcement(&folder).contains("minutes"), "Postern is still missing");
-        fs::write(target.join("release/postern"), "").expect("a file");
-        let later = plan(&[]).announcement(&folder);
-        assert!(later.contains("building postern") && !later.contains("minutes"), "{later}");
-        assert!(
-            plan(&["--dev"]).announcement(&folder).contains("minutes"),
-            "that of the dev profile is missing"
-        );
-        assert_eq!(plan(&["--help"]).announcement(&folder), "");
-        fs::remove_dir_all(target).expect("it is ours");
-    }
-}
+pub use failure::Failure;
+pub use run::run;

@@ -1,7 +1,7 @@
 //! The sockets of the service: hyper on smol.
 
 use std::convert::Infallible;
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -14,22 +14,19 @@ use hyper::{Request, Response, StatusCode};
 use smol::net::{TcpListener, TcpStream};
 use smol_hyper::rt::{FuturesIo, SmolTimer};
 
-use super::service::{Answer, Route, Service, refusal};
-use crate::Failure;
+use crate::service::{Answer, Route, Service, refusal};
 
-/// Answers requests on `listen` until the process ends.
-pub fn serve(listen: SocketAddr, service: Service) -> Result<Infallible, Failure> {
+/// Answers requests on `listen` until the process ends. Returns only if it cannot listen.
+pub fn serve(listen: SocketAddr, service: Service) -> io::Result<Infallible> {
     let service = Arc::new(service);
     smol::block_on(async {
-        let listener = TcpListener::bind(listen)
-            .await
-            .map_err(Failure::while_doing(format_args!("listening on {listen}")))?;
+        let listener = TcpListener::bind(listen).await?;
         print_line(format_args!("Identity listens on {listen}"));
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => smol::spawn(connection(stream, Arc::clone(&service))).detach(),
-                // The client gave up, or descriptors ran out. Either way the next one deserves its chance, but
-                // not in a loop that burns the processor.
+                // The client gave up, or the process has no file descriptor left. The pause keeps the loop from using
+                // all of a core.
                 Err(_) => {
                     smol::Timer::after(Duration::from_millis(10)).await;
                 }
@@ -40,7 +37,7 @@ pub fn serve(listen: SocketAddr, service: Service) -> Result<Infallible, Failure
 
 async fn connection(stream: TcpStream, service: Arc<Service>) {
     let requests = service_fn(|request| respond(request, &service));
-    // A client that goes away in the middle is its own business; the request log has what was answered.
+    // An error means that the client closed the connection early. The request log has what was answered.
     let _ = hyper::server::conn::http1::Builder::new()
         .timer(SmolTimer::new())
         .header_read_timeout(Some(READ_TIMEOUT))
@@ -55,7 +52,7 @@ async fn respond(request: Request<Incoming>, service: &Service) -> Result<Respon
         Ok(body) => service.answer(&head, &body, SystemTime::now()),
         Err(refusal) => refusal,
     };
-    // The path without the query, and no header: a log is no place for tokens.
+    // The path without the query, and no header: tokens must not be logged.
     print_line(format_args!(
         "{} {} {} {}",
         head.method,
@@ -66,7 +63,7 @@ async fn respond(request: Request<Incoming>, service: &Service) -> Result<Respon
     Ok(answer.response)
 }
 
-/// Reads the body of a login, which is small and comes soon.
+/// Reads the body of a login, up to [`MAX_BODY`] and within [`READ_TIMEOUT`].
 async fn read(body: Incoming) -> Result<Bytes, Answer> {
     let body = Limited::new(body, MAX_BODY).collect();
     let late = async {
@@ -76,23 +73,23 @@ async fn read(body: Incoming) -> Result<Bytes, Answer> {
     let mut answer = match smol::future::or(async { Some(body.await) }, late).await {
         Some(Ok(body)) => return Ok(body.to_bytes()),
         Some(Err(error)) if error.is::<LengthLimitError>() => {
-            refusal(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "a login fits into 8 KiB")
+            refusal(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "a login has at most 8 KiB")
         }
         Some(Err(_)) => refusal(StatusCode::BAD_REQUEST, "bad_request", "the body could not be read"),
-        None => refusal(StatusCode::REQUEST_TIMEOUT, "timeout", "the body did not come in time"),
+        None => refusal(StatusCode::REQUEST_TIMEOUT, "timeout", "the body took longer than 5 seconds"),
     };
-    // What is left of the body would be read as the next request.
+    // The unread rest of the body would be parsed as the next request.
     answer.response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     Err(answer)
 }
 
 fn print_line(line: std::fmt::Arguments<'_>) {
-    // `println!` would panic when nobody reads any more. Then nobody misses the line either.
-    let _ = writeln!(std::io::stdout(), "{line}");
+    // `println!` would panic if standard output is closed.
+    let _ = writeln!(io::stdout(), "{line}");
 }
 
-/// Email and password; anything longer is no login.
+/// The largest body of a login, in bytes.
 const MAX_BODY: usize = 8 * 1024;
 
-/// How long a head and a body may take.
+/// How long the head and the body of a request may each take.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! Requests in, answers out: the service without its sockets.
+//! Answers requests, without sockets.
 
 use std::time::SystemTime;
 
@@ -12,10 +12,10 @@ use hyper::{Method, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::bearer::{self, COOKIE_NAME};
-use super::page::page;
-use super::tokens::{BadToken, Tokens};
-use super::users;
+use crate::bearer::{self, COOKIE_NAME};
+use crate::page::page;
+use crate::tokens::{BadToken, Tokens};
+use crate::users;
 
 /// The service.
 pub struct Service {
@@ -27,11 +27,11 @@ pub struct Service {
 pub struct Answer {
     /// What the client gets.
     pub response: Response<Full<Bytes>>,
-    /// The id of the user, where the request has proved one: for the log.
+    /// The id of the user for the request log, if the request has proved one.
     pub user: Option<String>,
 }
 
-/// What a request is about.
+/// Which operation a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
     /// `/identity/login`
@@ -42,7 +42,7 @@ pub enum Route {
     Page,
     /// `/identity/validate` and everything below: Envoy appends the path of the original request.
     Validate,
-    /// Nothing we have.
+    /// Any other path.
     Unknown,
 }
 
@@ -58,7 +58,7 @@ impl Route {
         }
     }
 
-    /// Whether the body of a request is read at all.
+    /// Whether the body of a request is read.
     pub fn wants_body(self, method: &Method) -> bool {
         self == Self::Login && method == Method::POST
     }
@@ -132,7 +132,7 @@ impl Service {
     }
 }
 
-/// Removes the cookie. Tokens stay valid until they expire: this service keeps nothing that it could revoke.
+/// Removes the cookie. Tokens stay valid until they expire: this service stores no tokens and cannot revoke them.
 fn log_out() -> Answer {
     let mut response = respond(StatusCode::OK, &json!({}));
     let cookie = format!("{COOKIE_NAME}=; Max-Age=0; HttpOnly; SameSite=Strict; Path=/");
@@ -160,13 +160,13 @@ fn respond(status: StatusCode, body: &serde_json::Value) -> Response<Full<Bytes>
     let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    // Who somebody is must be asked each time.
+    // An identity must not be cached: the gateway asks for each request.
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
-/// Sets a header whose value we signed ourselves. One that HTTP cannot carry is left out: the gateway then injects
-/// nothing, which Postern takes for "nobody".
+/// Sets a header whose value this service signed. A value that HTTP does not allow is left out: the gateway then injects
+/// no header, and Postern refuses the upgrade.
 fn insert(response: &mut Response<Full<Bytes>>, name: HeaderName, value: &[u8]) {
     if let Ok(value) = HeaderValue::from_bytes(value) {
         response.headers_mut().insert(name, value);
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_has_one_route() {
+    fn paths_map_to_routes() {
         for (path, route) in [
             ("/identity/login", Route::Login),
             ("/identity/login/", Route::Unknown),
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_login_gives_a_token_and_a_cookie() {
+    fn login_returns_a_token_and_a_cookie() {
         let answer =
             answer("POST", "/identity/login", r#"{"email":"rene@example.com","password":"password123"}"#);
         assert_eq!(answer.response.status(), StatusCode::OK);
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_login_needs_both_fields_and_the_right_password() {
+    fn login_without_both_fields_or_with_a_wrong_password_is_refused() {
         for (body, status) in [
             ("", 400),
             ("{}", 400),
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn any_method_validates_and_only_post_logs_in() {
+    fn validate_accepts_any_method_and_login_only_post() {
         for method in ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PROPFIND"] {
             let authorization = format!("Bearer {}", token());
             let validate = head(method, "/identity/validate", &[("authorization", &authorization)]);
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_logout_removes_the_cookie() {
+    fn logout_removes_the_cookie() {
         let answer = answer("POST", "/identity/logout", "{}");
         assert_eq!(answer.response.status(), StatusCode::OK);
         let cookie = answer.response.headers()[SET_COOKIE].to_str().expect("it is ASCII");
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_is_read_and_nothing_else() {
+    fn page_accepts_get_and_head_only() {
         for method in ["GET", "HEAD"] {
             let answer = answer(method, "/", "");
             assert_eq!(answer.response.status(), StatusCode::OK, "{method}");
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn the_identity_is_told_in_headers_and_the_name_as_raw_utf8() {
+    fn validate_returns_the_identity_in_headers_with_the_name_as_raw_utf8() {
         let cookie = format!("access_token={}", token());
         let request = head("GET", "/identity/validate/ws", &[("cookie", &cookie)]);
         let answer = service().answer(&request, b"", now());
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_names_no_user_and_the_way_to_authenticate() {
+    fn refusal_has_www_authenticate_and_no_user() {
         let request = head("GET", "/identity/validate", &[("authorization", "Bearer nonsense")]);
         let answer = service().answer(&request, b"", now());
         assert_eq!(answer.response.status(), StatusCode::UNAUTHORIZED);

@@ -1,8 +1,8 @@
-//! Where the token of a request may stand.
+//! Finds the token in a request.
 //!
-//! A program puts it into `Authorization`. A browser cannot set headers on a WebSocket: there it comes as a cookie, in
-//! the query, or as a subprotocol. The gateway asks with a request of its own, so the query of the original request
-//! comes in a header: `X-Forwarded-Uri` from Traefik, `X-Original-URI` from nginx.
+//! Programs send the token in `Authorization`. Browsers cannot set headers on a WebSocket: they send it as a cookie, in the
+//! query, or as a subprotocol. The gateway makes a request of its own, so the query of the original request comes in a
+//! header: `X-Forwarded-Uri` from Traefik, `X-Original-URI` from nginx.
 
 use hyper::HeaderMap;
 use hyper::header::{AUTHORIZATION, COOKIE, HeaderValue, SEC_WEBSOCKET_PROTOCOL};
@@ -13,8 +13,8 @@ pub const COOKIE_NAME: &str = "access_token";
 /// The name of the query parameter.
 pub const QUERY_PARAMETER: &str = "token";
 
-/// The token of a request. The first place that holds one decides, in the order of the module's description: a
-/// request with a bad token in one place and a good one in another is not searched for the one that works.
+/// Returns the token of a request. The first place that contains one decides, in the order of the module's description:
+/// a bad token in an earlier place is not replaced by a good one in a later place.
 pub fn token(headers: &HeaderMap) -> Option<&str> {
     in_authorization(headers)
         .or_else(|| in_cookie(headers))
@@ -23,13 +23,13 @@ pub fn token(headers: &HeaderMap) -> Option<&str> {
         .filter(|token| !token.is_empty())
 }
 
-/// RFC 6750, section 2.1; the name of the scheme has no case (RFC 9110, section 11.1).
+/// RFC 6750, section 2.1; the scheme is case-insensitive (RFC 9110, section 11.1).
 fn in_authorization(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = text(headers.get(AUTHORIZATION)?)?.trim().split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// `Cookie` may come on several lines: HTTP/2 splits it, and a gateway may leave it split.
+/// `Cookie` may come on several lines: HTTP/2 splits it, and a gateway may not join them again.
 fn in_cookie(headers: &HeaderMap) -> Option<&str> {
     let cookies = headers.get_all(COOKIE).iter().filter_map(text).flat_map(|line| line.split(';'));
     cookies
@@ -49,7 +49,7 @@ fn in_query(headers: &HeaderMap) -> Option<&str> {
     )
 }
 
-/// `bearer, <token>`: the subprotocol behind `bearer` is the token.
+/// `bearer, <token>`: the subprotocol after `bearer` is the token.
 fn in_subprotocols(headers: &HeaderMap) -> Option<&str> {
     let lines = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(text);
     let mut names = lines.flat_map(|line| line.split(',')).map(str::trim);

@@ -45,7 +45,7 @@ mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
-    use crate::identity::users::{PASSWORD, USERS};
+    use crate::users::{PASSWORD, USERS};
 
     fn text(response: Response<Full<Bytes>>) -> String {
         let body = smol::block_on(response.into_body().collect()).expect("it is complete").to_bytes();

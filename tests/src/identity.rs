@@ -1,16 +1,18 @@
-//! The Identity service as a child of a test.
+//! The development Identity service as a child of a test. See [`postern_identity`].
 
 use std::net::SocketAddr;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use super::tokens::Tokens;
-use super::users::{PASSWORD, User, by_email};
+use postern_identity::tokens::Tokens;
+use postern_identity::users::{PASSWORD, by_email};
+
 use crate::binaries::Binary;
+use crate::canary::{self, Kind};
 use crate::process::Process;
 use crate::{http, ports};
 
-/// A running Identity service, and what only its operator can do: tokens that it would never issue.
+/// A running Identity service. It also makes tokens that the service would not issue.
 #[derive(Debug)]
 pub struct Identity {
     /// Its process: the request log is on its standard output.
@@ -19,7 +21,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Starts it on a free port, with tokens that outlive every test.
+    /// Starts it on a free port.
     ///
     /// # Panics
     ///
@@ -44,7 +46,7 @@ impl Identity {
         Self { process, address }
     }
 
-    /// Where it listens.
+    /// Returns the address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -59,7 +61,7 @@ impl Identity {
         login_at(self.address, email)
     }
 
-    /// A token of this user that was valid for an hour and is no more.
+    /// Returns a token of this user that has expired.
     ///
     /// # Panics
     ///
@@ -69,7 +71,7 @@ impl Identity {
         issue(SECRET, email, SystemTime::now() - 2 * LIFETIME)
     }
 
-    /// A token of this user that would be valid if it were signed with the right secret.
+    /// Returns a token of this user that is signed with another secret.
     ///
     /// # Panics
     ///
@@ -80,7 +82,7 @@ impl Identity {
     }
 }
 
-/// Logs in at `address`: at the service itself, or at a gateway before it.
+/// Logs in at the service, or at a gateway in front of it.
 ///
 /// # Panics
 ///
@@ -93,13 +95,15 @@ pub fn login_at(address: SocketAddr, email: &str) -> String {
         .unwrap_or_else(|failure| panic!("logging in as {email}: {failure}"));
     assert_eq!(response.status, 200, "logging in as {email}: {response}");
     let token = response.json()["accessToken"].as_str().map(str::to_owned);
-    token.unwrap_or_else(|| panic!("logging in as {email}: no accessToken in {response}"))
+    let token = token.unwrap_or_else(|| panic!("logging in as {email}: no accessToken in {response}"));
+    canary::secret(Kind::Token, token)
 }
 
 #[track_caller]
 fn issue(secret: &str, email: &str, at: SystemTime) -> String {
-    let user: &User = by_email(email).unwrap_or_else(|| panic!("no user {email}"));
-    Tokens::new(secret.as_bytes(), LIFETIME).issue(user, at).expect("HS256 signs anything")
+    let user = by_email(email).unwrap_or_else(|| panic!("no user {email}"));
+    let token = Tokens::new(secret.as_bytes(), LIFETIME).issue(user, at).expect("HS256 signs anything");
+    canary::secret(Kind::Token, token)
 }
 
 /// The secret of every Identity service that a test starts.

@@ -6,10 +6,9 @@ use jsonwebtoken::errors::Error;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 
-use super::users::User;
-use crate::canary::{self, Kind};
+use crate::users::User;
 
-/// What a token says.
+/// The claims of a token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claims {
     /// The user's id.
@@ -31,23 +30,23 @@ pub struct Tokens {
     lifetime: Duration,
 }
 
-/// Why a token is worth nothing.
+/// Why a token is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadToken {
-    /// Its time is over. The client should log in again.
+    /// The token has expired. The client should log in again.
     Expired,
-    /// It is no token of ours, or somebody changed it.
+    /// The token is not signed with our secret, or it was changed.
     Invalid,
 }
 
 impl Tokens {
-    /// Tokens signed with `secret` that are valid for `lifetime`.
+    /// Creates tokens signed with `secret` that are valid for `lifetime`.
     pub fn new(secret: &[u8], lifetime: Duration) -> Self {
         let (signing, checking) = (EncodingKey::from_secret(secret), DecodingKey::from_secret(secret));
         Self { signing, checking, lifetime }
     }
 
-    /// A token for `user`, issued at `now`.
+    /// Issues a token for `user` at `now`.
     pub fn issue(&self, user: &User, now: SystemTime) -> Result<String, Error> {
         let iat = seconds(now);
         let claims = Claims {
@@ -58,14 +57,13 @@ impl Tokens {
             exp: iat.saturating_add(self.lifetime.as_secs()),
         };
         jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.signing)
-            .map(|token| canary::secret(Kind::Token, token))
     }
 
-    /// What `token` says, if it is signed with our secret and still valid at `now`.
+    /// Returns the claims of `token` if it is signed with our secret and valid at `now`.
     pub fn check(&self, token: &str, now: SystemTime) -> Result<Claims, BadToken> {
-        // Only this algorithm: with a list, the token would have a say in how it is checked.
+        // Only this algorithm: with a list, the token would choose how it is checked.
         let mut validation = Validation::new(Algorithm::HS256);
-        // The time is compared below: the library would ask the clock and allow another minute.
+        // The time is compared below: the library would read the clock and allow another minute.
         validation.validate_exp = false;
         let claims = jsonwebtoken::decode::<Claims>(token, &self.checking, &validation)
             .map_err(|_| BadToken::Invalid)?
@@ -76,14 +74,14 @@ impl Tokens {
 }
 
 fn seconds(time: SystemTime) -> u64 {
-    // A clock before 1970 gives tokens that are long expired, which is the safe way to be wrong.
+    // A clock before 1970 gives tokens that have expired, which is the safe error.
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::users::USERS;
     use super::*;
+    use crate::users::USERS;
 
     const HOUR: Duration = Duration::from_secs(3600);
 

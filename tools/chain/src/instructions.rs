@@ -1,12 +1,12 @@
-//! What to do with a running chain: commands that work by copy and paste.
+//! The commands that are printed once the chain runs.
 
 use std::net::SocketAddr;
 use std::path::Path;
 
-/// The commands for a chain whose gateway listens here. `websockets` is a folder for `PYTHONPATH`.
+/// Returns the commands for a chain whose gateway listens on `gateway`. `websockets` is a folder for `PYTHONPATH`.
 ///
-/// Each command is one line, so that a copied line is a whole command (`tests/chain.rs` runs them).
-pub(super) fn text(gateway: SocketAddr, websockets: &Path) -> String {
+/// Each command is one line, so that a copied line is a whole command. `tests/tests/chain.rs` runs them.
+pub(crate) fn text(gateway: SocketAddr, websockets: &Path) -> String {
     let port = gateway.port();
     let websockets = websockets.display();
     format!(

@@ -1,7 +1,5 @@
-//! What `cargo chain` does: Identity, a gateway and Postern on this machine, without Docker.
-//!
-//! `tools/chain` has built what is ours. This fetches what is not, starts the three, waits for each, prints the commands
-//! that work now, and ends all of them when a signal comes or when one of them ends by itself.
+//! Downloads the gateway, starts the Identity service, Postern and the gateway, prints commands to try, and ends all three
+//! when a signal comes or when one of them ends.
 
 use std::cell::Cell;
 use std::fmt;
@@ -15,28 +13,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
-use crate::Failure;
-use crate::binaries::Binary;
-use crate::process::{Process, Sink};
-use crate::provision;
-
-pub mod args;
-mod instructions;
-mod secret;
-
-use args::{Args, Build};
+use crate::args::{self, Args, Build};
+use crate::child::Child;
+use crate::{Failure, gateway, instructions, provision, secret};
 
 /// Runs the chain until a signal comes, which is success, or something goes wrong.
 pub fn run(args: &Args) -> Result<(), Failure> {
-    // Before anything is started, so that no signal finds children and nobody who ends them.
+    // Before any child is started, so that a signal ends the children, too.
     let interrupt = Interrupt::listen()?;
     check_ports(args)?;
     let secret = secret::given_or_new()?;
 
-    let identity = Binary::Identity.find()?;
+    let identity = identity()?;
     let postern = postern(args)?;
     say(format_args!(
         "looking for {} in target/provision, and downloading it if it is missing",
@@ -57,46 +47,57 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     postern.env("PORT", addresses.postern.port().to_string());
     postern.env("POSTERN_LISTEN", addresses.postern.to_string());
     postern.env("POSTERN_CONTROL", args.control.to_string());
-    // Whoever has pressed Ctrl-C waits for the end.
+    // Ctrl-C should end Postern at once, without a grace period.
     postern.envs([("POSTERN_DRAIN_GRACE", "0"), ("POSTERN_DRAIN_SPREAD", "0")]);
     // For clients that send their token in a message.
     postern.env("JWT_SECRET", &secret);
-    let postern = start(&args.runtime.to_string(), &mut postern, addresses.postern)?;
+    let postern = start(args.package, &mut postern, addresses.postern)?;
 
+    let folder = tempfile::tempdir().map_err(Failure::while_doing("creating a temporary folder"))?;
     let (from, to) = args.gateway.with_page(addresses);
-    let gateway = args.gateway.run(addresses, &[(&from, &to)], Sink::Console)?;
-    say(format_args!("{:?} listens on {}", gateway.process, addresses.gateway));
-    let (gateway, _folder) = gateway.into_parts();
+    let mut gateway = args.gateway.prepare(folder.path(), addresses, &[(&from, &to)])?;
+    let gateway = start(&args.gateway.to_string(), &mut gateway, addresses.gateway)?;
+    gateway::wait_until_routed(addresses.gateway)?;
 
     print_block(&instructions::text(addresses.gateway, &websockets));
-    // In the order in which they end: Postern says goodbye to its clients while there is a way to them.
+    // The order in which they end: Postern can still send Close frames through the gateway.
     let mut children = [postern, gateway, identity];
     let outcome = watch(&mut children, &interrupt);
     end(&mut children, &interrupt);
     outcome
 }
 
-/// The file that is started as Postern.
-fn postern(args: &Args) -> Result<PathBuf, Failure> {
-    let program = std::env::current_exe().map_err(Failure::while_doing("looking for this program"))?;
-    // Cargo puts the binaries of a profile into one folder, and has the folders of the profiles side by side.
-    let folder = match args.build {
-        Build::Release => {
-            program.parent().and_then(|folder| folder.parent()).map(|target| target.join("release"))
-        }
-        Build::Dev | Build::File(_) => program.parent().map(PathBuf::from),
-    };
-    let file = match &args.build {
-        Build::File(file) => file.clone(),
-        Build::Release | Build::Dev => folder.unwrap_or_default().join(args.runtime.to_string()),
-    };
-    if !file.is_file() {
-        return Err(Failure::new(format!("there is no {}: `cargo chain` builds it", file.display())));
-    }
-    Ok(file)
+/// Returns the path of the Identity service. Cargo puts the binaries of a profile into one folder, and the tests build this
+/// program and the Identity service under names with a prefix.
+fn identity() -> Result<PathBuf, Failure> {
+    let program = this_program()?;
+    let name = program.file_name().unwrap_or_default().to_string_lossy().replace("chain", "identity");
+    existing(program.with_file_name(name))
 }
 
-/// Says now, in one line, what would otherwise be said by a child in its own words, after the build.
+/// Returns the path of Postern. The folders of Cargo's profiles are next to each other.
+fn postern(args: &Args) -> Result<PathBuf, Failure> {
+    let profile = match &args.build {
+        Build::File(file) => return existing(file.clone()),
+        Build::Release => "release",
+        Build::Dev => "debug",
+    };
+    let target = this_program()?.ancestors().nth(2).map(PathBuf::from).unwrap_or_default();
+    existing(target.join(profile).join(args.package))
+}
+
+fn this_program() -> Result<PathBuf, Failure> {
+    std::env::current_exe().map_err(Failure::while_doing("looking for this program"))
+}
+
+fn existing(file: PathBuf) -> Result<PathBuf, Failure> {
+    if file.is_file() {
+        return Ok(file);
+    }
+    Err(Failure::new(format!("there is no {}: `cargo chain` builds it", file.display())))
+}
+
+/// Fails if a port is in use. Otherwise a child would fail later, with an error that does not name the flag.
 fn check_ports(args: &Args) -> Result<(), Failure> {
     let addresses = args.addresses;
     for (whose, address, flag) in [
@@ -107,45 +108,43 @@ fn check_ports(args: &Args) -> Result<(), Failure> {
     ] {
         TcpListener::bind(address).map_err(|error| {
             Failure::new(format!(
-                "{address} is not free for {whose} ({error}): end what listens there, or choose another port \
-                 with --{flag}"
+                "{address} is not available for {whose} ({error}): stop the program that listens there, or choose \
+                 another port with --{flag}"
             ))
         })?;
     }
     Ok(())
 }
 
-fn start(name: &str, command: &mut Command, address: SocketAddr) -> Result<Process, Failure> {
-    let mut process = Process::spawn_into(name, command, Sink::Console)?;
-    process.wait_until_listening(address, Duration::from_secs(20))?;
-    say(format_args!("{process:?} listens on {address}"));
-    Ok(process)
+fn start(name: &str, command: &mut Command, address: SocketAddr) -> Result<Child, Failure> {
+    let child = Child::start(name, command, address)?;
+    say(format_args!("{child} listens on {address}"));
+    Ok(child)
 }
 
 /// Waits for a signal, or for the first child to end.
-fn watch(children: &mut [Process], interrupt: &Interrupt) -> Result<(), Failure> {
+fn watch(children: &mut [Child], interrupt: &Interrupt) -> Result<(), Failure> {
     loop {
         if interrupt.came() {
             return Ok(());
         }
         for child in children.iter_mut() {
             if let Some(status) = child.try_wait()? {
-                return Err(Failure::new(format!("{child:?} has ended: {}", how(status))));
+                return Err(Failure::new(format!("{child} has ended: {}", how(status))));
             }
         }
         thread::sleep(POLL_INTERVAL);
     }
 }
 
-/// Ends the children one after the other; a second signal ends what is left at once.
-fn end(children: &mut [Process], interrupt: &Interrupt) {
+/// Ends the children one after the other. A second signal kills the one that is ending.
+fn end(children: &mut [Child], interrupt: &Interrupt) {
     for child in children {
-        // A child that is gone already needs no goodbye.
         if !matches!(child.try_wait(), Ok(None)) {
             continue;
         }
         say(format_args!("ending {}; another Ctrl-C kills it", child.name()));
-        if let Err(failure) = child.signal(Signal::TERM) {
+        if let Err(failure) = child.terminate() {
             say(format_args!("{failure}"));
         }
         while matches!(child.try_wait(), Ok(None)) {
@@ -166,11 +165,11 @@ fn how(status: ExitStatus) -> String {
     }
 }
 
-/// Whether a signal to stop has come: SIGINT, SIGTERM, SIGQUIT, or SIGHUP of a terminal that is closed. The children are in
-/// groups of their own, so nothing but this program ends them.
+/// Whether a signal to stop has come: SIGINT, SIGTERM, SIGQUIT, or the SIGHUP of a closed terminal. The children are in
+/// process groups of their own, so only this program ends them.
 struct Interrupt {
     flag: Arc<AtomicBool>,
-    /// When it was seen the last time.
+    /// When the last signal was seen.
     seen: Cell<Option<Instant>>,
 }
 
@@ -184,8 +183,8 @@ impl Interrupt {
         Ok(Self { flag, seen: Cell::new(None) })
     }
 
-    /// True once for each time one came. Two of them in quick succession are one: `cargo` and `timeout` pass on what the
-    /// terminal sends to the whole group anyway.
+    /// Returns true once for each signal. Two signals within [`REPEAT`] count as one, because `cargo` and `timeout` forward the
+    /// signals that a terminal sends to the whole group.
     fn came(&self) -> bool {
         if !self.flag.swap(false, Ordering::Relaxed) {
             return false;
@@ -195,17 +194,17 @@ impl Interrupt {
     }
 }
 
-/// A line of our own between those of the children.
+/// Prints a line of this program between those of the children.
 fn say(line: fmt::Arguments<'_>) {
     print_block(&format!("{:>12} | {line}\n", "chain"));
 }
 
 fn print_block(text: &str) {
-    // `println!` would panic when nobody reads any more, and the children would be left alone.
+    // `println!` would panic if standard output is closed, and the children would not be ended.
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
-/// Within this time, two signals are one request.
+/// Two signals within this time count as one.
 const REPEAT: Duration = Duration::from_millis(200);
 
 const POLL_INTERVAL: Duration = Duration::from_millis(50);

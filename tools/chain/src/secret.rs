@@ -1,12 +1,12 @@
-//! The secret that the tokens of one chain are signed with.
+//! The secret that signs the tokens of a chain.
 
 use std::fs::File;
 use std::io::Read;
 
 use crate::Failure;
 
-/// `JWT_SECRET`, or a new one from the system's random source.
-pub(super) fn given_or_new() -> Result<String, Failure> {
+/// Returns `JWT_SECRET`, or a new random secret.
+pub(crate) fn given_or_new() -> Result<String, Failure> {
     match std::env::var("JWT_SECRET") {
         Ok(secret) if !secret.is_empty() => Ok(secret),
         _ => new(),
@@ -14,7 +14,7 @@ pub(super) fn given_or_new() -> Result<String, Failure> {
 }
 
 fn new() -> Result<String, Failure> {
-    // As many bits as HS256 has (RFC 7518, section 3.2).
+    // The size of the HS256 output (RFC 7518, section 3.2).
     let mut bytes = [0; 32];
     File::open("/dev/urandom")
         .and_then(|mut source| source.read_exact(&mut bytes))
@@ -27,7 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_new_secret_is_long_and_never_the_same() {
+    fn new_secrets_are_long_and_differ() {
         let (first, second) = (new().expect("it is there"), new().expect("it is there"));
         assert_eq!(first.len(), 64);
         assert_ne!(first, second);

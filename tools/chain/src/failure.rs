@@ -1,20 +1,20 @@
-//! The error of this package: a sentence for the person whose test just failed.
+//! The error of this package: a sentence for people.
 
 use std::fmt;
 
-/// What went wrong, in words that say what was tried and, where there is one, what helps.
+/// A message that says what was tried, why it failed and, if possible, what helps.
 ///
-/// No caller acts on the kind of a failure: a test fails with it, a command ends with it. So there are no kinds.
+/// There are no kinds of failure: a test fails with any of them, and a command ends with any of them.
 #[derive(Clone)]
 pub struct Failure(String);
 
 impl Failure {
-    /// A failure with this text.
+    /// Creates a failure with this text.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// An adapter for `map_err`: puts what was being done before the reason it failed for.
+    /// An adapter for `map_err`: puts the action before the reason of its failure.
     pub fn while_doing<E: fmt::Display>(action: impl fmt::Display) -> impl FnOnce(E) -> Self {
         move |error| Self(format!("{action}: {error}"))
     }
@@ -26,7 +26,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// The same text as `Display`: `expect` prints the `Debug` form, and a failure with quoted line ends is no help.
+/// The same text as `Display`, because `expect` prints the `Debug` form, in which line ends would be quoted.
 impl fmt::Debug for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

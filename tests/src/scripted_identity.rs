@@ -1,4 +1,4 @@
-//! An Identity service that answers what a test says, for values that no user of the development service has.
+//! An Identity service with scripted answers, for values that no user of the development service has.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

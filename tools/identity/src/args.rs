@@ -6,20 +6,19 @@ use std::time::Duration;
 
 use clap::{Arg, ArgAction, Command, value_parser};
 
-/// What the service is started with. The secret comes from the environment: a command line can be read by everybody
-/// on the machine.
+/// The command line. The secret comes from the environment, because other users of the machine can read command lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Args {
-    /// Where to listen.
+    /// The address to listen on.
     pub listen: SocketAddr,
     /// How long a token is valid.
     pub token_lifetime: Duration,
-    /// Whether to ask the service that listens there how it is, and to start none.
+    /// Whether to check the service that listens there, instead of starting one.
     pub healthcheck: bool,
 }
 
 impl Args {
-    /// Parses the command line; the first word is the name of the program.
+    /// Parses the command line. The first word is the name of the program.
     pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
         let matches = command().try_get_matches_from(words)?;
         // Both have defaults, so clap always has a value.
@@ -38,7 +37,7 @@ fn command() -> Command {
             Arg::new("listen")
                 .long("listen")
                 .value_name("ADDRESS")
-                .help("Where to listen")
+                .help("Address to listen on")
                 .value_parser(value_parser!(SocketAddr))
                 .default_value("127.0.0.1:9292"),
         )
@@ -46,17 +45,17 @@ fn command() -> Command {
             Arg::new("token-ttl")
                 .long("token-ttl")
                 .value_name("TIME")
-                .help("How long a token is valid: 90, 90s, 15m, 1h")
+                .help("How long a token is valid, such as 90 (seconds), 90s, 15m or 1h")
                 .value_parser(duration)
                 .default_value("1h"),
         )
         .arg(
             Arg::new("healthcheck")
                 .long("healthcheck")
-                .help("Ask the service that listens there whether it answers, and end with 0 or 1")
+                .help("Check whether the service at that address answers, and exit with 0 or 1")
                 .action(ArgAction::SetTrue),
         )
-        .after_help("Environment:\n  JWT_SECRET  the secret that tokens are signed with (required)")
+        .after_help("Environment:\n  JWT_SECRET  the secret that signs tokens (required)")
 }
 
 /// A number of seconds, minutes or hours; without a unit, seconds.
@@ -66,10 +65,10 @@ fn duration(text: &str) -> Result<Duration, String> {
         Some("" | "s") => 1,
         Some("m") => 60,
         Some("h") => 3600,
-        _ => return Err("a time is a number with s, m or h behind it".to_owned()),
+        _ => return Err("a time is a number followed by s, m or h".to_owned()),
     };
-    let number: u64 = number.parse().map_err(|_| "a time is a number with s, m or h behind it".to_owned())?;
-    number.checked_mul(unit).map(Duration::from_secs).ok_or_else(|| "that is longer than time".to_owned())
+    let number: u64 = number.parse().map_err(|_| "a time is a number followed by s, m or h".to_owned())?;
+    number.checked_mul(unit).map(Duration::from_secs).ok_or_else(|| "the time is too long".to_owned())
 }
 
 #[cfg(test)]

@@ -1,24 +1,24 @@
 //! The demo users.
 
-/// Somebody who can log in.
+/// A user who can log in.
 #[derive(Debug, PartialEq, Eq)]
 pub struct User {
-    /// What becomes `User-ID`.
+    /// The value of `User-ID`.
     pub id: &'static str,
-    /// What becomes `User-Email`.
+    /// The value of `User-Email`.
     pub email: &'static str,
-    /// What becomes `User-Name`, as raw UTF-8.
+    /// The value of `User-Name`, as raw UTF-8.
     pub name: &'static str,
 }
 
-/// Everybody. The third has a name in three scripts, since names do.
+/// All users. The name of the third has three scripts.
 pub const USERS: [User; 3] = [
     User { id: "123", email: "john@example.com", name: "John Doe" },
     User { id: "u-1001", email: "ann@example.com", name: "Ann Example" },
     User { id: "u-1002", email: "rene@example.com", name: "Renée 李 Дима" },
 ];
 
-/// The password of everybody.
+/// The password of all users.
 pub const PASSWORD: &str = "password123";
 
 /// The user with these credentials.

@@ -1,0 +1,29 @@
+//! The development Identity service: tells a gateway which user a token belongs to.
+//!
+//! It exists so that the whole chain can run on one machine, in tests and under `cargo chain`. It has three users, all
+//! with the password `password123`, and stores nothing: a token contains everything that the service needs. Do not use
+//! it in production.
+//!
+//! | path | method | answer |
+//! |---|---|---|
+//! | `/identity/login` | POST `{"email","password"}` | 200 `{"accessToken"}` and a cookie; 401, 400, 413 |
+//! | `/identity/logout` | POST | 200, and the cookie is removed |
+//! | `/` | GET, HEAD | the page of the development chain |
+//! | `/identity/validate`, and below | any | 200 with `User-ID`, `User-Email`, `User-Name`; or 401 |
+//!
+//! In reading order: [`users`] and [`tokens`] do not know HTTP, [`bearer`] finds the token in a request, [`page`] is the
+//! page, [`service`] answers requests without a socket, [`serve`] is the socket, and [`args`] the command line.
+
+pub mod users;
+
+pub mod tokens;
+
+pub mod bearer;
+
+pub mod page;
+
+pub mod service;
+
+pub mod serve;
+
+pub mod args;
