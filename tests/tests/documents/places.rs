@@ -94,7 +94,7 @@ fn modules(folder: &str) -> BTreeSet<PathBuf> {
 fn the_code_map_has_each_module() {
     let architecture = document("ARCHITECTURE.md");
     for (folder, parts) in [
-        ("core/src", &["", "handshake", "service"][..]),
+        ("core/src", &["", "handshake", "worker"][..]),
         ("runtimes/host/src", &[""]),
         ("runtimes/mio/src", &[""]),
         ("runtimes/smol/src", &[""]),
