@@ -23,7 +23,7 @@ use crate::acceptor::DrainWish;
 use crate::socket::Sockets;
 
 /// What the acceptor, the control port and the other workers say to a worker.
-enum Letter {
+enum WorkerMessage {
     /// Here is a new connection, and how many other workers had no place for it.
     NewConnection(OwnedFd, NewConnection, usize),
     /// Do this.
@@ -43,7 +43,7 @@ enum Letter {
 /// A worker, as the acceptor sees it.
 #[derive(Debug)]
 pub(crate) struct Handle {
-    letters: SyncSender<Letter>,
+    mailbox: SyncSender<WorkerMessage>,
     waker: Arc<Waker>,
     gauges: Arc<Gauges>,
     /// How many places it has.
@@ -91,29 +91,29 @@ impl Handle {
 
     /// Has it count clients that got no connection.
     pub(crate) fn count_turned_away(&self, count: u64) {
-        self.send(Letter::TurnedAway(count));
+        self.send(WorkerMessage::TurnedAway(count));
     }
 
-    /// Hands over a connection. Waits while the worker has too many letters to read: the rest wait in the
+    /// Hands over a connection. Waits while the worker has too many unread messages: the rest wait in the
     /// kernel's queue, where they cost the least.
     pub(crate) fn arrival(&self, stream: OwnedFd, arrival: NewConnection) {
         self.gauges.announce(&arrival);
-        self.send(Letter::NewConnection(stream, arrival, 0));
+        self.send(WorkerMessage::NewConnection(stream, arrival, 0));
     }
 
     /// Has it end all connections at once, and then itself.
     pub(crate) fn close(&self) {
-        self.send(Letter::Close);
+        self.send(WorkerMessage::Close);
     }
 
     /// Has it end all connections, one after the other over this time, and then itself.
     pub(crate) fn drain(&self, spread: Duration) {
-        self.send(Letter::Drain(spread));
+        self.send(WorkerMessage::Drain(spread));
     }
 
-    /// Has it end itself at once. A worker that has too many letters to read is not told.
+    /// Has it end itself at once. A worker whose mailbox is full is not told.
     pub(crate) fn end(&self) {
-        if self.letters.try_send(Letter::End).is_ok() {
+        if self.mailbox.try_send(WorkerMessage::End).is_ok() {
             // It fails only if the poll is gone, and with it the worker.
             let _ = self.waker.wake();
         }
@@ -121,16 +121,16 @@ impl Handle {
 
     /// What the control port knows of it.
     pub(crate) fn remote(&self) -> Remote {
-        Remote { letters: self.letters.clone(), waker: self.waker.clone(), gauges: self.gauges.clone() }
+        Remote { mailbox: self.mailbox.clone(), waker: self.waker.clone(), gauges: self.gauges.clone() }
     }
 
     pub(crate) fn is_finished(&self) -> bool {
         self.thread.is_finished()
     }
 
-    /// A worker that is gone takes no letters, and needs none.
-    fn send(&self, letter: Letter) {
-        if self.letters.send(letter).is_ok() {
+    /// Sends a message. A worker that has ended does not need it.
+    fn send(&self, message: WorkerMessage) {
+        if self.mailbox.send(message).is_ok() {
             // It fails only if the poll is gone, and with it the worker.
             let _ = self.waker.wake();
         }
@@ -140,19 +140,19 @@ impl Handle {
 /// A worker, as the control port and the other workers see it.
 #[derive(Debug)]
 pub(crate) struct Remote {
-    letters: SyncSender<Letter>,
+    mailbox: SyncSender<WorkerMessage>,
     waker: Arc<Waker>,
     gauges: Arc<Gauges>,
 }
 
 impl Remote {
-    /// Hands a letter over, without waiting for it to be read.
-    fn tell(&self, letter: Letter) -> Result<(), SubmitError> {
-        self.letters.try_send(letter).map_err(|error| match error {
+    /// Hands a message over, without waiting for it to be read.
+    fn tell(&self, message: WorkerMessage) -> Result<(), SubmitError> {
+        self.mailbox.try_send(message).map_err(|error| match error {
             TrySendError::Full(_) => SubmitError::Busy,
             TrySendError::Disconnected(_) => SubmitError::Gone,
         })?;
-        // It fails only if the poll is gone, and with it the worker, which drops the letter.
+        // It fails only if the poll is gone, and with it the worker, which drops the message.
         let _ = self.waker.wake();
         Ok(())
     }
@@ -172,7 +172,7 @@ impl Workers for Remotes {
     }
 
     fn submit(&self, number: usize, job: Job) -> Result<(), SubmitError> {
-        self.workers.get(number).ok_or(SubmitError::Gone)?.tell(Letter::Job(job))
+        self.workers.get(number).ok_or(SubmitError::Gone)?.tell(WorkerMessage::Job(job))
     }
 
     fn drain(&self) {
@@ -198,7 +198,7 @@ pub(crate) fn spawn(
 ) -> io::Result<Handle> {
     let poll = Poll::new()?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
-    let (letters, inbox) = mpsc::sync_channel(LETTERS);
+    let (mailbox, receiver) = mpsc::sync_channel(MAILBOX_CAPACITY);
     let gauges = Arc::new(Gauges::default());
     let shared_gauges = gauges.clone();
     let name = format!("worker-{number}");
@@ -213,7 +213,7 @@ pub(crate) fn spawn(
             number,
             others,
             replaced: VecDeque::new(),
-            inbox,
+            mailbox: receiver,
             gauges: shared_gauges,
             pending: 0,
             recording: Recording::new(log()),
@@ -224,7 +224,7 @@ pub(crate) fn spawn(
         worker.run();
         done();
     })?;
-    Ok(Handle { letters, waker, gauges, places, thread })
+    Ok(Handle { mailbox, waker, gauges, places, thread })
 }
 
 struct EventLoop {
@@ -243,7 +243,7 @@ struct EventLoop {
     others: Arc<OnceLock<Vec<Remote>>>,
     /// Connections that are to go for newer ones here, each with the number of the worker that is told next.
     replaced: VecDeque<(usize, Replaced)>,
-    inbox: Receiver<Letter>,
+    mailbox: Receiver<WorkerMessage>,
     gauges: Arc<Gauges>,
     /// What the gauge of pending connections says.
     pending: usize,
@@ -276,7 +276,7 @@ impl EventLoop {
             self.share = share(self.unread.len(), self.buffer.len());
             for event in &events {
                 match event.token() {
-                    WAKE => self.read_letters(),
+                    WAKE => self.read_messages(),
                     Token(key) => self.handle_event(Key(key), event),
                 }
             }
@@ -342,8 +342,8 @@ impl EventLoop {
         let Some(others) = self.others.get() else { return };
         while let Some((number, replaced)) = self.replaced.pop_front() {
             let Some(other) = others.get(number) else { continue };
-            let letter = Letter::Replaced(replaced.clone());
-            if number != self.number && other.tell(letter) == Err(SubmitError::Busy) {
+            let message = WorkerMessage::Replaced(replaced.clone());
+            if number != self.number && other.tell(message) == Err(SubmitError::Busy) {
                 // Later, then; two that wait for each other would wait for ever.
                 self.replaced.push_front((number, replaced));
                 return;
@@ -352,28 +352,28 @@ impl EventLoop {
         }
     }
 
-    fn read_letters(&mut self) {
+    fn read_messages(&mut self) {
         loop {
-            match self.inbox.try_recv() {
-                Ok(Letter::NewConnection(stream, arrival, passed)) => {
+            match self.mailbox.try_recv() {
+                Ok(WorkerMessage::NewConnection(stream, arrival, passed)) => {
                     self.gauges.arriving.fetch_sub(1, Ordering::Relaxed);
                     if let Some(stream) = self.pass_on(stream, &arrival, passed) {
                         self.open(stream, arrival);
                     }
                 }
-                Ok(Letter::Job(job)) => job(self),
-                Ok(Letter::TurnedAway(count)) => self.recording.turned_away(count),
-                Ok(Letter::Replaced(replaced)) => self.worker.replace(&replaced, self.now),
-                Ok(Letter::Close) => {
+                Ok(WorkerMessage::Job(job)) => job(self),
+                Ok(WorkerMessage::TurnedAway(count)) => self.recording.turned_away(count),
+                Ok(WorkerMessage::Replaced(replaced)) => self.worker.replace(&replaced, self.now),
+                Ok(WorkerMessage::Close) => {
                     self.is_stopping = true;
                     self.worker.shut_down();
                 }
-                Ok(Letter::Drain(spread)) => {
+                Ok(WorkerMessage::Drain(spread)) => {
                     self.is_stopping = true;
                     self.worker.drain(self.now, spread);
                 }
-                Ok(Letter::End) => self.is_ended = true,
-                // Who sends letters is gone only after the last has been sent.
+                Ok(WorkerMessage::End) => self.is_ended = true,
+                // The senders are dropped only after their last message.
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => return,
             }
         }
@@ -391,17 +391,17 @@ impl EventLoop {
         };
         let Some(other) = others.get((self.number + 1) % others.len()) else { return Some(stream) };
         other.gauges.announce(arrival);
-        match other.letters.try_send(Letter::NewConnection(stream, *arrival, passed + 1)) {
+        match other.mailbox.try_send(WorkerMessage::NewConnection(stream, *arrival, passed + 1)) {
             Ok(()) => {
                 self.gauges.load.fetch_sub(1, Ordering::Relaxed);
                 // It fails only if the poll is gone, and with it the worker.
                 let _ = other.waker.wake();
                 None
             }
-            Err(TrySendError::Full(letter) | TrySendError::Disconnected(letter)) => {
+            Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) => {
                 other.gauges.arriving.fetch_sub(1, Ordering::Relaxed);
                 other.gauges.load.fetch_sub(1, Ordering::Relaxed);
-                if let Letter::NewConnection(stream, ..) = letter { Some(stream) } else { None }
+                if let WorkerMessage::NewConnection(stream, ..) = message { Some(stream) } else { None }
             }
         }
     }
@@ -534,11 +534,11 @@ impl WorkerContext for EventLoop {
 /// The token under which others wake a worker.
 const WAKE: Token = Token(usize::MAX);
 
-/// How soon a worker that had too many letters is told again.
+/// How soon a worker that whose mailbox was full is tried again.
 const RETRY: Duration = Duration::from_millis(1);
 
-/// How many letters may wait for a worker.
-const LETTERS: usize = 1024;
+/// How many messages the mailbox of a worker holds.
+const MAILBOX_CAPACITY: usize = 1024;
 
 /// How many events one wait may bring.
 const EVENTS: usize = 1024;
