@@ -36,18 +36,18 @@ pub(crate) struct Acceptor {
     gate: Gate,
     next_id: u64,
     shutdown: Shutdown,
-    drain: DrainWish,
+    drain: DrainRequest,
     succession: Succession,
     phase: Phase,
     log: Logger,
 }
 
-/// The wish that the process drains, as any thread may have it. Wake the acceptor then.
+/// Requests from any thread that the process drains. Wake the acceptor after one.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct DrainWish(Arc<AtomicBool>);
+pub(crate) struct DrainRequest(Arc<AtomicBool>);
 
-impl DrainWish {
-    pub(crate) fn tell(&self) {
+impl DrainRequest {
+    pub(crate) fn request(&self) {
         self.0.store(true, Ordering::Release);
     }
 
@@ -87,7 +87,7 @@ impl Acceptor {
             gate,
             next_id: 1,
             shutdown: Shutdown::new(drain),
-            drain: DrainWish::default(),
+            drain: DrainRequest::default(),
             succession,
             phase,
             log,
@@ -99,8 +99,8 @@ impl Acceptor {
         self.waker.clone()
     }
 
-    /// Where others leave the wish that the process drains.
-    pub(crate) fn drain_wish(&self) -> DrainWish {
+    /// Returns the handle by which other threads ask the process to drain.
+    pub(crate) fn drain_request(&self) -> DrainRequest {
         self.drain.clone()
     }
 

@@ -80,7 +80,7 @@ fn serve(
     let remotes = || -> Vec<_> { workers.iter().map(worker::Handle::remote).collect() };
     // Nobody else fills it.
     let _ = others.set(remotes());
-    let process = || Remotes { workers: remotes(), drain: acceptor.drain_wish(), acceptor: waker.clone() };
+    let process = || Remotes { workers: remotes(), drain: acceptor.drain_request(), acceptor: waker.clone() };
     if let Some(control) = control {
         control.spawn(process())?;
     }

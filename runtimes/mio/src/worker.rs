@@ -19,7 +19,7 @@ use postern_host::metrics::{Counts, Recording};
 use postern_host::socket::shut_down_write;
 use postern_host::workers::{Job, SubmitError, WorkerContext, Workers};
 
-use crate::acceptor::DrainWish;
+use crate::acceptor::DrainRequest;
 use crate::socket::Sockets;
 
 /// What the acceptor, the control port and the other workers say to a worker.
@@ -162,7 +162,7 @@ impl Remote {
 #[derive(Debug)]
 pub(crate) struct Remotes {
     pub(crate) workers: Vec<Remote>,
-    pub(crate) drain: DrainWish,
+    pub(crate) drain: DrainRequest,
     pub(crate) acceptor: Arc<Waker>,
 }
 
@@ -176,7 +176,7 @@ impl Workers for Remotes {
     }
 
     fn drain(&self) {
-        self.drain.tell();
+        self.drain.request();
         // It fails only if the acceptor is gone, and with it the process.
         let _ = self.acceptor.wake();
     }
