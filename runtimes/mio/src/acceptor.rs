@@ -244,8 +244,8 @@ impl Acceptor {
         worker.arrival(stream, NewConnection { id, peer, refusal });
         let is_fast = is_full && !self.gate.may_displace(now);
         // Descriptors are not counted before they have reached their worker, unless they have a place there.
-        let arriving = || workers.iter().map(Handle::arriving).sum::<usize>();
-        if is_fast || ((is_full || refusal.is_some()) && arriving() >= MOST_ARRIVING) {
+        let in_transit = || workers.iter().map(Handle::in_transit).sum::<usize>();
+        if is_fast || ((is_full || refusal.is_some()) && in_transit() >= MAX_IN_TRANSIT) {
             self.intake.pause(now + Gate::PAUSE);
         }
     }
@@ -266,7 +266,7 @@ const MOMENT: Duration = Duration::from_millis(200);
 const BATCH: usize = 256;
 
 /// How many connections without a place may be on their way to the workers.
-const MOST_ARRIVING: usize = 32;
+const MAX_IN_TRANSIT: usize = 32;
 
 const SIGNAL: Token = Token(usize::MAX);
 const WAKE: Token = Token(usize::MAX - 1);

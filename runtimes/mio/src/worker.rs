@@ -45,7 +45,7 @@ enum WorkerMessage {
 pub(crate) struct Handle {
     mailbox: SyncSender<WorkerMessage>,
     waker: Arc<Waker>,
-    gauges: Arc<Gauges>,
+    load: Arc<WorkerLoad>,
     /// How many places it has.
     places: usize,
     thread: JoinHandle<()>,
@@ -53,36 +53,36 @@ pub(crate) struct Handle {
 
 /// What the acceptor has to know of a worker.
 #[derive(Debug, Default)]
-struct Gauges {
+struct WorkerLoad {
     /// Connections that have a place, or are on their way to one.
-    load: AtomicUsize,
+    connections: AtomicUsize,
     /// Connections that give way to new ones when all places are taken.
     pending: AtomicUsize,
     /// Connections that are on their way to the worker.
-    arriving: AtomicUsize,
+    in_transit: AtomicUsize,
 }
 
-impl Gauges {
+impl WorkerLoad {
     /// Takes note of a connection that is handed to the worker.
-    fn announce(&self, arrival: &NewConnection) {
-        self.arriving.fetch_add(1, Ordering::Relaxed);
+    fn add(&self, arrival: &NewConnection) {
+        self.in_transit.fetch_add(1, Ordering::Relaxed);
         if arrival.refusal.is_none() {
-            self.load.fetch_add(1, Ordering::Relaxed);
+            self.connections.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
 impl Handle {
     pub(crate) fn load(&self) -> usize {
-        self.gauges.load.load(Ordering::Relaxed)
+        self.load.connections.load(Ordering::Relaxed)
     }
 
     pub(crate) fn pending(&self) -> usize {
-        self.gauges.pending.load(Ordering::Relaxed)
+        self.load.pending.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn arriving(&self) -> usize {
-        self.gauges.arriving.load(Ordering::Relaxed)
+    pub(crate) fn in_transit(&self) -> usize {
+        self.load.in_transit.load(Ordering::Relaxed)
     }
 
     pub(crate) fn is_full(&self) -> bool {
@@ -97,7 +97,7 @@ impl Handle {
     /// Hands over a connection. Waits while the worker has too many unread messages: the rest wait in the
     /// kernel's queue, where they cost the least.
     pub(crate) fn arrival(&self, stream: OwnedFd, arrival: NewConnection) {
-        self.gauges.announce(&arrival);
+        self.load.add(&arrival);
         self.send(WorkerMessage::NewConnection(stream, arrival, 0));
     }
 
@@ -121,7 +121,7 @@ impl Handle {
 
     /// What the control port knows of it.
     pub(crate) fn remote(&self) -> Remote {
-        Remote { mailbox: self.mailbox.clone(), waker: self.waker.clone(), gauges: self.gauges.clone() }
+        Remote { mailbox: self.mailbox.clone(), waker: self.waker.clone(), load: self.load.clone() }
     }
 
     pub(crate) fn is_finished(&self) -> bool {
@@ -142,7 +142,7 @@ impl Handle {
 pub(crate) struct Remote {
     mailbox: SyncSender<WorkerMessage>,
     waker: Arc<Waker>,
-    gauges: Arc<Gauges>,
+    load: Arc<WorkerLoad>,
 }
 
 impl Remote {
@@ -199,8 +199,8 @@ pub(crate) fn spawn(
     let poll = Poll::new()?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
     let (mailbox, receiver) = mpsc::sync_channel(MAILBOX_CAPACITY);
-    let gauges = Arc::new(Gauges::default());
-    let shared_gauges = gauges.clone();
+    let load = Arc::new(WorkerLoad::default());
+    let shared_load = load.clone();
     let name = format!("worker-{number}");
     let thread = thread::Builder::new().name(name).spawn(move || {
         let mut worker = EventLoop {
@@ -214,7 +214,7 @@ pub(crate) fn spawn(
             others,
             replaced: VecDeque::new(),
             mailbox: receiver,
-            gauges: shared_gauges,
+            load: shared_load,
             pending: 0,
             recording: Recording::new(log()),
             now: Instant::now(),
@@ -224,7 +224,7 @@ pub(crate) fn spawn(
         worker.run();
         done();
     })?;
-    Ok(Handle { mailbox, waker, gauges, places, thread })
+    Ok(Handle { mailbox, waker, load, places, thread })
 }
 
 struct EventLoop {
@@ -244,7 +244,7 @@ struct EventLoop {
     /// Connections that are to go for newer ones here, each with the number of the worker that is told next.
     replaced: VecDeque<(usize, Replaced)>,
     mailbox: Receiver<WorkerMessage>,
-    gauges: Arc<Gauges>,
+    load: Arc<WorkerLoad>,
     /// What the gauge of pending connections says.
     pending: usize,
     recording: Recording,
@@ -312,11 +312,11 @@ impl EventLoop {
     fn tell_acceptor(&mut self) {
         let given_up = self.worker.take_places_given_up();
         if given_up > 0 {
-            self.gauges.load.fetch_sub(given_up, Ordering::Relaxed);
+            self.load.connections.fetch_sub(given_up, Ordering::Relaxed);
         }
         if self.pending != self.worker.pending() {
             self.pending = self.worker.pending();
-            self.gauges.pending.store(self.pending, Ordering::Relaxed);
+            self.load.pending.store(self.pending, Ordering::Relaxed);
         }
     }
 
@@ -356,7 +356,7 @@ impl EventLoop {
         loop {
             match self.mailbox.try_recv() {
                 Ok(WorkerMessage::NewConnection(stream, arrival, passed)) => {
-                    self.gauges.arriving.fetch_sub(1, Ordering::Relaxed);
+                    self.load.in_transit.fetch_sub(1, Ordering::Relaxed);
                     if let Some(stream) = self.pass_on(stream, &arrival, passed) {
                         self.open(stream, arrival);
                     }
@@ -390,17 +390,17 @@ impl EventLoop {
             return Some(stream);
         };
         let Some(other) = others.get((self.number + 1) % others.len()) else { return Some(stream) };
-        other.gauges.announce(arrival);
+        other.load.add(arrival);
         match other.mailbox.try_send(WorkerMessage::NewConnection(stream, *arrival, passed + 1)) {
             Ok(()) => {
-                self.gauges.load.fetch_sub(1, Ordering::Relaxed);
+                self.load.connections.fetch_sub(1, Ordering::Relaxed);
                 // It fails only if the poll is gone, and with it the worker.
                 let _ = other.waker.wake();
                 None
             }
             Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) => {
-                other.gauges.arriving.fetch_sub(1, Ordering::Relaxed);
-                other.gauges.load.fetch_sub(1, Ordering::Relaxed);
+                other.load.in_transit.fetch_sub(1, Ordering::Relaxed);
+                other.load.connections.fetch_sub(1, Ordering::Relaxed);
                 if let WorkerMessage::NewConnection(stream, ..) = message { Some(stream) } else { None }
             }
         }
