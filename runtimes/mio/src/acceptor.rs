@@ -22,7 +22,7 @@ use postern_host::signals::Signals;
 use postern_host::successor::Succession;
 use slog::{Logger, info, warn};
 
-use crate::worker::Handle;
+use crate::worker::WorkerThread;
 
 /// Waits for connections and for the wish to stop.
 pub(crate) struct Acceptor {
@@ -108,10 +108,10 @@ impl Acceptor {
     ///
     /// # Errors
     /// Waiting for events failed.
-    pub(crate) fn run(mut self, workers: &[Handle]) -> io::Result<Ending> {
+    pub(crate) fn run(mut self, workers: &[WorkerThread]) -> io::Result<Ending> {
         let mut events = Events::with_capacity(64);
         // A worker ends when it has been told to stop, and at no other time.
-        while !workers.iter().all(Handle::is_finished) {
+        while !workers.iter().all(WorkerThread::is_finished) {
             match self.poll.poll(&mut events, self.timeout()) {
                 Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
                 Ok(()) | Err(_) => {}
@@ -151,8 +151,8 @@ impl Acceptor {
     }
 
     /// Takes a step on the way to the end. Says whether it was the last.
-    fn take(&mut self, action: ShutdownAction, workers: &[Handle]) -> bool {
-        let connections: usize = workers.iter().map(Handle::load).sum();
+    fn take(&mut self, action: ShutdownAction, workers: &[WorkerThread]) -> bool {
+        let connections: usize = workers.iter().map(WorkerThread::load).sum();
         match action {
             ShutdownAction::SpawnSuccessor => {
                 let waker = self.waker.clone();
@@ -178,7 +178,7 @@ impl Acceptor {
             ShutdownAction::Close => {
                 info!(self.log, # "stopping", "stopping"; "connections" => connections);
                 self.stop_accepting(workers);
-                workers.iter().for_each(Handle::close);
+                workers.iter().for_each(WorkerThread::close);
             }
             ShutdownAction::Exit => {
                 warn!(self.log, # "stopping_at_once", "stopping at once"; "connections" => connections);
@@ -189,7 +189,7 @@ impl Acceptor {
         false
     }
 
-    fn stop_accepting(&mut self, workers: &[Handle]) {
+    fn stop_accepting(&mut self, workers: &[WorkerThread]) {
         self.succession.abandon();
         self.phase.drain();
         // Whoever is in the kernel's queue already would get a reset; so they get an answer.
@@ -208,7 +208,7 @@ impl Acceptor {
 
     /// Accepts the connections that wait. Edges come once, so every listener is asked until it has no more, or until
     /// [`Intake`] says to wait. After [`BATCH`] connections of a listener the rest is left to the next turn.
-    fn accept(&mut self, workers: &[Handle]) {
+    fn accept(&mut self, workers: &[WorkerThread]) {
         self.has_more = false;
         for index in 0..self.listeners.len() {
             for accepted in 0.. {
@@ -231,20 +231,20 @@ impl Acceptor {
         }
     }
 
-    fn hand_over(&mut self, stream: OwnedFd, peer: Peer, workers: &[Handle]) {
+    fn hand_over(&mut self, stream: OwnedFd, peer: Peer, workers: &[WorkerThread]) {
         let now = Instant::now();
         let refusal = self.gate.judge(now);
         let id = ConnectionId(self.next_id);
         self.next_id += 1;
         // While there are places it goes where most of them are left; then where a connection can give way.
         let preference =
-            |worker: &&Handle| (worker.load(), Reverse(if worker.is_full() { worker.pending() } else { 0 }));
+            |worker: &&WorkerThread| (worker.load(), Reverse(if worker.is_full() { worker.pending() } else { 0 }));
         let Some(worker) = workers.iter().min_by_key(preference) else { return };
         let is_full = worker.is_full();
         worker.arrival(stream, NewConnection { id, peer, refusal });
         let is_fast = is_full && !self.gate.may_displace(now);
         // Descriptors are not counted before they have reached their worker, unless they have a place there.
-        let in_transit = || workers.iter().map(Handle::in_transit).sum::<usize>();
+        let in_transit = || workers.iter().map(WorkerThread::in_transit).sum::<usize>();
         if is_fast || ((is_full || refusal.is_some()) && in_transit() >= MAX_IN_TRANSIT) {
             self.intake.pause(now + Gate::PAUSE);
         }
@@ -252,10 +252,10 @@ impl Acceptor {
 }
 
 /// Has the workers end at once, and waits a moment for it, so that their last records are in the log.
-fn end(workers: &[Handle]) {
-    workers.iter().for_each(Handle::end);
+fn end(workers: &[WorkerThread]) {
+    workers.iter().for_each(WorkerThread::end);
     let deadline = Instant::now() + MOMENT;
-    while !workers.iter().all(Handle::is_finished) && Instant::now() < deadline {
+    while !workers.iter().all(WorkerThread::is_finished) && Instant::now() < deadline {
         thread::sleep(MOMENT / 200);
     }
 }

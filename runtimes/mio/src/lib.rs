@@ -1,7 +1,7 @@
 //! Postern for production: one acceptor, and as many event loops as there are cores.
 //!
 //! * `acceptor`: accepts, numbers and hands out connections; passes the wish to stop on.
-//! * `worker`: one event loop around one [`Worker`], and how others reach it.
+//! * `worker`: one event loop around one [`Worker`], and how all_handles reach it.
 //! * `socket`: a worker's sockets.
 
 mod acceptor;
@@ -26,7 +26,7 @@ use postern_host::supervisor::Supervisor;
 use slog::{crit, info};
 
 use acceptor::Acceptor;
-use worker::Remotes;
+use worker::ProcessHandle;
 
 /// Runs the program: takes settings from flags, the environment and `.env`, serves until a signal ends it, and returns its
 /// exit status.
@@ -64,7 +64,7 @@ fn serve(
     let instance = RandomState::new().hash_one("instance") as u32;
     settings.worker.handshake.instance = instance;
     settings.worker.hash_seed = RandomState::new().hash_one(0);
-    let others = Arc::new(OnceLock::new());
+    let all_handles = Arc::new(OnceLock::new());
     let mut workers = Vec::new();
     for index in 0..settings.workers {
         // Connections are shared out evenly, so what all may take is, too.
@@ -75,12 +75,12 @@ fn serve(
         let worker_log = log.worker(instance);
         // It fails only if the acceptor has ended, and then nobody waits for it.
         let done = move || drop(waker.wake());
-        workers.push(worker::spawn(index, places, max_memory, others.clone(), worker, || worker_log, done)?);
+        workers.push(worker::spawn(index, places, max_memory, all_handles.clone(), worker, || worker_log, done)?);
     }
-    let remotes = || -> Vec<_> { workers.iter().map(worker::Handle::remote).collect() };
+    let handles = || -> Vec<_> { workers.iter().map(worker::WorkerThread::handle).collect() };
     // Nobody else fills it.
-    let _ = others.set(remotes());
-    let process = || Remotes { workers: remotes(), drain: acceptor.drain_request(), acceptor: waker.clone() };
+    let _ = all_handles.set(handles());
+    let process = || ProcessHandle { workers: handles(), drain: acceptor.drain_request(), acceptor: waker.clone() };
     if let Some(control) = control {
         control.spawn(process())?;
     }

@@ -42,7 +42,7 @@ enum WorkerMessage {
 
 /// A worker, as the acceptor sees it.
 #[derive(Debug)]
-pub(crate) struct Handle {
+pub(crate) struct WorkerThread {
     mailbox: SyncSender<WorkerMessage>,
     waker: Arc<Waker>,
     load: Arc<WorkerLoad>,
@@ -72,7 +72,7 @@ impl WorkerLoad {
     }
 }
 
-impl Handle {
+impl WorkerThread {
     pub(crate) fn load(&self) -> usize {
         self.load.connections.load(Ordering::Relaxed)
     }
@@ -120,8 +120,8 @@ impl Handle {
     }
 
     /// What the control port knows of it.
-    pub(crate) fn remote(&self) -> Remote {
-        Remote { mailbox: self.mailbox.clone(), waker: self.waker.clone(), load: self.load.clone() }
+    pub(crate) fn handle(&self) -> WorkerHandle {
+        WorkerHandle { mailbox: self.mailbox.clone(), waker: self.waker.clone(), load: self.load.clone() }
     }
 
     pub(crate) fn is_finished(&self) -> bool {
@@ -139,13 +139,13 @@ impl Handle {
 
 /// A worker, as the control port and the other workers see it.
 #[derive(Debug)]
-pub(crate) struct Remote {
+pub(crate) struct WorkerHandle {
     mailbox: SyncSender<WorkerMessage>,
     waker: Arc<Waker>,
     load: Arc<WorkerLoad>,
 }
 
-impl Remote {
+impl WorkerHandle {
     /// Hands a message over, without waiting for it to be read.
     fn tell(&self, message: WorkerMessage) -> Result<(), SubmitError> {
         self.mailbox.try_send(message).map_err(|error| match error {
@@ -160,13 +160,13 @@ impl Remote {
 
 /// The process, as the control port sees it.
 #[derive(Debug)]
-pub(crate) struct Remotes {
-    pub(crate) workers: Vec<Remote>,
+pub(crate) struct ProcessHandle {
+    pub(crate) workers: Vec<WorkerHandle>,
     pub(crate) drain: DrainRequest,
     pub(crate) acceptor: Arc<Waker>,
 }
 
-impl Workers for Remotes {
+impl Workers for ProcessHandle {
     fn count(&self) -> usize {
         self.workers.len()
     }
@@ -183,7 +183,7 @@ impl Workers for Remotes {
 }
 
 /// Starts the worker with this number, which has this many places, on a thread of its own. Its connections may hold
-/// `max_memory` bytes; zero is any number. `others` is filled when all are started. `done` is called at its end.
+/// `max_memory` bytes; zero is any number. `handles` is filled when all are started. `done` is called at its end.
 ///
 /// # Errors
 /// No descriptor or no thread was to be had.
@@ -191,11 +191,11 @@ pub(crate) fn spawn(
     number: usize,
     places: usize,
     max_memory: usize,
-    others: Arc<OnceLock<Vec<Remote>>>,
+    handles: Arc<OnceLock<Vec<WorkerHandle>>>,
     worker: Worker,
     log: impl FnOnce() -> WorkerLog + Send + 'static,
     done: impl FnOnce() + Send + 'static,
-) -> io::Result<Handle> {
+) -> io::Result<WorkerThread> {
     let poll = Poll::new()?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
     let (mailbox, receiver) = mpsc::sync_channel(MAILBOX_CAPACITY);
@@ -211,7 +211,7 @@ pub(crate) fn spawn(
             buffer: vec![0; read_buffer(max_memory)].into_boxed_slice(),
             share: LEAST_SHARE,
             number,
-            others,
+            handles,
             replaced: VecDeque::new(),
             mailbox: receiver,
             load: shared_load,
@@ -224,7 +224,7 @@ pub(crate) fn spawn(
         worker.run();
         done();
     })?;
-    Ok(Handle { mailbox, waker, load, places, thread })
+    Ok(WorkerThread { mailbox, waker, load, places, thread })
 }
 
 struct EventLoop {
@@ -240,7 +240,7 @@ struct EventLoop {
     /// Its number among the workers.
     number: usize,
     /// All workers, as soon as all are there.
-    others: Arc<OnceLock<Vec<Remote>>>,
+    handles: Arc<OnceLock<Vec<WorkerHandle>>>,
     /// Connections that are to go for newer ones here, each with the number of the worker that is told next.
     replaced: VecDeque<(usize, Replaced)>,
     mailbox: Receiver<WorkerMessage>,
@@ -339,9 +339,9 @@ impl EventLoop {
         while let Some(replaced) = self.worker.next_replaced_elsewhere() {
             self.replaced.push_back((0, replaced));
         }
-        let Some(others) = self.others.get() else { return };
+        let Some(handles) = self.handles.get() else { return };
         while let Some((number, replaced)) = self.replaced.pop_front() {
-            let Some(other) = others.get(number) else { continue };
+            let Some(other) = handles.get(number) else { continue };
             let message = WorkerMessage::Replaced(replaced.clone());
             if number != self.number && other.tell(message) == Err(SubmitError::Busy) {
                 // Later, then; two that wait for each other would wait for ever.
@@ -386,10 +386,10 @@ impl EventLoop {
         if has_place || arrival.refusal.is_some() {
             return Some(stream);
         }
-        let Some(others) = self.others.get().filter(|others| passed + 1 < others.len()) else {
+        let Some(handles) = self.handles.get().filter(|handles| passed + 1 < handles.len()) else {
             return Some(stream);
         };
-        let Some(other) = others.get((self.number + 1) % others.len()) else { return Some(stream) };
+        let Some(other) = handles.get((self.number + 1) % handles.len()) else { return Some(stream) };
         other.load.add(arrival);
         match other.mailbox.try_send(WorkerMessage::NewConnection(stream, *arrival, passed + 1)) {
             Ok(()) => {
@@ -531,7 +531,7 @@ impl WorkerContext for EventLoop {
     }
 }
 
-/// The token under which others wake a worker.
+/// The token under which handles wake a worker.
 const WAKE: Token = Token(usize::MAX);
 
 /// How soon a worker that whose mailbox was full is tried again.
