@@ -22,7 +22,7 @@ use postern_host::signals::Signals;
 use postern_host::successor::Succession;
 use slog::{Logger, info, warn};
 
-use crate::worker::WorkerThread;
+use crate::event_loop::WorkerThread;
 
 /// Waits for connections and for the wish to stop.
 pub(crate) struct Acceptor {
@@ -237,8 +237,9 @@ impl Acceptor {
         let id = ConnectionId(self.next_id);
         self.next_id += 1;
         // While there are places it goes where most of them are left; then where a connection can give way.
-        let preference =
-            |worker: &&WorkerThread| (worker.load(), Reverse(if worker.is_full() { worker.pending() } else { 0 }));
+        let preference = |worker: &&WorkerThread| {
+            (worker.load(), Reverse(if worker.is_full() { worker.pending() } else { 0 }))
+        };
         let Some(worker) = workers.iter().min_by_key(preference) else { return };
         let is_full = worker.is_full();
         worker.arrival(stream, NewConnection { id, peer, refusal });

@@ -1,12 +1,12 @@
 //! Postern for production: one acceptor, and as many event loops as there are cores.
 //!
 //! * `acceptor`: accepts, numbers and hands out connections; passes the wish to stop on.
-//! * `worker`: one event loop around one [`Worker`], and how all_handles reach it.
+//! * `event_loop`: one event loop around one [`Worker`], and how all_handles reach it.
 //! * `socket`: a worker's sockets.
 
 mod acceptor;
+mod event_loop;
 mod socket;
-mod worker;
 
 use std::hash::{BuildHasher, RandomState};
 use std::process::ExitCode;
@@ -26,7 +26,7 @@ use postern_host::supervisor::Supervisor;
 use slog::{crit, info};
 
 use acceptor::Acceptor;
-use worker::ProcessHandle;
+use event_loop::ProcessHandle;
 
 /// Runs the program: takes settings from flags, the environment and `.env`, serves until a signal ends it, and returns its
 /// exit status.
@@ -75,12 +75,21 @@ fn serve(
         let worker_log = log.worker(instance);
         // It fails only if the acceptor has ended, and then nobody waits for it.
         let done = move || drop(waker.wake());
-        workers.push(worker::spawn(index, places, max_memory, all_handles.clone(), worker, || worker_log, done)?);
+        workers.push(event_loop::spawn(
+            index,
+            places,
+            max_memory,
+            all_handles.clone(),
+            worker,
+            || worker_log,
+            done,
+        )?);
     }
-    let handles = || -> Vec<_> { workers.iter().map(worker::WorkerThread::handle).collect() };
+    let handles = || -> Vec<_> { workers.iter().map(event_loop::WorkerThread::handle).collect() };
     // Nobody else fills it.
     let _ = all_handles.set(handles());
-    let process = || ProcessHandle { workers: handles(), drain: acceptor.drain_request(), acceptor: waker.clone() };
+    let process =
+        || ProcessHandle { workers: handles(), drain: acceptor.drain_request(), acceptor: waker.clone() };
     if let Some(control) = control {
         control.spawn(process())?;
     }
