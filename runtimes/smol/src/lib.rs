@@ -2,12 +2,12 @@
 //!
 //! * `worker`: the [`Worker`] and what one turn of a connection is. Nothing in it waits.
 //! * `tasks`: who waits for what.
-//! * `bell`: how one task ends another's wait.
+//! * `notify`: how one task wakes another.
 //! * `reactor`: how all of them wait for the kernel.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-mod bell;
+mod notify;
 mod reactor;
 mod state;
 mod tasks;

@@ -315,7 +315,7 @@ impl Wake for Alarm {
     fn wake_by_ref(self: &Arc<Alarm>) {
         // Most who wake it are its own tasks, and then it does not sleep.
         if self.state.swap(WOKEN, Ordering::AcqRel) == ASLEEP {
-            // It fails only if it is rung already.
+            // It fails only if it is notified already.
             let _ = rustix::io::write(&self.event, &1_u64.to_ne_bytes());
         }
     }

@@ -16,15 +16,15 @@ use postern_host::metrics::{Counts, Recording};
 use postern_host::socket;
 use postern_host::workers::{Job, WorkerContext};
 
-use crate::bell::Bell;
+use crate::notify::Notify;
 use crate::reactor::{Readiness, Watched};
 
 /// A connection, as its task and the timer task see it.
 pub(crate) struct Connection {
     pub(crate) key: Key,
     pub(crate) stream: Watched<OwnedFd>,
-    /// Rung when the timer task has done something to the connection.
-    pub(crate) bell: Bell,
+    /// Notified when the timer task has changed the connection.
+    pub(crate) changed: Notify,
 }
 
 /// One worker's state, shared by the tasks of one executor.
@@ -50,7 +50,7 @@ impl ExecutorState {
     pub(crate) fn open(&mut self, stream: Watched<OwnedFd>, arrival: NewConnection) -> Rc<Connection> {
         let now = Instant::now();
         let key = self.worker.open(arrival, now);
-        let connection = Rc::new(Connection { key, stream, bell: Bell::default() });
+        let connection = Rc::new(Connection { key, stream, changed: Notify::default() });
         if self.connections.len() <= key.0 {
             self.connections.resize(key.0 + 1, None);
         }
@@ -111,7 +111,7 @@ impl ExecutorState {
         }
         self.worker.resume_reads(now);
         // Their tasks ask anew what they are to wait for.
-        self.connections.iter().flatten().for_each(|connection| connection.bell.ring());
+        self.connections.iter().flatten().for_each(|connection| connection.changed.notify());
     }
 
     /// Hands over the last records, because the process ends.
@@ -173,7 +173,7 @@ impl ExecutorState {
                 let transport =
                     self.worker.handle_due(key, now, &mut self.buffer, &mut socket, &mut self.recording);
                 self.apply(&connection, transport, now);
-                connection.bell.ring();
+                connection.changed.notify();
             }
         }
     }

@@ -24,7 +24,7 @@ use smol::channel::{Receiver, bounded};
 use smol::future::{FutureExt, yield_now};
 use smol::{LocalExecutor, Task};
 
-use crate::bell::Bell;
+use crate::notify::Notify;
 use crate::reactor::{Reactor, Readiness, Watched};
 use crate::state::{Connection, Shared};
 
@@ -39,12 +39,12 @@ pub(crate) struct Runtime {
     next_id: Cell<u64>,
     /// When the timer task will wake by itself.
     alarm: Cell<Option<Instant>>,
-    /// Rung when something is due earlier than that.
-    timer: Bell,
+    /// Notified when something is due earlier than that.
+    timer: Notify,
     drain: DrainConfig,
     is_drain_wanted: Cell<bool>,
-    /// Rung when a connection has ended, or somebody wishes that the process drains.
-    stopping: Bell,
+    /// Notified when a connection has ended, or somebody wishes that the process drains.
+    stopping: Notify,
 }
 
 impl Runtime {
@@ -66,10 +66,10 @@ impl Runtime {
             log,
             next_id: Cell::new(1),
             alarm: Cell::new(None),
-            timer: Bell::default(),
+            timer: Notify::default(),
             drain,
             is_drain_wanted: Cell::new(false),
-            stopping: Bell::default(),
+            stopping: Notify::default(),
         })
     }
 
@@ -184,7 +184,7 @@ impl Runtime {
                         return Ok(Ending { shutdown, signals });
                     }
                 }
-                self.timer.ring();
+                self.timer.notify();
             }
         }
         Ok(Ending { shutdown, signals })
@@ -205,8 +205,8 @@ impl Runtime {
             }
             Ok(())
         };
-        let rung = async {
-            self.stopping.wait().await;
+        let notified = async {
+            self.stopping.notified().await;
             Ok(())
         };
         let succeeded = async {
@@ -215,7 +215,7 @@ impl Runtime {
             Ok(())
         };
         let signalled = async { signals.ready(Readiness::READ).await.map(drop) };
-        signalled.or(due).or(rung).or(succeeded).await
+        signalled.or(due).or(notified).or(succeeded).await
     }
 
     /// Ends the tasks that accept, and closes the ports.
@@ -242,7 +242,7 @@ impl Runtime {
     fn turned(&self) {
         let due = self.worker.borrow().poll_timeout();
         if due.is_some_and(|due| self.alarm.get().is_none_or(|alarm| due < alarm)) {
-            self.timer.ring();
+            self.timer.notify();
         }
     }
 }
@@ -263,7 +263,7 @@ impl Workers for OneWorker {
 
     fn drain(&self) {
         self.0.is_drain_wanted.set(true);
-        self.0.stopping.ring();
+        self.0.stopping.notify();
     }
 }
 
@@ -341,7 +341,7 @@ async fn carry(runtime: Rc<Runtime>, connection: Rc<Connection>) {
         // its task running, and nobody would look for what the others say.
         let ready = connection.stream.ready(wants);
         let due = async {
-            connection.bell.wait().await;
+            connection.changed.notified().await;
             Ok(Readiness::default())
         };
         match ready.or(due).await {
@@ -355,7 +355,7 @@ async fn carry(runtime: Rc<Runtime>, connection: Rc<Connection>) {
         }
         runtime.turned();
     }
-    runtime.stopping.ring();
+    runtime.stopping.notify();
 }
 
 /// Sleeps until something is due, and sees to it.
@@ -363,8 +363,8 @@ async fn keep_time(runtime: Rc<Runtime>) {
     loop {
         let alarm = runtime.worker.borrow().poll_timeout();
         runtime.alarm.set(alarm);
-        let rung = async {
-            runtime.timer.wait().await;
+        let notified = async {
+            runtime.timer.notified().await;
         };
         let fired = async {
             match alarm {
@@ -372,7 +372,7 @@ async fn keep_time(runtime: Rc<Runtime>) {
                 None => pending().await,
             }
         };
-        rung.or(fired).await;
+        notified.or(fired).await;
         runtime.worker.borrow_mut().handle_due();
     }
 }
