@@ -33,7 +33,7 @@ pub(crate) struct Reactor {
     /// By their time, and by a number where that is the same.
     timers: RefCell<BTreeMap<(Instant, u64), Waker>>,
     next_timer: Cell<u64>,
-    alarm: Arc<Alarm>,
+    thread_waker: Arc<ThreadWaker>,
     events: RefCell<Vec<Event>>,
 }
 
@@ -55,17 +55,17 @@ impl Reactor {
     /// No descriptor was to be had.
     pub(crate) fn new() -> io::Result<Rc<Reactor>> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        let alarm = Alarm {
+        let thread_waker = ThreadWaker {
             state: AtomicU8::new(AWAKE),
             event: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
         };
-        epoll::add(&epoll, &alarm.event, EventData::new_u64(ALARM), EventFlags::IN)?;
+        epoll::add(&epoll, &thread_waker.event, EventData::new_u64(WAKER_KEY), EventFlags::IN)?;
         Ok(Rc::new(Reactor {
             epoll,
             sources: RefCell::default(),
             timers: RefCell::default(),
             next_timer: Cell::new(0),
-            alarm: Arc::new(alarm),
+            thread_waker: Arc::new(thread_waker),
             events: RefCell::new(Vec::with_capacity(MOST_EVENTS)),
         }))
     }
@@ -75,7 +75,7 @@ impl Reactor {
     /// # Errors
     /// The kernel's, of which none is expected.
     pub(crate) fn block_on<T>(&self, future: impl Future<Output = T>) -> io::Result<T> {
-        let waker = Waker::from(self.alarm.clone());
+        let waker = Waker::from(self.thread_waker.clone());
         let mut context = Context::from_waker(&waker);
         let mut future = pin!(future);
         loop {
@@ -83,7 +83,8 @@ impl Reactor {
                 return Ok(value);
             }
             // If it was woken meanwhile, there is only a look at what has come.
-            let patience = if self.alarm.falls_asleep() { self.until_next() } else { Some(Duration::ZERO) };
+            let patience =
+                if self.thread_waker.begin_wait() { self.until_next() } else { Some(Duration::ZERO) };
             self.turn(patience)?;
         }
     }
@@ -115,14 +116,14 @@ impl Reactor {
         // A time that is too long to be said is for ever.
         let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
         let waited = epoll::wait(&self.epoll, spare_capacity(&mut events), patience.as_ref());
-        self.alarm.wakes_up();
+        self.thread_waker.end_wait();
         match waited {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
         for Event { flags, data, .. } in events.iter().copied() {
             match data.u64() {
-                ALARM => self.alarm.is_heard(),
+                WAKER_KEY => self.thread_waker.clear(),
                 key => self.note(key, flags),
             }
         }
@@ -284,35 +285,35 @@ impl<T: AsFd> Drop for Watched<T> {
 }
 
 /// Wakes the thread, from any thread.
-struct Alarm {
+struct ThreadWaker {
     state: AtomicU8,
     /// What it waits for beside all else.
     event: OwnedFd,
 }
 
-impl Alarm {
+impl ThreadWaker {
     /// Says that the thread is about to wait. False if it was woken since it last woke up, and so may not.
-    fn falls_asleep(&self) -> bool {
+    fn begin_wait(&self) -> bool {
         self.state.compare_exchange(AWAKE, ASLEEP, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
     /// Whoever has woken it until now need not do it again: the future is polled next.
-    fn wakes_up(&self) {
+    fn end_wait(&self) {
         self.state.swap(AWAKE, Ordering::AcqRel);
     }
 
-    fn is_heard(&self) {
+    fn clear(&self) {
         // It is not blocking, and empty afterwards either way.
         let _ = rustix::io::read(&self.event, &mut [0; 8]);
     }
 }
 
-impl Wake for Alarm {
-    fn wake(self: Arc<Alarm>) {
+impl Wake for ThreadWaker {
+    fn wake(self: Arc<ThreadWaker>) {
         self.wake_by_ref();
     }
 
-    fn wake_by_ref(self: &Arc<Alarm>) {
+    fn wake_by_ref(self: &Arc<ThreadWaker>) {
         // Most who wake it are its own tasks, and then it does not sleep.
         if self.state.swap(WOKEN, Ordering::AcqRel) == ASLEEP {
             // It fails only if it is notified already.
@@ -325,8 +326,8 @@ const AWAKE: u8 = 0;
 const ASLEEP: u8 = 1;
 const WOKEN: u8 = 2;
 
-/// What the kernel calls the alarm's descriptor. No table has so many entries.
-const ALARM: u64 = u64::MAX;
+/// What the kernel calls the waker's descriptor. No table has so many entries.
+const WAKER_KEY: u64 = u64::MAX;
 
 /// Events taken at once. The rest comes with the next look.
 const MOST_EVENTS: usize = 256;
