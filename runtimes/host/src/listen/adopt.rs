@@ -8,7 +8,7 @@ use rustix::net::sockopt::{socket_acceptconn, socket_type};
 use socket2::SockRef;
 
 use super::unix::{FileDuty, SocketFile};
-use super::{Address, Keeper, Listener};
+use super::{Address, SocketOwner, Listener};
 
 impl Listener {
     /// Takes a socket over that listens already. If nobody else keeps it, its file is to be removed in the end; that is
@@ -16,7 +16,7 @@ impl Listener {
     ///
     /// # Errors
     /// It is no socket, or none that connections come from.
-    pub(crate) fn adopt(socket: OwnedFd, keeper: Keeper) -> io::Result<Listener> {
+    pub(crate) fn adopt(socket: OwnedFd, owner: SocketOwner) -> io::Result<Listener> {
         if socket_type(&socket)? != SocketType::STREAM || !socket_acceptconn(&socket)? {
             return Err(unusable("not a socket that listens for streams"));
         }
@@ -28,11 +28,11 @@ impl Listener {
             (None, Some(path)) => Address::Unix(path.to_owned()),
             (None, None) => return Err(unusable("neither on the network nor in the file system")),
         };
-        let file = match (&address, keeper) {
-            (Address::Unix(path), Keeper::Process) => Some(SocketFile::new(path, FileDuty::new(false))?),
-            (Address::Unix(_), Keeper::Supervisor) | (Address::Tcp(_), _) => None,
+        let file = match (&address, owner) {
+            (Address::Unix(path), SocketOwner::Process) => Some(SocketFile::new(path, FileDuty::new(false))?),
+            (Address::Unix(_), SocketOwner::Supervisor) | (Address::Tcp(_), _) => None,
         };
-        Ok(Listener { address, keeper, file, socket })
+        Ok(Listener { address, owner, file, socket })
     }
 }
 
@@ -51,7 +51,7 @@ mod tests {
     fn a_socket_that_listens_is_taken_over_as_it_is() {
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
-        let listener = Listener::adopt(socket.into(), Keeper::Process).unwrap();
+        let listener = Listener::adopt(socket.into(), SocketOwner::Process).unwrap();
         assert_eq!(listener.address(), &Address::Tcp(address));
         assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
         let _client = TcpStream::connect(address).unwrap();
@@ -63,18 +63,18 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("postern.sock");
         let socket = OwnedFd::from(UnixListener::bind(&path).unwrap());
-        let adopt = |keeper| Listener::adopt(socket.try_clone().unwrap(), keeper).unwrap();
+        let adopt = |owner| Listener::adopt(socket.try_clone().unwrap(), owner).unwrap();
         // That of a supervisor; that of a predecessor which has not handed over; that of one which has.
-        assert!(adopt(Keeper::Supervisor).file_duty().is_none());
-        drop(adopt(Keeper::Process));
+        assert!(adopt(SocketOwner::Supervisor).file_duty().is_none());
+        drop(adopt(SocketOwner::Process));
         assert!(path.exists());
-        let listener = adopt(Keeper::Process);
+        let listener = adopt(SocketOwner::Process);
         assert_eq!(listener.address(), &Address::Unix(path.clone()));
         listener.file_duty().unwrap().take();
         listener.file_duty().unwrap().give();
         drop(listener);
         assert!(path.exists());
-        let listener = adopt(Keeper::Process);
+        let listener = adopt(SocketOwner::Process);
         listener.file_duty().unwrap().take();
         drop(listener);
         assert!(!path.exists());
@@ -87,7 +87,7 @@ mod tests {
         let connected = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let file = std::fs::File::open("/dev/null").unwrap();
         for socket in [OwnedFd::from(datagrams), OwnedFd::from(connected), OwnedFd::from(file)] {
-            assert!(Listener::adopt(socket, Keeper::Process).is_err());
+            assert!(Listener::adopt(socket, SocketOwner::Process).is_err());
         }
     }
 }

@@ -51,7 +51,7 @@ impl fmt::Display for Address {
 
 /// Who keeps a socket open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Keeper {
+pub(crate) enum SocketOwner {
     /// This process, and a successor of it.
     Process,
     /// Who has started it: whoever comes when this process has closed the socket waits for the next one.
@@ -62,7 +62,7 @@ pub(crate) enum Keeper {
 #[derive(Debug)]
 pub struct Listener {
     address: Address,
-    keeper: Keeper,
+    owner: SocketOwner,
     /// Goes before the socket is closed, so that nobody finds a file behind which nobody listens.
     file: Option<SocketFile>,
     socket: OwnedFd,
@@ -75,8 +75,8 @@ impl Listener {
     }
 
     /// Who keeps it open.
-    pub(crate) fn keeper(&self) -> Keeper {
-        self.keeper
+    pub(crate) fn owner(&self) -> SocketOwner {
+        self.owner
     }
 
     /// Whether every user of this host may connect, by the mode of its file. On the network that is no question of modes.

@@ -14,7 +14,7 @@ use postern_core::handshake::Peer;
 use rustix::net::{SocketFlags, accept_with};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::{Address, BACKLOG, Keeper, Listener};
+use super::{Address, BACKLOG, SocketOwner, Listener};
 
 /// Who may connect to a socket in the file system: whoever may write to its file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,7 +118,7 @@ pub(super) fn listen(path: &Path, access: &Access) -> io::Result<Listener> {
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     let address = Address::Unix(path.to_owned());
-    Ok(Listener { address, keeper: Keeper::Process, file: Some(file), socket: socket.into() })
+    Ok(Listener { address, owner: SocketOwner::Process, file: Some(file), socket: socket.into() })
 }
 
 pub(super) fn accept(listener: impl AsFd) -> io::Result<(OwnedFd, Peer)> {

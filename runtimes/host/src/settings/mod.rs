@@ -43,7 +43,7 @@ use slog::{Logger, info, warn};
 
 use crate::assertion::AssertionSettings;
 use crate::healthcheck::{self, Probe};
-use crate::listen::{Access, Address, Keeper, Listener};
+use crate::listen::{Access, Address, SocketOwner, Listener};
 use crate::log::{self, LogSettings};
 use crate::users::{PerUser, UserPolicy};
 use command::{Arguments, Purpose};
@@ -283,7 +283,7 @@ impl Settings {
         {
             // Whoever made the file says who may connect.
             let setting =
-                if open.keeper() == Keeper::Process { "POSTERN_LISTEN_MODE" } else { "SocketMode=" };
+                if open.owner() == SocketOwner::Process { "POSTERN_LISTEN_MODE" } else { "SocketMode=" };
             warn!(
                 log,
                 # "settings_warning",

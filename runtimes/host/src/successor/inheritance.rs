@@ -14,7 +14,7 @@ use slog::{Logger, info, warn};
 
 use super::VARIABLE;
 use super::line::{self, Use};
-use crate::listen::{self, Keeper, ListenError, Listener};
+use crate::listen::{self, SocketOwner, ListenError, Listener};
 use crate::phase::Phase;
 use crate::settings::Settings;
 
@@ -55,7 +55,7 @@ impl Inheritance {
         info!(log, # "listeners_inherited", "listeners are from {from}: the addresses of POSTERN_LISTEN are not looked at";
             "count" => self.users.len());
         settings.drain.is_port_kept =
-            self.users.iter().all(|listener| listener.keeper() == Keeper::Supervisor);
+            self.users.iter().all(|listener| listener.owner() == SocketOwner::Supervisor);
         self.files = self.users.iter().filter_map(Listener::file_duty).cloned().collect();
         Ok(std::mem::take(&mut self.users))
     }
@@ -78,9 +78,9 @@ impl Inheritance {
 
     fn add(&mut self, of: Use, socket: OwnedFd) -> io::Result<()> {
         match of {
-            Use::Users => self.users.push(Listener::adopt(socket, Keeper::Process)?),
-            Use::Supervised => self.users.push(Listener::adopt(socket, Keeper::Supervisor)?),
-            Use::Control => self.control = Some(Listener::adopt(socket, Keeper::Supervisor)?),
+            Use::Users => self.users.push(Listener::adopt(socket, SocketOwner::Process)?),
+            Use::Supervised => self.users.push(Listener::adopt(socket, SocketOwner::Supervisor)?),
+            Use::Control => self.control = Some(Listener::adopt(socket, SocketOwner::Supervisor)?),
         }
         Ok(())
     }

@@ -16,7 +16,7 @@ use slog::{Logger, error, info};
 use super::VARIABLE;
 use super::line::{self, Use};
 use crate::control::Control;
-use crate::listen::{FileDuty, Keeper, Listener};
+use crate::listen::{FileDuty, SocketOwner, Listener};
 use crate::phase::Phase;
 
 /// What hands a process's listeners over to another. It starts that ([`Succession::begin`]), and says what became of it
@@ -62,9 +62,9 @@ impl Succession {
         let mut descriptors: Vec<(Use, BorrowedFd<'_>)> = Vec::new();
         for listener in listeners {
             files.extend(listener.file_duty().cloned());
-            let of = match listener.keeper() {
-                Keeper::Process => Use::Users,
-                Keeper::Supervisor => Use::Supervised,
+            let of = match listener.owner() {
+                SocketOwner::Process => Use::Users,
+                SocketOwner::Supervisor => Use::Supervised,
             };
             descriptors.push((of, listener.as_fd()));
         }
