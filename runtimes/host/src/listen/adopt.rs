@@ -7,12 +7,12 @@ use rustix::net::SocketType;
 use rustix::net::sockopt::{socket_acceptconn, socket_type};
 use socket2::SockRef;
 
-use super::unix::{FileDuty, SocketFile};
-use super::{Address, SocketOwner, Listener};
+use super::unix::{FileOwnership, SocketFileGuard};
+use super::{Address, Listener, SocketOwner};
 
 impl Listener {
     /// Takes a socket over that listens already. If nobody else keeps it, its file is to be removed in the end; that is
-    /// not this process's duty before it has taken it ([`Listener::file_duty`]).
+    /// not this process's duty before it has taken it ([`Listener::file_ownership`]).
     ///
     /// # Errors
     /// It is no socket, or none that connections come from.
@@ -29,7 +29,9 @@ impl Listener {
             (None, None) => return Err(unusable("neither on the network nor in the file system")),
         };
         let file = match (&address, owner) {
-            (Address::Unix(path), SocketOwner::Process) => Some(SocketFile::new(path, FileDuty::new(false))?),
+            (Address::Unix(path), SocketOwner::Process) => {
+                Some(SocketFileGuard::new(path, FileOwnership::new(false))?)
+            }
             (Address::Unix(_), SocketOwner::Supervisor) | (Address::Tcp(_), _) => None,
         };
         Ok(Listener { address, owner, file, socket })
@@ -65,17 +67,17 @@ mod tests {
         let socket = OwnedFd::from(UnixListener::bind(&path).unwrap());
         let adopt = |owner| Listener::adopt(socket.try_clone().unwrap(), owner).unwrap();
         // That of a supervisor; that of a predecessor which has not handed over; that of one which has.
-        assert!(adopt(SocketOwner::Supervisor).file_duty().is_none());
+        assert!(adopt(SocketOwner::Supervisor).file_ownership().is_none());
         drop(adopt(SocketOwner::Process));
         assert!(path.exists());
         let listener = adopt(SocketOwner::Process);
         assert_eq!(listener.address(), &Address::Unix(path.clone()));
-        listener.file_duty().unwrap().take();
-        listener.file_duty().unwrap().give();
+        listener.file_ownership().unwrap().acquire();
+        listener.file_ownership().unwrap().release();
         drop(listener);
         assert!(path.exists());
         let listener = adopt(SocketOwner::Process);
-        listener.file_duty().unwrap().take();
+        listener.file_ownership().unwrap().acquire();
         drop(listener);
         assert!(!path.exists());
     }

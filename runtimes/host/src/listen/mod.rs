@@ -26,8 +26,8 @@ pub use intake::{Accepted, Intake};
 #[cfg(feature = "control")]
 pub(crate) use reserve::Reserve;
 pub(crate) use turned_away::POOL;
-pub(crate) use unix::FileDuty;
-use unix::SocketFile;
+pub(crate) use unix::FileOwnership;
+use unix::SocketFileGuard;
 pub use unix::{Access, Owner};
 
 /// Where to listen.
@@ -64,7 +64,7 @@ pub struct Listener {
     address: Address,
     owner: SocketOwner,
     /// Goes before the socket is closed, so that nobody finds a file behind which nobody listens.
-    file: Option<SocketFile>,
+    file: Option<SocketFileGuard>,
     socket: OwnedFd,
 }
 
@@ -88,8 +88,8 @@ impl Listener {
     }
 
     /// The duty to remove its file in the end, if it has one.
-    pub(crate) fn file_duty(&self) -> Option<&FileDuty> {
-        self.file.as_ref().map(SocketFile::duty)
+    pub(crate) fn file_ownership(&self) -> Option<&FileOwnership> {
+        self.file.as_ref().map(SocketFileGuard::duty)
     }
 
     /// Takes the next connection: a socket that does not block and sends small frames at once, and who is at its

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::{Address, BACKLOG, SocketOwner, Listener};
+use super::{Address, BACKLOG, Listener, SocketOwner};
 
 /// Listens on an address. `is_ipv6_alone` is for `[::]`, which otherwise stands for all addresses of both families: on a
 /// host without IPv6 for those of IPv4.
@@ -43,7 +43,12 @@ fn listen_on(address: SocketAddr, is_ipv6_alone: bool) -> io::Result<Listener> {
     socket.set_nonblocking(true)?;
     // The system's own word, because of port 0.
     let bound = socket.local_addr()?.as_socket().unwrap_or(address);
-    Ok(Listener { address: Address::Tcp(bound), owner: SocketOwner::Process, file: None, socket: socket.into() })
+    Ok(Listener {
+        address: Address::Tcp(bound),
+        owner: SocketOwner::Process,
+        file: None,
+        socket: socket.into(),
+    })
 }
 
 pub(super) fn accept(listener: impl AsFd) -> io::Result<(OwnedFd, Peer)> {

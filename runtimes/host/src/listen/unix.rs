@@ -14,7 +14,7 @@ use postern_core::handshake::Peer;
 use rustix::net::{SocketFlags, accept_with};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::{Address, BACKLOG, SocketOwner, Listener};
+use super::{Address, BACKLOG, Listener, SocketOwner};
 
 /// Who may connect to a socket in the file system: whoever may write to its file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,43 +40,43 @@ pub struct Owner {
     pub group: Option<u32>,
 }
 
-/// The file of a socket that listens. Dropping it removes it, unless somebody has put another in its place, or the duty
+/// The file of a socket that listens. Dropping it removes it, unless somebody has put another in its place, or the ownership
 /// is another's.
 #[derive(Debug)]
-pub(super) struct SocketFile {
+pub(super) struct SocketFileGuard {
     path: PathBuf,
     /// The device and the inode.
     identity: (u64, u64),
-    duty: FileDuty,
+    ownership: FileOwnership,
 }
 
-impl SocketFile {
-    pub(super) fn new(path: &Path, duty: FileDuty) -> io::Result<SocketFile> {
+impl SocketFileGuard {
+    pub(super) fn new(path: &Path, ownership: FileOwnership) -> io::Result<SocketFileGuard> {
         let file = fs::symlink_metadata(path)?;
-        Ok(SocketFile { path: path.to_owned(), identity: (file.dev(), file.ino()), duty })
+        Ok(SocketFileGuard { path: path.to_owned(), identity: (file.dev(), file.ino()), ownership })
     }
 
-    pub(super) fn duty(&self) -> &FileDuty {
-        &self.duty
+    pub(super) fn ownership(&self) -> &FileOwnership {
+        &self.ownership
     }
 }
 
 /// Whether it is this process that removes the file of a socket in the end. It goes over to a successor with the socket.
 #[derive(Debug, Clone)]
-pub(crate) struct FileDuty(Arc<AtomicBool>);
+pub(crate) struct FileOwnership(Arc<AtomicBool>);
 
-impl FileDuty {
-    pub(super) fn new(is_ours: bool) -> FileDuty {
-        FileDuty(Arc::new(AtomicBool::new(is_ours)))
+impl FileOwnership {
+    pub(super) fn new(is_ours: bool) -> FileOwnership {
+        FileOwnership(Arc::new(AtomicBool::new(is_ours)))
     }
 
     /// From now on it is.
-    pub(crate) fn take(&self) {
+    pub(crate) fn acquire(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
     /// From now on it is another's.
-    pub(crate) fn give(&self) {
+    pub(crate) fn release(&self) {
         self.0.store(false, Ordering::Relaxed);
     }
 
@@ -85,9 +85,9 @@ impl FileDuty {
     }
 }
 
-impl Drop for SocketFile {
+impl Drop for SocketFileGuard {
     fn drop(&mut self) {
-        if !self.duty.is_ours() {
+        if !self.ownership.is_ours() {
             return;
         }
         let is_ours =
@@ -104,7 +104,7 @@ pub(super) fn listen(path: &Path, access: &Access) -> io::Result<Listener> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.bind(&SockAddr::unix(path)?)?;
     // From here on the file goes, whatever fails.
-    let file = SocketFile::new(path, FileDuty::new(true))?;
+    let file = SocketFileGuard::new(path, FileOwnership::new(true))?;
     // Nobody can connect before the socket listens, so there is no moment with another mode or another owner.
     fs::set_permissions(path, fs::Permissions::from_mode(access.mode))?;
     let Owner { user, group } = access.owner;

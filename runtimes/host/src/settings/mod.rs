@@ -43,7 +43,7 @@ use slog::{Logger, info, warn};
 
 use crate::assertion::AssertionSettings;
 use crate::healthcheck::{self, Probe};
-use crate::listen::{Access, Address, SocketOwner, Listener};
+use crate::listen::{Access, Address, Listener, SocketOwner};
 use crate::log::{self, LogSettings};
 use crate::users::{PerUser, UserPolicy};
 use command::{Arguments, Purpose};

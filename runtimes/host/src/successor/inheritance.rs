@@ -14,7 +14,7 @@ use slog::{Logger, info, warn};
 
 use super::VARIABLE;
 use super::line::{self, Use};
-use crate::listen::{self, SocketOwner, ListenError, Listener};
+use crate::listen::{self, ListenError, Listener, SocketOwner};
 use crate::phase::Phase;
 use crate::settings::Settings;
 
@@ -26,7 +26,7 @@ pub struct Inheritance {
     /// To the predecessor, if it is from one.
     line: Option<UnixStream>,
     /// The files that this process removes in the end, once it serves.
-    files: Vec<listen::FileDuty>,
+    files: Vec<listen::FileOwnership>,
 }
 
 impl Inheritance {
@@ -56,7 +56,7 @@ impl Inheritance {
             "count" => self.users.len());
         settings.drain.is_port_kept =
             self.users.iter().all(|listener| listener.owner() == SocketOwner::Supervisor);
-        self.files = self.users.iter().filter_map(Listener::file_duty).cloned().collect();
+        self.files = self.users.iter().filter_map(Listener::file_ownership).cloned().collect();
         Ok(std::mem::take(&mut self.users))
     }
 
@@ -72,7 +72,7 @@ impl Inheritance {
         {
             warn!(log, # "predecessor_gone", "the process before this one is gone"; "error" => %error);
         }
-        self.files.iter().for_each(listen::FileDuty::take);
+        self.files.iter().for_each(listen::FileOwnership::acquire);
         phase.ready();
     }
 

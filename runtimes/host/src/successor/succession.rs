@@ -16,7 +16,7 @@ use slog::{Logger, error, info};
 use super::VARIABLE;
 use super::line::{self, Use};
 use crate::control::Control;
-use crate::listen::{FileDuty, SocketOwner, Listener};
+use crate::listen::{FileOwnership, Listener, SocketOwner};
 use crate::phase::Phase;
 
 /// What hands a process's listeners over to another. It starts that ([`Succession::begin`]), and says what became of it
@@ -36,7 +36,7 @@ struct Heir {
     child: Option<Arc<Mutex<Child>>>,
     /// The number of its process, when it serves.
     outcome: Receiver<Result<u32, Stillborn>>,
-    files: Vec<FileDuty>,
+    files: Vec<FileOwnership>,
 }
 
 impl Succession {
@@ -61,7 +61,7 @@ impl Succession {
         let mut files = Vec::new();
         let mut descriptors: Vec<(Use, BorrowedFd<'_>)> = Vec::new();
         for listener in listeners {
-            files.extend(listener.file_duty().cloned());
+            files.extend(listener.file_ownership().cloned());
             let of = match listener.owner() {
                 SocketOwner::Process => Use::Users,
                 SocketOwner::Supervisor => Use::Supervised,
@@ -110,7 +110,7 @@ impl Succession {
         let heir = self.heir.take()?;
         match outcome {
             Ok(successor) => {
-                heir.files.iter().for_each(FileDuty::give);
+                heir.files.iter().for_each(FileOwnership::release);
                 self.phase.hand_over(successor);
                 info!(self.log, # "successor_ready", "a successor serves: accepting is left to it"; "successor" => successor);
                 Some(true)
