@@ -58,7 +58,7 @@ impl Phase {
     pub(crate) fn hand_over(&self, successor: u32) {
         // To the supervisor the service does not stop.
         self.0.is_draining.store(true, Ordering::Relaxed);
-        self.0.supervisor.succeeded_by(successor);
+        self.0.supervisor.set_main_pid(successor);
         self.0.handed_over.0.close();
     }
 
@@ -87,6 +87,6 @@ impl Phase {
 
     /// What gives the supervisor signs of life, if it waits for them.
     pub fn watchdog(&self) -> Option<Watchdog> {
-        self.0.supervisor.watchdog().map(|patience| Watchdog::new(self.clone(), patience))
+        self.0.supervisor.watchdog_timeout().map(|patience| Watchdog::new(self.clone(), patience))
     }
 }

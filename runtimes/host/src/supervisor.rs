@@ -11,15 +11,15 @@ use std::time::Duration;
 
 use slog::{Logger, warn};
 
-/// Where words about this process go. By default nowhere.
+/// Where state about this process go. By default nowhere.
 #[derive(Debug, Default)]
 pub struct Supervisor {
-    ear: Option<Ear>,
+    socket: Option<NotifySocket>,
     watchdog: Option<Duration>,
 }
 
 #[derive(Debug)]
-struct Ear {
+struct NotifySocket {
     socket: UnixDatagram,
     address: SocketAddr,
 }
@@ -42,45 +42,45 @@ impl Supervisor {
 
     /// The one that listens there, and waits for signs of life no longer than `watchdog`.
     pub(crate) fn at(name: &OsStr, watchdog: Option<Duration>) -> io::Result<Supervisor> {
-        Ok(Supervisor { ear: Some(Ear::new(name)?), watchdog })
+        Ok(Supervisor { socket: Some(NotifySocket::new(name)?), watchdog })
     }
 
     /// The process serves, and it is the one that the supervisor should look at.
     pub(crate) fn ready(&self) {
-        self.say(&format!("MAINPID={}\nREADY=1", process::id()));
+        self.send(&format!("MAINPID={}\nREADY=1", process::id()));
     }
 
     /// The process is on its way to its end.
     pub(crate) fn stopping(&self) {
-        self.say("STOPPING=1");
+        self.send("STOPPING=1");
     }
 
     /// Another process serves from now on. A supervisor may listen to none but the one it looks at, so it hears it from
     /// here, too.
-    pub(crate) fn succeeded_by(&self, successor: u32) {
-        self.say(&format!("MAINPID={successor}"));
+    pub(crate) fn set_main_pid(&self, successor: u32) {
+        self.send(&format!("MAINPID={successor}"));
     }
 
     /// The process is well.
-    pub(crate) fn alive(&self) {
-        self.say("WATCHDOG=1");
+    pub(crate) fn ping_watchdog(&self) {
+        self.send("WATCHDOG=1");
     }
 
     /// How long the supervisor waits for a sign of life; `None` if it does not.
-    pub(crate) fn watchdog(&self) -> Option<Duration> {
+    pub(crate) fn watchdog_timeout(&self) -> Option<Duration> {
         self.watchdog
     }
 
-    fn say(&self, words: &str) {
-        if let Some(Ear { socket, address }) = &self.ear {
+    fn send(&self, state: &str) {
+        if let Some(NotifySocket { socket, address }) = &self.socket {
             // Whoever does not listen any more need not be told.
-            let _ = socket.send_to_addr(words.as_bytes(), address);
+            let _ = socket.send_to_addr(state.as_bytes(), address);
         }
     }
 }
 
-impl Ear {
-    fn new(name: &OsStr) -> io::Result<Ear> {
+impl NotifySocket {
+    fn new(name: &OsStr) -> io::Result<NotifySocket> {
         let address = match name.as_bytes() {
             [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
             [b'/', ..] => SocketAddr::from_pathname(name)?,
@@ -94,7 +94,7 @@ impl Ear {
         let socket = UnixDatagram::unbound()?;
         // Its queue may be full for a moment; nobody's turn waits for it but the one of who speaks.
         socket.set_write_timeout(Some(PATIENCE))?;
-        Ok(Ear { socket, address })
+        Ok(NotifySocket { socket, address })
     }
 }
 
@@ -110,10 +110,10 @@ const PATIENCE: Duration = Duration::from_secs(1);
 mod tests {
     use super::*;
 
-    fn heard(ear: &UnixDatagram) -> String {
-        let mut words = [0; 128];
-        let length = ear.recv(&mut words).unwrap();
-        String::from_utf8(words[..length].to_vec()).unwrap()
+    fn received(socket: &UnixDatagram) -> String {
+        let mut state = [0; 128];
+        let length = socket.recv(&mut state).unwrap();
+        String::from_utf8(state[..length].to_vec()).unwrap()
     }
 
     #[test]
@@ -122,18 +122,21 @@ mod tests {
         let path = folder.path().join("notify");
         let name = format!("postern-test-{}", process::id());
         let abstract_address = SocketAddr::from_abstract_name(&name).unwrap();
-        for (ear, name) in [
+        for (socket, name) in [
             (UnixDatagram::bind(&path).unwrap(), path.as_os_str().to_owned()),
             (UnixDatagram::bind_addr(&abstract_address).unwrap(), format!("@{name}").into()),
         ] {
             let supervisor = Supervisor::at(&name, None).unwrap();
             supervisor.ready();
-            assert_eq!(heard(&ear), format!("MAINPID={}\nREADY=1", process::id()));
-            supervisor.succeeded_by(7);
-            assert_eq!(heard(&ear), "MAINPID=7");
-            supervisor.alive();
+            assert_eq!(received(&socket), format!("MAINPID={}\nREADY=1", process::id()));
+            supervisor.set_main_pid(7);
+            assert_eq!(received(&socket), "MAINPID=7");
+            supervisor.ping_watchdog();
             supervisor.stopping();
-            assert_eq!((heard(&ear), heard(&ear)), ("WATCHDOG=1".to_owned(), "STOPPING=1".to_owned()));
+            assert_eq!(
+                (received(&socket), received(&socket)),
+                ("WATCHDOG=1".to_owned(), "STOPPING=1".to_owned())
+            );
         }
     }
 

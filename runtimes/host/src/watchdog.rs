@@ -36,7 +36,7 @@ impl Watchdog {
             // the supervisor's timeout ends the process.
             let unresponsive = liveness.unresponsive_since().await.map(|since| since.elapsed());
             if unresponsive.is_none_or(|time| time < self.every) {
-                self.phase.supervisor().alive();
+                self.phase.supervisor().ping_watchdog();
             }
             pause(self.every).await;
         }

@@ -89,7 +89,7 @@ impl Listener {
 
     /// The duty to remove its file in the end, if it has one.
     pub(crate) fn file_ownership(&self) -> Option<&FileOwnership> {
-        self.file.as_ref().map(SocketFileGuard::duty)
+        self.file.as_ref().map(SocketFileGuard::ownership)
     }
 
     /// Takes the next connection: a socket that does not block and sends small frames at once, and who is at its
