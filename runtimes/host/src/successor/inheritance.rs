@@ -13,7 +13,7 @@ use listenfd::ListenFd;
 use slog::{Logger, info, warn};
 
 use super::VARIABLE;
-use super::line::{self, Use};
+use super::handover::{self, Use};
 use crate::listen::{self, ListenError, Listener, SocketOwner};
 use crate::phase::Phase;
 use crate::settings::Settings;
@@ -24,7 +24,7 @@ pub struct Inheritance {
     users: Vec<Listener>,
     control: Option<Listener>,
     /// To the predecessor, if it is from one.
-    line: Option<UnixStream>,
+    channel: Option<UnixStream>,
     /// The files that this process removes in the end, once it serves.
     files: Vec<listen::FileOwnership>,
 }
@@ -51,7 +51,7 @@ impl Inheritance {
         if self.users.is_empty() {
             return listen::bind(&settings.listen, &settings.socket_access);
         }
-        let from = if self.line.is_some() { "the process before this one" } else { "LISTEN_FDS" };
+        let from = if self.channel.is_some() { "the process before this one" } else { "LISTEN_FDS" };
         info!(log, # "listeners_inherited", "listeners are from {from}: the addresses of POSTERN_LISTEN are not looked at";
             "count" => self.users.len());
         settings.drain.is_port_kept =
@@ -67,8 +67,8 @@ impl Inheritance {
 
     /// Tells those who wait for it that this process serves: its supervisor, and its predecessor, which then drains.
     pub fn serve(self, phase: &Phase, log: &Logger) {
-        if let Some(line) = &self.line
-            && let Err(error) = line::say_ready(line)
+        if let Some(channel) = &self.channel
+            && let Err(error) = handover::send_ready(channel)
         {
             warn!(log, # "predecessor_gone", "the process before this one is gone"; "error" => %error);
         }
@@ -105,14 +105,14 @@ fn from_supervisor() -> Result<Inheritance, InheritanceError> {
 
 /// By standard input, which is then at its end.
 fn from_predecessor() -> io::Result<Inheritance> {
-    let line = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let channel = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
-    line.set_read_timeout(Some(PATIENCE))?;
+    channel.set_read_timeout(Some(PATIENCE))?;
     let mut inheritance = Inheritance::default();
-    for (of, socket) in line::receive(&line)? {
+    for (of, socket) in handover::receive(&channel)? {
         inheritance.add(of, socket)?;
     }
-    Ok(Inheritance { line: Some(line), ..inheritance })
+    Ok(Inheritance { channel: Some(channel), ..inheritance })
 }
 
 /// The process was given something that it cannot listen on.

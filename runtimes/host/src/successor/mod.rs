@@ -8,11 +8,11 @@
 //! ```
 //!
 //! The port is never closed: both processes hold the same socket, and the kernel keeps those who come meanwhile in its
-//! one queue. [`Inheritance`] is the side of whoever is started, [`Succession`] that of whoever starts, and `line` is
+//! one queue. [`Inheritance`] is the side of whoever is started, [`Succession`] that of whoever starts, and `handover` is
 //! what they say to each other.
 
+mod handover;
 mod inheritance;
-mod line;
 mod succession;
 
 pub use inheritance::{Inheritance, InheritanceError};

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use slog::{Logger, error, info};
 
 use super::VARIABLE;
-use super::line::{self, Use};
+use super::handover::{self, Use};
 use crate::control::Control;
 use crate::listen::{FileOwnership, Listener, SocketOwner};
 use crate::phase::Phase;
@@ -70,13 +70,13 @@ impl Succession {
         }
         descriptors.extend(self.control.iter().map(|control| (Use::Control, control.as_fd())));
         let child = match start(&descriptors) {
-            Ok((child, line)) => {
+            Ok((child, channel)) => {
                 info!(self.log, # "successor_started", "a successor is started"; "successor" => child.id());
                 let child = Arc::new(Mutex::new(child));
                 let (watched, teller, waker) = (child.clone(), sender.clone(), wake.clone());
                 let watch = move || {
                     // It fails only if nobody asks.
-                    let _ = teller.send(watch(&line, &watched));
+                    let _ = teller.send(watch(&channel, &watched));
                     waker();
                 };
                 match thread::Builder::new().name("successor".to_owned()).spawn(watch) {
@@ -131,7 +131,7 @@ impl Succession {
     }
 }
 
-/// Starts the successor. Returns the line to it.
+/// Starts the successor. Returns the channel to it.
 fn start(descriptors: &[(Use, BorrowedFd<'_>)]) -> Result<(Child, UnixStream), Stillborn> {
     if process::id() == 1 {
         return Err(Stillborn::First);
@@ -141,7 +141,7 @@ fn start(descriptors: &[(Use, BorrowedFd<'_>)]) -> Result<(Child, UnixStream), S
     let program = arguments.next().ok_or(Stillborn::Nameless)?;
     let (here, there) = UnixStream::pair().map_err(Stillborn::System)?;
     here.set_read_timeout(Some(PATIENCE)).map_err(Stillborn::System)?;
-    line::send(&here, descriptors).map_err(Stillborn::System)?;
+    handover::send(&here, descriptors).map_err(Stillborn::System)?;
     let child = Command::new(program)
         .args(arguments)
         .env(VARIABLE, process::id().to_string())
@@ -161,8 +161,8 @@ fn start(descriptors: &[(Use, BorrowedFd<'_>)]) -> Result<(Child, UnixStream), S
 ///
 /// # Errors
 /// It does not, and is not there any more.
-fn watch(line: &UnixStream, child: &Mutex<Child>) -> Result<u32, Stillborn> {
-    match line::hear_ready(line) {
+fn watch(channel: &UnixStream, child: &Mutex<Child>) -> Result<u32, Stillborn> {
+    match handover::receive_ready(channel) {
         Ok(()) => Ok(lock(child).id()),
         Err(error) if error.kind() == ErrorKind::WouldBlock => {
             kill(child);
@@ -172,7 +172,7 @@ fn watch(line: &UnixStream, child: &Mutex<Child>) -> Result<u32, Stillborn> {
     }
 }
 
-/// How a successor ended whose line is at its end.
+/// How a successor ended whose channel is at its end.
 fn end(child: &Mutex<Child>) -> String {
     let deadline = Instant::now() + MOMENT;
     while Instant::now() < deadline {
@@ -231,5 +231,5 @@ impl fmt::Display for Stillborn {
 /// How long a successor may take until it serves.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long a process may take to end once its line has.
+/// How long a process may take to end once its channel has.
 const MOMENT: Duration = Duration::from_secs(1);

@@ -39,7 +39,7 @@ impl Use {
 ///
 /// # Errors
 /// There are too many, or the system does not take them.
-pub(super) fn send(line: &UnixStream, descriptors: &[(Use, BorrowedFd<'_>)]) -> io::Result<()> {
+pub(super) fn send(channel: &UnixStream, descriptors: &[(Use, BorrowedFd<'_>)]) -> io::Result<()> {
     if descriptors.len() > MOST {
         return Err(io::Error::new(ErrorKind::InvalidInput, format!("more than {MOST} listeners")));
     }
@@ -51,8 +51,8 @@ pub(super) fn send(line: &UnixStream, descriptors: &[(Use, BorrowedFd<'_>)]) -> 
     if !rights.push(SendAncillaryMessage::ScmRights(&bare)) {
         return Err(io::Error::from(ErrorKind::InvalidInput));
     }
-    // It is far less than what a line takes at once.
-    sendmsg(line, &[IoSlice::new(&letters)], &mut rights, SendFlags::NOSIGNAL)?;
+    // It is far less than what a channel takes at once.
+    sendmsg(channel, &[IoSlice::new(&letters)], &mut rights, SendFlags::NOSIGNAL)?;
     Ok(())
 }
 
@@ -60,12 +60,12 @@ pub(super) fn send(line: &UnixStream, descriptors: &[(Use, BorrowedFd<'_>)]) -> 
 ///
 /// # Errors
 /// Nothing came, or something else.
-pub(super) fn receive(line: &UnixStream) -> io::Result<Vec<(Use, OwnedFd)>> {
+pub(super) fn receive(channel: &UnixStream) -> io::Result<Vec<(Use, OwnedFd)>> {
     let mut letters = [0; MOST + 1];
     let mut space = [MaybeUninit::uninit(); SPACE];
     let mut rights = RecvAncillaryBuffer::new(&mut space);
     let length =
-        recvmsg(line, &mut [IoSliceMut::new(&mut letters)], &mut rights, RecvFlags::CMSG_CLOEXEC)?.bytes;
+        recvmsg(channel, &mut [IoSliceMut::new(&mut letters)], &mut rights, RecvFlags::CMSG_CLOEXEC)?.bytes;
     let mut descriptors: Vec<OwnedFd> = Vec::new();
     for message in rights.drain() {
         if let RecvAncillaryMessage::ScmRights(received) = message {
@@ -87,16 +87,16 @@ pub(super) fn receive(line: &UnixStream) -> io::Result<Vec<(Use, OwnedFd)>> {
 ///
 /// # Errors
 /// Its predecessor is gone.
-pub(super) fn say_ready(mut line: &UnixStream) -> io::Result<()> {
-    line.write_all(&[READY])
+pub(super) fn send_ready(mut channel: &UnixStream) -> io::Result<()> {
+    channel.write_all(&[READY])
 }
 
-/// Waits for that, as long as the line's timeout says.
+/// Waits for that, as long as the channel's timeout says.
 ///
 /// # Errors
 /// The successor has ended, [`ErrorKind::UnexpectedEof`], or time is up, [`ErrorKind::WouldBlock`].
-pub(super) fn hear_ready(mut line: &UnixStream) -> io::Result<()> {
-    line.read_exact(&mut [0])
+pub(super) fn receive_ready(mut channel: &UnixStream) -> io::Result<()> {
+    channel.read_exact(&mut [0])
 }
 
 /// The version of this protocol. A successor may be of a later version of the program.
@@ -130,10 +130,10 @@ mod tests {
             let received = TcpListener::from(received);
             assert_eq!(received.local_addr().unwrap(), sent.local_addr().unwrap());
         }
-        say_ready(&there).unwrap();
-        hear_ready(&here).unwrap();
+        send_ready(&there).unwrap();
+        receive_ready(&here).unwrap();
         drop(there);
-        assert_eq!(hear_ready(&here).unwrap_err().kind(), ErrorKind::UnexpectedEof);
+        assert_eq!(receive_ready(&here).unwrap_err().kind(), ErrorKind::UnexpectedEof);
     }
 
     #[test]
