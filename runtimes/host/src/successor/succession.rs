@@ -35,7 +35,7 @@ pub struct Succession {
 struct Heir {
     child: Option<Arc<Mutex<Child>>>,
     /// The number of its process, when it serves.
-    outcome: Receiver<Result<u32, Stillborn>>,
+    outcome: Receiver<Result<u32, HandoverError>>,
     files: Vec<FileOwnership>,
 }
 
@@ -83,7 +83,7 @@ impl Succession {
                     Ok(_) => Some(child),
                     Err(error) => {
                         kill(&child);
-                        let _ = sender.send(Err(Stillborn::System(error)));
+                        let _ = sender.send(Err(HandoverError::Start(error)));
                         wake();
                         None
                     }
@@ -105,7 +105,7 @@ impl Succession {
         let outcome = match heir.outcome.try_recv() {
             Ok(outcome) => outcome,
             Err(TryRecvError::Empty) => return None,
-            Err(TryRecvError::Disconnected) => Err(Stillborn::Unwatched),
+            Err(TryRecvError::Disconnected) => Err(HandoverError::Unwatched),
         };
         let heir = self.heir.take()?;
         match outcome {
@@ -132,16 +132,16 @@ impl Succession {
 }
 
 /// Starts the successor. Returns the channel to it.
-fn start(descriptors: &[(Use, BorrowedFd<'_>)]) -> Result<(Child, UnixStream), Stillborn> {
+fn start(descriptors: &[(Use, BorrowedFd<'_>)]) -> Result<(Child, UnixStream), HandoverError> {
     if process::id() == 1 {
-        return Err(Stillborn::First);
+        return Err(HandoverError::IsInit);
     }
     let mut arguments = env::args_os();
     // By its name, not by what the name stood for when this process began: that is how a new version comes in.
-    let program = arguments.next().ok_or(Stillborn::Nameless)?;
-    let (here, there) = UnixStream::pair().map_err(Stillborn::System)?;
-    here.set_read_timeout(Some(PATIENCE)).map_err(Stillborn::System)?;
-    handover::send(&here, descriptors).map_err(Stillborn::System)?;
+    let program = arguments.next().ok_or(HandoverError::UnknownProgram)?;
+    let (here, there) = UnixStream::pair().map_err(HandoverError::Start)?;
+    here.set_read_timeout(Some(PATIENCE)).map_err(HandoverError::Start)?;
+    handover::send(&here, descriptors).map_err(HandoverError::Start)?;
     let child = Command::new(program)
         .args(arguments)
         .env(VARIABLE, process::id().to_string())
@@ -152,7 +152,7 @@ fn start(descriptors: &[(Use, BorrowedFd<'_>)]) -> Result<(Child, UnixStream), S
         .env_remove("LISTEN_FDNAMES")
         .stdin(OwnedFd::from(there))
         .spawn()
-        .map_err(Stillborn::System)?;
+        .map_err(HandoverError::Start)?;
     // With the command goes our descriptor of the successor's end, so that its end is seen.
     Ok((child, here))
 }
@@ -161,14 +161,14 @@ fn start(descriptors: &[(Use, BorrowedFd<'_>)]) -> Result<(Child, UnixStream), S
 ///
 /// # Errors
 /// It does not, and is not there any more.
-fn watch(channel: &UnixStream, child: &Mutex<Child>) -> Result<u32, Stillborn> {
+fn watch(channel: &UnixStream, child: &Mutex<Child>) -> Result<u32, HandoverError> {
     match handover::receive_ready(channel) {
         Ok(()) => Ok(lock(child).id()),
         Err(error) if error.kind() == ErrorKind::WouldBlock => {
             kill(child);
-            Err(Stillborn::Late)
+            Err(HandoverError::TimedOut)
         }
-        Err(_) => Err(Stillborn::Ended(end(child))),
+        Err(_) => Err(HandoverError::Exited(end(child))),
     }
 }
 
@@ -200,30 +200,30 @@ fn lock(child: &Mutex<Child>) -> MutexGuard<'_, Child> {
 
 /// Why there is no successor.
 #[derive(Debug)]
-enum Stillborn {
+enum HandoverError {
     /// A container ends with its first process.
-    First,
+    IsInit,
     /// It is not known what this process was started by.
-    Nameless,
+    UnknownProgram,
     /// It could not be started.
-    System(io::Error),
+    Start(io::Error),
     /// It ended so.
-    Ended(String),
+    Exited(String),
     /// It took too long.
-    Late,
+    TimedOut,
     /// Nobody waited for it.
     Unwatched,
 }
 
-impl fmt::Display for Stillborn {
+impl fmt::Display for HandoverError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Stillborn::First => f.write_str("a container ends with its first process, which this is"),
-            Stillborn::Nameless => f.write_str("this process does not know what it was started by"),
-            Stillborn::System(error) => write!(f, "it cannot be started: {error}"),
-            Stillborn::Ended(how) => write!(f, "it ended before it served: {how}"),
-            Stillborn::Late => write!(f, "it did not serve within {PATIENCE:?}"),
-            Stillborn::Unwatched => f.write_str("nobody could wait for it"),
+            HandoverError::IsInit => f.write_str("a container ends with its first process, which this is"),
+            HandoverError::UnknownProgram => f.write_str("this process does not know what it was started by"),
+            HandoverError::Start(error) => write!(f, "it cannot be started: {error}"),
+            HandoverError::Exited(how) => write!(f, "it ended before it served: {how}"),
+            HandoverError::TimedOut => write!(f, "it did not serve within {PATIENCE:?}"),
+            HandoverError::Unwatched => f.write_str("nobody could wait for it"),
         }
     }
 }
