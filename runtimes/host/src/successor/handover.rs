@@ -12,7 +12,7 @@ use rustix::net::{
 
 /// What a descriptor is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Use {
+pub(super) enum Role {
     /// Users come there.
     Users,
     /// Users come there, and the supervisor has opened it.
@@ -21,30 +21,29 @@ pub(super) enum Use {
     Control,
 }
 
-impl Use {
-    fn letter(self) -> u8 {
+impl Role {
+    fn tag(self) -> u8 {
         match self {
-            Use::Users => b'u',
-            Use::Supervised => b's',
-            Use::Control => b'c',
+            Role::Users => b'u',
+            Role::Supervised => b's',
+            Role::Control => b'c',
         }
     }
 
-    fn from_letter(letter: u8) -> Option<Use> {
-        [Use::Users, Use::Supervised, Use::Control].into_iter().find(|known| known.letter() == letter)
+    fn from_tag(tag: u8) -> Option<Role> {
+        [Role::Users, Role::Supervised, Role::Control].into_iter().find(|known| known.tag() == tag)
     }
 }
 
-/// Sends all descriptors in one message: the version of this protocol, then a letter for each.
+/// Sends all descriptors in one message: the version of this protocol, then a tag for each.
 ///
 /// # Errors
 /// There are too many, or the system does not take them.
-pub(super) fn send(channel: &UnixStream, descriptors: &[(Use, BorrowedFd<'_>)]) -> io::Result<()> {
+pub(super) fn send(channel: &UnixStream, descriptors: &[(Role, BorrowedFd<'_>)]) -> io::Result<()> {
     if descriptors.len() > MOST {
         return Err(io::Error::new(ErrorKind::InvalidInput, format!("more than {MOST} listeners")));
     }
-    let letters: Vec<u8> =
-        [VERSION].into_iter().chain(descriptors.iter().map(|(of, _)| of.letter())).collect();
+    let tags: Vec<u8> = [VERSION].into_iter().chain(descriptors.iter().map(|(of, _)| of.tag())).collect();
     let bare: Vec<BorrowedFd<'_>> = descriptors.iter().map(|(_, descriptor)| *descriptor).collect();
     let mut space = [MaybeUninit::uninit(); SPACE];
     let mut rights = SendAncillaryBuffer::new(&mut space);
@@ -52,7 +51,7 @@ pub(super) fn send(channel: &UnixStream, descriptors: &[(Use, BorrowedFd<'_>)]) 
         return Err(io::Error::from(ErrorKind::InvalidInput));
     }
     // It is far less than what a channel takes at once.
-    sendmsg(channel, &[IoSlice::new(&letters)], &mut rights, SendFlags::NOSIGNAL)?;
+    sendmsg(channel, &[IoSlice::new(&tags)], &mut rights, SendFlags::NOSIGNAL)?;
     Ok(())
 }
 
@@ -60,12 +59,12 @@ pub(super) fn send(channel: &UnixStream, descriptors: &[(Use, BorrowedFd<'_>)]) 
 ///
 /// # Errors
 /// Nothing came, or something else.
-pub(super) fn receive(channel: &UnixStream) -> io::Result<Vec<(Use, OwnedFd)>> {
-    let mut letters = [0; MOST + 1];
+pub(super) fn receive(channel: &UnixStream) -> io::Result<Vec<(Role, OwnedFd)>> {
+    let mut tags = [0; MOST + 1];
     let mut space = [MaybeUninit::uninit(); SPACE];
     let mut rights = RecvAncillaryBuffer::new(&mut space);
     let length =
-        recvmsg(channel, &mut [IoSliceMut::new(&mut letters)], &mut rights, RecvFlags::CMSG_CLOEXEC)?.bytes;
+        recvmsg(channel, &mut [IoSliceMut::new(&mut tags)], &mut rights, RecvFlags::CMSG_CLOEXEC)?.bytes;
     let mut descriptors: Vec<OwnedFd> = Vec::new();
     for message in rights.drain() {
         if let RecvAncillaryMessage::ScmRights(received) = message {
@@ -73,11 +72,11 @@ pub(super) fn receive(channel: &UnixStream) -> io::Result<Vec<(Use, OwnedFd)>> {
         }
     }
     let wrong = || io::Error::new(ErrorKind::InvalidData, "it speaks another version of this protocol");
-    let Some((&VERSION, letters)) = letters.get(..length).and_then(<[u8]>::split_first) else {
+    let Some((&VERSION, tags)) = tags.get(..length).and_then(<[u8]>::split_first) else {
         return Err(wrong());
     };
-    let uses: Vec<Use> = letters.iter().filter_map(|letter| Use::from_letter(*letter)).collect();
-    if uses.len() != letters.len() || uses.len() != descriptors.len() {
+    let uses: Vec<Role> = tags.iter().filter_map(|tag| Role::from_tag(*tag)).collect();
+    if uses.len() != tags.len() || uses.len() != descriptors.len() {
         return Err(wrong());
     }
     Ok(uses.into_iter().zip(descriptors).collect())
@@ -121,7 +120,7 @@ mod tests {
     fn descriptors_come_with_what_they_are_for() {
         let (here, there) = UnixStream::pair().unwrap();
         let sockets: Vec<_> = (0..3).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let uses = [Use::Users, Use::Control, Use::Supervised];
+        let uses = [Role::Users, Role::Control, Role::Supervised];
         let sent: Vec<_> = uses.into_iter().zip(sockets.iter().map(AsFd::as_fd)).collect();
         send(&here, &sent).unwrap();
         let received = receive(&there).unwrap();
@@ -140,10 +139,10 @@ mod tests {
     fn as_many_as_a_message_may_have_and_not_one_more() {
         let (here, there) = UnixStream::pair().unwrap();
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut many = vec![(Use::Users, socket.as_fd()); MOST];
+        let mut many = vec![(Role::Users, socket.as_fd()); MOST];
         send(&here, &many).unwrap();
         assert_eq!(receive(&there).unwrap().len(), MOST);
-        many.push((Use::Users, socket.as_fd()));
+        many.push((Role::Users, socket.as_fd()));
         assert_eq!(send(&here, &many).unwrap_err().kind(), ErrorKind::InvalidInput);
     }
 

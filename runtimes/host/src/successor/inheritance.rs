@@ -13,7 +13,7 @@ use listenfd::ListenFd;
 use slog::{Logger, info, warn};
 
 use super::VARIABLE;
-use super::handover::{self, Use};
+use super::handover::{self, Role};
 use crate::listen::{self, ListenError, Listener, SocketOwner};
 use crate::phase::Phase;
 use crate::settings::Settings;
@@ -76,11 +76,11 @@ impl Inheritance {
         phase.ready();
     }
 
-    fn add(&mut self, of: Use, socket: OwnedFd) -> io::Result<()> {
+    fn add(&mut self, of: Role, socket: OwnedFd) -> io::Result<()> {
         match of {
-            Use::Users => self.users.push(Listener::adopt(socket, SocketOwner::Process)?),
-            Use::Supervised => self.users.push(Listener::adopt(socket, SocketOwner::Supervisor)?),
-            Use::Control => self.control = Some(Listener::adopt(socket, SocketOwner::Supervisor)?),
+            Role::Users => self.users.push(Listener::adopt(socket, SocketOwner::Process)?),
+            Role::Supervised => self.users.push(Listener::adopt(socket, SocketOwner::Supervisor)?),
+            Role::Control => self.control = Some(Listener::adopt(socket, SocketOwner::Supervisor)?),
         }
         Ok(())
     }
@@ -93,7 +93,7 @@ fn from_supervisor() -> Result<Inheritance, InheritanceError> {
     let mut given = ListenFd::from_env();
     let mut inheritance = Inheritance::default();
     for index in 0..given.len() {
-        let of = if names.next() == Some("control") { Use::Control } else { Use::Supervised };
+        let of = if names.next() == Some("control") { Role::Control } else { Role::Supervised };
         let tcp = given.take_tcp_listener(index).map(|taken| taken.map(OwnedFd::from));
         let socket = tcp.or_else(|_| given.take_unix_listener(index).map(|taken| taken.map(OwnedFd::from)));
         // Each is taken once, so there is one.

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use slog::{Logger, error, info};
 
 use super::VARIABLE;
-use super::handover::{self, Use};
+use super::handover::{self, Role};
 use crate::control::Control;
 use crate::listen::{FileOwnership, Listener, SocketOwner};
 use crate::phase::Phase;
@@ -25,14 +25,14 @@ use crate::phase::Phase;
 pub struct Succession {
     /// Another descriptor of the control port, which is somewhere else by then.
     control: Option<OwnedFd>,
-    heir: Option<Heir>,
+    successor: Option<Successor>,
     phase: Phase,
     log: Logger,
 }
 
 /// A successor that has been started.
 #[derive(Debug)]
-struct Heir {
+struct Successor {
     child: Option<Arc<Mutex<Child>>>,
     /// The number of its process, when it serves.
     outcome: Receiver<Result<u32, HandoverError>>,
@@ -46,7 +46,7 @@ impl Succession {
     /// No descriptor was to be had.
     pub fn new(control: Option<&Control>, phase: &Phase, log: &Logger) -> io::Result<Succession> {
         let control = control.map(|control| control.listener().as_fd().try_clone_to_owned()).transpose()?;
-        Ok(Succession { control, heir: None, phase: phase.clone(), log: log.clone() })
+        Ok(Succession { control, successor: None, phase: phase.clone(), log: log.clone() })
     }
 
     /// Starts a successor with these listeners: what this process was started by, the same arguments, the same
@@ -59,16 +59,16 @@ impl Succession {
         let wake = Arc::new(wake);
         let (sender, outcome) = mpsc::channel();
         let mut files = Vec::new();
-        let mut descriptors: Vec<(Use, BorrowedFd<'_>)> = Vec::new();
+        let mut descriptors: Vec<(Role, BorrowedFd<'_>)> = Vec::new();
         for listener in listeners {
             files.extend(listener.file_ownership().cloned());
             let of = match listener.owner() {
-                SocketOwner::Process => Use::Users,
-                SocketOwner::Supervisor => Use::Supervised,
+                SocketOwner::Process => Role::Users,
+                SocketOwner::Supervisor => Role::Supervised,
             };
             descriptors.push((of, listener.as_fd()));
         }
-        descriptors.extend(self.control.iter().map(|control| (Use::Control, control.as_fd())));
+        descriptors.extend(self.control.iter().map(|control| (Role::Control, control.as_fd())));
         let child = match start(&descriptors) {
             Ok((child, channel)) => {
                 info!(self.log, # "successor_started", "a successor is started"; "successor" => child.id());
@@ -95,24 +95,24 @@ impl Succession {
                 None
             }
         };
-        self.heir = Some(Heir { child, outcome, files });
+        self.successor = Some(Successor { child, outcome, files });
     }
 
     /// What has become of the successor since the last call, told once: true if it serves, and this process is to yield;
     /// false if it will not, which the log says why.
     pub fn outcome(&mut self) -> Option<bool> {
-        let heir = self.heir.as_ref()?;
-        let outcome = match heir.outcome.try_recv() {
+        let successor = self.successor.as_ref()?;
+        let outcome = match successor.outcome.try_recv() {
             Ok(outcome) => outcome,
             Err(TryRecvError::Empty) => return None,
             Err(TryRecvError::Disconnected) => Err(HandoverError::Unwatched),
         };
-        let heir = self.heir.take()?;
+        let successor = self.successor.take()?;
         match outcome {
-            Ok(successor) => {
-                heir.files.iter().for_each(FileOwnership::release);
-                self.phase.hand_over(successor);
-                info!(self.log, # "successor_ready", "a successor serves: accepting is left to it"; "successor" => successor);
+            Ok(pid) => {
+                successor.files.iter().for_each(FileOwnership::release);
+                self.phase.hand_over(pid);
+                info!(self.log, # "successor_ready", "a successor serves: accepting is left to it"; "successor" => pid);
                 Some(true)
             }
             Err(why) => {
@@ -124,7 +124,7 @@ impl Succession {
 
     /// Ends a successor that does not serve yet: this process stops, and with it the service.
     pub fn abandon(&mut self) {
-        if let Some(child) = self.heir.take().and_then(|heir| heir.child) {
+        if let Some(child) = self.successor.take().and_then(|successor| successor.child) {
             info!(self.log, # "successor_ended", "the successor is ended, too");
             kill(&child);
         }
@@ -132,7 +132,7 @@ impl Succession {
 }
 
 /// Starts the successor. Returns the channel to it.
-fn start(descriptors: &[(Use, BorrowedFd<'_>)]) -> Result<(Child, UnixStream), HandoverError> {
+fn start(descriptors: &[(Role, BorrowedFd<'_>)]) -> Result<(Child, UnixStream), HandoverError> {
     if process::id() == 1 {
         return Err(HandoverError::IsInit);
     }
