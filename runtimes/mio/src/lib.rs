@@ -21,7 +21,7 @@ use postern_host::phase::Phase;
 use postern_host::reload::Reload;
 use postern_host::settings::{self, Program, Settings};
 use postern_host::signals::Signals;
-use postern_host::successor::{Inheritance, InheritanceError, Succession};
+use postern_host::successor::{InheritError, InheritedListeners, Succession};
 use postern_host::supervisor::Supervisor;
 use slog::{crit, info};
 
@@ -33,24 +33,24 @@ use event_loop::ProcessHandle;
 ///
 /// A function of a library, so that the end-to-end tests can build a binary of it for themselves.
 pub fn main() -> ExitCode {
-    let inheritance = Inheritance::take();
+    let inherited = InheritedListeners::from_environment();
     let settings = settings::load_or_exit(&PROGRAM);
     let (log, hard) = (settings.log, settings.drain.hard);
-    log::run(&PROGRAM, &log, hard, |log| serve(settings, inheritance, log))
+    log::run(&PROGRAM, &log, hard, |log| serve(settings, inherited, log))
 }
 
 /// Serves until it is told to stop.
 fn serve(
     mut settings: Settings,
-    inheritance: Result<Inheritance, InheritanceError>,
+    inherited: Result<InheritedListeners, InheritError>,
     log: &Log,
 ) -> Result<Ending, Box<dyn std::error::Error>> {
     let logger = log.logger();
     let mut signals = Signals::register(&logger)?;
-    let mut inheritance = inheritance?;
-    let listeners = inheritance.listeners(&mut settings, &logger)?;
+    let mut inherited = inherited?;
+    let listeners = inherited.listeners(&mut settings, &logger)?;
     let phase = Phase::new(Supervisor::from_environment(&logger));
-    let control = Control::bind(&settings, &PROGRAM, &listeners, inheritance.control(), &phase, log)?;
+    let control = Control::bind(&settings, &PROGRAM, &listeners, inherited.control(), &phase, log)?;
     let succession = Succession::new(control.as_ref(), &phase, &logger)?;
     settings.announce(&PROGRAM, &listeners, &logger);
     let (assertion, keys) = assertion::start(settings.assertion.as_ref(), &logger)?.unzip();
@@ -96,7 +96,7 @@ fn serve(
     if let Some(watchdog) = phase.watchdog() {
         watchdog.spawn(process())?;
     }
-    inheritance.serve(&phase, &logger);
+    inherited.notify_ready(&phase, &logger);
     let ending = acceptor.run(&workers).inspect_err(|error| crit!(logger, # "failed", "{error}"))?;
     info!(logger, # "stopped", "stopped");
     Ok(ending)

@@ -28,7 +28,7 @@ use postern_host::phase::Phase;
 use postern_host::reload::Reload;
 use postern_host::settings::{self, Program, Settings};
 use postern_host::signals::Signals;
-use postern_host::successor::{Inheritance, InheritanceError, Succession};
+use postern_host::successor::{InheritError, InheritedListeners, Succession};
 use postern_host::supervisor::Supervisor;
 use slog::{crit, info};
 use smol::LocalExecutor;
@@ -42,24 +42,24 @@ use tasks::Runtime;
 ///
 /// A function of a library, so that the end-to-end tests can build a binary of it for themselves.
 pub fn main() -> ExitCode {
-    let inheritance = Inheritance::take();
+    let inherited = InheritedListeners::from_environment();
     let settings = settings::load_or_exit(&PROGRAM);
     let (log, hard) = (settings.log, settings.drain.hard);
-    log::run(&PROGRAM, &log, hard, |log| serve(settings, inheritance, log))
+    log::run(&PROGRAM, &log, hard, |log| serve(settings, inherited, log))
 }
 
 /// Serves until it is told to stop.
 fn serve(
     mut settings: Settings,
-    inheritance: Result<Inheritance, InheritanceError>,
+    inherited: Result<InheritedListeners, InheritError>,
     log: &Log,
 ) -> Result<Ending, Box<dyn std::error::Error>> {
     let logger = log.logger();
     let mut signals = Signals::register(&logger)?;
-    let mut inheritance = inheritance?;
-    let listeners = inheritance.listeners(&mut settings, &logger)?;
+    let mut inherited = inherited?;
+    let listeners = inherited.listeners(&mut settings, &logger)?;
     let phase = Phase::new(Supervisor::from_environment(&logger));
-    let control = Control::bind(&settings, &PROGRAM, &listeners, inheritance.control(), &phase, log)?;
+    let control = Control::bind(&settings, &PROGRAM, &listeners, inherited.control(), &phase, log)?;
     let succession = Succession::new(control.as_ref(), &phase, &logger)?;
     settings.announce(&PROGRAM, &listeners, &logger);
     let (assertion, keys) = assertion::start(settings.assertion.as_ref(), &logger)?.unzip();
@@ -77,7 +77,7 @@ fn serve(
     let reactor = Reactor::new()?;
     let intake = Intake::new()?;
     let runtime = Runtime::new(reactor.clone(), worker.clone(), gate, intake, drain, phase, logger.clone());
-    let run = runtime.run(&executor, listeners, control, signals, inheritance, succession);
+    let run = runtime.run(&executor, listeners, control, signals, inherited, succession);
     let ended = reactor.block_on(executor.run(run)).and_then(|ended| ended);
     // Tasks that were not waited for keep the worker, and with it its log.
     worker.borrow_mut().finish_log();

@@ -17,7 +17,7 @@ use postern_host::listen::{Accepted, Intake, Listener};
 use postern_host::log::Ending;
 use postern_host::phase::Phase;
 use postern_host::signals::Signals;
-use postern_host::successor::{Inheritance, Succession};
+use postern_host::successor::{InheritedListeners, Succession};
 use postern_host::workers::{Job, SubmitError, Workers};
 use slog::{Logger, error, info, warn};
 use smol::channel::{Receiver, bounded};
@@ -84,7 +84,7 @@ impl Runtime {
         listeners: Vec<Listener>,
         control: Option<Control>,
         signals: Signals,
-        inheritance: Inheritance,
+        inherited: InheritedListeners,
         succession: Succession,
     ) -> io::Result<Ending> {
         let _watchdog = self.phase.watchdog().map(|watchdog| {
@@ -104,7 +104,7 @@ impl Runtime {
         }
         let timers = executor.spawn(keep_time(self.clone()));
 
-        inheritance.serve(&self.phase, &self.log);
+        inherited.notify_ready(&self.phase, &self.log);
         let ending = self.stop_in_steps(executor, accepting, signals, succession).await?;
         timers.cancel().await;
         Ok(ending)

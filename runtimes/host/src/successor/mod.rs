@@ -8,14 +8,14 @@
 //! ```
 //!
 //! The port is never closed: both processes hold the same socket, and the kernel keeps those who come meanwhile in its
-//! one queue. [`Inheritance`] is the side of whoever is started, [`Succession`] that of whoever starts, and `handover` is
+//! one queue. [`InheritedListeners`] is the side of whoever is started, [`Succession`] that of whoever starts, and `handover` is
 //! what they say to each other.
 
 mod handover;
-mod inheritance;
+mod inherited;
 mod succession;
 
-pub use inheritance::{Inheritance, InheritanceError};
+pub use inherited::{InheritError, InheritedListeners};
 pub use succession::Succession;
 
 /// Tells a successor that its standard input brings it the listeners: the number of the process that says so, which has

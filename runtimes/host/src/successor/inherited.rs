@@ -20,7 +20,7 @@ use crate::settings::Settings;
 
 /// Listeners that somebody else has bound, of whom this process is then to say when it serves.
 #[derive(Debug, Default)]
-pub struct Inheritance {
+pub struct InheritedListeners {
     users: Vec<Listener>,
     control: Option<Listener>,
     /// To the predecessor, if it is from one.
@@ -29,17 +29,17 @@ pub struct Inheritance {
     files: Vec<listen::FileOwnership>,
 }
 
-impl Inheritance {
+impl InheritedListeners {
     /// What the environment says that this process was given. To be called once, before anything is opened and before
     /// there is a second thread.
     ///
     /// # Errors
     /// What was given is of no use. To listen elsewhere then would hide it.
-    pub fn take() -> Result<Inheritance, InheritanceError> {
+    pub fn from_environment() -> Result<InheritedListeners, InheritError> {
         // Before the next call opens anything, so that each number is what it was when the process began.
         let given = from_supervisor()?;
         let of_parent = env::var(VARIABLE).is_ok_and(|parent| parent == parent_id().to_string());
-        if of_parent { from_predecessor().map_err(InheritanceError::Predecessor) } else { Ok(given) }
+        if of_parent { from_predecessor().map_err(InheritError::Predecessor) } else { Ok(given) }
     }
 
     /// The listeners for users: those that were given, or else those of the settings. The log says which, and the settings
@@ -66,7 +66,7 @@ impl Inheritance {
     }
 
     /// Tells those who wait for it that this process serves: its supervisor, and its predecessor, which then drains.
-    pub fn serve(self, phase: &Phase, log: &Logger) {
+    pub fn notify_ready(self, phase: &Phase, log: &Logger) {
         if let Some(channel) = &self.channel
             && let Err(error) = handover::send_ready(channel)
         {
@@ -87,60 +87,60 @@ impl Inheritance {
 }
 
 /// By sd_listen_fds(3). One whose name is `control` is the control port; all others are for users.
-fn from_supervisor() -> Result<Inheritance, InheritanceError> {
+fn from_supervisor() -> Result<InheritedListeners, InheritError> {
     let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
     let mut names = names.split(':');
     let mut given = ListenFd::from_env();
-    let mut inheritance = Inheritance::default();
+    let mut inherited = InheritedListeners::default();
     for index in 0..given.len() {
         let of = if names.next() == Some("control") { Role::Control } else { Role::Supervised };
         let tcp = given.take_tcp_listener(index).map(|taken| taken.map(OwnedFd::from));
         let socket = tcp.or_else(|_| given.take_unix_listener(index).map(|taken| taken.map(OwnedFd::from)));
         // Each is taken once, so there is one.
-        let added = socket.and_then(|socket| socket.map_or(Ok(()), |socket| inheritance.add(of, socket)));
-        added.map_err(|error| InheritanceError::Supervisor(index, error))?;
+        let added = socket.and_then(|socket| socket.map_or(Ok(()), |socket| inherited.add(of, socket)));
+        added.map_err(|error| InheritError::Supervisor(index, error))?;
     }
-    Ok(inheritance)
+    Ok(inherited)
 }
 
 /// By standard input, which is then at its end.
-fn from_predecessor() -> io::Result<Inheritance> {
+fn from_predecessor() -> io::Result<InheritedListeners> {
     let channel = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
     channel.set_read_timeout(Some(PATIENCE))?;
-    let mut inheritance = Inheritance::default();
+    let mut inherited = InheritedListeners::default();
     for (of, socket) in handover::receive(&channel)? {
-        inheritance.add(of, socket)?;
+        inherited.add(of, socket)?;
     }
-    Ok(Inheritance { channel: Some(channel), ..inheritance })
+    Ok(InheritedListeners { channel: Some(channel), ..inherited })
 }
 
 /// The process was given something that it cannot listen on.
 #[derive(Debug)]
-pub enum InheritanceError {
+pub enum InheritError {
     /// By its supervisor, at this place of `LISTEN_FDS`.
     Supervisor(usize, io::Error),
     /// By its predecessor.
     Predecessor(io::Error),
 }
 
-impl fmt::Display for InheritanceError {
+impl fmt::Display for InheritError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            InheritanceError::Supervisor(index, error) => {
+            InheritError::Supervisor(index, error) => {
                 write!(f, "LISTEN_FDS: cannot listen on its descriptor {index}: {error}")
             }
-            InheritanceError::Predecessor(error) => {
+            InheritError::Predecessor(error) => {
                 write!(f, "cannot take over from the process before this one: {error}")
             }
         }
     }
 }
 
-impl std::error::Error for InheritanceError {
+impl std::error::Error for InheritError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            InheritanceError::Supervisor(_, error) | InheritanceError::Predecessor(error) => Some(error),
+            InheritError::Supervisor(_, error) | InheritError::Predecessor(error) => Some(error),
         }
     }
 }
