@@ -19,7 +19,7 @@ use postern_host::listen::{Accepted, Intake, Listener};
 use postern_host::log::Ending;
 use postern_host::phase::Phase;
 use postern_host::signals::Signals;
-use postern_host::successor::Succession;
+use postern_host::successor::SuccessorLauncher;
 use slog::{Logger, info, warn};
 
 use crate::event_loop::WorkerThread;
@@ -37,7 +37,7 @@ pub(crate) struct Acceptor {
     next_id: u64,
     shutdown: Shutdown,
     drain: DrainRequest,
-    succession: Succession,
+    launcher: SuccessorLauncher,
     phase: Phase,
     log: Logger,
 }
@@ -57,7 +57,7 @@ impl DrainRequest {
 }
 
 impl Acceptor {
-    /// An acceptor on these listeners, which `succession` passes on. `phase` is told when the process begins to stop.
+    /// An acceptor on these listeners, which `launcher` passes on. `phase` is told when the process begins to stop.
     ///
     /// # Errors
     /// No descriptor was to be had.
@@ -66,7 +66,7 @@ impl Acceptor {
         signals: Signals,
         gate: Gate,
         drain: DrainConfig,
-        succession: Succession,
+        launcher: SuccessorLauncher,
         phase: Phase,
         log: Logger,
     ) -> io::Result<Acceptor> {
@@ -88,7 +88,7 @@ impl Acceptor {
             next_id: 1,
             shutdown: Shutdown::new(drain),
             drain: DrainRequest::default(),
-            succession,
+            launcher,
             phase,
             log,
         })
@@ -128,7 +128,7 @@ impl Acceptor {
                     return Ok(Ending { shutdown: self.shutdown, signals: self.signals });
                 }
             }
-            if let Some(serves) = self.succession.outcome()
+            if let Some(serves) = self.launcher.poll_outcome()
                 && let Some(action) = self.shutdown.handle_successor(serves, now)
             {
                 self.take(action, workers);
@@ -157,16 +157,16 @@ impl Acceptor {
             ShutdownAction::SpawnSuccessor => {
                 let waker = self.waker.clone();
                 // It fails only if this poll is gone, and with it whoever waits.
-                self.succession.begin(self.listeners.iter(), move || drop(waker.wake()));
+                self.launcher.spawn(self.listeners.iter(), move || drop(waker.wake()));
             }
             ShutdownAction::StopAccepting => {
-                self.succession.abandon();
+                self.launcher.kill();
                 self.phase.drain();
                 info!(self.log, # "yielding", "serving those who have come"; "connections" => connections);
                 self.close_ports();
             }
             ShutdownAction::Announce => {
-                self.succession.abandon();
+                self.launcher.kill();
                 self.phase.drain();
                 info!(self.log, # "draining", "draining: not ready any more, and still accepting"; "connections" => connections);
             }
@@ -190,7 +190,7 @@ impl Acceptor {
     }
 
     fn stop_accepting(&mut self, workers: &[WorkerThread]) {
-        self.succession.abandon();
+        self.launcher.kill();
         self.phase.drain();
         // Whoever is in the kernel's queue already would get a reset; so they get an answer.
         self.accept(workers);

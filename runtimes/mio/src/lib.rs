@@ -21,7 +21,7 @@ use postern_host::phase::Phase;
 use postern_host::reload::Reload;
 use postern_host::settings::{self, Program, Settings};
 use postern_host::signals::Signals;
-use postern_host::successor::{InheritError, InheritedListeners, Succession};
+use postern_host::successor::{InheritError, InheritedListeners, SuccessorLauncher};
 use postern_host::supervisor::Supervisor;
 use slog::{crit, info};
 
@@ -51,14 +51,14 @@ fn serve(
     let listeners = inherited.listeners(&mut settings, &logger)?;
     let phase = Phase::new(Supervisor::from_environment(&logger));
     let control = Control::bind(&settings, &PROGRAM, &listeners, inherited.control(), &phase, log)?;
-    let succession = Succession::new(control.as_ref(), &phase, &logger)?;
+    let launcher = SuccessorLauncher::new(control.as_ref(), &phase, &logger)?;
     settings.announce(&PROGRAM, &listeners, &logger);
     let (assertion, keys) = assertion::start(settings.assertion.as_ref(), &logger)?.unzip();
     signals.set_reload(Reload::new(&settings, keys, &logger));
     settings.worker.handshake.readiness = Some(phase.readiness());
     settings.worker.handshake.assertion = assertion;
     let (gate, drain) = (settings.gate(), settings.drain);
-    let acceptor = Acceptor::new(listeners, signals, gate, drain, succession, phase.clone(), logger.clone())?;
+    let acceptor = Acceptor::new(listeners, signals, gate, drain, launcher, phase.clone(), logger.clone())?;
     let waker = acceptor.waker();
     // 32 bits tell the processes apart that a log is kept of.
     let instance = RandomState::new().hash_one("instance") as u32;

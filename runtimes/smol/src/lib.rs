@@ -28,7 +28,7 @@ use postern_host::phase::Phase;
 use postern_host::reload::Reload;
 use postern_host::settings::{self, Program, Settings};
 use postern_host::signals::Signals;
-use postern_host::successor::{InheritError, InheritedListeners, Succession};
+use postern_host::successor::{InheritError, InheritedListeners, SuccessorLauncher};
 use postern_host::supervisor::Supervisor;
 use slog::{crit, info};
 use smol::LocalExecutor;
@@ -60,7 +60,7 @@ fn serve(
     let listeners = inherited.listeners(&mut settings, &logger)?;
     let phase = Phase::new(Supervisor::from_environment(&logger));
     let control = Control::bind(&settings, &PROGRAM, &listeners, inherited.control(), &phase, log)?;
-    let succession = Succession::new(control.as_ref(), &phase, &logger)?;
+    let launcher = SuccessorLauncher::new(control.as_ref(), &phase, &logger)?;
     settings.announce(&PROGRAM, &listeners, &logger);
     let (assertion, keys) = assertion::start(settings.assertion.as_ref(), &logger)?.unzip();
     signals.set_reload(Reload::new(&settings, keys, &logger));
@@ -77,7 +77,7 @@ fn serve(
     let reactor = Reactor::new()?;
     let intake = Intake::new()?;
     let runtime = Runtime::new(reactor.clone(), worker.clone(), gate, intake, drain, phase, logger.clone());
-    let run = runtime.run(&executor, listeners, control, signals, inherited, succession);
+    let run = runtime.run(&executor, listeners, control, signals, inherited, launcher);
     let ended = reactor.block_on(executor.run(run)).and_then(|ended| ended);
     // Tasks that were not waited for keep the worker, and with it its log.
     worker.borrow_mut().finish_log();

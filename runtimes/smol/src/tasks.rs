@@ -17,7 +17,7 @@ use postern_host::listen::{Accepted, Intake, Listener};
 use postern_host::log::Ending;
 use postern_host::phase::Phase;
 use postern_host::signals::Signals;
-use postern_host::successor::{InheritedListeners, Succession};
+use postern_host::successor::{InheritedListeners, SuccessorLauncher};
 use postern_host::workers::{Job, SubmitError, Workers};
 use slog::{Logger, error, info, warn};
 use smol::channel::{Receiver, bounded};
@@ -74,7 +74,7 @@ impl Runtime {
     }
 
     /// Runs until a wish to stop has been carried out. `control`, if there is one, answers until the end. Who has passed
-    /// the listeners on is told when they are served, and `succession` passes them on.
+    /// the listeners on is told when they are served, and `launcher` passes them on.
     ///
     /// # Errors
     /// A descriptor could not be watched.
@@ -85,7 +85,7 @@ impl Runtime {
         control: Option<Control>,
         signals: Signals,
         inherited: InheritedListeners,
-        succession: Succession,
+        launcher: SuccessorLauncher,
     ) -> io::Result<Ending> {
         let _watchdog = self.phase.watchdog().map(|watchdog| {
             let runtime = self.clone();
@@ -105,7 +105,7 @@ impl Runtime {
         let timers = executor.spawn(keep_time(self.clone()));
 
         inherited.notify_ready(&self.phase, &self.log);
-        let ending = self.stop_in_steps(executor, accepting, signals, succession).await?;
+        let ending = self.stop_in_steps(executor, accepting, signals, launcher).await?;
         timers.cancel().await;
         Ok(ending)
     }
@@ -116,11 +116,11 @@ impl Runtime {
         executor: &Rc<LocalExecutor<'static>>,
         mut accepting: Vec<(Task<()>, Rc<Watched<Listener>>)>,
         mut signals: Signals,
-        mut succession: Succession,
+        mut launcher: SuccessorLauncher,
     ) -> io::Result<Ending> {
         // A second descriptor of the same pipe, because the reactor keeps what it watches.
         let watch = Watched::new(&self.reactor, signals.as_fd().try_clone_to_owned()?)?;
-        // Something comes when there is an outcome of the succession.
+        // Something comes when there is an outcome of the launcher.
         let (outcome, outcomes) = bounded(1);
         let mut shutdown = Shutdown::new(self.drain);
         let mut is_closing = false;
@@ -136,20 +136,20 @@ impl Runtime {
             steps.extend(shutdown.handle_timeout(now));
             // Whoever is told to stop waits for no successor.
             if steps.is_empty()
-                && let Some(serves) = succession.outcome()
+                && let Some(serves) = launcher.poll_outcome()
             {
                 steps.extend(shutdown.handle_successor(serves, now));
             }
             for action in steps {
                 let connections = self.worker.borrow().len();
                 if action != ShutdownAction::SpawnSuccessor {
-                    succession.abandon();
+                    launcher.kill();
                 }
                 match action {
                     ShutdownAction::SpawnSuccessor => {
                         let outcome = outcome.clone();
                         let listeners = accepting.iter().map(|(_, listener)| listener.get_ref());
-                        succession.begin(listeners, move || {
+                        launcher.spawn(listeners, move || {
                             // It fails only if one waits already to be looked at.
                             let _ = outcome.try_send(());
                         });

@@ -8,15 +8,15 @@
 //! ```
 //!
 //! The port is never closed: both processes hold the same socket, and the kernel keeps those who come meanwhile in its
-//! one queue. [`InheritedListeners`] is the side of whoever is started, [`Succession`] that of whoever starts, and `handover` is
+//! one queue. [`InheritedListeners`] is the side of whoever is started, [`SuccessorLauncher`] that of whoever starts, and `handover` is
 //! what they say to each other.
 
 mod handover;
 mod inherited;
-mod succession;
+mod launcher;
 
 pub use inherited::{InheritError, InheritedListeners};
-pub use succession::Succession;
+pub use launcher::SuccessorLauncher;
 
 /// Tells a successor that its standard input brings it the listeners: the number of the process that says so, which has
 /// to be its parent. So it means nothing to whatever else a process starts.

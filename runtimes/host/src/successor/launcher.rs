@@ -19,10 +19,10 @@ use crate::control::Control;
 use crate::listen::{FileOwnership, Listener, SocketOwner};
 use crate::phase::Phase;
 
-/// What hands a process's listeners over to another. It starts that ([`Succession::begin`]), and says what became of it
-/// ([`Succession::outcome`]); the process serves on meanwhile.
+/// What hands a process's listeners over to another. It starts that ([`SuccessorLauncher::spawn`]), and says what became of it
+/// ([`SuccessorLauncher::poll_outcome`]); the process serves on meanwhile.
 #[derive(Debug)]
-pub struct Succession {
+pub struct SuccessorLauncher {
     /// Another descriptor of the control port, which is somewhere else by then.
     control: Option<OwnedFd>,
     successor: Option<Successor>,
@@ -39,19 +39,19 @@ struct Successor {
     files: Vec<FileOwnership>,
 }
 
-impl Succession {
+impl SuccessorLauncher {
     /// For a process with this control port. `phase` is told when another has taken over.
     ///
     /// # Errors
     /// No descriptor was to be had.
-    pub fn new(control: Option<&Control>, phase: &Phase, log: &Logger) -> io::Result<Succession> {
+    pub fn new(control: Option<&Control>, phase: &Phase, log: &Logger) -> io::Result<SuccessorLauncher> {
         let control = control.map(|control| control.listener().as_fd().try_clone_to_owned()).transpose()?;
-        Ok(Succession { control, successor: None, phase: phase.clone(), log: log.clone() })
+        Ok(SuccessorLauncher { control, successor: None, phase: phase.clone(), log: log.clone() })
     }
 
     /// Starts a successor with these listeners: what this process was started by, the same arguments, the same
     /// environment. Does not wait for it: `wake` is called, by any thread, when there is an outcome.
-    pub fn begin<'l>(
+    pub fn spawn<'l>(
         &mut self,
         listeners: impl Iterator<Item = &'l Listener>,
         wake: impl Fn() + Send + Sync + 'static,
@@ -100,7 +100,7 @@ impl Succession {
 
     /// What has become of the successor since the last call, told once: true if it serves, and this process is to yield;
     /// false if it will not, which the log says why.
-    pub fn outcome(&mut self) -> Option<bool> {
+    pub fn poll_outcome(&mut self) -> Option<bool> {
         let successor = self.successor.as_ref()?;
         let outcome = match successor.outcome.try_recv() {
             Ok(outcome) => outcome,
@@ -123,7 +123,7 @@ impl Succession {
     }
 
     /// Ends a successor that does not serve yet: this process stops, and with it the service.
-    pub fn abandon(&mut self) {
+    pub fn kill(&mut self) {
         if let Some(child) = self.successor.take().and_then(|successor| successor.child) {
             info!(self.log, # "successor_ended", "the successor is ended, too");
             kill(&child);
