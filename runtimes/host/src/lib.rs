@@ -11,7 +11,7 @@
 //!   line for each mistake and the end.
 //! * [`log`]: records of the core and of the process become lines, on a thread of their own.
 //! * [`assertion`]: who is admitted by a signed token, and the keys that it is judged with.
-//! * [`phase`]: how far it is, for its supervisor, its successor and the control port.
+//! * [`status`]: how far it is, for its supervisor, its successor and the control port.
 //! * [`signals`]: the signals of the process, as something to poll for.
 //! * [`reload`]: what SIGHUP reads again.
 //! * [`supervisor`]: who is told that the process is ready, lives and stops.
@@ -44,11 +44,11 @@ pub mod listen;
 mod liveness;
 pub mod log;
 pub mod metrics;
-pub mod phase;
 pub mod reload;
 pub mod settings;
 pub mod signals;
 pub mod socket;
+pub mod status;
 pub mod successor;
 pub mod supervisor;
 mod url;

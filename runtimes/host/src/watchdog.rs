@@ -9,19 +9,19 @@ use std::time::Duration;
 use smol::Timer;
 
 use crate::liveness::Liveness;
-use crate::phase::Phase;
+use crate::status::ProcessStatus;
 use crate::workers::Workers;
 
 /// What tells the supervisor at half of its patience that all workers turn.
 #[derive(Debug)]
 pub struct Watchdog {
-    phase: Phase,
+    status: ProcessStatus,
     every: Duration,
 }
 
 impl Watchdog {
-    pub(crate) fn new(phase: Phase, patience: Duration) -> Watchdog {
-        Watchdog { phase, every: patience / 2 }
+    pub(crate) fn new(status: ProcessStatus, patience: Duration) -> Watchdog {
+        Watchdog { status, every: patience / 2 }
     }
 
     /// Tells it until another process has taken over. `pause` is how the runtime waits.
@@ -31,12 +31,12 @@ impl Watchdog {
         pause: impl Fn(Duration) -> P,
     ) {
         let liveness = Liveness::new(Rc::new(workers));
-        while !self.phase.is_handed_over() {
+        while !self.status.is_handed_over() {
             // A worker that has not answered the probe of the last round is stuck. The notification is then left out, and
             // the supervisor's timeout ends the process.
             let unresponsive = liveness.unresponsive_since().await.map(|since| since.elapsed());
             if unresponsive.is_none_or(|time| time < self.every) {
-                self.phase.supervisor().ping_watchdog();
+                self.status.supervisor().ping_watchdog();
             }
             pause(self.every).await;
         }

@@ -17,8 +17,8 @@ use postern_core::policy::{DrainConfig, Gate, Shutdown, ShutdownAction, Shutdown
 use postern_core::worker::NewConnection;
 use postern_host::listen::{Accepted, Intake, Listener};
 use postern_host::log::Ending;
-use postern_host::phase::Phase;
 use postern_host::signals::Signals;
+use postern_host::status::ProcessStatus;
 use postern_host::successor::SuccessorLauncher;
 use slog::{Logger, info, warn};
 
@@ -38,7 +38,7 @@ pub(crate) struct Acceptor {
     shutdown: Shutdown,
     drain: DrainRequest,
     launcher: SuccessorLauncher,
-    phase: Phase,
+    status: ProcessStatus,
     log: Logger,
 }
 
@@ -57,7 +57,7 @@ impl DrainRequest {
 }
 
 impl Acceptor {
-    /// An acceptor on these listeners, which `launcher` passes on. `phase` is told when the process begins to stop.
+    /// An acceptor on these listeners, which `launcher` passes on. `status` is told when the process begins to stop.
     ///
     /// # Errors
     /// No descriptor was to be had.
@@ -67,7 +67,7 @@ impl Acceptor {
         gate: Gate,
         drain: DrainConfig,
         launcher: SuccessorLauncher,
-        phase: Phase,
+        status: ProcessStatus,
         log: Logger,
     ) -> io::Result<Acceptor> {
         let poll = Poll::new()?;
@@ -89,7 +89,7 @@ impl Acceptor {
             shutdown: Shutdown::new(drain),
             drain: DrainRequest::default(),
             launcher,
-            phase,
+            status,
             log,
         })
     }
@@ -161,13 +161,13 @@ impl Acceptor {
             }
             ShutdownAction::StopAccepting => {
                 self.launcher.kill();
-                self.phase.drain();
+                self.status.set_draining();
                 info!(self.log, # "yielding", "serving those who have come"; "connections" => connections);
                 self.close_ports();
             }
             ShutdownAction::Announce => {
                 self.launcher.kill();
-                self.phase.drain();
+                self.status.set_draining();
                 info!(self.log, # "draining", "draining: not ready any more, and still accepting"; "connections" => connections);
             }
             ShutdownAction::Drain(spread) => {
@@ -191,7 +191,7 @@ impl Acceptor {
 
     fn stop_accepting(&mut self, workers: &[WorkerThread]) {
         self.launcher.kill();
-        self.phase.drain();
+        self.status.set_draining();
         // Whoever is in the kernel's queue already would get a reset; so they get an answer.
         self.accept(workers);
         self.close_ports();

@@ -17,10 +17,10 @@ use postern_core::Worker;
 use postern_host::assertion;
 use postern_host::control::Control;
 use postern_host::log::{self, Ending, Log};
-use postern_host::phase::Phase;
 use postern_host::reload::Reload;
 use postern_host::settings::{self, Program, Settings};
 use postern_host::signals::Signals;
+use postern_host::status::ProcessStatus;
 use postern_host::successor::{InheritError, InheritedListeners, SuccessorLauncher};
 use postern_host::supervisor::Supervisor;
 use slog::{crit, info};
@@ -49,16 +49,16 @@ fn serve(
     let mut signals = Signals::register(&logger)?;
     let mut inherited = inherited?;
     let listeners = inherited.listeners(&mut settings, &logger)?;
-    let phase = Phase::new(Supervisor::from_environment(&logger));
-    let control = Control::bind(&settings, &PROGRAM, &listeners, inherited.control(), &phase, log)?;
-    let launcher = SuccessorLauncher::new(control.as_ref(), &phase, &logger)?;
+    let status = ProcessStatus::new(Supervisor::from_environment(&logger));
+    let control = Control::bind(&settings, &PROGRAM, &listeners, inherited.control(), &status, log)?;
+    let launcher = SuccessorLauncher::new(control.as_ref(), &status, &logger)?;
     settings.announce(&PROGRAM, &listeners, &logger);
     let (assertion, keys) = assertion::start(settings.assertion.as_ref(), &logger)?.unzip();
     signals.set_reload(Reload::new(&settings, keys, &logger));
-    settings.worker.handshake.readiness = Some(phase.readiness());
+    settings.worker.handshake.readiness = Some(status.readiness());
     settings.worker.handshake.assertion = assertion;
     let (gate, drain) = (settings.gate(), settings.drain);
-    let acceptor = Acceptor::new(listeners, signals, gate, drain, launcher, phase.clone(), logger.clone())?;
+    let acceptor = Acceptor::new(listeners, signals, gate, drain, launcher, status.clone(), logger.clone())?;
     let waker = acceptor.waker();
     // 32 bits tell the processes apart that a log is kept of.
     let instance = RandomState::new().hash_one("instance") as u32;
@@ -93,10 +93,10 @@ fn serve(
     if let Some(control) = control {
         control.spawn(process())?;
     }
-    if let Some(watchdog) = phase.watchdog() {
+    if let Some(watchdog) = status.watchdog() {
         watchdog.spawn(process())?;
     }
-    inherited.notify_ready(&phase, &logger);
+    inherited.notify_ready(&status, &logger);
     let ending = acceptor.run(&workers).inspect_err(|error| crit!(logger, # "failed", "{error}"))?;
     info!(logger, # "stopped", "stopped");
     Ok(ending)

@@ -24,10 +24,10 @@ use postern_host::assertion;
 use postern_host::control::Control;
 use postern_host::listen::Intake;
 use postern_host::log::{self, Ending, Log};
-use postern_host::phase::Phase;
 use postern_host::reload::Reload;
 use postern_host::settings::{self, Program, Settings};
 use postern_host::signals::Signals;
+use postern_host::status::ProcessStatus;
 use postern_host::successor::{InheritError, InheritedListeners, SuccessorLauncher};
 use postern_host::supervisor::Supervisor;
 use slog::{crit, info};
@@ -58,13 +58,13 @@ fn serve(
     let mut signals = Signals::register(&logger)?;
     let mut inherited = inherited?;
     let listeners = inherited.listeners(&mut settings, &logger)?;
-    let phase = Phase::new(Supervisor::from_environment(&logger));
-    let control = Control::bind(&settings, &PROGRAM, &listeners, inherited.control(), &phase, log)?;
-    let launcher = SuccessorLauncher::new(control.as_ref(), &phase, &logger)?;
+    let status = ProcessStatus::new(Supervisor::from_environment(&logger));
+    let control = Control::bind(&settings, &PROGRAM, &listeners, inherited.control(), &status, log)?;
+    let launcher = SuccessorLauncher::new(control.as_ref(), &status, &logger)?;
     settings.announce(&PROGRAM, &listeners, &logger);
     let (assertion, keys) = assertion::start(settings.assertion.as_ref(), &logger)?.unzip();
     signals.set_reload(Reload::new(&settings, keys, &logger));
-    settings.worker.handshake.readiness = Some(phase.readiness());
+    settings.worker.handshake.readiness = Some(status.readiness());
     settings.worker.handshake.assertion = assertion;
     settings.worker.hash_seed = RandomState::new().hash_one(0);
     let (gate, drain) = (settings.gate(), settings.drain);
@@ -76,7 +76,7 @@ fn serve(
     let executor = Rc::new(LocalExecutor::new());
     let reactor = Reactor::new()?;
     let intake = Intake::new()?;
-    let runtime = Runtime::new(reactor.clone(), worker.clone(), gate, intake, drain, phase, logger.clone());
+    let runtime = Runtime::new(reactor.clone(), worker.clone(), gate, intake, drain, status, logger.clone());
     let run = runtime.run(&executor, listeners, control, signals, inherited, launcher);
     let ended = reactor.block_on(executor.run(run)).and_then(|ended| ended);
     // Tasks that were not waited for keep the worker, and with it its log.

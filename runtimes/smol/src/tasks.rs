@@ -15,8 +15,8 @@ use postern_core::worker::NewConnection;
 use postern_host::control::Control;
 use postern_host::listen::{Accepted, Intake, Listener};
 use postern_host::log::Ending;
-use postern_host::phase::Phase;
 use postern_host::signals::Signals;
+use postern_host::status::ProcessStatus;
 use postern_host::successor::{InheritedListeners, SuccessorLauncher};
 use postern_host::workers::{Job, SubmitError, Workers};
 use slog::{Logger, error, info, warn};
@@ -34,7 +34,7 @@ pub(crate) struct Runtime {
     pub(crate) worker: Shared,
     gate: Cell<Gate>,
     intake: RefCell<Intake>,
-    phase: Phase,
+    status: ProcessStatus,
     pub(crate) log: Logger,
     next_id: Cell<u64>,
     /// When the timer task will wake by itself.
@@ -54,7 +54,7 @@ impl Runtime {
         gate: Gate,
         intake: Intake,
         drain: DrainConfig,
-        phase: Phase,
+        status: ProcessStatus,
         log: Logger,
     ) -> Rc<Runtime> {
         Rc::new(Runtime {
@@ -62,7 +62,7 @@ impl Runtime {
             worker,
             gate: Cell::new(gate),
             intake: RefCell::new(intake),
-            phase,
+            status,
             log,
             next_id: Cell::new(1),
             alarm: Cell::new(None),
@@ -87,7 +87,7 @@ impl Runtime {
         inherited: InheritedListeners,
         launcher: SuccessorLauncher,
     ) -> io::Result<Ending> {
-        let _watchdog = self.phase.watchdog().map(|watchdog| {
+        let _watchdog = self.status.watchdog().map(|watchdog| {
             let runtime = self.clone();
             executor.spawn(watchdog.serve(OneWorker(self.clone()), move |pause| {
                 let reactor = runtime.reactor.clone();
@@ -104,7 +104,7 @@ impl Runtime {
         }
         let timers = executor.spawn(keep_time(self.clone()));
 
-        inherited.notify_ready(&self.phase, &self.log);
+        inherited.notify_ready(&self.status, &self.log);
         let ending = self.stop_in_steps(executor, accepting, signals, launcher).await?;
         timers.cancel().await;
         Ok(ending)
@@ -155,14 +155,14 @@ impl Runtime {
                         });
                     }
                     ShutdownAction::StopAccepting => {
-                        self.phase.drain();
+                        self.status.set_draining();
                         info!(self.log, # "yielding", "serving those who have come"; "connections" => connections);
                         for (task, _) in std::mem::take(&mut accepting) {
                             task.cancel().await;
                         }
                     }
                     ShutdownAction::Announce => {
-                        self.phase.drain();
+                        self.status.set_draining();
                         info!(self.log, # "draining", "draining: not ready any more, and still accepting";
                             "connections" => connections);
                     }
@@ -224,7 +224,7 @@ impl Runtime {
         executor: &Rc<LocalExecutor<'static>>,
         accepting: Vec<(Task<()>, Rc<Watched<Listener>>)>,
     ) -> io::Result<()> {
-        self.phase.drain();
+        self.status.set_draining();
         for (task, listener) in accepting {
             task.cancel().await;
             // Whoever is in the kernel's queue already would get a reset; so they get an answer.

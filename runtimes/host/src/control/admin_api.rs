@@ -22,8 +22,8 @@ use super::worker_pool::WorkerPool;
 use crate::liveness::Liveness;
 use crate::log::{Losses, rfc3339};
 use crate::metrics::{self, CONTENT_TYPE, Process, Sends, Snapshot, Sum, Usage};
-use crate::phase::Phase;
 use crate::settings::Program;
+use crate::status::ProcessStatus;
 use crate::workers::{Reply, WorkerContext, Workers};
 
 /// What the control port knows of its process from the start.
@@ -41,7 +41,7 @@ pub(super) struct ProcessInfo {
     pub(super) api_keys: Secrets,
     /// The settings that hold, by their names, without anything secret.
     pub(super) settings: Vec<(&'static str, String)>,
-    pub(super) phase: Phase,
+    pub(super) status: ProcessStatus,
     pub(super) losses: Losses,
     pub(super) log: Logger,
 }
@@ -88,7 +88,7 @@ impl AdminApi {
         match endpoint {
             Endpoint::Livez => Ok(health::livez(&self.liveness).await),
             Endpoint::Readyz => {
-                Ok(health::readyz(&self.pool, &self.process.phase, self.process.max_connections).await)
+                Ok(health::readyz(&self.pool, &self.process.status, self.process.max_connections).await)
             }
             Endpoint::Metrics => self.metrics().await,
             Endpoint::Info => self.info().await,
@@ -116,7 +116,7 @@ impl AdminApi {
             workers: self.pool.count(),
             max_connections: self.process.max_connections,
             trusts_any: self.process.trusts_any,
-            is_draining: self.process.phase.is_draining(),
+            is_draining: self.process.status.is_draining(),
             records_dropped: self.process.losses.count(),
             sends: self.sends.get(),
             usage: Usage::now(),
@@ -126,7 +126,7 @@ impl AdminApi {
 
     async fn info(&self) -> Result<HttpResponse, ApiError> {
         let sum = self.sum().await?;
-        let ProcessInfo { program, started, listen, max_connections, phase, settings, .. } = &self.process;
+        let ProcessInfo { program, started, listen, max_connections, status, settings, .. } = &self.process;
         let uptime = started.elapsed().unwrap_or_default();
         let body = json!({
             "program": program.name,
@@ -141,7 +141,7 @@ impl AdminApi {
             "users": sum.users,
             "memory_held_bytes": sum.totals.memory,
             "memory_max_bytes": sum.totals.max_memory,
-            "draining": phase.is_draining(),
+            "draining": status.is_draining(),
             "settings": settings.iter().cloned().collect::<BTreeMap<_, _>>(),
         });
         Ok(as_json(StatusCode::OK, &body))
@@ -231,12 +231,12 @@ impl AdminApi {
 
     /// Begins the end of the process; it is said again as often as one likes.
     fn drain(&self) -> HttpResponse {
-        if !self.process.phase.is_draining() {
+        if !self.process.status.is_draining() {
             info!(self.process.log, # "api_drain", "a drain is asked for by the control port");
         }
         self.pool.drain();
         // From this answer on nobody is told otherwise, however soon the process gets to it.
-        self.process.phase.drain();
+        self.process.status.set_draining();
         as_json(StatusCode::ACCEPTED, &json!({ "draining": true }))
     }
 

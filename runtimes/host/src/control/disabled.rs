@@ -8,8 +8,8 @@ use smol::LocalExecutor;
 
 use crate::listen::Listener;
 use crate::log::Log;
-use crate::phase::Phase;
 use crate::settings::{Program, Settings};
+use crate::status::ProcessStatus;
 use crate::workers::Workers;
 
 /// The control port. This build cannot make one.
@@ -26,7 +26,7 @@ impl Control {
         _: &Program,
         _: &[Listener],
         _: Option<Listener>,
-        _: &Phase,
+        _: &ProcessStatus,
         _: &Log,
     ) -> Result<Option<Control>, Infallible> {
         Ok(None)

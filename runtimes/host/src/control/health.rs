@@ -9,7 +9,7 @@ use serde_json::json;
 use super::response::{HttpResponse, as_json};
 use super::worker_pool::WorkerPool;
 use crate::liveness::Liveness;
-use crate::phase::Phase;
+use crate::status::ProcessStatus;
 use crate::workers::{Reply, WorkerContext};
 
 /// Answers 503 if a worker has been unresponsive for [`STUCK`].
@@ -29,8 +29,12 @@ pub(super) fn live_response(unresponsive: Option<Duration>) -> HttpResponse {
 
 /// Answers 503 while the process drains or is full, while a worker does not reply, and while reading is paused because
 /// the log does not drain.
-pub(super) async fn readyz(pool: &WorkerPool, phase: &Phase, max_connections: usize) -> HttpResponse {
-    let reasons = unready_reasons(pool, phase, max_connections).await;
+pub(super) async fn readyz(
+    pool: &WorkerPool,
+    status: &ProcessStatus,
+    max_connections: usize,
+) -> HttpResponse {
+    let reasons = unready_reasons(pool, status, max_connections).await;
     if reasons.is_empty() {
         return as_json(StatusCode::OK, &json!({ "status": "ready" }));
     }
@@ -38,7 +42,11 @@ pub(super) async fn readyz(pool: &WorkerPool, phase: &Phase, max_connections: us
 }
 
 /// Returns why the process should not be sent more users, or nothing if it may.
-async fn unready_reasons(pool: &WorkerPool, phase: &Phase, max_connections: usize) -> Vec<&'static str> {
+async fn unready_reasons(
+    pool: &WorkerPool,
+    status: &ProcessStatus,
+    max_connections: usize,
+) -> Vec<&'static str> {
     let load = |context: &mut dyn WorkerContext| {
         let worker = context.worker();
         (worker.admitted(), worker.is_nearly_out_of_memory(), worker.is_log_stalled())
@@ -57,7 +65,7 @@ async fn unready_reasons(pool: &WorkerPool, phase: &Phase, max_connections: usiz
         }
     }
     let reasons = [
-        (phase.is_draining(), "draining"),
+        (status.is_draining(), "draining"),
         (connections >= max_connections, "connections"),
         (is_out_of_memory, "memory"),
         (is_unresponsive, "workers"),

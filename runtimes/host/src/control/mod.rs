@@ -46,8 +46,8 @@ use smol::{Async, LocalExecutor};
 
 use crate::listen::{self, Access, Address, ListenError, Listener};
 use crate::log::Log;
-use crate::phase::Phase;
 use crate::settings::{Program, Settings};
+use crate::status::ProcessStatus;
 use crate::workers::Workers;
 use admin_api::{AdminApi, ProcessInfo};
 
@@ -60,7 +60,7 @@ pub struct Control {
 
 impl Control {
     /// Listens on the control address, if there is one, unless `inherited` does already. `listeners` are those for users;
-    /// `phase` is what the runtime tells how far it is.
+    /// `status` is what the runtime tells how far it is.
     ///
     /// # Errors
     /// The address cannot be had.
@@ -69,7 +69,7 @@ impl Control {
         program: &Program,
         listeners: &[Listener],
         inherited: Option<Listener>,
-        phase: &Phase,
+        status: &ProcessStatus,
         log: &Log,
     ) -> Result<Option<Control>, ControlError> {
         let Some(address) = settings.control.address else { return Ok(None) };
@@ -91,7 +91,7 @@ impl Control {
             trusts_any: settings.worker.handshake.trusted_proxies.trusts_any(),
             api_keys: settings.control.api_keys.clone(),
             settings: settings.shown.clone(),
-            phase: phase.clone(),
+            status: status.clone(),
             losses: log.losses(),
             log: log.logger(),
         };

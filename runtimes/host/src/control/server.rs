@@ -36,7 +36,7 @@ pub(super) async fn serve(
     let mut reserve = Reserve::new(RESERVE).ok();
     loop {
         let handed_over = async {
-            api.process.phase.handed_over().await;
+            api.process.status.handed_over().await;
             None
         };
         let accepted = async { Some(listener.read_with(Listener::accept).await) };
@@ -102,7 +102,7 @@ async fn converse(stream: Async<TcpStream>, api: Rc<AdminApi>) {
         true
     };
     let handed_over = async {
-        api.process.phase.handed_over().await;
+        api.process.status.handed_over().await;
         false
     };
     if !ended.or(handed_over).await {

@@ -138,7 +138,7 @@ fn workers(behaviours: &[Behaviour]) -> Vec<Rc<FakeWorker>> {
     behaviours.iter().map(|behaviour| FakeWorker::new(*behaviour, &log)).collect()
 }
 
-fn api(workers: &[Rc<FakeWorker>], phase: Phase) -> AdminApi {
+fn api(workers: &[Rc<FakeWorker>], status: ProcessStatus) -> AdminApi {
     let log = log();
     let info = ProcessInfo {
         program: Program { name: "postern", version: "1.2.3", about: "", has_workers: true },
@@ -150,7 +150,7 @@ fn api(workers: &[Rc<FakeWorker>], phase: Phase) -> AdminApi {
         trusts_any: false,
         api_keys: Secrets::default(),
         settings: vec![("PORT", "8080".to_owned())],
-        phase,
+        status,
         losses: log.losses(),
         log: log.logger(),
     };
@@ -213,7 +213,7 @@ fn a_worker_is_unresponsive_since_its_first_unanswered_probe() {
 #[test]
 fn a_drain_may_be_requested_again() {
     let workers = workers(&[Behaviour::Gone]);
-    let api = api(&workers, Phase::default());
+    let api = api(&workers, ProcessStatus::default());
     for times in 1..=3 {
         let (status, body) = request(&api, Endpoint::Drain, "");
         assert_eq!((status.as_u16(), body.as_str()), (202, "{\"draining\":true}\n"));
@@ -235,13 +235,13 @@ fn livez_fails_after_ten_seconds_without_a_reply() {
 #[test]
 fn an_unresponsive_worker_is_not_ready_and_at_first_still_live() {
     let workers = workers(&[Behaviour::Slow, Behaviour::Gone]);
-    let phase = Phase::default();
-    let api = api(&workers, phase.clone());
+    let process_status = ProcessStatus::default();
+    let api = api(&workers, process_status.clone());
     let (status, body) = request(&api, Endpoint::Readyz, "");
     let reasons = |body: &str| serde_json::from_str::<Value>(body).unwrap()["reasons"].clone();
     assert_eq!((status.as_u16(), reasons(&body)), (503, json!(["workers"])));
     assert_eq!(request(&api, Endpoint::Livez, "").0, StatusCode::OK);
-    phase.drain();
+    process_status.set_draining();
     let (status, body) = request(&api, Endpoint::Readyz, "");
     assert_eq!((status.as_u16(), reasons(&body)), (503, json!(["draining", "workers"])));
 }
@@ -259,8 +259,8 @@ fn the_watchdog_notifies_the_supervisor_while_every_worker_replies() {
         [(Behaviour::Prompt, 2..=11), (Behaviour::Gone, 2..=11), (Behaviour::Slow, 0..=0)]
     {
         let supervisor = Supervisor::at(path.as_os_str(), Some(Duration::from_millis(200))).unwrap();
-        let phase = Phase::new(supervisor);
-        let watchdog = phase.watchdog().unwrap();
+        let status = ProcessStatus::new(supervisor);
+        let watchdog = status.watchdog().unwrap();
         let a_second = async {
             Timer::after(Duration::from_secs(1)).await;
         };
@@ -275,8 +275,8 @@ fn the_watchdog_notifies_the_supervisor_while_every_worker_replies() {
         }
         assert!(expected.contains(&notifications), "{behaviour:?}: {notifications}");
         // After the handover the successor notifies the supervisor.
-        phase.hand_over(7);
-        smol::block_on(phase.watchdog().unwrap().serve(FakeWorkers(workers(&[Behaviour::Prompt])), pause));
+        status.set_handed_over(7);
+        smol::block_on(status.watchdog().unwrap().serve(FakeWorkers(workers(&[Behaviour::Prompt])), pause));
         let length = socket.recv(&mut datagram).unwrap();
         assert_eq!(&datagram[..length], b"MAINPID=7");
         assert!(socket.recv(&mut datagram).is_err());
@@ -286,7 +286,7 @@ fn the_watchdog_notifies_the_supervisor_while_every_worker_replies() {
 #[test]
 fn the_counters_of_a_worker_that_is_gone_stay_in_the_sum() {
     let workers = workers(&[Behaviour::Prompt, Behaviour::Prompt]);
-    let api = api(&workers, Phase::default());
+    let api = api(&workers, ProcessStatus::default());
     workers.iter().for_each(|worker| worker.count_one());
     let received = |api: &AdminApi| {
         let (status, text) = request(api, Endpoint::Metrics, "");
@@ -305,7 +305,7 @@ fn the_counters_of_a_worker_that_is_gone_stay_in_the_sum() {
 #[test]
 fn a_request_fails_unless_all_workers_reply() {
     let workers = workers(&[Behaviour::Prompt, Behaviour::Busy]);
-    let api = api(&workers, Phase::default());
+    let api = api(&workers, ProcessStatus::default());
     for (endpoint, body) in [
         (Endpoint::Send, r#"{"user":"1","text":"a"}"#),
         (Endpoint::Disconnect, r#"{"user":"1"}"#),

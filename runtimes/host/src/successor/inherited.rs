@@ -15,8 +15,8 @@ use slog::{Logger, info, warn};
 use super::VARIABLE;
 use super::handover::{self, Role};
 use crate::listen::{self, ListenError, Listener, SocketOwner};
-use crate::phase::Phase;
 use crate::settings::Settings;
+use crate::status::ProcessStatus;
 
 /// Listeners that somebody else has bound, of whom this process is then to say when it serves.
 #[derive(Debug, Default)]
@@ -66,14 +66,14 @@ impl InheritedListeners {
     }
 
     /// Tells those who wait for it that this process serves: its supervisor, and its predecessor, which then drains.
-    pub fn notify_ready(self, phase: &Phase, log: &Logger) {
+    pub fn notify_ready(self, status: &ProcessStatus, log: &Logger) {
         if let Some(channel) = &self.channel
             && let Err(error) = handover::send_ready(channel)
         {
             warn!(log, # "predecessor_gone", "the process before this one is gone"; "error" => %error);
         }
         self.files.iter().for_each(listen::FileOwnership::acquire);
-        phase.ready();
+        status.set_ready();
     }
 
     fn add(&mut self, of: Role, socket: OwnedFd) -> io::Result<()> {

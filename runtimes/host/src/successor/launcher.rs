@@ -17,7 +17,7 @@ use super::VARIABLE;
 use super::handover::{self, Role};
 use crate::control::Control;
 use crate::listen::{FileOwnership, Listener, SocketOwner};
-use crate::phase::Phase;
+use crate::status::ProcessStatus;
 
 /// What hands a process's listeners over to another. It starts that ([`SuccessorLauncher::spawn`]), and says what became of it
 /// ([`SuccessorLauncher::poll_outcome`]); the process serves on meanwhile.
@@ -26,7 +26,7 @@ pub struct SuccessorLauncher {
     /// Another descriptor of the control port, which is somewhere else by then.
     control: Option<OwnedFd>,
     successor: Option<Successor>,
-    phase: Phase,
+    status: ProcessStatus,
     log: Logger,
 }
 
@@ -40,13 +40,17 @@ struct Successor {
 }
 
 impl SuccessorLauncher {
-    /// For a process with this control port. `phase` is told when another has taken over.
+    /// For a process with this control port. `status` is told when another has taken over.
     ///
     /// # Errors
     /// No descriptor was to be had.
-    pub fn new(control: Option<&Control>, phase: &Phase, log: &Logger) -> io::Result<SuccessorLauncher> {
+    pub fn new(
+        control: Option<&Control>,
+        status: &ProcessStatus,
+        log: &Logger,
+    ) -> io::Result<SuccessorLauncher> {
         let control = control.map(|control| control.listener().as_fd().try_clone_to_owned()).transpose()?;
-        Ok(SuccessorLauncher { control, successor: None, phase: phase.clone(), log: log.clone() })
+        Ok(SuccessorLauncher { control, successor: None, status: status.clone(), log: log.clone() })
     }
 
     /// Starts a successor with these listeners: what this process was started by, the same arguments, the same
@@ -111,7 +115,7 @@ impl SuccessorLauncher {
         match outcome {
             Ok(pid) => {
                 successor.files.iter().for_each(FileOwnership::release);
-                self.phase.hand_over(pid);
+                self.status.set_handed_over(pid);
                 info!(self.log, # "successor_ready", "a successor serves: accepting is left to it"; "successor" => pid);
                 Some(true)
             }

@@ -13,7 +13,7 @@ use crate::watchdog::Watchdog;
 /// Where a process is between its start and its end. Its runtime says so, the supervisor hears of it, and the control
 /// port tells others.
 #[derive(Debug, Clone)]
-pub struct Phase(Arc<State>);
+pub struct ProcessStatus(Arc<State>);
 
 #[derive(Debug)]
 struct State {
@@ -30,32 +30,36 @@ impl Readiness for State {
 }
 
 /// Of a process that nobody looks after.
-impl Default for Phase {
-    fn default() -> Phase {
-        Phase::new(Supervisor::default())
+impl Default for ProcessStatus {
+    fn default() -> ProcessStatus {
+        ProcessStatus::new(Supervisor::default())
     }
 }
 
-impl Phase {
+impl ProcessStatus {
     /// Of a process that starts.
-    pub fn new(supervisor: Supervisor) -> Phase {
-        Phase(Arc::new(State { is_draining: AtomicBool::new(false), supervisor, handed_over: bounded(1) }))
+    pub fn new(supervisor: Supervisor) -> ProcessStatus {
+        ProcessStatus(Arc::new(State {
+            is_draining: AtomicBool::new(false),
+            supervisor,
+            handed_over: bounded(1),
+        }))
     }
 
     /// From now on the process takes users.
-    pub(crate) fn ready(&self) {
+    pub(crate) fn set_ready(&self) {
         self.0.supervisor.ready();
     }
 
     /// From now on the process takes no more users, and those that it has are on their way out.
-    pub fn drain(&self) {
+    pub fn set_draining(&self) {
         if !self.0.is_draining.swap(true, Ordering::Relaxed) {
             self.0.supervisor.stopping();
         }
     }
 
     /// From now on the process with this number takes the users, and answers at the control port.
-    pub(crate) fn hand_over(&self, successor: u32) {
+    pub(crate) fn set_handed_over(&self, successor: u32) {
         // To the supervisor the service does not stop.
         self.0.is_draining.store(true, Ordering::Relaxed);
         self.0.supervisor.set_main_pid(successor);
