@@ -3,7 +3,7 @@
 //! A socket on the network and one in the file system are both just descriptors: once they listen, both are accepted
 //! from, read and written alike.
 
-mod adopt;
+mod inherited;
 mod intake;
 mod reserve;
 mod tcp;

@@ -78,9 +78,9 @@ impl InheritedListeners {
 
     fn add(&mut self, of: Role, socket: OwnedFd) -> io::Result<()> {
         match of {
-            Role::Users => self.users.push(Listener::adopt(socket, SocketOwner::Process)?),
-            Role::Supervised => self.users.push(Listener::adopt(socket, SocketOwner::Supervisor)?),
-            Role::Control => self.control = Some(Listener::adopt(socket, SocketOwner::Supervisor)?),
+            Role::Users => self.users.push(Listener::from_inherited(socket, SocketOwner::Process)?),
+            Role::Supervised => self.users.push(Listener::from_inherited(socket, SocketOwner::Supervisor)?),
+            Role::Control => self.control = Some(Listener::from_inherited(socket, SocketOwner::Supervisor)?),
         }
         Ok(())
     }

@@ -16,7 +16,7 @@ impl Listener {
     ///
     /// # Errors
     /// It is no socket, or none that connections come from.
-    pub(crate) fn adopt(socket: OwnedFd, owner: SocketOwner) -> io::Result<Listener> {
+    pub(crate) fn from_inherited(socket: OwnedFd, owner: SocketOwner) -> io::Result<Listener> {
         if socket_type(&socket)? != SocketType::STREAM || !socket_acceptconn(&socket)? {
             return Err(unusable("not a socket that listens for streams"));
         }
@@ -53,7 +53,7 @@ mod tests {
     fn a_socket_that_listens_is_taken_over_as_it_is() {
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
-        let listener = Listener::adopt(socket.into(), SocketOwner::Process).unwrap();
+        let listener = Listener::from_inherited(socket.into(), SocketOwner::Process).unwrap();
         assert_eq!(listener.address(), &Address::Tcp(address));
         assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
         let _client = TcpStream::connect(address).unwrap();
@@ -65,18 +65,18 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("postern.sock");
         let socket = OwnedFd::from(UnixListener::bind(&path).unwrap());
-        let adopt = |owner| Listener::adopt(socket.try_clone().unwrap(), owner).unwrap();
+        let from_inherited = |owner| Listener::from_inherited(socket.try_clone().unwrap(), owner).unwrap();
         // That of a supervisor; that of a predecessor which has not handed over; that of one which has.
-        assert!(adopt(SocketOwner::Supervisor).file_ownership().is_none());
-        drop(adopt(SocketOwner::Process));
+        assert!(from_inherited(SocketOwner::Supervisor).file_ownership().is_none());
+        drop(from_inherited(SocketOwner::Process));
         assert!(path.exists());
-        let listener = adopt(SocketOwner::Process);
+        let listener = from_inherited(SocketOwner::Process);
         assert_eq!(listener.address(), &Address::Unix(path.clone()));
         listener.file_ownership().unwrap().acquire();
         listener.file_ownership().unwrap().release();
         drop(listener);
         assert!(path.exists());
-        let listener = adopt(SocketOwner::Process);
+        let listener = from_inherited(SocketOwner::Process);
         listener.file_ownership().unwrap().acquire();
         drop(listener);
         assert!(!path.exists());
@@ -89,7 +89,7 @@ mod tests {
         let connected = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let file = std::fs::File::open("/dev/null").unwrap();
         for socket in [OwnedFd::from(datagrams), OwnedFd::from(connected), OwnedFd::from(file)] {
-            assert!(Listener::adopt(socket, SocketOwner::Process).is_err());
+            assert!(Listener::from_inherited(socket, SocketOwner::Process).is_err());
         }
     }
 }
