@@ -23,7 +23,7 @@ use super::admin_api::AdminApi;
 use super::key;
 use super::response::{ApiError, HttpResponse};
 use super::router;
-use crate::listen::{Listener, Reserve, is_out_of_descriptors};
+use crate::listen::{FdReserve, Listener, is_out_of_descriptors};
 
 /// Answers requests until the task that runs it is dropped. Once a successor has taken over, only those that have come.
 pub(super) async fn serve(
@@ -33,7 +33,7 @@ pub(super) async fn serve(
 ) -> Infallible {
     let mut connections: VecDeque<Task<()>> = VecDeque::new();
     // Descriptors of its own, so that it answers when the process has no other. Without them it does what it can.
-    let mut reserve = Reserve::new(RESERVE).ok();
+    let mut reserve = FdReserve::new(RESERVE).ok();
     loop {
         let handed_over = async {
             api.process.status.handed_over().await;
@@ -51,7 +51,7 @@ pub(super) async fn serve(
             Ok(stream) => stream,
             Err(error) if is_out_of_descriptors(&error) => {
                 // If the reserve is used up, the oldest connection is ended for the new one.
-                if !reserve.as_mut().is_some_and(Reserve::release) {
+                if !reserve.as_mut().is_some_and(FdReserve::release) {
                     match connections.pop_front() {
                         Some(oldest) => drop(oldest.cancel().await),
                         None => drop(Timer::after(RECOVER).await),

@@ -3,9 +3,9 @@
 //! A socket on the network and one in the file system are both just descriptors: once they listen, both are accepted
 //! from, read and written alike.
 
+mod fd_reserve;
 mod inherited;
 mod intake;
-mod reserve;
 mod tcp;
 mod turned_away;
 mod unix;
@@ -21,11 +21,11 @@ use postern_core::handshake::Peer;
 use rustix::io::Errno;
 
 #[cfg(feature = "control")]
+pub(crate) use fd_reserve::FdReserve;
+#[cfg(feature = "control")]
 pub(crate) use intake::is_out_of_descriptors;
 pub use intake::{Accepted, Intake};
-#[cfg(feature = "control")]
-pub(crate) use reserve::Reserve;
-pub(crate) use turned_away::POOL;
+pub(crate) use turned_away::RESERVED_FDS;
 pub(crate) use unix::FileOwnership;
 use unix::SocketFileGuard;
 pub use unix::{Access, Owner};

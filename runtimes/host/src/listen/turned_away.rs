@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use postern_core::handshake::{HandshakeError, Reply, reject};
 
-use super::reserve::Reserve;
+use super::fd_reserve::FdReserve;
 use crate::socket;
 
 /// The connections that are being refused, and the descriptors for them.
@@ -18,7 +18,7 @@ use crate::socket;
 /// unread bytes resets the connection, and a reset can overtake the answer.
 #[derive(Debug)]
 pub(super) struct TurnedAway {
-    reserve: Reserve,
+    reserve: FdReserve,
     /// In the order of their arrival.
     lingering: VecDeque<Refused>,
     /// Makes `Retry-After` differ from client to client.
@@ -42,7 +42,7 @@ impl TurnedAway {
     /// The process has not even one left.
     pub(super) fn new() -> io::Result<TurnedAway> {
         Ok(TurnedAway {
-            reserve: Reserve::new(POOL)?,
+            reserve: FdReserve::new(RESERVED_FDS)?,
             lingering: VecDeque::new(),
             random: RandomState::new(),
             total: 0,
@@ -75,7 +75,7 @@ impl TurnedAway {
 
     /// Closes the connections whose time has come, and takes their descriptors back into the reserve.
     pub(super) fn tend(&mut self, now: Instant) {
-        let patience = if self.lingering.len() < POOL { LINGER } else { LEAST_LINGER };
+        let patience = if self.lingering.len() < RESERVED_FDS { LINGER } else { LEAST_LINGER };
         for refused in &mut self.lingering {
             let age = now.saturating_duration_since(refused.since);
             if age >= LEAST_LINGER {
@@ -154,7 +154,7 @@ fn retry_after(random: &RandomState, number: u64) -> u32 {
 }
 
 /// How many connections can be refused at a time.
-pub(crate) const POOL: usize = 8;
+pub(crate) const RESERVED_FDS: usize = 8;
 
 /// How long a refused client may take to close its side while descriptors of the reserve are left.
 const LINGER: Duration = Duration::from_secs(1);
@@ -203,10 +203,10 @@ mod tests {
         let (mut turned_away, now) = (TurnedAway::new().unwrap(), Instant::now());
         let mut client = client(&mut turned_away, b"GET /ws HTTP/1.1\r\n", now);
         check_answer(&mut client);
-        assert_eq!(turned_away.reserve.len(), POOL - 1);
+        assert_eq!(turned_away.reserve.len(), RESERVED_FDS - 1);
         client.shutdown(std::net::Shutdown::Both).unwrap();
         turned_away.tend(now);
-        assert_eq!((turned_away.reserve.len(), turned_away.lingering.len()), (POOL, 0));
+        assert_eq!((turned_away.reserve.len(), turned_away.lingering.len()), (RESERVED_FDS, 0));
         assert_eq!((turned_away.take_total(), turned_away.take_total()), (1, 0));
     }
 
@@ -221,20 +221,20 @@ mod tests {
         check_answer(&mut client);
         assert_eq!(turned_away.next(), Some(now + LINGER));
         turned_away.tend(now + LINGER);
-        assert_eq!((turned_away.reserve.len(), turned_away.next()), (POOL, None));
+        assert_eq!((turned_away.reserve.len(), turned_away.next()), (RESERVED_FDS, None));
     }
 
     #[test]
     fn the_oldest_gives_its_descriptor_up_when_the_reserve_is_used_up() {
         let (mut turned_away, now) = (TurnedAway::new().unwrap(), Instant::now());
-        let _clients: Vec<_> = (0..POOL - 1).map(|_| client(&mut turned_away, b"GET", now)).collect();
+        let _clients: Vec<_> = (0..RESERVED_FDS - 1).map(|_| client(&mut turned_away, b"GET", now)).collect();
         let later = now + LEAST_LINGER;
         let mut last = client(&mut turned_away, b"GET", later);
         assert_eq!(turned_away.reserve.len(), 0);
         let nobody = || -> io::Result<(OwnedFd, ())> { panic!("there is no descriptor") };
         assert_eq!(turned_away.refuse_waiting(now, nobody), (0, false), "all have their time");
         turned_away.tend(later);
-        assert_eq!((turned_away.reserve.len(), turned_away.lingering.len()), (POOL - 1, 1));
+        assert_eq!((turned_away.reserve.len(), turned_away.lingering.len()), (RESERVED_FDS - 1, 1));
         check_answer(&mut last);
     }
 }

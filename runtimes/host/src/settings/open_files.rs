@@ -2,7 +2,7 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::listen::POOL;
+use crate::listen::RESERVED_FDS;
 
 /// What the limit of open files allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +21,7 @@ impl Shares {
     /// Shares `limit` descriptors out in a process with `workers` event loops.
     pub(super) fn of(limit: usize, workers: usize) -> Shares {
         let control = (limit / 16).clamp(LEAST_CONTROL, MOST_CONTROL);
-        let own = OWN_FILES + POOL + control + workers.saturating_mul(FILES_OF_A_WORKER);
+        let own = OWN_FILES + RESERVED_FDS + control + workers.saturating_mul(FILES_OF_A_WORKER);
         let sockets = limit.saturating_sub(own).clamp(2, MOST);
         let connections = (sockets - sockets.div_ceil(10)).max(1);
         Shares { sockets, connections, handshakes: connections.div_ceil(2), control }

@@ -7,18 +7,18 @@ use socket2::{Domain, Socket, Type};
 
 /// Open descriptors without a use of their own. Closing one makes room for an accept that would fail otherwise.
 #[derive(Debug)]
-pub(crate) struct Reserve {
+pub(crate) struct FdReserve {
     spare: Vec<OwnedFd>,
     size: usize,
 }
 
-impl Reserve {
+impl FdReserve {
     /// Opens `size` descriptors.
     ///
     /// # Errors
     /// The process has not even one left.
-    pub(crate) fn new(size: usize) -> io::Result<Reserve> {
-        let mut reserve = Reserve { spare: vec![placeholder()?], size };
+    pub(crate) fn new(size: usize) -> io::Result<FdReserve> {
+        let mut reserve = FdReserve { spare: vec![placeholder()?], size };
         reserve.refill(0);
         Ok(reserve)
     }
@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn as_many_as_are_not_in_use_are_taken_back() {
-        let mut reserve = Reserve::new(3).unwrap();
+        let mut reserve = FdReserve::new(3).unwrap();
         assert!(reserve.release() && reserve.release() && reserve.release());
         assert!(!reserve.release());
         reserve.refill(2);
