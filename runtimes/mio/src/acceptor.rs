@@ -223,11 +223,11 @@ impl Acceptor {
                 }
             }
         }
-        let turned_away = self.intake.take_turned_away();
+        let refused = self.intake.take_refused_count();
         if let Some(worker) = workers.first()
-            && turned_away > 0
+            && refused > 0
         {
-            worker.count_turned_away(turned_away);
+            worker.count_refused(refused);
         }
     }
 

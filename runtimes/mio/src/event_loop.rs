@@ -29,7 +29,7 @@ enum WorkerMessage {
     /// Do this.
     Job(Job),
     /// So many clients have been turned away by the acceptor.
-    TurnedAway(u64),
+    CountRefused(u64),
     /// A user of another worker has replaced this connection. Close it, if it is yours.
     Replaced(Replaced),
     /// End all connections at once, then yourself. No connection comes after it.
@@ -90,8 +90,8 @@ impl WorkerThread {
     }
 
     /// Has it count clients that got no connection.
-    pub(crate) fn count_turned_away(&self, count: u64) {
-        self.send(WorkerMessage::TurnedAway(count));
+    pub(crate) fn count_refused(&self, count: u64) {
+        self.send(WorkerMessage::CountRefused(count));
     }
 
     /// Hands over a connection. Waits while the worker has too many unread messages: the rest wait in the
@@ -362,7 +362,7 @@ impl EventLoop {
                     }
                 }
                 Ok(WorkerMessage::Job(job)) => job(self),
-                Ok(WorkerMessage::TurnedAway(count)) => self.recording.turned_away(count),
+                Ok(WorkerMessage::CountRefused(count)) => self.recording.turned_away(count),
                 Ok(WorkerMessage::Replaced(replaced)) => self.worker.replace(&replaced, self.now),
                 Ok(WorkerMessage::Close) => {
                     self.is_stopping = true;

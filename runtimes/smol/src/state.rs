@@ -194,7 +194,7 @@ impl ExecutorState {
     }
 
     /// Counts clients that got no connection.
-    pub(crate) fn count_turned_away(&mut self, count: u64) {
+    pub(crate) fn count_refused(&mut self, count: u64) {
         self.recording.turned_away(count);
     }
 

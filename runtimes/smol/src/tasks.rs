@@ -278,9 +278,9 @@ async fn answer_operators(runtime: Rc<Runtime>, executor: Rc<LocalExecutor<'stat
 async fn accept(runtime: Rc<Runtime>, executor: Rc<LocalExecutor<'static>>, listener: Rc<Watched<Listener>>) {
     for number in 1.. {
         let accepted = runtime.intake.borrow_mut().accept(listener.get_ref(), Instant::now(), &runtime.log);
-        let turned_away = runtime.intake.borrow_mut().take_turned_away();
-        if turned_away > 0 {
-            runtime.worker.borrow_mut().count_turned_away(turned_away);
+        let refused = runtime.intake.borrow_mut().take_refused_count();
+        if refused > 0 {
+            runtime.worker.borrow_mut().count_refused(refused);
         }
         let wanted = match accepted {
             Accepted::Connection(stream, peer) => {

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use slog::{Logger, warn};
 
 use super::Listener;
-use super::turned_away::TurnedAway;
+use super::overload::OverloadResponder;
 
 /// Accepts connections for a runtime, and decides what follows from an error.
 ///
@@ -28,7 +28,7 @@ use super::turned_away::TurnedAway;
 /// ```
 #[derive(Debug)]
 pub struct Intake {
-    turned_away: TurnedAway,
+    overload: OverloadResponder,
     /// The wait that the next failure begins.
     delay: Duration,
     /// Until when nothing is to be accepted.
@@ -56,7 +56,7 @@ impl Intake {
     /// The process has no descriptor left for it.
     pub fn new() -> io::Result<Intake> {
         Ok(Intake {
-            turned_away: TurnedAway::new()?,
+            overload: OverloadResponder::new()?,
             delay: SHORTEST,
             until: None,
             warned: None,
@@ -77,12 +77,12 @@ impl Intake {
 
     /// When [`accept`](Intake::accept) has to be called at the latest, whether a listener is readable or not.
     pub fn due(&self) -> Option<Instant> {
-        self.until.or(self.turned_away.next())
+        self.until.or(self.overload.poll_timeout())
     }
 
     /// How many clients were turned away with 503 since the last call of this.
-    pub fn take_turned_away(&mut self) -> u64 {
-        self.turned_away.take_total()
+    pub fn take_refused_count(&mut self) -> u64 {
+        self.overload.take_refused_count()
     }
 
     fn accept_by(
@@ -95,8 +95,8 @@ impl Intake {
             return Accepted::Later(until);
         }
         self.until = None;
-        if self.turned_away.next().is_some() {
-            self.turned_away.tend(now);
+        if self.overload.poll_timeout().is_some() {
+            self.overload.handle_timeout(now);
         }
         let mut skipped = 0;
         let error = loop {
@@ -111,7 +111,7 @@ impl Intake {
             }
         };
         let (count, is_empty) = match is_out_of_descriptors(&error) {
-            true => self.turned_away.refuse_waiting(now, accept),
+            true => self.overload.refuse_waiting(now, accept),
             false => (0, false),
         };
         self.unlogged += count;
@@ -272,7 +272,7 @@ mod tests {
             let mut results = vec![Err(ErrorKind::WouldBlock.into()), accepted, Err(error(errno))];
             let Accepted::Later(at) = clocked.accept(|| results.pop().unwrap()) else { panic!("no wait") };
             assert_eq!(at, clocked.now + SHORTEST);
-            assert_eq!(clocked.intake.take_turned_away(), 1);
+            assert_eq!(clocked.intake.take_refused_count(), 1);
             clocked.now = at;
             let mut results = vec![Err(ErrorKind::WouldBlock.into()), Err(error(errno))];
             assert!(matches!(clocked.accept(|| results.pop().unwrap()), Accepted::Nothing));

@@ -6,8 +6,8 @@
 mod fd_reserve;
 mod inherited;
 mod intake;
+mod overload;
 mod tcp;
-mod turned_away;
 mod unix;
 
 use std::fmt;
@@ -25,7 +25,7 @@ pub(crate) use fd_reserve::FdReserve;
 #[cfg(feature = "control")]
 pub(crate) use intake::is_out_of_descriptors;
 pub use intake::{Accepted, Intake};
-pub(crate) use turned_away::RESERVED_FDS;
+pub(crate) use overload::RESERVED_FDS;
 pub(crate) use unix::FileOwnership;
 use unix::SocketFileGuard;
 pub use unix::{Access, Owner};

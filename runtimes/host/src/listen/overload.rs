@@ -17,14 +17,14 @@ use crate::socket;
 /// [`LEAST_LINGER`] if its descriptor is needed. What the client has sent is read before: closing a socket that has
 /// unread bytes resets the connection, and a reset can overtake the answer.
 #[derive(Debug)]
-pub(super) struct TurnedAway {
+pub(super) struct OverloadResponder {
     reserve: FdReserve,
     /// In the order of their arrival.
     lingering: VecDeque<Refused>,
     /// Makes `Retry-After` differ from client to client.
     random: RandomState,
     /// How many there have been.
-    total: u64,
+    refused_count: u64,
 }
 
 #[derive(Debug)]
@@ -35,17 +35,17 @@ struct Refused {
     is_over: bool,
 }
 
-impl TurnedAway {
+impl OverloadResponder {
     /// Takes the descriptors of the reserve.
     ///
     /// # Errors
     /// The process has not even one left.
-    pub(super) fn new() -> io::Result<TurnedAway> {
-        Ok(TurnedAway {
+    pub(super) fn new() -> io::Result<OverloadResponder> {
+        Ok(OverloadResponder {
             reserve: FdReserve::new(RESERVED_FDS)?,
             lingering: VecDeque::new(),
             random: RandomState::new(),
-            total: 0,
+            refused_count: 0,
         })
     }
 
@@ -56,7 +56,7 @@ impl TurnedAway {
         now: Instant,
         mut accept: impl FnMut() -> io::Result<(OwnedFd, T)>,
     ) -> (usize, bool) {
-        self.tend(now);
+        self.handle_timeout(now);
         let mut count = 0;
         while self.reserve.release() {
             match accept() {
@@ -74,12 +74,12 @@ impl TurnedAway {
     }
 
     /// Closes the connections whose time has come, and takes their descriptors back into the reserve.
-    pub(super) fn tend(&mut self, now: Instant) {
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
         let patience = if self.lingering.len() < RESERVED_FDS { LINGER } else { LEAST_LINGER };
         for refused in &mut self.lingering {
             let age = now.saturating_duration_since(refused.since);
             if age >= LEAST_LINGER {
-                refused.answer(retry_after(&self.random, self.total));
+                refused.answer(retry_after(&self.random, self.refused_count));
             }
             refused.drain();
             refused.is_over |= age >= patience;
@@ -88,24 +88,24 @@ impl TurnedAway {
         self.reserve.refill(self.lingering.len());
     }
 
-    /// When to call [`tend`](TurnedAway::tend) next.
-    pub(super) fn next(&self) -> Option<Instant> {
+    /// When to call [`handle_timeout`](OverloadResponder::handle_timeout) next.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let first = self.lingering.front()?;
         let all_are_answered = self.lingering.iter().all(|refused| refused.is_answered);
         Some(first.since + if all_are_answered { LINGER } else { LEAST_LINGER })
     }
 
     /// How many were refused since the last call.
-    pub(super) fn take_total(&mut self) -> u64 {
-        std::mem::take(&mut self.total)
+    pub(super) fn take_refused_count(&mut self) -> u64 {
+        std::mem::take(&mut self.refused_count)
     }
 
     fn refuse(&mut self, stream: OwnedFd, now: Instant) {
-        self.total += 1;
+        self.refused_count += 1;
         let mut refused = Refused { stream, since: now, is_answered: false, is_over: false };
         // A gateway does not expect an answer before it has sent its request, so that is waited for, if only for a moment.
         if refused.drain() {
-            refused.answer(retry_after(&self.random, self.total));
+            refused.answer(retry_after(&self.random, self.refused_count));
         }
         self.lingering.push_back(refused);
     }
@@ -172,14 +172,14 @@ mod tests {
 
     use super::*;
 
-    fn client(turned_away: &mut TurnedAway, request: &[u8], now: Instant) -> UnixStream {
+    fn client(responder: &mut OverloadResponder, request: &[u8], now: Instant) -> UnixStream {
         let (mut client, server) = UnixStream::pair().unwrap();
         client.write_all(request).unwrap();
         server.set_nonblocking(true).unwrap();
         client.set_nonblocking(true).unwrap();
         let mut server = Some(server);
         let accept = || Ok((OwnedFd::from(server.take().ok_or(ErrorKind::WouldBlock)?), ()));
-        assert_eq!(turned_away.refuse_waiting(now, accept).0, 1);
+        assert_eq!(responder.refuse_waiting(now, accept).0, 1);
         client
     }
 
@@ -200,41 +200,41 @@ mod tests {
 
     #[test]
     fn a_client_that_has_sent_its_request_is_answered_at_once() {
-        let (mut turned_away, now) = (TurnedAway::new().unwrap(), Instant::now());
-        let mut client = client(&mut turned_away, b"GET /ws HTTP/1.1\r\n", now);
+        let (mut responder, now) = (OverloadResponder::new().unwrap(), Instant::now());
+        let mut client = client(&mut responder, b"GET /ws HTTP/1.1\r\n", now);
         check_answer(&mut client);
-        assert_eq!(turned_away.reserve.len(), RESERVED_FDS - 1);
+        assert_eq!(responder.reserve.len(), RESERVED_FDS - 1);
         client.shutdown(std::net::Shutdown::Both).unwrap();
-        turned_away.tend(now);
-        assert_eq!((turned_away.reserve.len(), turned_away.lingering.len()), (RESERVED_FDS, 0));
-        assert_eq!((turned_away.take_total(), turned_away.take_total()), (1, 0));
+        responder.handle_timeout(now);
+        assert_eq!((responder.reserve.len(), responder.lingering.len()), (RESERVED_FDS, 0));
+        assert_eq!((responder.take_refused_count(), responder.take_refused_count()), (1, 0));
     }
 
     #[test]
     fn a_request_is_waited_for_but_not_for_long() {
-        let (mut turned_away, now) = (TurnedAway::new().unwrap(), Instant::now());
-        let mut client = client(&mut turned_away, b"", now);
+        let (mut responder, now) = (OverloadResponder::new().unwrap(), Instant::now());
+        let mut client = client(&mut responder, b"", now);
         assert_eq!(answer(&mut client), "");
-        assert_eq!(turned_away.next(), Some(now + LEAST_LINGER));
+        assert_eq!(responder.poll_timeout(), Some(now + LEAST_LINGER));
         client.write_all(b"GET /ws HTTP/1.1\r\n").unwrap();
-        turned_away.tend(now + LEAST_LINGER);
+        responder.handle_timeout(now + LEAST_LINGER);
         check_answer(&mut client);
-        assert_eq!(turned_away.next(), Some(now + LINGER));
-        turned_away.tend(now + LINGER);
-        assert_eq!((turned_away.reserve.len(), turned_away.next()), (RESERVED_FDS, None));
+        assert_eq!(responder.poll_timeout(), Some(now + LINGER));
+        responder.handle_timeout(now + LINGER);
+        assert_eq!((responder.reserve.len(), responder.poll_timeout()), (RESERVED_FDS, None));
     }
 
     #[test]
     fn the_oldest_gives_its_descriptor_up_when_the_reserve_is_used_up() {
-        let (mut turned_away, now) = (TurnedAway::new().unwrap(), Instant::now());
-        let _clients: Vec<_> = (0..RESERVED_FDS - 1).map(|_| client(&mut turned_away, b"GET", now)).collect();
+        let (mut responder, now) = (OverloadResponder::new().unwrap(), Instant::now());
+        let _clients: Vec<_> = (0..RESERVED_FDS - 1).map(|_| client(&mut responder, b"GET", now)).collect();
         let later = now + LEAST_LINGER;
-        let mut last = client(&mut turned_away, b"GET", later);
-        assert_eq!(turned_away.reserve.len(), 0);
+        let mut last = client(&mut responder, b"GET", later);
+        assert_eq!(responder.reserve.len(), 0);
         let nobody = || -> io::Result<(OwnedFd, ())> { panic!("there is no descriptor") };
-        assert_eq!(turned_away.refuse_waiting(now, nobody), (0, false), "all have their time");
-        turned_away.tend(later);
-        assert_eq!((turned_away.reserve.len(), turned_away.lingering.len()), (RESERVED_FDS - 1, 1));
+        assert_eq!(responder.refuse_waiting(now, nobody), (0, false), "all have their time");
+        responder.handle_timeout(later);
+        assert_eq!((responder.reserve.len(), responder.lingering.len()), (RESERVED_FDS - 1, 1));
         check_answer(&mut last);
     }
 }
