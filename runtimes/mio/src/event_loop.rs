@@ -19,7 +19,7 @@ use postern_host::metrics::{Counts, Recording};
 use postern_host::socket::shut_down_write;
 use postern_host::workers::{Job, SubmitError, WorkerContext, Workers};
 
-use crate::acceptor::DrainRequest;
+use crate::accept_loop::DrainRequest;
 use crate::socket::Sockets;
 
 /// What the acceptor, the control port and the other workers say to a worker.

@@ -1,10 +1,10 @@
 //! Postern for production: one acceptor, and as many event loops as there are cores.
 //!
-//! * `acceptor`: accepts, numbers and hands out connections; passes the wish to stop on.
+//! * `accept_loop`: accepts, numbers and hands out connections; passes the wish to stop on.
 //! * `event_loop`: one event loop around one [`Worker`], and how all_handles reach it.
 //! * `socket`: a worker's sockets.
 
-mod acceptor;
+mod accept_loop;
 mod event_loop;
 mod socket;
 
@@ -25,7 +25,7 @@ use postern_host::successor::{InheritError, InheritedListeners, SuccessorLaunche
 use postern_host::supervisor::Supervisor;
 use slog::{crit, info};
 
-use acceptor::Acceptor;
+use accept_loop::AcceptLoop;
 use event_loop::ProcessHandle;
 
 /// Runs the program: takes settings from flags, the environment and `.env`, serves until a signal ends it, and returns its
@@ -58,7 +58,8 @@ fn serve(
     settings.worker.handshake.readiness = Some(status.readiness());
     settings.worker.handshake.assertion = assertion;
     let (gate, drain) = (settings.gate(), settings.drain);
-    let acceptor = Acceptor::new(listeners, signals, gate, drain, launcher, status.clone(), logger.clone())?;
+    let acceptor =
+        AcceptLoop::new(listeners, signals, gate, drain, launcher, status.clone(), logger.clone())?;
     let waker = acceptor.waker();
     // 32 bits tell the processes apart that a log is kept of.
     let instance = RandomState::new().hash_one("instance") as u32;

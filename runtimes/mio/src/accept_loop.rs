@@ -25,7 +25,7 @@ use slog::{Logger, info, warn};
 use crate::event_loop::WorkerThread;
 
 /// Waits for connections and for the wish to stop.
-pub(crate) struct Acceptor {
+pub(crate) struct AcceptLoop {
     poll: Poll,
     waker: Arc<Waker>,
     listeners: Vec<Listener>,
@@ -56,7 +56,7 @@ impl DrainRequest {
     }
 }
 
-impl Acceptor {
+impl AcceptLoop {
     /// An acceptor on these listeners, which `launcher` passes on. `status` is told when the process begins to stop.
     ///
     /// # Errors
@@ -69,7 +69,7 @@ impl Acceptor {
         launcher: SuccessorLauncher,
         status: ProcessStatus,
         log: Logger,
-    ) -> io::Result<Acceptor> {
+    ) -> io::Result<AcceptLoop> {
         let poll = Poll::new()?;
         for (index, listener) in listeners.iter().enumerate() {
             let descriptor = listener.as_fd().as_raw_fd();
@@ -77,7 +77,7 @@ impl Acceptor {
         }
         let descriptor = signals.as_fd().as_raw_fd();
         poll.registry().register(&mut SourceFd(&descriptor), SIGNAL, Interest::READABLE)?;
-        Ok(Acceptor {
+        Ok(AcceptLoop {
             waker: Arc::new(Waker::new(poll.registry(), WAKE)?),
             poll,
             listeners,
