@@ -15,7 +15,7 @@ use postern_core::ConnectionId;
 use postern_core::handshake::Peer;
 use postern_core::policy::{DrainConfig, Gate, Shutdown, ShutdownAction, ShutdownRequest};
 use postern_core::worker::NewConnection;
-use postern_host::listen::{Accepted, Intake, Listener};
+use postern_host::listen::{Accepted, Acceptor, Listener};
 use postern_host::log::Ending;
 use postern_host::signals::Signals;
 use postern_host::status::ProcessStatus;
@@ -30,7 +30,7 @@ pub(crate) struct AcceptLoop {
     waker: Arc<Waker>,
     listeners: Vec<Listener>,
     signals: Signals,
-    intake: Intake,
+    acceptor: Acceptor,
     /// Whether the last look at the listeners ended before they had no more connections.
     has_more: bool,
     gate: Gate,
@@ -82,7 +82,7 @@ impl AcceptLoop {
             poll,
             listeners,
             signals,
-            intake: Intake::new()?,
+            acceptor: Acceptor::new()?,
             has_more: false,
             gate,
             next_id: 1,
@@ -145,7 +145,7 @@ impl AcceptLoop {
         let now = Instant::now();
         // A worker says that it is done just before its thread ends.
         let ending = self.listeners.is_empty().then_some(Duration::from_millis(10));
-        let due = [self.shutdown.poll_timeout(), self.intake.due()].into_iter().flatten().min();
+        let due = [self.shutdown.poll_timeout(), self.acceptor.poll_timeout()].into_iter().flatten().min();
         let due = due.map(|at| at.saturating_duration_since(now));
         [ending, due].into_iter().flatten().min()
     }
@@ -207,7 +207,7 @@ impl AcceptLoop {
     }
 
     /// Accepts the connections that wait. Edges come once, so every listener is asked until it has no more, or until
-    /// [`Intake`] says to wait. After [`BATCH`] connections of a listener the rest is left to the next turn.
+    /// [`Acceptor`] says to wait. After [`BATCH`] connections of a listener the rest is left to the next turn.
     fn accept(&mut self, workers: &[WorkerThread]) {
         self.has_more = false;
         for index in 0..self.listeners.len() {
@@ -217,13 +217,13 @@ impl AcceptLoop {
                     self.has_more = true;
                     break;
                 }
-                match self.intake.accept(listener, Instant::now(), &self.log) {
+                match self.acceptor.accept(listener, Instant::now(), &self.log) {
                     Accepted::Connection(stream, peer) => self.hand_over(stream, peer, workers),
                     Accepted::Nothing | Accepted::Later(_) => break,
                 }
             }
         }
-        let refused = self.intake.take_refused_count();
+        let refused = self.acceptor.take_refused_count();
         if let Some(worker) = workers.first()
             && refused > 0
         {
@@ -247,7 +247,7 @@ impl AcceptLoop {
         // Descriptors are not counted before they have reached their worker, unless they have a place there.
         let in_transit = || workers.iter().map(WorkerThread::in_transit).sum::<usize>();
         if is_fast || ((is_full || refusal.is_some()) && in_transit() >= MAX_IN_TRANSIT) {
-            self.intake.pause(now + Gate::PAUSE);
+            self.acceptor.pause(now + Gate::PAUSE);
         }
     }
 }

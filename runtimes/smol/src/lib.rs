@@ -22,7 +22,7 @@ use std::time::Instant;
 use postern_core::Worker;
 use postern_host::assertion;
 use postern_host::control::Control;
-use postern_host::listen::Intake;
+use postern_host::listen::Acceptor;
 use postern_host::log::{self, Ending, Log};
 use postern_host::reload::Reload;
 use postern_host::settings::{self, Program, Settings};
@@ -75,8 +75,9 @@ fn serve(
     let worker = Rc::new(RefCell::new(ExecutorState::new(worker, log.worker(instance))));
     let executor = Rc::new(LocalExecutor::new());
     let reactor = Reactor::new()?;
-    let intake = Intake::new()?;
-    let runtime = Runtime::new(reactor.clone(), worker.clone(), gate, intake, drain, status, logger.clone());
+    let acceptor = Acceptor::new()?;
+    let runtime =
+        Runtime::new(reactor.clone(), worker.clone(), gate, acceptor, drain, status, logger.clone());
     let run = runtime.run(&executor, listeners, control, signals, inherited, launcher);
     let ended = reactor.block_on(executor.run(run)).and_then(|ended| ended);
     // Tasks that were not waited for keep the worker, and with it its log.

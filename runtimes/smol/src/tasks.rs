@@ -13,7 +13,7 @@ use postern_core::handshake::Peer;
 use postern_core::policy::{DrainConfig, Gate, Shutdown, ShutdownAction, ShutdownRequest};
 use postern_core::worker::NewConnection;
 use postern_host::control::Control;
-use postern_host::listen::{Accepted, Intake, Listener};
+use postern_host::listen::{Accepted, Acceptor, Listener};
 use postern_host::log::Ending;
 use postern_host::signals::Signals;
 use postern_host::status::ProcessStatus;
@@ -33,7 +33,7 @@ pub(crate) struct Runtime {
     reactor: Rc<Reactor>,
     pub(crate) worker: Shared,
     gate: Cell<Gate>,
-    intake: RefCell<Intake>,
+    acceptor: RefCell<Acceptor>,
     status: ProcessStatus,
     pub(crate) log: Logger,
     next_id: Cell<u64>,
@@ -52,7 +52,7 @@ impl Runtime {
         reactor: Rc<Reactor>,
         worker: Shared,
         gate: Gate,
-        intake: Intake,
+        acceptor: Acceptor,
         drain: DrainConfig,
         status: ProcessStatus,
         log: Logger,
@@ -61,7 +61,7 @@ impl Runtime {
             reactor,
             worker,
             gate: Cell::new(gate),
-            intake: RefCell::new(intake),
+            acceptor: RefCell::new(acceptor),
             status,
             log,
             next_id: Cell::new(1),
@@ -229,7 +229,8 @@ impl Runtime {
             task.cancel().await;
             // Whoever is in the kernel's queue already would get a reset; so they get an answer.
             loop {
-                let accepted = self.intake.borrow_mut().accept(listener.get_ref(), Instant::now(), &self.log);
+                let accepted =
+                    self.acceptor.borrow_mut().accept(listener.get_ref(), Instant::now(), &self.log);
                 let Accepted::Connection(stream, peer) = accepted else { break };
                 arrive(self, executor, stream, peer);
             }
@@ -277,8 +278,8 @@ async fn answer_operators(runtime: Rc<Runtime>, executor: Rc<LocalExecutor<'stat
 /// Accepts on one listener, and starts a task for each connection.
 async fn accept(runtime: Rc<Runtime>, executor: Rc<LocalExecutor<'static>>, listener: Rc<Watched<Listener>>) {
     for number in 1.. {
-        let accepted = runtime.intake.borrow_mut().accept(listener.get_ref(), Instant::now(), &runtime.log);
-        let refused = runtime.intake.borrow_mut().take_refused_count();
+        let accepted = runtime.acceptor.borrow_mut().accept(listener.get_ref(), Instant::now(), &runtime.log);
+        let refused = runtime.acceptor.borrow_mut().take_refused_count();
         if refused > 0 {
             runtime.worker.borrow_mut().count_refused(refused);
         }
@@ -295,7 +296,7 @@ async fn accept(runtime: Rc<Runtime>, executor: Rc<LocalExecutor<'static>>, list
             // A listener that stays readable and is not asked must not wake the thread.
             Accepted::Later(_) => Readiness::NONE,
         };
-        let due = runtime.intake.borrow().due();
+        let due = runtime.acceptor.borrow().poll_timeout();
         let due = async {
             match due {
                 Some(at) => runtime.reactor.until(at).await,
@@ -325,7 +326,7 @@ fn open(runtime: &Runtime, stream: Watched<OwnedFd>, peer: Peer) -> Rc<Connectio
     let mut gate = runtime.gate.get();
     let refusal = gate.judge(now);
     if worker.is_full() && !gate.may_displace(now) {
-        runtime.intake.borrow_mut().pause(now + Gate::PAUSE);
+        runtime.acceptor.borrow_mut().pause(now + Gate::PAUSE);
     }
     runtime.gate.set(gate);
     worker.open(stream, NewConnection { id, peer, refusal })

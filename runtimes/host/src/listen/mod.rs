@@ -3,9 +3,9 @@
 //! A socket on the network and one in the file system are both just descriptors: once they listen, both are accepted
 //! from, read and written alike.
 
+mod acceptor;
 mod fd_reserve;
 mod inherited;
-mod intake;
 mod overload;
 mod tcp;
 mod unix;
@@ -21,10 +21,10 @@ use postern_core::handshake::Peer;
 use rustix::io::Errno;
 
 #[cfg(feature = "control")]
-pub(crate) use fd_reserve::FdReserve;
+pub(crate) use acceptor::is_out_of_descriptors;
+pub use acceptor::{Accepted, Acceptor};
 #[cfg(feature = "control")]
-pub(crate) use intake::is_out_of_descriptors;
-pub use intake::{Accepted, Intake};
+pub(crate) use fd_reserve::FdReserve;
 pub(crate) use overload::RESERVED_FDS;
 pub(crate) use unix::FileOwnership;
 use unix::SocketFileGuard;
@@ -96,7 +96,7 @@ impl Listener {
     /// other end.
     ///
     /// # Errors
-    /// [`io::ErrorKind::WouldBlock`] if there is none; [`Intake::accept`] knows what to do about any other.
+    /// [`io::ErrorKind::WouldBlock`] if there is none; [`Acceptor::accept`] knows what to do about any other.
     pub fn accept(&self) -> io::Result<(OwnedFd, Peer)> {
         match self.address {
             Address::Tcp(_) => tcp::accept(&self.socket),

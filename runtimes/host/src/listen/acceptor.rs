@@ -19,15 +19,15 @@ use super::overload::OverloadResponder;
 ///
 /// ```text
 /// loop {
-///     match intake.accept(&listener, Instant::now(), &log) {
+///     match acceptor.accept(&listener, Instant::now(), &log) {
 ///         Accepted::Connection(stream, peer) => …
-///         Accepted::Nothing => wait until the listener is readable, or until `intake.due()`
+///         Accepted::Nothing => wait until the listener is readable, or until `acceptor.poll_timeout()`
 ///         Accepted::Later(at) => wait until then, without a look at the listener
 ///     }
 /// }
 /// ```
 #[derive(Debug)]
-pub struct Intake {
+pub struct Acceptor {
     overload: OverloadResponder,
     /// The wait that the next failure begins.
     delay: Duration,
@@ -49,13 +49,13 @@ pub enum Accepted {
     Later(Instant),
 }
 
-impl Intake {
+impl Acceptor {
     /// Takes the descriptors of the reserve.
     ///
     /// # Errors
     /// The process has no descriptor left for it.
-    pub fn new() -> io::Result<Intake> {
-        Ok(Intake {
+    pub fn new() -> io::Result<Acceptor> {
+        Ok(Acceptor {
             overload: OverloadResponder::new()?,
             delay: SHORTEST,
             until: None,
@@ -75,8 +75,8 @@ impl Intake {
         self.until = self.until.max(Some(at));
     }
 
-    /// When [`accept`](Intake::accept) has to be called at the latest, whether a listener is readable or not.
-    pub fn due(&self) -> Option<Instant> {
+    /// When [`accept`](Acceptor::accept) has to be called at the latest, whether a listener is readable or not.
+    pub fn poll_timeout(&self) -> Option<Instant> {
         self.until.or(self.overload.poll_timeout())
     }
 
@@ -196,7 +196,7 @@ mod tests {
     use super::*;
 
     struct Clocked {
-        intake: Intake,
+        acceptor: Acceptor,
         now: Instant,
         log: Logger,
     }
@@ -204,17 +204,17 @@ mod tests {
     impl Clocked {
         fn new() -> Clocked {
             let log = Logger::root(Discard, o!());
-            Clocked { intake: Intake::new().unwrap(), now: Instant::now(), log }
+            Clocked { acceptor: Acceptor::new().unwrap(), now: Instant::now(), log }
         }
 
         fn accept(&mut self, accept: impl FnMut() -> io::Result<(OwnedFd, Peer)>) -> Accepted {
-            self.intake.accept_by(self.now, &self.log, accept)
+            self.acceptor.accept_by(self.now, &self.log, accept)
         }
 
         /// Fails, and returns the wait in milliseconds, after which it is over.
         fn fail(&mut self, errno: Errno) -> u128 {
             let Accepted::Later(at) = self.accept(|| Err(error(errno))) else { panic!("{errno:?}: no wait") };
-            assert_eq!(self.intake.due(), Some(at));
+            assert_eq!(self.acceptor.poll_timeout(), Some(at));
             let never = || -> io::Result<(OwnedFd, Peer)> { panic!("accepted before its time") };
             assert!(matches!(self.accept(never), Accepted::Later(same) if same == at));
             let wait = at - self.now;
@@ -272,14 +272,14 @@ mod tests {
             let mut results = vec![Err(ErrorKind::WouldBlock.into()), accepted, Err(error(errno))];
             let Accepted::Later(at) = clocked.accept(|| results.pop().unwrap()) else { panic!("no wait") };
             assert_eq!(at, clocked.now + SHORTEST);
-            assert_eq!(clocked.intake.take_refused_count(), 1);
+            assert_eq!(clocked.acceptor.take_refused_count(), 1);
             clocked.now = at;
             let mut results = vec![Err(ErrorKind::WouldBlock.into()), Err(error(errno))];
             assert!(matches!(clocked.accept(|| results.pop().unwrap()), Accepted::Nothing));
             let mut answer = String::new();
             client.read_to_string(&mut answer).unwrap();
             assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
-            assert!(clocked.intake.due().is_some(), "it is closed when its time is over");
+            assert!(clocked.acceptor.poll_timeout().is_some(), "it is closed when its time is over");
         }
     }
 
@@ -287,7 +287,7 @@ mod tests {
     fn a_pause_is_kept() {
         let mut clocked = Clocked::new();
         let at = clocked.now + Duration::from_millis(5);
-        clocked.intake.pause(at);
+        clocked.acceptor.pause(at);
         let never = || -> io::Result<(OwnedFd, Peer)> { panic!("accepted before its time") };
         assert!(matches!(clocked.accept(never), Accepted::Later(same) if same == at));
     }
