@@ -5,23 +5,18 @@
 //! alike. What talks to operators and not to users, the control port, is written once, on smol, and runs in a thread
 //! of its own or in the executor of the runtime.
 //!
-//! In the order in which a process meets them:
+//! Modules in reading order:
 //!
-//! * [`settings`]: flags, environment, `.env` and defaults become one [`Settings`](settings::Settings), or a
-//!   line for each mistake and the end.
-//! * [`log`]: records of the core and of the process become lines, on a thread of their own.
-//! * [`assertion`]: who is admitted by a signed token, and the keys that it is judged with.
-//! * [`status`]: how far it is, for its supervisor, its successor and the control port.
-//! * [`signals`]: the signals of the process, as something to poll for.
-//! * [`reload`]: what SIGHUP reads again.
-//! * [`supervisor`]: who is told that the process is ready, lives and stops.
-//! * [`successor`]: the listeners that it is started with, and to whom it passes them on.
-//! * [`listen`]: bound listeners, and what to do when the system gives no more descriptors.
-//! * [`socket`]: the system calls of a turn.
-//! * [`metrics`]: what workers count.
-//! * [`workers`]: how other threads submit jobs to the workers; `liveness` probes them.
-//! * [`watchdog`]: signs of life for the supervisor.
-//! * [`control`]: the port for health, metrics and operators; [`healthcheck`], who asks there.
+//! * [`settings`] turns flags, environment, `.env` and defaults into one [`Settings`](settings::Settings).
+//! * [`lifecycle`] is everything between start and exit: signals, the supervisor, the restart and the shutdown.
+//! * [`listen`] binds listeners, accepts connections, and handles the errors of `accept`.
+//! * [`socket`] has the system calls that receive from and send to a connection.
+//! * [`workers`] is the interface through which other threads submit jobs to the workers; `liveness` probes them.
+//! * [`users`] counts the connections of each user.
+//! * [`assertion`] verifies signed tokens, and keeps the keys for it.
+//! * [`log`] formats records as lines and writes them on a thread of its own.
+//! * [`metrics`] counts what the workers record.
+//! * [`control`] is the port for health checks, metrics and operators; [`healthcheck`] is its client.
 //!
 //! A build for a small host leaves optional features out (`Cargo.toml` lists them). Each of them has a stub module,
 //! `disabled.rs`, with the same API; `settings/parts.rs` says which values its settings may have then.
@@ -34,24 +29,26 @@
     allow(dead_code, unused_imports, unreachable_pub)
 )]
 
+pub mod settings;
+
+pub mod lifecycle;
+
+pub mod listen;
+pub mod socket;
+
+mod liveness;
+pub mod users;
+pub mod workers;
+
 #[cfg_attr(not(feature = "assertion"), path = "assertion/disabled.rs")]
 pub mod assertion;
-#[cfg_attr(not(feature = "control"), path = "control/disabled.rs")]
-pub mod control;
-mod escape;
-pub mod healthcheck;
-pub mod listen;
-mod liveness;
+
 pub mod log;
 pub mod metrics;
-pub mod reload;
-pub mod settings;
-pub mod signals;
-pub mod socket;
-pub mod status;
-pub mod successor;
-pub mod supervisor;
+
+#[cfg_attr(not(feature = "control"), path = "control/disabled.rs")]
+pub mod control;
+pub mod healthcheck;
+
+mod escape;
 mod url;
-pub mod users;
-pub mod watchdog;
-pub mod workers;

@@ -15,11 +15,11 @@ use postern_core::ConnectionId;
 use postern_core::handshake::Peer;
 use postern_core::policy::{DrainConfig, Gate, Shutdown, ShutdownAction, ShutdownRequest};
 use postern_core::worker::NewConnection;
+use postern_host::lifecycle::signals::Signals;
+use postern_host::lifecycle::status::ProcessStatus;
+use postern_host::lifecycle::successor::SuccessorLauncher;
 use postern_host::listen::{Accepted, Acceptor, Listener};
 use postern_host::log::Ending;
-use postern_host::signals::Signals;
-use postern_host::status::ProcessStatus;
-use postern_host::successor::SuccessorLauncher;
 use slog::{Logger, info, warn};
 
 use crate::event_loop::WorkerThread;

@@ -16,13 +16,14 @@ use std::time::Instant;
 use postern_core::Worker;
 use postern_host::assertion;
 use postern_host::control::Control;
+use postern_host::lifecycle::reload::Reload;
+use postern_host::lifecycle::signals::Signals;
+use postern_host::lifecycle::status::ProcessStatus;
+use postern_host::lifecycle::successor::{InheritError, InheritedListeners, SuccessorLauncher};
+use postern_host::lifecycle::supervisor::Supervisor;
+use postern_host::lifecycle::watchdog::Watchdog;
 use postern_host::log::{self, Ending, Log};
-use postern_host::reload::Reload;
 use postern_host::settings::{self, Program, Settings};
-use postern_host::signals::Signals;
-use postern_host::status::ProcessStatus;
-use postern_host::successor::{InheritError, InheritedListeners, SuccessorLauncher};
-use postern_host::supervisor::Supervisor;
 use slog::{crit, info};
 
 use accept_loop::AcceptLoop;
@@ -94,7 +95,7 @@ fn serve(
     if let Some(control) = control {
         control.spawn(process())?;
     }
-    if let Some(watchdog) = status.watchdog() {
+    if let Some(watchdog) = Watchdog::new(&status) {
         watchdog.spawn(process())?;
     }
     inherited.notify_ready(&status, &logger);

@@ -13,11 +13,12 @@ use postern_core::handshake::Peer;
 use postern_core::policy::{DrainConfig, Gate, Shutdown, ShutdownAction, ShutdownRequest};
 use postern_core::worker::NewConnection;
 use postern_host::control::Control;
+use postern_host::lifecycle::signals::Signals;
+use postern_host::lifecycle::status::ProcessStatus;
+use postern_host::lifecycle::successor::{InheritedListeners, SuccessorLauncher};
+use postern_host::lifecycle::watchdog::Watchdog;
 use postern_host::listen::{Accepted, Acceptor, Listener};
 use postern_host::log::Ending;
-use postern_host::signals::Signals;
-use postern_host::status::ProcessStatus;
-use postern_host::successor::{InheritedListeners, SuccessorLauncher};
 use postern_host::workers::{Job, SubmitError, Workers};
 use slog::{Logger, error, info, warn};
 use smol::channel::{Receiver, bounded};
@@ -87,7 +88,7 @@ impl Runtime {
         inherited: InheritedListeners,
         launcher: SuccessorLauncher,
     ) -> io::Result<Ending> {
-        let _watchdog = self.status.watchdog().map(|watchdog| {
+        let _watchdog = Watchdog::new(&self.status).map(|watchdog| {
             let runtime = self.clone();
             executor.spawn(watchdog.serve(OneWorker(self.clone()), move |pause| {
                 let reactor = runtime.reactor.clone();

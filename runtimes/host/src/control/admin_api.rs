@@ -19,11 +19,11 @@ use super::request::{self, DisconnectRequest, ListRequest, SendRequest};
 use super::response::{ApiError, HttpResponse, as_json, as_text};
 use super::router::Endpoint;
 use super::worker_pool::WorkerPool;
+use crate::lifecycle::status::ProcessStatus;
 use crate::liveness::Liveness;
 use crate::log::{Losses, rfc3339};
 use crate::metrics::{self, CONTENT_TYPE, Process, Sends, Snapshot, Sum, Usage};
 use crate::settings::Program;
-use crate::status::ProcessStatus;
 use crate::workers::{Reply, WorkerContext, Workers};
 
 /// What the control port knows of its process from the start.

@@ -6,10 +6,10 @@ use std::rc::Rc;
 
 use smol::LocalExecutor;
 
+use crate::lifecycle::status::ProcessStatus;
 use crate::listen::Listener;
 use crate::log::Log;
 use crate::settings::{Program, Settings};
-use crate::status::ProcessStatus;
 use crate::workers::Workers;
 
 /// The control port. This build cannot make one.

@@ -8,8 +8,8 @@ use serde_json::json;
 
 use super::response::{HttpResponse, as_json};
 use super::worker_pool::WorkerPool;
+use crate::lifecycle::status::ProcessStatus;
 use crate::liveness::Liveness;
-use crate::status::ProcessStatus;
 use crate::workers::{Reply, WorkerContext};
 
 /// Answers 503 if a worker has been unresponsive for [`STUCK`].

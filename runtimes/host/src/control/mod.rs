@@ -44,10 +44,10 @@ use std::time::SystemTime;
 use slog::{Logger, error, info};
 use smol::{Async, LocalExecutor};
 
+use crate::lifecycle::status::ProcessStatus;
 use crate::listen::{self, Access, Address, ListenError, Listener};
 use crate::log::Log;
 use crate::settings::{Program, Settings};
-use crate::status::ProcessStatus;
 use crate::workers::Workers;
 use admin_api::{AdminApi, ProcessInfo};
 

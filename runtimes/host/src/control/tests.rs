@@ -20,10 +20,11 @@ use super::response::HttpResponse;
 use super::router::Endpoint;
 use super::worker_pool::WorkerPool;
 use super::*;
+use crate::lifecycle::supervisor::Supervisor;
+use crate::lifecycle::watchdog::Watchdog;
 use crate::liveness::Liveness;
 use crate::log::LogSettings;
 use crate::metrics::{Counts, Recording};
-use crate::supervisor::Supervisor;
 use crate::workers::{Job, Reply, SubmitError, WorkerContext};
 
 /// A worker without connections whose behaviour a test chooses.
@@ -260,7 +261,7 @@ fn the_watchdog_notifies_the_supervisor_while_every_worker_replies() {
     {
         let supervisor = Supervisor::at(path.as_os_str(), Some(Duration::from_millis(200))).unwrap();
         let status = ProcessStatus::new(supervisor);
-        let watchdog = status.watchdog().unwrap();
+        let watchdog = Watchdog::new(&status).unwrap();
         let a_second = async {
             Timer::after(Duration::from_secs(1)).await;
         };
@@ -276,7 +277,9 @@ fn the_watchdog_notifies_the_supervisor_while_every_worker_replies() {
         assert!(expected.contains(&notifications), "{behaviour:?}: {notifications}");
         // After the handover the successor notifies the supervisor.
         status.set_handed_over(7);
-        smol::block_on(status.watchdog().unwrap().serve(FakeWorkers(workers(&[Behaviour::Prompt])), pause));
+        smol::block_on(
+            Watchdog::new(&status).unwrap().serve(FakeWorkers(workers(&[Behaviour::Prompt])), pause),
+        );
         let length = socket.recv(&mut datagram).unwrap();
         assert_eq!(&datagram[..length], b"MAINPID=7");
         assert!(socket.recv(&mut datagram).is_err());

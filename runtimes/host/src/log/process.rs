@@ -13,8 +13,8 @@ use slog::crit;
 
 use super::output::Output;
 use super::{Log, LogSettings, Loss, MOMENT};
+use crate::lifecycle::signals::Signals;
 use crate::settings::Program;
-use crate::signals::Signals;
 
 /// A process that was told to stop, and has done all of it but its log.
 #[derive(Debug)]

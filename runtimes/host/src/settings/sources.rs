@@ -12,8 +12,8 @@ use super::links::Links;
 use super::near::guess;
 use super::table::{ASSERTION, CONTROL, IDENTITY, LISTEN, SETTINGS, Setting};
 use super::{assertion, net, parts, preset};
+use crate::lifecycle::successor::VARIABLE;
 use crate::listen::Address;
-use crate::successor::VARIABLE;
 
 /// Where a value came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,8 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use postern_core::handshake::Readiness;
 use smol::channel::{Receiver, Sender, bounded};
 
-use crate::supervisor::Supervisor;
-use crate::watchdog::Watchdog;
+use super::supervisor::Supervisor;
 
 /// Where a process is between its start and its end. Its runtime says so, the supervisor hears of it, and the control
 /// port tells others.
@@ -87,10 +86,5 @@ impl ProcessStatus {
 
     pub(crate) fn supervisor(&self) -> &Supervisor {
         &self.0.supervisor
-    }
-
-    /// What gives the supervisor signs of life, if it waits for them.
-    pub fn watchdog(&self) -> Option<Watchdog> {
-        self.0.supervisor.watchdog_timeout().map(|patience| Watchdog::new(self.clone(), patience))
     }
 }

@@ -14,9 +14,9 @@ use slog::{Logger, info, warn};
 
 use super::VARIABLE;
 use super::handover::{self, Role};
+use crate::lifecycle::status::ProcessStatus;
 use crate::listen::{self, ListenError, Listener, SocketOwner};
 use crate::settings::Settings;
-use crate::status::ProcessStatus;
 
 /// Listeners that somebody else has bound, of whom this process is then to say when it serves.
 #[derive(Debug, Default)]

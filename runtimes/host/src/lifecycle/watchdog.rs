@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use smol::Timer;
 
+use crate::lifecycle::status::ProcessStatus;
 use crate::liveness::Liveness;
-use crate::status::ProcessStatus;
 use crate::workers::Workers;
 
 /// What tells the supervisor at half of its patience that all workers turn.
@@ -20,8 +20,10 @@ pub struct Watchdog {
 }
 
 impl Watchdog {
-    pub(crate) fn new(status: ProcessStatus, patience: Duration) -> Watchdog {
-        Watchdog { status, every: patience / 2 }
+    /// Returns a watchdog if the supervisor of this process expects notifications.
+    pub fn new(status: &ProcessStatus) -> Option<Watchdog> {
+        let timeout = status.supervisor().watchdog_timeout()?;
+        Some(Watchdog { status: status.clone(), every: timeout / 2 })
     }
 
     /// Tells it until another process has taken over. `pause` is how the runtime waits.

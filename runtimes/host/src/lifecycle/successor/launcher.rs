@@ -16,8 +16,8 @@ use slog::{Logger, error, info};
 use super::VARIABLE;
 use super::handover::{self, Role};
 use crate::control::Control;
+use crate::lifecycle::status::ProcessStatus;
 use crate::listen::{FileOwnership, Listener, SocketOwner};
-use crate::status::ProcessStatus;
 
 /// What hands a process's listeners over to another. It starts that ([`SuccessorLauncher::spawn`]), and says what became of it
 /// ([`SuccessorLauncher::poll_outcome`]); the process serves on meanwhile.

@@ -33,7 +33,7 @@ use signal_hook::iterator::exfiltrator::SignalOnly;
 use signal_hook::low_level::signal_name;
 use slog::{Logger, debug, info};
 
-use crate::reload::Reload;
+use crate::lifecycle::reload::Reload;
 
 /// Receives signals in place of their default actions. The descriptor becomes readable when one has come.
 pub struct Signals {
