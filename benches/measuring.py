@@ -103,7 +103,7 @@ def build(servers: list[str]) -> None:
     """Builds the load generator and the servers, as they are released."""
     ours = [name for name in servers if name in OURS]
     peers = [name for name in servers if name == LIMIT or name in LIBRARIES]
-    packages = [argument for name in ["postern-benches", *ours] for argument in ("--package", name)]
+    packages = [argument for name in ["postern-load", "postern-attack", *ours] for argument in ("--package", name)]
     cargo(ROOT / "Cargo.toml", TARGET, [*packages, "--bins"])
     if peers:
         cargo(BENCHES / "peers/Cargo.toml", PEERS, [argument for name in peers for argument in ("--bin", name)])
