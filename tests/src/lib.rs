@@ -19,7 +19,7 @@
 //! * [`forwarder`]: puts a user into the requests of clients that cannot;
 //! * [`chain`]: all of them together;
 //! * [`systemd`], [`kubernetes`]: what is shipped to start them by, read;
-//! * [`documents`]: README.md and the others, to be looked up and to be run.
+//! * [`documents`]: README.md and the other documents, parsed, and their commands, run.
 
 pub mod canary;
 pub mod ports;

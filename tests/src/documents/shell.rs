@@ -1,52 +1,42 @@
-//! A newcomer's terminal: runs blocks of documents as they stand there.
+//! Runs fenced blocks of documents in bash.
 //!
-//! A block runs in bash, and ends at the first command that fails (`-euo pipefail`), both streams in one. It runs in a
-//! folder that has what a checkout has, but for a developer's `.env`; `postern`, `postern-smol` and `jq` are found by their
-//! names. What is replaced in a block, ports above all, is replaced in what the document shows of the output, too.
+//! A block runs with `-euo pipefail` and both streams in one, in a folder with the files of the checkout except for a
+//! developer's `.env`. `postern`, `postern-smol` and `jq` are in `PATH`. A document may abbreviate output: `…` stands for
+//! any text within a line and, alone in a line, for any number of lines.
 
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::markdown::Block;
-use super::transcript;
+use super::Block;
 use crate::binaries::Binary;
 use crate::process::{Process, Stream};
 use crate::{canary, provision, workspace};
 
-/// A terminal.
+/// An environment for blocks.
 #[derive(Debug)]
 pub struct Shell {
-    /// Its folder, with the programs in one beside it.
+    /// The checkout, and a folder of programs.
     home: TempDir,
     replacements: Vec<(String, String)>,
-    environment: Vec<(String, String)>,
-    /// What was pasted into it before.
-    history: String,
-}
-
-/// What became of a block.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    /// The exit status; `None` if a signal ended it.
-    pub status: Option<i32>,
-    /// What was printed, on either stream.
-    pub lines: Vec<String>,
+    variables: Vec<(String, String)>,
+    /// Functions that blocks call.
+    functions: String,
 }
 
 impl Shell {
-    /// A terminal in a checkout.
+    /// Creates an environment.
     ///
     /// # Panics
     ///
-    /// If a folder cannot be made, or jq cannot be had.
+    /// If a folder cannot be created, or jq cannot be downloaded.
     #[track_caller]
+    #[expect(clippy::new_without_default)]
     pub fn new() -> Self {
         let home = tempfile::tempdir().expect("a temporary folder");
         let (checkout, programs) = (home.path().join(CHECKOUT), home.path().join(PROGRAMS));
@@ -67,40 +57,35 @@ impl Shell {
             format!("#!/bin/sh\nLD_LIBRARY_PATH='{}' exec '{}' \"$@\"\n", libraries.display(), jq.display());
         fs::write(programs.join("jq"), script).expect("a script");
         fs::set_permissions(programs.join("jq"), fs::Permissions::from_mode(0o755)).expect("a mode");
-        // It shows a meter where its output is no terminal.
+        // curl shows a progress meter if its output is not a terminal.
         fs::write(home.path().join(".curlrc"), "no-progress-meter\n").expect("a file");
-        Self { home, replacements: Vec::new(), environment: Vec::new(), history: String::new() }
+        Self { home, replacements: Vec::new(), variables: Vec::new(), functions: String::new() }
     }
 
-    /// Puts one text in the place of another, wherever it stands.
+    /// Replaces a text in blocks.
     pub fn replace(mut self, from: &str, to: &str) -> Self {
         self.replacements.push((from.to_owned(), to.to_owned()));
         self
     }
 
-    /// Puts the port of this address in the place of one that documents name.
+    /// Replaces a documented port by that of an address.
     pub fn port(self, documented: u16, actual: SocketAddr) -> Self {
-        let (from, to) = (documented.to_string(), actual.port().to_string());
-        self.replace(&from, &to)
+        self.replace(&documented.to_string(), &actual.port().to_string())
     }
 
     /// Sets a variable.
     pub fn set(mut self, name: &str, value: &str) -> Self {
-        self.environment.push((name.to_owned(), value.to_owned()));
+        self.variables.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// Pastes a block whose effect is to stay: functions and variables.
-    pub fn remember(&mut self, block: &Block) {
-        self.history.push_str(&self.replaced(&block.text));
+    /// Defines the functions of a block for all later blocks.
+    pub fn define(mut self, block: &Block) -> Self {
+        self.functions.push_str(&self.replaced(&block.text));
+        self
     }
 
-    /// The folder that blocks run in.
-    pub fn checkout(&self) -> PathBuf {
-        self.home.path().join(CHECKOUT)
-    }
-
-    /// A text with what is replaced.
+    /// Returns a text with all replacements.
     pub fn replaced(&self, text: &str) -> String {
         self.replacements.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to))
     }
@@ -109,33 +94,21 @@ impl Shell {
     ///
     /// # Panics
     ///
-    /// If bash does not start.
+    /// If it does not contain shell commands, or bash does not start.
     #[track_caller]
     pub fn start(&self, block: &Block) -> Process {
-        assert!(block.is(&["sh", "bash"]), "{block} is no block of commands");
-        self.start_text(&block.text)
-    }
-
-    /// Starts a text that is none of a document's.
-    ///
-    /// # Panics
-    ///
-    /// If bash does not start.
-    #[track_caller]
-    pub fn start_text(&self, text: &str) -> Process {
-        let script = format!("exec 2>&1\n{}{}", self.history, self.replaced(text));
+        assert!(block.is_shell(), "{}: not a block of commands", block.place);
+        let script = format!("exec 2>&1\n{}{}", self.functions, self.replaced(&block.text));
         let mut bash = self.command("bash");
-        bash.args(["-euo", "pipefail", "-c", &script]);
-        Process::spawn("document", &mut bash).expect("bash starts")
+        Process::spawn("document", bash.args(["-euo", "pipefail", "-c", &script])).expect("bash starts")
     }
 
-    /// A program in this terminal.
+    /// Returns a command in this environment, without settings of the developer and of Cargo.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
-        command.current_dir(self.checkout());
+        command.current_dir(self.home.path().join(CHECKOUT));
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
-            // As a newcomer has it, without settings of the developer or of Cargo.
             if ["POSTERN_", "LOG_", "CARGO_"].iter().any(|prefix| text.starts_with(prefix))
                 || ["PORT", "HOST_PORT", "JWT_SECRET", "TOKEN", "KEY"].contains(&text.as_ref())
             {
@@ -146,112 +119,97 @@ impl Shell {
         command.env("PATH", format!("{}:{path}", self.home.path().join(PROGRAMS).display()));
         command.env("CURL_HOME", self.home.path());
         canary::talk(&mut command);
-        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }
 
-    /// Runs a block to its end.
+    /// Runs a block to its end, and returns what it prints.
     ///
     /// # Panics
     ///
     /// If it does not end.
     #[track_caller]
-    pub fn run(&self, block: &Block) -> Outcome {
-        let process = self.start(block);
-        finish(process).unwrap_or_else(|failure| panic!("{block}: {failure}"))
+    pub fn run(&self, block: &Block) -> Vec<String> {
+        let mut process = self.start(block);
+        process.wait(PATIENCE).unwrap_or_else(|failure| panic!("{}: {failure}", block.place));
+        process.lines_of(Stream::Out)
     }
 
-    /// Runs a block that must succeed, and returns what it prints.
+    /// Runs a block until it prints what the document shows. The first attempt may come before a process is ready.
     ///
     /// # Panics
     ///
-    /// If it fails.
+    /// If it prints something else for [`PATIENCE`].
     #[track_caller]
-    pub fn succeed(&self, block: &Block) -> Vec<String> {
-        let outcome = self.run(block);
-        assert_eq!(outcome.status, Some(0), "{block} fails:\n{}", outcome.lines.join("\n"));
-        outcome.lines
-    }
-
-    /// Runs a block, once because it changes something, that must succeed and print what another block shows.
-    ///
-    /// # Panics
-    ///
-    /// If it does not.
-    #[track_caller]
-    pub fn prints_at_once(&self, block: &Block, shown: &Block) {
-        let (expected, printed) = (self.replaced(&shown.text), self.succeed(block));
-        assert!(
-            transcript::matches(&expected, &printed),
-            "{block} prints\n{}\ninstead of, as {shown} says,\n{expected}",
-            printed.join("\n")
-        );
-    }
-
-    /// Runs a block, again if need be, until it ends with this status and prints what another block shows: what it asks
-    /// may need a moment to be as it should, and a busy machine more than that.
-    ///
-    /// # Panics
-    ///
-    /// If it never does.
-    #[track_caller]
-    pub fn prints(&self, block: &Block, status: i32, shown: &Block) {
-        assert!(shown.is(&["text"]), "{shown} shows no output");
+    pub fn prints(&self, block: &Block, shown: &Block) {
         let expected = self.replaced(&shown.text);
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let outcome = self.run(block);
-            if outcome.status == Some(status) && transcript::matches(&expected, &outcome.lines) {
+            let printed = self.run(block);
+            if matches(&expected.lines().collect::<Vec<_>>(), &printed) {
                 return;
             }
             assert!(
                 Instant::now() < deadline,
-                "{block} ends with {:?} and prints\n{}\ninstead of {status} and, as {shown} says,\n{expected}",
-                outcome.status,
-                outcome.lines.join("\n")
+                "{} prints\n{}\ninstead of, as {} shows,\n{expected}",
+                block.place,
+                printed.join("\n"),
+                shown.place,
             );
             thread::sleep(Duration::from_millis(200));
         }
     }
+}
 
-    /// Waits until a process has written the lines that a block shows, in their order, with more around them.
-    ///
-    /// # Panics
-    ///
-    /// If it never does.
-    #[track_caller]
-    pub fn logged(&self, process: &Process, shown: &Block) {
-        assert!(shown.is(&["text"]), "{shown} shows no log");
-        let expected = self.replaced(&shown.text);
-        let deadline = Instant::now() + PATIENCE;
-        while let Some(line) = transcript::missing(&expected, &process.lines()) {
-            assert!(
-                Instant::now() < deadline,
-                "{shown}: {line}\nis not in the log:\n{}",
-                process.lines().join("\n")
-            );
-            thread::sleep(Duration::from_millis(50));
-        }
+fn matches(shown: &[&str], printed: &[String]) -> bool {
+    match (shown, printed) {
+        ([], []) => true,
+        ([GAP], _) => true,
+        ([GAP, rest @ ..], _) => (0..=printed.len()).any(|at| matches(rest, &printed[at..])),
+        ([line, rest @ ..], [first, others @ ..]) => line_matches(line, first) && matches(rest, others),
+        ([], [..]) | ([..], []) => false,
     }
 }
 
-impl Default for Shell {
-    fn default() -> Self {
-        Self::new()
-    }
+fn line_matches(shown: &str, printed: &str) -> bool {
+    let Some((before, after)) = shown.split_once(GAP) else { return shown == printed };
+    let Some(rest) = printed.strip_prefix(before) else { return false };
+    let mut ends = rest.char_indices().map(|(at, _)| at).chain([rest.len()]);
+    ends.any(|at| line_matches(after, &rest[at..]))
 }
 
-/// Waits for the end of a process.
-///
-/// # Errors
-/// It does not end.
-pub fn finish(mut process: Process) -> Result<Outcome, crate::Failure> {
-    let status = process.wait(PATIENCE)?;
-    Ok(Outcome { status: status.code(), lines: process.lines_of(Stream::Out) })
-}
-
+const GAP: &str = "…";
 const CHECKOUT: &str = "checkout";
 const PROGRAMS: &str = "programs";
 
-/// Ten times what a busy machine needs.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Ten times the time that a busy machine needs.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gap_matches_any_text_or_any_lines() {
+        for (shown, printed, expected) in [
+            ("a\nb", "a\nb", true),
+            ("a\nb", "a", false),
+            ("a", "a\nb", false),
+            ("a\n…", "a\nb\nc", true),
+            ("a\n…\nc", "a\nb\nc", true),
+            ("a\n…\nc", "a\nb\nc\nd", false),
+            ("n: …, m: …", "n: 1, m: 2", true),
+            ("n: …, m: …", "n: 1", false),
+            ("…b", "abb", true),
+            ("ab…ba", "aba", false),
+            ("", "", true),
+        ] {
+            let printed: Vec<String> = printed.lines().map(str::to_owned).collect();
+            assert_eq!(
+                matches(&shown.lines().collect::<Vec<_>>(), &printed),
+                expected,
+                "{shown:?} {printed:?}"
+            );
+        }
+    }
+}

@@ -4,12 +4,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
 
 use postern_core::close_code;
 use postern_identity::page::PAGE;
-use postern_tests::documents::document;
-use postern_tests::documents::markdown::spans;
+use postern_tests::documents::{document, files, spans};
 use postern_tests::workspace;
 
 /// The text of a source file, without its tests.
@@ -18,23 +16,10 @@ fn source(path: &str) -> String {
     text.split("#[cfg(test)]").next().unwrap_or_default().to_owned()
 }
 
-/// All source files below a folder, without tests.
+/// Returns the text of all source files below a folder, without tests.
 fn sources(folder: &str) -> Vec<String> {
-    fn collect(folder: &Path, texts: &mut Vec<String>) {
-        for entry in fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
-            let path = entry.expect("an entry").path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if path.is_dir() && name != "tests" {
-                collect(&path, texts);
-            } else if name.ends_with(".rs") && name != "tests.rs" {
-                let path = path.strip_prefix(workspace::root()).expect("it is in the workspace");
-                texts.push(source(&path.to_string_lossy()));
-            }
-        }
-    }
-    let mut texts = Vec::new();
-    collect(&workspace::path(folder), &mut texts);
-    texts
+    let is_test = |path: &str| path.contains("/tests/") || path.ends_with("/tests.rs");
+    files(folder, ".rs").iter().filter(|path| !is_test(path)).map(|path| source(path)).collect()
 }
 
 /// What a function says of each variant: from `Name::Variant | Name::Other => value,` to the variants and their values.
@@ -58,7 +43,7 @@ fn arms(source: &str, function: &str, name: &str) -> BTreeMap<String, String> {
 /// The rows of a table: what stands between backticks in the first cell, and the others.
 fn rows(heading: &str) -> Vec<Vec<String>> {
     let document = document("docs/troubleshooting.md");
-    let rows = document.table(heading, "code").rows.iter().map(|(_, cells)| cells.clone());
+    let rows = document.rows(heading, "code").iter().map(|(_, cells)| cells.clone());
     rows.map(|mut cells| {
         cells[0] = cells[0].trim_matches('`').to_owned();
         cells
@@ -100,7 +85,7 @@ fn each_refusal_is_listed_with_its_status() {
 fn each_refusal_of_the_control_port_is_listed_with_its_status() {
     let mut said = BTreeMap::new();
     for source in sources("runtimes/host/src/control") {
-        for (call, known, place) in [("Refusal::new(", None, 1), ("Refusal::bad(", Some("400"), 0)] {
+        for (call, known, place) in [("ApiError::new(", None, 1), ("ApiError::bad(", Some("400"), 0)] {
             for part in source.split(call).skip(1) {
                 // Where the one is made by the other, no text stands there.
                 let code = part.split(',').nth(place).and_then(|word| word.trim().strip_prefix('"'));
@@ -182,7 +167,7 @@ fn each_close_code_is_listed() {
 #[test]
 fn the_reasons_of_1006_are_listed() {
     let document = document("docs/troubleshooting.md");
-    let rows = document.table("Close codes", "reason").rows.iter();
+    let rows = document.rows("Close codes", "reason").iter();
     let listed: BTreeSet<_> = rows.map(|(_, cells)| cells[0].trim_matches('`').to_owned()).collect();
     let source = source("core/src/session/ending.rs");
     let (codes, reasons) = (arms(&source, "code", "Ending"), arms(&source, "reason", "Ending"));

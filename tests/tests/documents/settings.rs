@@ -2,11 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use postern_tests::documents::markdown::spans;
-use postern_tests::documents::{all, document};
+use postern_tests::documents::{all, document, files, spans};
 use postern_tests::postern::{Postern, Runtime};
 use postern_tests::{http, workspace};
 
@@ -25,7 +23,7 @@ fn the_tables_have_each_setting_with_its_default() {
     let mut listed = BTreeMap::new();
     for (path, heading) in [("README.md", "Settings"), ("docs/operation.md", "Settings")] {
         let document = document(path);
-        for (line, cells) in &document.table(heading, "name").rows {
+        for (line, cells) in document.rows(heading, "name") {
             let names: Vec<_> = spans(&cells[0]).collect();
             let values: Vec<_> = cells[1].split(", ").collect();
             assert_eq!(names.len(), values.len(), "{path}:{line}: a default for each name");
@@ -56,53 +54,22 @@ const OF_KUBERNETES: [&str; 2] = ["POSTERN_SERVICE_HOST", "POSTERN_CONTROL_PORT"
 #[test]
 fn each_setting_that_is_named_exists() {
     let defaults = defaults(Runtime::Mio);
+    let shipped = ["deploy", ".ci"].into_iter().flat_map(|folder| files(folder, ""));
+    let more = ["Dockerfile", ".cargo/config.toml", "benches/churn.env"].map(str::to_owned);
+    let documents = all().into_iter().map(|document| document.path);
     let mut count = 0;
-    for document in all() {
-        let blocks = document.blocks.iter().map(|block| (block.line, block.text.as_str()));
-        let prose = document.prose.iter().map(|(line, text)| (*line, text.as_str()));
-        for (line, text) in blocks.chain(prose) {
-            for name in names(text, "POSTERN_").chain(names(text, "LOG_")) {
-                let is_known = defaults.contains_key(name) || OF_KUBERNETES.contains(&name);
-                assert!(is_known, "{}:{line}: there is no setting {name}", document.path);
-                count += 1;
-            }
-        }
-    }
-    assert!(count > 150, "{count} names");
-}
-
-/// The files that are shipped, comments included: who copies a name from a comment must not be refused at the start.
-#[test]
-fn each_setting_that_a_shipped_file_names_exists() {
-    fn collect(path: &Path, files: &mut Vec<PathBuf>) {
-        if path.is_dir() {
-            let entries = fs::read_dir(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-            entries.for_each(|entry| collect(&entry.expect("an entry").path(), files));
-        } else {
-            files.push(path.to_owned());
-        }
-    }
-    let defaults = defaults(Runtime::Mio);
-    let mut files = Vec::new();
-    for path in ["Dockerfile", "deploy", ".ci", ".cargo/config.toml", "benches/churn.env"] {
-        collect(&workspace::path(path), &mut files);
-    }
-    let mut count = 0;
-    for path in files {
-        // A developer's own `.env` is not shipped.
-        if path.ends_with(".env") && path.file_name().is_some_and(|name| name == ".env") {
-            continue;
-        }
-        let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    for path in documents.chain(shipped).chain(more) {
+        let text =
+            fs::read_to_string(workspace::path(&path)).unwrap_or_else(|error| panic!("{path}: {error}"));
         for (index, line) in text.lines().enumerate() {
-            for name in names(line, "POSTERN_") {
+            for name in names(line, "POSTERN_").chain(names(line, "LOG_")) {
                 let is_known = defaults.contains_key(name) || OF_KUBERNETES.contains(&name);
-                assert!(is_known, "{}:{}: there is no setting {name}", path.display(), index + 1);
+                assert!(is_known, "{path}:{}: there is no setting {name}", index + 1);
                 count += 1;
             }
         }
     }
-    assert!(count > 60, "{count} names");
+    assert!(count > 200, "{count} names");
 }
 
 /// `--help` has the names and the defaults, too, of both.
@@ -121,7 +88,7 @@ fn the_help_has_each_setting() {
 #[test]
 fn the_metrics_are_those_that_are_served() {
     let document = document("docs/operation.md");
-    let rows = &document.table("Metrics and alerts", "metric").rows;
+    let rows = document.rows("Metrics and alerts", "metric");
     let listed: BTreeSet<_> =
         rows.iter().flat_map(|(_, cells)| spans(&cells[0])).map(str::to_owned).collect();
     for runtime in Runtime::BOTH {
@@ -134,7 +101,7 @@ fn the_metrics_are_those_that_are_served() {
         assert_eq!(listed, served, "{runtime}");
     }
     for document in all() {
-        for (line, span) in document.code_spans() {
+        for (line, span) in &document.code {
             for name in
                 names(span, "postern_").filter(|name| !["postern_host", "postern_core"].contains(name))
             {

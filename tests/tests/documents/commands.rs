@@ -1,0 +1,249 @@
+//! The commands in documents: those with output are run and must print it, those of README.md are run, and all others must
+//! name programs, flags, packages and tests that exist.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::SocketAddr;
+use std::process::Command;
+
+use postern_tests::binaries::Binary;
+use postern_tests::chain::{Chain, assert_john_logged};
+use postern_tests::documents::shell::{PATIENCE, Shell};
+use postern_tests::documents::{all, document};
+use postern_tests::gateway::Gateway;
+use postern_tests::postern::{API_KEY, Postern, Runtime};
+use postern_tests::process::{Process, Stream, wait_until_listening};
+use postern_tests::ws::Handshake;
+use postern_tests::{http, ports, provision, workspace};
+use rustix::process::Signal;
+
+/// Identity, a gateway and a Postern with a control port, and a shell with their ports, a token of John and the API key.
+fn chain(gateway: Gateway, runtime: Runtime) -> (Chain, SocketAddr, Shell) {
+    let control = ports::free();
+    let address = control.to_string();
+    // curl does not answer a Close.
+    let settings =
+        [("POSTERN_CONTROL", &*address), ("POSTERN_API_KEY", API_KEY), ("POSTERN_CLOSE_TIMEOUT", "200ms")];
+    let chain = Chain::start_with(gateway, runtime, &settings, &[]);
+    wait_until_listening(control, PATIENCE).expect("the control port listens");
+    let shell = Shell::new()
+        .port(9191, chain.address())
+        .port(9292, chain.identity.address())
+        .port(8081, control)
+        .set("POSTERN_CONTROL", &address)
+        .set("TOKEN", &chain.login("john@example.com"))
+        .set("KEY", API_KEY)
+        .set("POSTERN_API_KEY", API_KEY);
+    (chain, control, shell)
+}
+
+/// Headings whose commands need something else than a chain that works.
+const NOT_RUN: [&str; 2] = [
+    // It starts a Postern that does not end.
+    "Starting",
+    // It needs a Postern that does not trust the gateway. `tests/tests/trust.rs` has that.
+    "6. Is the proxy trusted?",
+];
+
+#[test]
+fn commands_print_the_output_that_documents_show() {
+    let mut count = 0;
+    for (path, runtime, gateway) in [
+        ("docs/operation.md", Runtime::Mio, Gateway::Traefik),
+        ("docs/operation.md", Runtime::Smol, Gateway::Traefik),
+        ("docs/troubleshooting.md", Runtime::Mio, Gateway::Traefik),
+        ("docs/troubleshooting.md", Runtime::Smol, Gateway::Traefik),
+    ] {
+        let document = document(path);
+        let pairs: Vec<_> = document
+            .blocks
+            .windows(2)
+            .filter(|pair| {
+                pair[0].is_shell() && pair[1].language == "text" && pair[0].heading == pair[1].heading
+            })
+            .filter(|pair| !NOT_RUN.contains(&&*pair[0].heading))
+            .collect();
+        let headings: BTreeSet<_> = pairs.iter().map(|pair| &pair[0].heading).collect();
+        for heading in headings {
+            let (chain, _, mut shell) = chain(gateway, runtime);
+            if path == "docs/troubleshooting.md" {
+                shell = shell.define(document.block("upgrade() {"));
+            }
+            // The API of the control port acts on a user.
+            let _user = Handshake::to(chain.postern.address()).as_john().open();
+            for pair in pairs.iter().filter(|pair| pair[0].heading == *heading) {
+                shell.prints(&pair[0], &pair[1]);
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 20, "{count} blocks with output");
+}
+
+#[test]
+fn readme_starts_postern_and_talks_to_it() {
+    let readme = document("README.md");
+    for runtime in Runtime::BOTH {
+        let (address, control) = (ports::free(), ports::free());
+        let shell = Shell::new()
+            .replace("cargo run --release", &format!("exec {runtime}"))
+            .port(8080, address)
+            .set("PORT", &address.port().to_string())
+            .set("POSTERN_CONTROL", &control.to_string());
+        let mut postern = shell.start(readme.block("cargo run --release"));
+        postern.wait_until_listening(address, PATIENCE).expect("it listens");
+        let answer = shell.run(readme.block("/dev/tcp/")).join("\n");
+        assert!(answer.starts_with("HTTP/1.1 101 Switching Protocols"), "{runtime}: {answer}");
+        assert!(answer.contains("Hello"), "{runtime}: {answer}");
+        for line in readme.block("WebSocket connection established").text.lines() {
+            let line = line.trim_matches('…');
+            postern.wait_for_line(|logged| logged.contains(line), PATIENCE).expect("the shown log");
+        }
+        postern.signal(Signal::INT).expect("it runs");
+        assert_eq!(postern.wait(PATIENCE).expect("it ends").code(), Some(0), "{runtime}");
+    }
+}
+
+#[test]
+fn readme_logs_in_and_upgrades_with_curl() {
+    let (chain, control, shell) = chain(Gateway::Traefik, Runtime::Mio);
+    let mut curl = shell.start(document("README.md").block("curl -i -N"));
+    chain.postern.wait_for("WebSocket connection established - User: John Doe (john@example.com) - ID: 123");
+    // A person presses Ctrl-C, which would keep curl from printing its output.
+    let headers = [("X-API-Key", API_KEY), ("Content-Type", "application/json")];
+    let answer =
+        http::request(control, "POST", "/api/disconnect", &headers, br#"{"user":"123","code":1000}"#);
+    assert_eq!(answer.expect("an answer").status, 200);
+    curl.wait(PATIENCE).expect("it ends when the connection does");
+    let lines = curl.lines_of(Stream::Out);
+    assert!(lines.iter().any(|line| line.starts_with("HTTP/1.1 101 ")), "{lines:?}");
+}
+
+/// Node has neither cookies nor a console of a page: `page.cjs` adds them.
+#[test]
+fn readme_connects_from_javascript() {
+    let readme = document("README.md");
+    let (chain, _, shell) = chain(Gateway::Traefik, Runtime::Smol);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut node = shell.command("node");
+    // The gateway listens on IPv4 only, and old versions of Node use the first address of `localhost`.
+    node.arg("--dns-result-order=ipv4first").arg(workspace::path("tests/tests/documents/page.cjs"));
+    let blocks: Vec<_> = readme.blocks.iter().filter(|block| block.language == "js").collect();
+    assert_eq!(blocks.len(), 2, "with a cookie, and without");
+    for (index, block) in blocks.into_iter().enumerate() {
+        let file = folder.path().join(format!("{index}.js"));
+        fs::write(&file, shell.replaced(&block.text)).expect("a file");
+        node.arg(file);
+    }
+    node.env("NODE_PATH", provision::node_ws().expect("the Node client"));
+    let mut node = Process::spawn("page", &mut node).expect("node starts");
+    assert!(node.wait(PATIENCE).expect("it ends").success(), "{:?}", node.lines());
+    assert_eq!(
+        node.lines_of(Stream::Out),
+        ["Received: Hello World", "Disconnected: 1000 ", "bySubprotocol: open, bearer", "byQuery: open, "]
+    );
+    assert_john_logged(&chain.postern);
+}
+
+#[test]
+fn readme_uses_the_control_port() {
+    for runtime in Runtime::BOTH {
+        let postern = Postern::start_with_control(runtime, &[]);
+        let mut user = Handshake::to(postern.address()).as_john().open();
+        user.echo("Hello");
+        let shell = Shell::new().port(8081, postern.control()).set("POSTERN_API_KEY", API_KEY);
+        let printed = shell.run(document("README.md").block("/readyz")).join("\n");
+        for part in [r#"{"status":"ready"}"#, r#""user":"123""#, r#"{"sent":1}"#] {
+            assert!(printed.contains(part), "{runtime}: {part} is not in {printed}");
+        }
+        assert!(user.socket.read().expect("a message").is_text());
+    }
+}
+
+#[test]
+fn commands_name_flags_packages_tests_and_programs_that_exist() {
+    let help = |binary: Binary| {
+        let output = Command::new(binary.path()).arg("--help").output().expect("it runs");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let helps = [
+        ("postern-smol ", help(Binary::PosternSmol)),
+        ("postern ", help(Binary::Postern)),
+        ("cargo chain ", help(Binary::Chain)),
+    ];
+    let mut count = 0;
+    for document in all() {
+        let blocks = document.blocks.iter().filter(|block| block.is_shell());
+        let lines = blocks.flat_map(|block| block.text.lines().map(|line| (&*block.place, line)));
+        let spans = document.code.iter().map(|(_, span)| (&*document.path, &**span));
+        for (place, command) in lines.chain(spans) {
+            let command = command.split(" #").next().unwrap_or_default().trim();
+            let wrong =
+                if let Some((program, help)) = helps.iter().find(|(name, _)| command.starts_with(name)) {
+                    let mut flags =
+                        command[program.len()..].split([' ', '=']).filter(|word| word.starts_with("--"));
+                    flags.find(|flag| !help.contains(*flag)).map(str::to_owned)
+                } else if command.starts_with("cargo ") {
+                    missing_target(command)
+                } else if [".ci/", "benches/", "deploy/"].iter().any(|folder| command.starts_with(folder)) {
+                    missing_flag(command)
+                } else {
+                    continue;
+                };
+            assert_eq!(wrong, None, "{place}: {command}");
+            count += 1;
+        }
+    }
+    assert!(count > 50, "{count} commands");
+}
+
+/// Returns a package, test, bench or example of a `cargo` command that does not exist.
+fn missing_target(command: &str) -> Option<String> {
+    let words: Vec<_> = command.split(" -- ").next().unwrap_or_default().split_whitespace().collect();
+    words.windows(2).find_map(|pair| {
+        let name = pair[1];
+        let paths = match pair[0] {
+            "-p" | "--package" => {
+                let name =
+                    name.strip_prefix("postern-").unwrap_or(if name == "postern" { "mio" } else { name });
+                vec![
+                    format!("{name}/Cargo.toml"),
+                    format!("runtimes/{name}/Cargo.toml"),
+                    format!("tools/{name}/Cargo.toml"),
+                ]
+            }
+            "--test" => ["tests/tests", "fuzz/tests"]
+                .iter()
+                .flat_map(|tests| [format!("{tests}/{name}.rs"), format!("{tests}/{name}/main.rs")])
+                .collect(),
+            "--bench" => vec![format!("benches/benches/{name}.rs")],
+            "--manifest-path" => vec![name.to_owned()],
+            "--example" => vec![format!("core/examples/{name}.rs")],
+            _ => return None,
+        };
+        (!paths.iter().any(|path| workspace::path(path).exists())).then(|| name.to_owned())
+    })
+}
+
+/// Returns a script of the repository that does not exist, or a flag that does not occur in it.
+fn missing_flag(command: &str) -> Option<String> {
+    let mut words = command.split_whitespace();
+    let path = words.next().unwrap_or_default();
+    let path_on_disk = workspace::path(path);
+    let Ok(script) = fs::read(&path_on_disk) else {
+        return (!path_on_disk.exists()).then(|| path.to_owned());
+    };
+    let script = String::from_utf8_lossy(&script);
+    words.filter(|word| word.starts_with("--")).find(|flag| !script.contains(*flag)).map(str::to_owned)
+}
+
+#[test]
+fn missing_targets_and_flags_are_found() {
+    for command in ["cargo test -p postern-nothing", "cargo test -p postern-tests --test nothing"] {
+        assert!(missing_target(command).is_some(), "{command}");
+    }
+    for command in [".ci/canary --no-such-flag", "benches/no-such-bench"] {
+        assert!(missing_flag(command).is_some(), "{command}");
+    }
+    assert_eq!(missing_target("cargo test -p postern-tests --test documents -- --no-such-flag"), None);
+}
