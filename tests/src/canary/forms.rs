@@ -1,6 +1,10 @@
-//! The forms in which a secret could stand in a log: as it is, or written by something that escapes or encodes.
+//! The forms of a secret that a log could contain: as it is, escaped, or encoded.
 
 use std::borrow::Cow;
+
+use base64::Engine;
+use base64::engine::GeneralPurpose;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 
 /// All forms of a secret that differ from each other, each with its name. The first is the secret as it is.
 pub(super) fn forms(secret: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
@@ -22,10 +26,10 @@ pub(super) fn forms(secret: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
         ("percent-encoded throughout", each(&|byte| format!("%{byte:02X}")).into_bytes()),
         ("as a list of numbers", each(&|byte| format!("{byte}, ")).into_bytes()),
     ];
-    for (name, alphabet) in [("in base64", STANDARD), ("in base64url", URL)] {
-        // Base64 takes three bytes at a time, so what stands before a secret has a say in its look.
+    for (name, engine) in [("in base64", &STANDARD_NO_PAD), ("in base64url", &URL_SAFE_NO_PAD)] {
+        // Base64 encodes three bytes at a time, so the digits depend on how many bytes precede the secret.
         for before in 0..3 {
-            forms.push((name, base64(secret, before, alphabet)));
+            forms.push((name, base64(secret, before, engine)));
         }
     }
     let mut different: Vec<(&'static str, Vec<u8>)> = Vec::new();
@@ -43,19 +47,12 @@ fn percent(byte: u8, encode: impl Fn(u8) -> String) -> String {
     if is_unreserved { char::from(byte).to_string() } else { encode(byte) }
 }
 
-/// The digits of RFC 4648 §4 that depend on nothing but the secret, if so many bytes stand before it.
-fn base64(secret: &[u8], before: usize, alphabet: &[u8; 64]) -> Vec<u8> {
+/// Returns the digits of RFC 4648, section 4, that depend only on the secret if `before` bytes precede it.
+fn base64(secret: &[u8], before: usize, engine: &GeneralPurpose) -> Vec<u8> {
     let padded = [vec![0; before], secret.to_vec()].concat();
-    let digit = |at: usize| {
-        let byte = |at: usize| u16::from(padded.get(at).copied().unwrap_or_default());
-        let bits = byte(at * 6 / 8) << 8 | byte(at * 6 / 8 + 1);
-        alphabet.get(usize::from(bits >> (10 - at * 6 % 8) & 63)).copied().unwrap_or_default()
-    };
-    ((before * 8).div_ceil(6)..padded.len() * 8 / 6).map(digit).collect()
+    let digits = engine.encode(&padded).into_bytes();
+    digits.get((before * 8).div_ceil(6)..padded.len() * 8 / 6).unwrap_or_default().to_vec()
 }
-
-const STANDARD: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-const URL: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 /// A form as it may be shown in a report: its beginning.
 pub(super) fn beginning(form: &[u8]) -> Cow<'_, str> {

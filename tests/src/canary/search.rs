@@ -1,16 +1,18 @@
-//! Many secrets looked for in much text at once.
+//! Searches a text for many secrets at once.
 //!
-//! Of each form of each secret the blocks of eight bytes are put into one table. The text is gone through byte by byte,
-//! and where a block stands in it, as much around it is compared as agrees. So a part of a secret is found, too: sixteen
-//! bytes of it in a row are a leak, or all of it if it has fewer. Of a message only the whole is: users may write what
-//! the log writes.
+//! An Aho-Corasick automaton finds blocks of eight bytes of all forms of all secrets. Around each block the text is compared
+//! with the secret in both directions, so a part of a secret is found, too: 16 bytes in a row are a leak, or the whole secret
+//! if it is shorter. Of a message only the whole is a leak, because users may write the words of the log.
 
+use std::collections::HashMap;
 use std::ops::Range;
+
+use aho_corasick::AhoCorasick;
 
 use super::forms::{beginning, forms};
 use super::{Kind, Secret};
 
-/// Whether so short or so monotonous a text could be told from any other. What is not searchable is no secret.
+/// Whether a text is long and varied enough to be distinguished from other text. Shorter secrets are not searched for.
 pub fn is_searchable(secret: &[u8]) -> bool {
     blocks(secret).any(|(_, block)| is_telling(block, 4))
 }
@@ -28,13 +30,12 @@ pub struct Leak {
     pub place: Range<usize>,
 }
 
-/// Secrets, made ready to be looked for.
+/// An automaton for all forms of some secrets.
 pub struct Search {
     forms: Vec<Form>,
-    /// The blocks of all forms in order, each with its form and its place in there.
-    blocks: Vec<(u64, u32, u32)>,
-    /// A bit for each block, by its hash: most places of a text need no more than a look at it.
-    filter: Vec<u64>,
+    blocks: AhoCorasick,
+    /// For each block, the forms that contain it, with its place in them.
+    places: Vec<Vec<(usize, usize)>>,
 }
 
 struct Form {
@@ -46,7 +47,7 @@ struct Form {
 }
 
 impl Search {
-    /// Makes these secrets ready.
+    /// Creates a search for these secrets.
     pub fn new(secrets: &[Secret]) -> Self {
         let of_secret = |secret: &Secret| {
             let (kind, len) = (secret.kind, secret.bytes.len().max(1));
@@ -58,71 +59,57 @@ impl Search {
         };
         let forms: Vec<Form> =
             secrets.iter().filter(|secret| is_searchable(&secret.bytes)).flat_map(of_secret).collect();
-        let mut table = Vec::new();
+        let mut places: HashMap<&[u8], Vec<(usize, usize)>> = HashMap::new();
         for (index, form) in forms.iter().enumerate() {
-            let telling = blocks(&form.bytes).filter(|(_, block)| is_telling(block, 3));
-            // Neither number comes near the limit of its type: both count bytes in memory.
-            table.extend(telling.map(|(at, block)| (number(block), index as u32, at as u32)));
-        }
-        table.sort_unstable();
-        let mut filter = vec![0; FILTER_BITS / 64];
-        for (block, ..) in &table {
-            let bit = hash(*block);
-            if let Some(word) = filter.get_mut(bit / 64) {
-                *word |= 1 << (bit % 64);
+            for (at, block) in blocks(&form.bytes).filter(|(_, block)| is_telling(block, 3)) {
+                places.entry(block).or_default().push((index, at));
             }
         }
-        Self { forms, blocks: table, filter }
+        let (patterns, places): (Vec<_>, Vec<_>) = places.into_iter().unzip();
+        let blocks = AhoCorasick::new(patterns).expect("far fewer blocks than the automaton can hold");
+        Self { forms, blocks, places }
     }
 
-    /// The leaks in a text, in their order. Only secrets of these kinds count. Of several at one place the first is told.
+    /// Returns the leaks in a text, in their order. Only secrets of these kinds count. Of several leaks at one place the first
+    /// is returned.
     pub fn leaks(&self, text: &[u8], counts: impl Fn(Kind) -> bool) -> Vec<Leak> {
         let mut leaks: Vec<Leak> = Vec::new();
-        let mut behind = 0;
-        for (at, block) in text.windows(BLOCK).enumerate() {
-            if at < behind {
+        let mut end = 0;
+        for found in self.blocks.find_overlapping_iter(text) {
+            if found.start() < end {
                 continue;
             }
-            if let Some(leak) = self.leak_at(text, at, block, &counts) {
-                behind = leak.place.end;
+            let mut places = self.places.get(found.pattern().as_usize()).into_iter().flatten();
+            if let Some(leak) = places.find_map(|place| self.leak_at(text, found.start(), *place, &counts)) {
+                end = leak.place.end;
                 leaks.push(leak);
             }
         }
         leaks
     }
 
-    fn leak_at(&self, text: &[u8], at: usize, block: &[u8], counts: impl Fn(Kind) -> bool) -> Option<Leak> {
-        let block = number(block);
-        let bit = hash(block);
-        if self.filter.get(bit / 64).is_none_or(|word| word >> (bit % 64) & 1 == 0) {
-            return None;
-        }
-        let first = self.blocks.partition_point(|(other, ..)| *other < block);
-        let same = self.blocks.iter().skip(first).take_while(|(other, ..)| *other == block);
-        for (_, form, place) in same {
-            let (Some(form), place) = (self.forms.get(*form as usize), *place as usize) else { continue };
-            if !counts(form.kind) {
-                continue;
-            }
-            let equal = |(a, b): &(&u8, &u8)| a == b;
-            let (before, behind) = (text.get(..at)?, text.get(at..)?);
-            let (head, tail) = form.bytes.split_at_checked(place)?;
-            let left = before.iter().rev().zip(head.iter().rev()).take_while(equal).count();
-            let right = behind.iter().zip(tail).take_while(equal).count();
-            if left + right >= form.enough {
-                return Some(Leak {
-                    kind: form.kind,
-                    form: form.name,
-                    beginning: beginning(&form.bytes).into_owned(),
-                    place: at - left..at + right,
-                });
-            }
-        }
-        None
+    fn leak_at(
+        &self,
+        text: &[u8],
+        at: usize,
+        (form, place): (usize, usize),
+        counts: impl Fn(Kind) -> bool,
+    ) -> Option<Leak> {
+        let form = self.forms.get(form).filter(|form| counts(form.kind))?;
+        let equal = |(a, b): &(&u8, &u8)| a == b;
+        let (before, after) = text.split_at_checked(at)?;
+        let (head, tail) = form.bytes.split_at_checked(place)?;
+        let left = before.iter().rev().zip(head.iter().rev()).take_while(equal).count();
+        let right = after.iter().zip(tail).take_while(equal).count();
+        (left + right >= form.enough).then(|| Leak {
+            kind: form.kind,
+            form: form.name,
+            beginning: beginning(&form.bytes).into_owned(),
+            place: at - left..at + right,
+        })
     }
 
-    /// Puts each form into a line of its own and looks for it there. Returns what would not have been found: nothing, or
-    /// this search is worth nothing.
+    /// Searches for each form in a line that contains it. Returns the forms that are not found, which must be none.
     pub fn blind_spots(&self) -> Vec<&'static str> {
         let is_blind = |form: &&Form| {
             let line = [b"WARN a line, key: ", form.bytes.as_slice(), b", more: 1\n"].concat();
@@ -137,27 +124,16 @@ fn blocks(text: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
     text.chunks_exact(BLOCK).enumerate().map(|(index, block)| (index * BLOCK, block))
 }
 
-/// Whether a block has so many different bytes that it does not stand in other texts, too.
+/// Whether a block has at least so many different bytes, which other texts do not contain by chance.
 fn is_telling(block: &[u8], least: usize) -> bool {
     let is_new = |(at, byte): &(usize, &u8)| !block.iter().take(*at).any(|other| other == *byte);
     block.iter().enumerate().filter(is_new).count() >= least
 }
 
-fn number(block: &[u8]) -> u64 {
-    block.iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
-}
-
-/// The place in the filter: the upper bits of a product by 2^64 divided by the golden ratio (Knuth, TAOCP 3, §6.4).
-fn hash(block: u64) -> usize {
-    (block.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - FILTER_BITS.trailing_zeros())) as usize
-}
-
 const BLOCK: usize = 8;
 
-/// So many bytes of a secret in a row are a leak. At least twice a block but one, so that a whole one is among them.
+/// How many bytes of a secret in a row are a leak: at least 15, so that they contain a whole block.
 const ENOUGH: usize = 16;
-
-const FILTER_BITS: usize = 1 << 24;
 
 #[cfg(test)]
 mod tests {
