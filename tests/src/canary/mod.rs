@@ -4,7 +4,7 @@
 //! writes is kept there; each Postern logs as much as it can. `.ci/canary` runs all tests so, and then looks for each
 //! secret in everything that was written. Without the variable nothing of this happens.
 //!
-//! Nobody has to keep a list: tokens are noted where they are signed, the secrets in settings where a child gets its
+//! There is no list to maintain: tokens are noted where a test gets them, the secrets in settings where a child gets its
 //! environment, and those in requests where a request is put together ([`request`]).
 //!
 //! What may be logged depends on the settings, so two kinds of secret are secret for some children only: an e-mail

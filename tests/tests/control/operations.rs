@@ -1,0 +1,318 @@
+//! Probes, queries, and what operators do to connections.
+
+use crate::{closed, connect, get, listed, post, wait_for};
+use postern_tests::http::{self};
+use postern_tests::postern::{API_KEY, Postern, Runtime};
+use postern_tests::ws::Handshake;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use std::io::Write;
+use std::thread;
+use std::time::Duration;
+use tungstenite::Message;
+
+#[test]
+fn probes_report_liveness_and_readiness() {
+    for runtime in Runtime::BOTH {
+        let mut postern = Postern::start_with_control(runtime, &[("POSTERN_CLOSE_TIMEOUT", "60s")]);
+        let live = json!({ "status": "live" });
+        let ready = json!({ "status": "ready" });
+        for (path, expected) in [("/livez", &live), ("/readyz", &ready)] {
+            // Without a key: probes have none.
+            let response = http::request(postern.control(), "GET", path, &[], b"").expect("an answer");
+            assert_eq!((response.status, &response.json()), (200, expected), "{runtime}");
+            assert_eq!(response.header("content-type"), "application/json");
+            assert_eq!(response.header("cache-control"), "no-store");
+        }
+        let _deaf = connect(&postern, "1", None);
+        postern.process.signal(Signal::TERM).expect("a signal");
+        let draining = json!({ "status": "not_ready", "reasons": ["draining"] });
+        assert_eq!(wait_for(&postern, "/readyz", &draining).status, 503, "{runtime}");
+        assert_eq!(
+            (get(&postern, "/livez").status, get(&postern, "/livez").json()),
+            (200, live),
+            "{runtime}"
+        );
+        assert_eq!(get(&postern, "/api/info").json()["draining"], true, "{runtime}");
+        // Two signals within 100 ms would be one.
+        thread::sleep(Duration::from_millis(400));
+        postern.process.signal(Signal::TERM).expect("a signal");
+        assert!(postern.process.wait(Duration::from_secs(5)).expect("it ends").success(), "{runtime}");
+    }
+}
+
+#[test]
+fn full_process_is_not_ready() {
+    for runtime in Runtime::BOTH {
+        let settings =
+            [("POSTERN_MAX_CONNECTIONS", "1"), ("POSTERN_MAX_MEMORY", "100KiB"), ("POSTERN_WORKERS", "1")];
+        let postern = Postern::start_with_control(runtime, &settings);
+        let ready = json!({ "status": "ready" });
+        wait_for(&postern, "/readyz", &ready);
+        let client = connect(&postern, "1", None);
+        let full = json!({ "status": "not_ready", "reasons": ["connections"] });
+        assert_eq!(wait_for(&postern, "/readyz", &full).status, 503, "{runtime}");
+        client.close();
+        wait_for(&postern, "/readyz", &ready);
+
+        let postern = Postern::start_with_control(runtime, &settings[1..]);
+        let client = connect(&postern, "1", None);
+        // Of two messages of 60,000 bytes three quarters each: together less than may be held, and more than seven eighths.
+        let mut others: Vec<_> = (0..2).map(|_| connect(&postern, "2", None)).collect();
+        for other in &mut others {
+            let mut unfinished = vec![0x82, 0x80 | 126, 0xea, 0x60, 0, 0, 0, 0];
+            unfinished.resize(8 + 45_000, 0);
+            other.socket.get_mut().write_all(&unfinished).expect("it is taken");
+        }
+        let short = json!({ "status": "not_ready", "reasons": ["memory"] });
+        assert_eq!(wait_for(&postern, "/readyz", &short).status, 503, "{runtime}");
+        drop(others);
+        wait_for(&postern, "/readyz", &ready);
+        client.close();
+    }
+}
+
+#[test]
+fn info_describes_the_process() {
+    for runtime in Runtime::BOTH {
+        let postern = Postern::start_with_control(runtime, &[("POSTERN_MAX_CONNECTIONS", "77")]);
+        let _clients =
+            [connect(&postern, "1", None), connect(&postern, "1", None), connect(&postern, "2", None)];
+        let info = get(&postern, "/api/info").json();
+        for (name, expected) in [
+            ("program", json!(runtime.to_string())),
+            ("pid", json!(postern.id())),
+            ("listen", json!([postern.address().to_string()])),
+            ("connections", json!(3)),
+            ("max_connections", json!(77)),
+            ("users", json!(2)),
+            ("memory_held_bytes", json!(0)),
+            ("draining", json!(false)),
+        ] {
+            assert_eq!(info[name], expected, "{runtime}: {name} in {info}");
+        }
+        let version = info["version"].as_str().expect("a version");
+        assert!(version.split('.').count() == 3, "{info}");
+        assert!(info["started_at"].as_str().is_some_and(|time| time.ends_with('Z')), "{info}");
+        assert!(info["workers"].as_u64() >= Some(1) && info["memory_max_bytes"].as_u64() > Some(0), "{info}");
+    }
+}
+
+#[test]
+fn connections_are_listed_with_their_traffic() {
+    for runtime in Runtime::BOTH {
+        let postern = Postern::start_with_control(runtime, &[]);
+        let mut first = connect(&postern, "a@b.example", Some("s-1"));
+        let mut clients = vec![connect(&postern, "2", None)];
+        clients.extend((0..3).map(|_| connect(&postern, "2", None)));
+        first.echo("Hello");
+        first.echo(vec![1_u8, 2, 3]);
+
+        let all = listed(&postern, "");
+        assert_eq!(all.len(), 5, "{runtime}: {all:?}");
+        let id = |connection: &Value| connection["connection"].as_u64().expect("a number");
+        assert!(all.is_sorted_by_key(id), "{runtime}: {all:?}");
+        let line = &all[0];
+        let peer = first.socket.get_ref().local_addr().expect("an address").to_string();
+        for (name, expected) in [
+            ("user", json!("a@b.example")),
+            ("session", json!("s-1")),
+            ("peer", json!(peer)),
+            ("closing", json!(false)),
+            ("messages_received", json!(2)),
+            ("messages_sent", json!(2)),
+            ("bytes_received", json!(8)),
+            ("bytes_sent", json!(8)),
+            ("send_queue_bytes", json!(0)),
+        ] {
+            assert_eq!(line[name], expected, "{runtime}: {name} in {line}");
+        }
+        assert!(line["opened_at"].as_str().is_some_and(|time| time.ends_with('Z')), "{line}");
+        assert!(!line.to_string().contains("email"), "{line}");
+
+        for (query, expected) in [
+            ("?user=a%40b.example", vec![id(&all[0])]),
+            ("?user=a@b.example", vec![id(&all[0])]),
+            ("?user=2", all[1..].iter().map(id).collect()),
+            ("?user=3", vec![]),
+            ("?session=s-1", vec![id(&all[0])]),
+            (&format!("?connection={}", id(&all[2])), vec![id(&all[2])]),
+            ("?connection=999999", vec![]),
+            ("?limit=2", all[..2].iter().map(id).collect()),
+            (&format!("?limit=2&after={}", id(&all[1])), all[2..4].iter().map(id).collect()),
+            (&format!("?user=2&after={}", id(&all[3])), vec![id(&all[4])]),
+        ] {
+            let found: Vec<u64> = listed(&postern, query).iter().map(id).collect();
+            assert_eq!(found, expected, "{runtime}: {query}");
+        }
+        let next = |query: &str| get(&postern, &format!("/api/connections{query}")).json()["next"].clone();
+        assert_eq!(next("?limit=2"), json!(id(&all[1])), "{runtime}");
+        assert_eq!(next("?limit=5"), Value::Null, "{runtime}");
+
+        first.close();
+        postern.wait_for("closed for user - (a@b.example)");
+        assert_eq!(listed(&postern, "?session=s-1").len(), 0, "{runtime}");
+    }
+}
+
+/// Whether John is connected can be found out without his id.
+#[test]
+fn connections_have_user_session_and_expiry() {
+    for runtime in Runtime::BOTH {
+        // What the log leaves out, an operator is told all the same.
+        let postern = Postern::start_with_control(runtime, &[("POSTERN_LOG_EMAIL", "off")]);
+        let john = Handshake::to(postern.address()).as_john().subprotocols(&["postern.v1.json"]);
+        let page = format!("http://{}", postern.address());
+        let john = john.header("Origin", &page).header("X-Forwarded-For", "203.0.113.7");
+        let _known = john.header("User-Session-ID", "s-1").header("User-Token-Exp", "4102444800").open();
+        let _bare = connect(&postern, "9", None);
+        let [known, bare] = &listed(&postern, "")[..] else { panic!("{:?}", listed(&postern, "")) };
+        for (field, expected, without) in [
+            ("user", json!("123"), json!("9")),
+            ("name", json!("John Doe"), json!(null)),
+            ("email", json!("john@example.com"), json!(null)),
+            ("session", json!("s-1"), json!(null)),
+            ("token_expires_at", json!("2100-01-01T00:00:00.000Z"), json!(null)),
+            ("client", json!("203.0.113.7"), json!(null)),
+            ("origin", json!(page), json!(null)),
+            ("subprotocol", json!("postern.v1.json"), json!(null)),
+        ] {
+            assert_eq!((&known[field], &bare[field]), (&expected, &without), "{runtime}: {field}");
+        }
+    }
+}
+
+#[test]
+fn info_has_the_settings_without_secrets() {
+    for runtime in Runtime::BOTH {
+        let settings = [
+            ("POSTERN_MAX_MESSAGE", "1MiB"),
+            ("POSTERN_PROXY_SECRET", "hunter2-hunter2-hunter2"),
+            ("LOG_FORMAT", "json"),
+        ];
+        let postern = Postern::start_with_control(runtime, &settings);
+        let info = get(&postern, "/api/info");
+        let settings = &info.json()["settings"];
+        for (name, value) in [
+            ("POSTERN_MAX_MESSAGE", "1MiB"),
+            ("POSTERN_MAX_FRAME", "1MiB"),
+            ("POSTERN_PATH", "/ws"),
+            ("POSTERN_PROXY_SECRET", "***"),
+            ("POSTERN_API_KEY", "***"),
+            ("LOG_FORMAT", "json"),
+        ] {
+            assert_eq!(settings[name], value, "{runtime}: {name}");
+        }
+        let printed = Postern::print_config(runtime, &[]);
+        let count = printed.iter().filter(|line| line.contains('=')).count();
+        assert_eq!(settings.as_object().map(serde_json::Map::len), Some(count), "{runtime}: {info}");
+        assert!(!info.text().contains("hunter2") && !info.text().contains(API_KEY), "{runtime}: {info}");
+    }
+}
+
+#[test]
+fn a_disconnect_gives_the_client_its_code_and_reason() {
+    for runtime in Runtime::BOTH {
+        let postern = Postern::start_with_control(runtime, &[]);
+        let mut of_user = [connect(&postern, "1", None), connect(&postern, "1", None)];
+        let mut of_session = connect(&postern, "2", Some("s-1"));
+        let mut of_number = connect(&postern, "3", None);
+        let mut bystander = connect(&postern, "4", Some("s-2"));
+        bystander.echo("here");
+        let number = listed(&postern, "?user=3")[0]["connection"].clone();
+
+        let response = post(&postern, "/api/disconnect", &json!({ "user": "1" }));
+        assert_eq!((response.status, response.json()), (200, json!({ "disconnected": 2 })), "{runtime}");
+        for client in &mut of_user {
+            assert_eq!(closed(client), (4403, "disconnected".to_owned()), "{runtime}");
+        }
+        let body = json!({ "session": "s-1", "code": 1008, "reason": "policy é" });
+        assert_eq!(
+            post(&postern, "/api/disconnect", &body).json(),
+            json!({ "disconnected": 1 }),
+            "{runtime}"
+        );
+        assert_eq!(closed(&mut of_session), (1008, "policy é".to_owned()), "{runtime}");
+        let body = json!({ "connection": number, "code": 4999, "reason": "" });
+        assert_eq!(
+            post(&postern, "/api/disconnect", &body).json(),
+            json!({ "disconnected": 1 }),
+            "{runtime}"
+        );
+        assert_eq!(closed(&mut of_number), (4999, String::new()), "{runtime}");
+        for body in [json!({ "user": "5" }), json!({ "session": "1" }), json!({ "connection": 999_999 })] {
+            let response = post(&postern, "/api/disconnect", &body);
+            assert_eq!((response.status, response.json()), (200, json!({ "disconnected": 0 })), "{runtime}");
+        }
+        bystander.echo("still here");
+        postern.wait_for("code: 4403, side: server");
+        postern.wait_for(r#"connections closed by the control port, of: user "1", code: 4403, count: 2"#);
+    }
+}
+
+#[test]
+fn message_is_sent_to_the_selected_connections() {
+    for runtime in Runtime::BOTH {
+        let postern = Postern::start_with_control(runtime, &[("POSTERN_MAX_MESSAGE", "100000")]);
+        let mut of_user = [connect(&postern, "1", None), connect(&postern, "1", Some("s-1"))];
+        let mut bystander = connect(&postern, "2", None);
+        let response = post(&postern, "/api/send", &json!({ "user": "1", "text": "to both, é" }));
+        assert_eq!((response.status, response.json()), (200, json!({ "sent": 2 })), "{runtime}");
+        for client in &mut of_user {
+            assert_eq!(client.receive(), Message::text("to both, é"), "{runtime}");
+        }
+        let body = json!({ "session": "s-1", "binary": "AAH+/w==" });
+        assert_eq!(post(&postern, "/api/send", &body).json(), json!({ "sent": 1 }), "{runtime}");
+        assert_eq!(of_user[1].receive(), Message::binary(vec![0, 1, 0xfe, 0xff]), "{runtime}");
+
+        // As long as a message may be, each character escaped; one more is one too many.
+        let number = listed(&postern, "?user=2")[0]["connection"].clone();
+        let long = "\"".repeat(100_000);
+        let body = json!({ "connection": number, "text": long });
+        assert_eq!(post(&postern, "/api/send", &body).json(), json!({ "sent": 1 }), "{runtime}");
+        assert_eq!(bystander.receive(), Message::text(long.clone()), "{runtime}");
+        let response = post(&postern, "/api/send", &json!({ "user": "1", "text": format!("{long}x") }));
+        assert_eq!(response.status, 413, "{runtime}");
+        assert_eq!(response.json()["error"]["code"], "message_too_large", "{runtime}");
+
+        let nobody = post(&postern, "/api/send", &json!({ "user": "3", "text": "hello?" }));
+        assert_eq!((nobody.status, nobody.json()), (200, json!({ "sent": 0 })), "{runtime}");
+        // Each went to whom it was meant for, and nothing else did.
+        bystander.echo("alone");
+        of_user[0].echo("alone");
+    }
+}
+
+#[test]
+fn slow_recipient_is_closed_with_4413_and_does_not_delay_others() {
+    for runtime in Runtime::BOTH {
+        let settings =
+            [("POSTERN_MAX_BACKLOG", "64KiB"), ("POSTERN_WRITE_TIMEOUT", "0"), ("POSTERN_WORKERS", "1")];
+        let postern = Postern::start_with_control(runtime, &settings);
+        let mut slow = connect(&postern, "1", None);
+        let mut other = connect(&postern, "2", None);
+        let body = json!({ "user": "1", "text": "x".repeat(60_000) });
+        // The kernels' buffers take some of it first.
+        let mut sent = 0;
+        while post(&postern, "/api/send", &body).json() == json!({ "sent": 1 }) {
+            sent += 1;
+            assert!(sent < 1_000, "{runtime}: nobody takes 60 MB");
+            other.echo("quick");
+        }
+        assert_eq!(listed(&postern, "?user=1")[0]["closing"], true, "{runtime}");
+        // It gets all that was sent before, and then why there is no more.
+        for _ in 0..sent {
+            let message = slow.receive();
+            assert!(
+                matches!(&message, Message::Text(text) if text.len() == 60_000),
+                "{runtime}: {message:?}"
+            );
+        }
+        assert_eq!(closed(&mut slow), (4413, "slow consumer".to_owned()), "{runtime}");
+        while slow.socket.read().is_ok() {}
+        postern.wait_for("code: 4413, side: server, reason: slow consumer");
+        let metrics = get(&postern, "/metrics").text();
+        assert!(metrics.contains("\npostern_slow_consumer_closes_total 1\n"), "{runtime}: {metrics}");
+        other.echo("still here");
+    }
+}
