@@ -9,7 +9,7 @@ use smol::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::Failure;
 
-/// A connection, and what was read of it and not used yet.
+/// A connection, and the bytes that were read and not yet used.
 #[derive(Debug)]
 pub(crate) struct Client {
     stream: Async<TcpStream>,
@@ -21,7 +21,7 @@ impl Client {
         Ok(Client { stream: Async::<TcpStream>::connect(to).await?, unused: Vec::new() })
     }
 
-    /// Sends a request for an upgrade of this user, or of none.
+    /// Sends an upgrade request, with a user if one is given.
     pub(crate) async fn ask(&mut self, path: &str, user: Option<&str>) -> Result<(), Failure> {
         let user = user.map(|user| format!("User-ID: {user}\r\n")).unwrap_or_default();
         self.send(format!("GET {path} {REQUEST}{user}\r\n").as_bytes()).await
@@ -78,12 +78,12 @@ impl Client {
         Ok(())
     }
 
-    /// What was read and not used.
+    /// Returns the bytes that were read and not used.
     pub(crate) fn unused(&self) -> &[u8] {
         &self.unused
     }
 
-    /// Takes hardly anything any more that it is sent.
+    /// Makes the receive buffer small.
     pub(crate) fn narrow(&self) -> Result<(), Failure> {
         Ok(set_socket_recv_buffer_size(&self.stream, 4096)?)
     }
@@ -104,6 +104,6 @@ impl Client {
     }
 }
 
-/// Of each request, behind its target.
+/// The part of each request after its target.
 const REQUEST: &str = "HTTP/1.1\r\nHost: churn\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";

@@ -1,12 +1,12 @@
-//! Connects and ends, over and over, in each way that a connection can end, and looks whether the server is afterwards
-//! what it was before: descriptors, threads, connections, users, bytes held, resident memory.
+//! Opens and ends connections in every possible way, and checks that the server keeps nothing of them: file descriptors,
+//! threads, connections, users, buffered bytes, resident memory.
 //!
-//! Each cycle checks that its connection ended as it should, so a server that refuses everybody does not pass. The
-//! server's settings are those of `benches/churn.env`.
+//! Each cycle checks how its connection ended, so a server that refuses all connections does not pass. The server must have
+//! the settings of `benches/churn.env`.
 //!
-//! * [`cycles`]: the ways to end.
+//! * [`cycles`]: the ways in which a connection ends.
 //! * [`client`]: one connection.
-//! * [`server`]: what is looked at.
+//! * [`server`]: the resources of the server.
 
 mod client;
 mod cycles;
@@ -26,7 +26,7 @@ use cycles::{Kind, Target};
 use options::{Options, Until};
 use server::{Resources, Server};
 
-/// What went wrong, for the person who reads it.
+/// An error message.
 type Failure = Box<dyn std::error::Error>;
 
 fn main() -> ExitCode {
@@ -44,11 +44,11 @@ fn main() -> ExitCode {
     }
 }
 
-/// Warms up, looks, goes through the cycles, and looks again. Gives the report, and what is not as it should be.
+/// Warms up, measures, runs the cycles, and measures again. Returns the report and all failures.
 fn run(options: &Options) -> Result<(Value, Vec<String>), Failure> {
     let target = Rc::new(Target::new(options));
     let server = Server { pid: options.pid, control: options.control };
-    // So that all buffers and tables have the size that so many connections at once need.
+    // The warm-up lets all buffers and tables grow to the size that this number of connections needs.
     let warm_up = churn(&target, options.at_once, options.warm_up());
     let before = server.settled()?;
     let opened_before = server.metrics()?.opened;
@@ -60,29 +60,27 @@ fn run(options: &Options) -> Result<(Value, Vec<String>), Failure> {
     complaints.extend(warm_up.failures);
     complaints.extend(after.compare(&before, options.tolerance));
     if metrics.opened != metrics.closed {
-        complaints.push(format!(
-            "{} connections were admitted, the ends of {} told",
-            metrics.opened, metrics.closed
-        ));
+        complaints
+            .push(format!("{} connections were opened, but {} were closed", metrics.opened, metrics.closed));
     }
     let admitted: u64 = done.kinds.iter().filter(|(kind, _)| kind.is_admitted()).map(|(_, n)| n).sum();
     if metrics.opened - opened_before != admitted {
         let counted = metrics.opened - opened_before;
-        complaints.push(format!("{admitted} connections were admitted, and {counted} counted"));
+        complaints.push(format!("{admitted} connections were admitted, but the server counted {counted}"));
     }
     Ok((report(&done, &before, &after), complaints))
 }
 
-/// What came of some cycles.
+/// The result of some cycles.
 #[derive(Debug, Default)]
 struct Done {
     took: Duration,
     kinds: BTreeMap<Kind, u64>,
-    /// The first few cycles that ended in another way than they should.
+    /// The first few failed cycles.
     failures: Vec<String>,
 }
 
-/// Goes through cycles of all kinds, so many at once.
+/// Runs cycles of all kinds, `at_once` at a time.
 fn churn(target: &Rc<Target>, at_once: usize, until: Until) -> Done {
     let started = Instant::now();
     let next = Rc::new(Cell::new(0));
@@ -129,5 +127,5 @@ fn report(done: &Done, before: &Resources, after: &Resources) -> Value {
     })
 }
 
-/// How many cycles that failed are told.
+/// How many failed cycles are reported.
 const FAILURES: usize = 10;

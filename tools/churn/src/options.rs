@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Arg, Command, value_parser};
 
-/// What to do.
+/// The parsed command line.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
     pub(crate) server: SocketAddr,
@@ -18,16 +18,16 @@ pub(crate) struct Options {
     pub(crate) tolerance: u64,
 }
 
-/// When no more cycles begin.
+/// When to stop starting cycles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Until {
     Time(Duration),
-    /// After so many.
+    /// After this number of cycles.
     Count(u64),
 }
 
 impl Until {
-    /// Whether another cycle begins, after so many and since this time.
+    /// Whether another cycle starts after `begun` cycles since this time.
     pub(crate) fn goes_on(self, begun: u64, since: Instant) -> bool {
         match self {
             Until::Time(time) => since.elapsed() < time,
@@ -56,7 +56,7 @@ impl Options {
         }
     }
 
-    /// How long the cycles last that are not counted.
+    /// Returns the length of the warm-up.
     pub(crate) fn warm_up(&self) -> Until {
         match self.until {
             Until::Time(time) => Until::Time(time / 3),
@@ -70,13 +70,13 @@ fn command() -> Command {
         Arg::new(name).long(name).value_name(value).value_parser(value_parser!(u64))
     };
     Command::new("churn")
-        .about("Connects and ends in each way there is, and looks whether the server is afterwards what it was before")
+        .about("Opens and ends connections in every possible way, and checks that the server keeps nothing of them")
         .arg(
             Arg::new("server")
                 .value_name("ADDRESS")
                 .required(true)
                 .value_parser(value_parser!(SocketAddr))
-                .help("where Postern takes upgrades, with the settings of benches/churn.env"),
+                .help("Address of Postern, which must have the settings of benches/churn.env"),
         )
         .arg(
             Arg::new("control")
@@ -84,36 +84,36 @@ fn command() -> Command {
                 .value_name("ADDRESS")
                 .required(true)
                 .value_parser(value_parser!(SocketAddr))
-                .help("its control port"),
+                .help("Address of its control port"),
         )
-        .arg(Arg::new("api-key").long("api-key").value_name("KEY").required(true).help("its POSTERN_API_KEY"))
+        .arg(Arg::new("api-key").long("api-key").value_name("KEY").required(true).help("Its POSTERN_API_KEY"))
         .arg(
             Arg::new("pid")
                 .long("pid")
                 .value_name("PID")
                 .required(true)
                 .value_parser(value_parser!(u32))
-                .help("its process"),
+                .help("Its process id"),
         )
-        .arg(number("cycles", "N").help("how many cycles (default: 1000000)"))
+        .arg(number("cycles", "N").help("Number of cycles (default: 1000000)"))
         .arg(
             Arg::new("seconds")
                 .long("seconds")
                 .value_name("S")
                 .conflicts_with("cycles")
                 .value_parser(value_parser!(f64))
-                .help("instead: for how long cycles begin"),
+                .help("Start cycles for this number of seconds instead"),
         )
         .arg(
             Arg::new("at-once")
                 .long("at-once")
                 .value_name("N")
                 .value_parser(value_parser!(usize))
-                .help("how many cycles run at once (default: 512)"),
+                .help("Number of concurrent cycles (default: 512)"),
         )
         .arg(
             number("tolerance", "KIB")
-                .help("by how much the resident memory may be larger than after the warm-up (default: 8192)"),
+                .help("Largest growth of resident memory after the warm-up, in KiB (default: 8192)"),
         )
 }
 
@@ -121,6 +121,6 @@ const CYCLES: u64 = 1_000_000;
 
 const AT_ONCE: usize = 512;
 
-/// What an allocator may have cut up differently, and the two buffers of the log, which keep up to a MiB each. Eight
-/// bytes lost in each of a million cycles are as much.
+/// Allows for fragmentation in the allocator and for the two buffers of the log, which keep up to a MiB each. A leak of eight
+/// bytes in each of a million cycles is as much.
 const TOLERANCE_KIB: u64 = 8192;

@@ -1,4 +1,4 @@
-//! What a server has: descriptors, threads and memory by `/proc`, connections by its metrics.
+//! The resources of the server: descriptors, threads and memory from `/proc`, connections from its metrics.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -10,14 +10,14 @@ use serde_json::{Value, json};
 
 use super::Failure;
 
-/// The server, as it is looked at.
+/// The server to measure.
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) pid: u32,
     pub(crate) control: SocketAddr,
 }
 
-/// What it has at one time.
+/// Its resources at one time.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Resources {
     counts: [u64; NAMES.len()],
@@ -25,7 +25,7 @@ pub(crate) struct Resources {
     resident: u64,
 }
 
-/// What its metrics say.
+/// Values of its metrics.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Metrics {
     /// Connections admitted so far.
@@ -39,14 +39,14 @@ pub(crate) struct Metrics {
 }
 
 impl Server {
-    /// What it has once nothing changes any more and nobody is connected.
+    /// Waits until it has no connections and its resources no longer change, and returns them.
     pub(crate) fn settled(&self) -> Result<Resources, Failure> {
         let deadline = Instant::now() + PATIENCE;
         let (mut since, mut last) = (Instant::now(), self.look()?);
         loop {
             thread::sleep(Duration::from_millis(100));
             let now = self.look()?;
-            // What a request for the metrics takes up is gone a moment later.
+            // The request for the metrics needs resources for a moment.
             if now.counts != last.counts || now.is_busy() {
                 since = Instant::now();
             }
@@ -55,7 +55,7 @@ impl Server {
                 return Ok(last);
             }
             if Instant::now() > deadline {
-                return Err(format!("the server does not come to rest: {:#}", last.report()).into());
+                return Err(format!("the resources of the server still change: {:#}", last.report()).into());
             }
         }
     }
@@ -87,7 +87,7 @@ impl Server {
 
     fn look(&self) -> Result<Resources, Failure> {
         let metrics = self.metrics()?;
-        // The connection that brought them is closed by both sides then.
+        // Time for both sides to close the connection of this request.
         thread::sleep(Duration::from_millis(20));
         let folder =
             |name: &str| Ok::<_, Failure>(fs::read_dir(format!("/proc/{}/{name}", self.pid))?.count() as u64);
@@ -113,7 +113,7 @@ impl Resources {
         self.counts.iter().skip(OWN).any(|&count| count > 0)
     }
 
-    /// What is not as it was before: all must be the same, and resident memory at most so much more.
+    /// Returns the differences: counts must be equal, and resident memory may grow by at most `tolerance` bytes.
     pub(crate) fn compare(&self, before: &Resources, tolerance: u64) -> Vec<String> {
         let pairs = NAMES.iter().zip(before.counts.iter().zip(self.counts));
         let mut complaints: Vec<String> = pairs
@@ -135,14 +135,14 @@ impl Resources {
     }
 }
 
-/// What is counted; the first two the process has for itself.
+/// The counted resources. The first two are those that the process itself needs.
 const NAMES: [&str; 6] =
     ["descriptors", "threads", "connections", "handshakes_pending", "users", "memory_held_bytes"];
 
 const OWN: usize = 2;
 
-/// How long nothing may change: longer than a refused connection waits for its client, which is a second.
+/// How long nothing may change. A refused connection waits up to a second for its client.
 const SETTLED: Duration = Duration::from_millis(1500);
 
-/// For coming to rest.
+/// How long [`Server::settled`] may take.
 const PATIENCE: Duration = Duration::from_secs(30);
