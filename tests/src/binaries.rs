@@ -55,7 +55,7 @@ impl Binary {
             return Ok(path.into());
         }
         let program = env::current_exe().map_err(Failure::while_doing("looking for this program"))?;
-        // A program of Cargo's is beside it, and a test is in the folder `deps` beside it.
+        // Programs are in the folder of a profile, and tests are in its folder `deps`.
         let mut places = program.ancestors().skip(1).take(2).map(|folder| folder.join(file));
         places.find(|place| place.is_file()).ok_or_else(|| {
             Failure::new(format!(

@@ -19,7 +19,7 @@ pub struct Chain {
     pub postern: Postern,
     /// The Identity service, asked by the gateway.
     pub identity: Identity,
-    /// What must never stand in a log.
+    /// Secrets that must not be logged.
     secrets: RefCell<Vec<String>>,
 }
 
@@ -102,8 +102,8 @@ impl Chain {
         assert_john_logged(&self.postern);
     }
 
-    /// No token, no cookie, no query and no `Authorization` of this test stands in the log of Postern; and no token in
-    /// the logs of the others.
+    /// Checks that the log of Postern contains no token, cookie, query or `Authorization` of this test, and that the logs of
+    /// the others contain no token.
     ///
     /// # Panics
     ///
@@ -121,7 +121,7 @@ impl Chain {
                 assert!(!log.contains(part), "the token {secret} is logged:\n{log}");
             }
         }
-        // What `Handshake::cookie` and `Handshake::query` put beside the token, and every token's beginning.
+        // Texts that `Handshake::cookie` and `Handshake::query` add to the token, and the beginning of every token.
         for text in ["theme=dark", "room=7", "Bearer ey", "eyJ"] {
             assert!(!postern.contains(text), "{text:?} is logged:\n{postern}");
         }

@@ -1,4 +1,4 @@
-//! All secrets of a run of the tests, looked for in all that its processes wrote.
+//! Searches the output of all processes of a run of the tests for its secrets.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,9 +19,9 @@ pub struct Report {
     pub processes: BTreeMap<String, usize>,
     /// How many lines they wrote.
     pub lines: usize,
-    /// A line for each secret that stands in some output: where, and what it is, but not the secret.
+    /// A line for each secret in the output: its place and its kind, but not the secret.
     pub leaks: Vec<String>,
-    /// Why nothing is proved by finding nothing, if so.
+    /// The reasons why a search without leaks proves nothing.
     pub gaps: Vec<String>,
 }
 
@@ -108,7 +108,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// They speak for the user: what they print is the user's own.
+/// Clients print the data of their own user.
 const CLIENTS: [&str; 4] = ["curl", "node", "python", "sh"];
 
 fn plural(name: &str) -> String {

@@ -1,15 +1,15 @@
-//! The canary: do secrets get into anything that a process of the tests writes?
+//! The canary: a search for secrets in the output of all processes that tests start.
 //!
-//! With `CANARY=FOLDER` in the environment, whatever makes a secret notes it down in that folder, and whatever a child
-//! writes is kept there; each Postern logs as much as it can. `.ci/canary` runs all tests so, and then looks for each
-//! secret in everything that was written. Without the variable nothing of this happens.
+//! With `CANARY=FOLDER` in the environment, tests record each secret in that folder, the output of their children is kept
+//! there, and each Postern logs at the trace level. `.ci/canary` runs all tests in this way, and then searches the output for
+//! each secret. Without the variable, nothing is recorded.
 //!
 //! There is no list to maintain: tokens are noted where a test gets them, the secrets in settings where a child gets its
 //! environment, and those in requests where a request is put together ([`request`]).
 //!
 //! What may be logged depends on the settings, so two kinds of secret are secret for some children only: an e-mail
 //! address for those with `POSTERN_LOG_EMAIL=masked` or `off`, a message for those with `POSTERN_LOG_MESSAGES=size` or
-//! `off`. What a child may not write stands in the name of the file that keeps its output.
+//! `off`. The name of the file with the output of a child says which of the two it must not contain.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -31,19 +31,19 @@ pub mod search;
 pub enum Kind {
     /// A bearer token, a signed assertion.
     Token,
-    /// What stands in `Authorization` and is no token.
+    /// Credentials in `Authorization` other than a bearer token.
     Credentials,
     /// A cookie.
     Cookie,
     /// The query of a URL.
     Query,
-    /// What a proxy must know.
+    /// A secret that a proxy sends.
     ProxySecret,
-    /// What stands in another setting and is nobody's business: a key, a password in a URL.
+    /// A secret in another setting: a key, a password in a URL.
     Setting,
     /// An e-mail address; secret if `POSTERN_LOG_EMAIL` is not `full`.
     Email,
-    /// What a user sends; secret if `POSTERN_LOG_MESSAGES` is `size` or `off`.
+    /// A message of a user; secret if `POSTERN_LOG_MESSAGES` is `size` or `off`.
     Message,
 }
 
@@ -107,7 +107,7 @@ pub fn mint(kind: Kind) -> String {
     secret(kind, bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Notes what is secret in a request that somebody is about to send.
+/// Records the secrets in a request before it is sent.
 ///
 /// # Panics
 ///
@@ -210,7 +210,7 @@ fn run() -> Option<&'static Run> {
 /// The secrets that were noted in a folder.
 ///
 /// # Errors
-/// The list cannot be read, or is none.
+/// The list cannot be read or is damaged.
 pub fn noted(folder: &Path) -> io::Result<Vec<Secret>> {
     let list = std::fs::read_to_string(folder.join(LIST))?;
     let secrets: Option<HashSet<Secret>> = list.lines().map(parse).collect();
@@ -234,13 +234,13 @@ pub const VARIABLE: &str = "CANARY";
 /// The file with the secrets.
 const LIST: &str = "secrets";
 
-/// How the names of the files end that keep what a child wrote.
+/// The extension of the files with the output of children.
 const OUTPUT: &str = ".output";
 
-/// In the name of such a file: no e-mail address may stand in it.
+/// Part of the name of such a file: it must not contain an e-mail address.
 const NO_EMAIL: &str = ".no-email";
 
-/// In the name of such a file: no message may stand in it.
+/// Part of the name of such a file: it must not contain a message.
 const NO_MESSAGE: &str = ".no-message";
 
 #[cfg(test)]
@@ -248,7 +248,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_noted_is_read_back_once() {
+    fn noted_secrets_are_read_back_once() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         for _ in 0..2 {
             let run = Run::open(folder.path().to_owned()).expect("a list");
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_list_is_not_taken_for_a_short_one() {
+    fn damaged_list_is_an_error() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         for list in ["token\n", "token\tabc\n", "tokens\t00\n", "token\tzz\n", "\n"] {
             std::fs::write(folder.path().join(LIST), list).expect("a file");

@@ -1,8 +1,8 @@
-//! What is secret in a request, whether or not it is a good one.
+//! Finds the secrets in a request, which may be malformed.
 
 use super::{Kind, Secret};
 
-/// The secrets in a request head. Nothing if the bytes are none.
+/// Returns the secrets in a request head, or nothing if the bytes are not a request head.
 pub(super) fn secrets(head: &[u8]) -> Vec<Secret> {
     let mut found = Vec::new();
     let mut note = |kind, text: &str| found.push(Secret { kind, bytes: text.trim().as_bytes().to_vec() });
@@ -53,7 +53,7 @@ fn is_method(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_uppercase())
 }
 
-/// What stands behind the question mark of a URL.
+/// Returns the query of a URL.
 fn query(url: &str) -> &str {
     let query = url.split_once('?').unwrap_or_default().1;
     query.split('#').next().unwrap_or_default()
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_are_no_request() {
+    fn frames_are_not_requests() {
         check("\u{81}\u{5}Cookie: a=b\r\nCookie: a=b", &[]);
         check("", &[]);
     }

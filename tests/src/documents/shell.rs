@@ -1,8 +1,8 @@
 //! Runs fenced blocks of documents in bash.
 //!
 //! A block runs with `-euo pipefail` and both streams in one, in a folder with the files of the checkout except for a
-//! developer's `.env`. `postern`, `postern-smol` and `jq` are in `PATH`. A document may abbreviate output: `…` stands for
-//! any text within a line and, alone in a line, for any number of lines.
+//! developer's `.env`. `postern`, `postern-smol` and `jq` are in `PATH`. A document may abbreviate output: `…` matches
+//! any text within a line and, alone in a line, any number of lines.
 
 use std::fs;
 use std::net::SocketAddr;
