@@ -59,7 +59,7 @@ fn paths_in_code_spans_exist() {
 fn tests_of_invariants_exist() {
     let mut count = 0;
     for (line, cells) in
-        document("ARCHITECTURE.md").rows("Invariants, and where they are tested", "invariant")
+        document("ARCHITECTURE.md").rows("Invariants and their tests", "invariant")
     {
         let mut here = PathBuf::new();
         for span in spans(&cells[1]).filter(|span| span.contains(['.', '/'])) {
