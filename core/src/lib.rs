@@ -45,8 +45,8 @@ pub mod worker;
 
 pub mod client;
 
-#[cfg_attr(not(feature = "compression"), path = "deflate/absent.rs")]
 mod deflate;
+mod field;
 mod input;
 mod role;
 mod segments;

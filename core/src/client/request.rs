@@ -1,8 +1,8 @@
 //! The upgrade request of a client.
 
 use super::error::InvalidRequest;
-use crate::deflate::IS_HERE;
-use crate::handshake::is_token;
+use crate::deflate::IS_ENABLED;
+use crate::field::is_token;
 
 /// What to ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +35,7 @@ impl<'r> ClientRequest<'r> {
         if !self.subprotocols.is_empty() {
             put(&["\r\nSec-WebSocket-Protocol: ", &self.subprotocols.join(", ")]);
         }
-        if self.offers_deflate && IS_HERE {
+        if self.offers_deflate && IS_ENABLED {
             put(&["\r\nSec-WebSocket-Extensions: ", DEFLATE_OFFER]);
         }
         for (name, value) in self.headers {

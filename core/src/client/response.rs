@@ -6,7 +6,8 @@ use tungstenite::handshake::derive_accept_key;
 
 use super::error::{ConnectError, InvalidRequest};
 use super::request::ClientRequest;
-use crate::handshake::{Deflate, HandshakeError, HeadReader};
+use crate::deflate::Deflate;
+use crate::handshake::{HandshakeError, HeadReader};
 use crate::input::Input;
 
 /// A request that is out, until its answer is in.

@@ -2,8 +2,8 @@
 
 use tungstenite::protocol::frame::coding::{CloseCode, Control, OpCode};
 
+use super::error::ProtocolError;
 use super::header::{MAX_CONTROL, write_frame};
-use crate::session::ProtocolError;
 
 /// The code and the reason of a peer's Close; neither if it was empty.
 pub(crate) fn parse_close(payload: &[u8]) -> Result<(Option<CloseCode>, &str), ProtocolError> {

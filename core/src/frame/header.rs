@@ -9,9 +9,9 @@
 
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
+use super::error::ProtocolError;
 use super::{DataKind, unmask};
 use crate::role::Role;
-use crate::session::ProtocolError;
 
 /// The longest header there is: two bytes, a length of eight, a masking key of four.
 pub(crate) const MAX_HEADER: usize = 14;

@@ -2,8 +2,11 @@
 //! [`session`](crate::session)'s.
 
 mod close;
+mod error;
 mod header;
 mod mask;
+
+pub use error::ProtocolError;
 
 pub(crate) use close::{parse_close, write_close};
 pub(crate) use header::{

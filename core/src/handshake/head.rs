@@ -1,8 +1,8 @@
 //! Finds the end of a head in bytes that come in any portions.
 
-use crate::input::{Input, Payload};
-
 use super::error::HandshakeError;
+use crate::field::is_token;
+use crate::input::{Input, Payload};
 
 /// Collects a head, of a request or of an answer, up to and with its empty line.
 ///
@@ -126,11 +126,6 @@ const HEAD: &[u8] = b"HEAD ";
 
 /// Larger than the length of [`HEAD`].
 const OTHER_METHOD: u8 = u8::MAX;
-
-/// A character of a token (RFC 9110 §5.6.2).
-pub(crate) fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
-}
 
 #[cfg(test)]
 mod tests {

@@ -34,7 +34,6 @@ mod config;
 mod date;
 mod display;
 mod error;
-mod extensions;
 mod head;
 mod health;
 mod host;
@@ -51,21 +50,14 @@ mod trust;
 #[cfg(test)]
 mod tests;
 
-/// The outcome of one line of offers, for the tests of sessions.
-#[cfg(test)]
-pub(crate) fn negotiate(line: &[u8]) -> Option<Deflate> {
-    Deflate::negotiate(None, line)
-}
-
+pub use crate::deflate::Deflate;
 pub use assertion::{Asserted, Assertion, AssertionError, AssertionVerifier};
 pub(crate) use body::EmptyBody;
 pub use client::{Client, ClientAddress};
 pub use config::{HandshakeConfig, IdentityHeaders, Reject};
 pub use display::NameEncoding;
 pub use error::HandshakeError;
-pub use extensions::Deflate;
 pub use head::HeadReader;
-pub(crate) use head::is_token;
 pub use health::Readiness;
 pub use host::{Authority, default_port};
 pub use identity::{Identity, IdentityRules, IdentityValues};
@@ -132,9 +124,4 @@ impl Admission<'_> {
         let is_offer_unanswered = self.offers.is_unanswered();
         Accepted { identity: self.identity, subprotocol, is_offer_unanswered, deflate: self.deflate }
     }
-}
-
-/// The items of a comma-separated list (RFC 9110 §5.6.1), without the white space around them.
-fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii)
 }

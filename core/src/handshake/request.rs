@@ -8,7 +8,6 @@ use super::assertion::Token;
 use super::client::{Client, Forwarding};
 use super::config::{HandshakeConfig, IdentityHeaders};
 use super::error::HandshakeError;
-use super::extensions::Deflate;
 use super::health::is_health_check;
 use super::host::{Authority, default_port};
 use super::identity::{Claims, Identity};
@@ -16,7 +15,9 @@ use super::request_id::{Correlation, RequestId};
 use super::secret::Proof;
 use super::subprotocol::Offers;
 use super::trust::Peer;
-use super::{Admission, list, respond};
+use super::{Admission, respond};
+use crate::deflate::Deflate;
+use crate::field::list;
 use crate::id::ConnectionId;
 
 /// What a complete head asks for.

@@ -4,8 +4,8 @@ use tungstenite::handshake::derive_accept_key;
 
 use super::date::HttpDate;
 use super::error::HandshakeError;
-use super::extensions::Deflate;
 use super::request_id::RequestId;
+use crate::deflate::Deflate;
 
 /// Writes the 101 (RFC 6455 §4.2.2) for a client's key. `subprotocol` is one of ours, so of the request nothing but its
 /// checked id gets into the answer, in the header that is named with it, if any is.

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use super::config::HandshakeConfig;
-use super::list;
+use crate::field::list;
 
 /// The subprotocols in which browsers carry a token past their API, which cannot set headers: they offer
 /// `bearer, <token>` or `access_token, <token>`. The token is for the gateway; the marker is what can be answered.

@@ -5,8 +5,8 @@ use std::ops::AddAssign;
 
 use tungstenite::protocol::frame::coding::CloseCode;
 
-use super::error::ProtocolError;
 use crate::close_code;
+use crate::frame::ProtocolError;
 
 /// The first cause of a connection's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

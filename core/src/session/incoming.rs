@@ -1,11 +1,10 @@
 //! What has arrived of a frame and of a message that are not whole yet.
 
 use crate::deflate::longest_compressed;
-use crate::frame::{DataKind, FrameHeader, append_unmasked, unmask};
+use crate::frame::{DataKind, FrameHeader, ProtocolError, append_unmasked, unmask};
 use crate::turn::LARGE;
 
 use super::config::SessionConfig;
-use super::error::ProtocolError;
 
 /// Exists only while something is unfinished, so that an idle session owns no heap.
 ///

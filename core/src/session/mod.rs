@@ -10,9 +10,10 @@ mod receive;
 #[cfg(test)]
 mod tests;
 
+pub use crate::frame::ProtocolError;
 pub use config::{RatePolicy, SessionConfig};
 pub use ending::{Ending, Side, Traffic};
-pub use error::{Closing, ProtocolError};
+pub use error::Closing;
 pub use incoming::TimerKind;
 
 use std::sync::Arc;
@@ -20,10 +21,10 @@ use std::time::{Duration, Instant};
 
 use tungstenite::protocol::frame::coding::{self, CloseCode, OpCode};
 
+use crate::deflate::Deflate;
 use crate::frame::{
     DataKind, MAX_CONTROL, MAX_HEADER, unmask, write_close, write_compressed_frame, write_frame, write_header,
 };
-use crate::handshake::Deflate;
 use crate::input::{Input, Payload, Text, Utf8};
 use crate::role::{Client, Role, Server};
 use crate::segments::{MIN_SEGMENT, OutputSegments};

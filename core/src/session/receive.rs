@@ -2,11 +2,12 @@
 
 use tungstenite::protocol::frame::coding::{Control, OpCode};
 
-use super::error::ProtocolError;
 use super::incoming::{Message, PartialFrame};
 use super::{Ending, Event, Session, State};
 use crate::deflate::{InflateError, longest_compressed};
-use crate::frame::{DataKind, FrameHeader, FrameKind, parse_close, unmask, write_close, write_frame};
+use crate::frame::{
+    DataKind, FrameHeader, FrameKind, ProtocolError, parse_close, unmask, write_close, write_frame,
+};
 use crate::input::{Input, Payload, Text};
 use crate::policy::Verdict;
 use crate::role::Role;

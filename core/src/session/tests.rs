@@ -422,7 +422,7 @@ fn an_idle_session_is_small_and_owns_no_heap() {
 /// A bench whose handshake agreed on compression.
 fn compressing(offer: &str, limits: SessionConfig) -> Bench {
     let mut bench = Bench::new(limits);
-    let deflate = crate::handshake::negotiate(offer.as_bytes());
+    let deflate = Deflate::negotiate(None, offer.as_bytes());
     assert!(deflate.is_some(), "{offer}");
     bench.session = Session::new(bench.session.config.clone()).with_deflate(deflate);
     bench

@@ -58,9 +58,7 @@ fn paths_in_code_spans_exist() {
 #[test]
 fn tests_of_invariants_exist() {
     let mut count = 0;
-    for (line, cells) in
-        document("ARCHITECTURE.md").rows("Invariants and their tests", "invariant")
-    {
+    for (line, cells) in document("ARCHITECTURE.md").rows("Invariants and their tests", "invariant") {
         let mut here = PathBuf::new();
         for span in spans(&cells[1]).filter(|span| span.contains(['.', '/'])) {
             let places = [Path::new("core/src").join(span), PathBuf::from(span), here.join(span)];

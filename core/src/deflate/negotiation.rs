@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use super::head::is_token;
-use crate::deflate::IS_HERE;
+use super::codec::IS_ENABLED;
+use crate::field::is_token;
 
 /// What was agreed on permessage-deflate. Context takeover never is, in either direction: one pair of
 /// contexts then serves all connections of a worker, and no message helps to guess another.
@@ -18,7 +18,7 @@ pub struct Deflate {
 impl Deflate {
     /// Looks through one header line. The first offer that can be accepted is, and stays; one with unknown,
     /// repeated or malformed parameters is declined (RFC 7692 §7), which is no error.
-    pub(super) fn negotiate(agreed: Option<Deflate>, line: &[u8]) -> Option<Deflate> {
+    pub(crate) fn negotiate(agreed: Option<Deflate>, line: &[u8]) -> Option<Deflate> {
         agreed.or_else(|| Offers(line).find_map(|offer| offer.accept()))
     }
 
@@ -44,7 +44,7 @@ impl Deflate {
     }
 
     /// The value of the header in the 101.
-    pub(super) fn answer(self) -> String {
+    pub(crate) fn answer(self) -> String {
         let mut answer =
             "permessage-deflate; server_no_context_takeover; client_no_context_takeover".to_owned();
         if self.is_limited {
@@ -64,7 +64,7 @@ struct Offer<'h> {
 
 impl Offer<'_> {
     fn accept(&self) -> Option<Deflate> {
-        if self.name != b"permessage-deflate" || !IS_HERE {
+        if self.name != b"permessage-deflate" || !IS_ENABLED {
             return None;
         }
         let mut deflate = Deflate { bits: 15, is_limited: false };

@@ -33,4 +33,4 @@ pub(crate) fn longest_compressed(limit: usize) -> usize {
 }
 
 /// Whether messages can be compressed.
-pub(crate) const IS_HERE: bool = false;
+pub(crate) const IS_ENABLED: bool = false;

@@ -136,7 +136,7 @@ pub(crate) fn longest_compressed(limit: usize) -> usize {
 }
 
 /// Whether messages can be compressed.
-pub(crate) const IS_HERE: bool = true;
+pub(crate) const IS_ENABLED: bool = true;
 
 #[cfg(test)]
 mod tests {
