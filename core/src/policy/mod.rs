@@ -4,7 +4,6 @@
 //! Expiry of identities will stand beside them.
 
 mod backlog;
-mod gate;
 mod keep_alive;
 mod rate_limit;
 mod rates;
@@ -13,7 +12,6 @@ mod standstill;
 mod users;
 
 pub use backlog::Backlog;
-pub use gate::Gate;
 pub use keep_alive::{KeepAlive, KeepAliveAction, KeepAliveConfig};
 pub use rate_limit::{RateLimit, Verdict};
 pub use rates::{Allowance, Rate, RateKind, Rates};

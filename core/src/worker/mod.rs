@@ -94,7 +94,7 @@ pub struct NewConnection {
     pub id: ConnectionId,
     /// Who is at the other end.
     pub peer: Peer,
-    /// The answer to its request, if that is decided before it is read: what [`Gate::judge`](crate::policy::Gate::judge)
+    /// The answer to its request, if that is decided before it is read: what [`Gate::judge`](crate::handshake::Gate::judge)
     /// says.
     pub refusal: Option<HandshakeError>,
 }

@@ -9,8 +9,9 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use postern_core::ConnectionId;
+use postern_core::handshake::Gate;
 use postern_core::handshake::Peer;
-use postern_core::policy::{DrainConfig, Gate, Shutdown, ShutdownAction, ShutdownRequest};
+use postern_core::policy::{DrainConfig, Shutdown, ShutdownAction, ShutdownRequest};
 use postern_core::worker::NewConnection;
 use postern_host::control::Control;
 use postern_host::lifecycle::signals::Signals;

@@ -37,8 +37,9 @@ use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use postern_core::WorkerConfig;
+use postern_core::handshake::Gate;
 use postern_core::handshake::Secrets;
-use postern_core::policy::{DrainConfig, Gate, Users};
+use postern_core::policy::{DrainConfig, Users};
 use slog::{Logger, info, warn};
 
 use crate::assertion::AssertionSettings;

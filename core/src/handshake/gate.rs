@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::{RateLimit, Verdict};
-use crate::handshake::HandshakeError;
+use super::HandshakeError;
+use crate::policy::{RateLimit, Verdict};
 
 /// Judges connections as they are accepted. One per process, with the one thread that accepts. How many connections
 /// there may be is judged by the worker that gets them ([`Worker::open`](crate::Worker::open)).
