@@ -52,7 +52,9 @@ mod role;
 mod segments;
 mod turn;
 
+pub use close_code::CloseCode;
 pub use compact_instant::{CompactInstant, TimeBase};
+pub use frame::OpCode;
 pub use id::ConnectionId;
 pub use input::{Input, Payload, Text, Utf8};
 pub use record::{Record, Recorder, Summary};
@@ -60,6 +62,3 @@ pub use role::{Client, Role, Server};
 pub use session::{Event, Session, SessionConfig, Transport};
 pub use turn::{Codec, Turn};
 pub use worker::{Key, Worker, WorkerConfig};
-
-/// The vocabulary of RFC 6455 that is not ours: close codes and opcodes.
-pub use tungstenite::protocol::frame::coding::{CloseCode, OpCode};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tungstenite::protocol::frame::coding::CloseCode;
+use crate::close_code::CloseCode;
 
 use crate::frame::DataKind;
 use crate::handshake::{Client, HandshakeError, Identity, Peer};

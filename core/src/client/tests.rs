@@ -259,10 +259,10 @@ fn the_server_closes_the_connection_and_the_client_waits_for_it() {
         let mut wire = connect(false);
         if client_first {
             let mut turn = turn!(wire, to_server);
-            wire.client.close(&mut turn, CloseCode::Normal, "bye");
+            wire.client.close(&mut turn, CloseCode::NORMAL, "bye");
         } else {
             let mut turn = turn!(wire, to_client);
-            wire.server.close(&mut turn, CloseCode::Normal, "bye");
+            wire.server.close(&mut turn, CloseCode::NORMAL, "bye");
         }
         for _ in 0..2 {
             let mut bytes = std::mem::take(&mut wire.to_server);

@@ -1,9 +1,9 @@
 //! The payload of a Close frame (RFC 6455 §5.5.1 and §7.4).
 
-use tungstenite::protocol::frame::coding::{CloseCode, Control, OpCode};
-
+use super::OpCode;
 use super::error::ProtocolError;
 use super::header::{MAX_CONTROL, write_frame};
+use crate::close_code::CloseCode;
 
 /// The code and the reason of a peer's Close; neither if it was empty.
 pub(crate) fn parse_close(payload: &[u8]) -> Result<(Option<CloseCode>, &str), ProtocolError> {
@@ -28,7 +28,7 @@ pub(crate) fn write_close(out: &mut Vec<u8>, code: Option<CloseCode>, reason: &s
         let cut = reason.floor_char_boundary(MAX_CONTROL - 2);
         payload.extend_from_slice(reason.get(..cut).unwrap_or_default().as_bytes());
     }
-    write_frame(out, OpCode::Control(Control::Close), &payload, key);
+    write_frame(out, OpCode::Close, &payload, key);
 }
 
 /// Whether a code may stand in a frame (RFC 6455 §7.4.2; 1012 to 1014 by the IANA registry).
@@ -58,17 +58,17 @@ mod tests {
     fn a_payload_is_empty_or_has_a_code_and_a_reason_in_utf8() {
         assert_eq!(parse_close(b""), Ok((None, "")));
         assert_eq!(parse_close(b"\x03"), Err(ProtocolError::ClosePayload));
-        assert_eq!(parse_close(b"\x03\xe8bye"), Ok((Some(CloseCode::Normal), "bye")));
+        assert_eq!(parse_close(b"\x03\xe8bye"), Ok((Some(CloseCode::NORMAL), "bye")));
         assert_eq!(parse_close(b"\x03\xe8\xff"), Err(ProtocolError::Utf8));
     }
 
     #[test]
     fn a_long_reason_is_cut_between_characters() {
         let mut out = Vec::new();
-        write_close(&mut out, Some(CloseCode::Normal), &("x".repeat(122) + "é"), None);
+        write_close(&mut out, Some(CloseCode::NORMAL), &("x".repeat(122) + "é"), None);
         assert_eq!(out.get(..4), Some(&[0x88, 124, 0x03, 0xe8][..]));
         out.clear();
-        write_close(&mut out, Some(CloseCode::Normal), &"x".repeat(200), None);
+        write_close(&mut out, Some(CloseCode::NORMAL), &"x".repeat(200), None);
         assert_eq!(out.len(), 2 + 125);
         out.clear();
         write_close(&mut out, None, "no code, so no reason", None);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use tungstenite::protocol::frame::coding::CloseCode;
+use crate::close_code::CloseCode;
 
 /// The peer broke RFC 6455 or a limit. Our Close is already in the output, and the session is fused: it
 /// gives the same error again.
@@ -63,11 +63,11 @@ impl ProtocolError {
             | ProtocolError::UnexpectedContinuation
             | ProtocolError::ExpectedContinuation
             | ProtocolError::ClosePayload
-            | ProtocolError::CloseCode => CloseCode::Protocol,
-            ProtocolError::Utf8 | ProtocolError::Inflate => CloseCode::Invalid,
-            ProtocolError::FrameTooBig | ProtocolError::MessageTooBig => CloseCode::Size,
+            | ProtocolError::CloseCode => CloseCode::PROTOCOL_ERROR,
+            ProtocolError::Utf8 | ProtocolError::Inflate => CloseCode::INVALID_PAYLOAD,
+            ProtocolError::FrameTooBig | ProtocolError::MessageTooBig => CloseCode::MESSAGE_TOO_BIG,
             ProtocolError::TooManyFragments | ProtocolError::ControlRate | ProtocolError::MessageTimeout => {
-                CloseCode::Policy
+                CloseCode::POLICY_VIOLATION
             }
         }
     }

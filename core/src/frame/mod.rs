@@ -16,7 +16,30 @@ pub(crate) use mask::{append_unmasked, unmask};
 
 use std::fmt;
 
-use tungstenite::protocol::frame::coding::{Data, OpCode};
+/// The opcodes of frames (RFC 6455 §5.2). The value of each is its four bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OpCode {
+    /// A further frame of a fragmented message.
+    Continuation = 0x0,
+    /// The first or only frame of a text message.
+    Text = 0x1,
+    /// The first or only frame of a binary message.
+    Binary = 0x2,
+    /// The closing handshake.
+    Close = 0x8,
+    /// A request for a pong.
+    Ping = 0x9,
+    /// The answer to a ping.
+    Pong = 0xa,
+}
+
+/// The kind of a control frame (RFC 6455 §5.5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ControlKind {
+    Close,
+    Ping,
+    Pong,
+}
 
 /// What a data message is (RFC 6455 §5.6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -29,10 +52,10 @@ pub enum DataKind {
 
 impl DataKind {
     pub(crate) fn opcode(self) -> OpCode {
-        OpCode::Data(match self {
-            DataKind::Text => Data::Text,
-            DataKind::Binary => Data::Binary,
-        })
+        match self {
+            DataKind::Text => OpCode::Text,
+            DataKind::Binary => OpCode::Binary,
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use tungstenite::protocol::frame::coding::CloseCode;
+use crate::close_code::CloseCode;
 
 use super::assertion::AssertionError;
 use crate::close_code;

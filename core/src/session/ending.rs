@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::AddAssign;
 
-use tungstenite::protocol::frame::coding::CloseCode;
+use crate::close_code::CloseCode;
 
 use crate::close_code;
 use crate::frame::ProtocolError;

@@ -19,11 +19,12 @@ pub use incoming::TimerKind;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tungstenite::protocol::frame::coding::{self, CloseCode, OpCode};
+use crate::close_code::CloseCode;
 
 use crate::deflate::Deflate;
 use crate::frame::{
-    DataKind, MAX_CONTROL, MAX_HEADER, unmask, write_close, write_compressed_frame, write_frame, write_header,
+    DataKind, MAX_CONTROL, MAX_HEADER, OpCode, unmask, write_close, write_compressed_frame, write_frame,
+    write_header,
 };
 use crate::input::{Input, Payload, Text, Utf8};
 use crate::role::{Client, Role, Server};
@@ -375,7 +376,7 @@ impl<R: Role> Session<R> {
             return Err(Closing);
         }
         let payload = payload.get(..MAX_CONTROL).unwrap_or(payload);
-        write_frame(turn.out, OpCode::Control(coding::Control::Ping), payload, self.role.masking_key());
+        write_frame(turn.out, OpCode::Ping, payload, self.role.masking_key());
         self.awaits_pong = true;
         Ok(())
     }

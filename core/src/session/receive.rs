@@ -1,12 +1,11 @@
 //! Frames in, events out: the receiving half of a [`Session`].
 
-use tungstenite::protocol::frame::coding::{Control, OpCode};
-
 use super::incoming::{Message, PartialFrame};
 use super::{Ending, Event, Session, State};
 use crate::deflate::{InflateError, longest_compressed};
 use crate::frame::{
-    DataKind, FrameHeader, FrameKind, ProtocolError, parse_close, unmask, write_close, write_frame,
+    ControlKind, DataKind, FrameHeader, FrameKind, OpCode, ProtocolError, parse_close, unmask, write_close,
+    write_frame,
 };
 use crate::input::{Input, Payload, Text};
 use crate::policy::Verdict;
@@ -318,13 +317,13 @@ impl<R: Role> Session<R> {
     fn receive_control<'b>(
         &mut self,
         turn: &mut Turn<'_>,
-        control: Control,
+        control: ControlKind,
         payload: Payload<'b>,
     ) -> Result<Option<Event<'b>>, ProtocolError> {
         let rate = self.config.control_rate;
-        let is_asked_for = control == Control::Pong && std::mem::take(&mut self.awaits_pong);
+        let is_asked_for = control == ControlKind::Pong && std::mem::take(&mut self.awaits_pong);
         // A Close ends the flood, so it is always heard.
-        if control != Control::Close
+        if control != ControlKind::Close
             && !is_asked_for
             && rate != 0
             && self.control.get_or_insert_default().judge(turn.now, rate) == Verdict::Exceeded
@@ -332,14 +331,12 @@ impl<R: Role> Session<R> {
             return Err(ProtocolError::ControlRate);
         }
         match control {
-            Control::Ping => {
+            ControlKind::Ping => {
                 self.answer_ping(turn, &payload);
                 Ok(Some(Event::Ping(payload)))
             }
-            Control::Pong => Ok(Some(Event::Pong(payload))),
-            Control::Close => self.receive_close(turn, payload).map(Some),
-            // The header parser has refused it.
-            Control::Reserved(_) => Err(ProtocolError::ReservedOpcode),
+            ControlKind::Pong => Ok(Some(Event::Pong(payload))),
+            ControlKind::Close => self.receive_close(turn, payload).map(Some),
         }
     }
 
@@ -358,7 +355,7 @@ impl<R: Role> Session<R> {
         } else {
             // One that still waits is for an earlier ping, and would come behind this one.
             self.control.as_mut().and_then(|control| control.take_pong());
-            write_frame(turn.out, OpCode::Control(Control::Pong), payload, self.role.masking_key());
+            write_frame(turn.out, OpCode::Pong, payload, self.role.masking_key());
         }
     }
 

@@ -3,8 +3,6 @@
 mod endings;
 mod payloads;
 
-use tungstenite::protocol::frame::coding::OpCode;
-
 use super::*;
 use crate::frame::unmask;
 use crate::turn::Codec;
@@ -88,7 +86,7 @@ impl Bench {
 /// A client's frame, masked, with the shortest length.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
-    write_frame(&mut bytes, OpCode::Data(coding::Data::Binary), payload, None);
+    write_frame(&mut bytes, OpCode::Binary, payload, None);
     let header = bytes.len() - payload.len();
     bytes[0] = first;
     bytes[1] |= 0x80;
@@ -289,8 +287,8 @@ fn the_peers_close_ends_the_connection_from_its_side() {
 #[test]
 fn our_close_waits_for_the_answer_and_lets_no_more_messages_through() {
     let mut bench = Bench::new(limits());
-    bench.act(|session, turn| session.close(turn, CloseCode::Away, "going away"));
-    bench.act(|session, turn| session.close(turn, CloseCode::Normal, "only the first counts"));
+    bench.act(|session, turn| session.close(turn, CloseCode::GOING_AWAY, "going away"));
+    bench.act(|session, turn| session.close(turn, CloseCode::NORMAL, "only the first counts"));
     bench.act(|session, turn| assert_eq!(session.send_text(turn, "x"), Err(Closing)));
     assert_eq!(bench.out, b"\x88\x0c\x03\xe9going away");
     bench.feed(&[frame(0x81, b"late"), frame(0x89, b"late")].concat());
@@ -308,23 +306,23 @@ fn our_close_waits_for_the_answer_and_lets_no_more_messages_through() {
 #[test]
 fn an_error_after_our_close_sends_no_second_close() {
     let mut bench = Bench::new(limits());
-    bench.act(|session, turn| session.close(turn, CloseCode::Away, ""));
+    bench.act(|session, turn| session.close(turn, CloseCode::GOING_AWAY, ""));
     bench.feed(b"\xff\xff");
     assert_eq!(bench.out, b"\x88\x02\x03\xe9");
     assert_eq!(bench.session.transport(), Transport::ShutdownWrite);
-    assert_eq!(bench.session.ending(), Some(Ending::Closed(CloseCode::Away)));
+    assert_eq!(bench.session.ending(), Some(Ending::Closed(CloseCode::GOING_AWAY)));
 }
 
 #[test]
 fn a_peer_that_never_answers_our_close_is_dropped() {
     let mut bench = Bench::new(limits());
-    bench.act(|session, turn| session.close(turn, CloseCode::Away, ""));
+    bench.act(|session, turn| session.close(turn, CloseCode::GOING_AWAY, ""));
     assert_eq!(bench.session.poll_timeout(), Some((bench.now + Duration::from_secs(5), TimerKind::Close)));
     bench.wait(Duration::from_millis(4_999));
     assert_eq!(bench.session.transport(), Transport::Open);
     bench.wait(Duration::from_millis(1));
     assert!(bench.session.is_aborted());
-    assert_eq!(bench.session.ending(), Some(Ending::Closed(CloseCode::Away)));
+    assert_eq!(bench.session.ending(), Some(Ending::Closed(CloseCode::GOING_AWAY)));
 }
 
 #[test]
@@ -542,7 +540,7 @@ fn a_peer_that_does_not_read_is_owed_one_pong() {
     let mut bench = Bench::new(limits());
     bench.is_backlogged = true;
     bench.feed(&frame(0x89, b"late"));
-    bench.act(|session, turn| session.close(turn, CloseCode::Away, ""));
+    bench.act(|session, turn| session.close(turn, CloseCode::GOING_AWAY, ""));
     bench.is_backlogged = false;
     bench.act(|session, turn| session.send_pong(turn));
     assert_eq!(bench.out, b"\x88\x02\x03\xe9", "nothing follows our Close");

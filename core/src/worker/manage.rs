@@ -6,7 +6,7 @@
 use std::ops::AddAssign;
 use std::time::{Duration, Instant};
 
-use tungstenite::protocol::frame::coding::CloseCode;
+use crate::close_code::CloseCode;
 
 use super::connection::Connection;
 use super::index::fingerprint;

@@ -1,6 +1,6 @@
 //! What the service says of its own accord to clients that understand it.
 
-use tungstenite::protocol::frame::coding::CloseCode;
+use crate::close_code::CloseCode;
 
 use crate::session::Session;
 use crate::turn::Turn;

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use tungstenite::protocol::frame::coding::CloseCode;
+use crate::close_code::CloseCode;
 
 use super::manage::Selector;
 use super::{Key, Worker};

@@ -21,9 +21,10 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use tungstenite::protocol::frame::FrameHeader;
-use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
+use tungstenite::protocol::frame::coding::{self, Control, Data, OpCode};
 
 use super::*;
+use crate::CloseCode;
 use crate::handshake::{HandshakeConfig, TrustedProxies};
 use crate::policy::KeepAliveConfig;
 use crate::record::Record;
@@ -523,7 +524,7 @@ fn check_wire(wire: &[u8]) {
             OpCode::Control(Control::Close) => {
                 is_closed = true;
                 if let Some((code, reason)) = payload.split_first_chunk::<2>() {
-                    let code = CloseCode::from(u16::from_be_bytes(*code));
+                    let code = coding::CloseCode::from(u16::from_be_bytes(*code));
                     assert!(code.is_allowed() || u16::from(code) == 1014, "{code}");
                     assert!(std::str::from_utf8(reason).is_ok());
                 }

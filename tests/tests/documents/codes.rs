@@ -122,21 +122,21 @@ fn each_close_code_is_listed() {
     // The names of RFC 6455 §7.4.1 and of its registry, as tungstenite has them.
     let names = [
         ("Normal", 1000),
-        ("Away", 1001),
-        ("Protocol", 1002),
-        ("Unsupported", 1003),
-        ("Invalid", 1007),
-        ("Policy", 1008),
-        ("Size", 1009),
-        ("Extension", 1010),
-        ("Error", 1011),
-        ("Restart", 1012),
-        ("Again", 1013),
+        ("GOING_AWAY", 1001),
+        ("PROTOCOL_ERROR", 1002),
+        ("UNSUPPORTED_DATA", 1003),
+        ("INVALID_PAYLOAD", 1007),
+        ("POLICY_VIOLATION", 1008),
+        ("MESSAGE_TOO_BIG", 1009),
+        ("MANDATORY_EXTENSION", 1010),
+        ("INTERNAL_ERROR", 1011),
+        ("SERVICE_RESTART", 1012),
+        ("TRY_AGAIN_LATER", 1013),
     ];
     let mut said: BTreeSet<u16> = close_code::ALL.into();
     for source in sources("core/src") {
         for part in source.split("CloseCode::").skip(1) {
-            let name: String = part.chars().take_while(|c| c.is_alphanumeric()).collect();
+            let name: String = part.chars().take_while(|c| c.is_ascii_uppercase() || *c == '_').collect();
             said.extend(names.iter().find(|(known, _)| *known == name).map(|(_, code)| code));
         }
     }
@@ -152,7 +152,7 @@ fn each_close_code_is_listed() {
             assert!(core.contains(&format!("\"{reason}\"")), "{}: nobody says {reason}", cells[0]);
         }
     }
-    let errors = source("core/src/session/error.rs");
+    let errors = source("core/src/frame/error.rs");
     let (codes, reasons) =
         (arms(&errors, "close_code", "ProtocolError"), arms(&errors, "reason", "ProtocolError"));
     for (name, code) in names.iter().filter(|(_, code)| (1007..=1009).contains(code)) {

@@ -6,7 +6,7 @@ use super::*;
 fn every_ending_has_a_code_a_side_and_words() {
     let closed = |code: u16| Ending::Closed(CloseCode::from(code));
     for (ending, code, side, reason) in [
-        (Ending::PeerClosed(Some(CloseCode::Normal)), 1000, "client", "closed by the client"),
+        (Ending::PeerClosed(Some(CloseCode::NORMAL)), 1000, "client", "closed by the client"),
         (Ending::PeerClosed(None), 1005, "client", "closed by the client"),
         (closed(1000), 1000, "server", "closed"),
         (closed(1001), 1001, "server", "going away"),
@@ -69,7 +69,7 @@ fn every_protocol_error_has_a_code_and_words_of_its_own() {
 fn a_session_is_open_until_a_close_in_either_direction() {
     let mut bench = Bench::new(limits());
     assert!(bench.session.is_open() && bench.session.wants_read());
-    bench.act(|session, turn| session.close(turn, CloseCode::Away, ""));
+    bench.act(|session, turn| session.close(turn, CloseCode::GOING_AWAY, ""));
     assert!(!bench.session.is_open() && bench.session.wants_read(), "the answer is awaited");
     bench.feed(&frame(0x88, b""));
     assert!(!bench.session.is_open() && !bench.session.wants_read());
@@ -89,7 +89,7 @@ fn an_end_that_comes_again_changes_nothing() {
     bench.now += Duration::from_secs(1);
     bench.session.handle_eof(bench.now);
     assert_eq!(bench.session.poll_timeout(), timeout, "the last Close has no more time than it had");
-    assert_eq!(bench.session.ending(), Some(Ending::PeerClosed(Some(CloseCode::Normal))));
+    assert_eq!(bench.session.ending(), Some(Ending::PeerClosed(Some(CloseCode::NORMAL))));
 
     bench.wait(Duration::from_secs(4));
     assert!(bench.session.is_aborted());
@@ -133,7 +133,7 @@ fn an_error_is_told_again_for_whatever_comes_later() {
 #[test]
 fn messages_after_our_close_are_not_even_inflated() {
     let mut bench = compressing("permessage-deflate", limits());
-    bench.act(|session, turn| session.close(turn, CloseCode::Away, ""));
+    bench.act(|session, turn| session.close(turn, CloseCode::GOING_AWAY, ""));
     bench.feed(&frame(0xc2, b"\xff\xff\xff"));
     bench.feed(&[frame(0x42, b"\xff"), frame(0x80, b"\xff\xff")].concat());
     assert_eq!(bench.seen, []);

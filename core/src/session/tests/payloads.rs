@@ -104,7 +104,7 @@ fn a_part_is_the_same_as_what_would_have_been_copied() {
         let mut turn =
             Turn { now: bench.now, out: &mut bench.out, is_backlogged: false, codec: &mut bench.codec };
         if is_closing {
-            client.close(&mut turn, CloseCode::Away, "");
+            client.close(&mut turn, CloseCode::GOING_AWAY, "");
             turn.out.clear();
         }
         let mut segments = OutputSegments::default();

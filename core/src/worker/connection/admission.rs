@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use tungstenite::protocol::frame::coding::CloseCode;
+use crate::close_code::CloseCode;
 
 use super::{Connection, Context, Stage};
 use crate::handshake::{

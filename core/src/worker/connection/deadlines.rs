@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use tungstenite::protocol::frame::coding::CloseCode;
+use crate::close_code::CloseCode;
 
 use super::{Connection, Context, Stage};
 use crate::close_code;

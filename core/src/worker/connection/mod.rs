@@ -11,7 +11,7 @@ mod pacing;
 use std::cell::{Cell, RefCell};
 use std::time::Instant;
 
-use tungstenite::protocol::frame::coding::CloseCode;
+use crate::close_code::CloseCode;
 
 use super::NewConnection;
 use super::application::Application;
@@ -322,8 +322,8 @@ impl Connection {
     ) {
         let (code, reason) = match kind {
             ShutdownKind::Refusal => (None, ""),
-            ShutdownKind::Away => (Some(CloseCode::Away), "going away"),
-            ShutdownKind::Restart => (Some(CloseCode::Restart), "service restart"),
+            ShutdownKind::Away => (Some(CloseCode::GOING_AWAY), "going away"),
+            ShutdownKind::Restart => (Some(CloseCode::SERVICE_RESTART), "service restart"),
         };
         match (&mut self.stage, code) {
             (Stage::Handshake { .. }, _) => self.refuse(context, turn, HandshakeError::Draining, recorder),
@@ -425,7 +425,7 @@ impl Connection {
         match &mut self.stage {
             Stage::Handshake { .. } => self.refuse(context, turn, HandshakeError::Crowded, recorder),
             Stage::Admitted { session, .. } | Stage::Dismissed { session } => {
-                session.dismiss(turn, CloseCode::Again, "overloaded")
+                session.dismiss(turn, CloseCode::TRY_AGAIN_LATER, "overloaded")
             }
             Stage::Refused { .. } => {}
         }

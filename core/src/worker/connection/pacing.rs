@@ -13,7 +13,7 @@
 use std::mem;
 use std::time::{Duration, Instant};
 
-use tungstenite::protocol::frame::coding::CloseCode;
+use crate::close_code::CloseCode;
 
 use super::{Connection, Context, Stage};
 use crate::close_code;

@@ -64,7 +64,7 @@ fn a_connection_that_is_ending_does_not_count_for_its_user() {
         }),
         ("an error of theirs", |runtime, key| runtime.feed(key, b"\xff\xff")),
         ("an operator", |runtime, _| {
-            runtime.worker.disconnect(&Selector::All, CloseCode::Normal, "", runtime.now);
+            runtime.worker.disconnect(&Selector::All, CloseCode::NORMAL, "", runtime.now);
         }),
         ("the stop of the process", |runtime, _| {
             runtime.worker.shut_down();

@@ -165,7 +165,7 @@ fn a_message_reaches_those_that_are_meant_and_no_one_who_is_closing() {
     let traffic = runtime.worker.status(other).expect("it is there").traffic;
     assert_eq!((traffic.messages_sent, traffic.bytes_sent), (2, 4));
 
-    runtime.worker.disconnect(&Selector::Connection(ConnectionId(1)), CloseCode::Normal, "", now);
+    runtime.worker.disconnect(&Selector::Connection(ConnectionId(1)), CloseCode::NORMAL, "", now);
     assert_eq!(runtime.worker.send(&select_user("1"), Outgoing::Text("late"), now), 1);
 }
 
@@ -290,7 +290,7 @@ proptest! {
                 }
                 Step::Close(user) => {
                     let selector = select_user(&user.to_string());
-                    runtime.worker.disconnect(&selector, CloseCode::Normal, "", now);
+                    runtime.worker.disconnect(&selector, CloseCode::NORMAL, "", now);
                     let left = runtime.worker.send(&selector, Outgoing::Text("late"), now);
                     prop_assert_eq!(left, 0);
                 }

@@ -144,7 +144,7 @@ fn the_rest_of_a_message_counts_and_what_had_no_room_gets_time() {
 #[test]
 fn an_answered_close_is_an_answered_close() {
     let (mut runtime, key) = admitted(SessionConfig::default());
-    runtime.worker.disconnect(&Selector::All, CloseCode::Normal, "", runtime.now);
+    runtime.worker.disconnect(&Selector::All, CloseCode::NORMAL, "", runtime.now);
     runtime.wait(Duration::ZERO);
     assert_eq!(runtime.wire(key), b"\x88\x02\x03\xe8");
     runtime.now += 5 * SECOND;
@@ -171,7 +171,7 @@ fn a_peer_that_has_made_room_meanwhile_is_not_too_slow() {
 #[test]
 fn a_peer_that_never_stops_sending_is_judged_all_the_same() {
     let (mut runtime, _) = admitted(SessionConfig::default());
-    runtime.worker.disconnect(&Selector::All, CloseCode::Normal, "", runtime.now);
+    runtime.worker.disconnect(&Selector::All, CloseCode::NORMAL, "", runtime.now);
     runtime.wait(Duration::ZERO);
     assert_eq!(runtime.worker.len(), 1);
     runtime.now += 5 * SECOND;

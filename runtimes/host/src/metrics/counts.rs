@@ -200,7 +200,7 @@ mod tests {
     fn a_close_code_that_only_a_client_knows_is_no_label() {
         let label = |ending| closed(ending).closed.into_iter().next().unwrap();
         for (ending, code, initiator) in [
-            (Ending::PeerClosed(Some(CloseCode::Normal)), Code::Known(1000), Initiator::Client),
+            (Ending::PeerClosed(Some(CloseCode::NORMAL)), Code::Known(1000), Initiator::Client),
             (Ending::PeerClosed(None), Code::Known(1005), Initiator::Client),
             (Ending::PeerClosed(Some(CloseCode::from(3999))), Code::Other, Initiator::Client),
             (Ending::PeerClosed(Some(CloseCode::from(4402))), Code::Other, Initiator::Client),
