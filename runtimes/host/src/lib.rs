@@ -29,6 +29,7 @@
     allow(dead_code, unused_imports, unreachable_pub)
 )]
 
+mod resources;
 pub mod settings;
 
 pub mod lifecycle;

@@ -1,7 +1,7 @@
 //! Limits that depend on the host.
 
 use super::*;
-use crate::settings::open_files::allowed;
+use crate::resources::open_files::allowed;
 
 #[test]
 fn limits_that_count_descriptors_follow_the_limit_of_open_files() {

@@ -7,7 +7,7 @@ use rustix::process::{Resource, getrlimit};
 
 /// What this process may use, in bytes: the host's memory, or the least limit that the process is under. Of the limits
 /// of its address space and of its data it has used some by now.
-pub(super) fn available() -> usize {
+pub(crate) fn available() -> usize {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let limits = [
         Some(total()),
@@ -20,12 +20,12 @@ pub(super) fn available() -> usize {
 
 /// What there is for the budget of the connections' buffers. The other half is for what is not counted: the kernel's
 /// buffers of the sockets, the connections themselves, the log.
-pub(super) fn budget(available: usize) -> usize {
+pub(crate) fn budget(available: usize) -> usize {
     available / 2
 }
 
 /// What there is for lines of the log that wait: no more than anybody needs, and no less than a few batches.
-pub(super) fn log_queue(available: usize) -> usize {
+pub(crate) fn log_queue(available: usize) -> usize {
     (available / 32).clamp(64 * 1024, 8 * 1024 * 1024)
 }
 
@@ -43,7 +43,7 @@ fn left(limit: Option<u64>, used: usize) -> Option<usize> {
 }
 
 /// What may wait for a peer before nothing is read from it: no more than a small part of what may be held at all.
-pub(super) fn pause_backlog(usual: usize, budget: usize) -> usize {
+pub(crate) fn pause_backlog(usual: usize, budget: usize) -> usize {
     usual.min((budget / 64).max(16 * 1024))
 }
 

@@ -6,20 +6,20 @@ use crate::listen::RESERVED_FDS;
 
 /// What the limit of open files allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Shares {
+pub(crate) struct Shares {
     /// Sockets of clients, including those that were refused and are about to be closed.
-    pub(super) sockets: usize,
+    pub(crate) sockets: usize,
     /// Connections that are admitted or may be: nine tenths of the sockets.
-    pub(super) connections: usize,
+    pub(crate) connections: usize,
     /// Of these, connections whose request heads are arriving: a half.
-    pub(super) handshakes: usize,
+    pub(crate) handshakes: usize,
     /// Connections of the control port.
-    pub(super) control: usize,
+    pub(crate) control: usize,
 }
 
 impl Shares {
     /// Shares `limit` descriptors out in a process with `workers` event loops.
-    pub(super) fn of(limit: usize, workers: usize) -> Shares {
+    pub(crate) fn of(limit: usize, workers: usize) -> Shares {
         let control = (limit / 16).clamp(LEAST_CONTROL, MOST_CONTROL);
         let own = OWN_FILES + RESERVED_FDS + control + workers.saturating_mul(FILES_OF_A_WORKER);
         let sockets = limit.saturating_sub(own).clamp(2, MOST);
@@ -30,7 +30,7 @@ impl Shares {
 
 /// Raises the soft limit of open files to the hard one, which every process may do for itself: the soft one is
 /// often 1,024 only because `select` counts no further. Returns the limit that holds then.
-pub(super) fn raise() -> usize {
+pub(crate) fn raise() -> usize {
     let limit = getrlimit(Resource::Nofile);
     // If it fails, what was allowed before still is.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
@@ -38,7 +38,7 @@ pub(super) fn raise() -> usize {
 }
 
 /// The limit of open files.
-pub(super) fn allowed() -> usize {
+pub(crate) fn allowed() -> usize {
     let limit = getrlimit(Resource::Nofile).current;
     limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
 }
