@@ -1,20 +1,19 @@
-//! URLs, as far as they may be seen.
+//! Redaction of URLs.
 
 use std::borrow::Cow;
 
-/// A text that is a URL, or has one in it, without what is nobody's business there: the user and the password before
-/// the host, and the query or fragment behind the path. `https://user:password@host/path?key=x` becomes
+/// Redacts the URLs of a text: the user and the password before the host, and the query or fragment after the path. `https://user:password@host/path?key=x` becomes
 /// `https://***@host/path?***`.
 ///
-/// The text need not be a good URL: whoever mistypes a password has typed it all the same. So rather too much is left
-/// out than too little.
-pub(crate) fn public(text: &str) -> Cow<'_, str> {
+/// The text need not be a valid URL, because a mistyped URL may contain a password, too. If in doubt, more is redacted
+/// than necessary.
+pub(crate) fn redact_url(text: &str) -> Cow<'_, str> {
     if !text.contains(['@', '?', '#']) {
         return Cow::Borrowed(text);
     }
     let (scheme, rest) = text.split_at(text.find("://").map_or(0, |at| at + "://".len()));
     let mut shown = scheme.to_owned();
-    // A password may hold all that ends an authority (RFC 3986 §3.2), if nobody has encoded it; and an `@`.
+    // A password that is not percent-encoded may contain an `@`, and the characters that end an authority (RFC 3986 §3.2).
     let rest = match rest.rsplit_once('@') {
         Some((user, rest)) if !scheme.is_empty() || user.contains(':') => {
             shown.push_str("***@");
@@ -41,7 +40,7 @@ mod tests {
 
     #[track_caller]
     fn check(text: &str, shown: &str) {
-        assert_eq!(public(text), shown, "{text}");
+        assert_eq!(redact_url(text), shown, "{text}");
     }
 
     #[test]

@@ -98,7 +98,7 @@ struct JwtVerifier {
 impl JwtVerifier {
     fn start(settings: &AssertionSettings, log: &Logger) -> io::Result<JwtVerifier> {
         info!(log, # "assertion_enabled", "identities come from the header {}", settings.header;
-            "issuer" => %url::public(&settings.issuer), "audience" => settings.audience.join(","),
+            "issuer" => %url::redact_url(&settings.issuer), "audience" => settings.audience.join(","),
             "keys" => %settings.keys);
         if settings.keys.is_exposed() {
             warn!(log, # "settings_warning", "POSTERN_ASSERTION_JWKS_INSECURE: the assertion keys come over plain http. \

@@ -81,7 +81,7 @@ impl fmt::Display for KeySource {
             KeySource::Url(url) => Cow::Borrowed(url.as_str()),
             KeySource::File(path) => path.to_string_lossy(),
         };
-        f.write_str(&url::public(&text))
+        f.write_str(&url::redact_url(&text))
     }
 }
 
@@ -175,7 +175,7 @@ fn describe(error: &ureq::Error) -> String {
         ureq::Error::Io(error) => error.to_string(),
         ureq::Error::Timeout(_) => format!("no whole answer within {} s", TIMEOUT.as_secs()),
         ureq::Error::BodyExceedsLimit(_) => format!("the answer has {TOO_LARGE}"),
-        error => url::public(&error.to_string()).into_owned(),
+        error => url::redact_url(&error.to_string()).into_owned(),
     }
 }
 

@@ -53,7 +53,7 @@ impl Setting {
     /// A text in which its value stands, without the user, the password and the query of a URL.
     pub(super) fn public<'t>(&self, text: &'t str) -> Cow<'t, str> {
         let is_url = URLS.contains(&self.name) || text.contains("://");
-        if is_url { url::public(text) } else { Cow::Borrowed(text) }
+        if is_url { url::redact_url(text) } else { Cow::Borrowed(text) }
     }
 }
 
