@@ -58,7 +58,7 @@ pub fn run(
     let log = match Output::stdout().and_then(|output| Log::start(settings, output)) {
         Ok(log) => log,
         Err(error) => {
-            program.complain(&format_args!("cannot start the log: {error}"));
+            program.print_error(&format_args!("cannot start the log: {error}"));
             return ExitCode::FAILURE;
         }
     };
@@ -70,7 +70,7 @@ pub fn run(
             (ExitCode::SUCCESS, log.finish(deadline, || ending.is_urgent()))
         }
         Err(error) => {
-            program.complain(&error);
+            program.print_error(&error);
             // Those of `serve` are gone. Without any, the deadline is all there is.
             let mut signals = Signals::register(&log.logger()).ok();
             let is_urgent = || signals.as_mut().is_some_and(|signals| signals.pending().any(is_end));
@@ -78,7 +78,7 @@ pub fn run(
         }
     };
     if loss.records > 0 {
-        program.complain(&explain(&loss));
+        program.print_error(&explain(&loss));
     }
     code
 }

@@ -74,7 +74,7 @@ impl Program {
     ///
     /// There is one rule for both binaries: what keeps a process from starting is here alone, whatever `LOG_FORMAT` is.
     /// What ends a process that has served is also in its log.
-    pub fn complain(&self, reason: &dyn fmt::Display) {
+    pub fn print_error(&self, reason: &dyn fmt::Display) {
         // If nobody can read it, the exit code still says so.
         log::say(&format!("{}: {reason}\n", self.name));
     }
@@ -174,7 +174,7 @@ pub fn load_or_exit(program: &Program) -> Settings {
             process::exit(0)
         }
         Err(errors) => {
-            errors.iter().for_each(|error| program.complain(error));
+            errors.iter().for_each(|error| program.print_error(error));
             process::exit(2)
         }
     }
