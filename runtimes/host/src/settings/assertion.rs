@@ -2,16 +2,16 @@
 
 use super::error::{SettingsError, SettingsErrors};
 use super::net;
-use super::sources::Chosen;
+use super::sources::ResolvedSetting;
 use super::table::{
     ASSERTION, ASSERTION_AUDIENCE, ASSERTION_EMAIL_CLAIM, ASSERTION_HEADER, ASSERTION_ID_CLAIM,
     ASSERTION_ISSUER, ASSERTION_JWKS, ASSERTION_JWKS_INSECURE, ASSERTION_NAME_CLAIM,
 };
-use super::value::{Complaint, boolean, choice};
+use super::value::{ValueError, boolean, choice};
 use crate::assertion::{AssertionSettings, KeySource, Preset};
 
 /// Whether identities are signed, and by whom.
-pub(super) fn preset(text: &str) -> Result<Option<Preset>, Complaint> {
+pub(super) fn preset(text: &str) -> Result<Option<Preset>, ValueError> {
     let choices = [
         ("off", None),
         ("pomerium", Some(Preset::Pomerium)),
@@ -23,12 +23,12 @@ pub(super) fn preset(text: &str) -> Result<Option<Preset>, Complaint> {
 }
 
 /// A URL or a file with keys. Whether a URL of http is allowed is another setting, so here it is.
-pub(super) fn keys(text: &str) -> Result<KeySource, Complaint> {
-    KeySource::parse(text, true).map_err(Complaint::from)
+pub(super) fn keys(text: &str) -> Result<KeySource, ValueError> {
+    KeySource::parse(text, true).map_err(ValueError::from)
 }
 
 /// The names of claims with commas between them.
-pub(super) fn claims(text: &str) -> Result<Vec<String>, Complaint> {
+pub(super) fn claims(text: &str) -> Result<Vec<String>, ValueError> {
     let names: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
     if names.iter().any(String::is_empty) {
         return Err("the name of a claim is missing; write for example sub, or sub,common_name".into());
@@ -44,15 +44,18 @@ pub(super) fn default(preset_name: &str, setting: &str) -> Option<&'static str> 
 /// What the texts say together, each of which is good alone. `None` if the assertion is off, or if something is wrong,
 /// which is added to `errors`: what is missing, and what has no effect, because whoever says how tokens are judged believes
 /// that they are.
-pub(super) fn assertion(chosen: &[Chosen], errors: &mut SettingsErrors) -> Option<AssertionSettings> {
+pub(super) fn assertion(
+    chosen: &[ResolvedSetting],
+    errors: &mut SettingsErrors,
+) -> Option<AssertionSettings> {
     let find = |name: &str| chosen.iter().find(|chosen| chosen.setting.name == name);
     let switch = find(ASSERTION)?;
-    let complain = |chosen: &Chosen, complaint: &str| {
+    let complain = |chosen: &ResolvedSetting, complaint: &str| {
         SettingsError::value(chosen.setting, &chosen.text, chosen.source, complaint)
     };
     let preset = errors.note(preset(&switch.text).map_err(|complaint| complain(switch, &complaint)))?;
     let Some(preset) = preset else {
-        let is_idle = |chosen: &&Chosen| {
+        let is_idle = |chosen: &&ResolvedSetting| {
             let is_default = chosen.text == chosen.setting.default
                 || chosen.setting.name == ASSERTION_JWKS_INSECURE && boolean(&chosen.text) == Ok(false);
             chosen.setting.name.starts_with(ASSERTION) && chosen.setting.name != ASSERTION && !is_default
@@ -128,7 +131,7 @@ pub(super) fn assertion(chosen: &[Chosen], errors: &mut SettingsErrors) -> Optio
 enum Keys {
     Known(KeySource),
     /// The text is not a place for keys.
-    Bad(Complaint),
+    Bad(ValueError),
     /// The preset cannot say.
     Missing,
     /// They are at the issuer, which is not known.
@@ -138,7 +141,7 @@ enum Keys {
 }
 
 fn keys_of(preset: Preset, said: Option<String>, issuer: Option<&str>, is_insecure: bool) -> Keys {
-    let keys = |text: &str| KeySource::parse(text, is_insecure).map_err(Complaint::from);
+    let keys = |text: &str| KeySource::parse(text, is_insecure).map_err(ValueError::from);
     if let Some(text) = said {
         return keys(&text).map_or_else(Keys::Bad, Keys::Known);
     }

@@ -10,8 +10,8 @@ use clap::{Arg, ArgAction, Command};
 
 use super::Program;
 use super::error::{SettingsError, SettingsErrors};
-use super::near::guess;
-use super::parts::{self, CONTROL_PORT};
+use super::features::{self, CONTROL_PORT};
+use super::suggest::suggest;
 use super::table::{SETTINGS, Setting, WORKERS};
 use crate::healthcheck::Probe;
 
@@ -158,7 +158,7 @@ fn command(program: &Program, is_check: bool) -> Command {
             .help(help(program, setting))
             .help_heading(setting.group.title())
             // It is known all the same, so that whoever writes it hears why it is not there.
-            .hide(!parts::obeys(setting))
+            .hide(!features::obeys(setting))
             .action(ArgAction::Set)
     });
     let own = if is_check {
@@ -232,7 +232,7 @@ fn unknown(argument: &str, is_check: bool) -> SettingsError {
     let flags: Vec<String> =
         SETTINGS.iter().copied().map(Setting::flag).chain([PRINT_CONFIG.to_owned()]).collect();
     let advice =
-        guess(typed, flags.iter().map(String::as_str), |meant| format!("--{meant}"), "--help lists them");
+        suggest(typed, flags.iter().map(String::as_str), |meant| format!("--{meant}"), "--help lists them");
     SettingsError::new(format_args!("{argument}: no such flag; {advice}"))
 }
 

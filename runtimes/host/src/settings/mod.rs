@@ -3,19 +3,21 @@
 //! There is one table of them (`table`). From it come the flags, `--help`, `--print-config`, the names that are
 //! known, and the values: a default is a text like any other, and goes the same way.
 
-#[cfg_attr(not(feature = "assertion"), path = "assertion/absent.rs")]
+#[cfg_attr(not(feature = "assertion"), path = "assertion/disabled.rs")]
 mod assertion;
 mod command;
 mod error;
 mod hints;
 mod links;
-mod near;
+
+mod features;
 mod net;
-mod parts;
+
 mod preset;
 mod print;
 mod secret;
 mod sources;
+mod suggest;
 mod table;
 mod value;
 mod warnings;
@@ -48,7 +50,7 @@ use crate::resources::memory;
 use crate::resources::open_files::{self, Shares};
 use crate::users::{PerUser, UserPolicy};
 use command::{Arguments, Purpose};
-use sources::{Chosen, Source};
+use sources::{ResolvedSetting, Source};
 use table::{CONTROL, HEALTH_PATH, IDENTITY_HEADERS, LISTEN, MAX_CONNECTIONS, MAX_HANDSHAKES};
 
 pub use error::{SettingsError, SettingsErrors};
@@ -227,8 +229,8 @@ pub fn load(
         shown: print::shown(&chosen),
     };
     for known in &chosen {
-        let Chosen { setting, text, source } = known;
-        let result = parts::check(known).and_then(|()| {
+        let ResolvedSetting { setting, text, source } = known;
+        let result = features::check(known).and_then(|()| {
             (setting.apply)(&mut settings, text)
                 .map_err(|complaint| SettingsError::value(setting, text, *source, &complaint))
         });
@@ -353,10 +355,11 @@ impl Settings {
 
 /// Checks that no two settings name the same header, because a header that carries two things carries neither. `off` is
 /// not a header.
-fn check_identity_headers(chosen: &[Chosen], errors: &mut SettingsErrors) {
-    let is_header =
-        |chosen: &&Chosen| IDENTITY_HEADERS.contains(&chosen.setting.name) && !preset::is_off(&chosen.text);
-    let headers: Vec<&Chosen> = chosen.iter().filter(is_header).collect();
+fn check_identity_headers(chosen: &[ResolvedSetting], errors: &mut SettingsErrors) {
+    let is_header = |chosen: &&ResolvedSetting| {
+        IDENTITY_HEADERS.contains(&chosen.setting.name) && !preset::is_off(&chosen.text)
+    };
+    let headers: Vec<&ResolvedSetting> = chosen.iter().filter(is_header).collect();
     for (index, one) in headers.iter().enumerate() {
         for other in headers.iter().skip(index + 1) {
             if !net::is_same_header(&one.text, &other.text) {
@@ -374,7 +377,7 @@ fn check_identity_headers(chosen: &[Chosen], errors: &mut SettingsErrors) {
 }
 
 /// Checks that no two listeners want the same port of the same addresses: the system would refuse the second one.
-fn check_ports(settings: &Settings, chosen: &[Chosen], errors: &mut SettingsErrors) {
+fn check_ports(settings: &Settings, chosen: &[ResolvedSetting], errors: &mut SettingsErrors) {
     let tcp = |address: &Address| match address {
         Address::Tcp(address) => Some(*address),
         Address::Unix(_) => None,
@@ -406,7 +409,7 @@ fn check_ports(settings: &Settings, chosen: &[Chosen], errors: &mut SettingsErro
 }
 
 /// One path is a health check or a WebSocket. Below a path that ends in `/*` it may be either: the longer one counts.
-fn check_health_path(settings: &Settings, chosen: &[Chosen], errors: &mut SettingsErrors) {
+fn check_health_path(settings: &Settings, chosen: &[ResolvedSetting], errors: &mut SettingsErrors) {
     let handshake = &settings.worker.handshake;
     if let Some(path) = &handshake.health_path
         && handshake.paths.contains(path)

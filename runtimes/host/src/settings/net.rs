@@ -8,11 +8,11 @@ use postern_core::handshake::{AllowedOrigins, Cidr, InvalidOrigin, OriginPattern
 
 use super::hints;
 use super::preset::is_off;
-use super::value::Complaint;
+use super::value::ValueError;
 use crate::listen::{Address, Owner};
 
 /// Addresses to listen on: `0.0.0.0:8080,[::]:8080,unix:/run/postern.sock`.
-pub(super) fn addresses(text: &str) -> Result<Vec<Address>, Complaint> {
+pub(super) fn addresses(text: &str) -> Result<Vec<Address>, ValueError> {
     items(text, |item| match item.strip_prefix("unix:") {
         Some(path) => socket_path(path).map(Address::Unix),
         None => {
@@ -23,7 +23,7 @@ pub(super) fn addresses(text: &str) -> Result<Vec<Address>, Complaint> {
 }
 
 /// The address of the control port, or `off`: `127.0.0.1:8081`.
-pub(super) fn control(text: &str) -> Result<Option<SocketAddr>, Complaint> {
+pub(super) fn control(text: &str) -> Result<Option<SocketAddr>, ValueError> {
     if is_off(text) {
         return Ok(None);
     }
@@ -35,7 +35,7 @@ pub(super) fn control(text: &str) -> Result<Option<SocketAddr>, Complaint> {
 }
 
 /// A path at which a socket can listen (unix(7)). Names without a file have no mode that could prove anything.
-fn socket_path(path: &str) -> Result<PathBuf, Complaint> {
+fn socket_path(path: &str) -> Result<PathBuf, ValueError> {
     if !path.starts_with('/') || path.ends_with('/') {
         return Err("a Unix socket needs an absolute path; write for example unix:/run/postern.sock".into());
     }
@@ -49,21 +49,21 @@ fn socket_path(path: &str) -> Result<PathBuf, Complaint> {
 }
 
 /// A user and a group of this host, by name or number: `traefik:www-data`, `1000`, `:www-data`. Empty for nobody.
-pub(super) fn owner(text: &str) -> Result<Owner, Complaint> {
+pub(super) fn owner(text: &str) -> Result<Owner, ValueError> {
     let (user, group) = text.split_once(':').unwrap_or((text, ""));
     let by_user_name = |name: &str| Some(User::from_name(name).ok()??.uid.as_raw());
     let by_group_name = |name: &str| Some(Group::from_name(name).ok()??.gid.as_raw());
     let number = |text: &str, kind: &str, by_name: &dyn Fn(&str) -> Option<u32>| match text {
         "" => Ok(None),
         text => text.parse().ok().or_else(|| by_name(text)).map(Some).ok_or_else(|| {
-            Complaint::from(format!("there is no {kind} {text} on this host; write for example 1000:1000"))
+            ValueError::from(format!("there is no {kind} {text} on this host; write for example 1000:1000"))
         }),
     };
     Ok(Owner { user: number(user, "user", &by_user_name)?, group: number(group, "group", &by_group_name)? })
 }
 
 /// Paths of URLs: `/ws,/socket`, or `/ws/*` for all that begin with `/ws/`. Visible ASCII, compared byte by byte.
-pub(super) fn paths(text: &str) -> Result<Vec<String>, Complaint> {
+pub(super) fn paths(text: &str) -> Result<Vec<String>, ValueError> {
     items(text, |item| {
         if item == "*" {
             return Err("* is not a path; write /* for every path".into());
@@ -93,7 +93,7 @@ pub(super) fn paths(text: &str) -> Result<Vec<String>, Complaint> {
 }
 
 /// The path of health checks, or `off`.
-pub(super) fn health_path(text: &str) -> Result<Option<String>, Complaint> {
+pub(super) fn health_path(text: &str) -> Result<Option<String>, ValueError> {
     if is_off(text) {
         return Ok(None);
     }
@@ -104,7 +104,7 @@ pub(super) fn health_path(text: &str) -> Result<Option<String>, Complaint> {
 }
 
 /// Blocks of addresses, and the names of some: `loopback,10.0.0.0/8`.
-pub(super) fn proxies(text: &str) -> Result<TrustedProxies, Complaint> {
+pub(super) fn proxies(text: &str) -> Result<TrustedProxies, ValueError> {
     let lists = items(text, |item| match item.to_ascii_lowercase().as_str() {
         "loopback" => Ok(TrustedProxies::loopback()),
         "private" => Ok(TrustedProxies::private()),
@@ -123,7 +123,7 @@ pub(super) fn proxies(text: &str) -> Result<TrustedProxies, Complaint> {
 
 /// Origins as a browser writes them, or with `*` for one label: `https://app.example.com,https://*.example.com:8443`; or `*`
 /// alone. Empty for none.
-pub(super) fn origins(text: &str) -> Result<AllowedOrigins, Complaint> {
+pub(super) fn origins(text: &str) -> Result<AllowedOrigins, ValueError> {
     match text {
         "*" => Ok(AllowedOrigins::Any),
         "" => Ok(AllowedOrigins::These(Vec::new())),
@@ -132,7 +132,7 @@ pub(super) fn origins(text: &str) -> Result<AllowedOrigins, Complaint> {
 }
 
 /// The name of a header that carries an identity (RFC 9110 §5.1: a token).
-pub(super) fn header_name(text: &str) -> Result<String, Complaint> {
+pub(super) fn header_name(text: &str) -> Result<String, ValueError> {
     if text.is_empty() || !text.bytes().all(is_token) {
         return Err("not the name of a header; write for example X-User-Id".into());
     }
@@ -149,7 +149,7 @@ fn is_token(byte: u8) -> bool {
 
 /// The name of a header that carries a signed token. What is signed may stand where clients write, too, so
 /// `Authorization` is one.
-pub(super) fn token_header(text: &str) -> Result<(), Complaint> {
+pub(super) fn token_header(text: &str) -> Result<(), ValueError> {
     if text.eq_ignore_ascii_case("Authorization") { Ok(()) } else { header_name(text).map(drop) }
 }
 
@@ -161,7 +161,7 @@ pub(super) fn is_same_header(a: &str, b: &str) -> bool {
 }
 
 /// The header in which a proxy passes on the host that the client asked for: `X-Forwarded-Host`, or `off`.
-pub(super) fn host_header(text: &str) -> Result<String, Complaint> {
+pub(super) fn host_header(text: &str) -> Result<String, ValueError> {
     let is = |known: &str| is_same_header(known, text);
     if is_off(text) {
         Ok(String::new())
@@ -175,7 +175,7 @@ pub(super) fn host_header(text: &str) -> Result<String, Complaint> {
 }
 
 /// Subprotocols, preferred first: `graphql-transport-ws,chat`. Empty for none.
-pub(super) fn subprotocols(text: &str) -> Result<Vec<String>, Complaint> {
+pub(super) fn subprotocols(text: &str) -> Result<Vec<String>, ValueError> {
     if text.is_empty() {
         return Ok(Vec::new());
     }
@@ -192,7 +192,7 @@ pub(super) fn subprotocols(text: &str) -> Result<Vec<String>, Complaint> {
 }
 
 /// One origin, or all that differ in the first label of the host.
-fn origin(text: &str) -> Result<OriginPattern, Complaint> {
+fn origin(text: &str) -> Result<OriginPattern, ValueError> {
     OriginPattern::parse(text).map_err(|error| {
         let (scheme, rest) = text.split_once("://").unwrap_or_default();
         let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
@@ -221,12 +221,12 @@ fn origin(text: &str) -> Result<OriginPattern, Complaint> {
 }
 
 /// Words of any kind: `one,two`.
-pub(super) fn words(text: &str) -> Result<Vec<String>, Complaint> {
+pub(super) fn words(text: &str) -> Result<Vec<String>, ValueError> {
     items(text, |item| Ok(item.to_owned()))
 }
 
 /// The items of a list with commas, trimmed; at least one, and none empty.
-fn items<T>(text: &str, item: impl Fn(&str) -> Result<T, Complaint>) -> Result<Vec<T>, Complaint> {
+fn items<T>(text: &str, item: impl Fn(&str) -> Result<T, ValueError>) -> Result<Vec<T>, ValueError> {
     let one = |text: &str| match text.trim() {
         "" => Err("an item of the list is empty; write a value between commas, and none at the end".into()),
         text => item(text),

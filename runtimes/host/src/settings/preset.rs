@@ -3,7 +3,7 @@
 use postern_core::handshake::HandshakeConfig;
 
 use super::table::{TOKEN_EXP, USER_EMAIL, USER_ID, USER_NAME, USER_SESSION_ID};
-use super::value::Complaint;
+use super::value::ValueError;
 
 /// The headers of one kind of gateway.
 struct Preset {
@@ -46,7 +46,7 @@ pub(super) fn is_off(text: &str) -> bool {
 }
 
 /// Whether there is such a preset.
-pub(super) fn check(name: &str) -> Result<(), Complaint> {
+pub(super) fn check(name: &str) -> Result<(), ValueError> {
     if PRESETS.iter().any(|preset| preset.name.eq_ignore_ascii_case(name)) {
         return Ok(());
     }
@@ -64,7 +64,7 @@ pub(super) fn optional_header(
     handshake: &mut HandshakeConfig,
     text: &str,
     field: impl FnOnce(&mut HandshakeConfig) -> &mut String,
-) -> Result<(), Complaint> {
+) -> Result<(), ValueError> {
     *field(handshake) = if is_off(text) { String::new() } else { super::net::header_name(text)? };
     Ok(())
 }

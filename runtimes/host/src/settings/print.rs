@@ -2,15 +2,15 @@
 
 use std::fmt::Write;
 
-use super::sources::{Chosen, Source};
+use super::sources::{ResolvedSetting, Source};
 use super::table::{MAX_CONNECTIONS, MAX_HANDSHAKES};
-use super::{Settings, parts};
+use super::{Settings, features};
 
 /// One line for each setting, grouped, with where its value came from, and with what holds on this host if that is not
 /// the value: `settings` is complete. It can be fed back as `.env`, except for secrets and for the queries of URLs. What
 /// this build cannot obey is not among them. The warnings follow as comments.
-pub(super) fn config(chosen: &[Chosen], settings: &Settings) -> String {
-    let chosen = || chosen.iter().filter(|chosen| parts::obeys(chosen.setting));
+pub(super) fn config(chosen: &[ResolvedSetting], settings: &Settings) -> String {
+    let chosen = || chosen.iter().filter(|chosen| features::obeys(chosen.setting));
     let lines: Vec<String> =
         chosen().map(|chosen| format!("{}={}", chosen.setting.name, value(chosen))).collect();
     let width = lines.iter().map(String::len).filter(|length| *length <= WIDEST).max().unwrap_or_default();
@@ -39,13 +39,13 @@ pub(super) fn config(chosen: &[Chosen], settings: &Settings) -> String {
 }
 
 /// The same without their sources: each name with its value, and without anything secret.
-pub(super) fn shown(chosen: &[Chosen]) -> Vec<(&'static str, String)> {
-    let chosen = chosen.iter().filter(|chosen| parts::obeys(chosen.setting));
+pub(super) fn shown(chosen: &[ResolvedSetting]) -> Vec<(&'static str, String)> {
+    let chosen = chosen.iter().filter(|chosen| features::obeys(chosen.setting));
     chosen.map(|chosen| (chosen.setting.name, chosen.setting.show(&chosen.text).into_owned())).collect()
 }
 
 /// The value of a setting that depends on the host, if it is not what was chosen.
-fn on_this_host(chosen: &Chosen, settings: &Settings) -> Option<usize> {
+fn on_this_host(chosen: &ResolvedSetting, settings: &Settings) -> Option<usize> {
     let holds = match chosen.setting.name {
         MAX_CONNECTIONS => settings.max_connections,
         MAX_HANDSHAKES => settings.worker.handshake.max_handshakes,
@@ -69,7 +69,7 @@ fn origin(source: Source) -> &'static str {
 }
 
 /// The value, between quotation marks where an env file needs them.
-fn value(chosen: &Chosen) -> String {
+fn value(chosen: &ResolvedSetting) -> String {
     let shown = chosen.setting.show(&chosen.text);
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.,:/[]@+=%*~".contains(c);
     if shown.chars().all(is_plain) {
@@ -104,7 +104,7 @@ mod tests {
         apply: |_, _| Ok(()),
     };
 
-    fn printed(chosen: Chosen) -> String {
+    fn printed(chosen: ResolvedSetting) -> String {
         let program = crate::settings::Program { name: "", version: "", about: "", has_workers: true };
         match crate::settings::load(&program, [], [], || Ok(None)) {
             Ok(crate::settings::Outcome::Start(settings)) => config(&[chosen], &settings),
@@ -114,8 +114,11 @@ mod tests {
 
     #[test]
     fn a_secret_is_not_printed_but_its_absence_is() {
-        let chosen =
-            |text: &str| Chosen { setting: &SECRET, text: text.to_owned(), source: Source::Environment };
+        let chosen = |text: &str| ResolvedSetting {
+            setting: &SECRET,
+            text: text.to_owned(),
+            source: Source::Environment,
+        };
         assert_eq!(printed(chosen("hunter2")), "# Log\nPOSTERN_EXAMPLE=***  # environment\n");
         assert_eq!(printed(chosen("")), "# Log\nPOSTERN_EXAMPLE=  # environment\n");
     }
@@ -124,7 +127,7 @@ mod tests {
     fn of_a_url_neither_the_password_nor_the_query_is_printed() {
         static PUBLIC: Setting = Setting { is_secret: false, ..SECRET };
         let text = "https://user:hunter2@issuer.example/jwks.json?key=hunter2".to_owned();
-        let chosen = Chosen { setting: &PUBLIC, text, source: Source::Flag };
+        let chosen = ResolvedSetting { setting: &PUBLIC, text, source: Source::Flag };
         let printed = printed(chosen);
         let shown = "POSTERN_EXAMPLE=\"https://***@issuer.example/jwks.json?***\"  # flag\n";
         assert_eq!(printed, format!("# Log\n{shown}"));

@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use postern_core::handshake::{SecretStore, Secrets};
 
 use super::hints;
-use super::value::Complaint;
+use super::value::ValueError;
 
 /// The setting of the gateway's secret itself.
 pub(super) const SECRET: &str = "POSTERN_PROXY_SECRET";
@@ -22,7 +22,7 @@ pub(super) const API_KEY: &str = "POSTERN_API_KEY";
 pub(super) const API_KEY_FILE: &str = "POSTERN_API_KEY_FILE";
 
 /// Takes secrets with commas between them. Empty for none.
-pub(super) fn apply(known: &mut Secrets, text: &str) -> Result<(), Complaint> {
+pub(super) fn apply(known: &mut Secrets, text: &str) -> Result<(), ValueError> {
     if !text.is_empty() {
         *known = secrets(text)?;
     }
@@ -36,7 +36,7 @@ pub(super) fn apply_file(
     path: &str,
     setting: &'static str,
     other: &str,
-) -> Result<Option<SecretFile>, Complaint> {
+) -> Result<Option<SecretFile>, ValueError> {
     if path.is_empty() {
         return Ok(None);
     }
@@ -67,7 +67,7 @@ impl SecretFile {
     ///
     /// # Errors
     /// It cannot be read, or holds something else. The secrets before it stay.
-    pub(crate) fn read_again(&self) -> Result<(), Complaint> {
+    pub(crate) fn read_again(&self) -> Result<(), ValueError> {
         let secrets = read(&self.path)?;
         *self.store.0.write().unwrap_or_else(PoisonError::into_inner) = secrets;
         Ok(())
@@ -85,7 +85,7 @@ impl SecretStore for Store {
 }
 
 /// Reads a file of secrets. The line feed at its end does not count.
-fn read(path: &Path) -> Result<Secrets, Complaint> {
+fn read(path: &Path) -> Result<Secrets, ValueError> {
     // The errors quote nothing of what is in there.
     let text =
         fs::read_to_string(path).map_err(|error| format!("cannot read the file: {}", hints::file(&error)))?;
@@ -94,7 +94,7 @@ fn read(path: &Path) -> Result<Secrets, Complaint> {
 }
 
 /// Each is what a header can carry, and too long to be guessed.
-fn secrets(text: &str) -> Result<Secrets, Complaint> {
+fn secrets(text: &str) -> Result<Secrets, ValueError> {
     let secrets: Vec<&str> = text.split(',').map(str::trim).collect();
     if secrets.contains(&"") {
         return Err("a secret is empty; write for example 64 hexadecimal digits".into());
@@ -124,7 +124,7 @@ mod tests {
         Secrets::new(secrets.iter().map(|secret| (*secret).to_owned()))
     }
 
-    fn in_file(content: &[u8]) -> Result<Secrets, Complaint> {
+    fn in_file(content: &[u8]) -> Result<Secrets, ValueError> {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), content).unwrap();
         let mut known = Secrets::default();

@@ -9,9 +9,9 @@ use std::net::SocketAddr;
 use super::error::{SettingsError, SettingsErrors};
 use super::hints;
 use super::links::Links;
-use super::near::guess;
+use super::suggest::suggest;
 use super::table::{ASSERTION, CONTROL, IDENTITY, LISTEN, SETTINGS, Setting};
-use super::{assertion, net, parts, preset};
+use super::{assertion, features, net, preset};
 use crate::lifecycle::successor::VARIABLE;
 use crate::listen::Address;
 
@@ -48,7 +48,7 @@ pub(super) struct DotEnv {
 
 /// A setting with the text that holds.
 #[derive(Debug)]
-pub(super) struct Chosen {
+pub(super) struct ResolvedSetting {
     pub(super) setting: &'static Setting,
     pub(super) text: String,
     pub(super) source: Source,
@@ -62,8 +62,8 @@ pub(super) fn choose(
     flags: Vec<Option<String>>,
     environment: &HashMap<String, String>,
     dotenv: &DotEnv,
-) -> Vec<Chosen> {
-    let mut chosen: Vec<Chosen> = Vec::with_capacity(SETTINGS.len());
+) -> Vec<ResolvedSetting> {
+    let mut chosen: Vec<ResolvedSetting> = Vec::with_capacity(SETTINGS.len());
     for (setting, flag) in SETTINGS.iter().copied().zip(flags) {
         let is_said = |text: &String| !text.trim().is_empty();
         let (text, source) = if let Some(text) = flag {
@@ -75,7 +75,7 @@ pub(super) fn choose(
         } else {
             (default(setting, &chosen), Source::Default)
         };
-        chosen.push(Chosen { setting, text: text.trim().to_owned(), source });
+        chosen.push(ResolvedSetting { setting, text: text.trim().to_owned(), source });
     }
     chosen
 }
@@ -198,12 +198,12 @@ fn check_known(name: &str, source: Source) -> Result<(), SettingsError> {
         let settings = SETTINGS.iter().map(|setting| setting.name);
         settings.into_iter().find(|full| short(full) == meant).unwrap_or_default().to_owned()
     };
-    let advice = guess(typed, names, full, "--help lists them");
+    let advice = suggest(typed, names, full, "--help lists them");
     Err(SettingsError::new(format_args!("{}{name}: no such setting; {advice}", source.place())))
 }
 
 /// What holds if nobody says anything: what the preset of the identity headers or of the assertion says, or the table.
-fn default(setting: &Setting, chosen: &[Chosen]) -> String {
+fn default(setting: &Setting, chosen: &[ResolvedSetting]) -> String {
     if setting.name == CONTROL
         && let Some(address) = default_control(chosen)
     {
@@ -216,19 +216,19 @@ fn default(setting: &Setting, chosen: &[Chosen]) -> String {
         of_identity.or_else(|| text(ASSERTION).and_then(|preset| assertion::default(preset, setting.name)));
     match of_preset {
         Some(text) => text.to_owned(),
-        None => refer(parts::default(setting), chosen),
+        None => refer(features::default(setting), chosen),
     }
 }
 
 /// The default address of the control port if a data listener has its port: the next port that no data listener has.
 /// An instance with `PORT=8081` and no other setting starts.
-fn default_control(chosen: &[Chosen]) -> Option<String> {
+fn default_control(chosen: &[ResolvedSetting]) -> Option<String> {
     let listen = chosen.iter().find(|chosen| chosen.setting.name == LISTEN)?;
     let addresses = net::addresses(&listen.text).ok()?;
     let is_taken = |port: u16| {
         addresses.iter().any(|address| matches!(address, Address::Tcp(tcp) if tcp.port() == port))
     };
-    let default: SocketAddr = net::control(parts::default(setting(CONTROL)?)).ok()??;
+    let default: SocketAddr = net::control(features::default(setting(CONTROL)?)).ok()??;
     is_taken(default.port()).then_some(())?;
     let port = (default.port()..=u16::MAX).find(|port| !is_taken(*port))?;
     Some(SocketAddr::new(default.ip(), port).to_string())
@@ -239,9 +239,10 @@ fn setting(name: &str) -> Option<&'static Setting> {
 }
 
 /// The default of the table, with the texts of the settings that it refers to.
-fn refer(default: &str, chosen: &[Chosen]) -> String {
-    let replace =
-        |text: String, chosen: &Chosen| text.replace(&format!("${}", chosen.setting.name), &chosen.text);
+fn refer(default: &str, chosen: &[ResolvedSetting]) -> String {
+    let replace = |text: String, chosen: &ResolvedSetting| {
+        text.replace(&format!("${}", chosen.setting.name), &chosen.text)
+    };
     if default.contains('$') { chosen.iter().fold(default.to_owned(), replace) } else { default.to_owned() }
 }
 

@@ -5,10 +5,10 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// What is wrong with a text, and what to write instead: the end of a sentence that begins with the setting.
-pub(super) type Complaint = Cow<'static, str>;
+pub(super) type ValueError = Cow<'static, str>;
 
 /// A number of bytes: `64KiB`, `1MiB`, `512B`, or bare, `4096`.
-pub(super) fn size(text: &str, range: RangeInclusive<usize>) -> Result<usize, Complaint> {
+pub(super) fn size(text: &str, range: RangeInclusive<usize>) -> Result<usize, ValueError> {
     let (number, unit) = split_unit(text);
     let factor = match unit.to_ascii_lowercase().as_str() {
         "" | "b" => 1,
@@ -27,7 +27,7 @@ pub(super) fn size(text: &str, range: RangeInclusive<usize>) -> Result<usize, Co
 }
 
 /// What to write instead of a text that is not a size.
-fn not_a_size(text: &str, range: &RangeInclusive<usize>) -> Complaint {
+fn not_a_size(text: &str, range: &RangeInclusive<usize>) -> ValueError {
     if text.is_empty() {
         return "is empty; write for example 64KiB".into();
     }
@@ -88,7 +88,7 @@ fn unit_name(unit: &str) -> &'static str {
 }
 
 /// A time that is more than zero: `25s`, `500ms`, `1m`, `1h`.
-pub(super) fn duration(text: &str) -> Result<Duration, Complaint> {
+pub(super) fn duration(text: &str) -> Result<Duration, ValueError> {
     match duration_in(text, false)? {
         Duration::ZERO => Err("must be more than 0; write for example 25s, 500ms or 1m".into()),
         duration => Ok(duration),
@@ -96,11 +96,11 @@ pub(super) fn duration(text: &str) -> Result<Duration, Complaint> {
 }
 
 /// A time, or 0 for a limit that is off.
-pub(super) fn duration_or_off(text: &str) -> Result<Duration, Complaint> {
+pub(super) fn duration_or_off(text: &str) -> Result<Duration, ValueError> {
     duration_in(text, true)
 }
 
-fn duration_in(text: &str, may_be_off: bool) -> Result<Duration, Complaint> {
+fn duration_in(text: &str, may_be_off: bool) -> Result<Duration, ValueError> {
     let (number, unit) = split_unit(text);
     let milliseconds = match unit {
         "" if !number.is_empty() && number.bytes().all(|digit| digit == b'0') => 0,
@@ -115,7 +115,7 @@ fn duration_in(text: &str, may_be_off: bool) -> Result<Duration, Complaint> {
 }
 
 /// What to write instead of a text that is not a duration.
-fn not_a_duration(text: &str, may_be_off: bool) -> Complaint {
+fn not_a_duration(text: &str, may_be_off: bool) -> ValueError {
     const EXAMPLE: &str = "write for example 25s, 500ms or 1m";
     if text.is_empty() {
         return format!("is empty; {EXAMPLE}").into();
@@ -181,7 +181,7 @@ fn sum_of_units(text: &str) -> Option<usize> {
 }
 
 /// A whole number.
-pub(super) fn count(text: &str, range: RangeInclusive<usize>) -> Result<usize, Complaint> {
+pub(super) fn count(text: &str, range: RangeInclusive<usize>) -> Result<usize, ValueError> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(not_a_count(text, &range));
     }
@@ -190,7 +190,7 @@ pub(super) fn count(text: &str, range: RangeInclusive<usize>) -> Result<usize, C
 }
 
 /// What to write instead of a text that is not a whole number.
-fn not_a_count(text: &str, range: &RangeInclusive<usize>) -> Complaint {
+fn not_a_count(text: &str, range: &RangeInclusive<usize>) -> ValueError {
     let (start, end) = (range.start(), range.end());
     let expected = match *end {
         usize::MAX => format!("write a whole number from {start}"),
@@ -213,7 +213,7 @@ fn is_decimal(text: &str) -> bool {
 }
 
 /// The same, of 32 bits.
-pub(super) fn number(text: &str, range: RangeInclusive<u32>) -> Result<u32, Complaint> {
+pub(super) fn number(text: &str, range: RangeInclusive<u32>) -> Result<u32, ValueError> {
     let wide = |end: &u32| usize::try_from(*end).unwrap_or(usize::MAX);
     let number = count(text, wide(range.start())..=wide(range.end()))?;
     // It is in the range.
@@ -221,19 +221,19 @@ pub(super) fn number(text: &str, range: RangeInclusive<u32>) -> Result<u32, Comp
 }
 
 /// The mode of a file, in octal: `0660`.
-pub(super) fn mode(text: &str) -> Result<u32, Complaint> {
+pub(super) fn mode(text: &str) -> Result<u32, ValueError> {
     let is_octal = !text.is_empty() && text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
     let mode = u32::from_str_radix(text, 8).ok().filter(|mode| is_octal && *mode <= 0o777);
     mode.ok_or("not the mode of a socket in octal; write for example 0660".into())
 }
 
 /// `true` or `false`, or what other programs write for it.
-pub(super) fn boolean(text: &str) -> Result<bool, Complaint> {
+pub(super) fn boolean(text: &str) -> Result<bool, ValueError> {
     switch(text, [("true", true), ("false", false)])
 }
 
 /// One of two words that mean yes and no, or what other programs write for it, in any case.
-pub(super) fn switch(text: &str, words: [(&str, bool); 2]) -> Result<bool, Complaint> {
+pub(super) fn switch(text: &str, words: [(&str, bool); 2]) -> Result<bool, ValueError> {
     let is_one_of = |words: [&str; 4]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
     if is_one_of(["true", "1", "yes", "on"]) {
         Ok(true)
@@ -245,7 +245,7 @@ pub(super) fn switch(text: &str, words: [(&str, bool); 2]) -> Result<bool, Compl
 }
 
 /// One of several words, in any case: variables such as `LOG_LEVEL` are shared with other programs.
-pub(super) fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, Complaint> {
+pub(super) fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, ValueError> {
     let chosen = choices.iter().find(|(word, _)| word.eq_ignore_ascii_case(text));
     chosen.map(|(_, value)| *value).ok_or_else(|| {
         let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
@@ -254,13 +254,13 @@ pub(super) fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, Co
 }
 
 /// What to write instead of a word that people write to turn a limit off, if 0 does that.
-fn off_word(text: &str, may_be_off: bool) -> Option<Complaint> {
+fn off_word(text: &str, may_be_off: bool) -> Option<ValueError> {
     let is_word = OFF_WORDS.iter().any(|word| text.eq_ignore_ascii_case(word));
     (may_be_off && is_word).then_some("not a number; write 0".into())
 }
 
 /// The complaint about a number in digits of another script, such as Arabic ones.
-fn wrong_digits(text: &str, example: &str) -> Option<Complaint> {
+fn wrong_digits(text: &str, example: &str) -> Option<ValueError> {
     is_of_other_digits(text)
         .then(|| format!("is not written with the digits 0 to 9; write for example {example}").into())
 }
@@ -305,7 +305,7 @@ fn in_range(
     number: usize,
     range: RangeInclusive<usize>,
     show: impl Fn(usize) -> String,
-) -> Result<usize, Complaint> {
+) -> Result<usize, ValueError> {
     if number < *range.start() {
         return Err(format!("must be at least {}", show(*range.start())).into());
     }
@@ -357,14 +357,14 @@ mod tests {
 
     #[track_caller]
     fn check_size(text: &str, result: Result<usize, &'static str>) {
-        assert_eq!(size(text, 1..=2 * GIB), result.map_err(Complaint::from), "{text}");
+        assert_eq!(size(text, 1..=2 * GIB), result.map_err(ValueError::from), "{text}");
     }
 
     #[track_caller]
     fn check_duration(text: &str, result: Result<u64, &'static str>) {
         assert_eq!(
             duration_or_off(text),
-            result.map(Duration::from_millis).map_err(Complaint::from),
+            result.map(Duration::from_millis).map_err(ValueError::from),
             "{text}"
         );
     }
@@ -439,7 +439,7 @@ mod tests {
             ("-0.5", "is negative"),
             ("\u{669}", "is not written with the digits 0 to 9"),
         ] {
-            let complaint = |expected| Err(Complaint::from(format!("{condition}; {expected}")));
+            let complaint = |expected| Err(ValueError::from(format!("{condition}; {expected}")));
             assert_eq!(count(text, 1..=9), complaint("write a whole number from 1 to 9"), "{text}");
             assert_eq!(count(text, 0..=usize::MAX), complaint("write a whole number from 0"), "{text}");
         }
@@ -448,7 +448,7 @@ mod tests {
     #[test]
     fn a_limit_that_can_be_off_is_turned_off_by_0() {
         for word in ["off", "None", "unlimited"] {
-            let complaint = || Complaint::from("not a number; write 0");
+            let complaint = || ValueError::from("not a number; write 0");
             assert_eq!(size(word, 0..=9), Err(complaint()));
             assert_eq!(count(word, 0..=9), Err(complaint()));
             assert_eq!(duration_or_off(word), Err(complaint()));

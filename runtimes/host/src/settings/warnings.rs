@@ -15,7 +15,7 @@ use slog::Level;
 
 use super::error::one_line;
 use super::secret::{API_KEY, API_KEY_FILE, SECRET, SECRET_FILE};
-use super::sources::{Chosen, DotEnv, Source};
+use super::sources::{DotEnv, ResolvedSetting, Source};
 use super::table::{
     ASSERTION, ASSERTION_AUDIENCE, ASSERTION_JWKS, ASSERTION_JWKS_INSECURE, COMPRESSION, COMPRESSION_MIN,
     CONTROL, IDENTITY, LISTEN, SECRET_HEADER, TOKEN_EXP, USER_EMAIL, USER_ID, USER_NAME, USER_SESSION_ID,
@@ -40,7 +40,7 @@ impl fmt::Display for Warning {
 pub(super) fn find(
     program: &Program,
     settings: &Settings,
-    chosen: &[Chosen],
+    chosen: &[ResolvedSetting],
     dotenv: &DotEnv,
 ) -> Vec<Warning> {
     let view = View { program, settings, chosen };
@@ -71,11 +71,11 @@ pub(super) fn of_links(names: &[String]) -> Option<Warning> {
 struct View<'s> {
     program: &'s Program,
     settings: &'s Settings,
-    chosen: &'s [Chosen],
+    chosen: &'s [ResolvedSetting],
 }
 
 impl View<'_> {
-    fn chosen(&self, name: &str) -> Option<&Chosen> {
+    fn chosen(&self, name: &str) -> Option<&ResolvedSetting> {
         self.chosen.iter().find(|chosen| chosen.setting.name == name)
     }
 

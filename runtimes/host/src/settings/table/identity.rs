@@ -320,6 +320,6 @@ pub(super) static SETTINGS: &[Setting] = &[
 ];
 
 /// Checks a text that may be left out.
-fn if_given(text: &str, check: fn(&str) -> Result<(), Complaint>) -> Result<(), Complaint> {
+fn if_given(text: &str, check: fn(&str) -> Result<(), ValueError>) -> Result<(), ValueError> {
     if text.is_empty() { Ok(()) } else { check(text) }
 }

@@ -4,7 +4,7 @@ use slog::Level;
 
 use super::{Group, Setting, set};
 use crate::log::{EmailLog, LogFormat, MessageLog, Stall};
-use crate::settings::value::{Complaint, GIB, choice, size};
+use crate::settings::value::{GIB, ValueError, choice, size};
 
 pub(super) static SETTINGS: &[Setting] = &[
     Setting {
@@ -81,7 +81,7 @@ pub(super) static SETTINGS: &[Setting] = &[
 ];
 
 /// A level by its name, or by one that other programs have for it.
-fn level(text: &str) -> Result<Level, Complaint> {
+fn level(text: &str) -> Result<Level, ValueError> {
     let known = match text.to_ascii_lowercase().as_str() {
         "verbose" => "debug",
         "information" | "informational" | "notice" => "info",
@@ -94,7 +94,7 @@ fn level(text: &str) -> Result<Level, Complaint> {
 }
 
 /// A format by its name, or by one that other programs have for it.
-fn format(text: &str) -> Result<LogFormat, Complaint> {
+fn format(text: &str) -> Result<LogFormat, ValueError> {
     let known = match text.to_ascii_lowercase().as_str() {
         "text" | "plain" | "console" | "pretty" => "term",
         _ => text,
@@ -103,7 +103,7 @@ fn format(text: &str) -> Result<LogFormat, Complaint> {
 }
 
 /// A size that holds some batches, or 0.
-fn queue(text: &str) -> Result<usize, Complaint> {
+fn queue(text: &str) -> Result<usize, ValueError> {
     match size(text, 0..=GIB)? {
         0 => Ok(0),
         _ => size(text, 64 * 1024..=GIB),

@@ -16,7 +16,7 @@ use postern_core::handshake::HandshakeConfig;
 use postern_core::session::SessionConfig;
 
 use super::Settings;
-use super::value::Complaint;
+use super::value::ValueError;
 use crate::url;
 
 /// One setting.
@@ -35,7 +35,7 @@ pub(super) struct Setting {
     /// What it does, in lines short enough for a terminal.
     pub(super) help: &'static str,
     /// Reads a text and sets what it says, or says what is wrong with it.
-    pub(super) apply: fn(&mut Settings, &str) -> Result<(), Complaint>,
+    pub(super) apply: fn(&mut Settings, &str) -> Result<(), ValueError>,
 }
 
 impl Setting {
@@ -151,7 +151,7 @@ fn session(settings: &mut Settings) -> &mut SessionConfig {
     Arc::make_mut(&mut settings.worker.session)
 }
 
-fn set<T>(place: &mut T, value: Result<T, Complaint>) -> Result<(), Complaint> {
+fn set<T>(place: &mut T, value: Result<T, ValueError>) -> Result<(), ValueError> {
     *place = value?;
     Ok(())
 }

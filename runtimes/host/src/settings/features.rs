@@ -1,8 +1,8 @@
-//! The parts that a build may lack, and what the settings of a part say where it is lacking.
+//! Optional features, and the values that their settings may have in a build without them.
 
 use super::error::SettingsError;
 use super::secret::{API_KEY, API_KEY_FILE};
-use super::sources::{Chosen, Source};
+use super::sources::{ResolvedSetting, Source};
 use super::table::{
     ASSERTION, ASSERTION_AUDIENCE, ASSERTION_EMAIL_CLAIM, ASSERTION_HEADER, ASSERTION_ID_CLAIM,
     ASSERTION_ISSUER, ASSERTION_JWKS, ASSERTION_JWKS_INSECURE, ASSERTION_NAME_CLAIM, COMPRESSION,
@@ -10,32 +10,32 @@ use super::table::{
 };
 use super::value::boolean;
 
-/// A part that can be left out.
+/// A feature that a build can leave out.
 #[derive(Debug)]
-pub(super) struct Part {
-    /// The Cargo feature that it is.
-    feature: &'static str,
-    /// What it is, behind `this build has no`.
+pub(super) struct Feature {
+    /// The name of the Cargo feature.
+    cargo_feature: &'static str,
+    /// The name in errors, after `this build has no`.
     name: &'static str,
-    is_here: bool,
-    /// Its settings, and what each of them says if the part is not there.
+    is_enabled: bool,
+    /// Its settings, each with the value that it has in a build without the feature.
     settings: &'static [(&'static str, &'static str)],
 }
 
-/// The port for operators, which `healthcheck` asks.
-pub(super) const CONTROL_PORT: Part = Part {
-    feature: "control",
+/// The control port, which `healthcheck` connects to.
+pub(super) const CONTROL_PORT: Feature = Feature {
+    cargo_feature: "control",
     name: "control port",
-    is_here: cfg!(feature = "control"),
+    is_enabled: cfg!(feature = "control"),
     settings: &[(CONTROL, "off"), (API_KEY, ""), (API_KEY_FILE, "")],
 };
 
-const PARTS: [Part; 3] = [
+const FEATURES: [Feature; 3] = [
     CONTROL_PORT,
-    Part {
-        feature: "assertion",
+    Feature {
+        cargo_feature: "assertion",
         name: "signed identities",
-        is_here: cfg!(feature = "assertion"),
+        is_enabled: cfg!(feature = "assertion"),
         settings: &[
             (ASSERTION, "off"),
             (ASSERTION_HEADER, ""),
@@ -48,23 +48,24 @@ const PARTS: [Part; 3] = [
             (ASSERTION_NAME_CLAIM, "name,preferred_username"),
         ],
     },
-    Part {
-        feature: "compression",
+    Feature {
+        cargo_feature: "compression",
         name: "compression",
-        is_here: cfg!(feature = "compression"),
+        is_enabled: cfg!(feature = "compression"),
         settings: &[(COMPRESSION, "off"), (COMPRESSION_MIN, "64B")],
     },
 ];
 
-impl Part {
-    /// What is to be said to whoever asks for it, unless it is there.
+impl Feature {
+    /// The error for a setting that needs the feature. `None` if this build has it.
     pub(super) fn lack(&self) -> Option<String> {
-        let Part { feature, name, .. } = self;
-        (!self.is_here).then(|| format!("this build has no {name}; build it with --features {feature}"))
+        let Feature { cargo_feature, name, .. } = self;
+        (!self.is_enabled)
+            .then(|| format!("this build has no {name}; build it with --features {cargo_feature}"))
     }
 
-    /// Looks at one setting: it may say what the part's absence means, and nothing else.
-    fn check(&self, chosen: &Chosen) -> Result<(), SettingsError> {
+    /// Checks one setting of a feature that is left out: only the value that means so is allowed.
+    fn check(&self, chosen: &ResolvedSetting) -> Result<(), SettingsError> {
         let Some(lack) = self.lack() else { return Ok(()) };
         let own = self.settings.iter().find(|(name, _)| *name == chosen.setting.name);
         let Some((name, without)) = own.filter(|(_, without)| !is_same(&chosen.text, without)) else {
@@ -83,32 +84,33 @@ fn is_same(text: &str, other: &str) -> bool {
     text.eq_ignore_ascii_case(other) || means(text).is_some() && means(text) == means(other)
 }
 
-/// Checks that a setting does not ask for a part that this build lacks.
-pub(super) fn check(chosen: &Chosen) -> Result<(), SettingsError> {
-    check_for(&PARTS, chosen)
+/// Checks that a setting does not need a feature that this build leaves out.
+pub(super) fn check(chosen: &ResolvedSetting) -> Result<(), SettingsError> {
+    check_for(&FEATURES, chosen)
 }
 
-fn check_for(parts: &[Part], chosen: &Chosen) -> Result<(), SettingsError> {
-    // A default asks for nothing.
+fn check_for(features: &[Feature], chosen: &ResolvedSetting) -> Result<(), SettingsError> {
+    // Defaults need no feature.
     if chosen.source == Source::Default {
         return Ok(());
     }
-    parts.iter().try_for_each(|part| part.check(chosen))
+    features.iter().try_for_each(|feature| feature.check(chosen))
 }
 
-/// What a setting says in this build if nobody says anything.
+/// The setting's default in this build.
 pub(super) fn default(setting: &Setting) -> &'static str {
-    without(&PARTS, setting).unwrap_or(setting.default)
+    without(&FEATURES, setting).unwrap_or(setting.default)
 }
 
-/// Whether this build can obey the setting.
+/// Whether the setting has an effect in this build.
 pub(super) fn obeys(setting: &Setting) -> bool {
-    without(&PARTS, setting).is_none()
+    without(&FEATURES, setting).is_none()
 }
 
-/// What a setting says because its part is not there. `None` if it is.
-fn without(parts: &[Part], setting: &Setting) -> Option<&'static str> {
-    let mut settings = parts.iter().filter(|part| !part.is_here).flat_map(|part| part.settings);
+/// The value of a setting whose feature is left out. `None` if this build has the feature.
+fn without(features: &[Feature], setting: &Setting) -> Option<&'static str> {
+    let mut settings =
+        features.iter().filter(|feature| !feature.is_enabled).flat_map(|feature| feature.settings);
     settings.find(|(name, _)| *name == setting.name).map(|(_, without)| *without)
 }
 
@@ -117,22 +119,22 @@ mod tests {
     use super::*;
     use crate::settings::table::SETTINGS;
 
-    /// The same parts, of a build that has none of them.
-    fn absent() -> [Part; 3] {
-        PARTS.map(|part| Part { is_here: false, ..part })
+    /// The same features, of a build that has none of them.
+    fn disabled() -> [Feature; 3] {
+        FEATURES.map(|feature| Feature { is_enabled: false, ..feature })
     }
 
-    fn said(name: &str, text: &str) -> Chosen {
+    fn said(name: &str, text: &str) -> ResolvedSetting {
         let setting = SETTINGS.iter().find(|setting| setting.name == name).unwrap();
-        Chosen { setting, text: text.to_owned(), source: Source::Environment }
+        ResolvedSetting { setting, text: text.to_owned(), source: Source::Environment }
     }
 
     fn complaint(name: &str, text: &str) -> Option<String> {
-        check_for(&absent(), &said(name, text)).err().map(|error| error.to_string())
+        check_for(&disabled(), &said(name, text)).err().map(|error| error.to_string())
     }
 
     #[test]
-    fn what_is_lacking_is_named_with_what_to_write_instead() {
+    fn a_setting_of_a_disabled_feature_is_refused_with_what_to_write_instead() {
         for (name, text, expected) in [
             (
                 CONTROL,
@@ -165,25 +167,25 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_for_nothing_that_is_lacking_is_let_through() {
-        for (name, text) in PARTS.iter().flat_map(|part| part.settings) {
+    fn a_setting_that_needs_no_disabled_feature_is_accepted() {
+        for (name, text) in FEATURES.iter().flat_map(|feature| feature.settings) {
             assert_eq!(complaint(name, text), None, "{name}={text}");
-            let default = Chosen { source: Source::Default, ..said(name, "anything") };
-            assert_eq!(check_for(&absent(), &default), Ok(()), "{name}");
+            let default = ResolvedSetting { source: Source::Default, ..said(name, "anything") };
+            assert_eq!(check_for(&disabled(), &default), Ok(()), "{name}");
         }
         assert_eq!(complaint("POSTERN_PATH", "/anything"), None);
-        assert_eq!(check_for(&PARTS, &said(CONTROL, "127.0.0.1:1")), Ok(()), "the part is there");
+        assert_eq!(check_for(&FEATURES, &said(CONTROL, "127.0.0.1:1")), Ok(()), "the feature is enabled");
     }
 
     #[test]
-    fn what_holds_without_a_part_is_its_absence() {
+    fn the_default_of_a_disabled_feature_turns_it_off() {
         let setting = |name| SETTINGS.iter().find(|setting| setting.name == name).copied().unwrap();
-        assert_eq!(without(&absent(), setting(CONTROL)), Some("off"));
-        assert_eq!(without(&PARTS, setting(CONTROL)), None);
+        assert_eq!(without(&disabled(), setting(CONTROL)), Some("off"));
+        assert_eq!(without(&FEATURES, setting(CONTROL)), None);
         assert_eq!(default(setting(CONTROL)), "127.0.0.1:8081");
         assert!(obeys(setting(CONTROL)));
-        // Where a part's default is its absence, it is the same text.
-        for (name, without) in PARTS.iter().flat_map(|part| part.settings) {
+        // If the default of a setting turns its feature off, it is the same text.
+        for (name, without) in FEATURES.iter().flat_map(|feature| feature.settings) {
             assert!(*name == CONTROL || setting(name).default == *without, "{name}");
         }
     }
