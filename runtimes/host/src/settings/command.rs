@@ -256,4 +256,4 @@ that one serves. LISTEN_FDS, as systemd sets it, brings listeners that hold in p
 POSTERN_LISTEN.
 
 HOST_PORT and JWT_SECRET, which often stand in the same .env, belong to Compose and to
-the Identity worker; they are left alone.";
+the Identity service; they are left alone.";

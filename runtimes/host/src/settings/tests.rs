@@ -127,7 +127,7 @@ fn an_empty_value_counts_as_none() {
 fn the_dotenv_of_the_brief_is_read_as_it_is() {
     let dotenv = "PORT=8081 # WebSocket server port\n\
                   HOST_PORT=8083 # Docker host port mapping\n\
-                  JWT_SECRET=your-secret-key # Not used (Identity worker validates)\n";
+                  JWT_SECRET=your-secret-key # Not used (Identity service validates)\n";
     let settings = Texts { dotenv, ..Texts::default() }.settings();
     assert_eq!(settings.listen, [tcp("[::]:8081")]);
     // It has the default port of the control port, which gives way.
@@ -332,7 +332,7 @@ fn service_links_are_passed_over_with_one_warning() {
     assert_eq!(
         warnings,
         [
-            "POSTERN_CONTROL_PORT and 7 others are variables that Kubernetes or Docker makes for a worker, not a \
+            "POSTERN_CONTROL_PORT and 7 others are variables that Kubernetes or Docker makes for a service, not a \
           setting, and are ignored; write enableServiceLinks: false in the pod to be without"
         ]
     );

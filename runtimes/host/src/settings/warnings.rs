@@ -61,7 +61,7 @@ pub(super) fn of_links(names: &[String]) -> Option<Warning> {
         others => (format!("{first} and {} others", others.len()), "are variables"),
     };
     Some(Warning(one_line(&format!(
-        "{subject} {are} that Kubernetes or Docker makes for a worker, not a setting, and {} ignored; write \
+        "{subject} {are} that Kubernetes or Docker makes for a service, not a setting, and {} ignored; write \
          enableServiceLinks: false in the pod to be without",
         if others.is_empty() { "is" } else { "are" },
     ))))

@@ -172,7 +172,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         group: Group::Identity,
         is_secret: false,
         help: "Allow that URL to be of http on another host, such as a\n\
-               worker of the cluster. Anyone on the network path can then\n\
+               service of the cluster. Anyone on the network path can then\n\
                replace the keys, and be any user",
         apply: |_, text| boolean(text).map(drop),
     },
