@@ -228,7 +228,7 @@ fn a_connection_is_recorded_from_its_user_to_its_end() {
         r#"established Identity { id: "123", email: Some("john@example.com"), name: Some("John Doe"), session_id: None, token_exp: None, request_id: None } None"#,
         "message text Hello World from 123",
         r"message binary \x00\x01 from 123",
-        "closed 123 PeerClosed(Some(Normal)) Traffic { messages_received: 2, bytes_received: 13, messages_sent: 2, bytes_sent: 13 }",
+        "closed 123 PeerClosed(Some(CloseCode(1000))) Traffic { messages_received: 2, bytes_received: 13, messages_sent: 2, bytes_sent: 13 }",
     ];
     assert_eq!(notes.0, expected);
 }
@@ -344,7 +344,7 @@ fn a_peer_that_takes_too_little_is_closed_with_4413() {
     runtime.flush(key);
     assert_eq!(runtime.wire(key), b"\x81\x0812345678\x81\x00\x88\x0f\x11\x3dslow consumer");
     runtime.feed(key, &frame(0x88, b"\x11\x3d"));
-    assert!(runtime.notes.0[3].starts_with("closed 123 Closed(Library(4413))"), "{:?}", runtime.notes);
+    assert!(runtime.notes.0[3].starts_with("closed 123 Closed(CloseCode(4413))"), "{:?}", runtime.notes);
 }
 
 #[test]

@@ -75,7 +75,7 @@ fn who_does_not_answer_gets_4408_and_is_gone_half_a_second_later() {
     runtime.wait(SECOND / 2);
     assert!(runtime.worker.is_empty());
     let end = runtime.notes.0.last().expect("a record of the end");
-    assert!(end.starts_with("closed 123 Closed(Library(4408))"), "{end}");
+    assert!(end.starts_with("closed 123 Closed(CloseCode(4408))"), "{end}");
 }
 
 #[test]

@@ -123,7 +123,7 @@ fn who_holds_little_does_not_give_way_for_who_holds_much() {
     assert_eq!(runtime.wire(much), b"\x88\x0c\x03\xf5overloaded", "1013");
     assert_eq!(runtime.transports[much.0], Transport::ShutdownWrite);
     runtime.eof(much);
-    assert!(runtime.notes.0.iter().any(|note| note.starts_with("closed 123 Closed(Again) ")));
+    assert!(runtime.notes.0.iter().any(|note| note.starts_with("closed 123 Closed(CloseCode(1013)) ")));
 }
 
 #[test]

@@ -246,7 +246,7 @@ fn one_more_closes() {
     runtime.feed(key, &[messages(1), frame(0x88, b"\x11\x4d")].concat());
     assert_eq!(runtime.wire(key).len(), 18 + 17, "nothing is answered any more");
     assert_eq!(runtime.transports[key.0], Transport::Close);
-    let closed = "closed 123 Closed(Library(4429)) Traffic { messages_received: 6, bytes_received: 6, messages_sent: 6, bytes_sent: 6 }";
+    let closed = "closed 123 Closed(CloseCode(4429)) Traffic { messages_received: 6, bytes_received: 6, messages_sent: 6, bytes_sent: 6 }";
     assert_eq!(runtime.notes.0.last().map(String::as_str), Some(closed));
 }
 

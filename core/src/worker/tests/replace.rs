@@ -54,7 +54,7 @@ fn the_older_connection_of_a_user_is_closed_with_4409() {
     assert_eq!(runtime.worker.next_replaced_elsewhere(), None);
     runtime.feed(keys[0], &frame(0x88, b"\x11\x39"));
     let end = runtime.notes.0.last().expect("a record");
-    assert!(end.starts_with("closed 123 Closed(Library(4409))"), "{end}");
+    assert!(end.starts_with("closed 123 Closed(CloseCode(4409))"), "{end}");
     runtime.feed(keys[2], &frame(0x81, b"a"));
     assert_eq!(runtime.wire(keys[2]), b"\x81\x01a");
 }

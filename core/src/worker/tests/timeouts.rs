@@ -33,7 +33,7 @@ fn a_peer_that_does_not_answer_our_close_is_dropped_with_what_waits() {
     assert!(runtime.worker.connections[key.0].backlog.is_none(), "its memory is given back");
     runtime.flush(key);
     assert!(runtime.worker.is_empty());
-    assert!(runtime.notes.0[2].starts_with("closed 123 Closed(Away)"), "{:?}", runtime.notes);
+    assert!(runtime.notes.0[2].starts_with("closed 123 Closed(CloseCode(1001))"), "{:?}", runtime.notes);
 }
 
 #[test]
