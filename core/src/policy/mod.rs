@@ -16,6 +16,6 @@ pub use keep_alive::{KeepAlive, KeepAliveAction, KeepAliveConfig};
 pub use rate_limit::{RateLimit, Verdict};
 pub use rates::{Allowance, Rate, RateKind, Rates};
 pub use shutdown::{DrainConfig, Shutdown, ShutdownAction, ShutdownRequest};
-pub use users::{Entrance, Users};
+pub use users::{Decision, Users};
 
 pub(crate) use standstill::more_time;

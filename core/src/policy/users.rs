@@ -8,19 +8,19 @@ use crate::id::ConnectionId;
 /// share takes a lock. It is asked when a connection is admitted and when it ends, never by a message.
 pub trait Users: fmt::Debug + Send + Sync {
     /// Counts one more connection of the user `id`, if it may be. Says whether it may.
-    fn enter(&self, id: &str, connection: ConnectionId) -> Entrance;
+    fn enter(&self, id: &str, connection: ConnectionId) -> Decision;
 
-    /// Counts one less, for which [`enter`](Users::enter) did not say [`Entrance::Refused`].
+    /// Counts one less, for which [`enter`](Users::enter) did not say [`Decision::Refused`].
     fn leave(&self, id: &str, connection: ConnectionId);
 }
 
 /// Whether a user may have one more connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Entrance {
+pub enum Decision {
     /// He may.
     Admitted,
     /// He has as many as he may have.
     Refused,
     /// He may, and this one of his has to go for it. It is counted no more.
-    Instead(ConnectionId),
+    Evict(ConnectionId),
 }

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use postern_core::ConnectionId;
-use postern_core::policy::{Entrance, Users};
+use postern_core::policy::{Decision, Users};
 
 /// What follows if a user comes once more than he may.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -27,19 +27,19 @@ pub(crate) struct PerUser {
 }
 
 impl Users for PerUser {
-    fn enter(&self, id: &str, connection: ConnectionId) -> Entrance {
+    fn enter(&self, id: &str, connection: ConnectionId) -> Decision {
         let mut users = self.connections();
         let Some(connections) = users.get_mut(id) else {
             users.insert(id.into(), VecDeque::from([connection]));
-            return Entrance::Admitted;
+            return Decision::Admitted;
         };
         let is_full = connections.len() >= self.most.get();
         let entrance = match self.policy {
-            UserPolicy::Reject if is_full => return Entrance::Refused,
+            UserPolicy::Reject if is_full => return Decision::Refused,
             UserPolicy::Replace if is_full => {
-                connections.pop_front().map_or(Entrance::Admitted, Entrance::Instead)
+                connections.pop_front().map_or(Decision::Admitted, Decision::Evict)
             }
-            UserPolicy::Reject | UserPolicy::Replace => Entrance::Admitted,
+            UserPolicy::Reject | UserPolicy::Replace => Decision::Admitted,
         };
         connections.push_back(connection);
         entrance
@@ -79,14 +79,14 @@ mod tests {
         PerUser::new(NonZeroUsize::new(2).unwrap(), policy)
     }
 
-    fn enter(users: &PerUser, id: &str, connection: u64) -> Entrance {
+    fn enter(users: &PerUser, id: &str, connection: u64) -> Decision {
         users.enter(id, ConnectionId(connection))
     }
 
     #[test]
     fn each_user_has_as_many_as_allowed_and_no_more() {
         let users = two_each(UserPolicy::Reject);
-        let [admitted, refused] = [Entrance::Admitted, Entrance::Refused];
+        let [admitted, refused] = [Decision::Admitted, Decision::Refused];
         assert_eq!([1, 2, 3].map(|connection| enter(&users, "1", connection)), [admitted, admitted, refused]);
         assert_eq!(enter(&users, "2", 4), admitted);
         users.leave("1", ConnectionId(1));
@@ -96,15 +96,15 @@ mod tests {
     #[test]
     fn the_oldest_gives_way_and_is_counted_no_more() {
         let users = two_each(UserPolicy::Replace);
-        let instead = |connection| Entrance::Instead(ConnectionId(connection));
+        let instead = |connection| Decision::Evict(ConnectionId(connection));
         let entrances = [1, 2, 3, 4].map(|connection| enter(&users, "1", connection));
-        assert_eq!(entrances, [Entrance::Admitted, Entrance::Admitted, instead(1), instead(2)]);
+        assert_eq!(entrances, [Decision::Admitted, Decision::Admitted, instead(1), instead(2)]);
         // Their ends come later, and take nobody else's place.
         users.leave("1", ConnectionId(1));
         users.leave("1", ConnectionId(2));
         assert_eq!(enter(&users, "1", 5), instead(3));
         users.leave("1", ConnectionId(4));
-        assert_eq!(enter(&users, "1", 6), Entrance::Admitted);
+        assert_eq!(enter(&users, "1", 6), Decision::Admitted);
     }
 
     #[test]
@@ -112,7 +112,7 @@ mod tests {
         for policy in [UserPolicy::Reject, UserPolicy::Replace] {
             let users = two_each(policy);
             for (id, connection) in [("1", 1), ("1", 2), ("2", 3)] {
-                assert_eq!(enter(&users, id, connection), Entrance::Admitted);
+                assert_eq!(enter(&users, id, connection), Decision::Admitted);
             }
             for (id, connection) in [("2", 3), ("1", 2), ("1", 1), ("1", 1), ("never", 9)] {
                 users.leave(id, ConnectionId(connection));

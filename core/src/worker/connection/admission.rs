@@ -10,7 +10,7 @@ use crate::handshake::{
 };
 use crate::id::ConnectionId;
 use crate::input::{Input, Payload};
-use crate::policy::{Entrance, KeepAlive};
+use crate::policy::{Decision, KeepAlive};
 use crate::record::{Record, Recorder};
 use crate::session::{LINGER, Session};
 use crate::turn::Turn;
@@ -209,9 +209,9 @@ fn enter(connection: ConnectionId, user: &str, context: &Context<'_>) -> Result<
     }
     let Some(users) = &context.config.users else { return Ok(()) };
     match users.enter(user, connection) {
-        Entrance::Admitted => {}
-        Entrance::Refused => return Err(HandshakeError::TooMany),
-        Entrance::Instead(connection) => {
+        Decision::Admitted => {}
+        Decision::Refused => return Err(HandshakeError::TooMany),
+        Decision::Evict(connection) => {
             context.common.replaced.borrow_mut().push(Replaced { user: user.into(), connection });
         }
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::*;
 use crate::handshake::HandshakeConfig;
-use crate::policy::{Entrance, Users};
+use crate::policy::{Decision, Users};
 
 fn head_of(user: &str) -> Vec<u8> {
     HEAD.replace("User-ID: 123", &format!("User-ID: {user}")).into_bytes()
@@ -16,10 +16,10 @@ fn head_of(user: &str) -> Vec<u8> {
 struct TwoOfFirst(AtomicUsize);
 
 impl Users for TwoOfFirst {
-    fn enter(&self, id: &str, _: ConnectionId) -> Entrance {
+    fn enter(&self, id: &str, _: ConnectionId) -> Decision {
         let may_be = id != "1"
             || self.0.fetch_update(Relaxed, Relaxed, |count| (count < 2).then_some(count + 1)).is_ok();
-        if may_be { Entrance::Admitted } else { Entrance::Refused }
+        if may_be { Decision::Admitted } else { Decision::Refused }
     }
 
     fn leave(&self, id: &str, _: ConnectionId) {

@@ -4,20 +4,20 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::*;
-use crate::policy::{Entrance, Users};
+use crate::policy::{Decision, Users};
 
 /// One connection of user 123, the newest, and any number of others. Zero is none.
 #[derive(Debug, Default)]
 struct Newest(AtomicU64);
 
 impl Users for Newest {
-    fn enter(&self, id: &str, connection: ConnectionId) -> Entrance {
+    fn enter(&self, id: &str, connection: ConnectionId) -> Decision {
         match id {
             "123" => match self.0.swap(connection.0, Relaxed) {
-                0 => Entrance::Admitted,
-                before => Entrance::Instead(ConnectionId(before)),
+                0 => Decision::Admitted,
+                before => Decision::Evict(ConnectionId(before)),
             },
-            _ => Entrance::Admitted,
+            _ => Decision::Admitted,
         }
     }
 
