@@ -14,7 +14,7 @@ mod users;
 pub use backlog::Backlog;
 pub use keep_alive::{KeepAlive, KeepAliveAction, KeepAliveConfig};
 pub use rate_limit::{RateLimit, Verdict};
-pub use rates::{Allowance, Rate, RateKind, Rates};
+pub use rates::{Rate, RateKind, Rates, TokenBucket};
 pub use shutdown::{DrainConfig, Shutdown, ShutdownAction, ShutdownRequest};
 pub use users::{Decision, Users};
 

@@ -24,9 +24,9 @@ pub enum RateKind {
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Rates {
     /// What is left of its messages.
-    pub messages: Allowance,
+    pub messages: TokenBucket,
     /// What is left of its bytes.
-    pub bytes: Allowance,
+    pub bytes: TokenBucket,
 }
 
 impl Rates {
@@ -50,11 +50,11 @@ impl Rates {
 /// What is left of a rate, by the generic cell rate algorithm (ITU-T I.371): a bucket that fills at the rate and holds the
 /// burst, kept as the one instant at which it is full again.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Allowance {
+pub struct TokenBucket {
     full_at: Option<Instant>,
 }
 
-impl Allowance {
+impl TokenBucket {
     /// How much may come at `now`.
     ///
     /// `since` is `now`, or an earlier time at which this is known to have been waited for: what the bucket would have
@@ -70,7 +70,7 @@ impl Allowance {
         rate.amount_of(full.saturating_sub(missing).saturating_add(beyond))
     }
 
-    /// Spends so much. `since` is that of [`left`](Allowance::left).
+    /// Spends so much. `since` is that of [`left`](TokenBucket::left).
     pub fn spend(&mut self, since: Instant, amount: u64, rate: Rate) {
         if rate.per_second != 0 && amount != 0 {
             let full_at = self.full_at.map_or(since, |at| at.max(since));
@@ -78,7 +78,7 @@ impl Allowance {
         }
     }
 
-    /// When so much will be [left](Allowance::left), if it is not yet; at most the burst.
+    /// When so much will be [left](TokenBucket::left), if it is not yet; at most the burst.
     pub fn at_least(&self, amount: u64, rate: Rate) -> Option<Instant> {
         let burst = rate.burst.max(1);
         let until_full = rate.time_of(burst, Rounding::Up) - rate.time_of(amount.min(burst), Rounding::Up);
@@ -133,7 +133,7 @@ mod tests {
         for per_second in [1, 3, 7, 100, 999, 1 << 20] {
             for burst in [1, 2, 3, 200] {
                 let (now, rate) = (Instant::now(), Rate { per_second, burst });
-                let mut allowance = Allowance::default();
+                let mut allowance = TokenBucket::default();
                 for spent in 0..burst {
                     assert_eq!(allowance.left(now, now, rate), burst - spent, "{rate:?}");
                     allowance.spend(now, 1, rate);
@@ -155,7 +155,7 @@ mod tests {
     fn a_client_that_is_served_late_gets_its_whole_rate_however_small_the_burst() {
         for (per_second, burst) in [(100, 1), (100, 200), (1000, 1), (7, 1), (1 << 20, 4096)] {
             let (start, rate) = (Instant::now(), Rate { per_second, burst });
-            let mut allowance = Allowance::default();
+            let mut allowance = TokenBucket::default();
             let (mut now, mut since, mut handled) = (start, start, 0);
             while now < start + Duration::from_secs(60) {
                 let left = allowance.left(now, since, rate);
@@ -199,10 +199,10 @@ mod tests {
     fn nothing_overflows_and_no_rate_is_any() {
         let (now, slow) = (Instant::now(), Rate { per_second: 1, burst: u64::MAX });
         assert!(Rates::default().charge(now, (1 << 30, slow), (u64::MAX >> 8, ANY)));
-        let mut allowance = Allowance::default();
+        let mut allowance = TokenBucket::default();
         allowance.spend(now, u64::MAX, slow);
         allowance.spend(now, u64::MAX, Rate { per_second: u64::MAX, burst: u64::MAX });
-        assert_eq!(Allowance::default().left(now, now, ANY), u64::MAX);
+        assert_eq!(TokenBucket::default().left(now, now, ANY), u64::MAX);
         assert_eq!(allowance.at_least(1, ANY), None);
     }
 
