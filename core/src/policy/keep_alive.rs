@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::standstill::more_time;
+use super::late_deadline::extend_if_late;
 use crate::compact_instant::{CompactInstant, TimeBase};
 
 /// How a quiet peer is asked whether it is there.
@@ -87,7 +87,8 @@ impl KeepAlive {
         }
         // A verdict this late means that the process itself stood still, and perhaps the network with it (a virtual
         // machine that was suspended): the peer is asked once more.
-        let is_late = |pinged: Instant| more_time(pinged + config.timeout, now, config.timeout).is_some();
+        let is_late =
+            |pinged: Instant| extend_if_late(pinged + config.timeout, now, config.timeout).is_some();
         if self.unanswered(time_base).is_some_and(|pinged| !is_late(pinged)) {
             return KeepAliveAction::Close;
         }

@@ -5,10 +5,10 @@
 
 mod backlog;
 mod keep_alive;
+mod late_deadline;
 mod rate_limit;
 mod rates;
 mod shutdown;
-mod standstill;
 mod users;
 
 pub use backlog::Backlog;
@@ -18,4 +18,4 @@ pub use rates::{Rate, RateKind, Rates, TokenBucket};
 pub use shutdown::{DrainConfig, Shutdown, ShutdownAction, ShutdownRequest};
 pub use users::{Decision, Users};
 
-pub(crate) use standstill::more_time;
+pub(crate) use late_deadline::extend_if_late;

@@ -12,7 +12,7 @@ use super::{Connection, Context, Stage};
 use crate::close_code;
 use crate::compact_instant::TimeBase;
 use crate::handshake::HandshakeError;
-use crate::policy::{KeepAliveAction, KeepAliveConfig, more_time};
+use crate::policy::{KeepAliveAction, KeepAliveConfig, extend_if_late};
 use crate::record::Recorder;
 use crate::session::{Ending, TimerKind};
 use crate::turn::Turn;
@@ -141,7 +141,7 @@ impl Connection {
                 if is_unread || turn.now < at {
                     return;
                 }
-                match more_time(at, turn.now, timeout) {
+                match extend_if_late(at, turn.now, timeout) {
                     Some(more) => {
                         let late = turn.now.saturating_duration_since(at);
                         self.since = time_base.compact(time_base.instant(self.since) + late + more);
@@ -178,8 +178,8 @@ impl Connection {
         let Some((at, kind)) = session.poll_timeout() else { return };
         let config = &context.config.session;
         let more = match kind {
-            TimerKind::Message => more_time(at, turn.now, config.message_timeout),
-            TimerKind::Close => more_time(at, turn.now, config.close_timeout),
+            TimerKind::Message => extend_if_late(at, turn.now, config.message_timeout),
+            TimerKind::Close => extend_if_late(at, turn.now, config.close_timeout),
             // Nothing that the peer says now would change anything.
             TimerKind::Linger => None,
         };
