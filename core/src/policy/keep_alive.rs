@@ -45,10 +45,10 @@ pub enum KeepAliveAction {
 
 /// When something was last read of a peer, and what became of its last ping.
 ///
-/// Hearing from a peer is one store, and moves no timer: [`due`](KeepAlive::due) follows from it when it is asked.
+/// Hearing from a peer is one store, and moves no timer: [`due`](KeepAlive::deadline) follows from it when it is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeepAlive {
-    heard: Instant,
+    last_received: Instant,
     /// When the last ping was sent, until it is settled. In this form, because each connection has one, and an `Instant`
     /// takes twice as much.
     pinged: Option<CompactInstant>,
@@ -57,32 +57,32 @@ pub struct KeepAlive {
 impl KeepAlive {
     /// Of a connection that begins.
     pub fn new(now: Instant) -> KeepAlive {
-        KeepAlive { heard: now, pinged: None }
+        KeepAlive { last_received: now, pinged: None }
     }
 
     /// When something was last read.
-    pub fn heard(&self) -> Instant {
-        self.heard
+    pub fn last_received(&self) -> Instant {
+        self.last_received
     }
 
     /// Tells that something was read.
     #[inline(always)]
-    pub fn hear(&mut self, now: Instant) {
-        self.heard = now;
+    pub fn on_received(&mut self, now: Instant) {
+        self.last_received = now;
     }
 
-    /// When [`KeepAlive::judge`] has to be asked. `None` is never.
-    pub fn due(&self, config: KeepAliveConfig, time_base: TimeBase) -> Option<Instant> {
+    /// When [`KeepAlive::poll`] has to be asked. `None` is never.
+    pub fn deadline(&self, config: KeepAliveConfig, time_base: TimeBase) -> Option<Instant> {
         match self.unanswered(time_base) {
             Some(pinged) => pinged.checked_add(config.timeout),
             None if config.interval.is_zero() => None,
-            None => self.heard.checked_add(config.interval),
+            None => self.last_received.checked_add(config.interval),
         }
     }
 
     /// Says what is to be done.
-    pub fn judge(&mut self, now: Instant, config: KeepAliveConfig, time_base: TimeBase) -> KeepAliveAction {
-        if self.due(config, time_base).is_none_or(|at| now < at) {
+    pub fn poll(&mut self, now: Instant, config: KeepAliveConfig, time_base: TimeBase) -> KeepAliveAction {
+        if self.deadline(config, time_base).is_none_or(|at| now < at) {
             return KeepAliveAction::Wait;
         }
         // A verdict this late means that the process itself stood still, and perhaps the network with it (a virtual
@@ -101,20 +101,20 @@ impl KeepAlive {
     /// Tells that a pong came. If it answers the last ping, its round trip is returned; a pong that nobody
     /// asked for (RFC 6455 §5.5.3) is no more than a sign of life.
     #[cold]
-    pub fn pong(&self, now: Instant, payload: &[u8], time_base: TimeBase) -> Option<Duration> {
+    pub fn on_pong(&self, now: Instant, payload: &[u8], time_base: TimeBase) -> Option<Duration> {
         let pinged = self.pinged.filter(|pinged| payload == pinged.to_bytes())?;
         Some(now.saturating_duration_since(time_base.instant(pinged)))
     }
 
     /// Tells that until now nothing that was sent could reach the peer, so that a ping of before is younger than it
     /// seems.
-    pub fn reach(&mut self, now: Instant, time_base: TimeBase) {
+    pub fn on_drained(&mut self, now: Instant, time_base: TimeBase) {
         if self.is_unanswered(time_base) {
             self.pinged = Some(time_base.compact(now));
         }
     }
 
-    /// Whether no ping is out, so that [`due`](KeepAlive::due) can only become later.
+    /// Whether no ping is out, so that [`due`](KeepAlive::deadline) can only become later.
     #[inline(always)]
     pub fn has_no_ping(&self) -> bool {
         self.pinged.is_none()
@@ -136,7 +136,7 @@ impl KeepAlive {
     fn unanswered(&self, time_base: TimeBase) -> Option<Instant> {
         let pinged = time_base.instant(self.pinged?);
         // It was sent because nothing had been read for a while, so what was read in its instant came after it.
-        (self.heard < pinged).then_some(pinged)
+        (self.last_received < pinged).then_some(pinged)
     }
 }
 
@@ -150,7 +150,7 @@ mod tests {
 
     #[track_caller]
     fn ping(keep_alive: &mut KeepAlive, now: Instant, time_base: TimeBase) -> [u8; 8] {
-        match keep_alive.judge(now, CONFIG, time_base) {
+        match keep_alive.poll(now, CONFIG, time_base) {
             KeepAliveAction::Ping(payload) => payload,
             beat => panic!("{beat:?}"),
         }
@@ -162,12 +162,12 @@ mod tests {
         let time_base = TimeBase::new(start);
         let mut keep_alive = KeepAlive::new(start);
         let before = start + 25 * SECOND - Duration::from_nanos(1);
-        assert_eq!(keep_alive.due(CONFIG, time_base), Some(start + 25 * SECOND));
-        assert_eq!(keep_alive.judge(before, CONFIG, time_base), KeepAliveAction::Wait);
+        assert_eq!(keep_alive.deadline(CONFIG, time_base), Some(start + 25 * SECOND));
+        assert_eq!(keep_alive.poll(before, CONFIG, time_base), KeepAliveAction::Wait);
         ping(&mut keep_alive, start + 25 * SECOND, time_base);
-        assert_eq!(keep_alive.due(CONFIG, time_base), Some(start + 35 * SECOND));
-        assert_eq!(keep_alive.judge(before + 10 * SECOND, CONFIG, time_base), KeepAliveAction::Wait);
-        assert_eq!(keep_alive.judge(start + 35 * SECOND, CONFIG, time_base), KeepAliveAction::Close);
+        assert_eq!(keep_alive.deadline(CONFIG, time_base), Some(start + 35 * SECOND));
+        assert_eq!(keep_alive.poll(before + 10 * SECOND, CONFIG, time_base), KeepAliveAction::Wait);
+        assert_eq!(keep_alive.poll(start + 35 * SECOND, CONFIG, time_base), KeepAliveAction::Close);
     }
 
     #[test]
@@ -175,12 +175,12 @@ mod tests {
         let start = Instant::now();
         let time_base = TimeBase::new(start);
         let mut keep_alive = KeepAlive::new(start);
-        keep_alive.hear(start + 20 * SECOND);
-        assert_eq!(keep_alive.judge(start + 30 * SECOND, CONFIG, time_base), KeepAliveAction::Wait);
-        assert_eq!(keep_alive.due(CONFIG, time_base), Some(start + 45 * SECOND));
+        keep_alive.on_received(start + 20 * SECOND);
+        assert_eq!(keep_alive.poll(start + 30 * SECOND, CONFIG, time_base), KeepAliveAction::Wait);
+        assert_eq!(keep_alive.deadline(CONFIG, time_base), Some(start + 45 * SECOND));
         ping(&mut keep_alive, start + 45 * SECOND, time_base);
-        keep_alive.hear(start + 46 * SECOND);
-        assert_eq!(keep_alive.judge(start + 60 * SECOND, CONFIG, time_base), KeepAliveAction::Wait);
+        keep_alive.on_received(start + 46 * SECOND);
+        assert_eq!(keep_alive.poll(start + 60 * SECOND, CONFIG, time_base), KeepAliveAction::Wait);
         ping(&mut keep_alive, start + 71 * SECOND, time_base);
     }
 
@@ -189,17 +189,17 @@ mod tests {
         let start = Instant::now();
         let time_base = TimeBase::new(start);
         let mut keep_alive = KeepAlive::new(start);
-        assert_eq!(keep_alive.pong(start, b"", time_base), None);
+        assert_eq!(keep_alive.on_pong(start, b"", time_base), None);
         let payload = ping(&mut keep_alive, start + 25 * SECOND, time_base);
         assert!(!keep_alive.has_no_ping());
         keep_alive.clear_answered_ping(time_base);
         assert!(!keep_alive.has_no_ping(), "nothing was read");
-        keep_alive.hear(start + 26 * SECOND);
-        assert_eq!(keep_alive.pong(start + 26 * SECOND, b"12345678", time_base), None);
-        assert_eq!(keep_alive.pong(start + 26 * SECOND, &payload, time_base), Some(SECOND));
+        keep_alive.on_received(start + 26 * SECOND);
+        assert_eq!(keep_alive.on_pong(start + 26 * SECOND, b"12345678", time_base), None);
+        assert_eq!(keep_alive.on_pong(start + 26 * SECOND, &payload, time_base), Some(SECOND));
         keep_alive.clear_answered_ping(time_base);
         assert!(keep_alive.has_no_ping());
-        assert_eq!(keep_alive.pong(start + 27 * SECOND, &payload, time_base), None, "it is settled");
+        assert_eq!(keep_alive.on_pong(start + 27 * SECOND, &payload, time_base), None, "it is settled");
     }
 
     #[test]
@@ -209,12 +209,12 @@ mod tests {
         let mut keep_alive = KeepAlive::new(start);
         let config = KeepAliveConfig { interval: Duration::from_nanos(1), ..CONFIG };
         let now = start + Duration::from_nanos(1);
-        let KeepAliveAction::Ping(payload) = keep_alive.judge(now, config, time_base) else {
+        let KeepAliveAction::Ping(payload) = keep_alive.poll(now, config, time_base) else {
             panic!("no ping")
         };
-        keep_alive.hear(now);
-        assert!(keep_alive.pong(now, &payload, time_base).is_some());
-        assert_eq!(keep_alive.due(config, time_base), Some(now + config.interval));
+        keep_alive.on_received(now);
+        assert!(keep_alive.on_pong(now, &payload, time_base).is_some());
+        assert_eq!(keep_alive.deadline(config, time_base), Some(now + config.interval));
     }
 
     #[test]
@@ -225,9 +225,9 @@ mod tests {
         ping(&mut keep_alive, start + 25 * SECOND, time_base);
         // The process stood still from before the deadline at 35 s.
         ping(&mut keep_alive, start + 37 * SECOND, time_base);
-        assert_eq!(keep_alive.due(CONFIG, time_base), Some(start + 47 * SECOND));
+        assert_eq!(keep_alive.deadline(CONFIG, time_base), Some(start + 47 * SECOND));
         let on_time = start + 48 * SECOND;
-        assert_eq!(keep_alive.judge(on_time, CONFIG, time_base), KeepAliveAction::Close);
+        assert_eq!(keep_alive.poll(on_time, CONFIG, time_base), KeepAliveAction::Close);
     }
 
     #[test]
@@ -235,11 +235,11 @@ mod tests {
         let start = Instant::now();
         let time_base = TimeBase::new(start);
         let mut keep_alive = KeepAlive::new(start);
-        keep_alive.reach(start + 5 * SECOND, time_base);
-        assert_eq!(keep_alive.due(CONFIG, time_base), Some(start + 25 * SECOND), "there was none");
+        keep_alive.on_drained(start + 5 * SECOND, time_base);
+        assert_eq!(keep_alive.deadline(CONFIG, time_base), Some(start + 25 * SECOND), "there was none");
         ping(&mut keep_alive, start + 25 * SECOND, time_base);
-        keep_alive.reach(start + 60 * SECOND, time_base);
-        assert_eq!(keep_alive.due(CONFIG, time_base), Some(start + 70 * SECOND));
+        keep_alive.on_drained(start + 60 * SECOND, time_base);
+        assert_eq!(keep_alive.deadline(CONFIG, time_base), Some(start + 70 * SECOND));
     }
 
     #[test]
@@ -247,11 +247,11 @@ mod tests {
         let start = Instant::now();
         let time_base = TimeBase::new(start);
         let longest = KeepAliveConfig { interval: Duration::MAX, timeout: Duration::MAX };
-        assert_eq!(KeepAlive::new(start).due(longest.of(7), time_base), None);
+        assert_eq!(KeepAlive::new(start).deadline(longest.of(7), time_base), None);
         let config = KeepAliveConfig { interval: Duration::ZERO, ..CONFIG }.of(7);
         let mut keep_alive = KeepAlive::new(start);
-        assert_eq!(keep_alive.due(config, time_base), None);
-        assert_eq!(keep_alive.judge(start + 3600 * SECOND, config, time_base), KeepAliveAction::Wait);
+        assert_eq!(keep_alive.deadline(config, time_base), None);
+        assert_eq!(keep_alive.poll(start + 3600 * SECOND, config, time_base), KeepAliveAction::Wait);
     }
 
     #[test]

@@ -186,7 +186,7 @@ impl Worker {
     #[inline]
     pub fn receive(&mut self, key: Key, now: Instant, bytes: &mut [u8], recorder: &mut impl Recorder) {
         self.turn(key, now, |connection, context, turn| {
-            connection.hear(now);
+            connection.on_received(now);
             connection.receive(context, turn, &mut Input::new(bytes), recorder);
         });
     }
@@ -227,7 +227,7 @@ impl Worker {
                 if let Some(backlog) = connection.backlog.take() {
                     self.codec.buffers.put(backlog.into_buffer());
                 }
-                connection.drained(now, self.common.time_base);
+                connection.on_drained(now, self.common.time_base);
                 if connection.has_pong() {
                     self.due.push_back(key);
                 }

@@ -61,7 +61,7 @@ impl Worker {
         }
         let received = socket.receive(buffer);
         let Ok(n @ 1..) = received else { return self.read_nothing(key, now, received, socket) };
-        connection.hear(now);
+        connection.on_received(now);
         // It receives at most as many bytes as it was lent.
         let bytes = buffer.get_mut(..n).unwrap_or_default();
         if n >= MIN_SEGMENT {
@@ -136,7 +136,7 @@ impl Worker {
         let is_lent = lent.is_some();
         let received = lent.unwrap_or_else(|| socket.receive(buffer));
         let Ok(n @ 1..) = received else { return self.read_nothing(key, now, received, socket) };
-        connection.hear(now);
+        connection.on_received(now);
         // What was read behind the end of a message's frame is a read of its own.
         let mut overrun = if is_lent { connection.take_overrun() } else { Vec::new() };
         let bytes = if is_lent { &mut overrun[..] } else { buffer.get_mut(..n).unwrap_or_default() };
@@ -178,7 +178,7 @@ impl Worker {
         let room = room.min(buffer.len());
         let received = lent.unwrap_or_else(|| socket.receive(buffer.get_mut(..room).unwrap_or_default()));
         let Ok(n @ 1..) = received else { return self.read_nothing(key, now, received, socket) };
-        connection.hear(now);
+        connection.on_received(now);
         let mut overrun = if is_lent { connection.take_overrun() } else { Vec::new() };
         let bytes = if is_lent { &mut overrun[..] } else { buffer.get_mut(..n).unwrap_or_default() };
         self.receive(key, now, bytes, recorder);

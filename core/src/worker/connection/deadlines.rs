@@ -100,7 +100,7 @@ impl Connection {
     fn beats_at(&self, config: &WorkerConfig, time_base: TimeBase) -> Option<Instant> {
         let Stage::Admitted { session, .. } = &self.stage else { return None };
         let is_asked = session.is_open() && self.backlog.is_none();
-        if is_asked { self.keep_alive.due(self.pulse(config), time_base) } else { None }
+        if is_asked { self.keep_alive.deadline(self.pulse(config), time_base) } else { None }
     }
 
     fn pulse(&self, config: &WorkerConfig) -> KeepAliveConfig {
@@ -109,13 +109,13 @@ impl Connection {
 
     /// Tells that something was read of its peer.
     #[inline(always)]
-    pub(in crate::worker) fn hear(&mut self, now: Instant) {
-        self.keep_alive.hear(now);
+    pub(in crate::worker) fn on_received(&mut self, now: Instant) {
+        self.keep_alive.on_received(now);
     }
 
     /// Tells that all that waited to be sent is sent.
-    pub(in crate::worker) fn drained(&mut self, now: Instant, time_base: TimeBase) {
-        self.keep_alive.reach(now, time_base);
+    pub(in crate::worker) fn on_drained(&mut self, now: Instant, time_base: TimeBase) {
+        self.keep_alive.on_drained(now, time_base);
     }
 
     /// Does what is due. To be called after its socket has been read. `is_unread` if nothing is read from it now: then
@@ -202,7 +202,7 @@ impl Connection {
         {
             return;
         }
-        match self.keep_alive.judge(turn.now, config, time_base) {
+        match self.keep_alive.poll(turn.now, config, time_base) {
             KeepAliveAction::Wait => {}
             // It is open.
             KeepAliveAction::Ping(payload) => drop(session.ping(turn, &payload)),

@@ -222,7 +222,7 @@ impl Connection {
                 Event::Binary(payload) => (DataKind::Binary, payload),
                 Event::Pong(payload) => {
                     if let Some(round_trip) =
-                        self.keep_alive.pong(turn.now, &payload, context.common.time_base)
+                        self.keep_alive.on_pong(turn.now, &payload, context.common.time_base)
                     {
                         self.marks.set_round_trip(round_trip);
                         recorder.record(&Record::Pong { connection, identity, round_trip });
@@ -361,7 +361,7 @@ impl Connection {
             request_id: RequestId::new(identity.request_id(), config.handshake.instance, self.id),
             identity,
             since: time_base.instant(self.since),
-            heard: self.keep_alive.heard(),
+            heard: self.keep_alive.last_received(),
             round_trip: self.marks.round_trip(),
             traffic: session.traffic(),
             backlog: self.waiting(),
