@@ -276,7 +276,7 @@ impl Worker {
             self.clear_cork();
         }
         if let Some(connection) = self.connections.try_remove(key.0) {
-            self.end_standing(connection.standing());
+            self.end_admission(connection.admission_state());
             self.forget_memory(connection.held);
             if let Some(user) = connection.user() {
                 self.leave(key, user);
@@ -393,7 +393,7 @@ impl Worker {
         self.uncork_for(key, now);
         let Some(connection) = self.connections.get_mut(key.0) else { return };
         let context = Context { config: &self.config, application: self.application, common: &self.common };
-        let standing = connection.standing();
+        let admission_state = connection.admission_state();
         // The backlog is lent as the output, so that what is new stands behind what waits.
         let mut backlog = connection.backlog.take();
         let is_backlogged = backlog.is_some();
@@ -405,7 +405,7 @@ impl Worker {
         }
         self.arm(key);
         self.count_memory(key);
-        self.note_standing(key, standing);
+        self.update_admission(key, admission_state);
     }
 
     /// Makes sure that a timer entry stands for the connection's deadline, or an earlier one does. A connection that has

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
-use super::connection::{Connection, Standing};
+use super::connection::{AdmissionState, Connection};
 use super::pending::{LEAST, Pending, PendingHandshake};
 use super::{Key, NewConnection, Worker};
 use crate::handshake::HandshakeError;
@@ -30,7 +30,7 @@ pub(super) struct Room {
     /// Places that were given up since [`Worker::take_places_given_up`] was last called.
     given_up: usize,
     /// Connections that will be refused as soon as their request heads are complete.
-    doomed: Pending,
+    refusing: Pending,
     /// Those of them that gave way to a new connection, and are refused without waiting for that.
     displaced: VecDeque<(Key, ConnectionId)>,
     /// Refused connections, the oldest first. Some may have been removed since.
@@ -61,7 +61,7 @@ impl Worker {
 
     /// How many request heads are arriving.
     pub(super) fn heads(&self) -> usize {
-        self.pending.len() + self.room.doomed.len()
+        self.pending.len() + self.room.refusing.len()
     }
 
     /// Finds a place for a new connection, if it may have one. Returns the reason if it will be refused.
@@ -78,71 +78,73 @@ impl Worker {
     }
 
     /// Takes note of a new connection in `key`.
-    pub(super) fn begin(&mut self, key: Key, arrival: &NewConnection, is_doomed: bool, at: Instant) {
+    pub(super) fn begin(&mut self, key: Key, arrival: &NewConnection, is_refusing: bool, at: Instant) {
         let connections = &self.connections;
         let handshake = PendingHandshake { key, id: arrival.id, at };
-        if is_doomed {
-            self.room.doomed.begin(handshake, |handshake| is(connections, handshake, Standing::Doomed));
+        if is_refusing {
+            self.room
+                .refusing
+                .begin(handshake, |handshake| is(connections, handshake, AdmissionState::Refusing));
         } else {
-            self.pending.begin(handshake, |handshake| is(connections, handshake, Standing::Pending));
+            self.pending.begin(handshake, |handshake| is(connections, handshake, AdmissionState::Pending));
         }
     }
 
     /// Takes the place of the connection whose head has been arriving for the longest. Returns false if there is none.
     fn displace(&mut self) -> bool {
         let connections = &mut self.connections;
-        let oldest = self.pending.pop_oldest(|handshake| is(connections, handshake, Standing::Pending));
+        let oldest = self.pending.pop_oldest(|handshake| is(connections, handshake, AdmissionState::Pending));
         let Some(oldest) = oldest else { return false };
         // It is there: it is pending.
         if let Some(connection) = connections.get_mut(oldest.key.0) {
-            connection.doom(HandshakeError::Crowded);
+            connection.refuse_when_complete(HandshakeError::Crowded);
         }
         self.pending.end();
         self.give_up_place();
         let connections = &self.connections;
-        self.room.doomed.begin(oldest, |handshake| is(connections, handshake, Standing::Doomed));
+        self.room.refusing.begin(oldest, |handshake| is(connections, handshake, AdmissionState::Refusing));
         self.room.displaced.push_back((oldest.key, oldest.id));
         true
     }
 
     /// Takes note of what a turn has made of a connection.
     #[inline]
-    pub(super) fn note_standing(&mut self, key: Key, before: Standing) {
+    pub(super) fn update_admission(&mut self, key: Key, before: AdmissionState) {
         let Some(connection) = self.connections.get(key.0) else { return };
-        let after = connection.standing();
+        let after = connection.admission_state();
         if before != after {
-            self.change_standing(key, before, after);
+            self.change_admission(key, before, after);
         }
     }
 
-    fn change_standing(&mut self, key: Key, before: Standing, after: Standing) {
+    fn change_admission(&mut self, key: Key, before: AdmissionState, after: AdmissionState) {
         match before {
-            Standing::Pending => self.pending.end(),
-            Standing::Doomed => self.room.doomed.end(),
-            Standing::Admitted | Standing::Refused => {}
+            AdmissionState::Pending => self.pending.end(),
+            AdmissionState::Refusing => self.room.refusing.end(),
+            AdmissionState::Admitted | AdmissionState::Refused => {}
         }
         match after {
-            Standing::Admitted => self.enter(key),
-            Standing::Refused => {
-                if before == Standing::Pending {
+            AdmissionState::Admitted => self.enter(key),
+            AdmissionState::Refused => {
+                if before == AdmissionState::Pending {
                     self.give_up_place();
                 }
                 self.linger(key);
             }
-            Standing::Pending | Standing::Doomed => {}
+            AdmissionState::Pending | AdmissionState::Refusing => {}
         }
     }
 
-    /// Takes note that a connection is removed that had this standing.
-    pub(super) fn end_standing(&mut self, standing: Standing) {
-        match standing {
-            Standing::Pending => {
+    /// Takes note that a connection is removed that had this admission_state.
+    pub(super) fn end_admission(&mut self, admission_state: AdmissionState) {
+        match admission_state {
+            AdmissionState::Pending => {
                 self.pending.end();
                 self.give_up_place();
             }
-            Standing::Doomed => self.room.doomed.end(),
-            Standing::Admitted => self.give_up_place(),
-            Standing::Refused => {}
+            AdmissionState::Refusing => self.room.refusing.end(),
+            AdmissionState::Admitted => self.give_up_place(),
+            AdmissionState::Refused => {}
         }
     }
 
@@ -177,21 +179,21 @@ impl Worker {
         if !self.is_crowded() {
             return None;
         }
-        [self.room.doomed.next(), self.pending.next()].into_iter().flatten().min()
+        [self.room.refusing.next(), self.pending.next()].into_iter().flatten().min()
     }
 
     /// The next connection that gives way, refused or aborted.
     pub(super) fn give_way_next(&mut self, now: Instant, recorder: &mut impl Recorder) -> Option<Key> {
         while let Some((key, id)) = self.room.displaced.pop_front() {
             let connection = self.connections.get(key.0).filter(|connection| connection.id == id);
-            if connection.is_some_and(|connection| connection.standing() == Standing::Doomed) {
+            if connection.is_some_and(|connection| connection.admission_state() == AdmissionState::Refusing) {
                 self.refuse(key, now, recorder);
                 return Some(key);
             }
         }
         while self.has_too_many_sockets() {
             let Some((key, id)) = self.room.lingering.pop_front() else {
-                let key = self.oldest_doomed(now, Duration::ZERO)?;
+                let key = self.oldest_refusing(now, Duration::ZERO)?;
                 self.refuse(key, now, recorder);
                 return Some(key);
             };
@@ -204,9 +206,10 @@ impl Worker {
         if !self.is_crowded() {
             return None;
         }
-        let key = self.oldest_doomed(now, LEAST).or_else(|| {
+        let key = self.oldest_refusing(now, LEAST).or_else(|| {
             let connections = &self.connections;
-            let is_pending = |handshake: &PendingHandshake| is(connections, handshake, Standing::Pending);
+            let is_pending =
+                |handshake: &PendingHandshake| is(connections, handshake, AdmissionState::Pending);
             self.pending.pop_oldest_after(LEAST, now, is_pending)
         })?;
         // It is read first: its head may be complete by now.
@@ -222,16 +225,16 @@ impl Worker {
         });
     }
 
-    fn oldest_doomed(&mut self, now: Instant, least: Duration) -> Option<Key> {
+    fn oldest_refusing(&mut self, now: Instant, least: Duration) -> Option<Key> {
         let connections = &self.connections;
-        let is_doomed = |handshake: &PendingHandshake| is(connections, handshake, Standing::Doomed);
-        self.room.doomed.pop_oldest_after(least, now, is_doomed)
+        let is_refusing = |handshake: &PendingHandshake| is(connections, handshake, AdmissionState::Refusing);
+        self.room.refusing.pop_oldest_after(least, now, is_refusing)
     }
 
     /// Whether there are more connections than sockets are allowed, and some that can be closed.
     fn has_too_many_sockets(&self) -> bool {
         self.config.max_sockets.is_some_and(|most| self.connections.len() > most)
-            && (!self.room.lingering.is_empty() || self.room.doomed.len() > 0)
+            && (!self.room.lingering.is_empty() || self.room.refusing.len() > 0)
     }
 
     /// Whether more heads are arriving than may.
@@ -241,8 +244,10 @@ impl Worker {
     }
 }
 
-/// Whether it is still the connection that began then, and has this standing.
-fn is(connections: &Slab<Connection>, handshake: &PendingHandshake, standing: Standing) -> bool {
+/// Whether it is still the connection that began then, and has this admission_state.
+fn is(connections: &Slab<Connection>, handshake: &PendingHandshake, admission_state: AdmissionState) -> bool {
     let connection = connections.get(handshake.key.0);
-    connection.is_some_and(|connection| connection.id == handshake.id && connection.standing() == standing)
+    connection.is_some_and(|connection| {
+        connection.id == handshake.id && connection.admission_state() == admission_state
+    })
 }

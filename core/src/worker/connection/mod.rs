@@ -75,11 +75,11 @@ enum Stage {
 
 /// What has been decided about a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum AdmissionState {
     /// Its request head is arriving, and it may be admitted.
     Pending,
     /// Its request head is arriving, and it will be refused.
-    Doomed,
+    Refusing,
     /// Its user is admitted.
     Admitted,
     /// It was refused.
@@ -470,12 +470,12 @@ impl Connection {
 
     /// What has been decided about it.
     #[inline]
-    pub(super) fn standing(&self) -> Standing {
+    pub(super) fn admission_state(&self) -> AdmissionState {
         match &self.stage {
-            Stage::Handshake { refusal: None, .. } => Standing::Pending,
-            Stage::Handshake { refusal: Some(_), .. } => Standing::Doomed,
-            Stage::Admitted { .. } => Standing::Admitted,
-            Stage::Refused { .. } | Stage::Dismissed { .. } => Standing::Refused,
+            Stage::Handshake { refusal: None, .. } => AdmissionState::Pending,
+            Stage::Handshake { refusal: Some(_), .. } => AdmissionState::Refusing,
+            Stage::Admitted { .. } => AdmissionState::Admitted,
+            Stage::Refused { .. } | Stage::Dismissed { .. } => AdmissionState::Refused,
         }
     }
 
@@ -485,7 +485,7 @@ impl Connection {
     }
 
     /// Decides that it will be refused, if its request head is still arriving.
-    pub(super) fn doom(&mut self, error: HandshakeError) {
+    pub(super) fn refuse_when_complete(&mut self, error: HandshakeError) {
         if let Stage::Handshake { refusal, .. } = &mut self.stage {
             refusal.get_or_insert(error);
         }
