@@ -59,7 +59,7 @@ impl Worker {
 
     /// Whether something of a connection is due that [`judge`](Worker::judge) has to see to.
     pub fn is_overdue(&self, key: Key, now: Instant) -> bool {
-        self.squeezed == Some(key)
+        self.evicting == Some(key)
             || self.connections.get(key.0).is_some_and(|connection| {
                 connection.poll_timeout(&self.config, self.common.time_base).is_some_and(|at| at <= now)
             })
@@ -69,8 +69,8 @@ impl Worker {
     /// [`Socket`]: to be called for each connection that [`next_due`](Worker::next_due) gives, after its pending output
     /// was offered to the kernel, and what the kernel had for it was [received](Worker::receive).
     pub fn judge(&mut self, key: Key, now: Instant, recorder: &mut impl Recorder) {
-        if self.squeezed == Some(key) {
-            self.squeezed = None;
+        if self.evicting == Some(key) {
+            self.evicting = None;
             if self.is_crowded()
                 && self.connections.get(key.0).is_some_and(|connection| connection.is_pending())
             {
@@ -152,7 +152,7 @@ impl Worker {
 
     /// Whether a deadline of a connection has passed that its peer could have met.
     fn is_expired(&self, key: Key, now: Instant) -> bool {
-        self.squeezed == Some(key)
+        self.evicting == Some(key)
             || self.connections.get(key.0).is_some_and(|connection| {
                 connection.expires_at(&self.config, self.common.time_base).is_some_and(|at| at <= now)
             })

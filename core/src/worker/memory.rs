@@ -19,7 +19,7 @@ pub(super) struct Memory {
     /// Bytes, of all connections.
     held: usize,
     /// The slowest first.
-    giving_way: VecDeque<(Key, ConnectionId)>,
+    evictees: VecDeque<(Key, ConnectionId)>,
 }
 
 impl Worker {
@@ -56,14 +56,14 @@ impl Worker {
     }
 
     /// Ends the slowest connection, if memory is short.
-    pub(super) fn shed(&mut self, now: Instant, recorder: &mut impl Recorder) -> Option<Key> {
-        if self.is_short_of_memory() && self.memory.giving_way.is_empty() {
-            self.memory.giving_way = self.slowest(now);
+    pub(super) fn evict_for_memory(&mut self, now: Instant, recorder: &mut impl Recorder) -> Option<Key> {
+        if self.is_short_of_memory() && self.memory.evictees.is_empty() {
+            self.memory.evictees = self.eviction_order(now);
         }
         let enough = self.enough_memory();
-        while let Some((key, id)) = self.memory.giving_way.pop_front() {
+        while let Some((key, id)) = self.memory.evictees.pop_front() {
             if self.memory.held <= enough {
-                self.memory.giving_way = VecDeque::new();
+                self.memory.evictees = VecDeque::new();
                 return None;
             }
             let is_here = self
@@ -71,7 +71,7 @@ impl Worker {
                 .get(key.0)
                 .is_some_and(|connection| connection.id == id && connection.held > 0);
             if is_here {
-                self.turn(key, now, |connection, context, turn| connection.give_way(context, turn, recorder));
+                self.turn(key, now, |connection, context, turn| connection.evict(context, turn, recorder));
                 return Some(key);
             }
         }
@@ -84,7 +84,7 @@ impl Worker {
     }
 
     /// Those that hold at least half the average, in the order of how long they have been waiting.
-    fn slowest(&self, now: Instant) -> VecDeque<(Key, ConnectionId)> {
+    fn eviction_order(&self, now: Instant) -> VecDeque<(Key, ConnectionId)> {
         let holders = || self.connections.iter().filter(|(_, connection)| connection.held > 0);
         let little = self.memory.held / holders().count().max(1) / 2;
         let mut slowest: Vec<_> = holders()

@@ -32,6 +32,7 @@
 //! `handle_due`: offer the output to the kernel, receive what it has, [`Worker::judge`], settle.
 
 mod application;
+mod capacity;
 mod config;
 mod connection;
 mod drain;
@@ -45,7 +46,6 @@ mod pause;
 mod pending;
 mod readable;
 mod replace;
-mod room;
 mod timers;
 
 #[cfg(test)]
@@ -73,6 +73,7 @@ use crate::record::Recorder;
 use crate::session::{Ending, Transport};
 use crate::turn::{Codec, Turn};
 use application::Application;
+use capacity::Capacity;
 use connection::{Common, Connection, Context, ShutdownKind};
 use drain::Stop;
 use index::Index;
@@ -80,7 +81,6 @@ use jitter::Jitter;
 use judge::Left;
 use memory::Memory;
 use pending::Pending;
-use room::Room;
 use timers::{Entry, Timers};
 
 /// The name of a connection inside its worker: small, and given again when the connection is removed.
@@ -119,7 +119,7 @@ pub struct Worker {
     elsewhere: Vec<Replaced>,
     /// Connections whose request heads are arriving, and that may be admitted.
     pending: Pending,
-    room: Room,
+    capacity: Capacity,
     /// The admitted connections by their users, and by their sessions where the gateway names them.
     users: Index,
     sessions: Index,
@@ -131,7 +131,7 @@ pub struct Worker {
     /// Peers that have left while nothing was read from them, in the order in which their connections are ended.
     left: VecDeque<Left>,
     /// A connection that has to make room for others, unless its request has arrived.
-    squeezed: Option<Key>,
+    evicting: Option<Key>,
 }
 
 impl Worker {
@@ -157,21 +157,21 @@ impl Worker {
             },
             elsewhere: Vec::new(),
             pending: Pending::default(),
-            room: Room::default(),
+            capacity: Capacity::default(),
             users: Index::default(),
             sessions: Index::default(),
             memory: Memory::default(),
             reads_paused_since: None,
             reads_paused_before: Duration::ZERO,
             left: VecDeque::new(),
-            squeezed: None,
+            evicting: None,
         }
     }
 
     /// Takes a new connection in. If all [places](WorkerConfig::max_connections) are taken, another connection gives way
     /// to it and is [due](Worker::next_due), or it will be refused.
     pub fn open(&mut self, arrival: NewConnection, now: Instant) -> Key {
-        let arrival = NewConnection { refusal: self.seat(arrival.refusal), ..arrival };
+        let arrival = NewConnection { refusal: self.reserve_place(arrival.refusal), ..arrival };
         let key =
             Key(self.connections.insert(Connection::new(arrival, now, self.common.time_base, &self.config)));
         self.begin(key, &arrival, arrival.refusal.is_some(), now);
@@ -296,7 +296,7 @@ impl Worker {
         }
         let timers = self.timers.next().map(|at| self.common.time_base.instant(at));
         let is_stopping_or_paused = self.stop.is_some() || self.reads_paused_since.is_some();
-        if is_stopping_or_paused || !self.left.is_empty() || self.must_make_room() {
+        if is_stopping_or_paused || !self.left.is_empty() || self.must_evict() {
             return self.poll_rare_timeout(now, timers);
         }
         timers
@@ -306,17 +306,17 @@ impl Worker {
     // A runtime with a task for each connection asks after each turn.
     #[cold]
     fn poll_rare_timeout(&self, now: Instant, timers: Option<Instant>) -> Option<Instant> {
-        let gives_way = self.gives_way_at(now);
-        let times = [timers, gives_way, self.drains_at(), self.leaves_at(), self.stalls_at()];
+        let evicts_at = self.evicts_at(now);
+        let times = [timers, evicts_at, self.drains_at(), self.leaves_at(), self.stalls_at()];
         times.into_iter().flatten().min()
     }
 
     /// The next connection whose time has come. [Attend](Worker::handle_due) to it before asking again.
     pub fn next_due(&mut self, now: Instant, recorder: &mut impl Recorder) -> Option<Key> {
-        if let Some(key) = self.shed(now, recorder) {
+        if let Some(key) = self.evict_for_memory(now, recorder) {
             return Some(key);
         }
-        if let Some(key) = self.give_way_next(now, recorder) {
+        if let Some(key) = self.evict_next(now, recorder) {
             return Some(key);
         }
         self.detect_log_stall(now);

@@ -2,8 +2,9 @@
 
 mod answers;
 mod bodies;
-mod crowds;
+mod capacity;
 mod drain;
+mod handshake_limits;
 mod keep_alive;
 mod manage;
 mod memory;
@@ -12,7 +13,6 @@ mod rates;
 mod readable;
 mod refusals;
 mod replace;
-mod room;
 mod standstill;
 mod timeouts;
 

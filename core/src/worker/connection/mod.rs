@@ -412,12 +412,7 @@ impl Connection {
     }
 
     /// Ends it, because memory is short. Who has not taken what was sent is not told: that would stand behind it.
-    pub(super) fn give_way(
-        &mut self,
-        context: &Context<'_>,
-        turn: &mut Turn<'_>,
-        recorder: &mut impl Recorder,
-    ) {
+    pub(super) fn evict(&mut self, context: &Context<'_>, turn: &mut Turn<'_>, recorder: &mut impl Recorder) {
         if turn.is_backlogged {
             return self.abort(Ending::Shed);
         }

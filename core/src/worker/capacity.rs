@@ -24,7 +24,7 @@ use crate::session::Ending;
 
 /// The places of a worker, and the connections that have none.
 #[derive(Debug, Default)]
-pub(super) struct Room {
+pub(super) struct Capacity {
     /// Connections that have a place.
     taken: usize,
     /// Places that were given up since [`Worker::take_places_given_up`] was last called.
@@ -32,20 +32,20 @@ pub(super) struct Room {
     /// Connections that will be refused as soon as their request heads are complete.
     refusing: Pending,
     /// Those of them that gave way to a new connection, and are refused without waiting for that.
-    displaced: VecDeque<(Key, ConnectionId)>,
+    evicted: VecDeque<(Key, ConnectionId)>,
     /// Refused connections, the oldest first. Some may have been removed since.
-    lingering: VecDeque<(Key, ConnectionId)>,
+    refused: VecDeque<(Key, ConnectionId)>,
 }
 
 impl Worker {
     /// Whether all places are taken: one more connection would end one whose head is arriving, or be refused.
     pub fn is_full(&self) -> bool {
-        self.config.max_connections.is_some_and(|most| self.room.taken >= most)
+        self.config.max_connections.is_some_and(|most| self.capacity.taken >= most)
     }
 
     /// How many connections are admitted.
     pub fn admitted(&self) -> usize {
-        self.room.taken - self.pending.len()
+        self.capacity.taken - self.pending.len()
     }
 
     /// How many connections may still be admitted, and give way to new ones when all places are taken.
@@ -56,24 +56,24 @@ impl Worker {
     /// How many places were given up since the last call: of the connections that were
     /// [opened](Worker::open) without a refusal, those that have ended or will not be admitted.
     pub fn take_places_given_up(&mut self) -> usize {
-        std::mem::take(&mut self.room.given_up)
+        std::mem::take(&mut self.capacity.given_up)
     }
 
     /// How many request heads are arriving.
     pub(super) fn heads(&self) -> usize {
-        self.pending.len() + self.room.refusing.len()
+        self.pending.len() + self.capacity.refusing.len()
     }
 
     /// Finds a place for a new connection, if it may have one. Returns the reason if it will be refused.
-    pub(super) fn seat(&mut self, refusal: Option<HandshakeError>) -> Option<HandshakeError> {
+    pub(super) fn reserve_place(&mut self, refusal: Option<HandshakeError>) -> Option<HandshakeError> {
         if refusal.is_some() {
             return refusal;
         }
-        if self.is_full() && !self.displace() {
-            self.room.given_up += 1;
+        if self.is_full() && !self.evict_oldest_pending() {
+            self.capacity.given_up += 1;
             return Some(HandshakeError::Overloaded);
         }
-        self.room.taken += 1;
+        self.capacity.taken += 1;
         None
     }
 
@@ -82,7 +82,7 @@ impl Worker {
         let connections = &self.connections;
         let handshake = PendingHandshake { key, id: arrival.id, at };
         if is_refusing {
-            self.room
+            self.capacity
                 .refusing
                 .begin(handshake, |handshake| is(connections, handshake, AdmissionState::Refusing));
         } else {
@@ -91,7 +91,7 @@ impl Worker {
     }
 
     /// Takes the place of the connection whose head has been arriving for the longest. Returns false if there is none.
-    fn displace(&mut self) -> bool {
+    fn evict_oldest_pending(&mut self) -> bool {
         let connections = &mut self.connections;
         let oldest = self.pending.pop_oldest(|handshake| is(connections, handshake, AdmissionState::Pending));
         let Some(oldest) = oldest else { return false };
@@ -102,8 +102,10 @@ impl Worker {
         self.pending.end();
         self.give_up_place();
         let connections = &self.connections;
-        self.room.refusing.begin(oldest, |handshake| is(connections, handshake, AdmissionState::Refusing));
-        self.room.displaced.push_back((oldest.key, oldest.id));
+        self.capacity
+            .refusing
+            .begin(oldest, |handshake| is(connections, handshake, AdmissionState::Refusing));
+        self.capacity.evicted.push_back((oldest.key, oldest.id));
         true
     }
 
@@ -120,7 +122,7 @@ impl Worker {
     fn change_admission(&mut self, key: Key, before: AdmissionState, after: AdmissionState) {
         match before {
             AdmissionState::Pending => self.pending.end(),
-            AdmissionState::Refusing => self.room.refusing.end(),
+            AdmissionState::Refusing => self.capacity.refusing.end(),
             AdmissionState::Admitted | AdmissionState::Refused => {}
         }
         match after {
@@ -129,7 +131,7 @@ impl Worker {
                 if before == AdmissionState::Pending {
                     self.give_up_place();
                 }
-                self.linger(key);
+                self.keep_refused(key);
             }
             AdmissionState::Pending | AdmissionState::Refusing => {}
         }
@@ -142,49 +144,49 @@ impl Worker {
                 self.pending.end();
                 self.give_up_place();
             }
-            AdmissionState::Refusing => self.room.refusing.end(),
+            AdmissionState::Refusing => self.capacity.refusing.end(),
             AdmissionState::Admitted => self.give_up_place(),
             AdmissionState::Refused => {}
         }
     }
 
     fn give_up_place(&mut self) {
-        self.room.taken -= 1;
-        self.room.given_up += 1;
+        self.capacity.taken -= 1;
+        self.capacity.given_up += 1;
     }
 
-    fn linger(&mut self, key: Key) {
+    fn keep_refused(&mut self, key: Key) {
         let is_here = |&(key, id): &(Key, ConnectionId)| {
             self.connections.get(key.0).is_some_and(|connection| connection.id == id)
         };
-        while self.room.lingering.front().is_some_and(|front| !is_here(front)) {
-            self.room.lingering.pop_front();
+        while self.capacity.refused.front().is_some_and(|front| !is_here(front)) {
+            self.capacity.refused.pop_front();
         }
         if let Some(connection) = self.connections.get(key.0) {
-            self.room.lingering.push_back((key, connection.id));
+            self.capacity.refused.push_back((key, connection.id));
         }
     }
 
     /// Whether a connection has to give way, now or later.
     #[inline]
-    pub(super) fn must_make_room(&self) -> bool {
-        !self.room.displaced.is_empty() || self.has_too_many_sockets() || self.is_crowded()
+    pub(super) fn must_evict(&self) -> bool {
+        !self.capacity.evicted.is_empty() || self.has_too_many_sockets() || self.is_crowded()
     }
 
     /// When the next connection has to give way.
-    pub(super) fn gives_way_at(&self, now: Instant) -> Option<Instant> {
-        if !self.room.displaced.is_empty() || self.has_too_many_sockets() {
+    pub(super) fn evicts_at(&self, now: Instant) -> Option<Instant> {
+        if !self.capacity.evicted.is_empty() || self.has_too_many_sockets() {
             return Some(now);
         }
         if !self.is_crowded() {
             return None;
         }
-        [self.room.refusing.next(), self.pending.next()].into_iter().flatten().min()
+        [self.capacity.refusing.next(), self.pending.next()].into_iter().flatten().min()
     }
 
     /// The next connection that gives way, refused or aborted.
-    pub(super) fn give_way_next(&mut self, now: Instant, recorder: &mut impl Recorder) -> Option<Key> {
-        while let Some((key, id)) = self.room.displaced.pop_front() {
+    pub(super) fn evict_next(&mut self, now: Instant, recorder: &mut impl Recorder) -> Option<Key> {
+        while let Some((key, id)) = self.capacity.evicted.pop_front() {
             let connection = self.connections.get(key.0).filter(|connection| connection.id == id);
             if connection.is_some_and(|connection| connection.admission_state() == AdmissionState::Refusing) {
                 self.refuse(key, now, recorder);
@@ -192,7 +194,7 @@ impl Worker {
             }
         }
         while self.has_too_many_sockets() {
-            let Some((key, id)) = self.room.lingering.pop_front() else {
+            let Some((key, id)) = self.capacity.refused.pop_front() else {
                 let key = self.oldest_refusing(now, Duration::ZERO)?;
                 self.refuse(key, now, recorder);
                 return Some(key);
@@ -213,7 +215,7 @@ impl Worker {
             self.pending.pop_oldest_after(LEAST, now, is_pending)
         })?;
         // It is read first: its head may be complete by now.
-        self.squeezed = Some(key);
+        self.evicting = Some(key);
         Some(key)
     }
 
@@ -228,13 +230,13 @@ impl Worker {
     fn oldest_refusing(&mut self, now: Instant, least: Duration) -> Option<Key> {
         let connections = &self.connections;
         let is_refusing = |handshake: &PendingHandshake| is(connections, handshake, AdmissionState::Refusing);
-        self.room.refusing.pop_oldest_after(least, now, is_refusing)
+        self.capacity.refusing.pop_oldest_after(least, now, is_refusing)
     }
 
     /// Whether there are more connections than sockets are allowed, and some that can be closed.
     fn has_too_many_sockets(&self) -> bool {
         self.config.max_sockets.is_some_and(|most| self.connections.len() > most)
-            && (!self.room.lingering.is_empty() || self.room.refusing.len() > 0)
+            && (!self.capacity.refused.is_empty() || self.capacity.refusing.len() > 0)
     }
 
     /// Whether more heads are arriving than may.
