@@ -83,8 +83,8 @@ fn carry(
             transport = worker.handle_due(due, now, &mut buffer, &mut socket, &mut Sentences);
         }
         // 6. The end of the peer's side cannot be seen ahead of unread bytes with `std` alone; a reset can.
-        if worker.wants_end(key) && stream.take_error()?.is_some() {
-            worker.handle_left(key, now);
+        if worker.wants_peer_closed(key) && stream.take_error()?.is_some() {
+            worker.handle_peer_closed(key, now);
         }
         let until = worker.poll_timeout(now).map_or(TICK, |at| at.saturating_duration_since(now));
         let patience = until.clamp(LEAST, TICK);

@@ -105,10 +105,10 @@ impl Crowd {
     /// later.
     pub(crate) fn end(&mut self, peer: usize) {
         if let Some(peer) = self.peers[peer].as_mut().filter(|peer| !peer.has_ended) {
-            if self.worker.wants_end(peer.key) {
+            if self.worker.wants_peer_closed(peer.key) {
                 assert!(!self.worker.wants_read(peer.key), "a read would tell");
-                self.worker.handle_left(peer.key, self.now);
-                assert!(!self.worker.wants_end(peer.key), "it is told twice");
+                self.worker.handle_peer_closed(peer.key, self.now);
+                assert!(!self.worker.wants_peer_closed(peer.key), "it is told twice");
                 return;
             }
             peer.has_ended = true;

@@ -17,8 +17,8 @@
 //! 5. Sleep until [`poll_timeout`](Worker::poll_timeout) at the latest; then call [`handle_due`](Worker::handle_due) for each
 //!    connection that [`next_due`](Worker::next_due) gives, do what it says, and go on reading if reading had been
 //!    paused.
-//! 6. While [`wants_end`](Worker::wants_end) agrees, nothing is read from a connection: watch its socket for the end of
-//!    the peer's side and for errors alone, and report either by [`handle_left`](Worker::handle_left).
+//! 6. While [`wants_peer_closed`](Worker::wants_peer_closed) agrees, nothing is read from a connection: watch its socket for the end of
+//!    the peer's side and for errors alone, and report either by [`handle_peer_closed`](Worker::handle_peer_closed).
 //! 7. To stop, call [`drain`](Worker::drain) or [`shut_down`](Worker::shut_down), attend to what is due, and go on until
 //!    [`is_empty`](Worker::is_empty).
 //!
@@ -36,9 +36,9 @@ mod capacity;
 mod config;
 mod connection;
 mod drain;
+mod due;
 mod index;
 mod jitter;
-mod judge;
 mod manage;
 mod memory;
 mod notice;
@@ -76,9 +76,9 @@ use application::Application;
 use capacity::Capacity;
 use connection::{Common, Connection, Context, ShutdownKind};
 use drain::Stop;
+use due::PeerClosed;
 use index::Index;
 use jitter::Jitter;
-use judge::Left;
 use memory::Memory;
 use pending::Pending;
 use timers::{Entry, Timers};
@@ -129,7 +129,7 @@ pub struct Worker {
     /// How long that was so before.
     reads_paused_before: Duration,
     /// Peers that have left while nothing was read from them, in the order in which their connections are ended.
-    left: VecDeque<Left>,
+    peer_closed: VecDeque<PeerClosed>,
     /// A connection that has to make room for others, unless its request has arrived.
     evicting: Option<Key>,
 }
@@ -163,7 +163,7 @@ impl Worker {
             memory: Memory::default(),
             reads_paused_since: None,
             reads_paused_before: Duration::ZERO,
-            left: VecDeque::new(),
+            peer_closed: VecDeque::new(),
             evicting: None,
         }
     }
@@ -296,7 +296,7 @@ impl Worker {
         }
         let timers = self.timers.next().map(|at| self.common.time_base.instant(at));
         let is_stopping_or_paused = self.stop.is_some() || self.reads_paused_since.is_some();
-        if is_stopping_or_paused || !self.left.is_empty() || self.must_evict() {
+        if is_stopping_or_paused || !self.peer_closed.is_empty() || self.must_evict() {
             return self.poll_rare_timeout(now, timers);
         }
         timers
@@ -307,7 +307,7 @@ impl Worker {
     #[cold]
     fn poll_rare_timeout(&self, now: Instant, timers: Option<Instant>) -> Option<Instant> {
         let evicts_at = self.evicts_at(now);
-        let times = [timers, evicts_at, self.drains_at(), self.leaves_at(), self.stalls_at()];
+        let times = [timers, evicts_at, self.drains_at(), self.peer_closed_ends_at(), self.stalls_at()];
         times.into_iter().flatten().min()
     }
 
@@ -320,7 +320,7 @@ impl Worker {
             return Some(key);
         }
         self.detect_log_stall(now);
-        if let Some(key) = self.let_go(now) {
+        if let Some(key) = self.end_peer_closed(now) {
             return Some(key);
         }
         if let Some(key) = self.replace_next(now) {

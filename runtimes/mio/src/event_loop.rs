@@ -480,7 +480,7 @@ impl EventLoop {
         self.list(key);
         if is_ended {
             // If no read will tell. The key may be nobody's by now, which does no harm.
-            self.worker.handle_left(key, self.now);
+            self.worker.handle_peer_closed(key, self.now);
         }
         if self.worker.is_short_of_memory() {
             self.handle_all_due();

@@ -71,7 +71,7 @@ impl ExecutorState {
             Readiness {
                 read,
                 write: self.worker.wants_write(connection.key),
-                end: !read && self.worker.wants_end(connection.key),
+                end: !read && self.worker.wants_peer_closed(connection.key),
             }
         })
     }
@@ -132,7 +132,7 @@ impl ExecutorState {
     /// Takes note that the peer has left, of which no read tells.
     pub(crate) fn note_end(&mut self, connection: &Connection) {
         if self.has(connection) {
-            self.worker.handle_left(connection.key, Instant::now());
+            self.worker.handle_peer_closed(connection.key, Instant::now());
         }
     }
 

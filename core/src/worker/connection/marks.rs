@@ -32,12 +32,12 @@ impl Marks {
     }
 
     /// Whether its peer has ended its side or reset the connection, although there may be something left to be read.
-    pub(in crate::worker) fn is_left(self) -> bool {
-        self.0 & LEFT != 0
+    pub(in crate::worker) fn is_peer_closed(self) -> bool {
+        self.0 & PEER_CLOSED != 0
     }
 
-    pub(in crate::worker) fn set_left(&mut self, is_left: bool) {
-        self.set(LEFT, is_left);
+    pub(in crate::worker) fn set_peer_closed(&mut self, is_peer_closed: bool) {
+        self.set(PEER_CLOSED, is_peer_closed);
     }
 
     fn set(&mut self, bit: u32, is_set: bool) {
@@ -46,10 +46,10 @@ impl Marks {
 }
 
 const COUNTED: u32 = 1 << 31;
-const LEFT: u32 = 1 << 30;
+const PEER_CLOSED: u32 = 1 << 30;
 
 /// All bits of a round trip.
-const LONGEST: u32 = LEFT - 1;
+const LONGEST: u32 = PEER_CLOSED - 1;
 
 #[cfg(test)]
 mod tests {
@@ -58,9 +58,9 @@ mod tests {
     #[test]
     fn marks_and_the_round_trip_do_not_touch_each_other() {
         let mut marks = Marks::default();
-        assert_eq!((marks.round_trip(), marks.is_counted(), marks.is_left()), (None, false, false));
+        assert_eq!((marks.round_trip(), marks.is_counted(), marks.is_peer_closed()), (None, false, false));
         marks.set_counted(true);
-        marks.set_left(true);
+        marks.set_peer_closed(true);
         assert_eq!(marks.round_trip(), None);
         for (took, kept) in [
             (Duration::ZERO, Duration::from_micros(1)),
@@ -68,13 +68,16 @@ mod tests {
             (Duration::MAX, Duration::from_micros(LONGEST.into())),
         ] {
             marks.set_round_trip(took);
-            assert_eq!((marks.round_trip(), marks.is_counted(), marks.is_left()), (Some(kept), true, true));
+            assert_eq!(
+                (marks.round_trip(), marks.is_counted(), marks.is_peer_closed()),
+                (Some(kept), true, true)
+            );
         }
         marks.set_counted(false);
-        assert_eq!((marks.is_counted(), marks.is_left()), (false, true));
-        marks.set_left(false);
+        assert_eq!((marks.is_counted(), marks.is_peer_closed()), (false, true));
+        marks.set_peer_closed(false);
         assert_eq!(
-            (marks.is_left(), marks.round_trip()),
+            (marks.is_peer_closed(), marks.round_trip()),
             (false, Some(Duration::from_micros(LONGEST.into())))
         );
     }

@@ -77,7 +77,7 @@ fn a_connection_that_is_ending_does_not_count_for_its_user() {
         }),
         ("an end that cannot be read", |runtime, key| {
             runtime.worker.pause_reads(runtime.now);
-            runtime.worker.handle_left(key, runtime.now);
+            runtime.worker.handle_peer_closed(key, runtime.now);
             runtime.worker.resume_reads(runtime.now);
         }),
     ];

@@ -138,11 +138,11 @@ fn a_full_log_that_takes_more_within_a_second_refuses_nothing() {
 #[test]
 fn a_user_that_leaves_while_nothing_is_read_is_gone_half_a_second_later() {
     let (mut runtime, key) = admitted(SessionConfig::default());
-    assert!(!runtime.worker.wants_end(key), "a read tells");
+    assert!(!runtime.worker.wants_peer_closed(key), "a read tells");
     runtime.worker.pause_reads(runtime.now);
-    assert!(runtime.worker.wants_end(key));
-    runtime.worker.handle_left(key, runtime.now);
-    assert!(!runtime.worker.wants_end(key), "it is told once");
+    assert!(runtime.worker.wants_peer_closed(key));
+    runtime.worker.handle_peer_closed(key, runtime.now);
+    assert!(!runtime.worker.wants_peer_closed(key), "it is told once");
     runtime.wait(SECOND / 2 - Duration::from_nanos(1));
     assert_eq!(runtime.worker.len(), 1);
     runtime.wait(Duration::from_nanos(1));
@@ -154,7 +154,7 @@ fn a_user_that_leaves_while_nothing_is_read_is_gone_half_a_second_later() {
 fn a_user_that_leaves_is_read_to_the_end_if_reading_goes_on_in_time() {
     let (mut runtime, key) = admitted(SessionConfig::default());
     runtime.worker.pause_reads(runtime.now);
-    runtime.worker.handle_left(key, runtime.now);
+    runtime.worker.handle_peer_closed(key, runtime.now);
     runtime.worker.resume_reads(runtime.now);
     runtime.feed(key, &frame(0x81, b"last words"));
     runtime.wait(SECOND);

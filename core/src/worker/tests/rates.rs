@@ -227,8 +227,8 @@ fn a_paused_client_that_leaves_is_gone_half_a_second_later() {
     let mut runtime = Runtime::new(WorkerConfig { session: Arc::new(session), ..WorkerConfig::default() });
     let key = admitted(&mut runtime);
     runtime.feed(key, &messages(5000));
-    assert!(runtime.worker.wants_end(key));
-    runtime.worker.handle_left(key, runtime.now);
+    assert!(runtime.worker.wants_peer_closed(key));
+    runtime.worker.handle_peer_closed(key, runtime.now);
     (0..49).for_each(|_| runtime.wait(10 * MILLISECOND));
     assert_eq!(runtime.worker.len(), 1);
     runtime.wait(10 * MILLISECOND);

@@ -11,7 +11,7 @@ use crate::session::{Ending, Transport};
 
 /// A connection whose peer has left while nothing was read from it.
 #[derive(Debug)]
-pub(super) struct Left {
+pub(super) struct PeerClosed {
     /// When it is ended.
     at: Instant,
     key: Key,
@@ -91,43 +91,43 @@ impl Worker {
         });
     }
 
-    /// Whether the runtime is to call [`handle_left`](Worker::handle_left) when the peer ends its side or resets the
+    /// Whether the runtime is to call [`handle_peer_closed`](Worker::handle_peer_closed) when the peer ends its side or resets the
     /// connection: nothing is read from it now, so no read will tell.
-    pub fn wants_end(&self, key: Key) -> bool {
+    pub fn wants_peer_closed(&self, key: Key) -> bool {
         self.connections.get(key.0).is_some_and(|connection| {
             let is_unread = connection.is_paused() || self.are_reads_paused();
-            is_unread && connection.is_open() && !connection.marks.is_left()
+            is_unread && connection.is_open() && !connection.marks.is_peer_closed()
         })
     }
 
     /// Tells that the peer has ended its side or reset the connection, while nothing is read from it. What it has sent
     /// and was not read yet is worth little to it now: if reading does not go on within a second, the connection ends.
     /// It no longer counts for its user from now on.
-    pub fn handle_left(&mut self, key: Key, now: Instant) {
-        if !self.wants_end(key) {
+    pub fn handle_peer_closed(&mut self, key: Key, now: Instant) {
+        if !self.wants_peer_closed(key) {
             return;
         }
         let Some(connection) = self.connections.get_mut(key.0) else { return };
-        connection.marks.set_left(true);
-        self.left.push_back(Left { at: now + GRACE, key, id: connection.id });
+        connection.marks.set_peer_closed(true);
+        self.peer_closed.push_back(PeerClosed { at: now + GRACE, key, id: connection.id });
         self.uncount(key);
     }
 
     /// When the first of the connections whose peers have left is ended.
-    pub(super) fn leaves_at(&self) -> Option<Instant> {
-        self.left.front().map(|left| left.at)
+    pub(super) fn peer_closed_ends_at(&self) -> Option<Instant> {
+        self.peer_closed.front().map(|left| left.at)
     }
 
     /// The next connection whose peer has left and whose time is up, ended.
-    pub(super) fn let_go(&mut self, now: Instant) -> Option<Key> {
-        while self.leaves_at().is_some_and(|at| at <= now) {
-            let Left { key, id, .. } = self.left.pop_front()?;
+    pub(super) fn end_peer_closed(&mut self, now: Instant) -> Option<Key> {
+        while self.peer_closed_ends_at().is_some_and(|at| at <= now) {
+            let PeerClosed { key, id, .. } = self.peer_closed.pop_front()?;
             let are_reads_paused = self.are_reads_paused();
             let Some(connection) = self.connections.get_mut(key.0) else { continue };
-            if connection.id != id || !connection.is_open() || !connection.marks.is_left() {
+            if connection.id != id || !connection.is_open() || !connection.marks.is_peer_closed() {
                 continue;
             }
-            connection.marks.set_left(false);
+            connection.marks.set_peer_closed(false);
             // If it is read from again, it comes to its end by itself.
             if are_reads_paused || connection.is_pacing() {
                 connection.abort(Ending::Eof);
