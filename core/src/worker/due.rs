@@ -36,7 +36,7 @@ impl Worker {
         let mut socket = Drained { socket, is_drained: false };
         let mut transport = self.flush(key, now, &mut socket);
         for _ in 0..MOST_READS {
-            let is_read = self.wants_read(key) && !self.is_deaf(key, recorder);
+            let is_read = self.wants_read(key) && !self.is_read_blocked(key, recorder);
             if transport == Transport::Close || socket.is_drained || !is_read || !self.is_expired(key, now) {
                 break;
             }
@@ -50,7 +50,7 @@ impl Worker {
         let was_paused = is_paused(self);
         self.judge(key, now, recorder);
         let has_rest = self.connections.get(key.0).is_some_and(|connection| connection.has_rest());
-        if (was_paused || has_rest) && self.wants_read(key) && !self.is_deaf(key, recorder) {
+        if (was_paused || has_rest) && self.wants_read(key) && !self.is_read_blocked(key, recorder) {
             // What is due to it by now is due in this turn.
             return self.on_readable_slowly(key, now, buffer, &mut socket, recorder);
         }
@@ -80,12 +80,12 @@ impl Worker {
         if !self.is_overdue(key, now) {
             return self.arm(key);
         }
-        let is_deaf = self.is_deaf(key, recorder);
+        let is_read_blocked = self.is_read_blocked(key, recorder);
         let Some(connection) = self.connections.get_mut(key.0) else { return };
         if connection.is_stalled(&self.config, now) {
             return connection.abort(Ending::WriteStalled);
         }
-        let is_unread = is_deaf || connection.is_clogged(&self.config);
+        let is_unread = is_read_blocked || connection.is_over_pause_backlog(&self.config);
         self.turn(key, now, |connection, context, turn| {
             connection.judge(context, turn, is_unread, recorder);
         });

@@ -72,7 +72,7 @@ impl Worker {
     }
 
     /// Whether nothing is read from a connection, because it could not be recorded.
-    pub(super) fn is_deaf(&self, key: Key, recorder: &impl Recorder) -> bool {
+    pub(super) fn is_read_blocked(&self, key: Key, recorder: &impl Recorder) -> bool {
         (self.are_reads_paused() || recorder.is_full()) && self.is_recorded(key)
     }
 
@@ -86,7 +86,7 @@ impl Worker {
     /// Looks at a connection later if all that is due of it is for its peer to meet, and nothing is read from that now.
     /// True if so.
     pub(super) fn reschedule(&mut self, key: Key, now: Instant, recorder: &impl Recorder) -> bool {
-        if !self.is_deaf(key, recorder) {
+        if !self.is_read_blocked(key, recorder) {
             return false;
         }
         let Some(connection) = self.connections.get_mut(key.0) else { return false };

@@ -124,9 +124,9 @@ impl Worker {
         socket: &mut impl Socket,
         recorder: &mut impl Recorder,
     ) -> Transport {
-        let is_deaf = self.is_deaf(key, recorder);
+        let is_read_blocked = self.is_read_blocked(key, recorder);
         let Some(connection) = self.connections.get_mut(key.0) else { return Transport::Close };
-        if is_deaf || !connection.wants_read(&self.config) {
+        if is_read_blocked || !connection.wants_read(&self.config) {
             return self.flush(key, now, socket);
         }
         if connection.is_limited(&self.config) {

@@ -82,7 +82,7 @@ impl Connection {
 
     /// When a pause of its reading is over. Not while it is not read from in any case, because of what it has not taken.
     fn resumes_at(&self, config: &WorkerConfig) -> Option<Instant> {
-        self.pause().filter(|_| !self.is_clogged(config)).map(|(_, until)| until)
+        self.pause().filter(|_| !self.is_over_pause_backlog(config)).map(|(_, until)| until)
     }
 
     /// When its peer is to be pinged.

@@ -431,7 +431,7 @@ impl Connection {
         match &self.stage {
             Stage::Handshake { .. } | Stage::Refused { .. } => true,
             Stage::Admitted { session, .. } | Stage::Dismissed { session } if session.is_open() => {
-                self.pause().is_none() && !self.is_clogged(config)
+                self.pause().is_none() && !self.is_over_pause_backlog(config)
             }
             // What still comes is thrown away up to the peer's Close or the end of its side, which are waited for.
             Stage::Admitted { session, .. } | Stage::Dismissed { session } => session.wants_read(),
@@ -439,7 +439,7 @@ impl Connection {
     }
 
     /// Whether its peer has left so much of its answers that no more are made.
-    pub(super) fn is_clogged(&self, config: &WorkerConfig) -> bool {
+    pub(super) fn is_over_pause_backlog(&self, config: &WorkerConfig) -> bool {
         self.backlog.as_ref().is_some_and(|backlog| backlog.exceeds(config.session.pause_backlog))
     }
 
