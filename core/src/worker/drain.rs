@@ -76,7 +76,7 @@ impl Worker {
                 waiting.push_back((Key(key), connection.id));
             }
         }
-        self.stop = Some(Stop::Spread(Spread::new(waiting, now, spread, &self.common.jitter)));
+        self.stop = Some(Stop::Spread(Spread::new(waiting, now, spread, &self.shared.jitter)));
     }
 
     /// When the next connection is ended because the process stops.
@@ -88,7 +88,7 @@ impl Worker {
     pub(super) fn drain_next(&mut self, now: Instant) -> Option<Key> {
         let Some(Stop::Spread(spread)) = &mut self.stop else { return None };
         loop {
-            let (key, id) = spread.pop(now, &self.common.jitter)?;
+            let (key, id) = spread.pop(now, &self.shared.jitter)?;
             if self.connections.get(key.0).is_some_and(|connection| connection.id == id) {
                 return Some(key);
             }

@@ -61,7 +61,7 @@ impl Worker {
     pub fn is_overdue(&self, key: Key, now: Instant) -> bool {
         self.evicting == Some(key)
             || self.connections.get(key.0).is_some_and(|connection| {
-                connection.poll_timeout(&self.config, self.common.time_base).is_some_and(|at| at <= now)
+                connection.poll_timeout(&self.config, self.shared.time_base).is_some_and(|at| at <= now)
             })
     }
 
@@ -96,7 +96,7 @@ impl Worker {
     pub fn wants_peer_closed(&self, key: Key) -> bool {
         self.connections.get(key.0).is_some_and(|connection| {
             let is_unread = connection.is_paused() || self.are_reads_paused();
-            is_unread && connection.is_open() && !connection.marks.is_peer_closed()
+            is_unread && connection.is_open() && !connection.flags.is_peer_closed()
         })
     }
 
@@ -108,7 +108,7 @@ impl Worker {
             return;
         }
         let Some(connection) = self.connections.get_mut(key.0) else { return };
-        connection.marks.set_peer_closed(true);
+        connection.flags.set_peer_closed(true);
         self.peer_closed.push_back(PeerClosed { at: now + GRACE, key, id: connection.id });
         self.uncount(key);
     }
@@ -124,10 +124,10 @@ impl Worker {
             let PeerClosed { key, id, .. } = self.peer_closed.pop_front()?;
             let are_reads_paused = self.are_reads_paused();
             let Some(connection) = self.connections.get_mut(key.0) else { continue };
-            if connection.id != id || !connection.is_open() || !connection.marks.is_peer_closed() {
+            if connection.id != id || !connection.is_open() || !connection.flags.is_peer_closed() {
                 continue;
             }
-            connection.marks.set_peer_closed(false);
+            connection.flags.set_peer_closed(false);
             // If it is read from again, it comes to its end by itself.
             if are_reads_paused || connection.is_pacing() {
                 connection.abort(Ending::Eof);
@@ -141,10 +141,10 @@ impl Worker {
     #[cold]
     pub(super) fn uncount(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key.0) else { return };
-        if !connection.marks.is_counted() {
+        if !connection.flags.is_counted() {
             return;
         }
-        connection.marks.set_counted(false);
+        connection.flags.set_counted(false);
         if let (Some(users), Some(user)) = (&self.config.users, connection.user()) {
             users.leave(user.id(), connection.id);
         }
@@ -154,7 +154,7 @@ impl Worker {
     fn is_expired(&self, key: Key, now: Instant) -> bool {
         self.evicting == Some(key)
             || self.connections.get(key.0).is_some_and(|connection| {
-                connection.expires_at(&self.config, self.common.time_base).is_some_and(|at| at <= now)
+                connection.expires_at(&self.config, self.shared.time_base).is_some_and(|at| at <= now)
             })
     }
 }

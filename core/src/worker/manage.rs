@@ -121,7 +121,7 @@ impl Worker {
 
     /// What there is to say of an admitted connection; of any other nothing.
     pub fn status(&self, key: Key) -> Option<Status<'_>> {
-        self.connections.get(key.0)?.status(self.common.time_base, &self.config)
+        self.connections.get(key.0)?.status(self.shared.time_base, &self.config)
     }
 
     /// The sums over all connections.
@@ -134,7 +134,7 @@ impl Worker {
         };
         for (_, connection) in &self.connections {
             totals.backlog += connection.waiting();
-            if let Some(status) = connection.status(self.common.time_base, &self.config) {
+            if let Some(status) = connection.status(self.shared.time_base, &self.config) {
                 totals.connections += 1;
                 totals.traffic += status.traffic;
             }
@@ -188,7 +188,7 @@ impl Worker {
         if let Some(connection) = self.connections.get_mut(key.0)
             && connection.user().is_some()
         {
-            connection.marks.set_counted(self.config.users.is_some());
+            connection.flags.set_counted(self.config.users.is_some());
             // Its Close may have come in the same read.
             if !connection.is_open() {
                 self.uncount(key);

@@ -90,7 +90,7 @@ impl Worker {
         let mut slowest: Vec<_> = holders()
             .filter(|(_, connection)| connection.held as usize >= little)
             .map(|(index, connection)| {
-                (connection.waits_since(&self.config, now, self.common.time_base), Key(index), connection.id)
+                (connection.waits_since(&self.config, now, self.shared.time_base), Key(index), connection.id)
             })
             .collect();
         slowest.sort_unstable();

@@ -74,7 +74,7 @@ use crate::session::{Ending, Transport};
 use crate::turn::{Codec, Turn};
 use application::Application;
 use capacity::Capacity;
-use connection::{Common, Connection, Context, ShutdownKind};
+use connection::{Connection, Context, Shared, ShutdownKind};
 use drain::Stop;
 use due::PeerClosed;
 use index::Index;
@@ -114,7 +114,7 @@ pub struct Worker {
     cork: Vec<u8>,
     corked: Key,
     codec: Codec,
-    common: Common,
+    shared: Shared,
     /// Replaced by a connection here, and not found here.
     elsewhere: Vec<Replaced>,
     /// Connections whose request heads are arriving, and that may be admitted.
@@ -149,7 +149,7 @@ impl Worker {
             cork: Vec::new(),
             corked: Key(usize::MAX),
             codec,
-            common: Common {
+            shared: Shared {
                 time_base: TimeBase::new(now),
                 jitter: Jitter::new(seed),
                 replaced: RefCell::default(),
@@ -173,7 +173,7 @@ impl Worker {
     pub fn open(&mut self, arrival: NewConnection, now: Instant) -> Key {
         let arrival = NewConnection { refusal: self.reserve_place(arrival.refusal), ..arrival };
         let key =
-            Key(self.connections.insert(Connection::new(arrival, now, self.common.time_base, &self.config)));
+            Key(self.connections.insert(Connection::new(arrival, now, self.shared.time_base, &self.config)));
         self.begin(key, &arrival, arrival.refusal.is_some(), now);
         if self.stop.is_some() {
             self.due.push_back(key);
@@ -227,7 +227,7 @@ impl Worker {
                 if let Some(backlog) = connection.backlog.take() {
                     self.codec.buffers.put(backlog.into_buffer());
                 }
-                connection.on_drained(now, self.common.time_base);
+                connection.on_drained(now, self.shared.time_base);
                 if connection.has_pong() {
                     self.due.push_back(key);
                 }
@@ -280,21 +280,21 @@ impl Worker {
             self.forget_memory(connection.held);
             if let Some(user) = connection.user() {
                 self.leave(key, user);
-                if let Some(users) = self.config.users.as_ref().filter(|_| connection.marks.is_counted()) {
+                if let Some(users) = self.config.users.as_ref().filter(|_| connection.flags.is_counted()) {
                     users.leave(user.id(), connection.id);
                 }
             }
-            connection.record_end(now, self.common.time_base, recorder);
+            connection.record_end(now, self.shared.time_base, recorder);
         }
     }
 
     /// When [`Worker::next_due`] has to be called at the latest. `None`: not before something else happens.
     pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
-        let is_replaced = !self.common.replaced.borrow().is_empty();
+        let is_replaced = !self.shared.replaced.borrow().is_empty();
         if !self.due.is_empty() || self.is_short_of_memory() || is_replaced {
             return Some(now);
         }
-        let timers = self.timers.next().map(|at| self.common.time_base.instant(at));
+        let timers = self.timers.next().map(|at| self.shared.time_base.instant(at));
         let is_stopping_or_paused = self.stop.is_some() || self.reads_paused_since.is_some();
         if is_stopping_or_paused || !self.peer_closed.is_empty() || self.must_evict() {
             return self.poll_rare_timeout(now, timers);
@@ -349,14 +349,14 @@ impl Worker {
             });
             return Some(key);
         }
-        while let Some(entry) = self.timers.pop_fired(self.common.time_base.compact(now)) {
+        while let Some(entry) = self.timers.pop_fired(self.shared.time_base.compact(now)) {
             let key = entry.key();
             let Some(connection) = self.connections.get_mut(key.0) else { continue };
             if !entry.is_of(connection.id) || connection.armed != Some(entry.at) {
                 continue;
             }
             connection.armed = None;
-            if connection.poll_timeout(&self.config, self.common.time_base).is_some_and(|at| at <= now) {
+            if connection.poll_timeout(&self.config, self.shared.time_base).is_some_and(|at| at <= now) {
                 if self.reschedule(key, now, recorder) {
                     continue;
                 }
@@ -392,7 +392,7 @@ impl Worker {
     ) {
         self.uncork_for(key, now);
         let Some(connection) = self.connections.get_mut(key.0) else { return };
-        let context = Context { config: &self.config, application: self.application, common: &self.common };
+        let context = Context { config: &self.config, application: self.application, shared: &self.shared };
         let admission_state = connection.admission_state();
         // The backlog is lent as the output, so that what is new stands behind what waits.
         let mut backlog = connection.backlog.take();
@@ -413,9 +413,9 @@ impl Worker {
     #[inline]
     fn arm(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key.0) else { return };
-        connection.clear_answered_ping(self.common.time_base);
-        if let Some(at) = connection.poll_timeout(&self.config, self.common.time_base) {
-            let at = self.common.time_base.compact(at);
+        connection.clear_answered_ping(self.shared.time_base);
+        if let Some(at) = connection.poll_timeout(&self.config, self.shared.time_base) {
+            let at = self.shared.time_base.compact(at);
             if connection.armed.is_none_or(|armed| at < armed) {
                 connection.armed = Some(at);
                 self.timers.push(Entry::new(at, key, connection.id));
@@ -429,7 +429,7 @@ impl Worker {
     #[inline]
     fn uncount_if_ending(&mut self, key: Key) {
         let Some(connection) = self.connections.get(key.0) else { return };
-        if connection.marks.is_counted() && !connection.is_open() {
+        if connection.flags.is_counted() && !connection.is_open() {
             self.uncount(key);
         }
     }

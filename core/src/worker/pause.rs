@@ -23,7 +23,7 @@ impl Worker {
 
     /// Whether it has held for more than a second: that is no burst, but a log that takes nothing.
     pub fn is_log_stalled(&self) -> bool {
-        self.common.is_stalled.get()
+        self.shared.is_stalled.get()
     }
 
     /// How long [`pause_reads`](Worker::pause_reads) has held until `now`, all times together.
@@ -38,11 +38,11 @@ impl Worker {
     pub fn resume_reads(&mut self, now: Instant) {
         self.reads_paused_before = self.reads_paused_for(now);
         let Some(since) = self.reads_paused_since.take() else { return };
-        let is_stalled = self.common.is_stalled.replace(false);
+        let is_stalled = self.shared.is_stalled.replace(false);
         for (index, connection) in &mut self.connections {
             // Requests have been read since the log counts as stalled.
             if !(is_stalled && connection.is_pending()) {
-                connection.postpone(since, now, self.common.time_base);
+                connection.postpone(since, now, self.shared.time_base);
             }
             if connection.is_paused() {
                 // Its pause may have ended meanwhile.
@@ -62,10 +62,10 @@ impl Worker {
         else {
             return;
         };
-        self.common.is_stalled.set(true);
+        self.shared.is_stalled.set(true);
         for (index, connection) in &mut self.connections {
             if connection.is_pending() {
-                connection.postpone(since, now, self.common.time_base);
+                connection.postpone(since, now, self.shared.time_base);
                 self.due.push_back(Key(index));
             }
         }
@@ -80,7 +80,7 @@ impl Worker {
     pub(super) fn is_recorded(&self, key: Key) -> bool {
         self.connections
             .get(key.0)
-            .is_some_and(|connection| connection.is_recorded(self.common.is_stalled.get()))
+            .is_some_and(|connection| connection.is_recorded(self.shared.is_stalled.get()))
     }
 
     /// Looks at a connection later if all that is due of it is for its peer to meet, and nothing is read from that now.
@@ -90,10 +90,10 @@ impl Worker {
             return false;
         }
         let Some(connection) = self.connections.get_mut(key.0) else { return false };
-        if connection.is_due_unread(&self.config, now, self.common.time_base) {
+        if connection.is_due_unread(&self.config, now, self.shared.time_base) {
             return false;
         }
-        let at = self.common.time_base.compact(now + LATER);
+        let at = self.shared.time_base.compact(now + LATER);
         connection.armed = Some(at);
         self.timers.push(Entry::new(at, key, connection.id));
         true

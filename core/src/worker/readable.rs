@@ -67,7 +67,7 @@ impl Worker {
         if n >= MIN_SEGMENT {
             return self.answer_large(key, now, bytes, socket, recorder);
         }
-        let context = Context { config: &self.config, application: self.application, common: &self.common };
+        let context = Context { config: &self.config, application: self.application, shared: &self.shared };
         let mut turn = Turn { now, out: &mut self.cork, is_backlogged: false, codec: &mut self.codec };
         let input = &mut Input::new(bytes);
         connection.receive_messages(true, &mut Unlimited, &context, &mut turn, input, None, recorder);
@@ -215,7 +215,7 @@ impl Worker {
         recorder: &mut impl Recorder,
     ) -> Transport {
         let Some(connection) = self.connections.get_mut(key.0) else { return Transport::Close };
-        let context = Context { config: &self.config, application: self.application, common: &self.common };
+        let context = Context { config: &self.config, application: self.application, shared: &self.shared };
         let mut turn = Turn { now, out: &mut self.cork, is_backlogged: false, codec: &mut self.codec };
         let mut segments = OutputSegments::default();
         let input = &mut Input::new(bytes);

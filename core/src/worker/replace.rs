@@ -37,7 +37,7 @@ impl Worker {
     /// The next connection here that has been replaced, closed.
     pub(super) fn replace_next(&mut self, now: Instant) -> Option<Key> {
         loop {
-            let replaced = self.common.replaced.borrow_mut().pop()?;
+            let replaced = self.shared.replaced.borrow_mut().pop()?;
             match self.find_replaced(&replaced) {
                 Some(key) => {
                     self.close_replaced(key, now);

@@ -72,7 +72,7 @@ impl Connection {
                 Ok(true) => {}
                 Ok(false) => {
                     reader.suspend(head);
-                    *body = Some((empty, context.common.time_base.compact(turn.now)));
+                    *body = Some((empty, context.shared.time_base.compact(turn.now)));
                     return;
                 }
                 Err(error) => return self.refuse(context, turn, error, recorder),
@@ -94,9 +94,9 @@ impl Connection {
             identity: &accepted.identity,
             subprotocol: accepted.subprotocol.as_deref(),
             is_offer_unanswered: accepted.is_offer_unanswered,
-            took: turn.now.saturating_duration_since(context.common.time_base.instant(self.since)),
+            took: turn.now.saturating_duration_since(context.shared.time_base.instant(self.since)),
         });
-        self.since = context.common.time_base.compact(turn.now);
+        self.since = context.shared.time_base.compact(turn.now);
         self.keep_alive = KeepAlive::new(turn.now);
         let takes_notices = accepted.subprotocol.as_deref() == Some(notice::SUBPROTOCOL);
         let session = Session::new(context.config.session.clone())
@@ -143,7 +143,7 @@ impl Connection {
     /// What an answer to the request says beside its status.
     fn reply(&self, context: &Context<'_>) -> Reply {
         Reply {
-            retry_after: context.common.jitter.retry_after(),
+            retry_after: context.shared.jitter.retry_after(),
             date: context.config.handshake.wall_clock.map(|clock| clock()),
             is_head: matches!(&self.stage, Stage::Handshake { reader, .. } if reader.is_head()),
         }
@@ -182,7 +182,7 @@ impl Connection {
         recorder: &mut impl Recorder,
     ) {
         let Stage::Handshake { peer, .. } = self.stage else { return };
-        let took = now.saturating_duration_since(context.common.time_base.instant(self.since));
+        let took = now.saturating_duration_since(context.shared.time_base.instant(self.since));
         recorder.record(&Record::Rejected {
             connection: self.id,
             peer,
@@ -204,7 +204,7 @@ struct Asked<'a> {
 
 /// Counts one more connection of a user, if it may be.
 fn enter(connection: ConnectionId, user: &str, context: &Context<'_>) -> Result<(), HandshakeError> {
-    if context.common.is_stalled.get() {
+    if context.shared.is_stalled.get() {
         return Err(HandshakeError::LogStalled);
     }
     let Some(users) = &context.config.users else { return Ok(()) };
@@ -212,7 +212,7 @@ fn enter(connection: ConnectionId, user: &str, context: &Context<'_>) -> Result<
         Decision::Admitted => {}
         Decision::Refused => return Err(HandshakeError::TooMany),
         Decision::Evict(connection) => {
-            context.common.replaced.borrow_mut().push(Replaced { user: user.into(), connection });
+            context.shared.replaced.borrow_mut().push(Replaced { user: user.into(), connection });
         }
     }
     Ok(())

@@ -127,7 +127,7 @@ impl Connection {
         is_unread: bool,
         recorder: &mut impl Recorder,
     ) {
-        let time_base = context.common.time_base;
+        let time_base = context.shared.time_base;
         match &mut self.stage {
             Stage::Handshake { body: Some((_, since)), .. }
                 if !is_unread && time_base.instant(*since) + LAST_CHUNK_TIMEOUT <= turn.now =>
@@ -195,7 +195,7 @@ impl Connection {
     /// Pings its peer if that is quiet, and ends it if that has not answered. A peer that may have answered unread is not
     /// ended, but pings go out in any case: they keep gateways from taking the connection for a dead one.
     fn beat(&mut self, context: &Context<'_>, turn: &mut Turn<'_>, is_unread: bool) {
-        let (config, time_base) = (self.pulse(context.config), context.common.time_base);
+        let (config, time_base) = (self.pulse(context.config), context.shared.time_base);
         let is_unread = is_unread || self.pause().is_some();
         let Stage::Admitted { session, .. } = &mut self.stage else { return };
         if !session.is_open() || turn.is_backlogged || (is_unread && self.keep_alive.is_unanswered(time_base))

@@ -1,11 +1,11 @@
 //! One connection from accept to close: handshake, session, or refusal.
 //!
-//! `admission`: from its request head to its user; `deadlines`: what becomes of it when time passes; `marks`: what four
+//! `admission`: from its request head to its user; `deadlines`: what becomes of it when time passes; `flags`: what four
 //! bytes hold; `pacing`: how it is kept to its rates.
 
 mod admission;
 mod deadlines;
-mod marks;
+mod flags;
 mod pacing;
 
 use std::cell::{Cell, RefCell};
@@ -31,7 +31,7 @@ use crate::record::{Record, Recorder, Summary};
 use crate::segments::OutputSegments;
 use crate::session::{Ending, Event, Session, Transport};
 use crate::turn::{Codec, Turn};
-use marks::Marks;
+use flags::Flags;
 use pacing::{Budget, Pacing};
 
 pub(super) use pacing::Unlimited;
@@ -47,7 +47,7 @@ pub(super) struct Connection {
     pub(super) backlog: Option<Box<Backlog>>,
     /// How fast its peer talks, once it is admitted and if that matters.
     pace: Option<Box<Pacing>>,
-    pub(super) marks: Marks,
+    pub(super) flags: Flags,
     /// What its buffers held when that was last counted, in bytes.
     pub(super) held: u32,
     /// The timer entry that stands for this connection.
@@ -99,7 +99,7 @@ pub(super) enum ShutdownKind {
 
 /// What the connections of a worker have in common.
 #[derive(Debug)]
-pub(super) struct Common {
+pub(super) struct Shared {
     /// Moments are counted from here.
     pub(super) time_base: TimeBase,
     pub(super) jitter: Jitter,
@@ -113,7 +113,7 @@ pub(super) struct Common {
 pub(super) struct Context<'c> {
     pub(super) config: &'c WorkerConfig,
     pub(super) application: Application,
-    pub(super) common: &'c Common,
+    pub(super) shared: &'c Shared,
 }
 
 impl Connection {
@@ -136,7 +136,7 @@ impl Connection {
             },
             backlog: None,
             pace: None,
-            marks: Marks::default(),
+            flags: Flags::default(),
             held: 0,
             armed: None,
         }
@@ -222,9 +222,9 @@ impl Connection {
                 Event::Binary(payload) => (DataKind::Binary, payload),
                 Event::Pong(payload) => {
                     if let Some(round_trip) =
-                        self.keep_alive.on_pong(turn.now, &payload, context.common.time_base)
+                        self.keep_alive.on_pong(turn.now, &payload, context.shared.time_base)
                     {
-                        self.marks.set_round_trip(round_trip);
+                        self.flags.set_round_trip(round_trip);
                         recorder.record(&Record::Pong { connection, identity, round_trip });
                     }
                     is_between = session.is_between_messages();
@@ -328,7 +328,7 @@ impl Connection {
         match (&mut self.stage, code) {
             (Stage::Handshake { .. }, _) => self.refuse(context, turn, HandshakeError::Draining, recorder),
             (Stage::Admitted { session, .. }, Some(code)) => {
-                notice::disconnect(session, turn, code, reason, context.common.jitter.reconnect_after());
+                notice::disconnect(session, turn, code, reason, context.shared.jitter.reconnect_after());
                 session.close(turn, code, reason);
             }
             (Stage::Admitted { .. } | Stage::Refused { .. } | Stage::Dismissed { .. }, _) => {}
@@ -362,7 +362,7 @@ impl Connection {
             identity,
             since: time_base.instant(self.since),
             heard: self.keep_alive.last_received(),
-            round_trip: self.marks.round_trip(),
+            round_trip: self.flags.round_trip(),
             traffic: session.traffic(),
             backlog: self.waiting(),
             is_open: session.is_open(),
@@ -520,7 +520,7 @@ impl Connection {
                 ending: session.ending().unwrap_or(Ending::Broken),
                 summary: Summary {
                     lasted: now.saturating_duration_since(time_base.instant(self.since)),
-                    round_trip: self.marks.round_trip(),
+                    round_trip: self.flags.round_trip(),
                     traffic: session.traffic(),
                 },
             }),

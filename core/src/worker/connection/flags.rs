@@ -8,9 +8,9 @@ use std::time::Duration;
 ///   bit 31: counts for its user | bit 30: its peer has left | bits 0 to 29: microseconds
 /// ```
 #[derive(Debug, Default, Clone, Copy)]
-pub(in crate::worker) struct Marks(u32);
+pub(in crate::worker) struct Flags(u32);
 
-impl Marks {
+impl Flags {
     /// What the last ping took, to the microsecond and at most 17 minutes. `None` before the first was answered.
     pub(super) fn round_trip(self) -> Option<Duration> {
         let micros = self.0 & LONGEST;
@@ -57,27 +57,27 @@ mod tests {
 
     #[test]
     fn marks_and_the_round_trip_do_not_touch_each_other() {
-        let mut marks = Marks::default();
-        assert_eq!((marks.round_trip(), marks.is_counted(), marks.is_peer_closed()), (None, false, false));
-        marks.set_counted(true);
-        marks.set_peer_closed(true);
-        assert_eq!(marks.round_trip(), None);
+        let mut flags = Flags::default();
+        assert_eq!((flags.round_trip(), flags.is_counted(), flags.is_peer_closed()), (None, false, false));
+        flags.set_counted(true);
+        flags.set_peer_closed(true);
+        assert_eq!(flags.round_trip(), None);
         for (took, kept) in [
             (Duration::ZERO, Duration::from_micros(1)),
             (Duration::from_micros(1500), Duration::from_micros(1500)),
             (Duration::MAX, Duration::from_micros(LONGEST.into())),
         ] {
-            marks.set_round_trip(took);
+            flags.set_round_trip(took);
             assert_eq!(
-                (marks.round_trip(), marks.is_counted(), marks.is_peer_closed()),
+                (flags.round_trip(), flags.is_counted(), flags.is_peer_closed()),
                 (Some(kept), true, true)
             );
         }
-        marks.set_counted(false);
-        assert_eq!((marks.is_counted(), marks.is_peer_closed()), (false, true));
-        marks.set_peer_closed(false);
+        flags.set_counted(false);
+        assert_eq!((flags.is_counted(), flags.is_peer_closed()), (false, true));
+        flags.set_peer_closed(false);
         assert_eq!(
-            (marks.is_peer_closed(), marks.round_trip()),
+            (flags.is_peer_closed(), flags.round_trip()),
             (false, Some(Duration::from_micros(LONGEST.into())))
         );
     }
