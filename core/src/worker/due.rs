@@ -49,8 +49,8 @@ impl Worker {
             |worker: &Worker| worker.connections.get(key.0).is_some_and(|connection| connection.is_paused());
         let was_paused = is_paused(self);
         self.judge(key, now, recorder);
-        let has_rest = self.connections.get(key.0).is_some_and(|connection| connection.has_rest());
-        if (was_paused || has_rest) && self.wants_read(key) && !self.is_read_blocked(key, recorder) {
+        let has_deferred = self.connections.get(key.0).is_some_and(|connection| connection.has_deferred());
+        if (was_paused || has_deferred) && self.wants_read(key) && !self.is_read_blocked(key, recorder) {
             // What is due to it by now is due in this turn.
             return self.on_readable_slowly(key, now, buffer, &mut socket, recorder);
         }

@@ -161,8 +161,10 @@ impl Worker {
         socket: &mut impl Socket,
         recorder: &mut impl Recorder,
     ) -> Transport {
-        if self.connections.get(key.0).is_some_and(|connection| connection.has_rest()) {
-            self.turn(key, now, |connection, context, turn| connection.handle_rest(context, turn, recorder));
+        if self.connections.get(key.0).is_some_and(|connection| connection.has_deferred()) {
+            self.turn(key, now, |connection, context, turn| {
+                connection.handle_deferred(context, turn, recorder)
+            });
         }
         let mut room = None;
         self.turn(key, now, |connection, context, _| room = connection.room(context.config, now, recorder));

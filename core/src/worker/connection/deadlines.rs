@@ -39,7 +39,7 @@ impl Connection {
             self.resumes_at(config),
             self.pings_at(config, time_base),
             self.stalls_at(config),
-            self.calms_at(),
+            self.excess_ends_at(),
         ];
         deadlines.into_iter().flatten().min()
     }
@@ -51,7 +51,7 @@ impl Connection {
         now: Instant,
         time_base: TimeBase,
     ) -> bool {
-        let deadlines = [self.pings_at(config, time_base), self.stalls_at(config), self.calms_at()];
+        let deadlines = [self.pings_at(config, time_base), self.stalls_at(config), self.excess_ends_at()];
         deadlines.into_iter().flatten().any(|at| at <= now)
     }
 
@@ -160,7 +160,7 @@ impl Connection {
                 }
                 // What its peer said during a pause is read only after this.
                 let is_unread = is_unread || was_paused;
-                self.calm(turn.now, recorder);
+                self.end_excess(turn.now, recorder);
                 self.judge_session(context, turn, is_unread);
                 self.beat(context, turn, is_unread);
             }

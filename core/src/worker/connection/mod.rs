@@ -405,7 +405,7 @@ impl Connection {
             + match &self.stage {
                 Stage::Handshake { reader, .. } => reader.memory(),
                 Stage::Admitted { session, .. } | Stage::Dismissed { session } => {
-                    session.memory() + self.rest_memory()
+                    session.memory() + self.deferred_memory()
                 }
                 Stage::Refused { .. } => 0,
             }

@@ -46,7 +46,7 @@ struct Excess {
     /// How many pauses there were.
     pauses: u64,
     /// What was read and is not due yet.
-    rest: Vec<u8>,
+    deferred: Vec<u8>,
 }
 
 /// How many messages may be handled.
@@ -104,7 +104,7 @@ impl Pacing {
         // It is later than now, since less than a step is left.
         let until = until.unwrap_or(now).max(now + LEAST);
         let excess = self.excess.get_or_insert_with(|| {
-            Box::new(Excess { since: now, pause: None, resumed: (now, now), pauses: 0, rest: Vec::new() })
+            Box::new(Excess { since: now, pause: None, resumed: (now, now), pauses: 0, deferred: Vec::new() })
         });
         excess.pause = Some((now, until));
         excess.pauses += 1;
@@ -139,19 +139,19 @@ impl Connection {
     }
 
     /// When its client has kept its rates for so long that it does not count as exceeding them any more.
-    pub(super) fn calms_at(&self) -> Option<Instant> {
+    pub(super) fn excess_ends_at(&self) -> Option<Instant> {
         let excess = self.excess().filter(|excess| excess.pause.is_none() && self.is_open())?;
-        Some(excess.resumed.0 + CALM)
+        Some(excess.resumed.0 + CONFORMING_TIME)
     }
 
     /// Whether bytes are here that were read and not handled.
-    pub(in crate::worker) fn has_rest(&self) -> bool {
-        self.excess().is_some_and(|excess| !excess.rest.is_empty())
+    pub(in crate::worker) fn has_deferred(&self) -> bool {
+        self.excess().is_some_and(|excess| !excess.deferred.is_empty())
     }
 
     /// The memory of those bytes.
-    pub(super) fn rest_memory(&self) -> usize {
-        self.excess().map_or(0, |excess| excess.rest.capacity())
+    pub(super) fn deferred_memory(&self) -> usize {
+        self.excess().map_or(0, |excess| excess.deferred.capacity())
     }
 
     /// How many bytes may be read from it now. If none, its reading is paused.
@@ -195,24 +195,24 @@ impl Connection {
         bytes: &mut [u8],
         recorder: &mut impl Recorder,
     ) {
-        if self.has_rest() || self.pause().is_some() {
+        if self.has_deferred() || self.pause().is_some() {
             // Read although it was not wanted: it waits behind what waits.
-            self.keep(bytes);
+            self.defer(bytes);
             if self.pause().is_none() {
-                self.handle_rest(context, turn, recorder);
+                self.handle_deferred(context, turn, recorder);
             }
             return;
         }
         let (handled, exceeded) = self.handle_due(context, turn, bytes, recorder);
         if let Some(kind) = exceeded {
             self.begin_pause(kind, context.config, turn.now, recorder);
-            self.keep(bytes.get(handled..).unwrap_or_default());
+            self.defer(bytes.get(handled..).unwrap_or_default());
         }
     }
 
-    fn keep(&mut self, bytes: &[u8]) {
+    fn defer(&mut self, bytes: &[u8]) {
         if let Some(excess) = self.pace.as_mut().and_then(|pace| pace.excess.as_mut()) {
-            excess.rest.extend_from_slice(bytes);
+            excess.deferred.extend_from_slice(bytes);
         }
     }
 
@@ -233,18 +233,18 @@ impl Connection {
         if let Stage::Admitted { session, .. } = &mut self.stage {
             session.postpone(now.saturating_duration_since(since));
         }
-        self.handle_rest(context, turn, recorder);
+        self.handle_deferred(context, turn, recorder);
     }
 
     /// Handles as much as is due of what was read before. Pauses again if that is not all.
-    pub(in crate::worker) fn handle_rest(
+    pub(in crate::worker) fn handle_deferred(
         &mut self,
         context: &Context<'_>,
         turn: &mut Turn<'_>,
         recorder: &mut impl Recorder,
     ) {
         let excess = self.pace.as_mut().and_then(|pace| pace.excess.as_mut());
-        let Some(mut rest) = excess.map(|excess| mem::take(&mut excess.rest)) else { return };
+        let Some(mut rest) = excess.map(|excess| mem::take(&mut excess.deferred)) else { return };
         if rest.is_empty() {
             return;
         }
@@ -253,13 +253,13 @@ impl Connection {
         rest.drain(..handled);
         self.begin_pause(kind, context.config, turn.now, recorder);
         if let Some(excess) = self.pace.as_mut().and_then(|pace| pace.excess.as_mut()) {
-            excess.rest = rest;
+            excess.deferred = rest;
         }
     }
 
     /// Ends the time in which its client counts as exceeding its rates, if it has kept them for long enough.
-    pub(super) fn calm(&mut self, now: Instant, recorder: &mut impl Recorder) {
-        if self.calms_at().is_none_or(|at| now < at) {
+    pub(super) fn end_excess(&mut self, now: Instant, recorder: &mut impl Recorder) {
+        if self.excess_ends_at().is_none_or(|at| now < at) {
             return;
         }
         let excess = self.pace.as_mut().and_then(|pace| pace.excess.take());
@@ -372,4 +372,4 @@ const LEAST: Duration = Duration::from_micros(100);
 const CATCH_UP: Duration = Duration::from_millis(50);
 
 /// How long a client has to keep its rates until it counts as keeping them.
-const CALM: Duration = Duration::from_secs(10);
+const CONFORMING_TIME: Duration = Duration::from_secs(10);
