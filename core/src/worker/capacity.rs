@@ -126,7 +126,7 @@ impl Worker {
             AdmissionState::Admitted | AdmissionState::Refused => {}
         }
         match after {
-            AdmissionState::Admitted => self.enter(key),
+            AdmissionState::Admitted => self.index_user(key),
             AdmissionState::Refused => {
                 if before == AdmissionState::Pending {
                     self.give_up_place();

@@ -9,16 +9,16 @@ use crate::id::ConnectionId;
 
 /// How the connections of a worker end.
 #[derive(Debug)]
-pub(super) enum Stop {
+pub(super) enum StopMode {
     /// All at once.
     AtOnce,
     /// One after the other.
-    Spread(Spread),
+    Spread(DrainSchedule),
 }
 
 /// The connections that are still to be ended, and when.
 #[derive(Debug)]
-pub(super) struct Spread {
+pub(super) struct DrainSchedule {
     /// When the first of them has its turn, before the jitter.
     start: Instant,
     /// From one turn to the next.
@@ -30,16 +30,16 @@ pub(super) struct Spread {
     waiting: VecDeque<(Key, ConnectionId)>,
 }
 
-impl Spread {
+impl DrainSchedule {
     fn new(
         waiting: VecDeque<(Key, ConnectionId)>,
         now: Instant,
         spread: Duration,
         jitter: &Jitter,
-    ) -> Spread {
+    ) -> DrainSchedule {
         // A worker does not have four billion connections.
         let gap = spread / u32::try_from(waiting.len()).unwrap_or(u32::MAX).max(1);
-        Spread { start: now, gap, done: 0, next: now + jitter.within(gap), waiting }
+        DrainSchedule { start: now, gap, done: 0, next: now + jitter.within(gap), waiting }
     }
 
     /// When the next one is ended, if there is one.
@@ -61,7 +61,7 @@ impl Spread {
 impl Worker {
     /// Begins to end all connections at once, with 1001 or 503, also those that are still to come.
     pub fn shut_down(&mut self) {
-        self.stop = Some(Stop::AtOnce);
+        self.stop = Some(StopMode::AtOnce);
         self.due.extend(self.connections.iter().map(|(key, _)| Key(key)));
     }
 
@@ -76,17 +76,17 @@ impl Worker {
                 waiting.push_back((Key(key), connection.id));
             }
         }
-        self.stop = Some(Stop::Spread(Spread::new(waiting, now, spread, &self.shared.jitter)));
+        self.stop = Some(StopMode::Spread(DrainSchedule::new(waiting, now, spread, &self.shared.jitter)));
     }
 
     /// When the next connection is ended because the process stops.
     pub(super) fn drains_at(&self) -> Option<Instant> {
-        if let Some(Stop::Spread(spread)) = &self.stop { spread.next() } else { None }
+        if let Some(StopMode::Spread(spread)) = &self.stop { spread.next() } else { None }
     }
 
     /// The next connection that is to be ended because the process stops, if its time has come.
     pub(super) fn drain_next(&mut self, now: Instant) -> Option<Key> {
-        let Some(Stop::Spread(spread)) = &mut self.stop else { return None };
+        let Some(StopMode::Spread(spread)) = &mut self.stop else { return None };
         loop {
             let (key, id) = spread.pop(now, &self.shared.jitter)?;
             if self.connections.get(key.0).is_some_and(|connection| connection.id == id) {

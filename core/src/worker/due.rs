@@ -110,7 +110,7 @@ impl Worker {
         let Some(connection) = self.connections.get_mut(key.0) else { return };
         connection.flags.set_peer_closed(true);
         self.peer_closed.push_back(PeerClosed { at: now + GRACE, key, id: connection.id });
-        self.uncount(key);
+        self.release_user(key);
     }
 
     /// When the first of the connections whose peers have left is ended.
@@ -139,7 +139,7 @@ impl Worker {
 
     /// Takes a connection that is ending out of those that its user may have.
     #[cold]
-    pub(super) fn uncount(&mut self, key: Key) {
+    pub(super) fn release_user(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key.0) else { return };
         if !connection.flags.is_counted() {
             return;

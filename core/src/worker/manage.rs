@@ -184,14 +184,14 @@ impl Worker {
     }
 
     /// Takes note of a user who has just been admitted.
-    pub(super) fn enter(&mut self, key: Key) {
+    pub(super) fn index_user(&mut self, key: Key) {
         if let Some(connection) = self.connections.get_mut(key.0)
             && connection.user().is_some()
         {
             connection.flags.set_counted(self.config.users.is_some());
             // Its Close may have come in the same read.
             if !connection.is_open() {
-                self.uncount(key);
+                self.release_user(key);
             }
         }
         let Some(user) = self.connections.get(key.0).and_then(Connection::user) else { return };
@@ -203,7 +203,7 @@ impl Worker {
     }
 
     /// Forgets a user whose connection is gone.
-    pub(super) fn leave(&mut self, key: Key, user: &Identity) {
+    pub(super) fn unindex_user(&mut self, key: Key, user: &Identity) {
         let seed = self.config.hash_seed;
         self.users.remove(fingerprint(seed, user.id()), key);
         if let Some(id) = user.session_id() {

@@ -75,7 +75,7 @@ use crate::turn::{Codec, Turn};
 use application::Application;
 use capacity::Capacity;
 use connection::{Connection, Context, Shared, ShutdownKind};
-use drain::Stop;
+use drain::StopMode;
 use due::PeerClosed;
 use index::Index;
 use jitter::Jitter;
@@ -109,7 +109,7 @@ pub struct Worker {
     /// Connections to be looked at without their sockets having said anything.
     due: VecDeque<Key>,
     /// Whether the process stops, and how.
-    stop: Option<Stop>,
+    stop: Option<StopMode>,
     /// The output of one turn, of the connection `corked`. Empty between turns.
     cork: Vec<u8>,
     corked: Key,
@@ -279,7 +279,7 @@ impl Worker {
             self.end_admission(connection.admission_state());
             self.forget_memory(connection.held);
             if let Some(user) = connection.user() {
-                self.leave(key, user);
+                self.unindex_user(key, user);
                 if let Some(users) = self.config.users.as_ref().filter(|_| connection.flags.is_counted()) {
                     users.leave(user.id(), connection.id);
                 }
@@ -330,9 +330,9 @@ impl Worker {
             if self.connections.contains(key.0) {
                 let kind = match self.stop {
                     None => None,
-                    Some(Stop::AtOnce) => Some(ShutdownKind::Away),
+                    Some(StopMode::AtOnce) => Some(ShutdownKind::Away),
                     // Who is admitted has a turn of its own.
-                    Some(Stop::Spread(_)) => Some(ShutdownKind::Refusal),
+                    Some(StopMode::Spread(_)) => Some(ShutdownKind::Refusal),
                 };
                 self.turn(key, now, |connection, context, turn| {
                     connection.send_pong(turn);
@@ -390,7 +390,7 @@ impl Worker {
         now: Instant,
         work: impl FnOnce(&mut Connection, &Context<'_>, &mut Turn<'_>),
     ) {
-        self.uncork_for(key, now);
+        self.claim_cork(key, now);
         let Some(connection) = self.connections.get_mut(key.0) else { return };
         let context = Context { config: &self.config, application: self.application, shared: &self.shared };
         let admission_state = connection.admission_state();
@@ -421,31 +421,31 @@ impl Worker {
                 self.timers.push(Entry::new(at, key, connection.id));
             }
         }
-        self.uncount_if_ending(key);
+        self.release_user_if_closing(key);
     }
 
     /// Takes a connection that has begun to close out of those that its user may have. Before its Close is sent: a client
     /// that has read it may open the next one at once, at another worker.
     #[inline]
-    fn uncount_if_ending(&mut self, key: Key) {
+    fn release_user_if_closing(&mut self, key: Key) {
         let Some(connection) = self.connections.get(key.0) else { return };
         if connection.flags.is_counted() && !connection.is_open() {
-            self.uncount(key);
+            self.release_user(key);
         }
     }
 
     /// Hands the cork buffer to the connection `key`. Had the runtime left another's output in it, that
     /// becomes the other's backlog: bytes never go to the wrong connection.
     #[inline]
-    fn uncork_for(&mut self, key: Key, now: Instant) {
+    fn claim_cork(&mut self, key: Key, now: Instant) {
         if !self.cork.is_empty() {
-            self.rescue_cork(key, now);
+            self.move_cork_to_backlog(key, now);
         }
         self.corked = key;
     }
 
     #[cold]
-    fn rescue_cork(&mut self, key: Key, now: Instant) {
+    fn move_cork_to_backlog(&mut self, key: Key, now: Instant) {
         if self.corked == key {
             return;
         }

@@ -54,7 +54,7 @@ impl Worker {
         socket: &mut impl Socket,
         recorder: &mut impl Recorder,
     ) -> Transport {
-        self.uncork_for(key, now);
+        self.claim_cork(key, now);
         let Some(connection) = self.connections.get_mut(key.0) else { return Transport::Close };
         if !connection.is_between_messages() || connection.is_paced() || recorder.is_full() {
             return self.on_readable_other(key, now, buffer, socket, recorder);
@@ -91,7 +91,7 @@ impl Worker {
     /// Sends what a connection answers that is in the middle of a message, at its end, or waits for a pong.
     #[inline(never)]
     fn answer_further(&mut self, key: Key, now: Instant, socket: &mut impl Socket) -> Transport {
-        self.uncount_if_ending(key);
+        self.release_user_if_closing(key);
         let transport = self.flush(key, now, socket);
         self.arm(key);
         self.count_memory(key);
@@ -196,7 +196,7 @@ impl Worker {
         socket: &mut impl Socket,
         recorder: &mut impl Recorder,
     ) -> Transport {
-        self.uncork_for(key, now);
+        self.claim_cork(key, now);
         self.on_readable_other(key, now, buffer, socket, recorder)
     }
 
@@ -233,7 +233,7 @@ impl Worker {
             recorder,
         );
         if !connection.is_open() {
-            self.uncount_if_ending(key);
+            self.release_user_if_closing(key);
         }
         if !self.cork.is_empty() {
             self.send_segments(key, now, segments, socket);

@@ -80,9 +80,9 @@ impl Connection {
         }
         let admission = match refusal {
             Some(error) => Err(error),
-            None => request
-                .identify(peer, handshake)
-                .and_then(|admission| enter(self.id, admission.identity().id(), context).map(|()| admission)),
+            None => request.identify(peer, handshake).and_then(|admission| {
+                enter_user(self.id, admission.identity().id(), context).map(|()| admission)
+            }),
         };
         let accepted = match admission {
             Ok(admission) => admission.accept(turn.out, handshake, self.id),
@@ -203,7 +203,7 @@ struct Asked<'a> {
 }
 
 /// Counts one more connection of a user, if it may be.
-fn enter(connection: ConnectionId, user: &str, context: &Context<'_>) -> Result<(), HandshakeError> {
+fn enter_user(connection: ConnectionId, user: &str, context: &Context<'_>) -> Result<(), HandshakeError> {
     if context.shared.is_stalled.get() {
         return Err(HandshakeError::LogStalled);
     }
