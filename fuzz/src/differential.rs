@@ -55,6 +55,9 @@ fn check_reference(wire: &Wire<'_>, ending: Ending, reference: &Reference) {
         let echo = code.map(|code| u16::from(code).to_be_bytes());
         assert_eq!(wire.close, Some(echo.as_ref().map_or(&[][..], |echo| echo)), "the echo of the code");
         // tungstenite does not know 1014, which IANA has registered since.
-        assert!(code.map(u16::from) == reference.close.map(u16::from) || ending.code() == 1014, "{ending:?}, but {reference:?}");
+        assert!(
+            code.map(u16::from) == reference.close.map(u16::from) || ending.code() == 1014,
+            "{ending:?}, but {reference:?}"
+        );
     }
 }
