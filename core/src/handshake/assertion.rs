@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use super::display::NameEncoding;
 use super::error::HandshakeError;
-use super::identity::{Identity, IdentityRules, IdentityValues, is_alias};
+use super::identity::{Identity, IdentityRules, IdentityValues};
+use super::single_header::SingleHeader;
 
 /// Where the token stands, and who judges it. With one in [`HandshakeConfig`](super::HandshakeConfig), nobody is
 /// admitted without a token, and the plain identity headers are not looked at.
@@ -219,52 +220,17 @@ impl fmt::Display for AssertionError {
 
 impl std::error::Error for AssertionError {}
 
-/// The header lines of one request, seen by whoever looks for the token. The rules are those of the plain identity
-/// headers: the client can add a line that the gateway did not replace, or ask a proxy to drop the gateway's.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Token<'h> {
-    value: Option<&'h [u8]>,
-    /// A second line was seen.
-    twice: bool,
-    /// A name that differs only in its separators was seen.
-    alias: bool,
-    /// `Connection` names the header.
-    nominated: bool,
-}
-
-impl<'h> Token<'h> {
-    /// Looks at one header line.
-    pub(super) fn see_header(&mut self, assertion: &Assertion, name: &str, value: &'h [u8]) {
-        if name.eq_ignore_ascii_case(&assertion.header) {
-            self.twice |= self.value.replace(value).is_some();
-        } else {
-            self.alias |= is_alias(name, &assertion.header);
-        }
-    }
-
-    /// Looks at one token of `Connection`.
-    pub(super) fn see_connection_option(&mut self, assertion: &Assertion, option: &[u8]) {
-        self.nominated |= option.eq_ignore_ascii_case(assertion.header.as_bytes());
-    }
-
-    /// The identity, if one token stood there, plainly or as a bearer token, and the verifier believes it.
-    pub(super) fn judge(
+impl Assertion {
+    /// The identity that the token in `header` asserts, if there is one line with a token, plainly or as a bearer token,
+    /// and the verifier accepts it.
+    pub(super) fn identity(
         &self,
-        assertion: &Assertion,
+        header: &SingleHeader<'_>,
         rules: IdentityRules,
     ) -> Result<Identity, HandshakeError> {
-        if self.twice {
-            return Err(HandshakeError::IdentityTwice);
-        }
-        if self.alias {
-            return Err(HandshakeError::IdentityAlias);
-        }
-        if self.nominated {
-            return Err(HandshakeError::IdentityNominated);
-        }
-        let token = self.value.map(without_scheme).filter(|token| !token.is_empty());
+        let token = header.value()?.map(without_scheme).filter(|token| !token.is_empty());
         let token = token.ok_or(HandshakeError::AssertionMissing)?;
-        let asserted = assertion.verifier.verify(token)?;
+        let asserted = self.verifier.verify(token)?;
         // A token whose end has more digits than are kept outlives the service all the same.
         let token_exp = asserted.expires_at.min(Identity::MAX_EXP).to_string();
         // Encodings are for headers. A token is JSON, where names stand as they are.

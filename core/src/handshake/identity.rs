@@ -8,6 +8,7 @@ use super::display::{NameEncoding, push_display};
 use super::error::HandshakeError;
 use super::opaque::IdCharset;
 use super::request_id::RequestId;
+use super::single_header::SingleHeader;
 
 /// An admitted user. All in one allocation, because each connection keeps one.
 #[derive(Clone, PartialEq, Eq)]
@@ -256,79 +257,46 @@ impl fmt::Debug for Identity {
 /// Stands before the client, the origin and the subprotocol in the text of an identity. None of them has one.
 const BEFORE_LINE: char = '\n';
 
-/// The identity headers of one request, gathered in a single pass over its lines and judged afterwards.
+/// The identity headers of one request, gathered in a single pass over its lines.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Claims<'h> {
-    id: Option<&'h [u8]>,
-    email: Option<&'h [u8]>,
-    name: Option<&'h [u8]>,
-    session_id: Option<&'h [u8]>,
-    token_exp: Option<&'h [u8]>,
-    /// A second line of one of them was seen.
-    twice: bool,
-    /// A name that differs from one of them only in its separators was seen.
-    alias: bool,
-    /// `Connection` names one of them.
-    nominated: bool,
+pub(super) struct IdentityHeaderValues<'h> {
+    id: SingleHeader<'h>,
+    email: SingleHeader<'h>,
+    name: SingleHeader<'h>,
+    session_id: SingleHeader<'h>,
+    token_exp: SingleHeader<'h>,
 }
 
-impl<'h> Claims<'h> {
-    /// Looks at one header line.
-    pub(super) fn see_header(&mut self, names: &IdentityHeaders, name: &str, value: &'h [u8]) {
-        let fields = [
-            (&names.id, &mut self.id),
-            (&names.email, &mut self.email),
-            (&names.name, &mut self.name),
-            (&names.session_id, &mut self.session_id),
-            (&names.token_exp, &mut self.token_exp),
-        ];
-        for (wanted, field) in fields {
-            if name.eq_ignore_ascii_case(wanted) {
-                self.twice |= field.replace(value).is_some();
-            } else {
-                self.alias |= is_alias(name, wanted);
-            }
-        }
+impl<'h> IdentityHeaderValues<'h> {
+    /// Takes one line of the request.
+    pub(super) fn add_line(&mut self, names: &IdentityHeaders, name: &str, value: &'h [u8]) {
+        self.each(names, |header, wanted| header.add_line(wanted, name, value));
     }
 
-    /// Looks at one token of `Connection`. A proxy that obeys it drops the header of that name
-    /// (RFC 9110 §7.6.1), so a client that nominates an identity header tries to be nobody.
-    pub(super) fn see_connection_option(&mut self, names: &IdentityHeaders, option: &[u8]) {
-        let names = [&names.id, &names.email, &names.name, &names.session_id, &names.token_exp];
-        // An empty item of the list is not the name of a header that is not read.
-        self.nominated |=
-            !option.is_empty() && names.iter().any(|name| option.eq_ignore_ascii_case(name.as_bytes()));
+    /// Takes an item of `Connection`.
+    pub(super) fn add_connection_option(&mut self, names: &IdentityHeaders, option: &[u8]) {
+        self.each(names, |header, wanted| header.add_connection_option(wanted, option));
     }
 
-    /// The identity, if each header is there once at most, and no alias or nomination is.
-    pub(super) fn judge(&self, rules: &IdentityRules) -> Result<Identity, HandshakeError> {
-        if self.twice {
-            return Err(HandshakeError::IdentityTwice);
-        }
-        if self.alias {
-            return Err(HandshakeError::IdentityAlias);
-        }
-        if self.nominated {
-            return Err(HandshakeError::IdentityNominated);
-        }
-        let value = |field: Option<&'h [u8]>| field.unwrap_or_default().trim_ascii();
-        rules.identity(&IdentityValues {
-            id: value(self.id),
-            email: value(self.email),
-            name: value(self.name),
-            session_id: value(self.session_id),
-            token_exp: value(self.token_exp),
-        })
+    #[inline]
+    fn each(&mut self, names: &IdentityHeaders, mut add: impl FnMut(&mut SingleHeader<'h>, &str)) {
+        add(&mut self.id, &names.id);
+        add(&mut self.email, &names.email);
+        add(&mut self.name, &names.name);
+        add(&mut self.session_id, &names.session_id);
+        add(&mut self.token_exp, &names.token_exp);
     }
-}
 
-/// Whether `name` is `wanted` but for its separators: `User_ID`, `user.id`, `User!ID`. Traefik passes such a
-/// header from the client (CVE-2026-54763, CVE-2026-88011), and CGI-like servers take it for the real one.
-pub(super) fn is_alias(name: &str, wanted: &str) -> bool {
-    name.len() == wanted.len()
-        && name.bytes().zip(wanted.bytes()).all(|(a, b)| {
-            a.eq_ignore_ascii_case(&b) || !(a.is_ascii_alphanumeric() || b.is_ascii_alphanumeric())
-        })
+    /// The identity, if none of the headers has a fault.
+    pub(super) fn identity(&self, rules: &IdentityRules) -> Result<Identity, HandshakeError> {
+        let headers = [self.id, self.email, self.name, self.session_id, self.token_exp];
+        if let Some(fault) = headers.iter().filter_map(SingleHeader::fault).min() {
+            return Err(fault.into());
+        }
+        let [id, email, name, session_id, token_exp] =
+            headers.map(|header| header.exactly_one().unwrap_or_default().trim_ascii());
+        rules.identity(&IdentityValues { id, email, name, session_id, token_exp })
+    }
 }
 
 /// The expiry as text, if it is a number of seconds and nothing else, or empty.
@@ -343,10 +311,10 @@ mod tests {
 
     fn judge(headers: &[(&str, &[u8])], options: &[&[u8]]) -> Result<Identity, HandshakeError> {
         let names = IdentityHeaders::default();
-        let mut claims = Claims::default();
-        headers.iter().for_each(|(name, value)| claims.see_header(&names, name, value));
-        options.iter().for_each(|option| claims.see_connection_option(&names, option));
-        claims.judge(&IdentityRules::default())
+        let mut values = IdentityHeaderValues::default();
+        headers.iter().for_each(|(name, value)| values.add_line(&names, name, value));
+        options.iter().for_each(|option| values.add_connection_option(&names, option));
+        values.identity(&IdentityRules::default())
     }
 
     /// An identity of an id, an e-mail address, a name, a session and an expiry.
@@ -488,11 +456,11 @@ mod tests {
     #[test]
     fn a_header_without_a_name_is_not_read() {
         let names = IdentityHeaders { session_id: String::new(), ..IdentityHeaders::default() };
-        let mut claims = Claims::default();
-        claims.see_header(&names, "User-ID", b"1");
-        claims.see_header(&names, "User-Session-ID", b"{}");
-        claims.see_connection_option(&names, b"");
-        assert_eq!(claims.judge(&IdentityRules::default()).expect("an identity").session_id(), None);
+        let mut values = IdentityHeaderValues::default();
+        values.add_line(&names, "User-ID", b"1");
+        values.add_line(&names, "User-Session-ID", b"{}");
+        values.add_connection_option(&names, b"");
+        assert_eq!(values.identity(&IdentityRules::default()).expect("an identity").session_id(), None);
     }
 
     #[test]

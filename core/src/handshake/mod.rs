@@ -45,6 +45,7 @@ mod request;
 mod request_id;
 mod respond;
 mod secret;
+mod single_header;
 mod subprotocol;
 mod trust;
 

@@ -4,15 +4,14 @@ use std::mem::MaybeUninit;
 
 use httparse::Header;
 
-use super::assertion::Token;
 use super::client::{Client, Forwarding};
 use super::config::{HandshakeConfig, IdentityHeaders};
 use super::error::HandshakeError;
 use super::health::is_health_check;
 use super::host::{Authority, default_port};
-use super::identity::{Claims, Identity};
-use super::request_id::{Correlation, RequestId};
-use super::secret::Proof;
+use super::identity::{Identity, IdentityHeaderValues};
+use super::request_id::{RequestId, RequestIdHeaders};
+use super::single_header::SingleHeader;
 use super::subprotocol::Offers;
 use super::trust::Peer;
 use super::{Admission, respond};
@@ -37,14 +36,14 @@ pub(crate) enum Request<'h> {
 pub struct UpgradeRequest<'h> {
     host: &'h str,
     key: &'h [u8],
-    origin: Once<'h>,
-    forwarded_host: Once<'h>,
+    origin: SingleHeader<'h>,
+    forwarded_host: SingleHeader<'h>,
     offers: Offers<'h>,
     deflate: Option<Deflate>,
-    proof: Proof<'h>,
-    claims: Claims<'h>,
-    token: Token<'h>,
-    correlation: Correlation<'h>,
+    secret: SingleHeader<'h>,
+    identity: IdentityHeaderValues<'h>,
+    assertion: SingleHeader<'h>,
+    request_ids: RequestIdHeaders<'h>,
     forwarding: Forwarding<'h>,
     announces_chunks: bool,
 }
@@ -75,7 +74,7 @@ impl<'h> UpgradeRequest<'h> {
 
     /// How the gateway calls the request, if it says so.
     pub fn request_id(&self) -> Option<&'h str> {
-        self.correlation.request_id()
+        self.request_ids.request_id()
     }
 
     /// The client, if `peer` is a trusted proxy and says its address. For the log; nothing follows from it.
@@ -94,10 +93,10 @@ impl<'h> UpgradeRequest<'h> {
         if !config.trusted_proxies.trusts_peer(peer) {
             return Err(HandshakeError::PeerNotTrusted);
         }
-        self.proof.judge(&config.proxy_secret)?;
+        config.proxy_secret.check(&self.secret)?;
         let identity: Identity = match &config.assertion {
-            Some(assertion) => self.token.judge(assertion, config.identity_rules)?,
-            None => self.claims.judge(&config.identity_rules)?,
+            Some(assertion) => assertion.identity(&self.assertion, config.identity_rules)?,
+            None => self.identity.identity(&config.identity_rules)?,
         };
         self.check_origin(config)?;
         let mut identity = identity.with_request(self.request_id(), self.client(peer, config));
@@ -112,16 +111,16 @@ impl<'h> UpgradeRequest<'h> {
     /// Whether the page may connect, if it is one: clients other than browsers need not send `Origin`. An empty one is not
     /// an absent one, unlike the headers that a gateway fills in: an attacker's page cannot leave it out.
     fn check_origin(&self, config: &HandshakeConfig) -> Result<(), HandshakeError> {
-        let origin = match self.origin {
-            Once::Never => return Ok(()),
-            Once::Seen(origin) => origin,
-            Once::Again => return Err(HandshakeError::OriginTwice),
+        let origin = match self.origin.value() {
+            Ok(None) => return Ok(()),
+            Ok(Some(origin)) => origin,
+            Err(_) => return Err(HandshakeError::OriginTwice),
         };
-        let host = match self.forwarded_host {
-            Once::Never | Once::Seen(b"") => Authority::parse(self.host),
-            // Of several hosts nobody knows which one the client asked for.
-            Once::Seen(host) => parse_host(host),
-            Once::Again => None,
+        let host = match self.forwarded_host.value() {
+            Ok(None | Some(b"")) => Authority::parse(self.host),
+            Ok(Some(host)) => parse_host(host),
+            // With several hosts it is unknown which one the client asked for.
+            Err(_) => None,
         };
         let host = host.ok_or(HandshakeError::Host)?;
         let is_admitted =
@@ -191,10 +190,10 @@ impl<'h> Request<'h> {
         }
         // RFC 9112 §6.3 makes the bytes after the head a body; RFC 6455 makes them frames. Only an empty body leaves no
         // doubt.
-        let announces_chunks = match (fields.transfer_encoding, fields.content_length) {
-            (Once::Never, Once::Never | Once::Seen(b"0")) => false,
+        let announces_chunks = match (fields.transfer_encoding.value(), fields.content_length.value()) {
+            (Ok(None), Ok(None | Some(b"0"))) => false,
             // With both, RFC 9112 §6.1 suspects an attempt at request smuggling.
-            (Once::Seen(coding), Once::Never) if coding.eq_ignore_ascii_case(b"chunked") => true,
+            (Ok(Some(coding)), Ok(None)) if coding.eq_ignore_ascii_case(b"chunked") => true,
             _ => return Err(HandshakeError::Body),
         };
         if !fields.upgrades_to_websocket {
@@ -203,7 +202,7 @@ impl<'h> Request<'h> {
         if !fields.connection_upgrade {
             return Err(HandshakeError::NoConnectionUpgrade);
         }
-        if fields.version != Once::Seen(b"13") {
+        if fields.version.exactly_one() != Some(b"13") {
             return Err(HandshakeError::Version);
         }
         let key = fields.key.exactly_one().filter(|key| is_key(key, config.strict_key));
@@ -215,62 +214,37 @@ impl<'h> Request<'h> {
             forwarded_host: fields.forwarded_host,
             offers: fields.offers,
             deflate: fields.deflate,
-            proof: fields.proof,
-            claims: fields.claims,
-            token: fields.token,
-            correlation: fields.correlation,
+            secret: fields.secret,
+            identity: fields.identity,
+            assertion: fields.assertion,
+            request_ids: fields.request_ids,
             forwarding: fields.forwarding,
             announces_chunks,
         }))
     }
 }
 
-/// A header that may stand in a request once.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Once<'h> {
-    #[default]
-    Never,
-    Seen(&'h [u8]),
-    Again,
-}
-
-impl<'h> Once<'h> {
-    fn see(&mut self, value: &'h [u8]) {
-        *self = match self {
-            Once::Never => Once::Seen(value),
-            Once::Seen(_) | Once::Again => Once::Again,
-        };
-    }
-
-    fn exactly_one(self) -> Option<&'h [u8]> {
-        match self {
-            Once::Seen(value) => Some(value),
-            Once::Never | Once::Again => None,
-        }
-    }
-}
-
 /// What one pass over the header lines finds.
 #[derive(Debug, Default)]
 struct Fields<'h> {
-    host: Once<'h>,
-    key: Once<'h>,
-    version: Once<'h>,
-    origin: Once<'h>,
+    host: SingleHeader<'h>,
+    key: SingleHeader<'h>,
+    version: SingleHeader<'h>,
+    origin: SingleHeader<'h>,
     /// [`HandshakeConfig::host_header`].
-    forwarded_host: Once<'h>,
-    content_length: Once<'h>,
-    transfer_encoding: Once<'h>,
+    forwarded_host: SingleHeader<'h>,
+    content_length: SingleHeader<'h>,
+    transfer_encoding: SingleHeader<'h>,
     upgrades_to_websocket: bool,
     connection_upgrade: bool,
     offers: Offers<'h>,
     /// The first acceptable offer of permessage-deflate.
     deflate: Option<Deflate>,
-    proof: Proof<'h>,
+    secret: SingleHeader<'h>,
     /// The identity headers, or the assertion: the configuration says which of the two is looked at.
-    claims: Claims<'h>,
-    token: Token<'h>,
-    correlation: Correlation<'h>,
+    identity: IdentityHeaderValues<'h>,
+    assertion: SingleHeader<'h>,
+    request_ids: RequestIdHeaders<'h>,
     forwarding: Forwarding<'h>,
 }
 
@@ -278,35 +252,35 @@ impl<'h> Fields<'h> {
     /// Whether `Host` is as a health check may have it: once and a host, or empty (RFC 9112 §3.2: the target has no
     /// authority); in HTTP/1.0 it may be missing.
     fn has_host_of_health_check(&self, version: Option<u8>) -> bool {
-        match self.host {
-            Once::Never => version == Some(0),
-            Once::Seen(host) => host.is_empty() || parse_host(host).is_some(),
-            Once::Again => false,
+        match self.host.value() {
+            Ok(None) => version == Some(0),
+            Ok(Some(host)) => host.is_empty() || parse_host(host).is_some(),
+            Err(_) => false,
         }
     }
 
     fn gather(headers: &[Header<'h>], config: &HandshakeConfig) -> Fields<'h> {
         let mut fields = Fields::default();
-        headers.iter().for_each(|header| fields.see(header, config));
+        headers.iter().for_each(|header| fields.add_line(header, config));
         fields
     }
 
-    fn see(&mut self, header: &Header<'h>, config: &HandshakeConfig) {
+    fn add_line(&mut self, header: &Header<'h>, config: &HandshakeConfig) {
         let (name, value) = (header.name, header.value);
         match &config.assertion {
-            Some(assertion) => self.token.see_header(assertion, name, value),
-            None => self.claims.see_header(&config.identity, name, value),
+            Some(assertion) => self.assertion.add_line(&assertion.header, name, value),
+            None => self.identity.add_line(&config.identity, name, value),
         }
-        self.proof.see_header(&config.proxy_secret, name, value);
-        self.correlation.see_header(&config.request_id, name, value);
+        self.secret.add_line(&config.proxy_secret.header, name, value);
+        self.request_ids.add_line(&config.request_id, name, value);
         if !config.host_header.is_empty() && name.eq_ignore_ascii_case(&config.host_header) {
-            self.forwarded_host.see(value);
+            self.forwarded_host.add(value);
         }
         let is = |known: &str| name.eq_ignore_ascii_case(known);
         // By length first: most lines of a request are none of these.
         match name.len() {
-            4 if is("Host") => self.host.see(value),
-            6 if is("Origin") => self.origin.see(value),
+            4 if is("Host") => self.host.add(value),
+            6 if is("Origin") => self.origin.add(value),
             7 if is("Upgrade") => {
                 self.upgrades_to_websocket |= list(value).any(|item| item.eq_ignore_ascii_case(b"websocket"));
             }
@@ -314,16 +288,16 @@ impl<'h> Fields<'h> {
                 for option in list(value) {
                     self.connection_upgrade |= option.eq_ignore_ascii_case(b"upgrade");
                     match &config.assertion {
-                        Some(assertion) => self.token.see_connection_option(assertion, option),
-                        None => self.claims.see_connection_option(&config.identity, option),
+                        Some(assertion) => self.assertion.add_connection_option(&assertion.header, option),
+                        None => self.identity.add_connection_option(&config.identity, option),
                     }
-                    self.proof.see_connection_option(&config.proxy_secret, option);
+                    self.secret.add_connection_option(&config.proxy_secret.header, option);
                 }
             }
-            14 if is("Content-Length") => self.content_length.see(value),
-            17 if is("Sec-WebSocket-Key") => self.key.see(value),
-            17 if is("Transfer-Encoding") => self.transfer_encoding.see(value),
-            21 if is("Sec-WebSocket-Version") => self.version.see(value),
+            14 if is("Content-Length") => self.content_length.add(value),
+            17 if is("Sec-WebSocket-Key") => self.key.add(value),
+            17 if is("Transfer-Encoding") => self.transfer_encoding.add(value),
+            21 if is("Sec-WebSocket-Version") => self.version.add(value),
             9 if is("Forwarded") => self.forwarding.see_forwarded(value, &config.trusted_proxies),
             15 if is("X-Forwarded-For") => {
                 self.forwarding.see_x_forwarded_for(value, &config.trusted_proxies);

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::opaque::is_request_id;
+use super::single_header::SingleHeader;
 use crate::id::ConnectionId;
 
 /// The id of a request: the gateway's, so that one search finds a connection in both logs, or one of our own. Nothing
@@ -40,47 +41,28 @@ impl fmt::Display for RequestId<'_> {
     }
 }
 
-/// What a request says about its id. Anybody may have written it, so nothing that is wrong with it matters: it is then
-/// as if it were not there.
+/// What a request says about its id. Any client can write these headers, so nothing that is wrong with one matters: it then
+/// counts as missing.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Correlation<'h> {
-    id: Line<'h>,
-    trace: Line<'h>,
+pub(super) struct RequestIdHeaders<'h> {
+    id: SingleHeader<'h>,
+    trace: SingleHeader<'h>,
 }
 
-/// A header that is believed if it stands there once.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Line<'h> {
-    #[default]
-    None,
-    One(&'h [u8]),
-    Several,
-}
-
-impl<'h> Line<'h> {
-    fn see(&mut self, value: &'h [u8]) {
-        *self = if *self == Line::None { Line::One(value) } else { Line::Several };
-    }
-
-    fn one(self) -> Option<&'h [u8]> {
-        if let Line::One(value) = self { Some(value) } else { None }
-    }
-}
-
-impl<'h> Correlation<'h> {
-    /// Looks at one header. `wanted` is the name of the gateway's.
-    pub(super) fn see_header(&mut self, wanted: &str, name: &str, value: &'h [u8]) {
+impl<'h> RequestIdHeaders<'h> {
+    /// Takes one line of the request. `wanted` is the name of the gateway's header.
+    pub(super) fn add_line(&mut self, wanted: &str, name: &str, value: &'h [u8]) {
         if !wanted.is_empty() && name.eq_ignore_ascii_case(wanted) {
-            self.id.see(value);
+            self.id.add(value);
         } else if name.eq_ignore_ascii_case("traceparent") {
-            self.trace.see(value);
+            self.trace.add(value);
         }
     }
 
     /// The id, if it can be one; else that of the trace.
     pub(super) fn request_id(&self) -> Option<&'h str> {
-        let id = self.id.one().filter(|id| id.len() <= RequestId::MAX && is_request_id(id));
-        let id = id.or_else(|| trace_id(self.trace.one()?))?;
+        let id = self.id.exactly_one().filter(|id| id.len() <= RequestId::MAX && is_request_id(id));
+        let id = id.or_else(|| trace_id(self.trace.exactly_one()?))?;
         std::str::from_utf8(id).ok()
     }
 }
@@ -104,10 +86,8 @@ mod tests {
 
     #[track_caller]
     fn check(headers: &[(&str, &str)], id: Option<&str>) {
-        let mut correlation = Correlation::default();
-        headers
-            .iter()
-            .for_each(|(name, value)| correlation.see_header("X-Request-Id", name, value.as_bytes()));
+        let mut correlation = RequestIdHeaders::default();
+        headers.iter().for_each(|(name, value)| correlation.add_line("X-Request-Id", name, value.as_bytes()));
         assert_eq!(correlation.request_id(), id, "{headers:?}");
     }
 

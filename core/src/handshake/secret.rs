@@ -6,7 +6,7 @@ use std::sync::Arc;
 use subtle::{Choice, ConstantTimeEq};
 
 use super::error::HandshakeError;
-use super::identity::is_alias;
+use super::single_header::SingleHeader;
 
 /// The proof that is asked of each request beside the peer's address. None is asked while there are no secrets.
 ///
@@ -61,9 +61,9 @@ impl Secrets {
         self.fixed().is_empty()
     }
 
-    /// Whether `said` is one of them. How long that takes says nothing about any of them but its length.
-    pub fn know(&self, said: &[u8]) -> bool {
-        self.fixed().iter().fold(Choice::from(0), |known, secret| known | secret.ct_eq(said)).into()
+    /// Whether `secret` is one of them. How long that takes depends on the lengths alone, not on the bytes.
+    pub fn know(&self, secret: &[u8]) -> bool {
+        self.fixed().iter().fold(Choice::from(0), |found, known| found | known.ct_eq(secret)).into()
     }
 
     fn fixed(&self) -> Arc<[Box<[u8]>]> {
@@ -95,43 +95,11 @@ impl fmt::Debug for Secrets {
     }
 }
 
-/// What one request says to prove that it comes from our gateway.
-#[derive(Default, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Proof<'h> {
-    said: Option<&'h [u8]>,
-    /// There is a second line, an alias, or `Connection` names the header: somebody but the gateway has a hand in it.
-    is_doubtful: bool,
-}
-
-impl<'h> Proof<'h> {
-    /// Looks at one header line.
-    pub(super) fn see_header(&mut self, asked: &ProxySecret, name: &str, value: &'h [u8]) {
-        if name.eq_ignore_ascii_case(&asked.header) {
-            self.is_doubtful |= self.said.replace(value).is_some();
-        } else {
-            self.is_doubtful |= is_alias(name, &asked.header);
-        }
-    }
-
-    /// Looks at one token of `Connection`.
-    pub(super) fn see_connection_option(&mut self, asked: &ProxySecret, option: &[u8]) {
-        self.is_doubtful |= option.eq_ignore_ascii_case(asked.header.as_bytes());
-    }
-
-    /// Whether what is asked was said, once and plainly.
-    pub(super) fn judge(&self, asked: &ProxySecret) -> Result<(), HandshakeError> {
-        let is_proved = !self.is_doubtful && self.said.is_some_and(|said| asked.secrets.know(said));
-        if asked.secrets.is_empty() || is_proved { Ok(()) } else { Err(HandshakeError::ProxySecret) }
-    }
-}
-
-/// Whether something was said, not what: it may be right.
-impl fmt::Debug for Proof<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Proof")
-            .field("is_said", &self.said.is_some())
-            .field("is_doubtful", &self.is_doubtful)
-            .finish()
+impl ProxySecret {
+    /// Checks that a request contains one of the secrets, in exactly one line of [`ProxySecret::header`].
+    pub(super) fn check(&self, header: &SingleHeader<'_>) -> Result<(), HandshakeError> {
+        let is_known = header.exactly_one().is_some_and(|value| self.secrets.know(value));
+        if self.secrets.is_empty() || is_known { Ok(()) } else { Err(HandshakeError::ProxySecret) }
     }
 }
 
@@ -147,10 +115,10 @@ mod tests {
     fn judge(secrets: &[&str], headers: &[(&str, &str)], options: &[&str]) -> Result<(), HandshakeError> {
         let secrets = Secrets::new(secrets.iter().map(|secret| (*secret).to_owned()));
         let asked = ProxySecret { secrets, ..ProxySecret::default() };
-        let mut proof = Proof::default();
-        headers.iter().for_each(|(name, value)| proof.see_header(&asked, name, value.as_bytes()));
-        options.iter().for_each(|option| proof.see_connection_option(&asked, option.as_bytes()));
-        proof.judge(&asked)
+        let mut header = SingleHeader::default();
+        headers.iter().for_each(|(name, value)| header.add_line(&asked.header, name, value.as_bytes()));
+        options.iter().for_each(|option| header.add_connection_option(&asked.header, option.as_bytes()));
+        asked.check(&header)
     }
 
     #[test]
@@ -222,11 +190,11 @@ mod tests {
         assert_eq!(secrets(&[OLD]), secrets(&[OLD]));
         assert_ne!(secrets(&[OLD]), secrets(&[NEW]));
         assert_ne!(secrets(&[OLD]), secrets(&[OLD, NEW]));
-        let mut proof = Proof::default();
+        let mut header = SingleHeader::default();
         let asked = ProxySecret { secrets: secrets(&[OLD, NEW]), ..ProxySecret::default() };
-        proof.see_header(&asked, "X-Postern-Secret", OLD.as_bytes());
-        let shown = format!("{asked:?} {proof:?}");
-        assert!(shown.contains("Secrets(2)") && shown.contains("is_said: true"), "{shown}");
+        header.add_line(&asked.header, "X-Postern-Secret", OLD.as_bytes());
+        let shown = format!("{asked:?} {header:?}");
+        assert!(shown.contains("Secrets(2)") && shown.contains("is_present: true"), "{shown}");
         assert!(!shown.contains("0123") && !shown.contains("48, 49"), "{shown}");
     }
 }
