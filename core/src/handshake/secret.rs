@@ -62,7 +62,7 @@ impl Secrets {
     }
 
     /// Whether `secret` is one of them. How long that takes depends on the lengths alone, not on the bytes.
-    pub fn know(&self, secret: &[u8]) -> bool {
+    pub fn contains(&self, secret: &[u8]) -> bool {
         self.fixed().iter().fold(Choice::from(0), |found, known| found | known.ct_eq(secret)).into()
     }
 
@@ -83,7 +83,7 @@ impl Default for Secrets {
 impl PartialEq for Secrets {
     fn eq(&self, other: &Secrets) -> bool {
         let others = other.fixed();
-        self.fixed().len() == others.len() && others.iter().all(|secret| self.know(secret))
+        self.fixed().len() == others.len() && others.iter().all(|secret| self.contains(secret))
     }
 }
 
@@ -98,7 +98,7 @@ impl fmt::Debug for Secrets {
 impl ProxySecret {
     /// Checks that a request contains one of the secrets, in exactly one line of [`ProxySecret::header`].
     pub(super) fn check(&self, header: &SingleHeader<'_>) -> Result<(), HandshakeError> {
-        let is_known = header.exactly_one().is_some_and(|value| self.secrets.know(value));
+        let is_known = header.exactly_one().is_some_and(|value| self.secrets.contains(value));
         if self.secrets.is_empty() || is_known { Ok(()) } else { Err(HandshakeError::ProxySecret) }
     }
 }
@@ -176,10 +176,10 @@ mod tests {
     fn stored_secrets_are_those_that_hold_when_they_are_asked_for() {
         let store = Arc::new(Changing::default());
         let (secrets, clone) = (Secrets::stored(store.clone()), Secrets::stored(store.clone()).clone());
-        assert!(secrets.know(OLD.as_bytes()) && clone.know(OLD.as_bytes()) && !secrets.is_empty());
+        assert!(secrets.contains(OLD.as_bytes()) && clone.contains(OLD.as_bytes()) && !secrets.is_empty());
         store.0.store(true, Ordering::Relaxed);
         for secrets in [secrets, clone] {
-            assert!(secrets.know(NEW.as_bytes()) && !secrets.know(OLD.as_bytes()));
+            assert!(secrets.contains(NEW.as_bytes()) && !secrets.contains(OLD.as_bytes()));
             assert_eq!(format!("{secrets:?}"), "Secrets(1)");
         }
     }
