@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::assertion::Assertion;
 use super::client::ClientAddress;
 use super::health::Readiness;
-use super::identity::IdentityRules;
+use super::identity::{IdentityHeaders, IdentityRules};
 use super::origin::AllowedOrigins;
 use super::secret::ProxySecret;
 use super::trust::TrustedProxies;
@@ -122,31 +122,4 @@ pub enum Reject {
     /// By a 101 and a Close frame, if the refusal has a [close code](super::HandshakeError::close_code) and the
     /// request is an upgrade but for that; else by the status. For pages: a browser shows them no status.
     Close,
-}
-
-/// The names of the identity headers, compared without case. A header whose name is empty is not read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IdentityHeaders {
-    /// Who it is. Required on every upgrade. Default `User-ID`.
-    pub id: String,
-    /// The user's e-mail address, for the log. Default `User-Email`.
-    pub email: String,
-    /// The user's display name, for the log. Default `User-Name`.
-    pub name: String,
-    /// The session, as the identity service calls it. Default `User-Session-ID`.
-    pub session_id: String,
-    /// When the token ends, in seconds since 1970. Default `User-Token-Exp`.
-    pub token_exp: String,
-}
-
-impl Default for IdentityHeaders {
-    fn default() -> IdentityHeaders {
-        IdentityHeaders {
-            id: "User-ID".to_owned(),
-            email: "User-Email".to_owned(),
-            name: "User-Name".to_owned(),
-            session_id: "User-Session-ID".to_owned(),
-            token_exp: "User-Token-Exp".to_owned(),
-        }
-    }
 }

@@ -1,7 +1,5 @@
 //! Names and addresses for people to read. They say nothing about rights, so whatever a gateway sends becomes some text.
 
-use super::identity::Identity;
-
 /// How `User-Name` and `User-Email` are read.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum NameEncoding {
@@ -13,7 +11,10 @@ pub enum NameEncoding {
     Raw,
 }
 
-/// Appends a display value: decoded, without control characters and outer spaces, cut at [`Identity::MAX_DISPLAY`].
+/// The longest display value in bytes.
+pub(super) const MAX_DISPLAY: usize = 256;
+
+/// Appends a display value: decoded, without control characters and outer spaces, cut at [`MAX_DISPLAY`].
 ///
 /// What is not encoded is UTF-8, as nearly every gateway sends it, else Latin-1, in which every byte is a character.
 pub(super) fn push_display(text: &mut String, value: &[u8], encoding: NameEncoding) {
@@ -27,7 +28,7 @@ pub(super) fn push_display(text: &mut String, value: &[u8], encoding: NameEncodi
     });
     let printable: String = decoded.chars().filter(|c| !c.is_control()).collect();
     let trimmed = printable.trim_matches(' ');
-    let cut = trimmed.floor_char_boundary(Identity::MAX_DISPLAY);
+    let cut = trimmed.floor_char_boundary(MAX_DISPLAY);
     text.push_str(trimmed.get(..cut).unwrap_or_default());
 }
 
@@ -291,7 +292,7 @@ mod tests {
             for value in [value.as_slice(), words.as_bytes()] {
                 let mut text = String::new();
                 push_display(&mut text, value, NameEncoding::Auto);
-                assert!(text.len() <= Identity::MAX_DISPLAY && !text.contains(char::is_control), "{text:?}");
+                assert!(text.len() <= MAX_DISPLAY && !text.contains(char::is_control), "{text:?}");
             }
         }
     }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::close_code::CloseCode;
 
-use super::assertion::AssertionError;
+use super::assertion_error::AssertionError;
 use crate::close_code;
 
 /// A refused upgrade. Everything in here is written to the log, and said to the client but for the

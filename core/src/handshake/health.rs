@@ -4,7 +4,7 @@ use std::fmt;
 
 use httparse::Request;
 
-use super::request::Target;
+use super::target::Target;
 
 /// Whether a process takes users, as its host knows it.
 pub trait Readiness: fmt::Debug + Send + Sync {

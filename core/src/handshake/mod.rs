@@ -27,7 +27,9 @@
 //! assert!(out.starts_with(b"HTTP/1.1 101 "));
 //! ```
 
+mod admission;
 mod assertion;
+mod assertion_error;
 mod body;
 mod client;
 mod config;
@@ -47,23 +49,26 @@ mod respond;
 mod secret;
 mod single_header;
 mod subprotocol;
+mod target;
 mod trust;
 
 #[cfg(test)]
 mod tests;
 
 pub use crate::deflate::Deflate;
-pub use assertion::{Asserted, Assertion, AssertionError, AssertionVerifier};
+pub use admission::{Accepted, Admission};
+pub use assertion::{Asserted, Assertion, AssertionVerifier};
+pub use assertion_error::AssertionError;
 pub(crate) use body::EmptyBody;
 pub use client::{Client, ClientAddress};
-pub use config::{HandshakeConfig, IdentityHeaders, Reject};
+pub use config::{HandshakeConfig, Reject};
 pub use display::NameEncoding;
 pub use error::HandshakeError;
 pub use gate::Gate;
 pub use head::HeadReader;
 pub use health::Readiness;
 pub use host::{Authority, default_port};
-pub use identity::{Identity, IdentityRules, IdentityValues};
+pub use identity::{Identity, IdentityHeaders, IdentityRules, IdentityValues};
 pub use opaque::IdCharset;
 pub use origin::{AllowedOrigins, InvalidOrigin, OriginPattern};
 pub(crate) use request::Request;
@@ -73,58 +78,3 @@ pub(crate) use respond::report_health;
 pub use respond::{Reply, reject};
 pub use secret::{ProxySecret, SecretStore, Secrets};
 pub use trust::{Cidr, InvalidCidr, Peer, TrustedProxies};
-
-use std::borrow::Cow;
-
-use crate::id::ConnectionId;
-use subprotocol::Offers;
-
-/// Everything is right: the upgrade can be accepted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Admission<'h> {
-    key: &'h [u8],
-    offers: Offers<'h>,
-    deflate: Option<Deflate>,
-    identity: Identity,
-}
-
-/// What is left of a request when it has been answered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Accepted<'c> {
-    /// Who was admitted.
-    pub identity: Identity,
-    /// The subprotocol that was answered.
-    pub subprotocol: Option<Cow<'c, str>>,
-    /// Whether the client offered subprotocols and none of them was answered. A browser fails the connection then.
-    pub is_offer_unanswered: bool,
-    /// The compression that was agreed on, if any. Goes to [`Session::with_deflate`](crate::Session::with_deflate).
-    pub deflate: Option<Deflate>,
-}
-
-impl Admission<'_> {
-    /// Whom the gateway vouched for.
-    pub fn identity(&self) -> &Identity {
-        &self.identity
-    }
-
-    /// Writes the 101 and hands out the user. Whatever follows in either direction is frames. `connection` is the one on
-    /// which the request came.
-    pub fn accept<'c>(
-        self,
-        out: &mut Vec<u8>,
-        config: &'c HandshakeConfig,
-        connection: ConnectionId,
-    ) -> Accepted<'c> {
-        let subprotocol = self.offers.answer(config);
-        let request_id = RequestId::new(self.identity.request_id(), config.instance, connection);
-        respond::switch_protocols(
-            out,
-            self.key,
-            subprotocol.as_deref(),
-            self.deflate,
-            (&config.request_id, request_id),
-        );
-        let is_offer_unanswered = self.offers.is_unanswered();
-        Accepted { identity: self.identity, subprotocol, is_offer_unanswered, deflate: self.deflate }
-    }
-}

@@ -1,0 +1,74 @@
+//! The headers in which a gateway says who the user is.
+
+use super::{Identity, IdentityRules, IdentityValues};
+use crate::handshake::error::HandshakeError;
+use crate::handshake::single_header::SingleHeader;
+
+/// The names of the identity headers, compared without case. A header whose name is empty is not read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdentityHeaders {
+    /// Who it is. Required on every upgrade. Default `User-ID`.
+    pub id: String,
+    /// The user's e-mail address, for the log. Default `User-Email`.
+    pub email: String,
+    /// The user's display name, for the log. Default `User-Name`.
+    pub name: String,
+    /// The session, as the identity service calls it. Default `User-Session-ID`.
+    pub session_id: String,
+    /// When the token ends, in seconds since 1970. Default `User-Token-Exp`.
+    pub token_exp: String,
+}
+
+impl Default for IdentityHeaders {
+    fn default() -> IdentityHeaders {
+        IdentityHeaders {
+            id: "User-ID".to_owned(),
+            email: "User-Email".to_owned(),
+            name: "User-Name".to_owned(),
+            session_id: "User-Session-ID".to_owned(),
+            token_exp: "User-Token-Exp".to_owned(),
+        }
+    }
+}
+
+/// The identity headers of one request, gathered in a single pass over its lines.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(in crate::handshake) struct IdentityHeaderValues<'h> {
+    id: SingleHeader<'h>,
+    email: SingleHeader<'h>,
+    name: SingleHeader<'h>,
+    session_id: SingleHeader<'h>,
+    token_exp: SingleHeader<'h>,
+}
+
+impl<'h> IdentityHeaderValues<'h> {
+    /// Takes one line of the request.
+    pub(in crate::handshake) fn add_line(&mut self, names: &IdentityHeaders, name: &str, value: &'h [u8]) {
+        self.each(names, |header, wanted| header.add_line(wanted, name, value));
+    }
+
+    /// Takes an item of `Connection`.
+    pub(in crate::handshake) fn add_connection_option(&mut self, names: &IdentityHeaders, option: &[u8]) {
+        self.each(names, |header, wanted| header.add_connection_option(wanted, option));
+    }
+
+    #[inline]
+    fn each(&mut self, names: &IdentityHeaders, mut add: impl FnMut(&mut SingleHeader<'h>, &str)) {
+        add(&mut self.id, &names.id);
+        add(&mut self.email, &names.email);
+        add(&mut self.name, &names.name);
+        add(&mut self.session_id, &names.session_id);
+        add(&mut self.token_exp, &names.token_exp);
+    }
+
+    /// The identity, if none of the headers has a fault.
+    pub(in crate::handshake) fn identity(&self, rules: &IdentityRules) -> Result<Identity, HandshakeError> {
+        let headers = [self.id, self.email, self.name, self.session_id, self.token_exp];
+        if let Some(fault) = headers.iter().filter_map(SingleHeader::fault).min() {
+            return Err(fault.into());
+        }
+        let [id, email, name, session_id, token_exp] =
+            headers.map(|header| header.exactly_one().unwrap_or_default().trim_ascii());
+        rules.identity(&IdentityValues { id, email, name, session_id, token_exp })
+    }
+}

@@ -1,0 +1,199 @@
+//! The user for whom the gateway vouches, and the rules about what it says.
+
+mod headers;
+mod rules;
+
+#[cfg(test)]
+mod tests;
+
+pub(super) use headers::IdentityHeaderValues;
+pub use headers::IdentityHeaders;
+pub use rules::{IdentityRules, IdentityValues};
+
+use std::fmt;
+
+use super::client::Client;
+use super::display::MAX_DISPLAY;
+use super::error::HandshakeError;
+use super::request_id::RequestId;
+
+/// An admitted user. All in one allocation, because each connection keeps one.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The id, the e-mail address, the name, the session's id, the digits of the expiry, up to three lines with a line feed
+    /// before each (the client, the origin, the subprotocol), and the request's id, one after the other.
+    text: Box<str>,
+    /// Where the id ends: 1 to 255.
+    id_end: u8,
+    /// How long the request's id is.
+    request_id_len: u8,
+    /// Where the e-mail address ends: at `id_end` if there is none, and so with the others.
+    email_end: u16,
+    /// Where the name ends.
+    name_end: u16,
+    /// Where the session's id ends; what follows, up to the request's id, is the expiry and the lines.
+    session_id_end: u16,
+}
+
+impl Identity {
+    /// The longest user id and the longest session id, in bytes.
+    pub const MAX_ID: usize = 255;
+    /// The longest e-mail address and the longest name, in bytes of UTF-8. Longer ones are cut.
+    pub const MAX_DISPLAY: usize = MAX_DISPLAY;
+    /// The most digits of an expiry in seconds: enough for 3000 years, too few for milliseconds, which would
+    /// otherwise be taken for a token that never ends.
+    pub const MAX_EXP_DIGITS: usize = 11;
+    /// The longest origin and the longest subprotocol that are kept, in bytes: more than a scheme, the longest name of a
+    /// host and a port.
+    pub const MAX_ORIGIN: usize = 300;
+    /// The latest expiry of that many digits.
+    pub(super) const MAX_EXP: u64 = 99_999_999_999;
+
+    /// Makes an identity of a user's id, e-mail address and name, by the default rules: see
+    /// [`IdentityRules::identity`].
+    ///
+    /// # Errors
+    /// [`HandshakeError::IdentityMissing`] for an empty id, [`HandshakeError::IdentityInvalid`] for one that is longer than
+    /// 255 bytes, not UTF-8, or not of [`IdCharset::Opaque`](super::IdCharset::Opaque).
+    pub fn new(id: &[u8], email: &[u8], name: &[u8]) -> Result<Identity, HandshakeError> {
+        IdentityRules::default().identity(&IdentityValues { id, email, name, ..IdentityValues::default() })
+    }
+
+    /// The same with the id that the gateway gave to the user's request; it is for the log. One that is longer than
+    /// [`RequestId::MAX`] is left out.
+    pub fn with_request_id(self, request_id: Option<&str>) -> Identity {
+        self.with_request(request_id, None)
+    }
+
+    /// The same with what is known of the user's request: the id that the gateway gave to it, and the client as the
+    /// gateway says it.
+    pub fn with_request(self, request_id: Option<&str>, client: Option<Client<'_>>) -> Identity {
+        let request_id = request_id.filter(|id| id.len() <= RequestId::MAX);
+        let client = client.map(|client| client.to_string());
+        self.with_lines(request_id, [client.as_deref(), self.origin(), self.subprotocol()])
+    }
+
+    /// The same with the `Origin` of the page that opened the connection, and the subprotocol that was answered; they are
+    /// for operators. One that is longer than [`Identity::MAX_ORIGIN`] is left out.
+    pub fn with_page(self, origin: Option<&str>, subprotocol: Option<&str>) -> Identity {
+        let is_kept = |text: &&str| text.len() <= Identity::MAX_ORIGIN && !text.contains(BEFORE_LINE);
+        let lines = [self.client(), origin.filter(is_kept), subprotocol.filter(is_kept)];
+        self.with_lines(self.request_id(), lines)
+    }
+
+    /// The same with another id of the request, and other lines after the expiry.
+    fn with_lines(&self, request_id: Option<&str>, lines: [Option<&str>; 3]) -> Identity {
+        let request_id = request_id.unwrap_or_default();
+        let known = usize::from(self.session_id_end) + self.expiry().len();
+        let known = self.text.get(..known).unwrap_or_default();
+        let count = lines.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+        let lines = || lines.iter().take(count).map(|line| line.unwrap_or_default());
+        let room = lines().map(|line| BEFORE_LINE.len_utf8() + line.len()).sum::<usize>();
+        let mut text = String::with_capacity(known.len() + room + request_id.len());
+        text.push_str(known);
+        for line in lines() {
+            text.push(BEFORE_LINE);
+            text.push_str(line);
+        }
+        text.push_str(request_id);
+        // At most 128.
+        let request_id_len = request_id.len() as u8;
+        let Identity { id_end, email_end, name_end, session_id_end, .. } = *self;
+        Identity { text: text.into_boxed_str(), id_end, request_id_len, email_end, name_end, session_id_end }
+    }
+
+    /// The user id: an opaque string, compared byte by byte and never parsed.
+    #[inline]
+    pub fn id(&self) -> &str {
+        self.text.get(..usize::from(self.id_end)).unwrap_or_default()
+    }
+
+    /// The id that the gateway gave to the user's request.
+    #[inline]
+    pub fn request_id(&self) -> Option<&str> {
+        self.text.get(self.request_id_start()..).filter(|id| !id.is_empty())
+    }
+
+    /// The client as the gateway says it: the text of a [`Client`]. For the log and for operators. Says nothing about
+    /// rights.
+    pub fn client(&self) -> Option<&str> {
+        self.line(1)
+    }
+
+    /// The origin of the page that opened the connection, if the client sent one. For operators.
+    pub fn origin(&self) -> Option<&str> {
+        self.line(2)
+    }
+
+    /// The subprotocol that was answered. For operators.
+    pub fn subprotocol(&self) -> Option<&str> {
+        self.line(3)
+    }
+
+    /// The e-mail address, for the log. Says nothing about rights.
+    pub fn email(&self) -> Option<&str> {
+        self.part(self.id_end.into(), self.email_end)
+    }
+
+    /// The display name, for the log. Says nothing about rights.
+    #[inline]
+    pub fn name(&self) -> Option<&str> {
+        self.part(self.email_end, self.name_end)
+    }
+
+    /// The id of the session, an opaque string like that of the user.
+    pub fn session_id(&self) -> Option<&str> {
+        self.part(self.name_end, self.session_id_end)
+    }
+
+    /// When the user's token ends, in seconds since 1970. `None` if nobody said so, which is not "never".
+    pub fn token_exp(&self) -> Option<u64> {
+        self.expiry().parse().ok()
+    }
+
+    /// The digits of the expiry; empty if there is none.
+    fn expiry(&self) -> &str {
+        self.line(0).unwrap_or_default()
+    }
+
+    /// A line of what stands between the session's id and the request's: the expiry, the client, the origin, the
+    /// subprotocol.
+    fn line(&self, index: usize) -> Option<&str> {
+        let text = self.text.get(usize::from(self.session_id_end)..self.request_id_start())?;
+        text.split(BEFORE_LINE).nth(index).filter(|line| !line.is_empty())
+    }
+
+    #[inline]
+    fn request_id_start(&self) -> usize {
+        self.text.len() - usize::from(self.request_id_len)
+    }
+
+    #[inline]
+    fn part(&self, start: u16, end: u16) -> Option<&str> {
+        self.text.get(usize::from(start)..usize::from(end)).filter(|part| !part.is_empty())
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("Identity");
+        out.field("id", &self.id())
+            .field("email", &self.email())
+            .field("name", &self.name())
+            .field("session_id", &self.session_id())
+            .field("token_exp", &self.token_exp())
+            .field("request_id", &self.request_id());
+        // Few requests have these.
+        let lines =
+            [("client", self.client()), ("origin", self.origin()), ("subprotocol", self.subprotocol())];
+        for (name, line) in lines {
+            if let Some(line) = line {
+                out.field(name, &line);
+            }
+        }
+        out.finish()
+    }
+}
+
+/// Stands before the client, the origin and the subprotocol in the text of an identity. None of them has one.
+const BEFORE_LINE: char = '\n';

@@ -1,0 +1,78 @@
+//! How values become an [`Identity`].
+
+use super::Identity;
+use crate::handshake::display::{NameEncoding, push_display};
+use crate::handshake::error::HandshakeError;
+use crate::handshake::opaque::IdCharset;
+
+/// What a gateway, or a token that it passes on, says about a user. An empty value is the same as none: many gateways
+/// cannot leave a header out.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct IdentityValues<'a> {
+    /// The user's id. Required.
+    pub id: &'a [u8],
+    /// The e-mail address.
+    pub email: &'a [u8],
+    /// The display name.
+    pub name: &'a [u8],
+    /// The session's id.
+    pub session_id: &'a [u8],
+    /// The end of the token, in decimal digits, in seconds since 1970.
+    pub token_exp: &'a [u8],
+}
+
+/// By which rules values become an [`Identity`]: what the settings say about it.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct IdentityRules {
+    /// Which characters the id of a user or of a session may have. Default [`IdCharset::Opaque`].
+    pub ids: IdCharset,
+    /// How names and e-mail addresses are read. Default [`NameEncoding::Auto`].
+    pub names: NameEncoding,
+}
+
+impl IdentityRules {
+    /// Makes an identity of these values. Ids and the expiry must be right; whatever is wrong with a name or an e-mail
+    /// address, they become some text.
+    ///
+    /// # Errors
+    /// [`HandshakeError::IdentityMissing`] for an empty id; [`HandshakeError::IdentityInvalid`] for an id,
+    /// [`HandshakeError::SessionIdInvalid`] for a session's id that is longer than 255 bytes, not UTF-8, or not of
+    /// [`IdentityRules::ids`]; [`HandshakeError::TokenExpInvalid`] for anything but 1 to 11 digits.
+    pub fn identity(&self, values: &IdentityValues<'_>) -> Result<Identity, HandshakeError> {
+        let IdentityValues { id, email, name, session_id, token_exp } = *values;
+        if id.is_empty() {
+            return Err(HandshakeError::IdentityMissing);
+        }
+        let id = self.check_id(id).ok_or(HandshakeError::IdentityInvalid)?;
+        let session_id = self.check_id(session_id).ok_or(HandshakeError::SessionIdInvalid)?;
+        let token_exp = check_exp(token_exp).ok_or(HandshakeError::TokenExpInvalid)?;
+        // All that is kept is shorter than 2^16 bytes; an offset that did not fit would drop what follows it.
+        let end = |text: &String| u16::try_from(text.len()).unwrap_or(u16::MAX);
+        let mut text =
+            String::with_capacity(id.len() + email.len() + name.len() + session_id.len() + token_exp.len());
+        text.push_str(id);
+        // Checked: at most 255.
+        let id_end = text.len() as u8;
+        push_display(&mut text, email, self.names);
+        let email_end = end(&text);
+        push_display(&mut text, name, self.names);
+        let name_end = end(&text);
+        text.push_str(session_id);
+        let session_id_end = end(&text);
+        text.push_str(token_exp);
+        let text = text.into_boxed_str();
+        Ok(Identity { text, id_end, request_id_len: 0, email_end, name_end, session_id_end })
+    }
+
+    /// The id as text, if it can be one, or is empty.
+    fn check_id<'a>(&self, id: &'a [u8]) -> Option<&'a str> {
+        let text = std::str::from_utf8(id).ok()?;
+        (text.len() <= Identity::MAX_ID && self.ids.admits(text)).then_some(text)
+    }
+}
+
+/// The expiry as text, if it is a number of seconds and nothing else, or empty.
+fn check_exp(exp: &[u8]) -> Option<&str> {
+    let is_valid = exp.len() <= Identity::MAX_EXP_DIGITS && exp.iter().all(u8::is_ascii_digit);
+    std::str::from_utf8(exp).ok().filter(|_| is_valid)
+}
