@@ -1,5 +1,7 @@
 //! What the log says, in both formats, and that nobody can make it say anything else.
 
+mod golden;
+
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::mpsc;
