@@ -15,7 +15,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use postern_core::worker::{NewConnection, Replaced};
 use postern_core::{Key, Recorder, Transport, Worker};
 use postern_host::log::WorkerLog;
-use postern_host::metrics::{Counts, Recording};
+use postern_host::metrics::{Counts, LogAndCounters};
 use postern_host::socket::shut_down_write;
 use postern_host::workers::{Job, SubmitError, WorkerContext, Workers};
 
@@ -216,7 +216,7 @@ pub(crate) fn spawn(
             mailbox: receiver,
             load: shared_load,
             pending: 0,
-            recording: Recording::new(log()),
+            recorder: LogAndCounters::new(log()),
             now: Instant::now(),
             is_stopping: false,
             is_ended: false,
@@ -247,7 +247,7 @@ struct EventLoop {
     load: Arc<WorkerLoad>,
     /// What the gauge of pending connections says.
     pending: usize,
-    recording: Recording,
+    recorder: LogAndCounters,
     /// Read once for each batch of events.
     now: Instant,
     is_stopping: bool,
@@ -261,7 +261,7 @@ impl EventLoop {
         while !(self.is_ended || self.is_stopping && self.worker.is_empty()) {
             let timeout = if self.unread.is_empty() {
                 let retry = (!self.replaced.is_empty()).then(|| self.now + RETRY);
-                let due = [self.worker.poll_timeout(self.now), self.recording.log.retry_at(self.now), retry];
+                let due = [self.worker.poll_timeout(self.now), self.recorder.log.retry_at(self.now), retry];
                 due.into_iter().flatten().min().map(|at| at.saturating_duration_since(Instant::now()))
             } else {
                 Some(Duration::ZERO)
@@ -289,8 +289,8 @@ impl EventLoop {
             }
             self.handle_all_due();
             self.pass_on_replaced();
-            self.recording.log.flush();
-            if self.recording.log.is_full() != self.worker.are_reads_paused() {
+            self.recorder.log.flush();
+            if self.recorder.log.is_full() != self.worker.are_reads_paused() {
                 self.heed_log();
             }
             self.tell_acceptor();
@@ -299,7 +299,7 @@ impl EventLoop {
 
     /// Reads from nobody while the log takes no more, if it is not to lose anything.
     fn heed_log(&mut self) {
-        if self.recording.log.is_full() {
+        if self.recorder.log.is_full() {
             return self.worker.pause_reads(self.now);
         }
         self.worker.resume_reads(self.now);
@@ -321,7 +321,7 @@ impl EventLoop {
     }
 
     fn handle_all_due(&mut self) {
-        while let Some(key) = self.worker.next_due(self.now, &mut self.recording) {
+        while let Some(key) = self.worker.next_due(self.now, &mut self.recorder) {
             self.handle_due(key);
             // If its time has come to be read again.
             self.list(key);
@@ -330,7 +330,7 @@ impl EventLoop {
 
     fn handle_due(&mut self, key: Key) {
         let Some(socket) = self.sockets.get_mut(key) else { return };
-        let transport = self.worker.handle_due(key, self.now, &mut self.buffer, socket, &mut self.recording);
+        let transport = self.worker.handle_due(key, self.now, &mut self.buffer, socket, &mut self.recorder);
         self.apply(key, transport);
     }
 
@@ -362,7 +362,7 @@ impl EventLoop {
                     }
                 }
                 Ok(WorkerMessage::Job(job)) => job(self),
-                Ok(WorkerMessage::CountRefused(count)) => self.recording.turned_away(count),
+                Ok(WorkerMessage::CountRefused(count)) => self.recorder.turned_away(count),
                 Ok(WorkerMessage::Replaced(replaced)) => self.worker.replace(&replaced, self.now),
                 Ok(WorkerMessage::Close) => {
                     self.is_stopping = true;
@@ -471,7 +471,7 @@ impl EventLoop {
             Some(most) => self.buffer.get_mut(..most).unwrap_or_default(),
             None => &mut self.buffer,
         };
-        let transport = self.worker.on_readable(key, self.now, buffer, socket, &mut self.recording);
+        let transport = self.worker.on_readable(key, self.now, buffer, socket, &mut self.recorder);
         if !socket.is_readable && transport == Transport::Open {
             return;
         }
@@ -504,7 +504,7 @@ impl EventLoop {
                 }
             }
             Transport::Close => {
-                self.worker.remove(key, self.now, &mut self.recording);
+                self.worker.remove(key, self.now, &mut self.recorder);
                 // The peer may come back as soon as its socket is closed, and finds its place free then.
                 self.tell_acceptor();
                 self.sockets.remove(key);
@@ -519,7 +519,7 @@ impl WorkerContext for EventLoop {
     }
 
     fn counts(&self) -> &Counts {
-        self.recording.counts()
+        self.recorder.counts()
     }
 
     fn now(&self) -> Instant {

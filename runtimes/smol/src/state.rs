@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use postern_core::worker::NewConnection;
 use postern_core::{Key, Recorder, Transport, Worker};
 use postern_host::log::WorkerLog;
-use postern_host::metrics::{Counts, Recording};
+use postern_host::metrics::{Counts, LogAndCounters};
 use postern_host::socket;
 use postern_host::workers::{Job, WorkerContext};
 
@@ -33,7 +33,7 @@ pub(crate) struct ExecutorState {
     connections: Vec<Option<Rc<Connection>>>,
     /// The bytes of one read, of any connection. An idle connection owns no buffer.
     buffer: Box<[u8]>,
-    recording: Recording,
+    recorder: LogAndCounters,
 }
 
 impl ExecutorState {
@@ -42,7 +42,7 @@ impl ExecutorState {
             worker,
             connections: Vec::new(),
             buffer: vec![0; READ_BUFFER].into_boxed_slice(),
-            recording: Recording::new(log),
+            recorder: LogAndCounters::new(log),
         }
     }
 
@@ -91,7 +91,7 @@ impl ExecutorState {
         let now = Instant::now();
         let mut socket = Socket { stream: connection.stream.get_ref() };
         let transport =
-            self.worker.on_readable(connection.key, now, &mut self.buffer, &mut socket, &mut self.recording);
+            self.worker.on_readable(connection.key, now, &mut self.buffer, &mut socket, &mut self.recorder);
         self.apply(connection, transport, now);
         if self.worker.is_short_of_memory() {
             self.handle_all_due(now);
@@ -102,11 +102,11 @@ impl ExecutorState {
     /// Hands over what has been recorded. While the log takes no more, nobody is read from, if it is not to lose
     /// anything.
     fn flush_log(&mut self, now: Instant) {
-        self.recording.log.flush();
-        if self.recording.log.is_full() == self.worker.are_reads_paused() {
+        self.recorder.log.flush();
+        if self.recorder.log.is_full() == self.worker.are_reads_paused() {
             return;
         }
-        if self.recording.log.is_full() {
+        if self.recorder.log.is_full() {
             return self.worker.pause_reads(now);
         }
         self.worker.resume_reads(now);
@@ -116,7 +116,7 @@ impl ExecutorState {
 
     /// Hands over the last records, because the process ends.
     pub(crate) fn finish_log(&mut self) {
-        self.recording.log.finish();
+        self.recorder.log.finish();
     }
 
     /// Writes what waits, once.
@@ -150,7 +150,7 @@ impl ExecutorState {
     /// When [`ExecutorState::handle_due`] has to be called at the latest.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let now = Instant::now();
-        [self.worker.poll_timeout(now), self.recording.log.retry_at(now)].into_iter().flatten().min()
+        [self.worker.poll_timeout(now), self.recorder.log.retry_at(now)].into_iter().flatten().min()
     }
 
     /// Sees to all connections whose time has come.
@@ -167,11 +167,11 @@ impl ExecutorState {
     }
 
     fn handle_all_due(&mut self, now: Instant) {
-        while let Some(key) = self.worker.next_due(now, &mut self.recording) {
+        while let Some(key) = self.worker.next_due(now, &mut self.recorder) {
             if let Some(connection) = self.connections.get(key.0).cloned().flatten() {
                 let mut socket = Socket { stream: connection.stream.get_ref() };
                 let transport =
-                    self.worker.handle_due(key, now, &mut self.buffer, &mut socket, &mut self.recording);
+                    self.worker.handle_due(key, now, &mut self.buffer, &mut socket, &mut self.recorder);
                 self.apply(&connection, transport, now);
                 connection.changed.notify();
             }
@@ -195,7 +195,7 @@ impl ExecutorState {
 
     /// Counts clients that got no connection.
     pub(crate) fn count_refused(&mut self, count: u64) {
-        self.recording.turned_away(count);
+        self.recorder.turned_away(count);
     }
 
     /// How many connections there are.
@@ -220,7 +220,7 @@ impl ExecutorState {
                 if let Some(slot) = self.connections.get_mut(connection.key.0) {
                     *slot = None;
                 }
-                self.worker.remove(connection.key, now, &mut self.recording);
+                self.worker.remove(connection.key, now, &mut self.recorder);
             }
         }
     }
@@ -232,7 +232,7 @@ impl WorkerContext for ExecutorState {
     }
 
     fn counts(&self) -> &Counts {
-        self.recording.counts()
+        self.recorder.counts()
     }
 
     fn now(&self) -> Instant {

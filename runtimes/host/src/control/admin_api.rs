@@ -21,7 +21,7 @@ use super::router::Endpoint;
 use super::worker_pool::WorkerPool;
 use crate::lifecycle::status::ProcessStatus;
 use crate::liveness::Liveness;
-use crate::log::{Losses, rfc3339};
+use crate::log::{DroppedRecords, rfc3339};
 use crate::metrics::{self, CONTENT_TYPE, Process, Sends, Snapshot, Sum, Usage};
 use crate::settings::Program;
 use crate::workers::{Reply, WorkerContext, Workers};
@@ -42,7 +42,7 @@ pub(super) struct ProcessInfo {
     /// The settings that hold, by their names, without anything secret.
     pub(super) settings: Vec<(&'static str, String)>,
     pub(super) status: ProcessStatus,
-    pub(super) losses: Losses,
+    pub(super) dropped_records: DroppedRecords,
     pub(super) log: Logger,
 }
 
@@ -117,7 +117,7 @@ impl AdminApi {
             max_connections: self.process.max_connections,
             trusts_any: self.process.trusts_any,
             is_draining: self.process.status.is_draining(),
-            records_dropped: self.process.losses.count(),
+            records_dropped: self.process.dropped_records.count(),
             sends: self.sends.get(),
             usage: Usage::now(),
         };
@@ -160,7 +160,7 @@ impl AdminApi {
             match answer {
                 Reply::Ok(snapshot) => *last = Some(snapshot),
                 Reply::Timeout => return Err(silence()),
-                Reply::Gone => *last = last.take().map(Snapshot::of_the_past),
+                Reply::Gone => *last = last.take().map(Snapshot::after_worker_end),
             }
         }
         let known = last.iter().enumerate().filter_map(|(worker, last)| Some((worker, last.as_ref()?)));

@@ -92,7 +92,7 @@ impl Control {
             api_keys: settings.control.api_keys.clone(),
             settings: settings.shown.clone(),
             status: status.clone(),
-            losses: log.losses(),
+            dropped_records: log.dropped_records(),
             log: log.logger(),
         };
         Ok(Some(Control { listener, process }))

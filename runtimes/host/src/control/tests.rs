@@ -24,13 +24,13 @@ use crate::lifecycle::supervisor::Supervisor;
 use crate::lifecycle::watchdog::Watchdog;
 use crate::liveness::Liveness;
 use crate::log::LogSettings;
-use crate::metrics::{Counts, Recording};
+use crate::metrics::{Counts, LogAndCounters};
 use crate::workers::{Job, Reply, SubmitError, WorkerContext};
 
 /// A worker without connections whose behaviour a test chooses.
 struct FakeWorker {
     worker: RefCell<Worker>,
-    recording: RefCell<Recording>,
+    recorder: RefCell<LogAndCounters>,
     jobs: RefCell<Vec<Job>>,
     behaviour: Cell<Behaviour>,
     /// How many drains of the process have been requested.
@@ -74,7 +74,7 @@ impl FakeWorker {
         let worker = Worker::new(Arc::new(WorkerConfig::default()), 0, Instant::now());
         Rc::new(FakeWorker {
             worker: RefCell::new(worker),
-            recording: RefCell::new(Recording::new(log.worker(0))),
+            recorder: RefCell::new(LogAndCounters::new(log.worker(0))),
             jobs: RefCell::default(),
             behaviour: Cell::new(behaviour),
             drains: Cell::new(0),
@@ -83,9 +83,9 @@ impl FakeWorker {
 
     fn turn(&self) {
         let mut worker = self.worker.borrow_mut();
-        let recording = self.recording.borrow();
+        let recorder = self.recorder.borrow();
         for job in self.jobs.take() {
-            job(&mut Turn { worker: &mut worker, counts: recording.counts() });
+            job(&mut Turn { worker: &mut worker, counts: recorder.counts() });
         }
     }
 
@@ -95,7 +95,7 @@ impl FakeWorker {
         let traffic = Traffic { messages_received: 5, ..Traffic::default() };
         let summary = Summary { lasted: Duration::ZERO, round_trip: None, traffic };
         let (connection, ending) = (ConnectionId(1), Ending::Eof);
-        self.recording.borrow_mut().record(&Record::Closed {
+        self.recorder.borrow_mut().record(&Record::Closed {
             connection,
             identity: &identity,
             ending,
@@ -152,7 +152,7 @@ fn api(workers: &[Rc<FakeWorker>], status: ProcessStatus) -> AdminApi {
         api_keys: Secrets::default(),
         settings: vec![("PORT", "8080".to_owned())],
         status,
-        losses: log.losses(),
+        dropped_records: log.dropped_records(),
         log: log.logger(),
     };
     AdminApi::new(info, FakeWorkers(workers.to_vec()))

@@ -12,7 +12,7 @@ use slog::{Drain, OwnedKVList, PushFnValue, Record, o};
 use slog_json::Json;
 use slog_term::{FullFormat, PlainDecorator, RecordDecorator, ThreadSafeTimestampFn};
 
-use super::stamp::Stamp;
+use super::timestamp::Timestamp;
 use super::{LogFormat, json, level};
 use crate::escape::{Escaped, is_harmful};
 
@@ -22,14 +22,14 @@ use crate::escape::{Escaped, is_harmful};
 pub(super) fn write(
     format: LogFormat,
     out: &mut Vec<u8>,
-    stamp: Stamp,
+    timestamp: Timestamp,
     record: &Record<'_>,
     values: &OwnedKVList,
 ) {
     let start = out.len();
     let written = match format {
-        LogFormat::Term => write_term(out, stamp, record, values),
-        LogFormat::Json => write_json(out, stamp, record, values),
+        LogFormat::Term => write_term(out, timestamp, record, values),
+        LogFormat::Json => write_json(out, timestamp, record, values),
     };
     match written {
         Ok(()) => make_one_harmless_line(format, out, start),
@@ -37,9 +37,14 @@ pub(super) fn write(
     }
 }
 
-fn write_term(out: &mut Vec<u8>, stamp: Stamp, record: &Record<'_>, values: &OwnedKVList) -> io::Result<()> {
+fn write_term(
+    out: &mut Vec<u8>,
+    timestamp: Timestamp,
+    record: &Record<'_>,
+    values: &OwnedKVList,
+) -> io::Result<()> {
     FullFormat::new(PlainDecorator::new(out))
-        .use_custom_timestamp(move |out| out.write_all(stamp.as_bytes()))
+        .use_custom_timestamp(move |out| out.write_all(timestamp.as_bytes()))
         .use_custom_header_print(write_head)
         .build()
         .log(record, values)
@@ -47,20 +52,25 @@ fn write_term(out: &mut Vec<u8>, stamp: Stamp, record: &Record<'_>, values: &Own
 
 /// Time, level and sentence. slog-term would shorten the names of levels to four letters.
 fn write_head(
-    stamp: &dyn ThreadSafeTimestampFn<Output = io::Result<()>>,
+    timestamp: &dyn ThreadSafeTimestampFn<Output = io::Result<()>>,
     mut out: &mut dyn RecordDecorator,
     record: &Record<'_>,
     _: bool,
 ) -> io::Result<bool> {
-    stamp(&mut out)?;
+    timestamp(&mut out)?;
     write!(out, " {} {}", level::name(record.level()), record.msg())?;
     // Key-values follow after a comma; no sentence is empty.
     Ok(true)
 }
 
-fn write_json(out: &mut Vec<u8>, stamp: Stamp, record: &Record<'_>, values: &OwnedKVList) -> io::Result<()> {
+fn write_json(
+    out: &mut Vec<u8>,
+    timestamp: Timestamp,
+    record: &Record<'_>,
+    values: &OwnedKVList,
+) -> io::Result<()> {
     Json::new(out)
-        .add_key_value(o!("ts" => format!("{stamp:?}")))
+        .add_key_value(o!("ts" => format!("{timestamp:?}")))
         .add_key_value(o!("level" => level::name(record.level())))
         .add_key_value(
             o!("event" => if record.tag().is_empty() { "process" } else { record.tag() }.to_owned()),
@@ -108,7 +118,7 @@ mod tests {
         write(
             format,
             &mut out,
-            Stamp::now(),
+            Timestamp::now(),
             &record!(Level::Warning, "", &format_args!("{message}"), b!("key" => message)),
             &values,
         );

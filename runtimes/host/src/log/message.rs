@@ -12,15 +12,15 @@ use postern_core::frame::DataKind;
 use super::LogFormat;
 use super::json::JsonText;
 use super::payload::Payload;
-use super::stamp::BatchClock;
-use super::who::{Email, UserFields, Who};
+use super::timestamp::BatchClock;
+use super::user::{Email, UserFields, UserLabel};
 use crate::escape::Text;
 
 /// Collects lines of one worker.
 pub(super) struct MessageLines {
     format: LogFormat,
     /// What a request's id begins with, if the gateway has not given it one; the connection's number follows.
-    made_id: String,
+    id_prefix: String,
     batch: Batch,
 }
 
@@ -35,7 +35,7 @@ impl MessageLines {
     /// `instance` is the number of the process in the ids of requests.
     pub(super) fn new(format: LogFormat, instance: u32) -> MessageLines {
         let batch = Batch { lines: Vec::new(), clock: BatchClock::new() };
-        MessageLines { format, made_id: format!("{instance:08x}-"), batch }
+        MessageLines { format, id_prefix: format!("{instance:08x}-"), batch }
     }
 
     /// The batch, also for lines that come another way and have to stand in their order among these.
@@ -51,11 +51,11 @@ impl MessageLines {
         let start = lines.len();
         // Enough for most, so that the pieces need not ask for room one by one.
         lines.reserve(512 + 2 * payload.bytes.len().min(256));
-        let message = Message { connection, made_id: &self.made_id, user, payload };
-        let stamp = clock.stamp().as_bytes();
+        let message = Message { connection, id_prefix: &self.id_prefix, user, payload };
+        let timestamp = clock.timestamp().as_bytes();
         let written = match self.format {
-            LogFormat::Term => Line::<false> { out: lines }.write(stamp, &message),
-            LogFormat::Json => Line::<true> { out: lines }.write(stamp, &message),
+            LogFormat::Term => Line::<false> { out: lines }.write(timestamp, &message),
+            LogFormat::Json => Line::<true> { out: lines }.write(timestamp, &message),
         };
         if written.is_err() {
             lines.truncate(start);
@@ -77,7 +77,7 @@ macro_rules! key {
 /// What a record of a message is made of.
 struct Message<'a> {
     connection: ConnectionId,
-    made_id: &'a str,
+    id_prefix: &'a str,
     user: UserFields<'a>,
     payload: Payload<'a>,
 }
@@ -92,11 +92,11 @@ impl Message<'_> {
         key!(line, "request_id");
         match self.user.identity.request_id() {
             Some(given) => line.id(&[given]),
-            None => line.id(&[self.made_id, number]),
+            None => line.id(&[self.id_prefix, number]),
         }
         if line.is_json() {
             key!(line, "session_id");
-            line.id(&[self.made_id, number]);
+            line.id(&[self.id_prefix, number]);
             self.write_user(line);
         }
         key!(line, "opcode");
@@ -139,7 +139,7 @@ impl Message<'_> {
     #[inline]
     fn write_sentence(&self, out: &mut impl Text) -> fmt::Result {
         out.write_str("Message from ")?;
-        Who(self.user.identity).write_to(out)?;
+        UserLabel(self.user.identity).write_to(out)?;
         out.write_str(": ")?;
         self.payload.write_to(out)
     }
@@ -159,8 +159,8 @@ impl<const JSON: bool> Line<'_, JSON> {
 
     /// The whole line.
     #[inline]
-    fn write(mut self, stamp: &[u8], message: &Message<'_>) -> fmt::Result {
-        self.begin(stamp, message)?;
+    fn write(mut self, timestamp: &[u8], message: &Message<'_>) -> fmt::Result {
+        self.begin(timestamp, message)?;
         message.write_to(&mut self)?;
         self.end();
         Ok(())
@@ -168,16 +168,16 @@ impl<const JSON: bool> Line<'_, JSON> {
 
     /// Time, level, event and sentence.
     #[inline]
-    fn begin(&mut self, stamp: &[u8], message: &Message<'_>) -> fmt::Result {
+    fn begin(&mut self, timestamp: &[u8], message: &Message<'_>) -> fmt::Result {
         if JSON {
             self.out.extend_from_slice(b"{\"ts\":\"");
-            self.out.extend_from_slice(stamp);
+            self.out.extend_from_slice(timestamp);
             self.out.extend_from_slice(b"\",\"level\":\"INFO\",\"event\":\"message\",\"msg\":\"");
             message.write_sentence(&mut JsonText(self.out))?;
             self.out.push(b'"');
             Ok(())
         } else {
-            self.out.extend_from_slice(stamp);
+            self.out.extend_from_slice(timestamp);
             self.out.extend_from_slice(b" INFO ");
             message.write_sentence(&mut Plain(self.out))
         }
@@ -240,14 +240,14 @@ mod tests {
     use slog::{BorrowedKV, Level, Serializer, o, record};
 
     use super::super::order::InOrder;
-    use super::super::stamp::Stamp;
+    use super::super::timestamp::Timestamp;
     use super::super::{EmailLog, MessageLog};
     use super::*;
     use crate::log::line;
 
     /// The line that slog-term or slog-json makes of a message.
     fn by_slog(format: LogFormat, user: UserFields<'_>, payload: &Payload<'_>) -> String {
-        let (who, kind) = (Who(user.identity), payload.kind);
+        let (who, kind) = (UserLabel(user.identity), payload.kind);
         let message = format_args!("Message from {who}: {payload}").to_string();
         let keys = InOrder(|keys: &mut dyn Serializer| {
             keys.emit_u64("conn", 7)?;
@@ -273,7 +273,7 @@ mod tests {
         line::write(
             format,
             &mut out,
-            Stamp::now(),
+            Timestamp::now(),
             &record!(Level::Info, "message", &format_args!("{message}"), BorrowedKV(&keys)),
             &o!().into(),
         );

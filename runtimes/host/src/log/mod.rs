@@ -11,7 +11,7 @@
 //! What the queue has accepted is written before the process ends ([`run`]).
 //!
 //! One record is one line, always, and no line says anything but what happened: all that a user controls is
-//! escaped (`crate::escape`), and a name that could be read as more than a name is quoted (`who`). In the term format
+//! escaped (`crate::escape`), and a name that could be read as more than a name is quoted (`user`). In the term format
 //! the key-values follow the sentence, separated by commas; a payload that imitates them comes before the real ones.
 //! Programs that read the log take `LOG_FORMAT=json`: there the user, the text and the kind of the record (`event`)
 //! have fields of their own, with exact values.
@@ -25,8 +25,8 @@ mod output;
 mod payload;
 mod process;
 mod queue;
-mod stamp;
-mod who;
+mod timestamp;
+mod user;
 mod worker;
 
 #[cfg(test)]
@@ -42,13 +42,13 @@ use slog::{BorrowedKV, Drain, KV, Level, Logger, Never, OwnedKVList, Record, Ser
 
 use order::{InOrder, Reversed};
 use queue::Queue;
-use stamp::Stamp;
+use timestamp::Timestamp;
 
 pub use output::Output;
-pub(crate) use process::say;
+pub(crate) use process::write_to_stderr;
 pub use process::{Ending, run};
 pub use queue::Loss;
-pub(crate) use stamp::rfc3339;
+pub(crate) use timestamp::rfc3339;
 pub use worker::WorkerLog;
 
 /// What is logged, and how.
@@ -156,8 +156,8 @@ impl Log {
     }
 
     /// What it loses, for whoever wants to know.
-    pub fn losses(&self) -> Losses {
-        Losses(self.queue.clone())
+    pub fn dropped_records(&self) -> DroppedRecords {
+        DroppedRecords(self.queue.clone())
     }
 
     /// Writes everything that has been accepted, until `deadline` at the latest: a sink that stalls must not keep a
@@ -187,7 +187,7 @@ impl Log {
 
 impl Drop for Log {
     fn drop(&mut self) {
-        self.close(Instant::now() + MOMENT, || false);
+        self.close(Instant::now() + MIN_FINISH, || false);
     }
 }
 
@@ -199,18 +199,18 @@ impl fmt::Debug for Log {
 
 /// How much a log has lost.
 #[derive(Clone)]
-pub struct Losses(Arc<Queue>);
+pub struct DroppedRecords(Arc<Queue>);
 
-impl Losses {
+impl DroppedRecords {
     /// Records dropped since the start.
     pub fn count(&self) -> u64 {
         self.0.dropped_ever()
     }
 }
 
-impl fmt::Debug for Losses {
+impl fmt::Debug for DroppedRecords {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Losses").field(&self.count()).finish()
+        f.debug_tuple("DroppedRecords").field(&self.count()).finish()
     }
 }
 
@@ -247,7 +247,7 @@ fn write_in_order(format: LogFormat, out: &mut Vec<u8>, record: &Record<'_>, val
     let location =
         slog::RecordStatic { location: record.location(), tag: record.tag(), level: record.level() };
     let record = Record::new(&location, record.msg(), BorrowedKV(&keys));
-    line::write(format, out, Stamp::now(), &record, &o!().into());
+    line::write(format, out, Timestamp::now(), &record, &o!().into());
 }
 
 /// Says that records were lost.
@@ -255,11 +255,11 @@ fn report(format: LogFormat, dropped: u64, out: &mut Vec<u8>) {
     let message = format_args!("log records dropped");
     let keys = InOrder(|keys: &mut dyn Serializer| keys.emit_u64("count", dropped));
     let record = record!(Level::Warning, "log_records_dropped", &message, BorrowedKV(&keys));
-    line::write(format, out, Stamp::now(), &record, &o!().into());
+    line::write(format, out, Timestamp::now(), &record, &o!().into());
 }
 
 /// The writer formats one short record now and then. A process may be short of addresses.
 const STACK: usize = 256 * 1024;
 
 /// How long a log waits for its sink at least when it ends.
-const MOMENT: Duration = Duration::from_secs(1);
+const MIN_FINISH: Duration = Duration::from_secs(1);

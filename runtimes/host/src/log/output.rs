@@ -14,7 +14,7 @@
 //!   descriptor, and ends with the process. Where there are no such locks, lines of at most `PIPE_BUF` bytes are whole
 //!   nevertheless.
 //!
-//! Nothing in here blocks for longer than [`WAIT`]: a process that ends stops writing between two lines.
+//! Nothing in here blocks for longer than [`ROOM_WAIT`]: a process that ends stops writing between two lines.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal, Write};
@@ -65,7 +65,7 @@ impl Output {
     /// Writes as many of the lines as there is room for.
     fn write_pieces(&mut self, lines: &[u8]) -> io::Result<usize> {
         let mut written = 0;
-        while let Some(rest) = lines.get(written..).filter(|rest| !rest.is_empty() && written < TURN) {
+        while let Some(rest) = lines.get(written..).filter(|rest| !rest.is_empty() && written < MAX_WRITE) {
             if !self.has_room(Duration::ZERO)? {
                 break;
             }
@@ -80,7 +80,7 @@ impl Output {
                 // The descriptor is non-blocking because a process that shares it wants so, and there is room for a part of
                 // the piece only.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    thread::sleep(LOCKED);
+                    thread::sleep(LOCK_RETRY);
                     break;
                 }
                 // It comes again with the next write.
@@ -138,7 +138,7 @@ impl Write for Output {
             return self.file.write(lines);
         }
         if !self.lock() {
-            thread::sleep(LOCKED);
+            thread::sleep(LOCK_RETRY);
             return Err(ErrorKind::WouldBlock.into());
         }
         let written = self.write_pieces(lines);
@@ -148,7 +148,7 @@ impl Write for Output {
         }
         match written {
             Ok(0) if !lines.is_empty() => {
-                self.has_room(WAIT)?;
+                self.has_room(ROOM_WAIT)?;
                 Err(ErrorKind::WouldBlock.into())
             }
             written => written,
@@ -171,13 +171,13 @@ fn piece(lines: &[u8], most: usize) -> &[u8] {
 const PIPE_BUF: usize = 4096;
 
 /// How much is written before another process has its turn.
-const TURN: usize = 64 * 1024;
+const MAX_WRITE: usize = 64 * 1024;
 
 /// How long a write waits for room.
-const WAIT: Duration = Duration::from_millis(50);
+const ROOM_WAIT: Duration = Duration::from_millis(50);
 
 /// How long a write waits for another process.
-const LOCKED: Duration = Duration::from_millis(1);
+const LOCK_RETRY: Duration = Duration::from_millis(1);
 
 #[cfg(test)]
 mod tests {
@@ -227,7 +227,7 @@ mod tests {
         let lines = [b"x".repeat(99), b"\n".to_vec()].concat().repeat(10_000);
         let begun = Instant::now();
         let written = fill(&mut output, &lines);
-        assert!(begun.elapsed() >= WAIT && written > 0 && written < lines.len());
+        assert!(begun.elapsed() >= ROOM_WAIT && written > 0 && written < lines.len());
         assert_eq!(written % 100, 0);
         drop(output);
         let mut read = Vec::new();

@@ -65,20 +65,20 @@ fn write_cut(bytes: &[u8], out: &mut impl Text) -> fmt::Result {
 /// What is shown of a text, and the rest of it.
 #[inline]
 fn cut(bytes: &[u8]) -> (&[u8], &[u8]) {
-    bytes.split_at(if bytes.len() <= LONGEST { bytes.len() } else { boundary(bytes, LONGEST) })
+    bytes.split_at(if bytes.len() <= MAX_TEXT { bytes.len() } else { boundary(bytes, MAX_TEXT) })
 }
 
 fn write_binary(bytes: &[u8], out: &mut impl Text) -> fmt::Result {
     out.write_str("binary, ")?;
     out.write_str(itoa::Buffer::new().format(bytes.len()))?;
     out.write_str(if bytes.is_empty() { " bytes" } else { " bytes: " })?;
-    let mut digits = [0; 2 * HEAD];
+    let mut digits = [0; 2 * BINARY_PREFIX];
     for (pair, byte) in digits.as_chunks_mut::<2>().0.iter_mut().zip(bytes) {
         *pair = [hex(byte >> 4), hex(byte & 0xf)];
     }
-    let shown = digits.get(..2 * bytes.len().min(HEAD)).unwrap_or_default();
+    let shown = digits.get(..2 * bytes.len().min(BINARY_PREFIX)).unwrap_or_default();
     out.write_ascii(shown)?;
-    out.write_str(if bytes.len() > HEAD { "…" } else { "" })
+    out.write_str(if bytes.len() > BINARY_PREFIX { "…" } else { "" })
 }
 
 /// The last place up to `limit` at which no character is cut in two. A character has at most three bytes
@@ -89,10 +89,10 @@ fn boundary(bytes: &[u8], limit: usize) -> usize {
 }
 
 /// How much of a text is shown, in bytes.
-const LONGEST: usize = 256;
+const MAX_TEXT: usize = 256;
 
 /// How much of a binary payload is shown, in bytes.
-const HEAD: usize = 16;
+const BINARY_PREFIX: usize = 16;
 
 #[cfg(test)]
 mod tests {

@@ -12,7 +12,7 @@ use postern_core::policy::{Shutdown, ShutdownAction, ShutdownRequest};
 use slog::crit;
 
 use super::output::Output;
-use super::{Log, LogSettings, Loss, MOMENT};
+use super::{Log, LogSettings, Loss, MIN_FINISH};
 use crate::lifecycle::signals::Signals;
 use crate::settings::Program;
 
@@ -63,7 +63,7 @@ pub fn run(
         }
     };
     record_panics(&log);
-    let at_least = || Instant::now() + MOMENT;
+    let at_least = || Instant::now() + MIN_FINISH;
     let (code, loss) = match serve(&log) {
         Ok(mut ending) => {
             let deadline = ending.shutdown.deadline().unwrap_or_else(at_least).max(at_least());
@@ -112,12 +112,12 @@ pub(super) fn record_panics(log: &Log) {
         let message = panic.payload_as_str().unwrap_or("no message");
         crit!(logger, # "panicked", "panicked: {message}";
             "thread" => thread.name().unwrap_or("unnamed").to_owned(), "place" => place);
-        queue.flush(MOMENT);
+        queue.flush(MIN_FINISH);
     }));
 }
 
 /// Writes a line to standard error, unless that takes nothing for longer than a moment: it may be a pipe that stalls.
-pub(crate) fn say(line: &str) {
+pub(crate) fn write_to_stderr(line: &str) {
     let Ok(mut output) = Output::stderr() else { return };
     let mut rest = line.as_bytes();
     for _ in 0..10 {

@@ -15,7 +15,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::MOMENT;
+use super::MIN_FINISH;
 
 /// What workers and the writer share.
 pub(super) struct Queue {
@@ -97,7 +97,7 @@ impl Queue {
 
     /// Puts in the last lines of a worker that ends. They may be more than the capacity, because nobody can keep them
     /// any longer.
-    pub(super) fn push_last(&self, lines: &[u8]) {
+    pub(super) fn push_over_capacity(&self, lines: &[u8]) {
         if !self.accept(lines, usize::MAX) {
             self.drop_lines(lines);
         }
@@ -134,27 +134,27 @@ impl Queue {
                 return;
             }
             drop(state);
-            thread::sleep(GATHER);
+            thread::sleep(WRITE_INTERVAL);
         }
     }
 
     /// Asks the writer to write what is pending and to end, and waits until `deadline` for it. `is_urgent` is asked now and
-    /// then whether there is no more than [`MOMENT`] left. Returns what was lost.
+    /// then whether there is no more than [`MIN_FINISH`] left. Returns what was lost.
     pub(super) fn close(&self, mut deadline: Instant, mut is_urgent: impl FnMut() -> bool) -> Loss {
         let mut state = self.lock();
         state.deadline = Some(deadline);
         self.wake.notify_one();
         // The writer ends by itself at the deadline, unless its sink blocks.
-        while Instant::now() < deadline + SLACK {
+        while Instant::now() < deadline + WRITER_SLACK {
             if let Some(loss) = &state.ended {
                 return loss.clone();
             }
-            drop(self.ended.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner));
+            drop(self.ended.wait_timeout(state, POLL_INTERVAL).unwrap_or_else(PoisonError::into_inner));
             // Without the lock, because the caller may log what it hears.
             let is_urgent = is_urgent();
             state = self.lock();
             if is_urgent {
-                deadline = deadline.min(Instant::now() + MOMENT);
+                deadline = deadline.min(Instant::now() + MIN_FINISH);
                 state.deadline = Some(deadline);
             }
         }
@@ -173,20 +173,20 @@ impl Queue {
     pub(super) fn run_writer(&self, mut sink: impl Write, report: impl Fn(u64, &mut Vec<u8>)) {
         let mut taken = Vec::new();
         // The last line written has no end yet, because the sink failed in its middle.
-        let mut is_torn = false;
+        let mut is_within_line = false;
         let mut error = None;
         while let Some(reported) = self.take(&mut taken, &report) {
             let records = count_lines(&taken) - u64::from(reported > 0);
             self.records_in_flight.store(records, Ordering::Relaxed);
-            let (unwritten, outcome) = self.write(&mut sink, &taken, &mut is_torn);
+            let (unwritten, outcome) = self.write(&mut sink, &taken, &mut is_within_line);
             let is_closing = self.wrote(unwritten, reported);
             taken.clear();
             match (outcome, is_closing) {
                 (Outcome::Done, true) => {}
                 // What comes meanwhile is written in one piece. A worker's batch is much shorter than this,
                 // and waking for each one would cost it more than logging does.
-                (Outcome::Done, false) => thread::sleep(GATHER),
-                (Outcome::Failed(_), false) => thread::sleep(RECOVER),
+                (Outcome::Done, false) => thread::sleep(WRITE_INTERVAL),
+                (Outcome::Failed(_), false) => thread::sleep(RETRY_AFTER_ERROR),
                 (Outcome::Failed(failure), true) => {
                     error = Some(failure.to_string());
                     break;
@@ -194,7 +194,7 @@ impl Queue {
                 (Outcome::Late, _) => break,
             }
         }
-        self.end(sink, is_torn, error, report);
+        self.end(sink, is_within_line, error, report);
     }
 
     /// Waits for lines and moves all of them to `taken`, which is empty. Returns how many lost records its last
@@ -211,7 +211,7 @@ impl Queue {
         }
         state.is_writer_asleep = false;
         // Both buffers stay in use, and neither keeps what a stalled sink once made it grow to.
-        taken.shrink_to(KEEP.min(self.capacity / 8));
+        taken.shrink_to(MAX_IDLE_CAPACITY.min(self.capacity / 8));
         mem::swap(taken, &mut state.pending);
         let dropped = mem::take(&mut state.dropped);
         if dropped > 0 {
@@ -223,16 +223,21 @@ impl Queue {
     }
 
     /// Writes as many of the lines as the sink takes in time, and returns the rest.
-    fn write<'l>(&self, sink: &mut impl Write, lines: &'l [u8], is_torn: &mut bool) -> (&'l [u8], Outcome) {
+    fn write<'l>(
+        &self,
+        sink: &mut impl Write,
+        lines: &'l [u8],
+        is_within_line: &mut bool,
+    ) -> (&'l [u8], Outcome) {
         let mut rest = lines;
         let outcome = loop {
-            let next = if *is_torn { b"\n" } else { rest };
+            let next = if *is_within_line { b"\n" } else { rest };
             if next.is_empty() {
                 break Outcome::Done;
             }
             match sink.write(next) {
                 Ok(0) => break Outcome::Failed(ErrorKind::WriteZero.into()),
-                Ok(_) if *is_torn => *is_torn = false,
+                Ok(_) if *is_within_line => *is_within_line = false,
                 Ok(n) => rest = rest.get(n..).unwrap_or_default(),
                 Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {}
                 Err(error) => break Outcome::Failed(error),
@@ -242,7 +247,7 @@ impl Queue {
             }
         };
         let written = lines.len() - rest.len();
-        *is_torn |= !rest.is_empty() && written > 0 && lines.get(written - 1) != Some(&b'\n');
+        *is_within_line |= !rest.is_empty() && written > 0 && lines.get(written - 1) != Some(&b'\n');
         // What a buffered sink cannot flush it keeps for the next time.
         let _ = sink.flush();
         (rest, outcome)
@@ -251,16 +256,16 @@ impl Queue {
     /// Accounts for what was taken and what of it was lost. Returns whether the queue is closing.
     fn wrote(&self, unwritten: &[u8], reported: u64) -> bool {
         let mut lost = count_lines(unwritten);
-        let mut unsaid = 0;
+        let mut unreported = 0;
         if lost > 0 && reported > 0 {
             // The report was the last line. It is no record, and what it said is still to be said.
             lost -= 1;
-            unsaid = reported;
+            unreported = reported;
         }
         self.records_in_flight.store(0, Ordering::Relaxed);
         let mut state = self.lock();
         state.in_flight = 0;
-        state.dropped += lost + unsaid;
+        state.dropped += lost + unreported;
         state.dropped_ever += lost;
         state.deadline.is_some()
     }
@@ -270,7 +275,7 @@ impl Queue {
     fn end(
         &self,
         mut sink: impl Write,
-        is_torn: bool,
+        is_within_line: bool,
         error: Option<String>,
         report: impl Fn(u64, &mut Vec<u8>),
     ) {
@@ -282,7 +287,7 @@ impl Queue {
         let loss = Loss { records: state.dropped + lost, error };
         drop(state);
         if loss.records > 0 {
-            let mut line = if is_torn { b"\n".to_vec() } else { Vec::new() };
+            let mut line = if is_within_line { b"\n".to_vec() } else { Vec::new() };
             report(loss.records, &mut line);
             // Standard error has it, too.
             let _ = sink.write(&line);
@@ -322,19 +327,19 @@ fn count_lines(lines: &[u8]) -> u64 {
 }
 
 /// How long the writer lets lines gather before it writes again.
-const GATHER: Duration = Duration::from_millis(1);
+const WRITE_INTERVAL: Duration = Duration::from_millis(1);
 
 /// How long a sink that failed is left alone.
-const RECOVER: Duration = Duration::from_millis(100);
+const RETRY_AFTER_ERROR: Duration = Duration::from_millis(100);
 
 /// How often a log that ends looks whether it has become urgent.
-const LOOK: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How long after its deadline a writer may take to notice it.
-const SLACK: Duration = Duration::from_millis(250);
+const WRITER_SLACK: Duration = Duration::from_millis(250);
 
 /// What a buffer may keep of its memory once it is empty.
-const KEEP: usize = 1024 * 1024;
+const MAX_IDLE_CAPACITY: usize = 1024 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -16,7 +16,7 @@ use super::message::MessageLines;
 use super::order::InOrder;
 use super::payload::Payload;
 use super::queue::Queue;
-use super::who::{Email, Id, Name, UserFields, Who};
+use super::user::{Email, Id, Name, UserFields, UserLabel};
 use super::{LogFormat, LogSettings, MessageLog, Stall, line};
 
 /// The log of one worker. It writes all records into one buffer, in their order, and [`WorkerLog::flush`] hands
@@ -77,7 +77,7 @@ impl WorkerLog {
         }
         batch.lines.clear();
         // A few records of full payloads may have made it large.
-        batch.lines.shrink_to(2 * HAND_OVER);
+        batch.lines.shrink_to(2 * MAX_BATCH);
     }
 
     /// Hands over what is left, because the worker ends. A log that is to lose nothing takes it although it is full.
@@ -86,7 +86,7 @@ impl WorkerLog {
         let lines = &mut self.lines.batch().lines;
         match self.settings.stall {
             Stall::Drop => self.queue.push(lines),
-            Stall::Pause => self.queue.push_last(lines),
+            Stall::Pause => self.queue.push_over_capacity(lines),
         }
         lines.clear();
         self.is_full = false;
@@ -159,7 +159,7 @@ impl WorkerLog {
         self.rare(
             "pong",
             Level::Debug,
-            &format_args!("Pong from {}", Who(identity)),
+            &format_args!("Pong from {}", UserLabel(identity)),
             &InOrder(|keys: &mut dyn Serializer| {
                 subject.emit(keys)?;
                 keys.emit_f64("rtt_ms", in_millis(round_trip))
@@ -182,7 +182,7 @@ impl WorkerLog {
         self.rare(
             "rate_exceeded",
             Level::Warning,
-            &format_args!("Client of {} exceeds its rate and is read no faster", Who(identity)),
+            &format_args!("Client of {} exceeds its rate and is read no faster", UserLabel(identity)),
             &InOrder(|keys: &mut dyn Serializer| {
                 subject.emit(keys)?;
                 keys.emit_str("setting", setting)?;
@@ -196,7 +196,7 @@ impl WorkerLog {
         self.rare(
             "rate_kept",
             Level::Info,
-            &format_args!("Client of {} keeps its rate again", Who(identity)),
+            &format_args!("Client of {} keeps its rate again", UserLabel(identity)),
             &InOrder(|keys: &mut dyn Serializer| {
                 subject.emit(keys)?;
                 keys.emit_u64("duration_ms", as_millis(lasted))?;
@@ -216,7 +216,7 @@ impl WorkerLog {
         self.rare(
             "connection_closed",
             Level::Info,
-            &format_args!("WebSocket connection closed for user {}", Who(identity)),
+            &format_args!("WebSocket connection closed for user {}", UserLabel(identity)),
             &InOrder(|keys: &mut dyn Serializer| {
                 subject.emit(keys)?;
                 emit_client(keys, identity)?;
@@ -299,10 +299,10 @@ impl WorkerLog {
             return;
         }
         let batch = self.lines.batch();
-        let stamp = *batch.clock.stamp();
+        let timestamp = *batch.clock.timestamp();
         let location = record_static!(level, event);
         let record = slog::Record::new(&location, message, BorrowedKV(keys));
-        line::write(self.settings.format, &mut batch.lines, stamp, &record, &self.values);
+        line::write(self.settings.format, &mut batch.lines, timestamp, &record, &self.values);
     }
 }
 
@@ -334,7 +334,7 @@ impl Recorder for WorkerLog {
             }
             Record::Abandoned { connection, peer, received } => self.abandoned(connection, peer, received),
         }
-        if self.lines.batch().lines.len() >= HAND_OVER && !self.is_full {
+        if self.lines.batch().lines.len() >= MAX_BATCH && !self.is_full {
             self.flush();
         }
     }
@@ -423,7 +423,7 @@ fn as_millis(duration: Duration) -> u64 {
 }
 
 /// A batch that has grown to this many bytes is handed over although it is not done.
-const HAND_OVER: usize = 64 * 1024;
+const MAX_BATCH: usize = 64 * 1024;
 
 /// How soon a full queue is asked again.
 const RETRY: Duration = Duration::from_millis(5);

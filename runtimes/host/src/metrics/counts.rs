@@ -78,7 +78,7 @@ impl Default for Counts {
 impl Counts {
     /// Takes note of a record; of a message there is nothing to note, because its session counts it.
     #[inline]
-    pub(super) fn note(&mut self, record: &Record<'_>) {
+    pub(super) fn record(&mut self, record: &Record<'_>) {
         match *record {
             Record::Message { .. } => {}
             Record::Established { took, .. } => self.established(took),
@@ -186,7 +186,7 @@ mod tests {
         let identity = Identity::new(b"123", b"", b"").unwrap();
         let traffic = Traffic { messages_received: 1, bytes_received: 2, messages_sent: 3, bytes_sent: 4 };
         let mut counts = Counts::default();
-        counts.note(&Record::Closed {
+        counts.record(&Record::Closed {
             connection: ConnectionId(1),
             identity: &identity,
             ending,
@@ -238,8 +238,8 @@ mod tests {
             took: Duration::ZERO,
         };
         let abandoned = Record::Abandoned { connection: ConnectionId(2), peer: Peer::Unix, received: 0 };
-        one.note(&rejected);
-        one.note(&abandoned);
+        one.record(&rejected);
+        one.record(&abandoned);
         let mut sum = Counts::default();
         sum.add(&one);
         sum.add(&one);

@@ -214,7 +214,7 @@ impl Exposition {
 
     /// What each worker has to do, so that one that has too much shows.
     fn workers(&self, families: &mut Families<'_>) -> fmt::Result {
-        let loads = || self.sum.loads.iter().map(|load| ([("worker", load.worker.to_string())], load));
+        let loads = || self.sum.workers.iter().map(|load| ([("worker", load.worker.to_string())], load));
         families.seconds(
             "worker_cpu_seconds",
             "Processor time of the thread of each worker",
@@ -348,7 +348,7 @@ mod tests {
 
     use super::super::LogStall;
     use super::*;
-    use crate::metrics::Load;
+    use crate::metrics::WorkerLoad;
 
     const PROCESS: Process = Process {
         program: "postern",
@@ -407,11 +407,11 @@ mod tests {
                 took,
             },
         ] {
-            sum.counts.note(&record);
+            sum.counts.record(&record);
         }
         sum.totals.connections = 5;
         let cpu = Duration::from_millis(500);
-        sum.loads.push(Load { worker: 1, connections: 5, messages: 10, cpu });
+        sum.workers.push(WorkerLoad { worker: 1, connections: 5, messages: 10, cpu });
         sum.totals.traffic.bytes_sent = 2;
         sum.log_stall = LogStall { is_now: true, lasted: Duration::from_millis(2500) };
         let text = encode(PROCESS, sum);

@@ -1,7 +1,7 @@
 //! Metrics: what workers count, and how Prometheus reads it.
 //!
 //! Nothing here is shared while it is counted. A worker counts in plain fields, what happens rarely from the records of
-//! its core ([`Recording`]), and what happens often is counted by each session for itself; whoever asks for the metrics
+//! its core ([`LogAndCounters`]), and what happens often is counted by each session for itself; whoever asks for the metrics
 //! has each worker make a snapshot and adds them up. So a message costs nothing for them.
 //!
 //! A metric that is new gets its field in [`Counts`] and its lines in `exposition`; one that is a time, such as that from
@@ -28,16 +28,16 @@ use crate::log::WorkerLog;
 
 /// Where the core's records go at a worker: to its log, and into its counts.
 #[derive(Debug)]
-pub struct Recording {
+pub struct LogAndCounters {
     /// The worker's log.
     pub log: WorkerLog,
     counts: Counts,
 }
 
-impl Recording {
+impl LogAndCounters {
     /// A log, and counts that are all zero.
-    pub fn new(log: WorkerLog) -> Recording {
-        Recording { log, counts: Counts::default() }
+    pub fn new(log: WorkerLog) -> LogAndCounters {
+        LogAndCounters { log, counts: Counts::default() }
     }
 
     /// Counts clients for which there was no descriptor.
@@ -51,10 +51,10 @@ impl Recording {
     }
 }
 
-impl Recorder for Recording {
+impl Recorder for LogAndCounters {
     #[inline]
     fn record(&mut self, record: &Record<'_>) {
-        self.counts.note(record);
+        self.counts.record(record);
         self.log.record(record);
     }
 
@@ -98,9 +98,9 @@ impl Snapshot {
     /// The sums over all workers, each of which comes with its number.
     pub(crate) fn sum<'s>(snapshots: impl IntoIterator<Item = (usize, &'s Snapshot)>) -> Sum {
         let mut sum = Sum::default();
-        let mut marks: Vec<u32> = Vec::new();
+        let mut fingerprints: Vec<u32> = Vec::new();
         for (worker, snapshot) in snapshots {
-            sum.loads.push(Load {
+            sum.workers.push(WorkerLoad {
                 worker,
                 connections: snapshot.totals.connections,
                 messages: snapshot.counts.traffic.messages_received
@@ -109,17 +109,17 @@ impl Snapshot {
             });
             sum.totals += snapshot.totals;
             sum.counts.add(&snapshot.counts);
-            marks.extend(&snapshot.user_fingerprints);
+            fingerprints.extend(&snapshot.user_fingerprints);
             sum.log_stall.add(snapshot.log_stall);
         }
-        marks.sort_unstable();
-        marks.dedup();
-        sum.users = marks.len();
+        fingerprints.sort_unstable();
+        fingerprints.dedup();
+        sum.users = fingerprints.len();
         sum
     }
 
     /// The same of a worker that has ended: what it has counted stays, but nobody is there any more.
-    pub(crate) fn of_the_past(mut self) -> Snapshot {
+    pub(crate) fn after_worker_end(mut self) -> Snapshot {
         self.counts.traffic += self.totals.traffic;
         self.totals = Totals::default();
         self.user_fingerprints.clear();
@@ -130,7 +130,7 @@ impl Snapshot {
 
 /// What one worker has to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Load {
+pub(crate) struct WorkerLoad {
     pub(crate) worker: usize,
     pub(crate) connections: usize,
     /// Messages that it has received.
@@ -141,7 +141,7 @@ pub(crate) struct Load {
 /// What all workers say together, and each for itself.
 #[derive(Debug, Default)]
 pub(crate) struct Sum {
-    pub(crate) loads: Vec<Load>,
+    pub(crate) workers: Vec<WorkerLoad>,
     pub(crate) totals: Totals,
     pub(crate) counts: Counts,
     pub(crate) users: usize,

@@ -78,7 +78,7 @@ impl Program {
     /// What ends a process that has served is also in its log.
     pub fn print_error(&self, reason: &dyn fmt::Display) {
         // If nobody can read it, the exit code still says so.
-        log::say(&format!("{}: {reason}\n", self.name));
+        log::write_to_stderr(&format!("{}: {reason}\n", self.name));
     }
 }
 

@@ -80,7 +80,11 @@ fn add_records_of_users(golden: &mut Golden) {
         golden.record(&format!("pong: {title}"), TERM, Record::Pong { connection, identity, round_trip });
         for email in [EmailLog::Masked, EmailLog::Off] {
             let settings = LogSettings { email, ..TERM };
-            golden.record(&format!("established, e-mail {email:?}: {title}"), settings, established(identity));
+            golden.record(
+                &format!("established, e-mail {email:?}: {title}"),
+                settings,
+                established(identity),
+            );
             golden.record(&format!("message, e-mail {email:?}: {title}"), settings, text(identity, "Hi"));
         }
     }
@@ -95,7 +99,8 @@ fn add_records_of_users(golden: &mut Golden) {
     };
     golden.record("established with a subprotocol", TERM, answered);
     for kind in [RateKind::Messages, RateKind::Bytes] {
-        let exceeded = |is_first| Record::RateExceeded { connection, identity, kind, per_second: 20, is_first };
+        let exceeded =
+            |is_first| Record::RateExceeded { connection, identity, kind, per_second: 20, is_first };
         golden.record(&format!("rate exceeded: {kind:?}"), TERM, exceeded(true));
         golden.record(&format!("rate exceeded again: {kind:?}"), TERM, exceeded(false));
     }
@@ -191,7 +196,9 @@ fn add_records_of_the_process(golden: &mut Golden) {
     });
     golden.case("values that are not harmless", TERM, |log| {
         let logger = log.logger();
-        for text in ["a\nb\r\tc", "\u{202e}x", "\u{9b}\u{7f}\0", "\u{e0041}y", "\x1b[2J\u{8}\u{c}", "\"q\" \\ \\n"] {
+        for text in
+            ["a\nb\r\tc", "\u{202e}x", "\u{9b}\u{7f}\0", "\u{e0041}y", "\x1b[2J\u{8}\u{c}", "\"q\" \\ \\n"]
+        {
             warn!(logger, "before {text} after"; "str" => text, "display" => %text, "debug" => ?text);
         }
     });

@@ -14,9 +14,9 @@ use super::EmailLog;
 use crate::escape::Quoted;
 
 /// `John Doe (123)`, or `- (123)` for a user without a name.
-pub(super) struct Who<'a>(pub(super) &'a Identity);
+pub(super) struct UserLabel<'a>(pub(super) &'a Identity);
 
-impl Who<'_> {
+impl UserLabel<'_> {
     #[inline]
     pub(super) fn write_to(&self, out: &mut impl Write) -> fmt::Result {
         write_name(self.0.name(), out)?;
@@ -26,7 +26,7 @@ impl Who<'_> {
     }
 }
 
-impl fmt::Display for Who<'_> {
+impl fmt::Display for UserLabel<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.write_to(f)
     }
@@ -180,7 +180,7 @@ mod tests {
 
     #[track_caller]
     fn check_name(name: &str, shown: &str) {
-        assert_eq!(Who(&identity("", name)).to_string(), format!("{shown} (123)"));
+        assert_eq!(UserLabel(&identity("", name)).to_string(), format!("{shown} (123)"));
         assert_eq!(Name(&identity("", name)).to_string(), shown);
     }
 
@@ -235,7 +235,7 @@ mod tests {
     #[track_caller]
     fn check_id(id: &str, shown: &str) {
         let user = Identity::new(id.as_bytes(), b"", b"").unwrap();
-        assert_eq!(Who(&user).to_string(), format!("- ({shown})"));
+        assert_eq!(UserLabel(&user).to_string(), format!("- ({shown})"));
         assert_eq!(Id(&user).to_string(), shown);
     }
 

@@ -5,28 +5,28 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// `2026-05-09T12:34:56.789Z`
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stamp([u8; LENGTH]);
+pub(super) struct Timestamp([u8; LENGTH]);
 
-impl Stamp {
-    /// The stamp of now.
-    pub(super) fn now() -> Stamp {
-        Stamp::at(since_epoch())
+impl Timestamp {
+    /// The timestamp of now.
+    pub(super) fn now() -> Timestamp {
+        Timestamp::at(since_epoch())
     }
 
-    /// The stamp of a time since 1970, up to the year 9999.
-    fn at(since_epoch: Duration) -> Stamp {
+    /// The timestamp of a time since 1970, up to the year 9999.
+    fn at(since_epoch: Duration) -> Timestamp {
         let seconds = since_epoch.as_secs();
         let (year, month, day) = civil(seconds / 86_400);
         let second = seconds % 86_400;
-        let mut stamp = Stamp(*b"0000-00-00T00:00:00.000Z");
-        stamp.put::<4>(0, year);
-        stamp.put::<2>(5, month);
-        stamp.put::<2>(8, day);
-        stamp.put::<2>(11, second / 3600);
-        stamp.put::<2>(14, second / 60 % 60);
-        stamp.put::<2>(17, second % 60);
-        stamp.put_millis(since_epoch);
-        stamp
+        let mut timestamp = Timestamp(*b"0000-00-00T00:00:00.000Z");
+        timestamp.put::<4>(0, year);
+        timestamp.put::<2>(5, month);
+        timestamp.put::<2>(8, day);
+        timestamp.put::<2>(11, second / 3600);
+        timestamp.put::<2>(14, second / 60 % 60);
+        timestamp.put::<2>(17, second % 60);
+        timestamp.put_millis(since_epoch);
+        timestamp
     }
 
     fn put_millis(&mut self, since_epoch: Duration) {
@@ -47,7 +47,7 @@ impl Stamp {
     }
 }
 
-impl fmt::Debug for Stamp {
+impl fmt::Debug for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&String::from_utf8_lossy(&self.0))
     }
@@ -55,32 +55,32 @@ impl fmt::Debug for Stamp {
 
 /// The same of any time, for answers that are read beside the log.
 pub(crate) fn rfc3339(time: SystemTime) -> String {
-    format!("{:?}", Stamp::at(time.duration_since(UNIX_EPOCH).unwrap_or_default()))
+    format!("{:?}", Timestamp::at(time.duration_since(UNIX_EPOCH).unwrap_or_default()))
 }
 
 /// Reads the system's clock once for a batch of records, and only if the batch has one.
 #[derive(Debug)]
 pub(super) struct BatchClock {
-    stamp: Stamp,
-    /// The second that the date and time of `stamp` stand for.
+    timestamp: Timestamp,
+    /// The second that the date and time of `timestamp` stand for.
     second: u64,
-    /// Whether `stamp` is of this batch.
+    /// Whether `timestamp` is of this batch.
     is_fresh: bool,
 }
 
 impl BatchClock {
     pub(super) fn new() -> BatchClock {
         let now = since_epoch();
-        BatchClock { stamp: Stamp::at(now), second: now.as_secs(), is_fresh: false }
+        BatchClock { timestamp: Timestamp::at(now), second: now.as_secs(), is_fresh: false }
     }
 
     /// The time of this batch.
     #[inline]
-    pub(super) fn stamp(&mut self) -> &Stamp {
+    pub(super) fn timestamp(&mut self) -> &Timestamp {
         if !self.is_fresh {
             self.refresh(since_epoch());
         }
-        &self.stamp
+        &self.timestamp
     }
 
     /// The next record begins a new batch.
@@ -91,9 +91,9 @@ impl BatchClock {
 
     fn refresh(&mut self, now: Duration) {
         if now.as_secs() == self.second {
-            self.stamp.put_millis(now);
+            self.timestamp.put_millis(now);
         } else {
-            self.stamp = Stamp::at(now);
+            self.timestamp = Timestamp::at(now);
             self.second = now.as_secs();
         }
         self.is_fresh = true;
@@ -129,11 +129,11 @@ mod tests {
 
     #[track_caller]
     fn check(millis: u64, text: &str) {
-        assert_eq!(format!("{:?}", Stamp::at(Duration::from_millis(millis))), text);
+        assert_eq!(format!("{:?}", Timestamp::at(Duration::from_millis(millis))), text);
     }
 
     #[test]
-    fn a_stamp_is_rfc_3339_in_utc() {
+    fn a_timestamp_is_rfc_3339_in_utc() {
         check(0, "1970-01-01T00:00:00.000Z");
         check(951_782_399_999, "2000-02-28T23:59:59.999Z");
         check(951_782_400_000, "2000-02-29T00:00:00.000Z");
@@ -170,10 +170,10 @@ mod tests {
     fn a_batch_has_one_time_however_many_records_it_has() {
         let mut clock = BatchClock::new();
         clock.refresh(Duration::from_millis(1_000));
-        let first = *clock.stamp();
-        assert_eq!(*clock.stamp(), first);
+        let first = *clock.timestamp();
+        assert_eq!(*clock.timestamp(), first);
         clock.end_batch();
-        assert_ne!(*clock.stamp(), first);
+        assert_ne!(*clock.timestamp(), first);
     }
 
     #[test]
@@ -182,7 +182,7 @@ mod tests {
         for millis in [999, 1_000, 1_001, 1_999, 61_000, 60_999, 3_661_001] {
             let now = Duration::from_millis(millis);
             clock.refresh(now);
-            assert_eq!(clock.stamp, Stamp::at(now));
+            assert_eq!(clock.timestamp, Timestamp::at(now));
         }
     }
 }
