@@ -4,7 +4,7 @@
 -- is 200, and `txn.id`, `txn.email`, `txn.name`, `txn.session_id` and `txn.token_exp` are set from the headers of the
 -- answer; one that the answer does not have stays unset.
 
--- The places where a token may be. The rest of the client's headers is not sent to Identity.
+-- The headers that may contain a token. The client's other headers are not sent to Identity.
 local FORWARDED = { "authorization", "cookie", "sec-websocket-protocol" }
 
 local VARIABLES = {
@@ -26,7 +26,7 @@ end
 
 local function ask(txn, url)
     local request = txn.http:req_get_headers()
-    -- The query may have the token in it. It is not part of this request, so the original target travels in a header.
+    -- The query may contain the token. It is not part of this request, so a header carries the original target.
     local headers = {
         ["x-forwarded-method"] = { txn.f:method() },
         ["x-forwarded-uri"] = { txn.f:url() },
@@ -38,7 +38,7 @@ local function ask(txn, url)
         end
     end
 
-    -- A hanging Identity service must not hang every connection.
+    -- An Identity service that does not respond must not block every connection.
     local answer = core.httpclient():get({ url = url, headers = headers, timeout = 5000 })
     if not answer or not answer.status then
         return 503
@@ -48,7 +48,7 @@ local function ask(txn, url)
     end
     for name, variable in pairs(VARIABLES) do
         local values = lines(answer.headers, name)
-        -- Which one is right is not for a gateway to guess.
+        -- The gateway cannot know which of them is right.
         if #values > 1 then
             return 503
         end
