@@ -1,4 +1,4 @@
-//! What has happened at one worker, counted from the records of its core.
+//! Events of one worker, counted from the records of its core.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,24 +10,24 @@ use postern_core::{Record, close_code};
 
 use super::Histogram;
 
-/// Counts since the start, in plain fields of the worker that they belong to. None of them is touched by a message.
+/// Counts since the start, in plain fields of the worker that they belong to. A message changes none of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Counts {
     /// Users who were admitted.
     pub(super) opened: u64,
-    /// Their ends, by what is said of the code and by who ended it.
+    /// Ends of connections, by close code and by the side that ended them.
     pub(super) closed: BTreeMap<(Code, Initiator), u64>,
-    /// Ends because the peer did not take what was sent to it.
+    /// Ends because the client read too slowly.
     pub(super) slow_consumers: u64,
-    /// Ends because the peer sent faster than it may.
+    /// Ends because the client exceeded a rate.
     pub(super) too_fast: u64,
-    /// Pauses of reading because the peer sent faster than it may.
+    /// Pauses of reading because the client exceeded a rate.
     pub(super) rate_pauses: RatePauses,
     /// Upgrades that were refused, by [`HandshakeError::code`].
     pub(super) rejected: BTreeMap<&'static str, u64>,
-    /// Peers that left before their request was complete.
+    /// Connections that ended before their upgrade request was complete.
     pub(super) abandoned: u64,
-    /// What the connections have carried that are gone.
+    /// The traffic of connections that have ended.
     pub(super) traffic: Traffic,
     /// From the accepted socket to the 101.
     pub(super) handshakes: Histogram,
@@ -35,14 +35,14 @@ pub struct Counts {
     pub(super) round_trips: Histogram,
 }
 
-/// Pauses of reading, by the rate that they keep.
+/// Pauses of reading, by the rate that was exceeded.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct RatePauses {
     pub(super) messages: u64,
     pub(super) bytes: u64,
 }
 
-/// A close code as a label. Clients choose among 4000 codes, and must not make as many time series.
+/// A close code as a label. Clients can choose among 4000 codes, which must not become as many time series.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Code {
     /// One that RFC 6455 or Postern gives a meaning to.
@@ -51,7 +51,7 @@ pub(super) enum Code {
     Other,
 }
 
-/// Who ended a connection, as a label.
+/// The side that ended a connection, as a label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Initiator {
     Client,
@@ -76,7 +76,7 @@ impl Default for Counts {
 }
 
 impl Counts {
-    /// Takes note of a record; of a message there is nothing to note, because its session counts it.
+    /// Counts a record. A message is not counted here, because its session counts it.
     #[inline]
     pub(super) fn record(&mut self, record: &Record<'_>) {
         match *record {
@@ -92,12 +92,12 @@ impl Counts {
         }
     }
 
-    /// Counts clients that were refused because there was no descriptor for them.
+    /// Counts clients that were refused because no file descriptor was left.
     pub(super) fn turned_away(&mut self, count: u64) {
         *self.rejected.entry(HandshakeError::Overloaded.code()).or_default() += count;
     }
 
-    /// Adds what another worker has counted.
+    /// Adds the counts of another worker.
     pub(super) fn add(&mut self, other: &Counts) {
         self.opened += other.opened;
         other.closed.iter().for_each(|(labels, count)| *self.closed.entry(*labels).or_default() += count);
@@ -141,7 +141,7 @@ impl Counts {
     }
 }
 
-/// A handshake is one read and one write, so it takes what the network takes; five seconds are its limit.
+/// A handshake is one read and one write, so its time is that of the network. Its limit is five seconds.
 const HANDSHAKE_BOUNDS: &[Duration] = &[
     Duration::from_micros(500),
     Duration::from_millis(1),
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_close_code_that_only_a_client_knows_is_no_label() {
+    fn a_close_code_chosen_by_the_client_is_counted_as_other() {
         let label = |ending| closed(ending).closed.into_iter().next().unwrap();
         for (ending, code, initiator) in [
             (Ending::PeerClosed(Some(CloseCode::NORMAL)), Code::Known(1000), Initiator::Client),
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_too_slow_or_too_fast_is_counted_if_we_say_so() {
+    fn slow_consumers_and_exceeded_rates_are_counted_if_the_server_ends_the_connection() {
         let both = |ending| {
             let counts = closed(ending);
             (counts.slow_consumers, counts.too_fast)
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_workers_have_counted_is_added_up() {
+    fn counts_of_workers_are_added_up() {
         let mut one = closed(Ending::Eof);
         let rejected = Record::Rejected {
             connection: ConnectionId(1),

@@ -1,4 +1,4 @@
-//! The metrics as text: their names, what they mean, and their labels. No label is a user, an address or a path.
+//! The metrics as text, with their names, help and labels. No label contains a user, an address or a path.
 
 use std::fmt;
 use std::time::Duration;
@@ -19,18 +19,18 @@ use super::{Histogram, Sum, Usage};
 /// The media type of [`encode`]'s text.
 pub(crate) use prometheus_client::encoding::prometheus_text::CONTENT_TYPE;
 
-/// What has become of the messages that the control port was asked to send.
+/// Outcomes of the messages that the control port was asked to send.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Sends {
-    /// They went to at least one connection.
+    /// Sent to at least one connection.
     pub(crate) delivered: u64,
-    /// Their target had no open connection here.
+    /// The target had no open connection here.
     pub(crate) no_connection: u64,
-    /// The request was refused, or a worker did not answer.
+    /// The request was refused, or a worker did not reply.
     pub(crate) refused: u64,
 }
 
-/// What is to be said of the process, in addition to what its workers say.
+/// The state of the process, in addition to the counts of its workers.
 #[derive(Debug, Clone)]
 pub(crate) struct Process {
     pub(crate) program: &'static str,
@@ -39,10 +39,10 @@ pub(crate) struct Process {
     pub(crate) started: f64,
     pub(crate) workers: usize,
     pub(crate) max_connections: usize,
-    /// Whether any peer may say who a user is.
+    /// Whether identity headers are trusted from any peer.
     pub(crate) trusts_any: bool,
     pub(crate) is_draining: bool,
-    /// Records that the log has lost.
+    /// Log records dropped.
     pub(crate) records_dropped: u64,
     pub(crate) sends: Sends,
     pub(crate) usage: Usage,
@@ -50,14 +50,14 @@ pub(crate) struct Process {
 
 /// All metrics in the text format of Prometheus, version 0.0.4.
 pub(crate) fn encode(process: Process, sum: Sum) -> String {
-    // The names of what every process has are those of the other exporters, so that dashboards know them.
+    // These have the names that all exporters use for a process, so that dashboards find them.
     let mut standard = Registry::default();
     standard.register_collector(Box::new(Standard { started: process.started, usage: process.usage }));
     let mut registry = Registry::with_prefix("postern");
     registry.register_collector(Box::new(Exposition { process, sum }));
     let mut text = String::new();
     for registry in [registry, standard] {
-        // A String takes all that is written to it.
+        // Writing to a String does not fail.
         let _ = prometheus_text::encode(&mut text, &registry);
     }
     text
@@ -79,13 +79,17 @@ impl Collector for Standard {
             "Processor time of all threads, in user and kernel mode",
             cpu.as_secs_f64(),
         )?;
-        families.gauge("process_start_time_seconds", "When the process began, since 1970", self.started)?;
+        families.gauge(
+            "process_start_time_seconds",
+            "Start time of the process in seconds since 1970",
+            self.started,
+        )?;
         for (name, help, value) in [
-            ("process_resident_memory_bytes", "Memory that is resident", resident),
-            ("process_virtual_memory_bytes", "Addresses that are reserved", reserved),
-            ("process_threads", "Threads", threads),
+            ("process_resident_memory_bytes", "Resident memory in bytes", resident),
+            ("process_virtual_memory_bytes", "Virtual memory in bytes", reserved),
+            ("process_threads", "Number of threads", threads),
             ("process_open_fds", "Open file descriptors", open_files),
-            ("process_max_fds", "How many there may be", max_files),
+            ("process_max_fds", "Limit of open file descriptors", max_files),
         ] {
             if let Some(value) = value {
                 families.gauge(name, help, value)?;
@@ -116,78 +120,86 @@ impl Exposition {
         let process = &self.process;
         families.info(
             "build",
-            "The program that runs, and its version",
+            "Name and version of the program",
             &[("program", process.program), ("version", process.version)],
         )?;
-        families.gauge("start_time_seconds", "When the process began, since 1970", process.started)?;
-        families.gauge("workers", "Event loops", process.workers)?;
+        families.gauge(
+            "start_time_seconds",
+            "Start time of the process in seconds since 1970",
+            process.started,
+        )?;
+        families.gauge("workers", "Number of event loops", process.workers)?;
         families.gauge(
             "trusts_any_proxy",
-            "1 if POSTERN_TRUSTED_PROXIES admits any peer, so that whoever reaches the port can be any user",
+            "1 if POSTERN_TRUSTED_PROXIES is any, so that a client that reaches the port can act as any user",
             u32::from(process.trusts_any),
         )?;
         families.gauge("draining", "1 while the process is stopping", u32::from(process.is_draining))?;
         families.gauge(
             "drain_remaining",
-            "Connections that are still to be closed because the process is stopping",
+            "Connections still open while the process is stopping",
             if process.is_draining { self.sum.totals.connections } else { 0 },
         )?;
         families.counter(
             "log_records_dropped",
-            "Records that standard output did not take",
+            "Log records dropped because standard output was too slow or failed",
             process.records_dropped,
         )?;
         families.gauge(
             "log_stalled",
-            "1 while POSTERN_LOG_STALL=pause has kept users from being read for more than a second, because standard \
-             output takes nothing",
+            "1 while workers have not read from users for more than a second because standard output is stalled \
+             (POSTERN_LOG_STALL=pause)",
             u32::from(self.sum.log_stall.is_now),
         )?;
         families.counter(
             "log_stalled_seconds",
-            "Seconds in which users were not read for that reason",
+            "Seconds in which workers did not read from users because standard output was stalled",
             self.sum.log_stall.lasted.as_secs_f64(),
         )
     }
 
     fn connections(&self, families: &mut Families<'_>) -> fmt::Result {
         let Sum { totals, counts, users, .. } = &self.sum;
-        families.gauge("connections", "Users' connections that are open", totals.connections)?;
-        families.gauge("connections_max", "How many there may be", self.process.max_connections)?;
+        families.gauge("connections", "Open connections of users", totals.connections)?;
+        families.gauge("connections_max", "Limit of open connections", self.process.max_connections)?;
         families.gauge("users", "Users with at least one connection", *users)?;
-        families.gauge("handshakes_pending", "Connections whose request is arriving", totals.pending)?;
-        families.counter("connections_opened", "Users' connections that were admitted", counts.opened)?;
+        families.gauge(
+            "handshakes_pending",
+            "Connections whose upgrade request is incomplete",
+            totals.pending,
+        )?;
+        families.counter("connections_opened", "Connections of users that were admitted", counts.opened)?;
         families.counters(
             "connections_closed",
-            "Users' connections that have ended, by close code (other: one that only the client knows) and by who \
-             ended them",
+            "Connections of users that have ended, by close code (other: a code chosen by the client) and by the side \
+             that ended them",
             counts.closed.iter().map(|((code, initiator), count)| {
                 ([("code", code_label(*code)), ("initiator", initiator_label(*initiator).to_owned())], *count)
             }),
         )?;
         families.counters(
             "handshakes_rejected",
-            "Upgrades that were refused, by the code that the answer and the log have",
+            "Refused upgrades, by the code in the response and the log",
             counts.rejected.iter().map(|(reason, count)| ([("reason", *reason)], *count)),
         )?;
         families.counter(
             "handshakes_abandoned",
-            "Peers that left before their request was complete",
+            "Connections that ended before their upgrade request was complete",
             counts.abandoned,
         )?;
         families.histogram(
             "handshake_duration_seconds",
-            "From the accepted connection to the 101",
+            "Time from the accepted connection to the 101 response",
             &counts.handshakes,
         )?;
         families.histogram(
             "pong_rtt_seconds",
-            "From a ping to its pong, of users who were quiet for POSTERN_PING_INTERVAL",
+            "Time from a ping to its pong, for clients idle for POSTERN_PING_INTERVAL",
             &counts.round_trips,
         )?;
         families.counter(
             "slow_consumer_closes",
-            "Connections ended because their peer did not take what was sent to it",
+            "Connections ended because their client read too slowly",
             counts.slow_consumers,
         )?;
         let rejected = |error: HandshakeError| counts.rejected.get(error.code()).copied().unwrap_or_default();
@@ -205,24 +217,24 @@ impl Exposition {
         )?;
         families.counters(
             "rate_pauses",
-            "How often reading from a connection paused to keep its client to a rate: messages is \
+            "Pauses of reading from a connection whose client exceeded a rate: messages is \
              POSTERN_MESSAGE_RATE, bytes is POSTERN_BYTE_RATE; with POSTERN_RATE_POLICY=pause",
             [("messages", counts.rate_pauses.messages), ("bytes", counts.rate_pauses.bytes)]
                 .map(|(scope, count)| ([("scope", scope)], count)),
         )
     }
 
-    /// What each worker has to do, so that one that has too much shows.
+    /// The load of each worker, so that an overloaded one is visible.
     fn workers(&self, families: &mut Families<'_>) -> fmt::Result {
         let loads = || self.sum.workers.iter().map(|load| ([("worker", load.worker.to_string())], load));
         families.seconds(
             "worker_cpu_seconds",
-            "Processor time of the thread of each worker",
+            "Processor time of each worker's thread",
             loads().map(|(labels, load)| (labels, load.cpu)),
         )?;
         families.gauges(
             "worker_connections",
-            "Users' connections that are open, by worker",
+            "Open connections of users, by worker",
             loads().map(|(labels, load)| (labels, load.connections)),
         )?;
         families.counters(
@@ -243,13 +255,13 @@ impl Exposition {
         let Sends { delivered, no_connection, refused } = self.process.sends;
         families.counters(
             "api_sends",
-            "Calls of POST /api/send: delivered to at least one connection, no_connection of the target here, or refused",
+            "Calls of POST /api/send: delivered to at least one connection, no_connection if the target has none here, or refused",
             [("delivered", delivered), ("no_connection", no_connection), ("refused", refused)]
                 .map(|(outcome, count)| ([("outcome", outcome)], count)),
         )?;
-        families.gauge("send_queue_bytes", "Bytes that wait for peers to take them", totals.backlog)?;
+        families.gauge("send_queue_bytes", "Bytes queued for clients", totals.backlog)?;
         families.gauge("memory_held_bytes", "Bytes in buffers of connections", totals.memory)?;
-        families.gauge("memory_max_bytes", "How many there may be; 0 is any number", totals.max_memory)
+        families.gauge("memory_max_bytes", "Limit of bytes in buffers; 0 is no limit", totals.max_memory)
     }
 }
 
@@ -261,7 +273,7 @@ impl Families<'_> {
         self.0.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
     }
 
-    /// The name gets `_total` behind it.
+    /// The name gets the suffix `_total`.
     fn counter(&mut self, name: &str, help: &str, value: impl EncodeCounterValue) -> fmt::Result {
         let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
         metric.encode_counter::<NoLabelSet, _, u64>(&value, None)
@@ -293,7 +305,7 @@ impl Families<'_> {
         Ok(())
     }
 
-    /// Counters of time. The name gets `_total` at its end.
+    /// Counters of time. The name gets the suffix `_total`.
     fn seconds<L: EncodeLabelSet>(
         &mut self,
         name: &str,
@@ -315,7 +327,7 @@ impl Families<'_> {
         metric.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
     }
 
-    /// The name gets `_info` behind it.
+    /// The name gets the suffix `_info`.
     fn info(&mut self, name: &str, help: &str, labels: &[(&str, &str)]) -> fmt::Result {
         self.0.encode_descriptor(name, help, None, MetricType::Info)?.encode_info(&labels)
     }
@@ -419,7 +431,7 @@ mod tests {
             r#"postern_build_info{program="postern",version="1.2.3"} 1"#,
             "postern_start_time_seconds 1.5",
             "# TYPE postern_connections gauge",
-            "# HELP postern_connections Users' connections that are open",
+            "# HELP postern_connections Open connections of users",
             "postern_connections 5",
             "postern_users 3",
             "postern_connections_opened_total 1",

@@ -1,23 +1,23 @@
-//! How long something took, counted in buckets.
+//! Durations, counted in buckets.
 
 use std::time::Duration;
 
-/// Counts of times by their upper bounds. Plain fields: each worker has its own, and they are added up when asked for.
+/// Counts of durations by upper bound, in plain fields: each worker has its own, and a request for metrics adds them up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Histogram {
     bounds: &'static [Duration],
-    /// One for each bound, and one for what is longer than all of them.
+    /// One for each bound, and one for durations longer than all of them.
     counts: Box<[u64]>,
     sum: Duration,
 }
 
 impl Histogram {
-    /// An empty one with these bounds, which ascend. A time that is exactly a bound counts to it.
+    /// Creates an empty histogram with these bounds, which ascend. A duration equal to a bound counts to it.
     pub fn new(bounds: &'static [Duration]) -> Histogram {
         Histogram { bounds, counts: vec![0; bounds.len() + 1].into_boxed_slice(), sum: Duration::ZERO }
     }
 
-    /// Counts one time.
+    /// Counts one duration.
     pub fn observe(&mut self, time: Duration) {
         let bucket = self.bounds.partition_point(|bound| *bound < time);
         if let Some(count) = self.counts.get_mut(bucket) {
@@ -26,23 +26,23 @@ impl Histogram {
         self.sum = self.sum.saturating_add(time);
     }
 
-    /// Adds what another with the same bounds has counted.
+    /// Adds the counts of another histogram with the same bounds.
     pub fn add(&mut self, other: &Histogram) {
         self.counts.iter_mut().zip(&other.counts).for_each(|(count, more)| *count += more);
         self.sum = self.sum.saturating_add(other.sum);
     }
 
-    /// The sum of all times, in seconds.
+    /// The sum of all durations, in seconds.
     pub(super) fn sum(&self) -> f64 {
         self.sum.as_secs_f64()
     }
 
-    /// How many there are.
+    /// The number of durations.
     pub(super) fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
 
-    /// For each bound in seconds how many times lie between it and the one before; the last bound is infinity.
+    /// For each bound in seconds, the number of durations between it and the bound before it. The last bound is infinity.
     pub(super) fn buckets(&self) -> Vec<(f64, u64)> {
         let bounds = self.bounds.iter().map(Duration::as_secs_f64).chain([f64::INFINITY]);
         bounds.zip(self.counts.iter().copied()).collect()
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn those_of_several_workers_are_added_up() {
+    fn histograms_of_several_workers_are_added_up() {
         let mut sum = Histogram::new(BOUNDS);
         let mut one = Histogram::new(BOUNDS);
         one.observe(Duration::from_millis(5));

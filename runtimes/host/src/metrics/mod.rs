@@ -1,11 +1,11 @@
-//! Metrics: what workers count, and how Prometheus reads it.
+//! Metrics: the counts of workers, and their text for Prometheus.
 //!
-//! Nothing here is shared while it is counted. A worker counts in plain fields, what happens rarely from the records of
-//! its core ([`LogAndCounters`]), and what happens often is counted by each session for itself; whoever asks for the metrics
-//! has each worker make a snapshot and adds them up. So a message costs nothing for them.
+//! Nothing here is shared while it is counted. A worker counts rare events in plain fields, from the records of its core
+//! ([`LogAndCounters`]). Frequent events are counted by each session. A request for the metrics takes a snapshot of each
+//! worker and adds them up, so a message costs nothing.
 //!
-//! A metric that is new gets its field in [`Counts`] and its lines in `exposition`; one that is a time, such as that from
-//! a ping to its pong, a [`Histogram`].
+//! A new metric gets a field in [`Counts`] and lines in `exposition`. A time, such as that from a ping to its pong, is a
+//! [`Histogram`].
 
 mod counts;
 #[cfg(feature = "control")]
@@ -26,7 +26,7 @@ pub(crate) use process::Usage;
 
 use crate::log::WorkerLog;
 
-/// Where the core's records go at a worker: to its log, and into its counts.
+/// Passes the core's records of one worker to its log and to its counts.
 #[derive(Debug)]
 pub struct LogAndCounters {
     /// The worker's log.
@@ -35,17 +35,17 @@ pub struct LogAndCounters {
 }
 
 impl LogAndCounters {
-    /// A log, and counts that are all zero.
+    /// Starts with counts that are all zero.
     pub fn new(log: WorkerLog) -> LogAndCounters {
         LogAndCounters { log, counts: Counts::default() }
     }
 
-    /// Counts clients for which there was no descriptor.
+    /// Counts clients that were refused because no file descriptor was left.
     pub fn turned_away(&mut self, count: u64) {
         self.counts.turned_away(count);
     }
 
-    /// What has been counted.
+    /// The counts since the start.
     pub fn counts(&self) -> &Counts {
         &self.counts
     }
@@ -69,20 +69,20 @@ impl Recorder for LogAndCounters {
     }
 }
 
-/// What one worker says when it is asked for its metrics.
+/// The metrics of one worker at one time.
 #[derive(Debug, Clone)]
 pub(crate) struct Snapshot {
     totals: Totals,
     counts: Counts,
-    /// What stands for its users, once each, ascending.
+    /// The fingerprints of its users, without duplicates, ascending.
     user_fingerprints: Vec<u32>,
     log_stall: LogStall,
-    /// What its thread has used of a processor.
+    /// The processor time of its thread.
     cpu: Duration,
 }
 
 impl Snapshot {
-    /// Takes one, on the thread of the worker.
+    /// Takes a snapshot. Runs on the thread of the worker.
     pub(crate) fn take(worker: &Worker, counts: Counts, now: Instant) -> Snapshot {
         let log_stall = LogStall { is_now: worker.is_log_stalled(), lasted: worker.reads_paused_for(now) };
         let cpu = process::cpu_of_this_thread();
@@ -95,7 +95,7 @@ impl Snapshot {
         }
     }
 
-    /// The sums over all workers, each of which comes with its number.
+    /// Adds up the snapshots of all workers, each given with its number.
     pub(crate) fn sum<'s>(snapshots: impl IntoIterator<Item = (usize, &'s Snapshot)>) -> Sum {
         let mut sum = Sum::default();
         let mut fingerprints: Vec<u32> = Vec::new();
@@ -118,7 +118,7 @@ impl Snapshot {
         sum
     }
 
-    /// The same of a worker that has ended: what it has counted stays, but nobody is there any more.
+    /// The snapshot of a worker that has ended: its counts stay, and it has no connections.
     pub(crate) fn after_worker_end(mut self) -> Snapshot {
         self.counts.traffic += self.totals.traffic;
         self.totals = Totals::default();
@@ -128,17 +128,17 @@ impl Snapshot {
     }
 }
 
-/// What one worker has to do.
+/// The load of one worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct WorkerLoad {
     pub(crate) worker: usize,
     pub(crate) connections: usize,
-    /// Messages that it has received.
+    /// Messages received.
     pub(crate) messages: u64,
     pub(crate) cpu: Duration,
 }
 
-/// What all workers say together, and each for itself.
+/// The metrics of all workers together, and the load of each.
 #[derive(Debug, Default)]
 pub(crate) struct Sum {
     pub(crate) workers: Vec<WorkerLoad>,
@@ -148,12 +148,12 @@ pub(crate) struct Sum {
     pub(crate) log_stall: LogStall,
 }
 
-/// How the log keeps users from being read, with `POSTERN_LOG_STALL=pause`.
+/// How long workers have not read from users because the log was stalled, with `POSTERN_LOG_STALL=pause`.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct LogStall {
-    /// It has done so for more than a second.
+    /// This has lasted for more than a second.
     pub(crate) is_now: bool,
-    /// How long it has done so since the start. All workers share one log, so this is the longest time of any of them.
+    /// The time since the start. All workers share one log, so this is the longest time of any of them.
     pub(crate) lasted: Duration,
 }
 

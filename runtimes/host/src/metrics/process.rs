@@ -1,4 +1,4 @@
-//! What the kernel says of this process, read when somebody asks for the metrics and at no other time.
+//! The kernel's figures for this process, read for each request for metrics.
 
 use std::fs;
 use std::time::Duration;
@@ -6,25 +6,25 @@ use std::time::Duration;
 use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
-/// What the process uses. What the kernel does not tell is `None`.
+/// The resources in use by the process. A figure that the kernel does not provide is `None`.
 #[derive(Debug, Default, Clone, Copy, PartialEq)]
 pub(crate) struct Usage {
     /// Processor time of all threads, in user and kernel mode.
     pub(crate) cpu: Duration,
-    /// Memory that is resident, in bytes.
+    /// Resident memory in bytes.
     pub(crate) resident: Option<u64>,
-    /// Addresses that are reserved, in bytes.
+    /// Virtual memory in bytes.
     pub(crate) reserved: Option<u64>,
-    /// Threads.
+    /// The number of threads.
     pub(crate) threads: Option<u64>,
     /// Open file descriptors.
     pub(crate) open_files: Option<u64>,
-    /// How many there may be: the soft limit.
+    /// The soft limit of open file descriptors.
     pub(crate) max_files: Option<u64>,
 }
 
 impl Usage {
-    /// Asks the kernel.
+    /// Reads the current figures.
     pub(crate) fn now() -> Usage {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         Usage {
@@ -38,7 +38,7 @@ impl Usage {
     }
 }
 
-/// The processor time of the thread that asks.
+/// The processor time of the calling thread.
 pub(crate) fn cpu_of_this_thread() -> Duration {
     cpu_of(ClockId::ThreadCPUTime)
 }
@@ -49,11 +49,11 @@ fn cpu_of(clock: ClockId) -> Duration {
     Duration::new(seconds.unwrap_or_default(), nanoseconds.unwrap_or_default())
 }
 
-/// Linux 6.2 and later say it without making a list, which takes long where there are many. Before, the size is 0.
+/// Linux 6.2 and later report the number as the size of the directory. Older versions report 0, so the entries are counted.
 fn open_files() -> Option<u64> {
     const FILES: &str = "/proc/self/fd";
     match fs::metadata(FILES).ok()?.len() {
-        // One of them is the one that lists them.
+        // One of them is the descriptor of the listing itself.
         0 => Some(u64::try_from(fs::read_dir(FILES).ok()?.count()).ok()?.saturating_sub(1)),
         count => Some(count),
     }
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernel_says_what_this_process_uses() {
+    fn usage_of_this_process_is_plausible() {
         let file = fs::File::open("/proc/self/status").unwrap();
         let usage = Usage::now();
         let is_some = |value: Option<u64>, least| value.is_some_and(|value| value >= least);
