@@ -82,12 +82,24 @@ fn escape_chunks(bytes: &[u8], out: &mut impl Write) -> fmt::Result {
 }
 
 fn escape_text(text: &str, out: &mut impl Write) -> fmt::Result {
+    escape_if(|c| c == '\\' || is_harmful(c), text, out)
+}
+
+/// Writes `text` with its harmful characters escaped. It keeps its backslashes, so this is for text that no client
+/// controls or that has been escaped.
+pub(crate) fn escape_harmful(text: &str, out: &mut impl Write) -> fmt::Result {
+    escape_if(is_harmful, text, out)
+}
+
+/// Escapes the characters that are `special`, each of which begins with a suspect byte.
+#[inline]
+fn escape_if(is_special: impl Fn(char) -> bool, text: &str, out: &mut impl Write) -> fmt::Result {
     let (mut written, mut seen) = (0, 0);
     loop {
         // A suspect byte is the first of its character, so text is only ever cut between characters.
         seen += prefix_without(text.as_bytes().get(seen..).unwrap_or_default(), is_suspect);
         let Some(c) = text.get(seen..).and_then(|rest| rest.chars().next()) else { break };
-        if c == '\\' || is_harmful(c) {
+        if is_special(c) {
             out.write_str(text.get(written..seen).unwrap_or_default())?;
             escape_char(c, out)?;
             written = seen + c.len_utf8();

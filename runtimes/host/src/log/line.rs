@@ -1,156 +1,354 @@
-//! All records but those of messages as lines, by slog-term and slog-json.
+//! One record as one line, in either format.
 //!
-//! These make each line from scratch, which costs microseconds: cheap enough for the start and the end of a process or
-//! a connection. Messages have [`MessageLines`](super::message::MessageLines).
+//! [`LineWriter`] is all that writes lines. Records of messages use it directly (`super::message`), so that nothing is
+//! allocated for them. All others are an [`Entry`], with a sentence that is formatted and fields that come through slog's
+//! [`Serializer`].
 //!
-//! The tag of a slog record (`info!(log, # "listening", "…")`) is the field `event` in JSON. A record without one has
-//! the event `process`.
+//! Term is `TIME LEVEL sentence, key: value, key: value`. JSON has the fields `ts`, `level`, `event` and `msg`, and after
+//! them the same keys and values.
 
-use std::io;
+use std::fmt::{self, Write};
 
-use slog::{Drain, OwnedKVList, PushFnValue, Record, o};
-use slog_json::Json;
-use slog_term::{FullFormat, PlainDecorator, RecordDecorator, ThreadSafeTimestampFn};
+use slog::{Key, Level, Serializer};
 
+use super::LogFormat;
+use super::json::JsonText;
 use super::timestamp::Timestamp;
-use super::{LogFormat, json, level};
-use crate::escape::{Escaped, is_harmful};
+use crate::escape::{Text, escape_harmful};
 
-/// Appends one record to `out` as one line. Its keys come in the order in which they are serialised.
-///
-/// If a value cannot be formatted, nothing is appended; none that this crate makes is such.
-pub(super) fn write(
-    format: LogFormat,
-    out: &mut Vec<u8>,
-    timestamp: Timestamp,
-    record: &Record<'_>,
-    values: &OwnedKVList,
-) {
-    let start = out.len();
-    let written = match format {
-        LogFormat::Term => write_term(out, timestamp, record, values),
-        LogFormat::Json => write_json(out, timestamp, record, values),
+/// Writes the pieces of a line. Each format is compiled by itself.
+pub(super) struct LineWriter<'a, const JSON: bool> {
+    pub(super) out: &'a mut Vec<u8>,
+}
+
+/// Writes a key. Its length is known when this is compiled, so it costs a few stores and not a copy.
+macro_rules! key {
+    ($line:expr, $key:literal) => {
+        if $line.is_json() {
+            $line.out.extend_from_slice(concat!(",\"", $key, "\":").as_bytes());
+        } else {
+            $line.out.extend_from_slice(concat!(", ", $key, ": ").as_bytes());
+        }
     };
-    match written {
-        Ok(()) => make_one_harmless_line(format, out, start),
-        Err(_) => out.truncate(start),
+}
+pub(super) use key;
+
+impl<const JSON: bool> LineWriter<'_, JSON> {
+    #[inline(always)]
+    pub(super) fn is_json(&self) -> bool {
+        JSON
     }
-}
 
-fn write_term(
-    out: &mut Vec<u8>,
-    timestamp: Timestamp,
-    record: &Record<'_>,
-    values: &OwnedKVList,
-) -> io::Result<()> {
-    FullFormat::new(PlainDecorator::new(out))
-        .use_custom_timestamp(move |out| out.write_all(timestamp.as_bytes()))
-        .use_custom_header_print(write_head)
-        .build()
-        .log(record, values)
-}
-
-/// Time, level and sentence. slog-term would shorten the names of levels to four letters.
-fn write_head(
-    timestamp: &dyn ThreadSafeTimestampFn<Output = io::Result<()>>,
-    mut out: &mut dyn RecordDecorator,
-    record: &Record<'_>,
-    _: bool,
-) -> io::Result<bool> {
-    timestamp(&mut out)?;
-    write!(out, " {} {}", level::name(record.level()), record.msg())?;
-    // Key-values follow after a comma; no sentence is empty.
-    Ok(true)
-}
-
-fn write_json(
-    out: &mut Vec<u8>,
-    timestamp: Timestamp,
-    record: &Record<'_>,
-    values: &OwnedKVList,
-) -> io::Result<()> {
-    Json::new(out)
-        .add_key_value(o!("ts" => format!("{timestamp:?}")))
-        .add_key_value(o!("level" => level::name(record.level())))
-        .add_key_value(
-            o!("event" => if record.tag().is_empty() { "process" } else { record.tag() }.to_owned()),
-        )
-        .add_key_value(o!("msg" => PushFnValue(|record, serializer| serializer.emit(record.msg()))))
-        .build()
-        .log(record, values)
-}
-
-/// The last guard, for what no rule of ours has seen: the text of a system error, a path, a setting. Values
-/// that users control are escaped where they are formatted, and pass here untouched.
-fn make_one_harmless_line(format: LogFormat, out: &mut Vec<u8>, start: usize) {
-    let line = out.get(start..).unwrap_or_default();
-    let line = String::from_utf8_lossy(line.strip_suffix(b"\n").unwrap_or(line));
-    if !line.contains(is_harmful) {
-        return;
+    /// Writes everything before the sentence. `head` is what stands between the time and the sentence: the level, and in JSON the event.
+    #[inline]
+    pub(super) fn begin(&mut self, timestamp: &Timestamp, head: &[u8]) {
+        if JSON {
+            self.out.extend_from_slice(b"{\"ts\":\"");
+        }
+        self.out.extend_from_slice(timestamp.as_bytes());
+        self.out.extend_from_slice(head);
     }
-    let mut harmless = String::with_capacity(line.len() + 32);
-    for c in line.chars() {
-        match format {
-            _ if !is_harmful(c) => harmless.push(c),
-            LogFormat::Term => harmless.push_str(&Escaped(c.encode_utf8(&mut [0; 4]).as_bytes()).to_string()),
-            // Such characters stand inside strings only, where JSON has an escape of its own.
-            LogFormat::Json => {
-                let mut escape = Vec::new();
-                json::write_escape(c, &mut escape);
-                harmless.push_str(&String::from_utf8_lossy(&escape));
-            }
+
+    /// Ends the sentence; the fields follow.
+    #[inline]
+    pub(super) fn end_sentence(&mut self) {
+        if JSON {
+            self.out.push(b'"');
         }
     }
-    harmless.push('\n');
-    out.truncate(start);
-    out.extend_from_slice(harmless.as_bytes());
+
+    /// Ends the line.
+    #[inline]
+    pub(super) fn end(&mut self) {
+        self.out.extend_from_slice(if JSON { b"}\n" } else { b"\n" });
+    }
+
+    /// Writes a value without quotation marks: a number, or a word of JSON.
+    // Always inlined, as `id` is: the number of pieces is known to each caller.
+    #[inline(always)]
+    pub(super) fn plain(&mut self, pieces: &[&str]) {
+        pieces.iter().for_each(|piece| self.out.extend_from_slice(piece.as_bytes()));
+    }
+
+    /// Writes a text of which no character is special in either format.
+    #[inline(always)]
+    pub(super) fn id(&mut self, pieces: &[&str]) {
+        if !JSON {
+            return self.plain(pieces);
+        }
+        self.out.push(b'"');
+        self.plain(pieces);
+        self.out.push(b'"');
+    }
+
+    /// Writes any text, for JSON.
+    #[inline]
+    pub(super) fn text<'t>(&mut self, pieces: impl Iterator<Item = &'t [u8]>) {
+        self.out.push(b'"');
+        pieces.for_each(|piece| JsonText(self.out).write_lossy(piece));
+        self.out.push(b'"');
+    }
+
+    /// Writes formatted text that may contain anything, such as a system error, a path or a setting. Harmful characters
+    /// are escaped. Values that users control are escaped where they are formatted, and pass unchanged.
+    fn formatted(&mut self, text: &fmt::Arguments<'_>) -> fmt::Result {
+        if JSON { JsonText(self.out).write_fmt(*text) } else { HarmlessText(self.out).write_fmt(*text) }
+    }
+}
+
+/// Text that has been escaped already.
+pub(super) struct EscapedText<'a>(pub(super) &'a mut Vec<u8>);
+
+impl Write for EscapedText<'_> {
+    #[inline]
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.extend_from_slice(text.as_bytes());
+        Ok(())
+    }
+}
+
+impl Text for EscapedText<'_> {
+    #[inline]
+    fn write_ascii(&mut self, bytes: &[u8]) -> fmt::Result {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+/// Text of which harmful characters are escaped.
+struct HarmlessText<'a>(&'a mut Vec<u8>);
+
+impl Write for HarmlessText<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        escape_harmful(text, &mut EscapedText(self.0))
+    }
+}
+
+/// A record that is not of a message. These are rare, so formatting them may cost microseconds.
+pub(super) struct Entry<'a> {
+    pub(super) timestamp: Timestamp,
+    pub(super) level: Level,
+    /// The field `event` in JSON.
+    pub(super) event: &'a str,
+    /// The sentence.
+    pub(super) message: fmt::Arguments<'a>,
+}
+
+/// The order in which the fields of an [`Entry`] are serialised.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum FieldOrder {
+    /// The order in which they are written.
+    AsWritten,
+    /// The last one first, as slog's macros do it.
+    Reversed,
+}
+
+/// Serialises the fields of a record.
+pub(super) type Fields<'a> = &'a dyn Fn(&mut dyn Serializer) -> slog::Result;
+
+impl Entry<'_> {
+    /// Appends the record to `out` as one line. Appends nothing if a value cannot be formatted; all that this crate logs
+    /// can be.
+    pub(super) fn write(&self, format: LogFormat, out: &mut Vec<u8>, order: FieldOrder, fields: Fields<'_>) {
+        let start = out.len();
+        let written = match format {
+            LogFormat::Term => self.write_line(LineWriter::<false> { out }, order, fields),
+            LogFormat::Json => self.write_line(LineWriter::<true> { out }, order, fields),
+        };
+        if written.is_err() {
+            out.truncate(start);
+        }
+    }
+
+    fn write_line<const JSON: bool>(
+        &self,
+        mut line: LineWriter<'_, JSON>,
+        order: FieldOrder,
+        fields: Fields<'_>,
+    ) -> slog::Result {
+        let level = level_name(self.level);
+        let head = if JSON {
+            format!("\",\"level\":\"{level}\",\"event\":\"{}\",\"msg\":\"", self.event)
+        } else {
+            format!(" {level} ")
+        };
+        line.begin(&self.timestamp, head.as_bytes());
+        line.formatted(&self.message)?;
+        line.end_sentence();
+        let mut serializer = FieldWriter { line, starts: Vec::new() };
+        fields(&mut serializer)?;
+        if order == FieldOrder::Reversed {
+            serializer.reverse();
+        }
+        serializer.line.end();
+        Ok(())
+    }
+}
+
+/// The fields of a line, written as slog serialises them.
+struct FieldWriter<'a, const JSON: bool> {
+    line: LineWriter<'a, JSON>,
+    /// Where each field begins.
+    starts: Vec<usize>,
+}
+
+impl<const JSON: bool> FieldWriter<'_, JSON> {
+    fn key(&mut self, key: Key) {
+        self.starts.push(self.line.out.len());
+        let (before, after) = if JSON { (",\"", "\":") } else { (", ", ": ") };
+        self.line.plain(&[before, key, after]);
+    }
+
+    /// Writes a field whose value is a number, or a word of JSON.
+    fn plain(&mut self, key: Key, value: fmt::Arguments<'_>) -> slog::Result {
+        self.key(key);
+        Ok(EscapedText(self.line.out).write_fmt(value)?)
+    }
+
+    /// Turns the order of the fields round.
+    fn reverse(&mut self) {
+        let Some(&first) = self.starts.first() else { return };
+        let out = &mut *self.line.out;
+        let mut reversed = Vec::with_capacity(out.len() - first);
+        let mut end = out.len();
+        for &start in self.starts.iter().rev() {
+            reversed.extend_from_slice(out.get(start..end).unwrap_or_default());
+            end = start;
+        }
+        out.truncate(first);
+        out.append(&mut reversed);
+    }
+}
+
+macro_rules! emit_integers {
+    ($($method:ident: $integer:ty),*) => {
+        $(fn $method(&mut self, key: Key, value: $integer) -> slog::Result {
+            self.plain(key, format_args!("{value}"))
+        })*
+    };
+}
+
+/// Integers that do not fit into 64 bits become text: few readers of JSON have such numbers. A number that is not finite
+/// is `null` in JSON.
+impl<const JSON: bool> Serializer for FieldWriter<'_, JSON> {
+    emit_integers!(
+        emit_u8: u8, emit_u16: u16, emit_u32: u32, emit_u64: u64, emit_usize: usize,
+        emit_i8: i8, emit_i16: i16, emit_i32: i32, emit_i64: i64, emit_isize: isize
+    );
+
+    fn emit_u128(&mut self, key: Key, value: u128) -> slog::Result {
+        match u64::try_from(value) {
+            Ok(value) => self.emit_u64(key, value),
+            Err(_) => self.emit_arguments(key, &format_args!("{value}")),
+        }
+    }
+
+    fn emit_i128(&mut self, key: Key, value: i128) -> slog::Result {
+        match i64::try_from(value) {
+            Ok(value) => self.emit_i64(key, value),
+            Err(_) => self.emit_arguments(key, &format_args!("{value}")),
+        }
+    }
+
+    fn emit_f32(&mut self, key: Key, value: f32) -> slog::Result {
+        self.emit_f64(key, value.into())
+    }
+
+    fn emit_f64(&mut self, key: Key, value: f64) -> slog::Result {
+        match JSON {
+            true if !value.is_finite() => self.plain(key, format_args!("null")),
+            // A whole number keeps its point, so that readers see a float.
+            true => self.plain(key, format_args!("{value:?}")),
+            false => self.plain(key, format_args!("{value}")),
+        }
+    }
+
+    fn emit_bool(&mut self, key: Key, value: bool) -> slog::Result {
+        self.plain(key, format_args!("{value}"))
+    }
+
+    fn emit_none(&mut self, key: Key) -> slog::Result {
+        self.plain(key, format_args!("{}", if JSON { "null" } else { "None" }))
+    }
+
+    fn emit_arguments(&mut self, key: Key, value: &fmt::Arguments<'_>) -> slog::Result {
+        let quotation_mark = if JSON { "\"" } else { "" };
+        self.key(key);
+        self.line.plain(&[quotation_mark]);
+        self.line.formatted(value)?;
+        self.line.plain(&[quotation_mark]);
+        Ok(())
+    }
+}
+
+/// The name of a level in a record: one spelling in both formats, and in lower case in the setting `LOG_LEVEL`.
+fn level_name(level: Level) -> &'static str {
+    match level {
+        Level::Critical => "CRITICAL",
+        Level::Error => "ERROR",
+        Level::Warning => "WARN",
+        Level::Info => "INFO",
+        Level::Debug => "DEBUG",
+        Level::Trace => "TRACE",
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use slog::{Level, b, record};
-
     use super::*;
+    use crate::escape::is_harmful;
 
-    fn line(format: LogFormat, message: &str) -> String {
+    fn line(format: LogFormat, order: FieldOrder, message: &str, fields: Fields<'_>) -> String {
         let mut out = b"before\n".to_vec();
-        let values: OwnedKVList = o!().into();
-        write(
-            format,
-            &mut out,
-            Timestamp::now(),
-            &record!(Level::Warning, "", &format_args!("{message}"), b!("key" => message)),
-            &values,
-        );
-        let out = String::from_utf8(out).unwrap();
-        let line = out.strip_prefix("before\n").unwrap();
-        assert_eq!(line.find('\n'), Some(line.len() - 1), "{line}");
-        line.trim_end().to_owned()
+        let timestamp = Timestamp::now();
+        Entry { timestamp, level: Level::Warning, event: "event", message: format_args!("{message}") }
+            .write(format, &mut out, order, fields);
+        String::from_utf8(out).unwrap().strip_prefix("before\n").unwrap().to_owned()
     }
 
     #[test]
-    fn term_is_what_slog_term_writes() {
-        assert_eq!(line(LogFormat::Term, "a b").split_once(' ').unwrap().1, "WARN a b, key: a b");
+    fn fields_keep_their_order_or_are_reversed() {
+        let fields = |keys: &mut dyn Serializer| {
+            keys.emit_str("a", "1")?;
+            keys.emit_u64("b", 2)?;
+            keys.emit_none("c")
+        };
+        for (order, expected) in [
+            (FieldOrder::AsWritten, ", a: 1, b: 2, c: None\n"),
+            (FieldOrder::Reversed, ", c: None, b: 2, a: 1\n"),
+        ] {
+            let line = line(LogFormat::Term, order, "sentence", &fields);
+            assert_eq!(line.split_once(" WARN sentence").unwrap().1, expected);
+        }
+        let line = line(LogFormat::Json, FieldOrder::Reversed, "sentence", &fields);
+        let expected = r#"","level":"WARN","event":"event","msg":"sentence","c":null,"b":2,"a":"1"}"#;
+        assert!(line.ends_with(&format!("{expected}\n")), "{line}");
     }
 
     #[test]
-    fn json_begins_with_time_level_event_and_message() {
-        let line = line(LogFormat::Json, "a \"b\"");
-        assert_eq!(
-            line.split_once("Z\"").unwrap().1,
-            r#","level":"WARN","event":"process","msg":"a \"b\"","key":"a \"b\""}"#
-        );
+    fn a_value_that_cannot_be_formatted_leaves_no_part_of_a_line() {
+        for format in [LogFormat::Term, LogFormat::Json] {
+            let fails = |keys: &mut dyn Serializer| {
+                keys.emit_u64("a", 1)?;
+                Err(slog::Error::Other)
+            };
+            assert_eq!(line(format, FieldOrder::AsWritten, "sentence", &fails), "");
+        }
     }
 
     #[test]
-    fn whatever_slips_through_is_harmless_and_one_line() {
+    fn harmful_text_of_any_origin_is_escaped_and_stays_one_line() {
         for text in ["a\nb", "\u{202e}x", "\u{9b}", "\u{e0041}y", "\x1b[2J"] {
-            let term = line(LogFormat::Term, text);
-            assert!(!term.contains(is_harmful), "{term}");
-            let json = line(LogFormat::Json, text);
-            assert!(!json.contains(is_harmful), "{json}");
-            let value: serde_json::Value = serde_json::from_str(&json).unwrap();
-            assert_eq!(value["msg"], text);
+            let fields = |keys: &mut dyn Serializer| keys.emit_str("key", text);
+            for format in [LogFormat::Term, LogFormat::Json] {
+                let line = line(format, FieldOrder::AsWritten, text, &fields);
+                let line = line.strip_suffix('\n').unwrap();
+                assert!(!line.contains(is_harmful), "{line}");
+                if format == LogFormat::Json {
+                    let value: serde_json::Value = serde_json::from_str(line).unwrap();
+                    assert_eq!((&value["msg"], &value["key"]), (&text.into(), &text.into()));
+                }
+            }
         }
     }
 }

@@ -17,10 +17,8 @@
 //! have fields of their own, with exact values.
 
 mod json;
-mod level;
 mod line;
 mod message;
-mod order;
 mod output;
 mod payload;
 mod process;
@@ -38,9 +36,9 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use slog::{BorrowedKV, Drain, KV, Level, Logger, Never, OwnedKVList, Record, Serializer, o, record};
+use slog::{Drain, KV, Level, Logger, Never, OwnedKVList, Record, o};
 
-use order::{InOrder, Reversed};
+use line::{Entry, FieldOrder};
 use queue::Queue;
 use timestamp::Timestamp;
 
@@ -214,7 +212,7 @@ impl fmt::Debug for DroppedRecords {
     }
 }
 
-/// Where the process's own records go.
+/// Where slog hands the process's own records. The tag of one (`info!(log, # "listening", "…")`) is its event.
 struct ProcessDrain {
     settings: LogSettings,
     queue: Arc<Queue>,
@@ -228,8 +226,14 @@ impl Drain for ProcessDrain {
         if !record.level().is_at_least(self.settings.level) {
             return Ok(());
         }
+        let event = if record.tag().is_empty() { "process" } else { record.tag() };
+        let entry =
+            Entry { timestamp: Timestamp::now(), level: record.level(), event, message: *record.msg() };
         let mut line = Vec::new();
-        write_in_order(self.settings.format, &mut line, record, values);
+        entry.write(self.settings.format, &mut line, FieldOrder::Reversed, &|fields| {
+            record.kv().serialize(record, fields)?;
+            values.serialize(record, fields)
+        });
         self.queue.push(&line);
         Ok(())
     }
@@ -239,23 +243,15 @@ impl Drain for ProcessDrain {
     }
 }
 
-/// Writes a record that was made with slog's macros, its keys in the order of the source.
-fn write_in_order(format: LogFormat, out: &mut Vec<u8>, record: &Record<'_>, values: &OwnedKVList) {
-    let mut keys = Reversed::default();
-    // They only collect, which does not fail.
-    let _ = record.kv().serialize(record, &mut keys).and_then(|()| values.serialize(record, &mut keys));
-    let location =
-        slog::RecordStatic { location: record.location(), tag: record.tag(), level: record.level() };
-    let record = Record::new(&location, record.msg(), BorrowedKV(&keys));
-    line::write(format, out, Timestamp::now(), &record, &o!().into());
-}
-
-/// Says that records were lost.
+/// Writes the record that reports how many records were lost.
 fn report(format: LogFormat, dropped: u64, out: &mut Vec<u8>) {
-    let message = format_args!("log records dropped");
-    let keys = InOrder(|keys: &mut dyn Serializer| keys.emit_u64("count", dropped));
-    let record = record!(Level::Warning, "log_records_dropped", &message, BorrowedKV(&keys));
-    line::write(format, out, Timestamp::now(), &record, &o!().into());
+    let (event, message) = ("log_records_dropped", format_args!("log records dropped"));
+    Entry { timestamp: Timestamp::now(), level: Level::Warning, event, message }.write(
+        format,
+        out,
+        FieldOrder::AsWritten,
+        &|fields| fields.emit_u64("count", dropped),
+    );
 }
 
 /// The writer formats one short record now and then. A process may be short of addresses.

@@ -10,14 +10,14 @@ use postern_core::handshake::{Client, HandshakeError, Identity, Peer, RequestId,
 use postern_core::policy::RateKind;
 use postern_core::session::Ending;
 use postern_core::{CloseCode, ConnectionId, Record, Recorder, Summary};
-use slog::{BorrowedKV, KV, Level, OwnedKVList, Serializer, o, record_static};
+use slog::{Level, Serializer};
 
+use super::line::{Entry, FieldOrder, Fields};
 use super::message::MessageLines;
-use super::order::InOrder;
 use super::payload::Payload;
 use super::queue::Queue;
 use super::user::{Email, Id, Name, UserFields, UserLabel};
-use super::{LogFormat, LogSettings, MessageLog, Stall, line};
+use super::{LogFormat, LogSettings, MessageLog, Stall};
 
 /// The log of one worker. It writes all records into one buffer, in their order, and [`WorkerLog::flush`] hands
 /// them over in one piece.
@@ -34,8 +34,6 @@ pub struct WorkerLog {
     /// What was to be handed over last did not fit, and is kept.
     is_full: bool,
     queue: Arc<Queue>,
-    /// What slog hands to drains beside a record. There is nothing in it.
-    values: OwnedKVList,
 }
 
 impl WorkerLog {
@@ -48,7 +46,6 @@ impl WorkerLog {
             instance,
             is_full: false,
             queue,
-            values: o!().into(),
         }
     }
 
@@ -138,7 +135,7 @@ impl WorkerLog {
             "connection_established",
             Level::Info,
             &format_args!("WebSocket connection established - User: {name} ({email}) - ID: {id}"),
-            &InOrder(|keys: &mut dyn Serializer| {
+            &|keys| {
                 subject.emit(keys)?;
                 keys.emit_arguments("peer", &format_args!("{peer}"))?;
                 emit_client(keys, identity)?;
@@ -150,21 +147,16 @@ impl WorkerLog {
                     keys.emit_bool("subprotocol_unanswered", true)?;
                 }
                 keys.emit_u64("handshake_ms", as_millis(took))
-            }),
+            },
         );
     }
 
     fn pong(&mut self, connection: ConnectionId, identity: &Identity, round_trip: Duration) {
         let subject = self.of_user(connection, identity);
-        self.rare(
-            "pong",
-            Level::Debug,
-            &format_args!("Pong from {}", UserLabel(identity)),
-            &InOrder(|keys: &mut dyn Serializer| {
-                subject.emit(keys)?;
-                keys.emit_f64("rtt_ms", in_millis(round_trip))
-            }),
-        );
+        self.rare("pong", Level::Debug, &format_args!("Pong from {}", UserLabel(identity)), &|keys| {
+            subject.emit(keys)?;
+            keys.emit_f64("rtt_ms", in_millis(round_trip))
+        });
     }
 
     fn rate_exceeded(
@@ -183,11 +175,11 @@ impl WorkerLog {
             "rate_exceeded",
             Level::Warning,
             &format_args!("Client of {} exceeds its rate and is read no faster", UserLabel(identity)),
-            &InOrder(|keys: &mut dyn Serializer| {
+            &|keys| {
                 subject.emit(keys)?;
                 keys.emit_str("setting", setting)?;
                 keys.emit_u64("per_second", per_second)
-            }),
+            },
         );
     }
 
@@ -197,11 +189,11 @@ impl WorkerLog {
             "rate_kept",
             Level::Info,
             &format_args!("Client of {} keeps its rate again", UserLabel(identity)),
-            &InOrder(|keys: &mut dyn Serializer| {
+            &|keys| {
                 subject.emit(keys)?;
                 keys.emit_u64("duration_ms", as_millis(lasted))?;
                 keys.emit_u64("pauses", pauses)
-            }),
+            },
         );
     }
 
@@ -217,7 +209,7 @@ impl WorkerLog {
             "connection_closed",
             Level::Info,
             &format_args!("WebSocket connection closed for user {}", UserLabel(identity)),
-            &InOrder(|keys: &mut dyn Serializer| {
+            &|keys| {
                 subject.emit(keys)?;
                 emit_client(keys, identity)?;
                 keys.emit_u64("code", ending.code().into())?;
@@ -231,7 +223,7 @@ impl WorkerLog {
                 keys.emit_u64("messages_sent", traffic.messages_sent)?;
                 keys.emit_u64("bytes_received", traffic.bytes_received)?;
                 keys.emit_u64("bytes_sent", traffic.bytes_sent)
-            }),
+            },
         );
     }
 
@@ -254,7 +246,7 @@ impl WorkerLog {
             "upgrade_rejected",
             Level::Warning,
             &format_args!("WebSocket upgrade refused - {said} {error}"),
-            &InOrder(|keys: &mut dyn Serializer| {
+            &|keys| {
                 subject.emit(keys)?;
                 keys.emit_arguments("peer", &format_args!("{peer}"))?;
                 if let Some(client) = client {
@@ -273,7 +265,7 @@ impl WorkerLog {
                     keys.emit_arguments("detail", &detail)?;
                 }
                 keys.emit_u64("handshake_ms", as_millis(took))
-            }),
+            },
         );
     }
 
@@ -285,24 +277,27 @@ impl WorkerLog {
             &format_args!(
                 "WebSocket upgrade abandoned - the connection ended before the request was complete"
             ),
-            &InOrder(|keys: &mut dyn Serializer| {
+            &|keys| {
                 subject.emit(keys)?;
                 keys.emit_arguments("peer", &format_args!("{peer}"))?;
                 keys.emit_u64("bytes_received", as_u64(received))
-            }),
+            },
         );
     }
 
     /// Writes a record that is not of a message, after those that are already in the batch.
-    fn rare(&mut self, event: &'static str, level: Level, message: &fmt::Arguments<'_>, keys: &dyn KV) {
+    fn rare(&mut self, event: &'static str, level: Level, message: &fmt::Arguments<'_>, fields: Fields<'_>) {
         if !level.is_at_least(self.settings.level) {
             return;
         }
         let batch = self.lines.batch();
         let timestamp = *batch.clock.timestamp();
-        let location = record_static!(level, event);
-        let record = slog::Record::new(&location, message, BorrowedKV(keys));
-        line::write(self.settings.format, &mut batch.lines, timestamp, &record, &self.values);
+        Entry { timestamp, level, event, message: *message }.write(
+            self.settings.format,
+            &mut batch.lines,
+            FieldOrder::AsWritten,
+            fields,
+        );
     }
 }
 
