@@ -67,7 +67,7 @@ fn listed(heading: &str) -> BTreeMap<String, String> {
 fn each_refusal_is_listed_with_its_status() {
     let mut said = BTreeMap::new();
     for (path, name) in
-        [("core/src/handshake/error.rs", "HandshakeError"), ("core/src/handshake/assertion.rs", "Kind")]
+        [("core/src/handshake/error.rs", "HandshakeError"), ("core/src/handshake/assertion_error.rs", "Kind")]
     {
         let source = source(path);
         let (codes, statuses) = (arms(&source, "code", name), arms(&source, "status", name));
