@@ -55,7 +55,7 @@ fn run_at_once<'p>(mut runtime: Runtime, portions: impl Iterator<Item = &'p [u8]
 }
 
 /// Step by step, then the rest of the stream at once, then silence.
-fn run_script(script: &Script) -> Runtime {
+pub(crate) fn run_script(script: &Script) -> Runtime {
     let mut runtime = Runtime::in_turns(&script.limits);
     runtime.read(HEAD);
     let mut rest = &script.stream[..];

@@ -25,6 +25,8 @@ pub(crate) struct Crowd {
     /// How many connections there have been.
     opened: u64,
     records: Records,
+    /// What the sockets of all ended connections took.
+    sent: Vec<u8>,
 }
 
 /// One connection.
@@ -70,6 +72,7 @@ impl Crowd {
             peers: [const { None }; PEERS],
             opened: 0,
             records: Records::default(),
+            sent: Vec::new(),
         }
     }
 
@@ -158,6 +161,7 @@ impl Crowd {
         let notes: Vec<&Note> =
             self.records.0.iter().filter(|(id, _)| *id == peer.id).map(|(_, note)| note).collect();
         story::check(&peer.wire, &notes);
+        self.sent.extend_from_slice(&peer.wire);
     }
 
     pub(crate) fn wait(&mut self, millis: u64) {
@@ -217,7 +221,8 @@ impl Crowd {
     }
 
     /// The process stops, and nobody says or takes anything more. Asserts that all are gone in time.
-    pub(crate) fn abandon(&mut self) {
+    /// Returns what all sockets took.
+    pub(crate) fn abandon(mut self) -> Vec<u8> {
         self.shut_down();
         let start = self.now;
         self.settle_due(0);
@@ -232,6 +237,7 @@ impl Crowd {
         assert!(self.now - start <= most, "silence holds the process for {:?}", self.now - start);
         assert!(self.peers.iter().all(Option::is_none));
         assert_eq!(self.worker.memory_held(), 0, "held for nobody");
+        self.sent
     }
 }
 

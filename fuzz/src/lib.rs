@@ -26,6 +26,8 @@ pub mod session;
 mod crowd;
 mod cuts;
 mod frame;
+#[cfg(test)]
+mod golden;
 mod notes;
 mod portions;
 mod reference;

@@ -29,13 +29,18 @@ use crate::upgrade;
 /// # Panics
 /// That is the finding.
 pub fn check(input: &[u8]) {
+    run(input);
+}
+
+/// Checks an input. Returns what all connections have sent, in the order of their ends.
+pub(crate) fn run(input: &[u8]) -> Vec<u8> {
     let mut script = Script(input);
     let mut crowd = Crowd::new(script.byte());
     while !script.0.is_empty() {
         call(&mut crowd, &mut script);
         crowd.check();
     }
-    crowd.abandon();
+    crowd.abandon()
 }
 
 /// What is left of the input. Behind its end there are zeros.
