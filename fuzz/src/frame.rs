@@ -16,12 +16,6 @@ pub(crate) const PING: u8 = 9;
 /// §5.5.3.
 pub(crate) const PONG: u8 = 10;
 
-/// Appends a server's frame, whole, whose payload comes in pieces.
-pub(crate) fn write(out: &mut Vec<u8>, opcode: u8, payload: &[&[u8]]) {
-    write_header(out, opcode, 0, payload.iter().map(|piece| piece.len()).sum());
-    payload.iter().for_each(|piece| out.extend_from_slice(piece));
-}
-
 /// Appends a client's frame, whole.
 pub(crate) fn write_masked(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
     const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
@@ -76,11 +70,17 @@ pub(crate) fn read(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
 mod tests {
     use super::*;
 
+    /// Appends a server's frame.
+    fn write(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
+        write_header(out, opcode, 0, payload.len());
+        out.extend_from_slice(payload);
+    }
+
     #[test]
     fn the_examples_of_rfc_6455() {
         // §5.7.
         let mut out = Vec::new();
-        write(&mut out, TEXT, &[b"Hel", b"lo"]);
+        write(&mut out, TEXT, b"Hello");
         assert_eq!(out, b"\x81\x05Hello");
         assert_eq!(read(&out), Some((FIN | TEXT, &b"Hello"[..], &b""[..])));
         out.clear();
@@ -88,7 +88,7 @@ mod tests {
         assert_eq!(out, b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58");
         for (len, head) in [(256, &[0x82, 126, 1, 0][..]), (65_536, &[0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0])] {
             out.clear();
-            write(&mut out, BINARY, &[&vec![7; len]]);
+            write(&mut out, BINARY, &vec![7; len]);
             assert!(out.starts_with(head) && out.len() == head.len() + len);
             assert_eq!(read(&out).map(|(_, payload, _)| payload.len()), Some(len));
             assert_eq!(read(&out[..len]), None);

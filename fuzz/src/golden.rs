@@ -18,11 +18,10 @@ use postern_core::worker::NewConnection;
 use postern_core::{ConnectionId, Key, SessionConfig, Transport, Worker, WorkerConfig};
 use sha2::{Digest, Sha256};
 
-use crate::cuts::Cuts;
 use crate::script::{self, Script};
 use crate::sites::SITES;
 use crate::upgrade::{self, PEER};
-use crate::{contract, frame, portions, session};
+use crate::{connection, frame, portions, worker};
 
 #[test]
 fn all_inputs_get_the_recorded_answers() {
@@ -40,17 +39,12 @@ fn all_inputs_get_the_recorded_answers() {
         }
     };
     hash("../tests/captures", "captures", &|hasher, bytes| head(hasher, bytes));
-    hash("corpus/head", "head", &|hasher, bytes| head(hasher, Cuts::read(bytes).2));
-    hash("corpus/head_reference", "head_reference", &|hasher, bytes| head(hasher, bytes));
-    hash("corpus/frames", "frames", &|hasher, bytes| stream(hasher, Cuts::read(bytes).2));
-    hash("corpus/differential", "differential", &|hasher, bytes| {
-        stream(hasher, bytes.split_first().map_or(&[][..], |(_, stream)| stream));
+    hash("corpus/head", "head", &|hasher, bytes| head(hasher, bytes));
+    hash("corpus/connection", "connection", &|hasher, bytes| stream(hasher, &script(bytes).stream));
+    hash("corpus/connection", "connection-steps", &|hasher, bytes| {
+        hasher.update(connection::run_script(&script(bytes)).sent());
     });
-    hash("corpus/contract", "contract", &|hasher, bytes| stream(hasher, &script(bytes).stream));
-    hash("corpus/contract", "contract-steps", &|hasher, bytes| {
-        hasher.update(contract::run_script(&script(bytes)).wire);
-    });
-    hash("corpus/session", "session", &|hasher, bytes| hasher.update(session::run(bytes)));
+    hash("corpus/worker", "worker", &|hasher, bytes| hasher.update(worker::run(bytes)));
     hash("corpus/extensions", "extensions", &|hasher, bytes| {
         head(hasher, &upgrade::request(bytes.split(|&byte| byte == b'\n')));
     });

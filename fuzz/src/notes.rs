@@ -3,14 +3,16 @@
 use postern_core::frame::DataKind;
 use postern_core::handshake::HandshakeError;
 use postern_core::session::{Ending, Traffic};
-use postern_core::{Record, Recorder};
-use tungstenite::protocol::frame::coding::{Data, OpCode};
+use postern_core::{ConnectionId, Record, Recorder};
 
-/// A record without what is the same in all runs.
+use crate::frame::{BINARY, TEXT};
+
+/// A record without the fields that are the same in all runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Note {
     Established,
-    Message(OpCode, Vec<u8>),
+    /// The opcode and the payload.
+    Message(u8, Vec<u8>),
     Pong,
     Rate,
     Closed(Ending, Traffic),
@@ -19,62 +21,55 @@ pub(crate) enum Note {
 }
 
 impl Note {
-    /// What is kept of a record.
-    pub(crate) fn of(record: &Record<'_>) -> Note {
+    fn of(record: &Record<'_>) -> (ConnectionId, Note) {
         match record {
-            Record::Established { .. } => Note::Established,
-            Record::Message { kind: DataKind::Binary, payload, .. } => {
-                Note::Message(OpCode::Data(Data::Binary), payload.to_vec())
+            Record::Established { connection, .. } => (*connection, Note::Established),
+            Record::Message { connection, kind, payload, .. } => {
+                let opcode = match kind {
+                    DataKind::Binary => BINARY,
+                    DataKind::Text => TEXT,
+                };
+                (*connection, Note::Message(opcode, payload.to_vec()))
             }
-            Record::Message { kind: DataKind::Text, payload, .. } => {
-                Note::Message(OpCode::Data(Data::Text), payload.to_vec())
+            Record::Pong { connection, .. } => (*connection, Note::Pong),
+            Record::RateExceeded { connection, .. } | Record::RateKept { connection, .. } => {
+                (*connection, Note::Rate)
             }
-            Record::Pong { .. } => Note::Pong,
-            Record::RateExceeded { .. } | Record::RateKept { .. } => Note::Rate,
-            Record::Closed { ending, summary, .. } => Note::Closed(*ending, summary.traffic),
-            Record::Rejected { error, .. } => Note::Rejected(*error),
-            Record::Abandoned { .. } => Note::Abandoned,
+            Record::Closed { connection, ending, summary, .. } => {
+                (*connection, Note::Closed(*ending, summary.traffic))
+            }
+            Record::Rejected { connection, error, .. } => (*connection, Note::Rejected(*error)),
+            Record::Abandoned { connection, .. } => (*connection, Note::Abandoned),
         }
     }
-}
 
-/// The records of one connection, in their order.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Notes(Vec<Note>);
-
-impl Notes {
-    /// The data messages.
-    pub(crate) fn messages(&self) -> Vec<(OpCode, &[u8])> {
-        let message = |note| match note {
-            &Note::Message(opcode, ref payload) => Some((opcode, &payload[..])),
+    /// The opcode and the payload of a message.
+    pub(crate) fn message(&self) -> Option<(u8, &[u8])> {
+        match self {
+            Note::Message(opcode, payload) => Some((*opcode, payload)),
             Note::Established
             | Note::Pong
             | Note::Rate
             | Note::Closed(..)
             | Note::Rejected(_)
             | Note::Abandoned => None,
-        };
-        self.0.iter().filter_map(message).collect()
+        }
+    }
+}
+
+/// The records of all connections, in their order.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Notes(Vec<(ConnectionId, Note)>);
+
+impl Notes {
+    /// The records of one connection.
+    pub(crate) fn of(&self, connection: ConnectionId) -> Vec<&Note> {
+        self.0.iter().filter(|(id, _)| *id == connection).map(|(_, note)| note).collect()
     }
 
-    /// How the connection ended. Asserts that its records are in order, and that what was counted is what
-    /// was recorded; the application sends back whatever it gets.
-    pub(crate) fn check_ended(&self) -> Ending {
-        let [Note::Established, between @ .., Note::Closed(ending, traffic)] = &self.0[..] else {
-            panic!("not from its user to its end: {self:?}");
-        };
-        let messages = self.messages();
-        assert_eq!(messages.len(), between.len(), "{self:?}");
-        let count = messages.len() as u64;
-        let bytes = messages.iter().map(|(_, payload)| payload.len() as u64).sum();
-        let counted = Traffic {
-            messages_received: count,
-            bytes_received: bytes,
-            messages_sent: count,
-            bytes_sent: bytes,
-        };
-        assert_eq!(*traffic, counted);
-        *ending
+    /// The data messages.
+    pub(crate) fn messages(&self) -> Vec<(u8, &[u8])> {
+        self.0.iter().filter_map(|(_, note)| note.message()).collect()
     }
 }
 

@@ -3,17 +3,18 @@
 use std::io::{self, Read, Write};
 
 use postern_core::SessionConfig;
-use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
 use tungstenite::protocol::{Role, WebSocketConfig};
 use tungstenite::{Error, Message, WebSocket};
+
+use crate::frame::{BINARY, PONG, TEXT};
 
 /// What it makes of a client's bytes.
 #[derive(Debug, Default)]
 pub(crate) struct Reference {
     /// The frames that answer: the messages as they came, and a pong for each ping.
-    pub(crate) answers: Vec<(OpCode, Vec<u8>)>,
+    pub(crate) answers: Vec<(u8, Vec<u8>)>,
     /// The code of the peer's Close, if there was a Close and a code in it.
-    pub(crate) close: Option<CloseCode>,
+    pub(crate) close: Option<u16>,
     /// Whether it found the bytes wrong.
     pub(crate) refuses: bool,
 }
@@ -37,17 +38,17 @@ impl Reference {
                 }
             };
             match message {
-                Message::Text(text) => reference.answer(OpCode::Data(Data::Text), text.as_bytes()),
-                Message::Binary(bytes) => reference.answer(OpCode::Data(Data::Binary), &bytes),
-                Message::Ping(bytes) => reference.answer(OpCode::Control(Control::Pong), &bytes),
-                Message::Close(frame) => reference.close = frame.map(|frame| frame.code),
+                Message::Text(text) => reference.answer(TEXT, text.as_bytes()),
+                Message::Binary(bytes) => reference.answer(BINARY, &bytes),
+                Message::Ping(bytes) => reference.answer(PONG, &bytes),
+                Message::Close(frame) => reference.close = frame.map(|frame| frame.code.into()),
                 Message::Pong(_) | Message::Frame(_) => {}
             }
         }
         reference
     }
 
-    fn answer(&mut self, opcode: OpCode, payload: &[u8]) {
+    fn answer(&mut self, opcode: u8, payload: &[u8]) {
         self.answers.push((opcode, payload.to_vec()));
     }
 }

@@ -1,289 +1,235 @@
-//! A runtime with one connection, that keeps the contract of [`Worker`] and asserts what it may rely on. It takes a
-//! turn in one call or step by step, so that the two can be compared.
+//! A runtime with one connection that keeps to the contract of [`Worker`](postern_core::Worker), and asserts what it may
+//! rely on. It reads and writes in one call or in several, so that the two can be compared.
 
-use std::io::{Error, ErrorKind, IoSlice, Result};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use postern_core::handshake::Peer;
 use postern_core::policy::KeepAliveConfig;
-use postern_core::worker::{NewConnection, Socket};
-use postern_core::{ConnectionId, Key, SessionConfig, Transport, Worker, WorkerConfig};
+use postern_core::session::Ending;
+use postern_core::{ConnectionId, SessionConfig, Transport, WorkerConfig};
 
-use crate::notes::Notes;
-
-/// A request that is admitted.
-pub(crate) const HEAD: &[u8] = b"GET /ws HTTP/1.1\r\nHost: app.example\r\nUpgrade: websocket\r\n\
-    Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-    User-ID: 123\r\n\r\n";
+use crate::driver::Driver;
+use crate::notes::{Note, Notes};
 
 /// The connection, its socket and its clock.
 pub(crate) struct Runtime {
-    worker: Worker,
+    driver: Driver,
     limits: SessionConfig,
-    /// Whether a read and the write behind it are one call.
+    /// Whether a read and the write after it are one call.
     is_in_turns: bool,
-    /// `None` when the socket is closed.
-    key: Option<Key>,
-    now: Instant,
     /// How many bytes the socket takes before it blocks.
     room: usize,
-    /// Since when output waits and nothing of it was taken.
+    /// Since when output is pending and the socket takes nothing.
     stalled: Option<Instant>,
-    /// The peer has ended its side.
+    /// The client has ended its side.
     is_ended: bool,
-    /// Our writing side is shut down.
-    is_shut: bool,
-    /// Output waited, more came, and that was too much.
+    /// Output was pending, and the answers to a read made it too much.
     is_too_slow: bool,
     /// The longest read so far.
     longest_read: usize,
-    /// What was sent.
-    pub(crate) wire: Vec<u8>,
-    /// What was recorded.
-    pub(crate) notes: Notes,
-    /// What the service said last.
+    /// What the worker last said about the socket.
     pub(crate) transport: Transport,
 }
 
 impl Runtime {
     /// A connection just accepted, whose socket takes everything.
     pub(crate) fn new(limits: &SessionConfig) -> Runtime {
-        // When a ping comes depends on when something was read, which this reference does not know.
+        // The time of a ping depends on the time of the last read, which the reference does not know.
         let keep_alive = KeepAliveConfig { interval: Duration::ZERO, ..KeepAliveConfig::default() };
         let config =
             WorkerConfig { session: Arc::new(limits.clone()), keep_alive, ..WorkerConfig::default() };
-        let now = Instant::now();
-        let mut worker = Worker::new(Arc::new(config), 1, now);
-        let peer = Peer::Tcp { ip: IpAddr::from([127, 0, 0, 1]), port: 40_000 };
-        let key = worker.open(NewConnection { id: ConnectionId(1), peer, refusal: None }, now);
+        let mut driver = Driver::new(Arc::new(config), 1);
+        driver.open(0, None);
         Runtime {
-            worker,
+            driver,
             limits: limits.clone(),
             is_in_turns: false,
-            key: Some(key),
-            now,
             room: usize::MAX,
             stalled: None,
             is_ended: false,
-            is_shut: false,
             is_too_slow: false,
             longest_read: 0,
-            wire: Vec::new(),
-            notes: Notes::default(),
             transport: Transport::Open,
         }
     }
 
-    /// The same that takes its turns by [`Worker::on_readable`].
+    /// The same, but it reads and writes by [`Worker::on_readable`](postern_core::Worker::on_readable).
     pub(crate) fn in_turns(limits: &SessionConfig) -> Runtime {
         Runtime { is_in_turns: true, ..Runtime::new(limits) }
     }
 
+    /// What was sent, once the socket is closed.
+    pub(crate) fn sent(&self) -> &[u8] {
+        &self.driver.sent
+    }
+
+    /// What was recorded.
+    pub(crate) fn notes(&self) -> &Notes {
+        &self.driver.notes
+    }
+
+    /// How the connection ended. Asserts that there are no records but of messages before it.
+    pub(crate) fn ending(&self) -> Ending {
+        let notes = self.notes().of(ConnectionId(1));
+        let [Note::Established, between @ .., Note::Closed(ending, _)] = &notes[..] else {
+            panic!("not from its user to its end: {notes:?}");
+        };
+        assert!(between.iter().all(|note| note.message().is_some()), "{notes:?}");
+        *ending
+    }
+
+    /// When the connection is due, from the time of its start.
+    pub(crate) fn deadline(&mut self) -> Option<Duration> {
+        self.driver.worker.poll_timeout(self.driver.now).map(|at| at - self.driver.now)
+    }
+
     /// Whether a runtime would read now.
     pub(crate) fn wants_read(&self) -> bool {
-        !self.is_ended && self.key.is_some_and(|key| self.worker.wants_read(key))
+        self.driver.wants_read(0)
     }
 
-    /// The socket brought bytes; never none, which would be the end.
+    /// The socket brought bytes. An empty read is ignored: it would be the end.
     pub(crate) fn read(&mut self, bytes: &[u8]) {
-        let Some(key) = self.key.filter(|_| !bytes.is_empty()) else { return };
+        let Some(key) = self.driver.key(0).filter(|_| !bytes.is_empty()) else { return };
         self.longest_read = self.longest_read.max(bytes.len());
-        let before = self.worker.output(key).len();
+        let before = self.driver.worker.output(key).len();
         if self.is_in_turns {
-            return self.on_readable(key, bytes, before);
+            let (offered, taken) = self.driver.on_readable(0, bytes, self.room);
+            self.judge(before, offered);
+            self.wrote(offered, taken);
+            self.apply();
+        } else {
+            self.driver.receive(0, bytes);
+            let after = self.driver.worker.output(key).len();
+            self.judge(before, after);
+            self.flush();
         }
-        self.worker.receive(key, self.now, &mut bytes.to_vec(), &mut self.notes);
-        let after = self.worker.output(key).len();
-        self.judge(before, after);
-        self.flush();
     }
 
-    fn on_readable(&mut self, key: Key, bytes: &[u8], before: usize) {
-        let mut socket = Gate { bytes, room: self.room, offered: 0, taken: Vec::new() };
-        let mut buffer = vec![0; bytes.len()];
-        let transport = self.worker.on_readable(key, self.now, &mut buffer, &mut socket, &mut self.notes);
-        assert!(socket.bytes.is_empty(), "what may be read is read");
-        assert_eq!(transport, self.worker.transport(key));
-        self.judge(before, socket.offered);
-        self.wire.extend_from_slice(&socket.taken);
-        self.wrote(key, socket.offered, socket.taken.len());
-        self.apply(key);
-    }
-
-    /// Notes what waited before a read and what with its answers.
+    /// Compares the pending output before a read and after it.
     fn judge(&mut self, before: usize, after: usize) {
-        assert!(!self.is_too_slow || after == before, "answers to a peer that is too slow for them");
+        assert!(!self.is_too_slow || after == before, "answers to a client that is too slow for them");
         self.is_too_slow |= before > 0 && after > self.limits.max_backlog;
     }
 
-    /// The peer ends its side.
+    /// The client ends its side.
     pub(crate) fn end(&mut self) {
-        if let Some(key) = self.key.filter(|_| !self.is_ended) {
+        if !self.is_ended {
             self.is_ended = true;
-            self.worker.handle_eof(key, self.now);
+            self.driver.end(0);
             self.flush();
         }
     }
 
     /// The socket fails.
     pub(crate) fn fail(&mut self) {
-        if let Some(key) = self.key {
-            self.worker.handle_error(key);
+        if self.driver.key(0).is_some() {
+            self.driver.fail(0);
             self.flush();
-            assert!(self.is_closed(), "a socket that failed is kept");
+            assert!(self.is_closed(), "a socket that failed stays open");
         }
     }
 
-    /// The socket says that it takes `room` bytes.
+    /// The socket reports that it takes `room` bytes.
     pub(crate) fn make_room(&mut self, room: usize) {
         self.room = room;
         self.flush();
     }
 
-    /// The process begins to stop.
+    /// Begins the shutdown of the worker.
     pub(crate) fn shut_down(&mut self) {
-        self.worker.shut_down();
+        self.driver.worker.shut_down();
         self.settle_due();
     }
 
-    /// Time passes; what is due is settled.
+    /// Lets time pass, and handles what is due.
     pub(crate) fn wait(&mut self, time: Duration) {
-        self.now += time;
+        self.driver.wait(time);
         self.settle_due();
     }
 
-    /// The peer neither sends nor takes anything any more, and the process stops. Asserts that the connection
-    /// is gone in bounded time and work.
+    /// Shuts the worker down. The client sends and takes nothing more. Asserts that the connection ends in bounded time
+    /// and work.
     pub(crate) fn abandon(&mut self) {
         self.room = 0;
         self.shut_down();
-        let start = self.now;
+        let start = self.driver.now;
         for _ in 0..MOST_TIMERS {
-            let Some(next) = self.worker.poll_timeout(self.now).filter(|_| !self.is_closed()) else { break };
-            self.now = self.now.max(next);
+            let next = self.driver.worker.poll_timeout(self.driver.now);
+            let Some(next) = next.filter(|_| !self.is_closed()) else { break };
+            self.driver.now = self.driver.now.max(next);
             self.settle_due();
         }
-        assert!(self.is_closed(), "a silent peer holds the process");
+        assert!(self.is_closed(), "a silent client delays the exit");
         let most = self.limits.write_timeout.max(self.limits.close_timeout) + Duration::from_secs(1);
-        assert!(self.now - start <= most, "a silent peer holds the process for {:?}", self.now - start);
+        let time = self.driver.now - start;
+        assert!(time <= most, "a silent client delays the exit by {time:?}");
     }
 
     /// Whether the socket is closed.
     pub(crate) fn is_closed(&self) -> bool {
-        assert_eq!(self.key.is_none(), self.worker.is_empty());
-        self.key.is_none()
+        self.driver.check();
+        self.driver.key(0).is_none()
     }
 
-    /// Writes once, and does with the socket what the service says.
+    /// Writes once, and does with the socket what the worker says.
     fn flush(&mut self) {
-        let Some(key) = self.key else { return };
-        let output = self.worker.output(key);
-        let (waiting, n) = (output.len(), output.len().min(self.room));
-        self.wire.extend_from_slice(&output[..n]);
-        if waiting > 0 {
-            self.worker.sent(key, n, self.now);
-        }
-        self.wrote(key, waiting, n);
-        self.apply(key);
+        let Some(key) = self.driver.key(0) else { return };
+        let has_output = !self.driver.worker.output(key).is_empty();
+        let (pending, n) = if has_output { self.driver.write(0, self.room) } else { (0, 0) };
+        self.wrote(pending, n);
+        self.apply();
     }
 
-    fn apply(&mut self, key: Key) {
-        self.transport = self.worker.transport(key);
-        match self.transport {
-            Transport::Open => assert!(!self.is_shut, "open behind the shutdown"),
-            Transport::ShutdownWrite | Transport::Close => {
-                assert!(!self.worker.wants_write(key), "closed before all is written");
-                self.is_shut = true;
-            }
-        }
-        if self.transport == Transport::Close {
-            self.worker.remove(key, self.now, &mut self.notes);
-            self.key = None;
-        }
+    fn apply(&mut self) {
+        self.transport = self.driver.apply(0);
     }
 
-    /// Of `waiting` bytes `n` were taken.
-    fn wrote(&mut self, key: Key, waiting: usize, n: usize) {
-        // What one read brought is answered whole. A message may have been collected before it; the rest is
-        // for the 101 and a Close.
+    /// Checks the rules of back-pressure after a write that took `n` of `pending` bytes.
+    fn wrote(&mut self, pending: usize, n: usize) {
+        let Some(key) = self.driver.key(0) else { return };
+        let worker = &self.driver.worker;
+        // All messages of one read are answered. One message may have been collected before it; the rest is room for
+        // the 101 and a Close.
         let most = self.limits.pause_backlog + self.longest_read + self.limits.max_message + 512;
-        assert!(waiting <= most, "{waiting} bytes wait");
-        assert!(waiting == 0 || !self.is_shut, "output behind the shutdown");
+        assert!(pending <= most, "{pending} bytes are pending");
         if self.room != usize::MAX {
             self.room -= n;
         }
-        assert_eq!(self.worker.output(key).len(), waiting - n, "bytes doubled or lost");
-        // After a Close nothing is answered any more, so reading goes on up to the peer's own.
-        let answers = self.worker.status(key).is_some_and(|status| status.is_open);
-        let is_clogged = waiting - n > self.limits.pause_backlog;
-        assert!(!(answers && is_clogged && self.worker.wants_read(key)), "does not pause");
-        let is_over = self.worker.transport(key) == Transport::Close;
-        assert!(self.worker.wants_read(key) || waiting > n || is_over, "pauses for nothing");
+        // After a Close nothing is answered any more, so reading goes on up to the client's own.
+        let answers = worker.status(key).is_some_and(|status| status.is_open);
+        let is_clogged = pending - n > self.limits.pause_backlog;
+        assert!(!(answers && is_clogged && worker.wants_read(key)), "does not pause");
+        let is_over = worker.transport(key) == Transport::Close;
+        assert!(worker.wants_read(key) || pending > n || is_over, "pauses although no output is pending");
         self.stalled = match self.stalled {
-            _ if waiting == n => None,
+            _ if pending == n => None,
             Some(since) if n == 0 => Some(since),
-            Some(_) | None => Some(self.now),
+            Some(_) | None => Some(self.driver.now),
         };
     }
 
     fn settle_due(&mut self) {
         for _ in 0..MOST_DUE {
-            if let Some(due) = self.worker.next_due(self.now, &mut self.notes) {
-                // What the socket brought is read already.
+            if let Some(at) = self.driver.next_due() {
+                // All received bytes have been read already.
                 self.flush();
-                self.worker.judge(due, self.now, &mut self.notes);
+                self.driver.judge(at);
                 self.flush();
                 continue;
             }
-            let next = self.worker.poll_timeout(self.now);
-            assert!(next.is_none_or(|at| at > self.now), "a runtime that sleeps until then spins");
-            let is_late = |since: Instant| since + self.limits.write_timeout <= self.now;
-            assert!(
-                self.is_closed() || !self.stalled.is_some_and(is_late),
-                "a peer that takes nothing is kept"
-            );
+            let is_late = |since: Instant| since + self.limits.write_timeout <= self.driver.now;
+            let is_kept = !self.is_closed() && self.stalled.is_some_and(is_late);
+            assert!(!is_kept, "a client that takes nothing is not dropped");
             return;
         }
-        panic!("one connection is due again and again");
+        panic!("one connection is always due");
     }
 }
 
-/// The socket of one turn.
-struct Gate<'b> {
-    /// What it brings.
-    bytes: &'b [u8],
-    /// How many bytes it takes.
-    room: usize,
-    /// How many it was given to take.
-    offered: usize,
-    taken: Vec<u8>,
-}
-
-impl Socket for Gate<'_> {
-    fn receive(&mut self, buffer: &mut [u8]) -> Result<usize> {
-        let n = buffer.len();
-        buffer.copy_from_slice(std::mem::take(&mut self.bytes));
-        Ok(n)
-    }
-
-    fn receive_into_spare(&mut self, _: &mut Vec<u8>) -> Result<usize> {
-        unreachable!("the limits leave no room for a message so large");
-    }
-
-    fn send(&mut self, pieces: &[IoSlice<'_>]) -> Result<usize> {
-        assert_eq!(self.offered, 0, "two writes in a turn");
-        let bytes: Vec<u8> = pieces.iter().flat_map(|piece| piece.iter().copied()).collect();
-        self.offered = bytes.len();
-        self.taken.extend_from_slice(&bytes[..bytes.len().min(self.room)]);
-        if self.taken.is_empty() { Err(Error::from(ErrorKind::WouldBlock)) } else { Ok(self.taken.len()) }
-    }
-}
-
-/// How often one connection may be due at one time: for the stop, for what waits to be sent, for its state.
+/// The most times that one connection is due at one time: for the shutdown, for its pending output, for its state.
 const MOST_DUE: usize = 4;
 
-/// How often the clock may have to move on before a silent connection is gone. Entries of earlier deadlines
-/// fire too.
+/// The most times that the clock has to move on before a silent connection ends. Earlier deadlines that were postponed
+/// count too.
 const MOST_TIMERS: usize = 16;

@@ -1,19 +1,23 @@
-//! What the fuzzer says to the target `contract`.
+//! The input of the target `connection`.
+
+use std::time::Duration;
 
 use arbitrary::{Arbitrary, Unstructured};
 use postern_core::SessionConfig;
 
 use crate::portions;
 
-/// The limits, the steps of the runtime and of the peer, and what the client sends. As bytes, so that an input
-/// can be written by hand:
+/// The limits, the steps of the runtime and of the client, and the bytes that the client sends. The format can be
+/// written by hand:
 ///
 /// ```text
-///   [limits: 1] [n: 1] [verb: 1, amount: 2, little-endian] × n [what the client sends]
+///   [limits: 1] [n: 1] [verb: 1, amount: 2, little-endian] × n [the stream]
 /// ```
 #[derive(Debug, Clone)]
 pub struct Script {
     pub(crate) limits: SessionConfig,
+    /// Whether tungstenite knows all of these limits, and they do not depend on time.
+    pub(crate) is_comparable: bool,
     pub(crate) steps: Vec<Step>,
     pub(crate) stream: Vec<u8>,
 }
@@ -21,17 +25,17 @@ pub struct Script {
 /// One step.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Step {
-    /// Verbs 0 to 2: the socket brings that many bytes, unless reading is paused.
+    /// Verbs 0 to 2: the socket brings this many bytes, unless reading is paused.
     Read(usize),
-    /// 3: the socket has room for that many bytes, and says so. 65535 is room for all.
+    /// 3: the socket reports room for this many bytes. 65535 means without limit.
     Room(usize),
-    /// 4: so many milliseconds pass.
+    /// 4: this many milliseconds pass.
     Wait(u64),
-    /// 5: the peer ends its side.
+    /// 5: the client ends its side.
     End,
     /// 6: the socket fails.
     Fail,
-    /// 7: the process begins to stop.
+    /// 7: the shutdown begins.
     ShutDown,
 }
 
@@ -51,9 +55,13 @@ impl Script {
 
 impl<'a> Arbitrary<'a> for Script {
     fn arbitrary(u: &mut Unstructured<'a>) -> arbitrary::Result<Script> {
-        let limits = limits(u.arbitrary()?);
+        let choice = u.arbitrary::<u8>()?;
+        let (limits, is_comparable) = match choice {
+            ..0xf0 => (limits(choice), true),
+            0xf0.. => (narrow_limits(choice), false),
+        };
         let steps = (0..u.arbitrary::<u8>()?).map(|_| Step::arbitrary(u)).collect::<Result<_, _>>()?;
-        Ok(Script { limits, steps, stream: u.bytes(u.len())?.to_vec() })
+        Ok(Script { limits, is_comparable, steps, stream: u.bytes(u.len())?.to_vec() })
     }
 }
 
@@ -71,8 +79,8 @@ impl<'a> Arbitrary<'a> for Step {
     }
 }
 
-/// The defaults, or limits that short inputs reach, once each of a pair being the lower one. A control frame
-/// stays below all of them.
+/// The defaults, or limits that short inputs reach. Of each pair of limits, each is once the lower one. A control frame
+/// is below all of them.
 pub(crate) fn limits(choice: u8) -> SessionConfig {
     // No rate of control frames: when the clock jumps, it would let more of them pass.
     let defaults = SessionConfig { control_rate: 0, ..SessionConfig::default() };
@@ -81,5 +89,21 @@ pub(crate) fn limits(choice: u8) -> SessionConfig {
         0 => defaults,
         1 => SessionConfig { max_frame: 200, pause_backlog: 60, max_backlog: 250, ..small },
         _ => SessionConfig { max_frame: 400, pause_backlog: 250, max_backlog: 60, ..small },
+    }
+}
+
+/// The defaults, and limits that are lower than a control frame, limit the rate of control frames, or admit no message.
+fn narrow_limits(choice: u8) -> SessionConfig {
+    let small = SessionConfig { max_message: 100, max_fragments: 4, ..SessionConfig::default() };
+    match choice % 4 {
+        0 => SessionConfig::default(),
+        1 => SessionConfig { max_frame: 60, control_rate: 0, ..small },
+        2 => SessionConfig { max_frame: 150, control_rate: 1, ..small },
+        _ => SessionConfig {
+            max_message: 0,
+            max_frame: 0,
+            message_timeout: Duration::ZERO,
+            ..SessionConfig::default()
+        },
     }
 }

@@ -1,13 +1,11 @@
-//! All committed inputs, and the captured requests, through the checks of their targets: without a fuzzer, so
-//! that what was found once stays found.
+//! Replays all committed inputs and the captured requests through the checks of their targets, without a fuzzer. Each
+//! earlier finding is one of these inputs.
 
 use std::fs;
 use std::path::Path;
 
 use arbitrary::{Arbitrary, Unstructured};
-use postern_fuzz::{
-    assertion, contract, differential, extensions, frames, head, head_reference, inflate, log_line, session,
-};
+use postern_fuzz::{assertion, connection, extensions, head, inflate, log_line, worker};
 
 /// Runs `check` on every file of a folder.
 fn replay(folder: &str, check: impl Fn(&[u8])) {
@@ -25,33 +23,20 @@ fn replay(folder: &str, check: impl Fn(&[u8])) {
 #[test]
 fn heads() {
     replay("corpus/head", head::check);
-    // The captured requests have no cuts in front of them. Once in one piece, and once for each site in many.
-    for cuts in [&[0][..], &[0x0f, 1, 2, 3, 0, 1, 50, 1, 99, 7, 1, 1, 1, 1, 1, 1], &[0x13, 20, 1, 1]] {
-        replay("../tests/captures", |bytes| head::check(&[cuts, bytes].concat()));
-    }
+    replay("../tests/captures", head::check);
 }
 
 #[test]
-fn heads_by_reference() {
-    replay("corpus/head_reference", head_reference::check);
-    replay("../tests/captures", head_reference::check);
-}
-
-#[test]
-fn streams() {
-    replay("corpus/frames", frames::check);
-}
-
-#[test]
-fn streams_by_reference() {
-    replay("corpus/differential", differential::check);
-}
-
-#[test]
-fn contracts() {
-    replay("corpus/contract", |bytes| {
-        contract::check(&contract::Script::arbitrary_take_rest(Unstructured::new(bytes)).expect("a script"));
+fn connections() {
+    replay("corpus/connection", |bytes| {
+        let script = connection::Script::arbitrary_take_rest(Unstructured::new(bytes));
+        connection::check(&script.expect("a script"));
     });
+}
+
+#[test]
+fn workers() {
+    replay("corpus/worker", worker::check);
 }
 
 #[test]
@@ -72,9 +57,4 @@ fn lines_of_the_log() {
 #[test]
 fn assertions() {
     replay("corpus/assertion", assertion::check);
-}
-
-#[test]
-fn sessions() {
-    replay("corpus/session", session::check);
 }

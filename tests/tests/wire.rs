@@ -22,12 +22,9 @@ fn inputs() -> Vec<(String, Vec<u8>)> {
     let mut inputs = Vec::new();
     for (folder, kind) in [
         ("tests/captures", Kind::Head),
-        ("fuzz/corpus/head", Kind::CutHead),
-        ("fuzz/corpus/head_reference", Kind::Head),
-        ("fuzz/corpus/frames", Kind::CutFrames),
-        ("fuzz/corpus/differential", Kind::Frames),
-        ("fuzz/corpus/contract", Kind::Frames),
-        ("fuzz/corpus/session", Kind::Frames),
+        ("fuzz/corpus/head", Kind::Head),
+        ("fuzz/corpus/connection", Kind::Script),
+        ("fuzz/corpus/worker", Kind::Calls),
     ] {
         for entry in fs::read_dir(root.join(folder)).unwrap_or_else(|error| panic!("{folder}: {error}")) {
             let path = entry.expect("an entry").path();
@@ -48,23 +45,19 @@ fn inputs() -> Vec<(String, Vec<u8>)> {
 enum Kind {
     /// They are a request head.
     Head,
-    /// The same, after the positions at which the fuzz target cuts them.
-    CutHead,
-    /// They follow an upgrade, after one byte that selects the limits.
-    Frames,
-    /// They follow an upgrade, after the positions at which the fuzz target cuts them.
-    CutFrames,
+    /// One byte selects the limits, one is the number of steps, and each step has three. The rest follows an upgrade.
+    Script,
+    /// One byte selects the limits. The rest, which the fuzz target takes for calls, follows an upgrade.
+    Calls,
 }
 
 impl Kind {
     fn stream(self, bytes: &[u8]) -> Vec<u8> {
-        let (first, rest) = bytes.split_first().unwrap_or((&0, &[]));
-        let uncut = rest.get(usize::from(first & 0x0f)..).unwrap_or_default();
+        let steps = bytes.get(1).map_or(0, |&steps| 3 * usize::from(steps));
         match self {
             Kind::Head => bytes.to_vec(),
-            Kind::CutHead => uncut.to_vec(),
-            Kind::Frames => [UPGRADE, rest].concat(),
-            Kind::CutFrames => [UPGRADE, uncut].concat(),
+            Kind::Script => [UPGRADE, bytes.get(2 + steps..).unwrap_or_default()].concat(),
+            Kind::Calls => [UPGRADE, bytes.get(1..).unwrap_or_default()].concat(),
         }
     }
 }

@@ -1,0 +1,122 @@
+//! Streams of a client that are mostly right, to Postern and to tungstenite: without a fuzzer, so that every test
+//! run compares some ten thousand.
+//!
+//! Random bytes end at the first frame. These are frames, of which a few are bent: that is where two readers of
+//! one standard come apart.
+
+use postern_fuzz::connection::check_stream;
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+/// What one client sends: frames, cut anywhere at the end.
+fn stream() -> impl Strategy<Value = Vec<u8>> {
+    (vec(frame(), 0..8), prop_oneof![3 => Just(usize::MAX), 1 => 0..300usize]).prop_map(|(frames, cut)| {
+        let mut stream = frames.concat();
+        stream.truncate(cut);
+        stream
+    })
+}
+
+/// A frame: mostly one that may stand where it stands.
+fn frame() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        4 => (Just(0x81u8), text()),
+        4 => (Just(0x82u8), payload()),
+        // Fragments, in an order that is often the right one.
+        3 => (prop_oneof![Just(0x01u8), Just(0x02)], text()),
+        3 => (prop_oneof![Just(0x00u8), Just(0x80)], text()),
+        2 => (prop_oneof![Just(0x89u8), Just(0x8a)], vec(any::<u8>(), 0..=125)),
+        1 => (Just(0x88u8), close()),
+        // Any first byte: reserved bits, reserved opcodes, fragments of control frames.
+        1 => (any::<u8>(), payload()),
+    ]
+    .prop_flat_map(|(first, payload)| (Just(first), Just(payload), any::<[u8; 4]>(), bend()))
+    .prop_map(|(first, payload, key, bend)| write(first, &payload, key, bend))
+}
+
+/// How a header is wrong. Most are right.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Bend {
+    No,
+    /// No mask.
+    Unmasked,
+    /// A length in more bytes than it needs.
+    Longer,
+    /// A length that is not that of the payload.
+    Promises(u64),
+}
+
+fn bend() -> impl Strategy<Value = Bend> {
+    prop_oneof![
+        40 => Just(Bend::No),
+        1 => Just(Bend::Unmasked),
+        1 => Just(Bend::Longer),
+        1 => any::<u64>().prop_map(Bend::Promises),
+        1 => (0..500u64).prop_map(Bend::Promises),
+    ]
+}
+
+/// Text in characters of all lengths; sometimes cut inside of one, and so never the whole of a message.
+fn text() -> impl Strategy<Value = Vec<u8>> {
+    let whole = "[a-z é€🚀\u{0}\u{7ff}\u{ffff}]{0,60}".prop_map(String::into_bytes);
+    prop_oneof![
+        8 => whole.clone(),
+        1 => (whole, 0..60usize).prop_map(|(mut text, len)| { text.truncate(len); text }),
+        1 => vec(any::<u8>(), 0..12),
+    ]
+}
+
+/// Any bytes, of lengths on both sides of each limit and of each form of the length.
+fn payload() -> impl Strategy<Value = Vec<u8>> {
+    let len = prop_oneof![
+        6 => 0..40usize,
+        1 => 124..129usize,
+        1 => 198..203usize,
+        1 => 298..303usize,
+        1 => Just(400usize),
+    ];
+    (len, any::<u8>()).prop_map(|(len, byte)| (0..len).map(|at| byte.wrapping_add(at as u8)).collect())
+}
+
+/// The payload of a Close: nothing, a code that may be one, a reason that may be text.
+fn close() -> impl Strategy<Value = Vec<u8>> {
+    let code = prop_oneof![3 => 1000..=1015u16, 1 => 2999..=5000u16, 1 => any::<u16>()];
+    prop_oneof![
+        1 => vec(any::<u8>(), 0..=1),
+        6 => (code, text()).prop_map(|(code, reason)| [&code.to_be_bytes()[..], &reason].concat()),
+    ]
+}
+
+fn write(first: u8, payload: &[u8], key: [u8; 4], bend: Bend) -> Vec<u8> {
+    let mask = if bend == Bend::Unmasked { 0 } else { 0x80 };
+    let len = if let Bend::Promises(len) = bend { len } else { payload.len() as u64 };
+    let mut frame = vec![first];
+    match len {
+        0..=125 if bend != Bend::Longer => frame.push(mask | len as u8),
+        0..=0xffff if bend != Bend::Longer || len < 126 => {
+            frame.push(mask | 126);
+            frame.extend((len as u16).to_be_bytes());
+        }
+        _ => {
+            frame.push(mask | 127);
+            frame.extend(len.to_be_bytes());
+        }
+    }
+    if mask == 0 {
+        frame.extend_from_slice(payload);
+    } else {
+        frame.extend_from_slice(&key);
+        frame.extend(payload.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key));
+    }
+    frame
+}
+
+proptest! {
+    // Nothing is kept in files: what is found becomes part of a corpus.
+    #![proptest_config(ProptestConfig { cases: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn postern_and_tungstenite_agree_but_for_what_is_listed(choice in 0..3u8, stream in stream()) {
+        check_stream(choice, &stream);
+    }
+}
