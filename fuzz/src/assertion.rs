@@ -1,8 +1,8 @@
-//! Tokens that somebody else made, and tokens of the issuer with any header and any claims.
+//! Forged tokens, and tokens of the issuer with any header and any claims.
 //!
-//! * What is not signed by the issuer is never believed.
-//! * What is, is believed only if a second reader finds in it what must stand there: the algorithm of the key and no
-//!   `crit`; the issuer, the audience, a time that is now, and the id, each of its type.
+//! * A token that the issuer did not sign is never accepted.
+//! * A signed token is accepted only if a second reader finds the required content: the algorithm of the key and no
+//!   `crit`; the issuer, the audience, a valid time, and the id, each of its type.
 
 use std::path::PathBuf;
 use std::process;
@@ -20,7 +20,7 @@ use slog::{Discard, Logger, o};
 ///
 /// ```text
 ///   [0: 1] [a token]
-///   [1: 1] [the header, in JSON, without NUL] [NUL] [the claims, in JSON, with a time that is past as NOW and one to come as SOON]
+///   [1: 1] [the header, in JSON, without NUL] [NUL] [the claims, in JSON, where NOW is a past time and SOON a future one]
 /// ```
 ///
 /// # Panics
@@ -29,7 +29,7 @@ pub fn check(input: &[u8]) {
     let Some((&choice, rest)) = input.split_first() else { return };
     if choice & 1 == 0 {
         let verdict = WORLD.verifier().verify(rest);
-        assert!(verdict.is_err(), "nobody signed this, and it is believed: {verdict:?}");
+        assert!(verdict.is_err(), "accepted without a signature: {verdict:?}");
         return;
     }
     let Some(nul) = rest.iter().position(|&byte| byte == 0) else { return };
@@ -50,7 +50,7 @@ pub fn check(input: &[u8]) {
 fn check_header(header: &[u8]) {
     let header = object(header);
     assert_eq!(header.get("alg"), Some(&json!("EdDSA")));
-    // The set has one key, which is meant by a token that names none.
+    // The set has one key. A token without a key id uses it.
     assert!(header.get("kid").is_none_or(|kid| kid.is_null() || *kid == json!(KID)));
     assert!(header.get("crit").is_none_or(Value::is_null));
 }
@@ -115,7 +115,7 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
     };
     let started = start(Some(&settings), &Logger::root(Discard, o!()));
     let (assertion, _) = started.expect("keys").expect("settings");
-    // The keys are read; that the file is gone only means that they stay.
+    // The keys have been read. They stay when the file is removed.
     let _ = std::fs::remove_file(path);
     World { assertion, key }
 });

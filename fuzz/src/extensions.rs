@@ -1,13 +1,13 @@
 //! Any values of `Sec-WebSocket-Extensions`.
 //!
-//! * No value costs an upgrade, unless it may not stand in a header at all.
+//! * No value makes an upgrade fail, unless it is not allowed in any header.
 //! * permessage-deflate is answered if and only if it was offered in a form that RFC 7692 §7 allows, and then
 //!   the answer is legal for the first such offer: never a parameter that was not offered, but for the two that
 //!   a server may always add; never another window than the client's; never anything of the client's text.
-//! * What is malformed, repeated or unknown is declined, as a second reader of offers sees it.
+//! * An offer that is malformed, repeated or unknown to a second reader of offers is declined.
 //!
-//! The second reader takes a line apart into words and marks first, and only then looks for offers in them. What
-//! is malformed ends its line: behind it, nobody can say where the next offer begins.
+//! The second reader splits a line into words and marks first, and only then looks for offers in them. A malformed
+//! piece ends its line, because the beginning of the next offer after it is unknown.
 
 use postern_core::handshake::HandshakeError;
 
@@ -50,11 +50,11 @@ enum Piece<'l> {
     Quoted(&'l [u8]),
     /// `,`, `;` or `=`.
     Mark(u8),
-    /// What is none of these. Always the last.
+    /// Any other byte. Always the last piece.
     Bad,
 }
 
-/// Takes a line apart. White space only separates.
+/// Splits a line into pieces. White space only separates them.
 fn pieces(line: &[u8]) -> Vec<Piece<'_>> {
     let word = |from: usize| {
         let len = line[from..].iter().take_while(|byte| is_token(**byte)).count();
@@ -118,7 +118,7 @@ fn offer<'l>(item: &[Piece<'l>]) -> Option<Offer<'l>> {
 }
 
 impl Offer<'_> {
-    /// The window that the client wants of us, if it wants one; `None` if this is no legal offer of
+    /// The window that the client asks the server for, if any. `None` if this is not a legal offer of
     /// permessage-deflate.
     fn accept(&self) -> Option<Option<u8>> {
         // RFC 7692 §7.1: "A server MUST decline an extension negotiation offer" with a parameter that is not

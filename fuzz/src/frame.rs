@@ -39,8 +39,8 @@ fn write_header(out: &mut Vec<u8>, opcode: u8, masked: u8, len: usize) {
     }
 }
 
-/// Splits off the first frame of a server: its first byte, its payload, and what stands behind it. `None` if it
-/// is not whole.
+/// Splits off the first frame of a server: its first byte, its payload, and the bytes after it. `None` if it is
+/// not complete.
 ///
 /// # Panics
 /// If it is masked, or has a longer length than it needs.

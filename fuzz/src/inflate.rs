@@ -1,14 +1,13 @@
 //! Any bytes as a compressed message, with any limit, and as a message that is compressed in any window.
 //!
-//! * What comes out of the inflater is never longer than the limit, and it is the same as one pass of flate2 over
-//!   everything gives, with no limit and room for all; it is refused if that refuses.
-//! * Where a message comes out, miniz_oxide, which shares nothing with it, gives the same. It is laxer with
-//!   malformed code tables, so what it takes may still be refused; and with messages that end inside of one it may
-//!   be stricter.
-//! * What is compressed comes back, by our inflater and by one that has no more window than was agreed on.
-//! * No message leaves anything behind for the next one: at the end the first gives what it gave.
+//! * The inflated message is never longer than the limit. It equals the result of one pass of flate2 over all of the
+//!   input without a limit, and it is refused if that pass fails.
+//! * miniz_oxide, which shares no code with it, inflates each accepted message to the same bytes. It accepts more
+//!   malformed code tables, so it may accept a message that is refused; it may refuse a message that ends inside a table.
+//! * A compressed message is restored by our inflater, and by one whose window has only the negotiated size.
+//! * No message changes the result of a later one: at the end, the first gives the same result again.
 //!
-//! All of it goes through sessions, as a client's does.
+//! All messages go through sessions, as those of a client do.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Instant;
@@ -42,7 +41,7 @@ pub fn check(input: &[u8]) {
     assert_eq!(receive(message, limit, &mut codec), inflated, "what the codec did since decides");
 }
 
-/// What a client of this window may agree on, by window from 8 bits.
+/// What is negotiated with a client of each window, from 8 bits.
 static AGREED: LazyLock<[Deflate; 8]> = LazyLock::new(|| {
     [8, 9, 10, 11, 12, 13, 14, 15].map(|bits| {
         let offer = format!("permessage-deflate; server_max_window_bits={bits}");
@@ -88,29 +87,29 @@ fn check_inflated(compressed: &[u8], limit: usize, inflated: &Inflated) {
         (Ok(ours), Some(whole)) => assert!(ours == whole, "{ours:02x?}\nis not\n{whole:02x?}"),
         (Err(ProtocolError::Inflate), None) => {}
         (Err(ProtocolError::MessageTooBig), Some(whole)) => {
-            // Only blocks that hold nothing are refused for their length before they are inflated.
+            // Only empty blocks are refused for their length before they are inflated.
             let is_long = compressed.len() > limit + limit / 8 + limit / 32 + 64;
             assert!(whole.len() > limit || is_long, "{} bytes with a limit of {limit}", whole.len());
         }
-        // It was over the limit before it became wrong.
+        // It exceeded the limit before its first invalid byte.
         (Err(ProtocolError::MessageTooBig), None) => {}
         (ours, _) => panic!("{ours:02x?}\nis not\n{by_flate2:02x?}"),
     }
     if let Ok(ours) = inflated {
         match inflate_by_miniz(compressed, limit) {
             Some(theirs) => assert!(ours == &theirs, "{ours:02x?}\nis not\n{theirs:02x?} of miniz_oxide"),
-            // It refuses a code table at its beginning that zlib refuses at its end.
+            // It refuses an invalid code table at its beginning, zlib at its end.
             None => assert!(!is_whole(compressed, limit), "miniz_oxide refuses it"),
         }
     }
 }
 
-/// Where RFC 7692 §7.2.2 has taken off the end of the last block.
+/// Appends the end of the last block, which RFC 7692 §7.2.2 removes.
 fn with_tail(compressed: &[u8]) -> Vec<u8> {
     [compressed, &[0x00, 0x00, 0xff, 0xff]].concat()
 }
 
-/// One pass over everything, into room for a little more than the limit.
+/// Inflates in one pass, with room for a little more than the limit.
 pub(crate) fn inflate_by_flate2(compressed: &[u8], limit: usize) -> Option<Vec<u8>> {
     let all = with_tail(compressed);
     let mut inflater = Decompress::new(false);
@@ -128,8 +127,7 @@ pub(crate) fn inflate_by_flate2(compressed: &[u8], limit: usize) -> Option<Vec<u
     }
 }
 
-/// Whether the message ends where a block does, so that another could follow. One that does not is taken for what
-/// came out of it, by zlib and by us.
+/// Whether the message ends at the end of a block. Otherwise zlib and Postern both accept the bytes inflated so far.
 fn is_whole(compressed: &[u8], limit: usize) -> bool {
     let all = [&with_tail(compressed), LAST_BLOCK].concat();
     let (mut inflater, mut out) = (Decompress::new(false), Vec::with_capacity(limit + 512));
@@ -148,7 +146,7 @@ fn is_whole(compressed: &[u8], limit: usize) -> bool {
     }
 }
 
-/// Holds nothing, and says that it is the last.
+/// An empty block with BFINAL set.
 const LAST_BLOCK: &[u8] = &[0x01, 0x00, 0x00, 0xff, 0xff];
 
 /// The same by another inflater.
@@ -159,7 +157,7 @@ fn inflate_by_miniz(compressed: &[u8], limit: usize) -> Option<Vec<u8>> {
     let mut out = vec![0; limit + 1];
     let (mut used, mut written) = (0, 0);
     loop {
-        // A new stream sees nothing of the last one.
+        // A new stream cannot refer to the last one.
         let (status, read, wrote) =
             decompress(&mut DecompressorOxide::new(), &all[used..], &mut out[written..], 0, flags);
         (used, written) = (used + read, written + wrote);
@@ -181,11 +179,11 @@ fn check_window(message: &[u8], bits: u8, codec: &mut Codec) {
     let (first, compressed, behind) = frame::read(&out).expect("a whole frame");
     assert_eq!((first, behind), (frame::FIN | frame::COMPRESSED | BINARY, &[][..]));
     assert!(inflate_in_window(compressed, bits) == message, "{bits} bits");
-    // What cannot be compressed gets longer, by less than a limit allows.
+    // Incompressible bytes get longer, by less than a limit allows.
     assert_eq!(receive(compressed, message.len(), codec).as_deref(), Ok(message), "{bits} bits");
 }
 
-/// Inflates into a ring of the window's size: what refers further back is refused.
+/// Inflates into a ring of the window's size. A reference further back is refused.
 fn inflate_in_window(compressed: &[u8], bits: u8) -> Vec<u8> {
     let all = with_tail(compressed);
     let mut ring = vec![0; 1 << bits];

@@ -1,9 +1,9 @@
-//! Anything that users control, in the log: in both formats, with all settings.
+//! All values that users control, in the log: in both formats, with all settings.
 //!
-//! * Each record is one line of valid UTF-8, whatever stands in names, addresses and payloads.
-//! * No line has a character in it that a terminal obeys, that turns the direction of text, or that hides.
-//! * A line in JSON is an object, and what it says gives back the name and the payload.
-//! * Both formats say the same sentence.
+//! * Each record is one line of valid UTF-8, whatever names, addresses and payloads contain.
+//! * No line contains a character that controls a terminal, changes the direction of text, or is invisible.
+//! * A line in JSON is an object, and the name and the payload can be restored from it.
+//! * Both formats have the same message.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,9 +32,8 @@ pub fn check(input: &[u8]) {
     let Some((&[choice, id, email, name], rest)) = input.split_first_chunk() else { return };
     let (email, rest) = rest.split_at(usize::from(email).min(rest.len()));
     let (name, payload) = rest.split_at(usize::from(name).min(rest.len()));
-    // What the handshake does not admit never gets to the log.
-    // The id is a part of the name, which has all kinds of characters in it; what the handshake does not admit never gets
-    // to the log.
+    // The id is a part of the name, which has all kinds of characters in it. Ids that the handshake refuses never reach
+    // the log.
     let rules = IdentityRules { ids: IdCharset::Any, names: NameEncoding::Raw };
     let ids = [&name[..usize::from(id).min(name.len())], &[b'u', id], b"u"];
     let mut users = ids.iter().map(|id| IdentityValues { id, email, name, ..IdentityValues::default() });
@@ -72,7 +71,7 @@ const ESTABLISHED: &str = "WebSocket connection established - User: ";
 const MESSAGE: &str = "Message from ";
 const CLOSED: &str = "WebSocket connection closed for user ";
 
-/// What is logged, beside what is ours.
+/// The logged values that a client controls.
 struct Said<'a> {
     user: &'a Identity,
     kind: DataKind,
@@ -80,7 +79,7 @@ struct Said<'a> {
 }
 
 impl Said<'_> {
-    /// Logs a connection from its beginning to its end, and a refusal. Asserts what holds of every line.
+    /// Logs a connection from its beginning to its end, and a refusal. Asserts what holds for every line.
     fn log(&self, settings: LogSettings) -> String {
         let sink = Sink::default();
         let log = Log::start(&settings, sink.clone()).expect("a thread");
@@ -119,7 +118,7 @@ impl Said<'_> {
     }
 }
 
-/// Takes what the log writes.
+/// Keeps what the log writes.
 #[derive(Clone, Default)]
 struct Sink(Arc<Mutex<Vec<u8>>>);
 
@@ -133,15 +132,15 @@ impl Write for Sink {
     }
 }
 
-/// C0, DEL and C1; marks, embeddings, overrides and isolates of direction; what ends a line in some viewers; what
-/// has no width; tags. By the Unicode standard, not by the table of the host.
+/// C0, DEL and C1; marks, embeddings, overrides and isolates of direction; line separators of some viewers;
+/// characters without width; tags. By the Unicode standard, not by the table of the host.
 fn is_harmful(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}')
         || matches!(c, '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0001}' | '\u{e0020}'..='\u{e007f}')
 }
 
-/// What a line in JSON says.
+/// The message of a line in JSON.
 fn sentence(line: &str) -> String {
     let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
     assert_eq!(line["conn"], 7, "{line}");
@@ -150,8 +149,8 @@ fn sentence(line: &str) -> String {
     line["msg"].as_str().expect("a sentence").to_owned()
 }
 
-/// Asserts that a line in JSON has the user and the text in fields of their own, exactly, and what the settings leave out in
-/// none.
+/// Asserts that a line in JSON has the user and the text in fields of their own, exactly, and no field for values that the
+/// settings leave out.
 fn check_fields(line: &str, said: &Said<'_>, settings: LogSettings) {
     let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
     let text = |field: &str| line.get(field).map(|value| value.as_str().expect("a string"));
@@ -201,14 +200,14 @@ fn check_term(term: &str, sentences: &[String]) {
     }
 }
 
-/// Takes a name off the front of a sentence. Asserts that it is the user's, or a dash if there is none.
+/// Splits a name off the front of a message. Asserts that it is the user's, or a dash if there is none.
 fn take_name<'s>(sentence: &'s str, user: &Identity) -> &'s str {
     let (name, behind) = take_shown(sentence, " (");
     assert_eq!(name.as_deref(), user.name(), "{sentence}");
     behind
 }
 
-/// Takes off what stands there up to `end`, or between quotation marks. A dash stands for nothing.
+/// Splits off the text up to `end`, or between quotation marks. A dash means an empty text.
 fn take_shown<'s>(sentence: &'s str, end: &str) -> (Option<String>, &'s str) {
     if sentence.starts_with('"') {
         let (quoted, behind) = take_quoted(sentence);
@@ -219,8 +218,8 @@ fn take_shown<'s>(sentence: &'s str, end: &str) -> (Option<String>, &'s str) {
     ((plain != "-").then(|| plain.to_owned()), behind)
 }
 
-/// Takes an id off the front of a text. Asserts that it is the user's. What is not quoted is as long as the id, and has no
-/// character in it that ends one.
+/// Splits an id off the front of a text. Asserts that it is the user's. Without quotation marks it is as long as the id,
+/// and contains no character that ends one.
 fn take_id<'s>(text: &'s str, user: &Identity) -> &'s str {
     if text.starts_with('"') {
         let (quoted, behind) = take_quoted(text);

@@ -1,9 +1,9 @@
-//! How bytes are cut when nothing in the input says so.
+//! Cuts an input into portions.
 
 /// Cuts `bytes` into portions, none of them empty. Where it cuts depends on the bytes alone, so that a file
 /// of plain bytes, such as a captured request, is a whole input.
 pub(crate) fn by_content(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
-    // FNV-1a for the seed, and xorshift from there: both in one line, neither has to be good.
+    // FNV-1a for the seed, then xorshift. Neither has to be of high quality.
     let hash = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     let mut state = bytes.iter().fold(0xcbf2_9ce4_8422_2325, hash) | 1;
     let mut rest = bytes;
@@ -11,7 +11,7 @@ pub(crate) fn by_content(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        // One byte as often as some hundred.
+        // A portion of one byte is as likely as one of some hundred.
         let most = 1 << (state % 9);
         let len = 1 + (state >> 32) as usize % most;
         let portion = take(&mut rest, len);

@@ -8,19 +8,19 @@ use tungstenite::{Error, Message, WebSocket};
 
 use crate::frame::{BINARY, PONG, TEXT};
 
-/// What it makes of a client's bytes.
+/// Its answers to the bytes of a client.
 #[derive(Debug, Default)]
 pub(crate) struct Reference {
     /// The frames that answer: the messages as they came, and a pong for each ping.
     pub(crate) answers: Vec<(u8, Vec<u8>)>,
-    /// The code of the peer's Close, if there was a Close and a code in it.
+    /// The code of the client's Close, if it sent one with a code.
     pub(crate) close: Option<u16>,
-    /// Whether it found the bytes wrong.
+    /// Whether it refused the bytes.
     pub(crate) refuses: bool,
 }
 
 impl Reference {
-    /// Reads until the bytes are at their end or wrong.
+    /// Reads until the end of the bytes or the first error.
     pub(crate) fn read(stream: &[u8], limits: &SessionConfig) -> Reference {
         let config = WebSocketConfig::default()
             .read_buffer_size(4096)

@@ -133,8 +133,8 @@ fn place(authority: &[u8], usual_port: &str) -> (Result<IpAddr, String>, u32) {
     (address.ok_or(host.to_owned()), port.parse().expect("a port is a number"))
 }
 
-/// Whether the default charset of ids has this character: by the properties of Unicode that the standard library knows.
-/// What it does not know, that format characters are refused, the tests of the host check.
+/// Whether the default charset of ids contains this character, by the Unicode properties of the standard library. It does not
+/// know format characters; the tests of the host check that they are refused.
 fn may_be_in_an_id(c: char) -> bool {
     !c.is_control() && !c.is_whitespace() && !",{}$\"\u{ad}\u{200b}\u{202e}\u{2066}\u{feff}".contains(c)
 }
@@ -147,7 +147,7 @@ fn trim(mut value: &[u8]) -> &[u8] {
     value
 }
 
-/// A name as servers see it that take all separators for the same.
+/// A name as read by servers that treat all separators alike.
 fn plain(name: &[u8]) -> Vec<u8> {
     let fold = |byte: &u8| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
     name.iter().map(fold).collect()

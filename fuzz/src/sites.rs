@@ -1,4 +1,4 @@
-//! Where upgrade requests go: configurations, and the peers that speak to them.
+//! Configurations that judge upgrade requests, each with the peer that sends them.
 
 use std::net::IpAddr;
 use std::sync::LazyLock;
@@ -7,7 +7,7 @@ use postern_core::handshake::{
     AllowedOrigins, HandshakeConfig, HandshakeError, IdentityHeaders, Peer, TrustedProxies,
 };
 
-/// A configuration, and the peer that speaks to it.
+/// A configuration, and the peer that sends to it.
 pub(crate) struct Site {
     pub(crate) config: HandshakeConfig,
     pub(crate) peer: Peer,
@@ -38,8 +38,8 @@ pub(crate) static SITES: LazyLock<[Site; 2]> = LazyLock::new(|| {
     ]
 });
 
-/// Asserts that bytes of a request can cause this. They cannot cause what is about time, load, and the peer's
-/// address.
+/// Asserts that the bytes of a request can cause this error. They cannot cause errors about time, load or the address of the
+/// peer.
 pub(crate) fn check_status(error: HandshakeError) {
     assert!(matches!(error.status(), 400 | 401 | 403 | 404 | 405 | 426 | 431), "{error:?}");
     assert_ne!(error, HandshakeError::PeerNotTrusted);

@@ -1,9 +1,9 @@
-//! Takes the escapes of the log apart again. Every backslash begins one.
+//! Decodes the escapes of the log. Every backslash begins one.
 
 /// The bytes that were escaped.
 ///
 /// # Panics
-/// If something else stands behind a backslash than an escape.
+/// If a backslash does not begin an escape.
 pub(crate) fn unescape(text: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut rest = text;
@@ -13,7 +13,7 @@ pub(crate) fn unescape(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// The same between quotation marks, and what stands behind the second.
+/// The same between quotation marks, and the text after the second.
 pub(crate) fn take_quoted(text: &str) -> (Vec<u8>, &str) {
     let mut bytes = Vec::new();
     let mut rest = text.strip_prefix('"').expect("a quotation mark");
@@ -32,7 +32,7 @@ pub(crate) fn take_quoted(text: &str) -> (Vec<u8>, &str) {
     }
 }
 
-/// Takes off one escape, or one character that is none.
+/// Splits off one escape, or one other character.
 fn take<'t>(text: &'t str, bytes: &mut Vec<u8>) -> &'t str {
     let Some(escape) = text.strip_prefix('\\') else {
         let c = text.chars().next().expect("a character");

@@ -1,4 +1,4 @@
-//! Upgrade requests that are right but for what a target adds, and what Postern makes of them.
+//! Valid upgrade requests, to which a target adds its own header lines, and the answers to them.
 
 use std::net::IpAddr;
 use std::sync::LazyLock;
@@ -21,7 +21,7 @@ pub(crate) const CONNECTION: ConnectionId = ConnectionId(7);
 /// The gateway, on this host.
 pub(crate) const PEER: Peer = Peer::Tcp { ip: IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), port: 40_000 };
 
-/// A request that is admitted, if these values of `Sec-WebSocket-Extensions`, one line each, can stand in one.
+/// A request that is admitted, if these values of `Sec-WebSocket-Extensions`, one line each, are allowed in a header.
 pub(crate) fn request<'v>(extensions: impl IntoIterator<Item = &'v [u8]>) -> Vec<u8> {
     let mut request = LINES.to_vec();
     for value in extensions {
@@ -33,7 +33,7 @@ pub(crate) fn request<'v>(extensions: impl IntoIterator<Item = &'v [u8]>) -> Vec
     request
 }
 
-/// The answer to a request where compression is switched on, and what was agreed on.
+/// The answer to a request with compression enabled, and what was negotiated.
 pub(crate) fn accept(request: &mut [u8]) -> Result<(Vec<u8>, Accepted<'static>), HandshakeError> {
     let config: &'static HandshakeConfig = &CONFIG;
     let admission = UpgradeRequest::parse(request, config)?.identify(PEER, config)?;

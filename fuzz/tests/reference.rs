@@ -1,8 +1,8 @@
-//! Streams of a client that are mostly right, to Postern and to tungstenite: without a fuzzer, so that every test
-//! run compares some ten thousand.
+//! Sends mostly valid streams of a client to Postern and to tungstenite. No fuzzer is needed, so every test run compares
+//! 20,000 of them.
 //!
-//! Random bytes end at the first frame. These are frames, of which a few are bent: that is where two readers of
-//! one standard come apart.
+//! Random bytes end at the first frame. These streams are frames, a few of them with a fault in the header, because that is
+//! where two implementations of a standard differ.
 
 use postern_fuzz::connection::check_stream;
 use proptest::collection::vec;
@@ -17,7 +17,7 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// A frame: mostly one that may stand where it stands.
+/// A frame, mostly one that is valid at its place.
 fn frame() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         4 => (Just(0x81u8), text()),
@@ -30,14 +30,14 @@ fn frame() -> impl Strategy<Value = Vec<u8>> {
         // Any first byte: reserved bits, reserved opcodes, fragments of control frames.
         1 => (any::<u8>(), payload()),
     ]
-    .prop_flat_map(|(first, payload)| (Just(first), Just(payload), any::<[u8; 4]>(), bend()))
-    .prop_map(|(first, payload, key, bend)| write(first, &payload, key, bend))
+    .prop_flat_map(|(first, payload)| (Just(first), Just(payload), any::<[u8; 4]>(), fault()))
+    .prop_map(|(first, payload, key, fault)| write(first, &payload, key, fault))
 }
 
-/// How a header is wrong. Most are right.
+/// The fault of a header. Most have none.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Bend {
-    No,
+enum Fault {
+    None,
     /// No mask.
     Unmasked,
     /// A length in more bytes than it needs.
@@ -46,13 +46,13 @@ enum Bend {
     Promises(u64),
 }
 
-fn bend() -> impl Strategy<Value = Bend> {
+fn fault() -> impl Strategy<Value = Fault> {
     prop_oneof![
-        40 => Just(Bend::No),
-        1 => Just(Bend::Unmasked),
-        1 => Just(Bend::Longer),
-        1 => any::<u64>().prop_map(Bend::Promises),
-        1 => (0..500u64).prop_map(Bend::Promises),
+        40 => Just(Fault::None),
+        1 => Just(Fault::Unmasked),
+        1 => Just(Fault::Longer),
+        1 => any::<u64>().prop_map(Fault::Promises),
+        1 => (0..500u64).prop_map(Fault::Promises),
     ]
 }
 
@@ -87,13 +87,13 @@ fn close() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-fn write(first: u8, payload: &[u8], key: [u8; 4], bend: Bend) -> Vec<u8> {
-    let mask = if bend == Bend::Unmasked { 0 } else { 0x80 };
-    let len = if let Bend::Promises(len) = bend { len } else { payload.len() as u64 };
+fn write(first: u8, payload: &[u8], key: [u8; 4], fault: Fault) -> Vec<u8> {
+    let mask = if fault == Fault::Unmasked { 0 } else { 0x80 };
+    let len = if let Fault::Promises(len) = fault { len } else { payload.len() as u64 };
     let mut frame = vec![first];
     match len {
-        0..=125 if bend != Bend::Longer => frame.push(mask | len as u8),
-        0..=0xffff if bend != Bend::Longer || len < 126 => {
+        0..=125 if fault != Fault::Longer => frame.push(mask | len as u8),
+        0..=0xffff if fault != Fault::Longer || len < 126 => {
             frame.push(mask | 126);
             frame.extend((len as u16).to_be_bytes());
         }
@@ -112,7 +112,7 @@ fn write(first: u8, payload: &[u8], key: [u8; 4], bend: Bend) -> Vec<u8> {
 }
 
 proptest! {
-    // Nothing is kept in files: what is found becomes part of a corpus.
+    // A finding is not kept in a file of proptest. It becomes part of a corpus.
     #![proptest_config(ProptestConfig { cases: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
