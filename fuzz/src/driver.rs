@@ -124,12 +124,12 @@ impl Driver {
     /// The client ends its side. While the worker does not read, the runtime reports it, and a later read may show it.
     pub(crate) fn leave(&mut self, at: usize) {
         let Some(key) = self.connected(at).map(|connection| connection.key) else { return };
-        if !self.worker.wants_end(key) {
+        if !self.worker.wants_peer_closed(key) {
             return self.end(at);
         }
         assert!(!self.worker.wants_read(key), "a read would show the end");
-        self.worker.handle_left(key, self.now);
-        assert!(!self.worker.wants_end(key), "the end is reported twice");
+        self.worker.handle_peer_closed(key, self.now);
+        assert!(!self.worker.wants_peer_closed(key), "the end is reported twice");
     }
 
     /// The socket fails.
