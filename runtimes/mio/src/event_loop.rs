@@ -183,7 +183,7 @@ impl Workers for ProcessHandle {
 }
 
 /// Starts the worker with this number, which has this many places, on a thread of its own. Its connections may hold
-/// `max_memory` bytes; zero is any number. `handles` is filled when all are started. `done` is called at its end.
+/// `max_memory` bytes; zero is any number. `handles` is filled after all workers have started. `done` is called at its end.
 ///
 /// # Errors
 /// No descriptor or no thread was to be had.
@@ -531,10 +531,10 @@ impl WorkerContext for EventLoop {
     }
 }
 
-/// The token under which handles wake a worker.
+/// The token of the waker, through which other threads wake a worker.
 const WAKE: Token = Token(usize::MAX);
 
-/// How soon a worker that whose mailbox was full is tried again.
+/// How soon a worker whose mailbox was full is tried again.
 const RETRY: Duration = Duration::from_millis(1);
 
 /// How many messages the mailbox of a worker holds.

@@ -1,7 +1,7 @@
 //! Postern for production: one acceptor, and as many event loops as there are cores.
 //!
 //! * `accept_loop`: accepts, numbers and hands out connections; passes the wish to stop on.
-//! * `event_loop`: one event loop around one [`Worker`], and how all_handles reach it.
+//! * `event_loop`: one event loop around one [`Worker`], and how other threads reach it.
 //! * `socket`: a worker's sockets.
 
 mod accept_loop;

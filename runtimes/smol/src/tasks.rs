@@ -122,7 +122,7 @@ impl Runtime {
     ) -> io::Result<Ending> {
         // A second descriptor of the same pipe, because the reactor keeps what it watches.
         let watch = Watched::new(&self.reactor, signals.as_fd().try_clone_to_owned()?)?;
-        // Something comes when there is an outcome of the launcher.
+        // Receives a message when the outcome of a restart is known.
         let (outcome, outcomes) = bounded(1);
         let mut shutdown = Shutdown::new(self.drain);
         let mut is_closing = false;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use slog::{Logger, warn};
 
-/// Where state about this process go. By default nowhere.
+/// Sends notifications about this process. The default sends none.
 #[derive(Debug, Default)]
 pub struct Supervisor {
     socket: Option<NotifySocket>,

@@ -11,8 +11,8 @@ use super::unix::{FileOwnership, SocketFileGuard};
 use super::{Address, Listener, SocketOwner};
 
 impl Listener {
-    /// Takes a socket over that listens already. If nobody else keeps it, its file is to be removed in the end; that is
-    /// not this process's duty before it has taken it ([`Listener::file_ownership`]).
+    /// Takes a socket over that listens already. If nobody else keeps it, its file is to be removed in the end; this
+    /// process does so only after it has acquired the file ([`Listener::file_ownership`]).
     ///
     /// # Errors
     /// It is no socket, or none that connections come from.

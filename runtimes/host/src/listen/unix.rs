@@ -40,8 +40,8 @@ pub struct Owner {
     pub group: Option<u32>,
 }
 
-/// The file of a socket that listens. Dropping it removes it, unless somebody has put another in its place, or the ownership
-/// is another's.
+/// The file of a socket that listens. Dropping this removes the file if this process owns it and
+/// the path still names the same file.
 #[derive(Debug)]
 pub(super) struct SocketFileGuard {
     path: PathBuf,
