@@ -256,9 +256,11 @@ impl<const JSON: bool> Serializer for FieldWriter<'_, JSON> {
 
     fn emit_f64(&mut self, key: Key, value: f64) -> slog::Result {
         match JSON {
-            true if !value.is_finite() => self.plain(key, format_args!("null")),
-            // A whole number keeps its point, so that readers see a float.
-            true => self.plain(key, format_args!("{value:?}")),
+            // JSON has no infinite numbers, and none that are not numbers.
+            true => match serde_json::Number::from_f64(value) {
+                Some(number) => self.plain(key, format_args!("{number}")),
+                None => self.plain(key, format_args!("null")),
+            },
             false => self.plain(key, format_args!("{value}")),
         }
     }
