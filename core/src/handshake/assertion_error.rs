@@ -99,7 +99,7 @@ impl AssertionError {
         }
     }
 
-    /// The machine's name of the refusal, as [`HandshakeError::code`].
+    /// The machine's name of the refusal, as [`HandshakeError::code`](super::HandshakeError::code).
     pub fn code(self) -> &'static str {
         match self.kind() {
             Kind::Invalid => "assertion_invalid",
@@ -111,7 +111,7 @@ impl AssertionError {
         }
     }
 
-    /// What a person is told, as [`HandshakeError::message`].
+    /// The text for people, as [`HandshakeError::message`](super::HandshakeError::message).
     pub fn message(self) -> &'static str {
         match self.kind() {
             Kind::Invalid => "the assertion is not a token that is signed with a key of its issuer",

@@ -4,7 +4,7 @@
 //! configurations, so they use this library, too.
 //!
 //! In reading order: [`failure`] is the error type, [`workspace`] has the paths of the checkout, [`provision`] downloads
-//! programs written by others, [`gateway`] configures the gateways, [`args`] is the command line, and [`run`] starts and
+//! programs written by others, [`gateway`] configures the gateways, [`args`] is the command line, and [`run()`] starts and
 //! ends the processes.
 
 pub mod failure;
