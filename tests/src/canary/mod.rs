@@ -4,7 +4,7 @@
 //! there, and each Postern logs at the trace level. `.ci/canary` runs all tests in this way, and then searches the output for
 //! each secret. Without the variable, nothing is recorded.
 //!
-//! There is no list to maintain: tokens are noted where a test gets them, the secrets in settings where a child gets its
+//! There is no list to maintain: tokens are recorded where they are signed, the secrets in settings where a child gets its
 //! environment, and those in requests where a request is put together ([`request`]).
 //!
 //! What may be logged depends on the settings, so two kinds of secret are secret for some children only: an e-mail

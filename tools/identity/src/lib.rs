@@ -12,7 +12,8 @@
 //! | `/identity/validate`, and below | any | 200 with `User-ID`, `User-Email`, `User-Name`; or 401 |
 //!
 //! In reading order: [`users`] and [`tokens`] do not know HTTP, [`bearer`] finds the token in a request, [`page`] is the
-//! page, [`service`] answers requests without a socket, [`serve`] is the socket, and [`args`] the command line.
+//! page, [`service`] answers requests without a socket, [`serve`] is the socket, [`args`] the command line, and [`run`] the
+//! program.
 
 pub mod users;
 
@@ -27,3 +28,5 @@ pub mod service;
 pub mod serve;
 
 pub mod args;
+
+pub mod run;

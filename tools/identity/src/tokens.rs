@@ -28,6 +28,7 @@ pub struct Tokens {
     signing: EncodingKey,
     checking: DecodingKey,
     lifetime: Duration,
+    on_issue: fn(&str),
 }
 
 /// Why a token is refused.
@@ -43,7 +44,12 @@ impl Tokens {
     /// Creates tokens signed with `secret` that are valid for `lifetime`.
     pub fn new(secret: &[u8], lifetime: Duration) -> Self {
         let (signing, checking) = (EncodingKey::from_secret(secret), DecodingKey::from_secret(secret));
-        Self { signing, checking, lifetime }
+        Self { signing, checking, lifetime, on_issue: |_| {} }
+    }
+
+    /// Calls `on_issue` with each token that is issued.
+    pub fn on_issue(self, on_issue: fn(&str)) -> Self {
+        Self { on_issue, ..self }
     }
 
     /// Issues a token for `user` at `now`.
@@ -56,7 +62,9 @@ impl Tokens {
             iat,
             exp: iat.saturating_add(self.lifetime.as_secs()),
         };
-        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.signing)
+        let token = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.signing)?;
+        (self.on_issue)(&token);
+        Ok(token)
     }
 
     /// Returns the claims of `token` if it is signed with our secret and valid at `now`.
