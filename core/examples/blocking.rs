@@ -31,7 +31,7 @@ fn main() -> io::Result<()> {
     println!("listening on {}", listener.local_addr()?);
     thread::spawn(move || accept(&listener));
     io::copy(&mut io::stdin(), &mut io::sink())?;
-    // 8. Each thread hears of it within a tick, and ends its connection.
+    // 8. Each thread notices it within a tick, and ends its connection.
     IS_STOPPING.store(true, Ordering::Relaxed);
     while OPEN.load(Ordering::Relaxed) > 0 {
         thread::sleep(TICK);
@@ -43,7 +43,7 @@ fn main() -> io::Result<()> {
 fn accept(listener: &TcpListener) {
     let config = Arc::new(WorkerConfig::default());
     for number in 1.. {
-        // One that cannot be accepted is no reason to leave the others alone.
+        // A failed accept does not affect the other connections.
         let Ok((stream, peer)) = listener.accept() else { continue };
         let config = config.clone();
         OPEN.fetch_add(1, Ordering::Relaxed);
@@ -89,7 +89,7 @@ fn carry(
         let until = worker.poll_timeout(now).map_or(TICK, |at| at.saturating_duration_since(now));
         let patience = until.clamp(LEAST, TICK);
         if transport == Transport::Open {
-            // 2. to 4. A turn when there is something to be read; else what waits to be sent is sent.
+            // 2. to 4. A turn when there is something to be read; otherwise pending output is sent.
             let patience = if worker.wants_write(key) { LEAST } else { patience };
             let is_readable = worker.wants_read(key) && wait(stream, patience)?;
             if !worker.wants_read(key) && !worker.wants_write(key) {

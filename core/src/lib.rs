@@ -1,22 +1,22 @@
-//! A WebSocket server that admits only users whom a gateway has vouched for, and a client for it, without any
-//! input or output.
+//! A WebSocket server that admits only users that a gateway has authenticated, and a client for it, without any input or
+//! output.
 //!
-//! There is no socket in here, no clock, no thread, no randomness and no logger: bytes and instants go in,
-//! bytes and events come out. A runtime carries them; `postern` does it with mio, `postern-smol` with smol,
-//! and [`Worker`] says what a third one has to do.
+//! It has no socket, clock, thread, source of randomness or logger: bytes and instants go in, bytes and events come out.
+//! `postern` drives it with mio, `postern-smol` with smol.
+//!
+//! To write a runtime, start with [`Worker`]. To handle one connection without the handshake, start with [`Session`].
 //!
 //! In the order in which a connection meets them:
 //!
-//! * [`handshake`]: from the first byte to the 101 or the refusal; who may connect, and on whose word.
+//! * [`handshake`]: from the first byte to the 101 or the refusal: authentication and admission.
 //! * [`frame`]: frames as bytes.
 //! * [`session`]: one admitted user: messages, control frames, the closing handshake, limits.
-//! * [`policy`]: small machines that judge without knowing what a frame is.
+//! * [`policy`]: small state machines for limits, keep-alive and shutdown.
 //! * [`worker`]: all connections of one worker, their timers, and the application.
-//! * [`close_code`]: the codes of our own that connections are closed with.
-//! * [`record`]: what is worth a line in the log.
+//! * [`close_code`]: close codes.
+//! * [`record`]: records for the log.
 //!
-//! The other end has a place of its own: [`client`], the handshake of who connects. After it, both ends are a
-//! [`Session`], of one [`Role`] or the other.
+//! [`client`] is the handshake of the client's side. After it, both sides are a [`Session`], with one [`Role`] or the other.
 
 #![forbid(unsafe_code)]
 #![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic)]

@@ -1,4 +1,4 @@
-//! What is to be logged, typed. The core says what happened; the host turns it into lines.
+//! Typed records for the log. The host formats them.
 
 use std::time::Duration;
 
@@ -10,18 +10,18 @@ use crate::id::ConnectionId;
 use crate::policy::RateKind;
 use crate::session::{Ending, Traffic};
 
-/// One thing that happened and that the operator wants to read about.
+/// An event for the log.
 ///
-/// Everything borrowed in here is as it came from outside: whoever writes it down escapes it.
+/// Borrowed values are as they arrived: the host must escape them.
 #[derive(Debug, Clone, Copy)]
 pub enum Record<'a> {
     /// A user was admitted: the 101 is on its way.
     Established {
         /// Which connection.
         connection: ConnectionId,
-        /// Who is at the other end of the socket: the gateway, not the user.
+        /// The peer of the socket: the gateway, not the user.
         peer: Peer,
-        /// Whom the gateway vouched for.
+        /// The user.
         identity: &'a Identity,
         /// The subprotocol that was answered, if any. Never a token.
         subprotocol: Option<&'a str>,
@@ -99,7 +99,7 @@ pub enum Record<'a> {
         client: Option<Client<'a>>,
         /// Why; it knows its HTTP status.
         error: HandshakeError,
-        /// The code of the Close frame that said so in place of the status, which nobody has seen then
+        /// The code of the Close frame that was sent instead of the status
         /// ([`Reject::Close`](crate::handshake::Reject::Close)).
         close_code: Option<CloseCode>,
         /// From the accepted socket to the refusal.

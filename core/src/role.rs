@@ -1,4 +1,4 @@
-//! The two sides of RFC 6455. They differ in three things: who masks, who may not, and who closes first.
+//! The two sides of RFC 6455. They differ in masking, and in which side closes the TCP connection first.
 
 use std::fmt;
 
@@ -29,7 +29,7 @@ impl Role for Server {
     }
 }
 
-/// The side that connects. It is given its masking keys by whoever has randomness.
+/// The side that connects. Its masking keys are passed in, because the core has no source of randomness.
 #[derive(Clone, Copy)]
 pub struct Client<K> {
     keys: K,

@@ -12,7 +12,7 @@ pub struct Turn<'t> {
     /// Where output is appended: the worker's cork buffer, or the connection's backlog if that is not
     /// empty. One write sends it, however many frames it holds.
     pub out: &'t mut Vec<u8>,
-    /// Whether `out` is a backlog: the peer has not taken what stands in it.
+    /// Whether `out` is a backlog: output that the peer has not accepted yet.
     pub is_backlogged: bool,
     /// The worker's codec.
     pub codec: &'t mut Codec,
@@ -32,8 +32,8 @@ impl Codec {
         Codec::default()
     }
 
-    /// The same where all connections together may hold `max_memory` bytes, or any number if that is zero: what is kept
-    /// for later must not be much beside that.
+    /// The same where all connections together may hold `max_memory` bytes, or any number if that is zero: spare buffers
+    /// must be small compared with that.
     pub(crate) fn within(max_memory: usize) -> Codec {
         let most = if max_memory == 0 { MOST_KEPT } else { MOST_KEPT.min(max_memory / 16) };
         Codec { buffers: Buffers { most, ..Buffers::default() }, ..Codec::default() }

@@ -49,8 +49,8 @@ impl ClientHandshake {
         })
     }
 
-    /// Takes bytes until the answer's head is complete. `None` asks for more; what stands behind a 101 stays in
-    /// `input`, and is frames.
+    /// Takes bytes until the answer's head is complete. `None` asks for more. Bytes after a 101 stay in
+    /// `input`: they are frames.
     ///
     /// # Errors
     /// [`ConnectError`]: the connection is to be closed.
@@ -129,7 +129,7 @@ impl ClientHandshake {
 struct Fields<'f, 'h>(&'f [httparse::Header<'h>]);
 
 impl<'h> Fields<'_, 'h> {
-    /// The values of all lines of a name. What is not UTF-8 is none of those that matter here.
+    /// The values of all lines of a name. Values that are not UTF-8 are left out: none of the headers read here has one.
     fn all(&self, name: &'static str) -> impl Iterator<Item = &'h str> {
         let lines = self.0.iter().filter(move |line| line.name.eq_ignore_ascii_case(name));
         lines.map(|line| str::from_utf8(line.value).unwrap_or("\u{fffd}").trim_ascii())

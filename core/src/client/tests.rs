@@ -319,6 +319,6 @@ fn text_of_a_server_must_be_utf8_and_its_frames_not_masked() {
         let mut turn = turn!(wire, to_server);
         let error = wire.client.next_event(&mut turn, &mut Input::new(&mut bytes)).unwrap_err();
         assert_eq!(u16::from(error.close_code()), code);
-        assert_eq!(wire.to_server[0], 0x88, "the server is told");
+        assert_eq!(wire.to_server[0], 0x88, "the server gets a Close");
     }
 }

@@ -1,4 +1,4 @@
-//! permessage-deflate (RFC 7692 §7.2): one pair of contexts for all connections of a worker, begun anew for
+//! permessage-deflate (RFC 7692 §7.2): one pair of contexts for all connections of a worker, reset for
 //! each message.
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
@@ -216,7 +216,7 @@ mod tests {
     #[test]
     fn nothing_refers_further_back_than_the_window() {
         let mut codec = DeflateCodec::default();
-        // What comes again comes from just behind one window and well within the next; for the smallest, from
+        // Repetitions lie just outside one window and well inside the next; for the smallest, from
         // another of its portions.
         for bits in (8..15).rev() {
             let (fresh, again) = if bits == 8 { (256, 156) } else { ((1 << bits) + 50, 0) };
@@ -303,7 +303,7 @@ mod tests {
     fn what_is_no_deflate_is_refused() {
         let mut codec = DeflateCodec::default();
         for invalid in
-            [&[0xff, 0xff][..], &[0x06], b"Hello, this is no DEFLATE", &[0x00, 0x05, 0x00, 0x00, 0x00]]
+            [&[0xff, 0xff][..], &[0x06], b"Hello, this isn't DEFLATE", &[0x00, 0x05, 0x00, 0x00, 0x00]]
         {
             assert_eq!(codec.inflate(invalid, 1000), Err(InflateError::Invalid), "{invalid:02x?}");
         }

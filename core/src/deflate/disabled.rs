@@ -1,5 +1,4 @@
-//! In a build without permessage-deflate (the feature `compression`): it is agreed on with nobody, so nothing that is
-//! compressed gets here.
+//! The codec of a build without the feature `compression`: compression is never negotiated, so no message is compressed.
 
 /// Compresses nothing.
 #[derive(Debug, Default)]

@@ -17,7 +17,7 @@ pub struct Deflate {
 
 impl Deflate {
     /// Looks through one header line. The first offer that can be accepted is, and stays; one with unknown,
-    /// repeated or malformed parameters is declined (RFC 7692 §7), which is no error.
+    /// repeated or malformed parameters is declined (RFC 7692 §7), which is not an error.
     pub(crate) fn negotiate(agreed: Option<Deflate>, line: &[u8]) -> Option<Deflate> {
         agreed.or_else(|| Offers(line).find_map(|offer| offer.accept()))
     }

@@ -20,7 +20,7 @@ pub(crate) fn parse_close(payload: &[u8]) -> Result<(Option<CloseCode>, &str), P
     Ok((Some(code), reason))
 }
 
-/// Appends a Close frame. `reason` is cut at what fits beside the code: 123 bytes.
+/// Appends a Close frame. `reason` is truncated to the 123 bytes that fit after the code.
 pub(crate) fn write_close(out: &mut Vec<u8>, code: Option<CloseCode>, reason: &str, key: Option<[u8; 4]>) {
     let mut payload = Vec::with_capacity(MAX_CONTROL);
     if let Some(code) = code {
@@ -31,7 +31,7 @@ pub(crate) fn write_close(out: &mut Vec<u8>, code: Option<CloseCode>, reason: &s
     write_frame(out, OpCode::Close, &payload, key);
 }
 
-/// Whether a code may stand in a frame (RFC 6455 §7.4.2; 1012 to 1014 by the IANA registry).
+/// Whether a frame may contain a code (RFC 6455 §7.4.2; 1012 to 1014 by the IANA registry).
 fn may_be_sent(code: CloseCode) -> bool {
     matches!(u16::from(code), 1000..=1003 | 1007..=1014 | 3000..=4999)
 }

@@ -1,7 +1,6 @@
 //! An identity that is signed: one header with a token, instead of plain headers that anyone on the way could write.
 //!
-//! Whether a token is right is not decided here: that takes keys, which somebody has to fetch, and a clock. The host
-//! lends an [`AssertionVerifier`]; this module finds the token, keeps the rules of identity headers about it, and
+//! Tokens are not verified here: that needs keys, which have to be fetched, and a clock. The host provides an [`AssertionVerifier`]; this module finds the token, keeps the rules of identity headers about it, and
 //! makes an [`Identity`] of what was asserted.
 
 use std::fmt;
@@ -13,8 +12,8 @@ use super::error::HandshakeError;
 use super::identity::{Identity, IdentityRules, IdentityValues};
 use super::single_header::SingleHeader;
 
-/// Where the token stands, and who judges it. With one in [`HandshakeConfig`](super::HandshakeConfig), nobody is
-/// admitted without a token, and the plain identity headers are not looked at.
+/// The header with the token, and its verifier. With an assertion in [`HandshakeConfig`](super::HandshakeConfig), no user is
+/// admitted without a token, and the plain identity headers are ignored.
 #[derive(Debug, Clone)]
 pub struct Assertion {
     /// The name of the header, compared without case.
@@ -28,7 +27,7 @@ pub struct Assertion {
 /// It is called by a worker in the middle of a turn, once for each upgrade that comes so far, and must not wait: keys
 /// that are not at hand are [`AssertionError::KeysUnavailable`], and are fetched elsewhere.
 pub trait AssertionVerifier: fmt::Debug + Send + Sync {
-    /// What the token asserts, if it is signed by whom it should be, for us, and now. `token` is the header's value
+    /// Returns the claims of the token if it is signed by the issuer, for this audience, and valid now. `token` is the header's value
     /// without the scheme `Bearer`, never empty, and may be any bytes that a header can hold.
     ///
     /// # Errors
@@ -36,8 +35,8 @@ pub trait AssertionVerifier: fmt::Debug + Send + Sync {
     fn verify(&self, token: &[u8]) -> Result<Asserted, AssertionError>;
 }
 
-/// What a good token says about a user. The values are as they stand in the token: the rules of identities are
-/// applied to them afterwards.
+/// The claims of a valid token about a user. The values are as the token has them: the rules of identities are applied to
+/// them afterwards.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asserted {
     /// Who it is.
@@ -253,7 +252,7 @@ mod tests {
         }
     }
 
-    /// The client is told the kind of a rule, never the rule.
+    /// The client learns the kind of a rule, never the rule.
     #[test]
     fn each_rule_has_a_detail_of_its_own_that_no_client_is_told() {
         let details: HashSet<&str> = ERRORS.iter().map(|error| error.detail()).collect();

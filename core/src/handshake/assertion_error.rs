@@ -4,32 +4,32 @@ use std::fmt;
 
 /// Which rule a token breaks.
 ///
-/// The client is told no more than the kind of the rule, by [`code`](Self::code) and [`message`](Self::message):
-/// whoever forges tokens shall not be told how far he came. The log also has the rule itself, by
-/// [`detail`](Self::detail). Nothing in here is a part of the token.
+/// The client learns only the kind of the rule, by [`code`](Self::code) and [`message`](Self::message), so that an attacker
+/// cannot find out how far a forged token got. The log also has the rule itself, by [`detail`](Self::detail). No variant
+/// contains a part of the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AssertionError {
-    /// It is not three parts of base64url with a JSON object in the first (RFC 7515 §7.1).
+    /// The token is not three parts of base64url with a JSON object in the first (RFC 7515 §7.1).
     Form,
-    /// A member of its header has another type than it should, or stands there twice (RFC 7515 §4).
+    /// A member of its header has the wrong type, or is present twice (RFC 7515 §4).
     Header,
     /// Its `alg` is missing, unknown, `none`, or one with a shared secret (RFC 8725 §3.1).
     Algorithm,
-    /// Its `crit` demands an extension, and we know none (RFC 7515 §4.1.11).
+    /// Its `crit` requires an extension, and none is supported (RFC 7515 §4.1.11).
     Critical,
-    /// It has no `kid`, and no key is for its `alg`.
+    /// It has no `kid`, and no key of the issuer supports its `alg`.
     KeyUnnamed,
     /// No key has its `kid`.
     KeyUnknown,
-    /// The key with its `kid` is not for its `alg`.
+    /// The key with its `kid` does not support its `alg`.
     KeyUnfit,
-    /// The signature is not of this key over this header and this payload.
+    /// The signature does not match the key, the header and the payload.
     Signature,
-    /// The payload is no JSON object, or has a claim twice or of a type that it never has (RFC 7519 §4).
+    /// The payload is not a JSON object, or has a claim twice or with the wrong type (RFC 7519 §4).
     Claims,
-    /// `iss` is missing or not a text (RFC 7519 §4.1.1).
+    /// `iss` is missing or not a string (RFC 7519 §4.1.1).
     IssuerType,
-    /// `aud` is missing, or neither a text nor a list of texts (RFC 7519 §4.1.3).
+    /// `aud` is missing, or neither a string nor a list of strings (RFC 7519 §4.1.3).
     AudienceType,
     /// `exp` is missing or not a number (RFC 7519 §4.1.4).
     ExpiryType,
@@ -37,25 +37,25 @@ pub enum AssertionError {
     NotBeforeType,
     /// `iat` is not a number (RFC 7519 §4.1.6).
     IssuedAtType,
-    /// `exp` is over.
+    /// `exp` has passed.
     Expired,
-    /// `nbf` has not come yet.
+    /// `nbf` is in the future.
     TooEarly,
-    /// `iat` has not come yet: it was issued in the future.
+    /// `iat` is in the future.
     IssuedLater,
-    /// Another issuer made it.
+    /// `iss` is another issuer.
     Issuer,
-    /// It is for somebody else.
+    /// `aud` names other audiences only.
     Audience,
-    /// It does not say who the user is.
+    /// It has no claim with the id of the user.
     Subject,
-    /// The keys to judge it with are not there yet. The client may try again.
+    /// The issuer's keys have not been fetched yet. The client may try again.
     KeysUnavailable,
     /// No key has its `kid`, but newer keys are being fetched. The client may try again.
     KeyAwaited,
 }
 
-/// What the client is told.
+/// The kind of a rule, which the client learns.
 #[derive(Clone, Copy)]
 enum Kind {
     Invalid,
@@ -99,7 +99,7 @@ impl AssertionError {
         }
     }
 
-    /// The machine's name of the refusal, as [`HandshakeError::code`](super::HandshakeError::code).
+    /// The code of the refusal for programs, as [`HandshakeError::code`](super::HandshakeError::code).
     pub fn code(self) -> &'static str {
         match self.kind() {
             Kind::Invalid => "assertion_invalid",
@@ -125,7 +125,7 @@ impl AssertionError {
         }
     }
 
-    /// The rule that it breaks, for the log alone.
+    /// The rule that the token breaks, for the log only.
     pub fn detail(self) -> &'static str {
         match self {
             AssertionError::Form => "not three parts of base64url with a header of JSON",

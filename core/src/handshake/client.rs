@@ -25,7 +25,7 @@ pub enum ClientAddress {
 pub enum Client<'h> {
     /// Its address. An IPv4 address that is mapped into IPv6 is given as IPv4.
     Address(IpAddr),
-    /// A name that stands for it (RFC 7239 §6.3): an underscore, and then ASCII letters, digits and `._-`.
+    /// A name in place of the address (RFC 7239 §6.3): an underscore, and then ASCII letters, digits and `._-`.
     Obfuscated(&'h str),
 }
 
@@ -48,7 +48,7 @@ impl Client<'_> {
 /// (RFC 9110 §5.2).
 ///
 /// Each proxy appends the peer that it saw, so only the end of the list is certain: the last hop that is not a trusted
-/// proxy is the client. What stands before it may have been written by the client itself. If all hops are trusted proxies,
+/// proxy is the client. The client itself may have written the ones before it. If all hops are trusted proxies,
 /// the first one is the client.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Hops<'h> {
@@ -117,7 +117,7 @@ impl<'h> Forwarding<'h> {
     }
 }
 
-/// The parts of a text between separators that do not stand in a quoted string. `None` if a quotation mark has no other:
+/// The parts of a text between separators outside of quoted strings. `None` if a quotation mark has no other:
 /// then nothing in the text is certain.
 fn split(text: &str, separator: u8) -> Option<impl Iterator<Item = &str> + Clone> {
     (text.bytes().filter(|&byte| byte == b'"').count() % 2 == 0).then(|| {
@@ -140,7 +140,7 @@ fn forwarded_for(element: &str) -> Option<Client<'_>> {
     }
 }
 
-/// A node (RFC 7239 §6): an address with or without a port, or an obfuscated name. `unknown` is none. IPv6 addresses are
+/// A node (RFC 7239 §6): an address with or without a port, or an obfuscated name. `unknown` gives `None`. IPv6 addresses are
 /// also taken without brackets, as most proxies write them into `X-Forwarded-For`.
 fn node(text: &str) -> Option<Client<'_>> {
     let text = text.trim_matches([' ', '\t']);
@@ -188,7 +188,7 @@ const MOST_HOPS: usize = 32;
 mod tests {
     use super::*;
 
-    /// What is said of the client by these lines, with 10.0.0.0/8 and 2001:db8:1::/48 trusted.
+    /// The client according to these lines, with 10.0.0.0/8 and 2001:db8:1::/48 trusted.
     fn said(source: ClientAddress, lines: &[(&str, &str)]) -> Option<String> {
         let blocks = ["10.0.0.0/8", "2001:db8:1::/48"].map(|block| block.parse().expect("a block"));
         let trusted = TrustedProxies::new(blocks.to_vec());

@@ -15,7 +15,7 @@ use super::trust::TrustedProxies;
 #[derive(Debug, Clone)]
 pub struct HandshakeConfig {
     /// The paths at which WebSockets are served, compared byte by byte, without the query. One that ends in `/*` is
-    /// every path that begins with what stands before the asterisk. Default `/ws`.
+    /// every path that begins with the text before the asterisk. Default `/ws`.
     pub paths: Vec<String>,
     /// The path at which GET and HEAD are answered with the health of the process, without an identity and before
     /// [`HandshakeConfig::paths`] is looked at. Such an answer is not a refusal and not recorded. Default: none.
@@ -39,12 +39,12 @@ pub struct HandshakeConfig {
     pub assertion: Option<Assertion>,
     /// The TCP peers whose identity headers are believed. Default: this host alone.
     pub trusted_proxies: TrustedProxies,
-    /// What a peer must know beside that, if anything. Default: nothing.
+    /// The secret that a peer must send in addition. Default: none.
     pub proxy_secret: ProxySecret,
     /// The header in which a trusted proxy says the address of the client, for the log. Default:
     /// [`ClientAddress::Auto`].
     pub client_address: ClientAddress,
-    /// The origins admitted beside the one whose host is that of `Host`. Default: none.
+    /// Origins that are allowed in addition to those with the host of `Host`. Default: none.
     pub allowed_origins: AllowedOrigins,
     /// The header of a trusted proxy with the host that the client asked for, for proxies that write another one into
     /// `Host`: `Origin` is compared with it. Default empty: `Host` counts, as it does for a request without that header.
@@ -67,8 +67,8 @@ pub struct HandshakeConfig {
     pub max_headers: usize,
     /// From the accepted socket to the complete head. Never extended by bytes that arrive. Default 5 s.
     pub timeout: Duration,
-    /// How many heads may be arriving at a time at one worker. One more, and the one that has taken the longest gets
-    /// 503, once it has had 250 ms: who dribbles makes room for who does not. Default 4,096. Zero is any number.
+    /// The most handshakes in progress of one worker. Above it the oldest one is evicted with 503, after it has had 250 ms: slow
+    /// handshakes are evicted in favour of fast ones. Default 4,096. Zero is unlimited.
     pub max_handshakes: usize,
 }
 
@@ -114,7 +114,7 @@ impl Default for HandshakeConfig {
     }
 }
 
-/// How a user is told that the upgrade is refused.
+/// How a refusal is reported to the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reject {
     /// By the HTTP status.

@@ -32,7 +32,7 @@ pub enum HandshakeError {
     NoConnectionUpgrade,
     /// `Sec-WebSocket-Key` is missing, there twice, or not a key (RFC 6455 §4.2.1, 5).
     Key,
-    /// An identity header is there twice: someone between Identity and us adds instead of replacing.
+    /// An identity header is present twice: a proxy between Identity and Postern adds it instead of replacing it.
     IdentityTwice,
     /// A header is named like an identity header but for its separators (`User_ID`): some server on the
     /// way may take the one for the other.
@@ -55,7 +55,7 @@ pub enum HandshakeError {
     Assertion(AssertionError),
     /// The TCP peer is not among the trusted proxies.
     PeerNotTrusted,
-    /// The proxy secret is missing, wrong, there twice, beside an alias of its header, or nominated in `Connection`.
+    /// The proxy secret is missing, wrong, repeated, accompanied by an alias of its header, or named in `Connection`.
     ProxySecret,
     /// The page's origin is not admitted (RFC 6455 §10.2).
     OriginNotAllowed,
@@ -191,7 +191,7 @@ impl HandshakeError {
         }
     }
 
-    /// What a person is told, in the JSON body and in the log.
+    /// The text for people, in the JSON body and in the log.
     pub fn message(self) -> &'static str {
         match self {
             HandshakeError::NotHttp => {
@@ -264,7 +264,7 @@ impl HandshakeError {
         }
     }
 
-    /// What the log has beside that, and the client is not told: which rule an assertion breaks.
+    /// The rule that an assertion breaks, for the log only.
     pub fn detail(self) -> Option<&'static str> {
         if let HandshakeError::Assertion(error) = self { Some(error.detail()) } else { None }
     }

@@ -12,7 +12,7 @@ pub struct Gate {
     /// New connections a second, and as many at once; zero is any number.
     connect_rate: u32,
     arrivals: RateLimit,
-    /// Those for which another connection has to give way.
+    /// Connections for which another one is evicted.
     displacing: RateLimit,
 }
 
@@ -22,7 +22,7 @@ impl Gate {
         Gate { connect_rate, arrivals: RateLimit::default(), displacing: RateLimit::default() }
     }
 
-    /// Judges one more connection. The result is the [`refusal`](crate::worker::NewConnection::refusal) of the arrival.
+    /// Judges one more connection. The result is its [`refusal`](crate::worker::NewConnection::refusal).
     pub fn judge(&mut self, now: Instant) -> Option<HandshakeError> {
         match self.arrivals.judge(now, self.connect_rate, self.connect_rate) {
             Verdict::Conforming => None,

@@ -11,7 +11,7 @@ use crate::input::{Input, Payload};
 /// what was found is parsed once.
 #[derive(Debug)]
 pub struct HeadReader {
-    /// What came in earlier reads. Empty while the head may still come in one piece, and then nothing is
+    /// The bytes of earlier reads. Empty while the head may still come in one piece, and then nothing is
     /// ever copied.
     collected: Vec<u8>,
     /// Bytes of the current line so far, its CR included.
@@ -55,14 +55,14 @@ impl HeadReader {
         self.collected.capacity()
     }
 
-    /// Takes bytes until the head is complete; what stands behind it stays in `input`. `None` asks for more.
+    /// Takes bytes until the head is complete. Bytes after it stay in `input`. `None` asks for more.
     ///
     /// # Errors
     /// [`HandshakeError::NotHttp`] if the first byte cannot begin a method, which tells TLS and the PROXY
     /// protocol (v2) at once; [`HandshakeError::BareLineFeed`]; [`HandshakeError::HeadTooLarge`].
     pub fn receive<'b>(&mut self, input: &mut Input<'b>) -> Result<Option<Payload<'b>>, HandshakeError> {
         // RFC 9112 §2.2 suggests to skip an empty line before the request line, for clients that add one
-        // behind a body. This connection carries one request, so nothing can stand before it.
+        // behind a body. This connection carries one request, so nothing can precede it.
         if let (true, [first, ..]) = (self.collected.is_empty(), input.peek())
             && !is_token(*first)
         {

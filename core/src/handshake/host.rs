@@ -1,4 +1,4 @@
-//! Hosts as they stand in `Host`, in an origin and in an absolute request target, parsed once and compared as hosts.
+//! Hosts in `Host`, in an origin and in an absolute request target, parsed once and compared as hosts.
 
 use std::net::Ipv6Addr;
 
@@ -6,7 +6,7 @@ use std::net::Ipv6Addr;
 /// from and is compared by [`has_same_host`](Self::has_same_host) and [`is_same`](Self::is_same), not as text.
 #[derive(Debug, Clone, Copy)]
 pub struct Authority<'a> {
-    /// Not empty; without the dot that ends a fully qualified name. An IPv6 address stands in its brackets.
+    /// Not empty; without the dot that ends a fully qualified name. An IPv6 address is in brackets.
     host: &'a str,
     port: Option<u16>,
 }
@@ -16,7 +16,7 @@ impl<'a> Authority<'a> {
     ///
     /// User information (`user@host`) is refused: RFC 9110 §4.2.4 asks recipients to treat it as an error. A comma is
     /// refused although RFC 3986 §3.2.2 allows it in a name, because proxies join two `Host` lines with it. An empty port
-    /// (`host:`) is no port (RFC 3986 §3.2.3).
+    /// (`host:`) counts as absent (RFC 3986 §3.2.3).
     pub fn parse(text: &'a str) -> Option<Authority<'a>> {
         let (host, port) = match text.strip_prefix('[') {
             Some(rest) => {

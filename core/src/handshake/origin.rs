@@ -295,7 +295,7 @@ mod tests {
         check(&["https://*.example.com:8443"], "https://a.example.com:8443", "api.test", true);
         check(&["https://*.example.com:8443"], "https://a.example.com", "api.test", false);
         check(&["http://*.localhost:3000"], "http://tenant.localhost:3000", "api.test", true);
-        // The host of an extension is made anew with each installation.
+        // The host of an extension differs with each installation.
         check(&["moz-extension://*"], "moz-extension://3c9f0a0e-2b7e", "api.test", true);
         check(&["moz-extension://*"], "chrome-extension://3c9f0a0e-2b7e", "api.test", false);
         check(&["moz-extension://*"], "moz-extension://", "api.test", false);

@@ -85,7 +85,7 @@ impl<'h> UpgradeRequest<'h> {
         if is_trusted { self.forwarding.client(config.client_address) } else { None }
     }
 
-    /// Finds out whom the gateway vouched for, and whether it was our gateway, on behalf of our page.
+    /// Returns the user that the gateway identified, if the peer is a trusted gateway and the page's origin is allowed.
     ///
     /// # Errors
     /// [`HandshakeError::PeerNotTrusted`] and [`HandshakeError::ProxySecret`]; the statuses 400 and 401 of the
@@ -130,8 +130,8 @@ impl<'h> UpgradeRequest<'h> {
         if is_admitted { Ok(()) } else { Err(HandshakeError::OriginNotAllowed) }
     }
 
-    /// Writes the 101 behind which a refusal is said by a Close frame ([`Reject::Close`](super::Reject::Close)).
-    /// Nobody is admitted by it. The subprotocol is answered, because a browser would otherwise fail the connection
+    /// Writes the 101 before a refusal by a Close frame ([`Reject::Close`](super::Reject::Close)).
+    /// It admits no user. The subprotocol is answered, because a browser would otherwise fail the connection
     /// before it reads the frame.
     pub fn open_to_close(&self, out: &mut Vec<u8>, config: &HandshakeConfig, connection: ConnectionId) {
         let subprotocol = self.offers.answer(config);
@@ -279,7 +279,7 @@ impl<'h> Fields<'h> {
             self.forwarded_host.add(value);
         }
         let is = |known: &str| name.eq_ignore_ascii_case(known);
-        // By length first: most lines of a request are none of these.
+        // By length first: most lines of a request have another name.
         match name.len() {
             4 if is("Host") => self.host.add(value),
             6 if is("Origin") => self.origin.add(value),
@@ -324,8 +324,8 @@ fn parse_host(value: &[u8]) -> Option<Authority<'_>> {
     Authority::parse(std::str::from_utf8(value).ok()?)
 }
 
-/// Whether this is a `Sec-WebSocket-Key`. Strictly it is 16 bytes in base64 (RFC 6455 §4.1). Nobody needs
-/// it to be: it only proves to the client that we read it.
+/// Whether this is a `Sec-WebSocket-Key`. Strictly it is 16 bytes in base64 (RFC 6455 §4.1). That is not
+/// required by default: the key only proves to the client that the server has read it.
 fn is_key(key: &[u8], strict: bool) -> bool {
     let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'+' || *byte == b'/';
     if !strict {

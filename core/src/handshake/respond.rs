@@ -34,7 +34,7 @@ pub(super) fn switch_protocols(
     out.extend_from_slice(b"\r\n\r\n");
 }
 
-/// What an answer says beside its status, and whether it has content.
+/// The parts of an answer other than its status, and whether it has content.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Reply {
     /// When the client may come back, in seconds; sent with the statuses 429 and 503 alone. The caller makes it different

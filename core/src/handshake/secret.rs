@@ -8,7 +8,7 @@ use subtle::{Choice, ConstantTimeEq};
 use super::error::HandshakeError;
 use super::single_header::SingleHeader;
 
-/// The proof that is asked of each request beside the peer's address. None is asked while there are no secrets.
+/// The secret that each request must contain, in addition to the peer's address. None is required while no secret is set.
 ///
 /// Addresses prove where a request came from: whatever else runs at a trusted address can say who a user is. A secret
 /// that only the gateway knows, and that it writes over whatever the client sent, keeps those out.

@@ -1,4 +1,4 @@
-//! Request heads in, verdicts out: each row of the design's table, and what lies on its borders.
+//! Request heads in, verdicts out: each row of the design's table, and the cases at its limits.
 
 use super::*;
 use crate::id::ConnectionId;
@@ -13,7 +13,7 @@ fn loopback() -> Peer {
     Peer::from(std::net::SocketAddr::from(([127, 0, 0, 1], 40_000)))
 }
 
-/// The answer to a request, and the id of who was admitted.
+/// The answer to a request, and the id of the admitted user.
 fn answer(request: &[u8], peer: Peer, config: &HandshakeConfig) -> (String, Option<String>) {
     let mut bytes = request.to_vec();
     let mut input = Input::new(&mut bytes);
@@ -484,7 +484,7 @@ fn the_user() {
     check(&with("", "user.email: attacker"), Err(E::IdentityAlias));
     check(&with("Connection: Upgrade", "Connection: Upgrade, User-ID\r\n"), Err(E::IdentityNominated));
     check(&with("", "Connection: x, user-name"), Err(E::IdentityNominated));
-    // 401 would tell a prober that only the id is missing; the cheating is told first.
+    // 401 would tell a prober that only the id is missing; the forgery is reported first.
     check(&with(line, "User_ID: 123\r\n"), Err(E::IdentityAlias));
 }
 

@@ -4,17 +4,17 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
-/// Who is at the other end of the socket. X-Forwarded-For never counts, since anyone can write it.
+/// The peer of a socket. X-Forwarded-For never counts, because any client can write it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Peer {
-    /// Somebody on the network.
+    /// A peer on the network.
     Tcp {
         /// The address. An IPv4 address mapped into IPv6 (`::ffff:10.0.0.1`) counts as the IPv4 one.
         ip: IpAddr,
         /// The port, for the log.
         port: u16,
     },
-    /// Somebody on this host, through a Unix socket: one of those whom the mode of its file lets in.
+    /// A process on this host, through a Unix socket: the mode of its file has let it in.
     Unix,
 }
 
@@ -90,7 +90,7 @@ impl FromStr for Cidr {
     }
 }
 
-/// The peers whose identity headers are believed. Fails closed: an empty list trusts nobody.
+/// The peers whose identity headers are trusted. Fails closed: an empty list trusts no peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrustedProxies(Vec<Cidr>);
 
@@ -131,7 +131,7 @@ impl TrustedProxies {
         ])
     }
 
-    /// Everyone. Whoever reaches the port can then be any user.
+    /// Every peer. Any client that reaches the port can then claim to be any user.
     pub fn any() -> TrustedProxies {
         TrustedProxies(vec![
             Cidr { network: IpAddr::V4(Ipv4Addr::UNSPECIFIED), prefix: 0 },
@@ -144,8 +144,8 @@ impl TrustedProxies {
         self.0.extend(other.0);
     }
 
-    /// Whether this peer's word about a user is taken. That of a peer on a Unix socket always is: the operator
-    /// has said by the mode of its file who may connect.
+    /// Whether the identity headers of this peer are trusted. Those of a peer on a Unix socket always are: the mode of its
+    /// file decides which processes can connect.
     pub fn trusts_peer(&self, peer: Peer) -> bool {
         match peer {
             Peer::Tcp { ip, .. } => self.trusts(ip),

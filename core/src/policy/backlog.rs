@@ -42,7 +42,7 @@ impl Backlog {
         &mut self.bytes
     }
 
-    /// Tells that the socket took `n` bytes. True if that was all.
+    /// Removes `n` bytes that the socket accepted. Returns true if none are left.
     pub fn advance(&mut self, n: usize, now: Instant) -> bool {
         if n > 0 {
             self.progress = now;

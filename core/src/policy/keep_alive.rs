@@ -1,18 +1,18 @@
-//! Whether a peer is still there: one that is quiet is pinged, and one that does not answer is gone.
+//! Detection of dead peers: an idle peer is pinged, and a peer that does not answer is dead.
 
 use std::time::{Duration, Instant};
 
 use super::late_deadline::extend_if_late;
 use crate::compact_instant::{CompactInstant, TimeBase};
 
-/// How a quiet peer is asked whether it is there.
+/// The times of keep-alive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeepAliveConfig {
-    /// A peer of which nothing was read for so long is pinged. Each connection takes its own time, by up to a tenth
-    /// less or more, so that those that began together are not pinged together. Default 25 s, which is less than
-    /// the idle timeout of most gateways. Zero is never.
+    /// A peer is pinged if nothing was read from it for this long. The interval of each connection differs by up to a tenth,
+    /// so that connections that began together are not pinged together. Default 25 s, which is less than the idle timeout of
+    /// most gateways. Zero disables pings.
     pub interval: Duration,
-    /// How long it may take after a ping until something is read of it. Default 10 s.
+    /// The longest time from a ping until something is read from the peer. Default 10 s.
     pub timeout: Duration,
 }
 
@@ -32,25 +32,24 @@ impl KeepAliveConfig {
     }
 }
 
-/// What is to be done about a peer.
+/// What to do with a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeepAliveAction {
     /// Nothing yet.
     Wait,
-    /// To send a ping with these bytes.
+    /// Send a ping with this payload.
     Ping([u8; 8]),
-    /// It has not answered.
+    /// Close the connection: the peer has not answered.
     Close,
 }
 
-/// When something was last read of a peer, and what became of its last ping.
+/// The time of the last read from a peer, and of an unanswered ping.
 ///
-/// Hearing from a peer is one store, and moves no timer: [`due`](KeepAlive::deadline) follows from it when it is asked.
+/// A read costs one store, and moves no timer: [`due`](KeepAlive::deadline) follows from it when it is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeepAlive {
     last_received: Instant,
-    /// When the last ping was sent, until it is settled. In this form, because each connection has one, and an `Instant`
-    /// takes twice as much.
+    /// When the last ping was sent, until it is answered. As a `CompactInstant`, because each connection has one.
     pinged: Option<CompactInstant>,
 }
 
@@ -65,7 +64,7 @@ impl KeepAlive {
         self.last_received
     }
 
-    /// Tells that something was read.
+    /// Records that something was read.
     #[inline(always)]
     pub fn on_received(&mut self, now: Instant) {
         self.last_received = now;
@@ -98,16 +97,15 @@ impl KeepAlive {
         KeepAliveAction::Ping(instant.to_bytes())
     }
 
-    /// Tells that a pong came. If it answers the last ping, its round trip is returned; a pong that nobody
-    /// asked for (RFC 6455 §5.5.3) is no more than a sign of life.
+    /// Handles a pong. If it answers the last ping, returns the round trip; an unsolicited pong (RFC 6455 §5.5.3) only counts
+    /// as a read.
     #[cold]
     pub fn on_pong(&self, now: Instant, payload: &[u8], time_base: TimeBase) -> Option<Duration> {
         let pinged = self.pinged.filter(|pinged| payload == pinged.to_bytes())?;
         Some(now.saturating_duration_since(time_base.instant(pinged)))
     }
 
-    /// Tells that until now nothing that was sent could reach the peer, so that a ping of before is younger than it
-    /// seems.
+    /// Call when the backlog drains: a ping queued in it is only sent now, so its timeout restarts.
     pub fn on_drained(&mut self, now: Instant, time_base: TimeBase) {
         if self.is_unanswered(time_base) {
             self.pinged = Some(time_base.compact(now));

@@ -1,7 +1,4 @@
-//! Small machines that judge. They know nothing of frames and sockets; each is told what happened and gives
-//! a verdict, and [`worker`](crate::worker) maps verdicts to close codes.
-//!
-//! Expiry of identities will stand beside them.
+//! Small state machines for limits. They know nothing of frames and sockets: events go in, verdicts come out, and [`worker`](crate::worker) maps verdicts to close codes.
 
 mod backlog;
 mod keep_alive;

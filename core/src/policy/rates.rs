@@ -87,8 +87,8 @@ impl TokenBucket {
 }
 
 impl Rate {
-    /// How much is waited for once nothing is left: what comes in ten milliseconds, at least one. Fewer steps would be
-    /// felt as jolts, more would cost time of the processor.
+    /// The amount to wait for when the allowance is used up: that of ten milliseconds, at least one. Larger steps would be
+    /// noticeable, smaller ones would cost processor time.
     pub fn step(self) -> u64 {
         (self.per_second / 100).clamp(1, self.burst.max(1))
     }
@@ -100,7 +100,7 @@ impl Rate {
             Rounding::Up => nanos.div_ceil(per_second),
             Rounding::Down => nanos / per_second,
         };
-        // More than 500 years are as good as for ever.
+        // More than 500 years are equivalent to no limit.
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 

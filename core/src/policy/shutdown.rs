@@ -1,22 +1,22 @@
-//! How a process stops: when it says so, when it takes nobody in any more, and when it has waited long enough.
+//! The shutdown of a process: announcement, grace period, closing of connections, exit.
 
 use std::time::{Duration, Instant};
 
 /// The times of a drain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DrainConfig {
-    /// How long connections are still accepted after it is said that they should go elsewhere: until everyone who sends
-    /// them has heard it. Default 5 s.
+    /// How long connections are still accepted after the process reports not ready, so that load balancers can notice. Default
+    /// 5 s.
     pub grace: Duration,
     /// Over how long the connections are then closed. Default 30 s.
     pub spread: Duration,
-    /// How long the whole takes at most. Default 60 s.
+    /// The longest time of the whole shutdown. Default 60 s.
     pub hard: Duration,
     /// How long requests that have come are waited for when a successor accepts the next ones: as long as a request may
     /// take to arrive. Default 5 s.
     pub requests: Duration,
-    /// Whether somebody else keeps the port open when this process closes it, as a supervisor does that has opened it.
-    /// Whoever comes then is not refused, so nobody who has come is. Default false.
+    /// Whether the port stays open when this process closes its listener, because a supervisor has opened it. The supervisor's
+    /// queue keeps new connections, so pending ones must be served before closing. Default false.
     pub is_port_kept: bool,
 }
 
@@ -48,25 +48,24 @@ pub enum ShutdownRequest {
     Restart,
 }
 
-/// What the runtime is to do next.
+/// What the runtime must do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ShutdownAction {
-    /// To say that it is not ready, and to accept on.
+    /// Report not ready, and continue to accept.
     Announce,
-    /// To accept no more, and to close all connections over this time.
+    /// Stop accepting, and close all connections over this time.
     Drain(Duration),
-    /// To accept no more, and to close all connections at once.
+    /// Stop accepting, and close all connections at once.
     Close,
-    /// To end, whoever is still connected.
+    /// Exit, even if connections remain.
     Exit,
-    /// To start a successor, and to serve on meanwhile.
+    /// Start a successor, and continue to serve.
     SpawnSuccessor,
-    /// To leave accepting to others, without a last look at the queue, and to serve those who have come. What is open is
-    /// drained later.
+    /// Stop accepting without emptying the queue, and serve the accepted connections. They are drained later.
     StopAccepting,
 }
 
-/// Where a process is on its way to the end.
+/// The state of a process's shutdown.
 ///
 /// ```text
 ///   Running --Terminate, Drain--> Announced --grace--> Closing --hard--> Ended
@@ -108,7 +107,7 @@ enum State {
     Succeeding,
     /// Since the given time.
     Announced(Instant),
-    /// Accepts no more; those who have come are served.
+    /// Stopped accepting; handshakes in progress are served.
     Yielded {
         since: Instant,
         until: Instant,
@@ -270,7 +269,7 @@ impl Shutdown {
         }
     }
 
-    /// Tells that time has passed. What follows from it, if anything does.
+    /// Handles the passing of time. Returns the action that is due, if any.
     pub fn handle_timeout(&mut self, now: Instant) -> Option<ShutdownAction> {
         if matches!(self.signal, Signal::Recent(until) if until <= now) {
             self.signal = Signal::Past;
@@ -419,7 +418,7 @@ mod tests {
                 let (mut shutdown, now) = running(grace, 30, 60);
                 assert!(shutdown.handle(first, now).is_some());
                 for after in [Duration::ZERO, Shutdown::REPEAT / 2, Shutdown::REPEAT] {
-                    // A runtime that wakes late reads the signal before it tells the time.
+                    // A runtime that wakes late reads the signal before it reports the time.
                     assert_eq!(shutdown.handle(second, now + after), None, "{first:?} {second:?} {after:?}");
                 }
                 // A repetition does not make the time longer.
@@ -428,7 +427,7 @@ mod tests {
                 assert_eq!(shutdown.handle(second, now + Shutdown::REPEAT), Some(ShutdownAction::Exit));
             }
         }
-        // Even if the runtime never tells the time.
+        // Even if the runtime never reports the time.
         let (mut shutdown, now) = running(5, 30, 60);
         shutdown.handle(ShutdownRequest::Terminate, now);
         assert_eq!(
@@ -474,7 +473,7 @@ mod tests {
 
     #[test]
     fn a_successor_takes_over_and_those_who_have_come_are_served_before_the_drain() {
-        // Whatever the grace: the port stays open, so nobody has to hear of it.
+        // With any grace period: the port stays open, so no load balancer has to notice.
         for grace in [0, 5] {
             let (mut shutdown, now) = running(grace, 30, 60);
             assert_eq!(shutdown.handle(ShutdownRequest::Restart, now), Some(ShutdownAction::SpawnSuccessor));
@@ -540,7 +539,7 @@ mod tests {
             assert_eq!(shutdown.handle(ShutdownRequest::Restart, now), Some(ShutdownAction::SpawnSuccessor));
             assert_eq!(shutdown.handle_successor(false, now), None);
             assert!(!shutdown.has_begun());
-            assert_eq!(shutdown.handle_successor(true, now), None, "nobody has asked for one");
+            assert_eq!(shutdown.handle_successor(true, now), None, "no successor was requested");
         }
         assert_eq!(shutdown.handle(ShutdownRequest::Terminate, now), Some(ShutdownAction::Announce));
         assert_eq!(shutdown.handle(ShutdownRequest::Restart, now), None, "it is too late for one");

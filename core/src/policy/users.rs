@@ -17,10 +17,10 @@ pub trait Users: fmt::Debug + Send + Sync {
 /// Whether a user may have one more connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
-    /// He may.
+    /// The connection is admitted.
     Admitted,
-    /// He has as many as he may have.
+    /// The user has the maximum number of connections.
     Refused,
-    /// He may, and this one of his has to go for it. It is counted no more.
+    /// The connection is admitted, and this one of the same user is evicted. It no longer counts.
     Evict(ConnectionId),
 }

@@ -26,12 +26,12 @@ pub struct SessionConfig {
     pub byte_rate: Rate,
     /// What follows if the peer exceeds one of these two rates.
     pub rate_policy: RatePolicy,
-    /// From the first byte of a message to its last; beyond it 1008. Default 30 s. Zero means for ever.
+    /// The longest time to receive one message; later closes with 1008. Default 30 s. Zero is unlimited.
     pub message_timeout: Duration,
     /// How long the peer may take to answer our Close, and a last Close of ours to get out. Default 5 s.
     pub close_timeout: Duration,
-    /// How long a peer may take nothing of what is to be sent before it is dropped. Default 10 s. Zero
-    /// means for ever, and then a peer that stops reading holds its backlog for ever.
+    /// The longest time without progress of pending output; the peer is then dropped. Default 10 s. Zero is unlimited, and then
+    /// a peer that stops reading keeps its backlog allocated.
     pub write_timeout: Duration,
     /// While this much waits to be sent, nothing more is read from the peer. Default 256 KiB.
     pub pause_backlog: usize,

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::policy::{RateLimit, Verdict};
 
-/// Exists from the first control frame on that the peer sends of its own accord, which nearly no browser does.
+/// Allocated at the first unsolicited control frame of the peer, which hardly any browser sends.
 #[derive(Debug, Default)]
 pub(super) struct Control {
     rate: RateLimit,

@@ -39,8 +39,8 @@ pub(crate) const LINGER: Duration = Duration::from_secs(1);
 
 /// A WebSocket after its 101: the server's side, or with `R` = [`Client`] the other.
 ///
-/// Bytes go in by [`next_event`](Session::next_event) until it gives `None`; `handle_*` tell it what else
-/// happened; `send_*` and [`close`](Session::close) are commands; all of them append to [`Turn::out`], which
+/// Bytes go in by [`next_event`](Session::next_event) until it gives `None`; `handle_*` report other
+/// events; `send_*` and [`close`](Session::close) are commands; all of them append to [`Turn::out`], which
 /// the runtime writes to the socket. After each of them look at [`poll_timeout`](Session::poll_timeout) and
 /// [`transport`](Session::transport). Nothing here waits, reads a clock or owns a buffer while it is idle.
 ///
@@ -104,7 +104,7 @@ enum State {
     Aborted,
 }
 
-/// What came from the peer.
+/// What the peer sent.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event<'b> {
     /// A text message, whole and valid.
@@ -186,12 +186,12 @@ impl<R: Role> Session<R> {
         Session { deflate, ..self }
     }
 
-    /// The same session, whose peer takes JSON that the service sends of its own accord, or does not.
+    /// The same session, for a peer that accepts server-initiated JSON messages, or not.
     pub(crate) fn with_notices(self, takes_notices: bool) -> Session<R> {
         Session { takes_notices, ..self }
     }
 
-    /// Whether the peer takes JSON that the service sends of its own accord.
+    /// Whether the peer accepts server-initiated JSON messages.
     pub(crate) fn takes_notices(&self) -> bool {
         self.takes_notices
     }
@@ -398,8 +398,7 @@ impl<R: Role> Session<R> {
         }
     }
 
-    /// Tells that for this long the peer could send nothing, because nothing was read from it. The message that has
-    /// begun gets as much more time.
+    /// Extends the time of a partial message by the time for which nothing was read from the peer.
     pub(crate) fn postpone(&mut self, by: Duration) {
         if self.state == State::Open
             && let Some(at) = &mut self.deadline
@@ -408,7 +407,7 @@ impl<R: Role> Session<R> {
         }
     }
 
-    /// Tells that time has passed.
+    /// Handles the passing of time.
     pub fn handle_timeout(&mut self, turn: &mut Turn<'_>) {
         let Some((at, kind)) = self.poll_timeout() else { return };
         if turn.now < at {
@@ -420,7 +419,7 @@ impl<R: Role> Session<R> {
         }
     }
 
-    /// Tells that the peer has ended its side. What is still to be sent may be sent.
+    /// Handles the end of the peer's side. Pending output may still be sent.
     pub fn handle_eof(&mut self, now: Instant) {
         match self.state {
             State::Open | State::CloseSent | State::Lingering => {

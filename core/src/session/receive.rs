@@ -404,7 +404,7 @@ fn is_utf8(payload: &[u8]) -> bool {
     simdutf8::basic::from_utf8(payload).is_ok()
 }
 
-/// Undoes the unmasking, for whoever says what is wrong with the frame.
+/// Restores the masked bytes, so that the checks of the frame can report its fault.
 #[cold]
 fn mask_again(payload: &mut [u8], mask: [u8; 4]) {
     unmask(payload, mask, 0);

@@ -479,7 +479,7 @@ fn compressed_data_must_be_deflate_and_text_inside_it_utf8() {
 fn a_compressed_message_has_the_same_limit_as_any_other() {
     check_compressed(&[frame(0xc2, &compressed(&[0; 300]))], &[Seen::Binary(vec![0; 300])]);
     check_compressed(&[frame(0xc2, &compressed(&[0; 301]))], &[Seen::Failed(ProtocolError::MessageTooBig)]);
-    // Blocks that hold nothing: they inflate to nothing and must not come for ever.
+    // Blocks that hold nothing: they inflate to nothing and must not be accepted without limit.
     let nothing = [0, 0, 0, 0xff, 0xff].repeat(30);
     let mut endless = vec![frame(0x42, &nothing)];
     endless.extend((0..2).map(|_| frame(0x00, &nothing)));

@@ -6,7 +6,7 @@ use crate::segments::OutputSegments;
 use crate::session::Session;
 use crate::turn::Turn;
 
-/// The application behind the sessions. `channels` will stand beside `Echo`.
+/// The application that answers messages.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Application {
     /// Each data message goes back as it came.

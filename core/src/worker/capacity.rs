@@ -1,4 +1,4 @@
-//! How many connections a worker may have, and which of them give way to new ones.
+//! The capacity of a worker, and the eviction of connections in favour of new ones.
 //!
 //! A connection has a *place* while its user is admitted, or still may be. There are
 //! [`max_connections`](super::WorkerConfig::max_connections) places. When all are taken, a new connection gets that of
@@ -31,7 +31,7 @@ pub(super) struct Capacity {
     given_up: usize,
     /// Connections that will be refused as soon as their request heads are complete.
     refusing: Pending,
-    /// Those of them that gave way to a new connection, and are refused without waiting for that.
+    /// Those of them that were evicted for a new connection, and are refused without waiting for their heads.
     evicted: VecDeque<(Key, ConnectionId)>,
     /// Refused connections, the oldest first. Some may have been removed since.
     refused: VecDeque<(Key, ConnectionId)>,
@@ -48,7 +48,7 @@ impl Worker {
         self.capacity.taken - self.pending.len()
     }
 
-    /// How many connections may still be admitted, and give way to new ones when all places are taken.
+    /// The number of handshakes in progress, which may be evicted for new connections when all places are taken.
     pub fn pending(&self) -> usize {
         self.pending.len()
     }
@@ -167,13 +167,13 @@ impl Worker {
         }
     }
 
-    /// Whether a connection has to give way, now or later.
+    /// Whether a connection must be evicted, now or later.
     #[inline]
     pub(super) fn must_evict(&self) -> bool {
         !self.capacity.evicted.is_empty() || self.has_too_many_sockets() || self.is_crowded()
     }
 
-    /// When the next connection has to give way.
+    /// When the next connection must be evicted.
     pub(super) fn evicts_at(&self, now: Instant) -> Option<Instant> {
         if !self.capacity.evicted.is_empty() || self.has_too_many_sockets() {
             return Some(now);
@@ -184,7 +184,7 @@ impl Worker {
         [self.capacity.refusing.next(), self.pending.next()].into_iter().flatten().min()
     }
 
-    /// The next connection that gives way, refused or aborted.
+    /// Evicts the next connection: refuses or aborts it, and returns its key.
     pub(super) fn evict_next(&mut self, now: Instant, recorder: &mut impl Recorder) -> Option<Key> {
         while let Some((key, id)) = self.capacity.evicted.pop_front() {
             let connection = self.connections.get(key.0).filter(|connection| connection.id == id);

@@ -9,25 +9,25 @@ use crate::session::SessionConfig;
 /// The rules for all connections. One per process, shared by its workers.
 #[derive(Debug, Clone, Default)]
 pub struct WorkerConfig {
-    /// Whom the handshake admits.
+    /// The rules of the handshake.
     pub handshake: HandshakeConfig,
     /// What an admitted connection may do.
     pub session: Arc<SessionConfig>,
-    /// How it is found out that a user is gone who has not said so.
+    /// The detection of dead peers.
     pub keep_alive: KeepAliveConfig,
     /// Who counts the connections of each user; one too many is 429. Default nobody, and any number may be.
     pub users: Option<Arc<dyn Users>>,
     /// How many bytes the buffers of a worker's connections may hold; beyond it the slowest connections are ended.
     /// Default 0, which is any number.
     pub max_memory: usize,
-    /// How many connections of a worker may be admitted or on their way to it. For one more, the connection gives way
-    /// whose request head has been arriving for the longest; if there is none, the new one is refused with 503. Default
+    /// The most connections of a worker that are admitted or may become so. For one more, the oldest handshake in progress is
+    /// evicted; if there is none, the new connection is refused with 503. Default
     /// any number.
     pub max_connections: Option<usize>,
     /// How many connections a worker may have, including those that were refused and wait for their peer to close. Beyond
     /// it the oldest of these are closed. Default any number.
     pub max_sockets: Option<usize>,
-    /// What names of users are hashed with: a number that nobody outside can know, the same for all workers.
+    /// The secret seed of the user index's keyed hash, the same for all workers.
     pub hash_seed: u64,
 }
 

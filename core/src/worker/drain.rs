@@ -66,7 +66,7 @@ impl Worker {
     }
 
     /// Begins to end all connections with 1012, evenly over the time `spread`, so that their users come back to other
-    /// processes one after the other. Who is not admitted yet, or still to come, gets 503 at once.
+    /// processes one after the other. Handshakes in progress and new connections get 503 at once.
     pub fn drain(&mut self, now: Instant, spread: Duration) {
         let mut waiting = VecDeque::new();
         for (key, connection) in &self.connections {

@@ -100,8 +100,8 @@ impl Worker {
         })
     }
 
-    /// Tells that the peer has ended its side or reset the connection, while nothing is read from it. What it has sent
-    /// and was not read yet is worth little to it now: if reading does not go on within a second, the connection ends.
+    /// Handles that the peer has ended its side or reset the connection while reads are paused. Its unread bytes matter little
+    /// now: if reading does not resume within a second, the connection ends.
     /// It no longer counts for its user from now on.
     pub fn handle_peer_closed(&mut self, key: Key, now: Instant) {
         if !self.wants_peer_closed(key) {

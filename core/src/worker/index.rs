@@ -1,4 +1,4 @@
-//! Which connections a name stands for: a user's, a session's.
+//! An index of connections by the name of a user or of a session.
 
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -7,7 +7,7 @@ use super::Key;
 
 /// Connections under fingerprints of a name, of which each may have several and share them with others.
 ///
-/// A fingerprint has 32 bits, so whoever looks up asks each connection for its name. An entry takes eight bytes, and
+/// A fingerprint has 32 bits, so a lookup compares the name of each connection found. An entry takes eight bytes, and
 /// no name is kept twice. A tree and no table of hashes, because one name may have all connections: what they would cost
 /// each other there is quadratic.
 #[derive(Debug, Default)]
@@ -37,7 +37,7 @@ impl Index {
     }
 }
 
-/// What stands for a name. Nobody who does not know `seed` can choose names that have the same.
+/// A 32-bit keyed hash of `name`. Without `seed` an attacker cannot construct collisions.
 pub(super) fn fingerprint(seed: u64, name: &str) -> u32 {
     let mut hasher = DefaultHasher::new();
     (seed, name).hash(&mut hasher);

@@ -1,4 +1,4 @@
-//! What an operator asks of a worker: who is there, what they have carried, to end some of them, to send them something.
+//! Operators' requests to a worker: list connections with their counts, disconnect, send.
 //!
 //! None of it is on the way of a message. What is found by a user or by a session costs as much as is found; a
 //! connection, and the totals, cost one look at all connections.
@@ -29,7 +29,7 @@ pub enum Selector {
     Connection(ConnectionId),
 }
 
-/// What is sent to somebody who has not asked for it.
+/// A server-initiated message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outgoing<'p> {
     /// A text message.
@@ -43,7 +43,7 @@ pub enum Outgoing<'p> {
 pub struct Status<'s> {
     /// Its number.
     pub id: ConnectionId,
-    /// The id of its request, as it stands in the log.
+    /// The id of its request, as in the log.
     pub request_id: RequestId<'s>,
     /// Whose it is.
     pub identity: &'s Identity,
@@ -142,9 +142,9 @@ impl Worker {
         totals
     }
 
-    /// What stands for each user who is there, once each, in ascending order. Workers with the same
-    /// [`hash_seed`](super::WorkerConfig::hash_seed) have the same for the same user, so that those who are at several
-    /// of them are counted once; two users are taken for one in about one of 2^32 pairs.
+    /// The fingerprint of each connected user, once each, in ascending order. Workers with the same
+    /// [`hash_seed`](super::WorkerConfig::hash_seed) have the same fingerprint for the same user, so that users with connections
+    /// at several workers are counted once. About one of 2^32 pairs of users collides.
     pub fn user_fingerprints(&self) -> Vec<u32> {
         self.users.fingerprints()
     }
@@ -163,7 +163,7 @@ impl Worker {
         self.command(selector, now, |connection, turn| connection.send(turn, message))
     }
 
-    /// Has something said to those that are meant. Counts those to whom it was.
+    /// Executes a command for the selected connections. Returns their number.
     fn command(
         &mut self,
         selector: &Selector,

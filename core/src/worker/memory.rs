@@ -1,7 +1,7 @@
-//! What the buffers of a worker's connections hold, and who gives way when that is too much.
+//! The memory of a worker's buffers, and the eviction of connections when it exceeds the limit.
 //!
-//! Counted is what peers make grow: output that they have not taken, messages and request heads that are not whole.
-//! An idle connection holds none of it. Beyond [`max_memory`](super::WorkerConfig::max_memory) the slowest give way:
+//! It counts what peers can make grow: pending output, and incomplete messages and request heads. An idle connection has none
+//! of these. Above [`max_memory`](super::WorkerConfig::max_memory) the slowest are evicted:
 //! of those that hold at least half as much as the average, the ones that have been waiting for the longest, until an
 //! eighth is free again. So many are found by one look at all connections, and a connection that holds little is not
 //! ended for one that holds much.
@@ -13,7 +13,7 @@ use super::{Key, Worker};
 use crate::id::ConnectionId;
 use crate::record::Recorder;
 
-/// What is held, and who is to give way next.
+/// The memory in use, and the connections to be evicted next.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     /// Bytes, of all connections.

@@ -1,35 +1,6 @@
-//! All connections of one worker, as one state machine: sessions, their timers, their backlogs, and the
-//! application that answers.
+//! All connections of one worker, as one state machine: sessions, timers, pending output, and the application that answers.
 //!
-//! # Writing a runtime
-//!
-//! A runtime owns the sockets and the clock, and decides nothing. `examples/blocking.rs` is the least that there can be. For
-//! each connection, it does this:
-//!
-//! 1. Accept a socket, call [`Worker::open`], and keep the socket under the [`Key`].
-//! 2. When the socket has something to be read, call [`Worker::on_readable`]: it receives once, sends once, and says
-//!    what is to be done with the socket. On [`Transport::Close`], close the socket and
-//!    [`remove`](Worker::remove) the connection. Repeat it while there is more to be read and
-//!    [`wants_read`](Worker::wants_read) agrees.
-//! 3. To *settle* a connection is to call [`Worker::flush`], which sends what waits, and to do what it says.
-//! 4. When the socket can be written again and [`wants_write`](Worker::wants_write) agrees, settle; and go on
-//!    reading if reading had been paused.
-//! 5. Sleep until [`poll_timeout`](Worker::poll_timeout) at the latest; then call [`handle_due`](Worker::handle_due) for each
-//!    connection that [`next_due`](Worker::next_due) gives, do what it says, and go on reading if reading had been
-//!    paused.
-//! 6. While [`wants_peer_closed`](Worker::wants_peer_closed) agrees, nothing is read from a connection: watch its socket for the end of
-//!    the peer's side and for errors alone, and report either by [`handle_peer_closed`](Worker::handle_peer_closed).
-//! 7. To stop, call [`drain`](Worker::drain) or [`shut_down`](Worker::shut_down), attend to what is due, and go on until
-//!    [`is_empty`](Worker::is_empty).
-//!
-//! What an operator wants to know or to have done ([`find`](Worker::find), [`status`](Worker::status),
-//! [`totals`](Worker::totals), [`disconnect`](Worker::disconnect), [`send`](Worker::send)) is asked between turns; what
-//! follows from it is due then.
-//!
-//! A runtime that has no such [`Socket`], because its kernel reads and writes by itself, takes the steps of
-//! `on_readable` one by one: [`Worker::receive`] ([`handle_eof`](Worker::handle_eof),
-//! [`handle_error`](Worker::handle_error)), [`Worker::output`], [`Worker::sent`], [`Worker::transport`]; and those of
-//! `handle_due`: offer the output to the kernel, receive what it has, [`Worker::judge`], settle.
+//! Start with [`Worker`]: its documentation has the contract with a runtime.
 
 mod application;
 mod capacity;
@@ -92,14 +63,43 @@ pub struct Key(pub usize);
 pub struct NewConnection {
     /// Its number, unique in the process.
     pub id: ConnectionId,
-    /// Who is at the other end.
+    /// The peer of the socket.
     pub peer: Peer,
     /// The answer to its request, if that is decided before it is read: what [`Gate::judge`](crate::handshake::Gate::judge)
     /// says.
     pub refusal: Option<HandshakeError>,
 }
 
-/// The connections of one worker. See the [module](self) for how to drive it.
+/// The connections of one worker.
+///
+/// A runtime owns the sockets and the clock, and decides nothing. `examples/blocking.rs` is the smallest one. For each
+/// connection, a runtime does this:
+///
+/// 1. Accept a socket, call [`open`](Worker::open), and keep the socket under the [`Key`].
+/// 2. When the socket is readable, call [`on_readable`](Worker::on_readable). It receives once, sends once, and returns what to
+///    do with the socket. On [`Transport::Close`], close the socket and [`remove`](Worker::remove) the connection. Repeat while
+///    there is more to read and [`wants_read`](Worker::wants_read) agrees.
+/// 3. When the socket is writable and [`wants_write`](Worker::wants_write) agrees, call [`flush`](Worker::flush), and resume
+///    reading if it had paused. `flush` returns a [`Transport`] too.
+/// 4. Sleep until [`poll_timeout`](Worker::poll_timeout). Then call [`handle_due`](Worker::handle_due) for each connection that
+///    [`next_due`](Worker::next_due) returns, apply the [`Transport`], and resume reading if it had paused.
+/// 5. While [`wants_peer_closed`](Worker::wants_peer_closed) agrees, watch the socket only for the end of the peer's side and for
+///    errors, and report either with [`handle_peer_closed`](Worker::handle_peer_closed).
+/// 6. To stop, call [`drain`](Worker::drain) or [`shut_down`](Worker::shut_down), and continue until
+///    [`is_empty`](Worker::is_empty).
+///
+/// The methods, by when to call them:
+///
+/// * Events of a socket: `on_readable`, `flush`, `handle_peer_closed`. A runtime whose kernel reads and writes by itself has no
+///   [`Socket`]. It calls the steps of `on_readable` one by one: [`receive`](Worker::receive), [`handle_eof`](Worker::handle_eof)
+///   or [`handle_error`](Worker::handle_error), then [`output`](Worker::output), [`sent`](Worker::sent) and
+///   [`transport`](Worker::transport). Its step for a due connection is [`judge`](Worker::judge), after it has offered the output
+///   to the kernel and received what the kernel has.
+/// * Time: `poll_timeout`, `next_due`, `handle_due`.
+/// * Commands between turns: `open`, `remove`, `drain`, `shut_down`, [`pause_reads`](Worker::pause_reads),
+///   [`resume_reads`](Worker::resume_reads), and those of operators: [`disconnect`](Worker::disconnect) and
+///   [`send`](Worker::send). The connections that a command affects are due afterwards.
+/// * Getters: [`find`](Worker::find), [`status`](Worker::status), [`totals`](Worker::totals) and the `is_` and `wants_` methods.
 #[derive(Debug)]
 pub struct Worker {
     config: Arc<WorkerConfig>,
@@ -130,7 +130,7 @@ pub struct Worker {
     reads_paused_before: Duration,
     /// Peers that have left while nothing was read from them, in the order in which their connections are ended.
     peer_closed: VecDeque<PeerClosed>,
-    /// A connection that has to make room for others, unless its request has arrived.
+    /// A connection that is evicted unless its request has arrived.
     evicting: Option<Key>,
 }
 
@@ -168,8 +168,8 @@ impl Worker {
         }
     }
 
-    /// Takes a new connection in. If all [places](WorkerConfig::max_connections) are taken, another connection gives way
-    /// to it and is [due](Worker::next_due), or it will be refused.
+    /// Adds a new connection. If all [places](WorkerConfig::max_connections) are taken, another connection is evicted and is
+    /// [due](Worker::next_due), or the new one will be refused.
     pub fn open(&mut self, arrival: NewConnection, now: Instant) -> Key {
         let arrival = NewConnection { refusal: self.reserve_place(arrival.refusal), ..arrival };
         let key =
@@ -191,12 +191,12 @@ impl Worker {
         });
     }
 
-    /// Tells that the peer has ended its side: a read gave nothing.
+    /// Handles the end of the peer's side: a read returned zero bytes.
     pub fn handle_eof(&mut self, key: Key, now: Instant) {
         self.turn(key, now, |connection, _, turn| connection.handle_eof(turn.now));
     }
 
-    /// Tells that the socket failed, in reading or writing. What was to be sent is lost.
+    /// Handles an error of the socket in reading or writing. Pending output is lost.
     pub fn handle_error(&mut self, key: Key) {
         if self.corked == key {
             self.clear_cork();
@@ -331,7 +331,7 @@ impl Worker {
                 let kind = match self.stop {
                     None => None,
                     Some(StopMode::AtOnce) => Some(ShutdownKind::Away),
-                    // Who is admitted has a turn of its own.
+                    // Admitted users have their own times in the schedule.
                     Some(StopMode::Spread(_)) => Some(ShutdownKind::Refusal),
                 };
                 self.turn(key, now, |connection, context, turn| {
@@ -394,7 +394,7 @@ impl Worker {
         let Some(connection) = self.connections.get_mut(key.0) else { return };
         let context = Context { config: &self.config, application: self.application, shared: &self.shared };
         let admission_state = connection.admission_state();
-        // The backlog is lent as the output, so that what is new stands behind what waits.
+        // The backlog is passed as the output, so that new output is appended to pending output.
         let mut backlog = connection.backlog.take();
         let is_backlogged = backlog.is_some();
         let out = backlog.as_mut().map_or(&mut self.cork, |backlog| backlog.tail());
@@ -408,7 +408,7 @@ impl Worker {
         self.update_admission(key, admission_state);
     }
 
-    /// Makes sure that a timer entry stands for the connection's deadline, or an earlier one does. A connection that has
+    /// Ensures that a timer entry exists for the connection's deadline, or for an earlier time. A connection that has
     /// begun to close no longer counts for its user.
     #[inline]
     fn arm(&mut self, key: Key) {

@@ -1,4 +1,4 @@
-//! What the service says of its own accord to clients that understand it.
+//! Server-initiated messages for clients of the subprotocol.
 
 use crate::close_code::CloseCode;
 

@@ -21,7 +21,7 @@ impl Worker {
         self.reads_paused_since.is_some()
     }
 
-    /// Whether it has held for more than a second: that is no burst, but a log that takes nothing.
+    /// Whether reads have been paused for more than a second: then the log has stalled, rather than been busy for a moment.
     pub fn is_log_stalled(&self) -> bool {
         self.shared.is_stalled.get()
     }

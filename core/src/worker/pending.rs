@@ -44,7 +44,7 @@ impl Pending {
         self.len = self.len.saturating_sub(1);
     }
 
-    /// When the one that began first may make room for others, at the earliest, unless all places are taken.
+    /// The earliest time at which the oldest handshake may be evicted, unless all places are taken.
     pub(super) fn next(&self) -> Option<Instant> {
         self.begun.front().map(|handshake| handshake.at + LEAST)
     }

@@ -98,7 +98,7 @@ impl Worker {
         transport
     }
 
-    /// Sends what waits for the socket, once. Says what is to be done with the socket then.
+    /// Sends pending output to the socket, once. Returns what to do with the socket.
     ///
     /// Sees to no deadline: that is [`handle_due`](Worker::handle_due).
     pub fn flush(&mut self, key: Key, now: Instant, socket: &mut impl Socket) -> Transport {
@@ -238,7 +238,7 @@ impl Worker {
         if !self.cork.is_empty() {
             self.send_segments(key, now, segments, socket);
         }
-        // Who is quiet waits for a heartbeat, and that has only become later since it was armed.
+        // A quiet connection has only a keep-alive deadline, which a read can only postpone, so the armed timer still holds.
         if !self
             .connections
             .get(key.0)
@@ -266,7 +266,7 @@ impl Worker {
             Ok(n) => {
                 let backlog = segments.into_backlog(&self.cork, n, now);
                 if let Some(connection) = self.connections.get_mut(key.0) {
-                    // What one read brought is answered, however much that is; the limit is for what comes then.
+                    // The answers to one read are always accepted; the limit applies to later output.
                     connection.backlog = Some(Box::new(backlog));
                 }
             }

@@ -14,13 +14,13 @@ use crate::id::ConnectionId;
 pub struct Replaced {
     /// Whose it is.
     pub user: Box<str>,
-    /// Which of his.
+    /// The connection.
     pub connection: ConnectionId,
 }
 
 impl Worker {
-    /// Closes, with 4409, a connection of this worker that has been replaced at another one. Settle what is
-    /// [due](Worker::next_due) then. One that is not here is nobody's.
+    /// Closes, with 4409, a connection of this worker that has been replaced at another one. It is
+    /// [due](Worker::next_due) afterwards. A connection of another worker is ignored.
     pub fn replace(&mut self, replaced: &Replaced, now: Instant) {
         if let Some(key) = self.find_replaced(replaced) {
             self.close_replaced(key, now);
@@ -28,8 +28,8 @@ impl Worker {
         }
     }
 
-    /// The next connection that has been replaced by one of this worker and is not here itself: tell the other workers,
-    /// [each](Worker::replace). To be asked for when nothing is [due](Worker::next_due) any more.
+    /// The next connection of another worker that one of this worker has replaced. Pass it to the other workers
+    /// ([`replace`](Worker::replace)). Call this when nothing is [due](Worker::next_due).
     pub fn next_replaced_elsewhere(&mut self) -> Option<Replaced> {
         self.elsewhere.pop()
     }

@@ -150,7 +150,7 @@ impl Runtime {
         }
     }
 
-    /// Offers what waits to the socket, does what is due, and settles. What the socket brought is fed already.
+    /// Offers pending output to the socket, handles what is due, and flushes. The bytes of the socket have been fed already.
     fn handle_due(&mut self, key: Key) {
         self.flush(key);
         self.worker.judge(key, self.now, &mut self.notes);
@@ -292,7 +292,7 @@ fn an_overloaded_process_says_when_to_come_back() {
 }
 
 /// A runtime with one admitted connection whose wire is empty.
-/// A connection that nobody pings, with its 101 taken.
+/// It is not pinged, and its 101 has been taken.
 fn admitted(session: SessionConfig) -> (Runtime, Key) {
     let keep_alive = KeepAliveConfig { interval: Duration::ZERO, ..KeepAliveConfig::default() };
     let config = WorkerConfig { session: Arc::new(session), keep_alive, ..WorkerConfig::default() };

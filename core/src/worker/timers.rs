@@ -10,7 +10,7 @@ use crate::id::ConnectionId;
 /// One entry for each connection that waits for something, ordered by time.
 ///
 /// Entries are lazy. A deadline that moves into the future, or goes away, leaves its entry where it is; when
-/// that fires, the connection is asked and armed anew. So a message touches no timer.
+/// that fires, the deadline of the connection is computed and armed again. So a message touches no timer.
 #[derive(Debug, Default)]
 pub(super) struct Timers(BinaryHeap<Reverse<Entry>>);
 

@@ -1,4 +1,4 @@
-//! permessage-deflate: bombs, streams that are none, and what the handshake agrees on.
+//! permessage-deflate: bombs, invalid streams, and negotiation.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use postern_core::{SessionConfig, Transport, WorkerConfig};
 
 use crate::connection::{Connection, ask, check_time, frame, with};
 
-/// What a service answers that can compress; its wire is empty, and what stood in `Sec-WebSocket-Extensions` is told.
+/// What a service answers that can compress; its wire is empty, and the value of `Sec-WebSocket-Extensions`.
 #[track_caller]
 fn offer(session: SessionConfig, offer: &str) -> (Connection, Option<String>) {
     let handshake = HandshakeConfig { compression: true, ..HandshakeConfig::default() };
@@ -85,7 +85,7 @@ fn check(bytes: &[u8], code: u16) {
     }
 }
 
-/// Checks that `bytes` are this one message, and that the next one is none the worse for it.
+/// Checks that `bytes` are this one message, and that the next one is not affected.
 #[track_caller]
 fn check_message(bytes: &[u8], message: &[u8]) {
     let mut connection = agreed();
@@ -125,7 +125,7 @@ fn a_thousand_bombs_cost_no_more_than_a_thousand_messages() {
     });
 }
 
-/// The same advisories: a limit of what is on the wire is none of the message.
+/// The same advisories: a limit of the bytes on the wire does not limit the message.
 #[test]
 fn the_limit_is_of_the_message_and_exact() {
     for byte in [0, b'x'] {
@@ -154,7 +154,7 @@ fn compressed_bytes_that_give_nothing_are_limited_too() {
     check(&fragmented(0xc2, &stored(15_169), 1000), 1009);
     // Refused when it is announced, as everything too long.
     check(&frame(0xc2, &stored(15_169))[..14], 1009);
-    // Empty blocks that end a stream each, so that the inflater begins anew at every second byte.
+    // Empty blocks that end a stream each, so that the decompressor restarts at every second byte.
     for blocks in [stored(15_168), b"\x03\x00".repeat(37_920)] {
         let message = frame(0xc2, &blocks);
         let mut connection = agreed();
@@ -180,7 +180,7 @@ fn a_final_block_is_not_the_end_of_the_message() {
     check_message(&frame(0xc1, &[&hello[..], b"\x00"].concat()), b"Hello");
     check_message(&frame(0xc1, hello), b"Hello");
     check_message(&frame(0xc1, &hello.repeat(3)), b"HelloHelloHello");
-    // And it begins anew: nothing refers to what stood before it.
+    // And it restarts: nothing refers to earlier messages.
     check(&frame(0xc1, &[&hello[..], b"\xf2\x00\x11\x00\x00"].concat()), 1007);
     let zeros = [&deflated(&[0; 40_000])[..], &TAIL, b"\x03\x00"].concat();
     check(&frame(0xc2, &zeros.repeat(2)), 1009);
@@ -383,7 +383,7 @@ fn malformed_parameters_are_declined_and_crash_nothing() {
     assert!(answer.is_some_and(|answer| answer.ends_with("server_max_window_bits=9")));
 }
 
-/// gorilla, ws, Cowboy and Centrifugo compress only where they are told to; so do we.
+/// gorilla, ws, Cowboy and Centrifugo compress only if configured; so does Postern.
 #[test]
 fn compression_is_off_unless_it_is_switched_on() {
     let request = with("", "Sec-WebSocket-Extensions: permessage-deflate");

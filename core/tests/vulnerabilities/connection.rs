@@ -53,7 +53,7 @@ pub(crate) struct Counts {
     pub(crate) closed: usize,
     pub(crate) rejected: usize,
     pub(crate) abandoned: usize,
-    /// The id of the last one who was admitted.
+    /// The id of the last admitted user.
     pub(crate) user: String,
     /// The code of the last end.
     pub(crate) code: u16,
@@ -146,7 +146,7 @@ impl Connection {
         }
     }
 
-    /// Offers what waits to the socket, does what is due, and settles.
+    /// Offers pending output to the socket, handles what is due, and flushes.
     pub(crate) fn handle_due(&mut self) {
         self.flush();
         self.worker.judge(self.key, self.now, &mut self.counts);
@@ -217,7 +217,7 @@ pub(crate) fn arrival(id: u64) -> NewConnection {
     NewConnection { id: ConnectionId(id), peer, refusal: None }
 }
 
-/// All that comes out for one request: the answer, and whether somebody was admitted.
+/// All that comes out for one request: the answer, and whether a user was admitted.
 pub(crate) fn ask(config: WorkerConfig, request: &[u8]) -> Connection {
     let mut connection = Connection::new(config);
     connection.feed(request);

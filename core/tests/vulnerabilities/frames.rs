@@ -120,7 +120,7 @@ fn a_reserved_bit_is_refused_at_the_first_byte() {
     }
 }
 
-/// RFC 6455 §5.2: opcodes that nobody has defined.
+/// RFC 6455 §5.2: undefined opcodes.
 #[test]
 fn a_reserved_opcode_is_refused_at_the_first_byte() {
     for opcode in [3, 4, 5, 6, 7, 0xb, 0xc, 0xd, 0xe, 0xf] {

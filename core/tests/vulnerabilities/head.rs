@@ -1,4 +1,4 @@
-//! The head of the request as bytes: its size, its lines, its deadline, and what stands behind it.
+//! The head of the request as bytes: its size, its lines, its deadline, and the bytes after it.
 
 use std::time::Duration;
 
@@ -69,7 +69,7 @@ fn a_head_that_drips_gets_408_at_its_deadline() {
     assert_eq!((silent.counts.rejected, silent.counts.abandoned), (0, 1));
 }
 
-/// RFC 9931, RFC 6455 §4.1; fastify CVE-2026-130647: what stands behind the head in the same segment.
+/// RFC 9931, RFC 6455 §4.1; fastify CVE-2026-130647: bytes after the head in the same segment.
 #[test]
 fn early_frames_are_frames_and_count_towards_the_limits() {
     let mut early = [GOOD.as_bytes(), &frame(0x81, b"hello")].concat();
@@ -192,7 +192,7 @@ fn a_reset_after_any_byte_ends_one_connection_and_leaves_nothing() {
     for len in 0..=session.len() {
         for is_reset in [true, false] {
             let mut connection = Connection::new(WorkerConfig::default());
-            // Half of them with output that nobody takes.
+            // Half of them with output that the peer does not read.
             connection.takes = if len % 2 == 0 { usize::MAX } else { 0 };
             connection.feed(&session[..len]);
             if is_reset {

@@ -6,7 +6,7 @@ use postern_core::{SessionConfig, Transport};
 
 use crate::connection::{Connection, check_time, frame};
 
-/// RFC 3629: overlong forms, surrogates and what lies beyond U+10FFFF pass filters that look for characters.
+/// RFC 3629: overlong forms, surrogates and values above U+10FFFF pass filters that look for characters.
 #[test]
 fn text_that_is_not_utf8_is_refused_at_its_first_bad_byte() {
     for (bad, valid_prefix) in [
@@ -58,7 +58,7 @@ fn text_that_is_not_utf8_is_refused_at_its_first_bad_byte() {
     );
 }
 
-/// Tomcat CVE-2024-23672 and NATS 036aa3aab, ab56ffe50: closes that are no closes.
+/// Tomcat CVE-2024-23672 and NATS 036aa3aab, ab56ffe50: invalid closes.
 #[test]
 fn a_close_is_valid_or_refused() {
     let answer = |payload: &[u8]| {
@@ -136,7 +136,7 @@ fn a_flood_of_pings_is_1008() {
     assert_eq!(connection.close_code(), 1008);
 }
 
-/// Undertow CVE-2021-3690: pongs that nobody asked for were kept.
+/// Undertow CVE-2021-3690: unsolicited pongs were kept.
 #[test]
 fn unsolicited_pongs_grow_nothing() {
     let config = SessionConfig { control_rate: 0, ..SessionConfig::default() };

@@ -1,4 +1,4 @@
-//! What the request says: the upgrade, the target, the body, who vouches for whom, and what of it comes back.
+//! The request: the upgrade, the target, the body, identity and trust, and the parts that the answer repeats.
 
 use std::time::Duration;
 

@@ -11,7 +11,7 @@ use crate::connection::{Connection, GOOD, arrival, check_time, frame, with};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// ws-rs CVE-2020-35896, never mended: what a peer does not take was kept without a bound.
+/// ws-rs CVE-2020-35896, never fixed: pending output was kept without a limit.
 #[test]
 fn what_a_slow_reader_leaves_is_bounded_and_pauses_reading() {
     let config = SessionConfig::default();
@@ -76,7 +76,7 @@ fn a_reader_that_has_stopped_is_dropped() {
     assert_eq!((connection.counts.closed, connection.counts.code), (1, 1006));
 }
 
-/// Neither our Close nor our refusal waits for ever until somebody takes it.
+/// Neither a Close nor a refusal stays pending without a limit.
 #[test]
 fn last_words_that_nobody_takes_are_given_up() {
     for bytes in [&b"\xff\xff"[..], &frame(0x88, b"\x03\xe8")] {
@@ -138,7 +138,7 @@ fn a_hundred_thousand_connections_leave_no_timer() {
         }
         assert!(connection.worker.is_empty(), "connection {number}");
         connection.wait(Duration::ZERO);
-        // The entries of those before fire in their time, and none stands behind the five seconds of a handshake.
+        // The entries of those before fire in their time, and none is later than the five seconds of a handshake.
         let next = connection.worker.poll_timeout(connection.now).expect("some have not fired yet");
         assert!(next > connection.now && next <= connection.now + 5 * SECOND, "connection {number}");
     }
@@ -173,7 +173,7 @@ fn a_deadline_of_one_that_has_left_ends_nobody_else() {
     assert_eq!(connection.worker.poll_timeout(connection.now), None, "an idle connection waits for nothing");
 }
 
-/// A crowd that connects and says nothing: all time out at once, and none of them may cost a look at the others.
+/// Many connections that send nothing: all time out at once, and none causes a scan of the others.
 #[test]
 fn a_crowd_that_says_nothing_is_gone_in_one_pass() {
     let mut connection = Connection::new(WorkerConfig::default());

@@ -1,4 +1,4 @@
-//! The user for whom the gateway vouches, and the rules about what it says.
+//! The identity of a user, as the gateway sends it, and its rules.
 
 mod headers;
 mod rules;
@@ -146,7 +146,7 @@ impl Identity {
         self.part(self.name_end, self.session_id_end)
     }
 
-    /// When the user's token ends, in seconds since 1970. `None` if nobody said so, which is not "never".
+    /// When the user's token ends, in seconds since 1970. `None` means unknown, not "never".
     pub fn token_exp(&self) -> Option<u64> {
         self.expiry().parse().ok()
     }
@@ -156,7 +156,7 @@ impl Identity {
         self.line(0).unwrap_or_default()
     }
 
-    /// A line of what stands between the session's id and the request's: the expiry, the client, the origin, the
+    /// A line between the session's id and the request's: the expiry, the client, the origin, the
     /// subprotocol.
     fn line(&self, index: usize) -> Option<&str> {
         let text = self.text.get(usize::from(self.session_id_end)..self.request_id_start())?;
@@ -195,5 +195,5 @@ impl fmt::Debug for Identity {
     }
 }
 
-/// Stands before the client, the origin and the subprotocol in the text of an identity. None of them has one.
+/// Precedes the client, the origin and the subprotocol in the text of an identity. None of them has one.
 const BEFORE_LINE: char = '\n';

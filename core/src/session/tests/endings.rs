@@ -1,4 +1,4 @@
-//! What the log and the peer are told of an end.
+//! What the log and the peer get when a session ends.
 
 use super::*;
 
@@ -123,7 +123,7 @@ fn an_error_is_told_again_for_whatever_comes_later() {
             assert!(input.is_empty());
         });
     }
-    // After an end that is no error nothing comes, and that is no error either.
+    // After an end without an error there are no events, and no error.
     let mut bench = Bench::new(limits());
     bench.session.handle_eof(bench.now);
     bench.feed(&frame(0x81, b"late"));

@@ -43,8 +43,8 @@ impl Connection {
         }
     }
 
-    /// Answers a request with this head, unless a body is announced that has still to arrive. `input` is what came after
-    /// the head; `None` if the body is over.
+    /// Answers a request with this head, unless a body is announced that has still to arrive. `input` has the bytes after
+    /// the head; `None` if the body has ended.
     fn answer(
         &mut self,
         context: &Context<'_>,
@@ -106,7 +106,7 @@ impl Connection {
         self.stage = Stage::Admitted { session, identity: accepted.identity };
     }
 
-    /// Refuses what is no upgrade, or none that could be read to its end.
+    /// Refuses a request that is not a valid upgrade, or that is incomplete.
     pub(in crate::worker) fn refuse(
         &mut self,
         context: &Context<'_>,
@@ -133,14 +133,14 @@ impl Connection {
     /// Answers a health check. `refusal` is what an upgrade would get whatever it says.
     fn report_health(&mut self, context: &Context<'_>, turn: &mut Turn<'_>, refusal: Option<HandshakeError>) {
         let readiness = context.config.handshake.readiness.as_ref();
-        // Connections that arrive too fast are no reason to send users elsewhere: they may come in a moment.
+        // A limit of new connections per second does not make the process unready: it lasts for a moment.
         let takes_users = matches!(refusal, None | Some(HandshakeError::TooFast));
         let is_ready = takes_users && readiness.is_none_or(|readiness| readiness.is_ready());
         report_health(turn.out, is_ready, self.reply(context));
         self.stage = Stage::Refused { until: turn.now + LINGER, is_aborted: false };
     }
 
-    /// What an answer to the request says beside its status.
+    /// The parts of the answer to the request other than its status.
     fn reply(&self, context: &Context<'_>) -> Reply {
         Reply {
             retry_after: context.shared.jitter.retry_after(),

@@ -90,7 +90,7 @@ impl Connection {
         self.beats_at(config, time_base).filter(|_| !self.keep_alive.is_unanswered(time_base))
     }
 
-    /// Tells that its deadline is being looked at.
+    /// Clears a ping that was answered, before the deadline is computed.
     pub(in crate::worker) fn clear_answered_ping(&mut self, time_base: TimeBase) {
         self.keep_alive.clear_answered_ping(time_base);
     }
@@ -107,13 +107,13 @@ impl Connection {
         config.keep_alive.of(self.id.0)
     }
 
-    /// Tells that something was read of its peer.
+    /// Records that something was read from its peer.
     #[inline(always)]
     pub(in crate::worker) fn on_received(&mut self, now: Instant) {
         self.keep_alive.on_received(now);
     }
 
-    /// Tells that all that waited to be sent is sent.
+    /// Call when all pending output has been sent.
     pub(in crate::worker) fn on_drained(&mut self, now: Instant, time_base: TimeBase) {
         self.keep_alive.on_drained(now, time_base);
     }
@@ -210,8 +210,8 @@ impl Connection {
         }
     }
 
-    /// Since when its peer has been keeping them: has taken nothing of what waits, or has been sending what is not
-    /// whole.
+    /// Since when the peer has made no progress: has accepted no pending output, or has been sending an incomplete message or
+    /// head.
     pub(in crate::worker) fn waits_since(
         &self,
         config: &WorkerConfig,
@@ -225,7 +225,7 @@ impl Connection {
                     Some((at, TimerKind::Message)) => {
                         at.checked_sub(config.session.message_timeout).unwrap_or(now)
                     }
-                    // Messages may take for ever, so it was not noted when this one began.
+                    // Messages have no time limit, so the beginning of this one was not recorded.
                     Some(_) | None => time_base.instant(self.since),
                 }
             }
@@ -233,8 +233,8 @@ impl Connection {
         }
     }
 
-    /// Tells that nothing was read from its peer from `since` until `now`. What it has begun to send gets as much more
-    /// time as that took of it: the rest may have had no room in the buffers between the two.
+    /// Extends the deadlines of its peer, because nothing was read from it from `since` until `now`: the rest of a message may
+    /// have found no room in the kernel's buffers.
     pub(in crate::worker) fn postpone(&mut self, since: Instant, now: Instant, time_base: TimeBase) {
         match &mut self.stage {
             Stage::Handshake { .. } => {

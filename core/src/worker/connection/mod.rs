@@ -50,7 +50,7 @@ pub(super) struct Connection {
     pub(super) flags: Flags,
     /// What its buffers held when that was last counted, in bytes.
     pub(super) held: u32,
-    /// The timer entry that stands for this connection.
+    /// The time of this connection's timer entry.
     pub(super) armed: Option<CompactInstant>,
 }
 
@@ -86,7 +86,7 @@ pub(super) enum AdmissionState {
     Refused,
 }
 
-/// How a connection ends because the process stops. Who is not admitted gets 503 in any case.
+/// How a connection ends because the process stops. A connection that is not admitted gets 503 in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ShutdownKind {
     /// Only if it is not admitted.
@@ -105,11 +105,11 @@ pub(super) struct Shared {
     pub(super) jitter: Jitter,
     /// Connections that have to go for newer ones of their users.
     pub(super) replaced: RefCell<Vec<Replaced>>,
-    /// The log has taken nothing for so long that new connections are refused.
+    /// The log has stalled for more than a second, so new connections are refused.
     pub(super) is_stalled: Cell<bool>,
 }
 
-/// What a connection is told beside its bytes.
+/// The configuration and the shared state of a turn.
 pub(super) struct Context<'c> {
     pub(super) config: &'c WorkerConfig,
     pub(super) application: Application,
@@ -169,15 +169,15 @@ impl Connection {
             recorder,
         );
         if let Stage::Dismissed { session } = &mut self.stage {
-            // Frames must still be frames, but nobody is there to say anything.
+            // Frames must still be valid, but the connection has no user whose messages would be handled.
             while let Ok(Some(_)) = session.next_event(turn, input) {}
         }
         self.charge(context, turn, received);
     }
 
-    /// Takes what one read brought of a user who is admitted. Large answers go into `segments`, if there are any.
-    /// Who has asked [`Connection::is_between_messages`] already says so, and it is not asked again.
-    /// Of more messages than `budget` has none is taken, but control frames between two messages are.
+    /// Handles the bytes of one read from an admitted user. Large answers go into `segments`, if given. `is_between` is the
+    /// value of [`Connection::is_between_messages`], which the caller has already computed. Messages above `budget` are not
+    /// handled, control frames between two messages are.
     // Once with parts and once without, and once with a budget, each compiled for its case.
     #[expect(
         clippy::too_many_arguments,
@@ -286,7 +286,7 @@ impl Connection {
         }
     }
 
-    /// Tells that the peer has ended its side.
+    /// Handles the end of the peer's side.
     pub(super) fn handle_eof(&mut self, now: Instant) {
         match &mut self.stage {
             Stage::Admitted { session, .. } | Stage::Dismissed { session } => session.handle_eof(now),
@@ -411,7 +411,7 @@ impl Connection {
             }
     }
 
-    /// Ends it, because memory is short. Who has not taken what was sent is not told: that would stand behind it.
+    /// Ends the connection, because memory is short. A peer with pending output gets no Close: it would be queued after that.
     pub(super) fn evict(&mut self, context: &Context<'_>, turn: &mut Turn<'_>, recorder: &mut impl Recorder) {
         if turn.is_backlogged {
             return self.abort(Ending::Shed);
@@ -443,8 +443,8 @@ impl Connection {
         self.backlog.as_ref().is_some_and(|backlog| backlog.exceeds(config.session.pause_backlog))
     }
 
-    /// Whether what is read from it next may have to be recorded, so that it is not read while nothing can be.
-    /// `is_stalled` if that has lasted for so long that new connections are refused.
+    /// Whether the next bytes may cause a record, so that they are not read while the log is full. `is_stalled` if the log has
+    /// stalled for more than a second.
     pub(super) fn is_recorded(&self, is_stalled: bool) -> bool {
         match &self.stage {
             Stage::Handshake { .. } => !is_stalled,

@@ -138,7 +138,7 @@ impl Connection {
         self.excess()?.pause.filter(|_| self.is_open())
     }
 
-    /// When its client has kept its rates for so long that it does not count as exceeding them any more.
+    /// When its client no longer counts as exceeding a rate, because it has kept its rates for long enough.
     pub(super) fn excess_ends_at(&self) -> Option<Instant> {
         let excess = self.excess().filter(|excess| excess.pause.is_none() && self.is_open())?;
         Some(excess.resumed.0 + CONFORMING_TIME)
@@ -179,7 +179,7 @@ impl Connection {
             return Some(room);
         }
         if pace.rates.messages.left(now, since, messages) == 0 && !session.is_between_messages() {
-            // What comes next may be the end of a message that is not due. Between messages it may be a control frame,
+            // The next bytes may be the end of a message that is not due. Between messages they may be a control frame,
             // which is due always.
             self.begin_pause(RateKind::Messages, config, now, recorder);
             return None;
@@ -196,7 +196,7 @@ impl Connection {
         recorder: &mut impl Recorder,
     ) {
         if self.has_deferred() || self.pause().is_some() {
-            // Read although it was not wanted: it waits behind what waits.
+            // The runtime has read although reading was paused: the bytes are deferred after earlier ones.
             self.defer(bytes);
             if self.pause().is_none() {
                 self.handle_deferred(context, turn, recorder);

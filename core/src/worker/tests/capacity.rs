@@ -1,4 +1,4 @@
-//! As many connections as there are places, and which of them give way to new ones.
+//! The capacity of a worker, and evictions in favour of new connections.
 
 use super::*;
 

@@ -266,7 +266,7 @@ proptest! {
                 }
                 Step::Leave(index) => {
                     if let Some(key) = pick(index) {
-                        // By a Close, or in the middle of its request; whoever is still there hangs up.
+                        // By a Close, or in the middle of its request; a client that is still connected closes.
                         runtime.feed(key, &reply);
                         if runtime.worker.keys().contains(&key) {
                             runtime.eof(key);

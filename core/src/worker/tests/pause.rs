@@ -142,7 +142,7 @@ fn a_user_that_leaves_while_nothing_is_read_is_gone_half_a_second_later() {
     runtime.worker.pause_reads(runtime.now);
     assert!(runtime.worker.wants_peer_closed(key));
     runtime.worker.handle_peer_closed(key, runtime.now);
-    assert!(!runtime.worker.wants_peer_closed(key), "it is told once");
+    assert!(!runtime.worker.wants_peer_closed(key), "it is reported once");
     runtime.wait(SECOND / 2 - Duration::from_nanos(1));
     assert_eq!(runtime.worker.len(), 1);
     runtime.wait(Duration::from_nanos(1));
@@ -158,7 +158,7 @@ fn a_user_that_leaves_is_read_to_the_end_if_reading_goes_on_in_time() {
     runtime.worker.resume_reads(runtime.now);
     runtime.feed(key, &frame(0x81, b"last words"));
     runtime.wait(SECOND);
-    assert_eq!(runtime.worker.len(), 1, "its end is told by a read");
+    assert_eq!(runtime.worker.len(), 1, "a read reports its end");
     runtime.eof(key);
     assert!(runtime.notes.0[1].starts_with("message text last words"), "{:?}", runtime.notes);
 }

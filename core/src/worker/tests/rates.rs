@@ -46,7 +46,7 @@ fn one_more_waits_until_it_is_due() {
     runtime.feed(key, &messages(7));
     assert!(!runtime.worker.wants_read(key));
     assert_eq!(runtime.wire(key), b"\x81\x01a".repeat(5), "what is due is answered");
-    assert!(runtime.worker.memory_held() > 0, "what waits is counted");
+    assert!(runtime.worker.memory_held() > 0, "deferred bytes are counted");
     runtime.wait(9 * MILLISECOND);
     assert_eq!(runtime.wire(key).len(), 15);
     for answered in [6, 7] {

@@ -1,5 +1,5 @@
-//! A turn in one call, with a socket that gives and takes as much as a test lets it: nobody can tell it from the
-//! same turn in steps.
+//! A turn in one call, with a socket whose reads and writes a test limits: the result is that of the same turn in
+//! steps.
 
 use std::io::{Error, ErrorKind, IoSlice, Result};
 
@@ -188,7 +188,7 @@ fn large_messages_in_any_frames() {
     let streams = [
         [frame(0x81, text.as_bytes()), frame(0x81, b"short"), frame(0x82, &noise)].concat(),
         [frame(0x01, a), frame(0x00, b""), frame(0x80, b), frame(0x82, &noise[..70_000])].concat(),
-        // The second one is read into the memory of the first, which has room for what comes behind it.
+        // The second one is read into the memory of the first, which has room for the bytes after it.
         [frame(0x82, &noise), frame(0x82, &noise[..200_000]), frame(0x81, b"short"), frame(0x82, &noise)]
             .concat(),
         [

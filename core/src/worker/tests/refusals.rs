@@ -1,4 +1,4 @@
-//! Refusals that a browser can see: a 101, a Close frame, and nobody admitted.
+//! Refusals that a browser can see: a 101, a Close frame, and no admitted user.
 
 use super::*;
 use crate::handshake::Reject;
@@ -12,7 +12,7 @@ fn closing() -> Runtime {
     Runtime::new(config)
 }
 
-/// The request of nobody.
+/// A request without a user.
 fn anonymous() -> String {
     HEAD.replace("User-ID: 123\r\n", "")
 }
@@ -75,7 +75,7 @@ fn every_other_refusal_stays_a_status() {
         (HEAD.replace("GET /ws", "GET /other"), None, "404"),
         (HEAD.replace("User-ID: 123", "User-ID: 1,2"), None, "400"),
         (HEAD.replace("Version: 13", "Version: 12"), None, "426"),
-        // Not an upgrade, whoever it is: there is nothing to be closed.
+        // Not an upgrade, with any user: there is no WebSocket to close.
         (anonymous().replace("Upgrade: websocket\r\n", ""), None, "400"),
         (HEAD.to_owned(), Some(HandshakeError::Overloaded), "503"),
         // The refusal that was decided first is the one that is said.

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::*;
 use crate::policy::{Decision, Users};
 
-/// One connection of user 123, the newest, and any number of others. Zero is none.
+/// One connection of user 123, the newest, and any number of others. Zero means no connection.
 #[derive(Debug, Default)]
 struct Newest(AtomicU64);
 
@@ -47,7 +47,7 @@ fn the_older_connection_of_a_user_is_closed_with_4409() {
     let mut runtime = runtime(&Arc::default());
     let other = admitted(&mut runtime, &HEAD.replace("123", "124"));
     let keys: Vec<Key> = (0..3).map(|_| admitted(&mut runtime, HEAD)).collect();
-    assert_eq!(runtime.worker.poll_timeout(runtime.now), Some(runtime.now), "somebody is to be told");
+    assert_eq!(runtime.worker.poll_timeout(runtime.now), Some(runtime.now), "an eviction is pending");
     runtime.wait(Duration::ZERO);
     assert_eq!((runtime.wire(keys[0]), runtime.wire(keys[1])), (CLOSE_4409, CLOSE_4409));
     assert_eq!((runtime.wire(keys[2]), runtime.wire(other)), (&b""[..], &b""[..]));
@@ -74,7 +74,7 @@ fn one_at_another_worker_is_closed_there() {
     first.worker.replace(&replaced, first.now);
     first.wait(Duration::ZERO);
     assert_eq!(first.wire(old), CLOSE_4409);
-    // Twice is once, and one that has left is nobody's.
+    // A repeated eviction, and that of a removed connection, change nothing.
     first.worker.replace(&replaced, first.now);
     first.eof(old);
     first.worker.replace(&replaced, first.now);

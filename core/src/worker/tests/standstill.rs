@@ -1,4 +1,4 @@
-//! A process that stood still: what has arrived meanwhile is read before any peer is judged.
+//! A process that was suspended: it reads the bytes that have arrived before it judges any peer.
 
 use std::io::{Error, ErrorKind, IoSlice, Result};
 

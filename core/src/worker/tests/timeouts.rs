@@ -223,7 +223,7 @@ fn messages_are_recorded_for_who_wants_them() {
     assert_eq!(runtime.worker.output(key), b"\x81\x01a\x81\x02bc\x88\x00");
     runtime.worker.remove(key, runtime.now, &mut ends);
     assert_eq!(ends.0, 1);
-    // Nobody at all.
+    // A connection without a request.
     let key = runtime.open();
     runtime.worker.receive(key, runtime.now, &mut HEAD.as_bytes().to_vec(), &mut crate::record::NullRecorder);
     assert!(runtime.worker.output(key).starts_with(b"HTTP/1.1 101 "));
