@@ -33,6 +33,25 @@ impl CloseCode {
     pub const TRY_AGAIN_LATER: CloseCode = CloseCode(1013);
 }
 
+impl CloseCode {
+    /// The reason that Postern gives with this code, unless a caller has a reason of its own. It is in the Close frame and in the
+    /// log.
+    pub fn reason(self) -> &'static str {
+        match self.0 {
+            1000 => "closed",
+            1001 => "going away",
+            1011 => "internal error",
+            1012 => "service restart",
+            1013 => "overloaded",
+            NO_PONG => "no pong",
+            REPLACED => "replaced",
+            SLOW_CONSUMER => "slow consumer",
+            RATE_EXCEEDED => "rate exceeded",
+            _ => "closed by the server",
+        }
+    }
+}
+
 impl From<u16> for CloseCode {
     fn from(code: u16) -> CloseCode {
         CloseCode(code)

@@ -84,6 +84,8 @@ pub enum Record<'a> {
         identity: &'a Identity,
         /// Why, from which side, and with which close code.
         ending: Ending,
+        /// Why, in a few words: [`Session::reason`](crate::Session::reason). An operator's reason is as it arrived.
+        reason: &'a str,
         /// What there was until then.
         summary: Summary,
     },

@@ -97,7 +97,7 @@ impl Said<'_> {
         worker.record(&Record::Message { connection, identity, kind: self.kind, payload: self.payload });
         let (ending, traffic) = (Ending::Eof, Traffic::default());
         let summary = Summary { lasted: took, round_trip: Some(took), traffic };
-        worker.record(&Record::Closed { connection, identity, ending, summary });
+        worker.record(&Record::Closed { connection, identity, ending, reason: ending.reason(), summary });
         worker.record(&Record::Pong { connection, identity, round_trip: took });
         worker.record(&Record::Rejected {
             connection,

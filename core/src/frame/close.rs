@@ -2,7 +2,7 @@
 
 use super::OpCode;
 use super::error::ProtocolError;
-use super::header::{MAX_CONTROL, write_frame};
+use super::header::{MAX_CLOSE_REASON, MAX_CONTROL, write_frame};
 use crate::close_code::CloseCode;
 
 /// The code and the reason of a peer's Close; neither if it was empty.
@@ -25,7 +25,7 @@ pub(crate) fn write_close(out: &mut Vec<u8>, code: Option<CloseCode>, reason: &s
     let mut payload = Vec::with_capacity(MAX_CONTROL);
     if let Some(code) = code {
         payload.extend_from_slice(&u16::from(code).to_be_bytes());
-        let cut = reason.floor_char_boundary(MAX_CONTROL - 2);
+        let cut = reason.floor_char_boundary(MAX_CLOSE_REASON);
         payload.extend_from_slice(reason.get(..cut).unwrap_or_default().as_bytes());
     }
     write_frame(out, OpCode::Close, &payload, key);

@@ -17,6 +17,9 @@ pub(crate) const MAX_HEADER: usize = 14;
 /// The longest payload of a control frame (RFC 6455 §5.5).
 pub(crate) const MAX_CONTROL: usize = 125;
 
+/// The longest reason of a Close frame: a control frame's payload without the code.
+pub(crate) const MAX_CLOSE_REASON: usize = MAX_CONTROL - 2;
+
 /// A parsed header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FrameHeader {

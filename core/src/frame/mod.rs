@@ -10,7 +10,8 @@ pub use error::ProtocolError;
 
 pub(crate) use close::{parse_close, write_close};
 pub(crate) use header::{
-    FrameHeader, FrameKind, MAX_CONTROL, MAX_HEADER, write_compressed_frame, write_frame, write_header,
+    FrameHeader, FrameKind, MAX_CLOSE_REASON, MAX_CONTROL, MAX_HEADER, write_compressed_frame, write_frame,
+    write_header,
 };
 pub(crate) use mask::{append_unmasked, unmask};
 

@@ -1,15 +1,18 @@
-//! What a session knows of the control frames of its peer.
+//! The rare state of control frames.
 
 use std::time::Instant;
 
 use crate::policy::{RateLimit, Verdict};
 
-/// Allocated at the first unsolicited control frame of the peer, which hardly any browser sends.
+/// Allocated at the first unsolicited control frame of the peer, which hardly any browser sends, or at a Close with a reason of
+/// the caller.
 #[derive(Debug, Default)]
 pub(super) struct Control {
     rate: RateLimit,
     /// The payload of the one pong that waits until the peer has taken what was sent before.
     pong: Option<Box<[u8]>>,
+    /// The reason of a Close frame, if it is not the default one of its code.
+    reason: Option<Box<str>>,
 }
 
 impl Control {
@@ -21,6 +24,16 @@ impl Control {
     /// Keeps the payload of a pong that cannot be sent yet. It takes the place of the one before.
     pub(super) fn delay_pong(&mut self, payload: &[u8]) {
         self.pong = Some(payload.into());
+    }
+
+    /// Stores the reason of a Close frame.
+    pub(super) fn set_reason(&mut self, reason: &str) {
+        self.reason = Some(reason.into());
+    }
+
+    /// The stored reason of a Close frame.
+    pub(super) fn reason(&self) -> Option<&str> {
+        self.reason.as_deref()
     }
 
     /// Whether a pong waits.

@@ -4,8 +4,6 @@ use std::fmt;
 use std::ops::AddAssign;
 
 use crate::close_code::CloseCode;
-
-use crate::close_code;
 use crate::frame::ProtocolError;
 
 /// The first cause of a connection's end.
@@ -56,21 +54,12 @@ impl Ending {
         }
     }
 
-    /// The cause in a few words, without anything from the peer.
+    /// The cause in a few words, without anything from the peer. [`Session::reason`](crate::Session::reason) also has the reasons
+    /// of callers.
     pub fn reason(self) -> &'static str {
         match self {
             Ending::PeerClosed(_) => "closed by the client",
-            Ending::Closed(code) => match u16::from(code) {
-                1000 => "closed",
-                1001 => "going away",
-                1011 => "internal error",
-                1012 => "service restart",
-                1013 => "overloaded",
-                close_code::NO_PONG => "no pong",
-                close_code::REPLACED => "replaced",
-                close_code::SLOW_CONSUMER => "slow consumer",
-                _ => "closed by the server",
-            },
+            Ending::Closed(code) => code.reason(),
             Ending::Failed(error) => error.reason(),
             Ending::Eof => "connection ended without a close frame",
             Ending::Broken => "connection broke",

@@ -23,8 +23,8 @@ use crate::close_code::CloseCode;
 
 use crate::deflate::Deflate;
 use crate::frame::{
-    DataKind, MAX_CONTROL, MAX_HEADER, OpCode, unmask, write_close, write_compressed_frame, write_frame,
-    write_header,
+    DataKind, MAX_CLOSE_REASON, MAX_CONTROL, MAX_HEADER, OpCode, unmask, write_close, write_compressed_frame,
+    write_frame, write_header,
 };
 use crate::input::{Input, Payload, Text, Utf8};
 use crate::role::{Client, Role, Server};
@@ -194,6 +194,16 @@ impl<R: Role> Session<R> {
     /// Whether the peer accepts server-initiated JSON messages.
     pub(crate) fn takes_notices(&self) -> bool {
         self.takes_notices
+    }
+
+    /// Why the session ended, in a few words and without anything from the peer: the reason given to [`close`](Session::close), or
+    /// that of the [`Ending`].
+    pub fn reason(&self) -> &str {
+        let ending = match self.ending {
+            Some(Ending::Closed(_)) => self.control.as_ref().and_then(|control| control.reason()),
+            Some(_) | None => None,
+        };
+        ending.unwrap_or_else(|| self.ending.unwrap_or(Ending::Broken).reason())
     }
 
     /// How the connection ended, as soon as that is known.
@@ -381,11 +391,15 @@ impl<R: Role> Session<R> {
         Ok(())
     }
 
-    /// Begins the closing handshake (RFC 6455 §7.1.2). Of `reason` 123 bytes are sent. Does nothing after a
-    /// Close in either direction.
+    /// Begins the closing handshake (RFC 6455 §7.1.2). At most 123 bytes of `reason` are sent. Does nothing after a Close in
+    /// either direction.
     pub fn close(&mut self, turn: &mut Turn<'_>, code: CloseCode, reason: &str) {
         if self.state == State::Open {
+            let reason = reason.get(..reason.floor_char_boundary(MAX_CLOSE_REASON)).unwrap_or_default();
             write_close(turn.out, Some(code), reason, self.role.masking_key());
+            if !reason.is_empty() && reason != code.reason() {
+                self.control.get_or_insert_default().set_reason(reason);
+            }
             self.end(State::CloseSent, Ending::Closed(code));
             self.deadline = Some(turn.now + self.config.close_timeout);
         }
@@ -478,10 +492,10 @@ impl<R: Role> Session<R> {
     /// Ends it without waiting for an answer: with this code, unless a Close of ours is out already. The peer has shown
     /// that it is slow or gone, so it gets half the time of one that was merely wrong.
     #[cold]
-    pub(crate) fn dismiss(&mut self, turn: &mut Turn<'_>, code: CloseCode, reason: &str) {
+    pub(crate) fn dismiss(&mut self, turn: &mut Turn<'_>, code: CloseCode) {
         self.incoming = None;
         match self.state {
-            State::Open => write_close(turn.out, Some(code), reason, self.role.masking_key()),
+            State::Open => write_close(turn.out, Some(code), code.reason(), self.role.masking_key()),
             State::CloseSent => {}
             State::Lingering | State::Finished | State::Aborted => return,
         }

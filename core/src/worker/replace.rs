@@ -57,7 +57,8 @@ impl Worker {
 
     fn close_replaced(&mut self, key: Key, now: Instant) {
         self.turn(key, now, |connection, _, turn| {
-            connection.disconnect(turn, CloseCode::from(close_code::REPLACED), "replaced");
+            let code = CloseCode(close_code::REPLACED);
+            connection.disconnect(turn, code, code.reason());
         });
     }
 }

@@ -245,7 +245,8 @@ fn a_disconnect_gives_the_client_its_code_and_reason() {
             assert_eq!((response.status, response.json()), (200, json!({ "disconnected": 0 })), "{runtime}");
         }
         bystander.echo("still here");
-        postern.wait_for("code: 4403, side: server");
+        postern.wait_for("code: 4403, side: server, reason: disconnected");
+        postern.wait_for("code: 1008, side: server, reason: policy é");
         postern.wait_for(r#"connections closed by the control port, of: user "1", code: 4403, count: 2"#);
     }
 }

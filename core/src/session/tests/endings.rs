@@ -14,6 +14,7 @@ fn every_ending_has_a_code_a_side_and_words() {
         (closed(1012), 1012, "server", "service restart"),
         (closed(1013), 1013, "server", "overloaded"),
         (closed(4413), 4413, "server", "slow consumer"),
+        (closed(4429), 4429, "server", "rate exceeded"),
         (closed(4000), 4000, "server", "closed by the server"),
         (Ending::Failed(ProtocolError::Utf8), 1007, "server", "invalid UTF-8"),
         (Ending::Eof, 1006, "client", "connection ended without a close frame"),
@@ -138,4 +139,21 @@ fn messages_after_our_close_are_not_even_inflated() {
     bench.feed(&[frame(0x42, b"\xff"), frame(0x80, b"\xff\xff")].concat());
     assert_eq!(bench.seen, []);
     assert_eq!(bench.session.traffic(), Traffic::default());
+}
+
+#[test]
+fn the_reason_of_a_close_is_that_of_the_caller() {
+    for (reason, stored) in
+        [("logged out", "logged out"), ("", "closed by the server"), (&"é".repeat(100), &"é".repeat(61))]
+    {
+        let mut bench = Bench::new(limits());
+        bench.act(|session, turn| session.close(turn, CloseCode(4403), reason));
+        bench.act(|session, turn| session.close(turn, CloseCode(4401), "the second close does nothing"));
+        assert_eq!(bench.session.reason(), stored);
+        assert_eq!(bench.session.ending(), Some(Ending::Closed(CloseCode(4403))));
+    }
+    let mut bench = Bench::new(limits());
+    bench.act(|session, turn| session.close(turn, CloseCode(4429), CloseCode(4429).reason()));
+    assert_eq!(bench.session.reason(), "rate exceeded");
+    assert!(bench.session.control.is_none(), "the reason of a code takes no memory");
 }

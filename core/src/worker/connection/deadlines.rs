@@ -206,7 +206,7 @@ impl Connection {
             KeepAliveAction::Wait => {}
             // It is open.
             KeepAliveAction::Ping(payload) => drop(session.ping(turn, &payload)),
-            KeepAliveAction::Close => session.dismiss(turn, CloseCode::from(close_code::NO_PONG), "no pong"),
+            KeepAliveAction::Close => session.dismiss(turn, CloseCode(close_code::NO_PONG)),
         }
     }
 

@@ -320,16 +320,22 @@ impl Connection {
         kind: ShutdownKind,
         recorder: &mut impl Recorder,
     ) {
-        let (code, reason) = match kind {
-            ShutdownKind::Refusal => (None, ""),
-            ShutdownKind::Away => (Some(CloseCode::GOING_AWAY), "going away"),
-            ShutdownKind::Restart => (Some(CloseCode::SERVICE_RESTART), "service restart"),
+        let code = match kind {
+            ShutdownKind::Refusal => None,
+            ShutdownKind::Away => Some(CloseCode::GOING_AWAY),
+            ShutdownKind::Restart => Some(CloseCode::SERVICE_RESTART),
         };
         match (&mut self.stage, code) {
             (Stage::Handshake { .. }, _) => self.refuse(context, turn, HandshakeError::Draining, recorder),
             (Stage::Admitted { session, .. }, Some(code)) => {
-                notice::disconnect(session, turn, code, reason, context.shared.jitter.reconnect_after());
-                session.close(turn, code, reason);
+                notice::disconnect(
+                    session,
+                    turn,
+                    code,
+                    code.reason(),
+                    context.shared.jitter.reconnect_after(),
+                );
+                session.close(turn, code, code.reason());
             }
             (Stage::Admitted { .. } | Stage::Refused { .. } | Stage::Dismissed { .. }, _) => {}
         }
@@ -394,7 +400,8 @@ impl Connection {
             && let Stage::Admitted { session, .. } = &mut self.stage
         {
             let mut turn = Turn { now, out: backlog.tail(), is_backlogged: true, codec };
-            session.close(&mut turn, CloseCode::from(close_code::SLOW_CONSUMER), "slow consumer");
+            let code = CloseCode(close_code::SLOW_CONSUMER);
+            session.close(&mut turn, code, code.reason());
         }
     }
 
@@ -420,7 +427,7 @@ impl Connection {
         match &mut self.stage {
             Stage::Handshake { .. } => self.refuse(context, turn, HandshakeError::Crowded, recorder),
             Stage::Admitted { session, .. } | Stage::Dismissed { session } => {
-                session.dismiss(turn, CloseCode::TRY_AGAIN_LATER, "overloaded")
+                session.dismiss(turn, CloseCode::TRY_AGAIN_LATER)
             }
             Stage::Refused { .. } => {}
         }
@@ -518,6 +525,7 @@ impl Connection {
                 connection: self.id,
                 identity,
                 ending: session.ending().unwrap_or(Ending::Broken),
+                reason: session.reason(),
                 summary: Summary {
                     lasted: now.saturating_duration_since(time_base.instant(self.since)),
                     round_trip: self.flags.round_trip(),

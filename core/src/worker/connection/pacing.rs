@@ -347,7 +347,8 @@ impl Connection {
         if config.rate_policy == RatePolicy::Close
             && !pace.charge(session, context.config, turn.now, received)
         {
-            session.close(turn, CloseCode::from(close_code::RATE_EXCEEDED), "rate exceeded");
+            let code = CloseCode(close_code::RATE_EXCEEDED);
+            session.close(turn, code, code.reason());
         }
     }
 }

@@ -99,6 +99,7 @@ impl FakeWorker {
             connection,
             identity: &identity,
             ending,
+            reason: ending.reason(),
             summary,
         });
     }

@@ -111,6 +111,7 @@ fn closed(identity: &Identity) -> Record<'_> {
         connection: CONNECTION,
         identity,
         ending: Ending::Eof,
+        reason: Ending::Eof.reason(),
         summary: Summary {
             lasted: Duration::from_millis(12_345),
             round_trip: Some(Duration::from_micros(1_234)),
@@ -483,6 +484,21 @@ fn a_user_cannot_write_a_line_of_the_log() {
     );
     let established = lines(TERM, &[established(&user)]);
     assert!(established[0].contains(r#"User: "Admin (1): x" ("x@y) - ID: 1") - ID: 9, "#), "{established:?}");
+}
+
+#[test]
+fn the_reason_of_an_operator_is_in_one_line() {
+    let user = john();
+    let Record::Closed { connection, identity, summary, .. } = closed(&user) else { unreachable!() };
+    let ending = Ending::Closed(CloseCode(4403));
+    let reason = "logged out\n2026-05-09T12:34:56.789Z INFO forged\u{202e}";
+    let record = Record::Closed { connection, identity, ending, reason, summary };
+    let line = line(TERM, record);
+    assert!(
+        line.contains(r"side: server, reason: logged out\n2026-05-09T12:34:56.789Z INFO forged\u{202e}, "),
+        "{line}"
+    );
+    assert_eq!(json(JSON, record)["reason"], reason);
 }
 
 #[test]

@@ -202,6 +202,7 @@ impl WorkerLog {
         connection: ConnectionId,
         identity: &Identity,
         ending: Ending,
+        reason: &str,
         Summary { lasted, round_trip, traffic }: Summary,
     ) {
         let subject = self.of_user(connection, identity);
@@ -214,7 +215,7 @@ impl WorkerLog {
                 emit_client(keys, identity)?;
                 keys.emit_u64("code", ending.code().into())?;
                 keys.emit_arguments("side", &format_args!("{}", ending.side()))?;
-                keys.emit_str("reason", ending.reason())?;
+                keys.emit_str("reason", reason)?;
                 keys.emit_u64("duration_ms", as_millis(lasted))?;
                 if let Some(round_trip) = round_trip {
                     keys.emit_f64("rtt_ms", in_millis(round_trip))?;
@@ -321,8 +322,8 @@ impl Recorder for WorkerLog {
             Record::RateKept { connection, identity, lasted, pauses } => {
                 self.rate_kept(connection, identity, lasted, pauses);
             }
-            Record::Closed { connection, identity, ending, summary } => {
-                self.closed(connection, identity, ending, summary);
+            Record::Closed { connection, identity, ending, reason, summary } => {
+                self.closed(connection, identity, ending, reason, summary);
             }
             Record::Rejected { connection, peer, request_id, client, error, close_code, took } => {
                 self.rejected(connection, (peer, client), request_id, error, close_code, took);

@@ -190,6 +190,7 @@ mod tests {
             connection: ConnectionId(1),
             identity: &identity,
             ending,
+            reason: ending.reason(),
             summary: Summary { lasted: Duration::ZERO, round_trip: None, traffic },
         });
         assert_eq!(counts.traffic, traffic);

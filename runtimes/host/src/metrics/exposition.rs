@@ -408,7 +408,13 @@ mod tests {
                 per_second: 1,
                 is_first: true,
             },
-            Record::Closed { connection, identity: &identity, ending: Ending::Eof, summary },
+            Record::Closed {
+                connection,
+                identity: &identity,
+                ending: Ending::Eof,
+                reason: Ending::Eof.reason(),
+                summary,
+            },
             Record::Rejected {
                 connection,
                 peer,
