@@ -1,5 +1,5 @@
-//! The one thread that accepts: it numbers connections, hands each to the worker with the fewest, and passes
-//! the wishes to stop and to start anew on.
+//! The one thread that accepts: it numbers connections, hands each to the worker with the fewest, and handles requests to
+//! stop and to restart.
 
 use std::cmp::Reverse;
 use std::io::{self, ErrorKind};
@@ -58,7 +58,8 @@ impl DrainRequest {
 }
 
 impl AcceptLoop {
-    /// An acceptor on these listeners, which `launcher` passes on. `status` is told when the process begins to stop.
+    /// Creates the accept loop for these listeners, which `launcher` hands over. It sets `status` when the process begins to
+    /// stop.
     ///
     /// # Errors
     /// No descriptor was to be had.
@@ -95,7 +96,7 @@ impl AcceptLoop {
         })
     }
 
-    /// Wakes the acceptor when a worker has ended, or somebody has a wish.
+    /// Wakes the accept loop when a worker has ended, or for a request.
     pub(crate) fn waker(&self) -> Arc<Waker> {
         self.waker.clone()
     }
@@ -105,7 +106,7 @@ impl AcceptLoop {
         self.drain.clone()
     }
 
-    /// Accepts until it is told to stop, then waits for the workers to end, as long as [`Shutdown`] says.
+    /// Accepts until a request to stop, then waits for the workers to end, as long as [`Shutdown`] allows.
     ///
     /// # Errors
     /// Waiting for events failed.
@@ -157,7 +158,7 @@ impl AcceptLoop {
         match action {
             ShutdownAction::SpawnSuccessor => {
                 let waker = self.waker.clone();
-                // It fails only if this poll is gone, and with it whoever waits.
+                // It fails only if this poll is gone, and with it the waiting thread.
                 self.launcher.spawn(self.listeners.iter(), move || drop(waker.wake()));
             }
             ShutdownAction::StopAccepting => {
@@ -193,12 +194,12 @@ impl AcceptLoop {
     fn stop_accepting(&mut self, workers: &[WorkerThread]) {
         self.launcher.kill();
         self.status.set_draining();
-        // Whoever is in the kernel's queue already would get a reset; so they get an answer.
+        // Connections in the kernel's queue would get a reset; this way they get an answer.
         self.accept(workers);
         self.close_ports();
     }
 
-    /// Whoever comes now is a successor's, or else is refused by the kernel, and tries another instance.
+    /// Later connections go to a successor, or the kernel refuses them, and clients try another instance.
     fn close_ports(&mut self) {
         for listener in self.listeners.drain(..) {
             // To close a socket that a successor listens on, too, would not do: the poll would go on watching it. It
@@ -237,7 +238,7 @@ impl AcceptLoop {
         let refusal = self.gate.judge(now);
         let id = ConnectionId(self.next_id);
         self.next_id += 1;
-        // While there are places it goes where most of them are left; then where a connection can give way.
+        // While there are places it goes where most of them are left; then to one where a handshake can be evicted.
         let preference = |worker: &&WorkerThread| {
             (worker.load(), Reverse(if worker.is_full() { worker.pending() } else { 0 }))
         };

@@ -56,7 +56,7 @@ pub(crate) struct WorkerThread {
 struct WorkerLoad {
     /// Connections that have a place, or are on their way to one.
     connections: AtomicUsize,
-    /// Connections that give way to new ones when all places are taken.
+    /// Handshakes in progress, which are evicted for new connections when all places are taken.
     pending: AtomicUsize,
     /// Connections that are on their way to the worker.
     in_transit: AtomicUsize,
@@ -241,7 +241,7 @@ struct EventLoop {
     number: usize,
     /// All workers, as soon as all are there.
     handles: Arc<OnceLock<Vec<WorkerHandle>>>,
-    /// Connections that are to go for newer ones here, each with the number of the worker that is told next.
+    /// Connections that newer ones here have replaced, each with the number of the worker to notify next.
     replaced: VecDeque<(usize, Replaced)>,
     mailbox: Receiver<WorkerMessage>,
     load: Arc<WorkerLoad>,
@@ -280,8 +280,8 @@ impl EventLoop {
                     Token(key) => self.handle_event(Key(key), event),
                 }
             }
-            // Each once and in turn, behind those that have just become ready: a connection that never
-            // stops talking delays nobody by more than one buffer, nor do many of them by many more.
+            // Each once and in turn, after those that have just become ready: a busy connection delays others by at most
+            // one read buffer; many share `BATCH` bytes.
             for _ in 0..self.unread.len() {
                 if let Some(key) = self.unread.pop_front() {
                     self.read_listed(key);
@@ -297,7 +297,7 @@ impl EventLoop {
         }
     }
 
-    /// Reads from nobody while the log takes no more, if it is not to lose anything.
+    /// Pauses reading while the log is full, if it must not lose records.
     fn heed_log(&mut self) {
         if self.recorder.log.is_full() {
             return self.worker.pause_reads(self.now);
@@ -308,7 +308,7 @@ impl EventLoop {
         }
     }
 
-    /// Tells the acceptor of places that are free again, and of connections that may give way.
+    /// Reports free places and handshakes in progress to the accept loop.
     fn tell_acceptor(&mut self) {
         let given_up = self.worker.take_places_given_up();
         if given_up > 0 {
@@ -334,7 +334,7 @@ impl EventLoop {
         self.apply(key, transport);
     }
 
-    /// Tells the other workers of connections that users here have replaced, and that are not here.
+    /// Notifies the other workers of connections that users here have replaced and that are not here.
     fn pass_on_replaced(&mut self) {
         while let Some(replaced) = self.worker.next_replaced_elsewhere() {
             self.replaced.push_back((0, replaced));
@@ -344,7 +344,7 @@ impl EventLoop {
             let Some(other) = handles.get(number) else { continue };
             let message = WorkerMessage::Replaced(replaced.clone());
             if number != self.number && other.tell(message) == Err(SubmitError::Busy) {
-                // Later, then; two that wait for each other would wait for ever.
+                // Retried later: two workers that waited for each other would deadlock.
                 self.replaced.push_front((number, replaced));
                 return;
             }
@@ -419,7 +419,7 @@ impl EventLoop {
             self.flush(key);
         }
         if self.worker.poll_timeout(self.now).is_some_and(|due| due <= self.now) {
-            // The socket of a connection that gives way is needed for the next one.
+            // The socket of an evicted connection is needed for the next one.
             self.handle_all_due();
         }
     }
@@ -429,11 +429,11 @@ impl EventLoop {
         let Some(socket) = self.sockets.get_mut(key) else { return };
         socket.is_ended |= event.is_read_closed() || event.is_error();
         if socket.is_listed {
-            // It is heard behind those who have not been yet.
+            // It is read after the sockets that have not been read yet.
             return;
         }
         if event.is_readable() || socket.is_ended {
-            // What waits to be sent goes with the turn.
+            // Pending output is sent in the same turn.
             self.on_readable(key, None);
         } else if event.is_writable() && self.worker.wants_write(key) {
             self.flush(key);
@@ -479,7 +479,7 @@ impl EventLoop {
         self.apply(key, transport);
         self.list(key);
         if is_ended {
-            // If no read will tell. The key may be nobody's by now, which does no harm.
+            // For a connection whose reads are paused. The connection may have been removed, which does no harm.
             self.worker.handle_peer_closed(key, self.now);
         }
         if self.worker.is_short_of_memory() {
@@ -487,7 +487,7 @@ impl EventLoop {
         }
     }
 
-    /// Writes what waits to be sent, once, and does with the socket what the service says.
+    /// Writes pending output, once, and applies the transport state to the socket.
     fn flush(&mut self, key: Key) {
         let Some(socket) = self.sockets.get_mut(key) else { return };
         let transport = self.worker.flush(key, self.now, socket);

@@ -40,7 +40,7 @@ pub fn main() -> ExitCode {
     log::run(&PROGRAM, &log, hard, |log| serve(settings, inherited, log))
 }
 
-/// Serves until it is told to stop.
+/// Serves until a request to stop.
 fn serve(
     mut settings: Settings,
     inherited: Result<InheritedListeners, InheritError>,
@@ -62,7 +62,7 @@ fn serve(
     let acceptor =
         AcceptLoop::new(listeners, signals, gate, drain, launcher, status.clone(), logger.clone())?;
     let waker = acceptor.waker();
-    // 32 bits tell the processes apart that a log is kept of.
+    // 32 bits distinguish the processes in one log.
     let instance = RandomState::new().hash_one("instance") as u32;
     settings.worker.handshake.instance = instance;
     settings.worker.hash_seed = RandomState::new().hash_one(0);
@@ -75,7 +75,7 @@ fn serve(
         let worker = Worker::new(Arc::new(config), RandomState::new().hash_one(index), Instant::now());
         let waker = waker.clone();
         let worker_log = log.worker(instance);
-        // It fails only if the acceptor has ended, and then nobody waits for it.
+        // It fails only if the accept loop has ended, and then no wake-up is needed.
         let done = move || drop(waker.wake());
         workers.push(event_loop::spawn(
             index,
@@ -88,7 +88,7 @@ fn serve(
         )?);
     }
     let handles = || -> Vec<_> { workers.iter().map(event_loop::WorkerThread::handle).collect() };
-    // Nobody else fills it.
+    // It is set only here.
     let _ = all_handles.set(handles());
     let process =
         || ProcessHandle { workers: handles(), drain: acceptor.drain_request(), acceptor: waker.clone() };
@@ -107,6 +107,6 @@ fn serve(
 const PROGRAM: Program = Program {
     name: "postern",
     version: env!("CARGO_PKG_VERSION"),
-    about: "A WebSocket service that stands behind an API gateway",
+    about: "A WebSocket service behind an API gateway",
     has_workers: true,
 };

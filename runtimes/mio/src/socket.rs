@@ -15,7 +15,7 @@ pub(crate) struct Socket {
     pub(crate) is_readable: bool,
     /// The peer has ended its side, or the socket has failed: a last read will say so.
     pub(crate) is_ended: bool,
-    /// It stands in the worker's list of sockets to be read.
+    /// It is in the event loop's list of sockets to be read.
     pub(crate) is_listed: bool,
 }
 
@@ -42,7 +42,7 @@ impl postern_core::worker::Socket for Socket {
 }
 
 impl Socket {
-    /// A short read says that the socket is drained, unless its end stands behind that.
+    /// A short read means that the socket is drained, unless the end follows.
     #[inline]
     fn note(&mut self, received: &io::Result<usize>, room: usize) {
         self.is_readable = match received {

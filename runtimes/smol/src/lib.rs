@@ -1,7 +1,7 @@
 //! Postern for small hosts, and a tutorial: the same service on one smol executor, one task per connection.
 //!
-//! * `worker`: the [`Worker`] and what one turn of a connection is. Nothing in it waits.
-//! * `tasks`: who waits for what.
+//! * `state`: the [`Worker`] and one turn of a connection. Nothing in it waits.
+//! * `tasks`: the tasks and their waits.
 //! * `notify`: how one task wakes another.
 //! * `reactor`: how all of them wait for the kernel.
 
@@ -48,7 +48,7 @@ pub fn main() -> ExitCode {
     log::run(&PROGRAM, &log, hard, |log| serve(settings, inherited, log))
 }
 
-/// Serves until it is told to stop.
+/// Serves until a request to stop.
 fn serve(
     mut settings: Settings,
     inherited: Result<InheritedListeners, InheritError>,
@@ -68,7 +68,7 @@ fn serve(
     settings.worker.handshake.assertion = assertion;
     settings.worker.hash_seed = RandomState::new().hash_one(0);
     let (gate, drain) = (settings.gate(), settings.drain);
-    // 32 bits tell the processes apart that a log is kept of.
+    // 32 bits distinguish the processes in one log.
     let instance = RandomState::new().hash_one("instance") as u32;
     settings.worker.handshake.instance = instance;
     let worker = Worker::new(Arc::new(settings.worker), RandomState::new().hash_one(0), Instant::now());
@@ -90,6 +90,6 @@ fn serve(
 const PROGRAM: Program = Program {
     name: "postern-smol",
     version: env!("CARGO_PKG_VERSION"),
-    about: "A WebSocket service that stands behind an API gateway, for small hosts",
+    about: "A WebSocket service behind an API gateway, for small hosts",
     has_workers: false,
 };

@@ -1,11 +1,11 @@
 //! What the tasks of one thread wait for: sockets, and times.
 //!
-//! smol's own reactor serves all threads of a process. It has a thread for itself, locks, and asks the kernel anew after
-//! each event. A small host has one thread to wait in, and here it is the only one: a socket whose task waits for the
+//! smol's own reactor serves all threads of a process. It has a thread of its own, locks, and registers interest again
+//! after each event. A small host has one thread to wait in, and here it is the only one: a socket whose task waits for the
 //! same again costs no system call, and a connection one small entry of a table.
 //!
-//! The kernel is told what a task waits for, no more and no less ([`Watched::ready`]), and reports that for as long as
-//! it holds. Whoever does not wait is not reported.
+//! Only the events that a task waits for are registered ([`Watched::ready`]), and epoll reports them as long as they hold. A
+//! socket without a waiting task is not reported.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -103,7 +103,7 @@ impl Reactor {
         .await;
     }
 
-    /// How long it is to the next time that somebody waits for; `None` if nobody does.
+    /// The time until the next timer; `None` without timers.
     fn until_next(&self) -> Option<Duration> {
         let timers = self.timers.borrow();
         timers.first_key_value().map(|((at, _), _)| at.saturating_duration_since(Instant::now()))
@@ -113,7 +113,7 @@ impl Reactor {
     fn turn(&self, patience: Option<Duration>) -> io::Result<()> {
         let mut events = self.events.borrow_mut();
         events.clear();
-        // A time that is too long to be said is for ever.
+        // A time that does not fit means no timeout.
         let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
         let waited = epoll::wait(&self.epoll, spare_capacity(&mut events), patience.as_ref());
         self.thread_waker.end_wait();
@@ -137,7 +137,7 @@ impl Reactor {
             let mut sources = self.sources.borrow_mut();
             let source = usize::try_from(key).ok().and_then(|key| sources.get_mut(key));
             let Some(source) = source else { return };
-            // An end or an error is told by the next call, whichever that is.
+            // The next system call on the socket reports an end or an error.
             let ended = flags.intersects(EventFlags::HUP | EventFlags::ERR);
             let ready = if ended { EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP } else { flags };
             source.ready |= ready & source.watched;
@@ -165,7 +165,7 @@ impl Reactor {
     }
 }
 
-/// Removes a timer that nobody waits for any more.
+/// Removes a timer when its future is dropped.
 struct ArmedTimer<'r> {
     reactor: &'r Reactor,
     key: (Instant, u64),
@@ -287,7 +287,7 @@ impl<T: AsFd> Drop for Watched<T> {
 /// Wakes the thread, from any thread.
 struct ThreadWaker {
     state: AtomicU8,
-    /// What it waits for beside all else.
+    /// The eventfd that wakes the reactor.
     event: OwnedFd,
 }
 
@@ -297,7 +297,7 @@ impl ThreadWaker {
         self.state.compare_exchange(AWAKE, ASLEEP, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
-    /// Whoever has woken it until now need not do it again: the future is polled next.
+    /// Ends the wait: earlier wake-ups are covered, because the future is polled next.
     fn end_wait(&self) {
         self.state.swap(AWAKE, Ordering::AcqRel);
     }
@@ -388,7 +388,7 @@ mod tests {
         assert_eq!(look(&reactor, &here, Readiness::READ), Readiness::READ);
         let before = Instant::now();
         assert_eq!(look(&reactor, &here, NEITHER), NEITHER);
-        assert!(before.elapsed() >= Duration::from_millis(20), "nobody is woken for it");
+        assert!(before.elapsed() >= Duration::from_millis(20), "no task is woken for it");
     }
 
     #[test]
@@ -445,7 +445,7 @@ mod tests {
             .unwrap();
         assert_eq!(first, "soon");
         assert!(Instant::now() >= soon);
-        assert_eq!(reactor.until_next(), None, "what nobody waits for is not kept");
+        assert_eq!(reactor.until_next(), None, "a dropped timer is removed");
     }
 
     #[test]
@@ -456,7 +456,7 @@ mod tests {
         drop(here);
         assert!(reactor.sources.borrow().is_empty());
         there.write_all(b"x").unwrap();
-        // The same socket, which somebody else has: its entry is the new one's.
+        // The same socket through another descriptor: the entry belongs to the new one.
         let copy = Watched::new(&reactor, copy).unwrap();
         assert_eq!(look(&reactor, &copy, Readiness::READ), Readiness::READ);
         assert_eq!(reactor.sources.borrow().len(), 1);

@@ -58,7 +58,7 @@ impl ExecutorState {
             *slot = Some(connection.clone());
         }
         if self.worker.poll_timeout(now).is_some_and(|due| due <= now) {
-            // The socket of a connection that gives way is needed for the next one.
+            // The socket of an evicted connection is needed for the next one.
             self.handle_all_due(now);
         }
         connection
@@ -99,8 +99,7 @@ impl ExecutorState {
         self.flush_log(now);
     }
 
-    /// Hands over what has been recorded. While the log takes no more, nobody is read from, if it is not to lose
-    /// anything.
+    /// Hands over the records to the log. Pauses reading while the log is full, if it must not lose records.
     fn flush_log(&mut self, now: Instant) {
         self.recorder.log.flush();
         if self.recorder.log.is_full() == self.worker.are_reads_paused() {
@@ -110,7 +109,7 @@ impl ExecutorState {
             return self.worker.pause_reads(now);
         }
         self.worker.resume_reads(now);
-        // Their tasks ask anew what they are to wait for.
+        // Their tasks check again what to wait for.
         self.connections.iter().flatten().for_each(|connection| connection.changed.notify());
     }
 
@@ -119,7 +118,7 @@ impl ExecutorState {
         self.recorder.log.finish();
     }
 
-    /// Writes what waits, once.
+    /// Writes pending output, once.
     pub(crate) fn write(&mut self, connection: &Connection) {
         if !self.has(connection) {
             return;
@@ -203,7 +202,7 @@ impl ExecutorState {
         self.worker.len()
     }
 
-    /// Writes what waits to be sent, once, and does with the socket what the service says.
+    /// Writes pending output, once, and applies the transport state to the socket.
     fn flush(&mut self, connection: &Connection, now: Instant) {
         let mut socket = Socket { stream: connection.stream.get_ref() };
         let transport = self.worker.flush(connection.key, now, &mut socket);

@@ -45,7 +45,7 @@ pub(crate) struct Runtime {
     timer: Notify,
     drain: DrainConfig,
     is_drain_wanted: Cell<bool>,
-    /// Notified when a connection has ended, or somebody wishes that the process drains.
+    /// Notified when a connection has ended, or at a request to drain.
     stopping: Notify,
 }
 
@@ -75,8 +75,8 @@ impl Runtime {
         })
     }
 
-    /// Runs until a wish to stop has been carried out. `control`, if there is one, answers until the end. Who has passed
-    /// the listeners on is told when they are served, and `launcher` passes them on.
+    /// Runs until a request to stop has been carried out. `control`, if there is one, answers until the end. Reports to a
+    /// predecessor when the listeners are served; `launcher` hands them over to a successor.
     ///
     /// # Errors
     /// A descriptor could not be watched.
@@ -136,7 +136,7 @@ impl Runtime {
                 .filter_map(|request| shutdown.handle(request, now))
                 .collect();
             steps.extend(shutdown.handle_timeout(now));
-            // Whoever is told to stop waits for no successor.
+            // A process that stops does not wait for a successor.
             if steps.is_empty()
                 && let Some(serves) = launcher.poll_outcome()
             {
@@ -192,8 +192,7 @@ impl Runtime {
         Ok(Ending { shutdown, signals })
     }
 
-    /// Waits until somebody may wish something, the time of the next step has come, a connection has ended, or it is
-    /// known what became of a successor.
+    /// Waits for a request, for the time of the next action, for the end of a connection, or for the outcome of a successor.
     async fn something_to_stop_for(
         &self,
         signals: &Watched<OwnedFd>,
@@ -229,14 +228,14 @@ impl Runtime {
         self.status.set_draining();
         for (task, listener) in accepting {
             task.cancel().await;
-            // Whoever is in the kernel's queue already would get a reset; so they get an answer.
+            // Connections in the kernel's queue would get a reset; this way they get an answer.
             loop {
                 let accepted =
                     self.acceptor.borrow_mut().accept(listener.get_ref(), Instant::now(), &self.log);
                 let Accepted::Connection(stream, peer) = accepted else { break };
                 arrive(self, executor, stream, peer);
             }
-            // Closes the port: whoever comes now is refused by the kernel, and tries another instance.
+            // Closes the port: the kernel refuses later connections, and clients try another instance.
         }
         Ok(())
     }
@@ -307,7 +306,7 @@ async fn accept(runtime: Rc<Runtime>, executor: Rc<LocalExecutor<'static>>, list
             Ok(Readiness::NONE)
         };
         if listener.ready(wanted).or(due).await.is_err() {
-            // The reactor cannot watch it now; that is no reason to ask all the time.
+            // The reactor cannot watch it now; retry after a pause.
             runtime.reactor.until(Instant::now() + RECOVER).await;
         }
     }
@@ -340,15 +339,15 @@ async fn carry(runtime: Rc<Runtime>, connection: Rc<Connection>) {
     let worker = &runtime.worker;
     loop {
         let Some(wants) = worker.borrow().wants(&connection) else { break };
-        // By the reactor each time, not while there is something to be read: a peer that never stops talking would keep
-        // its task running, and nobody would look for what the others say.
+        // By the reactor each time, not while there is something to be read: a busy peer would keep its task running,
+        // and other connections would not be read.
         let ready = connection.stream.ready(wants);
         let due = async {
             connection.changed.notified().await;
             Ok(Readiness::default())
         };
         match ready.or(due).await {
-            // Writing goes first: what waits to be sent is older than what waits to be read.
+            // Writing goes first: pending output is older than unread input.
             Ok(ready) if ready.write => worker.borrow_mut().write(&connection),
             Ok(ready) if ready.read => worker.borrow_mut().read(&connection),
             Ok(ready) if ready.end => worker.borrow_mut().note_end(&connection),

@@ -1,5 +1,5 @@
-//! What SIGHUP reads again: the files of secrets, and the keys of an assertion's issuer. Nothing else changes, and nothing
-//! is opened anew: connections, listeners and the log stay as they are.
+//! What SIGHUP reads again: the files of secrets, and the keys of an assertion's issuer. Nothing else changes, and
+//! nothing is opened again: connections, listeners and the log stay as they are.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};

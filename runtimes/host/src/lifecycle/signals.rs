@@ -13,7 +13,7 @@
 //! | SIGUSR1, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGSTKFLT, SIGXFSZ, real-time signals | none |
 //! | SIGPIPE | none: the Rust runtime ignores it before `main` |
 //! | SIGCHLD, SIGURG, SIGWINCH | none, which is the default |
-//! | SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGCONT | the default: the process stands still until it is continued |
+//! | SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGCONT | the default: the process is stopped until it is continued |
 //! | SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP | the default, the end: a fault of the program |
 //! | SIGKILL | the end |
 //!

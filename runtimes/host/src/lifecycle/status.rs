@@ -9,8 +9,8 @@ use smol::channel::{Receiver, Sender, bounded};
 
 use super::supervisor::Supervisor;
 
-/// Where a process is between its start and its end. Its runtime says so, the supervisor hears of it, and the control
-/// port tells others.
+/// The phase of a process between its start and its end. The runtime sets it; the supervisor and the control port's probes
+/// report it.
 #[derive(Debug, Clone)]
 pub struct ProcessStatus(Arc<State>);
 
@@ -28,7 +28,7 @@ impl Readiness for State {
     }
 }
 
-/// Of a process that nobody looks after.
+/// The status of a process without a supervisor.
 impl Default for ProcessStatus {
     fn default() -> ProcessStatus {
         ProcessStatus::new(Supervisor::default())

@@ -1,4 +1,4 @@
-//! Who started this process and wants to hear of it: systemd and others that speak sd_notify(3). Nobody else pays for it.
+//! Notifications to the supervisor: systemd and others that implement sd_notify(3). Without one, they cost nothing.
 
 use std::env;
 use std::ffi::OsStr;
@@ -55,8 +55,8 @@ impl Supervisor {
         self.send("STOPPING=1");
     }
 
-    /// Another process serves from now on. A supervisor may listen to none but the one it looks at, so it hears it from
-    /// here, too.
+    /// Reports that another process serves from now on. A supervisor may accept messages from the main process only, so this one
+    /// reports it too.
     pub(crate) fn set_main_pid(&self, successor: u32) {
         self.send(&format!("MAINPID={successor}"));
     }
@@ -73,7 +73,7 @@ impl Supervisor {
 
     fn send(&self, state: &str) {
         if let Some(NotifySocket { socket, address }) = &self.socket {
-            // Whoever does not listen any more need not be told.
+            // A supervisor that has closed its socket needs no message.
             let _ = socket.send_to_addr(state.as_bytes(), address);
         }
     }
@@ -92,7 +92,7 @@ impl NotifySocket {
             }
         };
         let socket = UnixDatagram::unbound()?;
-        // Its queue may be full for a moment; nobody's turn waits for it but the one of who speaks.
+        // The supervisor's queue may be full for a moment; only the calling thread blocks.
         socket.set_write_timeout(Some(PATIENCE))?;
         Ok(NotifySocket { socket, address })
     }

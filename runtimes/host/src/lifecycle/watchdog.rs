@@ -1,5 +1,5 @@
-//! Signs of life for the supervisor, as long as there is life: a worker that is stuck for good has the process started
-//! anew.
+//! Keep-alive messages for the supervisor while all workers respond: if a worker is stuck, the supervisor restarts the
+//! process.
 
 use std::io;
 use std::rc::Rc;
@@ -12,7 +12,7 @@ use crate::lifecycle::status::ProcessStatus;
 use crate::liveness::Liveness;
 use crate::workers::Workers;
 
-/// What tells the supervisor at half of its patience that all workers turn.
+/// Reports to the supervisor, twice per timeout, that all workers respond.
 #[derive(Debug)]
 pub struct Watchdog {
     status: ProcessStatus,
@@ -26,7 +26,7 @@ impl Watchdog {
         Some(Watchdog { status: status.clone(), every: timeout / 2 })
     }
 
-    /// Tells it until another process has taken over. `pause` is how the runtime waits.
+    /// Reports until another process has taken over. `pause` is the runtime's timer.
     pub async fn serve<P: Future<Output = ()>>(
         self,
         workers: impl Workers + 'static,

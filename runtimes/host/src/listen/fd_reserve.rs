@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 
 use socket2::{Domain, Socket, Type};
 
-/// Open descriptors without a use of their own. Closing one makes room for an accept that would fail otherwise.
+/// Open descriptors that are otherwise unused. Closing one allows an accept that would fail otherwise.
 #[derive(Debug)]
 pub(crate) struct FdReserve {
     spare: Vec<OwnedFd>,

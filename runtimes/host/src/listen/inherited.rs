@@ -11,11 +11,11 @@ use super::unix::{FileOwnership, SocketFileGuard};
 use super::{Address, Listener, SocketOwner};
 
 impl Listener {
-    /// Takes a socket over that listens already. If nobody else keeps it, its file is to be removed in the end; this
-    /// process does so only after it has acquired the file ([`Listener::file_ownership`]).
+    /// Takes over a socket that listens already. If no supervisor keeps it, its file must be removed in the end; this process
+    /// does so only after it has acquired the file ([`Listener::file_ownership`]).
     ///
     /// # Errors
-    /// It is no socket, or none that connections come from.
+    /// It is not a listening socket.
     pub(crate) fn from_inherited(socket: OwnedFd, owner: SocketOwner) -> io::Result<Listener> {
         if socket_type(&socket)? != SocketType::STREAM || !socket_acceptconn(&socket)? {
             return Err(unusable("not a socket that listens for streams"));

@@ -54,7 +54,7 @@ impl fmt::Display for Address {
 pub(crate) enum SocketOwner {
     /// This process, and a successor of it.
     Process,
-    /// Who has started it: whoever comes when this process has closed the socket waits for the next one.
+    /// The supervisor: clients that connect after this process has closed the socket wait for the next process.
     Supervisor,
 }
 
@@ -63,7 +63,7 @@ pub(crate) enum SocketOwner {
 pub struct Listener {
     address: Address,
     owner: SocketOwner,
-    /// Goes before the socket is closed, so that nobody finds a file behind which nobody listens.
+    /// Removed before the socket is closed, so that no client finds the file of a socket without a listener.
     file: Option<SocketFileGuard>,
     socket: OwnedFd,
 }
@@ -79,7 +79,7 @@ impl Listener {
         self.owner
     }
 
-    /// Whether every user of this host may connect, by the mode of its file. On the network that is no question of modes.
+    /// Whether every user of this host may connect, by the mode of its file. On the network there are no modes.
     pub(crate) fn admits_everyone(&self) -> bool {
         match &self.address {
             Address::Tcp(_) => false,
@@ -92,8 +92,7 @@ impl Listener {
         self.file.as_ref().map(SocketFileGuard::ownership)
     }
 
-    /// Takes the next connection: a socket that does not block and sends small frames at once, and who is at its
-    /// other end.
+    /// Accepts the next connection: a non-blocking socket that sends small frames at once, and its peer.
     ///
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] if there is none; [`Acceptor::accept`] knows what to do about any other.
@@ -115,7 +114,7 @@ impl AsFd for Listener {
 ///
 /// `[::]:8080` takes both families, and IPv4 alone on a host without IPv6, unless an IPv4 address with the same port is
 /// among the addresses: then it takes IPv6 alone, so that `0.0.0.0:8080,[::]:8080` works. An IPv4 peer appears under its
-/// IPv4 address either way. `access` says who may connect to those in the file system.
+/// IPv4 address either way. `access` has the mode and the owner of those in the file system.
 ///
 /// # Errors
 /// The first address that cannot be had, and why. Nothing is left listening then.
@@ -137,7 +136,7 @@ pub fn bind(addresses: &[Address], access: &Access) -> Result<Vec<Listener>, Lis
         .collect()
 }
 
-/// An address on which nobody can listen.
+/// An address on which the process cannot listen.
 #[derive(Debug)]
 pub struct ListenError {
     /// Which.

@@ -1,4 +1,4 @@
-//! Clients for which the process has no descriptor: they are told so, on a descriptor of the reserve.
+//! Answers clients for which the process has no descriptor, on a descriptor of the reserve.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};

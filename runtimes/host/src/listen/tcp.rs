@@ -11,8 +11,8 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::{Address, BACKLOG, Listener, SocketOwner};
 
-/// Listens on an address. `is_ipv6_alone` is for `[::]`, which otherwise stands for all addresses of both families: on a
-/// host without IPv6 for those of IPv4.
+/// Listens on an address. `is_ipv6_alone` is for `[::]`, which otherwise means all addresses of both families, or those of IPv4 on a
+/// host without IPv6.
 pub(super) fn listen(address: SocketAddr, is_ipv6_alone: bool) -> io::Result<Listener> {
     let is_both = address.ip() == Ipv6Addr::UNSPECIFIED && !is_ipv6_alone;
     match listen_on(address, !is_both) {

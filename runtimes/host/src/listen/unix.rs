@@ -1,5 +1,5 @@
-//! Listening in the file system. Who may connect is a matter of the file's mode and owner, and that is the proof that
-//! a gateway on this host gives.
+//! Unix sockets. The mode and the owner of the socket's file decide which processes can connect; that is the proof of a
+//! gateway on this host.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -16,12 +16,12 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::{Address, BACKLOG, Listener, SocketOwner};
 
-/// Who may connect to a socket in the file system: whoever may write to its file.
+/// The mode and the owner of a socket's file: processes with write permission can connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Access {
     /// The mode of the file. Default 0660: its owner and its group.
     pub mode: u32,
-    /// Whom the file is given to. Default: it stays with this process.
+    /// The owner of the file. Default: that of this process.
     pub owner: Owner,
 }
 
@@ -93,7 +93,7 @@ impl Drop for SocketFileGuard {
         let is_ours =
             |file: fs::Metadata| file.file_type().is_socket() && (file.dev(), file.ino()) == self.identity;
         if fs::symlink_metadata(&self.path).is_ok_and(is_ours) {
-            // Left behind it does no harm: the next start finds that nobody listens there.
+            // A file that remains does no harm: the next start detects that it has no listener.
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -105,7 +105,7 @@ pub(super) fn listen(path: &Path, access: &Access) -> io::Result<Listener> {
     socket.bind(&SockAddr::unix(path)?)?;
     // From here on the file goes, whatever fails.
     let file = SocketFileGuard::new(path, FileOwnership::new(true))?;
-    // Nobody can connect before the socket listens, so there is no moment with another mode or another owner.
+    // No client can connect before the socket listens, so there is no moment with another mode or owner.
     fs::set_permissions(path, fs::Permissions::from_mode(access.mode))?;
     let Owner { user, group } = access.owner;
     if user.is_some() || group.is_some() {
@@ -127,7 +127,7 @@ pub(super) fn accept(listener: impl AsFd) -> io::Result<(OwnedFd, Peer)> {
     Ok((stream, Peer::Unix))
 }
 
-/// Removes what a process that was killed has left there: a socket behind which nobody listens, and nothing else.
+/// Removes the file of a socket without a listener, as a killed process leaves it, and nothing else.
 fn remove_stale(path: &Path) -> io::Result<()> {
     let file = match fs::symlink_metadata(path) {
         Ok(file) => file,
@@ -141,7 +141,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     match UnixStream::connect(path) {
         Ok(_) => Err(ErrorKind::AddrInUse.into()),
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path),
-        // Somebody else was quicker to remove it.
+        // Another process has removed it.
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
     }
@@ -204,7 +204,7 @@ mod tests {
         let _listener = bound(&path, &Access::default()).unwrap();
         let ours = fs::metadata(&path).unwrap();
         drop(_listener);
-        // Everybody may give a file to whom it has already; only root to somebody else.
+        // Any user can set the current owner again; only root can set another one.
         let mut owners = vec![(ours.uid(), ours.gid())];
         if ours.uid() == 0 {
             owners.push((65_534, 65_534));

@@ -18,7 +18,7 @@ use crate::lifecycle::status::ProcessStatus;
 use crate::listen::{self, ListenError, Listener, SocketOwner};
 use crate::settings::Settings;
 
-/// Listeners that somebody else has bound, of whom this process is then to say when it serves.
+/// Inherited listeners, and the channels on which this process reports that it is ready.
 #[derive(Debug, Default)]
 pub struct InheritedListeners {
     users: Vec<Listener>,
@@ -42,8 +42,8 @@ impl InheritedListeners {
         if of_parent { from_predecessor().map_err(InheritError::Predecessor) } else { Ok(given) }
     }
 
-    /// The listeners for users: those that were given, or else those of the settings. The log says which, and the settings
-    /// are told whether others keep them open.
+    /// The listeners for users: those that were given, or else those of the settings. The log says which. Sets in the
+    /// settings whether a supervisor keeps them open.
     ///
     /// # Errors
     /// An address of the settings cannot be had.
@@ -65,7 +65,7 @@ impl InheritedListeners {
         self.control.take()
     }
 
-    /// Tells those who wait for it that this process serves: its supervisor, and its predecessor, which then drains.
+    /// Reports to the supervisor and to the predecessor that this process is ready. The predecessor then drains.
     pub fn notify_ready(self, status: &ProcessStatus, log: &Logger) {
         if let Some(channel) = &self.channel
             && let Err(error) = handover::send_ready(channel)

@@ -40,7 +40,7 @@ struct Successor {
 }
 
 impl SuccessorLauncher {
-    /// For a process with this control port. `status` is told when another has taken over.
+    /// Creates a launcher for a process with this control port. It sets `status` when a successor has taken over.
     ///
     /// # Errors
     /// No descriptor was to be had.
@@ -79,7 +79,7 @@ impl SuccessorLauncher {
                 let child = Arc::new(Mutex::new(child));
                 let (watched, teller, waker) = (child.clone(), sender.clone(), wake.clone());
                 let watch = move || {
-                    // It fails only if nobody asks.
+                    // It fails only if the launcher is gone.
                     let _ = teller.send(watch(&channel, &watched));
                     waker();
                 };
@@ -215,7 +215,7 @@ enum HandoverError {
     Exited(String),
     /// It took too long.
     TimedOut,
-    /// Nobody waited for it.
+    /// No thread could be started to wait for it.
     Unwatched,
 }
 
@@ -227,7 +227,7 @@ impl fmt::Display for HandoverError {
             HandoverError::Start(error) => write!(f, "it cannot be started: {error}"),
             HandoverError::Exited(how) => write!(f, "it ended before it served: {how}"),
             HandoverError::TimedOut => write!(f, "it did not serve within {PATIENCE:?}"),
-            HandoverError::Unwatched => f.write_str("nobody could wait for it"),
+            HandoverError::Unwatched => f.write_str("no thread could be started to wait for it"),
         }
     }
 }

@@ -7,9 +7,9 @@
 //!                                  drains                            serves
 //! ```
 //!
-//! The port is never closed: both processes hold the same socket, and the kernel keeps those who come meanwhile in its
-//! one queue. [`InheritedListeners`] is the side of whoever is started, [`SuccessorLauncher`] that of whoever starts, and `handover` is
-//! what they say to each other.
+//! The port is never closed: both processes hold the same socket, and the kernel keeps new connections in its one
+//! queue. [`InheritedListeners`] is the side of the new process, [`SuccessorLauncher`] that of the old one, and `handover` is the
+//! protocol between them.
 
 mod handover;
 mod inherited;
