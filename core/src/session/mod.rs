@@ -449,7 +449,8 @@ impl<R: Role> Session<R> {
     pub(crate) fn abort(&mut self, ending: Ending) {
         self.end(State::Aborted, ending);
         self.incoming = None;
-        self.control = None;
+        // The reason is still needed for the log.
+        self.control.as_mut().and_then(|control| control.take_pong());
         self.deadline = None;
     }
 

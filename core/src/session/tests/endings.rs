@@ -150,6 +150,8 @@ fn the_reason_of_a_close_is_that_of_the_caller() {
         bench.act(|session, turn| session.close(turn, CloseCode(4403), reason));
         bench.act(|session, turn| session.close(turn, CloseCode(4401), "the second close does nothing"));
         assert_eq!(bench.session.reason(), stored);
+        bench.session.abort(Ending::Broken);
+        assert_eq!(bench.session.reason(), stored, "the first cause stays the cause");
         assert_eq!(bench.session.ending(), Some(Ending::Closed(CloseCode(4403))));
     }
     let mut bench = Bench::new(limits());
