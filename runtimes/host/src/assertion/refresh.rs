@@ -52,11 +52,13 @@ impl Refresher {
         self.cache.begin();
         let fetched =
             self.fetcher.fetch().map_err(|error| Failure { error, age: self.cache.fail(Instant::now()) })?;
+        let wait = self.keep(fetched);
+        // Logged after the keys are in effect, so that a token signed with them is accepted once the line is there.
         if self.failures > 0 {
             info!(self.log, # "assertion_keys_recovered", "assertion keys can be fetched again"; "source" => %self.source);
             self.failures = 0;
         }
-        Ok(self.keep(fetched))
+        Ok(wait)
     }
 
     fn keep(&self, fetched: Option<Fetched>) -> Duration {
