@@ -1,7 +1,8 @@
-//! An identity that is signed: one header with a token, instead of plain headers that anyone on the way could write.
+//! Signed identities: one header with a token, instead of plain headers that every system on the way could write.
 //!
-//! Tokens are not verified here: that needs keys, which have to be fetched, and a clock. The host provides an [`AssertionVerifier`]; this module finds the token, keeps the rules of identity headers about it, and
-//! makes an [`Identity`] of what was asserted.
+//! The core does not verify tokens: that needs keys, which have to be fetched, and a clock. The host provides an
+//! [`AssertionVerifier`]. This module finds the token, applies the rules of identity headers to its header, and makes an
+//! [`Identity`] of the claims.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,28 +19,27 @@ use super::single_header::SingleHeader;
 pub struct Assertion {
     /// The name of the header, compared without case.
     pub header: String,
-    /// The judge, shared by all workers of a process.
+    /// The verifier, shared by all workers of a process.
     pub verifier: Arc<dyn AssertionVerifier>,
 }
 
-/// Judges signed tokens.
+/// Verifies signed tokens.
 ///
-/// It is called by a worker in the middle of a turn, once for each upgrade that comes so far, and must not wait: keys
-/// that are not at hand are [`AssertionError::KeysUnavailable`], and are fetched elsewhere.
+/// A worker calls it once for each upgrade that has a token, and cannot serve other connections until it returns. It must not
+/// wait for keys: it returns [`AssertionError::KeysUnavailable`], and another thread fetches them.
 pub trait AssertionVerifier: fmt::Debug + Send + Sync {
-    /// Returns the claims of the token if it is signed by the issuer, for this audience, and valid now. `token` is the header's value
-    /// without the scheme `Bearer`, never empty, and may be any bytes that a header can hold.
+    /// Returns the claims of the token if it is signed by the issuer, for this audience, and valid now. `token` is the value of
+    /// the header without the scheme `Bearer`. It is not empty, and may contain any bytes that a header can contain.
     ///
     /// # Errors
     /// The first rule that the token breaks.
     fn verify(&self, token: &[u8]) -> Result<Asserted, AssertionError>;
 }
 
-/// The claims of a valid token about a user. The values are as the token has them: the rules of identities are applied to
-/// them afterwards.
+/// The claims of a valid token about a user, unchanged. [`IdentityRules`] are applied to them afterwards.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asserted {
-    /// Who it is.
+    /// The id of the user.
     pub id: String,
     /// The e-mail address, for the log; empty if there is none.
     pub email: String,
@@ -51,8 +51,10 @@ pub struct Asserted {
 }
 
 impl Assertion {
-    /// The identity that the token in `header` asserts, if there is one line with a token, plainly or as a bearer token,
-    /// and the verifier accepts it.
+    /// Returns the identity that the token in `header` asserts. The token may follow the scheme `Bearer`.
+    ///
+    /// # Errors
+    /// There is not exactly one line with a token, the verifier refuses it, or a claim breaks a rule of identities.
     pub(super) fn identity(
         &self,
         header: &SingleHeader<'_>,
@@ -61,9 +63,9 @@ impl Assertion {
         let token = header.value()?.map(without_scheme).filter(|token| !token.is_empty());
         let token = token.ok_or(HandshakeError::AssertionMissing)?;
         let asserted = self.verifier.verify(token)?;
-        // A token whose end has more digits than are kept outlives the service all the same.
+        // A token whose expiry exceeds the maximum expires thousands of years from now all the same.
         let token_exp = asserted.expires_at.min(Identity::MAX_EXP).to_string();
-        // Encodings are for headers. A token is JSON, where names stand as they are.
+        // Encodings are for headers. Names in JSON are not encoded.
         IdentityRules { names: NameEncoding::Raw, ..rules }.identity(&IdentityValues {
             id: asserted.id.as_bytes(),
             email: asserted.email.as_bytes(),
@@ -80,8 +82,8 @@ impl From<AssertionError> for HandshakeError {
     }
 }
 
-/// The value without the scheme `Bearer`, in any case, and the spaces after it (RFC 9110 §11.4, RFC 6750 §2.1). Some
-/// gateways write it under other names than `Authorization`, too. No token begins like that: it has no space.
+/// Returns the value without the scheme `Bearer`, in any case, and the spaces after it (RFC 9110 §11.4, RFC 6750 §2.1). Some
+/// gateways add the scheme in other headers than `Authorization`, too. A token contains no space, so none begins like this.
 fn without_scheme(value: &[u8]) -> &[u8] {
     const SCHEME: &[u8] = b"bearer";
     let (scheme, rest) = value.split_at(SCHEME.len().min(value.len()));
@@ -97,47 +99,22 @@ mod tests {
     use super::*;
     use crate::handshake::{HandshakeConfig, IdentityHeaders, Peer, Reply, UpgradeRequest, reject};
 
-    /// Believes tokens of the form `user:ID`, and refuses each error by its name.
+    /// Accepts tokens of the form `user:ID`. For a token that is the name of an error it returns that error.
     #[derive(Debug)]
     struct ByName;
 
     impl AssertionVerifier for ByName {
         fn verify(&self, token: &[u8]) -> Result<Asserted, AssertionError> {
-            let token = std::str::from_utf8(token).map_err(|_| AssertionError::Form)?;
-            if let Some(error) = ERRORS.iter().find(|error| format!("{error:?}") == token) {
-                return Err(*error);
+            let token = std::str::from_utf8(token).map_err(|_| AssertionError::Malformed)?;
+            if let Some(error) = AssertionError::all().into_iter().find(|error| format!("{error:?}") == token)
+            {
+                return Err(error);
             }
-            let id = token.strip_prefix("user:").ok_or(AssertionError::Form)?;
+            let id = token.strip_prefix("user:").ok_or(AssertionError::Malformed)?;
             let (email, name) = ("ann@example.com".to_owned(), "Ann\u{7} 李 ".to_owned());
             Ok(Asserted { id: id.to_owned(), email, name, expires_at: 1 })
         }
     }
-
-    /// All of them, in their order.
-    const ERRORS: [AssertionError; 22] = [
-        AssertionError::Form,
-        AssertionError::Header,
-        AssertionError::Algorithm,
-        AssertionError::Critical,
-        AssertionError::KeyUnnamed,
-        AssertionError::KeyUnknown,
-        AssertionError::KeyUnfit,
-        AssertionError::Signature,
-        AssertionError::Claims,
-        AssertionError::IssuerType,
-        AssertionError::AudienceType,
-        AssertionError::ExpiryType,
-        AssertionError::NotBeforeType,
-        AssertionError::IssuedAtType,
-        AssertionError::Expired,
-        AssertionError::TooEarly,
-        AssertionError::IssuedLater,
-        AssertionError::Issuer,
-        AssertionError::Audience,
-        AssertionError::Subject,
-        AssertionError::KeysUnavailable,
-        AssertionError::KeyAwaited,
-    ];
 
     fn identify(lines: &str) -> Result<Identity, HandshakeError> {
         identify_by("X-Assertion", lines)
@@ -163,14 +140,14 @@ mod tests {
     }
 
     #[test]
-    fn the_token_says_who_it_is() {
+    fn the_identity_is_that_of_the_token() {
         let user = identify("x-assertion: user:42\r\n").expect("a user");
         assert_eq!((user.id(), user.email(), user.name()), ("42", Some("ann@example.com"), Some("Ann 李")));
         assert_eq!((user.session_id(), user.token_exp()), (None, Some(1)));
     }
 
     #[test]
-    fn plain_headers_are_not_looked_at() {
+    fn plain_identity_headers_are_ignored() {
         let IdentityHeaders { id, email, name, .. } = IdentityHeaders::default();
         for plain in [
             format!("{id}: admin\r\n"),
@@ -186,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_token_nobody_is_admitted() {
+    fn an_upgrade_without_a_token_is_refused() {
         refused("", 401, "assertion_missing");
         refused("X-Assertion:\r\n", 401, "assertion_missing");
         refused("X-Assertion: \t \r\n", 401, "assertion_missing");
@@ -215,13 +192,13 @@ mod tests {
             }
             for other in ["Basic dXNlcjo0Mg==", "Beareruser:42", "Bearer-user:42", "Bearer Bearer user:42"] {
                 let error = identify_by(header, &format!("{header}: {other}\r\n")).expect_err(other);
-                assert_eq!(error, AssertionError::Form.into(), "{header}: {other}");
+                assert_eq!(error, AssertionError::Malformed.into(), "{header}: {other}");
             }
         }
     }
 
     #[test]
-    fn the_token_stands_there_once_and_plainly() {
+    fn a_second_token_an_alias_or_a_nomination_is_refused() {
         let line = "X-Assertion: user:42\r\n";
         refused(&format!("{line}{line}"), 400, "identity_twice");
         refused(&format!("{line}X-ASSERTION:\r\n"), 400, "identity_twice");
@@ -233,18 +210,16 @@ mod tests {
 
     #[test]
     fn each_refusal_of_the_verifier_has_its_answer() {
-        let answers = [
-            (14, 401, "assertion_invalid"),
-            (3, 401, "assertion_not_now"),
-            (1, 401, "assertion_issuer"),
-            (1, 401, "assertion_audience"),
-            (1, 401, "assertion_subject"),
-            (2, 503, "assertion_keys_unavailable"),
-        ];
-        let answers = answers.iter().flat_map(|&(count, status, code)| vec![(status, code); count]);
-        let answers: Vec<_> = answers.collect();
-        assert_eq!(answers.len(), ERRORS.len());
-        for (error, (status, code)) in ERRORS.into_iter().zip(answers) {
+        use AssertionError as E;
+        for error in E::all() {
+            let (status, code) = match error {
+                E::Malformed | E::Key | E::Signature | E::Claims => (401, "assertion_invalid"),
+                E::Expired | E::NotYetValid => (401, "assertion_not_now"),
+                E::Issuer => (401, "assertion_issuer"),
+                E::Audience => (401, "assertion_audience"),
+                E::Subject => (401, "assertion_subject"),
+                E::KeysUnavailable => (503, "assertion_keys_unavailable"),
+            };
             refused(&format!("X-Assertion: {error:?}\r\n"), status, code);
             let refusal = HandshakeError::from(error);
             assert_eq!(error.to_string(), refusal.message());
@@ -252,15 +227,16 @@ mod tests {
         }
     }
 
-    /// The client learns the kind of a rule, never the rule.
+    /// The client learns the kind of the rule, not the rule.
     #[test]
-    fn each_rule_has_a_detail_of_its_own_that_no_client_is_told() {
-        let details: HashSet<&str> = ERRORS.iter().map(|error| error.detail()).collect();
-        assert_eq!(details.len(), ERRORS.len(), "two rules with the same detail");
-        for error in ERRORS {
+    fn each_rule_has_a_detail_of_its_own_that_no_answer_contains() {
+        let errors = AssertionError::all();
+        let details: HashSet<&str> = errors.iter().map(|error| error.detail()).collect();
+        assert_eq!(details.len(), errors.len(), "two rules with the same detail");
+        for error in errors {
             let refusal = HandshakeError::from(error);
             assert_eq!(refusal.detail(), Some(error.detail()));
-            // A value of the term format's key-values ends at a comma.
+            // In the term format, a value ends at a comma.
             assert!(!error.detail().contains([',', '"', '\\']), "{}", error.detail());
             let mut answer = Vec::new();
             reject(&mut answer, refusal, Reply { retry_after: 1, ..Reply::default() });
@@ -271,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn an_asserted_id_keeps_the_rules_of_ids() {
+    fn an_asserted_id_must_satisfy_the_rules_of_ids() {
         assert_eq!(identify("X-Assertion: user:accounts.google.com:1234\r\n").map(drop), Ok(()));
         refused("X-Assertion: user:\r\n", 401, "identity_missing");
         refused("X-Assertion: user:a b\r\n", 400, "identity_invalid");

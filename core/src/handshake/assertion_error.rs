@@ -2,6 +2,32 @@
 
 use std::fmt;
 
+/// Defines an error that can be listed: an enum with a function that returns all of its values. A variant that contains another
+/// such enum contributes one value for each of its values.
+macro_rules! listed {
+    ($(#[$attribute:meta])* pub enum $name:ident {
+        $($(#[$of_variant:meta])* $variant:ident $(($inner:ty))?,)*
+    }) => {
+        $(#[$attribute])*
+        pub enum $name {
+            $($(#[$of_variant])* $variant $(($inner))?,)*
+        }
+
+        impl $name {
+            /// Returns all values, in the order of the variants.
+            pub fn all() -> Vec<$name> {
+                [$(listed!(@values $name::$variant $(, $inner)?)),*].concat()
+            }
+        }
+    };
+    (@values $name:ident::$variant:ident) => { vec![$name::$variant] };
+    (@values $name:ident::$variant:ident, $inner:ty) => {
+        <$inner>::all().into_iter().map($name::$variant).collect::<Vec<_>>()
+    };
+}
+pub(super) use listed;
+
+listed! {
 /// Which rule a token breaks.
 ///
 /// The client learns only the kind of the rule, by [`code`](Self::code) and [`message`](Self::message), so that an attacker
@@ -9,151 +35,92 @@ use std::fmt;
 /// contains a part of the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AssertionError {
-    /// The token is not three parts of base64url with a JSON object in the first (RFC 7515 §7.1).
-    Form,
-    /// A member of its header has the wrong type, or is present twice (RFC 7515 §4).
-    Header,
-    /// Its `alg` is missing, unknown, `none`, or one with a shared secret (RFC 8725 §3.1).
-    Algorithm,
-    /// Its `crit` requires an extension, and none is supported (RFC 7515 §4.1.11).
-    Critical,
-    /// It has no `kid`, and no key of the issuer supports its `alg`.
-    KeyUnnamed,
-    /// No key has its `kid`.
-    KeyUnknown,
-    /// The key with its `kid` does not support its `alg`.
-    KeyUnfit,
+    /// The token is not three parts of base64url (RFC 7515 §7.1), its header is not a JSON object with valid members, its
+    /// `alg` is not supported (RFC 8725 §3.1), or its `crit` requires an extension (RFC 7515 §4.1.11).
+    Malformed,
+    /// No key of the issuer has its `kid` and supports its `alg`.
+    Key,
     /// The signature does not match the key, the header and the payload.
     Signature,
-    /// The payload is not a JSON object, or has a claim twice or with the wrong type (RFC 7519 §4).
+    /// The payload is not a JSON object, or a required claim is missing, or a claim is present twice or has the wrong type
+    /// (RFC 7519 §4).
     Claims,
-    /// `iss` is missing or not a string (RFC 7519 §4.1.1).
-    IssuerType,
-    /// `aud` is missing, or neither a string nor a list of strings (RFC 7519 §4.1.3).
-    AudienceType,
-    /// `exp` is missing or not a number (RFC 7519 §4.1.4).
-    ExpiryType,
-    /// `nbf` is not a number (RFC 7519 §4.1.5).
-    NotBeforeType,
-    /// `iat` is not a number (RFC 7519 §4.1.6).
-    IssuedAtType,
     /// `exp` has passed.
     Expired,
-    /// `nbf` is in the future.
-    TooEarly,
-    /// `iat` is in the future.
-    IssuedLater,
+    /// `nbf` or `iat` is in the future.
+    NotYetValid,
     /// `iss` is another issuer.
     Issuer,
     /// `aud` names other audiences only.
     Audience,
     /// It has no claim with the id of the user.
     Subject,
-    /// The issuer's keys have not been fetched yet. The client may try again.
+    /// The key could not be looked up, because keys of the issuer are being fetched. The client may try again.
     KeysUnavailable,
-    /// No key has its `kid`, but newer keys are being fetched. The client may try again.
-    KeyAwaited,
 }
-
-/// The kind of a rule, which the client learns.
-#[derive(Clone, Copy)]
-enum Kind {
-    Invalid,
-    NotNow,
-    Issuer,
-    Audience,
-    Subject,
-    KeysUnavailable,
 }
 
 impl AssertionError {
-    fn kind(self) -> Kind {
-        match self {
-            AssertionError::Form
-            | AssertionError::Header
-            | AssertionError::Algorithm
-            | AssertionError::Critical
-            | AssertionError::KeyUnnamed
-            | AssertionError::KeyUnknown
-            | AssertionError::KeyUnfit
-            | AssertionError::Signature
-            | AssertionError::Claims
-            | AssertionError::IssuerType
-            | AssertionError::AudienceType
-            | AssertionError::ExpiryType
-            | AssertionError::NotBeforeType
-            | AssertionError::IssuedAtType => Kind::Invalid,
-            AssertionError::Expired | AssertionError::TooEarly | AssertionError::IssuedLater => Kind::NotNow,
-            AssertionError::Issuer => Kind::Issuer,
-            AssertionError::Audience => Kind::Audience,
-            AssertionError::Subject => Kind::Subject,
-            AssertionError::KeysUnavailable | AssertionError::KeyAwaited => Kind::KeysUnavailable,
-        }
-    }
-
     /// The HTTP status of the refusal.
     pub fn status(self) -> u16 {
-        match self.kind() {
-            Kind::Invalid | Kind::NotNow | Kind::Issuer | Kind::Audience | Kind::Subject => 401,
-            Kind::KeysUnavailable => 503,
-        }
+        if self == AssertionError::KeysUnavailable { 503 } else { 401 }
     }
 
     /// The code of the refusal for programs, as [`HandshakeError::code`](super::HandshakeError::code).
     pub fn code(self) -> &'static str {
-        match self.kind() {
-            Kind::Invalid => "assertion_invalid",
-            Kind::NotNow => "assertion_not_now",
-            Kind::Issuer => "assertion_issuer",
-            Kind::Audience => "assertion_audience",
-            Kind::Subject => "assertion_subject",
-            Kind::KeysUnavailable => "assertion_keys_unavailable",
-        }
+        self.answer().0
     }
 
     /// The text for people, as [`HandshakeError::message`](super::HandshakeError::message).
     pub fn message(self) -> &'static str {
-        match self.kind() {
-            Kind::Invalid => "the assertion is not a token that is signed with a key of its issuer",
-            Kind::NotNow => "the assertion has expired, or is not valid yet",
-            Kind::Issuer => "the issuer of the assertion is not POSTERN_ASSERTION_ISSUER",
-            Kind::Audience => "the assertion is for nobody in POSTERN_ASSERTION_AUDIENCE",
-            Kind::Subject => {
-                "the assertion has no text and no whole number in the claims that POSTERN_ASSERTION_ID_CLAIM names"
+        self.answer().1
+    }
+
+    fn answer(self) -> (&'static str, &'static str) {
+        match self {
+            AssertionError::Malformed
+            | AssertionError::Key
+            | AssertionError::Signature
+            | AssertionError::Claims => {
+                ("assertion_invalid", "the assertion is not a token that is signed with a key of its issuer")
             }
-            Kind::KeysUnavailable => "the keys to judge the assertion with are not there yet; try again",
+            AssertionError::Expired | AssertionError::NotYetValid => {
+                ("assertion_not_now", "the assertion has expired, or is not valid yet")
+            }
+            AssertionError::Issuer => {
+                ("assertion_issuer", "the issuer of the assertion is not POSTERN_ASSERTION_ISSUER")
+            }
+            AssertionError::Audience => {
+                ("assertion_audience", "the assertion is for nobody in POSTERN_ASSERTION_AUDIENCE")
+            }
+            AssertionError::Subject => (
+                "assertion_subject",
+                "the assertion has no text and no whole number in the claims that POSTERN_ASSERTION_ID_CLAIM names",
+            ),
+            AssertionError::KeysUnavailable => (
+                "assertion_keys_unavailable",
+                "the keys to judge the assertion with are not there yet; try again",
+            ),
         }
     }
 
     /// The rule that the token breaks, for the log only.
     pub fn detail(self) -> &'static str {
         match self {
-            AssertionError::Form => "not three parts of base64url with a header of JSON",
-            AssertionError::Header => "a member of the header has the wrong type or is there twice",
-            AssertionError::Algorithm => "alg is missing or none that is taken",
-            AssertionError::Critical => "crit demands an extension",
-            AssertionError::KeyUnnamed => "kid is missing and no key is for alg",
-            AssertionError::KeyUnknown => "kid is of no key",
-            AssertionError::KeyUnfit => "kid is of a key that is not for alg",
+            AssertionError::Malformed => {
+                "the token or its header is malformed or uses an unsupported alg or crit"
+            }
+            AssertionError::Key => "no key of the issuer has the kid and supports the alg of the token",
             AssertionError::Signature => "the signature is wrong",
-            AssertionError::Claims => {
-                "the payload is no JSON object or has a claim twice or of the wrong type"
-            }
-            AssertionError::IssuerType => "iss is missing or not a text",
-            AssertionError::AudienceType => "aud is missing or neither a text nor a list of texts",
-            AssertionError::ExpiryType => "exp is missing or not a number",
-            AssertionError::NotBeforeType => "nbf is not a number",
-            AssertionError::IssuedAtType => "iat is not a number",
-            AssertionError::Expired => "exp is over",
-            AssertionError::TooEarly => "nbf has not come yet",
-            AssertionError::IssuedLater => "iat has not come yet",
-            AssertionError::Issuer => "iss is another",
-            AssertionError::Audience => "aud is of others",
+            AssertionError::Claims => "a claim is missing or present twice or has the wrong type",
+            AssertionError::Expired => "exp has passed",
+            AssertionError::NotYetValid => "nbf or iat is in the future",
+            AssertionError::Issuer => "iss is not the configured issuer",
+            AssertionError::Audience => "aud contains no configured audience",
             AssertionError::Subject => {
-                "the claim with the id is missing or neither a text nor a whole number"
+                "the claim with the user id is missing or is not a string or whole number"
             }
-            AssertionError::KeysUnavailable => "there are no keys yet",
-            AssertionError::KeyAwaited => "kid is of no key yet and newer keys are being fetched",
+            AssertionError::KeysUnavailable => "the keys of the issuer are being fetched",
         }
     }
 }

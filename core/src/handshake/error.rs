@@ -4,9 +4,10 @@ use std::fmt;
 
 use crate::close_code::CloseCode;
 
-use super::assertion_error::AssertionError;
+use super::assertion_error::{AssertionError, listed};
 use crate::close_code;
 
+listed! {
 /// A refused upgrade. Everything in here is written to the log, and said to the client but for the
 /// [`detail`](Self::detail); nothing of it comes from the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -83,6 +84,7 @@ pub enum HandshakeError {
     Crowded,
     /// The log takes no more, and may not lose what the user would say.
     LogStalled,
+}
 }
 
 impl HandshakeError {

@@ -111,43 +111,7 @@ fn a_refusal_is_this() {
 #[test]
 fn every_refusal_is_framed_and_closes() {
     use HandshakeError as E;
-    for error in [
-        E::NotHttp,
-        E::BareLineFeed,
-        E::HttpVersion,
-        E::Target,
-        E::Host,
-        E::Body,
-        E::NoUpgrade,
-        E::NoConnectionUpgrade,
-        E::Key,
-        E::IdentityTwice,
-        E::IdentityAlias,
-        E::IdentityNominated,
-        E::IdentityInvalid,
-        E::OriginTwice,
-        E::IdentityMissing,
-        E::AssertionMissing,
-        E::Assertion(AssertionError::Signature),
-        E::Assertion(AssertionError::Expired),
-        E::Assertion(AssertionError::Issuer),
-        E::Assertion(AssertionError::Audience),
-        E::Assertion(AssertionError::Subject),
-        E::Assertion(AssertionError::KeysUnavailable),
-        E::PeerNotTrusted,
-        E::OriginNotAllowed,
-        E::NotFound,
-        E::Method,
-        E::Timeout,
-        E::Version,
-        E::TooMany,
-        E::HeadTooLarge,
-        E::TooManyHeaders,
-        E::Draining,
-        E::Overloaded,
-        E::TooFast,
-        E::Crowded,
-    ] {
+    for error in E::all() {
         let mut out = Vec::new();
         reject(&mut out, error, Reply { retry_after: 7, ..Reply::default() });
         let response = String::from_utf8(out).expect("ASCII");

@@ -127,7 +127,7 @@ impl JwtVerifier {
                     Unknown::Again => continue,
                     // Without the thread there will be no other keys.
                     Unknown::Ask if self.wake.send(Cause::UnknownKey).is_err() => error,
-                    Unknown::Ask | Unknown::Wait => AssertionError::KeyAwaited,
+                    Unknown::Ask | Unknown::Wait => AssertionError::KeysUnavailable,
                     Unknown::Refuse => error,
                 },
             };

@@ -77,14 +77,14 @@ fn check_outage(answer: Answer) {
     // The unknown key asks for a fetch, which goes wrong.
     let begun = Instant::now();
     let mut verdict = verifier.verify(&forged);
-    assert_eq!(verdict, Err(AssertionError::KeyAwaited));
-    while verdict == Err(AssertionError::KeyAwaited) {
+    assert_eq!(verdict, Err(AssertionError::KeysUnavailable));
+    while verdict == Err(AssertionError::KeysUnavailable) {
         verifier.verify(&good).expect("the last good set stays");
         assert!(begun.elapsed() < PATIENCE, "the fetch does not end");
         thread::sleep(Duration::from_millis(10));
         verdict = verifier.verify(&forged);
     }
-    assert_eq!(verdict, Err(AssertionError::KeyUnknown));
+    assert_eq!(verdict, Err(AssertionError::Key));
     verifier.verify(&good).expect("the last good set stays");
     assert!(server.requests() > before);
 }
@@ -159,9 +159,9 @@ fn a_new_key_is_fetched_when_a_token_names_it_and_an_old_one_is_forgotten() {
     wait_for(&verifier, &token(&old), Ok(()));
     server.answer(Answer::Set(set(&[new.jwk()])));
     verifier.verify(&token(&old)).expect("nobody has asked for another set");
-    assert_eq!(verifier.verify(&token(&new)), Err(AssertionError::KeyAwaited));
+    assert_eq!(verifier.verify(&token(&new)), Err(AssertionError::KeysUnavailable));
     wait_for(&verifier, &token(&new), Ok(()));
-    assert_eq!(verifier.verify(&token(&old)), Err(AssertionError::KeyUnknown));
+    assert_eq!(verifier.verify(&token(&old)), Err(AssertionError::Key));
     assert_eq!(server.requests(), 2);
 }
 
@@ -177,7 +177,7 @@ fn tokens_that_name_no_key_survive_a_rotation() {
     let verifier = start_with(&server);
     wait_for(&verifier, &nameless(&old), Ok(()));
     server.answer(Answer::Set(set(&[old.jwk(), new.jwk()])));
-    assert_eq!(verifier.verify(&nameless(&new)), Err(AssertionError::KeyAwaited));
+    assert_eq!(verifier.verify(&nameless(&new)), Err(AssertionError::KeysUnavailable));
     wait_for(&verifier, &nameless(&new), Ok(()));
     verifier.verify(&nameless(&old)).expect("both are published");
     let attacker = Signer::p256("old", 66);
@@ -197,8 +197,8 @@ fn unknown_keys_cause_one_fetch_a_minute() {
         // The signature is not looked at where no key is known.
         let forged = format!("{}.{}.AAAA", base64url(header), base64url("{}"));
         let verdict = verifier.verify(forged.as_bytes()).unwrap_err();
-        assert!([AssertionError::KeyUnknown, AssertionError::KeyAwaited].contains(&verdict));
-        refused += usize::from(verdict == AssertionError::KeyUnknown);
+        assert!([AssertionError::Key, AssertionError::KeysUnavailable].contains(&verdict));
+        refused += usize::from(verdict == AssertionError::Key);
         if number % 100 == 0 {
             verifier.verify(&token(&signer)).expect("a known key");
             thread::sleep(Duration::from_millis(10));
@@ -281,13 +281,13 @@ fn a_file_is_read_again_when_it_changes() {
     verifier.verify(&token(&old)).expect("the keys of a file are there at once");
     // Half a file, as a careless writer leaves it for a moment.
     fs::write(&path, "{\"keys\":[").unwrap();
-    assert_eq!(verifier.verify(&token(&new)), Err(AssertionError::KeyAwaited));
-    wait_for(&verifier, &token(&new), Err(AssertionError::KeyUnknown));
+    assert_eq!(verifier.verify(&token(&new)), Err(AssertionError::KeysUnavailable));
+    wait_for(&verifier, &token(&new), Err(AssertionError::Key));
     verifier.verify(&token(&old)).expect("the last good set stays");
     // Nobody asks for this one: it is seen to have changed.
     fs::write(&path, set(&[new.jwk()])).unwrap();
     wait_for(&verifier, &token(&new), Ok(()));
-    assert_eq!(verifier.verify(&token(&old)), Err(AssertionError::KeyUnknown));
+    assert_eq!(verifier.verify(&token(&old)), Err(AssertionError::Key));
 }
 
 /// Volumes and deployment tools keep the time of a file, and one key of a curve is as long as another.
@@ -330,7 +330,7 @@ fn keys_in_a_file_rotate_when_a_link_on_the_way_is_replaced() {
     symlink("..2", &next).unwrap();
     fs::rename(&next, &data).unwrap();
     wait_for(&verifier, &token(&new), Ok(()));
-    assert_eq!(verifier.verify(&token(&old)), Err(AssertionError::KeyUnknown));
+    assert_eq!(verifier.verify(&token(&old)), Err(AssertionError::Key));
 }
 
 /// A file that is missing for a long time is still looked for as often as before, and its keys stay meanwhile.
