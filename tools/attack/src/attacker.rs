@@ -14,49 +14,49 @@ use super::Failure;
 use super::plan::Plan;
 use super::report::End;
 
-/// A connection that attacks, or is about to.
+/// A connection that attacks, or whose upgrade request is being sent.
 pub(crate) struct Attacker {
     stream: TcpStream,
     stage: Stage,
-    /// Tells it from others that had its place before.
+    /// Unique: a place in the table is used by several connections, one after the other.
     pub(crate) id: u64,
-    /// When its attack began.
+    /// The time at which its attack began.
     pub(crate) began: Option<Instant>,
-    /// When the server told it that this is the end.
-    pub(crate) told: Option<Instant>,
-    /// Whether it is among those that have something to do.
+    /// The time at which the server refused or closed it.
+    pub(crate) closed: Option<Instant>,
+    /// Whether it is in the list of connections that have something to do.
     pub(crate) is_listed: bool,
 }
 
-/// It sends nothing but the answer to a Close, so its masking keys are of no account.
+/// It sends only the answer to a Close, so its masking keys do not matter.
 type Reader = Session<Client<fn() -> [u8; 4]>>;
 
 enum Stage {
-    /// So many bytes of the request are sent.
+    /// `sent` bytes of the request have been sent.
     Opening { handshake: ClientHandshake, request: Vec<u8>, sent: usize },
-    /// So many bytes of the attack are sent. What comes is read by the core's client.
+    /// `sent` bytes of the attack have been sent. The core's client parses the bytes from the server.
     Attacking { session: Box<Reader>, sent: usize },
 }
 
-/// What a read brought.
+/// The result of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Heard {
-    /// Nothing, and no more for now.
+pub(crate) enum Received {
+    /// No bytes are available at the moment.
     Nothing,
-    /// So many bytes of no account.
+    /// This number of bytes that do not end the connection.
     Bytes(usize),
     /// The 101.
     Upgraded,
-    /// That this is the end, and why.
-    Told(End),
-    /// That the server has ended its side.
+    /// A refusal or a Close.
+    End(End),
+    /// The server has shut down its side.
     Eof,
-    /// That there is no connection any more.
-    Gone,
+    /// The connection is broken.
+    Broken,
 }
 
 impl Attacker {
-    /// Opens a socket without waiting for it. `request` and `handshake` belong together.
+    /// Starts to connect, without waiting. `request` contains the bytes that `handshake` has written.
     pub(crate) fn connect(
         to: SocketAddr,
         id: u64,
@@ -65,11 +65,11 @@ impl Attacker {
     ) -> io::Result<Attacker> {
         let stream = TcpStream::connect(to)?;
         stream.set_nodelay(true)?;
-        // Who is done with it closes it by a reset. Thousands a second would else use up all ports, which stay taken
-        // for a minute after an orderly end.
+        // Closing the socket resets the connection. After an orderly end its port would be unavailable for a minute,
+        // and thousands of connections per second would use up all ports.
         SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
         let stage = Stage::Opening { handshake, request, sent: 0 };
-        Ok(Attacker { stream, stage, id, began: None, told: None, is_listed: false })
+        Ok(Attacker { stream, stage, id, began: None, closed: None, is_listed: false })
     }
 
     pub(crate) fn stream(&mut self) -> &mut TcpStream {
@@ -80,27 +80,31 @@ impl Attacker {
         matches!(self.stage, Stage::Opening { .. })
     }
 
-    /// Whether it has more to send, for ever.
+    /// Whether it sends until its connection breaks.
     pub(crate) fn is_endless(&self, plan: &Plan) -> bool {
-        if self.is_opening() { plan.drip.is_some() } else { !plan.again.is_empty() }
+        if self.is_opening() { plan.byte_interval.is_some() } else { !plan.repeated.is_empty() }
     }
 
-    /// Sends what the socket takes of the request or of the attack: of a request that drips one byte. Zero if it is
-    /// full, or if there is nothing more to be sent.
+    /// Sends as many bytes of the request or of the attack as the socket accepts, and returns their number. With
+    /// [`Plan::byte_interval`] it sends one byte of a request. Returns 0 if the socket's buffer is full or everything
+    /// has been sent.
     ///
     /// # Errors
-    /// The server is gone.
+    /// The connection is broken.
     pub(crate) fn send(&mut self, plan: &Plan) -> io::Result<usize> {
         let (bytes, sent) = match &mut self.stage {
             Stage::Opening { request, sent, .. } => {
-                let most = if plan.drip.is_some() { 1 } else { usize::MAX };
+                let most = if plan.byte_interval.is_some() { 1 } else { usize::MAX };
                 let rest = request.get(*sent..).unwrap_or_default();
                 (rest.get(..most).unwrap_or(rest), sent)
             }
             Stage::Attacking { sent, .. } => {
                 let bytes = match plan.first.get(*sent..).unwrap_or_default() {
-                    [] if plan.again.is_empty() => return Ok(0),
-                    [] => plan.again.get((*sent - plan.first.len()) % plan.again.len()..).unwrap_or_default(),
+                    [] if plan.repeated.is_empty() => return Ok(0),
+                    [] => plan
+                        .repeated
+                        .get((*sent - plan.first.len()) % plan.repeated.len()..)
+                        .unwrap_or_default(),
                     first => first,
                 };
                 (bytes, sent)
@@ -114,7 +118,7 @@ impl Attacker {
                 *sent += n;
                 Ok(n)
             }
-            // Not connected yet: an event tells when it is.
+            // Not connected yet: an event follows.
             Err(error)
                 if matches!(
                     error.kind(),
@@ -130,37 +134,37 @@ impl Attacker {
     /// Reads once.
     ///
     /// # Errors
-    /// The server does not listen, or what it says is not what a server says.
-    pub(crate) fn receive(&mut self, plan: &Plan, buffer: &mut [u8]) -> Result<Heard, Failure> {
+    /// The server does not listen, or violates the protocol.
+    pub(crate) fn receive(&mut self, plan: &Plan, buffer: &mut [u8]) -> Result<Received, Failure> {
         let n = loop {
             match self.stream.read(buffer) {
-                Ok(0) => return Ok(Heard::Eof),
+                Ok(0) => return Ok(Received::Eof),
                 Ok(n) => break n,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => {
-                    return Ok(Heard::Nothing);
+                    return Ok(Received::Nothing);
                 }
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
                     return Err("the server does not listen".into());
                 }
-                Err(_) => return Ok(Heard::Gone),
+                Err(_) => return Ok(Received::Broken),
             }
         };
         let mut input = Input::new(buffer.get_mut(..n).unwrap_or_default());
         match &mut self.stage {
             Stage::Opening { handshake, .. } => match handshake.receive(&mut input) {
-                Ok(None) => Ok(Heard::Bytes(n)),
+                Ok(None) => Ok(Received::Bytes(n)),
                 Ok(Some(connected)) if connected.deflate.is_none() && plan.offers_deflate => {
-                    Err("the server does not compress: POSTERN_COMPRESSION=on".into())
+                    Err("the server does not compress: start it with POSTERN_COMPRESSION=on".into())
                 }
                 Ok(Some(connected)) => {
-                    let reader: Reader = Session::client(Arc::new(anything()), || [0; 4]);
+                    let reader: Reader = Session::client(Arc::new(unlimited()), || [0; 4]);
                     let session = Box::new(reader.with_deflate(connected.deflate));
                     self.stage = Stage::Attacking { session, sent: 0 };
                     self.began = Some(Instant::now());
-                    Ok(Heard::Upgraded)
+                    Ok(Received::Upgraded)
                 }
-                Err(ConnectError::Refused { status, .. }) => Ok(Heard::Told(End::Status(status))),
+                Err(ConnectError::Refused { status, .. }) => Ok(Received::End(End::Status(status))),
                 Err(error) => Err(error.into()),
             },
             Stage::Attacking { session, .. } => {
@@ -169,17 +173,17 @@ impl Attacker {
                     Turn { now: Instant::now(), out: &mut out, is_backlogged: false, codec: &mut codec };
                 while let Some(event) = session.next_event(&mut turn, &mut input)? {
                     if let Event::Close { code, .. } = event {
-                        return Ok(Heard::Told(End::Close(code.map(u16::from))));
+                        return Ok(Received::End(End::Close(code.map(u16::from))));
                     }
                 }
-                Ok(Heard::Bytes(n))
+                Ok(Received::Bytes(n))
             }
         }
     }
 }
 
-/// Without limits: what a server may do is not what is asked here.
-fn anything() -> SessionConfig {
+/// Has no limits, because the attack does not judge the messages of the server.
+fn unlimited() -> SessionConfig {
     SessionConfig {
         max_message: usize::MAX,
         max_frame: usize::MAX,

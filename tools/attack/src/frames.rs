@@ -1,18 +1,18 @@
-//! Frames as a client should not send them, which the core's client does not.
+//! Frames that the core's client cannot send: incomplete ones, fragments without an end, compression bombs.
 
 use flate2::{Compress, Compression, FlushCompress};
 
 use super::Failure;
 
-/// Final frames and the beginnings of messages (RFC 6455 §5.2).
+/// The bit of a frame that ends its message (RFC 6455 §5.2).
 pub(crate) const FIN: u8 = 0x80;
-/// Of the first frame of a compressed message (RFC 7692 §6).
+/// The bit of the first frame of a compressed message (RFC 7692 §6).
 pub(crate) const RSV1: u8 = 0x40;
 pub(crate) const CONTINUATION: u8 = 0x0;
 pub(crate) const BINARY: u8 = 0x2;
 pub(crate) const PING: u8 = 0x9;
 
-/// A masked frame that announces `len` bytes of payload and has these.
+/// Returns a masked frame that announces `len` bytes of payload and contains `payload`.
 pub(crate) fn frame(first: u8, len: usize, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![first];
     match len {
@@ -31,23 +31,23 @@ pub(crate) fn frame(first: u8, len: usize, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// A whole one.
+/// Returns a complete masked frame.
 pub(crate) fn whole(first: u8, payload: &[u8]) -> Vec<u8> {
     frame(first, payload.len(), payload)
 }
 
-/// A message of so many zeros, compressed as far as DEFLATE goes: to a thousandth.
+/// Returns a message of zeros, compressed to a thousandth of its size, which is the best ratio of DEFLATE.
 pub(crate) fn bomb(zeros: usize) -> Result<Vec<u8>, Failure> {
     let mut compressed = Vec::with_capacity(zeros / 512 + 1024);
     let mut deflater = Compress::new(Compression::best(), false);
     deflater.compress_vec(&vec![0; zeros], &mut compressed, FlushCompress::Sync)?;
     if deflater.total_in() != zeros as u64 {
-        return Err("the bomb did not get as small as it should".into());
+        return Err("the compressor did not take all zeros".into());
     }
     // RFC 7692 §7.2.1: "Remove 4 octets (that are 0x00 0x00 0xff 0xff) from the tail end."
     let payload = compressed.strip_suffix(&[0, 0, 0xff, 0xff]).unwrap_or(&compressed);
     Ok(whole(FIN | RSV1 | BINARY, payload))
 }
 
-/// The masking key. A server cannot tell that it is always the same.
+/// The masking key. It is the same in all frames, which does not matter to a server.
 const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];

@@ -1,10 +1,10 @@
-//! Attackers: one thread and many connections, each of which does the one thing that a server must survive.
+//! An attack generator: one thread with many connections that all run the same attack.
 //!
-//! What they send is made before the run and sent from the same memory by all of them, so that an attacker costs less
-//! than what it attacks. Each connection that the server ends is counted by how it was ended, a status, a close code or
-//! nothing, and after how long; it may come back then, as an attacker does.
+//! The bytes of an attack are created before the run, and all connections send them from the same memory, so an attacker
+//! needs less processor time than the server. Each connection that the server ends is counted by the status, the close
+//! code or the lack of both, with the time that it lasted. It can be opened again then.
 //!
-//! The attack goes on until the standard input ends: `sleep 5 | attack 127.0.0.1:8080 --attack pings`.
+//! The attack lasts until the end of standard input: `sleep 5 | attack 127.0.0.1:8080 --attack pings`.
 
 mod attacker;
 mod frames;
@@ -15,7 +15,7 @@ mod run;
 
 use std::process::ExitCode;
 
-/// What went wrong, for the person who reads it.
+/// An error message.
 type Failure = Box<dyn std::error::Error>;
 
 fn main() -> ExitCode {

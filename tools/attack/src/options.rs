@@ -8,14 +8,14 @@ use clap::{Arg, ArgMatches, Command, value_parser};
 
 use super::plan::{ATTACKS, Attack};
 
-/// What to do.
+/// The parsed command line.
 pub(crate) struct Options {
     pub(crate) server: SocketAddr,
     pub(crate) path: String,
     pub(crate) attack: &'static Attack,
     pub(crate) connections: usize,
-    /// How long after the server has ended a connection it comes back.
-    pub(crate) again: Option<Duration>,
+    /// The time from the end of a connection by the server to the next connection in its place.
+    pub(crate) reconnect_after: Option<Duration>,
 }
 
 impl Options {
@@ -39,9 +39,9 @@ impl Options {
         Ok(Options {
             server,
             path: text("path"),
-            attack: attack.ok_or_else(|| format!("{name} is no attack"))?,
+            attack: attack.ok_or_else(|| format!("there is no attack {name}"))?,
             connections: matches.get_one::<u64>("connections").map_or(100, |&number| number.max(1) as usize),
-            again: seconds("again"),
+            reconnect_after: seconds("reconnect-after"),
         })
     }
 }
@@ -54,8 +54,8 @@ fn command() -> Command {
     let attacks: Vec<_> = ATTACKS.iter().map(|attack| format!("{}: {}", attack.name, attack.help)).collect();
     Command::new("attack")
         .about(
-            "Attacks a WebSocket server until the standard input ends, and prints one line of JSON: how the server \
-             ended the connections, and after how long.",
+            "Attacks a WebSocket server until the end of standard input. Then prints one line of JSON: how the server \
+             ended the connections, and after what time.",
         )
         .arg(Arg::new("SERVER").required(true).help("Address and port, such as 127.0.0.1:8080"))
         .arg(
@@ -64,16 +64,19 @@ fn command() -> Command {
                 .required(true)
                 .value_parser(PossibleValuesParser::new(ATTACKS.iter().map(|attack| attack.name)))
                 .hide_possible_values(true)
-                .help(format!("What each connection does.\n{}", attacks.join("\n"))),
+                .help(format!("What each connection sends:\n{}", attacks.join("\n"))),
         )
         .arg(
             text("connections")
                 .value_name("N")
                 .value_parser(value_parser!(u64))
-                .help("How many at a time [default: 100]"),
+                .help("Number of concurrent connections [default: 100]"),
         )
         .arg(text("path").value_name("TEXT").default_value("/ws").help("Path of the upgrade request"))
-        .arg(seconds("again", "Come back so long after the server has ended a connection [default: never]"))
+        .arg(seconds(
+            "reconnect-after",
+            "Open another connection this time after the server has ended one [default: never]",
+        ))
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

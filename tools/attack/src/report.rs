@@ -1,4 +1,4 @@
-//! The one line that is printed.
+//! The printed report: one line of JSON.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,11 +12,11 @@ use super::Failure;
 /// How the server ended a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum End {
-    /// It refused the upgrade.
+    /// A refusal of the upgrade, with its status.
     Status(u16),
-    /// It sent a Close, with this code if with one.
+    /// A Close, with its code if it has one.
     Close(Option<u16>),
-    /// Without a word.
+    /// The end of the TCP connection without a refusal or a Close.
     Dropped,
 }
 
@@ -30,34 +30,34 @@ impl fmt::Display for End {
     }
 }
 
-/// What became of an attack.
+/// The result of an attack.
 #[derive(Debug)]
 pub(crate) struct Report {
     pub(crate) attack: &'static str,
     pub(crate) connections: usize,
-    /// Attacks that began, those of connections that came back as well.
+    /// Number of connections whose attack began.
     pub(crate) begun: u64,
-    /// From the start until so many were attacking at a time, if they ever were.
+    /// The time from the start until `connections` of them attacked at the same time, if that happened.
     pub(crate) complete_after: Option<Duration>,
-    /// From the start to the end of the standard input.
+    /// The time from the start to the end of standard input.
     pub(crate) lasted: Duration,
-    /// Connections that the server had not ended at the end, since their attack began.
-    pub(crate) open: Left,
-    /// Those that were told of the end and still there, since they were told.
-    pub(crate) told: Left,
+    /// Connections that the server had not ended, with the time since their attack began.
+    pub(crate) open: Remaining,
+    /// Connections that the server had refused or closed but not reset yet, with the time since then.
+    pub(crate) closing: Remaining,
     pub(crate) sent_bytes: u64,
     pub(crate) received_bytes: u64,
     ends: BTreeMap<End, Histogram<u64>>,
 }
 
-/// Connections that are left, and for how long the first of them has been there.
+/// Connections that remain at the end, and the longest of their times.
 #[derive(Debug, Default)]
-pub(crate) struct Left {
+pub(crate) struct Remaining {
     count: usize,
     longest: Duration,
 }
 
-impl Left {
+impl Remaining {
     pub(crate) fn add(&mut self, time: Duration) {
         self.count += 1;
         self.longest = self.longest.max(time);
@@ -76,19 +76,19 @@ impl Report {
             begun: 0,
             complete_after: None,
             lasted: Duration::ZERO,
-            open: Left::default(),
-            told: Left::default(),
+            open: Remaining::default(),
+            closing: Remaining::default(),
             sent_bytes: 0,
             received_bytes: 0,
             ends: BTreeMap::new(),
         }
     }
 
-    /// The server ended a connection that had attacked for so long.
+    /// Counts a connection that the server ended, with the time that its attack had lasted.
     pub(crate) fn ended(&mut self, end: End, after: Duration) -> Result<(), Failure> {
         let times = match self.ends.entry(end) {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-            // To an hour, with three digits.
+            // Up to an hour, with three significant digits.
             std::collections::btree_map::Entry::Vacant(entry) => {
                 entry.insert(Histogram::new_with_max(3_600_000_000_000, 3)?)
             }
@@ -118,7 +118,7 @@ impl fmt::Display for Report {
             "complete_after_seconds": self.complete_after.map(|time| time.as_secs_f64()),
             "lasted_seconds": self.lasted.as_secs_f64(),
             "open": self.open.json(),
-            "told": self.told.json(),
+            "closing": self.closing.json(),
             "sent_bytes": self.sent_bytes,
             "received_bytes": self.received_bytes,
             "ends": Value::Object(ends),

@@ -11,23 +11,23 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use postern_core::client::{ClientHandshake, ClientRequest};
 
 use super::Failure;
-use super::attacker::{Attacker, Heard};
+use super::attacker::{Attacker, Received};
 use super::options::Options;
 use super::plan::Plan;
 use super::report::{End, Report};
 
-/// Attacks until the standard input ends.
+/// Attacks until the end of standard input.
 ///
 /// # Errors
-/// The server is gone, or cannot be attacked this way.
+/// The server does not listen, violates the protocol, or lacks what the attack needs, such as compression.
 pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
     let plan = (options.attack.plan)()?;
     let poll = Poll::new()?;
-    // It has to be there when it is heard.
+    // It must exist until the event is received.
     let waker = Arc::new(Waker::new(poll.registry(), STOP)?);
     let stop = waker.clone();
     thread::Builder::new().name("input".to_owned()).spawn(move || {
-        // However it ends, that is the end.
+        // An error also ends the attack.
         let _ = io::copy(&mut io::stdin(), &mut io::sink());
         let _ = stop.wake();
     })?;
@@ -37,8 +37,8 @@ pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
         poll,
         places: (0..options.connections).map(|_| None).collect(),
         free: (0..options.connections).collect(),
-        resting: VecDeque::new(),
-        dripping: VecDeque::new(),
+        waiting: VecDeque::new(),
+        slow: VecDeque::new(),
         listed: VecDeque::new(),
         opening: 0,
         attacking: 0,
@@ -58,23 +58,24 @@ struct Run<'o> {
     plan: Plan,
     poll: Poll,
     places: Vec<Option<Attacker>>,
-    /// Places whose next attacker may come.
+    /// Places in which a connection can be opened now.
     free: VecDeque<usize>,
-    /// Places whose next attacker comes at a time, the earliest first.
-    resting: VecDeque<(Instant, usize)>,
-    /// Who sends the next byte of its request when, the earliest first.
-    dripping: VecDeque<(Instant, usize, u64)>,
-    /// Who has something to send, or perhaps to read, each of them once.
+    /// Places in which a connection is opened at a later time, the earliest first.
+    waiting: VecDeque<(Instant, usize)>,
+    /// The times at which connections send the next byte of their request, the earliest first.
+    slow: VecDeque<(Instant, usize, u64)>,
+    /// Connections that can send or may be able to read, each once.
     listed: VecDeque<usize>,
-    /// Connections whose attack has not begun yet, and those whose has.
+    /// Connections whose attack has not begun.
     opening: usize,
+    /// Connections whose attack has begun.
     attacking: usize,
-    /// All that there ever were.
+    /// All connections so far.
     opened: u64,
     buffer: Box<[u8]>,
     report: Report,
     started: Instant,
-    /// Whether the standard input has ended.
+    /// Whether standard input has ended.
     is_stopped: bool,
 }
 
@@ -94,13 +95,13 @@ impl Run<'_> {
                     Token(place) => self.handle(place, event)?,
                 }
             }
-            // Each once and in turn.
+            // Each connection has one turn per batch of events.
             for _ in 0..self.listed.len() {
                 if let Some(place) = self.listed.pop_front() {
                     self.turn(place)?;
                 }
             }
-            self.see_to_due()?;
+            self.handle_due()?;
         }
         Ok(())
     }
@@ -109,11 +110,11 @@ impl Run<'_> {
         if !self.listed.is_empty() {
             return Some(Duration::ZERO);
         }
-        let due = [self.resting.front().map(|(at, _)| *at), self.dripping.front().map(|(at, _, _)| *at)];
+        let due = [self.waiting.front().map(|(at, _)| *at), self.slow.front().map(|(at, _, _)| *at)];
         due.into_iter().flatten().min().map(|at| at.saturating_duration_since(Instant::now()))
     }
 
-    /// Opens connections for places that are free, some at a time.
+    /// Opens connections in free places, at most [`OPENING`] at a time.
     fn open(&mut self) -> Result<(), Failure> {
         while self.opening < OPENING
             && let Some(place) = self.free.pop_front()
@@ -144,48 +145,48 @@ impl Run<'_> {
         let Some(attacker) = self.attacker(place) else { return Ok(()) };
         let (is_opening, is_ended) = (attacker.is_opening(), event.is_read_closed() || event.is_error());
         if is_opening || is_ended {
-            self.listen(place)?;
+            self.read_all(place)?;
         }
-        // Who does not read has nothing to do when something comes.
+        // An attacker that does not read ignores incoming bytes.
         if is_opening || event.is_writable() || self.plan.reads {
             self.list(place);
         }
         Ok(())
     }
 
-    /// Reads all that there is.
-    fn listen(&mut self, place: usize) -> Result<(), Failure> {
+    /// Reads until no bytes are available.
+    fn read_all(&mut self, place: usize) -> Result<(), Failure> {
         while self.receive(place)? {}
         Ok(())
     }
 
-    /// Reads once. Says whether there may be more.
+    /// Reads once. Returns whether more bytes may be available.
     fn receive(&mut self, place: usize) -> Result<bool, Failure> {
         let Some(attacker) = self.places.get_mut(place).and_then(Option::as_mut) else { return Ok(false) };
         match attacker.receive(&self.plan, &mut self.buffer)? {
-            Heard::Nothing => return Ok(false),
-            Heard::Bytes(n) => self.report.received_bytes += n as u64,
-            Heard::Upgraded => self.begun(),
-            Heard::Told(end) => self.told(place, end)?,
-            Heard::Eof => {
-                self.told(place, End::Dropped)?;
+            Received::Nothing => return Ok(false),
+            Received::Bytes(n) => self.report.received_bytes += n as u64,
+            Received::Upgraded => self.begun(),
+            Received::End(end) => self.ended(place, end)?,
+            Received::Eof => {
+                self.ended(place, End::Dropped)?;
                 return Ok(false);
             }
-            Heard::Gone => {
-                self.gone(place)?;
+            Received::Broken => {
+                self.broken(place)?;
                 return Ok(false);
             }
         }
         Ok(true)
     }
 
-    /// One write, and one read if it reads.
+    /// Writes once, and reads once if the plan says so.
     fn turn(&mut self, place: usize) -> Result<(), Failure> {
         let Some(attacker) = self.attacker(place) else { return Ok(()) };
         attacker.is_listed = false;
         let (is_opening, has_begun) = (attacker.is_opening(), attacker.began.is_some());
-        if is_opening && self.plan.drip.is_some() {
-            return if has_begun { Ok(()) } else { self.drip(place) };
+        if is_opening && self.plan.byte_interval.is_some() {
+            return if has_begun { Ok(()) } else { self.send_slowly(place) };
         }
         let has_read = self.plan.reads && !is_opening && self.receive(place)?;
         if self.send(place)? > 0 || has_read {
@@ -194,7 +195,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Sends once. Says how much.
+    /// Sends once. Returns the number of bytes.
     fn send(&mut self, place: usize) -> Result<usize, Failure> {
         let Some(attacker) = self.places.get_mut(place).and_then(Option::as_mut) else { return Ok(0) };
         match attacker.send(&self.plan) {
@@ -202,18 +203,18 @@ impl Run<'_> {
                 self.report.sent_bytes += n as u64;
                 Ok(n)
             }
-            // It may have said why before.
+            // The reason may be among the unread bytes.
             Err(_) => {
-                self.listen(place)?;
-                self.gone(place)?;
+                self.read_all(place)?;
+                self.broken(place)?;
                 Ok(0)
             }
         }
     }
 
-    /// Sends the next byte of a request, and sees to the one after it.
-    fn drip(&mut self, place: usize) -> Result<(), Failure> {
-        let (Some(pause), sent) = (self.plan.drip, self.send(place)?) else { return Ok(()) };
+    /// Sends the next byte of a request, and schedules the one after it.
+    fn send_slowly(&mut self, place: usize) -> Result<(), Failure> {
+        let (Some(pause), sent) = (self.plan.byte_interval, self.send(place)?) else { return Ok(()) };
         let now = Instant::now();
         let Some(attacker) = self.attacker(place).filter(|attacker| attacker.is_opening()) else {
             return Ok(());
@@ -224,25 +225,25 @@ impl Run<'_> {
             self.begun();
         }
         if sent > 0 {
-            self.dripping.push_back((now + pause, place, id));
+            self.slow.push_back((now + pause, place, id));
         }
         Ok(())
     }
 
-    fn see_to_due(&mut self) -> Result<(), Failure> {
+    fn handle_due(&mut self) -> Result<(), Failure> {
         let now = Instant::now();
-        while let Some(&(at, place)) = self.resting.front()
+        while let Some(&(at, place)) = self.waiting.front()
             && at <= now
         {
-            self.resting.pop_front();
+            self.waiting.pop_front();
             self.free.push_back(place);
         }
-        while let Some(&(at, place, id)) = self.dripping.front()
+        while let Some(&(at, place, id)) = self.slow.front()
             && at <= now
         {
-            self.dripping.pop_front();
+            self.slow.pop_front();
             if self.attacker(place).is_some_and(|attacker| attacker.id == id) {
-                self.drip(place)?;
+                self.send_slowly(place)?;
             }
         }
         Ok(())
@@ -257,38 +258,38 @@ impl Run<'_> {
         }
     }
 
-    /// The server has ended a connection, and has said why if it ever will. Who has more to send does not mind, and
-    /// goes on until there is no connection any more.
-    fn told(&mut self, place: usize, end: End) -> Result<(), Failure> {
+    /// Counts a connection that the server has refused or closed. An attacker with more to send continues until the
+    /// connection breaks.
+    fn ended(&mut self, place: usize, end: End) -> Result<(), Failure> {
         let Some(attacker) = self.places.get_mut(place).and_then(Option::as_mut) else { return Ok(()) };
-        if attacker.told.is_none() {
+        if attacker.closed.is_none() {
             let now = Instant::now();
-            attacker.told = Some(now);
+            attacker.closed = Some(now);
             self.report.ended(end, now.saturating_duration_since(attacker.began.unwrap_or(now)))?;
         }
         if !attacker.is_endless(&self.plan) {
-            self.leave(place);
+            self.close(place);
         }
         Ok(())
     }
 
-    /// There is no connection any more.
-    fn gone(&mut self, place: usize) -> Result<(), Failure> {
-        self.told(place, End::Dropped)?;
-        self.leave(place);
+    /// Handles a broken connection.
+    fn broken(&mut self, place: usize) -> Result<(), Failure> {
+        self.ended(place, End::Dropped)?;
+        self.close(place);
         Ok(())
     }
 
-    /// Closes a connection. Another one comes in its place, if that is wanted.
-    fn leave(&mut self, place: usize) {
+    /// Closes a connection, and schedules another one in its place if the options say so.
+    fn close(&mut self, place: usize) {
         let Some(attacker) = self.places.get_mut(place).and_then(Option::take) else { return };
         match attacker.began {
             Some(_) => self.attacking -= 1,
             None => self.opening -= 1,
         }
-        match self.options.again {
+        match self.options.reconnect_after {
             Some(Duration::ZERO) => self.free.push_back(place),
-            Some(pause) => self.resting.push_back((Instant::now() + pause, place)),
+            Some(pause) => self.waiting.push_back((Instant::now() + pause, place)),
             None => {}
         }
     }
@@ -296,8 +297,8 @@ impl Run<'_> {
     fn into_report(mut self) -> Report {
         self.report.lasted = self.started.elapsed();
         for attacker in self.places.iter().flatten() {
-            match (attacker.began, attacker.told) {
-                (_, Some(told)) => self.report.told.add(told.elapsed()),
+            match (attacker.began, attacker.closed) {
+                (_, Some(closed)) => self.report.closing.add(closed.elapsed()),
                 (Some(began), None) => self.report.open.add(began.elapsed()),
                 (None, None) => {}
             }
@@ -319,8 +320,8 @@ impl Run<'_> {
     }
 }
 
-/// The token of the end of the standard input.
+/// The token of the end of standard input.
 const STOP: Token = Token(usize::MAX);
 
-/// How many upgrades are under way at a time.
+/// The largest number of concurrent upgrades.
 const OPENING: usize = 128;

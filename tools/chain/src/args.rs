@@ -11,11 +11,11 @@ use crate::gateway::{Addresses, Gateway};
 /// The command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Args {
-    /// Which gateway.
+    /// The gateway to run.
     pub gateway: Gateway,
     /// The package of Postern, which is also the name of its binary.
     pub package: &'static str,
-    /// Which build of Postern.
+    /// The build of Postern to run.
     pub build: Build,
     /// The addresses of all three, on the loopback interface.
     pub addresses: Addresses,
@@ -23,14 +23,14 @@ pub struct Args {
     pub control: SocketAddr,
 }
 
-/// Which build of Postern.
+/// A build of Postern.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Build {
     /// The build of the release profile.
     Release,
     /// The build of the dev profile.
     Dev,
-    /// This file.
+    /// The binary at this path.
     File(PathBuf),
 }
 
@@ -75,6 +75,7 @@ fn command() -> Command {
             .help(help)
     };
     Command::new("cargo chain")
+        .bin_name("cargo chain")
         .about("Runs the Identity service, a gateway and Postern on this machine, without Docker")
         .arg(flag("smol", "Run postern-smol instead of postern"))
         .arg(flag("nginx", "Run nginx instead of Traefik"))

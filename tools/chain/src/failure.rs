@@ -1,10 +1,10 @@
-//! The error of this package: a sentence for people.
+//! The error type of this package: a message.
 
 use std::fmt;
 
-/// A message that says what was tried, why it failed and, if possible, what helps.
+/// A message with the attempted action, the reason of the failure and, if possible, a remedy.
 ///
-/// There are no kinds of failure: a test fails with any of them, and a command ends with any of them.
+/// It has no variants, because callers only print it.
 #[derive(Clone)]
 pub struct Failure(String);
 

@@ -13,7 +13,7 @@ pub(crate) fn text(gateway: SocketAddr, websockets: &Path) -> String {
         r#"
 Everything is ready. Open http://localhost:{port}/ in a browser: the page logs in, connects and sends messages.
 
-Or in another terminal:
+Or run these commands in another terminal:
 
   # Log in. There are john@example.com, ann@example.com and rene@example.com, all with password123.
   TOKEN=$(curl -s http://{gateway}/identity/login -H 'Content-Type: application/json' -d '{{"email":"john@example.com","password":"password123"}}' | sed 's/.*"accessToken":"\([^"]*\)".*/\1/')
@@ -21,10 +21,10 @@ Or in another terminal:
   # Upgrade. The answer is 101, and the connection stays open until Ctrl-C.
   curl -i -N -H "Connection: Upgrade" -H "Upgrade: websocket" -H "Sec-WebSocket-Version: 13" -H "Sec-WebSocket-Key: SGVsbG8sIHdvcmxkIQ==" -H "Authorization: Bearer $TOKEN" http://{gateway}/ws
 
-  # Talk: each line you type comes back. Ctrl-D ends.
+  # Send messages: Postern sends each line back. Ctrl-D ends it.
   PYTHONPATH='{websockets}' python3 -m websockets "ws://{gateway}/ws?token=$TOKEN"
 
-Or in the console of that page:
+Or paste these lines into the console of that page:
 
   // Log in. The answer also sets a cookie, which the browser sends with every handshake.
   var {{ accessToken }} = await (await fetch('/identity/login', {{ method: 'POST', headers: {{ 'Content-Type': 'application/json' }}, body: JSON.stringify({{ email: 'john@example.com', password: 'password123' }}) }})).json();

@@ -1,5 +1,5 @@
 //! Downloads the gateway, starts the Identity service, Postern and the gateway, prints commands to try, and ends all three
-//! when a signal comes or when one of them ends.
+//! on a signal or when one of them ends.
 
 use std::cell::Cell;
 use std::fmt;
@@ -19,7 +19,7 @@ use crate::args::{self, Args, Build};
 use crate::child::Child;
 use crate::{Failure, gateway, instructions, provision, secret};
 
-/// Runs the chain until a signal comes, which is success, or something goes wrong.
+/// Runs the chain until a signal arrives, which is a success, or a step fails.
 pub fn run(args: &Args) -> Result<(), Failure> {
     // Before any child is started, so that a signal ends the children, too.
     let interrupt = Interrupt::listen()?;
@@ -165,11 +165,11 @@ fn how(status: ExitStatus) -> String {
     }
 }
 
-/// Whether a signal to stop has come: SIGINT, SIGTERM, SIGQUIT, or the SIGHUP of a closed terminal. The children are in
+/// Records signals that stop the chain: SIGINT, SIGTERM, SIGQUIT, or the SIGHUP of a closed terminal. The children are in
 /// process groups of their own, so only this program ends them.
 struct Interrupt {
     flag: Arc<AtomicBool>,
-    /// When the last signal was seen.
+    /// The time of the last signal.
     seen: Cell<Option<Instant>>,
 }
 

@@ -1,4 +1,4 @@
-//! One connection: bytes out, bytes in, and how it ended.
+//! One connection: sends bytes, and compares the received ones with the expected ones.
 
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use smol::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::Failure;
 
-/// A connection, and the bytes that were read and not yet used.
+/// A connection, and the bytes that were read but not used yet.
 #[derive(Debug)]
 pub(crate) struct Client {
     stream: Async<TcpStream>,
@@ -43,7 +43,7 @@ impl Client {
         if head.starts_with(format!("HTTP/1.1 {status} ").as_bytes()) {
             return Ok(());
         }
-        Err(format!("{status} is expected, not {:?}", String::from_utf8_lossy(&head)).into())
+        Err(format!("expected status {status}, received {:?}", String::from_utf8_lossy(&head)).into())
     }
 
     /// Expects these bytes.
@@ -55,21 +55,21 @@ impl Client {
         if received == expected {
             return Ok(());
         }
-        Err(format!("{:?} is expected, not {:?}", expected.escape_ascii(), received.escape_ascii()).into())
+        Err(format!("expected {:?}, received {:?}", expected.escape_ascii(), received.escape_ascii()).into())
     }
 
-    /// Reads to the end, and expects that the last frame before it was a Close with this code.
+    /// Reads to the end, and expects a Close with this code as the last frame.
     pub(crate) async fn expect_close(&mut self, code: u16) -> Result<(), Failure> {
         self.read_out().await?;
         let mut rest = &self.unused[..];
-        // Pings come before it. All frames are short.
+        // Pings may precede it. All frames are short.
         while let [first, length, behind @ ..] = rest {
             if *first == 0x88 && behind.starts_with(&code.to_be_bytes()) {
                 return Ok(());
             }
             rest = behind.get(usize::from(*length)..).unwrap_or_default();
         }
-        Err(format!("a Close with {code} is expected, not {:?}", self.unused.escape_ascii()).into())
+        Err(format!("expected a Close with {code}, received {:?}", self.unused.escape_ascii()).into())
     }
 
     /// Reads to the end.
@@ -83,12 +83,12 @@ impl Client {
         &self.unused
     }
 
-    /// Makes the receive buffer small.
+    /// Reduces the receive buffer.
     pub(crate) fn narrow(&self) -> Result<(), Failure> {
         Ok(set_socket_recv_buffer_size(&self.stream, 4096)?)
     }
 
-    /// Ends by a reset.
+    /// Closes the socket by a reset.
     pub(crate) fn reset(self) -> Result<(), Failure> {
         Ok(set_socket_linger(&self.stream, Some(Duration::ZERO))?)
     }
@@ -97,7 +97,7 @@ impl Client {
         let mut buffer = [0; 2048];
         let n = self.stream.read(&mut buffer).await?;
         if n == 0 {
-            return Err(format!("an end is not expected after {:?}", self.unused.escape_ascii()).into());
+            return Err(format!("the connection ended early, after {:?}", self.unused.escape_ascii()).into());
         }
         self.unused.extend(buffer.iter().take(n));
         Ok(())

@@ -21,30 +21,30 @@ pub(crate) enum Kind {
     End,
     /// By a reset.
     Reset,
-    /// No user: 401.
+    /// A request without a user: 401.
     NoUser,
-    /// Another path: 404.
+    /// A request for another path: 404.
     NotFound,
-    /// A frame that is none: 1002.
+    /// An invalid frame: 1002.
     Malformed,
     /// A message that is too long: 1009.
     TooBig,
-    /// The client ends in the middle of its request.
+    /// The client closes its socket in the middle of its request.
     HalfRequest,
-    /// The rest of the request never comes: 408.
+    /// The rest of the request is never sent: 408.
     LateRequest,
     /// A ping is not answered: 4408.
     NoPong,
-    /// A message is begun and not ended: 1008.
+    /// A message is never completed: 1008.
     LateMessage,
-    /// The client does not read what is sent to it.
-    Deaf,
+    /// The client does not read the echoes.
+    NotReading,
     /// By an operator: 4403.
     Operator,
 }
 
 impl Kind {
-    /// All, with how many of a hundred cycles are of that kind. Those that wait for a timeout are rare.
+    /// All kinds, with their number in a hundred cycles. Those that wait for a timeout are rare.
     const SHARES: [(Kind, u64); 13] = [
         (Kind::Close, 24),
         (Kind::End, 14),
@@ -57,13 +57,13 @@ impl Kind {
         (Kind::LateRequest, 2),
         (Kind::NoPong, 2),
         (Kind::LateMessage, 2),
-        (Kind::Deaf, 1),
+        (Kind::NotReading, 1),
         (Kind::Operator, 2),
     ];
 
-    /// The kind of a cycle. In a hundred that follow each other each kind has its share.
+    /// Returns the kind of a cycle. In any hundred consecutive cycles each kind has its share.
     pub(crate) fn of_cycle(number: u64) -> Kind {
-        // 37 has no divisor in common with 100, so that the same kinds do not stand side by side.
+        // 37 has no divisor in common with 100, so consecutive cycles are rarely of the same kind.
         let mut place = number % 100 * 37 % 100;
         for (kind, share) in Kind::SHARES {
             match place.checked_sub(share) {
@@ -87,7 +87,7 @@ impl Kind {
             Kind::LateRequest => "late_request_408",
             Kind::NoPong => "no_pong_4408",
             Kind::LateMessage => "late_message_1008",
-            Kind::Deaf => "slow_consumer",
+            Kind::NotReading => "slow_consumer",
             Kind::Operator => "operator_4403",
         }
     }
@@ -104,9 +104,9 @@ pub(crate) struct Target {
     server: SocketAddr,
     control: SocketAddr,
     api_key: String,
-    /// Users so far: each connection has one of its own, so that the table of users is used, too.
+    /// Number of users so far. Each connection has its own user, so that entries of the index of users come and go, too.
     users: Cell<u64>,
-    /// How many requests may be at the control port, which has room for 64.
+    /// Limits the concurrent requests to the control port, which accepts at most 64.
     operators: Semaphore,
 }
 
@@ -126,7 +126,7 @@ impl Target {
         format!("user-{number}")
     }
 
-    /// A connection of a new user, open, over which a message has gone there and back.
+    /// Opens a connection of a new user, and exchanges one message.
     async fn open(&self) -> Result<(Client, String), Failure> {
         let user = self.new_user();
         let mut client = Client::connect(self.server).await?;
@@ -137,7 +137,7 @@ impl Target {
         Ok((client, user))
     }
 
-    /// Has an operator disconnect a user.
+    /// Disconnects a user by the API.
     async fn disconnect(&self, user: &str) -> Result<(), Failure> {
         let _permit = self.operators.acquire().await;
         let body = format!("{{\"user\":\"{user}\"}}");
@@ -153,16 +153,19 @@ impl Target {
         client.read_out().await?;
         match client.unused().trim_ascii_end() {
             b"{\"disconnected\":1}" => Ok(()),
-            other => Err(format!("nobody was disconnected: {}", other.escape_ascii()).into()),
+            other => {
+                Err(format!("/api/disconnect did not disconnect one connection: {}", other.escape_ascii())
+                    .into())
+            }
         }
     }
 }
 
-/// One cycle, from the connection to its end. Fails if that is not the one that it should be.
+/// Runs one cycle: opens a connection, and ends it. Fails if it ends otherwise than expected.
 pub(crate) async fn run(kind: Kind, target: &Target) -> Result<(), Failure> {
     let late = async {
         Timer::after(PATIENCE).await;
-        Err("it did not come to its end".into())
+        Err("the connection did not end in time".into())
     };
     end(kind, target).or(late).await
 }
@@ -208,11 +211,11 @@ async fn end(kind: Kind, target: &Target) -> Result<(), Failure> {
             client.send(b"\x01\x85\0\0\0\0Hello").await?;
             client.expect_close(1008).await
         }
-        Kind::Deaf => {
+        Kind::NotReading => {
             let (mut client, _) = target.open().await?;
             client.narrow()?;
             let message = [&b"\x82\xfe\xea\x60\0\0\0\0"[..], &[0; 60_000]].concat();
-            // Until both sides' buffers are full, nothing is read any more, and we are given up.
+            // The buffers of both sides fill up. Then the server stops reading, and drops the connection.
             while client.send(&message).await.is_ok() {}
             Ok(())
         }
@@ -232,5 +235,5 @@ async fn refused(target: &Target, path: &str, status: u16) -> Result<(), Failure
     client.read_out().await
 }
 
-/// For one cycle. The slowest takes two seconds on a machine that has nothing else to do.
+/// The limit for one cycle. The slowest takes two seconds on a quiet machine.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -14,7 +14,7 @@ pub(crate) struct Options {
     pub(crate) pid: u32,
     pub(crate) at_once: usize,
     pub(crate) until: Until,
-    /// By how many bytes the resident memory may have grown.
+    /// The largest growth of resident memory, in bytes.
     pub(crate) tolerance: u64,
 }
 
@@ -43,14 +43,14 @@ impl Options {
             Some(seconds) => Until::Time(Duration::from_secs_f64(seconds)),
             None => Until::Count(matches.remove_one("cycles").unwrap_or(CYCLES)),
         };
-        let mut address = |name| matches.remove_one::<SocketAddr>(name).expect("clap wants it");
+        let mut address = |name| matches.remove_one::<SocketAddr>(name).expect("it is required");
         let (server, control) = (address("server"), address("control"));
         Options {
             server,
             control,
             until,
-            api_key: matches.remove_one("api-key").expect("clap wants it"),
-            pid: matches.remove_one("pid").expect("clap wants it"),
+            api_key: matches.remove_one("api-key").expect("it is required"),
+            pid: matches.remove_one("pid").expect("it is required"),
             at_once: matches.remove_one("at-once").unwrap_or(AT_ONCE),
             tolerance: matches.remove_one::<u64>("tolerance").unwrap_or(TOLERANCE_KIB) * 1024,
         }
@@ -70,7 +70,7 @@ fn command() -> Command {
         Arg::new(name).long(name).value_name(value).value_parser(value_parser!(u64))
     };
     Command::new("churn")
-        .about("Opens and ends connections in every possible way, and checks that the server keeps nothing of them")
+        .about("Opens and ends connections in every possible way, and checks that the server releases all their resources")
         .arg(
             Arg::new("server")
                 .value_name("ADDRESS")
@@ -84,36 +84,36 @@ fn command() -> Command {
                 .value_name("ADDRESS")
                 .required(true)
                 .value_parser(value_parser!(SocketAddr))
-                .help("Address of its control port"),
+                .help("Address of the control port of Postern"),
         )
-        .arg(Arg::new("api-key").long("api-key").value_name("KEY").required(true).help("Its POSTERN_API_KEY"))
+        .arg(Arg::new("api-key").long("api-key").value_name("KEY").required(true).help("The POSTERN_API_KEY of Postern"))
         .arg(
             Arg::new("pid")
                 .long("pid")
                 .value_name("PID")
                 .required(true)
                 .value_parser(value_parser!(u32))
-                .help("Its process id"),
+                .help("Process id of Postern"),
         )
-        .arg(number("cycles", "N").help("Number of cycles (default: 1000000)"))
+        .arg(number("cycles", "N").help("Number of cycles [default: 1000000]"))
         .arg(
             Arg::new("seconds")
                 .long("seconds")
-                .value_name("S")
+                .value_name("SECONDS")
                 .conflicts_with("cycles")
                 .value_parser(value_parser!(f64))
-                .help("Start cycles for this number of seconds instead"),
+                .help("Start cycles for this time, instead of a number of cycles"),
         )
         .arg(
             Arg::new("at-once")
                 .long("at-once")
                 .value_name("N")
                 .value_parser(value_parser!(usize))
-                .help("Number of concurrent cycles (default: 512)"),
+                .help("Number of concurrent cycles [default: 512]"),
         )
         .arg(
             number("tolerance", "KIB")
-                .help("Largest growth of resident memory after the warm-up, in KiB (default: 8192)"),
+                .help("Largest growth of resident memory after the warm-up, in KiB [default: 8192]"),
         )
 }
 

@@ -13,7 +13,7 @@ pub struct Args {
     pub listen: SocketAddr,
     /// How long a token is valid.
     pub token_lifetime: Duration,
-    /// Whether to check the service that listens there, instead of starting one.
+    /// Whether to check the service that listens on `listen`, instead of starting one.
     pub healthcheck: bool,
 }
 
@@ -21,7 +21,7 @@ impl Args {
     /// Parses the command line. The first word is the name of the program.
     pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
         let matches = command().try_get_matches_from(words)?;
-        // Both have defaults, so clap always has a value.
+        // Both have a default, so there is always a value.
         Ok(Self {
             listen: *matches.get_one("listen").expect("it has a default"),
             token_lifetime: *matches.get_one("token-ttl").expect("it has a default"),
@@ -32,7 +32,7 @@ impl Args {
 
 fn command() -> Command {
     Command::new("identity")
-        .about("The development Identity service: three demo users, tokens signed with JWT_SECRET")
+        .about("Runs the development Identity service, with three demo users and tokens signed with JWT_SECRET")
         .arg(
             Arg::new("listen")
                 .long("listen")
@@ -52,7 +52,7 @@ fn command() -> Command {
         .arg(
             Arg::new("healthcheck")
                 .long("healthcheck")
-                .help("Check whether the service at that address answers, and exit with 0 or 1")
+                .help("Check the service that runs at --listen instead of starting one; exits with 0 if it works, otherwise with 1")
                 .action(ArgAction::SetTrue),
         )
         .after_help("Environment:\n  JWT_SECRET  the secret that signs tokens (required)")
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn the_defaults_fit_the_shipped_gateways() {
+    fn defaults_are_those_of_the_shipped_gateways() {
         let args = parse(&[]).expect("nothing is required");
         assert_eq!(args.listen.to_string(), "127.0.0.1:9292");
         assert_eq!(args.token_lifetime, Duration::from_secs(3600));
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_has_a_unit_or_is_in_seconds() {
+    fn time_without_a_unit_is_in_seconds() {
         for (text, seconds) in [("0", 0), ("90", 90), ("90s", 90), ("15m", 900), ("1h", 3600)] {
             assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
@@ -98,8 +98,8 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_address_names_the_flag() {
-        let error = parse(&["--listen", "localhost"]).expect_err("a name is no address");
+    fn error_of_an_invalid_address_names_the_flag() {
+        let error = parse(&["--listen", "localhost"]).expect_err("a host name is not an IP address");
         assert!(error.to_string().contains("--listen"), "{error}");
         assert_eq!(error.exit_code(), 2);
     }

@@ -1,4 +1,4 @@
-//! The development Identity service: tells a gateway which user a token belongs to.
+//! The development Identity service: validates tokens for a gateway, and answers with the user's identity.
 //!
 //! It exists so that the whole chain can run on one machine, in tests and under `cargo chain`. It has three users, all
 //! with the password `password123`, and stores nothing: a token contains everything that the service needs. Do not use

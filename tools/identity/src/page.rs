@@ -1,4 +1,4 @@
-//! The page of the development chain: logs in, opens a WebSocket, and shows what comes back.
+//! The page of the development chain: logs in, opens a WebSocket, and shows the answers.
 //!
 //! One file, which loads nothing else and works without a network. `cargo chain` has the gateway route `/` to it.
 
@@ -12,7 +12,7 @@ use hyper::header::{
     X_CONTENT_TYPE_OPTIONS,
 };
 
-/// The page, for one view of it.
+/// Returns the page with a new nonce.
 pub fn page() -> Response<Full<Bytes>> {
     // The keys of each state are random, so that the next value cannot be guessed.
     let [high, low] = [0, 1].map(|half: u64| RandomState::new().hash_one(half));
@@ -37,7 +37,7 @@ pub fn page() -> Response<Full<Bytes>> {
     response
 }
 
-/// The page with `{{nonce}}` where the nonce of its policy has to be.
+/// The page with `{{nonce}}` as the placeholder of the nonce.
 pub const PAGE: &str = include_str!("page.html");
 
 #[cfg(test)]
@@ -73,7 +73,7 @@ mod tests {
         assert_ne!(nonces[0], nonces[1]);
     }
 
-    /// What the policy forbids would silently not work: attributes with script or style, and anything from elsewhere.
+    /// A browser would silently ignore what the policy forbids: script and style in attributes, and resources of other hosts.
     #[test]
     fn the_page_loads_nothing_and_has_no_script_or_style_in_attributes() {
         for forbidden in

@@ -22,16 +22,16 @@ pub struct Service {
     tokens: Tokens,
 }
 
-/// What a request leads to.
+/// The answer to a request.
 #[derive(Debug)]
 pub struct Answer {
-    /// What the client gets.
+    /// The response to the client.
     pub response: Response<Full<Bytes>>,
     /// The id of the user for the request log, if the request has proved one.
     pub user: Option<String>,
 }
 
-/// Which operation a request asks for.
+/// The operation that a request selects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
     /// `/identity/login`
@@ -47,7 +47,7 @@ pub enum Route {
 }
 
 impl Route {
-    /// The route of a path.
+    /// Returns the route of a path.
     pub fn of(path: &str) -> Self {
         match path.strip_prefix("/identity/") {
             None if path == "/" => Self::Page,
@@ -65,12 +65,12 @@ impl Route {
 }
 
 impl Service {
-    /// The service with these tokens.
+    /// Creates the service with these tokens.
     pub fn new(tokens: Tokens) -> Self {
         Self { tokens }
     }
 
-    /// Answers a request. `body` is empty where [`Route::wants_body`] says no.
+    /// Answers a request. `body` is empty unless [`Route::wants_body`] is true.
     pub fn answer(&self, head: &Parts, body: &[u8], now: SystemTime) -> Answer {
         match Route::of(head.uri.path()) {
             Route::Login if head.method == Method::POST => self.login(body, now),
@@ -150,7 +150,7 @@ fn method_not_allowed(allowed: &'static str) -> Answer {
     answer
 }
 
-/// A refusal, in the shape that Postern's refusals have too.
+/// Returns a refusal, in the same form as Postern's refusals.
 pub fn refusal(status: StatusCode, code: &str, message: &str) -> Answer {
     let response = respond(status, &json!({ "error": { "code": code, "message": message } }));
     Answer { response, user: None }

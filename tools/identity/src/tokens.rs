@@ -17,9 +17,9 @@ pub struct Claims {
     pub email: String,
     /// The user's name.
     pub name: String,
-    /// When the token was issued, in seconds since 1970.
+    /// The time of issue, in seconds since 1970.
     pub iat: u64,
-    /// When it stops being valid.
+    /// The time of expiry, in seconds since 1970.
     pub exp: u64,
 }
 
@@ -31,12 +31,12 @@ pub struct Tokens {
     on_issue: fn(&str),
 }
 
-/// Why a token is refused.
+/// The reason why a token is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadToken {
     /// The token has expired. The client should log in again.
     Expired,
-    /// The token is not signed with our secret, or it was changed.
+    /// The token is not signed with this secret, or was changed.
     Invalid,
 }
 
@@ -67,7 +67,7 @@ impl Tokens {
         Ok(token)
     }
 
-    /// Returns the claims of `token` if it is signed with our secret and valid at `now`.
+    /// Returns the claims of `token` if it is signed with this secret and valid at `now`.
     pub fn check(&self, token: &str, now: SystemTime) -> Result<Claims, BadToken> {
         // Only this algorithm: with a list, the token would choose how it is checked.
         let mut validation = Validation::new(Algorithm::HS256);
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_says_who_it_was_issued_to() {
+    fn token_contains_the_user_and_its_times() {
         let claims = Tokens::new(b"secret", HOUR).check(&issue("secret"), now()).expect("it is valid");
         assert_eq!((claims.sub.as_str(), claims.email.as_str()), ("u-1002", "rene@example.com"));
         assert_eq!(claims.name, "Renée 李 Дима");
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_valid_to_its_last_second_and_not_longer() {
+    fn token_is_valid_until_its_last_second() {
         let tokens = Tokens::new(b"secret", HOUR);
         let token = issue("secret");
         assert!(tokens.check(&token, now() + HOUR - Duration::from_secs(1)).is_ok());
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_token_is_invalid() {
+    fn changed_token_is_invalid() {
         let tokens = Tokens::new(b"secret", HOUR);
         assert_eq!(tokens.check(&issue("another secret"), now()), Err(BadToken::Invalid));
         let token = issue("secret");
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unsigned_token_or_one_of_another_algorithm_is_invalid() {
+    fn token_without_signature_or_with_another_algorithm_is_invalid() {
         let tokens = Tokens::new(b"secret", HOUR);
         let signed = issue("secret");
         let payload = signed.split('.').nth(1).expect("a token has three parts");

@@ -21,12 +21,12 @@ pub const USERS: [User; 3] = [
 /// The password of all users.
 pub const PASSWORD: &str = "password123";
 
-/// The user with these credentials.
+/// Returns the user with these credentials.
 pub fn authenticate(email: &str, password: &str) -> Option<&'static User> {
     by_email(email).filter(|_| password == PASSWORD)
 }
 
-/// The user with this email address.
+/// Returns the user with this email address.
 pub fn by_email(email: &str) -> Option<&'static User> {
     USERS.iter().find(|user| user.email == email)
 }

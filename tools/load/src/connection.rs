@@ -1,4 +1,4 @@
-//! One WebSocket of the load.
+//! One connection of the load generator.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
@@ -12,46 +12,46 @@ use postern_core::{Client, Codec, Event, Input, Session, SessionConfig, Turn};
 use super::Failure;
 use super::frames::Frames;
 
-/// A connection before, in or after the run.
+/// A connection before, during or after the run.
 pub(crate) struct Connection {
     stream: TcpStream,
     stage: Stage,
-    /// Bytes that are still to be written: for the request and the check these, in the run those of the frames.
+    /// Unsent bytes of the request or of the check. During the run the unsent bytes are in [`Frames`].
     unsent: Vec<u8>,
-    /// Bytes of the run's frames that are still to be written.
-    owed: usize,
-    /// Echoes that are still to come, in bytes.
+    /// Number of unsent bytes of the run's frames.
+    pending: usize,
+    /// Number of bytes of the echoes that have not arrived.
     awaited: u64,
-    /// Messages that may still be sent.
+    /// Number of messages that may still be sent.
     budget: u64,
-    /// Whether an echo makes room for the next message.
+    /// Whether the next message is sent when an echo arrives.
     is_refilled: bool,
-    /// When the messages in flight were sent, in groups.
+    /// The times at which the messages in flight were sent, with the number of messages of each time.
     flights: VecDeque<(Instant, u64)>,
 }
 
-/// The core's client. It sends nothing, so its masking keys are of no account.
+/// The core's client. It sends nothing, so its masking keys do not matter.
 type Checker = Session<Client<fn() -> [u8; 4]>>;
 
 enum Stage {
     Handshake(ClientHandshake),
     Open,
-    /// One echo is awaited, to be read by the core's client.
+    /// The core's client parses the next echo.
     Check(Box<Checker>),
-    /// The run: echoes are counted.
+    /// The run: the bytes of echoes are counted.
     Run,
 }
 
-/// What a step of a connection came to.
+/// The state of a connection after an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// More is to come.
+    /// Bytes are still expected.
     Waiting,
-    /// The handshake or the check is done, or the run's budget is used up and all echoes are here.
+    /// The handshake or the check is done, or all messages of the run were sent and all echoes have arrived.
     Done,
 }
 
-/// What counts during the run.
+/// The counters of the run.
 pub(crate) struct Tally {
     pub(crate) sent: u64,
     pub(crate) echoes: u64,
@@ -64,7 +64,7 @@ impl Connection {
             stream,
             stage: Stage::Handshake(handshake),
             unsent: request,
-            owed: 0,
+            pending: 0,
             awaited: 0,
             budget: 0,
             is_refilled: true,
@@ -76,12 +76,12 @@ impl Connection {
         &mut self.stream
     }
 
-    /// Echoes that have not come.
+    /// Whether all echoes have arrived and all bytes were sent.
     pub(crate) fn is_idle(&self) -> bool {
-        self.awaited == 0 && self.owed == 0
+        self.awaited == 0 && self.pending == 0
     }
 
-    /// Sends one message whose echo is read by the core's client.
+    /// Sends one message, whose echo the core's client will parse.
     pub(crate) fn begin_check(&mut self, frames: &Frames) -> Result<(), Failure> {
         let config = SessionConfig { max_message: usize::MAX, max_frame: usize::MAX, ..Default::default() };
         let keys: fn() -> [u8; 4] = || [0; 4];
@@ -91,7 +91,7 @@ impl Connection {
         self.write_unsent()
     }
 
-    /// Starts the run: `budget` messages, as many of them at once as the frames hold.
+    /// Starts the run of `budget` messages, with as many in flight as there are frames.
     pub(crate) fn begin_run(
         &mut self,
         frames: &Frames,
@@ -105,7 +105,7 @@ impl Connection {
         self.send((frames.out.len() / frames.out_len) as u64, frames, now, tally)
     }
 
-    /// Starts a run in which nothing is sent but by [`Connection::send_one`].
+    /// Starts a run in which only [`Connection::send_one`] sends messages.
     pub(crate) fn begin_paced_run(&mut self) {
         self.stage = Stage::Run;
         self.unsent = Vec::new();
@@ -113,7 +113,7 @@ impl Connection {
         self.is_refilled = false;
     }
 
-    /// Sends one message, whether or not the echo of the last one has come.
+    /// Sends one message, whether or not the echo of the previous one has arrived.
     pub(crate) fn send_one(
         &mut self,
         frames: &Frames,
@@ -123,12 +123,12 @@ impl Connection {
         self.send(1, frames, now, tally)
     }
 
-    /// No more messages: the echoes of those in flight end the run.
+    /// Sends no more messages. The run ends when the echoes of those in flight have arrived.
     pub(crate) fn end_budget(&mut self) {
         self.budget = 0;
     }
 
-    /// Takes an event of its socket.
+    /// Handles an event of its socket.
     #[inline]
     pub(crate) fn handle(
         &mut self,
@@ -139,8 +139,8 @@ impl Connection {
         tally: &mut Tally,
     ) -> Result<Step, Failure> {
         if is_writable {
-            if self.owed > 0 {
-                self.write_owed(frames)?;
+            if self.pending > 0 {
+                self.write_pending(frames)?;
             } else if !self.unsent.is_empty() {
                 self.write_unsent()?;
             }
@@ -157,7 +157,7 @@ impl Connection {
             let step = match &mut self.stage {
                 Stage::Run => self.count(n as u64, frames, now, tally)?,
                 Stage::Handshake(_) | Stage::Check(_) | Stage::Open => {
-                    self.look_at(buffer.get_mut(..n).unwrap_or_default(), frames)?
+                    self.parse(buffer.get_mut(..n).unwrap_or_default(), frames)?
                 }
             };
             // A short read has drained the socket.
@@ -167,11 +167,12 @@ impl Connection {
         }
     }
 
-    /// Counts echoes by their bytes, and sends as many messages as have come back whole.
+    /// Counts echoes by their bytes, and sends a message for each complete one.
     #[inline]
     fn count(&mut self, n: u64, frames: &Frames, now: Instant, tally: &mut Tally) -> Result<Step, Failure> {
         let before = self.awaited.div_ceil(frames.echo_len);
-        self.awaited = self.awaited.checked_sub(n).ok_or("more came back than was sent")?;
+        self.awaited =
+            self.awaited.checked_sub(n).ok_or("the server sent more bytes than the echoes have")?;
         let whole = before - self.awaited.div_ceil(frames.echo_len);
         tally.echoes += whole;
         let mut left = whole;
@@ -192,7 +193,7 @@ impl Connection {
         Ok(if self.budget == 0 && self.is_idle() { Step::Done } else { Step::Waiting })
     }
 
-    /// Sends `n` messages, if the budget has so many.
+    /// Sends `n` messages, or fewer if the budget is smaller.
     #[inline]
     fn send(&mut self, n: u64, frames: &Frames, now: Instant, tally: &mut Tally) -> Result<(), Failure> {
         let n = n.min(self.budget);
@@ -203,19 +204,19 @@ impl Connection {
         tally.sent += n;
         self.flights.push_back((now, n));
         self.awaited += n * frames.echo_len;
-        let was_blocked = self.owed > 0;
-        self.owed += n as usize * frames.out_len;
-        if was_blocked { Ok(()) } else { self.write_owed(frames) }
+        let was_blocked = self.pending > 0;
+        self.pending += n as usize * frames.out_len;
+        if was_blocked { Ok(()) } else { self.write_pending(frames) }
     }
 
-    /// Writes of the frames what is still to be written. They repeat, so what is owed ends at a frame's end.
+    /// Writes the pending bytes of the frames. Frames are sent whole, so the pending bytes end at the end of a frame.
     #[inline]
-    fn write_owed(&mut self, frames: &Frames) -> Result<(), Failure> {
-        while self.owed > 0 {
-            let start = (frames.out_len - self.owed % frames.out_len) % frames.out_len;
-            let end = frames.out.len().min(start + self.owed);
+    fn write_pending(&mut self, frames: &Frames) -> Result<(), Failure> {
+        while self.pending > 0 {
+            let start = (frames.out_len - self.pending % frames.out_len) % frames.out_len;
+            let end = frames.out.len().min(start + self.pending);
             match self.stream.write(frames.out.get(start..end).unwrap_or_default()) {
-                Ok(n) => self.owed -= n,
+                Ok(n) => self.pending -= n,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(format!("writing to the server: {error}").into()),
@@ -228,7 +229,7 @@ impl Connection {
         while !self.unsent.is_empty() {
             match self.stream.write(&self.unsent) {
                 Ok(n) => drop(self.unsent.drain(..n)),
-                // Not connected yet: an event tells when it is.
+                // Not connected yet: an event follows.
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => {
                     break;
                 }
@@ -238,8 +239,8 @@ impl Connection {
         Ok(())
     }
 
-    /// The handshake's answer, or the echo that is checked.
-    fn look_at(&mut self, bytes: &mut [u8], frames: &Frames) -> Result<Step, Failure> {
+    /// Parses the answer to the handshake, or the echo of a check.
+    fn parse(&mut self, bytes: &mut [u8], frames: &Frames) -> Result<Step, Failure> {
         let text =
             String::from_utf8_lossy(bytes.get(..bytes.len().min(200)).unwrap_or_default()).into_owned();
         let mut input = Input::new(bytes);
@@ -269,14 +270,14 @@ impl Connection {
                 self.stage = Stage::Open;
             }
             Stage::Open | Stage::Run => {
-                return Err(format!("the server sent what nobody had asked for: {text:?}").into());
+                return Err(format!("the server sent an unexpected message: {text:?}").into());
             }
         }
-        if input.is_empty() { Ok(Step::Done) } else { Err("more came than one answer".into()) }
+        if input.is_empty() { Ok(Step::Done) } else { Err("the server sent more than one answer".into()) }
     }
 }
 
-/// Opens a socket without waiting for it.
+/// Starts to connect, without waiting.
 pub(crate) fn connect(to: std::net::SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(to)?;
     stream.set_nodelay(true)?;

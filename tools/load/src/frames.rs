@@ -1,4 +1,4 @@
-//! The bytes of a run, made before it.
+//! The bytes of a run, created before it.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,14 +8,14 @@ use postern_core::{Codec, Session, SessionConfig, Turn};
 use super::Failure;
 use super::options::{Kind, Options};
 
-/// What goes out and what has to come back.
+/// The bytes to send, and the size of the expected echoes.
 #[derive(Debug)]
 pub(crate) struct Frames {
-    /// Masked frames, as many as are in flight on a connection.
+    /// Masked frames: one for each message in flight on a connection.
     pub(crate) out: Vec<u8>,
-    /// How many bytes one of them has.
+    /// The size of a frame in bytes.
     pub(crate) out_len: usize,
-    /// How many bytes an echo has.
+    /// The size of an echo in bytes.
     pub(crate) echo_len: u64,
     pub(crate) payload: Vec<u8>,
 }
@@ -39,12 +39,12 @@ impl Frames {
             }
         }
         let out_len = out.len() / options.pipeline;
-        // A server does not mask; all else is the same.
+        // The frames of a server have no masking key; otherwise they are equal.
         Ok(Frames { out_len, echo_len: out_len as u64 - 4, out, payload })
     }
 }
 
-/// `size` bytes of a kind.
+/// Returns a payload of `size` bytes.
 fn payload(kind: Kind, size: usize) -> Vec<u8> {
     match kind {
         Kind::Binary => (0..size).map(|i| (i * 7) as u8).collect(),

@@ -1,10 +1,10 @@
-//! A load generator: one thread, many WebSockets, echoes counted to the last byte.
+//! A load generator: one thread with many connections, which counts every byte of the echoes.
 //!
-//! It has to cost less than the server that it measures, so the frames are made before the run and the echoes are
-//! counted, not parsed: all of them have the same length. That they are echoes is checked by the core's client, on
-//! each connection before the run and after it; the one after it would be out of step if a byte were missing.
+//! It must need less processor time than the server that it measures. Therefore the frames are created before the run, and
+//! echoes are counted instead of parsed, because all of them have the same length. Before and after the run the core's
+//! client checks one echo on each connection; the check after the run fails if a byte is missing.
 //!
-//! The clock is read once for each batch of events, so a latency may be too long by what its batch took.
+//! The clock is read once for each batch of events, so a latency may be too long by the duration of the batch.
 
 mod connection;
 mod frames;
@@ -16,7 +16,7 @@ mod run;
 
 use std::process::ExitCode;
 
-/// What went wrong, for the person who reads it.
+/// An error message.
 type Failure = Box<dyn std::error::Error>;
 
 fn main() -> ExitCode {

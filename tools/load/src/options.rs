@@ -5,18 +5,18 @@ use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
-/// What to do.
+/// The parsed command line.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
     pub(crate) server: SocketAddr,
     pub(crate) path: String,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) connections: usize,
-    /// Bytes of a message.
+    /// The size of a message in bytes.
     pub(crate) size: usize,
-    /// Messages in flight on each connection.
+    /// The number of messages in flight on each connection.
     pub(crate) pipeline: usize,
-    /// Messages a second on all connections together, sent at their time and not when an echo has come.
+    /// Messages per second on all connections together, sent at regular times instead of after each echo.
     pub(crate) rate: Option<u64>,
     pub(crate) kind: Kind,
     pub(crate) until: Until,
@@ -28,13 +28,13 @@ pub(crate) struct Options {
     pub(crate) label: String,
 }
 
-/// What the messages are.
+/// The content of the messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Binary,
     /// Text of ASCII letters.
     Text,
-    /// Text of one to four bytes a character.
+    /// Text with characters of one to four bytes.
     Utf8,
 }
 
@@ -52,7 +52,7 @@ impl Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Until {
     Time(Duration),
-    /// So many messages on each connection, without a warm-up.
+    /// After this number of messages on each connection, without a warm-up.
     Count(u64),
 }
 
@@ -127,33 +127,33 @@ fn command() -> Command {
         .arg(text("path", "/ws", "Path and query of the upgrade request"))
         .arg(
             Arg::new("header").long("header").value_name("NAME: VALUE").action(ArgAction::Append).help(
-                "A header of the upgrade request; several. 'User-ID: load' if there is none of that name",
+                "A header of the upgrade request; can be repeated. 'User-ID: load' is added if no User-ID is given",
             ),
         )
-        .arg(number("connections", "How many connections [default: 100]"))
-        .arg(number("size", "Bytes of a message [default: 20]"))
-        .arg(number("pipeline", "Messages in flight on each connection [default: 1]"))
+        .arg(number("connections", "Number of connections [default: 100]"))
+        .arg(number("size", "Size of a message in bytes [default: 20]"))
+        .arg(number("pipeline", "Number of messages in flight on each connection [default: 1]"))
         .arg(
             number(
                 "rate",
-                "How many messages to send a second in all, at regular times, instead of a next one for each echo",
+                "Messages per second on all connections together, sent at regular times instead of after each echo",
             )
             .conflicts_with_all(["pipeline", "count"]),
         )
-        .arg(text("kind", "binary", "What the messages are").value_parser(["binary", "text", "utf8"]))
-        .arg(seconds("seconds", "How long to measure [default: 5]").conflicts_with("count"))
-        .arg(number("count", "How many messages to send in all, instead of a time; without a warm-up"))
-        .arg(seconds("warm-up", "How long to run before measuring").default_value("1"))
-        .arg(seconds("idle", "Leave the connections idle for so long, before the run"))
-        .arg(number("server-pid", "The server's process: measure its processor time and its memory"))
+        .arg(text("kind", "binary", "Content of the messages: bytes, ASCII text, or text with characters of one to four bytes").value_parser(["binary", "text", "utf8"]))
+        .arg(seconds("seconds", "Duration of the measurement [default: 5]").conflicts_with("count"))
+        .arg(number("count", "Total number of messages, instead of a duration; without a warm-up"))
+        .arg(seconds("warm-up", "Duration of the run before the measurement").default_value("1"))
+        .arg(seconds("idle", "Keep the connections idle for this time before the run"))
+        .arg(number("server-pid", "Process id of the server: also measure its processor time and memory"))
         .arg(
             number(
                 "server-quota",
-                "The percentage of one processor that the server may use (cgroup; needs root)",
+                "Limit the server to this percentage of one processor (cgroup; needs root)",
             )
             .requires("server-pid"),
         )
-        .arg(text("label", "", "A name to print with the result"))
+        .arg(text("label", "", "Name to print with the result"))
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

@@ -1,11 +1,11 @@
-//! A limit on the server's processor time, so that the server is what is measured and not the client.
+//! A limit on the server's processor time, so that the server and not the client limits the throughput.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::Failure;
 
-/// The limit; it ends when this is dropped.
+/// The limit. Dropping it removes the limit.
 #[derive(Debug)]
 pub(crate) struct Quota {
     group: PathBuf,
@@ -16,10 +16,10 @@ pub(crate) struct Quota {
 const PERIOD_US: u64 = 10_000;
 
 impl Quota {
-    /// Moves the process into a group of its own that may use `percent` of one processor.
+    /// Moves the process into a control group that may use `percent` of one processor.
     pub(crate) fn new(pid: u32, percent: u32) -> Result<Quota, Failure> {
         let quota = PERIOD_US * u64::from(percent) / 100;
-        // Version 1 of the interface where it is mounted, else version 2.
+        // Version 1 of the interface if it is mounted, otherwise version 2.
         let v1 = Path::new("/sys/fs/cgroup/cpu");
         let parent = if v1.is_dir() { v1 } else { Path::new("/sys/fs/cgroup") }.to_owned();
         let group = parent.join(format!("load-{pid}"));

@@ -1,4 +1,4 @@
-//! The one line that is printed.
+//! The printed report: one line of JSON.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::options::Options;
 use super::process::{Cpu, Memory};
 
-/// What was measured, field by field in the order of the run.
+/// The measured values, in the order of the run.
 #[derive(Debug)]
 pub(crate) struct Report(Map<String, Value>);
 
@@ -35,7 +35,7 @@ impl Report {
         self.put("upgrades_per_second", json!((connections as f64 / took.as_secs_f64()) as u64));
     }
 
-    /// Memory before and with the connections.
+    /// Adds the memory per connection, from the memory before and after opening the connections.
     pub(crate) fn memory(&mut self, connections: usize, before: Memory, after: Memory) {
         let each = |after: u64, before: u64| after.saturating_sub(before) / connections as u64;
         self.put("server_resident_bytes", json!(after.resident));
@@ -49,7 +49,7 @@ impl Report {
         self.put("missing", json!(sent - echoes));
     }
 
-    /// What was counted between the end of the warm-up and the end of the run.
+    /// Adds the throughput and the latencies between the end of the warm-up and the end of the run.
     pub(crate) fn measured(&mut self, echoes: u64, took: Duration, latency: &Histogram<u64>) {
         self.put("measured_seconds", json!(round(took.as_secs_f64())));
         self.put("measured_echoes", json!(echoes));
@@ -67,12 +67,12 @@ impl Report {
         );
     }
 
-    /// Processor time of the server and of this client, for each echo.
-    pub(crate) fn cpu(&mut self, who: &str, echoes: u64, before: Cpu, after: Cpu) {
+    /// Adds the processor time of the server or of this client for each echo.
+    pub(crate) fn cpu(&mut self, process: &str, echoes: u64, before: Cpu, after: Cpu) {
         let (total, user) = after.since(before);
         let each = |nanos: u64| round(nanos as f64 / echoes.max(1) as f64);
-        self.put(&format!("{who}_cpu_ns_per_echo"), json!(each(total)));
-        self.put(&format!("{who}_user_ns_per_echo"), json!(each(user)));
+        self.put(&format!("{process}_cpu_ns_per_echo"), json!(each(total)));
+        self.put(&format!("{process}_user_ns_per_echo"), json!(each(user)));
     }
 }
 

@@ -15,16 +15,16 @@ use super::process::{Cpu, Memory};
 use super::quota::Quota;
 use super::report::Report;
 
-/// How many upgrades are under way at a time.
+/// The largest number of concurrent upgrades or checks.
 const OPENING: usize = 128;
 
-/// How long nothing may happen before the run fails.
+/// The run fails if the server sends nothing for this time.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// Does what the options say.
+/// Runs the load.
 ///
 /// # Errors
-/// The server refused, failed, sent a wrong echo or fell silent.
+/// The server refused or closed a connection, sent a wrong echo, or sent nothing for a minute.
 pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
     let frames = Frames::new(options)?;
     let memory = || options.server_pid.map(Memory::of).transpose().map(Option::unwrap_or_default);
@@ -99,7 +99,7 @@ struct Load {
     pace: Option<Pace>,
 }
 
-/// When the next message is to be sent, and on which connection.
+/// The time and the connection of the next message.
 struct Pace {
     interval: Duration,
     next: Instant,
@@ -108,7 +108,7 @@ struct Pace {
 
 impl Load {
     fn new(frames: Frames) -> Result<Load, Failure> {
-        // To a minute, with three digits.
+        // Up to a minute, with three significant digits.
         let latency = Histogram::new_with_max(60_000_000_000, 3)?;
         Ok(Load {
             poll: Poll::new()?,
@@ -121,7 +121,7 @@ impl Load {
         })
     }
 
-    /// Opens all connections, some at a time.
+    /// Opens all connections, at most [`OPENING`] at a time.
     fn open(&mut self, options: &Options) -> Result<(), Failure> {
         let host = options.server.to_string();
         let headers: Vec<_> =
@@ -147,7 +147,8 @@ impl Load {
         Ok(())
     }
 
-    /// One message on each connection, checked to the byte; some at a time. Says how long it took.
+    /// Sends one message on each connection, at most [`OPENING`] at a time, and checks every byte of the echoes. Returns the
+    /// duration.
     fn check(&mut self) -> Result<Duration, Failure> {
         let started = Instant::now();
         let (mut begun, mut done) = (0, 0);
@@ -163,7 +164,7 @@ impl Load {
         Ok(started.elapsed())
     }
 
-    /// Waits. Nothing may come.
+    /// Waits. A message from the server is an error.
     fn idle(&mut self, time: Duration) -> Result<(), Failure> {
         self.turn_until(Instant::now() + time)
     }
@@ -176,7 +177,7 @@ impl Load {
         Ok(())
     }
 
-    /// Messages at regular times, on the connections by turns.
+    /// Starts a run with messages at regular times, on each connection in turn.
     fn begin_paced(&mut self, rate: u64) {
         self.connections.iter_mut().for_each(Connection::begin_paced_run);
         let interval = Duration::from_secs(1) / u32::try_from(rate).unwrap_or(u32::MAX);
@@ -194,9 +195,9 @@ impl Load {
         }
     }
 
-    /// Sends all messages whose time has come, and says when the next one is due. Waiting is to the millisecond, so
-    /// they may be a little late. Their latency begins when they are sent: none of them waited for an echo, so a
-    /// server that stalls makes all of them late that are sent meanwhile.
+    /// Sends all messages that are due, and returns the time of the next one. Timeouts have a resolution of a millisecond,
+    /// so messages may be sent that much later. Latency is measured from the time at which a message is sent. No message
+    /// waits for an echo, so a server that stalls delays the echoes of all messages that are sent in the meantime.
     fn send_due(&mut self, now: Instant) -> Result<Option<Instant>, Failure> {
         let Some(pace) = &mut self.pace else { return Ok(None) };
         while pace.next <= now {
@@ -217,7 +218,7 @@ impl Load {
         Ok(())
     }
 
-    /// One batch of events. Says how many connections were done with what they did.
+    /// Handles one batch of events. Returns the number of connections whose step is done.
     #[inline]
     fn turn(&mut self, timeout: Option<Duration>) -> Result<usize, Failure> {
         match self.poll.poll(&mut self.events, Some(timeout.unwrap_or(SILENCE))) {
@@ -226,7 +227,7 @@ impl Load {
             Err(error) => return Err(error.into()),
         }
         if self.events.is_empty() && timeout.is_none() {
-            return Err(format!("the server said nothing for {} s", SILENCE.as_secs()).into());
+            return Err(format!("the server sent nothing for {} s", SILENCE.as_secs()).into());
         }
         let now = Instant::now();
         let mut done = 0;
