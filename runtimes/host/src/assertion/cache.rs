@@ -1,18 +1,17 @@
-//! The issuer's keys as they are known now: read by the workers, replaced by the thread that fetches them.
+//! The current keys of the issuer: read by the workers, replaced by the thread that fetches them.
 //!
-//! One process believes one issuer, and has one cache, so a key is never found by its id alone: the same id of another
-//! issuer is in nobody's cache here (CVE-2026-49998).
+//! A process accepts one issuer and has one cache. A key of another issuer with the same id cannot be in it (CVE-2026-49998).
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::keys::KeySet;
 
-/// For how long keys are believed that could not be confirmed since. An issuer that is away for some hours must not
-/// lock everyone out; one that has withdrawn a key must be heard in the end.
+/// How long keys are used after the last successful fetch. An issuer that is unavailable for some hours must not lock out all
+/// users, and a withdrawn key must become invalid eventually.
 pub(super) const LIFE: Duration = Duration::from_secs(24 * 3600);
 
-/// How often tokens with unknown keys may cause a fetch: anyone can send one.
+/// The minimum time between two fetches because of unknown keys: every client can send such tokens.
 pub(super) const UNKNOWN_KEY_INTERVAL: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
@@ -20,39 +19,39 @@ pub(super) struct Cache(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// The last good set, and when it was confirmed.
+    /// The last valid set, and when the source was last found to have it.
     keys: Option<(Arc<KeySet>, Instant)>,
-    /// Whether a newer set may be on its way.
+    /// Whether a fetch has been requested or is in progress.
     is_fetching: bool,
-    /// When a token with an unknown key caused a fetch the last time.
+    /// When a token with an unknown key last caused a fetch.
     asked_at: Option<Instant>,
 }
 
-/// What is to be done about a token with an unknown key.
+/// What to do about a token with an unknown key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unknown {
-    /// To ask for a fetch. The key may be in the next set.
+    /// Request a fetch. The next set may contain the key.
     Ask,
-    /// A fetch is under way. The key may be in the next set.
+    /// A fetch is in progress. The next set may contain the key.
     Wait,
-    /// The keys were asked for not long ago. It is no key of the issuer.
+    /// The keys were fetched less than [`UNKNOWN_KEY_INTERVAL`] ago, so the key does not belong to the issuer.
     Refuse,
-    /// Other keys have come since the token was looked at. It is to be looked at again.
+    /// The keys have been replaced since the token was verified. Verify it again.
     Again,
 }
 
 impl Cache {
-    /// The keys, if there are any that may still be believed.
+    /// Returns the keys, if there are any that are not older than [`LIFE`].
     pub(super) fn keys(&self, now: Instant) -> Option<Arc<KeySet>> {
         let state = self.state();
         let (keys, confirmed_at) = state.keys.as_ref()?;
         (now.saturating_duration_since(*confirmed_at) < LIFE).then(|| keys.clone())
     }
 
-    /// Tells that a token named a key that is not among `seen`, the keys as they were when it was judged.
+    /// Records that a token needs a key that is not in `seen`, the set with which it was verified.
     pub(super) fn miss(&self, seen: &Arc<KeySet>, now: Instant) -> Unknown {
         let mut state = self.state();
-        // A fetch that has ended meanwhile is no longer under way, and refusing would be for keys that are gone.
+        // A fetch has ended since. Refusing the token would be based on the previous keys.
         if state.keys.as_ref().is_some_and(|(keys, _)| !Arc::ptr_eq(keys, seen)) {
             return Unknown::Again;
         }
@@ -64,24 +63,24 @@ impl Cache {
             return Unknown::Refuse;
         }
         state.asked_at = Some(now);
-        // From now on, though the thread may take its time: whoever comes meanwhile waits for the same fetch.
+        // Set here, and not when the thread starts the fetch: other clients wait for the same fetch.
         state.is_fetching = true;
         Unknown::Ask
     }
 
-    /// Tells that a fetch begins.
+    /// Records that a fetch starts.
     pub(super) fn begin(&self) {
         self.state().is_fetching = true;
     }
 
-    /// Tells that it has ended, with a set, and returns the one before.
+    /// Records that a fetch has returned a set, and returns the previous one.
     pub(super) fn replace(&self, keys: KeySet, now: Instant) -> Option<Arc<KeySet>> {
         let mut state = self.state();
         state.is_fetching = false;
         state.keys.replace((Arc::new(keys), now)).map(|(keys, _)| keys)
     }
 
-    /// Tells that it has ended, and that the set is still the one.
+    /// Records that a fetch has found the set unchanged.
     pub(super) fn confirm(&self, now: Instant) {
         let mut state = self.state();
         state.is_fetching = false;
@@ -90,14 +89,14 @@ impl Cache {
         }
     }
 
-    /// Tells that it has ended without one. Returns for how long the set that stays has not been confirmed.
+    /// Records that a fetch has failed. Returns the time since the current set was last confirmed, if there is one.
     pub(super) fn fail(&self, now: Instant) -> Option<Duration> {
         let mut state = self.state();
         state.is_fetching = false;
         state.keys.as_ref().map(|(_, confirmed_at)| now.saturating_duration_since(*confirmed_at))
     }
 
-    /// Held for the time of a few assignments, and once for each handshake, so nobody waits for it.
+    /// The lock is held for a few assignments, once per handshake, so there is no contention worth avoiding.
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,7 +1,7 @@
-//! A JWK Set (RFC 7517): which of its keys can judge a token, and which algorithms each of them may be used with.
+//! A JWK Set (RFC 7517): which of its keys can verify a token, and with which algorithms.
 //!
-//! The algorithm is the key's to say, not the token's: a token names one, and finds a key only if the type, the curve
-//! and the `alg` of that key allow it. So a public key is never taken for the secret of an HMAC (RFC 8725 §2.1).
+//! The key determines the algorithm, not the token. A key verifies a token only if its type, curve and `alg` allow the algorithm
+//! that the token names. A public key is therefore never used as the secret of an HMAC (RFC 8725 §2.1).
 
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind};
@@ -14,7 +14,7 @@ pub(super) struct KeySet {
     keys: Vec<Key>,
 }
 
-/// A public key that can judge.
+/// A public key that can verify.
 #[derive(Debug, Clone)]
 struct Key {
     kid: Option<String>,
@@ -22,24 +22,24 @@ struct Key {
     key: DecodingKey,
 }
 
-/// What a search for a token's key ends with.
+/// The result of the search for a token's key.
 #[derive(Debug)]
 pub(super) enum Found<'k> {
-    /// The token names these keys, of which there is more than one only if the issuer gave two the same id.
+    /// The token names these keys. There are several only if the issuer gave them the same id.
     Named(Vec<&'k DecodingKey>),
-    /// The token does not say which key it is, so it may be any of these.
+    /// The token or these keys have no id, so any of them may have signed it.
     Possible(Vec<&'k DecodingKey>),
-    /// No key has this id. A newer set may.
+    /// No key has this id. A newer set may contain one.
     Unknown,
-    /// The key that is named is for other algorithms, or no key is for this one.
+    /// The named key does not support the algorithm, or the token names none and no key does.
     Unfit,
 }
 
 impl KeySet {
-    /// Reads a JWK Set. Keys that are of no use for signatures of ours are left out, as RFC 7517 §5 asks.
+    /// Parses a JWK Set. Keys that cannot verify a supported signature are ignored, as RFC 7517 §5 recommends.
     ///
     /// # Errors
-    /// What is wrong with it: it is no JWK Set, or no key of it is of use.
+    /// It is not a JWK Set, or contains no usable key.
     pub(super) fn parse(json: &[u8]) -> Result<KeySet, &'static str> {
         #[derive(Deserialize)]
         struct Members {
@@ -53,12 +53,12 @@ impl KeySet {
         Ok(KeySet { keys })
     }
 
-    /// How many keys there are: at least one.
+    /// The number of keys, at least one.
     pub(super) fn len(&self) -> usize {
         self.keys.len()
     }
 
-    /// Whether both have the same keys: under the same ids, for the same algorithms, with the same numbers.
+    /// Whether both have the same keys, with the same ids and algorithms.
     pub(super) fn is_same(&self, other: &KeySet) -> bool {
         let is_same = |(one, other): (&Key, &Key)| {
             one.kid == other.kid
@@ -68,12 +68,12 @@ impl KeySet {
         self.keys.len() == other.keys.len() && self.keys.iter().zip(&other.keys).all(is_same)
     }
 
-    /// The keys that a token with this id and this algorithm may be signed with. The id is compared and nothing else: it is
-    /// no path, no address and no query.
+    /// Returns the keys that may have signed a token with this id and algorithm. The id is only compared, and never used as a
+    /// path, an address or a query.
     ///
-    /// An id is optional for both (RFC 7515 §4.1.4, RFC 7517 §4.5). A token without one may be signed with any key of
-    /// the issuer, and a key without one may have signed any token whose id is of no other key: during a rotation there
-    /// are several of them.
+    /// The id is optional for tokens and keys (RFC 7515 §4.1.4, RFC 7517 §4.5). A token without an id may be signed with any
+    /// key of the issuer. A key without an id may have signed any token whose id no other key has. During a rotation there are
+    /// several such keys.
     pub(super) fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Found<'_> {
         let Some(kid) = kid else {
             return match self.fitting(algorithm, |_| true) {
@@ -95,7 +95,7 @@ impl KeySet {
         }
     }
 
-    /// Those of the keys that are for this algorithm.
+    /// Returns the keys that support this algorithm and satisfy `of`.
     fn fitting(&self, algorithm: Algorithm, of: impl Fn(&Key) -> bool) -> Vec<&DecodingKey> {
         let fitting = self.keys.iter().filter(|key| key.algorithms.contains(&algorithm) && of(key));
         fitting.map(|key| &key.key).take(MOST_TRIED).collect()
@@ -103,7 +103,7 @@ impl KeySet {
 }
 
 impl Key {
-    /// The key, if it is one that we know how to use, and that may be used to verify.
+    /// Returns the key if it is of a supported type and may be used to verify.
     fn usable(jwk: Value) -> Option<Key> {
         let jwk: Jwk = serde_json::from_value(jwk).ok()?;
         let is_for_signatures = matches!(jwk.common.public_key_use, None | Some(PublicKeyUse::Signature));
@@ -123,10 +123,10 @@ impl Key {
     }
 }
 
-/// The signatures that a key of this type and curve can be used for; none for secrets and for what we do not know.
+/// Returns the algorithms for keys of this type and curve. There are none for secrets and unknown types.
 #[expect(
     clippy::wildcard_enum_match_arm,
-    reason = "what the library will know later is of no use before we do"
+    reason = "types that the library adds later are not supported until they are listed here"
 )]
 fn algorithms(parameters: &AlgorithmParameters) -> Option<&'static [Algorithm]> {
     use Algorithm::{ES256, ES384, EdDSA, PS256, PS384, PS512, RS256, RS384, RS512};
@@ -139,26 +139,26 @@ fn algorithms(parameters: &AlgorithmParameters) -> Option<&'static [Algorithm]> 
     }
 }
 
-/// Whether the numbers of the key are those of a key. The library takes them as they are, and finds out, or panics,
-/// when a token is judged with them.
+/// Whether the numbers of the key form a valid key. The library accepts any numbers, and fails or panics when it verifies a
+/// token with them.
 fn is_sound(key: &DecodingKey, algorithm: Algorithm) -> bool {
     match key.kind() {
         DecodingKeyKind::RsaModulusExponent { n, e } => {
             let modulus = bits(n);
-            // With an even exponent, or 1, anyone can sign.
+            // With the exponent 1, everyone can sign, and an even one is not an RSA exponent.
             let is_exponent = bits(e) >= 2 && e.last().is_some_and(|last| last % 2 == 1);
             is_exponent && RSA_BITS.contains(&modulus)
         }
         DecodingKeyKind::SecretOrDer(point) => {
-            // The library takes the first 32 bytes, and panics if there are fewer.
+            // The library uses the first 32 bytes, and panics if there are fewer.
             let is_whole = algorithm != Algorithm::EdDSA || point.len() == 32;
-            // It fails if the point is not on the curve. That nothing was signed by it is no failure.
+            // It returns an error if the point is not on the curve, and `false` for the empty signature.
             is_whole && jsonwebtoken::crypto::verify("", b"", key, algorithm).is_ok()
         }
     }
 }
 
-/// What a key is made of.
+/// Returns the numbers of a key.
 fn numbers(key: &DecodingKey) -> (&[u8], &[u8]) {
     match key.kind() {
         DecodingKeyKind::RsaModulusExponent { n, e } => (n, e),
@@ -166,7 +166,7 @@ fn numbers(key: &DecodingKey) -> (&[u8], &[u8]) {
     }
 }
 
-/// How many bits a number in big endian has.
+/// Returns the number of significant bits of a big-endian number.
 fn bits(number: &[u8]) -> usize {
     let significant = number.iter().position(|byte| *byte != 0).and_then(|first| number.get(first..));
     let significant = significant.unwrap_or_default();
@@ -174,8 +174,8 @@ fn bits(number: &[u8]) -> usize {
     significant.len() * 8 - unused
 }
 
-/// How many keys a token is tried with at most: each costs the time of a signature, and anyone can send a token.
+/// The maximum number of keys that are tried for a token. Each costs a signature verification, and every client can send tokens.
 const MOST_TRIED: usize = 16;
 
-/// From what RFC 7518 §3.3 demands to what the library computes with.
+/// The minimum is that of RFC 7518 §3.3, the maximum is that of the library.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=4096;

@@ -1,19 +1,18 @@
-//! The signed identity: a token in a header, judged with the keys of its issuer.
+//! Signed identities: a token in a header, verified with the keys of its issuer.
 //!
-//! A gateway such as Pomerium, Google's Identity-Aware Proxy or Cloudflare Access signs who the user is (a JWT,
-//! RFC 7519). That holds even if somebody reaches Postern past the gateway, so nothing else is asked then: the plain
-//! identity headers are not looked at.
+//! A gateway such as Pomerium, Google's Identity-Aware Proxy or Cloudflare Access signs the identity of the user (a JWT,
+//! RFC 7519). A client that bypasses the gateway cannot forge it. The plain identity headers are ignored in this mode.
 //!
-//! * `presets`: what the known gateways use.
+//! * `presets`: the values that the known gateways use.
 //! * `source`: one attempt to get the keys, from a URL or a file.
-//! * `keys`: a JWK Set, and which key may judge which token.
-//! * `cache`: the keys as they are known now.
-//! * `refresh`: the thread that keeps them fresh.
+//! * `keys`: a JWK Set, and which key may verify which token.
+//! * `cache`: the current keys.
+//! * `refresh`: the thread that fetches the keys again.
 //! * `claims`: one token.
 //!
-//! What can go wrong with the keys never costs a user who has a good token: the last good set stays for a day. A key
-//! that is not in it causes one fetch a minute at most, and clients that come while it lasts are asked to try again. A
-//! file is read every two seconds, whatever its metadata say: volumes and deployment tools keep modification times.
+//! A failed fetch does not affect users with valid tokens: the last valid set is used for a day. A token with an unknown key
+//! causes at most one fetch per minute, and clients that connect during a fetch are asked to try again. A file is read every two
+//! seconds even if its metadata have not changed, because volumes and deployment tools preserve modification times.
 
 mod cache;
 mod claims;
@@ -42,32 +41,32 @@ use refresh::{Cause, Refresher};
 pub use presets::Preset;
 pub use source::KeySource;
 
-/// Which tokens are believed, and what is taken from them.
+/// Which tokens are accepted, and which of their claims are used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AssertionSettings {
     /// The header with the token.
     pub header: String,
-    /// The claim `iss`, to the byte.
+    /// The required value of the claim `iss`, compared byte by byte.
     pub issuer: String,
-    /// What may stand in the claim `aud`: one of these must.
+    /// The claim `aud` must contain one of these.
     pub audience: Vec<String>,
-    /// Where the issuer's keys are.
+    /// The source of the issuer's keys.
     pub keys: KeySource,
-    /// The claims with the user's id: the first of them that is there and not empty. A dot leads into an object.
+    /// The claims with the user's id: the first one that is present and not empty. A dot separates the names of nested objects.
     pub id_claims: Vec<String>,
-    /// Those with the e-mail address, for the log.
+    /// The claims with the e-mail address, for the log.
     pub email_claims: Vec<String>,
-    /// Those with the display name, for the log.
+    /// The claims with the display name, for the log.
     pub name_claims: Vec<String>,
 }
 
-/// Makes the judge of assertions, and starts to fetch the keys it needs. Does nothing without settings.
+/// Creates the verifier of assertions, and starts to fetch its keys. Does nothing without settings.
 ///
-/// Keys in a file are there when it returns. For those of a URL nobody waits: until they have come, upgrades are
-/// refused with 503. The thread that fetches ends with the last of the connections' configurations and the [`Refresh`].
+/// Keys in a file have been read when it returns. It does not wait for keys of a URL: until they have been fetched, upgrades are
+/// refused with 503. The thread that fetches keys ends when the last clone of the verifier and of [`Refresh`] is dropped.
 ///
 /// # Errors
-/// The file cannot be read or holds no keys; no thread was to be had.
+/// The file cannot be read or contains no usable keys, or the thread cannot be started.
 pub fn start(settings: Option<&AssertionSettings>, log: &Logger) -> io::Result<Option<(Assertion, Refresh)>> {
     let Some(settings) = settings else { return Ok(None) };
     let verifier = JwtVerifier::start(settings, log)?;
@@ -75,29 +74,29 @@ pub fn start(settings: Option<&AssertionSettings>, log: &Logger) -> io::Result<O
     Ok(Some((Assertion { header: settings.header.clone(), verifier: Arc::new(verifier) }, refresh)))
 }
 
-/// Has the keys read or fetched again.
+/// Requests that the keys are read or fetched again.
 #[derive(Debug, Clone)]
 pub struct Refresh(Sender<Cause>);
 
 impl Refresh {
-    /// Asks for it, and does not wait.
+    /// Requests it, and does not wait.
     pub(crate) fn request(&self) {
-        // It fails only if the thread that fetches is gone, and then there are no other keys.
+        // It fails only if the thread that fetches keys has ended.
         let _ = self.0.send(Cause::Operator);
     }
 }
 
-/// Judges JSON Web Tokens with keys that may change meanwhile.
+/// Verifies JSON Web Tokens with keys that may change at any time.
 struct JwtVerifier {
     rules: Rules,
     cache: Arc<Cache>,
-    /// Asks for a fetch; the thread that does them ends with it.
+    /// Requests a fetch. The thread that fetches keys ends when all senders are dropped.
     wake: Sender<Cause>,
 }
 
 impl JwtVerifier {
     fn start(settings: &AssertionSettings, log: &Logger) -> io::Result<JwtVerifier> {
-        info!(log, # "assertion_enabled", "identities come from the header {}", settings.header;
+        info!(log, # "assertion_enabled", "identities come from signed tokens in the header {}", settings.header;
             "issuer" => %url::redact_url(&settings.issuer), "audience" => settings.audience.join(","),
             "keys" => %settings.keys);
         if settings.keys.is_exposed() {
@@ -125,7 +124,7 @@ impl JwtVerifier {
                 Err(Refusal::Final(error)) => error,
                 Err(Refusal::UnknownKey(error)) => match self.cache.miss(&keys, now) {
                     Unknown::Again => continue,
-                    // Without the thread there will be no other keys.
+                    // Without the thread, the keys do not change any more.
                     Unknown::Ask if self.wake.send(Cause::UnknownKey).is_err() => error,
                     Unknown::Ask | Unknown::Wait => AssertionError::KeysUnavailable,
                     Unknown::Refuse => error,

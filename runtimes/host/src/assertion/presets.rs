@@ -1,8 +1,8 @@
-//! What the gateways that sign identities agree on with nobody: header, issuer, audience, and where the keys are.
+//! The header, issuer, audience and key source of the gateways that sign identities. Each uses its own.
 //!
-//! What is the same for all customers of a gateway is filled in; what is not has to be set.
+//! A preset fills in the values that are the same for all customers of a gateway. The others must be set.
 
-/// Who signs.
+/// The gateway that signs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Preset {
     /// Pomerium: <https://www.pomerium.com/docs/capabilities/getting-users-identity>. Issuer and audience are the
@@ -13,7 +13,7 @@ pub enum Preset {
     /// Cloudflare Access:
     /// <https://developers.cloudflare.com/cloudflare-one/identity/authorization-cookie/validating-json/>.
     Cloudflare,
-    /// Somebody else: everything has to be set.
+    /// Another gateway: all values must be set.
     Custom,
 }
 
@@ -44,16 +44,16 @@ impl Preset {
         }
     }
 
-    /// The claims with the user's id, where that is not the one of all others.
+    /// The claims with the user's id, where they differ from the default.
     pub(crate) fn id_claims(self) -> Option<&'static str> {
         match self {
-            // The `sub` of a service token is empty; its client is in `common_name`.
+            // The `sub` of a service token is empty, and `common_name` has the client.
             Preset::Cloudflare => Some("sub,common_name"),
             Preset::Pomerium | Preset::GoogleIap | Preset::Custom => None,
         }
     }
 
-    /// Where the keys are, given the issuer.
+    /// The URL of the keys, given the issuer.
     pub(crate) fn keys(self, issuer: &str) -> Option<String> {
         match self {
             Preset::Pomerium => Some(format!("https://{}/.well-known/pomerium/jwks.json", host(issuer))),
@@ -63,7 +63,7 @@ impl Preset {
         }
     }
 
-    /// What an issuer looks like, for whoever has not set it.
+    /// An example of an issuer, for the error about a missing one.
     pub(crate) fn issuer_example(self) -> &'static str {
         match self {
             Preset::Pomerium => "app.example.com, the host of the route",
@@ -72,7 +72,7 @@ impl Preset {
         }
     }
 
-    /// What an audience looks like, for whoever has not set it.
+    /// An example of an audience, for the error about a missing one.
     pub(crate) fn audience_example(self) -> &'static str {
         match self {
             Preset::GoogleIap => "/projects/NUMBER/global/backendServices/ID",
@@ -82,7 +82,7 @@ impl Preset {
     }
 }
 
-/// The host of an issuer that is one, or that is a URL (Pomerium's `jwt_issuer_format`).
+/// Returns the host of an issuer that is a host or a URL (Pomerium's `jwt_issuer_format`).
 fn host(issuer: &str) -> &str {
     issuer.strip_prefix("https://").unwrap_or(issuer).trim_end_matches('/')
 }

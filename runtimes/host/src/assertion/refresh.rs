@@ -1,4 +1,4 @@
-//! The thread that keeps the keys fresh.
+//! The thread that fetches the keys again and again.
 
 use std::io;
 use std::sync::Arc;
@@ -11,12 +11,12 @@ use slog::{Logger, info, warn};
 use super::cache::{Cache, LIFE};
 use super::source::{FILE_INTERVAL, Fetched, Fetcher, KeySource};
 
-/// Why keys are fetched before their time.
+/// Why keys are fetched before the interval has passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cause {
-    /// A token names a key that is not known.
+    /// A token needs an unknown key.
     UnknownKey,
-    /// An operator asks for it.
+    /// An operator has requested it.
     Operator,
 }
 
@@ -25,17 +25,17 @@ pub(super) struct Refresher {
     source: KeySource,
     fetcher: Fetcher,
     cache: Arc<Cache>,
-    /// Attempts that failed since the last good one.
+    /// Failed attempts since the last successful one.
     failures: u32,
     log: Logger,
 }
 
-/// An attempt that brought no keys.
+/// A failed attempt to fetch keys.
 #[derive(Debug)]
 pub(super) struct Failure {
-    /// What went wrong.
+    /// The error, for the log.
     pub(super) error: String,
-    /// For how long the keys that stay have not been confirmed, if there are any.
+    /// The time since the current keys were last confirmed, if there are any.
     age: Option<Duration>,
 }
 
@@ -44,16 +44,16 @@ impl Refresher {
         Refresher { source: source.clone(), fetcher: Fetcher::new(source), cache, failures: 0, log }
     }
 
-    /// Fetches once, and returns how long to wait before the next time.
+    /// Fetches once, and returns how long to wait before the next attempt.
     ///
     /// # Errors
-    /// What went wrong. The last good set stays.
+    /// The attempt failed. The last valid set remains in use.
     pub(super) fn fetch(&mut self) -> Result<Duration, Failure> {
         self.cache.begin();
         let fetched =
             self.fetcher.fetch().map_err(|error| Failure { error, age: self.cache.fail(Instant::now()) })?;
         let wait = self.keep(fetched);
-        // Logged after the keys are in effect, so that a token signed with them is accepted once the line is there.
+        // Logged after the keys are in effect, so that a reader of the log can rely on them.
         if self.failures > 0 {
             info!(self.log, # "assertion_keys_recovered", "assertion keys can be fetched again"; "source" => %self.source);
             self.failures = 0;
@@ -80,7 +80,7 @@ impl Refresher {
         next
     }
 
-    /// Logs that it did not work, and returns how long to wait before the next time.
+    /// Logs a failure, and returns how long to wait before the next attempt.
     pub(super) fn complain(&mut self, failure: &Failure) -> Duration {
         self.failures = self.failures.saturating_add(1);
         match self.source {
@@ -88,7 +88,8 @@ impl Refresher {
                 self.warn(failure);
                 retry(self.failures)
             }
-            // A file is read as often as ever, so that it counts as soon as it is whole, but logged less and less often.
+            // A file is still read as often as before, so that it is used as soon as it is complete. Failures are logged at
+            // growing intervals.
             KeySource::File(_) => {
                 if self.failures.is_multiple_of(FILE_REMINDER) || self.failures.is_power_of_two() {
                     self.warn(failure);
@@ -113,12 +114,11 @@ impl Refresher {
         }
     }
 
-    /// Fetches on a thread of its own: at once, or after `first`, and then as often as the answers say, after
-    /// failures, and whenever `wake` says so. The thread ends when nobody can wake it any more; a process need not
-    /// wait for that.
+    /// Starts a thread that fetches after `first`, after each interval, after failures, and on each message of `wake`. The thread
+    /// ends when all senders of `wake` are dropped. A process does not need to wait for it.
     ///
     /// # Errors
-    /// No thread was to be had.
+    /// The thread cannot be started.
     pub(super) fn spawn(mut self, first: Duration, wake: Receiver<Cause>) -> io::Result<()> {
         let run = move || {
             let mut wait = first;
@@ -131,7 +131,7 @@ impl Refresher {
                     Err(RecvTimeoutError::Timeout) => {}
                     Err(RecvTimeoutError::Disconnected) => return,
                 }
-                // One fetch answers all requests so far.
+                // One fetch serves all requests so far.
                 while wake.try_recv().is_ok() {}
                 wait = self.fetch().unwrap_or_else(|failure| self.complain(&failure));
             }
@@ -140,10 +140,10 @@ impl Refresher {
     }
 }
 
-/// A file that cannot be used is logged at least once in this many attempts, which is ten minutes.
+/// A file that cannot be used is logged at least once per this number of attempts, which is every ten minutes.
 const FILE_REMINDER: u32 = 300;
 
-/// How long to wait after so many failures in a row: 1 s, then twice as long each time, up to a minute.
+/// Returns how long to wait after this number of consecutive failures: 1 s, doubled each time, up to a minute.
 fn retry(failures: u32) -> Duration {
     let seconds = 1u64.checked_shl(failures.saturating_sub(1)).unwrap_or(u64::MAX);
     Duration::from_secs(seconds.clamp(1, 60))

@@ -1,4 +1,4 @@
-//! Where the issuer's keys come from, and one attempt to get them.
+//! The source of the issuer's keys, and one attempt to read it.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -17,20 +17,20 @@ use ureq::tls::{RootCerts, TlsConfig};
 use super::keys::KeySet;
 use crate::url;
 
-/// Where the issuer publishes its keys, as a JWK Set.
+/// The place where the issuer publishes its keys as a JWK Set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeySource {
-    /// A URL: https, http of this host, or http of another host if that is allowed.
+    /// A URL: https, http of this host, or http of another host if the settings allow it.
     Url(String),
     /// A file.
     File(PathBuf),
 }
 
 impl KeySource {
-    /// Looks whether a file holds keys. A URL is not asked.
+    /// Checks that a file contains usable keys. A URL is not fetched.
     ///
     /// # Errors
-    /// What is wrong with the file: the end of a sentence that begins with it.
+    /// The file cannot be used. The text is the end of a sentence that begins with the file.
     pub(crate) fn check(&self) -> Result<(), String> {
         match self {
             KeySource::Url(_) => Ok(()),
@@ -38,10 +38,10 @@ impl KeySource {
         }
     }
 
-    /// Tells a URL from a file. `is_insecure` allows a URL of http on another host.
+    /// Parses a URL or the path of a file. `is_insecure` allows http to another host.
     ///
     /// # Errors
-    /// What is wrong with a URL: the end of a sentence that begins with it.
+    /// The URL cannot be used. The text is the end of a sentence that begins with the URL.
     pub fn parse(text: &str, is_insecure: bool) -> Result<KeySource, &'static str> {
         let Some((scheme, _)) = text.split_once("://") else {
             return Ok(KeySource::File(PathBuf::from(text)));
@@ -59,13 +59,13 @@ impl KeySource {
         if source.is_exposed() && !is_insecure {
             return Err(
                 "plain http would let an attacker on the network path replace the keys; write https, or set \
-                        POSTERN_ASSERTION_JWKS_INSECURE=true if the network is trusted, as inside of a cluster",
+                POSTERN_ASSERTION_JWKS_INSECURE=true if the network is trusted, such as the network of a cluster",
             );
         }
         Ok(source)
     }
 
-    /// Whether others on the way could replace the keys: they come by http from another host.
+    /// Whether an attacker on the network path could replace the keys: they are fetched by http from another host.
     pub(crate) fn is_exposed(&self) -> bool {
         let KeySource::Url(url) = self else { return false };
         let is_http = url.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http://"));
@@ -73,8 +73,8 @@ impl KeySource {
     }
 }
 
-/// For the log, and for errors: without a query, which may hold a key of another kind; and without a password, which
-/// a text may have that was to be a URL and is taken for a file.
+/// The text for the log and for errors. It has no query, which may contain an API key, and no password, which a mistyped URL that
+/// was parsed as the path of a file may contain.
 impl fmt::Display for KeySource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
@@ -85,20 +85,20 @@ impl fmt::Display for KeySource {
     }
 }
 
-/// A set of keys, and when to ask for the next.
+/// A set of keys, and how long to wait before the next fetch.
 #[derive(Debug)]
 pub(super) struct Fetched {
     pub(super) keys: KeySet,
     pub(super) next: Duration,
 }
 
-/// Gets the keys, again and again.
+/// Fetches the keys, any number of times.
 pub(super) enum Fetcher {
     Url {
         url: String,
         agent: Agent,
     },
-    /// A file, and what was in it when it last held keys.
+    /// A file, and its content when it last had usable keys.
     File {
         path: PathBuf,
         last: Option<Vec<u8>>,
@@ -113,10 +113,10 @@ impl Fetcher {
         }
     }
 
-    /// Gets the keys; `None` if they are in a file that is the same, to the byte, as when it last held keys.
+    /// Fetches the keys. Returns `None` if the content of the file has not changed.
     ///
     /// # Errors
-    /// What went wrong, for the log.
+    /// The text for the log.
     pub(super) fn fetch(&mut self) -> Result<Option<Fetched>, String> {
         match self {
             Fetcher::Url { url, agent } => fetch_url(agent, url).map(Some),
@@ -135,9 +135,9 @@ impl Fetcher {
 
 fn read_file(path: &Path) -> Result<Vec<u8>, String> {
     let unreadable = |error: io::Error| format!("cannot be read: {error}");
-    // A pipe could be read only once, and to open it could take forever.
+    // A pipe can be read only once, and opening it can block.
     if !fs::metadata(path).map_err(unreadable)?.is_file() {
-        return Err("is not a regular file, so it could not be read again".to_owned());
+        return Err("is not a regular file, so it cannot be read again".to_owned());
     }
     let file = File::open(path).map_err(unreadable)?;
     let mut json = Vec::new();
@@ -168,52 +168,52 @@ fn fetch_url(agent: &Agent, url: &str) -> Result<Fetched, String> {
     Ok(Fetched { keys, next })
 }
 
-/// What went wrong, for somebody who does not know the library. Of the URL nothing is said that is not public.
-#[expect(clippy::wildcard_enum_match_arm, reason = "the others say it themselves")]
+/// Describes an error without terms of the library, and without the secret parts of the URL.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the texts of the others are clear")]
 fn describe(error: &ureq::Error) -> String {
     match error {
         ureq::Error::Io(error) => error.to_string(),
-        ureq::Error::Timeout(_) => format!("no whole answer within {} s", TIMEOUT.as_secs()),
+        ureq::Error::Timeout(_) => format!("no complete answer within {} s", TIMEOUT.as_secs()),
         ureq::Error::BodyExceedsLimit(_) => format!("the answer has {TOO_LARGE}"),
         error => url::redact_url(&error.to_string()).into_owned(),
     }
 }
 
 fn agent(url: &str) -> Agent {
-    // The roots of the system: an issuer inside of a company has a certificate of that company.
+    // The system's roots: the issuer of a company may have a certificate of its own authority.
     let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
     let config = Agent::config_builder()
         .tls_config(tls)
         .timeout_global(Some(TIMEOUT))
-        // A redirect leads to where nobody configured anything (GHSA-h5rg-8p7f-47g2).
+        // A redirect could lead to a host that is not configured (GHSA-h5rg-8p7f-47g2).
         .max_redirects(0)
         .max_redirects_will_error(false)
         .http_status_as_error(false)
         .user_agent(concat!("postern/", env!("CARGO_PKG_VERSION")))
         .accept("application/jwk-set+json, application/json")
-        // Minutes pass between two requests.
+        // Requests are minutes apart.
         .max_idle_connections(0);
     let is_local = url.parse::<Uri>().ok().and_then(|uri| uri.host().map(is_this_host)).unwrap_or(false);
-    // A proxy of the environment (HTTPS_PROXY) is not asked for what is on this host.
+    // A proxy of the environment (HTTPS_PROXY) is not used for this host.
     let config = if is_local { config.proxy(None) } else { config };
     config.build().new_agent()
 }
 
-/// Whether there is a host, and behind its colon a port. The library takes any text for one, such as the password of
-/// whoever has one with a question mark.
+/// Whether there is a host and, after a colon, a valid port. The library accepts any text as the port, such as the start of a
+/// password that contains a question mark.
 fn is_whole(authority: &Authority) -> bool {
     let has_colon = authority.as_str().rsplit(']').next().is_some_and(|rest| rest.contains(':'));
     !authority.host().is_empty()
         && (authority.as_str().contains('@') || !has_colon || authority.port_u16().is_some())
 }
 
-/// Whether a host of a URL is this one.
+/// Whether the host of a URL is this host.
 fn is_this_host(host: &str) -> bool {
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     bare.eq_ignore_ascii_case("localhost") || bare.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
 }
 
-/// For how long an answer is good (RFC 9111 §5.2.2.1), within what is sensible for keys.
+/// Returns how long an answer may be used (RFC 9111 §5.2.2.1), within limits.
 fn interval(headers: &HeaderMap) -> Duration {
     let directives = headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
     let max_age = directives.flat_map(|value| value.split(',')).find_map(|directive| {
@@ -224,14 +224,14 @@ fn interval(headers: &HeaderMap) -> Duration {
     max_age.map_or(INTERVAL, |max_age| max_age.clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL))
 }
 
-/// The longest JWK Set, in bytes.
+/// The maximum length of a JWK Set, in bytes.
 const MAX_BODY: u64 = 256 * 1024;
 const TOO_LARGE: &str = "more than 256 KiB, which no JWK Set needs";
 
-/// From the look-up of the name to the last byte of the answer.
+/// The time from the look-up of the name to the last byte of the answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Between two requests, if the answer says nothing about it.
+/// The time between two requests, if the answer has no `max-age`.
 const INTERVAL: Duration = Duration::from_secs(5 * 60);
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(60);
 const LONGEST_INTERVAL: Duration = Duration::from_secs(3600);
@@ -244,7 +244,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_source_is_a_url_of_https_or_of_this_host_or_a_file() {
+    fn source_is_an_https_url_a_url_of_this_host_or_a_file() {
         for url in [
             "https://issuer.example/jwks.json",
             "https://issuer.example:8443/?a=b",
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn http_of_another_host_is_taken_only_if_that_is_allowed() {
+    fn http_to_another_host_must_be_allowed() {
         for url in [
             "http://issuer.example/",
             "HTTP://issuer.example/",
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_of_a_source_is_public() {
+    fn text_of_a_source_has_no_query_and_no_password() {
         for (source, shown) in [
             ("https://issuer.example/jwks.json", "https://issuer.example/jwks.json"),
             ("https://issuer.example/jwks.json?key=hunter2", "https://issuer.example/jwks.json?***"),
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn the_answer_says_when_to_ask_again_within_bounds() {
+    fn max_age_sets_the_interval_within_limits() {
         #[track_caller]
         fn check(values: &[&str], seconds: u64) {
             let mut headers = HeaderMap::new();

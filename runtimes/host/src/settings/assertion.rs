@@ -316,10 +316,7 @@ mod tests {
         assert_eq!(error(), "POSTERN_ASSERTION_JWKS=FILE: it is not a JWK Set");
         std::fs::remove_file(&path).unwrap();
         std::fs::create_dir(&path).unwrap();
-        assert_eq!(
-            error(),
-            "POSTERN_ASSERTION_JWKS=FILE: is not a regular file, so it could not be read again"
-        );
+        assert_eq!(error(), "POSTERN_ASSERTION_JWKS=FILE: is not a regular file, so it cannot be read again");
     }
 
     #[test]

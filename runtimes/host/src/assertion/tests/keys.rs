@@ -1,4 +1,4 @@
-//! Which keys of a set are of use, and for what.
+//! Which keys of a set are usable, and with which algorithms.
 
 use jsonwebtoken::Algorithm as A;
 
@@ -9,19 +9,19 @@ fn parse(jwks: &[Value]) -> Result<KeySet, &'static str> {
     KeySet::parse(set(jwks).as_bytes())
 }
 
-/// A key with some members changed.
+/// Returns a key with some members changed.
 fn changed(mut jwk: Value, members: &[(&str, Value)]) -> Value {
     members.iter().for_each(|(name, value)| jwk[*name] = value.clone());
     jwk
 }
 
 #[test]
-fn keys_that_are_of_no_use_are_left_out() {
+fn unusable_keys_are_ignored() {
     let (p256, p384, ed) =
         (Signer::p256("a", 1).jwk(), Signer::p384("a", 1).jwk(), Signer::ed25519("a", 1).jwk());
     let rsa = Signer::rsa("a", A::RS256).jwk();
-    let useless = [
-        ("no key", json!({})),
+    let unusable = [
+        ("an empty object", json!({})),
         ("a text", json!("key")),
         ("a secret", json!({ "kty": "oct", "k": base64url([7; 32]), "alg": "HS256" })),
         ("an unknown type", json!({ "kty": "AKP", "alg": "ML-DSA-65", "pub": "AA" })),
@@ -29,45 +29,45 @@ fn keys_that_are_of_no_use_are_left_out() {
         ("P-521", changed(p384.clone(), &[("crv", json!("P-521")), ("alg", json!("ES512"))])),
         ("X25519", changed(ed.clone(), &[("crv", json!("X25519"))])),
         ("for encryption", changed(p256.clone(), &[("use", json!("enc"))])),
-        ("for something else", changed(p256.clone(), &[("use", json!("tls"))])),
-        ("for signing alone", changed(p256.clone(), &[("key_ops", json!(["sign"]))])),
-        ("with an HMAC", changed(rsa.clone(), &[("alg", json!("HS256"))])),
-        ("with another curve's algorithm", changed(p256.clone(), &[("alg", json!("ES384"))])),
-        ("with an encryption", changed(rsa.clone(), &[("alg", json!("RSA-OAEP"))])),
+        ("for another use", changed(p256.clone(), &[("use", json!("tls"))])),
+        ("only for signing", changed(p256.clone(), &[("key_ops", json!(["sign"]))])),
+        ("with the algorithm of an HMAC", changed(rsa.clone(), &[("alg", json!("HS256"))])),
+        ("with the algorithm of another curve", changed(p256.clone(), &[("alg", json!("ES384"))])),
+        ("with the algorithm of an encryption", changed(rsa.clone(), &[("alg", json!("RSA-OAEP"))])),
         ("with an unknown algorithm", changed(rsa.clone(), &[("alg", json!("RS1"))])),
         ("a kid that is a number", changed(p256.clone(), &[("kid", json!(1))])),
-        ("a point beside the curve", changed(p256.clone(), &[("y", json!(base64url([1; 32])))])),
+        ("a point that is not on the curve", changed(p256.clone(), &[("y", json!(base64url([1; 32])))])),
         ("half a point", changed(p256.clone(), &[("y", json!(""))])),
         (
             "a point of the other curve",
             changed(p384.clone(), &[("crv", json!("P-256")), ("alg", json!("ES256"))]),
         ),
-        ("an Ed25519 key that is empty", changed(ed.clone(), &[("x", json!(""))])),
-        ("one that is too short", changed(ed.clone(), &[("x", json!(base64url([1; 31])))])),
-        ("one that is too long", changed(ed.clone(), &[("x", json!(base64url([1; 33])))])),
+        ("an empty Ed25519 key", changed(ed.clone(), &[("x", json!(""))])),
+        ("an Ed25519 key that is too short", changed(ed.clone(), &[("x", json!(base64url([1; 31])))])),
+        ("an Ed25519 key that is too long", changed(ed.clone(), &[("x", json!(base64url([1; 33])))])),
         ("RSA of 1024 bits", changed(rsa.clone(), &[("n", json!(base64url([0xff; 128])))])),
         ("RSA of 2047 bits", changed(rsa.clone(), &[("n", json!(base64url([0x7f; 256])))])),
         (
-            "RSA of 1024 bits behind zeros",
+            "RSA of 1024 bits after zeros",
             changed(rsa.clone(), &[("n", json!(base64url([[0; 128], [0xff; 128]].concat())))]),
         ),
         ("RSA of 8192 bits", changed(rsa.clone(), &[("n", json!(base64url([0xff; 1024])))])),
         ("RSA with the exponent 1", changed(rsa.clone(), &[("e", json!(base64url([1])))])),
         ("RSA with an even exponent", changed(rsa.clone(), &[("e", json!(base64url([1, 0])))])),
         ("RSA without an exponent", changed(rsa.clone(), &[("e", json!(""))])),
-        ("what is no base64url", changed(p256.clone(), &[("x", json!("+/=="))])),
+        ("not base64url", changed(p256.clone(), &[("x", json!("+/=="))])),
     ];
     let good = Signer::p256("good", 9).jwk();
-    for (name, jwk) in useless {
+    for (name, jwk) in unusable {
         assert!(parse(std::slice::from_ref(&jwk)).is_err(), "{name} alone");
         let keys = parse(&[jwk, good.clone()]).unwrap();
-        assert_eq!(keys.len(), 1, "{name} beside a good one");
+        assert_eq!(keys.len(), 1, "{name} and a usable one");
         assert!(matches!(keys.find(Some("good"), A::ES256), Found::Named(_)), "{name}");
     }
 }
 
 #[test]
-fn keys_with_other_members_are_of_use() {
+fn keys_with_other_members_are_usable() {
     let p256 = Signer::p256("a", 1).jwk();
     for members in [
         vec![("use", json!("sig"))],
@@ -79,7 +79,7 @@ fn keys_with_other_members_are_of_use() {
 }
 
 #[test]
-fn what_is_no_set_is_refused() {
+fn json_that_is_not_a_set_is_refused() {
     for json in [
         "",
         "{}",
@@ -93,13 +93,13 @@ fn what_is_no_set_is_refused() {
     ] {
         assert!(KeySet::parse(json.as_bytes()).is_err(), "{json}");
     }
-    // Some issuers publish certificates beside the set.
+    // Some issuers publish certificates in the same object.
     let json = json!({ "keys": [Signer::p256("a", 1).jwk()], "public_cert": {}, "public_certs": [] });
     assert!(KeySet::parse(json.to_string().as_bytes()).is_ok());
 }
 
 #[test]
-fn a_key_is_found_by_its_id_and_what_it_may_be_used_with() {
+fn key_is_found_by_its_id_and_algorithm() {
     let (ec, rsa) = (Signer::p256("same", 1).jwk(), Signer::rsa("same", A::RS256).jwk());
     let keys = parse(&[ec.clone(), rsa]).unwrap();
     let named = |found: Found<'_>| matches!(found, Found::Named(keys) if keys.len() == 1);
@@ -109,13 +109,13 @@ fn a_key_is_found_by_its_id_and_what_it_may_be_used_with() {
     assert!(named(keys.find(Some("same"), A::RS256)));
     assert!(matches!(keys.find(Some("same"), A::PS256), Found::Unfit));
     assert!(matches!(keys.find(Some("other"), A::ES256), Found::Unknown));
-    // A token that names no key may mean any of those that are for its algorithm.
+    // A token without an id may be signed with any key that supports its algorithm.
     assert!(possible(keys.find(None, A::ES256), 1));
     assert!(matches!(keys.find(None, A::ES384), Found::Unfit));
     let two = parse(&[ec.clone(), Signer::p256("next", 2).jwk()]).unwrap();
     assert!(possible(two.find(None, A::ES256), 2));
     assert!(named(two.find(Some("next"), A::ES256)));
-    // A key without an id may have signed what no other key is named for.
+    // A key without an id may have signed a token with an unknown id.
     let mut nameless = Signer::p256("", 3).jwk();
     nameless.as_object_mut().unwrap().remove("kid");
     let keys = parse(&[ec.clone(), nameless]).unwrap();
@@ -123,7 +123,7 @@ fn a_key_is_found_by_its_id_and_what_it_may_be_used_with() {
     assert!(possible(keys.find(Some("other"), A::ES256), 1));
     assert!(possible(keys.find(None, A::ES256), 2));
     assert!(matches!(keys.find(Some("other"), A::RS256), Found::Unknown));
-    // Anyone can send a token, and each key costs the time of a signature.
+    // Every client can send tokens, and each key costs a signature verification.
     let many: Vec<Value> = (1..=40).map(|seed| Signer::p256("many", seed).jwk()).collect();
     assert!(possible(parse(&many).unwrap().find(None, A::ES256), 16));
 }

@@ -1,4 +1,4 @@
-//! Tokens in, verdicts out; keys that change, and servers that do not do what they should.
+//! Verdicts about tokens, keys that change, and servers that misbehave.
 
 mod keys;
 mod outages;
@@ -17,7 +17,7 @@ use super::*;
 const ISSUER: &str = "https://issuer.example";
 const AUDIENCE: &str = "postern";
 
-/// A key pair with an id and an algorithm, as an issuer has several.
+/// A key pair of an issuer, with its id and algorithm.
 struct Signer {
     kid: &'static str,
     algorithm: Algorithm,
@@ -25,7 +25,7 @@ struct Signer {
 }
 
 impl Signer {
-    /// A key on the curve P-256, made of a number.
+    /// Creates a key on the curve P-256 from a number.
     fn p256(kid: &'static str, seed: u8) -> Signer {
         // RFC 5208 around RFC 5915, without the public key.
         let prefix = hex("3041020100301306072a8648ce3d020106082a8648ce3d030107042730250201010420");
@@ -45,36 +45,36 @@ impl Signer {
         Signer { kid, algorithm: Algorithm::EdDSA, key }
     }
 
-    /// An RSA key of 2048 bits, made for these tests.
+    /// Returns the RSA key of 2048 bits, which was generated for these tests.
     fn rsa(kid: &'static str, algorithm: Algorithm) -> Signer {
         Signer { kid, algorithm, key: EncodingKey::from_rsa_der(include_bytes!("rsa-2048.der")) }
     }
 
-    /// The public half.
+    /// Returns the public key.
     fn jwk(&self) -> Value {
         let mut jwk = Jwk::from_encoding_key(&self.key, self.algorithm).unwrap();
         jwk.common.key_id = Some(self.kid.to_owned());
         serde_json::to_value(jwk).unwrap()
     }
 
-    /// The public half for any algorithm of its type.
+    /// Returns the public key for all algorithms of its type.
     fn jwk_without_alg(&self) -> Value {
         let mut jwk = self.jwk();
         jwk.as_object_mut().unwrap().remove("alg");
         jwk
     }
 
-    /// The usual header.
+    /// Returns the usual header.
     fn header(&self) -> Value {
         json!({ "alg": self.algorithm, "kid": self.kid, "typ": "JWT" })
     }
 
-    /// A token with the usual header.
+    /// Returns a token with the usual header.
     fn token(&self, claims: &Value) -> Vec<u8> {
         self.sign(&self.header().to_string(), &claims.to_string())
     }
 
-    /// A token with these bytes as header and payload.
+    /// Returns a token with these texts as header and payload.
     fn sign(&self, header: &str, payload: &str) -> Vec<u8> {
         let message = format!("{}.{}", base64url(header), base64url(payload));
         let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &self.key, self.algorithm).unwrap();
@@ -86,7 +86,7 @@ fn set(jwks: &[Value]) -> String {
     json!({ "keys": jwks }).to_string()
 }
 
-/// Claims that are good for an hour from `now`.
+/// Returns claims that are valid for an hour from `now`.
 fn claims(now: u64) -> Value {
     json!({
         "iss": ISSUER, "aud": AUDIENCE, "sub": "42", "email": "ann@example.com", "name": "Ann",
@@ -94,7 +94,7 @@ fn claims(now: u64) -> Value {
     })
 }
 
-/// The same with one claim changed, or left out if it is `None`.
+/// Returns the same with one claim changed, or without it for `None`.
 fn with(now: u64, name: &str, value: impl Into<Option<Value>>) -> Value {
     let mut claims = claims(now);
     let members = claims.as_object_mut().unwrap();

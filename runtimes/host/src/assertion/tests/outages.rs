@@ -1,5 +1,5 @@
-//! Keys that are not there, change, or come from a server that does not do what it should. A good token is believed
-//! as long as the cache lives, and no other.
+//! Keys that are missing or change, and servers that misbehave. A valid token is accepted until the cache expires, and no other
+//! token is.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -13,7 +13,7 @@ use super::super::source::FILE_INTERVAL;
 use super::server::{Answer, Server};
 use super::*;
 
-/// Ten times what a busy machine needs.
+/// Ten times the time that a busy machine needs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn now() -> u64 {
@@ -32,7 +32,7 @@ fn start_with(server: &Server) -> JwtVerifier {
     start(KeySource::parse(&server.url(), false).unwrap())
 }
 
-/// Judges the token until the verdict is this one.
+/// Verifies the token until the verdict is this one.
 #[track_caller]
 fn wait_for(verifier: &JwtVerifier, token: &[u8], verdict: Result<(), AssertionError>) {
     let begun = Instant::now();
@@ -54,7 +54,7 @@ fn response(status: &str, headers: &str, body: &str) -> Answer {
 }
 
 #[test]
-fn before_the_keys_are_there_a_client_is_asked_to_try_again() {
+fn client_is_asked_to_try_again_until_keys_have_been_fetched() {
     let signer = Signer::p256("a", 1);
     let server = Server::start(response("500 Internal Server Error", "", "sorry"));
     let verifier = start_with(&server);
@@ -64,7 +64,7 @@ fn before_the_keys_are_there_a_client_is_asked_to_try_again() {
     wait_for(&verifier, &token(&signer), Ok(()));
 }
 
-/// The keys were there, and then the server does this.
+/// Checks that the last valid set is used if the server gives this answer to the second request.
 #[track_caller]
 fn check_outage(answer: Answer) {
     let (signer, attacker) = (Signer::p256("a", 1), Signer::p256("b", 2));
@@ -74,23 +74,23 @@ fn check_outage(answer: Answer) {
     wait_for(&verifier, &good, Ok(()));
     let before = server.requests();
     server.answer(answer);
-    // The unknown key asks for a fetch, which goes wrong.
+    // The unknown key causes a fetch, which fails.
     let begun = Instant::now();
     let mut verdict = verifier.verify(&forged);
     assert_eq!(verdict, Err(AssertionError::KeysUnavailable));
     while verdict == Err(AssertionError::KeysUnavailable) {
-        verifier.verify(&good).expect("the last good set stays");
+        verifier.verify(&good).expect("the last valid set is used");
         assert!(begun.elapsed() < PATIENCE, "the fetch does not end");
         thread::sleep(Duration::from_millis(10));
         verdict = verifier.verify(&forged);
     }
     assert_eq!(verdict, Err(AssertionError::Key));
-    verifier.verify(&good).expect("the last good set stays");
+    verifier.verify(&good).expect("the last valid set is used");
     assert!(server.requests() > before);
 }
 
 #[test]
-fn a_server_that_fails() {
+fn server_fails() {
     check_outage(response("500 Internal Server Error", "", ""));
     check_outage(response("404 Not Found", "", &set(&[Signer::p256("b", 2).jwk()])));
     check_outage(response("206 Partial Content", "", &set(&[Signer::p256("b", 2).jwk()])));
@@ -99,17 +99,17 @@ fn a_server_that_fails() {
 }
 
 #[test]
-fn a_server_that_hangs() {
+fn server_hangs() {
     check_outage(Answer::Hang);
 }
 
 #[test]
-fn a_server_that_drips() {
+fn server_answers_slowly() {
     check_outage(Answer::Drip);
 }
 
 #[test]
-fn a_server_that_redirects() {
+fn server_redirects() {
     let elsewhere = Server::start(Answer::Set(set(&[Signer::p256("b", 2).jwk()])));
     for status in [
         "301 Moved Permanently",
@@ -124,7 +124,7 @@ fn a_server_that_redirects() {
 }
 
 #[test]
-fn a_server_that_sends_rubbish() {
+fn server_sends_garbage() {
     check_outage(response("200 OK", "", "<html>maintenance</html>"));
     check_outage(response("200 OK", "", r#"{"keys":[]}"#));
     check_outage(response("200 OK", "", &set(&[json!({ "kty": "oct", "kid": "b", "k": "AAAA" })])));
@@ -133,7 +133,7 @@ fn a_server_that_sends_rubbish() {
 }
 
 #[test]
-fn a_server_that_sends_too_much() {
+fn server_sends_too_much() {
     let mut large = json!({ "keys": [Signer::p256("b", 2).jwk()] });
     large["pad"] = json!("x".repeat(256 * 1024));
     check_outage(response("200 OK", "", &large.to_string()));
@@ -141,7 +141,7 @@ fn a_server_that_sends_too_much() {
 }
 
 #[test]
-fn a_server_that_is_gone() {
+fn server_does_not_listen() {
     let signer = Signer::p256("a", 1);
     let closed = {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -152,22 +152,22 @@ fn a_server_that_is_gone() {
 }
 
 #[test]
-fn a_new_key_is_fetched_when_a_token_names_it_and_an_old_one_is_forgotten() {
+fn new_key_is_fetched_when_a_token_names_it_and_the_old_one_is_dropped() {
     let (old, new) = (Signer::p256("old", 1), Signer::p256("new", 2));
     let server = Server::start(Answer::Set(set(&[old.jwk()])));
     let verifier = start_with(&server);
     wait_for(&verifier, &token(&old), Ok(()));
     server.answer(Answer::Set(set(&[new.jwk()])));
-    verifier.verify(&token(&old)).expect("nobody has asked for another set");
+    verifier.verify(&token(&old)).expect("no token has caused a fetch");
     assert_eq!(verifier.verify(&token(&new)), Err(AssertionError::KeysUnavailable));
     wait_for(&verifier, &token(&new), Ok(()));
     assert_eq!(verifier.verify(&token(&old)), Err(AssertionError::Key));
     assert_eq!(server.requests(), 2);
 }
 
-/// Tokens without an id have to be tried with each key, so a signature that no key made may be that of a newer key.
+/// Tokens without an id are tried with each key, so a signature that matches no key may be that of a newer key.
 #[test]
-fn tokens_that_name_no_key_survive_a_rotation() {
+fn tokens_without_kid_survive_a_rotation() {
     let nameless = |signer: &Signer| {
         let header = json!({ "alg": signer.algorithm }).to_string();
         signer.sign(&header, &claims(now()).to_string())
@@ -179,14 +179,14 @@ fn tokens_that_name_no_key_survive_a_rotation() {
     server.answer(Answer::Set(set(&[old.jwk(), new.jwk()])));
     assert_eq!(verifier.verify(&nameless(&new)), Err(AssertionError::KeysUnavailable));
     wait_for(&verifier, &nameless(&new), Ok(()));
-    verifier.verify(&nameless(&old)).expect("both are published");
+    verifier.verify(&nameless(&old)).expect("both keys are published");
     let attacker = Signer::p256("old", 66);
     assert_eq!(verifier.verify(&nameless(&attacker)), Err(AssertionError::Signature));
     assert_eq!(server.requests(), 2);
 }
 
 #[test]
-fn unknown_keys_cause_one_fetch_a_minute() {
+fn unknown_keys_cause_one_fetch_per_minute() {
     let signer = Signer::p256("a", 1);
     let server = Server::start(Answer::Set(set(&[signer.jwk()])));
     let verifier = start_with(&server);
@@ -194,7 +194,7 @@ fn unknown_keys_cause_one_fetch_a_minute() {
     let mut refused = 0;
     for number in 0..2000 {
         let header = json!({ "alg": "ES256", "kid": format!("unknown-{number}") }).to_string();
-        // The signature is not looked at where no key is known.
+        // The signature does not matter if the key is unknown.
         let forged = format!("{}.{}.AAAA", base64url(header), base64url("{}"));
         let verdict = verifier.verify(forged.as_bytes()).unwrap_err();
         assert!([AssertionError::Key, AssertionError::KeysUnavailable].contains(&verdict));
@@ -208,14 +208,14 @@ fn unknown_keys_cause_one_fetch_a_minute() {
     assert_eq!(server.requests(), 2);
 }
 
-/// Puts a set into the cache.
+/// Puts a new set into the cache.
 fn renew(cache: &Cache, now: Instant) -> Arc<KeySet> {
     cache.replace(KeySet::parse(set(&[Signer::p256("a", 1).jwk()]).as_bytes()).unwrap(), now);
     cache.keys(now).unwrap()
 }
 
 #[test]
-fn a_minute_later_unknown_keys_may_ask_again() {
+fn unknown_key_causes_another_fetch_after_a_minute() {
     let cache = Cache::default();
     let start = Instant::now();
     let replace = || renew(&cache, start);
@@ -231,9 +231,9 @@ fn a_minute_later_unknown_keys_may_ask_again() {
     assert_eq!(cache.miss(&new, start + UNKNOWN_KEY_INTERVAL), Unknown::Refuse);
 }
 
-/// Who was judged with the old keys while the new ones came is not refused because the fetch is over.
+/// A token that was verified with the previous keys during a fetch is not refused because the fetch has ended.
 #[test]
-fn a_token_that_missed_keys_that_are_gone_is_looked_at_again() {
+fn token_is_verified_again_if_the_keys_were_replaced() {
     let cache = Cache::default();
     let start = Instant::now();
     let replace = || renew(&cache, start);
@@ -245,7 +245,7 @@ fn a_token_that_missed_keys_that_are_gone_is_looked_at_again() {
 }
 
 #[test]
-fn the_cache_lives_for_a_day_after_the_keys_were_confirmed() {
+fn cache_expires_a_day_after_the_keys_were_confirmed() {
     let cache = Cache::default();
     let start = Instant::now();
     assert!(cache.keys(start).is_none());
@@ -260,7 +260,7 @@ fn the_cache_lives_for_a_day_after_the_keys_were_confirmed() {
 }
 
 #[test]
-fn a_good_token_is_not_believed_when_the_keys_are_too_old() {
+fn valid_token_is_refused_when_the_keys_are_too_old() {
     let signer = Signer::p256("a", 1);
     let server = Server::start(Answer::Set(set(&[signer.jwk()])));
     let verifier = start_with(&server);
@@ -272,27 +272,27 @@ fn a_good_token_is_not_believed_when_the_keys_are_too_old() {
 }
 
 #[test]
-fn a_file_is_read_again_when_it_changes() {
+fn changed_file_is_read_again() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("jwks.json");
     let (old, new) = (Signer::p256("old", 1), Signer::p256("new", 2));
     fs::write(&path, set(&[old.jwk()])).unwrap();
     let verifier = start(KeySource::parse(path.to_str().unwrap(), false).unwrap());
-    verifier.verify(&token(&old)).expect("the keys of a file are there at once");
-    // Half a file, as a careless writer leaves it for a moment.
+    verifier.verify(&token(&old)).expect("the keys of a file are read at the start");
+    // Half a file, as during a write that is not atomic.
     fs::write(&path, "{\"keys\":[").unwrap();
     assert_eq!(verifier.verify(&token(&new)), Err(AssertionError::KeysUnavailable));
     wait_for(&verifier, &token(&new), Err(AssertionError::Key));
-    verifier.verify(&token(&old)).expect("the last good set stays");
-    // Nobody asks for this one: it is seen to have changed.
+    verifier.verify(&token(&old)).expect("the last valid set is used");
+    // No token causes this read.
     fs::write(&path, set(&[new.jwk()])).unwrap();
     wait_for(&verifier, &token(&new), Ok(()));
     assert_eq!(verifier.verify(&token(&old)), Err(AssertionError::Key));
 }
 
-/// Volumes and deployment tools keep the time of a file, and one key of a curve is as long as another.
+/// Volumes and deployment tools preserve the modification time of a file, and all keys of a curve have the same length.
 #[test]
-fn keys_in_a_file_rotate_though_the_metadata_stay_the_same() {
+fn keys_in_a_file_rotate_although_its_metadata_do_not_change() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("jwks.json");
     let time = SystemTime::now() - Duration::from_secs(3600);
@@ -301,20 +301,20 @@ fn keys_in_a_file_rotate_though_the_metadata_stay_the_same() {
         fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
         fs::metadata(&path).unwrap()
     };
-    // Under the same id, too: nobody asks for a key that is not known.
+    // With the same id, so that no token has an unknown key.
     let (old, new) = (Signer::p256("same", 1), Signer::p256("same", 2));
     let before = write(&old);
     let verifier = start(KeySource::parse(path.to_str().unwrap(), false).unwrap());
-    verifier.verify(&token(&old)).expect("the keys of a file are there at once");
+    verifier.verify(&token(&old)).expect("the keys of a file are read at the start");
     let after = write(&new);
     assert_eq!((before.len(), before.modified().unwrap()), (after.len(), after.modified().unwrap()));
     wait_for(&verifier, &token(&new), Ok(()));
     assert_eq!(verifier.verify(&token(&old)), Err(AssertionError::Signature));
 }
 
-/// As Kubernetes changes a mounted Secret: the name leads through a link to a folder, and the link is replaced.
+/// Kubernetes changes a mounted Secret this way: the path contains a symbolic link to a folder, and the link is replaced.
 #[test]
-fn keys_in_a_file_rotate_when_a_link_on_the_way_is_replaced() {
+fn keys_in_a_file_rotate_when_a_symbolic_link_in_its_path_is_replaced() {
     let folder = tempfile::tempdir().unwrap();
     let (old, new) = (Signer::p256("old", 1), Signer::p256("new", 2));
     for (name, signer) in [("..1", &old), ("..2", &new)] {
@@ -326,16 +326,16 @@ fn keys_in_a_file_rotate_when_a_link_on_the_way_is_replaced() {
     let path = folder.path().join("jwks.json");
     symlink("..data/jwks.json", &path).unwrap();
     let verifier = start(KeySource::parse(path.to_str().unwrap(), false).unwrap());
-    verifier.verify(&token(&old)).expect("the keys of a file are there at once");
+    verifier.verify(&token(&old)).expect("the keys of a file are read at the start");
     symlink("..2", &next).unwrap();
     fs::rename(&next, &data).unwrap();
     wait_for(&verifier, &token(&new), Ok(()));
     assert_eq!(verifier.verify(&token(&old)), Err(AssertionError::Key));
 }
 
-/// A file that is missing for a long time is still looked for as often as before, and its keys stay meanwhile.
+/// A file that is missing for a long time is still read as often as before, and its keys remain in use.
 #[test]
-fn a_file_that_comes_back_is_read_as_soon_as_ever() {
+fn file_that_was_missing_is_read_without_delay() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("jwks.json");
     let signer = Signer::p256("a", 1);
@@ -358,7 +358,7 @@ fn a_file_that_comes_back_is_read_as_soon_as_ever() {
 }
 
 #[test]
-fn a_file_without_keys_ends_the_start() {
+fn start_fails_if_the_file_has_no_keys() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("jwks.json");
     let error = || {
@@ -374,7 +374,7 @@ fn a_file_without_keys_ends_the_start() {
 }
 
 #[test]
-fn the_thread_ends_with_the_verifier() {
+fn thread_ends_when_the_verifier_is_dropped() {
     let server = Server::start(Answer::Set(set(&[Signer::p256("a", 1).jwk()])));
     let verifier = start_with(&server);
     let cache: Weak<Cache> = Arc::downgrade(&verifier.cache);

@@ -1,4 +1,4 @@
-//! A server of keys over a real socket, which can do everything wrong.
+//! A server of keys on a real socket, which can misbehave.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -7,20 +7,20 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-/// What it does with a request.
+/// The answer to a request.
 #[derive(Debug, Clone)]
 pub(super) enum Answer {
     /// 200 with this body.
     Set(String),
-    /// These bytes, and then the end of the connection.
+    /// These bytes, after which the connection is closed.
     Bytes(Vec<u8>),
-    /// Nothing, until the client gives up.
+    /// Nothing, until the client closes the connection.
     Hang,
-    /// 200, and then a byte now and then.
+    /// 200, then one byte at a time, slowly.
     Drip,
 }
 
-/// It ends with the test's process: nothing waits for it.
+/// A server that runs until the process of the test ends.
 pub(super) struct Server {
     address: SocketAddr,
     answer: Arc<Mutex<Answer>>,
@@ -51,7 +51,7 @@ impl Server {
         *self.answer.lock().unwrap() = answer;
     }
 
-    /// How many connections there were.
+    /// Returns the number of connections.
     pub(super) fn requests(&self) -> usize {
         self.requests.load(Ordering::SeqCst)
     }
@@ -64,7 +64,7 @@ fn serve(mut stream: TcpStream, answer: Answer) {
         request.push(byte[0]);
     }
     assert!(request.starts_with(b"GET /jwks.json HTTP/1.1\r\n"), "{}", request.escape_ascii());
-    // The client may have gone, which is its right.
+    // The client may have closed the connection.
     let _ = match answer {
         Answer::Set(set) => {
             let head =
