@@ -189,14 +189,16 @@ impl Driver {
 
     /// Stops reading from clients.
     pub(crate) fn pause_reads(&mut self) {
-        self.worker.pause_reads(self.now);
+        self.notes.is_full = true;
+        self.worker.apply_backpressure(&self.notes, self.now);
         let is_user = |it: &&Connection| self.worker.status(it.key).is_some_and(|status| status.is_open);
         assert!(self.connections.iter().flatten().filter(is_user).all(|it| !self.worker.wants_read(it.key)));
     }
 
     /// Reads from clients again.
     pub(crate) fn resume_reads(&mut self) {
-        self.worker.resume_reads(self.now);
+        self.notes.is_full = false;
+        self.worker.apply_backpressure(&self.notes, self.now);
     }
 
     /// The place of a connection that is due. If there is none, asserts that the next deadline is in the future.

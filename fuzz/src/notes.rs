@@ -59,22 +59,30 @@ impl Note {
 
 /// The records of all connections, in their order.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Notes(Vec<(ConnectionId, Note)>);
+pub(crate) struct Notes {
+    records: Vec<(ConnectionId, Note)>,
+    /// Whether it can take no more.
+    pub(crate) is_full: bool,
+}
 
 impl Notes {
     /// The records of one connection.
     pub(crate) fn of(&self, connection: ConnectionId) -> Vec<&Note> {
-        self.0.iter().filter(|(id, _)| *id == connection).map(|(_, note)| note).collect()
+        self.records.iter().filter(|(id, _)| *id == connection).map(|(_, note)| note).collect()
     }
 
     /// The data messages.
     pub(crate) fn messages(&self) -> Vec<(u8, &[u8])> {
-        self.0.iter().filter_map(|(_, note)| note.message()).collect()
+        self.records.iter().filter_map(|(_, note)| note.message()).collect()
     }
 }
 
 impl Recorder for Notes {
     fn record(&mut self, record: &Record<'_>) {
-        self.0.push(Note::of(record));
+        self.records.push(Note::of(record));
+    }
+
+    fn is_full(&self) -> bool {
+        self.is_full
     }
 }

@@ -96,9 +96,9 @@ pub struct NewConnection {
 ///   [`transport`](Worker::transport). Its step for a due connection is [`judge`](Worker::judge), after it has offered the output
 ///   to the kernel and received what the kernel has.
 /// * Time: `poll_timeout`, `next_due`, `handle_due`.
-/// * Commands between turns: `open`, `remove`, `drain`, `shut_down`, [`pause_reads`](Worker::pause_reads),
-///   [`resume_reads`](Worker::resume_reads), and those of operators: [`disconnect`](Worker::disconnect) and
-///   [`send`](Worker::send). The connections that a command affects are due afterwards.
+/// * Commands between turns: `open`, `remove`, `drain`, `shut_down`, [`apply_backpressure`](Worker::apply_backpressure), and
+///   those of operators: [`disconnect`](Worker::disconnect) and [`send`](Worker::send). The connections that a command affects
+///   are due afterwards.
 /// * Getters: [`find`](Worker::find), [`status`](Worker::status), [`totals`](Worker::totals) and the `is_` and `wants_` methods.
 #[derive(Debug)]
 pub struct Worker {

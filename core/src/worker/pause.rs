@@ -1,4 +1,4 @@
-//! Not reading from users for a time, because what they say could not be recorded.
+//! Back-pressure of the log: nothing is read from users while their messages cannot be recorded.
 
 use std::time::{Duration, Instant};
 
@@ -7,17 +7,31 @@ use crate::record::Recorder;
 use crate::worker::timers::Entry;
 
 impl Worker {
-    /// Reads nothing that would have to be recorded until [`resume_reads`](Worker::resume_reads): no messages of users and, for
-    /// the first second, no requests. After that the log counts as [stalled](Worker::is_log_stalled), and requests are
-    /// answered with 503 `log_stalled`. Output, pings and the ends of connections go on, and no peer is ended for what
-    /// it may have said unread.
-    pub fn pause_reads(&mut self, now: Instant) {
-        self.reads_paused_since.get_or_insert(now);
+    /// Pauses reads while the recorder [is full](Recorder::is_full), and resumes them afterwards. Call it whenever records have
+    /// been handed over. Returns whether reads have just resumed: then read from every connection that
+    /// [`wants_read`](Worker::wants_read), because the events of the meantime are not reported again.
+    ///
+    /// While reads are paused, nothing is read that would have to be recorded: no messages of users and, for the first second, no
+    /// requests. After that the log counts as [stalled](Worker::is_log_stalled), and requests are answered with 503
+    /// `log_stalled`. Output, pings and the ends of connections go on. No deadline counts against a peer whose bytes are unread.
+    #[inline]
+    pub fn apply_backpressure(&mut self, recorder: &impl Recorder, now: Instant) -> bool {
+        let is_full = recorder.is_full();
+        if is_full == self.are_reads_paused() {
+            return false;
+        }
+        if is_full {
+            self.reads_paused_since = Some(now);
+        } else {
+            self.resume_reads(now);
+        }
+        !is_full
     }
 
-    /// Whether [`pause_reads`](Worker::pause_reads) holds.
+    /// Whether the recorder was full at the last [`apply_backpressure`](Worker::apply_backpressure). Between two calls it may
+    /// become full, but not cease to be.
     #[inline]
-    pub fn are_reads_paused(&self) -> bool {
+    pub(super) fn are_reads_paused(&self) -> bool {
         self.reads_paused_since.is_some()
     }
 
@@ -26,16 +40,15 @@ impl Worker {
         self.shared.is_stalled.get()
     }
 
-    /// How long [`pause_reads`](Worker::pause_reads) has held until `now`, all times together.
+    /// The total time for which reads have been paused until `now`.
     pub fn reads_paused_for(&self, now: Instant) -> Duration {
         let current =
             self.reads_paused_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
         self.reads_paused_before + current
     }
 
-    /// Reads again. Read from every connection that [`wants_read`](Worker::wants_read) then: of what has come meanwhile
-    /// the runtime knows already.
-    pub fn resume_reads(&mut self, now: Instant) {
+    #[cold]
+    fn resume_reads(&mut self, now: Instant) {
         self.reads_paused_before = self.reads_paused_for(now);
         let Some(since) = self.reads_paused_since.take() else { return };
         let is_stalled = self.shared.is_stalled.replace(false);
@@ -73,7 +86,7 @@ impl Worker {
 
     /// Whether nothing is read from a connection, because it could not be recorded.
     pub(super) fn is_read_blocked(&self, key: Key, recorder: &impl Recorder) -> bool {
-        (self.are_reads_paused() || recorder.is_full()) && self.is_recorded(key)
+        recorder.is_full() && self.is_recorded(key)
     }
 
     /// Whether what is read from a connection may have to be recorded.

@@ -36,7 +36,10 @@ const HEAD: &str = "GET /ws HTTP/1.1\r\nHost: app.example\r\nUpgrade: websocket\
 
 /// Keeps records as text, so that two runs can be compared.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Notes(Vec<String>);
+struct Notes(Vec<String>, IsFull);
+
+/// Whether a recorder can take no more.
+type IsFull = bool;
 
 /// A payload, or what tells a long one from others.
 fn shown(payload: &[u8]) -> String {
@@ -73,6 +76,10 @@ impl Recorder for Notes {
             }
             Record::Abandoned { received, .. } => format!("abandoned after {received}"),
         });
+    }
+
+    fn is_full(&self) -> bool {
+        self.1
     }
 }
 
@@ -148,6 +155,17 @@ impl Runtime {
         while let Some(key) = self.worker.next_due(self.now, &mut self.notes) {
             self.handle_due(key);
         }
+    }
+
+    /// Reads nothing until [`Runtime::resume_reads`], as if the log were full.
+    fn pause_reads(&mut self) {
+        self.notes.1 = true;
+        assert!(!self.worker.apply_backpressure(&self.notes, self.now));
+    }
+
+    fn resume_reads(&mut self) {
+        self.notes.1 = false;
+        assert!(self.worker.apply_backpressure(&self.notes, self.now));
     }
 
     /// Offers pending output to the socket, handles what is due, and flushes. The bytes of the socket have been fed already.

@@ -13,7 +13,7 @@ use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use postern_core::worker::{NewConnection, Replaced};
-use postern_core::{Key, Recorder, Transport, Worker};
+use postern_core::{Key, Transport, Worker};
 use postern_host::log::WorkerLog;
 use postern_host::metrics::{Counts, LogAndCounters};
 use postern_host::socket::shut_down_write;
@@ -290,19 +290,16 @@ impl EventLoop {
             self.handle_all_due();
             self.pass_on_replaced();
             self.recorder.log.flush();
-            if self.recorder.log.is_full() != self.worker.are_reads_paused() {
-                self.heed_log();
+            if self.worker.apply_backpressure(&self.recorder, self.now) {
+                self.list_all();
             }
             self.tell_acceptor();
         }
     }
 
-    /// Pauses reading while the log is full, if it must not lose records.
-    fn heed_log(&mut self) {
-        if self.recorder.log.is_full() {
-            return self.worker.pause_reads(self.now);
-        }
-        self.worker.resume_reads(self.now);
+    /// Lists all connections to be read, because reads have resumed.
+    #[cold]
+    fn list_all(&mut self) {
         for key in self.worker.keys() {
             self.list(key);
         }

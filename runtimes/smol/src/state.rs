@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use postern_core::worker::NewConnection;
-use postern_core::{Key, Recorder, Transport, Worker};
+use postern_core::{Key, Transport, Worker};
 use postern_host::log::WorkerLog;
 use postern_host::metrics::{Counts, LogAndCounters};
 use postern_host::socket;
@@ -102,15 +102,10 @@ impl ExecutorState {
     /// Hands over the records to the log. Pauses reading while the log is full, if it must not lose records.
     fn flush_log(&mut self, now: Instant) {
         self.recorder.log.flush();
-        if self.recorder.log.is_full() == self.worker.are_reads_paused() {
-            return;
+        if self.worker.apply_backpressure(&self.recorder, now) {
+            // Their tasks check again what to wait for.
+            self.connections.iter().flatten().for_each(|connection| connection.changed.notify());
         }
-        if self.recorder.log.is_full() {
-            return self.worker.pause_reads(now);
-        }
-        self.worker.resume_reads(now);
-        // Their tasks check again what to wait for.
-        self.connections.iter().flatten().for_each(|connection| connection.changed.notify());
     }
 
     /// Hands over the last records, because the process ends.

@@ -76,9 +76,9 @@ fn a_connection_that_is_ending_does_not_count_for_its_user() {
             runtime.wait(Duration::from_secs(10));
         }),
         ("an end that cannot be read", |runtime, key| {
-            runtime.worker.pause_reads(runtime.now);
+            runtime.pause_reads();
             runtime.worker.handle_peer_closed(key, runtime.now);
-            runtime.worker.resume_reads(runtime.now);
+            runtime.resume_reads();
         }),
     ];
     for (how, end) in ends {

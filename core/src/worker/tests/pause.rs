@@ -6,20 +6,6 @@ use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A recorder that is full.
-#[derive(Debug, Default)]
-struct Full(Notes);
-
-impl Recorder for Full {
-    fn record(&mut self, record: &Record<'_>) {
-        self.0.record(record);
-    }
-
-    fn is_full(&self) -> bool {
-        true
-    }
-}
-
 /// A socket that must not be read, and takes everything.
 struct Unread(Vec<u8>);
 
@@ -45,8 +31,9 @@ fn with_a_full_recorder_a_turn_sends_and_does_not_read() {
     runtime.feed(key, &frame(0x81, b"ab"));
     let mut socket = Unread(Vec::new());
     let (now, buffer) = (runtime.now, &mut [0; 100]);
+    runtime.notes.1 = true;
     for _ in 0..2 {
-        let transport = runtime.worker.on_readable(key, now, buffer, &mut socket, &mut Full::default());
+        let transport = runtime.worker.on_readable(key, now, buffer, &mut socket, &mut runtime.notes);
         assert_eq!(transport, Transport::Open);
     }
     assert_eq!(socket.0, b"\x81\x02ab");
@@ -63,7 +50,7 @@ fn while_it_is_held_no_message_is_read_and_no_user_is_ended_for_that() {
     runtime.feed(slow, &frame(0x01, b"a"));
     runtime.wait(4 * SECOND);
 
-    runtime.worker.pause_reads(runtime.now);
+    runtime.pause_reads();
     let late = runtime.open();
     for key in [quiet, slow, head, late] {
         assert!(!runtime.worker.wants_read(key));
@@ -87,7 +74,7 @@ fn while_it_is_held_no_message_is_read_and_no_user_is_ended_for_that() {
     assert!(runtime.wire(late).starts_with(b"HTTP/1.1 408 "));
     assert!(!runtime.notes.0.iter().any(|note| note.starts_with("closed")), "{:?}", runtime.notes);
     assert_eq!(runtime.worker.reads_paused_for(runtime.now), 62 * SECOND);
-    runtime.worker.resume_reads(runtime.now);
+    runtime.resume_reads();
     assert!(!runtime.worker.is_log_stalled());
     assert!([quiet, slow].into_iter().all(|key| runtime.worker.wants_read(key)));
 
@@ -103,7 +90,7 @@ fn while_it_is_held_no_message_is_read_and_no_user_is_ended_for_that() {
 #[test]
 fn while_the_log_is_stalled_a_new_user_is_refused_and_later_admitted() {
     let mut runtime = Runtime::new(WorkerConfig::default());
-    runtime.worker.pause_reads(runtime.now);
+    runtime.pause_reads();
     let early = runtime.open();
     runtime.wait(SECOND);
     runtime.feed(early, HEAD.as_bytes());
@@ -115,7 +102,7 @@ fn while_the_log_is_stalled_a_new_user_is_refused_and_later_admitted() {
     let wrong = runtime.open();
     runtime.feed(wrong, HEAD.replace("User-ID: 123\r\n", "").as_bytes());
     assert!(runtime.wire(wrong).starts_with(b"HTTP/1.1 401 "));
-    runtime.worker.resume_reads(runtime.now);
+    runtime.resume_reads();
     let late = runtime.open();
     runtime.feed(late, HEAD.as_bytes());
     assert!(runtime.wire(late).starts_with(b"HTTP/1.1 101 "));
@@ -126,10 +113,10 @@ fn a_full_log_that_takes_more_within_a_second_refuses_nothing() {
     let mut runtime = Runtime::new(WorkerConfig::default());
     let key = runtime.open();
     for _ in 0..10 {
-        runtime.worker.pause_reads(runtime.now);
+        runtime.pause_reads();
         runtime.wait(SECOND - Duration::from_nanos(1));
         assert!(!runtime.worker.is_log_stalled());
-        runtime.worker.resume_reads(runtime.now);
+        runtime.resume_reads();
     }
     runtime.feed(key, HEAD.as_bytes());
     assert!(runtime.wire(key).starts_with(b"HTTP/1.1 101 "));
@@ -139,7 +126,7 @@ fn a_full_log_that_takes_more_within_a_second_refuses_nothing() {
 fn a_user_that_leaves_while_nothing_is_read_is_gone_half_a_second_later() {
     let (mut runtime, key) = admitted(SessionConfig::default());
     assert!(!runtime.worker.wants_peer_closed(key), "a read tells");
-    runtime.worker.pause_reads(runtime.now);
+    runtime.pause_reads();
     assert!(runtime.worker.wants_peer_closed(key));
     runtime.worker.handle_peer_closed(key, runtime.now);
     assert!(!runtime.worker.wants_peer_closed(key), "it is reported once");
@@ -153,9 +140,9 @@ fn a_user_that_leaves_while_nothing_is_read_is_gone_half_a_second_later() {
 #[test]
 fn a_user_that_leaves_is_read_to_the_end_if_reading_goes_on_in_time() {
     let (mut runtime, key) = admitted(SessionConfig::default());
-    runtime.worker.pause_reads(runtime.now);
+    runtime.pause_reads();
     runtime.worker.handle_peer_closed(key, runtime.now);
-    runtime.worker.resume_reads(runtime.now);
+    runtime.resume_reads();
     runtime.feed(key, &frame(0x81, b"last words"));
     runtime.wait(SECOND);
     assert_eq!(runtime.worker.len(), 1, "a read reports its end");
@@ -166,7 +153,7 @@ fn a_user_that_leaves_is_read_to_the_end_if_reading_goes_on_in_time() {
 #[test]
 fn what_is_held_still_comes_to_its_end() {
     let (mut runtime, key) = admitted(SessionConfig::default());
-    runtime.worker.pause_reads(runtime.now);
+    runtime.pause_reads();
     runtime.worker.shut_down();
     runtime.wait(Duration::ZERO);
     assert_eq!(runtime.wire(key)[..4], *b"\x88\x0c\x03\xe9", "1001");
