@@ -16,6 +16,7 @@ use postern_core::handshake::{HandshakeConfig, Peer};
 use postern_core::record::NullRecorder;
 use postern_core::worker::NewConnection;
 use postern_core::{ConnectionId, Key, SessionConfig, Transport, Worker, WorkerConfig};
+use postern_host::refusal;
 use sha2::{Digest, Sha256};
 
 use crate::script::{self, Script};
@@ -68,7 +69,8 @@ fn script(bytes: &[u8]) -> Script {
 fn head(hasher: &mut Sha256, bytes: &[u8]) {
     for site in &*SITES {
         for compression in [false, true] {
-            let handshake = HandshakeConfig { compression, ..site.config.clone() };
+            let refusal_text = refusal::message;
+            let handshake = HandshakeConfig { compression, refusal_text, ..site.config.clone() };
             serve(hasher, WorkerConfig { handshake, ..WorkerConfig::default() }, site.peer, bytes);
         }
     }

@@ -88,14 +88,14 @@ impl AssertionError {
                 ("assertion_not_now", "the assertion has expired, or is not valid yet")
             }
             AssertionError::Issuer => {
-                ("assertion_issuer", "the issuer of the assertion is not POSTERN_ASSERTION_ISSUER")
+                ("assertion_issuer", "the assertion is of another issuer")
             }
             AssertionError::Audience => {
-                ("assertion_audience", "the assertion is for nobody in POSTERN_ASSERTION_AUDIENCE")
+                ("assertion_audience", "the assertion is for other audiences")
             }
             AssertionError::Subject => (
                 "assertion_subject",
-                "the assertion has no text and no whole number in the claims that POSTERN_ASSERTION_ID_CLAIM names",
+                "the assertion has no text and no whole number as the id of the user",
             ),
             AssertionError::KeysUnavailable => (
                 "assertion_keys_unavailable",

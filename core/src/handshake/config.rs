@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::assertion::Assertion;
 use super::client::ClientAddress;
+use super::error::HandshakeError;
 use super::health::Readiness;
 use super::identity::{IdentityHeaders, IdentityRules};
 use super::origin::AllowedOrigins;
@@ -25,6 +26,9 @@ pub struct HandshakeConfig {
     /// The clock of `Date`: gives the seconds since 1970, and is asked once for each answer that is not a 101.
     /// Default: none, and there is no `Date` (RFC 9110 §6.6.1).
     pub wall_clock: Option<fn() -> u64>,
+    /// The text for people in the body of a refusal: ASCII without quotes and backslashes, because it is put into JSON as it is.
+    /// Default [`HandshakeError::message`]. A host replaces it to name its settings.
+    pub refusal_text: fn(HandshakeError) -> &'static str,
     /// The names of the headers in which the gateway puts the identity.
     pub identity: IdentityHeaders,
     /// Which ids are admitted, and how names are read.
@@ -92,6 +96,7 @@ impl Default for HandshakeConfig {
             health_path: None,
             readiness: None,
             wall_clock: None,
+            refusal_text: HandshakeError::message,
             identity: IdentityHeaders::default(),
             identity_rules: IdentityRules::default(),
             request_id: "X-Request-Id".to_owned(),

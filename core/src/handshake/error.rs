@@ -193,7 +193,8 @@ impl HandshakeError {
         }
     }
 
-    /// The text for people, in the JSON body and in the log.
+    /// The text for people. [`HandshakeConfig::refusal_text`](super::HandshakeConfig::refusal_text) can replace it in the body of
+    /// the refusal.
     pub fn message(self) -> &'static str {
         match self {
             HandshakeError::NotHttp => {
@@ -205,7 +206,7 @@ impl HandshakeError {
                 "the request target must be a path, or a URL with the host and port of Host, without user and fragment"
             }
             HandshakeError::Host => {
-                "exactly one Host header is needed, and it must be a host; so must be the header of POSTERN_HOST_HEADER"
+                "exactly one Host header is needed, and it must be a host; so must be the header that replaces it"
             }
             HandshakeError::Body => {
                 "an upgrade request has no body; send no Content-Length other than 0, and no chunks but the empty last one"
@@ -219,39 +220,30 @@ impl HandshakeError {
             }
             HandshakeError::IdentityNominated => "Connection must not name an identity header",
             HandshakeError::IdentityInvalid => {
-                "the user id is longer than 255 bytes, not UTF-8, or has a character that POSTERN_USER_ID_CHARSET forbids"
+                "the user id is longer than 255 bytes, not UTF-8, or has a character that is not allowed"
             }
             HandshakeError::SessionIdInvalid => {
-                "the session id is longer than 255 bytes, not UTF-8, or has a character that POSTERN_USER_ID_CHARSET forbids"
+                "the session id is longer than 255 bytes, not UTF-8, or has a character that is not allowed"
             }
             HandshakeError::TokenExpInvalid => {
                 "the expiry of the token must be in seconds since 1970, in at most 11 digits"
             }
             HandshakeError::OriginTwice => "Origin stands in the request twice",
             HandshakeError::IdentityMissing => "no user id: the gateway did not vouch for a user",
-            HandshakeError::AssertionMissing => {
-                "no assertion: the gateway did not send the header that POSTERN_ASSERTION_HEADER names"
-            }
+            HandshakeError::AssertionMissing => "no assertion: the gateway did not send its header",
             HandshakeError::Assertion(error) => error.message(),
-            HandshakeError::PeerNotTrusted => {
-                "the peer is not a trusted proxy; add its address to POSTERN_TRUSTED_PROXIES if it is your gateway"
-            }
+            HandshakeError::PeerNotTrusted => "the peer is not a trusted proxy",
             HandshakeError::ProxySecret => {
-                "the request must carry the secret of POSTERN_PROXY_SECRET, in exactly one header line"
+                "the request must carry the secret of the proxy, in exactly one header line"
             }
-            HandshakeError::OriginNotAllowed => {
-                "the page's origin is not that of Host; add it to POSTERN_ALLOWED_ORIGINS if it is yours, or set \
-                 POSTERN_HOST_HEADER if the gateway changes Host"
-            }
-            HandshakeError::NotFound => "nothing is served at this path; POSTERN_PATH names the paths",
+            HandshakeError::OriginNotAllowed => "the page's origin is not allowed",
+            HandshakeError::NotFound => "nothing is served at this path",
             HandshakeError::Method => "a WebSocket upgrade needs the method GET",
             HandshakeError::Timeout => "the request was not complete in time",
             HandshakeError::Version => "the header Sec-WebSocket-Version: 13 is needed",
             HandshakeError::TooMany => "too many connections of this user",
-            HandshakeError::HeadTooLarge => {
-                "the request head is larger than POSTERN_MAX_HEAD; raise it if cookies or tokens are that large"
-            }
-            HandshakeError::TooManyHeaders => "the request has more header lines than POSTERN_MAX_HEADERS",
+            HandshakeError::HeadTooLarge => "the request head is too large",
+            HandshakeError::TooManyHeaders => "the request has too many header lines",
             HandshakeError::Draining => "this instance is stopping; try again",
             HandshakeError::Overloaded => "this instance has as many connections as it may; try again",
             HandshakeError::TooFast => {
@@ -260,9 +252,7 @@ impl HandshakeError {
             HandshakeError::Crowded => {
                 "too many requests are arriving at this instance, and this one took the longest; try again"
             }
-            HandshakeError::LogStalled => {
-                "this instance cannot write its log, and POSTERN_LOG_STALL=pause keeps it from losing records; try again"
-            }
+            HandshakeError::LogStalled => "this instance cannot write its log; try again",
         }
     }
 

@@ -42,6 +42,8 @@ pub struct Reply {
     pub retry_after: u32,
     /// The time in seconds since 1970, for `Date` (RFC 9110 §6.6.1). `None` without a clock: then there is no `Date`.
     pub date: Option<u64>,
+    /// The text for people in the body of a refusal. `None` is [`HandshakeError::message`].
+    pub message: Option<&'static str>,
     /// Whether the method is HEAD: the header says how long the content would be, and there is none (RFC 9110 §9.3.2).
     pub is_head: bool,
 }
@@ -49,7 +51,8 @@ pub struct Reply {
 /// Writes a refusal: status, exact length, a JSON body, and that the connection ends here. A gateway uses
 /// one connection for many users, and nothing may follow a refused upgrade.
 pub fn reject(out: &mut Vec<u8>, error: HandshakeError, reply: Reply) {
-    let body = format!(r#"{{"error":{{"code":"{}","message":"{}"}}}}"#, error.code(), error.message());
+    let message = reply.message.unwrap_or_else(|| error.message());
+    let body = format!(r#"{{"error":{{"code":"{}","message":"{message}"}}}}"#, error.code());
     let status = error.status();
     let particular = match status {
         // RFC 6750 §3: without credentials the challenge carries no error code.
@@ -124,7 +127,7 @@ mod tests {
 
     #[track_caller]
     fn check_head(write: impl Fn(&mut Vec<u8>, Reply)) {
-        let get = Reply { retry_after: 7, date: Some(0), is_head: false };
+        let get = Reply { retry_after: 7, date: Some(0), ..Reply::default() };
         let whole = text(&write, get);
         let (head, body) = whole.split_once("\r\n\r\n").expect("a head and a body");
         assert_eq!(text(&write, Reply { is_head: true, ..get }), format!("{head}\r\n\r\n"));

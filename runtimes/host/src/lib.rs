@@ -14,6 +14,7 @@
 //! * [`workers`] is the interface through which other threads submit jobs to the workers; `liveness` probes them.
 //! * [`users`] counts the connections of each user.
 //! * [`assertion`] verifies signed tokens, and keeps the keys for it.
+//! * [`refusal`] has the texts of refused upgrades.
 //! * [`log`] formats records as lines and writes them on a thread of its own.
 //! * [`metrics`] counts what the workers record.
 //! * [`control`] is the port for health checks, metrics and operators; [`healthcheck`] is its client.
@@ -50,6 +51,8 @@ pub mod metrics;
 #[cfg_attr(not(feature = "control"), path = "control/disabled.rs")]
 pub mod control;
 pub mod healthcheck;
+
+pub mod refusal;
 
 mod escape;
 mod url;

@@ -125,7 +125,8 @@ impl Connection {
         error: HandshakeError,
         recorder: &mut impl Recorder,
     ) {
-        reject(turn.out, error, self.reply(context));
+        let message = Some((context.config.handshake.refusal_text)(error));
+        reject(turn.out, error, Reply { message, ..self.reply(context) });
         self.record_refusal(context, turn.now, asked, error, None, recorder);
         self.stage = Stage::Refused { until: turn.now + LINGER, is_aborted: false };
     }
@@ -145,6 +146,7 @@ impl Connection {
         Reply {
             retry_after: context.shared.jitter.retry_after(),
             date: context.config.handshake.wall_clock.map(|clock| clock()),
+            message: None,
             is_head: matches!(&self.stage, Stage::Handshake { reader, .. } if reader.is_head()),
         }
     }

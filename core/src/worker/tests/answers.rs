@@ -48,6 +48,22 @@ fn ask(request: &str, refusal: Option<HandshakeError>) -> (String, Vec<String>) 
 }
 
 #[test]
+fn a_refusal_has_the_text_of_the_host() {
+    let mut config = WorkerConfig::default();
+    config.handshake.refusal_text = |error| if error.status() == 404 { "see PATH" } else { error.message() };
+    let mut runtime = Runtime::new(config);
+    for (path, body) in [
+        ("/other", r#"{"error":{"code":"not_found","message":"see PATH"}}"#),
+        ("/ws#a", r#"{"error":{"code":"request_target","message":"the request target must be"#),
+    ] {
+        let key = runtime.open();
+        runtime.feed(key, HEAD.replace("GET /ws", &format!("GET {path}")).as_bytes());
+        let answer = String::from_utf8_lossy(runtime.wire(key));
+        assert!(answer.contains(&format!("\r\n\r\n{body}")), "{answer}");
+    }
+}
+
+#[test]
 fn a_refusal_has_a_date_and_to_head_no_content() {
     for (path, refusal, status) in [
         ("/other", None, 404),

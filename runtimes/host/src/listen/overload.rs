@@ -120,7 +120,7 @@ impl Refused {
         self.is_answered = true;
         let mut answer = Vec::new();
         let date = SystemTime::now().duration_since(UNIX_EPOCH).map(|time| time.as_secs()).ok();
-        reject(&mut answer, HandshakeError::Overloaded, Reply { retry_after, date, is_head: false });
+        reject(&mut answer, HandshakeError::Overloaded, Reply { retry_after, date, ..Reply::default() });
         // An error means that the client is gone. The buffer of a new socket takes more than this.
         let _ = socket::send(&self.stream, &[IoSlice::new(&answer)]);
         let _ = socket::shut_down_write(&self.stream);

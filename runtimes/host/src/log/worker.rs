@@ -18,6 +18,7 @@ use super::payload::Payload;
 use super::queue::Queue;
 use super::user::{Email, Id, Name, UserFields, UserLabel};
 use super::{LogFormat, LogSettings, MessageLog, Stall};
+use crate::refusal;
 
 /// The log of one worker. It writes all records into one buffer, in their order, and [`WorkerLog::flush`] hands
 /// them over in one piece.
@@ -246,7 +247,7 @@ impl WorkerLog {
         self.rare(
             "upgrade_rejected",
             Level::Warning,
-            &format_args!("WebSocket upgrade refused - {said} {error}"),
+            &format_args!("WebSocket upgrade refused - {said} {}", refusal::message(error)),
             &|keys| {
                 subject.emit(keys)?;
                 keys.emit_arguments("peer", &format_args!("{peer}"))?;

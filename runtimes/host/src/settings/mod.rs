@@ -46,6 +46,7 @@ use crate::assertion::AssertionSettings;
 use crate::healthcheck::{self, Probe};
 use crate::listen::{Access, Address, Listener, SocketOwner};
 use crate::log::{self, LogSettings};
+use crate::refusal;
 use crate::resources::memory;
 use crate::resources::open_files::{self, Shares};
 use crate::users::{PerUser, UserPolicy};
@@ -312,6 +313,7 @@ impl Settings {
     /// Fills in what depends on the host.
     fn for_this_host(mut self) -> Settings {
         self.worker.handshake.wall_clock = Some(unix_time);
+        self.worker.handshake.refusal_text = refusal::message;
         if self.workers == 0 {
             self.workers = thread::available_parallelism().map_or(1, NonZero::get);
         }

@@ -470,3 +470,16 @@ fn what_depends_on_the_host_is_filled_in_unless_it_is_given() {
     let settings = Texts { flags, ..Texts::default() }.settings().for_this_host();
     assert_eq!((settings.workers, settings.max_connections), (3, 5));
 }
+
+#[test]
+fn each_setting_that_the_text_of_a_refusal_names_exists() {
+    let source = include_str!("../refusal.rs");
+    let names: Vec<&str> = source
+        .split(|c: char| !c.is_ascii_uppercase() && c != '_')
+        .filter(|word| word.starts_with("POSTERN_"))
+        .collect();
+    assert!(names.len() > 10, "{names:?}");
+    for name in names {
+        assert!(SETTINGS.iter().any(|setting| setting.name == name), "{name}");
+    }
+}
