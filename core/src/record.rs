@@ -13,6 +13,7 @@ use crate::session::{Ending, Traffic};
 /// An event for the log.
 ///
 /// Borrowed values are as they arrived: the host must escape them.
+// Exhaustive on purpose: a log that ignored a new record would lose it without a warning of the compiler.
 #[derive(Debug, Clone, Copy)]
 pub enum Record<'a> {
     /// A user was admitted: the 101 is on its way.

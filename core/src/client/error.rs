@@ -4,6 +4,7 @@ use std::fmt;
 
 /// A request that must not be sent: it would not mean what it says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum InvalidRequest {
     /// The host is empty, or has a character that no `Host` has.
     Host,
@@ -34,6 +35,7 @@ impl std::error::Error for InvalidRequest {}
 /// The server did not agree, or its answer is not one to an upgrade (RFC 6455 §4.1). The connection is of no
 /// further use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum ConnectError {
     /// The answer is a whole one, and not a 101.
     Refused {

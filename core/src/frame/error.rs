@@ -7,6 +7,7 @@ use crate::close_code::CloseCode;
 /// The peer broke RFC 6455 or a limit. Our Close is already in the output, and the session is fused: it
 /// gives the same error again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum ProtocolError {
     /// An opcode of 3 to 7 or 11 to 15 (§5.2).
     ReservedOpcode,

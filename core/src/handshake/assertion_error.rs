@@ -34,6 +34,7 @@ listed! {
 /// cannot find out how far a forged token got. The log also has the rule itself, by [`detail`](Self::detail). No variant
 /// contains a part of the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum AssertionError {
     /// The token is not three parts of base64url (RFC 7515 §7.1), its header is not a JSON object with valid members, its
     /// `alg` is not supported (RFC 8725 §3.1), or its `crit` requires an extension (RFC 7515 §4.1.11).

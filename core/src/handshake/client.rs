@@ -8,6 +8,7 @@ use super::trust::TrustedProxies;
 
 /// Which header says the address of the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ClientAddress {
     /// None is read.
     Off,

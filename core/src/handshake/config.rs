@@ -121,6 +121,7 @@ impl Default for HandshakeConfig {
 
 /// How a refusal is reported to the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Reject {
     /// By the HTTP status.
     Http,

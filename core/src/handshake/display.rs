@@ -2,6 +2,7 @@
 
 /// How `User-Name` and `User-Email` are read.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum NameEncoding {
     /// Encoded words of RFC 2047 and percent-encoding are decoded where all of a value is well-formed; a value that is not
     /// stands as it came.

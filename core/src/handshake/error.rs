@@ -11,6 +11,7 @@ listed! {
 /// A refused upgrade. Everything in here is written to the log, and said to the client but for the
 /// [`detail`](Self::detail); nothing of it comes from the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum HandshakeError {
     /// The bytes are not an HTTP/1.1 request head (RFC 9112 §2 to §5).
     NotHttp,

@@ -6,6 +6,7 @@
 /// Cf, Zl and Zp), which break the lines of a log or are invisible in it; nor `{ } $ "`, which are left of a placeholder
 /// that a gateway did not fill in.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum IdCharset {
     /// Only `A-Z a-z 0-9 . _ : @ + = / | -`.
     Strict,

@@ -5,6 +5,7 @@ use super::host::{Authority, default_port};
 
 /// The origins that are admitted in addition to those of the request's own host.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum AllowedOrigins {
     /// Every origin.
     Any,
@@ -81,6 +82,7 @@ enum Wildcard {
 
 /// Why a text is not an [`OriginPattern`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum InvalidOrigin {
     /// There is no `SCHEME://`.
     NoScheme,

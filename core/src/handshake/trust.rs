@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 /// The peer of a socket. X-Forwarded-For never counts, because any client can write it.
+// Exhaustive on purpose: code that decides which peers are trusted must decide about each kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Peer {
     /// A peer on the network.

@@ -49,6 +49,7 @@ pub enum ShutdownRequest {
 }
 
 /// What the runtime must do next.
+// Exhaustive on purpose: a runtime that ignored an action would never stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ShutdownAction {
     /// Report not ready, and continue to accept.

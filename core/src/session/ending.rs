@@ -8,6 +8,7 @@ use crate::frame::ProtocolError;
 
 /// The first cause of a connection's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Ending {
     /// The peer sent Close, with this code or without one.
     PeerClosed(Option<CloseCode>),

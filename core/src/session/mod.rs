@@ -105,6 +105,7 @@ enum State {
 }
 
 /// What the peer sent.
+// Exhaustive on purpose: RFC 6455 has no other messages and control frames.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event<'b> {
     /// A text message, whole and valid.
@@ -136,6 +137,7 @@ impl<'b> Event<'b> {
 }
 
 /// What the runtime is to do with the socket, once all output is written.
+// Exhaustive on purpose: a runtime that ignored one of them would leave the socket open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
     /// Keep it.

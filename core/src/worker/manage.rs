@@ -31,6 +31,7 @@ pub enum Selector {
 
 /// A server-initiated message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Outgoing<'p> {
     /// A text message.
     Text(&'p str),

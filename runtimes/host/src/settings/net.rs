@@ -215,6 +215,7 @@ fn origin(text: &str) -> Result<OriginPattern, ValueError> {
             InvalidOrigin::EveryHost => format!(
                 "{text} is every host; write for example {scheme}://*.example.com, or * to admit every origin"
             ),
+            _ => format!("{text} is not an origin"),
         };
         complaint.into()
     })
