@@ -91,7 +91,7 @@ impl Message {
     /// Lends its buffer to be read into, if it is large already and at least as much is still to come of a frame
     /// that lacks `left` bytes. There is room for no more than that, nor for more than has come: memory grows with
     /// bytes that arrived.
-    pub(super) fn lend(&mut self, left: u64) -> Option<&mut Vec<u8>> {
+    pub(super) fn spare_buffer(&mut self, left: u64) -> Option<&mut Vec<u8>> {
         let left = usize::try_from(left).unwrap_or(usize::MAX);
         if self.bytes.len() < LARGE || left < LARGE {
             return None;
@@ -104,7 +104,7 @@ impl Message {
     }
 
     /// What was read behind the end of a frame that lacked `left` bytes: the beginning of the next one.
-    pub(super) fn take_overrun(&mut self, left: u64) -> Vec<u8> {
+    pub(super) fn take_excess(&mut self, left: u64) -> Vec<u8> {
         let left = usize::try_from(left).unwrap_or(usize::MAX);
         let end = self.unmasked.saturating_add(left);
         if self.bytes.len() > end { self.bytes.split_off(end) } else { Vec::new() }

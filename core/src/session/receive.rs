@@ -271,15 +271,15 @@ impl<R: Role> Session<R> {
 
     /// The buffer of a large message that is arriving, to be read into. What is appended to it is looked at with
     /// the next [`Session::next_event`].
-    pub(crate) fn lend(&mut self) -> Option<&mut Vec<u8>> {
+    pub(crate) fn spare_buffer(&mut self) -> Option<&mut Vec<u8>> {
         let (header, received, message) = self.arriving()?;
-        message.lend(header.len - received)
+        message.spare_buffer(header.len - received)
     }
 
     /// What a runtime read into the lent buffer behind the end of the frame; it is the next input.
-    pub(crate) fn take_overrun(&mut self) -> Vec<u8> {
+    pub(crate) fn take_excess(&mut self) -> Vec<u8> {
         self.arriving()
-            .map_or_else(Vec::new, |(header, received, message)| message.take_overrun(header.len - received))
+            .map_or_else(Vec::new, |(header, received, message)| message.take_excess(header.len - received))
     }
 
     /// Hands a whole message to the application, unless we have already closed.

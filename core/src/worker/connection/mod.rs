@@ -273,14 +273,14 @@ impl Connection {
 
     /// The buffer of a large message that is arriving.
     #[inline]
-    pub(super) fn lend(&mut self) -> Option<&mut Vec<u8>> {
-        if let Stage::Admitted { session, .. } = &mut self.stage { session.lend() } else { None }
+    pub(super) fn spare_buffer(&mut self) -> Option<&mut Vec<u8>> {
+        if let Stage::Admitted { session, .. } = &mut self.stage { session.spare_buffer() } else { None }
     }
 
     /// What was read into that buffer behind its frame.
-    pub(super) fn take_overrun(&mut self) -> Vec<u8> {
+    pub(super) fn take_excess(&mut self) -> Vec<u8> {
         if let Stage::Admitted { session, .. } = &mut self.stage {
-            session.take_overrun()
+            session.take_excess()
         } else {
             Vec::new()
         }
