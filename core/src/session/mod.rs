@@ -495,7 +495,7 @@ impl<R: Role> Session<R> {
     /// Ends it without waiting for an answer: with this code, unless a Close of ours is out already. The peer has shown
     /// that it is slow or gone, so it gets half the time of one that was merely wrong.
     #[cold]
-    pub(crate) fn dismiss(&mut self, turn: &mut Turn<'_>, code: CloseCode) {
+    pub(crate) fn fail_with(&mut self, turn: &mut Turn<'_>, code: CloseCode) {
         self.incoming = None;
         match self.state {
             State::Open => write_close(turn.out, Some(code), code.reason(), self.role.masking_key()),

@@ -170,7 +170,7 @@ impl Connection {
         let mut session = Session::new(context.config.session.clone());
         session.close(turn, code, error.code());
         self.record_refusal(context, turn.now, asked, error, Some(code), recorder);
-        self.stage = Stage::Dismissed { session };
+        self.stage = Stage::RejectedByClose { session };
     }
 
     /// `close_code` is that of the Close frame, if it was one that said so.

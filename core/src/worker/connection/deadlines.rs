@@ -67,7 +67,7 @@ impl Connection {
                 let head = time_base.instant(self.since) + config.handshake.timeout;
                 Some(body.map_or(head, |body| body.min(head)))
             }
-            Stage::Admitted { session, .. } | Stage::Dismissed { session } => {
+            Stage::Admitted { session, .. } | Stage::RejectedByClose { session } => {
                 if session.is_open() && !self.wants_read(config) {
                     return None;
                 }
@@ -153,7 +153,7 @@ impl Connection {
             }
             Stage::Refused { until, .. } if *until <= turn.now => self.abort(Ending::Broken),
             Stage::Refused { .. } => {}
-            Stage::Admitted { .. } | Stage::Dismissed { .. } => {
+            Stage::Admitted { .. } | Stage::RejectedByClose { .. } => {
                 let was_paused = self.pause().is_some();
                 if !is_unread {
                     self.resume(context, turn, recorder);
@@ -169,7 +169,7 @@ impl Connection {
 
     fn judge_session(&mut self, context: &Context<'_>, turn: &mut Turn<'_>, is_unread: bool) {
         let is_paused = self.pause().is_some();
-        let (Stage::Admitted { session, .. } | Stage::Dismissed { session }) = &mut self.stage else {
+        let (Stage::Admitted { session, .. } | Stage::RejectedByClose { session }) = &mut self.stage else {
             return;
         };
         if session.is_open() && (is_unread || is_paused) {
@@ -206,7 +206,7 @@ impl Connection {
             KeepAliveAction::Wait => {}
             // It is open.
             KeepAliveAction::Ping(payload) => drop(session.ping(turn, &payload)),
-            KeepAliveAction::Close => session.dismiss(turn, CloseCode(close_code::NO_PONG)),
+            KeepAliveAction::Close => session.fail_with(turn, CloseCode(close_code::NO_PONG)),
         }
     }
 
@@ -220,7 +220,7 @@ impl Connection {
     ) -> Instant {
         match (&self.backlog, &self.stage) {
             (Some(backlog), _) => backlog.progress(),
-            (None, Stage::Admitted { session, .. } | Stage::Dismissed { session }) => {
+            (None, Stage::Admitted { session, .. } | Stage::RejectedByClose { session }) => {
                 match session.poll_timeout() {
                     Some((at, TimerKind::Message)) => {
                         at.checked_sub(config.session.message_timeout).unwrap_or(now)
@@ -241,7 +241,7 @@ impl Connection {
                 let begun = time_base.instant(self.since);
                 self.since = time_base.compact(begun + now.saturating_duration_since(since.max(begun)));
             }
-            Stage::Admitted { session, .. } | Stage::Dismissed { session } => {
+            Stage::Admitted { session, .. } | Stage::RejectedByClose { session } => {
                 session.postpone(now.saturating_duration_since(since));
             }
             Stage::Refused { .. } => {}

@@ -70,7 +70,7 @@ enum Stage {
     /// The refusal is out, or the answer to a health check; the peer may take it until the given time.
     Refused { until: Instant, is_aborted: bool },
     /// The refusal is out as a Close frame; what is left of the session is its closing handshake.
-    Dismissed { session: Session },
+    RejectedByClose { session: Session },
 }
 
 /// What has been decided about a connection.
@@ -168,7 +168,7 @@ impl Connection {
             None,
             recorder,
         );
-        if let Stage::Dismissed { session } = &mut self.stage {
+        if let Stage::RejectedByClose { session } = &mut self.stage {
             // Frames must still be valid, but the connection has no user whose messages would be handled.
             while let Ok(Some(_)) = session.next_event(turn, input) {}
         }
@@ -289,7 +289,7 @@ impl Connection {
     /// Handles the end of the peer's side.
     pub(super) fn handle_eof(&mut self, now: Instant) {
         match &mut self.stage {
-            Stage::Admitted { session, .. } | Stage::Dismissed { session } => session.handle_eof(now),
+            Stage::Admitted { session, .. } | Stage::RejectedByClose { session } => session.handle_eof(now),
             // A refusal that still waits to be taken is worth no more time.
             Stage::Handshake { .. } | Stage::Refused { .. } => self.abort(Ending::Eof),
         }
@@ -300,7 +300,7 @@ impl Connection {
         self.backlog = None;
         match &mut self.stage {
             Stage::Handshake { is_aborted, .. } | Stage::Refused { is_aborted, .. } => *is_aborted = true,
-            Stage::Admitted { session, .. } | Stage::Dismissed { session } => session.abort(ending),
+            Stage::Admitted { session, .. } | Stage::RejectedByClose { session } => session.abort(ending),
         }
     }
 
@@ -308,7 +308,7 @@ impl Connection {
     pub(super) fn is_aborted(&self) -> bool {
         match &self.stage {
             Stage::Handshake { is_aborted, .. } | Stage::Refused { is_aborted, .. } => *is_aborted,
-            Stage::Admitted { session, .. } | Stage::Dismissed { session } => session.is_aborted(),
+            Stage::Admitted { session, .. } | Stage::RejectedByClose { session } => session.is_aborted(),
         }
     }
 
@@ -337,7 +337,7 @@ impl Connection {
                 );
                 session.close(turn, code, code.reason());
             }
-            (Stage::Admitted { .. } | Stage::Refused { .. } | Stage::Dismissed { .. }, _) => {}
+            (Stage::Admitted { .. } | Stage::Refused { .. } | Stage::RejectedByClose { .. }, _) => {}
         }
     }
 
@@ -383,12 +383,12 @@ impl Connection {
 
     /// Whether a pong waits for the backlog to be sent.
     pub(super) fn has_pong(&self) -> bool {
-        matches!(&self.stage, Stage::Admitted { session, .. } | Stage::Dismissed { session } if session.has_pong())
+        matches!(&self.stage, Stage::Admitted { session, .. } | Stage::RejectedByClose { session } if session.has_pong())
     }
 
     /// Sends the pong that waited, unless it has to wait again.
     pub(super) fn send_pong(&mut self, turn: &mut Turn<'_>) {
-        if let Stage::Admitted { session, .. } | Stage::Dismissed { session } = &mut self.stage {
+        if let Stage::Admitted { session, .. } | Stage::RejectedByClose { session } = &mut self.stage {
             session.send_pong(turn);
         }
     }
@@ -411,7 +411,7 @@ impl Connection {
         backlog
             + match &self.stage {
                 Stage::Handshake { reader, .. } => reader.memory(),
-                Stage::Admitted { session, .. } | Stage::Dismissed { session } => {
+                Stage::Admitted { session, .. } | Stage::RejectedByClose { session } => {
                     session.memory() + self.deferred_memory()
                 }
                 Stage::Refused { .. } => 0,
@@ -426,8 +426,8 @@ impl Connection {
         self.pace = None;
         match &mut self.stage {
             Stage::Handshake { .. } => self.refuse(context, turn, HandshakeError::Crowded, recorder),
-            Stage::Admitted { session, .. } | Stage::Dismissed { session } => {
-                session.dismiss(turn, CloseCode::TRY_AGAIN_LATER)
+            Stage::Admitted { session, .. } | Stage::RejectedByClose { session } => {
+                session.fail_with(turn, CloseCode::TRY_AGAIN_LATER)
             }
             Stage::Refused { .. } => {}
         }
@@ -437,11 +437,11 @@ impl Connection {
     pub(super) fn wants_read(&self, config: &WorkerConfig) -> bool {
         match &self.stage {
             Stage::Handshake { .. } | Stage::Refused { .. } => true,
-            Stage::Admitted { session, .. } | Stage::Dismissed { session } if session.is_open() => {
+            Stage::Admitted { session, .. } | Stage::RejectedByClose { session } if session.is_open() => {
                 self.pause().is_none() && !self.is_over_pause_backlog(config)
             }
             // What still comes is thrown away up to the peer's Close or the end of its side, which are waited for.
-            Stage::Admitted { session, .. } | Stage::Dismissed { session } => session.wants_read(),
+            Stage::Admitted { session, .. } | Stage::RejectedByClose { session } => session.wants_read(),
         }
     }
 
@@ -456,7 +456,7 @@ impl Connection {
         match &self.stage {
             Stage::Handshake { .. } => !is_stalled,
             Stage::Admitted { session, .. } => session.is_open(),
-            Stage::Refused { .. } | Stage::Dismissed { .. } => false,
+            Stage::Refused { .. } | Stage::RejectedByClose { .. } => false,
         }
     }
 
@@ -477,7 +477,7 @@ impl Connection {
             Stage::Handshake { refusal: None, .. } => AdmissionState::Pending,
             Stage::Handshake { refusal: Some(_), .. } => AdmissionState::Refusing,
             Stage::Admitted { .. } => AdmissionState::Admitted,
-            Stage::Refused { .. } | Stage::Dismissed { .. } => AdmissionState::Refused,
+            Stage::Refused { .. } | Stage::RejectedByClose { .. } => AdmissionState::Refused,
         }
     }
 
@@ -508,7 +508,7 @@ impl Connection {
         match &self.stage {
             _ if self.is_aborted() => Transport::Close,
             Stage::Handshake { .. } => Transport::Open,
-            Stage::Admitted { session, .. } | Stage::Dismissed { session } => session.transport(),
+            Stage::Admitted { session, .. } | Stage::RejectedByClose { session } => session.transport(),
             Stage::Refused { .. } => Transport::ShutdownWrite,
         }
     }
@@ -532,7 +532,7 @@ impl Connection {
                     traffic: session.traffic(),
                 },
             }),
-            Stage::Refused { .. } | Stage::Dismissed { .. } => {}
+            Stage::Refused { .. } | Stage::RejectedByClose { .. } => {}
         }
     }
 }
