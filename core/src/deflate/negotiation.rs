@@ -19,12 +19,12 @@ impl Deflate {
     /// Looks through one header line. The first offer that can be accepted is, and stays; one with unknown,
     /// repeated or malformed parameters is declined (RFC 7692 §7), which is not an error.
     pub(crate) fn negotiate(agreed: Option<Deflate>, line: &[u8]) -> Option<Deflate> {
-        agreed.or_else(|| Offers(line).find_map(|offer| offer.accept()))
+        agreed.or_else(|| ExtensionOffers(line).find_map(|offer| offer.accept()))
     }
 
     /// What a server answered to the offer of our client, if it is an answer to that (RFC 7692 §7.1).
     pub(crate) fn read_answer(line: &[u8]) -> Option<Deflate> {
-        let mut offers = Offers(line);
+        let mut offers = ExtensionOffers(line);
         let answer = offers.next().filter(|answer| answer.name == b"permessage-deflate")?;
         if offers.next().is_some() || !offers.0.is_empty() {
             return None;
@@ -101,9 +101,9 @@ fn window_bits(value: &[u8]) -> Option<u8> {
 }
 
 /// The offers of one header line. What is malformed ends the line: nothing behind it can be told apart.
-struct Offers<'h>(&'h [u8]);
+struct ExtensionOffers<'h>(&'h [u8]);
 
-impl<'h> Iterator for Offers<'h> {
+impl<'h> Iterator for ExtensionOffers<'h> {
     type Item = Offer<'h>;
 
     fn next(&mut self) -> Option<Offer<'h>> {
@@ -120,7 +120,7 @@ impl<'h> Iterator for Offers<'h> {
     }
 }
 
-impl<'h> Offers<'h> {
+impl<'h> ExtensionOffers<'h> {
     fn offer(&mut self) -> Option<Offer<'h>> {
         let name = self.token()?;
         let mut params = Vec::new();

@@ -6,7 +6,7 @@ use super::config::HandshakeConfig;
 use super::identity::Identity;
 use super::request_id::RequestId;
 use super::respond;
-use super::subprotocol::Offers;
+use super::subprotocol::OfferedSubprotocols;
 use crate::deflate::Deflate;
 use crate::id::ConnectionId;
 
@@ -14,7 +14,7 @@ use crate::id::ConnectionId;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admission<'h> {
     pub(super) key: &'h [u8],
-    pub(super) offers: Offers<'h>,
+    pub(super) subprotocols: OfferedSubprotocols<'h>,
     pub(super) deflate: Option<Deflate>,
     pub(super) identity: Identity,
 }
@@ -46,7 +46,7 @@ impl Admission<'_> {
         config: &'c HandshakeConfig,
         connection: ConnectionId,
     ) -> Accepted<'c> {
-        let subprotocol = self.offers.answer(config);
+        let subprotocol = self.subprotocols.answer(config);
         let request_id = RequestId::new(self.identity.request_id(), config.instance, connection);
         respond::switch_protocols(
             out,
@@ -55,7 +55,7 @@ impl Admission<'_> {
             self.deflate,
             (&config.request_id, request_id),
         );
-        let is_offer_unanswered = self.offers.is_unanswered();
+        let is_offer_unanswered = self.subprotocols.is_unanswered();
         Accepted { identity: self.identity, subprotocol, is_offer_unanswered, deflate: self.deflate }
     }
 }

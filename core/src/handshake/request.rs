@@ -14,7 +14,7 @@ use super::identity::{Identity, IdentityHeaderValues, IdentityHeaders};
 use super::request_id::{RequestId, RequestIdHeaders};
 use super::respond;
 use super::single_header::SingleHeader;
-use super::subprotocol::Offers;
+use super::subprotocol::OfferedSubprotocols;
 use super::target::Target;
 use super::trust::Peer;
 use crate::deflate::Deflate;
@@ -40,7 +40,7 @@ pub struct UpgradeRequest<'h> {
     key: &'h [u8],
     origin: SingleHeader<'h>,
     forwarded_host: SingleHeader<'h>,
-    offers: Offers<'h>,
+    subprotocols: OfferedSubprotocols<'h>,
     deflate: Option<Deflate>,
     secret: SingleHeader<'h>,
     identity: IdentityHeaderValues<'h>,
@@ -103,11 +103,11 @@ impl<'h> UpgradeRequest<'h> {
         self.check_origin(config)?;
         let mut identity = identity.with_request(self.request_id(), self.client(peer, config));
         let origin = self.origin.exactly_one().and_then(|origin| std::str::from_utf8(origin).ok());
-        let subprotocol = self.offers.answer(config);
+        let subprotocol = self.subprotocols.answer(config);
         if origin.is_some() || subprotocol.is_some() {
             identity = identity.with_page(origin, subprotocol.as_deref());
         }
-        Ok(Admission { key: self.key, offers: self.offers, deflate: self.deflate, identity })
+        Ok(Admission { key: self.key, subprotocols: self.subprotocols, deflate: self.deflate, identity })
     }
 
     /// Whether the page may connect, if it is one: clients other than browsers need not send `Origin`. An empty one is not
@@ -134,7 +134,7 @@ impl<'h> UpgradeRequest<'h> {
     /// It admits no user. The subprotocol is answered, because a browser would otherwise fail the connection
     /// before it reads the frame.
     pub fn open_to_close(&self, out: &mut Vec<u8>, config: &HandshakeConfig, connection: ConnectionId) {
-        let subprotocol = self.offers.answer(config);
+        let subprotocol = self.subprotocols.answer(config);
         let request_id = RequestId::new(self.request_id(), config.instance, connection);
         respond::switch_protocols(
             out,
@@ -214,7 +214,7 @@ impl<'h> Request<'h> {
             key,
             origin: fields.origin,
             forwarded_host: fields.forwarded_host,
-            offers: fields.offers,
+            subprotocols: fields.subprotocols,
             deflate: fields.deflate,
             secret: fields.secret,
             identity: fields.identity,
@@ -239,7 +239,7 @@ struct Fields<'h> {
     transfer_encoding: SingleHeader<'h>,
     upgrades_to_websocket: bool,
     connection_upgrade: bool,
-    offers: Offers<'h>,
+    subprotocols: OfferedSubprotocols<'h>,
     /// The first acceptable offer of permessage-deflate.
     deflate: Option<Deflate>,
     secret: SingleHeader<'h>,
@@ -304,7 +304,7 @@ impl<'h> Fields<'h> {
             15 if is("X-Forwarded-For") => {
                 self.forwarding.see_x_forwarded_for(value, &config.trusted_proxies);
             }
-            22 if is("Sec-WebSocket-Protocol") => self.offers.see(value, config),
+            22 if is("Sec-WebSocket-Protocol") => self.subprotocols.see(value, config),
             24 if config.compression && is("Sec-WebSocket-Extensions") => {
                 self.deflate = Deflate::negotiate(self.deflate, value);
             }

@@ -12,7 +12,7 @@ const MARKERS: [&str; 2] = ["bearer", "access_token"];
 
 /// What the lines of `Sec-WebSocket-Protocol` offer.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Offers<'h> {
+pub(super) struct OfferedSubprotocols<'h> {
     /// The index of the preferred one of [`HandshakeConfig::subprotocols`] among those offered.
     application: Option<usize>,
     /// The first offered one of [`MARKERS`], in the client's spelling.
@@ -21,7 +21,7 @@ pub(super) struct Offers<'h> {
     is_any: bool,
 }
 
-impl<'h> Offers<'h> {
+impl<'h> OfferedSubprotocols<'h> {
     /// Looks at one header line.
     pub(super) fn see(&mut self, value: &'h [u8], config: &HandshakeConfig) {
         for offer in list(value).filter(|offer| !offer.is_empty()) {
@@ -58,7 +58,7 @@ mod tests {
     fn check(ours: &[&str], lines: &[&str], answer: Option<&str>) {
         let subprotocols = ours.iter().map(|&name| name.to_owned()).collect();
         let config = HandshakeConfig { subprotocols, ..HandshakeConfig::default() };
-        let mut offers = Offers::default();
+        let mut offers = OfferedSubprotocols::default();
         lines.iter().for_each(|line| offers.see(line.as_bytes(), &config));
         assert_eq!(offers.answer(&config).as_deref(), answer, "{lines:?} of {ours:?}");
         let is_any = lines.iter().any(|line| line.bytes().any(|byte| byte != b',' && byte != b' '));
