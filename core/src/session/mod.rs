@@ -76,7 +76,7 @@ pub struct Session<R = Server> {
     deadline: Option<Instant>,
     traffic: Traffic,
     deflate: Option<Deflate>,
-    takes_notices: bool,
+    accepts_server_messages: bool,
     /// A ping of ours is out, so that a pong may come.
     awaits_pong: bool,
     control: Option<Box<Control>>,
@@ -177,7 +177,7 @@ impl<R: Role> Session<R> {
             deadline: None,
             traffic: Traffic::default(),
             deflate: None,
-            takes_notices: false,
+            accepts_server_messages: false,
             awaits_pong: false,
             control: None,
         }
@@ -189,13 +189,13 @@ impl<R: Role> Session<R> {
     }
 
     /// The same session, for a peer that accepts server-initiated JSON messages, or not.
-    pub(crate) fn with_notices(self, takes_notices: bool) -> Session<R> {
-        Session { takes_notices, ..self }
+    pub(crate) fn with_server_messages(self, accepts_server_messages: bool) -> Session<R> {
+        Session { accepts_server_messages, ..self }
     }
 
     /// Whether the peer accepts server-initiated JSON messages.
-    pub(crate) fn takes_notices(&self) -> bool {
-        self.takes_notices
+    pub(crate) fn accepts_server_messages(&self) -> bool {
+        self.accepts_server_messages
     }
 
     /// Why the session ended, in a few words and without anything from the peer: the reason given to [`close`](Session::close), or

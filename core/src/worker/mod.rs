@@ -12,7 +12,7 @@ mod index;
 mod jitter;
 mod manage;
 mod memory;
-mod notice;
+mod server_message;
 mod pause;
 mod pending;
 mod readable;
@@ -24,7 +24,7 @@ mod tests;
 
 pub use config::WorkerConfig;
 pub use manage::{Outgoing, Selector, Status, Totals};
-pub use notice::SUBPROTOCOL;
+pub use server_message::SUBPROTOCOL;
 pub use readable::Socket;
 pub use replace::Replaced;
 

@@ -14,7 +14,7 @@ use crate::policy::{Decision, KeepAlive};
 use crate::record::{Record, Recorder};
 use crate::session::{LINGER, Session};
 use crate::turn::Turn;
-use crate::worker::notice;
+use crate::worker::server_message;
 use crate::worker::replace::Replaced;
 
 impl Connection {
@@ -98,10 +98,10 @@ impl Connection {
         });
         self.since = context.shared.time_base.compact(turn.now);
         self.keep_alive = KeepAlive::new(turn.now);
-        let takes_notices = accepted.subprotocol.as_deref() == Some(notice::SUBPROTOCOL);
+        let accepts_server_messages = accepted.subprotocol.as_deref() == Some(server_message::SUBPROTOCOL);
         let session = Session::new(context.config.session.clone())
             .with_deflate(accepted.deflate)
-            .with_notices(takes_notices);
+            .with_server_messages(accepts_server_messages);
         self.pace = context.config.session.has_rates().then(Box::default);
         self.stage = Stage::Admitted { session, identity: accepted.identity };
     }

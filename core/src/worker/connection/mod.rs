@@ -18,7 +18,7 @@ use super::application::Application;
 use super::config::WorkerConfig;
 use super::jitter::Jitter;
 use super::manage::{Outgoing, Status};
-use super::notice;
+use super::server_message;
 use super::replace::Replaced;
 use crate::close_code;
 use crate::compact_instant::{CompactInstant, TimeBase};
@@ -328,7 +328,7 @@ impl Connection {
         match (&mut self.stage, code) {
             (Stage::Handshake { .. }, _) => self.refuse(context, turn, HandshakeError::Draining, recorder),
             (Stage::Admitted { session, .. }, Some(code)) => {
-                notice::disconnect(
+                server_message::disconnect(
                     session,
                     turn,
                     code,

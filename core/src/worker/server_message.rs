@@ -5,7 +5,7 @@ use crate::close_code::CloseCode;
 use crate::session::Session;
 use crate::turn::Turn;
 
-/// The subprotocol whose clients get notices: JSON objects with a `type`, as text messages.
+/// The subprotocol whose clients get server messages: JSON objects with a `type`, as text messages.
 pub const SUBPROTOCOL: &str = "postern.v1.json";
 
 /// Says that the connection is about to be closed, and when to come back, in milliseconds: a Close has no room for that.
@@ -16,13 +16,13 @@ pub(super) fn disconnect(
     reason: &str,
     reconnect_after_ms: u32,
 ) {
-    if session.takes_notices() {
+    if session.accepts_server_messages() {
         let code = u16::from(code);
         // Reasons are short words of ours, without anything that JSON would have to escape.
-        let notice = format!(
+        let message = format!(
             r#"{{"type":"disconnect","code":{code},"reason":"{reason}","reconnect":true,"reconnect_after_ms":{reconnect_after_ms}}}"#
         );
         // It fails if a Close is out, and then there is nothing to announce.
-        let _ = session.send_text(turn, notice.as_str());
+        let _ = session.send_text(turn, message.as_str());
     }
 }
