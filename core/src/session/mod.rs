@@ -237,7 +237,7 @@ impl<R: Role> Session<R> {
     /// Whether nothing is to be seen to but the next bytes: it is open, no deadline runs, and nothing
     /// is kept.
     #[inline]
-    pub(crate) fn is_quiet(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         self.state == State::Open && self.deadline.is_none() && self.incoming.is_none()
     }
 

@@ -71,7 +71,7 @@ impl Worker {
         let mut turn = Turn { now, out: &mut self.cork, is_backlogged: false, codec: &mut self.codec };
         let input = &mut Input::new(bytes);
         connection.receive_messages(true, &mut Unlimited, &context, &mut turn, input, None, recorder);
-        if !connection.is_quiet() {
+        if !connection.is_idle() {
             return self.answer_further(key, now, socket);
         }
         let sent = if self.cork.is_empty() { Ok(0) } else { taken(socket.send(&[IoSlice::new(&self.cork)])) };
@@ -242,7 +242,7 @@ impl Worker {
         if !self
             .connections
             .get(key.0)
-            .is_some_and(|connection| connection.is_quiet() && !connection.is_paced())
+            .is_some_and(|connection| connection.is_idle() && !connection.is_paced())
         {
             self.arm(key);
         }

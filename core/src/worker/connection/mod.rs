@@ -246,10 +246,10 @@ impl Connection {
 
     /// Whether nothing is to be seen to but the next bytes of its peer.
     #[inline]
-    pub(super) fn is_quiet(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         self.backlog.is_none()
             && self.keep_alive.has_no_ping()
-            && matches!(&self.stage, Stage::Admitted { session, .. } if session.is_quiet())
+            && matches!(&self.stage, Stage::Admitted { session, .. } if session.is_idle())
     }
 
     /// Whether the next read can only bring whole messages or the beginning of one, and nothing waits to be sent.
