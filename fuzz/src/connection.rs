@@ -92,7 +92,7 @@ fn check_answers(whole: &Runtime, limits: &SessionConfig) {
         Ending::PeerClosed(code) => {
             Some(code.map_or_else(Vec::new, |code| u16::from(code).to_be_bytes().to_vec()))
         }
-        Ending::Closed(_) | Ending::Eof | Ending::Broken | Ending::WriteStalled | Ending::Shed => None,
+        Ending::Closed(_) | Ending::Eof | Ending::Broken | Ending::WriteStalled | Ending::Evicted => None,
         ending => panic!("{ending:?}"),
     };
     assert_eq!(wire.close, close.as_deref(), "the Close of {:?}", whole.ending());

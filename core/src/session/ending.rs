@@ -23,7 +23,7 @@ pub enum Ending {
     /// The peer took nothing of what was to be sent, for longer than `write_timeout`.
     WriteStalled,
     /// Memory was short, and the peer had not taken what was to be sent.
-    Shed,
+    Evicted,
 }
 
 /// One end of a connection.
@@ -43,7 +43,7 @@ impl Ending {
             Ending::PeerClosed(Some(code)) | Ending::Closed(code) => code.into(),
             Ending::PeerClosed(None) => 1005,
             Ending::Failed(error) => error.close_code().into(),
-            Ending::Eof | Ending::Broken | Ending::WriteStalled | Ending::Shed => 1006,
+            Ending::Eof | Ending::Broken | Ending::WriteStalled | Ending::Evicted => 1006,
         }
     }
 
@@ -51,7 +51,7 @@ impl Ending {
     pub fn side(self) -> Side {
         match self {
             Ending::PeerClosed(_) | Ending::Eof | Ending::Broken => Side::Client,
-            Ending::Closed(_) | Ending::Failed(_) | Ending::WriteStalled | Ending::Shed => Side::Server,
+            Ending::Closed(_) | Ending::Failed(_) | Ending::WriteStalled | Ending::Evicted => Side::Server,
         }
     }
 
@@ -65,7 +65,7 @@ impl Ending {
             Ending::Eof => "connection ended without a close frame",
             Ending::Broken => "connection broke",
             Ending::WriteStalled => "nothing could be sent for too long",
-            Ending::Shed => "too slow while memory was short",
+            Ending::Evicted => "too slow while memory was short",
         }
     }
 }

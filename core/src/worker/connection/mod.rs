@@ -421,7 +421,7 @@ impl Connection {
     /// Ends the connection, because memory is short. A peer with pending output gets no Close: it would be queued after that.
     pub(super) fn evict(&mut self, context: &Context<'_>, turn: &mut Turn<'_>, recorder: &mut impl Recorder) {
         if turn.is_backlogged {
-            return self.abort(Ending::Shed);
+            return self.abort(Ending::Evicted);
         }
         self.pace = None;
         match &mut self.stage {

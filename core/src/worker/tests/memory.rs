@@ -100,8 +100,8 @@ fn at_the_limit_nobody_gives_way_and_beyond_it_who_has_waited_longest() {
     assert!(!is_gone(&runtime, late) && !is_gone(&runtime, idle));
     let held = runtime.worker.memory_held();
     assert!((60_000..=87_500).contains(&held), "an eighth is free again, and no more: {held}");
-    let shed = runtime.notes.0.iter().filter(|note| note.starts_with("closed 123 Shed ")).count();
-    assert_eq!(shed, first_kept);
+    let evicted = runtime.notes.0.iter().filter(|note| note.starts_with("closed 123 Evicted ")).count();
+    assert_eq!(evicted, first_kept);
 }
 
 #[test]

@@ -223,7 +223,7 @@ mod tests {
         assert_eq!(both(Ending::WriteStalled), (1, 0));
         assert_eq!(both(Ending::Closed(CloseCode::from(4429))), (0, 1));
         assert_eq!(both(Ending::PeerClosed(Some(CloseCode::from(4413)))), (0, 0));
-        assert_eq!(both(Ending::Shed), (0, 0));
+        assert_eq!(both(Ending::Evicted), (0, 0));
     }
 
     #[test]
