@@ -51,7 +51,7 @@ pub struct Status<'s> {
     /// When it was admitted.
     pub since: Instant,
     /// When something was last read of its user.
-    pub heard: Instant,
+    pub last_received: Instant,
     /// What the last ping took, if one was answered.
     pub round_trip: Option<Duration>,
     /// What it has carried.

@@ -367,7 +367,7 @@ impl Connection {
             request_id: RequestId::new(identity.request_id(), config.handshake.instance, self.id),
             identity,
             since: time_base.instant(self.since),
-            heard: self.keep_alive.last_received(),
+            last_received: self.keep_alive.last_received(),
             round_trip: self.flags.round_trip(),
             traffic: session.traffic(),
             backlog: self.waiting(),

@@ -86,7 +86,7 @@ impl ListedConnection {
             subprotocol: status.identity.subprotocol().map(str::to_owned),
             request_id: status.request_id.to_string(),
             opened: at(status.since),
-            seen: at(status.heard),
+            seen: at(status.last_received),
             round_trip: status.round_trip,
             traffic: status.traffic,
             backlog: status.backlog,
