@@ -60,7 +60,7 @@ impl Worker {
     }
 
     /// How many request heads are arriving.
-    pub(super) fn heads(&self) -> usize {
+    pub(super) fn pending_heads(&self) -> usize {
         self.pending.len() + self.capacity.refusing.len()
     }
 
@@ -242,7 +242,7 @@ impl Worker {
     /// Whether more heads are arriving than may.
     pub(super) fn is_crowded(&self) -> bool {
         let most = self.config.handshake.max_handshakes;
-        most != 0 && self.heads() > most
+        most != 0 && self.pending_heads() > most
     }
 }
 

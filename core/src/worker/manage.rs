@@ -128,13 +128,13 @@ impl Worker {
     /// The sums over all connections.
     pub fn totals(&self) -> Totals {
         let mut totals = Totals {
-            pending: self.heads(),
+            pending: self.pending_heads(),
             memory: self.memory_held(),
             max_memory: self.config.max_memory,
             ..Totals::default()
         };
         for (_, connection) in &self.connections {
-            totals.backlog += connection.waiting();
+            totals.backlog += connection.backlog_len();
             if let Some(status) = connection.status(self.shared.time_base, &self.config) {
                 totals.connections += 1;
                 totals.traffic += status.traffic;

@@ -401,7 +401,7 @@ impl Worker {
         work(connection, &context, &mut Turn { now, out, is_backlogged, codec: &mut self.codec });
         if !connection.is_aborted() && backlog.is_some() {
             connection.backlog = backlog;
-            connection.judge_backlog(&self.config, now, &mut self.codec);
+            connection.enforce_max_backlog(&self.config, now, &mut self.codec);
         }
         self.arm(key);
         self.count_memory(key);

@@ -60,7 +60,7 @@ impl Worker {
             return self.on_readable_other(key, now, buffer, socket, recorder);
         }
         let received = socket.receive(buffer);
-        let Ok(n @ 1..) = received else { return self.read_nothing(key, now, received, socket) };
+        let Ok(n @ 1..) = received else { return self.handle_empty_read(key, now, received, socket) };
         connection.on_received(now);
         // It receives at most as many bytes as it was lent.
         let bytes = buffer.get_mut(..n).unwrap_or_default();
@@ -72,7 +72,7 @@ impl Worker {
         let input = &mut Input::new(bytes);
         connection.receive_messages(true, &mut Unlimited, &context, &mut turn, input, None, recorder);
         if !connection.is_idle() {
-            return self.answer_further(key, now, socket);
+            return self.flush_and_arm(key, now, socket);
         }
         let sent = if self.cork.is_empty() { Ok(0) } else { taken(socket.send(&[IoSlice::new(&self.cork)])) };
         match sent {
@@ -90,7 +90,7 @@ impl Worker {
 
     /// Sends what a connection answers that is in the middle of a message, at its end, or waits for a pong.
     #[inline(never)]
-    fn answer_further(&mut self, key: Key, now: Instant, socket: &mut impl Socket) -> Transport {
+    fn flush_and_arm(&mut self, key: Key, now: Instant, socket: &mut impl Socket) -> Transport {
         self.release_user_if_closing(key);
         let transport = self.flush(key, now, socket);
         self.arm(key);
@@ -135,12 +135,12 @@ impl Worker {
         let lent = connection.spare_buffer().map(|message| socket.receive_into_spare(message));
         let is_in_place = lent.is_some();
         let received = lent.unwrap_or_else(|| socket.receive(buffer));
-        let Ok(n @ 1..) = received else { return self.read_nothing(key, now, received, socket) };
+        let Ok(n @ 1..) = received else { return self.handle_empty_read(key, now, received, socket) };
         connection.on_received(now);
         // What was read behind the end of a message's frame is a read of its own.
         let mut excess = if is_in_place { connection.take_excess() } else { Vec::new() };
         let bytes = if is_in_place { &mut excess[..] } else { buffer.get_mut(..n).unwrap_or_default() };
-        if connection.is_flowing() {
+        if connection.is_admitted_without_backlog() {
             let is_paced = connection.is_paced();
             let transport = self.answer_large(key, now, bytes, socket, recorder);
             return if is_paced { self.charge(key, now, n, socket) } else { transport };
@@ -179,7 +179,7 @@ impl Worker {
         let is_in_place = lent.is_some();
         let room = room.min(buffer.len());
         let received = lent.unwrap_or_else(|| socket.receive(buffer.get_mut(..room).unwrap_or_default()));
-        let Ok(n @ 1..) = received else { return self.read_nothing(key, now, received, socket) };
+        let Ok(n @ 1..) = received else { return self.handle_empty_read(key, now, received, socket) };
         connection.on_received(now);
         let mut excess = if is_in_place { connection.take_excess() } else { Vec::new() };
         let bytes = if is_in_place { &mut excess[..] } else { buffer.get_mut(..n).unwrap_or_default() };
@@ -277,7 +277,7 @@ impl Worker {
 
     /// A read brought no bytes: the end, an error, or nothing yet.
     #[inline(never)]
-    fn read_nothing(
+    fn handle_empty_read(
         &mut self,
         key: Key,
         now: Instant,

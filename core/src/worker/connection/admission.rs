@@ -114,20 +114,20 @@ impl Connection {
         error: HandshakeError,
         recorder: &mut impl Recorder,
     ) {
-        self.refuse_as(context, turn, Asked::default(), error, recorder);
+        self.refuse_as(context, turn, RefusedRequest::default(), error, recorder);
     }
 
     fn refuse_as(
         &mut self,
         context: &Context<'_>,
         turn: &mut Turn<'_>,
-        asked: Asked<'_>,
+        refused: RefusedRequest<'_>,
         error: HandshakeError,
         recorder: &mut impl Recorder,
     ) {
         let message = Some((context.config.handshake.refusal_text)(error));
         reject(turn.out, error, Reply { message, ..self.reply(context) });
-        self.record_refusal(context, turn.now, asked, error, None, recorder);
+        self.record_refusal(context, turn.now, refused, error, None, recorder);
         self.stage = Stage::Refused { until: turn.now + LINGER, is_aborted: false };
     }
 
@@ -162,14 +162,14 @@ impl Connection {
     ) {
         let handshake = &context.config.handshake;
         let Stage::Handshake { peer, .. } = self.stage else { return };
-        let asked = Asked { request_id: request.request_id(), client: request.client(peer, handshake) };
+        let refused = RefusedRequest { request_id: request.request_id(), client: request.client(peer, handshake) };
         let Some(code) = close_code(handshake.reject, error) else {
-            return self.refuse_as(context, turn, asked, error, recorder);
+            return self.refuse_as(context, turn, refused, error, recorder);
         };
         request.open_to_close(turn.out, handshake, self.id);
         let mut session = Session::new(context.config.session.clone());
         session.close(turn, code, error.code());
-        self.record_refusal(context, turn.now, asked, error, Some(code), recorder);
+        self.record_refusal(context, turn.now, refused, error, Some(code), recorder);
         self.stage = Stage::RejectedByClose { session };
     }
 
@@ -178,7 +178,7 @@ impl Connection {
         &self,
         context: &Context<'_>,
         now: Instant,
-        Asked { request_id, client }: Asked<'_>,
+        RefusedRequest { request_id, client }: RefusedRequest<'_>,
         error: HandshakeError,
         close_code: Option<CloseCode>,
         recorder: &mut impl Recorder,
@@ -199,7 +199,7 @@ impl Connection {
 
 /// What a request that is refused says about itself, for the record.
 #[derive(Debug, Default, Clone, Copy)]
-struct Asked<'a> {
+struct RefusedRequest<'a> {
     request_id: Option<&'a str>,
     client: Option<Client<'a>>,
 }

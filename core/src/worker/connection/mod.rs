@@ -267,7 +267,7 @@ impl Connection {
 
     /// Whether its user is admitted, and nothing waits to be sent.
     #[inline]
-    pub(super) fn is_flowing(&self) -> bool {
+    pub(super) fn is_admitted_without_backlog(&self) -> bool {
         self.backlog.is_none() && !self.is_aborted() && matches!(self.stage, Stage::Admitted { .. })
     }
 
@@ -370,14 +370,14 @@ impl Connection {
             last_received: self.keep_alive.last_received(),
             round_trip: self.flags.round_trip(),
             traffic: session.traffic(),
-            backlog: self.waiting(),
+            backlog: self.backlog_len(),
             is_open: session.is_open(),
             exceeds_since: self.exceeds_since(),
         })
     }
 
     /// Bytes that its peer has not taken.
-    pub(super) fn waiting(&self) -> usize {
+    pub(super) fn backlog_len(&self) -> usize {
         self.backlog.as_ref().map_or(0, |backlog| backlog.pending().len())
     }
 
@@ -394,7 +394,7 @@ impl Connection {
     }
 
     /// Ends it, if the peer is too slow for what is sent to it.
-    pub(super) fn judge_backlog(&mut self, config: &WorkerConfig, now: Instant, codec: &mut Codec) {
+    pub(super) fn enforce_max_backlog(&mut self, config: &WorkerConfig, now: Instant, codec: &mut Codec) {
         let Some(backlog) = &mut self.backlog else { return };
         if backlog.exceeds(config.session.max_backlog)
             && let Stage::Admitted { session, .. } = &mut self.stage
