@@ -88,9 +88,8 @@ impl Message {
         self.check_text()
     }
 
-    /// Lends its buffer to be read into, if it is large already and at least as much is still to come of a frame
-    /// that lacks `left` bytes. There is room for no more than that, nor for more than has come: memory grows with
-    /// bytes that arrived.
+    /// Its buffer for a read to append to, if the message is large already and the frame lacks many bytes: `left`. The spare
+    /// capacity is at most `left`, and at most doubles the buffer: memory grows with bytes that arrived.
     pub(super) fn spare_buffer(&mut self, left: u64) -> Option<&mut Vec<u8>> {
         let left = usize::try_from(left).unwrap_or(usize::MAX);
         if self.bytes.len() < LARGE || left < LARGE {
@@ -103,15 +102,15 @@ impl Message {
         Some(&mut self.bytes)
     }
 
-    /// What was read behind the end of a frame that lacked `left` bytes: the beginning of the next one.
+    /// Removes the bytes after the end of a frame that lacked `left` bytes: the beginning of the next frame.
     pub(super) fn take_excess(&mut self, left: u64) -> Vec<u8> {
         let left = usize::try_from(left).unwrap_or(usize::MAX);
         let end = self.unmasked.saturating_add(left);
         if self.bytes.len() > end { self.bytes.split_off(end) } else { Vec::new() }
     }
 
-    /// Unmasks what was read into the buffer since, from byte `at` of the frame on. Says how much it was.
-    pub(super) fn take_lent(&mut self, mask: [u8; 4], at: u64) -> Result<u64, ProtocolError> {
+    /// Unmasks the bytes that reads have appended, from byte `at` of the frame on. Returns their number.
+    pub(super) fn take_appended(&mut self, mask: [u8; 4], at: u64) -> Result<u64, ProtocolError> {
         let fresh = self.bytes.get_mut(self.unmasked..).unwrap_or_default();
         let len = fresh.len() as u64;
         if len > 0 {

@@ -239,7 +239,7 @@ impl<R: Role> Session<R> {
             FrameKind::Data(_) | FrameKind::Continuation => {
                 let Some(message) = &mut incoming.message else { return Ok(None) };
                 // What a runtime has read into the message's own buffer comes first.
-                let received = received + message.take_lent(header.mask, received)?;
+                let received = received + message.take_appended(header.mask, received)?;
                 let payload = input.take(left_of(&header, received));
                 message.append(payload, header.mask, received)?;
                 let received = received + payload.len() as u64;
@@ -269,14 +269,14 @@ impl<R: Role> Session<R> {
         Some((header, received, incoming.message.as_mut()?))
     }
 
-    /// The buffer of a large message that is arriving, to be read into. What is appended to it is looked at with
-    /// the next [`Session::next_event`].
+    /// The buffer of a large message that is arriving, for a read to append to. The next [`Session::next_event`] handles the
+    /// appended bytes.
     pub(crate) fn spare_buffer(&mut self) -> Option<&mut Vec<u8>> {
         let (header, received, message) = self.arriving()?;
         message.spare_buffer(header.len - received)
     }
 
-    /// What a runtime read into the lent buffer behind the end of the frame; it is the next input.
+    /// Removes the bytes that a read has appended to that buffer after the end of the frame. They are the next input.
     pub(crate) fn take_excess(&mut self) -> Vec<u8> {
         self.arriving()
             .map_or_else(Vec::new, |(header, received, message)| message.take_excess(header.len - received))

@@ -132,12 +132,12 @@ impl Worker {
         if connection.is_limited(&self.config) {
             return self.on_readable_paced(key, now, buffer, socket, recorder);
         }
-        let lent = connection.spare_buffer().map(|message| socket.receive_into_spare(message));
-        let is_in_place = lent.is_some();
-        let received = lent.unwrap_or_else(|| socket.receive(buffer));
+        let in_place = connection.spare_buffer().map(|message| socket.receive_into_spare(message));
+        let is_in_place = in_place.is_some();
+        let received = in_place.unwrap_or_else(|| socket.receive(buffer));
         let Ok(n @ 1..) = received else { return self.handle_empty_read(key, now, received, socket) };
         connection.on_received(now);
-        // What was read behind the end of a message's frame is a read of its own.
+        // The bytes after the end of the message's frame are handled as a read of their own.
         let mut excess = if is_in_place { connection.take_excess() } else { Vec::new() };
         let bytes = if is_in_place { &mut excess[..] } else { buffer.get_mut(..n).unwrap_or_default() };
         if connection.is_admitted_without_backlog() {
@@ -145,10 +145,10 @@ impl Worker {
             let transport = self.answer_large(key, now, bytes, socket, recorder);
             return if is_paced { self.charge(key, now, n, socket) } else { transport };
         }
-        // All that was not lent is charged in there.
-        let in_place = n.saturating_sub(bytes.len());
+        // `receive` charges the bytes that it is given, so those in the message are left.
+        let received_in_place = n.saturating_sub(bytes.len());
         self.receive(key, now, bytes, recorder);
-        if is_in_place { self.charge(key, now, in_place, socket) } else { self.flush(key, now, socket) }
+        if is_in_place { self.charge(key, now, received_in_place, socket) } else { self.flush(key, now, socket) }
     }
 
     /// A turn of a connection whose client is kept to a rate: what is due of an earlier read, then one read of as many
@@ -174,11 +174,11 @@ impl Worker {
             return self.flush(key, now, socket);
         };
         // A large message takes what there is, whatever the rate of bytes.
-        let lent = if is_paced_by_bytes { None } else { connection.spare_buffer() };
-        let lent = lent.map(|message| socket.receive_into_spare(message));
-        let is_in_place = lent.is_some();
+        let spare = if is_paced_by_bytes { None } else { connection.spare_buffer() };
+        let in_place = spare.map(|message| socket.receive_into_spare(message));
+        let is_in_place = in_place.is_some();
         let room = room.min(buffer.len());
-        let received = lent.unwrap_or_else(|| socket.receive(buffer.get_mut(..room).unwrap_or_default()));
+        let received = in_place.unwrap_or_else(|| socket.receive(buffer.get_mut(..room).unwrap_or_default()));
         let Ok(n @ 1..) = received else { return self.handle_empty_read(key, now, received, socket) };
         connection.on_received(now);
         let mut excess = if is_in_place { connection.take_excess() } else { Vec::new() };

@@ -271,13 +271,13 @@ impl Connection {
         self.backlog.is_none() && !self.is_aborted() && matches!(self.stage, Stage::Admitted { .. })
     }
 
-    /// The buffer of a large message that is arriving.
+    /// The buffer of a large message that is arriving, for a read to append to.
     #[inline]
     pub(super) fn spare_buffer(&mut self) -> Option<&mut Vec<u8>> {
         if let Stage::Admitted { session, .. } = &mut self.stage { session.spare_buffer() } else { None }
     }
 
-    /// What was read into that buffer behind its frame.
+    /// Removes the bytes that a read has appended to that buffer after the end of the frame.
     pub(super) fn take_excess(&mut self) -> Vec<u8> {
         if let Stage::Admitted { session, .. } = &mut self.stage {
             session.take_excess()
