@@ -1,4 +1,5 @@
-//! Small state machines for limits. They know nothing of frames and sockets: events go in, verdicts come out, and [`worker`](crate::worker) maps verdicts to close codes.
+//! Small state machines for limits. They know nothing of frames and sockets: events go in, verdicts come out, and
+//! [`worker`](crate::worker) maps verdicts to close codes.
 
 mod backlog;
 mod keep_alive;
@@ -13,6 +14,6 @@ pub use keep_alive::{KeepAlive, KeepAliveAction, KeepAliveConfig};
 pub use rate_limit::{RateLimit, Verdict};
 pub use rates::{Rate, RateKind, Rates, TokenBucket};
 pub use shutdown::{DrainConfig, Shutdown, ShutdownAction, ShutdownRequest};
-pub use users::{Decision, Users};
+pub use users::{Decision, Replaced, Users};
 
 pub(crate) use late_deadline::extend_if_late;

@@ -24,3 +24,12 @@ pub enum Decision {
     /// The connection is admitted, and this one of the same user is evicted. It no longer counts.
     Evict(ConnectionId),
 }
+
+/// A connection that closes with 4409, because its user has a newer one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replaced {
+    /// The id of the user.
+    pub user: Box<str>,
+    /// The connection that closes.
+    pub connection: ConnectionId,
+}

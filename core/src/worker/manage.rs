@@ -3,95 +3,16 @@
 //! None of it is on the way of a message. What is found by a user or by a session costs as much as is found; a
 //! connection, and the totals, cost one look at all connections.
 
-use std::ops::AddAssign;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::close_code::CloseCode;
 
+use super::admin::{Outgoing, Selector, Status, Totals};
 use super::connection::Connection;
 use super::index::fingerprint;
 use super::{Key, Worker};
-use crate::handshake::{Identity, RequestId};
-use crate::id::ConnectionId;
-use crate::session::Traffic;
+use crate::handshake::Identity;
 use crate::turn::Turn;
-
-/// Selects admitted connections.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Selector {
-    /// All of them.
-    All,
-    /// The connections of the user with this id.
-    User(String),
-    /// The connections whose identity has this session id.
-    Session(String),
-    /// The connection with this number.
-    Connection(ConnectionId),
-}
-
-/// A server-initiated message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Outgoing<'p> {
-    /// A text message.
-    Text(&'p str),
-    /// A binary message.
-    Binary(&'p [u8]),
-}
-
-/// An admitted connection as an operator sees it.
-#[derive(Debug, Clone, Copy)]
-pub struct Status<'s> {
-    /// Its number.
-    pub id: ConnectionId,
-    /// The id of its request, as in the log.
-    pub request_id: RequestId<'s>,
-    /// Whose it is.
-    pub identity: &'s Identity,
-    /// When it was admitted.
-    pub since: Instant,
-    /// When something was last read of its user.
-    pub last_received: Instant,
-    /// What the last ping took, if one was answered.
-    pub round_trip: Option<Duration>,
-    /// What it has carried.
-    pub traffic: Traffic,
-    /// Bytes that wait for its peer to take them.
-    pub backlog: usize,
-    /// Whether messages can still be sent; not after a Close in either direction.
-    pub is_open: bool,
-    /// Since when its client has been sending faster than it may, so that its reading pauses again and again. `None` if it
-    /// keeps its rates, and has done so for ten seconds.
-    pub exceeds_since: Option<Instant>,
-}
-
-/// What all connections of a worker are and have carried, of those that are still there.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Totals {
-    /// Admitted connections.
-    pub connections: usize,
-    /// Connections whose request heads are arriving.
-    pub pending: usize,
-    /// What the admitted ones have carried.
-    pub traffic: Traffic,
-    /// Bytes that wait for peers to take them.
-    pub backlog: usize,
-    /// Bytes in buffers: [`Worker::memory_held`].
-    pub memory: usize,
-    /// How many they may be; 0 is any number.
-    pub max_memory: usize,
-}
-
-impl AddAssign for Totals {
-    fn add_assign(&mut self, other: Totals) {
-        self.connections += other.connections;
-        self.pending += other.pending;
-        self.traffic += other.traffic;
-        self.backlog += other.backlog;
-        self.memory += other.memory;
-        self.max_memory += other.max_memory;
-    }
-}
 
 impl Worker {
     /// The admitted connections that are meant, in no order. They may be at their end.

@@ -2,6 +2,7 @@
 //!
 //! Start with [`Worker`]: its documentation has the contract with a runtime.
 
+mod admin;
 mod application;
 mod capacity;
 mod config;
@@ -22,11 +23,11 @@ mod timers;
 #[cfg(test)]
 mod tests;
 
+pub use admin::{Outgoing, Selector, Status, Totals};
 pub use config::WorkerConfig;
-pub use manage::{Outgoing, Selector, Status, Totals};
-pub use server_message::SUBPROTOCOL;
+pub use crate::policy::Replaced;
 pub use readable::Socket;
-pub use replace::Replaced;
+pub use server_message::SUBPROTOCOL;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

@@ -4,19 +4,10 @@ use std::time::Instant;
 
 use crate::close_code::CloseCode;
 
-use super::manage::Selector;
+use super::admin::Selector;
 use super::{Key, Worker};
 use crate::close_code;
-use crate::id::ConnectionId;
-
-/// The connection of a user that has to go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Replaced {
-    /// Whose it is.
-    pub user: Box<str>,
-    /// The connection.
-    pub connection: ConnectionId,
-}
+use crate::policy::Replaced;
 
 impl Worker {
     /// Closes, with 4409, a connection of this worker that has been replaced at another one. It is

@@ -10,12 +10,11 @@ use crate::handshake::{
 };
 use crate::id::ConnectionId;
 use crate::input::{Input, Payload};
-use crate::policy::{Decision, KeepAlive};
+use crate::policy::{Decision, KeepAlive, Replaced};
 use crate::record::{Record, Recorder};
 use crate::session::{LINGER, Session};
 use crate::turn::Turn;
 use crate::worker::server_message;
-use crate::worker::replace::Replaced;
 
 impl Connection {
     pub(super) fn handshake(

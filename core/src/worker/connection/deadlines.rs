@@ -19,7 +19,7 @@ use crate::turn::Turn;
 use crate::worker::config::WorkerConfig;
 
 impl Connection {
-    /// Whether the peer has taken nothing for too long. RefusedRequest outside of a turn, which lends the backlog.
+    /// Whether the peer has taken nothing for too long. Only meaningful outside of a turn: a turn takes the backlog out of the connection.
     pub(in crate::worker) fn is_stalled(&self, config: &WorkerConfig, now: Instant) -> bool {
         self.stalls_at(config).is_some_and(|at| at <= now)
     }
@@ -147,7 +147,7 @@ impl Connection {
                         self.since = time_base.compact(time_base.instant(self.since) + late + more);
                     }
                     None if has_begun => self.refuse(context, turn, HandshakeError::Timeout, recorder),
-                    // Nothing was request, so nothing is answered: gateways and browsers open connections ahead of use.
+                    // The client has sent nothing, so there is no answer: gateways and browsers open connections ahead of use.
                     None => self.abort(Ending::Eof),
                 }
             }
