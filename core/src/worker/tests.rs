@@ -1,6 +1,7 @@
 //! The service as a runtime drives it, with a socket that takes as much as a test lets it.
 
 mod answers;
+mod backlog;
 mod bodies;
 mod capacity;
 mod drain;
@@ -13,19 +14,19 @@ mod rates;
 mod readable;
 mod refusals;
 mod replace;
+mod splits;
 mod standstill;
 mod timeouts;
 
 use std::net::IpAddr;
 use std::time::Duration;
 
-use proptest::prelude::*;
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{self, Control, Data, OpCode};
 
 use super::*;
 use crate::CloseCode;
-use crate::handshake::{HandshakeConfig, TrustedProxies};
+use crate::handshake::HandshakeConfig;
 use crate::policy::KeepAliveConfig;
 use crate::record::Record;
 use crate::session::SessionConfig;
@@ -209,32 +210,6 @@ fn observe<'p>(portions: impl Iterator<Item = &'p [u8]>) -> (Vec<u8>, Notes, Tra
     (runtime.wires.swap_remove(key.0), runtime.notes, transport)
 }
 
-#[track_caller]
-fn check_splits(bytes: &[u8]) {
-    let whole = observe([bytes].into_iter());
-    assert_eq!(observe(bytes.chunks(1)), whole, "byte by byte");
-    for at in 0..=bytes.len() {
-        let (a, b) = bytes.split_at(at);
-        assert_eq!(observe([a, b].into_iter()), whole, "split at {at}");
-    }
-}
-
-#[test]
-fn any_split_gives_the_same_output_and_the_same_records() {
-    let head = HEAD.as_bytes().to_vec();
-    let messages =
-        [frame(0x81, "Hello €".as_bytes()), frame(0x02, b"ab"), frame(0x89, b"p"), frame(0x80, b"cd")]
-            .concat();
-    check_splits(&head);
-    check_splits(&[&head[..], &messages, &frame(0x88, b"\x03\xe8bye")].concat());
-    check_splits(&[&head[..], &messages, b"\xff\x00 garbage"].concat());
-    check_splits(&[&head[..], &frame(0x81, b"\xff"), &frame(0x81, b"too late")].concat());
-    check_splits(&HEAD.replace("User-ID: 123\r\n", "").into_bytes());
-    check_splits(b"\x16\x03\x01 a TLS hello");
-    check_splits(b"GET /ws HTTP/1.1\nHost: x\n\n");
-    check_splits(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
-}
-
 #[test]
 fn a_connection_is_recorded_from_its_user_to_its_end() {
     let messages = [frame(0x81, b"Hello World"), frame(0x82, b"\x00\x01"), frame(0x88, b"\x03\xe8")].concat();
@@ -249,33 +224,6 @@ fn a_connection_is_recorded_from_its_user_to_its_end() {
         "closed 123 PeerClosed(Some(CloseCode(1000))) Traffic { messages_received: 2, bytes_received: 13, messages_sent: 2, bytes_sent: 13 }",
     ];
     assert_eq!(notes.0, expected);
-}
-
-#[test]
-fn a_refusal_is_the_last_thing_on_the_wire() {
-    let request = HEAD.replace("Version: 13", "Version: 1337");
-    let mut runtime = Runtime::new(WorkerConfig::default());
-    let key = runtime.open();
-    runtime.feed(key, request.as_bytes());
-    let refusal = runtime.wire(key).to_vec();
-    assert!(refusal.starts_with(b"HTTP/1.1 426 "));
-    assert_eq!(runtime.transports[key.0], Transport::ShutdownWrite);
-    runtime.feed(key, HEAD.as_bytes());
-    assert_eq!(runtime.wire(key), refusal, "a second request is not served");
-    runtime.eof(key);
-    assert!(runtime.worker.is_empty());
-    assert_eq!(runtime.notes.0, ["rejected Version"]);
-}
-
-#[test]
-fn a_refused_peer_that_stays_is_dropped_after_a_second() {
-    let mut runtime = Runtime::new(WorkerConfig::default());
-    let key = runtime.open();
-    runtime.feed(key, b"\x16");
-    runtime.wait(Duration::from_millis(999));
-    assert_eq!(runtime.worker.len(), 1);
-    runtime.wait(Duration::from_millis(1));
-    assert!(runtime.worker.is_empty());
 }
 
 #[test]
@@ -298,17 +246,6 @@ fn a_peer_that_leaves_before_its_request_is_abandoned() {
     assert_eq!(observe([].into_iter()).1.0, ["abandoned after 0"]);
 }
 
-#[test]
-fn an_overloaded_process_says_when_to_come_back() {
-    let mut runtime = Runtime::new(WorkerConfig::default());
-    let key = runtime.open_with(Some(HandshakeError::Overloaded));
-    runtime.feed(key, HEAD.as_bytes());
-    let answer = String::from_utf8_lossy(runtime.wire(key)).into_owned();
-    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
-    let seconds = answer.split("Retry-After: ").nth(1).and_then(|rest| rest.split("\r\n").next());
-    assert!((1..=10).contains(&seconds.expect("a time").parse().expect("seconds")), "{answer}");
-}
-
 /// A runtime with one admitted connection whose wire is empty.
 /// It is not pinged, and its 101 has been taken.
 fn admitted(session: SessionConfig) -> (Runtime, Key) {
@@ -319,114 +256,6 @@ fn admitted(session: SessionConfig) -> (Runtime, Key) {
     runtime.feed(key, HEAD.as_bytes());
     runtime.wires[key.0].clear();
     (runtime, key)
-}
-
-#[test]
-fn a_short_write_is_continued_in_order() {
-    let (mut runtime, key) = admitted(SessionConfig::default());
-    runtime.takes = 3;
-    runtime.feed(key, &[frame(0x81, b"abcdef"), frame(0x81, b"ghi")].concat());
-    runtime.feed(key, &frame(0x81, b"jkl"));
-    while runtime.worker.wants_write(key) {
-        runtime.flush(key);
-    }
-    assert_eq!(runtime.wire(key), b"\x81\x06abcdef\x81\x03ghi\x81\x03jkl");
-}
-
-#[test]
-fn reading_pauses_while_too_much_waits_and_goes_on_afterwards() {
-    let limits = SessionConfig { pause_backlog: 10, max_backlog: 1000, ..SessionConfig::default() };
-    let (mut runtime, key) = admitted(limits);
-    runtime.takes = 0;
-    runtime.feed(key, &frame(0x81, b"12345678"));
-    assert!(runtime.worker.wants_read(key), "ten bytes wait");
-    runtime.feed(key, &frame(0x81, b""));
-    assert!(!runtime.worker.wants_read(key), "twelve bytes wait");
-    runtime.takes = 2;
-    runtime.flush(key);
-    assert!(runtime.worker.wants_read(key));
-    runtime.takes = usize::MAX;
-    runtime.flush(key);
-    assert_eq!(runtime.wire(key), b"\x81\x0812345678\x81\x00");
-    assert!(runtime.worker.connections[key.0].backlog.is_none(), "its memory is given back");
-}
-
-#[test]
-fn a_peer_that_takes_too_little_is_closed_with_4413() {
-    let limits = SessionConfig { pause_backlog: 1000, max_backlog: 10, ..SessionConfig::default() };
-    let (mut runtime, key) = admitted(limits);
-    runtime.takes = 0;
-    runtime.feed(key, &frame(0x81, b"12345678"));
-    runtime.feed(key, &frame(0x81, b""));
-    runtime.takes = usize::MAX;
-    runtime.flush(key);
-    assert_eq!(runtime.wire(key), b"\x81\x0812345678\x81\x00\x88\x0f\x11\x3dslow consumer");
-    runtime.feed(key, &frame(0x88, b"\x11\x3d"));
-    assert!(runtime.notes.0[3].starts_with("closed 123 Closed(CloseCode(4413))"), "{:?}", runtime.notes);
-}
-
-#[test]
-fn one_message_is_taken_whole_however_long_it_is() {
-    let limits = SessionConfig { pause_backlog: 10, max_backlog: 10, ..SessionConfig::default() };
-    let (mut runtime, key) = admitted(limits);
-    runtime.takes = 1;
-    runtime.feed(key, &frame(0x82, &[7; 5000]));
-    assert!(!runtime.worker.wants_read(key));
-    while runtime.worker.wants_write(key) {
-        runtime.flush(key);
-    }
-    assert_eq!(runtime.wire(key).len(), 4 + 5000);
-    assert_eq!(runtime.transports[key.0], Transport::Open);
-}
-
-#[test]
-fn a_peer_that_takes_nothing_is_dropped() {
-    let (mut runtime, key) = admitted(SessionConfig::default());
-    runtime.takes = 0;
-    runtime.feed(key, &frame(0x81, b"abc"));
-    runtime.wait(Duration::from_secs(9));
-    runtime.takes = 1;
-    runtime.flush(key);
-    runtime.takes = 0;
-    runtime.wait(Duration::from_secs(9));
-    assert_eq!(runtime.worker.len(), 1, "it has taken one byte in the meantime");
-    runtime.wait(Duration::from_secs(1));
-    assert!(runtime.worker.is_empty());
-    assert!(runtime.notes.0[2].starts_with("closed 123 WriteStalled"), "{:?}", runtime.notes);
-}
-
-#[test]
-fn a_close_waits_until_what_was_sent_before_is_written() {
-    let (mut runtime, key) = admitted(SessionConfig::default());
-    runtime.takes = 1;
-    runtime.feed(key, &[frame(0x81, b"abc"), frame(0x88, b"")].concat());
-    assert_eq!(runtime.transports[key.0], Transport::Open);
-    for _ in 0..6 {
-        assert_eq!(runtime.worker.len(), 1);
-        runtime.flush(key);
-    }
-    assert_eq!(runtime.wire(key), b"\x81\x03abc\x88\x00");
-    assert!(runtime.worker.is_empty());
-}
-
-#[test]
-fn nothing_is_read_after_the_end_while_output_waits() {
-    for end in [
-        |runtime: &mut Runtime, key| runtime.eof(key),
-        |runtime: &mut Runtime, key| {
-            runtime.feed(key, &frame(0x88, b""));
-        },
-    ] {
-        let (mut runtime, key) = admitted(SessionConfig::default());
-        runtime.takes = 0;
-        runtime.feed(key, &frame(0x81, b"abc"));
-        end(&mut runtime, key);
-        assert!(!runtime.worker.wants_read(key), "a socket at its end is always readable: this would spin");
-        runtime.takes = usize::MAX;
-        runtime.flush(key);
-        assert!(runtime.wire(key).starts_with(b"\x81\x03abc"));
-        assert!(runtime.worker.is_empty());
-    }
 }
 
 #[test]
@@ -449,32 +278,6 @@ fn stopping_ends_every_connection_in_its_way() {
     runtime.feed(admitted, &frame(0x88, b"\x03\xe9"));
     runtime.wait(Duration::from_secs(1));
     assert!(runtime.worker.is_empty());
-}
-
-#[test]
-fn output_that_a_runtime_forgot_goes_to_nobody_else() {
-    let (mut runtime, one) = admitted(SessionConfig::default());
-    let two = runtime.open();
-    runtime.worker.receive(one, runtime.now, &mut frame(0x81, b"secret"), &mut runtime.notes);
-    runtime.feed(two, HEAD.as_bytes());
-    assert!(runtime.wire(two).starts_with(b"HTTP/1.1 101 "));
-    assert!(runtime.wire(two).ends_with(b"\r\n\r\n"));
-    runtime.flush(one);
-    assert_eq!(runtime.wire(one), b"\x81\x06secret");
-}
-
-#[test]
-fn the_end_of_a_connection_leaves_no_output_for_the_next() {
-    let (mut runtime, one) = admitted(SessionConfig::default());
-    runtime.worker.receive(one, runtime.now, &mut frame(0x81, b"secret"), &mut runtime.notes);
-    runtime.worker.handle_error(one);
-    runtime.flush(one);
-    assert!(runtime.worker.is_empty());
-    let two = runtime.open();
-    assert_eq!(two, one, "the key is used again");
-    assert_eq!(runtime.worker.output(two), b"");
-    runtime.feed(two, HEAD.as_bytes());
-    assert!(runtime.wire(two).starts_with(b"HTTP/1.1 101 "));
 }
 
 #[test]
@@ -506,16 +309,6 @@ fn messages_arm_no_timer() {
 #[test]
 fn an_idle_connection_is_small() {
     assert!(size_of::<Connection>() <= 200, "{}", size_of::<Connection>());
-}
-
-#[test]
-fn untrusted_peers_get_nothing_but_a_403() {
-    let mut config = WorkerConfig::default();
-    config.handshake.trusted_proxies = TrustedProxies::new(Vec::new());
-    let mut runtime = Runtime::new(config);
-    let key = runtime.open();
-    runtime.feed(key, HEAD.as_bytes());
-    assert!(runtime.wire(key).starts_with(b"HTTP/1.1 403 "));
 }
 
 /// Reads a wire as a client would: the answer to the request, then frames, with tungstenite's own parser.
@@ -551,80 +344,4 @@ fn check_wire(wire: &[u8]) {
         }
         cursor.set_position((at + len as usize) as u64);
     }
-}
-
-/// A stream of a client that means well, or nearly.
-fn stream() -> impl Strategy<Value = Vec<u8>> {
-    let first = prop_oneof![
-        8 => prop::sample::select(vec![0x81u8, 0x82, 0x01, 0x02, 0x00, 0x80, 0x89, 0x8a]),
-        1 => any::<u8>(),
-    ];
-    let payload = prop_oneof![
-        4 => ".{0,20}".prop_map(String::into_bytes),
-        2 => prop::collection::vec(any::<u8>(), 0..40),
-        1 => prop::collection::vec(any::<u8>(), 120..140),
-    ];
-    let frames = prop::collection::vec((first, payload), 0..12);
-    let close = prop::option::of(prop::collection::vec(any::<u8>(), 0..6));
-    let noise = prop::option::weighted(0.2, (any::<prop::sample::Index>(), any::<u8>()));
-    (any::<bool>(), frames, close, noise).prop_map(|(has_head, frames, close, noise)| {
-        let mut bytes = if has_head { HEAD.as_bytes().to_vec() } else { Vec::new() };
-        frames.iter().for_each(|(first, payload)| bytes.extend(frame(*first, payload)));
-        bytes.extend(close.iter().flat_map(|payload| frame(0x88, payload)));
-        if let Some((at, byte)) = noise
-            && !bytes.is_empty()
-        {
-            let at = at.index(bytes.len());
-            bytes[at] = byte;
-        }
-        bytes
-    })
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100_000))]
-
-    #[test]
-    fn whatever_comes_in_any_portions_the_answer_is_the_same_and_valid(
-        bytes in stream(),
-        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
-    ) {
-        let whole = observe([&bytes[..]].into_iter());
-        check_wire(&whole.0);
-        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
-        cuts.extend([0, bytes.len()]);
-        cuts.sort_unstable();
-        let portions = cuts.windows(2).map(|ends| &bytes[ends[0]..ends[1]]);
-        prop_assert_eq!(observe(portions), whole);
-    }
-}
-
-#[test]
-fn a_pong_that_waited_is_sent_when_the_backlog_is() {
-    let (mut runtime, key) = admitted(SessionConfig::default());
-    runtime.takes = 0;
-    runtime.feed(key, &frame(0x81, b"abc"));
-    for payload in [b"1", b"2", b"3"] {
-        runtime.feed(key, &frame(0x89, payload));
-    }
-    runtime.takes = usize::MAX;
-    runtime.flush(key);
-    assert_eq!(runtime.wire(key), b"\x81\x03abc");
-    assert_eq!(runtime.worker.poll_timeout(runtime.now), Some(runtime.now));
-    runtime.wait(Duration::ZERO);
-    assert_eq!(runtime.wire(key), b"\x81\x03abc\x8a\x013");
-}
-
-#[test]
-fn a_pong_that_waited_does_not_come_behind_a_later_one() {
-    let (mut runtime, key) = admitted(SessionConfig::default());
-    runtime.takes = 0;
-    runtime.feed(key, &frame(0x81, b"abc"));
-    runtime.feed(key, &frame(0x89, b"earlier"));
-    runtime.takes = usize::MAX;
-    runtime.flush(key);
-    // The next read comes before the runtime asks what is due.
-    runtime.feed(key, &frame(0x89, b"later"));
-    runtime.wait(Duration::ZERO);
-    assert_eq!(runtime.wire(key), b"\x81\x03abc\x8a\x05later");
 }

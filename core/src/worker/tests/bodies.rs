@@ -1,5 +1,6 @@
 //! Upgrades that announce a body in chunks, as some proxies do for every request.
 
+use super::splits::check_splits;
 use super::*;
 use crate::handshake::Reject;
 

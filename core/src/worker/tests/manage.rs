@@ -1,5 +1,7 @@
 //! What an operator asks of a worker.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::session::Traffic;
 

@@ -3,6 +3,9 @@
 
 use std::io::{Error, ErrorKind, IoSlice, Result};
 
+use proptest::prelude::*;
+
+use super::splits::stream;
 use super::*;
 
 /// A peer that has said all that it will say, and then ends its side or resets the connection.

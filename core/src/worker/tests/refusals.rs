@@ -1,7 +1,7 @@
-//! Refusals that a browser can see: a 101, a Close frame, and no admitted user.
+//! Refusals: by a status, or, so that a browser can see them, by a 101 and a Close frame.
 
 use super::*;
-use crate::handshake::Reject;
+use crate::handshake::{Reject, TrustedProxies};
 
 /// A runtime that closes instead of refusing by status.
 fn closing() -> Runtime {
@@ -154,4 +154,52 @@ fn a_dismissal_that_the_socket_does_not_take_at_once_goes_out_whole() {
     runtime.worker.handle_error(key);
     runtime.flush(key);
     assert!(runtime.worker.is_empty());
+}
+
+#[test]
+fn a_refusal_is_the_last_thing_on_the_wire() {
+    let request = HEAD.replace("Version: 13", "Version: 1337");
+    let mut runtime = Runtime::new(WorkerConfig::default());
+    let key = runtime.open();
+    runtime.feed(key, request.as_bytes());
+    let refusal = runtime.wire(key).to_vec();
+    assert!(refusal.starts_with(b"HTTP/1.1 426 "));
+    assert_eq!(runtime.transports[key.0], Transport::ShutdownWrite);
+    runtime.feed(key, HEAD.as_bytes());
+    assert_eq!(runtime.wire(key), refusal, "a second request is not served");
+    runtime.eof(key);
+    assert!(runtime.worker.is_empty());
+    assert_eq!(runtime.notes.0, ["rejected Version"]);
+}
+
+#[test]
+fn a_refused_peer_that_stays_is_dropped_after_a_second() {
+    let mut runtime = Runtime::new(WorkerConfig::default());
+    let key = runtime.open();
+    runtime.feed(key, b"\x16");
+    runtime.wait(Duration::from_millis(999));
+    assert_eq!(runtime.worker.len(), 1);
+    runtime.wait(Duration::from_millis(1));
+    assert!(runtime.worker.is_empty());
+}
+
+#[test]
+fn an_overloaded_process_says_when_to_come_back() {
+    let mut runtime = Runtime::new(WorkerConfig::default());
+    let key = runtime.open_with(Some(HandshakeError::Overloaded));
+    runtime.feed(key, HEAD.as_bytes());
+    let answer = String::from_utf8_lossy(runtime.wire(key)).into_owned();
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    let seconds = answer.split("Retry-After: ").nth(1).and_then(|rest| rest.split("\r\n").next());
+    assert!((1..=10).contains(&seconds.expect("a time").parse().expect("seconds")), "{answer}");
+}
+
+#[test]
+fn untrusted_peers_get_nothing_but_a_403() {
+    let mut config = WorkerConfig::default();
+    config.handshake.trusted_proxies = TrustedProxies::new(Vec::new());
+    let mut runtime = Runtime::new(config);
+    let key = runtime.open();
+    runtime.feed(key, HEAD.as_bytes());
+    assert!(runtime.wire(key).starts_with(b"HTTP/1.1 403 "));
 }
