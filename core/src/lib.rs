@@ -1,12 +1,135 @@
-//! A WebSocket server that admits only users that a gateway has authenticated, and a client for it, without any input or
-//! output.
+//! Sans-IO core of a WebSocket server that admits only users that a gateway has authenticated, and of a client for it.
 //!
-//! It has no socket, clock, thread, source of randomness or logger: bytes and instants go in, bytes and events come out.
-//! `postern` drives it with mio, `postern-smol` with smol.
+//! This crate contains no networking code and does not get any timestamps from the operating system. It has no thread, source
+//! of randomness or logger either: bytes and instants go in, bytes and events come out. `postern` drives it with mio,
+//! `postern-smol` with smol; most users want one of these binaries.
 //!
-//! To write a runtime, start with [`Worker`]. To handle one connection without the handshake, start with [`Session`].
+//! There are two places to start:
 //!
-//! In the order in which a connection meets them:
+//! * [`Worker`] has all connections of one event loop, from the accepted socket to its close: handshakes, sessions, timers,
+//!   limits and pending output. Start here to write a runtime.
+//! * [`Session`] is one WebSocket after its handshake. Start here to handle messages in another way than the worker does.
+//!
+//! # One connection without a worker
+//!
+//! The functions of [`handshake`] read the request, authenticate its user and write the 101; the [`Session`] reads the frames
+//! after it.
+//!
+//! ```
+//! use std::net::SocketAddr;
+//! use std::sync::Arc;
+//! use std::time::Instant;
+//! use postern_core::handshake::{HandshakeConfig, HeadReader, Peer, UpgradeRequest};
+//! use postern_core::{Codec, ConnectionId, Event, Input, Session, SessionConfig, Turn};
+//!
+//! // One read from the socket: a request, and the masked text frame "hello".
+//! let mut read = b"GET /ws HTTP/1.1\r\nHost: app.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+//!     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nUser-ID: 123\r\n\r\n\
+//!     \x81\x85\x01\x02\x03\x04igohn"
+//!     .to_vec();
+//! let mut input = Input::new(&mut read);
+//! // The output, which is to be written to the socket.
+//! let mut out = Vec::new();
+//!
+//! let config = HandshakeConfig::default();
+//! let gateway = Peer::from(SocketAddr::from(([127, 0, 0, 1], 40_000)));
+//! let mut head = HeadReader::new(config.max_head).receive(&mut input)?.expect("the head is complete");
+//! let request = UpgradeRequest::parse(&mut head, &config)?;
+//! let accepted = request.identify(gateway, &config)?.accept(&mut out, &config, ConnectionId(1));
+//! assert_eq!(accepted.identity.id(), "123");
+//!
+//! let mut session = Session::new(Arc::new(SessionConfig::default())).with_deflate(accepted.deflate);
+//! let mut codec = Codec::new();
+//! let mut turn = Turn { now: Instant::now(), out: &mut out, is_backlogged: false, codec: &mut codec };
+//! while let Some(event) = session.next_event(&mut turn, &mut input)? {
+//!     if let Event::Text(text) = event {
+//!         session.send_text(&mut turn, &text)?;
+//!     }
+//! }
+//! assert!(out.starts_with(b"HTTP/1.1 101 Switching Protocols\r\n"));
+//! assert!(out.ends_with(b"\x81\x05hello"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # A whole worker
+//!
+//! A runtime implements [`Socket`](worker::Socket), calls the worker when a socket is ready or a deadline has passed, and does
+//! with the socket what the returned [`Transport`] says. The worker echoes each message.
+//!
+//! ```
+//! use std::collections::VecDeque;
+//! use std::io::{self, IoSlice, Read, Write};
+//! use std::net::SocketAddr;
+//! use std::sync::Arc;
+//! use std::time::Instant;
+//! use postern_core::handshake::Peer;
+//! use postern_core::record::NullRecorder;
+//! use postern_core::worker::{NewConnection, Socket};
+//! use postern_core::{ConnectionId, Transport, Worker, WorkerConfig};
+//!
+//! /// A socket in memory. It accepts at most 64 bytes in a call.
+//! #[derive(Default)]
+//! struct Memory {
+//!     incoming: VecDeque<u8>,
+//!     sent: Vec<u8>,
+//! }
+//!
+//! impl Socket for Memory {
+//!     fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+//!         self.incoming.read(buffer)
+//!     }
+//!
+//!     fn receive_into_spare(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+//!         let len = buffer.len();
+//!         buffer.resize(buffer.capacity(), 0);
+//!         let n = self.incoming.read(&mut buffer[len..])?;
+//!         buffer.truncate(len + n);
+//!         Ok(n)
+//!     }
+//!
+//!     fn send(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+//!         let piece = &pieces[0];
+//!         self.sent.write(&piece[..piece.len().min(64)])
+//!     }
+//! }
+//!
+//! let now = Instant::now();
+//! let mut worker = Worker::new(Arc::new(WorkerConfig::default()), 1, now);
+//! let peer = Peer::from(SocketAddr::from(([127, 0, 0, 1], 40_000)));
+//! let key = worker.open(NewConnection { id: ConnectionId(1), peer, refusal: None }, now);
+//!
+//! // The socket is readable: a request, and the masked text frame "hello".
+//! let (mut socket, mut buffer) = (Memory::default(), vec![0; 4096]);
+//! socket.incoming.extend(
+//!     b"GET /ws HTTP/1.1\r\nHost: app.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+//!     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nUser-ID: 123\r\n\r\n\
+//!     \x81\x85\x01\x02\x03\x04igohn",
+//! );
+//! let transport = worker.on_readable(key, now, &mut buffer, &mut socket, &mut NullRecorder);
+//! assert_eq!(transport, Transport::Open);
+//!
+//! // The socket is writable again, until it has all output.
+//! while worker.wants_write(key) {
+//!     worker.flush(key, now, &mut socket);
+//! }
+//! assert!(socket.sent.starts_with(b"HTTP/1.1 101 Switching Protocols\r\n"));
+//! assert!(socket.sent.ends_with(b"\x81\x05hello"));
+//!
+//! // The event loop may sleep until the next deadline, here that of a ping.
+//! assert!(worker.poll_timeout(now) > Some(now));
+//!
+//! // The peer ends its side: there is nothing more to read.
+//! let transport = worker.on_readable(key, now, &mut buffer, &mut socket, &mut NullRecorder);
+//! assert_eq!(transport, Transport::Close);
+//! worker.remove(key, now, &mut NullRecorder);
+//! assert!(worker.is_empty());
+//! ```
+//!
+//! `examples/blocking.rs` is a complete runtime on `std` alone.
+//!
+//! # Modules
+//!
+//! In the order in which a connection uses them:
 //!
 //! * [`handshake`]: from the first byte to the 101 or the refusal: authentication and admission.
 //! * [`frame`]: frames as bytes.
@@ -16,7 +139,7 @@
 //! * [`close_code`]: close codes.
 //! * [`record`]: records for the log.
 //!
-//! [`client`] is the handshake of the client's side. After it, both sides are a [`Session`], with one [`Role`] or the other.
+//! [`client`] is the handshake of the client's side. After it, both sides are a [`Session`], each with its own [`Role`].
 
 #![forbid(unsafe_code)]
 #![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
