@@ -8,7 +8,7 @@ mod warnings;
 use std::time::Duration;
 
 use postern_core::handshake::{
-    AllowedOrigins, ClientAddress, HandshakeConfig, IdCharset, NameEncoding, Reject, Secrets, TrustedProxies,
+    AllowedOrigins, ClientAddress, HandshakeConfig, HandshakeError, IdCharset, NameEncoding, Reject, Secrets, TrustedProxies,
 };
 use postern_core::policy::{KeepAliveConfig, Rate};
 use postern_core::session::{RatePolicy, SessionConfig};
@@ -473,13 +473,15 @@ fn what_depends_on_the_host_is_filled_in_unless_it_is_given() {
 
 #[test]
 fn each_setting_that_the_text_of_a_refusal_names_exists() {
-    let source = include_str!("../refusal.rs");
-    let names: Vec<&str> = source
-        .split(|c: char| !c.is_ascii_uppercase() && c != '_')
-        .filter(|word| word.starts_with("POSTERN_"))
-        .collect();
-    assert!(names.len() > 10, "{names:?}");
-    for name in names {
-        assert!(SETTINGS.iter().any(|setting| setting.name == name), "{name}");
+    let mut count = 0;
+    for message in HandshakeError::all().into_iter().map(refusal::message) {
+        // The texts are put into JSON as they are.
+        assert!(message.is_ascii() && !message.contains(['"', '\\']), "{message}");
+        let words = message.split(|c: char| !c.is_ascii_uppercase() && c != '_');
+        for name in words.filter(|word| word.starts_with("POSTERN_")) {
+            assert!(SETTINGS.iter().any(|setting| setting.name == name), "{message}");
+            count += 1;
+        }
     }
+    assert!(count > 10, "{count} names");
 }
