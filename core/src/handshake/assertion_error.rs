@@ -88,16 +88,11 @@ impl AssertionError {
             AssertionError::Expired | AssertionError::NotYetValid => {
                 ("assertion_not_now", "the assertion has expired, or is not valid yet")
             }
-            AssertionError::Issuer => {
-                ("assertion_issuer", "the assertion is of another issuer")
+            AssertionError::Issuer => ("assertion_issuer", "the assertion is of another issuer"),
+            AssertionError::Audience => ("assertion_audience", "the assertion is for other audiences"),
+            AssertionError::Subject => {
+                ("assertion_subject", "the assertion has no text and no whole number as the id of the user")
             }
-            AssertionError::Audience => {
-                ("assertion_audience", "the assertion is for other audiences")
-            }
-            AssertionError::Subject => (
-                "assertion_subject",
-                "the assertion has no text and no whole number as the id of the user",
-            ),
             AssertionError::KeysUnavailable => (
                 "assertion_keys_unavailable",
                 "the keys to judge the assertion with are not there yet; try again",

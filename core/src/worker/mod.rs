@@ -13,19 +13,19 @@ mod index;
 mod jitter;
 mod manage;
 mod memory;
-mod server_message;
 mod pause;
 mod pending;
 mod readable;
 mod replace;
+mod server_message;
 mod timers;
 
 #[cfg(test)]
 mod tests;
 
+pub use crate::policy::Replaced;
 pub use admin::{Outgoing, Selector, Status, Totals};
 pub use config::WorkerConfig;
-pub use crate::policy::Replaced;
 pub use readable::Socket;
 pub use server_message::SUBPROTOCOL;
 

@@ -148,7 +148,11 @@ impl Worker {
         // `receive` charges the bytes that it is given, so those in the message are left.
         let received_in_place = n.saturating_sub(bytes.len());
         self.receive(key, now, bytes, recorder);
-        if is_in_place { self.charge(key, now, received_in_place, socket) } else { self.flush(key, now, socket) }
+        if is_in_place {
+            self.charge(key, now, received_in_place, socket)
+        } else {
+            self.flush(key, now, socket)
+        }
     }
 
     /// A turn of a connection whose client is kept to a rate: what is due of an earlier read, then one read of as many

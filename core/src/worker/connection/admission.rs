@@ -161,7 +161,8 @@ impl Connection {
     ) {
         let handshake = &context.config.handshake;
         let Stage::Handshake { peer, .. } = self.stage else { return };
-        let refused = RefusedRequest { request_id: request.request_id(), client: request.client(peer, handshake) };
+        let refused =
+            RefusedRequest { request_id: request.request_id(), client: request.client(peer, handshake) };
         let Some(code) = close_code(handshake.reject, error) else {
             return self.refuse_as(context, turn, refused, error, recorder);
         };

@@ -278,11 +278,7 @@ impl Connection {
 
     /// Removes the bytes that a read has appended to that buffer after the end of the frame.
     pub(super) fn take_excess(&mut self) -> Vec<u8> {
-        if let Stage::Admitted { session, .. } = &mut self.stage {
-            session.take_excess()
-        } else {
-            Vec::new()
-        }
+        if let Stage::Admitted { session, .. } = &mut self.stage { session.take_excess() } else { Vec::new() }
     }
 
     /// Handles the end of the peer's side.

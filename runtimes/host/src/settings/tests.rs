@@ -8,7 +8,8 @@ mod warnings;
 use std::time::Duration;
 
 use postern_core::handshake::{
-    AllowedOrigins, ClientAddress, HandshakeConfig, HandshakeError, IdCharset, NameEncoding, Reject, Secrets, TrustedProxies,
+    AllowedOrigins, ClientAddress, HandshakeConfig, HandshakeError, IdCharset, NameEncoding, Reject, Secrets,
+    TrustedProxies,
 };
 use postern_core::policy::{KeepAliveConfig, Rate};
 use postern_core::session::{RatePolicy, SessionConfig};
