@@ -27,7 +27,7 @@ class Bar:
 @dataclass(frozen=True)
 class Panel:
     title: str
-    # What the bars are, where it is not what the chart's title says.
+    # The unit of the bars, if it is not that of the chart's title.
     unit: str
     bars: list[Bar]
 
@@ -42,7 +42,7 @@ def draw(panels: list[Panel], subtitle: str) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
         ' font-family="Inter, Helvetica, Arial, DejaVu Sans, sans-serif" font-size="12.5">',
         f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
-        text(MARGIN, 38, "Processor time that echo servers take for a message", size=20, weight="bold"),
+        text(MARGIN, 38, "Processor time of echo servers per message", size=20, weight="bold"),
         text(MARGIN, 60, subtitle, fill="#5c6670"),
     ]
     y = TOP

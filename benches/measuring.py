@@ -1,4 +1,4 @@
-"""What the commands beside it have in common: the servers, the scenarios, and how both are built and run."""
+"""The parts that the commands in this folder share: the servers, the scenarios, and how both are built and run."""
 
 import json
 import os
@@ -17,18 +17,18 @@ from pathlib import Path
 BENCHES = Path(__file__).resolve().parent
 ROOT = BENCHES.parent
 TARGET = (ROOT / os.environ.get("CARGO_TARGET_DIR", "target")).resolve()
-# What is fetched or built for the peers lies apart from what is Postern's.
+# The folder for the downloads and builds of the peers.
 PEERS = TARGET / "peers"
 BUN = "1.4.5"
 
 
 class Failure(Exception):
-    """Something that ends the run, or one measurement of it."""
+    """An error that ends the run, or one of its measurements."""
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """What `load` does, and how many messages `instructions` counts between."""
+    """The arguments of `load`, and the numbers of messages in the two runs of `instructions`."""
 
     name: str
     title: str
@@ -65,10 +65,10 @@ SCENARIOS = {
 }
 
 OURS = ["postern", "postern-smol"]
-# What `--log` adds to their environment: each message is a line of the log, as by default.
+# The environment with `--log`: each message is logged, as by default.
 LOGGED = {"POSTERN_LOG_MESSAGES": "truncated", "LOG_LEVEL": "info"}
 LIMIT = "raw-epoll"
-# The names of the peers' programs, which but for the limit are those of their libraries.
+# The programs of the peers. Each has the name of its library.
 LIBRARIES = [
     "fastwebsockets",
     "tokio-websockets",
@@ -86,7 +86,7 @@ def say(text: str) -> None:
 
 
 def choice(names: list[str]):
-    """A parser of a list with commas, whose members must be among the names."""
+    """Returns a parser for a comma-separated list of these names."""
 
     def parse(text: str) -> list[str]:
         chosen = [name.strip() for name in text.split(",") if name.strip()]
@@ -95,12 +95,12 @@ def choice(names: list[str]):
                 raise ValueError(name)
         return chosen
 
-    parse.__name__ = "list (of " + ", ".join(names) + ")"
+    parse.__name__ = "list of " + ", ".join(names)
     return parse
 
 
 def build(servers: list[str]) -> None:
-    """Builds the load generator and the servers, as they are released."""
+    """Builds the load generator, the attack generator and the servers with the release profile."""
     ours = [name for name in servers if name in OURS]
     peers = [name for name in servers if name == LIMIT or name in LIBRARIES]
     packages = [argument for name in ["postern-load", "postern-attack", *ours] for argument in ("--package", name)]
@@ -111,7 +111,7 @@ def build(servers: list[str]) -> None:
 
 def cargo(manifest: Path, target: Path, arguments: list[str], profile: str = "release", flags: str = "") -> None:
     command = ["cargo", "build", "--profile", profile, "--locked", "--quiet", "--manifest-path", manifest]
-    # Flags for the compiler are added to those of whoever builds.
+    # The flags of the environment stay in effect.
     flags = " ".join(filter(None, [os.environ.get("RUSTFLAGS"), flags]))
     environment = {**os.environ, "RUSTFLAGS": flags} if flags else None
     say(f"building {' '.join(argument for argument in arguments if not argument.startswith('--'))}")
@@ -120,10 +120,10 @@ def cargo(manifest: Path, target: Path, arguments: list[str], profile: str = "re
 
 
 def install_bun() -> bool:
-    """Has npm fetch Bun, if it is not there. Says whether it runs."""
+    """Downloads Bun with npm if it is missing. Returns whether it runs."""
     program = bun()
     if not program.exists() and shutil.which("npm"):
-        say("fetching Bun")
+        say("downloading Bun")
         command = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts"]
         subprocess.run([*command, "--prefix", PEERS / "bun", f"bun@{BUN}"], stdout=sys.stderr)
     try:
@@ -138,7 +138,7 @@ def bun() -> Path:
 
 
 def versions(servers: list[str]) -> dict[str, str]:
-    """Of the libraries, by their lock file; of Postern, its commit."""
+    """Returns the versions of the libraries from their lock file, and the commit of Postern."""
     lock = (BENCHES / "peers/Cargo.lock").read_text()
     found = dict(re.findall(r'name = "(.+)"\nversion = "(.+)"', lock))
     git = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], capture_output=True, text=True)
@@ -146,7 +146,7 @@ def versions(servers: list[str]) -> dict[str, str]:
     return {name: known[name] for name in servers if name in known}
 
 
-# What the scenarios need that is not as by default.
+# Settings of the scenarios that differ from the defaults.
 FOR_SCENARIOS = {
     "POSTERN_LOG_MESSAGES": "off",
     "LOG_LEVEL": "warn",
@@ -157,14 +157,14 @@ FOR_SCENARIOS = {
 
 
 def command(server: str, port: int, scenario: Scenario | None) -> tuple[list, dict[str, str]]:
-    """How a server is started: its arguments, and what is added to the environment. Without a scenario, Postern is as
-    it is by default."""
+    """Returns the arguments of a server, and additions to its environment. Without a scenario Postern has its default
+    settings."""
     if server in OURS:
         settings = {
             "PORT": str(port),
             "POSTERN_LISTEN": f"127.0.0.1:{port}",
             "POSTERN_CONTROL": "127.0.0.1:0",
-            # They are stopped when nobody is connected any more.
+            # They are stopped after the last connection has ended.
             "POSTERN_DRAIN_GRACE": "0",
             "POSTERN_DRAIN_SPREAD": "0",
         }
@@ -187,7 +187,8 @@ def running(
     more: dict[str, str] = {},
     program: Path | None = None,
 ):
-    """Starts a server, or another build of it, and ends it with SIGTERM. Gives its process and its port."""
+    """Runs a server, or another build of it, during the block, and ends it with SIGTERM. Yields its process and its
+    port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -197,7 +198,7 @@ def running(
         process = subprocess.Popen(
             [*prefix, program or arguments[0], *arguments[1:]],
             env={**inherited, **settings, **more},
-            # So that no `.env` of whoever measures has a say.
+            # A `.env` of the developer must not be read.
             cwd=log.parent,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -219,18 +220,19 @@ def wait_for(process: subprocess.Popen, port: int, log: Path) -> None:
     end = time.monotonic() + 60
     while time.monotonic() < end:
         if process.poll() is not None:
-            raise Failure(f"it ended at once: {log.read_text(errors='replace').strip()[-300:]}")
+            raise Failure(f"the server ended at once: {log.read_text(errors='replace').strip()[-300:]}")
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()
             return
         except OSError:
             time.sleep(0.05)
-    raise Failure("it did not listen")
+    raise Failure("the server did not listen")
 
 
 def processors() -> tuple[list, list, list]:
-    """Where the server runs, the client whose latency is measured, and whoever disturbs it: what stands before their
-    commands. Where there are two processors only, the last two share one, and the client has a real-time priority."""
+    """Returns the prefixes of the commands that run the server, the measured client and the disturbing client, each
+    on its processor. With only two processors the clients share one, on which the measured client has a real-time
+    priority."""
     allowed = sorted(os.sched_getaffinity(0))
     server, quiet = allowed[0], allowed[-1]
     disturber = allowed[1] if len(allowed) > 2 else quiet
@@ -238,13 +240,13 @@ def processors() -> tuple[list, list, list]:
     if disturber == quiet:
         real_time = ["chrt", "--fifo", "1"]
         if subprocess.run([*real_time, "true"], stderr=subprocess.DEVNULL).returncode:
-            raise Failure("with two processors the quiet client needs a real-time priority, which takes root")
+            raise Failure("with two processors the measured client needs a real-time priority, which requires root")
         pinned[1] += real_time
     return tuple(pinned)
 
 
 def load(port: int, arguments: list[str], prefix: list = (), timeout: float = 300) -> dict:
-    """Runs the load generator. Gives what it printed."""
+    """Runs the load generator. Returns its report."""
     program = [*prefix, TARGET / "release/load", f"127.0.0.1:{port}", *arguments]
     try:
         done = subprocess.run(program, capture_output=True, text=True, timeout=timeout)
@@ -256,7 +258,7 @@ def load(port: int, arguments: list[str], prefix: list = (), timeout: float = 30
 
 
 def memory_of_sockets() -> int:
-    """What the kernel keeps in the buffers of TCP, in bytes."""
+    """Returns the memory of the kernel's TCP buffers, in bytes."""
     for line in Path("/proc/net/sockstat").read_text().splitlines():
         if line.startswith("TCP:"):
             return int(line.split("mem")[1].split()[0]) * 4096
@@ -264,7 +266,7 @@ def memory_of_sockets() -> int:
 
 
 def enter_own_network(arguments: list[str]) -> None:
-    """Goes on in a network namespace, as a new process with these arguments, where that is allowed."""
+    """Replaces this process by a new one with these arguments in a network namespace, if that is allowed."""
     unshare = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--net", "--map-root-user"]
     attempt = [*unshare, "ip", "link", "set", "lo", "up"]
     try:
@@ -272,7 +274,7 @@ def enter_own_network(arguments: list[str]) -> None:
     except OSError:
         is_allowed = False
     if not is_allowed:
-        say("there is other traffic in this network: it has no namespace of its own")
+        say("this run has no network namespace of its own: other traffic may disturb it")
         return
     sys.stdout.flush()
     os.execvp(unshare[0], [*unshare, sys.executable, os.path.abspath(arguments[0]), *arguments[1:]])
@@ -283,16 +285,16 @@ def bring_up_own_network() -> None:
 
 
 def allow_files(wanted: int) -> None:
-    """As many sockets as the scenarios need, for this process and those that it starts."""
+    """Raises the limit of open files of this process and its children to this number."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, max(wanted, hard)))
         except (ValueError, OSError):
-            raise Failure(f"{wanted} open files are needed, {hard} are allowed; raise `ulimit -n`") from None
+            raise Failure(f"{wanted} open files are needed and {hard} are allowed: raise `ulimit -n`") from None
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
-    """Markdown. All columns but the first are numbers."""
+    """Returns a Markdown table. All columns except the first contain numbers."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -1,7 +1,7 @@
-//! What does permessage-deflate cost a message of 1 KiB, on its way in and on its way out?
+//! What does permessage-deflate cost for receiving and for sending a message of 1 KiB?
 //!
-//! `text` is what compression is made for, `noise` what it cannot make shorter: that is tried, and sent as it is. The
-//! baseline is the same session without the extension. The contexts exist when the measuring begins, as they do in a
+//! `text` compresses well. `noise` cannot be compressed: the session tries, and sends it uncompressed. The baseline
+//! is the same session without the extension. The contexts of zlib exist before the measurement begins, as in a
 //! worker after its first message.
 
 use std::hint::black_box;
@@ -26,7 +26,7 @@ fn main() {
 fn send(criterion: &mut Criterion, name: &str, payload: &[u8], deflate: Deflate) {
     let mut group = criterion.benchmark_group(format!("send 1 KiB of {name}"));
     group.throughput(Throughput::Bytes(payload.len() as u64));
-    for (name, deflate) in [("compressed", Some(deflate)), ("as it is", None)] {
+    for (name, deflate) in [("compressed", Some(deflate)), ("uncompressed", None)] {
         let mut session = Session::new(Arc::new(SessionConfig::default())).with_deflate(deflate);
         let (mut out, mut codec, now) = (Vec::new(), Codec::new(), Instant::now());
         group.bench_function(name, |bencher| {
@@ -44,7 +44,7 @@ fn send(criterion: &mut Criterion, name: &str, payload: &[u8], deflate: Deflate)
 fn receive(criterion: &mut Criterion, name: &str, payload: &[u8], deflate: Deflate) {
     let mut group = criterion.benchmark_group(format!("receive 1 KiB of {name}"));
     group.throughput(Throughput::Bytes(payload.len() as u64));
-    for (name, deflate) in [("compressed", Some(deflate)), ("as it is", None)] {
+    for (name, deflate) in [("compressed", Some(deflate)), ("uncompressed", None)] {
         let (mut bytes, mut reader) = (from_client(payload, deflate), Reader::new(deflate));
         group.bench_function(name, |bencher| {
             bencher.iter(|| assert_eq!(reader.read(black_box(&mut bytes)), 1));
@@ -53,8 +53,8 @@ fn receive(criterion: &mut Criterion, name: &str, payload: &[u8], deflate: Defla
     group.finish();
 }
 
-/// The message as a client sends it, compressed even if that makes it longer. Its masking key is zero, so that its
-/// bytes are the same after each round.
+/// Returns a message from a client, compressed even if that makes it longer. Its masking key is zero, so unmasking
+/// does not change its bytes.
 fn from_client(payload: &[u8], deflate: Option<Deflate>) -> Vec<u8> {
     let config = SessionConfig { compression_min: 0, ..SessionConfig::default() };
     let mut session = Session::client(Arc::new(config), || [0; 4]).with_deflate(deflate);
@@ -64,23 +64,23 @@ fn from_client(payload: &[u8], deflate: Option<Deflate>) -> Vec<u8> {
     out
 }
 
-/// What the browser of the captured request and we agree on.
+/// Returns the parameters negotiated with the browser of the captured request.
 fn negotiate() -> Deflate {
     let config = HandshakeConfig { compression: true, ..HandshakeConfig::default() };
     let mut request = REQUEST.to_vec();
     let mut input = Input::new(&mut request);
     let head = HeadReader::new(config.max_head).receive(&mut input);
-    let mut head = head.expect("a good head").expect("a whole head");
+    let mut head = head.expect("a valid head").expect("a complete head");
     let admission = UpgradeRequest::parse(&mut head, &config)
         .and_then(|request| request.identify(gateway(), &config))
-        .expect("a good request");
+        .expect("a valid request");
     admission
         .accept(&mut Vec::new(), &config, ConnectionId(1))
         .deflate
         .expect("the browser offers compression")
 }
 
-/// JSON as applications send it: the keys repeat, the values do not.
+/// Returns JSON in which keys repeat and values do not.
 fn text() -> Vec<u8> {
     let line =
         |i: u32| format!("{{\"id\":{},\"user\":\"u-{}\",\"price\":{}.{:02}}},", i * 7919, i * 31, i * i, i);

@@ -1,12 +1,12 @@
-//! What does a message cost the server, beside its system calls?
+//! What does a message cost, in addition to the system calls?
 //!
-//! One read of 64 KiB holds many messages; each is unmasked, checked, and sent back in one write for all.
-//! `session` is the core at its smallest, `worker` all that a runtime of ours calls, `tungstenite` the same
-//! work by the library that most of Rust uses. Time is for the whole read; the throughput is messages a
-//! second, and the bytes of the read.
+//! One read of 64 KiB contains many messages. Each is unmasked, checked, and sent back in one write for all of them.
+//! `session` is a `Session` alone, `worker` is everything that a runtime calls, and `tungstenite` is the same work
+//! done by the most common library. The time is that of the whole read; the throughput is in messages and in bytes
+//! per second.
 
 use criterion::{Criterion, Throughput};
-use postern_benches::{Echo, FullRead, Kind, ServiceEcho, SessionEcho, TungsteniteEcho};
+use postern_benches::{Echo, FullRead, Kind, SessionEcho, TungsteniteEcho, WorkerEcho};
 
 fn main() {
     let mut criterion = postern_benches::criterion();
@@ -24,7 +24,7 @@ fn echo(criterion: &mut Criterion, shape: &str, kind: Kind, size: usize) {
         elements: read.messages() as u64,
         bytes: read.bytes().len() as u64,
     });
-    let (mut session, mut worker) = (SessionEcho::new(&read), ServiceEcho::new(&read));
+    let (mut session, mut worker) = (SessionEcho::new(&read), WorkerEcho::new(&read));
     let mut tungstenite = TungsteniteEcho::new(&read);
     group.bench_function("session", |bencher| bencher.iter(|| session.turn()));
     group.bench_function("service", |bencher| bencher.iter(|| worker.turn()));

@@ -1,7 +1,7 @@
-//! What does an upgrade cost the server, beside its system calls?
+//! What does an upgrade cost, in addition to the system calls?
 //!
-//! The request is a real one of a browser behind Traefik, about 1 KiB. Reading and parsing leave its bytes as
-//! they are, since it holds no control characters; so no round needs a copy of it.
+//! The request was captured from a browser behind Traefik and has about 1 KiB. Reading and parsing do not change its
+//! bytes, because it contains no control characters, so no iteration needs a copy.
 
 use std::hint::black_box;
 
@@ -19,8 +19,8 @@ fn main() {
     criterion.final_summary();
 }
 
-/// What do finding the end of the head and our rules add to httparse? And what does a head in many reads cost,
-/// against a parser that begins anew with each of them?
+/// What do the search for the end of the head and the rules of Postern cost in addition to httparse? What does a head
+/// in many reads cost, compared with a parser that starts from the beginning for each read?
 fn head(criterion: &mut Criterion) {
     let config = HandshakeConfig::default();
     let mut request = REQUEST.to_vec();
@@ -32,7 +32,7 @@ fn head(criterion: &mut Criterion) {
     group.bench_function("httparse alone, in one read", |bencher| {
         bencher.iter(|| httparse_alone(black_box(REQUEST)));
     });
-    group.bench_function("httparse alone, anew at each read of 64 B", |bencher| {
+    group.bench_function("httparse alone, from the start at each read of 64 B", |bencher| {
         bencher.iter(|| {
             for end in (64..REQUEST.len()).step_by(64) {
                 httparse_alone(black_box(&REQUEST[..end]));
@@ -43,11 +43,11 @@ fn head(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// What does it cost to find out who the user is, and to say yes or no?
+/// What does it cost to identify the user and to decide about the upgrade?
 fn identity(criterion: &mut Criterion) {
     let config = HandshakeConfig::default();
     let mut head = REQUEST.to_vec();
-    let request = UpgradeRequest::parse(&mut head, &config).expect("a good request");
+    let request = UpgradeRequest::parse(&mut head, &config).expect("a valid request");
     let mut out = Vec::with_capacity(4096);
     let mut group = criterion.benchmark_group("identity");
     group.throughput(Throughput::Elements(1));
@@ -78,18 +78,18 @@ fn identity(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// What do thirty headers that say nothing of the identity add? Each name is compared with the three that do, in all
-/// spellings that some gateway takes for them.
+/// What do thirty headers without a meaning cost? Each name is compared with the three identity headers, in all
+/// spellings that some gateway treats as equal.
 fn other_headers(criterion: &mut Criterion) {
     let config = HandshakeConfig::default();
     let few = "GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: mZ4bqDzj7WgYE3Eje2ePMA==\r\n\
         User-ID: u-1001\r\nUser-Email: ann@example.test\r\nUser-Name: Ann Example\r\n";
-    let others: String = (10..40).map(|i| format!("X-Other-{i}: of no account\r\n")).collect();
-    let mut group = criterion.benchmark_group("the headers judged");
+    let others: String = (10..40).map(|i| format!("X-Other-{i}: a value\r\n")).collect();
+    let mut group = criterion.benchmark_group("other headers");
     group.throughput(Throughput::Elements(1));
     for (name, head) in
-        [("the nine needed", format!("{few}\r\n")), ("and 30 others", format!("{few}{others}\r\n"))]
+        [("nine headers", format!("{few}\r\n")), ("thirty more", format!("{few}{others}\r\n"))]
     {
         let mut head = head.into_bytes();
         group.bench_function(name, |bencher| {
@@ -105,7 +105,7 @@ fn other_headers(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// How many upgrades a second could one core answer, if sockets cost nothing?
+/// How many upgrades per second could one processor accept without system calls?
 fn whole(criterion: &mut Criterion) {
     let config = HandshakeConfig::default();
     let mut request = REQUEST.to_vec();
@@ -117,21 +117,21 @@ fn whole(criterion: &mut Criterion) {
             out.clear();
             let mut input = Input::new(black_box(&mut request));
             let head = HeadReader::new(config.max_head).receive(&mut input);
-            let mut head = head.expect("a good head").expect("a whole head");
+            let mut head = head.expect("a valid head").expect("a complete head");
             let admission = UpgradeRequest::parse(&mut head, &config)
                 .and_then(|request| request.identify(gateway(), &config))
-                .expect("a good request");
+                .expect("a valid request");
             admission.accept(&mut out, &config, ConnectionId(1))
         });
     });
     group.finish();
 }
 
-/// Reads the head in portions and parses it. Whether it is good is the result, so that nothing is left out.
+/// Reads the head in portions and parses it. Returns whether it is valid, so that no step is optimised away.
 fn parse(request: &mut [u8], portion: usize, config: &HandshakeConfig) -> bool {
     let mut reader = HeadReader::new(config.max_head);
     for portion in black_box(request).chunks_mut(portion) {
-        if let Some(mut head) = reader.receive(&mut Input::new(portion)).expect("a good head") {
+        if let Some(mut head) = reader.receive(&mut Input::new(portion)).expect("a valid head") {
             return black_box(UpgradeRequest::parse(&mut head, config)).is_ok();
         }
     }
@@ -141,7 +141,7 @@ fn parse(request: &mut [u8], portion: usize, config: &HandshakeConfig) -> bool {
 fn httparse_alone(bytes: &[u8]) -> usize {
     let mut headers = [httparse::EMPTY_HEADER; 100];
     let mut request = httparse::Request::new(&mut headers);
-    let status = request.parse(bytes).expect("a good head");
+    let status = request.parse(bytes).expect("a valid head");
     black_box(&request);
     if status.is_complete() { request.headers.len() } else { 0 }
 }

@@ -1,8 +1,8 @@
-//! What does it cost to read a frame's header, in each of its lengths?
+//! What does it cost to parse a frame header, for each length of the header?
 //!
-//! `session` takes all frames of one buffer, without an answer. Empty messages are headers and nothing else. One byte
-//! more than 125 makes the header two longer, which is the difference between those two. `tungstenite, its parser
-//! alone` reads the same headers and steps over the payloads: it neither unmasks nor checks that lengths are minimal.
+//! `session` receives all frames of one buffer without an answer. Empty messages consist of headers only. The header
+//! of a payload of 126 bytes is two bytes longer than that of 125. `tungstenite, its parser alone` parses the same
+//! headers and skips the payloads: it neither unmasks them nor checks that lengths are minimal.
 
 use std::hint::black_box;
 use std::io::Cursor;

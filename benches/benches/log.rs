@@ -1,9 +1,8 @@
 //! What does it cost to log a message?
 //!
-//! `the worker's log` is what a worker does with each message under the default settings: it formats the line and, once
-//! there are 64 KiB of them, hands them to the writer's thread, here with a sink that takes all and keeps nothing.
-//! `slog` is the same sentence with fewer fields, by slog's macro and by the drain that slog-term or slog-json has for it,
-//! into a buffer in memory.
+//! `the worker's log` is the work of a worker for each message with default settings: it formats the line and passes
+//! batches of 64 KiB to the writer thread, here with a sink. `slog` formats the same sentence with fewer fields, by
+//! slog's macro and the drain of slog-term or slog-json, into a buffer in memory.
 
 use std::hint::black_box;
 use std::io::{self, BufWriter};
@@ -28,13 +27,14 @@ fn main() {
     criterion.final_summary();
 }
 
-/// Where slog writes: so much of memory as a batch of the worker, so that both sides write their lines somewhere.
+/// Returns the output of slog: a buffer of the size of a worker's batch, so that both sides write their lines to
+/// memory.
 fn memory() -> BufWriter<io::Sink> {
     BufWriter::with_capacity(64 * 1024, io::sink())
 }
 
 fn line(criterion: &mut Criterion, name: &str, format: LogFormat, slog: &Logger) {
-    let identity = Identity::new(b"123", b"john@example.com", b"John Doe").expect("a good identity");
+    let identity = Identity::new(b"123", b"john@example.com", b"John Doe").expect("a valid identity");
     let log = Log::start(&LogSettings { format, ..LogSettings::default() }, io::sink()).expect("a thread");
     let mut group = criterion.benchmark_group(format!("log a message, {name}"));
     group.throughput(Throughput::Elements(1));

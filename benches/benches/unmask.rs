@@ -1,7 +1,7 @@
-//! What does unmasking cost, by the length of the payload?
+//! What does unmasking cost, for different lengths of the payload?
 //!
-//! `session` takes one message in one frame: header, unmasking and hand-over, as for every message. `a byte at a time`
-//! is RFC 6455 §5.3 as it stands there, on the payload alone, with the vectors that the compiler finds for it.
+//! `session` receives one message in one frame: it parses the header, unmasks, and returns the event. `byte by byte`
+//! is the formula of RFC 6455 §5.3, on the payload alone, as the compiler vectorises it.
 
 use std::hint::black_box;
 
@@ -21,7 +21,7 @@ fn main() {
             bencher.iter(|| assert_eq!(reader.read(black_box(&mut bytes)), 1));
         });
         let mut payload = vec![b'x'; size];
-        group.bench_function(BenchmarkId::new("a byte at a time", name), |bencher| {
+        group.bench_function(BenchmarkId::new("byte by byte", name), |bencher| {
             bencher.iter(|| byte_by_byte(black_box(&mut payload), black_box([0xb1, 0x79, 0x37, 0x9e])));
         });
     }

@@ -1,4 +1,4 @@
-// Bun's own server, which is uWebSockets underneath. It gathers by itself what a message handler sends.
+// Bun's own server, which is based on uWebSockets. It collects the messages that a handler sends.
 Bun.serve({
   hostname: "127.0.0.1",
   port: Number(Bun.argv[2]),

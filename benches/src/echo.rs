@@ -1,4 +1,4 @@
-//! Three servers that send each message back: one read, all its messages, one write.
+//! Three echo servers: each reads once, answers all messages of the read, and writes once.
 
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -16,14 +16,14 @@ use crate::{FullRead, REQUEST, Socket, gateway};
 
 /// A server with one connection.
 pub trait Echo {
-    /// Reads once, answers every message of the read, writes once.
+    /// Reads once, answers all messages of the read, and writes once.
     fn turn(&mut self);
 
-    /// Its end of the connection.
+    /// Returns the server's socket.
     fn socket(&mut self) -> &mut Socket;
 }
 
-/// The least that Postern needs: a [`Session`], and an application that is one `match`.
+/// A [`Session`] alone, with an application of one `match`.
 #[derive(Debug)]
 pub struct SessionEcho {
     socket: Socket,
@@ -35,7 +35,7 @@ pub struct SessionEcho {
 }
 
 impl SessionEcho {
-    /// A session with the default limits.
+    /// Creates a session with the default limits.
     pub fn new(read: &FullRead) -> SessionEcho {
         SessionEcho {
             socket: Socket::new(read.bytes()),
@@ -72,21 +72,21 @@ impl Echo for SessionEcho {
     }
 }
 
-/// All that a runtime calls: a [`Worker`] with one admitted connection. Records go nowhere; what the host
-/// makes of them is the host's to measure.
+/// A [`Worker`] with one admitted connection, as a runtime calls it. Records are discarded; the bench `log` measures
+/// their cost.
 #[derive(Debug)]
-pub struct ServiceEcho {
+pub struct WorkerEcho {
     socket: Socket,
     worker: Worker,
     key: Key,
     buffer: Vec<u8>,
-    /// A runtime asks the clock once for all connections that are ready, so it is not asked here.
+    /// A runtime reads the clock once for all connections that are ready, so the bench does not read it.
     now: Instant,
 }
 
-impl ServiceEcho {
-    /// A service with the default settings whose connection has got its 101.
-    pub fn new(read: &FullRead) -> ServiceEcho {
+impl WorkerEcho {
+    /// Creates a worker with the default settings and one open connection.
+    pub fn new(read: &FullRead) -> WorkerEcho {
         let now = Instant::now();
         let mut worker = Worker::new(Arc::new(WorkerConfig::default()), 1, now);
         let key = worker.open(NewConnection { id: ConnectionId(1), peer: gateway(), refusal: None }, now);
@@ -95,11 +95,11 @@ impl ServiceEcho {
         assert!(answer.starts_with(b"HTTP/1.1 101 "), "{}", answer.escape_ascii());
         worker.sent(key, answer.len(), now);
         let buffer = vec![0; read.bytes().len()];
-        ServiceEcho { socket: Socket::new(read.bytes()), worker, key, buffer, now }
+        WorkerEcho { socket: Socket::new(read.bytes()), worker, key, buffer, now }
     }
 }
 
-impl Echo for ServiceEcho {
+impl Echo for WorkerEcho {
     fn turn(&mut self) {
         assert!(self.worker.wants_read(self.key));
         let n = self.socket.read(&mut self.buffer).expect("the socket never fails");
@@ -114,11 +114,10 @@ impl Echo for ServiceEcho {
     }
 }
 
-/// tungstenite's server, set up to do as well as it can.
+/// tungstenite's server, configured for the best speed.
 ///
-/// It fills its read buffer with zeros before each read, so the buffer is as long as the read and no longer,
-/// and it is not asked to read once more to find out that there is nothing left. Answers are collected and
-/// flushed once, as its write buffer allows.
+/// It fills its read buffer with zeros before each read, so the buffer has exactly the size of the read. It does not
+/// read again to find that no bytes are left. Its write buffer collects the answers, which are flushed once.
 #[derive(Debug)]
 pub struct TungsteniteEcho {
     socket: WebSocket<Socket>,
@@ -126,7 +125,7 @@ pub struct TungsteniteEcho {
 }
 
 impl TungsteniteEcho {
-    /// A server behind its handshake.
+    /// Creates a server after its handshake.
     pub fn new(read: &FullRead) -> TungsteniteEcho {
         let len = read.bytes().len();
         let config = WebSocketConfig::default().read_buffer_size(len).write_buffer_size(2 * len);
@@ -154,7 +153,7 @@ mod tests {
     use super::*;
     use crate::Kind;
 
-    /// Three turns: what was written, with how many reads and writes.
+    /// Runs three turns. Returns the written bytes, and the numbers of reads and writes.
     fn observe(mut echo: impl Echo) -> (Vec<u8>, usize, usize) {
         echo.socket().kept = Some(Vec::new());
         (0..3).for_each(|_| echo.turn());
@@ -169,7 +168,7 @@ mod tests {
             let session = observe(SessionEcho::new(&read));
             assert_eq!((session.1, session.2), (3, 3));
             assert!(session.0.len() > 3 * read.messages() * size);
-            assert_eq!(observe(ServiceEcho::new(&read)), session, "the service, {kind:?} of {size} bytes");
+            assert_eq!(observe(WorkerEcho::new(&read)), session, "the worker, {kind:?} of {size} bytes");
             assert_eq!(
                 observe(TungsteniteEcho::new(&read)),
                 session,

@@ -1,18 +1,18 @@
-//! What one read of a busy connection brings.
+//! The bytes of one read from a busy connection.
 
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 
-/// What the messages are.
+/// The content of the messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// ASCII, as most text on the wire is.
+    /// ASCII text.
     Text,
-    /// Every byte value.
+    /// All byte values.
     Binary,
 }
 
-/// A read full of messages of one kind and size, each in one frame, masked with a key of its own.
+/// A read that is filled with messages of one kind and size, each in one frame with its own masking key.
 #[derive(Debug, Clone)]
 pub struct FullRead {
     bytes: Vec<u8>,
@@ -20,8 +20,8 @@ pub struct FullRead {
 }
 
 impl FullRead {
-    /// Whole messages of `size` bytes until 64 KiB are reached. The last one may stand over a little, which
-    /// makes it four of 16 KiB and not three; the read buffers of the benches are as long as the read.
+    /// Creates a read with messages of `size` bytes and a total of at least 64 KiB. The last message may exceed that,
+    /// so there are four messages of 16 KiB and not three. The read buffers of the benches have the size of the read.
     pub fn new(kind: Kind, size: usize) -> FullRead {
         let payload: Vec<u8> = match kind {
             Kind::Text => (b' '..=b'~').cycle().take(size).collect(),
@@ -34,19 +34,19 @@ impl FullRead {
         read
     }
 
-    /// One message, and nothing else.
+    /// Creates a read with one message.
     pub fn one(kind: Kind, payload: &[u8]) -> FullRead {
         let mut read = FullRead { bytes: Vec::new(), messages: 0 };
         read.push(kind, payload);
         read
     }
 
-    /// What is read.
+    /// Returns the bytes.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// How many messages that is.
+    /// Returns the number of messages.
     pub fn messages(&self) -> usize {
         self.messages
     }
@@ -56,11 +56,11 @@ impl FullRead {
             Kind::Text => OpCode::Data(Data::Text),
             Kind::Binary => OpCode::Data(Data::Binary),
         };
-        // Multiplied by an odd constant, so that all bytes of the key change from message to message.
+        // The odd factor changes all bytes of the key from message to message.
         let mask = (self.messages as u32 + 1).wrapping_mul(0x9e37_79b1).to_ne_bytes();
         let header =
             FrameHeader { is_final: true, rsv1: false, rsv2: false, rsv3: false, opcode, mask: Some(mask) };
-        header.format(payload.len() as u64, &mut self.bytes).expect("a vector takes all");
+        header.format(payload.len() as u64, &mut self.bytes).expect("a vector accepts all bytes");
         self.bytes.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, key)| byte ^ key));
         self.messages += 1;
     }

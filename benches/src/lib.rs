@@ -1,9 +1,9 @@
-//! What the benches share: one captured request, reads full of messages, a session that takes them, a socket in
-//! memory, and the three servers that echo through it.
+//! The shared parts of the benches: a captured request, reads filled with messages, a session that receives them, a
+//! socket in memory, and three echo servers that use it.
 //!
-//! The benches count what the code of a server costs a message, without the kernel: no system call, no thread,
-//! no clock. Each of them names the question that it answers. Compare runs of the same machine only, and
-//! look at the ratio of the sides rather than at the nanoseconds:
+//! The benches measure the code of a server without the kernel: they use no system calls, threads or clock. Each
+//! bench states the question that it answers. Compare only runs of the same machine, and ratios rather than
+//! nanoseconds:
 //!
 //! ```text
 //! cargo bench -p postern-benches -- --save-baseline before
@@ -21,22 +21,22 @@ mod full_read;
 mod reader;
 mod socket;
 
-pub use echo::{Echo, ServiceEcho, SessionEcho, TungsteniteEcho};
+pub use echo::{Echo, SessionEcho, TungsteniteEcho, WorkerEcho};
 pub use full_read::{FullRead, Kind};
 pub use reader::Reader;
 pub use socket::Socket;
 
-/// An upgrade of Chromium behind Traefik with its forward auth, byte for byte as a backend received it: 23
-/// lines, a cookie with a token, the identity.
+/// An upgrade request of Chromium behind Traefik with forward auth, as a backend received it: 23 lines, a cookie with
+/// a token, and the identity.
 pub const REQUEST: &[u8] = include_bytes!("../../tests/captures/traefik-chromium-cookie.http");
 
-/// The gateway: a peer that the default settings trust.
+/// Returns the gateway: a peer that the default settings trust.
 pub fn gateway() -> Peer {
     Peer::Tcp { ip: IpAddr::from([127, 0, 0, 1]), port: 40_000 }
 }
 
-/// Criterion with times that keep the whole run below two minutes. A bench here is micro- or nanoseconds
-/// long, so that two seconds are thousands of rounds.
+/// Returns a Criterion whose times keep the whole run below two minutes. An iteration takes nanoseconds or
+/// microseconds, so there are thousands in two seconds.
 pub fn criterion() -> Criterion {
     Criterion::default()
         .warm_up_time(Duration::from_millis(500))

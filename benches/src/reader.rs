@@ -1,4 +1,4 @@
-//! The receiving half of a session, alone.
+//! The receiving half of a session.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -7,11 +7,10 @@ use std::time::Instant;
 use postern_core::handshake::Deflate;
 use postern_core::{Codec, Event, Input, Session, SessionConfig, Turn};
 
-/// A [`Session`] that is given bytes and answers nothing.
+/// A [`Session`] that receives bytes and sends no answers.
 ///
-/// It unmasks where the bytes lie and leaves the headers as they are. So the same buffer can be read over and over
-/// without a copy of it: every second time its payloads are masked where they had been plain, which makes no
-/// difference to binary messages.
+/// It unmasks payloads in place and does not change headers, so the same buffer can be received repeatedly without a
+/// copy: every second time the payloads are masked again, which does not matter for binary messages.
 #[derive(Debug)]
 pub struct Reader {
     session: Session,
@@ -21,7 +20,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// A session with the default limits, and with the compression that a handshake has agreed on.
+    /// Creates a session with the default limits and the negotiated compression.
     pub fn new(deflate: Option<Deflate>) -> Reader {
         Reader {
             session: Session::new(Arc::new(SessionConfig::default())).with_deflate(deflate),
@@ -31,11 +30,11 @@ impl Reader {
         }
     }
 
-    /// Takes what one read has brought. Says how many messages became whole by it.
+    /// Receives the bytes of one read. Returns the number of messages that it completed.
     ///
     /// # Panics
     ///
-    /// If the bytes are not frames, or others than those of messages.
+    /// If the bytes are not frames of messages.
     #[inline]
     pub fn read(&mut self, bytes: &mut [u8]) -> usize {
         let mut input = Input::new(bytes);

@@ -1,28 +1,28 @@
-//! A socket without a kernel.
+//! A socket in memory.
 
 use std::hint::black_box;
 use std::io::{self, Read, Write};
 
-/// A socket in memory, the same for every side: a read copies out of a template, as the kernel copies out of
-/// its own buffers, and a write takes all and looks at none of it.
+/// A socket in memory, the same for all servers. A read copies bytes of a template, as the kernel copies bytes of its
+/// buffers. A write discards the bytes.
 ///
-/// Sessions unmask where the bytes lie, so each round needs fresh ones. That copy is inside of what is
-/// measured, once on every side, because it is also inside of every real read.
+/// Sessions unmask in place, so each iteration needs a new copy. The copy is part of the measurement of all servers,
+/// because it is also part of every real read.
 #[derive(Debug)]
 pub struct Socket {
     template: Vec<u8>,
-    /// How much of the template this round's reads have handed out; starts again behind its end.
+    /// The number of bytes of the template that have been read. It starts again at 0 after the end of the template.
     at: usize,
-    /// How often it was read from.
+    /// Number of reads.
     pub reads: usize,
-    /// How often it was written to.
+    /// Number of writes.
     pub writes: usize,
-    /// What was written, if anyone wants to know.
+    /// The written bytes, if they are recorded.
     pub kept: Option<Vec<u8>>,
 }
 
 impl Socket {
-    /// A socket that hands out `template` over and over.
+    /// Creates a socket whose reads return `template` repeatedly.
     pub fn new(template: &[u8]) -> Socket {
         Socket { template: template.to_vec(), at: 0, reads: 0, writes: 0, kept: None }
     }

@@ -1,5 +1,5 @@
-//! What the peers have in common: their arguments, the answer to an upgrade, writes gathered into one, and the loop
-//! around a library that has a stream and a sink.
+//! The shared parts of the peers: their arguments, the answer to an upgrade, a socket that collects writes, and the
+//! loop for libraries with a stream and a sink.
 
 use std::env;
 use std::future::{Future, poll_fn};
@@ -13,20 +13,21 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-/// The longest message of all peers that have such a limit.
+/// The largest message of all peers that have a limit.
 pub const MAX_MESSAGE: usize = 64 << 20;
 
-/// From so many bytes on, a write is not copied to be sent together with others.
+/// Writes of at least this number of bytes are not copied to be sent together with others.
 const LARGE: usize = 16 << 10;
 
-/// `PORT [MESSAGE]`: where to listen, and how long the messages will be, for those that can be tuned for that.
+/// Parses `PORT [MESSAGE]`: the port to listen on, and the size of the messages, for peers that can be tuned for a
+/// size.
 pub fn arguments() -> (SocketAddr, usize) {
     let mut numbers = env::args().skip(1).map(|text| text.parse::<usize>().expect("a number"));
     let port = numbers.next().expect("usage: PORT [MESSAGE]") as u16;
     (SocketAddr::from((Ipv4Addr::LOCALHOST, port)), numbers.next().unwrap_or(0))
 }
 
-/// Whether the head of a request is complete: its length and the 101.
+/// Returns the length of the head of a request and the 101, if the head is complete.
 pub fn answer(request: &[u8]) -> Option<(usize, String)> {
     let len = request.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
     let head = std::str::from_utf8(&request[..len]).expect("a request in ASCII");
@@ -40,7 +41,7 @@ pub fn answer(request: &[u8]) -> Option<(usize, String)> {
     Some((len, answer))
 }
 
-/// Serves connections on one thread of tokio's.
+/// Serves connections on one thread of tokio.
 pub fn serve<F: Future + Send + 'static>(port: SocketAddr, connection: impl Fn(TcpStream) -> F)
 where
     F::Output: Send,
@@ -55,7 +56,8 @@ where
     });
 }
 
-/// Answers an upgrade for a library that begins behind it. The client sends nothing more before it has the answer.
+/// Answers an upgrade for a library without a handshake. The client sends nothing more before it has received the
+/// answer.
 pub async fn upgrade(stream: &mut TcpStream) -> io::Result<()> {
     let mut request = Vec::with_capacity(1024);
     loop {
@@ -68,7 +70,8 @@ pub async fn upgrade(stream: &mut TcpStream) -> io::Result<()> {
     }
 }
 
-/// Echoes all that `is_data`: hands each echo over at once, and flushes when there is no more to read.
+/// Echoes all messages for which `is_data` returns true. Passes each echo to the sink at once, and flushes when no
+/// more messages are available.
 pub async fn echo<M, E>(
     mut socket: impl Stream<Item = Result<M, E>> + Sink<M, Error = E> + Unpin,
     is_data: impl Fn(&M) -> bool,
@@ -97,8 +100,8 @@ pub async fn echo<M, E>(
     .await
 }
 
-/// A socket for libraries that write each frame at once: keeps what they write, and sends it before it reads or when it
-/// is flushed.
+/// A socket for libraries that write each frame at once. It buffers their writes, and sends them before a read or a
+/// flush.
 pub struct Gather {
     stream: TcpStream,
     kept: Vec<u8>,

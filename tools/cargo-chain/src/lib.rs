@@ -1,8 +1,8 @@
 //! The first half of `cargo chain`: builds the programs that the second half starts.
 //!
-//! The second half is the binary `chain` of `tools/chain`. This package depends only on the standard library, so Cargo
-//! builds it in a second even in a clean clone, and it can announce the build of the other programs. Cargo prints its own
-//! progress on standard error.
+//! The second half is the binary `chain` of `tools/chain`. This package depends only on the standard library, so
+//! Cargo builds it in a second even in a clean clone, and it can announce the build of the other programs. Cargo
+//! prints its own progress on standard error.
 //!
 //! Postern is built with the release profile unless `--dev` is given. The Identity service and `chain` are always built
 //! with the dev profile, because their speed does not matter.
@@ -100,8 +100,8 @@ const TOOLS: &[&str] = &["build", "--locked", "--package", "postern-chain", "--p
 const FIRST_BUILD: &str = "\n             | The first build downloads about 25 MB of crates and takes about 4 minutes on 2 cores; \
                            later ones take seconds.";
 
-/// Removes the variables by which Cargo describes a package to its program. Build scripts that read them, such as that of
-/// ring, would otherwise run again, and their dependents would be built again.
+/// Removes the variables by which Cargo describes a package to its program. Build scripts that read them, such as
+/// that of ring, would otherwise run again, and their dependents would be built again.
 pub fn without_package(command: &mut Command) {
     for (name, _) in env::vars_os() {
         if name.to_str().is_some_and(|name| PACKAGE.iter().any(|prefix| name.starts_with(prefix))) {

@@ -1,8 +1,8 @@
 //! The gateways of `deploy/`, on addresses of their own.
 //!
-//! The configuration files are the shipped ones except for the addresses: that of Traefik's entry point, and all of nginx's
-//! and HAProxy's. Traefik reads the other two from its environment, as in `deploy/compose.yaml`. Each replacement must
-//! happen exactly as often as expected, so an incompatible change of a shipped file is an error.
+//! The configuration files are the shipped ones except for the addresses: that of Traefik's entry point, and all of
+//! nginx's and HAProxy's. Traefik reads the other two from its environment, as in `deploy/compose.yaml`. Each
+//! replacement must happen exactly as often as expected, so an incompatible change of a shipped file is an error.
 
 use std::fmt;
 use std::fs;
@@ -199,8 +199,8 @@ impl File {
     }
 }
 
-/// Waits until the gateway routes `/ws`, which means that a request without a token gets 401. Traefik listens before it has
-/// read its routes, and answers 404 until then.
+/// Waits until the gateway routes `/ws`, which means that a request without a token gets 401. Traefik listens before
+/// it has read its routes, and answers 404 until then.
 pub fn wait_until_routed(gateway: SocketAddr) -> Result<(), Failure> {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -231,8 +231,8 @@ fn answer(gateway: SocketAddr) -> io::Result<String> {
 /// How long a gateway may take to start: reading the 185 MB of Traefik from a cold disk is slow.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The addresses in the shipped files. Traefik's entry point is that of a container, with its quotes because a comment in the
-/// file contains another one.
+/// The addresses in the shipped files. Traefik's entry point is that of a container, with its quotes because a
+/// comment in the file contains another one.
 const SHIPPED_ENTRY_POINT: &str = "\":9191\"";
 const SHIPPED_GATEWAY: &str = "127.0.0.1:9191";
 const SHIPPED_IDENTITY: &str = "127.0.0.1:9292";

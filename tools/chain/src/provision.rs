@@ -85,9 +85,9 @@ pub fn npm(item: &str, package: &str, packages: &[&str]) -> Result<PathBuf, Fail
     Ok(folder.join("node_modules"))
 }
 
-/// Returns a folder with the files of packages of this Debian or Ubuntu, as they would be at the root of a host: those of
-/// `whole` with their dependencies except for the C library, which must be that of this machine's loader, and those of
-/// `alone` without.
+/// Returns a folder with the files of packages of this Debian or Ubuntu, as they would be at the root of a host:
+/// those of `whole` with their dependencies except for the C library, which must be that of this machine's loader,
+/// and those of `alone` without.
 ///
 /// # Errors
 /// They cannot be downloaded, or do not contain `wanted`.

@@ -1,5 +1,5 @@
-//! Downloads the gateway, starts the Identity service, Postern and the gateway, prints commands to try, and ends all three
-//! on a signal or when one of them ends.
+//! Downloads the gateway, starts the Identity service, Postern and the gateway, prints commands to try, and ends all
+//! three on a signal or when one of them ends.
 
 use std::cell::Cell;
 use std::fmt;
@@ -67,8 +67,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     outcome
 }
 
-/// Returns the path of the Identity service. Cargo puts the binaries of a profile into one folder, and the tests build this
-/// program and the Identity service under names with a prefix.
+/// Returns the path of the Identity service. Cargo puts the binaries of a profile into one folder, and the tests
+/// build this program and the Identity service under names with a prefix.
 fn identity() -> Result<PathBuf, Failure> {
     let program = this_program()?;
     let name = program.file_name().unwrap_or_default().to_string_lossy().replace("chain", "identity");
@@ -165,8 +165,8 @@ fn how(status: ExitStatus) -> String {
     }
 }
 
-/// Records signals that stop the chain: SIGINT, SIGTERM, SIGQUIT, or the SIGHUP of a closed terminal. The children are in
-/// process groups of their own, so only this program ends them.
+/// Records signals that stop the chain: SIGINT, SIGTERM, SIGQUIT, or the SIGHUP of a closed terminal. The children
+/// are in process groups of their own, so only this program ends them.
 struct Interrupt {
     flag: Arc<AtomicBool>,
     /// The time of the last signal.
@@ -183,8 +183,8 @@ impl Interrupt {
         Ok(Self { flag, seen: Cell::new(None) })
     }
 
-    /// Returns true once for each signal. Two signals within [`REPEAT`] count as one, because `cargo` and `timeout` forward the
-    /// signals that a terminal sends to the whole group.
+    /// Returns true once for each signal. Two signals within [`REPEAT`] count as one, because `cargo` and `timeout`
+    /// forward the signals that a terminal sends to the whole group.
     fn came(&self) -> bool {
         if !self.flag.swap(false, Ordering::Relaxed) {
             return false;

@@ -104,7 +104,8 @@ pub(crate) struct Target {
     server: SocketAddr,
     control: SocketAddr,
     api_key: String,
-    /// Number of users so far. Each connection has its own user, so that entries of the index of users come and go, too.
+    /// Number of users so far. Each connection has its own user, so that entries of the index of users come and go,
+    /// too.
     users: Cell<u64>,
     /// Limits the concurrent requests to the control port, which accepts at most 64.
     operators: Semaphore,

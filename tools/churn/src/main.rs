@@ -1,8 +1,8 @@
-//! Opens and ends connections in every possible way, and checks that the server releases everything that belonged to them:
-//! file descriptors, threads, connections, users, buffered bytes, resident memory.
+//! Opens and ends connections in every possible way, and checks that the server releases everything that belonged to
+//! them: file descriptors, threads, connections, users, buffered bytes, resident memory.
 //!
-//! Each cycle checks how its connection ended, so a server that refuses all connections does not pass. The server must have
-//! the settings of `benches/churn.env`.
+//! Each cycle checks how its connection ended, so a server that refuses all connections does not pass. The server
+//! must have the settings of `benches/churn.env`.
 //!
 //! * [`cycles`]: the ways in which a connection ends.
 //! * [`client`]: one connection.

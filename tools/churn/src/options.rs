@@ -121,6 +121,6 @@ const CYCLES: u64 = 1_000_000;
 
 const AT_ONCE: usize = 512;
 
-/// Allows for fragmentation in the allocator and for the two buffers of the log, which keep up to a MiB each. A leak of eight
-/// bytes in each of a million cycles is as much.
+/// Allows for fragmentation in the allocator and for the two buffers of the log, which keep up to a MiB each. A leak
+/// of eight bytes in each of a million cycles is as much.
 const TOLERANCE_KIB: u64 = 8192;

@@ -1,8 +1,8 @@
 //! Finds the token in a request.
 //!
-//! Programs send the token in `Authorization`. Browsers cannot set headers on a WebSocket: they send it as a cookie, in the
-//! query, or as a subprotocol. The gateway makes a request of its own, so the query of the original request comes in a
-//! header: `X-Forwarded-Uri` from Traefik, `X-Original-URI` from nginx.
+//! Programs send the token in `Authorization`. Browsers cannot set headers on a WebSocket: they send it as a cookie,
+//! in the query, or as a subprotocol. The gateway makes a request of its own, so the query of the original request
+//! comes in a header: `X-Forwarded-Uri` from Traefik, `X-Original-URI` from nginx.
 
 use hyper::HeaderMap;
 use hyper::header::{AUTHORIZATION, COOKIE, HeaderValue, SEC_WEBSOCKET_PROTOCOL};

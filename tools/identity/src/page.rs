@@ -73,7 +73,8 @@ mod tests {
         assert_ne!(nonces[0], nonces[1]);
     }
 
-    /// A browser would silently ignore what the policy forbids: script and style in attributes, and resources of other hosts.
+    /// A browser would silently ignore what the policy forbids: script and style in attributes, and resources of
+    /// other hosts.
     #[test]
     fn the_page_loads_nothing_and_has_no_script_or_style_in_attributes() {
         for forbidden in

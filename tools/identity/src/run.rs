@@ -14,8 +14,8 @@ use crate::serve::serve;
 use crate::service::Service;
 use crate::tokens::Tokens;
 
-/// Runs the service until a signal ends the process, or the health check. `on_issue` is called with each token that the service
-/// issues: tests record them.
+/// Runs the service until a signal ends the process, or the health check. `on_issue` is called with each token that
+/// the service issues: tests record them.
 pub fn run(on_issue: fn(&str)) -> ExitCode {
     let args = match Args::parse(std::env::args_os()) {
         Ok(args) => args,
@@ -67,8 +67,8 @@ fn status_without_token(listen: SocketAddr) -> io::Result<String> {
     Ok(answer.split(' ').nth(1).unwrap_or_default().to_owned())
 }
 
-/// Exits with 0 on SIGINT and SIGTERM. The first process of a container has no default action for signals: without this,
-/// `docker stop` would wait ten seconds and then kill the process.
+/// Exits with 0 on SIGINT and SIGTERM. The first process of a container has no default action for signals: without
+/// this, `docker stop` would wait ten seconds and then kill the process.
 fn exit_on_signals() -> io::Result<()> {
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register_conditional_shutdown(signal, 0, Arc::new(AtomicBool::new(true)))?;

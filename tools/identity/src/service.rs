@@ -165,8 +165,8 @@ fn respond(status: StatusCode, body: &serde_json::Value) -> Response<Full<Bytes>
     response
 }
 
-/// Sets a header whose value this service signed. A value that HTTP does not allow is left out: the gateway then injects
-/// no header, and Postern refuses the upgrade.
+/// Sets a header whose value this service signed. A value that HTTP does not allow is left out: the gateway then
+/// injects no header, and Postern refuses the upgrade.
 fn insert(response: &mut Response<Full<Bytes>>, name: HeaderName, value: &[u8]) {
     if let Ok(value) = HeaderValue::from_bytes(value) {
         response.headers_mut().insert(name, value);

@@ -1,8 +1,8 @@
 //! A load generator: one thread with many connections, which counts every byte of the echoes.
 //!
-//! It must need less processor time than the server that it measures. Therefore the frames are created before the run, and
-//! echoes are counted instead of parsed, because all of them have the same length. Before and after the run the core's
-//! client checks one echo on each connection; the check after the run fails if a byte is missing.
+//! It must need less processor time than the server that it measures. Therefore the frames are created before the
+//! run, and echoes are counted instead of parsed, because all of them have the same length. Before and after the run
+//! the core's client checks one echo on each connection; the check after the run fails if a byte is missing.
 //!
 //! The clock is read once for each batch of events, so a latency may be too long by the duration of the batch.
 

@@ -147,8 +147,8 @@ impl Load {
         Ok(())
     }
 
-    /// Sends one message on each connection, at most [`OPENING`] at a time, and checks every byte of the echoes. Returns the
-    /// duration.
+    /// Sends one message on each connection, at most [`OPENING`] at a time, and checks every byte of the echoes.
+    /// Returns the duration.
     fn check(&mut self) -> Result<Duration, Failure> {
         let started = Instant::now();
         let (mut begun, mut done) = (0, 0);
@@ -195,9 +195,10 @@ impl Load {
         }
     }
 
-    /// Sends all messages that are due, and returns the time of the next one. Timeouts have a resolution of a millisecond,
-    /// so messages may be sent that much later. Latency is measured from the time at which a message is sent. No message
-    /// waits for an echo, so a server that stalls delays the echoes of all messages that are sent in the meantime.
+    /// Sends all messages that are due, and returns the time of the next one. Timeouts have a resolution of a
+    /// millisecond, so messages may be sent that much later. Latency is measured from the time at which a message is
+    /// sent. No message waits for an echo, so a server that stalls delays the echoes of all messages that are sent in
+    /// the meantime.
     fn send_due(&mut self, now: Instant) -> Result<Option<Instant>, Failure> {
         let Some(pace) = &mut self.pace else { return Ok(None) };
         while pace.next <= now {

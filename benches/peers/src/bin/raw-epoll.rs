@@ -1,7 +1,7 @@
-//! The limit: epoll, recv, send, and no protocol. After the upgrade it learns the echo of the first message of all, to
-//! the byte; from then on it takes every frame to be as long as that one, looks at none, and sends as many bytes of its
-//! prebuilt echoes as have come in behind the headers. So a long message goes out while it comes in, which no server can
-//! do that hands whole messages to an application.
+//! The limit of the comparison: epoll, recv and send without a protocol. After the first upgrade it parses the first
+//! message and prepares its echo. It assumes that all later frames have the same length, does not parse them, and
+//! sends as many bytes of the prepared echoes as payload bytes have arrived. So it sends a long message while it
+//! arrives, which is impossible for a server that passes whole messages to an application.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -14,18 +14,18 @@ const PREBUILT: usize = 64 << 10;
 
 struct Connection {
     stream: TcpStream,
-    /// The request, until it is answered, and the first frame, until it is learned.
+    /// The bytes of the request until it is answered, and of the first frame until it is complete.
     head: Vec<u8>,
     is_open: bool,
-    /// Bytes of the current frame that have come in.
+    /// Bytes of the current frame that have arrived.
     at: usize,
-    /// Bytes of echoes that are to be sent.
+    /// Bytes of echoes that are pending.
     owed: usize,
     /// Bytes of the current echo that have been sent.
     sent: usize,
 }
 
-/// What was learned: how long a frame is that comes in, how long one is that goes out, and many of the latter.
+/// The lengths of a received frame and of its echo, and prepared echoes.
 struct Echo {
     frame: usize,
     len: usize,
@@ -33,7 +33,7 @@ struct Echo {
 }
 
 impl Echo {
-    /// How many bytes of echoes are due when `at` bytes have come in.
+    /// Returns the number of bytes of echoes to send after `at` bytes have arrived.
     #[inline]
     fn due(&self, at: usize) -> usize {
         let header = self.frame - self.len;
@@ -140,7 +140,7 @@ impl Connection {
     }
 }
 
-/// The echo of a frame, if that is complete.
+/// Returns the echo of a frame, if the frame is complete.
 fn learn(bytes: &[u8]) -> Option<Echo> {
     let (header, payload) = match (bytes.get(1)? & 0x7f, bytes.get(2..10)) {
         (126, Some(long)) => (4, usize::from(u16::from_be_bytes([long[0], long[1]]))),

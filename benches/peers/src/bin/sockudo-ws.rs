@@ -1,5 +1,5 @@
-//! sockudo-ws on tokio, by its `Protocol` and not its stream: so the answers to all messages of a read go out at
-//! once, long ones without a copy, and the read buffer can be chosen.
+//! sockudo-ws on tokio. It uses `Protocol` instead of the stream, so the answers to all messages of a read are sent
+//! at once, long ones without a copy, and the size of the read buffer can be set.
 
 use std::io::{self, IoSlice};
 
@@ -11,7 +11,7 @@ use sockudo_ws::{Error, Message, OpCode, Result, Role};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// From so many bytes on, a payload is not copied.
+/// Payloads of at least this number of bytes are not copied.
 const LARGE: usize = 16 << 10;
 
 fn main() {

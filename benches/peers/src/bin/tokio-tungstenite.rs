@@ -1,5 +1,5 @@
-//! tokio-tungstenite. Its write buffer is left at 128 KiB and flushed when there is no more to read; its read buffer
-//! is filled with zeros before each read, so it is as small as the messages allow.
+//! tokio-tungstenite. Its write buffer has the default size of 128 KiB and is flushed when no more messages are
+//! available. Its read buffer is filled with zeros before each read, so it is as small as the messages allow.
 
 use peers::MAX_MESSAGE;
 use tokio::net::TcpStream;
@@ -8,7 +8,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 fn main() {
     let (port, message) = peers::arguments();
-    // One frame, if that is not too much to fill.
+    // One frame, unless filling that much memory takes too long.
     let read_buffer = (message + 16).clamp(4 << 10, 64 << 10);
     peers::serve(port, move |stream| connection(stream, read_buffer));
 }

@@ -1,6 +1,6 @@
-//! tokio-websockets. It sends what is queued when it is asked for the next message; so all that are there are taken
-//! before their echoes are queued. It sends up to 32 frames at once; so a `Gather` is between it and the socket. Its
-//! read buffer has a fixed size.
+//! tokio-websockets. It sends queued frames when the next message is requested, so all available messages are
+//! received before their echoes are queued. It sends up to 32 frames at once, so a `Gather` is between it and the
+//! socket. Its read buffer has a fixed size.
 
 use std::future::poll_fn;
 use std::task::{Poll, ready};
@@ -10,7 +10,7 @@ use peers::{Gather, MAX_MESSAGE};
 use tokio::net::TcpStream;
 use tokio_websockets::{Config, Error, Limits, ServerBuilder};
 
-/// So many messages are taken at most.
+/// The largest number of messages that are received before their echoes are queued.
 const MOST: usize = 256;
 
 fn main() {
