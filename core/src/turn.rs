@@ -32,10 +32,10 @@ impl Codec {
         Codec::default()
     }
 
-    /// The same where all connections together may hold `max_memory` bytes, or any number if that is zero: spare buffers
+    /// The same where all connections together may hold `max_memory` bytes: spare buffers
     /// must be small compared with that.
     pub(crate) fn within(max_memory: usize) -> Codec {
-        let most = if max_memory == 0 { MOST_KEPT } else { MOST_KEPT.min(max_memory / 16) };
+        let most = MOST_KEPT.min(max_memory / 16);
         Codec { buffers: Buffers { most, ..Buffers::default() }, ..Codec::default() }
     }
 }
@@ -107,7 +107,6 @@ mod tests {
     #[test]
     fn what_is_kept_for_later_is_little_beside_what_may_be_held() {
         assert_eq!(kept(Codec::new()), 68);
-        assert_eq!(kept(Codec::within(0)), 68);
         assert_eq!(kept(Codec::within(1 << 30)), 68);
         assert_eq!(kept(Codec::within(8 << 20)), 8);
         assert_eq!(kept(Codec::within(1)), 0);

@@ -203,12 +203,12 @@ fn both_gateways_can_prove_themselves_and_their_clients_cannot() {
 
 #[test]
 fn trust_in_everybody_is_warned_of_once() {
-    let everybody = "POSTERN_TRUSTED_PROXIES trusts every peer: whoever reaches the port";
+    let everybody = "POSTERN_TRUSTED_PROXIES trusts every peer: any client";
     for runtime in Runtime::BOTH {
         for (proxies, secret, warnings) in [
             ("any", "", vec![format!("WARN {everybody} can be any user")]),
             ("10.0.0.0/8,::/0", "", vec![format!("WARN {everybody} can be any user")]),
-            ("any", SECRET, vec![format!("WARN {everybody} and knows the proxy secret can be any user")]),
+            ("any", SECRET, vec![format!("WARN {everybody} that knows the proxy secret can be any user")]),
             ("private,loopback", "", vec![]),
         ] {
             let settings = [("POSTERN_TRUSTED_PROXIES", proxies), ("POSTERN_PROXY_SECRET", secret)];

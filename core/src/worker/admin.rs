@@ -69,7 +69,7 @@ pub struct Totals {
     pub backlog: usize,
     /// Bytes in buffers: [`Worker::memory_held`].
     pub memory: usize,
-    /// How many they may be; 0 is any number.
+    /// The limit of these bytes. [`usize::MAX`] is unlimited.
     pub max_memory: usize,
 }
 
@@ -80,6 +80,6 @@ impl AddAssign for Totals {
         self.traffic += other.traffic;
         self.backlog += other.backlog;
         self.memory += other.memory;
-        self.max_memory += other.max_memory;
+        self.max_memory = self.max_memory.saturating_add(other.max_memory);
     }
 }

@@ -7,7 +7,7 @@ use crate::policy::{KeepAliveConfig, Users};
 use crate::session::SessionConfig;
 
 /// The rules for all connections. One per process, shared by its workers.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct WorkerConfig {
     /// The rules of the handshake.
     pub handshake: HandshakeConfig,
@@ -17,8 +17,8 @@ pub struct WorkerConfig {
     pub keep_alive: KeepAliveConfig,
     /// Who counts the connections of each user; one too many is 429. Default nobody, and any number may be.
     pub users: Option<Arc<dyn Users>>,
-    /// How many bytes the buffers of a worker's connections may hold; beyond it the slowest connections are ended.
-    /// Default 0, which is any number.
+    /// The most bytes in the buffers of a worker's connections; above it the slowest connections are evicted. Default
+    /// [`usize::MAX`].
     pub max_memory: usize,
     /// The most connections of a worker that are admitted or may become so. For one more, the oldest handshake in progress is
     /// evicted; if there is none, the new connection is refused with 503. Default
@@ -29,6 +29,21 @@ pub struct WorkerConfig {
     pub max_sockets: Option<usize>,
     /// The secret seed of the user index's keyed hash, the same for all workers.
     pub hash_seed: u64,
+}
+
+impl Default for WorkerConfig {
+    fn default() -> WorkerConfig {
+        WorkerConfig {
+            handshake: HandshakeConfig::default(),
+            session: Arc::default(),
+            keep_alive: KeepAliveConfig::default(),
+            users: None,
+            max_memory: usize::MAX,
+            max_connections: None,
+            max_sockets: None,
+            hash_seed: 0,
+        }
+    }
 }
 
 impl WorkerConfig {

@@ -27,13 +27,13 @@ impl Worker {
     /// read.
     #[inline]
     pub fn is_short_of_memory(&self) -> bool {
-        self.config.max_memory != 0 && self.memory.held > self.config.max_memory
+        self.memory.held > self.config.max_memory
     }
 
     /// Whether so much is held that little more makes it too much: more than an eighth less than may be. Until so much is
     /// free again connections are ended, when memory is [short](Worker::is_short_of_memory).
     pub fn is_nearly_out_of_memory(&self) -> bool {
-        self.config.max_memory != 0 && self.memory.held > self.enough_memory()
+        self.memory.held > self.enough_memory()
     }
 
     /// Bytes in buffers of all connections: output not taken, messages and heads not whole.

@@ -550,7 +550,7 @@ const SMALL_READ_BUFFER: usize = 64 * 1024;
 /// Bytes of the read buffer of a worker whose connections may hold `max_memory` bytes. The answer to one read may have to be
 /// kept whole, so where little may be held, little is read at a time.
 fn read_buffer(max_memory: usize) -> usize {
-    if max_memory == 0 { READ_BUFFER } else { (max_memory / 256).clamp(SMALL_READ_BUFFER, READ_BUFFER) }
+    (max_memory / 256).clamp(SMALL_READ_BUFFER, READ_BUFFER)
 }
 
 /// Bytes that all who fill their reads may bring before anybody is heard again, unless more than 64 do.

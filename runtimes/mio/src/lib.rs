@@ -23,7 +23,7 @@ use postern_host::lifecycle::successor::{InheritError, InheritedListeners, Succe
 use postern_host::lifecycle::supervisor::Supervisor;
 use postern_host::lifecycle::watchdog::Watchdog;
 use postern_host::log::{self, Ending, Log};
-use postern_host::settings::{self, Program, Settings};
+use postern_host::settings::{self, Plan, Program, SharedParts};
 use slog::{crit, info};
 
 use accept_loop::AcceptLoop;
@@ -35,46 +35,45 @@ use event_loop::ProcessHandle;
 /// A function of a library, so that the end-to-end tests can build a binary of it for themselves.
 pub fn main() -> ExitCode {
     let inherited = InheritedListeners::from_environment();
-    let settings = settings::load_or_exit(&PROGRAM);
-    let (log, hard) = (settings.log, settings.drain.hard);
-    log::run(&PROGRAM, &log, hard, |log| serve(settings, inherited, log))
+    let plan = settings::load_or_exit(&PROGRAM);
+    log::run(&PROGRAM, &plan.log, plan.settings.drain.hard, |log| serve(&plan, inherited, log))
 }
 
 /// Serves until a request to stop.
 fn serve(
-    mut settings: Settings,
+    plan: &Plan,
     inherited: Result<InheritedListeners, InheritError>,
     log: &Log,
 ) -> Result<Ending, Box<dyn std::error::Error>> {
     let logger = log.logger();
     let mut signals = Signals::register(&logger)?;
     let mut inherited = inherited?;
-    let listeners = inherited.listeners(&mut settings, &logger)?;
+    let listeners = inherited.listeners(&plan.settings, &logger)?;
     let status = ProcessStatus::new(Supervisor::from_environment(&logger));
-    let control = Control::bind(&settings, &PROGRAM, &listeners, inherited.control(), &status, log)?;
+    let control = Control::bind(plan, &listeners, inherited.control(), &status, log)?;
     let launcher = SuccessorLauncher::new(control.as_ref(), &status, &logger)?;
-    settings.announce(&PROGRAM, &listeners, &logger);
-    let (assertion, keys) = assertion::start(settings.assertion.as_ref(), &logger)?.unzip();
-    signals.set_reload(Reload::new(&settings, keys, &logger));
-    settings.worker.handshake.readiness = Some(status.readiness());
-    settings.worker.handshake.assertion = assertion;
-    let (gate, drain) = (settings.gate(), settings.drain);
+    plan.announce(&listeners, &logger);
+    let (assertion, keys) = assertion::start(plan.settings.assertion.as_ref(), &logger)?.unzip();
+    signals.set_reload(Reload::new(plan, keys, &logger));
+    let parts = SharedParts {
+        readiness: status.readiness(),
+        assertion,
+        // 32 bits distinguish the processes in one log.
+        instance: RandomState::new().hash_one("instance") as u32,
+        hash_seed: RandomState::new().hash_one(0),
+    };
+    let (gate, drain) = (plan.gate(), plan.drain(&listeners));
     let acceptor =
         AcceptLoop::new(listeners, signals, gate, drain, launcher, status.clone(), logger.clone())?;
     let waker = acceptor.waker();
-    // 32 bits distinguish the processes in one log.
-    let instance = RandomState::new().hash_one("instance") as u32;
-    settings.worker.handshake.instance = instance;
-    settings.worker.hash_seed = RandomState::new().hash_one(0);
     let all_handles = Arc::new(OnceLock::new());
     let mut workers = Vec::new();
-    for index in 0..settings.workers {
-        // Connections are shared out evenly, so what all may take is, too.
-        let config = settings.worker.share(index, settings.workers);
+    for index in 0..plan.event_loops() {
+        let config = plan.worker(index, &parts);
         let (places, max_memory) = (config.max_connections.unwrap_or(usize::MAX), config.max_memory);
         let worker = Worker::new(Arc::new(config), RandomState::new().hash_one(index), Instant::now());
         let waker = waker.clone();
-        let worker_log = log.worker(instance);
+        let worker_log = log.worker(parts.instance);
         // It fails only if the accept loop has ended, and then no wake-up is needed.
         let done = move || drop(waker.wake());
         workers.push(event_loop::spawn(

@@ -29,7 +29,7 @@ use postern_host::lifecycle::successor::{InheritError, InheritedListeners, Succe
 use postern_host::lifecycle::supervisor::Supervisor;
 use postern_host::listen::Acceptor;
 use postern_host::log::{self, Ending, Log};
-use postern_host::settings::{self, Program, Settings};
+use postern_host::settings::{self, Plan, Program, SharedParts};
 use slog::{crit, info};
 use smol::LocalExecutor;
 
@@ -43,36 +43,37 @@ use tasks::Runtime;
 /// A function of a library, so that the end-to-end tests can build a binary of it for themselves.
 pub fn main() -> ExitCode {
     let inherited = InheritedListeners::from_environment();
-    let settings = settings::load_or_exit(&PROGRAM);
-    let (log, hard) = (settings.log, settings.drain.hard);
-    log::run(&PROGRAM, &log, hard, |log| serve(settings, inherited, log))
+    let plan = settings::load_or_exit(&PROGRAM);
+    log::run(&PROGRAM, &plan.log, plan.settings.drain.hard, |log| serve(&plan, inherited, log))
 }
 
 /// Serves until a request to stop.
 fn serve(
-    mut settings: Settings,
+    plan: &Plan,
     inherited: Result<InheritedListeners, InheritError>,
     log: &Log,
 ) -> Result<Ending, Box<dyn std::error::Error>> {
     let logger = log.logger();
     let mut signals = Signals::register(&logger)?;
     let mut inherited = inherited?;
-    let listeners = inherited.listeners(&mut settings, &logger)?;
+    let listeners = inherited.listeners(&plan.settings, &logger)?;
     let status = ProcessStatus::new(Supervisor::from_environment(&logger));
-    let control = Control::bind(&settings, &PROGRAM, &listeners, inherited.control(), &status, log)?;
+    let control = Control::bind(plan, &listeners, inherited.control(), &status, log)?;
     let launcher = SuccessorLauncher::new(control.as_ref(), &status, &logger)?;
-    settings.announce(&PROGRAM, &listeners, &logger);
-    let (assertion, keys) = assertion::start(settings.assertion.as_ref(), &logger)?.unzip();
-    signals.set_reload(Reload::new(&settings, keys, &logger));
-    settings.worker.handshake.readiness = Some(status.readiness());
-    settings.worker.handshake.assertion = assertion;
-    settings.worker.hash_seed = RandomState::new().hash_one(0);
-    let (gate, drain) = (settings.gate(), settings.drain);
-    // 32 bits distinguish the processes in one log.
-    let instance = RandomState::new().hash_one("instance") as u32;
-    settings.worker.handshake.instance = instance;
-    let worker = Worker::new(Arc::new(settings.worker), RandomState::new().hash_one(0), Instant::now());
-    let worker = Rc::new(RefCell::new(ExecutorState::new(worker, log.worker(instance))));
+    plan.announce(&listeners, &logger);
+    let (assertion, keys) = assertion::start(plan.settings.assertion.as_ref(), &logger)?.unzip();
+    signals.set_reload(Reload::new(plan, keys, &logger));
+    let parts = SharedParts {
+        readiness: status.readiness(),
+        assertion,
+        // 32 bits distinguish the processes in one log.
+        instance: RandomState::new().hash_one("instance") as u32,
+        hash_seed: RandomState::new().hash_one(0),
+    };
+    let (gate, drain) = (plan.gate(), plan.drain(&listeners));
+    let worker =
+        Worker::new(Arc::new(plan.worker(0, &parts)), RandomState::new().hash_one(0), Instant::now());
+    let worker = Rc::new(RefCell::new(ExecutorState::new(worker, log.worker(parts.instance))));
     let executor = Rc::new(LocalExecutor::new());
     let reactor = Reactor::new()?;
     let acceptor = Acceptor::new()?;

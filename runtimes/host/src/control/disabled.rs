@@ -9,7 +9,7 @@ use smol::LocalExecutor;
 use crate::lifecycle::status::ProcessStatus;
 use crate::listen::Listener;
 use crate::log::Log;
-use crate::settings::{Program, Settings};
+use crate::settings::Plan;
 use crate::workers::Workers;
 
 /// The control port. This build cannot make one.
@@ -22,8 +22,7 @@ impl Control {
     /// # Errors
     /// Never fails.
     pub fn bind(
-        _: &Settings,
-        _: &Program,
+        _: &Plan,
         _: &[Listener],
         _: Option<Listener>,
         _: &ProcessStatus,

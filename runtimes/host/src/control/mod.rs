@@ -47,7 +47,7 @@ use smol::{Async, LocalExecutor};
 use crate::lifecycle::status::ProcessStatus;
 use crate::listen::{self, Access, Address, ListenError, Listener};
 use crate::log::Log;
-use crate::settings::{Program, Settings};
+use crate::settings::Plan;
 use crate::workers::Workers;
 use admin_api::{AdminApi, ProcessInfo};
 
@@ -65,14 +65,13 @@ impl Control {
     /// # Errors
     /// The address cannot be had.
     pub fn bind(
-        settings: &Settings,
-        program: &Program,
+        plan: &Plan,
         listeners: &[Listener],
         inherited: Option<Listener>,
         status: &ProcessStatus,
         log: &Log,
     ) -> Result<Option<Control>, ControlError> {
-        let Some(address) = settings.control.address else { return Ok(None) };
+        let Some(address) = plan.settings.control.address else { return Ok(None) };
         let listener = match inherited {
             Some(listener) => Some(listener),
             None => {
@@ -82,15 +81,15 @@ impl Control {
         };
         let Some(listener) = listener else { return Ok(None) };
         let process = ProcessInfo {
-            program: *program,
+            program: plan.program,
             started: SystemTime::now(),
             listen: listeners.iter().map(|listener| listener.address().to_string()).collect(),
-            max_connections: settings.max_connections,
-            control_connections: settings.control.connections,
-            max_message: settings.worker.session.max_message,
-            trusts_any: settings.worker.handshake.trusted_proxies.trusts_any(),
-            api_keys: settings.control.api_keys.clone(),
-            settings: settings.shown.clone(),
+            max_connections: plan.max_connections,
+            control_connections: plan.control_connections,
+            max_message: plan.settings.session.max_message,
+            trusts_any: plan.settings.handshake.trusted_proxies.trusts_any(),
+            api_keys: plan.settings.control.api_keys.clone(),
+            settings: plan.shown.clone(),
             status: status.clone(),
             dropped_records: log.dropped_records(),
             log: log.logger(),

@@ -25,6 +25,7 @@ use crate::lifecycle::watchdog::Watchdog;
 use crate::liveness::Liveness;
 use crate::log::LogSettings;
 use crate::metrics::{Counts, LogAndCounters};
+use crate::settings::Program;
 use crate::workers::{Job, Reply, SubmitError, WorkerContext};
 
 /// A worker without connections whose behaviour a test chooses.

@@ -8,7 +8,7 @@ use std::thread;
 use slog::{Logger, info, warn};
 
 use crate::assertion::Refresh;
-use crate::settings::{SecretFile, Settings};
+use crate::settings::{Plan, SecretFile};
 
 /// Reads again what may have changed.
 #[derive(Clone)]
@@ -23,9 +23,9 @@ struct Sources {
 }
 
 impl Reload {
-    /// Of the files that these settings name, and of the keys that `keys` fetches.
-    pub fn new(settings: &Settings, keys: Option<Refresh>, log: &Logger) -> Reload {
-        let files = settings.secret_files.clone();
+    /// Of the files that the settings name, and of the keys that `keys` fetches.
+    pub fn new(plan: &Plan, keys: Option<Refresh>, log: &Logger) -> Reload {
+        let files = plan.settings.secret_files.clone();
         Reload(Arc::new(Sources { files, keys, turn: Mutex::new(()), log: log.clone() }))
     }
 

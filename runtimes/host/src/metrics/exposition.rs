@@ -261,7 +261,11 @@ impl Exposition {
         )?;
         families.gauge("send_queue_bytes", "Bytes queued for clients", totals.backlog)?;
         families.gauge("memory_held_bytes", "Bytes in buffers of connections", totals.memory)?;
-        families.gauge("memory_max_bytes", "Limit of bytes in buffers; 0 is no limit", totals.max_memory)
+        families.gauge(
+            "memory_max_bytes",
+            "Limit of bytes in buffers",
+            i64::try_from(totals.max_memory).unwrap_or(i64::MAX),
+        )
     }
 }
 

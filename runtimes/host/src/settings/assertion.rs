@@ -1,12 +1,12 @@
 //! The settings of the signed identity, which only make sense together.
 
 use super::error::{SettingsError, SettingsErrors};
-use super::net;
-use super::sources::ResolvedSetting;
-use super::table::{
+use super::names::{
     ASSERTION, ASSERTION_AUDIENCE, ASSERTION_EMAIL_CLAIM, ASSERTION_HEADER, ASSERTION_ID_CLAIM,
     ASSERTION_ISSUER, ASSERTION_JWKS, ASSERTION_JWKS_INSECURE, ASSERTION_NAME_CLAIM,
 };
+use super::net;
+use super::setting::ResolvedSetting;
 use super::value::{ValueError, boolean, choice};
 use crate::assertion::{AssertionSettings, KeySource, Preset};
 
@@ -178,9 +178,8 @@ mod tests {
             (OsString::from(name), OsString::from(value))
         });
         match load(&PROGRAM, [], environment, || Ok(None)) {
-            Ok(Outcome::Start(settings)) => Ok(settings.assertion),
-            Ok(Outcome::Print(text)) => panic!("{text}"),
-            Ok(Outcome::Check(..)) => panic!("nothing is to be asked"),
+            Ok(Outcome::Start(loaded)) => Ok(loaded.settings.assertion),
+            Ok(other) => panic!("{other:?}"),
             Err(error) => Err(error.to_string()),
         }
     }

@@ -8,11 +8,13 @@ use std::os::unix::ffi::OsStringExt;
 
 use clap::{Arg, ArgAction, Command};
 
-use super::Program;
 use super::error::{SettingsError, SettingsErrors};
-use super::features::{self, CONTROL_PORT};
+use super::features::Feature;
+use super::model::Program;
+use super::names::WORKERS;
+use super::setting::Setting;
 use super::suggest::suggest;
-use super::table::{SETTINGS, Setting, WORKERS};
+use super::table::SETTINGS;
 use crate::healthcheck::Probe;
 
 /// What the command line asks for.
@@ -50,8 +52,8 @@ pub(super) fn parse(
     let mut words = arguments.into_iter().map(Word::new).peekable();
     // One word, and only at the front.
     let is_check = words.next_if(|word| word.name == HEALTHCHECK && word.value.is_none()).is_some();
-    if is_check && let Some(lack) = CONTROL_PORT.lack() {
-        errors.add(SettingsError::new(format_args!("{HEALTHCHECK}: {lack}")));
+    if is_check && !Feature::Control.is_enabled() {
+        errors.add(SettingsError::new(format_args!("{HEALTHCHECK}: {}", Feature::Control.lack())));
     }
     let switch = if is_check { READY } else { PRINT_CONFIG };
     let mut is_switched_on = false;
@@ -156,40 +158,40 @@ fn command(program: &Program, is_check: bool) -> Command {
             .long(setting.flag())
             .value_name(setting.placeholder)
             .help(help(program, setting))
-            .help_heading(setting.group.title())
+            .help_heading(setting.group)
             // It is known all the same, so that whoever writes it hears why it is not there.
-            .hide(!features::obeys(setting))
+            .hide(!setting.is_effective())
             .action(ArgAction::Set)
     });
     let own = if is_check {
-        Arg::new(READY).long(READY).help("Ask whether it should be sent more users, not whether it lives")
+        Arg::new(READY).long(READY).help("Check that it is ready for users, not only that it is alive")
     } else {
         Arg::new(PRINT_CONFIG)
             .long(PRINT_CONFIG)
-            .help("Print the settings that hold, as an env file, and end")
+            .help("Print the settings that apply, as an env file, and exit")
     };
     let others = [
         own.action(ArgAction::SetTrue),
-        Arg::new("help").short('h').long("help").help("Print this and end").action(ArgAction::Help),
+        Arg::new("help").short('h').long("help").help("Print this and exit").action(ArgAction::Help),
         Arg::new("version")
             .short('V')
             .long("version")
-            .help("Print the version and end")
+            .help("Print the version and exit")
             .action(ArgAction::Version),
     ];
     Command::new(program.name)
         .version(program.version)
         .about(program.about)
-        .override_usage(match CONTROL_PORT.lack() {
-            None => format!(
+        .override_usage(match Feature::Control.is_enabled() {
+            true => format!(
                 "{name} [OPTIONS]\n       {name} {HEALTHCHECK} [--{READY}] [OPTIONS]",
                 name = program.name
             ),
-            Some(_) => format!("{} [OPTIONS]", program.name),
+            false => format!("{} [OPTIONS]", program.name),
         })
-        .after_help(match CONTROL_PORT.lack() {
-            None => format!("{SYNTAX}\n\n{HEALTH}\n\n{STARTS}"),
-            Some(_) => format!("{SYNTAX}\n\n{STARTS}"),
+        .after_help(match Feature::Control.is_enabled() {
+            true => format!("{SYNTAX}\n\n{HEALTH}\n\n{STARTS}"),
+            false => format!("{SYNTAX}\n\n{STARTS}"),
         })
         .no_binary_name(true)
         .disable_help_flag(true)
@@ -201,11 +203,11 @@ fn command(program: &Program, is_check: bool) -> Command {
 /// The help of a setting, with its other name and its default.
 fn help(program: &Program, setting: &Setting) -> String {
     let ignored = if setting.name == WORKERS && !program.has_workers {
-        ";\nfor postern alone: this program has one, and ignores it"
+        ";\nfor postern only: this program has one and ignores it"
     } else {
         ""
     };
-    let default = if setting.default.is_empty() { "none" } else { setting.default };
+    let default = if setting.default.is_empty() { "none" } else { &*setting.default };
     format!("{}{ignored}\n[env: {}] [default: {default}]", setting.help, setting.name)
 }
 
@@ -229,8 +231,7 @@ fn unknown(argument: &str, is_check: bool) -> SettingsError {
     }
     let typed = argument.trim_start_matches('-').to_ascii_lowercase().replace('_', "-");
     let typed = typed.strip_prefix("postern-").unwrap_or(&typed);
-    let flags: Vec<String> =
-        SETTINGS.iter().copied().map(Setting::flag).chain([PRINT_CONFIG.to_owned()]).collect();
+    let flags: Vec<String> = SETTINGS.iter().map(Setting::flag).chain([PRINT_CONFIG.to_owned()]).collect();
     let advice =
         suggest(typed, flags.iter().map(String::as_str), |meant| format!("--{meant}"), "--help lists them");
     SettingsError::new(format_args!("{argument}: no such flag; {advice}"))
@@ -241,19 +242,19 @@ const HEALTHCHECK: &str = "healthcheck";
 const READY: &str = "ready";
 
 const SYNTAX: &str = "\
-Flags come first, then the environment, then a file .env in the working directory,
-then the defaults. Lists have commas between their items; sizes are written as 512B,
-64KiB or 1MiB, times as 500ms, 25s, 1m or 1h. Codes are those of HTTP before the
-upgrade, and of WebSocket closes after it.";
+Flags take precedence over the environment, then a file .env in the working directory,
+then the defaults. Lists are separated by commas. Sizes are written as 512B, 64KiB or
+1MiB, times as 500ms, 25s, 1m or 1h. Codes below 1000 are HTTP statuses of a refused
+upgrade; others are WebSocket close codes.";
 
 const HEALTH: &str = "\
-healthcheck asks a Postern that runs with the same settings, at its control port,
-whether it lives, prints one line, and ends with 0 or 1.";
+healthcheck probes the control port of a process that runs with the same settings,
+prints one line, and exits with 0 or 1.";
 
 const STARTS: &str = "\
-SIGUSR2 starts a successor that takes the listeners over, and drains this process once
-that one serves. LISTEN_FDS, as systemd sets it, brings listeners that hold in place of
+SIGUSR2 starts a successor that takes over the listeners; this process drains when the
+successor is ready. Listeners in LISTEN_FDS, as systemd passes them, replace those of
 POSTERN_LISTEN.
 
-HOST_PORT and JWT_SECRET, which often stand in the same .env, belong to Compose and to
-the Identity service; they are left alone.";
+HOST_PORT and JWT_SECRET, which are often in the same .env, belong to Compose and to the
+Identity service. They are ignored.";

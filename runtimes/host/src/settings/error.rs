@@ -3,8 +3,7 @@
 use std::fmt;
 use std::slice;
 
-use super::sources::Source;
-use super::table::Setting;
+use super::setting::{Setting, Source};
 use crate::escape::Escaped;
 
 /// Everything that is wrong with the settings of one start: at least one [`SettingsError`].

@@ -7,8 +7,7 @@ use nix::unistd::{Group, User};
 use postern_core::handshake::{AllowedOrigins, Cidr, InvalidOrigin, OriginPattern, TrustedProxies};
 
 use super::hints;
-use super::preset::is_off;
-use super::value::ValueError;
+use super::value::{ValueError, is_off};
 use crate::listen::{Address, Owner};
 
 /// Addresses to listen on: `0.0.0.0:8080,[::]:8080,unix:/run/postern.sock`.
@@ -158,6 +157,11 @@ pub(super) fn token_header(text: &str) -> Result<(), ValueError> {
 pub(super) fn is_same_header(a: &str, b: &str) -> bool {
     let fold = |byte: u8| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
     a.bytes().map(fold).eq(b.bytes().map(fold))
+}
+
+/// The name of a header, or empty for `off`.
+pub(super) fn optional_header(text: &str) -> Result<String, ValueError> {
+    if is_off(text) { Ok(String::new()) } else { header_name(text) }
 }
 
 /// The header in which a proxy passes on the host that the client asked for: `X-Forwarded-Host`, or `off`.

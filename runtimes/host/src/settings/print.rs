@@ -2,15 +2,15 @@
 
 use std::fmt::Write;
 
-use super::sources::{ResolvedSetting, Source};
-use super::table::{MAX_CONNECTIONS, MAX_HANDSHAKES};
-use super::{Settings, features};
+use super::names::{LOG_QUEUE, MAX_CONNECTIONS, MAX_HANDSHAKES, MAX_MEMORY, WORKERS};
+use super::plan::Plan;
+use super::setting::{ResolvedSetting, Source};
 
 /// One line for each setting, grouped, with where its value came from, and with what holds on this host if that is not
 /// the value: `settings` is complete. It can be fed back as `.env`, except for secrets and for the queries of URLs. What
 /// this build cannot obey is not among them. The warnings follow as comments.
-pub(super) fn config(chosen: &[ResolvedSetting], settings: &Settings) -> String {
-    let chosen = || chosen.iter().filter(|chosen| features::obeys(chosen.setting));
+pub(super) fn config(chosen: &[ResolvedSetting], plan: &Plan) -> String {
+    let chosen = || chosen.iter().filter(|chosen| chosen.setting.is_effective());
     let lines: Vec<String> =
         chosen().map(|chosen| format!("{}={}", chosen.setting.name, value(chosen))).collect();
     let width = lines.iter().map(String::len).filter(|length| *length <= WIDEST).max().unwrap_or_default();
@@ -20,38 +20,32 @@ pub(super) fn config(chosen: &[ResolvedSetting], settings: &Settings) -> String 
         if group != Some(chosen.setting.group) {
             let gap = if group.is_some() { "\n" } else { "" };
             // Writing to a string does not fail, here and below.
-            let _ = writeln!(out, "{gap}# {}", chosen.setting.group.title());
+            let _ = writeln!(out, "{gap}# {}", chosen.setting.group);
             group = Some(chosen.setting.group);
         }
         let _ = write!(out, "{line:width$}  # {}", origin(chosen.source));
-        if let Some(holds) = on_this_host(chosen, settings) {
+        if let Some(holds) = on_this_host(chosen, plan) {
             let _ = write!(out, "; {holds} on this host");
         }
         out.push('\n');
     }
-    if !settings.warnings.is_empty() {
+    if !plan.warnings.is_empty() {
         let _ = writeln!(out, "\n# Warnings");
     }
-    for warning in &settings.warnings {
+    for warning in &plan.warnings {
         let _ = writeln!(out, "# {warning}");
     }
     out
 }
 
-/// The same without their sources: each name with its value, and without anything secret.
-pub(super) fn shown(chosen: &[ResolvedSetting]) -> Vec<(&'static str, String)> {
-    let chosen = chosen.iter().filter(|chosen| features::obeys(chosen.setting));
-    chosen.map(|chosen| (chosen.setting.name, chosen.setting.show(&chosen.text).into_owned())).collect()
-}
-
 /// The value of a setting that depends on the host, if it is not what was chosen.
-fn on_this_host(chosen: &ResolvedSetting, settings: &Settings) -> Option<usize> {
+fn on_this_host(chosen: &ResolvedSetting, plan: &Plan) -> Option<usize> {
     let holds = match chosen.setting.name {
-        MAX_CONNECTIONS => settings.max_connections,
-        MAX_HANDSHAKES => settings.worker.handshake.max_handshakes,
-        "POSTERN_MAX_MEMORY" => settings.worker.max_memory,
-        "POSTERN_LOG_QUEUE" => settings.log.queue,
-        "POSTERN_WORKERS" => settings.workers,
+        MAX_CONNECTIONS => plan.max_connections,
+        MAX_HANDSHAKES => plan.rules().handshake.max_handshakes,
+        MAX_MEMORY => plan.rules().max_memory,
+        LOG_QUEUE => plan.log.queue,
+        WORKERS => plan.workers.get(),
         _ => return None,
     };
     let is_automatic = chosen.text == "0" || chosen.text == "auto";
@@ -92,44 +86,35 @@ const WIDEST: usize = 56;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::table::{Group, Setting};
+    use crate::settings::setting::{Setting, text};
+    use crate::settings::{Host, Outcome, Program, load};
 
-    static SECRET: Setting = Setting {
-        name: "POSTERN_EXAMPLE",
-        placeholder: "KEY",
-        default: "",
-        group: Group::Log,
-        is_secret: true,
-        help: "",
-        apply: |_, _| Ok(()),
-    };
+    fn example() -> Setting {
+        Setting { group: "Log", ..text("POSTERN_EXAMPLE", "KEY", "", |_, _| Ok(()), "") }
+    }
 
-    fn printed(chosen: ResolvedSetting) -> String {
-        let program = crate::settings::Program { name: "", version: "", about: "", has_workers: true };
-        match crate::settings::load(&program, [], [], || Ok(None)) {
-            Ok(crate::settings::Outcome::Start(settings)) => config(&[chosen], &settings),
+    fn printed(setting: Setting, text: &str, source: Source) -> String {
+        let chosen = ResolvedSetting { setting: Box::leak(Box::new(setting)), text: text.to_owned(), source };
+        let program = Program { name: "", version: "", about: "", has_workers: true };
+        match load(&program, [], [], || Ok(None)) {
+            Ok(Outcome::Start(loaded)) => {
+                config(&[chosen], &Plan::resolve(&program, &loaded, &Host::detect()))
+            }
             other => panic!("{other:?}"),
         }
     }
 
     #[test]
     fn a_secret_is_not_printed_but_its_absence_is() {
-        let chosen = |text: &str| ResolvedSetting {
-            setting: &SECRET,
-            text: text.to_owned(),
-            source: Source::Environment,
-        };
-        assert_eq!(printed(chosen("hunter2")), "# Log\nPOSTERN_EXAMPLE=***  # environment\n");
-        assert_eq!(printed(chosen("")), "# Log\nPOSTERN_EXAMPLE=  # environment\n");
+        let printed = |text| printed(example().secret(), text, Source::Environment);
+        assert_eq!(printed("hunter2"), "# Log\nPOSTERN_EXAMPLE=***  # environment\n");
+        assert_eq!(printed(""), "# Log\nPOSTERN_EXAMPLE=  # environment\n");
     }
 
     #[test]
-    fn of_a_url_neither_the_password_nor_the_query_is_printed() {
-        static PUBLIC: Setting = Setting { is_secret: false, ..SECRET };
-        let text = "https://user:hunter2@issuer.example/jwks.json?key=hunter2".to_owned();
-        let chosen = ResolvedSetting { setting: &PUBLIC, text, source: Source::Flag };
-        let printed = printed(chosen);
+    fn neither_the_password_nor_the_query_of_a_url_is_printed() {
+        let text = "https://user:hunter2@issuer.example/jwks.json?key=hunter2";
         let shown = "POSTERN_EXAMPLE=\"https://***@issuer.example/jwks.json?***\"  # flag\n";
-        assert_eq!(printed, format!("# Log\n{shown}"));
+        assert_eq!(printed(example(), text, Source::Flag), format!("# Log\n{shown}"));
     }
 }

@@ -9,18 +9,6 @@ use postern_core::handshake::{SecretStore, Secrets};
 use super::hints;
 use super::value::ValueError;
 
-/// The setting of the gateway's secret itself.
-pub(super) const SECRET: &str = "POSTERN_PROXY_SECRET";
-
-/// The setting of the file that holds it.
-pub(super) const SECRET_FILE: &str = "POSTERN_PROXY_SECRET_FILE";
-
-/// The setting of the keys of operators.
-pub(super) const API_KEY: &str = "POSTERN_API_KEY";
-
-/// The setting of the file that holds them.
-pub(super) const API_KEY_FILE: &str = "POSTERN_API_KEY_FILE";
-
 /// Takes secrets with commas between them. Empty for none.
 pub(super) fn apply(known: &mut Secrets, text: &str) -> Result<(), ValueError> {
     if !text.is_empty() {
@@ -116,6 +104,7 @@ const LENGTHS: std::ops::RangeInclusive<usize> = 16..=1024;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::names::{SECRET, SECRET_FILE};
 
     const ONE: &str = "0123456789abcdef";
     const TWO: &str = "fedcba9876543210";

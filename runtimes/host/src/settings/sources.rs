@@ -9,33 +9,13 @@ use std::net::SocketAddr;
 use super::error::{SettingsError, SettingsErrors};
 use super::hints;
 use super::links::Links;
+use super::names::{ASSERTION, CONTROL, IDENTITY, LISTEN, PREFIX};
+use super::setting::{ResolvedSetting, Setting, Source};
 use super::suggest::suggest;
-use super::table::{ASSERTION, CONTROL, IDENTITY, LISTEN, SETTINGS, Setting};
-use super::{assertion, features, net, preset};
+use super::table::SETTINGS;
+use super::{assertion, net, preset};
 use crate::lifecycle::successor::VARIABLE;
 use crate::listen::Address;
-
-/// Where a value came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Source {
-    Flag,
-    Environment,
-    /// A line of `.env`; the first has the number 1.
-    DotEnv {
-        line: usize,
-    },
-    Default,
-}
-
-impl Source {
-    /// What an error begins with, before the name of the setting.
-    pub(super) fn place(self) -> String {
-        match self {
-            Source::DotEnv { line } => format!(".env line {line}: "),
-            Source::Flag | Source::Environment | Source::Default => String::new(),
-        }
-    }
-}
 
 /// What `.env` sets.
 #[derive(Debug, Default)]
@@ -44,14 +24,6 @@ pub(super) struct DotEnv {
     values: HashMap<String, (String, usize)>,
     /// Names that are set again further down, each with both lines. The last one holds.
     pub(super) repeated: Vec<(&'static str, usize, usize)>,
-}
-
-/// A setting with the text that holds.
-#[derive(Debug)]
-pub(super) struct ResolvedSetting {
-    pub(super) setting: &'static Setting,
-    pub(super) text: String,
-    pub(super) source: Source,
 }
 
 /// Chooses a text for each setting, in the order of the table. `flags` has one entry for each.
@@ -64,7 +36,7 @@ pub(super) fn choose(
     dotenv: &DotEnv,
 ) -> Vec<ResolvedSetting> {
     let mut chosen: Vec<ResolvedSetting> = Vec::with_capacity(SETTINGS.len());
-    for (setting, flag) in SETTINGS.iter().copied().zip(flags) {
+    for (setting, flag) in SETTINGS.iter().zip(flags) {
         let is_said = |text: &String| !text.trim().is_empty();
         let (text, source) = if let Some(text) = flag {
             (text, Source::Flag)
@@ -216,7 +188,7 @@ fn default(setting: &Setting, chosen: &[ResolvedSetting]) -> String {
         of_identity.or_else(|| text(ASSERTION).and_then(|preset| assertion::default(preset, setting.name)));
     match of_preset {
         Some(text) => text.to_owned(),
-        None => refer(features::default(setting), chosen),
+        None => refer(setting.default_text(), chosen),
     }
 }
 
@@ -228,14 +200,14 @@ fn default_control(chosen: &[ResolvedSetting]) -> Option<String> {
     let is_taken = |port: u16| {
         addresses.iter().any(|address| matches!(address, Address::Tcp(tcp) if tcp.port() == port))
     };
-    let default: SocketAddr = net::control(features::default(setting(CONTROL)?)).ok()??;
+    let default: SocketAddr = net::control(setting(CONTROL)?.default_text()).ok()??;
     is_taken(default.port()).then_some(())?;
     let port = (default.port()..=u16::MAX).find(|port| !is_taken(*port))?;
     Some(SocketAddr::new(default.ip(), port).to_string())
 }
 
 fn setting(name: &str) -> Option<&'static Setting> {
-    SETTINGS.iter().copied().find(|setting| setting.name == name)
+    SETTINGS.iter().find(|setting| setting.name == name)
 }
 
 /// The default of the table, with the texts of the settings that it refers to.
@@ -245,6 +217,3 @@ fn refer(default: &str, chosen: &[ResolvedSetting]) -> String {
     };
     if default.contains('$') { chosen.iter().fold(default.to_owned(), replace) } else { default.to_owned() }
 }
-
-/// What our own names begin with. `PORT`, `LOG_LEVEL` and `LOG_FORMAT` are shared with others.
-pub(super) const PREFIX: &str = "POSTERN_";

@@ -2,27 +2,33 @@
 
 mod control;
 mod mistakes;
-mod open_files;
+mod plan;
 mod warnings;
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use postern_core::WorkerConfig;
 use postern_core::handshake::{
     AllowedOrigins, ClientAddress, HandshakeConfig, HandshakeError, IdCharset, NameEncoding, Reject, Secrets,
     TrustedProxies,
 };
-use postern_core::policy::{KeepAliveConfig, Rate};
+use postern_core::policy::{DrainConfig, KeepAliveConfig, Rate};
 use postern_core::session::{RatePolicy, SessionConfig};
 use postern_core::worker::SUBPROTOCOL;
 use slog::Level;
 
-use super::table::{SETTINGS, Setting};
+use super::setting::Setting;
+use super::table::SETTINGS;
 use super::*;
-use crate::log::{EmailLog, LogFormat, MessageLog};
+use crate::listen::Address;
+use crate::log::{EmailLog, LogFormat, LogSettings, MessageLog};
 
 const POSTERN: Program = Program { name: "postern", version: "1.2.3", about: "A test", has_workers: true };
 
-/// What settings are read from.
+const HOST: Host = Host { cores: NonZeroUsize::new(2).unwrap(), memory: 16 << 30, open_files: 20_000 };
+
+/// The sources of settings.
 #[derive(Default)]
 struct Texts<'t> {
     flags: &'t [&'t str],
@@ -39,17 +45,31 @@ impl Texts<'_> {
     }
 
     #[track_caller]
-    fn settings(&self) -> Settings {
+    fn loaded(&self) -> LoadedSettings {
         match self.load() {
-            Ok(Outcome::Start(settings)) => *settings,
+            Ok(Outcome::Start(loaded)) => *loaded,
             other => panic!("{other:?}"),
         }
+    }
+
+    #[track_caller]
+    fn settings(&self) -> Settings {
+        self.loaded().settings
+    }
+
+    /// The plan for a host with two cores, 16 GiB and 20,000 files.
+    #[track_caller]
+    fn plan(&self) -> Plan {
+        Plan::resolve(&POSTERN, &self.loaded(), &HOST)
     }
 
     #[track_caller]
     fn printed(&self) -> String {
         match self.load() {
             Ok(Outcome::Print(text)) => text,
+            Ok(Outcome::PrintConfig(loaded)) => {
+                print::config(&loaded.texts, &Plan::resolve(&POSTERN, &loaded, &HOST))
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -71,7 +91,7 @@ impl Texts<'_> {
 
     #[track_caller]
     fn warnings(&self) -> Vec<String> {
-        self.settings().warnings.iter().map(ToString::to_string).collect()
+        self.plan().warnings.iter().map(ToString::to_string).collect()
     }
 }
 
@@ -83,22 +103,23 @@ fn environment(name: &str, value: &str) -> Settings {
     Texts { environment: &[(name, value)], ..Texts::default() }.settings()
 }
 
+/// The rules for all connections with one setting.
+fn rules(name: &str, value: &str) -> WorkerConfig {
+    Texts { environment: &[(name, value)], ..Texts::default() }.plan().rules().clone()
+}
+
 #[test]
 fn the_defaults_are_those_of_the_core() {
     let settings = Texts::default().settings();
     assert_eq!(settings.listen, [tcp("[::]:8080")]);
-    assert_eq!((settings.workers, settings.max_connections), (0, 0));
-    assert_eq!(*settings.worker.session, SessionConfig::default());
-    // How much may wait in it depends on the host.
-    assert_eq!(settings.log, LogSettings { queue: 0, ..LogSettings::default() });
+    assert_eq!((settings.workers, settings.max_connections), (None, None));
+    assert_eq!(settings.session, SessionConfig::default());
+    assert_eq!((settings.log, settings.log_queue), (LogSettings::default(), None));
     assert_eq!(settings.control.address, Some("127.0.0.1:8081".parse().unwrap()));
     assert!(settings.control.api_keys.is_empty());
     assert_eq!(settings.drain, DrainConfig::default());
-    assert_eq!(settings.worker.keep_alive, KeepAliveConfig::default());
-    // What the application understands is no setting.
-    let core = HandshakeConfig { subprotocols: vec![SUBPROTOCOL.to_owned()], ..HandshakeConfig::default() };
-    let ours = settings.worker.handshake;
-    assert_eq!(format!("{ours:?}"), format!("{core:?}"));
+    assert_eq!(settings.keep_alive, KeepAliveConfig::default());
+    assert_eq!(format!("{:?}", settings.handshake), format!("{:?}", HandshakeConfig::default()));
 }
 
 #[test]
@@ -106,10 +127,10 @@ fn a_flag_goes_before_the_environment_before_dotenv_before_the_default() {
     let dotenv = "POSTERN_MAX_HEADERS=11\nPOSTERN_MAX_FRAGMENTS=12\nPOSTERN_WORKERS=13";
     let environment = &[("POSTERN_MAX_HEADERS", "21"), ("POSTERN_MAX_FRAGMENTS", "22")];
     let settings = Texts { flags: &["--max-headers", "31"], environment, dotenv }.settings();
-    assert_eq!(settings.worker.handshake.max_headers, 31);
-    assert_eq!(settings.worker.session.max_fragments, 22);
-    assert_eq!(settings.workers, 13);
-    assert_eq!(settings.worker.session.max_frame, 64 * 1024);
+    assert_eq!(settings.handshake.max_headers, 31);
+    assert_eq!(settings.session.max_fragments, 22);
+    assert_eq!(settings.workers, NonZeroUsize::new(13));
+    assert_eq!(settings.session.max_frame, 64 * 1024);
 }
 
 #[test]
@@ -120,7 +141,7 @@ fn an_empty_value_counts_as_none() {
         ..Texts::default()
     };
     let settings = texts.settings();
-    assert_eq!(settings.worker.handshake.paths, ["/dotenv"]);
+    assert_eq!(settings.handshake.paths, ["/dotenv"]);
     assert_eq!(settings.listen, [tcp("[::]:8080")]);
 }
 
@@ -156,7 +177,7 @@ fn dotenv_is_read_as_a_shell_would() {
                   OTHER=\"two\nlines\"\nPOSTERN_STRICT_KEY=true ";
     let settings = Texts { dotenv, ..Texts::default() }.settings();
     assert_eq!(settings.listen, [tcp("127.0.0.1:2")]);
-    assert!(settings.worker.handshake.strict_key);
+    assert!(settings.handshake.strict_key);
 }
 
 #[test]
@@ -169,9 +190,9 @@ fn the_default_address_has_the_port_and_a_given_one_keeps_its_own() {
 
 #[test]
 fn the_longest_frame_follows_the_longest_message() {
-    let session = environment("POSTERN_MAX_MESSAGE", "1MiB").worker.session;
+    let session = environment("POSTERN_MAX_MESSAGE", "1MiB").session;
     assert_eq!((session.max_message, session.max_frame), (1 << 20, 1 << 20));
-    let session = environment("POSTERN_MAX_FRAME", "1KiB").worker.session;
+    let session = environment("POSTERN_MAX_FRAME", "1KiB").session;
     assert_eq!((session.max_message, session.max_frame), (64 << 10, 1 << 10));
 }
 
@@ -180,22 +201,23 @@ fn reading_pauses_before_the_backlog_is_full_whatever_its_size() {
     for (size, max, pause) in
         [("1KiB", 1 << 10, 256), ("1MiB", 1 << 20, 256 << 10), ("64MiB", 64 << 20, 256 << 10)]
     {
-        let session = environment("POSTERN_MAX_BACKLOG", size).worker.session;
+        let session = rules("POSTERN_MAX_BACKLOG", size).session;
         assert_eq!((session.max_backlog, session.pause_backlog), (max, pause), "{size}");
     }
 }
 
 #[test]
 fn each_setting_reaches_its_place() {
-    let handshake = |name, value| environment(name, value).worker.handshake;
-    let session = |name, value| environment(name, value).worker.session;
+    let handshake = |name, value| rules(name, value).handshake;
+    let session = |name, value| rules(name, value).session;
     let rate = session("POSTERN_MESSAGE_RATE", "100").message_rate;
     assert_eq!(rate, Rate { per_second: 100, burst: 200 });
     let rate = session("POSTERN_BYTE_RATE", "1MiB").byte_rate;
     assert_eq!(rate, Rate { per_second: 1 << 20, burst: 1 << 20 });
     assert_eq!(session("POSTERN_RATE_POLICY", "close").rate_policy, RatePolicy::Close);
     assert_eq!(session("POSTERN_MAX_FRAGMENTS", "7").max_fragments, 7);
-    assert!(environment("POSTERN_MAX_CONNECTIONS_PER_USER", "2").worker.users.is_some());
+    assert_eq!(session("POSTERN_MESSAGE_BURST", "7").message_rate.burst, 7);
+    assert!(rules("POSTERN_MAX_CONNECTIONS_PER_USER", "2").users.is_some());
     assert_eq!(environment("POSTERN_CONNECT_RATE", "500").connect_rate, 500);
     assert_eq!(handshake("POSTERN_MAX_HANDSHAKES", "9").max_handshakes, 9);
     assert_eq!(handshake("POSTERN_PATH", "/a, /b/c").paths, ["/a", "/b/c"]);
@@ -236,16 +258,17 @@ fn each_setting_reaches_its_place() {
     assert_eq!(handshake("POSTERN_MAX_HEADERS", "256").max_headers, 256);
     assert_eq!(handshake("POSTERN_HANDSHAKE_TIMEOUT", "1ms").timeout, Duration::from_millis(1));
 
-    let session = |name, value| environment(name, value).worker.session;
-    assert_eq!(session("POSTERN_MAX_FRAGMENTS", "7").max_fragments, 7);
     assert_eq!(session("POSTERN_MESSAGE_TIMEOUT", "0").message_timeout, Duration::ZERO);
     assert_eq!(session("POSTERN_WRITE_TIMEOUT", "1m").write_timeout, Duration::from_secs(60));
     assert_eq!(session("POSTERN_CLOSE_TIMEOUT", "1s").close_timeout, Duration::from_secs(1));
 
     assert_eq!(environment("POSTERN_LISTEN_MODE", "0600").socket_access.mode, 0o600);
     assert_eq!(environment("POSTERN_LISTEN_OWNER", "7:8").socket_access.owner.group, Some(8));
-    assert_eq!(environment("POSTERN_WORKERS", "7").workers, 7);
-    assert_eq!(environment("POSTERN_MAX_CONNECTIONS", "7").max_connections, 7);
+    let seven = NonZeroUsize::new(7);
+    assert_eq!(environment("POSTERN_WORKERS", "7").workers, seven);
+    assert_eq!(environment("POSTERN_MAX_CONNECTIONS", "7").max_connections, seven);
+    assert_eq!(environment("POSTERN_MAX_MEMORY", "7").max_memory, seven);
+    assert_eq!(environment("POSTERN_LOG_QUEUE", "64KiB").log_queue, NonZeroUsize::new(64 << 10));
     assert_eq!(environment("LOG_LEVEL", "critical").log.level, Level::Critical);
     assert_eq!(environment("LOG_FORMAT", "json").log.format, LogFormat::Json);
     assert_eq!(environment("POSTERN_LOG_MESSAGES", "size").log.messages, MessageLog::Size);
@@ -259,7 +282,7 @@ fn each_setting_reaches_its_place() {
 #[test]
 fn a_preset_names_the_headers_that_are_not_named() {
     let names = |environment: &[(&str, &str)]| {
-        let identity = Texts { environment, ..Texts::default() }.settings().worker.handshake.identity;
+        let identity = Texts { environment, ..Texts::default() }.settings().handshake.identity;
         [identity.id, identity.email, identity.name, identity.session_id, identity.token_exp]
     };
     let session = ["User-Session-ID", "User-Token-Exp"];
@@ -284,7 +307,7 @@ fn a_preset_names_the_headers_that_are_not_named() {
         assert!(printed.contains(line), "{line} is missing in\n{printed}");
     }
     let fed_back = Texts { dotenv: &printed, ..Texts::default() }.settings();
-    assert_eq!(fed_back.worker.handshake.identity.token_exp, "");
+    assert_eq!(fed_back.handshake.identity.token_exp, "");
 }
 
 #[test]
@@ -292,11 +315,11 @@ fn help_shows_each_setting_with_its_flag_name_and_default() {
     let help = Texts { flags: &["--help"], ..Texts::default() }.printed();
     assert_eq!(help, Texts { flags: &["-h"], ..Texts::default() }.printed());
     for setting in SETTINGS.iter() {
-        let default = if setting.default.is_empty() { "none" } else { setting.default };
+        let default = if setting.default.is_empty() { "none" } else { &*setting.default };
         for text in [
             format!("--{} <{}>", setting.flag(), setting.placeholder),
             format!("[env: {}] [default: {default}]", setting.name),
-            format!("\n{}:\n", setting.group.title()),
+            format!("\n{}:\n", setting.group),
         ] {
             assert!(help.contains(&text), "{text} is missing in\n{help}");
         }
@@ -327,11 +350,10 @@ fn service_links_are_passed_over_with_one_warning() {
         ("POSTERN_SMOL_SERVICE_HOST", "fd00::12"),
         ("POSTERN_PATH", "/a"),
     ];
-    let settings = Texts { environment: &links, ..Texts::default() }.settings();
-    assert_eq!(settings.worker.handshake.paths, ["/a"]);
-    let warnings: Vec<String> = settings.warnings.iter().map(ToString::to_string).collect();
+    let texts = Texts { environment: &links, ..Texts::default() };
+    assert_eq!(texts.settings().handshake.paths, ["/a"]);
     assert_eq!(
-        warnings,
+        texts.warnings(),
         [
             "POSTERN_CONTROL_PORT and 7 others are variables that Kubernetes or Docker makes for a service, not a \
           setting, and are ignored; write enableServiceLinks: false in the pod to be without"
@@ -385,13 +407,13 @@ fn values_that_are_shared_with_other_programs_are_taken_as_those_write_them() {
     for (text, is_strict) in
         [("TRUE", true), ("1", true), ("yes", true), ("On", true), ("0", false), ("No", false)]
     {
-        assert_eq!(environment("POSTERN_STRICT_KEY", text).worker.handshake.strict_key, is_strict, "{text}");
+        assert_eq!(environment("POSTERN_STRICT_KEY", text).handshake.strict_key, is_strict, "{text}");
     }
     assert_eq!(environment("POSTERN_CONTROL", "OFF").control.address, None);
-    assert_eq!(environment("POSTERN_REQUEST_ID_HEADER", "Off").worker.handshake.request_id, "");
-    assert_eq!(environment("POSTERN_IDENTITY", "Authelia").worker.handshake.identity.id, "Remote-User");
-    assert_eq!(environment("POSTERN_REJECT", "CLOSE").worker.handshake.reject, Reject::Close);
-    let private = environment("POSTERN_TRUSTED_PROXIES", "Private").worker.handshake.trusted_proxies;
+    assert_eq!(environment("POSTERN_REQUEST_ID_HEADER", "Off").handshake.request_id, "");
+    assert_eq!(environment("POSTERN_IDENTITY", "Authelia").handshake.identity.id, "Remote-User");
+    assert_eq!(environment("POSTERN_REJECT", "CLOSE").handshake.reject, Reject::Close);
+    let private = environment("POSTERN_TRUSTED_PROXIES", "Private").handshake.trusted_proxies;
     assert_eq!(private, TrustedProxies::private());
 }
 
@@ -401,9 +423,9 @@ fn a_program_without_workers_says_so() {
     let Ok(Outcome::Print(help)) = load(&program, ["--help".into()], [], || Ok(None)) else {
         panic!("no help")
     };
-    assert!(help.contains("ignores it\n"), "{help}");
+    assert!(help.contains("and ignores it\n"), "{help}");
     assert!(load(&program, ["--workers=4".into()], [], || Ok(None)).is_ok());
-    assert!(!Texts { flags: &["--help"], ..Texts::default() }.printed().contains("ignores it"));
+    assert!(!Texts { flags: &["--help"], ..Texts::default() }.printed().contains("and ignores it"));
 }
 
 #[test]
@@ -433,8 +455,7 @@ fn the_printed_settings_can_be_fed_back() {
         Texts { flags: &["--path", "/a'b$c\"d,/e"], ..texts },
         Texts { dotenv: &printed, ..Texts::default() },
     ]
-    // All that was printed is written now.
-    .map(|texts| Settings { written: Vec::new(), ..texts.settings() });
+    .map(|texts| texts.settings());
     assert_eq!(format!("{direct:?}"), format!("{fed_back:?}"));
     let again = Texts { flags: &["--print-config"], dotenv: &printed, ..Texts::default() }.printed();
     let values = |printed: &str| -> Vec<String> {
@@ -454,28 +475,19 @@ fn bad_settings_are_not_printed() {
 
 #[test]
 fn names_flags_and_groups_are_in_order() {
-    let flags: Vec<String> = SETTINGS.iter().copied().map(Setting::flag).collect();
+    let flags: Vec<String> = SETTINGS.iter().map(Setting::flag).collect();
     assert!(flags.iter().all(|flag| flag.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')));
     let distinct: std::collections::BTreeSet<&String> = flags.iter().collect();
     assert_eq!(distinct.len(), SETTINGS.len());
-    let mut groups: Vec<&str> = SETTINGS.iter().map(|setting| setting.group.title()).collect();
+    let mut groups: Vec<&str> = SETTINGS.iter().map(|setting| setting.group).collect();
     groups.dedup();
     assert_eq!(groups, ["Listening", "Identity", "Limits", "Liveness", "Log", "Control", "Stopping"]);
 }
 
 #[test]
-fn what_depends_on_the_host_is_filled_in_unless_it_is_given() {
-    let settings = Texts::default().settings().for_this_host();
-    assert!(settings.workers >= 1 && settings.max_connections >= 1);
-    let flags = &["--workers=3", "--max-connections=5"];
-    let settings = Texts { flags, ..Texts::default() }.settings().for_this_host();
-    assert_eq!((settings.workers, settings.max_connections), (3, 5));
-}
-
-#[test]
 fn each_setting_that_the_text_of_a_refusal_names_exists() {
     let mut count = 0;
-    for message in HandshakeError::all().into_iter().map(refusal::message) {
+    for message in HandshakeError::all().into_iter().map(crate::refusal::message) {
         // The texts are put into JSON as they are.
         assert!(message.is_ascii() && !message.contains(['"', '\\']), "{message}");
         let words = message.split(|c: char| !c.is_ascii_uppercase() && c != '_');

@@ -7,6 +7,14 @@ use std::time::Duration;
 /// What is wrong with a text, and what to write instead: the end of a sentence that begins with the setting.
 pub(super) type ValueError = Cow<'static, str>;
 
+/// The text that turns an optional setting off.
+pub(super) const OFF: &str = "off";
+
+/// Whether a text is `off`, in any case.
+pub(super) fn is_off(text: &str) -> bool {
+    text.eq_ignore_ascii_case(OFF)
+}
+
 /// A number of bytes: `64KiB`, `1MiB`, `512B`, or bare, `4096`.
 pub(super) fn size(text: &str, range: RangeInclusive<usize>) -> Result<usize, ValueError> {
     let (number, unit) = split_unit(text);

@@ -7,22 +7,18 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::net::IpAddr;
-use std::num::NonZero;
-use std::thread;
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use slog::Level;
 
 use super::error::one_line;
-use super::secret::{API_KEY, API_KEY_FILE, SECRET, SECRET_FILE};
-use super::sources::{DotEnv, ResolvedSetting, Source};
-use super::table::{
-    ASSERTION, ASSERTION_AUDIENCE, ASSERTION_JWKS, ASSERTION_JWKS_INSECURE, COMPRESSION, COMPRESSION_MIN,
-    CONTROL, IDENTITY, LISTEN, SECRET_HEADER, TOKEN_EXP, USER_EMAIL, USER_ID, USER_NAME, USER_SESSION_ID,
-    WORKERS,
-};
+use super::loaded::LoadedSettings;
+use super::model::{Program, Settings};
+use super::names::*;
+use super::net;
+use super::setting::{ResolvedSetting, Source};
 use super::value::{show_duration, show_size};
-use super::{Program, Settings, net};
 use crate::listen::Address;
 use postern_core::session::RatePolicy;
 
@@ -36,47 +32,47 @@ impl fmt::Display for Warning {
     }
 }
 
-/// All warnings about settings that have been read without an error.
-pub(super) fn find(
-    program: &Program,
-    settings: &Settings,
-    chosen: &[ResolvedSetting],
-    dotenv: &DotEnv,
-) -> Vec<Warning> {
-    let view = View { program, settings, chosen };
-    let repeated = dotenv.repeated.iter().map(|(name, earlier, later)| {
+/// Returns all warnings of settings that have been read without an error. `cores` is the number of event loops if no other
+/// is set.
+pub(super) fn find(program: &Program, loaded: &LoadedSettings, cores: NonZeroUsize) -> Vec<Warning> {
+    let LoadedSettings { settings, texts, repeated, links } = loaded;
+    let event_loops = if program.has_workers { settings.workers.unwrap_or(cores).get() } else { 1 };
+    let view = View { program, settings, texts, event_loops };
+    let repeated = repeated.iter().map(|(name, earlier, later)| {
         format!("{name} in line {earlier} of .env has no effect: line {later} sets it again; remove one of the two")
     });
     let needs = NEEDS.iter().filter_map(|needs| needs.check(&view));
     let rules = RULES.iter().flat_map(|rule| rule(&view));
-    repeated.chain(needs).chain(rules).map(|sentence| Warning(one_line(&sentence))).collect()
+    let sentences = repeated.chain(needs).chain(rules).chain(of_links(links));
+    sentences.map(|sentence| Warning(one_line(&sentence))).collect()
 }
 
-/// The one warning of names in the environment that Kubernetes or Docker made for a service, if there are any.
-pub(super) fn of_links(names: &[String]) -> Option<Warning> {
+/// Returns one warning of the names in the environment that Kubernetes or Docker made for a service, if there are any.
+fn of_links(names: &[String]) -> Option<String> {
     let (first, others) = names.split_first()?;
     let (subject, are) = match others {
         [] => (first.clone(), "is a variable"),
         [other] => (format!("{first} and {other}"), "are variables"),
         others => (format!("{first} and {} others", others.len()), "are variables"),
     };
-    Some(Warning(one_line(&format!(
+    Some(format!(
         "{subject} {are} that Kubernetes or Docker makes for a service, not a setting, and {} ignored; write \
          enableServiceLinks: false in the pod to be without",
         if others.is_empty() { "is" } else { "are" },
-    ))))
+    ))
 }
 
 /// The settings, as a rule sees them.
 struct View<'s> {
     program: &'s Program,
     settings: &'s Settings,
-    chosen: &'s [ResolvedSetting],
+    texts: &'s [ResolvedSetting],
+    event_loops: usize,
 }
 
 impl View<'_> {
     fn chosen(&self, name: &str) -> Option<&ResolvedSetting> {
-        self.chosen.iter().find(|chosen| chosen.setting.name == name)
+        self.texts.iter().find(|chosen| chosen.setting.name == name)
     }
 
     fn text(&self, name: &str) -> &str {
@@ -86,7 +82,7 @@ impl View<'_> {
     /// Whether somebody has set it to something else than its default.
     fn is_set(&self, name: &str) -> bool {
         self.chosen(name).is_some_and(|chosen| {
-            chosen.source != Source::Default && !chosen.text.eq_ignore_ascii_case(chosen.setting.default)
+            chosen.source != Source::Default && !chosen.text.eq_ignore_ascii_case(&chosen.setting.default)
         })
     }
 
@@ -104,15 +100,9 @@ impl View<'_> {
         format!("{name}={}", shown.unwrap_or_default())
     }
 
-    /// The memory that one event loop has for buffers. `None` if the host decides.
-    fn memory_of_a_worker(&self) -> Option<(usize, usize)> {
-        let budget = Some(self.settings.worker.max_memory).filter(|budget| *budget > 0)?;
-        let workers = match (self.program.has_workers, self.settings.workers) {
-            (false, _) => 1,
-            (true, 0) => thread::available_parallelism().map_or(1, NonZero::get),
-            (true, workers) => workers,
-        };
-        Some((budget / workers, workers))
+    /// The memory of one event loop for buffers. `None` if the host decides.
+    fn memory_of_an_event_loop(&self) -> Option<usize> {
+        self.settings.max_memory.map(|most| most.get() / self.event_loops)
     }
 
     /// The items of a list.
@@ -278,12 +268,12 @@ fn repeated_items(view: &View<'_>) -> Vec<String> {
 }
 
 fn any_proxy(view: &View<'_>) -> Vec<String> {
-    let handshake = &view.settings.worker.handshake;
+    let handshake = &view.settings.handshake;
     // With a signed identity, a client that reaches the port still needs a token.
     let is_open = handshake.trusted_proxies.trusts_any() && view.settings.assertion.is_none();
     sentence(is_open, || {
-        let who_knows = view.settings.who_knows();
-        format!("{TRUSTED_PROXIES} trusts every peer: whoever reaches the port{who_knows} can be any user")
+        let knows = knows_the_secret(view.settings);
+        format!("{TRUSTED_PROXIES} trusts every peer: any client{knows} can be any user")
     })
 }
 
@@ -319,19 +309,21 @@ fn insecure_keys(view: &View<'_>) -> Vec<String> {
 }
 
 fn workers_of_a_single_loop(view: &View<'_>) -> Vec<String> {
-    sentence(!view.program.has_workers && view.settings.workers > 1, || {
-        format!(
-            "{} has no effect: {} has one event loop; leave it out",
-            view.show(WORKERS),
-            view.program.name
-        )
-    })
+    sentence(
+        !view.program.has_workers && view.settings.workers.is_some_and(|workers| workers.get() > 1),
+        || {
+            format!(
+                "{} has no effect: {} has one event loop; leave it out",
+                view.show(WORKERS),
+                view.program.name
+            )
+        },
+    )
 }
 
 fn more_for_a_user_than_for_all(view: &View<'_>) -> Vec<String> {
-    let all = view.settings.max_connections;
-    let user = view.settings.max_connections_per_user;
-    sentence(all > 0 && user.is_some_and(|user| user.get() >= all), || {
+    let (all, user) = (view.settings.max_connections, view.settings.max_connections_per_user);
+    sentence(all.zip(user).is_some_and(|(all, user)| user >= all), || {
         format!(
             "{} has no effect: {} is no more; write a smaller number",
             view.show(MAX_CONNECTIONS_PER_USER),
@@ -341,9 +333,9 @@ fn more_for_a_user_than_for_all(view: &View<'_>) -> Vec<String> {
 }
 
 fn more_handshakes_than_connections(view: &View<'_>) -> Vec<String> {
-    let all = view.settings.max_connections;
-    let is_idle =
-        view.is_set(MAX_HANDSHAKES) && view.settings.worker.handshake.max_handshakes >= all && all > 0;
+    let handshakes = view.settings.handshake.max_handshakes;
+    let is_idle = view.is_set(MAX_HANDSHAKES)
+        && view.settings.max_connections.is_some_and(|all| handshakes >= all.get());
     sentence(is_idle, || {
         format!(
             "{} has no effect: {} is no more; write a smaller number",
@@ -354,7 +346,7 @@ fn more_handshakes_than_connections(view: &View<'_>) -> Vec<String> {
 }
 
 fn frames_and_messages(view: &View<'_>) -> Vec<String> {
-    let session = &view.settings.worker.session;
+    let session = &view.settings.session;
     let longest =
         session.max_frame.saturating_mul(usize::try_from(session.max_fragments).unwrap_or(usize::MAX));
     let mut sentences = sentence(session.max_frame > session.max_message, || {
@@ -377,8 +369,8 @@ fn frames_and_messages(view: &View<'_>) -> Vec<String> {
 }
 
 fn compression_of_nothing(view: &View<'_>) -> Vec<String> {
-    let worker = &view.settings.worker;
-    let is_idle = worker.handshake.compression && worker.session.compression_min > worker.session.max_message;
+    let session = &view.settings.session;
+    let is_idle = view.settings.handshake.compression && session.compression_min > session.max_message;
     sentence(is_idle, || {
         format!(
             "{} compresses nothing: a message is at most {}; write a smaller size",
@@ -389,8 +381,9 @@ fn compression_of_nothing(view: &View<'_>) -> Vec<String> {
 }
 
 fn memory(view: &View<'_>) -> Vec<String> {
-    let Some((share, workers)) = view.memory_of_a_worker() else { return Vec::new() };
-    let session = &view.settings.worker.session;
+    let Some(share) = view.memory_of_an_event_loop() else { return Vec::new() };
+    let workers = view.event_loops;
+    let session = &view.settings.session;
     let (max_memory, max_message) = (view.show(MAX_MEMORY), view.show(MAX_MESSAGE));
     let for_each = match workers {
         1 => String::new(),
@@ -420,7 +413,7 @@ fn memory(view: &View<'_>) -> Vec<String> {
 }
 
 fn byte_rate(view: &View<'_>) -> Vec<String> {
-    let session = &view.settings.worker.session;
+    let session = &view.settings.session;
     let (rate, message) = (session.byte_rate.per_second, session.max_message as u64);
     sentence(rate > 0 && rate < message, || {
         let follows = match session.rate_policy {
@@ -487,6 +480,11 @@ fn reachable_control(view: &View<'_>) -> Vec<String> {
     )]
 }
 
+/// The condition in a warning that a client or process can be any user, if there is a proxy secret.
+pub(super) fn knows_the_secret(settings: &Settings) -> &'static str {
+    if settings.handshake.proxy_secret.secrets.is_empty() { "" } else { " that knows the proxy secret" }
+}
+
 /// Whether an address may be reached from the internet: not one of this host, of a link or of a private network
 /// (RFC 1918, RFC 6598, RFC 4193).
 fn is_public(ip: IpAddr) -> bool {
@@ -523,34 +521,6 @@ fn network_of(ip: IpAddr, prefix: u8) -> IpAddr {
 fn sentence(is_due: bool, sentence: impl FnOnce() -> String) -> Vec<String> {
     if is_due { vec![sentence()] } else { Vec::new() }
 }
-
-const PORT: &str = "PORT";
-const LISTEN_MODE: &str = "POSTERN_LISTEN_MODE";
-const LISTEN_OWNER: &str = "POSTERN_LISTEN_OWNER";
-const PATH: &str = "POSTERN_PATH";
-const SUBPROTOCOLS: &str = "POSTERN_SUBPROTOCOLS";
-const TRUSTED_PROXIES: &str = "POSTERN_TRUSTED_PROXIES";
-const ALLOWED_ORIGINS: &str = "POSTERN_ALLOWED_ORIGINS";
-const MAX_CONNECTIONS: &str = "POSTERN_MAX_CONNECTIONS";
-const MAX_CONNECTIONS_PER_USER: &str = "POSTERN_MAX_CONNECTIONS_PER_USER";
-const USER_POLICY: &str = "POSTERN_USER_POLICY";
-const MAX_HANDSHAKES: &str = "POSTERN_MAX_HANDSHAKES";
-const MESSAGE_RATE: &str = "POSTERN_MESSAGE_RATE";
-const MESSAGE_BURST: &str = "POSTERN_MESSAGE_BURST";
-const BYTE_RATE: &str = "POSTERN_BYTE_RATE";
-const RATE_POLICY: &str = "POSTERN_RATE_POLICY";
-const MAX_MESSAGE: &str = "POSTERN_MAX_MESSAGE";
-const MAX_FRAME: &str = "POSTERN_MAX_FRAME";
-const MAX_FRAGMENTS: &str = "POSTERN_MAX_FRAGMENTS";
-const MAX_MEMORY: &str = "POSTERN_MAX_MEMORY";
-const MAX_BACKLOG: &str = "POSTERN_MAX_BACKLOG";
-const PING_INTERVAL: &str = "POSTERN_PING_INTERVAL";
-const PONG_TIMEOUT: &str = "POSTERN_PONG_TIMEOUT";
-const LOG_LEVEL: &str = "LOG_LEVEL";
-const LOG_MESSAGES: &str = "POSTERN_LOG_MESSAGES";
-const DRAIN_GRACE: &str = "POSTERN_DRAIN_GRACE";
-const DRAIN_SPREAD: &str = "POSTERN_DRAIN_SPREAD";
-const DRAIN_HARD: &str = "POSTERN_DRAIN_HARD";
 
 /// An event loop with less than this ends connections in ordinary use.
 const LEAST_MEMORY: usize = 512 * 1024;

@@ -42,20 +42,17 @@ impl InheritedListeners {
         if of_parent { from_predecessor().map_err(InheritError::Predecessor) } else { Ok(given) }
     }
 
-    /// The listeners for users: those that were given, or else those of the settings. The log says which. Sets in the
-    /// settings whether a supervisor keeps them open.
+    /// Returns the inherited listeners for users, or binds those of the settings. The log says which.
     ///
     /// # Errors
-    /// An address of the settings cannot be had.
-    pub fn listeners(&mut self, settings: &mut Settings, log: &Logger) -> Result<Vec<Listener>, ListenError> {
+    /// An address of the settings cannot be bound.
+    pub fn listeners(&mut self, settings: &Settings, log: &Logger) -> Result<Vec<Listener>, ListenError> {
         if self.users.is_empty() {
             return listen::bind(&settings.listen, &settings.socket_access);
         }
         let from = if self.channel.is_some() { "the process before this one" } else { "LISTEN_FDS" };
         info!(log, # "listeners_inherited", "listeners are from {from}: the addresses of POSTERN_LISTEN are not looked at";
             "count" => self.users.len());
-        settings.drain.is_port_kept =
-            self.users.iter().all(|listener| listener.owner() == SocketOwner::Supervisor);
         self.files = self.users.iter().filter_map(Listener::file_ownership).cloned().collect();
         Ok(std::mem::take(&mut self.users))
     }

@@ -1,7 +1,7 @@
 //! In a build without signed identities: `features` has refused every setting that asks for them.
 
 use super::error::SettingsErrors;
-use super::sources::ResolvedSetting;
+use super::setting::ResolvedSetting;
 use super::value::ValueError;
 use crate::assertion::AssertionSettings;
 

@@ -1,43 +1,47 @@
 //! Control: the port for health, metrics and operators.
 
-use super::{CONTROL, Group, Setting, set};
+use crate::settings::features::Feature;
+use crate::settings::names::*;
+use crate::settings::setting::{Setting, text};
 use crate::settings::{net, secret};
 
-pub(super) static SETTINGS: &[Setting] = &[
-    Setting {
-        name: CONTROL,
-        placeholder: "ADDRESS",
-        default: "127.0.0.1:8081",
-        group: Group::Control,
-        is_secret: false,
-        help: "The address of /livez, /readyz, /metrics and /api; users must\n\
-               not be able to reach it. off turns it off. If POSTERN_LISTEN\n\
-               has port 8081, the default is the next port",
-        apply: |settings, text| set(&mut settings.control.address, net::control(text)),
-    },
-    Setting {
-        name: secret::API_KEY,
-        placeholder: "KEY,…",
-        default: "",
-        group: Group::Control,
-        is_secret: true,
-        help: "What X-API-Key must be for /api, at least 16 characters; without\n\
-               it /api is 403. Several are for the time in which one replaces\n\
-               another. Not as a flag: other users of the host see those",
-        apply: |settings, text| secret::apply(&mut settings.control.api_keys, text),
-    },
-    Setting {
-        name: secret::API_KEY_FILE,
-        placeholder: "PATH",
-        default: "",
-        group: Group::Control,
-        is_secret: false,
-        help: "A file with that instead, read again at SIGHUP",
-        apply: |settings, text| {
-            let keys = &mut settings.control.api_keys;
-            let file = secret::apply_file(keys, text, secret::API_KEY_FILE, secret::API_KEY)?;
-            settings.secret_files.extend(file);
-            Ok(())
-        },
-    },
-];
+pub(super) fn settings() -> Vec<Setting> {
+    vec![
+        text(
+            CONTROL,
+            "ADDRESS",
+            "127.0.0.1:8081",
+            |settings, text| {
+                settings.control.address = net::control(text)?;
+                Ok(())
+            },
+            "The address of /livez, /readyz, /metrics and /api, which users must\n\
+             not be able to reach; off disables it. If POSTERN_LISTEN has port\n\
+             8081, the default is the next free port",
+        )
+        .needs(Feature::Control, "off"),
+        text(
+            API_KEY,
+            "KEY,…",
+            "",
+            |settings, text| secret::apply(&mut settings.control.api_keys, text),
+            "The value of X-API-Key for /api, at least 16 characters; without it\n\
+             /api is 403. Several keys are valid at once, for rotation. Not as a\n\
+             flag: flags are visible to other users of the host",
+        )
+        .secret()
+        .needs(Feature::Control, ""),
+        text(
+            API_KEY_FILE,
+            "PATH",
+            "",
+            |settings, text| {
+                let file = secret::apply_file(&mut settings.control.api_keys, text, API_KEY_FILE, API_KEY)?;
+                settings.secret_files.extend(file);
+                Ok(())
+            },
+            "Read it from this file, and again at SIGHUP",
+        )
+        .needs(Feature::Control, ""),
+    ]
+}

@@ -1,98 +1,85 @@
-//! Listening: where it listens, and for what.
+//! Listening: addresses, paths and subprotocols.
 
-use postern_core::worker::SUBPROTOCOL;
-
-use super::{Group, HEALTH_PATH, LISTEN, Setting, WORKERS, handshake, set};
+use crate::settings::names::*;
 use crate::settings::net;
+use crate::settings::setting::{Setting, optional_count, text, value_at};
 use crate::settings::value::{count, mode};
 
-pub(super) static SETTINGS: &[Setting] = &[
-    Setting {
-        name: "PORT",
-        placeholder: "PORT",
-        default: "8080",
-        group: Group::Listening,
-        is_secret: false,
-        help: "The port, on all addresses of the host, IPv4 and IPv6",
-        // It only stands in the default of the next one.
-        apply: |_, text| count(text, 0..=65_535).map(drop),
-    },
-    Setting {
-        name: LISTEN,
-        placeholder: "ADDRESS,…",
-        default: "[::]:$PORT",
-        group: Group::Listening,
-        is_secret: false,
-        help: "Addresses with ports to listen on, instead of PORT; [::]:8080 is\n\
-               all of both families, 0.0.0.0:8080 all of IPv4,\n\
-               unix:/run/postern.sock a Unix socket, whose peers are trusted:\n\
-               its mode says who they are",
-        apply: |settings, text| set(&mut settings.listen, net::addresses(text)),
-    },
-    Setting {
-        name: "POSTERN_LISTEN_MODE",
-        placeholder: "MODE",
-        default: "0660",
-        group: Group::Listening,
-        is_secret: false,
-        help: "The mode of Unix sockets, in octal: who may write may connect",
-        apply: |settings, text| set(&mut settings.socket_access.mode, mode(text)),
-    },
-    Setting {
-        name: "POSTERN_LISTEN_OWNER",
-        placeholder: "USER:GROUP",
-        default: "",
-        group: Group::Listening,
-        is_secret: false,
-        help: "To whom Unix sockets are given, by name or number; USER alone and\n:GROUP alone will do",
-        apply: |settings, text| set(&mut settings.socket_access.owner, net::owner(text)),
-    },
-    Setting {
-        name: "POSTERN_PATH",
-        placeholder: "PATH,…",
-        default: "/ws",
-        group: Group::Listening,
-        is_secret: false,
-        help: "Where WebSockets are served; any other path is 404. /ws/* is\n\
-               every path below /ws, /* is every path",
-        apply: |settings, text| set(&mut handshake(settings).paths, net::paths(text)),
-    },
-    Setting {
-        name: HEALTH_PATH,
-        placeholder: "PATH",
-        default: "off",
-        group: Group::Listening,
-        is_secret: false,
-        help: "Where GET and HEAD get 200 without an identity, for health\n\
-               checks of the data port; 503 while the process drains or has\n\
-               POSTERN_MAX_CONNECTIONS connections. Not logged",
-        apply: |settings, text| set(&mut handshake(settings).health_path, net::health_path(text)),
-    },
-    Setting {
-        name: "POSTERN_SUBPROTOCOLS",
-        placeholder: "NAME,…",
-        default: "",
-        group: Group::Listening,
-        is_secret: false,
-        help: "Subprotocols that are answered if a client offers them, preferred\n\
-               first; bearer and access_token are answered in addition. A\n\
-               browser fails a connection if none of its offers is answered",
-        apply: |settings, text| {
-            let mut names = net::subprotocols(text)?;
-            if !names.iter().any(|name| name == SUBPROTOCOL) {
-                names.push(SUBPROTOCOL.to_owned());
-            }
-            handshake(settings).subprotocols = names;
-            Ok(())
-        },
-    },
-    Setting {
-        name: WORKERS,
-        placeholder: "N",
-        default: "0",
-        group: Group::Listening,
-        is_secret: false,
-        help: "Event loops; 0 is one for each core",
-        apply: |settings, text| set(&mut settings.workers, count(text, 0..=1024)),
-    },
-];
+pub(super) fn settings() -> Vec<Setting> {
+    vec![
+        // It is only used in the default of the next setting.
+        text(
+            PORT,
+            "PORT",
+            "8080",
+            |_, text| count(text, 0..=65_535).map(drop),
+            "The port, on all IPv4 and IPv6 addresses of the host",
+        ),
+        text(
+            LISTEN,
+            "ADDRESS,…",
+            "[::]:$PORT",
+            |settings, text| {
+                settings.listen = net::addresses(text)?;
+                Ok(())
+            },
+            "Addresses to listen on, instead of PORT: [::]:8080 is every IPv4\n\
+             and IPv6 address, 0.0.0.0:8080 every IPv4 address. A Unix socket\n\
+             is unix:/run/postern.sock; all its peers are trusted, and its\n\
+             mode says which processes can connect",
+        ),
+        value_at(
+            LISTEN_MODE,
+            "MODE",
+            |settings| &mut settings.socket_access.mode,
+            mode,
+            |mode| format!("{mode:04o}"),
+            "The mode of Unix sockets, in octal: processes with write\n\
+             permission can connect",
+        ),
+        value_at(
+            LISTEN_OWNER,
+            "USER:GROUP",
+            |settings| &mut settings.socket_access.owner,
+            net::owner,
+            |_| String::new(),
+            "The owner of Unix sockets, by name or number. USER and :GROUP are\n\
+             also allowed",
+        ),
+        value_at(
+            PATH,
+            "PATH,…",
+            |settings| &mut settings.handshake.paths,
+            net::paths,
+            |paths| paths.join(","),
+            "The paths of WebSockets; any other path is 404. /ws/* is every\n\
+             path below /ws, /* is every path",
+        ),
+        value_at(
+            HEALTH_PATH,
+            "PATH",
+            |settings| &mut settings.handshake.health_path,
+            net::health_path,
+            |_| "off".to_owned(),
+            "A path for health checks on the data port: GET and HEAD get 200\n\
+             without an identity, or 503 while the process drains or has\n\
+             POSTERN_MAX_CONNECTIONS connections. Not logged",
+        ),
+        value_at(
+            SUBPROTOCOLS,
+            "NAME,…",
+            |settings| &mut settings.handshake.subprotocols,
+            net::subprotocols,
+            |names| names.join(","),
+            "Subprotocols to select from a client's offers, preferred first.\n\
+             bearer and access_token are selected if no other matches. A\n\
+             browser fails the connection if none of its offers is selected",
+        ),
+        optional_count(
+            WORKERS,
+            |settings| &mut settings.workers,
+            1024,
+            "The number of event loops; 0 is one for each core",
+        ),
+    ]
+}

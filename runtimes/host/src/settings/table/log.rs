@@ -2,85 +2,68 @@
 
 use slog::Level;
 
-use super::{Group, Setting, set};
 use crate::log::{EmailLog, LogFormat, MessageLog, Stall};
-use crate::settings::value::{GIB, ValueError, choice, size};
+use crate::settings::names::*;
+use crate::settings::setting::{Setting, choice, optional_size, value_at};
+use crate::settings::value::{self, GIB, ValueError};
 
-pub(super) static SETTINGS: &[Setting] = &[
-    Setting {
-        name: "LOG_LEVEL",
-        placeholder: "LEVEL",
-        default: "info",
-        group: Group::Log,
-        is_secret: false,
-        help: "trace, debug, info, warn, error or critical; connections and\nmessages are info, refusals are warn",
-        apply: |settings, text| set(&mut settings.log.level, level(text)),
-    },
-    Setting {
-        name: "LOG_FORMAT",
-        placeholder: "FORMAT",
-        default: "term",
-        group: Group::Log,
-        is_secret: false,
-        help: "term, or json with one object a line",
-        apply: |settings, text| set(&mut settings.log.format, format(text)),
-    },
-    Setting {
-        name: "POSTERN_LOG_MESSAGES",
-        placeholder: "HOW",
-        default: "truncated",
-        group: Group::Log,
-        is_secret: false,
-        help: "What is logged of each message: full, truncated (256 bytes),\nsize, or off. Messages are personal data in most cases",
-        apply: |settings, text| {
-            let choices = [
+pub(super) fn settings() -> Vec<Setting> {
+    vec![
+        value_at(
+            LOG_LEVEL,
+            "LEVEL",
+            |settings| &mut settings.log.level,
+            level,
+            |level| LEVELS.iter().find(|(_, known)| known == level).map_or("", |(word, _)| word).to_owned(),
+            "trace, debug, info, warn, error or critical. Connections and\nmessages are info, refusals are warn",
+        ),
+        value_at(
+            "LOG_FORMAT",
+            "FORMAT",
+            |settings| &mut settings.log.format,
+            format,
+            |format| {
+                FORMATS.iter().find(|(_, known)| known == format).map_or("", |(word, _)| word).to_owned()
+            },
+            "term, or json with one object per line",
+        ),
+        choice(
+            LOG_MESSAGES,
+            |settings| &mut settings.log.messages,
+            &[
                 ("full", MessageLog::Full),
                 ("truncated", MessageLog::Truncated),
                 ("size", MessageLog::Size),
                 ("off", MessageLog::Off),
-            ];
-            set(&mut settings.log.messages, choice(text, &choices))
-        },
-    },
-    Setting {
-        name: "POSTERN_LOG_EMAIL",
-        placeholder: "HOW",
-        default: "full",
-        group: Group::Log,
-        is_secret: false,
-        help: "What is logged of e-mail addresses: full, masked (j***@e***.com),\nor off",
-        apply: |settings, text| {
-            let choices = [("full", EmailLog::Full), ("masked", EmailLog::Masked), ("off", EmailLog::Off)];
-            set(&mut settings.log.email, choice(text, &choices))
-        },
-    },
-    Setting {
-        name: "POSTERN_LOG_QUEUE",
-        placeholder: "SIZE",
-        default: "0",
-        group: Group::Log,
-        is_secret: false,
-        help: "How much may wait for standard output; 0 is 8MiB, or the\n\
-               32nd part of the least limit on this process if that is less",
-        apply: |settings, text| set(&mut settings.log.queue, queue(text)),
-    },
-    Setting {
-        name: "POSTERN_LOG_STALL",
-        placeholder: "HOW",
-        default: "drop",
-        group: Group::Log,
-        is_secret: false,
-        help: "What happens when standard output takes nothing and the queue is\n\
-               full: drop loses records and logs how many; pause reads no\n\
-               more messages until there is room again",
-        apply: |settings, text| {
-            let choices = [("drop", Stall::Drop), ("pause", Stall::Pause)];
-            set(&mut settings.log.stall, choice(text, &choices))
-        },
-    },
-];
+            ],
+            "How much of each message is logged: full, truncated (256 bytes),\n\
+             size, or off. Messages are personal data in most cases",
+        ),
+        choice(
+            "POSTERN_LOG_EMAIL",
+            |settings| &mut settings.log.email,
+            &[("full", EmailLog::Full), ("masked", EmailLog::Masked), ("off", EmailLog::Off)],
+            "How e-mail addresses are logged: full, masked (j***@e***.com),\nor off",
+        ),
+        optional_size(
+            LOG_QUEUE,
+            |settings| &mut settings.log_queue,
+            64 * 1024..=GIB,
+            "The size of the queue for standard output. 0 is 8MiB, or 1/32 of\n\
+             the memory if that is less",
+        ),
+        choice(
+            "POSTERN_LOG_STALL",
+            |settings| &mut settings.log.stall,
+            &[("drop", Stall::Drop), ("pause", Stall::Pause)],
+            "What to do when standard output stalls and the queue is full: drop\n\
+             discards records and logs how many; pause stops reading messages\n\
+             until the queue has room",
+        ),
+    ]
+}
 
-/// A level by its name, or by one that other programs have for it.
+/// A level by its name, or by a name that other programs have for it.
 fn level(text: &str) -> Result<Level, ValueError> {
     let known = match text.to_ascii_lowercase().as_str() {
         "verbose" => "debug",
@@ -90,24 +73,16 @@ fn level(text: &str) -> Result<Level, ValueError> {
         "crit" | "fatal" | "panic" | "alert" | "emerg" | "emergency" => "critical",
         _ => text,
     };
-    choice(known, LEVELS)
+    value::choice(known, LEVELS)
 }
 
-/// A format by its name, or by one that other programs have for it.
+/// A format by its name, or by a name that other programs have for it.
 fn format(text: &str) -> Result<LogFormat, ValueError> {
     let known = match text.to_ascii_lowercase().as_str() {
         "text" | "plain" | "console" | "pretty" => "term",
         _ => text,
     };
-    choice(known, &[("term", LogFormat::Term), ("json", LogFormat::Json)])
-}
-
-/// A size that holds some batches, or 0.
-fn queue(text: &str) -> Result<usize, ValueError> {
-    match size(text, 0..=GIB)? {
-        0 => Ok(0),
-        _ => size(text, 64 * 1024..=GIB),
-    }
+    value::choice(known, FORMATS)
 }
 
 const LEVELS: &[(&str, Level)] = &[
@@ -118,3 +93,5 @@ const LEVELS: &[(&str, Level)] = &[
     ("error", Level::Error),
     ("critical", Level::Critical),
 ];
+
+const FORMATS: &[(&str, LogFormat)] = &[("term", LogFormat::Term), ("json", LogFormat::Json)];

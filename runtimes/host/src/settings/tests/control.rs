@@ -25,8 +25,8 @@ fn a_secret_is_shown_nowhere() {
 #[test]
 fn a_healthcheck_asks_where_the_same_settings_listen() {
     let asked = |flags: &[&str]| match (Texts { flags, ..Texts::default() }).load() {
-        Ok(Outcome::Check(settings, probe)) => {
-            (settings.control.address.map(|address| address.port()), probe)
+        Ok(Outcome::Check(loaded, probe)) => {
+            (loaded.settings.control.address.map(|address| address.port()), probe)
         }
         other => panic!("{other:?}"),
     };

@@ -243,9 +243,9 @@ fn an_error_says_where_the_value_stands() {
         Texts { dotenv, ..Texts::default() }.error(),
         format!(".env line 4: POSTERN_MAX_MESSAGE=much: {complaint}")
     );
-    // The one that holds is the one that is judged.
+    // Only the value that applies is checked.
     let texts = Texts { flags: &["--max-message=1KiB"], dotenv, ..Texts::default() };
-    assert_eq!(texts.settings().worker.session.max_message, 1024);
+    assert_eq!(texts.settings().session.max_message, 1024);
 }
 
 #[test]

@@ -1,0 +1,90 @@
+//! The values of the settings, as an operator wrote them. Nothing in here depends on the host.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+
+use postern_core::handshake::{HandshakeConfig, Secrets};
+use postern_core::policy::{DrainConfig, KeepAliveConfig};
+use postern_core::session::SessionConfig;
+
+use super::secret::SecretFile;
+use crate::assertion::AssertionSettings;
+use crate::listen::{Access, Address};
+use crate::log::{self, LogSettings};
+use crate::users::UserPolicy;
+
+/// The identity of a binary.
+#[derive(Debug, Clone, Copy)]
+pub struct Program {
+    /// The name, for errors, `--help` and `--version`.
+    pub name: &'static str,
+    /// The version.
+    pub version: &'static str,
+    /// The description, in one line.
+    pub about: &'static str,
+    /// Whether `POSTERN_WORKERS` has an effect. A program without workers accepts and ignores it, so that both binaries
+    /// take the same settings.
+    pub has_workers: bool,
+}
+
+impl Program {
+    /// Prints to standard error why the program does not start or ends: `postern: REASON`.
+    ///
+    /// Both binaries follow one rule: an error that prevents the start is printed here only, whatever `LOG_FORMAT` is. An
+    /// error that ends a serving process is also in its log.
+    pub fn print_error(&self, reason: &dyn fmt::Display) {
+        // If it cannot be printed, the exit code still reports the error.
+        log::write_to_stderr(&format!("{}: {reason}\n", self.name));
+    }
+}
+
+/// The settings as they were written. `None` means that the host decides, see [`Plan`](super::Plan).
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// The addresses to listen on. At least one once settings have been loaded.
+    pub listen: Vec<Address>,
+    /// The mode and owner of the Unix sockets among them.
+    pub socket_access: Access,
+    /// The number of event loops. `None` is one for each core.
+    pub workers: Option<NonZeroUsize>,
+    /// The rules of the handshake.
+    pub handshake: HandshakeConfig,
+    /// The limits of an admitted connection. `pause_backlog` is not a setting; the plan derives it.
+    pub session: SessionConfig,
+    /// How many messages may arrive at once. `None` is twice the rate.
+    pub message_burst: Option<NonZeroUsize>,
+    /// The detection of dead peers.
+    pub keep_alive: KeepAliveConfig,
+    /// The issuer of signed identities, which replace the identity headers. `None` if the headers count.
+    pub assertion: Option<AssertionSettings>,
+    /// The most connections at a time. `None` is as many as the limit of open files allows.
+    pub max_connections: Option<NonZeroUsize>,
+    /// The most bytes in the buffers of all connections. `None` is half of the memory.
+    pub max_memory: Option<NonZeroUsize>,
+    /// The most connections of one user at a time. `None` is any number.
+    pub max_connections_per_user: Option<NonZeroUsize>,
+    /// What happens to one connection more.
+    pub user_policy: UserPolicy,
+    /// New connections per second, and as many at once. Zero is any number.
+    pub connect_rate: u32,
+    /// What is logged, and how. The plan derives the size of the queue.
+    pub log: LogSettings,
+    /// The size of the queue of the log in bytes. `None` depends on the memory.
+    pub log_queue: Option<NonZeroUsize>,
+    /// The port for operators.
+    pub control: ControlSettings,
+    /// How the process stops. The plan derives `requests` and `is_port_kept`.
+    pub drain: DrainConfig,
+    /// The files of secrets, which are read again at SIGHUP.
+    pub(crate) secret_files: Vec<SecretFile>,
+}
+
+/// The address of the control port, and the keys of its API.
+#[derive(Debug, Clone, Default)]
+pub struct ControlSettings {
+    /// Where it listens. `None` if there is no control port.
+    pub address: Option<SocketAddr>,
+    /// The keys that open `/api/*`. Without a key it is closed.
+    pub api_keys: Secrets,
+}

@@ -1,0 +1,69 @@
+//! The names of the settings that the code refers to.
+
+/// The prefix of our own names. `PORT`, `LOG_LEVEL` and `LOG_FORMAT` are shared with other programs.
+pub(super) const PREFIX: &str = "POSTERN_";
+
+pub(super) const PORT: &str = "PORT";
+pub(super) const LISTEN: &str = "POSTERN_LISTEN";
+pub(super) const LISTEN_MODE: &str = "POSTERN_LISTEN_MODE";
+pub(super) const LISTEN_OWNER: &str = "POSTERN_LISTEN_OWNER";
+pub(super) const PATH: &str = "POSTERN_PATH";
+pub(super) const HEALTH_PATH: &str = "POSTERN_HEALTH_PATH";
+pub(super) const SUBPROTOCOLS: &str = "POSTERN_SUBPROTOCOLS";
+pub(super) const WORKERS: &str = "POSTERN_WORKERS";
+
+pub(super) const IDENTITY: &str = "POSTERN_IDENTITY";
+pub(super) const USER_ID: &str = "POSTERN_USER_ID_HEADER";
+pub(super) const USER_EMAIL: &str = "POSTERN_USER_EMAIL_HEADER";
+pub(super) const USER_NAME: &str = "POSTERN_USER_NAME_HEADER";
+pub(super) const USER_SESSION_ID: &str = "POSTERN_USER_SESSION_ID_HEADER";
+pub(super) const TOKEN_EXP: &str = "POSTERN_USER_TOKEN_EXP_HEADER";
+
+/// The preset of the signed identity. The names of its other settings begin with it.
+pub(super) const ASSERTION: &str = "POSTERN_ASSERTION";
+pub(super) const ASSERTION_HEADER: &str = "POSTERN_ASSERTION_HEADER";
+pub(super) const ASSERTION_ISSUER: &str = "POSTERN_ASSERTION_ISSUER";
+pub(super) const ASSERTION_AUDIENCE: &str = "POSTERN_ASSERTION_AUDIENCE";
+pub(super) const ASSERTION_JWKS: &str = "POSTERN_ASSERTION_JWKS";
+pub(super) const ASSERTION_JWKS_INSECURE: &str = "POSTERN_ASSERTION_JWKS_INSECURE";
+pub(super) const ASSERTION_ID_CLAIM: &str = "POSTERN_ASSERTION_ID_CLAIM";
+pub(super) const ASSERTION_EMAIL_CLAIM: &str = "POSTERN_ASSERTION_EMAIL_CLAIM";
+pub(super) const ASSERTION_NAME_CLAIM: &str = "POSTERN_ASSERTION_NAME_CLAIM";
+
+pub(super) const TRUSTED_PROXIES: &str = "POSTERN_TRUSTED_PROXIES";
+pub(super) const SECRET: &str = "POSTERN_PROXY_SECRET";
+pub(super) const SECRET_FILE: &str = "POSTERN_PROXY_SECRET_FILE";
+pub(super) const SECRET_HEADER: &str = "POSTERN_PROXY_SECRET_HEADER";
+pub(super) const ALLOWED_ORIGINS: &str = "POSTERN_ALLOWED_ORIGINS";
+pub(super) const HOST_HEADER: &str = "POSTERN_HOST_HEADER";
+
+pub(super) const MAX_CONNECTIONS: &str = "POSTERN_MAX_CONNECTIONS";
+pub(super) const MAX_CONNECTIONS_PER_USER: &str = "POSTERN_MAX_CONNECTIONS_PER_USER";
+pub(super) const USER_POLICY: &str = "POSTERN_USER_POLICY";
+pub(super) const MESSAGE_RATE: &str = "POSTERN_MESSAGE_RATE";
+pub(super) const MESSAGE_BURST: &str = "POSTERN_MESSAGE_BURST";
+pub(super) const BYTE_RATE: &str = "POSTERN_BYTE_RATE";
+pub(super) const RATE_POLICY: &str = "POSTERN_RATE_POLICY";
+pub(super) const MAX_MESSAGE: &str = "POSTERN_MAX_MESSAGE";
+pub(super) const MAX_FRAME: &str = "POSTERN_MAX_FRAME";
+pub(super) const MAX_FRAGMENTS: &str = "POSTERN_MAX_FRAGMENTS";
+pub(super) const COMPRESSION: &str = "POSTERN_COMPRESSION";
+pub(super) const COMPRESSION_MIN: &str = "POSTERN_COMPRESSION_MIN";
+pub(super) const MAX_BACKLOG: &str = "POSTERN_MAX_BACKLOG";
+pub(super) const MAX_MEMORY: &str = "POSTERN_MAX_MEMORY";
+pub(super) const MAX_HANDSHAKES: &str = "POSTERN_MAX_HANDSHAKES";
+
+pub(super) const PING_INTERVAL: &str = "POSTERN_PING_INTERVAL";
+pub(super) const PONG_TIMEOUT: &str = "POSTERN_PONG_TIMEOUT";
+
+pub(super) const LOG_LEVEL: &str = "LOG_LEVEL";
+pub(super) const LOG_MESSAGES: &str = "POSTERN_LOG_MESSAGES";
+pub(super) const LOG_QUEUE: &str = "POSTERN_LOG_QUEUE";
+
+pub(super) const CONTROL: &str = "POSTERN_CONTROL";
+pub(super) const API_KEY: &str = "POSTERN_API_KEY";
+pub(super) const API_KEY_FILE: &str = "POSTERN_API_KEY_FILE";
+
+pub(super) const DRAIN_GRACE: &str = "POSTERN_DRAIN_GRACE";
+pub(super) const DRAIN_SPREAD: &str = "POSTERN_DRAIN_SPREAD";
+pub(super) const DRAIN_HARD: &str = "POSTERN_DRAIN_HARD";
