@@ -1,5 +1,4 @@
-//! An issuer of signed identities, as a gateway with assertions is one: keys, tokens, and a server that publishes the
-//! keys.
+//! An issuer of signed identities: keys, tokens, and a server that publishes the keys.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -23,23 +22,23 @@ pub struct Signer {
 }
 
 impl Signer {
-    /// The key whose secret is this byte, again and again.
+    /// Creates the key whose secret consists of this byte.
     pub fn new(kid: &'static str, secret: u8) -> Self {
         Self { kid, key: EncodingKey::from_ec_der(&[PKCS8_P256, &[secret; 32]].concat()) }
     }
 
-    /// A token with these claims.
+    /// Returns a token with these claims.
     ///
     /// # Panics
     ///
-    /// If the key is none.
+    /// If the key cannot sign.
     pub fn token(&self, claims: &Value) -> String {
         let header = Header { kid: Some(self.kid.to_owned()), ..Header::new(Algorithm::ES256) };
         let token = jsonwebtoken::encode(&header, claims, &self.key);
         canary::secret(Kind::Token, token.expect("a P-256 key signs with ES256"))
     }
 
-    /// The public half.
+    /// Returns the public key.
     fn jwk(&self) -> Value {
         let mut jwk = Jwk::from_encoding_key(&self.key, Algorithm::ES256).expect("a P-256 key");
         jwk.common.key_id = Some(self.kid.to_owned());
@@ -47,7 +46,7 @@ impl Signer {
     }
 }
 
-/// Claims of John Doe, issued now by `issuer` for `audience`, and good for five minutes.
+/// Returns claims of John Doe, issued now by `issuer` for `audience`, and valid for five minutes.
 pub fn claims_of_john(issuer: &str, audience: &str) -> Value {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     json!({
@@ -56,7 +55,7 @@ pub fn claims_of_john(issuer: &str, audience: &str) -> Value {
     })
 }
 
-/// The public halves of these keys as a JWK Set.
+/// Returns the public keys as a JWK Set.
 pub fn key_set(signers: &[&Signer]) -> String {
     let keys: Vec<Value> = signers.iter().map(|signer| signer.jwk()).collect();
     json!({ "keys": keys }).to_string()
@@ -64,13 +63,13 @@ pub fn key_set(signers: &[&Signer]) -> String {
 
 /// A self-signed certificate for 127.0.0.1.
 pub struct Certificate {
-    /// The certificate alone, for whoever is to trust it.
+    /// The certificate without its key.
     pub pem: String,
     config: Arc<ServerConfig>,
 }
 
 impl Certificate {
-    /// Makes one with a key of its own.
+    /// Generates a certificate with a new key.
     ///
     /// # Panics
     ///
@@ -81,19 +80,19 @@ impl Certificate {
         let config = ServerConfig::builder()
             .with_no_client_auth()
             .with_single_cert(vec![made.cert.der().clone()], key.into())
-            .expect("a key that belongs to it");
+            .expect("a key that matches the certificate");
         Self { pem: made.cert.pem(), config: Arc::new(config) }
     }
 }
 
-/// Serves one JWK Set over HTTP, at any path. Ends with the process.
+/// A server of one JWK Set over HTTP, at all paths. It runs until the process ends.
 pub struct KeyServer {
     address: SocketAddr,
     shared: Arc<Shared>,
 }
 
 struct Shared {
-    /// With which it speaks TLS.
+    /// The configuration for TLS, if the server uses it.
     tls: Option<Arc<ServerConfig>>,
     /// The status line and the body.
     answer: Mutex<(&'static str, String)>,
@@ -101,20 +100,20 @@ struct Shared {
 }
 
 impl KeyServer {
-    /// Starts it on a free port.
+    /// Starts the server on a free port.
     ///
     /// # Panics
     ///
-    /// If there is none.
+    /// If there is no free port.
     pub fn start(set: String) -> Self {
         Self::start_with(set, None)
     }
 
-    /// Starts it on a free port with TLS.
+    /// Starts the server on a free port with TLS.
     ///
     /// # Panics
     ///
-    /// If there is none.
+    /// If there is no free port.
     pub fn start_tls(set: String, certificate: &Certificate) -> Self {
         Self::start_with(set, Some(Arc::clone(&certificate.config)))
     }
@@ -126,30 +125,30 @@ impl KeyServer {
         let server = Arc::clone(&shared);
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                // A client that goes away in the middle is its own business.
+                // The client may close the connection early.
                 let _ = server.serve(stream);
             }
         });
         Self { address, shared }
     }
 
-    /// The URL of the keys.
+    /// Returns the URL of the keys.
     pub fn url(&self) -> String {
         let scheme = if self.shared.tls.is_some() { "https" } else { "http" };
         format!("{scheme}://{}/jwks.json", self.address)
     }
 
-    /// Serves another set from now on.
+    /// Replaces the set.
     pub fn rotate(&self, set: String) {
         self.shared.answer((OK, set));
     }
 
-    /// Fails from now on.
+    /// Answers with status 500 from now on.
     pub fn fail(&self) {
         self.shared.answer(("500 Internal Server Error", String::new()));
     }
 
-    /// How many requests there were.
+    /// Returns the number of requests.
     pub fn requests(&self) -> usize {
         self.shared.requests.load(Ordering::SeqCst)
     }
@@ -182,7 +181,7 @@ impl Shared {
 
 const OK: &str = "200 OK";
 
-/// What stands before the secret of a P-256 key in PKCS #8 (RFC 5208 around RFC 5915).
+/// The bytes before the secret of a P-256 key in PKCS #8 (RFC 5208 around RFC 5915).
 const PKCS8_P256: &[u8] =
     b"\x30\x41\x02\x01\x00\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\
     \x3d\x03\x01\x07\x04\x27\x30\x25\x02\x01\x01\x04\x20";

@@ -1,5 +1,4 @@
-//! Signed identities over real sockets, on both binaries: the token says who it is, nothing else does, and keys come
-//! and go.
+//! Signed identities with both binaries: the token determines the user, nothing else does, and keys change.
 
 use std::fs;
 use std::thread;
@@ -15,11 +14,18 @@ const ISSUER: &str = "https://issuer.example";
 const AUDIENCE: &str = "postern";
 const HEADER: &str = "X-Assertion";
 
-/// Long enough for a busy machine.
+/// Ten times the time that a busy machine needs.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn token(signer: &Signer) -> String {
-    signer.token(&claims_of_john(ISSUER, AUDIENCE))
+    token_with(signer, &[])
+}
+
+/// Returns a token with some claims changed.
+fn token_with(signer: &Signer, changes: &[(&str, Value)]) -> String {
+    let mut claims = claims_of_john(ISSUER, AUDIENCE);
+    changes.iter().for_each(|(claim, value)| claims[claim] = value.clone());
+    signer.token(&claims)
 }
 
 fn start(runtime: Runtime, keys: &str) -> Postern {
@@ -49,7 +55,12 @@ fn check(response: &Response, status: u16, code: &str) {
     assert_eq!(response.headers.contains_key("retry-after"), status == 503, "{response}");
 }
 
-/// Tries until the keys have come, which nobody waits for but the client.
+#[track_caller]
+fn refused(handshake: Handshake, status: u16, code: &str) {
+    check(&handshake.refused(), status, code);
+}
+
+/// Connects again and again until the keys have been fetched.
 #[track_caller]
 fn wait_until_admitted(postern: &Postern, token: &str) {
     let begun = Instant::now();
@@ -58,13 +69,13 @@ fn wait_until_admitted(postern: &Postern, token: &str) {
             Outcome::Open(open) => return open.close(),
             Outcome::Refused(response) => check(&response, 503, "assertion_keys_unavailable"),
         }
-        assert!(begun.elapsed() < PATIENCE, "the keys do not come");
+        assert!(begun.elapsed() < PATIENCE, "no keys after {PATIENCE:?}");
         thread::sleep(Duration::from_millis(20));
     }
 }
 
 #[test]
-fn the_token_says_who_it_is_and_the_plain_headers_do_not() {
+fn token_determines_the_user_and_plain_headers_do_not() {
     for runtime in Runtime::BOTH {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let keys = folder.path().join("jwks.json");
@@ -84,11 +95,10 @@ fn the_token_says_who_it_is_and_the_plain_headers_do_not() {
         postern.wait_for("WebSocket connection closed for user John Doe (123)");
 
         let to = postern.address();
-        let refused = |handshake: Handshake, status, code| check(&handshake.refused(), status, code);
         refused(Handshake::to(to), 401, "assertion_missing");
         refused(Handshake::to(to).as_john(), 401, "assertion_missing");
         refused(handshake(&postern, "").as_john(), 401, "assertion_missing");
-        refused(handshake(&postern, "rubbish").as_john(), 401, "assertion_invalid");
+        refused(handshake(&postern, "garbage").as_john(), 401, "assertion_invalid");
         let forged = token(&attacker);
         refused(handshake(&postern, &forged).as_john(), 401, "assertion_invalid");
         refused(handshake(&postern, &good).header("x-assertion", &good), 400, "identity_twice");
@@ -97,7 +107,7 @@ fn the_token_says_who_it_is_and_the_plain_headers_do_not() {
         refused(nominated, 400, "identity_nominated");
         for (claim, value, status, code, detail) in [
             ("iss", json!("https://evil.test"), 401, "assertion_issuer", "iss is not the configured issuer"),
-            ("aud", json!("somebody"), 401, "assertion_audience", "aud contains no configured audience"),
+            ("aud", json!("another"), 401, "assertion_audience", "aud contains no configured audience"),
             ("exp", json!(1), 401, "assertion_not_now", "exp has passed"),
             (
                 "exp",
@@ -116,10 +126,8 @@ fn the_token_says_who_it_is_and_the_plain_headers_do_not() {
             ("sub", json!(""), 401, "identity_missing", ""),
             ("sub", json!("a b"), 400, "identity_invalid", ""),
         ] {
-            let mut claims = claims_of_john(ISSUER, AUDIENCE);
-            claims[claim] = value;
-            refused(handshake(&postern, &signer.token(&claims)), status, code);
-            // The log alone is told which rule it was.
+            refused(handshake(&postern, &token_with(&signer, &[(claim, value)])), status, code);
+            // Only the log has the rule.
             let detail = if detail.is_empty() { String::new() } else { format!(" detail: {detail},") };
             postern.wait_for(&format!(", code: {code},{detail} handshake_ms: "));
         }
@@ -141,7 +149,7 @@ fn the_token_says_who_it_is_and_the_plain_headers_do_not() {
 }
 
 #[test]
-fn the_keys_of_a_url_rotate_and_an_outage_costs_nobody_his_connection() {
+fn keys_of_a_url_rotate_and_remain_in_use_during_an_outage() {
     for runtime in Runtime::BOTH {
         let (old, new) = (Signer::new("old", 1), Signer::new("new", 2));
         let server = KeyServer::start(key_set(&[&old]));
@@ -150,27 +158,27 @@ fn the_keys_of_a_url_rotate_and_an_outage_costs_nobody_his_connection() {
 
         server.rotate(key_set(&[&new]));
         handshake(&postern, &token(&old)).open().close();
-        check(&handshake(&postern, &token(&new)).refused(), 503, "assertion_keys_unavailable");
+        refused(handshake(&postern, &token(&new)), 503, "assertion_keys_unavailable");
         wait_until_admitted(&postern, &token(&new));
-        check(&handshake(&postern, &token(&old)).refused(), 401, "assertion_invalid");
-        assert_eq!(server.requests(), 2, "{runtime}: unknown keys ask once a minute");
+        refused(handshake(&postern, &token(&old)), 401, "assertion_invalid");
+        assert_eq!(server.requests(), 2, "{runtime}: unknown keys cause one fetch per minute");
 
         server.fail();
         handshake(&postern, &token(&new)).open().close();
         let unknown = Signer::new("unknown", 3);
-        check(&handshake(&postern, &token(&unknown)).refused(), 401, "assertion_invalid");
+        refused(handshake(&postern, &token(&unknown)), 401, "assertion_invalid");
     }
 }
 
 #[test]
-fn until_the_keys_are_there_a_client_is_asked_to_come_back() {
+fn client_is_asked_to_try_again_until_keys_have_been_fetched() {
     for runtime in Runtime::BOTH {
         let signer = Signer::new("a", 1);
         let server = KeyServer::start(String::new());
         server.fail();
         let mut postern = start(runtime, &server.url());
-        check(&handshake(&postern, &token(&signer)).refused(), 503, "assertion_keys_unavailable");
-        check(&Handshake::to(postern.address()).refused(), 401, "assertion_missing");
+        refused(handshake(&postern, &token(&signer)), 503, "assertion_keys_unavailable");
+        refused(Handshake::to(postern.address()), 401, "assertion_missing");
         let line = postern.wait_for("cannot fetch the assertion keys");
         assert!(line.contains("the answer has the status 500") && line.contains(&server.url()), "{line}");
         server.rotate(key_set(&[&signer]));
@@ -181,7 +189,7 @@ fn until_the_keys_are_there_a_client_is_asked_to_come_back() {
 }
 
 #[test]
-fn keys_are_taken_from_a_server_whose_certificate_the_system_trusts() {
+fn keys_are_fetched_only_from_a_server_with_a_trusted_certificate() {
     for runtime in Runtime::BOTH {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let (ours, another) = (Certificate::generate(), Certificate::generate());
@@ -196,32 +204,15 @@ fn keys_are_taken_from_a_server_whose_certificate_the_system_trusts() {
         let postern = start_trusting(&another);
         let line = postern.wait_for("cannot fetch the assertion keys");
         assert!(line.contains("invalid peer certificate"), "{runtime}: {line}");
-        check(&handshake(&postern, &token(&signer)).refused(), 503, "assertion_keys_unavailable");
+        refused(handshake(&postern, &token(&signer)), 503, "assertion_keys_unavailable");
         assert_eq!(server.requests(), 0, "{runtime}");
         wait_until_admitted(&start_trusting(&ours), &token(&signer));
     }
 }
 
+/// Volumes and deployment tools preserve the modification time of a file, and all keys of a curve have the same length.
 #[test]
-fn the_keys_of_a_file_are_read_again() {
-    for runtime in Runtime::BOTH {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let keys = folder.path().join("jwks.json");
-        let (old, new) = (Signer::new("old", 1), Signer::new("new", 2));
-        fs::write(&keys, key_set(&[&old])).expect("a file");
-        let mut postern = start(runtime, keys.to_str().expect("UTF-8"));
-        // A file is there before anyone is listened to.
-        handshake(&postern, &token(&old)).open().close();
-        fs::write(&keys, key_set(&[&new])).expect("a file");
-        postern.wait_for("assertion keys changed");
-        handshake(&postern, &token(&new)).open().close();
-        assert!(postern.terminate().success(), "{runtime}");
-    }
-}
-
-/// Volumes and deployment tools keep the time of a file, and one key of a curve is as long as another.
-#[test]
-fn the_keys_of_a_file_rotate_though_its_metadata_stay_the_same() {
+fn keys_of_a_file_rotate_although_its_metadata_do_not_change() {
     for runtime in Runtime::BOTH {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let keys = folder.path().join("jwks.json");
@@ -231,16 +222,17 @@ fn the_keys_of_a_file_rotate_though_its_metadata_stay_the_same() {
             let file = fs::File::options().write(true).open(&keys).expect("a file");
             file.set_modified(time).expect("a file with a time");
         };
-        // With one id, too, so that no token asks for another key.
+        // With the same id, so that no token has an unknown key.
         let (old, new) = (Signer::new("same", 1), Signer::new("same", 2));
         write(&old);
-        let postern = start(runtime, keys.to_str().expect("UTF-8"));
+        let mut postern = start(runtime, keys.to_str().expect("UTF-8"));
+        // Postern has read the file before it listens.
         let mut before = handshake(&postern, &token(&old)).open();
         write(&new);
         postern.wait_for("assertion keys changed");
         handshake(&postern, &token(&new)).open().close();
-        check(&handshake(&postern, &token(&old)).refused(), 401, "assertion_invalid");
-        // Missing, and half written: the keys stay, and the log says so.
+        refused(handshake(&postern, &token(&old)), 401, "assertion_invalid");
+        // While the file is missing or half written, its last keys remain in use.
         fs::remove_file(&keys).expect("a file");
         postern.wait_for("cannot be read");
         handshake(&postern, &token(&new)).open().close();
@@ -251,24 +243,21 @@ fn the_keys_of_a_file_rotate_though_its_metadata_stay_the_same() {
         postern.wait_for("assertion keys can be fetched again");
         handshake(&postern, &token(&old)).open().close();
         before.echo("a connection outlives the key of its token");
+        assert!(postern.terminate().success(), "{runtime}");
     }
 }
 
 #[test]
-fn tokens_are_taken_as_products_send_them() {
+fn tokens_are_accepted_in_the_forms_of_gateways() {
     for runtime in Runtime::BOTH {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let keys = folder.path().join("jwks.json");
         let signer = Signer::new("a", 1);
         fs::write(&keys, key_set(&[&signer])).expect("a file");
         let keys = keys.to_str().expect("UTF-8");
-        let with = |changes: &[(&str, Value)]| {
-            let mut claims = claims_of_john(ISSUER, AUDIENCE);
-            changes.iter().for_each(|(claim, value)| claims[claim] = value.clone());
-            signer.token(&claims)
-        };
+        let with = |changes: &[(&str, Value)]| token_with(&signer, changes);
 
-        // As most gateways pass a token on, with an id that is a number in an object.
+        // Most gateways forward the token in `Authorization`. The id can be a number, or in a nested object.
         let settings = [
             ("POSTERN_ASSERTION_HEADER", "Authorization"),
             ("POSTERN_ASSERTION_ID_CLAIM", "user.id,user_id,sub"),
@@ -283,7 +272,6 @@ fn tokens_are_taken_as_products_send_them() {
         bearer("bearer ", &with(&[("user", json!({ "id": 42 }))])).open().close();
         postern.wait_for("- ID: 42");
         bearer("", &number).open().close();
-        let refused = |handshake: Handshake, status, code| check(&handshake.refused(), status, code);
         refused(bearer("Bearer", ""), 401, "assertion_missing");
         refused(bearer("Basic ", "dXNlcjpwYXNzd29yZA=="), 401, "assertion_invalid");
         refused(bearer("Bearer ", &number).header("authorization", "Bearer x"), 400, "identity_twice");
@@ -301,12 +289,12 @@ fn tokens_are_taken_as_products_send_them() {
         postern.wait_for("- ID: e367826f.access");
         handshake(&with(&[])).open().close();
         postern.wait_for("- ID: 123");
-        check(&handshake(&with(&[("sub", json!(""))])).refused(), 401, "identity_missing");
+        refused(handshake(&with(&[("sub", json!(""))])), 401, "identity_missing");
     }
 }
 
 #[test]
-fn keys_by_http_from_another_host_have_to_be_allowed() {
+fn http_to_another_host_must_be_allowed() {
     for runtime in Runtime::BOTH {
         let settings = [
             ("POSTERN_LISTEN", "127.0.0.1:0"),
@@ -326,7 +314,7 @@ fn keys_by_http_from_another_host_have_to_be_allowed() {
 }
 
 #[test]
-fn settings_that_lack_something_end_the_start() {
+fn start_fails_if_a_setting_or_the_file_is_missing() {
     for runtime in Runtime::BOTH {
         let (status, lines) = Postern::refuse(runtime, &[("POSTERN_ASSERTION", "pomerium")]);
         assert_eq!(status.code(), Some(2));
