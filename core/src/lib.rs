@@ -171,6 +171,7 @@ pub mod client;
 mod deflate;
 mod field;
 mod input;
+mod listed;
 mod role;
 mod segments;
 mod turn;

@@ -3,7 +3,9 @@
 use std::fmt;
 
 use crate::close_code::CloseCode;
+use crate::listed::listed;
 
+listed! {
 /// The peer broke RFC 6455 or a limit. Our Close is already in the output, and the session is fused: it
 /// gives the same error again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -47,6 +49,7 @@ pub enum ProtocolError {
     ControlRate,
     /// A message that took longer than `message_timeout`.
     MessageTimeout,
+}
 }
 
 impl ProtocolError {

@@ -4,8 +4,9 @@ use std::fmt;
 
 use crate::close_code::CloseCode;
 
-use super::assertion_error::{AssertionError, listed};
+use super::assertion_error::AssertionError;
 use crate::close_code;
+use crate::listed::listed;
 
 listed! {
 /// A refused upgrade. Everything in here is written to the log, and said to the client but for the
