@@ -172,6 +172,7 @@ impl Shutdown {
                 self.state = State::Succeeding;
                 Some(ShutdownAction::SpawnSuccessor)
             }
+            (_, ShutdownRequest::Restart) | (State::Ended, _) => None,
             (
                 State::Running | State::Succeeding | State::Announced(_) | State::Yielded { .. },
                 ShutdownRequest::Interrupt,
@@ -183,46 +184,30 @@ impl Shutdown {
                 self.state = State::Closing { until, is_spread: false };
                 Some(ShutdownAction::Close)
             }
-            // The service stops, and not only this process of it: there is no more to wait for, and no haste either.
-            (State::Yielded { is_last: false, .. }, ShutdownRequest::Terminate | ShutdownRequest::Drain) => {
-                Some(self.close(now, now))
-            }
-            (State::Running | State::Succeeding, ShutdownRequest::Terminate | ShutdownRequest::Drain)
-                if self.config.grace.is_zero() =>
-            {
-                Some(self.leave(now, now))
-            }
             (State::Running | State::Succeeding, ShutdownRequest::Terminate | ShutdownRequest::Drain) => {
+                if self.config.grace.is_zero() {
+                    return Some(self.leave(now, now));
+                }
                 self.state = State::Announced(now);
                 Some(ShutdownAction::Announce)
             }
-            (
-                State::Announced(_) | State::Yielded { is_last: true, .. } | State::Closing { .. },
-                ShutdownRequest::Terminate,
-            )
-            | (State::Closing { is_spread: false, .. }, ShutdownRequest::Interrupt)
-                // The first signal after a request of another kind asks for what is being done already.
-                if self.signal == Signal::None =>
-            {
-                None
+            // The service stops, and not only this process of it, so requests that are still arriving need not be waited for.
+            (State::Yielded { is_last: false, .. }, ShutdownRequest::Terminate | ShutdownRequest::Drain) => {
+                Some(self.close(now, now))
             }
+            (_, ShutdownRequest::Drain) => None,
             (
                 State::Announced(_) | State::Yielded { is_last: true, .. } | State::Closing { .. },
                 ShutdownRequest::Terminate,
             )
             | (State::Closing { is_spread: false, .. }, ShutdownRequest::Interrupt) => {
+                // The first signal after a request of another kind asks for what is being done already.
+                if self.signal == Signal::None {
+                    return None;
+                }
                 self.state = State::Ended;
                 Some(ShutdownAction::Exit)
             }
-            (
-                State::Announced(_) | State::Yielded { is_last: true, .. } | State::Closing { .. },
-                ShutdownRequest::Drain,
-            )
-            | (
-                State::Succeeding | State::Announced(_) | State::Yielded { .. } | State::Closing { .. },
-                ShutdownRequest::Restart,
-            )
-            | (State::Ended, _) => None,
         }
     }
 
