@@ -79,6 +79,11 @@ impl Worker {
         self.stop = Some(StopMode::Spread(DrainSchedule::new(waiting, now, spread, &self.shared.jitter)));
     }
 
+    /// Whether it has been told to stop, and has no connections left.
+    pub fn is_finished(&self) -> bool {
+        self.stop.is_some() && self.is_empty()
+    }
+
     /// When the next connection is ended because the process stops.
     pub(super) fn drains_at(&self) -> Option<Instant> {
         if let Some(StopMode::Spread(spread)) = &self.stop { spread.next() } else { None }

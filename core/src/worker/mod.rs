@@ -87,7 +87,7 @@ pub struct NewConnection {
 /// 5. While [`wants_peer_closed`](Worker::wants_peer_closed) agrees, watch the socket only for the end of the peer's side and for
 ///    errors, and report either with [`handle_peer_closed`](Worker::handle_peer_closed).
 /// 6. To stop, call [`drain`](Worker::drain) or [`shut_down`](Worker::shut_down), and continue until
-///    [`is_empty`](Worker::is_empty).
+///    [`is_finished`](Worker::is_finished).
 ///
 /// The methods, by when to call them:
 ///

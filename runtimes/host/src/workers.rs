@@ -24,9 +24,6 @@ pub trait Workers {
     /// # Errors
     /// The worker does not accept the job.
     fn submit(&self, number: usize, job: Job) -> Result<(), SubmitError>;
-
-    /// Requests that the process drains ([`ShutdownRequest::Drain`](postern_core::policy::ShutdownRequest::Drain)), and does not wait for it.
-    fn drain(&self);
 }
 
 /// Work for the thread of a worker.

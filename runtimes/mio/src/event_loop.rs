@@ -3,9 +3,8 @@
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Receiver, SyncSender, TryRecvError, TrySendError};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::mpsc::{TryRecvError, TrySendError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -14,217 +13,41 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use postern_core::worker::{NewConnection, Replaced};
 use postern_core::{Key, Transport, Worker};
-use postern_host::log::WorkerLog;
+use postern_host::lifecycle::{ProcessStatus, WorkerParts};
 use postern_host::metrics::{Counts, LogAndCounters};
 use postern_host::socket::shut_down_write;
-use postern_host::workers::{Job, SubmitError, WorkerContext, Workers};
+use postern_host::workers::WorkerContext;
 
-use crate::accept_loop::DrainRequest;
 use crate::socket::Sockets;
+use crate::worker_handle::{Mailbox, WorkerHandle, WorkerHandles, WorkerMessage};
 
-/// What the acceptor, the control port and the other workers say to a worker.
-enum WorkerMessage {
-    /// Here is a new connection, and how many other workers had no place for it.
-    NewConnection(OwnedFd, NewConnection, usize),
-    /// Do this.
-    Job(Job),
-    /// So many clients have been turned away by the acceptor.
-    CountRefused(u64),
-    /// A user of another worker has replaced this connection. Close it, if it is yours.
-    Replaced(Replaced),
-    /// End all connections at once, then yourself. No connection comes after it.
-    Close,
-    /// End all connections one after the other over this time, then yourself. No connection comes after it.
-    Drain(Duration),
-    /// End yourself at once, whatever is connected.
-    End,
-}
-
-/// A worker, as the acceptor sees it.
-#[derive(Debug)]
-pub(crate) struct WorkerThread {
-    mailbox: SyncSender<WorkerMessage>,
-    waker: Arc<Waker>,
-    load: Arc<WorkerLoad>,
-    /// How many places it has.
-    places: usize,
-    thread: JoinHandle<()>,
-}
-
-/// What the acceptor has to know of a worker.
-#[derive(Debug, Default)]
-struct WorkerLoad {
-    /// Connections that have a place, or are on their way to one.
-    connections: AtomicUsize,
-    /// Handshakes in progress, which are evicted for new connections when all places are taken.
-    pending: AtomicUsize,
-    /// Connections that are on their way to the worker.
-    in_transit: AtomicUsize,
-}
-
-impl WorkerLoad {
-    /// Takes note of a connection that is handed to the worker.
-    fn add(&self, arrival: &NewConnection) {
-        self.in_transit.fetch_add(1, Ordering::Relaxed);
-        if arrival.refusal.is_none() {
-            self.connections.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-}
-
-impl WorkerThread {
-    pub(crate) fn load(&self) -> usize {
-        self.load.connections.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn pending(&self) -> usize {
-        self.load.pending.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn in_transit(&self) -> usize {
-        self.load.in_transit.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn is_full(&self) -> bool {
-        self.load() >= self.places
-    }
-
-    /// Has it count clients that got no connection.
-    pub(crate) fn count_refused(&self, count: u64) {
-        self.send(WorkerMessage::CountRefused(count));
-    }
-
-    /// Hands over a connection. Waits while the worker has too many unread messages: the rest wait in the
-    /// kernel's queue, where they cost the least.
-    pub(crate) fn arrival(&self, stream: OwnedFd, arrival: NewConnection) {
-        self.load.add(&arrival);
-        self.send(WorkerMessage::NewConnection(stream, arrival, 0));
-    }
-
-    /// Has it end all connections at once, and then itself.
-    pub(crate) fn close(&self) {
-        self.send(WorkerMessage::Close);
-    }
-
-    /// Has it end all connections, one after the other over this time, and then itself.
-    pub(crate) fn drain(&self, spread: Duration) {
-        self.send(WorkerMessage::Drain(spread));
-    }
-
-    /// Has it end itself at once. A worker whose mailbox is full is not told.
-    pub(crate) fn end(&self) {
-        if self.mailbox.try_send(WorkerMessage::End).is_ok() {
-            // It fails only if the poll is gone, and with it the worker.
-            let _ = self.waker.wake();
-        }
-    }
-
-    /// What the control port knows of it.
-    pub(crate) fn handle(&self) -> WorkerHandle {
-        WorkerHandle { mailbox: self.mailbox.clone(), waker: self.waker.clone(), load: self.load.clone() }
-    }
-
-    pub(crate) fn is_finished(&self) -> bool {
-        self.thread.is_finished()
-    }
-
-    /// Sends a message. A worker that has ended does not need it.
-    fn send(&self, message: WorkerMessage) {
-        if self.mailbox.send(message).is_ok() {
-            // It fails only if the poll is gone, and with it the worker.
-            let _ = self.waker.wake();
-        }
-    }
-}
-
-/// A worker, as the control port and the other workers see it.
-#[derive(Debug)]
-pub(crate) struct WorkerHandle {
-    mailbox: SyncSender<WorkerMessage>,
-    waker: Arc<Waker>,
-    load: Arc<WorkerLoad>,
-}
-
-impl WorkerHandle {
-    /// Hands a message over, without waiting for it to be read.
-    fn tell(&self, message: WorkerMessage) -> Result<(), SubmitError> {
-        self.mailbox.try_send(message).map_err(|error| match error {
-            TrySendError::Full(_) => SubmitError::Busy,
-            TrySendError::Disconnected(_) => SubmitError::Gone,
-        })?;
-        // It fails only if the poll is gone, and with it the worker, which drops the message.
-        let _ = self.waker.wake();
-        Ok(())
-    }
-}
-
-/// The process, as the control port sees it.
-#[derive(Debug)]
-pub(crate) struct ProcessHandle {
-    pub(crate) workers: Vec<WorkerHandle>,
-    pub(crate) drain: DrainRequest,
-    pub(crate) acceptor: Arc<Waker>,
-}
-
-impl Workers for ProcessHandle {
-    fn count(&self) -> usize {
-        self.workers.len()
-    }
-
-    fn submit(&self, number: usize, job: Job) -> Result<(), SubmitError> {
-        self.workers.get(number).ok_or(SubmitError::Gone)?.tell(WorkerMessage::Job(job))
-    }
-
-    fn drain(&self) {
-        self.drain.request();
-        // It fails only if the acceptor is gone, and with it the process.
-        let _ = self.acceptor.wake();
-    }
-}
-
-/// Starts the worker with this number, which has this many places, on a thread of its own. Its connections may hold
-/// `max_memory` bytes; zero is any number. `handles` is filled after all workers have started. `done` is called at its end.
+/// Starts an event loop for each of these workers, on a thread of its own. Wakes `status` when one ends.
 ///
 /// # Errors
-/// No descriptor or no thread was to be had.
+/// The process has no file descriptor or no thread left.
 pub(crate) fn spawn(
-    number: usize,
-    places: usize,
-    max_memory: usize,
-    handles: Arc<OnceLock<Vec<WorkerHandle>>>,
-    worker: Worker,
-    log: impl FnOnce() -> WorkerLog + Send + 'static,
-    done: impl FnOnce() + Send + 'static,
-) -> io::Result<WorkerThread> {
-    let poll = Poll::new()?;
-    let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
-    let (mailbox, receiver) = mpsc::sync_channel(MAILBOX_CAPACITY);
-    let load = Arc::new(WorkerLoad::default());
-    let shared_load = load.clone();
-    let name = format!("worker-{number}");
-    let thread = thread::Builder::new().name(name).spawn(move || {
-        let mut worker = EventLoop {
-            poll,
-            worker,
-            sockets: Sockets::default(),
-            unread: VecDeque::new(),
-            buffer: vec![0; read_buffer(max_memory)].into_boxed_slice(),
-            share: LEAST_SHARE,
-            number,
-            handles,
-            replaced: VecDeque::new(),
-            mailbox: receiver,
-            load: shared_load,
-            pending: 0,
-            recorder: LogAndCounters::new(log()),
-            now: Instant::now(),
-            is_stopping: false,
-            is_ended: false,
+    workers: Vec<WorkerParts>,
+    status: &ProcessStatus,
+) -> io::Result<(WorkerHandles, Vec<JoinHandle<()>>)> {
+    let mut handles = Vec::new();
+    let mut loops = Vec::new();
+    for parts in workers {
+        let poll = Poll::new()?;
+        let (handle, mailbox) = WorkerHandle::new(Waker::new(poll.registry(), WAKE)?, parts.max_connections);
+        handles.push(handle);
+        loops.push((poll, mailbox, parts));
+    }
+    let handles: Arc<[WorkerHandle]> = handles.into();
+    let mut threads = Vec::new();
+    for (number, (poll, mailbox, parts)) in loops.into_iter().enumerate() {
+        let (handles, status) = (handles.clone(), status.clone());
+        let run = move || {
+            EventLoop::new(number, poll, mailbox, parts, handles).run();
+            status.wake();
         };
-        worker.run();
-        done();
-    })?;
-    Ok(WorkerThread { mailbox, waker, load, places, thread })
+        threads.push(thread::Builder::new().name(format!("worker-{number}")).spawn(run)?);
+    }
+    Ok((WorkerHandles(handles), threads))
 }
 
 struct EventLoop {
@@ -239,26 +62,49 @@ struct EventLoop {
     share: usize,
     /// Its number among the workers.
     number: usize,
-    /// All workers, as soon as all are there.
-    handles: Arc<OnceLock<Vec<WorkerHandle>>>,
+    /// All workers.
+    handles: Arc<[WorkerHandle]>,
     /// Connections that newer ones here have replaced, each with the number of the worker to notify next.
     replaced: VecDeque<(usize, Replaced)>,
-    mailbox: Receiver<WorkerMessage>,
-    load: Arc<WorkerLoad>,
+    mailbox: Mailbox,
     /// What the gauge of pending connections says.
     pending: usize,
     recorder: LogAndCounters,
     /// Read once for each batch of events.
     now: Instant,
-    is_stopping: bool,
     /// Told to end at once.
     is_ended: bool,
 }
 
 impl EventLoop {
-    fn run(&mut self) {
+    fn new(
+        number: usize,
+        poll: Poll,
+        mailbox: Mailbox,
+        parts: WorkerParts,
+        handles: Arc<[WorkerHandle]>,
+    ) -> EventLoop {
+        EventLoop {
+            poll,
+            worker: parts.worker,
+            sockets: Sockets::default(),
+            unread: VecDeque::new(),
+            buffer: vec![0; read_buffer(parts.max_memory)].into_boxed_slice(),
+            share: LEAST_SHARE,
+            number,
+            handles,
+            replaced: VecDeque::new(),
+            mailbox,
+            pending: 0,
+            recorder: parts.recorder,
+            now: Instant::now(),
+            is_ended: false,
+        }
+    }
+
+    fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS);
-        while !(self.is_ended || self.is_stopping && self.worker.is_empty()) {
+        while !(self.is_ended || self.worker.is_finished()) {
             let timeout = if self.unread.is_empty() {
                 let retry = (!self.replaced.is_empty()).then(|| self.now + RETRY);
                 let due = [self.worker.poll_timeout(self.now), self.recorder.log.retry_at(self.now), retry];
@@ -309,11 +155,11 @@ impl EventLoop {
     fn tell_acceptor(&mut self) {
         let given_up = self.worker.take_places_given_up();
         if given_up > 0 {
-            self.load.connections.fetch_sub(given_up, Ordering::Relaxed);
+            self.mailbox.load.remove_connections(given_up);
         }
         if self.pending != self.worker.pending() {
             self.pending = self.worker.pending();
-            self.load.pending.store(self.pending, Ordering::Relaxed);
+            self.mailbox.load.set_pending(self.pending);
         }
     }
 
@@ -336,11 +182,10 @@ impl EventLoop {
         while let Some(replaced) = self.worker.next_replaced_elsewhere() {
             self.replaced.push_back((0, replaced));
         }
-        let Some(handles) = self.handles.get() else { return };
         while let Some((number, replaced)) = self.replaced.pop_front() {
-            let Some(other) = handles.get(number) else { continue };
+            let Some(other) = self.handles.get(number) else { continue };
             let message = WorkerMessage::Replaced(replaced.clone());
-            if number != self.number && other.tell(message) == Err(SubmitError::Busy) {
+            if number != self.number && matches!(other.try_send(message), Err(TrySendError::Full(_))) {
                 // Retried later: two workers that waited for each other would deadlock.
                 self.replaced.push_front((number, replaced));
                 return;
@@ -351,9 +196,9 @@ impl EventLoop {
 
     fn read_messages(&mut self) {
         loop {
-            match self.mailbox.try_recv() {
+            match self.mailbox.messages.try_recv() {
                 Ok(WorkerMessage::NewConnection(stream, arrival, passed)) => {
-                    self.load.in_transit.fetch_sub(1, Ordering::Relaxed);
+                    self.mailbox.load.handle_arrival();
                     if let Some(stream) = self.pass_on(stream, &arrival, passed) {
                         self.open(stream, arrival);
                     }
@@ -361,14 +206,8 @@ impl EventLoop {
                 Ok(WorkerMessage::Job(job)) => job(self),
                 Ok(WorkerMessage::CountRefused(count)) => self.recorder.turned_away(count),
                 Ok(WorkerMessage::Replaced(replaced)) => self.worker.replace(&replaced, self.now),
-                Ok(WorkerMessage::Close) => {
-                    self.is_stopping = true;
-                    self.worker.shut_down();
-                }
-                Ok(WorkerMessage::Drain(spread)) => {
-                    self.is_stopping = true;
-                    self.worker.drain(self.now, spread);
-                }
+                Ok(WorkerMessage::Close) => self.worker.shut_down(),
+                Ok(WorkerMessage::Drain(spread)) => self.worker.drain(self.now, spread),
                 Ok(WorkerMessage::End) => self.is_ended = true,
                 // The senders are dropped only after their last message.
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => return,
@@ -383,24 +222,15 @@ impl EventLoop {
         if has_place || arrival.refusal.is_some() {
             return Some(stream);
         }
-        let Some(handles) = self.handles.get().filter(|handles| passed + 1 < handles.len()) else {
+        let count = self.handles.len();
+        let Some(other) = self.handles.get((self.number + 1) % count).filter(|_| passed + 1 < count) else {
             return Some(stream);
         };
-        let Some(other) = handles.get((self.number + 1) % handles.len()) else { return Some(stream) };
-        other.load.add(arrival);
-        match other.mailbox.try_send(WorkerMessage::NewConnection(stream, *arrival, passed + 1)) {
-            Ok(()) => {
-                self.load.connections.fetch_sub(1, Ordering::Relaxed);
-                // It fails only if the poll is gone, and with it the worker.
-                let _ = other.waker.wake();
-                None
-            }
-            Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) => {
-                other.load.in_transit.fetch_sub(1, Ordering::Relaxed);
-                other.load.connections.fetch_sub(1, Ordering::Relaxed);
-                if let WorkerMessage::NewConnection(stream, ..) = message { Some(stream) } else { None }
-            }
+        let returned = other.try_hand_over(stream, *arrival, passed + 1);
+        if returned.is_none() {
+            self.mailbox.load.remove_connections(1);
         }
+        returned
     }
 
     fn open(&mut self, stream: OwnedFd, arrival: NewConnection) {
@@ -533,9 +363,6 @@ const WAKE: Token = Token(usize::MAX);
 
 /// How soon a worker whose mailbox was full is tried again.
 const RETRY: Duration = Duration::from_millis(1);
-
-/// How many messages the mailbox of a worker holds.
-const MAILBOX_CAPACITY: usize = 1024;
 
 /// How many events one wait may bring.
 const EVENTS: usize = 1024;

@@ -9,7 +9,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::future::{Future, poll_fn};
+use std::future::{Future, pending, poll_fn};
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -89,8 +89,9 @@ impl Reactor {
         }
     }
 
-    /// Waits until a time.
-    pub(crate) async fn until(&self, at: Instant) {
+    /// Waits until a time; without one, forever.
+    pub(crate) async fn until(&self, at: impl Into<Option<Instant>>) {
+        let Some(at) = at.into() else { return pending().await };
         let timer = ArmedTimer { reactor: self, key: (at, self.next_timer.get()) };
         self.next_timer.set(timer.key.1 + 1);
         poll_fn(|context| {

@@ -7,11 +7,10 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use postern_core::worker::NewConnection;
 use postern_core::{Key, Transport, Worker};
-use postern_host::log::WorkerLog;
 use postern_host::metrics::{Counts, LogAndCounters};
 use postern_host::socket;
 use postern_host::workers::{Job, WorkerContext};
@@ -29,20 +28,20 @@ pub(crate) struct Connection {
 
 /// One worker's state, shared by the tasks of one executor.
 pub(crate) struct ExecutorState {
-    worker: Worker,
+    pub(crate) worker: Worker,
     connections: Vec<Option<Rc<Connection>>>,
     /// The bytes of one read, of any connection. An idle connection owns no buffer.
     buffer: Box<[u8]>,
-    recorder: LogAndCounters,
+    pub(crate) recorder: LogAndCounters,
 }
 
 impl ExecutorState {
-    pub(crate) fn new(worker: Worker, log: WorkerLog) -> ExecutorState {
+    pub(crate) fn new(worker: Worker, recorder: LogAndCounters) -> ExecutorState {
         ExecutorState {
             worker,
             connections: Vec::new(),
             buffer: vec![0; READ_BUFFER].into_boxed_slice(),
-            recorder: LogAndCounters::new(log),
+            recorder,
         }
     }
 
@@ -99,18 +98,13 @@ impl ExecutorState {
         self.flush_log(now);
     }
 
-    /// Hands over the records to the log. Pauses reading while the log is full, if it must not lose records.
+    /// Hands the records over to the log.
     fn flush_log(&mut self, now: Instant) {
         self.recorder.log.flush();
         if self.worker.apply_backpressure(&self.recorder, now) {
             // Their tasks check again what to wait for.
             self.connections.iter().flatten().for_each(|connection| connection.changed.notify());
         }
-    }
-
-    /// Hands over the last records, because the process ends.
-    pub(crate) fn finish_log(&mut self) {
-        self.recorder.log.finish();
     }
 
     /// Writes pending output, once.
@@ -170,31 +164,6 @@ impl ExecutorState {
                 connection.changed.notify();
             }
         }
-    }
-
-    /// Begins to end all connections at once.
-    pub(crate) fn shut_down(&mut self) {
-        self.worker.shut_down();
-    }
-
-    /// Begins to end all connections, one after the other over this time.
-    pub(crate) fn drain(&mut self, spread: Duration) {
-        self.worker.drain(Instant::now(), spread);
-    }
-
-    /// Whether one more connection would be refused, or another one instead.
-    pub(crate) fn is_full(&self) -> bool {
-        self.worker.is_full()
-    }
-
-    /// Counts clients that got no connection.
-    pub(crate) fn count_refused(&mut self, count: u64) {
-        self.recorder.turned_away(count);
-    }
-
-    /// How many connections there are.
-    pub(crate) fn len(&self) -> usize {
-        self.worker.len()
     }
 
     /// Writes pending output, once, and applies the transport state to the socket.

@@ -1,28 +1,18 @@
-//! The tasks: one for each listener, one for each connection, one for time, one for the control port, one for signs of life,
-//! one for the wish to stop.
+//! The tasks: one for each listener, one for each connection, one for time, one for the control port, one for the watchdog,
+//! one for the lifecycle.
 
 use std::cell::{Cell, RefCell};
-use std::future::pending;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use postern_core::ConnectionId;
-use postern_core::handshake::Gate;
-use postern_core::handshake::Peer;
-use postern_core::policy::{DrainConfig, Shutdown, ShutdownAction, ShutdownRequest};
 use postern_core::worker::NewConnection;
 use postern_host::control::Control;
-use postern_host::lifecycle::signals::Signals;
-use postern_host::lifecycle::status::ProcessStatus;
-use postern_host::lifecycle::successor::{InheritedListeners, SuccessorLauncher};
-use postern_host::lifecycle::watchdog::Watchdog;
+use postern_host::lifecycle::{Action, Lifecycle, Watchdog};
 use postern_host::listen::{Accepted, Acceptor, Listener};
-use postern_host::log::Ending;
 use postern_host::workers::{Job, SubmitError, Workers};
-use slog::{Logger, error, info, warn};
-use smol::channel::{Receiver, bounded};
 use smol::future::{FutureExt, yield_now};
 use smol::{LocalExecutor, Task};
 
@@ -33,63 +23,44 @@ use crate::state::{Connection, Shared};
 /// What the tasks know of each other.
 pub(crate) struct Runtime {
     reactor: Rc<Reactor>,
-    pub(crate) worker: Shared,
-    gate: Cell<Gate>,
+    worker: Shared,
     acceptor: RefCell<Acceptor>,
-    status: ProcessStatus,
-    pub(crate) log: Logger,
-    next_id: Cell<u64>,
     /// When the timer task will wake by itself.
     alarm: Cell<Option<Instant>>,
     /// Notified when something is due earlier than that.
     timer: Notify,
-    drain: DrainConfig,
-    is_drain_wanted: Cell<bool>,
-    /// Notified when a connection has ended, or at a request to drain.
-    stopping: Notify,
+    /// Notified when a connection has ended.
+    ended: Notify,
 }
 
+/// The tasks that accept, and what they accept from.
+type Accepting = Vec<(Task<()>, Arc<Listener>)>;
+
 impl Runtime {
-    pub(crate) fn new(
-        reactor: Rc<Reactor>,
-        worker: Shared,
-        gate: Gate,
-        acceptor: Acceptor,
-        drain: DrainConfig,
-        status: ProcessStatus,
-        log: Logger,
-    ) -> Rc<Runtime> {
+    pub(crate) fn new(reactor: Rc<Reactor>, worker: Shared, acceptor: Acceptor) -> Rc<Runtime> {
         Rc::new(Runtime {
             reactor,
             worker,
-            gate: Cell::new(gate),
             acceptor: RefCell::new(acceptor),
-            status,
-            log,
-            next_id: Cell::new(1),
             alarm: Cell::new(None),
             timer: Notify::default(),
-            drain,
-            is_drain_wanted: Cell::new(false),
-            stopping: Notify::default(),
+            ended: Notify::default(),
         })
     }
 
-    /// Runs until a request to stop has been carried out. `control`, if there is one, answers until the end. Reports to a
-    /// predecessor when the listeners are served; `launcher` hands them over to a successor.
+    /// Runs until the lifecycle ends that. The control port answers until the end.
     ///
     /// # Errors
-    /// A descriptor could not be watched.
+    /// A file descriptor could not be watched.
     pub(crate) async fn run(
         self: &Rc<Runtime>,
         executor: &Rc<LocalExecutor<'static>>,
-        listeners: Vec<Listener>,
+        listeners: Vec<Arc<Listener>>,
         control: Option<Control>,
-        signals: Signals,
-        inherited: InheritedListeners,
-        launcher: SuccessorLauncher,
-    ) -> io::Result<Ending> {
-        let _watchdog = Watchdog::new(&self.status).map(|watchdog| {
+        watchdog: Option<Watchdog>,
+        lifecycle: Lifecycle,
+    ) -> io::Result<Lifecycle> {
+        let _watchdog = watchdog.map(|watchdog| {
             let runtime = self.clone();
             executor.spawn(watchdog.serve(OneWorker(self.clone()), move |pause| {
                 let reactor = runtime.reactor.clone();
@@ -97,147 +68,78 @@ impl Runtime {
             }))
         });
         let _control =
-            control.map(|control| executor.spawn(answer_operators(self.clone(), executor.clone(), control)));
+            control.map(|control| executor.spawn(control.serve(executor.clone(), OneWorker(self.clone()))));
         let mut accepting = Vec::new();
         for listener in listeners {
-            let listener = Rc::new(Watched::new(&self.reactor, listener)?);
-            let task = executor.spawn(accept(self.clone(), executor.clone(), listener.clone()));
-            accepting.push((task, listener));
+            let watched = Watched::new(&self.reactor, listener.clone())?;
+            accepting.push((executor.spawn(accept(self.clone(), executor.clone(), watched)), listener));
         }
         let timers = executor.spawn(keep_time(self.clone()));
-
-        inherited.notify_ready(&self.status, &self.log);
-        let ending = self.stop_in_steps(executor, accepting, signals, launcher).await?;
+        let lifecycle = self.run_lifecycle(executor, accepting, lifecycle).await?;
         timers.cancel().await;
-        Ok(ending)
+        Ok(lifecycle)
     }
 
-    /// Waits for a wish to stop, takes the steps that follow from it, and returns after the last.
-    async fn stop_in_steps(
+    /// Does what the lifecycle asks for, and returns after the last connection, or earlier if it says so.
+    async fn run_lifecycle(
         self: &Rc<Runtime>,
         executor: &Rc<LocalExecutor<'static>>,
-        mut accepting: Vec<(Task<()>, Rc<Watched<Listener>>)>,
-        mut signals: Signals,
-        mut launcher: SuccessorLauncher,
-    ) -> io::Result<Ending> {
+        mut accepting: Accepting,
+        mut lifecycle: Lifecycle,
+    ) -> io::Result<Lifecycle> {
         // A second descriptor of the same pipe, because the reactor keeps what it watches.
-        let watch = Watched::new(&self.reactor, signals.as_fd().try_clone_to_owned()?)?;
-        // Receives a message when the outcome of a restart is known.
-        let (outcome, outcomes) = bounded(1);
-        let mut shutdown = Shutdown::new(self.drain);
-        let mut is_closing = false;
-        while !(is_closing && self.worker.borrow().len() == 0) {
-            self.something_to_stop_for(&watch, &shutdown, &outcomes).await?;
-            let now = Instant::now();
-            let request = self.is_drain_wanted.replace(false).then_some(ShutdownRequest::Drain);
-            let mut steps: Vec<ShutdownAction> = signals
-                .pending()
-                .chain(request)
-                .filter_map(|request| shutdown.handle(request, now))
-                .collect();
-            steps.extend(shutdown.handle_timeout(now));
-            // A process that stops does not wait for a successor.
-            if steps.is_empty()
-                && let Some(serves) = launcher.poll_outcome()
+        let events = Watched::new(&self.reactor, lifecycle.as_fd().try_clone_to_owned()?)?;
+        lifecycle.notify_ready();
+        while !self.worker.borrow().worker.is_finished() {
+            let due = async {
+                self.reactor.until(lifecycle.poll_timeout()).await;
+                Ok(Readiness::NONE)
+            };
+            let ended = async {
+                self.ended.notified().await;
+                Ok(Readiness::NONE)
+            };
+            events.ready(Readiness::READ).or(due).or(ended).await?;
+            while let Some(action) =
+                lifecycle.poll_action(Instant::now(), || self.worker.borrow().worker.len())
             {
-                steps.extend(shutdown.handle_successor(serves, now));
-            }
-            for action in steps {
-                let connections = self.worker.borrow().len();
-                if action != ShutdownAction::SpawnSuccessor {
-                    launcher.kill();
-                }
                 match action {
-                    ShutdownAction::SpawnSuccessor => {
-                        let outcome = outcome.clone();
-                        let listeners = accepting.iter().map(|(_, listener)| listener.get_ref());
-                        launcher.spawn(listeners, move || {
-                            // It fails only if one waits already to be looked at.
-                            let _ = outcome.try_send(());
-                        });
-                    }
-                    ShutdownAction::StopAccepting => {
-                        self.status.set_draining();
-                        info!(self.log, # "yielding", "serving those who have come"; "connections" => connections);
-                        for (task, _) in std::mem::take(&mut accepting) {
+                    Action::CloseListeners => {
+                        for (task, _) in accepting.drain(..) {
                             task.cancel().await;
                         }
                     }
-                    ShutdownAction::Announce => {
-                        self.status.set_draining();
-                        info!(self.log, # "draining", "draining: not ready any more, and still accepting";
-                            "connections" => connections);
+                    Action::Drain(spread) => {
+                        self.stop_accepting(executor, &mut accepting).await;
+                        self.worker.borrow_mut().worker.drain(Instant::now(), spread);
                     }
-                    ShutdownAction::Drain(spread) => {
-                        info!(self.log, # "stopping", "stopping";
-                            "connections" => connections, "spread_s" => spread.as_secs_f64());
-                        self.stop_accepting(executor, std::mem::take(&mut accepting)).await?;
-                        self.worker.borrow_mut().drain(spread);
-                        is_closing = true;
+                    Action::Close => {
+                        self.stop_accepting(executor, &mut accepting).await;
+                        self.worker.borrow_mut().worker.shut_down();
                     }
-                    ShutdownAction::Close => {
-                        info!(self.log, # "stopping", "stopping"; "connections" => connections);
-                        self.stop_accepting(executor, std::mem::take(&mut accepting)).await?;
-                        self.worker.borrow_mut().shut_down();
-                        is_closing = true;
-                    }
-                    ShutdownAction::Exit => {
-                        warn!(self.log, # "stopping_at_once", "stopping at once"; "connections" => connections);
-                        return Ok(Ending { shutdown, signals });
-                    }
+                    Action::Exit => return Ok(lifecycle),
                 }
                 self.timer.notify();
             }
         }
-        Ok(Ending { shutdown, signals })
+        Ok(lifecycle)
     }
 
-    /// Waits for a request, for the time of the next action, for the end of a connection, or for the outcome of a successor.
-    async fn something_to_stop_for(
-        &self,
-        signals: &Watched<OwnedFd>,
-        shutdown: &Shutdown,
-        outcomes: &Receiver<()>,
-    ) -> io::Result<()> {
-        let due = async {
-            match shutdown.poll_timeout() {
-                Some(at) => self.reactor.until(at).await,
-                None => pending().await,
-            }
-            Ok(())
-        };
-        let notified = async {
-            self.stopping.notified().await;
-            Ok(())
-        };
-        let succeeded = async {
-            // One sender of them is the caller's.
-            let _ = outcomes.recv().await;
-            Ok(())
-        };
-        let signalled = async { signals.ready(Readiness::READ).await.map(drop) };
-        signalled.or(due).or(notified).or(succeeded).await
-    }
-
-    /// Ends the tasks that accept, and closes the ports.
+    /// Accepts the connections in the queues, and closes the listeners.
     async fn stop_accepting(
         self: &Rc<Runtime>,
         executor: &Rc<LocalExecutor<'static>>,
-        accepting: Vec<(Task<()>, Rc<Watched<Listener>>)>,
-    ) -> io::Result<()> {
-        self.status.set_draining();
-        for (task, listener) in accepting {
+        accepting: &mut Accepting,
+    ) {
+        for (task, listener) in accepting.drain(..) {
             task.cancel().await;
-            // Connections in the kernel's queue would get a reset; this way they get an answer.
+            // The connections in the queue would be reset; this way they get an answer.
             loop {
-                let accepted =
-                    self.acceptor.borrow_mut().accept(listener.get_ref(), Instant::now(), &self.log);
-                let Accepted::Connection(stream, peer) = accepted else { break };
-                arrive(self, executor, stream, peer);
+                let accepted = self.acceptor.borrow_mut().accept(&listener, Instant::now());
+                let Accepted::Connection(stream, connection) = accepted else { break };
+                open(self, executor, stream, connection);
             }
-            // Closes the port: the kernel refuses later connections, and clients try another instance.
         }
-        Ok(())
     }
 
     /// After a turn: lets the timer task know, if something is due earlier than it thinks.
@@ -262,31 +164,23 @@ impl Workers for OneWorker {
         self.0.turned();
         Ok(())
     }
-
-    fn drain(&self) {
-        self.0.is_drain_wanted.set(true);
-        self.0.stopping.notify();
-    }
-}
-
-/// Serves the control port.
-async fn answer_operators(runtime: Rc<Runtime>, executor: Rc<LocalExecutor<'static>>, control: Control) {
-    let log = runtime.log.clone();
-    let Err(error) = control.serve(executor, OneWorker(runtime)).await;
-    error!(log, # "control_failed", "the control port does not answer"; "error" => %error);
 }
 
 /// Accepts on one listener, and starts a task for each connection.
-async fn accept(runtime: Rc<Runtime>, executor: Rc<LocalExecutor<'static>>, listener: Rc<Watched<Listener>>) {
+async fn accept(
+    runtime: Rc<Runtime>,
+    executor: Rc<LocalExecutor<'static>>,
+    listener: Watched<Arc<Listener>>,
+) {
     for number in 1.. {
-        let accepted = runtime.acceptor.borrow_mut().accept(listener.get_ref(), Instant::now(), &runtime.log);
+        let accepted = runtime.acceptor.borrow_mut().accept(listener.get_ref(), Instant::now());
         let refused = runtime.acceptor.borrow_mut().take_refused_count();
         if refused > 0 {
-            runtime.worker.borrow_mut().count_refused(refused);
+            runtime.worker.borrow_mut().recorder.turned_away(refused);
         }
         let wanted = match accepted {
-            Accepted::Connection(stream, peer) => {
-                arrive(&runtime, &executor, stream, peer);
+            Accepted::Connection(stream, connection) => {
+                open(&runtime, &executor, stream, connection);
                 if number % BATCH == 0 {
                     // The other tasks have their turn, however many connections wait.
                     yield_now().await;
@@ -299,10 +193,7 @@ async fn accept(runtime: Rc<Runtime>, executor: Rc<LocalExecutor<'static>>, list
         };
         let due = runtime.acceptor.borrow().poll_timeout();
         let due = async {
-            match due {
-                Some(at) => runtime.reactor.until(at).await,
-                None => pending().await,
-            }
+            runtime.reactor.until(due).await;
             Ok(Readiness::NONE)
         };
         if listener.ready(wanted).or(due).await.is_err() {
@@ -313,24 +204,19 @@ async fn accept(runtime: Rc<Runtime>, executor: Rc<LocalExecutor<'static>>, list
 }
 
 /// Starts the task of a connection that has just been accepted. If the reactor cannot watch its socket, it is closed.
-fn arrive(runtime: &Rc<Runtime>, executor: &LocalExecutor<'static>, stream: OwnedFd, peer: Peer) {
+fn open(
+    runtime: &Rc<Runtime>,
+    executor: &LocalExecutor<'static>,
+    stream: OwnedFd,
+    connection: NewConnection,
+) {
     let Ok(stream) = Watched::new(&runtime.reactor, stream) else { return };
-    let connection = open(runtime, stream, peer);
-    executor.spawn(carry(runtime.clone(), connection)).detach();
-}
-
-fn open(runtime: &Runtime, stream: Watched<OwnedFd>, peer: Peer) -> Rc<Connection> {
-    let id = ConnectionId(runtime.next_id.get());
-    runtime.next_id.set(id.0 + 1);
-    let now = Instant::now();
     let mut worker = runtime.worker.borrow_mut();
-    let mut gate = runtime.gate.get();
-    let refusal = gate.judge(now);
-    if worker.is_full() && !gate.may_displace(now) {
-        runtime.acceptor.borrow_mut().pause(now + Gate::PAUSE);
+    if worker.worker.is_full() {
+        runtime.acceptor.borrow_mut().handle_full(Instant::now());
     }
-    runtime.gate.set(gate);
-    worker.open(stream, NewConnection { id, peer, refusal })
+    let connection = worker.open(stream, connection);
+    executor.spawn(carry(runtime.clone(), connection)).detach();
 }
 
 /// One connection, from its first byte to its end: wait for what it wants, take a turn, ask again.
@@ -357,7 +243,7 @@ async fn carry(runtime: Rc<Runtime>, connection: Rc<Connection>) {
         }
         runtime.turned();
     }
-    runtime.stopping.notify();
+    runtime.ended.notify();
 }
 
 /// Sleeps until something is due, and sees to it.
@@ -365,16 +251,7 @@ async fn keep_time(runtime: Rc<Runtime>) {
     loop {
         let alarm = runtime.worker.borrow().poll_timeout();
         runtime.alarm.set(alarm);
-        let notified = async {
-            runtime.timer.notified().await;
-        };
-        let fired = async {
-            match alarm {
-                Some(at) => runtime.reactor.until(at).await,
-                None => pending().await,
-            }
-        };
-        notified.or(fired).await;
+        runtime.timer.notified().or(runtime.reactor.until(alarm)).await;
         runtime.worker.borrow_mut().handle_due();
     }
 }

@@ -229,14 +229,12 @@ impl AdminApi {
         self.sends.set(sends);
     }
 
-    /// Begins the end of the process; it is said again as often as one likes.
+    /// Requests that the process drains. Repeating the request changes nothing.
     fn drain(&self) -> HttpResponse {
         if !self.process.status.is_draining() {
             info!(self.process.log, # "api_drain", "a drain is asked for by the control port");
         }
-        self.pool.drain();
-        // From this answer on nobody is told otherwise, however soon the process gets to it.
-        self.process.status.set_draining();
+        self.process.status.request_drain();
         as_json(StatusCode::ACCEPTED, &json!({ "draining": true }))
     }
 

@@ -37,14 +37,7 @@ impl Control {
     }
 
     /// Serves requests in this executor.
-    ///
-    /// # Errors
-    /// Never fails.
-    pub async fn serve(
-        self,
-        _: Rc<LocalExecutor<'static>>,
-        _: impl Workers + 'static,
-    ) -> io::Result<Infallible> {
+    pub async fn serve(self, _: Rc<LocalExecutor<'static>>, _: impl Workers + 'static) {
         match self {}
     }
 

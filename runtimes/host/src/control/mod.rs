@@ -34,14 +34,13 @@ mod worker_pool;
 #[cfg(test)]
 mod tests;
 
-use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::rc::Rc;
 use std::thread;
 use std::time::SystemTime;
 
-use slog::{Logger, error, info};
+use slog::{error, info};
 use smol::{Async, LocalExecutor};
 
 use crate::lifecycle::status::ProcessStatus;
@@ -102,19 +101,19 @@ impl Control {
         &self.listener
     }
 
-    /// Answers in this executor until the future is dropped, or a successor answers.
-    ///
-    /// # Errors
-    /// The listener cannot be watched.
-    pub async fn serve(
-        self,
-        executor: Rc<LocalExecutor<'static>>,
-        workers: impl Workers + 'static,
-    ) -> io::Result<Infallible> {
+    /// Serves requests in this executor until the future is dropped, or a successor serves them. Returns only if the listener
+    /// cannot be watched, which is an error in the log.
+    pub async fn serve(self, executor: Rc<LocalExecutor<'static>>, workers: impl Workers + 'static) {
         let Control { listener, process } = self;
-        announce(&listener, &process.log);
-        let listener = Async::new_nonblocking(listener)?;
-        Ok(server::serve(listener, Rc::new(AdminApi::new(process, workers)), executor).await)
+        info!(process.log, # "control_listening", "control port listens on {}", listener.address());
+        match Async::new_nonblocking(listener) {
+            Ok(listener) => {
+                match server::serve(listener, Rc::new(AdminApi::new(process, workers)), executor).await {}
+            }
+            Err(error) => {
+                error!(process.log, # "control_failed", "the control port does not answer"; "error" => %error)
+            }
+        }
     }
 
     /// Answers on a thread of its own, until the process ends.
@@ -122,18 +121,12 @@ impl Control {
     /// # Errors
     /// No thread was to be had.
     pub fn spawn(self, workers: impl Workers + Send + 'static) -> io::Result<()> {
-        let log = self.process.log.clone();
         thread::Builder::new().name("control".to_owned()).spawn(move || {
             let executor = Rc::new(LocalExecutor::new());
-            let Err(error) = smol::block_on(executor.run(self.serve(executor.clone(), workers)));
-            error!(log, # "control_failed", "the control port does not answer"; "error" => %error);
+            smol::block_on(executor.run(self.serve(executor.clone(), workers)));
         })?;
         Ok(())
     }
-}
-
-fn announce(listener: &Listener, log: &Logger) {
-    info!(log, # "control_listening", "control port listens on {}", listener.address());
 }
 
 /// The control port cannot listen.

@@ -34,8 +34,6 @@ struct FakeWorker {
     recorder: RefCell<LogAndCounters>,
     jobs: RefCell<Vec<Job>>,
     behaviour: Cell<Behaviour>,
-    /// How many drains of the process have been requested.
-    drains: Cell<u32>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -78,7 +76,6 @@ impl FakeWorker {
             recorder: RefCell::new(LogAndCounters::new(log.worker(0))),
             jobs: RefCell::default(),
             behaviour: Cell::new(behaviour),
-            drains: Cell::new(0),
         })
     }
 
@@ -125,10 +122,6 @@ impl Workers for FakeWorkers {
             Behaviour::Gone => return Err(SubmitError::Gone),
         }
         Ok(())
-    }
-
-    fn drain(&self) {
-        self.0.iter().for_each(|worker| worker.drains.set(worker.drains.get() + 1));
     }
 }
 
@@ -215,12 +208,13 @@ fn a_worker_is_unresponsive_since_its_first_unanswered_probe() {
 
 #[test]
 fn a_drain_may_be_requested_again() {
-    let workers = workers(&[Behaviour::Gone]);
-    let api = api(&workers, ProcessStatus::default());
-    for times in 1..=3 {
+    let process_status = ProcessStatus::default();
+    let api = api(&workers(&[Behaviour::Gone]), process_status.clone());
+    for _ in 0..3 {
         let (status, body) = request(&api, Endpoint::Drain, "");
         assert_eq!((status.as_u16(), body.as_str()), (202, "{\"draining\":true}\n"));
-        assert_eq!(workers[0].drains.get(), times);
+        assert!(process_status.is_draining() && process_status.take_drain_request());
+        assert!(!process_status.take_drain_request());
     }
 }
 
@@ -262,7 +256,7 @@ fn the_watchdog_notifies_the_supervisor_while_every_worker_replies() {
         [(Behaviour::Prompt, 2..=11), (Behaviour::Gone, 2..=11), (Behaviour::Slow, 0..=0)]
     {
         let supervisor = Supervisor::at(path.as_os_str(), Some(Duration::from_millis(200))).unwrap();
-        let status = ProcessStatus::new(supervisor);
+        let status = ProcessStatus::new(supervisor, None);
         let watchdog = Watchdog::new(&status).unwrap();
         let a_second = async {
             Timer::after(Duration::from_secs(1)).await;

@@ -17,11 +17,6 @@ impl WorkerPool {
         self.0.count()
     }
 
-    /// Requests that the process drains.
-    pub(super) fn drain(&self) {
-        self.0.drain();
-    }
-
     /// Submits a job made by `work` to every worker, in parallel, and waits for all replies, in total at most `timeout`.
     pub(super) async fn query<T: Send + 'static, W: FnOnce(&mut dyn WorkerContext) -> T + Send + 'static>(
         &self,

@@ -12,7 +12,7 @@ use crate::settings::{Plan, SecretFile};
 
 /// Reads again what may have changed.
 #[derive(Clone)]
-pub struct Reload(Arc<Sources>);
+pub(crate) struct Reload(Arc<Sources>);
 
 struct Sources {
     files: Vec<SecretFile>,
@@ -24,7 +24,7 @@ struct Sources {
 
 impl Reload {
     /// Of the files that the settings name, and of the keys that `keys` fetches.
-    pub fn new(plan: &Plan, keys: Option<Refresh>, log: &Logger) -> Reload {
+    pub(crate) fn new(plan: &Plan, keys: Option<Refresh>, log: &Logger) -> Reload {
         let files = plan.settings.secret_files.clone();
         Reload(Arc::new(Sources { files, keys, turn: Mutex::new(()), log: log.clone() }))
     }

@@ -25,6 +25,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::raw::c_int;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 
 use postern_core::policy::ShutdownRequest;
 use rustix::process::Signal;
@@ -36,8 +37,9 @@ use slog::{Logger, debug, info};
 use crate::lifecycle::reload::Reload;
 
 /// Receives signals in place of their default actions. The descriptor becomes readable when one has come.
-pub struct Signals {
+pub(crate) struct Signals {
     delivery: SignalDelivery<UnixStream, SignalOnly>,
+    waker: Arc<UnixStream>,
     reload: Option<Reload>,
     log: Logger,
 }
@@ -47,9 +49,10 @@ impl Signals {
     ///
     /// # Errors
     /// No descriptor was to be had.
-    pub fn register(log: &Logger) -> io::Result<Signals> {
+    pub(crate) fn register(log: &Logger) -> io::Result<Signals> {
         let (read, write) = UnixStream::pair()?;
         read.set_nonblocking(true)?;
+        let waker = Arc::new(write.try_clone()?);
         let numbers = HANDLED.iter().map(|(signal, _)| signal.as_raw());
         let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, numbers)?;
         let handle = delivery.handle();
@@ -57,17 +60,23 @@ impl Signals {
             // The C library keeps the first ones for itself, and says so.
             let _ = handle.add_signal(number);
         }
-        Ok(Signals { delivery, reload: None, log: log.clone() })
+        Ok(Signals { delivery, waker, reload: None, log: log.clone() })
+    }
+
+    /// The other end: a byte that is sent to it makes the descriptor readable, and means no signal.
+    pub(crate) fn waker(&self) -> Arc<UnixStream> {
+        self.waker.clone()
     }
 
     /// Says what SIGHUP reads again.
-    pub fn set_reload(&mut self, reload: Reload) {
+    pub(crate) fn set_reload(&mut self, reload: Reload) {
         self.reload = Some(reload);
     }
 
-    /// Returns the wishes that have come since the last call, each kind once, and does what the other signals ask for.
-    pub fn pending(&mut self) -> impl Iterator<Item = ShutdownRequest> {
-        let Signals { delivery, reload, log } = self;
+    /// Returns the requests that have come since the last call, each kind once, and does what the other signals ask for. What
+    /// the caller does not take from the iterator is returned by the next call.
+    pub(crate) fn pending(&mut self) -> impl Iterator<Item = ShutdownRequest> {
+        let Signals { delivery, reload, log, .. } = self;
         delivery.pending().filter_map(move |number| match effect(number) {
             Effect::ShutdownRequest(request) => Some(request),
             Effect::Reload => {
@@ -173,6 +182,8 @@ mod tests {
             assert!(is_readable(&signals), "{number}");
             assert_eq!(signals.pending().next(), None, "{number}");
         }
+        rustix::net::send(signals.waker(), &[0], rustix::net::SendFlags::DONTWAIT).unwrap();
+        assert!(is_readable(&signals) && signals.pending().next().is_none() && !is_readable(&signals));
         raise(Signal::INT.as_raw());
         raise(Signal::TERM.as_raw());
         let mut both: Vec<_> = signals.pending().collect();

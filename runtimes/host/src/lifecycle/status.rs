@@ -1,22 +1,27 @@
-//! Where a process is between its start and its end.
+//! What the other threads of a process see of its lifecycle, and what they ask of it.
 
 use std::convert::Infallible;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use postern_core::handshake::Readiness;
+use rustix::net::{SendFlags, send};
 use smol::channel::{Receiver, Sender, bounded};
 
 use super::supervisor::Supervisor;
 
-/// The phase of a process between its start and its end. The runtime sets it; the supervisor and the control port's probes
-/// report it.
+/// The phase of a process between its start and its end. The [`Lifecycle`](super::Lifecycle) sets it; the supervisor and
+/// the control port's probes report it. Other threads reach the lifecycle through it.
 #[derive(Debug, Clone)]
 pub struct ProcessStatus(Arc<State>);
 
 #[derive(Debug)]
 struct State {
     is_draining: AtomicBool,
+    is_drain_requested: AtomicBool,
+    /// Makes the descriptor of the lifecycle readable.
+    waker: Option<Arc<UnixStream>>,
     supervisor: Supervisor,
     /// Nothing is ever sent. It is closed when a successor has taken over.
     handed_over: (Sender<Infallible>, Receiver<Infallible>),
@@ -28,21 +33,43 @@ impl Readiness for State {
     }
 }
 
-/// The status of a process without a supervisor.
+/// The status of a process without a supervisor and without a lifecycle.
 impl Default for ProcessStatus {
     fn default() -> ProcessStatus {
-        ProcessStatus::new(Supervisor::default())
+        ProcessStatus::new(Supervisor::default(), None)
     }
 }
 
 impl ProcessStatus {
-    /// Of a process that starts.
-    pub fn new(supervisor: Supervisor) -> ProcessStatus {
+    /// The status of a process that starts. A byte sent to `waker` wakes its lifecycle.
+    pub(crate) fn new(supervisor: Supervisor, waker: Option<Arc<UnixStream>>) -> ProcessStatus {
         ProcessStatus(Arc::new(State {
             is_draining: AtomicBool::new(false),
+            is_drain_requested: AtomicBool::new(false),
+            waker,
             supervisor,
             handed_over: bounded(1),
         }))
+    }
+
+    /// Asks the lifecycle to drain the process, which is not ready from now on. Repeating it changes nothing.
+    pub(crate) fn request_drain(&self) {
+        self.0.is_drain_requested.store(true, Ordering::Release);
+        self.wake();
+        // Not left to the lifecycle: a probe that follows the answer to this request must not find the process ready.
+        self.set_draining();
+    }
+
+    pub(crate) fn take_drain_request(&self) -> bool {
+        self.0.is_drain_requested.swap(false, Ordering::Acquire)
+    }
+
+    /// Wakes the runtime that waits for the lifecycle.
+    pub fn wake(&self) {
+        if let Some(waker) = &self.0.waker {
+            // It fails if the lifecycle has not read earlier bytes yet, and is awake, or if it is gone.
+            let _ = send(waker, &[0], SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+        }
     }
 
     /// From now on the process takes users.
@@ -51,7 +78,7 @@ impl ProcessStatus {
     }
 
     /// From now on the process takes no more users, and those that it has are on their way out.
-    pub fn set_draining(&self) {
+    pub(crate) fn set_draining(&self) {
         if !self.0.is_draining.swap(true, Ordering::Relaxed) {
             self.0.supervisor.stopping();
         }
@@ -80,7 +107,7 @@ impl ProcessStatus {
     }
 
     /// Whether the process takes users, for health checks on the data port.
-    pub fn readiness(&self) -> Arc<dyn Readiness> {
+    pub(crate) fn readiness(&self) -> Arc<dyn Readiness> {
         self.0.clone()
     }
 

@@ -13,7 +13,7 @@ use slog::{Logger, warn};
 
 /// Sends notifications about this process. The default sends none.
 #[derive(Debug, Default)]
-pub struct Supervisor {
+pub(crate) struct Supervisor {
     socket: Option<NotifySocket>,
     watchdog: Option<Duration>,
 }
@@ -27,7 +27,7 @@ struct NotifySocket {
 impl Supervisor {
     /// The one that `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID` name. If it cannot be told anything, `log` says
     /// so: the process serves well without.
-    pub fn from_environment(log: &Logger) -> Supervisor {
+    pub(crate) fn from_environment(log: &Logger) -> Supervisor {
         let Some(name) = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else {
             return Supervisor::default();
         };

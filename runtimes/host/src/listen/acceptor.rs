@@ -4,14 +4,17 @@ use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use postern_core::handshake::Peer;
+use postern_core::ConnectionId;
+use postern_core::handshake::{Gate, Peer};
+use postern_core::worker::NewConnection;
 use rustix::io::Errno;
 use slog::{Logger, warn};
 
 use super::Listener;
 use super::overload::OverloadResponder;
 
-/// Accepts connections for a runtime, and decides what follows from an error.
+/// Accepts connections for a runtime, numbers them, judges the rate at which they arrive, and decides what follows from an
+/// error.
 ///
 /// A connection that cannot be accepted keeps its listener readable, so an accept that is repeated at once spins. After
 /// an error this waits 10 ms, then twice as long each time up to 1 s, until an accept succeeds. If descriptors are
@@ -19,8 +22,8 @@ use super::overload::OverloadResponder;
 ///
 /// ```text
 /// loop {
-///     match acceptor.accept(&listener, Instant::now(), &log) {
-///         Accepted::Connection(stream, peer) => …
+///     match acceptor.accept(&listener, Instant::now()) {
+///         Accepted::Connection(stream, connection) => …
 ///         Accepted::Nothing => wait until the listener is readable, or until `acceptor.poll_timeout()`
 ///         Accepted::Later(at) => wait until then, without a look at the listener
 ///     }
@@ -28,6 +31,9 @@ use super::overload::OverloadResponder;
 /// ```
 #[derive(Debug)]
 pub struct Acceptor {
+    gate: Gate,
+    /// The number of the last connection.
+    last_id: u64,
     overload: OverloadResponder,
     /// The wait that the next failure begins.
     delay: Duration,
@@ -36,13 +42,14 @@ pub struct Acceptor {
     /// When the trouble was last logged, and how many clients were turned away since.
     warned: Option<Instant>,
     unlogged: usize,
+    log: Logger,
 }
 
 /// What an accept has brought.
 #[derive(Debug)]
 pub enum Accepted {
-    /// A connection, and the address of its peer.
-    Connection(OwnedFd, Peer),
+    /// A connection for a worker.
+    Connection(OwnedFd, NewConnection),
     /// No connection waits.
     Nothing,
     /// Nothing may be accepted before this time, although connections may wait.
@@ -50,29 +57,39 @@ pub enum Accepted {
 }
 
 impl Acceptor {
-    /// Takes the descriptors of the reserve.
+    /// Takes the descriptors of the reserve. `log` gets errors, at most one a second.
     ///
     /// # Errors
     /// The process has no descriptor left for it.
-    pub fn new() -> io::Result<Acceptor> {
+    pub(crate) fn new(gate: Gate, log: &Logger) -> io::Result<Acceptor> {
         Ok(Acceptor {
+            gate,
+            last_id: 0,
             overload: OverloadResponder::new()?,
             delay: SHORTEST,
             until: None,
             warned: None,
             unlogged: 0,
+            log: log.clone(),
         })
     }
 
-    /// Accepts one connection, if one waits and it may be accepted now. Writes to `log` about errors, at most once a
-    /// second.
-    pub fn accept(&mut self, listener: &Listener, now: Instant, log: &Logger) -> Accepted {
-        self.accept_by(now, log, || listener.accept())
+    /// Accepts one connection, if one waits and it may be accepted now.
+    pub fn accept(&mut self, listener: &Listener, now: Instant) -> Accepted {
+        self.accept_by(now, || listener.accept())
     }
 
-    /// Accepts nothing before `at`.
-    pub fn pause(&mut self, at: Instant) {
-        self.until = self.until.max(Some(at));
+    /// Takes note that the last connection went to a worker without a free place. Pauses if such connections arrive too fast:
+    /// each of them costs the end of another, or its own.
+    pub fn handle_full(&mut self, now: Instant) {
+        if !self.gate.may_displace(now) {
+            self.pause(now);
+        }
+    }
+
+    /// Accepts nothing for [`Gate::PAUSE`].
+    pub fn pause(&mut self, now: Instant) {
+        self.until = self.until.max(Some(now + Gate::PAUSE));
     }
 
     /// When [`accept`](Acceptor::accept) has to be called at the latest, whether a listener is readable or not.
@@ -88,7 +105,6 @@ impl Acceptor {
     fn accept_by(
         &mut self,
         now: Instant,
-        log: &Logger,
         mut accept: impl FnMut() -> io::Result<(OwnedFd, Peer)>,
     ) -> Accepted {
         if let Some(until) = self.until.filter(|until| *until > now) {
@@ -103,7 +119,9 @@ impl Acceptor {
             match accept() {
                 Ok((stream, peer)) => {
                     self.delay = SHORTEST;
-                    return Accepted::Connection(stream, peer);
+                    self.last_id += 1;
+                    let (id, refusal) = (ConnectionId(self.last_id), self.gate.judge(now));
+                    return Accepted::Connection(stream, NewConnection { id, peer, refusal });
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Accepted::Nothing,
                 Err(error) if is_transient(&error) && skipped < MOST_SKIPPED => skipped += 1,
@@ -122,18 +140,18 @@ impl Acceptor {
         // As long as clients can be answered, the others do not wait longer.
         let wait = if count > 0 { SHORTEST } else { self.delay };
         self.delay = LONGEST.min(wait * 2);
-        self.warn(&error, wait, now, log);
+        self.warn(&error, wait, now);
         let until = now + wait;
         self.until = Some(until);
         Accepted::Later(until)
     }
 
-    fn warn(&mut self, error: &io::Error, wait: Duration, now: Instant, log: &Logger) {
+    fn warn(&mut self, error: &io::Error, wait: Duration, now: Instant) {
         if self.warned.is_some_and(|at| now.saturating_duration_since(at) < WARN_EVERY) {
             return;
         }
         self.warned = Some(now);
-        warn!(log, # "accept_failed", "cannot accept connections: {}", cause(error);
+        warn!(self.log, # "accept_failed", "cannot accept connections: {}", cause(error);
             "wait_ms" => wait.as_millis(), "turned_away" => std::mem::take(&mut self.unlogged));
     }
 }
@@ -198,17 +216,16 @@ mod tests {
     struct Clocked {
         acceptor: Acceptor,
         now: Instant,
-        log: Logger,
     }
 
     impl Clocked {
         fn new() -> Clocked {
             let log = Logger::root(Discard, o!());
-            Clocked { acceptor: Acceptor::new().unwrap(), now: Instant::now(), log }
+            Clocked { acceptor: Acceptor::new(Gate::new(2), &log).unwrap(), now: Instant::now() }
         }
 
         fn accept(&mut self, accept: impl FnMut() -> io::Result<(OwnedFd, Peer)>) -> Accepted {
-            self.acceptor.accept_by(self.now, &self.log, accept)
+            self.acceptor.accept_by(self.now, accept)
         }
 
         /// Fails, and returns the wait in milliseconds, after which it is over.
@@ -286,9 +303,32 @@ mod tests {
     #[test]
     fn a_pause_is_kept() {
         let mut clocked = Clocked::new();
-        let at = clocked.now + Duration::from_millis(5);
-        clocked.acceptor.pause(at);
+        let at = clocked.now + Gate::PAUSE;
+        clocked.acceptor.pause(clocked.now);
         let never = || -> io::Result<(OwnedFd, Peer)> { panic!("accepted before its time") };
         assert!(matches!(clocked.accept(never), Accepted::Later(same) if same == at));
+    }
+
+    #[test]
+    fn connections_are_numbered_and_judged_by_their_rate() {
+        let mut clocked = Clocked::new();
+        let arrivals = [(); 3].map(|()| {
+            let (_client, accepted) = connection();
+            let mut accepted = Some(accepted);
+            let Accepted::Connection(_, arrival) = clocked.accept(|| accepted.take().unwrap()) else {
+                panic!()
+            };
+            (arrival.id.0, arrival.refusal.is_some())
+        });
+        assert_eq!(arrivals, [(1, false), (2, false), (3, true)]);
+    }
+
+    #[test]
+    fn a_full_process_accepts_a_burst_and_then_pauses() {
+        let mut clocked = Clocked::new();
+        clocked.acceptor.handle_full(clocked.now);
+        assert_eq!(clocked.acceptor.poll_timeout(), None);
+        (0..1_000).for_each(|_| clocked.acceptor.handle_full(clocked.now));
+        assert_eq!(clocked.acceptor.poll_timeout(), Some(clocked.now + Gate::PAUSE));
     }
 }

@@ -43,8 +43,8 @@ use queue::Queue;
 use timestamp::Timestamp;
 
 pub use output::Output;
+pub(crate) use process::run;
 pub(crate) use process::write_to_stderr;
-pub use process::{Ending, run};
 pub use queue::Loss;
 pub(crate) use timestamp::rfc3339;
 pub use worker::WorkerLog;

@@ -8,37 +8,14 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use postern_core::policy::{Shutdown, ShutdownAction, ShutdownRequest};
+use postern_core::policy::ShutdownRequest;
 use slog::crit;
 
 use super::output::Output;
 use super::{Log, LogSettings, Loss, MIN_FINISH};
+use crate::lifecycle::Lifecycle;
 use crate::lifecycle::signals::Signals;
 use crate::settings::Program;
-
-/// A process that was told to stop, and has done all of it but its log.
-#[derive(Debug)]
-pub struct Ending {
-    /// How far it is. It knows by when the process must have ended, and which signals end it sooner.
-    pub shutdown: Shutdown,
-    /// Those that have not been read yet are the next that `shutdown` hears.
-    pub signals: Signals,
-}
-
-impl Ending {
-    /// Hears the signals that have come. Returns whether they ask the process to end at once.
-    fn is_urgent(&mut self) -> bool {
-        let now = Instant::now();
-        let (signals, shutdown) = (&mut self.signals, &mut self.shutdown);
-        let is_urgent = signals
-            .pending()
-            .filter_map(|wish| shutdown.handle(wish, now))
-            .any(|step| step == ShutdownAction::Exit);
-        // What follows from the time does so at the deadline of the log, too.
-        let _ = shutdown.handle_timeout(now);
-        is_urgent
-    }
-}
 
 /// Runs a process that logs to standard output: `serve`, which returns when it is told to stop and has done so.
 ///
@@ -49,11 +26,11 @@ impl Ending {
 ///
 /// A panic is a record, too. It waits up to a second until everything is written, because the process may be about to
 /// abort.
-pub fn run(
+pub(crate) fn run(
     program: &Program,
     settings: &LogSettings,
     hard: Duration,
-    serve: impl FnOnce(&Log) -> Result<Ending, Box<dyn Error>>,
+    serve: impl FnOnce(&Log) -> Result<Lifecycle, Box<dyn Error>>,
 ) -> ExitCode {
     let log = match Output::stdout().and_then(|output| Log::start(settings, output)) {
         Ok(log) => log,
@@ -65,9 +42,9 @@ pub fn run(
     record_panics(&log);
     let at_least = || Instant::now() + MIN_FINISH;
     let (code, loss) = match serve(&log) {
-        Ok(mut ending) => {
-            let deadline = ending.shutdown.deadline().unwrap_or_else(at_least).max(at_least());
-            (ExitCode::SUCCESS, log.finish(deadline, || ending.is_urgent()))
+        Ok(mut lifecycle) => {
+            let deadline = lifecycle.deadline().unwrap_or_else(at_least).max(at_least());
+            (ExitCode::SUCCESS, log.finish(deadline, || lifecycle.poll_exit(Instant::now())))
         }
         Err(error) => {
             program.print_error(&error);

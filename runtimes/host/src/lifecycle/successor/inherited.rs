@@ -20,7 +20,7 @@ use crate::settings::Settings;
 
 /// Inherited listeners, and the channels on which this process reports that it is ready.
 #[derive(Debug, Default)]
-pub struct InheritedListeners {
+pub(crate) struct InheritedListeners {
     users: Vec<Listener>,
     control: Option<Listener>,
     /// To the predecessor, if it is from one.
@@ -35,7 +35,7 @@ impl InheritedListeners {
     ///
     /// # Errors
     /// What was given is of no use. To listen elsewhere then would hide it.
-    pub fn from_environment() -> Result<InheritedListeners, InheritError> {
+    pub(crate) fn from_environment() -> Result<InheritedListeners, InheritError> {
         // Before the next call opens anything, so that each number is what it was when the process began.
         let given = from_supervisor()?;
         let of_parent = env::var(VARIABLE).is_ok_and(|parent| parent == parent_id().to_string());
@@ -46,7 +46,11 @@ impl InheritedListeners {
     ///
     /// # Errors
     /// An address of the settings cannot be bound.
-    pub fn listeners(&mut self, settings: &Settings, log: &Logger) -> Result<Vec<Listener>, ListenError> {
+    pub(crate) fn listeners(
+        &mut self,
+        settings: &Settings,
+        log: &Logger,
+    ) -> Result<Vec<Listener>, ListenError> {
         if self.users.is_empty() {
             return listen::bind(&settings.listen, &settings.socket_access);
         }
@@ -58,12 +62,12 @@ impl InheritedListeners {
     }
 
     /// The listener for operators, if one was given.
-    pub fn control(&mut self) -> Option<Listener> {
+    pub(crate) fn control(&mut self) -> Option<Listener> {
         self.control.take()
     }
 
     /// Reports to the supervisor and to the predecessor that this process is ready. The predecessor then drains.
-    pub fn notify_ready(self, status: &ProcessStatus, log: &Logger) {
+    pub(crate) fn notify_ready(self, status: &ProcessStatus, log: &Logger) {
         if let Some(channel) = &self.channel
             && let Err(error) = handover::send_ready(channel)
         {
@@ -114,7 +118,7 @@ fn from_predecessor() -> io::Result<InheritedListeners> {
 
 /// The process was given something that it cannot listen on.
 #[derive(Debug)]
-pub enum InheritError {
+pub(crate) enum InheritError {
     /// By its supervisor, at this place of `LISTEN_FDS`.
     Supervisor(usize, io::Error),
     /// By its predecessor.

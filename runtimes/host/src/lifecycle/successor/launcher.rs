@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{self, Child, Command};
-use std::sync::mpsc::{self, Receiver, TryRecvError};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,10 +19,12 @@ use crate::control::Control;
 use crate::lifecycle::status::ProcessStatus;
 use crate::listen::{FileOwnership, Listener, SocketOwner};
 
-/// What hands a process's listeners over to another. It starts that ([`SuccessorLauncher::spawn`]), and says what became of it
-/// ([`SuccessorLauncher::poll_outcome`]); the process serves on meanwhile.
+/// Starts a successor of this process, and passes the listeners to it. This process continues to serve until the successor
+/// is ready.
 #[derive(Debug)]
-pub struct SuccessorLauncher {
+pub(crate) struct SuccessorLauncher {
+    /// Empty when this process stops.
+    listeners: Vec<Arc<Listener>>,
     /// Another descriptor of the control port, which is somewhere else by then.
     control: Option<OwnedFd>,
     successor: Option<Successor>,
@@ -36,85 +38,75 @@ struct Successor {
     child: Option<Arc<Mutex<Child>>>,
     /// The number of its process, when it serves.
     outcome: Receiver<Result<u32, HandoverError>>,
-    files: Vec<FileOwnership>,
 }
 
 impl SuccessorLauncher {
-    /// Creates a launcher for a process with this control port. It sets `status` when a successor has taken over.
+    /// Creates a launcher for a process with these listeners and this control port. It sets `status` when a successor has
+    /// taken over.
     ///
     /// # Errors
-    /// No descriptor was to be had.
-    pub fn new(
+    /// The process has no file descriptor left.
+    pub(crate) fn new(
+        listeners: Vec<Arc<Listener>>,
         control: Option<&Control>,
         status: &ProcessStatus,
         log: &Logger,
     ) -> io::Result<SuccessorLauncher> {
         let control = control.map(|control| control.listener().as_fd().try_clone_to_owned()).transpose()?;
-        Ok(SuccessorLauncher { control, successor: None, status: status.clone(), log: log.clone() })
+        Ok(SuccessorLauncher {
+            listeners,
+            control,
+            successor: None,
+            status: status.clone(),
+            log: log.clone(),
+        })
     }
 
-    /// Starts a successor with these listeners: what this process was started by, the same arguments, the same
-    /// environment. Does not wait for it: `wake` is called, by any thread, when there is an outcome.
-    pub fn spawn<'l>(
-        &mut self,
-        listeners: impl Iterator<Item = &'l Listener>,
-        wake: impl Fn() + Send + Sync + 'static,
-    ) {
-        let wake = Arc::new(wake);
+    /// Starts a successor: the program that this process was started by, with the same arguments and the same environment.
+    /// Does not wait for it: the lifecycle is woken when there is an outcome.
+    pub(crate) fn spawn(&mut self) {
         let (sender, outcome) = mpsc::channel();
-        let mut files = Vec::new();
-        let mut descriptors: Vec<(Role, BorrowedFd<'_>)> = Vec::new();
-        for listener in listeners {
-            files.extend(listener.file_ownership().cloned());
-            let of = match listener.owner() {
-                SocketOwner::Process => Role::Users,
-                SocketOwner::Supervisor => Role::Supervised,
-            };
-            descriptors.push((of, listener.as_fd()));
-        }
-        descriptors.extend(self.control.iter().map(|control| (Role::Control, control.as_fd())));
-        let child = match start(&descriptors) {
-            Ok((child, channel)) => {
-                info!(self.log, # "successor_started", "a successor is started"; "successor" => child.id());
-                let child = Arc::new(Mutex::new(child));
-                let (watched, teller, waker) = (child.clone(), sender.clone(), wake.clone());
-                let watch = move || {
-                    // It fails only if the launcher is gone.
-                    let _ = teller.send(watch(&channel, &watched));
-                    waker();
-                };
-                match thread::Builder::new().name("successor".to_owned()).spawn(watch) {
-                    Ok(_) => Some(child),
-                    Err(error) => {
-                        kill(&child);
-                        let _ = sender.send(Err(HandoverError::Start(error)));
-                        wake();
-                        None
-                    }
-                }
-            }
+        let child = match self.start(sender.clone()) {
+            Ok(child) => Some(child),
             Err(error) => {
+                // It does not fail: the receiver is here.
                 let _ = sender.send(Err(error));
-                wake();
                 None
             }
         };
-        self.successor = Some(Successor { child, outcome, files });
+        self.successor = Some(Successor { child, outcome });
     }
 
-    /// What has become of the successor since the last call, told once: true if it serves, and this process is to yield;
-    /// false if it will not, which the log says why.
-    pub fn poll_outcome(&mut self) -> Option<bool> {
-        let successor = self.successor.as_ref()?;
-        let outcome = match successor.outcome.try_recv() {
-            Ok(outcome) => outcome,
-            Err(TryRecvError::Empty) => return None,
-            Err(TryRecvError::Disconnected) => Err(HandoverError::Unwatched),
+    fn start(&self, outcome: Sender<Result<u32, HandoverError>>) -> Result<Arc<Mutex<Child>>, HandoverError> {
+        let role = |owner| match owner {
+            SocketOwner::Process => Role::Users,
+            SocketOwner::Supervisor => Role::Supervised,
         };
-        let successor = self.successor.take()?;
+        let listeners = self.listeners.iter().map(|listener| (role(listener.owner()), listener.as_fd()));
+        let control = self.control.iter().map(|control| (Role::Control, control.as_fd()));
+        let (child, channel) = start(&listeners.chain(control).collect::<Vec<_>>())?;
+        info!(self.log, # "successor_started", "a successor is started"; "successor" => child.id());
+        let child = Arc::new(Mutex::new(child));
+        let (watched, status) = (child.clone(), self.status.clone());
+        let watch = move || {
+            // It fails only if the launcher is gone.
+            let _ = outcome.send(watch(&channel, &watched));
+            status.wake();
+        };
+        let watching = thread::Builder::new().name("successor".to_owned()).spawn(watch);
+        watching.inspect_err(|_| kill(&child)).map_err(HandoverError::Start)?;
+        Ok(child)
+    }
+
+    /// Returns the outcome of the start of a successor, once: true if it serves, and this process should stop accepting; false
+    /// if there is no successor. The log has the reason.
+    pub(crate) fn poll_outcome(&mut self) -> Option<bool> {
+        let outcome = self.successor.as_ref()?.outcome.try_recv().ok()?;
+        self.successor = None;
         match outcome {
             Ok(pid) => {
-                successor.files.iter().for_each(FileOwnership::release);
+                let files = self.listeners.iter().filter_map(|listener| listener.file_ownership());
+                files.for_each(FileOwnership::release);
                 self.status.set_handed_over(pid);
                 info!(self.log, # "successor_ready", "a successor serves: accepting is left to it"; "successor" => pid);
                 Some(true)
@@ -126,8 +118,9 @@ impl SuccessorLauncher {
         }
     }
 
-    /// Ends a successor that does not serve yet: this process stops, and with it the service.
-    pub fn kill(&mut self) {
+    /// Ends a successor that does not serve yet, and lets go of the listeners: this process stops, and with it the service.
+    pub(crate) fn stop(&mut self) {
+        self.listeners.clear();
         if let Some(child) = self.successor.take().and_then(|successor| successor.child) {
             info!(self.log, # "successor_ended", "the successor is ended, too");
             kill(&child);
@@ -215,8 +208,6 @@ enum HandoverError {
     Exited(String),
     /// It took too long.
     TimedOut,
-    /// No thread could be started to wait for it.
-    Unwatched,
 }
 
 impl fmt::Display for HandoverError {
@@ -227,7 +218,6 @@ impl fmt::Display for HandoverError {
             HandoverError::Start(error) => write!(f, "it cannot be started: {error}"),
             HandoverError::Exited(how) => write!(f, "it ended before it served: {how}"),
             HandoverError::TimedOut => write!(f, "it did not serve within {PATIENCE:?}"),
-            HandoverError::Unwatched => f.write_str("no thread could be started to wait for it"),
         }
     }
 }

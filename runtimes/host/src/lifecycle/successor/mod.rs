@@ -15,8 +15,8 @@ mod handover;
 mod inherited;
 mod launcher;
 
-pub use inherited::{InheritError, InheritedListeners};
-pub use launcher::SuccessorLauncher;
+pub(crate) use inherited::InheritedListeners;
+pub(crate) use launcher::SuccessorLauncher;
 
 /// Tells a successor that its standard input brings it the listeners: the number of the process that says so, which has
 /// to be its parent. So it means nothing to whatever else a process starts.

@@ -1,0 +1,118 @@
+//! The start and the end of a process, which are the same for all runtimes.
+
+use std::error::Error;
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
+
+use postern_core::Worker;
+use postern_core::policy::Shutdown;
+use slog::{crit, info};
+
+use super::Lifecycle;
+use super::reload::Reload;
+use super::signals::Signals;
+use super::status::ProcessStatus;
+use super::successor::{InheritedListeners, SuccessorLauncher};
+use super::supervisor::Supervisor;
+use super::watchdog::Watchdog;
+use crate::assertion;
+use crate::control::Control;
+use crate::listen::{Acceptor, Listener};
+use crate::log::{self, Log};
+use crate::metrics::LogAndCounters;
+use crate::settings::{self, Plan, Program, SharedParts};
+
+/// The parts of a process that has read its settings, and listens. The runtime gives each of them a thread or a task.
+#[derive(Debug)]
+pub struct Process {
+    /// The listeners for users. The lifecycle shares them with a successor, and lets go of them before it asks the runtime
+    /// to close them.
+    pub listeners: Vec<Arc<Listener>>,
+    /// Accepts from all of them.
+    pub acceptor: Acceptor,
+    /// One for each event loop.
+    pub workers: Vec<WorkerParts>,
+    /// The control port, if there is one.
+    pub control: Option<Control>,
+    /// The watchdog, if the supervisor expects notifications.
+    pub watchdog: Option<Watchdog>,
+    /// Decides when the process stops.
+    pub lifecycle: Lifecycle,
+}
+
+/// What an event loop needs.
+#[derive(Debug)]
+pub struct WorkerParts {
+    /// Its connections.
+    pub worker: Worker,
+    /// Their log and their counters.
+    pub recorder: LogAndCounters,
+    /// The most connections that are admitted or may become so.
+    pub max_connections: usize,
+    /// How many bytes the buffers of its connections may hold; zero is any number.
+    pub max_memory: usize,
+}
+
+/// Runs a program until a signal ends it: reads the settings from flags, the environment and `.env`, calls `start`, and then
+/// what that returns. Returns the exit status of the process.
+///
+/// An error of `start` is written to standard error only. One of what it returns is also in the log, because the process
+/// has served.
+pub fn run<S: FnOnce() -> io::Result<Lifecycle>>(
+    program: &Program,
+    start: impl FnOnce(Process) -> Result<S, Box<dyn Error>>,
+) -> ExitCode {
+    let inherited = InheritedListeners::from_environment();
+    let plan = settings::load_or_exit(program);
+    log::run(program, &plan.log, plan.settings.drain.hard, |log| {
+        let serve = start(Process::new(&plan, inherited?, log)?)?;
+        let logger = log.logger();
+        let lifecycle = serve().inspect_err(|error| crit!(logger, # "failed", "{error}"))?;
+        info!(logger, # "stopped", "stopped");
+        Ok(lifecycle)
+    })
+}
+
+impl Process {
+    fn new(plan: &Plan, mut inherited: InheritedListeners, log: &Log) -> Result<Process, Box<dyn Error>> {
+        let logger = log.logger();
+        let mut signals = Signals::register(&logger)?;
+        let listeners = inherited.listeners(&plan.settings, &logger)?;
+        let status = ProcessStatus::new(Supervisor::from_environment(&logger), Some(signals.waker()));
+        let control = Control::bind(plan, &listeners, inherited.control(), &status, log)?;
+        plan.announce(&listeners, &logger);
+        let (assertion, keys) = assertion::start(plan.settings.assertion.as_ref(), &logger)?.unzip();
+        signals.set_reload(Reload::new(plan, keys, &logger));
+        let acceptor = Acceptor::new(plan.gate(), &logger)?;
+        let shutdown = Shutdown::new(plan.drain(&listeners));
+        let listeners: Vec<Arc<Listener>> = listeners.into_iter().map(Arc::new).collect();
+        let launcher = SuccessorLauncher::new(listeners.clone(), control.as_ref(), &status, &logger)?;
+        let parts = SharedParts {
+            readiness: status.readiness(),
+            assertion,
+            // 32 bits distinguish the processes in one log.
+            instance: RandomState::new().hash_one("instance") as u32,
+            hash_seed: RandomState::new().hash_one(0),
+        };
+        let workers = (0..plan.event_loops()).map(|index| {
+            let config = plan.worker(index, &parts);
+            WorkerParts {
+                recorder: LogAndCounters::new(log.worker(parts.instance)),
+                max_connections: config.max_connections.unwrap_or(usize::MAX),
+                max_memory: config.max_memory,
+                worker: Worker::new(Arc::new(config), RandomState::new().hash_one(index), Instant::now()),
+            }
+        });
+        Ok(Process {
+            listeners,
+            acceptor,
+            workers: workers.collect(),
+            control,
+            watchdog: Watchdog::new(&status),
+            lifecycle: Lifecycle { shutdown, signals, launcher, inherited, status, log: logger },
+        })
+    }
+}
