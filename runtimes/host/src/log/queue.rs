@@ -5,8 +5,8 @@
 //!                      pending + in flight <= capacity
 //! ```
 //!
-//! Whole lines are copied in, so a worker keeps its buffer and no allocation changes threads. What does not fit
-//! is dropped and counted; one record is one line, so the count is the number of line feeds.
+//! Whole lines are copied in, so a worker keeps its buffer and no allocation changes threads. Lines that do not fit
+//! are dropped and counted. One record is one line, so the count is the number of line feeds.
 
 use std::io::{self, ErrorKind, Write};
 use std::mem;
@@ -21,11 +21,11 @@ use super::MIN_FINISH;
 pub(super) struct Queue {
     capacity: usize,
     state: Mutex<State>,
-    /// There is something for a writer that sleeps, or it should end.
+    /// Wakes a sleeping writer: there are lines, or it should end.
     wake: Condvar,
-    /// The writer has ended.
+    /// Notified when the writer has ended.
     ended: Condvar,
-    /// Records that the writer has taken and not written yet. Counted without the lock, and read only at the end.
+    /// Records that the writer has taken and not written yet. Written without the lock, and read only at the end.
     records_in_flight: AtomicU64,
 }
 
@@ -33,32 +33,32 @@ pub(super) struct Queue {
 struct State {
     /// Whole lines.
     pending: Vec<u8>,
-    /// How many bytes the writer has taken and not written yet.
+    /// Bytes that the writer has taken and not written yet.
     in_flight: usize,
-    /// Records dropped since that was last reported.
+    /// Records dropped since the last report.
     dropped: u64,
     /// Records dropped since the start.
     dropped_ever: u64,
     is_writer_asleep: bool,
-    /// The writer is to end: when all is written, but at this time at the latest.
+    /// Set when the queue closes: the writer ends when all lines are written, at this time at the latest.
     deadline: Option<Instant>,
-    /// Nothing more is accepted.
+    /// No more lines are accepted.
     is_over: bool,
-    /// What the writer did not write, when it has ended.
+    /// The loss, when the writer has ended.
     ended: Option<Loss>,
 }
 
-/// What was lost at the end of a log.
+/// The records that a log has lost when it ends.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Loss {
-    /// Records that were accepted and not written, and those that were dropped earlier of which the log did not say so.
+    /// Records that were accepted and not written, and dropped records that the log has not reported.
     pub records: u64,
-    /// How the sink failed, if it did not just take too long.
+    /// The error of the sink; `None` if it was only too slow.
     pub error: Option<String>,
 }
 
 impl Queue {
-    /// A queue of at most `capacity` bytes.
+    /// Creates a queue of at most `capacity` bytes.
     pub(super) fn new(capacity: usize) -> Queue {
         Queue {
             capacity,
@@ -69,7 +69,7 @@ impl Queue {
         }
     }
 
-    /// Puts whole lines in, or drops them all if they do not fit. Never waits for the sink.
+    /// Appends whole lines, or drops all of them if they do not fit. Never waits for the sink.
     pub(super) fn push(&self, lines: &[u8]) {
         if !self.offer(lines) {
             self.drop_lines(lines);
@@ -78,25 +78,25 @@ impl Queue {
 
     /// Counts lines as dropped.
     pub(super) fn drop_lines(&self, lines: &[u8]) {
-        // Counted without the lock: the sink is slow already, and there may be many.
+        // Counted without the lock, because there may be many lines.
         let records = count_lines(lines);
         let mut state = self.lock();
         state.dropped += records;
         state.dropped_ever += records;
     }
 
-    /// How many records were dropped since the start.
+    /// Returns the number of records dropped since the start.
     pub(super) fn dropped_ever(&self) -> u64 {
         self.lock().dropped_ever
     }
 
-    /// Puts whole lines in, if they fit, or the queue is empty. Returns whether it did.
+    /// Appends whole lines if they fit or the queue is empty. Returns whether it has.
     pub(super) fn offer(&self, lines: &[u8]) -> bool {
         self.accept(lines, self.capacity)
     }
 
-    /// Puts in the last lines of a worker that ends. They may be more than the capacity, because nobody can keep them
-    /// any longer.
+    /// Appends the last lines of a worker that ends, even if they exceed the capacity, because the worker cannot
+    /// keep them.
     pub(super) fn push_over_capacity(&self, lines: &[u8]) {
         if !self.accept(lines, usize::MAX) {
             self.drop_lines(lines);
@@ -108,11 +108,11 @@ impl Queue {
         if state.is_over {
             return false;
         }
-        let waiting = state.pending.len() + state.in_flight;
-        if waiting > 0 && waiting + lines.len() > capacity {
+        let unwritten = state.pending.len() + state.in_flight;
+        if unwritten > 0 && unwritten + lines.len() > capacity {
             return false;
         }
-        // Where memory has come to its end, lines are what a process can do without.
+        // Without memory, the process drops log lines instead of aborting.
         if state.pending.try_reserve(lines.len()).is_err() {
             return false;
         }
@@ -125,9 +125,9 @@ impl Queue {
         true
     }
 
-    /// Waits until everything accepted so far is written, for at most `patience`. The queue stays open.
-    pub(super) fn flush(&self, patience: Duration) {
-        let deadline = Instant::now() + patience;
+    /// Waits until all accepted lines are written, for at most `timeout`. The queue stays open.
+    pub(super) fn flush(&self, timeout: Duration) {
+        let deadline = Instant::now() + timeout;
         while Instant::now() < deadline {
             let state = self.lock();
             if state.pending.is_empty() && state.in_flight == 0 {
@@ -138,8 +138,8 @@ impl Queue {
         }
     }
 
-    /// Asks the writer to write what is pending and to end, and waits until `deadline` for it. `is_urgent` is asked now and
-    /// then whether there is no more than [`MIN_FINISH`] left. Returns what was lost.
+    /// Makes the writer write the pending lines and end, and waits for it until `deadline`. Calls `is_urgent` every
+    /// [`POLL_INTERVAL`]; if it returns true, the deadline is at most [`MIN_FINISH`] from then. Returns the loss.
     pub(super) fn close(&self, mut deadline: Instant, mut is_urgent: impl FnMut() -> bool) -> Loss {
         let mut state = self.lock();
         state.deadline = Some(deadline);
@@ -150,7 +150,7 @@ impl Queue {
                 return loss.clone();
             }
             drop(self.ended.wait_timeout(state, POLL_INTERVAL).unwrap_or_else(PoisonError::into_inner));
-            // Without the lock, because the caller may log what it hears.
+            // Called without the lock, because the caller may log.
             let is_urgent = is_urgent();
             state = self.lock();
             if is_urgent {
@@ -168,11 +168,11 @@ impl Queue {
     /// line that says how many records were dropped. A sink that returns [`ErrorKind::WouldBlock`] is asked again at
     /// once: it has waited for itself.
     ///
-    /// A sink that fails costs the lines it did not take; they count as dropped. A full disk may have room again
-    /// and a pipe a new reader, so no failure is final before the queue is closed.
+    /// If the sink fails, the lines that it did not take count as dropped. A full disk may get space and a pipe a
+    /// new reader, so the writer continues after a failure until the queue is closed.
     pub(super) fn run_writer(&self, mut sink: impl Write, report: impl Fn(u64, &mut Vec<u8>)) {
         let mut taken = Vec::new();
-        // The last line written has no end yet, because the sink failed in its middle.
+        // Whether the last written line has no line feed yet, because the sink failed within it.
         let mut is_within_line = false;
         let mut error = None;
         while let Some(reported) = self.take(&mut taken, &report) {
@@ -183,8 +183,8 @@ impl Queue {
             taken.clear();
             match (outcome, is_closing) {
                 (Outcome::Done, true) => {}
-                // What comes meanwhile is written in one piece. A worker's batch is much shorter than this,
-                // and waking for each one would cost it more than logging does.
+                // Lines gather in this time and are written at once. A worker's batch is much shorter than that,
+                // and waking the writer for each batch would cost the worker more than formatting it.
                 (Outcome::Done, false) => thread::sleep(WRITE_INTERVAL),
                 (Outcome::Failed(_), false) => thread::sleep(RETRY_AFTER_ERROR),
                 (Outcome::Failed(failure), true) => {
@@ -197,8 +197,8 @@ impl Queue {
         self.end(sink, is_within_line, error, report);
     }
 
-    /// Waits for lines and moves all of them to `taken`, which is empty. Returns how many lost records its last
-    /// line reports; `None` if there will be no more lines.
+    /// Waits for lines and moves all of them to `taken`, which is empty. Returns the number of dropped records that
+    /// its last line reports; `None` if there will be no more lines.
     fn take(&self, taken: &mut Vec<u8>, report: impl Fn(u64, &mut Vec<u8>)) -> Option<u64> {
         let mut state = self.lock();
         while state.pending.is_empty() && state.dropped == 0 {
@@ -210,19 +210,19 @@ impl Queue {
             state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.is_writer_asleep = false;
-        // Both buffers stay in use, and neither keeps what a stalled sink once made it grow to.
+        // The two buffers are swapped. Neither keeps the capacity that it grew to while the sink was stalled.
         taken.shrink_to(MAX_IDLE_CAPACITY.min(self.capacity / 8));
         mem::swap(taken, &mut state.pending);
         let dropped = mem::take(&mut state.dropped);
         if dropped > 0 {
-            // After what came before the loss, and before what comes after it.
+            // The report is between the lines before the loss and those after it.
             report(dropped, taken);
         }
         state.in_flight = taken.len();
         Some(dropped)
     }
 
-    /// Writes as many of the lines as the sink takes in time, and returns the rest.
+    /// Writes lines until the deadline, and returns the rest.
     fn write<'l>(
         &self,
         sink: &mut impl Write,
@@ -248,17 +248,17 @@ impl Queue {
         };
         let written = lines.len() - rest.len();
         *is_within_line |= !rest.is_empty() && written > 0 && lines.get(written - 1) != Some(&b'\n');
-        // What a buffered sink cannot flush it keeps for the next time.
+        // If a buffered sink fails to flush, it keeps the bytes for the next time.
         let _ = sink.flush();
         (rest, outcome)
     }
 
-    /// Accounts for what was taken and what of it was lost. Returns whether the queue is closing.
+    /// Counts the lines that were taken and not written as dropped. Returns whether the queue is closing.
     fn wrote(&self, unwritten: &[u8], reported: u64) -> bool {
         let mut lost = count_lines(unwritten);
         let mut unreported = 0;
         if lost > 0 && reported > 0 {
-            // The report was the last line. It is no record, and what it said is still to be said.
+            // The last line was the report. It does not count as a record, and its number has to be reported again.
             lost -= 1;
             unreported = reported;
         }
@@ -270,8 +270,8 @@ impl Queue {
         state.deadline.is_some()
     }
 
-    /// Ends the queue: counts what is still in it as lost, and makes the number of lost records the last record if the
-    /// sink takes that at once.
+    /// Ends the queue: counts its lines as lost, and reports the number of lost records as the last line if the
+    /// sink takes it with one write.
     fn end(
         &self,
         mut sink: impl Write,
@@ -289,7 +289,7 @@ impl Queue {
         if loss.records > 0 {
             let mut line = if is_within_line { b"\n".to_vec() } else { Vec::new() };
             report(loss.records, &mut line);
-            // Standard error has it, too.
+            // If it fails, the number is still printed on standard error.
             let _ = sink.write(&line);
         }
         self.lock().ended = Some(loss);
@@ -306,13 +306,13 @@ impl Queue {
         self.lock().deadline.is_some_and(|deadline| Instant::now() >= deadline)
     }
 
-    /// Nothing in here panics while it holds the lock, so a poisoned one is as good as any.
+    /// Locks the state. No code panics while it holds the lock, so a poisoned lock has a valid state.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What became of lines that were to be written.
+/// The result of writing lines.
 enum Outcome {
     Done,
     Failed(io::Error),
@@ -321,294 +321,25 @@ enum Outcome {
 }
 
 fn count_lines(lines: &[u8]) -> u64 {
-    // A sum over chunks that fit into a byte is one the compiler does many at a time.
+    // The sum of a chunk fits into a byte, so the compiler vectorises it.
     let count = |chunk: &[u8]| chunk.iter().map(|&byte| u8::from(byte == b'\n')).sum::<u8>();
     lines.chunks(255).map(|chunk| u64::from(count(chunk))).sum()
 }
 
-/// How long the writer lets lines gather before it writes again.
+/// How long the writer waits between two writes, so that lines gather.
 const WRITE_INTERVAL: Duration = Duration::from_millis(1);
 
-/// How long a sink that failed is left alone.
+/// How long the writer waits after an error of the sink.
 const RETRY_AFTER_ERROR: Duration = Duration::from_millis(100);
 
-/// How often a log that ends looks whether it has become urgent.
+/// How often a log that ends checks whether it has become urgent.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How long after its deadline a writer may take to notice it.
 const WRITER_SLACK: Duration = Duration::from_millis(250);
 
-/// What a buffer may keep of its memory once it is empty.
+/// The capacity that an empty buffer may keep.
 const MAX_IDLE_CAPACITY: usize = 1024 * 1024;
 
 #[cfg(test)]
-mod tests {
-    use std::io;
-    use std::sync::{Arc, mpsc};
-    use std::time::Instant;
-
-    use super::*;
-
-    const LINE: &[u8] = b"0123456789abcde\n";
-
-    fn report(dropped: u64, out: &mut Vec<u8>) {
-        out.extend_from_slice(format!("dropped {dropped}\n").as_bytes());
-    }
-
-    /// Runs a writer to its end over what `push` puts in, and returns what was lost in the end.
-    fn run(queue: Queue, sink: impl Write + Send + 'static, push: impl FnOnce(&Queue)) -> Loss {
-        let queue = Arc::new(queue);
-        let writer = {
-            let queue = queue.clone();
-            thread::spawn(move || queue.run_writer(sink, report))
-        };
-        push(&queue);
-        let loss = queue.close(Instant::now() + Duration::from_secs(10), || false);
-        writer.join().unwrap();
-        loss
-    }
-
-    /// A sink that says what is about to be written and then waits for a verdict on it.
-    struct Gate {
-        asked: mpsc::Sender<Vec<u8>>,
-        verdict: mpsc::Receiver<io::Result<usize>>,
-    }
-
-    impl Write for Gate {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let _ = self.asked.send(bytes.to_vec());
-            self.verdict.recv().unwrap_or(Ok(bytes.len())).map(|n| n.min(bytes.len()))
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    fn gate() -> (Gate, mpsc::Receiver<Vec<u8>>, mpsc::Sender<io::Result<usize>>) {
-        let (asked, asks) = mpsc::channel();
-        let (verdicts, verdict) = mpsc::channel();
-        (Gate { asked, verdict }, asks, verdicts)
-    }
-
-    #[test]
-    fn lines_arrive_whole_and_in_order() {
-        let (sink, asks, verdicts) = gate();
-        drop(verdicts);
-        run(Queue::new(1 << 20), sink, |queue| {
-            for number in 0..1000 {
-                queue.push(format!("{number}\n").as_bytes());
-            }
-        });
-        let written: Vec<u8> = asks.into_iter().flatten().collect();
-        let expected: String = (0..1000).map(|number| format!("{number}\n")).collect();
-        assert_eq!(String::from_utf8(written).unwrap(), expected);
-    }
-
-    #[test]
-    fn a_stalled_sink_blocks_nobody_and_the_loss_is_counted_to_the_record() {
-        let (sink, asks, verdicts) = gate();
-        let begun = Instant::now();
-        run(Queue::new(10 * LINE.len()), sink, |queue| {
-            queue.push(LINE);
-            assert_eq!(asks.recv().unwrap(), LINE);
-            // The sink holds one line, so nine more fit. A batch fits whole or not at all.
-            queue.push(&LINE.repeat(8));
-            queue.push(&LINE.repeat(5));
-            queue.push(LINE);
-            (0..1000).for_each(|_| queue.push(&LINE.repeat(2)));
-            assert_eq!(queue.dropped_ever(), 2005);
-            drop(verdicts);
-        });
-        let written: Vec<u8> = asks.into_iter().flatten().collect();
-        assert_eq!(written, [&LINE.repeat(9), b"dropped 2005\n".as_slice()].concat());
-        assert!(begun.elapsed() < Duration::from_secs(5));
-    }
-
-    #[test]
-    fn there_is_room_again_once_the_sink_has_taken_something() {
-        let (sink, asks, verdicts) = gate();
-        run(Queue::new(LINE.len()), sink, |queue| {
-            queue.push(LINE);
-            asks.recv().unwrap();
-            queue.push(LINE);
-            verdicts.send(Ok(usize::MAX)).unwrap();
-            assert_eq!(asks.recv().unwrap(), b"dropped 1\n");
-            verdicts.send(Ok(usize::MAX)).unwrap();
-            drop(verdicts);
-            queue.flush(Duration::from_secs(10));
-            queue.push(LINE);
-        });
-        assert_eq!(asks.recv().unwrap(), LINE);
-    }
-
-    #[test]
-    fn a_full_disk_costs_the_lines_it_did_not_take_and_tears_no_other() {
-        let (sink, asks, verdicts) = gate();
-        run(Queue::new(1 << 20), sink, |queue| {
-            queue.push(&LINE.repeat(3));
-            asks.recv().unwrap();
-            verdicts.send(Ok(20)).unwrap();
-            verdicts.send(Err(ErrorKind::StorageFull.into())).unwrap();
-            asks.recv().unwrap();
-            // The end of the second line, which is lost; then its loss, and that of the third.
-            drop(verdicts);
-            assert_eq!(asks.recv().unwrap(), b"\n");
-            assert_eq!(asks.recv().unwrap(), b"dropped 2\n");
-            queue.push(LINE);
-        });
-        assert_eq!(asks.recv().unwrap(), LINE);
-    }
-
-    #[test]
-    fn a_loss_that_cannot_be_said_is_said_later() {
-        let (sink, asks, verdicts) = gate();
-        run(Queue::new(1 << 20), sink, |queue| {
-            queue.push(&LINE.repeat(3));
-            assert_eq!(asks.recv().unwrap(), LINE.repeat(3));
-            verdicts.send(Err(ErrorKind::BrokenPipe.into())).unwrap();
-            assert_eq!(asks.recv().unwrap(), b"dropped 3\n");
-            queue.push(&LINE.repeat(2));
-            verdicts.send(Err(ErrorKind::BrokenPipe.into())).unwrap();
-            assert_eq!(asks.recv().unwrap(), [&LINE.repeat(2), b"dropped 3\n".as_slice()].concat());
-            verdicts.send(Err(ErrorKind::BrokenPipe.into())).unwrap();
-            assert_eq!(asks.recv().unwrap(), b"dropped 5\n");
-            // A report that was lost is no record.
-            assert_eq!(queue.dropped_ever(), 5);
-            verdicts.send(Ok(usize::MAX)).unwrap();
-        });
-        assert!(asks.recv().is_err());
-    }
-
-    #[test]
-    fn a_pipe_without_a_reader_ends_nothing_and_the_loss_has_a_reason() {
-        let (reader, pipe) = io::pipe().unwrap();
-        drop(reader);
-        let loss = run(Queue::new(1 << 20), pipe, |queue| queue.push(LINE));
-        // If it failed before the queue was closed, it failed for the report, too.
-        assert_eq!(loss.records, 1);
-        assert!(loss.error.is_some_and(|error| error.contains("Broken pipe")));
-    }
-
-    #[test]
-    fn closing_waits_for_a_blocked_sink_until_the_deadline_and_counts_what_it_holds() {
-        let (sink, asks, verdicts) = gate();
-        let queue = Arc::new(Queue::new(1 << 20));
-        let shared = queue.clone();
-        thread::spawn(move || shared.run_writer(sink, report));
-        queue.push(&LINE.repeat(2));
-        asks.recv().unwrap();
-        queue.push(&LINE.repeat(3));
-        let deadline = Instant::now() + Duration::from_millis(20);
-        assert_eq!(queue.close(deadline, || false).records, 5);
-        assert!(Instant::now() >= deadline);
-        drop(verdicts);
-        // What comes too late is dropped and counted, and nothing waits.
-        queue.push(LINE);
-        assert_eq!(queue.dropped_ever(), 6);
-    }
-
-    /// Takes one line at a time, and none between.
-    struct Slow(Vec<u8>, bool, mpsc::Sender<Vec<u8>>);
-
-    impl Write for Slow {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.1 = !self.1;
-            if self.1 {
-                thread::sleep(Duration::from_millis(5));
-                return Err(ErrorKind::WouldBlock.into());
-            }
-            let line = bytes.split_inclusive(|&byte| byte == b'\n').next().unwrap();
-            self.0.extend_from_slice(line);
-            Ok(line.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl Drop for Slow {
-        fn drop(&mut self) {
-            let _ = self.2.send(mem::take(&mut self.0));
-        }
-    }
-
-    fn slow() -> (Slow, mpsc::Receiver<Vec<u8>>) {
-        let (sender, written) = mpsc::channel();
-        (Slow(Vec::new(), false, sender), written)
-    }
-
-    #[test]
-    fn everything_accepted_is_written_before_the_end_however_slow_the_sink_is() {
-        let (sink, written) = slow();
-        let loss = run(Queue::new(1 << 20), sink, |queue| queue.push(&LINE.repeat(100)));
-        assert_eq!(loss, Loss::default());
-        assert_eq!(written.recv().unwrap(), LINE.repeat(100));
-    }
-
-    #[test]
-    fn what_is_not_written_by_the_deadline_is_counted_in_the_last_line() {
-        let (sink, written) = slow();
-        let queue = Arc::new(Queue::new(1 << 20));
-        let shared = queue.clone();
-        thread::spawn(move || shared.run_writer(sink, report));
-        queue.push(&LINE.repeat(10_000));
-        let begun = Instant::now();
-        let loss = queue.close(begun + Duration::from_millis(100), || false);
-        assert!(begun.elapsed() < Duration::from_secs(5));
-        let written = written.recv().unwrap();
-        let lines: Vec<&[u8]> = written.split_inclusive(|&byte| byte == b'\n').collect();
-        // The sink may have been asked for the report between two lines, when it takes nothing.
-        let records = lines.iter().filter(|line| **line == LINE).count() as u64;
-        assert!(records > 0 && loss.records > 0);
-        assert_eq!(records + loss.records, 10_000);
-        if let Some(last) = lines.get(records as usize) {
-            assert_eq!(*last, format!("dropped {}\n", loss.records).as_bytes());
-        }
-        assert_eq!(queue.dropped_ever(), loss.records);
-    }
-
-    #[test]
-    fn a_log_that_ends_waits_no_longer_once_it_is_urgent() {
-        let (sink, asks, verdicts) = gate();
-        let queue = Arc::new(Queue::new(1 << 20));
-        let shared = queue.clone();
-        thread::spawn(move || shared.run_writer(sink, report));
-        queue.push(LINE);
-        asks.recv().unwrap();
-        let begun = Instant::now();
-        assert_eq!(queue.close(begun + Duration::from_secs(600), || true).records, 1);
-        assert!(begun.elapsed() < Duration::from_secs(60));
-        drop(verdicts);
-    }
-
-    #[test]
-    fn what_is_heard_while_the_rest_is_written_can_be_logged() {
-        let (sink, asks, verdicts) = gate();
-        let queue = Arc::new(Queue::new(1 << 20));
-        let writer = {
-            let queue = queue.clone();
-            thread::spawn(move || queue.run_writer(sink, report))
-        };
-        queue.push(LINE);
-        asks.recv().unwrap();
-        let mut verdicts = Some(verdicts);
-        let loss = queue.close(Instant::now() + Duration::from_secs(600), || {
-            queue.push(LINE);
-            // The sink takes everything from now on.
-            verdicts = None;
-            false
-        });
-        writer.join().unwrap();
-        assert_eq!(loss.records, 0);
-        assert_eq!(asks.into_iter().flatten().collect::<Vec<u8>>(), LINE);
-    }
-
-    #[test]
-    fn lines_are_counted_across_chunks() {
-        assert_eq!(count_lines(b""), 0);
-        assert_eq!(count_lines(&[b'\n'; 1000]), 1000);
-        assert_eq!(count_lines(&LINE.repeat(300)), 300);
-    }
-}
+mod tests;

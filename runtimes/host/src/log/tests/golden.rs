@@ -8,7 +8,7 @@ use postern_core::policy::RateKind;
 
 use super::*;
 
-/// What is appended to: one title for each case, and after it the lines in both formats.
+/// The text of `golden.txt`: for each case a title, and after it the lines in both formats.
 #[derive(Default)]
 struct Golden(String);
 
@@ -151,6 +151,9 @@ fn add_records_of_requests(golden: &mut Golden) {
         ("::ffff:10.1.2.3", None),
         ("203.0.113.9", Some(Client::Obfuscated("_hidden"))),
         ("2001:db8::1", Some(Client::Address("2001:db8::2".parse().unwrap()))),
+        ("10.1.2.3", None),
+        ("100.64.7.1", None),
+        ("169.254.1.1", None),
     ] {
         let untrusted = Record::Rejected {
             connection: ConnectionId(u64::MAX),
@@ -194,7 +197,7 @@ fn add_records_of_the_process(golden: &mut Golden) {
             "error" => %io::Error::from(io::ErrorKind::NotFound)
         );
     });
-    golden.case("values that are not harmless", TERM, |log| {
+    golden.case("values with harmful characters", TERM, |log| {
         let logger = log.logger();
         for text in
             ["a\nb\r\tc", "\u{202e}x", "\u{9b}\u{7f}\0", "\u{e0041}y", "\x1b[2J\u{8}\u{c}", "\"q\" \\ \\n"]
