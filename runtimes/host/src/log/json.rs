@@ -1,20 +1,20 @@
 //! Strings of JSON records (RFC 8259 §7).
 //!
-//! A parser gets back exactly the text that was written. The line itself has no character in it that ends a line,
-//! moves a cursor, hides, or turns the direction of text: those are written as `\u202e`.
+//! A parser gets back exactly the text that was written. The line itself contains no character that ends a line,
+//! moves a cursor, is invisible, or changes the direction of text: those are escaped, such as `\u202e`.
 
 use std::fmt::{self, Write};
 
 use crate::escape::{Text, is_harmful, is_suspect, prefix_without};
 
-/// The inside of a JSON string. Takes any text.
+/// Writes any text as the contents of a JSON string.
 pub(super) struct JsonText<'a>(pub(super) &'a mut Vec<u8>);
 
 impl JsonText<'_> {
-    /// Writes bytes that should be UTF-8. What is not becomes U+FFFD: JSON has no other bytes.
+    /// Writes bytes that should be UTF-8. Invalid bytes become U+FFFD, because JSON cannot contain them.
     #[inline]
     pub(super) fn write_lossy(&mut self, bytes: &[u8]) {
-        // Most of what is logged.
+        // Most text is ASCII without special characters.
         if prefix_without(bytes, |byte| is_special(byte) | (byte >= 0x7f)) == bytes.len() {
             return self.0.extend_from_slice(bytes);
         }
@@ -28,7 +28,7 @@ impl JsonText<'_> {
         let (mut written, mut seen) = (0, 0);
         loop {
             let rest = text.as_bytes().get(seen..).unwrap_or_default();
-            // Such a byte is the first of its character, so text is only ever cut between characters.
+            // Such a byte is the first of its character, so text is only cut between characters.
             seen += prefix_without(rest, |byte| is_special(byte) | is_suspect(byte));
             let Some(c) = text.get(seen..).and_then(|rest| rest.chars().next()) else { break };
             if c == '"' || c == '\\' || is_harmful(c) {
@@ -79,12 +79,12 @@ pub(super) fn write_escape(c: char, out: &mut Vec<u8>) {
     out.extend_from_slice(short.as_bytes());
 }
 
-/// A hexadecimal digit.
+/// Returns a hexadecimal digit.
 pub(super) fn hex(nibble: u8) -> u8 {
     if nibble < 10 { b'0' + nibble } else { b'a' - 10 + nibble }
 }
 
-/// Whether an ASCII character cannot stand in a JSON string as it is.
+/// Whether an ASCII character has to be escaped in a JSON string.
 #[inline]
 fn is_special(byte: u8) -> bool {
     (byte < b' ') | (byte == b'"') | (byte == b'\\')
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn text_in_any_script_stays_as_it_is() {
+    fn text_in_any_script_is_unchanged() {
         for text in ["", "Hello World", "Renée Дима 张三 🚀", "e\u{301}", "{a: 1}", "a\u{ad}b"] {
             assert_eq!(written(text.as_bytes()), text);
         }

@@ -1,11 +1,11 @@
 //! One record as one line, in either format.
 //!
-//! [`LineWriter`] is all that writes lines. Records of messages use it directly (`super::message`), so that nothing is
-//! allocated for them. All others are an [`Entry`], with a sentence that is formatted and fields that come through slog's
+//! [`LineWriter`] writes all lines. Records of messages use it directly (`super::message`), without an allocation.
+//! Every other record is an [`Entry`], with a formatted sentence and fields that are passed through slog's
 //! [`Serializer`].
 //!
-//! Term is `TIME LEVEL sentence, key: value, key: value`. JSON has the fields `ts`, `level`, `event` and `msg`, and after
-//! them the same keys and values.
+//! Term is `TIME LEVEL sentence, key: value, key: value`. JSON has the fields `ts`, `level`, `event` and `msg`, and
+//! after them the same keys and values.
 
 use std::fmt::{self, Write};
 
@@ -21,7 +21,7 @@ pub(super) struct LineWriter<'a, const JSON: bool> {
     pub(super) out: &'a mut Vec<u8>,
 }
 
-/// Writes a key. Its length is known when this is compiled, so it costs a few stores and not a copy.
+/// Writes a key. Its length is known at compile time, so it is written with a few stores.
 macro_rules! key {
     ($line:expr, $key:literal) => {
         if $line.is_json() {
@@ -39,7 +39,8 @@ impl<const JSON: bool> LineWriter<'_, JSON> {
         JSON
     }
 
-    /// Writes everything before the sentence. `head` is what stands between the time and the sentence: the level, and in JSON the event.
+    /// Writes everything before the sentence. `head` is the text between the time and the sentence: the level, and
+    /// in JSON the event.
     #[inline]
     pub(super) fn begin(&mut self, timestamp: &Timestamp, head: &[u8]) {
         if JSON {
@@ -49,7 +50,7 @@ impl<const JSON: bool> LineWriter<'_, JSON> {
         self.out.extend_from_slice(head);
     }
 
-    /// Ends the sentence; the fields follow.
+    /// Ends the sentence. The fields follow.
     #[inline]
     pub(super) fn end_sentence(&mut self) {
         if JSON {
@@ -64,13 +65,13 @@ impl<const JSON: bool> LineWriter<'_, JSON> {
     }
 
     /// Writes a value without quotation marks: a number, or a word of JSON.
-    // Always inlined, as `id` is: the number of pieces is known to each caller.
+    // Always inlined, as `id` is, because each caller knows the number of pieces.
     #[inline(always)]
     pub(super) fn plain(&mut self, pieces: &[&str]) {
         pieces.iter().for_each(|piece| self.out.extend_from_slice(piece.as_bytes()));
     }
 
-    /// Writes a text of which no character is special in either format.
+    /// Writes text without characters that are special in either format.
     #[inline(always)]
     pub(super) fn id(&mut self, pieces: &[&str]) {
         if !JSON {
@@ -89,14 +90,14 @@ impl<const JSON: bool> LineWriter<'_, JSON> {
         self.out.push(b'"');
     }
 
-    /// Writes formatted text that may contain anything, such as a system error, a path or a setting. Harmful characters
-    /// are escaped. Values that users control are escaped where they are formatted, and pass unchanged.
+    /// Writes formatted text that may contain anything, such as a system error, a path or a setting. Harmful
+    /// characters are escaped. Values that users control are escaped where they are formatted, and pass unchanged.
     fn formatted(&mut self, text: &fmt::Arguments<'_>) -> fmt::Result {
         if JSON { JsonText(self.out).write_fmt(*text) } else { HarmlessText(self.out).write_fmt(*text) }
     }
 }
 
-/// Text that has been escaped already.
+/// Writes text that is already escaped.
 pub(super) struct EscapedText<'a>(pub(super) &'a mut Vec<u8>);
 
 impl Write for EscapedText<'_> {
@@ -115,7 +116,7 @@ impl Text for EscapedText<'_> {
     }
 }
 
-/// Text of which harmful characters are escaped.
+/// Escapes the harmful characters of text.
 struct HarmlessText<'a>(&'a mut Vec<u8>);
 
 impl Write for HarmlessText<'_> {
@@ -124,7 +125,7 @@ impl Write for HarmlessText<'_> {
     }
 }
 
-/// A record that is not of a message. These are rare, so formatting them may cost microseconds.
+/// A record that is not about a message. These are rare, so formatting one may take microseconds.
 pub(super) struct Entry<'a> {
     pub(super) timestamp: Timestamp,
     pub(super) level: Level,
@@ -147,8 +148,8 @@ pub(super) enum FieldOrder {
 pub(super) type Fields<'a> = &'a dyn Fn(&mut dyn Serializer) -> slog::Result;
 
 impl Entry<'_> {
-    /// Appends the record to `out` as one line. Appends nothing if a value cannot be formatted; all that this crate logs
-    /// can be.
+    /// Appends the record to `out` as one line. Appends nothing if a value cannot be formatted, which does not
+    /// happen with the values that this crate logs.
     pub(super) fn write(&self, format: LogFormat, out: &mut Vec<u8>, order: FieldOrder, fields: Fields<'_>) {
         let start = out.len();
         let written = match format {
@@ -188,7 +189,7 @@ impl Entry<'_> {
 /// The fields of a line, written as slog serialises them.
 struct FieldWriter<'a, const JSON: bool> {
     line: LineWriter<'a, JSON>,
-    /// Where each field begins.
+    /// The position at which each field begins.
     starts: Vec<usize>,
 }
 
@@ -205,7 +206,7 @@ impl<const JSON: bool> FieldWriter<'_, JSON> {
         Ok(EscapedText(self.line.out).write_fmt(value)?)
     }
 
-    /// Turns the order of the fields round.
+    /// Reverses the order of the fields.
     fn reverse(&mut self) {
         let Some(&first) = self.starts.first() else { return };
         let out = &mut *self.line.out;
@@ -228,8 +229,8 @@ macro_rules! emit_integers {
     };
 }
 
-/// Integers that do not fit into 64 bits become text: few readers of JSON have such numbers. A number that is not finite
-/// is `null` in JSON.
+/// An integer that does not fit into 64 bits is written as text, because few JSON parsers support it. A number that
+/// is not finite is `null` in JSON.
 impl<const JSON: bool> Serializer for FieldWriter<'_, JSON> {
     emit_integers!(
         emit_u8: u8, emit_u16: u16, emit_u32: u32, emit_u64: u64, emit_usize: usize,
@@ -256,7 +257,7 @@ impl<const JSON: bool> Serializer for FieldWriter<'_, JSON> {
 
     fn emit_f64(&mut self, key: Key, value: f64) -> slog::Result {
         match JSON {
-            // JSON has no infinite numbers, and none that are not numbers.
+            // JSON has neither infinity nor NaN.
             true => match serde_json::Number::from_f64(value) {
                 Some(number) => self.plain(key, format_args!("{number}")),
                 None => self.plain(key, format_args!("null")),
@@ -283,7 +284,7 @@ impl<const JSON: bool> Serializer for FieldWriter<'_, JSON> {
     }
 }
 
-/// The name of a level in a record: one spelling in both formats, and in lower case in the setting `LOG_LEVEL`.
+/// Returns the name of a level in a record. The setting `LOG_LEVEL` has the same names in lower case.
 fn level_name(level: Level) -> &'static str {
     match level {
         Level::Critical => "CRITICAL",

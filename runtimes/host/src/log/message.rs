@@ -1,7 +1,7 @@
-//! The records of messages, by far the most.
+//! The records of messages, which are the most frequent.
 //!
-//! Nothing is allocated for one, no lock is taken, the clock is read once for a batch, and values are written without
-//! `format_args!`, which alone would double the cost.
+//! A record allocates nothing and takes no lock. The clock is read once for a batch. Values are written without
+//! `format_args!`, which would double the cost.
 
 use std::fmt;
 
@@ -19,12 +19,12 @@ use crate::escape::Text;
 /// Collects lines of one worker.
 pub(super) struct MessageLines {
     format: LogFormat,
-    /// What a request's id begins with, if the gateway has not given it one; the connection's number follows.
+    /// The prefix of the id of a request that the gateway has not given one; the connection's number follows.
     id_prefix: String,
     batch: Batch,
 }
 
-/// What has been written since the worker last handed over.
+/// The lines since the worker last handed over lines.
 pub(super) struct Batch {
     /// Whole lines.
     pub(super) lines: Vec<u8>,
@@ -38,7 +38,7 @@ impl MessageLines {
         MessageLines { format, id_prefix: format!("{instance:08x}-"), batch }
     }
 
-    /// The batch, also for lines that come another way and have to stand in their order among these.
+    /// Returns the batch, to which other records are appended in their order.
     #[inline]
     pub(super) fn batch(&mut self) -> &mut Batch {
         &mut self.batch
@@ -49,7 +49,7 @@ impl MessageLines {
     pub(super) fn message(&mut self, connection: ConnectionId, user: UserFields<'_>, payload: Payload<'_>) {
         let Batch { lines, clock } = &mut self.batch;
         let start = lines.len();
-        // Enough for most, so that the pieces need not ask for room one by one.
+        // Enough for most messages, so that the buffer grows at most once.
         lines.reserve(512 + 2 * payload.bytes.len().min(256));
         let message = Message { connection, id_prefix: &self.id_prefix, user, payload };
         let timestamp = clock.timestamp();
@@ -63,7 +63,7 @@ impl MessageLines {
     }
 }
 
-/// What a record of a message is made of.
+/// The values of a record of a message.
 struct Message<'a> {
     connection: ConnectionId,
     id_prefix: &'a str,

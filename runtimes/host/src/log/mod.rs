@@ -1,4 +1,4 @@
-//! The log: what happened, one line each, on standard output.
+//! The log: one line for each record, on standard output.
 //!
 //! ```text
 //!   worker ── WorkerLog ──┐  once a batch
@@ -6,15 +6,15 @@
 //!   process ── Logger ────┘  each record
 //! ```
 //!
-//! Nobody waits for the sink. When it stalls, records are dropped, or nothing more is read from the users
-//! ([`Stall`]); when it fails, they are dropped. How many is the first thing the log says when it can speak again.
-//! What the queue has accepted is written before the process ends ([`run`]).
+//! No thread waits for the sink. When the sink stalls, either records are dropped or workers stop reading from
+//! users ([`Stall`]). When it fails, records are dropped. As soon as the sink takes lines again, the log reports
+//! the number of dropped records. Lines that the queue has accepted are written before the process ends ([`run`]).
 //!
-//! One record is one line, always, and no line says anything but what happened: all that a user controls is
-//! escaped (`crate::escape`), and a name that could be read as more than a name is quoted (`user`). In the term format
-//! the key-values follow the sentence, separated by commas; a payload that imitates them comes before the real ones.
-//! Programs that read the log take `LOG_FORMAT=json`: there the user, the text and the kind of the record (`event`)
-//! have fields of their own, with exact values.
+//! One record is always one line, and a user cannot forge a record: text that a user controls is escaped
+//! (`crate::escape`), and an ambiguous name is quoted (`user`). In the term format the sentence is followed by
+//! fields, separated by commas. A payload that imitates fields is before the real ones. Programs should read
+//! `LOG_FORMAT=json`, in which the user, the text and the kind of the record (`event`) have their own fields, with
+//! exact values.
 
 mod json;
 mod line;
@@ -49,21 +49,21 @@ pub use queue::Loss;
 pub(crate) use timestamp::rfc3339;
 pub use worker::WorkerLog;
 
-/// What is logged, and how.
+/// The settings of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogSettings {
     /// Records below this level are not logged. Default info.
     pub level: Level,
-    /// The look of a line. Default term.
+    /// The format of a line. Default term.
     pub format: LogFormat,
-    /// How much of each message is logged. Default truncated. What is logged of messages is personal data more
-    /// often than not; whoever keeps the log has to know that.
+    /// How much of each message is logged. Default truncated. The text of messages is often personal data, for
+    /// which the operator is responsible.
     pub messages: MessageLog,
     /// How much of e-mail addresses is logged. Default full.
     pub email: EmailLog,
-    /// How much may wait for the sink, in bytes. Default 8 MiB.
+    /// The capacity of the queue in bytes. Default 8 MiB.
     pub queue: usize,
-    /// What gives way when the sink stalls. Default the log.
+    /// What happens when the sink stalls and the queue is full. Default drop.
     pub stall: Stall,
 }
 
@@ -80,7 +80,7 @@ impl Default for LogSettings {
     }
 }
 
-/// The look of a line.
+/// The format of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
     /// `2026-05-09T12:34:56.789Z INFO Message from John Doe (123): Hello World, conn: 7, opcode: text, bytes: 11`
@@ -96,9 +96,9 @@ pub enum MessageLog {
     Full,
     /// Its first 256 bytes.
     Truncated,
-    /// That there was one, and its size.
+    /// Its size only.
     Size,
-    /// Nothing.
+    /// Messages are not logged.
     Off,
 }
 
@@ -113,19 +113,19 @@ pub enum EmailLog {
     Off,
 }
 
-/// What gives way when the sink takes nothing and the queue is full.
+/// What happens when the sink stalls and the queue is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stall {
-    /// The log: records are dropped, and counted.
+    /// Records are dropped and counted.
     Drop,
-    /// The users: nothing more is read from them until there is room again. Nothing else waits.
+    /// Workers stop reading from users until the queue has room. They continue to send, to accept and to close.
     Pause,
 }
 
-/// The log of a process, with the thread that writes it.
+/// The log of a process, and the thread that writes it.
 ///
-/// [`finish`](Log::finish) writes everything that has been accepted, and is the last thing that a process does.
-/// Dropping it does so for at most a second. One of them must happen: `std::process::exit` does neither.
+/// A process calls [`finish`](Log::finish) last, which writes all accepted lines. Dropping the log does the same
+/// for at most a second. `std::process::exit` does neither and loses lines.
 pub struct Log {
     settings: LogSettings,
     queue: Arc<Queue>,
@@ -133,10 +133,10 @@ pub struct Log {
 }
 
 impl Log {
-    /// Starts to log to `sink`, on a thread of its own.
+    /// Starts a log that writes to `sink` on a new thread.
     ///
     /// # Errors
-    /// No thread was to be had.
+    /// The system cannot start a thread.
     pub fn start(settings: &LogSettings, sink: impl Write + Send + 'static) -> io::Result<Log> {
         let format = settings.format;
         let queue = Arc::new(Queue::new(settings.queue));
@@ -147,36 +147,36 @@ impl Log {
         Ok(Log { settings: *settings, queue, writer: Some(writer) })
     }
 
-    /// A logger for the process itself: starting, stopping, warnings. Each record is handed over at once, so it
-    /// may stand before what a worker has not handed over yet.
+    /// Returns a logger for records about the process: start, stop, warnings. Each record is queued immediately, so
+    /// it may precede earlier records that a worker has not flushed yet.
     pub fn logger(&self) -> Logger {
         Logger::root(ProcessDrain { settings: self.settings, queue: self.queue.clone() }, o!())
     }
 
-    /// What it loses, for whoever wants to know.
+    /// Returns a handle to the number of dropped records.
     pub fn dropped_records(&self) -> DroppedRecords {
         DroppedRecords(self.queue.clone())
     }
 
-    /// Writes everything that has been accepted, until `deadline` at the latest: a sink that stalls must not keep a
-    /// process alive. `is_urgent` is asked every 50 ms whether there is only a second left. Returns what was lost; the log
-    /// says that, too, if its sink takes the line.
+    /// Writes all accepted lines until `deadline`, because a stalled sink must not keep a process alive. Calls
+    /// `is_urgent` every 50 ms; if it returns true, at most a second is left. Returns the loss. The last line
+    /// reports it, too, if the sink takes that line.
     pub fn finish(mut self, deadline: Instant, is_urgent: impl FnMut() -> bool) -> Loss {
         self.close(deadline, is_urgent)
     }
 
     fn close(&mut self, deadline: Instant, is_urgent: impl FnMut() -> bool) -> Loss {
-        // The second time there is no writer.
+        // `None` if the log is already closed.
         let Some(writer) = self.writer.take() else { return Loss::default() };
         let loss = self.queue.close(deadline, is_urgent);
         if self.queue.has_ended() {
-            // It does not panic.
+            // It fails only if the writer has panicked, which it does not.
             let _ = writer.join();
         }
         loss
     }
 
-    /// The log of one more worker. `instance` is the number of the process in the ids of requests,
+    /// Creates the log of a worker. `instance` is the number of the process in the ids of requests,
     /// [`HandshakeConfig::instance`](postern_core::handshake::HandshakeConfig::instance).
     pub fn worker(&self, instance: u32) -> WorkerLog {
         WorkerLog::new(self.settings, instance, self.queue.clone())
@@ -195,12 +195,12 @@ impl fmt::Debug for Log {
     }
 }
 
-/// How much a log has lost.
+/// A handle to the number of dropped records.
 #[derive(Clone)]
 pub struct DroppedRecords(Arc<Queue>);
 
 impl DroppedRecords {
-    /// Records dropped since the start.
+    /// Returns the number of records dropped since the start.
     pub fn count(&self) -> u64 {
         self.0.dropped_ever()
     }
@@ -212,7 +212,8 @@ impl fmt::Debug for DroppedRecords {
     }
 }
 
-/// Where slog hands the process's own records. The tag of one (`info!(log, # "listening", "…")`) is its event.
+/// Receives the records about the process from slog. The tag of a record (`info!(log, # "listening", "…")`) is its
+/// event.
 struct ProcessDrain {
     settings: LogSettings,
     queue: Arc<Queue>,
@@ -243,7 +244,7 @@ impl Drain for ProcessDrain {
     }
 }
 
-/// Writes the record that reports how many records were lost.
+/// Writes the record that reports the number of dropped records.
 fn report(format: LogFormat, dropped: u64, out: &mut Vec<u8>) {
     let (event, message) = ("log_records_dropped", format_args!("log records dropped"));
     Entry { timestamp: Timestamp::now(), level: Level::Warning, event, message }.write(
@@ -254,8 +255,8 @@ fn report(format: LogFormat, dropped: u64, out: &mut Vec<u8>) {
     );
 }
 
-/// The writer formats one short record now and then. A process may be short of addresses.
+/// The stack of the writer, which formats only short records. The address space of a process may be limited.
 const STACK: usize = 256 * 1024;
 
-/// How long a log waits for its sink at least when it ends.
+/// The shortest time that a log waits for its sink when it ends.
 const MIN_FINISH: Duration = Duration::from_secs(1);

@@ -1,20 +1,20 @@
-//! Standard output, of which no line is torn, also while other processes write to it.
+//! Standard output. Every line is written in one piece, even while other processes write to the same file.
 //!
-//! A process and its successor share one standard output, and so do processes that one shell has started. What keeps
-//! their lines whole depends on what it is:
+//! A process and its successor share one standard output, and so do processes that one shell has started. How a
+//! line stays whole depends on the kind of file:
 //!
-//! * A regular file takes each write whole, at its end or at the common position (Linux holds the lock of the inode,
-//!   and that of the position). So do devices such as `/dev/null`.
-//! * A pipe takes up to [`PIPE_BUF`] bytes whole and may take more in parts, with those of others between them. A socket
-//!   or a terminal may do so at any length. So pieces of whole lines of at most that size are written, and none before
-//!   the kernel says that there is room for it. A pipe that is empty takes as much as it can hold in one piece, which
-//!   costs a reader that keeps up fewer wake-ups.
-//! * A longer line takes several writes. So everything is written under a record lock of this process on the pipe, the
-//!   socket or the terminal itself (`F_SETLK`). It excludes each process that takes it, in whatever way it came by the
-//!   descriptor, and ends with the process. Where there are no such locks, lines of at most `PIPE_BUF` bytes are whole
-//!   nevertheless.
+//! * A regular file takes each write in one piece, at its end or at the common position, because Linux locks the
+//!   inode and the position. So do devices such as `/dev/null`.
+//! * A pipe takes up to [`PIPE_BUF`] bytes in one piece. It may split a longer write, with bytes of other processes
+//!   in between. A socket or a terminal may split a write of any length. So whole lines of together at most that
+//!   size are written, and only when the kernel reports room for them. An empty pipe takes its whole capacity in
+//!   one piece, which saves wake-ups of a fast reader.
+//! * A longer line takes several writes. So all writes are made while this process has a record lock on the pipe,
+//!   the socket or the terminal (`F_SETLK`). It excludes every process that takes the same lock, whichever way it
+//!   got the descriptor, and ends with the process. Where the kernel has no such locks, lines of at most `PIPE_BUF`
+//!   bytes are still whole.
 //!
-//! Nothing in here blocks for longer than [`ROOM_WAIT`]: a process that ends stops writing between two lines.
+//! No call blocks for longer than [`ROOM_WAIT`]. A process that ends stops writing between two lines.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal, Write};
@@ -28,33 +28,33 @@ use rustix::fs::{FlockOperation, fcntl_lock};
 use rustix::io::{Errno, ioctl_fionread};
 use rustix::pipe::fcntl_getpipe_size;
 
-/// A descriptor that lines are written to.
+/// A file descriptor that lines are written to.
 pub struct Output {
     file: File,
-    /// Each write is taken whole.
+    /// Whether the file takes each write in one piece.
     is_whole: bool,
     is_pipe: bool,
-    /// The kernel has such locks for it.
+    /// Whether the kernel has record locks for this file.
     has_lock: bool,
-    /// The lock is held, because the last write ended within a line.
+    /// Whether the last write ended within a line, so that the lock is held.
     is_within_line: bool,
 }
 
 impl Output {
-    /// Standard output.
+    /// Opens standard output.
     ///
     /// # Errors
-    /// No descriptor was to be had.
+    /// The process has no file descriptor left.
     pub fn stdout() -> io::Result<Output> {
         Output::new(&io::stdout())
     }
 
-    /// Standard error, for one line at the end.
+    /// Opens standard error.
     pub(super) fn stderr() -> io::Result<Output> {
         Output::new(&io::stderr())
     }
 
-    /// Writes to a descriptor of its own of the same file.
+    /// Duplicates the file descriptor.
     fn new(to: &impl AsFd) -> io::Result<Output> {
         let file = File::from(to.as_fd().try_clone_to_owned()?);
         let kind = file.metadata()?.file_type();
@@ -62,28 +62,28 @@ impl Output {
         Ok(Output { file, is_whole, is_pipe: kind.is_fifo(), has_lock: !is_whole, is_within_line: false })
     }
 
-    /// Writes as many of the lines as there is room for.
+    /// Writes as many lines as there is room for.
     fn write_pieces(&mut self, lines: &[u8]) -> io::Result<usize> {
         let mut written = 0;
         while let Some(rest) = lines.get(written..).filter(|rest| !rest.is_empty() && written < MAX_WRITE) {
             if !self.has_room(Duration::ZERO)? {
                 break;
             }
-            let most = if rest.len() > PIPE_BUF { self.most() } else { PIPE_BUF };
-            match self.file.write(piece(rest, most)) {
+            let max = if rest.len() > PIPE_BUF { self.max_piece() } else { PIPE_BUF };
+            match self.file.write(piece(rest, max)) {
                 Ok(0) => break,
                 Ok(n) => {
                     written += n;
                     self.is_within_line = rest.get(n - 1) != Some(&b'\n');
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // The descriptor is non-blocking because a process that shares it wants so, and there is room for a part of
-                // the piece only.
+                // Another process that shares the descriptor has made it non-blocking, and there is room for a part
+                // of the piece only.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     thread::sleep(LOCK_RETRY);
                     break;
                 }
-                // It comes again with the next write.
+                // The next write returns the error again.
                 Err(_) if written > 0 => break,
                 Err(error) => return Err(error),
             }
@@ -91,14 +91,14 @@ impl Output {
         Ok(written)
     }
 
-    /// How long a piece may be that the kernel takes whole, if there is room at all.
-    fn most(&self) -> usize {
+    /// Returns the size of a write that the kernel takes in one piece if there is room for it.
+    fn max_piece(&self) -> usize {
         let is_empty = self.is_pipe && ioctl_fionread(&self.file).is_ok_and(|bytes| bytes == 0);
         let capacity = if is_empty { fcntl_getpipe_size(&self.file).ok() } else { None };
         capacity.map_or(PIPE_BUF, |capacity| capacity.max(PIPE_BUF))
     }
 
-    /// Whether there is room for a piece, or an error to be had. Waits for it.
+    /// Waits until there is room for a piece or a write would return an error. Returns whether that is so.
     fn has_room(&self, wait: Duration) -> io::Result<bool> {
         let wait = Timespec { tv_sec: 0, tv_nsec: wait.subsec_nanos().into() };
         match poll(&mut [PollFd::new(&self.file, PollFlags::OUT)], Some(&wait)) {
@@ -108,7 +108,7 @@ impl Output {
         }
     }
 
-    /// Takes the lock. False if another process has it.
+    /// Takes the lock. Returns false if another process has it.
     fn lock(&mut self) -> bool {
         if !self.has_lock || self.is_within_line {
             return true;
@@ -130,9 +130,9 @@ impl Output {
     }
 }
 
-/// Takes whole lines.
+/// The bytes that are written have to be whole lines.
 impl Write for Output {
-    /// Writes as many of the lines as there is room for. [`ErrorKind::WouldBlock`] comes after a wait for room.
+    /// Writes as many lines as there is room for. Returns [`ErrorKind::WouldBlock`] after it has waited for room.
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
         if self.is_whole {
             return self.file.write(lines);
@@ -160,17 +160,17 @@ impl Write for Output {
     }
 }
 
-/// Whole lines of at most `most` bytes, or the beginning of a longer one.
-fn piece(lines: &[u8], most: usize) -> &[u8] {
-    let Some(first) = lines.get(..most).filter(|first| first.len() < lines.len()) else { return lines };
-    let end = first.iter().rposition(|&byte| byte == b'\n').map_or(most, |at| at + 1);
+/// Returns whole lines of at most `max` bytes, or the beginning of a longer line.
+fn piece(lines: &[u8], max: usize) -> &[u8] {
+    let Some(first) = lines.get(..max).filter(|first| first.len() < lines.len()) else { return lines };
+    let end = first.iter().rposition(|&byte| byte == b'\n').map_or(max, |at| at + 1);
     lines.get(..end).unwrap_or(lines)
 }
 
-/// What a pipe takes whole or not at all (pipe(7)).
+/// The number of bytes that a pipe takes in one piece (pipe(7)).
 const PIPE_BUF: usize = 4096;
 
-/// How much is written before another process has its turn.
+/// The number of bytes that are written before other processes may take the lock.
 const MAX_WRITE: usize = 64 * 1024;
 
 /// How long a write waits for room.
@@ -193,7 +193,7 @@ mod tests {
         (reader, Output::new(&writer).unwrap())
     }
 
-    /// Writes until nothing is taken any more. Returns how much was.
+    /// Writes until the output has no room. Returns the number of bytes written.
     fn fill(output: &mut Output, lines: &[u8]) -> usize {
         let mut written = 0;
         loop {
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pipe_that_is_full_is_waited_for_and_ends_with_a_whole_line() {
+    fn a_write_waits_for_a_full_pipe_which_ends_with_a_whole_line() {
         let (mut reader, mut output) = pipe();
         let lines = [b"x".repeat(99), b"\n".to_vec()].concat().repeat(10_000);
         let begun = Instant::now();
@@ -236,14 +236,14 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_pipe_takes_what_it_can_hold_in_one_piece_and_another_only_what_it_takes_whole() {
+    fn an_empty_pipe_takes_its_capacity_in_one_piece_and_another_takes_pipe_buf() {
         let (mut reader, mut output) = pipe();
         let capacity = fcntl_getpipe_size(&output.file).unwrap();
-        assert_eq!(output.most(), capacity);
+        assert_eq!(output.max_piece(), capacity);
         assert_eq!(output.write(b"line\n").unwrap(), 5);
-        assert_eq!(output.most(), PIPE_BUF);
+        assert_eq!(output.max_piece(), PIPE_BUF);
         reader.read_exact(&mut [0; 5]).unwrap();
-        // A line that is longer than the pipe can hold begins with as much.
+        // The first piece of a line longer than the capacity has the size of the capacity.
         let long = [b"x".repeat(capacity + 10), b"\n".to_vec()].concat();
         assert_eq!(output.write(&long).unwrap(), capacity);
         reader.read_exact(&mut vec![0; capacity]).unwrap();

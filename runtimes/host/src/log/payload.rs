@@ -1,4 +1,4 @@
-//! Payloads in a log, and how much of them.
+//! Payloads in the log.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use super::MessageLog;
 use super::json::hex;
 use crate::escape::{Text, escape};
 
-/// A payload, as the setting lets it be seen.
+/// A payload, shown as far as the setting allows.
 ///
 /// | | text | binary |
 /// |---|---|---|
@@ -16,7 +16,7 @@ use crate::escape::{Text, escape};
 /// | truncated | `Hello… (+12345 bytes)` | the same |
 /// | size | `11 bytes` | `123 bytes` |
 ///
-/// Binary is never written raw; its first 16 bytes in hexadecimal tell most formats apart.
+/// Binary payloads are never written raw. Their first 16 bytes in hexadecimal distinguish most formats.
 pub(super) struct Payload<'a> {
     pub(super) kind: DataKind,
     pub(super) bytes: &'a [u8],
@@ -24,8 +24,8 @@ pub(super) struct Payload<'a> {
 }
 
 impl Payload<'_> {
-    /// The text that a JSON record has in a field of its own, as much of it as the setting allows; `None` if there is
-    /// none: of binary messages, and if only sizes are logged.
+    /// Returns the text for the field `text` of a JSON record, as far as the setting allows; `None` for a binary
+    /// message, and if only sizes are logged.
     #[inline]
     pub(super) fn text(&self) -> Option<&[u8]> {
         match (self.shown, self.kind) {
@@ -62,7 +62,7 @@ fn write_cut(bytes: &[u8], out: &mut impl Text) -> fmt::Result {
     write!(out, "… (+{} bytes)", rest.len())
 }
 
-/// What is shown of a text, and the rest of it.
+/// Splits a text into the part that is shown and the rest.
 #[inline]
 fn cut(bytes: &[u8]) -> (&[u8], &[u8]) {
     bytes.split_at(if bytes.len() <= MAX_TEXT { bytes.len() } else { boundary(bytes, MAX_TEXT) })
@@ -81,8 +81,8 @@ fn write_binary(bytes: &[u8], out: &mut impl Text) -> fmt::Result {
     out.write_str(if bytes.len() > BINARY_PREFIX { "…" } else { "" })
 }
 
-/// The last place up to `limit` at which no character is cut in two. A character has at most three bytes
-/// behind its first.
+/// Returns the last position up to `limit` that does not split a character. A character has at most three bytes
+/// after its first.
 fn boundary(bytes: &[u8], limit: usize) -> usize {
     let is_inside = |at: usize| bytes.get(at).is_some_and(|byte| byte & 0xc0 == 0x80);
     (limit.saturating_sub(3)..=limit).rev().find(|&at| !is_inside(at)).unwrap_or(limit)
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn no_character_is_cut_in_two() {
+    fn no_character_is_split() {
         for (c, fitting) in [('é', 255), ('张', 255), ('🚀', 255), ('🚀', 254), ('🚀', 253)] {
             let before = "x".repeat(fitting);
             let cut = format!("{before}… (+{} bytes)", c.len_utf8() + 9);
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_utf_8_is_cut_all_the_same() {
+    fn text_that_is_not_utf_8_is_cut_at_the_limit() {
         let cut = format!("{}… (+44 bytes)", "\\x80".repeat(256));
         check(MessageLog::Truncated, DataKind::Text, [0x80; 300], &cut);
     }
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn the_size_alone_says_nothing_of_the_content() {
+    fn with_size_only_the_number_of_bytes_is_shown() {
         check(MessageLog::Size, DataKind::Text, "Hello World", "11 bytes");
         check(MessageLog::Size, DataKind::Binary, b"\x00", "1 bytes");
     }

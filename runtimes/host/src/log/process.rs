@@ -17,15 +17,15 @@ use crate::lifecycle::Lifecycle;
 use crate::lifecycle::signals::Signals;
 use crate::settings::Program;
 
-/// Runs a process that logs to standard output: `serve`, which returns when it is told to stop and has done so.
+/// Runs a process that logs to standard output. `serve` returns after the process has stopped.
 ///
-/// Everything that the log has accepted is written before this returns: until the deadline of the shutdown, or `hard` after
-/// an error, and for at least a second. A second signal meanwhile leaves it that second. What was not written is
-/// counted, and standard error has the number in a last line. Losing records does not change the exit status: 0 after a
-/// signal, 1 after an error, which is on standard error.
+/// Writes all accepted lines before it returns: until the deadline of the shutdown, or for `hard` after an error,
+/// and for at least a second. A second signal shortens this to a second. If records are lost, the last line on
+/// standard error has their number. The exit status does not depend on that: it is 0 after a signal and 1 after an
+/// error, which is printed on standard error.
 ///
-/// A panic is a record, too. It waits up to a second until everything is written, because the process may be about to
-/// abort.
+/// A panic is logged, too. The hook waits up to a second until all lines are written, because the process may abort
+/// next.
 pub(crate) fn run(
     program: &Program,
     settings: &LogSettings,
@@ -48,7 +48,7 @@ pub(crate) fn run(
         }
         Err(error) => {
             program.print_error(&error);
-            // Those of `serve` are gone. Without any, the deadline is all there is.
+            // The signals of `serve` are gone. If they cannot be registered again, only the deadline ends the wait.
             let mut signals = Signals::register(&log.logger()).ok();
             let is_urgent = || signals.as_mut().is_some_and(|signals| signals.pending().any(is_end));
             (ExitCode::FAILURE, log.finish((Instant::now() + hard).max(at_least()), is_urgent))
@@ -60,9 +60,9 @@ pub(crate) fn run(
     code
 }
 
-/// Whether somebody wants a process to stop that does so already because of an error.
-fn is_end(wish: ShutdownRequest) -> bool {
-    match wish {
+/// Whether a request ends a process that is already stopping because of an error.
+fn is_end(request: ShutdownRequest) -> bool {
+    match request {
         ShutdownRequest::Terminate | ShutdownRequest::Interrupt => true,
         ShutdownRequest::Drain | ShutdownRequest::Restart => false,
     }
@@ -78,7 +78,7 @@ fn explain(Loss { records, error }: &Loss) -> String {
     text
 }
 
-/// Makes each panic a record of the log, after what is written to standard error by default.
+/// Logs each panic, after the default hook has written it to standard error.
 pub(super) fn record_panics(log: &Log) {
     let (logger, queue) = (log.logger(), log.queue.clone());
     let default = panic::take_hook();
@@ -93,7 +93,7 @@ pub(super) fn record_panics(log: &Log) {
     }));
 }
 
-/// Writes a line to standard error, unless that takes nothing for longer than a moment: it may be a pipe that stalls.
+/// Writes a line to standard error. Gives up after half a second, because it may be a pipe that stalls.
 pub(crate) fn write_to_stderr(line: &str) {
     let Ok(mut output) = Output::stderr() else { return };
     let mut rest = line.as_bytes();

@@ -1,9 +1,8 @@
 //! Users in a log: `John Doe (123)`, `john@example.com`.
 //!
-//! Names and ids come from outside, and the text `Admin (1): x` as one of them would make the sentence say something
-//! else. So a name is written as it is only if it consists of letters, marks, digits, spaces and `. ' - _`, and an id only if
-//! it consists of letters, marks, digits and the signs of [`is_id_sign`]. All others are written between quotation marks, with
-//! the escapes of [`Quoted`] inside.
+//! Names and ids are untrusted, and the name `Admin (1): x` would change the meaning of a sentence. So a name is
+//! written without quotation marks only if it consists of letters, marks, digits, spaces and `. ' - _`, and an id
+//! only if it consists of letters, marks, digits and the signs of [`is_id_sign`]. All others are [`Quoted`].
 
 use std::fmt::{self, Write};
 
@@ -32,7 +31,7 @@ impl fmt::Display for UserLabel<'_> {
     }
 }
 
-/// The name alone, or `-`.
+/// The name, or `-`.
 pub(super) struct Name<'a>(pub(super) &'a Identity);
 
 impl fmt::Display for Name<'_> {
@@ -41,7 +40,7 @@ impl fmt::Display for Name<'_> {
     }
 }
 
-/// The id alone.
+/// The id.
 pub(super) struct Id<'a>(pub(super) &'a Identity);
 
 impl fmt::Display for Id<'_> {
@@ -50,11 +49,12 @@ impl fmt::Display for Id<'_> {
     }
 }
 
-/// The e-mail address, or as much of it as the setting allows, or `-`.
+/// The e-mail address as far as the setting allows, or `-`.
 pub(super) struct Email<'a>(pub(super) &'a Identity, pub(super) EmailLog);
 
 impl<'a> Email<'a> {
-    /// The pieces of what is shown; `None` if nothing is. They are slices, so that a message's record allocates nothing.
+    /// Returns the pieces of the text that is shown; `None` if the address is not shown. They are slices, so that a
+    /// record of a message allocates nothing.
     #[inline]
     pub(super) fn pieces(&self) -> Option<[&'a str; 6]> {
         match (self.0.email(), self.1) {
@@ -78,7 +78,7 @@ impl fmt::Display for Email<'_> {
     }
 }
 
-/// What JSON records say of a user: exact values, in fields of their own. The term format has the sentence.
+/// The fields of a JSON record about a user, with exact values. In the term format the user is in the sentence.
 #[derive(Clone, Copy)]
 pub(super) struct UserFields<'a> {
     pub(super) identity: &'a Identity,
@@ -86,7 +86,7 @@ pub(super) struct UserFields<'a> {
 }
 
 impl UserFields<'_> {
-    /// Calls `put` with the name of each field and the pieces of its value. What is not known has no field.
+    /// Calls `put` with the name of each field and the pieces of its value. An unknown value has no field.
     #[inline]
     pub(super) fn each<E>(
         self,
@@ -107,7 +107,7 @@ impl UserFields<'_> {
 fn write_name(name: Option<&str>, out: &mut impl Write) -> fmt::Result {
     match name {
         None => out.write_str(ABSENT),
-        // A user who is called `-` is not one without a name.
+        // The name `-` is quoted, to distinguish it from no name.
         Some(name) if name.chars().all(is_name_char) && name != ABSENT => out.write_str(name),
         Some(name) => write!(out, "{}", Quoted(name)),
     }
@@ -120,10 +120,10 @@ fn write_id(id: &str, out: &mut impl Write) -> fmt::Result {
     if is_plain { out.write_str(id) } else { write!(out, "{}", Quoted(id)) }
 }
 
-/// Whether an ASCII character can stand in an id without quotation marks: it does not end an id, nor begin an escape.
+/// Whether an ASCII character needs no quotation marks in an id: it neither ends an id nor begins an escape.
 #[inline]
 fn is_id_sign(byte: u8) -> bool {
-    // A pattern becomes a test of one bit; a search in a string would be made for each byte of each message's id.
+    // A pattern is compiled to a test of one bit, which is faster than a search in a string for each byte of an id.
     matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'_' | b':' | b'@' | b'+' | b'=' | b'/' | b'|'
         | b'-' | b'\'' | b'%' | b'~' | b'!' | b'#' | b'&' | b'*' | b';' | b'?' | b'^')
 }
@@ -135,13 +135,13 @@ fn is_id_char(c: char) -> bool {
     }
 }
 
-/// Whether a name of such characters can stand in a sentence without quotation marks.
+/// Whether a character needs no quotation marks in a name.
 #[inline]
 fn is_name_char(c: char) -> bool {
     match c {
         'a'..='z' | 'A'..='Z' | '0'..='9' | ' ' | '.' | '\'' | '-' | '_' => true,
         '\0'..='\x7f' => false,
-        // Latin, Cyrillic, Han, Hangul: what most names are made of, without a search in Unicode's tables.
+        // Latin, Cyrillic, Han and Hangul, the letters of most names, without a search in the tables of Unicode.
         'À'..='Ö' | 'Ø'..='ö' | 'ø'..='ɏ' | 'Ѐ'..='ҁ' | 'Ҋ'..='ԯ' | '一'..='鿿' | '가'..='힣' => {
             true
         }
@@ -149,12 +149,12 @@ fn is_name_char(c: char) -> bool {
     }
 }
 
-/// Marks are the accents of a decomposed `é`, and the vowel signs without which no Indian name can be written.
+/// Marks are the accents of a decomposed `é`, and the vowel signs of Indian scripts.
 fn is_letter_digit_or_mark(c: char) -> bool {
     c.is_alphanumeric() || c.general_category_group() == GeneralCategoryGroup::Mark
 }
 
-/// `john@example.com` as `j***@e***.com`: enough to tell two users apart, too little to write to them.
+/// Masks `john@example.com` as `j***@e***.com`: enough to distinguish most users, too little to write to them.
 fn mask(email: &str) -> [&str; 6] {
     let Some((local, domain)) = email.rsplit_once('@') else { return ["***", "", "", "", "", ""] };
     match domain.rsplit_once('.') {
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_names_in_any_script_stand_as_they_are() {
+    fn plain_names_in_any_script_are_unchanged() {
         for name in [
             "John Doe",
             "O'Brien-Smith Jr.",
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_could_be_taken_for_more_is_quoted() {
+    fn an_ambiguous_name_is_quoted() {
         check_name("Admin (1): x", r#""Admin (1): x""#);
         check_name("a, conn: 7", r#""a, conn: 7""#);
         check_name(r#"John "Joe" Doe"#, r#""John \"Joe\" Doe""#);
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_that_could_be_taken_for_more_is_quoted() {
+    fn an_ambiguous_id_is_quoted() {
         for id in ["123", "auth0|5f7c", "o'brien@example.com", "john%40example.com", "a#b~c!", "张三", "रेणु"]
         {
             check_id(id, id);
@@ -251,12 +251,12 @@ mod tests {
         check_id(r"a\n", r#""a\\n""#);
         check_id("[1]<2>`3`", r#""[1]<2>`3`""#);
         check_id("👤", "\"👤\"");
-        // A noncharacter: the core admits it, and the log escapes it.
+        // The core admits noncharacters, and the log escapes them.
         check_id("a\u{fffe}", r#""a\u{fffe}""#);
     }
 
     #[test]
-    fn the_core_admits_no_id_with_a_character_that_hides() {
+    fn the_core_admits_no_id_with_an_invisible_character() {
         use postern_core::handshake::IdCharset;
         use unicode_properties::GeneralCategory::{Control, Format, LineSeparator, ParagraphSeparator};
 
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn no_name_is_told_from_a_name_that_is_a_dash() {
+    fn a_name_that_is_a_dash_differs_from_no_name() {
         check_name("", "-");
         check_name("-", "\"-\"");
     }

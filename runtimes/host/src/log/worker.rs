@@ -1,4 +1,4 @@
-//! One worker's side of the log: the core's records become lines.
+//! The log of one worker, which formats the records of its core as lines.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -20,19 +20,20 @@ use super::user::{Email, Id, Name, UserFields, UserLabel};
 use super::{LogFormat, LogSettings, MessageLog, Stall};
 use crate::refusal;
 
-/// The log of one worker. It writes all records into one buffer, in their order, and [`WorkerLog::flush`] hands
-/// them over in one piece.
+/// The log of one worker. It formats all records into one buffer, in their order, and [`WorkerLog::flush`] appends
+/// the buffer to the queue.
 ///
-/// Nothing in here waits: if the queue is full, the lines are dropped and counted, or kept until the next call while
-/// [`is_full`](Recorder::is_full) asks for no more of them.
+/// No call blocks. If the queue is full, the lines are dropped and counted with [`Stall::Drop`]. With
+/// [`Stall::Pause`] they are kept until the next call, and [`is_full`](Recorder::is_full) makes the worker stop
+/// reading from users.
 pub struct WorkerLog {
     settings: LogSettings,
-    /// What the settings say of messages; asked for once a turn.
+    /// Whether the settings and the level want records of messages.
     wants_messages: bool,
     lines: MessageLines,
     /// The number of the process, in the ids of requests.
     instance: u32,
-    /// What was to be handed over last did not fit, and is kept.
+    /// Whether the lines of the last flush did not fit into the queue and are kept.
     is_full: bool,
     queue: Arc<Queue>,
 }
@@ -50,8 +51,8 @@ impl WorkerLog {
         }
     }
 
-    /// Hands over what has been recorded since the last call. To be called once for each batch of events, when
-    /// the batch is done; all records of a batch carry the same time, and the clock is read at the first.
+    /// Appends the lines since the last call to the queue. Call it once for each batch of events, at the end of the
+    /// batch. All records of a batch have the same time, and the clock is read for the first one.
     #[inline]
     pub fn flush(&mut self) {
         let batch = self.lines.batch();
@@ -65,7 +66,8 @@ impl WorkerLog {
             Stall::Pause => {
                 self.is_full = !self.queue.offer(&batch.lines);
                 if self.is_full {
-                    // As much again is kept beside the queue: what one turn can bring, and then the ends of connections.
+                    // The worker keeps up to the size of the queue: the records of one turn, and of connections
+                    // that end.
                     if batch.lines.len() <= self.settings.queue {
                         return;
                     }
@@ -74,12 +76,12 @@ impl WorkerLog {
             }
         }
         batch.lines.clear();
-        // A few records of full payloads may have made it large.
+        // A few records of complete payloads may have made it large.
         batch.lines.shrink_to(2 * MAX_BATCH);
     }
 
-    /// Hands over what is left, because the worker ends. A log that is to lose nothing takes it although it is full.
-    /// Dropping does the same; a runtime that may not drop it calls this.
+    /// Appends the remaining lines to the queue, because the worker ends. With [`Stall::Pause`] they may exceed the
+    /// capacity of the queue. Dropping the log does the same. A runtime that does not drop it calls this.
     pub fn finish(&mut self) {
         let lines = &mut self.lines.batch().lines;
         match self.settings.stall {
@@ -90,7 +92,7 @@ impl WorkerLog {
         self.is_full = false;
     }
 
-    /// When to call [`WorkerLog::flush`] again although nothing has been recorded, because the last lines did not fit.
+    /// Returns when to call [`WorkerLog::flush`] again, because the last lines did not fit.
     pub fn retry_at(&self, now: Instant) -> Option<Instant> {
         self.is_full.then(|| now + RETRY)
     }
@@ -104,13 +106,13 @@ impl WorkerLog {
         self.lines.message(connection, UserFields { identity, email: self.settings.email }, payload);
     }
 
-    /// The first fields of a record about an admitted user.
+    /// Returns the first fields of a record about an admitted user.
     fn of_user<'a>(&self, connection: ConnectionId, identity: &'a Identity) -> Subject<'a> {
         let user = UserFields { identity, email: self.settings.email };
         Subject { user: Some(user), ..self.of_request(connection, identity.request_id()) }
     }
 
-    /// The first fields of a record about a request that has not become a user's connection.
+    /// Returns the first fields of a record about a request that was not upgraded.
     fn of_request<'a>(&self, connection: ConnectionId, given: Option<&'a str>) -> Subject<'a> {
         Subject {
             connection,
@@ -143,7 +145,7 @@ impl WorkerLog {
                 if let Some(subprotocol) = subprotocol {
                     keys.emit_str("subprotocol", subprotocol)?;
                 }
-                // What was offered is not said: it may hold a token.
+                // The offer itself is not logged, because it may contain a token.
                 if is_offer_unanswered {
                     keys.emit_bool("subprotocol_unanswered", true)?;
                 }
@@ -229,7 +231,8 @@ impl WorkerLog {
         );
     }
 
-    /// The number is the one that was said: the status, or the code of the Close frame in its place.
+    /// The number in the sentence is the status of the response, or the code of the Close frame that was sent
+    /// instead.
     fn rejected(
         &mut self,
         connection: ConnectionId,
@@ -240,21 +243,21 @@ impl WorkerLog {
         took: Duration,
     ) {
         let subject = self.of_request(connection, request_id);
-        let (key, said) = match close_code {
+        let (key, number) = match close_code {
             Some(code) => ("close_code", u16::from(code)),
             None => ("status", error.status()),
         };
         self.rare(
             "upgrade_rejected",
             Level::Warning,
-            &format_args!("WebSocket upgrade refused - {said} {}", refusal::message(error)),
+            &format_args!("WebSocket upgrade refused - {number} {}", refusal::message(error)),
             &|keys| {
                 subject.emit(keys)?;
                 keys.emit_arguments("peer", &format_args!("{peer}"))?;
                 if let Some(client) = client {
                     keys.emit_arguments("client", &format_args!("{client}"))?;
                 }
-                keys.emit_u64(key, said.into())?;
+                keys.emit_u64(key, number.into())?;
                 keys.emit_str("code", error.code())?;
                 if let Some(detail) = error.detail() {
                     keys.emit_str("detail", detail)?;
@@ -287,7 +290,7 @@ impl WorkerLog {
         );
     }
 
-    /// Writes a record that is not of a message, after those that are already in the batch.
+    /// Appends a record that is not about a message to the batch.
     fn rare(&mut self, event: &'static str, level: Level, message: &fmt::Arguments<'_>, fields: Fields<'_>) {
         if !level.is_at_least(self.settings.level) {
             return;
@@ -359,12 +362,12 @@ impl fmt::Debug for WorkerLog {
     }
 }
 
-/// The fields that a record is found by: its connection, the request that began it, and its user.
+/// The first fields of a record: its connection, the request of the connection, and its user.
 #[derive(Clone, Copy)]
 struct Subject<'a> {
     connection: ConnectionId,
     request: RequestId<'a>,
-    /// Unique among all processes whose records are kept, also if the gateway gives two requests one id.
+    /// Unique among all processes of the log, even if the gateway gives the same id to two requests.
     session: RequestId<'a>,
     user: Option<UserFields<'a>>,
     format: LogFormat,
@@ -384,7 +387,7 @@ impl Subject<'_> {
     }
 }
 
-/// The name in `POSTERN_TRUSTED_PROXIES` of a list of blocks that holds this address.
+/// Returns the name in `POSTERN_TRUSTED_PROXIES` of a list of blocks that contains this address.
 fn preset_of(ip: IpAddr) -> Option<&'static str> {
     let presets = [
         ("loopback", TrustedProxies::loopback()),
@@ -395,7 +398,7 @@ fn preset_of(ip: IpAddr) -> Option<&'static str> {
     presets.into_iter().find(|(_, blocks)| blocks.trusts(ip)).map(|(name, _)| name)
 }
 
-/// The client, if the gateway said who it is.
+/// Writes the client, if the gateway has sent its address.
 fn emit_client(keys: &mut dyn Serializer, identity: &Identity) -> slog::Result {
     match identity.client() {
         Some(client) => keys.emit_str("client", client),
@@ -403,24 +406,24 @@ fn emit_client(keys: &mut dyn Serializer, identity: &Identity) -> slog::Result {
     }
 }
 
-/// No platform has a usize of more than 64 bits.
+/// Converts without loss, because no platform has a usize of more than 64 bits.
 fn as_u64(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
 
-/// Milliseconds, exact to a microsecond.
+/// Converts to milliseconds, exact to a microsecond.
 fn in_millis(duration: Duration) -> f64 {
-    // Up to 2^53 µs, which are 285 years, a float has each of them.
+    // A float represents each microsecond up to 2^53 µs, which are 285 years.
     duration.as_micros() as f64 / 1e3
 }
 
-/// Whole milliseconds.
+/// Converts to whole milliseconds.
 fn as_millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A batch that has grown to this many bytes is handed over although it is not done.
+/// A batch that has grown to this number of bytes is flushed before its end.
 const MAX_BATCH: usize = 64 * 1024;
 
-/// How soon a full queue is asked again.
+/// How long after a flush into a full queue the next one is.
 const RETRY: Duration = Duration::from_millis(5);
