@@ -1,19 +1,19 @@
-//! The whole chain as a test sees it: client, gateway, Identity, Postern.
+//! The whole chain: client, gateway, Identity, Postern.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::thread;
-use std::time::{Duration, Instant};
 
 use crate::gateway::{Gateway, Running};
 use crate::identity::{self, Identity};
 use crate::postern::{Postern, Runtime};
+use crate::wait_until;
 use crate::ws::{Handshake, Open};
 
 /// Identity, a gateway and Postern, each on a port of its own.
 #[derive(Debug)]
 pub struct Chain {
-    /// The gateway: where clients connect.
+    /// The gateway, to which clients connect.
     pub gateway: Running,
     /// Postern, behind the gateway.
     pub postern: Postern,
@@ -24,31 +24,21 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// Starts all three, each as it is shipped.
+    /// Starts all three with their shipped configuration.
     ///
     /// # Panics
     ///
     /// If one of them does not start.
     #[track_caller]
     pub fn start(gateway: Gateway, runtime: Runtime) -> Self {
-        Self::start_changed(gateway, runtime, &[])
-    }
-
-    /// Starts all three, with texts of the gateway's configuration replaced.
-    ///
-    /// # Panics
-    ///
-    /// If one of them does not start, or if one of the texts is not there.
-    #[track_caller]
-    pub fn start_changed(gateway: Gateway, runtime: Runtime, changes: &[(&str, &str)]) -> Self {
-        Self::start_with(gateway, runtime, &[], changes)
+        Self::start_with(gateway, runtime, &[], &[])
     }
 
     /// Starts all three, with these settings of Postern, and texts of the gateway's configuration replaced.
     ///
     /// # Panics
     ///
-    /// If one of them does not start, or if one of the texts is not there.
+    /// If one of them does not start, or if one of the texts is missing.
     #[track_caller]
     pub fn start_with(
         gateway: Gateway,
@@ -62,12 +52,12 @@ impl Chain {
         Self { gateway, postern, identity, secrets: RefCell::default() }
     }
 
-    /// Where clients connect.
+    /// The address of the gateway.
     pub fn address(&self) -> SocketAddr {
         self.gateway.address()
     }
 
-    /// Logs in through the gateway, as every client does.
+    /// Logs in through the gateway.
     ///
     /// # Panics
     ///
@@ -77,7 +67,7 @@ impl Chain {
         self.keep_secret(identity::login_at(self.address(), email))
     }
 
-    /// Makes [`Chain::assert_no_secrets_logged`] look for this, too.
+    /// Makes [`Chain::assert_no_secrets_logged`] search for this secret, too.
     pub fn keep_secret(&self, secret: String) -> String {
         self.secrets.borrow_mut().push(secret.clone());
         secret
@@ -88,12 +78,12 @@ impl Chain {
         Handshake::to(self.address())
     }
 
-    /// John's whole visit on an open connection: text and binary come back, both sides close with 1000, and Postern
+    /// Sends messages on John's connection and closes it: text and binary come back, both sides close with 1000, and Postern
     /// logs the three sentences in their order.
     ///
     /// # Panics
     ///
-    /// If anything of that does not happen.
+    /// If one of these fails.
     #[track_caller]
     pub fn visit_as_john(&self, mut open: Open) {
         open.echo("Hello World");
@@ -111,7 +101,7 @@ impl Chain {
     #[track_caller]
     pub fn assert_no_secrets_logged(&self) {
         let secrets = self.secrets.borrow();
-        assert!(!secrets.is_empty(), "a test without a secret tests nothing here");
+        assert!(!secrets.is_empty(), "a test without a secret proves nothing");
         let postern = self.postern.process.lines().join("\n");
         let gateway = self.gateway_log(postern.matches("connection established").count());
         for log in [&postern, &gateway, &self.identity.process.lines().join("\n")] {
@@ -127,29 +117,24 @@ impl Chain {
         }
     }
 
-    /// The log of the gateway with so many upgrades in it. Each gateway writes the line of an upgraded request when its
-    /// connection has ended, and that may be after the test has seen the end.
+    /// The log of the gateway with this number of upgrades. Each gateway writes the line of an upgrade after the end of its
+    /// connection, which may be later than the end that the test sees.
     #[track_caller]
     fn gateway_log(&self, upgrades: usize) -> String {
-        let deadline = Instant::now() + Duration::from_secs(10);
-        loop {
-            let log = self.gateway.log();
-            // Behind the quoted request line comes the status. For Traefik an upgraded request has none.
-            let upgraded = |line: &&str| line.contains("\" 101 ") || line.contains("\" 0 ");
-            if log.lines().filter(upgraded).count() >= upgrades {
-                return log;
-            }
-            assert!(Instant::now() < deadline, "{upgrades} upgrades are not in the gateway's log:\n{log}");
-            thread::sleep(Duration::from_millis(20));
-        }
+        // The status follows the quoted request line. Traefik writes 0 for an upgraded request.
+        let is_upgrade = |line: &&str| line.contains("\" 101 ") || line.contains("\" 0 ");
+        wait_until(&format!("{upgrades} upgrades are in the gateway's log"), || {
+            self.gateway.log().lines().filter(is_upgrade).count() >= upgrades
+        });
+        self.gateway.log()
     }
 }
 
-/// Postern's log has the three sentences of a visit by John who said `Hello World`, in their order.
+/// Checks that Postern's log has the three sentences of a connection of John with the message `Hello World`, in their order.
 ///
 /// # Panics
 ///
-/// If it has not.
+/// If it does not.
 #[track_caller]
 pub fn assert_john_logged(postern: &Postern) {
     assert_logged_in_order(
@@ -166,7 +151,7 @@ pub fn assert_john_logged(postern: &Postern) {
 ///
 /// # Panics
 ///
-/// If one is not logged, or earlier than its predecessor.
+/// If one is not logged, or earlier than the one before it.
 #[track_caller]
 pub fn assert_logged_in_order(postern: &Postern, texts: &[&str]) {
     for text in texts {
@@ -177,4 +162,22 @@ pub fn assert_logged_in_order(postern: &Postern, texts: &[&str]) {
     let places: Vec<_> = texts.iter().map(place).collect();
     assert!(places.iter().all(Option::is_some), "on standard error instead of standard output: {places:?}");
     assert!(places.is_sorted(), "out of order, in lines {places:?}:\n{}", log.join("\n"));
+}
+
+/// Checks each gateway with each binary, at the same time.
+///
+/// # Panics
+///
+/// If a check does.
+pub fn through_each(check: impl Fn(Gateway, Runtime) + Sync) {
+    thread::scope(|scope| {
+        for gateway in Gateway::ALL {
+            for runtime in Runtime::BOTH {
+                let check = &check;
+                // A panic names its thread.
+                let thread = thread::Builder::new().name(format!("{gateway}, {runtime}"));
+                thread.spawn_scoped(scope, move || check(gateway, runtime)).expect("a thread");
+            }
+        }
+    });
 }

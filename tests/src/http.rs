@@ -1,7 +1,7 @@
 //! One HTTP/1.1 request over one connection, exactly as the test wrote it.
 //!
-//! A real HTTP client tidies up what it is given: it folds the case of names, drops duplicates, refuses odd values.
-//! Here odd values are the point. The answer is parsed by `httparse`, and strictly enough to notice a wrong length.
+//! An HTTP client library folds the case of names, drops duplicates and refuses invalid values, which these tests must send.
+//! `httparse` parses the response, and a wrong length is an error.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -44,10 +44,21 @@ impl Response {
     ///
     /// # Panics
     ///
-    /// If it is none.
+    /// If it is not JSON.
     #[track_caller]
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("no JSON ({error}) in {self}"))
+    }
+
+    /// The code of the error in the body.
+    ///
+    /// # Panics
+    ///
+    /// If the body does not contain one.
+    #[track_caller]
+    pub fn code(&self) -> String {
+        let code = self.json()["error"]["code"].as_str().map(str::to_owned);
+        code.unwrap_or_else(|| panic!("no error.code in {self}"))
     }
 }
 
@@ -112,7 +123,7 @@ impl Connection {
         }
         if response.headers.contains_key("transfer-encoding") {
             return Err(Failure::new(format!(
-                "a chunked body, which nothing in the chain sends: {response}"
+                "a chunked body, which no server of the chain sends: {response}"
             )));
         }
         match response.headers.get("content-length") {
@@ -185,7 +196,7 @@ fn parse(head: &[u8]) -> Result<Response, Failure> {
     Ok(Response { status: parsed.code.ok_or_else(bad)?, headers, body: Vec::new() })
 }
 
-/// Long enough for a busy machine, short enough to fail the test rather than the patience.
+/// Long enough for a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
@@ -195,50 +206,30 @@ mod tests {
 
     use super::*;
 
-    /// What a client sees when a server answers any request with `bytes` and closes.
+    /// The response that a client reads from a server that sends `bytes` and closes.
     fn answered(bytes: &'static [u8]) -> Result<Response, Failure> {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("it is bound");
         let server = thread::spawn(move || {
             let (mut stream, _) = listener.accept().expect("a client");
-            let mut request = [0; 1024];
-            let read = stream.read(&mut request).expect("a request");
+            assert!(stream.read(&mut [0; 1024]).expect("a request") > 0);
             stream.write_all(bytes).expect("the client reads");
-            String::from_utf8_lossy(request.get(..read).unwrap_or_default()).into_owned()
         });
-        let response = request(address, "GET", "/x?y", &[("User_ID", "a")], b"");
-        let seen = server.join().expect("the server ends");
-        assert_eq!(
-            seen,
-            format!("GET /x?y HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nUser_ID: a\r\n\r\n")
-        );
+        let response = request(address, "GET", "/", &[], b"");
+        server.join().expect("the server ends");
         response
     }
 
     #[test]
-    fn a_body_ends_where_its_length_says() {
+    fn body_has_its_length_or_the_response_is_an_error() {
         let response = answered(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nA: 1\r\na: 2\r\n\r\n{}rest");
-        let response = response.expect("a good answer");
+        let response = response.expect("a response");
         assert_eq!((response.status, response.text().as_str()), (200, "{}"));
         assert_eq!(response.headers.get_all("a").iter().count(), 2);
-    }
-
-    #[test]
-    fn a_body_without_length_ends_with_the_connection() {
-        let response = answered(b"HTTP/1.1 401 Unauthorized\r\n\r\nno").expect("a good answer");
+        let response = answered(b"HTTP/1.1 401 Unauthorized\r\n\r\nno").expect("a response");
         assert_eq!((response.status, response.text().as_str()), (401, "no"));
-    }
-
-    #[test]
-    fn a_body_shorter_than_its_length_is_an_error() {
-        let failure =
-            answered(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}").expect_err("two bytes of nine");
-        assert!(failure.to_string().contains("after 2 bytes"), "{failure}");
-    }
-
-    #[test]
-    fn a_connection_closed_without_an_answer_is_an_error() {
-        let failure = answered(b"HTTP/1.1 20").expect_err("no whole answer");
-        assert!(failure.to_string().contains("without an answer"), "{failure}");
+        for bad in [&b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}"[..], b"HTTP/1.1 20"] {
+            answered(bad).expect_err("the response is not complete");
+        }
     }
 }

@@ -1,24 +1,23 @@
 //! What the tests of this workspace share: real processes, real gateways, real sockets.
 //!
-//! Nothing here mocks anything. A test starts the very binaries and the very gateway configurations that are
-//! shipped, and looks at what a client receives and at what Postern logs. Nothing is skipped either: a gateway or
-//! a client that is missing is fetched once into `target/provision/`, and if that fails, the test fails and says
-//! how to help.
+//! There are no mocks. A test starts the binaries and the gateway configurations that are shipped, and checks what a client
+//! receives and what Postern logs. No test is skipped: a missing gateway or client is downloaded once into
+//! `target/provision/`, and if that fails, the test fails and says what to do.
 //!
-//! Everything is blocking and has a time limit, so that a test reads from top to bottom and cannot hang.
+//! All calls are blocking and have a time limit, so that a test reads from top to bottom and cannot hang.
 //!
 //! In reading order:
 //!
-//! * [`ports`], [`process`]: free ports, and children that do not outlive a test;
-//! * [`canary`]: whether what they write has a secret in it;
-//! * [`binaries`], [`provision`]: what is started: where Cargo has put it, downloaded on demand;
+//! * [`ports`], [`process`]: free ports, and child processes that end with the test;
+//! * [`canary`]: the search for secrets in their output;
+//! * [`binaries`], [`provision`]: programs that Cargo has built, and those that are downloaded on demand;
 //! * [`postern`], [`identity`], [`gateway`]: the three members of the chain;
 //! * [`scripted_identity`]: an Identity service with scripted answers;
 //! * [`issuer`]: a gateway that signs identities;
-//! * [`http`], [`ws`]: clients that can also say what a well-behaved client never would;
-//! * [`forwarder`]: puts a user into the requests of clients that cannot;
+//! * [`http`], [`ws`], [`frames`]: clients that can send invalid requests and frames;
+//! * [`forwarder`]: adds a user to the requests of clients that cannot;
 //! * [`chain`]: all of them together;
-//! * [`systemd`], [`kubernetes`]: what is shipped to start them by, read;
+//! * [`systemd`], [`kubernetes`]: the shipped units and manifests, judged by the tools that read them;
 //! * [`documents`]: README.md and the other documents, parsed, and their commands, run.
 
 pub mod canary;
@@ -35,6 +34,7 @@ pub mod postern;
 pub mod scripted_identity;
 
 pub mod forwarder;
+pub mod frames;
 pub mod http;
 pub mod ws;
 
@@ -46,3 +46,31 @@ pub mod systemd;
 pub mod documents;
 
 pub use postern_chain::{Failure, workspace};
+
+/// The settings in a file of lines `NAME=value`, such as `deploy/production.env`.
+///
+/// # Panics
+///
+/// If it cannot be read.
+#[track_caller]
+pub fn settings_in(path: &str) -> Vec<(&'static str, &'static str)> {
+    let text =
+        std::fs::read_to_string(workspace::path(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
+    // A test process reads few such files.
+    let lines = text.leak().lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines.map(|line| line.split_once('=').unwrap_or_else(|| panic!("{path}: {line}"))).collect()
+}
+
+/// Waits until a condition is true.
+///
+/// # Panics
+///
+/// If it is not within 20 seconds.
+#[track_caller]
+pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while !is_so() {
+        assert!(std::time::Instant::now() < deadline, "not within 20 seconds: {what}");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}

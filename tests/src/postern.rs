@@ -1,22 +1,27 @@
 //! Postern as a child of a test.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::File;
-use std::net::SocketAddr;
+use std::fs::{self, File};
+use std::io::{self, PipeReader};
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::binaries::Binary;
+use crate::http::{self, Response};
 use crate::process::{Ending, Process, Stream};
-use crate::{Failure, canary, ports, provision};
+use crate::ws::{Handshake, Open};
+use crate::{canary, ports, provision};
 
-/// Which of the two binaries. What one does, the other must do too, so most tests run with both.
+/// Which of the two binaries. Both must behave in the same way, so most tests run with both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Runtime {
     /// `postern`
@@ -44,193 +49,160 @@ impl fmt::Display for Runtime {
     }
 }
 
-/// A running Postern with nothing but its defaults and what the test set.
+/// A Postern that is to be started.
+#[derive(Debug)]
+pub struct Launch<'s> {
+    runtime: Runtime,
+    settings: Vec<(&'s str, &'s str)>,
+    addresses: &'s str,
+    has_control: bool,
+    is_leader: bool,
+    output: Option<File>,
+    wrapper: Vec<String>,
+}
+
+impl<'s> Launch<'s> {
+    /// With a control port, and with [`API_KEY`] unless the settings name another key.
+    pub fn control(mut self) -> Self {
+        self.has_control = true;
+        self
+    }
+
+    /// Listens on these addresses in addition to its own: `,unix:/run/postern.sock`.
+    pub fn listening(mut self, addresses: &'s str) -> Self {
+        self.addresses = addresses;
+        self
+    }
+
+    /// As the leader of a process group that ends with it, so that it can have successors. They are started from
+    /// [`Postern::program`].
+    pub fn leading(mut self) -> Self {
+        self.is_leader = true;
+        self
+    }
+
+    /// Its log goes to a file, a pipe or a socket, and not to [`Postern::log`].
+    pub fn output(mut self, output: impl Into<OwnedFd>) -> Self {
+        self.output = Some(File::from(output.into()));
+        self
+    }
+
+    /// It is started by this command, which must end with the execution of its arguments.
+    pub fn under(mut self, wrapper: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.wrapper = wrapper.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// It is started by this shell script, in which `"$0"` is the binary.
+    pub fn by_shell(self, script: &str) -> Self {
+        self.under(["sh", "-c", script])
+    }
+
+    /// Under strace with these arguments, which may make system calls fail. Its process is that of Postern: strace is a
+    /// child of it.
+    pub fn traced(self, arguments: &[String]) -> Self {
+        self.under(strace(arguments))
+    }
+
+    /// Starts it on a free port, and waits until it listens.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start, with its output.
+    #[track_caller]
+    pub fn start(self) -> Postern {
+        let (address, control) = (ports::free(), self.has_control.then(ports::free));
+        let (mut command, folder) = command_under(self.runtime, &self.wrapper, self.is_leader);
+        if let Some(control) = control {
+            command.env("POSTERN_CONTROL", control.to_string()).env("POSTERN_API_KEY", API_KEY);
+        }
+        command.env("PORT", address.port().to_string());
+        command.env("POSTERN_LISTEN", format!("{address}{}", self.addresses));
+        command.envs(NO_DRAIN).envs(self.settings);
+        canary::talk(&mut command);
+        let process =
+            Process::spawn_with(&self.runtime.to_string(), &mut command, Stdio::null(), self.output);
+        let ending = if self.is_leader { Ending::KillGroup } else { Ending::Kill };
+        let mut process = process.expect("Postern starts").ending(ending);
+        for address in control.into_iter().chain([address]) {
+            process.wait_until_listening(address, PATIENCE).expect("Postern listens");
+        }
+        Postern { process, address, control, folder }
+    }
+
+    /// Starts it with its log in a pipe, and returns the end from which it can be read.
+    ///
+    /// # Panics
+    ///
+    /// As [`start`](Self::start).
+    #[track_caller]
+    pub fn start_unread(self) -> (Postern, PipeReader) {
+        let (reader, writer) = io::pipe().expect("a pipe");
+        (self.output(writer).start(), reader)
+    }
+}
+
+/// A running Postern with its defaults and the settings of the test.
 #[derive(Debug)]
 pub struct Postern {
     /// Its process.
     pub process: Process,
     address: SocketAddr,
     control: Option<SocketAddr>,
-    /// Where it was started: empty, so that no `.env` of the developer is read.
+    /// Its working directory: empty, so that it does not read a `.env` of the developer.
     folder: TempDir,
 }
 
 impl Postern {
-    /// Starts it on a free port with these settings in its environment, and waits until it listens.
+    /// One with these settings in its environment, to be started.
+    pub fn with<'s>(runtime: Runtime, settings: &[(&'s str, &'s str)]) -> Launch<'s> {
+        Launch {
+            runtime,
+            settings: settings.to_vec(),
+            addresses: "",
+            has_control: false,
+            is_leader: false,
+            output: None,
+            wrapper: Vec::new(),
+        }
+    }
+
+    /// Starts it with these settings.
     ///
     /// # Panics
     ///
-    /// If it does not start, with what it said.
+    /// As [`Launch::start`].
     #[track_caller]
     pub fn start(runtime: Runtime, settings: &[(&str, &str)]) -> Self {
-        Self::start_beside(runtime, "", settings)
+        Self::with(runtime, settings).start()
     }
 
-    /// The same, listening on these addresses, too: `,unix:/run/postern.sock`.
+    /// Starts it with these settings and a control port.
     ///
     /// # Panics
     ///
-    /// If it does not start, with what it said.
+    /// As [`Launch::start`].
     #[track_caller]
-    pub fn start_beside(runtime: Runtime, addresses: &str, settings: &[(&str, &str)]) -> Self {
-        Self::start_by(runtime, addresses, settings, Process::spawn)
+    pub fn start_with_control(runtime: Runtime, settings: &[(&str, &str)]) -> Self {
+        Self::with(runtime, settings).control().start()
     }
 
-    /// The same, as the leader of a process group, all of which ends with it: for one that gets successors. They are
-    /// started by [`program`](Self::program), as it is.
-    ///
-    /// # Panics
-    ///
-    /// If it does not start, with what it said.
-    #[track_caller]
-    pub fn start_leading(runtime: Runtime, addresses: &str, settings: &[(&str, &str)]) -> Self {
-        Self::start_by(runtime, addresses, settings, |name, command| {
-            Ok(Process::spawn(name, &mut leading(command)?)?.ending(Ending::KillGroup))
-        })
-    }
-
-    /// The same. Its log goes to a file, a pipe or a socket, and so not to [`log`](Self::log).
-    ///
-    /// # Panics
-    ///
-    /// If it does not start, with what it said.
-    #[track_caller]
-    pub fn start_leading_to(runtime: Runtime, settings: &[(&str, &str)], log: File) -> Self {
-        Self::start_by(runtime, "", settings, |name, command| {
-            let mut command = leading(command)?;
-            Ok(Process::spawn_with_output_in(name, &mut command, log)?.ending(Ending::KillGroup))
-        })
-    }
-
-    /// Starts it on this socket, which listens, as a supervisor does (sd_listen_fds(3)): with `LISTEN_FDS`.
+    /// Starts it on this listening socket, as a supervisor does (sd_listen_fds(3)): with `LISTEN_FDS`.
     ///
     /// # Panics
     ///
     /// If it does not start.
     #[track_caller]
     pub fn activate(runtime: Runtime, socket: OwnedFd, settings: &[(&str, &str)]) -> Process {
-        let (binary, _folder) = command(runtime);
-        // The shell knows the number of the process that the binary becomes, and puts the socket in its place.
+        // The shell knows the id of the process that the binary becomes.
         let script = "export LISTEN_FDS=1 LISTEN_PID=$$; exec \"$0\" 3<&0 </dev/null";
-        let mut shell = with_environment(Command::new("sh"), &binary);
-        shell.args(["-c", script]).arg(binary.get_program());
-        shell.envs([("POSTERN_DRAIN_GRACE", "0"), ("POSTERN_DRAIN_SPREAD", "0")]);
-        shell.envs(settings.iter().copied());
-        canary::talk(&mut shell);
-        Process::spawn_with_input(&runtime.to_string(), &mut shell, socket).expect("Postern starts")
-    }
-
-    /// Starts it with a control port, and with [`API_KEY`] unless these settings name another.
-    ///
-    /// # Panics
-    ///
-    /// If it does not start, with what it said.
-    #[track_caller]
-    pub fn start_with_control(runtime: Runtime, settings: &[(&str, &str)]) -> Self {
-        let control = ports::free();
-        let address = control.to_string();
-        let ours = [("POSTERN_CONTROL", address.as_str()), ("POSTERN_API_KEY", API_KEY)];
-        let settings: Vec<_> = ours.iter().chain(settings).copied().collect();
-        let mut postern = Self::start(runtime, &settings);
-        postern.process.wait_until_listening(control, PATIENCE).expect("its control port listens");
-        Self { control: Some(control), ..postern }
-    }
-
-    /// Its log goes to a file, and so not to [`log`](Self::log).
-    ///
-    /// # Panics
-    ///
-    /// If it does not start, with what it said.
-    #[track_caller]
-    pub fn start_logging_to(runtime: Runtime, settings: &[(&str, &str)], log: File) -> Self {
-        Self::start_by(runtime, "", settings, |name, command| {
-            Process::spawn_with_output_in(name, command, log)
-        })
-    }
-
-    /// Starts it under strace with these arguments, which therefore may let system calls fail. Its process is that of
-    /// Postern: strace is a child of it.
-    ///
-    /// # Panics
-    ///
-    /// If it does not start, with what it said.
-    #[track_caller]
-    pub fn start_traced(runtime: Runtime, settings: &[(&str, &str)], arguments: &[String]) -> Self {
-        let (strace, libraries) = provision::strace().expect("strace");
-        Self::start_by(runtime, "", settings, |name, command| {
-            let mut traced = Command::new(strace);
-            // Its library is no business of Postern's.
-            traced.env("LD_LIBRARY_PATH", libraries).args(["-D", "-E", "LD_LIBRARY_PATH"]);
-            traced.args(arguments).arg("--").arg(command.get_program()).args(command.get_args());
-            for (variable, value) in command.get_envs() {
-                match value {
-                    Some(value) => traced.env(variable, value),
-                    None => traced.env_remove(variable),
-                };
-            }
-            if let Some(folder) = command.get_current_dir() {
-                traced.current_dir(folder);
-            }
-            Process::spawn(name, &mut traced)
-        })
-    }
-
-    /// Starts it with at most so much memory of its own (RLIMIT_DATA: heap and stacks), in KiB.
-    ///
-    /// # Panics
-    ///
-    /// If it does not start, with what it said.
-    #[track_caller]
-    pub fn start_limited(runtime: Runtime, settings: &[(&str, &str)], kibibytes: usize) -> Self {
-        Self::start_by(runtime, "", settings, |name, command| {
-            let mut shell = with_environment(Command::new("sh"), command);
-            shell.args(["-c", &format!("ulimit -d {kibibytes} && exec \"$0\"")]).arg(command.get_program());
-            Process::spawn(name, &mut shell)
-        })
-    }
-
-    /// Starts it with a control port, and with at most so many open files (RLIMIT_NOFILE).
-    ///
-    /// # Panics
-    ///
-    /// If it does not start, with what it said.
-    #[track_caller]
-    pub fn start_with_open_files(runtime: Runtime, settings: &[(&str, &str)], limit: usize) -> Self {
-        let control = ports::free();
-        let address = control.to_string();
-        let settings: Vec<_> =
-            [("POSTERN_CONTROL", address.as_str())].iter().chain(settings).copied().collect();
-        let mut postern = Self::start_by(runtime, "", &settings, |name, command| {
-            let mut shell = with_environment(Command::new("sh"), command);
-            shell.args(["-c", &format!("ulimit -n {limit} && exec \"$0\"")]).arg(command.get_program());
-            Process::spawn(name, &mut shell)
-        });
-        postern.process.wait_until_listening(control, PATIENCE).expect("its control port listens");
-        Self { control: Some(control), ..postern }
-    }
-
-    #[track_caller]
-    fn start_by(
-        runtime: Runtime,
-        addresses: &str,
-        settings: &[(&str, &str)],
-        spawn: impl FnOnce(&str, &mut Command) -> Result<Process, Failure>,
-    ) -> Self {
-        let address = ports::free();
-        let (mut command, folder) = command(runtime);
-        command.env("PORT", address.port().to_string());
-        command.env("POSTERN_LISTEN", format!("{address}{addresses}"));
-        // Tests of other things end sooner without a drain.
-        command.envs([("POSTERN_DRAIN_GRACE", "0"), ("POSTERN_DRAIN_SPREAD", "0")]);
-        command.envs(settings.iter().copied());
+        let (mut command, _folder) = command_under(runtime, &["sh", "-c", script].map(str::to_owned), false);
+        command.envs(NO_DRAIN).envs(settings.iter().copied());
         canary::talk(&mut command);
-        let mut process = spawn(&runtime.to_string(), &mut command).expect("Postern starts");
-        process.wait_until_listening(address, PATIENCE).expect("Postern listens");
-        Self { process, address, control: None, folder }
+        Process::spawn_with(&runtime.to_string(), &mut command, socket, None).expect("Postern starts")
     }
 
-    /// Starts it with these settings and nothing else, expecting that it refuses them. Returns how it ended, and what
-    /// it said on standard error.
+    /// Runs it with these settings alone, and expects that it refuses them. Returns its status and its standard error.
     ///
     /// # Panics
     ///
@@ -244,11 +216,11 @@ impl Postern {
         (status, process.lines_of(Stream::Err))
     }
 
-    /// Has it print its settings, `--print-config`, with these in its environment.
+    /// The output of `--print-config` with these settings in the environment.
     ///
     /// # Panics
     ///
-    /// If it does not.
+    /// If it fails.
     #[track_caller]
     pub fn print_config(runtime: Runtime, settings: &[(&str, &str)]) -> Vec<String> {
         let (mut command, _folder) = command(runtime);
@@ -259,27 +231,39 @@ impl Postern {
         process.lines_of(Stream::Out)
     }
 
-    /// Where it listens for upgrades.
+    /// All settings and their values, by `--print-config`.
+    ///
+    /// # Panics
+    ///
+    /// As [`print_config`](Self::print_config).
+    #[track_caller]
+    pub fn settings(runtime: Runtime, settings: &[(&str, &str)]) -> BTreeMap<String, String> {
+        let lines = Self::print_config(runtime, settings);
+        let settings = lines.iter().filter_map(|line| line.split(" #").next()?.trim().split_once('='));
+        settings.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    }
+
+    /// The address of its data port.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Where it listens for operators.
+    /// The address of its control port.
     ///
     /// # Panics
     ///
-    /// If it was started without a control port.
+    /// If it was started without one.
     #[track_caller]
     pub fn control(&self) -> SocketAddr {
         self.control.expect("a Postern with a control port")
     }
 
-    /// Where it runs: what is in there from now on, a successor finds.
+    /// Its working directory, and that of its successors.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// The name that it was started by, if it [leads](Self::start_leading): a link to the binary.
+    /// The program of its successors, if it [leads](Launch::leading): a link to the binary.
     pub fn program(&self) -> PathBuf {
         self.folder.path().join(PROGRAM)
     }
@@ -289,12 +273,94 @@ impl Postern {
         self.process.id()
     }
 
+    /// A handshake without a user.
+    pub fn handshake(&self) -> Handshake {
+        Handshake::to(self.address)
+    }
+
+    /// A handshake as John.
+    pub fn john(&self) -> Handshake {
+        self.handshake().as_john()
+    }
+
+    /// A connection of John.
+    ///
+    /// # Panics
+    ///
+    /// If it is refused.
+    #[track_caller]
+    pub fn open(&self) -> Open {
+        self.john().open()
+    }
+
+    /// A connection of John, as a socket.
+    ///
+    /// # Panics
+    ///
+    /// If it is refused.
+    #[track_caller]
+    pub fn open_stream(&self) -> TcpStream {
+        self.open().into_stream()
+    }
+
+    /// The response of the control port to a GET with [`API_KEY`].
+    ///
+    /// # Panics
+    ///
+    /// If there is none.
+    #[track_caller]
+    pub fn get(&self, target: &str) -> Response {
+        http::request(self.control(), "GET", target, &[("X-API-Key", API_KEY)], b"").expect("a response")
+    }
+
+    /// The response of the control port to a POST with [`API_KEY`].
+    ///
+    /// # Panics
+    ///
+    /// If there is none.
+    #[track_caller]
+    pub fn post(&self, target: &str, body: &Value) -> Response {
+        let headers = [("X-API-Key", API_KEY), ("Content-Type", "application/json")];
+        http::request(self.control(), "POST", target, &headers, body.to_string().as_bytes())
+            .expect("a response")
+    }
+
+    /// The value of a sample of `/metrics`, whose name includes its labels. `None` if there is no such sample.
+    ///
+    /// # Panics
+    ///
+    /// If the control port does not respond.
+    #[track_caller]
+    pub fn metric(&self, sample: &str) -> Option<f64> {
+        let metrics = self.get("/metrics").text();
+        let value = metrics.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
+        value.map(|value| value.parse().expect("a number"))
+    }
+
+    /// The processor time that it has used.
+    ///
+    /// # Panics
+    ///
+    /// If it has ended.
+    pub fn cpu_time(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.id())).expect("it runs");
+        let (_, fields) = stat.rsplit_once(") ").expect("the name of the program");
+        // proc_pid_stat(5): the state is the third field, utime the 14th and stime the 15th, in ticks of 10 ms.
+        let ticks = fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number"));
+        Duration::from_millis(10 * ticks.sum::<u64>())
+    }
+
     /// The log so far: all lines of standard output.
     pub fn log(&self) -> Vec<String> {
         self.process.lines_of(Stream::Out)
     }
 
-    /// Waits for a line that contains `text`, on either stream, and returns it.
+    /// How many lines of the log contain `text`.
+    pub fn count(&self, text: &str) -> usize {
+        self.log().iter().filter(|line| line.contains(text)).count()
+    }
+
+    /// Waits for a line of either stream that contains `text`, and returns it.
     ///
     /// # Panics
     ///
@@ -304,6 +370,16 @@ impl Postern {
         self.process
             .wait_for_line(|line| line.contains(text), PATIENCE)
             .unwrap_or_else(|failure| panic!("waiting for {text:?}: {failure}"))
+    }
+
+    /// Waits until `count` lines of the log contain `text`.
+    ///
+    /// # Panics
+    ///
+    /// If there are fewer.
+    #[track_caller]
+    pub fn wait_for_count(&self, text: &str, count: usize) {
+        crate::wait_until(&format!("{count} lines contain {text:?}"), || self.count(text) >= count);
     }
 
     /// Sends SIGTERM and waits until the process has ended.
@@ -317,10 +393,31 @@ impl Postern {
     }
 }
 
-/// The binary with an environment in which no setting of the developer is left, and in an empty folder.
+/// The binary in an empty folder, without the settings in the developer's environment.
 pub fn command(runtime: Runtime) -> (Command, TempDir) {
+    command_under(runtime, &[], false)
+}
+
+/// The same, started by another command, and as the leader of a process group under the name [`PROGRAM`].
+fn command_under(runtime: Runtime, wrapper: &[String], is_leader: bool) -> (Command, TempDir) {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let mut command = Command::new(runtime.binary().path());
+    let mut program = runtime.binary().path().to_owned();
+    if is_leader {
+        let link = folder.path().join(PROGRAM);
+        symlink(&program, &link).expect("a link");
+        program = link;
+    }
+    let mut command = match wrapper {
+        [] => Command::new(program),
+        [first, rest @ ..] => {
+            let mut command = Command::new(first);
+            command.args(rest).arg(program);
+            command
+        }
+    };
+    if is_leader {
+        command.process_group(0);
+    }
     command.current_dir(folder.path());
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
@@ -330,38 +427,30 @@ pub fn command(runtime: Runtime) -> (Command, TempDir) {
             command.env_remove(name);
         }
     }
-    // Many run side by side on this machine, so only those whose control port is tested have one.
+    // Tests run in parallel, so only those of the control port have one.
     command.env("POSTERN_CONTROL", "off");
     (command, folder)
 }
 
-/// The same command by the name [`PROGRAM`], which is a link to its binary, as the leader of a process group.
-fn leading(command: &Command) -> Result<Command, Failure> {
-    let program = command.get_current_dir().expect("a folder").join(PROGRAM);
-    symlink(command.get_program(), &program).map_err(Failure::while_doing("linking Postern"))?;
-    let mut leading = with_environment(Command::new(program), command);
-    leading.process_group(0);
-    Ok(leading)
-}
-
-/// The same environment and folder for another command.
-fn with_environment(mut command: Command, of: &Command) -> Command {
-    for (name, value) in of.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
-    if let Some(folder) = of.get_current_dir() {
-        command.current_dir(folder);
-    }
+/// The beginning of a command that runs under strace with these arguments.
+fn strace(arguments: &[String]) -> Vec<String> {
+    let (strace, libraries) = provision::strace().expect("strace");
+    // The traced program does not need strace's libraries.
+    let mut command = vec!["env".to_owned(), format!("LD_LIBRARY_PATH={}", libraries.display())];
+    command.push(strace.display().to_string());
+    command.extend(["-D", "-E", "LD_LIBRARY_PATH"].map(str::to_owned));
+    command.extend_from_slice(arguments);
+    command.push("--".to_owned());
     command
 }
 
-/// The name of the link that leads to the binary of one that gets successors.
+/// Tests of other subjects end sooner without the drain.
+const NO_DRAIN: [(&str, &str); 2] = [("POSTERN_DRAIN_GRACE", "0"), ("POSTERN_DRAIN_SPREAD", "0")];
+
+/// The name of the link to the binary of a Postern with successors.
 const PROGRAM: &str = "program";
 
-/// What opens `/api` of a Postern with a control port.
+/// The key for `/api` of a Postern with a control port.
 pub const API_KEY: &str = "0123456789abcdef-the-key-of-the-tests";
 
 /// Ten times what a busy machine needs.

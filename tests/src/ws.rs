@@ -1,10 +1,12 @@
 //! A WebSocket client whose opening handshake is written byte for byte by the test.
 //!
-//! The frames behind it are tungstenite's. Its handshake is not used here: it folds header names to lower case and
-//! refuses to send what an attacker would (`tests/clients.rs` shows that it works, too).
+//! The frames after it are tungstenite's. Its handshake is not used here, because it folds header names to lower case and
+//! refuses to send invalid requests. `tests/clients.rs` uses it.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use tungstenite::handshake::derive_accept_key;
 use tungstenite::protocol::frame::coding::CloseCode;
@@ -15,7 +17,7 @@ use crate::canary::Kind;
 use crate::http::{Connection, Response};
 use crate::{Failure, canary};
 
-/// An opening handshake in the making: `GET /ws` with everything RFC 6455 asks for, and what the test adds.
+/// An opening handshake: `GET /ws` with the headers of RFC 6455, and what the test changes.
 #[derive(Clone, Debug)]
 pub struct Handshake {
     to: SocketAddr,
@@ -23,7 +25,7 @@ pub struct Handshake {
     headers: Vec<(String, String)>,
 }
 
-/// What a handshake led to.
+/// The result of a handshake.
 #[derive(Debug)]
 pub enum Outcome {
     /// 101: the connection is open.
@@ -37,7 +39,7 @@ pub enum Outcome {
 pub struct Open {
     /// The 101.
     pub response: Response,
-    /// The connection behind it; reads and writes have a limit of ten seconds.
+    /// The connection. Reads and writes have a limit of ten seconds.
     pub socket: WebSocket<TcpStream>,
 }
 
@@ -61,7 +63,7 @@ impl Handshake {
         self
     }
 
-    /// Adds a header line, in this very spelling, behind the others.
+    /// Adds a header line after the others, in this spelling.
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
@@ -71,7 +73,7 @@ impl Handshake {
     ///
     /// # Panics
     ///
-    /// If it is not there: the test would not test what it says.
+    /// If it is not there.
     #[track_caller]
     pub fn instead(mut self, name: &str, value: &str) -> Self {
         let mut lines = self.headers.iter_mut();
@@ -113,8 +115,7 @@ impl Handshake {
         self.header("Sec-WebSocket-Protocol", &names.join(", "))
     }
 
-    /// The bytes of the request. Whoever asks for them is about to send them, so the canary is told what is secret in
-    /// there.
+    /// The bytes of the request. Their secrets are recorded for the canary, because the test will send them.
     pub fn bytes(&self) -> Vec<u8> {
         let mut head = format!("GET {} HTTP/1.1\r\n", self.target);
         for (name, value) in &self.headers {
@@ -125,7 +126,7 @@ impl Handshake {
         head.into_bytes()
     }
 
-    /// Sends the handshake. Fails if there is no answer, or a 101 that is no answer to this handshake.
+    /// Sends the handshake. Fails if there is no response, or a 101 that is not valid for this handshake.
     pub fn send(&self) -> Result<Outcome, Failure> {
         let mut connection = Connection::open(self.to)?;
         connection.send(&self.bytes())?;
@@ -138,7 +139,7 @@ impl Handshake {
             |name| response.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let key =
             self.headers.iter().find(|(name, _)| name == "Sec-WebSocket-Key").map_or("", |(_, key)| key);
-        // RFC 6455, section 4.1, the client's checks of the answer.
+        // RFC 6455 §4.1, the client's checks of the response.
         if !value("upgrade").eq_ignore_ascii_case("websocket")
             || !value("connection").eq_ignore_ascii_case("upgrade")
             || value("sec-websocket-accept") != derive_accept_key(key.as_bytes())
@@ -154,7 +155,7 @@ impl Handshake {
     ///
     /// # Panics
     ///
-    /// If something else comes.
+    /// If the response is not one.
     #[track_caller]
     pub fn open(&self) -> Open {
         match self.send() {
@@ -177,6 +178,51 @@ impl Handshake {
             Err(failure) => panic!("expected a refusal for {self:?}: {failure}"),
         }
     }
+
+    /// Sends the handshake and expects a refusal with this status and this code.
+    ///
+    /// # Panics
+    ///
+    /// If the response is another.
+    #[track_caller]
+    pub fn refused_with(&self, status: u16, code: &str) -> Response {
+        let response = self.refused();
+        assert_eq!((response.status, &*response.code()), (status, code), "{self:?}: {response}");
+        response
+    }
+
+    /// The status of the response. An open connection is closed.
+    ///
+    /// # Panics
+    ///
+    /// If there is no response.
+    #[track_caller]
+    pub fn status(&self) -> u16 {
+        match self.send().unwrap_or_else(|failure| panic!("{self:?}: {failure}")) {
+            Outcome::Open(open) => {
+                open.close();
+                101
+            }
+            Outcome::Refused(response) => response.status,
+        }
+    }
+
+    /// Sends the handshake again until it is admitted.
+    ///
+    /// # Panics
+    ///
+    /// If it is refused for ten seconds.
+    #[track_caller]
+    pub fn open_in_time(&self) -> Open {
+        let begun = Instant::now();
+        loop {
+            match self.send() {
+                Ok(Outcome::Open(open)) => return *open,
+                refusal => assert!(begun.elapsed() < Duration::from_secs(10), "still refused: {refusal:?}"),
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
 }
 
 impl Open {
@@ -190,13 +236,13 @@ impl Open {
         let message = message.into();
         if let Message::Text(_) | Message::Binary(_) = message {
             let payload = message.clone().into_data();
-            // What stands behind its beginning is not logged without it.
+            // Postern does not log the end of a message without its beginning.
             canary::secret(Kind::Message, payload.get(..64).unwrap_or(&payload));
         }
         self.socket.send(message).unwrap_or_else(|error| panic!("sending a message: {error}"));
     }
 
-    /// The next text, binary or close message. Pings are answered, pongs passed over.
+    /// The next text, binary or Close message. Pings are answered, and pongs are ignored.
     ///
     /// # Panics
     ///
@@ -207,7 +253,7 @@ impl Open {
             match self.socket.read() {
                 Ok(Message::Ping(_) | Message::Pong(_)) => {}
                 Ok(message) => return message,
-                // With a time-out on the socket, a test process that is stopped and continued gets this (signal(7)).
+                // A test process that is stopped and continued gets this if the socket has a time-out (signal(7)).
                 Err(tungstenite::Error::Io(error)) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => panic!("waiting for a message: {error}"),
             }
@@ -226,7 +272,41 @@ impl Open {
         assert_eq!(self.receive(), message);
     }
 
-    /// Closes with 1000, expects the same code back, and then the end of the connection.
+    /// Expects a Close, answers it, and expects the end of the connection. Returns the code and the reason.
+    ///
+    /// # Panics
+    ///
+    /// If something else comes.
+    #[track_caller]
+    pub fn closed(&mut self) -> (u16, String) {
+        let message = self.receive();
+        let Message::Close(Some(frame)) = message else { panic!("a Close is expected, not {message:?}") };
+        // tungstenite sends its Close when it is called once more.
+        while self.socket.read().is_ok() {}
+        (frame.code.into(), frame.reason.to_string())
+    }
+
+    /// The code of [`closed`](Self::closed).
+    ///
+    /// # Panics
+    ///
+    /// As [`closed`](Self::closed).
+    #[track_caller]
+    pub fn close_code(&mut self) -> u16 {
+        self.closed().0
+    }
+
+    /// The connection as a socket.
+    ///
+    /// # Panics
+    ///
+    /// If the process has no descriptor left.
+    #[track_caller]
+    pub fn into_stream(self) -> TcpStream {
+        self.socket.get_ref().try_clone().expect("a second descriptor of the socket")
+    }
+
+    /// Closes with 1000, and expects the same code and then the end of the connection.
     ///
     /// # Panics
     ///
@@ -234,35 +314,13 @@ impl Open {
     #[track_caller]
     pub fn close(mut self) {
         let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };
-        self.socket.close(Some(frame)).unwrap_or_else(|error| panic!("sending the close frame: {error}"));
-        let Message::Close(answer) = self.receive() else { panic!("a close frame expected") };
+        self.socket.close(Some(frame)).unwrap_or_else(|error| panic!("sending the Close: {error}"));
+        let Message::Close(answer) = self.receive() else { panic!("a Close is expected") };
         assert_eq!(answer.map(|frame| frame.code), Some(CloseCode::Normal));
-        let error = self.socket.read().expect_err("nothing comes behind a close frame");
+        let error = self.socket.read().expect_err("nothing follows a Close");
         assert!(matches!(error, tungstenite::Error::ConnectionClosed), "a clean end expected, not: {error}");
     }
 }
 
-/// The key of the example in RFC 6455, section 1.3.
+/// The key of the example in RFC 6455 §1.3.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_handshake_is_sent_as_it_was_written() {
-        let to: SocketAddr = ([127, 0, 0, 1], 9191).into();
-        let bytes = Handshake::to(to)
-            .without("Sec-WebSocket-Version")
-            .instead("Connection", "Upgrade, User-ID")
-            .header("uSER_id", "attacker")
-            .query("secret")
-            .bytes();
-        assert_eq!(
-            String::from_utf8_lossy(&bytes),
-            "GET /ws?room=7&token=secret HTTP/1.1\r\nHost: 127.0.0.1:9191\r\nUpgrade: websocket\r\n\
-             Connection: Upgrade, User-ID\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-             uSER_id: attacker\r\n\r\n"
-        );
-    }
-}

@@ -1,18 +1,14 @@
-//! The address of the client, as a trusted proxy says it, in the log and in the API; and never from anybody else.
+//! The address of the client in the log and in the API: from headers of a trusted proxy only.
 
-use postern_tests::chain::Chain;
-use postern_tests::gateway::Gateway;
-use postern_tests::http;
+use postern_tests::chain::{Chain, through_each};
 use postern_tests::postern::{Postern, Runtime};
 use postern_tests::ws::Handshake;
-
-const KEY: &str = "0123456789abcdef0123456789abcdef";
 
 /// Header lines: names and values.
 type Lines = &'static [(&'static str, &'static str)];
 
 /// The header lines, and the client that follows from them; loopback and 10.0.0.0/8 are trusted.
-const SAID: [(Lines, Option<&str>); 12] = [
+const CASES: [(Lines, Option<&str>); 12] = [
     (&[("X-Forwarded-For", "203.0.113.9")], Some("203.0.113.9")),
     (&[("X-Forwarded-For", "198.51.100.1, 203.0.113.9, 10.0.0.1")], Some("203.0.113.9")),
     (
@@ -34,26 +30,21 @@ const SAID: [(Lines, Option<&str>); 12] = [
 ];
 
 #[test]
-fn the_client_is_in_every_record_of_its_connection_and_in_the_api() {
+fn client_is_in_each_record_of_its_connection_and_in_the_api() {
     for runtime in Runtime::BOTH {
-        let settings = [
-            ("POSTERN_TRUSTED_PROXIES", "loopback,10.0.0.0/8"),
-            ("POSTERN_API_KEY", KEY),
-            ("LOG_FORMAT", "json"),
-        ];
+        let settings = [("POSTERN_TRUSTED_PROXIES", "loopback,10.0.0.0/8"), ("LOG_FORMAT", "json")];
         let postern = Postern::start_with_control(runtime, &settings);
-        for (index, (lines, client)) in SAID.iter().enumerate() {
+        for (index, (lines, client)) in CASES.iter().enumerate() {
             let user = format!("u-{index}");
             let add = |handshake: Handshake| {
                 lines.iter().fold(handshake, |handshake, (name, value)| handshake.header(name, value))
             };
-            let open = add(Handshake::to(postern.address()).header("User-ID", &user)).open();
+            let open = add(postern.handshake().header("User-ID", &user)).open();
             let target = format!("/api/connections?user={user}");
-            let answer = http::request(postern.control(), "GET", &target, &[("X-API-Key", KEY)], b"");
-            let answer = answer.expect("an answer").json();
+            let answer = postern.get(&target).json();
             assert_eq!(answer["connections"][0]["client"].as_str(), *client, "{runtime}: {lines:?}");
             open.close();
-            let refused = add(Handshake::to(postern.address())).header("X-Request-Id", &user).refused();
+            let refused = add(postern.handshake()).header("X-Request-Id", &user).refused();
             assert_eq!(refused.status, 401);
             for text in [
                 format!("established - User: - (-) - ID: {user}\""),
@@ -69,7 +60,7 @@ fn the_client_is_in_every_record_of_its_connection_and_in_the_api() {
 }
 
 #[test]
-fn the_setting_names_the_header_and_only_a_trusted_proxy_is_believed() {
+fn setting_selects_the_header_of_a_trusted_proxy() {
     for runtime in Runtime::BOTH {
         for (setting, client) in [
             ("auto", "client: 192.0.2.2"),
@@ -89,8 +80,8 @@ fn the_setting_names_the_header_and_only_a_trusted_proxy_is_believed() {
             ("POSTERN_TRUSTED_PROXIES", "192.0.2.0/24", "code: peer_not_trusted"),
         ] {
             let postern = Postern::start(runtime, &[(name, value)]);
-            // The address decides nothing: this one is in the trusted block.
-            let handshake = Handshake::to(postern.address()).as_john().header("X-Forwarded-For", "192.0.2.2");
+            // No decision depends on the address, which is in the trusted block.
+            let handshake = postern.john().header("X-Forwarded-For", "192.0.2.2");
             let _ = handshake.send().expect("an answer");
             let line = postern.wait_for(record);
             assert!(!line.contains("client:"), "{runtime}: {line}");
@@ -98,18 +89,15 @@ fn the_setting_names_the_header_and_only_a_trusted_proxy_is_believed() {
     }
 }
 
-/// The shipped configurations replace what a client sends in `X-Forwarded-For`. What it sends in `Forwarded` comes through,
-/// and is not looked at.
+/// The shipped configurations replace the client's `X-Forwarded-For`. They pass on `Forwarded`, which Postern ignores.
 #[test]
-fn a_gateway_says_who_the_client_is_whatever_the_client_says() {
-    for gateway in Gateway::ALL {
-        for runtime in Runtime::BOTH {
-            let chain = Chain::start(gateway, runtime);
-            let token = chain.login("john@example.com");
-            let forged = chain.handshake().bearer(&token).header("X-Forwarded-For", "198.51.100.66");
-            chain.visit_as_john(forged.header("Forwarded", "for=198.51.100.67").open());
-            let line = chain.postern.wait_for("established");
-            assert!(line.contains("client: 127.0.0.1, "), "{gateway}, {runtime}: {line}");
-        }
-    }
+fn gateways_replace_the_address_that_the_client_claims() {
+    through_each(|gateway, runtime| {
+        let chain = Chain::start(gateway, runtime);
+        let token = chain.login("john@example.com");
+        let forged = chain.handshake().bearer(&token).header("X-Forwarded-For", "198.51.100.66");
+        chain.visit_as_john(forged.header("Forwarded", "for=198.51.100.67").open());
+        let line = chain.postern.wait_for("established");
+        assert!(line.contains("client: 127.0.0.1, "), "{gateway}, {runtime}: {line}");
+    });
 }

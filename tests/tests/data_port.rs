@@ -1,19 +1,17 @@
-//! The HTTP of the data port: what a standard says a server must accept and send, health checks, silence, address families.
+//! HTTP of the data port: requirements of the standards, health checks, silent connections, address families.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use postern_tests::chain::Chain;
-use postern_tests::gateway::Gateway;
-use postern_tests::http;
+use postern_tests::chain::{Chain, through_each};
 use postern_tests::ports;
 use postern_tests::postern::{Postern, Runtime};
 use postern_tests::process::wait_until_listening;
-use postern_tests::ws::{Handshake, Outcome};
+use postern_tests::ws::Handshake;
 use rustix::process::Signal;
 
-/// Everything that comes in answer to these bytes.
+/// The whole response to these bytes.
 fn answer(to: SocketAddr, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(to).expect("it listens");
     stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
@@ -23,26 +21,19 @@ fn answer(to: SocketAddr, bytes: &[u8]) -> String {
     answer
 }
 
-/// RFC 9112 §3.2.2: a server accepts a URL as the target; RFC 9110 §7.4: not one of another host.
+/// RFC 9112 §3.2.2: a server accepts a URL as the target. RFC 9110 §7.4: it refuses one of another host.
 #[test]
-fn a_url_with_the_authority_of_host_is_a_target() {
+fn url_of_the_host_is_a_valid_target() {
     for runtime in Runtime::BOTH {
         let postern = Postern::start(runtime, &[]);
-        let to = |target: &str, host: &str| {
-            Handshake::to(postern.address())
-                .as_john()
-                .target(target)
-                .instead("Host", host)
-                .send()
-                .expect("an answer")
-        };
+        let status = |target: &str, host: &str| postern.john().target(target).instead("Host", host).status();
         for (target, host) in [
             ("http://app.example.com/ws", "app.example.com"),
             ("HTTPS://App.Example.com./ws?room=7", "app.example.com:443"),
             ("ws://app.example.com:80/ws", "app.example.com"),
             ("http://[::1]:8080/ws", "[::1]:8080"),
         ] {
-            assert!(matches!(to(target, host), Outcome::Open(_)), "{runtime}: {target}");
+            assert_eq!(status(target, host), 101, "{runtime}: {target}");
         }
         for (target, host) in [
             ("http://evil.test/ws", "app.example.com"),
@@ -50,28 +41,25 @@ fn a_url_with_the_authority_of_host_is_a_target() {
             ("http://user@app.example.com/ws", "app.example.com"),
             ("ftp://app.example.com/ws", "app.example.com"),
         ] {
-            let Outcome::Refused(refusal) = to(target, host) else { panic!("{runtime}: {target}") };
-            assert_eq!(refusal.status, 400, "{runtime}: {target}");
+            assert_eq!(status(target, host), 400, "{runtime}: {target}");
         }
     }
 }
 
-/// HAProxy passes a URL on as the client wrote it; Traefik and nginx make a path of it.
+/// HAProxy passes on the client's URL; Traefik and nginx convert it into a path.
 #[test]
-fn a_url_as_the_target_comes_through_every_gateway() {
-    for gateway in Gateway::ALL {
-        for runtime in Runtime::BOTH {
-            let chain = Chain::start(gateway, runtime);
-            let token = chain.login("john@example.com");
-            let url = format!("http://{}/ws", chain.address());
-            chain.visit_as_john(chain.handshake().target(url).bearer(&token).open());
-        }
-    }
+fn url_as_the_target_is_served_through_every_gateway() {
+    through_each(|gateway, runtime| {
+        let chain = Chain::start(gateway, runtime);
+        let token = chain.login("john@example.com");
+        let url = format!("http://{}/ws", chain.address());
+        chain.visit_as_john(chain.handshake().target(url).bearer(&token).open());
+    });
 }
 
 /// RFC 9110 §9.3.2 and §6.6.1.
 #[test]
-fn an_answer_has_a_date_and_to_head_no_content() {
+fn response_has_a_date_and_no_content_for_head() {
     for runtime in Runtime::BOTH {
         let postern = Postern::start(runtime, &[("POSTERN_HEALTH_PATH", "/healthz")]);
         for (target, get, head) in [("/healthz", 200, 200), ("/other", 404, 404), ("/ws", 400, 405)] {
@@ -86,7 +74,7 @@ fn an_answer_has_a_date_and_to_head_no_content() {
                 assert!(is_now(date), "{runtime}: {date}");
             }
         }
-        // What is refused before it is a whole request.
+        // Requests that are refused before they are complete.
         for (bytes, content) in [(&b"GET /ws HTTP/1.1\nA: b"[..], true), (b"HEAD /ws HTTP/1.1\nA: b", false)]
         {
             let answer = answer(postern.address(), bytes);
@@ -113,7 +101,7 @@ fn is_now(date: &str) -> bool {
 }
 
 #[test]
-fn health_checks_need_no_identity_and_leave_no_trace() {
+fn health_checks_need_no_identity_and_are_not_logged() {
     for runtime in Runtime::BOTH {
         let settings =
             [("POSTERN_HEALTH_PATH", "/"), ("POSTERN_TRUSTED_PROXIES", "192.0.2.1"), ("LOG_LEVEL", "info")];
@@ -125,10 +113,9 @@ fn health_checks_need_no_identity_and_leave_no_trace() {
             assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{runtime}: {request}{answer}");
             assert!(answer.contains("\r\nConnection: close\r\n"), "{runtime}: {answer}");
         }
-        let metrics =
-            http::request(postern.control(), "GET", "/metrics", &[], b"").expect("an answer").text();
+        let metrics = postern.get("/metrics").text();
         assert!(!metrics.contains("postern_handshakes_rejected_total{"), "{runtime}: {metrics}");
-        assert!(!postern.log().iter().any(|line| line.contains("refused")), "{runtime}");
+        assert_eq!(postern.count("refused"), 0, "{runtime}");
     }
 }
 
@@ -147,14 +134,14 @@ fn health_is_503_while_the_process_drains() {
         postern.wait_for("draining");
         let answer = answer(postern.address(), b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n");
         assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("not_ready"), "{runtime}: {answer}");
-        // Users are still taken.
-        Handshake::to(postern.address()).as_john().open();
+        // Users are still admitted.
+        postern.open();
         postern.process.kill();
     }
 }
 
 #[test]
-fn a_connection_that_says_nothing_is_closed_without_an_answer_or_a_warning() {
+fn silent_connection_is_closed_without_a_response_or_a_warning() {
     for runtime in Runtime::BOTH {
         let settings = [("POSTERN_HANDSHAKE_TIMEOUT", "300ms"), ("LOG_LEVEL", "debug")];
         let postern = Postern::start_with_control(runtime, &settings);
@@ -163,25 +150,18 @@ fn a_connection_that_says_nothing_is_closed_without_an_answer_or_a_warning() {
         assert!(line.contains("DEB") && line.contains("bytes_received: 0"), "{runtime}: {line}");
         assert!(answer(postern.address(), b"G").starts_with("HTTP/1.1 408 "), "{runtime}");
         postern.wait_for("handshake_timeout");
-        let metrics =
-            http::request(postern.control(), "GET", "/metrics", &[], b"").expect("an answer").text();
-        let count = |line: &str| assert!(metrics.contains(line), "{runtime}: {line}\n{metrics}");
-        count("postern_handshakes_rejected_total{reason=\"handshake_timeout\"} 1\n");
+        let rejected = postern.metric("postern_handshakes_rejected_total{reason=\"handshake_timeout\"}");
+        assert_eq!(rejected, Some(1.0), "{runtime}");
     }
 }
 
 #[test]
-fn a_path_that_ends_in_an_asterisk_serves_all_below_it() {
+fn path_with_an_asterisk_serves_all_paths_below_it() {
     for runtime in Runtime::BOTH {
         let postern = Postern::start(
             runtime,
             &[("POSTERN_PATH", "/ws,/rooms/*"), ("POSTERN_HEALTH_PATH", "/rooms/health")],
         );
-        let status = |target: &str| match Handshake::to(postern.address()).as_john().target(target).send() {
-            Ok(Outcome::Open(open)) => open.response.status,
-            Ok(Outcome::Refused(refusal)) => refusal.status,
-            Err(failure) => panic!("{runtime}: {target}: {failure}"),
-        };
         for (target, expected) in [
             ("/ws", 101),
             ("/rooms/7?x", 101),
@@ -190,7 +170,7 @@ fn a_path_that_ends_in_an_asterisk_serves_all_below_it() {
             ("/ws/7", 404),
             ("/rooms/health", 200),
         ] {
-            assert_eq!(status(target), expected, "{runtime}: {target}");
+            assert_eq!(postern.john().target(target).status(), expected, "{runtime}: {target}");
         }
     }
 }
@@ -204,13 +184,13 @@ fn free_in_both() -> u16 {
 }
 
 #[test]
-fn all_addresses_are_those_of_both_families_and_a_peer_has_its_own() {
+fn unspecified_address_listens_on_both_families_and_logs_the_peer() {
     let has_ipv6 = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
     for runtime in Runtime::BOTH {
         for addresses in [&["[::]"][..], &["0.0.0.0", "[::]"], &["[::]", "0.0.0.0"]] {
             let port = free_in_both();
             let listen: String = addresses.iter().map(|address| format!(",{address}:{port}")).collect();
-            let postern = Postern::start_beside(runtime, &listen, &[]);
+            let postern = Postern::with(runtime, &[]).listening(&listen).start();
             let mut to = vec![(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), "peer: 127.0.0.1:")];
             if has_ipv6 {
                 to.push((SocketAddr::from((Ipv6Addr::LOCALHOST, port)), "peer: [::1]:"));
@@ -227,19 +207,17 @@ fn all_addresses_are_those_of_both_families_and_a_peer_has_its_own() {
 }
 
 #[test]
-fn the_default_listens_on_both_families() {
+fn default_listens_on_both_families() {
     for runtime in Runtime::BOTH {
-        let lines = Postern::print_config(runtime, &[]);
-        let line = lines.iter().find(|line| line.starts_with("POSTERN_LISTEN=")).expect("the setting");
-        assert!(line.starts_with("POSTERN_LISTEN=[::]:8080 "), "{runtime}: {line}");
+        assert_eq!(Postern::settings(runtime, &[])["POSTERN_LISTEN"], "[::]:8080", "{runtime}");
     }
 }
 
 #[test]
-fn the_refusal_of_a_peer_that_is_not_trusted_says_what_to_add() {
+fn log_of_an_untrusted_peer_names_the_value_to_add() {
     for runtime in Runtime::BOTH {
         let postern = Postern::start(runtime, &[("POSTERN_TRUSTED_PROXIES", "cgnat,link-local")]);
-        assert_eq!(Handshake::to(postern.address()).as_john().refused().status, 403);
+        assert_eq!(postern.john().status(), 403);
         let line = postern.wait_for("peer_not_trusted");
         let detail = "detail: POSTERN_TRUSTED_PROXIES needs 127.0.0.1 or loopback if this is your gateway";
         assert!(line.contains(detail), "{runtime}: {line}");

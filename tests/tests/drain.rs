@@ -1,4 +1,4 @@
-//! A process that takes its leave: announced, spread out, in time, and without losing anything.
+//! The drain of a process: announced, spread over time, within its limit, and without lost messages.
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -8,62 +8,47 @@ use std::time::{Duration, Instant};
 use async_tungstenite::tungstenite::client::IntoClientRequest;
 use async_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use async_tungstenite::tungstenite::{self, Message};
-use postern_tests::http::{self, Response};
-use postern_tests::postern::{API_KEY, Postern, Runtime};
-use postern_tests::ws::{Handshake, Open, Outcome};
+use postern_tests::postern::{Postern, Runtime};
+use postern_tests::ws::Outcome;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use smol::net::TcpStream;
 use smol::stream::StreamExt;
 use smol::{LocalExecutor, Timer};
 
-fn get(postern: &Postern, path: &str) -> Response {
-    http::request(postern.control(), "GET", path, &[], b"").expect("an answer")
-}
-
-fn drain(postern: &Postern) -> Response {
-    let headers = [("X-API-Key", API_KEY), ("Content-Type", "application/json")];
-    http::request(postern.control(), "POST", "/api/drain", &headers, b"{}").expect("an answer")
-}
-
-/// The code of the Close that comes next.
-#[track_caller]
-fn closed(open: &mut Open) -> u16 {
-    let message = open.receive();
-    let Message::Close(Some(frame)) = message else { panic!("a Close is expected, not {message:?}") };
-    frame.code.into()
-}
-
 #[test]
-fn it_says_that_it_is_not_ready_and_still_accepts_for_the_grace() {
+fn process_is_not_ready_and_still_accepts_during_the_grace() {
     let settings = [("POSTERN_DRAIN_GRACE", "2s"), ("POSTERN_DRAIN_SPREAD", "0")];
     for runtime in Runtime::BOTH {
         for by_signal in [true, false] {
             let mut postern = Postern::start_with_control(runtime, &settings);
-            let mut before = Handshake::to(postern.address()).as_john().open();
-            assert_eq!(get(&postern, "/readyz").status, 200, "{runtime}");
+            let mut before = postern.open();
+            assert_eq!(postern.get("/readyz").status, 200, "{runtime}");
             let begun = Instant::now();
             if by_signal {
                 postern.process.signal(Signal::TERM).expect("a signal");
                 postern.wait_for("draining");
             } else {
-                let answer = drain(&postern);
+                let answer = postern.post("/api/drain", &json!({}));
                 assert_eq!((answer.status, answer.json()), (202, json!({ "draining": true })), "{runtime}");
-                assert_eq!(drain(&postern).status, 202, "{runtime}: said twice is said once");
+                assert_eq!(
+                    postern.post("/api/drain", &json!({})).status,
+                    202,
+                    "{runtime}: a second request changes nothing"
+                );
             }
-            let ready = get(&postern, "/readyz");
+            let ready = postern.get("/readyz");
             assert_eq!((ready.status, &ready.json()["reasons"]), (503, &json!(["draining"])), "{runtime}");
-            assert_eq!(get(&postern, "/livez").status, 200, "{runtime}");
-            let mut late = Handshake::to(postern.address()).as_john().open();
-            late.echo("somebody has not heard of it yet");
-            before.echo("and those before are served");
-            let metrics = get(&postern, "/metrics").text();
-            assert!(metrics.contains("\npostern_draining 1\n"), "{runtime}: {metrics}");
-            assert!(metrics.contains("\npostern_drain_remaining 2\n"), "{runtime}: {metrics}");
+            assert_eq!(postern.get("/livez").status, 200, "{runtime}");
+            let mut late = postern.open();
+            late.echo("a gateway may still route to it");
+            before.echo("earlier connections are served");
+            for (sample, value) in [("postern_draining", 1.0), ("postern_drain_remaining", 2.0)] {
+                assert_eq!(postern.metric(sample), Some(value), "{runtime}: {sample}");
+            }
             for open in [&mut before, &mut late] {
-                assert_eq!(closed(open), 1012, "{runtime}");
+                assert_eq!(open.close_code(), 1012, "{runtime}");
                 assert!(begun.elapsed() >= Duration::from_secs(2), "{runtime}: {:?}", begun.elapsed());
-                while open.socket.read().is_ok() {}
             }
             let status = postern.process.wait(Duration::from_secs(10)).expect("it ends");
             assert!(status.success(), "{runtime}: {status}");
@@ -72,23 +57,23 @@ fn it_says_that_it_is_not_ready_and_still_accepts_for_the_grace() {
 }
 
 #[test]
-fn after_the_grace_nobody_is_accepted_though_others_are_still_served() {
+fn after_the_grace_only_earlier_connections_are_served() {
     for runtime in Runtime::BOTH {
         let mut postern =
             Postern::start(runtime, &[("POSTERN_DRAIN_SPREAD", "1h"), ("POSTERN_DRAIN_HARD", "3s")]);
-        let mut open = Handshake::to(postern.address()).as_john().open();
+        let mut open = postern.open();
         let begun = Instant::now();
         postern.process.signal(Signal::TERM).expect("a signal");
         postern.wait_for("stopping");
         let deadline = Instant::now() + Duration::from_secs(2);
-        while Handshake::to(postern.address()).as_john().send().is_ok_and(|outcome| {
+        while postern.john().send().is_ok_and(|outcome| {
             assert!(matches!(outcome, Outcome::Refused(response) if response.status == 503), "{runtime}");
             true
         }) {
             assert!(Instant::now() < deadline, "{runtime}: the port is open");
             thread::sleep(Duration::from_millis(10));
         }
-        // Its turn comes within the hour, cut to what is left; until then it is served.
+        // It is closed within the hard limit, and served until then.
         while begun.elapsed() < Duration::from_millis(200) {
             match open.socket.send(Message::text("still served")) {
                 Ok(()) => match open.socket.read() {
@@ -104,11 +89,11 @@ fn after_the_grace_nobody_is_accepted_though_others_are_still_served() {
 }
 
 #[test]
-fn the_hard_end_waits_for_nobody() {
+fn hard_limit_ends_the_drain() {
     for runtime in Runtime::BOTH {
         let settings = [("POSTERN_DRAIN_HARD", "1s"), ("POSTERN_CLOSE_TIMEOUT", "60s")];
         let mut postern = Postern::start(runtime, &settings);
-        let _deaf = Handshake::to(postern.address()).as_john().open();
+        let _deaf = postern.open();
         let begun = Instant::now();
         assert!(postern.terminate().success(), "{runtime}");
         let took = begun.elapsed();
@@ -118,10 +103,10 @@ fn the_hard_end_waits_for_nobody() {
 }
 
 #[test]
-fn a_client_of_the_subprotocol_is_told_when_to_come_back() {
+fn client_of_the_subprotocol_gets_the_time_to_reconnect() {
     for runtime in Runtime::BOTH {
         let mut postern = Postern::start(runtime, &[]);
-        let handshake = || Handshake::to(postern.address()).as_john();
+        let handshake = || postern.john();
         let mut told = handshake().subprotocols(&["postern.v1.json"]).open();
         assert_eq!(told.response.header("sec-websocket-protocol"), "postern.v1.json", "{runtime}");
         let mut plain = handshake().open();
@@ -140,14 +125,13 @@ fn a_client_of_the_subprotocol_is_told_when_to_come_back() {
         });
         assert_eq!(notice, expected, "{runtime}");
         for open in [&mut told, &mut plain] {
-            assert_eq!(closed(open), 1012, "{runtime}");
-            while open.socket.read().is_ok() {}
+            assert_eq!(open.close_code(), 1012, "{runtime}");
         }
         assert!(postern.process.wait(Duration::from_secs(10)).expect("it ends").success());
     }
 }
 
-/// What one of many clients saw.
+/// The results of one of many clients.
 struct Seen {
     echoes: u64,
     code: CloseCode,
@@ -162,7 +146,7 @@ async fn talk(to: SocketAddr, connected: &Cell<usize>) -> Result<Seen, tungsteni
     connected.set(connected.get() + 1);
     let mut seen = Seen { echoes: 0, code: CloseCode::Abnormal, at: Instant::now() };
     loop {
-        // Those that cross our Close are not accepted, and so not answered.
+        // A message that crosses Postern's Close is not answered.
         if socket.send(Message::text("hello")).await.is_err() {
             break;
         }
@@ -185,7 +169,7 @@ async fn talk(to: SocketAddr, connected: &Cell<usize>) -> Result<Seen, tungsteni
     Ok(seen)
 }
 
-/// Of the lines that tell the end of a connection, the sum of what was received.
+/// The sum of the messages received, from the lines about the ends of connections.
 fn received(postern: &Postern) -> u64 {
     let lines = postern.log();
     let ends = lines.iter().filter(|line| line.contains("connection closed for user"));
@@ -194,9 +178,9 @@ fn received(postern: &Postern) -> u64 {
     ends.map(|line| number(line).expect("a number")).sum()
 }
 
-/// `POSTERN_TEST_CONNECTIONS` makes it as many as the limit of open files lets be.
+/// `POSTERN_TEST_CONNECTIONS` sets the number of connections, up to the limit of open files.
 #[test]
-fn a_crowd_under_load_leaves_evenly_and_loses_nothing() {
+fn many_connections_under_load_are_closed_evenly_without_lost_messages() {
     let count =
         std::env::var("POSTERN_TEST_CONNECTIONS").map_or(500, |count| count.parse().expect("a number"));
     const SPREAD: Duration = Duration::from_secs(5);
@@ -209,7 +193,7 @@ fn a_crowd_under_load_leaves_evenly_and_loses_nothing() {
             let mut clients = Vec::new();
             while connected.get() < count {
                 assert!(begun.elapsed() < Duration::from_secs(120), "{runtime}: they do not all connect");
-                // No more at a time than the kernel's queue takes.
+                // No more at the same time than the kernel's queue takes.
                 let more = (count - clients.len()).min(100);
                 clients.extend((0..more).map(|_| executor.spawn(talk(postern.address(), &connected))));
                 while connected.get() < clients.len() && begun.elapsed() < Duration::from_secs(120) {
@@ -229,7 +213,7 @@ fn a_crowd_under_load_leaves_evenly_and_loses_nothing() {
 
         assert!(seen.iter().all(|seen| seen.code == CloseCode::Restart), "{runtime}: not all got 1012");
         let echoes: u64 = seen.iter().map(|seen| seen.echoes).sum();
-        assert_eq!(received(&postern), echoes, "{runtime}: what was accepted was answered");
+        assert_eq!(received(&postern), echoes, "{runtime}: each received message was answered");
         let mut bursts = [0; 10];
         for seen in &seen {
             let at = seen.at.saturating_duration_since(stopped).as_secs_f64() / SPREAD.as_secs_f64();

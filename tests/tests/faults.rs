@@ -1,5 +1,5 @@
-//! System calls that fail, on both binaries: strace has every so many calls of a kind fail, while clients connect, talk
-//! and close. Each failure may cost the connection that it met, and nothing else.
+//! System calls that fail, on both binaries: strace makes some calls of a kind fail, while clients connect, send messages and
+//! close. Each failure may end the connection that it affects, and no other.
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
@@ -7,12 +7,13 @@ use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use postern_tests::frames::{BINARY, CLOSE, FIRST, LAST, TEXT, client, close, server};
 use postern_tests::http::Connection;
 use postern_tests::postern::{Postern, Runtime};
 use postern_tests::ws::Handshake;
 use tempfile::TempDir;
 
-/// A Postern some of whose system calls fail.
+/// A Postern with failing system calls.
 struct Faulty {
     postern: Postern,
     folder: TempDir,
@@ -20,11 +21,10 @@ struct Faulty {
 }
 
 impl Faulty {
-    /// These system calls fail with this error, when strace's `when` says: in each thread by itself the first, the last
-    /// and the distance.
+    /// These system calls fail with this error. `when` is strace's: the first, the last and the distance, counted per thread.
     #[track_caller]
     fn start(runtime: Runtime, calls: &str, error: &str, when: &str) -> Self {
-        // With one worker it has all calls, whatever machine this is.
+        // With one worker, the numbers of calls do not depend on the machine.
         let settings: &[_] = if runtime == Runtime::Mio { &[("POSTERN_WORKERS", "1")] } else { &[] };
         let folder = tempfile::tempdir().expect("a temporary folder");
         let arguments = [
@@ -34,39 +34,40 @@ impl Faulty {
             format!("--trace={calls}"),
             format!("--inject={calls}:error={error}:when={when}"),
         ];
-        let postern = Postern::start_traced(runtime, settings, &arguments);
+        let postern = Postern::with(runtime, settings).traced(&arguments).start();
         Self { postern, folder, what: format!("{runtime}, {error} of {calls}") }
     }
 
-    /// Many clients, some at once. Gives how many of them were cut off.
+    /// Many clients, some at the same time. Returns how many of them were disconnected.
     fn visit(&self) -> usize {
         let address = self.postern.address();
         let visitors: Vec<_> = (0..AT_ONCE)
             .map(|_| thread::spawn(move || (0..VISITS).filter(|_| !visit(address)).count()))
             .collect();
-        visitors.into_iter().map(|visitor| visitor.join().expect("nobody waits in vain")).sum()
+        visitors
+            .into_iter()
+            .map(|visitor| visitor.join().expect("each client is served or disconnected"))
+            .sum()
     }
 
-    /// Checks that nothing is done while there is nothing to be done.
+    /// Checks that the idle process uses no processor time.
     #[track_caller]
-    fn check_rest(&self) {
-        let used = ticks_of(&self.postern);
+    fn check_idle(&self) {
+        let used = self.postern.cpu_time();
         thread::sleep(Duration::from_millis(400));
-        let used = ticks_of(&self.postern) - used;
-        assert!(used < 10, "{}: {used} of 40 ticks while nothing happens", self.what);
+        let used = self.postern.cpu_time() - used;
+        assert!(used < Duration::from_millis(100), "{}: {used:?} of 400 ms while idle", self.what);
     }
 
-    /// Checks that SIGTERM ends it in order, and that each connection's end is in the log. Gives how many calls have
-    /// failed.
+    /// Checks that SIGTERM stops it, and that each connection's end is in the log. Returns how many calls have failed.
     #[track_caller]
     fn end(mut self) -> usize {
-        assert!(visit(self.postern.address()), "{}: nobody is answered afterwards", self.what);
+        assert!(visit(self.postern.address()), "{}: a later client is not served", self.what);
         let status = self.postern.terminate();
         assert!(status.success(), "{}: {status}", self.what);
-        let log = self.postern.log();
-        let count = |text: &str| log.iter().filter(|line| line.contains(text)).count();
+        let count = |text: &str| self.postern.count(text);
         let (opened, closed) = (count("connection established"), count("connection closed for user"));
-        assert_eq!(opened, closed, "{}: {log:#?}", self.what);
+        assert_eq!(opened, closed, "{}: {:#?}", self.what, self.postern.log());
         self.failed()
     }
 
@@ -77,7 +78,7 @@ impl Faulty {
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {
             let trace = self.trace();
-            // The id stands before it if there may be others.
+            // The line begins with the id if there are several threads.
             let end = trace.lines().filter_map(|line| line.split_once("+++ exited with 0"));
             if end.map(|(of, _)| of.trim()).any(|of| of == id || of.is_empty()) {
                 return trace.matches("(INJECTED)").count();
@@ -92,17 +93,17 @@ impl Faulty {
     }
 }
 
-/// One client: it is admitted, has a short message echoed, a large and one in parts, and closes. Says whether all of it
-/// went as it should; if not, its connection has ended.
+/// A client that connects, receives the echoes of a short, a large and a fragmented message, and closes. Returns whether all of
+/// it succeeded; if not, its connection has ended.
 ///
 /// # Panics
 ///
-/// If nothing comes, neither what it waits for nor an end.
+/// If it receives neither a response nor the end of the connection.
 fn visit(address: SocketAddr) -> bool {
     match try_visit(address) {
         Ok(()) => true,
         Err(error) if [ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&error.kind()) => {
-            panic!("a connection is left alone, and not ended")
+            panic!("a connection gets no response, and is not ended")
         }
         Err(_) => false,
     }
@@ -123,14 +124,12 @@ fn try_visit(address: SocketAddr) -> std::io::Result<()> {
         return Err(ErrorKind::ConnectionRefused.into());
     }
     assert!(head.starts_with(b"HTTP/1.1 101 "), "{}", head.escape_ascii());
-    let large = [7; 20_000];
-    let long = [&20_000_u16.to_be_bytes()[..], &large].concat();
     for (sent, expected) in [
-        (b"\x81\x85\0\0\0\0Hello".to_vec(), b"\x81\x05Hello".to_vec()),
-        ([b"\x82\xfe\x4e\x20\0\0\0\0", &large[..]].concat(), [b"\x82\x7e", &long[..]].concat()),
-        (b"\x01\x83\0\0\0\0Hel".to_vec(), b"".to_vec()),
-        (b"\x80\x82\0\0\0\0lo".to_vec(), b"\x81\x05Hello".to_vec()),
-        (b"\x88\x82\0\0\0\0\x03\xe8".to_vec(), b"\x88\x02\x03\xe8".to_vec()),
+        (client(TEXT, b"Hello"), server(TEXT, b"Hello")),
+        (client(BINARY, &[7; 20_000]), server(BINARY, &[7; 20_000])),
+        (client(FIRST, b"Hel"), Vec::new()),
+        (client(LAST, b"lo"), server(TEXT, b"Hello")),
+        (client(CLOSE, &close(1000, "")), server(CLOSE, &close(1000, ""))),
     ] {
         stream.write_all(&sent)?;
         let mut received = vec![0; expected.len()];
@@ -139,20 +138,12 @@ fn try_visit(address: SocketAddr) -> std::io::Result<()> {
     }
     match stream.read(&mut [0])? {
         0 => Ok(()),
-        _ => panic!("nothing comes behind a Close"),
+        _ => panic!("bytes after a Close"),
     }
 }
 
-/// The processor time that it has used, in hundredths of a second.
-fn ticks_of(postern: &Postern) -> u64 {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", postern.id())).expect("its times");
-    let (_, fields) = stat.rsplit_once(") ").expect("the name of the program");
-    // proc_pid_stat(5): the state is the third field; utime is the 14th, stime the 15th.
-    fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
-}
-
-/// Each of these errors costs connections, but no more than there were errors.
-fn check_that_each_costs_one(calls: &str, when: &str, errors: &[&str]) {
+/// Each of these errors ends one connection at most.
+fn check_that_each_ends_one(calls: &str, when: &str, errors: &[&str]) {
     for runtime in Runtime::BOTH {
         errors.iter().for_each(|error| check_cost(runtime, calls, error, when));
     }
@@ -162,20 +153,20 @@ fn check_cost(runtime: Runtime, calls: &str, error: &str, when: &str) {
     let faulty = Faulty::start(runtime, calls, error, when);
     let what = faulty.what.clone();
     let lost = faulty.visit();
-    faulty.check_rest();
+    faulty.check_idle();
     let failed = faulty.end();
     assert!(failed >= 5, "{what}: {failed} calls have failed");
     assert!(0 < lost && lost <= failed, "{what}: {failed} errors have ended {lost} connections");
 }
 
-/// None of these errors costs anything.
-fn check_that_none_costs_any(calls: &str, when: &str, errors: &[&str]) {
+/// None of these errors ends a connection.
+fn check_that_none_ends_any(calls: &str, when: &str, errors: &[&str]) {
     for runtime in Runtime::BOTH {
         for error in errors {
             let faulty = Faulty::start(runtime, calls, error, when);
             let what = faulty.what.clone();
             assert_eq!(faulty.visit(), 0, "{what}");
-            faulty.check_rest();
+            faulty.check_idle();
             let failed = faulty.end();
             assert!(failed >= 5, "{what}: {failed} calls have failed");
         }
@@ -183,16 +174,12 @@ fn check_that_none_costs_any(calls: &str, when: &str, errors: &[&str]) {
 }
 
 #[test]
-fn an_accept_that_fails_costs_nobody_but_who_is_turned_away() {
-    check_that_none_costs_any(
-        "accept4",
-        "5..60+3",
-        &["EINTR", "ECONNABORTED", "EPROTO", "ENOBUFS", "ENOMEM"],
-    );
+fn failed_accept_ends_no_connection() {
+    check_that_none_ends_any("accept4", "5..60+3", &["EINTR", "ECONNABORTED", "EPROTO", "ENOBUFS", "ENOMEM"]);
 }
 
 #[test]
-fn a_client_without_a_descriptor_is_told_so_and_not_reset() {
+fn client_without_a_descriptor_gets_503_without_a_reset() {
     for runtime in Runtime::BOTH {
         for error in ["EMFILE", "ENFILE"] {
             let faulty = Faulty::start(runtime, "accept4", error, "5..60+3");
@@ -202,9 +189,9 @@ fn a_client_without_a_descriptor_is_told_so_and_not_reset() {
             let visitors: Vec<_> = (0..AT_ONCE).map(|_| thread::spawn(visit)).collect();
             let errors = visitors.into_iter().flat_map(|visitor| visitor.join().expect("no panic"));
             let refused: Vec<_> = errors.map(|error| error.kind()).collect();
-            faulty.check_rest();
+            faulty.check_idle();
             let failed = faulty.end();
-            // Each failed call has up to eight waiting clients answered, one with each descriptor of the reserve.
+            // For each failed call up to eight waiting clients are refused, one with each descriptor of the reserve.
             let most = 8 * failed;
             assert!((1..=most).contains(&refused.len()), "{what}: {failed} errors, {refused:?}");
             assert!(refused.iter().all(|kind| *kind == ErrorKind::ConnectionRefused), "{what}: {refused:?}");
@@ -213,36 +200,36 @@ fn a_client_without_a_descriptor_is_told_so_and_not_reset() {
 }
 
 #[test]
-fn a_receive_that_fails_ends_one_connection() {
-    check_that_each_costs_one("recvfrom", "10..150+7", &["ECONNRESET", "ETIMEDOUT", "ENOBUFS", "ENOMEM"]);
-    check_that_none_costs_any("recvfrom", "10..150+3", &["EINTR"]);
+fn failed_receive_ends_one_connection() {
+    check_that_each_ends_one("recvfrom", "10..150+7", &["ECONNRESET", "ETIMEDOUT", "ENOBUFS", "ENOMEM"]);
+    check_that_none_ends_any("recvfrom", "10..150+3", &["EINTR"]);
 }
 
 #[test]
-fn a_send_that_fails_ends_one_connection() {
-    check_that_each_costs_one("sendto", "10..150+7", &["EPIPE", "ECONNRESET", "ENOBUFS", "ENOMEM"]);
-    check_that_none_costs_any("sendto", "10..150+3", &["EINTR"]);
+fn failed_send_ends_one_connection() {
+    check_that_each_ends_one("sendto", "10..150+7", &["EPIPE", "ECONNRESET", "ENOBUFS", "ENOMEM"]);
+    check_that_none_ends_any("sendto", "10..150+3", &["EINTR"]);
 }
 
 #[test]
-fn a_send_of_pieces_that_fails_ends_one_connection() {
-    check_that_each_costs_one("writev", "2..40+5", &["EPIPE", "ECONNRESET", "ENOBUFS", "ENOMEM"]);
-    check_that_none_costs_any("writev", "2..40+3", &["EINTR"]);
+fn failed_vectored_send_ends_one_connection() {
+    check_that_each_ends_one("writev", "2..40+5", &["EPIPE", "ECONNRESET", "ENOBUFS", "ENOMEM"]);
+    check_that_none_ends_any("writev", "2..40+3", &["EINTR"]);
 }
 
 #[test]
-fn a_wait_that_is_interrupted_costs_nothing() {
-    check_that_none_costs_any("?epoll_wait,?epoll_pwait,?epoll_pwait2", "4+2", &["EINTR"]);
+fn interrupted_wait_ends_no_connection() {
+    check_that_none_ends_any("?epoll_wait,?epoll_pwait,?epoll_pwait2", "4+2", &["EINTR"]);
 }
 
 #[test]
-fn a_socket_that_cannot_be_watched_ends() {
-    // It is called when a connection comes, and on smol also when one goes, which costs nothing.
-    check_that_each_costs_one("epoll_ctl", "10..50+7", &["ENOMEM", "ENOSPC"]);
+fn socket_that_cannot_be_registered_is_closed() {
+    // It is called for a new connection, and on smol also for an ended one.
+    check_that_each_ends_one("epoll_ctl", "10..50+7", &["ENOMEM", "ENOSPC"]);
 }
 
 #[test]
-fn a_socket_whose_side_cannot_be_ended_is_closed_all_the_same() {
+fn socket_is_closed_even_if_its_shutdown_fails() {
     for runtime in Runtime::BOTH {
         for error in ["ENOTCONN", "ENOBUFS"] {
             let faulty = Faulty::start(runtime, "shutdown", error, "1+1");
@@ -257,15 +244,15 @@ fn a_socket_whose_side_cannot_be_ended_is_closed_all_the_same() {
             for mut client in refused {
                 assert!(client.is_closed(), "{}", faulty.what);
             }
-            faulty.check_rest();
+            faulty.check_idle();
             assert_eq!(faulty.end(), 5);
         }
     }
 }
 
-/// How many clients there are at a time, and how many of them one after the other.
+/// The number of clients at the same time, and how many follow each other.
 const AT_ONCE: usize = 6;
 const VISITS: usize = 12;
 
-/// Less than the ping interval, so that a connection that is forgotten is not saved by a ping.
+/// Less than the ping interval, so that a ping does not end a forgotten connection.
 const PATIENCE: Duration = Duration::from_secs(10);

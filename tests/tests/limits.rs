@@ -1,60 +1,41 @@
-//! What one connection, one user and all of them may take: each limit at its value and one past it, on both binaries.
+//! Limits of a connection, of a user and of the process: each at its value and one above it, on both binaries.
 
-use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
 
+use postern_tests::frames::{
+    CLOSE, FIRST, LAST, MIDDLE, PING, PONG, TEXT, client, close, close_code, receive, rest, server,
+};
 use postern_tests::postern::{Postern, Runtime};
-use postern_tests::ws::{Handshake, Open, Outcome};
-use tungstenite::Message;
+use postern_tests::settings_in;
+use postern_tests::ws::Outcome;
 
 /// Settings by name and value.
 type Settings<'s> = &'s [(&'s str, &'s str)];
 
-const TEXT: u8 = 0x81;
-const BEGINNING: u8 = 0x01;
-const MIDDLE: u8 = 0x00;
-const END: u8 = 0x80;
-const PING: u8 = 0x89;
-
-/// A client's frame of a payload of `len` bytes, with a masking key of zeros.
+/// A client's frame with a payload of `len` bytes.
 fn frame(first: u8, len: usize) -> Vec<u8> {
-    let mut frame = match len {
-        0..=125 => vec![first, 0x80 | len as u8],
-        126..=0xffff => [&[first, 0x80 | 126][..], &(len as u16).to_be_bytes()].concat(),
-        _ => [&[first, 0x80 | 127][..], &(len as u64).to_be_bytes()].concat(),
-    };
-    frame.extend_from_slice(&[0; 4]);
-    frame.resize(frame.len() + len, b'a');
-    frame
+    client(first, &vec![b'a'; len])
 }
 
-fn open(postern: &Postern) -> TcpStream {
-    let Open { socket, .. } = Handshake::to(postern.address()).as_john().open();
-    socket.get_ref().try_clone().expect("a second descriptor of the socket")
-}
-
-/// Sends `bytes`, and then a Close of 1000; gives the code of the Close that comes back.
+/// Sends `bytes` and then a Close of 1000. Returns the code of the Close of the server.
 #[track_caller]
 fn close_code_after(postern: &Postern, bytes: &[u8]) -> u16 {
-    let mut stream = open(postern);
+    let mut stream = postern.open_stream();
     stream.write_all(bytes).expect("the bytes are taken");
-    // What is wrong with them is answered before this is read. If it has been, nobody reads this.
+    // An error is answered before the Close is read.
     thread::sleep(Duration::from_millis(50));
-    let _ = stream.write_all(&[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8]);
-    let mut received = Vec::new();
-    stream.read_to_end(&mut received).expect("the server closes in order");
-    let at = received.iter().rposition(|&byte| byte == 0x88).expect("a Close frame");
-    u16::from_be_bytes([received[at + 2], received[at + 3]])
+    let _ = stream.write_all(&client(CLOSE, &close(1000, "")));
+    close_code(&rest(&mut stream))
 }
 
 #[test]
-fn what_a_connection_may_send() {
+fn messages_fragments_and_rates_above_a_limit_end_the_connection() {
     let fragments = |middle| {
         let middle: Vec<u8> = frame(MIDDLE, 0).repeat(middle);
-        [frame(BEGINNING, 1), middle, frame(END, 1)].concat()
+        [frame(FIRST, 1), middle, frame(LAST, 1)].concat()
     };
     let rates =
         [("POSTERN_MESSAGE_RATE", "1"), ("POSTERN_MESSAGE_BURST", "100"), ("POSTERN_RATE_POLICY", "close")];
@@ -65,18 +46,18 @@ fn what_a_connection_may_send() {
         (&[("POSTERN_MAX_MESSAGE", "1000")], frame(TEXT, 1000), frame(TEXT, 1001), 1009),
         (
             &frames,
-            [frame(BEGINNING, 1000), frame(END, 1000)].concat(),
-            [frame(BEGINNING, 999), frame(END, 1001)].concat(),
+            [frame(FIRST, 1000), frame(LAST, 1000)].concat(),
+            [frame(FIRST, 999), frame(LAST, 1001)].concat(),
             1009,
         ),
         (
             &frames,
-            [frame(BEGINNING, 1000), frame(MIDDLE, 1000), frame(END, 0)].concat(),
-            [frame(BEGINNING, 1000), frame(MIDDLE, 1000), frame(END, 1)].concat(),
+            [frame(FIRST, 1000), frame(MIDDLE, 1000), frame(LAST, 0)].concat(),
+            [frame(FIRST, 1000), frame(MIDDLE, 1000), frame(LAST, 1)].concat(),
             1009,
         ),
         (&[("POSTERN_MAX_FRAGMENTS", "10")], fragments(8), fragments(9), 1008),
-        // The Close that follows is one of them.
+        // The Close that follows counts, too.
         (&[("POSTERN_CONTROL_RATE", "1")], frame(PING, 0), frame(PING, 0).repeat(3), 1008),
         (&rates, frame(TEXT, 1).repeat(100), frame(TEXT, 1).repeat(101), 4429),
         (&default_burst, frame(TEXT, 1).repeat(100), frame(TEXT, 1).repeat(120), 4429),
@@ -88,25 +69,25 @@ fn what_a_connection_may_send() {
             let postern = Postern::start(runtime, settings);
             assert_eq!(close_code_after(&postern, allowed), 1000, "{runtime}, {settings:?}");
             assert_eq!(close_code_after(&postern, too_much), *code, "{runtime}, {settings:?}");
-            // Whoever keeps to it is not disturbed.
+            // Another client that keeps the limit is not affected.
             assert_eq!(close_code_after(&postern, allowed), 1000, "{runtime}, {settings:?}");
         }
     }
 }
 
 #[test]
-fn who_talks_too_fast_waits_and_loses_nothing() {
+fn messages_above_the_rate_are_delayed_and_not_lost() {
     let pause = [("POSTERN_MESSAGE_RATE", "1"), ("POSTERN_MESSAGE_BURST", "3")];
     for runtime in Runtime::BOTH {
         let postern = Postern::start(runtime, &pause);
-        let mut other = Handshake::to(postern.address()).as_john().open();
-        let mut stream = open(&postern);
+        let mut other = postern.open();
+        let mut stream = postern.open_stream();
         let echoes = |stream: &mut TcpStream, count: usize| {
             let mut received = vec![0; 3 * count];
             stream.read_exact(&mut received).expect("echoes");
             assert_eq!(received, b"\x81\x01a".repeat(count), "{runtime}");
         };
-        // Five too many, which takes five seconds.
+        // Five more than the burst, which takes five seconds.
         stream.write_all(&frame(TEXT, 1).repeat(8)).expect("the messages are taken");
         echoes(&mut stream, 8);
         stream.write_all(&frame(TEXT, 1)).expect("the message is taken");
@@ -120,107 +101,80 @@ fn who_talks_too_fast_waits_and_loses_nothing() {
 }
 
 #[test]
-fn a_user_may_have_so_many_connections() {
+fn connection_above_the_limit_of_its_user_is_refused() {
     for runtime in Runtime::BOTH {
         let settings = [("POSTERN_MAX_CONNECTIONS_PER_USER", "2"), ("POSTERN_WORKERS", "2")];
         let settings = &settings[..if runtime == Runtime::BOTH[0] { 2 } else { 1 }];
         let postern = Postern::start(runtime, settings);
-        let john = Handshake::to(postern.address()).as_john();
+        let john = postern.john();
         let (first, mut second) = (john.open(), john.open());
-        let refused = john.refused();
-        assert_eq!((refused.status, &refused.json()["error"]["code"]), (429, &"too_many_requests".into()));
+        let refused = john.refused_with(429, "too_many_requests");
         assert!(refused.headers.contains_key("retry-after"), "{runtime}: {refused}");
-        let mut jane = Handshake::to(postern.address()).header("User-ID", "124").open();
-        jane.echo("somebody else");
+        let mut jane = postern.handshake().header("User-ID", "124").open();
+        jane.echo("another user");
         second.echo("not disturbed");
         first.close();
-        wait_until_admitted(&john).close();
+        john.open_in_time().close();
     }
     for runtime in Runtime::BOTH {
         let settings = [("POSTERN_MAX_CONNECTIONS_PER_USER", "1"), ("POSTERN_REJECT", "close")];
         let postern = Postern::start(runtime, &settings);
-        let _first = open(&postern);
-        let Message::Close(Some(frame)) = Handshake::to(postern.address()).as_john().open().receive() else {
-            panic!("{runtime}: a close frame with a code expected")
-        };
-        assert_eq!((u16::from(frame.code), frame.reason.as_str()), (4430, "too_many_requests"), "{runtime}");
+        let _first = postern.open_stream();
+        assert_eq!(postern.open().closed(), (4430, "too_many_requests".to_owned()), "{runtime}");
     }
 }
 
 #[test]
-fn the_oldest_connection_of_a_user_may_give_way_to_the_newest() {
+fn oldest_connection_of_a_user_is_replaced_by_the_newest() {
     for runtime in Runtime::BOTH {
         let settings = [
             ("POSTERN_MAX_CONNECTIONS_PER_USER", "2"),
             ("POSTERN_USER_POLICY", "replace"),
-            // On one worker, and on several that have to tell each other.
+            // With one worker, and with several that notify each other.
             ("POSTERN_WORKERS", "3"),
         ];
         let settings = &settings[..if runtime == Runtime::BOTH[0] { 3 } else { 2 }];
         let mut postern = Postern::start(runtime, settings);
-        let john = Handshake::to(postern.address()).as_john();
-        let mut jane = Handshake::to(postern.address()).header("User-ID", "124").open();
+        let john = postern.john();
+        let mut jane = postern.handshake().header("User-ID", "124").open();
         let mut connections = vec![john.open(), john.open()];
         for _ in 0..10 {
             connections.push(john.open());
             let mut oldest = connections.remove(0);
-            let Message::Close(Some(frame)) = oldest.receive() else {
-                panic!("{runtime}: a close frame with a code expected")
-            };
-            assert_eq!((u16::from(frame.code), frame.reason.as_str()), (4409, "replaced"), "{runtime}");
-            while oldest.socket.read().is_ok() {}
+            assert_eq!(oldest.closed(), (4409, "replaced".to_owned()), "{runtime}");
         }
         for open in connections.iter_mut().chain([&mut jane]) {
             open.echo("not disturbed");
         }
         drop(connections);
         assert!(postern.terminate().success(), "{runtime}");
-        let log = postern.log();
-        let replaced =
-            log.iter().filter(|line| line.contains(", code: 4409, side: server, reason: replaced, "));
-        assert_eq!(replaced.count(), 10, "{runtime}: {log:#?}");
+        assert_eq!(postern.count(", code: 4409, side: server, reason: replaced, "), 10, "{runtime}");
     }
-}
-
-/// The end of a connection takes a moment.
-#[track_caller]
-fn wait_until_admitted(handshake: &Handshake) -> Open {
-    for _ in 0..200 {
-        match handshake.send().expect("an answer") {
-            Outcome::Open(open) => return *open,
-            Outcome::Refused(_) => thread::sleep(Duration::from_millis(50)),
-        }
-    }
-    panic!("there is room, and nobody is admitted");
 }
 
 #[test]
-fn so_many_may_arrive_in_a_second() {
+fn connections_above_the_connect_rate_are_refused() {
     for runtime in Runtime::BOTH {
-        // The first is the one that waits until it listens; more may come while the second passes.
+        // The harness has connected before. More are admitted when the second has passed.
         let postern = Postern::start(runtime, &[("POSTERN_CONNECT_RATE", "3")]);
-        let john = Handshake::to(postern.address()).as_john();
+        let john = postern.john();
         let mut open = Vec::new();
         let refused = loop {
             match john.send().expect("an answer") {
                 Outcome::Open(connection) => open.push(connection),
                 Outcome::Refused(response) => break response,
             }
-            assert!(open.len() < 1000, "{runtime}: nobody counts");
+            assert!(open.len() < 1000, "{runtime}: no limit");
         };
-        assert_eq!(
-            (refused.status, &refused.json()["error"]["code"]),
-            (503, &"too_fast".into()),
-            "{runtime}"
-        );
+        assert_eq!((refused.status, &*refused.code()), (503, "too_fast"), "{runtime}");
         assert!(open.len() >= 2, "{runtime}: {} were admitted", open.len());
         open[0].echo("not disturbed");
-        wait_until_admitted(&john).close();
+        john.open_in_time().close();
     }
 }
 
 #[test]
-fn who_dribbles_makes_room_for_who_does_not() {
+fn slow_handshake_is_evicted_by_a_new_connection() {
     for runtime in Runtime::BOTH {
         let settings =
             [("POSTERN_MAX_HANDSHAKES", "2"), ("POSTERN_HANDSHAKE_TIMEOUT", "1m"), ("POSTERN_WORKERS", "1")];
@@ -239,36 +193,32 @@ fn who_dribbles_makes_room_for_who_does_not() {
                 "{runtime}: two may"
             );
         }
-        let mut quick = Handshake::to(postern.address()).as_john().open();
+        let mut quick = postern.open();
         quick.echo("admitted");
         let _third = TcpStream::connect(postern.address()).expect("it listens");
         slow[0].set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
-        let mut answer = Vec::new();
-        slow[0].read_to_end(&mut answer).expect("the server closes in order");
-        let answer = String::from_utf8_lossy(&answer);
+        let answer = String::from_utf8(rest(&mut slow[0])).expect("a response");
         assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("\"crowded\""), "{runtime}: {answer}");
         postern.wait_for("WebSocket upgrade refused - 503");
     }
 }
 
 #[test]
-fn a_message_has_its_time() {
+fn unfinished_message_ends_the_connection_after_the_message_timeout() {
     for runtime in Runtime::BOTH {
         let postern = Postern::start(runtime, &[("POSTERN_MESSAGE_TIMEOUT", "2s")]);
-        let mut slow = open(&postern);
-        let mut quick = open(&postern);
+        let mut slow = postern.open_stream();
+        let mut quick = postern.open_stream();
         for stream in [&mut slow, &mut quick] {
-            stream.write_all(&frame(BEGINNING, 1)).expect("the bytes are taken");
+            stream.write_all(&frame(FIRST, 1)).expect("the bytes are taken");
         }
         thread::sleep(Duration::from_millis(500));
-        quick.write_all(&frame(END, 1)).expect("the bytes are taken");
+        quick.write_all(&frame(LAST, 1)).expect("the bytes are taken");
         let mut echo = [0; 4];
         quick.read_exact(&mut echo).expect("an echo");
         assert_eq!(&echo, b"\x81\x02aa", "{runtime}");
-        let mut answer = Vec::new();
-        slow.read_to_end(&mut answer).expect("the server closes in order");
-        assert_eq!(answer[..4], [&[0x88, answer[1]][..], &1008_u16.to_be_bytes()].concat(), "{runtime}");
-        // A message that is whole is not under way any more.
+        assert_eq!(close_code(&rest(&mut slow)), 1008, "{runtime}");
+        // The time-out ended with the message.
         thread::sleep(Duration::from_millis(2500));
         quick.write_all(&frame(TEXT, 1)).expect("the bytes are taken");
         quick.read_exact(&mut echo[..3]).expect("an echo");
@@ -276,21 +226,18 @@ fn a_message_has_its_time() {
 }
 
 #[test]
-fn all_together_may_hold_so_much() {
-    // A fragment of 60,000 bytes, and a ping behind it: when the pong is here, the fragment is held.
-    let held = [frame(BEGINNING, 60_000), frame(PING, 0)].concat();
+fn buffered_messages_above_the_memory_limit_end_the_oldest_connections() {
+    // A fragment of 60,000 bytes and a ping. After the pong the fragment is buffered.
+    let held = [frame(FIRST, 60_000), frame(PING, 0)].concat();
     for runtime in Runtime::BOTH {
         let settings = [("POSTERN_MAX_MEMORY", "1MiB"), ("POSTERN_WORKERS", "1")];
         let postern = Postern::start(runtime, &settings);
-        let mut clients: Vec<TcpStream> = (0..30).map(|_| open(&postern)).collect();
-        let mut bystander = open(&postern);
+        let mut clients: Vec<TcpStream> = (0..30).map(|_| postern.open_stream()).collect();
+        let mut bystander = postern.open_stream();
         let mut hold = |client: &mut TcpStream| {
             client.write_all(&held).expect("it is read");
-            let mut pong = [0; 2];
-            client.read_exact(&mut pong).expect("the pong comes");
-            assert_eq!(pong, [0x8a, 0], "{runtime}");
+            assert_eq!(receive(client, 2), server(PONG, b""), "{runtime}");
         };
-        // No buffer is twice as large as what is in it.
         clients[..8].iter_mut().for_each(&mut hold);
         let ended = |client: &mut TcpStream| {
             client.set_read_timeout(Some(Duration::from_millis(10))).expect("a timeout");
@@ -305,29 +252,28 @@ fn all_together_may_hold_so_much() {
         let gone: Vec<bool> = clients.iter_mut().map(ended).collect();
         let kept = gone.iter().position(|gone| !gone).expect("not all");
         assert!(kept > 8, "{runtime}: {gone:?}");
-        assert!(gone[kept..].iter().all(|gone| !gone), "{runtime}: who has waited longest goes: {gone:?}");
+        assert!(
+            gone[kept..].iter().all(|gone| !gone),
+            "{runtime}: the oldest connections are ended: {gone:?}"
+        );
         for client in &mut clients[kept..] {
-            client.write_all(&frame(END, 0)).expect("it is read");
+            client.write_all(&frame(LAST, 0)).expect("it is read");
             let mut echo = vec![0; 4 + 60_000];
-            client.read_exact(&mut echo).expect("what was not ended is whole");
+            client.read_exact(&mut echo).expect("the whole message");
         }
         bystander.write_all(&frame(TEXT, 1)).expect("it is read");
-        bystander.read_exact(&mut [0; 3]).expect("nobody else notices");
+        bystander.read_exact(&mut [0; 3]).expect("the echo");
         postern.wait_for("code: 1013, side: server, reason: overloaded");
     }
 }
 
 #[test]
-fn the_limits_of_production_are_settings_and_hold() {
-    let file = postern_tests::workspace::path("deploy/production.env");
-    let text = fs::read_to_string(file).expect("the file is there");
-    let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let settings: Vec<(&str, &str)> = lines.map(|line| line.split_once('=').expect("NAME=value")).collect();
+fn limits_for_production_are_valid_and_enforced() {
+    let settings = settings_in("deploy/production.env");
     for runtime in Runtime::BOTH {
         let postern = Postern::start(runtime, &settings);
-        let open: Vec<TcpStream> = (0..32).map(|_| open(&postern)).collect();
-        let response = Handshake::to(postern.address()).as_john().refused();
-        assert_eq!(response.status, 429, "{runtime}");
+        let open: Vec<TcpStream> = (0..32).map(|_| postern.open_stream()).collect();
+        assert_eq!(postern.john().status(), 429, "{runtime}");
         drop(open);
     }
 }

@@ -1,7 +1,7 @@
 //! A million messages are a million lines of both binaries' log.
 //!
-//! The log never waits for its sink: it drops what does not fit into its queue of 8 MiB, and says how much that was. So
-//! that nothing need be dropped, however busy the machine is, the clients send no faster than the file grows.
+//! The log does not wait for its output: it drops and counts records that do not fit into its queue of 8 MiB. The clients send
+//! no faster than the file grows, so that no record is dropped on a busy machine.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use postern_tests::frames::{TEXT, client, receive, server};
 use postern_tests::postern::{Postern, Runtime};
 use postern_tests::ws::Handshake;
 
@@ -21,20 +22,20 @@ const MESSAGES: usize = 1_000_000 / CONNECTIONS;
 /// Messages that a client sends at once, before it reads their echoes.
 const BATCH: usize = 1000;
 
-/// Messages that may be sent and not yet in the file. A line has about 110 bytes, and what the writer has taken counts
-/// until all of it is written: that is at most twice 2.8 MB, of a queue of 8 MiB.
+/// Messages that may be sent and not yet in the file. A line has about 110 bytes, and the bytes that the writer has taken
+/// count until all of them are written: at most twice 2.8 MB of a queue of 8 MiB.
 const OUTSTANDING: usize = 25_000;
 
 /// Ten times what a busy machine needs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
-fn of_a_million_messages_none_is_missing_in_the_log() {
+fn each_of_a_million_messages_is_in_the_log() {
     for runtime in Runtime::BOTH {
         let file = tempfile::NamedTempFile::new().expect("a temporary file");
         let mut log = Log::new(file.reopen().expect("the file is opened for reading"));
         let settings = [("POSTERN_LOG_MESSAGES", "full")];
-        let mut postern = Postern::start_logging_to(runtime, &settings, file.into_file());
+        let mut postern = Postern::with(runtime, &settings).output(file.into_file()).start();
         let address = postern.address();
         let (sent, logged) = (AtomicUsize::new(0), AtomicUsize::new(0));
         thread::scope(|scope| {
@@ -57,12 +58,12 @@ fn of_a_million_messages_none_is_missing_in_the_log() {
     }
 }
 
-/// What stands in a message, and in no other.
+/// The unique text of a message.
 fn payload(connection: usize, message: usize) -> String {
     format!("{connection}-{message:06}")
 }
 
-/// One client: all its messages in batches, and their echoes to the byte.
+/// Sends all messages of a connection in batches, and compares their echoes.
 fn send_all(to: SocketAddr, number: usize, sent: &AtomicUsize, logged: &AtomicUsize) {
     let mut open = Handshake::to(to).as_john().open();
     let stream = open.socket.get_mut();
@@ -70,12 +71,8 @@ fn send_all(to: SocketAddr, number: usize, sent: &AtomicUsize, logged: &AtomicUs
         let (mut frames, mut echoes) = (Vec::new(), Vec::new());
         for message in first..first + BATCH {
             let payload = payload(number, message);
-            let len = payload.len() as u8;
-            // Final text frames; the client's has a masking key, of zeros.
-            frames.extend_from_slice(&[0x81, 0x80 | len, 0, 0, 0, 0]);
-            echoes.extend_from_slice(&[0x81, len]);
-            frames.extend_from_slice(payload.as_bytes());
-            echoes.extend_from_slice(payload.as_bytes());
+            frames.extend(client(TEXT, payload.as_bytes()));
+            echoes.extend(server(TEXT, payload.as_bytes()));
         }
         let deadline = Instant::now() + PATIENCE;
         let until = sent.fetch_add(BATCH, Ordering::Relaxed) + BATCH;
@@ -84,9 +81,7 @@ fn send_all(to: SocketAddr, number: usize, sent: &AtomicUsize, logged: &AtomicUs
             thread::sleep(Duration::from_millis(1));
         }
         stream.write_all(&frames).expect("the messages are taken");
-        let mut received = vec![0; echoes.len()];
-        stream.read_exact(&mut received).expect("the echoes come");
-        assert!(received == echoes, "echoes of connection {number} from {first} on");
+        assert!(receive(stream, echoes.len()) == echoes, "echoes of connection {number} from {first} on");
     }
     open.close();
 }
@@ -94,14 +89,14 @@ fn send_all(to: SocketAddr, number: usize, sent: &AtomicUsize, logged: &AtomicUs
 /// The log, read while it grows.
 struct Log {
     file: File,
-    /// A line whose end is still to come.
+    /// An unfinished line.
     rest: Vec<u8>,
-    /// Which message each connection's next line is to be of.
+    /// The next message of each connection.
     next: [usize; CONNECTIONS],
     messages: usize,
-    /// What the log itself says that it has left out.
+    /// The number of dropped records that the log reports.
     dropped: usize,
-    /// The first line that should not be there.
+    /// The first unexpected line.
     wrong: Option<String>,
 }
 

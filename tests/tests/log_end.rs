@@ -1,13 +1,11 @@
-//! The end of the log of both binaries: what it has accepted is written before the process ends, or counted and said on
-//! standard error.
+//! The end of the log of both binaries: accepted records are written before the process ends, or counted on standard error.
 
-use std::fs::File;
-use std::io::{self, PipeReader, Read, Write};
+use std::io::{PipeReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::OwnedFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use postern_tests::frames::{TEXT, client, receive, server};
 use postern_tests::postern::{Postern, Runtime};
 use postern_tests::process::Stream;
 use postern_tests::ws::Handshake;
@@ -22,29 +20,20 @@ const BATCH: usize = 500;
 /// Ten times what a busy machine needs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Postern with a standard output that is not read yet.
-fn start(runtime: Runtime, settings: &[(&str, &str)]) -> (Postern, PipeReader) {
-    let (reader, writer) = io::pipe().expect("a pipe");
-    (Postern::start_logging_to(runtime, settings, File::from(OwnedFd::from(writer))), reader)
-}
-
 /// Sends all messages of a client, and waits for their echoes.
 fn send_all(to: SocketAddr) {
     let mut open = Handshake::to(to).as_john().open();
     let stream = open.socket.get_mut();
     for _ in 0..MESSAGES / BATCH {
-        let frame = b"\x81\x85\0\0\0\0hello";
-        let echo = b"\x81\x05hello";
-        stream.write_all(&frame.repeat(BATCH)).expect("the messages are taken");
-        let mut received = vec![0; echo.len() * BATCH];
-        stream.read_exact(&mut received).expect("the echoes come");
-        assert!(received == echo.repeat(BATCH));
+        stream.write_all(&client(TEXT, b"hello").repeat(BATCH)).expect("the messages are taken");
+        let echoes = server(TEXT, b"hello").repeat(BATCH);
+        assert!(receive(stream, echoes.len()) == echoes);
     }
     open.close();
 }
 
-/// Reads to the end, a piece of this size at a time with a rest after each.
-fn read(mut log: PipeReader, piece: usize, rest: Duration) -> String {
+/// Reads to the end in pieces of this size, with a pause after each.
+fn read(mut log: PipeReader, piece: usize, pause: Duration) -> String {
     let mut bytes = Vec::new();
     let mut buffer = vec![0; piece];
     loop {
@@ -52,7 +41,7 @@ fn read(mut log: PipeReader, piece: usize, rest: Duration) -> String {
             0 => return String::from_utf8(bytes).expect("the log is UTF-8"),
             n => bytes.extend_from_slice(&buffer[..n]),
         }
-        thread::sleep(rest);
+        thread::sleep(pause);
     }
 }
 
@@ -60,7 +49,7 @@ fn messages(log: &str) -> usize {
     log.lines().filter(|line| line.contains(" INFO Message from John Doe (123): hello, conn: ")).count()
 }
 
-/// Asserts that nothing but whole records is in the log.
+/// Asserts that the log contains whole records only.
 fn check_lines(log: &str) {
     assert!(log.is_empty() || log.ends_with('\n'), "{:?}", log.lines().last());
     for line in log.lines() {
@@ -69,10 +58,10 @@ fn check_lines(log: &str) {
 }
 
 #[test]
-fn everything_accepted_is_written_before_the_process_ends_however_slow_the_reader_is() {
+fn all_accepted_records_are_written_before_the_process_ends_with_a_slow_reader() {
     for runtime in Runtime::BOTH {
         for stall in ["pause", "drop"] {
-            let (mut postern, log) = start(runtime, &[("POSTERN_LOG_STALL", stall)]);
+            let (mut postern, log) = Postern::with(runtime, &[("POSTERN_LOG_STALL", stall)]).start_unread();
             // A megabyte per second.
             let log = thread::spawn(|| read(log, 16 * 1024, Duration::from_millis(16)));
             send_all(postern.address());
@@ -93,7 +82,7 @@ fn everything_accepted_is_written_before_the_process_ends_however_slow_the_reade
     }
 }
 
-/// The number that standard error says were lost.
+/// The number of lost records on standard error.
 fn lost(postern: &Postern) -> usize {
     let lines = postern.process.lines_of(Stream::Err);
     let [line] = lines.as_slice() else { panic!("one line: {lines:?}") };
@@ -104,10 +93,21 @@ fn lost(postern: &Postern) -> usize {
         .expect("a number")
 }
 
+/// Asserts that each record is in the log or counted as lost. Returns the log.
+fn check_all_accounted(postern: &Postern, log: PipeReader) -> String {
+    let log = read(log, 64 * 1024, Duration::ZERO);
+    postern.process.heard(log.as_bytes());
+    check_lines(&log);
+    let all = log.lines().count() + lost(postern);
+    // Those of the messages, of the connection, and of the process: it listens, stops and has stopped.
+    assert!((MESSAGES + 5..MESSAGES + 15).contains(&all), "{all} records");
+    log
+}
+
 #[test]
-fn what_the_bound_of_the_drain_leaves_unwritten_is_counted_on_standard_error() {
+fn records_that_the_hard_limit_leaves_unwritten_are_counted_on_standard_error() {
     for runtime in Runtime::BOTH {
-        let (mut postern, log) = start(runtime, &[("POSTERN_DRAIN_HARD", "3s")]);
+        let (mut postern, log) = Postern::with(runtime, &[("POSTERN_DRAIN_HARD", "3s")]).start_unread();
         send_all(postern.address());
         let begun = Instant::now();
         postern.process.signal(Signal::TERM).expect("a signal");
@@ -115,39 +115,30 @@ fn what_the_bound_of_the_drain_leaves_unwritten_is_counted_on_standard_error() {
         let took = begun.elapsed();
         assert!(status.success(), "{runtime}: {status}");
         assert!(took >= Duration::from_secs(2), "{runtime}: {took:?}");
-        let log = read(log, 64 * 1024, Duration::ZERO);
-        postern.process.heard(log.as_bytes());
-        check_lines(&log);
-        let all = log.lines().count() + lost(&postern);
-        // Those of the messages, of the connection, and of the process: it listens, stops and has stopped.
-        assert!((MESSAGES + 5..MESSAGES + 15).contains(&all), "{runtime}: {all}");
+        let log = check_all_accounted(&postern, log);
         assert!(messages(&log) < MESSAGES, "{runtime}");
     }
 }
 
 #[test]
-fn a_second_signal_while_the_log_is_written_leaves_it_a_second() {
+fn second_signal_while_the_log_is_written_ends_the_process_after_a_second() {
     for runtime in Runtime::BOTH {
-        let (mut postern, log) = start(runtime, &[]);
+        let (mut postern, log) = Postern::with(runtime, &[]).start_unread();
         send_all(postern.address());
         postern.process.signal(Signal::TERM).expect("a signal");
         let begun = Instant::now();
-        // From then on it waits for nothing but its log.
+        // After its port is closed it waits for its log only.
         while TcpStream::connect(postern.address()).is_ok() {
             assert!(begun.elapsed() < PATIENCE, "{runtime}: it accepts");
             thread::sleep(Duration::from_millis(10));
         }
-        // Two within 100 ms, or 200 ms on a busy machine, are one.
+        // Two signals within 100 ms, or 200 ms on a busy machine, are one.
         thread::sleep(Duration::from_millis(500));
         assert!(postern.process.try_wait().expect("a process").is_none(), "{runtime}");
         postern.process.signal(Signal::TERM).expect("a signal");
         let status = postern.process.wait(PATIENCE).expect("it ends");
         assert!(begun.elapsed() < Duration::from_secs(30), "{runtime}: {:?}", begun.elapsed());
         assert!(status.success(), "{runtime}: {status}");
-        let log = read(log, 64 * 1024, Duration::ZERO);
-        postern.process.heard(log.as_bytes());
-        check_lines(&log);
-        let all = log.lines().count() + lost(&postern);
-        assert!((MESSAGES + 5..MESSAGES + 15).contains(&all), "{runtime}: {all}");
+        check_all_accounted(&postern, log);
     }
 }

@@ -1,4 +1,4 @@
-//! Processes that follow each other and share one standard output, of each kind: no record is torn, missing or twice.
+//! Processes that replace each other and share one standard output, of each kind: each record is whole and written once.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -9,11 +9,12 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use postern_tests::frames::{TEXT, client as client_frame, server};
 use postern_tests::postern::{API_KEY, Postern, Runtime};
 use postern_tests::ws::Handshake;
-use postern_tests::{http, ports};
+use postern_tests::{http, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 
 const RESTARTS: usize = 4;
@@ -27,10 +28,7 @@ const VISITS: usize = 30;
 /// Messages of a visit. Two of them are longer than what a pipe takes whole.
 const MESSAGES: usize = 40;
 
-/// Ten times what a busy machine needs.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// What standard output is.
+/// The kind of standard output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Pipe,
@@ -42,7 +40,7 @@ enum Kind {
 impl Kind {
     const ALL: [Kind; 4] = [Kind::Pipe, Kind::Socket, Kind::File, Kind::AppendedFile];
 
-    /// The end that is written to, and the one that is read while it is written to.
+    /// The end for writing, and the end for reading unless it is a file.
     fn open(self, path: &Path) -> (File, Option<Box<dyn Read + Send>>) {
         match self {
             Kind::Pipe => {
@@ -53,7 +51,7 @@ impl Kind {
                 let (reader, writer) = UnixStream::pair().expect("a socket");
                 (File::from(OwnedFd::from(writer)), Some(Box::new(reader)))
             }
-            // The harness reads it, too, if it keeps what processes write.
+            // The harness reads it, too, if it keeps the output of processes.
             Kind::File => {
                 let file = File::options().create(true).truncate(true).read(true).write(true).open(path);
                 (file.expect("a file"), None)
@@ -78,30 +76,24 @@ fn read(mut log: impl Read) -> Vec<u8> {
     }
 }
 
-/// The text of a message, and no other has the same.
+/// The unique text of a message.
 fn text(client: usize, visit: usize, message: usize) -> String {
     let padding = if message % (MESSAGES / 2) == 7 { 6_000 } else { 20 };
     format!("m{client}-{visit}-{message}-{}", "x".repeat(padding))
 }
 
-/// Sends the messages of a visit. Returns those whose echo came: the process may end meanwhile.
+/// Sends the messages of a connection. Returns those that were echoed: the process may end in the meantime.
 fn visit(to: SocketAddr, client: usize, visit: usize) -> Vec<String> {
     let texts: Vec<String> = (0..MESSAGES).map(|message| text(client, visit, message)).collect();
     let mut open = Handshake::to(to).as_john().open();
     let stream = open.socket.get_mut();
     let (mut frames, mut echoes, mut ends) = (Vec::new(), Vec::new(), Vec::new());
     for text in &texts {
-        let length = text.len();
-        let (long, size) = match u8::try_from(length).ok().filter(|length| *length < 126) {
-            Some(length) => (length, Vec::new()),
-            None => (126, vec![(length >> 8) as u8, length as u8]),
-        };
-        // Final text frames; the client's has a masking key, of zeros.
-        frames.extend([&[0x81, 0x80 | long], size.as_slice(), &[0; 4], text.as_bytes()].concat());
-        echoes.extend([&[0x81, long], size.as_slice(), text.as_bytes()].concat());
+        frames.extend(client_frame(TEXT, text.as_bytes()));
+        echoes.extend(server(TEXT, text.as_bytes()));
         ends.push(echoes.len());
     }
-    // It fails if the process ends that the connection is to.
+    // It fails if the process ends.
     let _ = stream.write_all(&frames);
     let (mut received, mut buffer) = (Vec::new(), vec![0; 16 * 1024]);
     while received.len() < echoes.len() {
@@ -110,15 +102,9 @@ fn visit(to: SocketAddr, client: usize, visit: usize) -> Vec<String> {
             Ok(_) | Err(_) => break,
         }
     }
-    // Something else than an echo is the Close frame.
+    // The first byte that is not of an echo is that of the Close.
     let same = received.iter().zip(&echoes).take_while(|(received, echo)| received == echo).count();
     texts.into_iter().zip(ends).filter(|(_, end)| *end <= same).map(|(text, _)| text).collect()
-}
-
-/// The process that answers operators. For a moment after a restart that may still be the one before.
-fn answering(control: SocketAddr) -> Option<i32> {
-    let answer = http::request(control, "GET", "/api/info", &[("X-API-Key", API_KEY)], b"").ok()?;
-    answer.json()["pid"].as_i64()?.try_into().ok()
 }
 
 #[track_caller]
@@ -126,33 +112,18 @@ fn signal(process: i32, signal: Signal) {
     kill_process(Pid::from_raw(process).expect("a process"), signal).expect("a signal");
 }
 
-#[track_caller]
-fn wait_for<T>(what: &str, value: impl Fn() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(value) = value() {
-            return value;
-        }
-        assert!(Instant::now() < deadline, "{what}");
-        thread::sleep(Duration::from_millis(20));
-    }
-}
-
 /// Runs [`RESTARTS`] restarts while clients send. Returns the log, and the messages that were echoed.
 fn run(runtime: Runtime, kind: Kind) -> (String, Vec<String>) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("log");
     let (output, reader) = kind.open(&path);
-    let control = ports::free();
     let settings = [
         ("LOG_FORMAT", "json"),
         ("POSTERN_LOG_MESSAGES", "full"),
         ("POSTERN_LOG_STALL", "pause"),
         ("POSTERN_HANDSHAKE_TIMEOUT", "1s"),
-        ("POSTERN_CONTROL", &control.to_string()),
-        ("POSTERN_API_KEY", API_KEY),
     ];
-    let postern = Postern::start_leading_to(runtime, &settings, output);
+    let postern = Postern::with(runtime, &settings).control().leading().output(output).start();
     let to = postern.address();
     let reader = reader.map(|reader| thread::spawn(|| read(reader)));
     let visits = AtomicUsize::new(0);
@@ -174,22 +145,27 @@ fn run(runtime: Runtime, kind: Kind) -> (String, Vec<String>) {
         for restart in 0..RESTARTS {
             // All restarts happen while messages are sent.
             let begin = restart * CLIENTS * VISITS / (RESTARTS + 1);
-            wait_for("clients are served", || (visits.load(Ordering::Relaxed) > begin).then_some(()));
+            wait_until("clients are served", || visits.load(Ordering::Relaxed) > begin);
             signal(processes[restart], Signal::USR2);
-            let is_new = |process: &i32| !processes.contains(process);
-            let successor = wait_for("a successor serves", || answering(control).filter(is_new));
-            processes.push(successor);
+            wait_until("a successor serves", || {
+                // The port may be closed for a moment, or be that of the predecessor.
+                let key = [("X-API-Key", API_KEY)];
+                let info = http::request(postern.control(), "GET", "/api/info", &key, b"");
+                let process = info.ok().and_then(|info| info.json()["pid"].as_i64()).map(|id| id as i32);
+                processes.extend(process.filter(|process| !processes.contains(process)));
+                processes.len() > restart + 1
+            });
         }
         clients.into_iter().flat_map(|client| client.join().expect("a client")).collect::<Vec<String>>()
     });
     signal(processes[RESTARTS], Signal::TERM);
     let log = match reader {
-        // It is at its end when all processes are.
+        // It ends with the last process.
         Some(reader) => reader.join().expect("the log is read"),
         None => {
             let stopped =
                 || fs::read_to_string(&path).expect("the log").matches("\"event\":\"stopped\"").count();
-            wait_for("all processes end", || (stopped() > RESTARTS).then_some(()));
+            wait_until("all processes end", || stopped() > RESTARTS);
             fs::read(&path).expect("the log")
         }
     };
@@ -221,9 +197,8 @@ fn check(runtime: Runtime, kind: Kind) {
 }
 
 #[test]
-fn no_record_is_torn_missing_or_twice_while_processes_share_an_output() {
+fn each_record_of_processes_that_share_an_output_is_whole_and_written_once() {
     for runtime in Runtime::BOTH {
-        runtime.binary().path();
         thread::scope(|scope| {
             for kind in Kind::ALL {
                 scope.spawn(move || check(runtime, kind));

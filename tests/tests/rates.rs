@@ -1,37 +1,20 @@
-//! Clients that send faster than they may get exactly their rate, in every second, and go when they leave. On both
-//! binaries.
+//! Clients that exceed their rate get exactly their rate in every second, and are removed when they leave. On both binaries.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use postern_tests::http;
-use postern_tests::postern::{API_KEY, Postern, Runtime};
-use postern_tests::ws::Handshake;
+use postern_tests::frames::{self, BINARY, CLOSE, close};
+use postern_tests::postern::{Postern, Runtime};
+use postern_tests::wait_until;
 
 const SECOND: Duration = Duration::from_secs(1);
 
 /// How long a condition may take that should take a second, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn open(postern: &Postern) -> TcpStream {
-    let open = Handshake::to(postern.address()).as_john().open();
-    open.socket.get_ref().try_clone().expect("a second descriptor of the socket")
-}
-
-/// A client's binary frame, with a masking key of zeros.
-fn frame(len: usize) -> Vec<u8> {
-    let mut frame = match len {
-        0..=125 => vec![0x82, 0x80 | len as u8],
-        _ => [&[0x82, 0x80 | 126][..], &(len as u16).to_be_bytes()].concat(),
-    };
-    frame.extend([0; 4]);
-    frame.resize(frame.len() + len, 0);
-    frame
-}
-
-/// Sends as much as is taken for so long; gives when how many bytes came back.
+/// Sends as much as possible for this time. Returns how many bytes had come back at which times.
 fn flood(client: &mut TcpStream, frame: &[u8], time: Duration) -> Vec<(Duration, usize)> {
     client.set_nonblocking(true).expect("it can be");
     let chunk = frame.repeat((64 * 1024 / frame.len()).max(1));
@@ -60,7 +43,7 @@ fn flood(client: &mut TcpStream, frame: &[u8], time: Duration) -> Vec<(Duration,
     received
 }
 
-/// Asserts that a client got its rate in each second after the first, of messages whose echoes have so many bytes.
+/// Asserts that a client got its rate in each second after the first, for echoes of `echo` bytes.
 #[track_caller]
 fn check_even(what: &str, received: &[(Duration, usize)], echo: usize, rate: f64) {
     let at = |time: Duration| match received.partition_point(|(then, _)| *then <= time) {
@@ -85,13 +68,13 @@ fn check_even(what: &str, received: &[(Duration, usize)], echo: usize, rate: f64
 }
 
 #[test]
-fn messages_above_a_rate_come_at_exactly_that_rate() {
+fn messages_above_a_rate_are_answered_at_that_rate() {
     for runtime in Runtime::BOTH {
         let settings = [("POSTERN_MESSAGE_RATE", "100"), ("POSTERN_MESSAGE_BURST", "200")];
         let postern = Postern::start(runtime, &settings);
         for (len, echo) in [(1, 3), (20, 22), (60_000, 60_004)] {
-            let mut client = open(&postern);
-            let received = flood(&mut client, &frame(len), SECOND * 6);
+            let mut client = postern.open_stream();
+            let received = flood(&mut client, &frames::client(BINARY, &vec![0; len]), SECOND * 6);
             let early = received.iter().take_while(|(at, _)| *at < SECOND / 10).last().map_or(0, |(_, n)| *n);
             assert!(early <= (200 + 15) * echo, "{runtime}: {} at once", early / echo);
             check_even(&format!("{runtime}, {len} bytes"), &received, echo, 100.0);
@@ -100,42 +83,34 @@ fn messages_above_a_rate_come_at_exactly_that_rate() {
 }
 
 #[test]
-fn bytes_above_a_rate_come_at_exactly_that_rate() {
+fn bytes_above_a_rate_are_answered_at_that_rate() {
     for runtime in Runtime::BOTH {
         let postern = Postern::start(runtime, &[("POSTERN_BYTE_RATE", "256KiB")]);
         for (len, echo) in [(1, 3), (1000, 1004)] {
-            let frame = frame(len);
-            let received = flood(&mut open(&postern), &frame, SECOND * 6);
+            let frame = frames::client(BINARY, &vec![0; len]);
+            let received = flood(&mut postern.open_stream(), &frame, SECOND * 6);
             check_even(&format!("{runtime}, {len} bytes"), &received, echo, 262_144.0 / frame.len() as f64);
         }
     }
 }
 
 #[test]
-fn a_client_that_exceeds_its_rate_is_told_of_once() {
+fn client_above_its_rate_is_logged_once() {
     for runtime in Runtime::BOTH {
         let settings = [("POSTERN_MESSAGE_RATE", "50"), ("POSTERN_MESSAGE_BURST", "1")];
         let postern = Postern::start_with_control(runtime, &settings);
-        let get = |path| {
-            let key = [("X-API-Key", API_KEY)];
-            http::request(postern.control(), "GET", path, &key, b"").expect("an answer")
-        };
-        let mut client = open(&postern);
-        let line = || get("/api/connections").json()["connections"][0].clone();
+        let mut client = postern.open_stream();
+        let line = || postern.get("/api/connections").json()["connections"][0].clone();
         assert_eq!((line()["paused"].as_bool(), line()["paused_ms"].as_u64()), (Some(false), None));
-        client.write_all(&frame(1).repeat(51)).expect("it is taken");
+        client.write_all(&frames::client(BINARY, &vec![0; 1]).repeat(51)).expect("it is taken");
         client.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         client.read_exact(&mut [0; 51 * 3]).expect("all are answered");
         let line = line();
         assert!(line["paused"] == true && line["paused_ms"].as_u64() >= Some(900), "{runtime}: {line}");
-        let metrics = get("/metrics").text();
-        let pauses = metrics.lines().find_map(|line| {
-            line.strip_prefix(r#"postern_rate_pauses_total{scope="messages"} "#)?.parse::<u64>().ok()
-        });
-        assert!(pauses.is_some_and(|pauses| (1..=50).contains(&pauses)), "{runtime}: {pauses:?}");
-        let told = "Client of John Doe (123) keeps its rate again";
-        let kept = postern.wait_for(told);
-        assert!(kept.contains(&format!("pauses: {}", pauses.unwrap_or_default())), "{runtime}: {kept}");
+        let pauses = postern.metric(r#"postern_rate_pauses_total{scope="messages"}"#).expect("a sample");
+        assert!((1.0..=50.0).contains(&pauses), "{runtime}: {pauses}");
+        let kept = postern.wait_for("Client of John Doe (123) keeps its rate again");
+        assert!(kept.contains(&format!("pauses: {pauses}")), "{runtime}: {kept}");
         let exceeded: Vec<String> =
             postern.log().into_iter().filter(|line| line.contains("exceeds its rate")).collect();
         assert!(
@@ -146,16 +121,16 @@ fn a_client_that_exceeds_its_rate_is_told_of_once() {
     }
 }
 
-/// The user may have one connection, and comes back at once.
+/// The user may have one connection, and reconnects at once.
 #[test]
-fn a_paused_client_that_leaves_makes_room_at_once() {
+fn paused_client_that_leaves_is_removed_at_once() {
     for runtime in Runtime::BOTH {
         let settings = [("POSTERN_MESSAGE_RATE", "10"), ("POSTERN_MAX_CONNECTIONS_PER_USER", "1")];
         let postern = Postern::start_with_control(runtime, &settings);
         for how in ["FIN", "RST", "Close and FIN"] {
-            let mut client = open(&postern);
-            client.write_all(&frame(1).repeat(5000)).expect("it is taken");
-            // Once it is answered it has been read, and paused.
+            let mut client = postern.open_stream();
+            client.write_all(&frames::client(BINARY, &vec![0; 1]).repeat(5000)).expect("it is taken");
+            // After the answers it has been read, and is paused.
             client.set_read_timeout(Some(PATIENCE)).expect("a timeout");
             client.read_exact(&mut [0; 20 * 3]).expect("the burst is answered");
             match how {
@@ -164,24 +139,18 @@ fn a_paused_client_that_leaves_makes_room_at_once() {
                         .expect("it can be");
                 }
                 "Close and FIN" => {
-                    client.write_all(&[0x88, 0x82, 0, 0, 0, 0, 3, 0xe8]).expect("it is taken");
+                    client.write_all(&frames::client(CLOSE, &close(1000, ""))).expect("it is taken");
                 }
                 _ => {
-                    // Bytes that were not read would make a reset of it.
+                    // With unread bytes, the end would be a reset.
                     client.set_nonblocking(true).expect("it can be");
                     while client.read(&mut [0; 1000]).is_ok() {}
                 }
             }
             drop(client);
             let begun = Instant::now();
-            let is_gone = || {
-                let text = http::request(postern.control(), "GET", "/metrics", &[], b"").expect("one").text();
-                text.contains("\npostern_connections 0\n")
-            };
-            while !is_gone() {
-                assert!(begun.elapsed() < 3 * SECOND, "{runtime}: it is still there after {how}");
-                thread::sleep(SECOND / 50);
-            }
+            wait_until("the connection is removed", || postern.metric("postern_connections") == Some(0.0));
+            assert!(begun.elapsed() < 3 * SECOND, "{runtime}: {:?} after {how}", begun.elapsed());
         }
     }
 }

@@ -1,8 +1,9 @@
-//! Processes that follow each other on one port: by SIGUSR2, and by a supervisor that keeps the port.
+//! Processes that replace each other on one port: by SIGUSR2, and by a supervisor that keeps the port.
 
 use std::collections::BTreeMap;
 use std::fs::Permissions;
 use std::io::{Read, Write};
+use std::iter;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
@@ -14,26 +15,25 @@ use std::time::{Duration, Instant};
 
 use async_tungstenite::tungstenite::client::IntoClientRequest;
 use async_tungstenite::tungstenite::{self, Message};
-use postern_tests::http;
-use postern_tests::ports;
-use postern_tests::postern::{API_KEY, Postern, Runtime};
+use postern_tests::postern::{Postern, Runtime};
 use postern_tests::process::Process;
+use postern_tests::wait_until;
 use postern_tests::ws::Handshake;
 use rustix::process::{Pid, Signal, kill_process};
 use smol::net::TcpStream;
 use smol::stream::StreamExt;
 use smol::{LocalExecutor, Timer};
 
-/// What became of those who came.
+/// The results of the clients.
 #[derive(Debug, Default)]
 struct Tally {
     served: usize,
-    /// How often something else happened.
+    /// Errors, with their counts.
     failed: BTreeMap<String, usize>,
     longest: Duration,
 }
 
-/// Comes, says something, hears it back, and goes.
+/// Connects, sends a message, receives its echo, and closes.
 async fn visit(to: SocketAddr) -> Result<(), tungstenite::Error> {
     let mut request = format!("ws://{to}/ws").into_client_request()?;
     request.headers_mut().insert("User-ID", "123".parse().expect("a value"));
@@ -52,7 +52,7 @@ async fn visit(to: SocketAddr) -> Result<(), tungstenite::Error> {
     Ok(())
 }
 
-/// Two hundred a second visit, until `done`.
+/// Starts 200 clients per second, until `done`.
 fn visits(to: SocketAddr, done: &AtomicBool) -> Tally {
     let executor = LocalExecutor::new();
     smol::block_on(executor.run(async {
@@ -78,20 +78,20 @@ fn visits(to: SocketAddr, done: &AtomicBool) -> Tally {
     }))
 }
 
-/// Processes that follow each other by SIGUSR2, and write one log.
-struct Dynasty {
+/// Processes that replace each other by SIGUSR2, and write one log.
+struct Succession {
     postern: Postern,
-    /// The numbers of all of them so far.
+    /// The ids of all of them so far.
     processes: Vec<u32>,
 }
 
-impl Dynasty {
-    fn start(runtime: Runtime, addresses: &str, settings: &[(&str, &str)]) -> Dynasty {
-        let postern = Postern::start_leading(runtime, addresses, settings);
-        Dynasty { processes: vec![postern.id()], postern }
+impl Succession {
+    fn start(runtime: Runtime, addresses: &str, settings: &[(&str, &str)]) -> Succession {
+        let postern = Postern::with(runtime, settings).listening(addresses).leading().start();
+        Succession { processes: vec![postern.id()], postern }
     }
 
-    /// The one that serves.
+    /// The id of the process that serves.
     fn current(&self) -> u32 {
         *self.processes.last().expect("there is a first")
     }
@@ -101,8 +101,8 @@ impl Dynasty {
         kill_process(process, signal).expect("a signal");
     }
 
-    /// Waits for a line that names the number of a process which is not known yet.
-    fn newcomer(&self, text: &str) -> u32 {
+    /// Waits for a line with the id of a new process.
+    fn new_process(&self, text: &str) -> u32 {
         let number = |line: &str| -> Option<u32> {
             let number = line.contains(text).then(|| line.rsplit("successor: ").next())??.parse().ok()?;
             (!self.processes.contains(&number)).then_some(number)
@@ -111,53 +111,44 @@ impl Dynasty {
         number(&line.expect("a successor")).expect("a number")
     }
 
-    /// Has the one that serves start a successor, and waits until that serves.
+    /// Makes the current process start a successor, and waits until the successor serves.
     fn restart(&mut self) {
         self.signal(Signal::USR2);
-        self.processes.push(self.newcomer("a successor serves"));
+        self.processes.push(self.new_process("a successor serves"));
     }
 
-    fn lines_with(&self, text: &str) -> usize {
-        self.postern.log().iter().filter(|line| line.contains(text)).count()
-    }
-
-    /// Ends the last, and waits until all have ended.
+    /// Stops the last process, and waits until all have ended.
     fn end(self) {
         self.signal(Signal::TERM);
-        let deadline = Instant::now() + PATIENCE;
-        let ended = |line: &String| line.contains(" stopped");
-        while self.postern.log().iter().filter(|line| ended(line)).count() < self.processes.len() {
-            assert!(Instant::now() < deadline, "not all of {:?} have ended", self.processes);
-            thread::sleep(Duration::from_millis(50));
-        }
-        assert_eq!(self.lines_with("stopping at once"), 0);
+        self.postern.wait_for_count(" stopped", self.processes.len());
+        assert_eq!(self.postern.count("stopping at once"), 0);
     }
 }
 
-/// How often, if nobody says otherwise.
+/// The number in a variable, or the default.
 fn times(variable: &str, default: usize) -> usize {
     std::env::var(variable).map_or(default, |times| times.parse().expect("a number"))
 }
 
-/// `POSTERN_TEST_RESTARTS` says how often.
+/// `POSTERN_TEST_RESTARTS` sets the number of restarts.
 #[test]
-fn it_is_restarted_again_and_again_and_nobody_is_refused() {
+fn restarts_refuse_no_client() {
     let restarts = times("POSTERN_TEST_RESTARTS", 5);
     for runtime in Runtime::BOTH {
         let settings = [("POSTERN_HANDSHAKE_TIMEOUT", "3s"), ("POSTERN_LOG_MESSAGES", "off")];
-        let mut dynasty = Dynasty::start(runtime, "", &settings);
-        let to = dynasty.postern.address();
+        let mut succession = Succession::start(runtime, "", &settings);
+        let to = succession.postern.address();
         let mut stays = Handshake::to(to).as_john().open();
         let done = AtomicBool::new(false);
         let tally = thread::scope(|scope| {
-            let crowd = scope.spawn(|| visits(to, &done));
+            let clients = scope.spawn(|| visits(to, &done));
             for _ in 0..restarts {
                 thread::sleep(Duration::from_millis(300));
-                dynasty.restart();
+                succession.restart();
             }
             thread::sleep(Duration::from_millis(300));
             done.store(true, Ordering::Relaxed);
-            crowd.join().expect("a crowd")
+            clients.join().expect("the clients")
         });
         let Tally { served, failed, longest } = tally;
         println!(
@@ -165,16 +156,13 @@ fn it_is_restarted_again_and_again_and_nobody_is_refused() {
         );
         assert!(failed.is_empty(), "{runtime}: {failed:?}");
         assert!(served > 50 * restarts, "{runtime}: {served}");
-        // Whoever is connected to the first of them is told to come again.
-        let Message::Close(Some(close)) = stays.receive() else { panic!("{runtime}: no Close") };
-        assert_eq!(u16::from(close.code), 1012, "{runtime}");
-        while stays.socket.read().is_ok() {}
-        dynasty.end();
+        assert_eq!(stays.close_code(), 1012, "{runtime}: the first connection");
+        succession.end();
     }
 }
 
-/// Upgrades by a Unix socket. The status line of the answer.
-fn knock(path: &Path) -> String {
+/// Upgrades through a Unix socket. Returns the beginning of the status line.
+fn upgrade_status(path: &Path) -> String {
     let mut stream = UnixStream::connect(path).expect("a connection");
     let to = ([127, 0, 0, 1], 80).into();
     stream.write_all(&Handshake::to(to).as_john().bytes()).expect("the request is taken");
@@ -184,111 +172,100 @@ fn knock(path: &Path) -> String {
 }
 
 #[test]
-fn the_control_port_and_the_file_of_a_socket_go_over() {
+fn successor_takes_over_the_control_port_and_the_unix_socket() {
     for runtime in Runtime::BOTH {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("postern.sock");
-        let control = ports::free();
-        let settings = [
-            ("POSTERN_CONTROL", control.to_string()),
-            ("POSTERN_API_KEY", API_KEY.to_owned()),
-            ("POSTERN_HANDSHAKE_TIMEOUT", "1s".to_owned()),
-        ];
-        let settings = settings.each_ref().map(|(name, value)| (*name, value.as_str()));
-        let mut dynasty = Dynasty::start(runtime, &format!(",unix:{}", path.display()), &settings);
-        let answering = || {
-            let headers = [("X-API-Key", API_KEY)];
-            let answer = http::request(control, "GET", "/api/info", &headers, b"").expect("an answer");
-            answer.json()["pid"].as_u64().expect("a number")
+        let unix = format!(",unix:{}", path.display());
+        let settings = [("POSTERN_HANDSHAKE_TIMEOUT", "1s")];
+        let postern = Postern::with(runtime, &settings).listening(&unix).control().leading().start();
+        let mut succession = Succession { processes: vec![postern.id()], postern };
+        let info = |succession: &Succession| {
+            succession.postern.get("/api/info").json()["pid"].as_u64().expect("a number")
         };
         for _ in 0..2 {
-            assert_eq!(answering(), u64::from(dynasty.current()), "{runtime}");
-            let before = dynasty.current();
-            dynasty.restart();
+            assert_eq!(info(&succession), u64::from(succession.current()), "{runtime}");
+            let before = succession.current();
+            succession.restart();
             for _ in 0..10 {
-                assert_ne!(answering(), u64::from(before), "{runtime}");
-                let ready = http::request(control, "GET", "/readyz", &[], b"").expect("an answer");
-                assert_eq!(ready.status, 200, "{runtime}");
+                assert_ne!(info(&succession), u64::from(before), "{runtime}");
+                assert_eq!(succession.postern.get("/readyz").status, 200, "{runtime}");
             }
-            assert_eq!(knock(&path), "HTTP/1.1 101", "{runtime}");
+            assert_eq!(upgrade_status(&path), "HTTP/1.1 101", "{runtime}");
         }
-        // All but the last end, and leave the file.
-        let deadline = Instant::now() + PATIENCE;
-        while dynasty.lines_with(" stopped") < 2 {
-            assert!(Instant::now() < deadline, "{runtime}");
-            thread::sleep(Duration::from_millis(50));
-        }
-        assert_eq!(knock(&path), "HTTP/1.1 101", "{runtime}");
-        dynasty.end();
+        // All processes except the last end, and do not remove the file.
+        succession.postern.wait_for_count(" stopped", 2);
+        assert_eq!(upgrade_status(&path), "HTTP/1.1 101", "{runtime}");
+        succession.end();
         assert!(!path.exists(), "{runtime}");
     }
 }
 
 #[test]
-fn a_successor_that_cannot_serve_leaves_the_old_one_serving() {
+fn process_continues_to_serve_if_its_successor_fails() {
     thread::scope(|scope| {
         for runtime in Runtime::BOTH {
             scope.spawn(move || {
-                let mut dynasty = Dynasty::start(runtime, "", &[("POSTERN_HANDSHAKE_TIMEOUT", "1s")]);
-                let to = dynasty.postern.address();
-                let dotenv = dynasty.postern.folder().join(".env");
+                let mut succession = Succession::start(runtime, "", &[("POSTERN_HANDSHAKE_TIMEOUT", "1s")]);
+                let to = succession.postern.address();
+                let dotenv = succession.postern.folder().join(".env");
                 let mut open = Handshake::to(to).as_john().open();
-                let mut serves_on = |why: &str| {
-                    dynasty.postern.wait_for(&format!("so this process serves on: {why}"));
-                    open.echo("as if nothing had happened");
-                    Handshake::to(to).as_john().open().echo("and whoever comes");
+                let mut check_serves = |why: &str| {
+                    succession.postern.wait_for(&format!("so this process serves on: {why}"));
+                    open.echo("an earlier connection");
+                    Handshake::to(to).as_john().open().echo("a new connection");
                 };
                 std::fs::write(&dotenv, "POSTERN_NO_SUCH=1").expect("settings");
-                dynasty.signal(Signal::USR2);
-                serves_on("it ended before it served: exit status: 2");
-                // Nobody writes into it, so whoever reads it waits.
+                succession.signal(Signal::USR2);
+                check_serves("it ended before it served: exit status: 2");
+                // No process writes to the pipe, so a successor that reads it waits.
                 std::fs::remove_file(&dotenv).expect("a file");
                 assert!(Command::new("mkfifo").arg(&dotenv).status().expect("a pipe").success());
-                dynasty.signal(Signal::USR2);
-                serves_on("it did not serve within 10s");
+                succession.signal(Signal::USR2);
+                check_serves("it did not serve within 10s");
                 std::fs::remove_file(&dotenv).expect("a pipe");
-                // Not what the name led to at the start counts, but where it leads now.
-                let program = dynasty.postern.program();
+                // The successor is the program that now has the name of the first.
+                let program = succession.postern.program();
                 std::fs::remove_file(&program).expect("a link");
                 std::fs::write(&program, "#!/bin/sh\nexit 3\n").expect("another version");
                 std::fs::set_permissions(&program, Permissions::from_mode(0o700)).expect("to be executed");
-                dynasty.signal(Signal::USR2);
-                serves_on("it ended before it served: exit status: 3");
+                succession.signal(Signal::USR2);
+                check_serves("it ended before it served: exit status: 3");
                 std::fs::remove_file(&program).expect("a file");
-                dynasty.signal(Signal::USR2);
-                serves_on("it cannot be started");
+                succession.signal(Signal::USR2);
+                check_serves("it cannot be started");
                 symlink(runtime.binary().path(), &program).expect("a link");
-                dynasty.restart();
-                Handshake::to(to).as_john().open().echo("the last is not hindered");
-                dynasty.end();
+                succession.restart();
+                Handshake::to(to).as_john().open().echo("the successor serves");
+                succession.end();
             });
         }
     });
 }
 
 #[test]
-fn who_is_told_to_stop_takes_a_successor_that_does_not_serve_yet_along() {
+fn process_that_stops_ends_a_successor_that_does_not_serve_yet() {
     for runtime in Runtime::BOTH {
-        let dynasty = Dynasty::start(runtime, "", &[]);
-        let pipe = dynasty.postern.folder().join(".env");
+        let succession = Succession::start(runtime, "", &[]);
+        let pipe = succession.postern.folder().join(".env");
         assert!(Command::new("mkfifo").arg(&pipe).status().expect("a pipe").success());
-        dynasty.signal(Signal::USR2);
-        let successor = dynasty.newcomer("a successor is started");
+        succession.signal(Signal::USR2);
+        let successor = succession.new_process("a successor is started");
         assert!(Path::new(&format!("/proc/{successor}")).exists(), "{runtime}");
         let begun = Instant::now();
-        dynasty.end();
+        succession.end();
         assert!(begun.elapsed() < Duration::from_secs(8), "{runtime}: {:?}", begun.elapsed());
         assert!(!Path::new(&format!("/proc/{successor}")).exists(), "{runtime}");
     }
 }
 
-/// `POSTERN_TEST_ACTIVATIONS` says how often.
+/// `POSTERN_TEST_ACTIVATIONS` sets the number of activations.
 #[test]
-fn a_supervisor_that_keeps_the_port_starts_it_again_and_again_and_nobody_is_refused() {
+fn activations_by_a_supervisor_refuse_no_client() {
     let activations = times("POSTERN_TEST_ACTIVATIONS", 3);
     for runtime in Runtime::BOTH {
         let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
-        // Whoever comes between two processes waits here.
+        // Clients that connect between two processes wait in this queue.
         rustix::net::listen(&socket, 4096).expect("a longer queue");
         let to = socket.local_addr().expect("an address");
         let settings = [("POSTERN_HANDSHAKE_TIMEOUT", "1s"), ("POSTERN_LOG_MESSAGES", "off")];
@@ -300,11 +277,9 @@ fn a_supervisor_that_keeps_the_port_starts_it_again_and_again_and_nobody_is_refu
             assert!(process.lines().iter().any(|line| line.contains("listeners are from LISTEN_FDS")));
             process
         };
-        // Nobody is to wait until it is built.
-        runtime.binary().path();
         let done = AtomicBool::new(false);
         let (tally, mut last) = thread::scope(|scope| {
-            let crowd = scope.spawn(|| visits(to, &done));
+            let clients = scope.spawn(|| visits(to, &done));
             let mut process = activate();
             for _ in 1..activations {
                 thread::sleep(Duration::from_millis(300));
@@ -313,7 +288,7 @@ fn a_supervisor_that_keeps_the_port_starts_it_again_and_again_and_nobody_is_refu
             }
             thread::sleep(Duration::from_millis(300));
             done.store(true, Ordering::Relaxed);
-            (crowd.join().expect("a crowd"), process)
+            (clients.join().expect("the clients"), process)
         });
         assert!(last.terminate(PATIENCE).expect("it ends").success(), "{runtime}");
         let Tally { served, failed, longest } = tally;
@@ -326,7 +301,7 @@ fn a_supervisor_that_keeps_the_port_starts_it_again_and_again_and_nobody_is_refu
 }
 
 #[test]
-fn the_file_of_a_socket_that_a_supervisor_keeps_stays() {
+fn unix_socket_of_a_supervisor_is_not_removed() {
     for runtime in Runtime::BOTH {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("postern.sock");
@@ -334,7 +309,7 @@ fn the_file_of_a_socket_that_a_supervisor_keeps_stays() {
         for _ in 0..2 {
             let socket = socket.try_clone().expect("a descriptor").into();
             let mut process = Postern::activate(runtime, socket, &[("POSTERN_HANDSHAKE_TIMEOUT", "1s")]);
-            assert_eq!(knock(&path), "HTTP/1.1 101", "{runtime}");
+            assert_eq!(upgrade_status(&path), "HTTP/1.1 101", "{runtime}");
             assert!(process.terminate(PATIENCE).expect("it ends").success(), "{runtime}");
             assert!(path.exists(), "{runtime}");
         }
@@ -342,7 +317,7 @@ fn the_file_of_a_socket_that_a_supervisor_keeps_stays() {
 }
 
 #[test]
-fn what_is_no_listener_ends_the_start() {
+fn descriptor_that_is_not_a_listener_ends_the_start() {
     for runtime in Runtime::BOTH {
         let socket = UnixDatagram::unbound().expect("a socket").into();
         let mut process: Process = Postern::activate(runtime, socket, &[]);
@@ -355,60 +330,46 @@ fn what_is_no_listener_ends_the_start() {
     }
 }
 
-/// What a supervisor hears next, but for signs of life.
-fn news(ear: &UnixDatagram) -> String {
-    let mut words = [0; 256];
-    loop {
-        let length = ear.recv(&mut words).expect("words");
-        let words = String::from_utf8_lossy(&words[..length]).into_owned();
-        if words != "WATCHDOG=1" {
-            return words;
-        }
-    }
-}
-
 #[test]
-fn a_supervisor_hears_of_it() {
+fn supervisor_is_notified_of_starts_restarts_and_stops() {
     for runtime in Runtime::BOTH {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("notify");
-        let ear = UnixDatagram::bind(&path).expect("a socket");
-        ear.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let socket = UnixDatagram::bind(&path).expect("a socket");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         let settings = [
             ("NOTIFY_SOCKET", path.to_str().expect("a path")),
             ("WATCHDOG_USEC", "400000"),
             ("POSTERN_HANDSHAKE_TIMEOUT", "1s"),
         ];
-        let signs_of_life = |count| {
-            let mut words = [0; 256];
-            let begun = Instant::now();
-            for _ in 0..count {
-                let length = ear.recv(&mut words).expect("words");
-                assert_eq!(&words[..length], b"WATCHDOG=1", "{runtime}");
-            }
-            begun.elapsed()
+        let receive = || {
+            let mut bytes = [0; 256];
+            let length = socket.recv(&mut bytes).expect("a notification");
+            String::from_utf8_lossy(&bytes[..length]).into_owned()
         };
-        let mut dynasty = Dynasty::start(runtime, "", &settings);
-        let first = dynasty.current();
-        assert_eq!(news(&ear), format!("MAINPID={first}\nREADY=1"), "{runtime}");
-        let took = signs_of_life(4);
+        let next = || iter::repeat_with(receive).find(|text| text != "WATCHDOG=1").expect("a notification");
+        let mut succession = Succession::start(runtime, "", &settings);
+        let first = succession.current();
+        assert_eq!(next(), format!("MAINPID={first}\nREADY=1"), "{runtime}");
+        let begun = Instant::now();
+        assert_eq!([(); 4].map(|()| receive()), ["WATCHDOG=1"; 4], "{runtime}");
+        let took = begun.elapsed();
         assert!(took > Duration::from_millis(400) && took < Duration::from_secs(4), "{runtime}: {took:?}");
 
-        dynasty.restart();
-        let second = dynasty.current();
-        // Each of the two says so: who may be heard depends on NotifyAccess=.
-        let mut said = [news(&ear), news(&ear)];
+        succession.restart();
+        let second = succession.current();
+        // Both notify the supervisor, because NotifyAccess= may allow only one of them.
+        let mut said = [next(), next()];
         said.sort();
         let expected = [format!("MAINPID={second}"), format!("MAINPID={second}\nREADY=1")];
         assert_eq!(said, expected, "{runtime}");
-        // The first ends, and nobody is told that the service stops.
-        let deadline = Instant::now() + PATIENCE;
-        while dynasty.lines_with(" stopped") < 1 {
-            assert!(Instant::now() < deadline, "{runtime}");
-            signs_of_life(1);
-        }
-        dynasty.signal(Signal::TERM);
-        assert_eq!(news(&ear), "STOPPING=1", "{runtime}");
+        // The first process ends, and does not report that the service stops.
+        wait_until("the first process ends", || {
+            assert_eq!(receive(), "WATCHDOG=1", "{runtime}");
+            succession.postern.count(" stopped") > 0
+        });
+        succession.signal(Signal::TERM);
+        assert_eq!(next(), "STOPPING=1", "{runtime}");
     }
 }
 

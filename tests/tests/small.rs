@@ -1,17 +1,17 @@
-//! Small hosts: a process with little memory sheds load instead of dying, and knows how little it has.
+//! Small hosts: a process with little memory sheds load and survives, and derives its limits from the memory.
 
 use std::io::{ErrorKind, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use postern_tests::frames::{BINARY, client};
 use postern_tests::postern::{Postern, Runtime};
-use postern_tests::ws::{Handshake, Open};
 use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_size};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// How much heap and stack each may have. On smol it is what a small host has. On mio each thread's stack counts 2 MiB,
-/// whether it is used or not, and there are four beside the workers; each of these has a read buffer of 512 KiB; and
-/// what may be held is shared out among them.
+/// The limit of heap and stacks. For smol it is that of a small host. On mio each thread's stack counts as 2 MiB even if it is
+/// unused, there are four threads in addition to the workers, each worker has a read buffer of 512 KiB, and the limit of
+/// buffered bytes is divided among the workers.
 fn memory(runtime: Runtime) -> usize {
     match runtime {
         Runtime::Smol => 16 << 20,
@@ -24,20 +24,16 @@ const CONNECTIONS: usize = 1000;
 /// The longest message that Postern takes by default.
 const LARGEST: usize = 64 * 1024;
 
-/// A client's frame of a binary message, masked with zeros, of which `payload` is sent and `announced` bytes are said
-/// to come.
-fn frame(announced: usize, payload: usize) -> Vec<u8> {
-    let mut bytes = vec![0x82, 0xff];
-    bytes.extend((announced as u64).to_be_bytes());
-    bytes.extend([0; 4]);
-    bytes.resize(bytes.len() + payload, b'x');
-    bytes
+/// Postern with this limit of heap and stacks (RLIMIT_DATA).
+fn start_limited(runtime: Runtime) -> Postern {
+    let script = format!("ulimit -d {} && exec \"$0\"", memory(runtime) / 1024);
+    Postern::with(runtime, &[("POSTERN_WORKERS", "2")]).by_shell(&script).start()
 }
 
-/// One that does what harm it can.
+/// A client that does not read.
 struct Attacker {
     stream: TcpStream,
-    /// What it sends once, or again and again. It never reads.
+    /// Sent once, or repeatedly.
     bytes: Vec<u8>,
     repeats: bool,
     sent: usize,
@@ -45,21 +41,23 @@ struct Attacker {
 }
 
 impl Attacker {
-    /// Each second one sends most of a message, and the others whole ones without reading the echoes.
+    /// Every other attacker sends an unfinished message, and the rest send whole messages.
     fn new(postern: &Postern, number: usize) -> Attacker {
-        let Open { socket, .. } =
-            Handshake::to(postern.address()).header("User-ID", &format!("attacker-{number}")).open();
-        let stream = socket.get_ref().try_clone().expect("a second descriptor of the socket");
-        // Not the kernel's memory is to be filled.
+        let stream =
+            postern.handshake().header("User-ID", &format!("attacker-{number}")).open().into_stream();
+        // The buffers of the kernel should take little.
         set_socket_recv_buffer_size(&stream, 4096).expect("a small buffer");
         set_socket_send_buffer_size(&stream, 16 << 10).expect("a small buffer");
         stream.set_nonblocking(true).expect("it need not wait");
         let repeats = number.is_multiple_of(2);
-        let bytes = if repeats { frame(LARGEST, LARGEST) } else { frame(LARGEST, LARGEST - 1) };
+        let mut bytes = client(BINARY, &[b'x'; LARGEST]);
+        if !repeats {
+            bytes.pop();
+        }
         Attacker { stream, bytes, repeats, sent: 0, is_over: false }
     }
 
-    /// Sends what is taken at once. Says whether anything was.
+    /// Sends as much as the socket takes at once. Returns whether it took anything.
     fn push(&mut self) -> bool {
         let mut has_sent = false;
         while !self.is_over && (self.repeats || self.sent < self.bytes.len()) {
@@ -76,7 +74,7 @@ impl Attacker {
     }
 }
 
-/// All push until nothing is taken any more for a second: then everybody is ended, or paused.
+/// All send until no socket takes anything for a second: each connection has ended or is paused.
 fn attack(attackers: &mut [Attacker]) {
     let mut last = Instant::now();
     let end = last + Duration::from_secs(60);
@@ -93,7 +91,7 @@ fn attack(attackers: &mut [Attacker]) {
     }
 }
 
-/// As many sockets as it takes.
+/// Allows this process enough sockets.
 fn allow_sockets() {
     let limit = getrlimit(Resource::Nofile);
     let wanted = (CONNECTIONS as u64 + 200).max(limit.current.unwrap_or(u64::MAX));
@@ -101,55 +99,38 @@ fn allow_sockets() {
 }
 
 #[test]
-fn little_memory_sheds_load_and_does_not_kill() {
+fn process_with_little_memory_sheds_load_and_survives() {
     allow_sockets();
     for runtime in Runtime::BOTH {
-        let kibibytes = memory(runtime) / 1024;
-        let postern = Postern::start_limited(runtime, &[("POSTERN_WORKERS", "2")], kibibytes);
+        let postern = start_limited(runtime);
         let mut attackers: Vec<Attacker> =
             (0..CONNECTIONS).map(|number| Attacker::new(&postern, number)).collect();
         attack(&mut attackers);
-        // They hold what they have, and others are served: messages of every size come back.
-        let Open { mut socket, .. } = Handshake::to(postern.address()).as_john().open();
+        // While they are connected, another client is served.
+        let mut open = postern.open();
         for size in [1, 20, 1000, 60_000] {
-            let message = vec![b'm'; size];
-            socket.send(message.clone().into()).expect("the message is taken");
-            assert_eq!(socket.read().expect("the echo").into_data(), message, "{runtime}: {size} bytes");
+            open.echo(vec![b'm'; size]);
         }
-        // Those whose message was not whole were told, unless they had gone on; those who did not read were dropped.
+        // Connections with unfinished messages got a Close, and those that did not read were dropped.
         postern.wait_for("code: 1013");
         postern.wait_for("reason: too slow while memory was short");
-        // And again, when those who are left have gone.
+        // The same again, after all of them have disconnected.
         drop(attackers);
         let mut again: Vec<Attacker> =
             (0..CONNECTIONS / 4).map(|number| Attacker::new(&postern, number)).collect();
         attack(&mut again);
-        socket.send("still here".into()).expect("the message is taken");
-        assert_eq!(socket.read().expect("the echo").into_data(), "still here".as_bytes(), "{runtime}");
+        open.echo("still here");
     }
 }
 
 #[test]
-fn the_limits_on_the_process_are_those_of_its_settings() {
+fn memory_limit_of_the_process_determines_the_default_setting() {
     for runtime in Runtime::BOTH {
-        let limit = memory(runtime);
-        let postern = Postern::start_limited(runtime, &[("POSTERN_WORKERS", "2")], limit / 1024);
+        let (limit, postern) = (memory(runtime), start_limited(runtime));
         let line = postern.wait_for("max_memory: ");
         let (_, value) = line.split_once("max_memory: ").expect("it is there");
         let value: usize = value.split(',').next().and_then(|value| value.parse().ok()).expect("a number");
-        // Half of half of what it had not used at its start.
+        // A quarter of the memory that was free at its start.
         assert!(value <= limit / 4 && value > limit / 8, "{runtime}: {line}");
-        let printed = Postern::print_config(runtime, &[("POSTERN_MAX_MEMORY", "3MiB")]).join("\n");
-        assert!(printed.contains("POSTERN_MAX_MEMORY=3MiB"), "{printed}");
-    }
-}
-
-#[test]
-fn a_log_queue_that_holds_nothing_is_refused() {
-    for runtime in Runtime::BOTH {
-        let (status, said) = Postern::refuse(runtime, &[("POSTERN_LOG_QUEUE", "1KiB")]);
-        assert_eq!(status.code(), Some(2));
-        let [line] = &said[..] else { panic!("{said:?}") };
-        assert!(line.contains("POSTERN_LOG_QUEUE=1KiB: "), "{line}");
     }
 }

@@ -1,46 +1,36 @@
-//! A process that stands still, because its log takes nothing or because it is stopped. No client that has answered in
-//! time is closed for it, and clients that leave are gone. On both binaries.
+//! A process that makes no progress, because its log is not read or because it is stopped. It closes no client that has
+//! answered in time, and removes clients that leave. On both binaries.
 
-use std::fs::File;
 use std::io::{self, ErrorKind, PipeReader, Read, Write};
 use std::net::TcpStream;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use postern_tests::http;
-use postern_tests::ports;
+use postern_tests::frames::{self, BINARY, CLOSE, TEXT, receive};
 use postern_tests::postern::{Postern, Runtime};
-use postern_tests::ws::{Handshake, Open, Outcome};
+use postern_tests::wait_until;
+use postern_tests::ws::Outcome;
 use rustix::process::Signal;
 
-/// Shorter than the standstills below.
+/// Shorter than [`STANDSTILL`].
 const HEARTBEAT: [(&str, &str); 2] = [("POSTERN_PING_INTERVAL", "1s"), ("POSTERN_PONG_TIMEOUT", "800ms")];
 
 const STANDSTILL: Duration = Duration::from_secs(4);
 
-/// How long a condition may take that should take a second or two, on a busy machine.
+/// Ten times what a busy machine needs.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn stream(open: Open) -> TcpStream {
-    open.socket.get_ref().try_clone().expect("a second descriptor of the socket")
-}
-
-fn open(postern: &Postern) -> TcpStream {
-    stream(Handshake::to(postern.address()).as_john().open())
-}
-
-/// Clients that answer each ping after a while, until they are told to stop.
+/// Clients that answer each ping after a delay, until [`stop`](Self::stop).
 struct Answering {
     is_over: Arc<AtomicBool>,
-    /// Gives the clients back, and how many of them were closed.
+    /// Returns the clients, and how many of them were closed.
     thread: JoinHandle<(Vec<TcpStream>, usize)>,
 }
 
 impl Answering {
-    /// `delay` is what a pong takes: so long that some of them are under way at any time.
+    /// `delay` is the time of a pong: long enough for some pongs to be in transit at any time.
     fn start(mut clients: Vec<TcpStream>, delay: Duration) -> Answering {
         let is_over = Arc::new(AtomicBool::new(false));
         let until = is_over.clone();
@@ -76,34 +66,27 @@ impl Answering {
         Answering { is_over, thread }
     }
 
-    /// Ends it; gives the clients, and how many of them were closed.
+    /// Returns the clients, and how many of them were closed.
     fn stop(self) -> (Vec<TcpStream>, usize) {
         self.is_over.store(true, Ordering::Relaxed);
         self.thread.join().expect("the clients answer")
     }
 }
 
-/// Postern with a control port and a standard output that is not read, and what it would be read from.
-fn start_unread(runtime: Runtime, more: &[(&str, &str)]) -> (Postern, std::net::SocketAddr, PipeReader) {
-    let (reader, writer) = io::pipe().expect("a pipe");
-    let control = ports::free();
-    let address = control.to_string();
+/// Postern with a control port and a log that is not read.
+fn start_unread(runtime: Runtime, more: &[(&str, &str)]) -> (Postern, PipeReader) {
     let ours = [
-        ("POSTERN_CONTROL", address.as_str()),
         ("POSTERN_LOG_STALL", "pause"),
         ("POSTERN_LOG_MESSAGES", "full"),
         ("POSTERN_LOG_QUEUE", "64KiB"),
         ("POSTERN_WORKERS", "1"),
     ];
-    let settings: Vec<_> = ours.iter().chain(more).copied().collect();
-    let postern = Postern::start_logging_to(runtime, &settings, File::from(OwnedFd::from(writer)));
-    (postern, control, reader)
+    Postern::with(runtime, &[&ours, more].concat()).control().start_unread()
 }
 
-/// Sends messages until the log is full and nothing is read any more.
+/// Sends messages until the log is full and Postern stops reading.
 fn fill_log(client: &TcpStream) {
-    let mut frame = vec![b'x'; 10_000];
-    frame.splice(..0, [0x82, 0x80 | 126, 0x27, 0x10, 0, 0, 0, 0]);
+    let frame = frames::client(BINARY, &[b'x'; 10_000]);
     let mut echoes = client.try_clone().expect("a second descriptor");
     thread::spawn(move || io::copy(&mut echoes, &mut io::sink()));
     client.set_write_timeout(Some(Duration::from_millis(500))).expect("a timeout");
@@ -115,7 +98,7 @@ fn fill_log(client: &TcpStream) {
             Err(error) => panic!("the connection is gone: {error}"),
         }
     }
-    panic!("it goes on reading");
+    panic!("it continues to read");
 }
 
 /// Reads the log from now on.
@@ -123,23 +106,9 @@ fn drain(mut log: PipeReader) {
     thread::spawn(move || io::copy(&mut log, &mut io::sink()));
 }
 
-fn wait_until(what: &str, is_so: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
-        thread::sleep(Duration::from_millis(50));
-    }
-}
-
-fn metric(control: std::net::SocketAddr, name: &str) -> f64 {
-    let text = http::request(control, "GET", "/metrics", &[], b"").expect("an answer").text();
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.unwrap_or_else(|| panic!("no {name} in\n{text}")).parse().expect("a number")
-}
-
 #[track_caller]
 fn check_echo(client: &mut TcpStream) {
-    client.write_all(&[0x81, 0x81, 0, 0, 0, 0, b'y']).expect("it is taken");
+    client.write_all(&frames::client(TEXT, b"y")).expect("it is taken");
     client.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     // Pings may come before it.
     let mut received = Vec::new();
@@ -151,75 +120,70 @@ fn check_echo(client: &mut TcpStream) {
 }
 
 #[test]
-fn clients_that_answer_pings_outlive_a_log_that_takes_nothing() {
+fn clients_that_answer_pings_stay_connected_while_the_log_is_not_read() {
     for runtime in Runtime::BOTH {
-        let (postern, control, log) = start_unread(runtime, &HEARTBEAT);
-        let filler = open(&postern);
-        let clients = (0..20).map(|_| open(&postern)).collect();
+        let (postern, log) = start_unread(runtime, &HEARTBEAT);
+        let filler = postern.open_stream();
+        let clients = (0..20).map(|_| postern.open_stream()).collect();
         let answering = Answering::start(clients, Duration::from_millis(200));
         fill_log(&filler);
         thread::sleep(STANDSTILL);
-        assert!(metric(control, "postern_log_stalled") == 1.0, "{runtime}");
+        assert!(postern.metric("postern_log_stalled") == Some(1.0), "{runtime}");
         drain(log);
-        // Longer than a ping and its pong may take.
+        // Longer than the time of a ping and its pong.
         thread::sleep(STANDSTILL);
         let (mut clients, closed) = answering.stop();
         assert_eq!(closed, 0, "{runtime}: closed although they answered");
         clients.iter_mut().for_each(check_echo);
-        wait_until("the log is taken", || metric(control, "postern_log_stalled") == 0.0);
-        assert!(
-            metric(control, "postern_log_stalled_seconds_total") >= STANDSTILL.as_secs_f64(),
-            "{runtime}"
-        );
+        wait_until("the log is taken", || postern.metric("postern_log_stalled") == Some(0.0));
+        let stalled = postern.metric("postern_log_stalled_seconds_total");
+        assert!(stalled >= Some(STANDSTILL.as_secs_f64()), "{runtime}: {stalled:?}");
     }
 }
 
 #[test]
-fn while_the_log_takes_nothing_readiness_says_so_and_new_users_get_an_answer() {
+fn while_the_log_is_not_read_the_process_is_not_ready_and_new_users_get_503() {
     for runtime in Runtime::BOTH {
-        let (postern, control, log) = start_unread(runtime, &[]);
-        let ready = || http::request(control, "GET", "/readyz", &[], b"").expect("an answer");
+        let (postern, log) = start_unread(runtime, &[]);
+        let ready = || postern.get("/readyz");
         wait_until("it is ready", || ready().status == 200);
-        let filler = open(&postern);
+        let filler = postern.open_stream();
         let mut early = TcpStream::connect(postern.address()).expect("the port is open");
         fill_log(&filler);
-        early.write_all(&Handshake::to(postern.address()).as_john().bytes()).expect("it is taken");
+        early.write_all(&postern.john().bytes()).expect("it is taken");
         wait_until("it is not ready", || ready().status == 503);
         assert_eq!(ready().json()["reasons"], serde_json::json!(["log"]), "{runtime}");
-        let refused = Handshake::to(postern.address()).as_john().refused();
-        assert_eq!((refused.status, refused.json()["error"]["code"].as_str()), (503, Some("log_stalled")));
+        let refused = postern.john().refused_with(503, "log_stalled");
         assert!(refused.header("retry-after").parse::<u32>().is_ok(), "{runtime}");
         early.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        let mut status = [0; 12];
-        early.read_exact(&mut status).expect("an answer");
-        assert_eq!(&status, b"HTTP/1.1 503", "{runtime}");
+        assert_eq!(receive(&mut early, 12), b"HTTP/1.1 503", "{runtime}");
         drain(log);
         wait_until("it is ready again", || ready().status == 200);
-        check_echo(&mut open(&postern));
+        check_echo(&mut postern.open_stream());
     }
 }
 
 #[test]
-fn users_that_leave_while_the_log_takes_nothing_are_gone() {
+fn users_that_leave_while_the_log_is_not_read_are_removed() {
     for runtime in Runtime::BOTH {
-        let (postern, control, _log) = start_unread(runtime, &[]);
-        let filler = open(&postern);
-        let [fin, reset, mut close] = [(); 3].map(|()| open(&postern));
+        let (postern, _log) = start_unread(runtime, &[]);
+        let filler = postern.open_stream();
+        let [fin, reset, mut close] = [(); 3].map(|()| postern.open_stream());
         fill_log(&filler);
-        wait_until("the log counts as stalled", || metric(control, "postern_log_stalled") == 1.0);
-        assert_eq!(metric(control, "postern_connections"), 4.0, "{runtime}");
-        close.write_all(&[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8]).expect("it is taken");
+        wait_until("the log counts as stalled", || postern.metric("postern_log_stalled") == Some(1.0));
+        assert_eq!(postern.metric("postern_connections"), Some(4.0), "{runtime}");
+        close.write_all(&frames::client(CLOSE, &frames::close(1000, ""))).expect("it is taken");
         rustix::net::sockopt::set_socket_linger(&reset, Some(Duration::ZERO)).expect("it can be");
         drop((fin, reset, close));
-        wait_until("three are gone", || metric(control, "postern_connections") == 1.0);
+        wait_until("three are gone", || postern.metric("postern_connections") == Some(1.0));
     }
 }
 
 #[test]
-fn clients_that_answer_pings_outlive_a_process_that_is_stopped() {
+fn clients_that_answer_pings_stay_connected_while_the_process_is_stopped() {
     for runtime in Runtime::BOTH {
         let mut postern = Postern::start(runtime, &HEARTBEAT);
-        let clients = (0..100).map(|_| open(&postern)).collect();
+        let clients = (0..100).map(|_| postern.open_stream()).collect();
         let answering = Answering::start(clients, Duration::from_millis(400));
         thread::sleep(Duration::from_secs(2));
         postern.process.signal(Signal::STOP).expect("it is there");
@@ -239,38 +203,34 @@ fn requests_that_arrive_while_the_process_is_stopped_are_answered() {
         let address = postern.address();
         let connect = || TcpStream::connect(address).expect("the port is open");
         let mut clients: Vec<TcpStream> = (0..50).map(|_| connect()).collect();
-        // These have been accepted when a later connection has been answered.
-        open(&postern);
+        // These are accepted before a later connection is answered.
+        postern.open_stream();
         postern.process.signal(Signal::STOP).expect("it is there");
-        // And these wait to be accepted.
+        // These wait to be accepted.
         clients.extend((0..50).map(|_| connect()));
-        let request = Handshake::to(address).as_john().bytes();
+        let request = postern.john().bytes();
         clients.iter_mut().for_each(|client| client.write_all(&request).expect("it is taken"));
         thread::sleep(STANDSTILL);
         postern.process.signal(Signal::CONT).expect("it is there");
         for client in &mut clients {
             client.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-            let mut status = [0; 12];
-            client.read_exact(&mut status).expect("an answer");
-            assert_eq!(String::from_utf8_lossy(&status), "HTTP/1.1 101", "{runtime}");
+            assert_eq!(receive(client, 12), b"HTTP/1.1 101", "{runtime}");
         }
     }
 }
 
-/// The only connection that the user may have is in its closing handshake when the next one comes.
+/// The only connection of a user is in its closing handshake when the next one is opened.
 #[test]
-fn a_connection_that_is_closing_takes_no_place_of_its_user() {
+fn closing_connection_does_not_count_for_its_user() {
     for runtime in Runtime::BOTH {
         let postern = Postern::start(runtime, &[("POSTERN_MAX_CONNECTIONS_PER_USER", "1")]);
-        let mut before = open(&postern);
+        let mut before = postern.open_stream();
         for _ in 0..3 {
-            assert!(matches!(Handshake::to(postern.address()).as_john().send(), Ok(Outcome::Refused(_))));
+            assert!(matches!(postern.john().send(), Ok(Outcome::Refused(_))));
             // A frame with reserved bits. The answer is a Close, and the socket stays for a second.
             before.write_all(&[0xf1, 0x80, 0, 0, 0, 0]).expect("it is taken");
-            let mut close = [0; 2];
-            before.read_exact(&mut close).expect("a Close");
-            assert_eq!(close[0], 0x88, "{runtime}");
-            let next = open(&postern);
+            assert_eq!(receive(&mut before, 2)[0], CLOSE, "{runtime}");
+            let next = postern.open_stream();
             drop(std::mem::replace(&mut before, next));
         }
     }

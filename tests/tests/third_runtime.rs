@@ -10,28 +10,28 @@ use postern_tests::ports;
 use postern_tests::process::Process;
 use postern_tests::ws::Handshake;
 
-/// The example, and what ends it when it is dropped.
+/// The example, and the descriptor whose end stops it.
 fn start() -> (Process, SocketAddr, OwnedFd) {
     let address = ports::free();
     let (input, end) = std::io::pipe().expect("a pipe");
     let mut command = Command::new(Binary::Blocking.path());
     command.arg(address.to_string());
-    let mut process = Process::spawn_with_input("blocking", &mut command, input.into()).expect("it starts");
+    let mut process =
+        Process::spawn_with("blocking", &mut command, OwnedFd::from(input), None).expect("it starts");
     process.wait_until_listening(address, PATIENCE).expect("it listens");
     (process, address, end.into())
 }
 
 #[test]
-fn it_admits_echoes_refuses_and_closes() {
+fn example_admits_echoes_refuses_and_closes() {
     let (process, address, _end) = start();
     let mut client = Handshake::to(address).as_john().open();
     client.echo("Hello World");
     client.echo(vec![0_u8, 1, 0xfe, 0xff]);
-    // More than one read brings, and so a message that lends its own memory.
+    // More than one read.
     client.echo(vec![b'x'; 65_536]);
-    let refused = Handshake::to(address).refused();
-    assert_eq!((refused.status, refused.json()["error"]["code"].as_str()), (401, Some("identity_missing")));
-    // Beside the one that is open, in a thread of its own.
+    Handshake::to(address).refused_with(401, "identity_missing");
+    // At the same time, in a thread of its own.
     Handshake::to(address).as_john().open().close();
     client.close();
     for line in [
@@ -40,29 +40,26 @@ fn it_admits_echoes_refuses_and_closes() {
         "refused: 401 identity_missing",
         "closed: 123, 1000 closed by the client",
     ] {
-        process.wait_for_line(|printed| printed == line, PATIENCE).expect("it is said");
+        process.wait_for_line(|printed| printed == line, PATIENCE).expect("the line is printed");
     }
 }
 
 #[test]
-fn time_passes_in_it() {
+fn unfinished_head_times_out() {
     let (_process, address, _end) = start();
-    // A head that does not come is refused after five seconds.
+    // An unfinished head is refused after five seconds.
     let mut connection = postern_tests::http::Connection::open(address).expect("it listens");
     connection.send(b"GET /ws HTTP/1.1\r\n").expect("it reads");
     assert_eq!(connection.response().expect("an answer").status, 408);
 }
 
 #[test]
-fn it_stops_when_it_is_told_to() {
+fn example_stops_at_the_end_of_its_input() {
     let (mut process, address, end) = start();
     let mut client = Handshake::to(address).as_john().open();
     client.echo("Hello World");
     drop(end);
-    let close = client.socket.read().expect("a close");
-    let tungstenite::Message::Close(Some(frame)) = close else { panic!("no close: {close:?}") };
-    assert_eq!(u16::from(frame.code), 1001);
-    while client.socket.read().is_ok() {}
+    assert_eq!(client.close_code(), 1001);
     assert!(process.wait(PATIENCE).expect("it ends").success());
 }
 

@@ -47,7 +47,7 @@ fn nginx_proves_itself_by_the_lines_that_are_shown() {
     // nginx's workers may be another user than the one who tests, and have to get there.
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("a mode");
     let secret = [("POSTERN_PROXY_SECRET", SECRET), ("POSTERN_LISTEN_MODE", "0666")];
-    let postern = Postern::start_beside(Runtime::Smol, &format!(",unix:{socket}"), &secret);
+    let postern = Postern::with(Runtime::Smol, &secret).listening(&format!(",unix:{socket}")).start();
     let identity = Identity::start();
     let lines = text.replace("/run/postern.sock", &socket);
     assert_ne!(lines, text);
@@ -67,8 +67,9 @@ fn haproxy_proves_itself_by_the_lines_that_are_shown() {
     let text = shown("HAProxy").replace('…', SECRET);
     let folder = tempfile::tempdir().expect("a temporary folder");
     let socket = folder.path().join("postern.sock").display().to_string();
-    let postern =
-        Postern::start_beside(Runtime::Mio, &format!(",unix:{socket}"), &[("POSTERN_PROXY_SECRET", SECRET)]);
+    let postern = Postern::with(Runtime::Mio, &[("POSTERN_PROXY_SECRET", SECRET)])
+        .listening(&format!(",unix:{socket}"))
+        .start();
     let identity = Identity::start();
     let lines = text.replace("/run/postern.sock", &socket);
     assert_ne!(lines, text);
