@@ -1,9 +1,9 @@
-//! The units of `deploy/systemd`, and systemd's own tools, which need no systemd that runs.
+//! The units of `deploy/systemd`, and systemd's own tools, which do not need a running systemd.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use tempfile::TempDir;
@@ -17,48 +17,28 @@ pub const UNITS: [&str; 3] = ["postern.service", "postern.socket", "postern-cont
 /// All drop-ins for the service.
 pub const DROP_INS: [&str; 2] = ["smol.conf", "secrets.conf"];
 
-/// What a unit says, from top to bottom.
-#[derive(Debug)]
-pub struct Unit {
-    name: String,
-    /// The key and the value of each line.
-    lines: Vec<(String, String)>,
+/// The values of a key in a unit or a drop-in of `deploy/systemd`, from top to bottom.
+///
+/// # Panics
+///
+/// If it cannot be read.
+#[track_caller]
+pub fn values(unit: &str, key: &str) -> Vec<String> {
+    let text = text(unit);
+    let values = text.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    values.map(str::to_owned).collect()
 }
 
-impl Unit {
-    /// A unit or a drop-in of `deploy/systemd`.
-    ///
-    /// # Panics
-    ///
-    /// If it cannot be read.
-    #[track_caller]
-    pub fn shipped(name: &str) -> Self {
-        let text = text(name);
-        let lines =
-            text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once('='));
-        Self {
-            name: name.to_owned(),
-            lines: lines.map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
-        }
-    }
-
-    /// All that it says for this key.
-    pub fn all(&self, key: &str) -> Vec<&str> {
-        self.lines.iter().filter(|(present, _)| present == key).map(|(_, value)| value.as_str()).collect()
-    }
-
-    /// The one thing that it says for this key.
-    ///
-    /// # Panics
-    ///
-    /// If there is none or more than one.
-    #[track_caller]
-    pub fn one(&self, key: &str) -> &str {
-        match self.all(key)[..] {
-            [value] => value,
-            ref values => panic!("{}: {key}= has {values:?}, and one was expected", self.name),
-        }
-    }
+/// The one value of a key.
+///
+/// # Panics
+///
+/// If there is none or more than one.
+#[track_caller]
+pub fn value(unit: &str, key: &str) -> String {
+    let values = values(unit, key);
+    assert_eq!(values.len(), 1, "{unit}: {key}= has {values:?}");
+    values.concat()
 }
 
 /// The text of a file of `deploy/systemd`.
@@ -77,11 +57,11 @@ pub fn folder() -> PathBuf {
     workspace::path("deploy/systemd")
 }
 
-/// A tool of systemd. What it starts does not inherit its libraries, if it clears the environment.
+/// A tool of systemd. Programs that it starts with an empty environment do not inherit its libraries.
 ///
 /// # Panics
 ///
-/// If it cannot be fetched.
+/// If it cannot be downloaded.
 #[track_caller]
 pub fn tool(name: &str) -> Command {
     let root = provision::systemd().expect("systemd");
@@ -96,21 +76,19 @@ pub fn tool(name: &str) -> Command {
     command
 }
 
-/// The names of all system calls that these entries of `SystemCallFilter=` let through. Each entry is a list, behind `~`
-/// if it takes away.
+/// The names of all system calls that these entries of `SystemCallFilter=` allow. Each entry is a list; after `~` it forbids.
 ///
 /// # Panics
 ///
 /// If `systemd-analyze` does not know a group.
-pub fn system_calls(filter: &[&str]) -> BTreeSet<String> {
-    // Always let through (systemd.exec(5)).
+pub fn system_calls(filter: &[String]) -> BTreeSet<String> {
+    // Always allowed (systemd.exec(5)).
     let mut calls = BTreeSet::new();
     expand("@default", &mut calls);
     for entry in filter {
-        let (names, takes_away) = entry.strip_prefix('~').map_or((*entry, false), |names| (names, true));
         let mut named = BTreeSet::new();
-        names.split_whitespace().for_each(|name| expand(name, &mut named));
-        if takes_away {
+        entry.trim_start_matches('~').split_whitespace().for_each(|name| expand(name, &mut named));
+        if entry.starts_with('~') {
             calls.retain(|call| !named.contains(call));
         } else {
             calls.extend(named);
@@ -128,13 +106,13 @@ fn expand(name: &str, calls: &mut BTreeSet<String>) {
     let output = tool("systemd-analyze").args(["syscall-filter", name]).output().expect("it starts");
     assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8_lossy(&output.stdout);
-    // The name of the group, what it is for, and its members.
+    // The name of the group, its description, and its members.
     let members =
         text.lines().skip(1).map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     members.for_each(|member| expand(member, calls));
 }
 
-/// A host on which the units are installed, as far as `systemd-analyze` looks at one.
+/// The root of a host on which the units are installed, for `systemd-analyze`.
 #[derive(Debug)]
 pub struct Host {
     root: TempDir,
@@ -145,7 +123,7 @@ impl Host {
     ///
     /// # Panics
     ///
-    /// If systemd cannot be fetched, or a file not be written.
+    /// If systemd cannot be downloaded, or a file cannot be written.
     #[track_caller]
     pub fn with(drop_ins: &[&str]) -> Self {
         let systemd = provision::systemd().expect("systemd");
@@ -175,26 +153,26 @@ impl Host {
         let kill = ["usr/bin/kill", "bin/kill"].map(|path| systemd.join(path));
         let kill = kill.iter().find(|path| path.is_file()).expect("kill");
         fs::copy(kill, place("bin/kill")).expect("kill");
-        // `systemd-analyze` may run as somebody else than whom the folder belongs to.
+        // `systemd-analyze` may run as another user than the owner of the folder.
         fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).expect("a mode");
         Self { root }
     }
 
-    /// Changes one text of the service, as somebody might by mistake.
+    /// Introduces a mistake into the service.
     ///
     /// # Panics
     ///
     /// If it is not there exactly once.
     #[track_caller]
     pub fn change(self, from: &str, to: &str) -> Self {
-        let path = self.path("etc/systemd/system/postern.service");
+        let path = self.root.path().join("etc/systemd/system/postern.service");
         let text = fs::read_to_string(&path).expect("the service");
         assert_eq!(text.matches(from).count(), 1, "{from:?} in\n{text}");
         fs::write(path, text.replace(from, to)).expect("the service");
         self
     }
 
-    /// Whether `systemd-analyze` is content, and all that it says.
+    /// Runs `systemd-analyze`. Returns whether it succeeded, and its output.
     ///
     /// # Panics
     ///
@@ -210,9 +188,5 @@ impl Host {
             .expect("it starts");
         let said = [output.stdout, output.stderr].concat();
         (output.status.success(), String::from_utf8_lossy(&said).into_owned())
-    }
-
-    fn path(&self, relative: &str) -> PathBuf {
-        Path::new(self.root.path()).join(relative)
     }
 }
