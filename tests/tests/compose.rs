@@ -1,5 +1,5 @@
-//! `deploy/compose.yaml` as Compose itself understands it, in both profiles: who can reach whom, and how each container
-//! is confined. No container runs here; what is in the images is looked at by `.ci/image`.
+//! `deploy/compose.yaml` as Compose reads it, in both profiles: the networks, and the confinement of each container. No
+//! container runs here; `.ci/image` checks the images.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -7,13 +7,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::{Command, Output};
 
 use postern_tests::postern::{Postern, Runtime};
-use postern_tests::{provision, workspace};
-use serde_json::{Map, Value};
+use postern_tests::{provision, settings_in, workspace};
+use serde_json::{Map, Value, json};
 
 const PROFILES: [&str; 2] = ["dev", "prod"];
 const FILE: &str = "deploy/compose.yaml";
 
-/// What Compose makes of the file with these variables.
+/// The output of Compose for the file and these variables.
 struct Project {
     text: Value,
     profile: &'static str,
@@ -42,7 +42,7 @@ impl Project {
         services.find(|(name, _)| name.starts_with("websocket")).expect("one service is Postern")
     }
 
-    /// Who is on this network.
+    /// The services on this network.
     fn members(&self, network: &str) -> BTreeSet<&str> {
         let services = self.services().into_iter();
         services
@@ -52,7 +52,7 @@ impl Project {
     }
 }
 
-/// Runs `docker-compose config` and turns what it prints into JSON.
+/// Runs `docker-compose config`, and converts its output into JSON.
 fn compose(profile: &str, variables: &[(&str, &str)]) -> Output {
     const SCRIPT: &str = "
 import json, subprocess, sys, yaml
@@ -61,7 +61,7 @@ json.dump(yaml.safe_load(done.stdout), sys.stdout)
 sys.exit(done.returncode)
 ";
     let packages = provision::docker_compose().unwrap_or_else(|failure| panic!("{failure}"));
-    // Away from deploy/.env, which is whoever's who runs the tests.
+    // In another folder than that of deploy/.env, which belongs to the developer.
     let folder = tempfile::tempdir().expect("a temporary folder");
     Command::new("python3")
         .args(["-c", SCRIPT, "--file"])
@@ -79,30 +79,16 @@ sys.exit(done.returncode)
         .expect("python3 runs")
 }
 
-/// Both profiles with what `.env.example` says, and a secret.
+/// Both profiles with the variables of `.env.example`, and a secret.
 fn both() -> [Project; 2] {
-    let example = variables("deploy/.env.example");
-    PROFILES.map(|profile| {
-        let mut variables: Vec<_> =
-            example.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        variables.push(("JWT_SECRET", "an-example"));
-        Project::new(profile, &variables)
-    })
-}
-
-/// The variables of a file as `.env`.
-fn variables(path: &str) -> BTreeMap<String, String> {
-    let text = fs::read_to_string(workspace::path(path)).expect("it is there");
-    let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
-    lines
-        .map(|line| line.split_once('=').unwrap_or_else(|| panic!("{path}: {line}")))
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect()
+    let mut variables = settings_in("deploy/.env.example");
+    variables.push(("JWT_SECRET", "an-example"));
+    PROFILES.map(|profile| Project::new(profile, &variables))
 }
 
 #[track_caller]
 fn object(value: &Value) -> &Map<String, Value> {
-    value.as_object().unwrap_or_else(|| panic!("no object: {value}"))
+    value.as_object().unwrap_or_else(|| panic!("not an object: {value}"))
 }
 
 #[track_caller]
@@ -121,7 +107,7 @@ fn environment(service: &Value) -> BTreeMap<&str, &str> {
 fn seconds(text: &str) -> u64 {
     text.strip_suffix('s')
         .and_then(|number| number.parse().ok())
-        .unwrap_or_else(|| panic!("no seconds: {text}"))
+        .unwrap_or_else(|| panic!("not seconds: {text}"))
 }
 
 #[test]
@@ -131,9 +117,9 @@ fn only_the_gateway_has_a_port() {
             project.services().into_iter().filter(|(_, service)| !service["ports"].is_null()).collect();
         let [(name, service)] = with_ports[..] else { panic!("not one service: {with_ports:?}") };
         assert_eq!(name, "traefik");
-        assert_eq!(service["ports"], serde_json::json!([{"published": 9191, "target": 9191}]));
+        assert_eq!(service["ports"], json!([{"published": 9191, "target": 9191}]));
         for (name, service) in project.services() {
-            assert!(service["network_mode"].is_null(), "{name} goes around the networks");
+            assert!(service["network_mode"].is_null(), "{name} does not use the networks");
         }
     }
     let other = Project::new("prod", &[("JWT_SECRET", "x"), ("HOST_PORT", "8083")]);
@@ -142,7 +128,7 @@ fn only_the_gateway_has_a_port() {
 }
 
 #[test]
-fn nobody_but_the_gateway_is_on_a_network_with_postern() {
+fn only_the_gateway_shares_a_network_with_postern() {
     for project in both() {
         let (postern, service) = project.postern();
         for network in object(&service["networks"]).keys() {
@@ -150,9 +136,9 @@ fn nobody_but_the_gateway_is_on_a_network_with_postern() {
             others.remove(postern);
             match network.as_str() {
                 "websocket" => assert_eq!(others, BTreeSet::from(["traefik"])),
-                // For backends, of which this file has none.
+                // For backends, which this file does not contain.
                 "backends" => assert_eq!(others, BTreeSet::new()),
-                // The way out, alone.
+                // Access to the outside.
                 "crates" => {
                     assert_eq!((project.profile, others), ("dev", BTreeSet::new()));
                 }
@@ -166,7 +152,7 @@ fn nobody_but_the_gateway_is_on_a_network_with_postern() {
     }
 }
 
-/// A backend or Prometheus that joins the network for them reaches the control port, and nothing of the gateway's.
+/// A backend or Prometheus on the network `backends` reaches the control port, and not the gateway's port.
 #[test]
 fn backends_reach_the_control_port_on_a_network_of_their_own() {
     for project in both() {
@@ -187,54 +173,35 @@ fn backends_reach_the_control_port_on_a_network_of_their_own() {
         assert_eq!((data.ip(), control.ip()), (address("websocket"), address("backends")), "{name}");
         assert_eq!(data.port().to_string(), environment["PORT"], "{name}");
         for network in ["websocket", "backends"] {
-            assert_eq!(service["networks"][network]["aliases"], serde_json::json!(["websocket"]), "{name}");
+            assert_eq!(service["networks"][network]["aliases"], json!(["websocket"]), "{name}");
         }
-        // The file says to backends where the control port is.
+        // The comment for backends names the control port.
         let text = fs::read_to_string(workspace::path(FILE)).expect("it is there");
         assert!(text.contains(&format!("http://websocket:{}", control.port())), "{control}");
     }
 }
 
 #[test]
-fn the_key_of_backends_comes_from_the_environment_and_is_shown_nowhere() {
-    for profile in PROFILES {
-        let key = "0123456789abcdef0123456789abcdef";
-        let project = Project::new(profile, &[("JWT_SECRET", "x"), ("POSTERN_API_KEY", key)]);
-        let (name, service) = project.postern();
-        let environment = environment(service);
-        assert_eq!(environment["POSTERN_API_KEY"], key, "{name}");
-        let settings: Vec<_> = environment.into_iter().collect();
-        for runtime in Runtime::BOTH {
-            let printed = Postern::print_config(runtime, &settings).join("\n");
-            assert!(
-                printed.contains("POSTERN_API_KEY=***") && !printed.contains(key),
-                "{runtime}: {printed}"
-            );
-            assert!(!printed.contains("# Warnings"), "{runtime}: {printed}");
-        }
-    }
-}
-
-#[test]
-fn every_container_is_confined_and_watched() {
+fn every_container_is_confined_and_has_a_health_check() {
     for project in both() {
         assert_eq!(project.services().len(), 3);
         for (name, service) in project.services() {
             let place = format!("{name} of {}", project.profile);
-            assert_eq!(service["read_only"], true, "{place}");
-            assert_eq!(strings(&service["cap_drop"]), BTreeSet::from(["ALL"]), "{place}");
-            assert!(service["cap_add"].is_null() && service["privileged"].is_null(), "{place}");
-            assert!(strings(&service["security_opt"]).contains("no-new-privileges:true"), "{place}");
-            assert_eq!(service["user"], "65532:65532", "{place}");
-            assert_eq!(service["restart"], "unless-stopped", "{place}");
+            for (field, expected) in [
+                ("read_only", json!(true)),
+                ("cap_drop", json!(["ALL"])),
+                ("cap_add", json!(null)),
+                ("privileged", json!(null)),
+                ("security_opt", json!(["no-new-privileges:true"])),
+                ("user", json!("65532:65532")),
+                ("restart", json!("unless-stopped")),
+            ] {
+                assert_eq!(service[field], expected, "{place}: {field}");
+            }
             assert!(service["pids_limit"].is_u64(), "{place}");
-            assert!(
-                service["logging"]["options"]["max-size"].is_string(),
-                "{place}: its log may fill the disk"
-            );
+            assert!(service["logging"]["options"]["max-size"].is_string(), "{place}: its log fills the disk");
             let health = &service["healthcheck"];
-            assert_eq!(health["test"][0], "CMD", "{place}: there is no shell in its image");
-            assert!(health["test"].as_array().is_some_and(|test| test.len() > 1), "{place}");
+            assert_eq!(health["test"][0], "CMD", "{place}: the image has no shell");
             for time in ["interval", "timeout"] {
                 seconds(health[time].as_str().unwrap_or_default());
             }
@@ -243,26 +210,24 @@ fn every_container_is_confined_and_watched() {
 }
 
 #[test]
-fn postern_takes_its_environment_and_gets_no_secret() {
-    for project in both() {
+fn postern_uses_its_environment_and_has_no_secret_of_others() {
+    let key = "0123456789abcdef0123456789abcdef";
+    let of_backends = [("JWT_SECRET", "x"), ("POSTERN_API_KEY", key)];
+    let with_key = PROFILES.map(|profile| Project::new(profile, &of_backends));
+    for project in both().into_iter().chain(with_key) {
         let (name, service) = project.postern();
         let environment = environment(service);
-        assert!(!environment.contains_key("JWT_SECRET"), "{name} has no use for it");
+        assert!(!environment.contains_key("JWT_SECRET"), "{name} does not need it");
         assert_eq!(environment["POSTERN_TRUSTED_PROXIES"], "private", "{name}");
-        let settings: Vec<_> = environment.iter().map(|(name, value)| (*name, *value)).collect();
+        let variables: Vec<_> = environment.iter().map(|(name, value)| (*name, *value)).collect();
         for runtime in Runtime::BOTH {
-            let config = Postern::print_config(runtime, &settings);
+            let settings = Postern::settings(runtime, &variables);
             for (setting, value) in &environment {
-                let line = format!("{setting}={value}");
-                assert!(
-                    config.iter().any(|printed| printed.starts_with(&line)),
-                    "{runtime}: {line} is not in\n{}",
-                    config.join("\n")
-                );
+                let shown = if *value == key { "***" } else { value };
+                assert_eq!(settings[*setting], shown, "{runtime}: {setting}");
             }
             if project.profile == "prod" {
-                let hard = config.iter().find_map(|line| line.strip_prefix("POSTERN_DRAIN_HARD="));
-                let hard = hard.and_then(|rest| rest.split_whitespace().next()).expect("it is a setting");
+                let hard = &settings["POSTERN_DRAIN_HARD"];
                 let grace = seconds(service["stop_grace_period"].as_str().unwrap_or_default());
                 assert!(seconds(hard) + 10 <= grace, "{runtime} would be killed while it drains for {hard}");
             }
@@ -271,34 +236,25 @@ fn postern_takes_its_environment_and_gets_no_secret() {
 }
 
 #[test]
-fn the_example_has_the_limits_for_production_and_says_them_to_postern() {
-    let example = variables("deploy/.env.example");
-    let limits = variables("deploy/production.env");
-    assert!(!limits.is_empty());
-    let without_example = Project::new("prod", &[("JWT_SECRET", "x")]);
-    for (name, value) in &limits {
-        assert_eq!(example.get(name), Some(value), "{name} in .env.example");
-        let (_, service) = without_example.postern();
-        assert_eq!(environment(service).get(name.as_str()), Some(&value.as_str()), "{name} without a .env");
-    }
-    let mut changed: Vec<(&str, &str)> = limits.keys().map(|name| (name.as_str(), "7")).collect();
+fn limits_for_production_are_the_defaults_and_can_be_set() {
+    let example = settings_in("deploy/.env.example");
+    let limits = settings_in("deploy/production.env");
+    let defaults = Project::new("prod", &[("JWT_SECRET", "x")]);
+    let mut changed: Vec<(&str, &str)> = limits.iter().map(|(name, _)| (*name, "7")).collect();
     changed.extend([("JWT_SECRET", "x"), ("PORT", "8099")]);
     let changed = Project::new("prod", &changed);
-    let (_, service) = changed.postern();
-    for name in limits.keys() {
-        assert_eq!(environment(service)[name.as_str()], "7", "{name} cannot be set");
+    for (name, value) in limits {
+        assert!(example.contains(&(name, value)), "{name} in .env.example");
+        assert_eq!(environment(defaults.postern().1)[name], value, "{name} without a .env");
+        assert_eq!(environment(changed.postern().1)[name], "7", "{name} cannot be set");
     }
-    assert_eq!(environment(service)["PORT"], "8099");
+    assert_eq!(environment(changed.postern().1)["PORT"], "8099");
     assert_eq!(environment(changed.services()["traefik"])["WEBSOCKET_URL"], "http://websocket:8099");
 }
 
 #[test]
-fn without_a_secret_it_does_not_start_and_says_what_to_do() {
-    assert_eq!(
-        variables("deploy/.env.example")["JWT_SECRET"],
-        "",
-        "nobody shall run with a published secret"
-    );
+fn compose_without_a_secret_fails_and_says_what_to_do() {
+    assert!(settings_in("deploy/.env.example").contains(&("JWT_SECRET", "")), "no published secret");
     for profile in PROFILES {
         let output = compose(profile, &[]);
         assert!(!output.status.success());
@@ -308,18 +264,18 @@ fn without_a_secret_it_does_not_start_and_says_what_to_do() {
 }
 
 #[test]
-fn the_gateway_has_the_configuration_that_the_tests_run() {
+fn gateway_has_the_configuration_and_version_of_the_tests() {
     for project in both() {
         let traefik = project.services()["traefik"];
-        // The project's folder is a temporary one here: the path is relative to it.
+        // The path is relative to the project's folder, which is a temporary one here.
         let volumes = strings(&traefik["volumes"]);
         assert_eq!(volumes.len(), 1);
         assert!(volumes.iter().all(|volume| volume.ends_with("/traefik:/etc/traefik:ro")), "{volumes:?}");
         assert_eq!(
             traefik["working_dir"], "/etc/traefik",
-            "the dynamic configuration is named without a folder"
+            "the path of the dynamic configuration has no folder"
         );
-        // The variables by which `gateway::Gateway` sets the addresses are the ones that are set here.
+        // The configuration uses the variables that are set here.
         let routes = fs::read_to_string(workspace::path("deploy/traefik/dynamic.yaml")).expect("it is there");
         let asked: BTreeSet<_> =
             routes.split("{{ env \"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
@@ -337,7 +293,10 @@ fn every_image_is_a_stage_of_the_dockerfile() {
     for project in both() {
         for (name, service) in project.services() {
             if let Some(stage) = service["build"]["target"].as_str() {
-                assert!(dockerfile.contains(&format!(" AS {stage}\n")), "{name}: there is no stage {stage}");
+                assert!(
+                    dockerfile.contains(&format!(" AS {stage}\n")),
+                    "{name}: stage {stage} does not exist"
+                );
             } else {
                 assert_eq!(name, "traefik", "the others are built");
             }
