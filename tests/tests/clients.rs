@@ -1,7 +1,4 @@
-//! Clients that others have written, directly at both binaries and through Traefik.
-//!
-//! Every case is a module with four tests, so a failure names the way and the binary:
-//! `node_ws::traefik_postern_smol`. The curl line through the gateways is in `gateways.rs`.
+//! Client libraries, connected to both binaries directly and through Traefik. `gateways.rs` has curl.
 
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
@@ -13,7 +10,7 @@ use async_tungstenite::tungstenite::http::{HeaderName, HeaderValue};
 use async_tungstenite::tungstenite::protocol::CloseFrame;
 use async_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use async_tungstenite::tungstenite::{self, Message};
-use postern_tests::chain::{Chain, assert_john_logged, assert_logged_in_order};
+use postern_tests::chain::{Chain, assert_john_logged};
 use postern_tests::gateway::Gateway;
 use postern_tests::postern::{Postern, Runtime};
 use postern_tests::process::{Process, Stream};
@@ -22,21 +19,13 @@ use smol::stream::StreamExt;
 
 /// How a client reaches Postern.
 enum Way {
-    /// It does what a gateway would: the three identity headers are its own.
+    /// Without a gateway: it sends the three identity headers itself.
     Direct(Postern),
     /// Through Traefik, with a token.
     Traefik(Box<Chain>),
 }
 
 impl Way {
-    fn direct(runtime: Runtime) -> Self {
-        Self::Direct(Postern::start(runtime, &[]))
-    }
-
-    fn traefik(runtime: Runtime) -> Self {
-        Self::Traefik(Box::new(Chain::start(Gateway::Traefik, runtime)))
-    }
-
     fn address(&self) -> SocketAddr {
         match self {
             Self::Direct(postern) => postern.address(),
@@ -48,7 +37,7 @@ impl Way {
         format!("ws://{}/ws", self.address())
     }
 
-    /// What the client has to add to be John.
+    /// The headers with which the client is John.
     fn headers(&self) -> Vec<(&'static str, String)> {
         match self {
             Self::Direct(_) => {
@@ -74,7 +63,7 @@ impl Way {
         }
     }
 
-    /// The visit stands in the log, and no secret does.
+    /// Checks that the log has the connection and no secret.
     fn assert_visit_logged(&self) {
         assert_john_logged(self.postern());
         if let Self::Traefik(chain) = self {
@@ -83,126 +72,86 @@ impl Way {
     }
 }
 
-macro_rules! on_every_way {
-    ($($client:ident)*) => {
-        $(
-            mod $client {
-                use super::*;
-
-                #[test]
-                fn direct_postern() {
-                    super::$client(&Way::direct(Runtime::Mio));
-                }
-
-                #[test]
-                fn direct_postern_smol() {
-                    super::$client(&Way::direct(Runtime::Smol));
-                }
-
-                #[test]
-                fn traefik_postern() {
-                    super::$client(&Way::traefik(Runtime::Mio));
-                }
-
-                #[test]
-                fn traefik_postern_smol() {
-                    super::$client(&Way::traefik(Runtime::Smol));
-                }
-            }
-        )*
-    };
-}
-
-on_every_way! {
-    tungstenite_blocking
-    async_tungstenite_on_smol
-    python_websockets
-    node_ws
-}
-
-fn tungstenite_blocking(way: &Way) {
-    let stream = TcpStream::connect(way.address()).expect("it listens");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a socket takes a time limit");
-    let (mut socket, response) = tungstenite::client(request(way), stream).expect("a 101");
-    assert_eq!(response.status(), 101);
-    for message in messages() {
-        socket.send(message.clone()).expect("the connection is open");
-        assert_eq!(socket.read().expect("an answer"), message);
+/// Checks a client in each way, with both binaries.
+fn on_each_way(check: fn(&Way)) {
+    for runtime in Runtime::BOTH {
+        check(&Way::Direct(Postern::start(runtime, &[])));
+        check(&Way::Traefik(Box::new(Chain::start(Gateway::Traefik, runtime))));
     }
-    socket.close(Some(normal_close())).expect("the connection is open");
-    assert_eq!(socket.read().expect("the answer to the close frame"), Message::Close(Some(normal_close())));
-    assert!(matches!(socket.read(), Err(tungstenite::Error::ConnectionClosed)));
-    // The server ends the TCP connection first, and then the client its side: a gateway waits for both.
-    drop(socket);
-    way.assert_visit_logged();
 }
 
-fn async_tungstenite_on_smol(way: &Way) {
-    let visit = async {
-        let stream = smol::net::TcpStream::connect(way.address()).await.expect("it listens");
-        let (mut socket, response) =
-            async_tungstenite::client_async(request(way), stream).await.expect("a 101");
+#[test]
+fn tungstenite_sends_receives_and_closes() {
+    on_each_way(|way| {
+        let stream = TcpStream::connect(way.address()).expect("it listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket takes a time limit");
+        let (mut socket, response) = tungstenite::client(request(way), stream).expect("a 101");
         assert_eq!(response.status(), 101);
         for message in messages() {
-            socket.send(message.clone()).await.expect("the connection is open");
-            assert_eq!(socket.next().await.expect("an answer").expect("a good answer"), message);
+            socket.send(message.clone()).expect("the connection is open");
+            assert_eq!(socket.read().expect("an answer"), message);
         }
-        socket.close(Some(normal_close())).await.expect("the connection is open");
-        let close = socket.next().await.expect("the answer to the close frame").expect("a good answer");
-        assert_eq!(close, Message::Close(Some(normal_close())));
-        assert!(socket.next().await.is_none(), "nothing comes behind a close frame");
-    };
-    let late = async {
-        smol::Timer::after(PATIENCE).await;
-        panic!("the visit takes longer than {PATIENCE:?}");
-    };
-    smol::block_on(smol::future::or(visit, late));
-    way.assert_visit_logged();
-}
-
-fn python_websockets(way: &Way) {
-    let package = provision::python_websockets().expect("the Python client");
-    let mut python = Command::new("python3");
-    python.arg(workspace::path("tests/tests/peers/echo.py")).args([way.url(), way.headers_as_json()]);
-    run_peer("python", python.env("PYTHONPATH", package));
-    way.assert_visit_logged();
-}
-
-fn node_ws(way: &Way) {
-    let package = provision::node_ws().expect("the Node client");
-    let mut node = Command::new("node");
-    node.arg(workspace::path("tests/tests/peers/echo.cjs")).args([way.url(), way.headers_as_json()]);
-    run_peer("node", node.env("NODE_PATH", package));
-    way.assert_visit_logged();
-}
-
-/// The line that everybody copies, with what a gateway would add.
-#[test]
-fn curl_recipe_direct() {
-    for runtime in Runtime::BOTH {
-        let postern = Postern::start(runtime, &[]);
-        let mut curl = Command::new("curl");
-        curl.args(["-i", "-N", "-H", "Connection: Upgrade", "-H", "Upgrade: websocket"]);
-        curl.args(["-H", "Sec-WebSocket-Version: 13", "-H", "Sec-WebSocket-Key: SGVsbG8sIHdvcmxkIQ=="]);
-        curl.args(["-H", "User-ID: 123", "-H", "User-Name: John Doe", "-H", "User-Email: john@example.com"]);
-        // A person presses Ctrl-C. Into a pipe curl prints the head only when it ends by itself.
-        curl.args(["--max-time", "2", &format!("http://{}/ws", postern.address())]);
-        let mut curl = Process::spawn("curl", &mut curl).expect("curl starts");
-        let status = curl.wait(PATIENCE).expect("curl ends when its time is up");
-        let lines = curl.lines_of(Stream::Out);
-        assert!(lines.iter().any(|line| line.starts_with("HTTP/1.1 101 ")), "{runtime}: {lines:?}");
-        assert_eq!(status.code(), Some(28), "{runtime}: the connection stays open. {lines:?}");
-        assert_logged_in_order(
-            &postern,
-            &[
-                "WebSocket connection established - User: John Doe (john@example.com) - ID: 123",
-                "WebSocket connection closed for user John Doe (123)",
-            ],
+        socket.close(Some(normal_close())).expect("the connection is open");
+        assert_eq!(
+            socket.read().expect("the answer to the close frame"),
+            Message::Close(Some(normal_close()))
         );
-    }
+        assert!(matches!(socket.read(), Err(tungstenite::Error::ConnectionClosed)));
+        // The server ends the TCP connection first, then the client: a gateway waits for both.
+        drop(socket);
+        way.assert_visit_logged();
+    });
 }
 
-/// An upgrade request as tungstenite makes it, with the headers of this way.
+#[test]
+fn async_tungstenite_sends_receives_and_closes() {
+    on_each_way(|way| {
+        let visit = async {
+            let stream = smol::net::TcpStream::connect(way.address()).await.expect("it listens");
+            let (mut socket, response) =
+                async_tungstenite::client_async(request(way), stream).await.expect("a 101");
+            assert_eq!(response.status(), 101);
+            for message in messages() {
+                socket.send(message.clone()).await.expect("the connection is open");
+                assert_eq!(socket.next().await.expect("an answer").expect("a good answer"), message);
+            }
+            socket.close(Some(normal_close())).await.expect("the connection is open");
+            let close = socket.next().await.expect("the answer to the close frame").expect("a good answer");
+            assert_eq!(close, Message::Close(Some(normal_close())));
+            assert!(socket.next().await.is_none(), "nothing follows a Close");
+        };
+        let late = async {
+            smol::Timer::after(PATIENCE).await;
+            panic!("the visit takes longer than {PATIENCE:?}");
+        };
+        smol::block_on(smol::future::or(visit, late));
+        way.assert_visit_logged();
+    });
+}
+
+#[test]
+fn python_websockets_sends_receives_and_closes() {
+    on_each_way(|way| {
+        let package = provision::python_websockets().expect("the Python client");
+        let mut python = Command::new("python3");
+        python.arg(workspace::path("tests/tests/peers/echo.py")).args([way.url(), way.headers_as_json()]);
+        run_peer("python", python.env("PYTHONPATH", package));
+        way.assert_visit_logged();
+    });
+}
+
+#[test]
+fn node_ws_sends_receives_and_closes() {
+    on_each_way(|way| {
+        let package = provision::node_ws().expect("the Node client");
+        let mut node = Command::new("node");
+        node.arg(workspace::path("tests/tests/peers/echo.cjs")).args([way.url(), way.headers_as_json()]);
+        run_peer("node", node.env("NODE_PATH", package));
+        way.assert_visit_logged();
+    });
+}
+
+/// An upgrade request of tungstenite with the headers of this way.
 fn request(way: &Way) -> Request {
     let mut request = way.url().into_client_request().expect("a good URL");
     for (name, value) in way.headers() {
