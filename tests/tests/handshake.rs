@@ -119,7 +119,7 @@ fn every_refusal_has_its_status_and_closes() {
 fn an_empty_body_in_chunks_is_consumed_before_the_upgrade() {
     for runtime in Runtime::BOTH {
         let postern = Postern::start(runtime, &[]);
-        let head = Handshake::to(postern.address()).as_john().header("Transfer-Encoding", "chunked").bytes();
+        let head = postern.john().header("Transfer-Encoding", "chunked").bytes();
         let hello = b"\x81\x85\0\0\0\0Hello";
         for parts in [&[&head[..], b"0\r\n\r\n", hello].concat()[..]]
             .into_iter()
@@ -166,7 +166,7 @@ fn an_untrusted_peer_is_refused_whatever_it_says() {
 fn a_head_at_the_limits_passes() {
     for runtime in Runtime::BOTH {
         let postern = Postern::start(runtime, &[]);
-        let good = Handshake::to(postern.address()).as_john();
+        let good = postern.john();
         // One line more of exactly the length that is left: "A: ", the value, CR LF.
         let room = 16 * 1024 - good.bytes().len() - 5;
         assert_eq!(good.clone().header("A", &"x".repeat(room)).bytes().len(), 16 * 1024);
@@ -183,7 +183,7 @@ fn a_head_at_the_limits_passes() {
 fn an_unfinished_head_gets_408_in_time_even_if_it_drips() {
     for runtime in Runtime::BOTH {
         let postern = Postern::start(runtime, &[("POSTERN_HANDSHAKE_TIMEOUT", "400ms")]);
-        let bytes = Handshake::to(postern.address()).as_john().bytes();
+        let bytes = postern.john().bytes();
         let started = Instant::now();
         let mut stream = TcpStream::connect(postern.address()).expect("a connection");
         stream.set_read_timeout(Some(Duration::from_millis(20))).expect("a timeout");
@@ -242,12 +242,12 @@ fn the_strict_key_and_other_names_and_paths_are_settings() {
             ("POSTERN_ALLOWED_ORIGINS", "https://app.example"),
         ];
         let postern = Postern::start(runtime, &settings);
-        let good = Handshake::to(postern.address()).header("X-Auth-User", "u-7").target("/chat");
+        let good = postern.handshake().header("X-Auth-User", "u-7").target("/chat");
         good.clone().header("Origin", "https://app.example").open();
         postern.wait_for("ID: u-7");
         assert_eq!(good.clone().header("Origin", "https://other.example").refused().status, 403);
         assert_eq!(good.instead("Sec-WebSocket-Key", "SGVsbG8sIHdvcmxkIQ==").refused().status, 400);
-        assert_eq!(Handshake::to(postern.address()).as_john().refused().status, 401);
+        assert_eq!(postern.john().refused().status, 401);
     }
 }
 
@@ -255,11 +255,7 @@ fn the_strict_key_and_other_names_and_paths_are_settings() {
 fn a_bearer_subprotocol_is_answered_and_its_token_never_shown() {
     for runtime in Runtime::BOTH {
         let postern = Postern::start(runtime, &[("LOG_LEVEL", "trace")]);
-        let open = Handshake::to(postern.address())
-            .as_john()
-            .query("s3cret")
-            .subprotocols(&["bearer", "s3cret"])
-            .open();
+        let open = postern.john().query("s3cret").subprotocols(&["bearer", "s3cret"]).open();
         assert_eq!(open.response.header("Sec-WebSocket-Protocol"), "bearer");
         open.close();
         postern.wait_for("closed for user");

@@ -68,9 +68,8 @@ fn the_charset_of_ids_can_be_narrowed_and_widened() {
         ] {
             let postern = Postern::start(runtime, &[("POSTERN_USER_ID_CHARSET", charset)]);
             for id in ["a@b|c", "it's", "CN=Doe John,OU=Sales,DC=example"] {
-                let of_user = Handshake::to(postern.address()).header("User-ID", id);
-                let of_session =
-                    Handshake::to(postern.address()).header("User-ID", "1").header("User-Session-ID", id);
+                let of_user = postern.handshake().header("User-ID", id);
+                let of_session = postern.handshake().header("User-ID", "1").header("User-Session-ID", id);
                 for (handshake, code) in [(of_user, "identity_invalid"), (of_session, "session_id_invalid")] {
                     let case = format!("{runtime}, {charset}, {id}");
                     if ids.contains(&id) {
@@ -84,7 +83,7 @@ fn the_charset_of_ids_can_be_narrowed_and_widened() {
                 }
             }
             for bad in ["{a}", "$a", "a\u{200b}b", "a\u{2028}b", "\"a\""] {
-                let refusal = Handshake::to(postern.address()).header("User-ID", bad).refused();
+                let refusal = postern.handshake().header("User-ID", bad).refused();
                 assert_eq!(refusal.status, 400, "{runtime}, {charset}, {bad:?}");
             }
         }
@@ -146,7 +145,7 @@ fn names_in_the_encodings_of_gateways_are_read() {
             postern.wait_for(&format!("established - User: {shown} - ID: 7, conn: "));
         }
         let postern = Postern::start(runtime, &[("POSTERN_USER_NAME_ENCODING", "raw")]);
-        let handshake = Handshake::to(postern.address()).header("User-ID", "7");
+        let handshake = postern.handshake().header("User-ID", "7");
         handshake.header("User-Name", "Zo%C3%AB").open().close();
         postern.wait_for("established - User: \"Zo%C3%AB\" (-) - ID: 7, conn: ");
     }
@@ -158,13 +157,13 @@ fn an_opaque_request_id_is_repeated_and_another_is_replaced() {
     for runtime in Runtime::BOTH {
         let postern = Postern::start(runtime, &[]);
         for id in ["it's(1)#~%20;<2>", "a/b?c=d&e", "7"] {
-            let open = Handshake::to(postern.address()).as_john().header("X-Request-Id", id).open();
+            let open = postern.john().header("X-Request-Id", id).open();
             assert_eq!(open.response.header("x-request-id"), id, "{runtime}");
             open.close();
             postern.wait_for(&format!(", request_id: {id}, "));
         }
         for id in ["", "a b", "a,b", "é", "a\\b", "{id}", "\"a\""] {
-            let open = Handshake::to(postern.address()).as_john().header("X-Request-Id", id).open();
+            let open = postern.john().header("X-Request-Id", id).open();
             let made = open.response.header("x-request-id").to_owned();
             assert!(
                 made.split_once('-').is_some_and(|(instance, _)| instance.len() == 8),
@@ -185,7 +184,7 @@ fn operators_find_users_with_opaque_ids() {
             ("a%41&b=c", "a%2541%26b%3Dc"),
             ("张(三)", "%E5%BC%A0(%E4%B8%89)"),
         ] {
-            let mut open = Handshake::to(postern.address()).header("User-ID", id).open();
+            let mut open = postern.handshake().header("User-ID", id).open();
             let path = format!("/api/connections?user={in_query}");
             let answer = http::request(postern.control(), "GET", &path, &[("X-API-Key", KEY)], b"")
                 .expect("an answer");

@@ -8,7 +8,6 @@ use postern_tests::chain::Chain;
 use postern_tests::gateway::Gateway;
 use postern_tests::postern::{Postern, Runtime};
 use postern_tests::process::Process;
-use postern_tests::ws::Handshake;
 use postern_tests::{provision, workspace};
 use rustix::process::Signal;
 use tungstenite::Message;
@@ -25,7 +24,7 @@ const SETTINGS: [(&str, &str); 3] =
 fn who_answers_pings_stays_and_his_round_trip_is_known() {
     for runtime in Runtime::BOTH {
         let postern = Postern::start(runtime, &SETTINGS);
-        let mut open = Handshake::to(postern.address()).as_john().open();
+        let mut open = postern.open();
         for _ in 0..3 {
             let begun = Instant::now();
             let ping = open.socket.read().expect("a ping");
@@ -45,7 +44,7 @@ fn who_answers_pings_stays_and_his_round_trip_is_known() {
 fn who_talks_is_not_pinged() {
     for runtime in Runtime::BOTH {
         let postern = Postern::start(runtime, &SETTINGS);
-        let mut open = Handshake::to(postern.address()).as_john().open();
+        let mut open = postern.open();
         let begun = Instant::now();
         while begun.elapsed() < 3 * INTERVAL {
             open.echo("a");
@@ -61,7 +60,7 @@ fn who_talks_is_not_pinged() {
 fn who_does_not_answer_is_closed_with_4408() {
     for runtime in Runtime::BOTH {
         let mut postern = Postern::start(runtime, &SETTINGS);
-        let mut open = Handshake::to(postern.address()).as_john().open();
+        let mut open = postern.open();
         let begun = Instant::now();
         // It reads a ping and does not send the pong, which tungstenite keeps until the next call.
         assert!(matches!(open.socket.read(), Ok(Message::Ping(_))), "{runtime}");
@@ -77,7 +76,7 @@ fn with_an_interval_of_zero_nobody_is_pinged() {
     for runtime in Runtime::BOTH {
         let postern =
             Postern::start(runtime, &[("POSTERN_PING_INTERVAL", "0"), ("POSTERN_PONG_TIMEOUT", "1ms")]);
-        let mut open = Handshake::to(postern.address()).as_john().open();
+        let mut open = postern.open();
         std::thread::sleep(2 * INTERVAL);
         open.echo("still here");
         open.close();

@@ -2,7 +2,6 @@
 //! that a user could have put there.
 
 use postern_tests::postern::{Postern, Runtime};
-use postern_tests::ws::Handshake;
 
 /// The three sentences, in their order.
 const SENTENCES: [&str; 3] = [
@@ -14,7 +13,7 @@ const SENTENCES: [&str; 3] = [
 /// A session of John Doe's, until its last line is there.
 #[track_caller]
 fn visit(postern: &Postern, message: &str) {
-    let mut open = Handshake::to(postern.address()).as_john().open();
+    let mut open = postern.open();
     open.echo(message);
     open.close();
     postern.wait_for(SENTENCES[2]);
@@ -59,11 +58,11 @@ fn json_records_carry_the_user_the_text_and_the_event_as_fields() {
         let run = |settings: &[(&str, &str)]| -> Vec<serde_json::Value> {
             let settings = [&[("LOG_FORMAT", "json")], settings].concat();
             let mut postern = Postern::start(runtime, &settings);
-            let mut open = Handshake::to(postern.address()).as_john().open();
+            let mut open = postern.open();
             open.echo("a \"b\"\n\u{202e}c");
             open.close();
             postern.wait_for(SENTENCES[2]);
-            assert_eq!(Handshake::to(postern.address()).refused().status, 401, "{runtime}");
+            assert_eq!(postern.handshake().refused().status, 401, "{runtime}");
             assert!(postern.terminate().success(), "{runtime}");
             let lines = postern.log();
             lines.iter().map(|line| serde_json::from_str(line).expect("JSON")).collect()
@@ -129,7 +128,8 @@ fn a_user_writes_no_line_and_no_sentence_of_the_log() {
     for runtime in Runtime::BOTH {
         for format in ["term", "json"] {
             let postern = Postern::start(runtime, &[("LOG_FORMAT", format)]);
-            let mut open = Handshake::to(postern.address())
+            let mut open = postern
+                .handshake()
                 .header("User-ID", "666")
                 .header("User-Name", "Admin (1): all is well")
                 .header("User-Email", "eve@evil.test) - ID: 1")
@@ -156,11 +156,10 @@ fn a_connection_is_found_by_the_id_of_its_request() {
     for runtime in Runtime::BOTH {
         let mut postern = Postern::start(runtime, &[("LOG_LEVEL", "debug")]);
         let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        let handshake = || Handshake::to(postern.address()).as_john().header("traceparent", trace);
+        let handshake = || postern.john().header("traceparent", trace);
         let given = handshake().header("x-request-id", "edge-7/5f3a").open();
         let traced = handshake().open();
-        let made =
-            Handshake::to(postern.address()).as_john().header("X-Request-Id", "no id, but words").open();
+        let made = postern.john().header("X-Request-Id", "no id, but words").open();
         let ids = [&given, &traced, &made].map(|open| open.response.header("x-request-id").to_owned());
         assert_eq!(ids[..2], ["edge-7/5f3a", "4bf92f3577b34da6a3ce929d0e0e4736"], "{runtime}");
         for (mut open, id) in [given, traced, made].into_iter().zip(&ids) {
@@ -178,7 +177,7 @@ fn a_connection_is_found_by_the_id_of_its_request() {
                 std::thread::sleep(std::time::Duration::from_millis(10));
             }
         }
-        let refused = Handshake::to(postern.address()).header("X-Request-Id", "refused-1").refused();
+        let refused = postern.handshake().header("X-Request-Id", "refused-1").refused();
         assert_eq!(refused.status, 401);
         let line = postern.wait_for("WebSocket upgrade refused");
         assert!(line.contains(", request_id: refused-1, "), "{runtime}: {line}");

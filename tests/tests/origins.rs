@@ -41,12 +41,11 @@ fn an_origin_of_the_own_host_is_admitted_however_the_host_is_spelt() {
             ("app.example.com", "null", 403),
             ("app.example.com", "", 403),
         ] {
-            let handshake = Handshake::to(postern.address()).as_john();
+            let handshake = postern.john();
             let handshake = handshake.instead("Host", host).header("Origin", origin);
             assert_eq!(status(&handshake), expected, "{runtime}: {origin} at {host}");
         }
-        let refusal =
-            Handshake::to(postern.address()).as_john().header("Origin", "https://evil.test").refused();
+        let refusal = postern.john().header("Origin", "https://evil.test").refused();
         for name in ["POSTERN_ALLOWED_ORIGINS", "POSTERN_HOST_HEADER"] {
             assert!(refusal.text().contains(name), "{runtime}: {refusal}");
             postern.wait_for(name);
@@ -74,7 +73,7 @@ fn every_origin_that_a_client_sends_can_be_listed() {
     ];
     for runtime in Runtime::BOTH {
         let postern = Postern::start(runtime, &[("POSTERN_ALLOWED_ORIGINS", &origins.join(","))]);
-        let john = |origin: &str| Handshake::to(postern.address()).as_john().header("Origin", origin);
+        let john = |origin: &str| postern.john().header("Origin", origin);
         for origin in origins {
             assert_eq!(status(&john(origin)), 101, "{runtime}: {origin}");
         }
@@ -113,7 +112,7 @@ fn one_label_of_a_listed_origin_can_vary() {
             ("https://tenant.example.com.evil.test", 403),
             ("https://evil.test/tenant.example.com", 403),
         ] {
-            let handshake = Handshake::to(postern.address()).as_john().header("Origin", origin);
+            let handshake = postern.john().header("Origin", origin);
             assert_eq!(status(&handshake), expected, "{runtime}: {origin}");
         }
         for (bad, advice) in [
@@ -199,7 +198,7 @@ fn a_host_header_with_several_hosts_is_refused() {
     for runtime in Runtime::BOTH {
         let postern = Postern::start(runtime, &[("POSTERN_HOST_HEADER", "X-Forwarded-Host")]);
         let page = || {
-            let handshake = Handshake::to(postern.address()).as_john().instead("Host", "postern.internal");
+            let handshake = postern.john().instead("Host", "postern.internal");
             handshake.header("Origin", "https://app.example.com")
         };
         let host = |host: &str| page().header("X-Forwarded-Host", host);

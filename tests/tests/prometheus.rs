@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use postern_tests::postern::{API_KEY, Postern, Runtime};
 use postern_tests::process::Process;
-use postern_tests::ws::{Handshake, Open};
+use postern_tests::ws::Open;
 use postern_tests::{http, ports, provision, workspace};
 use serde_json::Value;
 
@@ -24,7 +24,7 @@ struct Metrics {
 
 #[track_caller]
 fn scrape(postern: &Postern) -> Metrics {
-    let response = http::request(postern.control(), "GET", "/metrics", &[], b"").expect("an answer");
+    let response = postern.get("/metrics");
     assert_eq!(response.status, 200, "{response}");
     assert_eq!(response.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
     let text = response.text();
@@ -69,7 +69,7 @@ fn wait_for(postern: &Postern, sample: &str, expected: f64) -> Metrics {
 }
 
 fn connect(postern: &Postern, user: &str) -> Open {
-    Handshake::to(postern.address()).header("User-ID", user).open()
+    postern.handshake().header("User-ID", user).open()
 }
 
 /// A Postern with something of everything to be counted.
@@ -82,8 +82,8 @@ fn busy(runtime: Runtime) -> (Postern, Vec<Open>) {
     let mut lost = connect(&postern, "4");
     lost.echo("1234567890");
     drop(lost);
-    assert_eq!(Handshake::to(postern.address()).refused().status, 401);
-    assert_eq!(Handshake::to(postern.address()).target("/").refused().status, 404);
+    assert_eq!(postern.handshake().refused().status, 401);
+    assert_eq!(postern.handshake().target("/").refused().status, 404);
     (postern, clients)
 }
 
@@ -235,7 +235,7 @@ fn limits_that_are_met_are_counted() {
         ];
         let postern = Postern::start_with_control(runtime, &settings);
         let mut client = connect(&postern, "1");
-        let second = Handshake::to(postern.address()).header("User-ID", "1").refused();
+        let second = postern.handshake().header("User-ID", "1").refused();
         assert_eq!(second.status, 429, "{runtime}");
         (0..3).for_each(|_| client.send("too much"));
         while client.socket.read().is_ok() {}

@@ -102,7 +102,7 @@ fn client_above_its_rate_is_logged_once() {
         let mut client = postern.open_stream();
         let line = || postern.get("/api/connections").json()["connections"][0].clone();
         assert_eq!((line()["paused"].as_bool(), line()["paused_ms"].as_u64()), (Some(false), None));
-        client.write_all(&frames::client(BINARY, &vec![0; 1]).repeat(51)).expect("it is taken");
+        client.write_all(&frames::client(BINARY, &[0]).repeat(51)).expect("it is taken");
         client.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         client.read_exact(&mut [0; 51 * 3]).expect("all are answered");
         let line = line();
@@ -129,7 +129,7 @@ fn paused_client_that_leaves_is_removed_at_once() {
         let postern = Postern::start_with_control(runtime, &settings);
         for how in ["FIN", "RST", "Close and FIN"] {
             let mut client = postern.open_stream();
-            client.write_all(&frames::client(BINARY, &vec![0; 1]).repeat(5000)).expect("it is taken");
+            client.write_all(&frames::client(BINARY, &[0]).repeat(5000)).expect("it is taken");
             // After the answers it has been read, and is paused.
             client.set_read_timeout(Some(PATIENCE)).expect("a timeout");
             client.read_exact(&mut [0; 20 * 3]).expect("the burst is answered");

@@ -11,7 +11,6 @@ use postern_tests::chain::Chain;
 use postern_tests::gateway::Gateway;
 use postern_tests::postern::{Postern, Runtime};
 use postern_tests::process::{Process, Stream};
-use postern_tests::ws::Handshake;
 use postern_tests::{provision, workspace};
 use smol::stream::StreamExt;
 
@@ -85,7 +84,7 @@ fn the_node_client_is_told_although_it_wants_a_subprotocol() {
 fn what_is_no_upgrade_or_not_about_the_user_stays_a_status() {
     for runtime in Runtime::BOTH {
         let postern = Postern::start(runtime, &[CLOSE, ("LOG_LEVEL", "debug")]);
-        let to = || Handshake::to(postern.address());
+        let to = || postern.handshake();
         for (handshake, status) in [
             (to().without("Upgrade"), 400),
             (to().without("Sec-WebSocket-Key"), 400),
@@ -126,7 +125,7 @@ fn a_gateway_passes_the_close_frame_on() {
 fn a_client_that_does_not_answer_is_dropped() {
     for runtime in Runtime::BOTH {
         let postern = Postern::start(runtime, &[CLOSE, ("POSTERN_CLOSE_TIMEOUT", "200ms")]);
-        let open = Handshake::to(postern.address()).open();
+        let open = postern.handshake().open();
         let mut stream = open.socket.get_ref();
         let mut rest = Vec::new();
         // What is left of the frame, then the end, well within the ten seconds that a read may take.

@@ -245,7 +245,7 @@ fn nothing_is_logged_of_messages_that_are_refused_nor_of_control_frames() {
                 part(mint()),
             ],
         ] {
-            let mut open = Handshake::to(postern.address()).as_john().open();
+            let mut open = postern.open();
             open.send(Message::Ping(Bytes::from(ping.clone())));
             open.send(Message::Pong(Bytes::from(pong.clone())));
             for frame in frames {
@@ -254,7 +254,7 @@ fn nothing_is_logged_of_messages_that_are_refused_nor_of_control_frames() {
             }
             let Message::Close(Some(_)) = open.receive() else { panic!("{runtime}: a close frame expected") };
         }
-        let mut open = Handshake::to(postern.address()).as_john().open();
+        let mut open = postern.open();
         let frame = CloseFrame { code: CloseCode::Library(4999), reason: reason.into() };
         open.socket.close(Some(frame)).expect("it is open");
         let Message::Close(_) = open.receive() else { panic!("{runtime}: a close frame expected") };
@@ -280,7 +280,7 @@ fn of_addresses_and_messages_that_is_logged_which_the_settings_allow() {
             let (first, last, binary) = (mint(Kind::Message), mint(Kind::Message), mint(Kind::Message));
             let settings = [("POSTERN_LOG_MESSAGES", messages), ("POSTERN_LOG_EMAIL", email)];
             let postern = talkative(runtime, format, &settings);
-            let user = Handshake::to(postern.address()).header("User-ID", "7").header("User-Email", &address);
+            let user = postern.handshake().header("User-ID", "7").header("User-Email", &address);
             let mut open = user.open();
             open.echo(format!("{first}{}{last}", ".".repeat(256 - first.len())));
             // Of a binary message no more than the first 16 bytes are ever logged.
@@ -332,8 +332,7 @@ fn nothing_of_an_assertion_is_logged_but_which_rule_it_breaks() {
         let mut mint = || secrets.mint(Kind::Token);
         let (issuer, audience, subject) = (mint(), mint(), format!("{{{}}}", mint()));
         let good = secrets.keep(Kind::Token, signer.token(&claims));
-        let with_token =
-            |token: &str| Handshake::to(postern.address()).header(header, &format!("{scheme}{token}"));
+        let with_token = |token: &str| postern.handshake().header(header, &format!("{scheme}{token}"));
         with_token(&good).open().close();
         let tokens = [
             attacker.token(&claims),

@@ -35,7 +35,12 @@ fn all_mistakes_of_all_sources_are_told_at_once_and_nothing_listens() {
         let (code, out, err) = run(
             runtime,
             &["--message-timeout=1h30m", "--prot=1"],
-            &[("POSTERN_LISTEN", &listen), ("POSTERN_MAX_CONNECTIONS", "-1"), ("POSTERN_PRT", &port)],
+            &[
+                ("POSTERN_LISTEN", &listen),
+                ("POSTERN_MAX_CONNECTIONS", "-1"),
+                ("POSTERN_PRT", &port),
+                ("POSTERN_LOG_QUEUE", "1KiB"),
+            ],
             "# Ours\nLOG_LEVEL=debug\nPOSTERN_MAX_MESSAGE=1.5MiB\na b\nPOSTERN_TRUSTED_PROXIES=traefik\n",
         );
         assert_eq!((code, out.len()), (Some(2), 0), "{runtime}: {out:?}");
@@ -43,6 +48,7 @@ fn all_mistakes_of_all_sources_are_told_at_once_and_nothing_listens() {
             "--message-timeout=1h30m: a duration has one number and one unit; write 90m",
             "--prot: no such flag; did you mean --port?",
             "POSTERN_MAX_CONNECTIONS=-1: is negative; write a whole number from 0",
+            "POSTERN_LOG_QUEUE=1KiB: must be at least 64KiB",
             "POSTERN_PRT: no such setting; did you mean PORT?",
             ".env line 3: POSTERN_MAX_MESSAGE=1.5MiB: a size has no fraction; write 1536KiB",
             ".env line 4: not NAME=value; a value with spaces needs quotation marks around it, and each quotation mark \

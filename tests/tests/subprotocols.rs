@@ -9,7 +9,7 @@ use postern_tests::gateway::Gateway;
 use postern_tests::postern::{Postern, Runtime};
 use postern_tests::process::Process;
 use postern_tests::workspace;
-use postern_tests::ws::{Handshake, Open};
+use postern_tests::ws::Open;
 
 const OURS: (&str, &str) =
     ("POSTERN_SUBPROTOCOLS", "graphql-transport-ws,ocpp1.6,v4.channel.k8s.io,phoenix,chat");
@@ -44,7 +44,7 @@ fn each_offer_has_the_answer_that_a_browser_accepts_or_a_mark_in_the_log() {
         let postern = Postern::start(runtime, &[OURS, ("LOG_LEVEL", "trace")]);
         for (index, (offers, answer)) in OFFERS.iter().enumerate() {
             let user = format!("u-{index}");
-            let handshake = Handshake::to(postern.address()).header("User-ID", &user).subprotocols(offers);
+            let handshake = postern.handshake().header("User-ID", &user).subprotocols(offers);
             let mut open = handshake.open();
             assert_eq!(answered(&open), *answer, "{runtime}: {offers:?}");
             open.echo("hello");
@@ -53,7 +53,7 @@ fn each_offer_has_the_answer_that_a_browser_accepts_or_a_mark_in_the_log() {
             assert_eq!(is_marked, answer.is_empty(), "{runtime}: {line}");
             open.close();
         }
-        Handshake::to(postern.address()).header("User-ID", "without").open().close();
+        postern.handshake().header("User-ID", "without").open().close();
         let line = postern.wait_for(" - ID: without,");
         assert!(!line.contains("subprotocol"), "{runtime}: {line}");
         assert!(!postern.log().join("\n").contains("s3cret-token"), "{runtime}");
@@ -64,9 +64,7 @@ fn each_offer_has_the_answer_that_a_browser_accepts_or_a_mark_in_the_log() {
 fn without_the_setting_only_the_markers_of_tokens_and_our_own_are_answered() {
     for runtime in Runtime::BOTH {
         let postern = Postern::start(runtime, &[]);
-        let answer = |offers: &[&str]| {
-            answered(&Handshake::to(postern.address()).as_john().subprotocols(offers).open())
-        };
+        let answer = |offers: &[&str]| answered(&postern.john().subprotocols(offers).open());
         assert_eq!(answer(&["chat"]), "", "{runtime}");
         assert_eq!(answer(&["chat", "Bearer", "x.y.z"]), "Bearer", "{runtime}");
         assert_eq!(answer(&["chat", "postern.v1.json"]), "postern.v1.json", "{runtime}");

@@ -47,10 +47,10 @@ fn a_unix_socket_is_trusted_and_serves_like_the_network() {
         let path = folder.path().join("postern.sock");
         let settings = [("POSTERN_TRUSTED_PROXIES", "192.0.2.1"), ("POSTERN_LISTEN_MODE", "0600")];
         let unix = format!("unix:{}", path.display());
-        let mut postern = Postern::start_beside(runtime, &format!(",{unix}"), &settings);
+        let mut postern = Postern::with(runtime, &settings).listening(&format!(",{unix}")).start();
         postern.wait_for(&format!("and {unix}"));
         assert_eq!(fs::metadata(&path).expect("it is there").permissions().mode() & 0o777, 0o600);
-        let refusal = Handshake::to(postern.address()).as_john().refused();
+        let refusal = postern.john().refused();
         assert_eq!(refusal.json()["error"]["code"], "peer_not_trusted", "{runtime}");
 
         let (head, stream) = through(&path, &local().as_john());
@@ -79,10 +79,10 @@ fn a_socket_that_a_killed_process_left_is_replaced_and_one_in_use_is_not() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("postern.sock");
         let unix = format!("unix:{}", path.display());
-        let mut killed = Postern::start_beside(runtime, &format!(",{unix}"), &[]);
+        let mut killed = Postern::with(runtime, &[]).listening(&format!(",{unix}")).start();
         killed.process.kill();
         assert!(path.exists());
-        let _living = Postern::start_beside(runtime, &format!(",{unix}"), &[]);
+        let _living = Postern::with(runtime, &[]).listening(&format!(",{unix}")).start();
         let (status, _) = Postern::refuse(runtime, &[("POSTERN_LISTEN", &unix)]);
         assert_eq!(status.code(), Some(1), "{runtime}");
         let (head, _) = through(&path, &local().as_john());
@@ -98,7 +98,7 @@ fn nginx_can_speak_through_a_unix_socket() {
         let unix = format!(",unix:{}", path.display());
         // Nobody on the network is believed; only the socket is.
         let settings = [("POSTERN_TRUSTED_PROXIES", "192.0.2.1"), ("POSTERN_LISTEN_MODE", "0666")];
-        let postern = Postern::start_beside(runtime, &unix, &settings);
+        let postern = Postern::with(runtime, &settings).listening(&unix).start();
         postern.wait_for("POSTERN_LISTEN_MODE lets every user of this host connect");
         let identity = Identity::start();
         let over_tcp = format!("proxy_pass http://{};", postern.address());
@@ -120,7 +120,7 @@ fn a_proxy_secret_is_asked_for_in_exactly_one_line() {
         let secrets = format!("{SECRET},{NEXT}");
         let settings = [("POSTERN_PROXY_SECRET", secrets.as_str()), ("LOG_LEVEL", "trace")];
         let postern = Postern::start(runtime, &settings);
-        let john = || Handshake::to(postern.address()).as_john();
+        let john = || postern.john();
         for secret in [SECRET, NEXT] {
             john().header("x-postern-secret", secret).open().close();
         }
@@ -156,8 +156,8 @@ fn a_proxy_secret_can_come_from_a_file_under_another_name() {
     for runtime in Runtime::BOTH {
         let settings = [("POSTERN_PROXY_SECRET_FILE", path), ("POSTERN_PROXY_SECRET_HEADER", "X-Proof")];
         let postern = Postern::start(runtime, &settings);
-        Handshake::to(postern.address()).as_john().header("X-Proof", SECRET).open().close();
-        let refusal = Handshake::to(postern.address()).as_john().header("X-Postern-Secret", SECRET).refused();
+        postern.john().header("X-Proof", SECRET).open().close();
+        let refusal = postern.john().header("X-Postern-Secret", SECRET).refused();
         assert_eq!(refusal.status, 403, "{runtime}: {refusal}");
         let both = [("POSTERN_PROXY_SECRET_FILE", path), ("POSTERN_PROXY_SECRET", SECRET)];
         let (status, lines) = Postern::refuse(runtime, &both);
@@ -213,7 +213,7 @@ fn trust_in_everybody_is_warned_of_once() {
         ] {
             let settings = [("POSTERN_TRUSTED_PROXIES", proxies), ("POSTERN_PROXY_SECRET", secret)];
             let mut postern = Postern::start(runtime, &settings);
-            let handshake = Handshake::to(postern.address()).as_john();
+            let handshake = postern.john();
             let proved = handshake.clone().header("X-Postern-Secret", SECRET);
             if !proxies.starts_with("10.") {
                 for _ in 0..2 {
@@ -243,7 +243,7 @@ fn a_preset_reads_the_headers_of_its_gateway_and_no_others() {
             ("pomerium", "X-Pomerium-Claim-Sub", "X-Pomerium-Claim-Email", "X-Pomerium-Claim-Name"),
         ] {
             let postern = Postern::start(runtime, &[("POSTERN_IDENTITY", preset)]);
-            let to = || Handshake::to(postern.address());
+            let to = || postern.handshake();
             to().header(id, "u-7").header(email, "ann@example.com").header(name, "Ann").open().close();
             postern.wait_for("established - User: Ann (ann@example.com) - ID: u-7");
             assert_eq!(to().header(&id.replace('-', "_"), "u-7").refused().status, 400, "{preset}");

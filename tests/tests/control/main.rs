@@ -8,7 +8,7 @@ mod requests;
 
 use postern_tests::http::{self, Response};
 use postern_tests::postern::{API_KEY, Postern};
-use postern_tests::ws::{Handshake, Open};
+use postern_tests::ws::Open;
 use serde_json::Value;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -31,7 +31,7 @@ fn post(postern: &Postern, path: &str, body: &Value) -> Response {
 /// A connection of this user, in a session if there is one.
 #[track_caller]
 fn connect(postern: &Postern, user: &str, session: Option<&str>) -> Open {
-    let handshake = Handshake::to(postern.address()).header("User-ID", user);
+    let handshake = postern.handshake().header("User-ID", user);
     match session {
         Some(session) => handshake.header("User-Session-ID", session).open(),
         None => handshake.open(),

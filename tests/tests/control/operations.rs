@@ -1,9 +1,7 @@
 //! Probes, queries, and what operators do to connections.
 
 use crate::{closed, connect, get, listed, post, wait_for};
-use postern_tests::http::{self};
 use postern_tests::postern::{API_KEY, Postern, Runtime};
-use postern_tests::ws::Handshake;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::io::Write;
@@ -19,7 +17,7 @@ fn probes_report_liveness_and_readiness() {
         let ready = json!({ "status": "ready" });
         for (path, expected) in [("/livez", &live), ("/readyz", &ready)] {
             // Without a key: probes have none.
-            let response = http::request(postern.control(), "GET", path, &[], b"").expect("an answer");
+            let response = postern.get(path);
             assert_eq!((response.status, &response.json()), (200, expected), "{runtime}");
             assert_eq!(response.header("content-type"), "application/json");
             assert_eq!(response.header("cache-control"), "no-store");
@@ -161,7 +159,7 @@ fn connections_have_user_session_and_expiry() {
     for runtime in Runtime::BOTH {
         // What the log leaves out, an operator is told all the same.
         let postern = Postern::start_with_control(runtime, &[("POSTERN_LOG_EMAIL", "off")]);
-        let john = Handshake::to(postern.address()).as_john().subprotocols(&["postern.v1.json"]);
+        let john = postern.john().subprotocols(&["postern.v1.json"]);
         let page = format!("http://{}", postern.address());
         let john = john.header("Origin", &page).header("X-Forwarded-For", "203.0.113.7");
         let _known = john.header("User-Session-ID", "s-1").header("User-Token-Exp", "4102444800").open();
