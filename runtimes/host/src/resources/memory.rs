@@ -1,12 +1,12 @@
-//! How much memory there is.
+//! Memory: how much this process may use, and how it is divided.
 
 use std::fs;
 use std::path::Path;
 
 use rustix::process::{Resource, getrlimit};
 
-/// What this process may use, in bytes: the host's memory, or the least limit that the process is under. Of the limits
-/// of its address space and of its data it has used some by now.
+/// Returns the bytes that this process may use: the host's memory or the lowest limit of the process. The limits of
+/// its address space and data are reduced by what it already uses.
 pub(crate) fn available() -> usize {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let limits = [
@@ -18,44 +18,44 @@ pub(crate) fn available() -> usize {
     limits.into_iter().flatten().min().unwrap_or(usize::MAX)
 }
 
-/// What there is for the budget of the connections' buffers. The other half is for what is not counted: the kernel's
-/// buffers of the sockets, the connections themselves, the log.
+/// Returns the budget for buffers of connections. The other half is for memory that is not counted: socket buffers of
+/// the kernel, the connections themselves, the log.
 pub(crate) fn budget(available: usize) -> usize {
     available / 2
 }
 
-/// What there is for lines of the log that wait: no more than anybody needs, and no less than a few batches.
+/// Returns the size of the queue of the log: at most 8 MiB, and at least a few batches.
 pub(crate) fn log_queue(available: usize) -> usize {
     (available / 32).clamp(64 * 1024, 8 * 1024 * 1024)
 }
 
-/// What a process uses of something, in bytes, by its `/proc/self/status` (proc_pid_status(5)).
+/// Returns a value in bytes from `/proc/self/status` (proc_pid_status(5)).
 fn used(status: &str, name: &str) -> usize {
     let value = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     let kibibytes = value.and_then(|value| value.trim().strip_suffix(" kB")?.parse::<usize>().ok());
     kibibytes.unwrap_or(0).saturating_mul(1024)
 }
 
-/// What a limit of addresses leaves of which so many are used. Unlike the others it counts what is reserved: half is for
-/// the stacks of the threads to come, and for the holes between what is allocated.
+/// Returns half of what a limit of addresses leaves when `used` are mapped. This limit counts reserved addresses, so
+/// the other half is for stacks of future threads and for fragmentation.
 fn left(limit: Option<u64>, used: usize) -> Option<usize> {
     Some(usize::try_from(limit?).unwrap_or(usize::MAX).saturating_sub(used) / 2)
 }
 
-/// What may wait for a peer before nothing is read from it: no more than a small part of what may be held at all.
+/// Returns the pending output at which reading from a peer pauses: at most a small part of the budget.
 pub(crate) fn pause_backlog(usual: usize, budget: usize) -> usize {
     usual.min((budget / 64).max(16 * 1024))
 }
 
-/// The host's memory.
+/// Returns the host's memory.
 fn total() -> usize {
     let info = rustix::system::sysinfo();
     let unit = usize::try_from(info.mem_unit).unwrap_or(1).max(1);
     usize::try_from(info.totalram).unwrap_or(usize::MAX).saturating_mul(unit)
 }
 
-/// The least limit of the groups that the process is in, and of those that these are in. `membership` is what
-/// `/proc/self/cgroup` says; the groups are mounted at `mounts`. A container may see none but its own, at the root.
+/// Returns the lowest limit of the cgroups of the process and of their parents. `membership` is the content of
+/// `/proc/self/cgroup`; the groups are mounted at `mounts`. A container may see only its own group, at the root.
 fn of_cgroups(membership: &str, mounts: &Path) -> Option<usize> {
     let limits = membership.lines().flat_map(|line| {
         let mut fields = line.splitn(3, ':').skip(1);
@@ -69,7 +69,7 @@ fn of_cgroups(membership: &str, mounts: &Path) -> Option<usize> {
         };
         let path = Path::new(fields.next().unwrap_or_default().trim_start_matches('/'));
         let groups = path.ancestors().map(|group| root.join(group).join(file));
-        // `max` is no number: there is no limit.
+        // `max` does not parse: the group has no limit.
         groups.filter_map(|file| fs::read_to_string(file).ok()?.trim().parse().ok()).collect()
     });
     limits.min()
@@ -79,7 +79,7 @@ fn of_cgroups(membership: &str, mounts: &Path) -> Option<usize> {
 mod tests {
     use super::*;
 
-    /// Groups with limits, as files below a directory of their own.
+    /// Creates cgroups with limits as files in a temporary directory.
     fn groups(name: &str, files: &[(&str, &str)]) -> std::path::PathBuf {
         let root = std::env::temp_dir().join(format!("postern-cgroups-{}-{name}", std::process::id()));
         for (path, text) in files {
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_limit_of_a_group_and_those_around_it_counts() {
+    fn the_lowest_limit_of_a_group_and_its_parents_applies() {
         let files = [("a/b/memory.max", "300\n"), ("a/memory.max", "200\n"), ("memory.max", "max\n")];
         check("v2", "0::/a/b\n", &files, Some(200));
         check("v2-none", "0::/a\n", &[("a/memory.max", "max\n")], None);
@@ -106,14 +106,14 @@ mod tests {
     }
 
     #[test]
-    fn version_1_is_read_too() {
+    fn cgroups_of_version_1_are_read() {
         let files = [("memory/a/memory.limit_in_bytes", "400\n"), ("memory/memory.limit_in_bytes", "900\n")];
         check("v1", "9:name=systemd:/\n4:cpu,memory:/a\n0::/\n", &files, Some(400));
         check("v1-other", "3:cpuset:/a\n", &files, None);
     }
 
     #[test]
-    fn a_limit_leaves_what_is_not_used_of_it() {
+    fn half_of_the_unused_addresses_are_available() {
         let status =
             "VmPeak:\t    9000 kB\nVmSize:\t    8000 kB\nVmData:\t     300 kB\nVmStk:\t     132 kB\n";
         let data = used(status, "VmData");
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_available_is_shared_out() {
+    fn the_available_memory_is_divided() {
         let available = available();
         assert!(available > 1024 * 1024 && available <= total(), "{available} of {}", total());
         assert_eq!(budget(16 << 20), 8 << 20);

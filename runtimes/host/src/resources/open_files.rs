@@ -1,24 +1,24 @@
-//! How the descriptors that the process may have are shared out.
+//! How the file descriptors of the process are divided.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::listen::RESERVED_FDS;
 
-/// What the limit of open files allows.
+/// The parts of the limit of open files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Shares {
     /// Sockets of clients, including those that were refused and are about to be closed.
     pub(crate) sockets: usize,
     /// Connections that are admitted or may be: nine tenths of the sockets.
     pub(crate) connections: usize,
-    /// Of these, connections whose request heads are arriving: a half.
+    /// Handshakes in progress: half of these connections.
     pub(crate) handshakes: usize,
     /// Connections of the control port.
     pub(crate) control: usize,
 }
 
 impl Shares {
-    /// Shares `limit` descriptors out in a process with `workers` event loops.
+    /// Divides `limit` descriptors in a process with `workers` event loops.
     pub(crate) fn of(limit: usize, workers: usize) -> Shares {
         let control = (limit / 16).clamp(LEAST_CONTROL, MOST_CONTROL);
         let own = OWN_FILES + RESERVED_FDS + control + workers.saturating_mul(FILES_OF_A_WORKER);
@@ -28,35 +28,34 @@ impl Shares {
     }
 }
 
-/// Raises the soft limit of open files to the hard one, which every process may do for itself: the soft one is
-/// often 1,024 only because `select` counts no further. Returns the limit that holds then.
+/// Raises the soft limit of open files to the hard limit, which needs no privilege, and returns it. The soft limit is
+/// often 1,024 only because `select` supports no more.
 pub(crate) fn raise() -> usize {
     let limit = getrlimit(Resource::Nofile);
-    // If it fails, what was allowed before still is.
+    // If it fails, the previous limit stays.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
     allowed()
 }
 
-/// The limit of open files.
+/// Returns the limit of open files.
 pub(crate) fn allowed() -> usize {
     let limit = getrlimit(Resource::Nofile).current;
     limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
-/// Standard streams, listeners, the polls and wakers of the acceptor and of the control port, the pipes of signals and of
-/// a successor, a file of keys or a request for them: two dozen. The rest is for connections that were accepted and have
-/// not reached their worker.
+/// Standard streams, listeners, the polls and wakers of the acceptor and of the control port, the pipes of signals
+/// and of a successor, a file of keys or a request for keys: two dozen. The rest is for accepted connections that
+/// have not reached their worker.
 const OWN_FILES: usize = 64;
 
 /// A poll and a waker.
 const FILES_OF_A_WORKER: usize = 2;
 
-/// Connections of the control port, where descriptors are scarce and where they are not: a scraper or two, the probes of
-/// a supervisor, and a person who looks.
+/// The least and the most connections of the control port: scrapers, probes of a supervisor, and operators.
 const LEAST_CONTROL: usize = 4;
 const MOST_CONTROL: usize = 64;
 
-/// A limit that is practically infinite says nothing about how many connections a host can carry.
+/// The most sockets. A practically infinite limit does not show how many connections a host can carry.
 const MOST: usize = 1 << 20;
 
 #[cfg(test)]
@@ -64,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_process_keeps_what_it_needs_and_clients_share_the_rest() {
+    fn descriptors_are_divided_between_the_process_and_clients() {
         for (limit, workers, sockets, connections, handshakes, control) in [
             (0, 1, 2, 1, 1, 4),
             (64, 1, 2, 1, 1, 4),

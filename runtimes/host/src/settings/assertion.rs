@@ -1,4 +1,4 @@
-//! The settings of the signed identity, which only make sense together.
+//! The settings of the signed identity, which are interpreted together.
 
 use super::error::{SettingsError, SettingsErrors};
 use super::names::{
@@ -10,7 +10,7 @@ use super::setting::ResolvedSetting;
 use super::value::{ValueError, boolean, choice};
 use crate::assertion::{AssertionSettings, KeySource, Preset};
 
-/// Whether identities are signed, and by whom.
+/// Parses the preset. `None` if identities are not signed.
 pub(super) fn preset(text: &str) -> Result<Option<Preset>, ValueError> {
     let choices = [
         ("off", None),
@@ -22,12 +22,12 @@ pub(super) fn preset(text: &str) -> Result<Option<Preset>, ValueError> {
     choice(text, &choices)
 }
 
-/// A URL or a file with keys. Whether a URL of http is allowed is another setting, so here it is.
+/// Parses a URL or a file with keys. Another setting decides whether http is allowed, so it is allowed here.
 pub(super) fn keys(text: &str) -> Result<KeySource, ValueError> {
     KeySource::parse(text, true).map_err(ValueError::from)
 }
 
-/// The names of claims with commas between them.
+/// Parses names of claims separated by commas.
 pub(super) fn claims(text: &str) -> Result<Vec<String>, ValueError> {
     let names: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
     if names.iter().any(String::is_empty) {
@@ -36,14 +36,14 @@ pub(super) fn claims(text: &str) -> Result<Vec<String>, ValueError> {
     Ok(names)
 }
 
-/// What a setting is by default where the preset of this name holds.
+/// Returns the default that a preset gives a setting.
 pub(super) fn default(preset_name: &str, setting: &str) -> Option<&'static str> {
     if setting == ASSERTION_ID_CLAIM { preset(preset_name).ok()??.id_claims() } else { None }
 }
 
-/// What the texts say together, each of which is good alone. `None` if the assertion is off, or if something is wrong,
-/// which is added to `errors`: what is missing, and what has no effect, because whoever says how tokens are judged believes
-/// that they are.
+/// Interprets the texts together. Each is valid alone. Returns `None` if the assertion is off, or after adding to
+/// `errors`: a setting that is missing, and one that has no effect, because its operator expects tokens to be
+/// verified.
 pub(super) fn assertion(
     chosen: &[ResolvedSetting],
     errors: &mut SettingsErrors,
@@ -80,13 +80,13 @@ pub(super) fn assertion(
             .map_err(|complaint| complain(find(ASSERTION_AUDIENCE).unwrap_or(switch), &complaint)),
         None => Err(missing(ASSERTION_AUDIENCE, preset.audience_example())),
     };
-    // Where both come from an issuer that is missing, the issuer is what is missing.
+    // If the audience derives from the issuer, only the missing issuer is reported.
     let is_derived = issuer.is_none() && preset.audience("").is_some();
     let audience = if is_derived && audience.is_err() { None } else { errors.note(audience) };
     let is_insecure = find(ASSERTION_JWKS_INSECURE).is_some_and(|chosen| boolean(&chosen.text) == Ok(true));
     let keys = keys_of(preset, text(ASSERTION_JWKS), issuer.as_deref(), is_insecure);
     let keys = match keys {
-        // Nothing listens yet, so a file that is missing costs nobody anything.
+        // A missing file is reported now, before the process listens.
         Keys::Known(keys) => {
             let checked = keys.check().map(|()| keys);
             errors.note(
@@ -103,18 +103,18 @@ pub(super) fn assertion(
             None
         }
         Keys::OfNoIssuer => None,
-        // What else is missing may be the reason.
+        // Another missing setting may be the reason.
         Keys::BadIssuer(_) if audience.is_none() || header.is_none() => None,
         Keys::BadIssuer(place) => {
             let complaint = format!(
-                "makes {place} the place of the keys, which is no URL; write for example {}",
+                "makes {place} the place of the keys, which is not a URL; write for example {}",
                 preset.issuer_example()
             );
             errors.add(complain(find(ASSERTION_ISSUER).unwrap_or(switch), &complaint));
             None
         }
     };
-    // A text that is not a list of names is told where it is read.
+    // A text that is not a list of names was reported when it was checked.
     let claims_of = |name: &str| claims(&text(name).unwrap_or_default()).unwrap_or_default();
     Some(AssertionSettings {
         header: header?,
@@ -127,16 +127,16 @@ pub(super) fn assertion(
     })
 }
 
-/// Where the keys are, by what is set.
+/// The place of the keys, as the settings have it.
 enum Keys {
     Known(KeySource),
-    /// The text is not a place for keys.
+    /// The text is not a valid place.
     Bad(ValueError),
-    /// The preset cannot say.
+    /// The preset has no default place.
     Missing,
-    /// They are at the issuer, which is not known.
+    /// The place derives from the issuer, which is missing.
     OfNoIssuer,
-    /// The issuer makes this their place, which is not a URL.
+    /// The place that derives from the issuer is not a URL.
     BadIssuer(String),
 }
 
@@ -148,7 +148,7 @@ fn keys_of(preset: Preset, said: Option<String>, issuer: Option<&str>, is_insecu
     let Some(issuer) = issuer else {
         return if preset.keys("").is_some() { Keys::OfNoIssuer } else { Keys::Missing };
     };
-    // What is made of an issuer need not be a URL.
+    // A text made of an issuer may not be a URL.
     match preset.keys(issuer).map(|text| (keys(&text), text)) {
         Some((Ok(keys @ KeySource::Url(_)), _)) => Keys::Known(keys),
         Some((_, text)) => Keys::BadIssuer(text),
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_off_unless_somebody_is_named() {
+    fn it_is_off_by_default() {
         assert_eq!(read(&[]), Ok(None));
         assert_eq!(read(&[("", "off"), ("ID_CLAIM", "sub"), ("HEADER", "")]), Ok(None));
     }
@@ -222,7 +222,7 @@ mod tests {
         };
         let settings = [("", "cloudflare"), ("ISSUER", issuer), ("AUDIENCE", "4714c1")];
         assert_eq!(read(&settings), Ok(Some(expected.clone())));
-        // What is set is what holds, also if it is the default of others.
+        // A value that is set applies, even if it is the default of another preset.
         let expected = AssertionSettings { id_claims: vec!["sub".to_owned()], ..expected };
         assert_eq!(read(&[&settings[..], &[("ID_CLAIM", "sub")]].concat()), Ok(Some(expected)));
     }
@@ -323,7 +323,7 @@ mod tests {
         let error = read(&[("", "cloudflare"), ("ISSUER", "team"), ("AUDIENCE", "a")]).unwrap_err();
         assert_eq!(
             error,
-            "POSTERN_ASSERTION_ISSUER=team: makes team/cdn-cgi/access/certs the place of the keys, which is no URL; \
+            "POSTERN_ASSERTION_ISSUER=team: makes team/cdn-cgi/access/certs the place of the keys, which is not a URL; \
              write for example https://TEAM.cloudflareaccess.com"
         );
         let error = read(&[("", "pomerium"), ("ISSUER", "a b")]).unwrap_err();

@@ -1,7 +1,7 @@
 //! The command line, made from the table of settings.
 //!
-//! clap lays out `--help`. It would stop at the first mistake, and an operator is to see all of them, so the arguments
-//! are read here.
+//! clap formats `--help`. The arguments are parsed here, because clap stops at the first error, and operators should
+//! see all of them.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStringExt;
@@ -20,37 +20,37 @@ use crate::healthcheck::Probe;
 /// What the command line asks for.
 #[derive(Debug)]
 pub(super) enum Arguments {
-    /// To do something with the settings.
+    /// Load the settings.
     Run {
         /// The text of each setting's flag, in the order of the table.
         flags: Vec<Option<String>>,
-        /// What for.
+        /// What to do with them.
         purpose: Purpose,
     },
-    /// To print this and end.
+    /// Print this text and exit.
     Print(String),
 }
 
-/// What settings are read for.
+/// What to do with the settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// To serve.
+    /// Serve.
     Serve,
-    /// To show them.
+    /// Print them.
     PrintConfig,
-    /// To ask who serves with them.
+    /// Probe a process that serves with them.
     Check(Probe),
 }
 
-/// Reads the command line, without the name of the program. Everything that is wrong with it goes to `errors`; if it
-/// asks for the help or the version, nothing is.
+/// Parses the command line, without the name of the program, and adds all errors to `errors`. If it asks for the help
+/// or the version, errors do not count.
 pub(super) fn parse(
     program: &Program,
     arguments: impl IntoIterator<Item = OsString>,
     errors: &mut SettingsErrors,
 ) -> Arguments {
     let mut words = arguments.into_iter().map(Word::new).peekable();
-    // One word, and only at the front.
+    // Only the first argument can be the subcommand.
     let is_check = words.next_if(|word| word.name == HEALTHCHECK && word.value.is_none()).is_some();
     if is_check && !Feature::Control.is_enabled() {
         errors.add(SettingsError::new(format_args!("{HEALTHCHECK}: {}", Feature::Control.lack())));
@@ -81,7 +81,7 @@ pub(super) fn parse(
             SETTINGS.iter().enumerate().find(|(_, setting)| !long.is_empty() && setting.flag() == long)
         else {
             errors.add(unknown(&name, is_check));
-            // What follows is the value of what this was to be, and not another mistake.
+            // The next argument is the value of the misspelt flag, not another error.
             if name.starts_with('-') && value.is_none() {
                 words.next_if(|next| !next.is_flag());
             }
@@ -113,9 +113,9 @@ pub(super) fn parse(
 /// An argument: `--port=8080`, `--port` or `8080`.
 #[derive(Debug)]
 struct Word {
-    /// What stands before the first `=`. Of what is not UTF-8 as much as can be shown.
+    /// The text before the first `=`, with bytes that are not UTF-8 replaced.
     name: String,
-    /// What stands after it.
+    /// The text after it.
     value: Option<OsString>,
 }
 
@@ -125,7 +125,7 @@ impl Word {
         let Some(at) = bytes.iter().position(|byte| *byte == b'=').filter(|_| bytes.starts_with(b"-")) else {
             return match String::from_utf8(bytes) {
                 Ok(name) => Word { name, value: None },
-                // A value may be anything; a name never has these bytes.
+                // A name is always UTF-8, so it is a value.
                 Err(error) => {
                     Word { name: String::new(), value: Some(OsString::from_vec(error.into_bytes())) }
                 }
@@ -141,7 +141,7 @@ impl Word {
         self.name.starts_with("--")
     }
 
-    /// The argument as it was.
+    /// Returns the whole argument.
     fn whole(self) -> OsString {
         match (self.name.is_empty(), self.value) {
             (false, None) => self.name.into(),
@@ -151,7 +151,7 @@ impl Word {
     }
 }
 
-/// `is_check` is for `healthcheck`, which knows all settings, too.
+/// Describes the command line to clap. `is_check` is for `healthcheck`, which also accepts all settings.
 fn command(program: &Program, is_check: bool) -> Command {
     let settings = SETTINGS.iter().map(|setting| {
         Arg::new(setting.name)
@@ -159,7 +159,7 @@ fn command(program: &Program, is_check: bool) -> Command {
             .value_name(setting.placeholder)
             .help(help(program, setting))
             .help_heading(setting.group)
-            // It is known all the same, so that whoever writes it hears why it is not there.
+            // The flag is still parsed, so that the error can say which feature is missing.
             .hide(!setting.is_effective())
             .action(ArgAction::Set)
     });
@@ -200,7 +200,7 @@ fn command(program: &Program, is_check: bool) -> Command {
         .args(others.map(|other| other.help_heading("Other")))
 }
 
-/// The help of a setting, with its other name and its default.
+/// Returns the help of a setting, with its variable and its default.
 fn help(program: &Program, setting: &Setting) -> String {
     let ignored = if setting.name == WORKERS && !program.has_workers {
         ";\nfor postern only: this program has one and ignores it"
@@ -211,7 +211,8 @@ fn help(program: &Program, setting: &Setting) -> String {
     format!("{}{ignored}\n[env: {}] [default: {default}]", setting.help, setting.name)
 }
 
-/// The error for an argument that is neither a flag nor the value of one. It is empty if it is not UTF-8.
+/// Returns the error for an argument that is neither a flag nor the value of a flag. `argument` is empty if it is not
+/// UTF-8.
 fn unknown(argument: &str, is_check: bool) -> SettingsError {
     if argument.is_empty() {
         return SettingsError::new(format_args!("an argument is not UTF-8; --help lists the flags"));

@@ -1,4 +1,4 @@
-//! Settings that cannot be used: one line for each of them.
+//! Errors in settings, one line each.
 
 use std::fmt;
 use std::slice;
@@ -6,7 +6,7 @@ use std::slice;
 use super::setting::{Setting, Source};
 use crate::escape::Escaped;
 
-/// Everything that is wrong with the settings of one start: at least one [`SettingsError`].
+/// All errors in the settings of one start: at least one [`SettingsError`].
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct SettingsErrors(Vec<SettingsError>);
 
@@ -34,13 +34,13 @@ impl SettingsErrors {
         }
     }
 
-    /// Gives the value of a result, or takes note of its error.
+    /// Returns the value of a result, or adds its error.
     pub(super) fn note<T>(&mut self, result: Result<T, SettingsError>) -> Option<T> {
         result.map_err(|error| self.add(error)).ok()
     }
 }
 
-/// One error a line.
+/// One error per line.
 impl fmt::Display for SettingsErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, error) in self.iter().enumerate() {
@@ -71,9 +71,9 @@ pub struct SettingsError {
 }
 
 impl SettingsError {
-    /// A value that its setting cannot take.
+    /// Creates the error for a value that its setting does not accept.
     pub(super) fn value(setting: &Setting, text: &str, source: Source, complaint: &str) -> SettingsError {
-        // The complaint may quote the value, or an item of it if it is a list, or make something of it.
+        // The complaint may contain the value, or an item of it if it is a list.
         let quoted = text.split(',').map(str::trim).filter(|item| !item.is_empty());
         let complaint = quoted.fold(complaint.to_owned(), |complaint, item| {
             let shown = setting.public(item);
@@ -90,7 +90,7 @@ impl SettingsError {
         }
     }
 
-    /// Anything else. Whatever the sentence quotes, it stays one line.
+    /// Creates any other error. It is one line, whatever the sentence quotes.
     pub(super) fn new(sentence: fmt::Arguments<'_>) -> SettingsError {
         SettingsError { subject: String::new(), complaint: one_line(&sentence.to_string()) }
     }
@@ -104,7 +104,7 @@ impl fmt::Display for SettingsError {
 
 impl std::error::Error for SettingsError {}
 
-/// The sentence with everything escaped that could end the line or change how it is read, except for backslashes.
+/// Escapes all characters that could end the line or change how it is displayed, except for backslashes.
 pub(super) fn one_line(sentence: &str) -> String {
     let parts: Vec<String> = sentence.split('\\').map(|part| Escaped(part.as_bytes()).to_string()).collect();
     parts.join("\\")
@@ -140,7 +140,7 @@ mod tests {
             (
                 &[pomerium, (issuer, "user:hunter2@app.example.com")],
                 "POSTERN_ASSERTION_ISSUER=***@app.example.com: makes \
-                 https://***@app.example.com/.well-known/pomerium/jwks.json the place of the keys, which is no \
+                 https://***@app.example.com/.well-known/pomerium/jwks.json the place of the keys, which is not a \
                  URL; write for example app.example.com, the host of the route",
             ),
             (

@@ -3,8 +3,8 @@
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// What is wrong with `text` as an address to listen on, and what to write instead. `example` is an address that would
-/// do.
+/// Returns what is wrong with `text` as an address to listen on, and what to write instead. `example` is a valid
+/// address.
 pub(super) fn address(text: &str, example: SocketAddr) -> String {
     let wrong = format!("{text} is not an address with a port");
     let with_port = |port: u16| SocketAddr::new(example.ip(), port);
@@ -22,7 +22,7 @@ pub(super) fn address(text: &str, example: SocketAddr) -> String {
         return format!("{wrong}; a Unix socket is written as unix:{text}");
     }
     let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
-    // `::1:8080` is an address of its own, but nobody means that.
+    // `::1:8080` parses as an IPv6 address, but an address with a port is meant.
     if let (Ok(ip), Ok(port @ 80..)) = (host.parse::<Ipv6Addr>(), port.parse::<u16>()) {
         return format!("{wrong}; write {}", SocketAddr::new(ip.into(), port));
     }
@@ -47,7 +47,7 @@ pub(super) fn address(text: &str, example: SocketAddr) -> String {
     }
 }
 
-/// What is wrong with `text` as a network of trusted proxies, and what to write instead.
+/// Returns what is wrong with `text` as a network of trusted proxies, and what to write instead.
 pub(super) fn network(text: &str) -> String {
     const EXAMPLES: &str = "write for example 10.0.0.0/8, or loopback, private, any";
     let wrong = format!("{text} is not a block of addresses");
@@ -86,14 +86,14 @@ pub(super) fn network(text: &str) -> String {
     format!("{wrong}; {EXAMPLES}")
 }
 
-/// Why a file cannot be read, and what to do.
+/// Returns why a file cannot be read, and how to fix it.
 pub(super) fn file(error: &io::Error) -> String {
     #[expect(clippy::wildcard_enum_match_arm, reason = "the others speak for themselves")]
     match error.kind() {
         ErrorKind::NotFound => "there is no such file; create it, or write another path".to_owned(),
         ErrorKind::PermissionDenied => {
             let user = rustix::process::geteuid().as_raw();
-            format!("permission denied; let the user {user}, as whom this process runs, read it")
+            format!("permission denied; let the user {user} of this process read it")
         }
         ErrorKind::IsADirectory => "it is a directory; write the path of a file".to_owned(),
         ErrorKind::InvalidData => "it is not UTF-8 text; write it as plain text".to_owned(),
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_that_is_not_one_has_a_better_one() {
+    fn an_invalid_address_has_a_suggestion() {
         let example = "0.0.0.0:8080".parse().unwrap();
         for (text, end) in [
             ("9000", "; write 0.0.0.0:9000"),
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_that_is_not_one_has_a_better_one() {
+    fn an_invalid_network_has_a_suggestion() {
         let examples = "write for example 10.0.0.0/8, or loopback, private, any";
         for (text, end) in [
             ("10.0.0.0/33", format!(": the number after / is 0 to 32 here; {examples}")),
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_read_says_what_to_do() {
+    fn an_unreadable_file_has_a_suggestion() {
         for (kind, words) in [
             (ErrorKind::NotFound, "there is no such file; create it, or write another path"),
             (ErrorKind::PermissionDenied, "permission denied; let the user "),

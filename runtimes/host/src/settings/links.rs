@@ -6,15 +6,16 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
-/// Tells links from other variables, by name and value together, so that a misspelt setting is not taken for a link.
+/// Distinguishes links from other variables, by name and value together, so that a misspelt setting is not mistaken
+/// for a link.
 #[derive(Debug, Default)]
 pub(super) struct Links {
-    /// What the names of each link begin with, as `POSTERN` in `POSTERN_PORT=tcp://…`.
+    /// The prefix of the names of each link, such as `POSTERN` in `POSTERN_PORT=tcp://…`.
     aliases: HashSet<String>,
 }
 
 impl Links {
-    /// Of an environment with these variables.
+    /// Finds the links among these variables.
     pub(super) fn among<'v>(variables: impl Iterator<Item = (&'v str, &'v str)>) -> Links {
         let aliases = variables.filter(|(_, value)| is_address(value));
         let aliases = aliases.filter_map(|(name, _)| name.strip_suffix("_PORT").map(str::to_owned));
@@ -35,7 +36,7 @@ impl Links {
         is_of_port(name, value) || self.is_of_container(name, value)
     }
 
-    /// `ALIAS_NAME=/web/postern` and `ALIAS_ENV_…`, which is the environment of the other container.
+    /// `ALIAS_NAME=/web/postern`, and `ALIAS_ENV_…` with the environment of the other container.
     fn is_of_container(&self, name: &str, value: &str) -> bool {
         let is_linked = |alias: Option<&str>| alias.is_some_and(|alias| self.aliases.contains(alias));
         is_linked(name.strip_suffix("_NAME")) && value.starts_with('/')
@@ -45,7 +46,7 @@ impl Links {
 
 /// `ALIAS_PORT_8080_TCP=tcp://…`, and `_PROTO`, `_PORT`, `_ADDR` after it.
 fn is_of_port(name: &str, value: &str) -> bool {
-    // One after the other, because an alias may end in `_PORT` itself.
+    // Each match is tried, because an alias may itself end in `_PORT`.
     let after_port = name.match_indices('_').filter_map(|(at, _)| name.get(at..)?.strip_prefix("_PORT_"));
     after_port.map(|rest| rest.splitn(3, '_')).any(|mut words| {
         let is_number = words.next().is_some_and(is_port);
@@ -79,7 +80,7 @@ const PROTOCOLS: [&str; 3] = ["tcp", "udp", "sctp"];
 mod tests {
     use super::*;
 
-    /// As Kubernetes 1.31 makes them of a Service, and Docker of a link.
+    /// The variables that Kubernetes 1.31 makes for a Service, and Docker for a link.
     fn of(alias: &str) -> Vec<(String, &'static str)> {
         let variables = [
             ("SERVICE_HOST", "10.0.0.11"),
@@ -102,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_kubernetes_and_docker_make_is_a_link() {
+    fn variables_of_kubernetes_and_docker_are_links() {
         for alias in
             ["POSTERN", "POSTERN_SMOL", "POSTERN_CONTROL", "POSTERN_LISTEN", "POSTERN_PORT", "POSTERN_1"]
         {

@@ -1,4 +1,4 @@
-//! Texts about who and where: addresses, owners, paths, proxies, origins, header names.
+//! Addresses, owners, paths, proxies, origins and header names.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -33,7 +33,8 @@ pub(super) fn control(text: &str) -> Result<Option<SocketAddr>, ValueError> {
     text.parse().map(Some).map_err(|_| format!("{}, or off", hints::address(text, here)).into())
 }
 
-/// A path at which a socket can listen (unix(7)). Names without a file have no mode that could prove anything.
+/// The path of a Unix socket (unix(7)). Abstract names are not allowed, because they have no mode that restricts
+/// which processes can connect.
 fn socket_path(path: &str) -> Result<PathBuf, ValueError> {
     if !path.starts_with('/') || path.ends_with('/') {
         return Err("a Unix socket needs an absolute path; write for example unix:/run/postern.sock".into());
@@ -47,7 +48,8 @@ fn socket_path(path: &str) -> Result<PathBuf, ValueError> {
     Ok(path.into())
 }
 
-/// A user and a group of this host, by name or number: `traefik:www-data`, `1000`, `:www-data`. Empty for nobody.
+/// A user and a group of this host, by name or number: `traefik:www-data`, `1000`, `:www-data`. Empty for those of
+/// this process.
 pub(super) fn owner(text: &str) -> Result<Owner, ValueError> {
     let (user, group) = text.split_once(':').unwrap_or((text, ""));
     let by_user_name = |name: &str| Some(User::from_name(name).ok()??.uid.as_raw());
@@ -77,7 +79,7 @@ pub(super) fn paths(text: &str) -> Result<Vec<String>, ValueError> {
         }
         if item.strip_suffix('*').filter(|path| path.ends_with('/')).unwrap_or(item).contains('*') {
             return Err(format!(
-                "{item} has a misplaced asterisk: it may only stand at the end, after a slash; write /* for every \
+                "{item} has a misplaced asterisk: it is only allowed at the end, after a slash; write /* for every \
                  path, or for example /ws/* for every path below /ws"
             )
             .into());
@@ -102,7 +104,7 @@ pub(super) fn health_path(text: &str) -> Result<Option<String>, ValueError> {
     }
 }
 
-/// Blocks of addresses, and the names of some: `loopback,10.0.0.0/8`.
+/// Networks and presets: `loopback,10.0.0.0/8`.
 pub(super) fn proxies(text: &str) -> Result<TrustedProxies, ValueError> {
     let lists = items(text, |item| match item.to_ascii_lowercase().as_str() {
         "loopback" => Ok(TrustedProxies::loopback()),
@@ -146,14 +148,14 @@ fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// The name of a header that carries a signed token. What is signed may stand where clients write, too, so
-/// `Authorization` is one.
+/// The name of a header that carries a signed token. Clients may set it, too, because the signature is verified, so
+/// `Authorization` is allowed.
 pub(super) fn token_header(text: &str) -> Result<(), ValueError> {
     if text.eq_ignore_ascii_case("Authorization") { Ok(()) } else { header_name(text).map(drop) }
 }
 
-/// Whether two names mean one header to somebody on the way: case does not count, and servers that put headers
-/// into variables take all separators for `_`.
+/// Whether a proxy or server may treat two names as one header: case does not count, and servers that turn headers
+/// into variables replace all separators with `_`.
 pub(super) fn is_same_header(a: &str, b: &str) -> bool {
     let fold = |byte: u8| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
     a.bytes().map(fold).eq(b.bytes().map(fold))
@@ -164,7 +166,7 @@ pub(super) fn optional_header(text: &str) -> Result<String, ValueError> {
     if is_off(text) { Ok(String::new()) } else { header_name(text) }
 }
 
-/// The header in which a proxy passes on the host that the client asked for: `X-Forwarded-Host`, or `off`.
+/// The header in which a proxy passes on the host that the client requested: `X-Forwarded-Host`, or `off`.
 pub(super) fn host_header(text: &str) -> Result<String, ValueError> {
     let is = |known: &str| is_same_header(known, text);
     if is_off(text) {
@@ -195,13 +197,13 @@ pub(super) fn subprotocols(text: &str) -> Result<Vec<String>, ValueError> {
     })
 }
 
-/// One origin, or all that differ in the first label of the host.
+/// One origin, or a pattern for the first label of the host.
 fn origin(text: &str) -> Result<OriginPattern, ValueError> {
     OriginPattern::parse(text).map_err(|error| {
         let (scheme, rest) = text.split_once("://").unwrap_or_default();
         let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
         let complaint = match error {
-            _ if text == "*" => return "* admits every origin and stands alone".into(),
+            _ if text == "*" => return "* is every origin; write it alone".into(),
             InvalidOrigin::NoScheme => format!("{text} is not an origin; write for example https://{text}"),
             InvalidOrigin::Path => {
                 format!("an origin ends after its host or port; write {scheme}://{authority}")
@@ -230,7 +232,7 @@ pub(super) fn words(text: &str) -> Result<Vec<String>, ValueError> {
     items(text, |item| Ok(item.to_owned()))
 }
 
-/// The items of a list with commas, trimmed; at least one, and none empty.
+/// Splits a list at its commas and trims the items. An empty list or item is an error.
 fn items<T>(text: &str, item: impl Fn(&str) -> Result<T, ValueError>) -> Result<Vec<T>, ValueError> {
     let one = |text: &str| match text.trim() {
         "" => Err("an item of the list is empty; write a value between commas, and none at the end".into()),
@@ -239,10 +241,10 @@ fn items<T>(text: &str, item: impl Fn(&str) -> Result<T, ValueError>) -> Result<
     text.split(',').map(one).collect()
 }
 
-/// What `sun_path` holds, but for the zero at its end.
+/// The length of `sun_path` without the terminating zero.
 const LONGEST_SOCKET_PATH: usize = 107;
 
-/// Headers that the handshake reads itself, and those that carry secrets and would end in the log as names.
+/// Headers that the handshake reads itself, and headers with secrets, which would be logged as names.
 const TAKEN_HEADERS: [&str; 13] = [
     "Host",
     "Connection",
@@ -328,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn header_names_are_told_apart_as_the_most_careless_server_does() {
+    fn header_names_are_compared_without_case_and_separators() {
         assert!(is_same_header("User-ID", "user_id"));
         assert!(is_same_header("User.Id", "USER-ID"));
         assert!(!is_same_header("User-ID", "UserID"));

@@ -6,9 +6,9 @@ use super::names::{LOG_QUEUE, MAX_CONNECTIONS, MAX_HANDSHAKES, MAX_MEMORY, WORKE
 use super::plan::Plan;
 use super::setting::{ResolvedSetting, Source};
 
-/// One line for each setting, grouped, with where its value came from, and with what holds on this host if that is not
-/// the value: `settings` is complete. It can be fed back as `.env`, except for secrets and for the queries of URLs. What
-/// this build cannot obey is not among them. The warnings follow as comments.
+/// Returns one line for each setting that has an effect in this build: its value, its source, and what applies on
+/// this host if that differs. The text can be used as `.env`, except for secrets and queries of URLs. The warnings
+/// follow as comments.
 pub(super) fn config(chosen: &[ResolvedSetting], plan: &Plan) -> String {
     let chosen = || chosen.iter().filter(|chosen| chosen.setting.is_effective());
     let lines: Vec<String> =
@@ -38,7 +38,7 @@ pub(super) fn config(chosen: &[ResolvedSetting], plan: &Plan) -> String {
     out
 }
 
-/// The value of a setting that depends on the host, if it is not what was chosen.
+/// Returns the value that applies on this host, if it differs from the text.
 fn on_this_host(chosen: &ResolvedSetting, plan: &Plan) -> Option<usize> {
     let holds = match chosen.setting.name {
         MAX_CONNECTIONS => plan.max_connections,
@@ -62,7 +62,7 @@ fn origin(source: Source) -> &'static str {
     }
 }
 
-/// The value, between quotation marks where an env file needs them.
+/// Returns the value, quoted where an env file needs it.
 fn value(chosen: &ResolvedSetting) -> String {
     let shown = chosen.setting.show(&chosen.text);
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.,:/[]@+=%*~".contains(c);
@@ -80,7 +80,7 @@ fn value(chosen: &ResolvedSetting) -> String {
     quoted
 }
 
-/// A value that is longer does not push the comments of all others away.
+/// A longer line does not move the comments of the others.
 const WIDEST: usize = 56;
 
 #[cfg(test)]

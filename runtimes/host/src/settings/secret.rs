@@ -1,4 +1,4 @@
-//! Secrets, the gateway's and those of operators, from a text or from a file.
+//! The secrets of gateways and the keys of operators, from a text or from a file.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use postern_core::handshake::{SecretStore, Secrets};
 use super::hints;
 use super::value::ValueError;
 
-/// Takes secrets with commas between them. Empty for none.
+/// Reads secrets separated by commas. An empty text has none.
 pub(super) fn apply(known: &mut Secrets, text: &str) -> Result<(), ValueError> {
     if !text.is_empty() {
         *known = secrets(text)?;
@@ -17,8 +17,8 @@ pub(super) fn apply(known: &mut Secrets, text: &str) -> Result<(), ValueError> {
     Ok(())
 }
 
-/// Takes them from the file that `setting` names; empty for no file. `other` is the setting that holds the same itself.
-/// Returns the file, to be read again.
+/// Reads secrets from the file at `path`, which `setting` names; for an empty path nothing is read. `other` is the setting
+/// that contains secrets directly. Returns the file, so that it can be read again.
 pub(super) fn apply_file(
     known: &mut Secrets,
     path: &str,
@@ -37,7 +37,7 @@ pub(super) fn apply_file(
     Ok(Some(SecretFile { setting, path, store }))
 }
 
-/// A file of secrets, and where those are kept that it had when it was last read.
+/// A file of secrets, and the secrets that it contained when it was last read.
 #[derive(Debug, Clone)]
 pub(crate) struct SecretFile {
     setting: &'static str,
@@ -51,10 +51,10 @@ impl SecretFile {
         self.setting
     }
 
-    /// Reads it. From then on its secrets are the only ones that are known.
+    /// Reads the file. Its secrets replace those of the last time.
     ///
     /// # Errors
-    /// It cannot be read, or holds something else. The secrets before it stay.
+    /// The file cannot be read or contains something else. The previous secrets stay.
     pub(crate) fn read_again(&self) -> Result<(), ValueError> {
         let secrets = read(&self.path)?;
         *self.store.0.write().unwrap_or_else(PoisonError::into_inner) = secrets;
@@ -72,16 +72,16 @@ impl SecretStore for Store {
     }
 }
 
-/// Reads a file of secrets. The line feed at its end does not count.
+/// Reads a file of secrets, without the line feed at its end.
 fn read(path: &Path) -> Result<Secrets, ValueError> {
-    // The errors quote nothing of what is in there.
+    // The errors do not quote the contents.
     let text =
         fs::read_to_string(path).map_err(|error| format!("cannot read the file: {}", hints::file(&error)))?;
     let text = text.strip_suffix('\n').map_or(&*text, |text| text.strip_suffix('\r').unwrap_or(text));
     secrets(text).map_err(|complaint| format!("in the file: {complaint}").into())
 }
 
-/// Each is what a header can carry, and too long to be guessed.
+/// Checks that a header can carry each secret, and that it is too long to be guessed.
 fn secrets(text: &str) -> Result<Secrets, ValueError> {
     let secrets: Vec<&str> = text.split(',').map(str::trim).collect();
     if secrets.contains(&"") {
@@ -98,7 +98,7 @@ fn secrets(text: &str) -> Result<Secrets, ValueError> {
     Ok(Secrets::new(secrets.into_iter().map(str::to_owned)))
 }
 
-/// As many characters cannot be guessed over a network; and more would not leave room for the rest of a request.
+/// Shorter secrets could be guessed over a network. Longer ones would not leave enough of a request head.
 const LENGTHS: std::ops::RangeInclusive<usize> = 16..=1024;
 
 #[cfg(test)]
@@ -121,17 +121,17 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_read_again_replaces_its_secrets_if_it_is_sound() {
+    fn a_valid_file_that_is_read_again_replaces_its_secrets() {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), ONE).unwrap();
         let mut known = Secrets::default();
         let path = file.path().to_str().unwrap();
         let again = apply_file(&mut known, path, SECRET_FILE, SECRET).unwrap().unwrap();
         assert_eq!(again.setting(), SECRET_FILE);
-        // A clone is what the workers and the control port have.
+        // The workers and the control port have clones.
         let known = known.clone();
         fs::write(file.path(), TWO).unwrap();
-        assert!(known.contains(ONE.as_bytes()), "nobody has asked for it to be read again");
+        assert!(known.contains(ONE.as_bytes()), "it has not been read again");
         again.read_again().unwrap();
         assert_eq!(known, all(&[TWO]));
         for unsound in ["", "short", "0123456789abcdef,"] {
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_secret_is_said_without_being_shown() {
+    fn an_invalid_secret_is_reported_without_being_shown() {
         let bad = |text: &str| {
             let from_text = apply(&mut Secrets::default(), text).unwrap_err();
             let from_file = in_file(text.as_bytes()).unwrap_err();

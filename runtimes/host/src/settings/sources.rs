@@ -17,19 +17,19 @@ use super::{assertion, net, preset};
 use crate::lifecycle::successor::VARIABLE;
 use crate::listen::Address;
 
-/// What `.env` sets.
+/// The settings in `.env`.
 #[derive(Debug, Default)]
 pub(super) struct DotEnv {
-    /// The values by their names, each with its line.
+    /// The values by name, each with its line.
     values: HashMap<String, (String, usize)>,
-    /// Names that are set again further down, each with both lines. The last one holds.
+    /// Names that are set twice, each with both lines. The last one applies.
     pub(super) repeated: Vec<(&'static str, usize, usize)>,
 }
 
 /// Chooses a text for each setting, in the order of the table. `flags` has one entry for each.
 ///
-/// An empty text in the environment or in `.env` counts as none: Compose and shells write `NAME=` for a name
-/// that is not set. A default may refer to a setting before it, as `$PORT`.
+/// An empty text in the environment or in `.env` is ignored: Compose and shells write `NAME=` for a name that is not
+/// set. A default may refer to an earlier setting, as `$PORT` does.
 pub(super) fn choose(
     flags: Vec<Option<String>>,
     environment: &HashMap<String, String>,
@@ -52,10 +52,10 @@ pub(super) fn choose(
     chosen
 }
 
-/// Takes what is ours from the environment. Also returns the names of [links](Links), which are not settings.
+/// Reads the settings from the environment. Also returns the names of [links](Links), which are not settings.
 ///
-/// It is an error if another name has our prefix and is not a setting, because it would have no effect, and if a value is
-/// not UTF-8.
+/// An unknown name with our prefix is an error, because it would have no effect. A value that is not UTF-8 is also an
+/// error.
 pub(super) fn environment(
     variables: impl IntoIterator<Item = (OsString, OsString)>,
     errors: &mut SettingsErrors,
@@ -67,10 +67,10 @@ pub(super) fn environment(
     let texts = variables.iter().filter_map(|(name, value)| Some((name.to_str()?, value.to_str()?)));
     let of_links = Links::among(texts);
     for (name, value) in variables {
-        // Names of settings are ASCII; what cannot be text is somebody else's.
+        // Names of settings are ASCII, so a name that is not UTF-8 belongs to another program.
         let Ok(name) = name.into_string() else { continue };
         if name == VARIABLE {
-            // A process says it to its successor; it is not a setting.
+            // A process sets it for its successor; it is not a setting.
             continue;
         }
         if name.starts_with(PREFIX) && value.to_str().is_some_and(|value| of_links.has(&name, value)) {
@@ -91,10 +91,9 @@ pub(super) fn environment(
     (ours, links)
 }
 
-/// Takes what is ours from `.env`, of which there may be none.
+/// Reads the settings from `.env`. There may be no such file.
 ///
-/// It is an error if the file cannot be read or a line of it is not `NAME=value`, and if a name has our prefix and is not
-/// a setting.
+/// A file that cannot be read, a line that is not `NAME=value`, and an unknown name with our prefix are errors.
 pub(super) fn dotenv(file: io::Result<Option<String>>, errors: &mut SettingsErrors) -> DotEnv {
     let mut ours = DotEnv::default();
     let text = match file {
@@ -106,7 +105,7 @@ pub(super) fn dotenv(file: io::Result<Option<String>>, errors: &mut SettingsErro
         }
     };
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-    // A last line that ends in a space is taken for an unfinished one, unless it has an end.
+    // dotenvy treats a last line that ends in a space as unfinished, unless a line feed follows.
     let text = format!("{text}\n");
     let delivered = Cell::new(0);
     let mut entries = dotenvy::from_read_iter(Lines { rest: text.as_bytes(), delivered: &delivered });
@@ -114,7 +113,7 @@ pub(super) fn dotenv(file: io::Result<Option<String>>, errors: &mut SettingsErro
         let before = delivered.get();
         let Some(entry) = entries.next() else { break };
         let line = first_line_of_entry(&text, before);
-        // The error quotes the line, which may hold a secret, so only its number is shown.
+        // The error of dotenvy quotes the line, which may contain a secret, so only its number is reported.
         let Ok((name, value)) = entry else {
             errors.add(SettingsError::new(format_args!(
                 ".env line {line}: not NAME=value; a value with spaces needs quotation marks around it, and each \
@@ -124,7 +123,7 @@ pub(super) fn dotenv(file: io::Result<Option<String>>, errors: &mut SettingsErro
         };
         errors.note(check_known(&name, Source::DotEnv { line }));
         let Some(setting) = setting(&name) else { continue };
-        // As in a shell, the last one holds.
+        // As in a shell, the last one applies.
         if let Some((_, earlier)) = ours.values.insert(name, (value, line)) {
             ours.repeated.push((setting.name, earlier, line));
         }
@@ -132,14 +131,14 @@ pub(super) fn dotenv(file: io::Result<Option<String>>, errors: &mut SettingsErro
     ours
 }
 
-/// The number of the line at which an entry begins, if `before` lines were read before it: blank lines and comments are
-/// not entries.
+/// Returns the number of the line at which an entry begins, if `before` lines were read before it: blank lines and
+/// comments are not entries.
 fn first_line_of_entry(text: &str, before: usize) -> usize {
     let is_entry = |line: &str| !line.trim().is_empty() && !line.trim_start().starts_with('#');
     before + 1 + text.lines().skip(before).position(is_entry).unwrap_or_default()
 }
 
-/// A text that is read line by line, so that it is known how many lines the reader has taken.
+/// A reader that delivers a text line by line and counts the lines.
 struct Lines<'t> {
     rest: &'t [u8],
     delivered: &'t Cell<usize>,
@@ -165,7 +164,7 @@ fn check_known(name: &str, source: Source) -> Result<(), SettingsError> {
     let typed = name.get(PREFIX.len()..).unwrap_or_default();
     let short = |full: &'static str| full.strip_prefix(PREFIX).unwrap_or(full);
     let names = SETTINGS.iter().map(|setting| short(setting.name));
-    // `PORT`, too, may have been meant.
+    // `PORT` has no prefix, but may be meant.
     let full = |meant: &str| {
         let settings = SETTINGS.iter().map(|setting| setting.name);
         settings.into_iter().find(|full| short(full) == meant).unwrap_or_default().to_owned()
@@ -174,7 +173,7 @@ fn check_known(name: &str, source: Source) -> Result<(), SettingsError> {
     Err(SettingsError::new(format_args!("{}{name}: no such setting; {advice}", source.place())))
 }
 
-/// What holds if nobody says anything: what the preset of the identity headers or of the assertion says, or the table.
+/// Returns the default: that of the preset of the identity headers or of the assertion, or that of the table.
 fn default(setting: &Setting, chosen: &[ResolvedSetting]) -> String {
     if setting.name == CONTROL
         && let Some(address) = default_control(chosen)
@@ -192,8 +191,8 @@ fn default(setting: &Setting, chosen: &[ResolvedSetting]) -> String {
     }
 }
 
-/// The default address of the control port if a data listener has its port: the next port that no data listener has.
-/// An instance with `PORT=8081` and no other setting starts.
+/// Returns the default address of the control port if a data listener has its usual port: the next port that is not
+/// taken. So a process with `PORT=8081` and no other setting starts.
 fn default_control(chosen: &[ResolvedSetting]) -> Option<String> {
     let listen = chosen.iter().find(|chosen| chosen.setting.name == LISTEN)?;
     let addresses = net::addresses(&listen.text).ok()?;
@@ -210,7 +209,7 @@ fn setting(name: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.name == name)
 }
 
-/// The default of the table, with the texts of the settings that it refers to.
+/// Returns the default of the table, with the texts of the settings that it refers to.
 fn refer(default: &str, chosen: &[ResolvedSetting]) -> String {
     let replace = |text: String, chosen: &ResolvedSetting| {
         text.replace(&format!("${}", chosen.setting.name), &chosen.text)

@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slip_or_an_abbreviation_names_what_was_meant() {
+    fn a_typo_or_an_abbreviation_suggests_the_name() {
         let names = ["PATH", "LISTEN", "TRUSTED_PROXIES", "MAX_MESSAGE", "MAX_CONNECTIONS", "PORT"];
         let names = names.into_iter().chain(["DRAIN_GRACE", "DRAIN_HARD", "DRAIN_SPREAD"]);
         let names = names.chain(["FIRST_TIMEOUT", "OTHER_TIMEOUT", "THIRD_TIMEOUT", "FOURTH_TIMEOUT"]);

@@ -1,4 +1,4 @@
-//! Settings from texts to values, and every way to get them wrong.
+//! Settings from texts to values.
 
 mod control;
 mod mistakes;
@@ -123,7 +123,7 @@ fn the_defaults_are_those_of_the_core() {
 }
 
 #[test]
-fn a_flag_goes_before_the_environment_before_dotenv_before_the_default() {
+fn flags_take_precedence_over_the_environment_over_dotenv_over_defaults() {
     let dotenv = "POSTERN_MAX_HEADERS=11\nPOSTERN_MAX_FRAGMENTS=12\nPOSTERN_WORKERS=13";
     let environment = &[("POSTERN_MAX_HEADERS", "21"), ("POSTERN_MAX_FRAGMENTS", "22")];
     let settings = Texts { flags: &["--max-headers", "31"], environment, dotenv }.settings();
@@ -146,18 +146,18 @@ fn an_empty_value_counts_as_none() {
 }
 
 #[test]
-fn the_dotenv_of_the_brief_is_read_as_it_is() {
+fn a_dotenv_with_comments_and_settings_of_other_programs_is_read() {
     let dotenv = "PORT=8081 # WebSocket server port\n\
                   HOST_PORT=8083 # Docker host port mapping\n\
                   JWT_SECRET=your-secret-key # Not used (Identity service validates)\n";
     let settings = Texts { dotenv, ..Texts::default() }.settings();
     assert_eq!(settings.listen, [tcp("[::]:8081")]);
-    // It has the default port of the control port, which gives way.
+    // 8081 is the default of the control port, which moves to the next port.
     assert_eq!(settings.control.address, Some("127.0.0.1:8082".parse().unwrap()));
 }
 
 #[test]
-fn the_default_control_port_gives_way_to_the_data_listeners() {
+fn the_default_control_port_avoids_the_ports_of_data_listeners() {
     let control = |environment: &[(&str, &str)]| {
         let settings = Texts { environment, ..Texts::default() }.settings();
         settings.control.address.map(|address| address.to_string())
@@ -338,7 +338,7 @@ fn help_is_printed_even_if_the_settings_are_bad() {
 
 /// Kubernetes and Docker make variables for a service or container called `postern`, or `postern-` and something.
 #[test]
-fn service_links_are_passed_over_with_one_warning() {
+fn service_links_are_ignored_with_one_warning() {
     let links = [
         ("POSTERN_PORT", "tcp://10.0.0.11:8080"),
         ("POSTERN_PORT_8080_TCP", "tcp://10.0.0.11:8080"),
@@ -359,7 +359,7 @@ fn service_links_are_passed_over_with_one_warning() {
           setting, and are ignored; write enableServiceLinks: false in the pod to be without"
         ]
     );
-    // What only looks like one is a mistake of somebody.
+    // A variable that only looks like a link is an error.
     for (name, value) in [
         ("POSTERN_PORT", "8080"),
         ("POSTERN_SERVICE_HOST", "postern.example.com"),
@@ -372,13 +372,13 @@ fn service_links_are_passed_over_with_one_warning() {
         let error = Texts { environment: &environment, ..Texts::default() }.error();
         assert!(error.starts_with(&format!("{name}: no such setting")), "{error}");
     }
-    // In `.env` somebody has written it.
+    // An operator wrote the lines of `.env`.
     let error = Texts { dotenv: "POSTERN_PORT=tcp://10.0.0.11:8080", ..Texts::default() }.error();
     assert!(error.contains("POSTERN_PORT: no such setting; did you mean PORT?"), "{error}");
 }
 
 #[test]
-fn values_that_are_shared_with_other_programs_are_taken_as_those_write_them() {
+fn values_shared_with_other_programs_are_accepted_in_their_notation() {
     for (text, level) in [
         ("INFO", Level::Info),
         ("Information", Level::Info),
@@ -488,7 +488,7 @@ fn names_flags_and_groups_are_in_order() {
 fn each_setting_that_the_text_of_a_refusal_names_exists() {
     let mut count = 0;
     for message in HandshakeError::all().into_iter().map(crate::refusal::message) {
-        // The texts are put into JSON as they are.
+        // The texts are inserted into JSON without escaping.
         assert!(message.is_ascii() && !message.contains(['"', '\\']), "{message}");
         let words = message.split(|c: char| !c.is_ascii_uppercase() && c != '_');
         for name in words.filter(|word| word.starts_with("POSTERN_")) {

@@ -1,10 +1,11 @@
-//! Texts that are one value: sizes, durations, numbers, choices.
+//! Parsers of sizes, durations, numbers and choices.
 
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-/// What is wrong with a text, and what to write instead: the end of a sentence that begins with the setting.
+/// What is wrong with a text, and what to write instead: the end of a sentence that begins with the name of the
+/// setting.
 pub(super) type ValueError = Cow<'static, str>;
 
 /// The text that turns an optional setting off.
@@ -29,12 +30,12 @@ pub(super) fn size(text: &str, range: RangeInclusive<usize>) -> Result<usize, Va
     if number.is_empty() {
         return Err(not_a_size(text, &range));
     }
-    // There are only digits, so it is too large if it does not fit.
+    // The text has only digits, so a number that does not parse is too large.
     let size = number.parse::<usize>().ok().and_then(|number| number.checked_mul(factor));
     in_range(size.unwrap_or(usize::MAX), range, show_size)
 }
 
-/// What to write instead of a text that is not a size.
+/// Returns the error for a text that is not a size.
 fn not_a_size(text: &str, range: &RangeInclusive<usize>) -> ValueError {
     if text.is_empty() {
         return "is empty; write for example 64KiB".into();
@@ -72,7 +73,7 @@ fn not_a_size(text: &str, range: &RangeInclusive<usize>) -> ValueError {
     .into()
 }
 
-/// What a unit stands for, also as Kubernetes writes it and with the letters alone.
+/// Returns the factor of a unit, also in the notation of Kubernetes.
 fn factor(unit: &str) -> Option<usize> {
     Some(match unit.to_ascii_lowercase().as_str() {
         "" | "b" => 1,
@@ -84,7 +85,7 @@ fn factor(unit: &str) -> Option<usize> {
     })
 }
 
-/// A unit as it is to be written.
+/// Returns the unit in our notation.
 fn unit_name(unit: &str) -> &'static str {
     match factor(unit) {
         Some(KIB) => "KiB",
@@ -116,13 +117,13 @@ fn duration_in(text: &str, may_be_off: bool) -> Result<Duration, ValueError> {
             .filter(|_| !number.is_empty())
             .ok_or_else(|| not_a_duration(text, may_be_off))?,
     };
-    // There are only digits, so it is too long if it does not fit.
+    // The text has only digits, so a number that does not parse is too large.
     let total = number.parse::<u64>().ok().and_then(|number| number.checked_mul(milliseconds));
     let duration = total.map(Duration::from_millis).filter(|duration| *duration <= DAY);
     duration.ok_or("must be at most 24h".into())
 }
 
-/// What to write instead of a text that is not a duration.
+/// Returns the error for a text that is not a duration.
 fn not_a_duration(text: &str, may_be_off: bool) -> ValueError {
     const EXAMPLE: &str = "write for example 25s, 500ms or 1m";
     if text.is_empty() {
@@ -163,7 +164,7 @@ fn not_a_duration(text: &str, may_be_off: bool) -> ValueError {
     .into()
 }
 
-/// What a unit of a duration stands for.
+/// Returns the milliseconds of a unit.
 fn milliseconds_of(unit: &str) -> Option<u64> {
     Some(match unit {
         "ms" => 1,
@@ -197,7 +198,7 @@ pub(super) fn count(text: &str, range: RangeInclusive<usize>) -> Result<usize, V
     in_range(text.parse().unwrap_or(usize::MAX), range, |count| count.to_string())
 }
 
-/// What to write instead of a text that is not a whole number.
+/// Returns the error for a text that is not a whole number.
 fn not_a_count(text: &str, range: &RangeInclusive<usize>) -> ValueError {
     let (start, end) = (range.start(), range.end());
     let expected = match *end {
@@ -220,7 +221,7 @@ fn is_decimal(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
 }
 
-/// The same, of 32 bits.
+/// A whole number of 32 bits.
 pub(super) fn number(text: &str, range: RangeInclusive<u32>) -> Result<u32, ValueError> {
     let wide = |end: &u32| usize::try_from(*end).unwrap_or(usize::MAX);
     let number = count(text, wide(range.start())..=wide(range.end()))?;
@@ -261,13 +262,13 @@ pub(super) fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, Va
     })
 }
 
-/// What to write instead of a word that people write to turn a limit off, if 0 does that.
+/// Returns the error for a word such as `off`, if 0 disables the limit.
 fn off_word(text: &str, may_be_off: bool) -> Option<ValueError> {
     let is_word = OFF_WORDS.iter().any(|word| text.eq_ignore_ascii_case(word));
     (may_be_off && is_word).then_some("not a number; write 0".into())
 }
 
-/// The complaint about a number in digits of another script, such as Arabic ones.
+/// Returns the error for a number in other digits than 0 to 9, such as Arabic ones.
 fn wrong_digits(text: &str, example: &str) -> Option<ValueError> {
     is_of_other_digits(text)
         .then(|| format!("is not written with the digits 0 to 9; write for example {example}").into())
@@ -277,13 +278,13 @@ fn is_of_other_digits(text: &str) -> bool {
     text.chars().any(|c| c.is_numeric() && !c.is_ascii())
 }
 
-/// The sign at the front, and what follows it.
+/// Splits off the sign.
 fn split_sign(text: &str) -> (Option<char>, &str) {
     let sign = text.chars().next().filter(|c| "+-".contains(*c));
     (sign, text.strip_prefix(['+', '-']).unwrap_or(text))
 }
 
-/// The number at the front, which may have a fraction, and what follows it.
+/// Splits off the number, which may have a fraction.
 fn split_decimal(text: &str) -> (&str, &str) {
     let (digits, rest) = split_unit(text);
     let Some(fraction) = rest.strip_prefix('.') else { return (digits, rest) };
@@ -304,7 +305,7 @@ fn scale(whole: &str, fraction: &str, factor: usize) -> usize {
     scaled.and_then(|scaled| usize::try_from(scaled).ok()).unwrap_or(usize::MAX)
 }
 
-/// The digits at the front, and what follows them.
+/// Splits off the leading digits.
 fn split_unit(text: &str) -> (&str, &str) {
     text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))
 }
@@ -323,7 +324,7 @@ fn in_range(
     Ok(number)
 }
 
-/// A number of bytes as it is to be written, in the largest unit that divides it.
+/// Formats a number of bytes in the largest unit that divides it.
 pub(super) fn show_size(size: usize) -> String {
     if size == 0 {
         return "0".to_owned();
@@ -337,7 +338,7 @@ pub(super) fn show_size(size: usize) -> String {
     }
 }
 
-/// A number of milliseconds as it is to be written, in the largest unit that divides it.
+/// Formats a number of milliseconds in the largest unit that divides it.
 pub(super) fn show_duration(milliseconds: usize) -> String {
     let units = [(3_600_000, "h"), (60_000, "m"), (1_000, "s")];
     match units.into_iter().find(|(unit, _)| milliseconds >= *unit && milliseconds.is_multiple_of(*unit)) {
@@ -354,7 +355,7 @@ const MIB: usize = 1024 * KIB;
 pub(super) const GIB: usize = 1024 * MIB;
 const TIB: usize = 1024 * GIB;
 
-/// The longest duration. Long enough to be for ever, and far from what an `Instant` cannot be moved by.
+/// The longest duration. Adding it to an `Instant` cannot overflow.
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 #[cfg(test)]
@@ -393,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_size_is_told_what_to_write() {
+    fn an_invalid_size_has_a_suggestion() {
         for (text, complaint) in [
             ("", "is empty; write for example 64KiB"),
             ("B", "not a size; write for example 64KiB"),
@@ -422,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_out_of_range_are_told_the_nearest_that_is_not() {
+    fn a_number_out_of_range_names_the_nearest_bound() {
         assert_eq!(size("511", 512..=MIB), Err("must be at least 512B".into()));
         assert_eq!(size("512", 512..=MIB), Ok(512));
         assert_eq!(size("1MiB", 512..=MIB), Ok(MIB));
@@ -434,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_whole_number_is_told_what_to_write() {
+    fn an_invalid_whole_number_has_a_suggestion() {
         for (text, condition) in [
             ("", "is empty"),
             ("nine", "not a whole number"),
@@ -485,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_duration_is_told_what_to_write() {
+    fn an_invalid_duration_has_a_suggestion() {
         for (text, complaint) in [
             ("", "is empty; write for example 25s, 500ms or 1m"),
             ("s", "not a duration; write for example 25s, 500ms or 1m"),

@@ -1,8 +1,7 @@
-//! What a start with these settings should warn of: settings that are accepted and have no effect, or an effect that
-//! nobody wants.
+//! Warnings at start: settings that are accepted and have no effect, or an effect that is unlikely to be intended.
 //!
-//! One pass over the settings gives all warnings, for the log at start and for `--print-config`. A setting that only has
-//! an effect together with others is a row of [`NEEDS`]; every other rule is a function in [`RULES`].
+//! One pass over the settings gives all warnings, for the log and for `--print-config`. A setting that only has an
+//! effect together with others is a row of [`NEEDS`]; every other rule is a function in [`RULES`].
 
 use std::collections::HashSet;
 use std::fmt;
@@ -62,7 +61,7 @@ fn of_links(names: &[String]) -> Option<String> {
     ))
 }
 
-/// The settings, as a rule sees them.
+/// What a rule checks.
 struct View<'s> {
     program: &'s Program,
     settings: &'s Settings,
@@ -79,14 +78,14 @@ impl View<'_> {
         self.chosen(name).map_or("", |chosen| &chosen.text)
     }
 
-    /// Whether somebody has set it to something else than its default.
+    /// Whether it was set to a value other than its default.
     fn is_set(&self, name: &str) -> bool {
         self.chosen(name).is_some_and(|chosen| {
             chosen.source != Source::Default && !chosen.text.eq_ignore_ascii_case(&chosen.setting.default)
         })
     }
 
-    /// Whether it turns something off: empty, `off`, `false`, `no`, or zero.
+    /// Whether its value disables something: empty, `off`, `false`, `no`, or zero.
     fn is_off(&self, name: &str) -> bool {
         let text = self.text(name).to_ascii_lowercase();
         let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -148,7 +147,7 @@ const NEEDS: &[Needs] = &[
     Needs { setting: API_KEY_FILE, needed: &[CONTROL] },
 ];
 
-/// Each gives the sentences about what it looks for.
+/// Each returns a sentence for every case that it finds.
 const RULES: &[fn(&View<'_>) -> Vec<String>] = &[
     port_beside_listen,
     settings_of_unix_sockets,
@@ -241,14 +240,13 @@ fn covered_networks(view: &View<'_>) -> Vec<String> {
     for (index, (item, narrow)) in items.iter().zip(&all).enumerate() {
         let covering = items.iter().zip(&all).enumerate().find(|(other, (_, wide))| {
             let is_covered = narrow.iter().all(|narrow| wide.iter().any(|wide| covers(*wide, *narrow)));
-            // Of two that are the same, the second is one too many.
+            // Of two equal items, the second is reported.
             let is_same = narrow.len() == wide.len() && narrow.iter().all(|block| wide.contains(block));
             *other != index && is_covered && !(is_same && index < *other)
         });
         if let Some((_, (wide, _))) = covering.filter(|_| !narrow.is_empty()) {
-            sentences.push(format!(
-                "{TRUSTED_PROXIES}: {item} has no effect beside {wide}, which includes it; leave it out"
-            ));
+            sentences
+                .push(format!("{TRUSTED_PROXIES}: {item} has no effect: {wide} includes it; leave it out"));
         }
     }
     sentences
@@ -497,13 +495,13 @@ fn is_public(ip: IpAddr) -> bool {
     }
 }
 
-/// An address and a prefix length, as `10.0.0.0/8` says them.
+/// Parses an address and a prefix length, such as `10.0.0.0/8`.
 fn block(text: &str) -> Option<(IpAddr, u8)> {
     let (ip, prefix) = text.split_once('/')?;
     Some((ip.parse().ok()?, prefix.parse().ok()?))
 }
 
-/// The first address of the network that has this address.
+/// Returns the first address of the network that contains this address.
 fn network_of(ip: IpAddr, prefix: u8) -> IpAddr {
     let prefix = u32::from(prefix);
     match ip {
@@ -522,5 +520,5 @@ fn sentence(is_due: bool, sentence: impl FnOnce() -> String) -> Vec<String> {
     if is_due { vec![sentence()] } else { Vec::new() }
 }
 
-/// An event loop with less than this ends connections in ordinary use.
+/// An event loop with less memory closes connections in ordinary use.
 const LEAST_MEMORY: usize = 512 * 1024;

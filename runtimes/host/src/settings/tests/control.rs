@@ -1,9 +1,9 @@
-//! Secrets, and the sub-command for probes.
+//! Secrets, and the subcommand for probes.
 
 use super::*;
 
 #[test]
-fn a_secret_is_shown_nowhere() {
+fn a_secret_is_never_shown() {
     for name in ["POSTERN_PROXY_SECRET", "POSTERN_API_KEY"] {
         let environment = &[(name, "hunter2-hunter2-hunter2")];
         let settings = Texts { environment, ..Texts::default() }.settings();
@@ -23,7 +23,7 @@ fn a_secret_is_shown_nowhere() {
 }
 
 #[test]
-fn a_healthcheck_asks_where_the_same_settings_listen() {
+fn a_healthcheck_probes_the_address_of_the_same_settings() {
     let asked = |flags: &[&str]| match (Texts { flags, ..Texts::default() }).load() {
         Ok(Outcome::Check(loaded, probe)) => {
             (loaded.settings.control.address.map(|address| address.port()), probe)

@@ -1,9 +1,9 @@
-//! Every way to get settings wrong, and what is said then.
+//! Invalid settings and their errors.
 
 use super::*;
 
 #[test]
-fn each_bad_value_has_its_line() {
+fn each_invalid_value_has_its_error() {
     for (name, value, complaint) in [
         ("PORT", "http", "not a whole number; write a whole number from 0 to 65535"),
         ("PORT", "-1", "is negative; write a whole number from 0 to 65535"),
@@ -50,13 +50,13 @@ fn each_bad_value_has_its_line() {
         (
             "POSTERN_PATH",
             "/ws*",
-            "/ws* has a misplaced asterisk: it may only stand at the end, after a slash; write /* for every \
+            "/ws* has a misplaced asterisk: it is only allowed at the end, after a slash; write /* for every \
              path, or for example /ws/* for every path below /ws",
         ),
         (
             "POSTERN_PATH",
             "/*/ws",
-            "/*/ws has a misplaced asterisk: it may only stand at the end, after a slash; write /* for every \
+            "/*/ws has a misplaced asterisk: it is only allowed at the end, after a slash; write /* for every \
              path, or for example /ws/* for every path below /ws",
         ),
         ("POSTERN_HEALTH_PATH", "healthz", "healthz is not a path; write for example /healthz"),
@@ -155,7 +155,7 @@ fn each_bad_value_has_its_line() {
         ),
         ("POSTERN_USER_ID_CHARSET", "utf-8", "must be one of strict, opaque, any"),
         ("POSTERN_USER_NAME_ENCODING", "rfc2047", "must be one of auto, raw"),
-        ("POSTERN_ALLOWED_ORIGINS", "https://a.example,*", "* admits every origin and stands alone"),
+        ("POSTERN_ALLOWED_ORIGINS", "https://a.example,*", "* is every origin; write it alone"),
         (
             "POSTERN_ALLOWED_ORIGINS",
             "https://",
@@ -229,7 +229,7 @@ fn each_bad_value_has_its_line() {
 }
 
 #[test]
-fn an_error_says_where_the_value_stands() {
+fn an_error_names_the_source_of_the_value() {
     let complaint = "not a size; write for example 64KiB";
     let flags = &["--max-message", "much"];
     assert_eq!(Texts { flags, ..Texts::default() }.error(), format!("--max-message=much: {complaint}"));
@@ -258,7 +258,7 @@ fn an_error_is_one_line_whatever_it_quotes() {
 }
 
 #[test]
-fn an_unknown_name_of_ours_is_an_error_and_one_of_others_is_not() {
+fn an_unknown_name_with_our_prefix_is_an_error() {
     for (name, line) in [
         ("POSTERN_PAHT", "POSTERN_PAHT: no such setting; did you mean POSTERN_PATH?"),
         ("POSTERN_MAX_MESAGE", "POSTERN_MAX_MESAGE: no such setting; did you mean POSTERN_MAX_MESSAGE?"),
@@ -283,7 +283,7 @@ fn an_unknown_name_of_ours_is_an_error_and_one_of_others_is_not() {
 }
 
 #[test]
-fn a_bad_command_line_has_its_line() {
+fn each_invalid_command_line_has_its_error() {
     for (flags, line) in [
         (&["--lisen", "x"] as &[&str], "--lisen: no such flag; did you mean --listen?"),
         (&["--print-confg"], "--print-confg: no such flag; did you mean --print-config?"),
@@ -313,7 +313,7 @@ fn a_bad_command_line_has_its_line() {
 
 #[cfg(unix)]
 #[test]
-fn what_is_not_utf_8_is_an_error_if_it_is_ours() {
+fn a_setting_that_is_not_utf_8_is_an_error() {
     use std::os::unix::ffi::OsStringExt;
     let odd = || OsString::from_vec(vec![0xff]);
     let load = |flags: Vec<OsString>, environment: Vec<(OsString, OsString)>| {
@@ -355,7 +355,7 @@ fn each_line_of_dotenv_that_is_wrong_has_its_number() {
 }
 
 #[test]
-fn all_mistakes_are_told_at_once() {
+fn all_mistakes_are_reported_at_once() {
     let texts = Texts {
         flags: &["--prot", "1", "--colour=x", "--message-timeout=30", "serve"],
         environment: &[
@@ -389,9 +389,9 @@ fn all_mistakes_are_told_at_once() {
     }
 }
 
-/// One mistake is one line, also where other values are made of it.
+/// One mistake is one error, even if other values derive from it.
 #[test]
-fn a_mistake_in_a_value_that_others_refer_to_is_told_once() {
+fn a_mistake_in_a_value_that_others_refer_to_is_reported_once() {
     for (name, value) in [("PORT", "http"), ("POSTERN_MAX_MESSAGE", "0"), ("POSTERN_IDENTITY", "keycloak")] {
         let error = Texts { environment: &[(name, value)], ..Texts::default() }.error();
         assert!(error.starts_with(&format!("{name}={value}: ")), "{error}");

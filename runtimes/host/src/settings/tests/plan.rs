@@ -40,7 +40,7 @@ fn limits_that_count_descriptors_follow_the_limit_of_open_files() {
 }
 
 #[test]
-fn what_is_not_written_follows_from_the_host() {
+fn limits_that_are_not_written_derive_from_the_host() {
     let automatic = Texts::default().plan();
     assert_eq!((automatic.workers.get(), automatic.event_loops()), (2, 2));
     assert_eq!((automatic.rules().max_memory, automatic.log.queue), (8 << 30, 8 << 20));

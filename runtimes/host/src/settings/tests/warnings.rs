@@ -1,4 +1,4 @@
-//! Settings that are accepted and have no effect, or one that nobody wants.
+//! Settings that are accepted and have no effect, or an effect that is unlikely to be intended.
 
 use super::*;
 
@@ -19,7 +19,7 @@ fn check_silent(environment: &[(&str, &str)]) {
 #[test]
 fn the_defaults_deserve_no_warning() {
     check_silent(&[]);
-    // Nor do they if somebody writes them.
+    // Nor do defaults that are written.
     let all: Vec<(&str, &str)> = SETTINGS
         .iter()
         .filter(|setting| !setting.default.is_empty() && !setting.default.contains('$'))
@@ -83,7 +83,7 @@ fn a_key_without_a_control_port_has_no_effect_and_is_not_shown() {
 
 #[cfg(feature = "compression")]
 #[test]
-fn compression_settings_that_compress_nothing_are_named() {
+fn compression_settings_that_compress_nothing_are_reported() {
     let min = ("POSTERN_COMPRESSION_MIN", "1MiB");
     assert!(
         warning(&[min])
@@ -108,7 +108,7 @@ fn an_allowance_of_http_without_http_has_no_effect() {
 
 #[cfg(feature = "assertion")]
 #[test]
-fn identity_headers_beside_an_assertion_have_no_effect() {
+fn identity_headers_have_no_effect_with_an_assertion() {
     let environment = &[
         ("POSTERN_ASSERTION", "google-iap"),
         ("POSTERN_ASSERTION_AUDIENCE", "a"),
@@ -122,7 +122,7 @@ fn identity_headers_beside_an_assertion_have_no_effect() {
 }
 
 #[test]
-fn settings_that_exclude_each_other_are_named() {
+fn settings_that_exclude_each_other_are_reported() {
     for (environment, expected) in [
         (
             &[("PORT", "18080"), ("POSTERN_LISTEN", "127.0.0.1:18090")][..],
@@ -225,7 +225,7 @@ fn settings_at_the_limit_of_a_rule_are_silent() {
 }
 
 #[test]
-fn networks_that_say_another_thing_than_they_seem_to_are_named() {
+fn misleading_networks_are_reported() {
     for (value, expected) in [
         (
             "10.0.0.1/8",
@@ -239,11 +239,11 @@ fn networks_that_say_another_thing_than_they_seem_to_are_named() {
         ),
         (
             "private,10.1.0.0/16",
-            "POSTERN_TRUSTED_PROXIES: 10.1.0.0/16 has no effect beside private, which includes it; leave it out",
+            "POSTERN_TRUSTED_PROXIES: 10.1.0.0/16 has no effect: private includes it; leave it out",
         ),
         (
             "192.0.2.1,192.0.2.1",
-            "POSTERN_TRUSTED_PROXIES: 192.0.2.1 has no effect beside 192.0.2.1, which includes it; leave it out",
+            "POSTERN_TRUSTED_PROXIES: 192.0.2.1 has no effect: 192.0.2.1 includes it; leave it out",
         ),
         ("any", "POSTERN_TRUSTED_PROXIES trusts every peer: any client can be any user"),
     ] {
@@ -258,7 +258,7 @@ fn networks_that_say_another_thing_than_they_seem_to_are_named() {
 
 #[cfg(feature = "control")]
 #[test]
-fn a_control_port_that_users_may_reach_is_named() {
+fn a_control_port_that_users_may_reach_is_reported() {
     for address in
         ["0.0.0.0:19190", "[::]:19190", "192.0.2.7:19190", "[2001:db8::7]:19190", "[::ffff:8.8.8.8]:1"]
     {
@@ -298,7 +298,7 @@ fn a_program_with_one_event_loop_says_so() {
 }
 
 #[test]
-fn a_name_that_dotenv_has_twice_is_named_with_both_lines() {
+fn a_name_that_dotenv_sets_twice_is_reported_with_both_lines() {
     let texts = Texts { dotenv: "PORT=1\n# again\nPORT=2\n", ..Texts::default() };
     let expected = "PORT in line 1 of .env has no effect: line 3 sets it again; remove one of the two";
     assert_eq!(texts.warnings(), [expected]);
