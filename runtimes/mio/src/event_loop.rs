@@ -408,10 +408,7 @@ mod tests {
 
     #[test]
     fn little_memory_means_small_reads() {
-        assert_eq!(
-            (read_buffer(0), read_buffer(usize::MAX), read_buffer(1)),
-            (READ_BUFFER, READ_BUFFER, SMALL_READ_BUFFER)
-        );
+        assert_eq!((read_buffer(usize::MAX), read_buffer(1)), (READ_BUFFER, SMALL_READ_BUFFER));
         assert_eq!(read_buffer(24 << 20), 96 * 1024);
         for max_memory in [0, 1, 8 << 20, 1 << 30] {
             let most = read_buffer(max_memory);
