@@ -9,7 +9,7 @@ use std::process::Command;
 use postern_tests::binaries::Binary;
 use postern_tests::chain::{Chain, assert_john_logged};
 use postern_tests::documents::shell::{PATIENCE, Shell};
-use postern_tests::documents::{all, document};
+use postern_tests::documents::{all, document, files};
 use postern_tests::gateway::Gateway;
 use postern_tests::postern::{API_KEY, Postern, Runtime};
 use postern_tests::process::{Process, Stream, wait_until_listening};
@@ -17,14 +17,15 @@ use postern_tests::ws::Handshake;
 use postern_tests::{http, ports, provision, workspace};
 use rustix::process::Signal;
 
-/// Identity, a gateway and a Postern with a control port, and a shell with their ports, a token of John and the API key.
-fn chain(gateway: Gateway, runtime: Runtime) -> (Chain, SocketAddr, Shell) {
+/// Starts Identity, Traefik and a Postern with a control port, and returns a shell with their ports, a token of John and the API
+/// key.
+fn chain(runtime: Runtime) -> (Chain, SocketAddr, Shell) {
     let control = ports::free();
     let address = control.to_string();
-    // curl does not answer a Close.
+    // curl does not reply to Close frames.
     let settings =
         [("POSTERN_CONTROL", &*address), ("POSTERN_API_KEY", API_KEY), ("POSTERN_CLOSE_TIMEOUT", "200ms")];
-    let chain = Chain::start_with(gateway, runtime, &settings, &[]);
+    let chain = Chain::start_with(Gateway::Traefik, runtime, &settings, &[]);
     wait_until_listening(control, PATIENCE).expect("the control port listens");
     let shell = Shell::new()
         .port(9191, chain.address())
@@ -37,23 +38,19 @@ fn chain(gateway: Gateway, runtime: Runtime) -> (Chain, SocketAddr, Shell) {
     (chain, control, shell)
 }
 
-/// Headings whose commands need something else than a chain that works.
+/// Headings with commands that need another environment.
 const NOT_RUN: [&str; 2] = [
-    // It starts a Postern that does not end.
+    // It starts a Postern that runs forever.
     "Starting",
-    // It needs a Postern that does not trust the gateway. `tests/tests/trust.rs` has that.
+    // It needs a Postern that does not trust the gateway. `tests/tests/trust.rs` tests that.
     "6. Is the proxy trusted?",
 ];
 
 #[test]
 fn commands_print_the_output_that_documents_show() {
     let mut count = 0;
-    for (path, runtime, gateway) in [
-        ("docs/operation.md", Runtime::Mio, Gateway::Traefik),
-        ("docs/operation.md", Runtime::Smol, Gateway::Traefik),
-        ("docs/troubleshooting.md", Runtime::Mio, Gateway::Traefik),
-        ("docs/troubleshooting.md", Runtime::Smol, Gateway::Traefik),
-    ] {
+    let paths = ["docs/operation.md", "docs/troubleshooting.md"];
+    for (path, runtime) in paths.into_iter().flat_map(|path| Runtime::BOTH.map(|runtime| (path, runtime))) {
         let document = document(path);
         let pairs: Vec<_> = document
             .blocks
@@ -65,11 +62,11 @@ fn commands_print_the_output_that_documents_show() {
             .collect();
         let headings: BTreeSet<_> = pairs.iter().map(|pair| &pair[0].heading).collect();
         for heading in headings {
-            let (chain, _, mut shell) = chain(gateway, runtime);
+            let (chain, _, mut shell) = chain(runtime);
             if path == "docs/troubleshooting.md" {
                 shell = shell.define(document.block("upgrade() {"));
             }
-            // The API of the control port acts on a user.
+            // The commands of the control port need a connected user.
             let _user = Handshake::to(chain.postern.address()).as_john().open();
             for pair in pairs.iter().filter(|pair| pair[0].heading == *heading) {
                 shell.prints(&pair[0], &pair[1]);
@@ -81,7 +78,7 @@ fn commands_print_the_output_that_documents_show() {
 }
 
 #[test]
-fn readme_starts_postern_and_talks_to_it() {
+fn readme_starts_postern_and_exchanges_a_message() {
     let readme = document("README.md");
     for runtime in Runtime::BOTH {
         let (address, control) = (ports::free(), ports::free());
@@ -104,24 +101,24 @@ fn readme_starts_postern_and_talks_to_it() {
 
 #[test]
 fn readme_logs_in_and_upgrades_with_curl() {
-    let (chain, control, shell) = chain(Gateway::Traefik, Runtime::Mio);
+    let (chain, control, shell) = chain(Runtime::Mio);
     let mut curl = shell.start(document("README.md").block("curl -i -N"));
     chain.postern.wait_for("WebSocket connection established - User: John Doe (john@example.com) - ID: 123");
-    // A person presses Ctrl-C, which would keep curl from printing its output.
+    // A reader presses Ctrl-C, after which curl would not print its output.
     let headers = [("X-API-Key", API_KEY), ("Content-Type", "application/json")];
     let answer =
         http::request(control, "POST", "/api/disconnect", &headers, br#"{"user":"123","code":1000}"#);
     assert_eq!(answer.expect("an answer").status, 200);
-    curl.wait(PATIENCE).expect("it ends when the connection does");
+    curl.wait(PATIENCE).expect("it ends with the connection");
     let lines = curl.lines_of(Stream::Out);
     assert!(lines.iter().any(|line| line.starts_with("HTTP/1.1 101 ")), "{lines:?}");
 }
 
-/// Node has neither cookies nor a console of a page: `page.cjs` adds them.
+/// Node has no cookies, so `page.cjs` adds them.
 #[test]
 fn readme_connects_from_javascript() {
     let readme = document("README.md");
-    let (chain, _, shell) = chain(Gateway::Traefik, Runtime::Smol);
+    let (chain, _, shell) = chain(Runtime::Smol);
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut node = shell.command("node");
     // The gateway listens on IPv4 only, and old versions of Node use the first address of `localhost`.
@@ -150,7 +147,7 @@ fn readme_uses_the_control_port() {
         let mut user = Handshake::to(postern.address()).as_john().open();
         user.echo("Hello");
         let shell = Shell::new().port(8081, postern.control()).set("POSTERN_API_KEY", API_KEY);
-        let printed = shell.run(document("README.md").block("/readyz")).join("\n");
+        let printed = shell.run(document("README.md").block("/readyz"));
         for part in [r#"{"status":"ready"}"#, r#""user":"123""#, r#"{"sent":1}"#] {
             assert!(printed.contains(part), "{runtime}: {part} is not in {printed}");
         }
@@ -169,6 +166,7 @@ fn commands_name_flags_packages_tests_and_programs_that_exist() {
         ("postern ", help(Binary::Postern)),
         ("cargo chain ", help(Binary::Chain)),
     ];
+    let files = files("", "");
     let mut count = 0;
     for document in all() {
         let blocks = document.blocks.iter().filter(|block| block.is_shell());
@@ -182,7 +180,7 @@ fn commands_name_flags_packages_tests_and_programs_that_exist() {
                         command[program.len()..].split([' ', '=']).filter(|word| word.starts_with("--"));
                     flags.find(|flag| !help.contains(*flag)).map(str::to_owned)
                 } else if command.starts_with("cargo ") {
-                    missing_target(command)
+                    missing_target(command, &files)
                 } else if [".ci/", "benches/", "deploy/"].iter().any(|folder| command.starts_with(folder)) {
                     missing_flag(command)
                 } else {
@@ -195,32 +193,29 @@ fn commands_name_flags_packages_tests_and_programs_that_exist() {
     assert!(count > 50, "{count} commands");
 }
 
-/// Returns a package, test, bench or example of a `cargo` command that does not exist.
-fn missing_target(command: &str) -> Option<String> {
+/// Returns a package, test, bench, example or manifest of a `cargo` command that does not exist.
+fn missing_target(command: &str, files: &[String]) -> Option<String> {
+    let is_source = |folder: &str, name: &str| {
+        let names = [format!("/{folder}/{name}.rs"), format!("/{folder}/{name}/main.rs")];
+        files.iter().any(|path| names.iter().any(|name| path.ends_with(name)))
+    };
+    let is_package = |name: &str| {
+        let line = format!("name = \"{name}\"\n");
+        let manifests = files.iter().filter(|path| path.ends_with("/Cargo.toml"));
+        manifests.into_iter().any(|path| {
+            fs::read_to_string(workspace::path(path)).is_ok_and(|manifest| manifest.contains(&line))
+        })
+    };
     let words: Vec<_> = command.split(" -- ").next().unwrap_or_default().split_whitespace().collect();
-    words.windows(2).find_map(|pair| {
-        let name = pair[1];
-        let paths = match pair[0] {
-            "-p" | "--package" => {
-                let name =
-                    name.strip_prefix("postern-").unwrap_or(if name == "postern" { "mio" } else { name });
-                vec![
-                    format!("{name}/Cargo.toml"),
-                    format!("runtimes/{name}/Cargo.toml"),
-                    format!("tools/{name}/Cargo.toml"),
-                ]
-            }
-            "--test" => ["tests/tests", "fuzz/tests"]
-                .iter()
-                .flat_map(|tests| [format!("{tests}/{name}.rs"), format!("{tests}/{name}/main.rs")])
-                .collect(),
-            "--bench" => vec![format!("benches/benches/{name}.rs")],
-            "--manifest-path" => vec![name.to_owned()],
-            "--example" => vec![format!("core/examples/{name}.rs")],
-            _ => return None,
-        };
-        (!paths.iter().any(|path| workspace::path(path).exists())).then(|| name.to_owned())
-    })
+    let missing = words.windows(2).find(|pair| !match pair[0] {
+        "-p" | "--package" => is_package(pair[1]),
+        "--test" => is_source("tests", pair[1]),
+        "--bench" => is_source("benches", pair[1]),
+        "--example" => is_source("examples", pair[1]),
+        "--manifest-path" => workspace::path(pair[1]).exists(),
+        _ => true,
+    });
+    missing.map(|pair| pair[1].to_owned())
 }
 
 /// Returns a script of the repository that does not exist, or a flag that does not occur in it.
@@ -237,11 +232,13 @@ fn missing_flag(command: &str) -> Option<String> {
 
 #[test]
 fn missing_targets_and_flags_are_found() {
-    for command in ["cargo test -p postern-nothing", "cargo test -p postern-tests --test nothing"] {
-        assert!(missing_target(command).is_some(), "{command}");
+    let files = files("", "");
+    for target in ["-p postern-nothing", "--test nothing", "--bench nothing", "--manifest-path nothing"] {
+        assert!(missing_target(&format!("cargo test {target}"), &files).is_some(), "{target}");
     }
     for command in [".ci/canary --no-such-flag", "benches/no-such-bench"] {
         assert!(missing_flag(command).is_some(), "{command}");
     }
-    assert_eq!(missing_target("cargo test -p postern-tests --test documents -- --no-such-flag"), None);
+    let command = "cargo test -p postern-tests --test documents -- --no-such-flag";
+    assert_eq!(missing_target(command, &files), None);
 }

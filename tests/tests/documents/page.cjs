@@ -1,6 +1,6 @@
-// What a page has and Node has not: a WebSocket that sends the page's origin and the cookies of its host, which nothing but
-// `fetch` has set. Runs the first file until its message has come back, and closes as a page that is left does; then the
-// second one, without the cookies.
+// Adds to Node a WebSocket that sends the origin of a page and the cookies that `fetch` has received. Runs the first file until
+// its message has been echoed, and closes the connection like a browser that leaves the page. Then runs the second file, without
+// cookies.
 const { readFileSync } = require('node:fs');
 const { once } = require('node:events');
 const Ws = require('ws');

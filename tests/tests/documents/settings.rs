@@ -1,4 +1,4 @@
-//! What the documents say of settings and metrics is what both binaries say of themselves.
+//! The settings and metrics in the documents are those of both binaries.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,7 +8,7 @@ use postern_tests::documents::{all, document, files, spans};
 use postern_tests::postern::{Postern, Runtime};
 use postern_tests::{http, workspace};
 
-/// The settings with their defaults, as `--print-config` has them.
+/// Returns the settings with their defaults, from `--print-config`.
 fn defaults(runtime: Runtime) -> BTreeMap<String, String> {
     let lines = Postern::print_config(runtime, &[]);
     let settings = lines.iter().filter_map(|line| line.split(" #").next()?.trim().split_once('='));
@@ -19,7 +19,7 @@ fn defaults(runtime: Runtime) -> BTreeMap<String, String> {
 }
 
 #[test]
-fn the_tables_have_each_setting_with_its_default() {
+fn tables_list_all_settings_with_their_defaults() {
     let mut listed = BTreeMap::new();
     for (path, heading) in [("README.md", "Settings"), ("docs/operation.md", "Settings")] {
         let document = document(path);
@@ -30,29 +30,29 @@ fn the_tables_have_each_setting_with_its_default() {
             for (name, value) in names.into_iter().zip(values) {
                 let value = if value == "none" { "" } else { value.trim_matches('`') };
                 let before = listed.insert(name.to_owned(), value.to_owned());
-                assert_eq!(before, None, "{path}:{line}: {name} stands in a table twice");
+                assert_eq!(before, None, "{path}:{line}: {name} is listed twice");
             }
         }
     }
     for runtime in Runtime::BOTH {
         let mut defaults = defaults(runtime);
-        // What the harness sets for all.
+        // The harness sets this for all tests.
         defaults.insert("POSTERN_CONTROL".to_owned(), "127.0.0.1:8081".to_owned());
         assert_eq!(listed, defaults, "{runtime}");
     }
 }
 
-/// Names in a text that begin so.
+/// Returns the words of a text that have this prefix.
 fn names<'t>(text: &'t str, prefix: &str) -> impl Iterator<Item = &'t str> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     words.filter(move |word| word.starts_with(prefix) && !word.ends_with('_'))
 }
 
-/// What Kubernetes puts into an environment unasked, which the documents warn of.
+/// Variables that Kubernetes adds to the environment. The documents warn of them.
 const OF_KUBERNETES: [&str; 2] = ["POSTERN_SERVICE_HOST", "POSTERN_CONTROL_PORT"];
 
 #[test]
-fn each_setting_that_is_named_exists() {
+fn named_settings_exist() {
     let defaults = defaults(Runtime::Mio);
     let shipped = ["deploy", ".ci"].into_iter().flat_map(|folder| files(folder, ""));
     let more = ["Dockerfile", ".cargo/config.toml", "benches/churn.env"].map(str::to_owned);
@@ -72,9 +72,8 @@ fn each_setting_that_is_named_exists() {
     assert!(count > 200, "{count} names");
 }
 
-/// `--help` has the names and the defaults, too, of both.
 #[test]
-fn the_help_has_each_setting() {
+fn help_lists_all_settings() {
     for runtime in Runtime::BOTH {
         let help = Command::new(runtime.binary().path()).arg("--help").output().expect("it runs");
         let help = String::from_utf8_lossy(&help.stdout);
@@ -84,9 +83,9 @@ fn the_help_has_each_setting() {
     }
 }
 
-/// All metrics that are named exist, and all that exist are in the table of docs/operation.md.
+/// All metrics that documents name exist, and the table of docs/operation.md lists all of them.
 #[test]
-fn the_metrics_are_those_that_are_served() {
+fn documented_metrics_are_those_that_are_served() {
     let document = document("docs/operation.md");
     let rows = document.rows("Metrics and alerts", "metric");
     let listed: BTreeSet<_> =
@@ -96,7 +95,7 @@ fn the_metrics_are_those_that_are_served() {
         let answer = http::request(postern.control(), "GET", "/metrics", &[], b"").expect("an answer");
         let text = answer.text();
         let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
-        // Where nothing has been counted yet there is no sample, and the type is there all the same.
+        // A metric without samples has a type, too.
         let served: BTreeSet<_> = types.map(str::to_owned).collect();
         assert_eq!(listed, served, "{runtime}");
     }
