@@ -52,7 +52,7 @@ impl Refresher {
         self.cache.begin();
         let fetched =
             self.fetcher.fetch().map_err(|error| Failure { error, age: self.cache.fail(Instant::now()) })?;
-        let wait = self.keep(fetched);
+        let wait = self.store(fetched);
         // Logged after the keys are in effect, so that a reader of the log can rely on them.
         if self.failures > 0 {
             info!(self.log, # "assertion_keys_recovered", "assertion keys can be fetched again"; "source" => %self.source);
@@ -61,27 +61,27 @@ impl Refresher {
         Ok(wait)
     }
 
-    fn keep(&self, fetched: Option<Fetched>) -> Duration {
+    fn store(&self, fetched: Option<Fetched>) -> Duration {
         let now = Instant::now();
         let Some(Fetched { keys, next }) = fetched else {
             self.cache.confirm(now);
             return FILE_INTERVAL;
         };
         let count = keys.len();
-        let news = match self.cache.keys(now) {
+        let change = match self.cache.keys(now) {
             None => Some("assertion keys loaded"),
             Some(known) if !known.is_same(&keys) => Some("assertion keys changed"),
             Some(_) => None,
         };
         self.cache.replace(keys, now);
-        if let Some(news) = news {
-            info!(self.log, # "assertion_keys_changed", "{news}"; "source" => %self.source, "keys" => count);
+        if let Some(change) = change {
+            info!(self.log, # "assertion_keys_changed", "{change}"; "source" => %self.source, "keys" => count);
         }
         next
     }
 
     /// Logs a failure, and returns how long to wait before the next attempt.
-    pub(super) fn complain(&mut self, failure: &Failure) -> Duration {
+    pub(super) fn record_failure(&mut self, failure: &Failure) -> Duration {
         self.failures = self.failures.saturating_add(1);
         match self.source {
             KeySource::Url(_) => {
@@ -133,7 +133,7 @@ impl Refresher {
                 }
                 // One fetch serves all requests so far.
                 while wake.try_recv().is_ok() {}
-                wait = self.fetch().unwrap_or_else(|failure| self.complain(&failure));
+                wait = self.fetch().unwrap_or_else(|failure| self.record_failure(&failure));
             }
         };
         thread::Builder::new().name("assertion-keys".to_owned()).spawn(run).map(drop)
@@ -145,6 +145,6 @@ const FILE_REMINDER: u32 = 300;
 
 /// Returns how long to wait after this number of consecutive failures: 1 s, doubled each time, up to a minute.
 fn retry(failures: u32) -> Duration {
-    let seconds = 1u64.checked_shl(failures.saturating_sub(1)).unwrap_or(u64::MAX);
-    Duration::from_secs(seconds.clamp(1, 60))
+    let doublings = failures.saturating_sub(1).min(6);
+    Duration::from_secs((1 << doublings).min(60))
 }

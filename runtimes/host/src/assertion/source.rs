@@ -262,7 +262,7 @@ mod tests {
         for path in ["/etc/postern/jwks.json", "jwks.json", "a:b"] {
             assert_eq!(KeySource::parse(path, false), Ok(KeySource::File(path.into())));
         }
-        for (url, complaint) in [
+        for (url, expected) in [
             ("http://user@127.0.0.1/", "keys are public"),
             ("https://user:secret@issuer.example/", "keys are public"),
             ("file:///etc/jwks.json", "not an https URL"),
@@ -276,7 +276,7 @@ mod tests {
         ] {
             for is_insecure in [false, true] {
                 let error = KeySource::parse(url, is_insecure).unwrap_err();
-                assert!(error.starts_with(complaint), "{url}: {error}");
+                assert!(error.starts_with(expected), "{url}: {error}");
             }
         }
     }
