@@ -188,10 +188,11 @@ const MOST_HOPS: usize = 32;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::handshake::parse_block;
 
     /// The client according to these lines, with 10.0.0.0/8 and 2001:db8:1::/48 trusted.
     fn said(source: ClientAddress, lines: &[(&str, &str)]) -> Option<String> {
-        let blocks = ["10.0.0.0/8", "2001:db8:1::/48"].map(|block| block.parse().expect("a block"));
+        let blocks = ["10.0.0.0/8", "2001:db8:1::/48"].map(|block| parse_block(block).expect("a block"));
         let trusted = TrustedProxies::new(blocks.to_vec());
         let mut forwarding = Forwarding::default();
         for (name, value) in lines {

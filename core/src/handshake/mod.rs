@@ -77,4 +77,4 @@ pub use request_id::RequestId;
 pub(crate) use respond::report_health;
 pub use respond::{Reply, reject};
 pub use secret::{ProxySecret, SecretStore, Secrets};
-pub use trust::{Cidr, InvalidCidr, Peer, TrustedProxies};
+pub use trust::{Peer, TrustedProxies, parse_block};

@@ -1,8 +1,9 @@
 //! Which peers may speak for a user.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::str::FromStr;
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
 
 /// The peer of a socket. X-Forwarded-For never counts, because any client can write it.
 // Exhaustive on purpose: code that decides which peers are trusted must decide about each kind.
@@ -35,109 +36,53 @@ impl fmt::Display for Peer {
     }
 }
 
-/// A block of addresses, `10.0.0.0/8` or `fd00::/8`; a bare address is a block of one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cidr {
-    network: IpAddr,
-    /// At most 32 or 128, by the family of `network`.
-    prefix: u8,
-}
-
-impl Cidr {
-    /// The block of the first `prefix` bits of `network`; `None` if there are fewer.
-    /// Bits behind the prefix do not count.
-    pub fn new(network: IpAddr, prefix: u8) -> Option<Cidr> {
-        let width = if network.is_ipv4() { 32 } else { 128 };
-        (prefix <= width).then_some(Cidr { network, prefix })
-    }
-
-    /// Whether `ip` lies in the block. An IPv4 block never holds an IPv6 address, nor the reverse.
-    pub fn contains(&self, ip: IpAddr) -> bool {
-        match (self.network, ip.to_canonical()) {
-            (IpAddr::V4(network), IpAddr::V4(ip)) => {
-                let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0);
-                (network.to_bits() ^ ip.to_bits()) & mask == 0
-            }
-            (IpAddr::V6(network), IpAddr::V6(ip)) => {
-                let mask = u128::MAX.checked_shl(128 - u32::from(self.prefix)).unwrap_or(0);
-                (network.to_bits() ^ ip.to_bits()) & mask == 0
-            }
-            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
-        }
-    }
-}
-
-impl fmt::Display for Cidr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.network, self.prefix)
-    }
-}
-
-/// The text is neither an address nor a block of addresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct InvalidCidr;
-
-impl FromStr for Cidr {
-    type Err = InvalidCidr;
-
-    fn from_str(text: &str) -> Result<Cidr, InvalidCidr> {
-        let (ip, prefix) = match text.split_once('/') {
-            Some((ip, prefix)) => (ip, Some(prefix.parse().map_err(|_| InvalidCidr)?)),
-            None => (text, None),
-        };
-        let ip: IpAddr = ip.parse().map_err(|_| InvalidCidr)?;
-        let whole = if ip.is_ipv4() { 32 } else { 128 };
-        Cidr::new(ip, prefix.unwrap_or(whole)).ok_or(InvalidCidr)
+/// Parses a block of addresses, `10.0.0.0/8` or `fd00::/8`; a bare address is a block of one. Bits after the prefix do not count.
+// The parser of ipnet reads leading zeros as decimal, and other programs as octal: 010.0.0.0 is 8.0.0.0 to them. That of `std`
+// refuses them.
+pub fn parse_block(text: &str) -> Option<IpNet> {
+    match text.split_once('/') {
+        Some((ip, prefix)) => IpNet::new(ip.parse().ok()?, prefix.parse().ok()?).ok(),
+        None => text.parse::<IpAddr>().ok().map(IpNet::from),
     }
 }
 
 /// The peers whose identity headers are trusted. Fails closed: an empty list trusts no peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TrustedProxies(Vec<Cidr>);
+pub struct TrustedProxies(Vec<IpNet>);
 
 impl TrustedProxies {
     /// Exactly these blocks.
-    pub fn new(blocks: Vec<Cidr>) -> TrustedProxies {
+    pub fn new(blocks: Vec<IpNet>) -> TrustedProxies {
         TrustedProxies(blocks)
     }
 
     /// This host alone: `127.0.0.0/8` and `::1`.
     pub fn loopback() -> TrustedProxies {
-        TrustedProxies(vec![
-            Cidr { network: IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), prefix: 8 },
-            Cidr { network: IpAddr::V6(Ipv6Addr::LOCALHOST), prefix: 128 },
-        ])
+        TrustedProxies::preset(&["127.0.0.0/8", "::1"])
     }
 
     /// The private networks: RFC 1918 and the unique local addresses of RFC 4193.
     pub fn private() -> TrustedProxies {
-        TrustedProxies(vec![
-            Cidr { network: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 0)), prefix: 8 },
-            Cidr { network: IpAddr::V4(Ipv4Addr::new(172, 16, 0, 0)), prefix: 12 },
-            Cidr { network: IpAddr::V4(Ipv4Addr::new(192, 168, 0, 0)), prefix: 16 },
-            Cidr { network: IpAddr::V6(Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0)), prefix: 7 },
-        ])
+        TrustedProxies::preset(&["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"])
     }
 
     /// The shared address space of RFC 6598, 100.64.0.0/10: carrier-grade NAT, Tailscale, the pods of some clouds.
     pub fn cgnat() -> TrustedProxies {
-        TrustedProxies(vec![Cidr { network: IpAddr::V4(Ipv4Addr::new(100, 64, 0, 0)), prefix: 10 }])
+        TrustedProxies::preset(&["100.64.0.0/10"])
     }
 
     /// The link-local addresses of RFC 3927 and RFC 4291.
     pub fn link_local() -> TrustedProxies {
-        TrustedProxies(vec![
-            Cidr { network: IpAddr::V4(Ipv4Addr::new(169, 254, 0, 0)), prefix: 16 },
-            Cidr { network: IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)), prefix: 10 },
-        ])
+        TrustedProxies::preset(&["169.254.0.0/16", "fe80::/10"])
     }
 
     /// Every peer. Any client that reaches the port can then claim to be any user.
     pub fn any() -> TrustedProxies {
-        TrustedProxies(vec![
-            Cidr { network: IpAddr::V4(Ipv4Addr::UNSPECIFIED), prefix: 0 },
-            Cidr { network: IpAddr::V6(Ipv6Addr::UNSPECIFIED), prefix: 0 },
-        ])
+        TrustedProxies::preset(&["0.0.0.0/0", "::/0"])
+    }
+
+    fn preset(blocks: &[&str]) -> TrustedProxies {
+        TrustedProxies(blocks.iter().filter_map(|block| parse_block(block)).collect())
     }
 
     /// Adds the blocks of another list.
@@ -154,23 +99,26 @@ impl TrustedProxies {
         }
     }
 
-    /// Whether the word of a TCP peer with this address is taken.
+    /// Whether the identity headers of a TCP peer with this address are trusted. An IPv4 address that is mapped into IPv6 is in
+    /// IPv4 blocks alone.
     pub fn trusts(&self, ip: IpAddr) -> bool {
-        self.0.iter().any(|block| block.contains(ip))
+        let ip = ip.to_canonical();
+        self.0.iter().any(|block| block.contains(&ip))
     }
 
     /// Whether a block that is not all of its family holds this address: whether it is known to be a proxy.
     pub(super) fn names(&self, ip: IpAddr) -> bool {
-        self.0.iter().any(|block| block.prefix > 0 && block.contains(ip))
+        let ip = ip.to_canonical();
+        self.0.iter().any(|block| block.prefix_len() > 0 && block.contains(&ip))
     }
 
     /// Whether all addresses of a family are trusted, which deserves a warning at start.
     pub fn trusts_any(&self) -> bool {
-        self.0.iter().any(|block| block.prefix == 0)
+        self.0.iter().any(|block| block.prefix_len() == 0)
     }
 
     /// The blocks, in the order in which they were given.
-    pub fn blocks(&self) -> &[Cidr] {
+    pub fn blocks(&self) -> &[IpNet] {
         &self.0
     }
 }
@@ -187,9 +135,9 @@ mod tests {
 
     #[track_caller]
     fn check(block: &str, ip: &str, inside: bool) {
-        let block: Cidr = block.parse().expect("a block");
+        let trusted = TrustedProxies::new(vec![parse_block(block).expect("a block")]);
         let ip: IpAddr = ip.parse().expect("an address");
-        assert_eq!(block.contains(ip), inside, "{ip} in {block}");
+        assert_eq!(trusted.trusts(ip), inside, "{ip} in {block}");
     }
 
     #[test]
@@ -221,8 +169,18 @@ mod tests {
 
     #[test]
     fn what_is_no_block_is_refused() {
-        for text in ["", "10", "10.0.0.0/33", "::/129", "10.0.0.0/", "10.0.0.0/-1", "host", "10.0.0.0/8/8"] {
-            assert_eq!(text.parse::<Cidr>(), Err(InvalidCidr), "{text}");
+        for text in [
+            "",
+            "10",
+            "10.0.0.0/33",
+            "::/129",
+            "10.0.0.0/",
+            "10.0.0.0/-1",
+            "host",
+            "10.0.0.0/8/8",
+            "010.0.0.0/8",
+        ] {
+            assert_eq!(parse_block(text), None, "{text}");
         }
     }
 
@@ -231,12 +189,9 @@ mod tests {
         for (text, written) in
             [("10.0.0.0/8", "10.0.0.0/8"), ("::1", "::1/128"), ("127.0.0.1", "127.0.0.1/32")]
         {
-            assert_eq!(text.parse::<Cidr>().expect("a block").to_string(), written);
+            assert_eq!(parse_block(text).expect("a block").to_string(), written);
         }
-        let block = |text: &str| text.parse::<Cidr>().expect("a block");
-        assert_eq!(Cidr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 32), Some(block("0.0.0.0")));
-        assert_eq!(Cidr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 33), None);
-        assert_eq!(Cidr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 129), None);
+        let block = |text: &str| parse_block(text).expect("a block");
         let mut trusted = TrustedProxies::new(vec![block("192.0.2.1")]);
         trusted.extend(TrustedProxies::loopback());
         assert_eq!(trusted.blocks(), [block("192.0.2.1"), block("127.0.0.0/8"), block("::1")]);

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use nix::unistd::{Group, User};
-use postern_core::handshake::{AllowedOrigins, Cidr, InvalidOrigin, OriginPattern, TrustedProxies};
+use postern_core::handshake::{AllowedOrigins, InvalidOrigin, OriginPattern, TrustedProxies, parse_block};
 
 use super::hints;
 use super::value::{ValueError, is_off};
@@ -112,9 +112,9 @@ pub(super) fn proxies(text: &str) -> Result<TrustedProxies, ValueError> {
         "cgnat" => Ok(TrustedProxies::cgnat()),
         "link-local" => Ok(TrustedProxies::link_local()),
         "any" => Ok(TrustedProxies::any()),
-        _ => match item.parse::<Cidr>() {
-            Ok(block) => Ok(TrustedProxies::new(vec![block])),
-            Err(_) => Err(hints::network(item).into()),
+        _ => match parse_block(item) {
+            Some(block) => Ok(TrustedProxies::new(vec![block])),
+            None => Err(hints::network(item).into()),
         },
     })?;
     let mut all = TrustedProxies::new(Vec::new());

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use postern_core::handshake::parse_block;
 use slog::Level;
 
 use super::error::one_line;
@@ -211,13 +212,14 @@ fn proxies_without_a_network(view: &View<'_>) -> Vec<String> {
 fn host_bits(view: &View<'_>) -> Vec<String> {
     let items = view.items(TRUSTED_PROXIES).into_iter();
     let wide = items.filter_map(|item| {
-        let (ip, prefix) = block(item)?;
-        let network = network_of(ip, prefix);
-        (network != ip).then(|| {
-            let width = if ip.is_ipv4() { 32 } else { 128 };
+        let block = parse_block(item)?;
+        let network = block.trunc();
+        (network != block).then(|| {
             format!(
-                "{TRUSTED_PROXIES} trusts the whole network {network}/{prefix} by {item}; write {network}/{prefix}, or \
-                 {ip}/{width} for that host alone"
+                "{TRUSTED_PROXIES} trusts the whole network {network} by {item}; write {network}, or {}/{} for that host \
+                 alone",
+                block.addr(),
+                block.max_prefix_len()
             )
         })
     });
@@ -225,21 +227,13 @@ fn host_bits(view: &View<'_>) -> Vec<String> {
 }
 
 fn covered_networks(view: &View<'_>) -> Vec<String> {
-    let blocks = |item: &str| -> Vec<(IpAddr, u8)> {
-        let list = net::proxies(item).map(|list| list.blocks().to_vec()).unwrap_or_default();
-        list.iter().filter_map(|known| block(&known.to_string())).collect()
-    };
-    let covers = |wide: (IpAddr, u8), narrow: (IpAddr, u8)| {
-        wide.0.is_ipv4() == narrow.0.is_ipv4()
-            && wide.1 <= narrow.1
-            && network_of(wide.0, wide.1) == network_of(narrow.0, wide.1)
-    };
+    let blocks = |item: &str| net::proxies(item).map(|list| list.blocks().to_vec()).unwrap_or_default();
     let items = view.items(TRUSTED_PROXIES);
-    let all: Vec<Vec<(IpAddr, u8)>> = items.iter().map(|item| blocks(item)).collect();
+    let all: Vec<_> = items.iter().map(|item| blocks(item)).collect();
     let mut sentences = Vec::new();
     for (index, (item, narrow)) in items.iter().zip(&all).enumerate() {
         let covering = items.iter().zip(&all).enumerate().find(|(other, (_, wide))| {
-            let is_covered = narrow.iter().all(|narrow| wide.iter().any(|wide| covers(*wide, *narrow)));
+            let is_covered = narrow.iter().all(|narrow| wide.iter().any(|wide| wide.contains(narrow)));
             // Of two equal items, the second is reported.
             let is_same = narrow.len() == wide.len() && narrow.iter().all(|block| wide.contains(block));
             *other != index && is_covered && !(is_same && index < *other)
@@ -492,27 +486,6 @@ fn is_public(ip: IpAddr) -> bool {
             !(ip.is_loopback() || ip.is_private() || ip.is_link_local() || is_shared)
         }
         IpAddr::V6(ip) => !(ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local()),
-    }
-}
-
-/// Parses an address and a prefix length, such as `10.0.0.0/8`.
-fn block(text: &str) -> Option<(IpAddr, u8)> {
-    let (ip, prefix) = text.split_once('/')?;
-    Some((ip.parse().ok()?, prefix.parse().ok()?))
-}
-
-/// Returns the first address of the network that contains this address.
-fn network_of(ip: IpAddr, prefix: u8) -> IpAddr {
-    let prefix = u32::from(prefix);
-    match ip {
-        IpAddr::V4(ip) => {
-            let mask = u32::MAX.checked_shl(32_u32.saturating_sub(prefix)).unwrap_or(0);
-            IpAddr::V4((ip.to_bits() & mask).into())
-        }
-        IpAddr::V6(ip) => {
-            let mask = u128::MAX.checked_shl(128_u32.saturating_sub(prefix)).unwrap_or(0);
-            IpAddr::V6((ip.to_bits() & mask).into())
-        }
     }
 }
 
