@@ -1,9 +1,9 @@
-//! Times in half the size of an `Instant`, for what each connection keeps.
+//! Instants in half the size of an `Instant`, because each connection has several.
 
 use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
-/// The instant that moments are counted from: the same for all that are compared.
+/// The instant from which [`CompactInstant`]s are counted. Only those with the same time base can be compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimeBase(Instant);
 
@@ -12,19 +12,19 @@ pub struct TimeBase(Instant);
 pub struct CompactInstant(NonZeroU64);
 
 impl CompactInstant {
-    /// Bytes that no other moment has.
+    /// Bytes that no other instant has.
     pub(crate) fn to_bytes(self) -> [u8; 8] {
         self.0.get().to_be_bytes()
     }
 }
 
 impl TimeBase {
-    /// An epoch at `now`.
+    /// A time base at `now`.
     pub fn new(now: Instant) -> TimeBase {
         TimeBase(now)
     }
 
-    /// The moment of an instant.
+    /// Converts an instant.
     #[inline]
     pub fn compact(self, at: Instant) -> CompactInstant {
         let after = nanoseconds(at.saturating_duration_since(self.0));
@@ -34,7 +34,7 @@ impl TimeBase {
         CompactInstant(NonZeroU64::new(moment).unwrap_or(NonZeroU64::MIN))
     }
 
-    /// The instant of a moment that was made with this epoch.
+    /// Converts an instant back that was converted with this time base.
     #[inline]
     pub fn instant(self, CompactInstant(moment): CompactInstant) -> Instant {
         let after = Duration::from_nanos(moment.get().saturating_sub(MIDDLE.get()));
@@ -44,7 +44,7 @@ impl TimeBase {
     }
 }
 
-/// The moment of the epoch itself.
+/// The time base itself.
 const MIDDLE: NonZeroU64 = NonZeroU64::MIN.saturating_add((1 << 63) - 1);
 
 /// 2^64 ns are 584 years.

@@ -1,10 +1,10 @@
-//! What a peer has not taken yet, and how long it may leave it there.
+//! Output that the socket has not accepted, and the time limit for it.
 
 use std::time::{Duration, Instant};
 
-/// Output that the socket did not take, and since when.
+/// Output that the socket has not accepted, and when it last accepted some.
 ///
-/// Exists only while there is some: it is dropped, with its memory, when all is sent.
+/// A connection has a backlog only while output is pending. It is dropped, with its memory, when all is sent.
 #[derive(Debug)]
 pub struct Backlog {
     /// ```text
@@ -12,27 +12,27 @@ pub struct Backlog {
     /// ```
     bytes: Vec<u8>,
     sent: usize,
-    /// When the peer last took something.
+    /// When the socket last accepted output.
     progress: Instant,
 }
 
 impl Backlog {
-    /// A backlog that begins with what the socket did not take at `now`.
+    /// A backlog of the output that the socket did not accept at `now`.
     pub fn new(unsent: &[u8], now: Instant) -> Backlog {
         Backlog { bytes: unsent.to_vec(), sent: 0, progress: now }
     }
 
-    /// A backlog of `bytes`, the first `sent` of which the socket took at `now`.
+    /// A backlog of `bytes`, the first `sent` of which the socket accepted at `now`.
     pub fn resume(bytes: Vec<u8>, sent: usize, now: Instant) -> Backlog {
         Backlog { sent: sent.min(bytes.len()), bytes, progress: now }
     }
 
-    /// The memory of a backlog that is sent.
+    /// The buffer, to be used again.
     pub fn into_buffer(self) -> Vec<u8> {
         self.bytes
     }
 
-    /// What is to be written, from its front.
+    /// The pending output.
     pub fn pending(&self) -> &[u8] {
         self.bytes.get(self.sent..).unwrap_or_default()
     }
@@ -57,23 +57,22 @@ impl Backlog {
         self.bytes.is_empty()
     }
 
-    /// The memory that it takes, in bytes.
+    /// The size of its buffer, in bytes.
     pub fn memory(&self) -> usize {
         size_of::<Backlog>() + self.bytes.capacity()
     }
 
-    /// When the peer last took something.
+    /// When the socket last accepted output.
     pub fn progress(&self) -> Instant {
         self.progress
     }
 
-    /// Whether more than `limit` bytes are pending. Over one limit reading pauses; over another, when still
-    /// more came, the peer is too slow.
+    /// Whether more than `limit` bytes are pending.
     pub fn exceeds(&self, limit: usize) -> bool {
         self.pending().len() > limit
     }
 
-    /// When the peer will have taken nothing for `timeout`. Never, if that is zero.
+    /// When the peer will have accepted nothing for `timeout`. `None` if that is zero.
     pub fn stalls_at(&self, timeout: Duration) -> Option<Instant> {
         (!timeout.is_zero()).then(|| self.progress + timeout)
     }

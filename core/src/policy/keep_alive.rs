@@ -23,7 +23,7 @@ impl Default for KeepAliveConfig {
 }
 
 impl KeepAliveConfig {
-    /// The same for one connection, with an interval of its own. `number` is the connection's.
+    /// The same for one connection, with an interval that differs by up to a tenth. `number` is the number of the connection.
     pub fn of(self, number: u64) -> KeepAliveConfig {
         // Fibonacci hashing (Knuth, TAOCP 6.4): numbers that follow each other come out far apart. The upper bits are
         // the good ones, and 16 of them fit a u32.
@@ -45,7 +45,7 @@ pub enum KeepAliveAction {
 
 /// The time of the last read from a peer, and of an unanswered ping.
 ///
-/// A read costs one store, and moves no timer: [`due`](KeepAlive::deadline) follows from it when it is asked.
+/// A read costs one store, and moves no timer: the [`deadline`](KeepAlive::deadline) is computed when it is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeepAlive {
     last_received: Instant,
@@ -54,23 +54,23 @@ pub struct KeepAlive {
 }
 
 impl KeepAlive {
-    /// Of a connection that begins.
+    /// The state of a new connection.
     pub fn new(now: Instant) -> KeepAlive {
         KeepAlive { last_received: now, pinged: None }
     }
 
-    /// When something was last read.
+    /// The time of the last read.
     pub fn last_received(&self) -> Instant {
         self.last_received
     }
 
-    /// Records that something was read.
+    /// Records a read.
     #[inline(always)]
     pub fn on_received(&mut self, now: Instant) {
         self.last_received = now;
     }
 
-    /// When [`KeepAlive::poll`] has to be asked. `None` is never.
+    /// When to call [`KeepAlive::poll`] next. `None` if pings are disabled.
     pub fn deadline(&self, config: KeepAliveConfig, time_base: TimeBase) -> Option<Instant> {
         match self.unanswered(time_base) {
             Some(pinged) => pinged.checked_add(config.timeout),
@@ -79,7 +79,7 @@ impl KeepAlive {
         }
     }
 
-    /// Says what is to be done.
+    /// Returns what to do now. A ping counts as sent.
     pub fn poll(&mut self, now: Instant, config: KeepAliveConfig, time_base: TimeBase) -> KeepAliveAction {
         if self.deadline(config, time_base).is_none_or(|at| now < at) {
             return KeepAliveAction::Wait;
@@ -112,13 +112,13 @@ impl KeepAlive {
         }
     }
 
-    /// Whether no ping is out, so that [`due`](KeepAlive::deadline) can only become later.
+    /// Whether no ping is out, so that the [`deadline`](KeepAlive::deadline) can only become later.
     #[inline(always)]
     pub fn has_no_ping(&self) -> bool {
         self.pinged.is_none()
     }
 
-    /// Forgets a ping since which something was read. What is due then may be earlier than what was.
+    /// Forgets the last ping if something was read after it. The [`deadline`](KeepAlive::deadline) may be earlier afterwards.
     pub fn clear_answered_ping(&mut self, time_base: TimeBase) {
         if !self.is_unanswered(time_base) {
             self.pinged = None;

@@ -15,15 +15,14 @@ pub struct RateLimit {
 /// Whether an event keeps to the rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// It does.
+    /// The event keeps to the rate.
     Conforming,
-    /// It does not, and does not count.
+    /// The event exceeds the rate. It does not count.
     Exceeded,
 }
 
 impl RateLimit {
-    /// Judges an event at `now`, with `rate` events a second and `burst` of them at once. A rate of zero is
-    /// any.
+    /// Judges an event at `now`, with `rate` events per second and a burst of `burst`. A rate of zero is unlimited.
     pub fn judge(&mut self, now: Instant, rate: u32, burst: u32) -> Verdict {
         if rate == 0 {
             return Verdict::Conforming;

@@ -1,36 +1,36 @@
-//! How fast one user's connection may talk.
+//! The rates of messages and bytes of one connection.
 
 use std::time::{Duration, Instant};
 
-/// A rate, and how much of it may come at once.
+/// A rate with a burst.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
-    /// A second. Zero is any.
+    /// The amount per second. Zero is unlimited.
     pub per_second: u64,
-    /// At once; zero counts as one.
+    /// The amount that may arrive at once. Zero counts as one.
     pub burst: u64,
 }
 
-/// Which of the two rates of a connection is meant.
+/// One of the two rates of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RateKind {
-    /// That of its messages.
+    /// The rate of messages.
     Messages,
-    /// That of its bytes.
+    /// The rate of bytes.
     Bytes,
 }
 
-/// Messages and bytes of one connection against their rates.
+/// The remaining allowance of messages and bytes of one connection.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Rates {
-    /// What is left of its messages.
+    /// The allowance of messages.
     pub messages: TokenBucket,
-    /// What is left of its bytes.
+    /// The allowance of bytes.
     pub bytes: TokenBucket,
 }
 
 impl Rates {
-    /// Spends what one read brought, whether it was left or not. Whether it was.
+    /// Spends the messages and bytes of one read, even if the allowance is smaller. Returns whether it was large enough.
     pub fn charge(
         &mut self,
         now: Instant,
@@ -55,10 +55,10 @@ pub struct TokenBucket {
 }
 
 impl TokenBucket {
-    /// How much may come at `now`.
+    /// The allowance at `now`.
     ///
-    /// `since` is `now`, or an earlier time at which this is known to have been waited for: what the bucket would have
-    /// gained since then is left although it does not fit in. So a timer that fires late costs a small burst nothing.
+    /// `since` is `now`, or the earlier time for which a timer was set: what the bucket gains after that counts in addition to
+    /// the burst. So a timer that fires late does not reduce the rate.
     pub fn left(&self, now: Instant, since: Instant, rate: Rate) -> u64 {
         if rate.per_second == 0 {
             return u64::MAX;
@@ -70,7 +70,7 @@ impl TokenBucket {
         rate.amount_of(full.saturating_sub(missing).saturating_add(beyond))
     }
 
-    /// Spends so much. `since` is that of [`left`](TokenBucket::left).
+    /// Spends `amount`. `since` is that of [`left`](TokenBucket::left).
     pub fn spend(&mut self, since: Instant, amount: u64, rate: Rate) {
         if rate.per_second != 0 && amount != 0 {
             let full_at = self.full_at.map_or(since, |at| at.max(since));
@@ -78,7 +78,7 @@ impl TokenBucket {
         }
     }
 
-    /// When so much will be [left](TokenBucket::left), if it is not yet; at most the burst.
+    /// When the allowance will be `amount`, or the burst if that is less. `None` if it is already.
     pub fn at_least(&self, amount: u64, rate: Rate) -> Option<Instant> {
         let burst = rate.burst.max(1);
         let until_full = rate.time_of(burst, Rounding::Up) - rate.time_of(amount.min(burst), Rounding::Up);
@@ -104,7 +104,7 @@ impl Rate {
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
-    /// How much comes in so long.
+    /// The amount that is gained in this time.
     fn amount_of(self, time: Duration) -> u64 {
         let amount = time.as_nanos().saturating_mul(self.per_second.into()) / NANOS_PER_SEC;
         u64::try_from(amount).unwrap_or(u64::MAX)

@@ -1,54 +1,54 @@
-//! The limits of an admitted connection: one documented field for each knob.
+//! The limits of an admitted connection.
 
 use std::time::Duration;
 
 use crate::policy::Rate;
 
-/// What a session tolerates. Shared by all sessions of a process.
+/// The limits of a [`Session`](crate::Session). Shared by all sessions of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionConfig {
-    /// The longest message in payload bytes; beyond it 1009. Default 64 KiB. A connection holds at most
-    /// this much of a message that has not arrived whole.
+    /// The longest message in payload bytes. A longer one closes with 1009. Default 64 KiB. A partial message takes at most this
+    /// much memory.
     pub max_message: usize,
-    /// The longest frame in payload bytes; beyond it 1009, when its header is read. Default 64 KiB.
+    /// The longest frame in payload bytes. The header of a longer one closes with 1009. Default 64 KiB.
     pub max_frame: usize,
-    /// The most frames of one message, empty ones too; beyond it 1008. Default 1,024.
+    /// The most frames of one message, including empty ones. One more closes with 1008. Default 1,024.
     pub max_fragments: u32,
-    /// Where compression was agreed on, the shortest message that is compressed, in payload bytes; shorter
-    /// ones, and those that would not get shorter, are sent as they are. Default 64. Zero compresses all.
+    /// The shortest message that is compressed, in payload bytes, if compression was negotiated. Messages that compression would
+    /// not make shorter are sent uncompressed, too. Default 64. Zero compresses all.
     pub compression_min: usize,
-    /// Control frames a second, with twice as many at once; beyond it 1008. Default 20. Zero is any number,
-    /// and then a peer can have us answer pings as fast as it sends them.
+    /// The most control frames per second, with a burst of twice as many. One more closes with 1008. Default 20. Zero is
+    /// unlimited, and then each ping is answered, however fast they arrive.
     pub control_rate: u32,
-    /// Data messages of the peer. Default any number.
+    /// The rate of data messages from the peer. Default unlimited.
     pub message_rate: Rate,
-    /// Bytes that are read from the peer, those of its frames' headers too. Default any number.
+    /// The rate of bytes from the peer, including the headers of frames. Default unlimited.
     pub byte_rate: Rate,
-    /// What follows if the peer exceeds one of these two rates.
+    /// What happens if the peer exceeds one of these two rates.
     pub rate_policy: RatePolicy,
     /// The longest time to receive one message; later closes with 1008. Default 30 s. Zero is unlimited.
     pub message_timeout: Duration,
-    /// How long the peer may take to answer our Close, and a last Close of ours to get out. Default 5 s.
+    /// The longest time from a Close that this side sends to the answer of the peer, and for the socket to accept the last output.
+    /// Default 5 s.
     pub close_timeout: Duration,
     /// The longest time without progress of pending output; the peer is then dropped. Default 10 s. Zero is unlimited, and then
     /// a peer that stops reading keeps its backlog allocated.
     pub write_timeout: Duration,
-    /// While this much waits to be sent, nothing more is read from the peer. Default 256 KiB.
+    /// The pending output, in bytes, above which nothing is read from the peer. Default 256 KiB.
     pub pause_backlog: usize,
-    /// If this much waits to be sent and still more is to come, the peer is too slow: 4413. Default 1 MiB.
-    /// What one read brought is always answered, so a connection holds at most this and those answers.
-    /// A peer that is only answered never gets there, because reading from it pauses before; one to which
-    /// others send does.
+    /// The pending output, in bytes, above which further output closes with 4413, because the peer is too slow. Default 1 MiB.
+    /// Messages that have been read are always answered, so a connection holds at most this and the answers to one read.
+    /// Echoes alone do not exceed it, because reading pauses before; messages from others do.
     pub max_backlog: usize,
 }
 
-/// What follows if a peer sends faster than it may.
+/// What happens if a peer exceeds a rate.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum RatePolicy {
-    /// It is read from no faster than it may send; it notices that it can send no more.
+    /// Reading pauses until the rate allows more, so that TCP slows the peer down.
     #[default]
     Pause,
-    /// 4429, judged after each read.
+    /// The connection is closed with 4429. Checked after each read.
     Close,
 }
 
