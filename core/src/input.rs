@@ -1,12 +1,12 @@
-//! Bytes on their way in: what one read brought, and the payloads that are split off its front.
+//! Received bytes, and the payloads that are split off their front.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
 /// The bytes of one read, consumed from the front.
 ///
-/// What is split off lives as long as the read buffer and borrows neither this cursor nor the session, so
-/// an application can answer while it still looks at a payload:
+/// A payload that is split off lives as long as the read buffer. It borrows neither this cursor nor the session, so an application
+/// can answer while it still uses the payload:
 ///
 /// ```text
 ///   read buffer  [ frame | frame | fra ]
@@ -18,12 +18,12 @@ pub struct Input<'b> {
 }
 
 impl<'b> Input<'b> {
-    /// Starts at the front of what a read brought. The bytes are unmasked in place as they are consumed.
+    /// A cursor at the front of the received bytes. They are unmasked in place as they are consumed.
     pub fn new(bytes: &'b mut [u8]) -> Input<'b> {
         Input { rest: bytes }
     }
 
-    /// How many bytes are left.
+    /// The number of bytes that are left.
     #[inline]
     pub fn len(&self) -> usize {
         self.rest.len()
@@ -56,16 +56,15 @@ impl<'b> Input<'b> {
         taken
     }
 
-    /// Throws away what is left.
+    /// Discards the bytes that are left.
     pub(crate) fn discard(&mut self) {
         self.rest = &mut [];
     }
 }
 
-/// A payload: borrowed from the read buffer where it came in one piece, owned where it had to be collected
-/// over several reads or frames.
+/// A payload: borrowed from the read buffer if it arrived in one piece, owned if it was collected from several reads or frames.
 ///
-/// Moving an owned one out is how the connection's memory is freed; nothing of it stays in the session.
+/// The session keeps nothing of an owned payload, so dropping it frees the memory.
 #[derive(PartialEq, Eq)]
 pub enum Payload<'b> {
     /// Part of the read buffer.
@@ -75,7 +74,7 @@ pub enum Payload<'b> {
 }
 
 impl Payload<'_> {
-    /// The bytes as a vector; copies only what is borrowed.
+    /// The bytes as a vector. Only borrowed bytes are copied.
     pub fn into_vec(self) -> Vec<u8> {
         match self {
             Payload::Borrowed(bytes) => bytes.to_vec(),
@@ -112,7 +111,7 @@ impl fmt::Debug for Payload<'_> {
     }
 }
 
-/// The payload of a text message. It can only be made by a session, which has checked that it is UTF-8.
+/// The payload of a text message. Only a session can create it, which has checked that it is UTF-8.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Text<'b>(Payload<'b>);
 
@@ -123,8 +122,8 @@ impl<'b> Text<'b> {
         Text(payload)
     }
 
-    /// The text. Looks at the bytes once more, because safe code cannot promise; what only passes a text on
-    /// does not need it.
+    /// The text. This checks the bytes again, because the crate has no unsafe code. To send them on, use
+    /// [`Session::send_text`](crate::Session::send_text) with the `Text`, which does not.
     pub fn as_str(&self) -> &str {
         // The session checked these bytes before it made the Text, so the fallback is never taken.
         simdutf8::basic::from_utf8(&self.0).unwrap_or_default()
@@ -151,7 +150,7 @@ impl Deref for Text<'_> {
     }
 }
 
-/// What may be sent as text: bytes known to be UTF-8.
+/// Types that can be sent as text: their bytes are known to be UTF-8.
 pub trait Utf8: sealed::Sealed {
     /// The bytes.
     fn utf8(&self) -> &[u8];

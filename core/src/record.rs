@@ -18,7 +18,7 @@ use crate::session::{Ending, Traffic};
 pub enum Record<'a> {
     /// A user was admitted: the 101 is on its way.
     Established {
-        /// Which connection.
+        /// The connection.
         connection: ConnectionId,
         /// The peer of the socket: the gateway, not the user.
         peer: Peer,
@@ -33,74 +33,74 @@ pub enum Record<'a> {
     },
     /// A data message arrived whole.
     Message {
-        /// Which connection.
+        /// The connection.
         connection: ConnectionId,
-        /// Who sent it.
+        /// The user that sent it.
         identity: &'a Identity,
         /// Text or binary.
         kind: DataKind,
         /// The payload, unmasked; valid UTF-8 where `kind` is text.
         payload: &'a [u8],
     },
-    /// A user's side answered a ping.
+    /// A peer answered a ping.
     Pong {
-        /// Which connection.
+        /// The connection.
         connection: ConnectionId,
-        /// Whose it is.
+        /// The user.
         identity: &'a Identity,
         /// From the ping to the pong, exact to a microsecond.
         round_trip: Duration,
     },
-    /// A client sent faster than it may, so that its reading pauses for a moment
-    /// ([`RatePolicy::Pause`](crate::session::RatePolicy::Pause)). There is one for each pause.
+    /// A client exceeded a rate, so that reading from it pauses ([`RatePolicy::Pause`](crate::session::RatePolicy::Pause)). There
+    /// is one record for each pause.
     RateExceeded {
-        /// Which connection.
+        /// The connection.
         connection: ConnectionId,
-        /// Whose it is.
+        /// The user.
         identity: &'a Identity,
-        /// Which of its rates.
+        /// The rate that it exceeded.
         kind: RateKind,
-        /// What that rate is.
+        /// The limit.
         per_second: u64,
-        /// Whether the client had kept its rates until then, for ten seconds at least.
+        /// Whether the client had kept its rates for at least ten seconds before.
         is_first: bool,
     },
-    /// A client that had exceeded a rate has kept its rates for ten seconds. There is one for each
-    /// [`Record::RateExceeded`] that was the first, unless the connection ended before.
+    /// A client that had exceeded a rate has kept its rates for ten seconds. There is one record for each
+    /// [`Record::RateExceeded`] with `is_first`, unless the connection ended before.
     RateKept {
-        /// Which connection.
+        /// The connection.
         connection: ConnectionId,
-        /// Whose it is.
+        /// The user.
         identity: &'a Identity,
         /// From the first pause to the end of the last.
         lasted: Duration,
-        /// How many pauses there were.
+        /// The number of pauses.
         pauses: u64,
     },
-    /// An admitted connection is gone. There is exactly one for each [`Record::Established`].
+    /// An admitted connection ended. There is exactly one record for each [`Record::Established`].
     Closed {
-        /// Which connection.
+        /// The connection.
         connection: ConnectionId,
-        /// Whose it was.
+        /// The user.
         identity: &'a Identity,
-        /// Why, from which side, and with which close code.
+        /// The cause, with the side that ended it and the close code.
         ending: Ending,
-        /// Why, in a few words: [`Session::reason`](crate::Session::reason). An operator's reason is as it arrived.
+        /// The cause in a few words: [`Session::reason`](crate::Session::reason). An operator's reason is as it arrived.
         reason: &'a str,
-        /// What there was until then.
+        /// Duration, round trip and traffic.
         summary: Summary,
     },
     /// An upgrade was refused.
     Rejected {
-        /// Which connection.
+        /// The connection.
         connection: ConnectionId,
-        /// Who asked.
+        /// The peer of the socket: the gateway, not the user.
         peer: Peer,
-        /// How the gateway calls the request, if it says so and the request could be read.
+        /// The id of the request, if the gateway sent one and the request could be read.
         request_id: Option<&'a str>,
-        /// The client, if the request could be read and a trusted proxy says who it is.
+        /// The address of the client, if the request could be read and a trusted proxy sent it.
         client: Option<Client<'a>>,
-        /// Why; it knows its HTTP status.
+        /// The reason of the refusal, with its HTTP status.
         error: HandshakeError,
         /// The code of the Close frame that was sent instead of the status
         /// ([`Reject::Close`](crate::handshake::Reject::Close)).
@@ -110,43 +110,43 @@ pub enum Record<'a> {
     },
     /// The peer left before its request was complete, or sent no byte of one in time.
     Abandoned {
-        /// Which connection.
+        /// The connection.
         connection: ConnectionId,
-        /// Who it was.
+        /// The peer of the socket: the gateway, not the user.
         peer: Peer,
-        /// How many bytes of the request had come.
+        /// The number of bytes of the request that arrived.
         received: usize,
     },
 }
 
-/// What there is to say of an admitted connection.
+/// The totals of an admitted connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Summary {
-    /// Since the 101.
+    /// The time since the 101.
     pub lasted: Duration,
-    /// What the last ping took, exact to a microsecond; `None` if none was answered.
+    /// The round trip of the last ping, exact to a microsecond; `None` if none was answered.
     pub round_trip: Option<Duration>,
     /// Messages and payload bytes, both ways.
     pub traffic: Traffic,
 }
 
-/// Where records go. Called on the hot path, once a message; none may block.
+/// Receives records. Called on the hot path, once per message, so no method may block.
 pub trait Recorder {
-    /// Takes note of one record.
+    /// Handles one record.
     fn record(&mut self, record: &Record<'_>);
 
-    /// Whether it wants a [`Record::Message`] for each message. Asked once a turn.
+    /// Whether it wants a [`Record::Message`] for each message. Called once per turn.
     fn wants_messages(&self) -> bool {
         true
     }
 
-    /// Whether it can take no more for now. Nothing is read then that would have to be recorded.
+    /// Whether it cannot accept more records now. Nothing is read then that would have to be recorded.
     fn is_full(&self) -> bool {
         false
     }
 }
 
-/// Takes note of nothing.
+/// Ignores all records.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct NullRecorder;
 
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_is_not_asked_for_messages() {
+    fn the_null_recorder_wants_no_messages() {
         assert!(!NullRecorder.wants_messages());
     }
 }

@@ -1,16 +1,16 @@
-//! What a runtime lends the core for one turn of one connection.
+//! The time, the output buffer and the codec of one turn of one connection.
 
 use std::time::Instant;
 
 use crate::deflate::DeflateCodec;
 
-/// One turn: the time, and the place for what is to be sent.
+/// One turn of a connection: the time, and the buffer for its output.
 #[derive(Debug)]
 pub struct Turn<'t> {
-    /// When this turn is. Read once for a batch of events, not for each message; never goes back.
+    /// The current time. Read once for a batch of events, not for each message; it never goes back.
     pub now: Instant,
-    /// Where output is appended: the worker's cork buffer, or the connection's backlog if that is not
-    /// empty. One write sends it, however many frames it holds.
+    /// The buffer to which output is appended: pending output if `is_backlogged`, else an empty buffer, so that one write sends all
+    /// frames of the turn.
     pub out: &'t mut Vec<u8>,
     /// Whether `out` is a backlog: output that the peer has not accepted yet.
     pub is_backlogged: bool,
@@ -18,8 +18,8 @@ pub struct Turn<'t> {
     pub codec: &'t mut Codec,
 }
 
-/// What sessions of one worker share while a message is decoded or encoded: the two contexts of
-/// permessage-deflate, without context takeover (RFC 7692 §7.1.1), and buffers for large messages.
+/// The state for encoding and decoding messages that all sessions of a worker share: the two contexts of permessage-deflate,
+/// without context takeover (RFC 7692 §7.1.1), and buffers for large messages.
 #[derive(Debug, Default)]
 pub struct Codec {
     pub(crate) deflate: DeflateCodec,
@@ -27,7 +27,7 @@ pub struct Codec {
 }
 
 impl Codec {
-    /// A codec that owns nothing until a message is compressed, or large.
+    /// A codec. It allocates nothing until a message is compressed, or large.
     pub fn new() -> Codec {
         Codec::default()
     }
@@ -44,7 +44,7 @@ impl Codec {
 #[derive(Debug)]
 pub(crate) struct Buffers {
     kept: Vec<Vec<u8>>,
-    /// So many bytes of them are kept.
+    /// The most bytes that are kept.
     most: usize,
 }
 

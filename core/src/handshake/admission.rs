@@ -28,7 +28,7 @@ pub struct Accepted<'c> {
     pub subprotocol: Option<Cow<'c, str>>,
     /// Whether the client offered subprotocols and none of them was answered. A browser fails the connection then.
     pub is_offer_unanswered: bool,
-    /// The compression that was agreed on, if any. Goes to [`Session::with_deflate`](crate::Session::with_deflate).
+    /// The negotiated compression, if any. Pass it to [`Session::with_deflate`](crate::Session::with_deflate).
     pub deflate: Option<Deflate>,
 }
 

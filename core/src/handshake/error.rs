@@ -1,4 +1,4 @@
-//! Why an upgrade was refused: flat, `Copy`, with the HTTP status, the code and the sentence that go out.
+//! The reasons why an upgrade is refused, each with its HTTP status, code and text.
 
 use std::fmt;
 
@@ -9,36 +9,36 @@ use crate::close_code;
 use crate::listed::listed;
 
 listed! {
-/// A refused upgrade. Everything in here is written to the log, and said to the client but for the
-/// [`detail`](Self::detail); nothing of it comes from the request.
+/// The reason why an upgrade is refused. It contains nothing from the request. The client gets all of it but the
+/// [`detail`](Self::detail).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum HandshakeError {
     /// The bytes are not an HTTP/1.1 request head (RFC 9112 §2 to §5).
     NotHttp,
-    /// A line ends in LF without CR. RFC 9112 §2.2 lets a server accept it; two parsers that disagree
-    /// on it are how requests are smuggled.
+    /// A line ends in LF without CR. RFC 9112 §2.2 allows a server to accept it, but request smuggling exploits two parsers that
+    /// disagree on it.
     BareLineFeed,
-    /// The request line says another version than HTTP/1.1, which RFC 6455 §4.1 asks for.
+    /// The request line has another version than HTTP/1.1, which RFC 6455 §4.1 requires.
     HttpVersion,
     /// The request target is neither a path (RFC 9112 §3.2.1) nor a URL whose host and port are those of `Host`
-    /// (§3.2.2), or holds a byte that no target may hold.
+    /// (§3.2.2), or contains a byte that is not allowed in one.
     Target,
-    /// `Host` is missing, there twice, or not a host (RFC 9112 §3.2); or there is an `Origin` to compare with the header of
-    /// [`HandshakeConfig::host_header`](super::HandshakeConfig::host_header), and that is there twice or not a host.
+    /// `Host` is missing, present twice, or not a host (RFC 9112 §3.2). Or there is an `Origin` to compare with the header of
+    /// [`HandshakeConfig::host_header`](super::HandshakeConfig::host_header), and that is present twice or not a host.
     Host,
-    /// The request announces a body. Its bytes would be read as frames.
+    /// The request announces a body, whose bytes would be read as frames.
     Body,
     /// No `Upgrade: websocket` (RFC 6455 §4.2.1, 3).
     NoUpgrade,
     /// `Connection` lacks the token `upgrade` (RFC 6455 §4.2.1, 4).
     NoConnectionUpgrade,
-    /// `Sec-WebSocket-Key` is missing, there twice, or not a key (RFC 6455 §4.2.1, 5).
+    /// `Sec-WebSocket-Key` is missing, present twice, or not a key (RFC 6455 §4.2.1, 5).
     Key,
-    /// An identity header is present twice: a proxy between Identity and Postern adds it instead of replacing it.
+    /// An identity header is present twice: a proxy appends it to that of the client instead of replacing it.
     IdentityTwice,
-    /// A header is named like an identity header but for its separators (`User_ID`): some server on the
-    /// way may take the one for the other.
+    /// The name of a header differs from that of an identity header only in its separators (`User_ID`), so that some proxy may
+    /// confuse them.
     IdentityAlias,
     /// `Connection` nominates an identity header, which asks a proxy to drop it (RFC 9110 §7.6.1).
     IdentityNominated,
@@ -46,23 +46,23 @@ pub enum HandshakeError {
     IdentityInvalid,
     /// The session's id is too long, not UTF-8, or not of the [`IdCharset`](super::IdCharset).
     SessionIdInvalid,
-    /// The token's expiry is not a number of seconds. It must not be taken for "never".
+    /// The token's expiry is not a number of seconds. It must not be read as "never".
     TokenExpInvalid,
-    /// `Origin` is there twice.
+    /// `Origin` is present twice.
     OriginTwice,
     /// No user id, or an empty one.
     IdentityMissing,
-    /// No assertion, or an empty one, although only a signed identity is believed.
+    /// No assertion, or an empty one, although one is required.
     AssertionMissing,
-    /// The assertion is not believed: no token (RFC 7519) of this issuer, for us, now, with a user.
+    /// The assertion is not a valid token (RFC 7519) of the issuer for this audience with a user.
     Assertion(AssertionError),
     /// The TCP peer is not among the trusted proxies.
     PeerNotTrusted,
     /// The proxy secret is missing, wrong, repeated, accompanied by an alias of its header, or named in `Connection`.
     ProxySecret,
-    /// The page's origin is not admitted (RFC 6455 §10.2).
+    /// The page's origin is not allowed (RFC 6455 §10.2).
     OriginNotAllowed,
-    /// Nothing is served at this path.
+    /// No WebSocket is served at this path.
     NotFound,
     /// The method is not GET (RFC 6455 §4.2.1, 1).
     Method,
@@ -70,21 +70,21 @@ pub enum HandshakeError {
     Timeout,
     /// `Sec-WebSocket-Version` is not 13 (RFC 6455 §4.4).
     Version,
-    /// This user has as many connections as one may.
+    /// The user has the maximum number of connections.
     TooMany,
     /// The head is longer than allowed (RFC 6585 §5).
     HeadTooLarge,
-    /// The head has more lines than allowed.
+    /// The head has more header lines than allowed.
     TooManyHeaders,
     /// The process is about to stop.
     Draining,
-    /// The process has as many connections as it may.
+    /// The process has the maximum number of connections.
     Overloaded,
-    /// Connections arrive faster than the process may take them.
+    /// Connections arrive faster than the process accepts them.
     TooFast,
-    /// More heads are arriving than may, and this one has taken the longest.
+    /// Too many handshakes are in progress, or memory is short, and this one has taken the longest.
     Crowded,
-    /// The log takes no more, and may not lose what the user would say.
+    /// The log is full and must not lose records, so no user is admitted.
     LogStalled,
 }
 }
@@ -128,8 +128,8 @@ impl HandshakeError {
         }
     }
 
-    /// The code of the Close frame that says the same to a browser, which cannot see a status: of the refusals
-    /// that are about the user, and that a page can act on. See [`Reject::Close`](super::Reject::Close).
+    /// The close code with the same meaning, for refusals that concern the user, so that a page can react to them. See
+    /// [`Reject::Close`](super::Reject::Close).
     pub fn close_code(self) -> Option<CloseCode> {
         match self.status() {
             401 => Some(CloseCode::from(close_code::UNAUTHORIZED)),
@@ -155,7 +155,7 @@ impl HandshakeError {
         }
     }
 
-    /// The machine's name of the refusal: `error.code` of the JSON body, `reason` in log and metrics.
+    /// The code of the refusal for programs: `error.code` in the JSON body, `code` in the log, `reason` in the metrics.
     pub fn code(self) -> &'static str {
         match self {
             HandshakeError::NotHttp => "not_http",
@@ -263,7 +263,7 @@ impl HandshakeError {
         if let HandshakeError::Assertion(error) = self { Some(error.detail()) } else { None }
     }
 
-    /// Whether the answer asks the client to come back later (RFC 9110 §10.2.3).
+    /// Whether the client may try again later: the answer has `Retry-After` (RFC 9110 §10.2.3).
     pub fn is_temporary(self) -> bool {
         matches!(self.status(), 429 | 503)
     }

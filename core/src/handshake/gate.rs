@@ -1,12 +1,12 @@
-//! How fast connections are let in, before anything of them is read.
+//! The rate of new connections.
 
 use std::time::{Duration, Instant};
 
 use super::HandshakeError;
 use crate::policy::{RateLimit, Verdict};
 
-/// Judges connections as they are accepted. One per process, with the one thread that accepts. How many connections
-/// there may be is judged by the worker that gets them ([`Worker::open`](crate::Worker::open)).
+/// Limits the rate of new connections. There is one per process, used by the thread that accepts. The number of connections is
+/// limited by the worker that gets them ([`Worker::open`](crate::Worker::open)).
 #[derive(Debug, Clone, Copy)]
 pub struct Gate {
     /// New connections a second, and as many at once; zero is any number.
@@ -17,12 +17,12 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// A gate for `connect_rate` new connections a second, with as many at once. A rate of zero is any.
+    /// A gate for `connect_rate` new connections per second, with a burst of as many. A rate of zero is unlimited.
     pub fn new(connect_rate: u32) -> Gate {
         Gate { connect_rate, arrivals: RateLimit::default(), displacing: RateLimit::default() }
     }
 
-    /// Judges one more connection. The result is its [`refusal`](crate::worker::NewConnection::refusal).
+    /// Checks one more connection. The result is its [`refusal`](crate::worker::NewConnection::refusal).
     pub fn judge(&mut self, now: Instant) -> Option<HandshakeError> {
         match self.arrivals.judge(now, self.connect_rate, self.connect_rate) {
             Verdict::Conforming => None,
@@ -30,8 +30,8 @@ impl Gate {
         }
     }
 
-    /// Whether one more connection may be accepted at `now` although the process is full: each then costs the end of
-    /// another, or its own. If not, the next may be accepted after [`Gate::PAUSE`].
+    /// Whether one more connection may be accepted at `now` although the process is full, so that another one is evicted for it or
+    /// it is refused. If not, try again after [`Gate::PAUSE`].
     ///
     /// Clients that come back as soon as they are refused could otherwise take all processor time. The rate is so high
     /// that the kernel's queue of 4,096 connections is emptied in less than a second.

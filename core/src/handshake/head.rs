@@ -1,4 +1,4 @@
-//! Finds the end of a head in bytes that come in any portions.
+//! Finds the end of a head in bytes that arrive in any portions.
 
 use super::error::HandshakeError;
 use crate::field::is_token;
@@ -6,9 +6,9 @@ use crate::input::{Input, Payload};
 
 /// Collects a head, of a request or of an answer, up to and with its empty line.
 ///
-/// Each byte is looked at once. httparse cannot resume, and parsing again from the start after each read is
-/// quadratic (CVE-2023-43669: a head of 64 KiB in single bytes costs 432 ms); so this looks for the end, and
-/// what was found is parsed once.
+/// Each byte is read once. httparse cannot resume, and parsing again from the start after each read is quadratic
+/// (CVE-2023-43669: a head of 64 KiB in single bytes costs 432 ms). So the end is found first, and the complete head is parsed
+/// once.
 #[derive(Debug)]
 pub struct HeadReader {
     /// The bytes of earlier reads. Empty while the head may still come in one piece, and then nothing is
@@ -35,7 +35,7 @@ impl HeadReader {
         usize::from(self.method) == HEAD.len()
     }
 
-    /// How many bytes have been collected over earlier reads.
+    /// The number of bytes from earlier reads.
     pub fn collected(&self) -> usize {
         self.collected.len()
     }
@@ -55,11 +55,12 @@ impl HeadReader {
         self.collected.capacity()
     }
 
-    /// Takes bytes until the head is complete. Bytes after it stay in `input`. `None` asks for more.
+    /// Consumes bytes until the head is complete, and returns it. Bytes after it stay in `input`. `None` means that more bytes are
+    /// needed.
     ///
     /// # Errors
-    /// [`HandshakeError::NotHttp`] if the first byte cannot begin a method, which tells TLS and the PROXY
-    /// protocol (v2) at once; [`HandshakeError::BareLineFeed`]; [`HandshakeError::HeadTooLarge`].
+    /// [`HandshakeError::NotHttp`] if the first byte cannot begin a method, as that of TLS and of the PROXY protocol (v2);
+    /// [`HandshakeError::BareLineFeed`]; [`HandshakeError::HeadTooLarge`].
     pub fn receive<'b>(&mut self, input: &mut Input<'b>) -> Result<Option<Payload<'b>>, HandshakeError> {
         // RFC 9112 §2.2 suggests to skip an empty line before the request line, for clients that add one
         // behind a body. This connection carries one request, so nothing can precede it.

@@ -1,4 +1,4 @@
-//! Health checks on the data port, for platforms and load balancers that know one port alone.
+//! Health checks on the port for WebSockets, for platforms and load balancers that support only one port.
 
 use std::fmt;
 
@@ -6,9 +6,9 @@ use httparse::Request;
 
 use super::target::Target;
 
-/// Whether a process takes users, as its host knows it.
+/// Whether the process admits users.
 pub trait Readiness: fmt::Debug + Send + Sync {
-    /// Whether it does now. Called once for each health check; must not block.
+    /// Whether the process admits users now. Called once for each health check; must not block.
     fn is_ready(&self) -> bool;
 }
 

@@ -1,8 +1,8 @@
-//! From the first byte to the 101, or to the refusal.
+//! The opening handshake of the server: from the first byte to the 101, or to the refusal.
 //!
-//! The order is in the types: [`HeadReader`] finds the head, [`UpgradeRequest::parse`] makes a request of it,
-//! [`UpgradeRequest::identify`] an [`Admission`], and only that can [`accept`](Admission::accept). Every step
-//! can end in a [`HandshakeError`] instead, and [`reject`] says it to the client.
+//! The types enforce the order: [`HeadReader`] finds the end of the head, [`UpgradeRequest::parse`] parses it,
+//! [`UpgradeRequest::identify`] returns an [`Admission`], and only an admission can be [accepted](Admission::accept). Every step
+//! can fail with a [`HandshakeError`], which [`reject`] sends to the client.
 //!
 //! ```
 //! use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! Opaque texts: ids that are compared byte by byte and never parsed. Refused is only what proves a fault on the way.
+//! Ids that are compared byte by byte and never parsed. Only characters that show a fault of a proxy are refused.
 
 /// Which characters the id of a user or of a session may have.
 ///
@@ -10,11 +10,11 @@
 pub enum IdCharset {
     /// Only `A-Z a-z 0-9 . _ : @ + = / | -`.
     Strict,
-    /// All but white space and commas. A comma is what a gateway puts between two values that it joins.
+    /// All but white space and commas. Gateways join two values with a comma.
     #[default]
     Opaque,
-    /// All, with white space only between other characters. For directories, whose names are such as
-    /// `CN=Doe John,OU=Sales`. Two joined values pass for one id.
+    /// All, with white space only between other characters. For names in directories, such as `CN=Doe John,OU=Sales`. Two joined
+    /// values are accepted as one id.
     Any,
 }
 

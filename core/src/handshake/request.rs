@@ -54,10 +54,9 @@ impl<'h> UpgradeRequest<'h> {
     /// Parses a complete head, as [`HeadReader`](super::HeadReader) gives it. Control characters in the
     /// values of the e-mail and the name header are overwritten in place.
     ///
-    /// httparse is too lenient to stand alone: it takes HTTP/1.0, any request target, repeated headers,
-    /// `Content-Length: +5`. The rules behind it are checked from the general to the particular, and the
-    /// first that fails is the answer. `Transfer-Encoding: chunked` is refused here, because what follows the head is not
-    /// looked at; a [`Worker`](crate::Worker) accepts it if the body is empty.
+    /// httparse alone is too lenient: it accepts HTTP/1.0, any request target, repeated headers, and `Content-Length: +5`. The
+    /// other rules are checked afterwards, and the first that fails is the error. `Transfer-Encoding: chunked` is refused here,
+    /// because the bytes after the head are not available; a [`Worker`](crate::Worker) accepts it if the body is empty.
     ///
     /// # Errors
     /// Every [`HandshakeError`] of the statuses 400, 404, 405, 426 and 431, but for those of the identity.
@@ -74,12 +73,12 @@ impl<'h> UpgradeRequest<'h> {
         self.announces_chunks
     }
 
-    /// How the gateway calls the request, if it says so.
+    /// The id of the request, if the gateway sent one.
     pub fn request_id(&self) -> Option<&'h str> {
         self.request_ids.request_id()
     }
 
-    /// The client, if `peer` is a trusted proxy and says its address. For the log; nothing follows from it.
+    /// The address of the client, if `peer` is a trusted proxy and sends it. It is for the log, and decides nothing.
     pub fn client(&self, peer: Peer, config: &HandshakeConfig) -> Option<Client<'h>> {
         let is_trusted = config.trusted_proxies.trusts_peer(peer);
         if is_trusted { self.forwarding.client(config.client_address) } else { None }

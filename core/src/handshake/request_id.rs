@@ -1,4 +1,4 @@
-//! What an upgrade is called in the logs, here and at the gateway.
+//! The id of an upgrade request in the logs, here and at the gateway.
 
 use std::fmt;
 
@@ -6,14 +6,14 @@ use super::opaque::is_request_id;
 use super::single_header::SingleHeader;
 use crate::id::ConnectionId;
 
-/// The id of a request: the gateway's, so that one search finds a connection in both logs, or one of our own. Nothing
-/// follows from it.
+/// The id of a request: that of the gateway, so that one search finds a connection in both logs, or a generated one. It decides
+/// nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequestId<'a> {
-    /// As the gateway calls it, in the header of [`HandshakeConfig::request_id`](super::HandshakeConfig::request_id) or
+    /// The id from the header of [`HandshakeConfig::request_id`](super::HandshakeConfig::request_id) or
     /// in `traceparent`.
     Given(&'a str),
-    /// As it is called here, because the gateway has no name for it.
+    /// An id that is generated, because the gateway sent none.
     Made {
         /// A number of the process.
         instance: u32,
@@ -23,7 +23,7 @@ pub enum RequestId<'a> {
 }
 
 impl<'a> RequestId<'a> {
-    /// The longest id that is taken over, in bytes.
+    /// The longest accepted id, in bytes.
     pub const MAX: usize = 128;
 
     /// The gateway's id, if there is one.

@@ -1,4 +1,4 @@
-//! The answers to an upgrade request, and to a health check.
+//! The answers to upgrade requests and health checks.
 
 use tungstenite::handshake::derive_accept_key;
 
@@ -7,8 +7,8 @@ use super::error::HandshakeError;
 use super::request_id::RequestId;
 use crate::deflate::Deflate;
 
-/// Writes the 101 (RFC 6455 §4.2.2) for a client's key. `subprotocol` is one of ours, so of the request nothing but its
-/// checked id gets into the answer, in the header that is named with it, if any is.
+/// Writes the 101 (RFC 6455 §4.2.2) for a client's key. `subprotocol` is configured, so the answer contains nothing of the request
+/// but its checked id, in the header `header`, if that is not empty.
 pub(super) fn switch_protocols(
     out: &mut Vec<u8>,
     key: &[u8],
@@ -34,22 +34,22 @@ pub(super) fn switch_protocols(
     out.extend_from_slice(b"\r\n\r\n");
 }
 
-/// The parts of an answer other than its status, and whether it has content.
+/// The parts of an answer that do not follow from its status.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Reply {
-    /// When the client may come back, in seconds; sent with the statuses 429 and 503 alone. The caller makes it different
-    /// for each client, so that they do not come back together.
+    /// The seconds after which the client may try again, sent only with the statuses 429 and 503. It should differ from client to
+    /// client, so that they do not all return at the same time.
     pub retry_after: u32,
-    /// The time in seconds since 1970, for `Date` (RFC 9110 §6.6.1). `None` without a clock: then there is no `Date`.
+    /// The time in seconds since 1970, for `Date` (RFC 9110 §6.6.1). `None` omits the header.
     pub date: Option<u64>,
     /// The text for people in the body of a refusal. `None` is [`HandshakeError::message`].
     pub message: Option<&'static str>,
-    /// Whether the method is HEAD: the header says how long the content would be, and there is none (RFC 9110 §9.3.2).
+    /// Whether the method is HEAD: the answer has the same header and no content (RFC 9110 §9.3.2).
     pub is_head: bool,
 }
 
-/// Writes a refusal: status, exact length, a JSON body, and that the connection ends here. A gateway uses
-/// one connection for many users, and nothing may follow a refused upgrade.
+/// Writes a refusal with a JSON body. The connection ends after it (`Connection: close`), because a gateway may use one connection
+/// for several users.
 pub fn reject(out: &mut Vec<u8>, error: HandshakeError, reply: Reply) {
     let message = reply.message.unwrap_or_else(|| error.message());
     let body = format!(r#"{{"error":{{"code":"{}","message":"{message}"}}}}"#, error.code());

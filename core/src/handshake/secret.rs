@@ -1,4 +1,4 @@
-//! What a gateway must know to be believed: a secret in a header of its own.
+//! The secret that a gateway sends in a header of its own to authenticate itself.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,13 +10,13 @@ use super::single_header::SingleHeader;
 
 /// The secret that each request must contain, in addition to the peer's address. None is required while no secret is set.
 ///
-/// Addresses prove where a request came from: whatever else runs at a trusted address can say who a user is. A secret
-/// that only the gateway knows, and that it writes over whatever the client sent, keeps those out.
+/// An address proves only where a request came from: any other program at a trusted address could claim to be any user. It cannot
+/// know the secret of the gateway, which the gateway writes over a header of the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProxySecret {
     /// The header that carries it, compared without case. Default `X-Postern-Secret`.
     pub header: String,
-    /// What is accepted. Default: nothing is asked.
+    /// The accepted secrets. Default none: no secret is required.
     pub secrets: Secrets,
 }
 
@@ -26,8 +26,7 @@ impl Default for ProxySecret {
     }
 }
 
-/// Secrets of which one must be known. Several are for the time in which one replaces another. Their [`Debug`](fmt::Debug)
-/// shows how many there are.
+/// Secrets, any of which is accepted. Several are useful while one replaces another. [`Debug`](fmt::Debug) shows only their number.
 #[derive(Clone)]
 pub struct Secrets(Kept);
 
@@ -37,31 +36,31 @@ enum Kept {
     Stored(Arc<dyn SecretStore>),
 }
 
-/// Secrets that may change while the process runs: the host reads them again, and all workers ask for the present ones.
+/// Secrets that can change while the process runs.
 pub trait SecretStore: fmt::Debug + Send + Sync {
-    /// The secrets that hold now. Called once for each request that carries one, so it must not wait.
+    /// The current secrets. Called once for each request with a secret; must not block.
     fn current(&self) -> Secrets;
 }
 
 impl Secrets {
-    /// Exactly these.
+    /// These secrets.
     pub fn new(secrets: impl IntoIterator<Item = String>) -> Secrets {
         Secrets(Kept::Fixed(
             secrets.into_iter().map(|secret| secret.into_bytes().into_boxed_slice()).collect(),
         ))
     }
 
-    /// Those that the store has when they are asked for.
+    /// The secrets that the store has at the time of each request.
     pub fn stored(store: Arc<dyn SecretStore>) -> Secrets {
         Secrets(Kept::Stored(store))
     }
 
-    /// Whether there are none, so that nothing is asked.
+    /// Whether there are none, so that no secret is required.
     pub fn is_empty(&self) -> bool {
         self.fixed().is_empty()
     }
 
-    /// Whether `secret` is one of them. How long that takes depends on the lengths alone, not on the bytes.
+    /// Whether `secret` is one of them. The time depends on the lengths alone, not on the bytes.
     pub fn contains(&self, secret: &[u8]) -> bool {
         self.fixed().iter().fold(Choice::from(0), |found, known| found | known.ct_eq(secret)).into()
     }

@@ -12,26 +12,26 @@ use crate::frame::ProtocolError;
 pub enum Ending {
     /// The peer sent Close, with this code or without one.
     PeerClosed(Option<CloseCode>),
-    /// We sent Close with this code, on our own account.
+    /// This side sent the first Close, with this code.
     Closed(CloseCode),
-    /// The peer broke the protocol.
+    /// The peer violated the protocol or a limit.
     Failed(ProtocolError),
     /// The peer's side of the connection ended without a Close.
     Eof,
-    /// The connection broke: reset, or an error of the socket.
+    /// The connection was reset, or the socket had another error.
     Broken,
-    /// The peer took nothing of what was to be sent, for longer than `write_timeout`.
+    /// The peer accepted no output for longer than [`write_timeout`](super::SessionConfig::write_timeout).
     WriteStalled,
-    /// Memory was short, and the peer had not taken what was to be sent.
+    /// The connection was evicted, because memory was short and it had pending output.
     Evicted,
 }
 
 /// One end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
-    /// The gateway, or the user behind it.
+    /// The client, or the gateway.
     Client,
-    /// This service.
+    /// This process.
     Server,
 }
 
@@ -47,7 +47,7 @@ impl Ending {
         }
     }
 
-    /// Who ended it. A peer that breaks the protocol is ended by us.
+    /// The side that ended it. If the peer violates the protocol, that is the server.
     pub fn side(self) -> Side {
         match self {
             Ending::PeerClosed(_) | Ending::Eof | Ending::Broken => Side::Client,
@@ -79,7 +79,7 @@ impl fmt::Display for Side {
     }
 }
 
-/// What a session carried: data messages and their payload bytes, without frame headers and control frames.
+/// The traffic of a session: data messages and their payload bytes, without frame headers and control frames.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Traffic {
     /// Messages from the peer.

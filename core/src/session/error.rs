@@ -1,8 +1,8 @@
-//! What an application can do wrong after the 101.
+//! The error of sending on a session that is closing.
 
 use std::fmt;
 
-/// The message was not sent: a Close has gone out or come in, and no data may follow it (RFC 6455 §5.5.1).
+/// The message was not sent, because a Close was sent or received, and no data may follow it (RFC 6455 §5.5.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Closing;
 

@@ -145,13 +145,13 @@ impl Message {
     }
 }
 
-/// Which deadline a session waits for.
+/// The deadlines of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimerKind {
-    /// The message that has begun must be whole.
+    /// The partial message must be complete.
     Message,
-    /// The peer must have answered our Close, or taken the last of our output.
+    /// The peer must have answered the Close, or accepted the last output.
     Close,
-    /// The peer must have closed its side after it was refused.
+    /// The peer must have closed its side after the connection failed.
     Linger,
 }

@@ -33,16 +33,19 @@ use crate::turn::Turn;
 use control::Control;
 use incoming::Incoming;
 
-/// How long a peer that was told off may take to close its side. We have ended ours by then; closing at
-/// once would answer its late bytes by a reset, and a reset can overtake our Close.
+/// How long a peer may take to close its side after its connection failed and this side has ended. Closing the socket at once
+/// would answer late bytes of the peer by a reset, and a reset can overtake the Close.
 pub(crate) const LINGER: Duration = Duration::from_secs(1);
 
 /// A WebSocket after its 101: the server's side, or with `R` = [`Client`] the other.
 ///
-/// Bytes go in by [`next_event`](Session::next_event) until it gives `None`; `handle_*` report other
-/// events; `send_*` and [`close`](Session::close) are commands; all of them append to [`Turn::out`], which
-/// the runtime writes to the socket. After each of them look at [`poll_timeout`](Session::poll_timeout) and
-/// [`transport`](Session::transport). Nothing here waits, reads a clock or owns a buffer while it is idle.
+/// * Pass received bytes to [`next_event`](Session::next_event) until it returns `None`.
+/// * Report other events with [`handle_eof`](Session::handle_eof) and [`handle_timeout`](Session::handle_timeout).
+/// * Send with [`send_text`](Session::send_text), [`send_binary`](Session::send_binary), [`ping`](Session::ping) and
+///   [`close`](Session::close).
+///
+/// All of them append to [`Turn::out`], which the caller writes to the socket. After each of them, look at
+/// [`poll_timeout`](Session::poll_timeout) and [`transport`](Session::transport). An idle session owns no buffer.
 ///
 /// ```
 /// # use std::{sync::Arc, time::Instant};
@@ -108,15 +111,15 @@ enum State {
 // Exhaustive on purpose: RFC 6455 has no other messages and control frames.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event<'b> {
-    /// A text message, whole and valid.
+    /// A complete text message, valid UTF-8.
     Text(Text<'b>),
-    /// A binary message, whole.
+    /// A complete binary message.
     Binary(Payload<'b>),
     /// A ping. It has been answered.
     Ping(Payload<'b>),
-    /// A pong, asked for or not.
+    /// A pong, solicited or not.
     Pong(Payload<'b>),
-    /// The peer's Close, valid. It has been answered, or was the answer to ours.
+    /// A valid Close of the peer. It has been answered, or is the answer to a Close of this side.
     Close {
         /// The code, if there was one.
         code: Option<CloseCode>,
@@ -140,25 +143,25 @@ impl<'b> Event<'b> {
 // Exhaustive on purpose: a runtime that ignored one of them would leave the socket open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
-    /// Keep it.
+    /// Keep the socket.
     Open,
-    /// Shut down its writing side, and go on reading until the peer closes. Said again each time; a second
-    /// shutdown does no harm.
+    /// Shut down its writing side, and continue to read until the peer closes. Returned repeatedly; another shutdown has no
+    /// effect.
     ShutdownWrite,
-    /// Close it.
+    /// Close the socket.
     Close,
 }
 
 impl Session {
-    /// The server's side of a connection whose 101 is on its way.
+    /// The server's side of a connection whose 101 has been written.
     pub fn new(config: Arc<SessionConfig>) -> Session {
         Session::with_role(Server, config)
     }
 }
 
 impl<K: FnMut() -> [u8; 4]> Session<Client<K>> {
-    /// The client's side of a connection whose 101 has come. `keys` gives a fresh masking key for each frame,
-    /// which RFC 6455 §5.3 wants from a strong source of entropy.
+    /// The client's side of a connection whose 101 has arrived. `keys` returns a fresh masking key for each frame. RFC 6455 §5.3
+    /// requires a strong source of entropy for it.
     pub fn client(config: Arc<SessionConfig>, keys: K) -> Session<Client<K>> {
         Session::with_role(Client::new(keys), config)
     }
@@ -183,7 +186,7 @@ impl<R: Role> Session<R> {
         }
     }
 
-    /// The same session with the compression that the handshake agreed on.
+    /// The same session with the compression that the handshake negotiated.
     pub fn with_deflate(self, deflate: Option<Deflate>) -> Session<R> {
         Session { deflate, ..self }
     }
@@ -208,12 +211,12 @@ impl<R: Role> Session<R> {
         ending.unwrap_or_else(|| self.ending.unwrap_or(Ending::Broken).reason())
     }
 
-    /// How the connection ended, as soon as that is known.
+    /// The cause of the end, as soon as there is one.
     pub fn ending(&self) -> Option<Ending> {
         self.ending
     }
 
-    /// What it carried until now.
+    /// Messages and bytes until now.
     pub fn traffic(&self) -> Traffic {
         self.traffic
     }
@@ -223,8 +226,7 @@ impl<R: Role> Session<R> {
         self.state == State::Open
     }
 
-    /// Whether anything that may still come in matters: not after the end of the peer's side, nor after the
-    /// last Close.
+    /// Whether to read from the socket: not after the end of the peer's side, nor after the last Close.
     pub fn wants_read(&self) -> bool {
         match self.state {
             State::Open | State::CloseSent | State::Lingering => true,
@@ -234,24 +236,23 @@ impl<R: Role> Session<R> {
         }
     }
 
-    /// Whether nothing is to be seen to but the next bytes: it is open, no deadline runs, and nothing
-    /// is kept.
+    /// Whether only the next bytes need attention: the session is open, no deadline runs, and no message is partial.
     #[inline]
     pub(crate) fn is_idle(&self) -> bool {
         self.state == State::Open && self.deadline.is_none() && self.incoming.is_none()
     }
 
-    /// The memory of what is not whole, in bytes.
+    /// The memory of a partial message, in bytes.
     pub(crate) fn memory(&self) -> usize {
         self.incoming.as_ref().map_or(0, |incoming| incoming.memory())
     }
 
-    /// Whether what is still to be written is worth writing.
+    /// Whether the connection is given up, so that pending output is not written any more.
     pub(crate) fn is_aborted(&self) -> bool {
         self.state == State::Aborted
     }
 
-    /// What the runtime is to do with the socket, once all output is written.
+    /// What to do with the socket after all output is written.
     pub fn transport(&self) -> Transport {
         match self.state {
             State::Open | State::CloseSent => Transport::Open,
@@ -262,8 +263,7 @@ impl<R: Role> Session<R> {
         }
     }
 
-    /// When [`handle_timeout`](Session::handle_timeout) is to be called, and what for. It may be called
-    /// earlier or later; it looks at the time itself.
+    /// When to call [`handle_timeout`](Session::handle_timeout), and for which deadline. An earlier call does nothing.
     pub fn poll_timeout(&self) -> Option<(Instant, TimerKind)> {
         let timer = match self.state {
             State::Open => TimerKind::Message,
@@ -273,11 +273,11 @@ impl<R: Role> Session<R> {
         self.deadline.map(|at| (at, timer))
     }
 
-    /// The next thing that came from the peer. `None` asks for more bytes: all of `input` is consumed.
+    /// Returns the next event of the received bytes. `None` means that all of `input` is consumed, so that more bytes are needed.
     ///
     /// # Errors
-    /// The peer broke the protocol or a limit. Our Close is in `turn.out`, the rest of `input` is thrown
-    /// away, and the same error comes again for all further input.
+    /// The peer violated the protocol or a limit. A Close is in `turn.out`, and the rest of `input` is discarded. All further input
+    /// returns the same error.
     #[inline]
     pub fn next_event<'b>(
         &mut self,
@@ -293,7 +293,7 @@ impl<R: Role> Session<R> {
         self.next_event_of_any_kind(turn, input)
     }
 
-    /// What is not a whole message, or wrong.
+    /// [`next_event`](Session::next_event) for input that does not begin with a whole message.
     #[inline(never)]
     fn next_event_of_any_kind<'b>(
         &mut self,
@@ -336,7 +336,7 @@ impl<R: Role> Session<R> {
         self.send(turn, DataKind::Binary, payload)
     }
 
-    /// Sends a message whose payload is at hand: it need not be copied if it is large.
+    /// Sends a message. A large payload is not copied if there are `segments`.
     // Part of the loop that calls it, as `take_whole_message` is.
     #[inline(always)]
     pub(crate) fn send_payload<'b>(
@@ -407,14 +407,14 @@ impl<R: Role> Session<R> {
         }
     }
 
-    /// Puts the deadline that runs, if one does, off until `at`.
+    /// Postpones the current deadline, if there is one, until `at`.
     pub(crate) fn postpone_until(&mut self, at: Instant) {
         if let Some(deadline) = &mut self.deadline {
             *deadline = at;
         }
     }
 
-    /// Extends the time of a partial message by the time for which nothing was read from the peer.
+    /// Extends the deadline of a partial message by the time for which reading was paused.
     pub(crate) fn postpone(&mut self, by: Duration) {
         if self.state == State::Open
             && let Some(at) = &mut self.deadline
@@ -447,7 +447,7 @@ impl<R: Role> Session<R> {
         }
     }
 
-    /// Gives the connection up: nothing more can be sent.
+    /// Ends the connection at once: nothing more can be sent.
     pub(crate) fn abort(&mut self, ending: Ending) {
         self.end(State::Aborted, ending);
         self.incoming = None;
@@ -481,7 +481,7 @@ impl<R: Role> Session<R> {
         }
     }
 
-    /// Fails the connection (RFC 6455 §7.1.7): says why, unless a Close of ours is out already.
+    /// Fails the connection (RFC 6455 §7.1.7): sends a Close with the code of the error, unless one was sent before.
     #[cold]
     fn fail(&mut self, turn: &mut Turn<'_>, error: ProtocolError) {
         if self.state == State::Open {
@@ -492,8 +492,8 @@ impl<R: Role> Session<R> {
         self.deadline = Some(turn.now + LINGER);
     }
 
-    /// Ends it without waiting for an answer: with this code, unless a Close of ours is out already. The peer has shown
-    /// that it is slow or gone, so it gets half the time of one that was merely wrong.
+    /// Fails the connection with this code, unless a Close was sent before. The peer is slow or does not respond, so it has half the
+    /// time of [`LINGER`] to close its side.
     #[cold]
     pub(crate) fn fail_with(&mut self, turn: &mut Turn<'_>, code: CloseCode) {
         self.incoming = None;

@@ -37,37 +37,37 @@ pub struct Status<'s> {
     pub id: ConnectionId,
     /// The id of its request, as in the log.
     pub request_id: RequestId<'s>,
-    /// Whose it is.
+    /// The user.
     pub identity: &'s Identity,
     /// When it was admitted.
     pub since: Instant,
-    /// When something was last read of its user.
+    /// When bytes were last read from it.
     pub last_received: Instant,
-    /// What the last ping took, if one was answered.
+    /// The round trip of the last ping, if one was answered.
     pub round_trip: Option<Duration>,
-    /// What it has carried.
+    /// Messages and bytes until now.
     pub traffic: Traffic,
-    /// Bytes that wait for its peer to take them.
+    /// Its pending output, in bytes.
     pub backlog: usize,
     /// Whether messages can still be sent; not after a Close in either direction.
     pub is_open: bool,
-    /// Since when its client has been sending faster than it may, so that its reading pauses again and again. `None` if it
-    /// keeps its rates, and has done so for ten seconds.
+    /// Since when its client has exceeded a rate, so that reading pauses repeatedly. `None` if it has kept its rates for ten
+    /// seconds.
     pub exceeds_since: Option<Instant>,
 }
 
-/// What all connections of a worker are and have carried, of those that are still there.
+/// Sums over the current connections of a worker.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Totals {
     /// Admitted connections.
     pub connections: usize,
     /// Connections whose request heads are arriving.
     pub pending: usize,
-    /// What the admitted ones have carried.
+    /// Messages and bytes of the admitted connections.
     pub traffic: Traffic,
-    /// Bytes that wait for peers to take them.
+    /// Pending output, in bytes.
     pub backlog: usize,
-    /// Bytes in buffers: [`Worker::memory_held`].
+    /// Bytes in buffers: [`Worker::memory_held`](super::Worker::memory_held).
     pub memory: usize,
     /// The limit of these bytes. [`usize::MAX`] is unlimited.
     pub max_memory: usize,

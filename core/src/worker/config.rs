@@ -1,4 +1,4 @@
-//! What the connections of a process have in common.
+//! The configuration of a worker.
 
 use std::sync::Arc;
 
@@ -11,21 +11,20 @@ use crate::session::SessionConfig;
 pub struct WorkerConfig {
     /// The rules of the handshake.
     pub handshake: HandshakeConfig,
-    /// What an admitted connection may do.
+    /// The limits of an admitted connection.
     pub session: Arc<SessionConfig>,
     /// The detection of dead peers.
     pub keep_alive: KeepAliveConfig,
-    /// Who counts the connections of each user; one too many is 429. Default nobody, and any number may be.
+    /// Counts the connections of each user and decides about one more, for all workers. Default none: unlimited.
     pub users: Option<Arc<dyn Users>>,
     /// The most bytes in the buffers of a worker's connections; above it the slowest connections are evicted. Default
     /// [`usize::MAX`].
     pub max_memory: usize,
-    /// The most connections of a worker that are admitted or may become so. For one more, the oldest handshake in progress is
-    /// evicted; if there is none, the new connection is refused with 503. Default
-    /// any number.
+    /// The most connections of a worker that are admitted or may be admitted. For one more, the oldest handshake in progress is
+    /// evicted; if there is none, the new connection is refused with 503. Default unlimited.
     pub max_connections: Option<usize>,
-    /// How many connections a worker may have, including those that were refused and wait for their peer to close. Beyond
-    /// it the oldest of these are closed. Default any number.
+    /// The most connections of a worker, including refused ones that wait for their peer to close. Above it the oldest of these
+    /// are closed. Default unlimited.
     pub max_sockets: Option<usize>,
     /// The secret seed of the user index's keyed hash, the same for all workers.
     pub hash_seed: u64,
@@ -47,9 +46,9 @@ impl Default for WorkerConfig {
 }
 
 impl WorkerConfig {
-    /// The part of the worker `index` of `workers`, which must not be zero: the same rules, and its share of what all
-    /// connections together may be and hold. The shares of the numbers of connections add up to the whole; the others
-    /// are rounded up.
+    /// The configuration of the worker `index` of `workers`, which must not be zero: the same, with its share of the limits that
+    /// apply to all connections together. The shares of the numbers of connections add up to the whole; the others are rounded
+    /// up.
     pub fn share(&self, index: usize, workers: usize) -> WorkerConfig {
         let mut share = self.clone();
         share.handshake.max_handshakes = self.handshake.max_handshakes.div_ceil(workers);

@@ -1,4 +1,4 @@
-//! What is due: deadlines are judged after the socket was written to and read, and peers that have left are let go.
+//! Deadlines, which are checked after the socket was written to and read, and the end of connections whose peer has left.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::time::{Duration, Instant};
@@ -19,12 +19,12 @@ pub(super) struct PeerClosed {
 }
 
 impl Worker {
-    /// Sees to a connection that [`next_due`](Worker::next_due) gave: sends pending output, does what is due, sends what
-    /// follows from it, and says what is to be done with the socket.
+    /// Handles a connection that [`next_due`](Worker::next_due) returned: sends pending output, handles passed deadlines, and
+    /// sends the output of that. Returns what to do with the socket.
     ///
-    /// If a deadline has passed that the peer could have met, the socket is read first, so that no peer is ended for
-    /// bytes that have arrived and were not read: because the process was stopped, the machine suspended, or the turn
-    /// before this one took long. `buffer` and `socket` are those of [`on_readable`](Worker::on_readable).
+    /// If a deadline has passed that the peer could have met, the socket is read first. So no connection ends because bytes that
+    /// arrived in time were not read, for example while the machine was suspended. `buffer` and `socket` are those of
+    /// [`on_readable`](Worker::on_readable).
     pub fn handle_due(
         &mut self,
         key: Key,
@@ -57,7 +57,8 @@ impl Worker {
         self.flush(key, now, &mut socket)
     }
 
-    /// Whether something of a connection is due that [`judge`](Worker::judge) has to see to.
+    /// Whether a deadline of the connection has passed, so that [`handle_deadlines`](Worker::handle_deadlines) has something to
+    /// do.
     pub fn is_overdue(&self, key: Key, now: Instant) -> bool {
         self.evicting == Some(key)
             || self.connections.get(key.0).is_some_and(|connection| {
@@ -65,9 +66,9 @@ impl Worker {
             })
     }
 
-    /// Does what is due of a connection, if anything is. The step of [`handle_due`](Worker::handle_due) for a runtime without a
-    /// [`Socket`]: to be called for each connection that [`next_due`](Worker::next_due) gives, after its pending output
-    /// was offered to the kernel, and what the kernel had for it was [received](Worker::receive).
+    /// Handles the passed deadlines of a connection: the step of [`handle_due`](Worker::handle_due) for a runtime without a
+    /// [`Socket`]. Call it for each connection that [`next_due`](Worker::next_due) returns, after its pending output was written
+    /// and the bytes that have arrived were [received](Worker::receive).
     pub fn judge(&mut self, key: Key, now: Instant, recorder: &mut impl Recorder) {
         if self.evicting == Some(key) {
             self.evicting = None;
@@ -91,8 +92,8 @@ impl Worker {
         });
     }
 
-    /// Whether the runtime is to call [`handle_peer_closed`](Worker::handle_peer_closed) when the peer ends its side or resets the
-    /// connection: nothing is read from it now, so no read will tell.
+    /// Whether to call [`handle_peer_closed`](Worker::handle_peer_closed) when the peer ends its side or resets the connection:
+    /// reading is paused, so no read reports it.
     pub fn wants_peer_closed(&self, key: Key) -> bool {
         self.connections.get(key.0).is_some_and(|connection| {
             let is_unread = connection.is_paused() || self.are_reads_paused();
@@ -100,9 +101,8 @@ impl Worker {
         })
     }
 
-    /// Handles that the peer has ended its side or reset the connection while reads are paused. Its unread bytes matter little
-    /// now: if reading does not resume within a second, the connection ends.
-    /// It no longer counts for its user from now on.
+    /// Handles that the peer has ended its side or reset the connection while reading is paused. If reading does not resume within
+    /// a second, the connection ends, and its unread bytes are lost. It no longer counts for its user.
     pub fn handle_peer_closed(&mut self, key: Key, now: Instant) {
         if !self.wants_peer_closed(key) {
             return;

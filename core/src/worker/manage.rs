@@ -15,7 +15,7 @@ use crate::handshake::Identity;
 use crate::turn::Turn;
 
 impl Worker {
-    /// The admitted connections that are meant, in no order. They may be at their end.
+    /// The admitted connections that `selector` selects, in no order. They may be closing.
     pub fn find(&self, selector: &Selector) -> Vec<Key> {
         let seed = self.config.hash_seed;
         let mut keys: Vec<Key> = match selector {
@@ -41,7 +41,7 @@ impl Worker {
         keys
     }
 
-    /// What there is to say of an admitted connection; of any other nothing.
+    /// The status of an admitted connection. `None` if the connection is not admitted or does not exist.
     pub fn status(&self, key: Key) -> Option<Status<'_>> {
         self.connections.get(key.0)?.status(self.shared.time_base, &self.config)
     }
@@ -71,16 +71,16 @@ impl Worker {
         self.users.fingerprints()
     }
 
-    /// Begins to close those that are meant, with this code and reason, of which 123 bytes are sent. Says how many:
-    /// those that were closing already do not count. Settle what is [due](Worker::next_due) then.
+    /// Begins to close the selected connections, with this code and at most 123 bytes of this reason. Returns their number without
+    /// those that were already closing. They are [due](Worker::next_due) afterwards.
     pub fn disconnect(&mut self, selector: &Selector, code: CloseCode, reason: &str, now: Instant) -> usize {
         self.command(selector, now, |connection, turn| connection.disconnect(turn, code, reason))
     }
 
-    /// Sends a message to those that are meant. Says to how many: those that are closing get none. Settle what is
-    /// [due](Worker::next_due) then.
+    /// Sends a message to the selected connections, except those that are closing. Returns their number. They are
+    /// [due](Worker::next_due) afterwards.
     ///
-    /// Who takes too little of what is sent is closed by the rules of its backlog.
+    /// A connection whose pending output exceeds [`max_backlog`](crate::SessionConfig::max_backlog) is closed.
     pub fn send(&mut self, selector: &Selector, message: Outgoing<'_>, now: Instant) -> usize {
         self.command(selector, now, |connection, turn| connection.send(turn, message))
     }
@@ -105,7 +105,7 @@ impl Worker {
         said
     }
 
-    /// Takes note of a user who has just been admitted.
+    /// Adds the user of a connection that has just been admitted to the indices.
     pub(super) fn index_user(&mut self, key: Key) {
         if let Some(connection) = self.connections.get_mut(key.0)
             && connection.user().is_some()
@@ -124,7 +124,7 @@ impl Worker {
         }
     }
 
-    /// Forgets a user whose connection is gone.
+    /// Removes the user of a removed connection from the indices.
     pub(super) fn unindex_user(&mut self, key: Key, user: &Identity) {
         let seed = self.config.hash_seed;
         self.users.remove(fingerprint(seed, user.id()), key);

@@ -55,7 +55,7 @@ use memory::Memory;
 use pending::Pending;
 use timers::{Entry, Timers};
 
-/// The name of a connection inside its worker: small, and given again when the connection is removed.
+/// The number of a connection inside its worker: small, and used again after the connection is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(pub usize);
 
@@ -66,8 +66,8 @@ pub struct NewConnection {
     pub id: ConnectionId,
     /// The peer of the socket.
     pub peer: Peer,
-    /// The answer to its request, if that is decided before it is read: what [`Gate::judge`](crate::handshake::Gate::judge)
-    /// says.
+    /// The refusal of its request, if that is decided before the request is read: the result of
+    /// [`Gate::check`](crate::handshake::Gate::check).
     pub refusal: Option<HandshakeError>,
 }
 
@@ -91,11 +91,11 @@ pub struct NewConnection {
 ///
 /// The methods, by when to call them:
 ///
-/// * Events of a socket: `on_readable`, `flush`, `handle_peer_closed`. A runtime whose kernel reads and writes by itself has no
-///   [`Socket`]. It calls the steps of `on_readable` one by one: [`receive`](Worker::receive), [`handle_eof`](Worker::handle_eof)
-///   or [`handle_error`](Worker::handle_error), then [`output`](Worker::output), [`sent`](Worker::sent) and
-///   [`transport`](Worker::transport). Its step for a due connection is [`judge`](Worker::judge), after it has offered the output
-///   to the kernel and received what the kernel has.
+/// * Events of a socket: `on_readable`, `flush`, `handle_peer_closed`. A runtime whose kernel completes reads and writes on its
+///   own, as io_uring does, has no [`Socket`]. It calls the steps of `on_readable` one by one: [`receive`](Worker::receive),
+///   [`handle_eof`](Worker::handle_eof) or [`handle_error`](Worker::handle_error), then [`output`](Worker::output),
+///   [`sent`](Worker::sent) and [`transport`](Worker::transport). For a due connection it writes the pending output, receives the
+///   bytes that have arrived, and then calls [`handle_deadlines`](Worker::handle_deadlines).
 /// * Time: `poll_timeout`, `next_due`, `handle_due`.
 /// * Commands between turns: `open`, `remove`, `drain`, `shut_down`, [`apply_backpressure`](Worker::apply_backpressure), and
 ///   those of operators: [`disconnect`](Worker::disconnect) and [`send`](Worker::send). The connections that a command affects
@@ -107,7 +107,7 @@ pub struct Worker {
     application: Application,
     connections: Slab<Connection>,
     timers: Timers,
-    /// Connections to be looked at without their sockets having said anything.
+    /// Connections that are due although no event of their sockets or timers has occurred.
     due: VecDeque<Key>,
     /// Whether the process stops, and how.
     stop: Option<StopMode>,
@@ -116,7 +116,7 @@ pub struct Worker {
     corked: Key,
     codec: Codec,
     shared: Shared,
-    /// Replaced by a connection here, and not found here.
+    /// Connections of other workers that were replaced by connections of this one.
     elsewhere: Vec<Replaced>,
     /// Connections whose request heads are arriving, and that may be admitted.
     pending: Pending,
@@ -136,8 +136,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// A service without connections, `now`. `seed` makes what is random in it: any number, a different one for
-    /// each worker.
+    /// A worker without connections. `seed` determines its random delays: any number, a different one for each worker.
     pub fn new(config: Arc<WorkerConfig>, seed: u64, now: Instant) -> Worker {
         let codec = Codec::within(config.max_memory);
         Worker {
@@ -183,7 +182,7 @@ impl Worker {
         key
     }
 
-    /// Takes what one read brought. `bytes` are unmasked in place.
+    /// Handles the bytes of one read. They are unmasked in place.
     #[inline]
     pub fn receive(&mut self, key: Key, now: Instant, bytes: &mut [u8], recorder: &mut impl Recorder) {
         self.turn(key, now, |connection, context, turn| {
@@ -207,7 +206,7 @@ impl Worker {
         }
     }
 
-    /// What is to be written to the socket now; may be empty. Write it once, then call [`Worker::sent`].
+    /// The pending output. Write it to the socket once, unless it is empty, and call [`Worker::sent`].
     #[inline]
     pub fn output(&self, key: Key) -> &[u8] {
         match self.connections.get(key.0) {
@@ -219,7 +218,7 @@ impl Worker {
         }
     }
 
-    /// Tells how many bytes of [`Worker::output`] the socket took; zero if it would have blocked.
+    /// Removes the first `n` bytes of [`Worker::output`], which the socket accepted; zero if it would have blocked.
     #[inline]
     pub fn sent(&mut self, key: Key, n: usize, now: Instant) {
         let Some(connection) = self.connections.get_mut(key.0) else { return };
@@ -248,20 +247,21 @@ impl Worker {
         }
     }
 
-    /// Whether the connection may be read from. If not, it may again after some of its output was sent.
+    /// Whether to read from the socket. Ask again after a call of [`flush`](Worker::flush), [`sent`](Worker::sent) or
+    /// [`handle_due`](Worker::handle_due).
     #[inline]
     pub fn wants_read(&self, key: Key) -> bool {
         self.connections.get(key.0).is_some_and(|connection| connection.wants_read(&self.config))
             && !(self.are_reads_paused() && self.is_recorded(key))
     }
 
-    /// Whether output waits for the socket to take it.
+    /// Whether output is pending.
     #[inline]
     pub fn wants_write(&self, key: Key) -> bool {
         !self.output(key).is_empty()
     }
 
-    /// What is to be done with the socket. While output waits, it stays open.
+    /// What to do with the socket. While output is pending, it stays open.
     #[inline]
     pub fn transport(&self, key: Key) -> Transport {
         match self.connections.get(key.0) {
@@ -271,7 +271,7 @@ impl Worker {
         }
     }
 
-    /// Forgets a connection whose socket is closed, and records its end.
+    /// Removes a connection whose socket is closed, and records its end.
     pub fn remove(&mut self, key: Key, now: Instant, recorder: &mut impl Recorder) {
         if self.corked == key {
             self.clear_cork();
@@ -289,7 +289,7 @@ impl Worker {
         }
     }
 
-    /// When [`Worker::next_due`] has to be called at the latest. `None`: not before something else happens.
+    /// The latest time for the next call of [`Worker::next_due`]. `None` if no connection has a deadline.
     pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
         let is_replaced = !self.shared.replaced.borrow().is_empty();
         if !self.due.is_empty() || self.is_short_of_memory() || is_replaced {
@@ -312,7 +312,8 @@ impl Worker {
         times.into_iter().flatten().min()
     }
 
-    /// The next connection whose time has come. [Attend](Worker::handle_due) to it before asking again.
+    /// The next connection that has a deadline in the past or output from a command. Call
+    /// [`handle_due`](Worker::handle_due) for it before the next call.
     pub fn next_due(&mut self, now: Instant, recorder: &mut impl Recorder) -> Option<Key> {
         if let Some(key) = self.evict_for_memory(now, recorder) {
             return Some(key);
@@ -383,7 +384,7 @@ impl Worker {
         self.connections.iter().map(|(key, _)| Key(key)).collect()
     }
 
-    /// One turn of one connection: lends it the output buffer, then sees to its backlog and its timer.
+    /// One turn of one connection: passes it the output buffer, and updates its backlog limit and its timer afterwards.
     #[inline]
     fn turn(
         &mut self,
@@ -425,8 +426,8 @@ impl Worker {
         self.release_user_if_closing(key);
     }
 
-    /// Takes a connection that has begun to close out of those that its user may have. Before its Close is sent: a client
-    /// that has read it may open the next one at once, at another worker.
+    /// Stops counting a connection for its user if it has begun to close. This happens before its Close is sent: a client that
+    /// has read the Close may open its next connection at once, at another worker.
     #[inline]
     fn release_user_if_closing(&mut self, key: Key) {
         let Some(connection) = self.connections.get(key.0) else { return };
@@ -435,8 +436,8 @@ impl Worker {
         }
     }
 
-    /// Hands the cork buffer to the connection `key`. Had the runtime left another's output in it, that
-    /// becomes the other's backlog: bytes never go to the wrong connection.
+    /// Assigns the cork buffer to the connection `key`. Output of another connection that the runtime has left in it becomes the
+    /// backlog of that one, so bytes never go to the wrong connection.
     #[inline]
     fn claim_cork(&mut self, key: Key, now: Instant) {
         if !self.cork.is_empty() {

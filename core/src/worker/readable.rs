@@ -1,4 +1,4 @@
-//! A turn as a runtime takes it: one read in, one write out.
+//! One turn of a connection: one read and one write.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::time::Instant;
@@ -11,39 +11,38 @@ use crate::segments::{MIN_SEGMENT, OutputSegments};
 use crate::session::Transport;
 use crate::turn::Turn;
 
-/// A socket that does not wait, as the service uses it in a turn. The runtime owns it.
+/// A non-blocking socket. The runtime owns it.
 ///
-/// All three call the system once, again only if a signal interrupted them, and say [`ErrorKind::WouldBlock`] if
-/// there was nothing to be done.
+/// Each method makes one system call, which is repeated only if a signal interrupted it. It returns [`ErrorKind::WouldBlock`] if
+/// the socket is not ready.
 pub trait Socket {
-    /// Receives into `buffer`. Says how many bytes came; zero is the end of the peer's side.
+    /// Receives into `buffer`. Returns the number of bytes; zero is the end of the peer's side.
     ///
     /// # Errors
-    /// The system's.
+    /// The error of the system call.
     fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
 
-    /// Receives into the room that `buffer` has behind its bytes, without making it grow: it is the memory of a
-    /// large message, which is thus not copied. There is some. Says how many bytes came, as above.
+    /// Appends received bytes to `buffer`, at most as many as its spare capacity, which is not zero. `buffer` is that of a large
+    /// message, whose bytes are thus not copied. Returns the number of bytes; zero is the end of the peer's side.
     ///
     /// # Errors
-    /// The system's.
+    /// The error of the system call.
     fn receive_into_spare(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize>;
 
-    /// Sends the pieces in their order. Says how many bytes of them the system took.
+    /// Sends the pieces in their order. Returns the number of bytes that the system accepted.
     ///
     /// # Errors
-    /// The system's.
+    /// The error of the system call.
     fn send(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize>;
 }
 
 impl Worker {
-    /// A turn of a connection whose socket has something to be read: receives once, unless reading is paused or the
-    /// recorder can take no more, and
-    /// sends all that there is to say to it, once. Says what is to be done with the socket then.
+    /// Handles that the socket is readable: receives once, unless reading is paused or the recorder is full, and sends all output,
+    /// once. Returns what to do with the socket.
     ///
-    /// `buffer` is the runtime's, of any length; nothing in it outlives the turn. What the socket does not take
-    /// waits for [`Worker::flush`]. An error of the socket ends the connection, that it would have blocked does
-    /// not.
+    /// `buffer` belongs to the runtime and has any length; the worker keeps nothing in it after the turn. Output that the socket
+    /// does not accept is pending until [`Worker::flush`]. An error of the socket ends the connection, unless it would have
+    /// blocked.
     // Part of the runtime's loop: a call of it costs a twentieth of what a short message takes.
     #[inline(always)]
     pub fn on_readable(
@@ -62,7 +61,7 @@ impl Worker {
         let received = socket.receive(buffer);
         let Ok(n @ 1..) = received else { return self.handle_empty_read(key, now, received, socket) };
         connection.on_received(now);
-        // It receives at most as many bytes as it was lent.
+        // A socket receives at most as many bytes as the buffer has.
         let bytes = buffer.get_mut(..n).unwrap_or_default();
         if n >= MIN_SEGMENT {
             return self.answer_large(key, now, bytes, socket, recorder);
@@ -88,7 +87,8 @@ impl Worker {
         self.transport(key)
     }
 
-    /// Sends what a connection answers that is in the middle of a message, at its end, or waits for a pong.
+    /// Sends the output of a connection that is in the middle of a message, is closing, or has a ping to be answered, and sets its
+    /// timer.
     #[inline(never)]
     fn flush_and_arm(&mut self, key: Key, now: Instant, socket: &mut impl Socket) -> Transport {
         self.release_user_if_closing(key);
@@ -98,9 +98,8 @@ impl Worker {
         transport
     }
 
-    /// Sends pending output to the socket, once. Returns what to do with the socket.
-    ///
-    /// Sees to no deadline: that is [`handle_due`](Worker::handle_due).
+    /// Sends pending output to the socket, once. Returns what to do with the socket. Deadlines are not checked here, but in
+    /// [`handle_due`](Worker::handle_due).
     pub fn flush(&mut self, key: Key, now: Instant, socket: &mut impl Socket) -> Transport {
         let output = self.output(key);
         if !output.is_empty() {
@@ -112,9 +111,9 @@ impl Worker {
         self.transport(key)
     }
 
-    /// A turn of a connection that is in its handshake, in the middle of a message, at its end, that has not
-    /// taken what was sent before, or whose peer may only talk so fast; or of any, if nothing can be recorded.
-    // Out of line, as all that follows: short messages do not pay for it.
+    /// [`on_readable`](Worker::on_readable) for all other cases: a handshake, a partial message, a closing connection, pending
+    /// output, a rate, or a full recorder.
+    // Out of line, as the functions below, so that short messages do not pay for it.
     #[inline(never)]
     fn on_readable_other(
         &mut self,
@@ -155,8 +154,8 @@ impl Worker {
         }
     }
 
-    /// A turn of a connection whose client is kept to a rate: what is due of an earlier read, then one read of as many
-    /// bytes as are due.
+    /// The same for a connection with a rate: handles bytes of an earlier read that the rate allows now, and then reads at most as
+    /// many bytes as it allows.
     fn on_readable_paced(
         &mut self,
         key: Key,
@@ -191,7 +190,7 @@ impl Worker {
         self.flush(key, now, socket)
     }
 
-    /// The same as [`on_readable`](Worker::on_readable), without its short way for short messages.
+    /// The same as [`on_readable`](Worker::on_readable), without the fast path for short messages.
     pub(super) fn on_readable_slowly(
         &mut self,
         key: Key,
@@ -204,13 +203,14 @@ impl Worker {
         self.on_readable_other(key, now, buffer, socket, recorder)
     }
 
-    /// Counts what was read, and sends what follows from it.
+    /// Charges the received bytes to the rates of the connection, and sends its output.
     fn charge(&mut self, key: Key, now: Instant, received: usize, socket: &mut impl Socket) -> Transport {
         self.turn(key, now, |connection, context, turn| connection.charge(context, turn, received));
         self.flush(key, now, socket)
     }
 
-    /// A turn of an admitted user, once its bytes are here, in which there may be large payloads.
+    /// Handles the received bytes of an admitted user if they may contain large payloads: these are sent from the read buffer,
+    /// without a copy.
     #[inline(never)]
     fn answer_large(
         &mut self,
@@ -279,7 +279,7 @@ impl Worker {
         self.clear_cork();
     }
 
-    /// A read brought no bytes: the end, an error, or nothing yet.
+    /// Handles a read without bytes: the end of the peer's side, an error, or a socket that is not readable.
     #[inline(never)]
     fn handle_empty_read(
         &mut self,
@@ -297,7 +297,7 @@ impl Worker {
     }
 }
 
-/// That a write would have blocked means that the socket took nothing.
+/// A write that would have blocked has sent zero bytes.
 #[inline(always)]
 fn taken(sent: io::Result<usize>) -> io::Result<usize> {
     match sent {
