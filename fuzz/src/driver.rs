@@ -217,7 +217,7 @@ impl Driver {
     /// Applies the deadlines of a connection that is due.
     pub(crate) fn judge(&mut self, at: usize) {
         if let Some(key) = self.key(at) {
-            self.worker.judge(key, self.now, &mut self.notes);
+            self.worker.handle_deadlines(key, self.now, &mut self.notes);
             self.look(at);
         }
     }

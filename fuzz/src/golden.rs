@@ -126,7 +126,7 @@ fn serve(hasher: &mut Sha256, config: WorkerConfig, peer: Peer, bytes: &[u8]) {
         while transport != Transport::Close {
             now = worker.poll_timeout(now).expect("an open connection has a deadline");
             while let Some(due) = worker.next_due(now, &mut NullRecorder) {
-                worker.judge(due, now, &mut NullRecorder);
+                worker.handle_deadlines(due, now, &mut NullRecorder);
             }
             transport = flush(&mut worker, key, now, hasher);
         }

@@ -23,8 +23,8 @@ impl Gate {
     }
 
     /// Checks one more connection. The result is its [`refusal`](crate::worker::NewConnection::refusal).
-    pub fn judge(&mut self, now: Instant) -> Option<HandshakeError> {
-        match self.arrivals.judge(now, self.connect_rate, self.connect_rate) {
+    pub fn check(&mut self, now: Instant) -> Option<HandshakeError> {
+        match self.arrivals.check(now, self.connect_rate, self.connect_rate) {
             Verdict::Conforming => None,
             Verdict::Exceeded => Some(HandshakeError::TooFast),
         }
@@ -37,7 +37,7 @@ impl Gate {
     /// that the kernel's queue of 4,096 connections is emptied in less than a second.
     pub fn may_displace(&mut self, now: Instant) -> bool {
         let burst = DISPLACED_PER_SECOND / 20;
-        self.displacing.judge(now, DISPLACED_PER_SECOND, burst) == Verdict::Conforming
+        self.displacing.check(now, DISPLACED_PER_SECOND, burst) == Verdict::Conforming
     }
 
     /// How long to accept nothing after [`may_displace`](Gate::may_displace) has said no, or while too many connections
@@ -55,10 +55,10 @@ mod tests {
     #[test]
     fn as_fast_as_allowed_and_no_faster() {
         let (mut gate, now) = (Gate::new(4), Instant::now());
-        let verdicts = [(); 5].map(|()| gate.judge(now));
+        let verdicts = [(); 5].map(|()| gate.check(now));
         assert_eq!(verdicts, [None, None, None, None, Some(HandshakeError::TooFast)]);
         let later = now + Duration::from_millis(250);
-        assert_eq!([gate.judge(later), gate.judge(later)], [None, Some(HandshakeError::TooFast)]);
+        assert_eq!([gate.check(later), gate.check(later)], [None, Some(HandshakeError::TooFast)]);
     }
 
     #[test]

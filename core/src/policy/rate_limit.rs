@@ -23,7 +23,7 @@ pub enum Verdict {
 
 impl RateLimit {
     /// Judges an event at `now`, with `rate` events per second and a burst of `burst`. A rate of zero is unlimited.
-    pub fn judge(&mut self, now: Instant, rate: u32, burst: u32) -> Verdict {
+    pub fn check(&mut self, now: Instant, rate: u32, burst: u32) -> Verdict {
         if rate == 0 {
             return Verdict::Conforming;
         }
@@ -43,7 +43,7 @@ mod tests {
 
     /// How many events of `count` at once keep to the rate.
     fn kept(limit: &mut RateLimit, now: Instant, count: u32) -> u32 {
-        (0..count).filter(|_| limit.judge(now, 20, 40) == Verdict::Conforming).count() as u32
+        (0..count).filter(|_| limit.check(now, 20, 40) == Verdict::Conforming).count() as u32
     }
 
     #[test]
@@ -57,7 +57,7 @@ mod tests {
         let mut limit = RateLimit::default();
         let mut now = Instant::now();
         for _ in 0..1000 {
-            assert_eq!(limit.judge(now, 20, 1), Verdict::Conforming);
+            assert_eq!(limit.check(now, 20, 1), Verdict::Conforming);
             now += Duration::from_millis(50);
         }
     }
@@ -76,6 +76,6 @@ mod tests {
     #[test]
     fn a_rate_of_zero_is_any() {
         let mut limit = RateLimit::default();
-        assert!((0..1000).all(|_| limit.judge(Instant::now(), 0, 0) == Verdict::Conforming));
+        assert!((0..1000).all(|_| limit.check(Instant::now(), 0, 0) == Verdict::Conforming));
     }
 }

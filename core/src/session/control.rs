@@ -17,8 +17,8 @@ pub(super) struct Control {
 
 impl Control {
     /// Judges one more control frame, of which `rate` may come a second, and twice as many at once.
-    pub(super) fn judge(&mut self, now: Instant, rate: u32) -> Verdict {
-        self.rate.judge(now, rate, rate.saturating_mul(2))
+    pub(super) fn check(&mut self, now: Instant, rate: u32) -> Verdict {
+        self.rate.check(now, rate, rate.saturating_mul(2))
     }
 
     /// Keeps the payload of a pong that cannot be sent yet. It takes the place of the one before.

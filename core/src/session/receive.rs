@@ -326,7 +326,7 @@ impl<R: Role> Session<R> {
         if control != ControlKind::Close
             && !is_asked_for
             && rate != 0
-            && self.control.get_or_insert_default().judge(turn.now, rate) == Verdict::Exceeded
+            && self.control.get_or_insert_default().check(turn.now, rate) == Verdict::Exceeded
         {
             return Err(ProtocolError::ControlRate);
         }

@@ -48,7 +48,7 @@ impl Worker {
         let is_paused =
             |worker: &Worker| worker.connections.get(key.0).is_some_and(|connection| connection.is_paused());
         let was_paused = is_paused(self);
-        self.judge(key, now, recorder);
+        self.handle_deadlines(key, now, recorder);
         let has_deferred = self.connections.get(key.0).is_some_and(|connection| connection.has_deferred());
         if (was_paused || has_deferred) && self.wants_read(key) && !self.is_read_blocked(key, recorder) {
             // What is due to it by now is due in this turn.
@@ -69,7 +69,7 @@ impl Worker {
     /// Handles the passed deadlines of a connection: the step of [`handle_due`](Worker::handle_due) for a runtime without a
     /// [`Socket`]. Call it for each connection that [`next_due`](Worker::next_due) returns, after its pending output was written
     /// and the bytes that have arrived were [received](Worker::receive).
-    pub fn judge(&mut self, key: Key, now: Instant, recorder: &mut impl Recorder) {
+    pub fn handle_deadlines(&mut self, key: Key, now: Instant, recorder: &mut impl Recorder) {
         if self.evicting == Some(key) {
             self.evicting = None;
             if self.is_crowded()
@@ -88,7 +88,7 @@ impl Worker {
         }
         let is_unread = is_read_blocked || connection.is_over_pause_backlog(&self.config);
         self.turn(key, now, |connection, context, turn| {
-            connection.judge(context, turn, is_unread, recorder);
+            connection.handle_deadlines(context, turn, is_unread, recorder);
         });
     }
 

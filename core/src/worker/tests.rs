@@ -172,7 +172,7 @@ impl Runtime {
     /// Offers pending output to the socket, handles what is due, and flushes. The bytes of the socket have been fed already.
     fn handle_due(&mut self, key: Key) {
         self.flush(key);
-        self.worker.judge(key, self.now, &mut self.notes);
+        self.worker.handle_deadlines(key, self.now, &mut self.notes);
         self.flush(key);
     }
 

@@ -149,7 +149,7 @@ impl Connection {
     /// Offers pending output to the socket, handles what is due, and flushes.
     pub(crate) fn handle_due(&mut self) {
         self.flush();
-        self.worker.judge(self.key, self.now, &mut self.counts);
+        self.worker.handle_deadlines(self.key, self.now, &mut self.counts);
         self.flush();
     }
 

@@ -120,7 +120,7 @@ impl Connection {
 
     /// Does what is due. To be called after its socket has been read. `is_unread` if nothing is read from it now: then
     /// its peer is not ended for what it may have sent.
-    pub(in crate::worker) fn judge(
+    pub(in crate::worker) fn handle_deadlines(
         &mut self,
         context: &Context<'_>,
         turn: &mut Turn<'_>,
@@ -161,13 +161,13 @@ impl Connection {
                 // What its peer said during a pause is read only after this.
                 let is_unread = is_unread || was_paused;
                 self.end_excess(turn.now, recorder);
-                self.judge_session(context, turn, is_unread);
+                self.handle_session_deadlines(context, turn, is_unread);
                 self.beat(context, turn, is_unread);
             }
         }
     }
 
-    fn judge_session(&mut self, context: &Context<'_>, turn: &mut Turn<'_>, is_unread: bool) {
+    fn handle_session_deadlines(&mut self, context: &Context<'_>, turn: &mut Turn<'_>, is_unread: bool) {
         let is_paused = self.pause().is_some();
         let (Stage::Admitted { session, .. } | Stage::RejectedByClose { session }) = &mut self.stage else {
             return;

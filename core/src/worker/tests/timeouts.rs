@@ -29,7 +29,7 @@ fn a_peer_that_does_not_answer_our_close_is_dropped_with_what_waits() {
     assert!(runtime.worker.wants_write(key));
     runtime.now += Duration::from_millis(1);
     assert_eq!(runtime.worker.next_due(runtime.now, &mut runtime.notes), Some(key));
-    runtime.worker.judge(key, runtime.now, &mut runtime.notes);
+    runtime.worker.handle_deadlines(key, runtime.now, &mut runtime.notes);
     assert!(runtime.worker.connections[key.0].backlog.is_none(), "its memory is given back");
     runtime.flush(key);
     assert!(runtime.worker.is_empty());
@@ -176,7 +176,7 @@ fn who_is_looked_at_too_early_is_left_alone() {
     let mut look = |key, now| {
         let notes = &mut runtime.notes;
         runtime.worker.turn(key, now, |connection, context, turn| {
-            connection.judge(context, turn, false, notes);
+            connection.handle_deadlines(context, turn, false, notes);
         });
         (runtime.worker.transport(key), runtime.worker.output(key).is_empty())
     };

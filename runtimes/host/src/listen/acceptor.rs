@@ -120,7 +120,7 @@ impl Acceptor {
                 Ok((stream, peer)) => {
                     self.delay = SHORTEST;
                     self.last_id += 1;
-                    let (id, refusal) = (ConnectionId(self.last_id), self.gate.judge(now));
+                    let (id, refusal) = (ConnectionId(self.last_id), self.gate.check(now));
                     return Accepted::Connection(stream, NewConnection { id, peer, refusal });
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Accepted::Nothing,
