@@ -1,4 +1,4 @@
-//! Large payloads on their way out: sent from where they lie, not copied behind the others.
+//! Large payloads of the output, which are sent from where they are and not copied into the output buffer.
 
 use std::io::IoSlice;
 use std::time::Instant;
@@ -9,32 +9,32 @@ use crate::input::Payload;
 use crate::policy::Backlog;
 use crate::turn::Buffers;
 
-/// Payloads that belong between the bytes of the cork buffer. They lie in the read buffer, or own their memory.
+/// Payloads that are sent between the bytes of the cork buffer. They are in the read buffer, or own their memory.
 ///
 /// ```text
-///   cork     [ header | frame | frame | header | frame ]
-///   parts             ^ payload                ^ payload
+///   cork       [ header | frame | frame | header | frame ]
+///   segments            ^ payload                ^ payload
 /// ```
 #[derive(Debug, Default)]
 pub(crate) struct OutputSegments<'b> {
-    list: ArrayVec<Part<'b>, MOST>,
+    list: ArrayVec<Segment<'b>, MAX_SEGMENTS>,
 }
 
 #[derive(Debug)]
-struct Part<'b> {
-    /// How many bytes of the cork buffer go before it.
+struct Segment<'b> {
+    /// The number of bytes of the cork buffer before it.
     at: usize,
     payload: Payload<'b>,
 }
 
-/// More payloads than this go into the cork buffer.
-const MOST: usize = 16;
+/// The most segments of one write. Further payloads are copied into the cork buffer.
+const MAX_SEGMENTS: usize = 16;
 
-/// From how many bytes on a payload is a part: less is copied faster than it is named to the kernel.
+/// The smallest payload that is a segment, in bytes. Copying a smaller one is faster than another piece of a vectored write.
 pub(crate) const MIN_SEGMENT: usize = 4 * 1024;
 
-/// Pieces of one write: the parts, what is between them, and what is at the ends.
-pub(crate) type Slices<'s> = ArrayVec<IoSlice<'s>, { 2 * MOST + 1 }>;
+/// The pieces of one write: the segments, and the bytes before, between and after them.
+pub(crate) type Slices<'s> = ArrayVec<IoSlice<'s>, { 2 * MAX_SEGMENTS + 1 }>;
 
 impl<'b> OutputSegments<'b> {
     #[inline]
@@ -42,32 +42,32 @@ impl<'b> OutputSegments<'b> {
         self.list.is_full()
     }
 
-    /// Takes a payload that goes behind the first `at` bytes of the cork buffer. There must be room.
+    /// Adds a payload after the first `at` bytes of the cork buffer. [`is_full`](OutputSegments::is_full) must be false.
     #[inline]
     pub(crate) fn push(&mut self, at: usize, payload: Payload<'b>) {
-        self.list.push(Part { at, payload });
+        self.list.push(Segment { at, payload });
     }
 
-    /// All that is to be written, in its order.
+    /// All pieces of the output, in their order.
     pub(crate) fn slices<'s>(&'s self, cork: &'s [u8]) -> Slices<'s> {
         let mut slices = Slices::new();
         let mut done = 0;
-        for part in &self.list {
-            slices.push(IoSlice::new(cork.get(done..part.at).unwrap_or_default()));
-            slices.push(IoSlice::new(&part.payload));
-            done = part.at;
+        for segment in &self.list {
+            slices.push(IoSlice::new(cork.get(done..segment.at).unwrap_or_default()));
+            slices.push(IoSlice::new(&segment.payload));
+            done = segment.at;
         }
         slices.push(IoSlice::new(cork.get(done..).unwrap_or_default()));
         slices
     }
 
-    /// What is left of it after the first `sent` bytes, as a backlog. A payload that owns its memory and is the
-    /// last thing becomes the backlog without being copied.
+    /// The output after its first `sent` bytes, as a backlog. If the last piece is a payload that owns its memory, it becomes the
+    /// backlog without being copied.
     pub(crate) fn into_backlog(mut self, cork: &[u8], sent: usize, now: Instant) -> Backlog {
         let owns_its_end =
-            |last: &Part<'_>| last.at == cork.len() && matches!(last.payload, Payload::Owned(_));
+            |last: &Segment<'_>| last.at == cork.len() && matches!(last.payload, Payload::Owned(_));
         let last = if self.list.last().is_some_and(owns_its_end) { self.list.pop() } else { None };
-        let Some(Part { payload, .. }) = last else {
+        let Some(Segment { payload, .. }) = last else {
             return Backlog::resume(self.gather(cork, sent), 0, now);
         };
         let before: usize = self.slices(cork).iter().map(|slice| slice.len()).sum();
@@ -85,7 +85,7 @@ impl<'b> OutputSegments<'b> {
     fn gather(&self, cork: &[u8], mut skip: usize) -> Vec<u8> {
         let slices = self.slices(cork);
         let total: usize = slices.iter().map(|slice| slice.len()).sum();
-        // To the byte: a peer that takes nothing is given no more memory than it needs.
+        // With the exact capacity, because a peer that does not read may keep this memory allocated for long.
         let mut bytes = Vec::with_capacity(total.saturating_sub(skip));
         for slice in slices {
             bytes.extend_from_slice(slice.get(skip..).unwrap_or_default());
@@ -94,10 +94,10 @@ impl<'b> OutputSegments<'b> {
         bytes
     }
 
-    /// All is written: memory that can serve again is kept.
+    /// Keeps the memory of the payloads for later, after all is written.
     pub(crate) fn give_back(self, buffers: &mut Buffers) {
-        for part in self.list {
-            if let Payload::Owned(bytes) = part.payload {
+        for segment in self.list {
+            if let Payload::Owned(bytes) = segment.payload {
                 buffers.put(bytes);
             }
         }

@@ -348,14 +348,14 @@ impl<R: Role> Session<R> {
     ) -> Result<(), Closing> {
         match segments {
             Some(segments) if payload.len() >= MIN_SEGMENT && self.deflate.is_none() => {
-                self.send_part(turn, kind, payload, segments)
+                self.send_segment(turn, kind, payload, segments)
             }
             Some(_) | None => self.send(turn, kind, &payload),
         }
     }
 
     #[inline(never)]
-    fn send_part<'b>(
+    fn send_segment<'b>(
         &mut self,
         turn: &mut Turn<'_>,
         kind: DataKind,

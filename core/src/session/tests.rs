@@ -326,7 +326,7 @@ fn a_peer_that_never_answers_our_close_is_dropped() {
 }
 
 #[test]
-fn a_peer_that_was_told_off_may_linger_for_a_second() {
+fn a_peer_may_linger_for_a_second_after_an_error() {
     let mut bench = Bench::new(limits());
     bench.feed(b"\xff");
     assert_eq!(bench.session.transport(), Transport::ShutdownWrite);

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use slab::Slab;
 
 use super::connection::{AdmissionState, Connection};
-use super::pending::{LEAST, Pending, PendingHandshake};
+use super::pending::{MIN_HANDSHAKE_TIME, Pending, PendingHandshake};
 use super::{Key, NewConnection, Worker};
 use crate::handshake::HandshakeError;
 use crate::id::ConnectionId;
@@ -208,11 +208,11 @@ impl Worker {
         if !self.is_crowded() {
             return None;
         }
-        let key = self.oldest_refusing(now, LEAST).or_else(|| {
+        let key = self.oldest_refusing(now, MIN_HANDSHAKE_TIME).or_else(|| {
             let connections = &self.connections;
             let is_pending =
                 |handshake: &PendingHandshake| is(connections, handshake, AdmissionState::Pending);
-            self.pending.pop_oldest_after(LEAST, now, is_pending)
+            self.pending.pop_oldest_after(MIN_HANDSHAKE_TIME, now, is_pending)
         })?;
         // It is read first: its head may be complete by now.
         self.evicting = Some(key);

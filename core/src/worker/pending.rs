@@ -46,7 +46,7 @@ impl Pending {
 
     /// The earliest time at which the oldest handshake may be evicted, unless all places are taken.
     pub(super) fn next(&self) -> Option<Instant> {
-        self.begun.front().map(|handshake| handshake.at + LEAST)
+        self.begun.front().map(|handshake| handshake.at + MIN_HANDSHAKE_TIME)
     }
 
     /// The one that began first. It is not given again, but counts until its [`end`](Pending::end).
@@ -79,4 +79,4 @@ impl Pending {
 
 /// The time that a head has while there are places. One that came with its connection is read long before: thousands
 /// that arrive at once displace those that are slow, and not each other.
-pub(super) const LEAST: Duration = Duration::from_millis(250);
+pub(super) const MIN_HANDSHAKE_TIME: Duration = Duration::from_millis(250);

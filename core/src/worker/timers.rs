@@ -62,11 +62,11 @@ impl Timers {
         let fired = self.0.pop().map(|Reverse(entry)| entry);
         // After a burst of handshakes few connections wait for anything.
         if self.0.len() < self.0.capacity() / 4 {
-            self.0.shrink_to(LEAST.max(2 * self.0.len()));
+            self.0.shrink_to(MIN_CAPACITY.max(2 * self.0.len()));
         }
         fired
     }
 }
 
 /// Entries for which there is always room.
-const LEAST: usize = 64;
+const MIN_CAPACITY: usize = 64;

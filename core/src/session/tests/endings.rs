@@ -112,7 +112,7 @@ fn output_has_its_time_after_the_end_of_the_peers_side() {
 }
 
 #[test]
-fn an_error_is_told_again_for_whatever_comes_later() {
+fn further_input_returns_the_same_error() {
     let mut bench = Bench::new(limits());
     bench.feed(b"\xff");
     let error = ProtocolError::ReservedBits;

@@ -102,7 +102,7 @@ impl Pacing {
             RateKind::Bytes => self.rates.bytes.at_least(bytes.step(), bytes),
         };
         // It is later than now, since less than a step is left.
-        let until = until.unwrap_or(now).max(now + LEAST);
+        let until = until.unwrap_or(now).max(now + MIN_PAUSE);
         let excess = self.excess.get_or_insert_with(|| {
             Box::new(Excess { since: now, pause: None, resumed: (now, now), pauses: 0, deferred: Vec::new() })
         });
@@ -367,7 +367,7 @@ impl Pacing {
 const MOST_READ: usize = 16 * 1024;
 
 /// The shortest pause.
-const LEAST: Duration = Duration::from_micros(100);
+const MIN_PAUSE: Duration = Duration::from_micros(100);
 
 /// How late a pause may end without that slowing its client down.
 const CATCH_UP: Duration = Duration::from_millis(50);
