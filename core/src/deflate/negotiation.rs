@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn white_space_behind_an_empty_element_declines_nothing() {
+    fn white_space_after_an_empty_element_declines_nothing() {
         check(&[", permessage-deflate"], Some(""));
         check(
             &["foo, ,\t, permessage-deflate; server_max_window_bits=9"],

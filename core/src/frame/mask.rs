@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_goes_on_behind_four_gigabytes() {
+    fn the_key_continues_after_four_gigabytes() {
         for at in [0xffff_fff8, 0x1_0000_0003, u64::MAX >> 1] {
             let (mut near, mut far) = (*b"Postern lets you in", *b"Postern lets you in");
             unmask(&mut near, [1, 2, 3, 4], at % 4);

@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn the_head_ends_behind_the_first_empty_line() {
+    fn the_head_ends_after_the_first_empty_line() {
         check(99, b"GET / HTTP/1.1\r\nA: b\r\n\r\n", Ok(Some(b"GET / HTTP/1.1\r\nA: b\r\n\r\n")), b"");
         check(99, b"G\r\n\r\n\x81\x85", Ok(Some(b"G\r\n\r\n")), b"\x81\x85");
         check(99, b"G\r\nA:\r\r\n\r\nx", Ok(Some(b"G\r\nA:\r\r\n\r\n")), b"x");

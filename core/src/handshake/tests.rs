@@ -83,7 +83,7 @@ fn the_101_is_this() {
 }
 
 #[test]
-fn who_is_admitted_is_known_before_the_answer() {
+fn the_user_is_known_before_the_answer() {
     let config = HandshakeConfig::default();
     let mut head = GOOD.as_bytes().to_vec();
     let request = UpgradeRequest::parse(&mut head, &config).expect("a request");

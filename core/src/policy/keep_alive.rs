@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ping_that_waited_behind_a_backlog_begins_anew() {
+    fn the_timeout_of_a_ping_starts_again_when_the_backlog_is_sent() {
         let start = Instant::now();
         let time_base = TimeBase::new(start);
         let mut keep_alive = KeepAlive::new(start);

@@ -227,7 +227,7 @@ fn a_connection_is_recorded_from_its_user_to_its_end() {
 }
 
 #[test]
-fn a_head_must_be_complete_in_time_however_it_drips() {
+fn a_head_that_arrives_byte_by_byte_must_be_complete_in_time() {
     let mut runtime = Runtime::new(WorkerConfig::default());
     let key = runtime.open();
     for byte in HEAD.as_bytes().chunks(1).take(49) {

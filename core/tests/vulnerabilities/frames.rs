@@ -183,7 +183,7 @@ fn messages_do_not_interleave() {
 
 /// Frames without an end (Slowloris behind the handshake): one byte, and then nothing.
 #[test]
-fn a_message_that_drips_gets_1008_at_its_deadline() {
+fn a_slow_message_gets_1008_at_its_deadline() {
     let hello = frame(0x01, b"hello");
     for len in 1..=hello.len() {
         let mut connection = Connection::admitted(SessionConfig::default());

@@ -47,7 +47,7 @@ fn very_many_header_lines_are_refused_and_not_cut() {
 
 /// Traefik CVE-2026-26999, CVE-2026-22045: a deadline that bytes put off, or that a fast path forgot.
 #[test]
-fn a_head_that_drips_gets_408_at_its_deadline() {
+fn a_slow_head_gets_408_at_its_deadline() {
     for portion in [1, 2, 7] {
         let mut connection = Connection::new(WorkerConfig::default());
         let mut portions = GOOD.as_bytes().chunks(portion);
@@ -85,7 +85,7 @@ fn early_frames_are_frames_and_count_towards_the_limits() {
 
 /// github.com/0ang3el/websocket-smuggle: a proxy opens a tunnel though the upgrade was refused with 426.
 #[test]
-fn a_request_behind_a_refused_upgrade_is_never_served() {
+fn a_request_after_a_refused_upgrade_is_never_served() {
     let tunnel = with("Sec-WebSocket-Version: 13", "Sec-WebSocket-Version: 1337\r\n")
         + "GET /ws HTTP/1.1\r\nHost: app.example\r\n\r\n";
     let connection = ask(WorkerConfig::default(), tunnel.as_bytes());
@@ -167,7 +167,7 @@ fn bytes_that_are_no_text_make_no_panic() {
 
 /// TLS, HTTP/2, PROXY and HTTP/0.9 on the plain port must not hang until the deadline.
 #[test]
-fn another_protocol_is_told_at_once() {
+fn another_protocol_is_refused_at_once() {
     check_refused(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400, "not_http");
     check_refused("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, "http_version");
     check_refused("PROXY TCP4 10.0.0.1 10.0.0.2 5 6\r\n\r\n", 400, "not_http");

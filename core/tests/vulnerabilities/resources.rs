@@ -78,7 +78,7 @@ fn a_reader_that_has_stopped_is_dropped() {
 
 /// Neither a Close nor a refusal stays pending without a limit.
 #[test]
-fn last_words_that_nobody_takes_are_given_up() {
+fn last_output_that_the_peer_does_not_accept_is_dropped() {
     for bytes in [&b"\xff\xff"[..], &frame(0x88, b"\x03\xe8")] {
         let mut connection = Connection::admitted(SessionConfig::default());
         connection.takes = 0;
@@ -151,7 +151,7 @@ fn a_hundred_thousand_connections_leave_no_timer() {
 
 /// A timer that outlives its connection must not hit the one that has got its place.
 #[test]
-fn a_deadline_of_one_that_has_left_ends_nobody_else() {
+fn the_deadline_of_a_removed_connection_ends_no_other() {
     let keep_alive = KeepAliveConfig { interval: Duration::ZERO, ..KeepAliveConfig::default() };
     let mut connection = Connection::new(WorkerConfig { keep_alive, ..WorkerConfig::default() });
     connection.wait(4 * SECOND);
@@ -175,7 +175,7 @@ fn a_deadline_of_one_that_has_left_ends_nobody_else() {
 
 /// Many connections that send nothing: all time out at once, and none causes a scan of the others.
 #[test]
-fn a_crowd_that_says_nothing_is_gone_in_one_pass() {
+fn many_idle_connections_are_removed_in_one_pass() {
     let mut connection = Connection::new(WorkerConfig::default());
     for number in 1..100_000 {
         connection.worker.open(arrival(number + 1), connection.now);

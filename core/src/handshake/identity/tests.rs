@@ -218,7 +218,7 @@ fn an_id_is_compared_byte_by_byte() {
 }
 
 #[test]
-fn a_missing_id_is_told_from_a_bad_one() {
+fn a_missing_id_and_a_bad_one_are_different_errors() {
     assert_eq!(judge(&[("User-Name", b"Ann")], &[]).map(drop), Err(HandshakeError::IdentityMissing));
 }
 

@@ -111,7 +111,7 @@ fn nothing_is_read_after_the_end_while_output_waits() {
 }
 
 #[test]
-fn output_that_a_runtime_forgot_goes_to_nobody_else() {
+fn output_that_a_runtime_forgot_is_not_sent_to_another_connection() {
     let (mut runtime, one) = admitted(SessionConfig::default());
     let two = runtime.open();
     runtime.worker.receive(one, runtime.now, &mut frame(0x81, b"secret"), &mut runtime.notes);
@@ -137,7 +137,7 @@ fn the_end_of_a_connection_leaves_no_output_for_the_next() {
 }
 
 #[test]
-fn a_pong_that_waited_is_sent_when_the_backlog_is() {
+fn a_delayed_pong_is_sent_when_the_backlog_is() {
     let (mut runtime, key) = admitted(SessionConfig::default());
     runtime.takes = 0;
     runtime.feed(key, &frame(0x81, b"abc"));
@@ -153,7 +153,7 @@ fn a_pong_that_waited_is_sent_when_the_backlog_is() {
 }
 
 #[test]
-fn a_pong_that_waited_does_not_come_behind_a_later_one() {
+fn a_delayed_pong_is_not_sent_after_a_later_one() {
     let (mut runtime, key) = admitted(SessionConfig::default());
     runtime.takes = 0;
     runtime.feed(key, &frame(0x81, b"abc"));

@@ -48,7 +48,7 @@ fn one_more_than_the_places_is_refused_and_a_place_that_comes_free_is_taken() {
 }
 
 #[test]
-fn the_oldest_slow_head_gives_way_at_once_when_all_places_are_taken() {
+fn the_oldest_slow_handshake_is_evicted_at_once_when_all_places_are_taken() {
     let mut runtime = runtime(3, 100);
     let user = admitted(&mut runtime).expect("a place");
     let slow: Vec<Key> = (0..2).map(|_| slow(&mut runtime)).collect();

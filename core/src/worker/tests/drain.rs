@@ -51,7 +51,7 @@ fn until_its_turn_a_connection_is_served() {
 }
 
 #[test]
-fn who_is_not_admitted_yet_or_comes_late_gets_503_at_once() {
+fn handshakes_and_new_connections_get_503_at_once() {
     let (mut runtime, _) = crowd(1);
     let early = runtime.open();
     runtime.feed(early, b"GET /ws HTTP/1.1\r\n");
@@ -64,7 +64,7 @@ fn who_is_not_admitted_yet_or_comes_late_gets_503_at_once() {
 }
 
 #[test]
-fn who_leaves_by_himself_or_is_followed_by_another_costs_no_turn() {
+fn connections_that_end_before_their_turn_cost_none() {
     let (mut runtime, keys) = crowd(3);
     runtime.worker.drain(runtime.now, 9 * SECOND);
     runtime.eof(keys[0]);
@@ -101,7 +101,7 @@ fn what_waits_to_be_sent_goes_before_the_close() {
 }
 
 #[test]
-fn a_client_of_the_subprotocol_is_told_when_to_come_back_and_each_at_another_time() {
+fn clients_of_the_subprotocol_get_different_times_to_reconnect() {
     let subprotocols = vec![SUBPROTOCOL.to_owned()];
     let handshake = HandshakeConfig { subprotocols, ..HandshakeConfig::default() };
     let mut runtime = Runtime::new(WorkerConfig { handshake, ..WorkerConfig::default() });

@@ -104,7 +104,7 @@ fn a_connection_that_is_ending_does_not_count_for_its_user() {
 }
 
 #[test]
-fn who_has_dribbled_for_the_longest_makes_room() {
+fn the_slowest_handshake_is_evicted() {
     let handshake = HandshakeConfig { max_handshakes: 2, ..HandshakeConfig::default() };
     let mut runtime = Runtime::new(WorkerConfig { handshake, ..WorkerConfig::default() });
     let slow: Vec<Key> = (0..2)

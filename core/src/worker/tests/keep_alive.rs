@@ -40,7 +40,7 @@ fn wait_in_steps(runtime: &mut Runtime, time: Duration) {
 }
 
 #[test]
-fn who_is_quiet_is_pinged_and_who_answers_stays() {
+fn an_idle_peer_is_pinged_and_stays_if_it_answers() {
     let (mut runtime, key) = start(SessionConfig::default());
     wait_in_steps(&mut runtime, EARLIEST);
     for _ in 0..100 {
@@ -63,7 +63,7 @@ fn who_is_quiet_is_pinged_and_who_answers_stays() {
 }
 
 #[test]
-fn who_does_not_answer_gets_4408_and_is_gone_half_a_second_later() {
+fn a_peer_that_does_not_answer_gets_4408_and_is_removed_half_a_second_later() {
     let (mut runtime, key) = start(SessionConfig::default());
     wait_for_ping(&mut runtime);
     ping(&mut runtime, key);
@@ -95,7 +95,7 @@ fn any_bytes_are_a_sign_of_life_but_a_pong_of_its_own_making_measures_nothing() 
 }
 
 #[test]
-fn nobody_is_pinged_behind_a_backlog_and_a_ping_before_it_begins_anew() {
+fn no_ping_is_sent_after_a_backlog_and_one_in_it_starts_again() {
     let unstalled = SessionConfig { write_timeout: Duration::ZERO, ..SessionConfig::default() };
     let (mut runtime, key) = start(unstalled);
     wait_for_ping(&mut runtime);
@@ -153,7 +153,7 @@ fn a_pong_that_is_not_read_is_not_missed() {
 }
 
 #[test]
-fn with_an_interval_of_zero_nobody_is_pinged() {
+fn with_an_interval_of_zero_no_peer_is_pinged() {
     let keep_alive = KeepAliveConfig { interval: Duration::ZERO, ..KeepAliveConfig::default() };
     let mut runtime = Runtime::new(WorkerConfig { keep_alive, ..WorkerConfig::default() });
     let key = runtime.open();

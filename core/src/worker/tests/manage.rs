@@ -149,7 +149,7 @@ fn a_disconnect_is_a_close_with_its_code_and_reason_to_those_that_are_meant() {
 }
 
 #[test]
-fn a_message_reaches_those_that_are_meant_and_no_one_who_is_closing() {
+fn a_message_reaches_the_selected_connections_but_not_closing_ones() {
     let mut runtime = Runtime::new(WorkerConfig::default());
     let one = admit(&mut runtime, "1", None);
     let other = admit(&mut runtime, "1", None);
@@ -172,7 +172,7 @@ fn a_message_reaches_those_that_are_meant_and_no_one_who_is_closing() {
 }
 
 #[test]
-fn a_message_stands_behind_what_waits_and_ends_who_takes_too_little() {
+fn a_message_is_sent_after_the_backlog_and_closes_slow_connections() {
     let limits = SessionConfig { max_backlog: 100, ..SessionConfig::default() };
     let mut runtime = Runtime::new(WorkerConfig { session: Arc::new(limits), ..WorkerConfig::default() });
     let slow = admit(&mut runtime, "1", None);

@@ -76,7 +76,7 @@ fn what_is_not_taken_counts_until_it_is() {
 }
 
 #[test]
-fn at_the_limit_nobody_gives_way_and_beyond_it_who_has_waited_longest() {
+fn above_the_limit_the_slowest_are_evicted() {
     let mut runtime = short(100_000);
     let mut keys = Vec::new();
     while runtime.worker.memory_held() < 90_000 {
@@ -105,7 +105,7 @@ fn at_the_limit_nobody_gives_way_and_beyond_it_who_has_waited_longest() {
 }
 
 #[test]
-fn who_holds_little_does_not_give_way_for_who_holds_much() {
+fn a_small_buffer_is_not_evicted_for_a_large_one() {
     let mut runtime = short(100_000);
     let little: Vec<Key> = (0..20)
         .map(|_| {
@@ -127,7 +127,7 @@ fn who_holds_little_does_not_give_way_for_who_holds_much() {
 }
 
 #[test]
-fn heads_give_way_too() {
+fn handshakes_are_evicted_too() {
     let mut runtime = short(10_000);
     let keys: Vec<Key> = (0..12)
         .map(|_| {

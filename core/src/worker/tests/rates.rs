@@ -84,7 +84,7 @@ fn exceeding_a_rate_is_recorded_once_until_the_rate_has_been_kept_for_ten_second
 }
 
 #[test]
-fn a_ping_and_a_close_need_no_allowance_unless_they_are_behind_a_message() {
+fn a_ping_and_a_close_need_no_allowance_unless_they_follow_a_message() {
     let mut runtime = paced(RatePolicy::Pause);
     let key = admitted(&mut runtime);
     runtime.feed(key, &messages(5));
@@ -277,7 +277,7 @@ fn a_message_that_takes_long_because_of_its_rate_loses_no_time_by_that() {
 }
 
 #[test]
-fn a_peer_that_is_paused_is_told_of_the_stop_and_can_answer() {
+fn a_paused_peer_gets_a_close_when_the_process_stops_and_can_answer() {
     let mut runtime = paced(RatePolicy::Pause);
     let key = admitted(&mut runtime);
     runtime.feed(key, &messages(500));

@@ -369,7 +369,7 @@ fn an_error_of_the_socket_ends_the_connection_and_that_it_would_block_does_not()
 }
 
 #[test]
-fn a_large_answer_is_given_whole_and_what_comes_behind_it_is_too_much() {
+fn a_large_answer_is_accepted_and_further_output_is_too_much() {
     let limits = SessionConfig { max_backlog: 10_000, pause_backlog: 1 << 20, ..large() };
     let (mut runtime, key) = admitted(limits);
     let mut buffer = vec![0; 1 << 16];

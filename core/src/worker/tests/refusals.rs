@@ -93,7 +93,7 @@ fn every_other_refusal_stays_a_status() {
 }
 
 #[test]
-fn what_a_dismissed_peer_says_is_heard_by_nobody() {
+fn messages_after_a_rejection_by_close_are_ignored() {
     let (mut runtime, key, answer) = dismissed(&anonymous(), None);
     let large = frame(0x82, &[b'x'; 60_000]);
     let (half, rest) = large.split_at(40_000);
@@ -110,7 +110,7 @@ fn what_a_dismissed_peer_says_is_heard_by_nobody() {
 }
 
 #[test]
-fn what_stands_behind_the_request_is_heard_by_nobody() {
+fn messages_after_a_rejected_request_are_ignored() {
     let request = [anonymous().as_bytes(), &frame(0x81, b"early"), &frame(0x88, b"\x03\xe8")].concat();
     let mut whole = closing();
     let key = whole.open();

@@ -82,7 +82,7 @@ fn one_at_another_worker_is_closed_there() {
 }
 
 #[test]
-fn one_that_has_left_is_replaced_by_nobody() {
+fn a_connection_that_has_ended_is_not_replaced() {
     let mut runtime = runtime(&Arc::default());
     let old = admitted(&mut runtime, HEAD);
     runtime.eof(old);

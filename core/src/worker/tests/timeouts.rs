@@ -167,7 +167,7 @@ fn a_socket_takes_nothing_where_there_is_nothing() {
 }
 
 #[test]
-fn who_is_looked_at_too_early_is_left_alone() {
+fn an_early_check_of_deadlines_changes_nothing() {
     let mut runtime = Runtime::new(WorkerConfig::default());
     let [beginning, refused] = [runtime.open(), runtime.open()];
     runtime.feed(beginning, b"GET ");
@@ -204,7 +204,7 @@ fn a_backlog_that_is_sent_leaves_nothing_due() {
 }
 
 #[test]
-fn messages_are_recorded_for_who_wants_them() {
+fn messages_are_recorded_if_the_recorder_wants_them() {
     struct Ends(usize);
     impl Recorder for Ends {
         fn record(&mut self, record: &Record<'_>) {
