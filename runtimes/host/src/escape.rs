@@ -1,20 +1,20 @@
-//! Text that a user controls, made harmless: what it writes cannot end a line, move a cursor, hide, or turn
-//! the direction in which the rest is read.
+//! Escapes for text that a user controls, so that it cannot end a line, move a cursor, be invisible, or change the
+//! direction of the text after it.
 //!
-//! The escape is reversible: the backslash is escaped as well, so every backslash in a log begins an escape.
+//! An escape is reversible: the backslash is escaped, too, so every backslash in a log begins an escape.
 //!
-//! | what | written |
+//! | character or byte | written |
 //! |---|---|
 //! | `\` | `\\` |
 //! | line feed, carriage return, tab | `\n`, `\r`, `\t` |
 //! | other C0 controls, DEL | `\x1b` |
 //! | bytes that are not UTF-8, all of them 0x80 or more | `\xff` |
 //! | characters of [`is_harmful`] | `\u{202e}` |
-//! | everything else | as it is |
+//! | all others | unchanged |
 
 use std::fmt::{self, Write};
 
-/// Where text goes. What is ASCII need not be made a `str` first, which would be looked at once more for that.
+/// An output for text. ASCII bytes need not be converted to a `str` first, which would check them again.
 pub(crate) trait Text: Write {
     /// Writes bytes that are ASCII.
     #[inline]
@@ -39,7 +39,7 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// The same between quotation marks, with `\"` for those inside: the look of a JSON string.
+/// Text from outside between quotation marks, with `\"` for quotation marks inside.
 #[derive(Clone, Copy)]
 pub(crate) struct Quoted<'a>(pub(crate) &'a str);
 
@@ -56,14 +56,14 @@ impl fmt::Display for Quoted<'_> {
     }
 }
 
-/// Writes `bytes` in as few pieces as there are escapes between them.
+/// Writes `bytes` with their escapes.
 #[inline]
 pub(crate) fn escape(bytes: &[u8], out: &mut impl Text) -> fmt::Result {
-    // Most of what is logged.
+    // Most text is ASCII without special characters.
     if prefix_without(bytes, |byte| is_suspect(byte) | (byte >= 0x80)) == bytes.len() {
         return out.write_ascii(bytes);
     }
-    // Checking all at once is several times faster than looking for where UTF-8 ends.
+    // Checking all bytes at once is several times faster than searching for invalid ones.
     match std::str::from_utf8(bytes) {
         Ok(text) => escape_text(text, out),
         Err(_) => escape_chunks(bytes, out),
@@ -82,26 +82,33 @@ fn escape_chunks(bytes: &[u8], out: &mut impl Write) -> fmt::Result {
 }
 
 fn escape_text(text: &str, out: &mut impl Write) -> fmt::Result {
-    escape_if(|c| c == '\\' || is_harmful(c), text, out)
+    escape_chars(text, out, is_suspect, |c| c == '\\' || is_harmful(c), escape_char)
 }
 
-/// Writes `text` with its harmful characters escaped. It keeps its backslashes, so this is for text that no client
-/// controls or that has been escaped.
+/// Writes `text` with its harmful characters escaped. Backslashes are unchanged, so this is for text that no client
+/// controls or that is already escaped.
 pub(crate) fn escape_harmful(text: &str, out: &mut impl Write) -> fmt::Result {
-    escape_if(is_harmful, text, out)
+    escape_chars(text, out, is_suspect, is_harmful, escape_char)
 }
 
-/// Escapes the characters that are `special`, each of which begins with a suspect byte.
+/// Writes `text`, with `write_escape` in place of each character that `is_escaped`. Each of these begins with a
+/// byte that `is_candidate`, and no byte within a character does.
 #[inline]
-fn escape_if(is_special: impl Fn(char) -> bool, text: &str, out: &mut impl Write) -> fmt::Result {
+pub(crate) fn escape_chars<W: Write>(
+    text: &str,
+    out: &mut W,
+    is_candidate: impl Fn(u8) -> bool + Copy,
+    is_escaped: impl Fn(char) -> bool,
+    write_escape: impl Fn(char, &mut W) -> fmt::Result,
+) -> fmt::Result {
     let (mut written, mut seen) = (0, 0);
     loop {
-        // A suspect byte is the first of its character, so text is only ever cut between characters.
-        seen += prefix_without(text.as_bytes().get(seen..).unwrap_or_default(), is_suspect);
+        // A candidate is the first byte of its character, so text is only cut between characters.
+        seen += prefix_without(text.as_bytes().get(seen..).unwrap_or_default(), is_candidate);
         let Some(c) = text.get(seen..).and_then(|rest| rest.chars().next()) else { break };
-        if is_special(c) {
+        if is_escaped(c) {
             out.write_str(text.get(written..seen).unwrap_or_default())?;
-            escape_char(c, out)?;
+            write_escape(c, out)?;
             written = seen + c.len_utf8();
         }
         seen += c.len_utf8();
@@ -120,28 +127,28 @@ fn escape_char(c: char, out: &mut impl Write) -> fmt::Result {
     }
 }
 
-/// Whether a character may do more in a log than show itself.
+/// Whether a character may do more in a log than be displayed.
 pub(crate) fn is_harmful(c: char) -> bool {
     match c {
         ' '..='~' => false,
-        '\0'..='\u{9f}' => true,           // C0, DEL, C1: terminals obey them.
-        '\u{61c}' => true,                 // Arabic letter mark.
-        '\u{200b}'..='\u{200f}' => true,   // Zero-width space and joiners; marks of direction.
-        '\u{2028}'..='\u{202e}' => true,   // Line and paragraph separator; embeddings, overrides.
-        '\u{2060}'..='\u{206f}' => true,   // Word joiner, invisible operators, isolates, deprecated controls.
-        '\u{feff}' => true,                // Zero-width no-break space.
-        '\u{fff9}'..='\u{fffb}' => true,   // Interlinear annotation hides what it annotates.
-        '\u{e0000}'..='\u{e007f}' => true, // Tags: a whole invisible alphabet.
-        '\u{fdd0}'..='\u{fdef}' => true,   // Noncharacters, here and at the end of each plane.
+        '\0'..='\u{9f}' => true, // C0, DEL, C1: control characters of terminals.
+        '\u{61c}' => true,       // Arabic letter mark.
+        '\u{200b}'..='\u{200f}' => true, // Zero-width space and joiners; marks of direction.
+        '\u{2028}'..='\u{202e}' => true, // Line and paragraph separator; embeddings, overrides.
+        '\u{2060}'..='\u{206f}' => true, // Word joiner, invisible operators, isolates, deprecated controls.
+        '\u{feff}' => true,      // Zero-width no-break space.
+        '\u{fff9}'..='\u{fffb}' => true, // Interlinear annotation, which may be invisible.
+        '\u{e0000}'..='\u{e007f}' => true, // Tags: an invisible alphabet.
+        '\u{fdd0}'..='\u{fdef}' => true, // Noncharacters, here and at the end of each plane.
         _ => u32::from(c) & 0xfffe == 0xfffe,
     }
 }
 
-/// Whether a backslash or a character of [`is_harmful`] may begin with this byte. Few others do, and no byte
-/// inside a character is suspect.
+/// Whether a backslash or a character of [`is_harmful`] may begin with this byte. Few other characters do, and no
+/// byte within a character is suspect.
 #[inline]
 pub(crate) fn is_suspect(byte: u8) -> bool {
-    // All of it at once, for sixteen bytes at a time.
+    // Without a short circuit, so that `prefix_without` can test sixteen bytes at a time.
     (byte < b' ')
         | (byte == b'\\')
         | (byte == 0x7f)
@@ -151,8 +158,8 @@ pub(crate) fn is_suspect(byte: u8) -> bool {
         | (byte >= 0xef)
 }
 
-/// How many bytes at the front are not `special`. Looks at sixteen at a time: without a short circuit among
-/// them the compiler makes it a few vector instructions.
+/// Returns the number of bytes before the first `special` one. Tests sixteen at a time without a short circuit,
+/// which the compiler vectorises.
 #[inline]
 pub(crate) fn prefix_without(bytes: &[u8], special: impl Fn(u8) -> bool) -> usize {
     let (blocks, _) = bytes.as_chunks::<16>();
@@ -169,7 +176,7 @@ mod tests {
     #[track_caller]
     fn check(bytes: impl AsRef<[u8]>, escaped: &str) {
         assert_eq!(Escaped(bytes.as_ref()).to_string(), escaped);
-        // Behind and between text that needs none, at every alignment to the blocks.
+        // After and between text without escapes, at several alignments to the blocks.
         for length in [1, 7, 15, 16, 17, 33] {
             let text = "x".repeat(length);
             let inside = [text.as_bytes(), bytes.as_ref(), "é".as_bytes()].concat();
@@ -177,7 +184,7 @@ mod tests {
         }
     }
 
-    /// Takes an escape apart again.
+    /// Decodes escapes.
     fn unescape(text: &str) -> Vec<u8> {
         let mut bytes = Vec::new();
         let mut rest = text;
@@ -204,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn text_in_any_script_stays_as_it_is() {
+    fn text_in_any_script_is_unchanged() {
         for text in ["", "Hello World", "Renée Дима 张三 🚀", "e\u{301}", r#""quotes" {"a":1}"#, "a\u{ad}b"]
         {
             check(text, text);
@@ -212,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_terminal_obeys_is_written_out() {
+    fn control_characters_of_terminals_are_escaped() {
         check("a\nb\r\tc", "a\\nb\\r\\tc");
         check("\x1b[2J\x1b]0;x\x07", "\\x1b[2J\\x1b]0;x\\x07");
         check("\0\x7f", "\\x00\\x7f");
@@ -221,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_hides_or_turns_text_is_written_out() {
+    fn invisible_characters_and_changes_of_direction_are_escaped() {
         check("\u{202e}gnp.exe", "\\u{202e}gnp.exe");
         check("\u{2028}\u{2029}", "\\u{2028}\\u{2029}");
         check("a\u{200b}b\u{feff}", "a\\u{200b}b\\u{feff}");
@@ -230,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_not_utf_8_are_written_out() {
+    fn bytes_that_are_not_utf_8_are_escaped() {
         check(b"\xff\xfe", "\\xff\\xfe");
         check(b"a\xc3(", "a\\xc3(");
         check(b"\xed\xa0\x80", "\\xed\\xa0\\x80");
@@ -271,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quoted_string_ends_where_its_mark_is_not_escaped() {
+    fn quotation_marks_within_a_quoted_string_are_escaped() {
         assert_eq!(Quoted("Admin (1): x").to_string(), r#""Admin (1): x""#);
         assert_eq!(Quoted(r#"a"b\"#).to_string(), r#""a\"b\\""#);
         assert_eq!(Quoted("\n\"").to_string(), r#""\n\"""#);
@@ -280,7 +287,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn an_escape_can_be_taken_back(bytes: Vec<u8>, text: String) {
+        fn an_escape_can_be_decoded(bytes: Vec<u8>, text: String) {
             for original in [bytes.as_slice(), text.as_bytes()] {
                 let escaped = Escaped(original).to_string();
                 assert!(!escaped.contains(is_harmful), "{escaped}");

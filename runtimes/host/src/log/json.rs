@@ -5,7 +5,8 @@
 
 use std::fmt::{self, Write};
 
-use crate::escape::{Text, is_harmful, is_suspect, prefix_without};
+use super::line::EscapedText;
+use crate::escape::{Text, escape_chars, is_harmful, is_suspect, prefix_without};
 
 /// Writes any text as the contents of a JSON string.
 pub(super) struct JsonText<'a>(pub(super) &'a mut Vec<u8>);
@@ -25,20 +26,10 @@ impl JsonText<'_> {
     }
 
     fn write_text(&mut self, text: &str) {
-        let (mut written, mut seen) = (0, 0);
-        loop {
-            let rest = text.as_bytes().get(seen..).unwrap_or_default();
-            // Such a byte is the first of its character, so text is only cut between characters.
-            seen += prefix_without(rest, |byte| is_special(byte) | is_suspect(byte));
-            let Some(c) = text.get(seen..).and_then(|rest| rest.chars().next()) else { break };
-            if c == '"' || c == '\\' || is_harmful(c) {
-                self.0.extend_from_slice(text.as_bytes().get(written..seen).unwrap_or_default());
-                write_escape(c, self.0);
-                written = seen + c.len_utf8();
-            }
-            seen += c.len_utf8();
-        }
-        self.0.extend_from_slice(text.as_bytes().get(written..).unwrap_or_default());
+        let is_candidate = |byte| is_special(byte) | is_suspect(byte);
+        let is_escaped = |c| c == '"' || c == '\\' || is_harmful(c);
+        // Writing to a vector does not fail.
+        let _ = escape_chars(text, &mut EscapedText(self.0), is_candidate, is_escaped, write_escape);
     }
 }
 
@@ -59,7 +50,7 @@ impl Text for JsonText<'_> {
 }
 
 /// Writes the escape of one character.
-pub(super) fn write_escape(c: char, out: &mut Vec<u8>) {
+fn write_escape(c: char, out: &mut EscapedText<'_>) -> fmt::Result {
     let short = match c {
         '"' => "\\\"",
         '\\' => "\\\\",
@@ -70,13 +61,15 @@ pub(super) fn write_escape(c: char, out: &mut Vec<u8>) {
         '\u{c}' => "\\f",
         _ => {
             for unit in c.encode_utf16(&mut [0; 2]) {
-                out.extend_from_slice(b"\\u");
-                out.extend(unit.to_be_bytes().into_iter().flat_map(|byte| [hex(byte >> 4), hex(byte & 0xf)]));
+                out.0.extend_from_slice(b"\\u");
+                out.0.extend(
+                    unit.to_be_bytes().into_iter().flat_map(|byte| [hex(byte >> 4), hex(byte & 0xf)]),
+                );
             }
-            return;
+            return Ok(());
         }
     };
-    out.extend_from_slice(short.as_bytes());
+    out.write_str(short)
 }
 
 /// Returns a hexadecimal digit.

@@ -46,12 +46,6 @@ impl Payload<'_> {
     }
 }
 
-impl fmt::Display for Payload<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.write_to(f)
-    }
-}
-
 #[inline]
 fn write_cut(bytes: &[u8], out: &mut impl Text) -> fmt::Result {
     let (shown, rest) = cut(bytes);
@@ -100,7 +94,9 @@ mod tests {
 
     #[track_caller]
     fn check(shown: MessageLog, kind: DataKind, bytes: impl AsRef<[u8]>, expected: &str) {
-        assert_eq!(Payload { kind, bytes: bytes.as_ref(), shown }.to_string(), expected);
+        let mut out = String::new();
+        Payload { kind, bytes: bytes.as_ref(), shown }.write_to(&mut out).unwrap();
+        assert_eq!(out, expected);
     }
 
     #[test]
