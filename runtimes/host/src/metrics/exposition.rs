@@ -1,14 +1,12 @@
 //! The metrics as text, with their names, help and labels. No label contains a user, an address or a path.
 
 use std::fmt;
-use std::time::Duration;
 
 use postern_core::handshake::HandshakeError;
 use postern_core::session::Traffic;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeLabelSet, MetricEncoder, NoLabelSet,
-    prometheus_text,
+    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeLabelSet, NoLabelSet, prometheus_text,
 };
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
@@ -50,7 +48,7 @@ pub(crate) struct Process {
 
 /// All metrics in the text format of Prometheus, version 0.0.4.
 pub(crate) fn encode(process: Process, sum: Sum) -> String {
-    // These have the names that all exporters use for a process, so that dashboards find them.
+    // The metrics that all exporters have for a process keep their names, so that dashboards find them.
     let mut standard = Registry::default();
     standard.register_collector(Box::new(Standard { started: process.started, usage: process.usage }));
     let mut registry = Registry::with_prefix("postern");
@@ -63,7 +61,7 @@ pub(crate) fn encode(process: Process, sum: Sum) -> String {
     text
 }
 
-/// The metrics of a process that Prometheus's client libraries agree on.
+/// The metrics of a process that all client libraries of Prometheus have.
 #[derive(Debug)]
 struct Standard {
     started: f64,
@@ -227,10 +225,10 @@ impl Exposition {
     /// The load of each worker, so that an overloaded one is visible.
     fn workers(&self, families: &mut Families<'_>) -> fmt::Result {
         let loads = || self.sum.workers.iter().map(|load| ([("worker", load.worker.to_string())], load));
-        families.seconds(
+        families.counters(
             "worker_cpu_seconds",
             "Processor time of each worker's thread",
-            loads().map(|(labels, load)| (labels, load.cpu)),
+            loads().map(|(labels, load)| (labels, load.cpu.as_secs_f64())),
         )?;
         families.gauges(
             "worker_connections",
@@ -283,15 +281,15 @@ impl Families<'_> {
         metric.encode_counter::<NoLabelSet, _, u64>(&value, None)
     }
 
-    fn counters<L: EncodeLabelSet>(
+    fn counters<L: EncodeLabelSet, V: EncodeCounterValue>(
         &mut self,
         name: &str,
         help: &str,
-        samples: impl IntoIterator<Item = (L, u64)>,
+        samples: impl IntoIterator<Item = (L, V)>,
     ) -> fmt::Result {
         let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
         for (labels, value) in samples {
-            count(metric.encode_family(&labels)?, value)?;
+            metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&value, None)?;
         }
         Ok(())
     }
@@ -309,22 +307,6 @@ impl Families<'_> {
         Ok(())
     }
 
-    /// Counters of time. The name gets the suffix `_total`.
-    fn seconds<L: EncodeLabelSet>(
-        &mut self,
-        name: &str,
-        help: &str,
-        samples: impl IntoIterator<Item = (L, Duration)>,
-    ) -> fmt::Result {
-        let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
-        for (labels, value) in samples {
-            metric
-                .encode_family(&labels)?
-                .encode_counter::<NoLabelSet, _, u64>(&value.as_secs_f64(), None)?;
-        }
-        Ok(())
-    }
-
     fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) -> fmt::Result {
         let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Histogram)?;
         let (sum, count, buckets) = (histogram.sum(), histogram.count(), histogram.buckets());
@@ -335,10 +317,6 @@ impl Families<'_> {
     fn info(&mut self, name: &str, help: &str, labels: &[(&str, &str)]) -> fmt::Result {
         self.0.encode_descriptor(name, help, None, MetricType::Info)?.encode_info(&labels)
     }
-}
-
-fn count(mut metric: MetricEncoder<'_>, value: u64) -> fmt::Result {
-    metric.encode_counter::<NoLabelSet, _, u64>(&value, None)
 }
 
 fn code_label(code: Code) -> String {
@@ -357,6 +335,8 @@ fn initiator_label(initiator: Initiator) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use postern_core::handshake::{Identity, Peer};
     use postern_core::policy::RateKind;
     use postern_core::session::Ending;
@@ -475,6 +455,6 @@ mod tests {
         ] {
             assert!(text.lines().any(|written| written == line), "{line} is missing in\n{text}");
         }
-        assert!(!text.contains("process_max_fds"), "what is not known is not said:\n{text}");
+        assert!(!text.contains("process_max_fds"), "an unknown value has no metric:\n{text}");
     }
 }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// Counts of durations by upper bound, in plain fields: each worker has its own, and a request for metrics adds them up.
+/// Counts of durations by upper bound, in plain fields: each worker has its own, and a request for metrics adds
+/// them up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Histogram {
     bounds: &'static [Duration],
@@ -42,7 +43,8 @@ impl Histogram {
         self.counts.iter().sum()
     }
 
-    /// For each bound in seconds, the number of durations between it and the bound before it. The last bound is infinity.
+    /// For each bound in seconds, the number of durations between it and the bound before it. The last bound is
+    /// infinity.
     pub(super) fn buckets(&self) -> Vec<(f64, u64)> {
         let bounds = self.bounds.iter().map(Duration::as_secs_f64).chain([f64::INFINITY]);
         bounds.zip(self.counts.iter().copied()).collect()

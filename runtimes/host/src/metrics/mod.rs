@@ -1,11 +1,11 @@
 //! Metrics: the counts of workers, and their text for Prometheus.
 //!
-//! Nothing here is shared while it is counted. A worker counts rare events in plain fields, from the records of its core
-//! ([`LogAndCounters`]). Frequent events are counted by each session. A request for the metrics takes a snapshot of each
-//! worker and adds them up, so a message costs nothing.
+//! Nothing here is shared while it is counted. A worker counts rare events in plain fields, from the records of its
+//! core ([`LogAndCounters`]). Frequent events are counted by each session. A request for the metrics takes a
+//! snapshot of each worker and adds them up, so a message costs nothing.
 //!
-//! A new metric gets a field in [`Counts`] and lines in `exposition`. A time, such as that from a ping to its pong, is a
-//! [`Histogram`].
+//! A new metric gets a field in [`Counts`] and lines in `exposition`. A time, such as that from a ping to its pong,
+//! is a [`Histogram`].
 
 mod counts;
 #[cfg(feature = "control")]

@@ -49,7 +49,8 @@ fn cpu_of(clock: ClockId) -> Duration {
     Duration::new(seconds.unwrap_or_default(), nanoseconds.unwrap_or_default())
 }
 
-/// Linux 6.2 and later report the number as the size of the directory. Older versions report 0, so the entries are counted.
+/// Linux 6.2 and later report the number as the size of the directory. Older versions report 0, so the entries are
+/// counted.
 fn open_files() -> Option<u64> {
     const FILES: &str = "/proc/self/fd";
     match fs::metadata(FILES).ok()?.len() {
