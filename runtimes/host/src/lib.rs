@@ -1,9 +1,8 @@
-//! What a Postern process needs around the core: settings, the log, listeners and signals.
+//! The parts of a Postern process around the core: settings, the log, listeners and signals.
 //!
-//! There is no protocol in here and no policy: both are [`postern_core`]'s. There is no event loop for users either:
-//! what this crate hands out for them is plain `std`, so that `postern` (mio), `postern-smol` and a third runtime use it
-//! alike. What talks to operators and not to users, the control port, is written once, on smol, and runs in a thread
-//! of its own or in the executor of the runtime.
+//! This crate contains neither protocol nor policy, which are in [`postern_core`], and no event loop for users. Its
+//! types for connections are those of `std`, so that `postern` (mio), `postern-smol` and other runtimes can use
+//! them. The control port for operators uses smol. It runs on its own thread or in the executor of the runtime.
 //!
 //! Modules in reading order:
 //!
@@ -15,7 +14,7 @@
 //! * [`users`] counts the connections of each user.
 //! * [`assertion`] verifies signed tokens, and keeps the keys for it.
 //! * [`refusal`] has the texts of refused upgrades.
-//! * [`log`] formats records as lines and writes them on a thread of its own.
+//! * [`log`] formats records as lines and writes them on a separate thread.
 //! * [`metrics`] counts what the workers record.
 //! * [`control`] is the port for health checks, metrics and operators; [`healthcheck`] is its client.
 //!

@@ -34,7 +34,8 @@ impl Liveness {
         for number in 0..self.workers.count() {
             self.probe(number);
             let reply = self.pending.borrow().get(number).and_then(|probe| probe.as_ref()?.reply.clone());
-            // A concurrent call may have received the reply and cleared the probe, so the time is looked up afterwards.
+            // A concurrent call may have received the reply and cleared the probe, so the time is looked up
+            // afterwards.
             if let Some(reply) = reply
                 && reply.until(deadline).await != Reply::Timeout
             {

@@ -1,7 +1,7 @@
-//! The system calls of a turn: one receive, one send. Called again only if a signal interrupted them.
+//! The system calls of a turn: one receive, one send. They are repeated only after an interruption by a signal.
 //!
-//! They go to the kernel without the C library, whose own are points of cancellation and cost more than all that the
-//! core does with a short message.
+//! They bypass the C library, whose functions are cancellation points and cost more time than the core takes for a
+//! short message.
 
 use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
@@ -10,43 +10,43 @@ use rustix::buffer::spare_capacity;
 use rustix::io::{retry_on_intr, writev};
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send as send_one, shutdown};
 
-/// Receives into `buffer`. Says how many bytes came; zero is the end of the peer's side.
+/// Receives into `buffer`. Returns the number of bytes; zero means that the peer has ended its side.
 ///
 /// # Errors
-/// The system's; [`io::ErrorKind::WouldBlock`] if there is nothing to receive.
+/// The error of the system; [`io::ErrorKind::WouldBlock`] if there is nothing to receive.
 #[inline]
 pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
     let (n, _) = retry_on_intr(|| recv(&socket, &mut *buffer, RecvFlags::empty()))?;
     Ok(n)
 }
 
-/// Receives into the room that `buffer` has behind its bytes. There must be some.
+/// Receives into the spare capacity of `buffer`, which must not be empty.
 ///
 /// # Errors
-/// As for [`receive`].
+/// The same as [`receive`].
 pub fn receive_into_spare(socket: impl AsFd, buffer: &mut Vec<u8>) -> io::Result<usize> {
     let (n, _) = retry_on_intr(|| recv(&socket, spare_capacity(buffer), RecvFlags::empty()))?;
     Ok(n)
 }
 
-/// Sends the pieces, one behind the other. Says how many bytes of them the socket took.
+/// Sends the pieces in their order. Returns the number of bytes that the socket took.
 ///
 /// # Errors
-/// The system's; [`io::ErrorKind::WouldBlock`] if it took nothing.
+/// The error of the system; [`io::ErrorKind::WouldBlock`] if the socket took nothing.
 #[inline(always)]
 pub fn send(socket: impl AsFd, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
     let sent = match pieces {
         [piece] => retry_on_intr(|| send_one(&socket, piece, SendFlags::NOSIGNAL))?,
-        // Rust's start-up has it that a peer which is gone makes an error and no signal.
+        // The runtime of Rust ignores SIGPIPE, so a disconnected peer causes an error.
         pieces => retry_on_intr(|| writev(&socket, pieces))?,
     };
     Ok(sent)
 }
 
-/// Ends our side of the connection; what the peer still sends can be received.
+/// Ends our side of the connection. Bytes from the peer can still be received.
 ///
 /// # Errors
-/// The peer is gone already, which the next read tells, too.
+/// The peer has disconnected, which the next read reports, too.
 pub fn shut_down_write(socket: impl AsFd) -> io::Result<()> {
     Ok(shutdown(socket, Shutdown::Write)?)
 }
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_sent_in_pieces_is_received_in_either_way() {
+    fn pieces_are_received_in_both_ways() {
         let (here, there) = UnixStream::pair().unwrap();
         there.set_nonblocking(true).unwrap();
         let mut buffer = [0; 8];
@@ -68,16 +68,16 @@ mod tests {
         assert_eq!(receive(&there, &mut buffer).unwrap(), 3);
         assert_eq!(&buffer[..3], b"one");
         assert_eq!(send(&here, &[IoSlice::new(b"two "), IoSlice::new(b"three")]).unwrap(), 9);
-        let mut behind = Vec::with_capacity(9);
-        behind.extend_from_slice(b"one ");
-        assert_eq!(receive_into_spare(&there, &mut behind).unwrap(), 5, "no more than there is room for");
-        assert_eq!(behind, b"one two t");
+        let mut received = Vec::with_capacity(9);
+        received.extend_from_slice(b"one ");
+        assert_eq!(receive_into_spare(&there, &mut received).unwrap(), 5, "no more than the spare capacity");
+        assert_eq!(received, b"one two t");
         assert_eq!(receive(&there, &mut buffer).unwrap(), 4);
         shut_down_write(&there).unwrap();
         assert_eq!(receive(&here, &mut buffer).unwrap(), 0);
         drop(here);
         assert_eq!(receive(&there, &mut buffer).unwrap(), 0);
-        let error = send(&there, &[IoSlice::new(b"nobody"), IoSlice::new(b"here")]).unwrap_err();
+        let error = send(&there, &[IoSlice::new(b"no"), IoSlice::new(b"peer")]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::BrokenPipe);
     }
 }

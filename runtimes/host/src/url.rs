@@ -2,18 +2,19 @@
 
 use std::borrow::Cow;
 
-/// Redacts the URLs of a text: the user and the password before the host, and the query or fragment after the path. `https://user:password@host/path?key=x` becomes
-/// `https://***@host/path?***`.
+/// Redacts the URLs of a text: the user and the password before the host, and the query or fragment after the path.
+/// `https://user:password@host/path?key=x` becomes `https://***@host/path?***`.
 ///
-/// The text need not be a valid URL, because a mistyped URL may contain a password, too. If in doubt, more is redacted
-/// than necessary.
+/// The text need not be a valid URL, because a mistyped URL may contain a password, too. If in doubt, more is
+/// redacted than necessary.
 pub(crate) fn redact_url(text: &str) -> Cow<'_, str> {
     if !text.contains(['@', '?', '#']) {
         return Cow::Borrowed(text);
     }
     let (scheme, rest) = text.split_at(text.find("://").map_or(0, |at| at + "://".len()));
     let mut shown = scheme.to_owned();
-    // A password that is not percent-encoded may contain an `@`, and the characters that end an authority (RFC 3986 §3.2).
+    // A password that is not percent-encoded may contain an `@`, and the characters that end an authority (RFC 3986
+    // §3.2).
     let rest = match rest.rsplit_once('@') {
         Some((user, rest)) if !scheme.is_empty() || user.contains(':') => {
             shown.push_str("***@");

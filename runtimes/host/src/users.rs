@@ -1,4 +1,4 @@
-//! How many connections each user has, and which gives way.
+//! The limit of connections for each user.
 
 use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroUsize;
@@ -7,22 +7,22 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use postern_core::ConnectionId;
 use postern_core::policy::{Decision, Users};
 
-/// What follows if a user comes once more than he may.
+/// What happens to a new connection of a user that has reached the limit.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum UserPolicy {
-    /// He is refused.
+    /// The connection is refused.
     #[default]
     Reject,
-    /// He is admitted, and his oldest connection is closed.
+    /// The connection is admitted, and the oldest connection of the user is closed.
     Replace,
 }
 
-/// So many connections for each user, counted over all workers.
+/// A limit of connections for each user, counted over all workers.
 #[derive(Debug)]
 pub(crate) struct PerUser {
-    most: NonZeroUsize,
+    limit: NonZeroUsize,
     policy: UserPolicy,
-    /// By the user's id, in the order in which they were admitted.
+    /// The connections by the user's id, in the order in which they were admitted.
     connections: Mutex<HashMap<Box<str>, VecDeque<ConnectionId>>>,
 }
 
@@ -33,8 +33,8 @@ impl Users for PerUser {
             users.insert(id.into(), VecDeque::from([connection]));
             return Decision::Admitted;
         };
-        let is_full = connections.len() >= self.most.get();
-        let entrance = match self.policy {
+        let is_full = connections.len() >= self.limit.get();
+        let decision = match self.policy {
             UserPolicy::Reject if is_full => return Decision::Refused,
             UserPolicy::Replace if is_full => {
                 connections.pop_front().map_or(Decision::Admitted, Decision::Evict)
@@ -42,14 +42,13 @@ impl Users for PerUser {
             UserPolicy::Reject | UserPolicy::Replace => Decision::Admitted,
         };
         connections.push_back(connection);
-        entrance
+        decision
     }
 
-    /// Of whom nothing is left, nothing is kept.
     fn leave(&self, id: &str, connection: ConnectionId) {
         let mut users = self.connections();
         let Some(connections) = users.get_mut(id) else { return };
-        // One that was replaced is not among them any more.
+        // An evicted connection is not in the list anymore.
         if let Some(at) = connections.iter().position(|here| *here == connection) {
             connections.remove(at);
         }
@@ -60,13 +59,13 @@ impl Users for PerUser {
 }
 
 impl PerUser {
-    /// At most so many for each.
-    pub(crate) fn new(most: NonZeroUsize, policy: UserPolicy) -> PerUser {
-        PerUser { most, policy, connections: Mutex::default() }
+    /// Creates a limit without connections.
+    pub(crate) fn new(limit: NonZeroUsize, policy: UserPolicy) -> PerUser {
+        PerUser { limit, policy, connections: Mutex::default() }
     }
 
     fn connections(&self) -> MutexGuard<'_, HashMap<Box<str>, VecDeque<ConnectionId>>> {
-        // Nothing in here leaves the lists half changed.
+        // No code panics while it holds the lock, so a poisoned lock has valid lists.
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -84,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn each_user_has_as_many_as_allowed_and_no_more() {
+    fn with_reject_a_connection_over_the_limit_is_refused() {
         let users = two_each(UserPolicy::Reject);
         let [admitted, refused] = [Decision::Admitted, Decision::Refused];
         assert_eq!([1, 2, 3].map(|connection| enter(&users, "1", connection)), [admitted, admitted, refused]);
@@ -94,21 +93,21 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_gives_way_and_is_counted_no_more() {
+    fn with_replace_the_oldest_connection_is_evicted_and_not_counted() {
         let users = two_each(UserPolicy::Replace);
-        let instead = |connection| Decision::Evict(ConnectionId(connection));
-        let entrances = [1, 2, 3, 4].map(|connection| enter(&users, "1", connection));
-        assert_eq!(entrances, [Decision::Admitted, Decision::Admitted, instead(1), instead(2)]);
-        // Their ends come later, and take nobody else's place.
+        let evict = |connection| Decision::Evict(ConnectionId(connection));
+        let decisions = [1, 2, 3, 4].map(|connection| enter(&users, "1", connection));
+        assert_eq!(decisions, [Decision::Admitted, Decision::Admitted, evict(1), evict(2)]);
+        // The evicted connections end later, and are not counted a second time.
         users.leave("1", ConnectionId(1));
         users.leave("1", ConnectionId(2));
-        assert_eq!(enter(&users, "1", 5), instead(3));
+        assert_eq!(enter(&users, "1", 5), evict(3));
         users.leave("1", ConnectionId(4));
         assert_eq!(enter(&users, "1", 6), Decision::Admitted);
     }
 
     #[test]
-    fn nothing_is_kept_of_users_who_are_gone() {
+    fn a_user_without_connections_has_no_entry() {
         for policy in [UserPolicy::Reject, UserPolicy::Replace] {
             let users = two_each(policy);
             for (id, connection) in [("1", 1), ("1", 2), ("2", 3)] {

@@ -1,8 +1,8 @@
 //! The interface through which the control port and the watchdog reach the workers of a runtime.
 //!
-//! The state of a worker belongs to its thread. Another thread submits a [`Job`], a closure that the worker runs between
-//! two of its turns, and receives the result over a channel. This costs messages nothing, and a stuck worker is detected
-//! because it does not reply.
+//! The state of a worker belongs to its thread. Another thread submits a [`Job`], a closure that the worker runs
+//! between two of its turns, and receives the result over a channel. This costs messages nothing, and a stuck
+//! worker is detected because it does not reply.
 
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
@@ -19,7 +19,8 @@ pub trait Workers {
     /// Returns the number of workers, including those that have ended.
     fn count(&self) -> usize;
 
-    /// Submits a job to the worker with this number and does not wait for it. The job is dropped if the worker ends first.
+    /// Submits a job to the worker with this number and does not wait for it. The job is dropped if the worker ends
+    /// first.
     ///
     /// # Errors
     /// The worker does not accept the job.

@@ -1,4 +1,4 @@
-//! What this process does and says for the control port: its own part and that of its workers, put together.
+//! The operations of the control port. Each combines the state of the process with the replies of its workers.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -26,32 +26,32 @@ use crate::metrics::{self, CONTENT_TYPE, Process, Sends, Snapshot, Sum, Usage};
 use crate::settings::Program;
 use crate::workers::{Reply, WorkerContext, Workers};
 
-/// What the control port knows of its process from the start.
+/// The properties of the process that are known when it starts.
 #[derive(Debug)]
 pub(super) struct ProcessInfo {
     pub(super) program: Program,
     pub(super) started: SystemTime,
-    /// Where users are served.
+    /// The addresses for users.
     pub(super) listen: Vec<String>,
     pub(super) max_connections: usize,
-    /// How many connections the control port may have.
+    /// The limit of connections of the control port.
     pub(super) control_connections: usize,
     pub(super) max_message: usize,
     pub(super) trusts_any: bool,
     pub(super) api_keys: Secrets,
-    /// The settings that hold, by their names, without anything secret.
+    /// The settings in effect by their names, without secrets.
     pub(super) settings: Vec<(&'static str, String)>,
     pub(super) status: ProcessStatus,
     pub(super) dropped_records: DroppedRecords,
     pub(super) log: Logger,
 }
 
-/// This process.
+/// The operations of the control port, and their state.
 pub(super) struct AdminApi {
     pub(super) process: ProcessInfo,
     pool: WorkerPool,
     liveness: Liveness,
-    /// What each worker said last, for when it has ended: what it has counted must not be missing in the sums.
+    /// The last snapshot of each worker. After a worker has ended, its counts stay in the sum.
     last: RefCell<Vec<Option<Snapshot>>>,
     sends: Cell<Sends>,
 }
@@ -69,16 +69,15 @@ impl AdminApi {
         }
     }
 
-    /// The longest body that any request needs: a message, in base64 or with its special characters escaped, and what
-    /// stands around it.
+    /// Returns the largest body that a request needs: a message, in base64 or with escapes, and the other fields.
     pub(super) fn max_body(&self) -> usize {
         self.process.max_message.saturating_mul(2).saturating_add(64 * 1024)
     }
 
-    /// Does what a request asks for.
+    /// Performs a request.
     ///
     /// # Errors
-    /// It cannot be done, or the request does not say clearly what is to be done.
+    /// The request is invalid, or a worker does not reply.
     pub(super) async fn handle(
         &self,
         endpoint: Endpoint,
@@ -97,7 +96,7 @@ impl AdminApi {
             Endpoint::Send => {
                 let sent = match request::send(body, self.process.max_message) {
                     Ok(request) => self.send(request).await,
-                    Err(refusal) => Err(refusal),
+                    Err(error) => Err(error),
                 };
                 self.count_send(sent.as_ref().ok().copied());
                 sent.map(|sent| as_json(StatusCode::OK, &json!({ "sent": sent })))
@@ -147,19 +146,19 @@ impl AdminApi {
         Ok(as_json(StatusCode::OK, &body))
     }
 
-    /// What the workers have counted. All of them or none: a sum without one of them would be less than the one before,
-    /// which Prometheus takes for a restart.
+    /// Returns the sum of the counts of all workers. If one does not reply, this fails, because a sum without it
+    /// would be less than the previous one, which Prometheus takes for a restart.
     async fn sum(&self) -> Result<Sum, ApiError> {
         let take = |context: &mut dyn WorkerContext| {
             let (counts, now) = (context.counts().clone(), context.now());
             Snapshot::take(context.worker(), counts, now)
         };
-        let answers = self.pool.query(QUERY_TIMEOUT, || take).await;
+        let replies = self.pool.query(QUERY_TIMEOUT, || take).await;
         let mut last = self.last.borrow_mut();
-        for (answer, last) in answers.into_iter().zip(last.iter_mut()) {
-            match answer {
+        for (reply, last) in replies.into_iter().zip(last.iter_mut()) {
+            match reply {
                 Reply::Ok(snapshot) => *last = Some(snapshot),
-                Reply::Timeout => return Err(silence()),
+                Reply::Timeout => return Err(unresponsive()),
                 Reply::Gone => *last = last.take().map(Snapshot::after_worker_end),
             }
         }
@@ -171,7 +170,7 @@ impl AdminApi {
         let ListRequest { selector, after, limit } = request;
         let list = || {
             let selector = selector.clone();
-            // One more than is wanted says whether there are more.
+            // One more than the limit shows whether there are more.
             move |context: &mut dyn WorkerContext| list(context, &selector, ConnectionId(after), limit + 1)
         };
         let lines = self.all(list).await?;
@@ -201,23 +200,23 @@ impl AdminApi {
         Ok(as_json(StatusCode::OK, &json!({ "disconnected": closed })))
     }
 
-    /// Sends a message, and says to how many connections.
+    /// Sends a message and returns to how many connections.
     async fn send(&self, request: SendRequest) -> Result<usize, ApiError> {
         let request = Arc::new(request);
-        let tell = || {
+        let send = || {
             let request = request.clone();
             move |context: &mut dyn WorkerContext| {
                 let now = context.now();
                 context.worker().send(&request.selector, request.message.outgoing(), now)
             }
         };
-        let sent: usize = self.all(tell).await?.into_iter().sum();
+        let sent: usize = self.all(send).await?.into_iter().sum();
         debug!(self.process.log, # "api_send", "message sent by the control port";
             "to" => %SelectorForLog(&request.selector), "bytes" => request.message.len(), "count" => sent);
         Ok(sent)
     }
 
-    /// Counts a message by the connections that it was sent to; `None` if it was refused.
+    /// Counts a message by the number of connections that it was sent to; `None` if it was refused.
     fn count_send(&self, connections: Option<usize>) {
         let mut sends = self.sends.get();
         let outcome = match connections {
@@ -232,33 +231,33 @@ impl AdminApi {
     /// Requests that the process drains. Repeating the request changes nothing.
     fn drain(&self) -> HttpResponse {
         if !self.process.status.is_draining() {
-            info!(self.process.log, # "api_drain", "a drain is asked for by the control port");
+            info!(self.process.log, # "api_drain", "drain requested by the control port");
         }
         self.process.status.request_drain();
         as_json(StatusCode::ACCEPTED, &json!({ "draining": true }))
     }
 
-    /// Has all workers do something; those that have ended have nothing to do it to.
+    /// Runs a job on all workers and returns their results. A worker that has ended has no connections and no result.
     async fn all<T: Send + 'static, W>(&self, work: impl Fn() -> W) -> Result<Vec<T>, ApiError>
     where
         W: FnOnce(&mut dyn WorkerContext) -> T + Send + 'static,
     {
-        let answers = self.pool.query(QUERY_TIMEOUT, work).await;
-        let said = answers.into_iter().filter_map(|answer| match answer {
-            Reply::Ok(said) => Some(Ok(said)),
-            Reply::Timeout => Some(Err(silence())),
+        let replies = self.pool.query(QUERY_TIMEOUT, work).await;
+        let results = replies.into_iter().filter_map(|reply| match reply {
+            Reply::Ok(result) => Some(Ok(result)),
+            Reply::Timeout => Some(Err(unresponsive())),
             Reply::Gone => None,
         });
-        said.collect()
+        results.collect()
     }
 }
 
-/// Not all workers have answered.
-fn silence() -> ApiError {
+/// The error if not all workers have replied.
+fn unresponsive() -> ApiError {
     ApiError::new(
         StatusCode::SERVICE_UNAVAILABLE,
         "workers",
-        "not all workers have answered; what was asked may have been done in part",
+        "not all workers have replied; the request may have been performed by some",
     )
 }
 
@@ -268,7 +267,7 @@ struct SelectorForLog<'s>(&'s Selector);
 impl std::fmt::Display for SelectorForLog<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.0 {
-            Selector::All => f.write_str("everybody"),
+            Selector::All => f.write_str("all connections"),
             Selector::User(id) => write!(f, "user {}", crate::escape::Quoted(id)),
             Selector::Session(id) => write!(f, "session {}", crate::escape::Quoted(id)),
             Selector::Connection(id) => write!(f, "connection {}", id.0),
@@ -276,5 +275,5 @@ impl std::fmt::Display for SelectorForLog<'_> {
     }
 }
 
-/// How long workers have for an answer. A turn takes less than a millisecond, so this is for a machine that is busy.
+/// How long the workers may take to reply. A turn takes less than a millisecond, but the host may be overloaded.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(2);

@@ -1,5 +1,5 @@
-//! The health checks `/livez` and `/readyz`. They differ: a process that is full or drains is not ready, but restarting
-//! it would only disconnect all of its users at once, so it is live.
+//! The health checks `/livez` and `/readyz`. They differ: a process that is full or drains is not ready, but
+//! restarting it would only disconnect all of its users at once, so it is live.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ pub(super) async fn livez(liveness: &Liveness) -> HttpResponse {
     live_response(liveness.unresponsive_since().await.map(|since| since.elapsed()))
 }
 
-/// The answer for the longest time that a worker has been unresponsive.
+/// Returns the response for the longest time that a worker has been unresponsive.
 pub(super) fn live_response(unresponsive: Option<Duration>) -> HttpResponse {
     match unresponsive {
         Some(time) if time >= STUCK => {
@@ -27,8 +27,8 @@ pub(super) fn live_response(unresponsive: Option<Duration>) -> HttpResponse {
     }
 }
 
-/// Answers 503 while the process drains or is full, while a worker does not reply, and while reading is paused because
-/// the log does not drain.
+/// Answers 503 while the process drains or is full, while a worker does not reply, and while reads are paused because
+/// the log is stalled.
 pub(super) async fn readyz(
     pool: &WorkerPool,
     status: &ProcessStatus,

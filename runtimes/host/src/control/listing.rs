@@ -20,7 +20,7 @@ pub(super) struct ListedConnection {
     name: Option<String>,
     email: Option<String>,
     session: Option<String>,
-    /// When the user's token ends.
+    /// The time at which the user's token expires.
     token_exp: Option<SystemTime>,
     peer: Option<Peer>,
     client: Option<String>,
@@ -33,11 +33,11 @@ pub(super) struct ListedConnection {
     traffic: Traffic,
     backlog: usize,
     is_open: bool,
-    /// For how long its client has been exceeding its rates.
+    /// How long its client has been exceeding its rates.
     exceeds_for: Option<Duration>,
 }
 
-/// The first of those that are meant, by their numbers.
+/// Returns the first `limit` of the selected connections after the number `after`.
 pub(super) fn list(
     context: &mut dyn WorkerContext,
     selector: &Selector,
@@ -64,7 +64,7 @@ pub(super) fn list(
     lines
 }
 
-/// Who is at the other end, by the system's word: so no connection has to remember it.
+/// Returns the peer of a socket from the kernel, so that a connection need not store it.
 fn peer(socket: &SockRef<'_>) -> Option<Peer> {
     let address = socket.peer_addr().ok()?;
     if address.is_unix() { Some(Peer::Unix) } else { address.as_socket().map(Peer::from) }
@@ -119,7 +119,7 @@ impl ListedConnection {
             "bytes_sent": self.traffic.bytes_sent,
             "send_queue_bytes": self.backlog,
         });
-        // What the gateway did not say is left out.
+        // A value that the gateway has not sent is left out.
         for (name, text) in [("name", &self.name), ("email", &self.email)] {
             if let Some(text) = text {
                 line[name] = json!(text);

@@ -13,13 +13,13 @@
 //! * `key` checks the API key.
 //! * `router` finds the endpoint.
 //! * `request` parses the query or the body.
-//! * `admin_api` does what the request asks for. `worker_pool` queries the workers for it, `listing` lists connections, and
-//!   `health` answers probes, such as [`healthcheck`](crate::healthcheck).
+//! * `admin_api` does what the request asks for. `worker_pool` queries the workers for it, `listing` lists
+//!   connections, and `health` answers probes, such as [`healthcheck`](crate::healthcheck).
 //! * `response` has the answers and the errors.
 //!
-//! All decisions about connections are made in the core (`postern_core::worker`). A runtime implements [`Workers`] and
-//! [`WorkerContext`](crate::workers::WorkerContext). It runs the port on a separate thread ([`Control::spawn`]) or in its
-//! own executor ([`Control::serve`]).
+//! All decisions about connections are made in the core (`postern_core::worker`). A runtime implements [`Workers`]
+//! and [`WorkerContext`](crate::workers::WorkerContext). It runs the port on a separate thread ([`Control::spawn`])
+//! or in its own executor ([`Control::serve`]).
 
 mod admin_api;
 mod health;
@@ -50,7 +50,7 @@ use crate::settings::Plan;
 use crate::workers::Workers;
 use admin_api::{AdminApi, ProcessInfo};
 
-/// A control port that listens, and does not answer yet.
+/// A control port that listens, but does not serve requests yet.
 #[derive(Debug)]
 pub struct Control {
     listener: Listener,
@@ -58,11 +58,12 @@ pub struct Control {
 }
 
 impl Control {
-    /// Listens on the control address, if there is one, unless `inherited` does already. `listeners` are those for users;
-    /// `status` is what the runtime tells how far it is.
+    /// Listens on the control address, or uses the listener `inherited` from a predecessor. Returns `None` without
+    /// a control address. `listeners` are those for users; `status` is the state of the process, which the runtime
+    /// updates.
     ///
     /// # Errors
-    /// The address cannot be had.
+    /// The address cannot be bound.
     pub fn bind(
         plan: &Plan,
         listeners: &[Listener],
@@ -96,13 +97,13 @@ impl Control {
         Ok(Some(Control { listener, process }))
     }
 
-    /// What a successor is given.
+    /// Returns the listener, to be passed to a successor.
     pub(crate) fn listener(&self) -> &Listener {
         &self.listener
     }
 
-    /// Serves requests in this executor until the future is dropped, or a successor serves them. Returns only if the listener
-    /// cannot be watched, which is an error in the log.
+    /// Serves requests in this executor until the future is dropped or a successor serves them. Returns only if the
+    /// listener cannot be watched, and logs that error.
     pub async fn serve(self, executor: Rc<LocalExecutor<'static>>, workers: impl Workers + 'static) {
         let Control { listener, process } = self;
         info!(process.log, # "control_listening", "control port listens on {}", listener.address());
@@ -116,10 +117,10 @@ impl Control {
         }
     }
 
-    /// Answers on a thread of its own, until the process ends.
+    /// Serves requests on a new thread until the process ends.
     ///
     /// # Errors
-    /// No thread was to be had.
+    /// The system cannot start a thread.
     pub fn spawn(self, workers: impl Workers + Send + 'static) -> io::Result<()> {
         thread::Builder::new().name("control".to_owned()).spawn(move || {
             let executor = Rc::new(LocalExecutor::new());

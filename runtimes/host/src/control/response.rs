@@ -1,4 +1,4 @@
-//! Answers, and errors with a JSON body as those of the data port: `{"error":{"code":"…","message":"…"}}`.
+//! Responses. Errors have the same JSON body as on the data port: `{"error":{"code":"…","message":"…"}}`.
 
 use std::borrow::Cow;
 
@@ -9,20 +9,20 @@ use hyper::{Response, StatusCode};
 use serde::Serialize;
 use serde_json::json;
 
-/// An answer with its body.
+/// A response with its body.
 pub(super) type HttpResponse = Response<Full<Bytes>>;
 
-/// Why a request is not answered with what it asks for.
+/// The error of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ApiError {
     pub(super) status: StatusCode,
-    /// The machine's name of it.
+    /// The code for programs.
     pub(super) code: &'static str,
-    /// The sentence.
+    /// The text for people.
     pub(super) message: Cow<'static, str>,
-    /// The methods that the path has, for a 405 (RFC 9110 §15.5.6).
+    /// The methods of the path, for a 405 (RFC 9110 §15.5.6).
     pub(super) allow: Option<&'static str>,
-    /// Whether the connection is of no use any more, because the request is not read to its end.
+    /// Whether the connection has to be closed, because the request is not read to its end.
     pub(super) closes: bool,
 }
 
@@ -35,12 +35,12 @@ impl ApiError {
         ApiError { status, code, message: message.into(), allow: None, closes: false }
     }
 
-    /// A request that says something it cannot say.
+    /// Creates the error of an invalid request.
     pub(super) fn bad(code: &'static str, message: impl Into<Cow<'static, str>>) -> ApiError {
         ApiError::new(StatusCode::BAD_REQUEST, code, message)
     }
 
-    /// The same error, after which the connection is closed.
+    /// Returns the same error, after which the connection is closed.
     pub(super) fn and_close(self) -> ApiError {
         ApiError { closes: true, ..self }
     }
@@ -52,7 +52,7 @@ impl From<ApiError> for HttpResponse {
         let mut response = as_json(error.status, &body);
         let headers = response.headers_mut();
         if error.status == StatusCode::UNAUTHORIZED {
-            // RFC 9110 §11.6.1 wants a challenge; there is no registered scheme for a header of one's own.
+            // RFC 9110 §11.6.1 requires a challenge, but no scheme is registered for a custom header.
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("ApiKey header=\"X-API-Key\""));
         }
         if let Some(allow) = error.allow {
@@ -65,16 +65,16 @@ impl From<ApiError> for HttpResponse {
     }
 }
 
-/// An answer in JSON.
+/// Returns a response in JSON.
 pub(super) fn as_json(status: StatusCode, body: &impl Serialize) -> HttpResponse {
-    // What we serialise has text for keys, so it cannot fail.
+    // It does not fail, because all keys are text.
     let mut text = serde_json::to_vec(body).unwrap_or_default();
-    // So that a shell's prompt stands in a line of its own.
+    // The prompt of a shell then starts on a new line.
     text.push(b'\n');
     response(status, "application/json", text)
 }
 
-/// An answer of any other type.
+/// Returns a response of another type.
 pub(super) fn as_text(content_type: &'static str, text: String) -> HttpResponse {
     response(StatusCode::OK, content_type, text.into_bytes())
 }
@@ -84,7 +84,7 @@ fn response(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Ht
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    // All of it is only true now.
+    // The response is only valid now.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_error_says_its_status_its_code_and_what_may_be_done() {
+    fn an_error_has_the_headers_of_its_status() {
         let error = ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method", "no");
         let response = HttpResponse::from(ApiError { allow: Some("GET, HEAD"), ..error.and_close() });
         assert_eq!(response.status(), 405);

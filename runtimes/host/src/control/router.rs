@@ -1,31 +1,31 @@
-//! Which path is what, by which method.
+//! The endpoints, by path and method.
 
 use hyper::{Method, StatusCode};
 
 use super::response::ApiError;
 
-/// What a request asks for.
+/// The operation that a request asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Endpoint {
-    /// Whether the process should be started anew.
+    /// Reports whether the process works or should be restarted.
     Livez,
-    /// Whether it should be sent more users.
+    /// Reports whether the process should be sent more users.
     Readyz,
-    /// The metrics for Prometheus.
+    /// Returns the metrics for Prometheus.
     Metrics,
-    /// What the process is.
+    /// Describes the process.
     Info,
-    /// Who is connected.
+    /// Lists connections.
     Connections,
-    /// To close connections.
+    /// Closes connections.
     Disconnect,
-    /// To send a message.
+    /// Sends a message.
     Send,
-    /// To stop so that nobody notices.
+    /// Starts a graceful shutdown.
     Drain,
 }
 
-/// All endpoints. A new one takes a line here and one in `AdminApi::handle`.
+/// All endpoints. A new one needs a line here and one in `AdminApi::handle`.
 const ROUTES: &[(&str, Verb, Endpoint)] = &[
     ("/livez", Verb::Get, Endpoint::Livez),
     ("/readyz", Verb::Get, Endpoint::Readyz),
@@ -37,12 +37,12 @@ const ROUTES: &[(&str, Verb, Endpoint)] = &[
     ("/api/drain", Verb::Post, Endpoint::Drain),
 ];
 
-/// How a path is asked.
+/// The method of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verb {
-    /// By GET, and so by HEAD (RFC 9110 §9.1). It changes nothing.
+    /// GET, and therefore HEAD (RFC 9110 §9.1). It changes nothing.
     Get,
-    /// By POST, with JSON.
+    /// POST, with JSON.
     Post,
 }
 
@@ -63,36 +63,37 @@ impl Verb {
 }
 
 impl Endpoint {
-    /// Whether the request has a body that matters.
+    /// Whether the body of the request is read.
     pub(super) fn takes_body(self) -> bool {
-        ROUTES.iter().any(|(_, verb, action)| *action == self && *verb == Verb::Post)
+        ROUTES.iter().any(|(_, verb, endpoint)| *endpoint == self && *verb == Verb::Post)
     }
 }
 
-/// Whether a path is for those alone who have a key. So is what is not there: nobody else learns that.
+/// Whether a path needs an API key. This includes unknown paths below `/api`, so that a client without a key cannot
+/// find out which exist.
 pub(super) fn needs_key(path: &str) -> bool {
     path.strip_prefix("/api").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// What is asked for.
+/// Returns the endpoint of a path.
 ///
 /// # Errors
-/// Nothing is there, or not by this method.
+/// The path is unknown, or does not have this method.
 pub(super) fn route(method: &Method, path: &str) -> Result<Endpoint, ApiError> {
-    let Some((_, verb, action)) = ROUTES.iter().find(|(known, ..)| *known == path) else {
+    let Some((_, verb, endpoint)) = ROUTES.iter().find(|(known, ..)| *known == path) else {
         let paths: Vec<&str> = ROUTES.iter().map(|(path, ..)| *path).collect();
-        let message = format!("there is nothing at this path; the paths are {}", paths.join(", "));
+        let message = format!("the path is unknown; the paths are {}", paths.join(", "));
         return Err(ApiError::new(StatusCode::NOT_FOUND, "not_found", message));
     };
     if verb.admits(method) {
-        return Ok(*action);
+        return Ok(*endpoint);
     }
-    let refusal = ApiError::new(
+    let error = ApiError::new(
         StatusCode::METHOD_NOT_ALLOWED,
         "method",
         format!("use {} for this path", verb.allow().replace(", ", " or ")),
     );
-    Err(ApiError { allow: Some(verb.allow()), ..refusal })
+    Err(ApiError { allow: Some(verb.allow()), ..error })
 }
 
 #[cfg(test)]
@@ -101,13 +102,13 @@ mod tests {
 
     #[test]
     fn each_path_has_its_methods() {
-        for (path, verb, action) in ROUTES {
+        for (path, verb, endpoint) in ROUTES {
             for method in [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE] {
                 match route(&method, path) {
-                    Ok(found) => assert!(found == *action && verb.admits(&method), "{method} {path}"),
-                    Err(refusal) => {
+                    Ok(found) => assert!(found == *endpoint && verb.admits(&method), "{method} {path}"),
+                    Err(error) => {
                         assert!(!verb.admits(&method), "{method} {path}");
-                        assert_eq!((refusal.status.as_u16(), refusal.allow), (405, Some(verb.allow())));
+                        assert_eq!((error.status.as_u16(), error.allow), (405, Some(verb.allow())));
                     }
                 }
             }
@@ -118,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn all_of_the_api_and_nothing_else_needs_a_key() {
+    fn exactly_the_paths_of_the_api_need_a_key() {
         for (path, needs) in [
             ("/api", true),
             ("/api/", true),

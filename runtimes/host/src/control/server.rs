@@ -1,5 +1,5 @@
-//! The sockets of the control port: hyper on smol. Few connections, none of which may stay for long without a request,
-//! and of which the oldest makes room if there are too many.
+//! The HTTP server of the control port: hyper on smol. The number of connections is small. An idle connection is
+//! closed after [`HEAD_TIMEOUT`], and at the limit the oldest is closed for a new one.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -25,14 +25,16 @@ use super::response::{ApiError, HttpResponse};
 use super::router;
 use crate::listen::{FdReserve, Listener, is_out_of_descriptors};
 
-/// Answers requests until the task that runs it is dropped. Once a successor has taken over, only those that have come.
+/// Serves requests until the task is dropped. After a successor has taken over, serves only the connections that are
+/// accepted already.
 pub(super) async fn serve(
     listener: Async<Listener>,
     api: Rc<AdminApi>,
     executor: Rc<LocalExecutor<'static>>,
 ) -> Infallible {
     let mut connections: VecDeque<Task<()>> = VecDeque::new();
-    // Descriptors of its own, so that it answers when the process has no other. Without them it does what it can.
+    // Reserved file descriptors, so that the control port responds when the process has no other. It also works
+    // without.
     let mut reserve = FdReserve::new(RESERVE).ok();
     loop {
         let handed_over = async {
@@ -40,7 +42,7 @@ pub(super) async fn serve(
             None
         };
         let accepted = async { Some(listener.read_with(Listener::accept).await) };
-        // The end goes first: whoever waits in the queue then is the successor's.
+        // Checked before `accepted`: after the handover, connections in the accept queue belong to the successor.
         let Some(accepted) = handed_over.or(accepted).await else { break };
         let stream = match accepted {
             Ok((stream, _)) => Async::new_nonblocking(TcpStream::from(stream)),
@@ -50,7 +52,7 @@ pub(super) async fn serve(
         let stream = match stream {
             Ok(stream) => stream,
             Err(error) if is_out_of_descriptors(&error) => {
-                // If the reserve is used up, the oldest connection is ended for the new one.
+                // Without a reserve, the oldest connection is closed for the new one.
                 if !reserve.as_mut().is_some_and(FdReserve::release) {
                     match connections.pop_front() {
                         Some(oldest) => drop(oldest.cancel().await),
@@ -60,31 +62,31 @@ pub(super) async fn serve(
                 continue;
             }
             Err(_) => {
-                // The client gave up, or memory ran out: the next one deserves its chance, but not at once.
+                // The client has disconnected, or the kernel has no memory: accept again later.
                 Timer::after(RECOVER).await;
                 continue;
             }
         };
         if let Some(reserve) = &mut reserve {
-            // Fails as long as there is no descriptor, and is tried again for each connection.
+            // It fails while no file descriptor is free, and is tried again for each connection.
             reserve.refill(0);
         }
         while connections.len() >= api.process.control_connections.max(1) {
-            // A client that asks for health or metrics is done within milliseconds.
+            // A request for health or metrics takes milliseconds, so the oldest connection is probably idle.
             if let Some(oldest) = connections.pop_front() {
                 oldest.cancel().await;
             }
         }
-        connections.push_back(executor.spawn(converse(stream, api.clone())));
+        connections.push_back(executor.spawn(serve_connection(stream, api.clone())));
     }
     drop(listener);
-    // To drop their tasks would end them in the middle of an answer.
+    // Dropping a task would end its connection within a response.
     connections.into_iter().for_each(Task::detach);
     pending().await
 }
 
-/// Carries one connection from its first request to its end.
-async fn converse(stream: Async<TcpStream>, api: Rc<AdminApi>) {
+/// Serves one connection from its first request to its end.
+async fn serve_connection(stream: Async<TcpStream>, api: Rc<AdminApi>) {
     let requests = service_fn(|request| {
         let api = api.clone();
         async move { Ok::<_, Infallible>(respond(request, &api).await.unwrap_or_else(HttpResponse::from)) }
@@ -97,7 +99,7 @@ async fn converse(stream: Async<TcpStream>, api: Rc<AdminApi>) {
             .serve_connection(FuturesIo::new(stream), requests)
     );
     let ended = async {
-        // A client that goes away in the middle is its own business.
+        // It fails if the client disconnects within a request.
         let _ = connection.as_mut().await;
         true
     };
@@ -106,13 +108,13 @@ async fn converse(stream: Async<TcpStream>, api: Rc<AdminApi>) {
         false
     };
     if !ended.or(handed_over).await {
-        // Its next request is the successor's.
+        // The client sends its next request to the successor.
         connection.as_mut().graceful_shutdown();
         let _ = connection.await;
     }
 }
 
-/// Answers one request. The order is that of what the client may learn: first whether it may ask at all.
+/// Answers one request. The API key is checked first, so that a client without one learns nothing else.
 async fn respond(request: Request<Incoming>, api: &AdminApi) -> Result<HttpResponse, ApiError> {
     let (head, body) = request.into_parts();
     let path = head.uri.path();
@@ -129,10 +131,10 @@ async fn respond(request: Request<Incoming>, api: &AdminApi) -> Result<HttpRespo
     api.handle(endpoint, head.uri.query().unwrap_or_default(), &body).await
 }
 
-/// A body is JSON, and says so: no page of another site can send that without being asked for its origin.
+/// Checks that the content type is JSON. A page of another site cannot send it without a CORS preflight.
 fn check_type(headers: &HeaderMap) -> Result<(), ApiError> {
-    let said = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let essence = said.split(';').next().unwrap_or_default().trim();
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
     if essence.eq_ignore_ascii_case("application/json") {
         return Ok(());
     }
@@ -140,13 +142,13 @@ fn check_type(headers: &HeaderMap) -> Result<(), ApiError> {
     Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_type", message))
 }
 
-/// Reads a body that is no longer than `limit` and comes in time.
+/// Reads a body of at most `limit` bytes within [`BODY_TIMEOUT`].
 async fn read(body: Incoming, limit: usize) -> Result<Bytes, ApiError> {
     let too_large = || {
-        let message = format!("a body has at most {limit} bytes here");
+        let message = format!("the body must have at most {limit} bytes");
         ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
     };
-    // What is announced need not be read first.
+    // A larger Content-Length is refused before the body is read.
     if body.size_hint().lower() > u64::try_from(limit).unwrap_or(u64::MAX) {
         return Err(too_large());
     }
@@ -169,18 +171,17 @@ async fn read(body: Incoming, limit: usize) -> Result<Bytes, ApiError> {
     }
 }
 
-/// How many descriptors are kept back.
+/// The number of reserved file descriptors.
 const RESERVE: usize = 4;
 
-/// From the connection, or the answer before, to the end of a request's head; a connection that is kept for another
-/// request is closed then, too.
+/// The longest time from the start of a connection or the previous response to the end of the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// From the head to the end of the body.
+/// The longest time from the head to the end of the body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The longest head; hyper's least.
+/// The largest head in bytes: the smallest limit that hyper allows.
 const MAX_HEAD: usize = 8192;
 
-/// How long after an error nobody is accepted.
+/// How long no connection is accepted after an error.
 const RECOVER: Duration = Duration::from_millis(100);

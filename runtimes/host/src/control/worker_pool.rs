@@ -17,7 +17,8 @@ impl WorkerPool {
         self.0.count()
     }
 
-    /// Submits a job made by `work` to every worker, in parallel, and waits for all replies, in total at most `timeout`.
+    /// Submits a job made by `work` to every worker, in parallel, and waits for all replies, in total at most
+    /// `timeout`.
     pub(super) async fn query<T: Send + 'static, W: FnOnce(&mut dyn WorkerContext) -> T + Send + 'static>(
         &self,
         timeout: Duration,
