@@ -7,24 +7,16 @@ use postern_tests::ws::Handshake;
 /// Header lines: names and values.
 type Lines = &'static [(&'static str, &'static str)];
 
-/// The header lines, and the client that follows from them; loopback and 10.0.0.0/8 are trusted.
-const CASES: [(Lines, Option<&str>); 12] = [
-    (&[("X-Forwarded-For", "203.0.113.9")], Some("203.0.113.9")),
-    (&[("X-Forwarded-For", "198.51.100.1, 203.0.113.9, 10.0.0.1")], Some("203.0.113.9")),
+/// Header lines and the resulting client, with loopback and 10.0.0.0/8 trusted. The unit tests of the core have all forms.
+const CASES: [(Lines, Option<&str>); 4] = [
     (
         &[("X-Forwarded-For", "198.51.100.1"), ("x-forwarded-for", "203.0.113.9, 10.0.0.1")],
         Some("203.0.113.9"),
     ),
-    (&[("X-Forwarded-For", "203.0.113.9:4711")], Some("203.0.113.9")),
-    (&[("X-Forwarded-For", "2001:db8::17")], Some("2001:db8::17")),
-    (&[("Forwarded", "for=192.0.2.43;proto=https")], Some("192.0.2.43")),
     (
         &[("Forwarded", "for=198.51.100.1, For=\"[2001:DB8::17]:4711\";by=10.0.0.1, for=10.0.0.1")],
         Some("2001:db8::17"),
     ),
-    (&[("Forwarded", "for=_hidden")], Some("_hidden")),
-    (&[("Forwarded", "for=unknown")], None),
-    (&[("X-Forwarded-For", "not an address")], None),
     (&[("X-Forwarded-For", "203.0.113.9\", client: 1.1.1.1")], None),
     (&[], None),
 ];

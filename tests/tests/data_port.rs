@@ -21,31 +21,6 @@ fn answer(to: SocketAddr, bytes: &[u8]) -> String {
     answer
 }
 
-/// RFC 9112 §3.2.2: a server accepts a URL as the target. RFC 9110 §7.4: it refuses one of another host.
-#[test]
-fn url_of_the_host_is_a_valid_target() {
-    for runtime in Runtime::BOTH {
-        let postern = Postern::start(runtime, &[]);
-        let status = |target: &str, host: &str| postern.john().target(target).instead("Host", host).status();
-        for (target, host) in [
-            ("http://app.example.com/ws", "app.example.com"),
-            ("HTTPS://App.Example.com./ws?room=7", "app.example.com:443"),
-            ("ws://app.example.com:80/ws", "app.example.com"),
-            ("http://[::1]:8080/ws", "[::1]:8080"),
-        ] {
-            assert_eq!(status(target, host), 101, "{runtime}: {target}");
-        }
-        for (target, host) in [
-            ("http://evil.test/ws", "app.example.com"),
-            ("http://app.example.com:81/ws", "app.example.com"),
-            ("http://user@app.example.com/ws", "app.example.com"),
-            ("ftp://app.example.com/ws", "app.example.com"),
-        ] {
-            assert_eq!(status(target, host), 400, "{runtime}: {target}");
-        }
-    }
-}
-
 /// HAProxy passes on the client's URL; Traefik and nginx convert it into a path.
 #[test]
 fn url_as_the_target_is_served_through_every_gateway() {

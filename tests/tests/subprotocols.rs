@@ -1,5 +1,5 @@
-//! What is answered to the subprotocols that clients offer. A browser fails a connection on which none is answered, so each
-//! form in which products carry a token or name a protocol must have an answer, and the log must say where there is none.
+//! The answers to the subprotocols that clients offer. A browser closes a connection without an answer, so each form of a token
+//! or a protocol that products offer must have one. The log marks connections without an answer.
 
 use std::process::Command;
 use std::time::Duration;
@@ -14,22 +14,14 @@ use postern_tests::ws::Open;
 const OURS: (&str, &str) =
     ("POSTERN_SUBPROTOCOLS", "graphql-transport-ws,ocpp1.6,v4.channel.k8s.io,phoenix,chat");
 
-/// Offers, and what is answered of them. `s3cret-token` stands for the token.
-const OFFERS: [(&[&str], &str); 14] = [
-    (&["bearer", "s3cret-token"], "bearer"),
+/// Offers, and their answers. `s3cret-token` is the token. The unit tests of the core have all forms.
+const OFFERS: [(&[&str], &str); 6] = [
     (&["Bearer", "s3cret-token"], "Bearer"),
-    (&["BEARER", "s3cret-token", "chat"], "chat"),
-    (&["access_token", "s3cret-token"], "access_token"),
-    (&["graphql-transport-ws"], "graphql-transport-ws"),
-    (&["graphql-ws", "graphql-transport-ws"], "graphql-transport-ws"),
-    (&["chat", "ocpp1.6"], "ocpp1.6"),
-    (&["ocpp2.0.1", "ocpp1.6"], "ocpp1.6"),
+    (&["access_token", "s3cret-token", "chat"], "chat"),
+    (&["ocpp2.0.1", "chat", "ocpp1.6"], "ocpp1.6"),
     (&["base64url.bearer.authorization.k8s.io.s3cret-token", "v4.channel.k8s.io"], "v4.channel.k8s.io"),
-    (&["phoenix", "base64url.bearer.phx.s3cret-token"], "phoenix"),
     (&["postern.v1.json", "bearer", "s3cret-token"], "postern.v1.json"),
-    (&["base64url.bearer.authorization.k8s.io.s3cret-token"], ""),
-    (&["mqtt"], ""),
-    (&["CHAT"], ""),
+    (&["mqtt", "CHAT", "base64url.bearer.phx.s3cret-token"], ""),
 ];
 
 /// The subprotocol of the 101; empty if there is none.
@@ -39,7 +31,7 @@ fn answered(open: &Open) -> String {
 }
 
 #[test]
-fn each_offer_has_the_answer_that_a_browser_accepts_or_a_mark_in_the_log() {
+fn offer_is_answered_or_marked_in_the_log() {
     for runtime in Runtime::BOTH {
         let postern = Postern::start(runtime, &[OURS, ("LOG_LEVEL", "trace")]);
         for (index, (offers, answer)) in OFFERS.iter().enumerate() {
@@ -56,22 +48,11 @@ fn each_offer_has_the_answer_that_a_browser_accepts_or_a_mark_in_the_log() {
         postern.handshake().header("User-ID", "without").open().close();
         let line = postern.wait_for(" - ID: without,");
         assert!(!line.contains("subprotocol"), "{runtime}: {line}");
-        assert!(!postern.log().join("\n").contains("s3cret-token"), "{runtime}");
+        assert_eq!(postern.count("s3cret-token"), 0, "{runtime}");
     }
 }
 
-#[test]
-fn without_the_setting_only_the_markers_of_tokens_and_our_own_are_answered() {
-    for runtime in Runtime::BOTH {
-        let postern = Postern::start(runtime, &[]);
-        let answer = |offers: &[&str]| answered(&postern.john().subprotocols(offers).open());
-        assert_eq!(answer(&["chat"]), "", "{runtime}");
-        assert_eq!(answer(&["chat", "Bearer", "x.y.z"]), "Bearer", "{runtime}");
-        assert_eq!(answer(&["chat", "postern.v1.json"]), "postern.v1.json", "{runtime}");
-    }
-}
-
-/// What the WebSocket of a browser makes of an offer through a gateway.
+/// The result of an offer by the WebSocket of a browser, through a gateway.
 fn browser(chain: &Chain, token: &str, offers: &[&str]) -> Vec<String> {
     let url = format!("ws://{}/ws?token={token}", chain.address());
     let mut node = Command::new("node");
@@ -83,7 +64,7 @@ fn browser(chain: &Chain, token: &str, offers: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn the_websocket_of_browsers_stays_open_through_traefik() {
+fn browser_stays_connected_through_traefik() {
     for runtime in Runtime::BOTH {
         let chain = Chain::start_with(Gateway::Traefik, runtime, &[OURS], &[]);
         let token = chain.login("john@example.com");
