@@ -1,12 +1,11 @@
-//! Probes, queries, and what operators do to connections.
+//! Probes, queries, and the operations on connections.
 
-use crate::{closed, connect, get, listed, post, wait_for};
+use crate::{connect, listed, wait_for};
+use postern_tests::frames::{BINARY, client as client_frame};
 use postern_tests::postern::{API_KEY, Postern, Runtime};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::io::Write;
-use std::thread;
-use std::time::Duration;
 use tungstenite::Message;
 
 #[test]
@@ -26,16 +25,8 @@ fn probes_report_liveness_and_readiness() {
         postern.process.signal(Signal::TERM).expect("a signal");
         let draining = json!({ "status": "not_ready", "reasons": ["draining"] });
         assert_eq!(wait_for(&postern, "/readyz", &draining).status, 503, "{runtime}");
-        assert_eq!(
-            (get(&postern, "/livez").status, get(&postern, "/livez").json()),
-            (200, live),
-            "{runtime}"
-        );
-        assert_eq!(get(&postern, "/api/info").json()["draining"], true, "{runtime}");
-        // Two signals within 100 ms would be one.
-        thread::sleep(Duration::from_millis(400));
-        postern.process.signal(Signal::TERM).expect("a signal");
-        assert!(postern.process.wait(Duration::from_secs(5)).expect("it ends").success(), "{runtime}");
+        assert_eq!((postern.get("/livez").status, postern.get("/livez").json()), (200, live), "{runtime}");
+        assert_eq!(postern.get("/api/info").json()["draining"], true, "{runtime}");
     }
 }
 
@@ -55,12 +46,11 @@ fn full_process_is_not_ready() {
 
         let postern = Postern::start_with_control(runtime, &settings[1..]);
         let client = connect(&postern, "1", None);
-        // Of two messages of 60,000 bytes three quarters each: together less than may be held, and more than seven eighths.
+        // Three quarters of two messages of 60,000 bytes: less than the limit, and more than seven eighths of it.
         let mut others: Vec<_> = (0..2).map(|_| connect(&postern, "2", None)).collect();
         for other in &mut others {
-            let mut unfinished = vec![0x82, 0x80 | 126, 0xea, 0x60, 0, 0, 0, 0];
-            unfinished.resize(8 + 45_000, 0);
-            other.socket.get_mut().write_all(&unfinished).expect("it is taken");
+            let unfinished = &client_frame(BINARY, &[0; 60_000])[..45_008];
+            other.socket.get_mut().write_all(unfinished).expect("it is taken");
         }
         let short = json!({ "status": "not_ready", "reasons": ["memory"] });
         assert_eq!(wait_for(&postern, "/readyz", &short).status, 503, "{runtime}");
@@ -76,7 +66,7 @@ fn info_describes_the_process() {
         let postern = Postern::start_with_control(runtime, &[("POSTERN_MAX_CONNECTIONS", "77")]);
         let _clients =
             [connect(&postern, "1", None), connect(&postern, "1", None), connect(&postern, "2", None)];
-        let info = get(&postern, "/api/info").json();
+        let info = postern.get("/api/info").json();
         for (name, expected) in [
             ("program", json!(runtime.to_string())),
             ("pid", json!(postern.id())),
@@ -143,7 +133,7 @@ fn connections_are_listed_with_their_traffic() {
             let found: Vec<u64> = listed(&postern, query).iter().map(id).collect();
             assert_eq!(found, expected, "{runtime}: {query}");
         }
-        let next = |query: &str| get(&postern, &format!("/api/connections{query}")).json()["next"].clone();
+        let next = |query: &str| postern.get(&format!("/api/connections{query}")).json()["next"].clone();
         assert_eq!(next("?limit=2"), json!(id(&all[1])), "{runtime}");
         assert_eq!(next("?limit=5"), Value::Null, "{runtime}");
 
@@ -153,11 +143,10 @@ fn connections_are_listed_with_their_traffic() {
     }
 }
 
-/// Whether John is connected can be found out without his id.
 #[test]
 fn connections_have_user_session_and_expiry() {
     for runtime in Runtime::BOTH {
-        // What the log leaves out, an operator is told all the same.
+        // The setting affects the log only.
         let postern = Postern::start_with_control(runtime, &[("POSTERN_LOG_EMAIL", "off")]);
         let john = postern.john().subprotocols(&["postern.v1.json"]);
         let page = format!("http://{}", postern.address());
@@ -189,7 +178,7 @@ fn info_has_the_settings_without_secrets() {
             ("LOG_FORMAT", "json"),
         ];
         let postern = Postern::start_with_control(runtime, &settings);
-        let info = get(&postern, "/api/info");
+        let info = postern.get("/api/info");
         let settings = &info.json()["settings"];
         for (name, value) in [
             ("POSTERN_MAX_MESSAGE", "1MiB"),
@@ -209,7 +198,7 @@ fn info_has_the_settings_without_secrets() {
 }
 
 #[test]
-fn a_disconnect_gives_the_client_its_code_and_reason() {
+fn disconnect_closes_with_its_code_and_reason() {
     for runtime in Runtime::BOTH {
         let postern = Postern::start_with_control(runtime, &[]);
         let mut of_user = [connect(&postern, "1", None), connect(&postern, "1", None)];
@@ -219,27 +208,19 @@ fn a_disconnect_gives_the_client_its_code_and_reason() {
         bystander.echo("here");
         let number = listed(&postern, "?user=3")[0]["connection"].clone();
 
-        let response = post(&postern, "/api/disconnect", &json!({ "user": "1" }));
+        let response = postern.post("/api/disconnect", &json!({ "user": "1" }));
         assert_eq!((response.status, response.json()), (200, json!({ "disconnected": 2 })), "{runtime}");
         for client in &mut of_user {
-            assert_eq!(closed(client), (4403, "disconnected".to_owned()), "{runtime}");
+            assert_eq!(client.closed(), (4403, "disconnected".to_owned()), "{runtime}");
         }
         let body = json!({ "session": "s-1", "code": 1008, "reason": "policy é" });
-        assert_eq!(
-            post(&postern, "/api/disconnect", &body).json(),
-            json!({ "disconnected": 1 }),
-            "{runtime}"
-        );
-        assert_eq!(closed(&mut of_session), (1008, "policy é".to_owned()), "{runtime}");
+        assert_eq!(postern.post("/api/disconnect", &body).json(), json!({ "disconnected": 1 }), "{runtime}");
+        assert_eq!(of_session.closed(), (1008, "policy é".to_owned()), "{runtime}");
         let body = json!({ "connection": number, "code": 4999, "reason": "" });
-        assert_eq!(
-            post(&postern, "/api/disconnect", &body).json(),
-            json!({ "disconnected": 1 }),
-            "{runtime}"
-        );
-        assert_eq!(closed(&mut of_number), (4999, String::new()), "{runtime}");
+        assert_eq!(postern.post("/api/disconnect", &body).json(), json!({ "disconnected": 1 }), "{runtime}");
+        assert_eq!(of_number.closed(), (4999, String::new()), "{runtime}");
         for body in [json!({ "user": "5" }), json!({ "session": "1" }), json!({ "connection": 999_999 })] {
-            let response = post(&postern, "/api/disconnect", &body);
+            let response = postern.post("/api/disconnect", &body);
             assert_eq!((response.status, response.json()), (200, json!({ "disconnected": 0 })), "{runtime}");
         }
         bystander.echo("still here");
@@ -255,28 +236,28 @@ fn message_is_sent_to_the_selected_connections() {
         let postern = Postern::start_with_control(runtime, &[("POSTERN_MAX_MESSAGE", "100000")]);
         let mut of_user = [connect(&postern, "1", None), connect(&postern, "1", Some("s-1"))];
         let mut bystander = connect(&postern, "2", None);
-        let response = post(&postern, "/api/send", &json!({ "user": "1", "text": "to both, é" }));
+        let response = postern.post("/api/send", &json!({ "user": "1", "text": "to both, é" }));
         assert_eq!((response.status, response.json()), (200, json!({ "sent": 2 })), "{runtime}");
         for client in &mut of_user {
             assert_eq!(client.receive(), Message::text("to both, é"), "{runtime}");
         }
         let body = json!({ "session": "s-1", "binary": "AAH+/w==" });
-        assert_eq!(post(&postern, "/api/send", &body).json(), json!({ "sent": 1 }), "{runtime}");
+        assert_eq!(postern.post("/api/send", &body).json(), json!({ "sent": 1 }), "{runtime}");
         assert_eq!(of_user[1].receive(), Message::binary(vec![0, 1, 0xfe, 0xff]), "{runtime}");
 
         // As long as a message may be, each character escaped; one more is one too many.
         let number = listed(&postern, "?user=2")[0]["connection"].clone();
         let long = "\"".repeat(100_000);
         let body = json!({ "connection": number, "text": long });
-        assert_eq!(post(&postern, "/api/send", &body).json(), json!({ "sent": 1 }), "{runtime}");
+        assert_eq!(postern.post("/api/send", &body).json(), json!({ "sent": 1 }), "{runtime}");
         assert_eq!(bystander.receive(), Message::text(long.clone()), "{runtime}");
-        let response = post(&postern, "/api/send", &json!({ "user": "1", "text": format!("{long}x") }));
+        let response = postern.post("/api/send", &json!({ "user": "1", "text": format!("{long}x") }));
         assert_eq!(response.status, 413, "{runtime}");
         assert_eq!(response.json()["error"]["code"], "message_too_large", "{runtime}");
 
-        let nobody = post(&postern, "/api/send", &json!({ "user": "3", "text": "hello?" }));
-        assert_eq!((nobody.status, nobody.json()), (200, json!({ "sent": 0 })), "{runtime}");
-        // Each went to whom it was meant for, and nothing else did.
+        let missing = postern.post("/api/send", &json!({ "user": "3", "text": "hello?" }));
+        assert_eq!((missing.status, missing.json()), (200, json!({ "sent": 0 })), "{runtime}");
+        // Each message was received by its recipients only.
         bystander.echo("alone");
         of_user[0].echo("alone");
     }
@@ -293,13 +274,13 @@ fn slow_recipient_is_closed_with_4413_and_does_not_delay_others() {
         let body = json!({ "user": "1", "text": "x".repeat(60_000) });
         // The kernels' buffers take some of it first.
         let mut sent = 0;
-        while post(&postern, "/api/send", &body).json() == json!({ "sent": 1 }) {
+        while postern.post("/api/send", &body).json() == json!({ "sent": 1 }) {
             sent += 1;
-            assert!(sent < 1_000, "{runtime}: nobody takes 60 MB");
+            assert!(sent < 1_000, "{runtime}: sockets take 60 MB");
             other.echo("quick");
         }
         assert_eq!(listed(&postern, "?user=1")[0]["closing"], true, "{runtime}");
-        // It gets all that was sent before, and then why there is no more.
+        // It receives all messages before the Close.
         for _ in 0..sent {
             let message = slow.receive();
             assert!(
@@ -307,11 +288,9 @@ fn slow_recipient_is_closed_with_4413_and_does_not_delay_others() {
                 "{runtime}: {message:?}"
             );
         }
-        assert_eq!(closed(&mut slow), (4413, "slow consumer".to_owned()), "{runtime}");
-        while slow.socket.read().is_ok() {}
+        assert_eq!(slow.closed(), (4413, "slow consumer".to_owned()), "{runtime}");
         postern.wait_for("code: 4413, side: server, reason: slow consumer");
-        let metrics = get(&postern, "/metrics").text();
-        assert!(metrics.contains("\npostern_slow_consumer_closes_total 1\n"), "{runtime}: {metrics}");
+        assert_eq!(postern.metric("postern_slow_consumer_closes_total"), Some(1.0), "{runtime}");
         other.echo("still here");
     }
 }

@@ -1,20 +1,20 @@
 //! Refusals, keys, slow clients, and the command `healthcheck`.
 
-use crate::{JSON, KEY, connect, get, wait_for};
+use crate::{JSON, KEY, connect, wait_for};
 use postern_tests::http::{self, Connection};
 use postern_tests::postern::{API_KEY, Postern, Runtime, command};
 use postern_tests::process::Process;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 /// A request, and the expected status, `error.code` and `Allow` of its answer.
 type Refused<'t> = (&'t str, &'t str, &'t [(&'t str, &'t str)], &'t str, u16, &'t str, Option<&'t str>);
 
 #[test]
-fn each_refusal_has_its_status_code_and_message() {
+fn refusal_has_its_status_code_and_message() {
     const WRONG: (&str, &str) = ("X-API-Key", "0123456789abcdef-the-key-of-others");
     const TEXT: (&str, &str) = ("Content-Type", "text/plain");
     let refused: &[Refused<'_>] = &[
@@ -69,14 +69,14 @@ fn each_refusal_has_its_status_code_and_message() {
 #[test]
 fn api_requires_one_of_its_keys() {
     for runtime in Runtime::BOTH {
-        // An empty value is none.
+        // An empty value is not a key.
         let postern = Postern::start_with_control(runtime, &[("POSTERN_API_KEY", "")]);
         for key in [&[KEY][..], &[]] {
             let response = http::request(postern.control(), "GET", "/api/info", key, b"").expect("an answer");
             assert_eq!(response.status, 403, "{runtime}: {response}");
             assert!(response.text().contains("POSTERN_API_KEY"), "{runtime}: {response}");
         }
-        assert_eq!(get(&postern, "/metrics").status, 200, "{runtime}");
+        assert_eq!(postern.get("/metrics").status, 200, "{runtime}");
 
         let file = tempfile::NamedTempFile::new().expect("a file");
         let other = "fedcba9876543210";
@@ -109,7 +109,7 @@ fn body_that_is_too_large_is_refused_before_it_is_read() {
         let mut chunked = Connection::open(postern.control()).expect("a connection");
         chunked.send(format!("{head}Transfer-Encoding: chunked\r\n\r\n").as_bytes()).expect("it is taken");
         let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
-        // 64 KiB and twice the longest message: the fourth is one too many, and what comes then may meet a reset.
+        // The limit is 64 KiB and twice the longest message. The fourth chunk exceeds it, and later bytes may cause a reset.
         for _ in 0..4 {
             let _ = chunked.send(chunk.as_bytes());
         }
@@ -123,7 +123,7 @@ fn slow_clients_of_the_control_port_do_not_delay_others() {
     for runtime in Runtime::BOTH {
         let postern = Postern::start_with_control(runtime, &[]);
         let mut client = connect(&postern, "1", None);
-        // Twice as many as there may be, half of them with half a request.
+        // Twice the limit of connections, half of them with an unfinished request.
         let idle: Vec<_> = (0..128)
             .map(|number| {
                 let mut stream = TcpStream::connect(postern.control()).expect("a connection");
@@ -135,8 +135,8 @@ fn slow_clients_of_the_control_port_do_not_delay_others() {
             .collect();
         let begun = Instant::now();
         for _ in 0..20 {
-            assert_eq!(get(&postern, "/livez").status, 200, "{runtime}");
-            assert_eq!(get(&postern, "/metrics").status, 200, "{runtime}");
+            assert_eq!(postern.get("/livez").status, 200, "{runtime}");
+            assert_eq!(postern.get("/metrics").status, 200, "{runtime}");
             client.echo("quick");
         }
         assert!(begun.elapsed() < Duration::from_secs(4), "{runtime}: {:?}", begun.elapsed());
@@ -144,7 +144,7 @@ fn slow_clients_of_the_control_port_do_not_delay_others() {
         for mut stream in idle {
             stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket takes a time limit");
             let mut answer = Vec::new();
-            // The end, or a reset of what was half said.
+            // The end, or a reset of an unfinished request.
             let _ = stream.read_to_end(&mut answer);
             assert!(!answer.starts_with(b"HTTP/1.1 200"), "{runtime}");
         }
@@ -177,23 +177,6 @@ fn connection_carries_several_requests_and_head_has_no_body() {
     }
 }
 
-#[test]
-fn start_with_a_taken_control_port_fails_with_one_line() {
-    for runtime in Runtime::BOTH {
-        let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = taken.local_addr().expect("an address").to_string();
-        let (mut command, _folder) = command(runtime);
-        command.env("POSTERN_LISTEN", "127.0.0.1:0").env("POSTERN_CONTROL", &address);
-        let mut postern = Process::spawn(&runtime.to_string(), &mut command).expect("it starts");
-        let status = postern.wait(Duration::from_secs(20)).expect("it ends");
-        assert_eq!(status.code(), Some(1), "{runtime}");
-        let lines = postern.lines();
-        assert_eq!(lines.len(), 1, "{runtime}: {lines:?}");
-        let expected = format!("POSTERN_CONTROL: cannot listen on {address}: address in use");
-        assert!(lines[0].contains(&expected), "{runtime}: {lines:?}");
-    }
-}
-
 /// Runs `healthcheck` with these arguments. Returns its exit code and its lines.
 #[track_caller]
 fn healthcheck(runtime: Runtime, control: &str, arguments: &[&str]) -> (Option<i32>, Vec<String>) {
@@ -213,10 +196,10 @@ fn healthcheck_prints_one_line_and_exits_with_0_or_1() {
         let ready = vec![r#"{"status":"ready"}"#.to_owned()];
         assert_eq!(healthcheck(runtime, &control, &[]), (Some(0), live.clone()), "{runtime}");
         assert_eq!(healthcheck(runtime, &control, &["--ready"]), (Some(0), ready), "{runtime}");
-        // Where it listens on all addresses, it is asked on this host.
+        // If it listens on all addresses, the command connects to this host.
         let everywhere = format!("0.0.0.0:{}", postern.control().port());
         assert_eq!(healthcheck(runtime, &everywhere, &[]), (Some(0), live.clone()), "{runtime}");
-        // The flag goes before the environment.
+        // The flag has priority over the environment.
         assert_eq!(
             healthcheck(runtime, "off", &["--control", &control]),
             (Some(0), live.clone()),
