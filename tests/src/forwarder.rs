@@ -1,4 +1,4 @@
-//! Adds header lines to an upgrade request on its way, for clients that cannot: the conformance suite sends none.
+//! Adds header lines to an upgrade request, for clients that cannot: the conformance suite does not send any.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -6,9 +6,8 @@ use std::thread;
 
 use crate::Failure;
 
-/// Listens on a free loopback port, and passes what comes there on to `to`: the first request head with `lines` added,
-/// everything else byte for byte. An end passes on as an end, so that the closing of either side is seen by the other
-/// at once. Works until the process ends.
+/// Listens on a free loopback port, and forwards each connection to `to`: the first request head with `lines` added, all other
+/// bytes unchanged. The end of either side is forwarded at once. Works until the process ends.
 ///
 /// `lines` are whole header lines without CR LF: `User-ID: 1`.
 pub fn start(to: SocketAddr, lines: &'static [&'static str]) -> Result<SocketAddr, Failure> {
@@ -16,7 +15,7 @@ pub fn start(to: SocketAddr, lines: &'static [&'static str]) -> Result<SocketAdd
     let address = listener.local_addr().map_err(Failure::while_doing("asking for the port"))?;
     thread::spawn(move || {
         for client in listener.incoming() {
-            // A connection that fails is the suite's to report: it misses an answer.
+            // The suite reports a failed connection, because it misses a response.
             thread::spawn(move || client.and_then(|client| forward(client, to, lines)));
         }
     });
@@ -51,10 +50,10 @@ fn forward(mut client: TcpStream, to: SocketAddr, lines: &[&str]) -> io::Result<
 /// Passes bytes on until `from` ends, then ends `to`'s writing side.
 fn pass(mut from: TcpStream, mut to: TcpStream) -> io::Result<()> {
     let copied = io::copy(&mut from, &mut to);
-    // Whoever is gone already needs no end.
+    // It fails if the other side has already disconnected.
     let _ = to.shutdown(Shutdown::Write);
     if copied.is_err() {
-        // The one side failed; the other must not wait for it.
+        // One side has failed, so the other must not wait for it.
         let _ = from.shutdown(Shutdown::Both);
     }
     copied.map(drop)

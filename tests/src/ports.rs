@@ -1,10 +1,9 @@
-//! Ports that nobody else will take between the choice and the use.
+//! Ports that no other process takes between their selection and their use.
 //!
-//! The usual way, to bind port 0 and close again, has a gap: until the child listens, the kernel may give the
-//! same port to another test or to an outgoing connection. Here the gap is closed on both sides. The candidates
-//! lie below the range that Linux takes ports for outgoing connections from (32768 and up), and a port is reserved
-//! by holding its UDP namesake: that leaves TCP free for the child, excludes every other test process, and ends
-//! with this process, however that ends.
+//! If a test binds port 0 and closes it, the kernel may give the same port to another test or to an outgoing connection before
+//! the child listens. Therefore the candidates are below the range of outgoing connections (32768 and up), and the UDP port of
+//! the same number is bound: TCP stays free for the child, other test processes skip the port, and the reservation ends with
+//! this process.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::ops::RangeInclusive;
@@ -13,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 
 /// A loopback address whose port is free now and stays reserved for this process.
 pub fn free() -> SocketAddr {
-    // Processes that run side by side start at different places and so rarely meet.
+    // Parallel processes start at different places, so they rarely collide.
     static NEXT: AtomicU16 = AtomicU16::new(0);
     static RESERVED: Mutex<Vec<UdpSocket>> = Mutex::new(Vec::new());
 
@@ -38,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_ports_differ_and_can_be_listened_on() {
+    fn ports_differ_and_are_free_for_tcp() {
         let (first, second) = (free(), free());
         assert_ne!(first, second);
         for address in [first, second] {
@@ -47,7 +46,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reserved_port_is_taken_for_every_other_process() {
+    fn reserved_port_cannot_be_reserved_again() {
         // Another process would see what a second socket of this one sees.
         assert!(UdpSocket::bind(free()).is_err());
     }

@@ -1,4 +1,4 @@
-//! The canary can fail: a secret that a child writes is found, with the file, the line and what it is.
+//! The canary finds a secret in the output of a child, and reports the file, the line and the kind.
 
 use std::env;
 use std::fs;
@@ -10,18 +10,18 @@ use postern_tests::binaries::Binary;
 use postern_tests::canary::{self, Kind};
 use postern_tests::process::{Process, Stream};
 
-/// Says what a child should write in place of what it writes else.
+/// The variable with the text that a child writes.
 const PLANT: &str = "CANARY_PLANT";
 
 const SECRET: &str = "correct-horse-battery-staple";
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A child that is given a secret and writes something; the secret, if a test below says so.
+/// A child that writes a text: a secret if one of the tests below sets it.
 #[test]
-fn a_child_with_a_secret_writes_a_line() {
+fn child_writes_a_line() {
     canary::secret(Kind::Token, SECRET);
-    let said = env::var(PLANT).unwrap_or_else(|_| "nothing to speak of".to_owned());
+    let said = env::var(PLANT).unwrap_or_else(|_| "nothing secret".to_owned());
     let mut command = Command::new("sh");
     command.args(["-c", "echo before; echo \"key: $SAID\"; echo \"key: $SAID\" >&2"]).env("SAID", &said);
     let mut child = Process::spawn("child", &mut command).expect("sh starts");
@@ -29,10 +29,10 @@ fn a_child_with_a_secret_writes_a_line() {
     assert_eq!(child.lines_of(Stream::Out), ["before".to_owned(), format!("key: {said}")]);
 }
 
-/// Runs that test in a process of its own with a folder for the canary, where its child writes `said`; then searches.
+/// Runs that test in another process with a folder for the canary, where its child writes `said`. Then searches the folder.
 fn search(folder: &Path, said: Option<&str>) -> Process {
     let mut test = Command::new(env::current_exe().expect("the path of this test"));
-    test.args(["--exact", "a_child_with_a_secret_writes_a_line"]).env(canary::VARIABLE, folder);
+    test.args(["--exact", "child_writes_a_line"]).env(canary::VARIABLE, folder);
     test.env_remove(PLANT).envs(said.map(|said| (PLANT, said)));
     let output = test.output().expect("this test runs again");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
@@ -43,7 +43,7 @@ fn search(folder: &Path, said: Option<&str>) -> Process {
 }
 
 #[test]
-fn a_planted_secret_is_found_and_not_shown() {
+fn secret_in_the_output_is_found_and_not_shown() {
     for (said, form) in [
         ("correct-horse-battery-staple", "as it is"),
         ("?x=correct-horse-battery-staple&y", "as it is"),
@@ -66,7 +66,7 @@ fn a_planted_secret_is_found_and_not_shown() {
         assert_eq!(found.len(), 2, "on standard output and on standard error: {:?}", canary.lines());
         for line in &found {
             assert!(line.contains("/child.") && line.contains(&format!(": a token {form}, ")), "{line}");
-            // Of three lines one is before them, and one of the two streams may be read first.
+            // One of three lines precedes them, and either stream may be read first.
             let number = line.split(".output:").nth(1).and_then(|rest| rest.split(':').next());
             assert!(["1", "2", "3"].map(Some).contains(&number), "{line}");
             assert!(!line.contains(said), "{line}");
@@ -75,33 +75,45 @@ fn a_planted_secret_is_found_and_not_shown() {
 }
 
 #[test]
-fn without_a_leak_nothing_is_found_and_little_is_not_taken_for_a_proof() {
+fn output_without_a_secret_has_no_leak_and_gaps_are_reported() {
     for said in [None, Some("correct-horse"), Some("another-horse-battery")] {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut canary = search(folder.path(), said);
         assert_eq!(canary.wait(PATIENCE).expect("it has ended").code(), Some(2), "{:?}", canary.lines());
         let lines = canary.lines().join("\n");
         assert!(lines.contains("3 lines, 0 leaks"), "{lines}");
-        for gap in ["no postern has logged at the most talkative level", "no cookie was used"] {
+        for gap in ["no postern has logged at the most verbose level", "no cookie was used"] {
             assert!(lines.contains(&format!("nothing is proved: {gap}")), "{lines}");
         }
     }
 }
 
 #[test]
-fn a_folder_that_no_run_has_filled_is_an_error() {
+fn folder_without_a_valid_list_is_an_error() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    for (path, complaint) in
-        [(folder.path().join("nowhere"), "No such file"), (folder.path().to_owned(), "No such file")]
+    fs::create_dir(folder.path().join("damaged")).expect("a folder");
+    fs::write(
+        folder.path().join("damaged/secrets"),
+        "token	not hexadecimal
+",
+    )
+    .expect("a file");
+    for (name, complaint) in
+        [("missing", "No such file"), ("", "No such file"), ("damaged", "the list of secrets is damaged")]
     {
         let mut canary = Command::new(Binary::Canary.path());
-        let mut canary = Process::spawn("canary", canary.arg(path)).expect("the canary starts");
+        let mut canary = Process::spawn("canary", canary.arg(folder.path().join(name))).expect("it starts");
         assert_eq!(canary.wait(PATIENCE).expect("it ends").code(), Some(2));
-        assert!(canary.lines().join("\n").contains(complaint), "{:?}", canary.lines());
+        assert!(
+            canary
+                .lines()
+                .join(
+                    "
+"
+                )
+                .contains(complaint),
+            "{:?}",
+            canary.lines()
+        );
     }
-    fs::write(folder.path().join("secrets"), "token\tnot hexadecimal\n").expect("a file");
-    let mut canary = Command::new(Binary::Canary.path());
-    let mut canary = Process::spawn("canary", canary.arg(folder.path())).expect("the canary starts");
-    assert_eq!(canary.wait(PATIENCE).expect("it ends").code(), Some(2));
-    assert!(canary.lines().join("\n").contains("the list of secrets is damaged"), "{:?}", canary.lines());
 }

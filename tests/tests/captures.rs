@@ -1,5 +1,4 @@
-//! All captured upgrade requests through the handshake: real bytes of five gateways, against a table that was
-//! argued by hand before this code was asked.
+//! All captured upgrade requests through the handshake: bytes of five gateways, and a table of their expected verdicts.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -10,7 +9,7 @@ use std::path::Path;
 use postern_core::handshake::{HandshakeConfig, HandshakeError, HeadReader, Peer, UpgradeRequest};
 use postern_core::{ConnectionId, Input};
 
-/// What the handshake made of one request.
+/// The verdict of the handshake on a request.
 #[derive(Debug, PartialEq, Eq)]
 struct Verdict {
     status: u16,
@@ -51,7 +50,7 @@ fn judge(bytes: &[u8], portion: usize) -> Verdict {
 }
 
 #[test]
-fn every_captured_request_gets_the_verdict_of_the_table() {
+fn captured_request_gets_the_verdict_of_the_table() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("captures");
     let table = fs::read_to_string(folder.join("expected.tsv")).expect("tests/captures/expected.tsv");
     let mut expected = BTreeMap::new();
@@ -70,7 +69,7 @@ fn every_captured_request_gets_the_verdict_of_the_table() {
         };
         assert!(
             expected.insert(file.to_owned(), (verdict, why)).is_none(),
-            "{file} stands in the table twice"
+            "{file} has two rows in the table"
         );
     }
 

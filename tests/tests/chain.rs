@@ -1,4 +1,4 @@
-//! `cargo chain`: what it prints works, and it leaves nothing behind.
+//! `cargo chain`: the printed commands work, and no process is left behind.
 
 use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
@@ -29,7 +29,7 @@ impl Ports {
     #[track_caller]
     fn assert_free(&self) {
         for address in self.0 {
-            TcpListener::bind(address).unwrap_or_else(|error| panic!("{address} is still taken: {error}"));
+            TcpListener::bind(address).unwrap_or_else(|error| panic!("{address} is still in use: {error}"));
         }
     }
 }
@@ -60,7 +60,7 @@ fn shell(script: &str) -> Process {
 
 /// The three printed commands, pasted into a shell one after the other.
 #[track_caller]
-fn the_printed_commands_work(flags: &[&str], postern: &str) {
+fn check_printed_commands(flags: &[&str], postern: &str) {
     let ports = Ports::reserve();
     let mut chain = spawn(&ports, flags);
     ready(&chain);
@@ -93,17 +93,13 @@ fn the_printed_commands_work(flags: &[&str], postern: &str) {
 }
 
 #[test]
-fn the_printed_commands_work_with_traefik_and_postern() {
-    the_printed_commands_work(&[], "postern");
+fn printed_commands_work_with_each_binary() {
+    check_printed_commands(&[], "postern");
+    check_printed_commands(&["--nginx", "--smol"], "postern-smol");
 }
 
 #[test]
-fn the_printed_commands_work_with_nginx_and_postern_smol() {
-    the_printed_commands_work(&["--nginx", "--smol"], "postern-smol");
-}
-
-#[test]
-fn each_gateway_routes_the_page_and_no_other_path() {
+fn gateways_route_the_page_and_no_other_path() {
     for gateway in Gateway::ALL {
         let (identity, postern) = (Identity::start(), Postern::start(Runtime::Mio, &[]));
         let (identity, postern) = (&identity, &postern);
@@ -119,13 +115,13 @@ fn each_gateway_routes_the_page_and_no_other_path() {
         assert_eq!(page.status, 200, "{gateway}: {page}");
         assert!(page.text().contains("<title>Postern"), "{gateway}: {page}");
         assert_eq!(get("/index.html").status, 404, "{gateway}");
-        // The page changes nothing about who may connect.
+        // The page does not change the authentication.
         assert_eq!(get("/ws").status, 401, "{gateway}");
     }
 }
 
 #[test]
-fn when_one_member_dies_the_others_end_and_it_is_named() {
+fn end_of_one_process_is_named_and_ends_the_others() {
     for name in ["identity", "postern", "traefik"] {
         let ports = Ports::reserve();
         let mut chain = spawn(&ports, &[]);
@@ -141,21 +137,21 @@ fn when_one_member_dies_the_others_end_and_it_is_named() {
     }
 }
 
-/// Takes a port that is reserved for us. The socket by which it was found to be free may live for another moment in a child
-/// that another test is just starting, until that is a program of its own.
+/// Listens on a reserved port. The socket that reserved it may exist for another moment in a child that another test is
+/// starting, until the child executes its program.
 fn hold(address: SocketAddr) -> TcpListener {
     let deadline = Instant::now() + PATIENCE;
     loop {
         match TcpListener::bind(address) {
             Ok(listener) => return listener,
-            Err(error) => assert!(Instant::now() < deadline, "{address} is reserved for us: {error}"),
+            Err(error) => assert!(Instant::now() < deadline, "{address} is reserved: {error}"),
         }
         thread::sleep(Duration::from_millis(10));
     }
 }
 
 #[test]
-fn a_port_that_is_taken_is_named_with_the_flag_that_moves_it() {
+fn port_in_use_is_named_with_its_flag() {
     for (taken, flag) in FLAGS.into_iter().enumerate() {
         let ports = Ports::reserve();
         let _holder = hold(ports.0[taken]);

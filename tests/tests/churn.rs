@@ -1,20 +1,17 @@
-//! Connections that end in each way there is, some thousands a second, leave nothing behind in either binary.
+//! Connections that end in every way, some thousands per second, leave nothing behind in either binary.
 //!
 //! `benches/churn` does the same a million times, with binaries as they are released.
 
-use std::fs;
 use std::process::Command;
 use std::thread;
 
 use postern_tests::binaries::Binary;
 use postern_tests::postern::{Postern, Runtime};
-use postern_tests::workspace;
+use postern_tests::settings_in;
 
 #[test]
 fn connections_that_have_ended_leave_nothing_behind() {
-    let file = fs::read_to_string(workspace::path("benches/churn.env")).expect("the settings");
-    let lines = file.lines().filter(|line| !line.starts_with('#'));
-    let settings: Vec<_> = lines.map(|line| line.split_once('=').expect("NAME=value")).collect();
+    let settings = settings_in("benches/churn.env");
     let key = settings.iter().find(|(name, _)| *name == "POSTERN_API_KEY").expect("a key").1;
     let check = |runtime| {
         let mut postern = Postern::start_with_control(runtime, &settings);
@@ -29,9 +26,9 @@ fn connections_that_have_ended_leave_nothing_behind() {
         assert!(output.status.success(), "{runtime}: {}", String::from_utf8_lossy(&said));
         assert!(postern.terminate().success(), "{runtime}");
     };
-    // Most of the time is spent in waiting for timeouts, so both wait at once.
+    // Most of the time is that of time-outs, so both binaries run at the same time.
     thread::scope(|scope| {
         let both = Runtime::BOTH.map(|runtime| scope.spawn(move || check(runtime)));
-        both.into_iter().for_each(|one| one.join().expect("nothing is left"));
+        both.into_iter().for_each(|one| one.join().expect("nothing is left behind"));
     });
 }

@@ -1,6 +1,6 @@
-//! The cases of the Autobahn test suite, an independent judge of RFC 6455 and RFC 7692, on both binaries.
+//! The Autobahn test suite, which checks the conformance to RFC 6455 and RFC 7692, on both binaries.
 //!
-//! Sections 1 to 10 run whole. Of sections 12 and 13 (compression), which take minutes, a subset runs;
+//! All cases of sections 1 to 10 run. Of sections 12 and 13 (compression), which take minutes, a subset runs;
 //! `CONFORMANCE=all` runs all of them.
 
 use std::collections::BTreeMap;
@@ -12,8 +12,8 @@ use postern_tests::postern::{Postern, Runtime};
 use postern_tests::process::Process;
 use postern_tests::{forwarder, provision};
 
-/// What the largest cases need: 9.1.6 sends 16 MiB, 9.3.1 a message in 65,536 fragments.
-/// The suite stumbles over text that goes uncompressed after compression was agreed on, so all of it is.
+/// The limits for the largest cases: 9.1.6 sends 16 MiB, 9.3.1 a message in 65,536 fragments. The suite does not accept
+/// uncompressed text after compression was negotiated, so all messages are compressed.
 const SETTINGS: [(&str, &str); 5] = [
     ("POSTERN_MAX_MESSAGE", "16MiB"),
     ("POSTERN_MAX_FRAGMENTS", "65536"),
@@ -22,7 +22,7 @@ const SETTINGS: [(&str, &str); 5] = [
     ("POSTERN_COMPRESSION_MIN", "0"),
 ];
 
-/// Both verdicts of each case: on its messages, and on how it closed.
+/// Both verdicts of each case: on its messages, and on its close.
 type Verdicts = BTreeMap<String, [String; 2]>;
 
 /// Runs the suite with `selection` against `postern`, and returns the verdicts.
@@ -35,7 +35,7 @@ fn run(postern: &Postern, selection: &[&str]) -> Verdicts {
     command.env("PYTHONPATH", package).args(["-c", "from kosoku._cli import main; main()", "-p", "2"]);
     command.args(selection).arg("-o").arg(folder.path()).arg(format!("{address}/ws"));
     let mut process = Process::spawn("kosoku", &mut command).expect("the suite starts");
-    // Its exit status says whether it liked what it saw; the report says more.
+    // The report has the results.
     process.wait(Duration::from_secs(1200)).expect("the suite ends");
 
     let report = fs::read(folder.path().join("index.json"));
@@ -47,7 +47,7 @@ fn run(postern: &Postern, selection: &[&str]) -> Verdicts {
     cases.map(|(id, case)| (id.clone(), [word(case, "behavior"), word(case, "behaviorClose")])).collect()
 }
 
-/// The cases that are not beyond reproach. NON-STRICT is not.
+/// The cases that have not passed, including NON-STRICT.
 fn offenders(verdicts: &Verdicts) -> Vec<(&String, &[String; 2])> {
     let is_fine = |verdict: &String| verdict == "OK" || verdict == "INFORMATIONAL";
     verdicts.iter().filter(|(_, verdicts)| !verdicts.iter().all(is_fine)).collect()
@@ -60,18 +60,18 @@ fn check(selection: &[&str], count: usize) {
         let verdicts = run(&postern, selection);
         let offenders = offenders(&verdicts);
         assert!(offenders.is_empty(), "{runtime}: {} of {}: {offenders:?}", offenders.len(), verdicts.len());
-        // An empty selection is no failure to the suite.
+        // The suite accepts an empty selection.
         assert_eq!(verdicts.len(), count, "{runtime}: {:?}", verdicts.keys());
     }
 }
 
 #[test]
-fn rfc_6455_to_the_letter() {
+fn rfc_6455_is_implemented_strictly() {
     check(&["-x", "12.*", "-x", "13.*"], 301);
 }
 
 #[test]
-fn rfc_7692_to_the_letter() {
+fn rfc_7692_is_implemented_strictly() {
     if std::env::var_os("CONFORMANCE").is_some_and(|which| which == "all") {
         return check(&["-i", "12.*", "-i", "13.*"], 216);
     }
@@ -83,7 +83,7 @@ fn rfc_7692_to_the_letter() {
 }
 
 #[test]
-fn the_suite_tells_a_server_that_does_not_conform() {
+fn suite_reports_a_server_that_does_not_conform() {
     let postern = Postern::start(Runtime::Mio, &[("POSTERN_MAX_MESSAGE", "1KiB")]);
     let verdicts = run(&postern, &["-i", "1.1.1", "-i", "9.1.1"]);
     let offenders: Vec<&str> = offenders(&verdicts).into_iter().map(|(id, _)| id.as_str()).collect();

@@ -48,7 +48,7 @@ const JOHN: [(&str, &str); 3] =
 /// The characters of a header's name other than letters, digits and `-` (RFC 9110 §5.6.2).
 const SEPARATORS: &str = "!#$%&'*+.^_`|~";
 
-/// John as the log shows him, with one header changed.
+/// John in the log, with one header changed.
 fn john_with(header: &str, shown: &str) -> Verdict {
     let show = |name: &str, usual: &str| if name == header { shown.to_owned() } else { usual.to_owned() };
     Verdict::Admitted(format!(

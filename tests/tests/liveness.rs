@@ -1,11 +1,10 @@
-//! Clients that are gone without having said so, and those that are merely quiet.
+//! Pings: lost connections are closed, and idle ones are not.
 
 use std::net::SocketAddr;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use postern_tests::chain::Chain;
-use postern_tests::gateway::Gateway;
+use postern_tests::chain::{Chain, through_each};
 use postern_tests::postern::{Postern, Runtime};
 use postern_tests::process::Process;
 use postern_tests::{provision, workspace};
@@ -14,14 +13,14 @@ use tungstenite::Message;
 
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// The longest that a client may be silent: its own interval may be a tenth longer.
+/// The longest time that a client may be silent: its interval may be a tenth longer.
 const LATEST: Duration = Duration::from_millis(1_100 + 500 + 1_000);
 
 const SETTINGS: [(&str, &str); 3] =
     [("POSTERN_PING_INTERVAL", "1s"), ("POSTERN_PONG_TIMEOUT", "500ms"), ("LOG_LEVEL", "debug")];
 
 #[test]
-fn who_answers_pings_stays_and_his_round_trip_is_known() {
+fn client_that_answers_pings_stays_connected_and_its_round_trip_is_logged() {
     for runtime in Runtime::BOTH {
         let postern = Postern::start(runtime, &SETTINGS);
         let mut open = postern.open();
@@ -29,7 +28,7 @@ fn who_answers_pings_stays_and_his_round_trip_is_known() {
             let begun = Instant::now();
             let ping = open.socket.read().expect("a ping");
             assert!(matches!(ping, Message::Ping(_)), "{runtime}: {ping:?}");
-            assert!(begun.elapsed() > INTERVAL / 2, "{runtime}: pinged though it is not quiet");
+            assert!(begun.elapsed() > INTERVAL / 2, "{runtime}: pinged although it is not idle");
             open.socket.flush().expect("the pong is taken");
             postern.wait_for("Pong from John Doe (123)");
         }
@@ -41,7 +40,7 @@ fn who_answers_pings_stays_and_his_round_trip_is_known() {
 }
 
 #[test]
-fn who_talks_is_not_pinged() {
+fn active_client_is_not_pinged() {
     for runtime in Runtime::BOTH {
         let postern = Postern::start(runtime, &SETTINGS);
         let mut open = postern.open();
@@ -52,12 +51,12 @@ fn who_talks_is_not_pinged() {
         }
         open.close();
         postern.wait_for("WebSocket connection closed for user John Doe (123)");
-        assert!(!postern.log().iter().any(|line| line.contains("Pong from")), "{runtime}");
+        assert_eq!(postern.count("Pong from"), 0, "{runtime}");
     }
 }
 
 #[test]
-fn who_does_not_answer_is_closed_with_4408() {
+fn client_that_does_not_answer_a_ping_is_closed_with_4408() {
     for runtime in Runtime::BOTH {
         let mut postern = Postern::start(runtime, &SETTINGS);
         let mut open = postern.open();
@@ -72,7 +71,7 @@ fn who_does_not_answer_is_closed_with_4408() {
 }
 
 #[test]
-fn with_an_interval_of_zero_nobody_is_pinged() {
+fn interval_of_zero_disables_pings() {
     for runtime in Runtime::BOTH {
         let postern =
             Postern::start(runtime, &[("POSTERN_PING_INTERVAL", "0"), ("POSTERN_PONG_TIMEOUT", "1ms")]);
@@ -93,29 +92,26 @@ fn idle_client(gateway: SocketAddr, token: &str) -> Process {
     Process::spawn("idle client", &mut command).expect("Python starts")
 }
 
-/// A process that is stopped, as a laptop that is shut: its kernel still takes what comes, and the gateway in front sees
-/// nothing wrong.
+/// The kernel of a stopped process still receives, as that of a suspended laptop may, so the gateway notices nothing.
 #[test]
-fn a_client_that_is_stopped_is_found_out_through_a_gateway() {
-    for gateway in Gateway::ALL {
-        for runtime in Runtime::BOTH {
-            let chain = Chain::start_with(gateway, runtime, &SETTINGS, &[]);
-            let token = chain.login("john@example.com");
-            let mut client = idle_client(chain.address(), &token);
-            client.wait_for_line(|line| line == "open", PATIENCE).expect("it opens");
-            // It answers while it can, and that goes through the gateway.
-            chain.postern.wait_for("Pong from John Doe (123)");
-            client.signal(Signal::STOP).expect("it is there");
-            let stopped = Instant::now();
-            let line = chain.postern.wait_for("WebSocket connection closed for user John Doe (123)");
-            let took = stopped.elapsed();
-            assert!(took < LATEST, "{gateway}, {runtime}: {took:?}");
-            assert!(line.contains(", code: 4408, "), "{gateway}, {runtime}: {line}");
-            // The gateway has brought it the Close.
-            client.signal(Signal::CONT).expect("it is there");
-            client.wait_for_line(|line| line == "4408", PATIENCE).expect("the Close arrives");
-        }
-    }
+fn stopped_client_behind_a_gateway_is_closed() {
+    through_each(|gateway, runtime| {
+        let chain = Chain::start_with(gateway, runtime, &SETTINGS, &[]);
+        let token = chain.login("john@example.com");
+        let mut client = idle_client(chain.address(), &token);
+        client.wait_for_line(|line| line == "open", PATIENCE).expect("it opens");
+        // Its pongs come through the gateway.
+        chain.postern.wait_for("Pong from John Doe (123)");
+        client.signal(Signal::STOP).expect("it is there");
+        let stopped = Instant::now();
+        let line = chain.postern.wait_for("WebSocket connection closed for user John Doe (123)");
+        let took = stopped.elapsed();
+        assert!(took < LATEST, "{gateway}, {runtime}: {took:?}");
+        assert!(line.contains(", code: 4408, "), "{gateway}, {runtime}: {line}");
+        // The gateway has passed on the Close.
+        client.signal(Signal::CONT).expect("it is there");
+        client.wait_for_line(|line| line == "4408", PATIENCE).expect("the Close arrives");
+    });
 }
 
 /// Ten times what a busy machine needs.

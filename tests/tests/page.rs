@@ -1,5 +1,5 @@
-//! The page of the development chain in a real browser, through each gateway: it logs in, connects in each way, shows what
-//! comes back and why a connection has ended.
+//! The page of the development chain in a real browser, through each gateway: it logs in, connects in each way, and shows the
+//! echoes and the reason of each end.
 
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
@@ -15,11 +15,11 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tungstenite::{Message, WebSocket};
 
-/// A browser with one page, which is driven by the DevTools protocol.
+/// A browser with one page, controlled by the DevTools protocol.
 struct Browser {
     socket: WebSocket<TcpStream>,
     next: u64,
-    /// What the browser has complained about, such as a violation of the page's policy.
+    /// Errors that the browser has logged, such as violations of the page's policy.
     complaints: Vec<String>,
     _process: Process,
     _folder: TempDir,
@@ -151,7 +151,7 @@ fn chain(gateway: Gateway, runtime: Runtime) -> (Running, Postern, Identity) {
 }
 
 #[test]
-fn a_user_logs_in_connects_in_each_way_and_sees_why_it_ends() {
+fn page_logs_in_connects_in_each_way_and_shows_why_a_connection_ended() {
     let mut browser = Browser::start();
     for (gateway, runtime) in Gateway::ALL.into_iter().zip(Runtime::BOTH.into_iter().cycle()) {
         let (running, postern, _identity) = chain(gateway, runtime);

@@ -1,5 +1,5 @@
-//! The metrics of both binaries, read by a real Prometheus and judged by its `promtool`; and what is shipped for it and
-//! for Grafana, which may name no metric that there is not.
+//! The metrics of both binaries, read by a real Prometheus and checked by its `promtool`; and the shipped alerts and dashboard,
+//! which name existing metrics only.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,13 +9,13 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use postern_tests::postern::{API_KEY, Postern, Runtime};
+use postern_tests::postern::{Postern, Runtime};
 use postern_tests::process::Process;
 use postern_tests::ws::Open;
 use postern_tests::{http, ports, provision, workspace};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-/// The metrics of a Postern: each sample with its labels, and its value.
+/// The metrics of a Postern: the value of each sample, whose name includes its labels.
 #[derive(Debug)]
 struct Metrics {
     text: String,
@@ -24,7 +24,7 @@ struct Metrics {
 
 #[track_caller]
 fn scrape(postern: &Postern) -> Metrics {
-    let response = postern.get("/metrics");
+    let response = http::request(postern.control(), "GET", "/metrics", &[], b"").expect("a response");
     assert_eq!(response.status, 200, "{response}");
     assert_eq!(response.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
     let text = response.text();
@@ -72,7 +72,7 @@ fn connect(postern: &Postern, user: &str) -> Open {
     postern.handshake().header("User-ID", user).open()
 }
 
-/// A Postern with something of everything to be counted.
+/// A Postern with connections, messages and refusals to count.
 fn busy(runtime: Runtime) -> (Postern, Vec<Open>) {
     let postern = Postern::start_with_control(runtime, &[("POSTERN_MAX_CONNECTIONS", "100")]);
     let mut clients = vec![connect(&postern, "1"), connect(&postern, "1"), connect(&postern, "2")];
@@ -88,7 +88,7 @@ fn busy(runtime: Runtime) -> (Postern, Vec<Open>) {
 }
 
 #[test]
-fn what_happens_is_counted_while_it_lasts_and_afterwards() {
+fn connections_messages_and_refusals_are_counted() {
     for runtime in Runtime::BOTH {
         let (postern, clients) = busy(runtime);
         let metrics =
@@ -119,7 +119,7 @@ fn what_happens_is_counted_while_it_lasts_and_afterwards() {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
         assert!((now.as_secs_f64() - started).abs() < 60.0, "{runtime}: {started}");
 
-        // What has been counted stays when its connections are gone.
+        // Counters keep the values of ended connections.
         clients.into_iter().for_each(Open::close);
         let metrics = wait_for(&postern, "postern_connections", 0.0);
         assert_eq!(metrics.value("postern_users"), 0.0, "{runtime}");
@@ -133,9 +133,9 @@ fn version() -> &'static str {
     env!("CARGO_PKG_VERSION")
 }
 
-/// What every process says of itself, by the names that Prometheus's client libraries agree on.
+/// The names are those of Prometheus's client libraries.
 #[test]
-fn the_process_says_what_it_uses() {
+fn process_metrics_have_the_resources_of_the_process() {
     for runtime in Runtime::BOTH {
         let (postern, clients) = busy(runtime);
         let metrics = scrape(&postern);
@@ -158,21 +158,21 @@ fn the_process_says_what_it_uses() {
         // A connection is a descriptor.
         let more: Vec<_> = (0..20).map(|_| connect(&postern, "5")).collect();
         let grown = scrape(&postern).value("process_open_fds");
-        // The three standard streams are descriptors, too. What `busy` has closed may have been open at the first scrape.
+        // The three standard streams are descriptors, too. Closed connections of `busy` may count in the first scrape.
         let known = clients.len() + more.len() + 3;
         assert!(grown >= known as f64, "{runtime}: {files}, then {grown}, with {known} known ones");
         drop((clients, more));
     }
 }
 
-/// One worker that has all the work shows, and all of them together are what is said of the process.
+/// The values of the workers differ, and their sums are those of the process.
 #[test]
-fn each_worker_says_what_it_has_to_do() {
+fn worker_metrics_have_the_load_of_each_worker() {
     for runtime in Runtime::BOTH {
         let postern = Postern::start_with_control(runtime, &[("POSTERN_WORKERS", "2")]);
         let workers = if runtime == Runtime::Mio { vec!["0", "1"] } else { vec!["0"] };
         let mut clients = [connect(&postern, "1"), connect(&postern, "2")];
-        // Only the first has something to say.
+        // Only the first client sends messages.
         (0..50).for_each(|_| clients[0].echo("Hello"));
         let metrics = wait_for(&postern, "postern_messages_received_total", 50.0);
         let of = |metric: &str| -> Vec<f64> {
@@ -193,39 +193,37 @@ fn each_worker_says_what_it_has_to_do() {
 }
 
 #[test]
-fn messages_of_the_api_are_counted_by_what_became_of_them() {
+fn messages_of_the_api_are_counted_by_outcome() {
     for runtime in Runtime::BOTH {
         let postern = Postern::start_with_control(runtime, &[]);
         let _clients = [connect(&postern, "1"), connect(&postern, "1")];
-        let send = |body: &str| {
-            let headers = [("X-API-Key", API_KEY), ("Content-Type", "application/json")];
-            let path = "/api/send";
-            http::request(postern.control(), "POST", path, &headers, body.as_bytes())
-                .expect("an answer")
-                .status
-        };
-        assert_eq!(send(r#"{"user":"1","text":"a"}"#), 200, "{runtime}");
-        assert_eq!((0..2).map(|_| send(r#"{"user":"9","text":"a"}"#)).sum::<u16>(), 400, "{runtime}");
-        let bad = [r#"{"user":"1"}"#, "{", r#"{"text":"a"}"#];
-        assert!(bad.iter().all(|body| send(body) == 400), "{runtime}");
-        let metrics = scrape(&postern);
+        for (body, status) in [
+            (json!({ "user": "1", "text": "a" }), 200),
+            (json!({ "user": "9", "text": "a" }), 200),
+            (json!({ "user": "9", "text": "a" }), 200),
+            (json!({ "user": "1" }), 400),
+            (json!({ "text": "a" }), 400),
+            (json!([]), 400),
+        ] {
+            assert_eq!(postern.post("/api/send", &body).status, status, "{runtime}: {body}");
+        }
         for (outcome, count) in [("delivered", 1.0), ("no_connection", 2.0), ("refused", 3.0)] {
             let sample = format!("postern_api_sends_total{{outcome=\"{outcome}\"}}");
-            assert_eq!(metrics.value(&sample), count, "{runtime}: {outcome}");
+            assert_eq!(postern.metric(&sample), Some(count), "{runtime}: {outcome}");
         }
     }
 }
 
 #[test]
-fn who_believes_every_peer_shows_it() {
+fn trust_in_every_peer_is_a_metric() {
     for runtime in Runtime::BOTH {
         let postern = Postern::start_with_control(runtime, &[("POSTERN_TRUSTED_PROXIES", "any")]);
-        assert_eq!(scrape(&postern).value("postern_trusts_any_proxy"), 1.0, "{runtime}");
+        assert_eq!(postern.metric("postern_trusts_any_proxy"), Some(1.0), "{runtime}");
     }
 }
 
 #[test]
-fn limits_that_are_met_are_counted() {
+fn exceeded_limits_are_counted() {
     for runtime in Runtime::BOTH {
         let settings = [
             ("POSTERN_MAX_CONNECTIONS_PER_USER", "1"),
@@ -247,9 +245,9 @@ fn limits_that_are_met_are_counted() {
     }
 }
 
-/// No label tells who a user is, and no number of users makes more time series.
+/// No label names a user, and the number of time series does not depend on the number of users.
 #[test]
-fn there_are_as_many_time_series_for_many_users_as_for_one() {
+fn number_of_time_series_does_not_depend_on_users() {
     for runtime in Runtime::BOTH {
         let postern = Postern::start_with_control(runtime, &[]);
         let count = |expected: f64| {
@@ -266,7 +264,7 @@ fn there_are_as_many_time_series_for_many_users_as_for_one() {
 }
 
 #[test]
-fn promtool_finds_nothing_to_complain_about() {
+fn promtool_accepts_the_metrics() {
     let promtool = provision::prometheus().expect("promtool").join("promtool");
     for runtime in Runtime::BOTH {
         let (postern, _clients) = busy(runtime);
@@ -287,7 +285,7 @@ fn promtool_finds_nothing_to_complain_about() {
 }
 
 #[test]
-fn the_alerts_speak_when_they_should_and_only_then() {
+fn alerts_fire_as_their_unit_tests_say() {
     let promtool = provision::prometheus().expect("promtool").join("promtool");
     for arguments in [
         ["check", "rules", "deploy/prometheus/alerts.yml"],
@@ -305,7 +303,7 @@ fn the_alerts_speak_when_they_should_and_only_then() {
 }
 
 #[test]
-fn what_is_shipped_names_no_metric_that_there_is_not() {
+fn alerts_and_dashboard_name_existing_metrics() {
     let names = scrape(&Postern::start_with_control(Runtime::Mio, &[])).names();
     assert_eq!(names, scrape(&Postern::start_with_control(Runtime::Smol, &[])).names());
     let mut used = BTreeSet::new();
@@ -331,7 +329,7 @@ fn what_is_shipped_names_no_metric_that_there_is_not() {
     assert!(panels.iter().all(|panel| panel["targets"][0]["expr"].is_string()));
 }
 
-/// Asks Prometheus, until the answer has a value.
+/// Queries Prometheus until the result has a value.
 #[track_caller]
 fn query(prometheus: std::net::SocketAddr, expression: &str) -> f64 {
     let encoded: String = expression.bytes().map(|byte| format!("%{byte:02x}")).collect();
@@ -352,7 +350,7 @@ fn query(prometheus: std::net::SocketAddr, expression: &str) -> f64 {
 }
 
 #[test]
-fn a_real_prometheus_reads_both_by_the_configuration_that_is_shipped() {
+fn real_prometheus_scrapes_both_binaries_with_the_shipped_configuration() {
     let program = provision::prometheus().expect("Prometheus").join("prometheus");
     let posterns = Runtime::BOTH.map(busy);
     let folder = tempfile::tempdir().expect("a folder");
@@ -391,7 +389,7 @@ fn a_real_prometheus_reads_both_by_the_configuration_that_is_shipped() {
     assert!(Path::new(folder.path()).join("data").exists());
 }
 
-/// The text with one part replaced, which must be there.
+/// Replaces a part of a text.
 #[track_caller]
 fn change(text: &str, from: &str, to: &str) -> String {
     assert!(text.contains(from), "{from} is not in\n{text}");

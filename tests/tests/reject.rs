@@ -1,4 +1,4 @@
-//! `POSTERN_REJECT=close`: refusals that a page can see, with real clients, on both binaries and through both gateways.
+//! `POSTERN_REJECT=close`: refusals that a page can see, with client libraries, on both binaries and through each gateway.
 
 use std::process::Command;
 use std::time::Duration;
@@ -6,18 +6,18 @@ use std::time::Duration;
 use async_tungstenite::tungstenite::Message;
 use async_tungstenite::tungstenite::client::IntoClientRequest;
 use async_tungstenite::tungstenite::http::HeaderValue;
-use async_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use postern_tests::chain::Chain;
+use postern_tests::frames::rest;
 use postern_tests::gateway::Gateway;
 use postern_tests::postern::{Postern, Runtime};
-use postern_tests::process::{Process, Stream};
+use postern_tests::process::Process;
 use postern_tests::{provision, workspace};
 use smol::stream::StreamExt;
 
 const CLOSE: (&str, &str) = ("POSTERN_REJECT", "close");
 
-/// What async-tungstenite is told by a Postern that it asks with these headers.
-fn told(postern: &Postern, headers: &[(&'static str, &'static str)]) -> (u16, String) {
+/// The code and the reason of the Close that async-tungstenite receives for a request with these headers.
+fn close_frame(postern: &Postern, headers: &[(&'static str, &'static str)]) -> (u16, String) {
     let url = format!("ws://{}/ws", postern.address());
     let mut request = url.into_client_request().expect("a good URL");
     for (name, value) in headers {
@@ -30,7 +30,7 @@ fn told(postern: &Postern, headers: &[(&'static str, &'static str)]) -> (u16, St
         let message = socket.next().await.expect("a close frame").expect("a good one");
         let Message::Close(Some(frame)) = message else { panic!("not a close frame: {message:?}") };
         // The client has answered by now, and the server ends the connection at once.
-        assert!(socket.next().await.is_none(), "nothing comes behind a close frame");
+        assert!(socket.next().await.is_none(), "nothing follows a Close");
         (frame.code.into(), frame.reason.as_str().to_owned())
     };
     let late = async {
@@ -41,13 +41,13 @@ fn told(postern: &Postern, headers: &[(&'static str, &'static str)]) -> (u16, St
 }
 
 #[test]
-fn async_tungstenite_is_told_why_by_a_close_frame() {
+fn async_tungstenite_gets_a_close_with_the_reason() {
     for runtime in Runtime::BOTH {
         let postern = Postern::start(runtime, &[CLOSE]);
-        assert_eq!(told(&postern, &[]), (4401, "identity_missing".to_owned()), "{runtime}");
+        assert_eq!(close_frame(&postern, &[]), (4401, "identity_missing".to_owned()), "{runtime}");
         let foreign = [("user-id", "123"), ("origin", "https://evil.test")];
-        assert_eq!(told(&postern, &foreign), (4403, "origin_not_allowed".to_owned()), "{runtime}");
-        // The log names what was said: nobody has seen a status.
+        assert_eq!(close_frame(&postern, &foreign), (4403, "origin_not_allowed".to_owned()), "{runtime}");
+        // The log has the code of the Close instead of a status.
         for (code, why) in [(4401, "identity_missing"), (4403, "origin_not_allowed")] {
             let line = postern.wait_for(&format!("WebSocket upgrade refused - {code} "));
             assert!(line.contains(&format!(", close_code: {code}, code: {why}, ")), "{line}");
@@ -56,17 +56,19 @@ fn async_tungstenite_is_told_why_by_a_close_frame() {
 
         let settings = [CLOSE, ("POSTERN_TRUSTED_PROXIES", "192.0.2.1")];
         let strict = Postern::start(runtime, &settings);
-        assert_eq!(told(&strict, &[("user-id", "123")]), (4403, "peer_not_trusted".to_owned()), "{runtime}");
+        assert_eq!(
+            close_frame(&strict, &[("user-id", "123")]),
+            (4403, "peer_not_trusted".to_owned()),
+            "{runtime}"
+        );
         for postern in [postern, strict] {
-            assert!(
-                !postern.log().iter().any(|line| line.contains("established") || line.contains("closed"))
-            );
+            assert_eq!((postern.count("established"), postern.count("closed")), (0, 0));
         }
     }
 }
 
 #[test]
-fn the_node_client_is_told_although_it_wants_a_subprotocol() {
+fn node_client_with_a_subprotocol_gets_a_close_with_the_reason() {
     let package = provision::node_ws().expect("the Node client");
     for runtime in Runtime::BOTH {
         let postern = Postern::start(runtime, &[CLOSE]);
@@ -76,12 +78,12 @@ fn the_node_client_is_told_although_it_wants_a_subprotocol() {
         let mut node = Process::spawn("node", node.env("NODE_PATH", &package)).expect("the client starts");
         node.wait(Duration::from_secs(20)).expect("the visit ends");
         assert_eq!(node.lines(), ["4401 identity_missing"], "{runtime}");
-        assert!(!postern.log().join("\n").contains("a.b.c"));
+        assert_eq!(postern.count("a.b.c"), 0, "{runtime}");
     }
 }
 
 #[test]
-fn what_is_no_upgrade_or_not_about_the_user_stays_a_status() {
+fn other_refusals_have_a_status() {
     for runtime in Runtime::BOTH {
         let postern = Postern::start(runtime, &[CLOSE, ("LOG_LEVEL", "debug")]);
         let to = || postern.handshake();
@@ -99,7 +101,7 @@ fn what_is_no_upgrade_or_not_about_the_user_stays_a_status() {
 }
 
 #[test]
-fn a_gateway_passes_the_close_frame_on() {
+fn gateways_pass_on_the_close() {
     for (gateway, runtime) in [
         (Gateway::Traefik, Runtime::Mio),
         (Gateway::Nginx, Runtime::Smol),
@@ -111,28 +113,20 @@ fn a_gateway_passes_the_close_frame_on() {
         let handshake = chain.handshake().subprotocols(&["bearer", &token]);
         let mut open = handshake.clone().header("Origin", "https://evil.test").open();
         assert_eq!(open.response.header("sec-websocket-protocol"), "bearer");
-        let Message::Close(Some(frame)) = open.receive() else { panic!("{gateway}: a close frame expected") };
-        assert_eq!((frame.code, frame.reason.as_str()), (CloseCode::from(4403), "origin_not_allowed"));
+        assert_eq!(open.closed(), (4403, "origin_not_allowed".to_owned()), "{gateway}");
         chain.visit_as_john(handshake.open());
-        let log = chain.postern.log().join("\n");
-        assert_eq!(log.matches("established").count(), 1, "{gateway}: {log}");
+        assert_eq!(chain.postern.count("established"), 1, "{gateway}");
         chain.assert_no_secrets_logged();
     }
 }
 
-/// A page that never ends its side is not waited for longer than for any Close.
 #[test]
-fn a_client_that_does_not_answer_is_dropped() {
+fn client_that_does_not_answer_the_close_is_dropped() {
     for runtime in Runtime::BOTH {
-        let postern = Postern::start(runtime, &[CLOSE, ("POSTERN_CLOSE_TIMEOUT", "200ms")]);
-        let open = postern.handshake().open();
-        let mut stream = open.socket.get_ref();
-        let mut rest = Vec::new();
-        // What is left of the frame, then the end, well within the ten seconds that a read may take.
-        std::io::Read::read_to_end(&mut stream, &mut rest).expect("the end comes in time");
-        drop(open);
-        let mut postern = postern;
+        let mut postern = Postern::start(runtime, &[CLOSE, ("POSTERN_CLOSE_TIMEOUT", "200ms")]);
+        // The client does not end its side, and the time-out of its socket is ten seconds.
+        rest(&mut postern.handshake().open().into_stream());
         assert!(postern.terminate().success());
-        assert!(postern.process.lines_of(Stream::Out).iter().any(|line| line.contains("refused - 4401")));
+        assert_eq!(postern.count("refused - 4401"), 1, "{runtime}");
     }
 }

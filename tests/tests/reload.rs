@@ -1,5 +1,5 @@
-//! `deploy/dev`: a change of the source is served on the same port, what does not compile changes nothing, and nothing
-//! is left behind. The source is a copy, so that it can be changed.
+//! `deploy/dev`: a changed source is served on the same port, an invalid one changes nothing, and no process is left behind.
+//! The test changes a copy of the source.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -13,17 +13,16 @@ use postern_tests::postern::Runtime;
 use postern_tests::process::{Ending, Process};
 use postern_tests::ws::{Handshake, Outcome};
 use postern_tests::{ports, workspace};
-use tungstenite::Message;
 
-/// What Postern says to whom no gateway has vouched for; and what stands there after the change.
+/// The message of a refusal, before and after the change.
 const BEFORE: &str = "no user id: the gateway did not vouch for a user";
-const AFTER: &str = "nobody has said who you are";
+const AFTER: &str = "the message after the change";
 
-/// A build of three crates beside all other tests.
+/// A build of three crates during all other tests.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 #[test]
-fn a_change_of_the_source_is_served_on_the_same_port() {
+fn changed_source_is_served_on_the_same_port() {
     let copy = tempfile::tempdir().expect("a temporary folder");
     for item in [
         "Cargo.toml",
@@ -42,31 +41,30 @@ fn a_change_of_the_source_is_served_on_the_same_port() {
     copy_all(&workspace::path("benches/src"), &copy.path().join("benches/src"));
     copy_all(&workspace::path("benches/benches"), &copy.path().join("benches/benches"));
 
-    // The second one begins with what the first one has changed, and changes it back.
+    // The second binary reverts the change of the first.
     for (runtime, before, after) in [(Runtime::Mio, BEFORE, AFTER), (Runtime::Smol, AFTER, BEFORE)] {
         let address = ports::free();
         let mut dev = start(runtime, copy.path(), address);
-        wait_until_told(address, before, &dev);
+        wait_until_served(address, before, &dev);
         let mut client = Handshake::to(address).as_john().open();
         client.echo("before");
 
         let refusals = copy.path().join("core/src/handshake/error.rs");
         let good = fs::read_to_string(&refusals).expect("it is there");
         assert!(good.contains(before), "the line to change is elsewhere");
-        fs::write(&refusals, "this is no Rust").expect("it can be written");
+        fs::write(&refusals, "this is not Rust").expect("it can be written");
         dev.wait_for_line(|line| line.contains("could not compile"), PATIENCE).expect("the compiler says so");
         client.echo("what does not compile changes nothing");
 
         fs::write(&refusals, good.replace(before, after)).expect("it can be written");
-        wait_until_told(address, after, &dev);
-        let Message::Close(Some(frame)) = client.receive() else { panic!("no close frame") };
-        assert_eq!(u16::from(frame.code), 1012, "{runtime}");
+        wait_until_served(address, after, &dev);
+        assert_eq!(client.close_code(), 1012, "{runtime}");
         Handshake::to(address).as_john().open().echo("after");
 
         let status = dev.terminate(PATIENCE).expect("it ends");
         assert_eq!(status.code(), Some(143), "{runtime}");
         let connected = std::net::TcpStream::connect(address);
-        assert!(connected.is_err(), "{runtime}: somebody is left who listens");
+        assert!(connected.is_err(), "{runtime}: a process still listens");
     }
 }
 
@@ -79,7 +77,7 @@ fn start(runtime: Runtime, copy: &Path, address: SocketAddr) -> Process {
     }
     without_package(&mut command);
     command
-        // What others have built already is taken from there; what is built of the copy goes to a place of its own.
+        // Dependencies come from the workspace's target folder. The build of the copy has its own.
         .env("CARGO_BUILD_BUILD_DIR", workspace::path("target"))
         .env("CARGO_TARGET_DIR", copy.join("target"))
         .env("PORT", address.port().to_string())
@@ -89,9 +87,9 @@ fn start(runtime: Runtime, copy: &Path, address: SocketAddr) -> Process {
     Process::spawn(&format!("dev-{runtime}"), &mut command).expect("it starts").ending(Ending::Terminate)
 }
 
-/// Asks without a user until the refusal has this text.
+/// Connects without a user until the refusal has this text.
 #[track_caller]
-fn wait_until_told(address: SocketAddr, text: &str, dev: &Process) {
+fn wait_until_served(address: SocketAddr, text: &str, dev: &Process) {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Ok(Outcome::Refused(answer)) = Handshake::to(address).send()
@@ -104,7 +102,7 @@ fn wait_until_told(address: SocketAddr, text: &str, dev: &Process) {
     }
 }
 
-/// Copies a file, or a folder with all that is in it.
+/// Copies a file or a folder.
 fn copy_all(from: &Path, to: &Path) {
     if from.is_dir() {
         fs::create_dir_all(to).expect("it can be created");

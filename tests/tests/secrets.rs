@@ -1,8 +1,7 @@
-//! What may not be logged is not, on both binaries, in both formats, at the most talkative level: whatever a request
-//! looks like and however it ends, nothing secret of it stands in the log; nothing secret of the settings does; and of
-//! addresses and messages what the settings say.
+//! No secret is logged, on both binaries, in both formats, at the most verbose level: neither of valid and invalid requests nor
+//! of the settings. Addresses and messages are logged as the settings say.
 //!
-//! `.ci/canary` asks the same of all other tests.
+//! `.ci/canary` searches the output of all other tests.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -19,25 +18,27 @@ use tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 use tungstenite::protocol::frame::{CloseFrame, Frame};
 use tungstenite::{Bytes, Message};
 
-const FORMATS: [&str; 2] = ["term", "json"];
+fn binaries_and_formats() -> impl Iterator<Item = (Runtime, &'static str)> {
+    Runtime::BOTH.into_iter().flat_map(|runtime| ["term", "json"].map(|format| (runtime, format)))
+}
 
 /// The secrets of one test.
 #[derive(Default)]
 struct Secrets(Vec<Secret>);
 
 impl Secrets {
-    /// One that nobody has used before.
+    /// A new one.
     fn mint(&mut self, kind: Kind) -> String {
         self.keep(kind, canary::mint(kind))
     }
 
-    /// One that has been made elsewhere.
+    /// Adds an existing one.
     fn keep(&mut self, kind: Kind, secret: String) -> String {
         self.0.push(Secret { kind, bytes: secret.clone().into_bytes() });
         secret
     }
 
-    /// Fails if one of them, or a part of one, stands in these lines.
+    /// Fails if these lines contain one of them, or a part of one.
     #[track_caller]
     fn assert_absent(&self, lines: &[String]) {
         let text = lines.join("\n");
@@ -48,8 +49,8 @@ impl Secrets {
     }
 }
 
-/// A request that has a secret wherever one can be.
-fn laden(secrets: &mut Secrets, postern: SocketAddr) -> Handshake {
+/// A request with a secret in each place for one.
+fn with_secrets(secrets: &mut Secrets, postern: SocketAddr) -> Handshake {
     let mut mint = |kind| secrets.mint(kind);
     let query = format!("access_token={}&room={}", mint(Kind::Token), mint(Kind::Query));
     Handshake::to(postern)
@@ -69,8 +70,8 @@ fn laden(secrets: &mut Secrets, postern: SocketAddr) -> Handshake {
         .header("Referer", &format!("https://app.example/?code={}", mint(Kind::Query)))
 }
 
-/// A secret where no gateway would put it: in the path, a name, a method, a line that is none.
-fn misshapen(secrets: &mut Secrets, good: &Handshake) -> Vec<Vec<u8>> {
+/// Requests with a secret in an unusual place: in the path, a name, a method, an invalid line.
+fn malformed(secrets: &mut Secrets, good: &Handshake) -> Vec<Vec<u8>> {
     let text = String::from_utf8(good.bytes()).expect("a head of ASCII");
     let mut mint = || secrets.mint(Kind::Token);
     let replace = |from: &str, to: &str| {
@@ -112,10 +113,10 @@ fn misshapen(secrets: &mut Secrets, good: &Handshake) -> Vec<Vec<u8>> {
         with(&format!("Sec-WebSocket-Protocol: {}, bearer", mint())),
         with(&format!("Sec-WebSocket-Protocol: base64url.bearer.authorization.k8s.io.{}", mint())),
         with(&format!("Sec-WebSocket-Extensions: permessage-deflate; {}={}", mint(), mint())),
-        // More than a head may have.
+        // Above the limits of a head.
         with(&format!("Cookie: access_token={}", mint().repeat(600))),
         with(&format!("X: {}\r\n", mint()).repeat(120)),
-        // What is no request at all: TLS, HTTP/2, the PROXY protocol, and noise.
+        // Bytes that are not a request: TLS, HTTP/2, the PROXY protocol, and noise.
         format!("\x16\x03\x01\x02\0\x01\0\x01\u{7c}\x03\x03{}", mint()).into_bytes(),
         format!("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n{}", mint()).into_bytes(),
         format!("PROXY TCP4 {} 127.0.0.1 1 2\r\n{text}", mint()).into_bytes(),
@@ -124,26 +125,26 @@ fn misshapen(secrets: &mut Secrets, good: &Handshake) -> Vec<Vec<u8>> {
     ]
 }
 
-/// Sends bytes, and reads whatever comes until the end.
+/// Sends bytes, and reads until the end.
 #[track_caller]
 fn send(to: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     let mut stream = TcpStream::connect(to).expect("it listens");
     stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
     canary::request(bytes);
-    // Who is refused early may find that nobody reads the rest, or that the answer was overtaken by a reset.
+    // After an early refusal, Postern may not read the rest, and the client may receive a reset.
     let _ = stream.write_all(bytes).and_then(|()| stream.shutdown(Shutdown::Write));
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
     answer
 }
 
-/// A Postern that says as much as it can, with these settings beside its defaults.
-fn talkative(runtime: Runtime, format: &str, settings: &[(&str, &str)]) -> Postern {
+/// A Postern that logs as much as possible, with these settings.
+fn verbose(runtime: Runtime, format: &str, settings: &[(&str, &str)]) -> Postern {
     let most = [("LOG_LEVEL", "trace"), ("LOG_FORMAT", format), ("POSTERN_LOG_MESSAGES", "full")];
     Postern::start(runtime, &[&most[..], settings].concat())
 }
 
-/// Ends it, and returns all it has written.
+/// Stops it, and returns its output.
 #[track_caller]
 fn written(mut postern: Postern) -> Vec<String> {
     assert!(postern.terminate().success());
@@ -151,10 +152,8 @@ fn written(mut postern: Postern) -> Vec<String> {
 }
 
 #[test]
-fn nothing_secret_of_a_request_is_logged_however_it_ends() {
-    for (runtime, format) in
-        Runtime::BOTH.into_iter().flat_map(|runtime| FORMATS.map(|format| (runtime, format)))
-    {
+fn secrets_of_a_request_are_not_logged() {
+    for (runtime, format) in binaries_and_formats() {
         for reject in ["http", "close"] {
             let mut secrets = Secrets::default();
             let (old, new) = (secrets.mint(Kind::ProxySecret), secrets.mint(Kind::ProxySecret));
@@ -165,9 +164,9 @@ fn nothing_secret_of_a_request_is_logged_however_it_ends() {
                 ("POSTERN_COMPRESSION", "on"),
                 ("POSTERN_HANDSHAKE_TIMEOUT", "500ms"),
             ];
-            let postern = talkative(runtime, format, &settings);
+            let postern = verbose(runtime, format, &settings);
             let to = postern.address();
-            let request = laden(&mut secrets, to);
+            let request = with_secrets(&mut secrets, to);
             let proved = request.clone().header("X-Postern-Secret", &new);
 
             let mut open = proved.clone().as_john().open();
@@ -188,13 +187,13 @@ fn nothing_secret_of_a_request_is_logged_however_it_ends() {
             ]
             .map(|handshake| handshake.bytes())
             .into();
-            refused.extend(misshapen(&mut secrets, &proved.clone().as_john()));
+            refused.extend(malformed(&mut secrets, &proved.clone().as_john()));
             for bytes in &refused {
                 let answer = send(to, bytes);
                 let is_answer = answer.is_empty() || answer.starts_with(b"HTTP/1.1 ");
                 assert!(is_answer, "{runtime}: {}", answer.escape_ascii());
             }
-            // A head that is never whole: its sender leaves, or waits until its time is up.
+            // An unfinished head: its sender disconnects, or waits for the time-out.
             let bytes = proved.bytes();
             let half = bytes.split_at(bytes.len() - 3).0;
             send(to, half);
@@ -215,14 +214,12 @@ fn nothing_secret_of_a_request_is_logged_however_it_ends() {
     }
 }
 
-/// A message is logged when it is one. What ends a connection, and what is no message, is not.
+/// Only valid messages are logged.
 #[test]
-fn nothing_is_logged_of_messages_that_are_refused_nor_of_control_frames() {
-    for (runtime, format) in
-        Runtime::BOTH.into_iter().flat_map(|runtime| FORMATS.map(|format| (runtime, format)))
-    {
+fn refused_messages_and_control_frames_are_not_logged() {
+    for (runtime, format) in binaries_and_formats() {
         let mut secrets = Secrets::default();
-        let postern = talkative(runtime, format, &[("POSTERN_MAX_MESSAGE", "1KiB")]);
+        let postern = verbose(runtime, format, &[("POSTERN_MAX_MESSAGE", "1KiB")]);
         let mut mint = || secrets.mint(Kind::Message);
         let (ping, pong, reason) = (mint(), mint(), mint());
         let text = |text: String| Frame::message(text, OpCode::Data(Data::Text), true);
@@ -249,15 +246,15 @@ fn nothing_is_logged_of_messages_that_are_refused_nor_of_control_frames() {
             open.send(Message::Ping(Bytes::from(ping.clone())));
             open.send(Message::Pong(Bytes::from(pong.clone())));
             for frame in frames {
-                // The first may have ended it already.
+                // The first frame may have ended the connection.
                 let _ = open.socket.send(Message::Frame(frame));
             }
-            let Message::Close(Some(_)) = open.receive() else { panic!("{runtime}: a close frame expected") };
+            open.closed();
         }
         let mut open = postern.open();
         let frame = CloseFrame { code: CloseCode::Library(4999), reason: reason.into() };
         open.socket.close(Some(frame)).expect("it is open");
-        let Message::Close(_) = open.receive() else { panic!("{runtime}: a close frame expected") };
+        open.closed();
         postern.wait_for("4999");
 
         let lines = written(postern);
@@ -267,10 +264,8 @@ fn nothing_is_logged_of_messages_that_are_refused_nor_of_control_frames() {
 }
 
 #[test]
-fn of_addresses_and_messages_that_is_logged_which_the_settings_allow() {
-    for (runtime, format) in
-        Runtime::BOTH.into_iter().flat_map(|runtime| FORMATS.map(|format| (runtime, format)))
-    {
+fn addresses_and_messages_are_logged_as_the_settings_say() {
+    for (runtime, format) in binaries_and_formats() {
         for (messages, email) in
             [("full", "full"), ("truncated", "masked"), ("size", "off"), ("off", "masked")]
         {
@@ -279,11 +274,11 @@ fn of_addresses_and_messages_that_is_logged_which_the_settings_allow() {
             let address = format!("{}@{}.example", mint(Kind::Email), mint(Kind::Email));
             let (first, last, binary) = (mint(Kind::Message), mint(Kind::Message), mint(Kind::Message));
             let settings = [("POSTERN_LOG_MESSAGES", messages), ("POSTERN_LOG_EMAIL", email)];
-            let postern = talkative(runtime, format, &settings);
+            let postern = verbose(runtime, format, &settings);
             let user = postern.handshake().header("User-ID", "7").header("User-Email", &address);
             let mut open = user.open();
             open.echo(format!("{first}{}{last}", ".".repeat(256 - first.len())));
-            // Of a binary message no more than the first 16 bytes are ever logged.
+            // At most the first 16 bytes of a binary message are logged.
             open.echo([&[0; 16], binary.as_bytes()].concat());
             open.close();
             let lines = written(postern);
@@ -302,17 +297,15 @@ fn of_addresses_and_messages_that_is_logged_which_the_settings_allow() {
 }
 
 #[test]
-fn nothing_of_an_assertion_is_logged_but_which_rule_it_breaks() {
-    for (runtime, format) in
-        Runtime::BOTH.into_iter().flat_map(|runtime| FORMATS.map(|format| (runtime, format)))
-    {
-        // Where gateways pass a token on, and under a name of its own.
+fn of_a_refused_assertion_only_the_broken_rule_is_logged() {
+    for (runtime, format) in binaries_and_formats() {
+        // The header in which gateways pass on a token, and a header of its own.
         let (header, scheme) =
             if format == "json" { ("Authorization", "Bearer ") } else { ("X-Assertion", "") };
         let mut secrets = Secrets::default();
         let (signer, attacker, unknown) = (Signer::new("a", 1), Signer::new("a", 2), Signer::new("b", 3));
         let server = KeyServer::start(key_set(&[&signer]));
-        // The URL of the keys has a secret of its own.
+        // The URL of the keys contains a secret.
         let url = format!("{}?key={}", server.url(), secrets.mint(Kind::Query));
         let settings = [
             ("POSTERN_ASSERTION", "custom"),
@@ -321,7 +314,7 @@ fn nothing_of_an_assertion_is_logged_but_which_rule_it_breaks() {
             ("POSTERN_ASSERTION_AUDIENCE", "postern"),
             ("POSTERN_ASSERTION_JWKS", url.as_str()),
         ];
-        let postern = talkative(runtime, format, &settings);
+        let postern = verbose(runtime, format, &settings);
         postern.wait_for("assertion keys loaded");
         let claims = claims_of_john("https://issuer.example", "postern");
         let with = |claim: &str, value| {
@@ -363,10 +356,8 @@ fn nothing_of_an_assertion_is_logged_but_which_rule_it_breaks() {
 }
 
 #[test]
-fn nothing_secret_of_a_request_to_the_control_port_is_logged() {
-    for (runtime, format) in
-        Runtime::BOTH.into_iter().flat_map(|runtime| FORMATS.map(|format| (runtime, format)))
-    {
+fn secrets_of_a_request_to_the_control_port_are_not_logged() {
+    for (runtime, format) in binaries_and_formats() {
         let mut secrets = Secrets::default();
         let (key, wrong) = (secrets.mint(Kind::Setting), secrets.mint(Kind::Setting));
         let settings = [("LOG_LEVEL", "trace"), ("LOG_FORMAT", format), ("POSTERN_API_KEY", key.as_str())];
@@ -406,7 +397,7 @@ fn nothing_secret_of_a_request_to_the_control_port_is_logged() {
 }
 
 #[test]
-fn nothing_secret_of_the_settings_is_shown() {
+fn secrets_of_the_settings_are_not_shown() {
     for runtime in Runtime::BOTH {
         let mut secrets = Secrets::default();
         let mut mint = |kind| secrets.mint(kind);

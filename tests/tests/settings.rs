@@ -1,5 +1,5 @@
-//! Settings of a real process: all mistakes are told at once, on standard error, and nothing listens; what has no effect is
-//! warned of.
+//! Settings of a process: all errors are reported at once on standard error, and no port is opened. Settings without an effect
+//! are warnings.
 
 use std::fs;
 use std::net::TcpStream;
@@ -10,8 +10,7 @@ use postern_tests::ports;
 use postern_tests::postern::{Postern, Runtime, command};
 use postern_tests::process::{Process, Stream};
 
-/// Starts it with these flags, this environment and this `.env`, waits until it has ended, and gives its exit code and what
-/// it said on standard output and on standard error.
+/// Runs it with these flags, this environment and this `.env`. Returns its exit code, standard output and standard error.
 #[track_caller]
 fn run(
     runtime: Runtime,
@@ -28,7 +27,7 @@ fn run(
 }
 
 #[test]
-fn all_mistakes_of_all_sources_are_told_at_once_and_nothing_listens() {
+fn errors_of_all_sources_are_reported_at_once() {
     for runtime in Runtime::BOTH {
         let free = ports::free();
         let (listen, port) = (free.to_string(), free.port().to_string());
@@ -67,7 +66,7 @@ fn all_mistakes_of_all_sources_are_told_at_once_and_nothing_listens() {
 }
 
 #[test]
-fn what_the_system_refuses_is_one_line_on_standard_error_with_what_to_do() {
+fn error_of_a_listener_is_one_line_with_what_to_do() {
     let folder = tempfile::tempdir().expect("a folder");
     let socket = folder.path().join("taken.sock");
     let _taken = UnixListener::bind(&socket).expect("a socket");
@@ -101,7 +100,7 @@ fn what_the_system_refuses_is_one_line_on_standard_error_with_what_to_do() {
 }
 
 #[test]
-fn settings_without_an_effect_are_warned_of_at_start_and_in_the_printed_settings() {
+fn settings_without_an_effect_are_warnings_at_start_and_in_print_config() {
     let settings = [
         ("POSTERN_USER_POLICY", "replace"),
         ("POSTERN_MESSAGE_BURST", "5"),
@@ -118,8 +117,7 @@ fn settings_without_an_effect_are_warned_of_at_start_and_in_the_printed_settings
             assert!(["; set ", "; write ", "; leave "].iter().any(|advice| line.contains(advice)), "{line}");
         }
         assert!(postern.terminate().success(), "{runtime}");
-        let warnings = postern.log().iter().filter(|line| line.contains(" WARN POSTERN_")).count();
-        assert_eq!(warnings, names.len(), "{runtime}: {:#?}", postern.log());
+        assert_eq!(postern.count(" WARN POSTERN_"), names.len(), "{runtime}: {:#?}", postern.log());
 
         let printed = Postern::print_config(runtime, &settings);
         for name in names {

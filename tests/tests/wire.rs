@@ -100,7 +100,7 @@ fn hash(bytes: &[u8]) -> u64 {
 }
 
 #[test]
-fn both_binaries_send_the_recorded_bytes() {
+fn binaries_send_the_recorded_bytes() {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("wire.tsv");
     let settings = [
         ("defaults", &[][..]),

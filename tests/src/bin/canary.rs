@@ -1,6 +1,6 @@
-//! Looks for the secrets of a run of the tests in all that its processes wrote: `canary FOLDER`. See `.ci/canary`.
+//! Searches the output of all processes of a run of the tests for secrets: `canary FOLDER`. See `.ci/canary`.
 //!
-//! Ends with 0 if there is none, with 1 if there is one, and with 2 if nothing is proved either way.
+//! Exits with 0 if there is none, with 1 if there is one, and with 2 if the search proves nothing.
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -10,7 +10,7 @@ use super::search::{Leak, Search};
 use super::{Kind, NO_EMAIL, NO_MESSAGE, OUTPUT, noted};
 use crate::postern::Runtime;
 
-/// What was looked through, and what was found.
+/// The searched output, and the leaks.
 #[derive(Debug, Default)]
 pub struct Report {
     /// How many secrets of each kind there were.
@@ -25,7 +25,7 @@ pub struct Report {
     pub gaps: Vec<String>,
 }
 
-/// Looks through a folder that a run of the tests has filled.
+/// Searches a folder of a run of the tests.
 ///
 /// # Errors
 /// It cannot be read, or is not such a folder.
@@ -41,7 +41,7 @@ pub fn check(folder: &Path) -> io::Result<Report> {
     let mut paths: Vec<_> =
         fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
     paths.sort();
-    // By runtime, and what is asked of its outputs together: to be talkative, and to have been told to be silent.
+    // For each runtime, whether an output is verbose, omits e-mail addresses, and omits messages.
     let mut seen = [(Runtime::Mio, [false; 3]), (Runtime::Smol, [false; 3])];
     for path in paths {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -68,12 +68,12 @@ pub fn check(folder: &Path) -> io::Result<Report> {
             report.leaks.push(describe(&path, &text, &leak));
         }
         for (_, seen) in seen.iter_mut().filter(|(runtime, _)| runtime.to_string() == process) {
-            let is_talkative = || contains(&text, b" DEBUG ") || contains(&text, b"\"level\":\"DEBUG\"");
-            *seen = [seen[0] || is_talkative(), seen[1] || no_email, seen[2] || no_message];
+            let is_verbose = || contains(&text, b" DEBUG ") || contains(&text, b"\"level\":\"DEBUG\"");
+            *seen = [seen[0] || is_verbose(), seen[1] || no_email, seen[2] || no_message];
         }
     }
     for (runtime, seen) in seen {
-        let asked = ["at the most talkative level", "without e-mail addresses", "without messages"];
+        let asked = ["at the most verbose level", "without e-mail addresses", "without messages"];
         let missing = asked.iter().zip(seen).filter(|(_, seen)| !seen);
         report.gaps.extend(missing.map(|(what, _)| format!("no {runtime} has logged {what}")));
     }

@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_looked_for_in_all_these_forms() {
+    fn secret_has_these_forms() {
         let secret = b"Key=~\"a/b\"\n";
         has(secret, "Key=~\"a/b\"\n");
         has(secret, "key=~\"a/b\"\n");
@@ -88,9 +88,9 @@ mod tests {
         has(secret, "75, 101, 121, 61, 126, 34, 97, 47, 98, 34, 10, ");
     }
 
-    /// The digits by another hand: RFC 4648 §10, and the same text behind one and two bytes.
+    /// The digits of RFC 4648 §10, and of the same text after one and two bytes.
     #[test]
-    fn base64_is_found_wherever_the_secret_begins() {
+    fn base64_has_a_form_for_each_offset() {
         has(b"foobar", "Zm9vYmFy");
         // "?foobar" is P2Zvb2Jhcg==, "??foobar" is Pz9mb29iYXI=.
         has(b"foobar", "Zvb2Jhc");
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn forms_that_are_the_same_are_looked_for_once() {
+    fn equal_forms_are_merged() {
         let forms = forms(b"abcdefgh");
         assert!(forms.iter().all(|(_, form)| forms.iter().filter(|(_, other)| other == form).count() == 1));
         assert_eq!(forms.first().map(|(name, _)| *name), Some("as it is"));

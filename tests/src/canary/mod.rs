@@ -60,7 +60,7 @@ impl Kind {
         Self::Message,
     ];
 
-    /// What it is called in a report and in the list of secrets.
+    /// Its name in a report and in the list of secrets.
     pub fn name(self) -> &'static str {
         match self {
             Self::Token => "token",
@@ -84,11 +84,11 @@ pub struct Secret {
     pub bytes: Vec<u8>,
 }
 
-/// Notes that this is a secret, and returns it.
+/// Records a secret, and returns it.
 ///
 /// # Panics
 ///
-/// If it cannot be written down.
+/// If it cannot be recorded.
 pub fn secret<S: AsRef<[u8]>>(kind: Kind, secret: S) -> S {
     if let Some(run) = run() {
         run.note(kind, secret.as_ref());
@@ -96,11 +96,11 @@ pub fn secret<S: AsRef<[u8]>>(kind: Kind, secret: S) -> S {
     secret
 }
 
-/// A new secret of 32 hexadecimal digits, noted.
+/// Creates and records a secret of 32 hexadecimal digits.
 ///
 /// # Panics
 ///
-/// If the system has no random bytes, or it cannot be written down.
+/// If the system has no random bytes, or the secret cannot be recorded.
 pub fn mint(kind: Kind) -> String {
     let mut bytes = [0; 16];
     File::open("/dev/urandom").and_then(|mut source| source.read_exact(&mut bytes)).expect("random bytes");
@@ -111,25 +111,25 @@ pub fn mint(kind: Kind) -> String {
 ///
 /// # Panics
 ///
-/// If it cannot be written down.
+/// If it cannot be recorded.
 pub fn request(head: &[u8]) {
     if let Some(run) = run() {
         requests::secrets(head).iter().for_each(|secret| run.note(secret.kind, &secret.bytes));
     }
 }
 
-/// Makes a Postern log as much as it can.
+/// Makes a Postern log as much as possible.
 pub(crate) fn talk(command: &mut Command) {
     if run().is_some() {
         command.env("LOG_LEVEL", "trace");
     }
 }
 
-/// Notes the secrets in the settings of a child that is about to be started, and makes a file for what it will write.
+/// Records the secrets in the settings of a child that is about to be started, and creates a file for its output.
 ///
 /// # Panics
 ///
-/// If it cannot be written down.
+/// If it cannot be recorded.
 pub(crate) fn keep(name: &str, command: &Command) -> Option<File> {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
 
@@ -145,7 +145,7 @@ pub(crate) fn keep(name: &str, command: &Command) -> Option<File> {
         (Kind::Setting, "JWT_SECRET"),
     ] {
         let file = setting(&format!("{name}_FILE"));
-        // If it cannot be read, there is no secret in it.
+        // A file that cannot be read contains no secret.
         let in_file = if file.is_empty() { None } else { std::fs::read_to_string(file).ok() };
         for secrets in [setting(name), in_file.unwrap_or_default()] {
             secrets.split(',').for_each(|secret| run.note(kind, secret.trim().as_bytes()));
@@ -163,11 +163,11 @@ pub(crate) fn keep(name: &str, command: &Command) -> Option<File> {
     Some(File::create(&path).unwrap_or_else(|error| panic!("creating {}: {error}", path.display())))
 }
 
-/// What is kept of one run of the tests.
+/// The folder of one run of the tests.
 struct Run {
     folder: PathBuf,
     list: File,
-    /// What this process has noted already: most secrets are used again and again.
+    /// The secrets that this process has recorded: most are used repeatedly.
     noted: Mutex<HashSet<Secret>>,
 }
 
@@ -207,7 +207,7 @@ fn run() -> Option<&'static Run> {
     .as_ref()
 }
 
-/// The secrets that were noted in a folder.
+/// The secrets that are recorded in a folder.
 ///
 /// # Errors
 /// The list cannot be read or is damaged.
@@ -248,7 +248,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn noted_secrets_are_read_back_once() {
+    fn recorded_secrets_are_read_once() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         for _ in 0..2 {
             let run = Run::open(folder.path().to_owned()).expect("a list");
@@ -265,7 +265,7 @@ mod tests {
         assert_eq!(
             secrets,
             expected.map(|(kind, bytes)| Secret { kind, bytes: bytes.to_vec() }),
-            "what is too short or says nothing is left out"
+            "short and monotonous texts are left out"
         );
     }
 

@@ -17,14 +17,14 @@ pub fn is_searchable(secret: &[u8]) -> bool {
     blocks(secret).any(|(_, block)| is_telling(block, 4))
 }
 
-/// A place where a secret stands.
+/// The place of a secret in a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leak {
     /// What kind of secret it is.
     pub kind: Kind,
     /// In which form.
     pub form: &'static str,
-    /// The first bytes of it, too few to be of use.
+    /// Its first bytes, too few to be useful.
     pub beginning: String,
     /// Where in the text.
     pub place: Range<usize>,
@@ -124,7 +124,7 @@ fn blocks(text: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
     text.chunks_exact(BLOCK).enumerate().map(|(index, block)| (index * BLOCK, block))
 }
 
-/// Whether a block has at least so many different bytes, which other texts do not contain by chance.
+/// Whether a block has at least `least` different bytes, so that other texts do not contain it by chance.
 fn is_telling(block: &[u8], least: usize) -> bool {
     let is_new = |(at, byte): &(usize, &u8)| !block.iter().take(*at).any(|other| other == *byte);
     block.iter().enumerate().filter(is_new).count() >= least
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn each_form_is_found_in_the_middle_of_a_line() {
+    fn form_is_found_in_the_middle_of_a_line() {
         for secret in [SECRET, "hunter22", "a key/with=signs&more"] {
             let search = search(secret);
             assert!(search.forms.len() >= 8);
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_short_secret_the_whole_is_a_leak() {
+    fn whole_short_secret_is_a_leak() {
         let search = search("theme=dark");
         assert!(is_found(&search, "Cookie: theme=dark"));
         assert!(is_found(&search, "cookie: dGhlbWU9ZGFyaw=="));
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_may_have_words_of_the_log_in_it() {
+    fn message_may_contain_words_of_the_log() {
         let message = b"WebSocket connection closed for user Eve (666)".to_vec();
         let search = Search::new(&[Secret { kind: Kind::Message, bytes: message }]);
         assert!(!is_found(&search, "INFO WebSocket connection closed for user John Doe (123), conn: 7"));
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leak_says_where_it_is_and_what_but_not_the_secret() {
+    fn leak_has_its_place_and_kind_without_the_secret() {
         let text = format!("one\ntwo, key: {SECRET}\nthree {SECRET}");
         let leaks = search(SECRET).leaks(text.as_bytes(), |_| true);
         let places: Vec<&str> = leaks.iter().map(|leak| &text[leak.place.clone()]).collect();
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_count_is_not_found() {
+    fn excluded_kind_is_not_found() {
         assert_eq!(search(SECRET).leaks(SECRET.as_bytes(), |kind| kind != Kind::Token), []);
     }
 

@@ -1,5 +1,5 @@
-// The WebSocket of browsers, as Node has it: it fails a connection on which it offered subprotocols and none of them was
-// answered (WHATWG WebSockets). Arguments: the URL, then a JSON array of the subprotocols. Run with --experimental-websocket.
+// The WebSocket of browsers in Node: it fails a connection if it offered subprotocols and none of them was answered (WHATWG
+// WebSockets). Arguments: the URL, then a JSON array of the subprotocols. Run with --experimental-websocket.
 // Prints `open PROTOCOL` after an echo, or `failed`.
 'use strict';
 

@@ -1,6 +1,6 @@
-"""John's visit with the Python package `websockets`, which knows nothing of Postern.
+"""A connection of John with the Python package `websockets`.
 
-Arguments: the URL, and a JSON object of further headers. Prints `done` if everything was as it should be.
+Arguments: the URL, and a JSON object of further headers. Prints `done` if all messages came back.
 """
 
 import json

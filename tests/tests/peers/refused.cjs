@@ -1,4 +1,4 @@
-// A visit that is refused, with the Node package `ws`: it opens, and then is closed.
+// A refused connection with the Node package `ws`: it opens, and is closed.
 //
 // Arguments: the URL, and a JSON object of further headers. Prints the code and the reason of the Close frame.
 
@@ -8,7 +8,7 @@ const WebSocket = require('ws');
 const [url, headers] = [process.argv[2], JSON.parse(process.argv[3])];
 
 async function visit() {
-  // Like a browser it fails the connection if none of its subprotocols is chosen.
+  // Like a browser, it fails the connection if none of its subprotocols is selected.
   const socket = new WebSocket(url, ['bearer', 'a.b.c'], { headers, handshakeTimeout: 10_000 });
   const closed = once(socket, 'close');
   await once(socket, 'open');
