@@ -190,7 +190,7 @@ pub fn files(folder: &str, extension: &str) -> Vec<String> {
         for entry in fs::read_dir(path).unwrap_or_else(|error| panic!("{}: {error}", path.display())) {
             let path = entry.expect("an entry of a folder").path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            // Hidden files, and what is built, downloaded or found by a fuzzer. A developer's `.env` is hidden, too.
+            // Hidden files, such as the `.env` of a developer, and the output of builds and fuzzing.
             if path.is_symlink()
                 || name.starts_with('.')
                 || ["target", "corpus", "artifacts"].contains(&&*name)

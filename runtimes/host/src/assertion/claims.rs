@@ -11,7 +11,7 @@ use postern_core::handshake::{Asserted, AssertionError};
 use serde_json::{Map, Value};
 
 use super::AssertionSettings;
-use super::keys::{Found, KeySet};
+use super::keys::{Candidates, KeySet};
 
 /// The allowed difference between the issuer's clock and ours, in seconds: a token is accepted for this long after its expiry
 /// and before its start. Google recommends the same value.
@@ -68,15 +68,9 @@ impl Rules {
             return Err(AssertionError::Malformed.into());
         }
         // `jku`, `jwk`, `x5u` and `x5c` are ignored: an attacker would name their own key in them.
-        let (keys, is_named) = match keys.find(header.kid.as_deref(), header.alg) {
-            Found::Named(keys) => (keys, true),
-            Found::Possible(keys) => (keys, false),
-            Found::Unknown => return Err(Refusal::UnknownKey(AssertionError::Key)),
-            Found::Unfit if header.kid.is_none() => return Err(Refusal::UnknownKey(AssertionError::Key)),
-            Found::Unfit => return Err(AssertionError::Key.into()),
-        };
+        let Candidates { keys, is_named } = keys.find(header.kid.as_deref(), header.alg);
         let validation = Validation { algorithms: vec![header.alg], ..self.validation.clone() };
-        let mut decoded = Err(AssertionError::Signature);
+        let mut decoded = Err(AssertionError::Key);
         for key in keys {
             decoded = jsonwebtoken::decode::<Map<String, Value>>(token, key, &validation)
                 .map_err(|error| broken_rule(&error));
@@ -86,8 +80,9 @@ impl Rules {
         }
         let claims = match decoded {
             Ok(token) => token.claims,
-            // Its key may be newer than the set.
-            Err(error @ AssertionError::Signature) if !is_named => return Err(Refusal::UnknownKey(error)),
+            Err(error @ (AssertionError::Key | AssertionError::Signature)) if !is_named => {
+                return Err(Refusal::UnknownKey(error));
+            }
             Err(error) => return Err(error.into()),
         };
         // The library also accepts a list that contains the issuer. RFC 7519 §4.1.1 requires a string.

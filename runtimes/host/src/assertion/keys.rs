@@ -22,17 +22,12 @@ struct Key {
     key: DecodingKey,
 }
 
-/// The result of the search for a token's key.
+/// The keys that may have signed a token.
 #[derive(Debug)]
-pub(super) enum Found<'k> {
-    /// The token names these keys. There are several only if the issuer gave them the same id.
-    Named(Vec<&'k DecodingKey>),
-    /// The token or these keys have no id, so any of them may have signed it.
-    Possible(Vec<&'k DecodingKey>),
-    /// No key has this id. A newer set may contain one.
-    Unknown,
-    /// The named key does not support the algorithm, or the token names none and no key does.
-    Unfit,
+pub(super) struct Candidates<'k> {
+    pub(super) keys: Vec<&'k DecodingKey>,
+    /// Whether a key of the set has the id of the token. Otherwise a newer set may contain the key.
+    pub(super) is_named: bool,
 }
 
 impl KeySet {
@@ -74,25 +69,13 @@ impl KeySet {
     /// The id is optional for tokens and keys (RFC 7515 §4.1.4, RFC 7517 §4.5). A token without an id may be signed with any
     /// key of the issuer. A key without an id may have signed any token whose id no other key has. During a rotation there are
     /// several such keys.
-    pub(super) fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Found<'_> {
-        let Some(kid) = kid else {
-            return match self.fitting(algorithm, |_| true) {
-                none if none.is_empty() => Found::Unfit,
-                keys => Found::Possible(keys),
-            };
-        };
-        let is_named = |key: &Key| key.kid.as_deref() == Some(kid);
-        let named = self.fitting(algorithm, is_named);
-        if !named.is_empty() {
-            return Found::Named(named);
-        }
+    pub(super) fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Candidates<'_> {
+        let is_named = |key: &Key| kid.is_some() && key.kid.as_deref() == kid;
         if self.keys.iter().any(is_named) {
-            return Found::Unfit;
+            return Candidates { keys: self.fitting(algorithm, is_named), is_named: true };
         }
-        match self.fitting(algorithm, |key| key.kid.is_none()) {
-            none if none.is_empty() => Found::Unknown,
-            keys => Found::Possible(keys),
-        }
+        let keys = self.fitting(algorithm, |key| kid.is_none() || key.kid.is_none());
+        Candidates { keys, is_named: false }
     }
 
     /// Returns the keys that support this algorithm and satisfy `of`.

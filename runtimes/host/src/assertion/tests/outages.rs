@@ -8,7 +8,7 @@ use std::thread;
 use std::time::UNIX_EPOCH;
 
 use super::super::cache::{LIFE, UNKNOWN_KEY_INTERVAL};
-use super::super::keys::{Found, KeySet};
+use super::super::keys::KeySet;
 use super::super::source::FILE_INTERVAL;
 use super::server::{Answer, Server};
 use super::*;
@@ -332,7 +332,7 @@ fn file_that_was_missing_is_read_without_delay() {
     fs::write(&path, set(&[new.jwk()])).unwrap();
     assert_eq!(refresher.fetch().unwrap(), FILE_INTERVAL);
     let keys = cache.keys(Instant::now()).unwrap();
-    assert!(matches!(keys.find(Some("b"), Algorithm::ES256), Found::Named(_)));
+    assert!(keys.find(Some("b"), Algorithm::ES256).is_named);
 }
 
 #[test]
