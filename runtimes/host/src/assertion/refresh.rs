@@ -106,8 +106,11 @@ impl Refresher {
                 "source" => %self.source, "error" => error)
             }
             Some(age) => {
-                let consequence =
-                    if *age < LIFE { "stay" } else { "are too old, and upgrades are refused with 503" };
+                let consequence = if *age < LIFE {
+                    "remain in use"
+                } else {
+                    "are too old, and upgrades are refused with 503"
+                };
                 warn!(self.log, # "assertion_keys_failed", "cannot fetch the assertion keys; the last ones {consequence}";
                     "source" => %self.source, "error" => error, "age_s" => age.as_secs());
             }
