@@ -7,9 +7,9 @@ use crate::listed::listed;
 listed! {
 /// Which rule a token breaks.
 ///
-/// The client learns only the kind of the rule, by [`code`](Self::code) and [`message`](Self::message), so that an attacker
-/// cannot find out how far a forged token got. The log also has the rule itself, by [`detail`](Self::detail). No variant
-/// contains a part of the token.
+/// The client learns only the kind of the rule, by the [`code`](super::HandshakeError::code) and
+/// [`message`](super::HandshakeError::message) of the refusal, so that an attacker cannot find out how far a forged token got.
+/// The log also has the rule itself, by [`detail`](Self::detail). No variant contains a part of the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum AssertionError {
@@ -39,38 +39,29 @@ pub enum AssertionError {
 }
 
 impl AssertionError {
-    /// The HTTP status of the refusal.
-    pub fn status(self) -> u16 {
-        if self == AssertionError::KeysUnavailable { 503 } else { 401 }
-    }
-
-    /// The code of the refusal for programs, as [`HandshakeError::code`](super::HandshakeError::code).
-    pub fn code(self) -> &'static str {
-        self.answer().0
-    }
-
-    /// The text for people, as [`HandshakeError::message`](super::HandshakeError::message).
-    pub fn message(self) -> &'static str {
-        self.answer().1
-    }
-
-    fn answer(self) -> (&'static str, &'static str) {
+    /// The status, the code and the text of the refusal.
+    pub(super) fn answer(self) -> (u16, &'static str, &'static str) {
         match self {
             AssertionError::Malformed
             | AssertionError::Key
             | AssertionError::Signature
-            | AssertionError::Claims => {
-                ("assertion_invalid", "the assertion is not a token that is signed with a key of its issuer")
-            }
+            | AssertionError::Claims => (
+                401,
+                "assertion_invalid",
+                "the assertion is not a token that is signed with a key of its issuer",
+            ),
             AssertionError::Expired | AssertionError::NotYetValid => {
-                ("assertion_not_now", "the assertion has expired, or is not valid yet")
+                (401, "assertion_not_now", "the assertion has expired, or is not valid yet")
             }
-            AssertionError::Issuer => ("assertion_issuer", "the assertion is of another issuer"),
-            AssertionError::Audience => ("assertion_audience", "the assertion is for other audiences"),
-            AssertionError::Subject => {
-                ("assertion_subject", "the assertion has no text and no whole number as the id of the user")
-            }
+            AssertionError::Issuer => (401, "assertion_issuer", "the assertion is of another issuer"),
+            AssertionError::Audience => (401, "assertion_audience", "the assertion is for other audiences"),
+            AssertionError::Subject => (
+                401,
+                "assertion_subject",
+                "the assertion has no text and no whole number as the id of the user",
+            ),
             AssertionError::KeysUnavailable => (
+                503,
                 "assertion_keys_unavailable",
                 "the keys to judge the assertion with are not there yet; try again",
             ),
@@ -100,7 +91,7 @@ impl AssertionError {
 
 impl fmt::Display for AssertionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.message())
+        f.write_str(self.answer().2)
     }
 }
 

@@ -92,40 +92,7 @@ pub enum HandshakeError {
 impl HandshakeError {
     /// The HTTP status of the refusal.
     pub fn status(self) -> u16 {
-        match self {
-            HandshakeError::NotHttp
-            | HandshakeError::BareLineFeed
-            | HandshakeError::HttpVersion
-            | HandshakeError::Target
-            | HandshakeError::Host
-            | HandshakeError::Body
-            | HandshakeError::NoUpgrade
-            | HandshakeError::NoConnectionUpgrade
-            | HandshakeError::Key
-            | HandshakeError::IdentityTwice
-            | HandshakeError::IdentityAlias
-            | HandshakeError::IdentityNominated
-            | HandshakeError::IdentityInvalid
-            | HandshakeError::SessionIdInvalid
-            | HandshakeError::TokenExpInvalid
-            | HandshakeError::OriginTwice => 400,
-            HandshakeError::IdentityMissing | HandshakeError::AssertionMissing => 401,
-            HandshakeError::Assertion(error) => error.status(),
-            HandshakeError::PeerNotTrusted
-            | HandshakeError::ProxySecret
-            | HandshakeError::OriginNotAllowed => 403,
-            HandshakeError::NotFound => 404,
-            HandshakeError::Method => 405,
-            HandshakeError::Timeout => 408,
-            HandshakeError::Version => 426,
-            HandshakeError::TooMany => 429,
-            HandshakeError::HeadTooLarge | HandshakeError::TooManyHeaders => 431,
-            HandshakeError::Draining
-            | HandshakeError::Overloaded
-            | HandshakeError::TooFast
-            | HandshakeError::Crowded
-            | HandshakeError::LogStalled => 503,
-        }
+        self.answer().0
     }
 
     /// The close code with the same meaning, for refusals that concern the user, so that a page can react to them. See
@@ -157,104 +124,114 @@ impl HandshakeError {
 
     /// The code of the refusal for programs: `error.code` in the JSON body, `code` in the log, `reason` in the metrics.
     pub fn code(self) -> &'static str {
-        match self {
-            HandshakeError::NotHttp => "not_http",
-            HandshakeError::BareLineFeed => "bare_line_feed",
-            HandshakeError::HttpVersion => "http_version",
-            HandshakeError::Target => "request_target",
-            HandshakeError::Host => "host",
-            HandshakeError::Body => "request_body",
-            HandshakeError::NoUpgrade => "upgrade_missing",
-            HandshakeError::NoConnectionUpgrade => "connection_upgrade_missing",
-            HandshakeError::Key => "websocket_key",
-            HandshakeError::IdentityTwice => "identity_twice",
-            HandshakeError::IdentityAlias => "identity_alias",
-            HandshakeError::IdentityNominated => "identity_nominated",
-            HandshakeError::IdentityInvalid => "identity_invalid",
-            HandshakeError::SessionIdInvalid => "session_id_invalid",
-            HandshakeError::TokenExpInvalid => "token_exp_invalid",
-            HandshakeError::OriginTwice => "origin_twice",
-            HandshakeError::IdentityMissing => "identity_missing",
-            HandshakeError::AssertionMissing => "assertion_missing",
-            HandshakeError::Assertion(error) => error.code(),
-            HandshakeError::PeerNotTrusted => "peer_not_trusted",
-            HandshakeError::ProxySecret => "proxy_secret",
-            HandshakeError::OriginNotAllowed => "origin_not_allowed",
-            HandshakeError::NotFound => "not_found",
-            HandshakeError::Method => "method_not_allowed",
-            HandshakeError::Timeout => "handshake_timeout",
-            HandshakeError::Version => "websocket_version",
-            HandshakeError::TooMany => "too_many_requests",
-            HandshakeError::HeadTooLarge => "head_too_large",
-            HandshakeError::TooManyHeaders => "too_many_headers",
-            HandshakeError::Draining => "draining",
-            HandshakeError::Overloaded => "overloaded",
-            HandshakeError::TooFast => "too_fast",
-            HandshakeError::Crowded => "crowded",
-            HandshakeError::LogStalled => "log_stalled",
-        }
+        self.answer().1
     }
 
     /// The text for people. [`HandshakeConfig::refusal_text`](super::HandshakeConfig::refusal_text) can replace it in the body of
     /// the refusal.
     pub fn message(self) -> &'static str {
+        self.answer().2
+    }
+
+    /// The status, the code and the text.
+    fn answer(self) -> (u16, &'static str, &'static str) {
         match self {
-            HandshakeError::NotHttp => {
-                "this port speaks plain HTTP/1.1; TLS, HTTP/2 and the PROXY protocol end at the gateway"
+            HandshakeError::NotHttp => (
+                400,
+                "not_http",
+                "this port speaks plain HTTP/1.1; TLS, HTTP/2 and the PROXY protocol end at the gateway",
+            ),
+            HandshakeError::BareLineFeed => {
+                (400, "bare_line_feed", "each line of the request must end in CR LF")
             }
-            HandshakeError::BareLineFeed => "each line of the request must end in CR LF",
-            HandshakeError::HttpVersion => "a WebSocket upgrade needs HTTP/1.1",
-            HandshakeError::Target => {
-                "the request target must be a path, or a URL with the host and port of Host, without user and fragment"
+            HandshakeError::HttpVersion => (400, "http_version", "a WebSocket upgrade needs HTTP/1.1"),
+            HandshakeError::Target => (
+                400,
+                "request_target",
+                "the request target must be a path, or a URL with the host and port of Host, without user and fragment",
+            ),
+            HandshakeError::Host => (
+                400,
+                "host",
+                "exactly one Host header is needed, and it must be a host; so must be the header that replaces it",
+            ),
+            HandshakeError::Body => (
+                400,
+                "request_body",
+                "an upgrade request has no body; send no Content-Length other than 0, and no chunks but the empty last one",
+            ),
+            HandshakeError::NoUpgrade => (400, "upgrade_missing", "the header Upgrade: websocket is needed"),
+            HandshakeError::NoConnectionUpgrade => {
+                (400, "connection_upgrade_missing", "the header Connection: Upgrade is needed")
             }
-            HandshakeError::Host => {
-                "exactly one Host header is needed, and it must be a host; so must be the header that replaces it"
+            HandshakeError::Key => (400, "websocket_key", "exactly one valid Sec-WebSocket-Key is needed"),
+            HandshakeError::IdentityTwice => {
+                (400, "identity_twice", "an identity header stands in the request twice")
             }
-            HandshakeError::Body => {
-                "an upgrade request has no body; send no Content-Length other than 0, and no chunks but the empty last one"
-            }
-            HandshakeError::NoUpgrade => "the header Upgrade: websocket is needed",
-            HandshakeError::NoConnectionUpgrade => "the header Connection: Upgrade is needed",
-            HandshakeError::Key => "exactly one valid Sec-WebSocket-Key is needed",
-            HandshakeError::IdentityTwice => "an identity header stands in the request twice",
             HandshakeError::IdentityAlias => {
-                "a header is named like an identity header but for its separators"
+                (400, "identity_alias", "a header is named like an identity header but for its separators")
             }
-            HandshakeError::IdentityNominated => "Connection must not name an identity header",
-            HandshakeError::IdentityInvalid => {
-                "the user id is longer than 255 bytes, not UTF-8, or has a character that is not allowed"
+            HandshakeError::IdentityNominated => {
+                (400, "identity_nominated", "Connection must not name an identity header")
             }
-            HandshakeError::SessionIdInvalid => {
-                "the session id is longer than 255 bytes, not UTF-8, or has a character that is not allowed"
+            HandshakeError::IdentityInvalid => (
+                400,
+                "identity_invalid",
+                "the user id is longer than 255 bytes, not UTF-8, or has a character that is not allowed",
+            ),
+            HandshakeError::SessionIdInvalid => (
+                400,
+                "session_id_invalid",
+                "the session id is longer than 255 bytes, not UTF-8, or has a character that is not allowed",
+            ),
+            HandshakeError::TokenExpInvalid => (
+                400,
+                "token_exp_invalid",
+                "the expiry of the token must be in seconds since 1970, in at most 11 digits",
+            ),
+            HandshakeError::OriginTwice => (400, "origin_twice", "Origin stands in the request twice"),
+            HandshakeError::IdentityMissing => {
+                (401, "identity_missing", "no user id: the gateway did not vouch for a user")
             }
-            HandshakeError::TokenExpInvalid => {
-                "the expiry of the token must be in seconds since 1970, in at most 11 digits"
+            HandshakeError::AssertionMissing => {
+                (401, "assertion_missing", "no assertion: the gateway did not send its header")
             }
-            HandshakeError::OriginTwice => "Origin stands in the request twice",
-            HandshakeError::IdentityMissing => "no user id: the gateway did not vouch for a user",
-            HandshakeError::AssertionMissing => "no assertion: the gateway did not send its header",
-            HandshakeError::Assertion(error) => error.message(),
-            HandshakeError::PeerNotTrusted => "the peer is not a trusted proxy",
-            HandshakeError::ProxySecret => {
-                "the request must carry the secret of the proxy, in exactly one header line"
+            HandshakeError::Assertion(error) => error.answer(),
+            HandshakeError::PeerNotTrusted => (403, "peer_not_trusted", "the peer is not a trusted proxy"),
+            HandshakeError::ProxySecret => (
+                403,
+                "proxy_secret",
+                "the request must carry the secret of the proxy, in exactly one header line",
+            ),
+            HandshakeError::OriginNotAllowed => {
+                (403, "origin_not_allowed", "the page's origin is not allowed")
             }
-            HandshakeError::OriginNotAllowed => "the page's origin is not allowed",
-            HandshakeError::NotFound => "nothing is served at this path",
-            HandshakeError::Method => "a WebSocket upgrade needs the method GET",
-            HandshakeError::Timeout => "the request was not complete in time",
-            HandshakeError::Version => "the header Sec-WebSocket-Version: 13 is needed",
-            HandshakeError::TooMany => "too many connections of this user",
-            HandshakeError::HeadTooLarge => "the request head is too large",
-            HandshakeError::TooManyHeaders => "the request has too many header lines",
-            HandshakeError::Draining => "this instance is stopping; try again",
-            HandshakeError::Overloaded => "this instance has as many connections as it may; try again",
+            HandshakeError::NotFound => (404, "not_found", "nothing is served at this path"),
+            HandshakeError::Method => (405, "method_not_allowed", "a WebSocket upgrade needs the method GET"),
+            HandshakeError::Timeout => (408, "handshake_timeout", "the request was not complete in time"),
+            HandshakeError::Version => {
+                (426, "websocket_version", "the header Sec-WebSocket-Version: 13 is needed")
+            }
+            HandshakeError::TooMany => (429, "too_many_requests", "too many connections of this user"),
+            HandshakeError::HeadTooLarge => (431, "head_too_large", "the request head is too large"),
+            HandshakeError::TooManyHeaders => {
+                (431, "too_many_headers", "the request has too many header lines")
+            }
+            HandshakeError::Draining => (503, "draining", "this instance is stopping; try again"),
+            HandshakeError::Overloaded => {
+                (503, "overloaded", "this instance has as many connections as it may; try again")
+            }
             HandshakeError::TooFast => {
-                "connections arrive faster than this instance may take them; try again"
+                (503, "too_fast", "connections arrive faster than this instance may take them; try again")
             }
-            HandshakeError::Crowded => {
-                "too many requests are arriving at this instance, and this one took the longest; try again"
+            HandshakeError::Crowded => (
+                503,
+                "crowded",
+                "too many requests are arriving at this instance, and this one took the longest; try again",
+            ),
+            HandshakeError::LogStalled => {
+                (503, "log_stalled", "this instance cannot write its log; try again")
             }
-            HandshakeError::LogStalled => "this instance cannot write its log; try again",
         }
     }
 
