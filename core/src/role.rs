@@ -2,20 +2,20 @@
 
 use std::fmt;
 
-/// One side. There are two, [`Server`] and [`Client`]; a session of either is compiled for it alone, so the
-/// server's pays nothing for the client's.
+/// One side: [`Server`] or [`Client`]. A session is compiled for each of them, so that of a server contains nothing for
+/// clients.
 pub trait Role: sealed::Sealed {
-    /// Whether the peer's frames must be masked (RFC 6455 §5.1), or must not.
+    /// Whether the frames of the peer must be masked, or must not be masked (RFC 6455 §5.1).
     const PEER_MASKS: bool;
 
-    /// Whether this side closes the connection when the closing handshake is done (RFC 6455 §7.1.1).
+    /// Whether this side closes the TCP connection first after the closing handshake (RFC 6455 §7.1.1).
     const CLOSES_FIRST: bool;
 
     /// The key of the next frame, if this side masks.
     fn masking_key(&mut self) -> Option<[u8; 4]>;
 }
 
-/// The side that is connected to.
+/// The side that accepts the connection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Server;
 
@@ -29,7 +29,7 @@ impl Role for Server {
     }
 }
 
-/// The side that connects. Its masking keys are passed in, because the core has no source of randomness.
+/// The side that opens the connection. Its masking keys are passed in, because the core has no source of randomness.
 #[derive(Clone, Copy)]
 pub struct Client<K> {
     keys: K,

@@ -1,12 +1,12 @@
-//! What can be wrong with a request of ours, and with the answer to it.
+//! The errors of the client's handshake.
 
 use std::fmt;
 
-/// A request that must not be sent: it would not mean what it says.
+/// A request that is not sent, because the server would read it differently from what was meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum InvalidRequest {
-    /// The host is empty, or has a character that no `Host` has.
+    /// The host is empty, or has a character that is not allowed in `Host`.
     Host,
     /// The target does not begin with `/`, or has a space or a control character.
     Target,
@@ -32,16 +32,15 @@ impl fmt::Display for InvalidRequest {
 
 impl std::error::Error for InvalidRequest {}
 
-/// The server did not agree, or its answer is not one to an upgrade (RFC 6455 §4.1). The connection is of no
-/// further use.
+/// The server refused the upgrade, or its answer is not a valid one (RFC 6455 §4.1). The connection must be closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// The answer is a whole one, and not a 101.
+    /// The server answered with another status than 101.
     Refused {
-        /// Its status.
+        /// The status.
         status: u16,
-        /// `Retry-After` in seconds, if there was one in that form.
+        /// `Retry-After`, if the answer has it in seconds.
         retry_after: Option<u32>,
     },
     /// The answer is not HTTP/1.1.
@@ -52,7 +51,7 @@ pub enum ConnectError {
     NoUpgrade,
     /// A 101 without `Connection: Upgrade`.
     NoConnectionUpgrade,
-    /// A 101 whose `Sec-WebSocket-Accept` does not answer our key: something between answered, from memory.
+    /// A 101 whose `Sec-WebSocket-Accept` does not match the key, for example from a cache.
     Accept,
     /// A subprotocol that was not offered.
     Subprotocol,

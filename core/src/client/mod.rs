@@ -1,7 +1,7 @@
-//! The handshake of who connects (RFC 6455 §4.1): the request out, the answer in and checked.
+//! The opening handshake of a client (RFC 6455 §4.1): writes the request, and checks the answer.
 //!
-//! What follows a 101 is a [`Session`](crate::Session) of the role [`Client`](crate::Client), made by
-//! [`Session::client`](crate::Session::client).
+//! After a 101, continue with a [`Session`](crate::Session) of the role [`Client`](crate::Client), which
+//! [`Session::client`](crate::Session::client) creates.
 //!
 //! ```
 //! # use std::{sync::Arc, time::Instant};

@@ -4,23 +4,23 @@ use super::error::InvalidRequest;
 use crate::deflate::IS_ENABLED;
 use crate::field::is_token;
 
-/// What to ask for.
+/// The contents of an upgrade request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientRequest<'r> {
-    /// The value of `Host`: a name or an address, with the port if it is not the scheme's own.
+    /// The value of `Host`: a name or an address, with the port if it is not the default of the scheme.
     pub host: &'r str,
-    /// Path and query.
+    /// The path and the query.
     pub target: &'r str,
-    /// Further headers, such as `Authorization`, or behind the gateway `User-ID`.
+    /// Further headers, such as `Authorization`, or `User-ID` if there is no gateway in between.
     pub headers: &'r [(&'r str, &'r str)],
-    /// Subprotocols to offer, the best first.
+    /// Subprotocols to offer, the preferred one first.
     pub subprotocols: &'r [&'r str],
     /// Whether to offer permessage-deflate, without context takeover in either direction.
     pub offers_deflate: bool,
 }
 
 impl<'r> ClientRequest<'r> {
-    /// A request with nothing but what it must have.
+    /// A request without optional headers.
     pub fn new(host: &'r str, target: &'r str) -> ClientRequest<'r> {
         ClientRequest { host, target, headers: &[], subprotocols: &[], offers_deflate: false }
     }
@@ -75,12 +75,12 @@ fn is_whole_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(is_token)
 }
 
-/// Without context takeover by the server, each of its messages can be inflated alone. A window of ours may be
-/// asked for.
+/// Without context takeover by the server, each of its messages can be inflated alone. The server may choose the window of the
+/// client.
 const DEFLATE_OFFER: &str =
     "permessage-deflate; server_no_context_takeover; client_no_context_takeover; client_max_window_bits";
 
-/// Headers that are written here, and would contradict themselves if they came twice.
+/// Headers that the handshake writes itself, and that must not be present twice.
 const OURS: [&str; 9] = [
     "Host",
     "Upgrade",

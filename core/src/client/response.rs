@@ -10,27 +10,27 @@ use crate::deflate::Deflate;
 use crate::handshake::{HandshakeError, HeadReader};
 use crate::input::Input;
 
-/// A request that is out, until its answer is in.
+/// A handshake whose request has been written, until its answer has arrived.
 #[derive(Debug)]
 pub struct ClientHandshake {
     reader: HeadReader,
-    /// What `Sec-WebSocket-Accept` must be.
+    /// The expected `Sec-WebSocket-Accept`.
     accept: String,
     subprotocols: Vec<String>,
     offers_deflate: bool,
 }
 
-/// What a 101 agreed on.
+/// The result of a successful handshake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Connected {
-    /// The subprotocol, one of those offered.
+    /// The subprotocol, one of the offered ones.
     pub subprotocol: Option<String>,
-    /// The compression. Goes to [`Session::with_deflate`](crate::Session::with_deflate).
+    /// The negotiated compression, if any. Pass it to [`Session::with_deflate`](crate::Session::with_deflate).
     pub deflate: Option<Deflate>,
 }
 
 impl ClientHandshake {
-    /// Writes the request. `nonce` is to be random, a new one for each connection (RFC 6455 §4.1).
+    /// Writes the request. `nonce` must be random, and a new one for each connection (RFC 6455 §4.1).
     ///
     /// # Errors
     /// [`InvalidRequest`]; nothing is written then.
@@ -49,8 +49,8 @@ impl ClientHandshake {
         })
     }
 
-    /// Takes bytes until the answer's head is complete. `None` asks for more. Bytes after a 101 stay in
-    /// `input`: they are frames.
+    /// Consumes bytes until the head of the answer is complete. `None` means that more bytes are needed. The bytes after a 101
+    /// stay in `input`: they are frames.
     ///
     /// # Errors
     /// [`ConnectError`]: the connection is to be closed.

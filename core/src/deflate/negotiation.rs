@@ -1,28 +1,28 @@
-//! `Sec-WebSocket-Extensions` (RFC 6455 §9.1), of which we know one: permessage-deflate (RFC 7692).
+//! `Sec-WebSocket-Extensions` (RFC 6455 §9.1). The only supported extension is permessage-deflate (RFC 7692).
 
 use std::fmt::Write;
 
 use super::codec::IS_ENABLED;
 use crate::field::is_token;
 
-/// What was agreed on permessage-deflate. Context takeover never is, in either direction: one pair of
-/// contexts then serves all connections of a worker, and no message helps to guess another.
+/// The negotiated parameters of permessage-deflate. Context takeover is never negotiated, in either direction: so all
+/// connections of a worker share one pair of contexts, and no message reveals something about another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deflate {
-    /// The base-2 logarithm of the window in which we compress: 8 to 15.
+    /// The base-2 logarithm of the window for compression: 8 to 15.
     pub(crate) bits: u8,
-    /// Whether the client asked for a window, so that the answer has to say it (RFC 7692 §7.1.2.1).
+    /// Whether the client requested a window, so that the answer must contain it (RFC 7692 §7.1.2.1).
     is_limited: bool,
 }
 
 impl Deflate {
-    /// Looks through one header line. The first offer that can be accepted is, and stays; one with unknown,
-    /// repeated or malformed parameters is declined (RFC 7692 §7), which is not an error.
+    /// Reads one header line. The first acceptable offer of all lines is accepted. An offer with unknown, repeated or
+    /// malformed parameters is declined (RFC 7692 §7), which is not an error.
     pub(crate) fn negotiate(agreed: Option<Deflate>, line: &[u8]) -> Option<Deflate> {
         agreed.or_else(|| ExtensionOffers(line).find_map(|offer| offer.accept()))
     }
 
-    /// What a server answered to the offer of our client, if it is an answer to that (RFC 7692 §7.1).
+    /// Parses the answer of a server to the offer of the client (RFC 7692 §7.1). `None` if it is not valid.
     pub(crate) fn read_answer(line: &[u8]) -> Option<Deflate> {
         let mut offers = ExtensionOffers(line);
         let answer = offers.next().filter(|answer| answer.name == b"permessage-deflate")?;
@@ -30,11 +30,11 @@ impl Deflate {
             return None;
         }
         let has = |name: &[u8]| answer.params.iter().any(|(param, _)| *param == name);
-        // We offered that the server keeps no context, and inflate accordingly.
+        // The client has offered that the server keeps no context, and inflates accordingly.
         if !has(b"server_no_context_takeover") {
             return None;
         }
-        // As an answer the window of the client has a value (§7.1.2.2).
+        // In an answer, the window of the client has a value (§7.1.2.2).
         let mut bits = 15;
         for (_, value) in answer.params.iter().filter(|(name, _)| *name == b"client_max_window_bits") {
             bits = value.and_then(window_bits)?;
@@ -58,7 +58,7 @@ impl Deflate {
 /// One extension that a client offers.
 struct Offer<'h> {
     name: &'h [u8],
-    /// The parameters, up to what is malformed.
+    /// The parameters, up to a malformed one.
     params: Vec<(&'h [u8], Option<&'h [u8]>)>,
 }
 
@@ -71,14 +71,14 @@ impl Offer<'_> {
         let mut seen: [bool; 4] = [false; 4];
         for (name, value) in &self.params {
             let index = match (*name, *value) {
-                // We do both, whether asked or not.
+                // Neither side keeps a context, with or without these parameters.
                 (b"server_no_context_takeover", None) => 0,
                 (b"client_no_context_takeover", None) => 1,
                 (b"server_max_window_bits", Some(value)) => {
                     deflate = Deflate { bits: window_bits(value)?, is_limited: true };
                     2
                 }
-                // A hint that the client could use a smaller window. Ours to inflate with is the largest.
+                // A hint that the client could use a smaller window. The window for inflating is always the largest.
                 (b"client_max_window_bits", None) => 3,
                 (b"client_max_window_bits", Some(value)) => window_bits(value).map(|_| 3)?,
                 _ => return None,
@@ -100,7 +100,7 @@ fn window_bits(value: &[u8]) -> Option<u8> {
     }
 }
 
-/// The offers of one header line. What is malformed ends the line: nothing behind it can be told apart.
+/// The offers of one header line, up to a malformed one, after which offers cannot be told apart.
 struct ExtensionOffers<'h>(&'h [u8]);
 
 impl<'h> Iterator for ExtensionOffers<'h> {
@@ -132,7 +132,7 @@ impl<'h> ExtensionOffers<'h> {
         (self.eat(b',') || self.0.is_empty()).then_some(Offer { name, params })
     }
 
-    /// Skips white space, then takes `byte` if it comes next. White space behind it is skipped too.
+    /// Skips white space, then consumes `byte` if it is next, and the white space after it.
     fn eat(&mut self, byte: u8) -> bool {
         self.0 = self.0.trim_ascii_start();
         let rest = self.0.strip_prefix(&[byte]);

@@ -1,4 +1,4 @@
-//! What a peer can do wrong after the 101.
+//! The errors of a peer after the handshake.
 
 use std::fmt;
 
@@ -6,8 +6,7 @@ use crate::close_code::CloseCode;
 use crate::listed::listed;
 
 listed! {
-/// The peer broke RFC 6455 or a limit. Our Close is already in the output, and the session is fused: it
-/// gives the same error again.
+/// The peer violated RFC 6455 or a limit. A Close is already in the output, and the session returns the same error again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ProtocolError {
@@ -53,7 +52,7 @@ pub enum ProtocolError {
 }
 
 impl ProtocolError {
-    /// The code of our Close (RFC 6455 §7.4.1).
+    /// The code of the Close (RFC 6455 §7.4.1).
     pub fn close_code(self) -> CloseCode {
         match self {
             ProtocolError::ReservedOpcode
@@ -76,7 +75,7 @@ impl ProtocolError {
         }
     }
 
-    /// The reason of our Close and of the log: short words, never the peer's.
+    /// The reason in the Close and in the log. It contains nothing from the peer.
     pub fn reason(self) -> &'static str {
         match self {
             ProtocolError::ReservedOpcode => "reserved opcode",

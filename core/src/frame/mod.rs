@@ -1,5 +1,5 @@
-//! Frames as bytes: headers, masking, the payload of Close. Knows nothing of messages and of order; that is
-//! [`session`](crate::session)'s.
+//! Frames as bytes: headers, masking, the payload of Close. Messages and the order of frames are in
+//! [`session`](crate::session).
 
 mod close;
 mod error;

@@ -1,19 +1,19 @@
-//! The address of the client, as the gateway says it in `X-Forwarded-For` or `Forwarded` (RFC 7239). It is for the log and
-//! for operators; nothing is ever decided by it.
+//! The address of the client, from `X-Forwarded-For` or `Forwarded` (RFC 7239). It is for the log and for operators, and
+//! decides nothing.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::trust::TrustedProxies;
 
-/// Which header says the address of the client.
+/// The header with the address of the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClientAddress {
-    /// None is read.
+    /// No header is read.
     Off,
-    /// `X-Forwarded-For`; `Forwarded` in requests without it. A gateway that writes `Forwarded` alone passes the
-    /// client's own `X-Forwarded-For` on, so it needs [`ClientAddress::Forwarded`].
+    /// `X-Forwarded-For`, or `Forwarded` in requests without it. A gateway that writes only `Forwarded` does not remove an
+    /// `X-Forwarded-For` of the client, so it needs [`ClientAddress::Forwarded`].
     Auto,
     /// `Forwarded` (RFC 7239).
     Forwarded,
@@ -21,10 +21,10 @@ pub enum ClientAddress {
     XForwardedFor,
 }
 
-/// What a gateway says about the client.
+/// The client, as the gateway identifies it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Client<'h> {
-    /// Its address. An IPv4 address that is mapped into IPv6 is given as IPv4.
+    /// The address of the client. An IPv4 address that is mapped into IPv6 is returned as IPv4.
     Address(IpAddr),
     /// A name in place of the address (RFC 7239 §6.3): an underscore, and then ASCII letters, digits and `._-`.
     Obfuscated(&'h str),
@@ -41,7 +41,7 @@ impl fmt::Display for Client<'_> {
 }
 
 impl Client<'_> {
-    /// The longest text of one, in bytes. A longer obfuscated name is not taken over.
+    /// The longest text of a client, in bytes. A longer obfuscated name is ignored.
     pub const MAX: usize = 64;
 }
 
@@ -77,7 +77,7 @@ impl<'h> Hops<'h> {
     }
 }
 
-/// What the headers of one request say about the client. Gathered from any peer; the caller uses it only if the peer is a
+/// The headers of one request about the client. They are read from any peer, but the caller uses them only if the peer is a
 /// trusted proxy.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Forwarding<'h> {
@@ -86,7 +86,7 @@ pub(super) struct Forwarding<'h> {
 }
 
 impl<'h> Forwarding<'h> {
-    /// Looks at one line of `Forwarded`.
+    /// Reads one line of `Forwarded`.
     pub(super) fn see_forwarded(&mut self, value: &'h [u8], trusted: &TrustedProxies) {
         let Some(elements) = std::str::from_utf8(value).ok().and_then(|value| split(value, b',')) else {
             return self.forwarded.add(None, trusted);
@@ -98,7 +98,7 @@ impl<'h> Forwarding<'h> {
         }
     }
 
-    /// Looks at one line of `X-Forwarded-For`.
+    /// Reads one line of `X-Forwarded-For`.
     pub(super) fn see_x_forwarded_for(&mut self, value: &'h [u8], trusted: &TrustedProxies) {
         let hops = value.split(|&byte| byte == b',');
         let unread = hops.clone().count().saturating_sub(MOST_HOPS);
@@ -107,7 +107,7 @@ impl<'h> Forwarding<'h> {
         }
     }
 
-    /// The client, if the header that is asked says one.
+    /// The client, if the selected header has one.
     pub(super) fn client(&self, source: ClientAddress) -> Option<Client<'h>> {
         match source {
             ClientAddress::Off => None,
@@ -182,7 +182,7 @@ fn is_obfuscated(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
 }
 
-/// How many hops of one line are read, from its end. More proxies than this do not stand one behind the other.
+/// The most hops that are read of one line, from its end. There are no longer chains of proxies.
 const MOST_HOPS: usize = 32;
 
 #[cfg(test)]

@@ -1,14 +1,14 @@
-//! Names and addresses for people to read. They say nothing about rights, so whatever a gateway sends becomes some text.
+//! Names and e-mail addresses for display. They grant no rights, so any value is converted to some text.
 
-/// How `User-Name` and `User-Email` are read.
+/// The encoding of names and e-mail addresses.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NameEncoding {
-    /// Encoded words of RFC 2047 and percent-encoding are decoded where all of a value is well-formed; a value that is not
-    /// stands as it came.
+    /// Encoded words of RFC 2047 and percent-encoding are decoded if all of the value is well-formed. Otherwise the value is
+    /// unchanged.
     #[default]
     Auto,
-    /// Nothing is decoded.
+    /// Values are not decoded.
     Raw,
 }
 

@@ -1,15 +1,15 @@
-//! Which web pages may connect (RFC 6455 §10.2). A browser sends cookies along with a WebSocket from any
-//! page, and the gateway turns them into an identity; `Origin` is what tells our own page from another.
+//! Which web pages may connect (RFC 6455 §10.2). A browser sends its cookies with a WebSocket of any page, and the gateway
+//! converts them to an identity, so only `Origin` shows whether the page is one of the application.
 
 use super::host::{Authority, default_port};
 
-/// The origins that are admitted in addition to those of the request's own host.
+/// The origins that are admitted in addition to those with the host of the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AllowedOrigins {
     /// Every origin.
     Any,
-    /// These. An empty list admits the own host alone.
+    /// These origins. If the list is empty, only the host of the request is admitted.
     These(Vec<OriginPattern>),
 }
 
@@ -23,7 +23,8 @@ impl AllowedOrigins {
     /// Whether a page of `origin`, the value of the header, may connect to `host`, which comes from `Host` or from
     /// [`HandshakeConfig::host_header`](super::HandshakeConfig::host_header).
     ///
-    /// An origin of the own host is admitted whatever its scheme and port, since cookies do not know ports either.
+    /// An origin with the same host is admitted with any scheme and port, because browsers also send cookies to all ports of a
+    /// host.
     pub fn admits(&self, origin: &str, host: &Authority<'_>) -> bool {
         let AllowedOrigins::These(patterns) = self else { return true };
         let Some(origin) = Origin::parse(origin) else { return false };
@@ -59,11 +60,11 @@ impl<'a> Origin<'a> {
     }
 }
 
-/// An origin that is admitted, or all that differ in the first label of their host.
+/// One origin, or all origins that differ in the first label of their host.
 ///
-/// Scheme and host compare without case, the host as an [`Authority`] does, and a port that is left out is the one that
-/// the scheme implies: `https://app.example.com:443` is `https://app.example.com`. Schemes of applications, such as
-/// `capacitor://localhost` and `chrome-extension://ID`, compare in the same way.
+/// Scheme and host are compared without case, the host as an [`Authority`], and a missing port is the default of the scheme:
+/// `https://app.example.com:443` equals `https://app.example.com`. Schemes of applications, such as `capacitor://localhost`
+/// and `chrome-extension://ID`, are compared in the same way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OriginPattern {
     /// As it was written, without the wildcard. [`Origin::parse`] has parsed it once.
@@ -88,7 +89,7 @@ pub enum InvalidOrigin {
     NoScheme,
     /// Something follows the host and the port.
     Path,
-    /// Not an origin for another reason.
+    /// The text is not an origin for another reason.
     Form,
     /// The host has characters beyond ASCII, which browsers encode (`xn--…`).
     NotAscii,

@@ -1,19 +1,19 @@
-//! Deadlines that are looked at late, because the process stood still.
+//! Deadlines that are checked late, because the process was suspended.
 
 use std::time::{Duration, Instant};
 
-/// How much more time a peer gets from `now` on, if its deadline `at` is judged so late that the process must have stood
-/// still (a stopped process, a suspended virtual machine, a turn that took very long): as much as the judgement is late,
-/// but at most `timeout`, which is what the peer had at first. `None` if the judgement is on time.
+/// Returns the additional time from `now` for a peer whose deadline `at` is checked so late that the process must have been
+/// suspended (a stopped process, a suspended virtual machine, a very long turn): the delay of the check, but at most
+/// `timeout`, the original time. `None` if the check is on time.
 ///
-/// What the kernel has received by then is read before anything is judged. This is for what it could not receive: the
-/// rest of a message that did not fit into the receive buffer, or packets that a suspended machine has missed.
+/// Bytes in the kernel are read before a deadline is checked. The additional time is for other bytes: the rest of a message
+/// that did not fit into the receive buffer, or packets that a suspended machine has missed.
 pub(crate) fn extend_if_late(at: Instant, now: Instant, timeout: Duration) -> Option<Duration> {
     let late = now.saturating_duration_since(at);
     (late > TOLERANCE).then(|| late.min(timeout))
 }
 
-/// A judgement that is later than this is late. A worker that is merely busy is not: its turns take milliseconds.
+/// The delay above which a check is late. A busy worker does not reach it: its turns take milliseconds.
 const TOLERANCE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

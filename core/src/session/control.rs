@@ -1,4 +1,4 @@
-//! The rare state of control frames.
+//! The rarely needed state of control frames.
 
 use std::time::Instant;
 
@@ -9,19 +9,19 @@ use crate::policy::{RateLimit, Verdict};
 #[derive(Debug, Default)]
 pub(super) struct Control {
     rate: RateLimit,
-    /// The payload of the one pong that waits until the peer has taken what was sent before.
+    /// The payload of the pong that is sent when the backlog is empty.
     pong: Option<Box<[u8]>>,
     /// The reason of a Close frame, if it is not the default one of its code.
     reason: Option<Box<str>>,
 }
 
 impl Control {
-    /// Judges one more control frame, of which `rate` may come a second, and twice as many at once.
+    /// Checks one more control frame, with `rate` per second and a burst of twice as many.
     pub(super) fn check(&mut self, now: Instant, rate: u32) -> Verdict {
         self.rate.check(now, rate, rate.saturating_mul(2))
     }
 
-    /// Keeps the payload of a pong that cannot be sent yet. It takes the place of the one before.
+    /// Keeps the payload of a pong that cannot be sent yet, in place of an earlier one.
     pub(super) fn delay_pong(&mut self, payload: &[u8]) {
         self.pong = Some(payload.into());
     }
@@ -36,12 +36,12 @@ impl Control {
         self.reason.as_deref()
     }
 
-    /// Whether a pong waits.
+    /// Whether a pong is pending.
     pub(super) fn has_pong(&self) -> bool {
         self.pong.is_some()
     }
 
-    /// The payload of the pong that waited.
+    /// Removes the payload of the pending pong.
     pub(super) fn take_pong(&mut self) -> Option<Box<[u8]>> {
         self.pong.take()
     }

@@ -1,4 +1,4 @@
-//! What has arrived of a frame and of a message that are not whole yet.
+//! The partial frame and the partial message of a session.
 
 use crate::deflate::longest_compressed;
 use crate::frame::{DataKind, FrameHeader, ProtocolError, append_unmasked, unmask};
@@ -6,16 +6,16 @@ use crate::turn::LARGE;
 
 use super::config::SessionConfig;
 
-/// Exists only while something is unfinished, so that an idle session owns no heap.
+/// A session has one only while a frame or message is partial, so an idle session owns no heap memory.
 ///
-/// Grows with the bytes that arrived, never with a length that was announced.
+/// It grows with the bytes that arrived, never with an announced length.
 #[derive(Debug, Default)]
 pub(super) struct Incoming {
-    /// The fragments so far of the message that has begun.
+    /// The fragments of the partial message.
     pub(super) message: Option<Message>,
     /// The frame whose payload is not complete.
     pub(super) frame: Option<PartialFrame>,
-    /// The payload so far, if that frame is a control frame. At most 125 bytes.
+    /// The partial payload, if that frame is a control frame. At most 125 bytes.
     pub(super) control: Vec<u8>,
 }
 
@@ -24,7 +24,7 @@ impl Incoming {
         self.message.is_none() && self.frame.is_none()
     }
 
-    /// The memory that it takes, in bytes.
+    /// The size of its buffers, in bytes.
     pub(super) fn memory(&self) -> usize {
         let message = self.message.as_ref().map_or(0, |message| message.bytes.capacity());
         size_of::<Incoming>() + message + self.control.capacity()
@@ -47,22 +47,22 @@ pub(super) struct Message {
     /// RSV1 of its first frame (RFC 7692 §6): `bytes` are compressed, and only the whole can be inflated.
     pub(super) is_compressed: bool,
     pub(super) bytes: Vec<u8>,
-    /// Frames so far, empty ones too.
+    /// The number of frames, including empty ones.
     fragments: u32,
     /// How many of `bytes` are known to be UTF-8; the rest is the beginning of one character. For binary
     /// it stays zero.
     checked: usize,
-    /// How many of `bytes` are unmasked; the rest was read into them by the runtime, and not looked at yet.
+    /// How many of `bytes` are unmasked. The runtime has appended the others, which are still to be handled.
     unmasked: usize,
 }
 
 impl Message {
-    /// A message in `bytes`, an empty buffer.
+    /// An empty message in the buffer `bytes`.
     pub(super) fn new(kind: DataKind, is_compressed: bool, bytes: Vec<u8>) -> Message {
         Message { kind, is_compressed, bytes, fragments: 0, checked: 0, unmasked: 0 }
     }
 
-    /// Takes note of one more frame, before any of its payload.
+    /// Counts one more frame, before any of its payload.
     pub(super) fn begin_frame(&mut self, len: u64, config: &SessionConfig) -> Result<(), ProtocolError> {
         self.fragments = self.fragments.saturating_add(1);
         if self.fragments > config.max_fragments {
@@ -80,8 +80,7 @@ impl Message {
 
     /// Appends payload, masked with `mask` from byte `at` of its frame on.
     ///
-    /// Text is refused at the first byte that makes it invalid (RFC 6455 §8.1), so a peer cannot have us buffer
-    /// what can no longer become text.
+    /// Text is refused at the first byte that makes it invalid (RFC 6455 §8.1), so invalid text is not buffered.
     pub(super) fn append(&mut self, bytes: &[u8], mask: [u8; 4], at: u64) -> Result<(), ProtocolError> {
         append_unmasked(&mut self.bytes, bytes, mask, at);
         self.unmasked = self.bytes.len();

@@ -19,9 +19,8 @@ impl<R: Role> Session<R> {
         self.state == State::Open && self.incoming.is_none() && self.partial_len == 0
     }
 
-    /// Takes a message that is a single frame, all there, within all limits, not compressed and valid. Of
-    /// anything else it takes nothing, and [`Session::next_event`] says what it is. To be called only
-    /// [between messages](Session::is_between_messages).
+    /// Consumes a message that is a single complete frame, within all limits, uncompressed and valid. Anything else is left
+    /// for [`Session::next_event`]. Call it only [between messages](Session::is_between_messages).
     // Part of the loops that call it: a call would cost a third of what it does.
     #[inline(always)]
     pub(crate) fn take_whole_message<'b>(
@@ -100,7 +99,7 @@ impl<R: Role> Session<R> {
         Ok(None)
     }
 
-    /// Gives back memory and timer where nothing is unfinished any more.
+    /// Frees memory and clears the deadline if no frame and no message is partial.
     fn rest_from_message(&mut self) {
         if self.incoming.as_ref().is_some_and(|incoming| incoming.is_idle()) {
             self.incoming = None;
@@ -110,7 +109,7 @@ impl<R: Role> Session<R> {
         }
     }
 
-    /// The next header, from the bytes that wait in `partial` and from `input`.
+    /// The next header, from the bytes in `partial` and from `input`.
     fn read_header(&mut self, input: &mut Input<'_>) -> Result<Option<FrameHeader>, ProtocolError> {
         if self.partial_len == 0
             && let Some((header, len)) = FrameHeader::parse::<R>(input.peek())?
@@ -138,7 +137,7 @@ impl<R: Role> Session<R> {
         Ok(None)
     }
 
-    /// Takes a new frame with as much of its payload as is there.
+    /// Begins a frame, with as much of its payload as has arrived.
     fn begin_frame<'b>(
         &mut self,
         turn: &mut Turn<'_>,
@@ -191,7 +190,7 @@ impl<R: Role> Session<R> {
         Ok(())
     }
 
-    /// A limit for bytes on the wire. What does not compress gets a little longer.
+    /// The limit of compressed bytes. Data that cannot be compressed gets a little longer.
     fn largest(&self, limit: usize, is_compressed: bool) -> u64 {
         (if is_compressed { longest_compressed(limit) } else { limit }) as u64
     }
@@ -215,7 +214,7 @@ impl<R: Role> Session<R> {
         message.map_or(Ok(()), |message| message.begin_frame(header.len, &self.config))
     }
 
-    /// Takes payload for the frame that has begun.
+    /// Consumes payload of the partial frame.
     fn continue_frame<'b>(
         &mut self,
         turn: &mut Turn<'_>,
@@ -259,7 +258,7 @@ impl<R: Role> Session<R> {
         }
     }
 
-    /// The data frame that is arriving, how much of it has come, and the message that it belongs to.
+    /// The partial data frame, the number of its bytes that have arrived, and its message.
     fn arriving(&mut self) -> Option<(FrameHeader, u64, &mut Message)> {
         let incoming = self.incoming.as_deref_mut()?;
         let PartialFrame { header, received } = incoming.frame?;
@@ -282,7 +281,7 @@ impl<R: Role> Session<R> {
             .map_or_else(Vec::new, |(header, received, message)| message.take_excess(header.len - received))
     }
 
-    /// Hands a whole message to the application, unless we have already closed.
+    /// Returns the event of a complete message, unless a Close was sent.
     #[inline]
     fn deliver<'b>(&mut self, kind: DataKind, payload: Payload<'b>) -> Option<Event<'b>> {
         if self.state != State::Open {
@@ -293,7 +292,7 @@ impl<R: Role> Session<R> {
         Some(Event::message(kind, payload))
     }
 
-    /// Inflates a whole message and hands it over. Its UTF-8 can only be checked now.
+    /// Inflates a complete message and returns its event. Its UTF-8 can only be checked now.
     fn deliver_compressed<'b>(
         &mut self,
         turn: &mut Turn<'_>,
@@ -359,12 +358,12 @@ impl<R: Role> Session<R> {
         }
     }
 
-    /// Whether a pong waits for the backlog to be sent.
+    /// Whether a pong is to be sent when the backlog is empty.
     pub(crate) fn has_pong(&self) -> bool {
         self.control.as_ref().is_some_and(|control| control.has_pong())
     }
 
-    /// Sends the pong that waited. To be called when the backlog is sent.
+    /// Sends the pending pong. Call it when the backlog is empty.
     pub(crate) fn send_pong(&mut self, turn: &mut Turn<'_>) {
         if let Some(payload) = self.control.as_mut().and_then(|control| control.take_pong()) {
             self.answer_ping(turn, &payload);
@@ -410,7 +409,7 @@ fn mask_again(payload: &mut [u8], mask: [u8; 4]) {
     unmask(payload, mask, 0);
 }
 
-/// The payload of a frame from its byte `at` on, as far as it is there, in the clear.
+/// The unmasked payload of a frame from its byte `at` on, as far as it has arrived.
 #[inline]
 fn take_unmasked<'b, R: Role>(input: &mut Input<'b>, header: &FrameHeader, at: u64) -> &'b mut [u8] {
     let payload = input.take(left_of(header, at));

@@ -1,4 +1,4 @@
-//! What is done with messages.
+//! The application.
 
 use crate::frame::DataKind;
 use crate::input::Payload;
@@ -9,13 +9,13 @@ use crate::turn::Turn;
 /// The application that answers messages.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Application {
-    /// Each data message goes back as it came.
+    /// Echoes each data message.
     #[default]
     Echo,
 }
 
 impl Application {
-    /// Answers a message. `segments`, if there are any, take what is large.
+    /// Answers a message. Large payloads go into `segments`, if given.
     #[inline(always)]
     pub(super) fn answer<'b>(
         self,

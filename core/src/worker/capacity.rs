@@ -1,13 +1,13 @@
 //! The capacity of a worker, and the eviction of connections in favour of new ones.
 //!
-//! A connection has a *place* while its user is admitted, or still may be. There are
-//! [`max_connections`](super::WorkerConfig::max_connections) places. When all are taken, a new connection gets that of
-//! the connection whose request head has been arriving for the longest, so clients that send their heads slowly cannot
-//! keep out those that do not. Admitted users keep their places; if they have all of them, the new connection is refused.
+//! A connection has a *place* while its user is admitted, or may still be admitted. There are
+//! [`max_connections`](super::WorkerConfig::max_connections) places. When all are taken, a new connection gets the place of
+//! the oldest handshake in progress, so slow handshakes cannot block fast ones. Admitted users keep their places; if they have
+//! all of them, the new connection is refused.
 //!
-//! A connection that is refused keeps its socket for a moment, because the answer must not be overtaken by a reset. These
-//! sockets are bounded as well, by [`max_sockets`](super::WorkerConfig::max_sockets) for all connections together: if
-//! there are more, the refused ones are closed at once, the oldest first.
+//! A refused connection keeps its socket for up to a second, because a reset must not overtake the answer.
+//! [`max_sockets`](super::WorkerConfig::max_sockets) limits the sockets of all connections together: above it refused
+//! connections are closed at once, the oldest first.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ use crate::id::ConnectionId;
 use crate::record::Recorder;
 use crate::session::Ending;
 
-/// The places of a worker, and the connections that have none.
+/// The places of a worker, and the connections without one.
 #[derive(Debug, Default)]
 pub(super) struct Capacity {
     /// Connections that have a place.
@@ -31,19 +31,19 @@ pub(super) struct Capacity {
     given_up: usize,
     /// Connections that will be refused as soon as their request heads are complete.
     refusing: Pending,
-    /// Those of them that were evicted for a new connection, and are refused without waiting for their heads.
+    /// Connections among these that were evicted for a new connection, and are refused without waiting for their heads.
     evicted: VecDeque<(Key, ConnectionId)>,
     /// Refused connections, the oldest first. Some may have been removed since.
     refused: VecDeque<(Key, ConnectionId)>,
 }
 
 impl Worker {
-    /// Whether all places are taken: one more connection would end one whose head is arriving, or be refused.
+    /// Whether all places are taken, so that another connection would evict a handshake in progress or be refused.
     pub fn is_full(&self) -> bool {
         self.config.max_connections.is_some_and(|most| self.capacity.taken >= most)
     }
 
-    /// How many connections are admitted.
+    /// The number of admitted connections.
     pub fn admitted(&self) -> usize {
         self.capacity.taken - self.pending.len()
     }
@@ -53,13 +53,13 @@ impl Worker {
         self.pending.len()
     }
 
-    /// How many places were given up since the last call: of the connections that were
-    /// [opened](Worker::open) without a refusal, those that have ended or will not be admitted.
+    /// The number of places that were given up since the last call, by connections that were [opened](Worker::open) without a
+    /// refusal and have ended or will not be admitted.
     pub fn take_places_given_up(&mut self) -> usize {
         std::mem::take(&mut self.capacity.given_up)
     }
 
-    /// How many request heads are arriving.
+    /// The number of request heads that are arriving.
     pub(super) fn pending_heads(&self) -> usize {
         self.pending.len() + self.capacity.refusing.len()
     }
@@ -77,7 +77,7 @@ impl Worker {
         None
     }
 
-    /// Takes note of a new connection in `key`.
+    /// Adds a new connection.
     pub(super) fn begin(&mut self, key: Key, arrival: &NewConnection, is_refusing: bool, at: Instant) {
         let connections = &self.connections;
         let handshake = PendingHandshake { key, id: arrival.id, at };
@@ -90,7 +90,7 @@ impl Worker {
         }
     }
 
-    /// Takes the place of the connection whose head has been arriving for the longest. Returns false if there is none.
+    /// Evicts the oldest handshake in progress, so that its place is free. Returns false if there is none.
     fn evict_oldest_pending(&mut self) -> bool {
         let connections = &mut self.connections;
         let oldest = self.pending.pop_oldest(|handshake| is(connections, handshake, AdmissionState::Pending));
@@ -109,7 +109,7 @@ impl Worker {
         true
     }
 
-    /// Takes note of what a turn has made of a connection.
+    /// Updates the counts after a turn of a connection.
     #[inline]
     pub(super) fn update_admission(&mut self, key: Key, before: AdmissionState) {
         let Some(connection) = self.connections.get(key.0) else { return };
@@ -137,7 +137,7 @@ impl Worker {
         }
     }
 
-    /// Takes note that a connection is removed that had this admission_state.
+    /// Updates the counts after a connection with this state was removed.
     pub(super) fn end_admission(&mut self, admission_state: AdmissionState) {
         match admission_state {
             AdmissionState::Pending => {
@@ -239,14 +239,15 @@ impl Worker {
             && (!self.capacity.refused.is_empty() || self.capacity.refusing.len() > 0)
     }
 
-    /// Whether more heads are arriving than may.
+    /// Whether there are more handshakes in progress than
+    /// [`max_handshakes`](crate::handshake::HandshakeConfig::max_handshakes).
     pub(super) fn is_crowded(&self) -> bool {
         let most = self.config.handshake.max_handshakes;
         most != 0 && self.pending_heads() > most
     }
 }
 
-/// Whether it is still the connection that began then, and has this admission_state.
+/// Whether the key of the handshake still belongs to the same connection, and that has this state.
 fn is(connections: &Slab<Connection>, handshake: &PendingHandshake, admission_state: AdmissionState) -> bool {
     let connection = connections.get(handshake.key.0);
     connection.is_some_and(|connection| {

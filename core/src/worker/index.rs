@@ -5,11 +5,12 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::Key;
 
-/// Connections under fingerprints of a name, of which each may have several and share them with others.
+/// The connections of each name, by the fingerprint of the name. A name may have several connections, and several names may
+/// have the same fingerprint.
 ///
-/// A fingerprint has 32 bits, so a lookup compares the name of each connection found. An entry takes eight bytes, and
-/// no name is kept twice. A tree and no table of hashes, because one name may have all connections: what they would cost
-/// each other there is quadratic.
+/// A fingerprint has 32 bits, so a lookup must compare the name of each connection that it finds. An entry takes eight bytes,
+/// and names are not stored again. It is a tree and not a hash table, because all connections may have the same name, which is
+/// quadratic in a hash table.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     entries: BTreeSet<(u32, u32)>,
@@ -24,7 +25,7 @@ impl Index {
         self.entries.remove(&(fingerprint, short(key)));
     }
 
-    /// Those that may have the name.
+    /// The connections that may have the name.
     pub(super) fn find(&self, fingerprint: u32) -> impl Iterator<Item = Key> {
         self.entries.range((fingerprint, 0)..=(fingerprint, u32::MAX)).map(|&(_, key)| Key(key as usize))
     }

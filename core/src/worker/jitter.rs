@@ -1,4 +1,4 @@
-//! Numbers that differ from client to client, from a seed that was passed in. Not for secrets.
+//! Random delays that spread reconnections over time. Not for secrets.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -12,14 +12,14 @@ impl Jitter {
         Jitter(Cell::new(seed))
     }
 
-    /// Seconds for a `Retry-After`: 1 to 10, so that clients that were refused together come back apart.
+    /// The seconds of a `Retry-After`: 1 to 10, so that clients that were refused together do not return together.
     pub(super) fn retry_after(&self) -> u32 {
         // The remainder is below ten, so the cast does not cut.
         1 + (self.next() % 10) as u32
     }
 
-    /// Milliseconds after which a client is asked to come back: 100 to 3,099, so that clients that are sent away together
-    /// come back apart.
+    /// The milliseconds after which a client is asked to reconnect: 100 to 3,099, so that clients that were disconnected
+    /// together do not return together.
     pub(super) fn reconnect_after(&self) -> u32 {
         // The remainder is below 3,000, so the cast does not cut.
         100 + (self.next() % 3000) as u32

@@ -1,10 +1,9 @@
 //! The memory of a worker's buffers, and the eviction of connections when it exceeds the limit.
 //!
-//! It counts what peers can make grow: pending output, and incomplete messages and request heads. An idle connection has none
-//! of these. Above [`max_memory`](super::WorkerConfig::max_memory) the slowest are evicted:
-//! of those that hold at least half as much as the average, the ones that have been waiting for the longest, until an
-//! eighth is free again. So many are found by one look at all connections, and a connection that holds little is not
-//! ended for one that holds much.
+//! The counted buffers are those that peers can make grow: pending output, and incomplete messages and request heads. An idle
+//! connection has none of these. Above [`max_memory`](super::WorkerConfig::max_memory) connections are evicted until an eighth
+//! is free again: of those with at least half of the average, the ones whose peers have made no progress for the longest time.
+//! One scan of all connections finds enough of them, and a small buffer is not evicted for a large one.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -16,32 +15,32 @@ use crate::record::Recorder;
 /// The memory in use, and the connections to be evicted next.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
-    /// Bytes, of all connections.
+    /// The bytes in buffers of all connections.
     held: usize,
-    /// The slowest first.
+    /// The connections to evict, the slowest first.
     evictees: VecDeque<(Key, ConnectionId)>,
 }
 
 impl Worker {
-    /// Whether more memory is held than may be. If so, see to what is [due](Worker::next_due) before anything else is
-    /// read.
+    /// Whether the buffers exceed [`max_memory`](super::WorkerConfig::max_memory). If so, handle the [due](Worker::next_due)
+    /// connections before reading from any other.
     #[inline]
     pub fn is_short_of_memory(&self) -> bool {
         self.memory.held > self.config.max_memory
     }
 
-    /// Whether so much is held that little more makes it too much: more than an eighth less than may be. Until so much is
-    /// free again connections are ended, when memory is [short](Worker::is_short_of_memory).
+    /// Whether the buffers exceed seven eighths of [`max_memory`](super::WorkerConfig::max_memory). Evictions, once memory is
+    /// [short](Worker::is_short_of_memory), continue until this is false.
     pub fn is_nearly_out_of_memory(&self) -> bool {
         self.memory.held > self.enough_memory()
     }
 
-    /// Bytes in buffers of all connections: output not taken, messages and heads not whole.
+    /// The bytes in buffers of all connections: pending output, and incomplete messages and heads.
     pub fn memory_held(&self) -> usize {
         self.memory.held
     }
 
-    /// Counts what a connection holds now, after a turn of it.
+    /// Updates the count after a turn of the connection.
     #[inline]
     pub(super) fn count_memory(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key.0) else { return };
@@ -50,12 +49,12 @@ impl Worker {
         self.memory.held = self.memory.held + holds as usize - held as usize;
     }
 
-    /// Counts no more what a connection held that is gone.
+    /// Subtracts the buffers of a removed connection.
     pub(super) fn forget_memory(&mut self, held: u32) {
         self.memory.held -= held as usize;
     }
 
-    /// Ends the slowest connection, if memory is short.
+    /// Evicts the slowest connection, if memory is short.
     pub(super) fn evict_for_memory(&mut self, now: Instant, recorder: &mut impl Recorder) -> Option<Key> {
         if self.is_short_of_memory() && self.memory.evictees.is_empty() {
             self.memory.evictees = self.eviction_order(now);
@@ -78,12 +77,12 @@ impl Worker {
         None
     }
 
-    /// So much may be held when enough connections are ended.
+    /// The bytes at which evictions end.
     fn enough_memory(&self) -> usize {
         self.config.max_memory - self.config.max_memory / 8
     }
 
-    /// Those that hold at least half the average, in the order of how long they have been waiting.
+    /// The connections with at least half of the average, the one without progress for the longest time first.
     fn eviction_order(&self, now: Instant) -> VecDeque<(Key, ConnectionId)> {
         let holders = || self.connections.iter().filter(|(_, connection)| connection.held > 0);
         let little = self.memory.held / holders().count().max(1) / 2;

@@ -64,12 +64,12 @@ impl Worker {
         }
     }
 
-    /// When the log counts as stalled, if it does not yet.
+    /// When the log will count as stalled.
     pub(super) fn stalls_at(&self) -> Option<Instant> {
         self.reads_paused_since.filter(|_| !self.is_log_stalled()).map(|since| since + PATIENCE)
     }
 
-    /// Takes note that the log is stalled, if it has been held for so long: requests are read from now on.
+    /// Marks the log as stalled, if reads have been paused for long enough. Requests are read again, and refused.
     pub(super) fn detect_log_stall(&mut self, now: Instant) {
         let Some(since) = self.reads_paused_since.filter(|_| self.stalls_at().is_some_and(|at| at <= now))
         else {
@@ -84,20 +84,20 @@ impl Worker {
         }
     }
 
-    /// Whether nothing is read from a connection, because it could not be recorded.
+    /// Whether reads from the connection are paused, because its records would be lost.
     pub(super) fn is_read_blocked(&self, key: Key, recorder: &impl Recorder) -> bool {
         recorder.is_full() && self.is_recorded(key)
     }
 
-    /// Whether what is read from a connection may have to be recorded.
+    /// Whether a read from the connection may cause a record.
     pub(super) fn is_recorded(&self, key: Key) -> bool {
         self.connections
             .get(key.0)
             .is_some_and(|connection| connection.is_recorded(self.shared.is_stalled.get()))
     }
 
-    /// Looks at a connection later if all that is due of it is for its peer to meet, and nothing is read from that now.
-    /// True if so.
+    /// Postpones the deadlines of a connection if its peer could have met all that have passed, and reads from it are paused.
+    /// Returns whether it did.
     pub(super) fn reschedule(&mut self, key: Key, now: Instant, recorder: &impl Recorder) -> bool {
         if !self.is_read_blocked(key, recorder) {
             return false;
@@ -113,8 +113,8 @@ impl Worker {
     }
 }
 
-/// How long a log may take nothing until it counts as stalled.
+/// The time for which reads are paused until the log counts as stalled.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long a deadline that cannot be judged is put off.
+/// The time by which a deadline is postponed while reads are paused.
 const LATER: Duration = Duration::from_secs(1);

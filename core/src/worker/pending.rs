@@ -1,4 +1,4 @@
-//! The connections of a worker whose request heads are arriving.
+//! The handshakes in progress of a worker.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -6,16 +6,16 @@ use std::time::{Duration, Instant};
 use super::Key;
 use crate::id::ConnectionId;
 
-/// How many there are, and which began first.
+/// The number of handshakes in progress, and their order.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
-    /// In the order of their beginning, also those whose heads are here, until the ones before them are gone: that is
-    /// after the timeout of a handshake at the latest.
+    /// In the order in which they began. A handshake that has ended stays in here until those before it have ended, which
+    /// takes at most the timeout of a handshake.
     begun: VecDeque<PendingHandshake>,
     len: usize,
 }
 
-/// A connection that was pending when it was put here.
+/// A connection whose handshake was in progress when this was created.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PendingHandshake {
     pub(super) key: Key,
@@ -28,7 +28,7 @@ impl Pending {
         self.len
     }
 
-    /// Counts one more.
+    /// Adds a handshake.
     pub(super) fn begin(
         &mut self,
         handshake: PendingHandshake,
@@ -39,7 +39,7 @@ impl Pending {
         self.len += 1;
     }
 
-    /// Counts one less, of which it need not be known which it is.
+    /// Counts one less. It need not be known which one ended.
     pub(super) fn end(&mut self) {
         self.len = self.len.saturating_sub(1);
     }
@@ -49,7 +49,7 @@ impl Pending {
         self.begun.front().map(|handshake| handshake.at + MIN_HANDSHAKE_TIME)
     }
 
-    /// The one that began first. It is not given again, but counts until its [`end`](Pending::end).
+    /// Removes the oldest handshake. It counts until its [`end`](Pending::end).
     pub(super) fn pop_oldest(
         &mut self,
         is_pending: impl Fn(&PendingHandshake) -> bool,
@@ -58,7 +58,7 @@ impl Pending {
         self.begun.pop_front()
     }
 
-    /// The same, if it has had the time `least`.
+    /// The same, if the handshake began at least `least` ago.
     pub(super) fn pop_oldest_after(
         &mut self,
         least: Duration,
@@ -77,6 +77,6 @@ impl Pending {
     }
 }
 
-/// The time that a head has while there are places. One that came with its connection is read long before: thousands
-/// that arrive at once displace those that are slow, and not each other.
+/// The time that a handshake has before it is evicted, unless all places are taken. A head that arrives with its connection is
+/// read long before that, so thousands of connections that arrive at once evict slow handshakes and not each other.
 pub(super) const MIN_HANDSHAKE_TIME: Duration = Duration::from_millis(250);

@@ -1,4 +1,4 @@
-//! Connections that go because their user has a newer one.
+//! Connections that close because their user has a newer one.
 
 use std::time::Instant;
 
@@ -25,7 +25,7 @@ impl Worker {
         self.elsewhere.pop()
     }
 
-    /// The next connection here that has been replaced, closed.
+    /// Closes the next connection of this worker that has been replaced, and returns it.
     pub(super) fn replace_next(&mut self, now: Instant) -> Option<Key> {
         loop {
             let replaced = self.shared.replaced.borrow_mut().pop()?;

@@ -1,4 +1,4 @@
-//! Server-initiated messages for clients of the subprotocol.
+//! Messages that the server sends on its own to clients of the subprotocol.
 
 use crate::close_code::CloseCode;
 
@@ -8,7 +8,8 @@ use crate::turn::Turn;
 /// The subprotocol whose clients get server messages: JSON objects with a `type`, as text messages.
 pub const SUBPROTOCOL: &str = "postern.v1.json";
 
-/// Says that the connection is about to be closed, and when to come back, in milliseconds: a Close has no room for that.
+/// Sends the reason of the following Close and the milliseconds after which to reconnect, for which a Close frame has no
+/// field.
 pub(super) fn disconnect(
     session: &mut Session,
     turn: &mut Turn<'_>,

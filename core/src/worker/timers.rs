@@ -1,4 +1,4 @@
-//! When which connection has to be looked at.
+//! The deadlines of connections, ordered by time.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -7,15 +7,15 @@ use super::Key;
 use crate::compact_instant::CompactInstant;
 use crate::id::ConnectionId;
 
-/// One entry for each connection that waits for something, ordered by time.
+/// One entry for each connection with a deadline, ordered by time.
 ///
-/// Entries are lazy. A deadline that moves into the future, or goes away, leaves its entry where it is; when
-/// that fires, the deadline of the connection is computed and armed again. So a message touches no timer.
+/// Entries are lazy. If a deadline is postponed or cleared, its entry stays. When the entry fires, the deadline of the
+/// connection is computed again. So a message does not touch a timer.
 #[derive(Debug, Default)]
 pub(super) struct Timers(BinaryHeap<Reverse<Entry>>);
 
-/// Keys are used again; the connection's number tells whether the entry still means the same one. Its lower half is
-/// enough for that: no timer runs while four billion connections come and go.
+/// Keys are used again, so the number of the connection shows whether the entry is still valid. Its lower half is sufficient:
+/// no timer lasts as long as four billion connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Entry {
     pub(super) at: CompactInstant,
@@ -43,7 +43,7 @@ impl Timers {
         self.0.push(Reverse(entry));
     }
 
-    /// How many entries there are, also those that mean nothing any more.
+    /// The number of entries, including invalid ones.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.0.len()

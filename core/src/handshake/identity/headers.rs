@@ -1,4 +1,4 @@
-//! The headers in which a gateway says who the user is.
+//! The headers in which a gateway sends the identity of the user.
 
 use super::{Identity, IdentityRules, IdentityValues};
 use crate::handshake::error::HandshakeError;
@@ -7,15 +7,15 @@ use crate::handshake::single_header::SingleHeader;
 /// The names of the identity headers, compared without case. A header whose name is empty is not read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdentityHeaders {
-    /// Who it is. Required on every upgrade. Default `User-ID`.
+    /// The user's id. Required in every upgrade. Default `User-ID`.
     pub id: String,
     /// The user's e-mail address, for the log. Default `User-Email`.
     pub email: String,
     /// The user's display name, for the log. Default `User-Name`.
     pub name: String,
-    /// The session, as the identity service calls it. Default `User-Session-ID`.
+    /// The id of the session at the identity service. Default `User-Session-ID`.
     pub session_id: String,
-    /// When the token ends, in seconds since 1970. Default `User-Token-Exp`.
+    /// When the token expires, in seconds since 1970. Default `User-Token-Exp`.
     pub token_exp: String,
 }
 
@@ -42,12 +42,12 @@ pub(in crate::handshake) struct IdentityHeaderValues<'h> {
 }
 
 impl<'h> IdentityHeaderValues<'h> {
-    /// Takes one line of the request.
+    /// Reads one line of the request.
     pub(in crate::handshake) fn add_line(&mut self, names: &IdentityHeaders, name: &str, value: &'h [u8]) {
         self.each(names, |header, wanted| header.add_line(wanted, name, value));
     }
 
-    /// Takes an item of `Connection`.
+    /// Reads an item of `Connection`.
     pub(in crate::handshake) fn add_connection_option(&mut self, names: &IdentityHeaders, option: &[u8]) {
         self.each(names, |header, wanted| header.add_connection_option(wanted, option));
     }

@@ -1,12 +1,12 @@
-//! How values become an [`Identity`].
+//! The rules for the values of an [`Identity`].
 
 use super::Identity;
 use crate::handshake::display::{NameEncoding, push_display};
 use crate::handshake::error::HandshakeError;
 use crate::handshake::opaque::IdCharset;
 
-/// What a gateway, or a token that it passes on, says about a user. An empty value is the same as none: many gateways
-/// cannot leave a header out.
+/// The values of an identity, from headers or from a token. An empty value is the same as a missing one, because many gateways
+/// cannot omit a header.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct IdentityValues<'a> {
     /// The user's id. Required.
@@ -17,22 +17,22 @@ pub struct IdentityValues<'a> {
     pub name: &'a [u8],
     /// The session's id.
     pub session_id: &'a [u8],
-    /// The end of the token, in decimal digits, in seconds since 1970.
+    /// When the token expires, in decimal digits, in seconds since 1970.
     pub token_exp: &'a [u8],
 }
 
-/// By which rules values become an [`Identity`]: what the settings say about it.
+/// The configurable rules for the values of an [`Identity`].
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct IdentityRules {
     /// Which characters the id of a user or of a session may have. Default [`IdCharset::Opaque`].
     pub ids: IdCharset,
-    /// How names and e-mail addresses are read. Default [`NameEncoding::Auto`].
+    /// How names and e-mail addresses are decoded. Default [`NameEncoding::Auto`].
     pub names: NameEncoding,
 }
 
 impl IdentityRules {
-    /// Makes an identity of these values. Ids and the expiry must be right; whatever is wrong with a name or an e-mail
-    /// address, they become some text.
+    /// Creates an identity from these values. Ids and the expiry must be valid. An invalid name or e-mail address is converted
+    /// to some text.
     ///
     /// # Errors
     /// [`HandshakeError::IdentityMissing`] for an empty id; [`HandshakeError::IdentityInvalid`] for an id,
@@ -64,7 +64,7 @@ impl IdentityRules {
         Ok(Identity { text, id_end, request_id_len: 0, email_end, name_end, session_id_end })
     }
 
-    /// The id as text, if it can be one, or is empty.
+    /// The id as text, if it is valid or empty.
     fn check_id<'a>(&self, id: &'a [u8]) -> Option<&'a str> {
         let text = std::str::from_utf8(id).ok()?;
         (text.len() <= Identity::MAX_ID && self.ids.admits(text)).then_some(text)

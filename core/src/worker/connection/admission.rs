@@ -1,4 +1,4 @@
-//! From the request head to the user, or to the refusal.
+//! Admits a user by the request, or refuses the request.
 
 use std::time::Instant;
 
@@ -42,8 +42,8 @@ impl Connection {
         }
     }
 
-    /// Answers a request with this head, unless a body is announced that has still to arrive. `input` has the bytes after
-    /// the head; `None` if the body has ended.
+    /// Answers a request with this head, unless it announces a body that has not arrived. `input` has the bytes after the
+    /// head; `None` if the body has arrived.
     fn answer(
         &mut self,
         context: &Context<'_>,
@@ -56,7 +56,7 @@ impl Connection {
         let (peer, refusal) = (*peer, *refusal);
         let handshake = &context.config.handshake;
         let is_status = |error: &HandshakeError| close_code(handshake.reject, *error).is_none();
-        // Unless it may be a health check, it need not be read.
+        // The request need not be parsed if it cannot be a health check.
         if let Some(error) = refusal.filter(|error| handshake.health_path.is_none() && is_status(error)) {
             return self.refuse(context, turn, error, recorder);
         }
@@ -130,7 +130,7 @@ impl Connection {
         self.stage = Stage::Refused { until: turn.now + LINGER, is_aborted: false };
     }
 
-    /// Answers a health check. `refusal` is what an upgrade would get whatever it says.
+    /// Answers a health check. `refusal` is that of all upgrades on this connection.
     fn report_health(&mut self, context: &Context<'_>, turn: &mut Turn<'_>, refusal: Option<HandshakeError>) {
         let readiness = context.config.handshake.readiness.as_ref();
         // A limit of new connections per second does not make the process unready: it lasts for a moment.
@@ -150,7 +150,7 @@ impl Connection {
         }
     }
 
-    /// Refuses what is an upgrade in itself: by a Close frame, if that is how its user is to be told.
+    /// Refuses a valid upgrade request, by a Close frame if [`Reject::Close`] applies.
     fn refuse_request(
         &mut self,
         context: &Context<'_>,
@@ -173,7 +173,7 @@ impl Connection {
         self.stage = Stage::RejectedByClose { session };
     }
 
-    /// `close_code` is that of the Close frame, if it was one that said so.
+    /// `close_code` is that of the Close frame, if the refusal was sent by one.
     fn record_refusal(
         &self,
         context: &Context<'_>,
@@ -197,14 +197,14 @@ impl Connection {
     }
 }
 
-/// What a request that is refused says about itself, for the record.
+/// The fields of a refused request for its record.
 #[derive(Debug, Default, Clone, Copy)]
 struct RefusedRequest<'a> {
     request_id: Option<&'a str>,
     client: Option<Client<'a>>,
 }
 
-/// Counts one more connection of a user, if it may be.
+/// Counts one more connection of a user, if the user may have one.
 fn enter_user(connection: ConnectionId, user: &str, context: &Context<'_>) -> Result<(), HandshakeError> {
     if context.shared.is_stalled.get() {
         return Err(HandshakeError::LogStalled);
@@ -220,7 +220,7 @@ fn enter_user(connection: ConnectionId, user: &str, context: &Context<'_>) -> Re
     Ok(())
 }
 
-/// The code of the Close frame by which a refusal is said, if it is to be said so and the request is an upgrade.
+/// The code of the Close frame for a refusal of a valid upgrade. `None` if it is refused by its status.
 fn close_code(reject: Reject, error: HandshakeError) -> Option<CloseCode> {
     match reject {
         Reject::Http => None,

@@ -1,8 +1,8 @@
-//! What becomes of a connection when time passes: deadlines, pauses and the heartbeat.
+//! The passing of time for a connection: deadlines, pauses and keep-alive.
 //!
-//! Deadlines are of two kinds. The peer can meet some of them by sending something: the rest of its request head or of a
-//! message, a pong, the answer to our Close, the end of its side. Those are judged only after its socket has been read,
-//! and do not run while nothing is read from it. The others depend on nothing that could be read.
+//! There are two kinds of deadlines. The peer can meet some of them by sending bytes: the rest of its request head or of a
+//! message, a pong, the answer to a Close, the end of its side. These are handled only after its socket has been read, and do
+//! not run while reading is paused. The others do not depend on received bytes.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,8 @@ use crate::turn::Turn;
 use crate::worker::config::WorkerConfig;
 
 impl Connection {
-    /// Whether the peer has taken nothing for too long. Only meaningful outside of a turn: a turn takes the backlog out of the connection.
+    /// Whether the peer has accepted no output for too long. Only valid outside of a turn, which takes the backlog out of the
+    /// connection.
     pub(in crate::worker) fn is_stalled(&self, config: &WorkerConfig, now: Instant) -> bool {
         self.stalls_at(config).is_some_and(|at| at <= now)
     }
@@ -28,7 +29,7 @@ impl Connection {
         self.backlog.as_ref().and_then(|backlog| backlog.stalls_at(config.session.write_timeout))
     }
 
-    /// When it has to be looked at although its socket says nothing.
+    /// Its earliest deadline.
     pub(in crate::worker) fn poll_timeout(
         &self,
         config: &WorkerConfig,
@@ -44,7 +45,7 @@ impl Connection {
         deadlines.into_iter().flatten().min()
     }
 
-    /// Whether something is due that does not depend on what its peer has sent.
+    /// Whether a deadline has passed that does not depend on received bytes.
     pub(in crate::worker) fn is_due_unread(
         &self,
         config: &WorkerConfig,
@@ -55,7 +56,7 @@ impl Connection {
         deadlines.into_iter().flatten().any(|at| at <= now)
     }
 
-    /// When its peer must have been heard. Not while nothing is read from it that it may have sent.
+    /// The earliest deadline that its peer can meet by sending. None while reading is paused.
     pub(in crate::worker) fn expires_at(
         &self,
         config: &WorkerConfig,
@@ -80,12 +81,12 @@ impl Connection {
         }
     }
 
-    /// When a pause of its reading is over. Not while it is not read from in any case, because of what it has not taken.
+    /// When a pause for a rate ends. None while reading pauses because of pending output.
     fn resumes_at(&self, config: &WorkerConfig) -> Option<Instant> {
         self.pause().filter(|_| !self.is_over_pause_backlog(config)).map(|(_, until)| until)
     }
 
-    /// When its peer is to be pinged.
+    /// When to ping its peer.
     fn pings_at(&self, config: &WorkerConfig, time_base: TimeBase) -> Option<Instant> {
         self.beats_at(config, time_base).filter(|_| !self.keep_alive.is_unanswered(time_base))
     }
@@ -95,8 +96,8 @@ impl Connection {
         self.keep_alive.clear_answered_ping(time_base);
     }
 
-    /// When its peer is to be pinged, or is gone. Not while anything waits to be sent, which a ping would have to wait
-    /// behind: then it matters whether the peer takes it.
+    /// When to ping its peer, or to close because it has not answered. None while output is pending: a ping would be queued
+    /// after it, and the write timeout applies.
     fn beats_at(&self, config: &WorkerConfig, time_base: TimeBase) -> Option<Instant> {
         let Stage::Admitted { session, .. } = &self.stage else { return None };
         let is_asked = session.is_open() && self.backlog.is_none();
@@ -107,7 +108,7 @@ impl Connection {
         config.keep_alive.of(self.id.0)
     }
 
-    /// Records that something was read from its peer.
+    /// Records a read from its peer.
     #[inline(always)]
     pub(in crate::worker) fn on_received(&mut self, now: Instant) {
         self.keep_alive.on_received(now);
@@ -118,8 +119,8 @@ impl Connection {
         self.keep_alive.on_drained(now, time_base);
     }
 
-    /// Does what is due. To be called after its socket has been read. `is_unread` if nothing is read from it now: then
-    /// its peer is not ended for what it may have sent.
+    /// Handles passed deadlines. Call it after the socket has been read. `is_unread` if reading is paused: then deadlines that
+    /// the peer may have met by unread bytes are ignored.
     pub(in crate::worker) fn handle_deadlines(
         &mut self,
         context: &Context<'_>,
@@ -158,7 +159,7 @@ impl Connection {
                 if !is_unread {
                     self.resume(context, turn, recorder);
                 }
-                // What its peer said during a pause is read only after this.
+                // The bytes that its peer sent during a pause are read only after this.
                 let is_unread = is_unread || was_paused;
                 self.end_excess(turn.now, recorder);
                 self.handle_session_deadlines(context, turn, is_unread);
@@ -180,7 +181,7 @@ impl Connection {
         let more = match kind {
             TimerKind::Message => extend_if_late(at, turn.now, config.message_timeout),
             TimerKind::Close => extend_if_late(at, turn.now, config.close_timeout),
-            // Nothing that the peer says now would change anything.
+            // Further bytes of the peer would change nothing.
             TimerKind::Linger => None,
         };
         match more {
@@ -192,8 +193,8 @@ impl Connection {
         }
     }
 
-    /// Pings its peer if that is quiet, and ends it if that has not answered. A peer that may have answered unread is not
-    /// ended, but pings go out in any case: they keep gateways from taking the connection for a dead one.
+    /// Pings its peer if that is idle, and closes if it has not answered. If the answer may be unread, it does not close.
+    /// Pings are sent in any case, because they keep gateways from closing an idle connection.
     fn beat(&mut self, context: &Context<'_>, turn: &mut Turn<'_>, is_unread: bool) {
         let (config, time_base) = (self.pulse(context.config), context.shared.time_base);
         let is_unread = is_unread || self.pause().is_some();
@@ -233,8 +234,8 @@ impl Connection {
         }
     }
 
-    /// Extends the deadlines of its peer, because nothing was read from it from `since` until `now`: the rest of a message may
-    /// have found no room in the kernel's buffers.
+    /// Extends the deadlines of its peer, because nothing was read from it from `since` until `now`, so the rest of a message
+    /// may not have fitted into the kernel's buffers.
     pub(in crate::worker) fn postpone(&mut self, since: Instant, now: Instant, time_base: TimeBase) {
         match &mut self.stage {
             Stage::Handshake { .. } => {

@@ -1,8 +1,8 @@
-//! What a connection knows in four bytes.
+//! Small fields of a connection in four bytes.
 
 use std::time::Duration;
 
-/// The round trip of the last ping, and two marks.
+/// The round trip of the last ping, and two flags.
 ///
 /// ```text
 ///   bit 31: counts for its user | bit 30: its peer has left | bits 0 to 29: microseconds
@@ -11,7 +11,7 @@ use std::time::Duration;
 pub(in crate::worker) struct Flags(u32);
 
 impl Flags {
-    /// What the last ping took, to the microsecond and at most 17 minutes. `None` before the first was answered.
+    /// The round trip of the last ping, exact to a microsecond and at most 17 minutes. `None` before the first answer.
     pub(super) fn round_trip(self) -> Option<Duration> {
         let micros = self.0 & LONGEST;
         (micros > 0).then(|| Duration::from_micros(micros.into()))
@@ -22,7 +22,7 @@ impl Flags {
         self.0 = self.0 & !LONGEST | micros;
     }
 
-    /// Whether it is one of the connections that its user may have at the same time.
+    /// Whether it counts as a connection of its user.
     pub(in crate::worker) fn is_counted(self) -> bool {
         self.0 & COUNTED != 0
     }
@@ -31,7 +31,7 @@ impl Flags {
         self.set(COUNTED, is_counted);
     }
 
-    /// Whether its peer has ended its side or reset the connection, although there may be something left to be read.
+    /// Whether its peer has ended its side or reset the connection, although unread bytes may remain.
     pub(in crate::worker) fn is_peer_closed(self) -> bool {
         self.0 & PEER_CLOSED != 0
     }

@@ -1,7 +1,7 @@
 //! One connection from accept to close: handshake, session, or refusal.
 //!
-//! `admission`: from its request head to its user; `deadlines`: what becomes of it when time passes; `flags`: what four
-//! bytes hold; `pacing`: how it is kept to its rates.
+//! `admission` handles the request, `deadlines` the passing of time, `pacing` the rates. `flags` has small fields in four
+//! bytes.
 
 mod admission;
 mod deadlines;
@@ -42,12 +42,12 @@ pub(super) struct Connection {
     since: CompactInstant,
     keep_alive: KeepAlive,
     stage: Stage,
-    /// What the socket did not take.
+    /// The pending output.
     pub(super) backlog: Option<Box<Backlog>>,
-    /// How fast its peer talks, once it is admitted and if that matters.
+    /// Its rates, after its admission and if there are any.
     pace: Option<Box<Pacing>>,
     pub(super) flags: Flags,
-    /// What its buffers held when that was last counted, in bytes.
+    /// The size of its buffers when that was last counted, in bytes.
     pub(super) held: u32,
     /// The time of this connection's timer entry.
     pub(super) armed: Option<CompactInstant>,
@@ -55,24 +55,24 @@ pub(super) struct Connection {
 
 #[derive(Debug)]
 enum Stage {
-    /// The request is arriving. `refusal` is already decided, and said when the head is complete.
+    /// The request is arriving. A `refusal` is sent when the head is complete.
     Handshake {
         reader: HeadReader,
-        /// What has arrived of its body, and since when it is waited for. The head is complete then, and kept by `reader`.
+        /// The partial body, and since when it is awaited. `reader` keeps the complete head.
         body: Option<(EmptyBody, CompactInstant)>,
         peer: Peer,
         refusal: Option<HandshakeError>,
         is_aborted: bool,
     },
-    /// The 101 is out.
+    /// The 101 was sent.
     Admitted { session: Session, identity: Identity },
-    /// The refusal is out, or the answer to a health check; the peer may take it until the given time.
+    /// The refusal was sent, or the answer to a health check. The peer has until the given time to close its side.
     Refused { until: Instant, is_aborted: bool },
-    /// The refusal is out as a Close frame; what is left of the session is its closing handshake.
+    /// The refusal was sent as a 101 and a Close frame. The session is for the closing handshake alone.
     RejectedByClose { session: Session },
 }
 
-/// What has been decided about a connection.
+/// Whether a connection is admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AdmissionState {
     /// Its request head is arriving, and it may be admitted.
@@ -81,28 +81,28 @@ pub(super) enum AdmissionState {
     Refusing,
     /// Its user is admitted.
     Admitted,
-    /// It was refused.
+    /// It is refused.
     Refused,
 }
 
-/// How a connection ends because the process stops. A connection that is not admitted gets 503 in any case.
+/// How a connection ends when the process stops. A connection that is not admitted always gets 503.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ShutdownKind {
-    /// Only if it is not admitted.
+    /// An admitted connection stays open.
     Refusal,
-    /// 1001.
+    /// An admitted connection is closed with 1001.
     Away,
-    /// 1012.
+    /// An admitted connection is closed with 1012.
     Restart,
 }
 
-/// What the connections of a worker have in common.
+/// The state that the connections of a worker share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    /// Moments are counted from here.
+    /// The base of all [`CompactInstant`]s.
     pub(super) time_base: TimeBase,
     pub(super) jitter: Jitter,
-    /// Connections that have to go for newer ones of their users.
+    /// Connections that must close because their users have newer ones.
     pub(super) replaced: RefCell<Vec<Replaced>>,
     /// The log has stalled for more than a second, so new connections are refused.
     pub(super) is_stalled: Cell<bool>,
@@ -141,7 +141,7 @@ impl Connection {
         }
     }
 
-    /// Takes what one read brought.
+    /// Handles the bytes of one read.
     #[inline]
     pub(super) fn receive(
         &mut self,
@@ -153,7 +153,7 @@ impl Connection {
         if let Stage::Handshake { .. } = self.stage {
             self.handshake(context, turn, input, recorder);
         }
-        // What stood behind the head in the same read is frames already.
+        // The bytes after the head in the same read are frames.
         let received = input.len();
         if self.is_limited(context.config) {
             return self.receive_paced(context, turn, input.take(received), recorder);
@@ -177,7 +177,7 @@ impl Connection {
     /// Handles the bytes of one read from an admitted user. Large answers go into `segments`, if given. `is_between` is the
     /// value of [`Connection::is_between_messages`], which the caller has already computed. Messages above `budget` are not
     /// handled, control frames between two messages are.
-    // Once with parts and once without, and once with a budget, each compiled for its case.
+    // Compiled separately with segments, without them, and with a budget.
     #[expect(
         clippy::too_many_arguments,
         reason = "it is compiled into its callers, and what they know is not packed up"
@@ -214,7 +214,7 @@ impl Connection {
             if !budget.has_left() && !session.begins_control_frame(input) {
                 return;
             }
-            // An error is the peer's; the session has answered it and says by `transport` what follows.
+            // The session has answered an error of the peer, and `transport` returns what follows.
             let Ok(Some(event)) = session.next_event(turn, input) else { return };
             let (kind, payload) = match event {
                 Event::Text(text) => (DataKind::Text, text.into_payload()),
@@ -243,7 +243,7 @@ impl Connection {
         }
     }
 
-    /// Whether nothing is to be seen to but the next bytes of its peer.
+    /// Whether only the next bytes of its peer need attention.
     #[inline]
     pub(super) fn is_idle(&self) -> bool {
         self.backlog.is_none()
@@ -251,20 +251,20 @@ impl Connection {
             && matches!(&self.stage, Stage::Admitted { session, .. } if session.is_idle())
     }
 
-    /// Whether the next read can only bring whole messages or the beginning of one, and nothing waits to be sent.
+    /// Whether the next byte begins a message or a control frame, and no output is pending.
     #[inline]
     pub(super) fn is_between_messages(&self) -> bool {
         self.backlog.is_none()
             && matches!(&self.stage, Stage::Admitted { session, .. } if session.is_between_messages())
     }
 
-    /// Whether it is counted how fast its peer talks.
+    /// Whether it has rates.
     #[inline]
     pub(super) fn is_paced(&self) -> bool {
         self.pace.is_some()
     }
 
-    /// Whether its user is admitted, and nothing waits to be sent.
+    /// Whether its user is admitted, and no output is pending.
     #[inline]
     pub(super) fn is_admitted_without_backlog(&self) -> bool {
         self.backlog.is_none() && !self.is_aborted() && matches!(self.stage, Stage::Admitted { .. })
@@ -285,12 +285,12 @@ impl Connection {
     pub(super) fn handle_eof(&mut self, now: Instant) {
         match &mut self.stage {
             Stage::Admitted { session, .. } | Stage::RejectedByClose { session } => session.handle_eof(now),
-            // A refusal that still waits to be taken is worth no more time.
+            // A refusal that the peer has not accepted is given up.
             Stage::Handshake { .. } | Stage::Refused { .. } => self.abort(Ending::Eof),
         }
     }
 
-    /// Gives the connection up, with all that was to be sent.
+    /// Ends the connection at once. Pending output is lost.
     pub(super) fn abort(&mut self, ending: Ending) {
         self.backlog = None;
         match &mut self.stage {
@@ -299,7 +299,7 @@ impl Connection {
         }
     }
 
-    /// Whether nothing more goes in either direction.
+    /// Whether it was ended at once, so that nothing is sent or received.
     pub(super) fn is_aborted(&self) -> bool {
         match &self.stage {
             Stage::Handshake { is_aborted, .. } | Stage::Refused { is_aborted, .. } => *is_aborted,
@@ -307,7 +307,7 @@ impl Connection {
         }
     }
 
-    /// Ends it from our side, because the process stops.
+    /// Closes it because the process stops.
     pub(super) fn shut_down(
         &mut self,
         context: &Context<'_>,
@@ -336,7 +336,7 @@ impl Connection {
         }
     }
 
-    /// Closes it because an operator wants it. Says whether it was still open.
+    /// Closes it for an operator. Returns whether it was open.
     pub(super) fn disconnect(&mut self, turn: &mut Turn<'_>, code: CloseCode, reason: &str) -> bool {
         let Stage::Admitted { session, .. } = &mut self.stage else { return false };
         let was_open = session.is_open();
@@ -344,7 +344,7 @@ impl Connection {
         was_open
     }
 
-    /// Sends its user a message. Says whether it could.
+    /// Sends a message. Returns false if it is not open.
     pub(super) fn send(&mut self, turn: &mut Turn<'_>, message: Outgoing<'_>) -> bool {
         let Stage::Admitted { session, .. } = &mut self.stage else { return false };
         let sent = match message {
@@ -354,7 +354,7 @@ impl Connection {
         sent.is_ok()
     }
 
-    /// What an operator may know of it, if a user is admitted.
+    /// The status for operators, if a user is admitted.
     pub(super) fn status(&self, time_base: TimeBase, config: &WorkerConfig) -> Option<Status<'_>> {
         let Stage::Admitted { session, identity } = &self.stage else { return None };
         Some(Status {
@@ -371,7 +371,7 @@ impl Connection {
         })
     }
 
-    /// Bytes that its peer has not taken.
+    /// The number of bytes of pending output.
     pub(super) fn backlog_len(&self) -> usize {
         self.backlog.as_ref().map_or(0, |backlog| backlog.pending().len())
     }
@@ -381,14 +381,14 @@ impl Connection {
         matches!(&self.stage, Stage::Admitted { session, .. } | Stage::RejectedByClose { session } if session.has_pong())
     }
 
-    /// Sends the pong that waited, unless it has to wait again.
+    /// Sends the pending pong, unless there is a backlog again.
     pub(super) fn send_pong(&mut self, turn: &mut Turn<'_>) {
         if let Stage::Admitted { session, .. } | Stage::RejectedByClose { session } = &mut self.stage {
             session.send_pong(turn);
         }
     }
 
-    /// Ends it, if the peer is too slow for what is sent to it.
+    /// Closes it with 4413 if the pending output exceeds the limit.
     pub(super) fn enforce_max_backlog(&mut self, config: &WorkerConfig, now: Instant, codec: &mut Codec) {
         let Some(backlog) = &mut self.backlog else { return };
         if backlog.exceeds(config.session.max_backlog)
@@ -400,7 +400,7 @@ impl Connection {
         }
     }
 
-    /// Bytes in its buffers.
+    /// The size of its buffers, in bytes.
     pub(super) fn memory(&self) -> usize {
         let backlog = self.backlog.as_ref().map_or(0, |backlog| backlog.memory());
         backlog
@@ -435,12 +435,12 @@ impl Connection {
             Stage::Admitted { session, .. } | Stage::RejectedByClose { session } if session.is_open() => {
                 self.pause().is_none() && !self.is_over_pause_backlog(config)
             }
-            // What still comes is thrown away up to the peer's Close or the end of its side, which are waited for.
+            // Further messages are discarded. The Close of the peer or the end of its side is awaited.
             Stage::Admitted { session, .. } | Stage::RejectedByClose { session } => session.wants_read(),
         }
     }
 
-    /// Whether its peer has left so much of its answers that no more are made.
+    /// Whether so much output is pending that reading pauses.
     pub(super) fn is_over_pause_backlog(&self, config: &WorkerConfig) -> bool {
         self.backlog.as_ref().is_some_and(|backlog| backlog.exceeds(config.session.pause_backlog))
     }
@@ -460,12 +460,12 @@ impl Connection {
         matches!(&self.stage, Stage::Admitted { session, .. } if session.is_open())
     }
 
-    /// Whether a pause of its reading keeps its peer to a rate.
+    /// Whether reading pauses because its peer has exceeded a rate.
     pub(super) fn is_paused(&self) -> bool {
         self.pause().is_some()
     }
 
-    /// What has been decided about it.
+    /// Whether it is admitted.
     #[inline]
     pub(super) fn admission_state(&self) -> AdmissionState {
         match &self.stage {
@@ -488,17 +488,17 @@ impl Connection {
         }
     }
 
-    /// Why it will be refused, if that is decided and not said yet.
+    /// The refusal that is decided and not sent yet.
     pub(super) fn refusal(&self) -> Option<HandshakeError> {
         if let Stage::Handshake { refusal, .. } = &self.stage { *refusal } else { None }
     }
 
-    /// Who its user is, if there is one.
+    /// Its user, if one is admitted.
     pub(super) fn user(&self) -> Option<&Identity> {
         if let Stage::Admitted { identity, .. } = &self.stage { Some(identity) } else { None }
     }
 
-    /// What is to be done with the socket once all output is written.
+    /// What to do with the socket after all output is written.
     pub(super) fn transport(&self) -> Transport {
         match &self.stage {
             _ if self.is_aborted() => Transport::Close,
@@ -508,7 +508,7 @@ impl Connection {
         }
     }
 
-    /// The last record of it. `now` is when its socket was closed.
+    /// Records its end. `now` is when its socket was closed.
     pub(super) fn record_end(&self, now: Instant, time_base: TimeBase, recorder: &mut impl Recorder) {
         match &self.stage {
             Stage::Handshake { reader, peer, .. } => recorder.record(&Record::Abandoned {

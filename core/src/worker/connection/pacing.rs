@@ -1,14 +1,14 @@
-//! Keeps a client to its rates ([`RatePolicy::Pause`]).
+//! Limits the rates of a client by pauses ([`RatePolicy::Pause`]).
 //!
-//! A client that stays within them notices nothing. Of one that exceeds them no more is read, and no more messages are
-//! handled, than are due; the rest waits in the kernel, and the end of what one read brought in `rest`:
+//! A client that keeps its rates is not affected. If it exceeds them, only as many bytes are read, and only as many messages
+//! are handled, as its allowance permits. Further bytes stay in the kernel, except for the end of one read, which is deferred:
 //!
 //! ```text
-//!   socket ──read, as many bytes as are left──▶ [ handled, as many messages as are left | rest ]
+//!   socket ──read, as many bytes as are left──▶ [ handled, as many messages as are left | deferred ]
 //! ```
 //!
-//! When nothing is left, reading pauses until the next [step](crate::policy::Rate::step) is due, which is ten milliseconds
-//! or one message later. So the rate holds over every second, for messages of any size.
+//! When the allowance is used up, reading pauses until the next [step](crate::policy::Rate::step): ten milliseconds or one
+//! message later. So the rate holds over every second, for messages of any size.
 
 use std::mem;
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ use crate::session::{RatePolicy, Session};
 use crate::turn::Turn;
 use crate::worker::config::WorkerConfig;
 
-/// How fast a peer talks. Each connection has one if rates are set.
+/// The rates of a peer. Each connection has one if rates are set.
 #[derive(Debug, Default)]
 pub(super) struct Pacing {
     rates: Rates,
@@ -34,31 +34,31 @@ pub(super) struct Pacing {
     excess: Option<Box<Excess>>,
 }
 
-/// A client that exceeds a rate.
+/// The state of a client that exceeds a rate.
 #[derive(Debug)]
 struct Excess {
     /// Since when.
     since: Instant,
     /// Since when and until when nothing is read.
     pause: Option<(Instant, Instant)>,
-    /// When the last pause ended, and when it should have: what was due since then is handled with what is due now.
+    /// When the last pause ended, and when it should have ended: the allowance since then is added to the current one.
     resumed: (Instant, Instant),
-    /// How many pauses there were.
+    /// The number of pauses.
     pauses: u64,
-    /// What was read and is not due yet.
+    /// Received bytes that exceed the allowance.
     deferred: Vec<u8>,
 }
 
-/// How many messages may be handled.
+/// The number of messages that may be handled.
 pub(in crate::worker) trait Budget {
-    /// Whether one more may be.
+    /// Whether one more message may be handled.
     fn has_left(&self) -> bool;
 
-    /// One was.
+    /// Records that a message was handled.
     fn spend(&mut self);
 }
 
-/// Any number.
+/// No limit.
 pub(in crate::worker) struct Unlimited;
 
 impl Budget for Unlimited {
@@ -71,7 +71,7 @@ impl Budget for Unlimited {
     fn spend(&mut self) {}
 }
 
-/// So many.
+/// This number of messages.
 struct Messages(u64);
 
 impl Budget for Messages {
@@ -85,8 +85,8 @@ impl Budget for Messages {
 }
 
 impl Pacing {
-    /// Since when what is due is counted in a turn at `now`: earlier than that if a pause ended later than it should have,
-    /// in this turn.
+    /// The time from which the allowance is computed in a turn at `now`. It is earlier than `now` if a pause ended in this
+    /// turn, later than it should have.
     fn since(&self, now: Instant) -> Instant {
         match &self.excess {
             Some(excess) if excess.resumed.0 == now => excess.resumed.1,
@@ -101,7 +101,7 @@ impl Pacing {
             RateKind::Messages => self.rates.messages.at_least(messages.step(), messages),
             RateKind::Bytes => self.rates.bytes.at_least(bytes.step(), bytes),
         };
-        // It is later than now, since less than a step is left.
+        // It is later than `now`, because the allowance is less than a step.
         let until = until.unwrap_or(now).max(now + MIN_PAUSE);
         let excess = self.excess.get_or_insert_with(|| {
             Box::new(Excess { since: now, pause: None, resumed: (now, now), pauses: 0, deferred: Vec::new() })
@@ -113,17 +113,17 @@ impl Pacing {
 }
 
 impl Connection {
-    /// Whether its client is kept to a rate by pauses.
+    /// Whether its rates are limited by pauses.
     pub(in crate::worker) fn is_limited(&self, config: &WorkerConfig) -> bool {
         self.pace.is_some() && config.session.rate_policy == RatePolicy::Pause
     }
 
-    /// Whether a client that has exceeded a rate of late is being kept to it.
+    /// Whether its client counts as exceeding a rate.
     pub(in crate::worker) fn is_pacing(&self) -> bool {
         self.exceeds_since().is_some()
     }
 
-    /// Since when its client exceeds a rate.
+    /// Since when its client has exceeded a rate.
     pub(super) fn exceeds_since(&self) -> Option<Instant> {
         Some(self.excess()?.since)
     }
@@ -132,8 +132,8 @@ impl Connection {
         self.pace.as_ref()?.excess.as_deref()
     }
 
-    /// Since when and until when nothing is read from its peer. After a Close what still comes is thrown away, and so is
-    /// not paused for.
+    /// Since when and until when reading pauses for a rate. It does not pause after a Close, because further messages are
+    /// discarded.
     pub(super) fn pause(&self) -> Option<(Instant, Instant)> {
         self.excess()?.pause.filter(|_| self.is_open())
     }
@@ -144,7 +144,7 @@ impl Connection {
         Some(excess.resumed.0 + CONFORMING_TIME)
     }
 
-    /// Whether bytes are here that were read and not handled.
+    /// Whether there are deferred bytes.
     pub(in crate::worker) fn has_deferred(&self) -> bool {
         self.excess().is_some_and(|excess| !excess.deferred.is_empty())
     }
@@ -154,7 +154,7 @@ impl Connection {
         self.excess().map_or(0, |excess| excess.deferred.capacity())
     }
 
-    /// How many bytes may be read from it now. If none, its reading is paused.
+    /// The number of bytes that may be read now. `None` if reading pauses.
     pub(in crate::worker) fn room(
         &mut self,
         config: &WorkerConfig,
@@ -179,15 +179,15 @@ impl Connection {
             return Some(room);
         }
         if pace.rates.messages.left(now, since, messages) == 0 && !session.is_between_messages() {
-            // The next bytes may be the end of a message that is not due. Between messages they may be a control frame,
-            // which is due always.
+            // The next bytes may be the end of a message that exceeds the allowance. Between messages they may be a control
+            // frame, which is always handled.
             self.begin_pause(RateKind::Messages, config, now, recorder);
             return None;
         }
         Some(room.min(MOST_READ))
     }
 
-    /// Takes what one read brought.
+    /// Handles the bytes of one read.
     pub(super) fn receive_paced(
         &mut self,
         context: &Context<'_>,
@@ -216,7 +216,7 @@ impl Connection {
         }
     }
 
-    /// Ends a pause that is over, and handles what is due then.
+    /// Ends a pause that is over, and handles deferred bytes.
     pub(super) fn resume(
         &mut self,
         context: &Context<'_>,
@@ -236,7 +236,7 @@ impl Connection {
         self.handle_deferred(context, turn, recorder);
     }
 
-    /// Handles as much as is due of what was read before. Pauses again if that is not all.
+    /// Handles deferred bytes as far as the allowance permits, and pauses again if some are left.
     pub(in crate::worker) fn handle_deferred(
         &mut self,
         context: &Context<'_>,
@@ -257,7 +257,7 @@ impl Connection {
         }
     }
 
-    /// Ends the time in which its client counts as exceeding its rates, if it has kept them for long enough.
+    /// Records that its client keeps its rates again, if it has done so for long enough.
     pub(super) fn end_excess(&mut self, now: Instant, recorder: &mut impl Recorder) {
         if self.excess_ends_at().is_none_or(|at| now < at) {
             return;
@@ -301,8 +301,8 @@ impl Connection {
         });
     }
 
-    /// Handles as much of these bytes as is due. Says how many bytes that were, and which rate keeps the others waiting,
-    /// if there are any.
+    /// Handles these bytes as far as the allowance permits. Returns their number, and the rate that defers the others, if
+    /// there are any.
     fn handle_due(
         &mut self,
         context: &Context<'_>,
@@ -339,8 +339,7 @@ impl Connection {
         (handled, exceeded)
     }
 
-    /// Counts what one read brought, and closes the connection of a client that exceeds a rate: with
-    /// [`RatePolicy::Close`].
+    /// Charges the bytes of one read, and closes the connection of a client that exceeds a rate ([`RatePolicy::Close`]).
     pub(in crate::worker) fn charge(&mut self, context: &Context<'_>, turn: &mut Turn<'_>, received: usize) {
         let (Some(pace), Stage::Admitted { session, .. }) = (&mut self.pace, &mut self.stage) else { return };
         let config = &context.config.session;
@@ -354,7 +353,7 @@ impl Connection {
 }
 
 impl Pacing {
-    /// Whether the rates are kept by what one read brought.
+    /// Whether the bytes of one read keep the rates.
     fn charge(&mut self, session: &Session, config: &WorkerConfig, now: Instant, received: usize) -> bool {
         let total = session.traffic().messages_received;
         let messages = total - mem::replace(&mut self.charged, total);
@@ -363,14 +362,14 @@ impl Pacing {
     }
 }
 
-/// Bytes of one read where messages have a rate: a client that exceeds it is to wait in the kernel, not here.
+/// The most bytes of one read if messages have a rate, so that excess bytes stay in the kernel and not here.
 const MOST_READ: usize = 16 * 1024;
 
 /// The shortest pause.
 const MIN_PAUSE: Duration = Duration::from_micros(100);
 
-/// How late a pause may end without that slowing its client down.
+/// How late a pause may end without reducing the rate of its client.
 const CATCH_UP: Duration = Duration::from_millis(50);
 
-/// How long a client has to keep its rates until it counts as keeping them.
+/// How long a client must keep its rates until it counts as keeping them.
 const CONFORMING_TIME: Duration = Duration::from_secs(10);
