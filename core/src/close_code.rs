@@ -34,8 +34,8 @@ impl CloseCode {
 }
 
 impl CloseCode {
-    /// The reason that Postern gives with this code, unless a caller has a reason of its own. It is in the Close frame and in the
-    /// log.
+    /// The reason that Postern gives with this code, unless a caller has a reason of its own. It is in the Close frame and in
+    /// the log.
     pub fn reason(self) -> &'static str {
         match self.0 {
             1000 => "closed",

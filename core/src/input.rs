@@ -5,8 +5,8 @@ use std::ops::{Deref, DerefMut};
 
 /// The bytes of one read, consumed from the front.
 ///
-/// A payload that is split off lives as long as the read buffer. It borrows neither this cursor nor the session, so an application
-/// can answer while it still uses the payload:
+/// A payload that is split off lives as long as the read buffer. It borrows neither this cursor nor the session, so an
+/// application can answer while it still uses the payload:
 ///
 /// ```text
 ///   read buffer  [ frame | frame | fra ]

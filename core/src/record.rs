@@ -51,8 +51,8 @@ pub enum Record<'a> {
         /// From the ping to the pong, exact to a microsecond.
         round_trip: Duration,
     },
-    /// A client exceeded a rate, so that reading from it pauses ([`RatePolicy::Pause`](crate::session::RatePolicy::Pause)). There
-    /// is one record for each pause.
+    /// A client exceeded a rate, so that reading from it pauses ([`RatePolicy::Pause`](crate::session::RatePolicy::Pause)).
+    /// There is one record for each pause.
     RateExceeded {
         /// The connection.
         connection: ConnectionId,

@@ -61,8 +61,8 @@ impl<'b> OutputSegments<'b> {
         slices
     }
 
-    /// The output after its first `sent` bytes, as a backlog. If the last piece is a payload that owns its memory, it becomes the
-    /// backlog without being copied.
+    /// The output after its first `sent` bytes, as a backlog. If the last piece is a payload that owns its memory, it becomes
+    /// the backlog without being copied.
     pub(crate) fn into_backlog(mut self, cork: &[u8], sent: usize, now: Instant) -> Backlog {
         let owns_its_end =
             |last: &Segment<'_>| last.at == cork.len() && matches!(last.payload, Payload::Owned(_));

@@ -9,8 +9,8 @@ use crate::deflate::DeflateCodec;
 pub struct Turn<'t> {
     /// The current time. Read once for a batch of events, not for each message; it never goes back.
     pub now: Instant,
-    /// The buffer to which output is appended: pending output if `is_backlogged`, else an empty buffer, so that one write sends all
-    /// frames of the turn.
+    /// The buffer to which output is appended: pending output if `is_backlogged`, else an empty buffer, so that one write
+    /// sends all frames of the turn.
     pub out: &'t mut Vec<u8>,
     /// Whether `out` is a backlog: output that the peer has not accepted yet.
     pub is_backlogged: bool,

@@ -15,31 +15,31 @@ use super::trust::TrustedProxies;
 /// The requirements for upgrade requests. Shared by all connections of a process.
 #[derive(Debug, Clone)]
 pub struct HandshakeConfig {
-    /// The paths at which WebSockets are served, compared byte by byte, without the query. A path that ends in `/*` matches every
-    /// path that begins with the text before the asterisk. Default `/ws`.
+    /// The paths at which WebSockets are served, compared byte by byte, without the query. A path that ends in `/*` matches
+    /// every path that begins with the text before the asterisk. Default `/ws`.
     pub paths: Vec<String>,
     /// The path of health checks: GET and HEAD are answered with 200 or 503, without an identity and before
     /// [`HandshakeConfig::paths`] is compared. Such an answer is not a refusal and not recorded. Default: none.
     pub health_path: Option<String>,
     /// Decides between 200 and 503 at that path. Default `None`: always 200.
     pub readiness: Option<Arc<dyn Readiness>>,
-    /// Returns the seconds since 1970, for `Date`. Called once for each answer that is not a 101. Default: none, so that there is
-    /// no `Date` (RFC 9110 §6.6.1).
+    /// Returns the seconds since 1970, for `Date`. Called once for each answer that is not a 101. Default: none, so that there
+    /// is no `Date` (RFC 9110 §6.6.1).
     pub wall_clock: Option<fn() -> u64>,
-    /// The text for people in the body of a refusal: ASCII without quotes and backslashes, because it is put into JSON as it is.
-    /// Default [`HandshakeError::message`]. A host replaces it to name its settings.
+    /// The text for people in the body of a refusal: ASCII without quotes and backslashes, because it is put into JSON as it
+    /// is. Default [`HandshakeError::message`]. A host replaces it to name its settings.
     pub refusal_text: fn(HandshakeError) -> &'static str,
     /// The names of the headers in which the gateway puts the identity.
     pub identity: IdentityHeaders,
     /// Which ids are admitted, and how names are decoded.
     pub identity_rules: IdentityRules,
-    /// The header with the id of the request, in the request and in the 101. Default `X-Request-Id`. If it is empty, the header is
-    /// neither read nor sent.
+    /// The header with the id of the request, in the request and in the 101. Default `X-Request-Id`. If it is empty, the
+    /// header is neither read nor sent.
     pub request_id: String,
     /// A number of the process. It is a part of the generated ids of requests. Default 0.
     pub instance: u32,
-    /// The header with a signed token about the user, and its verifier. Default: none, so that the identity headers are read. They
-    /// are ignored otherwise.
+    /// The header with a signed token about the user, and its verifier. Default: none, so that the identity headers are read.
+    /// They are ignored otherwise.
     pub assertion: Option<Assertion>,
     /// The TCP peers whose identity headers are trusted. Default: this host alone.
     pub trusted_proxies: TrustedProxies,
@@ -49,29 +49,29 @@ pub struct HandshakeConfig {
     pub client_address: ClientAddress,
     /// Origins that are allowed in addition to those with the host of `Host`. Default: none.
     pub allowed_origins: AllowedOrigins,
-    /// The header of a trusted proxy with the host in the client's URL, for proxies that write another one into `Host`. `Origin` is
-    /// compared with it, or with `Host` if a request has no such header. Default empty: always with `Host`.
+    /// The header of a trusted proxy with the host in the client's URL, for proxies that write another one into `Host`.
+    /// `Origin` is compared with it, or with `Host` if a request has no such header. Default empty: always with `Host`.
     pub host_header: String,
     /// How a refusal is sent. Default [`Reject::Http`].
     pub reject: Reject,
     /// Whether `Sec-WebSocket-Key` must be 16 bytes in base64 (RFC 6455 §4.1). Default false: any 1 to 64
     /// base64 characters, because a widespread curl recipe sends 13 bytes.
     pub strict_key: bool,
-    /// The application's subprotocols, the preferred one first, compared byte by byte. Default: none. If a client offers none of
-    /// these, `bearer` and `access_token` are answered, which browsers offer together with a token.
+    /// The application's subprotocols, the preferred one first, compared byte by byte. Default: none. If a client offers none
+    /// of these, `bearer` and `access_token` are answered, which browsers offer together with a token.
     pub subprotocols: Vec<String>,
     /// Whether to negotiate permessage-deflate (RFC 7692) when a client offers it. Default false: it costs time and a little
     /// memory, and only long, repetitive text gets much shorter.
     pub compression: bool,
-    /// The longest request head in bytes, including its last empty line. Default 16 KiB. A small value refuses clients with large
-    /// cookies or tokens. Each connection may hold this much memory until it is admitted.
+    /// The longest request head in bytes, including its last empty line. Default 16 KiB. A small value refuses clients with
+    /// large cookies or tokens. Each connection may hold this much memory until it is admitted.
     pub max_head: usize,
     /// The most header lines of a request. Default 100, at most [`HandshakeConfig::MOST_HEADERS`].
     pub max_headers: usize,
     /// The longest time from the accepted socket to the complete head. Bytes that arrive do not extend it. Default 5 s.
     pub timeout: Duration,
-    /// The most handshakes in progress of one worker. Above it the oldest one is refused with 503, but not in its first 250 ms, so
-    /// that slow handshakes are evicted in favour of fast ones. Default 4,096. Zero is unlimited.
+    /// The most handshakes in progress of one worker. Above it the oldest one is refused with 503, but not in its first 250
+    /// ms, so that slow handshakes are evicted in favour of fast ones. Default 4,096. Zero is unlimited.
     pub max_handshakes: usize,
 }
 

@@ -16,8 +16,8 @@ listed! {
 pub enum HandshakeError {
     /// The bytes are not an HTTP/1.1 request head (RFC 9112 §2 to §5).
     NotHttp,
-    /// A line ends in LF without CR. RFC 9112 §2.2 allows a server to accept it, but request smuggling exploits two parsers that
-    /// disagree on it.
+    /// A line ends in LF without CR. RFC 9112 §2.2 allows a server to accept it, but request smuggling exploits two parsers
+    /// that disagree on it.
     BareLineFeed,
     /// The request line has another version than HTTP/1.1, which RFC 6455 §4.1 requires.
     HttpVersion,
@@ -127,8 +127,8 @@ impl HandshakeError {
         self.answer().1
     }
 
-    /// The text for people. [`HandshakeConfig::refusal_text`](super::HandshakeConfig::refusal_text) can replace it in the body of
-    /// the refusal.
+    /// The text for people. [`HandshakeConfig::refusal_text`](super::HandshakeConfig::refusal_text) can replace it in the body
+    /// of the refusal.
     pub fn message(self) -> &'static str {
         self.answer().2
     }

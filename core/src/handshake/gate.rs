@@ -30,8 +30,8 @@ impl Gate {
         }
     }
 
-    /// Whether one more connection may be accepted at `now` although the process is full, so that another one is evicted for it or
-    /// it is refused. If not, try again after [`Gate::PAUSE`].
+    /// Whether one more connection may be accepted at `now` although the process is full, so that another one is evicted for
+    /// it or it is refused. If not, try again after [`Gate::PAUSE`].
     ///
     /// Clients that come back as soon as they are refused could otherwise take all processor time. The rate is so high
     /// that the kernel's queue of 4,096 connections is emptied in less than a second.

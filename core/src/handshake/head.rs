@@ -55,8 +55,8 @@ impl HeadReader {
         self.collected.capacity()
     }
 
-    /// Consumes bytes until the head is complete, and returns it. Bytes after it stay in `input`. `None` means that more bytes are
-    /// needed.
+    /// Consumes bytes until the head is complete, and returns it. Bytes after it stay in `input`. `None` means that more bytes
+    /// are needed.
     ///
     /// # Errors
     /// [`HandshakeError::NotHttp`] if the first byte cannot begin a method, as that of TLS and of the PROXY protocol (v2);

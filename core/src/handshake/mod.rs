@@ -1,8 +1,8 @@
 //! The opening handshake of the server: from the first byte to the 101, or to the refusal.
 //!
 //! The types enforce the order: [`HeadReader`] finds the end of the head, [`UpgradeRequest::parse`] parses it,
-//! [`UpgradeRequest::identify`] returns an [`Admission`], and only an admission can be [accepted](Admission::accept). Every step
-//! can fail with a [`HandshakeError`], which [`reject`] sends to the client.
+//! [`UpgradeRequest::identify`] returns an [`Admission`], and only an admission can be [accepted](Admission::accept). Every
+//! step can fail with a [`HandshakeError`], which [`reject`] sends to the client.
 //!
 //! ```
 //! use std::net::SocketAddr;

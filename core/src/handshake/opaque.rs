@@ -13,8 +13,8 @@ pub enum IdCharset {
     /// All but white space and commas. Gateways join two values with a comma.
     #[default]
     Opaque,
-    /// All, with white space only between other characters. For names in directories, such as `CN=Doe John,OU=Sales`. Two joined
-    /// values are accepted as one id.
+    /// All, with white space only between other characters. For names in directories, such as `CN=Doe John,OU=Sales`. Two
+    /// joined values are accepted as one id.
     Any,
 }
 

@@ -7,8 +7,8 @@ use super::error::HandshakeError;
 use super::request_id::RequestId;
 use crate::deflate::Deflate;
 
-/// Writes the 101 (RFC 6455 §4.2.2) for a client's key. `subprotocol` is configured, so the answer contains nothing of the request
-/// but its checked id, in the header `header`, if that is not empty.
+/// Writes the 101 (RFC 6455 §4.2.2) for a client's key. `subprotocol` is configured, so the answer contains nothing of the
+/// request but its checked id, in the header `header`, if that is not empty.
 pub(super) fn switch_protocols(
     out: &mut Vec<u8>,
     key: &[u8],
@@ -37,8 +37,8 @@ pub(super) fn switch_protocols(
 /// The parts of an answer that do not follow from its status.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Reply {
-    /// The seconds after which the client may try again, sent only with the statuses 429 and 503. It should differ from client to
-    /// client, so that they do not all return at the same time.
+    /// The seconds after which the client may try again, sent only with the statuses 429 and 503. It should differ from client
+    /// to client, so that they do not all return at the same time.
     pub retry_after: u32,
     /// The time in seconds since 1970, for `Date` (RFC 9110 §6.6.1). `None` omits the header.
     pub date: Option<u64>,
@@ -48,8 +48,8 @@ pub struct Reply {
     pub is_head: bool,
 }
 
-/// Writes a refusal with a JSON body. The connection ends after it (`Connection: close`), because a gateway may use one connection
-/// for several users.
+/// Writes a refusal with a JSON body. The connection ends after it (`Connection: close`), because a gateway may use one
+/// connection for several users.
 pub fn reject(out: &mut Vec<u8>, error: HandshakeError, reply: Reply) {
     let message = reply.message.unwrap_or_else(|| error.message());
     let body = format!(r#"{{"error":{{"code":"{}","message":"{message}"}}}}"#, error.code());

@@ -10,8 +10,8 @@ use super::single_header::SingleHeader;
 
 /// The secret that each request must contain, in addition to the peer's address. None is required while no secret is set.
 ///
-/// An address proves only where a request came from: any other program at a trusted address could claim to be any user. It cannot
-/// know the secret of the gateway, which the gateway writes over a header of the client.
+/// An address proves only where a request came from: any other program at a trusted address could claim to be any user. It
+/// cannot know the secret of the gateway, which the gateway writes over a header of the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProxySecret {
     /// The header that carries it, compared without case. Default `X-Postern-Secret`.
@@ -26,7 +26,8 @@ impl Default for ProxySecret {
     }
 }
 
-/// Secrets, any of which is accepted. Several are useful while one replaces another. [`Debug`](fmt::Debug) shows only their number.
+/// Secrets, any of which is accepted. Several are useful while one replaces another. [`Debug`](fmt::Debug) shows only their
+/// number.
 #[derive(Clone)]
 pub struct Secrets(Kept);
 

@@ -36,7 +36,8 @@ impl fmt::Display for Peer {
     }
 }
 
-/// Parses a block of addresses, `10.0.0.0/8` or `fd00::/8`; a bare address is a block of one. Bits after the prefix do not count.
+/// Parses a block of addresses, `10.0.0.0/8` or `fd00::/8`; a bare address is a block of one. Bits after the prefix do not
+/// count.
 // The parser of ipnet reads leading zeros as decimal, and other programs as octal: 010.0.0.0 is 8.0.0.0 to them. That of `std`
 // refuses them.
 pub fn parse_block(text: &str) -> Option<IpNet> {

@@ -7,15 +7,15 @@ use crate::policy::Rate;
 /// The limits of a [`Session`](crate::Session). Shared by all sessions of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionConfig {
-    /// The longest message in payload bytes. A longer one closes with 1009. Default 64 KiB. A partial message takes at most this
-    /// much memory.
+    /// The longest message in payload bytes. A longer one closes with 1009. Default 64 KiB. A partial message takes at most
+    /// this much memory.
     pub max_message: usize,
     /// The longest frame in payload bytes. The header of a longer one closes with 1009. Default 64 KiB.
     pub max_frame: usize,
     /// The most frames of one message, including empty ones. One more closes with 1008. Default 1,024.
     pub max_fragments: u32,
-    /// The shortest message that is compressed, in payload bytes, if compression was negotiated. Messages that compression would
-    /// not make shorter are sent uncompressed, too. Default 64. Zero compresses all.
+    /// The shortest message that is compressed, in payload bytes, if compression was negotiated. Messages that compression
+    /// would not make shorter are sent uncompressed, too. Default 64. Zero compresses all.
     pub compression_min: usize,
     /// The most control frames per second, with a burst of twice as many. One more closes with 1008. Default 20. Zero is
     /// unlimited, and then each ping is answered, however fast they arrive.
@@ -28,8 +28,8 @@ pub struct SessionConfig {
     pub rate_policy: RatePolicy,
     /// The longest time to receive one message; later closes with 1008. Default 30 s. Zero is unlimited.
     pub message_timeout: Duration,
-    /// The longest time from a Close that this side sends to the answer of the peer, and for the socket to accept the last output.
-    /// Default 5 s.
+    /// The longest time from a Close that this side sends to the answer of the peer, and for the socket to accept the last
+    /// output. Default 5 s.
     pub close_timeout: Duration,
     /// The longest time without progress of pending output; the peer is then dropped. Default 10 s. Zero is unlimited, and then
     /// a peer that stops reading keeps its backlog allocated.

@@ -55,8 +55,8 @@ impl Ending {
         }
     }
 
-    /// The cause in a few words, without anything from the peer. [`Session::reason`](crate::Session::reason) also has the reasons
-    /// of callers.
+    /// The cause in a few words, without anything from the peer. [`Session::reason`](crate::Session::reason) also has the
+    /// reasons of callers.
     pub fn reason(self) -> &'static str {
         match self {
             Ending::PeerClosed(_) => "closed by the client",

@@ -160,8 +160,8 @@ impl Session {
 }
 
 impl<K: FnMut() -> [u8; 4]> Session<Client<K>> {
-    /// The client's side of a connection whose 101 has arrived. `keys` returns a fresh masking key for each frame. RFC 6455 §5.3
-    /// requires a strong source of entropy for it.
+    /// The client's side of a connection whose 101 has arrived. `keys` returns a fresh masking key for each frame. RFC 6455
+    /// §5.3 requires a strong source of entropy for it.
     pub fn client(config: Arc<SessionConfig>, keys: K) -> Session<Client<K>> {
         Session::with_role(Client::new(keys), config)
     }
@@ -201,8 +201,8 @@ impl<R: Role> Session<R> {
         self.accepts_server_messages
     }
 
-    /// Why the session ended, in a few words and without anything from the peer: the reason given to [`close`](Session::close), or
-    /// that of the [`Ending`].
+    /// Why the session ended, in a few words and without anything from the peer: the reason given to
+    /// [`close`](Session::close), or that of the [`Ending`].
     pub fn reason(&self) -> &str {
         let ending = match self.ending {
             Some(Ending::Closed(_)) => self.control.as_ref().and_then(|control| control.reason()),
@@ -273,10 +273,11 @@ impl<R: Role> Session<R> {
         self.deadline.map(|at| (at, timer))
     }
 
-    /// Returns the next event of the received bytes. `None` means that all of `input` is consumed, so that more bytes are needed.
+    /// Returns the next event of the received bytes. `None` means that all of `input` is consumed, so that more bytes are
+    /// needed.
     ///
     /// # Errors
-    /// The peer violated the protocol or a limit. A Close is in `turn.out`, and the rest of `input` is discarded. All further input
+    /// The peer violated the protocol or a limit. A Close is in `turn.out`, and the rest of `input` is discarded. Further input
     /// returns the same error.
     #[inline]
     pub fn next_event<'b>(
@@ -492,8 +493,8 @@ impl<R: Role> Session<R> {
         self.deadline = Some(turn.now + LINGER);
     }
 
-    /// Fails the connection with this code, unless a Close was sent before. The peer is slow or does not respond, so it has half the
-    /// time of [`LINGER`] to close its side.
+    /// Fails the connection with this code, unless a Close was sent before. The peer is slow or does not respond, so it has
+    /// half the time of [`LINGER`] to close its side.
     #[cold]
     pub(crate) fn fail_with(&mut self, turn: &mut Turn<'_>, code: CloseCode) {
         self.incoming = None;

@@ -46,9 +46,9 @@ impl Default for WorkerConfig {
 }
 
 impl WorkerConfig {
-    /// The configuration of the worker `index` of `workers`, which must not be zero: the same, with its share of the limits that
-    /// apply to all connections together. The shares of the numbers of connections add up to the whole; the others are rounded
-    /// up.
+    /// The configuration of the worker `index` of `workers`, which must not be zero: the same, with its share of the limits
+    /// that apply to all connections together. The shares of the numbers of connections add up to the whole; the others are
+    /// rounded up.
     pub fn share(&self, index: usize, workers: usize) -> WorkerConfig {
         let mut share = self.clone();
         share.handshake.max_handshakes = self.handshake.max_handshakes.div_ceil(workers);

@@ -22,8 +22,8 @@ impl Worker {
     /// Handles a connection that [`next_due`](Worker::next_due) returned: sends pending output, handles passed deadlines, and
     /// sends the output of that. Returns what to do with the socket.
     ///
-    /// If a deadline has passed that the peer could have met, the socket is read first. So no connection ends because bytes that
-    /// arrived in time were not read, for example while the machine was suspended. `buffer` and `socket` are those of
+    /// If a deadline has passed that the peer could have met, the socket is read first. So no connection ends because bytes
+    /// that arrived in time were not read, for example while the machine was suspended. `buffer` and `socket` are those of
     /// [`on_readable`](Worker::on_readable).
     pub fn handle_due(
         &mut self,
@@ -67,8 +67,8 @@ impl Worker {
     }
 
     /// Handles the passed deadlines of a connection: the step of [`handle_due`](Worker::handle_due) for a runtime without a
-    /// [`Socket`]. Call it for each connection that [`next_due`](Worker::next_due) returns, after its pending output was written
-    /// and the bytes that have arrived were [received](Worker::receive).
+    /// [`Socket`]. Call it for each connection that [`next_due`](Worker::next_due) returns, after its pending output was
+    /// written and the bytes that have arrived were [received](Worker::receive).
     pub fn handle_deadlines(&mut self, key: Key, now: Instant, recorder: &mut impl Recorder) {
         if self.evicting == Some(key) {
             self.evicting = None;
@@ -101,8 +101,8 @@ impl Worker {
         })
     }
 
-    /// Handles that the peer has ended its side or reset the connection while reading is paused. If reading does not resume within
-    /// a second, the connection ends, and its unread bytes are lost. It no longer counts for its user.
+    /// Handles that the peer has ended its side or reset the connection while reading is paused. If reading does not resume
+    /// within a second, the connection ends, and its unread bytes are lost. It no longer counts for its user.
     pub fn handle_peer_closed(&mut self, key: Key, now: Instant) {
         if !self.wants_peer_closed(key) {
             return;

@@ -65,14 +65,14 @@ impl Worker {
     }
 
     /// The fingerprint of each connected user, once each, in ascending order. Workers with the same
-    /// [`hash_seed`](super::WorkerConfig::hash_seed) have the same fingerprint for the same user, so that users with connections
-    /// at several workers are counted once. About one of 2^32 pairs of users collides.
+    /// [`hash_seed`](super::WorkerConfig::hash_seed) have the same fingerprint for the same user, so that users with
+    /// connections at several workers are counted once. About one of 2^32 pairs of users collides.
     pub fn user_fingerprints(&self) -> Vec<u32> {
         self.users.fingerprints()
     }
 
-    /// Begins to close the selected connections, with this code and at most 123 bytes of this reason. Returns their number without
-    /// those that were already closing. They are [due](Worker::next_due) afterwards.
+    /// Begins to close the selected connections, with this code and at most 123 bytes of this reason. Returns their number
+    /// without those that were already closing. They are [due](Worker::next_due) afterwards.
     pub fn disconnect(&mut self, selector: &Selector, code: CloseCode, reason: &str, now: Instant) -> usize {
         self.command(selector, now, |connection, turn| connection.disconnect(turn, code, reason))
     }

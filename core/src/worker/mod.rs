@@ -84,8 +84,8 @@ pub struct NewConnection {
 ///    reading if it had paused. `flush` returns a [`Transport`] too.
 /// 4. Sleep until [`poll_timeout`](Worker::poll_timeout). Then call [`handle_due`](Worker::handle_due) for each connection that
 ///    [`next_due`](Worker::next_due) returns, apply the [`Transport`], and resume reading if it had paused.
-/// 5. While [`wants_peer_closed`](Worker::wants_peer_closed) agrees, watch the socket only for the end of the peer's side and for
-///    errors, and report either with [`handle_peer_closed`](Worker::handle_peer_closed).
+/// 5. While [`wants_peer_closed`](Worker::wants_peer_closed) agrees, watch the socket only for errors and for the end of the
+///    peer's side, and report either with [`handle_peer_closed`](Worker::handle_peer_closed).
 /// 6. To stop, call [`drain`](Worker::drain) or [`shut_down`](Worker::shut_down), and continue until
 ///    [`is_finished`](Worker::is_finished).
 ///
@@ -436,8 +436,8 @@ impl Worker {
         }
     }
 
-    /// Assigns the cork buffer to the connection `key`. Output of another connection that the runtime has left in it becomes the
-    /// backlog of that one, so bytes never go to the wrong connection.
+    /// Assigns the cork buffer to the connection `key`. Output of another connection that the runtime has left in it becomes
+    /// the backlog of that one, so bytes never go to the wrong connection.
     #[inline]
     fn claim_cork(&mut self, key: Key, now: Instant) {
         if !self.cork.is_empty() {

@@ -11,9 +11,10 @@ impl Worker {
     /// been handed over. Returns whether reads have just resumed: then read from every connection that
     /// [`wants_read`](Worker::wants_read), because the events of the meantime are not reported again.
     ///
-    /// While reads are paused, nothing is read that would have to be recorded: no messages of users and, for the first second, no
-    /// requests. After that the log counts as [stalled](Worker::is_log_stalled), and requests are answered with 503
-    /// `log_stalled`. Output, pings and the ends of connections go on. No deadline counts against a peer whose bytes are unread.
+    /// While reads are paused, nothing is read that would have to be recorded: no messages of users and, for the first second,
+    /// no requests. After that the log counts as [stalled](Worker::is_log_stalled), and requests are answered with 503
+    /// `log_stalled`. Output, pings and the ends of connections go on. No deadline counts against a peer whose bytes are
+    /// unread.
     #[inline]
     pub fn apply_backpressure(&mut self, recorder: &impl Recorder, now: Instant) -> bool {
         let is_full = recorder.is_full();

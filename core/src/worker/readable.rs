@@ -13,8 +13,8 @@ use crate::turn::Turn;
 
 /// A non-blocking socket. The runtime owns it.
 ///
-/// Each method makes one system call, which is repeated only if a signal interrupted it. It returns [`ErrorKind::WouldBlock`] if
-/// the socket is not ready.
+/// Each method makes one system call, which is repeated only if a signal interrupted it. It returns [`ErrorKind::WouldBlock`]
+/// if the socket is not ready.
 pub trait Socket {
     /// Receives into `buffer`. Returns the number of bytes; zero is the end of the peer's side.
     ///
@@ -22,8 +22,8 @@ pub trait Socket {
     /// The error of the system call.
     fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
 
-    /// Appends received bytes to `buffer`, at most as many as its spare capacity, which is not zero. `buffer` is that of a large
-    /// message, whose bytes are thus not copied. Returns the number of bytes; zero is the end of the peer's side.
+    /// Appends received bytes to `buffer`, at most as many as its spare capacity, which is not zero. `buffer` is that of a
+    /// large message, whose bytes are thus not copied. Returns the number of bytes; zero is the end of the peer's side.
     ///
     /// # Errors
     /// The error of the system call.
@@ -37,12 +37,12 @@ pub trait Socket {
 }
 
 impl Worker {
-    /// Handles that the socket is readable: receives once, unless reading is paused or the recorder is full, and sends all output,
-    /// once. Returns what to do with the socket.
+    /// Handles that the socket is readable: receives once, unless reading is paused or the recorder is full, and sends all
+    /// output, once. Returns what to do with the socket.
     ///
-    /// `buffer` belongs to the runtime and has any length; the worker keeps nothing in it after the turn. Output that the socket
-    /// does not accept is pending until [`Worker::flush`]. An error of the socket ends the connection, unless it would have
-    /// blocked.
+    /// `buffer` belongs to the runtime and has any length; the worker keeps nothing in it after the turn. Output that the
+    /// socket does not accept is pending until [`Worker::flush`]. An error of the socket ends the connection, unless it would
+    /// have blocked.
     // Part of the runtime's loop: a call of it costs a twentieth of what a short message takes.
     #[inline(always)]
     pub fn on_readable(
@@ -87,8 +87,8 @@ impl Worker {
         self.transport(key)
     }
 
-    /// Sends the output of a connection that is in the middle of a message, is closing, or has a ping to be answered, and sets its
-    /// timer.
+    /// Sends the output of a connection that is in the middle of a message, is closing, or has a ping to be answered, and sets
+    /// its timer.
     #[inline(never)]
     fn flush_and_arm(&mut self, key: Key, now: Instant, socket: &mut impl Socket) -> Transport {
         self.release_user_if_closing(key);
@@ -154,8 +154,8 @@ impl Worker {
         }
     }
 
-    /// The same for a connection with a rate: handles bytes of an earlier read that the rate allows now, and then reads at most as
-    /// many bytes as it allows.
+    /// The same for a connection with a rate: handles bytes of an earlier read that the rate allows now, and then reads at
+    /// most as many bytes as it allows.
     fn on_readable_paced(
         &mut self,
         key: Key,
