@@ -1,12 +1,12 @@
-//! The smallest runtime there is: `std` alone, and a thread for each connection that waits for it.
+//! The smallest runtime: it needs only `std`, and has a thread for each connection.
 //!
 //! ```text
 //! cargo run -p postern-core --example blocking -- 127.0.0.1:8080
 //! ```
 //!
-//! It ends when its standard input does (Ctrl-D). The numbers are those of "Writing a third runtime" in ARCHITECTURE.md,
-//! which has more of them: each connection has a [`Worker`] of its own here, so what connections share does not exist,
-//! nor do settings, the log's file formats, signals and the control port, all of which `postern-host` has.
+//! It ends when its standard input ends (Ctrl-D). The numbers refer to "Writing a third runtime" in ARCHITECTURE.md. Some
+//! steps are missing: each connection has a [`Worker`] of its own here, so connections share nothing. Settings, log files,
+//! signals and the control port are missing as well; `postern-host` has them.
 #![allow(
     clippy::disallowed_macros,
     clippy::disallowed_methods,
@@ -31,7 +31,7 @@ fn main() -> io::Result<()> {
     println!("listening on {}", listener.local_addr()?);
     thread::spawn(move || accept(&listener));
     io::copy(&mut io::stdin(), &mut io::sink())?;
-    // 8. Each thread notices it within a tick, and ends its connection.
+    // 8. Each thread reads this within a tick, and ends its connection.
     IS_STOPPING.store(true, Ordering::Relaxed);
     while OPEN.load(Ordering::Relaxed) > 0 {
         thread::sleep(TICK);
@@ -56,7 +56,7 @@ fn accept(listener: &TcpListener) {
     }
 }
 
-/// One connection, from its first byte to its end: wait for what it wants, take a turn, ask again.
+/// One connection, from its first byte to its end.
 fn carry(
     stream: &TcpStream,
     peer: SocketAddr,
@@ -64,7 +64,7 @@ fn carry(
     config: Arc<WorkerConfig>,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    // A write that waits longer than this has sent a part, or nothing, and what is left is the connection's backlog.
+    // A write that takes longer than this has sent a part, or nothing. The rest is the backlog of the connection.
     stream.set_write_timeout(Some(TICK))?;
     let (mut socket, mut buffer) = (Blocking(stream), vec![0; READ_BUFFER]);
     let mut worker = Worker::new(config, id.0, Instant::now());
@@ -72,24 +72,24 @@ fn carry(
     let mut is_told = false;
     loop {
         if !is_told && IS_STOPPING.load(Ordering::Relaxed) {
-            // 8. To go on until the service is empty is to go on until the one connection is removed.
+            // 8. The worker is empty when its only connection is removed.
             worker.shut_down();
             is_told = true;
         }
-        // 5. What is due, and how long there is until something is again.
+        // 5. Handles what is due, and computes the time until the next deadline.
         let mut now = Instant::now();
         let mut transport = Transport::Open;
         while let Some(due) = worker.next_due(now, &mut Sentences) {
             transport = worker.handle_due(due, now, &mut buffer, &mut socket, &mut Sentences);
         }
-        // 6. The end of the peer's side cannot be seen ahead of unread bytes with `std` alone; a reset can.
+        // 6. With `std` alone, the end of the peer's side cannot be detected before unread bytes are read; a reset can.
         if worker.wants_peer_closed(key) && stream.take_error()?.is_some() {
             worker.handle_peer_closed(key, now);
         }
         let until = worker.poll_timeout(now).map_or(TICK, |at| at.saturating_duration_since(now));
         let patience = until.clamp(LEAST, TICK);
         if transport == Transport::Open {
-            // 2. to 4. A turn when there is something to be read; otherwise pending output is sent.
+            // 2. to 4. A turn if the socket is readable; otherwise pending output is sent.
             let patience = if worker.wants_write(key) { LEAST } else { patience };
             let is_readable = worker.wants_read(key) && wait(stream, patience)?;
             if !worker.wants_read(key) && !worker.wants_write(key) {
@@ -104,7 +104,7 @@ fn carry(
         }
         match transport {
             Transport::Open => {}
-            // It fails if the peer is gone, which the next read tells.
+            // It fails if the peer is gone, which the next read reports.
             Transport::ShutdownWrite => drop(stream.shutdown(Shutdown::Write)),
             Transport::Close => break,
         }
@@ -114,7 +114,7 @@ fn carry(
     Ok(())
 }
 
-/// Waits until there is something to be read: bytes, the end, or an error that the read will tell.
+/// Waits until the socket is readable: bytes, the end, or an error that the read will report.
 fn wait(stream: &TcpStream, patience: Duration) -> io::Result<bool> {
     stream.set_read_timeout(Some(patience))?;
     Ok(!stream.peek(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock))
@@ -151,7 +151,7 @@ fn again_if_interrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Resu
     }
 }
 
-/// 7. The log. What a user controls is escaped; the host's log does more than that.
+/// 7. The log. Text that users control is escaped; the host's log does more than that.
 struct Sentences;
 
 impl Recorder for Sentences {
@@ -175,14 +175,14 @@ impl Recorder for Sentences {
 
 static IS_STOPPING: AtomicBool = AtomicBool::new(false);
 
-/// How many connections there are.
+/// The number of connections.
 static OPEN: AtomicUsize = AtomicUsize::new(0);
 
-/// The longest that a thread waits before it looks whether it is to stop.
+/// The longest time that a thread waits before it checks whether to stop.
 const TICK: Duration = Duration::from_millis(100);
 
-/// The shortest; a time limit of nothing would be none.
+/// The shortest time; a timeout of zero would be none.
 const LEAST: Duration = Duration::from_millis(1);
 
-/// Bytes of one read.
+/// The most bytes of one read.
 const READ_BUFFER: usize = 64 * 1024;

@@ -1,4 +1,4 @@
-//! Request heads in, verdicts out: each row of the design's table, and the cases at its limits.
+//! Request heads and their verdicts.
 
 mod admission;
 mod request;

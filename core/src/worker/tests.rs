@@ -1,4 +1,4 @@
-//! The service as a runtime drives it, with a socket that takes as much as a test lets it.
+//! A worker, driven by a runtime whose sockets accept as many bytes as a test allows.
 
 mod answers;
 mod backlog;
@@ -42,7 +42,7 @@ struct Notes(Vec<String>, IsFull);
 /// Whether a recorder can take no more.
 type IsFull = bool;
 
-/// A payload, or what tells a long one from others.
+/// A payload, or the length and the checksum of a long one.
 fn shown(payload: &[u8]) -> String {
     let sum = |sum: u64, &byte: &u8| sum.wrapping_mul(0x100_0000_01b3) ^ u64::from(byte);
     match payload.len() {
@@ -89,11 +89,11 @@ struct Runtime {
     worker: Worker,
     now: Instant,
     notes: Notes,
-    /// What each socket took, by key.
+    /// The bytes that each socket accepted, by key.
     wires: Vec<Vec<u8>>,
-    /// How many bytes a socket takes at once.
+    /// How many bytes a socket accepts at once.
     takes: usize,
-    /// What the service said last, by key.
+    /// The last result of the worker, by key.
     transports: Vec<Transport>,
     opened: u64,
 }
@@ -150,7 +150,7 @@ impl Runtime {
         self.flush(key);
     }
 
-    /// Lets time pass and settles what is due.
+    /// Advances the clock and handles due connections.
     fn wait(&mut self, time: Duration) {
         self.now += time;
         while let Some(key) = self.worker.next_due(self.now, &mut self.notes) {
@@ -199,7 +199,7 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Runs one connection over `portions` and its end; gives all that could be observed.
+/// Runs one connection over `portions` and its end; returns everything that could be observed.
 fn observe<'p>(portions: impl Iterator<Item = &'p [u8]>) -> (Vec<u8>, Notes, Transport) {
     let mut runtime = Runtime::new(WorkerConfig::default());
     let key = runtime.open();
@@ -246,8 +246,7 @@ fn a_peer_that_leaves_before_its_request_is_abandoned() {
     assert_eq!(observe([].into_iter()).1.0, ["abandoned after 0"]);
 }
 
-/// A runtime with one admitted connection whose wire is empty.
-/// It is not pinged, and its 101 has been taken.
+/// A runtime with one admitted connection, without pings. Its 101 has been removed from the wire.
 fn admitted(session: SessionConfig) -> (Runtime, Key) {
     let keep_alive = KeepAliveConfig { interval: Duration::ZERO, ..KeepAliveConfig::default() };
     let config = WorkerConfig { session: Arc::new(session), keep_alive, ..WorkerConfig::default() };
