@@ -77,5 +77,5 @@ async fn unready_reasons(
 /// How long a worker may be unresponsive before the process should be restarted.
 const STUCK: Duration = Duration::from_secs(10);
 
-/// How long a worker may take to report its load. Probes usually wait one second for the answer.
+/// How long a worker may take to report its load. Probes usually time out after one second.
 const READY_TIMEOUT: Duration = Duration::from_millis(500);

@@ -15,7 +15,7 @@
 //! * `request` parses the query or the body.
 //! * `admin_api` does what the request asks for. `worker_pool` queries the workers for it, `listing` lists
 //!   connections, and `health` answers probes, such as [`healthcheck`](crate::healthcheck).
-//! * `response` has the answers and the errors.
+//! * `response` has the responses and the errors.
 //!
 //! All decisions about connections are made in the core (`postern_core::worker`). A runtime implements [`Workers`]
 //! and [`WorkerContext`](crate::workers::WorkerContext). It runs the port on a separate thread ([`Control::spawn`])

@@ -278,8 +278,8 @@ mod tests {
         let reason = DEFAULT_REASON.to_owned();
         let default = DisconnectRequest { selector: user, code: CloseCode::from(4403), reason };
         assert_eq!(body(r#"{"user":"1"}"#), Ok(default.clone()));
-        let said = DisconnectRequest { code: CloseCode::NORMAL, reason: "bye".to_owned(), ..default.clone() };
-        assert_eq!(body(r#"{"user":"1","code":1000,"reason":"bye"}"#), Ok(said));
+        let full = DisconnectRequest { code: CloseCode::NORMAL, reason: "bye".to_owned(), ..default.clone() };
+        assert_eq!(body(r#"{"user":"1","code":1000,"reason":"bye"}"#), Ok(full));
         assert_eq!(
             body(r#"{"connection":7}"#).map(|disconnect| disconnect.selector),
             Ok(Selector::Connection(ConnectionId(7)))

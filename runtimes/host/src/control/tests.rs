@@ -1,11 +1,10 @@
-//! How the control port and the watchdog treat workers that reply, are slow, are busy, or are gone.
+//! The control port and the watchdog with workers that reply, are slow, are busy, or are gone.
 
 use std::cell::{Cell, RefCell};
 use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixDatagram;
-use std::time::{Duration, Instant};
-
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use http_body_util::BodyExt;
 use hyper::StatusCode;
@@ -153,7 +152,7 @@ fn api(workers: &[Rc<FakeWorker>], status: ProcessStatus) -> AdminApi {
     AdminApi::new(info, FakeWorkers(workers.to_vec()))
 }
 
-/// Returns the status and the body of the answer.
+/// Returns the status and the body of the response.
 fn request(api: &AdminApi, endpoint: Endpoint, body: &str) -> (StatusCode, String) {
     smol::block_on(async {
         let reply = api.handle(endpoint, "", body.as_bytes()).await.unwrap_or_else(HttpResponse::from);
@@ -164,14 +163,14 @@ fn request(api: &AdminApi, endpoint: Endpoint, body: &str) -> (StatusCode, Strin
 }
 
 #[test]
-fn a_query_reports_each_worker_on_its_own() {
+fn a_query_has_a_reply_for_each_worker() {
     let workers = workers(&[Behaviour::Prompt, Behaviour::Slow, Behaviour::Busy, Behaviour::Gone]);
     let pool = WorkerPool::new(Rc::new(FakeWorkers(workers.clone())));
     let query =
         pool.query(Duration::from_millis(20), || |context: &mut dyn WorkerContext| context.worker().len());
-    let answers = smol::block_on(query);
-    assert_eq!(answers, [Reply::Ok(0), Reply::Timeout, Reply::Timeout, Reply::Gone]);
-    // A reply that comes too late is dropped.
+    let replies = smol::block_on(query);
+    assert_eq!(replies, [Reply::Ok(0), Reply::Timeout, Reply::Timeout, Reply::Gone]);
+    // A late reply is dropped.
     workers[1].turn();
 }
 
@@ -311,10 +310,10 @@ fn a_request_fails_unless_all_workers_reply() {
         (Endpoint::Connections, ""),
         (Endpoint::Info, ""),
     ] {
-        let (status, said) = request(&api, endpoint, body);
-        assert_eq!(status.as_u16(), 503, "{endpoint:?}: {said}");
+        let (status, response) = request(&api, endpoint, body);
+        assert_eq!(status.as_u16(), 503, "{endpoint:?}: {response}");
     }
     workers[1].behaviour.set(Behaviour::Gone);
-    let (status, said) = request(&api, Endpoint::Send, r#"{"user":"1","text":"a"}"#);
-    assert_eq!((status.as_u16(), said.as_str()), (200, "{\"sent\":0}\n"));
+    let (status, response) = request(&api, Endpoint::Send, r#"{"user":"1","text":"a"}"#);
+    assert_eq!((status.as_u16(), response.as_str()), (200, "{\"sent\":0}\n"));
 }

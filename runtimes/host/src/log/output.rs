@@ -193,6 +193,11 @@ mod tests {
         (reader, Output::new(&writer).unwrap())
     }
 
+    /// Returns a line of `length` bytes.
+    fn line(length: usize) -> Vec<u8> {
+        [b"x".repeat(length - 1), b"\n".to_vec()].concat()
+    }
+
     /// Writes until the output has no room. Returns the number of bytes written.
     fn fill(output: &mut Output, lines: &[u8]) -> usize {
         let mut written = 0;
@@ -209,14 +214,14 @@ mod tests {
 
     #[test]
     fn a_piece_is_whole_lines_or_a_part_of_one_that_is_longer() {
-        let line = [b"x".repeat(99), b"\n".to_vec()].concat();
-        assert_eq!(piece(&line, PIPE_BUF), line);
-        assert_eq!(piece(&line.repeat(40), PIPE_BUF).len(), 4000);
-        assert_eq!(piece(&line.repeat(100), PIPE_BUF).len(), 4000);
-        let exact = [b"x".repeat(PIPE_BUF - 1), b"\n".to_vec()].concat();
+        let short = line(100);
+        assert_eq!(piece(&short, PIPE_BUF), short);
+        assert_eq!(piece(&short.repeat(40), PIPE_BUF).len(), 4000);
+        assert_eq!(piece(&short.repeat(100), PIPE_BUF).len(), 4000);
+        let exact = line(PIPE_BUF);
         assert_eq!(piece(&exact, PIPE_BUF), exact);
         assert_eq!(piece(&exact.repeat(2), PIPE_BUF), exact);
-        let long = [b"x".repeat(PIPE_BUF), b"\n".to_vec()].concat();
+        let long = line(PIPE_BUF + 1);
         assert_eq!(piece(&long, PIPE_BUF).len(), PIPE_BUF);
         assert_eq!(piece(&long[PIPE_BUF..], PIPE_BUF), b"\n");
     }
@@ -224,7 +229,7 @@ mod tests {
     #[test]
     fn a_write_waits_for_a_full_pipe_which_ends_with_a_whole_line() {
         let (mut reader, mut output) = pipe();
-        let lines = [b"x".repeat(99), b"\n".to_vec()].concat().repeat(10_000);
+        let lines = line(100).repeat(10_000);
         let begun = Instant::now();
         let written = fill(&mut output, &lines);
         assert!(begun.elapsed() >= ROOM_WAIT && written > 0 && written < lines.len());
@@ -244,7 +249,7 @@ mod tests {
         assert_eq!(output.max_piece(), PIPE_BUF);
         reader.read_exact(&mut [0; 5]).unwrap();
         // The first piece of a line longer than the capacity has the size of the capacity.
-        let long = [b"x".repeat(capacity + 10), b"\n".to_vec()].concat();
+        let long = line(capacity + 11);
         assert_eq!(output.write(&long).unwrap(), capacity);
         reader.read_exact(&mut vec![0; capacity]).unwrap();
         assert_eq!(output.write(&long[capacity..]).unwrap(), 11);
@@ -255,7 +260,7 @@ mod tests {
         let (mut reader, writer) = UnixStream::pair().unwrap();
         let mut output = Output::new(&writer).unwrap();
         drop(writer);
-        let lines = [b"x".repeat(99), b"\n".to_vec()].concat().repeat(50_000);
+        let lines = line(100).repeat(50_000);
         let written = fill(&mut output, &lines);
         assert!(written > 0 && written < lines.len() && written.is_multiple_of(100));
         drop(output);

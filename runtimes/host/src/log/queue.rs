@@ -164,9 +164,9 @@ impl Queue {
         Loss { records: state.dropped + lost, error: None }
     }
 
-    /// Carries lines to `sink` until the queue is closed, and is empty or its deadline has passed. `report` makes the
-    /// line that says how many records were dropped. A sink that returns [`ErrorKind::WouldBlock`] is asked again at
-    /// once: it has waited for itself.
+    /// Writes lines to `sink` until the queue is closed, and is empty or its deadline has passed. `report` formats the
+    /// line with the number of dropped records. A write that returns [`ErrorKind::WouldBlock`] is repeated immediately,
+    /// because the sink waits for room itself.
     ///
     /// If the sink fails, the lines that it did not take count as dropped. A full disk may get space and a pipe a
     /// new reader, so the writer continues after a failure until the queue is closed.
