@@ -76,18 +76,34 @@ impl ExecutorState {
     }
 
     /// Whether the connection is still there. The timer task may have ended it while its own task waited, and then its
-    /// key is that of the next one who came: what its socket still brings must not get there.
+    /// key may belong to another connection, which must not get events of this socket.
     fn has(&self, connection: &Connection) -> bool {
         let here = self.connections.get(connection.key.0).and_then(Option::as_deref);
         here.is_some_and(|here| ptr::eq(here, connection))
     }
 
-    /// One turn: one recv, one send.
-    pub(crate) fn read(&mut self, connection: &Connection) {
+    /// One turn of a connection, by what its socket is ready for: one receive and one send at most. An error means that the
+    /// reactor cannot watch the socket any more.
+    pub(crate) fn turn(&mut self, connection: &Connection, ready: io::Result<Readiness>) {
         if !self.has(connection) {
             return;
         }
         let now = Instant::now();
+        match ready {
+            // Writing goes first: pending output is older than unread input.
+            Ok(Readiness { write: true, .. }) => self.flush(connection, now),
+            Ok(Readiness { read: true, .. }) => self.read(connection, now),
+            Ok(Readiness { end: true, .. }) => self.worker.handle_peer_closed(connection.key, now),
+            Ok(Readiness { read: false, write: false, end: false }) => return,
+            Err(_) => {
+                self.worker.handle_error(connection.key);
+                self.flush(connection, now);
+            }
+        }
+        self.flush_log(now);
+    }
+
+    fn read(&mut self, connection: &Connection, now: Instant) {
         let mut socket = Socket { stream: connection.stream.get_ref() };
         let transport =
             self.worker.on_readable(connection.key, now, &mut self.buffer, &mut socket, &mut self.recorder);
@@ -95,7 +111,6 @@ impl ExecutorState {
         if self.worker.is_short_of_memory() {
             self.handle_all_due(now);
         }
-        self.flush_log(now);
     }
 
     /// Hands the records over to the log.
@@ -105,34 +120,6 @@ impl ExecutorState {
             // Their tasks check again what to wait for.
             self.connections.iter().flatten().for_each(|connection| connection.changed.notify());
         }
-    }
-
-    /// Writes pending output, once.
-    pub(crate) fn write(&mut self, connection: &Connection) {
-        if !self.has(connection) {
-            return;
-        }
-        let now = Instant::now();
-        self.flush(connection, now);
-        self.flush_log(now);
-    }
-
-    /// Takes note that the peer has left, of which no read tells.
-    pub(crate) fn note_end(&mut self, connection: &Connection) {
-        if self.has(connection) {
-            self.worker.handle_peer_closed(connection.key, Instant::now());
-        }
-    }
-
-    /// Gives a connection up whose socket cannot be waited for.
-    pub(crate) fn fail(&mut self, connection: &Connection) {
-        if !self.has(connection) {
-            return;
-        }
-        self.worker.handle_error(connection.key);
-        let now = Instant::now();
-        self.flush(connection, now);
-        self.flush_log(now);
     }
 
     /// When [`ExecutorState::handle_due`] has to be called at the latest.

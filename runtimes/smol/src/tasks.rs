@@ -230,17 +230,10 @@ async fn carry(runtime: Rc<Runtime>, connection: Rc<Connection>) {
         let ready = connection.stream.ready(wants);
         let due = async {
             connection.changed.notified().await;
-            Ok(Readiness::default())
+            Ok(Readiness::NONE)
         };
-        match ready.or(due).await {
-            // Writing goes first: pending output is older than unread input.
-            Ok(ready) if ready.write => worker.borrow_mut().write(&connection),
-            Ok(ready) if ready.read => worker.borrow_mut().read(&connection),
-            Ok(ready) if ready.end => worker.borrow_mut().note_end(&connection),
-            Ok(_) => {}
-            // The reactor cannot watch the socket any more.
-            Err(_) => worker.borrow_mut().fail(&connection),
-        }
+        let ready = ready.or(due).await;
+        worker.borrow_mut().turn(&connection, ready);
         runtime.turned();
     }
     runtime.ended.notify();
