@@ -1,5 +1,5 @@
-//! What SIGHUP reads again: the files of secrets, and the keys of an assertion's issuer. Nothing else changes, and
-//! nothing is opened again: connections, listeners and the log stay as they are.
+//! The effect of SIGHUP: it reads the files of secrets and the keys of the assertion's issuer again. Connections, listeners
+//! and the log stay open.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,27 +10,27 @@ use slog::{Logger, info, warn};
 use crate::assertion::Refresh;
 use crate::settings::{Plan, SecretFile};
 
-/// Reads again what may have changed.
+/// Reads secrets and keys again.
 #[derive(Clone)]
 pub(crate) struct Reload(Arc<Sources>);
 
 struct Sources {
     files: Vec<SecretFile>,
     keys: Option<Refresh>,
-    /// Held while the files are read, so that the last request has the last word.
+    /// Held while the files are read, so that the result of the last request remains.
     turn: Mutex<()>,
     log: Logger,
 }
 
 impl Reload {
-    /// Of the files that the settings name, and of the keys that `keys` fetches.
+    /// Creates a reload of the files that the settings name, and of the keys that `keys` fetches.
     pub(crate) fn new(plan: &Plan, keys: Option<Refresh>, log: &Logger) -> Reload {
         let files = plan.settings.secret_files.clone();
         Reload(Arc::new(Sources { files, keys, turn: Mutex::new(()), log: log.clone() }))
     }
 
-    /// Begins to read, on a thread of its own: a file may be on a file system that takes its time, and connections do
-    /// not wait for that. What cannot be read stays as it was, and the log says so.
+    /// Begins to read, on a separate thread, because a file system may be slow. A secret that cannot be read stays as it was,
+    /// and the log has the error.
     pub(crate) fn begin(&self) {
         let reload = self.clone();
         let run = move || reload.0.read();

@@ -36,7 +36,7 @@ use slog::{Logger, debug, info};
 
 use crate::lifecycle::reload::Reload;
 
-/// Receives signals in place of their default actions. The descriptor becomes readable when one has come.
+/// Receives signals in place of their default actions. The descriptor becomes readable when there is one.
 pub(crate) struct Signals {
     delivery: SignalDelivery<UnixStream, SignalOnly>,
     waker: Arc<UnixStream>,
@@ -48,7 +48,7 @@ impl Signals {
     /// Installs the handlers. `log` gets a record for each signal that is not a [`ShutdownRequest`].
     ///
     /// # Errors
-    /// No descriptor was to be had.
+    /// The process has no file descriptor left.
     pub(crate) fn register(log: &Logger) -> io::Result<Signals> {
         let (read, write) = UnixStream::pair()?;
         read.set_nonblocking(true)?;
@@ -57,24 +57,24 @@ impl Signals {
         let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, numbers)?;
         let handle = delivery.handle();
         for number in REAL_TIME {
-            // The C library keeps the first ones for itself, and says so.
+            // It fails for the first ones, which the C library reserves.
             let _ = handle.add_signal(number);
         }
         Ok(Signals { delivery, waker, reload: None, log: log.clone() })
     }
 
-    /// The other end: a byte that is sent to it makes the descriptor readable, and means no signal.
+    /// The other end of the pipe. A byte that is sent to it makes the descriptor readable without a signal.
     pub(crate) fn waker(&self) -> Arc<UnixStream> {
         self.waker.clone()
     }
 
-    /// Says what SIGHUP reads again.
+    /// Sets what SIGHUP reads again.
     pub(crate) fn set_reload(&mut self, reload: Reload) {
         self.reload = Some(reload);
     }
 
-    /// Returns the requests that have come since the last call, each kind once, and does what the other signals ask for. What
-    /// the caller does not take from the iterator is returned by the next call.
+    /// Returns the requests since the last call, each kind once, and handles the other signals. Requests that the caller does
+    /// not take from the iterator are returned by the next call.
     pub(crate) fn pending(&mut self) -> impl Iterator<Item = ShutdownRequest> {
         let Signals { delivery, reload, log, .. } = self;
         delivery.pending().filter_map(move |number| match effect(number) {
@@ -115,7 +115,7 @@ const HANDLED: [(Signal, Effect); 14] = [
     (Signal::POWER, Effect::ShutdownRequest(ShutdownRequest::Terminate)),
     (Signal::INT, Effect::ShutdownRequest(ShutdownRequest::Interrupt)),
     (Signal::QUIT, Effect::ShutdownRequest(ShutdownRequest::Interrupt)),
-    // It comes again each second until the hard limit, so it must not count as a second request.
+    // The kernel repeats it each second until the hard limit, so it must not count as a second request.
     (Signal::XCPU, Effect::ShutdownRequest(ShutdownRequest::Drain)),
     (Signal::USR2, Effect::ShutdownRequest(ShutdownRequest::Restart)),
     (Signal::HUP, Effect::Reload),

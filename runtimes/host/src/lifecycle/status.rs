@@ -72,21 +72,21 @@ impl ProcessStatus {
         }
     }
 
-    /// From now on the process takes users.
+    /// Reports that the process serves.
     pub(crate) fn set_ready(&self) {
         self.0.supervisor.ready();
     }
 
-    /// From now on the process takes no more users, and those that it has are on their way out.
+    /// Reports that the process stops, to the supervisor and to health checks.
     pub(crate) fn set_draining(&self) {
         if !self.0.is_draining.swap(true, Ordering::Relaxed) {
             self.0.supervisor.stopping();
         }
     }
 
-    /// From now on the process with this number takes the users, and answers at the control port.
+    /// Reports that the process with this number serves from now on, for users and at the control port.
     pub(crate) fn set_handed_over(&self, successor: u32) {
-        // To the supervisor the service does not stop.
+        // For the supervisor the service continues.
         self.0.is_draining.store(true, Ordering::Relaxed);
         self.0.supervisor.set_main_pid(successor);
         self.0.handed_over.0.close();
@@ -94,7 +94,7 @@ impl ProcessStatus {
 
     /// Waits until a successor has taken over.
     pub(crate) async fn handed_over(&self) {
-        // An error, since nothing is sent, and the channel is closed then.
+        // It returns an error when the channel is closed; nothing is ever sent.
         let _ = self.0.handed_over.1.recv().await;
     }
 
@@ -106,7 +106,7 @@ impl ProcessStatus {
         self.0.is_draining.load(Ordering::Relaxed)
     }
 
-    /// Whether the process takes users, for health checks on the data port.
+    /// Whether the process is ready for users, for health checks on the data port.
     pub(crate) fn readiness(&self) -> Arc<dyn Readiness> {
         self.0.clone()
     }

@@ -25,8 +25,8 @@ struct NotifySocket {
 }
 
 impl Supervisor {
-    /// The one that `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID` name. If it cannot be told anything, `log` says
-    /// so: the process serves well without.
+    /// Returns the supervisor that `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID` name. If its socket cannot be used, `log`
+    /// gets a warning, and the process serves without it.
     pub(crate) fn from_environment(log: &Logger) -> Supervisor {
         let Some(name) = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else {
             return Supervisor::default();
@@ -34,23 +34,23 @@ impl Supervisor {
         let number = |name| env::var(name).ok()?.parse::<u64>().ok();
         let watchdog = watchdog(number("WATCHDOG_USEC"), number("WATCHDOG_PID"), process::id());
         Supervisor::at(&name, watchdog).unwrap_or_else(|error| {
-            warn!(log, # "supervisor_unreachable", "NOTIFY_SOCKET cannot be used: the supervisor will not hear of this process";
+            warn!(log, # "supervisor_unreachable", "NOTIFY_SOCKET cannot be used: the supervisor gets no notifications";
                 "error" => %error);
             Supervisor::default()
         })
     }
 
-    /// The one that listens there, and waits for signs of life no longer than `watchdog`.
+    /// Returns the supervisor with this socket and this timeout between two notifications of the watchdog.
     pub(crate) fn at(name: &OsStr, watchdog: Option<Duration>) -> io::Result<Supervisor> {
         Ok(Supervisor { socket: Some(NotifySocket::new(name)?), watchdog })
     }
 
-    /// The process serves, and it is the one that the supervisor should look at.
+    /// Reports that the process serves, and that it is the main process.
     pub(crate) fn ready(&self) {
         self.send(&format!("MAINPID={}\nREADY=1", process::id()));
     }
 
-    /// The process is on its way to its end.
+    /// Reports that the process stops.
     pub(crate) fn stopping(&self) {
         self.send("STOPPING=1");
     }
@@ -61,12 +61,12 @@ impl Supervisor {
         self.send(&format!("MAINPID={successor}"));
     }
 
-    /// The process is well.
+    /// Reports that the workers of the process respond.
     pub(crate) fn ping_watchdog(&self) {
         self.send("WATCHDOG=1");
     }
 
-    /// How long the supervisor waits for a sign of life; `None` if it does not.
+    /// The longest time between two notifications of the watchdog; `None` if the supervisor expects none.
     pub(crate) fn watchdog_timeout(&self) -> Option<Duration> {
         self.watchdog
     }
@@ -98,7 +98,7 @@ impl NotifySocket {
     }
 }
 
-/// The time between two signs of life, if they are expected of the process with the number `own`.
+/// The longest time between two notifications of the watchdog, if the process with the number `own` is to send them.
 fn watchdog(microseconds: Option<u64>, of: Option<u64>, own: u32) -> Option<Duration> {
     let is_ours = of.is_none_or(|of| of == u64::from(own));
     microseconds.filter(|microseconds| *microseconds > 0 && is_ours).map(Duration::from_micros)
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_told_by_a_path_and_by_an_abstract_name() {
+    fn notifications_go_to_a_path_or_to_an_abstract_name() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify");
         let name = format!("postern-test-{}", process::id());
@@ -141,14 +141,14 @@ mod tests {
     }
 
     #[test]
-    fn an_address_of_another_kind_is_no_address() {
+    fn another_kind_of_address_is_refused() {
         for name in ["vsock:2:1234", "notify", ""] {
             assert!(Supervisor::at(OsStr::new(name), None).is_err(), "{name}");
         }
     }
 
     #[test]
-    fn signs_of_life_are_given_by_whom_they_are_expected_of() {
+    fn the_watchdog_runs_only_in_the_process_that_the_supervisor_names() {
         let second = Some(Duration::from_secs(1));
         assert_eq!(watchdog(Some(1_000_000), None, 7), second);
         assert_eq!(watchdog(Some(1_000_000), Some(7), 7), second);

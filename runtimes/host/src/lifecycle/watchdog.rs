@@ -26,7 +26,7 @@ impl Watchdog {
         Some(Watchdog { status: status.clone(), every: timeout / 2 })
     }
 
-    /// Reports until another process has taken over. `pause` is the runtime's timer.
+    /// Reports until a successor serves. `pause` is the runtime's timer.
     pub async fn serve<P: Future<Output = ()>>(
         self,
         workers: impl Workers + 'static,
@@ -44,10 +44,10 @@ impl Watchdog {
         }
     }
 
-    /// The same on a thread of its own.
+    /// Does the same on a separate thread.
     ///
     /// # Errors
-    /// No thread was to be had.
+    /// The thread cannot be started.
     pub fn spawn(self, workers: impl Workers + Send + 'static) -> io::Result<()> {
         let name = "watchdog".to_owned();
         let pause = |every| async move {

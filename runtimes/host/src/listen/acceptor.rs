@@ -1,4 +1,4 @@
-//! Accepting: one piece of code for what each accept brings, and for when to try again after one that failed.
+//! Accepting connections, and when to try again after an error.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
@@ -35,17 +35,17 @@ pub struct Acceptor {
     /// The number of the last connection.
     last_id: u64,
     overload: OverloadResponder,
-    /// The wait that the next failure begins.
+    /// How long to wait after the next error.
     delay: Duration,
-    /// Until when nothing is to be accepted.
+    /// Nothing is accepted before this time.
     until: Option<Instant>,
-    /// When the trouble was last logged, and how many clients were turned away since.
+    /// When an error was last logged, and how many clients were refused since.
     warned: Option<Instant>,
     unlogged: usize,
     log: Logger,
 }
 
-/// What an accept has brought.
+/// The result of an accept.
 #[derive(Debug)]
 pub enum Accepted {
     /// A connection for a worker.
@@ -92,12 +92,12 @@ impl Acceptor {
         self.until = self.until.max(Some(now + Gate::PAUSE));
     }
 
-    /// When [`accept`](Acceptor::accept) has to be called at the latest, whether a listener is readable or not.
+    /// When to call [`accept`](Acceptor::accept) at the latest, whether a listener is readable or not.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.until.or(self.overload.poll_timeout())
     }
 
-    /// How many clients were turned away with 503 since the last call of this.
+    /// The number of clients that were refused with 503 since the last call.
     pub fn take_refused_count(&mut self) -> u64 {
         self.overload.take_refused_count()
     }
@@ -134,10 +134,10 @@ impl Acceptor {
         };
         self.unlogged += count;
         if is_empty && count == 0 {
-            // Without a descriptor an accept fails before it looks for connections.
+            // An accept without a descriptor fails even if there is no connection.
             return Accepted::Nothing;
         }
-        // As long as clients can be answered, the others do not wait longer.
+        // The wait does not grow while clients can be answered.
         let wait = if count > 0 { SHORTEST } else { self.delay };
         self.delay = LONGEST.min(wait * 2);
         self.warn(&error, wait, now);
@@ -156,8 +156,8 @@ impl Acceptor {
     }
 }
 
-/// Whether an accept failed for the one connection only that was at the head of the queue, so that the next one
-/// may be tried at once. Linux hands over errors of the new connection this way (accept(2), "Error handling").
+/// Whether an accept failed only because of the connection at the head of the queue, so that the next one may be tried at once.
+/// Linux reports errors of the new connection this way (accept(2), "Error handling").
 fn is_transient(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),
@@ -176,12 +176,12 @@ fn is_transient(error: &io::Error) -> bool {
     ) || matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted)
 }
 
-/// Whether the process or the system has as many descriptors as it may, so that closing one helps.
+/// Whether the process or the system has reached its limit of descriptors, so that closing one helps.
 pub(crate) fn is_out_of_descriptors(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
-/// The error with what an operator can do about it.
+/// The error, with the limit that an operator can raise.
 fn cause(error: &io::Error) -> String {
     match Errno::from_io_error(error) {
         Some(Errno::MFILE) => "the process has as many descriptors as it may (ulimit -n)".to_owned(),
@@ -191,17 +191,17 @@ fn cause(error: &io::Error) -> String {
     }
 }
 
-/// The first wait, long enough for a descriptor or two to come free.
+/// The first wait, long enough for a descriptor or two to become free.
 const SHORTEST: Duration = Duration::from_millis(10);
 
-/// The longest wait; a client that meets it gives up hardly later than one that is refused.
+/// The longest wait: a client that waits so long gives up hardly later than one that is refused.
 const LONGEST: Duration = Duration::from_secs(1);
 
-/// How often the trouble is logged while it lasts.
+/// The shortest time between two log records of errors.
 const WARN_EVERY: Duration = Duration::from_secs(1);
 
-/// How many errors of single connections are passed over in one accept. More of them than the queue of a listener has
-/// places are an error of the listener.
+/// How many errors of single connections one accept skips. More errors than the queue of a listener has places are an error
+/// of the listener.
 const MOST_SKIPPED: usize = 4096;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Descriptors that are kept back for the moment when the process has no other.
+//! Reserved descriptors, for when the process has no other left.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -16,19 +16,19 @@ impl FdReserve {
     /// Opens `size` descriptors.
     ///
     /// # Errors
-    /// The process has not even one left.
+    /// The process has no descriptor left.
     pub(crate) fn new(size: usize) -> io::Result<FdReserve> {
         let mut reserve = FdReserve { spare: vec![placeholder()?], size };
         reserve.refill(0);
         Ok(reserve)
     }
 
-    /// Closes one of them. Returns false if all are closed already.
+    /// Closes one descriptor. Returns false if all are closed already.
     pub(crate) fn release(&mut self) -> bool {
         self.spare.pop().is_some()
     }
 
-    /// Opens again what was released, except for `in_use` of them, as far as the system allows it.
+    /// Opens descriptors until their number and `in_use` are the size of the reserve, as far as the system allows it.
     pub(crate) fn refill(&mut self, in_use: usize) {
         while self.spare.len() + in_use < self.size
             && let Ok(descriptor) = placeholder()
@@ -37,15 +37,15 @@ impl FdReserve {
         }
     }
 
-    /// How many can be released.
+    /// The number of open descriptors.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.spare.len()
     }
 }
 
-/// A socket that is connected to nothing. Not a file, because an image that holds one program may contain none; and not a
-/// duplicate, because that would not help against the limit of the whole system.
+/// An unconnected socket. An image with one program may contain no file to open, and a duplicate of a descriptor does not count
+/// against the limit of the whole system.
 fn placeholder() -> io::Result<OwnedFd> {
     Ok(Socket::new(Domain::UNIX, Type::DGRAM, None)?.into())
 }

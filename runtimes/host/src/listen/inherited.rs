@@ -1,4 +1,4 @@
-//! Listening on what another process has bound: a supervisor, or the predecessor of this one.
+//! Listening on sockets that another process has bound: a supervisor, or the predecessor of this process.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_removed_by_whose_duty_it_is() {
+    fn a_file_is_removed_by_the_process_that_owns_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("postern.sock");
         let socket = OwnedFd::from(UnixListener::bind(&path).unwrap());
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_can_connect_to_is_refused() {
+    fn a_descriptor_that_does_not_listen_is_refused() {
         let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let connected = TcpStream::connect(listener.local_addr().unwrap()).unwrap();

@@ -1,7 +1,6 @@
 //! Listening sockets, and what to do when accepting fails.
 //!
-//! A socket on the network and one in the file system are both just descriptors: once they listen, both are accepted
-//! from, read and written alike.
+//! After they listen, sockets on the network and in the file system are used in the same way.
 
 mod acceptor;
 mod fd_reserve;
@@ -33,13 +32,13 @@ pub use unix::{Access, Owner};
 /// Where to listen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
-    /// On the network. Port 0 is a free port that the system chooses.
+    /// A TCP address. With port 0 the system chooses a free port.
     Tcp(SocketAddr),
-    /// In the file system, under this path.
+    /// The path of a Unix socket.
     Unix(PathBuf),
 }
 
-/// As in `POSTERN_LISTEN`: `127.0.0.1:8080`, `unix:/run/postern.sock`.
+/// Writes an address as in `POSTERN_LISTEN`: `127.0.0.1:8080`, `unix:/run/postern.sock`.
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -49,7 +48,7 @@ impl fmt::Display for Address {
     }
 }
 
-/// Who keeps a socket open.
+/// The process that keeps a socket open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SocketOwner {
     /// This process, and a successor of it.
@@ -69,17 +68,17 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Where it listens, with the port that the system chose.
+    /// The address, with the port that the system chose.
     pub fn address(&self) -> &Address {
         &self.address
     }
 
-    /// Who keeps it open.
+    /// The process that keeps it open.
     pub(crate) fn owner(&self) -> SocketOwner {
         self.owner
     }
 
-    /// Whether every user of this host may connect, by the mode of its file. On the network there are no modes.
+    /// Whether every user of this host may connect, by the mode of the socket's file. False for TCP.
     pub(crate) fn admits_everyone(&self) -> bool {
         match &self.address {
             Address::Tcp(_) => false,
@@ -87,15 +86,15 @@ impl Listener {
         }
     }
 
-    /// The duty to remove its file in the end, if it has one.
+    /// Whether this process removes the socket's file in the end, if it has one.
     pub(crate) fn file_ownership(&self) -> Option<&FileOwnership> {
         self.file.as_ref().map(SocketFileGuard::ownership)
     }
 
-    /// Accepts the next connection: a non-blocking socket that sends small frames at once, and its peer.
+    /// Accepts the next connection: a non-blocking socket that sends small frames at once, and the address of its peer.
     ///
     /// # Errors
-    /// [`io::ErrorKind::WouldBlock`] if there is none; [`Acceptor::accept`] knows what to do about any other.
+    /// [`io::ErrorKind::WouldBlock`] if there is none; [`Acceptor::accept`] handles all others.
     pub fn accept(&self) -> io::Result<(OwnedFd, Peer)> {
         match self.address {
             Address::Tcp(_) => tcp::accept(&self.socket),
@@ -110,14 +109,14 @@ impl AsFd for Listener {
     }
 }
 
-/// Listens on all of these addresses, in their order.
+/// Listens on all these addresses, in their order.
 ///
 /// `[::]:8080` takes both families, and IPv4 alone on a host without IPv6, unless an IPv4 address with the same port is
-/// among the addresses: then it takes IPv6 alone, so that `0.0.0.0:8080,[::]:8080` works. An IPv4 peer appears under its
-/// IPv4 address either way. `access` has the mode and the owner of those in the file system.
+/// among the addresses: then it takes IPv6 alone, so that `0.0.0.0:8080,[::]:8080` works. An IPv4 peer has its IPv4 address
+/// in both cases. `access` has the mode and the owner of the files of Unix sockets.
 ///
 /// # Errors
-/// The first address that cannot be had, and why. Nothing is left listening then.
+/// The first address that cannot be bound, and why. No socket remains open then.
 pub fn bind(addresses: &[Address], access: &Access) -> Result<Vec<Listener>, ListenError> {
     let has_ipv4 = |port| {
         let is_it =
@@ -139,9 +138,9 @@ pub fn bind(addresses: &[Address], access: &Access) -> Result<Vec<Listener>, Lis
 /// An address on which the process cannot listen.
 #[derive(Debug)]
 pub struct ListenError {
-    /// Which.
+    /// The address.
     pub address: Address,
-    /// Why.
+    /// The error of the system.
     pub cause: io::Error,
     /// The settings that have the address.
     pub setting: &'static str,
@@ -216,7 +215,7 @@ impl std::error::Error for ListenError {
 /// The settings that have the addresses for users.
 const SETTINGS: &str = "PORT or POSTERN_LISTEN";
 
-/// How many connections the kernel keeps for us until they are accepted; it may cut this to `net.core.somaxconn`. Enough
-/// for a whole gateway that reconnects while a worker is busy, and for an attack: a connection that finds no place in
-/// there is tried again by its client after a second.
+/// How many connections the kernel queues until they are accepted; it may reduce this to `net.core.somaxconn`. Enough for a
+/// whole gateway that reconnects while a worker is busy, and during an attack: if the queue is full, the client tries again
+/// after a second.
 const BACKLOG: i32 = 4096;

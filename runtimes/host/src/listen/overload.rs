@@ -19,11 +19,11 @@ use crate::socket;
 #[derive(Debug)]
 pub(super) struct OverloadResponder {
     reserve: FdReserve,
-    /// In the order of their arrival.
+    /// In the order in which they were accepted.
     lingering: VecDeque<Refused>,
     /// Makes `Retry-After` differ from client to client.
     random: RandomState,
-    /// How many there have been.
+    /// The number of clients refused since the last [`take_refused_count`](OverloadResponder::take_refused_count).
     refused_count: u64,
 }
 
@@ -39,7 +39,7 @@ impl OverloadResponder {
     /// Takes the descriptors of the reserve.
     ///
     /// # Errors
-    /// The process has not even one left.
+    /// The process has no descriptor left.
     pub(super) fn new() -> io::Result<OverloadResponder> {
         Ok(OverloadResponder {
             reserve: FdReserve::new(RESERVED_FDS)?,
@@ -49,8 +49,8 @@ impl OverloadResponder {
         })
     }
 
-    /// Accepts and refuses as many connections as the reserve allows. Returns how many, and whether `accept` has said
-    /// that no other waits.
+    /// Accepts and refuses as many connections as the reserve allows. Returns their number, and whether `accept` has reported
+    /// that no other connection waits.
     pub(super) fn refuse_waiting<T>(
         &mut self,
         now: Instant,
@@ -73,7 +73,7 @@ impl OverloadResponder {
         (count, false)
     }
 
-    /// Closes the connections whose time has come, and takes their descriptors back into the reserve.
+    /// Closes the connections that are due, and takes their descriptors back into the reserve.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         let patience = if self.lingering.len() < RESERVED_FDS { LINGER } else { LEAST_LINGER };
         for refused in &mut self.lingering {
@@ -95,7 +95,7 @@ impl OverloadResponder {
         Some(first.since + if all_are_answered { LINGER } else { LEAST_LINGER })
     }
 
-    /// How many were refused since the last call.
+    /// The number of clients refused since the last call.
     pub(super) fn take_refused_count(&mut self) -> u64 {
         std::mem::take(&mut self.refused_count)
     }
@@ -103,7 +103,7 @@ impl OverloadResponder {
     fn refuse(&mut self, stream: OwnedFd, now: Instant) {
         self.refused_count += 1;
         let mut refused = Refused { stream, since: now, is_answered: false, is_over: false };
-        // A gateway does not expect an answer before it has sent its request, so that is waited for, if only for a moment.
+        // A gateway does not expect an answer before it has sent its request, so the answer waits for that up to LEAST_LINGER.
         if refused.drain() {
             refused.answer(retry_after(&self.random, self.refused_count));
         }
@@ -112,7 +112,7 @@ impl OverloadResponder {
 }
 
 impl Refused {
-    /// Sends the answer, once, and ends our side.
+    /// Sends the answer, once, and shuts down the sending side.
     fn answer(&mut self, retry_after: u32) {
         if self.is_answered {
             return;
@@ -121,7 +121,7 @@ impl Refused {
         let mut answer = Vec::new();
         let date = SystemTime::now().duration_since(UNIX_EPOCH).map(|time| time.as_secs()).ok();
         reject(&mut answer, HandshakeError::Overloaded, Reply { retry_after, date, ..Reply::default() });
-        // An error means that the client is gone. The buffer of a new socket takes more than this.
+        // An error means that the client is gone. The buffer of a new socket has room for the answer.
         let _ = socket::send(&self.stream, &[IoSlice::new(&answer)]);
         let _ = socket::shut_down_write(&self.stream);
     }
@@ -153,16 +153,16 @@ fn retry_after(random: &RandomState, number: u64) -> u32 {
     1 + (random.hash_one(number) % 10) as u32
 }
 
-/// How many connections can be refused at a time.
+/// The most connections that are being refused at a time.
 pub(crate) const RESERVED_FDS: usize = 8;
 
 /// How long a refused client may take to close its side while descriptors of the reserve are left.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// The time that each refused client has, however many others wait.
+/// The time that each refused client has, even if others wait.
 const LEAST_LINGER: Duration = Duration::from_millis(10);
 
-/// The most that is read of one client at a time: more than a request head may be.
+/// The most bytes that are read from one client at a time: more than the longest request head.
 const MOST_READ: usize = 64 * 1024;
 
 #[cfg(test)]

@@ -11,8 +11,8 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::{Address, BACKLOG, Listener, SocketOwner};
 
-/// Listens on an address. `is_ipv6_alone` is for `[::]`, which otherwise means all addresses of both families, or those of IPv4 on a
-/// host without IPv6.
+/// Listens on an address. `[::]` means all addresses of both families, or those of IPv4 on a host without IPv6, unless
+/// `is_ipv6_alone`.
 pub(super) fn listen(address: SocketAddr, is_ipv6_alone: bool) -> io::Result<Listener> {
     let is_both = address.ip() == Ipv6Addr::UNSPECIFIED && !is_ipv6_alone;
     match listen_on(address, !is_both) {
@@ -41,7 +41,7 @@ fn listen_on(address: SocketAddr, is_ipv6_alone: bool) -> io::Result<Listener> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
-    // The system's own word, because of port 0.
+    // The system chooses the port if it is 0.
     let bound = socket.local_addr()?.as_socket().unwrap_or(address);
     Ok(Listener {
         address: Address::Tcp(bound),
@@ -56,7 +56,7 @@ pub(super) fn accept(listener: impl AsFd) -> io::Result<(OwnedFd, Peer)> {
     let address = address.and_then(|address| SocketAddr::try_from(address).ok());
     let address = address.ok_or(io::Error::from(ErrorKind::ConnectionAborted))?;
     // Small frames leave at once instead of waiting until the frame before them is acknowledged. It fails only if
-    // the peer is gone already, which the first read tells.
+    // the peer is gone already, which the first read reports.
     let _ = SockRef::from(&stream).set_tcp_nodelay(true);
     Ok((stream, Peer::from(address)))
 }

@@ -1,5 +1,5 @@
-//! Unix sockets. The mode and the owner of the socket's file decide which processes can connect; that is the proof of a
-//! gateway on this host.
+//! Unix sockets. The mode and the owner of the socket's file decide which processes can connect. This authenticates a gateway
+//! on the same host.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -31,7 +31,7 @@ impl Default for Access {
     }
 }
 
-/// A user and a group, by their numbers. `None` leaves what is there.
+/// A user and a group, by their numbers. `None` leaves them unchanged.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Owner {
     /// The user.
@@ -61,7 +61,7 @@ impl SocketFileGuard {
     }
 }
 
-/// Whether it is this process that removes the file of a socket in the end. It goes over to a successor with the socket.
+/// Whether this process removes the file of a socket in the end. A successor takes this over with the socket.
 #[derive(Debug, Clone)]
 pub(crate) struct FileOwnership(Arc<AtomicBool>);
 
@@ -70,12 +70,12 @@ impl FileOwnership {
         FileOwnership(Arc::new(AtomicBool::new(is_ours)))
     }
 
-    /// From now on it is.
+    /// Makes this process remove the file.
     pub(crate) fn acquire(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// From now on it is another's.
+    /// Leaves the file to another process.
     pub(crate) fn release(&self) {
         self.0.store(false, Ordering::Relaxed);
     }
@@ -103,7 +103,7 @@ pub(super) fn listen(path: &Path, access: &Access) -> io::Result<Listener> {
     remove_stale(path)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.bind(&SockAddr::unix(path)?)?;
-    // From here on the file goes, whatever fails.
+    // If anything below fails, dropping this removes the file.
     let file = SocketFileGuard::new(path, FileOwnership::new(true))?;
     // No client can connect before the socket listens, so there is no moment with another mode or owner.
     fs::set_permissions(path, fs::Permissions::from_mode(access.mode))?;
@@ -122,12 +122,12 @@ pub(super) fn listen(path: &Path, access: &Access) -> io::Result<Listener> {
 }
 
 pub(super) fn accept(listener: impl AsFd) -> io::Result<(OwnedFd, Peer)> {
-    // Who connects has no name: a client need not bind.
+    // The peer has no address, because a client need not bind.
     let stream = accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
     Ok((stream, Peer::Unix))
 }
 
-/// Removes the file of a socket without a listener, as a killed process leaves it, and nothing else.
+/// Removes the file of a socket without a listener, which a killed process leaves. Any other file is an error.
 fn remove_stale(path: &Path) -> io::Result<()> {
     let file = match fs::symlink_metadata(path) {
         Ok(file) => file,
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn it_accepts_and_its_file_goes_with_it() {
+    fn it_accepts_and_removes_its_file_when_it_is_dropped() {
         let (_folder, path) = folder();
         let listener = bound(&path, &Access::default()).unwrap();
         assert_eq!(listener.address().to_string(), format!("unix:{}", path.display()));
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mode_is_what_is_asked_for_whatever_the_umask() {
+    fn the_mode_does_not_depend_on_the_umask() {
         let (_folder, path) = folder();
         for mode in [0o600, 0o660, 0o666, 0o777] {
             let access = Access { mode, ..Access::default() };
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn the_owner_is_who_is_asked_for() {
+    fn the_file_has_the_owner_of_the_settings() {
         let (_folder, path) = folder();
         let _listener = bound(&path, &Access::default()).unwrap();
         let ours = fs::metadata(&path).unwrap();
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_process_left_is_replaced() {
+    fn the_file_of_a_killed_process_is_replaced() {
         let (_folder, path) = folder();
         drop(UnixListener::bind(&path).unwrap());
         assert!(path.exists(), "the standard library leaves it");
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_use_or_no_socket_is_left_alone() {
+    fn a_socket_in_use_and_a_regular_file_are_not_removed() {
         let (folder, path) = folder();
         let living = UnixListener::bind(&path).unwrap();
         let error = bound(&path, &Access::default()).unwrap_err();

@@ -1,4 +1,4 @@
-//! What a process and its successor say to each other, by the successor's standard input.
+//! The protocol between a process and its successor, over the successor's standard input.
 
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
@@ -13,11 +13,11 @@ use rustix::net::{
 /// What a descriptor is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
-    /// Users come there.
+    /// A listener for users.
     Users,
-    /// Users come there, and the supervisor has opened it.
+    /// A listener for users that the supervisor has opened.
     Supervised,
-    /// Operators come there.
+    /// The listener of the control port.
     Control,
 }
 
@@ -38,7 +38,7 @@ impl Role {
 /// Sends all descriptors in one message: the version of this protocol, then a tag for each.
 ///
 /// # Errors
-/// There are too many, or the system does not take them.
+/// There are too many descriptors, or sending fails.
 pub(super) fn send(channel: &UnixStream, descriptors: &[(Role, BorrowedFd<'_>)]) -> io::Result<()> {
     if descriptors.len() > MOST {
         return Err(io::Error::new(ErrorKind::InvalidInput, format!("more than {MOST} listeners")));
@@ -50,15 +50,15 @@ pub(super) fn send(channel: &UnixStream, descriptors: &[(Role, BorrowedFd<'_>)])
     if !rights.push(SendAncillaryMessage::ScmRights(&bare)) {
         return Err(io::Error::from(ErrorKind::InvalidInput));
     }
-    // It is far less than what a channel takes at once.
+    // The message is much smaller than the socket's buffer.
     sendmsg(channel, &[IoSlice::new(&tags)], &mut rights, SendFlags::NOSIGNAL)?;
     Ok(())
 }
 
-/// Receives what [`send`] has sent.
+/// Receives the descriptors that [`send`] has sent.
 ///
 /// # Errors
-/// Nothing came, or something else.
+/// There is no message, or it has another format.
 pub(super) fn receive(channel: &UnixStream) -> io::Result<Vec<(Role, OwnedFd)>> {
     let mut tags = [0; MOST + 1];
     let mut space = [MaybeUninit::uninit(); SPACE];
@@ -82,18 +82,18 @@ pub(super) fn receive(channel: &UnixStream) -> io::Result<Vec<(Role, OwnedFd)>> 
     Ok(uses.into_iter().zip(descriptors).collect())
 }
 
-/// Says that the successor serves.
+/// Reports to the predecessor that the successor serves.
 ///
 /// # Errors
-/// Its predecessor is gone.
+/// The predecessor has ended.
 pub(super) fn send_ready(mut channel: &UnixStream) -> io::Result<()> {
     channel.write_all(&[READY])
 }
 
-/// Waits for that, as long as the channel's timeout says.
+/// Waits for the report of [`send_ready`], up to the timeout of the channel.
 ///
 /// # Errors
-/// The successor has ended, [`ErrorKind::UnexpectedEof`], or time is up, [`ErrorKind::WouldBlock`].
+/// [`ErrorKind::UnexpectedEof`] if the successor has ended, [`ErrorKind::WouldBlock`] after the timeout.
 pub(super) fn receive_ready(mut channel: &UnixStream) -> io::Result<()> {
     channel.read_exact(&mut [0])
 }
@@ -101,10 +101,10 @@ pub(super) fn receive_ready(mut channel: &UnixStream) -> io::Result<()> {
 /// The version of this protocol. A successor may be of a later version of the program.
 const VERSION: u8 = 1;
 
-/// What a successor says when it serves.
+/// The message of a successor that serves.
 const READY: u8 = b'!';
 
-/// As many descriptors as one message may have (`SCM_MAX_FD`).
+/// The most descriptors of one message (`SCM_MAX_FD`).
 const MOST: usize = 253;
 
 const SPACE: usize = rustix::cmsg_space!(ScmRights(MOST));

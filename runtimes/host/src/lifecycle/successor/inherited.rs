@@ -1,4 +1,4 @@
-//! What a process is started with.
+//! The listeners that a process inherits when it starts.
 
 use std::env;
 use std::fmt;
@@ -23,18 +23,18 @@ use crate::settings::Settings;
 pub(crate) struct InheritedListeners {
     users: Vec<Listener>,
     control: Option<Listener>,
-    /// To the predecessor, if it is from one.
+    /// The channel to the predecessor, if there is one.
     channel: Option<UnixStream>,
-    /// The files that this process removes in the end, once it serves.
+    /// The socket files that this process owns as soon as it serves.
     files: Vec<listen::FileOwnership>,
 }
 
 impl InheritedListeners {
-    /// What the environment says that this process was given. To be called once, before anything is opened and before
-    /// there is a second thread.
+    /// Takes the listeners that the environment names. Call this once, before anything is opened and before there is a second
+    /// thread.
     ///
     /// # Errors
-    /// What was given is of no use. To listen elsewhere then would hide it.
+    /// An inherited descriptor cannot be used. The process does not fall back to the addresses of the settings.
     pub(crate) fn from_environment() -> Result<InheritedListeners, InheritError> {
         // Before the next call opens anything, so that each number is what it was when the process began.
         let given = from_supervisor()?;
@@ -61,7 +61,7 @@ impl InheritedListeners {
         Ok(std::mem::take(&mut self.users))
     }
 
-    /// The listener for operators, if one was given.
+    /// Returns the inherited listener of the control port, if there is one.
     pub(crate) fn control(&mut self) -> Option<Listener> {
         self.control.take()
     }
@@ -87,7 +87,8 @@ impl InheritedListeners {
     }
 }
 
-/// By sd_listen_fds(3). One whose name is `control` is the control port; all others are for users.
+/// Takes the listeners of a supervisor, as sd_listen_fds(3) does. The one named `control` is for the control port, all others
+/// are for users.
 fn from_supervisor() -> Result<InheritedListeners, InheritError> {
     let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
     let mut names = names.split(':');
@@ -97,14 +98,14 @@ fn from_supervisor() -> Result<InheritedListeners, InheritError> {
         let of = if names.next() == Some("control") { Role::Control } else { Role::Supervised };
         let tcp = given.take_tcp_listener(index).map(|taken| taken.map(OwnedFd::from));
         let socket = tcp.or_else(|_| given.take_unix_listener(index).map(|taken| taken.map(OwnedFd::from)));
-        // Each is taken once, so there is one.
+        // Each is taken once, so it is there.
         let added = socket.and_then(|socket| socket.map_or(Ok(()), |socket| inherited.add(of, socket)));
         added.map_err(|error| InheritError::Supervisor(index, error))?;
     }
     Ok(inherited)
 }
 
-/// By standard input, which is then at its end.
+/// Takes the listeners of a predecessor from standard input, and replaces that with `/dev/null`.
 fn from_predecessor() -> io::Result<InheritedListeners> {
     let channel = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
@@ -116,12 +117,12 @@ fn from_predecessor() -> io::Result<InheritedListeners> {
     Ok(InheritedListeners { channel: Some(channel), ..inherited })
 }
 
-/// The process was given something that it cannot listen on.
+/// An inherited descriptor on which the process cannot listen.
 #[derive(Debug)]
 pub(crate) enum InheritError {
-    /// By its supervisor, at this place of `LISTEN_FDS`.
+    /// One of the supervisor, with this index in `LISTEN_FDS`.
     Supervisor(usize, io::Error),
-    /// By its predecessor.
+    /// One of the predecessor.
     Predecessor(io::Error),
 }
 
@@ -146,5 +147,5 @@ impl std::error::Error for InheritError {
     }
 }
 
-/// The listeners are sent before the successor is started.
+/// How long to wait for the predecessor's message, which is sent before the successor is started.
 const PATIENCE: Duration = Duration::from_secs(1);

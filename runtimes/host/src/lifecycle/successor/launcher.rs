@@ -25,7 +25,7 @@ use crate::listen::{FileOwnership, Listener, SocketOwner};
 pub(crate) struct SuccessorLauncher {
     /// Empty when this process stops.
     listeners: Vec<Arc<Listener>>,
-    /// Another descriptor of the control port, which is somewhere else by then.
+    /// A second descriptor of the control port's listener: the control port owns the first.
     control: Option<OwnedFd>,
     successor: Option<Successor>,
     status: ProcessStatus,
@@ -36,7 +36,7 @@ pub(crate) struct SuccessorLauncher {
 #[derive(Debug)]
 struct Successor {
     child: Option<Arc<Mutex<Child>>>,
-    /// The number of its process, when it serves.
+    /// The number of its process as soon as it serves, or why it does not.
     outcome: Receiver<Result<u32, HandoverError>>,
 }
 
@@ -112,7 +112,7 @@ impl SuccessorLauncher {
                 Some(true)
             }
             Err(why) => {
-                error!(self.log, # "successor_failed", "there is no successor, so this process serves on: {why}");
+                error!(self.log, # "successor_failed", "there is no successor, so this process continues to serve: {why}");
                 Some(false)
             }
         }
@@ -134,7 +134,7 @@ fn start(descriptors: &[(Role, BorrowedFd<'_>)]) -> Result<(Child, UnixStream), 
         return Err(HandoverError::IsInit);
     }
     let mut arguments = env::args_os();
-    // By its name, not by what the name stood for when this process began: that is how a new version comes in.
+    // By its name, because a new version may have replaced the file since this process started.
     let program = arguments.next().ok_or(HandoverError::UnknownProgram)?;
     let (here, there) = UnixStream::pair().map_err(HandoverError::Start)?;
     here.set_read_timeout(Some(PATIENCE)).map_err(HandoverError::Start)?;
@@ -142,7 +142,7 @@ fn start(descriptors: &[(Role, BorrowedFd<'_>)]) -> Result<(Child, UnixStream), 
     let child = Command::new(program)
         .args(arguments)
         .env(VARIABLE, process::id().to_string())
-        // These are of this process's number.
+        // These apply to this process only.
         .env_remove("WATCHDOG_PID")
         .env_remove("LISTEN_PID")
         .env_remove("LISTEN_FDS")
@@ -150,14 +150,14 @@ fn start(descriptors: &[(Role, BorrowedFd<'_>)]) -> Result<(Child, UnixStream), 
         .stdin(OwnedFd::from(there))
         .spawn()
         .map_err(HandoverError::Start)?;
-    // With the command goes our descriptor of the successor's end, so that its end is seen.
+    // Dropping the command closes this process's descriptor of the other end, so the end of the successor is detected.
     Ok((child, here))
 }
 
-/// Waits until the successor serves, and gives the number of its process.
+/// Waits until the successor serves, and returns the number of its process.
 ///
 /// # Errors
-/// It does not, and is not there any more.
+/// The successor does not serve, and has ended.
 fn watch(channel: &UnixStream, child: &Mutex<Child>) -> Result<u32, HandoverError> {
     match handover::receive_ready(channel) {
         Ok(()) => Ok(lock(child).id()),
@@ -169,7 +169,7 @@ fn watch(channel: &UnixStream, child: &Mutex<Child>) -> Result<u32, HandoverErro
     }
 }
 
-/// How a successor ended whose channel is at its end.
+/// Describes the end of a successor that has closed its channel.
 fn end(child: &Mutex<Child>) -> String {
     let deadline = Instant::now() + MOMENT;
     while Instant::now() < deadline {
@@ -179,10 +179,10 @@ fn end(child: &Mutex<Child>) -> String {
         thread::sleep(MOMENT / 100);
     }
     kill(child);
-    "without a word".to_owned()
+    "killed after it had closed its channel".to_owned()
 }
 
-/// Ends it, and waits for its end, so that nothing is left of it.
+/// Kills the process and waits for it.
 fn kill(child: &Mutex<Child>) {
     let mut child = lock(child);
     // Both fail only if it has ended and been waited for.
@@ -191,22 +191,22 @@ fn kill(child: &Mutex<Child>) {
 }
 
 fn lock(child: &Mutex<Child>) -> MutexGuard<'_, Child> {
-    // Nothing in here leaves it half changed.
+    // No change of it can be interrupted halfway.
     child.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Why there is no successor.
 #[derive(Debug)]
 enum HandoverError {
-    /// A container ends with its first process.
+    /// This process is the first of a container, which ends with it.
     IsInit,
-    /// It is not known what this process was started by.
+    /// The program of this process is unknown.
     UnknownProgram,
-    /// It could not be started.
+    /// It cannot be started.
     Start(io::Error),
-    /// It ended so.
+    /// It ended before it served, in this way.
     Exited(String),
-    /// It took too long.
+    /// It did not serve within [`PATIENCE`].
     TimedOut,
 }
 
@@ -222,8 +222,8 @@ impl fmt::Display for HandoverError {
     }
 }
 
-/// How long a successor may take until it serves.
+/// The longest time from the start of a successor until it serves.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long a process may take to end once its channel has.
+/// The longest time from the end of a successor's channel to the end of its process.
 const MOMENT: Duration = Duration::from_secs(1);

@@ -1,4 +1,4 @@
-//! Listeners that outlive a process: it may be started with some, and it may start its successor with its own.
+//! Passing listeners from one process to the next: a process may inherit them, and may pass them to its successor.
 //!
 //! ```text
 //!  supervisor ── LISTEN_FDS ──► process ── SIGUSR2: starts ──► successor
@@ -7,7 +7,7 @@
 //!                                  drains                            serves
 //! ```
 //!
-//! The port is never closed: both processes hold the same socket, and the kernel keeps new connections in its one
+//! The port is never closed: both processes have the same socket open, and the kernel keeps new connections in its one
 //! queue. [`InheritedListeners`] is the side of the new process, [`SuccessorLauncher`] that of the old one, and `handover` is the
 //! protocol between them.
 
@@ -18,6 +18,6 @@ mod launcher;
 pub(crate) use inherited::InheritedListeners;
 pub(crate) use launcher::SuccessorLauncher;
 
-/// Tells a successor that its standard input brings it the listeners: the number of the process that says so, which has
-/// to be its parent. So it means nothing to whatever else a process starts.
+/// The variable by which a process tells its successor to take the listeners from standard input. It has the number of the
+/// process. A successor ignores it unless that is the number of its parent, so it has no effect on other descendants.
 pub(crate) const VARIABLE: &str = "POSTERN_SUCCESSOR";
