@@ -4,13 +4,13 @@ use std::fmt;
 
 use crate::id::ConnectionId;
 
-/// Counts the connections of a process by their user, for all its workers. The host lends it, because what workers
-/// share takes a lock. It is asked when a connection is admitted and when it ends, never by a message.
+/// Counts the connections of each user of a process, for all its workers. The host provides it, because what workers
+/// share takes a lock. Workers call it when a connection is admitted and when it ends, never for a message.
 pub trait Users: fmt::Debug + Send + Sync {
-    /// Counts one more connection of the user `id`, if it may be. Says whether it may.
-    fn enter(&self, id: &str, connection: ConnectionId) -> Decision;
+    /// Counts a new connection of the user `id` at a worker, unless the user has too many.
+    fn enter(&self, id: &str, worker: usize, connection: ConnectionId) -> Decision;
 
-    /// Counts one less, for which [`enter`](Users::enter) did not say [`Decision::Refused`].
+    /// Stops counting a connection for which [`enter`](Users::enter) did not return [`Decision::Refused`].
     fn leave(&self, id: &str, connection: ConnectionId);
 }
 
@@ -21,13 +21,20 @@ pub enum Decision {
     Admitted,
     /// The user has the maximum number of connections.
     Refused,
-    /// The connection is admitted, and this one of the same user is evicted. It no longer counts.
-    Evict(ConnectionId),
+    /// The connection is admitted, and an older one of the same user is closed. The older one no longer counts.
+    Replace {
+        /// The number of its worker.
+        worker: usize,
+        /// The older connection.
+        connection: ConnectionId,
+    },
 }
 
 /// A connection that closes with 4409, because its user has a newer one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replaced {
+    /// The number of its worker.
+    pub worker: usize,
     /// The id of the user.
     pub user: Box<str>,
     /// The connection that closes.

@@ -26,6 +26,8 @@ pub struct WorkerConfig {
     /// The most connections of a worker, including refused ones that wait for their peer to close. Above it the oldest of these
     /// are closed. Default unlimited.
     pub max_sockets: Option<usize>,
+    /// The number of the worker among those of the process. Default 0.
+    pub number: usize,
     /// The secret seed of the user index's keyed hash, the same for all workers.
     pub hash_seed: u64,
 }
@@ -40,6 +42,7 @@ impl Default for WorkerConfig {
             max_memory: usize::MAX,
             max_connections: None,
             max_sockets: None,
+            number: 0,
             hash_seed: 0,
         }
     }
@@ -51,6 +54,7 @@ impl WorkerConfig {
     /// rounded up.
     pub fn share(&self, index: usize, workers: usize) -> WorkerConfig {
         let mut share = self.clone();
+        share.number = index;
         share.handshake.max_handshakes = self.handshake.max_handshakes.div_ceil(workers);
         share.max_memory = self.max_memory.div_ceil(workers);
         for limit in [&mut share.max_connections, &mut share.max_sockets] {

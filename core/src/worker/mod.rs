@@ -13,6 +13,7 @@ mod index;
 mod jitter;
 mod manage;
 mod memory;
+mod message;
 mod pause;
 mod pending;
 mod readable;
@@ -26,6 +27,7 @@ mod tests;
 pub use crate::policy::Replaced;
 pub use admin::{Outgoing, Selector, Status, Totals};
 pub use config::WorkerConfig;
+pub use message::{WorkerEffect, WorkerMessage};
 pub use readable::Socket;
 pub use server_message::SUBPROTOCOL;
 
@@ -97,9 +99,11 @@ pub struct NewConnection {
 ///   [`sent`](Worker::sent) and [`transport`](Worker::transport). For a due connection it writes the pending output, receives the
 ///   bytes that have arrived, and then calls [`handle_deadlines`](Worker::handle_deadlines).
 /// * Time: `poll_timeout`, `next_due`, `handle_due`.
-/// * Commands between turns: `open`, `remove`, `drain`, `shut_down`, [`apply_backpressure`](Worker::apply_backpressure), and
+/// * Commands between turns: `open`, `remove`, [`handle_message`](Worker::handle_message), `drain`, `shut_down`,
+///   [`apply_backpressure`](Worker::apply_backpressure), and
 ///   those of operators: [`disconnect`](Worker::disconnect) and [`send`](Worker::send). The connections that a command affects
 ///   are due afterwards.
+/// * Effects on other workers: [`poll_effect`](Worker::poll_effect).
 /// * Getters: [`find`](Worker::find), [`status`](Worker::status), [`totals`](Worker::totals) and the `is_` and `wants_` methods.
 #[derive(Debug)]
 pub struct Worker {
@@ -116,8 +120,8 @@ pub struct Worker {
     corked: Key,
     codec: Codec,
     shared: Shared,
-    /// Connections of other workers that were replaced by connections of this one.
-    elsewhere: Vec<Replaced>,
+    /// What [`Worker::poll_effect`] has not returned yet.
+    effects: VecDeque<WorkerEffect>,
     /// Connections whose request heads are arriving, and that may be admitted.
     pending: Pending,
     capacity: Capacity,
@@ -155,7 +159,7 @@ impl Worker {
                 replaced: RefCell::default(),
                 is_stalled: Cell::default(),
             },
-            elsewhere: Vec::new(),
+            effects: VecDeque::new(),
             pending: Pending::default(),
             capacity: Capacity::default(),
             users: Index::default(),

@@ -2,39 +2,32 @@
 
 use std::time::Instant;
 
-use crate::close_code::CloseCode;
-
 use super::admin::Selector;
+use super::message::WorkerEffect;
 use super::{Key, Worker};
-use crate::close_code;
+use crate::close_code::{self, CloseCode};
 use crate::policy::Replaced;
 
 impl Worker {
-    /// Closes, with 4409, a connection of this worker that has been replaced at another one. It is
-    /// [due](Worker::next_due) afterwards. A connection of another worker is ignored.
-    pub fn replace(&mut self, replaced: &Replaced, now: Instant) {
+    /// Closes, with 4409, a connection that has been replaced at another worker. It is [due](Worker::next_due) afterwards.
+    /// A connection that has ended is ignored.
+    pub(super) fn replace(&mut self, replaced: &Replaced, now: Instant) {
         if let Some(key) = self.find_replaced(replaced) {
             self.close_replaced(key, now);
             self.due.push_back(key);
         }
     }
 
-    /// The next connection of another worker that one of this worker has replaced. Pass it to the other workers
-    /// ([`replace`](Worker::replace)). Call this when nothing is [due](Worker::next_due).
-    pub fn next_replaced_elsewhere(&mut self) -> Option<Replaced> {
-        self.elsewhere.pop()
-    }
-
-    /// Closes the next connection of this worker that has been replaced, and returns it.
+    /// Closes the next connection of this worker that has been replaced, and returns it. Those of other workers become
+    /// effects.
     pub(super) fn replace_next(&mut self, now: Instant) -> Option<Key> {
         loop {
             let replaced = self.shared.replaced.borrow_mut().pop()?;
-            match self.find_replaced(&replaced) {
-                Some(key) => {
-                    self.close_replaced(key, now);
-                    return Some(key);
-                }
-                None => self.elsewhere.push(replaced),
+            if replaced.worker != self.config.number {
+                self.effects.push_back(WorkerEffect::Replace(replaced));
+            } else if let Some(key) = self.find_replaced(&replaced) {
+                self.close_replaced(key, now);
+                return Some(key);
             }
         }
     }

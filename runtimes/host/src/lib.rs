@@ -11,6 +11,7 @@
 //! * [`listen`] binds listeners, accepts connections, and handles the errors of `accept`.
 //! * [`socket`] has the system calls that receive from and send to a connection.
 //! * [`workers`] is the interface through which other threads submit jobs to the workers; `liveness` probes them.
+//! * [`inbox`] carries messages of other threads to a worker.
 //! * [`users`] counts the connections of each user.
 //! * [`assertion`] verifies signed tokens, and keeps the keys for it.
 //! * [`refusal`] has the texts of refused upgrades.
@@ -37,6 +38,7 @@ pub mod lifecycle;
 pub mod listen;
 pub mod socket;
 
+pub mod inbox;
 mod liveness;
 pub mod users;
 pub mod workers;

@@ -1,4 +1,4 @@
-//! The limit of connections for each user.
+//! The limit of connections of each user.
 
 use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroUsize;
@@ -7,49 +7,53 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use postern_core::ConnectionId;
 use postern_core::policy::{Decision, Users};
 
-/// What happens to a new connection of a user that has reached the limit.
+/// What happens to a connection of a user that has the maximum number.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum UserPolicy {
-    /// The connection is refused.
+    /// It is refused.
     #[default]
     Reject,
-    /// The connection is admitted, and the oldest connection of the user is closed.
+    /// It is admitted, and the oldest connection of the user is closed.
     Replace,
 }
 
-/// A limit of connections for each user, counted over all workers.
+/// Limits the connections of each user, over all workers.
 #[derive(Debug)]
 pub(crate) struct PerUser {
-    limit: NonZeroUsize,
+    most: NonZeroUsize,
     policy: UserPolicy,
-    /// The connections by the user's id, in the order in which they were admitted.
-    connections: Mutex<HashMap<Box<str>, VecDeque<ConnectionId>>>,
+    connections: Mutex<Connections>,
 }
 
+/// The connections of each user with the numbers of their workers, in the order of their admission.
+type Connections = HashMap<Box<str>, VecDeque<(usize, ConnectionId)>>;
+
 impl Users for PerUser {
-    fn enter(&self, id: &str, connection: ConnectionId) -> Decision {
+    fn enter(&self, id: &str, worker: usize, connection: ConnectionId) -> Decision {
         let mut users = self.connections();
         let Some(connections) = users.get_mut(id) else {
-            users.insert(id.into(), VecDeque::from([connection]));
+            users.insert(id.into(), VecDeque::from([(worker, connection)]));
             return Decision::Admitted;
         };
-        let is_full = connections.len() >= self.limit.get();
+        let is_full = connections.len() >= self.most.get();
         let decision = match self.policy {
             UserPolicy::Reject if is_full => return Decision::Refused,
-            UserPolicy::Replace if is_full => {
-                connections.pop_front().map_or(Decision::Admitted, Decision::Evict)
-            }
+            UserPolicy::Replace if is_full => match connections.pop_front() {
+                Some((worker, connection)) => Decision::Replace { worker, connection },
+                None => Decision::Admitted,
+            },
             UserPolicy::Reject | UserPolicy::Replace => Decision::Admitted,
         };
-        connections.push_back(connection);
+        connections.push_back((worker, connection));
         decision
     }
 
+    /// A user without connections is removed.
     fn leave(&self, id: &str, connection: ConnectionId) {
         let mut users = self.connections();
         let Some(connections) = users.get_mut(id) else { return };
-        // An evicted connection is not in the list anymore.
-        if let Some(at) = connections.iter().position(|here| *here == connection) {
+        // A replaced connection has been removed already.
+        if let Some(at) = connections.iter().position(|(_, here)| *here == connection) {
             connections.remove(at);
         }
         if connections.is_empty() {
@@ -59,13 +63,13 @@ impl Users for PerUser {
 }
 
 impl PerUser {
-    /// Creates a limit without connections.
-    pub(crate) fn new(limit: NonZeroUsize, policy: UserPolicy) -> PerUser {
-        PerUser { limit, policy, connections: Mutex::default() }
+    /// Limits each user to `most` connections.
+    pub(crate) fn new(most: NonZeroUsize, policy: UserPolicy) -> PerUser {
+        PerUser { most, policy, connections: Mutex::default() }
     }
 
-    fn connections(&self) -> MutexGuard<'_, HashMap<Box<str>, VecDeque<ConnectionId>>> {
-        // No code panics while it holds the lock, so a poisoned lock has valid lists.
+    fn connections(&self) -> MutexGuard<'_, Connections> {
+        // No code that holds the lock panics while the lists are inconsistent.
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -79,11 +83,11 @@ mod tests {
     }
 
     fn enter(users: &PerUser, id: &str, connection: u64) -> Decision {
-        users.enter(id, ConnectionId(connection))
+        users.enter(id, 3, ConnectionId(connection))
     }
 
     #[test]
-    fn with_reject_a_connection_over_the_limit_is_refused() {
+    fn a_connection_above_the_limit_is_refused() {
         let users = two_each(UserPolicy::Reject);
         let [admitted, refused] = [Decision::Admitted, Decision::Refused];
         assert_eq!([1, 2, 3].map(|connection| enter(&users, "1", connection)), [admitted, admitted, refused]);
@@ -93,21 +97,21 @@ mod tests {
     }
 
     #[test]
-    fn with_replace_the_oldest_connection_is_evicted_and_not_counted() {
+    fn the_oldest_connection_is_replaced_and_no_longer_counts() {
         let users = two_each(UserPolicy::Replace);
-        let evict = |connection| Decision::Evict(ConnectionId(connection));
+        let instead = |connection| Decision::Replace { worker: 3, connection: ConnectionId(connection) };
         let decisions = [1, 2, 3, 4].map(|connection| enter(&users, "1", connection));
-        assert_eq!(decisions, [Decision::Admitted, Decision::Admitted, evict(1), evict(2)]);
-        // The evicted connections end later, and are not counted a second time.
+        assert_eq!(decisions, [Decision::Admitted, Decision::Admitted, instead(1), instead(2)]);
+        // They end later, and do not count then.
         users.leave("1", ConnectionId(1));
         users.leave("1", ConnectionId(2));
-        assert_eq!(enter(&users, "1", 5), evict(3));
+        assert_eq!(enter(&users, "1", 5), instead(3));
         users.leave("1", ConnectionId(4));
         assert_eq!(enter(&users, "1", 6), Decision::Admitted);
     }
 
     #[test]
-    fn a_user_without_connections_has_no_entry() {
+    fn users_without_connections_are_removed() {
         for policy in [UserPolicy::Reject, UserPolicy::Replace] {
             let users = two_each(policy);
             for (id, connection) in [("1", 1), ("1", 2), ("2", 3)] {

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
-use postern_core::worker::NewConnection;
+use postern_core::worker::{NewConnection, WorkerMessage};
 use postern_host::lifecycle::{Action, Lifecycle};
 use postern_host::listen::{Accepted, Acceptor, Listener};
 
-use crate::worker_handle::{WorkerHandle, WorkerHandles, WorkerMessage};
+use crate::worker_handle::{INBOX_LIMIT, Message, WorkerHandle, WorkerHandles};
 
 /// Waits for connections, and for what the lifecycle asks for.
 pub(crate) struct AcceptLoop {
@@ -101,7 +101,7 @@ impl AcceptLoop {
         // The connections in the queues would be reset; this way they get an answer.
         self.accept();
         self.close_listeners();
-        self.workers.iter().for_each(|worker| worker.send(message()));
+        self.workers.iter().for_each(|worker| worker.send(Message::Worker(message())));
     }
 
     fn close_listeners(&mut self) {
@@ -134,7 +134,7 @@ impl AcceptLoop {
         if let Some(worker) = self.workers.first()
             && refused > 0
         {
-            worker.send(WorkerMessage::CountRefused(refused));
+            worker.send(Message::CountRefused(refused));
         }
     }
 
@@ -151,7 +151,9 @@ impl AcceptLoop {
         }
         // Descriptors are not counted before they have reached their worker, unless they have a place there.
         let in_transit = || self.workers.iter().map(WorkerHandle::in_transit).sum::<usize>();
-        if (is_full || connection.refusal.is_some()) && in_transit() >= MAX_IN_TRANSIT {
+        let has_no_place = is_full || connection.refusal.is_some();
+        // While a worker does not take what it has, the rest waits in the kernel's queue, where it costs the least.
+        if has_no_place && in_transit() >= MAX_IN_TRANSIT || worker.in_transit() >= INBOX_LIMIT {
             self.acceptor.pause(now);
         }
     }
@@ -159,8 +161,7 @@ impl AcceptLoop {
     /// Has the workers end at once, and waits up to [`END_TIMEOUT`] for it, so that their last records are in the log.
     fn end_workers(&self) {
         for worker in self.workers.iter() {
-            // A worker whose mailbox is full is not told.
-            let _ = worker.try_send(WorkerMessage::End);
+            worker.send(Message::End);
         }
         let deadline = Instant::now() + END_TIMEOUT;
         while !self.has_ended() && Instant::now() < deadline {

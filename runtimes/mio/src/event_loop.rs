@@ -2,16 +2,16 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
+use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::mpsc::{TryRecvError, TrySendError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
-use postern_core::worker::{NewConnection, Replaced};
+use postern_core::worker::{NewConnection, WorkerEffect, WorkerMessage};
 use postern_core::{Key, Transport, Worker};
 use postern_host::lifecycle::{ProcessStatus, WorkerParts};
 use postern_host::metrics::{Counts, LogAndCounters};
@@ -19,7 +19,7 @@ use postern_host::socket::shut_down_write;
 use postern_host::workers::WorkerContext;
 
 use crate::socket::Sockets;
-use crate::worker_handle::{Mailbox, WorkerHandle, WorkerHandles, WorkerMessage};
+use crate::worker_handle::{Mailbox, Message, WorkerHandle, WorkerHandles};
 
 /// Starts an event loop for each of these workers, on a thread of its own. Wakes `status` when one ends.
 ///
@@ -64,9 +64,9 @@ struct EventLoop {
     number: usize,
     /// All workers.
     handles: Arc<[WorkerHandle]>,
-    /// Connections that newer ones here have replaced, each with the number of the worker to notify next.
-    replaced: VecDeque<(usize, Replaced)>,
     mailbox: Mailbox,
+    /// The messages of one turn. Empty between turns.
+    messages: Vec<Message>,
     /// What the gauge of pending connections says.
     pending: usize,
     recorder: LogAndCounters,
@@ -93,8 +93,8 @@ impl EventLoop {
             share: LEAST_SHARE,
             number,
             handles,
-            replaced: VecDeque::new(),
             mailbox,
+            messages: Vec::new(),
             pending: 0,
             recorder: parts.recorder,
             now: Instant::now(),
@@ -106,8 +106,7 @@ impl EventLoop {
         let mut events = Events::with_capacity(EVENTS);
         while !(self.is_ended || self.worker.is_finished()) {
             let timeout = if self.unread.is_empty() {
-                let retry = (!self.replaced.is_empty()).then(|| self.now + RETRY);
-                let due = [self.worker.poll_timeout(self.now), self.recorder.log.retry_at(self.now), retry];
+                let due = [self.worker.poll_timeout(self.now), self.recorder.log.retry_at(self.now)];
                 due.into_iter().flatten().min().map(|at| at.saturating_duration_since(Instant::now()))
             } else {
                 Some(Duration::ZERO)
@@ -134,7 +133,7 @@ impl EventLoop {
                 }
             }
             self.handle_all_due();
-            self.pass_on_replaced();
+            self.apply_effects();
             self.recorder.log.flush();
             if self.worker.apply_backpressure(&self.recorder, self.now) {
                 self.list_all();
@@ -177,42 +176,37 @@ impl EventLoop {
         self.apply(key, transport);
     }
 
-    /// Notifies the other workers of connections that users here have replaced and that are not here.
-    fn pass_on_replaced(&mut self) {
-        while let Some(replaced) = self.worker.next_replaced_elsewhere() {
-            self.replaced.push_back((0, replaced));
-        }
-        while let Some((number, replaced)) = self.replaced.pop_front() {
-            let Some(other) = self.handles.get(number) else { continue };
-            let message = WorkerMessage::Replaced(replaced.clone());
-            if number != self.number && matches!(other.try_send(message), Err(TrySendError::Full(_))) {
-                // Retried later: two workers that waited for each other would deadlock.
-                self.replaced.push_front((number, replaced));
-                return;
+    /// Sends what this worker has for the others.
+    fn apply_effects(&mut self) {
+        while let Some(effect) = self.worker.poll_effect() {
+            match effect {
+                WorkerEffect::Replace(replaced) => {
+                    if let Some(other) = self.handles.get(replaced.worker) {
+                        other.send(Message::Worker(WorkerMessage::Replace(replaced)));
+                    }
+                }
             }
-            self.replaced.push_front((number + 1, replaced));
         }
     }
 
     fn read_messages(&mut self) {
-        loop {
-            match self.mailbox.messages.try_recv() {
-                Ok(WorkerMessage::NewConnection(stream, arrival, passed)) => {
+        let mut messages = mem::take(&mut self.messages);
+        self.mailbox.inbox.take(&mut messages);
+        for message in messages.drain(..) {
+            match message {
+                Message::NewConnection(stream, arrival, passed) => {
                     self.mailbox.load.handle_arrival();
                     if let Some(stream) = self.pass_on(stream, &arrival, passed) {
                         self.open(stream, arrival);
                     }
                 }
-                Ok(WorkerMessage::Job(job)) => job(self),
-                Ok(WorkerMessage::CountRefused(count)) => self.recorder.turned_away(count),
-                Ok(WorkerMessage::Replaced(replaced)) => self.worker.replace(&replaced, self.now),
-                Ok(WorkerMessage::Close) => self.worker.shut_down(),
-                Ok(WorkerMessage::Drain(spread)) => self.worker.drain(self.now, spread),
-                Ok(WorkerMessage::End) => self.is_ended = true,
-                // The senders are dropped only after their last message.
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => return,
+                Message::Worker(message) => self.worker.handle_message(message, self.now),
+                Message::Job(job) => job(self),
+                Message::CountRefused(count) => self.recorder.turned_away(count),
+                Message::End => self.is_ended = true,
             }
         }
+        self.messages = messages;
     }
 
     /// Hands a connection that would be refused here to another worker, where there may be a place. Returns its socket if
@@ -360,9 +354,6 @@ impl WorkerContext for EventLoop {
 
 /// The token of the waker, through which other threads wake a worker.
 const WAKE: Token = Token(usize::MAX);
-
-/// How soon a worker whose mailbox was full is tried again.
-const RETRY: Duration = Duration::from_millis(1);
 
 /// How many events one wait may bring.
 const EVENTS: usize = 1024;

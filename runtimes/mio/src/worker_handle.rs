@@ -1,29 +1,24 @@
-//! How other threads reach a worker: its mailbox, and the load that it reports.
+//! How other threads reach a worker: its inbox, and the load that it reports.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
-use std::time::Duration;
 
 use mio::Waker;
-use postern_core::worker::{NewConnection, Replaced};
+use postern_core::worker::{NewConnection, WorkerMessage};
+use postern_host::inbox::{Inbox, SendError, Sender, inbox};
 use postern_host::workers::{Job, SubmitError, Workers};
 
 /// What the acceptor, the control port and the other workers send to a worker.
-pub(crate) enum WorkerMessage {
+pub(crate) enum Message {
     /// A new connection, and the number of other workers that had no place for it.
     NewConnection(OwnedFd, NewConnection, usize),
     /// Work of the control port or the watchdog.
     Job(Job),
     /// The number of clients that the acceptor has refused.
     CountRefused(u64),
-    /// A connection that a user of another worker has replaced. Close it if it is one of yours.
-    Replaced(Replaced),
-    /// Close all connections at once, then end. No connection follows.
-    Close,
-    /// Close all connections over this time, then end. No connection follows.
-    Drain(Duration),
+    /// A message to the worker in this event loop.
+    Worker(WorkerMessage),
     /// End at once, even if connections remain.
     End,
 }
@@ -31,8 +26,7 @@ pub(crate) enum WorkerMessage {
 /// A worker, as other threads see it.
 #[derive(Debug, Clone)]
 pub(crate) struct WorkerHandle {
-    mailbox: SyncSender<WorkerMessage>,
-    waker: Arc<Waker>,
+    sender: Sender<Message>,
     load: Arc<WorkerLoad>,
     /// How many connections may have a place.
     places: usize,
@@ -41,7 +35,7 @@ pub(crate) struct WorkerHandle {
 /// The worker's end of its handle.
 #[derive(Debug)]
 pub(crate) struct Mailbox {
-    pub(crate) messages: Receiver<WorkerMessage>,
+    pub(crate) inbox: Inbox<Message>,
     pub(crate) load: Arc<WorkerLoad>,
 }
 
@@ -82,10 +76,11 @@ impl WorkerLoad {
 impl WorkerHandle {
     /// Creates the handle of a worker with this many places that waits for `waker`, and the worker's end of it.
     pub(crate) fn new(waker: Waker, places: usize) -> (WorkerHandle, Mailbox) {
-        let (mailbox, messages) = mpsc::sync_channel(MAILBOX_CAPACITY);
+        // It fails only if the poll is gone, and with it the worker.
+        let (sender, inbox) = inbox(move || drop(waker.wake()));
         let load: Arc<WorkerLoad> = Arc::default();
-        let handle = WorkerHandle { mailbox, waker: Arc::new(waker), load: load.clone(), places };
-        (handle, Mailbox { messages, load })
+        let handle = WorkerHandle { sender, load: load.clone(), places };
+        (handle, Mailbox { inbox, load })
     }
 
     /// Connections that have a place, or are on their way to one.
@@ -105,14 +100,13 @@ impl WorkerHandle {
         self.connections() >= self.places
     }
 
-    /// Hands over a connection. Waits while the worker has too many unread messages: the rest wait in the
-    /// kernel's queue, where they cost the least.
+    /// Hands over a connection.
     pub(crate) fn hand_over(&self, stream: OwnedFd, connection: NewConnection) {
         self.load.add(&connection);
-        self.send(WorkerMessage::NewConnection(stream, connection, 0));
+        self.send(Message::NewConnection(stream, connection, 0));
     }
 
-    /// Hands over a connection for which `passed` other workers had no place. Returns its socket if the mailbox is full.
+    /// Hands over a connection for which `passed` other workers had no place. Returns its socket if the inbox is full.
     pub(crate) fn try_hand_over(
         &self,
         stream: OwnedFd,
@@ -120,33 +114,19 @@ impl WorkerHandle {
         passed: usize,
     ) -> Option<OwnedFd> {
         self.load.add(&connection);
-        match self.try_send(WorkerMessage::NewConnection(stream, connection, passed)) {
+        match self.sender.send_below(INBOX_LIMIT, Message::NewConnection(stream, connection, passed)) {
             Ok(()) => None,
-            Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) => {
+            Err(SendError::Full(message) | SendError::Closed(message)) => {
                 self.load.handle_arrival();
                 self.load.remove_connections(1);
-                if let WorkerMessage::NewConnection(stream, ..) = message { Some(stream) } else { None }
+                if let Message::NewConnection(stream, ..) = message { Some(stream) } else { None }
             }
         }
     }
 
-    /// Sends a message, and waits while the mailbox is full. A worker that has ended does not need the message.
-    pub(crate) fn send(&self, message: WorkerMessage) {
-        if self.mailbox.send(message).is_ok() {
-            self.wake();
-        }
-    }
-
-    /// Sends a message unless the mailbox is full or the worker has ended.
-    pub(crate) fn try_send(&self, message: WorkerMessage) -> Result<(), TrySendError<WorkerMessage>> {
-        self.mailbox.try_send(message)?;
-        self.wake();
-        Ok(())
-    }
-
-    fn wake(&self) {
-        // It fails only if the poll is gone, and with it the worker.
-        let _ = self.waker.wake();
+    /// Sends a message. A worker that has ended does not need it.
+    pub(crate) fn send(&self, message: Message) {
+        let _ = self.sender.send(message);
     }
 }
 
@@ -161,12 +141,12 @@ impl Workers for WorkerHandles {
 
     fn submit(&self, number: usize, job: Job) -> Result<(), SubmitError> {
         let worker = self.0.get(number).ok_or(SubmitError::Gone)?;
-        worker.try_send(WorkerMessage::Job(job)).map_err(|error| match error {
-            TrySendError::Full(_) => SubmitError::Busy,
-            TrySendError::Disconnected(_) => SubmitError::Gone,
+        worker.sender.send_below(INBOX_LIMIT, Message::Job(job)).map_err(|error| match error {
+            SendError::Full(_) => SubmitError::Busy,
+            SendError::Closed(_) => SubmitError::Gone,
         })
     }
 }
 
-/// How many messages the mailbox of a worker holds.
-const MAILBOX_CAPACITY: usize = 1024;
+/// How many messages may wait for a worker before others than its own shutdown are refused.
+pub(crate) const INBOX_LIMIT: usize = 1024;

@@ -210,11 +210,12 @@ fn enter_user(connection: ConnectionId, user: &str, context: &Context<'_>) -> Re
         return Err(HandshakeError::LogStalled);
     }
     let Some(users) = &context.config.users else { return Ok(()) };
-    match users.enter(user, connection) {
+    match users.enter(user, context.config.number, connection) {
         Decision::Admitted => {}
         Decision::Refused => return Err(HandshakeError::TooMany),
-        Decision::Evict(connection) => {
-            context.shared.replaced.borrow_mut().push(Replaced { user: user.into(), connection });
+        Decision::Replace { worker, connection } => {
+            let replaced = Replaced { worker, user: user.into(), connection };
+            context.shared.replaced.borrow_mut().push(replaced);
         }
     }
     Ok(())

@@ -16,7 +16,7 @@ fn head_of(user: &str) -> Vec<u8> {
 struct TwoOfFirst(AtomicUsize);
 
 impl Users for TwoOfFirst {
-    fn enter(&self, id: &str, _: ConnectionId) -> Decision {
+    fn enter(&self, id: &str, _: usize, _: ConnectionId) -> Decision {
         let may_be = id != "1"
             || self.0.fetch_update(Relaxed, Relaxed, |count| (count < 2).then_some(count + 1)).is_ok();
         if may_be { Decision::Admitted } else { Decision::Refused }

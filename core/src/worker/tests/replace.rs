@@ -1,4 +1,4 @@
-//! Users who come once more than they may, and the newest connection stays.
+//! Users with too many connections, of which the newest stays.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -6,32 +6,43 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::*;
 use crate::policy::{Decision, Users};
 
-/// One connection of user 123, the newest, and any number of others. Zero means no connection.
+/// One connection of user 123, the newest, with its worker in the upper half; zero means none. Others are unlimited.
 #[derive(Debug, Default)]
 struct Newest(AtomicU64);
 
+impl Newest {
+    fn encode(worker: usize, connection: ConnectionId) -> u64 {
+        (worker as u64) << 32 | connection.0
+    }
+}
+
 impl Users for Newest {
-    fn enter(&self, id: &str, connection: ConnectionId) -> Decision {
-        match id {
-            "123" => match self.0.swap(connection.0, Relaxed) {
-                0 => Decision::Admitted,
-                before => Decision::Evict(ConnectionId(before)),
+    fn enter(&self, id: &str, worker: usize, connection: ConnectionId) -> Decision {
+        if id != "123" {
+            return Decision::Admitted;
+        }
+        match self.0.swap(Newest::encode(worker, connection), Relaxed) {
+            0 => Decision::Admitted,
+            older => Decision::Replace {
+                worker: (older >> 32) as usize,
+                connection: ConnectionId(older & u64::from(u32::MAX)),
             },
-            _ => Decision::Admitted,
         }
     }
 
     fn leave(&self, _: &str, connection: ConnectionId) {
         // If another has taken its place, it is not counted any more.
-        let _ = self.0.compare_exchange(connection.0, 0, Relaxed, Relaxed);
+        for worker in 0..2 {
+            let _ = self.0.compare_exchange(Newest::encode(worker, connection), 0, Relaxed, Relaxed);
+        }
     }
 }
 
 const CLOSE_4409: &[u8] = b"\x88\x0a\x11\x39replaced";
 
-fn runtime(users: &Arc<Newest>) -> Runtime {
+fn runtime(users: &Arc<Newest>, number: usize) -> Runtime {
     let users: Arc<dyn Users> = users.clone();
-    Runtime::new(WorkerConfig { users: Some(users), ..WorkerConfig::default() })
+    Runtime::new(WorkerConfig { users: Some(users), number, ..WorkerConfig::default() })
 }
 
 fn admitted(runtime: &mut Runtime, head: &str) -> Key {
@@ -44,14 +55,14 @@ fn admitted(runtime: &mut Runtime, head: &str) -> Key {
 
 #[test]
 fn the_older_connection_of_a_user_is_closed_with_4409() {
-    let mut runtime = runtime(&Arc::default());
+    let mut runtime = runtime(&Arc::default(), 0);
     let other = admitted(&mut runtime, &HEAD.replace("123", "124"));
     let keys: Vec<Key> = (0..3).map(|_| admitted(&mut runtime, HEAD)).collect();
     assert_eq!(runtime.worker.poll_timeout(runtime.now), Some(runtime.now), "an eviction is pending");
     runtime.wait(Duration::ZERO);
     assert_eq!((runtime.wire(keys[0]), runtime.wire(keys[1])), (CLOSE_4409, CLOSE_4409));
     assert_eq!((runtime.wire(keys[2]), runtime.wire(other)), (&b""[..], &b""[..]));
-    assert_eq!(runtime.worker.next_replaced_elsewhere(), None);
+    assert_eq!(runtime.worker.poll_effect(), None);
     runtime.feed(keys[0], &frame(0x88, b"\x11\x39"));
     let end = runtime.notes.0.last().expect("a record");
     assert!(end.starts_with("closed 123 Closed(CloseCode(4409))"), "{end}");
@@ -62,32 +73,32 @@ fn the_older_connection_of_a_user_is_closed_with_4409() {
 #[test]
 fn one_at_another_worker_is_closed_there() {
     let users = Arc::default();
-    let (mut first, mut second) = (runtime(&users), runtime(&users));
+    let (mut first, mut second) = (runtime(&users, 0), runtime(&users, 1));
     second.opened = 100;
     let old = admitted(&mut first, HEAD);
     let new = admitted(&mut second, HEAD);
     second.wait(Duration::ZERO);
-    let replaced = second.worker.next_replaced_elsewhere().expect("it is not here");
-    assert_eq!(second.worker.next_replaced_elsewhere(), None);
-    second.worker.replace(&replaced, second.now);
+    let Some(WorkerEffect::Replace(replaced)) = second.worker.poll_effect() else { panic!("no effect") };
+    assert_eq!(replaced.worker, 0);
+    assert_eq!(second.worker.poll_effect(), None);
     assert_eq!(second.wire(new), b"");
-    first.worker.replace(&replaced, first.now);
+    first.worker.handle_message(WorkerMessage::Replace(replaced.clone()), first.now);
     first.wait(Duration::ZERO);
     assert_eq!(first.wire(old), CLOSE_4409);
     // A repeated eviction, and that of a removed connection, change nothing.
-    first.worker.replace(&replaced, first.now);
+    first.worker.handle_message(WorkerMessage::Replace(replaced.clone()), first.now);
     first.eof(old);
-    first.worker.replace(&replaced, first.now);
+    first.worker.handle_message(WorkerMessage::Replace(replaced.clone()), first.now);
     assert_eq!(first.wire(old), CLOSE_4409);
 }
 
 #[test]
-fn a_connection_that_has_ended_is_not_replaced() {
-    let mut runtime = runtime(&Arc::default());
+fn a_connection_that_has_left_is_not_replaced() {
+    let mut runtime = runtime(&Arc::default(), 0);
     let old = admitted(&mut runtime, HEAD);
     runtime.eof(old);
     assert_eq!(admitted(&mut runtime, HEAD), old, "the key is used again");
     runtime.wait(Duration::ZERO);
-    assert_eq!(runtime.worker.next_replaced_elsewhere(), None);
+    assert_eq!(runtime.worker.poll_effect(), None);
     assert_eq!(runtime.wire(old), b"");
 }

@@ -1,0 +1,44 @@
+//! What other threads send to a worker, and what it sends to them.
+//!
+//! Messages and effects are plain data, so that they can cross threads, be recorded, and be simulated.
+
+use std::time::{Duration, Instant};
+
+use super::Worker;
+use crate::policy::Replaced;
+
+/// A message to a worker. A new connection is not among them, because its socket belongs to the runtime: see
+/// [`Worker::open`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WorkerMessage {
+    /// Close a connection of this worker that a newer one of the same user has replaced.
+    Replace(Replaced),
+    /// Close all connections evenly over this time, then finish. No connection follows.
+    Drain(Duration),
+    /// Close all connections now, then finish. No connection follows.
+    Close,
+}
+
+/// What a worker sends to another one. A runtime must handle every effect, so new ones are breaking changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WorkerEffect {
+    /// Send [`WorkerMessage::Replace`] to the worker that [`Replaced::worker`] names.
+    Replace(Replaced),
+}
+
+impl Worker {
+    /// Handles a message. The connections that it affects are [due](Worker::next_due) afterwards.
+    pub fn handle_message(&mut self, message: WorkerMessage, now: Instant) {
+        match message {
+            WorkerMessage::Replace(replaced) => self.replace(&replaced, now),
+            WorkerMessage::Drain(spread) => self.drain(now, spread),
+            WorkerMessage::Close => self.shut_down(),
+        }
+    }
+
+    /// Returns the next effect. Call this when nothing is [due](Worker::next_due).
+    pub fn poll_effect(&mut self) -> Option<WorkerEffect> {
+        self.effects.pop_front()
+    }
+}
