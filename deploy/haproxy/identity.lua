@@ -26,7 +26,7 @@ end
 
 local function ask(txn, url)
     local request = txn.http:req_get_headers()
-    -- The query may contain the token. It is not part of this request, so a header carries the original target.
+    -- The query may contain the token. It is not part of this request, so a header contains the original target.
     local headers = {
         ["x-forwarded-method"] = { txn.f:method() },
         ["x-forwarded-uri"] = { txn.f:url() },
@@ -48,7 +48,7 @@ local function ask(txn, url)
     end
     for name, variable in pairs(VARIABLES) do
         local values = lines(answer.headers, name)
-        -- The gateway cannot know which of them is right.
+        -- The gateway cannot decide which of them is right.
         if #values > 1 then
             return 503
         end

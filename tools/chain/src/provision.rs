@@ -1,6 +1,6 @@
 //! Programs and packages written by others, downloaded once into `target/provision/`.
 //!
-//! They come from the registries of Python, Node and Debian, without root and without installing anything. Versions are
+//! They are downloaded from the registries of Python, Node and Debian, without root and without installing anything. Versions are
 //! fixed, except for those of the distribution. Several processes may ask for an item at once: a lock lets one of them
 //! download it while the others wait. An item is built in another folder and then renamed, so an item that exists is
 //! complete.

@@ -11,7 +11,7 @@
 //! | `/` | GET, HEAD | the page of the development chain |
 //! | `/identity/validate`, and below | any | 200 with `User-ID`, `User-Email`, `User-Name`; or 401 |
 //!
-//! In reading order: [`users`] and [`tokens`] do not know HTTP, [`bearer`] finds the token in a request, [`page`] is
+//! In reading order: [`users`] and [`tokens`] are independent of HTTP, [`bearer`] finds the token in a request, [`page`] is
 //! the page, [`service`] answers requests without a socket, [`serve`] is the socket, [`args`] the command line, and
 //! [`run`] the program.
 

@@ -1,6 +1,6 @@
 //! The page of the development chain: logs in, opens a WebSocket, and shows the answers.
 //!
-//! One file, which loads nothing else and works without a network. `cargo chain` has the gateway route `/` to it.
+//! It is one file that loads no other resources. With `cargo chain` the gateway routes `/` to it.
 
 use std::hash::{BuildHasher, RandomState};
 

@@ -37,7 +37,7 @@ pub fn serve(listen: SocketAddr, service: Service) -> io::Result<Infallible> {
 
 async fn connection(stream: TcpStream, service: Arc<Service>) {
     let requests = service_fn(|request| respond(request, &service));
-    // An error means that the client closed the connection early. The request log has what was answered.
+    // An error means that the client closed the connection early. The request log has the answer.
     let _ = hyper::server::conn::http1::Builder::new()
         .timer(SmolTimer::new())
         .header_read_timeout(Some(READ_TIMEOUT))
