@@ -198,7 +198,7 @@ fn config(choice: u8) -> WorkerConfig {
         0x30 => SessionConfig { message_rate: rate(1, 1), byte_rate: rate(100, 50), ..session },
         _ => session,
     };
-    let max_memory = if choice & 0x40 == 0 { 0 } else { 1000 };
+    let max_memory = if choice & 0x40 == 0 { usize::MAX } else { 1000 };
     let max_handshakes = if choice & 0x80 == 0 { 4096 } else { 1 };
     let (timeout, max_head) =
         if choice & 4 == 0 { (Duration::from_secs(5), 1024) } else { (millis(100), 260) };
