@@ -32,8 +32,7 @@ impl Codec {
         Codec::default()
     }
 
-    /// The same where all connections together may hold `max_memory` bytes: spare buffers
-    /// must be small compared with that.
+    /// The same for connections that together may hold `max_memory` bytes: it keeps at most a sixteenth of that in spare buffers.
     pub(crate) fn within(max_memory: usize) -> Codec {
         let most = MOST_KEPT.min(max_memory / 16);
         Codec { buffers: Buffers { most, ..Buffers::default() }, ..Codec::default() }
