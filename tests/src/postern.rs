@@ -187,6 +187,24 @@ impl Postern {
         Self::with(runtime, settings).control().start()
     }
 
+    /// Starts both binaries with these settings, one after the other. A panic names the binary, because it prints the log.
+    ///
+    /// # Panics
+    ///
+    /// As [`Launch::start`].
+    pub fn both(settings: &[(&str, &str)]) -> impl Iterator<Item = Self> {
+        Runtime::BOTH.into_iter().map(|runtime| Self::start(runtime, settings))
+    }
+
+    /// Starts both binaries with these settings and a control port, one after the other.
+    ///
+    /// # Panics
+    ///
+    /// As [`Launch::start`].
+    pub fn both_with_control(settings: &[(&str, &str)]) -> impl Iterator<Item = Self> {
+        Runtime::BOTH.into_iter().map(|runtime| Self::start_with_control(runtime, settings))
+    }
+
     /// Starts it on this listening socket, as a supervisor does (sd_listen_fds(3)): with `LISTEN_FDS`.
     ///
     /// # Panics

@@ -23,9 +23,8 @@ const CASES: [(Lines, Option<&str>); 4] = [
 
 #[test]
 fn client_is_in_each_record_of_its_connection_and_in_the_api() {
-    for runtime in Runtime::BOTH {
-        let settings = [("POSTERN_TRUSTED_PROXIES", "loopback,10.0.0.0/8"), ("LOG_FORMAT", "json")];
-        let postern = Postern::start_with_control(runtime, &settings);
+    let settings = [("POSTERN_TRUSTED_PROXIES", "loopback,10.0.0.0/8"), ("LOG_FORMAT", "json")];
+    for postern in Postern::both_with_control(&settings) {
         for (index, (lines, client)) in CASES.iter().enumerate() {
             let user = format!("u-{index}");
             let add = |handshake: Handshake| {
@@ -34,7 +33,7 @@ fn client_is_in_each_record_of_its_connection_and_in_the_api() {
             let open = add(postern.handshake().header("User-ID", &user)).open();
             let target = format!("/api/connections?user={user}");
             let answer = postern.get(&target).json();
-            assert_eq!(answer["connections"][0]["client"].as_str(), *client, "{runtime}: {lines:?}");
+            assert_eq!(answer["connections"][0]["client"].as_str(), *client, "{lines:?}");
             open.close();
             let refused = add(postern.handshake()).header("X-Request-Id", &user).refused();
             assert_eq!(refused.status, 401);
@@ -45,7 +44,7 @@ fn client_is_in_each_record_of_its_connection_and_in_the_api() {
             ] {
                 let line = postern.wait_for(&text);
                 let record: serde_json::Value = serde_json::from_str(&line).expect("JSON");
-                assert_eq!(record["client"].as_str(), *client, "{runtime}: {lines:?}: {line}");
+                assert_eq!(record["client"].as_str(), *client, "{lines:?}: {line}");
             }
         }
     }

@@ -74,8 +74,7 @@ fn both_sides_close_at_the_same_time_and_each_gets_one_close() {
 
 #[test]
 fn messages_before_a_close_are_answered_before_it() {
-    for runtime in Runtime::BOTH {
-        let postern = Postern::start(runtime, &[]);
+    for postern in Postern::both(&[]) {
         let frames = [
             frame(TEXT, b"first"),
             frame(PING, b"p"),
@@ -92,27 +91,26 @@ fn messages_before_a_close_are_answered_before_it() {
         .concat();
         let mut stream = postern.open_stream();
         send(&mut stream, &frames.concat());
-        check_last_words(&mut stream, &expected, &format!("{runtime}: in one piece"));
+        check_last_words(&mut stream, &expected, "in one piece");
         let mut stream = postern.open_stream();
         for frame in &frames {
             send(&mut stream, frame);
             thread::sleep(Duration::from_millis(2));
         }
-        check_last_words(&mut stream, &expected, &format!("{runtime}: frame by frame"));
+        check_last_words(&mut stream, &expected, "frame by frame");
         let mut stream = TcpStream::connect(postern.address()).expect("a connection");
         let head = postern.john().bytes();
         send(&mut stream, &[head, frames.concat()].concat());
         let received = rest(&mut stream);
-        assert!(received.starts_with(b"HTTP/1.1 101 "), "{runtime}: {}", received.escape_ascii());
+        assert!(received.starts_with(b"HTTP/1.1 101 "), "{}", received.escape_ascii());
         let at = received.windows(4).position(|bytes| bytes == b"\r\n\r\n").expect("a head") + 4;
-        assert_eq!(received[at..], expected, "{runtime}: with the request");
+        assert_eq!(received[at..], expected, "with the request");
     }
 }
 
 #[test]
 fn backlog_is_sent_before_the_close() {
-    for runtime in Runtime::BOTH {
-        let postern = Postern::start(runtime, &[("POSTERN_LOG_MESSAGES", "off")]);
+    for postern in Postern::both(&[("POSTERN_LOG_MESSAGES", "off")]) {
         // More than the kernel's buffers of both sides and Postern's limits together.
         let messages: Vec<_> = (0..200u8).map(|number| vec![number; 60_000]).collect();
         let expected = messages.iter().map(|message| server(BINARY, message)).collect::<Vec<_>>().concat();
@@ -135,7 +133,7 @@ fn backlog_is_sent_before_the_close() {
             });
             thread::sleep(Duration::from_millis(100));
             let expected = [&expected[..], &last_words].concat();
-            check_last_words(&mut stream, &expected, &format!("{runtime}: {}", last_words.escape_ascii()));
+            check_last_words(&mut stream, &expected, &format!("{}", last_words.escape_ascii()));
             sender.join().expect("all was sent");
         }
     }
@@ -143,8 +141,7 @@ fn backlog_is_sent_before_the_close() {
 
 #[test]
 fn bytes_after_a_close_are_ignored() {
-    for runtime in Runtime::BOTH {
-        let postern = Postern::start(runtime, &[]);
+    for postern in Postern::both(&[]) {
         let valid = frame(CLOSE, &close(1000, ""));
         let echoed = server(CLOSE, &close(1000, ""));
         for (what, after) in [
@@ -158,29 +155,28 @@ fn bytes_after_a_close_are_ignored() {
         ] {
             let mut stream = postern.open_stream();
             send(&mut stream, &[&valid[..], &after].concat());
-            check_last_words(&mut stream, &echoed, &format!("{runtime}: {what}"));
+            check_last_words(&mut stream, &echoed, what);
         }
         // The same after Postern's own Close for an error.
         let failed = [frame(TEXT, b"\xff"), frame(TEXT, b"too late"), valid.clone()].concat();
         let mut stream = postern.open_stream();
         send(&mut stream, &failed);
         let expected = server(CLOSE, &close(1007, "invalid UTF-8"));
-        check_last_words(&mut stream, &expected, &format!("{runtime}: a message after an error"));
+        check_last_words(&mut stream, &expected, "a message after an error");
         // An unfinished message is not a message.
         let mut stream = postern.open_stream();
         send(&mut stream, &[frame(0x01, b"unfinished"), valid, frame(0x80, b"")].concat());
-        check_last_words(&mut stream, &echoed, &format!("{runtime}: the rest of a message"));
+        check_last_words(&mut stream, &echoed, "the rest of a message");
         let mut witness = postern.open_stream();
         check_alive(&mut witness, "witness");
         postern.wait_for("Message from John Doe (123): witness");
-        assert_eq!(postern.count("Message from"), 1, "{runtime}");
+        assert_eq!(postern.count("Message from"), 1);
     }
 }
 
 #[test]
 fn all_messages_are_answered_when_the_client_ends_its_side() {
-    for runtime in Runtime::BOTH {
-        let postern = Postern::start(runtime, &[]);
+    for postern in Postern::both(&[]) {
         for (what, bytes, expected) in [
             ("nothing", vec![], vec![]),
             ("a message", frame(TEXT, b"last words"), server(TEXT, b"last words")),
@@ -196,8 +192,8 @@ fn all_messages_are_answered_when_the_client_ends_its_side() {
             let started = Instant::now();
             send(&mut stream, &bytes);
             stream.shutdown(Shutdown::Write).expect("a half-closed socket");
-            check_last_words(&mut stream, &expected, &format!("{runtime}: {what}"));
-            assert!(started.elapsed() < Duration::from_secs(1), "{runtime}: {what}: {:?}", started.elapsed());
+            check_last_words(&mut stream, &expected, what);
+            assert!(started.elapsed() < Duration::from_secs(1), "{what}: {:?}", started.elapsed());
         }
         // Before the 101 there is no answer.
         let head = postern.john().bytes();
@@ -205,7 +201,7 @@ fn all_messages_are_answered_when_the_client_ends_its_side() {
             let mut stream = TcpStream::connect(postern.address()).expect("a connection");
             send(&mut stream, &head[..len]);
             stream.shutdown(Shutdown::Write).expect("a half-closed socket");
-            check_last_words(&mut stream, b"", &format!("{runtime}: {len} bytes of the request"));
+            check_last_words(&mut stream, b"", &format!("{len} bytes of the request"));
         }
     }
 }
@@ -316,8 +312,7 @@ const SOON: Duration = Duration::from_millis(20);
 
 #[test]
 fn close_after_an_error_arrives_without_a_reset() {
-    for runtime in Runtime::BOTH {
-        let postern = Postern::start(runtime, &[]);
+    for postern in Postern::both(&[]) {
         for (what, error, expected) in [
             ("reserved bits", b"\xff\xff".to_vec(), close(1002, "reserved bits")),
             ("no mask", b"\x81\x01x".to_vec(), close(1002, "frame not masked")),
@@ -332,7 +327,7 @@ fn close_after_an_error_arrives_without_a_reset() {
                 let mut stream = postern.open_stream();
                 send(&mut stream, &[&error[..], &vec![0; more]].concat());
                 thread::sleep(Duration::from_millis(pause));
-                let name = format!("{runtime}: {what}, followed by {more} bytes, read after {pause} ms");
+                let name = format!("{what}, followed by {more} bytes, read after {pause} ms");
                 check_last_words(&mut stream, &expected, &name);
                 // Postern has ended its side, and still reads until the client ends its own.
                 send(&mut stream, &frame(CLOSE, &close(1002, "")));
@@ -345,10 +340,10 @@ fn close_after_an_error_arrives_without_a_reset() {
             let head = postern.handshake().bytes();
             send(&mut stream, &[head, vec![b'x'; more]].concat());
             let received = rest(&mut stream);
-            assert!(received.starts_with(b"HTTP/1.1 401 "), "{runtime}: {}", received.escape_ascii());
+            assert!(received.starts_with(b"HTTP/1.1 401 "), "{}", received.escape_ascii());
             let at = received.windows(4).position(|bytes| bytes == b"\r\n\r\n").expect("a head") + 4;
             let (head, body) = (String::from_utf8_lossy(&received[..at]), &received[at..]);
-            assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{runtime}: {head}");
+            assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{head}");
         }
     }
 }

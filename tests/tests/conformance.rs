@@ -55,13 +55,12 @@ fn offenders(verdicts: &Verdicts) -> Vec<(&String, &[String; 2])> {
 
 #[track_caller]
 fn check(selection: &[&str], count: usize) {
-    for runtime in Runtime::BOTH {
-        let postern = Postern::start(runtime, &SETTINGS);
+    for postern in Postern::both(&SETTINGS) {
         let verdicts = run(&postern, selection);
         let offenders = offenders(&verdicts);
-        assert!(offenders.is_empty(), "{runtime}: {} of {}: {offenders:?}", offenders.len(), verdicts.len());
+        assert!(offenders.is_empty(), "{} of {}: {offenders:?}", offenders.len(), verdicts.len());
         // The suite accepts an empty selection.
-        assert_eq!(verdicts.len(), count, "{runtime}: {:?}", verdicts.keys());
+        assert_eq!(verdicts.len(), count, "{:?}", verdicts.keys());
     }
 }
 

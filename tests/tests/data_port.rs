@@ -35,29 +35,25 @@ fn url_as_the_target_is_served_through_every_gateway() {
 /// RFC 9110 §9.3.2 and §6.6.1.
 #[test]
 fn response_has_a_date_and_no_content_for_head() {
-    for runtime in Runtime::BOTH {
-        let postern = Postern::start(runtime, &[("POSTERN_HEALTH_PATH", "/healthz")]);
+    for postern in Postern::both(&[("POSTERN_HEALTH_PATH", "/healthz")]) {
         for (target, get, head) in [("/healthz", 200, 200), ("/other", 404, 404), ("/ws", 400, 405)] {
             for (method, status) in [("GET", get), ("HEAD", head)] {
                 let request = format!("{method} {target} HTTP/1.1\r\nHost: x\r\n\r\n");
                 let answer = answer(postern.address(), request.as_bytes());
-                assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{runtime}: {request}{answer}");
+                assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request}{answer}");
                 let (head, content) = answer.split_once("\r\n\r\n").expect("a head");
-                assert_eq!(content.is_empty(), method == "HEAD", "{runtime}: {answer}");
+                assert_eq!(content.is_empty(), method == "HEAD", "{answer}");
                 let date = head.lines().find_map(|line| line.strip_prefix("Date: "));
-                let date = date.unwrap_or_else(|| panic!("{runtime}: no date: {answer}"));
-                assert!(is_now(date), "{runtime}: {date}");
+                let date = date.unwrap_or_else(|| panic!("no date: {answer}"));
+                assert!(is_now(date), "{date}");
             }
         }
         // Requests that are refused before they are complete.
         for (bytes, content) in [(&b"GET /ws HTTP/1.1\nA: b"[..], true), (b"HEAD /ws HTTP/1.1\nA: b", false)]
         {
             let answer = answer(postern.address(), bytes);
-            assert!(
-                answer.starts_with("HTTP/1.1 400 ") && answer.contains("\r\nDate: "),
-                "{runtime}: {answer}"
-            );
-            assert_eq!(!answer.ends_with("\r\n\r\n"), content, "{runtime}: {answer}");
+            assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("\r\nDate: "), "{answer}");
+            assert_eq!(!answer.ends_with("\r\n\r\n"), content, "{answer}");
         }
     }
 }
@@ -77,38 +73,33 @@ fn is_now(date: &str) -> bool {
 
 #[test]
 fn health_checks_need_no_identity_and_are_not_logged() {
-    for runtime in Runtime::BOTH {
-        let settings =
-            [("POSTERN_HEALTH_PATH", "/"), ("POSTERN_TRUSTED_PROXIES", "192.0.2.1"), ("LOG_LEVEL", "info")];
-        let postern = Postern::start_with_control(runtime, &settings);
+    let settings =
+        [("POSTERN_HEALTH_PATH", "/"), ("POSTERN_TRUSTED_PROXIES", "192.0.2.1"), ("LOG_LEVEL", "info")];
+    for postern in Postern::both_with_control(&settings) {
         for request in
             ["GET / HTTP/1.1\r\nHost: x\r\n\r\n", "HEAD / HTTP/1.0\r\n\r\n", "GET /?a HTTP/1.0\r\n\r\n"]
         {
             let answer = answer(postern.address(), request.as_bytes());
-            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{runtime}: {request}{answer}");
-            assert!(answer.contains("\r\nConnection: close\r\n"), "{runtime}: {answer}");
+            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{request}{answer}");
+            assert!(answer.contains("\r\nConnection: close\r\n"), "{answer}");
         }
         let metrics = postern.get("/metrics").text();
-        assert!(!metrics.contains("postern_handshakes_rejected_total{"), "{runtime}: {metrics}");
-        assert_eq!(postern.count("refused"), 0, "{runtime}");
+        assert!(!metrics.contains("postern_handshakes_rejected_total{"), "{metrics}");
+        assert_eq!(postern.count("refused"), 0);
     }
 }
 
 #[test]
 fn health_is_503_while_the_process_drains() {
-    for runtime in Runtime::BOTH {
-        let settings = [
-            ("POSTERN_HEALTH_PATH", "/healthz"),
-            ("POSTERN_DRAIN_GRACE", "30s"),
-            ("POSTERN_DRAIN_SPREAD", "0"),
-        ];
-        let mut postern = Postern::start(runtime, &settings);
+    let settings =
+        [("POSTERN_HEALTH_PATH", "/healthz"), ("POSTERN_DRAIN_GRACE", "30s"), ("POSTERN_DRAIN_SPREAD", "0")];
+    for mut postern in Postern::both(&settings) {
         let check = || answer(postern.address(), b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n");
-        assert!(check().starts_with("HTTP/1.1 200 "), "{runtime}");
+        assert!(check().starts_with("HTTP/1.1 200 "));
         postern.process.signal(Signal::TERM).expect("it lives");
         postern.wait_for("draining");
         let answer = answer(postern.address(), b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n");
-        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("not_ready"), "{runtime}: {answer}");
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("not_ready"), "{answer}");
         // Users are still admitted.
         postern.open();
         postern.process.kill();
@@ -117,26 +108,23 @@ fn health_is_503_while_the_process_drains() {
 
 #[test]
 fn silent_connection_is_closed_without_a_response_or_a_warning() {
-    for runtime in Runtime::BOTH {
-        let settings = [("POSTERN_HANDSHAKE_TIMEOUT", "300ms"), ("LOG_LEVEL", "debug")];
-        let postern = Postern::start_with_control(runtime, &settings);
-        assert_eq!(answer(postern.address(), b""), "", "{runtime}");
+    let settings = [("POSTERN_HANDSHAKE_TIMEOUT", "300ms"), ("LOG_LEVEL", "debug")];
+    for postern in Postern::both_with_control(&settings) {
+        assert_eq!(answer(postern.address(), b""), "");
         let line = postern.wait_for("abandoned");
-        assert!(line.contains("DEB") && line.contains("bytes_received: 0"), "{runtime}: {line}");
-        assert!(answer(postern.address(), b"G").starts_with("HTTP/1.1 408 "), "{runtime}");
+        assert!(line.contains("DEB") && line.contains("bytes_received: 0"), "{line}");
+        assert!(answer(postern.address(), b"G").starts_with("HTTP/1.1 408 "));
         postern.wait_for("handshake_timeout");
         let rejected = postern.metric("postern_handshakes_rejected_total{reason=\"handshake_timeout\"}");
-        assert_eq!(rejected, Some(1.0), "{runtime}");
+        assert_eq!(rejected, Some(1.0));
     }
 }
 
 #[test]
 fn path_with_an_asterisk_serves_all_paths_below_it() {
-    for runtime in Runtime::BOTH {
-        let postern = Postern::start(
-            runtime,
-            &[("POSTERN_PATH", "/ws,/rooms/*"), ("POSTERN_HEALTH_PATH", "/rooms/health")],
-        );
+    for postern in
+        Postern::both(&[("POSTERN_PATH", "/ws,/rooms/*"), ("POSTERN_HEALTH_PATH", "/rooms/health")])
+    {
         for (target, expected) in [
             ("/ws", 101),
             ("/rooms/7?x", 101),
@@ -145,7 +133,7 @@ fn path_with_an_asterisk_serves_all_paths_below_it() {
             ("/ws/7", 404),
             ("/rooms/health", 200),
         ] {
-            assert_eq!(postern.john().target(target).status(), expected, "{runtime}: {target}");
+            assert_eq!(postern.john().target(target).status(), expected, "{target}");
         }
     }
 }
@@ -190,11 +178,10 @@ fn default_listens_on_both_families() {
 
 #[test]
 fn log_of_an_untrusted_peer_names_the_value_to_add() {
-    for runtime in Runtime::BOTH {
-        let postern = Postern::start(runtime, &[("POSTERN_TRUSTED_PROXIES", "cgnat,link-local")]);
+    for postern in Postern::both(&[("POSTERN_TRUSTED_PROXIES", "cgnat,link-local")]) {
         assert_eq!(postern.john().status(), 403);
         let line = postern.wait_for("peer_not_trusted");
         let detail = "detail: POSTERN_TRUSTED_PROXIES needs 127.0.0.1 or loopback if this is your gateway";
-        assert!(line.contains(detail), "{runtime}: {line}");
+        assert!(line.contains(detail), "{line}");
     }
 }

@@ -182,8 +182,7 @@ fn limits_above_the_descriptors_are_reduced_with_one_warning_each() {
 
 #[test]
 fn without_descriptors_clients_get_503_operators_a_response_and_the_process_is_idle() {
-    for runtime in Runtime::BOTH {
-        let postern = Postern::start_with_control(runtime, &[]);
+    for postern in Postern::both_with_control(&[]) {
         let john = postern.john();
         let mut users: Vec<Open> = (0..20).map(|_| john.open()).collect();
         // No more descriptors than it has now.
@@ -198,26 +197,26 @@ fn without_descriptors_clients_get_503_operators_a_response_and_the_process_is_i
                 Outcome::Refused(response) => {
                     refused += 1;
                     assert_eq!((response.status, &*response.code()), (503, "overloaded"));
-                    assert_eq!(response.header("connection"), "close", "{runtime}");
+                    assert_eq!(response.header("connection"), "close");
                     let seconds: u32 = response.header("retry-after").parse().expect("seconds");
-                    assert!((1..=10).contains(&seconds), "{runtime}: {seconds}");
+                    assert!((1..=10).contains(&seconds), "{seconds}");
                 }
             }
         }
-        assert!(refused >= 25, "{runtime}: {refused} of 30 were refused");
+        assert!(refused >= 25, "{refused} of 30 were refused");
         postern.wait_for("the process has as many descriptors as it may (ulimit -n)");
         for _ in 0..10 {
-            assert_eq!(postern.get("/livez").status, 200, "{runtime}");
+            assert_eq!(postern.get("/livez").status, 200);
         }
         let counted = postern.metric("postern_handshakes_rejected_total{reason=\"overloaded\"}");
-        assert_eq!(counted, Some(f64::from(refused)), "{runtime}");
+        assert_eq!(counted, Some(f64::from(refused)));
         // Idle connections, which send nothing.
         let _silent: Vec<TcpStream> =
             (0..50).map(|_| TcpStream::connect(postern.address()).expect("the kernel takes it")).collect();
         let used = postern.cpu_time();
         thread::sleep(Duration::from_secs(2));
         let used = postern.cpu_time() - used;
-        assert!(used < Duration::from_millis(500), "{runtime}: {used:?} in two seconds");
+        assert!(used < Duration::from_millis(500), "{used:?} in two seconds");
         users[0].echo("not disturbed");
         // Descriptors are available again, first because users leave and then by the limit.
         users.truncate(10);

@@ -58,19 +58,17 @@ fn process_is_not_ready_and_still_accepts_during_the_grace() {
 
 #[test]
 fn after_the_grace_only_earlier_connections_are_served() {
-    for runtime in Runtime::BOTH {
-        let mut postern =
-            Postern::start(runtime, &[("POSTERN_DRAIN_SPREAD", "1h"), ("POSTERN_DRAIN_HARD", "3s")]);
+    for mut postern in Postern::both(&[("POSTERN_DRAIN_SPREAD", "1h"), ("POSTERN_DRAIN_HARD", "3s")]) {
         let mut open = postern.open();
         let begun = Instant::now();
         postern.process.signal(Signal::TERM).expect("a signal");
         postern.wait_for("stopping");
         let deadline = Instant::now() + Duration::from_secs(2);
         while postern.john().send().is_ok_and(|outcome| {
-            assert!(matches!(outcome, Outcome::Refused(response) if response.status == 503), "{runtime}");
+            assert!(matches!(outcome, Outcome::Refused(response) if response.status == 503));
             true
         }) {
-            assert!(Instant::now() < deadline, "{runtime}: the port is open");
+            assert!(Instant::now() < deadline, "the port is open");
             thread::sleep(Duration::from_millis(10));
         }
         // It is closed within the hard limit, and served until then.
@@ -84,38 +82,36 @@ fn after_the_grace_only_earlier_connections_are_served() {
             }
         }
         let status = postern.process.wait(Duration::from_secs(10)).expect("it ends");
-        assert!(status.success() && begun.elapsed() < Duration::from_secs(8), "{runtime}: {status}");
+        assert!(status.success() && begun.elapsed() < Duration::from_secs(8), "{status}");
     }
 }
 
 #[test]
 fn hard_limit_ends_the_drain() {
-    for runtime in Runtime::BOTH {
-        let settings = [("POSTERN_DRAIN_HARD", "1s"), ("POSTERN_CLOSE_TIMEOUT", "60s")];
-        let mut postern = Postern::start(runtime, &settings);
+    let settings = [("POSTERN_DRAIN_HARD", "1s"), ("POSTERN_CLOSE_TIMEOUT", "60s")];
+    for mut postern in Postern::both(&settings) {
         let _deaf = postern.open();
         let begun = Instant::now();
-        assert!(postern.terminate().success(), "{runtime}");
+        assert!(postern.terminate().success());
         let took = begun.elapsed();
-        assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(5), "{runtime}: {took:?}");
+        assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(5), "{took:?}");
         postern.wait_for("stopping at once");
     }
 }
 
 #[test]
 fn client_of_the_subprotocol_gets_the_time_to_reconnect() {
-    for runtime in Runtime::BOTH {
-        let mut postern = Postern::start(runtime, &[]);
+    for mut postern in Postern::both(&[]) {
         let handshake = || postern.john();
         let mut told = handshake().subprotocols(&["postern.v1.json"]).open();
-        assert_eq!(told.response.header("sec-websocket-protocol"), "postern.v1.json", "{runtime}");
+        assert_eq!(told.response.header("sec-websocket-protocol"), "postern.v1.json");
         let mut plain = handshake().open();
         postern.process.signal(Signal::TERM).expect("a signal");
         let message = told.receive();
-        let Message::Text(text) = message else { panic!("{runtime}: a notice is expected, not {message:?}") };
+        let Message::Text(text) = message else { panic!("a notice is expected, not {message:?}") };
         let notice: Value = serde_json::from_str(&text).expect("JSON");
         let after = notice["reconnect_after_ms"].as_u64().expect("a number");
-        assert!((100..3_100).contains(&after), "{runtime}: {notice}");
+        assert!((100..3_100).contains(&after), "{notice}");
         let expected = json!({
             "type": "disconnect",
             "code": 1012,
@@ -123,9 +119,9 @@ fn client_of_the_subprotocol_gets_the_time_to_reconnect() {
             "reconnect": true,
             "reconnect_after_ms": after,
         });
-        assert_eq!(notice, expected, "{runtime}");
+        assert_eq!(notice, expected);
         for open in [&mut told, &mut plain] {
-            assert_eq!(open.close_code(), 1012, "{runtime}");
+            assert_eq!(open.close_code(), 1012);
         }
         assert!(postern.process.wait(Duration::from_secs(10)).expect("it ends").success());
     }
@@ -184,15 +180,14 @@ fn many_connections_under_load_are_closed_evenly_without_lost_messages() {
     let count =
         std::env::var("POSTERN_TEST_CONNECTIONS").map_or(500, |count| count.parse().expect("a number"));
     const SPREAD: Duration = Duration::from_secs(5);
-    for runtime in Runtime::BOTH {
-        let settings = [("POSTERN_DRAIN_SPREAD", "5s"), ("POSTERN_LOG_MESSAGES", "off")];
-        let mut postern = Postern::start(runtime, &settings);
+    let settings = [("POSTERN_DRAIN_SPREAD", "5s"), ("POSTERN_LOG_MESSAGES", "off")];
+    for mut postern in Postern::both(&settings) {
         let (connected, executor) = (Cell::new(0), LocalExecutor::new());
         let (seen, stopped) = smol::block_on(executor.run(async {
             let begun = Instant::now();
             let mut clients = Vec::new();
             while connected.get() < count {
-                assert!(begun.elapsed() < Duration::from_secs(120), "{runtime}: they do not all connect");
+                assert!(begun.elapsed() < Duration::from_secs(120), "they do not all connect");
                 // No more at the same time than the kernel's queue takes.
                 let more = (count - clients.len()).min(100);
                 clients.extend((0..more).map(|_| executor.spawn(talk(postern.address(), &connected))));
@@ -209,20 +204,18 @@ fn many_connections_under_load_are_closed_evenly_without_lost_messages() {
             (seen, stopped)
         }));
         let status = postern.process.wait(Duration::from_secs(10)).expect("it ends");
-        assert!(status.success() && stopped.elapsed() < 2 * SPREAD, "{runtime}: {status}");
+        assert!(status.success() && stopped.elapsed() < 2 * SPREAD, "{status}");
 
-        assert!(seen.iter().all(|seen| seen.code == CloseCode::Restart), "{runtime}: not all got 1012");
+        assert!(seen.iter().all(|seen| seen.code == CloseCode::Restart), "not all got 1012");
         let echoes: u64 = seen.iter().map(|seen| seen.echoes).sum();
-        assert_eq!(received(&postern), echoes, "{runtime}: each received message was answered");
+        assert_eq!(received(&postern), echoes, "each received message was answered");
         let mut bursts = [0; 10];
         for seen in &seen {
             let at = seen.at.saturating_duration_since(stopped).as_secs_f64() / SPREAD.as_secs_f64();
             bursts[((at * 10.0) as usize).min(9)] += 1;
         }
         let mean = count / bursts.len();
-        assert!(bursts.iter().all(|&burst| burst <= 2 * mean), "{runtime}: {bursts:?}, {mean} are the mean");
-        println!(
-            "{runtime}: {count} connections, closed in tenths of {SPREAD:?}: {bursts:?}, {echoes} echoes"
-        );
+        assert!(bursts.iter().all(|&burst| burst <= 2 * mean), "{bursts:?}, {mean} are the mean");
+        println!("{count} connections, closed in tenths of {SPREAD:?}: {bursts:?}, {echoes} echoes");
     }
 }

@@ -37,8 +37,7 @@ fn check(to: SocketAddr, name: &str, bytes: &[u8], status: u16, code: &str) {
 
 #[test]
 fn refusal_has_its_status_and_ends_the_connection() {
-    for runtime in Runtime::BOTH {
-        let postern = Postern::start(runtime, &[]);
+    for postern in Postern::both(&[]) {
         let to = postern.address();
         let good = || Handshake::to(to).as_john();
         let line = |from: &str, into: &str| {
@@ -48,7 +47,7 @@ fn refusal_has_its_status_and_ends_the_connection() {
             changed.into_bytes()
         };
         let check = |name: &str, bytes: Vec<u8>, status, code| {
-            check(to, &format!("{runtime}: {name}"), &bytes, status, code);
+            check(to, name, &bytes, status, code);
         };
         check("TLS", b"\x16\x03\x01\x02\x00\x01".to_vec(), 400, "not_http");
         check("HTTP/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), 400, "http_version");
@@ -98,8 +97,7 @@ fn refusal_has_its_status_and_ends_the_connection() {
 /// Some proxies add `Transfer-Encoding: chunked` and an empty body to every request.
 #[test]
 fn empty_chunked_body_is_consumed_before_the_upgrade() {
-    for runtime in Runtime::BOTH {
-        let postern = Postern::start(runtime, &[]);
+    for postern in Postern::both(&[]) {
         let head = postern.john().header("Transfer-Encoding", "chunked").bytes();
         let hello = b"\x81\x85\0\0\0\0Hello";
         for parts in [&[&head[..], b"0\r\n\r\n", hello].concat()[..]]
@@ -119,9 +117,9 @@ fn empty_chunked_body_is_consumed_before_the_upgrade() {
                 let mut portion = [0; 1024];
                 let n = stream.read(&mut portion).expect("an answer");
                 answer.extend_from_slice(&portion[..n]);
-                assert!(n > 0, "{runtime}, {count} parts: {}", answer.escape_ascii());
+                assert!(n > 0, "{count} parts: {}", answer.escape_ascii());
             }
-            assert!(answer.starts_with(b"HTTP/1.1 101 "), "{runtime}: {}", answer.escape_ascii());
+            assert!(answer.starts_with(b"HTTP/1.1 101 "), "{}", answer.escape_ascii());
         }
         // Without its end, the body is refused after a second.
         let mut unended = Connection::open(postern.address()).expect("a connection");
@@ -134,8 +132,7 @@ fn empty_chunked_body_is_consumed_before_the_upgrade() {
 
 #[test]
 fn head_at_its_limits_is_admitted() {
-    for runtime in Runtime::BOTH {
-        let postern = Postern::start(runtime, &[]);
+    for postern in Postern::both(&[]) {
         let good = postern.john();
         // One more line of the remaining length: "A: ", the value, CR LF.
         let room = 16 * 1024 - good.bytes().len() - 5;
@@ -164,14 +161,13 @@ fn overloaded_process_responds_503_until_a_connection_ends() {
 
 #[test]
 fn strict_key_names_paths_and_origins_are_settings() {
-    for runtime in Runtime::BOTH {
-        let settings = [
-            ("POSTERN_STRICT_KEY", "true"),
-            ("POSTERN_PATH", "/ws,/chat"),
-            ("POSTERN_USER_ID_HEADER", "X-Auth-User"),
-            ("POSTERN_ALLOWED_ORIGINS", "https://app.example"),
-        ];
-        let postern = Postern::start(runtime, &settings);
+    let settings = [
+        ("POSTERN_STRICT_KEY", "true"),
+        ("POSTERN_PATH", "/ws,/chat"),
+        ("POSTERN_USER_ID_HEADER", "X-Auth-User"),
+        ("POSTERN_ALLOWED_ORIGINS", "https://app.example"),
+    ];
+    for postern in Postern::both(&settings) {
         let good = postern.handshake().header("X-Auth-User", "u-7").target("/chat");
         good.clone().header("Origin", "https://app.example").open();
         postern.wait_for("ID: u-7");

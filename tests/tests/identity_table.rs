@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use postern_tests::chain::{Chain, through_each};
 use postern_tests::http::{Connection, Response};
-use postern_tests::postern::{Postern, Runtime};
+use postern_tests::postern::Postern;
 use postern_tests::ws::Handshake;
 
 /// The expected result of a request that is sent to Postern.
@@ -375,11 +375,10 @@ fn admitted(postern: &Postern, case: &str, count: usize) -> String {
 fn rows_sent_to_postern_have_their_verdict() {
     let table = table();
     assert!(table.len() >= 120, "{} rows", table.len());
-    for runtime in Runtime::BOTH {
-        let postern = Postern::start(runtime, &[]);
+    for postern in Postern::both(&[]) {
         let mut users = 0;
         for row in &table {
-            let case = format!("{runtime}, {}", row.case.escape_debug());
+            let case = format!("{}", row.case.escape_debug());
             let bytes = row.request(postern.handshake(), &JOHN);
             let response = answer(postern.address(), &case, &bytes);
             match &row.direct {
@@ -401,8 +400,8 @@ fn rows_sent_to_postern_have_their_verdict() {
                 }
             }
         }
-        assert_eq!(postern.count("connection established"), users, "{runtime}");
-        assert_eq!(postern.count("attacker"), 0, "{runtime}");
+        assert_eq!(postern.count("connection established"), users);
+        assert_eq!(postern.count("attacker"), 0);
     }
 }
 

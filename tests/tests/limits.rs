@@ -78,14 +78,13 @@ fn messages_fragments_and_rates_above_a_limit_end_the_connection() {
 #[test]
 fn messages_above_the_rate_are_delayed_and_not_lost() {
     let pause = [("POSTERN_MESSAGE_RATE", "1"), ("POSTERN_MESSAGE_BURST", "3")];
-    for runtime in Runtime::BOTH {
-        let postern = Postern::start(runtime, &pause);
+    for postern in Postern::both(&pause) {
         let mut other = postern.open();
         let mut stream = postern.open_stream();
         let echoes = |stream: &mut TcpStream, count: usize| {
             let mut received = vec![0; 3 * count];
             stream.read_exact(&mut received).expect("echoes");
-            assert_eq!(received, b"\x81\x01a".repeat(count), "{runtime}");
+            assert_eq!(received, b"\x81\x01a".repeat(count));
         };
         // Five more than the burst, which takes five seconds.
         stream.write_all(&frame(TEXT, 1).repeat(8)).expect("the messages are taken");
@@ -93,7 +92,7 @@ fn messages_above_the_rate_are_delayed_and_not_lost() {
         stream.write_all(&frame(TEXT, 1)).expect("the message is taken");
         stream.set_read_timeout(Some(Duration::from_millis(500))).expect("a timeout");
         let early = stream.read(&mut [0; 1]);
-        assert!(matches!(early, Err(error) if error.kind() == ErrorKind::WouldBlock), "{runtime}: too early");
+        assert!(matches!(early, Err(error) if error.kind() == ErrorKind::WouldBlock), "too early");
         other.echo("not disturbed");
         stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
         echoes(&mut stream, 1);
@@ -116,11 +115,10 @@ fn connection_above_the_limit_of_its_user_is_refused() {
         first.close();
         john.open_in_time().close();
     }
-    for runtime in Runtime::BOTH {
-        let settings = [("POSTERN_MAX_CONNECTIONS_PER_USER", "1"), ("POSTERN_REJECT", "close")];
-        let postern = Postern::start(runtime, &settings);
+    let settings = [("POSTERN_MAX_CONNECTIONS_PER_USER", "1"), ("POSTERN_REJECT", "close")];
+    for postern in Postern::both(&settings) {
         let _first = postern.open_stream();
-        assert_eq!(postern.open().closed(), (4430, "too_many_requests".to_owned()), "{runtime}");
+        assert_eq!(postern.open().closed(), (4430, "too_many_requests".to_owned()));
     }
 }
 
@@ -205,8 +203,7 @@ fn slow_handshake_is_evicted_by_a_new_connection() {
 
 #[test]
 fn unfinished_message_ends_the_connection_after_the_message_timeout() {
-    for runtime in Runtime::BOTH {
-        let postern = Postern::start(runtime, &[("POSTERN_MESSAGE_TIMEOUT", "2s")]);
+    for postern in Postern::both(&[("POSTERN_MESSAGE_TIMEOUT", "2s")]) {
         let mut slow = postern.open_stream();
         let mut quick = postern.open_stream();
         for stream in [&mut slow, &mut quick] {
@@ -216,8 +213,8 @@ fn unfinished_message_ends_the_connection_after_the_message_timeout() {
         quick.write_all(&frame(LAST, 1)).expect("the bytes are taken");
         let mut echo = [0; 4];
         quick.read_exact(&mut echo).expect("an echo");
-        assert_eq!(&echo, b"\x81\x02aa", "{runtime}");
-        assert_eq!(close_code(&rest(&mut slow)), 1008, "{runtime}");
+        assert_eq!(&echo, b"\x81\x02aa");
+        assert_eq!(close_code(&rest(&mut slow)), 1008);
         // The time-out ended with the message.
         thread::sleep(Duration::from_millis(2500));
         quick.write_all(&frame(TEXT, 1)).expect("the bytes are taken");
@@ -229,14 +226,13 @@ fn unfinished_message_ends_the_connection_after_the_message_timeout() {
 fn buffered_messages_above_the_memory_limit_end_the_oldest_connections() {
     // A fragment of 60,000 bytes and a ping. After the pong the fragment is buffered.
     let held = [frame(FIRST, 60_000), frame(PING, 0)].concat();
-    for runtime in Runtime::BOTH {
-        let settings = [("POSTERN_MAX_MEMORY", "1MiB"), ("POSTERN_WORKERS", "1")];
-        let postern = Postern::start(runtime, &settings);
+    let settings = [("POSTERN_MAX_MEMORY", "1MiB"), ("POSTERN_WORKERS", "1")];
+    for postern in Postern::both(&settings) {
         let mut clients: Vec<TcpStream> = (0..30).map(|_| postern.open_stream()).collect();
         let mut bystander = postern.open_stream();
         let mut hold = |client: &mut TcpStream| {
             client.write_all(&held).expect("it is read");
-            assert_eq!(receive(client, 2), server(PONG, b""), "{runtime}");
+            assert_eq!(receive(client, 2), server(PONG, b""));
         };
         clients[..8].iter_mut().for_each(&mut hold);
         let ended = |client: &mut TcpStream| {
@@ -246,16 +242,13 @@ fn buffered_messages_above_the_memory_limit_end_the_oldest_connections() {
             client.set_read_timeout(None).expect("no timeout");
             received.is_ok_and(|()| close == *b"\x88\x0c\x03\xf5overloaded")
         };
-        assert!(!clients[..8].iter_mut().any(ended), "{runtime}: within the limit");
+        assert!(!clients[..8].iter_mut().any(ended), "within the limit");
 
         clients[8..].iter_mut().for_each(&mut hold);
         let gone: Vec<bool> = clients.iter_mut().map(ended).collect();
         let kept = gone.iter().position(|gone| !gone).expect("not all");
-        assert!(kept > 8, "{runtime}: {gone:?}");
-        assert!(
-            gone[kept..].iter().all(|gone| !gone),
-            "{runtime}: the oldest connections are ended: {gone:?}"
-        );
+        assert!(kept > 8, "{gone:?}");
+        assert!(gone[kept..].iter().all(|gone| !gone), "the oldest connections are ended: {gone:?}");
         for client in &mut clients[kept..] {
             client.write_all(&frame(LAST, 0)).expect("it is read");
             let mut echo = vec![0; 4 + 60_000];
@@ -270,10 +263,9 @@ fn buffered_messages_above_the_memory_limit_end_the_oldest_connections() {
 #[test]
 fn limits_for_production_are_valid_and_enforced() {
     let settings = settings_in("deploy/production.env");
-    for runtime in Runtime::BOTH {
-        let postern = Postern::start(runtime, &settings);
+    for postern in Postern::both(&settings) {
         let open: Vec<TcpStream> = (0..32).map(|_| postern.open_stream()).collect();
-        assert_eq!(postern.john().status(), 429, "{runtime}");
+        assert_eq!(postern.john().status(), 429);
         drop(open);
     }
 }

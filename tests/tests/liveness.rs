@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use postern_tests::chain::{Chain, through_each};
-use postern_tests::postern::{Postern, Runtime};
+use postern_tests::postern::Postern;
 use postern_tests::process::Process;
 use postern_tests::{provision, workspace};
 use rustix::process::Signal;
@@ -21,28 +21,26 @@ const SETTINGS: [(&str, &str); 3] =
 
 #[test]
 fn client_that_answers_pings_stays_connected_and_its_round_trip_is_logged() {
-    for runtime in Runtime::BOTH {
-        let postern = Postern::start(runtime, &SETTINGS);
+    for postern in Postern::both(&SETTINGS) {
         let mut open = postern.open();
         for _ in 0..3 {
             let begun = Instant::now();
             let ping = open.socket.read().expect("a ping");
-            assert!(matches!(ping, Message::Ping(_)), "{runtime}: {ping:?}");
-            assert!(begun.elapsed() > INTERVAL / 2, "{runtime}: pinged although it is not idle");
+            assert!(matches!(ping, Message::Ping(_)), "{ping:?}");
+            assert!(begun.elapsed() > INTERVAL / 2, "pinged although it is not idle");
             open.socket.flush().expect("the pong is taken");
             postern.wait_for("Pong from John Doe (123)");
         }
         open.echo("still here");
         open.close();
         let line = postern.wait_for("WebSocket connection closed for user John Doe (123)");
-        assert!(line.contains(", rtt_ms: ") && line.contains(", code: 1000, "), "{runtime}: {line}");
+        assert!(line.contains(", rtt_ms: ") && line.contains(", code: 1000, "), "{line}");
     }
 }
 
 #[test]
 fn active_client_is_not_pinged() {
-    for runtime in Runtime::BOTH {
-        let postern = Postern::start(runtime, &SETTINGS);
+    for postern in Postern::both(&SETTINGS) {
         let mut open = postern.open();
         let begun = Instant::now();
         while begun.elapsed() < 3 * INTERVAL {
@@ -51,30 +49,27 @@ fn active_client_is_not_pinged() {
         }
         open.close();
         postern.wait_for("WebSocket connection closed for user John Doe (123)");
-        assert_eq!(postern.count("Pong from"), 0, "{runtime}");
+        assert_eq!(postern.count("Pong from"), 0);
     }
 }
 
 #[test]
 fn client_that_does_not_answer_a_ping_is_closed_with_4408() {
-    for runtime in Runtime::BOTH {
-        let mut postern = Postern::start(runtime, &SETTINGS);
+    for mut postern in Postern::both(&SETTINGS) {
         let mut open = postern.open();
         let begun = Instant::now();
         // It reads a ping and does not send the pong, which tungstenite keeps until the next call.
-        assert!(matches!(open.socket.read(), Ok(Message::Ping(_))), "{runtime}");
+        assert!(matches!(open.socket.read(), Ok(Message::Ping(_))));
         let line = postern.wait_for("WebSocket connection closed for user John Doe (123)");
-        assert!(begun.elapsed() < LATEST, "{runtime}: {:?}", begun.elapsed());
-        assert!(line.contains(", code: 4408, side: server, reason: no pong, "), "{runtime}: {line}");
-        assert!(postern.terminate().success(), "{runtime}");
+        assert!(begun.elapsed() < LATEST, "{:?}", begun.elapsed());
+        assert!(line.contains(", code: 4408, side: server, reason: no pong, "), "{line}");
+        assert!(postern.terminate().success());
     }
 }
 
 #[test]
 fn interval_of_zero_disables_pings() {
-    for runtime in Runtime::BOTH {
-        let postern =
-            Postern::start(runtime, &[("POSTERN_PING_INTERVAL", "0"), ("POSTERN_PONG_TIMEOUT", "1ms")]);
+    for postern in Postern::both(&[("POSTERN_PING_INTERVAL", "0"), ("POSTERN_PONG_TIMEOUT", "1ms")]) {
         let mut open = postern.open();
         std::thread::sleep(2 * INTERVAL);
         open.echo("still here");

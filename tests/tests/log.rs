@@ -70,15 +70,14 @@ fn settings_for_production_log_no_texts_and_mask_addresses() {
 
 #[test]
 fn each_record_of_a_connection_has_the_id_of_its_request() {
-    for runtime in Runtime::BOTH {
-        let mut postern = Postern::start(runtime, &[("LOG_LEVEL", "debug")]);
+    for mut postern in Postern::both(&[("LOG_LEVEL", "debug")]) {
         let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let handshake = || postern.john().header("traceparent", trace);
         let given = handshake().header("x-request-id", "edge-7/5f3a").open();
         let traced = handshake().open();
         let made = postern.john().header("X-Request-Id", "no id, but words").open();
         let ids = [&given, &traced, &made].map(|open| open.response.header("x-request-id").to_owned());
-        assert_eq!(ids[..2], ["edge-7/5f3a", "4bf92f3577b34da6a3ce929d0e0e4736"], "{runtime}");
+        assert_eq!(ids[..2], ["edge-7/5f3a", "4bf92f3577b34da6a3ce929d0e0e4736"]);
         for (mut open, id) in [given, traced, made].into_iter().zip(&ids) {
             open.echo("Hello World");
             open.close();
@@ -94,7 +93,7 @@ fn each_record_of_a_connection_has_the_id_of_its_request() {
         let refused = postern.handshake().header("X-Request-Id", "refused-1").refused();
         assert_eq!(refused.status, 401);
         let line = postern.wait_for("WebSocket upgrade refused");
-        assert!(line.contains(", request_id: refused-1, "), "{runtime}: {line}");
-        assert!(postern.terminate().success(), "{runtime}");
+        assert!(line.contains(", request_id: refused-1, "), "{line}");
+        assert!(postern.terminate().success());
     }
 }

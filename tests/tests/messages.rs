@@ -34,8 +34,7 @@ fn compression_is_negotiated_only_if_it_is_enabled() {
 
 #[test]
 fn client_that_reads_late_gets_all_messages_in_order() {
-    for runtime in Runtime::BOTH {
-        let postern = Postern::start(runtime, &[("POSTERN_LOG_MESSAGES", "off")]);
+    for postern in Postern::both(&[("POSTERN_LOG_MESSAGES", "off")]) {
         let mut stream = postern.open_stream();
         let mut writer = stream.try_clone().expect("a second descriptor");
         // 40 MB: more than the kernel's buffers of both sides and all limits of Postern together.
@@ -48,7 +47,7 @@ fn client_that_reads_late_gets_all_messages_in_order() {
         std::thread::sleep(Duration::from_millis(500));
         for (number, message) in messages().enumerate() {
             let expected = server(BINARY, &message);
-            assert!(receive(&mut stream, expected.len()) == expected, "{runtime}: message {number}");
+            assert!(receive(&mut stream, expected.len()) == expected, "message {number}");
         }
         sender.join().expect("all messages are sent");
     }
@@ -56,10 +55,9 @@ fn client_that_reads_late_gets_all_messages_in_order() {
 
 #[test]
 fn client_that_never_reads_is_dropped_and_does_not_delay_others() {
-    for runtime in Runtime::BOTH {
-        let settings =
-            [("POSTERN_WRITE_TIMEOUT", "500ms"), ("POSTERN_LOG_MESSAGES", "off"), ("POSTERN_WORKERS", "1")];
-        let postern = Postern::start(runtime, &settings);
+    let settings =
+        [("POSTERN_WRITE_TIMEOUT", "500ms"), ("POSTERN_LOG_MESSAGES", "off"), ("POSTERN_WORKERS", "1")];
+    for postern in Postern::both(&settings) {
         let mut deaf = postern.open_stream();
         deaf.set_write_timeout(Some(Duration::from_millis(200))).expect("a timeout");
         let message = client(BINARY, &vec![7; 60_000]);
@@ -69,7 +67,7 @@ fn client_that_never_reads_is_dropped_and_does_not_delay_others() {
         for _ in 0..100 {
             other.echo("while the other does not read");
         }
-        assert!(started.elapsed() < Duration::from_secs(5), "{runtime}: {:?}", started.elapsed());
+        assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
         let line = postern.wait_for("closed for user");
         assert!(line.contains("1006"), "{line}");
         other.echo("after the end of the other");

@@ -194,8 +194,7 @@ fn worker_metrics_have_the_load_of_each_worker() {
 
 #[test]
 fn messages_of_the_api_are_counted_by_outcome() {
-    for runtime in Runtime::BOTH {
-        let postern = Postern::start_with_control(runtime, &[]);
+    for postern in Postern::both_with_control(&[]) {
         let _clients = [connect(&postern, "1"), connect(&postern, "1")];
         for (body, status) in [
             (json!({ "user": "1", "text": "a" }), 200),
@@ -205,51 +204,48 @@ fn messages_of_the_api_are_counted_by_outcome() {
             (json!({ "text": "a" }), 400),
             (json!([]), 400),
         ] {
-            assert_eq!(postern.post("/api/send", &body).status, status, "{runtime}: {body}");
+            assert_eq!(postern.post("/api/send", &body).status, status, "{body}");
         }
         for (outcome, count) in [("delivered", 1.0), ("no_connection", 2.0), ("refused", 3.0)] {
             let sample = format!("postern_api_sends_total{{outcome=\"{outcome}\"}}");
-            assert_eq!(postern.metric(&sample), Some(count), "{runtime}: {outcome}");
+            assert_eq!(postern.metric(&sample), Some(count), "{outcome}");
         }
     }
 }
 
 #[test]
 fn trust_in_every_peer_is_a_metric() {
-    for runtime in Runtime::BOTH {
-        let postern = Postern::start_with_control(runtime, &[("POSTERN_TRUSTED_PROXIES", "any")]);
-        assert_eq!(postern.metric("postern_trusts_any_proxy"), Some(1.0), "{runtime}");
+    for postern in Postern::both_with_control(&[("POSTERN_TRUSTED_PROXIES", "any")]) {
+        assert_eq!(postern.metric("postern_trusts_any_proxy"), Some(1.0));
     }
 }
 
 #[test]
 fn exceeded_limits_are_counted() {
-    for runtime in Runtime::BOTH {
-        let settings = [
-            ("POSTERN_MAX_CONNECTIONS_PER_USER", "1"),
-            ("POSTERN_MESSAGE_RATE", "1"),
-            ("POSTERN_MESSAGE_BURST", "1"),
-            ("POSTERN_RATE_POLICY", "close"),
-        ];
-        let postern = Postern::start_with_control(runtime, &settings);
+    let settings = [
+        ("POSTERN_MAX_CONNECTIONS_PER_USER", "1"),
+        ("POSTERN_MESSAGE_RATE", "1"),
+        ("POSTERN_MESSAGE_BURST", "1"),
+        ("POSTERN_RATE_POLICY", "close"),
+    ];
+    for postern in Postern::both_with_control(&settings) {
         let mut client = connect(&postern, "1");
         let second = postern.handshake().header("User-ID", "1").refused();
-        assert_eq!(second.status, 429, "{runtime}");
+        assert_eq!(second.status, 429);
         (0..3).for_each(|_| client.send("too much"));
         while client.socket.read().is_ok() {}
         let metrics = wait_for(&postern, r#"postern_rate_limited_total{scope="messages"}"#, 1.0);
-        assert_eq!(metrics.value(r#"postern_rate_limited_total{scope="user"}"#), 1.0, "{runtime}");
-        assert_eq!(metrics.value(r#"postern_rate_limited_total{scope="connect"}"#), 0.0, "{runtime}");
+        assert_eq!(metrics.value(r#"postern_rate_limited_total{scope="user"}"#), 1.0);
+        assert_eq!(metrics.value(r#"postern_rate_limited_total{scope="connect"}"#), 0.0);
         let closed = r#"postern_connections_closed_total{code="4429",initiator="server"}"#;
-        assert_eq!(metrics.value(closed), 1.0, "{runtime}");
+        assert_eq!(metrics.value(closed), 1.0);
     }
 }
 
 /// No label names a user, and the number of time series does not depend on the number of users.
 #[test]
 fn number_of_time_series_does_not_depend_on_users() {
-    for runtime in Runtime::BOTH {
-        let postern = Postern::start_with_control(runtime, &[]);
+    for postern in Postern::both_with_control(&[]) {
         let count = |expected: f64| {
             let metrics = wait_for(&postern, "postern_connections", expected);
             metrics.samples.len()
@@ -257,8 +253,8 @@ fn number_of_time_series_does_not_depend_on_users() {
         let first = connect(&postern, "user-0");
         let few = count(1.0);
         let others: Vec<_> = (1..30).map(|number| connect(&postern, &format!("user-{number}"))).collect();
-        assert_eq!(count(30.0), few, "{runtime}");
-        assert!(!scrape(&postern).text.contains("user-"), "{runtime}");
+        assert_eq!(count(30.0), few);
+        assert!(!scrape(&postern).text.contains("user-"));
         drop((first, others));
     }
 }

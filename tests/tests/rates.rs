@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use postern_tests::frames::{self, BINARY, CLOSE, close};
-use postern_tests::postern::{Postern, Runtime};
+use postern_tests::postern::Postern;
 use postern_tests::wait_until;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -69,36 +69,33 @@ fn check_even(what: &str, received: &[(Duration, usize)], echo: usize, rate: f64
 
 #[test]
 fn messages_above_a_rate_are_answered_at_that_rate() {
-    for runtime in Runtime::BOTH {
-        let settings = [("POSTERN_MESSAGE_RATE", "100"), ("POSTERN_MESSAGE_BURST", "200")];
-        let postern = Postern::start(runtime, &settings);
+    let settings = [("POSTERN_MESSAGE_RATE", "100"), ("POSTERN_MESSAGE_BURST", "200")];
+    for postern in Postern::both(&settings) {
         for (len, echo) in [(1, 3), (20, 22), (60_000, 60_004)] {
             let mut client = postern.open_stream();
             let received = flood(&mut client, &frames::client(BINARY, &vec![0; len]), SECOND * 6);
             let early = received.iter().take_while(|(at, _)| *at < SECOND / 10).last().map_or(0, |(_, n)| *n);
-            assert!(early <= (200 + 15) * echo, "{runtime}: {} at once", early / echo);
-            check_even(&format!("{runtime}, {len} bytes"), &received, echo, 100.0);
+            assert!(early <= (200 + 15) * echo, "{} at once", early / echo);
+            check_even(&format!("{len} bytes"), &received, echo, 100.0);
         }
     }
 }
 
 #[test]
 fn bytes_above_a_rate_are_answered_at_that_rate() {
-    for runtime in Runtime::BOTH {
-        let postern = Postern::start(runtime, &[("POSTERN_BYTE_RATE", "256KiB")]);
+    for postern in Postern::both(&[("POSTERN_BYTE_RATE", "256KiB")]) {
         for (len, echo) in [(1, 3), (1000, 1004)] {
             let frame = frames::client(BINARY, &vec![0; len]);
             let received = flood(&mut postern.open_stream(), &frame, SECOND * 6);
-            check_even(&format!("{runtime}, {len} bytes"), &received, echo, 262_144.0 / frame.len() as f64);
+            check_even(&format!("{len} bytes"), &received, echo, 262_144.0 / frame.len() as f64);
         }
     }
 }
 
 #[test]
 fn client_above_its_rate_is_logged_once() {
-    for runtime in Runtime::BOTH {
-        let settings = [("POSTERN_MESSAGE_RATE", "50"), ("POSTERN_MESSAGE_BURST", "1")];
-        let postern = Postern::start_with_control(runtime, &settings);
+    let settings = [("POSTERN_MESSAGE_RATE", "50"), ("POSTERN_MESSAGE_BURST", "1")];
+    for postern in Postern::both_with_control(&settings) {
         let mut client = postern.open_stream();
         let line = || postern.get("/api/connections").json()["connections"][0].clone();
         assert_eq!((line()["paused"].as_bool(), line()["paused_ms"].as_u64()), (Some(false), None));
@@ -106,17 +103,17 @@ fn client_above_its_rate_is_logged_once() {
         client.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         client.read_exact(&mut [0; 51 * 3]).expect("all are answered");
         let line = line();
-        assert!(line["paused"] == true && line["paused_ms"].as_u64() >= Some(900), "{runtime}: {line}");
+        assert!(line["paused"] == true && line["paused_ms"].as_u64() >= Some(900), "{line}");
         let pauses = postern.metric(r#"postern_rate_pauses_total{scope="messages"}"#).expect("a sample");
-        assert!((1.0..=50.0).contains(&pauses), "{runtime}: {pauses}");
+        assert!((1.0..=50.0).contains(&pauses), "{pauses}");
         let kept = postern.wait_for("Client of John Doe (123) keeps its rate again");
-        assert!(kept.contains(&format!("pauses: {pauses}")), "{runtime}: {kept}");
+        assert!(kept.contains(&format!("pauses: {pauses}")), "{kept}");
         let exceeded: Vec<String> =
             postern.log().into_iter().filter(|line| line.contains("exceeds its rate")).collect();
         assert!(
             matches!(&exceeded[..], [line] if line.contains(" WARN ") && line.contains("POSTERN_MESSAGE_RATE")
                 && line.contains("per_second: 50")),
-            "{runtime}: {exceeded:?}"
+            "{exceeded:?}"
         );
     }
 }
@@ -124,9 +121,8 @@ fn client_above_its_rate_is_logged_once() {
 /// The user may have one connection, and reconnects at once.
 #[test]
 fn paused_client_that_leaves_is_removed_at_once() {
-    for runtime in Runtime::BOTH {
-        let settings = [("POSTERN_MESSAGE_RATE", "10"), ("POSTERN_MAX_CONNECTIONS_PER_USER", "1")];
-        let postern = Postern::start_with_control(runtime, &settings);
+    let settings = [("POSTERN_MESSAGE_RATE", "10"), ("POSTERN_MAX_CONNECTIONS_PER_USER", "1")];
+    for postern in Postern::both_with_control(&settings) {
         for how in ["FIN", "RST", "Close and FIN"] {
             let mut client = postern.open_stream();
             client.write_all(&frames::client(BINARY, &[0]).repeat(5000)).expect("it is taken");
@@ -150,7 +146,7 @@ fn paused_client_that_leaves_is_removed_at_once() {
             drop(client);
             let begun = Instant::now();
             wait_until("the connection is removed", || postern.metric("postern_connections") == Some(0.0));
-            assert!(begun.elapsed() < 3 * SECOND, "{runtime}: {:?} after {how}", begun.elapsed());
+            assert!(begun.elapsed() < 3 * SECOND, "{:?} after {how}", begun.elapsed());
         }
     }
 }

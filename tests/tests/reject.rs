@@ -70,22 +70,20 @@ fn async_tungstenite_gets_a_close_with_the_reason() {
 #[test]
 fn node_client_with_a_subprotocol_gets_a_close_with_the_reason() {
     let package = provision::node_ws().expect("the Node client");
-    for runtime in Runtime::BOTH {
-        let postern = Postern::start(runtime, &[CLOSE]);
+    for postern in Postern::both(&[CLOSE]) {
         let mut node = Command::new("node");
         node.arg(workspace::path("tests/tests/peers/refused.cjs"));
         node.args([format!("ws://{}/ws", postern.address()), "{}".to_owned()]);
         let mut node = Process::spawn("node", node.env("NODE_PATH", &package)).expect("the client starts");
         node.wait(Duration::from_secs(20)).expect("the visit ends");
-        assert_eq!(node.lines(), ["4401 identity_missing"], "{runtime}");
-        assert_eq!(postern.count("a.b.c"), 0, "{runtime}");
+        assert_eq!(node.lines(), ["4401 identity_missing"]);
+        assert_eq!(postern.count("a.b.c"), 0);
     }
 }
 
 #[test]
 fn other_refusals_have_a_status() {
-    for runtime in Runtime::BOTH {
-        let postern = Postern::start(runtime, &[CLOSE, ("LOG_LEVEL", "debug")]);
+    for postern in Postern::both(&[CLOSE, ("LOG_LEVEL", "debug")]) {
         let to = || postern.handshake();
         for (handshake, status) in [
             (to().without("Upgrade"), 400),
@@ -94,7 +92,7 @@ fn other_refusals_have_a_status() {
             (to().as_john().target("/other"), 404),
             (to().instead("Sec-WebSocket-Version", "8"), 426),
         ] {
-            assert_eq!(handshake.refused().status, status, "{runtime}");
+            assert_eq!(handshake.refused().status, status);
         }
         to().as_john().open().close();
     }
@@ -122,11 +120,10 @@ fn gateways_pass_on_the_close() {
 
 #[test]
 fn client_that_does_not_answer_the_close_is_dropped() {
-    for runtime in Runtime::BOTH {
-        let mut postern = Postern::start(runtime, &[CLOSE, ("POSTERN_CLOSE_TIMEOUT", "200ms")]);
+    for mut postern in Postern::both(&[CLOSE, ("POSTERN_CLOSE_TIMEOUT", "200ms")]) {
         // The client does not end its side, and the time-out of its socket is ten seconds.
         rest(&mut postern.handshake().open().into_stream());
         assert!(postern.terminate().success());
-        assert_eq!(postern.count("refused - 4401"), 1, "{runtime}");
+        assert_eq!(postern.count("refused - 4401"), 1);
     }
 }

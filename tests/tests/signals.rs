@@ -38,8 +38,7 @@ fn assert_ends_well(postern: &mut Postern) {
 
 #[test]
 fn signals_without_a_meaning_close_no_connection() {
-    for runtime in Runtime::BOTH {
-        let mut postern = Postern::start(runtime, &[("LOG_LEVEL", "debug")]);
+    for mut postern in Postern::both(&[("LOG_LEVEL", "debug")]) {
         let mut clients: Vec<Open> = (0..3).map(|_| postern.open()).collect();
         for (signal, name) in [
             (Signal::HUP, "SIGHUP"),
@@ -72,7 +71,7 @@ fn signals_without_a_meaning_close_no_connection() {
         }
         postern.open().close();
         postern.process.signal(Signal::TERM).expect("a signal");
-        assert!(clients.iter_mut().all(|client| client.close_code() == 1012), "{runtime}");
+        assert!(clients.iter_mut().all(|client| client.close_code() == 1012));
         assert_ends_well(&mut postern);
     }
 }
@@ -103,29 +102,27 @@ fn signal_that_is_sent_twice_is_one_request() {
 
 #[test]
 fn first_signal_does_not_end_a_drain_of_an_operator() {
-    for runtime in Runtime::BOTH {
-        let settings = [("POSTERN_DRAIN_GRACE", "1s"), ("POSTERN_DRAIN_SPREAD", "0")];
-        let mut postern = Postern::start_with_control(runtime, &settings);
+    let settings = [("POSTERN_DRAIN_GRACE", "1s"), ("POSTERN_DRAIN_SPREAD", "0")];
+    for mut postern in Postern::both_with_control(&settings) {
         let mut client = postern.open();
         postern.post("/api/drain", &json!({}));
         postern.wait_for("draining");
         postern.process.signal(Signal::TERM).expect("a signal");
-        assert_eq!(client.close_code(), 1012, "{runtime}");
+        assert_eq!(client.close_code(), 1012);
         assert_ends_well(&mut postern);
     }
 }
 
 #[test]
 fn sigint_during_a_drain_closes_all_connections_at_once() {
-    for runtime in Runtime::BOTH {
-        let mut postern = Postern::start(runtime, &[("POSTERN_DRAIN_SPREAD", "1h")]);
+    for mut postern in Postern::both(&[("POSTERN_DRAIN_SPREAD", "1h")]) {
         let mut clients: Vec<Open> = (0..5).map(|_| postern.open()).collect();
         postern.process.signal(Signal::TERM).expect("a signal");
         postern.wait_for("stopping");
         thread::sleep(LATER);
         postern.process.signal(Signal::INT).expect("a signal");
         for client in &mut clients {
-            assert!([1001, 1012].contains(&client.close_code()), "{runtime}");
+            assert!([1001, 1012].contains(&client.close_code()));
         }
         assert_ends_well(&mut postern);
     }

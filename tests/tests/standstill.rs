@@ -181,8 +181,7 @@ fn users_that_leave_while_the_log_is_not_read_are_removed() {
 
 #[test]
 fn clients_that_answer_pings_stay_connected_while_the_process_is_stopped() {
-    for runtime in Runtime::BOTH {
-        let mut postern = Postern::start(runtime, &HEARTBEAT);
+    for mut postern in Postern::both(&HEARTBEAT) {
         let clients = (0..100).map(|_| postern.open_stream()).collect();
         let answering = Answering::start(clients, Duration::from_millis(400));
         thread::sleep(Duration::from_secs(2));
@@ -191,15 +190,14 @@ fn clients_that_answer_pings_stay_connected_while_the_process_is_stopped() {
         postern.process.signal(Signal::CONT).expect("it is there");
         thread::sleep(STANDSTILL);
         let (mut clients, closed) = answering.stop();
-        assert_eq!(closed, 0, "{runtime}: closed although they answered");
+        assert_eq!(closed, 0, "closed although they answered");
         clients.iter_mut().for_each(check_echo);
     }
 }
 
 #[test]
 fn requests_that_arrive_while_the_process_is_stopped_are_answered() {
-    for runtime in Runtime::BOTH {
-        let mut postern = Postern::start(runtime, &[("POSTERN_HANDSHAKE_TIMEOUT", "1s")]);
+    for mut postern in Postern::both(&[("POSTERN_HANDSHAKE_TIMEOUT", "1s")]) {
         let address = postern.address();
         let connect = || TcpStream::connect(address).expect("the port is open");
         let mut clients: Vec<TcpStream> = (0..50).map(|_| connect()).collect();
@@ -214,7 +212,7 @@ fn requests_that_arrive_while_the_process_is_stopped_are_answered() {
         postern.process.signal(Signal::CONT).expect("it is there");
         for client in &mut clients {
             client.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-            assert_eq!(receive(client, 12), b"HTTP/1.1 101", "{runtime}");
+            assert_eq!(receive(client, 12), b"HTTP/1.1 101");
         }
     }
 }
@@ -222,14 +220,13 @@ fn requests_that_arrive_while_the_process_is_stopped_are_answered() {
 /// The only connection of a user is in its closing handshake when the next one is opened.
 #[test]
 fn closing_connection_does_not_count_for_its_user() {
-    for runtime in Runtime::BOTH {
-        let postern = Postern::start(runtime, &[("POSTERN_MAX_CONNECTIONS_PER_USER", "1")]);
+    for postern in Postern::both(&[("POSTERN_MAX_CONNECTIONS_PER_USER", "1")]) {
         let mut before = postern.open_stream();
         for _ in 0..3 {
             assert!(matches!(postern.john().send(), Ok(Outcome::Refused(_))));
             // A frame with reserved bits. The answer is a Close, and the socket stays for a second.
             before.write_all(&[0xf1, 0x80, 0, 0, 0, 0]).expect("it is taken");
-            assert_eq!(receive(&mut before, 2)[0], CLOSE, "{runtime}");
+            assert_eq!(receive(&mut before, 2)[0], CLOSE);
             let next = postern.open_stream();
             drop(std::mem::replace(&mut before, next));
         }

@@ -32,23 +32,22 @@ fn answered(open: &Open) -> String {
 
 #[test]
 fn offer_is_answered_or_marked_in_the_log() {
-    for runtime in Runtime::BOTH {
-        let postern = Postern::start(runtime, &[OURS, ("LOG_LEVEL", "trace")]);
+    for postern in Postern::both(&[OURS, ("LOG_LEVEL", "trace")]) {
         for (index, (offers, answer)) in OFFERS.iter().enumerate() {
             let user = format!("u-{index}");
             let handshake = postern.handshake().header("User-ID", &user).subprotocols(offers);
             let mut open = handshake.open();
-            assert_eq!(answered(&open), *answer, "{runtime}: {offers:?}");
+            assert_eq!(answered(&open), *answer, "{offers:?}");
             open.echo("hello");
             let line = postern.wait_for(&format!(" - ID: {user},"));
             let is_marked = line.contains("subprotocol_unanswered: true");
-            assert_eq!(is_marked, answer.is_empty(), "{runtime}: {line}");
+            assert_eq!(is_marked, answer.is_empty(), "{line}");
             open.close();
         }
         postern.handshake().header("User-ID", "without").open().close();
         let line = postern.wait_for(" - ID: without,");
-        assert!(!line.contains("subprotocol"), "{runtime}: {line}");
-        assert_eq!(postern.count("s3cret-token"), 0, "{runtime}");
+        assert!(!line.contains("subprotocol"), "{line}");
+        assert_eq!(postern.count("s3cret-token"), 0);
     }
 }
 

@@ -39,8 +39,7 @@ fn all(stream: &mut TcpStream) -> Vec<u8> {
 /// RFC 9110 §15.5.9. Each byte of a slow head postponed the deadline, or there was none (Traefik CVE-2026-26999, H11).
 #[test]
 fn slow_heads_end_at_their_deadline_and_do_not_delay_others() {
-    for runtime in Runtime::BOTH {
-        let postern = Postern::start(runtime, &[("POSTERN_HANDSHAKE_TIMEOUT", "1s")]);
+    for postern in Postern::both(&[("POSTERN_HANDSHAKE_TIMEOUT", "1s")]) {
         let mut good = postern.open_stream();
         let started = Instant::now();
         let mut slow: Vec<TcpStream> =
@@ -54,11 +53,11 @@ fn slow_heads_end_at_their_deadline_and_do_not_delay_others() {
         }
         for stream in &mut slow {
             let answer = all(stream);
-            assert!(answer.starts_with(b"HTTP/1.1 408 "), "{runtime}: {}", answer.escape_ascii());
+            assert!(answer.starts_with(b"HTTP/1.1 408 "), "{}", answer.escape_ascii());
         }
         // All were opened at nearly the same time, and each has a second from then on.
         let took = started.elapsed();
-        assert!(took > Duration::from_millis(900) && took < Duration::from_secs(4), "{runtime}: {took:?}");
+        assert!(took > Duration::from_millis(900) && took < Duration::from_secs(4), "{took:?}");
         echo(&mut good, "still here");
     }
 }
@@ -66,8 +65,7 @@ fn slow_heads_end_at_their_deadline_and_do_not_delay_others() {
 /// tungstenite CVE-2023-43669 (H1): a head of 16 KiB in single bytes cost as much as one of a gigabyte.
 #[test]
 fn long_head_in_single_bytes_is_answered() {
-    for runtime in Runtime::BOTH {
-        let postern = Postern::start(runtime, &[]);
+    for postern in Postern::both(&[]) {
         let request = postern.john().header("Cookie", &"x".repeat(15_900)).bytes();
         assert!(request.len() > 16_000 && request.len() <= 16 * 1024, "{}", request.len());
         let mut stream = TcpStream::connect(postern.address()).expect("a connection");
@@ -75,15 +73,14 @@ fn long_head_in_single_bytes_is_answered() {
         request.iter().for_each(|byte| stream.write_all(&[*byte]).expect("a byte is taken"));
         let mut answer = [0; 13];
         stream.read_exact(&mut answer).expect("an answer");
-        assert_eq!(&answer, b"HTTP/1.1 101 ", "{runtime}");
+        assert_eq!(&answer, b"HTTP/1.1 101 ");
     }
 }
 
 /// engine.io CVE-2022-41940, Undertow CVE-2017-2670 (H12): an unexpected reset.
 #[test]
 fn reset_after_any_byte_ends_only_its_connection() {
-    for runtime in Runtime::BOTH {
-        let postern = Postern::start(runtime, &[]);
+    for postern in Postern::both(&[]) {
         let mut other = postern.open_stream();
         let request = postern.john().bytes();
         let frames = [
@@ -105,8 +102,7 @@ fn reset_after_any_byte_ends_only_its_connection() {
 /// rust-websocket CVE-2022-35922 (F2): memory for a length that was only announced.
 #[test]
 fn announced_lengths_use_no_memory() {
-    for runtime in Runtime::BOTH {
-        let postern = Postern::start(runtime, &[]);
+    for postern in Postern::both(&[]) {
         const MANY: usize = 1000;
         let mut clients: Vec<TcpStream> = (0..MANY).map(|_| postern.open_stream()).collect();
         for client in &mut clients {
@@ -120,15 +116,14 @@ fn announced_lengths_use_no_memory() {
         let mut last = postern.open_stream();
         echo(&mut last, "all of them have been read before this");
         let each = resident(&postern).saturating_sub(before) / MANY;
-        assert!(each < 1024, "{runtime}: {each} bytes for each");
+        assert!(each < 1024, "{each} bytes for each");
     }
 }
 
 /// ws 8.23.0, curl CVE-2026-11586 (F7): pongs accumulated for a client that did not read. Undertow CVE-2021-3690 (F8).
 #[test]
 fn pings_and_pongs_of_a_client_that_does_not_read_use_no_memory() {
-    for runtime in Runtime::BOTH {
-        let postern = Postern::start(runtime, &[("POSTERN_CONTROL_RATE", "0")]);
+    for postern in Postern::both(&[("POSTERN_CONTROL_RATE", "0")]) {
         let mut other = postern.open_stream();
         echo(&mut other, "before");
         let before = resident(&postern);
@@ -141,12 +136,12 @@ fn pings_and_pongs_of_a_client_that_does_not_read_use_no_memory() {
                 Ok(()) => {}
                 // The server may stop reading while the client does not read its answers.
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => break,
-                Err(error) => panic!("{runtime}: {error}"),
+                Err(error) => panic!("{error}"),
             }
         }
         echo(&mut other, "after");
         let growth = resident(&postern).saturating_sub(before);
-        assert!(growth < 2 * 1024 * 1024, "{runtime}: {growth} bytes");
+        assert!(growth < 2 * 1024 * 1024, "{growth} bytes");
     }
 }
 
@@ -158,8 +153,7 @@ fn compression_bomb_is_1009_and_uses_the_memory_of_one_message() {
     deflate.compress_vec(&vec![0; 16 << 20], &mut bomb, FlushCompress::Sync).expect("it compresses");
     bomb.truncate(bomb.len() - 4);
     assert!(bomb.len() < 20_000, "{}", bomb.len());
-    for runtime in Runtime::BOTH {
-        let postern = Postern::start(runtime, &[("POSTERN_COMPRESSION", "on")]);
+    for postern in Postern::both(&[("POSTERN_COMPRESSION", "on")]) {
         let compressed =
             || postern.john().header("Sec-WebSocket-Extensions", "permessage-deflate").open().into_stream();
         let mut other = compressed();
@@ -171,16 +165,12 @@ fn compression_bomb_is_1009_and_uses_the_memory_of_one_message() {
         }
         for client in &mut clients {
             let received = all(client);
-            assert_eq!(
-                received.get(..4),
-                Some(&[0x88, received.len() as u8 - 2, 0x03, 0xf1][..]),
-                "{runtime}"
-            );
+            assert_eq!(received.get(..4), Some(&[0x88, received.len() as u8 - 2, 0x03, 0xf1][..]));
             let _ = client.shutdown(Shutdown::Both);
         }
         echo(&mut other, "after");
         let growth = resident(&postern).saturating_sub(before);
-        assert!(growth < 4 * 1024 * 1024, "{runtime}: {growth} bytes");
+        assert!(growth < 4 * 1024 * 1024, "{growth} bytes");
     }
 }
 
@@ -221,8 +211,7 @@ fn busy_client_does_not_delay_others() {
 /// the next one.
 #[test]
 fn bytes_after_the_end_of_a_connection_do_not_reach_the_next() {
-    for runtime in Runtime::BOTH {
-        let postern = Postern::start(runtime, &[]);
+    for postern in Postern::both(&[]) {
         let john = postern.john();
         thread::scope(|scope| {
             for _ in 0..24 {

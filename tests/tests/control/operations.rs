@@ -10,23 +10,22 @@ use tungstenite::Message;
 
 #[test]
 fn probes_report_liveness_and_readiness() {
-    for runtime in Runtime::BOTH {
-        let mut postern = Postern::start_with_control(runtime, &[("POSTERN_CLOSE_TIMEOUT", "60s")]);
+    for mut postern in Postern::both_with_control(&[("POSTERN_CLOSE_TIMEOUT", "60s")]) {
         let live = json!({ "status": "live" });
         let ready = json!({ "status": "ready" });
         for (path, expected) in [("/livez", &live), ("/readyz", &ready)] {
             // Without a key: probes have none.
             let response = postern.get(path);
-            assert_eq!((response.status, &response.json()), (200, expected), "{runtime}");
+            assert_eq!((response.status, &response.json()), (200, expected));
             assert_eq!(response.header("content-type"), "application/json");
             assert_eq!(response.header("cache-control"), "no-store");
         }
         let _deaf = connect(&postern, "1", None);
         postern.process.signal(Signal::TERM).expect("a signal");
         let draining = json!({ "status": "not_ready", "reasons": ["draining"] });
-        assert_eq!(wait_for(&postern, "/readyz", &draining).status, 503, "{runtime}");
-        assert_eq!((postern.get("/livez").status, postern.get("/livez").json()), (200, live), "{runtime}");
-        assert_eq!(postern.get("/api/info").json()["draining"], true, "{runtime}");
+        assert_eq!(wait_for(&postern, "/readyz", &draining).status, 503);
+        assert_eq!((postern.get("/livez").status, postern.get("/livez").json()), (200, live));
+        assert_eq!(postern.get("/api/info").json()["draining"], true);
     }
 }
 
@@ -88,8 +87,7 @@ fn info_describes_the_process() {
 
 #[test]
 fn connections_are_listed_with_their_traffic() {
-    for runtime in Runtime::BOTH {
-        let postern = Postern::start_with_control(runtime, &[]);
+    for postern in Postern::both_with_control(&[]) {
         let mut first = connect(&postern, "a@b.example", Some("s-1"));
         let mut clients = vec![connect(&postern, "2", None)];
         clients.extend((0..3).map(|_| connect(&postern, "2", None)));
@@ -97,9 +95,9 @@ fn connections_are_listed_with_their_traffic() {
         first.echo(vec![1_u8, 2, 3]);
 
         let all = listed(&postern, "");
-        assert_eq!(all.len(), 5, "{runtime}: {all:?}");
+        assert_eq!(all.len(), 5, "{all:?}");
         let id = |connection: &Value| connection["connection"].as_u64().expect("a number");
-        assert!(all.is_sorted_by_key(id), "{runtime}: {all:?}");
+        assert!(all.is_sorted_by_key(id), "{all:?}");
         let line = &all[0];
         let peer = first.socket.get_ref().local_addr().expect("an address").to_string();
         for (name, expected) in [
@@ -113,7 +111,7 @@ fn connections_are_listed_with_their_traffic() {
             ("bytes_sent", json!(8)),
             ("send_queue_bytes", json!(0)),
         ] {
-            assert_eq!(line[name], expected, "{runtime}: {name} in {line}");
+            assert_eq!(line[name], expected, "{name} in {line}");
         }
         assert!(line["opened_at"].as_str().is_some_and(|time| time.ends_with('Z')), "{line}");
         assert!(!line.to_string().contains("email"), "{line}");
@@ -131,15 +129,15 @@ fn connections_are_listed_with_their_traffic() {
             (&format!("?user=2&after={}", id(&all[3])), vec![id(&all[4])]),
         ] {
             let found: Vec<u64> = listed(&postern, query).iter().map(id).collect();
-            assert_eq!(found, expected, "{runtime}: {query}");
+            assert_eq!(found, expected, "{query}");
         }
         let next = |query: &str| postern.get(&format!("/api/connections{query}")).json()["next"].clone();
-        assert_eq!(next("?limit=2"), json!(id(&all[1])), "{runtime}");
-        assert_eq!(next("?limit=5"), Value::Null, "{runtime}");
+        assert_eq!(next("?limit=2"), json!(id(&all[1])));
+        assert_eq!(next("?limit=5"), Value::Null);
 
         first.close();
         postern.wait_for("closed for user - (a@b.example)");
-        assert_eq!(listed(&postern, "?session=s-1").len(), 0, "{runtime}");
+        assert_eq!(listed(&postern, "?session=s-1").len(), 0);
     }
 }
 
@@ -199,8 +197,7 @@ fn info_has_the_settings_without_secrets() {
 
 #[test]
 fn disconnect_closes_with_its_code_and_reason() {
-    for runtime in Runtime::BOTH {
-        let postern = Postern::start_with_control(runtime, &[]);
+    for postern in Postern::both_with_control(&[]) {
         let mut of_user = [connect(&postern, "1", None), connect(&postern, "1", None)];
         let mut of_session = connect(&postern, "2", Some("s-1"));
         let mut of_number = connect(&postern, "3", None);
@@ -209,19 +206,19 @@ fn disconnect_closes_with_its_code_and_reason() {
         let number = listed(&postern, "?user=3")[0]["connection"].clone();
 
         let response = postern.post("/api/disconnect", &json!({ "user": "1" }));
-        assert_eq!((response.status, response.json()), (200, json!({ "disconnected": 2 })), "{runtime}");
+        assert_eq!((response.status, response.json()), (200, json!({ "disconnected": 2 })));
         for client in &mut of_user {
-            assert_eq!(client.closed(), (4403, "disconnected".to_owned()), "{runtime}");
+            assert_eq!(client.closed(), (4403, "disconnected".to_owned()));
         }
         let body = json!({ "session": "s-1", "code": 1008, "reason": "policy é" });
-        assert_eq!(postern.post("/api/disconnect", &body).json(), json!({ "disconnected": 1 }), "{runtime}");
-        assert_eq!(of_session.closed(), (1008, "policy é".to_owned()), "{runtime}");
+        assert_eq!(postern.post("/api/disconnect", &body).json(), json!({ "disconnected": 1 }));
+        assert_eq!(of_session.closed(), (1008, "policy é".to_owned()));
         let body = json!({ "connection": number, "code": 4999, "reason": "" });
-        assert_eq!(postern.post("/api/disconnect", &body).json(), json!({ "disconnected": 1 }), "{runtime}");
-        assert_eq!(of_number.closed(), (4999, String::new()), "{runtime}");
+        assert_eq!(postern.post("/api/disconnect", &body).json(), json!({ "disconnected": 1 }));
+        assert_eq!(of_number.closed(), (4999, String::new()));
         for body in [json!({ "user": "5" }), json!({ "session": "1" }), json!({ "connection": 999_999 })] {
             let response = postern.post("/api/disconnect", &body);
-            assert_eq!((response.status, response.json()), (200, json!({ "disconnected": 0 })), "{runtime}");
+            assert_eq!((response.status, response.json()), (200, json!({ "disconnected": 0 })));
         }
         bystander.echo("still here");
         postern.wait_for("code: 4403, side: server, reason: disconnected");
@@ -232,31 +229,30 @@ fn disconnect_closes_with_its_code_and_reason() {
 
 #[test]
 fn message_is_sent_to_the_selected_connections() {
-    for runtime in Runtime::BOTH {
-        let postern = Postern::start_with_control(runtime, &[("POSTERN_MAX_MESSAGE", "100000")]);
+    for postern in Postern::both_with_control(&[("POSTERN_MAX_MESSAGE", "100000")]) {
         let mut of_user = [connect(&postern, "1", None), connect(&postern, "1", Some("s-1"))];
         let mut bystander = connect(&postern, "2", None);
         let response = postern.post("/api/send", &json!({ "user": "1", "text": "to both, é" }));
-        assert_eq!((response.status, response.json()), (200, json!({ "sent": 2 })), "{runtime}");
+        assert_eq!((response.status, response.json()), (200, json!({ "sent": 2 })));
         for client in &mut of_user {
-            assert_eq!(client.receive(), Message::text("to both, é"), "{runtime}");
+            assert_eq!(client.receive(), Message::text("to both, é"));
         }
         let body = json!({ "session": "s-1", "binary": "AAH+/w==" });
-        assert_eq!(postern.post("/api/send", &body).json(), json!({ "sent": 1 }), "{runtime}");
-        assert_eq!(of_user[1].receive(), Message::binary(vec![0, 1, 0xfe, 0xff]), "{runtime}");
+        assert_eq!(postern.post("/api/send", &body).json(), json!({ "sent": 1 }));
+        assert_eq!(of_user[1].receive(), Message::binary(vec![0, 1, 0xfe, 0xff]));
 
         // As long as a message may be, each character escaped; one more is one too many.
         let number = listed(&postern, "?user=2")[0]["connection"].clone();
         let long = "\"".repeat(100_000);
         let body = json!({ "connection": number, "text": long });
-        assert_eq!(postern.post("/api/send", &body).json(), json!({ "sent": 1 }), "{runtime}");
-        assert_eq!(bystander.receive(), Message::text(long.clone()), "{runtime}");
+        assert_eq!(postern.post("/api/send", &body).json(), json!({ "sent": 1 }));
+        assert_eq!(bystander.receive(), Message::text(long.clone()));
         let response = postern.post("/api/send", &json!({ "user": "1", "text": format!("{long}x") }));
-        assert_eq!(response.status, 413, "{runtime}");
-        assert_eq!(response.json()["error"]["code"], "message_too_large", "{runtime}");
+        assert_eq!(response.status, 413);
+        assert_eq!(response.json()["error"]["code"], "message_too_large");
 
         let missing = postern.post("/api/send", &json!({ "user": "3", "text": "hello?" }));
-        assert_eq!((missing.status, missing.json()), (200, json!({ "sent": 0 })), "{runtime}");
+        assert_eq!((missing.status, missing.json()), (200, json!({ "sent": 0 })));
         // Each message was received by its recipients only.
         bystander.echo("alone");
         of_user[0].echo("alone");
@@ -265,10 +261,9 @@ fn message_is_sent_to_the_selected_connections() {
 
 #[test]
 fn slow_recipient_is_closed_with_4413_and_does_not_delay_others() {
-    for runtime in Runtime::BOTH {
-        let settings =
-            [("POSTERN_MAX_BACKLOG", "64KiB"), ("POSTERN_WRITE_TIMEOUT", "0"), ("POSTERN_WORKERS", "1")];
-        let postern = Postern::start_with_control(runtime, &settings);
+    let settings =
+        [("POSTERN_MAX_BACKLOG", "64KiB"), ("POSTERN_WRITE_TIMEOUT", "0"), ("POSTERN_WORKERS", "1")];
+    for postern in Postern::both_with_control(&settings) {
         let mut slow = connect(&postern, "1", None);
         let mut other = connect(&postern, "2", None);
         let body = json!({ "user": "1", "text": "x".repeat(60_000) });
@@ -276,21 +271,18 @@ fn slow_recipient_is_closed_with_4413_and_does_not_delay_others() {
         let mut sent = 0;
         while postern.post("/api/send", &body).json() == json!({ "sent": 1 }) {
             sent += 1;
-            assert!(sent < 1_000, "{runtime}: sockets take 60 MB");
+            assert!(sent < 1_000, "sockets take 60 MB");
             other.echo("quick");
         }
-        assert_eq!(listed(&postern, "?user=1")[0]["closing"], true, "{runtime}");
+        assert_eq!(listed(&postern, "?user=1")[0]["closing"], true);
         // It receives all messages before the Close.
         for _ in 0..sent {
             let message = slow.receive();
-            assert!(
-                matches!(&message, Message::Text(text) if text.len() == 60_000),
-                "{runtime}: {message:?}"
-            );
+            assert!(matches!(&message, Message::Text(text) if text.len() == 60_000), "{message:?}");
         }
-        assert_eq!(slow.closed(), (4413, "slow consumer".to_owned()), "{runtime}");
+        assert_eq!(slow.closed(), (4413, "slow consumer".to_owned()));
         postern.wait_for("code: 4413, side: server, reason: slow consumer");
-        assert_eq!(postern.metric("postern_slow_consumer_closes_total"), Some(1.0), "{runtime}");
+        assert_eq!(postern.metric("postern_slow_consumer_closes_total"), Some(1.0));
         other.echo("still here");
     }
 }

@@ -46,12 +46,11 @@ fn refusal_has_its_status_code_and_message() {
         ("GET", "/api/connections?limit=0", &[KEY], "", 400, "query", None),
         ("GET", "/api/connections?user=1&session=2", &[KEY], "", 400, "query", None),
     ];
-    for runtime in Runtime::BOTH {
-        let postern = Postern::start_with_control(runtime, &[]);
+    for postern in Postern::both_with_control(&[]) {
         for (method, target, headers, body, status, code, allow) in refused {
             let response = http::request(postern.control(), method, target, headers, body.as_bytes())
-                .unwrap_or_else(|failure| panic!("{runtime}: {method} {target}: {failure}"));
-            let what = format!("{runtime}: {method} {target} {headers:?} {body}: {response}");
+                .unwrap_or_else(|failure| panic!("{method} {target}: {failure}"));
+            let what = format!("{method} {target} {headers:?} {body}: {response}");
             assert_eq!(response.status, *status, "{what}");
             assert_eq!(response.header("content-type"), "application/json", "{what}");
             let error = &response.json()["error"];
@@ -62,7 +61,7 @@ fn refusal_has_its_status_code_and_message() {
             assert_eq!(response.headers.contains_key("www-authenticate"), *status == 401, "{what}");
             assert!(!response.text().contains(API_KEY), "{what}");
         }
-        assert!(!postern.log().join("\n").contains(API_KEY), "{runtime}");
+        assert!(!postern.log().join("\n").contains(API_KEY));
     }
 }
 
@@ -95,8 +94,7 @@ fn api_requires_one_of_its_keys() {
 
 #[test]
 fn body_that_is_too_large_is_refused_before_it_is_read() {
-    for runtime in Runtime::BOTH {
-        let postern = Postern::start_with_control(runtime, &[]);
+    for postern in Postern::both_with_control(&[]) {
         let head = format!(
             "POST /api/send HTTP/1.1\r\nHost: x\r\nX-API-Key: {API_KEY}\r\nContent-Type: application/json\r\n"
         );
@@ -104,7 +102,7 @@ fn body_that_is_too_large_is_refused_before_it_is_read() {
         announced.send(format!("{head}Content-Length: 999999999\r\n\r\n").as_bytes()).expect("it is taken");
         let response = announced.response().expect("an answer");
         assert_eq!((response.status, &response.json()["error"]["code"]), (413, &json!("body_too_large")));
-        assert!(announced.is_closed(), "{runtime}");
+        assert!(announced.is_closed());
 
         let mut chunked = Connection::open(postern.control()).expect("a connection");
         chunked.send(format!("{head}Transfer-Encoding: chunked\r\n\r\n").as_bytes()).expect("it is taken");
@@ -114,14 +112,13 @@ fn body_that_is_too_large_is_refused_before_it_is_read() {
             let _ = chunked.send(chunk.as_bytes());
         }
         let response = chunked.response().expect("an answer");
-        assert_eq!(response.status, 413, "{runtime}: {response}");
+        assert_eq!(response.status, 413, "{response}");
     }
 }
 
 #[test]
 fn slow_clients_of_the_control_port_do_not_delay_others() {
-    for runtime in Runtime::BOTH {
-        let postern = Postern::start_with_control(runtime, &[]);
+    for postern in Postern::both_with_control(&[]) {
         let mut client = connect(&postern, "1", None);
         // Twice the limit of connections, half of them with an unfinished request.
         let idle: Vec<_> = (0..128)
@@ -135,33 +132,32 @@ fn slow_clients_of_the_control_port_do_not_delay_others() {
             .collect();
         let begun = Instant::now();
         for _ in 0..20 {
-            assert_eq!(postern.get("/livez").status, 200, "{runtime}");
-            assert_eq!(postern.get("/metrics").status, 200, "{runtime}");
+            assert_eq!(postern.get("/livez").status, 200);
+            assert_eq!(postern.get("/metrics").status, 200);
             client.echo("quick");
         }
-        assert!(begun.elapsed() < Duration::from_secs(4), "{runtime}: {:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
         // Those who say nothing are gone after five seconds.
         for mut stream in idle {
             stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket takes a time limit");
             let mut answer = Vec::new();
             // The end, or a reset of an unfinished request.
             let _ = stream.read_to_end(&mut answer);
-            assert!(!answer.starts_with(b"HTTP/1.1 200"), "{runtime}");
+            assert!(!answer.starts_with(b"HTTP/1.1 200"));
         }
         let waited = begun.elapsed();
-        assert!(waited < Duration::from_secs(12), "{runtime}: {waited:?}");
+        assert!(waited < Duration::from_secs(12), "{waited:?}");
         client.echo("still here");
     }
 }
 
 #[test]
 fn connection_carries_several_requests_and_head_has_no_body() {
-    for runtime in Runtime::BOTH {
-        let postern = Postern::start_with_control(runtime, &[]);
+    for postern in Postern::both_with_control(&[]) {
         let mut connection = Connection::open(postern.control()).expect("a connection");
         for _ in 0..3 {
             connection.send(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").expect("it is taken");
-            assert_eq!(connection.response().expect("an answer").status, 200, "{runtime}");
+            assert_eq!(connection.response().expect("an answer").status, 200);
         }
         let mut stream = TcpStream::connect(postern.control()).expect("a connection");
         stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket takes a time limit");
@@ -170,10 +166,7 @@ fn connection_carries_several_requests_and_head_has_no_body() {
             .expect("it is taken");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("an answer");
-        assert!(
-            answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\n"),
-            "{runtime}: {answer}"
-        );
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\n"), "{answer}");
     }
 }
 
@@ -231,13 +224,12 @@ fn healthcheck_prints_one_line_and_exits_with_0_or_1() {
 /// preflight request.
 #[test]
 fn page_of_another_site_cannot_change_anything() {
-    for runtime in Runtime::BOTH {
-        let postern = Postern::start_with_control(runtime, &[]);
+    for postern in Postern::both_with_control(&[]) {
         let control: SocketAddr = postern.control();
         let preflight = [("Origin", "https://evil.example"), ("Access-Control-Request-Method", "POST")];
         let response = http::request(control, "OPTIONS", "/api/send", &preflight, b"").expect("an answer");
-        assert_eq!(response.status, 401, "{runtime}: {response}");
+        assert_eq!(response.status, 401, "{response}");
         let is_cors = |name: &str| name.starts_with("access-control-");
-        assert!(!response.headers.keys().any(|name| is_cors(name.as_str())), "{runtime}: {response}");
+        assert!(!response.headers.keys().any(|name| is_cors(name.as_str())), "{response}");
     }
 }
