@@ -211,7 +211,7 @@ fn process_continues_to_serve_if_its_successor_fails() {
                 let dotenv = succession.postern.folder().join(".env");
                 let mut open = Handshake::to(to).as_john().open();
                 let mut check_serves = |why: &str| {
-                    succession.postern.wait_for(&format!("so this process serves on: {why}"));
+                    succession.postern.wait_for(&format!("so this process continues to serve: {why}"));
                     open.echo("an earlier connection");
                     Handshake::to(to).as_john().open().echo("a new connection");
                 };
