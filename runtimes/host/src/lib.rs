@@ -20,7 +20,7 @@
 //! * [`control`] is the port for health checks, metrics and operators; [`healthcheck`] is its client.
 //!
 //! A build for a small host leaves optional features out (`Cargo.toml` lists them). Each of them has a stub module,
-//! `disabled.rs`, with the same API; `settings/features.rs` says which values its settings may have then.
+//! `disabled.rs`, with the same API; `settings/feature.rs` says which values its settings may have then.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]

@@ -5,8 +5,26 @@
 
 use std::fmt::{self, Write};
 
-use super::line::EscapedText;
 use crate::escape::{Text, escape_chars, is_harmful, is_suspect, prefix_without};
+
+/// Writes text that is already escaped.
+pub(super) struct EscapedText<'a>(pub(super) &'a mut Vec<u8>);
+
+impl Write for EscapedText<'_> {
+    #[inline]
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.extend_from_slice(text.as_bytes());
+        Ok(())
+    }
+}
+
+impl Text for EscapedText<'_> {
+    #[inline]
+    fn write_ascii(&mut self, bytes: &[u8]) -> fmt::Result {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+}
 
 /// Writes any text as the contents of a JSON string.
 pub(super) struct JsonText<'a>(pub(super) &'a mut Vec<u8>);

@@ -12,9 +12,9 @@ use std::fmt::{self, Write};
 use slog::{Key, Level, Serializer};
 
 use super::LogFormat;
-use super::json::JsonText;
+use super::json::{EscapedText, JsonText};
 use super::timestamp::Timestamp;
-use crate::escape::{Text, escape_harmful};
+use crate::escape::escape_harmful;
 
 /// Writes the pieces of a line. Each format is compiled by itself.
 pub(super) struct LineWriter<'a, const JSON: bool> {
@@ -94,25 +94,6 @@ impl<const JSON: bool> LineWriter<'_, JSON> {
     /// characters are escaped. Values that users control are escaped where they are formatted, and pass unchanged.
     fn formatted(&mut self, text: &fmt::Arguments<'_>) -> fmt::Result {
         if JSON { JsonText(self.out).write_fmt(*text) } else { HarmlessText(self.out).write_fmt(*text) }
-    }
-}
-
-/// Writes text that is already escaped.
-pub(super) struct EscapedText<'a>(pub(super) &'a mut Vec<u8>);
-
-impl Write for EscapedText<'_> {
-    #[inline]
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.0.extend_from_slice(text.as_bytes());
-        Ok(())
-    }
-}
-
-impl Text for EscapedText<'_> {
-    #[inline]
-    fn write_ascii(&mut self, bytes: &[u8]) -> fmt::Result {
-        self.0.extend_from_slice(bytes);
-        Ok(())
     }
 }
 

@@ -9,8 +9,8 @@ use postern_core::ConnectionId;
 use postern_core::frame::DataKind;
 
 use super::LogFormat;
-use super::json::JsonText;
-use super::line::{EscapedText, LineWriter, key};
+use super::json::{EscapedText, JsonText};
+use super::line::{LineWriter, key};
 use super::payload::Payload;
 use super::timestamp::{BatchClock, Timestamp};
 use super::user::{Email, UserFields, UserLabel};

@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStringExt;
 use clap::{Arg, ArgAction, Command};
 
 use super::error::{SettingsError, SettingsErrors};
-use super::features::Feature;
+use super::feature::Feature;
 use super::model::Program;
 use super::names::WORKERS;
 use super::setting::Setting;

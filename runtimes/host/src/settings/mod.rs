@@ -4,7 +4,7 @@
 //!   `--help`, `--print-config`, the known names and the values come from this table.
 //! * `value`, `net`, `secret`, `preset`, `assertion`: the kinds of values.
 //! * `command`, `sources`, `links`: flags, the environment and `.env`.
-//! * `features`, `check`, `error`, `hints`, `suggest`: what is wrong, and what to write instead.
+//! * `feature`, `check`, `error`, `hints`, `suggest`: what is wrong, and what to write instead.
 //! * `model`: the values as they were written, [`Settings`].
 //! * `plan`: what applies on this host, [`Plan`]; `warnings` and `print` show it.
 
@@ -13,7 +13,7 @@ mod assertion;
 mod check;
 mod command;
 mod error;
-mod features;
+mod feature;
 mod hints;
 mod links;
 mod loaded;
@@ -112,7 +112,7 @@ pub fn load(
     let mut settings = Settings::default();
     for chosen in &texts {
         let ResolvedSetting { setting, text, source } = chosen;
-        let result = features::check(chosen).and_then(|()| {
+        let result = check::check_feature(chosen).and_then(|()| {
             (setting.apply)(&mut settings, text)
                 .map_err(|complaint| SettingsError::value(setting, text, *source, &complaint))
         });

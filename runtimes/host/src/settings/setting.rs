@@ -9,7 +9,7 @@ use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::features::Feature;
+use super::feature::Feature;
 use super::model::Settings;
 use super::names::{ALLOWED_ORIGINS, ASSERTION_ISSUER, ASSERTION_JWKS, PREFIX};
 use super::net;
@@ -58,6 +58,21 @@ impl Setting {
     pub(super) fn public<'t>(&self, text: &'t str) -> Cow<'t, str> {
         let is_url = URLS.contains(&self.name) || text.contains("://");
         if is_url { url::redact_url(text) } else { Cow::Borrowed(text) }
+    }
+
+    /// Returns the default in this build.
+    pub(super) fn default_text(&self) -> &str {
+        self.without_feature(Feature::is_enabled).unwrap_or(&self.default)
+    }
+
+    /// Returns whether the setting has an effect in this build.
+    pub(super) fn is_effective(&self) -> bool {
+        self.without_feature(Feature::is_enabled).is_none()
+    }
+
+    /// Returns the only text that is allowed, if the feature of the setting is disabled.
+    pub(super) fn without_feature(&self, is_enabled: fn(Feature) -> bool) -> Option<&'static str> {
+        self.feature.filter(|(feature, _)| !is_enabled(*feature)).map(|(_, without)| without)
     }
 
     /// Sets the placeholder.

@@ -1,4 +1,4 @@
-//! In a build without signed identities: `features` has refused every setting that asks for them.
+//! In a build without signed identities: `check` has refused every setting that asks for them.
 
 use super::error::SettingsErrors;
 use super::setting::ResolvedSetting;

@@ -1,6 +1,6 @@
 //! Control: the port for health, metrics and operators.
 
-use crate::settings::features::Feature;
+use crate::settings::feature::Feature;
 use crate::settings::names::*;
 use crate::settings::setting::{Setting, text};
 use crate::settings::{net, secret};

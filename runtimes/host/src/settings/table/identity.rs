@@ -2,7 +2,7 @@
 
 use postern_core::handshake::{ClientAddress, IdCharset, NameEncoding, Reject};
 
-use crate::settings::features::Feature;
+use crate::settings::feature::Feature;
 use crate::settings::names::*;
 use crate::settings::setting::{
     Setting, boolean, choice, header, optional_header, show_optional_header, text, value_at,

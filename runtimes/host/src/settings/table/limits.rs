@@ -4,7 +4,7 @@ use postern_core::handshake::HandshakeConfig;
 use postern_core::policy::Rate;
 use postern_core::session::RatePolicy;
 
-use crate::settings::features::Feature;
+use crate::settings::feature::Feature;
 use crate::settings::names::*;
 use crate::settings::setting::{
     Setting, choice, count, duration, duration_or_off, number, optional_count, optional_size, size, value_at,

@@ -1,0 +1,30 @@
+//! Optional features of a build.
+
+/// A feature that a build can leave out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Feature {
+    Control,
+    Assertion,
+    Compression,
+}
+
+impl Feature {
+    /// Returns whether this build has it.
+    pub(super) fn is_enabled(self) -> bool {
+        match self {
+            Feature::Control => cfg!(feature = "control"),
+            Feature::Assertion => cfg!(feature = "assertion"),
+            Feature::Compression => cfg!(feature = "compression"),
+        }
+    }
+
+    /// Returns the error for a setting that needs the feature, without what to write instead.
+    pub(super) fn lack(self) -> String {
+        let (name, cargo_feature) = match self {
+            Feature::Control => ("control port", "control"),
+            Feature::Assertion => ("signed identities", "assertion"),
+            Feature::Compression => ("compression", "compression"),
+        };
+        format!("this build has no {name}; build it with --features {cargo_feature}")
+    }
+}
