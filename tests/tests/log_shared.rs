@@ -147,7 +147,7 @@ fn run(runtime: Runtime, kind: Kind) -> (String, Vec<String>) {
             let begin = restart * CLIENTS * VISITS / (RESTARTS + 1);
             wait_until("clients are served", || visits.load(Ordering::Relaxed) > begin);
             signal(processes[restart], Signal::USR2);
-            wait_until("a successor serves", || {
+            wait_until("a successor is ready", || {
                 // The port may be closed for a moment, or be that of the predecessor.
                 let key = [("X-API-Key", API_KEY)];
                 let info = http::request(postern.control(), "GET", "/api/info", &key, b"");

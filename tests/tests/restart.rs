@@ -114,7 +114,7 @@ impl Succession {
     /// Makes the current process start a successor, and waits until the successor serves.
     fn restart(&mut self) {
         self.signal(Signal::USR2);
-        self.processes.push(self.new_process("a successor serves"));
+        self.processes.push(self.new_process("a successor is ready"));
     }
 
     /// Stops the last process, and waits until all have ended.

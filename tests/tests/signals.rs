@@ -206,7 +206,7 @@ fn successor_handles_signals_like_its_predecessor() {
         let postern = Postern::with(runtime, &settings).leading().start();
         let mut old = postern.open();
         kill_process(pid(postern.id()), Signal::USR2).expect("a signal");
-        let line = postern.wait_for("a successor serves");
+        let line = postern.wait_for("a successor is ready");
         let successor: u32 = line.rsplit("successor: ").next().expect("a number").parse().expect("a number");
         let mut new = postern.open();
         for signal in [Signal::USR1, Signal::HUP, Signal::ALARM, Signal::PROF] {

@@ -133,7 +133,7 @@ impl Lifecycle {
         match action {
             ShutdownAction::SpawnSuccessor => None,
             ShutdownAction::Announce => {
-                info!(log, # "draining", "draining: not ready any more, and still accepting"; "connections" => connections);
+                info!(log, # "draining", "draining: reporting not ready, still accepting"; "connections" => connections);
                 None
             }
             ShutdownAction::StopAccepting => {

@@ -108,7 +108,7 @@ impl SuccessorLauncher {
                 let files = self.listeners.iter().filter_map(|listener| listener.file_ownership());
                 files.for_each(FileOwnership::release);
                 self.status.set_handed_over(pid);
-                info!(self.log, # "successor_ready", "a successor serves: accepting is left to it"; "successor" => pid);
+                info!(self.log, # "successor_ready", "a successor is ready; no longer accepting"; "successor" => pid);
                 Some(true)
             }
             Err(why) => {
