@@ -232,8 +232,10 @@ async fn carry(runtime: Rc<Runtime>, connection: Rc<Connection>) {
             connection.changed.notified().await;
             Ok(Readiness::NONE)
         };
-        let ready = ready.or(due).await;
-        worker.borrow_mut().turn(&connection, ready);
+        match ready.or(due).await {
+            Ok(ready) => worker.borrow_mut().turn(&connection, ready),
+            Err(_) => worker.borrow_mut().fail(&connection),
+        }
         runtime.turned();
     }
     runtime.ended.notify();
