@@ -1,6 +1,6 @@
 //! Postern for small hosts, and a tutorial: the same service on one smol executor, one task per connection.
 //!
-//! * `state`: the [`Worker`] and one turn of a connection. Nothing in it waits.
+//! * `state`: the [`Worker`](postern_core::Worker) and one turn of a connection. Nothing in it waits.
 //! * `tasks`: the tasks and their waits.
 //! * `notify`: how one task wakes another.
 //! * `reactor`: how all of them wait for the kernel.
