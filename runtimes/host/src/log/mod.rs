@@ -8,7 +8,7 @@
 //!
 //! No thread waits for the sink. When the sink stalls, either records are dropped or workers stop reading from
 //! users ([`Stall`]). When it fails, records are dropped. As soon as the sink takes lines again, the log reports
-//! the number of dropped records. Lines that the queue has accepted are written before the process ends ([`run`]).
+//! the number of dropped records. Lines that the queue has accepted are written before the process ends.
 //!
 //! One record is always one line, and a user cannot forge a record: text that a user controls is escaped
 //! (`crate::escape`), and an ambiguous name is quoted (`user`). In the term format the sentence is followed by
