@@ -34,8 +34,8 @@ impl CloseCode {
 }
 
 impl CloseCode {
-    /// The reason that Postern gives with this code, unless a caller has a reason of its own. It is in the Close frame and in
-    /// the log.
+    /// Returns the reason that Postern gives with this code, unless the caller gives another reason. It is in the Close
+    /// frame and in the log.
     pub fn reason(self) -> &'static str {
         match self.0 {
             1000 => "closed",
@@ -91,6 +91,6 @@ pub const RATE_EXCEEDED: u16 = 4429;
 /// 429 as a close code: the user has the maximum number of connections.
 pub const TOO_MANY_CONNECTIONS: u16 = 4430;
 
-/// All of them.
+/// All of these codes.
 pub const ALL: [u16; 7] =
     [UNAUTHORIZED, FORBIDDEN, NO_PONG, REPLACED, SLOW_CONSUMER, RATE_EXCEEDED, TOO_MANY_CONNECTIONS];

@@ -12,14 +12,14 @@ pub struct TimeBase(Instant);
 pub struct CompactInstant(NonZeroU64);
 
 impl CompactInstant {
-    /// Bytes that no other instant has.
+    /// Returns bytes that no other instant has.
     pub(crate) fn to_bytes(self) -> [u8; 8] {
         self.0.get().to_be_bytes()
     }
 }
 
 impl TimeBase {
-    /// A time base at `now`.
+    /// Creates a time base at `now`.
     pub fn new(now: Instant) -> TimeBase {
         TimeBase(now)
     }
@@ -39,7 +39,7 @@ impl TimeBase {
     pub fn instant(self, CompactInstant(moment): CompactInstant) -> Instant {
         let after = Duration::from_nanos(moment.get().saturating_sub(MIDDLE.get()));
         let before = Duration::from_nanos(MIDDLE.get().saturating_sub(moment.get()));
-        // What an instant was made into becomes one again.
+        // A value that was converted from an instant can be converted back.
         (self.0 + after).checked_sub(before).unwrap_or(self.0)
     }
 }
@@ -47,7 +47,7 @@ impl TimeBase {
 /// The time base itself.
 const MIDDLE: NonZeroU64 = NonZeroU64::MIN.saturating_add((1 << 63) - 1);
 
-/// 2^64 ns are 584 years.
+/// Returns the nanoseconds, at most 2^64 - 1, which are 584 years.
 fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

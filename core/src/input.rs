@@ -18,12 +18,12 @@ pub struct Input<'b> {
 }
 
 impl<'b> Input<'b> {
-    /// A cursor at the front of the received bytes. They are unmasked in place as they are consumed.
+    /// Creates a cursor at the front of the received bytes. They are unmasked in place as they are consumed.
     pub fn new(bytes: &'b mut [u8]) -> Input<'b> {
         Input { rest: bytes }
     }
 
-    /// The number of bytes that are left.
+    /// Returns the number of bytes that are left.
     #[inline]
     pub fn len(&self) -> usize {
         self.rest.len()
@@ -35,13 +35,13 @@ impl<'b> Input<'b> {
         self.rest.is_empty()
     }
 
-    /// The bytes that are left, not consumed.
+    /// Returns the bytes that are left, not consumed.
     #[inline]
     pub(crate) fn peek(&self) -> &[u8] {
         self.rest
     }
 
-    /// The bytes that are left, not consumed.
+    /// Returns the bytes that are left, not consumed.
     #[inline]
     pub(crate) fn peek_mut(&mut self) -> &mut [u8] {
         self.rest
@@ -74,7 +74,7 @@ pub enum Payload<'b> {
 }
 
 impl Payload<'_> {
-    /// The bytes as a vector. Only borrowed bytes are copied.
+    /// Returns the bytes as a vector. Only borrowed bytes are copied.
     pub fn into_vec(self) -> Vec<u8> {
         match self {
             Payload::Borrowed(bytes) => bytes.to_vec(),
@@ -116,26 +116,26 @@ impl fmt::Debug for Payload<'_> {
 pub struct Text<'b>(Payload<'b>);
 
 impl<'b> Text<'b> {
-    /// The caller has checked `payload`.
+    /// Creates a text. The caller has checked `payload`.
     #[inline]
     pub(crate) fn from_checked(payload: Payload<'b>) -> Text<'b> {
         Text(payload)
     }
 
-    /// The text. This checks the bytes again, because the crate has no unsafe code. To send them on, use
+    /// Returns the text. This checks the bytes again, because the crate has no unsafe code. To send them on, use
     /// [`Session::send_text`](crate::Session::send_text) with the `Text`, which does not.
     pub fn as_str(&self) -> &str {
         // The session checked these bytes before it made the Text, so the fallback is never taken.
         simdutf8::basic::from_utf8(&self.0).unwrap_or_default()
     }
 
-    /// The bytes, valid UTF-8.
+    /// Returns the bytes, valid UTF-8.
     #[inline]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// The payload, which is no longer known to be UTF-8.
+    /// Returns the payload, which is no longer known to be UTF-8.
     #[inline]
     pub fn into_payload(self) -> Payload<'b> {
         self.0
@@ -152,7 +152,7 @@ impl Deref for Text<'_> {
 
 /// Types that can be sent as text: their bytes are known to be UTF-8.
 pub trait Utf8: sealed::Sealed {
-    /// The bytes.
+    /// Returns the bytes.
     fn utf8(&self) -> &[u8];
 }
 

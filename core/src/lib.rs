@@ -28,7 +28,7 @@
 //!     \x81\x85\x01\x02\x03\x04igohn"
 //!     .to_vec();
 //! let mut input = Input::new(&mut read);
-//! // The output, which is to be written to the socket.
+//! // The output, which must be written to the socket.
 //! let mut out = Vec::new();
 //!
 //! let config = HandshakeConfig::default();
@@ -115,7 +115,7 @@
 //! assert!(socket.sent.starts_with(b"HTTP/1.1 101 Switching Protocols\r\n"));
 //! assert!(socket.sent.ends_with(b"\x81\x05hello"));
 //!
-//! // The event loop may sleep until the next deadline, here that of a ping.
+//! // The event loop may sleep until the next deadline, here the time of a ping.
 //! assert!(worker.poll_timeout(now) > Some(now));
 //!
 //! // The peer ends its side: there is nothing more to read.

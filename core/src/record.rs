@@ -140,7 +140,7 @@ pub trait Recorder {
         true
     }
 
-    /// Whether it cannot accept more records now. Nothing is read then that would have to be recorded.
+    /// Whether it cannot accept more records now. Input that would cause a record is not read then.
     fn is_full(&self) -> bool {
         false
     }

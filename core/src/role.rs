@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// One side: [`Server`] or [`Client`]. A session is compiled for each of them, so that of a server contains nothing for
-/// clients.
+/// One side: [`Server`] or [`Client`]. A session is compiled for each of them, so the session of a server contains no
+/// code for clients.
 pub trait Role: sealed::Sealed {
     /// Whether the frames of the peer must be masked, or must not be masked (RFC 6455 §5.1).
     const PEER_MASKS: bool;
@@ -11,7 +11,7 @@ pub trait Role: sealed::Sealed {
     /// Whether this side closes the TCP connection first after the closing handshake (RFC 6455 §7.1.1).
     const CLOSES_FIRST: bool;
 
-    /// The key of the next frame, if this side masks.
+    /// Returns the key of the next frame, if this side masks.
     fn masking_key(&mut self) -> Option<[u8; 4]>;
 }
 

@@ -1,4 +1,4 @@
-//! Large payloads of the output, which are sent from where they are and not copied into the output buffer.
+//! Large payloads of the output, which are sent from their own buffers and not copied into the output buffer.
 
 use std::io::IoSlice;
 use std::time::Instant;
@@ -48,7 +48,7 @@ impl<'b> OutputSegments<'b> {
         self.list.push(Segment { at, payload });
     }
 
-    /// All pieces of the output, in their order.
+    /// Returns all pieces of the output, in their order.
     pub(crate) fn slices<'s>(&'s self, cork: &'s [u8]) -> Slices<'s> {
         let mut slices = Slices::new();
         let mut done = 0;
@@ -61,8 +61,8 @@ impl<'b> OutputSegments<'b> {
         slices
     }
 
-    /// The output after its first `sent` bytes, as a backlog. If the last piece is a payload that owns its memory, it becomes
-    /// the backlog without being copied.
+    /// Returns the output after its first `sent` bytes, as a backlog. If the last piece is a payload that owns its
+    /// memory, it becomes the backlog without being copied.
     pub(crate) fn into_backlog(mut self, cork: &[u8], sent: usize, now: Instant) -> Backlog {
         let owns_its_end =
             |last: &Segment<'_>| last.at == cork.len() && matches!(last.payload, Payload::Owned(_));
@@ -94,7 +94,7 @@ impl<'b> OutputSegments<'b> {
         bytes
     }
 
-    /// Keeps the memory of the payloads for later, after all is written.
+    /// Keeps the memory of the payloads for later use, after all output is written.
     pub(crate) fn give_back(self, buffers: &mut Buffers) {
         for segment in self.list {
             if let Payload::Owned(bytes) = segment.payload {

@@ -27,23 +27,24 @@ pub struct Codec {
 }
 
 impl Codec {
-    /// A codec. It allocates nothing until a message is compressed, or large.
+    /// Creates a codec. It allocates no memory until a message is compressed, or large.
     pub fn new() -> Codec {
         Codec::default()
     }
 
-    /// The same for connections that together may hold `max_memory` bytes: it keeps at most a sixteenth of that in spare buffers.
+    /// Creates a codec for connections that together may hold `max_memory` bytes: it keeps at most a sixteenth of that
+    /// in spare buffers.
     pub(crate) fn within(max_memory: usize) -> Codec {
         let most = MOST_KEPT.min(max_memory / 16);
         Codec { buffers: Buffers { most, ..Buffers::default() }, ..Codec::default() }
     }
 }
 
-/// Buffers of large messages that are done, kept for the next ones: fresh memory would cost a fault each page.
+/// Buffers of large messages that were handled, kept for the next ones: new memory would cost a fault for each page.
 #[derive(Debug)]
 pub(crate) struct Buffers {
     kept: Vec<Vec<u8>>,
-    /// The most bytes that are kept.
+    /// The most bytes that may be kept.
     most: usize,
 }
 
@@ -54,7 +55,7 @@ impl Default for Buffers {
 }
 
 impl Buffers {
-    /// An empty buffer, with memory if there is some.
+    /// Returns an empty buffer, with memory if there is some.
     pub(crate) fn take(&mut self) -> Vec<u8> {
         self.kept.pop().unwrap_or_default()
     }
@@ -69,7 +70,7 @@ impl Buffers {
     }
 }
 
-/// From how many bytes on a message is large: it gets a kept buffer, and is read straight into it.
+/// The size in bytes from which a message is large: it gets a kept buffer, and is read directly into it.
 pub(crate) const LARGE: usize = 64 * 1024;
 
 /// The most memory, in bytes, that is kept for large messages.
@@ -97,7 +98,7 @@ mod tests {
         assert_eq!((buffer.len(), buffer.capacity()), (0, 1024 * 1024));
     }
 
-    /// How many buffers of 64 KiB a codec keeps.
+    /// Returns the number of buffers of 64 KiB that a codec keeps.
     fn kept(mut codec: Codec) -> usize {
         (0..1000).for_each(|_| codec.buffers.put(Vec::with_capacity(LARGE)));
         codec.buffers.kept.len()

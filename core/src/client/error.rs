@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// A request that is not sent, because the server would read it differently from what was meant.
+/// A request that is not sent, because the server would not read it as intended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum InvalidRequest {
@@ -10,7 +10,7 @@ pub enum InvalidRequest {
     Host,
     /// The target does not begin with `/`, or has a space or a control character.
     Target,
-    /// A header's name is not a token (RFC 9110 §5.6.2), or is one of those that the handshake sets itself.
+    /// A header's name is not a token (RFC 9110 §5.6.2), or is a header that the handshake sets itself.
     HeaderName,
     /// A header's value has a control character.
     HeaderValue,

@@ -20,7 +20,7 @@ pub struct ClientRequest<'r> {
 }
 
 impl<'r> ClientRequest<'r> {
-    /// A request without optional headers.
+    /// Creates a request without optional headers.
     pub fn new(host: &'r str, target: &'r str) -> ClientRequest<'r> {
         ClientRequest { host, target, headers: &[], subprotocols: &[], offers_deflate: false }
     }

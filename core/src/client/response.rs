@@ -53,7 +53,7 @@ impl ClientHandshake {
     /// stay in `input`: they are frames.
     ///
     /// # Errors
-    /// [`ConnectError`]: the connection is to be closed.
+    /// [`ConnectError`]: the connection must be closed.
     pub fn receive(&mut self, input: &mut Input<'_>) -> Result<Option<Connected>, ConnectError> {
         let head = self.reader.receive(input).map_err(|error| {
             if error == HandshakeError::HeadTooLarge {
@@ -65,7 +65,7 @@ impl ClientHandshake {
         head.map(|head| self.check(&head)).transpose()
     }
 
-    /// RFC 6455 §4.1, the list "once the client's opening handshake has been sent", in its order.
+    /// Checks an answer by the list "once the client's opening handshake has been sent" in RFC 6455 §4.1, in its order.
     fn check(&self, head: &[u8]) -> Result<Connected, ConnectError> {
         let mut storage = [const { MaybeUninit::uninit() }; MAX_HEADERS];
         let mut response = httparse::Response::new(&mut []);
@@ -129,13 +129,14 @@ impl ClientHandshake {
 struct Fields<'f, 'h>(&'f [httparse::Header<'h>]);
 
 impl<'h> Fields<'_, 'h> {
-    /// The values of all lines of a name. Values that are not UTF-8 are left out: none of the headers read here has one.
+    /// Returns the values of all lines of a name. Values that are not UTF-8 are left out: none of the headers read here
+    /// has one.
     fn all(&self, name: &'static str) -> impl Iterator<Item = &'h str> {
         let lines = self.0.iter().filter(move |line| line.name.eq_ignore_ascii_case(name));
         lines.map(|line| str::from_utf8(line.value).unwrap_or("\u{fffd}").trim_ascii())
     }
 
-    /// The value of the only line of a name.
+    /// Returns the value of the only line of a name.
     fn only(&self, name: &'static str) -> Option<&'h str> {
         let mut lines = self.all(name);
         let first = lines.next();
@@ -148,7 +149,7 @@ fn has_token(list: &str, token: &str) -> bool {
     list.split(',').any(|item| item.trim_ascii().eq_ignore_ascii_case(token))
 }
 
-/// RFC 4648 §4, for the one length that is needed here.
+/// Encodes in base64 (RFC 4648 §4), for the one length that is needed here.
 fn base64(nonce: [u8; 16]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     // 128 bits, filled with zeros to 22 characters of six.

@@ -3,13 +3,13 @@
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
-/// Compresses and inflates messages. Owns nothing until the first one.
+/// Compresses and inflates messages. It owns no memory until the first one.
 #[derive(Debug, Default)]
 pub(crate) struct DeflateCodec {
     inflater: Option<Decompress>,
-    /// By window, from 9 bits to 15.
+    /// One for each window, from 9 to 15 bits.
     deflaters: [Option<Compress>; 7],
-    /// Where a message is compressed before its length is known.
+    /// The buffer in which a message is compressed before its length is known.
     scratch: Vec<u8>,
 }
 
@@ -25,7 +25,7 @@ pub(crate) enum InflateError {
 impl DeflateCodec {
     /// Inflates a whole message of at most `limit` bytes.
     ///
-    /// The limit stops the inflater, it is not checked afterwards: 64 KiB can hold 64 MiB of zeros.
+    /// The limit stops the inflater. It is not checked afterwards, because 64 KiB can contain 64 MiB of zeros.
     pub(crate) fn inflate(&mut self, compressed: &[u8], limit: usize) -> Result<Vec<u8>, InflateError> {
         let inflater = self.inflater.get_or_insert_with(|| Decompress::new(false));
         inflater.reset(false);
@@ -34,7 +34,7 @@ impl DeflateCodec {
         for mut input in [compressed, &TAIL] {
             loop {
                 if out.len() == out.capacity() {
-                    // Doubles with what has come out, and ends one byte behind the limit.
+                    // The buffer doubles with the inflated bytes, and ends one byte after the limit.
                     let room = limit.saturating_add(1).saturating_sub(out.len());
                     out.reserve_exact(room.min(out.len().max(2 * input.len()).max(SMALLEST_GROWTH)));
                 }
@@ -50,7 +50,8 @@ impl DeflateCodec {
                     // RFC 7692 §7.2.3.4: a block with BFINAL set ends a stream, not the message.
                     inflater.reset(false);
                 } else if used == 0 && out.len() == written {
-                    // Nothing goes in and nothing comes out: either all is done, or it never will be.
+                    // No input is consumed and no output written: either all input is inflated, or the inflater cannot
+                    // continue.
                     if input.is_empty() { break } else { return Err(InflateError::Invalid) }
                 }
                 if input.is_empty() && out.len() < out.capacity() {
@@ -68,7 +69,8 @@ impl DeflateCodec {
             return None;
         }
         self.shrink();
-        // zlib has no window of 256 bytes. In one of 512, emptied after each 256, nothing refers further back.
+        // zlib has no window of 256 bytes. With a window of 512 bytes and a full flush after each 256 bytes, no match
+        // refers further back.
         let portion = if bits == 8 { 256 } else { usize::MAX };
         let bits = bits.clamp(9, 15);
         let slot = self.deflaters.get_mut(usize::from(bits - 9))?;
@@ -92,7 +94,7 @@ impl DeflateCodec {
         (compressed.len() < payload.len() || threshold == 0).then_some(compressed)
     }
 
-    /// Gives memory back that one large message took.
+    /// Frees the buffer if a large message has made it large.
     fn shrink(&mut self) {
         if self.scratch.capacity() > LARGEST_SCRATCH {
             self.scratch = Vec::new();
@@ -117,7 +119,7 @@ fn append(deflater: &mut Compress, mut input: &[u8], flush: FlushCompress, out: 
     }
 }
 
-/// What a flush leaves at the end, and what is left out on the wire.
+/// The bytes at the end of a flush, which are not sent.
 const TAIL: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
 
 /// Bytes by which an output buffer grows at least.
@@ -126,11 +128,11 @@ const SMALLEST_GROWTH: usize = 512;
 /// The most memory that the scratch buffer keeps between messages.
 const LARGEST_SCRATCH: usize = 256 * 1024;
 
-/// The longest compressed form of a message of `limit` bytes. What does not compress is stored, which adds five
-/// bytes for each block; but a deflater whose small window has moved on no longer has what it would store, and
-/// writes codes of up to nine bits for each byte (zlib, `deflateBound`), and one like ours for a window of 8 bits
-/// adds a flush for each 256 bytes. More than that can only be blocks that hold nothing, which cost time and give
-/// no message.
+/// Returns the length of the longest compressed form of a message of `limit` bytes. Data that does not compress is
+/// stored, which adds five bytes for each block. A deflater with a small window may no longer have the data that it
+/// would store, and then writes codes of up to nine bits for each byte (zlib, `deflateBound`). For a window of 8 bits,
+/// a deflater like ours adds a flush for each 256 bytes. A longer form can only have empty blocks, which cost time and
+/// add no content.
 pub(crate) fn longest_compressed(limit: usize) -> usize {
     limit.saturating_add(limit / 8).saturating_add(limit / 32).saturating_add(64)
 }
@@ -142,7 +144,7 @@ pub(crate) const IS_ENABLED: bool = true;
 mod tests {
     use super::*;
 
-    /// Bytes that do not compress.
+    /// Returns bytes that do not compress.
     fn noise(len: usize) -> Vec<u8> {
         let mut state = 1u64;
         (0..len)
@@ -181,7 +183,7 @@ mod tests {
             for bits in 8..=15 {
                 let compressed = codec.deflate(payload, bits, 64).expect("it gets shorter").to_vec();
                 assert_eq!(codec.inflate(&compressed, payload.len()).as_deref(), Ok(payload), "{bits} bits");
-                // A peer with no more window than was agreed can read it.
+                // A peer whose window has the negotiated size can read it.
                 let mut small = Decompress::new_with_window_bits(false, bits.max(9));
                 let mut out = Vec::with_capacity(payload.len() + 1);
                 let all = [&compressed[..], &TAIL].concat();
@@ -250,7 +252,7 @@ mod tests {
 
     #[test]
     fn a_message_may_consist_of_several_streams() {
-        // RFC 7692 §7.2.3.4, a block with BFINAL set; twice, and once more without.
+        // RFC 7692 §7.2.3.4, a block with BFINAL set, twice, and then one without.
         let (last, open) =
             ([0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00], [0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00]);
         let compressed = [last, last, open].concat();

@@ -1,6 +1,6 @@
 //! The codec of a build without the feature `compression`: compression is never negotiated, so no message is compressed.
 
-/// Compresses nothing.
+/// A codec that does not compress.
 #[derive(Debug, Default)]
 pub(crate) struct DeflateCodec;
 
@@ -15,18 +15,18 @@ pub(crate) enum InflateError {
 }
 
 impl DeflateCodec {
-    /// Inflates nothing.
+    /// Refuses every message.
     pub(crate) fn inflate(&mut self, _: &[u8], _: usize) -> Result<Vec<u8>, InflateError> {
         Err(InflateError::Invalid)
     }
 
-    /// Leaves the payload as it is.
+    /// Returns `None`: the payload is sent uncompressed.
     pub(crate) fn deflate(&mut self, _: &[u8], _: u8, _: usize) -> Option<&[u8]> {
         None
     }
 }
 
-/// The longest compressed form of a message of `limit` bytes: it is as it is.
+/// Returns `limit`, because no message is compressed.
 pub(crate) fn longest_compressed(limit: usize) -> usize {
     limit
 }

@@ -43,7 +43,7 @@ impl Deflate {
         answer.accept().map(|_| Deflate { bits, is_limited: false })
     }
 
-    /// The value of the header in the 101.
+    /// Returns the value of the header in the 101.
     pub(crate) fn answer(self) -> String {
         let mut answer =
             "permessage-deflate; server_no_context_takeover; client_no_context_takeover".to_owned();
@@ -91,7 +91,7 @@ impl Offer<'_> {
     }
 }
 
-/// 8 to 15, without leading zeros (RFC 7692 §7.1.2.1).
+/// Parses the size of a window: 8 to 15, without leading zeros (RFC 7692 §7.1.2.1).
 fn window_bits(value: &[u8]) -> Option<u8> {
     match value {
         [digit @ b'8'..=b'9'] => Some(digit - b'0'),
@@ -100,14 +100,14 @@ fn window_bits(value: &[u8]) -> Option<u8> {
     }
 }
 
-/// The offers of one header line, up to a malformed one, after which offers cannot be told apart.
+/// The offers of one header line, up to a malformed one, after which offers cannot be distinguished.
 struct ExtensionOffers<'h>(&'h [u8]);
 
 impl<'h> Iterator for ExtensionOffers<'h> {
     type Item = Offer<'h>;
 
     fn next(&mut self) -> Option<Offer<'h>> {
-        // RFC 9110 §5.6.1.2: empty list elements are to be skipped.
+        // RFC 9110 §5.6.1.2: empty list elements must be skipped.
         self.0 = self.0.trim_ascii_start();
         while let Some(rest) = self.0.strip_prefix(b",") {
             self.0 = rest.trim_ascii_start();
@@ -147,8 +147,9 @@ impl<'h> ExtensionOffers<'h> {
         Some(token)
     }
 
-    /// RFC 6455 §9.1: "When using the quoted-string syntax variant, the value after quoted-string unescaping
-    /// MUST conform to the 'token' ABNF." A token needs no escape, so one with a backslash is declined.
+    /// Consumes the value of a parameter. RFC 6455 §9.1: "When using the quoted-string syntax variant, the value after
+    /// quoted-string unescaping MUST conform to the 'token' ABNF." A token needs no escape, so one with a backslash is
+    /// declined.
     fn value(&mut self) -> Option<&'h [u8]> {
         let Some(quoted) = self.0.strip_prefix(b"\"") else { return self.token() };
         self.0 = quoted;
@@ -248,7 +249,8 @@ mod tests {
 
     #[test]
     fn a_list_is_read_in_one_pass() {
-        // ws CVE-2021-32640 and ws 3.3.1 were superlinear here. Sixteen thousand bytes, no end in sight.
+        // ws CVE-2021-32640 and ws 3.3.1 took superlinear time here. The value has sixteen thousand bytes and is not
+        // closed.
         check(&[&("permessage-deflate".to_owned() + &" ".repeat(16_000) + "x")], None);
         check(&[&("a;".repeat(8_000) + "a, permessage-deflate")], Some(""));
     }

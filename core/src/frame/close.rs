@@ -5,7 +5,7 @@ use super::error::ProtocolError;
 use super::header::{MAX_CLOSE_REASON, MAX_CONTROL, write_frame};
 use crate::close_code::CloseCode;
 
-/// The code and the reason of a peer's Close; neither if it was empty.
+/// Returns the code and the reason of a peer's Close, without both if the payload is empty.
 pub(crate) fn parse_close(payload: &[u8]) -> Result<(Option<CloseCode>, &str), ProtocolError> {
     if payload.is_empty() {
         return Ok((None, ""));

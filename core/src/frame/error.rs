@@ -52,7 +52,7 @@ pub enum ProtocolError {
 }
 
 impl ProtocolError {
-    /// The code of the Close (RFC 6455 §7.4.1).
+    /// Returns the code of the Close (RFC 6455 §7.4.1).
     pub fn close_code(self) -> CloseCode {
         match self {
             ProtocolError::ReservedOpcode
@@ -75,7 +75,7 @@ impl ProtocolError {
         }
     }
 
-    /// The reason in the Close and in the log. It contains nothing from the peer.
+    /// Returns the reason in the Close and in the log. It contains nothing from the peer.
     pub fn reason(self) -> &'static str {
         match self {
             ProtocolError::ReservedOpcode => "reserved opcode",

@@ -11,7 +11,7 @@ use super::error::ProtocolError;
 use super::{ControlKind, DataKind, OpCode, unmask};
 use crate::role::Role;
 
-/// The longest header there is: two bytes, a length of eight, a masking key of four.
+/// The longest header: two bytes, a length of eight, a masking key of four.
 pub(crate) const MAX_HEADER: usize = 14;
 
 /// The longest payload of a control frame (RFC 6455 §5.5).
@@ -28,13 +28,13 @@ pub(crate) struct FrameHeader {
     /// The first reserved bit, which permessage-deflate gives a meaning; the other two never have one.
     pub(crate) rsv1: bool,
     pub(crate) kind: FrameKind,
-    /// The masking key; of a server's frame zeros.
+    /// The masking key; zeros for a server's frame.
     pub(crate) mask: [u8; 4],
     /// Payload bytes, at most 2^63 - 1.
     pub(crate) len: u64,
 }
 
-/// What a frame is; reserved opcodes do not get this far.
+/// The kind of a frame. A header with a reserved opcode is not parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FrameKind {
     Data(DataKind),
@@ -43,9 +43,10 @@ pub(crate) enum FrameKind {
 }
 
 impl FrameHeader {
-    /// Reads a header off the front of `bytes` and says how long it was. `None` asks for more bytes.
+    /// Parses the header at the front of `bytes`, and returns it with its length. `None` means that more bytes are
+    /// needed.
     ///
-    /// The checks go in the order of the bytes, so the verdict is the same however the bytes are split.
+    /// The checks are in the order of the bytes, so the verdict does not depend on how the bytes are split.
     #[inline]
     pub(crate) fn parse<R: Role>(bytes: &[u8]) -> Result<Option<(FrameHeader, usize)>, ProtocolError> {
         let Some((&first, rest)) = bytes.split_first() else { return Ok(None) };
@@ -113,13 +114,13 @@ impl FrameHeader {
     }
 }
 
-/// Appends a whole frame: final, without reserved bits; masked if it is a client's, which gives a key.
+/// Appends a whole frame: final, without reserved bits, and masked if there is a key, as in a client.
 #[inline(always)]
 pub(crate) fn write_frame(out: &mut Vec<u8>, opcode: OpCode, payload: &[u8], key: Option<[u8; 4]>) {
     write(out, 0x80 | opcode as u8, payload, key);
 }
 
-/// The same for a payload that permessage-deflate has compressed: with RSV1 (RFC 7692 §6.1).
+/// Appends a whole frame whose payload permessage-deflate has compressed: with RSV1 (RFC 7692 §6.1).
 pub(crate) fn write_compressed_frame(
     out: &mut Vec<u8>,
     opcode: OpCode,
@@ -129,7 +130,7 @@ pub(crate) fn write_compressed_frame(
     write(out, 0xc0 | opcode as u8, payload, key);
 }
 
-// Small, and called once a message.
+// It is small, and called once per message.
 #[inline(always)]
 fn write(out: &mut Vec<u8>, first: u8, payload: &[u8], key: Option<[u8; 4]>) {
     write_first(out, first, payload.len(), key);
@@ -149,7 +150,7 @@ pub(crate) fn write_header(out: &mut Vec<u8>, opcode: OpCode, len: usize, key: O
 fn write_first(out: &mut Vec<u8>, first: u8, len: usize, key: Option<[u8; 4]>) {
     let masked = if key.is_some() { 0x80 } else { 0 };
     match len {
-        // The casts do not cut: each arm's range fits its type.
+        // The casts do not truncate: each arm's range fits its type.
         0..=125 => out.extend_from_slice(&[first, masked | len as u8]),
         126..=0xffff => {
             let [a, b] = (len as u16).to_be_bytes();

@@ -9,7 +9,7 @@ pub(crate) fn unmask(bytes: &mut [u8], mask: [u8; 4], at: u64) {
     if bytes.len() >= WIDE { xor_wide(bytes, mask) } else { xor(bytes, mask) }
 }
 
-/// Appends `bytes` unmasked, in one pass. `at` as for [`unmask`].
+/// Appends `bytes` unmasked, in one pass. `at` is as for [`unmask`].
 pub(crate) fn append_unmasked(out: &mut Vec<u8>, bytes: &[u8], mask: [u8; 4], at: u64) {
     let (blocks, rest) = bytes.as_chunks::<BLOCK>();
     if !blocks.is_empty() {
@@ -22,7 +22,7 @@ pub(crate) fn append_unmasked(out: &mut Vec<u8>, bytes: &[u8], mask: [u8; 4], at
     unmask(out.get_mut(start..).unwrap_or_default(), mask, at);
 }
 
-/// The key repeats every four bytes; turned so that it begins at byte `at`.
+/// Returns the key, rotated so that it begins at byte `at`. It repeats every four bytes.
 #[inline]
 fn turned(mask: [u8; 4], at: u64) -> u32 {
     let mask = u32::from_ne_bytes(mask);
@@ -47,19 +47,19 @@ fn append_blocks_wide<S: Simd>(_: S, out: &mut Vec<u8>, blocks: &[[u8; BLOCK]], 
     }
 }
 
-/// Bytes that are handled at once where there are many.
+/// The number of bytes that are handled at once in a long payload.
 const BLOCK: usize = 256;
 
-/// From how many bytes on it is worth to ask what the processor can do.
+/// The shortest payload, in bytes, for which it is worth detecting the features of the processor.
 const WIDE: usize = 128;
 
-/// With the widest vectors that this processor has.
+/// Applies the key with the widest vectors of this processor.
 #[inline(never)]
 fn xor_wide(bytes: &mut [u8], mask: u32) {
     dispatch!(Level::new(), simd => xor_blocks(simd, bytes, mask));
 }
 
-/// Whole blocks first: their length is known, so the compiler makes them straight lines of vector instructions.
+/// Handles whole blocks first: their length is known, so the compiler makes them vector instructions without a loop.
 // It must become part of the function that `dispatch!` has compiled for the processor.
 #[inline(always)]
 fn xor_blocks<S: Simd>(_: S, bytes: &mut [u8], mask: u32) {
@@ -69,7 +69,7 @@ fn xor_blocks<S: Simd>(_: S, bytes: &mut [u8], mask: u32) {
     xor(rest, mask);
 }
 
-/// What can be done in chunks of `N` bytes. Hands out what is left.
+/// Handles all chunks of `N` bytes, and returns the rest.
 #[inline(always)]
 fn xor_chunks<const N: usize>(bytes: &mut [u8], mask: u32) -> &mut [u8] {
     let (chunks, rest) = bytes.as_chunks_mut::<N>();
@@ -81,7 +81,7 @@ fn xor_chunks<const N: usize>(bytes: &mut [u8], mask: u32) -> &mut [u8] {
     rest
 }
 
-/// Words, then what is left.
+/// Handles whole words, and then the remaining bytes.
 // A call would cost as much as a short message.
 #[inline(always)]
 fn xor(bytes: &mut [u8], mask: u32) {

@@ -42,7 +42,7 @@ pub(crate) enum ControlKind {
     Pong,
 }
 
-/// What a data message is (RFC 6455 §5.6).
+/// The kind of a data message (RFC 6455 §5.6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DataKind {
     /// UTF-8.

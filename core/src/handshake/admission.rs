@@ -33,7 +33,7 @@ pub struct Accepted<'c> {
 }
 
 impl Admission<'_> {
-    /// The user, as the gateway has identified it.
+    /// Returns the user, as the gateway has identified it.
     pub fn identity(&self) -> &Identity {
         &self.identity
     }

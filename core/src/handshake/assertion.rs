@@ -63,7 +63,7 @@ impl Assertion {
         let token = header.value()?.map(without_scheme).filter(|token| !token.is_empty());
         let token = token.ok_or(HandshakeError::AssertionMissing)?;
         let asserted = self.verifier.verify(token)?;
-        // A token whose expiry exceeds the maximum expires thousands of years from now all the same.
+        // A token whose expiry exceeds the maximum still expires thousands of years from now.
         let token_exp = asserted.expires_at.min(Identity::MAX_EXP).to_string();
         // Encodings are for headers. Names in JSON are not encoded.
         IdentityRules { names: NameEncoding::Raw, ..rules }.identity(&IdentityValues {

@@ -39,7 +39,7 @@ pub enum AssertionError {
 }
 
 impl AssertionError {
-    /// The status, the code and the text of the refusal.
+    /// Returns the status, the code and the text of the refusal.
     pub(super) fn answer(self) -> (u16, &'static str, &'static str) {
         match self {
             AssertionError::Malformed
@@ -68,7 +68,7 @@ impl AssertionError {
         }
     }
 
-    /// The rule that the token breaks, for the log only.
+    /// Returns the rule that the token breaks, for the log only.
     pub fn detail(self) -> &'static str {
         match self {
             AssertionError::Malformed => {

@@ -3,7 +3,7 @@
 use super::error::HandshakeError;
 use crate::input::Input;
 
-/// How much has arrived of the last chunk, which is all that an empty body consists of (RFC 9112 §7.1).
+/// The progress of an empty body, which consists only of the last chunk (RFC 9112 §7.1).
 ///
 /// No byte of it can be taken for a frame: `0` as the first byte of a frame has two reserved bits set.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +24,7 @@ impl EmptyBody {
             return Err(HandshakeError::Body);
         }
         input.take(len);
-        // At most five.
+        // The length is at most five.
         self.received += len as u8;
         Ok(len == missing.len())
     }

@@ -1,5 +1,5 @@
-//! The address of the client, from `X-Forwarded-For` or `Forwarded` (RFC 7239). It is for the log and for operators, and
-//! decides nothing.
+//! The address of the client, from `X-Forwarded-For` or `Forwarded` (RFC 7239). It is for the log and for operators,
+//! and no decision depends on it.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -107,7 +107,7 @@ impl<'h> Forwarding<'h> {
         }
     }
 
-    /// The client, if the selected header has one.
+    /// Returns the client, if the selected header has one.
     pub(super) fn client(&self, source: ClientAddress) -> Option<Client<'h>> {
         match source {
             ClientAddress::Off => None,
@@ -118,8 +118,8 @@ impl<'h> Forwarding<'h> {
     }
 }
 
-/// The parts of a text between separators outside of quoted strings. `None` if a quotation mark has no other:
-/// then nothing in the text is certain.
+/// Returns the parts of a text between separators outside of quoted strings. `None` if a quotation mark is not closed,
+/// because the parts are then uncertain.
 fn split(text: &str, separator: u8) -> Option<impl Iterator<Item = &str> + Clone> {
     (text.bytes().filter(|&byte| byte == b'"').count() % 2 == 0).then(|| {
         let mut is_quoted = false;
@@ -130,7 +130,7 @@ fn split(text: &str, separator: u8) -> Option<impl Iterator<Item = &str> + Clone
     })
 }
 
-/// The node of the parameter `for` of one element (RFC 7239 §4).
+/// Returns the node of the parameter `for` of one element (RFC 7239 §4).
 fn forwarded_for(element: &str) -> Option<Client<'_>> {
     let mut pairs = split(element, b';')?.filter_map(|pair| pair.trim().split_once('='));
     let (_, value) = pairs.find(|(name, _)| name.eq_ignore_ascii_case("for"))?;
@@ -141,8 +141,8 @@ fn forwarded_for(element: &str) -> Option<Client<'_>> {
     }
 }
 
-/// A node (RFC 7239 §6): an address with or without a port, or an obfuscated name. `unknown` gives `None`. IPv6 addresses are
-/// also taken without brackets, as most proxies write them into `X-Forwarded-For`.
+/// Returns a node (RFC 7239 §6): an address with or without a port, or an obfuscated name. `None` for `unknown`. IPv6
+/// addresses are also taken without brackets, as most proxies write them into `X-Forwarded-For`.
 fn node(text: &str) -> Option<Client<'_>> {
     let text = text.trim_matches([' ', '\t']);
     if let Ok(ip) = text.parse::<IpAddr>() {
@@ -169,7 +169,7 @@ fn node(text: &str) -> Option<Client<'_>> {
     is_obfuscated.then_some(Client::Obfuscated(name))
 }
 
-/// A port, in digits or obfuscated (RFC 7239 §6).
+/// Whether this is a port, in digits or obfuscated (RFC 7239 §6).
 fn is_port(port: &str) -> bool {
     match port.strip_prefix('_') {
         Some(name) => is_obfuscated(name),
@@ -177,12 +177,12 @@ fn is_port(port: &str) -> bool {
     }
 }
 
-/// What may follow the underscore of an obfuscated name.
+/// Whether this may follow the underscore of an obfuscated name.
 fn is_obfuscated(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
 }
 
-/// The most hops that are read of one line, from its end. There are no longer chains of proxies.
+/// The most hops that are read of one line, from its end. Longer chains of proxies do not occur.
 const MOST_HOPS: usize = 32;
 
 #[cfg(test)]
@@ -190,7 +190,7 @@ mod tests {
     use super::*;
     use crate::handshake::parse_block;
 
-    /// The client according to these lines, with 10.0.0.0/8 and 2001:db8:1::/48 trusted.
+    /// Returns the client according to these lines, with 10.0.0.0/8 and 2001:db8:1::/48 trusted.
     fn said(source: ClientAddress, lines: &[(&str, &str)]) -> Option<String> {
         let blocks = ["10.0.0.0/8", "2001:db8:1::/48"].map(|block| parse_block(block).expect("a block"));
         let trusted = TrustedProxies::new(blocks.to_vec());
@@ -285,7 +285,7 @@ mod tests {
             check(&[("F", bad)], None);
             check(&[("F", "for=198.51.100.1"), ("F", bad)], None);
         }
-        // A quotation mark that a client leaves open must not hide what the proxy appends behind it.
+        // A quotation mark that a client leaves open must not hide what the proxy appends after it.
         check(&[("F", "for=198.51.100.1;x=\", for=203.0.113.9")], None);
         check(&[("F", "for=198.51.100.1;x=\", for=\"203.0.113.9:80\"")], None);
         check(&[("X", "\", 203.0.113.9")], Some("203.0.113.9"));
@@ -305,7 +305,7 @@ mod tests {
         }
         assert_eq!(said(ClientAddress::Forwarded, &both[1..]), None);
         assert_eq!(said(ClientAddress::XForwardedFor, &both[..1]), None);
-        // A line that says nothing useful is still the line of the gateway.
+        // A line without an address is still the line of the gateway.
         check(&[("F", "for=192.0.2.1"), ("X", "unknown")], None);
     }
 

@@ -26,8 +26,8 @@ pub struct HandshakeConfig {
     /// Returns the seconds since 1970, for `Date`. Called once for each answer that is not a 101. Default: none, so that there
     /// is no `Date` (RFC 9110 §6.6.1).
     pub wall_clock: Option<fn() -> u64>,
-    /// The text for people in the body of a refusal: ASCII without quotes and backslashes, because it is put into JSON as it
-    /// is. Default [`HandshakeError::message`]. A host replaces it to name its settings.
+    /// The text for people in the body of a refusal: ASCII without quotes and backslashes, because it is put into JSON
+    /// without escaping. Default [`HandshakeError::message`]. A host replaces it to name its settings.
     pub refusal_text: fn(HandshakeError) -> &'static str,
     /// The names of the headers in which the gateway puts the identity.
     pub identity: IdentityHeaders,

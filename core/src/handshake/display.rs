@@ -17,7 +17,8 @@ pub(super) const MAX_DISPLAY: usize = 256;
 
 /// Appends a display value: decoded, without control characters and outer spaces, cut at [`MAX_DISPLAY`].
 ///
-/// What is not encoded is UTF-8, as nearly every gateway sends it, else Latin-1, in which every byte is a character.
+/// A value that is not encoded is read as UTF-8, which nearly every gateway sends, or otherwise as Latin-1, in which
+/// every byte is a character.
 pub(super) fn push_display(text: &mut String, value: &[u8], encoding: NameEncoding) {
     let decoded = match encoding {
         NameEncoding::Auto => encoded_words(value).or_else(|| percent_decoded(value)),
@@ -33,8 +34,8 @@ pub(super) fn push_display(text: &mut String, value: &[u8], encoding: NameEncodi
     text.push_str(trimmed.get(..cut).unwrap_or_default());
 }
 
-/// The text of a value with encoded words (RFC 2047) in it: `=?UTF-8?Q?Ren=C3=A9e?= Dupont`. `None` if there are none, or
-/// if one of them is not well-formed or has a charset other than UTF-8, ISO-8859-1 and ASCII.
+/// Returns the text of a value with encoded words (RFC 2047) in it: `=?UTF-8?Q?Ren=C3=A9e?= Dupont`. `None` if it has
+/// none, or if one of them is not well-formed or has a charset other than UTF-8, ISO-8859-1 and ASCII.
 fn encoded_words(value: &[u8]) -> Option<String> {
     let value = std::str::from_utf8(value).ok()?;
     if !value.contains("=?") {
@@ -72,7 +73,7 @@ fn encoded_words(value: &[u8]) -> Option<String> {
     Some(text)
 }
 
-/// Puts a space behind what is there.
+/// Appends a space, unless the text is empty.
 fn separate(text: &mut String) {
     if !text.is_empty() {
         text.push(' ');
@@ -94,7 +95,7 @@ impl Charset {
     }
 }
 
-/// The bytes in one encoded word: `=?CHARSET*LANGUAGE?B|Q?TEXT?=` (RFC 2047 §2, RFC 2231 §5).
+/// Returns the bytes in one encoded word: `=?CHARSET*LANGUAGE?B|Q?TEXT?=` (RFC 2047 §2, RFC 2231 §5).
 fn encoded_word(word: &str) -> Option<(Charset, Vec<u8>)> {
     let mut parts = word.strip_prefix("=?")?.strip_suffix("?=")?.split('?');
     let [charset, encoding, text] = [parts.next()?, parts.next()?, parts.next()?];
@@ -118,8 +119,9 @@ fn encoded_word(word: &str) -> Option<(Charset, Vec<u8>)> {
     Some((charset, bytes))
 }
 
-/// The text of a value in percent-encoding (RFC 3986 §2.1), if each `%` begins an escape and the result is UTF-8. A value
-/// with a space, a quotation mark or another byte that no URL has is not encoded: an encoder would have escaped it.
+/// Returns the text of a value in percent-encoding (RFC 3986 §2.1), if each `%` begins an escape and the result is
+/// UTF-8. A value with a space, a quotation mark or another byte that no URL has is not encoded: an encoder would have
+/// escaped it.
 fn percent_decoded(value: &[u8]) -> Option<String> {
     let is_of_url = |byte: &u8| byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(byte);
     if !value.contains(&b'%') || !value.iter().all(is_of_url) {
@@ -128,7 +130,7 @@ fn percent_decoded(value: &[u8]) -> Option<String> {
     String::from_utf8(escaped(value, b'%', |byte| byte)?).ok()
 }
 
-/// Takes back escapes of a sign and two hexadecimal digits. Other bytes become what `plain` says.
+/// Decodes escapes of a sign and two hexadecimal digits. `plain` maps the other bytes.
 fn escaped(text: &[u8], sign: u8, plain: impl Fn(u8) -> u8) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;
@@ -205,7 +207,7 @@ mod tests {
 
     #[test]
     fn several_words_are_one_text() {
-        // RFC 2047 §8 has these.
+        // The examples of RFC 2047 §8.
         check("=?ISO-8859-1?Q?a?= b", "a b");
         check("=?ISO-8859-1?Q?a?= =?ISO-8859-1?Q?b?=", "ab");
         check("=?ISO-8859-1?Q?a?=  \t =?ISO-8859-1?Q?b?=", "ab");

@@ -9,7 +9,7 @@ use crate::close_code;
 use crate::listed::listed;
 
 listed! {
-/// The reason why an upgrade is refused. It contains nothing from the request. The client gets all of it but the
+/// The reason why an upgrade is refused. It contains nothing from the request. The client gets all of it except for the
 /// [`detail`](Self::detail).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -21,8 +21,8 @@ pub enum HandshakeError {
     BareLineFeed,
     /// The request line has another version than HTTP/1.1, which RFC 6455 §4.1 requires.
     HttpVersion,
-    /// The request target is neither a path (RFC 9112 §3.2.1) nor a URL whose host and port are those of `Host`
-    /// (§3.2.2), or contains a byte that is not allowed in one.
+    /// The request target is neither a path (RFC 9112 §3.2.1) nor a URL with the host and port of `Host` (§3.2.2), or
+    /// contains a byte that is not allowed in one.
     Target,
     /// `Host` is missing, present twice, or not a host (RFC 9112 §3.2). Or there is an `Origin` to compare with the header of
     /// [`HandshakeConfig::host_header`](super::HandshakeConfig::host_header), and that is present twice or not a host.
@@ -35,10 +35,10 @@ pub enum HandshakeError {
     NoConnectionUpgrade,
     /// `Sec-WebSocket-Key` is missing, present twice, or not a key (RFC 6455 §4.2.1, 5).
     Key,
-    /// An identity header is present twice: a proxy appends it to that of the client instead of replacing it.
+    /// An identity header is present twice: a proxy appended it to the client's header instead of replacing it.
     IdentityTwice,
-    /// The name of a header differs from that of an identity header only in its separators (`User_ID`), so that some proxy may
-    /// confuse them.
+    /// The name of a header differs from the name of an identity header only in its separators (`User_ID`), so that
+    /// some proxy may confuse them.
     IdentityAlias,
     /// `Connection` nominates an identity header, which asks a proxy to drop it (RFC 9110 §7.6.1).
     IdentityNominated,
@@ -50,9 +50,9 @@ pub enum HandshakeError {
     TokenExpInvalid,
     /// `Origin` is present twice.
     OriginTwice,
-    /// No user id, or an empty one.
+    /// The user id is missing or empty.
     IdentityMissing,
-    /// No assertion, or an empty one, although one is required.
+    /// The assertion is missing or empty, although one is required.
     AssertionMissing,
     /// The assertion is not a valid token (RFC 7519) of the issuer for this audience with a user.
     Assertion(AssertionError),
@@ -90,13 +90,13 @@ pub enum HandshakeError {
 }
 
 impl HandshakeError {
-    /// The HTTP status of the refusal.
+    /// Returns the HTTP status of the refusal.
     pub fn status(self) -> u16 {
         self.answer().0
     }
 
-    /// The close code with the same meaning, for refusals that concern the user, so that a page can react to them. See
-    /// [`Reject::Close`](super::Reject::Close).
+    /// Returns the close code with the same meaning, for refusals that concern the user, so that a page can react to
+    /// them. See [`Reject::Close`](super::Reject::Close).
     pub fn close_code(self) -> Option<CloseCode> {
         match self.status() {
             401 => Some(CloseCode::from(close_code::UNAUTHORIZED)),
@@ -106,7 +106,7 @@ impl HandshakeError {
         }
     }
 
-    /// The reason phrase of the status (RFC 9110 §15).
+    /// Returns the reason phrase of the status (RFC 9110 §15).
     pub fn reason_phrase(self) -> &'static str {
         match self.status() {
             401 => "Unauthorized",
@@ -122,18 +122,19 @@ impl HandshakeError {
         }
     }
 
-    /// The code of the refusal for programs: `error.code` in the JSON body, `code` in the log, `reason` in the metrics.
+    /// Returns the code of the refusal for programs: `error.code` in the JSON body, `code` in the log, `reason` in the
+    /// metrics.
     pub fn code(self) -> &'static str {
         self.answer().1
     }
 
-    /// The text for people. [`HandshakeConfig::refusal_text`](super::HandshakeConfig::refusal_text) can replace it in the body
-    /// of the refusal.
+    /// Returns the text for people. [`HandshakeConfig::refusal_text`](super::HandshakeConfig::refusal_text) can replace
+    /// it in the body of the refusal.
     pub fn message(self) -> &'static str {
         self.answer().2
     }
 
-    /// The status, the code and the text.
+    /// Returns the status, the code and the text.
     fn answer(self) -> (u16, &'static str, &'static str) {
         match self {
             HandshakeError::NotHttp => (
@@ -235,7 +236,7 @@ impl HandshakeError {
         }
     }
 
-    /// The rule that an assertion breaks, for the log only.
+    /// Returns the rule that an assertion breaks, for the log only.
     pub fn detail(self) -> Option<&'static str> {
         if let HandshakeError::Assertion(error) = self { Some(error.detail()) } else { None }
     }

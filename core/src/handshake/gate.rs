@@ -9,7 +9,7 @@ use crate::policy::{RateLimit, Verdict};
 /// limited by the worker that gets them ([`Worker::open`](crate::Worker::open)).
 #[derive(Debug, Clone, Copy)]
 pub struct Gate {
-    /// New connections a second, and as many at once; zero is any number.
+    /// New connections per second, and the largest burst. Zero is unlimited.
     connect_rate: u32,
     arrivals: RateLimit,
     /// Connections for which another one is evicted.
@@ -17,7 +17,8 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// A gate for `connect_rate` new connections per second, with a burst of as many. A rate of zero is unlimited.
+    /// Creates a gate for `connect_rate` new connections per second, with a burst of the same number. A rate of zero is
+    /// unlimited.
     pub fn new(connect_rate: u32) -> Gate {
         Gate { connect_rate, arrivals: RateLimit::default(), displacing: RateLimit::default() }
     }
@@ -33,15 +34,15 @@ impl Gate {
     /// Whether one more connection may be accepted at `now` although the process is full, so that another one is evicted for
     /// it or it is refused. If not, try again after [`Gate::PAUSE`].
     ///
-    /// Clients that come back as soon as they are refused could otherwise take all processor time. The rate is so high
-    /// that the kernel's queue of 4,096 connections is emptied in less than a second.
+    /// Clients that reconnect as soon as they are refused could otherwise use all processor time. At this rate, the
+    /// kernel's queue of 4,096 connections is emptied in less than a second.
     pub fn may_displace(&mut self, now: Instant) -> bool {
         let burst = DISPLACED_PER_SECOND / 20;
         self.displacing.check(now, DISPLACED_PER_SECOND, burst) == Verdict::Conforming
     }
 
-    /// How long to accept nothing after [`may_displace`](Gate::may_displace) has said no, or while too many connections
-    /// have been accepted that have not reached their worker.
+    /// How long to pause accepting after [`may_displace`](Gate::may_displace) has returned false, or while too many
+    /// accepted connections have not reached their worker.
     pub const PAUSE: Duration = Duration::from_millis(5);
 }
 

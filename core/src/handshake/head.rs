@@ -4,38 +4,37 @@ use super::error::HandshakeError;
 use crate::field::is_token;
 use crate::input::{Input, Payload};
 
-/// Collects a head, of a request or of an answer, up to and with its empty line.
+/// Collects a head, of a request or of an answer, up to and including its empty line.
 ///
 /// Each byte is read once. httparse cannot resume, and parsing again from the start after each read is quadratic
 /// (CVE-2023-43669: a head of 64 KiB in single bytes costs 432 ms). So the end is found first, and the complete head is parsed
 /// once.
 #[derive(Debug)]
 pub struct HeadReader {
-    /// The bytes of earlier reads. Empty while the head may still come in one piece, and then nothing is
-    /// ever copied.
+    /// The bytes of earlier reads. Empty while the head may still arrive in one piece, which is not copied.
     collected: Vec<u8>,
     /// Bytes of the current line so far, its CR included.
     line: usize,
     /// Whether the last byte was CR.
     after_cr: bool,
-    /// How many bytes of [`HEAD`] the request has begun with; [`OTHER_METHOD`] once it has begun otherwise.
+    /// How many bytes of [`HEAD`] the request has begun with; [`OTHER_METHOD`] once it differs.
     method: u8,
     /// The longest head.
     max: usize,
 }
 
 impl HeadReader {
-    /// A reader of a head of at most `max` bytes, its last empty line included.
+    /// Creates a reader of a head of at most `max` bytes, its last empty line included.
     pub fn new(max: usize) -> HeadReader {
         HeadReader { collected: Vec::new(), line: 0, after_cr: false, method: 0, max }
     }
 
-    /// Whether the method is HEAD, as far as the request has come: the answer then has no content (RFC 9110 §9.3.2).
+    /// Whether the method is HEAD, as far as the request has arrived: the answer then has no content (RFC 9110 §9.3.2).
     pub fn is_head(&self) -> bool {
         usize::from(self.method) == HEAD.len()
     }
 
-    /// The number of bytes from earlier reads.
+    /// Returns the number of bytes from earlier reads.
     pub fn collected(&self) -> usize {
         self.collected.len()
     }
@@ -45,12 +44,12 @@ impl HeadReader {
         self.collected = head.into_vec();
     }
 
-    /// Gives the head back that was kept.
+    /// Returns the head that was kept.
     pub(crate) fn resume<'b>(&mut self) -> Payload<'b> {
         Payload::Owned(std::mem::take(&mut self.collected))
     }
 
-    /// The memory that they take, in bytes.
+    /// Returns the size of the buffer for these bytes.
     pub(crate) fn memory(&self) -> usize {
         self.collected.capacity()
     }
@@ -59,11 +58,11 @@ impl HeadReader {
     /// are needed.
     ///
     /// # Errors
-    /// [`HandshakeError::NotHttp`] if the first byte cannot begin a method, as that of TLS and of the PROXY protocol (v2);
-    /// [`HandshakeError::BareLineFeed`]; [`HandshakeError::HeadTooLarge`].
+    /// [`HandshakeError::NotHttp`] if the first byte cannot begin a method, such as the first byte of TLS or of the
+    /// PROXY protocol (v2); [`HandshakeError::BareLineFeed`]; [`HandshakeError::HeadTooLarge`].
     pub fn receive<'b>(&mut self, input: &mut Input<'b>) -> Result<Option<Payload<'b>>, HandshakeError> {
-        // RFC 9112 §2.2 suggests to skip an empty line before the request line, for clients that add one
-        // behind a body. This connection carries one request, so nothing can precede it.
+        // RFC 9112 §2.2 suggests to skip an empty line before the request line, for clients that add one after a body.
+        // This connection has one request, so no body can precede it.
         if let (true, [first, ..]) = (self.collected.is_empty(), input.peek())
             && !is_token(*first)
         {
@@ -87,7 +86,7 @@ impl HeadReader {
         Ok(end.map(|_| Payload::Owned(std::mem::take(&mut self.collected))))
     }
 
-    /// Compares what is still open of the method.
+    /// Compares the rest of the method.
     fn see_method(&mut self, fresh: &[u8]) {
         for byte in fresh {
             match HEAD.get(usize::from(self.method)) {
@@ -98,7 +97,7 @@ impl HeadReader {
         }
     }
 
-    /// The offset behind the empty line, if it is in `bytes`.
+    /// Returns the offset after the empty line, if it is in `bytes`.
     fn scan(&mut self, bytes: &[u8]) -> Result<Option<usize>, HandshakeError> {
         let mut line = self.line;
         let mut after_cr = self.after_cr;
@@ -122,7 +121,7 @@ impl HeadReader {
     }
 }
 
-/// How a request line with the method HEAD begins.
+/// The beginning of a request line with the method HEAD.
 const HEAD: &[u8] = b"HEAD ";
 
 /// Larger than the length of [`HEAD`].
@@ -132,7 +131,7 @@ const OTHER_METHOD: u8 = u8::MAX;
 mod tests {
     use super::*;
 
-    /// Feeds `portions`; gives the verdict and what was left behind the head.
+    /// Feeds `portions`. Returns the verdict, and the bytes after the head.
     fn read(max: usize, portions: &[&[u8]]) -> (Result<Option<Vec<u8>>, HandshakeError>, Vec<u8>) {
         let mut reader = HeadReader::new(max);
         for (i, portion) in portions.iter().enumerate() {
@@ -220,7 +219,7 @@ mod tests {
             for at in 0..=bytes.len() {
                 let mut reader = HeadReader::new(20);
                 for part in [&bytes[..at], &bytes[at..]] {
-                    // Whatever is wrong with the rest, the method is known.
+                    // The method is known even if the rest is invalid.
                     let _ = reader.receive(&mut Input::new(&mut part.to_vec()));
                 }
                 assert_eq!(reader.is_head(), is_head, "{} split at {at}", bytes.escape_ascii());

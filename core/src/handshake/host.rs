@@ -25,7 +25,7 @@ impl<'a> Authority<'a> {
                 if !is_ipv6(address) {
                     return None;
                 }
-                // The brackets, and what they enclose.
+                // The brackets and the text between them.
                 text.split_at_checked(end + 2)?
             }
             None => {
@@ -47,27 +47,27 @@ impl<'a> Authority<'a> {
         Some(Authority { host, port })
     }
 
-    /// The host: a name without a trailing dot, an IPv4 address, or an IPv6 address in brackets. In the spelling of the
-    /// text.
+    /// Returns the host: a name without a trailing dot, an IPv4 address, or an IPv6 address in brackets. In the
+    /// spelling of the text.
     pub fn host(&self) -> &'a str {
         self.host
     }
 
-    /// The port, if the text has one.
+    /// Returns the port, if the text has one.
     pub fn port(&self) -> Option<u16> {
         self.port
     }
 
-    /// The same port of the host one label up: `example.com:8443` for `app.example.com:8443`. `None` if the host is one
-    /// label, an IPv6 address, or begins with a dot.
+    /// Returns the same port of the host one label up: `example.com:8443` for `app.example.com:8443`. `None` if the
+    /// host is one label, an IPv6 address, or begins with a dot.
     pub(super) fn without_first_label(&self) -> Option<Authority<'a>> {
         let (label, host) = self.host.split_once('.')?;
         let is_name = !label.is_empty() && !host.is_empty() && !label.starts_with('[');
         is_name.then_some(Authority { host, port: self.port })
     }
 
-    /// Whether both are the same host, whatever their ports: case does not count, nor a trailing dot, nor how an IPv6
-    /// address is shortened.
+    /// Whether both are the same host. The port, the case, a trailing dot and the spelling of an IPv6 address do not
+    /// count.
     pub fn has_same_host(&self, other: &Authority<'_>) -> bool {
         self.host.eq_ignore_ascii_case(other.host)
             || ipv6(self.host).is_some_and(|address| ipv6(other.host) == Some(address))
@@ -80,8 +80,8 @@ impl<'a> Authority<'a> {
     }
 }
 
-/// The port of a URL without one (RFC 9110 §4.2, RFC 6455 §3): 80 of `http` and `ws`, 443 of `https` and `wss`. `None`
-/// for any other scheme. Case does not count.
+/// Returns the port of a URL without one (RFC 9110 §4.2, RFC 6455 §3): 80 of `http` and `ws`, 443 of `https` and `wss`.
+/// `None` for any other scheme. Case does not count.
 pub fn default_port(scheme: &str) -> Option<u16> {
     let is = |known: &str| scheme.eq_ignore_ascii_case(known);
     if is("http") || is("ws") {
@@ -93,18 +93,18 @@ pub fn default_port(scheme: &str) -> Option<u16> {
     }
 }
 
-/// A byte of a name or of an IPv4 address: `reg-name` of RFC 3986 §3.2.2 without the comma.
+/// Whether this is a byte of a name or of an IPv4 address: `reg-name` of RFC 3986 §3.2.2 without the comma.
 fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=%".contains(&byte)
 }
 
-/// Whether this may stand between brackets: an IPv6 address, with or without a zone (RFC 6874 §2).
+/// Whether this may be between brackets: an IPv6 address, with or without a zone (RFC 6874 §2).
 fn is_ipv6(text: &str) -> bool {
     let (address, zone) = text.split_once('%').unwrap_or((text, "0"));
     address.parse::<Ipv6Addr>().is_ok() && !zone.is_empty() && zone.bytes().all(is_name_byte)
 }
 
-/// The address in brackets, if it has no zone.
+/// Returns the address in brackets, if it has no zone.
 fn ipv6(host: &str) -> Option<Ipv6Addr> {
     host.strip_prefix('[')?.strip_suffix(']')?.parse().ok()
 }

@@ -40,7 +40,7 @@ struct Origin<'a> {
     scheme: &'a str,
     /// What follows `://`.
     rest: &'a str,
-    /// `rest`, if it is one. It need not be with the scheme of an application: `file://`, `app://.`.
+    /// `rest`, if it is an authority. With the scheme of an application it need not be one: `file://`, `app://.`.
     authority: Option<Authority<'a>>,
 }
 
@@ -103,7 +103,7 @@ impl OriginPattern {
     /// Parses `https://app.example.com`, `https://*.example.com:8443`, `null`, `file://`, `moz-extension://*`.
     ///
     /// # Errors
-    /// The first thing that is wrong with it.
+    /// The first fault of the text.
     pub fn parse(text: &str) -> Result<OriginPattern, InvalidOrigin> {
         if text == NULL {
             return Ok(OriginPattern { text: text.to_owned(), wildcard: Wildcard::None });
@@ -152,7 +152,7 @@ impl OriginPattern {
     }
 }
 
-/// The origin of a page that has none of its own: a sandboxed frame, a `data:` URL, some local files.
+/// The origin of a page that has no host: a sandboxed frame, a `data:` URL, some local files.
 const NULL: &str = "null";
 
 /// Whether origins of this scheme have a host, and a port that may be left out.
@@ -166,7 +166,7 @@ fn is_scheme(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
 }
 
-/// Whether a host is an IPv6 address, or its last label is a number, as that of an IPv4 address.
+/// Whether a host is an IPv6 address, or its last label is a number, as in an IPv4 address.
 fn is_address(host: &str) -> bool {
     let last = host.rsplit('.').next().unwrap_or_default();
     host.starts_with('[') || last.bytes().all(|byte| byte.is_ascii_digit())
@@ -245,7 +245,7 @@ mod tests {
         check(&["null"], "https://null", "api.example", false);
         let api = Authority::parse("api.example").expect("a host");
         assert!(AllowedOrigins::Any.admits("null", &api));
-        assert!(AllowedOrigins::Any.admits("whatever it is", &api));
+        assert!(AllowedOrigins::Any.admits("not an origin", &api));
     }
 
     #[test]

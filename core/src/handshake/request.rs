@@ -21,18 +21,18 @@ use crate::deflate::Deflate;
 use crate::field::list;
 use crate::id::ConnectionId;
 
-/// What a complete head asks for.
+/// The request in a complete head.
 // It lives on the stack for one call, and nearly every request is an upgrade.
 #[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Request<'h> {
     /// A WebSocket.
     Upgrade(UpgradeRequest<'h>),
-    /// How the process is ([`HandshakeConfig::health_path`]).
+    /// A health check ([`HandshakeConfig::health_path`]).
     HealthCheck,
 }
 
-/// A well-formed upgrade request to a path that we serve. Nothing is known of the user yet: the next step is
+/// A well-formed upgrade request to a path that we serve. The user is not known yet: the next step is
 /// [`UpgradeRequest::identify`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpgradeRequest<'h> {
@@ -59,7 +59,7 @@ impl<'h> UpgradeRequest<'h> {
     /// because the bytes after the head are not available; a [`Worker`](crate::Worker) accepts it if the body is empty.
     ///
     /// # Errors
-    /// Every [`HandshakeError`] of the statuses 400, 404, 405, 426 and 431, but for those of the identity.
+    /// Every [`HandshakeError`] of the statuses 400, 404, 405, 426 and 431, except for the errors of the identity.
     pub fn parse(head: &'h mut [u8], config: &HandshakeConfig) -> Result<UpgradeRequest<'h>, HandshakeError> {
         match Request::parse(head, config)? {
             Request::Upgrade(request) if request.announces_chunks => Err(HandshakeError::Body),
@@ -73,12 +73,13 @@ impl<'h> UpgradeRequest<'h> {
         self.announces_chunks
     }
 
-    /// The id of the request, if the gateway sent one.
+    /// Returns the id of the request, if the gateway sent one.
     pub fn request_id(&self) -> Option<&'h str> {
         self.request_ids.request_id()
     }
 
-    /// The address of the client, if `peer` is a trusted proxy and sends it. It is for the log, and decides nothing.
+    /// Returns the address of the client, if `peer` is a trusted proxy and sends it. It is for the log, and no decision
+    /// depends on it.
     pub fn client(&self, peer: Peer, config: &HandshakeConfig) -> Option<Client<'h>> {
         let is_trusted = config.trusted_proxies.trusts_peer(peer);
         if is_trusted { self.forwarding.client(config.client_address) } else { None }
@@ -109,8 +110,9 @@ impl<'h> UpgradeRequest<'h> {
         Ok(Admission { key: self.key, subprotocols: self.subprotocols, deflate: self.deflate, identity })
     }
 
-    /// Whether the page may connect, if it is one: clients other than browsers need not send `Origin`. An empty one is not
-    /// an absent one, unlike the headers that a gateway fills in: an attacker's page cannot leave it out.
+    /// Checks that the page may connect, if the request is from one: clients other than browsers need not send
+    /// `Origin`. An empty `Origin` is not the same as a missing one, unlike in headers that a gateway fills in, because
+    /// an attacker's page cannot leave it out.
     fn check_origin(&self, config: &HandshakeConfig) -> Result<(), HandshakeError> {
         let origin = match self.origin.value() {
             Ok(None) => return Ok(()),
@@ -178,7 +180,7 @@ impl<'h> Request<'h> {
         let path = match target {
             Target::Path(path) => path,
             // RFC 9112 §3.2.2: the authority of the target counts, and Host is ignored. A request in which the two
-            // differ may mean one host to the gateway and another to us, so neither is believed.
+            // differ may mean one host to the gateway and another to us, so neither is trusted.
             Target::Absolute { authority, port, path } if authority.is_same(&host, port) => path,
             Target::Absolute { .. } => return Err(HandshakeError::Target),
             Target::Asterisk => return Err(HandshakeError::Method),
@@ -225,7 +227,7 @@ impl<'h> Request<'h> {
     }
 }
 
-/// What one pass over the header lines finds.
+/// The result of one pass over the header lines.
 #[derive(Debug, Default)]
 struct Fields<'h> {
     host: SingleHeader<'h>,
@@ -242,7 +244,7 @@ struct Fields<'h> {
     /// The first acceptable offer of permessage-deflate.
     deflate: Option<Deflate>,
     secret: SingleHeader<'h>,
-    /// The identity headers, or the assertion: the configuration says which of the two is looked at.
+    /// The identity headers, or the assertion: the configuration says which of the two is used.
     identity: IdentityHeaderValues<'h>,
     assertion: SingleHeader<'h>,
     request_ids: RequestIdHeaders<'h>,
@@ -250,7 +252,7 @@ struct Fields<'h> {
 }
 
 impl<'h> Fields<'h> {
-    /// Whether `Host` is as a health check may have it: once and a host, or empty (RFC 9112 §3.2: the target has no
+    /// Whether `Host` is valid for a health check: once and a host, or empty (RFC 9112 §3.2: the target has no
     /// authority); in HTTP/1.0 it may be missing.
     fn has_host_of_health_check(&self, version: Option<u8>) -> bool {
         match self.host.value() {
@@ -312,13 +314,14 @@ impl<'h> Fields<'h> {
     }
 }
 
-/// Whether the request line ends in a version of HTTP, be it the wrong one. The PROXY protocol's does not.
+/// Whether the request line ends in a version of HTTP, even in one that is not supported. The line of the PROXY
+/// protocol does not.
 fn names_http(head: &[u8]) -> bool {
     let line = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
     line.rsplit(|&byte| byte == b' ').next().is_some_and(|last| last.starts_with(b"HTTP/"))
 }
 
-/// The value of `Host` (RFC 9110 §7.2), if it is one host.
+/// Returns the value of `Host` (RFC 9110 §7.2), if it is one host.
 fn parse_host(value: &[u8]) -> Option<Authority<'_>> {
     Authority::parse(std::str::from_utf8(value).ok()?)
 }
@@ -339,9 +342,9 @@ fn is_key(key: &[u8], strict: bool) -> bool {
     }
 }
 
-/// Overwrites control characters in the values of the display headers by TAB, which httparse takes in a
-/// value and [`Identity`] drops: a bad name never breaks a handshake, and nginx passes 0x01 in a name.
-/// CR and LF stay, because the end of a line is not ours to move.
+/// Overwrites control characters in the values of the display headers with TAB, which httparse accepts in a value and
+/// [`Identity`] drops: a bad name never breaks a handshake, and nginx passes 0x01 in a name. CR and LF stay, because
+/// they end lines.
 fn blank_display_controls(head: &mut [u8], names: &IdentityHeaders) {
     let is_control = |byte: u8| byte.is_ascii_control() && !matches!(byte, b'\r' | b'\n' | b'\t');
     if !head.iter().any(|&byte| is_control(byte)) {

@@ -6,8 +6,8 @@ use super::opaque::is_request_id;
 use super::single_header::SingleHeader;
 use crate::id::ConnectionId;
 
-/// The id of a request: that of the gateway, so that one search finds a connection in both logs, or a generated one. It decides
-/// nothing.
+/// The id of a request: the gateway's id, so that one search finds a connection in both logs, or a generated one. No
+/// decision depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequestId<'a> {
     /// The id from the header of [`HandshakeConfig::request_id`](super::HandshakeConfig::request_id) or
@@ -26,7 +26,7 @@ impl<'a> RequestId<'a> {
     /// The longest accepted id, in bytes.
     pub const MAX: usize = 128;
 
-    /// The gateway's id, if there is one.
+    /// Returns the gateway's id, or a generated one if there is none.
     pub fn new(given: Option<&'a str>, instance: u32, connection: ConnectionId) -> RequestId<'a> {
         given.map_or(RequestId::Made { instance, connection }, RequestId::Given)
     }
@@ -41,8 +41,7 @@ impl fmt::Display for RequestId<'_> {
     }
 }
 
-/// What a request says about its id. Any client can write these headers, so nothing that is wrong with one matters: it then
-/// counts as missing.
+/// The headers of a request with its id. Any client can write them, so an invalid one counts as missing.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct RequestIdHeaders<'h> {
     id: SingleHeader<'h>,
@@ -50,7 +49,7 @@ pub(super) struct RequestIdHeaders<'h> {
 }
 
 impl<'h> RequestIdHeaders<'h> {
-    /// Takes one line of the request. `wanted` is the name of the gateway's header.
+    /// Reads one line of the request. `wanted` is the name of the gateway's header.
     pub(super) fn add_line(&mut self, wanted: &str, name: &str, value: &'h [u8]) {
         if !wanted.is_empty() && name.eq_ignore_ascii_case(wanted) {
             self.id.add(value);
@@ -59,7 +58,7 @@ impl<'h> RequestIdHeaders<'h> {
         }
     }
 
-    /// The id, if it can be one; else that of the trace.
+    /// Returns the id if it is valid, or otherwise the id of the trace.
     pub(super) fn request_id(&self) -> Option<&'h str> {
         let id = self.id.exactly_one().filter(|id| id.len() <= RequestId::MAX && is_request_id(id));
         let id = id.or_else(|| trace_id(self.trace.exactly_one()?))?;
@@ -67,8 +66,8 @@ impl<'h> RequestIdHeaders<'h> {
     }
 }
 
-/// The id of the trace in a `traceparent` (W3C Trace Context §3.2.2): version, 32 digits that are not all zero, parent and
-/// flags, each in lowercase hexadecimal. Later versions may append to it.
+/// Returns the id of the trace in a `traceparent` (W3C Trace Context §3.2.2): version, 32 digits that are not all zero,
+/// parent and flags, each in lowercase hexadecimal. Later versions may append to it.
 fn trace_id(traceparent: &[u8]) -> Option<&[u8]> {
     let is_hex = |part: &[u8]| part.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     let mut parts = traceparent.splitn(5, |&byte| byte == b'-');

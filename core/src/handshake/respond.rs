@@ -7,8 +7,8 @@ use super::error::HandshakeError;
 use super::request_id::RequestId;
 use crate::deflate::Deflate;
 
-/// Writes the 101 (RFC 6455 §4.2.2) for a client's key. `subprotocol` is configured, so the answer contains nothing of the
-/// request but its checked id, in the header `header`, if that is not empty.
+/// Writes the 101 (RFC 6455 §4.2.2) for a client's key. `subprotocol` is configured, so the answer contains nothing of
+/// the request except for its checked id, in the header `header`, if that is not empty.
 pub(super) fn switch_protocols(
     out: &mut Vec<u8>,
     key: &[u8],

@@ -1,4 +1,4 @@
-//! The secret that a gateway sends in a header of its own to authenticate itself.
+//! The secret that a gateway sends in a separate header to authenticate itself.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use subtle::{Choice, ConstantTimeEq};
 use super::error::HandshakeError;
 use super::single_header::SingleHeader;
 
-/// The secret that each request must contain, in addition to the peer's address. None is required while no secret is set.
+/// The secret that each request must contain, in addition to the peer's address. If no secret is set, none is required.
 ///
 /// An address proves only where a request came from: any other program at a trusted address could claim to be any user. It
 /// cannot know the secret of the gateway, which the gateway writes over a header of the client.
@@ -39,24 +39,24 @@ enum Kept {
 
 /// Secrets that can change while the process runs.
 pub trait SecretStore: fmt::Debug + Send + Sync {
-    /// The current secrets. Called once for each request with a secret; must not block.
+    /// Returns the current secrets. Called once for each request with a secret; must not block.
     fn current(&self) -> Secrets;
 }
 
 impl Secrets {
-    /// These secrets.
+    /// Creates a set of these secrets.
     pub fn new(secrets: impl IntoIterator<Item = String>) -> Secrets {
         Secrets(Kept::Fixed(
             secrets.into_iter().map(|secret| secret.into_bytes().into_boxed_slice()).collect(),
         ))
     }
 
-    /// The secrets that the store has at the time of each request.
+    /// Creates a set that reads the secrets from the store for each request.
     pub fn stored(store: Arc<dyn SecretStore>) -> Secrets {
         Secrets(Kept::Stored(store))
     }
 
-    /// Whether there are none, so that no secret is required.
+    /// Whether the set is empty, so that no secret is required.
     pub fn is_empty(&self) -> bool {
         self.fixed().is_empty()
     }
@@ -161,7 +161,7 @@ mod tests {
         assert_eq!(judge(&[], &[("X-Postern-Secret", "a"), ("X_Postern_Secret", "b")], &[]), Ok(()));
     }
 
-    /// One secret until it has been asked for, and then another.
+    /// A store with one secret for the first request, and another one afterwards.
     #[derive(Debug, Default)]
     struct Changing(AtomicBool);
 

@@ -15,7 +15,7 @@ pub(super) struct SingleHeader<'h> {
     fault: Option<HeaderFault>,
 }
 
-/// Why the line of a header is not believed. A request with several faults is refused for the first in this order.
+/// Why the line of a header is not trusted. A request with several faults is refused for the first in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum HeaderFault {
     /// There is a second line.
@@ -27,14 +27,14 @@ pub(super) enum HeaderFault {
 }
 
 impl<'h> SingleHeader<'h> {
-    /// Takes a line of this header.
+    /// Adds a line of this header.
     pub(super) fn add(&mut self, value: &'h [u8]) {
         if self.value.replace(value).is_some() {
             self.add_fault(HeaderFault::Repeated);
         }
     }
 
-    /// Takes any line of the request: it may be one of the header `wanted`, or an alias of it.
+    /// Adds any line of the request: it may be one of the header `wanted`, or an alias of it.
     #[inline]
     pub(super) fn add_line(&mut self, wanted: &str, name: &str, value: &'h [u8]) {
         // Most names are of another length, and then neither the header nor an alias of it.
@@ -48,8 +48,8 @@ impl<'h> SingleHeader<'h> {
         }
     }
 
-    /// Takes an item of `Connection`. A proxy that obeys it drops the header of that name (RFC 9110 §7.6.1), so a client
-    /// that nominates the header `wanted` tries to hide what the gateway says.
+    /// Adds an item of `Connection`. A proxy that obeys it drops the header of that name (RFC 9110 §7.6.1), so a client
+    /// that nominates the header `wanted` tries to hide the gateway's line.
     pub(super) fn add_connection_option(&mut self, wanted: &str, option: &[u8]) {
         // An empty item of the list is not the name of a header.
         if !option.is_empty() && option.eq_ignore_ascii_case(wanted.as_bytes()) {
@@ -61,12 +61,12 @@ impl<'h> SingleHeader<'h> {
         self.fault = Some(self.fault.map_or(fault, |seen| seen.min(fault)));
     }
 
-    /// Why the line is not believed.
+    /// Returns why the line is not trusted.
     pub(super) fn fault(&self) -> Option<HeaderFault> {
         self.fault
     }
 
-    /// The value, `None` without a line.
+    /// Returns the value, or `None` if there is no line.
     ///
     /// # Errors
     /// The first [`HeaderFault`].
@@ -74,7 +74,7 @@ impl<'h> SingleHeader<'h> {
         self.fault.map_or(Ok(self.value), Err)
     }
 
-    /// The value, if there is exactly one line and it is believed.
+    /// Returns the value, if there is exactly one line and it is trusted.
     pub(super) fn exactly_one(&self) -> Option<&'h [u8]> {
         self.value().ok().flatten()
     }
@@ -91,7 +91,7 @@ impl From<HeaderFault> for HandshakeError {
     }
 }
 
-/// Whether there is a line, not its value: that may be a secret.
+/// Shows whether there is a line, but not its value, which may be a secret.
 impl fmt::Debug for SingleHeader<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SingleHeader")
@@ -101,7 +101,7 @@ impl fmt::Debug for SingleHeader<'_> {
     }
 }
 
-/// Whether `name` is `wanted` but for its separators: `User_ID`, `user.id`, `User!ID`. Traefik passes such a
+/// Whether `name` differs from `wanted` only in its separators: `User_ID`, `user.id`, `User!ID`. Traefik passes such a
 /// header from the client (CVE-2026-54763, CVE-2026-88011), and CGI-like servers take it for the real one.
 fn is_alias(name: &str, wanted: &str) -> bool {
     name.len() == wanted.len()

@@ -6,11 +6,11 @@ use std::borrow::Cow;
 use super::config::HandshakeConfig;
 use crate::field::list;
 
-/// The subprotocols in which browsers carry a token past their API, which cannot set headers: they offer
-/// `bearer, <token>` or `access_token, <token>`. The token is for the gateway; the marker is what can be answered.
+/// The subprotocols in which pages pass a token, which cannot set headers: they offer `bearer, <token>` or
+/// `access_token, <token>`. The token is for the gateway; the marker can be answered.
 const MARKERS: [&str; 2] = ["bearer", "access_token"];
 
-/// What the lines of `Sec-WebSocket-Protocol` offer.
+/// The offers in the lines of `Sec-WebSocket-Protocol`.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct OfferedSubprotocols<'h> {
     /// The index of the preferred one of [`HandshakeConfig::subprotocols`] among those offered.
@@ -22,7 +22,7 @@ pub(super) struct OfferedSubprotocols<'h> {
 }
 
 impl<'h> OfferedSubprotocols<'h> {
-    /// Looks at one header line.
+    /// Reads one header line.
     pub(super) fn see(&mut self, value: &'h [u8], config: &HandshakeConfig) {
         for offer in list(value).filter(|offer| !offer.is_empty()) {
             self.is_any = true;
@@ -35,9 +35,9 @@ impl<'h> OfferedSubprotocols<'h> {
         }
     }
 
-    /// What is answered: the application's subprotocol, else the marker of a token exactly as the client wrote it. Never
-    /// a value that may hold a token, such as `base64url.bearer.authorization.k8s.io.<token>`: those are only offered,
-    /// with another subprotocol that can be answered.
+    /// Returns the answer: the application's subprotocol, or otherwise the marker of a token exactly as the client
+    /// wrote it. It is never a value that may contain a token, such as `base64url.bearer.authorization.k8s.io.<token>`:
+    /// those are only offered, with another subprotocol that can be answered.
     pub(super) fn answer<'c>(&self, config: &'c HandshakeConfig) -> Option<Cow<'c, str>> {
         let application = self.application.and_then(|index| config.subprotocols.get(index));
         let marker = || self.marker.map(|marker| Cow::Owned(marker.to_owned()));

@@ -3,7 +3,7 @@
 use super::error::HandshakeError;
 use super::host::{Authority, default_port};
 
-/// Where a request goes (RFC 9112 §3.2), without the query, which may hold a token.
+/// The target of a request (RFC 9112 §3.2), without the query, which may contain a token.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Target<'h> {
     /// Origin-form: a path.
@@ -15,7 +15,7 @@ pub(super) enum Target<'h> {
 }
 
 impl<'h> Target<'h> {
-    /// The path, if there is one.
+    /// Returns the path, if there is one.
     pub(super) fn path(self) -> Option<&'h str> {
         match self {
             Target::Path(path) | Target::Absolute { path, .. } => Some(path),

@@ -1,4 +1,4 @@
-//! Which peers may speak for a user.
+//! The peers that are trusted to identify users.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -38,8 +38,8 @@ impl fmt::Display for Peer {
 
 /// Parses a block of addresses, `10.0.0.0/8` or `fd00::/8`; a bare address is a block of one. Bits after the prefix do not
 /// count.
-// The parser of ipnet reads leading zeros as decimal, and other programs as octal: 010.0.0.0 is 8.0.0.0 to them. That of `std`
-// refuses them.
+// The parser of ipnet reads leading zeros as decimal, and other programs as octal: 010.0.0.0 is 8.0.0.0 to them. The
+// parser of `std` refuses them.
 pub fn parse_block(text: &str) -> Option<IpNet> {
     match text.split_once('/') {
         Some((ip, prefix)) => IpNet::new(ip.parse().ok()?, prefix.parse().ok()?).ok(),
@@ -52,32 +52,33 @@ pub fn parse_block(text: &str) -> Option<IpNet> {
 pub struct TrustedProxies(Vec<IpNet>);
 
 impl TrustedProxies {
-    /// Exactly these blocks.
+    /// Creates a list of these blocks.
     pub fn new(blocks: Vec<IpNet>) -> TrustedProxies {
         TrustedProxies(blocks)
     }
 
-    /// This host alone: `127.0.0.0/8` and `::1`.
+    /// Returns the addresses of this host: `127.0.0.0/8` and `::1`.
     pub fn loopback() -> TrustedProxies {
         TrustedProxies::preset(&["127.0.0.0/8", "::1"])
     }
 
-    /// The private networks: RFC 1918 and the unique local addresses of RFC 4193.
+    /// Returns the private networks: RFC 1918 and the unique local addresses of RFC 4193.
     pub fn private() -> TrustedProxies {
         TrustedProxies::preset(&["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"])
     }
 
-    /// The shared address space of RFC 6598, 100.64.0.0/10: carrier-grade NAT, Tailscale, the pods of some clouds.
+    /// Returns the shared address space of RFC 6598, 100.64.0.0/10: carrier-grade NAT, Tailscale, the pods of some
+    /// clouds.
     pub fn cgnat() -> TrustedProxies {
         TrustedProxies::preset(&["100.64.0.0/10"])
     }
 
-    /// The link-local addresses of RFC 3927 and RFC 4291.
+    /// Returns the link-local addresses of RFC 3927 and RFC 4291.
     pub fn link_local() -> TrustedProxies {
         TrustedProxies::preset(&["169.254.0.0/16", "fe80::/10"])
     }
 
-    /// Every peer. Any client that reaches the port can then claim to be any user.
+    /// Returns a list that trusts every peer. Any client that reaches the port can then claim to be any user.
     pub fn any() -> TrustedProxies {
         TrustedProxies::preset(&["0.0.0.0/0", "::/0"])
     }
@@ -91,8 +92,8 @@ impl TrustedProxies {
         self.0.extend(other.0);
     }
 
-    /// Whether the identity headers of this peer are trusted. Those of a peer on a Unix socket always are: the mode of its
-    /// file decides which processes can connect.
+    /// Whether the identity headers of this peer are trusted. The headers of a peer on a Unix socket always are: the
+    /// mode of its file decides which processes can connect.
     pub fn trusts_peer(&self, peer: Peer) -> bool {
         match peer {
             Peer::Tcp { ip, .. } => self.trusts(ip),
@@ -107,7 +108,7 @@ impl TrustedProxies {
         self.0.iter().any(|block| block.contains(&ip))
     }
 
-    /// Whether a block that is not all of its family holds this address: whether it is known to be a proxy.
+    /// Whether a block that is not all of its family contains this address: whether it is known to be a proxy.
     pub(super) fn names(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
         self.0.iter().any(|block| block.prefix_len() > 0 && block.contains(&ip))
@@ -118,7 +119,7 @@ impl TrustedProxies {
         self.0.iter().any(|block| block.prefix_len() == 0)
     }
 
-    /// The blocks, in the order in which they were given.
+    /// Returns the blocks, in the order in which they were given.
     pub fn blocks(&self) -> &[IpNet] {
         &self.0
     }

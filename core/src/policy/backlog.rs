@@ -17,27 +17,27 @@ pub struct Backlog {
 }
 
 impl Backlog {
-    /// A backlog of the output that the socket did not accept at `now`.
+    /// Creates a backlog of the output that the socket did not accept at `now`.
     pub fn new(unsent: &[u8], now: Instant) -> Backlog {
         Backlog { bytes: unsent.to_vec(), sent: 0, progress: now }
     }
 
-    /// A backlog of `bytes`, the first `sent` of which the socket accepted at `now`.
+    /// Creates a backlog of `bytes`, the first `sent` of which the socket accepted at `now`.
     pub fn resume(bytes: Vec<u8>, sent: usize, now: Instant) -> Backlog {
         Backlog { sent: sent.min(bytes.len()), bytes, progress: now }
     }
 
-    /// The buffer, to be used again.
+    /// Returns the buffer, to be used again.
     pub fn into_buffer(self) -> Vec<u8> {
         self.bytes
     }
 
-    /// The pending output.
+    /// Returns the pending output.
     pub fn pending(&self) -> &[u8] {
         self.bytes.get(self.sent..).unwrap_or_default()
     }
 
-    /// Where further output is appended.
+    /// Returns the buffer to which further output is appended.
     pub fn tail(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
     }
@@ -57,12 +57,12 @@ impl Backlog {
         self.bytes.is_empty()
     }
 
-    /// The size of its buffer, in bytes.
+    /// Returns the size of its buffer, in bytes.
     pub fn memory(&self) -> usize {
         size_of::<Backlog>() + self.bytes.capacity()
     }
 
-    /// When the socket last accepted output.
+    /// Returns the time at which the socket last accepted output.
     pub fn progress(&self) -> Instant {
         self.progress
     }
@@ -72,7 +72,7 @@ impl Backlog {
         self.pending().len() > limit
     }
 
-    /// When the peer will have accepted nothing for `timeout`. `None` if that is zero.
+    /// Returns the time at which the peer will have accepted no output for `timeout`. `None` if that is zero.
     pub fn stalls_at(&self, timeout: Duration) -> Option<Instant> {
         (!timeout.is_zero()).then(|| self.progress + timeout)
     }

@@ -23,7 +23,8 @@ impl Default for KeepAliveConfig {
 }
 
 impl KeepAliveConfig {
-    /// The same for one connection, with an interval that differs by up to a tenth. `number` is the number of the connection.
+    /// Returns these times for one connection, with an interval that differs by up to a tenth. `number` is the number
+    /// of the connection.
     pub fn of(self, number: u64) -> KeepAliveConfig {
         // Fibonacci hashing (Knuth, TAOCP 6.4): numbers that follow each other come out far apart. The upper bits are
         // the good ones, and 16 of them fit a u32.
@@ -54,12 +55,12 @@ pub struct KeepAlive {
 }
 
 impl KeepAlive {
-    /// The state of a new connection.
+    /// Creates the state of a new connection.
     pub fn new(now: Instant) -> KeepAlive {
         KeepAlive { last_received: now, pinged: None }
     }
 
-    /// The time of the last read.
+    /// Returns the time of the last read.
     pub fn last_received(&self) -> Instant {
         self.last_received
     }
@@ -70,7 +71,7 @@ impl KeepAlive {
         self.last_received = now;
     }
 
-    /// When to call [`KeepAlive::poll`] next. `None` if pings are disabled.
+    /// Returns when to call [`KeepAlive::poll`] next. `None` if pings are disabled.
     pub fn deadline(&self, config: KeepAliveConfig, time_base: TimeBase) -> Option<Instant> {
         match self.unanswered(time_base) {
             Some(pinged) => pinged.checked_add(config.timeout),
@@ -84,8 +85,8 @@ impl KeepAlive {
         if self.deadline(config, time_base).is_none_or(|at| now < at) {
             return KeepAliveAction::Wait;
         }
-        // A verdict this late means that the process itself stood still, and perhaps the network with it (a virtual
-        // machine that was suspended): the peer is asked once more.
+        // A verdict this late means that the process itself was suspended, perhaps with its network (a virtual
+        // machine): the peer is pinged again.
         let is_late =
             |pinged: Instant| extend_if_late(pinged + config.timeout, now, config.timeout).is_some();
         if self.unanswered(time_base).is_some_and(|pinged| !is_late(pinged)) {
@@ -105,14 +106,15 @@ impl KeepAlive {
         Some(now.saturating_duration_since(time_base.instant(pinged)))
     }
 
-    /// Call when the backlog drains: a ping queued in it is only sent now, so its timeout restarts.
+    /// Restarts the timeout of a ping that was queued in the backlog, and is sent only now. Call it when the backlog
+    /// drains.
     pub fn on_drained(&mut self, now: Instant, time_base: TimeBase) {
         if self.is_unanswered(time_base) {
             self.pinged = Some(time_base.compact(now));
         }
     }
 
-    /// Whether no ping is out, so that the [`deadline`](KeepAlive::deadline) can only become later.
+    /// Whether no ping is unanswered, so that the [`deadline`](KeepAlive::deadline) can only become later.
     #[inline(always)]
     pub fn has_no_ping(&self) -> bool {
         self.pinged.is_none()
@@ -130,7 +132,7 @@ impl KeepAlive {
         self.unanswered(time_base).is_some()
     }
 
-    /// When the last ping was sent, if nothing was read since.
+    /// Returns the time at which the last ping was sent, if nothing was read since.
     fn unanswered(&self, time_base: TimeBase) -> Option<Instant> {
         let pinged = time_base.instant(self.pinged?);
         // It was sent because nothing had been read for a while, so what was read in its instant came after it.
@@ -221,7 +223,7 @@ mod tests {
         let time_base = TimeBase::new(start);
         let mut keep_alive = KeepAlive::new(start);
         ping(&mut keep_alive, start + 25 * SECOND, time_base);
-        // The process stood still from before the deadline at 35 s.
+        // The process was suspended before the deadline at 35 s.
         ping(&mut keep_alive, start + 37 * SECOND, time_base);
         assert_eq!(keep_alive.deadline(CONFIG, time_base), Some(start + 47 * SECOND));
         let on_time = start + 48 * SECOND;

@@ -1,4 +1,4 @@
-//! Small state machines for limits. They know nothing of frames and sockets: events go in, verdicts come out, and
+//! Small state machines for limits. They do not depend on frames and sockets: events go in, verdicts come out, and
 //! [`worker`](crate::worker) maps verdicts to close codes.
 
 mod backlog;

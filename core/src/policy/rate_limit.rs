@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// A rate with a burst, by the generic cell rate algorithm (ITU-T I.371): one instant is all it keeps.
+/// A rate with a burst, by the generic cell rate algorithm (ITU-T I.371): its only state is one instant.
 ///
 /// Each event moves the time at which the next would be on schedule by one interval. An event may come early,
 /// but by no more than the burst allows.
@@ -41,7 +41,7 @@ impl RateLimit {
 mod tests {
     use super::*;
 
-    /// How many events of `count` at once keep to the rate.
+    /// Returns how many of `count` simultaneous events keep to the rate.
     fn kept(limit: &mut RateLimit, now: Instant, count: u32) -> u32 {
         (0..count).filter(|_| limit.check(now, 20, 40) == Verdict::Conforming).count() as u32
     }

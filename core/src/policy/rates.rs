@@ -55,7 +55,7 @@ pub struct TokenBucket {
 }
 
 impl TokenBucket {
-    /// The allowance at `now`.
+    /// Returns the allowance at `now`.
     ///
     /// `since` is `now`, or the earlier time for which a timer was set: what the bucket gains after that counts in addition to
     /// the burst. So a timer that fires late does not reduce the rate.
@@ -70,7 +70,7 @@ impl TokenBucket {
         rate.amount_of(full.saturating_sub(missing).saturating_add(beyond))
     }
 
-    /// Spends `amount`. `since` is that of [`left`](TokenBucket::left).
+    /// Spends `amount`. `since` is as for [`left`](TokenBucket::left).
     pub fn spend(&mut self, since: Instant, amount: u64, rate: Rate) {
         if rate.per_second != 0 && amount != 0 {
             let full_at = self.full_at.map_or(since, |at| at.max(since));
@@ -78,7 +78,7 @@ impl TokenBucket {
         }
     }
 
-    /// When the allowance will be `amount`, or the burst if that is less. `None` if it is already.
+    /// Returns the time at which the allowance will be `amount`, or the burst if that is less. `None` if it is already.
     pub fn at_least(&self, amount: u64, rate: Rate) -> Option<Instant> {
         let burst = rate.burst.max(1);
         let until_full = rate.time_of(burst, Rounding::Up) - rate.time_of(amount.min(burst), Rounding::Up);
@@ -87,13 +87,13 @@ impl TokenBucket {
 }
 
 impl Rate {
-    /// The amount to wait for when the allowance is used up: that of ten milliseconds, at least one. Larger steps would be
-    /// noticeable, smaller ones would cost processor time.
+    /// Returns the amount to wait for when the allowance is used up: the amount of ten milliseconds, at least one.
+    /// Larger steps would be noticeable, smaller ones would cost processor time.
     pub fn step(self) -> u64 {
         (self.per_second / 100).clamp(1, self.burst.max(1))
     }
 
-    /// How long it takes for so much to come.
+    /// Returns the time in which this amount arrives.
     fn time_of(self, amount: u64, rounding: Rounding) -> Duration {
         let (nanos, per_second) = (u128::from(amount) * NANOS_PER_SEC, u128::from(self.per_second.max(1)));
         let nanos = match rounding {
@@ -104,14 +104,15 @@ impl Rate {
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
-    /// The amount that is gained in this time.
+    /// Returns the amount that is gained in this time.
     fn amount_of(self, time: Duration) -> u64 {
         let amount = time.as_nanos().saturating_mul(self.per_second.into()) / NANOS_PER_SEC;
         u64::try_from(amount).unwrap_or(u64::MAX)
     }
 }
 
-/// To which nanosecond. What is spent is rounded down and what the bucket holds up, so that a burst is never one less.
+/// The rounding to nanoseconds. A spent amount is rounded down and the content of the bucket up, so that a burst is
+/// never one too small.
 #[derive(Clone, Copy)]
 enum Rounding {
     Up,

@@ -12,8 +12,8 @@ pub struct DrainConfig {
     pub spread: Duration,
     /// The longest time of the whole shutdown. Default 60 s.
     pub hard: Duration,
-    /// How long requests that have come are waited for when a successor accepts the next ones: as long as a request may
-    /// take to arrive. Default 5 s.
+    /// How long to wait for requests that are still arriving when a successor accepts the next connections: as long as
+    /// a request may take to arrive. Default 5 s.
     pub requests: Duration,
     /// Whether the port stays open when this process closes its listener, because a supervisor has opened it. The supervisor's
     /// queue keeps new connections, so pending ones must be served before closing. Default false.
@@ -42,9 +42,9 @@ pub enum ShutdownRequest {
     /// A signal that asks to close all connections at once: SIGINT. A second one, at least [`Shutdown::REPEAT`] after the
     /// first, ends the process at once.
     Interrupt,
-    /// A request to drain that is not a signal. Repeating it changes nothing.
+    /// A request to drain that is not a signal. Repeating it has no effect.
     Drain,
-    /// A request to start a successor: SIGUSR2. Tell [`Shutdown::handle_successor`] what became of it.
+    /// A request to start a successor: SIGUSR2. Report its outcome to [`Shutdown::handle_successor`].
     Restart,
 }
 
@@ -80,9 +80,10 @@ pub enum ShutdownAction {
 /// A second signal counts only if it was not sent together with the first. Programs that pass signals on, such as
 /// `timeout`, signal their child and then its process group, so one request can arrive twice.
 ///
-/// `Restart` leads from `Running` to `Succeeding`, from where all ways lead that lead from `Running`. A successor that
-/// serves leads on to `Yielded`, where requests that are still arriving are waited for, and from there to `Closing`. One
-/// that does not leads back. Where the port is kept open by others, `Yielded` lies between `Announced` and `Closing`.
+/// `Restart` leads from `Running` to `Succeeding`, which has all transitions of `Running`. A successor that serves
+/// leads to `Yielded`, in which the process waits for requests that are still arriving, and from there to `Closing`. A
+/// successor that fails leads back to `Running`. If another process keeps the port open, `Yielded` is between
+/// `Announced` and `Closing`.
 #[derive(Debug, Clone, Copy)]
 pub struct Shutdown {
     config: DrainConfig,
@@ -104,7 +105,7 @@ enum Signal {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Running,
-    /// A successor is on its way.
+    /// A successor is starting.
     Succeeding,
     /// Since the given time.
     Announced(Instant),
@@ -112,7 +113,7 @@ enum State {
     Yielded {
         since: Instant,
         until: Instant,
-        /// Whether it was told to stop, and not only this process of it.
+        /// Whether the service stops, and not only this process.
         is_last: bool,
     },
     /// The connections are being closed.
@@ -126,24 +127,24 @@ enum State {
 }
 
 impl Shutdown {
-    /// Two signals to stop within this time are one request. Time enough for programs that send a signal twice, and
-    /// less than a person needs to insist.
+    /// Two signals to stop within this time are one request. It is long enough for programs that send a signal twice,
+    /// and too short for a person to send a second one.
     pub const REPEAT: Duration = Duration::from_millis(100);
 
-    /// Of a process that runs.
+    /// Creates the state of a running process.
     pub fn new(config: DrainConfig) -> Shutdown {
         Shutdown { config, state: State::Running, signal: Signal::None }
     }
 
-    /// Whether it is on its way to the end.
+    /// Whether the shutdown has begun.
     pub fn has_begun(&self) -> bool {
         !matches!(self.state, State::Running | State::Succeeding)
     }
 
-    /// Takes a request. Returns what follows from it, if anything does.
+    /// Handles a request. Returns the resulting action, if there is one.
     ///
-    /// Take all requests that have arrived before [`handle_timeout`](Self::handle_timeout): a signal that arrived in time
-    /// to repeat another must not count as the second because it is read late.
+    /// Pass all requests that have arrived before calling [`handle_timeout`](Self::handle_timeout): a signal that
+    /// arrived in time to repeat another must not count as the second because it is read late.
     pub fn handle(&mut self, request: ShutdownRequest, now: Instant) -> Option<ShutdownAction> {
         let is_signal = matches!(request, ShutdownRequest::Terminate | ShutdownRequest::Interrupt);
         if is_signal && self.is_repeated(request, now) {
@@ -211,8 +212,8 @@ impl Shutdown {
         }
     }
 
-    /// Tells whether the successor that was asked for serves, or never will. What follows from it, if anything does: a
-    /// process that stops already does not need one any more.
+    /// Handles the outcome of a requested successor: it serves, or it failed. Returns the resulting action, if there is
+    /// one: a process that already stops does not need a successor.
     pub fn handle_successor(&mut self, serves: bool, now: Instant) -> Option<ShutdownAction> {
         match self.state {
             State::Succeeding if serves => Some(self.yield_port(now, now, false)),
@@ -228,8 +229,8 @@ impl Shutdown {
         }
     }
 
-    /// By when the process must have ended: [`DrainConfig::hard`] after the signal, the request or the start of the
-    /// successor that began the stop. `None` before a stop begins, and after [`ShutdownAction::Exit`].
+    /// Returns the time by which the process must have ended: [`DrainConfig::hard`] after the signal, the request or
+    /// the start of the successor that began the stop. `None` before a stop begins, and after [`ShutdownAction::Exit`].
     pub fn deadline(&self) -> Option<Instant> {
         match self.state {
             State::Running | State::Succeeding | State::Ended => None,
@@ -238,7 +239,7 @@ impl Shutdown {
         }
     }
 
-    /// When [`Shutdown::handle_timeout`] has to be called.
+    /// Returns when [`Shutdown::handle_timeout`] must be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let settled = match self.signal {
             Signal::Recent(until) if self.state != State::Ended => Some(until),
@@ -274,7 +275,7 @@ impl Shutdown {
         }
     }
 
-    /// Accepts no more from now on.
+    /// Stops accepting.
     fn leave(&mut self, since: Instant, now: Instant) -> ShutdownAction {
         if self.config.is_port_kept { self.yield_port(since, now, true) } else { self.close(since, now) }
     }

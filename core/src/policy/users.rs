@@ -1,11 +1,11 @@
-//! How many connections each user has.
+//! The number of connections of each user.
 
 use std::fmt;
 
 use crate::id::ConnectionId;
 
-/// Counts the connections of each user of a process, for all its workers. The host provides it, because what workers
-/// share takes a lock. Workers call it when a connection is admitted and when it ends, never for a message.
+/// Counts the connections of each user of a process, for all its workers. The host provides it, because state that
+/// workers share needs a lock. Workers call it when a connection is admitted and when it ends, never for a message.
 pub trait Users: fmt::Debug + Send + Sync {
     /// Counts a new connection of the user `id` at a worker, unless the user has too many.
     fn enter(&self, id: &str, worker: usize, connection: ConnectionId) -> Decision;

@@ -17,8 +17,8 @@ pub struct SessionConfig {
     /// The shortest message that is compressed, in payload bytes, if compression was negotiated. Messages that compression
     /// would not make shorter are sent uncompressed, too. Default 64. Zero compresses all.
     pub compression_min: usize,
-    /// The most control frames per second, with a burst of twice as many. One more closes with 1008. Default 20. Zero is
-    /// unlimited, and then each ping is answered, however fast they arrive.
+    /// The most control frames per second, with a burst of twice as many. One more closes with 1008. Default 20. Zero
+    /// is unlimited, and then each ping is answered, at any rate.
     pub control_rate: u32,
     /// The rate of data messages from the peer. Default unlimited.
     pub message_rate: Rate,
@@ -34,11 +34,11 @@ pub struct SessionConfig {
     /// The longest time without progress of pending output; the peer is then dropped. Default 10 s. Zero is unlimited, and then
     /// a peer that stops reading keeps its backlog allocated.
     pub write_timeout: Duration,
-    /// The pending output, in bytes, above which nothing is read from the peer. Default 256 KiB.
+    /// The pending output, in bytes, above which reading from the peer pauses. Default 256 KiB.
     pub pause_backlog: usize,
-    /// The pending output, in bytes, above which further output closes with 4413, because the peer is too slow. Default 1 MiB.
-    /// Messages that have been read are always answered, so a connection holds at most this and the answers to one read.
-    /// Echoes alone do not exceed it, because reading pauses before; messages from others do.
+    /// The pending output, in bytes, above which further output closes with 4413, because the peer is too slow. Default
+    /// 1 MiB. Messages that have been read are always answered, so a connection has at most this and the answers to one
+    /// read. Echoes alone do not exceed it, because reading pauses before; messages from others do.
     pub max_backlog: usize,
 }
 

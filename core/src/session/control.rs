@@ -31,7 +31,7 @@ impl Control {
         self.reason = Some(reason.into());
     }
 
-    /// The stored reason of a Close frame.
+    /// Returns the stored reason of a Close frame.
     pub(super) fn reason(&self) -> Option<&str> {
         self.reason.as_deref()
     }

@@ -36,7 +36,7 @@ pub enum Side {
 }
 
 impl Ending {
-    /// The status code of RFC 6455 §7.1.5: the one in the first Close frame, 1005 if that had none, 1006 if
+    /// Returns the status code of RFC 6455 §7.1.5: the one in the first Close frame, 1005 if that had none, 1006 if
     /// there was no Close frame.
     pub fn code(self) -> u16 {
         match self {
@@ -47,7 +47,7 @@ impl Ending {
         }
     }
 
-    /// The side that ended it. If the peer violates the protocol, that is the server.
+    /// Returns the side that ended it. If the peer violates the protocol, that is the server.
     pub fn side(self) -> Side {
         match self {
             Ending::PeerClosed(_) | Ending::Eof | Ending::Broken => Side::Client,
@@ -55,8 +55,8 @@ impl Ending {
         }
     }
 
-    /// The cause in a few words, without anything from the peer. [`Session::reason`](crate::Session::reason) also has the
-    /// reasons of callers.
+    /// Returns the cause in a few words, without anything from the peer. [`Session::reason`](crate::Session::reason)
+    /// also has the reasons of callers.
     pub fn reason(self) -> &'static str {
         match self {
             Ending::PeerClosed(_) => "closed by the client",

@@ -24,7 +24,7 @@ impl Incoming {
         self.message.is_none() && self.frame.is_none()
     }
 
-    /// The size of its buffers, in bytes.
+    /// Returns the size of its buffers, in bytes.
     pub(super) fn memory(&self) -> usize {
         let message = self.message.as_ref().map_or(0, |message| message.bytes.capacity());
         size_of::<Incoming>() + message + self.control.capacity()
@@ -57,7 +57,7 @@ pub(super) struct Message {
 }
 
 impl Message {
-    /// An empty message in the buffer `bytes`.
+    /// Creates an empty message in the buffer `bytes`.
     pub(super) fn new(kind: DataKind, is_compressed: bool, bytes: Vec<u8>) -> Message {
         Message { kind, is_compressed, bytes, fragments: 0, checked: 0, unmasked: 0 }
     }
@@ -87,8 +87,9 @@ impl Message {
         self.check_text()
     }
 
-    /// Its buffer for a read to append to, if the message is large already and the frame lacks many bytes: `left`. The spare
-    /// capacity is at most `left`, and at most doubles the buffer: memory grows with bytes that arrived.
+    /// Returns the buffer for a read to append to, if the message is already large and the frame lacks many bytes
+    /// (`left`). The spare capacity is at most `left`, and at most doubles the buffer: memory grows with bytes that
+    /// arrived.
     pub(super) fn spare_buffer(&mut self, left: u64) -> Option<&mut Vec<u8>> {
         let left = usize::try_from(left).unwrap_or(usize::MAX);
         if self.bytes.len() < LARGE || left < LARGE {
@@ -127,14 +128,14 @@ impl Message {
         let fresh = self.bytes.get(self.checked..).unwrap_or_default();
         match simdutf8::compat::from_utf8(fresh) {
             Ok(_) => self.checked = self.bytes.len(),
-            // No length: the bytes end inside a character that is right so far.
+            // An error without a length: the bytes end inside a character that is valid so far.
             Err(error) if error.error_len().is_none() => self.checked += error.valid_up_to(),
             Err(_) => return Err(ProtocolError::Utf8),
         }
         Ok(())
     }
 
-    /// The bytes of the whole message. Text that was not compressed is UTF-8 then; it must not end inside a
+    /// Returns the bytes of the whole message. Text that was not compressed is UTF-8 then; it must not end inside a
     /// character.
     pub(super) fn finish(self) -> Result<Vec<u8>, ProtocolError> {
         if self.kind == DataKind::Text && !self.is_compressed && self.checked != self.bytes.len() {

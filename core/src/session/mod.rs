@@ -75,17 +75,17 @@ pub struct Session<R = Server> {
     /// Set with the state that it explains, and never changed again.
     ending: Option<Ending>,
     incoming: Option<Box<Incoming>>,
-    /// When something must have happened; the state says what.
+    /// The deadline of the current state.
     deadline: Option<Instant>,
     traffic: Traffic,
     deflate: Option<Deflate>,
     accepts_server_messages: bool,
-    /// A ping of ours is out, so that a pong may come.
+    /// Whether a ping was sent and its pong is expected.
     awaits_pong: bool,
     control: Option<Box<Control>>,
 }
 
-/// Where the closing handshake of RFC 6455 §7 is.
+/// The state of the closing handshake (RFC 6455 §7).
 ///
 /// ```text
 ///   Open --our Close--> CloseSent --their Close--> Finished
@@ -97,17 +97,17 @@ pub struct Session<R = Server> {
 enum State {
     /// Messages go both ways.
     Open,
-    /// Our Close is out, theirs is awaited. What they still send is checked and thrown away.
+    /// Our Close was sent, and the peer's Close is awaited. Frames of the peer are checked and discarded.
     CloseSent,
-    /// Our Close is out because of their error. What they still send is thrown away.
+    /// Our Close was sent because of an error of the peer. Bytes of the peer are discarded.
     Lingering,
-    /// Nothing more is to come in. What is to go out goes out.
+    /// No more input is expected. Pending output is still sent.
     Finished,
-    /// Nothing more in either direction.
+    /// No more input is expected, and no more output is sent.
     Aborted,
 }
 
-/// What the peer sent.
+/// A message or a control frame of the peer.
 // Exhaustive on purpose: RFC 6455 has no other messages and control frames.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event<'b> {
@@ -129,7 +129,7 @@ pub enum Event<'b> {
 }
 
 impl<'b> Event<'b> {
-    /// A message. Text must have been checked.
+    /// Creates the event of a message. Text must have been checked.
     #[inline]
     fn message(kind: DataKind, payload: Payload<'b>) -> Event<'b> {
         match kind {
@@ -139,7 +139,7 @@ impl<'b> Event<'b> {
     }
 }
 
-/// What the runtime is to do with the socket, once all output is written.
+/// What the runtime must do with the socket, once all output is written.
 // Exhaustive on purpose: a runtime that ignored one of them would leave the socket open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
@@ -186,12 +186,12 @@ impl<R: Role> Session<R> {
         }
     }
 
-    /// The same session with the compression that the handshake negotiated.
+    /// Returns the same session with the compression that the handshake negotiated.
     pub fn with_deflate(self, deflate: Option<Deflate>) -> Session<R> {
         Session { deflate, ..self }
     }
 
-    /// The same session, for a peer that accepts server-initiated JSON messages, or not.
+    /// Returns the same session, for a peer that accepts server-initiated JSON messages, or not.
     pub(crate) fn with_server_messages(self, accepts_server_messages: bool) -> Session<R> {
         Session { accepts_server_messages, ..self }
     }
@@ -201,8 +201,8 @@ impl<R: Role> Session<R> {
         self.accepts_server_messages
     }
 
-    /// Why the session ended, in a few words and without anything from the peer: the reason given to
-    /// [`close`](Session::close), or that of the [`Ending`].
+    /// Returns why the session ended, in a few words and without anything from the peer: the reason given to
+    /// [`close`](Session::close), or the reason of the [`Ending`].
     pub fn reason(&self) -> &str {
         let ending = match self.ending {
             Some(Ending::Closed(_)) => self.control.as_ref().and_then(|control| control.reason()),
@@ -211,12 +211,12 @@ impl<R: Role> Session<R> {
         ending.unwrap_or_else(|| self.ending.unwrap_or(Ending::Broken).reason())
     }
 
-    /// The cause of the end, as soon as there is one.
+    /// Returns the cause of the end, as soon as there is one.
     pub fn ending(&self) -> Option<Ending> {
         self.ending
     }
 
-    /// Messages and bytes until now.
+    /// Returns the number of messages and bytes until now.
     pub fn traffic(&self) -> Traffic {
         self.traffic
     }
@@ -230,7 +230,7 @@ impl<R: Role> Session<R> {
     pub fn wants_read(&self) -> bool {
         match self.state {
             State::Open | State::CloseSent | State::Lingering => true,
-            // For the end of the server's side.
+            // The end of the server's side is awaited.
             State::Finished => !R::CLOSES_FIRST,
             State::Aborted => false,
         }
@@ -242,7 +242,7 @@ impl<R: Role> Session<R> {
         self.state == State::Open && self.deadline.is_none() && self.incoming.is_none()
     }
 
-    /// The memory of a partial message, in bytes.
+    /// Returns the memory of a partial message, in bytes.
     pub(crate) fn memory(&self) -> usize {
         self.incoming.as_ref().map_or(0, |incoming| incoming.memory())
     }
@@ -252,7 +252,7 @@ impl<R: Role> Session<R> {
         self.state == State::Aborted
     }
 
-    /// What to do with the socket after all output is written.
+    /// Returns what to do with the socket after all output is written.
     pub fn transport(&self) -> Transport {
         match self.state {
             State::Open | State::CloseSent => Transport::Open,
@@ -263,7 +263,8 @@ impl<R: Role> Session<R> {
         }
     }
 
-    /// When to call [`handle_timeout`](Session::handle_timeout), and for which deadline. An earlier call does nothing.
+    /// Returns when to call [`handle_timeout`](Session::handle_timeout), and for which deadline. An earlier call has no
+    /// effect.
     pub fn poll_timeout(&self) -> Option<(Instant, TimerKind)> {
         let timer = match self.state {
             State::Open => TimerKind::Message,
@@ -285,7 +286,7 @@ impl<R: Role> Session<R> {
         turn: &mut Turn<'_>,
         input: &mut Input<'b>,
     ) -> Result<Option<Event<'b>>, ProtocolError> {
-        // The common case: a message in one frame in one read. Nothing is copied, nothing is kept.
+        // The common case: a message in one frame in one read. It is neither copied nor stored.
         if self.is_between_messages()
             && let Some((kind, payload)) = self.take_whole_message(input)
         {
@@ -294,7 +295,7 @@ impl<R: Role> Session<R> {
         self.next_event_of_any_kind(turn, input)
     }
 
-    /// [`next_event`](Session::next_event) for input that does not begin with a whole message.
+    /// Does the same as [`next_event`](Session::next_event) for input that does not begin with a whole message.
     #[inline(never)]
     fn next_event_of_any_kind<'b>(
         &mut self,
@@ -338,7 +339,7 @@ impl<R: Role> Session<R> {
     }
 
     /// Sends a message. A large payload is not copied if there are `segments`.
-    // Part of the loop that calls it, as `take_whole_message` is.
+    // Inlined into the loop that calls it, as `take_whole_message` is.
     #[inline(always)]
     pub(crate) fn send_payload<'b>(
         &mut self,
@@ -380,7 +381,7 @@ impl<R: Role> Session<R> {
         Ok(())
     }
 
-    /// Sends a Ping (RFC 6455 §5.5.2), of whose payload 125 bytes are sent. The peer's Pong brings them back.
+    /// Sends a Ping (RFC 6455 §5.5.2) with at most 125 bytes of `payload`. The peer's Pong has the same bytes.
     ///
     /// # Errors
     /// [`Closing`] after a Close in either direction; nothing is sent then.
@@ -507,7 +508,7 @@ impl<R: Role> Session<R> {
         self.deadline = Some(turn.now + LINGER / 2);
     }
 
-    /// The one place where the state changes. The first cause stays the cause.
+    /// Changes the state, which no other function does. The first cause is kept.
     fn end(&mut self, state: State, ending: Ending) {
         self.state = state;
         self.ending.get_or_insert(ending);

@@ -13,7 +13,7 @@ use crate::role::Role;
 use crate::turn::{LARGE, Turn};
 
 impl<R: Role> Session<R> {
-    /// Whether the next byte begins a message or a control frame. No deadline runs then but that of a Close.
+    /// Whether the next byte begins a message or a control frame. Only the deadline of a Close can be set then.
     #[inline]
     pub(crate) fn is_between_messages(&self) -> bool {
         self.state == State::Open && self.incoming.is_none() && self.partial_len == 0
@@ -21,7 +21,7 @@ impl<R: Role> Session<R> {
 
     /// Consumes a message that is a single complete frame, within all limits, uncompressed and valid. Anything else is left
     /// for [`Session::next_event`]. Call it only [between messages](Session::is_between_messages).
-    // Part of the loops that call it: a call would cost a third of what it does.
+    // Inlined into the loops that call it: a call would add a third to its cost.
     #[inline(always)]
     pub(crate) fn take_whole_message<'b>(
         &mut self,
@@ -39,7 +39,7 @@ impl<R: Role> Session<R> {
                 Some(&[_, _, a, b]) if a > 0 || b > 125 => (usize::from(u16::from_be_bytes([a, b])), 4),
                 Some(_) | None => return None,
             },
-            // Longer, or masked where it must not be, or the other way round.
+            // It is longer, or it is masked and must not be, or the reverse.
             _ => return None,
         };
         let start = start + if R::PEER_MASKS { 4 } else { 0 };
@@ -109,7 +109,7 @@ impl<R: Role> Session<R> {
         }
     }
 
-    /// The next header, from the bytes in `partial` and from `input`.
+    /// Returns the next header, from the bytes in `partial` and from `input`.
     fn read_header(&mut self, input: &mut Input<'_>) -> Result<Option<FrameHeader>, ProtocolError> {
         if self.partial_len == 0
             && let Some((header, len)) = FrameHeader::parse::<R>(input.peek())?
@@ -122,7 +122,7 @@ impl<R: Role> Session<R> {
 
     #[cold]
     fn read_split_header(&mut self, input: &mut Input<'_>) -> Result<Option<FrameHeader>, ProtocolError> {
-        // Byte by byte, since a header says only in its second byte how long it is. At most fourteen.
+        // Byte by byte, because the second byte of a header determines its length. A header has at most fourteen bytes.
         while let Some(slot) = self.partial.get_mut(usize::from(self.partial_len)) {
             let [byte] = *input.take(1) else { return Ok(None) };
             *slot = byte;
@@ -144,7 +144,7 @@ impl<R: Role> Session<R> {
         header: FrameHeader,
         input: &mut Input<'b>,
     ) -> Result<Option<Event<'b>>, ProtocolError> {
-        // RFC 7692 §6: the bit of a compressed message stands on its first frame, and on no other.
+        // RFC 7692 §6: the bit of a compressed message is set in its first frame only.
         if header.rsv1 && !(self.deflate.is_some() && matches!(header.kind, FrameKind::Data(_))) {
             return Err(ProtocolError::ReservedBits);
         }
@@ -190,7 +190,7 @@ impl<R: Role> Session<R> {
         Ok(())
     }
 
-    /// The limit of compressed bytes. Data that cannot be compressed gets a little longer.
+    /// Returns the limit of compressed bytes. Data that cannot be compressed gets a little longer.
     fn largest(&self, limit: usize, is_compressed: bool) -> u64 {
         (if is_compressed { longest_compressed(limit) } else { limit }) as u64
     }
@@ -237,7 +237,7 @@ impl<R: Role> Session<R> {
             }
             FrameKind::Data(_) | FrameKind::Continuation => {
                 let Some(message) = &mut incoming.message else { return Ok(None) };
-                // What a runtime has read into the message's own buffer comes first.
+                // Bytes that a runtime has read into the message's own buffer are first.
                 let received = received + message.take_appended(header.mask, received)?;
                 let payload = input.take(left_of(&header, received));
                 message.append(payload, header.mask, received)?;
@@ -258,7 +258,7 @@ impl<R: Role> Session<R> {
         }
     }
 
-    /// The partial data frame, the number of its bytes that have arrived, and its message.
+    /// Returns the partial data frame, the number of its bytes that have arrived, and its message.
     fn arriving(&mut self) -> Option<(FrameHeader, u64, &mut Message)> {
         let incoming = self.incoming.as_deref_mut()?;
         let PartialFrame { header, received } = incoming.frame?;
@@ -268,8 +268,8 @@ impl<R: Role> Session<R> {
         Some((header, received, incoming.message.as_mut()?))
     }
 
-    /// The buffer of a large message that is arriving, for a read to append to. The next [`Session::next_event`] handles the
-    /// appended bytes.
+    /// Returns the buffer of a large message that is arriving, for a read to append to. The next
+    /// [`Session::next_event`] handles the appended bytes.
     pub(crate) fn spare_buffer(&mut self) -> Option<&mut Vec<u8>> {
         let (header, received, message) = self.arriving()?;
         message.spare_buffer(header.len - received)
@@ -321,7 +321,7 @@ impl<R: Role> Session<R> {
     ) -> Result<Option<Event<'b>>, ProtocolError> {
         let rate = self.config.control_rate;
         let is_asked_for = control == ControlKind::Pong && std::mem::take(&mut self.awaits_pong);
-        // A Close ends the flood, so it is always heard.
+        // A Close ends the flood, so it is always handled.
         if control != ControlKind::Close
             && !is_asked_for
             && rate != 0
@@ -339,12 +339,12 @@ impl<R: Role> Session<R> {
         }
     }
 
-    /// RFC 6455 §5.5.2: "Upon receipt of a Ping frame, an endpoint MUST send a Pong frame in response, unless
-    /// it already received a Close frame." After our own Close nothing follows.
+    /// Answers a Ping. RFC 6455 §5.5.2: "Upon receipt of a Ping frame, an endpoint MUST send a Pong frame in response,
+    /// unless it already received a Close frame." After our own Close, no Pong is sent.
     ///
-    /// §5.5.3: "If an endpoint receives a Ping frame and has not yet sent Pong frame(s) in response to
-    /// previous Ping frame(s), the endpoint MAY elect to send a Pong frame for only the most recently
-    /// processed Ping frame." So a peer that does not read makes us keep one (ws 8.23.0, curl CVE-2026-11586).
+    /// §5.5.3: "If an endpoint receives a Ping frame and has not yet sent Pong frame(s) in response to previous Ping
+    /// frame(s), the endpoint MAY elect to send a Pong frame for only the most recently processed Ping frame." So at
+    /// most one Pong is kept for a peer that does not read (ws 8.23.0, curl CVE-2026-11586).
     fn answer_ping(&mut self, turn: &mut Turn<'_>, payload: &[u8]) {
         if self.state != State::Open {
             return;
@@ -352,13 +352,13 @@ impl<R: Role> Session<R> {
         if turn.is_backlogged {
             self.control.get_or_insert_default().delay_pong(payload);
         } else {
-            // One that still waits is for an earlier ping, and would come behind this one.
+            // A pending pong is for an earlier ping, and would be sent after this one.
             self.control.as_mut().and_then(|control| control.take_pong());
             write_frame(turn.out, OpCode::Pong, payload, self.role.masking_key());
         }
     }
 
-    /// Whether a pong is to be sent when the backlog is empty.
+    /// Whether a pong must be sent when the backlog is empty.
     pub(crate) fn has_pong(&self) -> bool {
         self.control.as_ref().is_some_and(|control| control.has_pong())
     }
@@ -409,7 +409,7 @@ fn mask_again(payload: &mut [u8], mask: [u8; 4]) {
     unmask(payload, mask, 0);
 }
 
-/// The unmasked payload of a frame from its byte `at` on, as far as it has arrived.
+/// Returns the unmasked payload of a frame from its byte `at` on, as far as it has arrived.
 #[inline]
 fn take_unmasked<'b, R: Role>(input: &mut Input<'b>, header: &FrameHeader, at: u64) -> &'b mut [u8] {
     let payload = input.take(left_of(header, at));
@@ -419,8 +419,8 @@ fn take_unmasked<'b, R: Role>(input: &mut Input<'b>, header: &FrameHeader, at: u
     payload
 }
 
-/// How many bytes of a frame's payload are still to come. That may not fit a usize on a small host; then everything
-/// there belongs to the frame.
+/// Returns the number of bytes of a frame's payload that are still missing. It may not fit into a usize on a small
+/// host; then all received bytes belong to the frame.
 #[inline]
 fn left_of(header: &FrameHeader, received: u64) -> usize {
     usize::try_from(header.len - received).unwrap_or(usize::MAX)

@@ -28,7 +28,7 @@ impl Application {
         let answered = match self {
             Application::Echo => session.send_payload(turn, kind, payload, segments),
         };
-        // A session that is closing takes no answer, and its user expects none.
+        // A session that is closing accepts no answer, and its user expects none.
         let _ = answered;
     }
 }

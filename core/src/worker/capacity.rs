@@ -43,23 +43,24 @@ impl Worker {
         self.config.max_connections.is_some_and(|most| self.capacity.taken >= most)
     }
 
-    /// The number of admitted connections.
+    /// Returns the number of admitted connections.
     pub fn admitted(&self) -> usize {
         self.capacity.taken - self.pending.len()
     }
 
-    /// The number of handshakes in progress, which may be evicted for new connections when all places are taken.
+    /// Returns the number of handshakes in progress, which may be evicted for new connections when all places are
+    /// taken.
     pub fn pending(&self) -> usize {
         self.pending.len()
     }
 
-    /// The number of places that were given up since the last call, by connections that were [opened](Worker::open) without a
-    /// refusal and have ended or will not be admitted.
+    /// Returns the number of places that were given up since the last call, by connections that were
+    /// [opened](Worker::open) without a refusal and have ended or will not be admitted.
     pub fn take_places_given_up(&mut self) -> usize {
         std::mem::take(&mut self.capacity.given_up)
     }
 
-    /// The number of request heads that are arriving.
+    /// Returns the number of request heads that are arriving.
     pub(super) fn pending_heads(&self) -> usize {
         self.pending.len() + self.capacity.refusing.len()
     }
@@ -95,7 +96,7 @@ impl Worker {
         let connections = &mut self.connections;
         let oldest = self.pending.pop_oldest(|handshake| is(connections, handshake, AdmissionState::Pending));
         let Some(oldest) = oldest else { return false };
-        // It is there: it is pending.
+        // It exists, because it is pending.
         if let Some(connection) = connections.get_mut(oldest.key.0) {
             connection.refuse_when_complete(HandshakeError::Crowded);
         }
@@ -173,7 +174,7 @@ impl Worker {
         !self.capacity.evicted.is_empty() || self.has_too_many_sockets() || self.is_crowded()
     }
 
-    /// When the next connection must be evicted.
+    /// Returns the time at which the next connection must be evicted.
     pub(super) fn evicts_at(&self, now: Instant) -> Option<Instant> {
         if !self.capacity.evicted.is_empty() || self.has_too_many_sockets() {
             return Some(now);
@@ -247,7 +248,7 @@ impl Worker {
     }
 }
 
-/// Whether the key of the handshake still belongs to the same connection, and that has this state.
+/// Whether the key of the handshake still belongs to the same connection, and the connection has this state.
 fn is(connections: &Slab<Connection>, handshake: &PendingHandshake, admission_state: AdmissionState) -> bool {
     let connection = connections.get(handshake.key.0);
     connection.is_some_and(|connection| {

@@ -26,7 +26,7 @@ pub struct WorkerConfig {
     /// The most connections of a worker, including refused ones that wait for their peer to close. Above it the oldest of these
     /// are closed. Default unlimited.
     pub max_sockets: Option<usize>,
-    /// The number of the worker among those of the process. Default 0.
+    /// The number of the worker among the workers of the process. Default 0.
     pub number: usize,
     /// The secret seed of the user index's keyed hash, the same for all workers.
     pub hash_seed: u64,
@@ -49,9 +49,9 @@ impl Default for WorkerConfig {
 }
 
 impl WorkerConfig {
-    /// The configuration of the worker `index` of `workers`, which must not be zero: the same, with its share of the limits
-    /// that apply to all connections together. The shares of the numbers of connections add up to the whole; the others are
-    /// rounded up.
+    /// Returns the configuration of the worker `index` of `workers`, which must not be zero: the same, with its share
+    /// of the limits that apply to all connections together. The shares of the numbers of connections add up to the
+    /// whole; the others are rounded up.
     pub fn share(&self, index: usize, workers: usize) -> WorkerConfig {
         let mut share = self.clone();
         share.number = index;

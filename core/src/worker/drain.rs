@@ -16,14 +16,14 @@ pub(super) enum StopMode {
     Spread(DrainSchedule),
 }
 
-/// The connections that are still to be ended, and when.
+/// The connections that must still be ended, and the times for it.
 #[derive(Debug)]
 pub(super) struct DrainSchedule {
-    /// When the first of them has its turn, before the jitter.
+    /// When the interval of the first connection begins.
     start: Instant,
-    /// From one turn to the next.
+    /// The length of the interval of each connection.
     gap: Duration,
-    /// How many had theirs.
+    /// The number of intervals that have been used.
     done: u32,
     /// When the next one is ended.
     next: Instant,
@@ -42,12 +42,12 @@ impl DrainSchedule {
         DrainSchedule { start: now, gap, done: 0, next: now + jitter.within(gap), waiting }
     }
 
-    /// When the next one is ended, if there is one.
+    /// Returns the time at which the next one is ended, if there is one.
     fn next(&self) -> Option<Instant> {
         (!self.waiting.is_empty()).then_some(self.next)
     }
 
-    /// The next one, if its time has come. Each has its turn in a stretch of time of its own, somewhere in it.
+    /// Removes the next one, if it is due. Each is ended at a random time in its interval.
     fn pop(&mut self, now: Instant, jitter: &Jitter) -> Option<(Key, ConnectionId)> {
         if self.next()? > now {
             return None;
@@ -59,13 +59,13 @@ impl DrainSchedule {
 }
 
 impl Worker {
-    /// Begins to end all connections at once, with 1001 or 503, also those that are still to come.
+    /// Begins to end all connections at once, with 1001 or 503, including connections that are opened later.
     pub fn shut_down(&mut self) {
         self.stop = Some(StopMode::AtOnce);
         self.due.extend(self.connections.iter().map(|(key, _)| Key(key)));
     }
 
-    /// Begins to end all connections with 1012, evenly over the time `spread`, so that their users come back to other
+    /// Begins to end all connections with 1012, evenly over the time `spread`, so that their users reconnect to other
     /// processes one after the other. Handshakes in progress and new connections get 503 at once.
     pub fn drain(&mut self, now: Instant, spread: Duration) {
         let mut waiting = VecDeque::new();
@@ -79,17 +79,17 @@ impl Worker {
         self.stop = Some(StopMode::Spread(DrainSchedule::new(waiting, now, spread, &self.shared.jitter)));
     }
 
-    /// Whether it has been told to stop, and has no connections left.
+    /// Whether it is stopping, and has no connections left.
     pub fn is_finished(&self) -> bool {
         self.stop.is_some() && self.is_empty()
     }
 
-    /// When the next connection is ended because the process stops.
+    /// Returns the time at which the next connection is ended because the process stops.
     pub(super) fn drains_at(&self) -> Option<Instant> {
         if let Some(StopMode::Spread(spread)) = &self.stop { spread.next() } else { None }
     }
 
-    /// The next connection that is to be ended because the process stops, if its time has come.
+    /// Returns the next connection that must be ended because the process stops, if it is due.
     pub(super) fn drain_next(&mut self, now: Instant) -> Option<Key> {
         let Some(StopMode::Spread(spread)) = &mut self.stop else { return None };
         loop {

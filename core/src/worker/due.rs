@@ -9,7 +9,7 @@ use crate::id::ConnectionId;
 use crate::record::Recorder;
 use crate::session::{Ending, Transport};
 
-/// A connection whose peer has left while nothing was read from it.
+/// A connection whose peer has left while reading from it was paused.
 #[derive(Debug)]
 pub(super) struct PeerClosed {
     /// When it is ended.
@@ -22,9 +22,9 @@ impl Worker {
     /// Handles a connection that [`next_due`](Worker::next_due) returned: sends pending output, handles passed deadlines, and
     /// sends the output of that. Returns what to do with the socket.
     ///
-    /// If a deadline has passed that the peer could have met, the socket is read first. So no connection ends because bytes
-    /// that arrived in time were not read, for example while the machine was suspended. `buffer` and `socket` are those of
-    /// [`on_readable`](Worker::on_readable).
+    /// If a deadline has passed that the peer could have met, the socket is read first. So no connection ends because
+    /// bytes that arrived in time were not read, for example while the machine was suspended. `buffer` and `socket` are
+    /// as for [`on_readable`](Worker::on_readable).
     pub fn handle_due(
         &mut self,
         key: Key,
@@ -51,14 +51,14 @@ impl Worker {
         self.handle_deadlines(key, now, recorder);
         let has_deferred = self.connections.get(key.0).is_some_and(|connection| connection.has_deferred());
         if (was_paused || has_deferred) && self.wants_read(key) && !self.is_read_blocked(key, recorder) {
-            // What is due to it by now is due in this turn.
+            // Its pause may have ended, so its bytes are handled in this turn.
             return self.on_readable_slowly(key, now, buffer, &mut socket, recorder);
         }
         self.flush(key, now, &mut socket)
     }
 
-    /// Whether a deadline of the connection has passed, so that [`handle_deadlines`](Worker::handle_deadlines) has something to
-    /// do.
+    /// Whether a deadline of the connection has passed, so that [`handle_deadlines`](Worker::handle_deadlines) must be
+    /// called.
     pub fn is_overdue(&self, key: Key, now: Instant) -> bool {
         self.evicting == Some(key)
             || self.connections.get(key.0).is_some_and(|connection| {
@@ -113,12 +113,12 @@ impl Worker {
         self.release_user(key);
     }
 
-    /// When the first of the connections whose peers have left is ended.
+    /// Returns the time at which the first of the connections whose peers have left is ended.
     pub(super) fn peer_closed_ends_at(&self) -> Option<Instant> {
         self.peer_closed.front().map(|left| left.at)
     }
 
-    /// The next connection whose peer has left and whose time is up, ended.
+    /// Ends the next connection whose peer has left and whose time has passed. Returns its key.
     pub(super) fn end_peer_closed(&mut self, now: Instant) -> Option<Key> {
         while self.peer_closed_ends_at().is_some_and(|at| at <= now) {
             let PeerClosed { key, id, .. } = self.peer_closed.pop_front()?;
@@ -128,7 +128,7 @@ impl Worker {
                 continue;
             }
             connection.flags.set_peer_closed(false);
-            // If it is read from again, it comes to its end by itself.
+            // If reading from it resumes, the end of its peer's side is read.
             if are_reads_paused || connection.is_pacing() {
                 connection.abort(Ending::Eof);
                 return Some(key);
@@ -137,7 +137,7 @@ impl Worker {
         None
     }
 
-    /// Takes a connection that is ending out of those that its user may have.
+    /// Stops counting a connection that is ending for its user.
     #[cold]
     pub(super) fn release_user(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key.0) else { return };
@@ -159,7 +159,7 @@ impl Worker {
     }
 }
 
-/// A socket that knows whether it was read until nothing was left.
+/// A socket that records whether all its bytes were read.
 struct Drained<'s, S> {
     socket: &'s mut S,
     is_drained: bool,
@@ -195,5 +195,5 @@ impl<S: Socket> Socket for Drained<'_, S> {
 /// How often a socket is read before a deadline is judged. A peer that fills that many reads would fill any number.
 const MOST_READS: usize = 64;
 
-/// How long a connection is kept whose peer has left while nothing is read from it.
+/// How long a connection is kept whose peer has left while reading from it is paused.
 const GRACE: Duration = Duration::from_millis(500);

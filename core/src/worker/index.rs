@@ -25,12 +25,12 @@ impl Index {
         self.entries.remove(&(fingerprint, short(key)));
     }
 
-    /// The connections that may have the name.
+    /// Returns the connections that may have the name.
     pub(super) fn find(&self, fingerprint: u32) -> impl Iterator<Item = Key> {
         self.entries.range((fingerprint, 0)..=(fingerprint, u32::MAX)).map(|&(_, key)| Key(key as usize))
     }
 
-    /// All fingerprints, each once, in ascending order.
+    /// Returns all fingerprints, each once, in ascending order.
     pub(super) fn fingerprints(&self) -> Vec<u32> {
         let mut fingerprints: Vec<u32> = self.entries.iter().map(|&(fingerprint, _)| fingerprint).collect();
         fingerprints.dedup();
@@ -38,7 +38,7 @@ impl Index {
     }
 }
 
-/// A 32-bit keyed hash of `name`. Without `seed` an attacker cannot construct collisions.
+/// Returns a 32-bit keyed hash of `name`. Without `seed` an attacker cannot construct collisions.
 pub(super) fn fingerprint(seed: u64, name: &str) -> u32 {
     let mut hasher = DefaultHasher::new();
     (seed, name).hash(&mut hasher);
@@ -46,7 +46,7 @@ pub(super) fn fingerprint(seed: u64, name: &str) -> u32 {
     hasher.finish() as u32
 }
 
-/// A process has fewer descriptors than 2^31, so keys are shorter than that.
+/// Converts a key to 32 bits. A process has fewer than 2^31 descriptors, so no key is larger.
 fn short(key: Key) -> u32 {
     key.0 as u32
 }

@@ -12,22 +12,23 @@ impl Jitter {
         Jitter(Cell::new(seed))
     }
 
-    /// The seconds of a `Retry-After`: 1 to 10, so that clients that were refused together do not return together.
+    /// Returns the seconds of a `Retry-After`: 1 to 10, so that clients that were refused together do not return
+    /// together.
     pub(super) fn retry_after(&self) -> u32 {
-        // The remainder is below ten, so the cast does not cut.
+        // The remainder is below ten, so the cast does not truncate.
         1 + (self.next() % 10) as u32
     }
 
-    /// The milliseconds after which a client is asked to reconnect: 100 to 3,099, so that clients that were disconnected
-    /// together do not return together.
+    /// Returns the milliseconds after which a client is asked to reconnect: 100 to 3,099, so that clients that were
+    /// disconnected together do not return together.
     pub(super) fn reconnect_after(&self) -> u32 {
-        // The remainder is below 3,000, so the cast does not cut.
+        // The remainder is below 3,000, so the cast does not truncate.
         100 + (self.next() % 3000) as u32
     }
 
-    /// A time from zero up to `most`.
+    /// Returns a random time from zero up to `most`.
     pub(super) fn within(&self, most: Duration) -> Duration {
-        // 2^64 ns are 584 years; and 32 bits of chance are enough.
+        // 2^64 ns are 584 years, and 32 random bits are sufficient.
         let most = u64::try_from(most.as_nanos()).unwrap_or(u64::MAX);
         let part = (u128::from(most) * u128::from(self.next() >> 32)) >> 32;
         Duration::from_nanos(u64::try_from(part).unwrap_or(most))

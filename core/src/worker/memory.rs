@@ -35,7 +35,7 @@ impl Worker {
         self.memory.held > self.enough_memory()
     }
 
-    /// The bytes in buffers of all connections: pending output, and incomplete messages and heads.
+    /// Returns the bytes in buffers of all connections: pending output, and incomplete messages and heads.
     pub fn memory_held(&self) -> usize {
         self.memory.held
     }
@@ -77,12 +77,12 @@ impl Worker {
         None
     }
 
-    /// The bytes at which evictions end.
+    /// Returns the bytes at which evictions end.
     fn enough_memory(&self) -> usize {
         self.config.max_memory - self.config.max_memory / 8
     }
 
-    /// The connections with at least half of the average, the one without progress for the longest time first.
+    /// Returns the connections with at least half of the average, the one without progress for the longest time first.
     fn eviction_order(&self, now: Instant) -> VecDeque<(Key, ConnectionId)> {
         let holders = || self.connections.iter().filter(|(_, connection)| connection.held > 0);
         let little = self.memory.held / holders().count().max(1) / 2;

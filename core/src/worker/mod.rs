@@ -75,8 +75,8 @@ pub struct NewConnection {
 
 /// The connections of one worker.
 ///
-/// A runtime owns the sockets and the clock, and decides nothing. `examples/blocking.rs` is the smallest one. For each
-/// connection, a runtime does this:
+/// A runtime owns the sockets and the clock, and makes no decisions. `examples/blocking.rs` is the smallest one. For
+/// each connection, a runtime does this:
 ///
 /// 1. Accept a socket, call [`open`](Worker::open), and keep the socket under the [`Key`].
 /// 2. When the socket is readable, call [`on_readable`](Worker::on_readable). It receives once, sends once, and returns what to
@@ -100,9 +100,9 @@ pub struct NewConnection {
 ///   bytes that have arrived, and then calls [`handle_deadlines`](Worker::handle_deadlines).
 /// * Time: `poll_timeout`, `next_due`, `handle_due`.
 /// * Commands between turns: `open`, `remove`, [`handle_message`](Worker::handle_message), `drain`, `shut_down`,
-///   [`apply_backpressure`](Worker::apply_backpressure), and
-///   those of operators: [`disconnect`](Worker::disconnect) and [`send`](Worker::send). The connections that a command affects
-///   are due afterwards.
+///   [`apply_backpressure`](Worker::apply_backpressure), and the commands of operators:
+///   [`disconnect`](Worker::disconnect) and [`send`](Worker::send). The connections that a command affects are due
+///   afterwards.
 /// * Effects on other workers: [`poll_effect`](Worker::poll_effect).
 /// * Getters: [`find`](Worker::find), [`status`](Worker::status), [`totals`](Worker::totals) and the `is_` and `wants_` methods.
 #[derive(Debug)]
@@ -120,7 +120,7 @@ pub struct Worker {
     corked: Key,
     codec: Codec,
     shared: Shared,
-    /// What [`Worker::poll_effect`] has not returned yet.
+    /// The effects that [`Worker::poll_effect`] has not returned yet.
     effects: VecDeque<WorkerEffect>,
     /// Connections whose request heads are arriving, and that may be admitted.
     pending: Pending,
@@ -129,18 +129,19 @@ pub struct Worker {
     users: Index,
     sessions: Index,
     memory: Memory,
-    /// Since when nothing is read that would have to be recorded.
+    /// The time since which reads are paused, because they could cause records.
     reads_paused_since: Option<Instant>,
-    /// How long that was so before.
+    /// The total time of earlier pauses.
     reads_paused_before: Duration,
-    /// Peers that have left while nothing was read from them, in the order in which their connections are ended.
+    /// Peers that have left while reading from them was paused, in the order in which their connections are ended.
     peer_closed: VecDeque<PeerClosed>,
     /// A connection that is evicted unless its request has arrived.
     evicting: Option<Key>,
 }
 
 impl Worker {
-    /// A worker without connections. `seed` determines its random delays: any number, a different one for each worker.
+    /// Creates a worker without connections. `seed` determines its random delays: any number, a different one for each
+    /// worker.
     pub fn new(config: Arc<WorkerConfig>, seed: u64, now: Instant) -> Worker {
         let codec = Codec::within(config.max_memory);
         Worker {
@@ -210,7 +211,7 @@ impl Worker {
         }
     }
 
-    /// The pending output. Write it to the socket once, unless it is empty, and call [`Worker::sent`].
+    /// Returns the pending output. Write it to the socket once, unless it is empty, and call [`Worker::sent`].
     #[inline]
     pub fn output(&self, key: Key) -> &[u8] {
         match self.connections.get(key.0) {
@@ -237,7 +238,7 @@ impl Worker {
                 }
                 self.arm(key);
             } else if connection.is_paced() {
-                // Perhaps so little is left that its reading may resume.
+                // The pending output may now be small enough for its reading to resume.
                 self.arm(key);
             }
             self.count_memory(key);
@@ -265,7 +266,7 @@ impl Worker {
         !self.output(key).is_empty()
     }
 
-    /// What to do with the socket. While output is pending, it stays open.
+    /// Returns what to do with the socket. While output is pending, it stays open.
     #[inline]
     pub fn transport(&self, key: Key) -> Transport {
         match self.connections.get(key.0) {
@@ -293,7 +294,7 @@ impl Worker {
         }
     }
 
-    /// The latest time for the next call of [`Worker::next_due`]. `None` if no connection has a deadline.
+    /// Returns the latest time for the next call of [`Worker::next_due`]. `None` if no connection has a deadline.
     pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
         let is_replaced = !self.shared.replaced.borrow().is_empty();
         if !self.due.is_empty() || self.is_short_of_memory() || is_replaced {
@@ -307,7 +308,7 @@ impl Worker {
         timers
     }
 
-    /// [`Worker::poll_timeout`] while more than timers may be due.
+    /// Does the same as [`Worker::poll_timeout`] while more than timers may be due.
     // A runtime with a task for each connection asks after each turn.
     #[cold]
     fn poll_rare_timeout(&self, now: Instant, timers: Option<Instant>) -> Option<Instant> {
@@ -316,7 +317,7 @@ impl Worker {
         times.into_iter().flatten().min()
     }
 
-    /// The next connection that has a deadline in the past or output from a command. Call
+    /// Returns the next connection that has a deadline in the past or output from a command. Call
     /// [`handle_due`](Worker::handle_due) for it before the next call.
     pub fn next_due(&mut self, now: Instant, recorder: &mut impl Recorder) -> Option<Key> {
         if let Some(key) = self.evict_for_memory(now, recorder) {
@@ -378,17 +379,18 @@ impl Worker {
         self.connections.is_empty()
     }
 
-    /// How many connections there are.
+    /// Returns the number of connections.
     pub fn len(&self) -> usize {
         self.connections.len()
     }
 
-    /// The keys of all connections.
+    /// Returns the keys of all connections.
     pub fn keys(&self) -> Vec<Key> {
         self.connections.iter().map(|(key, _)| Key(key)).collect()
     }
 
-    /// One turn of one connection: passes it the output buffer, and updates its backlog limit and its timer afterwards.
+    /// Runs one turn of one connection: passes it the output buffer, and updates its backlog limit and its timer
+    /// afterwards.
     #[inline]
     fn turn(
         &mut self,

@@ -1,4 +1,4 @@
-//! Back-pressure of the log: nothing is read from users while their messages cannot be recorded.
+//! Back-pressure of the log: reading from users pauses while their messages cannot be recorded.
 
 use std::time::{Duration, Instant};
 
@@ -7,14 +7,14 @@ use crate::record::Recorder;
 use crate::worker::timers::Entry;
 
 impl Worker {
-    /// Pauses reads while the recorder [is full](Recorder::is_full), and resumes them afterwards. Call it whenever records have
-    /// been handed over. Returns whether reads have just resumed: then read from every connection that
-    /// [`wants_read`](Worker::wants_read), because the events of the meantime are not reported again.
+    /// Pauses reads while the recorder [is full](Recorder::is_full), and resumes them afterwards. Call it whenever
+    /// records have been handed over. Returns whether reads have just resumed: then read from every connection that
+    /// [`wants_read`](Worker::wants_read), because events during the pause are not reported again.
     ///
-    /// While reads are paused, nothing is read that would have to be recorded: no messages of users and, for the first second,
-    /// no requests. After that the log counts as [stalled](Worker::is_log_stalled), and requests are answered with 503
-    /// `log_stalled`. Output, pings and the ends of connections go on. No deadline counts against a peer whose bytes are
-    /// unread.
+    /// While reads are paused, bytes that could cause records are not read: messages of users and, for the first
+    /// second, requests. After that the log counts as [stalled](Worker::is_log_stalled), and requests are answered with
+    /// 503 `log_stalled`. Output, pings and the ends of connections continue. No deadline counts against a peer whose
+    /// bytes are unread.
     #[inline]
     pub fn apply_backpressure(&mut self, recorder: &impl Recorder, now: Instant) -> bool {
         let is_full = recorder.is_full();
@@ -29,8 +29,8 @@ impl Worker {
         !is_full
     }
 
-    /// Whether the recorder was full at the last [`apply_backpressure`](Worker::apply_backpressure). Between two calls it may
-    /// become full, but not cease to be.
+    /// Whether the recorder was full at the last [`apply_backpressure`](Worker::apply_backpressure). Between two calls
+    /// it may become full, but it cannot get room again.
     #[inline]
     pub(super) fn are_reads_paused(&self) -> bool {
         self.reads_paused_since.is_some()
@@ -41,7 +41,7 @@ impl Worker {
         self.shared.is_stalled.get()
     }
 
-    /// The total time for which reads have been paused until `now`.
+    /// Returns the total time for which reads have been paused until `now`.
     pub fn reads_paused_for(&self, now: Instant) -> Duration {
         let current =
             self.reads_paused_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
@@ -59,13 +59,13 @@ impl Worker {
                 connection.postpone(since, now, self.shared.time_base);
             }
             if connection.is_paused() {
-                // Its pause may have ended meanwhile.
+                // Its pause may have ended since.
                 self.due.push_back(Key(index));
             }
         }
     }
 
-    /// When the log will count as stalled.
+    /// Returns the time at which the log will count as stalled.
     pub(super) fn stalls_at(&self) -> Option<Instant> {
         self.reads_paused_since.filter(|_| !self.is_log_stalled()).map(|since| since + PATIENCE)
     }

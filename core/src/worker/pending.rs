@@ -9,8 +9,8 @@ use crate::id::ConnectionId;
 /// The number of handshakes in progress, and their order.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
-    /// In the order in which they began. A handshake that has ended stays in here until those before it have ended, which
-    /// takes at most the timeout of a handshake.
+    /// In the order in which they began. A handshake that has ended stays in the queue until those before it have
+    /// ended, which takes at most the timeout of a handshake.
     begun: VecDeque<PendingHandshake>,
     len: usize,
 }
@@ -39,12 +39,12 @@ impl Pending {
         self.len += 1;
     }
 
-    /// Counts one less. It need not be known which one ended.
+    /// Counts one handshake less. It need not be known which one ended.
     pub(super) fn end(&mut self) {
         self.len = self.len.saturating_sub(1);
     }
 
-    /// The earliest time at which the oldest handshake may be evicted, unless all places are taken.
+    /// Returns the earliest time at which the oldest handshake may be evicted, unless all places are taken.
     pub(super) fn next(&self) -> Option<Instant> {
         self.begun.front().map(|handshake| handshake.at + MIN_HANDSHAKE_TIME)
     }
@@ -58,7 +58,7 @@ impl Pending {
         self.begun.pop_front()
     }
 
-    /// The same, if the handshake began at least `least` ago.
+    /// Removes the oldest handshake if it began at least `least` ago.
     pub(super) fn pop_oldest_after(
         &mut self,
         least: Duration,

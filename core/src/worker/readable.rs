@@ -22,8 +22,9 @@ pub trait Socket {
     /// The error of the system call.
     fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
 
-    /// Appends received bytes to `buffer`, at most as many as its spare capacity, which is not zero. `buffer` is that of a
-    /// large message, whose bytes are thus not copied. Returns the number of bytes; zero is the end of the peer's side.
+    /// Appends received bytes to `buffer`, at most as many as its spare capacity, which is not zero. `buffer` belongs
+    /// to a large message, whose bytes are thus not copied. Returns the number of bytes; zero is the end of the peer's
+    /// side.
     ///
     /// # Errors
     /// The error of the system call.
@@ -40,10 +41,10 @@ impl Worker {
     /// Handles that the socket is readable: receives once, unless reading is paused or the recorder is full, and sends all
     /// output, once. Returns what to do with the socket.
     ///
-    /// `buffer` belongs to the runtime and has any length; the worker keeps nothing in it after the turn. Output that the
-    /// socket does not accept is pending until [`Worker::flush`]. An error of the socket ends the connection, unless it would
-    /// have blocked.
-    // Part of the runtime's loop: a call of it costs a twentieth of what a short message takes.
+    /// `buffer` belongs to the runtime and has any length; the worker does not use it after the turn. Output that the
+    /// socket does not accept is pending until [`Worker::flush`]. An error of the socket ends the connection, unless it
+    /// would have blocked.
+    // Inlined into the runtime's loop: a call would cost a twentieth of the time of a short message.
     #[inline(always)]
     pub fn on_readable(
         &mut self,
@@ -111,8 +112,8 @@ impl Worker {
         self.transport(key)
     }
 
-    /// [`on_readable`](Worker::on_readable) for all other cases: a handshake, a partial message, a closing connection, pending
-    /// output, a rate, or a full recorder.
+    /// Does the same as [`on_readable`](Worker::on_readable) in all other cases: a handshake, a partial message, a
+    /// closing connection, pending output, a rate, or a full recorder.
     // Out of line, as the functions below, so that short messages do not pay for it.
     #[inline(never)]
     fn on_readable_other(
@@ -136,7 +137,7 @@ impl Worker {
         let received = in_place.unwrap_or_else(|| socket.receive(buffer));
         let Ok(n @ 1..) = received else { return self.handle_empty_read(key, now, received, socket) };
         connection.on_received(now);
-        // The bytes after the end of the message's frame are handled as a read of their own.
+        // The bytes after the end of the message's frame are handled as a separate read.
         let mut excess = if is_in_place { connection.take_excess() } else { Vec::new() };
         let bytes = if is_in_place { &mut excess[..] } else { buffer.get_mut(..n).unwrap_or_default() };
         if connection.is_admitted_without_backlog() {
@@ -154,8 +155,8 @@ impl Worker {
         }
     }
 
-    /// The same for a connection with a rate: handles bytes of an earlier read that the rate allows now, and then reads at
-    /// most as many bytes as it allows.
+    /// Does the same for a connection with a rate: handles bytes of an earlier read that the rate allows now, and then
+    /// reads at most as many bytes as it allows.
     fn on_readable_paced(
         &mut self,
         key: Key,
@@ -176,7 +177,7 @@ impl Worker {
         let Some(room) = room.filter(|_| connection.wants_read(&self.config)) else {
             return self.flush(key, now, socket);
         };
-        // A large message takes what there is, whatever the rate of bytes.
+        // A read into the buffer of a large message may be of any length, so it is only used without a rate of bytes.
         let spare = if is_paced_by_bytes { None } else { connection.spare_buffer() };
         let in_place = spare.map(|message| socket.receive_into_spare(message));
         let is_in_place = in_place.is_some();
@@ -190,7 +191,7 @@ impl Worker {
         self.flush(key, now, socket)
     }
 
-    /// The same as [`on_readable`](Worker::on_readable), without the fast path for short messages.
+    /// Does the same as [`on_readable`](Worker::on_readable), without the fast path for short messages.
     pub(super) fn on_readable_slowly(
         &mut self,
         key: Key,
@@ -297,7 +298,7 @@ impl Worker {
     }
 }
 
-/// A write that would have blocked has sent zero bytes.
+/// Returns the result of a write, with zero bytes for a write that would have blocked.
 #[inline(always)]
 fn taken(sent: io::Result<usize>) -> io::Result<usize> {
     match sent {

@@ -18,8 +18,8 @@ impl Worker {
         }
     }
 
-    /// Closes the next connection of this worker that has been replaced, and returns it. Those of other workers become
-    /// effects.
+    /// Closes the next connection of this worker that has been replaced, and returns it. Connections of other workers
+    /// become effects.
     pub(super) fn replace_next(&mut self, now: Instant) -> Option<Key> {
         loop {
             let replaced = self.shared.replaced.borrow_mut().pop()?;

@@ -23,7 +23,7 @@ pub(super) fn disconnect(
         let message = format!(
             r#"{{"type":"disconnect","code":{code},"reason":"{reason}","reconnect":true,"reconnect_after_ms":{reconnect_after_ms}}}"#
         );
-        // It fails if a Close is out, and then there is nothing to announce.
+        // It fails if a Close was sent, and then no announcement is needed.
         let _ = session.send_text(turn, message.as_str());
     }
 }

@@ -43,24 +43,24 @@ impl Timers {
         self.0.push(Reverse(entry));
     }
 
-    /// The number of entries, including invalid ones.
+    /// Returns the number of entries, including invalid ones.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// When the first entry fires.
+    /// Returns the time at which the first entry fires.
     pub(super) fn next(&self) -> Option<CompactInstant> {
         self.0.peek().map(|Reverse(entry)| entry.at)
     }
 
-    /// Takes out an entry that has fired by `now`.
+    /// Removes an entry that has fired by `now`.
     pub(super) fn pop_fired(&mut self, now: CompactInstant) -> Option<Entry> {
         if self.next()? > now {
             return None;
         }
         let fired = self.0.pop().map(|Reverse(entry)| entry);
-        // After a burst of handshakes few connections wait for anything.
+        // After a burst of handshakes, few connections have deadlines.
         if self.0.len() < self.0.capacity() / 4 {
             self.0.shrink_to(MIN_CAPACITY.max(2 * self.0.len()));
         }

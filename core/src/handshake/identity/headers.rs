@@ -61,7 +61,7 @@ impl<'h> IdentityHeaderValues<'h> {
         add(&mut self.token_exp, &names.token_exp);
     }
 
-    /// The identity, if none of the headers has a fault.
+    /// Returns the identity, if none of the headers has a fault.
     pub(in crate::handshake) fn identity(&self, rules: &IdentityRules) -> Result<Identity, HandshakeError> {
         let headers = [self.id, self.email, self.name, self.session_id, self.token_exp];
         if let Some(fault) = headers.iter().filter_map(SingleHeader::fault).min() {

@@ -27,7 +27,7 @@ pub struct Identity {
     id_end: u8,
     /// How long the request's id is.
     request_id_len: u8,
-    /// Where the e-mail address ends: at `id_end` if there is none, and so with the others.
+    /// Where the e-mail address ends: at `id_end` if there is none. The others are alike.
     email_end: u16,
     /// Where the name ends.
     name_end: u16,
@@ -59,29 +59,29 @@ impl Identity {
         IdentityRules::default().identity(&IdentityValues { id, email, name, ..IdentityValues::default() })
     }
 
-    /// The same with the id that the gateway gave to the user's request; it is for the log. One that is longer than
-    /// [`RequestId::MAX`] is left out.
+    /// Returns this identity with the id that the gateway gave to the user's request; it is for the log. One that is
+    /// longer than [`RequestId::MAX`] is left out.
     pub fn with_request_id(self, request_id: Option<&str>) -> Identity {
         self.with_request(request_id, None)
     }
 
-    /// The same with what is known of the user's request: the id that the gateway gave to it, and the client as the
-    /// gateway says it.
+    /// Returns this identity with the id that the gateway gave to the user's request, and with the client as the
+    /// gateway identifies it.
     pub fn with_request(self, request_id: Option<&str>, client: Option<Client<'_>>) -> Identity {
         let request_id = request_id.filter(|id| id.len() <= RequestId::MAX);
         let client = client.map(|client| client.to_string());
         self.with_lines(request_id, [client.as_deref(), self.origin(), self.subprotocol()])
     }
 
-    /// The same with the `Origin` of the page that opened the connection, and the subprotocol that was answered; they are
-    /// for operators. One that is longer than [`Identity::MAX_ORIGIN`] is left out.
+    /// Returns this identity with the `Origin` of the page that opened the connection, and the subprotocol that was
+    /// answered; they are for operators. One that is longer than [`Identity::MAX_ORIGIN`] is left out.
     pub fn with_page(self, origin: Option<&str>, subprotocol: Option<&str>) -> Identity {
         let is_kept = |text: &&str| text.len() <= Identity::MAX_ORIGIN && !text.contains(BEFORE_LINE);
         let lines = [self.client(), origin.filter(is_kept), subprotocol.filter(is_kept)];
         self.with_lines(self.request_id(), lines)
     }
 
-    /// The same with another id of the request, and other lines after the expiry.
+    /// Returns this identity with another id of the request, and other lines after the expiry.
     fn with_lines(&self, request_id: Option<&str>, lines: [Option<&str>; 3]) -> Identity {
         let request_id = request_id.unwrap_or_default();
         let known = usize::from(self.session_id_end) + self.expiry().len();
@@ -102,62 +102,61 @@ impl Identity {
         Identity { text: text.into_boxed_str(), id_end, request_id_len, email_end, name_end, session_id_end }
     }
 
-    /// The user id: an opaque string, compared byte by byte and never parsed.
+    /// Returns the user id: an opaque string, compared byte by byte and never parsed.
     #[inline]
     pub fn id(&self) -> &str {
         self.text.get(..usize::from(self.id_end)).unwrap_or_default()
     }
 
-    /// The id that the gateway gave to the user's request.
+    /// Returns the id that the gateway gave to the user's request.
     #[inline]
     pub fn request_id(&self) -> Option<&str> {
         self.text.get(self.request_id_start()..).filter(|id| !id.is_empty())
     }
 
-    /// The client as the gateway says it: the text of a [`Client`]. For the log and for operators. Says nothing about
-    /// rights.
+    /// Returns the client as the gateway identifies it: the text of a [`Client`]. It is for the log and for operators,
+    /// and grants no rights.
     pub fn client(&self) -> Option<&str> {
         self.line(1)
     }
 
-    /// The origin of the page that opened the connection, if the client sent one. For operators.
+    /// Returns the origin of the page that opened the connection, if the client sent one. For operators.
     pub fn origin(&self) -> Option<&str> {
         self.line(2)
     }
 
-    /// The subprotocol that was answered. For operators.
+    /// Returns the subprotocol that was answered. For operators.
     pub fn subprotocol(&self) -> Option<&str> {
         self.line(3)
     }
 
-    /// The e-mail address, for the log. Says nothing about rights.
+    /// Returns the e-mail address, for the log. It grants no rights.
     pub fn email(&self) -> Option<&str> {
         self.part(self.id_end.into(), self.email_end)
     }
 
-    /// The display name, for the log. Says nothing about rights.
+    /// Returns the display name, for the log. It grants no rights.
     #[inline]
     pub fn name(&self) -> Option<&str> {
         self.part(self.email_end, self.name_end)
     }
 
-    /// The id of the session, an opaque string like that of the user.
+    /// Returns the id of the session, an opaque string like the id of the user.
     pub fn session_id(&self) -> Option<&str> {
         self.part(self.name_end, self.session_id_end)
     }
 
-    /// When the user's token ends, in seconds since 1970. `None` means unknown, not "never".
+    /// Returns the time at which the user's token expires, in seconds since 1970. `None` means unknown, not "never".
     pub fn token_exp(&self) -> Option<u64> {
         self.expiry().parse().ok()
     }
 
-    /// The digits of the expiry; empty if there is none.
+    /// Returns the digits of the expiry; empty if there is none.
     fn expiry(&self) -> &str {
         self.line(0).unwrap_or_default()
     }
 
-    /// A line between the session's id and the request's: the expiry, the client, the origin, the
-    /// subprotocol.
+    /// Returns a line between the session's id and the request's: the expiry, the client, the origin, the subprotocol.
     fn line(&self, index: usize) -> Option<&str> {
         let text = self.text.get(usize::from(self.session_id_end)..self.request_id_start())?;
         text.split(BEFORE_LINE).nth(index).filter(|line| !line.is_empty())

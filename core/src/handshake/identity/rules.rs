@@ -46,7 +46,7 @@ impl IdentityRules {
         let id = self.check_id(id).ok_or(HandshakeError::IdentityInvalid)?;
         let session_id = self.check_id(session_id).ok_or(HandshakeError::SessionIdInvalid)?;
         let token_exp = check_exp(token_exp).ok_or(HandshakeError::TokenExpInvalid)?;
-        // All that is kept is shorter than 2^16 bytes; an offset that did not fit would drop what follows it.
+        // All values together are shorter than 2^16 bytes. An offset that did not fit would drop the values after it.
         let end = |text: &String| u16::try_from(text.len()).unwrap_or(u16::MAX);
         let mut text =
             String::with_capacity(id.len() + email.len() + name.len() + session_id.len() + token_exp.len());
@@ -64,14 +64,14 @@ impl IdentityRules {
         Ok(Identity { text, id_end, request_id_len: 0, email_end, name_end, session_id_end })
     }
 
-    /// The id as text, if it is valid or empty.
+    /// Returns the id as text, if it is valid or empty.
     fn check_id<'a>(&self, id: &'a [u8]) -> Option<&'a str> {
         let text = std::str::from_utf8(id).ok()?;
         (text.len() <= Identity::MAX_ID && self.ids.admits(text)).then_some(text)
     }
 }
 
-/// The expiry as text, if it is a number of seconds and nothing else, or empty.
+/// Returns the expiry as text, if it is only a number of seconds, or empty.
 fn check_exp(exp: &[u8]) -> Option<&str> {
     let is_valid = exp.len() <= Identity::MAX_EXP_DIGITS && exp.iter().all(u8::is_ascii_digit);
     std::str::from_utf8(exp).ok().filter(|_| is_valid)

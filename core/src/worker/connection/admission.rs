@@ -130,7 +130,7 @@ impl Connection {
         self.stage = Stage::Refused { until: turn.now + LINGER, is_aborted: false };
     }
 
-    /// Answers a health check. `refusal` is that of all upgrades on this connection.
+    /// Answers a health check. `refusal` is the refusal of all upgrades on this connection.
     fn report_health(&mut self, context: &Context<'_>, turn: &mut Turn<'_>, refusal: Option<HandshakeError>) {
         let readiness = context.config.handshake.readiness.as_ref();
         // A limit of new connections per second does not make the process unready: it lasts for a moment.
@@ -140,7 +140,7 @@ impl Connection {
         self.stage = Stage::Refused { until: turn.now + LINGER, is_aborted: false };
     }
 
-    /// The parts of the answer to the request other than its status.
+    /// Returns the parts of the answer to the request other than its status.
     fn reply(&self, context: &Context<'_>) -> Reply {
         Reply {
             retry_after: context.shared.jitter.retry_after(),
@@ -173,7 +173,7 @@ impl Connection {
         self.stage = Stage::RejectedByClose { session };
     }
 
-    /// `close_code` is that of the Close frame, if the refusal was sent by one.
+    /// Records a refusal. `close_code` is the code of the Close frame, if the refusal was sent by one.
     fn record_refusal(
         &self,
         context: &Context<'_>,
@@ -221,7 +221,7 @@ fn enter_user(connection: ConnectionId, user: &str, context: &Context<'_>) -> Re
     Ok(())
 }
 
-/// The code of the Close frame for a refusal of a valid upgrade. `None` if it is refused by its status.
+/// Returns the code of the Close frame for a refusal of a valid upgrade. `None` if it is refused by its status.
 fn close_code(reject: Reject, error: HandshakeError) -> Option<CloseCode> {
     match reject {
         Reject::Http => None,

@@ -29,7 +29,7 @@ impl Connection {
         self.backlog.as_ref().and_then(|backlog| backlog.stalls_at(config.session.write_timeout))
     }
 
-    /// Its earliest deadline.
+    /// Returns its earliest deadline.
     pub(in crate::worker) fn poll_timeout(
         &self,
         config: &WorkerConfig,
@@ -56,7 +56,7 @@ impl Connection {
         deadlines.into_iter().flatten().any(|at| at <= now)
     }
 
-    /// The earliest deadline that its peer can meet by sending. None while reading is paused.
+    /// Returns the earliest deadline that its peer can meet by sending. None while reading is paused.
     pub(in crate::worker) fn expires_at(
         &self,
         config: &WorkerConfig,
@@ -81,12 +81,12 @@ impl Connection {
         }
     }
 
-    /// When a pause for a rate ends. None while reading pauses because of pending output.
+    /// Returns the time at which a pause for a rate ends. None while reading pauses because of pending output.
     fn resumes_at(&self, config: &WorkerConfig) -> Option<Instant> {
         self.pause().filter(|_| !self.is_over_pause_backlog(config)).map(|(_, until)| until)
     }
 
-    /// When to ping its peer.
+    /// Returns when to ping its peer.
     fn pings_at(&self, config: &WorkerConfig, time_base: TimeBase) -> Option<Instant> {
         self.beats_at(config, time_base).filter(|_| !self.keep_alive.is_unanswered(time_base))
     }
@@ -96,8 +96,8 @@ impl Connection {
         self.keep_alive.clear_answered_ping(time_base);
     }
 
-    /// When to ping its peer, or to close because it has not answered. None while output is pending: a ping would be queued
-    /// after it, and the write timeout applies.
+    /// Returns when to ping its peer, or to close because it has not answered. None while output is pending: a ping
+    /// would be queued after it, and the write timeout applies.
     fn beats_at(&self, config: &WorkerConfig, time_base: TimeBase) -> Option<Instant> {
         let Stage::Admitted { session, .. } = &self.stage else { return None };
         let is_asked = session.is_open() && self.backlog.is_none();
@@ -114,7 +114,7 @@ impl Connection {
         self.keep_alive.on_received(now);
     }
 
-    /// Call when all pending output has been sent.
+    /// Restarts the timeout of a queued ping. Call it when all pending output has been sent.
     pub(in crate::worker) fn on_drained(&mut self, now: Instant, time_base: TimeBase) {
         self.keep_alive.on_drained(now, time_base);
     }
@@ -181,7 +181,7 @@ impl Connection {
         let more = match kind {
             TimerKind::Message => extend_if_late(at, turn.now, config.message_timeout),
             TimerKind::Close => extend_if_late(at, turn.now, config.close_timeout),
-            // Further bytes of the peer would change nothing.
+            // Further bytes of the peer would have no effect.
             TimerKind::Linger => None,
         };
         match more {
@@ -205,14 +205,14 @@ impl Connection {
         }
         match self.keep_alive.poll(turn.now, config, time_base) {
             KeepAliveAction::Wait => {}
-            // It is open.
+            // It does not fail, because the session is open.
             KeepAliveAction::Ping(payload) => drop(session.ping(turn, &payload)),
             KeepAliveAction::Close => session.fail_with(turn, CloseCode(close_code::NO_PONG)),
         }
     }
 
-    /// Since when the peer has made no progress: has accepted no pending output, or has been sending an incomplete message or
-    /// head.
+    /// Returns the time since which the peer has made no progress: it has accepted no pending output, or has been
+    /// sending an incomplete message or head.
     pub(in crate::worker) fn waits_since(
         &self,
         config: &WorkerConfig,
@@ -250,6 +250,6 @@ impl Connection {
     }
 }
 
-/// How long the end of an announced body may take after the request head. A proxy that sends it at all sends it with the
-/// head or right after it; without it the next bytes could be a body as well as frames.
+/// The longest time from the request head to the end of an announced body. A proxy that sends this end sends it with
+/// the head or directly after it. Without it, the next bytes could be a body or frames.
 const LAST_CHUNK_TIMEOUT: Duration = Duration::from_secs(1);

@@ -11,7 +11,8 @@ use std::time::Duration;
 pub(in crate::worker) struct Flags(u32);
 
 impl Flags {
-    /// The round trip of the last ping, exact to a microsecond and at most 17 minutes. `None` before the first answer.
+    /// Returns the round trip of the last ping, exact to a microsecond and at most 17 minutes. `None` before the first
+    /// answer.
     pub(super) fn round_trip(self) -> Option<Duration> {
         let micros = self.0 & LONGEST;
         (micros > 0).then(|| Duration::from_micros(micros.into()))

@@ -270,7 +270,7 @@ impl Connection {
         self.backlog.is_none() && !self.is_aborted() && matches!(self.stage, Stage::Admitted { .. })
     }
 
-    /// The buffer of a large message that is arriving, for a read to append to.
+    /// Returns the buffer of a large message that is arriving, for a read to append to.
     #[inline]
     pub(super) fn spare_buffer(&mut self) -> Option<&mut Vec<u8>> {
         if let Stage::Admitted { session, .. } = &mut self.stage { session.spare_buffer() } else { None }
@@ -299,7 +299,7 @@ impl Connection {
         }
     }
 
-    /// Whether it was ended at once, so that nothing is sent or received.
+    /// Whether it was ended at once, so that no bytes are sent or received.
     pub(super) fn is_aborted(&self) -> bool {
         match &self.stage {
             Stage::Handshake { is_aborted, .. } | Stage::Refused { is_aborted, .. } => *is_aborted,
@@ -354,7 +354,7 @@ impl Connection {
         sent.is_ok()
     }
 
-    /// The status for operators, if a user is admitted.
+    /// Returns the status for operators, if a user is admitted.
     pub(super) fn status(&self, time_base: TimeBase, config: &WorkerConfig) -> Option<Status<'_>> {
         let Stage::Admitted { session, identity } = &self.stage else { return None };
         Some(Status {
@@ -371,7 +371,7 @@ impl Connection {
         })
     }
 
-    /// The number of bytes of pending output.
+    /// Returns the number of bytes of pending output.
     pub(super) fn backlog_len(&self) -> usize {
         self.backlog.as_ref().map_or(0, |backlog| backlog.pending().len())
     }
@@ -400,7 +400,7 @@ impl Connection {
         }
     }
 
-    /// The size of its buffers, in bytes.
+    /// Returns the size of its buffers, in bytes.
     pub(super) fn memory(&self) -> usize {
         let backlog = self.backlog.as_ref().map_or(0, |backlog| backlog.memory());
         backlog
@@ -440,7 +440,7 @@ impl Connection {
         }
     }
 
-    /// Whether so much output is pending that reading pauses.
+    /// Whether the amount of pending output makes reading pause.
     pub(super) fn is_over_pause_backlog(&self, config: &WorkerConfig) -> bool {
         self.backlog.as_ref().is_some_and(|backlog| backlog.exceeds(config.session.pause_backlog))
     }
@@ -488,17 +488,17 @@ impl Connection {
         }
     }
 
-    /// The refusal that is decided and not sent yet.
+    /// Returns the refusal that is decided and not sent yet.
     pub(super) fn refusal(&self) -> Option<HandshakeError> {
         if let Stage::Handshake { refusal, .. } = &self.stage { *refusal } else { None }
     }
 
-    /// Its user, if one is admitted.
+    /// Returns its user, if one is admitted.
     pub(super) fn user(&self) -> Option<&Identity> {
         if let Stage::Admitted { identity, .. } = &self.stage { Some(identity) } else { None }
     }
 
-    /// What to do with the socket after all output is written.
+    /// Returns what to do with the socket after all output is written.
     pub(super) fn transport(&self) -> Transport {
         match &self.stage {
             _ if self.is_aborted() => Transport::Close,

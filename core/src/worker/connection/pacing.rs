@@ -28,18 +28,18 @@ use crate::worker::config::WorkerConfig;
 #[derive(Debug, Default)]
 pub(super) struct Pacing {
     rates: Rates,
-    /// Of its messages, those that are charged: with [`RatePolicy::Close`].
+    /// The number of its messages that were charged, with [`RatePolicy::Close`].
     charged: u64,
-    /// Exists while the client exceeds a rate, and some time afterwards.
+    /// Present while the client exceeds a rate, and for some time afterwards.
     excess: Option<Box<Excess>>,
 }
 
 /// The state of a client that exceeds a rate.
 #[derive(Debug)]
 struct Excess {
-    /// Since when.
+    /// When it began.
     since: Instant,
-    /// Since when and until when nothing is read.
+    /// The start and the end of the current pause of reading.
     pause: Option<(Instant, Instant)>,
     /// When the last pause ended, and when it should have ended: the allowance since then is added to the current one.
     resumed: (Instant, Instant),
@@ -58,7 +58,7 @@ pub(in crate::worker) trait Budget {
     fn spend(&mut self);
 }
 
-/// No limit.
+/// A budget without a limit.
 pub(in crate::worker) struct Unlimited;
 
 impl Budget for Unlimited {
@@ -71,7 +71,7 @@ impl Budget for Unlimited {
     fn spend(&mut self) {}
 }
 
-/// This number of messages.
+/// A budget of this number of messages.
 struct Messages(u64);
 
 impl Budget for Messages {
@@ -85,8 +85,8 @@ impl Budget for Messages {
 }
 
 impl Pacing {
-    /// The time from which the allowance is computed in a turn at `now`. It is earlier than `now` if a pause ended in this
-    /// turn, later than it should have.
+    /// Returns the time from which the allowance is computed in a turn at `now`. It is earlier than `now` if a pause
+    /// ended in this turn, later than it should have.
     fn since(&self, now: Instant) -> Instant {
         match &self.excess {
             Some(excess) if excess.resumed.0 == now => excess.resumed.1,
@@ -123,7 +123,7 @@ impl Connection {
         self.exceeds_since().is_some()
     }
 
-    /// Since when its client has exceeded a rate.
+    /// Returns the time since which its client has exceeded a rate.
     pub(super) fn exceeds_since(&self) -> Option<Instant> {
         Some(self.excess()?.since)
     }
@@ -132,13 +132,14 @@ impl Connection {
         self.pace.as_ref()?.excess.as_deref()
     }
 
-    /// Since when and until when reading pauses for a rate. It does not pause after a Close, because further messages are
-    /// discarded.
+    /// Returns the start and the end of a pause of reading for a rate. It does not pause after a Close, because further
+    /// messages are discarded.
     pub(super) fn pause(&self) -> Option<(Instant, Instant)> {
         self.excess()?.pause.filter(|_| self.is_open())
     }
 
-    /// When its client no longer counts as exceeding a rate, because it has kept its rates for long enough.
+    /// Returns the time at which its client no longer counts as exceeding a rate, because it has kept its rates for
+    /// long enough.
     pub(super) fn excess_ends_at(&self) -> Option<Instant> {
         let excess = self.excess().filter(|excess| excess.pause.is_none() && self.is_open())?;
         Some(excess.resumed.0 + CONFORMING_TIME)
@@ -149,12 +150,12 @@ impl Connection {
         self.excess().is_some_and(|excess| !excess.deferred.is_empty())
     }
 
-    /// The memory of those bytes.
+    /// Returns the memory of those bytes.
     pub(super) fn deferred_memory(&self) -> usize {
         self.excess().map_or(0, |excess| excess.deferred.capacity())
     }
 
-    /// The number of bytes that may be read now. `None` if reading pauses.
+    /// Returns the number of bytes that may be read now. `None` if reading pauses.
     pub(in crate::worker) fn room(
         &mut self,
         config: &WorkerConfig,
@@ -368,7 +369,7 @@ const MOST_READ: usize = 16 * 1024;
 /// The shortest pause.
 const MIN_PAUSE: Duration = Duration::from_micros(100);
 
-/// How late a pause may end without reducing the rate of its client.
+/// The longest delay of the end of a pause that does not reduce the rate of its client.
 const CATCH_UP: Duration = Duration::from_millis(50);
 
 /// How long a client must keep its rates until it counts as keeping them.
