@@ -4,9 +4,9 @@
 //! cargo run -p postern-core --example blocking -- 127.0.0.1:8080
 //! ```
 //!
-//! It ends when its standard input ends (Ctrl-D). The numbers refer to "Writing a third runtime" in ARCHITECTURE.md. Some
-//! steps are missing: each connection has a [`Worker`] of its own here, so connections share nothing. Settings, log files,
-//! signals and the control port are missing as well; `postern-host` has them.
+//! It ends when its standard input ends (Ctrl-D). The numbers refer to "Writing a third runtime" in ARCHITECTURE.md.
+//! Some steps are missing: each connection has its own [`Worker`] here, so connections share no state. Settings, log
+//! files, signals and the control port are missing as well; `postern-host` has them.
 #![allow(
     clippy::disallowed_macros,
     clippy::disallowed_methods,
@@ -56,7 +56,7 @@ fn accept(listener: &TcpListener) {
     }
 }
 
-/// One connection, from its first byte to its end.
+/// Serves one connection, from its first byte to its end.
 fn carry(
     stream: &TcpStream,
     peer: SocketAddr,
@@ -64,7 +64,7 @@ fn carry(
     config: Arc<WorkerConfig>,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    // A write that takes longer than this has sent a part, or nothing. The rest is the backlog of the connection.
+    // A write that takes longer than this has sent only a part, or no bytes. The rest is the backlog of the connection.
     stream.set_write_timeout(Some(TICK))?;
     let (mut socket, mut buffer) = (Blocking(stream), vec![0; READ_BUFFER]);
     let mut worker = Worker::new(config, id.0, Instant::now());
@@ -104,7 +104,7 @@ fn carry(
         }
         match transport {
             Transport::Open => {}
-            // It fails if the peer is gone, which the next read reports.
+            // It fails if the peer has disconnected, which the next read reports.
             Transport::ShutdownWrite => drop(stream.shutdown(Shutdown::Write)),
             Transport::Close => break,
         }

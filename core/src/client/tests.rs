@@ -29,7 +29,7 @@ fn plain() -> ClientRequest<'static> {
     ClientRequest::new("localhost:8080", "/ws?room=1")
 }
 
-/// A 101 with further header lines.
+/// Returns a 101 with further header lines.
 fn switched(more: &str) -> String {
     format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -180,7 +180,7 @@ fn compression_is_as_offered() {
     }
 }
 
-/// Both ends in one place, with what one has written and the other not yet read.
+/// Both ends of a connection, with the bytes that one has written and the other has not read yet.
 struct Wire<K> {
     client: Session<crate::Client<K>>,
     server: Session,

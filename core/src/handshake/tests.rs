@@ -16,14 +16,14 @@ fn loopback() -> Peer {
     Peer::from(std::net::SocketAddr::from(([127, 0, 0, 1], 40_000)))
 }
 
-/// The answer to a request, and the id of the admitted user.
+/// Returns the answer to a request, and the id of the admitted user.
 fn answer(request: &[u8], peer: Peer, config: &HandshakeConfig) -> (String, Option<String>) {
     let mut bytes = request.to_vec();
     let mut input = Input::new(&mut bytes);
     let mut out = Vec::new();
     let admission = HeadReader::new(config.max_head).receive(&mut input).and_then(|head| {
         let mut head = head.expect("a whole head");
-        // The request borrows the head; what is asked of it here is owned.
+        // The request borrows the head, and the results used here are owned.
         let admission = UpgradeRequest::parse(&mut head, config)?.identify(peer, config)?;
         let accepted = admission.accept(&mut out, config, ConnectionId(42));
         Ok(accepted.identity.id().to_owned())
@@ -141,7 +141,7 @@ fn every_refusal_is_framed_and_closes() {
         };
         assert!(head.starts_with(&format!("HTTP/1.1 {} {phrase}\r\n", error.status())), "{response}");
         assert_eq!(error.to_string(), error.message());
-        // The texts are put into JSON as they are.
+        // The texts are put into JSON without escaping.
         assert!(!format!("{}{}", error.code(), error.message()).contains(['"', '\\']) && response.is_ascii());
     }
 }

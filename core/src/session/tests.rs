@@ -18,7 +18,7 @@ enum Seen {
     Failed(ProtocolError),
 }
 
-/// Lends a session what a runtime would.
+/// Gives a session what a runtime would give it.
 struct Bench {
     session: Session,
     codec: Codec,
@@ -83,7 +83,7 @@ impl Bench {
     }
 }
 
-/// A client's frame, masked, with the shortest length.
+/// Returns a client's frame, masked, with the shortest length.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     write_frame(&mut bytes, OpCode::Binary, payload, None);
@@ -417,7 +417,7 @@ fn an_idle_session_is_small_and_owns_no_heap() {
     assert_eq!((bench.session.partial_len, bench.session.deadline), (0, None));
 }
 
-/// A bench whose handshake agreed on compression.
+/// Returns a bench whose handshake agreed on compression.
 fn compressing(offer: &str, limits: SessionConfig) -> Bench {
     let mut bench = Bench::new(limits);
     let deflate = Deflate::negotiate(None, offer.as_bytes());
@@ -426,7 +426,7 @@ fn compressing(offer: &str, limits: SessionConfig) -> Bench {
     bench
 }
 
-/// A payload as a client would compress it.
+/// Returns a payload as a client would compress it.
 fn compressed(payload: &[u8]) -> Vec<u8> {
     crate::deflate::DeflateCodec::default().deflate(payload, 15, 1).expect("it gets shorter").to_vec()
 }
@@ -479,7 +479,7 @@ fn compressed_data_must_be_deflate_and_text_inside_it_utf8() {
 fn a_compressed_message_has_the_same_limit_as_any_other() {
     check_compressed(&[frame(0xc2, &compressed(&[0; 300]))], &[Seen::Binary(vec![0; 300])]);
     check_compressed(&[frame(0xc2, &compressed(&[0; 301]))], &[Seen::Failed(ProtocolError::MessageTooBig)]);
-    // Blocks that hold nothing: they inflate to nothing and must not be accepted without limit.
+    // Empty blocks: they inflate to an empty message, and must not be accepted without a limit.
     let nothing = [0, 0, 0, 0xff, 0xff].repeat(30);
     let mut endless = vec![frame(0x42, &nothing)];
     endless.extend((0..2).map(|_| frame(0x00, &nothing)));

@@ -39,10 +39,10 @@ const HEAD: &str = "GET /ws HTTP/1.1\r\nHost: app.example\r\nUpgrade: websocket\
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Notes(Vec<String>, IsFull);
 
-/// Whether a recorder can take no more.
+/// Whether a recorder cannot accept more records.
 type IsFull = bool;
 
-/// A payload, or the length and the checksum of a long one.
+/// Returns a payload, or the length and the checksum of a long one.
 fn shown(payload: &[u8]) -> String {
     let sum = |sum: u64, &byte: &u8| sum.wrapping_mul(0x100_0000_01b3) ^ u64::from(byte);
     match payload.len() {
@@ -158,7 +158,7 @@ impl Runtime {
         }
     }
 
-    /// Reads nothing until [`Runtime::resume_reads`], as if the log were full.
+    /// Pauses reads until [`Runtime::resume_reads`], as if the log were full.
     fn pause_reads(&mut self) {
         self.notes.1 = true;
         assert!(!self.worker.apply_backpressure(&self.notes, self.now));
@@ -181,7 +181,7 @@ impl Runtime {
     }
 }
 
-/// A masked client frame.
+/// Returns a masked client frame.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let opcode = OpCode::from(first & 0x0f);
     let mask = [0xa1, 0xb2, 0xc3, 0xd4];
@@ -246,7 +246,7 @@ fn a_peer_that_leaves_before_its_request_is_abandoned() {
     assert_eq!(observe([].into_iter()).1.0, ["abandoned after 0"]);
 }
 
-/// A runtime with one admitted connection, without pings. Its 101 has been removed from the wire.
+/// Returns a runtime with one admitted connection, without pings. Its 101 has been removed from the wire.
 fn admitted(session: SessionConfig) -> (Runtime, Key) {
     let keep_alive = KeepAliveConfig { interval: Duration::ZERO, ..KeepAliveConfig::default() };
     let config = WorkerConfig { session: Arc::new(session), keep_alive, ..WorkerConfig::default() };

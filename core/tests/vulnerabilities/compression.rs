@@ -8,7 +8,8 @@ use postern_core::{SessionConfig, Transport, WorkerConfig};
 
 use crate::connection::{Connection, ask, check_time, frame, with};
 
-/// What a service answers that can compress; its wire is empty, and the value of `Sec-WebSocket-Extensions`.
+/// Returns a connection to a service that can compress, with an empty wire, and the value of `Sec-WebSocket-Extensions`
+/// in its answer.
 #[track_caller]
 fn offer(session: SessionConfig, offer: &str) -> (Connection, Option<String>) {
     let handshake = HandshakeConfig { compression: true, ..HandshakeConfig::default() };
@@ -20,7 +21,7 @@ fn offer(session: SessionConfig, offer: &str) -> (Connection, Option<String>) {
     (connection, line.map(str::to_owned))
 }
 
-/// A connection that has agreed on compression.
+/// Returns a connection that has agreed on compression.
 #[track_caller]
 fn agreed() -> Connection {
     let (connection, answer) = offer(SessionConfig::default(), "permessage-deflate");
@@ -28,7 +29,7 @@ fn agreed() -> Connection {
     connection
 }
 
-/// The payload of a compressed message.
+/// Returns the payload of a compressed message.
 fn deflated(payload: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(payload.len() + payload.len() / 8 + 1024);
     let mut deflater = Compress::new(Compression::best(), false);
@@ -38,7 +39,7 @@ fn deflated(payload: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The message in such a payload.
+/// Returns the message in such a payload.
 fn inflated(compressed: &[u8], bits: u8) -> Vec<u8> {
     let mut out = Vec::with_capacity(1 << 20);
     let whole = [compressed, &TAIL].concat();
@@ -48,10 +49,10 @@ fn inflated(compressed: &[u8], bits: u8) -> Vec<u8> {
     out
 }
 
-/// RFC 7692 §7.2.1: what is cut off the end of each message.
+/// RFC 7692 §7.2.1: the bytes that are removed from the end of each message.
 const TAIL: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
 
-/// A message in `count` frames; `first` is the first byte it would have in one.
+/// Returns a message in `count` frames; `first` is its first byte in a single frame.
 fn fragmented(first: u8, payload: &[u8], count: usize) -> Vec<u8> {
     let part = |index: usize| &payload[index * payload.len() / count..(index + 1) * payload.len() / count];
     (0..count).fold(Vec::new(), |mut bytes, index| {
@@ -62,7 +63,7 @@ fn fragmented(first: u8, payload: &[u8], count: usize) -> Vec<u8> {
     })
 }
 
-/// Bytes that do not compress.
+/// Returns bytes that do not compress.
 fn noise(len: usize) -> Vec<u8> {
     let mut state = 1u64;
     let mut next = || {
@@ -72,8 +73,8 @@ fn noise(len: usize) -> Vec<u8> {
     (0..len).map(|_| next()).collect()
 }
 
-/// Feeds `bytes` at once and in small reads to a connection that may compress: it is failed with `code`, and nothing
-/// but that comes out.
+/// Feeds `bytes` at once and in small reads to a connection that may compress: it is failed with `code`, and only that
+/// is sent.
 #[track_caller]
 fn check(bytes: &[u8], code: u16) {
     for portion in [bytes.len(), 7] {
@@ -111,7 +112,7 @@ fn a_bomb_is_1009_in_any_number_of_frames() {
     }
 }
 
-/// The same, in time: an inflater that is asked for all and judged afterwards does a thousand times the work.
+/// The same, in time: an inflater whose whole output is checked afterwards does a thousand times the work.
 #[test]
 fn a_thousand_bombs_cost_no_more_than_a_thousand_messages() {
     let bomb = frame(0xc2, &deflated(&vec![0; 16 << 20]));
@@ -135,7 +136,8 @@ fn the_limit_is_of_the_message_and_exact() {
         check(&frame(0xc2, &deflated(&message)), 1009);
         check(&fragmented(0xc1, &deflated(&message), 10), 1009);
     }
-    // What does not compress gets longer, but is no longer a message; and the room is not for those not compressed.
+    // Data that does not compress gets longer, although the message does not. The additional bytes are not allowed for
+    // uncompressed messages.
     let noise = noise(65_537);
     let compressed = deflated(&noise[1..]);
     assert!(compressed.len() > 65_536);
@@ -145,14 +147,14 @@ fn the_limit_is_of_the_message_and_exact() {
     check(&fragmented(0x82, &noise, 2), 1009);
 }
 
-/// Blocks that hold nothing: no output that a limit could stop, only work.
+/// Empty blocks: no output that a limit could stop, only work.
 #[test]
 fn compressed_bytes_that_give_nothing_are_limited_too() {
     let stored = |count: usize| b"\x00\x00\x00\xff\xff".repeat(count);
     check_message(&frame(0xc2, &stored(15_168)), b"");
     check(&frame(0xc2, &stored(15_169)), 1009);
     check(&fragmented(0xc2, &stored(15_169), 1000), 1009);
-    // Refused when it is announced, as everything too long.
+    // Refused when its length is announced, as every message that is too long.
     check(&frame(0xc2, &stored(15_169))[..14], 1009);
     // Empty blocks that end a stream each, so that the decompressor restarts at every second byte.
     for blocks in [stored(15_168), b"\x03\x00".repeat(37_920)] {
@@ -172,21 +174,21 @@ fn an_empty_message_may_be_compressed() {
     check_message(&fragmented(0xc1, b"", 3), b"");
 }
 
-/// RFC 7692 §7.2.3.4: a block with BFINAL set ends a stream of DEFLATE, and the inflater stops there; what is behind
-/// it is still of the message.
+/// RFC 7692 §7.2.3.4: a block with BFINAL set ends a stream of DEFLATE, and the inflater stops there; the bytes after
+/// it still belong to the message.
 #[test]
 fn a_final_block_is_not_the_end_of_the_message() {
     let hello = b"\xf3\x48\xcd\xc9\xc9\x07\x00";
     check_message(&frame(0xc1, &[&hello[..], b"\x00"].concat()), b"Hello");
     check_message(&frame(0xc1, hello), b"Hello");
     check_message(&frame(0xc1, &hello.repeat(3)), b"HelloHelloHello");
-    // And it restarts: nothing refers to earlier messages.
+    // It restarts: no match refers to earlier messages.
     check(&frame(0xc1, &[&hello[..], b"\xf2\x00\x11\x00\x00"].concat()), 1007);
     let zeros = [&deflated(&[0; 40_000])[..], &TAIL, b"\x03\x00"].concat();
     check(&frame(0xc2, &zeros.repeat(2)), 1009);
 }
 
-/// zlib-rs RUSTSEC-2024-0401, Apache HttpComponents #821 and #822: what an inflater is given must not hurt it.
+/// zlib-rs RUSTSEC-2024-0401, Apache HttpComponents #821 and #822: invalid input must not crash an inflater.
 #[test]
 fn what_is_no_deflate_is_1007() {
     let hello = b"\xf2\x48\xcd\xc9\xc9\x07\x00";
@@ -195,13 +197,13 @@ fn what_is_no_deflate_is_1007() {
         b"\x06",
         b"Hello",
         b"\x00\x05\x00\x00\x00",
-        // Trailing garbage, behind a whole stream and behind a message.
+        // Trailing garbage, after a whole stream and after a message.
         b"\xf3\x48\xcd\xc9\xc9\x07\x00garbage",
         b"\xf2\x48\xcd\xc9\xc9\x07\x00\xff\xff\xff",
         // A zlib header, and a gzip header.
         b"\x78\x9c\xf2\x48\xcd\xc9\xc9\x07\x00",
         b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03",
-        // A distance beyond the begin of the message, and distance codes that are reserved.
+        // A distance beyond the beginning of the message, and distance codes that are reserved.
         b"\xf2\x00\x11\x00\x00",
         b"\x4b\x04\x5e\x00",
     ] {
@@ -239,7 +241,7 @@ fn no_message_refers_to_another_one() {
     let mut connection = agreed();
     connection.feed(&frame(0xc2, &deflated(&secret)));
     assert_eq!(connection.wire.len(), 4 + 300);
-    // Fixed block: a match of length 3 at the distance 1, then 2, 4, 7, 13, 25 ... and nothing before it.
+    // Fixed block: a match of length 3 at the distance 1, then 2, 4, 7, 13, 25 ... without any data before it.
     for distance_code in 0..30u8 {
         let reversed = distance_code.reverse_bits() >> 3;
         // 0, 01 (block), 0000001 (length code 257), five bits of distance, and zeros: extra bits, the end of the block.
@@ -254,7 +256,7 @@ fn no_message_refers_to_another_one() {
         assert_eq!(connection.close_code(), 1007, "nor to one of its own");
         connection.open_another(&with("", "Sec-WebSocket-Extensions: permessage-deflate"));
     }
-    // What is compressed by us says nothing of another connection either: the same message gives the same bytes.
+    // A message that we compress does not depend on other connections: the same message gives the same bytes.
     let text = frame(0x81, &b"attack at dawn; ".repeat(8));
     let mut fresh = agreed();
     fresh.feed(&text);
@@ -279,13 +281,13 @@ fn a_window_of_eight_bits_is_one() {
         let [(first, payload)] = frames[..] else { panic!("{frames:02x?}") };
         (first, payload.to_vec())
     };
-    // The same 300 bytes twice: nothing to be gained in a window of 256.
+    // The same 300 bytes twice: in a window of 256 they do not get shorter.
     let twice = noise(300).repeat(2);
     assert_eq!(answer(8, &twice), (0x82, twice.clone()));
     let (first, compressed) = answer(10, &twice);
     assert!(first == 0xc2 && compressed.len() < 400, "{}", compressed.len());
     assert_eq!(inflated(&compressed, 10), twice);
-    // Repeated in less than that, there is.
+    // Repeated within the window, they do.
     let often = noise(100).repeat(20);
     let (first, compressed) = answer(8, &often);
     assert!(first == 0xc2 && compressed.len() < 1500, "{}", compressed.len());
@@ -308,7 +310,7 @@ fn compressed_text_that_is_not_utf8_is_1007() {
     );
 }
 
-/// aiohttp CVE-2026-59881 and RFC 7692 §6: the bit belongs to the first frame of a message and to no other.
+/// aiohttp CVE-2026-59881 and RFC 7692 §6: the bit belongs only to the first frame of a message.
 #[test]
 fn the_bit_of_compression_stands_on_first_frames_only() {
     for first in [0xc8, 0xc9, 0xca] {
@@ -375,7 +377,7 @@ fn malformed_parameters_are_declined_and_crash_nothing() {
     for extensions in ["__proto__", "permessage-deflate2", "permessage_deflate", "Permessage-Deflate", ""] {
         assert_eq!(offer(SessionConfig::default(), extensions).1, None, "{extensions}");
     }
-    // What an offer behind a declined one says counts, and only that.
+    // Only the offer after a declined one counts.
     let (_, answer) = offer(
         SessionConfig::default(),
         "permessage-deflate; server_max_window_bits=7, permessage-deflate; server_max_window_bits=9",

@@ -14,7 +14,7 @@ pub(crate) const GOOD: &str = "GET /ws HTTP/1.1\r\nHost: app.example\r\nUpgrade:
     Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
     User-ID: 123\r\nUser-Name: John Doe\r\nUser-Email: john@example.com\r\n\r\n";
 
-/// Replaces one line of the good request, or adds lines behind it where `line` is empty.
+/// Replaces one line of the good request, or adds lines at its end if `line` is empty.
 #[track_caller]
 pub(crate) fn with(line: &str, instead: &str) -> String {
     if line.is_empty() {
@@ -25,7 +25,7 @@ pub(crate) fn with(line: &str, instead: &str) -> String {
     changed
 }
 
-/// A masked frame of a client, with the shortest length.
+/// Returns a masked frame of a client, with the shortest length.
 pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![first];
     match payload.len() {
@@ -85,16 +85,16 @@ pub(crate) struct Connection {
     pub(crate) key: Key,
     pub(crate) now: Instant,
     pub(crate) counts: Counts,
-    /// What the peer got.
+    /// The bytes that the peer received.
     pub(crate) wire: Vec<u8>,
-    /// How many bytes the peer takes at once.
+    /// The number of bytes that the peer accepts at once.
     pub(crate) takes: usize,
-    /// What the service wants done with the socket.
+    /// What to do with the socket.
     pub(crate) transport: Transport,
 }
 
 impl Connection {
-    /// A connection that was just accepted.
+    /// Creates a connection that has just been accepted.
     pub(crate) fn new(config: WorkerConfig) -> Connection {
         let now = Instant::now();
         let mut connection = Connection {
@@ -110,15 +110,15 @@ impl Connection {
         connection
     }
 
-    /// A connection that was admitted; its wire is empty.
+    /// Returns a connection that was admitted; its wire is empty.
     pub(crate) fn admitted(session: SessionConfig) -> Connection {
-        // Pings would stand between what the tests look for.
+        // Pings would be between the frames that the tests expect.
         let keep_alive = KeepAliveConfig { interval: Duration::ZERO, ..KeepAliveConfig::default() };
         let config = WorkerConfig { session: Arc::new(session), keep_alive, ..WorkerConfig::default() };
         Connection::admitted_by(config, GOOD)
     }
 
-    /// A connection that was admitted by this request.
+    /// Returns a connection that was admitted by this request.
     #[track_caller]
     pub(crate) fn admitted_by(config: WorkerConfig, request: &str) -> Connection {
         let mut connection = Connection::new(config);
@@ -153,7 +153,7 @@ impl Connection {
         self.flush();
     }
 
-    /// Lets time pass and settles what is due. What others have to say is thrown away.
+    /// Lets time pass and settles what is due. Output of other connections is discarded.
     pub(crate) fn wait(&mut self, time: Duration) {
         self.now += time;
         while let Some(key) = self.worker.next_due(self.now, &mut self.counts) {
@@ -168,7 +168,7 @@ impl Connection {
         }
     }
 
-    /// Opens another connection to the same service. `key` and `wire` are its; gives the key of the one before.
+    /// Opens another connection to the same service. `key` and `wire` belong to it. Returns the previous key.
     #[track_caller]
     pub(crate) fn open_another(&mut self, request: &str) -> Key {
         let before = self.key;
@@ -180,7 +180,7 @@ impl Connection {
         before
     }
 
-    /// The frames on the wire: the first byte and the payload of each.
+    /// Returns the frames on the wire: the first byte and the payload of each.
     #[track_caller]
     pub(crate) fn frames(&self) -> Vec<(u8, &[u8])> {
         let mut frames = Vec::new();
@@ -201,7 +201,7 @@ impl Connection {
         frames
     }
 
-    /// The code of the Close frame that is the last thing on the wire, and the only one.
+    /// Returns the code of the only Close frame, which must be the last frame on the wire.
     #[track_caller]
     pub(crate) fn close_code(&self) -> u16 {
         let frames = self.frames();
@@ -211,20 +211,20 @@ impl Connection {
     }
 }
 
-/// The peer of all tests is on this host, and therefore trusted.
+/// Returns a connection from this host, which is trusted. All tests use it.
 pub(crate) fn arrival(id: u64) -> NewConnection {
     let peer = Peer::Tcp { ip: IpAddr::from([127, 0, 0, 1]), port: 40_000 };
     NewConnection { id: ConnectionId(id), peer, refusal: None }
 }
 
-/// All that comes out for one request: the answer, and whether a user was admitted.
+/// Returns the result of one request: the answer, and whether a user was admitted.
 pub(crate) fn ask(config: WorkerConfig, request: &[u8]) -> Connection {
     let mut connection = Connection::new(config);
     connection.feed(request);
     connection
 }
 
-/// Checks the status and the code of a refusal, and that nothing else comes out, even if more goes in.
+/// Checks the status and the code of a refusal, and that no other output follows, even after more input.
 #[track_caller]
 pub(crate) fn check_refused(request: impl AsRef<[u8]>, status: u16, code: &str) {
     check_refused_by(WorkerConfig::default(), request, status, code);

@@ -38,7 +38,7 @@ fn huge_lengths_overflow_nothing() {
     assert_eq!((connection.wire.as_slice(), connection.transport), (&b""[..], Transport::Open));
 }
 
-/// aiohttp PYSEC-2026-4395: what was collected and what was announced were added up, beyond 2^63.
+/// aiohttp PYSEC-2026-4395: the collected and the announced length were added up, above 2^63.
 #[test]
 fn a_length_is_not_added_to_what_has_come() {
     let near = b"\x80\xff\x7f\xff\xff\xff\xff\xff\xff\xf8\0\0\0\0";
@@ -47,7 +47,7 @@ fn a_length_is_not_added_to_what_has_come() {
     check_fails(&frames_unlimited, &[&frame(0x02, &[0; 10])[..], near].concat(), 1009);
 }
 
-/// aiohttp PYSEC-2026-2108, NATS CVE-2026-33219: the limit was looked at when the message was complete.
+/// aiohttp PYSEC-2026-2108, NATS CVE-2026-33219: the limit was checked when the message was complete.
 #[test]
 fn a_length_over_the_limit_is_refused_before_its_payload() {
     check(b"\x82\xff\0\0\0\0\0\x01\0\x01\0\0\0\0", 1009);
@@ -70,7 +70,7 @@ fn fragments_add_up_to_the_limit_of_a_message() {
     assert_eq!(connection.close_code(), 1009);
 }
 
-/// ws CVE-2026-62389 and PR 2329, undici CVE-2026-12151, h2 RUSTSEC-2026-0258: fragments that hold nothing.
+/// ws CVE-2026-62389 and PR 2329, undici CVE-2026-12151, h2 RUSTSEC-2026-0258: empty fragments.
 #[test]
 fn empty_fragments_count() {
     let mut bytes = frame(0x01, b"");
@@ -93,7 +93,7 @@ fn a_message_in_single_bytes_costs_no_more_than_in_one_piece() {
     });
 }
 
-/// RFC 6455 §5.1: caches on the way were to be poisoned by bytes that a page chooses.
+/// RFC 6455 §5.1: masking prevents pages from poisoning caches on the path with bytes of their choice.
 #[test]
 fn a_frame_without_a_mask_is_refused_at_its_second_byte() {
     for first in [0x81, 0x82, 0x01, 0x88, 0x89, 0x8a] {
@@ -129,7 +129,8 @@ fn a_reserved_opcode_is_refused_at_the_first_byte() {
     }
 }
 
-/// RFC 6455 §5.5: control frames are whole and short, and a parser must not wait for what it will refuse.
+/// RFC 6455 §5.5: control frames are whole and short, and a parser must not wait for bytes of a frame that it will
+/// refuse.
 #[test]
 fn a_control_frame_is_whole_and_short() {
     for opcode in [0x8, 0x9, 0xa] {
@@ -175,13 +176,13 @@ fn messages_do_not_interleave() {
     connection.feed(&again);
     assert!(connection.wire.starts_with(b"\x81\x02ab\x88"), "{}", connection.wire.escape_ascii());
     assert_eq!(connection.close_code(), 1002);
-    // Control frames may stand between fragments.
+    // Control frames may be between fragments.
     let mut connection = Connection::admitted(SessionConfig::default());
     connection.feed(&[frame(0x01, b"a"), frame(0x89, b"p"), frame(0x80, b"b")].concat());
     assert_eq!(connection.wire, b"\x8a\x01p\x81\x02ab");
 }
 
-/// Frames without an end (Slowloris behind the handshake): one byte, and then nothing.
+/// Frames without an end (Slowloris after the handshake): one byte, and then silence.
 #[test]
 fn a_slow_message_gets_1008_at_its_deadline() {
     let hello = frame(0x01, b"hello");

@@ -26,7 +26,7 @@ fn a_long_head_in_single_bytes_is_looked_at_once() {
     });
 }
 
-/// The same advisory, and NATS CVE-2023-47090's kind: no end of the head in sight.
+/// The same advisory, and NATS CVE-2023-47090's kind: a head without an end.
 #[test]
 fn a_head_without_an_end_is_refused_at_the_limit_and_not_collected() {
     let endless = format!("GET /ws HTTP/1.1\r\nCookie: {}", "x".repeat(20_000));
@@ -59,7 +59,7 @@ fn a_slow_head_gets_408_at_its_deadline() {
         connection.wait(Duration::from_millis(199));
         assert_eq!(connection.wire, b"");
         connection.wait(Duration::from_millis(1));
-        assert!(connection.wire.starts_with(b"HTTP/1.1 408 "), "after five seconds, whatever came");
+        assert!(connection.wire.starts_with(b"HTTP/1.1 408 "), "after five seconds, for any input");
         connection.wait(Duration::from_secs(1));
         assert!(connection.worker.is_empty(), "and the socket is gone a second later");
     }
@@ -126,7 +126,7 @@ fn a_folded_line_is_refused_and_so_is_what_is_left_of_one() {
     check_refused(with("User-ID: 123", "User-ID: 1\t23\r\n"), 400, "identity_invalid");
 }
 
-/// HAProxy CVE-2023-25725: an empty name ended the list, and the headers behind it were lost.
+/// HAProxy CVE-2023-25725: an empty name ended the list, and the headers after it were lost.
 #[test]
 fn an_empty_header_name_is_refused() {
     check_refused(with("User-ID: 123", ": 1\r\nUser-ID: 123\r\n"), 400, "not_http");

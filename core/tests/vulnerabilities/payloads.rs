@@ -25,7 +25,7 @@ fn text_that_is_not_utf8_is_refused_at_its_first_bad_byte() {
         connection.feed(&frame(0x81, bad));
         assert_eq!(connection.close_code(), 1007, "{}", bad.escape_ascii());
         assert_eq!(connection.counts.messages, 0);
-        // In fragments it is refused when the first byte comes that no character can have there.
+        // In fragments it is refused at the first byte that no character can have there.
         let mut connection = Connection::admitted(SessionConfig::default());
         connection.feed(&frame(0x01, b"fine: "));
         for byte in &bad[..valid_prefix] {
@@ -96,7 +96,7 @@ fn a_peer_that_never_closes_is_dropped() {
         assert_eq!(connection.worker.len(), 1);
     }
     connection.wait(Duration::from_millis(100));
-    assert!(connection.worker.is_empty(), "five seconds after our Close, whatever came");
+    assert!(connection.worker.is_empty(), "five seconds after our Close, for any input");
     assert_eq!((connection.counts.code, connection.counts.messages), (1001, 0));
 }
 

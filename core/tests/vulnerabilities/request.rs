@@ -98,7 +98,7 @@ fn a_refusal_does_not_look_like_a_switch() {
     }
 }
 
-/// BishopFox/h2csmuggler: an upgrade to cleartext HTTP/2 passes the gateway's checks by.
+/// BishopFox/h2csmuggler: an upgrade to cleartext HTTP/2 bypasses the gateway's checks.
 #[test]
 fn there_is_no_upgrade_to_h2c() {
     let request = |upgrade: &str| {
@@ -179,7 +179,7 @@ fn lists_are_read_in_one_pass() {
     }
 }
 
-/// Envoy CVE-2020-25017: of two values only the first was looked at.
+/// Envoy CVE-2020-25017: of two values only the first was checked.
 #[test]
 fn a_header_that_may_stand_once_stands_once() {
     for (line, status, code) in [
@@ -221,7 +221,7 @@ fn connection_must_not_nominate_identity() {
     }
 }
 
-/// A header of a peer that is not the gateway proves nothing, whatever it claims about addresses.
+/// Headers of a peer that is not the gateway are not trusted, even if they claim another address.
 #[test]
 fn only_a_trusted_peer_can_vouch() {
     let handshake = || HandshakeConfig { trusted_proxies: TrustedProxies::private(), ..Default::default() };
@@ -257,7 +257,7 @@ fn another_origin_is_refused_however_it_looks() {
     check_admitted(GOOD);
 }
 
-/// Duplicate and odd Hosts: the gateway and we must mean the same one.
+/// Duplicate and invalid Hosts: the gateway and Postern must use the same one.
 #[test]
 fn a_host_is_one_host() {
     check_refused(with("Host: app.example", ""), 400, "host");

@@ -1,4 +1,4 @@
-//! Memory, timers and time: what a peer could have us keep, and whose bytes go where.
+//! Memory, timers and time: the memory that a peer could make Postern keep, and bytes of one connection in another.
 
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,7 @@ fn what_a_slow_reader_leaves_is_bounded_and_pauses_reading() {
     assert_eq!(waiting, reads * answers, "nothing is lost");
     assert!(waiting > config.pause_backlog && waiting <= config.pause_backlog + answers, "{waiting}");
     assert_eq!(connection.transport, Transport::Open);
-    // It goes on as soon as some of it is taken.
+    // Reading continues as soon as some output is accepted.
     connection.takes = waiting - config.pause_backlog;
     connection.flush();
     assert!(connection.worker.wants_read(connection.key));
@@ -38,7 +38,7 @@ fn what_a_slow_reader_leaves_is_bounded_and_pauses_reading() {
     assert_eq!(connection.worker.output(connection.key), b"");
 }
 
-/// The same, should a runtime read on: then the peer is too slow, and that is the end of it.
+/// The same with a runtime that continues to read: the connection ends, because the peer is too slow.
 #[test]
 fn a_backlog_over_its_limit_is_4413() {
     let config = SessionConfig::default();
@@ -59,7 +59,7 @@ fn a_backlog_over_its_limit_is_4413() {
     assert_eq!(connection.counts.code, 4413);
 }
 
-/// A peer that takes nothing at all holds its backlog for no longer than the write timeout, whatever it sends.
+/// The backlog of a peer that accepts no output is kept no longer than the write timeout, even if the peer sends.
 #[test]
 fn a_reader_that_has_stopped_is_dropped() {
     let mut connection = Connection::admitted(SessionConfig::default());
@@ -94,11 +94,12 @@ fn last_output_that_the_peer_does_not_accept_is_dropped() {
     connection.feed(b"\x16\x03\x01");
     connection.wait(SECOND);
     assert!(connection.worker.is_empty());
-    // Of more than may be pending the oldest get 503; the others had their time and asked for nothing.
+    // If too many are pending, the oldest get 503. The others sent no request in time.
     assert_eq!((connection.counts.rejected, connection.counts.abandoned), (1, 0));
 }
 
-/// HTTP/2's CVE-2019-9511 and -9517, on our wire: a reader of one byte at a time makes its server move all the rest.
+/// HTTP/2's CVE-2019-9511 and -9517, on our wire: a peer that reads one byte at a time makes the server move the rest
+/// each time.
 #[test]
 fn a_reader_of_single_bytes_costs_no_more_than_one_of_all() {
     let mut connection = Connection::admitted(SessionConfig::default());
@@ -115,7 +116,7 @@ fn a_reader_of_single_bytes_costs_no_more_than_one_of_all() {
     assert_eq!(connection.frames(), [(0x82, &[7; 65_536][..]); 4]);
 }
 
-/// Undertow CVE-2024-1635: each connection left a task behind, until there was no memory for another.
+/// Undertow CVE-2024-1635: each connection leaked a task, until there was no memory for another.
 #[test]
 fn a_hundred_thousand_connections_leave_no_timer() {
     let mut connection = Connection::admitted(SessionConfig::default());
@@ -138,7 +139,7 @@ fn a_hundred_thousand_connections_leave_no_timer() {
         }
         assert!(connection.worker.is_empty(), "connection {number}");
         connection.wait(Duration::ZERO);
-        // The entries of those before fire in their time, and none is later than the five seconds of a handshake.
+        // The entries of earlier connections fire on time, and none is later than the five seconds of a handshake.
         let next = connection.worker.poll_timeout(connection.now).expect("some have not fired yet");
         assert!(next > connection.now && next <= connection.now + 5 * SECOND, "connection {number}");
     }
@@ -149,7 +150,7 @@ fn a_hundred_thousand_connections_leave_no_timer() {
     assert_eq!((counts.rejected, counts.abandoned), (25_000, 25_000));
 }
 
-/// A timer that outlives its connection must not hit the one that has got its place.
+/// A timer that outlives its connection must not affect the connection that has its key now.
 #[test]
 fn the_deadline_of_a_removed_connection_ends_no_other() {
     let keep_alive = KeepAliveConfig { interval: Duration::ZERO, ..KeepAliveConfig::default() };
@@ -195,7 +196,7 @@ fn many_idle_connections_are_removed_in_one_pass() {
     assert_eq!(connection.worker.poll_timeout(connection.now), None);
 }
 
-/// A full process refuses, and what it refuses counts for nothing afterwards.
+/// A full process refuses connections, and these do not count afterwards.
 #[test]
 fn a_refusal_for_lack_of_room_holds_nothing() {
     let mut connection = Connection::new(WorkerConfig::default());
@@ -235,7 +236,7 @@ fn an_answer_never_contains_bytes_of_another_connection() {
     }
     let mut wires = vec![Vec::new(); PEERS];
     let mut expected = [0; PEERS];
-    // What each still has to send: its messages arrive in pieces, between pieces of others.
+    // The bytes that each must still send: its messages arrive in pieces, between pieces of others.
     let mut unsent = vec![Vec::new(); PEERS];
     for round in 0..60_000 {
         let peer = random(PEERS);
@@ -286,13 +287,13 @@ fn an_answer_never_contains_bytes_of_another_connection() {
     assert_eq!(connection.counts.messages, 50_000);
 }
 
-/// DEFLATE that is only stored (RFC 1951 §3.2.4), ended as RFC 7692 §7.2.1 wants it.
+/// Returns DEFLATE that is only stored (RFC 1951 §3.2.4), ended as RFC 7692 §7.2.1 requires.
 fn stored(payload: &[u8]) -> Vec<u8> {
     let len = payload.len() as u16;
     [&[0][..], &len.to_le_bytes(), &(!len).to_le_bytes(), payload, &[0]].concat()
 }
 
-/// Limits near the largest numbers, as a setting may have them, overflow nothing.
+/// Limits near the largest numbers, as a setting may have them, do not overflow.
 #[test]
 fn settings_without_a_bound_overflow_nothing() {
     let session = SessionConfig {

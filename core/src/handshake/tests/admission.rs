@@ -1,4 +1,4 @@
-//! The user, the peer that vouches for them, and the origin of the page.
+//! The user, the peer that identifies the user, and the origin of the page.
 
 use super::*;
 
@@ -33,7 +33,7 @@ fn the_user() {
     check(&with("", "user.email: attacker"), Err(E::IdentityAlias));
     check(&with("Connection: Upgrade", "Connection: Upgrade, User-ID\r\n"), Err(E::IdentityNominated));
     check(&with("", "Connection: x, user-name"), Err(E::IdentityNominated));
-    // 401 would tell a prober that only the id is missing; the forgery is reported first.
+    // 401 would reveal to an attacker that only the id is missing, so the forgery is reported first.
     check(&with(line, "User_ID: 123\r\n"), Err(E::IdentityAlias));
 }
 
@@ -95,8 +95,8 @@ fn origin() {
     check_with(&config, &with("", "Origin: https://evil.test"), Ok(()));
 }
 
-/// What gateways write that cannot leave a header out. A client gains nothing by it: it could leave out each of them. A page
-/// cannot leave out `Origin`, so an empty one of that is refused.
+/// Empty headers, as gateways write them that cannot leave a header out. A client has no advantage by them: it could
+/// leave out each of them. A page cannot leave out `Origin`, so an empty `Origin` is refused.
 #[test]
 fn an_optional_header_without_a_value_is_an_absent_one() {
     let config = HandshakeConfig {
@@ -148,7 +148,7 @@ fn the_host_of_a_page_can_come_from_a_header_of_the_gateway() {
         "X-Forwarded-Host: page.example/",
     ] {
         check_with(&config, &page(several), Err(E::Host));
-        // Without a page there is nothing to compare.
+        // Without a page, no hosts are compared.
         check_with(&config, &with("", several), Ok(()));
     }
     // It is not read unless it is set, nor from a peer that is not trusted.

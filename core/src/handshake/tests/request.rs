@@ -29,7 +29,7 @@ fn the_request_line() {
     check("PROXY TCP4 127.0.0.1 127.0.0.1 5 6\r\n\r\n", Err(E::NotHttp));
 }
 
-/// The good request with this target and this `Host`.
+/// Returns the good request with this target and this `Host`.
 fn to(target: &str, host: &str) -> String {
     GOOD.replacen("GET /ws ", &format!("GET {target} "), 1).replacen(
         "Host: app.example",
@@ -258,7 +258,7 @@ fn the_key_is_one_value_of_base64_characters() {
         check_with(config, &key("Sec-WebSocket-Key: +/+/AZaz09AZaz09AZazAQ==\r\n"), Ok(()));
         check_with(config, &key("Sec-WebSocket-Key: _-_-AZaz09AZaz09AZazAQ==\r\n"), Err(HandshakeError::Key));
     }
-    // Its last character carries bits that 16 bytes do not have.
+    // Its last character has bits that 16 bytes do not have.
     check_with(&strict, &key("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZR==\r\n"), Err(HandshakeError::Key));
     check_with(&strict, &key("Sec-WebSocket-Key: ==\r\n"), Err(HandshakeError::Key));
     let long = "x".repeat(64);

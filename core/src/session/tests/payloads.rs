@@ -1,4 +1,4 @@
-//! Whose memory a payload is, and text that is checked while it comes.
+//! The owner of a payload's memory, and text that is checked while it arrives.
 
 use super::*;
 
@@ -18,7 +18,7 @@ fn what_comes_whole_is_not_copied() {
         };
         assert_eq!([is_borrowed(), is_borrowed(), is_borrowed(), is_borrowed()], [true; 4]);
     });
-    // Longer than the short way takes.
+    // Longer than the fast path accepts.
     let mut bench = Bench::new(SessionConfig { max_message: 70_000, max_frame: 70_000, ..limits() });
     let mut bytes = frame(0x82, &[7; 70_000]);
     bench.act(|session, turn| {
@@ -88,7 +88,7 @@ fn text_is_refused_at_the_first_wrong_byte_however_it_is_split() {
     check(&[&begun[..], &[frame(0x80, b"\xa9 c'est tout")]].concat(), &[text("helloabcé c'est tout")], b"");
     check_failure(&[&begun[..], &[frame(0x80, b"(")]].concat(), &[], ProtocolError::Utf8);
     check_failure(&[&begun[..], &[frame(0x80, b"")]].concat(), &[], ProtocolError::Utf8);
-    // It is refused in the middle of its frame, so before its last byte has come.
+    // It is refused in the middle of its frame, so before its last byte has arrived.
     let mut bench = Bench::new(limits());
     bench.feed(&begun.concat());
     bench.feed(&frame(0x80, b"(and more to come)")[..7]);

@@ -1,4 +1,4 @@
-//! Answers that are not a 101: their dates, those to HEAD, health checks, and the connections that get none.
+//! Answers that are not a 101: their dates, answers to HEAD, health checks, and the connections that get none.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,7 +14,7 @@ impl Readiness for Ready {
     }
 }
 
-/// A runtime with a clock, `/healthz` and `/ws/*`.
+/// Returns a runtime with a clock, `/healthz` and `/ws/*`.
 fn runtime() -> (Runtime, Arc<Ready>) {
     let ready = Arc::new(Ready(AtomicBool::new(true)));
     let mut config = WorkerConfig::default();
@@ -27,7 +27,7 @@ fn runtime() -> (Runtime, Arc<Ready>) {
 
 const DATE: &str = "\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
 
-/// What a request gets, split at each offset, and the records of it.
+/// Returns the answer to a request, split at each offset, and its records.
 #[track_caller]
 fn ask(request: &str, refusal: Option<HandshakeError>) -> (String, Vec<String>) {
     let answers: Vec<_> = (0..=request.len())
@@ -100,7 +100,7 @@ fn a_head_that_is_refused_before_its_end_gets_no_content_if_its_method_is_head()
             assert_eq!(!answer.ends_with("\r\n\r\n"), has_content, "{answer}");
         }
     }
-    // Nor does one that never comes to its end.
+    // A request that never ends does not get one either.
     let (mut runtime, _) = runtime();
     let key = runtime.open();
     runtime.feed(key, b"HEAD /ws HTTP/1.1\r\n");

@@ -1,4 +1,4 @@
-//! Output that the socket does not take at once.
+//! Output that the socket does not accept at once.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! More connections than may be: of one user, and in their handshakes.
+//! More connections than allowed: of one user, and of handshakes in progress.
 
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
@@ -48,7 +48,7 @@ fn a_user_has_as_many_connections_as_allowed_on_all_workers_together() {
     assert!(admitted(other, "1").is_none());
 }
 
-/// Each way in which a connection begins to end takes it out of those that its user may have, before it is gone.
+/// Each way in which a connection begins to end makes it not count for its user any more, before it is removed.
 #[test]
 fn a_connection_that_is_ending_does_not_count_for_its_user() {
     type End = fn(&mut Runtime, Key);
@@ -94,7 +94,7 @@ fn a_connection_that_is_ending_does_not_count_for_its_user() {
             runtime.feed(key, &head_of("1"));
             assert!(runtime.wire(key).starts_with(status.as_bytes()), "{how}: {status}");
         }
-        // Its removal takes no place of another.
+        // Its removal does not free the place of another.
         runtime.worker.handle_error(first);
         runtime.flush(first);
         let key = runtime.open();

@@ -17,7 +17,7 @@ fn start(session: SessionConfig) -> (Runtime, Key) {
     (runtime, key)
 }
 
-/// The payload of the ping that is all that was sent.
+/// Returns the payload of the ping, which must be all that was sent.
 #[track_caller]
 fn ping(runtime: &mut Runtime, key: Key) -> Vec<u8> {
     let wire = std::mem::take(&mut runtime.wires[key.0]);
@@ -119,7 +119,7 @@ fn no_ping_is_sent_after_a_backlog_and_one_in_it_starts_again() {
 
 #[test]
 fn a_pong_that_is_not_read_is_not_missed() {
-    // While nothing can be recorded.
+    // While the log is full.
     let (mut runtime, key) = start(SessionConfig::default());
     wait_for_ping(&mut runtime);
     ping(&mut runtime, key);
@@ -129,7 +129,7 @@ fn a_pong_that_is_not_read_is_not_missed() {
         assert!(runtime.worker.poll_timeout(runtime.now).is_none_or(|at| at > runtime.now), "does not spin");
     }
     runtime.resume_reads();
-    // A peer that has said nothing by now is asked once more.
+    // A peer that has not answered by now is pinged again.
     runtime.wait(SECOND);
     ping(&mut runtime, key);
     runtime.wait(10 * SECOND - Duration::from_nanos(1));
@@ -137,7 +137,7 @@ fn a_pong_that_is_not_read_is_not_missed() {
     runtime.wait(Duration::from_nanos(1));
     assert_eq!(runtime.wire(key), b"\x88\x09\x11\x38no pong");
 
-    // While its peer has to keep to its rate.
+    // While its peer has to keep its rate.
     let (mut runtime, key) =
         start(SessionConfig { byte_rate: Rate { per_second: 1, burst: 20 }, ..SessionConfig::default() });
     wait_for_ping(&mut runtime);

@@ -1,4 +1,4 @@
-//! What an operator asks of a worker.
+//! The commands of an operator to a worker.
 
 use proptest::prelude::*;
 
@@ -227,7 +227,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 1..60)
 }
 
-/// What a look at every connection finds of each name, which is what the indices have to find.
+/// Asserts that the indices find the same connections of each name as a scan of all connections.
 fn check_indices(runtime: &Runtime) {
     let worker = &runtime.worker;
     let all: Vec<Key> = worker.keys().into_iter().filter(|key| worker.status(*key).is_some()).collect();
@@ -245,7 +245,7 @@ fn check_indices(runtime: &Runtime) {
     assert_eq!(worker.user_fingerprints().len(), users);
     let totals = worker.totals();
     assert_eq!(totals.connections, all.len());
-    // Those that are being refused are neither.
+    // Connections that are being refused are neither.
     assert!(totals.connections + totals.pending <= worker.len());
 }
 

@@ -4,8 +4,8 @@ use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A runtime whose connections may hold so many bytes together, and the sockets of which take nothing once a user is
-/// admitted.
+/// Returns a runtime whose connections may have `max_memory` bytes in buffers together. Its sockets accept no bytes
+/// once a user is admitted.
 fn short(max_memory: usize) -> Runtime {
     let session = SessionConfig { max_message: 1 << 20, max_frame: 1 << 20, ..SessionConfig::default() };
     Runtime::new(WorkerConfig { session: Arc::new(session), max_memory, ..WorkerConfig::default() })
@@ -20,7 +20,7 @@ fn admitted(runtime: &mut Runtime) -> Key {
     key
 }
 
-/// The beginning of a message, `len` bytes of it.
+/// Returns the beginning of a message, `len` bytes of it.
 fn beginning(len: usize) -> Vec<u8> {
     frame(0x01, &vec![b'a'; len])
 }

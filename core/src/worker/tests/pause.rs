@@ -1,4 +1,4 @@
-//! A log that can take no more.
+//! A log that cannot accept more records.
 
 use std::io::{IoSlice, Result};
 
@@ -6,7 +6,7 @@ use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A socket that must not be read, and takes everything.
+/// A socket that must not be read, and accepts all output.
 struct Unread(Vec<u8>);
 
 impl Socket for Unread {
@@ -55,7 +55,7 @@ fn while_it_is_held_no_message_is_read_and_no_user_is_ended_for_that() {
     for key in [quiet, slow, head, late] {
         assert!(!runtime.worker.wants_read(key));
     }
-    // After a second the log counts as stalled, and requests are read. Those of before get that second back.
+    // After a second the log counts as stalled, and requests are read. Earlier requests get a second more.
     runtime.wait(SECOND);
     assert!(runtime.worker.is_log_stalled());
     for (key, is_read) in [(quiet, false), (slow, false), (head, true), (late, true)] {
@@ -98,7 +98,7 @@ fn while_the_log_is_stalled_a_new_user_is_refused_and_later_admitted() {
     assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("Retry-After: "), "{answer}");
     assert!(answer.contains("\"log_stalled\""), "{answer}");
     assert_eq!(runtime.notes.0, ["rejected LogStalled"]);
-    // What is wrong with a request is said as ever.
+    // An invalid request is refused for its fault, as always.
     let wrong = runtime.open();
     runtime.feed(wrong, HEAD.replace("User-ID: 123\r\n", "").as_bytes());
     assert!(runtime.wire(wrong).starts_with(b"HTTP/1.1 401 "));

@@ -1,4 +1,4 @@
-//! Peers that talk too fast.
+//! Peers that send too fast.
 
 use super::standstill::Kernel;
 use super::*;
@@ -96,7 +96,8 @@ fn a_ping_and_a_close_need_no_allowance_unless_they_follow_a_message() {
     assert!(runtime.worker.is_empty());
 }
 
-/// What a client that never stops sending has handled, and how much was read of it, at each time at which something was.
+/// Returns the messages of a client that never stops sending that were handled, and the bytes that were read from it,
+/// at each time with progress.
 fn flood(session: SessionConfig, chunk: &[u8], seconds: u64) -> Vec<(Duration, u64, u64)> {
     let mut runtime = Runtime::new(WorkerConfig {
         session: Arc::new(session),
@@ -199,7 +200,7 @@ fn a_rate_of_bytes_holds_over_every_second() {
     }
 }
 
-/// The pong is behind what is not due.
+/// The pong is after the bytes that are not due.
 #[test]
 fn a_paused_client_is_pinged_and_not_missed() {
     let session =

@@ -1,5 +1,5 @@
-//! A turn in one call, with a socket whose reads and writes a test limits: the result is that of the same turn in
-//! steps.
+//! A turn in one call, with a socket whose reads and writes a test limits: the result equals the result of the same
+//! turn in steps.
 
 use std::io::{Error, ErrorKind, IoSlice, Result};
 
@@ -8,27 +8,27 @@ use proptest::prelude::*;
 use super::splits::stream;
 use super::*;
 
-/// A peer that has said all that it will say, and then ends its side or resets the connection.
+/// A peer that has sent all its bytes, and then ends its side or resets the connection.
 #[derive(Debug, Default)]
 struct Peer<'p> {
     says: &'p [u8],
-    /// How many bytes one read brings and one write takes, in turn; the last one goes on.
+    /// The number of bytes of each read and of each write, in turn; the last one is repeated.
     gives: &'p [usize],
     takes: &'p [usize],
-    /// What it answers instead, once it has said all and has taken all.
+    /// The error of a read once it has sent and accepted all bytes.
     read_error: Option<ErrorKind>,
     write_error: Option<ErrorKind>,
     wire: Vec<u8>,
     sends: usize,
-    /// Of how many pieces the last write was, without empty ones.
+    /// The number of pieces of the last write, without empty ones.
     pieces: usize,
-    /// How many reads went straight into a message.
+    /// The number of reads directly into a message.
     behind: usize,
-    /// How much room the last read had.
+    /// The room of the last read.
     room: usize,
 }
 
-/// The next of `counts`, if there are any.
+/// Returns the next of `counts`, if there are any.
 fn next(counts: &mut &[usize]) -> usize {
     match **counts {
         [] => usize::MAX,
@@ -79,7 +79,7 @@ impl Socket for Peer<'_> {
             return Err(Error::from(error));
         }
         let len: usize = pieces.iter().map(|piece| piece.len()).sum();
-        assert!(len > 0, "nothing is not worth a call");
+        assert!(len > 0, "an empty write is not a call");
         let n = next(&mut self.takes).min(len);
         let mut left = n;
         for piece in pieces {
@@ -104,14 +104,14 @@ fn large() -> SessionConfig {
     }
 }
 
-/// Runs one connection to its end, each turn in one call; gives all that could be observed.
+/// Runs one connection to its end, each turn in one call. Returns all that could be observed.
 fn on_readable(config: WorkerConfig, peer: &mut Peer<'_>, buffer: usize) -> (Vec<u8>, Notes) {
     let mut runtime = Runtime::new(config);
     let key = runtime.open();
     let mut buffer = vec![0; buffer];
     for turn in 0..1_000_000 {
         let (worker, notes) = (&mut runtime.worker, &mut runtime.notes);
-        // Of one whose reading is paused a turn only sends.
+        // If reading is paused, a turn only sends.
         let transport = if worker.wants_read(key) || turn % 2 == 0 {
             worker.on_readable(key, runtime.now, &mut buffer, peer, notes)
         } else {
@@ -128,7 +128,7 @@ fn on_readable(config: WorkerConfig, peer: &mut Peer<'_>, buffer: usize) -> (Vec
     panic!("it does not end");
 }
 
-/// The same in steps, with a socket that takes all.
+/// Does the same in steps, with a socket that accepts all output.
 fn in_steps(config: WorkerConfig, bytes: &[u8]) -> (Vec<u8>, Notes) {
     let mut runtime = Runtime::new(config);
     let key = runtime.open();
@@ -202,7 +202,7 @@ fn large_messages_in_any_frames() {
         ]
         .concat(),
         (4_090..4_103).flat_map(|len| frame(0x82, &noise[..len])).collect(),
-        [frame(0x82, &noise[..5_000]).repeat(20), frame(0x81, b"behind them")].concat(),
+        [frame(0x82, &noise[..5_000]).repeat(20), frame(0x81, b"after them")].concat(),
     ];
     let gives: [&[usize]; 6] =
         [&[], &[4_095], &[4_096], &[70_001], &[65_536, 150_000, 1], &[100, 131_072, 66_000, 3]];
@@ -284,7 +284,7 @@ fn the_memory_of_a_large_message_serves_the_next() {
             (0..10).for_each(|_| {
                 runtime.worker.on_readable(key, runtime.now, &mut buffer, &mut peer, &mut runtime.notes);
             });
-            // What is kept now, left as it is.
+            // The buffer that is kept now.
             let kept = runtime.worker.codec.buffers.take();
             let capacity = kept.capacity();
             runtime.worker.codec.buffers.put(kept);
@@ -360,7 +360,7 @@ fn an_error_of_the_socket_ends_the_connection_and_that_it_would_block_does_not()
     let mut peer = Peer { read_error: Some(ErrorKind::ConnectionReset), ..Peer::default() };
     let transport = runtime.worker.on_readable(key, runtime.now, &mut [0; 9], &mut peer, &mut runtime.notes);
     assert_eq!(transport, Transport::Close);
-    // While output waits an error is one in writing.
+    // While output is pending, an error is an error in writing.
     let (mut runtime, key) = admitted(large());
     runtime.takes = 0;
     runtime.feed(key, &frame(0x81, b"abc"));

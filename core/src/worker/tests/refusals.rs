@@ -3,7 +3,7 @@
 use super::*;
 use crate::handshake::{Reject, TrustedProxies};
 
-/// A runtime that closes instead of refusing by status.
+/// Returns a runtime that closes instead of refusing by status.
 fn closing() -> Runtime {
     let mut config = WorkerConfig::default();
     config.handshake.reject = Reject::Close;
@@ -12,12 +12,12 @@ fn closing() -> Runtime {
     Runtime::new(config)
 }
 
-/// A request without a user.
+/// Returns a request without a user.
 fn anonymous() -> String {
     HEAD.replace("User-ID: 123\r\n", "")
 }
 
-/// What a request is answered with, and the connection, which is not over yet.
+/// Returns the answer to a request, and the connection, which has not ended yet.
 #[track_caller]
 fn dismissed(request: &str, refusal: Option<HandshakeError>) -> (Runtime, Key, String) {
     let mut runtime = closing();
@@ -78,7 +78,7 @@ fn every_other_refusal_stays_a_status() {
         // Not an upgrade, with any user: there is no WebSocket to close.
         (anonymous().replace("Upgrade: websocket\r\n", ""), None, "400"),
         (HEAD.to_owned(), Some(HandshakeError::Overloaded), "503"),
-        // The refusal that was decided first is the one that is said.
+        // The refusal that was decided first is sent.
         (HEAD.replace("Sec-WebSocket-Key", "X-Key"), Some(HandshakeError::TooMany), "429"),
     ] {
         let mut runtime = closing();

@@ -85,7 +85,7 @@ fn one_at_another_worker_is_closed_there() {
     first.worker.handle_message(WorkerMessage::Replace(replaced.clone()), first.now);
     first.wait(Duration::ZERO);
     assert_eq!(first.wire(old), CLOSE_4409);
-    // A repeated eviction, and that of a removed connection, change nothing.
+    // A repeated eviction, and the eviction of a removed connection, have no effect.
     first.worker.handle_message(WorkerMessage::Replace(replaced.clone()), first.now);
     first.eof(old);
     first.worker.handle_message(WorkerMessage::Replace(replaced.clone()), first.now);

@@ -1,4 +1,4 @@
-//! The split of the input into reads changes nothing.
+//! The split of the input into reads does not change the result.
 
 use proptest::prelude::*;
 
@@ -30,7 +30,7 @@ fn any_split_gives_the_same_output_and_the_same_records() {
     check_splits(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
 }
 
-/// The stream of a client, with few faults or none.
+/// Returns the stream of a client, with few faults or none.
 pub(super) fn stream() -> impl Strategy<Value = Vec<u8>> {
     let first = prop_oneof![
         8 => prop::sample::select(vec![0x81u8, 0x82, 0x01, 0x02, 0x00, 0x80, 0x89, 0x8a]),

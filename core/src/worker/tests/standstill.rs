@@ -6,11 +6,11 @@ use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A socket with what the kernel has received for it.
+/// A socket with the bytes that the kernel has received for it.
 #[derive(Debug, Default)]
 pub(super) struct Kernel {
     pub(super) received: Vec<u8>,
-    /// How many bytes it takes before a write would block.
+    /// The number of bytes that it accepts before a write would block.
     pub(super) room: usize,
     pub(super) wire: Vec<u8>,
 }
@@ -46,7 +46,7 @@ impl Socket for Kernel {
 }
 
 impl Runtime {
-    /// Attends once to all that is due, with one socket and a small buffer.
+    /// Handles everything that is due once, with one socket and a small buffer.
     pub(super) fn attend_with(&mut self, kernel: &mut Kernel) -> Transport {
         let mut last = Transport::Open;
         let mut buffer = [0; 100];
@@ -60,7 +60,7 @@ impl Runtime {
     }
 }
 
-/// A connection with the default heartbeat, pinged a moment ago; and the ping's payload.
+/// Returns a connection with the default heartbeat, pinged just before, and the ping's payload.
 fn pinged() -> (Runtime, Key, Vec<u8>) {
     let mut runtime = Runtime::new(WorkerConfig::default());
     let key = runtime.open();

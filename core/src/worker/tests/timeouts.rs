@@ -1,4 +1,4 @@
-//! What time does to the connections of a service, and what a service keeps and gives back.
+//! The effects of time on connections, and the memory that a worker keeps and frees.
 
 use super::*;
 use crate::record::Summary;
@@ -99,7 +99,7 @@ fn an_error_of_one_socket_leaves_the_others_as_they_are() {
     runtime.flush(one);
     assert_eq!(runtime.worker.keys(), [two]);
     assert_eq!(runtime.worker.output(two), b"\x81\x03abc", "nor does its removal");
-    // Keys that mean nothing are answered, not punished.
+    // Calls with unknown keys return a result, and do not panic.
     runtime.worker.handle_error(one);
     runtime.worker.sent(one, 1, runtime.now);
     runtime.worker.receive(one, runtime.now, &mut [0x81], &mut runtime.notes);
