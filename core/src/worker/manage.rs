@@ -7,14 +7,57 @@ use std::time::Instant;
 
 use crate::close_code::CloseCode;
 
-use super::admin::{Outgoing, Selector, Status, Totals};
+use super::admin::{
+    AdminReply, AdminRequest, ConnectionStatus, Outgoing, Selector, Status, Totals, WorkerLoad, WorkerTotals,
+};
 use super::connection::Connection;
 use super::index::fingerprint;
 use super::{Key, Worker};
 use crate::handshake::Identity;
+use crate::id::ConnectionId;
 use crate::turn::Turn;
 
 impl Worker {
+    /// Performs a request and returns the reply. The connections that it affects are [due](Worker::next_due) afterwards.
+    pub fn handle_request(&mut self, request: &AdminRequest, now: Instant) -> AdminReply {
+        match request {
+            AdminRequest::Probe => AdminReply::Alive,
+            AdminRequest::Load => AdminReply::Load(WorkerLoad {
+                admitted: self.admitted(),
+                is_nearly_out_of_memory: self.is_nearly_out_of_memory(),
+                is_log_stalled: self.is_log_stalled(),
+            }),
+            AdminRequest::Totals => AdminReply::Totals(Box::new(WorkerTotals {
+                totals: self.totals(),
+                user_fingerprints: self.user_fingerprints(),
+                is_log_stalled: self.is_log_stalled(),
+                reads_paused_for: self.reads_paused_for(now),
+            })),
+            AdminRequest::List { selector, after, limit } => {
+                AdminReply::Connections(self.list(selector, *after, *limit))
+            }
+            AdminRequest::Disconnect { selector, code, reason } => {
+                AdminReply::Affected(self.disconnect(selector, *code, reason, now))
+            }
+            AdminRequest::Send { selector, message } => {
+                AdminReply::Affected(self.send(selector, message.as_outgoing(), now))
+            }
+        }
+    }
+
+    /// Lists the selected connections with the lowest numbers above `after`.
+    fn list(&self, selector: &Selector, after: ConnectionId, limit: usize) -> Vec<ConnectionStatus> {
+        let number = |key: Key| Some((self.status(key)?.id, key));
+        let mut numbers: Vec<(ConnectionId, Key)> =
+            self.find(selector).into_iter().filter_map(number).filter(|(id, _)| *id > after).collect();
+        if numbers.len() > limit {
+            numbers.select_nth_unstable(limit);
+            numbers.truncate(limit);
+        }
+        let listed = numbers.into_iter().map(|(_, key)| Some(ConnectionStatus::new(key, &self.status(key)?)));
+        listed.flatten().collect()
+    }
+
     /// The admitted connections that `selector` selects, in no order. They may be closing.
     pub fn find(&self, selector: &Selector) -> Vec<Key> {
         let seed = self.config.hash_seed;

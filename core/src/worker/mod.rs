@@ -25,7 +25,10 @@ mod timers;
 mod tests;
 
 pub use crate::policy::Replaced;
-pub use admin::{Outgoing, Selector, Status, Totals};
+pub use admin::{
+    AdminReply, AdminRequest, ConnectionStatus, Outgoing, OutgoingMessage, Selector, Status, Totals,
+    WorkerLoad, WorkerTotals,
+};
 pub use config::WorkerConfig;
 pub use message::{WorkerEffect, WorkerMessage};
 pub use readable::Socket;
@@ -100,9 +103,9 @@ pub struct NewConnection {
 ///   bytes that have arrived, and then calls [`handle_deadlines`](Worker::handle_deadlines).
 /// * Time: `poll_timeout`, `next_due`, `handle_due`.
 /// * Commands between turns: `open`, `remove`, [`handle_message`](Worker::handle_message), `drain`, `shut_down`,
-///   [`apply_backpressure`](Worker::apply_backpressure), and the commands of operators:
-///   [`disconnect`](Worker::disconnect) and [`send`](Worker::send). The connections that a command affects are due
-///   afterwards.
+///   [`apply_backpressure`](Worker::apply_backpressure), and for operators
+///   [`handle_request`](Worker::handle_request), [`disconnect`](Worker::disconnect) and [`send`](Worker::send). The
+///   connections that a command affects are due afterwards.
 /// * Effects on other workers: [`poll_effect`](Worker::poll_effect).
 /// * Getters: [`find`](Worker::find), [`status`](Worker::status), [`totals`](Worker::totals) and the `is_` and `wants_` methods.
 #[derive(Debug)]

@@ -10,7 +10,7 @@
 //! * [`lifecycle`] is everything between start and exit: signals, the supervisor, the restart and the shutdown.
 //! * [`listen`] binds listeners, accepts connections, and handles the errors of `accept`.
 //! * [`socket`] has the system calls that receive from and send to a connection.
-//! * [`workers`] is the interface through which other threads submit jobs to the workers; `liveness` probes them.
+//! * [`workers`] is the interface through which other threads submit requests to the workers; `liveness` probes them.
 //! * [`inbox`] carries messages of other threads to a worker.
 //! * [`users`] counts the connections of each user.
 //! * [`assertion`] verifies signed tokens, and keeps the keys for it.

@@ -2,11 +2,14 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use postern_core::worker::AdminRequest;
 
 use crate::workers::{self, PendingReply, Reply, SubmitError, Workers};
 
-/// Probes all workers of a process: each gets an empty job and is unresponsive until it has run it.
+/// Probes all workers of a process: each gets a probe and is unresponsive until it has replied.
 pub(crate) struct Liveness {
     workers: Rc<dyn Workers>,
     /// For each worker its unanswered probe. A worker has at most one.
@@ -17,7 +20,7 @@ pub(crate) struct Liveness {
 struct PendingProbe {
     since: Instant,
     /// `None` if the worker was too busy to accept the probe.
-    reply: Option<PendingReply<()>>,
+    reply: Option<PendingReply>,
 }
 
 impl Liveness {
@@ -37,7 +40,7 @@ impl Liveness {
             // A concurrent call may have received the reply and cleared the probe, so the time is looked up
             // afterwards.
             if let Some(reply) = reply
-                && reply.until(deadline).await != Reply::Timeout
+                && !matches!(reply.until(deadline).await, Reply::Timeout)
             {
                 self.clear(number);
             }
@@ -54,7 +57,7 @@ impl Liveness {
         if let Some(PendingProbe { reply: Some(_), .. }) = pending {
             return;
         }
-        match workers::call(&*self.workers, number, |_| ()) {
+        match workers::call(&*self.workers, number, Arc::new(AdminRequest::Probe)) {
             Ok(reply) => {
                 let since = pending.take().map_or_else(Instant::now, |probe| probe.since);
                 *pending = Some(PendingProbe { since, reply: Some(reply) });

@@ -1,85 +1,118 @@
 //! The interface through which the control port and the watchdog reach the workers of a runtime.
 //!
-//! The state of a worker belongs to its thread. Another thread submits a [`Job`], a closure that the worker runs
-//! between two of its turns, and receives the result over a channel. This costs messages nothing, and a stuck
-//! worker is detected because it does not reply.
+//! The state of a worker belongs to its thread. Another thread submits a [`Request`], which the worker performs between
+//! two of its turns, and receives the reply over a channel. This costs messages nothing, and a stuck worker is
+//! detected because it does not reply.
 
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 use std::time::Instant;
 
+use postern_core::handshake::Peer;
+use postern_core::worker::{AdminReply, AdminRequest, ConnectionStatus, WorkerLoad};
 use postern_core::{Key, Worker};
 use smol::Timer;
-use smol::channel::{Receiver, bounded};
+use smol::channel::{Receiver, Sender, bounded};
 use smol::future::FutureExt;
+use socket2::SockRef;
 
-use crate::metrics::Counts;
+use crate::metrics::{LogAndCounters, Snapshot};
 
 /// The workers of a process. A runtime implements it to have a control port.
 pub trait Workers {
     /// Returns the number of workers, including those that have ended.
     fn count(&self) -> usize;
 
-    /// Submits a job to the worker with this number and does not wait for it. The job is dropped if the worker ends
-    /// first.
+    /// Submits a request to the worker with this number and does not wait for it. The request is dropped if the worker
+    /// ends first.
     ///
     /// # Errors
-    /// The worker does not accept the job.
-    fn submit(&self, number: usize, job: Job) -> Result<(), SubmitError>;
+    /// The worker does not accept the request.
+    fn submit(&self, number: usize, request: Request) -> Result<(), SubmitError>;
 }
 
-/// Work for the thread of a worker.
-pub type Job = Box<dyn FnOnce(&mut dyn WorkerContext) + Send>;
-
-/// The worker that runs a [`Job`].
-pub trait WorkerContext {
-    /// Returns its connections. After the job, the worker settles the connections that the job has made due.
-    fn worker(&mut self) -> &mut Worker;
-    /// Returns its counters.
-    fn counts(&self) -> &Counts;
-    /// Returns the time of this turn.
-    fn now(&self) -> Instant;
-    /// Returns the socket of a connection.
-    fn socket(&self, key: Key) -> Option<BorrowedFd<'_>>;
+/// A request to a worker, and where to send the reply.
+#[derive(Debug)]
+pub struct Request {
+    admin: Arc<AdminRequest>,
+    reply: Sender<WorkerReply>,
 }
 
-/// Why a worker does not accept a job.
+impl Request {
+    /// Performs the request on the thread of the worker. `socket` returns the socket of a connection.
+    ///
+    /// The worker then handles the connections that are [due](Worker::next_due).
+    pub fn perform<'s>(
+        self,
+        worker: &mut Worker,
+        recorder: &LogAndCounters,
+        now: Instant,
+        socket: impl Fn(Key) -> Option<BorrowedFd<'s>>,
+    ) {
+        let reply = match worker.handle_request(&self.admin, now) {
+            AdminReply::Alive => WorkerReply::Alive,
+            AdminReply::Load(load) => WorkerReply::Load(load),
+            AdminReply::Totals(totals) => {
+                WorkerReply::Snapshot(Box::new(Snapshot::new(*totals, recorder.counts().clone())))
+            }
+            AdminReply::Connections(connections) => {
+                let with_peer = |status: ConnectionStatus| {
+                    let peer = socket(status.key).and_then(peer);
+                    (status, peer)
+                };
+                WorkerReply::Connections(connections.into_iter().map(with_peer).collect())
+            }
+            AdminReply::Affected(count) => WorkerReply::Affected(count),
+        };
+        // It fails if the caller has stopped waiting.
+        let _ = self.reply.try_send(reply);
+    }
+}
+
+/// The reply of a worker, completed with what its thread and its sockets add.
+#[derive(Debug, Clone)]
+pub(crate) enum WorkerReply {
+    Alive,
+    Load(WorkerLoad),
+    Snapshot(Box<Snapshot>),
+    Connections(Vec<(ConnectionStatus, Option<Peer>)>),
+    Affected(usize),
+}
+
+/// Returns the peer of a socket. The system knows it, so connections do not store it.
+fn peer(socket: BorrowedFd<'_>) -> Option<Peer> {
+    let address = SockRef::from(&socket).peer_addr().ok()?;
+    if address.is_unix() { Some(Peer::Unix) } else { address.as_socket().map(Peer::from) }
+}
+
+/// Why a worker does not accept a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SubmitError {
-    /// Its mailbox is full.
+    /// Its inbox is full.
     Busy,
     /// It has ended, as workers do when the process stops and they have no connections left.
     Gone,
 }
 
-/// Submits `work` to the worker with this number. The result is sent to the [`PendingReply`].
-pub(crate) fn call<T: Send + 'static>(
+/// Submits a request to the worker with this number. The reply is sent to the [`PendingReply`].
+pub(crate) fn call(
     workers: &dyn Workers,
     number: usize,
-    work: impl FnOnce(&mut dyn WorkerContext) -> T + Send + 'static,
-) -> Result<PendingReply<T>, SubmitError> {
-    let (sender, receiver) = bounded(1);
-    let job = move |context: &mut dyn WorkerContext| {
-        // It fails if the caller has stopped waiting.
-        let _ = sender.try_send(work(context));
-    };
-    workers.submit(number, Box::new(job))?;
+    admin: Arc<AdminRequest>,
+) -> Result<PendingReply, SubmitError> {
+    let (reply, receiver) = bounded(1);
+    workers.submit(number, Request { admin, reply })?;
     Ok(PendingReply(receiver))
 }
 
 /// A reply that has not arrived yet.
-#[derive(Debug)]
-pub(crate) struct PendingReply<T>(Receiver<T>);
+#[derive(Debug, Clone)]
+pub(crate) struct PendingReply(Receiver<WorkerReply>);
 
-impl<T> Clone for PendingReply<T> {
-    fn clone(&self) -> PendingReply<T> {
-        PendingReply(self.0.clone())
-    }
-}
-
-impl<T> PendingReply<T> {
+impl PendingReply {
     /// Waits for the reply until `deadline`.
-    pub(crate) async fn until(&self, deadline: Instant) -> Reply<T> {
-        // The channel is closed without a reply if the worker has ended and dropped the job.
+    pub(crate) async fn until(&self, deadline: Instant) -> Reply<WorkerReply> {
+        // The channel is closed without a reply if the worker has ended and dropped the request.
         let received = async { self.0.recv().await.map_or(Reply::Gone, Reply::Ok) };
         let timeout = async {
             Timer::at(deadline).await;
@@ -89,12 +122,12 @@ impl<T> PendingReply<T> {
     }
 }
 
-/// How a worker replied to a job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How a worker replied to a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Reply<T> {
     /// With this result.
     Ok(T),
-    /// Not in time. The job may still be done later.
+    /// Not in time. The request may still be performed later.
     Timeout,
     /// Not at all: it has ended.
     Gone,

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::mem;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -14,9 +14,9 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use postern_core::worker::{NewConnection, WorkerEffect, WorkerMessage};
 use postern_core::{Key, Transport, Worker};
 use postern_host::lifecycle::{ProcessStatus, WorkerParts};
-use postern_host::metrics::{Counts, LogAndCounters};
+use postern_host::metrics::LogAndCounters;
 use postern_host::socket::shut_down_write;
-use postern_host::workers::WorkerContext;
+use postern_host::workers::Request;
 
 use crate::socket::Sockets;
 use crate::worker_handle::{Mailbox, Message, WorkerHandle, WorkerHandles};
@@ -201,12 +201,18 @@ impl EventLoop {
                     }
                 }
                 Message::Worker(message) => self.worker.handle_message(message, self.now),
-                Message::Job(job) => job(self),
+                Message::Request(request) => self.perform(request),
                 Message::CountRefused(count) => self.recorder.turned_away(count),
                 Message::End => self.is_ended = true,
             }
         }
         self.messages = messages;
+    }
+
+    fn perform(&mut self, request: Request) {
+        let sockets = &self.sockets;
+        let socket = |key| Some(sockets.get(key)?.stream.as_fd());
+        request.perform(&mut self.worker, &self.recorder, self.now, socket);
     }
 
     /// Hands a connection that would be refused here to another worker, where there may be a place. Returns its socket if
@@ -331,24 +337,6 @@ impl EventLoop {
                 self.sockets.remove(key);
             }
         }
-    }
-}
-
-impl WorkerContext for EventLoop {
-    fn worker(&mut self) -> &mut Worker {
-        &mut self.worker
-    }
-
-    fn counts(&self) -> &Counts {
-        self.recorder.counts()
-    }
-
-    fn now(&self) -> Instant {
-        self.now
-    }
-
-    fn socket(&self, key: Key) -> Option<BorrowedFd<'_>> {
-        Some(self.sockets.get(key)?.stream.as_fd())
     }
 }
 

@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use mio::Waker;
 use postern_core::worker::{NewConnection, WorkerMessage};
 use postern_host::inbox::{Inbox, SendError, Sender, inbox};
-use postern_host::workers::{Job, SubmitError, Workers};
+use postern_host::workers::{Request, SubmitError, Workers};
 
 /// What the acceptor, the control port and the other workers send to a worker.
 pub(crate) enum Message {
     /// A new connection, and the number of other workers that had no place for it.
     NewConnection(OwnedFd, NewConnection, usize),
-    /// Work of the control port or the watchdog.
-    Job(Job),
+    /// A request of the control port or the watchdog.
+    Request(Request),
     /// The number of clients that the acceptor has refused.
     CountRefused(u64),
     /// A message to the worker in this event loop.
@@ -139,9 +139,9 @@ impl Workers for WorkerHandles {
         self.0.len()
     }
 
-    fn submit(&self, number: usize, job: Job) -> Result<(), SubmitError> {
+    fn submit(&self, number: usize, request: Request) -> Result<(), SubmitError> {
         let worker = self.0.get(number).ok_or(SubmitError::Gone)?;
-        worker.sender.send_below(INBOX_LIMIT, Message::Job(job)).map_err(|error| match error {
+        worker.sender.send_below(INBOX_LIMIT, Message::Request(request)).map_err(|error| match error {
             SendError::Full(_) => SubmitError::Busy,
             SendError::Closed(_) => SubmitError::Gone,
         })

@@ -4,16 +4,16 @@
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::ptr;
 use std::rc::Rc;
 use std::time::Instant;
 
 use postern_core::worker::NewConnection;
 use postern_core::{Key, Transport, Worker};
-use postern_host::metrics::{Counts, LogAndCounters};
+use postern_host::metrics::LogAndCounters;
 use postern_host::socket;
-use postern_host::workers::{Job, WorkerContext};
+use postern_host::workers::Request;
 
 use crate::notify::Notify;
 use crate::reactor::{Readiness, Watched};
@@ -146,9 +146,11 @@ impl ExecutorState {
         self.flush_log(now);
     }
 
-    /// Does what the control port wants, and sees to what follows from it.
-    pub(crate) fn perform(&mut self, job: Job) {
-        job(self);
+    /// Performs a request of the control port or the watchdog, and handles what is due then.
+    pub(crate) fn perform(&mut self, request: Request) {
+        let connections = &self.connections;
+        let socket = |key: Key| Some(connections.get(key.0)?.as_ref()?.stream.as_fd());
+        request.perform(&mut self.worker, &self.recorder, Instant::now(), socket);
         self.handle_due();
     }
 
@@ -184,24 +186,6 @@ impl ExecutorState {
                 self.worker.remove(connection.key, now, &mut self.recorder);
             }
         }
-    }
-}
-
-impl WorkerContext for ExecutorState {
-    fn worker(&mut self) -> &mut Worker {
-        &mut self.worker
-    }
-
-    fn counts(&self) -> &Counts {
-        self.recorder.counts()
-    }
-
-    fn now(&self) -> Instant {
-        Instant::now()
-    }
-
-    fn socket(&self, key: Key) -> Option<BorrowedFd<'_>> {
-        Some(self.connections.get(key.0)?.as_ref()?.stream.as_fd())
     }
 }
 

@@ -12,7 +12,7 @@ use postern_core::worker::NewConnection;
 use postern_host::control::Control;
 use postern_host::lifecycle::{Action, Lifecycle, Watchdog};
 use postern_host::listen::{Accepted, Acceptor, Listener};
-use postern_host::workers::{Job, SubmitError, Workers};
+use postern_host::workers::{Request, SubmitError, Workers};
 use smol::future::{FutureExt, yield_now};
 use smol::{LocalExecutor, Task};
 
@@ -151,7 +151,7 @@ impl Runtime {
     }
 }
 
-/// The one worker, as the control port sees it: it runs in the same thread, so a job is done at once.
+/// The one worker, as the control port sees it: it runs in the same thread, so a request is performed at once.
 struct OneWorker(Rc<Runtime>);
 
 impl Workers for OneWorker {
@@ -159,8 +159,8 @@ impl Workers for OneWorker {
         1
     }
 
-    fn submit(&self, _: usize, job: Job) -> Result<(), SubmitError> {
-        self.0.worker.borrow_mut().perform(job);
+    fn submit(&self, _: usize, request: Request) -> Result<(), SubmitError> {
+        self.0.worker.borrow_mut().perform(request);
         self.0.turned();
         Ok(())
     }

@@ -303,3 +303,57 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_listing_has_the_lowest_numbers_after_the_given_one() {
+    let mut runtime = Runtime::new(WorkerConfig::default());
+    for _ in 0..5 {
+        admit(&mut runtime, "1", None);
+    }
+    admit(&mut runtime, "2", None);
+    let now = runtime.now;
+    let mut list = |selector: Selector, after: u64, limit: usize| {
+        let request = AdminRequest::List { selector, after: ConnectionId(after), limit };
+        let AdminReply::Connections(connections) = runtime.worker.handle_request(&request, now) else {
+            panic!("another reply")
+        };
+        assert!(connections.iter().all(|listed| runtime.worker.status(listed.key).unwrap().id == listed.id));
+        let mut numbers: Vec<u64> = connections.iter().map(|listed| listed.id.0).collect();
+        numbers.sort_unstable();
+        numbers
+    };
+    let first = list(Selector::All, 0, 9)[0];
+    let expected = |range: std::ops::Range<u64>| range.map(|number| first + number).collect::<Vec<u64>>();
+    assert_eq!(list(Selector::All, 0, 9), expected(0..6));
+    assert_eq!(list(select_user("1"), 0, 9), expected(0..5));
+    assert_eq!(list(select_user("1"), first, 2), expected(1..3));
+    assert_eq!(list(select_user("1"), first + 4, 2), expected(0..0));
+    assert_eq!(list(select_user("2"), 0, 0), expected(0..0));
+}
+
+#[test]
+fn requests_report_how_many_connections_they_affect() {
+    let mut runtime = Runtime::new(WorkerConfig::default());
+    let keys = ["1", "1", "2"].map(|user| admit(&mut runtime, user, None));
+    let now = runtime.now;
+    let message = OutgoingMessage::Text("hi".to_owned());
+    let send = AdminRequest::Send { selector: select_user("1"), message };
+    let disconnect = AdminRequest::Disconnect {
+        selector: select_user("1"),
+        code: CloseCode::NORMAL,
+        reason: "bye".to_owned(),
+    };
+    for (request, expected) in [(&send, 2), (&disconnect, 2), (&disconnect, 0), (&send, 0)] {
+        let reply = runtime.worker.handle_request(request, now);
+        assert!(matches!(reply, AdminReply::Affected(count) if count == expected), "{request:?}: {reply:?}");
+        runtime.wait(Duration::ZERO);
+    }
+    let wire = b"\x81\x02hi\x88\x05\x03\xe8bye";
+    assert_eq!([runtime.wire(keys[0]), runtime.wire(keys[1]), runtime.wire(keys[2])], [wire, wire, &b""[..]]);
+    let AdminReply::Load(load) = runtime.worker.handle_request(&AdminRequest::Load, now) else { panic!() };
+    assert_eq!((load.admitted, load.is_nearly_out_of_memory, load.is_log_stalled), (3, false, false));
+    let AdminReply::Totals(totals) = runtime.worker.handle_request(&AdminRequest::Totals, now) else {
+        panic!()
+    };
+    assert_eq!((totals.totals.connections, totals.user_fingerprints.len()), (3, 2));
+}

@@ -3,18 +3,17 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hyper::StatusCode;
 use postern_core::ConnectionId;
 use postern_core::handshake::Secrets;
-use postern_core::worker::Selector;
+use postern_core::worker::{AdminRequest, Selector};
 use serde_json::{Value, json};
 use slog::{Logger, debug, info};
 
 use super::health;
-use super::listing::list;
+use super::listing::{Clock, as_json_line};
 use super::request::{self, DisconnectRequest, ListRequest, SendRequest};
 use super::response::{ApiError, HttpResponse, as_json, as_text};
 use super::router::Endpoint;
@@ -24,7 +23,7 @@ use crate::liveness::Liveness;
 use crate::log::{DroppedRecords, rfc3339};
 use crate::metrics::{self, CONTENT_TYPE, Process, Sends, Snapshot, Sum, Usage};
 use crate::settings::Program;
-use crate::workers::{Reply, WorkerContext, Workers};
+use crate::workers::{Reply, WorkerReply, Workers};
 
 /// The properties of the process that are known when it starts.
 #[derive(Debug)]
@@ -149,16 +148,12 @@ impl AdminApi {
     /// Returns the sum of the counts of all workers. If one does not reply, this fails, because a sum without it
     /// would be less than the previous one, which Prometheus takes for a restart.
     async fn sum(&self) -> Result<Sum, ApiError> {
-        let take = |context: &mut dyn WorkerContext| {
-            let (counts, now) = (context.counts().clone(), context.now());
-            Snapshot::take(context.worker(), counts, now)
-        };
-        let replies = self.pool.query(QUERY_TIMEOUT, || take).await;
+        let replies = self.pool.query(QUERY_TIMEOUT, AdminRequest::Totals).await;
         let mut last = self.last.borrow_mut();
         for (reply, last) in replies.into_iter().zip(last.iter_mut()) {
             match reply {
-                Reply::Ok(snapshot) => *last = Some(snapshot),
-                Reply::Timeout => return Err(unresponsive()),
+                Reply::Ok(WorkerReply::Snapshot(snapshot)) => *last = Some(*snapshot),
+                Reply::Ok(_) | Reply::Timeout => return Err(unresponsive()),
                 Reply::Gone => *last = last.take().map(Snapshot::after_worker_end),
             }
         }
@@ -168,33 +163,33 @@ impl AdminApi {
 
     async fn connections(&self, request: ListRequest) -> Result<HttpResponse, ApiError> {
         let ListRequest { selector, after, limit } = request;
-        let list = || {
-            let selector = selector.clone();
-            // One more than the limit shows whether there are more.
-            move |context: &mut dyn WorkerContext| list(context, &selector, ConnectionId(after), limit + 1)
-        };
-        let lines = self.all(list).await?;
-        let workers = lines.into_iter().enumerate();
-        let mut lines: Vec<_> =
-            workers.flat_map(|(number, lines)| lines.into_iter().map(move |line| (number, line))).collect();
-        lines.sort_unstable_by_key(|(_, line)| line.id);
+        // One more than the limit shows whether there are more.
+        let request = AdminRequest::List { selector, after: ConnectionId(after), limit: limit + 1 };
+        let replies = self.pool.query(QUERY_TIMEOUT, request).await;
+        let mut lines = Vec::new();
+        for (number, reply) in replies.into_iter().enumerate() {
+            match reply {
+                Reply::Ok(WorkerReply::Connections(connections)) => {
+                    lines.extend(connections.into_iter().map(|(status, peer)| (number, status, peer)));
+                }
+                Reply::Ok(_) | Reply::Timeout => return Err(unresponsive()),
+                Reply::Gone => {}
+            }
+        }
+        lines.sort_unstable_by_key(|(_, status, _)| status.id);
         let has_more = lines.len() > limit;
         lines.truncate(limit);
-        let next = lines.last().filter(|_| has_more).map(|(_, line)| line.id.0);
-        let connections: Vec<Value> = lines.iter().map(|(worker, line)| line.json(*worker)).collect();
+        let next = lines.last().filter(|_| has_more).map(|(_, status, _)| status.id.0);
+        let clock = Clock::now();
+        let connections: Vec<Value> =
+            lines.iter().map(|(worker, status, peer)| as_json_line(status, *peer, *worker, clock)).collect();
         Ok(as_json(StatusCode::OK, &json!({ "connections": connections, "next": next })))
     }
 
     async fn disconnect(&self, request: DisconnectRequest) -> Result<HttpResponse, ApiError> {
         let DisconnectRequest { selector, code, reason } = request;
-        let close = || {
-            let (selector, reason) = (selector.clone(), reason.clone());
-            move |context: &mut dyn WorkerContext| {
-                let now = context.now();
-                context.worker().disconnect(&selector, code, &reason, now)
-            }
-        };
-        let closed: usize = self.all(close).await?.into_iter().sum();
+        let request = AdminRequest::Disconnect { selector: selector.clone(), code, reason };
+        let closed = self.count_affected(request).await?;
         info!(self.process.log, # "api_disconnect", "connections closed by the control port";
             "of" => %SelectorForLog(&selector), "code" => u16::from(code), "count" => closed);
         Ok(as_json(StatusCode::OK, &json!({ "disconnected": closed })))
@@ -202,17 +197,12 @@ impl AdminApi {
 
     /// Sends a message and returns to how many connections.
     async fn send(&self, request: SendRequest) -> Result<usize, ApiError> {
-        let request = Arc::new(request);
-        let send = || {
-            let request = request.clone();
-            move |context: &mut dyn WorkerContext| {
-                let now = context.now();
-                context.worker().send(&request.selector, request.message.outgoing(), now)
-            }
-        };
-        let sent: usize = self.all(send).await?.into_iter().sum();
+        let SendRequest { selector, message } = request;
+        let bytes = message.len();
+        let request = AdminRequest::Send { selector: selector.clone(), message };
+        let sent = self.count_affected(request).await?;
         debug!(self.process.log, # "api_send", "message sent by the control port";
-            "to" => %SelectorForLog(&request.selector), "bytes" => request.message.len(), "count" => sent);
+            "to" => %SelectorForLog(&selector), "bytes" => bytes, "count" => sent);
         Ok(sent)
     }
 
@@ -237,18 +227,18 @@ impl AdminApi {
         as_json(StatusCode::ACCEPTED, &json!({ "draining": true }))
     }
 
-    /// Runs a job on all workers and returns their results. A worker that has ended has no connections and no result.
-    async fn all<T: Send + 'static, W>(&self, work: impl Fn() -> W) -> Result<Vec<T>, ApiError>
-    where
-        W: FnOnce(&mut dyn WorkerContext) -> T + Send + 'static,
-    {
-        let replies = self.pool.query(QUERY_TIMEOUT, work).await;
-        let results = replies.into_iter().filter_map(|reply| match reply {
-            Reply::Ok(result) => Some(Ok(result)),
-            Reply::Timeout => Some(Err(unresponsive())),
-            Reply::Gone => None,
-        });
-        results.collect()
+    /// Submits a request to all workers and returns how many connections it affected. A worker that has ended has no
+    /// connections.
+    async fn count_affected(&self, request: AdminRequest) -> Result<usize, ApiError> {
+        let mut affected = 0;
+        for reply in self.pool.query(QUERY_TIMEOUT, request).await {
+            match reply {
+                Reply::Ok(WorkerReply::Affected(count)) => affected += count,
+                Reply::Ok(_) | Reply::Timeout => return Err(unresponsive()),
+                Reply::Gone => {}
+            }
+        }
+        Ok(affected)
     }
 }
 

@@ -4,13 +4,14 @@
 use std::time::Duration;
 
 use hyper::StatusCode;
+use postern_core::worker::AdminRequest;
 use serde_json::json;
 
 use super::response::{HttpResponse, as_json};
 use super::worker_pool::WorkerPool;
 use crate::lifecycle::status::ProcessStatus;
 use crate::liveness::Liveness;
-use crate::workers::{Reply, WorkerContext};
+use crate::workers::{Reply, WorkerReply};
 
 /// Answers 503 if a worker has been unresponsive for [`STUCK`].
 pub(super) async fn livez(liveness: &Liveness) -> HttpResponse {
@@ -47,20 +48,16 @@ async fn unready_reasons(
     status: &ProcessStatus,
     max_connections: usize,
 ) -> Vec<&'static str> {
-    let load = |context: &mut dyn WorkerContext| {
-        let worker = context.worker();
-        (worker.admitted(), worker.is_nearly_out_of_memory(), worker.is_log_stalled())
-    };
     let mut connections = 0;
     let (mut is_out_of_memory, mut is_unresponsive, mut is_log_stalled) = (false, false, false);
-    for reply in pool.query(READY_TIMEOUT, || load).await {
+    for reply in pool.query(READY_TIMEOUT, AdminRequest::Load).await {
         match reply {
-            Reply::Ok((admitted, is_short, is_stalled)) => {
-                connections += admitted;
-                is_out_of_memory |= is_short;
-                is_log_stalled |= is_stalled;
+            Reply::Ok(WorkerReply::Load(load)) => {
+                connections += load.admitted;
+                is_out_of_memory |= load.is_nearly_out_of_memory;
+                is_log_stalled |= load.is_log_stalled;
             }
-            Reply::Timeout => is_unresponsive = true,
+            Reply::Ok(_) | Reply::Timeout => is_unresponsive = true,
             Reply::Gone => {}
         }
     }

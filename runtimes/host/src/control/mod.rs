@@ -1,7 +1,7 @@
 //! The control port: health checks, metrics, and the API for operators.
 //!
 //! ```text
-//!                         ┌────────── control ───────────┐   jobs     ┌─ worker ─┐
+//!                         ┌────────── control ───────────┐  requests  ┌─ worker ─┐
 //!   probe, Prometheus ──► │ server ─ router ─ admin_api ─┼──────────► │  Worker  │
 //!   backend with a key    └──────────────────────────────┘ ◄──────────┴──────────┘
 //!                                                           replies
@@ -17,8 +17,8 @@
 //!   connections, and `health` answers probes, such as [`healthcheck`](crate::healthcheck).
 //! * `response` has the responses and the errors.
 //!
-//! All decisions about connections are made in the core (`postern_core::worker`). A runtime implements [`Workers`]
-//! and [`WorkerContext`](crate::workers::WorkerContext). It runs the port on a separate thread ([`Control::spawn`])
+//! All decisions about connections are made in the core (`postern_core::worker`). A runtime implements [`Workers`].
+//! It runs the port on a separate thread ([`Control::spawn`])
 //! or in its own executor ([`Control::serve`]).
 
 mod admin_api;

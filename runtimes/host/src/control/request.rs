@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hyper::StatusCode;
 use percent_encoding::percent_decode_str;
-use postern_core::worker::{Outgoing, Selector};
+use postern_core::worker::{OutgoingMessage, Selector};
 use postern_core::{CloseCode, ConnectionId, close_code};
 use serde::Deserialize;
 use serde_json::error::Category;
@@ -35,30 +35,7 @@ pub(super) struct DisconnectRequest {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SendRequest {
     pub(super) selector: Selector,
-    pub(super) message: Message,
-}
-
-/// A message to send.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Message {
-    Text(String),
-    Binary(Vec<u8>),
-}
-
-impl Message {
-    pub(super) fn outgoing(&self) -> Outgoing<'_> {
-        match self {
-            Message::Text(text) => Outgoing::Text(text),
-            Message::Binary(payload) => Outgoing::Binary(payload),
-        }
-    }
-
-    pub(super) fn len(&self) -> usize {
-        match self {
-            Message::Text(text) => text.len(),
-            Message::Binary(payload) => payload.len(),
-        }
-    }
+    pub(super) message: OutgoingMessage,
 }
 
 /// Parses the query of a listing.
@@ -161,10 +138,10 @@ pub(super) fn send(body: &[u8], max_message: usize) -> Result<SendRequest, ApiEr
     let Body { user, session, connection, text, binary } = parse(body)?;
     let selector = target(user, session, connection)?;
     let message = match (text, binary) {
-        (Some(text), None) => Message::Text(text),
+        (Some(text), None) => OutgoingMessage::Text(text),
         (None, Some(binary)) => {
             let payload = STANDARD.decode(binary);
-            Message::Binary(payload.map_err(|_| {
+            OutgoingMessage::Binary(payload.map_err(|_| {
                 ApiError::bad(
                     "message",
                     "binary must be base64 in the standard alphabet (A-Z a-z 0-9 + /), with padding",
@@ -356,9 +333,9 @@ mod tests {
     fn a_send_is_text_or_base64_and_no_longer_than_a_message() {
         let body = |text: &str| send(text.as_bytes(), 5);
         let message = |text| body(text).map(|send| send.message);
-        assert_eq!(message(r#"{"user":"1","text":"h\u00e9y"}"#), Ok(Message::Text("héy".to_owned())));
-        assert_eq!(message(r#"{"user":"1","text":""}"#), Ok(Message::Text(String::new())));
-        assert_eq!(message(r#"{"user":"1","binary":"AAH/"}"#), Ok(Message::Binary(vec![0, 1, 0xff])));
+        assert_eq!(message(r#"{"user":"1","text":"h\u00e9y"}"#), Ok(OutgoingMessage::Text("héy".to_owned())));
+        assert_eq!(message(r#"{"user":"1","text":""}"#), Ok(OutgoingMessage::Text(String::new())));
+        assert_eq!(message(r#"{"user":"1","binary":"AAH/"}"#), Ok(OutgoingMessage::Binary(vec![0, 1, 0xff])));
         for (text, code) in [
             (r#"{"user":"1"}"#, "message"),
             (r#"{"user":"1","text":"a","binary":"AA=="}"#, "message"),

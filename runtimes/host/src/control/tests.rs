@@ -1,7 +1,6 @@
 //! The control port and the watchdog with workers that reply, are slow, are busy, or are gone.
 
 use std::cell::{Cell, RefCell};
-use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,7 +9,8 @@ use http_body_util::BodyExt;
 use hyper::StatusCode;
 use postern_core::handshake::{Identity, Secrets};
 use postern_core::session::{Ending, Traffic};
-use postern_core::{ConnectionId, Key, Record, Recorder, Summary, Worker, WorkerConfig};
+use postern_core::worker::AdminRequest;
+use postern_core::{ConnectionId, Record, Recorder, Summary, Worker, WorkerConfig};
 use serde_json::{Value, json};
 use smol::Timer;
 use smol::future::FutureExt;
@@ -23,48 +23,25 @@ use crate::lifecycle::supervisor::Supervisor;
 use crate::lifecycle::watchdog::Watchdog;
 use crate::liveness::Liveness;
 use crate::log::LogSettings;
-use crate::metrics::{Counts, LogAndCounters};
+use crate::metrics::LogAndCounters;
 use crate::settings::Program;
-use crate::workers::{Job, Reply, SubmitError, WorkerContext};
+use crate::workers::{Reply, Request, SubmitError, WorkerReply};
 
 /// A worker without connections whose behaviour a test chooses.
 struct FakeWorker {
     worker: RefCell<Worker>,
     recorder: RefCell<LogAndCounters>,
-    jobs: RefCell<Vec<Job>>,
+    requests: RefCell<Vec<Request>>,
     behaviour: Cell<Behaviour>,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Behaviour {
     Prompt,
-    /// It accepts jobs and runs them at its next turn.
+    /// It accepts requests and performs them at its next turn.
     Slow,
     Busy,
     Gone,
-}
-
-struct Turn<'w> {
-    worker: &'w mut Worker,
-    counts: &'w Counts,
-}
-
-impl WorkerContext for Turn<'_> {
-    fn worker(&mut self) -> &mut Worker {
-        self.worker
-    }
-
-    fn counts(&self) -> &Counts {
-        self.counts
-    }
-
-    fn now(&self) -> Instant {
-        Instant::now()
-    }
-
-    fn socket(&self, _: Key) -> Option<BorrowedFd<'_>> {
-        None
-    }
 }
 
 impl FakeWorker {
@@ -73,7 +50,7 @@ impl FakeWorker {
         Rc::new(FakeWorker {
             worker: RefCell::new(worker),
             recorder: RefCell::new(LogAndCounters::new(log.worker(0))),
-            jobs: RefCell::default(),
+            requests: RefCell::default(),
             behaviour: Cell::new(behaviour),
         })
     }
@@ -81,8 +58,8 @@ impl FakeWorker {
     fn turn(&self) {
         let mut worker = self.worker.borrow_mut();
         let recorder = self.recorder.borrow();
-        for job in self.jobs.take() {
-            job(&mut Turn { worker: &mut worker, counts: recorder.counts() });
+        for request in self.requests.take() {
+            request.perform(&mut worker, &recorder, Instant::now(), |_| None);
         }
     }
 
@@ -109,14 +86,14 @@ impl Workers for FakeWorkers {
         self.0.len()
     }
 
-    fn submit(&self, number: usize, job: Job) -> Result<(), SubmitError> {
+    fn submit(&self, number: usize, request: Request) -> Result<(), SubmitError> {
         let worker = &self.0[number];
         match worker.behaviour.get() {
             Behaviour::Prompt => {
-                worker.jobs.borrow_mut().push(job);
+                worker.requests.borrow_mut().push(request);
                 worker.turn();
             }
-            Behaviour::Slow => worker.jobs.borrow_mut().push(job),
+            Behaviour::Slow => worker.requests.borrow_mut().push(request),
             Behaviour::Busy => return Err(SubmitError::Busy),
             Behaviour::Gone => return Err(SubmitError::Gone),
         }
@@ -166,24 +143,25 @@ fn request(api: &AdminApi, endpoint: Endpoint, body: &str) -> (StatusCode, Strin
 fn a_query_has_a_reply_for_each_worker() {
     let workers = workers(&[Behaviour::Prompt, Behaviour::Slow, Behaviour::Busy, Behaviour::Gone]);
     let pool = WorkerPool::new(Rc::new(FakeWorkers(workers.clone())));
-    let query =
-        pool.query(Duration::from_millis(20), || |context: &mut dyn WorkerContext| context.worker().len());
-    let replies = smol::block_on(query);
-    assert_eq!(replies, [Reply::Ok(0), Reply::Timeout, Reply::Timeout, Reply::Gone]);
+    let replies = smol::block_on(pool.query(Duration::from_millis(20), AdminRequest::Probe));
+    assert!(
+        matches!(replies[..], [Reply::Ok(WorkerReply::Alive), Reply::Timeout, Reply::Timeout, Reply::Gone]),
+        "{replies:?}"
+    );
     // A late reply is dropped.
     workers[1].turn();
 }
 
 #[test]
-fn a_job_that_is_dropped_reports_its_worker_as_gone() {
+fn a_request_that_is_dropped_reports_its_worker_as_gone() {
     let workers = workers(&[Behaviour::Slow]);
     let pool = WorkerPool::new(Rc::new(FakeWorkers(workers.clone())));
-    let query = pool.query(Duration::from_secs(60), || |_: &mut dyn WorkerContext| ());
+    let query = pool.query(Duration::from_secs(60), AdminRequest::Probe);
     let dropped = async {
-        workers[0].jobs.borrow_mut().clear();
+        workers[0].requests.borrow_mut().clear();
         std::future::pending().await
     };
-    assert_eq!(smol::block_on(query.or(dropped)), [Reply::Gone]);
+    assert!(matches!(smol::block_on(query.or(dropped))[..], [Reply::Gone]));
 }
 
 #[test]
@@ -196,7 +174,7 @@ fn a_worker_is_unresponsive_since_its_first_unanswered_probe() {
         let first = since(&liveness).expect("one is unresponsive");
         assert!(first >= before && first <= Instant::now());
         assert_eq!(since(&liveness), Some(first), "{behaviour:?}: the time stays");
-        assert!(workers[1].jobs.borrow().len() <= 1, "{behaviour:?}: it gets one probe");
+        assert!(workers[1].requests.borrow().len() <= 1, "{behaviour:?}: it gets one probe");
         workers[1].behaviour.set(Behaviour::Prompt);
         workers[1].turn();
         assert_eq!(since(&liveness), None, "{behaviour:?}: it has replied");

@@ -1,9 +1,12 @@
 //! Queries to all workers at once.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::workers::{self, Reply, SubmitError, WorkerContext, Workers};
+use postern_core::worker::AdminRequest;
+
+use crate::workers::{self, Reply, SubmitError, WorkerReply, Workers};
 
 /// The workers, as the control port queries them.
 pub(super) struct WorkerPool(Rc<dyn Workers>);
@@ -17,15 +20,11 @@ impl WorkerPool {
         self.0.count()
     }
 
-    /// Submits a job made by `work` to every worker, in parallel, and waits for all replies, in total at most
-    /// `timeout`.
-    pub(super) async fn query<T: Send + 'static, W: FnOnce(&mut dyn WorkerContext) -> T + Send + 'static>(
-        &self,
-        timeout: Duration,
-        work: impl Fn() -> W,
-    ) -> Vec<Reply<T>> {
+    /// Submits a request to every worker, in parallel, and waits for all replies, in total at most `timeout`.
+    pub(super) async fn query(&self, timeout: Duration, request: AdminRequest) -> Vec<Reply<WorkerReply>> {
+        let request = Arc::new(request);
         let pending: Vec<_> =
-            (0..self.count()).map(|number| workers::call(&*self.0, number, work())).collect();
+            (0..self.count()).map(|number| workers::call(&*self.0, number, request.clone())).collect();
         let deadline = Instant::now() + timeout;
         let mut replies = Vec::with_capacity(pending.len());
         for pending in pending {

@@ -13,10 +13,10 @@ mod exposition;
 mod histogram;
 mod process;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use postern_core::worker::Totals;
-use postern_core::{Record, Recorder, Worker};
+use postern_core::worker::{Totals, WorkerTotals};
+use postern_core::{Record, Recorder};
 
 pub use counts::Counts;
 #[cfg(feature = "control")]
@@ -82,16 +82,14 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
-    /// Takes a snapshot. Runs on the thread of the worker.
-    pub(crate) fn take(worker: &Worker, counts: Counts, now: Instant) -> Snapshot {
-        let log_stall = LogStall { is_now: worker.is_log_stalled(), lasted: worker.reads_paused_for(now) };
-        let cpu = process::cpu_of_this_thread();
+    /// Takes a snapshot on the thread of the worker.
+    pub(crate) fn new(worker: WorkerTotals, counts: Counts) -> Snapshot {
         Snapshot {
-            totals: worker.totals(),
+            totals: worker.totals,
             counts,
-            user_fingerprints: worker.user_fingerprints(),
-            log_stall,
-            cpu,
+            user_fingerprints: worker.user_fingerprints,
+            log_stall: LogStall { is_now: worker.is_log_stalled, lasted: worker.reads_paused_for },
+            cpu: process::cpu_of_this_thread(),
         }
     }
 
