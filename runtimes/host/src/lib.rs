@@ -1,8 +1,8 @@
 //! The parts of a Postern process around the core: settings, the log, listeners and signals.
 //!
 //! This crate contains neither protocol nor policy, which are in [`postern_core`], and no event loop for users. Its
-//! types for connections are those of `std`, so that `postern` (mio), `postern-smol` and other runtimes can use
-//! them. The control port for operators uses smol. It runs on its own thread or in the executor of the runtime.
+//! types for connections are types of `std`, so that `postern` (mio), `postern-smol` and other runtimes can use them.
+//! The control port for operators uses smol. It runs on its own thread or in the executor of the runtime.
 //!
 //! Modules in reading order:
 //!

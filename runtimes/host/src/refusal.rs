@@ -2,7 +2,7 @@
 
 use postern_core::handshake::{AssertionError, HandshakeError};
 
-/// The text for people in the body of a refusal and in the log.
+/// Returns the text for people in the body of a refusal and in the log.
 #[expect(clippy::wildcard_enum_match_arm, reason = "the other texts name no setting")]
 pub fn message(error: HandshakeError) -> &'static str {
     match error {

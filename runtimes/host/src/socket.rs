@@ -29,10 +29,10 @@ pub fn receive_into_spare(socket: impl AsFd, buffer: &mut Vec<u8>) -> io::Result
     Ok(n)
 }
 
-/// Sends the pieces in their order. Returns the number of bytes that the socket took.
+/// Sends the pieces in their order. Returns the number of bytes that the socket accepted.
 ///
 /// # Errors
-/// The error of the system; [`io::ErrorKind::WouldBlock`] if the socket took nothing.
+/// The error of the system; [`io::ErrorKind::WouldBlock`] if the socket accepted no bytes.
 #[inline(always)]
 pub fn send(socket: impl AsFd, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
     let sent = match pieces {

@@ -48,7 +48,7 @@ impl Users for PerUser {
         decision
     }
 
-    /// A user without connections is removed.
+    /// Stops counting a connection. A user without connections is removed.
     fn leave(&self, id: &str, connection: ConnectionId) {
         let mut users = self.connections();
         let Some(connections) = users.get_mut(id) else { return };

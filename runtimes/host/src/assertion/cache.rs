@@ -96,7 +96,8 @@ impl Cache {
         state.keys.as_ref().map(|(_, confirmed_at)| now.saturating_duration_since(*confirmed_at))
     }
 
-    /// The lock is held for a few assignments, once per handshake, so there is no contention worth avoiding.
+    /// Locks the state. The lock is held for a few assignments, once per handshake, so there is no contention worth
+    /// avoiding.
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

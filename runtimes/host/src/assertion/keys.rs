@@ -48,7 +48,7 @@ impl KeySet {
         Ok(KeySet { keys })
     }
 
-    /// The number of keys, at least one.
+    /// Returns the number of keys, at least one.
     pub(super) fn len(&self) -> usize {
         self.keys.len()
     }
@@ -160,5 +160,5 @@ fn bits(number: &[u8]) -> usize {
 /// The maximum number of keys that are tried for a token. Each costs a signature verification, and every client can send tokens.
 const MOST_TRIED: usize = 16;
 
-/// The minimum is that of RFC 7518 §3.3, the maximum is that of the library.
+/// RFC 7518 §3.3 requires the minimum, and the library has the maximum.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=4096;

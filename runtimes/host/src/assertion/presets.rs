@@ -18,7 +18,7 @@ pub enum Preset {
 }
 
 impl Preset {
-    /// The header with the token.
+    /// Returns the header with the token.
     pub(crate) fn header(self) -> Option<&'static str> {
         match self {
             Preset::Pomerium => Some("X-Pomerium-Jwt-Assertion"),
@@ -28,7 +28,7 @@ impl Preset {
         }
     }
 
-    /// The claim `iss`.
+    /// Returns the claim `iss`.
     pub(crate) fn issuer(self) -> Option<&'static str> {
         match self {
             Preset::GoogleIap => Some("https://cloud.google.com/iap"),
@@ -36,7 +36,7 @@ impl Preset {
         }
     }
 
-    /// The claim `aud`, given the issuer.
+    /// Returns the claim `aud`, given the issuer.
     pub(crate) fn audience(self, issuer: &str) -> Option<String> {
         match self {
             Preset::Pomerium => Some(host(issuer).to_owned()),
@@ -44,7 +44,7 @@ impl Preset {
         }
     }
 
-    /// The claims with the user's id, where they differ from the default.
+    /// Returns the claims with the user's id, where they differ from the default.
     pub(crate) fn id_claims(self) -> Option<&'static str> {
         match self {
             // The `sub` of a service token is empty, and `common_name` has the client.
@@ -53,7 +53,7 @@ impl Preset {
         }
     }
 
-    /// The URL of the keys, given the issuer.
+    /// Returns the URL of the keys, given the issuer.
     pub(crate) fn keys(self, issuer: &str) -> Option<String> {
         match self {
             Preset::Pomerium => Some(format!("https://{}/.well-known/pomerium/jwks.json", host(issuer))),
@@ -63,7 +63,7 @@ impl Preset {
         }
     }
 
-    /// An example of an issuer, for the error about a missing one.
+    /// Returns an example of an issuer, for the error about a missing one.
     pub(crate) fn issuer_example(self) -> &'static str {
         match self {
             Preset::Pomerium => "app.example.com, the host of the route",
@@ -72,7 +72,7 @@ impl Preset {
         }
     }
 
-    /// An example of an audience, for the error about a missing one.
+    /// Returns an example of an audience, for the error about a missing one.
     pub(crate) fn audience_example(self) -> &'static str {
         match self {
             Preset::GoogleIap => "/projects/NUMBER/global/backendServices/ID",

@@ -1,4 +1,4 @@
-//! The thread that fetches the keys again and again.
+//! The thread that fetches the keys repeatedly.
 
 use std::io;
 use std::sync::Arc;

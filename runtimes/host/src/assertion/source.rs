@@ -180,7 +180,7 @@ fn describe(error: &ureq::Error) -> String {
 }
 
 fn agent(url: &str) -> Agent {
-    // The system's roots: the issuer of a company may have a certificate of its own authority.
+    // The system's roots: the issuer of a company may have a certificate of a private authority.
     let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
     let config = Agent::config_builder()
         .tls_config(tls)

@@ -48,7 +48,7 @@ pub struct Lifecycle {
     shutdown: Shutdown,
     signals: Signals,
     launcher: SuccessorLauncher,
-    /// Until the process is ready.
+    /// The inherited listeners, until the process is ready.
     inherited: InheritedListeners,
     status: ProcessStatus,
     log: Logger,
@@ -74,7 +74,7 @@ impl Lifecycle {
         mem::take(&mut self.inherited).notify_ready(&self.status, &self.log);
     }
 
-    /// What other threads see of it.
+    /// Returns the part of its state that other threads see.
     pub fn status(&self) -> &ProcessStatus {
         &self.status
     }
@@ -90,17 +90,17 @@ impl Lifecycle {
         }
     }
 
-    /// When to call [`poll_action`](Lifecycle::poll_action) at the latest.
+    /// Returns when to call [`poll_action`](Lifecycle::poll_action) at the latest.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.shutdown.poll_timeout()
     }
 
-    /// By when the process must have ended; `None` if it may end at once.
+    /// Returns the time by which the process must have ended; `None` if it may end at once.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.shutdown.deadline()
     }
 
-    /// After the runtime has returned: whether a signal has asked the process to end at once.
+    /// Whether a signal has asked the process to end at once. Call it after the runtime has returned.
     pub(crate) fn poll_exit(&mut self, now: Instant) -> bool {
         let shutdown = &mut self.shutdown;
         let mut actions = self.signals.pending().filter_map(|request| shutdown.handle(request, now));
@@ -110,8 +110,8 @@ impl Lifecycle {
         is_exit
     }
 
-    /// Requests are handled before time, as [`Shutdown::handle`] asks. Those after the first that has an effect are left to
-    /// the next call.
+    /// Returns the next action. Requests are handled before time, as [`Shutdown::handle`] requires. Requests after the
+    /// first that has an effect are left to the next call.
     fn next_action(&mut self, now: Instant) -> Option<ShutdownAction> {
         let Lifecycle { shutdown, signals, launcher, status, .. } = self;
         let drain = iter::from_fn(|| status.take_drain_request().then_some(ShutdownRequest::Drain));

@@ -63,7 +63,7 @@ impl Signals {
         Ok(Signals { delivery, waker, reload: None, log: log.clone() })
     }
 
-    /// The other end of the pipe. A byte that is sent to it makes the descriptor readable without a signal.
+    /// Returns the other end of the pipe. A byte that is sent to it makes the descriptor readable without a signal.
     pub(crate) fn waker(&self) -> Arc<UnixStream> {
         self.waker.clone()
     }
@@ -156,7 +156,7 @@ mod tests {
         poll(&mut descriptors, Some(&rustix::time::Timespec::default())).unwrap() == 1
     }
 
-    /// Raised in this thread, so the handler has run when the call returns.
+    /// Raises a signal in this thread, so the handler has run when the call returns.
     fn raise(number: c_int) {
         signal_hook::low_level::raise(number).unwrap();
     }

@@ -28,7 +28,7 @@ use crate::settings::{self, Plan, Program, SharedParts};
 /// The parts of a process that has read its settings, and listens. The runtime gives each of them a thread or a task.
 #[derive(Debug)]
 pub struct Process {
-    /// The listeners for users. The lifecycle shares them with a successor, and lets go of them before it asks the runtime
+    /// The listeners for users. The lifecycle shares them with a successor, and drops them before it asks the runtime
     /// to close them.
     pub listeners: Vec<Arc<Listener>>,
     /// Accepts from all of them.
@@ -52,7 +52,7 @@ pub struct WorkerParts {
     pub recorder: LogAndCounters,
     /// The most connections that are admitted or may become so.
     pub max_connections: usize,
-    /// How many bytes the buffers of its connections may hold; zero is any number.
+    /// The most bytes in the buffers of its connections. Zero is unlimited.
     pub max_memory: usize,
 }
 

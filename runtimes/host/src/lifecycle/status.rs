@@ -1,4 +1,4 @@
-//! What the other threads of a process see of its lifecycle, and what they ask of it.
+//! The state of the lifecycle that the other threads of a process see, and their requests to it.
 
 use std::convert::Infallible;
 use std::os::unix::net::UnixStream;
@@ -23,7 +23,7 @@ struct State {
     /// Makes the descriptor of the lifecycle readable.
     waker: Option<Arc<UnixStream>>,
     supervisor: Supervisor,
-    /// Nothing is ever sent. It is closed when a successor has taken over.
+    /// No message is ever sent. It is closed when a successor has taken over.
     handed_over: (Sender<Infallible>, Receiver<Infallible>),
 }
 
@@ -41,7 +41,7 @@ impl Default for ProcessStatus {
 }
 
 impl ProcessStatus {
-    /// The status of a process that starts. A byte sent to `waker` wakes its lifecycle.
+    /// Creates the status of a process that starts. A byte sent to `waker` wakes its lifecycle.
     pub(crate) fn new(supervisor: Supervisor, waker: Option<Arc<UnixStream>>) -> ProcessStatus {
         ProcessStatus(Arc::new(State {
             is_draining: AtomicBool::new(false),
@@ -52,7 +52,7 @@ impl ProcessStatus {
         }))
     }
 
-    /// Asks the lifecycle to drain the process, which is not ready from now on. Repeating it changes nothing.
+    /// Asks the lifecycle to drain the process, which is not ready from now on. Repeating it has no effect.
     pub(crate) fn request_drain(&self) {
         self.0.is_drain_requested.store(true, Ordering::Release);
         self.wake();
@@ -67,7 +67,7 @@ impl ProcessStatus {
     /// Wakes the runtime that waits for the lifecycle.
     pub fn wake(&self) {
         if let Some(waker) = &self.0.waker {
-            // It fails if the lifecycle has not read earlier bytes yet, and is awake, or if it is gone.
+            // It fails if the lifecycle has not read earlier bytes yet, and is awake, or if it was dropped.
             let _ = send(waker, &[0], SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
         }
     }
@@ -94,7 +94,7 @@ impl ProcessStatus {
 
     /// Waits until a successor has taken over.
     pub(crate) async fn handed_over(&self) {
-        // It returns an error when the channel is closed; nothing is ever sent.
+        // It returns an error when the channel is closed; no message is ever sent.
         let _ = self.0.handed_over.1.recv().await;
     }
 

@@ -66,7 +66,7 @@ impl Supervisor {
         self.send("WATCHDOG=1");
     }
 
-    /// The longest time between two notifications of the watchdog; `None` if the supervisor expects none.
+    /// Returns the longest time between two notifications of the watchdog; `None` if the supervisor expects none.
     pub(crate) fn watchdog_timeout(&self) -> Option<Duration> {
         self.watchdog
     }
@@ -98,7 +98,8 @@ impl NotifySocket {
     }
 }
 
-/// The longest time between two notifications of the watchdog, if the process with the number `own` is to send them.
+/// Returns the longest time between two notifications of the watchdog, if the process with the number `own` must send
+/// them.
 fn watchdog(microseconds: Option<u64>, of: Option<u64>, own: u32) -> Option<Duration> {
     let is_ours = of.is_none_or(|of| of == u64::from(own));
     microseconds.filter(|microseconds| *microseconds > 0 && is_ours).map(Duration::from_micros)

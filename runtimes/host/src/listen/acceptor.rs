@@ -25,7 +25,7 @@ use super::overload::OverloadResponder;
 ///     match acceptor.accept(&listener, Instant::now()) {
 ///         Accepted::Connection(stream, connection) => …
 ///         Accepted::Nothing => wait until the listener is readable, or until `acceptor.poll_timeout()`
-///         Accepted::Later(at) => wait until then, without a look at the listener
+///         Accepted::Later(at) => wait until then, without polling the listener
 ///     }
 /// }
 /// ```
@@ -79,8 +79,8 @@ impl Acceptor {
         self.accept_by(now, || listener.accept())
     }
 
-    /// Takes note that the last connection went to a worker without a free place. Pauses if such connections arrive too fast:
-    /// each of them costs the end of another, or its own.
+    /// Records that the last connection went to a worker without a free place. Pauses if such connections arrive too
+    /// fast: each of them ends another connection, or is refused itself.
     pub fn handle_full(&mut self, now: Instant) {
         if !self.gate.may_displace(now) {
             self.pause(now);
@@ -92,12 +92,12 @@ impl Acceptor {
         self.until = self.until.max(Some(now + Gate::PAUSE));
     }
 
-    /// When to call [`accept`](Acceptor::accept) at the latest, whether a listener is readable or not.
+    /// Returns when to call [`accept`](Acceptor::accept) at the latest, whether a listener is readable or not.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.until.or(self.overload.poll_timeout())
     }
 
-    /// The number of clients that were refused with 503 since the last call.
+    /// Returns the number of clients that were refused with 503 since the last call.
     pub fn take_refused_count(&mut self) -> u64 {
         self.overload.take_refused_count()
     }
@@ -181,7 +181,7 @@ pub(crate) fn is_out_of_descriptors(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
-/// The error, with the limit that an operator can raise.
+/// Returns the error, with the limit that an operator can raise.
 fn cause(error: &io::Error) -> String {
     match Errno::from_io_error(error) {
         Some(Errno::MFILE) => "the process has as many descriptors as it may (ulimit -n)".to_owned(),
@@ -194,7 +194,7 @@ fn cause(error: &io::Error) -> String {
 /// The first wait, long enough for a descriptor or two to become free.
 const SHORTEST: Duration = Duration::from_millis(10);
 
-/// The longest wait: a client that waits so long gives up hardly later than one that is refused.
+/// The longest wait: a client that waits for a second gives up hardly later than one that is refused.
 const LONGEST: Duration = Duration::from_secs(1);
 
 /// The shortest time between two log records of errors.

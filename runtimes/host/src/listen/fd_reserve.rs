@@ -37,15 +37,15 @@ impl FdReserve {
         }
     }
 
-    /// The number of open descriptors.
+    /// Returns the number of open descriptors.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.spare.len()
     }
 }
 
-/// An unconnected socket. An image with one program may contain no file to open, and a duplicate of a descriptor does not count
-/// against the limit of the whole system.
+/// Returns an unconnected socket. An image with one program may contain no file to open, and a duplicate of a
+/// descriptor does not count against the limit of the whole system.
 fn placeholder() -> io::Result<OwnedFd> {
     Ok(Socket::new(Domain::UNIX, Type::DGRAM, None)?.into())
 }

@@ -66,7 +66,7 @@ mod tests {
         let path = folder.path().join("postern.sock");
         let socket = OwnedFd::from(UnixListener::bind(&path).unwrap());
         let from_inherited = |owner| Listener::from_inherited(socket.try_clone().unwrap(), owner).unwrap();
-        // That of a supervisor; that of a predecessor which has not handed over; that of one which has.
+        // The socket of a supervisor, of a predecessor that has not handed over, and of one that has.
         assert!(from_inherited(SocketOwner::Supervisor).file_ownership().is_none());
         drop(from_inherited(SocketOwner::Process));
         assert!(path.exists());

@@ -68,12 +68,12 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// The address, with the port that the system chose.
+    /// Returns the address, with the port that the system chose.
     pub fn address(&self) -> &Address {
         &self.address
     }
 
-    /// The process that keeps it open.
+    /// Returns the process that keeps it open.
     pub(crate) fn owner(&self) -> SocketOwner {
         self.owner
     }
@@ -147,7 +147,7 @@ pub struct ListenError {
 }
 
 impl ListenError {
-    /// What an operator can do about it.
+    /// Returns what an operator can do about it.
     fn advice(&self) -> Option<String> {
         let setting = self.setting;
         match (self.cause.kind(), &self.address) {

@@ -14,7 +14,7 @@ use crate::socket;
 /// The connections that are being refused, and the descriptors for them.
 ///
 /// Each gets a 503 in one send. It is closed when its client has closed its side, or after [`LINGER`], or after
-/// [`LEAST_LINGER`] if its descriptor is needed. What the client has sent is read before: closing a socket that has
+/// [`LEAST_LINGER`] if its descriptor is needed. The bytes of the client are read before: closing a socket that has
 /// unread bytes resets the connection, and a reset can overtake the answer.
 #[derive(Debug)]
 pub(super) struct OverloadResponder {
@@ -88,14 +88,14 @@ impl OverloadResponder {
         self.reserve.refill(self.lingering.len());
     }
 
-    /// When to call [`handle_timeout`](OverloadResponder::handle_timeout) next.
+    /// Returns when to call [`handle_timeout`](OverloadResponder::handle_timeout) next.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let first = self.lingering.front()?;
         let all_are_answered = self.lingering.iter().all(|refused| refused.is_answered);
         Some(first.since + if all_are_answered { LINGER } else { LEAST_LINGER })
     }
 
-    /// The number of clients refused since the last call.
+    /// Returns the number of clients refused since the last call.
     pub(super) fn take_refused_count(&mut self) -> u64 {
         std::mem::take(&mut self.refused_count)
     }
@@ -121,7 +121,7 @@ impl Refused {
         let mut answer = Vec::new();
         let date = SystemTime::now().duration_since(UNIX_EPOCH).map(|time| time.as_secs()).ok();
         reject(&mut answer, HandshakeError::Overloaded, Reply { retry_after, date, ..Reply::default() });
-        // An error means that the client is gone. The buffer of a new socket has room for the answer.
+        // An error means that the client has disconnected. The buffer of a new socket has room for the answer.
         let _ = socket::send(&self.stream, &[IoSlice::new(&answer)]);
         let _ = socket::shut_down_write(&self.stream);
     }
@@ -147,7 +147,7 @@ impl Refused {
     }
 }
 
-/// Seconds, 1 to 10.
+/// Returns the seconds of `Retry-After`, 1 to 10.
 fn retry_after(random: &RandomState, number: u64) -> u32 {
     // The remainder is below ten, so the cast does not cut.
     1 + (random.hash_one(number) % 10) as u32

@@ -11,8 +11,8 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::{Address, BACKLOG, Listener, SocketOwner};
 
-/// Listens on an address. `[::]` means all addresses of both families, or those of IPv4 on a host without IPv6, unless
-/// `is_ipv6_alone`.
+/// Listens on an address. `[::]` means all addresses of both families, or all IPv4 addresses on a host without IPv6,
+/// unless `is_ipv6_alone`.
 pub(super) fn listen(address: SocketAddr, is_ipv6_alone: bool) -> io::Result<Listener> {
     let is_both = address.ip() == Ipv6Addr::UNSPECIFIED && !is_ipv6_alone;
     match listen_on(address, !is_both) {
@@ -55,8 +55,8 @@ pub(super) fn accept(listener: impl AsFd) -> io::Result<(OwnedFd, Peer)> {
     let (stream, address) = acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
     let address = address.and_then(|address| SocketAddr::try_from(address).ok());
     let address = address.ok_or(io::Error::from(ErrorKind::ConnectionAborted))?;
-    // Small frames leave at once instead of waiting until the frame before them is acknowledged. It fails only if
-    // the peer is gone already, which the first read reports.
+    // Small frames leave at once instead of waiting until the frame before them is acknowledged. It fails only if the
+    // peer has already disconnected, which the first read reports.
     let _ = SockRef::from(&stream).set_tcp_nodelay(true);
     Ok((stream, Peer::from(address)))
 }
@@ -93,7 +93,7 @@ mod tests {
         }
     }
 
-    /// The address of a peer that connects from `from`, as a listener reports it.
+    /// Returns the address of a peer that connects from `from`, as a listener reports it.
     fn visitor(listeners: &[Listener], from: &str, port: u16) -> String {
         let _client = TcpStream::connect((from, port)).unwrap();
         let found = listeners.iter().find_map(|listener| {
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn all_addresses_are_those_of_both_families() {
-        // On a host without IPv6 it is those of IPv4.
+        // On a host without IPv6 it means all IPv4 addresses.
         let listeners = bound(&["[::]:0"]).unwrap();
         let port = port(&listeners[0]);
         assert_eq!(visitor(&listeners, "127.0.0.1", port), "127.0.0.1");
@@ -123,7 +123,7 @@ mod tests {
         if bound(&["[::1]:0"]).is_err() {
             return; // A host without IPv6.
         }
-        // Another process may have taken the port meanwhile, but not every time.
+        // Another process may have taken the port since, but not every time.
         let is_bound = (0..10).any(|_| {
             let free = port(&bound(&["[::]:0"]).unwrap()[0]);
             let addresses = [format!("0.0.0.0:{free}"), format!("[::]:{free}")];

@@ -21,7 +21,7 @@ use super::{Address, BACKLOG, Listener, SocketOwner};
 pub struct Access {
     /// The mode of the file. Default 0660: its owner and its group.
     pub mode: u32,
-    /// The owner of the file. Default: that of this process.
+    /// The owner of the file. Default: the user and group of this process.
     pub owner: Owner,
 }
 

@@ -32,7 +32,7 @@ pub(super) struct Batch {
 }
 
 impl MessageLines {
-    /// `instance` is the number of the process in the ids of requests.
+    /// Creates an empty batch. `instance` is the number of the process in the ids of requests.
     pub(super) fn new(format: LogFormat, instance: u32) -> MessageLines {
         let batch = Batch { lines: Vec::new(), clock: BatchClock::new() };
         MessageLines { format, id_prefix: format!("{instance:08x}-"), batch }
@@ -123,7 +123,7 @@ impl Message<'_> {
         }
     }
 
-    /// The fields of [`UserFields::each`], for JSON.
+    /// Writes the fields of [`UserFields::each`], for JSON.
     #[inline]
     fn write_user<const JSON: bool>(&self, line: &mut LineWriter<'_, JSON>) {
         let UserFields { identity, email } = self.user;
@@ -139,7 +139,7 @@ impl Message<'_> {
         }
     }
 
-    /// The sentence of the record.
+    /// Writes the sentence of the record.
     #[inline]
     fn write_sentence(&self, out: &mut impl Text) -> fmt::Result {
         out.write_str("Message from ")?;

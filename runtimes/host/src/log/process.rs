@@ -48,7 +48,7 @@ pub(crate) fn run(
         }
         Err(error) => {
             program.print_error(&error);
-            // The signals of `serve` are gone. If they cannot be registered again, only the deadline ends the wait.
+            // The signals of `serve` were dropped. If they cannot be registered again, only the deadline ends the wait.
             let mut signals = Signals::register(&log.logger()).ok();
             let is_urgent = || signals.as_mut().is_some_and(|signals| signals.pending().any(is_end));
             (ExitCode::FAILURE, log.finish((Instant::now() + hard).max(at_least()), is_urgent))

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use super::MIN_FINISH;
 
-/// What workers and the writer share.
+/// The state that workers and the writer share.
 pub(super) struct Queue {
     capacity: usize,
     state: Mutex<State>,

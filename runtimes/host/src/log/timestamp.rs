@@ -10,7 +10,7 @@ use humantime::{Rfc3339Timestamp, format_rfc3339_millis};
 pub(super) struct Timestamp([u8; LENGTH]);
 
 impl Timestamp {
-    /// The current time.
+    /// Returns the current time.
     pub(super) fn now() -> Timestamp {
         Timestamp::at(since_epoch(SystemTime::now()))
     }

@@ -149,7 +149,8 @@ fn is_name_char(c: char) -> bool {
     }
 }
 
-/// Marks are the accents of a decomposed `é`, and the vowel signs of Indian scripts.
+/// Whether a character is alphanumeric or a mark. Marks are the accents of a decomposed `é`, and the vowel signs of
+/// Indian scripts.
 fn is_letter_digit_or_mark(c: char) -> bool {
     c.is_alphanumeric() || c.general_category_group() == GeneralCategoryGroup::Mark
 }
@@ -163,7 +164,7 @@ fn mask(email: &str) -> [&str; 6] {
     }
 }
 
-/// The first character.
+/// Returns the first character.
 fn first(text: &str) -> &str {
     text.chars().next().and_then(|c| text.get(..c.len_utf8())).unwrap_or_default()
 }

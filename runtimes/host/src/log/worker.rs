@@ -231,8 +231,8 @@ impl WorkerLog {
         );
     }
 
-    /// The number in the sentence is the status of the response, or the code of the Close frame that was sent
-    /// instead.
+    /// Appends the record of a refusal. The number in the sentence is the status of the response, or the code of the
+    /// Close frame that was sent instead.
     fn rejected(
         &mut self,
         connection: ConnectionId,

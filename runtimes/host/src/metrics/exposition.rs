@@ -46,7 +46,7 @@ pub(crate) struct Process {
     pub(crate) usage: Usage,
 }
 
-/// All metrics in the text format of Prometheus, version 0.0.4.
+/// Returns all metrics in the text format of Prometheus, version 0.0.4.
 pub(crate) fn encode(process: Process, sum: Sum) -> String {
     // The metrics that all exporters have for a process keep their names, so that dashboards find them.
     let mut standard = Registry::default();
@@ -222,7 +222,7 @@ impl Exposition {
         )
     }
 
-    /// The load of each worker, so that an overloaded one is visible.
+    /// Writes the load of each worker, so that an overloaded one is visible.
     fn workers(&self, families: &mut Families<'_>) -> fmt::Result {
         let loads = || self.sum.workers.iter().map(|load| ([("worker", load.worker.to_string())], load));
         families.counters(
@@ -275,7 +275,7 @@ impl Families<'_> {
         self.0.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
     }
 
-    /// The name gets the suffix `_total`.
+    /// Writes a counter. Its name gets the suffix `_total`.
     fn counter(&mut self, name: &str, help: &str, value: impl EncodeCounterValue) -> fmt::Result {
         let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
         metric.encode_counter::<NoLabelSet, _, u64>(&value, None)
@@ -313,7 +313,7 @@ impl Families<'_> {
         metric.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
     }
 
-    /// The name gets the suffix `_info`.
+    /// Writes labels as a metric. Its name gets the suffix `_info`.
     fn info(&mut self, name: &str, help: &str, labels: &[(&str, &str)]) -> fmt::Result {
         self.0.encode_descriptor(name, help, None, MetricType::Info)?.encode_info(&labels)
     }

@@ -33,18 +33,18 @@ impl Histogram {
         self.sum = self.sum.saturating_add(other.sum);
     }
 
-    /// The sum of all durations, in seconds.
+    /// Returns the sum of all durations, in seconds.
     pub(super) fn sum(&self) -> f64 {
         self.sum.as_secs_f64()
     }
 
-    /// The number of durations.
+    /// Returns the number of durations.
     pub(super) fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
 
-    /// For each bound in seconds, the number of durations between it and the bound before it. The last bound is
-    /// infinity.
+    /// Returns, for each bound in seconds, the number of durations between it and the bound before it. The last bound
+    /// is infinity.
     pub(super) fn buckets(&self) -> Vec<(f64, u64)> {
         let bounds = self.bounds.iter().map(Duration::as_secs_f64).chain([f64::INFINITY]);
         bounds.zip(self.counts.iter().copied()).collect()

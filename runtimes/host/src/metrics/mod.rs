@@ -1,11 +1,11 @@
 //! Metrics: the counts of workers, and their text for Prometheus.
 //!
-//! Nothing here is shared while it is counted. A worker counts rare events in plain fields, from the records of its
-//! core ([`LogAndCounters`]). Frequent events are counted by each session. A request for the metrics takes a
-//! snapshot of each worker and adds them up, so a message costs nothing.
+//! Counting shares no memory between threads. A worker counts rare events in plain fields, from the records of its core
+//! ([`LogAndCounters`]). Frequent events are counted by each session. A request for the metrics takes a snapshot of
+//! each worker and adds them up, so a message costs nothing.
 //!
-//! A new metric gets a field in [`Counts`] and lines in `exposition`. A time, such as that from a ping to its pong,
-//! is a [`Histogram`].
+//! A new metric gets a field in [`Counts`] and lines in `exposition`. A duration, such as the time from a ping to its
+//! pong, is a [`Histogram`].
 
 mod counts;
 #[cfg(feature = "control")]
@@ -45,7 +45,7 @@ impl LogAndCounters {
         self.counts.turned_away(count);
     }
 
-    /// The counts since the start.
+    /// Returns the counts since the start.
     pub fn counts(&self) -> &Counts {
         &self.counts
     }
@@ -116,7 +116,7 @@ impl Snapshot {
         sum
     }
 
-    /// The snapshot of a worker that has ended: its counts stay, and it has no connections.
+    /// Returns the snapshot of a worker that has ended: its counts stay, and it has no connections.
     pub(crate) fn after_worker_end(mut self) -> Snapshot {
         self.counts.traffic += self.totals.traffic;
         self.totals = Totals::default();

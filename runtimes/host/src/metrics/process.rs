@@ -38,7 +38,7 @@ impl Usage {
     }
 }
 
-/// The processor time of the calling thread.
+/// Returns the processor time of the calling thread.
 pub(crate) fn cpu_of_this_thread() -> Duration {
     cpu_of(ClockId::ThreadCPUTime)
 }
@@ -49,8 +49,8 @@ fn cpu_of(clock: ClockId) -> Duration {
     Duration::new(seconds.unwrap_or_default(), nanoseconds.unwrap_or_default())
 }
 
-/// Linux 6.2 and later report the number as the size of the directory. Older versions report 0, so the entries are
-/// counted.
+/// Returns the number of open descriptors. Linux 6.2 and later report it as the size of the directory. Older versions
+/// report 0, so the entries are counted.
 fn open_files() -> Option<u64> {
     const FILES: &str = "/proc/self/fd";
     match fs::metadata(FILES).ok()?.len() {
@@ -60,7 +60,7 @@ fn open_files() -> Option<u64> {
     }
 }
 
-/// A field of `/proc/self/status` (proc_pid_status(5)).
+/// Returns a field of `/proc/self/status` (proc_pid_status(5)).
 fn field<'t>(status: &'t str, name: &str) -> Option<&'t str> {
     status.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim()))
 }

@@ -32,7 +32,7 @@ fn check_identity_headers(chosen: &[ResolvedSetting], errors: &mut SettingsError
             // The error names the setting that an operator wrote, not the default.
             let (blamed, other) = if other.source == Source::Default { (one, other) } else { (other, one) };
             let complaint = format!(
-                "the same header as that of {}, but for case and separators; write another",
+                "the same header as {}, except for case and separators; write another",
                 other.setting.name
             );
             errors.add(SettingsError::value(blamed.setting, &blamed.text, blamed.source, &complaint));
@@ -123,7 +123,7 @@ mod tests {
         SETTINGS.iter().find(|setting| setting.name == name).unwrap()
     }
 
-    /// The complaint of a build without any feature.
+    /// Returns the complaint of a build without any feature.
     fn complaint(name: &str, text: &str, source: Source) -> Option<String> {
         let chosen = ResolvedSetting { setting: setting(name), text: text.to_owned(), source };
         check_for(|_| false, &chosen).err().map(|error| error.to_string())

@@ -11,7 +11,7 @@ use crate::escape::Escaped;
 pub struct SettingsErrors(Vec<SettingsError>);
 
 impl SettingsErrors {
-    /// Each error, in the order in which the settings were read.
+    /// Returns each error, in the order in which the settings were read.
     pub fn iter(&self) -> slice::Iter<'_, SettingsError> {
         self.0.iter()
     }
@@ -90,7 +90,7 @@ impl SettingsError {
         }
     }
 
-    /// Creates any other error. It is one line, whatever the sentence quotes.
+    /// Creates any other error. It is one line, even if the sentence quotes several.
     pub(super) fn new(sentence: fmt::Arguments<'_>) -> SettingsError {
         SettingsError { subject: String::new(), complaint: one_line(&sentence.to_string()) }
     }

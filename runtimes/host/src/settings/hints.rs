@@ -105,7 +105,7 @@ fn unbracketed(text: &str) -> &str {
     text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text)
 }
 
-/// The prefix length of a network mask such as 255.0.0.0.
+/// Returns the prefix length of a network mask such as 255.0.0.0.
 fn prefix_of(mask: Ipv4Addr) -> Option<u32> {
     let bits = mask.to_bits();
     (bits.leading_ones() == bits.count_ones()).then_some(bits.count_ones())

@@ -36,7 +36,7 @@ impl Links {
         is_of_port(name, value) || self.is_of_container(name, value)
     }
 
-    /// `ALIAS_NAME=/web/postern`, and `ALIAS_ENV_…` with the environment of the other container.
+    /// Whether this is `ALIAS_NAME=/web/postern`, or `ALIAS_ENV_…` with the environment of the other container.
     fn is_of_container(&self, name: &str, value: &str) -> bool {
         let is_linked = |alias: Option<&str>| alias.is_some_and(|alias| self.aliases.contains(alias));
         is_linked(name.strip_suffix("_NAME")) && value.starts_with('/')
@@ -44,7 +44,7 @@ impl Links {
     }
 }
 
-/// `ALIAS_PORT_8080_TCP=tcp://…`, and `_PROTO`, `_PORT`, `_ADDR` after it.
+/// Whether this is `ALIAS_PORT_8080_TCP=tcp://…`, or the same name with `_PROTO`, `_PORT` or `_ADDR` after it.
 fn is_of_port(name: &str, value: &str) -> bool {
     // Each match is tried, because an alias may itself end in `_PORT`.
     let after_port = name.match_indices('_').filter_map(|(at, _)| name.get(at..)?.strip_prefix("_PORT_"));
@@ -65,7 +65,7 @@ fn is_of_port(name: &str, value: &str) -> bool {
     })
 }
 
-/// `tcp://10.0.0.11:8080`.
+/// Whether this has the form `tcp://10.0.0.11:8080`.
 fn is_address(value: &str) -> bool {
     value.split_once("://").is_some_and(|(protocol, _)| PROTOCOLS.contains(&protocol))
 }
@@ -80,7 +80,7 @@ const PROTOCOLS: [&str; 3] = ["tcp", "udp", "sctp"];
 mod tests {
     use super::*;
 
-    /// The variables that Kubernetes 1.31 makes for a Service, and Docker for a link.
+    /// Returns the variables that Kubernetes 1.31 makes for a Service, and Docker for a link.
     fn of(alias: &str) -> Vec<(String, &'static str)> {
         let variables = [
             ("SERVICE_HOST", "10.0.0.11"),

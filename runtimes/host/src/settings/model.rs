@@ -1,4 +1,4 @@
-//! The values of the settings, as an operator wrote them. Nothing in here depends on the host.
+//! The values of the settings, as an operator wrote them. They do not depend on the host.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -31,7 +31,7 @@ pub struct Program {
 impl Program {
     /// Prints to standard error why the program does not start or ends: `postern: REASON`.
     ///
-    /// Both binaries follow one rule: an error that prevents the start is printed here only, whatever `LOG_FORMAT` is. An
+    /// Both binaries follow one rule: an error that prevents the start is printed here only, with any `LOG_FORMAT`. An
     /// error that ends a serving process is also in its log.
     pub fn print_error(&self, reason: &dyn fmt::Display) {
         // If it cannot be printed, the exit code still reports the error.

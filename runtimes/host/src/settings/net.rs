@@ -10,7 +10,7 @@ use super::hints;
 use super::value::{ValueError, is_off};
 use crate::listen::{Address, Owner};
 
-/// Addresses to listen on: `0.0.0.0:8080,[::]:8080,unix:/run/postern.sock`.
+/// Parses addresses to listen on: `0.0.0.0:8080,[::]:8080,unix:/run/postern.sock`.
 pub(super) fn addresses(text: &str) -> Result<Vec<Address>, ValueError> {
     items(text, |item| match item.strip_prefix("unix:") {
         Some(path) => socket_path(path).map(Address::Unix),
@@ -21,7 +21,7 @@ pub(super) fn addresses(text: &str) -> Result<Vec<Address>, ValueError> {
     })
 }
 
-/// The address of the control port, or `off`: `127.0.0.1:8081`.
+/// Parses the address of the control port, or `off`: `127.0.0.1:8081`.
 pub(super) fn control(text: &str) -> Result<Option<SocketAddr>, ValueError> {
     if is_off(text) {
         return Ok(None);
@@ -33,7 +33,7 @@ pub(super) fn control(text: &str) -> Result<Option<SocketAddr>, ValueError> {
     text.parse().map(Some).map_err(|_| format!("{}, or off", hints::address(text, here)).into())
 }
 
-/// The path of a Unix socket (unix(7)). Abstract names are not allowed, because they have no mode that restricts
+/// Parses the path of a Unix socket (unix(7)). Abstract names are not allowed, because they have no mode that restricts
 /// which processes can connect.
 fn socket_path(path: &str) -> Result<PathBuf, ValueError> {
     if !path.starts_with('/') || path.ends_with('/') {
@@ -48,8 +48,8 @@ fn socket_path(path: &str) -> Result<PathBuf, ValueError> {
     Ok(path.into())
 }
 
-/// A user and a group of this host, by name or number: `traefik:www-data`, `1000`, `:www-data`. Empty for those of
-/// this process.
+/// Parses a user and a group of this host, by name or number: `traefik:www-data`, `1000`, `:www-data`. Empty for the
+/// user and group of this process.
 pub(super) fn owner(text: &str) -> Result<Owner, ValueError> {
     let (user, group) = text.split_once(':').unwrap_or((text, ""));
     let by_user_name = |name: &str| Some(User::from_name(name).ok()??.uid.as_raw());
@@ -63,7 +63,8 @@ pub(super) fn owner(text: &str) -> Result<Owner, ValueError> {
     Ok(Owner { user: number(user, "user", &by_user_name)?, group: number(group, "group", &by_group_name)? })
 }
 
-/// Paths of URLs: `/ws,/socket`, or `/ws/*` for all that begin with `/ws/`. Visible ASCII, compared byte by byte.
+/// Parses paths of URLs: `/ws,/socket`, or `/ws/*` for all that begin with `/ws/`. Visible ASCII, compared byte by
+/// byte.
 pub(super) fn paths(text: &str) -> Result<Vec<String>, ValueError> {
     items(text, |item| {
         if item == "*" {
@@ -93,7 +94,7 @@ pub(super) fn paths(text: &str) -> Result<Vec<String>, ValueError> {
     })
 }
 
-/// The path of health checks, or `off`.
+/// Parses the path of health checks, or `off`.
 pub(super) fn health_path(text: &str) -> Result<Option<String>, ValueError> {
     if is_off(text) {
         return Ok(None);
@@ -104,7 +105,7 @@ pub(super) fn health_path(text: &str) -> Result<Option<String>, ValueError> {
     }
 }
 
-/// Networks and presets: `loopback,10.0.0.0/8`.
+/// Parses networks and presets: `loopback,10.0.0.0/8`.
 pub(super) fn proxies(text: &str) -> Result<TrustedProxies, ValueError> {
     let lists = items(text, |item| match item.to_ascii_lowercase().as_str() {
         "loopback" => Ok(TrustedProxies::loopback()),
@@ -122,8 +123,8 @@ pub(super) fn proxies(text: &str) -> Result<TrustedProxies, ValueError> {
     Ok(all)
 }
 
-/// Origins as a browser writes them, or with `*` for one label: `https://app.example.com,https://*.example.com:8443`; or `*`
-/// alone. Empty for none.
+/// Parses origins as a browser writes them, or with `*` for one label:
+/// `https://app.example.com,https://*.example.com:8443`; or `*` alone. Empty for none.
 pub(super) fn origins(text: &str) -> Result<AllowedOrigins, ValueError> {
     match text {
         "*" => Ok(AllowedOrigins::Any),
@@ -132,23 +133,23 @@ pub(super) fn origins(text: &str) -> Result<AllowedOrigins, ValueError> {
     }
 }
 
-/// The name of a header that carries an identity (RFC 9110 §5.1: a token).
+/// Parses the name of a header with an identity (RFC 9110 §5.1: a token).
 pub(super) fn header_name(text: &str) -> Result<String, ValueError> {
     if text.is_empty() || !text.bytes().all(is_token) {
         return Err("not the name of a header; write for example X-User-Id".into());
     }
     if let Some(taken) = TAKEN_HEADERS.iter().find(|taken| is_same_header(taken, text)) {
-        return Err(format!("{taken} has a meaning of its own and cannot carry an identity").into());
+        return Err(format!("{taken} has another meaning and cannot contain an identity").into());
     }
     Ok(text.to_owned())
 }
 
-/// A byte of a token (RFC 9110 §5.6.2).
+/// Whether this is a byte of a token (RFC 9110 §5.6.2).
 fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// The name of a header that carries a signed token. Clients may set it, too, because the signature is verified, so
+/// Checks the name of a header with a signed token. Clients may set it, too, because the signature is verified, so
 /// `Authorization` is allowed.
 pub(super) fn token_header(text: &str) -> Result<(), ValueError> {
     if text.eq_ignore_ascii_case("Authorization") { Ok(()) } else { header_name(text).map(drop) }
@@ -161,12 +162,13 @@ pub(super) fn is_same_header(a: &str, b: &str) -> bool {
     a.bytes().map(fold).eq(b.bytes().map(fold))
 }
 
-/// The name of a header, or empty for `off`.
+/// Parses the name of a header. `off` is empty.
 pub(super) fn optional_header(text: &str) -> Result<String, ValueError> {
     if is_off(text) { Ok(String::new()) } else { header_name(text) }
 }
 
-/// The header in which a proxy passes on the host that the client requested: `X-Forwarded-Host`, or `off`.
+/// Parses the name of the header in which a proxy passes on the host that the client requested: `X-Forwarded-Host`, or
+/// `off`.
 pub(super) fn host_header(text: &str) -> Result<String, ValueError> {
     let is = |known: &str| is_same_header(known, text);
     if is_off(text) {
@@ -180,7 +182,7 @@ pub(super) fn host_header(text: &str) -> Result<String, ValueError> {
     }
 }
 
-/// Subprotocols, preferred first: `graphql-transport-ws,chat`. Empty for none.
+/// Parses subprotocols, preferred first: `graphql-transport-ws,chat`. Empty for none.
 pub(super) fn subprotocols(text: &str) -> Result<Vec<String>, ValueError> {
     if text.is_empty() {
         return Ok(Vec::new());
@@ -197,7 +199,7 @@ pub(super) fn subprotocols(text: &str) -> Result<Vec<String>, ValueError> {
     })
 }
 
-/// One origin, or a pattern for the first label of the host.
+/// Parses one origin, or a pattern for the first label of the host.
 fn origin(text: &str) -> Result<OriginPattern, ValueError> {
     OriginPattern::parse(text).map_err(|error| {
         let (scheme, rest) = text.split_once("://").unwrap_or_default();
@@ -227,7 +229,7 @@ fn origin(text: &str) -> Result<OriginPattern, ValueError> {
     })
 }
 
-/// Words of any kind: `one,two`.
+/// Parses words of any kind: `one,two`.
 pub(super) fn words(text: &str) -> Result<Vec<String>, ValueError> {
     items(text, |item| Ok(item.to_owned()))
 }

@@ -239,7 +239,7 @@ impl fmt::Display for Reduced {
     }
 }
 
-/// The limits of a connection where all connections may hold `max_memory` bytes.
+/// Returns the limits of a connection where all connections may hold `max_memory` bytes.
 fn session(settings: &Settings, max_memory: usize) -> SessionConfig {
     let mut session = settings.session.clone();
     let rate = &mut session.message_rate;
@@ -253,7 +253,7 @@ fn is_written(texts: &[ResolvedSetting], setting: &str) -> bool {
     texts.iter().any(|known| known.setting.name == setting && known.source != Source::Default)
 }
 
-/// The time for the `Date` of answers, in seconds since 1970. Zero if the clock is before that.
+/// Returns the time for the `Date` of answers, in seconds since 1970. Zero if the clock is before that.
 fn unix_time() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

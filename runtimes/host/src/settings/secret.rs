@@ -17,8 +17,8 @@ pub(super) fn apply(known: &mut Secrets, text: &str) -> Result<(), ValueError> {
     Ok(())
 }
 
-/// Reads secrets from the file at `path`, which `setting` names; for an empty path nothing is read. `other` is the setting
-/// that contains secrets directly. Returns the file, so that it can be read again.
+/// Reads secrets from the file at `path`, which `setting` names, unless the path is empty. `other` is the setting that
+/// contains secrets directly. Returns the file, so that it can be read again.
 pub(super) fn apply_file(
     known: &mut Secrets,
     path: &str,
@@ -46,12 +46,12 @@ pub(crate) struct SecretFile {
 }
 
 impl SecretFile {
-    /// The setting that names it.
+    /// Returns the setting that names it.
     pub(crate) fn setting(&self) -> &'static str {
         self.setting
     }
 
-    /// Reads the file. Its secrets replace those of the last time.
+    /// Reads the file. Its secrets replace the previous ones.
     ///
     /// # Errors
     /// The file cannot be read or contains something else. The previous secrets stay.

@@ -106,7 +106,7 @@ impl fmt::Debug for Setting {
     }
 }
 
-/// A text that has no single place, with its default.
+/// Creates a setting whose text has no single place, with its default.
 pub(super) fn text(
     name: &'static str,
     placeholder: &'static str,
@@ -117,7 +117,7 @@ pub(super) fn text(
     new(name, placeholder, default.into(), help, Box::new(apply))
 }
 
-/// A value that `read` reads and `show` writes.
+/// Creates a setting whose value `read` reads and `show` writes.
 pub(super) fn value_at<T: 'static>(
     name: &'static str,
     placeholder: &'static str,
@@ -144,7 +144,7 @@ fn new(
     Setting { name, placeholder, default, group: "", is_secret: false, feature: None, help, apply }
 }
 
-/// A number of bytes.
+/// Creates a setting of a number of bytes.
 pub(super) fn size(
     name: &'static str,
     place: Place<usize>,
@@ -155,7 +155,7 @@ pub(super) fn size(
     value_at(name, "SIZE", place, read, |size| value::show_size(*size), help)
 }
 
-/// A whole number.
+/// Creates a setting of a whole number.
 pub(super) fn count(
     name: &'static str,
     place: Place<usize>,
@@ -165,7 +165,7 @@ pub(super) fn count(
     value_at(name, "N", place, move |text| value::count(text, range.clone()), usize::to_string, help)
 }
 
-/// A whole number of 32 bits.
+/// Creates a setting of a whole number of 32 bits.
 pub(super) fn number(
     name: &'static str,
     place: Place<u32>,
@@ -175,7 +175,7 @@ pub(super) fn number(
     value_at(name, "N", place, move |text| value::number(text, range.clone()), u32::to_string, help)
 }
 
-/// A whole number, or 0 for `None`.
+/// Creates a setting of a whole number, or 0 for `None`.
 pub(super) fn optional_count(
     name: &'static str,
     place: Place<Option<NonZeroUsize>>,
@@ -186,7 +186,7 @@ pub(super) fn optional_count(
     value_at(name, "N", place, read, show_optional, help)
 }
 
-/// A number of bytes within a range, or 0 for `None`.
+/// Creates a setting of a number of bytes within a range, or 0 for `None`.
 pub(super) fn optional_size(
     name: &'static str,
     place: Place<Option<NonZeroUsize>>,
@@ -200,22 +200,22 @@ pub(super) fn optional_size(
     value_at(name, "SIZE", place, read, show_optional, help)
 }
 
-/// A time that is more than zero.
+/// Creates a setting of a time that is more than zero.
 pub(super) fn duration(name: &'static str, place: Place<Duration>, help: &'static str) -> Setting {
     value_at(name, "TIME", place, value::duration, show_seconds, help)
 }
 
-/// A time, or 0 for a limit that is off.
+/// Creates a setting of a time, or 0 for a limit that is off.
 pub(super) fn duration_or_off(name: &'static str, place: Place<Duration>, help: &'static str) -> Setting {
     value_at(name, "TIME", place, value::duration_or_off, show_seconds, help)
 }
 
-/// `true` or `false`.
+/// Creates a setting that is `true` or `false`.
 pub(super) fn boolean(name: &'static str, place: Place<bool>, help: &'static str) -> Setting {
     value_at(name, "true|false", place, value::boolean, bool::to_string, help)
 }
 
-/// One of several words.
+/// Creates a setting that is one of several words.
 pub(super) fn choice<T: Copy + PartialEq + Send + Sync + 'static>(
     name: &'static str,
     place: Place<T>,
@@ -230,12 +230,12 @@ pub(super) fn choice<T: Copy + PartialEq + Send + Sync + 'static>(
     value_at(name, "HOW", place, read, show, help)
 }
 
-/// The name of a header.
+/// Creates a setting of the name of a header.
 pub(super) fn header(name: &'static str, place: Place<String>, help: &'static str) -> Setting {
     value_at(name, "HEADER", place, net::header_name, String::clone, help)
 }
 
-/// The name of a header, or `off`.
+/// Creates a setting of the name of a header, or `off`.
 pub(super) fn optional_header(name: &'static str, place: Place<String>, help: &'static str) -> Setting {
     value_at(name, "HEADER", place, net::optional_header, |header| show_optional_header(header), help)
 }

@@ -173,7 +173,7 @@ fn check_known(name: &str, source: Source) -> Result<(), SettingsError> {
     Err(SettingsError::new(format_args!("{}{name}: no such setting; {advice}", source.place())))
 }
 
-/// Returns the default: that of the preset of the identity headers or of the assertion, or that of the table.
+/// Returns the default: from the preset of the identity headers or of the assertion, or from the table.
 fn default(setting: &Setting, chosen: &[ResolvedSetting]) -> String {
     if setting.name == CONTROL
         && let Some(address) = default_control(chosen)

@@ -44,8 +44,8 @@ fn normal(name: &str) -> String {
     name.to_ascii_lowercase().replace('_', "-")
 }
 
-/// How many words of `name` the abbreviation `typed` leaves out. `None` if it is not an abbreviation of it: each of its
-/// words must shorten a word of the name, in the same order.
+/// Returns the number of words of `name` that the abbreviation `typed` leaves out. `None` if it is not an abbreviation
+/// of it: each of its words must shorten a word of the name, in the same order.
 fn spare_words(typed: &str, name: &str) -> Option<usize> {
     let mut words = name.split('-');
     let count = words.clone().count();
@@ -91,7 +91,7 @@ mod tests {
             ("PROXIES", &["TRUSTED_PROXIES"]),
             ("MSG", &["MAX_MESSAGE"]),
             ("DRAIN", &["DRAIN_GRACE", "DRAIN_HARD", "DRAIN_SPREAD"]),
-            // Nothing is near, or too much is.
+            // No name is near, or too many are.
             ("COLOUR", &[]),
             ("X", &[]),
             ("", &[]),

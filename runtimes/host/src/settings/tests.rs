@@ -57,7 +57,7 @@ impl Texts<'_> {
         self.loaded().settings
     }
 
-    /// The plan for a host with two cores, 16 GiB and 20,000 files.
+    /// Returns the plan for a host with two cores, 16 GiB and 20,000 files.
     #[track_caller]
     fn plan(&self) -> Plan {
         Plan::resolve(&POSTERN, &self.loaded(), &HOST)
@@ -74,7 +74,7 @@ impl Texts<'_> {
         }
     }
 
-    /// The only error.
+    /// Returns the only error.
     #[track_caller]
     fn error(&self) -> String {
         let mut errors = self.errors();
@@ -103,7 +103,7 @@ fn environment(name: &str, value: &str) -> Settings {
     Texts { environment: &[(name, value)], ..Texts::default() }.settings()
 }
 
-/// The rules for all connections with one setting.
+/// Returns the rules for all connections with one setting.
 fn rules(name: &str, value: &str) -> WorkerConfig {
     Texts { environment: &[(name, value)], ..Texts::default() }.plan().rules().clone()
 }
@@ -165,7 +165,7 @@ fn the_default_control_port_avoids_the_ports_of_data_listeners() {
     let listen = "[::]:8081,127.0.0.1:8082,unix:/run/8083";
     assert_eq!(control(&[("POSTERN_LISTEN", listen)]).as_deref(), Some("127.0.0.1:8083"));
     assert_eq!(control(&[("POSTERN_LISTEN", "127.0.0.1:8082")]).as_deref(), Some("127.0.0.1:8081"));
-    // An address that an operator writes is taken as it is.
+    // An address that an operator writes is not changed.
     let written = [("PORT", "8081"), ("POSTERN_CONTROL", "127.0.0.2:8083")];
     assert_eq!(control(&written).as_deref(), Some("127.0.0.2:8083"));
     assert_eq!(control(&[("PORT", "8081"), ("POSTERN_CONTROL", "off")]), None);

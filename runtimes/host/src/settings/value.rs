@@ -16,7 +16,7 @@ pub(super) fn is_off(text: &str) -> bool {
     text.eq_ignore_ascii_case(OFF)
 }
 
-/// A number of bytes: `64KiB`, `1MiB`, `512B`, or bare, `4096`.
+/// Parses a number of bytes: `64KiB`, `1MiB`, `512B`, or bare, `4096`.
 pub(super) fn size(text: &str, range: RangeInclusive<usize>) -> Result<usize, ValueError> {
     let (number, unit) = split_unit(text);
     let factor = match unit.to_ascii_lowercase().as_str() {
@@ -96,7 +96,7 @@ fn unit_name(unit: &str) -> &'static str {
     }
 }
 
-/// A time that is more than zero: `25s`, `500ms`, `1m`, `1h`.
+/// Parses a time that is more than zero: `25s`, `500ms`, `1m`, `1h`.
 pub(super) fn duration(text: &str) -> Result<Duration, ValueError> {
     match duration_in(text, false)? {
         Duration::ZERO => Err("must be more than 0; write for example 25s, 500ms or 1m".into()),
@@ -104,7 +104,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, ValueError> {
     }
 }
 
-/// A time, or 0 for a limit that is off.
+/// Parses a time, or 0 for a limit that is off.
 pub(super) fn duration_or_off(text: &str) -> Result<Duration, ValueError> {
     duration_in(text, true)
 }
@@ -175,7 +175,7 @@ fn milliseconds_of(unit: &str) -> Option<u64> {
     })
 }
 
-/// The milliseconds of a text such as `1h30m`, with at least two units. `None` if it is not one.
+/// Returns the milliseconds of a text such as `1h30m`, with at least two units. `None` if it is not one.
 fn sum_of_units(text: &str) -> Option<usize> {
     let (mut rest, mut total, mut count) = (text, 0_usize, 0);
     while !rest.is_empty() {
@@ -189,7 +189,7 @@ fn sum_of_units(text: &str) -> Option<usize> {
     (count >= 2).then_some(total)
 }
 
-/// A whole number.
+/// Parses a whole number.
 pub(super) fn count(text: &str, range: RangeInclusive<usize>) -> Result<usize, ValueError> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(not_a_count(text, &range));
@@ -221,7 +221,7 @@ fn is_decimal(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
 }
 
-/// A whole number of 32 bits.
+/// Parses a whole number of 32 bits.
 pub(super) fn number(text: &str, range: RangeInclusive<u32>) -> Result<u32, ValueError> {
     let wide = |end: &u32| usize::try_from(*end).unwrap_or(usize::MAX);
     let number = count(text, wide(range.start())..=wide(range.end()))?;
@@ -229,19 +229,19 @@ pub(super) fn number(text: &str, range: RangeInclusive<u32>) -> Result<u32, Valu
     Ok(u32::try_from(number).unwrap_or(*range.end()))
 }
 
-/// The mode of a file, in octal: `0660`.
+/// Parses the mode of a file, in octal: `0660`.
 pub(super) fn mode(text: &str) -> Result<u32, ValueError> {
     let is_octal = !text.is_empty() && text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
     let mode = u32::from_str_radix(text, 8).ok().filter(|mode| is_octal && *mode <= 0o777);
     mode.ok_or("not the mode of a socket in octal; write for example 0660".into())
 }
 
-/// `true` or `false`, or what other programs write for it.
+/// Parses `true` or `false`, or what other programs write for it.
 pub(super) fn boolean(text: &str) -> Result<bool, ValueError> {
     switch(text, [("true", true), ("false", false)])
 }
 
-/// One of two words that mean yes and no, or what other programs write for it, in any case.
+/// Parses one of two words that mean yes and no, or what other programs write for it, in any case.
 pub(super) fn switch(text: &str, words: [(&str, bool); 2]) -> Result<bool, ValueError> {
     let is_one_of = |words: [&str; 4]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
     if is_one_of(["true", "1", "yes", "on"]) {
@@ -253,7 +253,7 @@ pub(super) fn switch(text: &str, words: [(&str, bool); 2]) -> Result<bool, Value
     }
 }
 
-/// One of several words, in any case: variables such as `LOG_LEVEL` are shared with other programs.
+/// Parses one of several words, in any case: variables such as `LOG_LEVEL` are shared with other programs.
 pub(super) fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, ValueError> {
     let chosen = choices.iter().find(|(word, _)| word.eq_ignore_ascii_case(text));
     chosen.map(|(_, value)| *value).ok_or_else(|| {
@@ -292,7 +292,7 @@ fn split_decimal(text: &str) -> (&str, &str) {
     if digits.is_empty() || length == digits.len() + 1 { (digits, rest) } else { text.split_at(length) }
 }
 
-/// A number with a fraction, times a factor, rounded down: `1`, `5` and 1024 is 1536.
+/// Returns a number with a fraction, times a factor, rounded down: `1`, `5` and 1024 is 1536.
 fn scale(whole: &str, fraction: &str, factor: usize) -> usize {
     // Digits after the ninth are less than a byte of a GiB.
     let fraction: String = fraction.chars().chain("000000000".chars()).take(9).collect();

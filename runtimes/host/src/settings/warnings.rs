@@ -94,18 +94,18 @@ impl View<'_> {
         is_zero || ["", "off", "false", "no"].contains(&&*text)
     }
 
-    /// `NAME=value` without anything secret.
+    /// Returns `NAME=value` without secrets.
     fn show(&self, name: &str) -> String {
         let shown = self.chosen(name).map(|chosen| chosen.setting.show(&chosen.text));
         format!("{name}={}", shown.unwrap_or_default())
     }
 
-    /// The memory of one event loop for buffers. `None` if the host decides.
+    /// Returns the memory of one event loop for buffers. `None` if the host decides.
     fn memory_of_an_event_loop(&self) -> Option<usize> {
         self.settings.max_memory.map(|most| most.get() / self.event_loops)
     }
 
-    /// The items of a list.
+    /// Returns the items of a list.
     fn items(&self, name: &str) -> Vec<&str> {
         self.text(name).split(',').map(str::trim).filter(|item| !item.is_empty()).collect()
     }
@@ -365,7 +365,7 @@ fn compression_of_nothing(view: &View<'_>) -> Vec<String> {
     let is_idle = view.settings.handshake.compression && session.compression_min > session.max_message;
     sentence(is_idle, || {
         format!(
-            "{} compresses nothing: a message is at most {}; write a smaller size",
+            "{} compresses no message: a message is at most {}; write a smaller size",
             view.show(COMPRESSION_MIN),
             view.show(MAX_MESSAGE)
         )
@@ -472,7 +472,7 @@ fn reachable_control(view: &View<'_>) -> Vec<String> {
     )]
 }
 
-/// The condition in a warning that a client or process can be any user, if there is a proxy secret.
+/// Returns the condition in a warning that a client or process can be any user, if there is a proxy secret.
 pub(super) fn knows_the_secret(settings: &Settings) -> &'static str {
     if settings.handshake.proxy_secret.secrets.is_empty() { "" } else { " that knows the proxy secret" }
 }

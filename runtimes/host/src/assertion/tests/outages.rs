@@ -165,7 +165,7 @@ fn new_key_is_fetched_when_a_token_names_it_and_the_old_one_is_dropped() {
     assert_eq!(server.requests(), 2);
 }
 
-/// Tokens without an id are tried with each key, so a signature that matches no key may be that of a newer key.
+/// Tokens without an id are tried with each key, so a signature that matches no key may belong to a newer key.
 #[test]
 fn tokens_without_kid_survive_a_rotation() {
     let nameless = |signer: &Signer| {

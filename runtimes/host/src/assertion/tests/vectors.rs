@@ -196,7 +196,7 @@ fn bad(w: &World) -> Vec<(&'static str, Vec<u8>, Refusal)> {
             w.hmac(A::HS256, "rsa", w.rsa.jwk()["n"].as_str().unwrap().as_bytes()),
             E::Malformed,
         ),
-        ("HS256 keyed with nothing", w.hmac(A::HS256, "es256", b""), E::Malformed),
+        ("HS256 with an empty key", w.hmac(A::HS256, "es256", b""), E::Malformed),
         ("HS256 with a secret of the set", w.hmac(A::HS256, "secret", &[7; 32]), E::Malformed),
         ("HS384", w.hmac(A::HS384, "es256", &public), E::Malformed),
         ("HS512", w.hmac(A::HS512, "es256", &public), E::Malformed),

@@ -42,7 +42,7 @@ impl InheritedListeners {
         if of_parent { from_predecessor().map_err(InheritError::Predecessor) } else { Ok(given) }
     }
 
-    /// Returns the inherited listeners for users, or binds those of the settings. The log says which.
+    /// Returns the inherited listeners for users, or binds the addresses of the settings. The log says which.
     ///
     /// # Errors
     /// An address of the settings cannot be bound.
@@ -98,7 +98,7 @@ fn from_supervisor() -> Result<InheritedListeners, InheritError> {
         let of = if names.next() == Some("control") { Role::Control } else { Role::Supervised };
         let tcp = given.take_tcp_listener(index).map(|taken| taken.map(OwnedFd::from));
         let socket = tcp.or_else(|_| given.take_unix_listener(index).map(|taken| taken.map(OwnedFd::from)));
-        // Each is taken once, so it is there.
+        // Each is taken once, so it exists.
         let added = socket.and_then(|socket| socket.map_or(Ok(()), |socket| inherited.add(of, socket)));
         added.map_err(|error| InheritError::Supervisor(index, error))?;
     }
@@ -120,9 +120,9 @@ fn from_predecessor() -> io::Result<InheritedListeners> {
 /// An inherited descriptor on which the process cannot listen.
 #[derive(Debug)]
 pub(crate) enum InheritError {
-    /// One of the supervisor, with this index in `LISTEN_FDS`.
+    /// A descriptor of the supervisor, with this index in `LISTEN_FDS`.
     Supervisor(usize, io::Error),
-    /// One of the predecessor.
+    /// A descriptor of the predecessor.
     Predecessor(io::Error),
 }
 

@@ -89,7 +89,7 @@ impl SuccessorLauncher {
         let child = Arc::new(Mutex::new(child));
         let (watched, status) = (child.clone(), self.status.clone());
         let watch = move || {
-            // It fails only if the launcher is gone.
+            // It fails only if the launcher was dropped.
             let _ = outcome.send(watch(&channel, &watched));
             status.wake();
         };
@@ -118,7 +118,7 @@ impl SuccessorLauncher {
         }
     }
 
-    /// Ends a successor that does not serve yet, and lets go of the listeners: this process stops, and with it the service.
+    /// Ends a successor that does not serve yet, and drops the listeners: this process stops, and with it the service.
     pub(crate) fn stop(&mut self) {
         self.listeners.clear();
         if let Some(child) = self.successor.take().and_then(|successor| successor.child) {
@@ -191,7 +191,7 @@ fn kill(child: &Mutex<Child>) {
 }
 
 fn lock(child: &Mutex<Child>) -> MutexGuard<'_, Child> {
-    // No change of it can be interrupted halfway.
+    // A poisoned lock has a valid state, because no change of it can be interrupted.
     child.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

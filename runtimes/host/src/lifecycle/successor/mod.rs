@@ -8,8 +8,8 @@
 //! ```
 //!
 //! The port is never closed: both processes have the same socket open, and the kernel keeps new connections in its one
-//! queue. [`InheritedListeners`] is the side of the new process, [`SuccessorLauncher`] that of the old one, and `handover` is the
-//! protocol between them.
+//! queue. [`InheritedListeners`] is the side of the new process, [`SuccessorLauncher`] the side of the old one, and
+//! `handover` is the protocol between them.
 
 mod handover;
 mod inherited;

@@ -25,7 +25,7 @@ fn run(capacity: usize, sink: impl Write + Send + 'static, push: impl FnOnce(&Qu
     loss
 }
 
-/// A sink that reports each write and then waits for its result. Without a sender of results it takes everything.
+/// A sink that reports each write and then waits for its result. Without a sender of results it accepts all lines.
 struct Gate {
     writes: mpsc::Sender<Vec<u8>>,
     results: mpsc::Receiver<io::Result<usize>>,
@@ -69,7 +69,7 @@ fn a_stalled_sink_does_not_block_push_and_every_dropped_record_is_counted() {
     run(10 * LINE.len(), sink, |queue| {
         queue.push(LINE);
         assert_eq!(writes.recv().unwrap(), LINE);
-        // The sink has one line, so nine more fit. A batch fits whole or not at all.
+        // The sink has one line, so nine more fit. A batch is accepted as a whole or dropped.
         queue.push(&LINE.repeat(8));
         queue.push(&LINE.repeat(5));
         queue.push(LINE);
@@ -243,7 +243,7 @@ fn records_pushed_while_the_queue_closes_are_written() {
     let mut results = Some(results);
     let loss = queue.close(Instant::now() + Duration::from_secs(600), || {
         queue.push(LINE);
-        // From now on the sink takes everything.
+        // From now on the sink accepts all lines.
         results = None;
         false
     });

@@ -57,7 +57,7 @@ fn an_id_cannot_forge_a_record() {
     );
 }
 
-/// Bytes that a gateway, a client or an attacker may send as text, among them sequences that have broken logs.
+/// Returns bytes that a gateway, a client or an attacker may send as text, among them sequences that have broken logs.
 fn nasty() -> impl Strategy<Value = Vec<u8>> {
     let pieces = prop_oneof![
         any::<Vec<u8>>(),
@@ -89,7 +89,7 @@ fn nasty() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(pieces, 0..8).prop_map(|pieces| pieces.concat())
 }
 
-/// Ids of the widest charset.
+/// Returns ids of the widest charset.
 fn ids() -> impl Strategy<Value = String> {
     let parts = prop::sample::select(vec![
         "a",

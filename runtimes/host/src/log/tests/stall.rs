@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A log whose sink takes nothing until [`StalledLog::end_stall`].
+/// A log whose sink accepts no lines until [`StalledLog::end_stall`].
 struct StalledLog {
     log: Log,
     /// `None` after the stall.

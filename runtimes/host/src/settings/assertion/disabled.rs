@@ -5,27 +5,27 @@ use super::setting::ResolvedSetting;
 use super::value::ValueError;
 use crate::assertion::AssertionSettings;
 
-/// Whether identities are signed.
+/// Does not parse a preset.
 pub(super) fn preset(_: &str) -> Result<(), ValueError> {
     Ok(())
 }
 
-/// A URL or a file with keys.
+/// Does not parse a source of keys.
 pub(super) fn keys(_: &str) -> Result<(), ValueError> {
     Ok(())
 }
 
-/// The names of claims.
+/// Does not parse names of claims.
 pub(super) fn claims(_: &str) -> Result<(), ValueError> {
     Ok(())
 }
 
-/// What a setting is by default where the preset of this name holds.
+/// Returns no default.
 pub(super) fn default(_: &str, _: &str) -> Option<&'static str> {
     None
 }
 
-/// What the texts say together.
+/// Returns no assertion.
 pub(super) fn assertion(_: &[ResolvedSetting], _: &mut SettingsErrors) -> Option<AssertionSettings> {
     None
 }

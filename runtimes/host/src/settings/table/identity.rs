@@ -81,8 +81,8 @@ fn headers() -> Vec<Setting> {
     ]
 }
 
-/// The signed identity. The settings only make sense together, so [`assertion::assertion`] interprets them, and here
-/// each text is only checked.
+/// Returns the settings of the signed identity. They only make sense together, so [`assertion::assertion`] interprets
+/// them, and here each text is only checked.
 fn assertions() -> Vec<Setting> {
     let settings = vec![
         text(

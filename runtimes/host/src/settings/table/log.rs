@@ -63,7 +63,7 @@ pub(super) fn settings() -> Vec<Setting> {
     ]
 }
 
-/// A level by its name, or by a name that other programs have for it.
+/// Parses a level by its name, or by a name that other programs have for it.
 fn level(text: &str) -> Result<Level, ValueError> {
     let known = match text.to_ascii_lowercase().as_str() {
         "verbose" => "debug",
@@ -76,7 +76,7 @@ fn level(text: &str) -> Result<Level, ValueError> {
     value::choice(known, LEVELS)
 }
 
-/// A format by its name, or by a name that other programs have for it.
+/// Parses a format by its name, or by a name that other programs have for it.
 fn format(text: &str) -> Result<LogFormat, ValueError> {
     let known = match text.to_ascii_lowercase().as_str() {
         "text" | "plain" | "console" | "pretty" => "term",

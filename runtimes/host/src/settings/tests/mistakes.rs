@@ -30,7 +30,7 @@ fn each_invalid_value_has_its_error() {
         (
             "POSTERN_PROXY_SECRET_HEADER",
             "User_Id",
-            "the same header as that of POSTERN_USER_ID_HEADER, but for case and separators; write another",
+            "the same header as POSTERN_USER_ID_HEADER, except for case and separators; write another",
         ),
         ("POSTERN_PROXY_SECRET_FILE", "/no/such/file", NO_FILE),
         ("POSTERN_REJECT", "drop", "must be one of http, close"),
@@ -77,22 +77,22 @@ fn each_invalid_value_has_its_error() {
         (
             "POSTERN_USER_ID_HEADER",
             "Authorization",
-            "Authorization has a meaning of its own and cannot carry an identity",
+            "Authorization has another meaning and cannot contain an identity",
         ),
         (
             "POSTERN_USER_ID_HEADER",
             "sec_websocket_key",
-            "Sec-WebSocket-Key has a meaning of its own and cannot carry an identity",
+            "Sec-WebSocket-Key has another meaning and cannot contain an identity",
         ),
         (
             "POSTERN_USER_ID_HEADER",
             "user_name",
-            "the same header as that of POSTERN_USER_NAME_HEADER, but for case and separators; write another",
+            "the same header as POSTERN_USER_NAME_HEADER, except for case and separators; write another",
         ),
         (
             "POSTERN_USER_NAME_HEADER",
             "User-Email",
-            "the same header as that of POSTERN_USER_EMAIL_HEADER, but for case and separators; write another",
+            "the same header as POSTERN_USER_EMAIL_HEADER, except for case and separators; write another",
         ),
         (
             "POSTERN_TRUSTED_PROXIES",
@@ -163,11 +163,7 @@ fn each_invalid_value_has_its_error() {
         ),
         ("POSTERN_ASSERTION", "iap", "must be one of off, pomerium, google-iap, cloudflare, custom"),
         ("POSTERN_ASSERTION_HEADER", "X Y", "not the name of a header; write for example X-User-Id"),
-        (
-            "POSTERN_ASSERTION_HEADER",
-            "Cookie",
-            "Cookie has a meaning of its own and cannot carry an identity",
-        ),
+        ("POSTERN_ASSERTION_HEADER", "Cookie", "Cookie has another meaning and cannot contain an identity"),
         (
             "POSTERN_ASSERTION_AUDIENCE",
             "a,,b",
@@ -375,7 +371,7 @@ fn all_mistakes_are_reported_at_once() {
         "PORT=http: not a whole number; write a whole number from 0 to 65535",
         "--message-timeout=30: a duration needs a unit; write 30s or 30ms",
         ".env line 1: LOG_FORMAT=xml: must be one of term, json",
-        "POSTERN_USER_NAME_HEADER=User-Email: the same header as that of POSTERN_USER_EMAIL_HEADER, but for case \
+        "POSTERN_USER_NAME_HEADER=User-Email: the same header as POSTERN_USER_EMAIL_HEADER, except for case \
          and separators; write another",
         "POSTERN_ASSERTION=custom: needs POSTERN_ASSERTION_HEADER, too; write for example X-Jwt-Assertion",
         "POSTERN_ASSERTION=custom: needs POSTERN_ASSERTION_ISSUER, too; write for example https://issuer.example.com",

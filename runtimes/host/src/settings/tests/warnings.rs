@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// The only warning of these settings.
+/// Returns the only warning of these settings.
 #[track_caller]
 fn warning(environment: &[(&str, &str)]) -> String {
     let mut warnings = Texts { environment, ..Texts::default() }.warnings();
@@ -91,7 +91,7 @@ fn compression_settings_that_compress_nothing_are_reported() {
     );
     assert!(warning(&[min, ("POSTERN_COMPRESSION", "No")]).contains("while POSTERN_COMPRESSION is No; "));
     let warning = warning(&[min, ("POSTERN_COMPRESSION", "on")]);
-    assert!(warning.starts_with("POSTERN_COMPRESSION_MIN=1MiB compresses nothing: "), "{warning}");
+    assert!(warning.starts_with("POSTERN_COMPRESSION_MIN=1MiB compresses no message: "), "{warning}");
 }
 
 #[cfg(feature = "assertion")]
