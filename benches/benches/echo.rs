@@ -1,9 +1,8 @@
 //! What does a message cost, in addition to the system calls?
 //!
 //! One read of 64 KiB contains many messages. Each is unmasked, checked, and sent back in one write for all of them.
-//! `session` is a `Session` alone, `worker` is everything that a runtime calls, and `tungstenite` is the same work
-//! done by the most common library. The time is that of the whole read; the throughput is in messages and in bytes
-//! per second.
+//! `session` is a `Session` alone, `worker` is everything that a runtime calls, and `tungstenite` is the same work done
+//! by the most common library. The time is for the whole read; the throughput is in messages and in bytes per second.
 
 use criterion::{Criterion, Throughput};
 use postern_benches::{Echo, FullRead, Kind, SessionEcho, TungsteniteEcho, WorkerEcho};

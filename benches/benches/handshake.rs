@@ -19,8 +19,8 @@ fn main() {
     criterion.final_summary();
 }
 
-/// What do the search for the end of the head and the rules of Postern cost in addition to httparse? What does a head
-/// in many reads cost, compared with a parser that starts from the beginning for each read?
+/// Measures the search for the end of the head and the rules of Postern, in addition to httparse, and a head in many
+/// reads, compared with a parser that starts from the beginning for each read.
 fn head(criterion: &mut Criterion) {
     let config = HandshakeConfig::default();
     let mut request = REQUEST.to_vec();
@@ -43,7 +43,7 @@ fn head(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// What does it cost to identify the user and to decide about the upgrade?
+/// Measures the identification of the user and the decision about the upgrade.
 fn identity(criterion: &mut Criterion) {
     let config = HandshakeConfig::default();
     let mut head = REQUEST.to_vec();
@@ -78,8 +78,8 @@ fn identity(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// What do thirty headers without a meaning cost? Each name is compared with the three identity headers, in all
-/// spellings that some gateway treats as equal.
+/// Measures thirty headers without a meaning. Each name is compared with the three identity headers, in all spellings
+/// that some gateway treats as equal.
 fn other_headers(criterion: &mut Criterion) {
     let config = HandshakeConfig::default();
     let few = "GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -105,7 +105,7 @@ fn other_headers(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// How many upgrades per second could one processor accept without system calls?
+/// Measures how many upgrades per second one processor could accept without system calls.
 fn whole(criterion: &mut Criterion) {
     let config = HandshakeConfig::default();
     let mut request = REQUEST.to_vec();

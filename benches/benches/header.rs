@@ -1,7 +1,7 @@
 //! What does it cost to parse a frame header, for each length of the header?
 //!
-//! `session` receives all frames of one buffer without an answer. Empty messages consist of headers only. The header
-//! of a payload of 126 bytes is two bytes longer than that of 125. `tungstenite, its parser alone` parses the same
+//! `session` receives all frames of one buffer without an answer. Empty messages consist of headers only. The header of
+//! a payload of 126 bytes is two bytes longer than for one of 125. `tungstenite, its parser alone` parses the same
 //! headers and skips the payloads: it neither unmasks them nor checks that lengths are minimal.
 
 use std::hint::black_box;

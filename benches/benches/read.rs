@@ -1,7 +1,7 @@
 //! What does it cost to receive messages, for different sizes of reads?
 //!
-//! The same 64 KiB of messages are received in one read, and in portions: `1460 B` is a segment of Ethernet, `7 B`
-//! and `1 B` are what an attacker may send. Between two portions the session keeps an incomplete message.
+//! The same 64 KiB of messages are received in one read, and in portions: `1460 B` is a segment of Ethernet, an
+//! attacker may send `7 B` and `1 B`. Between two portions the session keeps an incomplete message.
 
 use std::hint::black_box;
 
@@ -24,7 +24,7 @@ fn receive(criterion: &mut Criterion, shape: &str, size: usize) {
         bytes: read.bytes().len() as u64,
     });
     let whole = read.bytes().len();
-    // The same number of messages, each in a read of its own.
+    // The same number of messages, each in a separate read.
     let single = whole / read.messages();
     for (name, portion) in [
         ("in one read", whole),

@@ -29,8 +29,8 @@ fn main() {
     criterion.final_summary();
 }
 
-/// "octet i of the transformed data ... is the XOR of octet i of the original data with octet at index i modulo 4 of
-/// the masking key"
+/// Unmasks by the formula: "octet i of the transformed data ... is the XOR of octet i of the original data with octet
+/// at index i modulo 4 of the masking key"
 fn byte_by_byte(payload: &mut [u8], key: [u8; 4]) {
     for (i, byte) in payload.iter_mut().enumerate() {
         *byte ^= key[i % 4];

@@ -72,7 +72,7 @@ fn check_claims(claims: &[u8], asserted: &Asserted, now: u64) {
     }
     match claims.get("sub") {
         Some(Value::Number(number)) => {
-            // The digits of a whole number, and nothing else that is a number in JSON.
+            // The digits of a whole number, and no other form of a number in JSON.
             assert_eq!(number.to_string(), asserted.id);
             assert!(!asserted.id.is_empty() && asserted.id.bytes().all(|byte| byte.is_ascii_digit()));
         }
@@ -135,7 +135,7 @@ fn replace(text: &[u8], what: &[u8], by: &str) -> Vec<u8> {
     out
 }
 
-/// RFC 4648 §5, without padding.
+/// Encodes in base64url (RFC 4648 §5), without padding.
 fn base64url(bytes: &[u8]) -> String {
     let digit = |bits: u32| char::from(ALPHABET[(bits & 63) as usize]);
     let mut out = String::new();

@@ -1,16 +1,16 @@
 //! Any bytes after an admitted request, with a runtime whose every step the fuzzer chooses.
 //!
-//! * However the bytes are cut, and in one call or step by step, the output, the records, the deadline and the state of
-//!   the transport are the same.
+//! * For every split of the bytes, and in one call or step by step, the output, the records, the deadline and the state
+//!   of the transport are the same.
 //! * The output is valid frames of a server: the echo of each message, a pong for each ping, and the Close that follows
-//!   from the ending. Nothing follows a Close.
+//!   from the ending. No frame follows a Close.
 //! * Text is UTF-8, and no message is over its limit.
 //! * tungstenite gives the same answers to the same bytes, or both refuse them. ARCHITECTURE.md, "Where tungstenite
 //!   differs", and `check_reference` list the exceptions.
 //! * With short writes, pauses, half-closes and a clock that jumps, the output is still the beginning of the same
-//!   answers. Nothing is lost, doubled or reordered. Only a pong may be left out, if a later one replaces it.
+//!   answers. No answer is lost, doubled or reordered. Only a pong may be left out, if a later one replaces it.
 //! * Pending output is bounded, and so is the work that a timer makes.
-//! * A client that takes nothing is dropped in time, and one that does nothing cannot delay the exit of the process.
+//! * A client that accepts no output is dropped in time, and an idle client cannot delay the exit of the process.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ use crate::wire::Wire;
 
 pub use crate::script::Script;
 
-/// Checks all of it.
+/// Checks all of these properties.
 ///
 /// # Panics
 /// That is the finding.
@@ -57,9 +57,9 @@ pub fn check_stream(choice: u8, stream: &[u8]) {
     check_reference(&whole.runtime, &Reference::read(stream, &limits));
 }
 
-/// A run without time, whose socket takes everything.
+/// A run without time, whose socket accepts all output.
 struct Run {
-    /// The runtime, after the end of the connection; its `transport` is that of before.
+    /// The runtime, after the end of the connection; its `transport` is from before the end.
     runtime: Runtime,
     /// When the connection was due, after the last portion.
     deadline: Option<Duration>,
@@ -103,7 +103,7 @@ fn check_answers(whole: &Runtime, limits: &SessionConfig) {
 fn check_reference(whole: &Runtime, reference: &Reference) {
     let (wire, ending) = (Wire::read(whole.sent()), whole.ending());
     // A control frame of at most 125 bytes that has its length in the longer form is refused as too long, because its
-    // second byte shows that already. tungstenite looks at the length alone.
+    // second byte shows that already. tungstenite checks only the length.
     let is_stricter = matches!(
         ending,
         Ending::Failed(
@@ -113,7 +113,7 @@ fn check_reference(whole: &Runtime, reference: &Reference) {
     let answers: Vec<_> = reference.answers.iter().map(|(opcode, payload)| (*opcode, &payload[..])).collect();
     assert!(answers.starts_with(&wire.frames), "{wire:?}, {ending:?}, but {reference:?}");
     assert!(is_stricter || answers.len() == wire.frames.len(), "{wire:?}, {ending:?}, but {reference:?}");
-    // The other way round proves nothing: Postern refuses a frame at its first wrong byte, tungstenite reads it first.
+    // The reverse need not hold: Postern refuses a frame at its first wrong byte, tungstenite reads it first.
     let is_refused = matches!(ending, Ending::Failed(_)) || ending.code() == 1014;
     assert!(is_refused || !reference.refuses, "{wire:?}, {ending:?}, but {reference:?}");
     if let Ending::PeerClosed(code) = ending {
@@ -140,7 +140,7 @@ fn check_steps(script: &Script, whole: &Runtime) {
     assert!(whole.notes().messages().starts_with(&rough.notes().messages()), "messages that were never sent");
 }
 
-/// Step by step, then the rest of the stream at once. Then the client is silent.
+/// Runs the script step by step, then sends the rest of the stream at once. Then the client is silent.
 pub(crate) fn run_script(script: &Script) -> Runtime {
     let mut runtime = Runtime::in_turns(&script.limits);
     runtime.read(&upgrade::request([]));

@@ -12,7 +12,7 @@ use crate::notes::Notes;
 use crate::upgrade::PEER;
 use crate::wire;
 
-/// How many connections there can be at the same time.
+/// The most connections at the same time.
 pub(crate) const CONNECTIONS: usize = 4;
 
 /// A worker, its connections and its clock. Connections are named by their place.
@@ -20,18 +20,18 @@ pub(crate) struct Driver {
     pub(crate) worker: Worker,
     pub(crate) now: Instant,
     connections: [Option<Connection>; CONNECTIONS],
-    /// How many connections have been opened.
+    /// The number of connections that have been opened.
     opened: u64,
     /// All records.
     pub(crate) notes: Notes,
-    /// What the sockets of all ended connections took, in the order of their ends.
+    /// The bytes that the sockets of all ended connections accepted, in the order of their ends.
     pub(crate) sent: Vec<u8>,
 }
 
 struct Connection {
     key: Key,
     id: ConnectionId,
-    /// What its socket took.
+    /// The bytes that its socket accepted.
     wire: Vec<u8>,
     /// The pending output after the last call for this connection.
     pending: Vec<u8>,
@@ -68,7 +68,7 @@ impl Driver {
         self.connections[at] = Some(Connection { key, id, wire, pending, has_ended: false, is_shut: false });
     }
 
-    /// The key of a connection that has not been removed.
+    /// Returns the key of a connection that has not been removed.
     pub(crate) fn key(&self, at: usize) -> Option<Key> {
         self.connections[at].as_ref().map(|connection| connection.key)
     }
@@ -92,8 +92,8 @@ impl Driver {
         }
     }
 
-    /// Reads and writes in one call. The socket brings `bytes` and has room for `room` bytes of output. Returns how
-    /// many bytes it was offered, and how many it took.
+    /// Reads and writes in one call. The socket brings `bytes` and has room for `room` bytes of output. Returns the
+    /// numbers of bytes that it was offered and that it accepted.
     pub(crate) fn on_readable(&mut self, at: usize, bytes: &[u8], room: usize) -> (usize, usize) {
         let connection = self.connections[at].as_mut().expect("a connection");
         let mut socket = OneTurn { bytes, room, offered: None, taken: Vec::new() };
@@ -111,7 +111,7 @@ impl Driver {
         (offered.len(), socket.taken.len())
     }
 
-    /// The client ends its side, and a read has shown it.
+    /// Ends the client's side, as a read has shown it.
     pub(crate) fn end(&mut self, at: usize) {
         if let Some(connection) = self.connected(at) {
             connection.has_ended = true;
@@ -121,7 +121,7 @@ impl Driver {
         }
     }
 
-    /// The client ends its side. While the worker does not read, the runtime reports it, and a later read may show it.
+    /// Ends the client's side. While the worker does not read, the runtime reports it, and a later read may show it.
     pub(crate) fn leave(&mut self, at: usize) {
         let Some(key) = self.connected(at).map(|connection| connection.key) else { return };
         if !self.worker.wants_peer_closed(key) {
@@ -132,7 +132,7 @@ impl Driver {
         assert!(!self.worker.wants_peer_closed(key), "the end is reported twice");
     }
 
-    /// The socket fails.
+    /// Makes the socket fail.
     pub(crate) fn fail(&mut self, at: usize) {
         if let Some(key) = self.key(at) {
             self.worker.handle_error(key);
@@ -142,7 +142,7 @@ impl Driver {
         }
     }
 
-    /// The socket takes at most `room` bytes. Returns how many bytes were pending, and how many it took.
+    /// Writes to a socket that accepts at most `room` bytes. Returns the numbers of pending and of accepted bytes.
     pub(crate) fn write(&mut self, at: usize, room: usize) -> (usize, usize) {
         let Some(connection) = &mut self.connections[at] else { return (0, 0) };
         let output = self.worker.output(connection.key);
@@ -156,7 +156,7 @@ impl Driver {
         (pending, n)
     }
 
-    /// Does with the socket what the worker says. Returns what that was.
+    /// Does with the socket what the worker returns, and returns it.
     pub(crate) fn apply(&mut self, at: usize) -> Transport {
         let Some(connection) = &mut self.connections[at] else { return Transport::Close };
         let transport = self.worker.transport(connection.key);
@@ -168,13 +168,13 @@ impl Driver {
         transport
     }
 
-    /// Writes once, then does with the socket what the worker says.
+    /// Writes once, then does with the socket what the worker returns.
     pub(crate) fn flush(&mut self, at: usize, room: usize) {
         self.write(at, room);
         self.apply(at);
     }
 
-    /// Removes the connection, whatever its state. Asserts that what it sent follows from its records.
+    /// Removes the connection, in any state. Asserts that its output follows from its records.
     pub(crate) fn remove(&mut self, at: usize) {
         let Some(connection) = self.connections[at].take() else { return };
         self.worker.remove(connection.key, self.now, &mut self.notes);
@@ -201,7 +201,8 @@ impl Driver {
         self.worker.apply_backpressure(&self.notes, self.now);
     }
 
-    /// The place of a connection that is due. If there is none, asserts that the next deadline is in the future.
+    /// Returns the place of a connection that is due. If there is none, asserts that the next deadline is in the
+    /// future.
     pub(crate) fn next_due(&mut self) -> Option<usize> {
         let Some(key) = self.worker.next_due(self.now, &mut self.notes) else {
             let next = self.worker.poll_timeout(self.now);
@@ -222,7 +223,7 @@ impl Driver {
         }
     }
 
-    /// Handles all connections that are due, with sockets that take `room` bytes. Asserts that this ends.
+    /// Handles all connections that are due, with sockets that accept `room` bytes. Asserts that this ends.
     pub(crate) fn settle_due(&mut self, room: usize) {
         for _ in 0..MOST_DUE {
             let Some(at) = self.next_due() else {
@@ -247,7 +248,7 @@ impl Driver {
         }
     }
 
-    /// After a call for this connection: asserts that pending output stays pending, unless the worker has dropped the
+    /// Asserts, after a call for this connection, that pending output stays pending, unless the worker has dropped the
     /// connection.
     fn look(&mut self, at: usize) {
         let Some(connection) = &mut self.connections[at] else { return };
@@ -262,11 +263,11 @@ impl Driver {
 
 /// The socket of one call of [`Worker::on_readable`].
 struct OneTurn<'b> {
-    /// What it brings.
+    /// The bytes to receive.
     bytes: &'b [u8],
-    /// How many bytes it takes.
+    /// The number of bytes that it accepts.
     room: usize,
-    /// What it was given to take.
+    /// The output that it was offered.
     offered: Option<Vec<u8>>,
     taken: Vec<u8>,
 }

@@ -6,8 +6,8 @@
 //!   a server may always add; never another window than the client's; never anything of the client's text.
 //! * An offer that is malformed, repeated or unknown to a second reader of offers is declined.
 //!
-//! The second reader splits a line into words and marks first, and only then looks for offers in them. A malformed
-//! piece ends its line, because the beginning of the next offer after it is unknown.
+//! The second reader splits a line into words and marks first, and only then finds offers in them. A malformed piece
+//! ends its line, because the beginning of the next offer after it is unknown.
 
 use postern_core::handshake::HandshakeError;
 
@@ -46,7 +46,7 @@ pub fn check(input: &[u8]) {
 enum Piece<'l> {
     /// A token (RFC 9110 §5.6.2).
     Word(&'l [u8]),
-    /// A token between quotation marks: RFC 6455 §9.1 allows nothing else there.
+    /// A token between quotation marks: RFC 6455 §9.1 allows only tokens there.
     Quoted(&'l [u8]),
     /// `,`, `;` or `=`.
     Mark(u8),
@@ -97,7 +97,7 @@ struct Offer<'l> {
     params: Vec<(&'l [u8], Option<&'l [u8]>)>,
 }
 
-/// The offers of a line, up to the first that is malformed.
+/// Returns the offers of a line, up to the first that is malformed.
 fn offers(line: &[u8]) -> Vec<Offer<'_>> {
     let pieces = pieces(line);
     let items = pieces.split(|piece| *piece == Piece::Mark(b',')).filter(|item| !item.is_empty());
@@ -118,7 +118,7 @@ fn offer<'l>(item: &[Piece<'l>]) -> Option<Offer<'l>> {
 }
 
 impl Offer<'_> {
-    /// The window that the client asks the server for, if any. `None` if this is not a legal offer of
+    /// Returns the window that the client asks the server for, if any. `None` if this is not a legal offer of
     /// permessage-deflate.
     fn accept(&self) -> Option<Option<u8>> {
         // RFC 7692 §7.1: "A server MUST decline an extension negotiation offer" with a parameter that is not
@@ -141,7 +141,7 @@ impl Offer<'_> {
     }
 }
 
-/// A window: "a decimal integer value without leading zeroes between 8 to 15, inclusive".
+/// Returns a window: "a decimal integer value without leading zeroes between 8 to 15, inclusive".
 fn bits(value: &[u8]) -> Option<u8> {
     let text = std::str::from_utf8(value).ok()?;
     (8..=15).find(|bits: &u8| bits.to_string() == text)

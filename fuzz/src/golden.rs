@@ -2,8 +2,8 @@
 //! must not change one byte of it.
 //!
 //! Each line of `golden.txt` has a hash and an input. The hash covers all bytes that the core sends and the state of
-//! the transport afterwards. Time, seed and configuration are passed in, so a hash depends on nothing else. After a
-//! change that is meant to change the wire, copy the list that the test leaves in `target/golden.txt`.
+//! the transport afterwards. Time, seed and configuration are passed in, so a hash has no other input. After a change
+//! that is meant to change the wire, copy the list that the test leaves in `target/golden.txt`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -65,7 +65,7 @@ fn script(bytes: &[u8]) -> Script {
     Script::arbitrary_take_rest(Unstructured::new(bytes)).expect("a script")
 }
 
-/// A connection that begins with these bytes, at each site, with and without compression.
+/// Serves a connection that begins with these bytes, at each site, with and without compression.
 fn head(hasher: &mut Sha256, bytes: &[u8]) {
     for site in &*SITES {
         for compression in [false, true] {
@@ -76,7 +76,7 @@ fn head(hasher: &mut Sha256, bytes: &[u8]) {
     }
 }
 
-/// An admitted client that sends these bytes, with and without compression, at each set of limits.
+/// Serves an admitted client that sends these bytes, with and without compression, at each set of limits.
 fn stream(hasher: &mut Sha256, bytes: &[u8]) {
     for offers in [&[][..], &[&b"permessage-deflate"[..]]] {
         let bytes = [&upgrade::request(offers.iter().copied())[..], bytes].concat();
@@ -87,7 +87,7 @@ fn stream(hasher: &mut Sha256, bytes: &[u8]) {
     }
 }
 
-/// An admitted client that sends the input of the target `inflate` as a compressed message.
+/// Serves an admitted client that sends the input of the target `inflate` as a compressed message.
 fn compressed(hasher: &mut Sha256, bytes: &[u8]) {
     let Some((&[window, ..], message)) = bytes.split_first_chunk::<3>() else { return };
     let offer = format!("permessage-deflate; server_max_window_bits={}", 8 + window % 8);

@@ -1,10 +1,10 @@
 //! Any bytes as an upgrade request.
 //!
-//! * However they are cut, [`HeadReader`] gives the same verdict, and its limit is exact. It leaves the bytes after the
-//!   head in the input.
+//! * [`HeadReader`] gives the same verdict for every split, and its limit is exact. It leaves the bytes after the head
+//!   in the input.
 //! * A request that is admitted keeps every rule of the handshake, as a second reader finds, and the 101 follows from
 //!   its key, to the byte.
-//! * A refusal has a known status, is one response of HTTP/1.1 by another parser, and contains nothing of the request.
+//! * A refusal has a known status, is one response of HTTP/1.1 by another parser, and contains no bytes of the request.
 
 use postern_core::Input;
 use postern_core::handshake::{
@@ -15,7 +15,7 @@ use crate::sites::{SITES, Site, check_status};
 use crate::upgrade::CONNECTION;
 use crate::{portions, request, response};
 
-/// Checks all of it.
+/// Checks all of these properties.
 ///
 /// # Panics
 /// That is the finding.

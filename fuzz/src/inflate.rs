@@ -7,7 +7,7 @@
 //! * A compressed message is restored by our inflater, and by one whose window has only the negotiated size.
 //! * No message changes the result of a later one: at the end, the first gives the same result again.
 //!
-//! All messages go through sessions, as those of a client do.
+//! All messages go through sessions, as the messages of a client do.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Instant;
@@ -41,7 +41,7 @@ pub fn check(input: &[u8]) {
     assert_eq!(receive(message, limit, &mut codec), inflated, "what the codec did since decides");
 }
 
-/// What is negotiated with a client of each window, from 8 bits.
+/// The negotiated parameters for a client of each window, from 8 bits.
 static AGREED: LazyLock<[Deflate; 8]> = LazyLock::new(|| {
     [8, 9, 10, 11, 12, 13, 14, 15].map(|bits| {
         let offer = format!("permessage-deflate; server_max_window_bits={bits}");
@@ -55,7 +55,7 @@ static NOW: LazyLock<Instant> = LazyLock::new(Instant::now);
 type Inflated = Result<Vec<u8>, ProtocolError>;
 
 fn session(limit: usize, bits: u8) -> Session {
-    // Compresses everything, however short.
+    // Compresses all messages, even short ones.
     let config = SessionConfig {
         max_message: limit,
         max_frame: usize::MAX,
@@ -65,7 +65,7 @@ fn session(limit: usize, bits: u8) -> Session {
     Session::new(Arc::new(config)).with_deflate(Some(AGREED[usize::from(bits - 8)]))
 }
 
-/// A client sends a compressed message.
+/// Receives a compressed message of a client.
 fn receive(compressed: &[u8], limit: usize, codec: &mut Codec) -> Inflated {
     let mut read = Vec::new();
     frame::write_masked(&mut read, frame::COMPRESSED | BINARY, compressed);
@@ -149,7 +149,7 @@ fn is_whole(compressed: &[u8], limit: usize) -> bool {
 /// An empty block with BFINAL set.
 const LAST_BLOCK: &[u8] = &[0x01, 0x00, 0x00, 0xff, 0xff];
 
-/// The same by another inflater.
+/// Inflates with another library.
 fn inflate_by_miniz(compressed: &[u8], limit: usize) -> Option<Vec<u8>> {
     let all = with_tail(compressed);
     let flags =
@@ -171,7 +171,7 @@ fn inflate_by_miniz(compressed: &[u8], limit: usize) -> Option<Vec<u8>> {
     }
 }
 
-/// Compresses in a window, and asserts that a client with no more window than that can read it.
+/// Compresses in a window, and asserts that a client with a window of this size can read it.
 fn check_window(message: &[u8], bits: u8, codec: &mut Codec) {
     let mut out = Vec::new();
     let mut turn = Turn { now: *NOW, out: &mut out, is_backlogged: false, codec };

@@ -1,5 +1,5 @@
-//! What the fuzz targets assert. The targets themselves are one line each, so that `cargo test` can run the
-//! same checks over the corpora.
+//! The assertions of the fuzz targets. The targets themselves are one line each, so that `cargo test` can run the same
+//! checks over the corpora.
 //!
 //! * [`head`]: any bytes as an upgrade request.
 //! * [`connection`]: one admitted client, with a runtime whose every step the fuzzer chooses, against tungstenite.

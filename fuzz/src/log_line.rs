@@ -1,6 +1,6 @@
 //! All values that users control, in the log: in both formats, with all settings.
 //!
-//! * Each record is one line of valid UTF-8, whatever names, addresses and payloads contain.
+//! * Each record is one line of valid UTF-8, for any contents of names, addresses and payloads.
 //! * No line contains a character that controls a terminal, changes the direction of text, or is invisible.
 //! * A line in JSON is an object, and the name and the payload can be restored from it.
 //! * Both formats have the same message.
@@ -118,7 +118,7 @@ impl Said<'_> {
     }
 }
 
-/// Keeps what the log writes.
+/// Keeps the output of the log.
 #[derive(Clone, Default)]
 struct Sink(Arc<Mutex<Vec<u8>>>);
 
@@ -132,15 +132,15 @@ impl Write for Sink {
     }
 }
 
-/// C0, DEL and C1; marks, embeddings, overrides and isolates of direction; line separators of some viewers;
-/// characters without width; tags. By the Unicode standard, not by the table of the host.
+/// Whether a character is harmful: C0, DEL and C1; marks, embeddings, overrides and isolates of direction; line
+/// separators of some viewers; characters without width; tags. By the Unicode standard, not by the table of the host.
 fn is_harmful(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}')
         || matches!(c, '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0001}' | '\u{e0020}'..='\u{e007f}')
 }
 
-/// The message of a line in JSON.
+/// Returns the message of a line in JSON.
 fn sentence(line: &str) -> String {
     let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
     assert_eq!(line["conn"], 7, "{line}");
@@ -149,7 +149,7 @@ fn sentence(line: &str) -> String {
     line["msg"].as_str().expect("a sentence").to_owned()
 }
 
-/// Asserts that a line in JSON has the user and the text in fields of their own, exactly, and no field for values that the
+/// Asserts that a line in JSON has the user and the text in separate fields, exactly, and no field for values that the
 /// settings leave out.
 fn check_fields(line: &str, said: &Said<'_>, settings: LogSettings) {
     let line: serde_json::Value = serde_json::from_str(line).expect("JSON");

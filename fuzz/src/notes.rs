@@ -43,7 +43,7 @@ impl Note {
         }
     }
 
-    /// The opcode and the payload of a message.
+    /// Returns the opcode and the payload of a message.
     pub(crate) fn message(&self) -> Option<(u8, &[u8])> {
         match self {
             Note::Message(opcode, payload) => Some((*opcode, payload)),
@@ -61,17 +61,17 @@ impl Note {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Notes {
     records: Vec<(ConnectionId, Note)>,
-    /// Whether it can take no more.
+    /// Whether it cannot accept more records.
     pub(crate) is_full: bool,
 }
 
 impl Notes {
-    /// The records of one connection.
+    /// Returns the records of one connection.
     pub(crate) fn of(&self, connection: ConnectionId) -> Vec<&Note> {
         self.records.iter().filter(|(id, _)| *id == connection).map(|(_, note)| note).collect()
     }
 
-    /// The data messages.
+    /// Returns the data messages.
     pub(crate) fn messages(&self) -> Vec<(u8, &[u8])> {
         self.records.iter().filter_map(|(_, note)| note.message()).collect()
     }

@@ -11,7 +11,7 @@ use crate::frame::{BINARY, PONG, TEXT};
 /// Its answers to the bytes of a client.
 #[derive(Debug, Default)]
 pub(crate) struct Reference {
-    /// The frames that answer: the messages as they came, and a pong for each ping.
+    /// The frames that answer: the messages as they arrived, and a pong for each ping.
     pub(crate) answers: Vec<(u8, Vec<u8>)>,
     /// The code of the client's Close, if it sent one with a code.
     pub(crate) close: Option<u16>,
@@ -53,7 +53,7 @@ impl Reference {
     }
 }
 
-/// A socket that brings its bytes and then blocks, and takes everything.
+/// A socket that returns its bytes and then blocks, and accepts all output.
 struct Socket<'b>(&'b [u8]);
 
 impl Read for Socket<'_> {

@@ -28,7 +28,7 @@ impl<'h> Request<'h> {
         Request { line, fields }
     }
 
-    /// The value of a field that must be there once.
+    /// Returns the value of a field that must be there once.
     pub(crate) fn one(&self, name: &str) -> &'h [u8] {
         let values = self.all(name);
         assert_eq!(values.len(), 1, "lines of {name}");
@@ -54,7 +54,7 @@ impl<'h> Request<'h> {
         self.check_identity(config, identity);
     }
 
-    /// The path of a target: of an absolute one only if its host and port are those of `Host`.
+    /// Returns the path of a target: of an absolute one only if its host and port equal `Host`.
     fn path(&self, target: &'h [u8]) -> &'h [u8] {
         let target = target.split(|&byte| byte == b'?').next().unwrap_or_default();
         let Some(scheme) = target.windows(3).position(|end| end == b"://").filter(|_| target[0] != b'/')
@@ -116,13 +116,13 @@ impl<'h> Request<'h> {
         self.fields.iter().filter(is_it).map(|field| field.1).collect()
     }
 
-    /// The items of all lines of a list.
+    /// Returns the items of all lines of a list.
     fn list(&self, name: &str) -> Vec<&'h [u8]> {
         self.all(name).into_iter().flat_map(|value| value.split(|&byte| byte == b',').map(trim)).collect()
     }
 }
 
-/// A host and a port that can be compared; of addresses in brackets their value.
+/// Returns a host and a port that can be compared; of addresses in brackets their value.
 fn place(authority: &[u8], usual_port: &str) -> (Result<IpAddr, String>, u32) {
     let text = std::str::from_utf8(authority).expect("a host is ASCII").to_ascii_lowercase();
     let colon = text.rfind(':').filter(|colon| text.rfind(']').is_none_or(|bracket| bracket < *colon));
@@ -139,7 +139,7 @@ fn may_be_in_an_id(c: char) -> bool {
     !c.is_control() && !c.is_whitespace() && !",{}$\"\u{ad}\u{200b}\u{202e}\u{2066}\u{feff}".contains(c)
 }
 
-/// Without the optional white space of RFC 9110 §5.6.3.
+/// Removes the optional white space of RFC 9110 §5.6.3.
 fn trim(mut value: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
         value = rest;
@@ -147,7 +147,7 @@ fn trim(mut value: &[u8]) -> &[u8] {
     value
 }
 
-/// A name as read by servers that treat all separators alike.
+/// Returns a name as read by servers that treat all separators alike.
 fn plain(name: &[u8]) -> Vec<u8> {
     let fold = |byte: &u8| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
     name.iter().map(fold).collect()

@@ -3,7 +3,7 @@
 use postern_core::handshake::{HandshakeError, RequestId};
 use tungstenite::handshake::derive_accept_key;
 
-/// Asserts that this is the 101 for a key, and that it contains nothing of the request but its id.
+/// Asserts that this is the 101 for a key, and that it contains only the id of the request.
 pub(crate) fn check_101(answer: &[u8], key: &[u8], subprotocol: Option<&str>, request_id: RequestId<'_>) {
     let mut expected = String::from(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ",
@@ -20,7 +20,7 @@ pub(crate) fn check_101(answer: &[u8], key: &[u8], subprotocol: Option<&str>, re
     assert!(answer == expected.as_bytes(), "{}\nis not\n{expected}", answer.escape_ascii());
 }
 
-/// The same of a refusal that may not have been sent to its end.
+/// Asserts the same of a refusal that may not have been sent completely.
 pub(crate) fn check_cut_refusal(answer: &[u8], error: HandshakeError) {
     let begin = format!("HTTP/1.1 {} {}\r\n", error.status(), error.reason_phrase());
     let begin = &begin.as_bytes()[..begin.len().min(answer.len())];
@@ -47,8 +47,8 @@ pub(crate) fn check_refusal(answer: &[u8], error: HandshakeError) {
     assert_eq!(one("Content-Length"), body.len().to_string());
     assert_eq!(one("Content-Type"), "application/json");
     assert_eq!(one("Connection").split(", ").next(), Some("close"));
-    // The two strings are ours and constant, so a body made of them contains nothing of the request. It is
-    // JSON because they contain no quotes and backslashes.
+    // The two strings are ours and constant, so a body made of them contains no bytes of the request. It is JSON
+    // because they contain no quotes and backslashes.
     let (code, message) = (error.code(), error.message());
     let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
     assert!(code.bytes().chain(message.bytes()).all(is_plain));

@@ -17,9 +17,9 @@ pub(crate) struct Runtime {
     limits: SessionConfig,
     /// Whether a read and the write after it are one call.
     is_in_turns: bool,
-    /// How many bytes the socket takes before it blocks.
+    /// The number of bytes that the socket accepts before it blocks.
     room: usize,
-    /// Since when output is pending and the socket takes nothing.
+    /// The time since which output is pending and the socket accepts no bytes.
     stalled: Option<Instant>,
     /// The client has ended its side.
     is_ended: bool,
@@ -27,12 +27,12 @@ pub(crate) struct Runtime {
     is_too_slow: bool,
     /// The longest read so far.
     longest_read: usize,
-    /// What the worker last said about the socket.
+    /// The last [`Transport`] of the worker.
     pub(crate) transport: Transport,
 }
 
 impl Runtime {
-    /// A connection just accepted, whose socket takes everything.
+    /// Creates a connection that has just been accepted, whose socket accepts all output.
     pub(crate) fn new(limits: &SessionConfig) -> Runtime {
         // The time of a ping depends on the time of the last read, which the reference does not know.
         let keep_alive = KeepAliveConfig { interval: Duration::ZERO, ..KeepAliveConfig::default() };
@@ -53,22 +53,22 @@ impl Runtime {
         }
     }
 
-    /// The same, but it reads and writes by [`Worker::on_readable`](postern_core::Worker::on_readable).
+    /// Creates the same, but it reads and writes by [`Worker::on_readable`](postern_core::Worker::on_readable).
     pub(crate) fn in_turns(limits: &SessionConfig) -> Runtime {
         Runtime { is_in_turns: true, ..Runtime::new(limits) }
     }
 
-    /// What was sent, once the socket is closed.
+    /// Returns what was sent, once the socket is closed.
     pub(crate) fn sent(&self) -> &[u8] {
         &self.driver.sent
     }
 
-    /// What was recorded.
+    /// Returns what was recorded.
     pub(crate) fn notes(&self) -> &Notes {
         &self.driver.notes
     }
 
-    /// How the connection ended. Asserts that there are no records but of messages before it.
+    /// Returns how the connection ended. Asserts that there are no records but of messages before it.
     pub(crate) fn ending(&self) -> Ending {
         let notes = self.notes().of(ConnectionId(1));
         let [Note::Established, between @ .., Note::Closed(ending, _)] = &notes[..] else {
@@ -78,7 +78,7 @@ impl Runtime {
         *ending
     }
 
-    /// When the connection is due, from the time of its start.
+    /// Returns the time at which the connection is due, from the time of its start.
     pub(crate) fn deadline(&mut self) -> Option<Duration> {
         self.driver.worker.poll_timeout(self.driver.now).map(|at| at - self.driver.now)
     }
@@ -88,7 +88,7 @@ impl Runtime {
         self.driver.wants_read(0)
     }
 
-    /// The socket brought bytes. An empty read is ignored: it would be the end.
+    /// Handles received bytes. An empty read is ignored: it would be the end.
     pub(crate) fn read(&mut self, bytes: &[u8]) {
         let Some(key) = self.driver.key(0).filter(|_| !bytes.is_empty()) else { return };
         self.longest_read = self.longest_read.max(bytes.len());
@@ -112,7 +112,7 @@ impl Runtime {
         self.is_too_slow |= before > 0 && after > self.limits.max_backlog;
     }
 
-    /// The client ends its side.
+    /// Ends the client's side.
     pub(crate) fn end(&mut self) {
         if !self.is_ended {
             self.is_ended = true;
@@ -121,7 +121,7 @@ impl Runtime {
         }
     }
 
-    /// The socket fails.
+    /// Makes the socket fail.
     pub(crate) fn fail(&mut self) {
         if self.driver.key(0).is_some() {
             self.driver.fail(0);
@@ -130,7 +130,7 @@ impl Runtime {
         }
     }
 
-    /// The socket reports that it takes `room` bytes.
+    /// Handles that the socket accepts `room` bytes.
     pub(crate) fn make_room(&mut self, room: usize) {
         self.room = room;
         self.flush();
@@ -148,8 +148,8 @@ impl Runtime {
         self.settle_due();
     }
 
-    /// Shuts the worker down. The client sends and takes nothing more. Asserts that the connection ends in bounded time
-    /// and work.
+    /// Shuts the worker down. The client sends and receives no more bytes. Asserts that the connection ends in bounded
+    /// time and work.
     pub(crate) fn abandon(&mut self) {
         self.room = 0;
         self.shut_down();
@@ -172,7 +172,7 @@ impl Runtime {
         self.driver.key(0).is_none()
     }
 
-    /// Writes once, and does with the socket what the worker says.
+    /// Writes once, and does with the socket what the worker returns.
     fn flush(&mut self) {
         let Some(key) = self.driver.key(0) else { return };
         let has_output = !self.driver.worker.output(key).is_empty();
@@ -185,7 +185,7 @@ impl Runtime {
         self.transport = self.driver.apply(0);
     }
 
-    /// Checks the rules of back-pressure after a write that took `n` of `pending` bytes.
+    /// Checks the rules of back-pressure after a write that accepted `n` of `pending` bytes.
     fn wrote(&mut self, pending: usize, n: usize) {
         let Some(key) = self.driver.key(0) else { return };
         let worker = &self.driver.worker;
@@ -196,7 +196,7 @@ impl Runtime {
         if self.room != usize::MAX {
             self.room -= n;
         }
-        // After a Close nothing is answered any more, so reading goes on up to the client's own.
+        // After a Close no message is answered any more, so reading continues until the client's own Close.
         let answers = worker.status(key).is_some_and(|status| status.is_open);
         let is_clogged = pending - n > self.limits.pause_backlog;
         assert!(!(answers && is_clogged && worker.wants_read(key)), "does not pause");
@@ -220,7 +220,7 @@ impl Runtime {
             }
             let is_late = |since: Instant| since + self.limits.write_timeout <= self.driver.now;
             let is_kept = !self.is_closed() && self.stalled.is_some_and(is_late);
-            assert!(!is_kept, "a client that takes nothing is not dropped");
+            assert!(!is_kept, "a client that accepts no output is not dropped");
             return;
         }
         panic!("one connection is always due");

@@ -40,7 +40,7 @@ pub(crate) enum Step {
 }
 
 impl Script {
-    /// The stream in the portions of the script's reads, or cut by its own content if there are none.
+    /// Returns the stream in the portions of the script's reads, or cut by its own content if there are none.
     pub(crate) fn portions(&self) -> Box<dyn Iterator<Item = &[u8]> + '_> {
         let lens =
             self.steps.iter().filter_map(|step| if let Step::Read(n) = step { Some(*n) } else { None });
@@ -79,8 +79,8 @@ impl<'a> Arbitrary<'a> for Step {
     }
 }
 
-/// The defaults, or limits that short inputs reach. Of each pair of limits, each is once the lower one. A control frame
-/// is below all of them.
+/// Returns the defaults, or limits that short inputs reach. Of each pair of limits, each is once the lower one. A
+/// control frame is below all of them.
 pub(crate) fn limits(choice: u8) -> SessionConfig {
     // No rate of control frames: when the clock jumps, it would let more of them pass.
     let defaults = SessionConfig { control_rate: 0, ..SessionConfig::default() };
@@ -92,7 +92,8 @@ pub(crate) fn limits(choice: u8) -> SessionConfig {
     }
 }
 
-/// The defaults, and limits that are lower than a control frame, limit the rate of control frames, or admit no message.
+/// Returns the defaults, and limits that are lower than a control frame, limit the rate of control frames, or admit no
+/// message.
 fn narrow_limits(choice: u8) -> SessionConfig {
     let small = SessionConfig { max_message: 100, max_fragments: 4, ..SessionConfig::default() };
     match choice % 4 {

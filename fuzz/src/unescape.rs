@@ -1,6 +1,6 @@
 //! Decodes the escapes of the log. Every backslash begins one.
 
-/// The bytes that were escaped.
+/// Returns the bytes that were escaped.
 ///
 /// # Panics
 /// If a backslash does not begin an escape.

@@ -21,7 +21,8 @@ pub(crate) const CONNECTION: ConnectionId = ConnectionId(7);
 /// The gateway, on this host.
 pub(crate) const PEER: Peer = Peer::Tcp { ip: IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), port: 40_000 };
 
-/// A request that is admitted, if these values of `Sec-WebSocket-Extensions`, one line each, are allowed in a header.
+/// Returns a request that is admitted, if these values of `Sec-WebSocket-Extensions`, one line each, are allowed in a
+/// header.
 pub(crate) fn request<'v>(extensions: impl IntoIterator<Item = &'v [u8]>) -> Vec<u8> {
     let mut request = LINES.to_vec();
     for value in extensions {
@@ -33,7 +34,7 @@ pub(crate) fn request<'v>(extensions: impl IntoIterator<Item = &'v [u8]>) -> Vec
     request
 }
 
-/// The answer to a request with compression enabled, and what was negotiated.
+/// Returns the answer to a request with compression enabled, and what was negotiated.
 pub(crate) fn accept(request: &mut [u8]) -> Result<(Vec<u8>, Accepted<'static>), HandshakeError> {
     let config: &'static HandshakeConfig = &CONFIG;
     let admission = UpgradeRequest::parse(request, config)?.identify(PEER, config)?;

@@ -1,4 +1,4 @@
-//! What a server sent on one connection, and whether it is right by its records.
+//! The bytes that a server sent on one connection, compared with its records.
 
 use postern_core::session::Traffic;
 
@@ -20,7 +20,7 @@ pub(crate) struct Wire<'w> {
 
 impl<'w> Wire<'w> {
     /// Reads all bytes that were sent on a connection. Asserts that they are a 101 and then valid frames of a server,
-    /// compressed only if that was negotiated, and that nothing follows a Close.
+    /// compressed only if that was negotiated, and that no bytes follow a Close.
     pub(crate) fn read(sent: &'w [u8]) -> Wire<'w> {
         const BEGIN: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\n";
         let begin = &sent[..sent.len().min(BEGIN.len())];
@@ -58,19 +58,19 @@ impl<'w> Wire<'w> {
         wire
     }
 
-    /// The data messages, as they were sent.
+    /// Returns the data messages, as they were sent.
     pub(crate) fn messages(&self) -> Vec<(u8, &'w [u8])> {
         let is_message = |(opcode, _): &&(u8, _)| matches!(opcode & !COMPRESSED, TEXT | BINARY);
         self.frames.iter().filter(is_message).copied().collect()
     }
 
-    /// The payloads of the pongs.
+    /// Returns the payloads of the pongs.
     pub(crate) fn pongs(&self) -> Vec<&'w [u8]> {
         self.frames.iter().filter(|(opcode, _)| *opcode == PONG).map(|(_, payload)| *payload).collect()
     }
 }
 
-/// RFC 6455 §5.5.1 and §7.4: a code that may be sent and a reason in UTF-8, or nothing.
+/// Asserts that a payload has a code that may be sent and a reason in UTF-8, or is empty (RFC 6455 §5.5.1 and §7.4).
 fn check_close(payload: &[u8]) {
     let Some((code, reason)) = payload.split_first_chunk::<2>() else {
         assert!(payload.is_empty(), "half a close code");
@@ -100,7 +100,7 @@ pub(crate) fn check_life(sent: &[u8], notes: &[&Note]) {
     }
 }
 
-/// Asserts that the counts are those of the recorded messages. The application echoes each message.
+/// Asserts that the counts match the recorded messages. The application echoes each message.
 fn check_traffic(traffic: Traffic, messages: &[(u8, &[u8])]) {
     let bytes = messages.iter().map(|(_, payload)| payload.len() as u64).sum();
     let count = messages.len() as u64;

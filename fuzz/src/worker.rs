@@ -4,10 +4,10 @@
 //! end of a stream. Output may stay unsent, connections may be removed at any time, and bytes may arrive while reading
 //! is paused.
 //!
-//! * Nothing panics. After a shutdown every connection ends in bounded time, and no memory stays counted.
+//! * No call panics. After a shutdown every connection ends in bounded time, and no memory stays counted.
 //! * The output of a connection is neither lost, doubled nor changed by a call for another.
 //! * What a connection sent begins with one head, of a 101 or of a refusal. After a 101 there are valid frames of a
-//!   server, and nothing after a Close.
+//!   server, and no bytes after a Close.
 //! * These frames contain the messages that its own client sent, in their order, compressed only if that was negotiated.
 //! * The records of a connection are complete and in order.
 //! * When no connection is due, the next deadline is in the future.
@@ -52,7 +52,7 @@ pub(crate) fn run(input: &[u8]) -> Vec<u8> {
     driver.sent
 }
 
-/// Shuts the worker down. No client sends or takes anything more. Asserts that all connections end in time.
+/// Shuts the worker down. No client sends or receives any more bytes. Asserts that all connections end in time.
 fn abandon(driver: &mut Driver, session: &SessionConfig) {
     driver.worker.shut_down();
     let start = driver.now;
@@ -80,7 +80,7 @@ impl<'i> Script<'i> {
         first
     }
 
-    /// As many bytes as the next one says.
+    /// Returns as many bytes as the next one says.
     fn bytes(&mut self) -> &'i [u8] {
         let len = self.byte();
         let (bytes, rest) = self.0.split_at(usize::from(len).min(self.0.len()));
@@ -88,7 +88,7 @@ impl<'i> Script<'i> {
         bytes
     }
 
-    /// The room of a socket, in bytes. 255 means without limit.
+    /// Returns the room of a socket, in bytes. 255 means without limit.
     fn room(&mut self) -> usize {
         match self.byte() {
             255 => usize::MAX,
@@ -142,7 +142,7 @@ fn call(driver: &mut Driver, script: &mut Script<'_>) {
     }
 }
 
-/// Beginnings of what a client sends.
+/// Beginnings of the bytes that a client sends.
 static HEADS: LazyLock<[Vec<u8>; 8]> = LazyLock::new(|| {
     let admitted = |extensions: &[&str]| upgrade::request(extensions.iter().map(|value| value.as_bytes()));
     let plain = admitted(&[]);
@@ -162,7 +162,7 @@ static HEADS: LazyLock<[Vec<u8>; 8]> = LazyLock::new(|| {
     ]
 });
 
-/// A message as a client compresses it.
+/// Returns a message as a client compresses it.
 fn compress(message: &[u8]) -> Vec<u8> {
     let mut encoder = DeflateEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(message).expect("room");
@@ -172,7 +172,7 @@ fn compress(message: &[u8]) -> Vec<u8> {
     compressed
 }
 
-/// The defaults, or limits and times that short inputs reach.
+/// Returns the defaults, or limits and times that short inputs reach.
 fn config(choice: u8) -> WorkerConfig {
     let millis = Duration::from_millis;
     let defaults = SessionConfig::default();

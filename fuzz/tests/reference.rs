@@ -8,7 +8,7 @@ use postern_fuzz::connection::check_stream;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-/// What one client sends: frames, cut anywhere at the end.
+/// Returns the bytes of one client: frames, cut anywhere at the end.
 fn stream() -> impl Strategy<Value = Vec<u8>> {
     (vec(frame(), 0..8), prop_oneof![3 => Just(usize::MAX), 1 => 0..300usize]).prop_map(|(frames, cut)| {
         let mut stream = frames.concat();
@@ -17,7 +17,7 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// A frame, mostly one that is valid at its place.
+/// Returns a frame, mostly one that is valid at its place.
 fn frame() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         4 => (Just(0x81u8), text()),
@@ -42,7 +42,7 @@ enum Fault {
     Unmasked,
     /// A length in more bytes than it needs.
     Longer,
-    /// A length that is not that of the payload.
+    /// A length that differs from the payload.
     Promises(u64),
 }
 
@@ -56,7 +56,7 @@ fn fault() -> impl Strategy<Value = Fault> {
     ]
 }
 
-/// Text in characters of all lengths; sometimes cut inside of one, and so never the whole of a message.
+/// Returns text in characters of all lengths, sometimes cut inside of one.
 fn text() -> impl Strategy<Value = Vec<u8>> {
     let whole = "[a-z é€🚀\u{0}\u{7ff}\u{ffff}]{0,60}".prop_map(String::into_bytes);
     prop_oneof![
@@ -66,7 +66,7 @@ fn text() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// Any bytes, of lengths on both sides of each limit and of each form of the length.
+/// Returns any bytes, of lengths on both sides of each limit and of each form of the length.
 fn payload() -> impl Strategy<Value = Vec<u8>> {
     let len = prop_oneof![
         6 => 0..40usize,
@@ -78,7 +78,7 @@ fn payload() -> impl Strategy<Value = Vec<u8>> {
     (len, any::<u8>()).prop_map(|(len, byte)| (0..len).map(|at| byte.wrapping_add(at as u8)).collect())
 }
 
-/// The payload of a Close: nothing, a code that may be one, a reason that may be text.
+/// Returns the payload of a Close: empty, or a code that may be valid and a reason that may be text.
 fn close() -> impl Strategy<Value = Vec<u8>> {
     let code = prop_oneof![3 => 1000..=1015u16, 1 => 2999..=5000u16, 1 => any::<u16>()];
     prop_oneof![

@@ -1,9 +1,9 @@
 //! The binaries that tests start. Cargo builds them before it runs a test; no test builds anything.
 //!
 //! Cargo builds a package's binaries for that package's own integration tests only, so `Cargo.toml` of this package has
-//! binaries that are built from the same files as those of other packages. They are therefore as
-//! new as the tests, whether `cargo test --workspace`, `cargo test -p postern-tests --test messages` or `cargo nextest run`
-//! has built them.
+//! binaries that are built from the same files as the binaries of other packages. They are therefore as new as the
+//! tests, whether `cargo test --workspace`, `cargo test -p postern-tests --test messages` or `cargo nextest run` has
+//! built them.
 
 use std::env;
 use std::fmt;
@@ -32,7 +32,7 @@ pub enum Binary {
 }
 
 impl Binary {
-    /// The path of the binary in the profile of the tests.
+    /// Returns the path of the binary in the profile of the tests.
     ///
     /// # Panics
     ///
@@ -50,7 +50,7 @@ impl Binary {
     /// Finds the binary among those that were built with the program that runs now.
     pub fn find(self) -> Result<PathBuf, Failure> {
         let file = self.file();
-        // Cargo and nextest say it to integration tests.
+        // Cargo and nextest set it for integration tests.
         if let Some(path) = env::var_os(format!("CARGO_BIN_EXE_{file}")) {
             return Ok(path.into());
         }
@@ -65,7 +65,7 @@ impl Binary {
         })
     }
 
-    /// The name of the file.
+    /// Returns the name of the file.
     fn file(self) -> &'static str {
         match self {
             Self::Postern => "tested-postern",
@@ -79,7 +79,7 @@ impl Binary {
     }
 }
 
-/// What the program calls itself.
+/// The name of the program.
 impl fmt::Display for Binary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.file().trim_start_matches("tested-"))

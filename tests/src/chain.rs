@@ -10,12 +10,12 @@ use crate::postern::{Postern, Runtime};
 use crate::wait_until;
 use crate::ws::{Handshake, Open};
 
-/// Identity, a gateway and Postern, each on a port of its own.
+/// Identity, a gateway and Postern, each on its own port.
 #[derive(Debug)]
 pub struct Chain {
     /// The gateway, to which clients connect.
     pub gateway: Running,
-    /// Postern, behind the gateway.
+    /// Postern, to which the gateway connects.
     pub postern: Postern,
     /// The Identity service, asked by the gateway.
     pub identity: Identity,
@@ -52,7 +52,7 @@ impl Chain {
         Self { gateway, postern, identity, secrets: RefCell::default() }
     }
 
-    /// The address of the gateway.
+    /// Returns the address of the gateway.
     pub fn address(&self) -> SocketAddr {
         self.gateway.address()
     }
@@ -73,13 +73,13 @@ impl Chain {
         secret
     }
 
-    /// A handshake for the gateway, without a token yet.
+    /// Returns a handshake for the gateway, without a token yet.
     pub fn handshake(&self) -> Handshake {
         Handshake::to(self.address())
     }
 
-    /// Sends messages on John's connection and closes it: text and binary come back, both sides close with 1000, and Postern
-    /// logs the three sentences in their order.
+    /// Sends messages on John's connection and closes it: text and binary are echoed, both sides close with 1000, and
+    /// Postern logs the three sentences in their order.
     ///
     /// # Panics
     ///
@@ -117,8 +117,8 @@ impl Chain {
         }
     }
 
-    /// The log of the gateway with this number of upgrades. Each gateway writes the line of an upgrade after the end of its
-    /// connection, which may be later than the end that the test sees.
+    /// Returns the log of the gateway with this number of upgrades. Each gateway writes the line of an upgrade after
+    /// the end of its connection, which may be later than the end that the test sees.
     #[track_caller]
     fn gateway_log(&self, upgrades: usize) -> String {
         // The status follows the quoted request line. Traefik writes 0 for an upgraded request.

@@ -5,22 +5,22 @@ use std::net::TcpStream;
 
 /// The first byte of a text message in one frame.
 pub const TEXT: u8 = 0x81;
-/// Of a binary message in one frame.
+/// The first byte of a binary message in one frame.
 pub const BINARY: u8 = 0x82;
-/// Of a Close.
+/// The first byte of a Close.
 pub const CLOSE: u8 = 0x88;
-/// Of a ping.
+/// The first byte of a ping.
 pub const PING: u8 = 0x89;
-/// Of a pong.
+/// The first byte of a pong.
 pub const PONG: u8 = 0x8a;
-/// Of the first fragment of a text message.
+/// The first byte of the first fragment of a text message.
 pub const FIRST: u8 = 0x01;
-/// Of a fragment that is neither the first nor the last.
+/// The first byte of a fragment that is neither the first nor the last.
 pub const MIDDLE: u8 = 0x00;
-/// Of the last fragment.
+/// The first byte of the last fragment.
 pub const LAST: u8 = 0x80;
 
-/// A frame of a client, masked.
+/// Creates a frame of a client, masked.
 pub fn client(first: u8, payload: &[u8]) -> Vec<u8> {
     let mask = [0x11, 0x22, 0x33, 0x44];
     let mut frame = header(first, 0x80, payload.len());
@@ -29,12 +29,12 @@ pub fn client(first: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// A frame of a server.
+/// Returns a frame of a server.
 pub fn server(first: u8, payload: &[u8]) -> Vec<u8> {
     [&header(first, 0, payload.len()), payload].concat()
 }
 
-/// The shortest header for a payload of `len` bytes.
+/// Returns the shortest header for a payload of `len` bytes.
 fn header(first: u8, mask: u8, len: usize) -> Vec<u8> {
     match len {
         0..=125 => vec![first, mask | len as u8],
@@ -43,12 +43,12 @@ fn header(first: u8, mask: u8, len: usize) -> Vec<u8> {
     }
 }
 
-/// The payload of a Close.
+/// Returns the payload of a Close.
 pub fn close(code: u16, reason: &str) -> Vec<u8> {
     [&code.to_be_bytes(), reason.as_bytes()].concat()
 }
 
-/// The next `len` bytes.
+/// Reads the next `len` bytes.
 ///
 /// # Panics
 ///
@@ -60,7 +60,7 @@ pub fn receive(stream: &mut TcpStream, len: usize) -> Vec<u8> {
     received
 }
 
-/// All bytes up to the end of the stream.
+/// Reads all bytes up to the end of the stream.
 ///
 /// # Panics
 ///
@@ -72,7 +72,7 @@ pub fn rest(stream: &mut TcpStream) -> Vec<u8> {
     received
 }
 
-/// The code of the Close frame that ends `bytes`.
+/// Returns the code of the Close frame that ends `bytes`.
 ///
 /// # Panics
 ///

@@ -23,7 +23,7 @@ pub struct Response {
 }
 
 impl Response {
-    /// The value of a header that must occur exactly once and be ASCII.
+    /// Returns the value of a header that must occur exactly once and be ASCII.
     ///
     /// # Panics
     ///
@@ -35,12 +35,12 @@ impl Response {
         value.to_str().unwrap_or_else(|_| panic!("{name} is not ASCII in {self}"))
     }
 
-    /// The body as text.
+    /// Returns the body as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The body as JSON.
+    /// Returns the body as JSON.
     ///
     /// # Panics
     ///
@@ -50,7 +50,7 @@ impl Response {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("no JSON ({error}) in {self}"))
     }
 
-    /// The code of the error in the body.
+    /// Returns the code of the error in the body.
     ///
     /// # Panics
     ///
@@ -99,7 +99,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Connects. Every later read and write has a limit of ten seconds.
+    /// Opens a connection. Every later read and write has a limit of ten seconds.
     pub fn open(to: SocketAddr) -> Result<Self, Failure> {
         let doing = || Failure::while_doing(format!("connecting to {to}"));
         let stream = TcpStream::connect_timeout(&to, TIMEOUT).map_err(doing())?;
@@ -152,7 +152,7 @@ impl Connection {
         self.buffer.is_empty() && matches!(self.stream.read(&mut [0]), Ok(0))
     }
 
-    /// The socket, and the bytes read from it that belong to no answer.
+    /// Returns the socket, and the bytes read from it that belong to no answer.
     pub fn into_parts(self) -> (TcpStream, Vec<u8>) {
         (self.stream, self.buffer)
     }
@@ -206,7 +206,7 @@ mod tests {
 
     use super::*;
 
-    /// The response that a client reads from a server that sends `bytes` and closes.
+    /// Returns the response that a client reads from a server that sends `bytes` and closes.
     fn answered(bytes: &'static [u8]) -> Result<Response, Failure> {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("it is bound");

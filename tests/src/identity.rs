@@ -51,7 +51,7 @@ impl Identity {
         self.address
     }
 
-    /// Logs in directly at the service. The password is that of every demo user.
+    /// Logs in directly at the service. All demo users have the same password.
     ///
     /// # Panics
     ///
@@ -106,6 +106,6 @@ fn issue(secret: &str, email: &str, at: SystemTime) -> String {
 }
 
 /// The secret of every Identity service that a test starts.
-const SECRET: &str = "a secret for tests, and for nothing else";
+const SECRET: &str = "a secret for tests, and only for tests";
 
 const LIFETIME: Duration = Duration::from_secs(3600);

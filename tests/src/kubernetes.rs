@@ -16,7 +16,7 @@ use crate::{provision, workspace};
 pub struct Manifests(Vec<Value>);
 
 impl Manifests {
-    /// Those of `deploy/kubernetes`.
+    /// Returns the manifests of `deploy/kubernetes`.
     ///
     /// # Panics
     ///
@@ -26,7 +26,7 @@ impl Manifests {
         Self::of(&workspace::path("deploy/kubernetes"))
     }
 
-    /// Those with the component `proxy-secret`.
+    /// Returns the manifests with the component `proxy-secret`.
     ///
     /// # Panics
     ///
@@ -60,12 +60,12 @@ impl Manifests {
         Self(manifests)
     }
 
-    /// All of them.
+    /// Returns all manifests.
     pub fn all(&self) -> &[Value] {
         &self.0
     }
 
-    /// The one of this kind and name.
+    /// Returns the manifest of this kind and name.
     ///
     /// # Panics
     ///
@@ -79,13 +79,13 @@ impl Manifests {
         }
     }
 
-    /// Only those of this kind.
+    /// Returns only the manifests of this kind.
     pub fn only(mut self, kind: &str) -> Self {
         self.0.retain(|manifest| manifest["kind"] == kind);
         self
     }
 
-    /// The same with another value at one place of one of them.
+    /// Returns the same manifests with another value at one place of one of them.
     ///
     /// # Panics
     ///
@@ -100,7 +100,7 @@ impl Manifests {
         changed
     }
 
-    /// The specification of Postern's pods.
+    /// Returns the specification of Postern's pods.
     ///
     /// # Panics
     ///
@@ -110,7 +110,7 @@ impl Manifests {
         &self.one("Deployment", "postern")["spec"]["template"]["spec"]
     }
 
-    /// The container of Postern's pods.
+    /// Returns the container of Postern's pods.
     ///
     /// # Panics
     ///
@@ -123,7 +123,7 @@ impl Manifests {
         }
     }
 
-    /// The environment of that container, from `envFrom` and `env`.
+    /// Returns the environment of that container, from `envFrom` and `env`.
     ///
     /// # Panics
     ///
@@ -146,7 +146,8 @@ impl Manifests {
         environment
     }
 
-    /// All errors that the schemas of this version of Kubernetes and the types of Traefik find. Unknown fields are errors.
+    /// Returns all errors that the schemas of this version of Kubernetes and the types of Traefik find. Unknown fields
+    /// are errors.
     ///
     /// # Panics
     ///

@@ -1,4 +1,4 @@
-//! What the tests of this workspace share: real processes, real gateways, real sockets.
+//! The parts that the tests of this workspace share: real processes, real gateways, real sockets.
 //!
 //! There are no mocks. A test starts the binaries and the gateway configurations that are shipped, and checks what a client
 //! receives and what Postern logs. No test is skipped: a missing gateway or client is downloaded once into
@@ -47,7 +47,7 @@ pub mod documents;
 
 pub use postern_chain::{Failure, workspace};
 
-/// The settings in a file of lines `NAME=value`, such as `deploy/production.env`.
+/// Returns the settings in a file of lines `NAME=value`, such as `deploy/production.env`.
 ///
 /// # Panics
 ///

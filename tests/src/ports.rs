@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// A loopback address whose port is free now and stays reserved for this process.
+/// Returns a loopback address whose port is free now and stays reserved for this process.
 pub fn free() -> SocketAddr {
     // Parallel processes start at different places, so they rarely collide.
     static NEXT: AtomicU16 = AtomicU16::new(0);

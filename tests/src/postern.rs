@@ -21,7 +21,7 @@ use crate::process::{Ending, Process, Stream};
 use crate::ws::{Handshake, Open};
 use crate::{canary, ports, provision};
 
-/// Which of the two binaries. Both must behave in the same way, so most tests run with both.
+/// One of the two binaries. Both must behave in the same way, so most tests run with both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Runtime {
     /// `postern`
@@ -34,7 +34,7 @@ impl Runtime {
     /// Both.
     pub const BOTH: [Self; 2] = [Self::Mio, Self::Smol];
 
-    /// The binary of this runtime.
+    /// Returns the binary of this runtime.
     pub fn binary(self) -> Binary {
         match self {
             Self::Mio => Binary::Postern,
@@ -49,7 +49,7 @@ impl fmt::Display for Runtime {
     }
 }
 
-/// A Postern that is to be started.
+/// A Postern before its start.
 #[derive(Debug)]
 pub struct Launch<'s> {
     runtime: Runtime,
@@ -62,7 +62,7 @@ pub struct Launch<'s> {
 }
 
 impl<'s> Launch<'s> {
-    /// With a control port, and with [`API_KEY`] unless the settings name another key.
+    /// Adds a control port, and [`API_KEY`] unless the settings name another key.
     pub fn control(mut self) -> Self {
         self.has_control = true;
         self
@@ -74,32 +74,32 @@ impl<'s> Launch<'s> {
         self
     }
 
-    /// As the leader of a process group that ends with it, so that it can have successors. They are started from
+    /// Makes it the leader of a process group that ends with it, so that it can have successors. They are started from
     /// [`Postern::program`].
     pub fn leading(mut self) -> Self {
         self.is_leader = true;
         self
     }
 
-    /// Its log goes to a file, a pipe or a socket, and not to [`Postern::log`].
+    /// Sends its log to a file, a pipe or a socket, and not to [`Postern::log`].
     pub fn output(mut self, output: impl Into<OwnedFd>) -> Self {
         self.output = Some(File::from(output.into()));
         self
     }
 
-    /// It is started by this command, which must end with the execution of its arguments.
+    /// Starts it by this command, which must end with the execution of its arguments.
     pub fn under(mut self, wrapper: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.wrapper = wrapper.into_iter().map(Into::into).collect();
         self
     }
 
-    /// It is started by this shell script, in which `"$0"` is the binary.
+    /// Starts it by this shell script, in which `"$0"` is the binary.
     pub fn by_shell(self, script: &str) -> Self {
         self.under(["sh", "-c", script])
     }
 
-    /// Under strace with these arguments, which may make system calls fail. Its process is that of Postern: strace is a
-    /// child of it.
+    /// Runs it under strace with these arguments, which may make system calls fail. Its process is Postern itself:
+    /// strace is a child of it.
     pub fn traced(self, arguments: &[String]) -> Self {
         self.under(strace(arguments))
     }
@@ -154,7 +154,7 @@ pub struct Postern {
 }
 
 impl Postern {
-    /// One with these settings in its environment, to be started.
+    /// Prepares one with these settings in its environment.
     pub fn with<'s>(runtime: Runtime, settings: &[(&'s str, &'s str)]) -> Launch<'s> {
         Launch {
             runtime,
@@ -234,7 +234,7 @@ impl Postern {
         (status, process.lines_of(Stream::Err))
     }
 
-    /// The output of `--print-config` with these settings in the environment.
+    /// Returns the output of `--print-config` with these settings in the environment.
     ///
     /// # Panics
     ///
@@ -249,7 +249,7 @@ impl Postern {
         process.lines_of(Stream::Out)
     }
 
-    /// All settings and their values, by `--print-config`.
+    /// Returns all settings and their values, by `--print-config`.
     ///
     /// # Panics
     ///
@@ -261,12 +261,12 @@ impl Postern {
         settings.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
     }
 
-    /// The address of its data port.
+    /// Returns the address of its data port.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The address of its control port.
+    /// Returns the address of its control port.
     ///
     /// # Panics
     ///
@@ -276,32 +276,32 @@ impl Postern {
         self.control.expect("a Postern with a control port")
     }
 
-    /// Its working directory, and that of its successors.
+    /// Returns its working directory, which its successors share.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// The program of its successors, if it [leads](Launch::leading): a link to the binary.
+    /// Returns the program of its successors, if it [leads](Launch::leading): a link to the binary.
     pub fn program(&self) -> PathBuf {
         self.folder.path().join(PROGRAM)
     }
 
-    /// The id of its process.
+    /// Returns the id of its process.
     pub fn id(&self) -> u32 {
         self.process.id()
     }
 
-    /// A handshake without a user.
+    /// Returns a handshake without a user.
     pub fn handshake(&self) -> Handshake {
         Handshake::to(self.address)
     }
 
-    /// A handshake as John.
+    /// Returns a handshake as John.
     pub fn john(&self) -> Handshake {
         self.handshake().as_john()
     }
 
-    /// A connection of John.
+    /// Returns a connection of John.
     ///
     /// # Panics
     ///
@@ -311,7 +311,7 @@ impl Postern {
         self.john().open()
     }
 
-    /// A connection of John, as a socket.
+    /// Returns a connection of John, as a socket.
     ///
     /// # Panics
     ///
@@ -321,7 +321,7 @@ impl Postern {
         self.open().into_stream()
     }
 
-    /// The response of the control port to a GET with [`API_KEY`].
+    /// Returns the response of the control port to a GET with [`API_KEY`].
     ///
     /// # Panics
     ///
@@ -331,7 +331,7 @@ impl Postern {
         http::request(self.control(), "GET", target, &[("X-API-Key", API_KEY)], b"").expect("a response")
     }
 
-    /// The response of the control port to a POST with [`API_KEY`].
+    /// Returns the response of the control port to a POST with [`API_KEY`].
     ///
     /// # Panics
     ///
@@ -343,7 +343,7 @@ impl Postern {
             .expect("a response")
     }
 
-    /// The value of a sample of `/metrics`, whose name includes its labels. `None` if there is no such sample.
+    /// Returns the value of a sample of `/metrics`, whose name includes its labels. `None` if there is no such sample.
     ///
     /// # Panics
     ///
@@ -355,7 +355,7 @@ impl Postern {
         value.map(|value| value.parse().expect("a number"))
     }
 
-    /// The processor time that it has used.
+    /// Returns the processor time that it has used.
     ///
     /// # Panics
     ///
@@ -368,12 +368,12 @@ impl Postern {
         Duration::from_millis(10 * ticks.sum::<u64>())
     }
 
-    /// The log so far: all lines of standard output.
+    /// Returns the log so far: all lines of standard output.
     pub fn log(&self) -> Vec<String> {
         self.process.lines_of(Stream::Out)
     }
 
-    /// How many lines of the log contain `text`.
+    /// Returns the number of lines of the log contain `text`.
     pub fn count(&self, text: &str) -> usize {
         self.log().iter().filter(|line| line.contains(text)).count()
     }
@@ -411,12 +411,12 @@ impl Postern {
     }
 }
 
-/// The binary in an empty folder, without the settings in the developer's environment.
+/// Returns the binary in an empty folder, without the settings in the developer's environment.
 pub fn command(runtime: Runtime) -> (Command, TempDir) {
     command_under(runtime, &[], false)
 }
 
-/// The same, started by another command, and as the leader of a process group under the name [`PROGRAM`].
+/// Returns the same, started by another command, and as the leader of a process group under the name [`PROGRAM`].
 fn command_under(runtime: Runtime, wrapper: &[String], is_leader: bool) -> (Command, TempDir) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut program = runtime.binary().path().to_owned();
@@ -445,12 +445,12 @@ fn command_under(runtime: Runtime, wrapper: &[String], is_leader: bool) -> (Comm
             command.env_remove(name);
         }
     }
-    // Tests run in parallel, so only those of the control port have one.
+    // Tests run in parallel, so only the tests of the control port have one.
     command.env("POSTERN_CONTROL", "off");
     (command, folder)
 }
 
-/// The beginning of a command that runs under strace with these arguments.
+/// Returns the beginning of a command that runs under strace with these arguments.
 fn strace(arguments: &[String]) -> Vec<String> {
     let (strace, libraries) = provision::strace().expect("strace");
     // The traced program does not need strace's libraries.
@@ -471,5 +471,5 @@ const PROGRAM: &str = "program";
 /// The key for `/api` of a Postern with a control port.
 pub const API_KEY: &str = "0123456789abcdef-the-key-of-the-tests";
 
-/// Ten times what a busy machine needs.
+/// Ten times the time that a busy machine needs.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -40,7 +40,7 @@ pub enum Ending {
     KillGroup,
 }
 
-/// Which of its two streams a child wrote a line to.
+/// The stream to which a child wrote a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
     /// Standard output.
@@ -88,23 +88,23 @@ impl Process {
         self
     }
 
-    /// The id of the process.
+    /// Returns the id of the process.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// All lines so far, of both streams, in the order in which they were read. Invalid UTF-8 is replaced.
+    /// Returns all lines so far, of both streams, in the order in which they were read. Invalid UTF-8 is replaced.
     pub fn lines(&self) -> Vec<String> {
         self.output.state().lines.iter().map(|(_, line)| line.clone()).collect()
     }
 
-    /// The lines of one stream so far.
+    /// Returns the lines of one stream so far.
     pub fn lines_of(&self, stream: Stream) -> Vec<String> {
         let state = self.output.state();
         state.lines.iter().filter(|(of, _)| *of == stream).map(|(_, line)| line.clone()).collect()
     }
 
-    /// The first line, past or future, that satisfies `wanted`.
+    /// Waits for the first line, past or future, that satisfies `wanted`.
     ///
     /// Fails after `timeout`, and earlier if the child has closed its output. The failure shows the last lines.
     pub fn wait_for_line(&self, wanted: impl Fn(&str) -> bool, timeout: Duration) -> Result<String, Failure> {
@@ -142,7 +142,7 @@ impl Process {
         Ok(())
     }
 
-    /// The exit status, if the child has ended.
+    /// Returns the exit status, if the child has ended.
     pub fn try_wait(&mut self) -> Result<Option<ExitStatus>, Failure> {
         self.child.try_wait().map_err(Failure::while_doing(format_args!("waiting for {}", self.name)))
     }
@@ -190,12 +190,12 @@ impl Process {
         self.output.keep(text);
     }
 
-    /// A failure of this process, with its last lines.
+    /// Returns a failure of this process, with its last lines.
     fn failure(&self, what: &str) -> Failure {
         Failure::new(format!("{} {what}.\n{}", self.name, self.tail()))
     }
 
-    /// The last lines, as a block for a message.
+    /// Returns the last lines, as a block for a message.
     fn tail(&self) -> String {
         let state = self.output.state();
         let skipped = state.lines.len().saturating_sub(TAIL_LINES);
@@ -251,7 +251,7 @@ fn accepts(address: SocketAddr) -> bool {
     TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()
 }
 
-/// What a child has printed. Shared with the two threads that read its pipes.
+/// The output of a child. Shared with the two threads that read its pipes.
 struct Output {
     /// The file in which the canary searches.
     kept: Option<File>,
@@ -261,7 +261,7 @@ struct Output {
 #[derive(Default)]
 struct OutputState {
     lines: Vec<(Stream, String)>,
-    /// How many of the child's streams are not at their end.
+    /// The number of the child's streams that are not at their end.
     open_streams: usize,
 }
 
@@ -322,10 +322,10 @@ impl Output {
 /// How often a condition is checked.
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
-/// How long the rest of the output of an ended child is waited for.
+/// How long to wait for the rest of the output of an ended child.
 const DRAIN_TIME: Duration = Duration::from_secs(1);
 
-/// How many lines of a child a message shows.
+/// The number of lines of a child that a message shows.
 const TAIL_LINES: usize = 40;
 
 #[cfg(test)]

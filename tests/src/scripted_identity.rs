@@ -38,12 +38,12 @@ impl Scripted {
         Self { address, lines }
     }
 
-    /// Where it listens.
+    /// Returns the address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// From now on it answers with these headers.
+    /// Makes it answer with these headers from now on.
     pub fn say(&self, headers: &[(&str, &[u8])]) {
         let line = |(name, value): &(&str, &[u8])| [name.as_bytes(), b": ", value, b"\r\n"].concat();
         *self.lines.lock().unwrap_or_else(PoisonError::into_inner) = headers.iter().flat_map(line).collect();

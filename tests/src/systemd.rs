@@ -17,7 +17,7 @@ pub const UNITS: [&str; 3] = ["postern.service", "postern.socket", "postern-cont
 /// All drop-ins for the service.
 pub const DROP_INS: [&str; 2] = ["smol.conf", "secrets.conf"];
 
-/// The values of a key in a unit or a drop-in of `deploy/systemd`, from top to bottom.
+/// Returns the values of a key in a unit or a drop-in of `deploy/systemd`, from top to bottom.
 ///
 /// # Panics
 ///
@@ -29,7 +29,7 @@ pub fn values(unit: &str, key: &str) -> Vec<String> {
     values.map(str::to_owned).collect()
 }
 
-/// The one value of a key.
+/// Returns the one value of a key.
 ///
 /// # Panics
 ///
@@ -41,7 +41,7 @@ pub fn value(unit: &str, key: &str) -> String {
     values.concat()
 }
 
-/// The text of a file of `deploy/systemd`.
+/// Returns the text of a file of `deploy/systemd`.
 ///
 /// # Panics
 ///
@@ -52,12 +52,12 @@ pub fn text(name: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// `deploy/systemd`.
+/// Returns the path of `deploy/systemd`.
 pub fn folder() -> PathBuf {
     workspace::path("deploy/systemd")
 }
 
-/// A tool of systemd. Programs that it starts with an empty environment do not inherit its libraries.
+/// Returns a tool of systemd. Programs that it starts with an empty environment do not inherit its libraries.
 ///
 /// # Panics
 ///
@@ -76,7 +76,8 @@ pub fn tool(name: &str) -> Command {
     command
 }
 
-/// The names of all system calls that these entries of `SystemCallFilter=` allow. Each entry is a list; after `~` it forbids.
+/// Returns the names of all system calls that these entries of `SystemCallFilter=` allow. Each entry is a list; after
+/// `~` it forbids.
 ///
 /// # Panics
 ///
@@ -119,7 +120,7 @@ pub struct Host {
 }
 
 impl Host {
-    /// A host with all units, and with these drop-ins for the service.
+    /// Returns a host with all units, and with these drop-ins for the service.
     ///
     /// # Panics
     ///

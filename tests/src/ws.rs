@@ -44,7 +44,7 @@ pub struct Open {
 }
 
 impl Handshake {
-    /// A handshake for `/ws` at this address.
+    /// Returns a handshake for `/ws` at this address.
     pub fn to(address: SocketAddr) -> Self {
         let headers = [
             ("Host", address.to_string().as_str()),
@@ -57,7 +57,7 @@ impl Handshake {
         Self { to: address, target: "/ws".to_owned(), headers: headers.into() }
     }
 
-    /// Another target than `/ws`.
+    /// Sets another target than `/ws`.
     pub fn target(mut self, target: impl Into<String>) -> Self {
         self.target = target.into();
         self
@@ -89,33 +89,33 @@ impl Handshake {
         self
     }
 
-    /// `User-ID`, `User-Email` and `User-Name` as a gateway injects them for John Doe.
+    /// Adds `User-ID`, `User-Email` and `User-Name` as a gateway injects them for John Doe.
     pub fn as_john(self) -> Self {
         self.header("User-ID", "123").header("User-Email", "john@example.com").header("User-Name", "John Doe")
     }
 
-    /// The token in `Authorization`.
+    /// Adds the token in `Authorization`.
     pub fn bearer(self, token: &str) -> Self {
         self.header("Authorization", &format!("Bearer {token}"))
     }
 
-    /// The token as the cookie `access_token`, between two others.
+    /// Adds the token as the cookie `access_token`, between two others.
     pub fn cookie(self, token: &str) -> Self {
         self.header("Cookie", &format!("theme=dark; access_token={token}; lang=en"))
     }
 
-    /// The token as a query parameter.
+    /// Adds the token as a query parameter.
     pub fn query(self, token: &str) -> Self {
         let target = format!("{}?room=7&token={token}", self.target);
         self.target(target)
     }
 
-    /// Subprotocols; `["bearer", token]` is how a browser passes a token.
+    /// Offers subprotocols; a browser passes a token as `["bearer", token]`.
     pub fn subprotocols(self, names: &[&str]) -> Self {
         self.header("Sec-WebSocket-Protocol", &names.join(", "))
     }
 
-    /// The bytes of the request. Their secrets are recorded for the canary, because the test will send them.
+    /// Returns the bytes of the request. Their secrets are recorded for the canary, because the test will send them.
     pub fn bytes(&self) -> Vec<u8> {
         let mut head = format!("GET {} HTTP/1.1\r\n", self.target);
         for (name, value) in &self.headers {
@@ -191,7 +191,7 @@ impl Handshake {
         response
     }
 
-    /// The status of the response. An open connection is closed.
+    /// Returns the status of the response. An open connection is closed.
     ///
     /// # Panics
     ///
@@ -242,7 +242,7 @@ impl Open {
         self.socket.send(message).unwrap_or_else(|error| panic!("sending a message: {error}"));
     }
 
-    /// The next text, binary or Close message. Pings are answered, and pongs are ignored.
+    /// Waits for the next text, binary or Close message. Pings are answered, and pongs are ignored.
     ///
     /// # Panics
     ///
@@ -281,12 +281,12 @@ impl Open {
     pub fn closed(&mut self) -> (u16, String) {
         let message = self.receive();
         let Message::Close(Some(frame)) = message else { panic!("a Close is expected, not {message:?}") };
-        // tungstenite sends its Close when it is called once more.
+        // tungstenite sends its Close at the next call.
         while self.socket.read().is_ok() {}
         (frame.code.into(), frame.reason.to_string())
     }
 
-    /// The code of [`closed`](Self::closed).
+    /// Returns the code of [`closed`](Self::closed).
     ///
     /// # Panics
     ///
@@ -296,7 +296,7 @@ impl Open {
         self.closed().0
     }
 
-    /// The connection as a socket.
+    /// Returns the connection as a socket.
     ///
     /// # Panics
     ///

@@ -1,4 +1,4 @@
-//! Signed identities with both binaries: the token determines the user, nothing else does, and keys change.
+//! Signed identities with both binaries: only the token determines the user, and keys change.
 
 use std::fs;
 use std::thread;
@@ -60,7 +60,7 @@ fn refused(handshake: Handshake, status: u16, code: &str) {
     check(&handshake.refused(), status, code);
 }
 
-/// Connects again and again until the keys have been fetched.
+/// Connects repeatedly until the keys have been fetched.
 #[track_caller]
 fn wait_until_admitted(postern: &Postern, token: &str) {
     let begun = Instant::now();

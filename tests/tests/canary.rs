@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[test]
 fn child_writes_a_line() {
     canary::secret(Kind::Token, SECRET);
-    let said = env::var(PLANT).unwrap_or_else(|_| "nothing secret".to_owned());
+    let said = env::var(PLANT).unwrap_or_else(|_| "no secret".to_owned());
     let mut command = Command::new("sh");
     command.args(["-c", "echo before; echo \"key: $SAID\"; echo \"key: $SAID\" >&2"]).env("SAID", &said);
     let mut child = Process::spawn("child", &mut command).expect("sh starts");
@@ -45,13 +45,13 @@ fn search(folder: &Path, said: Option<&str>) -> Process {
 #[test]
 fn secret_in_the_output_is_found_and_not_shown() {
     for (said, form) in [
-        ("correct-horse-battery-staple", "as it is"),
-        ("?x=correct-horse-battery-staple&y", "as it is"),
+        ("correct-horse-battery-staple", "unencoded"),
+        ("?x=correct-horse-battery-staple&y", "unencoded"),
         ("CORRECT-HORSE-BATTERY-STAPLE", "in upper case"),
         ("Y29ycmVjdC1ob3JzZS1iYXR0ZXJ5LXN0YXBsZQ==", "in base64"),
         ("QmVhcmVyIGNvcnJlY3QtaG9yc2UtYmF0dGVyeS1zdGFwbGU=", "in base64"),
         ("636f72726563742d686f7273652d626174746572792d737461706c65", "in hexadecimal"),
-        ("horse-battery-staple", "as it is"),
+        ("horse-battery-staple", "unencoded"),
     ] {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut canary = search(folder.path(), Some(said));

@@ -45,7 +45,7 @@ fn ready(chain: &Process) {
     chain.wait_for_line(|line| line == "Ctrl-C ends everything.", STARTING).expect("the chain is ready");
 }
 
-/// The printed line that starts like this.
+/// Returns the printed line that starts like this.
 fn printed(chain: &Process, start: &str) -> String {
     let lines = chain.lines_of(Stream::Out);
     let line = lines.iter().find(|line| line.trim_start().starts_with(start));
@@ -58,7 +58,7 @@ fn shell(script: &str) -> Process {
     shell
 }
 
-/// The three printed commands, pasted into a shell one after the other.
+/// Runs the three printed commands as if pasted into a shell, one after the other.
 #[track_caller]
 fn check_printed_commands(flags: &[&str], postern: &str) {
     let ports = Ports::reserve();

@@ -1,6 +1,6 @@
-//! Connections that end in every way, some thousands per second, leave nothing behind in either binary.
+//! Connections that end in every way, some thousands per second, leak no resources in either binary.
 //!
-//! `benches/churn` does the same a million times, with binaries as they are released.
+//! `benches/churn` does the same a million times, with released binaries.
 
 use std::process::Command;
 use std::thread;
@@ -26,9 +26,9 @@ fn connections_that_have_ended_leave_nothing_behind() {
         assert!(output.status.success(), "{runtime}: {}", String::from_utf8_lossy(&said));
         assert!(postern.terminate().success(), "{runtime}");
     };
-    // Most of the time is that of time-outs, so both binaries run at the same time.
+    // Most of the time is spent in time-outs, so both binaries run at the same time.
     thread::scope(|scope| {
         let both = Runtime::BOTH.map(|runtime| scope.spawn(move || check(runtime)));
-        both.into_iter().for_each(|one| one.join().expect("nothing is left behind"));
+        both.into_iter().for_each(|one| one.join().expect("no resources are leaked"));
     });
 }

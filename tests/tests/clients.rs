@@ -37,7 +37,7 @@ impl Way {
         format!("ws://{}/ws", self.address())
     }
 
-    /// The headers with which the client is John.
+    /// Returns the headers with which the client is John.
     fn headers(&self) -> Vec<(&'static str, String)> {
         match self {
             Self::Direct(_) => {
@@ -151,7 +151,7 @@ fn node_ws_sends_receives_and_closes() {
     });
 }
 
-/// An upgrade request of tungstenite with the headers of this way.
+/// Returns an upgrade request of tungstenite with the headers of this way.
 fn request(way: &Way) -> Request {
     let mut request = way.url().into_client_request().expect("a good URL");
     for (name, value) in way.headers() {

@@ -17,7 +17,7 @@ fn send(stream: &mut TcpStream, bytes: &[u8]) {
     stream.write_all(bytes).expect("the bytes are taken");
 }
 
-/// Checks that `expected` comes, and then the end of the stream and no reset.
+/// Checks that `expected` arrives, and then the end of the stream and no reset.
 #[track_caller]
 fn check_last_words(stream: &mut TcpStream, expected: &[u8], what: &str) {
     let mut received = Vec::new();
@@ -30,7 +30,7 @@ fn check_last_words(stream: &mut TcpStream, expected: &[u8], what: &str) {
     end.unwrap_or_else(|error| panic!("{what}: the end of the stream is expected, not: {error}"));
 }
 
-/// Sends a message of its own and expects it back.
+/// Sends a unique message and expects it back.
 #[track_caller]
 fn check_alive(stream: &mut TcpStream, what: &str) {
     send(stream, &frame(TEXT, what.as_bytes()));
@@ -56,9 +56,9 @@ fn both_sides_close_at_the_same_time_and_each_gets_one_close() {
         // Half of them just before the signal, so that either side may be first.
         early.iter_mut().for_each(|client| send(client, &frame(CLOSE, &close(3000, "mine"))));
         postern.process.signal(Signal::TERM).expect("a signal");
-        // The other half after the server's has arrived, but before they have read it.
+        // The other half after the server's Close has arrived, but before they have read it.
         for client in late.iter_mut() {
-            client.peek(&mut [0]).expect("something has come");
+            client.peek(&mut [0]).expect("bytes have arrived");
             send(client, &frame(CLOSE, &close(3000, "mine")));
         }
         for client in early {
@@ -257,8 +257,8 @@ fn reset_in_any_state_ends_only_its_connection() {
         wait_until("all ends are logged", || {
             postern.count("closed for user") == postern.count("established")
         });
-        // The bystander, those in 18 states, the deaf one, the half-closed one, and perhaps the one whose request was
-        // complete when it was reset.
+        // The bystander, the clients in 18 states, the deaf one, the half-closed one, and perhaps the one whose request
+        // was complete when it was reset.
         let count = postern.count("established");
         assert!((21..=22).contains(&count), "{runtime}: {count}");
     }
@@ -307,7 +307,7 @@ fn socket_is_closed_within_a_second_after_both_closes() {
     }
 }
 
-/// Long enough for a reset to come back over the loopback.
+/// Long enough for a reset to arrive over the loopback.
 const SOON: Duration = Duration::from_millis(20);
 
 #[test]

@@ -27,7 +27,7 @@ impl Project {
         Self { text: serde_json::from_slice(&output.stdout).expect("JSON"), profile }
     }
 
-    /// The services of the profile: Compose prints all.
+    /// Returns the services of the profile: Compose prints all.
     fn services(&self) -> BTreeMap<&str, &Value> {
         let services = object(&self.text["services"]).iter();
         services
@@ -36,13 +36,13 @@ impl Project {
             .collect()
     }
 
-    /// The service that runs Postern, with its name.
+    /// Returns the service that runs Postern, with its name.
     fn postern(&self) -> (&str, &Value) {
         let mut services = self.services().into_iter();
         services.find(|(name, _)| name.starts_with("websocket")).expect("one service is Postern")
     }
 
-    /// The services on this network.
+    /// Returns the services on this network.
     fn members(&self, network: &str) -> BTreeSet<&str> {
         let services = self.services().into_iter();
         services
@@ -61,7 +61,7 @@ json.dump(yaml.safe_load(done.stdout), sys.stdout)
 sys.exit(done.returncode)
 ";
     let packages = provision::docker_compose().unwrap_or_else(|failure| panic!("{failure}"));
-    // In another folder than that of deploy/.env, which belongs to the developer.
+    // Not in the folder of deploy/.env, which belongs to the developer.
     let folder = tempfile::tempdir().expect("a temporary folder");
     Command::new("python3")
         .args(["-c", SCRIPT, "--file"])
@@ -79,7 +79,7 @@ sys.exit(done.returncode)
         .expect("python3 runs")
 }
 
-/// Both profiles with the variables of `.env.example`, and a secret.
+/// Returns both profiles with the variables of `.env.example`, and a secret.
 fn both() -> [Project; 2] {
     let mut variables = settings_in("deploy/.env.example");
     variables.push(("JWT_SECRET", "an-example"));
@@ -96,7 +96,7 @@ fn strings(value: &Value) -> BTreeSet<&str> {
     value.as_array().into_iter().flatten().map(|item| item.as_str().expect("a string")).collect()
 }
 
-/// The environment of a service, as text.
+/// Returns the environment of a service, as text.
 #[track_caller]
 fn environment(service: &Value) -> BTreeMap<&str, &str> {
     let variables = object(&service["environment"]).iter();

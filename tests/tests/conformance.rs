@@ -47,7 +47,7 @@ fn run(postern: &Postern, selection: &[&str]) -> Verdicts {
     cases.map(|(id, case)| (id.clone(), [word(case, "behavior"), word(case, "behaviorClose")])).collect()
 }
 
-/// The cases that have not passed, including NON-STRICT.
+/// Returns the cases that have not passed, including NON-STRICT.
 fn offenders(verdicts: &Verdicts) -> Vec<(&String, &[String; 2])> {
     let is_fine = |verdict: &String| verdict == "OK" || verdict == "INFORMATIONAL";
     verdicts.iter().filter(|(_, verdicts)| !verdicts.iter().all(is_fine)).collect()

@@ -11,7 +11,7 @@ use postern_tests::process::wait_until_listening;
 use postern_tests::ws::Handshake;
 use rustix::process::Signal;
 
-/// The whole response to these bytes.
+/// Returns the whole response to these bytes.
 fn answer(to: SocketAddr, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(to).expect("it listens");
     stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
@@ -138,7 +138,7 @@ fn path_with_an_asterisk_serves_all_paths_below_it() {
     }
 }
 
-/// A port that is free in both families.
+/// Returns a port that is free in both families.
 fn free_in_both() -> u16 {
     (0..100)
         .map(|_| ports::free().port())

@@ -1,5 +1,5 @@
-//! File descriptors: those for users, for the control port and for responses stay available when clients open as many
-//! connections as they can. On both binaries.
+//! File descriptors: descriptors for users, for the control port and for responses stay available when clients open as
+//! many connections as they can. On both binaries.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -52,7 +52,7 @@ fn is_open(stream: &mut TcpStream) -> bool {
     }
 }
 
-/// Postern with a control port and this limit of open files (RLIMIT_NOFILE).
+/// Starts Postern with a control port and this limit of open files (RLIMIT_NOFILE).
 fn start_with_open_files(runtime: Runtime, settings: &[(&str, &str)], limit: usize) -> Postern {
     Postern::with(runtime, settings).control().by_shell(&format!("ulimit -n {limit} && exec \"$0\"")).start()
 }
@@ -84,7 +84,7 @@ impl Drop for End<'_> {
     }
 }
 
-/// The number of its descriptors.
+/// Returns the number of its descriptors.
 fn files_of(postern: &Postern) -> usize {
     fs::read_dir(format!("/proc/{}/fd", postern.id())).expect("its descriptors").count()
 }
@@ -210,7 +210,7 @@ fn without_descriptors_clients_get_503_operators_a_response_and_the_process_is_i
         }
         let counted = postern.metric("postern_handshakes_rejected_total{reason=\"overloaded\"}");
         assert_eq!(counted, Some(f64::from(refused)));
-        // Idle connections, which send nothing.
+        // Idle connections, which send no bytes.
         let _silent: Vec<TcpStream> =
             (0..50).map(|_| TcpStream::connect(postern.address()).expect("the kernel takes it")).collect();
         let used = postern.cpu_time();

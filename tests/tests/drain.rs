@@ -34,7 +34,7 @@ fn process_is_not_ready_and_still_accepts_during_the_grace() {
                 assert_eq!(
                     postern.post("/api/drain", &json!({})).status,
                     202,
-                    "{runtime}: a second request changes nothing"
+                    "{runtime}: a second request has no effect"
                 );
             }
             let ready = postern.get("/readyz");
@@ -134,7 +134,7 @@ struct Seen {
     at: Instant,
 }
 
-/// A client that sends message after message until it gets a Close. Counts itself in `connected`.
+/// Runs a client that sends message after message until it gets a Close. It counts itself in `connected`.
 async fn talk(to: SocketAddr, connected: &Cell<usize>) -> Result<Seen, tungstenite::Error> {
     let mut request = format!("ws://{to}/ws").into_client_request()?;
     request.headers_mut().insert("User-ID", "123".parse().expect("a value"));
@@ -165,7 +165,7 @@ async fn talk(to: SocketAddr, connected: &Cell<usize>) -> Result<Seen, tungsteni
     Ok(seen)
 }
 
-/// The sum of the messages received, from the lines about the ends of connections.
+/// Returns the sum of the messages received, from the lines about the ends of connections.
 fn received(postern: &Postern) -> u64 {
     let lines = postern.log();
     let ends = lines.iter().filter(|line| line.contains("connection closed for user"));
@@ -188,7 +188,7 @@ fn many_connections_under_load_are_closed_evenly_without_lost_messages() {
             let mut clients = Vec::new();
             while connected.get() < count {
                 assert!(begun.elapsed() < Duration::from_secs(120), "they do not all connect");
-                // No more at the same time than the kernel's queue takes.
+                // No more at the same time than the kernel's queue accepts.
                 let more = (count - clients.len()).min(100);
                 clients.extend((0..more).map(|_| executor.spawn(talk(postern.address(), &connected))));
                 while connected.get() < clients.len() && begun.elapsed() < Duration::from_secs(120) {

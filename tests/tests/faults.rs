@@ -21,7 +21,8 @@ struct Faulty {
 }
 
 impl Faulty {
-    /// These system calls fail with this error. `when` is strace's: the first, the last and the distance, counted per thread.
+    /// Starts one whose system calls of this kind fail with this error. `when` is as for strace: the first, the last
+    /// and the distance, counted per thread.
     #[track_caller]
     fn start(runtime: Runtime, calls: &str, error: &str, when: &str) -> Self {
         // With one worker, the numbers of calls do not depend on the machine.
@@ -38,7 +39,7 @@ impl Faulty {
         Self { postern, folder, what: format!("{runtime}, {error} of {calls}") }
     }
 
-    /// Many clients, some at the same time. Returns how many of them were disconnected.
+    /// Runs many clients, some at the same time. Returns how many of them were disconnected.
     fn visit(&self) -> usize {
         let address = self.postern.address();
         let visitors: Vec<_> = (0..AT_ONCE)
@@ -71,7 +72,7 @@ impl Faulty {
         self.failed()
     }
 
-    /// How many calls have failed. The trace is complete when Postern's own end is in it.
+    /// Returns the number of calls have failed. The trace is complete when Postern's own end is in it.
     #[track_caller]
     fn failed(&self) -> usize {
         let id = self.postern.id().to_string();
@@ -93,8 +94,8 @@ impl Faulty {
     }
 }
 
-/// A client that connects, receives the echoes of a short, a large and a fragmented message, and closes. Returns whether all of
-/// it succeeded; if not, its connection has ended.
+/// Runs a client that connects, receives the echoes of a short, a large and a fragmented message, and closes. Returns
+/// whether all of it succeeded; if not, its connection has ended.
 ///
 /// # Panics
 ///
@@ -142,7 +143,7 @@ fn try_visit(address: SocketAddr) -> std::io::Result<()> {
     }
 }
 
-/// Each of these errors ends one connection at most.
+/// Checks that each of these errors ends one connection at most.
 fn check_that_each_ends_one(calls: &str, when: &str, errors: &[&str]) {
     for runtime in Runtime::BOTH {
         errors.iter().for_each(|error| check_cost(runtime, calls, error, when));
@@ -159,7 +160,7 @@ fn check_cost(runtime: Runtime, calls: &str, error: &str, when: &str) {
     assert!(0 < lost && lost <= failed, "{what}: {failed} errors have ended {lost} connections");
 }
 
-/// None of these errors ends a connection.
+/// Checks that none of these errors ends a connection.
 fn check_that_none_ends_any(calls: &str, when: &str, errors: &[&str]) {
     for runtime in Runtime::BOTH {
         for error in errors {

@@ -48,7 +48,7 @@ const JOHN: [(&str, &str); 3] =
 /// The characters of a header's name other than letters, digits and `-` (RFC 9110 §5.6.2).
 const SEPARATORS: &str = "!#$%&'*+.^_`|~";
 
-/// John in the log, with one header changed.
+/// Returns John in the log, with one header changed.
 fn john_with(header: &str, shown: &str) -> Verdict {
     let show = |name: &str, usual: &str| if name == header { shown.to_owned() } else { usual.to_owned() };
     Verdict::Admitted(format!(
@@ -68,12 +68,12 @@ fn john() -> Verdict {
 struct Table(Vec<Row>);
 
 impl Table {
-    /// Lines in addition to those of John.
+    /// Adds a row with lines in addition to the lines of John.
     fn add(&mut self, case: impl Into<String>, lines: impl AsRef<[u8]>, direct: Verdict) -> &mut Row {
         self.put(case.into(), "", lines.as_ref(), direct)
     }
 
-    /// A value that replaces John's.
+    /// Adds a row with a value that replaces John's.
     fn value(&mut self, case: &str, header: &'static str, value: impl AsRef<[u8]>, direct: Verdict) {
         let lines = [header.as_bytes(), b": ", value.as_ref(), b"\r\n"].concat();
         self.put(format!("{header} {case}"), header, &lines, direct);
@@ -102,7 +102,7 @@ fn table() -> Vec<Row> {
     table.0
 }
 
-/// Names that are, or look like, that of `header`.
+/// Adds names that equal or resemble the name of `header`.
 fn names(table: &mut Table, header: &'static str, value: &str) {
     let alias = || Verdict::Refused(400, "identity_alias");
     for separator in SEPARATORS.chars() {
@@ -139,7 +139,7 @@ fn names(table: &mut Table, header: &'static str, value: &str) {
     }
 }
 
-/// Several lines.
+/// Adds rows with several lines.
 fn lines(table: &mut Table, header: &'static str, value: &str) {
     let twice = || Verdict::Refused(400, "identity_twice");
     for (case, lines) in [
@@ -169,7 +169,7 @@ fn lines(table: &mut Table, header: &'static str, value: &str) {
     table.add(format!("{header} after a bare CR"), after_cr, no_http());
 }
 
-/// `Connection` asks the next proxy to remove the headers that it names.
+/// Adds rows with `Connection`, which asks the next proxy to remove the headers that it names.
 fn nominations(table: &mut Table, header: &'static str) {
     let nominated = || Verdict::Refused(400, "identity_nominated");
     let in_line: &[&'static str] = match header {
@@ -301,7 +301,7 @@ fn display_values(table: &mut Table, header: &'static str) {
     }
 }
 
-/// The headers of the session. Each gateway replaces them with Identity's.
+/// Adds the headers of the session. Each gateway replaces them with Identity's.
 fn sessions(table: &mut Table) {
     for (header, good, bad, code) in [
         ("User-Session-ID", "s-1", ["1,2", "{http.x}", "a b"], "session_id_invalid"),
@@ -332,7 +332,7 @@ fn sessions(table: &mut Table) {
 }
 
 impl Row {
-    /// The request: a handshake with these headers of a gateway, except for the one that the row replaces.
+    /// Returns the request: a handshake with these headers of a gateway, except for the one that the row replaces.
     fn request(&self, handshake: Handshake, headers: &[(&str, &str)]) -> Vec<u8> {
         let keeps = |(name, _): &&(&str, &str)| *name != self.instead_of;
         let handshake = headers
@@ -354,7 +354,7 @@ fn answer(to: std::net::SocketAddr, case: &str, bytes: &[u8]) -> Response {
     connection.response().unwrap_or_else(|failure| panic!("{case}: {failure}"))
 }
 
-/// The user in the `count`-th line about an admission, as the log shows it.
+/// Returns the user in the `count`-th line about an admission, as the log shows it.
 #[track_caller]
 fn admitted(postern: &Postern, case: &str, count: usize) -> String {
     const SENTENCE: &str = "WebSocket connection established - User: ";

@@ -14,7 +14,7 @@ const CHAINS: [(Gateway, Runtime); 4] = [
     (Gateway::Haproxy, Runtime::Smol),
 ];
 
-/// A handshake with any token: the scripted Identity service determines the user.
+/// Returns a handshake with any token: the scripted Identity service determines the user.
 fn with_token(gateway: &Running) -> Handshake {
     Handshake::to(gateway.address()).header("Authorization", "Bearer of-the-scripted-identity")
 }

@@ -19,7 +19,7 @@ use rustix::process::Signal;
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
-/// Without and with the component `proxy-secret`.
+/// Returns the manifests without and with the component `proxy-secret`.
 fn both_ways() -> [(&'static str, Manifests); 2] {
     [("as shipped", Manifests::shipped()), ("with the proxy secret", Manifests::with_proxy_secret())]
 }
@@ -68,13 +68,13 @@ fn every_selector_selects_the_pods() {
         let is_selected = selector.iter().all(|(name, value)| labels[name] == *value);
         assert!(is_selected && !selector.is_empty(), "{selector:?} does not select {labels}");
     }
-    // A selector selects pods of its own namespace only.
+    // A selector selects only pods of its namespace.
     for manifest in manifests.all().iter().filter(|manifest| manifest["kind"] != "Namespace") {
         assert_eq!(manifest["metadata"]["namespace"], "postern", "{manifest}");
     }
 }
 
-/// The number of a port of the container, which is named by its name or number.
+/// Returns the number of a port of the container, which is named by its name or number.
 #[track_caller]
 fn port(container: &Value, port: &Value) -> u64 {
     let ports = container["ports"].as_array().expect("ports");
@@ -303,7 +303,7 @@ fn middleware_and_path_are_those_of_the_chain_without_kubernetes() {
     assert_eq!(route["middlewares"][0]["name"], name);
 }
 
-/// A real Traefik with the middlewares and the route of the manifests in a file.
+/// Starts a real Traefik with the middlewares and the route of the manifests in a file.
 #[track_caller]
 fn traefik(
     manifests: &Manifests,
@@ -379,5 +379,5 @@ fn real_traefik_routes_to_both_binaries_by_the_manifests() {
     }
 }
 
-/// Ten times what a busy machine needs.
+/// Ten times the time that a busy machine needs.
 const PATIENCE: Duration = Duration::from_secs(30);

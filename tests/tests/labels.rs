@@ -1,6 +1,6 @@
-//! `deploy/traefik/labels.yaml`: the routes as Docker labels are those of the file, and a real Traefik that reads them from
-//! Docker protects Postern in the same way. No Docker runs here: a small server answers Traefik's requests to Docker with the
-//! shipped labels.
+//! `deploy/traefik/labels.yaml`: the routes as Docker labels equal the routes of the file, and a real Traefik that
+//! reads them from Docker protects Postern in the same way. No Docker runs here: a small server answers Traefik's
+//! requests to Docker with the shipped labels.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -25,7 +25,7 @@ fn yaml(path: &str) -> Value {
     serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The labels of each service.
+/// Returns the labels of each service.
 fn labels() -> BTreeMap<String, BTreeMap<String, String>> {
     let file = yaml("deploy/traefik/labels.yaml");
     let services = file["services"].as_object().expect("services");
@@ -41,7 +41,7 @@ fn labels() -> BTreeMap<String, BTreeMap<String, String>> {
         .collect()
 }
 
-/// The path and the text of each value of the file, as in a label: a list is joined by commas.
+/// Collects the path and the text of each value of the file, as in a label: a list is joined by commas.
 fn settings(value: &Value, path: &str, found: &mut BTreeMap<String, String>) {
     let text = match value {
         Value::Object(entries) => {
@@ -147,7 +147,7 @@ fn answer(stream: TcpStream, containers: &[Value]) {
     }
 }
 
-/// A container as Docker describes it, on a network that the gateway reaches and on one that it does not.
+/// Returns a container as Docker describes it, on a network that the gateway reaches and on one that it does not.
 fn container(name: &str, labels: &BTreeMap<String, String>) -> Value {
     let mut networks = json!({ format!("deploy_{name}"): { "IPAddress": "127.0.0.1" } });
     if name == "websocket" {

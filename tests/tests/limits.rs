@@ -15,7 +15,7 @@ use postern_tests::ws::Outcome;
 /// Settings by name and value.
 type Settings<'s> = &'s [(&'s str, &'s str)];
 
-/// A client's frame with a payload of `len` bytes.
+/// Returns a client's frame with a payload of `len` bytes.
 fn frame(first: u8, len: usize) -> Vec<u8> {
     client(first, &vec![b'a'; len])
 }
@@ -57,7 +57,7 @@ fn messages_fragments_and_rates_above_a_limit_end_the_connection() {
             1009,
         ),
         (&[("POSTERN_MAX_FRAGMENTS", "10")], fragments(8), fragments(9), 1008),
-        // The Close that follows counts, too.
+        // The Close after them counts, too.
         (&[("POSTERN_CONTROL_RATE", "1")], frame(PING, 0), frame(PING, 0).repeat(3), 1008),
         (&rates, frame(TEXT, 1).repeat(100), frame(TEXT, 1).repeat(101), 4429),
         (&default_burst, frame(TEXT, 1).repeat(100), frame(TEXT, 1).repeat(120), 4429),
@@ -87,7 +87,7 @@ fn messages_above_the_rate_are_delayed_and_not_lost() {
             assert_eq!(received, b"\x81\x01a".repeat(count));
         };
         // Five more than the burst, which takes five seconds.
-        stream.write_all(&frame(TEXT, 1).repeat(8)).expect("the messages are taken");
+        stream.write_all(&frame(TEXT, 1).repeat(8)).expect("the messages are accepted");
         echoes(&mut stream, 8);
         stream.write_all(&frame(TEXT, 1)).expect("the message is taken");
         stream.set_read_timeout(Some(Duration::from_millis(500))).expect("a timeout");

@@ -87,7 +87,8 @@ fn idle_client(gateway: SocketAddr, token: &str) -> Process {
     Process::spawn("idle client", &mut command).expect("Python starts")
 }
 
-/// The kernel of a stopped process still receives, as that of a suspended laptop may, so the gateway notices nothing.
+/// The kernel of a stopped process still receives, as the kernel of a suspended laptop may, so the gateway does not
+/// notice it.
 #[test]
 fn stopped_client_behind_a_gateway_is_closed() {
     through_each(|gateway, runtime| {
@@ -109,5 +110,5 @@ fn stopped_client_behind_a_gateway_is_closed() {
     });
 }
 
-/// Ten times what a busy machine needs.
+/// Ten times the time that a busy machine needs.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -10,7 +10,7 @@ const SENTENCES: [&str; 3] = [
     "WebSocket connection closed for user John Doe (123)",
 ];
 
-/// A connection of John Doe, until its last line is logged.
+/// Runs a connection of John Doe, until its last line is logged.
 #[track_caller]
 fn visit(postern: &Postern, message: &str) {
     let mut open = postern.open();

@@ -26,7 +26,7 @@ const BATCH: usize = 1000;
 /// count until all of them are written: at most twice 2.8 MB of a queue of 8 MiB.
 const OUTSTANDING: usize = 25_000;
 
-/// Ten times what a busy machine needs.
+/// Ten times the time that a busy machine needs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
@@ -58,7 +58,7 @@ fn each_of_a_million_messages_is_in_the_log() {
     }
 }
 
-/// The unique text of a message.
+/// Returns the unique text of a message.
 fn payload(connection: usize, message: usize) -> String {
     format!("{connection}-{message:06}")
 }

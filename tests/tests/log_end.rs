@@ -17,7 +17,7 @@ const MESSAGES: usize = 15_000;
 /// Messages that a client sends at once.
 const BATCH: usize = 500;
 
-/// Ten times what a busy machine needs.
+/// Ten times the time that a busy machine needs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Sends all messages of a client, and waits for their echoes.
@@ -82,7 +82,7 @@ fn all_accepted_records_are_written_before_the_process_ends_with_a_slow_reader()
     }
 }
 
-/// The number of lost records on standard error.
+/// Returns the number of lost records on standard error.
 fn lost(postern: &Postern) -> usize {
     let lines = postern.process.lines_of(Stream::Err);
     let [line] = lines.as_slice() else { panic!("one line: {lines:?}") };
@@ -99,7 +99,7 @@ fn check_all_accounted(postern: &Postern, log: PipeReader) -> String {
     postern.process.heard(log.as_bytes());
     check_lines(&log);
     let all = log.lines().count() + lost(postern);
-    // Those of the messages, of the connection, and of the process: it listens, stops and has stopped.
+    // The records of the messages, of the connection, and of the process: it listens, stops and has stopped.
     assert!((MESSAGES + 5..MESSAGES + 15).contains(&all), "{all} records");
     log
 }

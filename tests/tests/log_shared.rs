@@ -25,7 +25,7 @@ const CLIENTS: usize = 2;
 /// Connections of each client, one after the other.
 const VISITS: usize = 30;
 
-/// Messages of a visit. Two of them are longer than what a pipe takes whole.
+/// Messages of a visit. Two of them are longer than a pipe accepts in one piece.
 const MESSAGES: usize = 40;
 
 /// The kind of standard output.
@@ -40,7 +40,7 @@ enum Kind {
 impl Kind {
     const ALL: [Kind; 4] = [Kind::Pipe, Kind::Socket, Kind::File, Kind::AppendedFile];
 
-    /// The end for writing, and the end for reading unless it is a file.
+    /// Returns the end for writing, and the end for reading unless it is a file.
     fn open(self, path: &Path) -> (File, Option<Box<dyn Read + Send>>) {
         match self {
             Kind::Pipe => {
@@ -76,7 +76,7 @@ fn read(mut log: impl Read) -> Vec<u8> {
     }
 }
 
-/// The unique text of a message.
+/// Returns the unique text of a message.
 fn text(client: usize, visit: usize, message: usize) -> String {
     let padding = if message % (MESSAGES / 2) == 7 { 6_000 } else { 20 };
     format!("m{client}-{visit}-{message}-{}", "x".repeat(padding))
@@ -102,7 +102,7 @@ fn visit(to: SocketAddr, client: usize, visit: usize) -> Vec<String> {
             Ok(_) | Err(_) => break,
         }
     }
-    // The first byte that is not of an echo is that of the Close.
+    // The first byte that is not of an echo is the first byte of the Close.
     let same = received.iter().zip(&echoes).take_while(|(received, echo)| received == echo).count();
     texts.into_iter().zip(ends).filter(|(_, end)| *end <= same).map(|(text, _)| text).collect()
 }
@@ -148,7 +148,7 @@ fn run(runtime: Runtime, kind: Kind) -> (String, Vec<String>) {
             wait_until("clients are served", || visits.load(Ordering::Relaxed) > begin);
             signal(processes[restart], Signal::USR2);
             wait_until("a successor is ready", || {
-                // The port may be closed for a moment, or be that of the predecessor.
+                // The port may be closed for a moment, or belong to the predecessor.
                 let key = [("X-API-Key", API_KEY)];
                 let info = http::request(postern.control(), "GET", "/api/info", &key, b"");
                 let process = info.ok().and_then(|info| info.json()["pid"].as_i64()).map(|id| id as i32);

@@ -15,7 +15,7 @@ const LEN: usize = 60_000;
 /// How long a write may block before it counts as blocked forever.
 const STILL: Duration = Duration::from_secs(1);
 
-/// Postern with a log that is not read yet, and a message to it with its echo.
+/// Starts Postern with a log that is not read yet, and a message to it with its echo.
 fn start(runtime: Runtime, stall: &str) -> (Postern, PipeReader, Vec<u8>, Vec<u8>) {
     let settings = [("POSTERN_LOG_STALL", stall), ("POSTERN_LOG_MESSAGES", "full"), ("POSTERN_WORKERS", "1")];
     let (postern, log) = Postern::with(runtime, &settings).start_unread();
@@ -31,7 +31,7 @@ fn drain(mut log: PipeReader) -> thread::JoinHandle<String> {
     })
 }
 
-/// The messages in the log, and the number of dropped records that it reports.
+/// Returns the messages in the log, and the number of dropped records that it reports.
 fn count(log: &str) -> (usize, usize) {
     let messages = log.lines().filter(|line| line.contains("Message from John Doe (123): x")).count();
     let dropped = log
@@ -89,7 +89,7 @@ fn log_that_pauses_stops_all_reading_until_it_is_read_again() {
         };
         assert!(sent * LEN > 8 << 20, "{runtime}: {sent} messages");
         // Postern does not read from the other client, accepts a new one, and uses no processor time.
-        other.write_all(&frames::client(TEXT, b"y")).expect("the system takes it");
+        other.write_all(&frames::client(TEXT, b"y")).expect("the system accepts it");
         other.set_read_timeout(Some(STILL)).expect("a timeout");
         let early = other.read(&mut [0; 3]).map_err(|error| error.kind());
         assert_eq!(early, Err(ErrorKind::WouldBlock), "{runtime}");
@@ -126,7 +126,7 @@ fn write<'b>(stream: &mut TcpStream, mut bytes: &'b [u8]) -> &'b [u8] {
         match stream.write(bytes) {
             Ok(n) => bytes = &bytes[n..],
             Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-            Err(error) => panic!("the connection is gone: {error}"),
+            Err(error) => panic!("the connection has ended: {error}"),
         }
     }
     bytes

@@ -1,4 +1,4 @@
-//! Messages over real sockets, on both binaries: compression, and clients that read late or not at all.
+//! Messages over real sockets, on both binaries: compression, and clients that read late or never.
 //!
 //! `conformance.rs` sends messages of all sizes and all errors of the protocol.
 

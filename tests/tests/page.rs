@@ -78,7 +78,7 @@ impl Browser {
         }
     }
 
-    /// The value of an expression in the page.
+    /// Returns the value of an expression in the page.
     #[track_caller]
     fn value(&mut self, expression: &str) -> Value {
         let parameters = json!({ "expression": expression, "returnByValue": true, "awaitPromise": true });
@@ -140,7 +140,7 @@ impl Browser {
     }
 }
 
-/// Identity, a gateway that routes the page, and Postern.
+/// Starts Identity, a gateway that routes the page, and Postern.
 fn chain(gateway: Gateway, runtime: Runtime) -> (Running, Postern, Identity) {
     let (identity, postern) = (Identity::start(), Postern::start_with_control(runtime, &[]));
     let (identity_address, postern_address) = (identity.address(), postern.address());

@@ -41,7 +41,7 @@ impl Metrics {
         *self.samples.get(sample).unwrap_or_else(|| panic!("{sample} is missing in\n{}", self.text))
     }
 
-    /// All names that an expression can use.
+    /// Returns all names that an expression can use.
     fn names(&self) -> BTreeSet<String> {
         let families = self.text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
         families
@@ -72,7 +72,7 @@ fn connect(postern: &Postern, user: &str) -> Open {
     postern.handshake().header("User-ID", user).open()
 }
 
-/// A Postern with connections, messages and refusals to count.
+/// Returns a Postern with connections, messages and refusals to count.
 fn busy(runtime: Runtime) -> (Postern, Vec<Open>) {
     let postern = Postern::start_with_control(runtime, &[("POSTERN_MAX_CONNECTIONS", "100")]);
     let mut clients = vec![connect(&postern, "1"), connect(&postern, "1"), connect(&postern, "2")];
@@ -128,12 +128,12 @@ fn connections_messages_and_refusals_are_counted() {
     }
 }
 
-/// All crates of the workspace have one version.
+/// Returns the version, which all crates of the workspace share.
 fn version() -> &'static str {
     env!("CARGO_PKG_VERSION")
 }
 
-/// The names are those of Prometheus's client libraries.
+/// The names equal the names in Prometheus's client libraries.
 #[test]
 fn process_metrics_have_the_resources_of_the_process() {
     for runtime in Runtime::BOTH {
@@ -165,7 +165,7 @@ fn process_metrics_have_the_resources_of_the_process() {
     }
 }
 
-/// The values of the workers differ, and their sums are those of the process.
+/// The values of the workers differ, and their sums are the values of the process.
 #[test]
 fn worker_metrics_have_the_load_of_each_worker() {
     for runtime in Runtime::BOTH {
@@ -321,7 +321,7 @@ fn alerts_and_dashboard_name_existing_metrics() {
     let dashboard: Value = serde_json::from_slice(&dashboard).expect("JSON");
     let panels = dashboard["panels"].as_array().expect("panels");
     let ids: BTreeSet<_> = panels.iter().filter_map(|panel| panel["id"].as_u64()).collect();
-    assert_eq!(ids.len(), panels.len(), "each panel has an id of its own");
+    assert_eq!(ids.len(), panels.len(), "each panel has its own id");
     assert!(panels.iter().all(|panel| panel["targets"][0]["expr"].is_string()));
 }
 

@@ -14,7 +14,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// How long a condition may take that should take a second, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Sends as much as possible for this time. Returns how many bytes had come back at which times.
+/// Sends as much as possible for this time. Returns the number of echoed bytes at each time.
 fn flood(client: &mut TcpStream, frame: &[u8], time: Duration) -> Vec<(Duration, usize)> {
     client.set_nonblocking(true).expect("it can be");
     let chunk = frame.repeat((64 * 1024 / frame.len()).max(1));
@@ -53,7 +53,7 @@ fn check_even(what: &str, received: &[(Duration, usize)], echo: usize, rate: f64
     let last = received.last().expect("echoes").0.as_secs() as u32;
     for second in 1..last {
         let messages = (at(SECOND * (second + 1)) - at(SECOND * second)) as f64 / echo as f64;
-        // A busy machine may delay what is due at the end of a second into the next one, by up to 50 ms.
+        // A busy machine may delay echoes at the end of a second into the next one, by up to 50 ms.
         assert!(
             (messages - rate).abs() <= rate * 0.07 + 1.0,
             "{what}: {messages} messages in second {second}, not {rate}"

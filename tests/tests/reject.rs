@@ -16,7 +16,7 @@ use smol::stream::StreamExt;
 
 const CLOSE: (&str, &str) = ("POSTERN_REJECT", "close");
 
-/// The code and the reason of the Close that async-tungstenite receives for a request with these headers.
+/// Returns the code and the reason of the Close that async-tungstenite receives for a request with these headers.
 fn close_frame(postern: &Postern, headers: &[(&'static str, &'static str)]) -> (u16, String) {
     let url = format!("ws://{}/ws", postern.address());
     let mut request = url.into_client_request().expect("a good URL");

@@ -1,5 +1,5 @@
-//! `deploy/dev`: a changed source is served on the same port, an invalid one changes nothing, and no process is left behind.
-//! The test changes a copy of the source.
+//! `deploy/dev`: a changed source is served on the same port, an invalid one has no effect, and no process is left. The
+//! test changes a copy of the source.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -54,7 +54,7 @@ fn changed_source_is_served_on_the_same_port() {
         assert!(good.contains(before), "the line to change is elsewhere");
         fs::write(&refusals, "this is not Rust").expect("it can be written");
         dev.wait_for_line(|line| line.contains("could not compile"), PATIENCE).expect("the compiler says so");
-        client.echo("what does not compile changes nothing");
+        client.echo("a source that does not compile has no effect");
 
         fs::write(&refusals, good.replace(before, after)).expect("it can be written");
         wait_until_served(address, after, &dev);

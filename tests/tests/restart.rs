@@ -91,7 +91,7 @@ impl Succession {
         Succession { processes: vec![postern.id()], postern }
     }
 
-    /// The id of the process that serves.
+    /// Returns the id of the process that serves.
     fn current(&self) -> u32 {
         *self.processes.last().expect("there is a first")
     }
@@ -125,7 +125,7 @@ impl Succession {
     }
 }
 
-/// The number in a variable, or the default.
+/// Returns the number in a variable, or the default.
 fn times(variable: &str, default: usize) -> usize {
     std::env::var(variable).map_or(default, |times| times.parse().expect("a number"))
 }
@@ -373,5 +373,5 @@ fn supervisor_is_notified_of_starts_restarts_and_stops() {
     }
 }
 
-/// Ten times what a busy machine needs.
+/// Ten times the time that a busy machine needs.
 const PATIENCE: Duration = Duration::from_secs(20);

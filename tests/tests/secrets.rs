@@ -27,12 +27,12 @@ fn binaries_and_formats() -> impl Iterator<Item = (Runtime, &'static str)> {
 struct Secrets(Vec<Secret>);
 
 impl Secrets {
-    /// A new one.
+    /// Creates and adds a secret.
     fn mint(&mut self, kind: Kind) -> String {
         self.keep(kind, canary::mint(kind))
     }
 
-    /// Adds an existing one.
+    /// Adds an existing secret.
     fn keep(&mut self, kind: Kind, secret: String) -> String {
         self.0.push(Secret { kind, bytes: secret.clone().into_bytes() });
         secret
@@ -49,7 +49,7 @@ impl Secrets {
     }
 }
 
-/// A request with a secret in each place for one.
+/// Returns a request with a secret in each place for one.
 fn with_secrets(secrets: &mut Secrets, postern: SocketAddr) -> Handshake {
     let mut mint = |kind| secrets.mint(kind);
     let query = format!("access_token={}&room={}", mint(Kind::Token), mint(Kind::Query));
@@ -138,7 +138,7 @@ fn send(to: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     answer
 }
 
-/// A Postern that logs as much as possible, with these settings.
+/// Returns a Postern that logs as much as possible, with these settings.
 fn verbose(runtime: Runtime, format: &str, settings: &[(&str, &str)]) -> Postern {
     let most = [("LOG_LEVEL", "trace"), ("LOG_FORMAT", format), ("POSTERN_LOG_MESSAGES", "full")];
     Postern::start(runtime, &[&most[..], settings].concat())
@@ -299,7 +299,7 @@ fn addresses_and_messages_are_logged_as_the_settings_say() {
 #[test]
 fn of_a_refused_assertion_only_the_broken_rule_is_logged() {
     for (runtime, format) in binaries_and_formats() {
-        // The header in which gateways pass on a token, and a header of its own.
+        // The header in which gateways pass on a token, and a separate header.
         let (header, scheme) =
             if format == "json" { ("Authorization", "Bearer ") } else { ("X-Assertion", "") };
         let mut secrets = Secrets::default();

@@ -1,5 +1,5 @@
-//! What signals do to both binaries while users are connected. No signal that can be caught ends a process without a Close
-//! for each of them.
+//! The effects of signals on both binaries while users are connected. No signal that can be caught ends a process
+//! without a Close for each of them.
 
 use std::fs;
 use std::process::Command;
@@ -182,7 +182,7 @@ fn sighup_reads_keys_and_secrets_again_and_closes_no_connection() {
         assert_eq!((asks(0).status, asks(1).status), (401, 200), "{runtime}");
         before.echo("still here");
 
-        // Invalid files change nothing, and the log reports them.
+        // Invalid files have no effect, and the log reports them.
         fs::write(&secret, "short").expect("a file");
         fs::remove_file(&key).expect("a file");
         kill_process(pid(postern.id()), Signal::HUP).expect("a signal");

@@ -9,9 +9,9 @@ use postern_tests::postern::{Postern, Runtime};
 use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_size};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// The limit of heap and stacks. For smol it is that of a small host. On mio each thread's stack counts as 2 MiB even if it is
-/// unused, there are four threads in addition to the workers, each worker has a read buffer of 512 KiB, and the limit of
-/// buffered bytes is divided among the workers.
+/// Returns the limit of heap and stacks. For smol it is the limit of a small host. On mio each thread's stack counts as
+/// 2 MiB even if it is unused, there are four threads in addition to the workers, each worker has a read buffer of 512
+/// KiB, and the limit of buffered bytes is divided among the workers.
 fn memory(runtime: Runtime) -> usize {
     match runtime {
         Runtime::Smol => 16 << 20,
@@ -21,10 +21,10 @@ fn memory(runtime: Runtime) -> usize {
 
 const CONNECTIONS: usize = 1000;
 
-/// The longest message that Postern takes by default.
+/// The longest message that Postern accepts by default.
 const LARGEST: usize = 64 * 1024;
 
-/// Postern with this limit of heap and stacks (RLIMIT_DATA).
+/// Starts Postern with this limit of heap and stacks (RLIMIT_DATA).
 fn start_limited(runtime: Runtime) -> Postern {
     let script = format!("ulimit -d {} && exec \"$0\"", memory(runtime) / 1024);
     Postern::with(runtime, &[("POSTERN_WORKERS", "2")]).by_shell(&script).start()
@@ -41,11 +41,11 @@ struct Attacker {
 }
 
 impl Attacker {
-    /// Every other attacker sends an unfinished message, and the rest send whole messages.
+    /// Connects an attacker. Every other one sends an unfinished message, and the rest send whole messages.
     fn new(postern: &Postern, number: usize) -> Attacker {
         let stream =
             postern.handshake().header("User-ID", &format!("attacker-{number}")).open().into_stream();
-        // The buffers of the kernel should take little.
+        // The buffers of the kernel should be small.
         set_socket_recv_buffer_size(&stream, 4096).expect("a small buffer");
         set_socket_send_buffer_size(&stream, 16 << 10).expect("a small buffer");
         stream.set_nonblocking(true).expect("it need not wait");
@@ -57,7 +57,7 @@ impl Attacker {
         Attacker { stream, bytes, repeats, sent: 0, is_over: false }
     }
 
-    /// Sends as much as the socket takes at once. Returns whether it took anything.
+    /// Sends as much as the socket accepts at once. Returns whether it accepted any bytes.
     fn push(&mut self) -> bool {
         let mut has_sent = false;
         while !self.is_over && (self.repeats || self.sent < self.bytes.len()) {
@@ -74,7 +74,7 @@ impl Attacker {
     }
 }
 
-/// All send until no socket takes anything for a second: each connection has ended or is paused.
+/// Makes all send until no socket accepts any bytes for a second: each connection has ended or is paused.
 fn attack(attackers: &mut [Attacker]) {
     let mut last = Instant::now();
     let end = last + Duration::from_secs(60);

@@ -19,7 +19,7 @@ const HEARTBEAT: [(&str, &str); 2] = [("POSTERN_PING_INTERVAL", "1s"), ("POSTERN
 
 const STANDSTILL: Duration = Duration::from_secs(4);
 
-/// Ten times what a busy machine needs.
+/// Ten times the time that a busy machine needs.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Clients that answer each ping after a delay, until [`stop`](Self::stop).
@@ -30,7 +30,7 @@ struct Answering {
 }
 
 impl Answering {
-    /// `delay` is the time of a pong: long enough for some pongs to be in transit at any time.
+    /// Starts the clients. `delay` is the time of a pong: long enough for some pongs to be in transit at any time.
     fn start(mut clients: Vec<TcpStream>, delay: Duration) -> Answering {
         let is_over = Arc::new(AtomicBool::new(false));
         let until = is_over.clone();
@@ -73,7 +73,7 @@ impl Answering {
     }
 }
 
-/// Postern with a control port and a log that is not read.
+/// Starts Postern with a control port and a log that is not read.
 fn start_unread(runtime: Runtime, more: &[(&str, &str)]) -> (Postern, PipeReader) {
     let ours = [
         ("POSTERN_LOG_STALL", "pause"),
@@ -95,7 +95,7 @@ fn fill_log(client: &TcpStream) {
         match client.write_all(&frame) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-            Err(error) => panic!("the connection is gone: {error}"),
+            Err(error) => panic!("the connection has ended: {error}"),
         }
     }
     panic!("it continues to read");
@@ -108,7 +108,7 @@ fn drain(mut log: PipeReader) {
 
 #[track_caller]
 fn check_echo(client: &mut TcpStream) {
-    client.write_all(&frames::client(TEXT, b"y")).expect("it is taken");
+    client.write_all(&frames::client(TEXT, b"y")).expect("it is accepted");
     client.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     // Pings may come before it.
     let mut received = Vec::new();
@@ -150,7 +150,7 @@ fn while_the_log_is_not_read_the_process_is_not_ready_and_new_users_get_503() {
         let filler = postern.open_stream();
         let mut early = TcpStream::connect(postern.address()).expect("the port is open");
         fill_log(&filler);
-        early.write_all(&postern.john().bytes()).expect("it is taken");
+        early.write_all(&postern.john().bytes()).expect("it is accepted");
         wait_until("it is not ready", || ready().status == 503);
         assert_eq!(ready().json()["reasons"], serde_json::json!(["log"]), "{runtime}");
         let refused = postern.john().refused_with(503, "log_stalled");
@@ -172,10 +172,10 @@ fn users_that_leave_while_the_log_is_not_read_are_removed() {
         fill_log(&filler);
         wait_until("the log counts as stalled", || postern.metric("postern_log_stalled") == Some(1.0));
         assert_eq!(postern.metric("postern_connections"), Some(4.0), "{runtime}");
-        close.write_all(&frames::client(CLOSE, &frames::close(1000, ""))).expect("it is taken");
+        close.write_all(&frames::client(CLOSE, &frames::close(1000, ""))).expect("it is accepted");
         rustix::net::sockopt::set_socket_linger(&reset, Some(Duration::ZERO)).expect("it can be");
         drop((fin, reset, close));
-        wait_until("three are gone", || postern.metric("postern_connections") == Some(1.0));
+        wait_until("three have ended", || postern.metric("postern_connections") == Some(1.0));
     }
 }
 
@@ -207,7 +207,7 @@ fn requests_that_arrive_while_the_process_is_stopped_are_answered() {
         // These wait to be accepted.
         clients.extend((0..50).map(|_| connect()));
         let request = postern.john().bytes();
-        clients.iter_mut().for_each(|client| client.write_all(&request).expect("it is taken"));
+        clients.iter_mut().for_each(|client| client.write_all(&request).expect("it is accepted"));
         thread::sleep(STANDSTILL);
         postern.process.signal(Signal::CONT).expect("it is there");
         for client in &mut clients {
@@ -225,7 +225,7 @@ fn closing_connection_does_not_count_for_its_user() {
         for _ in 0..3 {
             assert!(matches!(postern.john().send(), Ok(Outcome::Refused(_))));
             // A frame with reserved bits. The answer is a Close, and the socket stays for a second.
-            before.write_all(&[0xf1, 0x80, 0, 0, 0, 0]).expect("it is taken");
+            before.write_all(&[0xf1, 0x80, 0, 0, 0, 0]).expect("it is accepted");
             assert_eq!(receive(&mut before, 2)[0], CLOSE);
             let next = postern.open_stream();
             drop(std::mem::replace(&mut before, next));

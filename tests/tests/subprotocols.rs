@@ -24,7 +24,7 @@ const OFFERS: [(&[&str], &str); 6] = [
     (&["mqtt", "CHAT", "base64url.bearer.phx.s3cret-token"], ""),
 ];
 
-/// The subprotocol of the 101; empty if there is none.
+/// Returns the subprotocol of the 101; empty if there is none.
 fn answered(open: &Open) -> String {
     let value = open.response.headers.get("sec-websocket-protocol");
     value.map(|value| value.to_str().expect("ASCII").to_owned()).unwrap_or_default()
@@ -51,7 +51,7 @@ fn offer_is_answered_or_marked_in_the_log() {
     }
 }
 
-/// The result of an offer by the WebSocket of a browser, through a gateway.
+/// Returns the result of an offer by the WebSocket of a browser, through a gateway.
 fn browser(chain: &Chain, token: &str, offers: &[&str]) -> Vec<String> {
     let url = format!("ws://{}/ws?token={token}", chain.address());
     let mut node = Command::new("node");

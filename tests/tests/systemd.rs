@@ -21,7 +21,7 @@ use seccompiler::{BpfMap, TargetArch};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// Without, with each, and with all of the drop-ins.
+/// Returns the combinations: without, with each, and with all of the drop-ins.
 fn combinations() -> [Vec<&'static str>; 4] {
     [vec![], vec![DROP_INS[0]], vec![DROP_INS[1]], DROP_INS.to_vec()]
 }
@@ -68,7 +68,7 @@ fn exposure_level_of_the_service_is_at_most_1_5() {
     }
 }
 
-/// A time in whole seconds, as both systemd and Postern write it.
+/// Returns a time in whole seconds, as both systemd and Postern write it.
 #[track_caller]
 fn seconds(time: &str) -> u64 {
     time.strip_suffix('s').and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("{time:?}"))
@@ -177,7 +177,7 @@ impl Activated {
         Handshake::to(self.addresses["postern.socket"]).as_john().header("X-Postern-Secret", API_KEY)
     }
 
-    /// The response of the control port.
+    /// Returns the response of the control port.
     #[track_caller]
     fn ask(&self, path: &str) -> Value {
         let control = self.addresses["postern-control.socket"];
@@ -186,7 +186,7 @@ impl Activated {
         answer.json()
     }
 
-    /// The next notification for systemd except those for the watchdog.
+    /// Returns the next notification for systemd except those for the watchdog.
     #[track_caller]
     fn notification(&self) -> String {
         let mut bytes = [0; 256];
@@ -268,7 +268,7 @@ fn only_the_socket_of_the_control_port_has_its_name() {
     assert_eq!(systemd::values("postern.socket", "FileDescriptorName"), [""; 0]);
 }
 
-/// The filter that systemd makes of these calls, except that another call ends the process.
+/// Returns the filter that systemd makes of these calls, except that another call ends the process.
 fn filter(allowed: &BTreeSet<String>) -> BpfMap {
     let families: Vec<_> = systemd::value(SERVICE, "RestrictAddressFamilies")
         .split(' ')
@@ -310,7 +310,7 @@ fn filter(allowed: &BTreeSet<String>) -> BpfMap {
     compile(&known).expect("a filter")
 }
 
-/// Does this under a filter, which the processes that it starts inherit.
+/// Runs `act` under a filter, which the processes that it starts inherit.
 fn under<T: Send>(filter: &BpfMap, act: impl FnOnce() -> T + Send) -> T {
     thread::scope(|scope| {
         let filtered = scope.spawn(|| {
@@ -349,5 +349,5 @@ fn both_are_started_by_their_sockets_reloaded_and_stopped_under_the_filter() {
 
 const SERVICE: &str = "postern.service";
 
-/// Ten times what a busy machine needs.
+/// Ten times the time that a busy machine needs.
 const PATIENCE: Duration = Duration::from_secs(20);

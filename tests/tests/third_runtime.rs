@@ -10,7 +10,7 @@ use postern_tests::ports;
 use postern_tests::process::Process;
 use postern_tests::ws::Handshake;
 
-/// The example, and the descriptor whose end stops it.
+/// Starts the example. Returns it with the descriptor whose end stops it.
 fn start() -> (Process, SocketAddr, OwnedFd) {
     let address = ports::free();
     let (input, end) = std::io::pipe().expect("a pipe");
@@ -31,7 +31,7 @@ fn example_admits_echoes_refuses_and_closes() {
     // More than one read.
     client.echo(vec![b'x'; 65_536]);
     Handshake::to(address).refused_with(401, "identity_missing");
-    // At the same time, in a thread of its own.
+    // At the same time, in a separate thread.
     Handshake::to(address).as_john().open().close();
     client.close();
     for line in [

@@ -35,7 +35,7 @@ fn through(path: &Path, handshake: &Handshake) -> (String, UnixStream) {
     (String::from_utf8(head).expect("ASCII"), stream)
 }
 
-/// A handshake for a Unix socket. The address is used for `Host` only.
+/// Returns a handshake for a Unix socket. The address is used for `Host` only.
 fn local() -> Handshake {
     Handshake::to(SocketAddr::from(([127, 0, 0, 1], 80)))
 }
@@ -169,7 +169,7 @@ fn proxy_secret_can_come_from_a_file_and_another_header() {
     }
 }
 
-/// The gateways write the secret over whatever a client sends.
+/// The gateways replace any secret that a client sends.
 #[test]
 fn gateways_can_send_the_proxy_secret_and_their_clients_cannot() {
     let traefik_middleware = format!(

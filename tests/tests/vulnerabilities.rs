@@ -1,5 +1,5 @@
 //! Classes of vulnerabilities that other servers had, as far as sockets and a process are needed to show them, on both
-//! binaries. `core/tests/vulnerabilities` has those of the core alone.
+//! binaries. `core/tests/vulnerabilities` has the classes that concern the core alone.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -21,7 +21,7 @@ fn echo(stream: &mut TcpStream, text: &str) -> Duration {
     started.elapsed()
 }
 
-/// Resident memory of the server, in bytes.
+/// Returns the resident memory of the server, in bytes.
 fn resident(postern: &Postern) -> usize {
     let status =
         std::fs::read_to_string(format!("/proc/{}/status", postern.process.id())).expect("its status");
@@ -29,7 +29,7 @@ fn resident(postern: &Postern) -> usize {
     line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") * 1024
 }
 
-/// All bytes up to the end of the stream, which may be a reset.
+/// Returns all bytes up to the end of the stream, which may be a reset.
 fn all(stream: &mut TcpStream) -> Vec<u8> {
     let mut received = Vec::new();
     let _ = stream.read_to_end(&mut received);
@@ -207,8 +207,8 @@ fn busy_client_does_not_delay_others() {
     }
 }
 
-/// A key is reused when its connection has been removed. What a client sends after the end of its connection must not reach
-/// the next one.
+/// A key is reused when its connection has been removed. Bytes that a client sends after the end of its connection must
+/// not reach the next one.
 #[test]
 fn bytes_after_the_end_of_a_connection_do_not_reach_the_next() {
     for postern in Postern::both(&[]) {

@@ -16,7 +16,7 @@ use postern_tests::postern::{Postern, Runtime};
 const UPGRADE: &[u8] = b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nX-Request-Id: wire\r\nUser-ID: 123\r\n\r\n";
 
-/// What a client sends, and the name of its line.
+/// Returns the bytes of each client, and the name of its line.
 fn inputs() -> Vec<(String, Vec<u8>)> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut inputs = Vec::new();
@@ -40,7 +40,7 @@ fn inputs() -> Vec<(String, Vec<u8>)> {
     inputs
 }
 
-/// How the bytes of a file become what a client sends.
+/// How the bytes of a file become the bytes of a client.
 #[derive(Clone, Copy)]
 enum Kind {
     /// They are a request head.
@@ -62,8 +62,8 @@ impl Kind {
     }
 }
 
-/// All that Postern sends to a client that sends `input` and then ends its side, without what differs each time: dates and
-/// generated ids.
+/// Returns all that Postern sends to a client that sends `input` and then ends its side, without what differs each
+/// time: dates and generated ids.
 fn answer(postern: &Postern, input: &[u8]) -> Vec<u8> {
     let mut socket = TcpStream::connect(postern.address()).expect("it listens");
     socket.set_read_timeout(Some(Duration::from_secs(30))).expect("a time-out");
@@ -83,7 +83,8 @@ fn answer(postern: &Postern, input: &[u8]) -> Vec<u8> {
     [&lines.filter(is_kept).collect::<Vec<_>>().concat(), rest].concat()
 }
 
-/// Whether Postern made the id of a request itself: eight hexadecimal digits of the process, and those of the connection.
+/// Whether Postern made the id of a request itself: eight hexadecimal digits of the process, and the digits of the
+/// connection.
 fn is_made(line: &[u8]) -> bool {
     let mut parts =
         line.split(|&byte| byte == b':').nth(1).unwrap_or_default().trim_ascii().split(|&byte| byte == b'-');
@@ -92,7 +93,7 @@ fn is_made(line: &[u8]) -> bool {
     is_hex() && is_hex() && parts.next().is_none()
 }
 
-/// FNV-1a, which is the same on every machine and in every version of Rust.
+/// Returns the FNV-1a hash, which is the same on every machine and in every version of Rust.
 fn hash(bytes: &[u8]) -> u64 {
     bytes
         .iter()

@@ -56,7 +56,7 @@ where
     });
 }
 
-/// Answers an upgrade for a library without a handshake. The client sends nothing more before it has received the
+/// Answers an upgrade for a library without a handshake. The client sends no more bytes before it has received the
 /// answer.
 pub async fn upgrade(stream: &mut TcpStream) -> io::Result<()> {
     let mut request = Vec::with_capacity(1024);

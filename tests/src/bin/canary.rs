@@ -1,6 +1,6 @@
 //! Searches the output of all processes of a run of the tests for secrets: `canary FOLDER`. See `.ci/canary`.
 //!
-//! Exits with 0 if there is none, with 1 if there is one, and with 2 if the search proves nothing.
+//! Exits with 0 if there is none, with 1 if there is one, and with 2 if the search is not conclusive.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -10,7 +10,7 @@ use postern_tests::canary::check::check;
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [folder] = &arguments[..] else {
-        eprintln!("canary: one folder expected, that of a run of the tests");
+        eprintln!("canary: one folder expected, of a run of the tests");
         return ExitCode::from(2);
     };
     let report = match check(Path::new(folder)) {

@@ -13,15 +13,15 @@ use crate::postern::Runtime;
 /// The searched output, and the leaks.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// How many secrets of each kind there were.
+    /// The number of secrets of each kind.
     pub secrets: BTreeMap<Kind, usize>,
-    /// How many processes of each name wrote something.
+    /// The number of processes of each name that wrote output.
     pub processes: BTreeMap<String, usize>,
-    /// How many lines they wrote.
+    /// The number of lines that they wrote.
     pub lines: usize,
     /// A line for each secret in the output: its place and its kind, but not the secret.
     pub leaks: Vec<String>,
-    /// The reasons why a search without leaks proves nothing.
+    /// The reasons why a search without leaks is not conclusive.
     pub gaps: Vec<String>,
 }
 
@@ -82,7 +82,7 @@ pub fn check(folder: &Path) -> io::Result<Report> {
     Ok(report)
 }
 
-/// `FILE:LINE: a token as it is, "eyJh…", 620 bytes`
+/// Returns a line such as `FILE:LINE: a token unencoded, "eyJh…", 620 bytes`.
 fn describe(path: &Path, text: &[u8], leak: &Leak) -> String {
     let before = text.get(..leak.place.start).unwrap_or_default();
     let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
@@ -108,7 +108,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// Clients print the data of their own user.
+/// Clients, which print the data of their user.
 const CLIENTS: [&str; 4] = ["curl", "node", "python", "sh"];
 
 fn plural(name: &str) -> String {

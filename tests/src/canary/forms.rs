@@ -1,4 +1,4 @@
-//! The forms of a secret that a log could contain: as it is, escaped, or encoded.
+//! The forms of a secret that a log could contain: plain, escaped, or encoded.
 
 use std::borrow::Cow;
 
@@ -6,11 +6,11 @@ use base64::Engine;
 use base64::engine::GeneralPurpose;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 
-/// All forms of a secret that differ from each other, each with its name. The first is the secret as it is.
+/// Returns all forms of a secret that differ from each other, each with its name. The first is the plain secret.
 pub(super) fn forms(secret: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
     let each = |write: &dyn Fn(u8) -> String| secret.iter().map(|byte| write(*byte)).collect::<String>();
     let mut forms: Vec<(&'static str, Vec<u8>)> = vec![
-        ("as it is", secret.to_vec()),
+        ("unencoded", secret.to_vec()),
         ("in lower case", secret.to_ascii_lowercase()),
         ("in upper case", secret.to_ascii_uppercase()),
         ("escaped", secret.escape_ascii().to_string().into_bytes()),
@@ -41,7 +41,7 @@ pub(super) fn forms(secret: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
     different
 }
 
-/// As `encodeURIComponent` does: what RFC 3986 §2.3 calls unreserved stays.
+/// Encodes as `encodeURIComponent` does: the characters that RFC 3986 §2.3 calls unreserved stay.
 fn percent(byte: u8, encode: impl Fn(u8) -> String) -> String {
     let is_unreserved = byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     if is_unreserved { char::from(byte).to_string() } else { encode(byte) }
@@ -54,7 +54,7 @@ fn base64(secret: &[u8], before: usize, engine: &GeneralPurpose) -> Vec<u8> {
     digits.get((before * 8).div_ceil(6)..padded.len() * 8 / 6).unwrap_or_default().to_vec()
 }
 
-/// A form as it may be shown in a report: its beginning.
+/// Returns the part of a form that may be shown in a report: its beginning.
 pub(super) fn beginning(form: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(form.get(..4).unwrap_or(form))
 }
@@ -103,6 +103,6 @@ mod tests {
     fn equal_forms_are_merged() {
         let forms = forms(b"abcdefgh");
         assert!(forms.iter().all(|(_, form)| forms.iter().filter(|(_, other)| other == form).count() == 1));
-        assert_eq!(forms.first().map(|(name, _)| *name), Some("as it is"));
+        assert_eq!(forms.first().map(|(name, _)| *name), Some("unencoded"));
     }
 }

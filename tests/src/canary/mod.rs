@@ -1,8 +1,8 @@
 //! The canary: a search for secrets in the output of all processes that tests start.
 //!
-//! With `CANARY=FOLDER` in the environment, tests record each secret in that folder, the output of their children is kept
-//! there, and each Postern logs at the trace level. `.ci/canary` runs all tests in this way, and then searches the output for
-//! each secret. Without the variable, nothing is recorded.
+//! With `CANARY=FOLDER` in the environment, tests record each secret in that folder, the output of their children is
+//! kept there, and each Postern logs at the trace level. `.ci/canary` runs all tests in this way, and then searches the
+//! output for each secret. Without the variable, no secret is recorded.
 //!
 //! There is no list to maintain: tokens are recorded where they are signed, the secrets in settings where a child gets its
 //! environment, and those in requests where a request is put together ([`request`]).
@@ -26,7 +26,7 @@ mod forms;
 mod requests;
 pub mod search;
 
-/// What kind of secret something is.
+/// The kind of a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
     /// A bearer token, a signed assertion.
@@ -48,7 +48,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 8] = [
         Self::Token,
         Self::Credentials,
@@ -60,7 +60,7 @@ impl Kind {
         Self::Message,
     ];
 
-    /// Its name in a report and in the list of secrets.
+    /// Returns its name in a report and in the list of secrets.
     pub fn name(self) -> &'static str {
         match self {
             Self::Token => "token",
@@ -78,7 +78,7 @@ impl Kind {
 /// A secret that was used.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Secret {
-    /// What kind of secret it is.
+    /// Its kind.
     pub kind: Kind,
     /// The secret.
     pub bytes: Vec<u8>,
@@ -173,7 +173,7 @@ struct Run {
 
 impl Run {
     fn open(folder: PathBuf) -> io::Result<Self> {
-        // Whole lines are appended in one write, so those of several processes do not mix.
+        // Whole lines are appended in one write, so lines of several processes do not mix.
         let list = OpenOptions::new().create(true).append(true).open(folder.join(LIST))?;
         Ok(Self { folder, list, noted: Mutex::default() })
     }
@@ -195,7 +195,7 @@ impl Run {
     }
 }
 
-/// The run that this process belongs to, if there is one.
+/// Returns the run that this process belongs to, if there is one.
 fn run() -> Option<&'static Run> {
     static RUN: OnceLock<Option<Run>> = OnceLock::new();
 
@@ -207,7 +207,7 @@ fn run() -> Option<&'static Run> {
     .as_ref()
 }
 
-/// The secrets that are recorded in a folder.
+/// Returns the secrets that are recorded in a folder.
 ///
 /// # Errors
 /// The list cannot be read or is damaged.

@@ -2,7 +2,7 @@
 
 use super::{Kind, Secret};
 
-/// Returns the secrets in a request head, or nothing if the bytes are not a request head.
+/// Returns the secrets in a request head, or none if the bytes are not a request head.
 pub(super) fn secrets(head: &[u8]) -> Vec<Secret> {
     let mut found = Vec::new();
     let mut note = |kind, text: &str| found.push(Secret { kind, bytes: text.trim().as_bytes().to_vec() });
@@ -48,7 +48,7 @@ pub(super) fn secrets(head: &[u8]) -> Vec<Secret> {
     found
 }
 
-/// RFC 9110 §9.1 has no other than these in use, all in capitals.
+/// Whether a text may be a method: RFC 9110 §9.1 has only methods in capitals.
 fn is_method(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_uppercase())
 }

@@ -20,13 +20,13 @@ pub fn is_searchable(secret: &[u8]) -> bool {
 /// The place of a secret in a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leak {
-    /// What kind of secret it is.
+    /// The kind of the secret.
     pub kind: Kind,
-    /// In which form.
+    /// The form of the secret.
     pub form: &'static str,
     /// Its first bytes, too few to be useful.
     pub beginning: String,
-    /// Where in the text.
+    /// Its place in the text.
     pub place: Range<usize>,
 }
 
@@ -42,7 +42,7 @@ struct Form {
     kind: Kind,
     name: &'static str,
     bytes: Vec<u8>,
-    /// How many bytes in a row are a leak.
+    /// The number of bytes in a row that are a leak.
     enough: usize,
 }
 
@@ -119,7 +119,7 @@ impl Search {
     }
 }
 
-/// The whole blocks of a text.
+/// Returns the whole blocks of a text.
 fn blocks(text: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
     text.chunks_exact(BLOCK).enumerate().map(|(index, block)| (index * BLOCK, block))
 }
@@ -196,7 +196,7 @@ mod tests {
         let leaks = search(SECRET).leaks(text.as_bytes(), |_| true);
         let places: Vec<&str> = leaks.iter().map(|leak| &text[leak.place.clone()]).collect();
         assert_eq!(places, [SECRET, SECRET]);
-        assert!(leaks.iter().all(|leak| leak.kind == Kind::Token && leak.form == "as it is"));
+        assert!(leaks.iter().all(|leak| leak.kind == Kind::Token && leak.form == "unencoded"));
         assert!(leaks.iter().all(|leak| leak.beginning == "eyJh"));
     }
 

@@ -69,7 +69,7 @@ impl Shell {
         self
     }
 
-    /// Replaces a documented port by that of an address.
+    /// Replaces a documented port with the port of an address.
     pub fn port(self, documented: u16, actual: SocketAddr) -> Self {
         self.replace(&documented.to_string(), &actual.port().to_string())
     }

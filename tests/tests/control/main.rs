@@ -15,7 +15,7 @@ use serde_json::Value;
 const KEY: (&str, &str) = ("X-API-Key", API_KEY);
 const JSON: (&str, &str) = ("Content-Type", "application/json");
 
-/// A connection of this user, in a session if there is one.
+/// Returns a connection of this user, in a session if there is one.
 #[track_caller]
 fn connect(postern: &Postern, user: &str, session: Option<&str>) -> Open {
     let handshake = postern.handshake().header("User-ID", user);
@@ -25,7 +25,7 @@ fn connect(postern: &Postern, user: &str, session: Option<&str>) -> Open {
     }
 }
 
-/// The connections that a query lists.
+/// Returns the connections that a query lists.
 #[track_caller]
 fn listed(postern: &Postern, query: &str) -> Vec<Value> {
     let response = postern.get(&format!("/api/connections{query}"));

@@ -137,7 +137,7 @@ fn slow_clients_of_the_control_port_do_not_delay_others() {
             client.echo("quick");
         }
         assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
-        // Those who say nothing are gone after five seconds.
+        // Idle connections are closed after five seconds.
         for mut stream in idle {
             stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket takes a time limit");
             let mut answer = Vec::new();

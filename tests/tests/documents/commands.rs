@@ -1,5 +1,5 @@
-//! The commands in documents: those with output are run and must print it, those of README.md are run, and all others must
-//! name programs, flags, packages and tests that exist.
+//! The commands in documents: commands with output are run and must print it, commands of README.md are run, and all
+//! others must name programs, flags, packages and tests that exist.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,4 +1,4 @@
-//! The settings and metrics in the documents are those of both binaries.
+//! The settings and metrics in the documents match both binaries.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -24,7 +24,7 @@ pub(crate) struct Attacker {
     pub(crate) began: Option<Instant>,
     /// The time at which the server refused or closed it.
     pub(crate) closed: Option<Instant>,
-    /// Whether it is in the list of connections that have something to do.
+    /// Whether it is in the list of connections that can send or read.
     pub(crate) is_listed: bool,
 }
 

@@ -87,7 +87,7 @@ impl Plan {
         )
     }
 
-    /// Where Cargo puts Postern.
+    /// Returns the path at which Cargo puts Postern.
     fn built(self, folder: &Path) -> Option<PathBuf> {
         let folder = if self.is_release { folder.parent()?.join("release") } else { folder.to_path_buf() };
         Some(folder.join(self.postern?))
@@ -100,8 +100,8 @@ const TOOLS: &[&str] = &["build", "--locked", "--package", "postern-chain", "--p
 const FIRST_BUILD: &str = "\n             | The first build downloads about 25 MB of crates and takes about 4 minutes on 2 cores; \
                            later ones take seconds.";
 
-/// Removes the variables by which Cargo describes a package to its program. Build scripts that read them, such as
-/// that of ring, would otherwise run again, and their dependents would be built again.
+/// Removes the variables by which Cargo describes a package to its program. Build scripts that read them, such as the
+/// one of ring, would otherwise run again, and their dependents would be built again.
 pub fn without_package(command: &mut Command) {
     for (name, _) in env::vars_os() {
         if name.to_str().is_some_and(|name| PACKAGE.iter().any(|prefix| name.starts_with(prefix))) {
@@ -159,7 +159,7 @@ mod tests {
         assert!(later.contains("building postern") && !later.contains("minutes"), "{later}");
         assert!(
             plan(&["--dev"]).announcement(&folder).contains("minutes"),
-            "that of the dev profile is missing"
+            "the binary of the dev profile is missing"
         );
         assert_eq!(plan(&["--help"]).announcement(&folder), "");
         fs::remove_dir_all(target).expect("it is ours");

@@ -21,8 +21,8 @@ pub(crate) struct Child {
 impl Child {
     /// Starts `command` and waits until it listens on `address`.
     pub(crate) fn start(name: &str, command: &mut Command, address: SocketAddr) -> Result<Self, Failure> {
-        // Ctrl-C at a terminal signals the whole foreground group. The children have groups of their own, so that
-        // `chain` ends them, one after the other.
+        // Ctrl-C at a terminal signals the whole foreground group. Each child has its own group, so that `chain` ends
+        // them, one after the other.
         command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process =
             command.spawn().map_err(Failure::while_doing(format_args!("starting {name} ({command:?})")))?;

@@ -14,7 +14,7 @@ impl Failure {
         Self(text.into())
     }
 
-    /// An adapter for `map_err`: puts the action before the reason of its failure.
+    /// Returns an adapter for `map_err`, which puts the action before the reason of its failure.
     pub fn while_doing<E: fmt::Display>(action: impl fmt::Display) -> impl FnOnce(E) -> Self {
         move |error| Self(format!("{action}: {error}"))
     }

@@ -1,8 +1,8 @@
-//! The gateways of `deploy/`, on addresses of their own.
+//! The gateways of `deploy/`, on other addresses.
 //!
-//! The configuration files are the shipped ones except for the addresses: that of Traefik's entry point, and all of
-//! nginx's and HAProxy's. Traefik reads the other two from its environment, as in `deploy/compose.yaml`. Each
-//! replacement must happen exactly as often as expected, so an incompatible change of a shipped file is an error.
+//! The configuration files are the shipped ones except for the addresses: Traefik's entry point, and all addresses of
+//! nginx and HAProxy. Traefik reads the other two from its environment, as in `deploy/compose.yaml`. Each replacement
+//! must happen exactly as often as expected, so an incompatible change of a shipped file is an error.
 
 use std::fmt;
 use std::fs;
@@ -38,7 +38,7 @@ pub struct Addresses {
 }
 
 impl Gateway {
-    /// All of them.
+    /// All gateways.
     pub const ALL: [Self; 3] = [Self::Traefik, Self::Nginx, Self::Haproxy];
 
     /// Writes the shipped configuration into `folder`, with these addresses and these texts replaced, and returns the
@@ -156,7 +156,7 @@ impl fmt::Display for Gateway {
     }
 }
 
-/// Returns the shipped static configuration of Traefik with another entry point, for tests with routes of their own.
+/// Returns the shipped static configuration of Traefik with another entry point, for tests with other routes.
 pub fn traefik_on(entry_point: SocketAddr) -> Result<String, Failure> {
     traefik_listening_on(entry_point).map(|file| file.text)
 }
@@ -231,7 +231,7 @@ fn answer(gateway: SocketAddr) -> io::Result<String> {
 /// How long a gateway may take to start: reading the 185 MB of Traefik from a cold disk is slow.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The addresses in the shipped files. Traefik's entry point is that of a container, with its quotes because a
+/// The addresses in the shipped files. Traefik's entry point is the one in a container, with its quotes because a
 /// comment in the file contains another one.
 const SHIPPED_ENTRY_POINT: &str = "\":9191\"";
 const SHIPPED_GATEWAY: &str = "127.0.0.1:9191";
@@ -279,7 +279,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let failure = Gateway::Traefik
             .configure(folder.path(), addresses(), &[("no such text", "")])
-            .expect_err("there is nothing to replace");
+            .expect_err("there is no text to replace");
         assert!(failure.to_string().contains("no such text"), "{failure}");
     }
 }

@@ -1,9 +1,9 @@
 //! Programs and packages written by others, downloaded once into `target/provision/`.
 //!
-//! They are downloaded from the registries of Python, Node and Debian, without root and without installing anything. Versions are
-//! fixed, except for those of the distribution. Several processes may ask for an item at once: a lock lets one of them
-//! download it while the others wait. An item is built in another folder and then renamed, so an item that exists is
-//! complete.
+//! They are downloaded from the registries of Python, Node and Debian, without root and without installing anything.
+//! Versions are fixed, except for packages of the distribution. Several processes may ask for an item at once: a lock
+//! lets one of them download it while the others wait. An item is built in another folder and then renamed, so an item
+//! that exists is complete.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -85,9 +85,9 @@ pub fn npm(item: &str, package: &str, packages: &[&str]) -> Result<PathBuf, Fail
     Ok(folder.join("node_modules"))
 }
 
-/// Returns a folder with the files of packages of this Debian or Ubuntu, as they would be at the root of a host:
-/// those of `whole` with their dependencies except for the C library, which must be that of this machine's loader,
-/// and those of `alone` without.
+/// Returns a folder with the files of packages of this Debian or Ubuntu, as they would be at the root of a host: the
+/// packages `whole` with their dependencies except for the C library, which must match this machine's loader, and the
+/// packages `alone` without them.
 ///
 /// # Errors
 /// They cannot be downloaded, or do not contain `wanted`.
@@ -97,13 +97,13 @@ pub fn debian(item: &str, wanted: &str, whole: &[&str], alone: &[&str]) -> Resul
         for partial in [lists.join("partial"), cache.join("archives/partial")] {
             create(&partial)?;
         }
-        // With package lists of our own: those of the system may be missing or old, and belong to root.
+        // With separate package lists: the lists of the system may be missing or old, and belong to root.
         let apt = |arguments: &[&str]| {
             run(Command::new("apt-get")
                 .current_dir(cache.join("archives"))
                 .args(["-qq", "-o", &format!("Dir::State::Lists={}", lists.display())])
                 .args(["-o", &format!("Dir::Cache={}", cache.display())])
-                // The user `_apt` cannot write here. Nothing is installed, so no lock is needed.
+                // The user `_apt` cannot write here. No package is installed, so no lock is needed.
                 .args(["-o", "APT::Sandbox::User=root", "-o", "Debug::NoLocking=true"])
                 .args(arguments))
         };
@@ -112,7 +112,7 @@ pub fn debian(item: &str, wanted: &str, whole: &[&str], alone: &[&str]) -> Resul
             apt(&["download", package])?;
         }
         if !whole.is_empty() {
-            // An empty status file: apt considers nothing installed, so it downloads all dependencies.
+            // An empty status file: apt considers no package installed, so it downloads all dependencies.
             let status = lists.join("status");
             File::create(&status).map_err(Failure::while_doing("creating a file"))?;
             let status = format!("Dir::State::Status={}", status.display());

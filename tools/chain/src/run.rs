@@ -165,8 +165,8 @@ fn how(status: ExitStatus) -> String {
     }
 }
 
-/// Records signals that stop the chain: SIGINT, SIGTERM, SIGQUIT, or the SIGHUP of a closed terminal. The children
-/// are in process groups of their own, so only this program ends them.
+/// Records signals that stop the chain: SIGINT, SIGTERM, SIGQUIT, or the SIGHUP of a closed terminal. The children are
+/// in separate process groups, so only this program ends them.
 struct Interrupt {
     flag: Arc<AtomicBool>,
     /// The time of the last signal.
@@ -194,7 +194,7 @@ impl Interrupt {
     }
 }
 
-/// Prints a line of this program between those of the children.
+/// Prints a line of this program between the lines of the children.
 fn say(line: fmt::Arguments<'_>) {
     print_block(&format!("{:>12} | {line}\n", "chain"));
 }

@@ -98,7 +98,7 @@ impl Kind {
     }
 }
 
-/// Where to connect, and what all cycles share.
+/// The server to connect to, and the state that all cycles share.
 #[derive(Debug)]
 pub(crate) struct Target {
     server: SocketAddr,

@@ -21,7 +21,7 @@ pub(crate) struct Server {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Resources {
     counts: [u64; NAMES.len()],
-    /// Bytes.
+    /// Resident memory in bytes.
     resident: u64,
 }
 
@@ -135,13 +135,13 @@ impl Resources {
     }
 }
 
-/// The counted resources. The first two are those that the process itself needs.
+/// The counted resources. The process itself needs the first two.
 const NAMES: [&str; 6] =
     ["descriptors", "threads", "connections", "handshakes_pending", "users", "memory_held_bytes"];
 
 const OWN: usize = 2;
 
-/// How long nothing may change. A refused connection waits up to a second for its client.
+/// How long no resource may change. A refused connection waits up to a second for its client.
 const SETTLED: Duration = Duration::from_millis(1500);
 
 /// How long [`Server::settled`] may take.

@@ -58,7 +58,7 @@ fn command() -> Command {
         .after_help("Environment:\n  JWT_SECRET  the secret that signs tokens (required)")
 }
 
-/// A number of seconds, minutes or hours; without a unit, seconds.
+/// Parses a number of seconds, minutes or hours; without a unit, seconds.
 fn duration(text: &str) -> Result<Duration, String> {
     let number = text.trim_end_matches(['s', 'm', 'h']);
     let unit = match text.strip_prefix(number) {

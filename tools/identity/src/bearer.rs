@@ -1,8 +1,8 @@
 //! Finds the token in a request.
 //!
-//! Programs send the token in `Authorization`. Browsers cannot set headers on a WebSocket: they send it as a cookie,
-//! in the query, or as a subprotocol. The gateway makes a request of its own, so the query of the original request
-//! comes in a header: `X-Forwarded-Uri` from Traefik, `X-Original-URI` from nginx.
+//! Programs send the token in `Authorization`. Browsers cannot set headers on a WebSocket: they send it as a cookie, in
+//! the query, or as a subprotocol. The gateway makes a separate request, so the query of the original request is in a
+//! header: `X-Forwarded-Uri` from Traefik, `X-Original-URI` from nginx.
 
 use hyper::HeaderMap;
 use hyper::header::{AUTHORIZATION, COOKIE, HeaderValue, SEC_WEBSOCKET_PROTOCOL};
@@ -23,13 +23,15 @@ pub fn token(headers: &HeaderMap) -> Option<&str> {
         .filter(|token| !token.is_empty())
 }
 
-/// RFC 6750, section 2.1; the scheme is case-insensitive (RFC 9110, section 11.1).
+/// Returns the token of `Authorization` (RFC 6750, section 2.1). The scheme is case-insensitive (RFC 9110, section
+/// 11.1).
 fn in_authorization(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = text(headers.get(AUTHORIZATION)?)?.trim().split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// `Cookie` may come on several lines: HTTP/2 splits it, and a gateway may not join them again.
+/// Returns the token of a cookie. `Cookie` may have several lines: HTTP/2 splits it, and a gateway may not join them
+/// again.
 fn in_cookie(headers: &HeaderMap) -> Option<&str> {
     let cookies = headers.get_all(COOKIE).iter().filter_map(text).flat_map(|line| line.split(';'));
     cookies
@@ -38,7 +40,7 @@ fn in_cookie(headers: &HeaderMap) -> Option<&str> {
         .map(second)
 }
 
-/// The alphabet of a token needs no percent encoding, so nothing is decoded.
+/// Returns the token of the query. The alphabet of a token needs no percent encoding, so the query is not decoded.
 fn in_query(headers: &HeaderMap) -> Option<&str> {
     ["x-forwarded-uri", "x-original-uri"].into_iter().filter_map(|name| text(headers.get(name)?)).find_map(
         |target| {
@@ -49,7 +51,7 @@ fn in_query(headers: &HeaderMap) -> Option<&str> {
     )
 }
 
-/// `bearer, <token>`: the subprotocol after `bearer` is the token.
+/// Returns the token of `bearer, <token>`: the subprotocol after `bearer`.
 fn in_subprotocols(headers: &HeaderMap) -> Option<&str> {
     let lines = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(text);
     let mut names = lines.flat_map(|line| line.split(',')).map(str::trim);

@@ -1,7 +1,7 @@
 //! The development Identity service: validates tokens for a gateway, and answers with the user's identity.
 //!
 //! It exists so that the whole chain can run on one machine, in tests and under `cargo chain`. It has three users, all
-//! with the password `password123`, and stores nothing: a token contains everything that the service needs. Do not use
+//! with the password `password123`, and stores no data: a token contains everything that the service needs. Do not use
 //! it in production.
 //!
 //! | path | method | answer |

@@ -30,7 +30,7 @@ pub(crate) struct Connection {
     flights: VecDeque<(Instant, u64)>,
 }
 
-/// The core's client. It sends nothing, so its masking keys do not matter.
+/// The core's client. It sends no frames, so its masking keys do not matter.
 type Checker = Session<Client<fn() -> [u8; 4]>>;
 
 enum Stage {

@@ -18,13 +18,13 @@ use super::report::Report;
 /// The largest number of concurrent upgrades or checks.
 const OPENING: usize = 128;
 
-/// The run fails if the server sends nothing for this time.
+/// The run fails if the server sends no bytes for this time.
 const SILENCE: Duration = Duration::from_secs(60);
 
 /// Runs the load.
 ///
 /// # Errors
-/// The server refused or closed a connection, sent a wrong echo, or sent nothing for a minute.
+/// The server refused or closed a connection, sent a wrong echo, or sent no bytes for a minute.
 pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
     let frames = Frames::new(options)?;
     let memory = || options.server_pid.map(Memory::of).transpose().map(Option::unwrap_or_default);
