@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use async_tungstenite::tungstenite::client::IntoClientRequest;
 use async_tungstenite::tungstenite::{self, Message};
+use postern_tests::http::Connection;
 use postern_tests::postern::{Postern, Runtime};
 use postern_tests::process::Process;
 use postern_tests::wait_until;
@@ -297,6 +298,41 @@ fn activations_by_a_supervisor_refuse_no_client() {
         );
         assert!(failed.is_empty(), "{runtime}: {failed:?}");
         assert!(served > 50 * activations, "{runtime}: {served}");
+    }
+}
+
+#[test]
+fn stop_of_an_activated_process_waits_for_handshakes_in_progress_only() {
+    for runtime in Runtime::BOTH {
+        for is_pending in [false, true] {
+            let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
+            let to = socket.local_addr().expect("an address");
+            let settings = [("POSTERN_HANDSHAKE_TIMEOUT", "60s")];
+            let socket = socket.try_clone().expect("a descriptor").into();
+            let mut process = Postern::activate(runtime, socket, &settings);
+            Handshake::to(to).as_john().open().close();
+            let mut open = Handshake::to(to).as_john().open();
+            let bytes = Handshake::to(to).as_john().bytes();
+            let (first, rest) = bytes.split_at(20);
+            let mut unfinished = is_pending.then(|| Connection::open(to).expect("a connection"));
+            if let Some(unfinished) = &mut unfinished {
+                unfinished.send(first).expect("the bytes are taken");
+            }
+            open.echo("before the signal");
+            let begun = Instant::now();
+            process.signal(Signal::TERM).expect("a signal");
+            process.wait_for_line(|line| line.contains("accepted so far"), PATIENCE).expect("it stops");
+            if let Some(unfinished) = &mut unfinished {
+                thread::sleep(Duration::from_millis(600));
+                open.echo("a handshake is in progress");
+                unfinished.send(rest).expect("the bytes are taken");
+                assert_eq!(unfinished.response().expect("a response").status, 101, "{runtime}");
+            }
+            assert_eq!(open.close_code(), 1012, "{runtime}");
+            assert!(begun.elapsed() < Duration::from_secs(20), "{runtime}: {:?}", begun.elapsed());
+            drop(unfinished);
+            assert!(process.wait(PATIENCE).expect("it ends").success(), "{runtime}");
+        }
     }
 }
 

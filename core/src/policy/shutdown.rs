@@ -12,7 +12,7 @@ pub struct DrainConfig {
     pub spread: Duration,
     /// The longest time of the whole shutdown. Default 60 s.
     pub hard: Duration,
-    /// How long to wait for requests that are still arriving when a successor accepts the next connections: as long as
+    /// The longest wait for requests that are still arriving when another process accepts the next connections: as long as
     /// a request may take to arrive. Default 5 s.
     pub requests: Duration,
     /// Whether the port stays open when this process closes its listener, because a supervisor has opened it. The supervisor's
@@ -113,6 +113,8 @@ enum State {
     Yielded {
         since: Instant,
         until: Instant,
+        /// When the wait ends because no handshake is in progress any more.
+        settled_at: Option<Instant>,
         /// Whether the service stops, and not only this process.
         is_last: bool,
     },
@@ -130,6 +132,10 @@ impl Shutdown {
     /// Two signals to stop within this time are one request. It is long enough for programs that send a signal twice,
     /// and too short for a person to send a second one.
     pub const REPEAT: Duration = Duration::from_millis(100);
+
+    /// Connections are not closed before this time after the last handshake in progress has ended, so that the first message
+    /// of its user is answered.
+    pub const SETTLE: Duration = Duration::from_millis(250);
 
     /// Creates the state of a running process.
     pub fn new(config: DrainConfig) -> Shutdown {
@@ -229,6 +235,19 @@ impl Shutdown {
         }
     }
 
+    /// Whether the process waits for the handshakes in progress. Report their number to
+    /// [`handle_handshakes`](Self::handle_handshakes) until it does not.
+    pub fn waits_for_handshakes(&self) -> bool {
+        matches!(self.state, State::Yielded { .. })
+    }
+
+    /// Handles the number of handshakes in progress. The wait for them ends [`Shutdown::SETTLE`] after the last one.
+    pub fn handle_handshakes(&mut self, count: usize, now: Instant) {
+        if let State::Yielded { settled_at, .. } = &mut self.state {
+            *settled_at = if count == 0 { settled_at.or(Some(now + Shutdown::SETTLE)) } else { None };
+        }
+    }
+
     /// Returns the time by which the process must have ended: [`DrainConfig::hard`] after the signal, the request or
     /// the start of the successor that began the stop. `None` before a stop begins, and after [`ShutdownAction::Exit`].
     pub fn deadline(&self) -> Option<Instant> {
@@ -252,7 +271,8 @@ impl Shutdown {
         match self.state {
             State::Running | State::Succeeding | State::Ended => None,
             State::Announced(since) => Some(since + self.config.grace),
-            State::Yielded { until, .. } | State::Closing { until, .. } => Some(until),
+            State::Yielded { until, settled_at, .. } => Some(settled_at.map_or(until, |at| at.min(until))),
+            State::Closing { until, .. } => Some(until),
         }
     }
 
@@ -281,7 +301,7 @@ impl Shutdown {
     }
 
     fn yield_port(&mut self, since: Instant, now: Instant, is_last: bool) -> ShutdownAction {
-        self.state = State::Yielded { since, until: now + self.config.requests, is_last };
+        self.state = State::Yielded { since, until: now + self.config.requests, settled_at: None, is_last };
         ShutdownAction::StopAccepting
     }
 
@@ -517,6 +537,40 @@ mod tests {
             assert_eq!(action, Some(ShutdownAction::Drain(30 * SECOND)));
             assert_eq!(shutdown.poll_timeout(), Some(now + 60 * SECOND));
         }
+    }
+
+    #[test]
+    fn the_wait_for_handshakes_ends_soon_after_the_last_of_them() {
+        let kept = || {
+            let (Shutdown { config, .. }, now) = running(0, 30, 60);
+            let mut shutdown = Shutdown::new(DrainConfig { is_port_kept: true, ..config });
+            shutdown.handle_handshakes(0, now);
+            assert!(!shutdown.waits_for_handshakes());
+            assert_eq!(shutdown.handle(ShutdownRequest::Drain, now), Some(ShutdownAction::StopAccepting));
+            assert!(shutdown.waits_for_handshakes());
+            (shutdown, now)
+        };
+        let drain = Some(ShutdownAction::Drain(30 * SECOND));
+        // Without one, and after the last one. Reports after that do not make the wait longer.
+        for last in [Duration::ZERO, SECOND] {
+            let (mut shutdown, now) = kept();
+            shutdown.handle_handshakes(1, now);
+            assert_eq!(shutdown.poll_timeout(), Some(now + 2 * SECOND));
+            let end = now + last + Shutdown::SETTLE;
+            for late in [Duration::ZERO, Shutdown::SETTLE / 2] {
+                shutdown.handle_handshakes(0, now + last + late);
+                assert_eq!(shutdown.poll_timeout(), Some(end));
+            }
+            assert_eq!(shutdown.handle_timeout(end), drain);
+            assert!(!shutdown.waits_for_handshakes());
+        }
+        // A report that was too early is corrected by the next one. The wait is never longer than configured.
+        let (mut shutdown, now) = kept();
+        shutdown.handle_handshakes(0, now);
+        shutdown.handle_handshakes(1, now);
+        assert_eq!(shutdown.handle_timeout(now + SECOND), None);
+        shutdown.handle_handshakes(0, now + 2 * SECOND - Shutdown::SETTLE / 2);
+        assert_eq!(shutdown.handle_timeout(now + 2 * SECOND), drain);
     }
 
     #[test]

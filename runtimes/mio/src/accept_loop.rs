@@ -57,6 +57,11 @@ impl AcceptLoop {
         self.lifecycle.notify_ready();
         let workers = self.workers.clone();
         let connections = || workers.iter().map(WorkerHandle::connections).sum();
+        // Twice, because a full worker may pass a connection on to a worker that has been counted.
+        let handshakes = || {
+            let count = || workers.iter().map(WorkerHandle::handshakes).sum::<usize>();
+            count().max(count())
+        };
         let mut events = Events::with_capacity(64);
         // A worker ends only after it has been told to stop.
         while !self.has_ended() {
@@ -64,7 +69,7 @@ impl AcceptLoop {
                 Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
                 Ok(()) | Err(_) => {}
             }
-            while let Some(action) = self.lifecycle.poll_action(Instant::now(), connections) {
+            while let Some(action) = self.lifecycle.poll_action(Instant::now(), connections, handshakes) {
                 match action {
                     Action::CloseListeners => self.close_listeners(),
                     Action::Drain(spread) => self.stop(|| WorkerMessage::Drain(spread)),

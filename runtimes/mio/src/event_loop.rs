@@ -156,6 +156,10 @@ impl EventLoop {
         if given_up > 0 {
             self.mailbox.load.remove_connections(given_up);
         }
+        self.report_pending();
+    }
+
+    fn report_pending(&mut self) {
         if self.pending != self.worker.pending() {
             self.pending = self.worker.pending();
             self.mailbox.load.set_pending(self.pending);
@@ -195,10 +199,11 @@ impl EventLoop {
         for message in messages.drain(..) {
             match message {
                 Message::NewConnection(stream, arrival, passed) => {
-                    self.mailbox.load.handle_arrival();
                     if let Some(stream) = self.pass_on(stream, &arrival, passed) {
                         self.open(stream, arrival);
+                        self.report_pending();
                     }
+                    self.mailbox.load.handle_arrival();
                 }
                 Message::Worker(message) => self.worker.handle_message(message, self.now),
                 Message::Request(request) => self.perform(request),

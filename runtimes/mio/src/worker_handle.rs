@@ -51,9 +51,10 @@ pub(crate) struct WorkerLoad {
 }
 
 impl WorkerLoad {
-    /// Takes note of a connection that has reached the worker.
+    /// Takes note of a connection that has reached the worker. If it begins a handshake, call [`WorkerLoad::set_pending`]
+    /// first.
     pub(crate) fn handle_arrival(&self) {
-        self.in_transit.fetch_sub(1, Ordering::Relaxed);
+        self.in_transit.fetch_sub(1, Ordering::Release);
     }
 
     pub(crate) fn remove_connections(&self, count: usize) {
@@ -94,6 +95,12 @@ impl WorkerHandle {
 
     pub(crate) fn in_transit(&self) -> usize {
         self.load.in_transit.load(Ordering::Relaxed)
+    }
+
+    /// Handshakes in progress, and connections on their way to the worker.
+    pub(crate) fn handshakes(&self) -> usize {
+        // In this order: a worker reports a handshake before it takes the connection off those on their way.
+        self.load.in_transit.load(Ordering::Acquire) + self.pending()
     }
 
     pub(crate) fn is_full(&self) -> bool {

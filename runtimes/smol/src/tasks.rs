@@ -100,9 +100,9 @@ impl Runtime {
                 Ok(Readiness::NONE)
             };
             events.ready(Readiness::READ).or(due).or(ended).await?;
-            while let Some(action) =
-                lifecycle.poll_action(Instant::now(), || self.worker.borrow().worker.len())
-            {
+            let connections = || self.worker.borrow().worker.len();
+            let handshakes = || self.worker.borrow().worker.pending();
+            while let Some(action) = lifecycle.poll_action(Instant::now(), connections, handshakes) {
                 match action {
                     Action::CloseListeners => {
                         for (task, _) in accepting.drain(..) {

@@ -38,7 +38,7 @@ use successor::{InheritedListeners, SuccessorLauncher};
 /// lifecycle.notify_ready();
 /// loop {
 ///     wait until `lifecycle` is readable, or until `lifecycle.poll_timeout()`
-///     while let Some(action) = lifecycle.poll_action(Instant::now(), connections) { … }
+///     while let Some(action) = lifecycle.poll_action(Instant::now(), connections, handshakes) { … }
 /// }
 /// ```
 ///
@@ -80,9 +80,18 @@ impl Lifecycle {
     }
 
     /// Returns what the runtime must do next, if anything. Call this until it returns `None` before waiting again.
-    /// `connections` counts the connections of the process, for the log.
-    pub fn poll_action(&mut self, now: Instant, connections: impl Fn() -> usize) -> Option<Action> {
+    /// `connections` counts the connections of the process, for the log, and `handshakes` the handshakes in progress, for
+    /// which the process waits before it closes connections.
+    pub fn poll_action(
+        &mut self,
+        now: Instant,
+        connections: impl Fn() -> usize,
+        handshakes: impl Fn() -> usize,
+    ) -> Option<Action> {
         loop {
+            if self.shutdown.waits_for_handshakes() {
+                self.shutdown.handle_handshakes(handshakes(), now);
+            }
             let action = self.next_action(now)?;
             if let Some(action) = self.begin(action, &connections) {
                 return Some(action);
@@ -92,7 +101,9 @@ impl Lifecycle {
 
     /// Returns when to call [`poll_action`](Lifecycle::poll_action) at the latest.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.shutdown.poll_timeout()
+        let due = self.shutdown.poll_timeout()?;
+        let counted = self.shutdown.waits_for_handshakes().then(|| Instant::now() + COUNT_INTERVAL);
+        Some(counted.map_or(due, |at| at.min(due)))
     }
 
     /// Returns the time by which the process must have ended; `None` if it may end at once.
@@ -155,6 +166,9 @@ impl Lifecycle {
         }
     }
 }
+
+/// How often the handshakes in progress are counted while the process waits for them.
+const COUNT_INTERVAL: Duration = Duration::from_millis(10);
 
 impl AsFd for Lifecycle {
     fn as_fd(&self) -> BorrowedFd<'_> {
