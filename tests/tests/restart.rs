@@ -260,6 +260,33 @@ fn process_that_stops_ends_a_successor_that_does_not_serve_yet() {
     }
 }
 
+#[test]
+fn process_with_pid_1_logs_why_it_starts_no_successor() {
+    for runtime in Runtime::BOTH {
+        let namespace = ["unshare", "--map-root-user", "--pid", "--fork", "--kill-child"];
+        let postern = Postern::with(runtime, &[]).under(namespace).start();
+        let unshare = postern.id();
+        let children = std::fs::read_to_string(format!("/proc/{unshare}/task/{unshare}/children"));
+        let process = children.expect("unshare runs").trim().parse().ok().and_then(Pid::from_raw);
+        let process = process.expect("unshare has one child");
+        let mut open = postern.open();
+        for count in 1..=2 {
+            kill_process(process, Signal::USR2).expect("a signal");
+            postern.wait_for_count(
+                "ERROR there is no successor, so this process continues to serve: \
+                 this process has PID 1, and a successor would be killed when it exits",
+                count,
+            );
+        }
+        open.echo("an earlier connection");
+        postern.open().echo("a new connection");
+        kill_process(process, Signal::TERM).expect("a signal");
+        assert_eq!(open.close_code(), 1012, "{runtime}");
+        postern.wait_for(" stopped");
+        assert_eq!(postern.count("a successor is started"), 0, "{runtime}");
+    }
+}
+
 /// `POSTERN_TEST_ACTIVATIONS` sets the number of activations.
 #[test]
 fn activations_by_a_supervisor_refuse_no_client() {

@@ -198,7 +198,7 @@ fn lock(child: &Mutex<Child>) -> MutexGuard<'_, Child> {
 /// Why there is no successor.
 #[derive(Debug)]
 enum HandoverError {
-    /// This process is the first of a container, which ends with it.
+    /// This process has PID 1, as in a container: the kernel kills all others of its PID namespace when it exits.
     IsInit,
     /// The program of this process is unknown.
     UnknownProgram,
@@ -213,7 +213,9 @@ enum HandoverError {
 impl fmt::Display for HandoverError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            HandoverError::IsInit => f.write_str("a container ends with its first process, which this is"),
+            HandoverError::IsInit => {
+                f.write_str("this process has PID 1, and a successor would be killed when it exits")
+            }
             HandoverError::UnknownProgram => f.write_str("this process does not know what it was started by"),
             HandoverError::Start(error) => write!(f, "it cannot be started: {error}"),
             HandoverError::Exited(how) => write!(f, "it ended before it served: {how}"),
