@@ -92,7 +92,7 @@ mod tests {
         (0..100).for_each(|_| buffers.put(vec![7; 1024 * 1024]));
         assert_eq!(buffers.kept.len(), 4);
         (0..100).for_each(|_| buffers.put(vec![7; 64 * 1024]));
-        assert_eq!(buffers.kept.len(), 8, "a little more, for those of the least size");
+        assert_eq!(buffers.kept.len(), 8, "a little more, for buffers of the least size");
         buffers.kept.truncate(4);
         let buffer = buffers.take();
         assert_eq!((buffer.len(), buffer.capacity()), (0, 1024 * 1024));

@@ -136,7 +136,7 @@ fn check_steps(script: &Script, whole: &Runtime) {
     // A client that does not read gets only the last of its pongs, after the output that was pending before.
     let mut pongs = wire.pongs().into_iter();
     let is_owed = rough_wire.pongs().into_iter().all(|sent| pongs.any(|owed| owed == sent));
-    assert!(is_owed, "the pongs of {rough_wire:?}\nare not among those of\n{wire:?}");
+    assert!(is_owed, "the pongs of {rough_wire:?}\nare not among the pongs of\n{wire:?}");
     assert!(whole.notes().messages().starts_with(&rough.notes().messages()), "messages that were never sent");
 }
 

@@ -1,5 +1,5 @@
-//! What the core sends for each committed input, compared with a recorded list: a change that is not about the wire
-//! must not change one byte of it.
+//! The bytes that the core sends for each committed input, compared with a recorded list: a change that is not about
+//! the wire must not change one byte of it.
 //!
 //! Each line of `golden.txt` has a hash and an input. The hash covers all bytes that the core sends and the state of
 //! the transport afterwards. Time, seed and configuration are passed in, so a hash has no other input. After a change

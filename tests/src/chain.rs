@@ -101,7 +101,7 @@ impl Chain {
     #[track_caller]
     pub fn assert_no_secrets_logged(&self) {
         let secrets = self.secrets.borrow();
-        assert!(!secrets.is_empty(), "a test without a secret proves nothing");
+        assert!(!secrets.is_empty(), "a test needs a secret");
         let postern = self.postern.process.lines().join("\n");
         let gateway = self.gateway_log(postern.matches("connection established").count());
         for log in [&postern, &gateway, &self.identity.process.lines().join("\n")] {

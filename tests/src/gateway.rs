@@ -73,5 +73,5 @@ impl Running {
     }
 }
 
-/// How long a gateway may take to start: reading the 185 MB of Traefik from a cold disk is slow.
+/// The time that a gateway may take to start: reading the 185 MB of Traefik from a cold disk is slow.
 const START_TIMEOUT: Duration = Duration::from_secs(30);

@@ -85,7 +85,7 @@ impl Certificate {
     }
 }
 
-/// A server of one JWK Set over HTTP, at all paths. It runs until the process ends.
+/// A server of one JWK Set over HTTP, at every path. It runs until the process ends.
 pub struct KeyServer {
     address: SocketAddr,
     shared: Arc<Shared>,

@@ -27,7 +27,7 @@ pub struct Process {
     written: Option<File>,
 }
 
-/// How [`Process`] is ended when it is dropped.
+/// The way in which [`Process`] is ended when it is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// SIGKILL at once: right for a single process.
@@ -319,10 +319,10 @@ impl Output {
     }
 }
 
-/// How often a condition is checked.
+/// The interval in which a condition is checked.
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
-/// How long to wait for the rest of the output of an ended child.
+/// The time to wait for the rest of the output of an ended child.
 const DRAIN_TIME: Duration = Duration::from_secs(1);
 
 /// The number of lines of a child that a message shows.

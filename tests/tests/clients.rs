@@ -17,7 +17,7 @@ use postern_tests::process::{Process, Stream};
 use postern_tests::{provision, workspace};
 use smol::stream::StreamExt;
 
-/// How a client reaches Postern.
+/// The way in which a client reaches Postern.
 enum Way {
     /// Without a gateway: it sends the three identity headers itself.
     Direct(Postern),

@@ -225,6 +225,6 @@ fn without_descriptors_clients_get_503_operators_a_response_and_the_process_is_i
         for _ in 0..15 {
             users.push(john.open_in_time());
         }
-        users.iter_mut().for_each(|user| user.echo("all the same"));
+        users.iter_mut().for_each(|user| user.echo("all are equal"));
     }
 }

@@ -12,7 +12,7 @@ use postern_tests::postern::{Postern, Runtime};
 /// The text of a message. Two hundred of them are more than the log's queue of 8 MiB.
 const LEN: usize = 60_000;
 
-/// How long a write may block before it counts as blocked forever.
+/// The time for which a write may block before it counts as blocked forever.
 const STILL: Duration = Duration::from_secs(1);
 
 /// Starts Postern with a log that is not read yet, and a message to it with its echo.

@@ -11,7 +11,7 @@ use postern_tests::wait_until;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// How long a condition may take that should take a second, on a busy machine.
+/// The time that a condition that should take a second may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Sends as much as possible for this time. Returns the number of echoed bytes at each time.

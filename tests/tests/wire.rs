@@ -40,7 +40,7 @@ fn inputs() -> Vec<(String, Vec<u8>)> {
     inputs
 }
 
-/// How the bytes of a file become the bytes of a client.
+/// The conversion of the bytes of a file to the bytes of a client.
 #[derive(Clone, Copy)]
 enum Kind {
     /// They are a request head.

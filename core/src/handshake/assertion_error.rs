@@ -5,7 +5,7 @@ use std::fmt;
 use crate::listed::listed;
 
 listed! {
-/// Which rule a token breaks.
+/// The rule that a token breaks.
 ///
 /// The client learns only the kind of the rule, by the [`code`](super::HandshakeError::code) and
 /// [`message`](super::HandshakeError::message) of the refusal, so that an attacker cannot find out how far a forged token got.

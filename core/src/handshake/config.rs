@@ -31,7 +31,7 @@ pub struct HandshakeConfig {
     pub refusal_text: fn(HandshakeError) -> &'static str,
     /// The names of the headers in which the gateway puts the identity.
     pub identity: IdentityHeaders,
-    /// Which ids are admitted, and how names are decoded.
+    /// The rules for ids and for the decoding of names.
     pub identity_rules: IdentityRules,
     /// The header with the id of the request, in the request and in the 101. Default `X-Request-Id`. If it is empty, the
     /// header is neither read nor sent.
@@ -52,7 +52,7 @@ pub struct HandshakeConfig {
     /// The header of a trusted proxy with the host in the client's URL, for proxies that write another one into `Host`.
     /// `Origin` is compared with it, or with `Host` if a request has no such header. Default empty: always with `Host`.
     pub host_header: String,
-    /// How a refusal is sent. Default [`Reject::Http`].
+    /// The way in which a refusal is sent. Default [`Reject::Http`].
     pub reject: Reject,
     /// Whether `Sec-WebSocket-Key` must be 16 bytes in base64 (RFC 6455 §4.1). Default false: any 1 to 64
     /// base64 characters, because a widespread curl recipe sends 13 bytes.
@@ -118,7 +118,7 @@ impl Default for HandshakeConfig {
     }
 }
 
-/// How a refusal is sent to the client.
+/// The way in which a refusal is sent to the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reject {

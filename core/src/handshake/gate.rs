@@ -41,8 +41,8 @@ impl Gate {
         self.displacing.check(now, DISPLACED_PER_SECOND, burst) == Verdict::Conforming
     }
 
-    /// How long to pause accepting after [`may_displace`](Gate::may_displace) has returned false, or while too many
-    /// accepted connections have not reached their worker.
+    /// The time for which accepting pauses after [`may_displace`](Gate::may_displace) has returned false, or while too
+    /// many accepted connections have not reached their worker.
     pub const PAUSE: Duration = Duration::from_millis(5);
 }
 

@@ -17,7 +17,7 @@ pub struct HeadReader {
     line: usize,
     /// Whether the last byte was CR.
     after_cr: bool,
-    /// How many bytes of [`HEAD`] the request has begun with; [`OTHER_METHOD`] once it differs.
+    /// The number of bytes of [`HEAD`] that the request has begun with; [`OTHER_METHOD`] once it differs.
     method: u8,
     /// The longest head.
     max: usize,

@@ -1,6 +1,6 @@
 //! Ids that are compared byte by byte and never parsed. Only characters that show a fault of a proxy are refused.
 
-/// Which characters the id of a user or of a session may have.
+/// The characters that the id of a user or of a session may have.
 ///
 /// No charset admits control characters, format characters, and line and paragraph separators (the Unicode categories Cc,
 /// Cf, Zl and Zp), which break the lines of a log or are invisible in it; nor `{ } $ "`, which are left of a placeholder

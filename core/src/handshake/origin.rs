@@ -1,5 +1,5 @@
-//! Which web pages may connect (RFC 6455 §10.2). A browser sends its cookies with a WebSocket of any page, and the gateway
-//! converts them to an identity, so only `Origin` shows whether the page is one of the application.
+//! The web pages that may connect (RFC 6455 §10.2). A browser sends its cookies with a WebSocket of any page, and the
+//! gateway converts them to an identity, so only `Origin` shows whether the page is one of the application.
 
 use super::host::{Authority, default_port};
 
@@ -38,7 +38,7 @@ impl AllowedOrigins {
 struct Origin<'a> {
     /// Empty for `null`.
     scheme: &'a str,
-    /// What follows `://`.
+    /// The text after `://`.
     rest: &'a str,
     /// `rest`, if it is an authority. With the scheme of an application it need not be one: `file://`, `app://.`.
     authority: Option<Authority<'a>>,

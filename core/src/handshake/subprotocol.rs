@@ -1,5 +1,5 @@
-//! Which of the offered subprotocols is answered (RFC 6455 §4.2.2, 5). A browser fails a connection on which it offered
-//! some and none was answered.
+//! The selection of one of the offered subprotocols (RFC 6455 §4.2.2, 5). A browser fails a connection on which it
+//! offered some and none was answered.
 
 use std::borrow::Cow;
 

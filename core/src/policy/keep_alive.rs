@@ -33,10 +33,10 @@ impl KeepAliveConfig {
     }
 }
 
-/// What to do with a peer.
+/// The action for a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeepAliveAction {
-    /// Nothing yet.
+    /// No action yet.
     Wait,
     /// Send a ping with this payload.
     Ping([u8; 8]),

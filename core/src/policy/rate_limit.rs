@@ -1,4 +1,4 @@
-//! How often something may happen.
+//! The rate of an event, such as a control frame.
 
 use std::time::{Duration, Instant};
 

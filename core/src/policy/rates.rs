@@ -47,8 +47,8 @@ impl Rates {
     }
 }
 
-/// What is left of a rate, by the generic cell rate algorithm (ITU-T I.371): a bucket that fills at the rate and holds the
-/// burst, kept as the one instant at which it is full again.
+/// The allowance that is left of a rate, by the generic cell rate algorithm (ITU-T I.371): a bucket that fills at the
+/// rate and holds the burst, kept as the one instant at which it is full again.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct TokenBucket {
     full_at: Option<Instant>,

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 /// The times of a drain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DrainConfig {
-    /// How long connections are still accepted after the process reports not ready, so that load balancers can notice. Default
-    /// 5 s.
+    /// The time for which connections are still accepted after the process reports not ready, so that load balancers
+    /// can notice. Default 5 s.
     pub grace: Duration,
     /// Over how long the connections are then closed. Default 30 s.
     pub spread: Duration,
@@ -48,7 +48,7 @@ pub enum ShutdownRequest {
     Restart,
 }
 
-/// What the runtime must do next.
+/// The next action of the runtime.
 // Exhaustive on purpose: a runtime that ignored an action would never stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ShutdownAction {
@@ -91,7 +91,7 @@ pub struct Shutdown {
     signal: Signal,
 }
 
-/// What is known of the last signal to stop that had an effect.
+/// The last signal to stop that had an effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Signal {
     /// There was none: the stop, if there is one, was requested in another way.

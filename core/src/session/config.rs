@@ -24,7 +24,7 @@ pub struct SessionConfig {
     pub message_rate: Rate,
     /// The rate of bytes from the peer, including the headers of frames. Default unlimited.
     pub byte_rate: Rate,
-    /// What happens if the peer exceeds one of these two rates.
+    /// The reaction to a peer that exceeds one of these two rates.
     pub rate_policy: RatePolicy,
     /// The longest time to receive one message; later closes with 1008. Default 30 s. Zero is unlimited.
     pub message_timeout: Duration,
@@ -42,7 +42,7 @@ pub struct SessionConfig {
     pub max_backlog: usize,
 }
 
-/// What happens if a peer exceeds a rate.
+/// The reaction to a peer that exceeds a rate.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum RatePolicy {
     /// Reading pauses until the rate allows more, so that TCP slows the peer down.

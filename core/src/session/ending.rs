@@ -1,4 +1,4 @@
-//! How a connection ended, and what a session counted until then.
+//! The end of a connection, and the traffic of its session.
 
 use std::fmt;
 use std::ops::AddAssign;

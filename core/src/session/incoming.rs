@@ -49,10 +49,10 @@ pub(super) struct Message {
     pub(super) bytes: Vec<u8>,
     /// The number of frames, including empty ones.
     fragments: u32,
-    /// How many of `bytes` are known to be UTF-8; the rest is the beginning of one character. For binary
-    /// it stays zero.
+    /// The number of `bytes` that are known to be UTF-8; the rest is the beginning of one character. For binary it
+    /// stays zero.
     checked: usize,
-    /// How many of `bytes` are unmasked. The runtime has appended the others, which are still to be handled.
+    /// The number of `bytes` that are unmasked. The runtime has appended the others, which must still be handled.
     unmasked: usize,
 }
 

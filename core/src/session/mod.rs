@@ -33,8 +33,8 @@ use crate::turn::Turn;
 use control::Control;
 use incoming::Incoming;
 
-/// How long a peer may take to close its side after its connection failed and this side has ended. Closing the socket at once
-/// would answer late bytes of the peer by a reset, and a reset can overtake the Close.
+/// The time that a peer has to close its side after its connection failed and this side has ended. Closing the socket
+/// at once would answer late bytes of the peer by a reset, and a reset can overtake the Close.
 pub(crate) const LINGER: Duration = Duration::from_secs(1);
 
 /// A WebSocket after its 101: the server's side, or with `R` = [`Client`] the other.
@@ -139,7 +139,7 @@ impl<'b> Event<'b> {
     }
 }
 
-/// What the runtime must do with the socket, once all output is written.
+/// The action of the runtime on the socket, once all output is written.
 // Exhaustive on purpose: a runtime that ignored one of them would leave the socket open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {

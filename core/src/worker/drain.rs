@@ -7,7 +7,7 @@ use super::jitter::Jitter;
 use super::{Key, Worker};
 use crate::id::ConnectionId;
 
-/// How the connections of a worker end.
+/// The order in which the connections of a worker end.
 #[derive(Debug)]
 pub(super) enum StopMode {
     /// All at once.

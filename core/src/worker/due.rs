@@ -192,8 +192,8 @@ impl<S: Socket> Socket for Drained<'_, S> {
     }
 }
 
-/// How often a socket is read before a deadline is judged. A peer that fills that many reads would fill any number.
+/// The most reads of a socket before a deadline is judged. A peer that fills that many reads would fill any number.
 const MOST_READS: usize = 64;
 
-/// How long a connection is kept whose peer has left while reading from it is paused.
+/// The time for which a connection is kept whose peer has left while reading from it is paused.
 const GRACE: Duration = Duration::from_millis(500);

@@ -91,7 +91,7 @@ struct Runtime {
     notes: Notes,
     /// The bytes that each socket accepted, by key.
     wires: Vec<Vec<u8>>,
-    /// How many bytes a socket accepts at once.
+    /// The number of bytes that a socket accepts at once.
     takes: usize,
     /// The last result of the worker, by key.
     transports: Vec<Transport>,
@@ -194,7 +194,7 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
         mask: Some(mask),
     };
     let mut bytes = Vec::new();
-    header.format(payload.len() as u64, &mut bytes).expect("a vector takes all");
+    header.format(payload.len() as u64, &mut bytes).expect("a vector accepts all bytes");
     bytes.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, key)| byte ^ key));
     bytes
 }
@@ -206,7 +206,7 @@ fn observe<'p>(portions: impl Iterator<Item = &'p [u8]>) -> (Vec<u8>, Notes, Tra
     portions.for_each(|portion| runtime.feed(key, portion));
     let transport = runtime.transports[key.0];
     runtime.eof(key);
-    assert!(runtime.worker.is_empty(), "a connection whose peer has left is gone");
+    assert!(runtime.worker.is_empty(), "a connection whose peer has left is removed");
     (runtime.wires.swap_remove(key.0), runtime.notes, transport)
 }
 

@@ -253,7 +253,7 @@ fn no_message_refers_to_another_one() {
         connection.wire.clear();
         connection.key = before;
         connection.feed(&frame(0xc2, &payload));
-        assert_eq!(connection.close_code(), 1007, "nor to one of its own");
+        assert_eq!(connection.close_code(), 1007, "nor to its own");
         connection.open_another(&with("", "Sec-WebSocket-Extensions: permessage-deflate"));
     }
     // A message that we compress does not depend on other connections: the same message gives the same bytes.

@@ -89,7 +89,7 @@ pub(crate) struct Connection {
     pub(crate) wire: Vec<u8>,
     /// The number of bytes that the peer accepts at once.
     pub(crate) takes: usize,
-    /// What to do with the socket.
+    /// The result of the last turn for the socket.
     pub(crate) transport: Transport,
 }
 

@@ -61,11 +61,11 @@ fn a_slow_head_gets_408_at_its_deadline() {
         connection.wait(Duration::from_millis(1));
         assert!(connection.wire.starts_with(b"HTTP/1.1 408 "), "after five seconds, for any input");
         connection.wait(Duration::from_secs(1));
-        assert!(connection.worker.is_empty(), "and the socket is gone a second later");
+        assert!(connection.worker.is_empty(), "and the socket is closed a second later");
     }
     let mut silent = Connection::new(WorkerConfig::default());
     silent.wait(Duration::from_secs(5));
-    assert!(silent.wire.is_empty() && silent.worker.is_empty(), "without a byte nothing was asked");
+    assert!(silent.wire.is_empty() && silent.worker.is_empty(), "without a byte there is no request");
     assert_eq!((silent.counts.rejected, silent.counts.abandoned), (0, 1));
 }
 

@@ -1,4 +1,4 @@
-//! What is in frames: text, closes, pings and pongs.
+//! The payloads of frames: text, closes, pings and pongs.
 
 use std::time::Duration;
 
@@ -66,8 +66,8 @@ fn a_close_is_valid_or_refused() {
         connection.feed(&frame(0x88, payload));
         let code = connection.close_code();
         connection.feed(&frame(0x81, b"too late"));
-        assert_eq!(connection.counts.messages, 0, "nothing is heard after a Close");
-        assert_eq!(connection.close_code(), code, "and nothing said");
+        assert_eq!(connection.counts.messages, 0, "no frame is handled after a Close");
+        assert_eq!(connection.close_code(), code, "and no bytes are sent");
         (code, connection.transport)
     };
     for code in [0u16, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65_535] {

@@ -53,7 +53,7 @@ fn a_backlog_over_its_limit_is_4413() {
     connection.takes = usize::MAX;
     connection.flush();
     assert_eq!(connection.close_code(), 4413);
-    assert_eq!(connection.counts.messages, (config.max_backlog / 60_004) + 1, "nothing is heard after it");
+    assert_eq!(connection.counts.messages, (config.max_backlog / 60_004) + 1, "no frame is handled after it");
     connection.wait(5 * SECOND);
     assert!(connection.worker.is_empty());
     assert_eq!(connection.counts.code, 4413);

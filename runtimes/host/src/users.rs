@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use postern_core::ConnectionId;
 use postern_core::policy::{Decision, Users};
 
-/// What happens to a connection of a user that has the maximum number.
+/// The reaction to a new connection of a user with the maximum number.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum UserPolicy {
     /// It is refused.

@@ -7,7 +7,7 @@
 //! There is no list to maintain: tokens are recorded where they are signed, the secrets in settings where a child gets its
 //! environment, and those in requests where a request is put together ([`request`]).
 //!
-//! What may be logged depends on the settings, so two kinds of secret are secret for some children only: an e-mail
+//! The settings determine what may be logged, so two kinds of secret are secret for some children only: an e-mail
 //! address for those with `POSTERN_LOG_EMAIL=masked` or `off`, a message for those with `POSTERN_LOG_MESSAGES=size` or
 //! `off`. The name of the file with the output of a child says which of the two it must not contain.
 

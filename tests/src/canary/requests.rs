@@ -87,7 +87,7 @@ mod tests {
             &[(Kind::Query, "a=b"), (Kind::Token, "t")],
         );
         check("GET / HTTP/1.1\r\nAuthorization: Basic dTpw\r\n", &[(Kind::Credentials, "dTpw")]);
-        check("GET / HTTP/1.1\r\nAuthorization: whatever\r\n", &[(Kind::Credentials, "whatever")]);
+        check("GET / HTTP/1.1\r\nAuthorization: unknown\r\n", &[(Kind::Credentials, "unknown")]);
         check(
             "GET / HTTP/1.1\r\nCookie: theme=dark; access_token=t.t.t\r\n",
             &[

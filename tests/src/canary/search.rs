@@ -132,7 +132,7 @@ fn is_telling(block: &[u8], least: usize) -> bool {
 
 const BLOCK: usize = 8;
 
-/// How many bytes of a secret in a row are a leak: at least 15, so that they contain a whole block.
+/// The number of bytes of a secret in a row that are a leak: at least 15, so that they contain a whole block.
 const ENOUGH: usize = 16;
 
 #[cfg(test)]

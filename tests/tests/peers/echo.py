@@ -1,6 +1,6 @@
 """A connection of John with the Python package `websockets`.
 
-Arguments: the URL, and a JSON object of further headers. Prints `done` if all messages came back.
+Arguments: the URL, and a JSON object of further headers. Prints `done` if all messages were echoed.
 """
 
 import json

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::Failure;
 
-/// How the server ended a connection.
+/// The way in which the server ended a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum End {
     /// A refusal of the upgrade, with its status.

@@ -121,7 +121,7 @@ fn print_in_background(name: &str, output: impl Read + Send + 'static) {
 
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a child may take to end before it is killed.
+/// The time that a child may take to end before it is killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
 const POLL_INTERVAL: Duration = Duration::from_millis(10);

@@ -29,7 +29,7 @@ pub enum Gateway {
 /// The addresses of the chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Addresses {
-    /// Where the gateway listens.
+    /// The address that the gateway listens on.
     pub gateway: SocketAddr,
     /// The Identity service.
     pub identity: SocketAddr,
@@ -228,7 +228,7 @@ fn answer(gateway: SocketAddr) -> io::Result<String> {
     Ok(answer)
 }
 
-/// How long a gateway may take to start: reading the 185 MB of Traefik from a cold disk is slow.
+/// The time that a gateway may take to start: reading the 185 MB of Traefik from a cold disk is slow.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The addresses in the shipped files. Traefik's entry point is the one in a container, with its quotes because a

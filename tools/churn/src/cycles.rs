@@ -12,7 +12,7 @@ use super::Failure;
 use super::client::Client;
 use super::options::Options;
 
-/// How a connection ends.
+/// The way in which a connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
     /// By a closing handshake that the client begins.

@@ -127,5 +127,5 @@ fn report(done: &Done, before: &Resources, after: &Resources) -> Value {
     })
 }
 
-/// How many failed cycles are reported.
+/// The number of failed cycles that are reported.
 const FAILURES: usize = 10;

@@ -141,8 +141,8 @@ const NAMES: [&str; 6] =
 
 const OWN: usize = 2;
 
-/// How long no resource may change. A refused connection waits up to a second for its client.
+/// The time for which no resource may change. A refused connection waits up to a second for its client.
 const SETTLED: Duration = Duration::from_millis(1500);
 
-/// How long [`Server::settled`] may take.
+/// The time that [`Server::settled`] may take.
 const PATIENCE: Duration = Duration::from_secs(30);

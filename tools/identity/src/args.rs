@@ -11,7 +11,7 @@ use clap::{Arg, ArgAction, Command, value_parser};
 pub struct Args {
     /// The address to listen on.
     pub listen: SocketAddr,
-    /// How long a token is valid.
+    /// The time for which a token is valid.
     pub token_lifetime: Duration,
     /// Whether to check the service that listens on `listen`, instead of starting one.
     pub healthcheck: bool,

@@ -76,5 +76,5 @@ fn exit_on_signals() -> io::Result<()> {
     Ok(())
 }
 
-/// How long the health check waits for a connection, and for the answer.
+/// The time for which the health check waits for a connection, and for the answer.
 const TIMEOUT: Duration = Duration::from_secs(10);

@@ -91,5 +91,5 @@ fn print_line(line: std::fmt::Arguments<'_>) {
 /// The largest body of a login, in bytes.
 const MAX_BODY: usize = 8 * 1024;
 
-/// How long the head and the body of a request may each take.
+/// The time that the head and the body of a request may each take.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);

@@ -23,15 +23,15 @@ pub struct Identity {
     /// The id, the e-mail address, the name, the session's id, the digits of the expiry, up to three lines with a line feed
     /// before each (the client, the origin, the subprotocol), and the request's id, one after the other.
     text: Box<str>,
-    /// Where the id ends: 1 to 255.
+    /// The end of the id: 1 to 255.
     id_end: u8,
-    /// How long the request's id is.
+    /// The length of the request's id.
     request_id_len: u8,
-    /// Where the e-mail address ends: at `id_end` if there is none. The others are alike.
+    /// The end of the e-mail address: `id_end` if there is none. The others are alike.
     email_end: u16,
-    /// Where the name ends.
+    /// The end of the name.
     name_end: u16,
-    /// Where the session's id ends; what follows, up to the request's id, is the expiry and the lines.
+    /// The end of the session's id. The expiry and the lines follow, up to the request's id.
     session_id_end: u16,
 }
 

@@ -24,9 +24,9 @@ pub struct IdentityValues<'a> {
 /// The configurable rules for the values of an [`Identity`].
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct IdentityRules {
-    /// Which characters the id of a user or of a session may have. Default [`IdCharset::Opaque`].
+    /// The characters that the id of a user or of a session may have. Default [`IdCharset::Opaque`].
     pub ids: IdCharset,
-    /// How names and e-mail addresses are decoded. Default [`NameEncoding::Auto`].
+    /// The decoding of names and e-mail addresses. Default [`NameEncoding::Auto`].
     pub names: NameEncoding,
 }
 

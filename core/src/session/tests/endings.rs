@@ -1,4 +1,4 @@
-//! What the log and the peer get when a session ends.
+//! The record and the bytes at the end of a session.
 
 use super::*;
 
@@ -95,7 +95,7 @@ fn an_end_that_comes_again_changes_nothing() {
     bench.wait(Duration::from_secs(4));
     assert!(bench.session.is_aborted());
     bench.session.handle_eof(bench.now);
-    assert!(bench.session.is_aborted(), "and what is given up does not come back");
+    assert!(bench.session.is_aborted(), "and a session that has given up does not recover");
     assert_eq!(bench.session.poll_timeout(), None);
 }
 

@@ -85,7 +85,7 @@ pub(super) enum AdmissionState {
     Refused,
 }
 
-/// How a connection ends when the process stops. A connection that is not admitted always gets 503.
+/// The end of a connection when the process stops. A connection that is not admitted always gets 503.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ShutdownKind {
     /// An admitted connection stays open.

@@ -372,5 +372,5 @@ const MIN_PAUSE: Duration = Duration::from_micros(100);
 /// The longest delay of the end of a pause that does not reduce the rate of its client.
 const CATCH_UP: Duration = Duration::from_millis(50);
 
-/// How long a client must keep its rates until it counts as keeping them.
+/// The time for which a client must keep its rates until it counts as keeping them.
 const CONFORMING_TIME: Duration = Duration::from_secs(10);

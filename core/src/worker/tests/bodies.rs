@@ -8,7 +8,7 @@ fn chunked() -> String {
     HEAD.replace("\r\n\r\n", "\r\nTransfer-Encoding: Chunked\r\n\r\n")
 }
 
-/// How long the last chunk may take.
+/// The time limit of the last chunk.
 const LAST_CHUNK: Duration = Duration::from_secs(1);
 
 #[test]

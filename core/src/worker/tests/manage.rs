@@ -202,7 +202,7 @@ fn a_message_is_sent_after_the_backlog_and_closes_slow_connections() {
     assert!(runtime.wire(slow).ends_with(b"\x88\x0f\x11\x3dslow consumer"));
 }
 
-/// What is done to a worker in a random life.
+/// A call of a worker in a random sequence of calls.
 #[derive(Debug, Clone)]
 enum Step {
     Admit { user: u8, session: Option<u8> },

@@ -100,7 +100,7 @@ fn messages_after_a_rejection_by_close_are_ignored() {
     for bytes in [&frame(0x81, b"let me in")[..], half, rest, &frame(0x01, b"begun")] {
         runtime.feed(key, bytes);
     }
-    assert_eq!(runtime.wire(key).escape_ascii().to_string(), answer, "nothing comes back");
+    assert_eq!(runtime.wire(key).escape_ascii().to_string(), answer, "no bytes are sent");
     assert_eq!(runtime.transports[key.0], Transport::Open);
     runtime.feed(key, b"\xff\xff");
     assert_eq!(runtime.transports[key.0], Transport::ShutdownWrite, "frames must still be frames");

@@ -185,7 +185,7 @@ fn an_early_check_of_deadlines_changes_nothing() {
     assert_eq!(
         look(beginning, runtime.now + 5 * second),
         (Transport::Open, false),
-        "the refusal is to be sent"
+        "the refusal must be sent"
     );
     assert_eq!(look(refused, runtime.now + second / 2), (Transport::ShutdownWrite, true));
     assert_eq!(look(refused, runtime.now + second), (Transport::Close, true));

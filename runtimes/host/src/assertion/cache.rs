@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use super::keys::KeySet;
 
-/// How long keys are used after the last successful fetch. An issuer that is unavailable for some hours must not lock out all
-/// users, and a withdrawn key must become invalid eventually.
+/// The time for which keys are used after the last successful fetch. An issuer that is unavailable for some hours must
+/// not lock out all users, and a withdrawn key must become invalid eventually.
 pub(super) const LIFE: Duration = Duration::from_secs(24 * 3600);
 
 /// The minimum time between two fetches because of unknown keys: every client can send such tokens.
@@ -27,7 +27,7 @@ struct State {
     asked_at: Option<Instant>,
 }
 
-/// What to do about a token with an unknown key.
+/// The reaction to a token with an unknown key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unknown {
     /// Request a fetch. The next set may contain the key.

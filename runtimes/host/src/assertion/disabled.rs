@@ -5,7 +5,7 @@ use std::io;
 use postern_core::handshake::Assertion;
 use slog::Logger;
 
-/// Which tokens are accepted. This build cannot have such settings.
+/// The tokens that are accepted. This build cannot have such settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AssertionSettings {}
 

@@ -41,7 +41,7 @@ use refresh::{Cause, Refresher};
 pub use presets::Preset;
 pub use source::KeySource;
 
-/// Which tokens are accepted, and which of their claims are used.
+/// The tokens that are accepted, and the claims of them that are used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AssertionSettings {
     /// The header with the token.

@@ -54,7 +54,7 @@ pub struct Lifecycle {
     log: Logger,
 }
 
-/// What a runtime must do next.
+/// The next action of a runtime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// Close the listeners. The connections in their queues are left to another process. Continue to serve.

@@ -95,7 +95,7 @@ impl Signals {
     }
 }
 
-/// What a signal does.
+/// The effect of a signal.
 #[derive(Debug, Clone, Copy)]
 enum Effect {
     ShutdownRequest(ShutdownRequest),

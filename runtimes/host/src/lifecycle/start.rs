@@ -43,7 +43,7 @@ pub struct Process {
     pub lifecycle: Lifecycle,
 }
 
-/// What an event loop needs.
+/// The parts that an event loop needs.
 #[derive(Debug)]
 pub struct WorkerParts {
     /// Its connections.
@@ -56,11 +56,11 @@ pub struct WorkerParts {
     pub max_memory: usize,
 }
 
-/// Runs a program until a signal ends it: reads the settings from flags, the environment and `.env`, calls `start`, and then
-/// what that returns. Returns the exit status of the process.
+/// Runs a program until a signal ends it: reads the settings from flags, the environment and `.env`, calls `start`, and
+/// then the function that `start` returns. Returns the exit status of the process.
 ///
-/// An error of `start` is written to standard error only. One of what it returns is also in the log, because the process
-/// has served.
+/// An error of `start` is written to standard error only. An error of the returned function is also in the log, because
+/// the process has served.
 pub fn run<S: FnOnce() -> io::Result<Lifecycle>>(
     program: &Program,
     start: impl FnOnce(Process) -> Result<S, Box<dyn Error>>,

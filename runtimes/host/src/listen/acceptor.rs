@@ -35,9 +35,9 @@ pub struct Acceptor {
     /// The number of the last connection.
     last_id: u64,
     overload: OverloadResponder,
-    /// How long to wait after the next error.
+    /// The time to wait after the next error.
     delay: Duration,
-    /// Nothing is accepted before this time.
+    /// No connection is accepted before this time.
     until: Option<Instant>,
     /// When an error was last logged, and how many clients were refused since.
     warned: Option<Instant>,
@@ -52,7 +52,7 @@ pub enum Accepted {
     Connection(OwnedFd, NewConnection),
     /// No connection waits.
     Nothing,
-    /// Nothing may be accepted before this time, although connections may wait.
+    /// No connection may be accepted before this time, although some may wait.
     Later(Instant),
 }
 
@@ -200,8 +200,8 @@ const LONGEST: Duration = Duration::from_secs(1);
 /// The shortest time between two log records of errors.
 const WARN_EVERY: Duration = Duration::from_secs(1);
 
-/// How many errors of single connections one accept skips. More errors than the queue of a listener has places are an error
-/// of the listener.
+/// The number of errors of single connections that one accept skips. More errors than the queue of a listener has
+/// places are an error of the listener.
 const MOST_SKIPPED: usize = 4096;
 
 #[cfg(test)]

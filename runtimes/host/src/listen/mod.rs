@@ -29,7 +29,7 @@ pub(crate) use unix::FileOwnership;
 use unix::SocketFileGuard;
 pub use unix::{Access, Owner};
 
-/// Where to listen.
+/// An address to listen on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
     /// A TCP address. With port 0 the system chooses a free port.
@@ -215,7 +215,7 @@ impl std::error::Error for ListenError {
 /// The settings that have the addresses for users.
 const SETTINGS: &str = "PORT or POSTERN_LISTEN";
 
-/// How many connections the kernel queues until they are accepted; it may reduce this to `net.core.somaxconn`. Enough for a
-/// whole gateway that reconnects while a worker is busy, and during an attack: if the queue is full, the client tries again
-/// after a second.
+/// The number of connections that the kernel queues until they are accepted; it may reduce this to
+/// `net.core.somaxconn`. Enough for a whole gateway that reconnects while a worker is busy, and during an attack: if
+/// the queue is full, the client tries again after a second.
 const BACKLOG: i32 = 4096;

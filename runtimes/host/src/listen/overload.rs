@@ -156,7 +156,7 @@ fn retry_after(random: &RandomState, number: u64) -> u32 {
 /// The most connections that are being refused at a time.
 pub(crate) const RESERVED_FDS: usize = 8;
 
-/// How long a refused client may take to close its side while descriptors of the reserve are left.
+/// The time that a refused client has to close its side while descriptors of the reserve are left.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// The time that each refused client has, even if others wait.

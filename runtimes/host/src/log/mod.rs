@@ -56,14 +56,14 @@ pub struct LogSettings {
     pub level: Level,
     /// The format of a line. Default term.
     pub format: LogFormat,
-    /// How much of each message is logged. Default truncated. The text of messages is often personal data, for
+    /// The part of each message that is logged. Default truncated. The text of messages is often personal data, for
     /// which the operator is responsible.
     pub messages: MessageLog,
-    /// How much of e-mail addresses is logged. Default full.
+    /// The part of e-mail addresses that is logged. Default full.
     pub email: EmailLog,
     /// The capacity of the queue in bytes. Default 8 MiB.
     pub queue: usize,
-    /// What happens when the sink stalls and the queue is full. Default drop.
+    /// The reaction when the sink stalls and the queue is full. Default drop.
     pub stall: Stall,
 }
 
@@ -89,7 +89,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// How much of each message is logged.
+/// The part of each message that is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MessageLog {
     /// All of it.
@@ -102,7 +102,7 @@ pub enum MessageLog {
     Off,
 }
 
-/// How much of an e-mail address is logged.
+/// The part of an e-mail address that is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EmailLog {
     /// `john@example.com`
@@ -113,7 +113,7 @@ pub enum EmailLog {
     Off,
 }
 
-/// What happens when the sink stalls and the queue is full.
+/// The reaction when the sink stalls and the queue is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stall {
     /// Records are dropped and counted.

@@ -173,10 +173,10 @@ const PIPE_BUF: usize = 4096;
 /// The number of bytes that are written before other processes may take the lock.
 const MAX_WRITE: usize = 64 * 1024;
 
-/// How long a write waits for room.
+/// The time for which a write waits for room.
 const ROOM_WAIT: Duration = Duration::from_millis(50);
 
-/// How long a write waits for another process.
+/// The time for which a write waits for another process.
 const LOCK_RETRY: Duration = Duration::from_millis(1);
 
 #[cfg(test)]

@@ -82,10 +82,10 @@ fn boundary(bytes: &[u8], limit: usize) -> usize {
     (limit.saturating_sub(3)..=limit).rev().find(|&at| !is_inside(at)).unwrap_or(limit)
 }
 
-/// How much of a text is shown, in bytes.
+/// The length of the part of a text that is shown, in bytes.
 const MAX_TEXT: usize = 256;
 
-/// How much of a binary payload is shown, in bytes.
+/// The length of the part of a binary payload that is shown, in bytes.
 const BINARY_PREFIX: usize = 16;
 
 #[cfg(test)]

@@ -326,16 +326,16 @@ fn count_lines(lines: &[u8]) -> u64 {
     lines.chunks(255).map(|chunk| u64::from(count(chunk))).sum()
 }
 
-/// How long the writer waits between two writes, so that lines gather.
+/// The time between two writes of the writer, in which lines gather.
 const WRITE_INTERVAL: Duration = Duration::from_millis(1);
 
-/// How long the writer waits after an error of the sink.
+/// The time for which the writer waits after an error of the sink.
 const RETRY_AFTER_ERROR: Duration = Duration::from_millis(100);
 
-/// How often a log that ends checks whether it has become urgent.
+/// The interval in which a log that ends checks whether it has become urgent.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How long after its deadline a writer may take to notice it.
+/// The time that a writer may take after its deadline to notice it.
 const WRITER_SLACK: Duration = Duration::from_millis(250);
 
 /// The capacity that an empty buffer may keep.

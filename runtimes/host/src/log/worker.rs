@@ -425,5 +425,5 @@ fn as_millis(duration: Duration) -> u64 {
 /// A batch that has grown to this number of bytes is flushed before its end.
 const MAX_BATCH: usize = 64 * 1024;
 
-/// How long after a flush into a full queue the next one is.
+/// The time from a flush into a full queue to the next one.
 const RETRY: Duration = Duration::from_millis(5);

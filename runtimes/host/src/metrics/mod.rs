@@ -146,7 +146,7 @@ pub(crate) struct Sum {
     pub(crate) log_stall: LogStall,
 }
 
-/// How long workers have not read from users because the log was stalled, with `POSTERN_LOG_STALL=pause`.
+/// The time for which workers have not read from users because the log was stalled, with `POSTERN_LOG_STALL=pause`.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct LogStall {
     /// This has lasted for more than a second.

@@ -1,4 +1,4 @@
-//! What this host and the limits of this process allow: memory and open files.
+//! The limits of this host and of this process: memory and open files.
 
 pub(crate) mod memory;
 pub(crate) mod open_files;

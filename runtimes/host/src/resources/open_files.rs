@@ -1,4 +1,4 @@
-//! How the file descriptors of the process are divided.
+//! The division of the file descriptors of the process.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 

@@ -17,21 +17,21 @@ use super::suggest::suggest;
 use super::table::SETTINGS;
 use crate::healthcheck::Probe;
 
-/// What the command line asks for.
+/// The request of a command line.
 #[derive(Debug)]
 pub(super) enum Arguments {
     /// Load the settings.
     Run {
         /// The text of each setting's flag, in the order of the table.
         flags: Vec<Option<String>>,
-        /// What to do with them.
+        /// Their purpose.
         purpose: Purpose,
     },
     /// Print this text and exit.
     Print(String),
 }
 
-/// What to do with the settings.
+/// The purpose of the settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
     /// Serve.

@@ -65,7 +65,7 @@ impl std::error::Error for SettingsErrors {}
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SettingsError {
-    /// Where it is set, and to what. Empty if the error is about no value.
+    /// The place and the value of the setting. Empty if the error is not about a value.
     subject: String,
     complaint: String,
 }

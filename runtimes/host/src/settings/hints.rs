@@ -1,4 +1,4 @@
-//! What to write instead of an address, a network or a file that cannot be used.
+//! Corrections of an address, a network or a file that cannot be used.
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

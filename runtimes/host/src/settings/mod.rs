@@ -50,7 +50,7 @@ pub use plan::{Host, Plan, SharedParts};
 pub(crate) use secret::SecretFile;
 pub use warnings::Warning;
 
-/// What the command line asks for.
+/// The request of the command line.
 #[derive(Debug)]
 pub enum Outcome {
     /// Serve.

@@ -52,7 +52,7 @@ pub struct Settings {
     pub handshake: HandshakeConfig,
     /// The limits of an admitted connection. `pause_backlog` is not a setting; the plan derives it.
     pub session: SessionConfig,
-    /// How many messages may arrive at once. `None` is twice the rate.
+    /// The number of messages that may arrive at once. `None` is twice the rate.
     pub message_burst: Option<NonZeroUsize>,
     /// The detection of dead peers.
     pub keep_alive: KeepAliveConfig,
@@ -64,17 +64,17 @@ pub struct Settings {
     pub max_memory: Option<NonZeroUsize>,
     /// The most connections of one user at a time. `None` is any number.
     pub max_connections_per_user: Option<NonZeroUsize>,
-    /// What happens to one connection more.
+    /// The reaction to one connection more.
     pub user_policy: UserPolicy,
     /// New connections per second, and as many at once. Zero is any number.
     pub connect_rate: u32,
-    /// What is logged, and how. The plan derives the size of the queue.
+    /// The contents and the format of the log. The plan derives the size of the queue.
     pub log: LogSettings,
     /// The size of the queue of the log in bytes. `None` depends on the memory.
     pub log_queue: Option<NonZeroUsize>,
     /// The port for operators.
     pub control: ControlSettings,
-    /// How the process stops. The plan derives `requests` and `is_port_kept`.
+    /// The times of a drain. The plan derives `requests` and `is_port_kept`.
     pub drain: DrainConfig,
     /// The files of secrets, which are read again at SIGHUP.
     pub(crate) secret_files: Vec<SecretFile>,
@@ -83,7 +83,7 @@ pub struct Settings {
 /// The address of the control port, and the keys of its API.
 #[derive(Debug, Clone, Default)]
 pub struct ControlSettings {
-    /// Where it listens. `None` if there is no control port.
+    /// The address that it listens on. `None` if there is no control port.
     pub address: Option<SocketAddr>,
     /// The keys that open `/api/*`. Without a key it is closed.
     pub api_keys: Secrets,

@@ -26,7 +26,7 @@ use crate::resources::memory;
 use crate::resources::open_files::{self, Shares};
 use crate::users::PerUser;
 
-/// What the host and the limits of this process offer.
+/// The resources of the host and the limits of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Host {
     /// The number of cores that this process may use.
@@ -58,7 +58,7 @@ pub struct Plan {
     pub max_connections: usize,
     /// The most connections of the control port at a time.
     pub control_connections: usize,
-    /// What is logged, and how.
+    /// The contents and the format of the log.
     pub log: LogSettings,
     /// Settings that have no effect, or an effect that is unlikely to be intended.
     pub warnings: Vec<Warning>,
@@ -80,7 +80,7 @@ pub(super) struct Reduced {
     pub(super) applies: usize,
 }
 
-/// What the workers of a process share.
+/// The parts that the workers of a process share.
 #[derive(Debug, Clone)]
 pub struct SharedParts {
     /// Whether the process accepts users, for health checks of the data port.

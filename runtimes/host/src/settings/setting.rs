@@ -30,7 +30,7 @@ pub(super) struct Setting {
     pub(super) is_secret: bool,
     /// The feature without which the setting has no effect, and the text that is allowed in a build without it.
     pub(super) feature: Option<(Feature, &'static str)>,
-    /// What the setting does, in lines of at most 66 characters.
+    /// The effect of the setting, in lines of at most 66 characters.
     pub(super) help: &'static str,
     /// Reads a text into the settings, or returns what is wrong with it.
     pub(super) apply: Apply,
@@ -256,7 +256,7 @@ fn show_seconds(duration: &Duration) -> String {
 /// The settings whose values are URLs, even without a scheme.
 const URLS: [&str; 3] = [ASSERTION_ISSUER, ASSERTION_JWKS, ALLOWED_ORIGINS];
 
-/// Where a value came from.
+/// The source of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Source {
     Flag,

@@ -1,4 +1,4 @@
-//! Where values come from: flags, then the environment, then `.env`, then the defaults.
+//! The sources of values: flags, then the environment, then `.env`, then the defaults.
 
 use std::cell::Cell;
 use std::collections::HashMap;

@@ -4,8 +4,7 @@ use std::borrow::Cow;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-/// What is wrong with a text, and what to write instead: the end of a sentence that begins with the name of the
-/// setting.
+/// The fault of a text and its correction: the end of a sentence that begins with the name of the setting.
 pub(super) type ValueError = Cow<'static, str>;
 
 /// The text that turns an optional setting off.

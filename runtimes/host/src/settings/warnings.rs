@@ -62,7 +62,7 @@ fn of_links(names: &[String]) -> Option<String> {
     ))
 }
 
-/// What a rule checks.
+/// The input of a rule.
 struct View<'s> {
     program: &'s Program,
     settings: &'s Settings,

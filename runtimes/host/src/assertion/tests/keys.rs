@@ -1,4 +1,4 @@
-//! Which keys of a set are usable, and with which algorithms.
+//! The usable keys of a set, and their algorithms.
 
 use jsonwebtoken::Algorithm as A;
 

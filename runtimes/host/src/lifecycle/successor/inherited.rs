@@ -147,5 +147,5 @@ impl std::error::Error for InheritError {
     }
 }
 
-/// How long to wait for the predecessor's message, which is sent before the successor is started.
+/// The time to wait for the predecessor's message, which is sent before the successor is started.
 const PATIENCE: Duration = Duration::from_secs(1);

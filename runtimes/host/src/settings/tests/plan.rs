@@ -1,4 +1,4 @@
-//! What applies on a host.
+//! The plan for a host.
 
 use super::*;
 use crate::listen::Address;
