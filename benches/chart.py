@@ -27,7 +27,7 @@ class Bar:
 @dataclass(frozen=True)
 class Panel:
     title: str
-    # The unit of the bars, if it is not that of the chart's title.
+    # The unit of the bars, if it is not in the chart's title.
     unit: str
     bars: list[Bar]
 

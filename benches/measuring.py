@@ -274,7 +274,7 @@ def enter_own_network(arguments: list[str]) -> None:
     except OSError:
         is_allowed = False
     if not is_allowed:
-        say("this run has no network namespace of its own: other traffic may disturb it")
+        say("this run has no separate network namespace: other traffic may disturb it")
         return
     sys.stdout.flush()
     os.execvp(unshare[0], [*unshare, sys.executable, os.path.abspath(arguments[0]), *arguments[1:]])
