@@ -163,7 +163,7 @@ fn unspecified_address_listens_on_both_families_and_logs_the_peer() {
                 // Both are loopback, which is trusted.
                 drop(Handshake::to(address).as_john().open());
                 let is_logged = |line: &str| line.contains("established") && line.contains(peer);
-                postern.process.wait_for_line(is_logged, Duration::from_secs(10)).expect("the peer as it is");
+                postern.process.wait_for_line(is_logged, Duration::from_secs(10)).expect("the peer itself");
             }
         }
     }

@@ -167,7 +167,7 @@ impl Lifecycle {
     }
 }
 
-/// How often the handshakes in progress are counted while the process waits for them.
+/// The interval in which the handshakes in progress are counted while the process waits for them.
 const COUNT_INTERVAL: Duration = Duration::from_millis(10);
 
 impl AsFd for Lifecycle {
