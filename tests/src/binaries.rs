@@ -27,6 +27,8 @@ pub enum Binary {
     Canary,
     /// Opens and ends connections in every possible way.
     Churn,
+    /// The load generator.
+    Load,
     /// The example of a third runtime.
     Blocking,
 }
@@ -39,7 +41,7 @@ impl Binary {
     /// If it is not there, with the command that builds it.
     #[track_caller]
     pub fn path(self) -> &'static Path {
-        static PATHS: [OnceLock<Result<PathBuf, Failure>>; 7] = [const { OnceLock::new() }; 7];
+        static PATHS: [OnceLock<Result<PathBuf, Failure>>; 8] = [const { OnceLock::new() }; 8];
 
         match PATHS[self as usize].get_or_init(|| self.find()) {
             Ok(path) => path,
@@ -74,6 +76,7 @@ impl Binary {
             Self::Chain => "tested-chain",
             Self::Canary => "canary",
             Self::Churn => "tested-churn",
+            Self::Load => "tested-load",
             Self::Blocking => "tested-blocking",
         }
     }

@@ -16,7 +16,9 @@ use super::frames::Frames;
 pub(crate) struct Connection {
     stream: TcpStream,
     stage: Stage,
-    /// Unsent bytes of the request or of the check. During the run the unsent bytes are in [`Frames`].
+    /// Parses what the server sends, except the answer to the handshake and the echoes of the run.
+    session: Option<Box<Checker>>,
+    /// Unsent bytes of the request, of the check or of a Pong. Those of the run are in [`Frames`].
     unsent: Vec<u8>,
     /// Number of unsent bytes of the run's frames.
     pending: usize,
@@ -30,15 +32,15 @@ pub(crate) struct Connection {
     flights: VecDeque<(Instant, u64)>,
 }
 
-/// The core's client. It sends no frames, so its masking keys do not matter.
+/// The core's client. It sends no frames but Pongs, so its masking keys do not matter.
 type Checker = Session<Client<fn() -> [u8; 4]>>;
 
 enum Stage {
     Handshake(ClientHandshake),
     Open,
     /// The core's client parses the next echo.
-    Check(Box<Checker>),
-    /// The run: the bytes of echoes are counted.
+    Check,
+    /// The run: the bytes of echoes are counted. The server must not send a ping while it owes an echo.
     Run,
 }
 
@@ -63,6 +65,7 @@ impl Connection {
         Connection {
             stream,
             stage: Stage::Handshake(handshake),
+            session: None,
             unsent: request,
             pending: 0,
             awaited: 0,
@@ -83,10 +86,7 @@ impl Connection {
 
     /// Sends one message, whose echo the core's client will parse.
     pub(crate) fn begin_check(&mut self, frames: &Frames) -> Result<(), Failure> {
-        let config = SessionConfig { max_message: usize::MAX, max_frame: usize::MAX, ..Default::default() };
-        let keys: fn() -> [u8; 4] = || [0; 4];
-        self.stage = Stage::Check(Box::new(Session::client(Arc::new(config), keys)));
-        self.unsent.clear();
+        self.stage = Stage::Check;
         self.unsent.extend_from_slice(frames.out.get(..frames.out_len).unwrap_or_default());
         self.write_unsent()
     }
@@ -100,7 +100,6 @@ impl Connection {
         tally: &mut Tally,
     ) -> Result<(), Failure> {
         self.stage = Stage::Run;
-        self.unsent = Vec::new();
         self.budget = budget;
         self.send((frames.out.len() / frames.out_len) as u64, frames, now, tally)
     }
@@ -108,7 +107,6 @@ impl Connection {
     /// Starts a run in which only [`Connection::send_one`] sends messages.
     pub(crate) fn begin_paced_run(&mut self) {
         self.stage = Stage::Run;
-        self.unsent = Vec::new();
         self.budget = u64::MAX;
         self.is_refilled = false;
     }
@@ -139,10 +137,9 @@ impl Connection {
         tally: &mut Tally,
     ) -> Result<Step, Failure> {
         if is_writable {
-            if self.pending > 0 {
+            self.write_unsent()?;
+            if self.unsent.is_empty() {
                 self.write_pending(frames)?;
-            } else if !self.unsent.is_empty() {
-                self.write_unsent()?;
             }
         }
         loop {
@@ -155,9 +152,9 @@ impl Connection {
             };
             let is_full = n == buffer.len();
             let step = match &mut self.stage {
-                Stage::Run => self.count(n as u64, frames, now, tally)?,
-                Stage::Handshake(_) | Stage::Check(_) | Stage::Open => {
-                    self.parse(buffer.get_mut(..n).unwrap_or_default(), frames)?
+                Stage::Run if self.awaited > 0 => self.count(n as u64, frames, now, tally)?,
+                Stage::Handshake(_) | Stage::Check | Stage::Open | Stage::Run => {
+                    self.parse(buffer.get_mut(..n).unwrap_or_default(), frames, now)?
                 }
             };
             // A short read has drained the socket.
@@ -204,7 +201,7 @@ impl Connection {
         tally.sent += n;
         self.flights.push_back((now, n));
         self.awaited += n * frames.echo_len;
-        let was_blocked = self.pending > 0;
+        let was_blocked = self.pending > 0 || !self.unsent.is_empty();
         self.pending += n as usize * frames.out_len;
         if was_blocked { Ok(()) } else { self.write_pending(frames) }
     }
@@ -239,42 +236,56 @@ impl Connection {
         Ok(())
     }
 
-    /// Parses the answer to the handshake, or the echo of a check.
-    fn parse(&mut self, bytes: &mut [u8], frames: &Frames) -> Result<Step, Failure> {
+    /// Parses the answer to the handshake or the echo of a check, and answers pings.
+    fn parse(&mut self, bytes: &mut [u8], frames: &Frames, now: Instant) -> Result<Step, Failure> {
         let text =
             String::from_utf8_lossy(bytes.get(..bytes.len().min(200)).unwrap_or_default()).into_owned();
         let mut input = Input::new(bytes);
-        match &mut self.stage {
-            Stage::Handshake(handshake) => {
-                let answer = handshake.receive(&mut input);
-                if answer.map_err(|error| format!("{error}: {}", text.trim_end()))?.is_none() {
-                    return Ok(Step::Waiting);
-                }
-                self.stage = Stage::Open;
+        let mut step = Step::Waiting;
+        if let Stage::Handshake(handshake) = &mut self.stage {
+            let answer = handshake.receive(&mut input);
+            if answer.map_err(|error| format!("{error}: {}", text.trim_end()))?.is_none() {
+                return Ok(Step::Waiting);
             }
-            Stage::Check(session) => {
-                let (mut out, mut codec) = (Vec::new(), Codec::new());
-                let mut turn =
-                    Turn { now: Instant::now(), out: &mut out, is_backlogged: false, codec: &mut codec };
-                let echo = match session.next_event(&mut turn, &mut input)? {
-                    None => return Ok(Step::Waiting),
-                    Some(Event::Text(text)) => text.into_payload().into_vec(),
-                    Some(Event::Binary(payload)) => payload.into_vec(),
-                    Some(event @ (Event::Ping(_) | Event::Pong(_) | Event::Close { .. })) => {
-                        return Err(format!("not an echo: {event:?}").into());
-                    }
-                };
-                if echo != frames.payload {
-                    return Err("an echo differs from what was sent".into());
-                }
-                self.stage = Stage::Open;
-            }
-            Stage::Open | Stage::Run => {
-                return Err(format!("the server sent an unexpected message: {text:?}").into());
-            }
+            self.stage = Stage::Open;
+            step = Step::Done;
         }
-        if input.is_empty() { Ok(Step::Done) } else { Err("the server sent more than one answer".into()) }
+        if input.is_empty() {
+            return Ok(step);
+        }
+        let session = self.session.get_or_insert_with(checker);
+        let (mut out, mut codec) = (Vec::new(), Codec::new());
+        let mut turn = Turn { now, out: &mut out, is_backlogged: false, codec: &mut codec };
+        while let Some(event) = session.next_event(&mut turn, &mut input)? {
+            let echo = match (&self.stage, event) {
+                // The session has answered it.
+                (_, Event::Ping(_)) => continue,
+                (Stage::Check, Event::Text(text)) => text.into_payload().into_vec(),
+                (Stage::Check, Event::Binary(payload)) => payload.into_vec(),
+                (_, event) => return Err(format!("the server sent an unexpected message: {event:?}").into()),
+            };
+            if echo != frames.payload {
+                return Err("an echo differs from what was sent".into());
+            }
+            self.stage = Stage::Open;
+            step = Step::Done;
+        }
+        self.unsent.append(&mut out);
+        self.write_unsent()?;
+        Ok(step)
     }
+}
+
+/// Creates the core's client, without limits.
+fn checker() -> Box<Checker> {
+    let config = SessionConfig {
+        max_message: usize::MAX,
+        max_frame: usize::MAX,
+        control_rate: 0,
+        ..Default::default()
+    };
+    let keys: fn() -> [u8; 4] = || [0; 4];
+    Box::new(Session::client(Arc::new(config), keys))
 }
 
 /// Starts to connect, without waiting.

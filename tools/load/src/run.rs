@@ -164,7 +164,7 @@ impl Load {
         Ok(started.elapsed())
     }
 
-    /// Waits. A message from the server is an error.
+    /// Waits, and answers pings. A message from the server is an error.
     fn idle(&mut self, time: Duration) -> Result<(), Failure> {
         self.turn_until(Instant::now() + time)
     }
