@@ -77,6 +77,7 @@ impl Worker {
             }
         }
         self.stop = Some(StopMode::Spread(DrainSchedule::new(waiting, now, spread, &self.shared.jitter)));
+        self.shared.is_draining.set(true);
     }
 
     /// Whether it is stopping, and has no connections left.

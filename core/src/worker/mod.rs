@@ -162,6 +162,7 @@ impl Worker {
                 jitter: Jitter::new(seed),
                 replaced: RefCell::default(),
                 is_stalled: Cell::default(),
+                is_draining: Cell::default(),
             },
             effects: VecDeque::new(),
             pending: Pending::default(),

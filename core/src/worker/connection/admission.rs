@@ -206,6 +206,9 @@ struct RefusedRequest<'a> {
 
 /// Counts one more connection of a user, if the user may have one.
 fn enter_user(connection: ConnectionId, user: &str, context: &Context<'_>) -> Result<(), HandshakeError> {
+    if context.shared.is_draining.get() {
+        return Err(HandshakeError::Draining);
+    }
     if context.shared.is_stalled.get() {
         return Err(HandshakeError::LogStalled);
     }

@@ -106,6 +106,8 @@ pub(super) struct Shared {
     pub(super) replaced: RefCell<Vec<Replaced>>,
     /// The log has stalled for more than a second, so new connections are refused.
     pub(super) is_stalled: Cell<bool>,
+    /// The worker drains, so new connections are refused. They would not be in the schedule of the drain.
+    pub(super) is_draining: Cell<bool>,
 }
 
 /// The configuration and the shared state of a turn.

@@ -51,6 +51,19 @@ fn until_its_turn_a_connection_is_served() {
 }
 
 #[test]
+fn a_request_that_arrives_in_the_turn_of_the_drain_gets_503() {
+    let (mut runtime, _) = crowd(1);
+    let early = runtime.open();
+    runtime.worker.drain(runtime.now, 10 * SECOND);
+    let late = runtime.open();
+    for key in [early, late] {
+        // It is read before `next_due` is called.
+        runtime.feed(key, HEAD.as_bytes());
+        assert!(runtime.wire(key).starts_with(b"HTTP/1.1 503 "));
+    }
+}
+
+#[test]
 fn handshakes_and_new_connections_get_503_at_once() {
     let (mut runtime, _) = crowd(1);
     let early = runtime.open();
