@@ -20,7 +20,7 @@ pub(crate) struct Message {
     pub(crate) payload: Vec<u8>,
 }
 
-/// What is known about one connection.
+/// The known facts about one connection.
 #[derive(Debug, Default)]
 pub(crate) struct Account {
     /// The messages that the client has begun to send, and that are not recorded yet.

@@ -33,7 +33,7 @@ pub(crate) enum Action {
     Vanish,
 }
 
-/// How a client behaves all the time.
+/// The constant behaviour of a client.
 #[derive(Debug)]
 pub(crate) struct Habits {
     /// The most bytes that it writes and reads at a time.

@@ -30,7 +30,7 @@ pub(crate) struct Station {
     pub(crate) is_finished: bool,
 }
 
-/// What is in an inbox.
+/// A message in an inbox.
 #[derive(Debug, Clone)]
 pub(crate) enum Item {
     /// The client with this number has connected.

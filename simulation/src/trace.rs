@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// What happened, in order.
+/// The events, in their order.
 #[derive(Debug)]
 pub(crate) struct Trace {
     /// The virtual time since the start.

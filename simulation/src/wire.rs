@@ -16,7 +16,7 @@ pub(crate) fn write_frame(out: &mut Vec<u8>, opcode: OpCode, is_final: bool, pay
     out.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, key)| byte ^ key));
 }
 
-/// What a client reads.
+/// An answer or a frame that a client has received.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Received {
     /// The status of the answer to its request.

@@ -58,7 +58,8 @@ struct World {
     events: BTreeMap<(Duration, u64), Event>,
     /// The number of events until now.
     created: u64,
-    /// The time of the last message between each two threads. The last thread is that of the acceptor and the operators.
+    /// The time of the last message between each two threads. The last thread belongs to the acceptor and the
+    /// operators.
     arrivals: Vec<Duration>,
     phase: Phase,
     buffer: Vec<u8>,

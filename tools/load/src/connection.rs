@@ -18,7 +18,7 @@ pub(crate) struct Connection {
     stage: Stage,
     /// Parses what the server sends, except the answer to the handshake and the echoes of the run.
     session: Option<Box<Checker>>,
-    /// Unsent bytes of the request, of the check or of a Pong. Those of the run are in [`Frames`].
+    /// Unsent bytes of the request, of the check or of a Pong. The bytes of the run are in [`Frames`].
     unsent: Vec<u8>,
     /// Number of unsent bytes of the run's frames.
     pending: usize,
