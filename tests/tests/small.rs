@@ -1,17 +1,20 @@
 //! Small hosts: a process with little memory sheds load and survives, and derives its limits from the memory.
 
+use std::fs;
 use std::io::{ErrorKind, Write};
 use std::net::TcpStream;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
+use postern_tests::binaries::Binary;
 use postern_tests::frames::{BINARY, client};
 use postern_tests::postern::{Postern, Runtime};
 use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_size};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Returns the limit of heap and stacks. For smol it is the limit of a small host. On mio each thread's stack counts as
-/// 2 MiB even if it is unused, there are four threads in addition to the workers, each worker has a read buffer of 512
-/// KiB, and the limit of buffered bytes is divided among the workers.
+/// 2 MiB even if it is unused, there are four threads in addition to the workers, each worker has a read buffer, and the
+/// limit of buffered bytes is divided among the workers.
 fn memory(runtime: Runtime) -> usize {
     match runtime {
         Runtime::Smol => 16 << 20,
@@ -120,6 +123,30 @@ fn process_with_little_memory_sheds_load_and_survives() {
             (0..CONNECTIONS / 4).map(|number| Attacker::new(&postern, number)).collect();
         attack(&mut again);
         open.echo("still here");
+    }
+}
+
+/// Returns the anonymous resident memory of a process, in bytes.
+fn anonymous(process: u32) -> usize {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).expect("it runs");
+    let value = status.lines().find_map(|line| line.strip_prefix("RssAnon:")?.strip_suffix(" kB"));
+    value.expect("the memory").trim().parse::<usize>().expect("a number") * 1024
+}
+
+#[test]
+fn connections_that_send_large_messages_do_not_need_a_buffer_each() {
+    for runtime in Runtime::BOTH {
+        let postern = Postern::start(runtime, &[("POSTERN_LOG_MESSAGES", "off")]);
+        let before = anonymous(postern.id());
+        let output = Command::new(Binary::Load.path())
+            .arg(postern.address().to_string())
+            .args(["--connections", &CONNECTIONS.to_string(), "--size", &LARGEST.to_string()])
+            .args(["--seconds", "1", "--warm-up", "0"])
+            .output()
+            .expect("load starts");
+        assert!(output.status.success(), "{runtime}: {}", String::from_utf8_lossy(&output.stderr));
+        let each = (anonymous(postern.id()) - before) / CONNECTIONS;
+        assert!(each < LARGEST / 4, "{runtime}: {each} bytes for each connection");
     }
 }
 

@@ -51,6 +51,10 @@ pub fn shut_down_write(socket: impl AsFd) -> io::Result<()> {
     Ok(shutdown(socket, Shutdown::Write)?)
 }
 
+/// Bytes of one read on a small host. A message of the default maximum fits with its header: a message that is received in
+/// two reads is collected in a buffer of its connection, so each connection that sends large messages would need one.
+pub const SMALL_READ_BUFFER: usize = 68 * 1024;
+
 #[cfg(test)]
 mod tests {
     use std::io::ErrorKind;

@@ -15,7 +15,7 @@ use postern_core::worker::{NewConnection, WorkerEffect, WorkerMessage};
 use postern_core::{Key, Transport, Worker};
 use postern_host::lifecycle::{ProcessStatus, WorkerParts};
 use postern_host::metrics::LogAndCounters;
-use postern_host::socket::shut_down_write;
+use postern_host::socket::{SMALL_READ_BUFFER, shut_down_write};
 use postern_host::workers::Request;
 
 use crate::socket::Sockets;
@@ -354,9 +354,6 @@ const EVENTS: usize = 1024;
 /// Bytes of the largest read. Large, so that a busy connection costs few system calls; there is one buffer for each worker,
 /// so an idle connection costs none of it.
 const READ_BUFFER: usize = 128 * 1024;
-
-/// Bytes of the read buffer where connections may hold little: as many as `postern-smol` reads at a time.
-const SMALL_READ_BUFFER: usize = 64 * 1024;
 
 /// Bytes of the read buffer of a worker whose connections may hold `max_memory` bytes. The answer to one read may have to be
 /// kept whole, so where little may be held, little is read at a time.

@@ -40,7 +40,7 @@ impl ExecutorState {
         ExecutorState {
             worker,
             connections: Vec::new(),
-            buffer: vec![0; READ_BUFFER].into_boxed_slice(),
+            buffer: vec![0; socket::SMALL_READ_BUFFER].into_boxed_slice(),
             recorder,
         }
     }
@@ -207,9 +207,6 @@ impl postern_core::worker::Socket for Socket<'_> {
         socket::send(self.stream, pieces)
     }
 }
-
-/// Bytes of one read. One buffer for the process, small enough for a small host.
-const READ_BUFFER: usize = 64 * 1024;
 
 /// Shared by the tasks of one executor.
 pub(crate) type Shared = Rc<RefCell<ExecutorState>>;
