@@ -172,8 +172,8 @@ mod deflate;
 mod field;
 mod input;
 mod listed;
+mod output;
 mod role;
-mod segments;
 mod turn;
 
 pub use close_code::CloseCode;

@@ -1,7 +1,6 @@
 //! Small state machines for limits. They do not depend on frames and sockets: events go in, verdicts come out, and
 //! [`worker`](crate::worker) maps verdicts to close codes.
 
-mod backlog;
 mod keep_alive;
 mod late_deadline;
 mod rate_limit;
@@ -9,7 +8,6 @@ mod rates;
 mod shutdown;
 mod users;
 
-pub use backlog::Backlog;
 pub use keep_alive::{KeepAlive, KeepAliveAction, KeepAliveConfig};
 pub use rate_limit::{RateLimit, Verdict};
 pub use rates::{Rate, RateKind, Rates, TokenBucket};

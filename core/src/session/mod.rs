@@ -27,8 +27,8 @@ use crate::frame::{
     write_frame, write_header,
 };
 use crate::input::{Input, Payload, Text, Utf8};
+use crate::output::{MIN_SEGMENT, OutputSegments};
 use crate::role::{Client, Role, Server};
-use crate::segments::{MIN_SEGMENT, OutputSegments};
 use crate::turn::Turn;
 use control::Control;
 use incoming::Incoming;
@@ -379,6 +379,24 @@ impl<R: Role> Session<R> {
         self.traffic.messages_sent += 1;
         self.traffic.bytes_sent += len as u64;
         Ok(())
+    }
+
+    /// Counts a message of `len` bytes whose frame the caller writes, because it is the same for many sessions. `None` if this
+    /// session must write a frame of its own, because it compresses.
+    ///
+    /// # Errors
+    /// [`Closing`] after a Close in either direction; the frame must not be written then.
+    #[inline]
+    pub(crate) fn count_shared(&mut self, len: usize) -> Option<Result<(), Closing>> {
+        if self.state != State::Open {
+            return Some(Err(Closing));
+        }
+        if self.deflate.is_some() {
+            return None;
+        }
+        self.traffic.messages_sent += 1;
+        self.traffic.bytes_sent += len as u64;
+        Some(Ok(()))
     }
 
     /// Sends a Ping (RFC 6455 §5.5.2) with at most 125 bytes of `payload`. The peer's Pong has the same bytes.

@@ -2,7 +2,7 @@
 
 use crate::frame::DataKind;
 use crate::input::Payload;
-use crate::segments::OutputSegments;
+use crate::output::OutputSegments;
 use crate::session::Session;
 use crate::turn::Turn;
 

@@ -33,7 +33,7 @@ impl Worker {
         socket: &mut impl Socket,
         recorder: &mut impl Recorder,
     ) -> Transport {
-        let mut socket = Drained { socket, is_drained: false };
+        let mut socket = Observed { socket, is_drained: false, is_blocked: false };
         let mut transport = self.flush(key, now, &mut socket);
         for _ in 0..MOST_READS {
             let is_read = self.wants_read(key) && !self.is_read_blocked(key, recorder);
@@ -54,7 +54,8 @@ impl Worker {
             // Its pause may have ended, so its bytes are handled in this turn.
             return self.on_readable_slowly(key, now, buffer, &mut socket, recorder);
         }
-        self.flush(key, now, &mut socket)
+        // A socket that has just accepted less than was offered accepts no more.
+        if socket.is_blocked { self.transport(key) } else { self.flush(key, now, &mut socket) }
     }
 
     /// Whether a deadline of the connection has passed, so that [`handle_deadlines`](Worker::handle_deadlines) must be
@@ -159,13 +160,16 @@ impl Worker {
     }
 }
 
-/// A socket that records whether all its bytes were read.
-struct Drained<'s, S> {
+/// A socket whose results are recorded.
+struct Observed<'s, S> {
     socket: &'s mut S,
+    /// All its bytes were read.
     is_drained: bool,
+    /// It accepted less than was offered.
+    is_blocked: bool,
 }
 
-impl<S: Socket> Drained<'_, S> {
+impl<S: Socket> Observed<'_, S> {
     fn note(&mut self, received: io::Result<usize>, room: usize) -> io::Result<usize> {
         self.is_drained = match &received {
             Ok(n) => *n < room,
@@ -175,7 +179,7 @@ impl<S: Socket> Drained<'_, S> {
     }
 }
 
-impl<S: Socket> Socket for Drained<'_, S> {
+impl<S: Socket> Socket for Observed<'_, S> {
     fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let received = self.socket.receive(buffer);
         self.note(received, buffer.len())
@@ -188,7 +192,13 @@ impl<S: Socket> Socket for Drained<'_, S> {
     }
 
     fn send(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.socket.send(pieces)
+        let sent = self.socket.send(pieces);
+        let offered: usize = pieces.iter().map(|piece| piece.len()).sum();
+        self.is_blocked = match &sent {
+            Ok(n) => *n < offered,
+            Err(error) => error.kind() == ErrorKind::WouldBlock,
+        };
+        sent
     }
 }
 

@@ -13,8 +13,10 @@ use super::admin::{
 use super::connection::Connection;
 use super::index::fingerprint;
 use super::{Key, Worker};
+use crate::frame::{OpCode, write_frame};
 use crate::handshake::Identity;
 use crate::id::ConnectionId;
+use crate::output::FrameId;
 use crate::turn::Turn;
 
 impl Worker {
@@ -125,7 +127,55 @@ impl Worker {
     ///
     /// A connection whose pending output exceeds [`max_backlog`](crate::SessionConfig::max_backlog) is closed.
     pub fn send(&mut self, selector: &Selector, message: Outgoing<'_>, now: Instant) -> usize {
-        self.command(selector, now, |connection, turn| connection.send(turn, message))
+        let (opcode, payload) = match message {
+            Outgoing::Text(text) => (OpCode::Text, text.as_bytes()),
+            Outgoing::Binary(payload) => (OpCode::Binary, payload),
+        };
+        let mut frame = Vec::new();
+        write_frame(&mut frame, opcode, payload, None);
+        self.memory.count_shared(frame.len());
+        let id = self.frames.insert(frame);
+        let mut sent = 0;
+        for key in self.find(selector) {
+            sent += usize::from(self.send_shared(key, id, payload.len(), message, now));
+        }
+        self.memory.free_shared(self.frames.remove_unused(id));
+        sent
+    }
+
+    /// Sends a message of `len` bytes to one connection, by its shared frame if possible. Returns false if it is not open.
+    fn send_shared(
+        &mut self,
+        key: Key,
+        id: FrameId,
+        len: usize,
+        message: Outgoing<'_>,
+        now: Instant,
+    ) -> bool {
+        // Output of an earlier turn that the runtime has not written goes first.
+        self.claim_cork(key, now);
+        let Some(connection) = self.connections.get_mut(key.0) else { return false };
+        match connection.count_shared(len) {
+            Some(false) => false,
+            Some(true) => {
+                self.frames.retain(id);
+                connection.output.push_frame(id, &self.frames, now);
+                if connection.output.queue().is_some() {
+                    connection.enforce_max_backlog(&self.config, now, &mut self.codec);
+                    self.arm(key);
+                    self.count_memory(key);
+                }
+                self.ready.push_back(key);
+                true
+            }
+            None => {
+                let mut is_sent = false;
+                self.turn(key, now, |connection, _, turn| is_sent = connection.send(turn, message));
+                // Its output is in the cork, or in its queue, until the runtime writes it.
+                self.due.push_back(key);
+                is_sent
+            }
+        }
     }
 
     /// Executes a command for the selected connections. Returns their number.

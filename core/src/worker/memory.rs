@@ -15,10 +15,22 @@ use crate::record::Recorder;
 /// The memory in use, and the connections to be evicted next.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
-    /// The bytes in buffers of all connections.
+    /// The bytes in buffers of all connections, and of shared frames, each counted once.
     held: usize,
     /// The connections to evict, the slowest first.
     evictees: VecDeque<(Key, ConnectionId)>,
+}
+
+impl Memory {
+    /// Counts a shared frame.
+    pub(super) fn count_shared(&mut self, bytes: usize) {
+        self.held += bytes;
+    }
+
+    /// Subtracts shared frames that were removed.
+    pub(super) fn free_shared(&mut self, bytes: usize) {
+        self.held -= bytes;
+    }
 }
 
 impl Worker {

@@ -45,7 +45,7 @@ use crate::compact_instant::TimeBase;
 use crate::handshake::{HandshakeError, Peer};
 use crate::id::ConnectionId;
 use crate::input::Input;
-use crate::policy::Backlog;
+use crate::output::{FrameTable, Output, OutputQueue};
 use crate::record::Recorder;
 use crate::session::{Ending, Transport};
 use crate::turn::{Codec, Turn};
@@ -116,6 +116,10 @@ pub struct Worker {
     timers: Timers,
     /// Connections that are due although no event of their sockets or timers has occurred.
     due: VecDeque<Key>,
+    /// Connections with a shared frame to be written.
+    ready: VecDeque<Key>,
+    /// The frames that several connections send.
+    frames: FrameTable,
     /// Whether the process stops, and how.
     stop: Option<StopMode>,
     /// The output of one turn, of the connection `corked`. Empty between turns.
@@ -153,6 +157,8 @@ impl Worker {
             connections: Slab::new(),
             timers: Timers::default(),
             due: VecDeque::new(),
+            ready: VecDeque::new(),
+            frames: FrameTable::default(),
             stop: None,
             cork: Vec::new(),
             corked: Key(usize::MAX),
@@ -215,13 +221,14 @@ impl Worker {
         }
     }
 
-    /// Returns the pending output. Write it to the socket once, unless it is empty, and call [`Worker::sent`].
+    /// Returns the first part of the pending output. Write it to the socket and call [`Worker::sent`], until it is empty or the
+    /// socket accepts less than all of it.
     #[inline]
     pub fn output(&self, key: Key) -> &[u8] {
         match self.connections.get(key.0) {
             None => &[],
             Some(connection) if connection.is_aborted() => &[],
-            Some(Connection { backlog: Some(backlog), .. }) => backlog.pending(),
+            Some(connection) if !connection.output.is_empty() => connection.output.first(&self.frames),
             Some(_) if self.corked == key => &self.cork,
             Some(_) => &[],
         }
@@ -231,24 +238,35 @@ impl Worker {
     #[inline]
     pub fn sent(&mut self, key: Key, n: usize, now: Instant) {
         let Some(connection) = self.connections.get_mut(key.0) else { return };
-        if let Some(backlog) = &mut connection.backlog {
-            if backlog.advance(n, now) {
-                if let Some(backlog) = connection.backlog.take() {
-                    self.codec.buffers.put(backlog.into_buffer());
+        if !connection.output.is_empty() {
+            let was_queued = connection.output.queue().is_some();
+            let (freed, buffer) = connection.output.advance(n, &mut self.frames, now);
+            self.memory.free_shared(freed);
+            match (connection.output.is_empty(), was_queued) {
+                // A frame that the socket accepted at once leaves no trace.
+                (true, false) => return,
+                (true, true) => {
+                    self.codec.buffers.put(buffer.unwrap_or_default());
+                    connection.on_drained(now, self.shared.time_base);
+                    if connection.has_pong() {
+                        self.due.push_back(key);
+                    }
+                    self.arm(key);
                 }
-                connection.on_drained(now, self.shared.time_base);
-                if connection.has_pong() {
-                    self.due.push_back(key);
+                // The write timeout begins.
+                (false, false) => self.arm(key),
+                (false, true) => {
+                    if connection.is_paced() {
+                        // The pending output may now be small enough for its reading to resume.
+                        self.arm(key);
+                    }
                 }
-                self.arm(key);
-            } else if connection.is_paced() {
-                // The pending output may now be small enough for its reading to resume.
-                self.arm(key);
             }
             self.count_memory(key);
         } else if self.corked == key {
             if let Some(unsent @ [_, ..]) = self.cork.get(n..) {
-                connection.backlog = Some(Box::new(Backlog::new(unsent, now)));
+                let queue = OutputQueue::resume(unsent.to_vec(), 0, now);
+                connection.output = Output::Queue(Box::new(queue));
                 self.arm(key);
                 self.count_memory(key);
             }
@@ -285,7 +303,8 @@ impl Worker {
         if self.corked == key {
             self.clear_cork();
         }
-        if let Some(connection) = self.connections.try_remove(key.0) {
+        if let Some(mut connection) = self.connections.try_remove(key.0) {
+            self.memory.free_shared(connection.output.release(&mut self.frames));
             self.end_admission(connection.admission_state());
             self.forget_memory(connection.held);
             if let Some(user) = connection.user() {
@@ -301,7 +320,7 @@ impl Worker {
     /// Returns the latest time for the next call of [`Worker::next_due`]. `None` if no connection has a deadline.
     pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
         let is_replaced = !self.shared.replaced.borrow().is_empty();
-        if !self.due.is_empty() || self.is_short_of_memory() || is_replaced {
+        if !(self.due.is_empty() && self.ready.is_empty()) || self.is_short_of_memory() || is_replaced {
             return Some(now);
         }
         let timers = self.timers.next().map(|at| self.shared.time_base.instant(at));
@@ -324,6 +343,12 @@ impl Worker {
     /// Returns the next connection that has a deadline in the past or output from a command. Call
     /// [`handle_due`](Worker::handle_due) for it before the next call.
     pub fn next_due(&mut self, now: Instant, recorder: &mut impl Recorder) -> Option<Key> {
+        // Shared frames go first: a peer is not slow because its output has not been offered to its socket.
+        while let Some(key) = self.ready.pop_front() {
+            if self.connections.contains(key.0) {
+                return Some(key);
+            }
+        }
         if let Some(key) = self.evict_for_memory(now, recorder) {
             return Some(key);
         }
@@ -407,13 +432,17 @@ impl Worker {
         let context = Context { config: &self.config, application: self.application, shared: &self.shared };
         let admission_state = connection.admission_state();
         // The backlog is passed as the output, so that new output is appended to pending output.
-        let mut backlog = connection.backlog.take();
-        let is_backlogged = backlog.is_some();
-        let out = backlog.as_mut().map_or(&mut self.cork, |backlog| backlog.tail());
+        let mut queue = connection.output.take_queue(&self.frames, now);
+        let is_backlogged = queue.is_some();
+        let out = queue.as_mut().map_or(&mut self.cork, |queue| queue.tail());
         work(connection, &context, &mut Turn { now, out, is_backlogged, codec: &mut self.codec });
-        if !connection.is_aborted() && backlog.is_some() {
-            connection.backlog = backlog;
-            connection.enforce_max_backlog(&self.config, now, &mut self.codec);
+        if let Some(queue) = queue {
+            if connection.is_aborted() {
+                self.memory.free_shared(queue.release(&mut self.frames));
+            } else {
+                connection.output = Output::Queue(queue);
+                connection.enforce_max_backlog(&self.config, now, &mut self.codec);
+            }
         }
         self.arm(key);
         self.count_memory(key);
@@ -464,8 +493,10 @@ impl Worker {
         if let Some(connection) = self.connections.get_mut(self.corked.0)
             && !connection.is_aborted()
         {
-            let backlog = connection.backlog.get_or_insert_with(|| Box::new(Backlog::new(&[], now)));
-            backlog.tail().append(&mut self.cork);
+            let queue = connection.output.take_queue(&self.frames, now);
+            let mut queue = queue.unwrap_or_else(|| Box::new(OutputQueue::resume(Vec::new(), 0, now)));
+            queue.tail().append(&mut self.cork);
+            connection.output = Output::Queue(queue);
         }
         self.count_memory(self.corked);
         self.cork.clear();

@@ -6,8 +6,8 @@ use std::time::Instant;
 use super::connection::{Context, Unlimited};
 use super::{Key, Worker};
 use crate::input::Input;
+use crate::output::{MIN_SEGMENT, Output, OutputSegments};
 use crate::record::Recorder;
-use crate::segments::{MIN_SEGMENT, OutputSegments};
 use crate::session::Transport;
 use crate::turn::Turn;
 
@@ -99,17 +99,37 @@ impl Worker {
         transport
     }
 
-    /// Sends pending output to the socket, once. Returns what to do with the socket. Deadlines are not checked here, but in
+    /// Sends pending output to the socket, with one system call unless it has very many pieces. Returns what to do with the socket. Deadlines are not checked here, but in
     /// [`handle_due`](Worker::handle_due).
     pub fn flush(&mut self, key: Key, now: Instant, socket: &mut impl Socket) -> Transport {
-        let output = self.output(key);
-        if !output.is_empty() {
-            match taken(socket.send(&[IoSlice::new(output)])) {
-                Ok(n) => self.sent(key, n, now),
+        // Repeated only if there are more pieces than one write takes: the socket will not become writable again.
+        while let Some((len, sent)) = self.write(key, socket) {
+            match taken(sent) {
+                Ok(n) => {
+                    self.sent(key, n, now);
+                    if n < len {
+                        break;
+                    }
+                }
                 Err(_) => self.handle_error(key),
             }
         }
         self.transport(key)
+    }
+
+    /// Writes pending output. Returns how many bytes were offered to the socket, and its result. `None` if there is no output.
+    fn write(&self, key: Key, socket: &mut impl Socket) -> Option<(usize, io::Result<usize>)> {
+        let connection = self.connections.get(key.0)?;
+        if connection.is_aborted() {
+            return None;
+        }
+        if !connection.output.is_empty() {
+            let pieces = connection.output.pieces(&self.frames);
+            let len = pieces.iter().map(|piece| piece.len()).sum();
+            return Some((len, socket.send(&pieces)));
+        }
+        let cork = Some(&self.cork[..]).filter(|cork| self.corked == key && !cork.is_empty())?;
+        Some((cork.len(), socket.send(&[IoSlice::new(cork)])))
     }
 
     /// Does the same as [`on_readable`](Worker::on_readable) in all other cases: a handshake, a partial message, a
@@ -269,10 +289,10 @@ impl Worker {
         match sent {
             Ok(n) if n == total => segments.give_back(&mut self.codec.buffers),
             Ok(n) => {
-                let backlog = segments.into_backlog(&self.cork, n, now);
+                let queue = segments.into_queue(&self.cork, n, now);
                 if let Some(connection) = self.connections.get_mut(key.0) {
                     // The answers to one read are always accepted; the limit applies to later output.
-                    connection.backlog = Some(Box::new(backlog));
+                    connection.output = Output::Queue(Box::new(queue));
                 }
             }
             Err(_) => self.handle_error(key),

@@ -5,6 +5,7 @@ mod backlog;
 mod bodies;
 mod capacity;
 mod drain;
+mod fanout;
 mod handshake_limits;
 mod keep_alive;
 mod manage;
@@ -133,11 +134,19 @@ impl Runtime {
     }
 
     fn flush(&mut self, key: Key) {
-        let output = self.worker.output(key);
-        if !output.is_empty() {
-            let n = output.len().min(self.takes);
+        let mut takes = self.takes;
+        loop {
+            let output = self.worker.output(key);
+            let (len, n) = (output.len(), output.len().min(takes));
+            if len == 0 {
+                break;
+            }
             self.wires[key.0].extend_from_slice(&output[..n]);
             self.worker.sent(key, n, self.now);
+            takes -= n;
+            if n < len {
+                break;
+            }
         }
         self.transports[key.0] = self.worker.transport(key);
         if self.transports[key.0] == Transport::Close {

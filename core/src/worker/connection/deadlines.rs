@@ -26,7 +26,7 @@ impl Connection {
     }
 
     fn stalls_at(&self, config: &WorkerConfig) -> Option<Instant> {
-        self.backlog.as_ref().and_then(|backlog| backlog.stalls_at(config.session.write_timeout))
+        self.output.queue().and_then(|queue| queue.stalls_at(config.session.write_timeout))
     }
 
     /// Returns its earliest deadline.
@@ -100,7 +100,7 @@ impl Connection {
     /// would be queued after it, and the write timeout applies.
     fn beats_at(&self, config: &WorkerConfig, time_base: TimeBase) -> Option<Instant> {
         let Stage::Admitted { session, .. } = &self.stage else { return None };
-        let is_asked = session.is_open() && self.backlog.is_none();
+        let is_asked = session.is_open() && self.output.is_empty();
         if is_asked { self.keep_alive.deadline(self.pulse(config), time_base) } else { None }
     }
 
@@ -219,8 +219,8 @@ impl Connection {
         now: Instant,
         time_base: TimeBase,
     ) -> Instant {
-        match (&self.backlog, &self.stage) {
-            (Some(backlog), _) => backlog.progress(),
+        match (self.output.queue(), &self.stage) {
+            (Some(queue), _) => queue.progress(),
             (None, Stage::Admitted { session, .. } | Stage::RejectedByClose { session }) => {
                 match session.poll_timeout() {
                     Some((at, TimerKind::Message)) => {

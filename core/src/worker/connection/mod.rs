@@ -25,9 +25,9 @@ use crate::frame::DataKind;
 use crate::handshake::{EmptyBody, HandshakeError, HeadReader, Identity, Peer, RequestId};
 use crate::id::ConnectionId;
 use crate::input::{Input, Payload};
-use crate::policy::{Backlog, KeepAlive, Replaced};
+use crate::output::{Output, OutputQueue, OutputSegments};
+use crate::policy::{KeepAlive, Replaced};
 use crate::record::{Record, Recorder, Summary};
-use crate::segments::OutputSegments;
 use crate::session::{Ending, Event, Session, Transport};
 use crate::turn::{Codec, Turn};
 use flags::Flags;
@@ -43,7 +43,7 @@ pub(super) struct Connection {
     keep_alive: KeepAlive,
     stage: Stage,
     /// The pending output.
-    pub(super) backlog: Option<Box<Backlog>>,
+    pub(super) output: Output,
     /// Its rates, after its admission and if there are any.
     pace: Option<Box<Pacing>>,
     pub(super) flags: Flags,
@@ -135,7 +135,7 @@ impl Connection {
                 refusal: arrival.refusal,
                 is_aborted: false,
             },
-            backlog: None,
+            output: Output::Empty,
             pace: None,
             flags: Flags::default(),
             held: 0,
@@ -248,7 +248,7 @@ impl Connection {
     /// Whether only the next bytes of its peer need attention.
     #[inline]
     pub(super) fn is_idle(&self) -> bool {
-        self.backlog.is_none()
+        self.output.is_empty()
             && self.keep_alive.has_no_ping()
             && matches!(&self.stage, Stage::Admitted { session, .. } if session.is_idle())
     }
@@ -256,7 +256,7 @@ impl Connection {
     /// Whether the next byte begins a message or a control frame, and no output is pending.
     #[inline]
     pub(super) fn is_between_messages(&self) -> bool {
-        self.backlog.is_none()
+        self.output.is_empty()
             && matches!(&self.stage, Stage::Admitted { session, .. } if session.is_between_messages())
     }
 
@@ -269,7 +269,7 @@ impl Connection {
     /// Whether its user is admitted, and no output is pending.
     #[inline]
     pub(super) fn is_admitted_without_backlog(&self) -> bool {
-        self.backlog.is_none() && !self.is_aborted() && matches!(self.stage, Stage::Admitted { .. })
+        self.output.is_empty() && !self.is_aborted() && matches!(self.stage, Stage::Admitted { .. })
     }
 
     /// Returns the buffer of a large message that is arriving, for a read to append to.
@@ -294,7 +294,7 @@ impl Connection {
 
     /// Ends the connection at once. Pending output is lost.
     pub(super) fn abort(&mut self, ending: Ending) {
-        self.backlog = None;
+        self.output.abandon();
         match &mut self.stage {
             Stage::Handshake { is_aborted, .. } | Stage::Refused { is_aborted, .. } => *is_aborted = true,
             Stage::Admitted { session, .. } | Stage::RejectedByClose { session } => session.abort(ending),
@@ -356,6 +356,13 @@ impl Connection {
         sent.is_ok()
     }
 
+    /// Counts a message whose frame is shared: see [`Session::count_shared`].
+    #[inline]
+    pub(super) fn count_shared(&mut self, len: usize) -> Option<bool> {
+        let Stage::Admitted { session, .. } = &mut self.stage else { return Some(false) };
+        session.count_shared(len).map(|counted| counted.is_ok())
+    }
+
     /// Returns the status for operators, if a user is admitted.
     pub(super) fn status(&self, time_base: TimeBase, config: &WorkerConfig) -> Option<Status<'_>> {
         let Stage::Admitted { session, identity } = &self.stage else { return None };
@@ -375,7 +382,7 @@ impl Connection {
 
     /// Returns the number of bytes of pending output.
     pub(super) fn backlog_len(&self) -> usize {
-        self.backlog.as_ref().map_or(0, |backlog| backlog.pending().len())
+        self.output.queue().map_or(0, OutputQueue::len)
     }
 
     /// Whether a pong waits for the backlog to be sent.
@@ -392,11 +399,11 @@ impl Connection {
 
     /// Closes it with 4413 if the pending output exceeds the limit.
     pub(super) fn enforce_max_backlog(&mut self, config: &WorkerConfig, now: Instant, codec: &mut Codec) {
-        let Some(backlog) = &mut self.backlog else { return };
-        if backlog.exceeds(config.session.max_backlog)
+        let Output::Queue(queue) = &mut self.output else { return };
+        if queue.exceeds(config.session.max_backlog)
             && let Stage::Admitted { session, .. } = &mut self.stage
         {
-            let mut turn = Turn { now, out: backlog.tail(), is_backlogged: true, codec };
+            let mut turn = Turn { now, out: queue.tail(), is_backlogged: true, codec };
             let code = CloseCode(close_code::SLOW_CONSUMER);
             session.close(&mut turn, code, code.reason());
         }
@@ -404,8 +411,8 @@ impl Connection {
 
     /// Returns the size of its buffers, in bytes.
     pub(super) fn memory(&self) -> usize {
-        let backlog = self.backlog.as_ref().map_or(0, |backlog| backlog.memory());
-        backlog
+        let output = self.output.queue().map_or(0, OutputQueue::memory);
+        output
             + match &self.stage {
                 Stage::Handshake { reader, .. } => reader.memory(),
                 Stage::Admitted { session, .. } | Stage::RejectedByClose { session } => {
@@ -444,7 +451,7 @@ impl Connection {
 
     /// Whether the amount of pending output makes reading pause.
     pub(super) fn is_over_pause_backlog(&self, config: &WorkerConfig) -> bool {
-        self.backlog.as_ref().is_some_and(|backlog| backlog.exceeds(config.session.pause_backlog))
+        self.output.queue().is_some_and(|queue| queue.exceeds(config.session.pause_backlog))
     }
 
     /// Whether the next bytes may cause a record, so that they are not read while the log is full. `is_stalled` if the log has

@@ -30,7 +30,7 @@ fn a_peer_that_does_not_answer_our_close_is_dropped_with_what_waits() {
     runtime.now += Duration::from_millis(1);
     assert_eq!(runtime.worker.next_due(runtime.now, &mut runtime.notes), Some(key));
     runtime.worker.handle_deadlines(key, runtime.now, &mut runtime.notes);
-    assert!(runtime.worker.connections[key.0].backlog.is_none(), "its memory is given back");
+    assert!(runtime.worker.connections[key.0].output.is_empty(), "its memory is given back");
     runtime.flush(key);
     assert!(runtime.worker.is_empty());
     assert!(runtime.notes.0[2].starts_with("closed 123 Closed(CloseCode(1001))"), "{:?}", runtime.notes);
@@ -89,7 +89,7 @@ fn an_error_of_one_socket_leaves_the_others_as_they_are() {
     runtime.feed(one, b"");
     runtime.feed(two, b"");
     assert!(
-        runtime.worker.connections.iter().all(|(_, connection)| connection.backlog.is_none()),
+        runtime.worker.connections.iter().all(|(_, connection)| connection.output.is_empty()),
         "turns without output leave none"
     );
     runtime.worker.receive(two, runtime.now, &mut frame(0x81, b"abc"), &mut runtime.notes);

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use arrayvec::ArrayVec;
 
+use super::queue::OutputQueue;
 use crate::input::Payload;
-use crate::policy::Backlog;
 use crate::turn::Buffers;
 
 /// Payloads that are sent between the bytes of the cork buffer. They are in the read buffer, or own their memory.
@@ -61,22 +61,22 @@ impl<'b> OutputSegments<'b> {
         slices
     }
 
-    /// Returns the output after its first `sent` bytes, as a backlog. If the last piece is a payload that owns its
-    /// memory, it becomes the backlog without being copied.
-    pub(crate) fn into_backlog(mut self, cork: &[u8], sent: usize, now: Instant) -> Backlog {
+    /// Returns the output after its first `sent` bytes, as a queue. If the last piece is a payload that owns its
+    /// memory, it becomes the queue without being copied.
+    pub(crate) fn into_queue(mut self, cork: &[u8], sent: usize, now: Instant) -> OutputQueue {
         let owns_its_end =
             |last: &Segment<'_>| last.at == cork.len() && matches!(last.payload, Payload::Owned(_));
         let last = if self.list.last().is_some_and(owns_its_end) { self.list.pop() } else { None };
         let Some(Segment { payload, .. }) = last else {
-            return Backlog::resume(self.gather(cork, sent), 0, now);
+            return OutputQueue::resume(self.gather(cork, sent), 0, now);
         };
         let before: usize = self.slices(cork).iter().map(|slice| slice.len()).sum();
         match sent.checked_sub(before) {
-            Some(sent) => Backlog::resume(payload.into_vec(), sent, now),
+            Some(sent) => OutputQueue::resume(payload.into_vec(), sent, now),
             None => {
                 let mut unsent = self.gather(cork, sent);
                 unsent.extend_from_slice(&payload);
-                Backlog::resume(unsent, 0, now)
+                OutputQueue::resume(unsent, 0, now)
             }
         }
     }
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whatever_was_sent_the_backlog_is_the_rest() {
+    fn whatever_was_sent_the_queue_is_the_rest() {
         let cork = b"aabbcc";
         let large = |byte: u8| vec![byte; MIN_SEGMENT];
         let mut read = large(b'1');
@@ -128,8 +128,8 @@ mod tests {
                 let written: Vec<u8> =
                     segments.slices(cork).iter().flat_map(|slice| slice.to_vec()).collect();
                 assert!(written == whole);
-                let backlog = segments.into_backlog(cork, sent, Instant::now());
-                assert!(backlog.pending() == &whole[sent..], "after {sent} bytes");
+                let queue = segments.into_queue(cork, sent, Instant::now());
+                assert!(queue.pending() == &whole[sent..], "after {sent} bytes");
             }
         }
     }

@@ -1,0 +1,168 @@
+//! One message to many connections.
+
+use std::io::{self, ErrorKind, IoSlice};
+
+use super::*;
+use crate::worker::Socket;
+
+/// A socket that counts writes, and accepts at most `takes` bytes of each.
+#[derive(Debug, Default)]
+struct CountingSocket {
+    writes: usize,
+    takes: usize,
+    written: Vec<u8>,
+}
+
+impl Socket for CountingSocket {
+    fn receive(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(ErrorKind::WouldBlock.into())
+    }
+
+    fn receive_into_spare(&mut self, _: &mut Vec<u8>) -> io::Result<usize> {
+        Err(ErrorKind::WouldBlock.into())
+    }
+
+    fn send(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.writes += 1;
+        let mut room = self.takes;
+        for piece in pieces {
+            let n = piece.len().min(room);
+            self.written.extend_from_slice(&piece[..n]);
+            room -= n;
+        }
+        if room == self.takes { Err(ErrorKind::WouldBlock.into()) } else { Ok(self.takes - room) }
+    }
+}
+
+/// Opens a connection and admits its user.
+fn admit(runtime: &mut Runtime) -> Key {
+    let key = runtime.open();
+    runtime.feed(key, HEAD.as_bytes());
+    key
+}
+
+/// A worker with `count` admitted connections, and their sockets.
+fn crowd(count: usize, max_memory: usize) -> (Runtime, Vec<Key>, Vec<CountingSocket>) {
+    let mut runtime = Runtime::new(WorkerConfig { max_memory, ..WorkerConfig::default() });
+    let keys: Vec<Key> = (0..count).map(|_| admit(&mut runtime)).collect();
+    let sockets = keys.iter().map(|_| CountingSocket { takes: usize::MAX, ..Default::default() }).collect();
+    (runtime, keys, sockets)
+}
+
+/// Handles all due connections. Returns those whose sockets must be closed.
+fn handle_all_due(runtime: &mut Runtime, sockets: &mut [CountingSocket]) -> Vec<Key> {
+    let mut closed = Vec::new();
+    while let Some(key) = runtime.worker.next_due(runtime.now, &mut runtime.notes) {
+        let (now, socket) = (runtime.now, &mut sockets[key.0]);
+        if runtime.worker.handle_due(key, now, &mut [0; 64], socket, &mut runtime.notes) == Transport::Close {
+            runtime.worker.remove(key, now, &mut runtime.notes);
+            closed.push(key);
+        }
+    }
+    closed
+}
+
+/// A broadcast was once kept by each connection until it was written, as if its peer were slow, and connections were evicted.
+#[test]
+fn a_broadcast_evicts_no_healthy_connection() {
+    let (mut runtime, keys, mut sockets) = crowd(1000, 512 * 1024);
+    let text = "x".repeat(1024);
+    let now = runtime.now;
+    assert_eq!(runtime.worker.send(&Selector::All, Outgoing::Text(&text), now), 1000);
+    assert_eq!(runtime.worker.memory_held(), 1028, "the frame is stored once");
+    assert_eq!(runtime.worker.poll_timeout(now), Some(now));
+    assert_eq!(handle_all_due(&mut runtime, &mut sockets), []);
+    for key in keys {
+        let socket = &sockets[key.0];
+        assert_eq!((socket.writes, socket.written.len()), (1, 1028));
+    }
+    assert_eq!((runtime.worker.memory_held(), runtime.worker.totals().backlog), (0, 0));
+}
+
+#[test]
+fn connections_that_read_nothing_hold_little_beside_the_frame() {
+    let (mut runtime, keys, mut sockets) = crowd(500, usize::MAX);
+    sockets.iter_mut().for_each(|socket| socket.takes = 0);
+    let payload = vec![7; 64 * 1024];
+    let now = runtime.now;
+    runtime.worker.send(&Selector::All, Outgoing::Binary(&payload), now);
+    handle_all_due(&mut runtime, &mut sockets);
+    let frame = payload.len() + 10;
+    let own = runtime.worker.memory_held() - frame;
+    assert!(own <= 200 * keys.len(), "{} bytes each", own / keys.len());
+    // One of them takes all, and the others leave.
+    sockets[0].takes = usize::MAX;
+    assert_eq!(runtime.worker.flush(keys[0], now, &mut sockets[0]), Transport::Open);
+    assert_eq!((sockets[0].written.len(), sockets[0].writes), (frame, 2));
+    for &key in &keys[1..] {
+        runtime.worker.handle_error(key);
+        runtime.worker.remove(key, now, &mut runtime.notes);
+    }
+    assert_eq!(runtime.worker.memory_held(), 0);
+}
+
+#[test]
+fn messages_arrive_whole_and_in_order_whatever_a_socket_accepts() {
+    for takes in [1, 2, 3, 7, 50, usize::MAX] {
+        let (mut runtime, keys, mut sockets) = crowd(2, usize::MAX);
+        sockets[0].takes = takes;
+        let now = runtime.now;
+        let mut expected = Vec::new();
+        for round in 0..20 {
+            let text = format!("message {round}");
+            runtime.worker.send(&Selector::All, Outgoing::Text(&text), now);
+            expected.extend_from_slice(&frame_of_server(0x81, text.as_bytes()));
+            if round % 3 == 0 {
+                // The echo of a message is written after what was sent before.
+                let mut bytes = frame(0x82, &[round]);
+                runtime.worker.receive(keys[0], now, &mut bytes, &mut runtime.notes);
+                expected.extend_from_slice(&frame_of_server(0x82, &[round]));
+            }
+            if round % 4 == 0 {
+                handle_all_due(&mut runtime, &mut sockets);
+            }
+        }
+        handle_all_due(&mut runtime, &mut sockets);
+        for _ in 0..1000 {
+            runtime.worker.flush(keys[0], now, &mut sockets[0]);
+        }
+        assert!(sockets[0].written == expected, "{takes} bytes a write");
+        assert_eq!(runtime.worker.memory_held(), 0, "{takes} bytes a write");
+    }
+}
+
+#[test]
+fn a_connection_with_more_pieces_than_one_write_takes_is_written_at_once() {
+    let (mut runtime, keys, mut sockets) = crowd(1, usize::MAX);
+    let now = runtime.now;
+    for _ in 0..40 {
+        runtime.worker.send(&Selector::All, Outgoing::Text("a"), now);
+    }
+    handle_all_due(&mut runtime, &mut sockets);
+    assert_eq!(sockets[keys[0].0].written.len(), 40 * 3);
+    assert!(!runtime.worker.wants_write(keys[0]));
+}
+
+#[test]
+fn a_slow_connection_is_closed_when_its_queue_exceeds_the_limit() {
+    let limits = SessionConfig { max_backlog: 1000, ..SessionConfig::default() };
+    let config = WorkerConfig { session: Arc::new(limits), ..WorkerConfig::default() };
+    let mut runtime = Runtime::new(config);
+    let key = admit(&mut runtime);
+    let mut sockets = vec![CountingSocket::default()];
+    let (now, text) = (runtime.now, "x".repeat(300));
+    let mut sent = 0;
+    for _ in 0..6 {
+        sent += runtime.worker.send(&Selector::All, Outgoing::Text(&text), now);
+        handle_all_due(&mut runtime, &mut sockets);
+    }
+    assert_eq!(sent, 4, "the fourth exceeds the limit");
+    sockets[0].takes = usize::MAX;
+    runtime.worker.flush(key, now, &mut sockets[0]);
+    assert!(sockets[0].written.ends_with(b"\x11\x3dslow consumer"));
+}
+
+/// A frame without a mask.
+fn frame_of_server(first: u8, payload: &[u8]) -> Vec<u8> {
+    [&[first, payload.len() as u8], payload].concat()
+}
