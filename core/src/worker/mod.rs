@@ -235,7 +235,8 @@ impl Worker {
     }
 
     /// Removes the first `n` bytes of [`Worker::output`], which the socket accepted; zero if it would have blocked.
-    #[inline]
+    // Out of line: the path of a short message, into which it would be inlined, rarely calls it.
+    #[inline(never)]
     pub fn sent(&mut self, key: Key, n: usize, now: Instant) {
         let Some(connection) = self.connections.get_mut(key.0) else { return };
         if !connection.output.is_empty() {

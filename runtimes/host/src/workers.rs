@@ -42,12 +42,13 @@ impl Request {
     /// Performs the request on the thread of the worker. `socket` returns the socket of a connection.
     ///
     /// The worker then handles the connections that are [due](Worker::next_due).
+    #[inline(never)]
     pub fn perform<'s>(
         self,
         worker: &mut Worker,
         recorder: &LogAndCounters,
         now: Instant,
-        socket: impl Fn(Key) -> Option<BorrowedFd<'s>>,
+        socket: &dyn Fn(Key) -> Option<BorrowedFd<'s>>,
     ) {
         let reply = match worker.handle_request(&self.admin, now) {
             AdminReply::Alive => WorkerReply::Alive,

@@ -217,7 +217,7 @@ impl EventLoop {
     fn perform(&mut self, request: Request) {
         let sockets = &self.sockets;
         let socket = |key| Some(sockets.get(key)?.stream.as_fd());
-        request.perform(&mut self.worker, &self.recorder, self.now, socket);
+        request.perform(&mut self.worker, &self.recorder, self.now, &socket);
     }
 
     /// Hands a connection that would be refused here to another worker, where there may be a place. Returns its socket if

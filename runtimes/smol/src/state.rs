@@ -150,7 +150,7 @@ impl ExecutorState {
     pub(crate) fn perform(&mut self, request: Request) {
         let connections = &self.connections;
         let socket = |key: Key| Some(connections.get(key.0)?.as_ref()?.stream.as_fd());
-        request.perform(&mut self.worker, &self.recorder, Instant::now(), socket);
+        request.perform(&mut self.worker, &self.recorder, Instant::now(), &socket);
         self.handle_due();
     }
 

@@ -59,7 +59,7 @@ impl FakeWorker {
         let mut worker = self.worker.borrow_mut();
         let recorder = self.recorder.borrow();
         for request in self.requests.take() {
-            request.perform(&mut worker, &recorder, Instant::now(), |_| None);
+            request.perform(&mut worker, &recorder, Instant::now(), &|_| None);
         }
     }
 
