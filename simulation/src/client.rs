@@ -28,15 +28,20 @@ pub(crate) struct Client {
     pub(crate) wakes_at: Option<Duration>,
     /// Whether it was reported to the worker that this client has ended while reading was paused.
     pub(crate) was_peer_closed: bool,
-    habits: Habits,
+    pub(crate) habits: Habits,
     script: VecDeque<Action>,
     outbox: Vec<u8>,
     written: usize,
     reader: Reader,
     /// The status of the answer.
     status: Option<u16>,
-    has_sent_close: bool,
-    has_received_close: bool,
+    /// The code of the Close that it sent.
+    sent_close: Option<Option<u16>>,
+    /// The code of the Close that it received.
+    received_close: Option<Option<u16>>,
+    has_sent_too_long: bool,
+    /// Whether it has begun a message that it does not finish.
+    has_sent_part: bool,
     /// The last message was the announcement of a Close.
     is_announced: bool,
     shuts_down: bool,
@@ -90,6 +95,9 @@ impl Client {
             outbox.extend(format!("Sec-WebSocket-Protocol: {SUBPROTOCOL}\r\n").bytes());
         }
         outbox.extend(b"\r\n");
+        if habits.stops_in_head {
+            outbox.truncate(random.within(1..=outbox.len() - 1));
+        }
         Client {
             number,
             user,
@@ -103,8 +111,10 @@ impl Client {
             written: 0,
             reader: Reader::default(),
             status: None,
-            has_sent_close: false,
-            has_received_close: false,
+            sent_close: None,
+            received_close: None,
+            has_sent_too_long: false,
+            has_sent_part: false,
             is_announced: false,
             shuts_down: false,
             pings: VecDeque::new(),
@@ -146,7 +156,8 @@ impl Client {
     /// Whether nothing more happens unless the server acts.
     pub(crate) fn is_at_rest(&self, ledger: &mut Ledger) -> bool {
         match self.state {
-            State::Absent | State::Reset | State::Done | State::TurnedAway | State::Vanished => true,
+            State::Absent | State::Reset | State::Done | State::TurnedAway => true,
+            State::Vanished => self.link.is_closed(),
             State::Present => {
                 let account = ledger.account(self.number);
                 account.is_live()
@@ -154,7 +165,10 @@ impl Client {
                     && self.script.is_empty()
                     && self.written == self.outbox.len()
                     && self.link.client_unread() == 0
-                    && !(self.has_sent_close || self.has_received_close || self.shuts_down)
+                    && self.pings.is_empty()
+                    && self.sent_close.is_none()
+                    && self.received_close.is_none()
+                    && !self.shuts_down
                     && !self.link.has_client_ended()
             }
         }
@@ -210,6 +224,7 @@ impl Client {
         match received {
             Received::Status(status) => {
                 trace.step(Subject::Client(self.number), "is answered with status", status.into());
+                trace.seen.insert(status);
                 self.status = Some(status);
                 if status != 101 {
                     self.script.clear();
@@ -225,7 +240,7 @@ impl Client {
                 ledger.on_delivered(connection, kind, &payload);
             }
             Received::Ping(payload) => {
-                if self.habits.answers_pings && !self.has_sent_close {
+                if self.habits.answers_pings && self.sent_close.is_none() {
                     self.send(OpCode::Control(Control::Pong), true, &payload);
                 }
             }
@@ -242,18 +257,38 @@ impl Client {
                 trace.step(Subject::Client(self.number), "receives a Close", code.unwrap_or(0).into());
                 let is_complete = ledger.account(self.number).expected.is_empty();
                 ledger.check(is_complete, connection, "a Close before all messages");
-                self.has_received_close = true;
+                self.received_close = Some(code);
                 self.script.clear();
-                if !self.has_sent_close && self.habits.answers_close {
+                if self.sent_close.is_none() && self.habits.answers_close {
                     self.send_close(code);
                 }
             }
         }
     }
 
-    /// Whether the client has received a Close, so that its connection does not count for its user any more.
-    pub(crate) fn has_received_close(&self) -> bool {
-        self.has_received_close
+    /// Returns the status of the answer, if it has arrived.
+    pub(crate) fn status(&self) -> Option<u16> {
+        self.status
+    }
+
+    /// Returns the code of the Close that it has sent.
+    pub(crate) fn sent_close(&self) -> Option<Option<u16>> {
+        self.sent_close
+    }
+
+    /// Returns the code of the Close that it has received. Its connection does not count for its user any more.
+    pub(crate) fn received_close(&self) -> Option<Option<u16>> {
+        self.received_close
+    }
+
+    /// Whether it has announced a message that is longer than the limit.
+    pub(crate) fn has_sent_too_long(&self) -> bool {
+        self.has_sent_too_long
+    }
+
+    /// Whether its connection needs no memory, if it is at rest.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.state == State::Present && !self.has_sent_part
     }
 
     fn act(&mut self, ledger: &mut Ledger, trace: &mut Trace) {
@@ -277,12 +312,14 @@ impl Client {
             Action::Wait(time) => self.acts_at = trace.now + time,
             Action::SendPart => {
                 trace.step(subject, "sends a part of a message", 0);
+                self.has_sent_part = true;
                 let payload = self.payload(50);
                 self.send(OpCode::Data(Data::Binary), false, &payload);
             }
             Action::SendTooLong => {
                 trace.step(subject, "announces a message that is too long", 0);
                 self.outbox.extend(b"\x82\xff\x00\x00\x00\x00\x10\x00\x00\x00\x01\x02\x03\x04");
+                self.has_sent_too_long = true;
                 self.script.clear();
             }
             Action::Close(code) => {
@@ -336,7 +373,7 @@ impl Client {
     fn send_close(&mut self, code: Option<u16>) {
         let payload = code.map(u16::to_be_bytes);
         self.send(OpCode::Control(Control::Close), true, payload.as_ref().map_or(&[], |code| &code[..]));
-        self.has_sent_close = true;
+        self.sent_close = Some(code);
     }
 
     fn send(&mut self, opcode: OpCode, is_final: bool, payload: &[u8]) {
@@ -348,7 +385,10 @@ impl Client {
     /// bytes.
     fn payload(&mut self, len: usize) -> Vec<u8> {
         let mut payload = format!("{} {:x} ä€", self.number, self.random.number()).into_bytes();
-        payload.resize_with(payload.len().max(len), || b'a' + (self.random.number() % 26) as u8);
+        while payload.len() < len {
+            let letters = self.random.number().to_le_bytes();
+            payload.extend(letters.map(|byte| b'a' + byte % 26));
+        }
         let mut end = len;
         while std::str::from_utf8(&payload[..end]).is_err() {
             end -= 1;

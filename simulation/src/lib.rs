@@ -10,9 +10,10 @@
 //! * `socket`: a model of a TCP connection.
 //! * `client`, `script`, `wire`: a model of a client.
 //! * `users`: the limit of connections of each user.
-//! * `invariants`: what must hold.
+//! * `invariants`, `causes`: what must hold.
 //! * `trace`, `random`: the steps of a run, and its choices.
 
+mod causes;
 mod client;
 mod invariants;
 mod plan;
@@ -30,14 +31,23 @@ pub use world::{Outcome, run};
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::run;
 
     #[test]
-    fn the_invariants_hold() {
+    fn the_invariants_hold_for_connections_that_end_in_every_way() {
+        let mut seen = BTreeSet::new();
         for seed in 0..300 {
             let outcome = run(seed, false);
             assert_eq!(outcome.violation, None, "seed {seed}");
+            seen.extend(outcome.seen);
         }
+        let statuses = [101, 401, 408, 429, 503];
+        let codes = [1000, 1001, 1005, 1006, 1008, 1009, 1012, 1013, 4000, 4408, 4409, 4413, 4429];
+        let missing: Vec<u16> =
+            statuses.into_iter().chain(codes).filter(|code| !seen.contains(code)).collect();
+        assert!(missing.is_empty(), "never seen: {missing:?}");
     }
 
     #[test]

@@ -51,6 +51,7 @@ fn run_all(first: u64, seeds: u64) -> ExitCode {
     for seed in first..first + seeds {
         let outcome = run(seed, false);
         steps += outcome.steps;
+
         connections += outcome.connections;
         if let Some(violation) = outcome.violation {
             failures += 1;

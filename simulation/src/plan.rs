@@ -30,6 +30,8 @@ pub(crate) struct Plan {
     pub(crate) stops_at: Option<Duration>,
     /// The time over which the connections are closed. `None`: at once.
     pub(crate) spread: Option<Duration>,
+    /// Whether connections may be closed at once, also during a drain.
+    pub(crate) may_close_at_once: bool,
     /// The number of operators' requests.
     pub(crate) requests: usize,
     /// The number of times that the log is full.
@@ -49,6 +51,9 @@ impl Plan {
             random.one_in(2).then(|| Arc::new(ModelUsers::new(random.within(1..=3), !random.one_in(4))));
         let mut config = config(random);
         config.users = users.clone().map(|users| users as Arc<dyn Users>);
+        // Some seeds have no small buffers, so that large messages are read and sent without a copy.
+        let is_large = random.one_in(6);
+        let spread = (!random.one_in(3)).then(|| random.micros(1..=10_000_000));
         Plan {
             config,
             users,
@@ -57,12 +62,13 @@ impl Plan {
             names: random.within(1..=8),
             chaos,
             stops_at: random.one_in(3).then(|| random.micros(1..=chaos.as_micros() as usize)),
-            spread: (!random.one_in(3)).then(|| random.micros(1..=10_000_000)),
+            spread,
+            may_close_at_once: spread.is_none() || random.one_in(4),
             requests: if random.one_in(3) { 0 } else { random.magnitude(1..=30) },
             log_stalls: if random.one_in(4) { random.within(1..=3) } else { 0 },
             has_stalls: random.one_in(4),
-            read_buffer: random.pick([64, 4096, 65_536, 131_072]),
-            socket_buffer: random.magnitude(128..=262_144),
+            read_buffer: if is_large { 131_072 } else { random.pick([64, 4096, 65_536, 131_072]) },
+            socket_buffer: random.magnitude(if is_large { 262_144 } else { 128 }..=524_287),
         }
     }
 }
@@ -107,12 +113,14 @@ fn config(random: &mut Random) -> WorkerConfig {
     if random.one_in(4) {
         handshake.reject = Reject::Close;
     }
+    let max_connections = random.one_in(4).then(|| random.within(2..=16));
     WorkerConfig {
         handshake,
         session: Arc::new(session),
         keep_alive,
         max_memory: if random.one_in(4) { random.magnitude(8192..=2_097_152) } else { usize::MAX },
-        max_connections: random.one_in(4).then(|| random.within(2..=16)),
+        max_connections,
+        max_sockets: max_connections.map(|most| most + random.within(1..=8)),
         hash_seed: random.number(),
         ..WorkerConfig::default()
     }

@@ -47,6 +47,8 @@ pub(crate) struct Habits {
     pub(crate) offers_subprotocol: bool,
     /// Whether its request must be refused.
     pub(crate) is_refused: bool,
+    /// Whether it never sends the end of its request.
+    pub(crate) stops_in_head: bool,
 }
 
 impl Habits {
@@ -59,14 +61,15 @@ impl Habits {
             answers_close: !random.one_in(8),
             offers_subprotocol: random.one_in(3),
             is_refused: random.one_in(12),
+            stops_in_head: random.one_in(20),
         }
     }
 }
 
 /// Chooses the actions of a client, which sends messages of at most `budget` bytes in total.
 pub(crate) fn script(random: &mut Random, budget: usize) -> VecDeque<Action> {
-    let largest = random.pick([100, 100, 5000, 150_000]);
-    let mut budget = budget.min(300_000);
+    let largest = random.pick([100, 100, 5000, 250_000]);
+    let mut budget = budget.min(1_000_000);
     let mut actions = VecDeque::new();
     for _ in 0..random.magnitude(1..=40) {
         let action = match random.within(0..=9) {

@@ -54,9 +54,10 @@ impl Link {
         !self.to_server.is_empty() || self.has_client_ended()
     }
 
-    /// Whether a send of the server returns something other than `WouldBlock`.
-    pub(crate) fn is_writable(&self) -> bool {
-        self.to_client.len() < self.capacity || self.client == End::Reset
+    /// Whether the socket is writable again after it did not accept all bytes. A runtime whose events are edge-triggered is not
+    /// notified in any other case.
+    pub(crate) fn is_writable_again(&self) -> bool {
+        self.is_blocked && (self.to_client.len() < self.capacity || self.client == End::Reset)
     }
 
     /// Whether the client sends nothing more.
@@ -84,6 +85,11 @@ impl Link {
     pub(crate) fn close(&mut self) {
         self.server = End::Closed;
         self.to_server.clear();
+    }
+
+    /// Whether the server has closed its side.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.server == End::Closed
     }
 
     /// Bytes that the client can send now.

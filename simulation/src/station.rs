@@ -67,12 +67,13 @@ impl Station {
     }
 
     /// Handles the messages in the inbox, then all sockets that are ready, and then all connections that are due. Returns
-    /// the messages to other workers.
-    pub(crate) fn turn(&mut self, around: &mut Surroundings<'_>) -> Vec<WorkerEffect> {
+    /// the messages to other workers, and the clients that may have something to read.
+    pub(crate) fn turn(&mut self, around: &mut Surroundings<'_>) -> (Vec<WorkerEffect>, Vec<usize>) {
         for item in std::mem::take(&mut self.inbox) {
             self.handle_item(item, around);
         }
         let mut ready: Vec<_> = self.clients().collect();
+        let clients = ready.iter().map(|(_, client)| *client).collect();
         around.random.shuffle(&mut ready);
         for (key, client) in ready {
             if self.sockets[key.0] == Some(client) {
@@ -84,7 +85,7 @@ impl Station {
         self.worker.apply_backpressure(around.ledger, around.now());
         self.check(around);
         self.is_finished = self.worker.is_finished();
-        effects
+        (effects, clients)
     }
 
     /// Returns the time at which the worker must run again. `None`: not until something happens.
@@ -92,7 +93,7 @@ impl Station {
         let is_ready = self.clients().any(|(key, client)| {
             let link = &clients[client].link;
             link.is_readable() && self.worker.wants_read(key)
-                || link.is_writable() && self.worker.wants_write(key)
+                || link.is_writable_again() && self.worker.wants_write(key)
         });
         if is_ready {
             return Some(now);
@@ -170,8 +171,11 @@ impl Station {
                 around.trace.step(subject, "counts connections", totals.totals.connections);
                 let live =
                     self.clients().filter(|(_, client)| around.ledger.account(*client).is_live()).count();
-                if totals.totals.connections != live {
-                    around.ledger.report(None, "the totals have another number of connections");
+                if totals.totals.connections != live || totals.totals.backlog > totals.totals.memory {
+                    around.ledger.report(
+                        None,
+                        "the totals have another number of connections, or less memory than pending output",
+                    );
                 }
             }
             AdminReply::Alive | AdminReply::Load(_) => {}
@@ -199,7 +203,7 @@ impl Station {
         let transport = if link.is_readable() && self.worker.wants_read(key) {
             around.trace.step(Subject::Client(client), "is read", key.0);
             self.worker.on_readable(key, now, around.buffer, link, around.ledger)
-        } else if link.is_writable() && self.worker.wants_write(key) {
+        } else if link.is_writable_again() && self.worker.wants_write(key) {
             around.trace.step(Subject::Client(client), "is flushed", key.0);
             self.worker.flush(key, now, link)
         } else {
@@ -234,12 +238,9 @@ impl Station {
             Transport::Close => {
                 link.close();
                 self.worker.remove(key, around.now(), around.ledger);
-                let ending = around.ledger.account(client).ending;
-                around.trace.step(
-                    Subject::Client(client),
-                    "is removed with code",
-                    ending.map_or(0, Ending::code).into(),
-                );
+                let code = around.ledger.account(client).ending.map(Ending::code);
+                around.trace.seen.extend(code);
+                around.trace.step(Subject::Client(client), "is removed with code", code.unwrap_or(0).into());
                 self.sockets[key.0] = None;
                 around.ledger.on_removed(connection(client));
             }

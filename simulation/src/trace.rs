@@ -1,5 +1,6 @@
 //! The trace of a run: its steps, as a hash, and on request as text.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// The events, in their order.
@@ -9,6 +10,8 @@ pub(crate) struct Trace {
     pub(crate) now: Duration,
     /// The number of steps until now.
     pub(crate) steps: u64,
+    /// The statuses of answers, and the close codes of connections that were removed.
+    pub(crate) seen: BTreeSet<u16>,
     hash: u64,
     is_printed: bool,
 }
@@ -24,7 +27,13 @@ pub(crate) enum Subject {
 
 impl Trace {
     pub(crate) fn new(is_printed: bool) -> Trace {
-        Trace { now: Duration::ZERO, steps: 0, hash: 0xcbf2_9ce4_8422_2325, is_printed }
+        Trace {
+            now: Duration::ZERO,
+            steps: 0,
+            seen: BTreeSet::new(),
+            hash: 0xcbf2_9ce4_8422_2325,
+            is_printed,
+        }
     }
 
     /// Adds a step: what happened, and an amount that depends on it.

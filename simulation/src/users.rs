@@ -28,6 +28,10 @@ impl ModelUsers {
         self.most
     }
 
+    pub(crate) fn replaces(&self) -> bool {
+        self.replaces
+    }
+
     /// Whether this connection counts for its user.
     pub(crate) fn counts(&self, id: &str, connection: ConnectionId) -> bool {
         self.counted().get(id).is_some_and(|list| list.iter().any(|(_, counted)| *counted == connection))

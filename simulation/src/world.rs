@@ -3,7 +3,7 @@
 //! Each event has a time. The next event is the earliest one; events of the same time happen in the order of their creation.
 //! Messages between two threads of a real process keep their order, and have any delay.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use postern_core::worker::{AdminRequest, OutgoingMessage, Selector, WorkerEffect, WorkerMessage};
 use postern_core::{CloseCode, ConnectionId, Worker};
 
+use crate::causes::{explain_close, explain_status};
 use crate::client::{Client, State};
 use crate::invariants::{Ledger, Violation};
 use crate::plan::Plan;
@@ -29,6 +30,8 @@ pub struct Outcome {
     pub time: Duration,
     /// The number of connections.
     pub connections: usize,
+    /// The statuses that clients received, and the close codes of connections that ended.
+    pub seen: BTreeSet<u16>,
     /// The first invariant that did not hold.
     pub violation: Option<Violation>,
 }
@@ -43,6 +46,7 @@ pub fn run(seed: u64, is_printed: bool) -> Outcome {
         time: world.trace.now,
         connections: world.clients.iter().filter(|client| client.state != State::Absent).count(),
         violation: world.ledger.violation().cloned(),
+        seen: world.trace.seen,
     }
 }
 
@@ -218,19 +222,27 @@ impl World {
         }
         this.wakes_at = None;
         this.step(&mut self.ledger, &mut self.trace);
-        if this.has_received_close()
-            && let Some(users) = &self.plan.users
-            && users.counts(&this.user, this.connection())
-        {
-            let connection = this.connection();
-            self.ledger.report(Some(connection), "a connection counts for its user after its Close");
-        }
+        self.check_client(client);
         self.schedule(client);
         for worker in 0..self.plan.workers {
             if self.stations[worker].clients().any(|(_, other)| other == client) {
                 self.wake(worker, self.trace.now);
             }
         }
+    }
+
+    /// Checks that the answer and the Close that a client has received have a cause.
+    fn check_client(&mut self, client: usize) {
+        let is_stopping = self.phase == Phase::Stopping;
+        let this = &self.clients[client];
+        let (plan, connection) = (&self.plan, this.connection());
+        let is_explained = this.status().is_none_or(|status| explain_status(status, this, plan, is_stopping));
+        self.ledger.check(is_explained, connection, "there is no cause for the status of the answer");
+        let Some(code) = this.received_close() else { return };
+        let is_explained = explain_close(code, this, plan, is_stopping);
+        self.ledger.check(is_explained, connection, "there is no cause for the code of the Close");
+        let is_counted = plan.users.as_ref().is_some_and(|users| users.counts(&this.user, connection));
+        self.ledger.check(!is_counted, connection, "it counts for its user after its Close");
     }
 
     /// Creates the event of a client's next step.
@@ -262,8 +274,7 @@ impl World {
             return;
         }
         station.wakes_at = None;
-        let before: Vec<usize> = station.clients().map(|(_, client)| client).collect();
-        let effects = station.turn(&mut Surroundings {
+        let (effects, clients) = station.turn(&mut Surroundings {
             start: self.start,
             clients: &mut self.clients,
             ledger: &mut self.ledger,
@@ -280,7 +291,7 @@ impl World {
                 }
             }
         }
-        for client in before {
+        for client in clients {
             self.schedule(client);
         }
         let station = &mut self.stations[worker];
@@ -373,6 +384,7 @@ impl World {
         let restless = self.clients.iter().find(|client| !client.is_at_rest(ledger));
         let Some(restless) = restless else {
             self.check_users();
+            self.check_memory();
             return self.stop();
         };
         if self.trace.now > self.plan.chaos + LONGEST_HEALING {
@@ -398,6 +410,16 @@ impl World {
         }
     }
 
+    /// Connections that are idle need no memory.
+    fn check_memory(&mut self) {
+        for station in &self.stations {
+            let are_idle = station.clients().all(|(_, client)| self.clients[client].is_idle());
+            if are_idle && station.worker.memory_held() > 0 {
+                self.ledger.report(None, "memory is counted although all connections are idle");
+            }
+        }
+    }
+
     fn stop(&mut self) {
         self.phase = Phase::Stopping;
         let message = match self.plan.spread {
@@ -407,7 +429,7 @@ impl World {
         self.trace.step(Subject::World, "stops", 0);
         for worker in 0..self.plan.workers {
             self.send_from_outside(worker, Item::Message(message.clone()));
-            if self.plan.spread.is_some() && self.random.one_in(4) {
+            if self.plan.spread.is_some() && self.plan.may_close_at_once && self.random.one_in(2) {
                 self.send_from_outside(worker, Item::Message(WorkerMessage::Close));
             }
         }
