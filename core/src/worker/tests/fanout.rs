@@ -90,7 +90,7 @@ fn connections_that_read_nothing_hold_little_beside_the_frame() {
     let frame = payload.len() + 10;
     let own = runtime.worker.memory_held() - frame;
     assert!(own <= 200 * keys.len(), "{} bytes each", own / keys.len());
-    // One of them takes all, and the others leave.
+    // One of them accepts everything, and the others leave.
     sockets[0].takes = usize::MAX;
     assert_eq!(runtime.worker.flush(keys[0], now, &mut sockets[0]), Transport::Open);
     assert_eq!((sockets[0].written.len(), sockets[0].writes), (frame, 2));
