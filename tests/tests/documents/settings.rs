@@ -54,8 +54,8 @@ const OF_KUBERNETES: [&str; 2] = ["POSTERN_SERVICE_HOST", "POSTERN_CONTROL_PORT"
 #[test]
 fn named_settings_exist() {
     let defaults = defaults(Runtime::Mio);
-    let shipped = ["deploy", ".ci"].into_iter().flat_map(|folder| files(folder, ""));
-    let more = ["Dockerfile", ".cargo/config.toml", "benches/churn.env"].map(str::to_owned);
+    let shipped = ["deploy", ".ci", "benches", "tools"].into_iter().flat_map(|folder| files(folder, ""));
+    let more = ["Dockerfile", ".cargo/config.toml"].map(str::to_owned);
     let documents = all().into_iter().map(|document| document.path);
     let mut count = 0;
     for path in documents.chain(shipped).chain(more) {
