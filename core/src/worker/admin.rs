@@ -74,7 +74,7 @@ pub enum AdminReply {
     Affected(usize),
 }
 
-/// What decides whether a process should be sent more users.
+/// The load of a worker that decides whether its process should be sent more users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WorkerLoad {
     /// The number of connections that are admitted or may become so.
@@ -85,7 +85,7 @@ pub struct WorkerLoad {
     pub is_log_stalled: bool,
 }
 
-/// The metrics of a worker, except for those of its records.
+/// The metrics of a worker, except for the metrics of its records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerTotals {
     /// The sums over all connections.
@@ -94,7 +94,7 @@ pub struct WorkerTotals {
     pub user_fingerprints: Vec<u32>,
     /// Whether reads have been paused for more than a second because the log is full.
     pub is_log_stalled: bool,
-    /// How long reads have been paused since the start.
+    /// The total time for which reads have been paused since the start.
     pub reads_paused_for: Duration,
 }
 
@@ -206,8 +206,8 @@ pub struct Status<'s> {
     pub backlog: usize,
     /// Whether messages can still be sent; not after a Close in either direction.
     pub is_open: bool,
-    /// Since when its client has exceeded a rate, so that reading pauses repeatedly. `None` if it has kept its rates for ten
-    /// seconds.
+    /// The time since which its client has exceeded a rate, so that reading pauses repeatedly. `None` if it has kept
+    /// its rates for ten seconds.
     pub exceeds_since: Option<Instant>,
 }
 

@@ -1,7 +1,7 @@
 //! Operators' requests to a worker: list connections with their counts, disconnect, send.
 //!
-//! None of it is on the way of a message. What is found by a user or by a session costs as much as is found; a
-//! connection, and the totals, cost one look at all connections.
+//! Messages are not affected. A search by user or by session takes time for each result. A search by connection, and
+//! the totals, take one scan of all connections.
 
 use std::time::Instant;
 
@@ -190,7 +190,7 @@ impl Worker {
             let mut is_said = false;
             self.turn(key, now, |connection, _, turn| is_said = say(connection, turn));
             if is_said {
-                // Its output waits in the cork or behind the backlog until it is settled.
+                // Its output waits in the cork or after the backlog until it is settled.
                 self.due.push_back(key);
                 said += 1;
             }
@@ -204,7 +204,7 @@ impl Worker {
             && connection.user().is_some()
         {
             connection.flags.set_counted(self.config.users.is_some());
-            // Its Close may have come in the same read.
+            // Its Close may have arrived in the same read.
             if !connection.is_open() {
                 self.release_user(key);
             }

@@ -20,7 +20,7 @@ pub enum WorkerMessage {
     Close,
 }
 
-/// What a worker sends to another one. A runtime must handle every effect, so new ones are breaking changes.
+/// A message of a worker to another one. A runtime must handle every effect, so new ones are breaking changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WorkerEffect {
     /// Send [`WorkerMessage::Replace`] to the worker that [`Replaced::worker`] names.
@@ -37,7 +37,7 @@ impl Worker {
         }
     }
 
-    /// Returns the next effect. Call this when nothing is [due](Worker::next_due).
+    /// Returns the next effect. Call this when no connection is [due](Worker::next_due).
     pub fn poll_effect(&mut self) -> Option<WorkerEffect> {
         self.effects.pop_front()
     }

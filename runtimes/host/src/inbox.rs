@@ -1,7 +1,7 @@
 //! The inbox of a worker: what other threads have sent to it since its last turn.
 //!
-//! Sending never blocks. The worker takes all messages at once, and is woken once for them, however many there are: only a
-//! message to an empty inbox wakes it.
+//! Sending never blocks. The worker takes all messages at once, and is woken once for all of them: only a message to an
+//! empty inbox wakes it.
 
 use std::fmt;
 use std::mem;
@@ -82,7 +82,7 @@ impl<T> Clone for Sender<T> {
 
 impl<T> Drop for Inbox<T> {
     fn drop(&mut self) {
-        // Dropped after the lock is released: a message may have a sender of its own.
+        // Dropped after the lock is released: a message may own a sender.
         let messages = self.0.messages().take();
         drop(messages);
     }

@@ -76,5 +76,5 @@ impl Liveness {
     }
 }
 
-/// How long a worker may take to answer a probe before it counts as unresponsive.
+/// The time that a worker may take to answer a probe before it counts as unresponsive.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(250);

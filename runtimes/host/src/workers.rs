@@ -1,7 +1,7 @@
 //! The interface through which the control port and the watchdog reach the workers of a runtime.
 //!
 //! The state of a worker belongs to its thread. Another thread submits a [`Request`], which the worker performs between
-//! two of its turns, and receives the reply over a channel. This costs messages nothing, and a stuck worker is
+//! two of its turns, and receives the reply over a channel. Messages have no additional cost, and a stuck worker is
 //! detected because it does not reply.
 
 use std::os::fd::BorrowedFd;
@@ -123,13 +123,13 @@ impl PendingReply {
     }
 }
 
-/// How a worker replied to a request.
+/// The reply of a worker to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Reply<T> {
     /// With this result.
     Ok(T),
     /// Not in time. The request may still be performed later.
     Timeout,
-    /// Not at all: it has ended.
+    /// No reply, because it has ended.
     Gone,
 }

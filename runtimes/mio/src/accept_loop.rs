@@ -1,5 +1,5 @@
-//! The thread that accepts: it hands each connection to the worker with the fewest, and stops the process when the lifecycle
-//! says so.
+//! The thread that accepts: it hands each connection to the worker with the fewest, and stops the process on request of
+//! the lifecycle.
 
 use std::cmp::Reverse;
 use std::io::{self, ErrorKind};
@@ -16,7 +16,7 @@ use postern_host::listen::{Accepted, Acceptor, Listener};
 
 use crate::worker_handle::{INBOX_LIMIT, Message, WorkerHandle, WorkerHandles};
 
-/// Waits for connections, and for what the lifecycle asks for.
+/// Waits for connections, and for actions of the lifecycle.
 pub(crate) struct AcceptLoop {
     poll: Poll,
     listeners: Vec<Arc<Listener>>,
@@ -42,7 +42,7 @@ impl AcceptLoop {
     ) -> io::Result<AcceptLoop> {
         let poll = Poll::new()?;
         let sources = listeners.iter().map(AsFd::as_fd).chain([lifecycle.as_fd()]);
-        // Every event has the same effect, so the tokens are not looked at.
+        // Every event has the same effect, so the tokens are not checked.
         for source in sources {
             poll.registry().register(&mut SourceFd(&source.as_raw_fd()), Token(0), Interest::READABLE)?;
         }
@@ -117,8 +117,8 @@ impl AcceptLoop {
         }
     }
 
-    /// Accepts the connections that wait. Edges come once, so every listener is asked until it has no more, or until
-    /// [`Acceptor`] says to wait. After [`BATCH`] connections of a listener the rest is left to the next turn.
+    /// Accepts the connections that wait. Edges are reported once, so every listener is polled until it has no more, or
+    /// until [`Acceptor`] says to wait. After [`BATCH`] connections of a listener the rest is left to the next turn.
     fn accept(&mut self) {
         self.has_more = false;
         for index in 0..self.listeners.len() {
@@ -157,7 +157,7 @@ impl AcceptLoop {
         // Descriptors are not counted before they have reached their worker, unless they have a place there.
         let in_transit = || self.workers.iter().map(WorkerHandle::in_transit).sum::<usize>();
         let has_no_place = is_full || connection.refusal.is_some();
-        // While a worker does not take what it has, the rest waits in the kernel's queue, where it costs the least.
+        // While a worker does not take its connections, the rest waits in the kernel's queue, where it costs the least.
         if has_no_place && in_transit() >= MAX_IN_TRANSIT || worker.in_transit() >= INBOX_LIMIT {
             self.acceptor.pause(now);
         }
@@ -175,11 +175,11 @@ impl AcceptLoop {
     }
 }
 
-/// How long a worker may take for its last turn.
+/// The time that a worker may take for its last turn.
 const END_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// How many connections of a listener are accepted before signals and times are looked at.
+/// The number of connections of a listener that are accepted before signals and times are checked.
 const BATCH: usize = 256;
 
-/// How many connections without a place may be on their way to the workers.
+/// The most connections without a place on their way to the workers.
 const MAX_IN_TRANSIT: usize = 32;

@@ -1,4 +1,4 @@
-//! One event loop: it waits for sockets, carries bytes between them and its [`Worker`], and decides nothing.
+//! One event loop: it waits for sockets, moves bytes between them and its [`Worker`], and makes no decisions.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -21,7 +21,7 @@ use postern_host::workers::Request;
 use crate::socket::Sockets;
 use crate::worker_handle::{Mailbox, Message, WorkerHandle, WorkerHandles};
 
-/// Starts an event loop for each of these workers, on a thread of its own. Wakes `status` when one ends.
+/// Starts an event loop for each of these workers, on a separate thread. Wakes `status` when one ends.
 ///
 /// # Errors
 /// The process has no file descriptor or no thread left.
@@ -56,9 +56,10 @@ struct EventLoop {
     sockets: Sockets,
     /// Sockets to be read without an edge, each of them once.
     unread: VecDeque<Key>,
-    /// The bytes of one read, of any connection. Nothing in it outlives a turn.
+    /// The bytes of one read, of any connection. Its content is not used after a turn.
     buffer: Box<[u8]>,
-    /// How much of it a turn may fill of a socket that has filled it before: the more there are of them, the less.
+    /// The part of it that one turn may fill from a socket that has filled its part before. It is smaller if there are
+    /// more such sockets.
     share: usize,
     /// Its number among the workers.
     number: usize,
@@ -67,7 +68,7 @@ struct EventLoop {
     mailbox: Mailbox,
     /// The messages of one turn. Empty between turns.
     messages: Vec<Message>,
-    /// What the gauge of pending connections says.
+    /// The value of the gauge of pending connections.
     pending: usize,
     recorder: LogAndCounters,
     /// Read once for each batch of events.
@@ -114,7 +115,7 @@ impl EventLoop {
             match self.poll.poll(&mut events, timeout) {
                 Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                // epoll_wait on a descriptor of our own fails for nothing but EINTR; to go on would spin.
+                // epoll_wait on our own descriptor only fails with EINTR; continuing would spin.
                 Err(error) => panic!("the event loop cannot wait for events: {error}"),
             }
             self.now = Instant::now();
@@ -169,7 +170,7 @@ impl EventLoop {
     fn handle_all_due(&mut self) {
         while let Some(key) = self.worker.next_due(self.now, &mut self.recorder) {
             self.handle_due(key);
-            // If its time has come to be read again.
+            // It may be read again now.
             self.list(key);
         }
     }
@@ -180,7 +181,7 @@ impl EventLoop {
         self.apply(key, transport);
     }
 
-    /// Sends what this worker has for the others.
+    /// Sends the messages of this worker to the others.
     fn apply_effects(&mut self) {
         while let Some(effect) = self.worker.poll_effect() {
             match effect {
@@ -220,8 +221,8 @@ impl EventLoop {
         request.perform(&mut self.worker, &self.recorder, self.now, &socket);
     }
 
-    /// Hands a connection that would be refused here to another worker, where there may be a place. Returns its socket if
-    /// that is not so.
+    /// Hands a connection that would be refused here to another worker, where there may be a place. Returns its socket
+    /// if there is none.
     fn pass_on(&mut self, stream: OwnedFd, arrival: &NewConnection, passed: usize) -> Option<OwnedFd> {
         let has_place = !self.worker.is_full() || self.worker.pending() > 0;
         if has_place || arrival.refusal.is_some() {
@@ -244,7 +245,7 @@ impl EventLoop {
         let descriptor = stream.as_raw_fd();
         // Closing it takes it off the list again.
         let registered = self.poll.registry().register(&mut SourceFd(&descriptor), Token(key.0), interest);
-        // Bytes that are there already make an edge at once.
+        // Bytes that have arrived already cause an edge at once.
         self.sockets.insert(key, stream);
         if registered.is_err() {
             self.worker.handle_error(key);
@@ -292,8 +293,8 @@ impl EventLoop {
         }
     }
 
-    /// One turn: one recv of so much at most, one send.
-    // Part of the loop over the events: the registers that a call saves are a tenth of what a short message takes.
+    /// Runs one turn: one recv of at most `most` bytes, one send.
+    // Inlined into the loop over the events: saving registers for a call takes a tenth of the time of a short message.
     #[inline(always)]
     fn on_readable(&mut self, key: Key, most: Option<usize>) {
         let Some(socket) = self.sockets.get_mut(key) else { return };
@@ -331,13 +332,13 @@ impl EventLoop {
             Transport::Open => {}
             Transport::ShutdownWrite => {
                 if let Some(socket) = self.sockets.get_mut(key) {
-                    // It fails if the peer is gone, which the next read tells.
+                    // It fails if the peer has disconnected, which the next read reports.
                     let _ = shut_down_write(&socket.stream);
                 }
             }
             Transport::Close => {
                 self.worker.remove(key, self.now, &mut self.recorder);
-                // The peer may come back as soon as its socket is closed, and finds its place free then.
+                // The peer may reconnect as soon as its socket is closed, and its place is free then.
                 self.tell_acceptor();
                 self.sockets.remove(key);
             }
@@ -348,7 +349,7 @@ impl EventLoop {
 /// The token of the waker, through which other threads wake a worker.
 const WAKE: Token = Token(usize::MAX);
 
-/// How many events one wait may bring.
+/// The most events of one wait.
 const EVENTS: usize = 1024;
 
 /// Bytes of the largest read. Large, so that a busy connection costs few system calls; there is one buffer for each worker,
@@ -361,10 +362,10 @@ fn read_buffer(max_memory: usize) -> usize {
     (max_memory / 256).clamp(SMALL_READ_BUFFER, READ_BUFFER)
 }
 
-/// Bytes that all who fill their reads may bring before anybody is heard again, unless more than 64 do.
+/// The bytes that all sockets that fill their reads may fill in one round, unless there are more than 64.
 const BATCH: usize = 1024 * 1024;
 
-/// Bytes of one read, however many fill theirs.
+/// The least bytes of one read, for any number of such sockets.
 const LEAST_SHARE: usize = 16 * 1024;
 
 /// Bytes of one read of at most `most`, if this many sockets have filled theirs.

@@ -2,7 +2,7 @@
 //!
 //! * `accept_loop`: accepts connections, hands them to the workers, and stops the process.
 //! * `event_loop`: one event loop around one [`Worker`](postern_core::Worker).
-//! * `worker_handle`: how other threads reach a worker.
+//! * `worker_handle`: the interface of a worker to other threads.
 //! * `socket`: a worker's sockets.
 
 mod accept_loop;
@@ -27,7 +27,7 @@ pub fn main() -> ExitCode {
     lifecycle::run(&PROGRAM, start)
 }
 
-/// Starts all threads but this one, which is to accept.
+/// Starts all threads except for this one, which will accept.
 fn start(process: Process) -> Result<impl FnOnce() -> io::Result<Lifecycle>, Box<dyn Error>> {
     let Process { listeners, acceptor, workers, control, watchdog, lifecycle } = process;
     let (handles, threads) = event_loop::spawn(workers, lifecycle.status())?;

@@ -1,4 +1,4 @@
-//! How other threads reach a worker: its inbox, and the load that it reports.
+//! The interface of a worker to other threads: its inbox, and the load that it reports.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use postern_core::worker::{NewConnection, WorkerMessage};
 use postern_host::inbox::{Inbox, SendError, Sender, inbox};
 use postern_host::workers::{Request, SubmitError, Workers};
 
-/// What the acceptor, the control port and the other workers send to a worker.
+/// A message of the acceptor, the control port or another worker to a worker.
 pub(crate) enum Message {
     /// A new connection, and the number of other workers that had no place for it.
     NewConnection(OwnedFd, NewConnection, usize),
@@ -28,7 +28,7 @@ pub(crate) enum Message {
 pub(crate) struct WorkerHandle {
     sender: Sender<Message>,
     load: Arc<WorkerLoad>,
-    /// How many connections may have a place.
+    /// The number of connections that may have a place.
     places: usize,
 }
 
@@ -39,7 +39,7 @@ pub(crate) struct Mailbox {
     pub(crate) load: Arc<WorkerLoad>,
 }
 
-/// What a worker reports to the acceptor.
+/// The load that a worker reports to the acceptor.
 #[derive(Debug, Default)]
 pub(crate) struct WorkerLoad {
     /// Connections that have a place, or are on their way to one.
@@ -77,7 +77,7 @@ impl WorkerLoad {
 impl WorkerHandle {
     /// Creates the handle of a worker with this many places that waits for `waker`, and the worker's end of it.
     pub(crate) fn new(waker: Waker, places: usize) -> (WorkerHandle, Mailbox) {
-        // It fails only if the poll is gone, and with it the worker.
+        // It fails only if the poll was dropped, and with it the worker.
         let (sender, inbox) = inbox(move || drop(waker.wake()));
         let load: Arc<WorkerLoad> = Arc::default();
         let handle = WorkerHandle { sender, load: load.clone(), places };
@@ -155,5 +155,5 @@ impl Workers for WorkerHandles {
     }
 }
 
-/// How many messages may wait for a worker before others than its own shutdown are refused.
+/// The number of messages that may wait for a worker before messages other than its shutdown are refused.
 pub(crate) const INBOX_LIMIT: usize = 1024;

@@ -1,9 +1,9 @@
 //! Postern for small hosts, and a tutorial: the same service on one smol executor, one task per connection.
 //!
-//! * `state`: the [`Worker`](postern_core::Worker) and one turn of a connection. Nothing in it waits.
+//! * `state`: the [`Worker`](postern_core::Worker) and one turn of a connection. It never waits.
 //! * `tasks`: the tasks and their waits.
-//! * `notify`: how one task wakes another.
-//! * `reactor`: how all of them wait for the kernel.
+//! * `notify`: a notification between tasks.
+//! * `reactor`: the waits of all tasks for the kernel.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 

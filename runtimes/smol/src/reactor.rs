@@ -1,7 +1,7 @@
-//! What the tasks of one thread wait for: sockets, and times.
+//! The waits of the tasks of one thread: for sockets, and for times.
 //!
-//! smol's own reactor serves all threads of a process. It has a thread of its own, locks, and registers interest again
-//! after each event. A small host has one thread to wait in, and here it is the only one: a socket whose task waits for the
+//! smol's own reactor serves all threads of a process. It has its own thread, locks, and registers interest again after
+//! each event. A small host has one thread to wait in, and here it is the only one: a socket whose task waits for the
 //! same again costs no system call, and a connection one small entry of a table.
 //!
 //! Only the events that a task waits for are registered ([`Watched::ready`]), and epoll reports them as long as they hold. A
@@ -42,17 +42,17 @@ pub(crate) struct Reactor {
 struct Source {
     /// The task that waits for it.
     waker: Option<Waker>,
-    /// What the kernel reports.
+    /// The events that the kernel reports.
     watched: EventFlags,
-    /// What it has reported.
+    /// The events that it has reported.
     ready: EventFlags,
 }
 
 impl Reactor {
-    /// One that waits for nothing yet.
+    /// Creates a reactor without descriptors and timers.
     ///
     /// # Errors
-    /// No descriptor was to be had.
+    /// The process has no file descriptor left.
     pub(crate) fn new() -> io::Result<Rc<Reactor>> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let thread_waker = ThreadWaker {
@@ -82,7 +82,7 @@ impl Reactor {
             if let Poll::Ready(value) = future.as_mut().poll(&mut context) {
                 return Ok(value);
             }
-            // If it was woken meanwhile, there is only a look at what has come.
+            // If it was woken since, it only collects the events that have occurred.
             let patience =
                 if self.thread_waker.begin_wait() { self.until_next() } else { Some(Duration::ZERO) };
             self.turn(patience)?;
@@ -110,7 +110,7 @@ impl Reactor {
         timers.first_key_value().map(|((at, _), _)| at.saturating_duration_since(Instant::now()))
     }
 
-    /// Waits once, and wakes those whose event or time has come.
+    /// Waits once, and wakes the tasks whose event has occurred or whose time has passed.
     fn turn(&self, patience: Option<Duration>) -> io::Result<()> {
         let mut events = self.events.borrow_mut();
         events.clear();
@@ -132,7 +132,7 @@ impl Reactor {
         Ok(())
     }
 
-    /// Takes note of what was reported of a source.
+    /// Records the events that were reported of a source.
     fn note(&self, key: u64, flags: EventFlags) {
         let waker = {
             let mut sources = self.sources.borrow_mut();
@@ -178,12 +178,13 @@ impl Drop for ArmedTimer<'_> {
     }
 }
 
-/// What is waited for at a descriptor, or has come.
+/// The events that a task waits for at a descriptor, or that have occurred.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Readiness {
     pub(crate) read: bool,
     pub(crate) write: bool,
-    /// The peer has ended its side, or the connection broke. Only for a socket that is not read now; else a read tells.
+    /// The peer has ended its side, or the connection broke. Only for a socket that is not read now; otherwise a read
+    /// reports it.
     pub(crate) end: bool,
 }
 
@@ -230,7 +231,7 @@ impl<T: AsFd> Watched<T> {
         Ok(Watched { inner, key, reactor: reactor.clone() })
     }
 
-    /// What is watched.
+    /// Returns the watched descriptor.
     pub(crate) fn get_ref(&self) -> &T {
         &self.inner
     }
@@ -293,7 +294,7 @@ struct ThreadWaker {
 }
 
 impl ThreadWaker {
-    /// Says that the thread is about to wait. False if it was woken since it last woke up, and so may not.
+    /// Records that the thread is about to wait. False if it was woken since it last woke up, and so may not.
     fn begin_wait(&self) -> bool {
         self.state.compare_exchange(AWAKE, ASLEEP, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
@@ -315,7 +316,7 @@ impl Wake for ThreadWaker {
     }
 
     fn wake_by_ref(self: &Arc<ThreadWaker>) {
-        // Most who wake it are its own tasks, and then it does not sleep.
+        // Mostly its own tasks wake it, and then it does not sleep.
         if self.state.swap(WOKEN, Ordering::AcqRel) == ASLEEP {
             // It fails only if it is notified already.
             let _ = rustix::io::write(&self.event, &1_u64.to_ne_bytes());
@@ -327,10 +328,10 @@ const AWAKE: u8 = 0;
 const ASLEEP: u8 = 1;
 const WOKEN: u8 = 2;
 
-/// What the kernel calls the waker's descriptor. No table has so many entries.
+/// The key of the waker's descriptor. No table has 2^64 entries.
 const WAKER_KEY: u64 = u64::MAX;
 
-/// Events taken at once. The rest comes with the next look.
+/// Events taken at once. The rest is taken by the next wait.
 const MOST_EVENTS: usize = 256;
 
 #[cfg(test)]
@@ -354,7 +355,7 @@ mod tests {
         (Watched::new(reactor, here).unwrap(), there)
     }
 
-    /// What is reported now; nothing if that is nothing.
+    /// Returns the events that are reported now, which may be none.
     fn look(reactor: &Reactor, watched: &Watched<UnixStream>, wanted: Readiness) -> Readiness {
         let ready = async { watched.ready(wanted).await.unwrap() };
         let nothing = async {

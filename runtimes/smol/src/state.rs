@@ -1,6 +1,6 @@
-//! What all tasks share: the [`Worker`], the one read buffer, and the sockets.
+//! The state that all tasks share: the [`Worker`], the one read buffer, and the sockets.
 //!
-//! Everything in here is one short turn without an `await`, so a `RefCell` is all the locking it takes.
+//! Every function is one short turn without an `await`, so a `RefCell` is sufficient and no lock is needed.
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
@@ -63,7 +63,7 @@ impl ExecutorState {
         connection
     }
 
-    /// What the connection's task should wait for; `None` when the connection is gone.
+    /// Returns the events that the connection's task should wait for; `None` when the connection has ended.
     pub(crate) fn wants(&self, connection: &Connection) -> Option<Readiness> {
         self.has(connection).then(|| {
             let read = self.worker.wants_read(connection.key);
@@ -75,14 +75,14 @@ impl ExecutorState {
         })
     }
 
-    /// Whether the connection is still there. The timer task may have ended it while its own task waited, and then its
+    /// Whether the connection still exists. The timer task may have ended it while its own task waited, and then its
     /// key may belong to another connection, which must not get events of this socket.
     fn has(&self, connection: &Connection) -> bool {
         let here = self.connections.get(connection.key.0).and_then(Option::as_deref);
         here.is_some_and(|here| ptr::eq(here, connection))
     }
 
-    /// One turn of a connection, by what its socket is ready for: one receive and one send at most.
+    /// Runs one turn of a connection, by the readiness of its socket: one receive and one send at most.
     pub(crate) fn turn(&mut self, connection: &Connection, ready: Readiness) {
         if !self.has(connection) {
             return;
@@ -133,13 +133,13 @@ impl ExecutorState {
         }
     }
 
-    /// When [`ExecutorState::handle_due`] has to be called at the latest.
+    /// Returns when [`ExecutorState::handle_due`] must be called at the latest.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let now = Instant::now();
         [self.worker.poll_timeout(now), self.recorder.log.retry_at(now)].into_iter().flatten().min()
     }
 
-    /// Sees to all connections whose time has come.
+    /// Handles all connections that are due.
     pub(crate) fn handle_due(&mut self) {
         let now = Instant::now();
         self.handle_all_due(now);
@@ -176,10 +176,10 @@ impl ExecutorState {
     fn apply(&mut self, connection: &Connection, transport: Transport, now: Instant) {
         match transport {
             Transport::Open => {}
-            // It fails if the peer is gone, which the next read tells.
+            // It fails if the peer has disconnected, which the next read reports.
             Transport::ShutdownWrite => drop(socket::shut_down_write(connection.stream.get_ref())),
             Transport::Close => {
-                // The task lets go of the other reference at once, and that closes the socket.
+                // The task drops the other reference at once, which closes the socket.
                 if let Some(slot) = self.connections.get_mut(connection.key.0) {
                     *slot = None;
                 }

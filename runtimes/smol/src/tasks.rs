@@ -20,7 +20,7 @@ use crate::notify::Notify;
 use crate::reactor::{Reactor, Readiness, Watched};
 use crate::state::{Connection, Shared};
 
-/// What the tasks know of each other.
+/// The state that the tasks share.
 pub(crate) struct Runtime {
     reactor: Rc<Reactor>,
     worker: Shared,
@@ -80,7 +80,7 @@ impl Runtime {
         Ok(lifecycle)
     }
 
-    /// Does what the lifecycle asks for, and returns after the last connection, or earlier if it says so.
+    /// Performs the actions of the lifecycle, and returns after the last connection, or earlier if it says so.
     async fn run_lifecycle(
         self: &Rc<Runtime>,
         executor: &Rc<LocalExecutor<'static>>,
@@ -142,7 +142,7 @@ impl Runtime {
         }
     }
 
-    /// After a turn: lets the timer task know, if something is due earlier than it thinks.
+    /// Notifies the timer task after a turn, if a connection is due earlier than its alarm.
     fn turned(&self) {
         let due = self.worker.borrow().poll_timeout();
         if due.is_some_and(|due| self.alarm.get().is_none_or(|alarm| due < alarm)) {
@@ -182,7 +182,7 @@ async fn accept(
             Accepted::Connection(stream, connection) => {
                 open(&runtime, &executor, stream, connection);
                 if number % BATCH == 0 {
-                    // The other tasks have their turn, however many connections wait.
+                    // The other tasks have their turn, even if many connections wait.
                     yield_now().await;
                 }
                 continue;
@@ -219,7 +219,7 @@ fn open(
     executor.spawn(carry(runtime.clone(), connection)).detach();
 }
 
-/// One connection, from its first byte to its end: wait for what it wants, take a turn, ask again.
+/// Serves one connection, from its first byte to its end: wait for what it wants, take a turn, ask again.
 async fn carry(runtime: Rc<Runtime>, connection: Rc<Connection>) {
     runtime.turned();
     let worker = &runtime.worker;
@@ -241,7 +241,7 @@ async fn carry(runtime: Rc<Runtime>, connection: Rc<Connection>) {
     runtime.ended.notify();
 }
 
-/// Sleeps until something is due, and sees to it.
+/// Sleeps until a connection is due, and handles it.
 async fn keep_time(runtime: Rc<Runtime>) {
     loop {
         let alarm = runtime.worker.borrow().poll_timeout();
@@ -251,9 +251,9 @@ async fn keep_time(runtime: Rc<Runtime>) {
     }
 }
 
-/// How many connections of a listener are accepted before other tasks have their turn. Few, because sockets that have to be
-/// closed for new ones are closed by the tasks of their connections.
+/// The number of connections of a listener that are accepted before other tasks have their turn. Few, because sockets
+/// that have to be closed for new ones are closed by the tasks of their connections.
 const BATCH: usize = 8;
 
-/// How long a listener is left alone that cannot be watched.
+/// The time for which a listener that cannot be watched is not polled.
 const RECOVER: Duration = Duration::from_millis(100);

@@ -218,7 +218,7 @@ impl AdminApi {
         self.sends.set(sends);
     }
 
-    /// Requests that the process drains. Repeating the request changes nothing.
+    /// Requests that the process drains. Repeating the request has no effect.
     fn drain(&self) -> HttpResponse {
         if !self.process.status.is_draining() {
             info!(self.process.log, # "api_drain", "drain requested by the control port");
@@ -265,5 +265,5 @@ impl std::fmt::Display for SelectorForLog<'_> {
     }
 }
 
-/// How long the workers may take to reply. A turn takes less than a millisecond, but the host may be overloaded.
+/// The time that the workers may take to reply. A turn takes less than a millisecond, but the host may be overloaded.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(2);

@@ -42,7 +42,7 @@ pub(super) async fn readyz(
     as_json(StatusCode::SERVICE_UNAVAILABLE, &json!({ "status": "not_ready", "reasons": reasons }))
 }
 
-/// Returns why the process should not be sent more users, or nothing if it may.
+/// Returns why the process should not be sent more users, or no reasons if it may.
 async fn unready_reasons(
     pool: &WorkerPool,
     status: &ProcessStatus,
@@ -71,8 +71,8 @@ async fn unready_reasons(
     reasons.into_iter().filter(|(holds, _)| *holds).map(|(_, reason)| reason).collect()
 }
 
-/// How long a worker may be unresponsive before the process should be restarted.
+/// The time for which a worker may be unresponsive before the process should be restarted.
 const STUCK: Duration = Duration::from_secs(10);
 
-/// How long a worker may take to report its load. Probes usually time out after one second.
+/// The time that a worker may take to report its load. Probes usually time out after one second.
 const READY_TIMEOUT: Duration = Duration::from_millis(500);

@@ -40,7 +40,7 @@ const ROUTES: &[(&str, Verb, Endpoint)] = &[
 /// The method of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verb {
-    /// GET, and therefore HEAD (RFC 9110 §9.1). It changes nothing.
+    /// GET, and therefore HEAD (RFC 9110 §9.1). It does not change the process.
     Get,
     /// POST, with JSON.
     Post,

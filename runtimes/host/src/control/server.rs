@@ -114,7 +114,7 @@ async fn serve_connection(stream: Async<TcpStream>, api: Rc<AdminApi>) {
     }
 }
 
-/// Answers one request. The API key is checked first, so that a client without one learns nothing else.
+/// Answers one request. The API key is checked first, so that a client without one gets no other information.
 async fn respond(request: Request<Incoming>, api: &AdminApi) -> Result<HttpResponse, ApiError> {
     let (head, body) = request.into_parts();
     let path = head.uri.path();
@@ -183,5 +183,5 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The largest head in bytes: the smallest limit that hyper allows.
 const MAX_HEAD: usize = 8192;
 
-/// How long no connection is accepted after an error.
+/// The time for which no connection is accepted after an error.
 const RECOVER: Duration = Duration::from_millis(100);

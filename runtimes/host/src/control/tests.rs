@@ -1,4 +1,4 @@
-//! The control port and the watchdog with workers that reply, are slow, are busy, or are gone.
+//! The control port and the watchdog with workers that reply, are slow, are busy, or have ended.
 
 use std::cell::{Cell, RefCell};
 use std::os::unix::net::UnixDatagram;
@@ -180,7 +180,7 @@ fn a_worker_is_unresponsive_since_its_first_unanswered_probe() {
         assert_eq!(since(&liveness), None, "{behaviour:?}: it has replied");
     }
     let liveness = Liveness::new(Rc::new(FakeWorkers(workers(&[Behaviour::Gone]))));
-    assert_eq!(since(&liveness), None, "a worker that is gone is not unresponsive");
+    assert_eq!(since(&liveness), None, "a worker that has ended is not unresponsive");
 }
 
 #[test]
