@@ -25,7 +25,7 @@ pub(crate) enum Output {
 ///
 /// ```text
 ///   front  [ owned | shared | owned | shared ]   tail [ owned ]
-///            ^ the first `sent` bytes are sent (those of the tail, if the front is empty)
+///            ^ the first `sent` bytes are sent (of the tail, if the front is empty)
 /// ```
 #[derive(Debug)]
 pub(crate) struct OutputQueue {
@@ -209,7 +209,7 @@ impl OutputQueue {
         self.len() > limit
     }
 
-    /// Returns the size of its own buffers, in bytes. Shared frames are counted once for the worker.
+    /// Returns the size of its buffers, in bytes. Shared frames are counted once for the worker.
     pub(crate) fn memory(&self) -> usize {
         let owned: usize = self
             .front

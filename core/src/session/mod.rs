@@ -382,7 +382,7 @@ impl<R: Role> Session<R> {
     }
 
     /// Counts a message of `len` bytes whose frame the caller writes, because it is the same for many sessions. `None` if this
-    /// session must write a frame of its own, because it compresses.
+    /// session must write a separate frame, because it compresses.
     ///
     /// # Errors
     /// [`Closing`] after a Close in either direction; the frame must not be written then.
