@@ -97,7 +97,9 @@ impl Worker {
     /// Returns the connections with at least half of the average, the one without progress for the longest time first.
     fn eviction_order(&self, now: Instant) -> VecDeque<(Key, ConnectionId)> {
         let holders = || self.connections.iter().filter(|(_, connection)| connection.held > 0);
-        let little = self.memory.held / holders().count().max(1) / 2;
+        // Without the shared frames, which belong to no single connection: they would make the average larger than any share.
+        let held: usize = holders().map(|(_, connection)| connection.held as usize).sum();
+        let little = held / holders().count().max(1) / 2;
         let mut slowest: Vec<_> = holders()
             .filter(|(_, connection)| connection.held as usize >= little)
             .map(|(index, connection)| {

@@ -141,3 +141,16 @@ fn handshakes_are_evicted_too() {
     assert!(runtime.wire(keys[11]).is_empty());
     assert!(runtime.worker.memory_held() <= 10_000);
 }
+
+/// The frame belongs to no single connection. It once made the average so large that no connection was evicted, and the worker
+/// remained due.
+#[test]
+fn a_shared_frame_above_the_limit_is_evicted_with_its_connections() {
+    let mut runtime = short(10_000);
+    let keys = [admitted(&mut runtime), admitted(&mut runtime)];
+    runtime.worker.send(&Selector::All, Outgoing::Binary(&[7; 20_000]), runtime.now);
+    assert!(runtime.worker.is_short_of_memory());
+    runtime.wait(Duration::ZERO);
+    assert!(!runtime.worker.is_short_of_memory());
+    assert!(keys.iter().all(|key| is_gone(&runtime, *key)));
+}
