@@ -8,6 +8,7 @@ use postern_core::ConnectionId;
 use postern_core::frame::DataKind;
 use postern_core::session::Ending;
 use postern_core::worker::SUBPROTOCOL;
+use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 use crate::invariants::{Ledger, Message};
@@ -94,6 +95,14 @@ impl Client {
         if habits.offers_subprotocol {
             outbox.extend(format!("Sec-WebSocket-Protocol: {SUBPROTOCOL}\r\n").bytes());
         }
+        match habits.offered_window {
+            None => {}
+            Some(15) => outbox.extend(b"Sec-WebSocket-Extensions: permessage-deflate\r\n"),
+            Some(bits) => {
+                let offer = format!("permessage-deflate; server_max_window_bits={bits}");
+                outbox.extend(format!("Sec-WebSocket-Extensions: {offer}\r\n").bytes());
+            }
+        }
         outbox.extend(b"\r\n");
         if habits.stops_in_head {
             outbox.truncate(random.within(1..=outbox.len() - 1));
@@ -106,10 +115,9 @@ impl Client {
             wakes_at: None,
             was_peer_closed: false,
             script: script(&mut random, 400 * habits.portion.min(portion)),
-            habits,
             outbox,
             written: 0,
-            reader: Reader::default(),
+            reader: Reader::new(habits.offered_window.unwrap_or(15)),
             status: None,
             sent_close: None,
             received_close: None,
@@ -121,6 +129,7 @@ impl Client {
             reads_at: Duration::ZERO,
             acts_at: Duration::ZERO,
             is_hasty: false,
+            habits,
             random,
         }
     }
@@ -156,8 +165,8 @@ impl Client {
     /// Whether nothing more happens unless the server acts.
     pub(crate) fn is_at_rest(&self, ledger: &mut Ledger) -> bool {
         match self.state {
-            State::Absent | State::Reset | State::Done | State::TurnedAway => true,
-            State::Vanished => self.link.is_closed(),
+            State::Absent | State::TurnedAway => true,
+            State::Reset | State::Done | State::Vanished => self.link.is_closed(),
             State::Present => {
                 let account = ledger.account(self.number);
                 account.is_live()
@@ -359,13 +368,21 @@ impl Client {
 
     fn send_message(&mut self, kind: DataKind, len: usize, frames: usize, ledger: &mut Ledger) {
         let payload = self.payload(len);
+        let compressed = match &mut self.reader.deflate {
+            Some(deflate) if self.random.one_in(2) => Some(deflate.compress(&payload)),
+            Some(_) | None => None,
+        };
         let mut opcode = OpCode::Data(if kind == DataKind::Text { Data::Text } else { Data::Binary });
-        let mut rest = &payload[..];
+        let mut rest = compressed.as_ref().unwrap_or(&payload).as_slice();
+        let mut rsv1 = compressed.is_some();
         for left in (1..=frames).rev() {
             let n = if left == 1 { rest.len() } else { self.random.within(0..=rest.len()) };
             let (part, other) = rest.split_at(n);
-            self.send(opcode, left == 1, part);
-            (opcode, rest) = (OpCode::Data(Data::Continue), other);
+            self.send_frame(
+                FrameHeader { is_final: left == 1, rsv1, opcode, ..FrameHeader::default() },
+                part,
+            );
+            (opcode, rest, rsv1) = (OpCode::Data(Data::Continue), other, false);
         }
         ledger.account(self.number).sent.push_back(Message { kind, payload });
     }
@@ -377,8 +394,12 @@ impl Client {
     }
 
     fn send(&mut self, opcode: OpCode, is_final: bool, payload: &[u8]) {
+        self.send_frame(FrameHeader { is_final, opcode, ..FrameHeader::default() }, payload);
+    }
+
+    fn send_frame(&mut self, header: FrameHeader, payload: &[u8]) {
         let mask = (self.random.number() as u32).to_le_bytes();
-        write_frame(&mut self.outbox, opcode, is_final, payload, mask);
+        write_frame(&mut self.outbox, header, payload, mask);
     }
 
     /// Returns a payload that differs from all others, if it has more than a few bytes. It contains characters of several

@@ -8,13 +8,14 @@
 //! * `world`: the order of events.
 //! * `station`: a worker and the turn of its runtime.
 //! * `socket`: a model of a TCP connection.
-//! * `client`, `script`, `wire`: a model of a client.
+//! * `client`, `script`, `wire`, `deflate`: a model of a client.
 //! * `users`: the limit of connections of each user.
 //! * `invariants`, `causes`: what must hold.
 //! * `trace`, `random`: the steps of a run, and its choices.
 
 mod causes;
 mod client;
+mod deflate;
 mod invariants;
 mod plan;
 mod random;

@@ -1,6 +1,9 @@
 //! Runs many seeds, or prints the trace of one.
 
+use std::panic;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use clap::{Arg, Command, value_parser};
@@ -48,7 +51,14 @@ fn replay(seed: u64) -> ExitCode {
 fn run_all(first: u64, seeds: u64) -> ExitCode {
     let start = Instant::now();
     let (mut steps, mut connections, mut failures) = (0, 0, 0_u64);
+    let current = Arc::new(AtomicU64::new(first));
+    let (panicked, print) = (current.clone(), panic::take_hook());
+    panic::set_hook(Box::new(move |info| {
+        println!("seed {}: a panic", panicked.load(Ordering::Relaxed));
+        print(info);
+    }));
     for seed in first..first + seeds {
+        current.store(seed, Ordering::Relaxed);
         let outcome = run(seed, false);
         steps += outcome.steps;
 

@@ -106,6 +106,10 @@ fn config(random: &mut Random) -> WorkerConfig {
     }
     let mut handshake =
         HandshakeConfig { subprotocols: vec![SUBPROTOCOL.to_owned()], ..HandshakeConfig::default() };
+    if random.one_in(2) {
+        handshake.compression = true;
+        session.compression_min = random.pick([0, 64, 1024]);
+    }
     if random.one_in(4) {
         handshake.timeout = millis(random, 20, 2000);
         handshake.max_handshakes = random.within(2..=8);

@@ -45,6 +45,8 @@ pub(crate) struct Habits {
     pub(crate) answers_pings: bool,
     pub(crate) answers_close: bool,
     pub(crate) offers_subprotocol: bool,
+    /// The window of the compression that it offers.
+    pub(crate) offered_window: Option<u8>,
     /// Whether its request must be refused.
     pub(crate) is_refused: bool,
     /// Whether it never sends the end of its request.
@@ -60,6 +62,7 @@ impl Habits {
             answers_pings: !random.one_in(8),
             answers_close: !random.one_in(8),
             offers_subprotocol: random.one_in(3),
+            offered_window: random.one_in(2).then(|| random.pick([9, 10, 12, 15])),
             is_refused: random.one_in(12),
             stops_in_head: random.one_in(20),
         }

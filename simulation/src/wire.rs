@@ -8,9 +8,11 @@ use postern_core::frame::DataKind;
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
+use crate::deflate::Deflate;
+
 /// Appends a masked frame.
-pub(crate) fn write_frame(out: &mut Vec<u8>, opcode: OpCode, is_final: bool, payload: &[u8], mask: [u8; 4]) {
-    let header = FrameHeader { is_final, opcode, mask: Some(mask), ..FrameHeader::default() };
+pub(crate) fn write_frame(out: &mut Vec<u8>, header: FrameHeader, payload: &[u8], mask: [u8; 4]) {
+    let header = FrameHeader { mask: Some(mask), ..header };
     // A vector accepts all bytes.
     let _ = header.format(payload.len() as u64, out);
     out.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, key)| byte ^ key));
@@ -32,6 +34,10 @@ pub(crate) enum Received {
 pub(crate) struct Reader {
     pub(crate) bytes: Vec<u8>,
     stage: Stage,
+    /// The largest window that the client offered.
+    window_bits: u8,
+    /// Set if compression was negotiated.
+    pub(crate) deflate: Option<Deflate>,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -46,6 +52,10 @@ enum Stage {
 }
 
 impl Reader {
+    pub(crate) fn new(window_bits: u8) -> Reader {
+        Reader { window_bits, ..Reader::default() }
+    }
+
     /// Returns the next thing that has arrived whole.
     ///
     /// # Errors
@@ -73,6 +83,13 @@ impl Reader {
         let status = self.bytes.strip_prefix(b"HTTP/1.1 ").and_then(|rest| rest.get(..3));
         let status = status.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
         let status = status.ok_or("the answer does not begin with a status line")?;
+        if self
+            .bytes
+            .get(..end)
+            .is_some_and(|head| head.windows(18).any(|bytes| bytes == b"permessage-deflate"))
+        {
+            self.deflate = Some(Deflate::new(self.window_bits));
+        }
         self.bytes.drain(..end + 4);
         self.stage = if status == 101 { Stage::Frames } else { Stage::Body };
         Ok(Some(Received::Status(status)))
@@ -82,20 +99,25 @@ impl Reader {
         let mut cursor = Cursor::new(&self.bytes);
         let parsed = FrameHeader::parse(&mut cursor).map_err(|_| "the header of a frame is not valid")?;
         let Some((header, len)) = parsed else { return Ok(None) };
-        if !header.is_final || header.rsv1 || header.rsv2 || header.rsv3 || header.mask.is_some() {
+        let is_control = matches!(header.opcode, OpCode::Control(_));
+        let is_reserved = header.rsv2 || header.rsv3 || header.rsv1 && (is_control || self.deflate.is_none());
+        if !header.is_final || is_reserved || header.mask.is_some() {
             return Err("a frame is fragmented, masked, or has reserved bits");
         }
         let start = cursor.position() as usize;
         let end = start + usize::try_from(len).map_err(|_| "the length of a frame is absurd")?;
-        let OpCode::Data(Data::Text | Data::Binary) = header.opcode else {
-            if len > 125 {
-                return Err("a control frame is too long");
+        let kind = match header.opcode {
+            OpCode::Data(Data::Text) => DataKind::Text,
+            OpCode::Data(Data::Binary) => DataKind::Binary,
+            OpCode::Data(Data::Continue | Data::Reserved(_)) | OpCode::Control(_) => {
+                return self.next_control(header.opcode, start, end);
             }
-            return self.next_control(header.opcode, start, end);
         };
         let Some(payload) = self.bytes.get(start..end) else { return Ok(None) };
-        let payload = payload.to_vec();
-        let kind = if header.opcode == OpCode::Data(Data::Text) { DataKind::Text } else { DataKind::Binary };
+        let payload = match &mut self.deflate {
+            Some(deflate) if header.rsv1 => deflate.inflate(payload)?,
+            Some(_) | None => payload.to_vec(),
+        };
         if kind == DataKind::Text && std::str::from_utf8(&payload).is_err() {
             return Err("a text message is not UTF-8");
         }
@@ -109,6 +131,9 @@ impl Reader {
         start: usize,
         end: usize,
     ) -> Result<Option<Received>, &'static str> {
+        if end - start > 125 {
+            return Err("a control frame is too long");
+        }
         let Some(payload) = self.bytes.get(start..end).map(<[u8]>::to_vec) else { return Ok(None) };
         self.bytes.drain(..end);
         match opcode {

@@ -65,6 +65,8 @@ struct World {
     /// The time of the last message between each two threads. The last thread belongs to the acceptor and the
     /// operators.
     arrivals: Vec<Duration>,
+    /// The number of messages that have not reached an inbox.
+    in_transit: usize,
     phase: Phase,
     buffer: Vec<u8>,
 }
@@ -129,6 +131,7 @@ impl World {
             events: BTreeMap::new(),
             created: 0,
             arrivals: vec![Duration::ZERO; plan.workers * (plan.workers + 1)],
+            in_transit: 0,
             phase: Phase::Chaos,
             buffer: vec![0; plan.read_buffer],
             random,
@@ -306,6 +309,7 @@ impl World {
     }
 
     fn deliver(&mut self, worker: usize, item: Item) {
+        self.in_transit -= 1;
         if self.stations[worker].is_finished {
             return Station::turn_away(&item, &mut self.clients);
         }
@@ -323,6 +327,7 @@ impl World {
         let last = &mut self.arrivals[from * self.plan.workers + to];
         *last = at.max(*last);
         let at = *last;
+        self.in_transit += 1;
         self.add(at, Event::Deliver { worker: to, item });
     }
 
@@ -380,16 +385,18 @@ impl World {
         if self.phase != Phase::Healing {
             return;
         }
+        let has_messages =
+            self.in_transit > 0 || self.stations.iter().any(|station| !station.inbox.is_empty());
         let ledger = &mut self.ledger;
         let restless = self.clients.iter().find(|client| !client.is_at_rest(ledger));
-        let Some(restless) = restless else {
+        if restless.is_none() && !has_messages {
             self.check_users();
             self.check_memory();
             return self.stop();
-        };
+        }
         if self.trace.now > self.plan.chaos + LONGEST_HEALING {
-            let connection = restless.connection();
-            self.ledger.report(Some(connection), "a message or the end of a connection never arrives");
+            let connection = restless.map(Client::connection);
+            self.ledger.report(connection, "a message or the end of a connection never arrives");
         }
         self.add(self.trace.now + CHECK, Event::Check);
     }
