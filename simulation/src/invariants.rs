@@ -53,7 +53,10 @@ impl Account {
 pub(crate) struct Ledger {
     accounts: Vec<Account>,
     violation: Option<Violation>,
-    /// Whether it accepts no records now.
+    /// Whether the log accepts no records now.
+    pub(crate) is_log_full: bool,
+    /// Whether the worker whose turn it is can record nothing. During a turn it may become so, but room is found only when the
+    /// worker hands over its records, before it applies back-pressure.
     pub(crate) is_full: bool,
 }
 

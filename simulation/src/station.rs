@@ -26,6 +26,8 @@ pub(crate) struct Station {
     pub(crate) inbox: Vec<Item>,
     /// The time of the next turn, if there is one.
     pub(crate) wakes_at: Option<Duration>,
+    /// Whether the log was full when it last handed over its records.
+    is_log_full: bool,
     /// Whether it has stopped, and has no connections left.
     pub(crate) is_finished: bool,
 }
@@ -58,7 +60,15 @@ impl Surroundings<'_> {
 
 impl Station {
     pub(crate) fn new(number: usize, worker: Worker) -> Station {
-        Station { number, worker, sockets: Vec::new(), inbox: Vec::new(), wakes_at: None, is_finished: false }
+        Station {
+            number,
+            worker,
+            sockets: Vec::new(),
+            inbox: Vec::new(),
+            wakes_at: None,
+            is_log_full: false,
+            is_finished: false,
+        }
     }
 
     /// Returns the clients of its connections.
@@ -69,6 +79,7 @@ impl Station {
     /// Handles the messages in the inbox, then all sockets that are ready, and then all connections that are due. Returns
     /// the messages to other workers, and the clients that may have something to read.
     pub(crate) fn turn(&mut self, around: &mut Surroundings<'_>) -> (Vec<WorkerEffect>, Vec<usize>) {
+        around.ledger.is_full = self.is_log_full || around.ledger.is_log_full;
         for item in std::mem::take(&mut self.inbox) {
             self.handle_item(item, around);
         }
@@ -82,6 +93,8 @@ impl Station {
         }
         self.handle_all_due(around);
         let effects = std::iter::from_fn(|| self.worker.poll_effect()).collect();
+        self.is_log_full = around.ledger.is_log_full;
+        around.ledger.is_full = self.is_log_full;
         self.worker.apply_backpressure(around.ledger, around.now());
         self.check(around);
         self.is_finished = self.worker.is_finished();

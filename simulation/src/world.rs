@@ -194,7 +194,7 @@ impl World {
             Event::Operate => self.operate(),
             Event::SetLogFull(is_full) => {
                 self.trace.step(Subject::World, "the log is full", is_full.into());
-                self.ledger.is_full = is_full;
+                self.ledger.is_log_full = is_full;
                 (0..self.plan.workers).for_each(|worker| self.wake(worker, self.trace.now));
             }
             Event::Heal => self.heal(),
