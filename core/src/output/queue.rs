@@ -99,18 +99,13 @@ impl Output {
     /// Appends a shared frame. The caller has retained it.
     #[inline]
     pub(crate) fn push_frame(&mut self, id: FrameId, frames: &FrameTable, now: Instant) {
-        match self.take_queue_unless_empty(frames, now) {
+        match self.take_queue(frames, now) {
             None => *self = Output::Frame(id),
             Some(mut queue) => {
                 queue.push_frame(id, frames.get(id).len());
                 *self = Output::Queue(queue);
             }
         }
-    }
-
-    #[inline]
-    fn take_queue_unless_empty(&mut self, frames: &FrameTable, now: Instant) -> Option<Box<OutputQueue>> {
-        if self.is_empty() { None } else { self.take_queue(frames, now) }
     }
 
     /// Returns the first contiguous part.
