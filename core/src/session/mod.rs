@@ -167,6 +167,17 @@ impl<K: FnMut() -> [u8; 4]> Session<Client<K>> {
     }
 }
 
+/// Whether a session can send a frame that it shares with other sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SharedSend {
+    /// The message is counted. Write the frame.
+    Counted,
+    /// A Close was sent or received. Do not write the frame.
+    Closing,
+    /// The session compresses its messages, so it must write a separate frame.
+    Compressed,
+}
+
 impl<R: Role> Session<R> {
     fn with_role(role: R, config: Arc<SessionConfig>) -> Session<R> {
         Session {
@@ -381,22 +392,19 @@ impl<R: Role> Session<R> {
         Ok(())
     }
 
-    /// Counts a message of `len` bytes whose frame the caller writes, because it is the same for many sessions. `None` if this
-    /// session must write a separate frame, because it compresses.
-    ///
-    /// # Errors
-    /// [`Closing`] after a Close in either direction; the frame must not be written then.
+    /// Counts a message of `len` bytes whose frame the caller writes, because it is the same for many sessions. Returns whether
+    /// the caller must write it.
     #[inline]
-    pub(crate) fn count_shared(&mut self, len: usize) -> Option<Result<(), Closing>> {
+    pub(crate) fn share_message(&mut self, len: usize) -> SharedSend {
         if self.state != State::Open {
-            return Some(Err(Closing));
+            return SharedSend::Closing;
         }
         if self.deflate.is_some() {
-            return None;
+            return SharedSend::Compressed;
         }
         self.traffic.messages_sent += 1;
         self.traffic.bytes_sent += len as u64;
-        Some(Ok(()))
+        SharedSend::Counted
     }
 
     /// Sends a Ping (RFC 6455 §5.5.2) with at most 125 bytes of `payload`. The peer's Pong has the same bytes.

@@ -17,6 +17,7 @@ use crate::frame::{OpCode, write_frame};
 use crate::handshake::Identity;
 use crate::id::ConnectionId;
 use crate::output::FrameId;
+use crate::session::SharedSend;
 use crate::turn::Turn;
 
 impl Worker {
@@ -155,9 +156,12 @@ impl Worker {
         // Output of an earlier turn that the runtime has not written goes first.
         self.claim_cork(key, now);
         let Some(connection) = self.connections.get_mut(key.0) else { return false };
-        match connection.count_shared(len) {
-            Some(false) => false,
-            Some(true) => {
+        match connection.share_message(len) {
+            SharedSend::Closing => false,
+            SharedSend::Compressed => {
+                self.command_one(key, now, |connection, turn| connection.send(turn, message))
+            }
+            SharedSend::Counted => {
                 self.frames.retain(id);
                 connection.output.push_frame(id, &self.frames, now);
                 if connection.output.queue().is_some() {
@@ -168,34 +172,33 @@ impl Worker {
                 self.ready.push_back(key);
                 true
             }
-            None => {
-                let mut is_sent = false;
-                self.turn(key, now, |connection, _, turn| is_sent = connection.send(turn, message));
-                // Its output is in the cork, or in its queue, until the runtime writes it.
-                self.due.push_back(key);
-                is_sent
-            }
         }
     }
 
-    /// Executes a command for the selected connections. Returns their number.
+    /// Executes a command for the selected connections. Returns the number of those that were open.
     fn command(
         &mut self,
         selector: &Selector,
         now: Instant,
-        say: impl Fn(&mut Connection, &mut Turn<'_>) -> bool,
+        execute: impl Fn(&mut Connection, &mut Turn<'_>) -> bool,
     ) -> usize {
-        let mut said = 0;
-        for key in self.find(selector) {
-            let mut is_said = false;
-            self.turn(key, now, |connection, _, turn| is_said = say(connection, turn));
-            if is_said {
-                // Its output waits in the cork or after the backlog until it is settled.
-                self.due.push_back(key);
-                said += 1;
-            }
+        self.find(selector).into_iter().filter(|&key| self.command_one(key, now, &execute)).count()
+    }
+
+    /// Executes a command for one connection, which is [due](Worker::next_due) afterwards. Returns false if it is not open.
+    fn command_one(
+        &mut self,
+        key: Key,
+        now: Instant,
+        execute: impl FnOnce(&mut Connection, &mut Turn<'_>) -> bool,
+    ) -> bool {
+        let mut is_open = false;
+        self.turn(key, now, |connection, _, turn| is_open = execute(connection, turn));
+        if is_open {
+            // Its output is in the cork, or in its queue, until the runtime writes it.
+            self.due.push_back(key);
         }
-        said
+        is_open
     }
 
     /// Adds the user of a connection that has just been admitted to the indices.

@@ -28,7 +28,7 @@ use crate::input::{Input, Payload};
 use crate::output::{Output, OutputQueue, OutputSegments};
 use crate::policy::{KeepAlive, Replaced};
 use crate::record::{Record, Recorder, Summary};
-use crate::session::{Ending, Event, Session, Transport};
+use crate::session::{Ending, Event, Session, SharedSend, Transport};
 use crate::turn::{Codec, Turn};
 use flags::Flags;
 use pacing::{Budget, Pacing};
@@ -356,11 +356,11 @@ impl Connection {
         sent.is_ok()
     }
 
-    /// Counts a message whose frame is shared: see [`Session::count_shared`].
+    /// Counts a message whose frame is shared: see [`Session::share_message`].
     #[inline]
-    pub(super) fn count_shared(&mut self, len: usize) -> Option<bool> {
-        let Stage::Admitted { session, .. } = &mut self.stage else { return Some(false) };
-        session.count_shared(len).map(|counted| counted.is_ok())
+    pub(super) fn share_message(&mut self, len: usize) -> SharedSend {
+        let Stage::Admitted { session, .. } = &mut self.stage else { return SharedSend::Closing };
+        session.share_message(len)
     }
 
     /// Returns the status for operators, if a user is admitted.

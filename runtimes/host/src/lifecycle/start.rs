@@ -52,7 +52,7 @@ pub struct WorkerParts {
     pub recorder: LogAndCounters,
     /// The most connections that are admitted or may become so.
     pub max_connections: usize,
-    /// The most bytes in the buffers of its connections. Zero is unlimited.
+    /// The most bytes in the buffers of its connections.
     pub max_memory: usize,
 }
 
