@@ -105,6 +105,9 @@ impl AcceptLoop {
     fn stop(&mut self, message: impl Fn() -> WorkerMessage) {
         // The connections in the queues would be reset; this way they get an answer.
         self.accept();
+        while self.has_more {
+            self.accept();
+        }
         self.close_listeners();
         self.workers.iter().for_each(|worker| worker.send(Message::Worker(message())));
     }
