@@ -1,5 +1,7 @@
 //! The stop of both binaries by signals, and the environment at their start.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -33,6 +35,32 @@ fn signal_to_stop_closes_every_connection_and_exits_with_0() {
             assert_eq!(postern.count("closed for user John Doe (123)"), 20, "{runtime}");
             assert_eq!(postern.count("stopping at once"), 0, "{runtime}");
         }
+    }
+}
+
+/// One turn of the acceptor takes at most 256 connections. The others in the queue were once reset.
+#[test]
+fn all_connections_in_the_queue_are_answered_before_the_listener_is_closed() {
+    for mut postern in Postern::both(&[]) {
+        postern.open_stream();
+        postern.process.signal(Signal::STOP).expect("a signal");
+        let request = postern.john().bytes();
+        let connect = || {
+            let mut client = TcpStream::connect(postern.address()).expect("a place in the queue");
+            client.write_all(&request).expect("the bytes are taken");
+            client
+        };
+        let clients: Vec<TcpStream> = (0..600).map(|_| connect()).collect();
+        postern.process.signal(Signal::INT).expect("a signal");
+        postern.process.signal(Signal::CONT).expect("a signal");
+        for mut client in clients {
+            let mut answer = [0; 12];
+            client.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+            client.read_exact(&mut answer).expect("an answer");
+            assert!([b"HTTP/1.1 101", b"HTTP/1.1 503"].contains(&&answer), "{}", answer.escape_ascii());
+        }
+        let status = postern.process.wait(Duration::from_secs(10)).expect("it ends");
+        assert!(status.success(), "{status}");
     }
 }
 
