@@ -12,7 +12,7 @@ fn a_message_to_a_thousand_connections_evicts_none() {
         let mut connections: Vec<Open> = (0..1000).map(|_| postern.open()).collect();
         let text = "x".repeat(1024);
         for _ in 0..3 {
-            let sent = postern.post("/api/send", &json!({ "user": "123", "text": text })).json();
+            let sent = postern.post("/api/send", &json!({ "all": true, "text": text })).json();
             assert_eq!(sent, json!({ "sent": 1000 }));
             for connection in &mut connections {
                 assert_eq!(connection.receive().into_text().expect("a text").as_str(), text);

@@ -260,6 +260,33 @@ fn message_is_sent_to_the_selected_connections() {
 }
 
 #[test]
+fn message_to_all_is_sent_to_every_open_connection() {
+    for postern in Postern::both_with_control(&[("LOG_LEVEL", "debug")]) {
+        let everyone = json!({ "all": true, "text": "to all, é" });
+        assert_eq!(postern.post("/api/send", &everyone).json(), json!({ "sent": 0 }));
+        let users = [("1", None), ("1", Some("s-1")), ("2", None), ("3", None)];
+        let mut clients = users.map(|(user, session)| connect(&postern, user, session));
+        let mut closing = connect(&postern, "4", None);
+        postern.post("/api/disconnect", &json!({ "user": "4" }));
+        let response = postern.post("/api/send", &everyone);
+        assert_eq!((response.status, response.json()), (200, json!({ "sent": 4 })));
+        for client in &mut clients {
+            assert_eq!(client.receive(), Message::text("to all, é"));
+        }
+        assert_eq!(closing.closed(), (4403, "disconnected".to_owned()));
+        postern.wait_for("message sent by the control port, to: all connections, bytes: 10, count: 4");
+        // No target, or `all` with another one, does not select all connections.
+        for target in [json!({}), json!({ "all": false }), json!({ "all": true, "user": "1" })] {
+            let mut body = json!({ "text": "unwanted" });
+            body.as_object_mut().expect("an object").extend(target.as_object().expect("an object").clone());
+            let refused = postern.post("/api/send", &body);
+            assert_eq!((refused.status, &refused.json()["error"]["code"]), (400, &json!("target")), "{body}");
+        }
+        clients.iter_mut().for_each(|client| client.echo("nothing else"));
+    }
+}
+
+#[test]
 fn slow_recipient_is_closed_with_4413_and_does_not_delay_others() {
     let settings =
         [("POSTERN_MAX_BACKLOG", "64KiB"), ("POSTERN_WRITE_TIMEOUT", "0"), ("POSTERN_WORKERS", "1")];

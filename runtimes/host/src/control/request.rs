@@ -104,7 +104,8 @@ pub(super) fn disconnect(body: &[u8]) -> Result<DisconnectRequest, ApiError> {
     }
 
     let Body { user, session, connection, code, reason } = parse(body)?;
-    let selector = target(user, session, connection)?;
+    let selector = one_of(user, session, connection)
+        .ok_or(ApiError::bad("target", "name exactly one of user, session and connection"))?;
     let code = code.unwrap_or(close_code::FORBIDDEN);
     let reason = reason.unwrap_or_else(|| DEFAULT_REASON.to_owned());
     if !matches!(code, 1000 | 1001 | 1008 | 1011..=1013 | 3000..=4999) {
@@ -131,12 +132,22 @@ pub(super) fn send(body: &[u8], max_message: usize) -> Result<SendRequest, ApiEr
         user: Option<String>,
         session: Option<String>,
         connection: Option<u64>,
+        all: Option<bool>,
         text: Option<String>,
         binary: Option<String>,
     }
 
-    let Body { user, session, connection, text, binary } = parse(body)?;
-    let selector = target(user, session, connection)?;
+    let Body { user, session, connection, all, text, binary } = parse(body)?;
+    let selector = match (all, user.is_none() && session.is_none() && connection.is_none()) {
+        (None, _) => one_of(user, session, connection),
+        (Some(true), true) => Some(Selector::All),
+        // False would select no connection, or be ignored.
+        (Some(_), _) => None,
+    };
+    let selector = selector.ok_or(ApiError::bad(
+        "target",
+        "name exactly one of user, session and connection, or write \"all\":true to send to all connections",
+    ))?;
     let message = match (text, binary) {
         (Some(text), None) => OutgoingMessage::Text(text),
         (None, Some(binary)) => {
@@ -176,16 +187,6 @@ fn parse<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, ApiError> {
         };
         ApiError::bad("json", message.chars().take(MAX_ERROR).collect::<String>())
     })
-}
-
-/// Returns the target of a request.
-fn target(
-    user: Option<String>,
-    session: Option<String>,
-    connection: Option<u64>,
-) -> Result<Selector, ApiError> {
-    one_of(user, session, connection)
-        .ok_or(ApiError::bad("target", "name exactly one of user, session and connection"))
 }
 
 /// Returns the selector that the only present parameter makes, or `None` if not exactly one is present.
@@ -271,6 +272,7 @@ mod tests {
             (r#"{"connection":-1}"#, "json"),
             ("{}", "target"),
             (r#"{"user":"1","connection":1}"#, "target"),
+            (r#"{"all":true}"#, "json"),
             (r#"{"user":"1","code":1005}"#, "close_code"),
             (r#"{"user":"1","code":1006}"#, "close_code"),
             (r#"{"user":"1","code":999}"#, "close_code"),
@@ -335,6 +337,10 @@ mod tests {
         let message = |text| body(text).map(|send| send.message);
         assert_eq!(message(r#"{"user":"1","text":"h\u00e9y"}"#), Ok(OutgoingMessage::Text("héy".to_owned())));
         assert_eq!(message(r#"{"user":"1","text":""}"#), Ok(OutgoingMessage::Text(String::new())));
+        let selector = |text| body(text).map(|send| send.selector);
+        assert_eq!(selector(r#"{"session":"s-1","text":""}"#), Ok(Selector::Session("s-1".to_owned())));
+        assert_eq!(selector(r#"{"all":true,"text":"a"}"#), Ok(Selector::All));
+        assert_eq!(selector(r#"{"all":null,"user":"1","text":"a"}"#), Ok(Selector::User("1".to_owned())));
         assert_eq!(message(r#"{"user":"1","binary":"AAH/"}"#), Ok(OutgoingMessage::Binary(vec![0, 1, 0xff])));
         for (text, code) in [
             (r#"{"user":"1"}"#, "message"),
@@ -342,6 +348,12 @@ mod tests {
             (r#"{"user":"1","binary":"AAH"}"#, "message"),
             (r#"{"user":"1","binary":"A-H_"}"#, "message"),
             (r#"{"text":"a"}"#, "target"),
+            (r#"{"all":false,"text":"a"}"#, "target"),
+            (r#"{"all":false,"user":"1","text":"a"}"#, "target"),
+            (r#"{"all":true,"user":"1","text":"a"}"#, "target"),
+            (r#"{"all":true,"connection":1,"text":"a"}"#, "target"),
+            (r#"{"all":1,"text":"a"}"#, "json"),
+            (r#"{"all":"true","text":"a"}"#, "json"),
             (r#"{"user":"1","text":"123456"}"#, "message_too_large"),
             (r#"{"user":"1","binary":"AAAAAAAA"}"#, "message_too_large"),
         ] {
