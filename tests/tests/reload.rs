@@ -29,6 +29,7 @@ fn changed_source_is_served_on_the_same_port() {
         "Cargo.lock",
         "core",
         "runtimes",
+        "channels",
         "simulation",
         "tools",
         "deploy/dev",

@@ -35,8 +35,10 @@ fn links_lead_to_files_and_headings_of_the_repository() {
 fn paths_in_code_spans_exist() {
     let is_path = |word: &&str| {
         let is_plain = word.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
-        let folders =
-            ["core", "runtimes", "tests", "tools", "benches", "docs", "fuzz", "deploy", ".ci", ".cargo"];
+        let folders = [
+            "core", "channels", "runtimes", "tests", "tools", "benches", "docs", "fuzz", "deploy", ".ci",
+            ".cargo",
+        ];
         is_plain && word.split_once('/').is_some_and(|(first, _)| folders.contains(&first))
     };
     let mut count = 0;

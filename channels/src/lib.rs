@@ -1,0 +1,26 @@
+//! Sans-IO channels: publications to subscribers, presence, history and recovery.
+//!
+//! Clients speak the client protocol of Centrifugo, in JSON or Protobuf, so its maintained SDKs can be used. Postern is not
+//! affiliated with Centrifugo.
+//!
+//! Like the core, this crate has no socket, clock, thread, lock or source of randomness: bytes and times go in, bytes and plain
+//! data come out.
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::string_slice,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::disallowed_methods,
+        clippy::wildcard_enum_match_arm
+    )
+)]
+
+mod disconnect;
+mod error;
+
+pub use disconnect::Disconnect;
+pub use error::ErrorCode;
