@@ -16,7 +16,7 @@ use slab::Slab;
 
 use super::connection::{AdmissionState, Connection};
 use super::pending::{MIN_HANDSHAKE_TIME, Pending, PendingHandshake};
-use super::{Key, NewConnection, Worker};
+use super::{Application, Key, NewConnection, Worker};
 use crate::handshake::HandshakeError;
 use crate::id::ConnectionId;
 use crate::record::Recorder;
@@ -37,7 +37,7 @@ pub(super) struct Capacity {
     refused: VecDeque<(Key, ConnectionId)>,
 }
 
-impl Worker {
+impl<A: Application> Worker<A> {
     /// Whether all places are taken, so that another connection would evict a handshake in progress or be refused.
     pub fn is_full(&self) -> bool {
         self.config.max_connections.is_some_and(|most| self.capacity.taken >= most)
@@ -249,7 +249,11 @@ impl Worker {
 }
 
 /// Whether the key of the handshake still belongs to the same connection, and the connection has this state.
-fn is(connections: &Slab<Connection>, handshake: &PendingHandshake, admission_state: AdmissionState) -> bool {
+fn is<A: Application>(
+    connections: &Slab<Connection<A>>,
+    handshake: &PendingHandshake,
+    admission_state: AdmissionState,
+) -> bool {
     let connection = connections.get(handshake.key.0);
     connection.is_some_and(|connection| {
         connection.id == handshake.id && connection.admission_state() == admission_state

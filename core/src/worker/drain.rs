@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::jitter::Jitter;
-use super::{Key, Worker};
+use super::{Application, Key, Worker};
 use crate::id::ConnectionId;
 
 /// The order in which the connections of a worker end.
@@ -58,7 +58,7 @@ impl DrainSchedule {
     }
 }
 
-impl Worker {
+impl<A: Application> Worker<A> {
     /// Begins to end all connections at once, with 1001 or 503, including connections that are opened later.
     pub fn shut_down(&mut self) {
         self.stop = Some(StopMode::AtOnce);

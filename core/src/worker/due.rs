@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind, IoSlice};
 use std::time::{Duration, Instant};
 
-use super::{Key, Socket, Worker};
+use super::{Application, Key, Socket, Worker};
 
 use crate::id::ConnectionId;
 use crate::record::Recorder;
@@ -18,7 +18,7 @@ pub(super) struct PeerClosed {
     id: ConnectionId,
 }
 
-impl Worker {
+impl<A: Application> Worker<A> {
     /// Handles a connection that [`next_due`](Worker::next_due) returned: sends pending output, handles passed deadlines, and
     /// sends the output of that. Returns what to do with the socket.
     ///
@@ -45,8 +45,9 @@ impl Worker {
         if transport == Transport::Close {
             return transport;
         }
-        let is_paused =
-            |worker: &Worker| worker.connections.get(key.0).is_some_and(|connection| connection.is_paused());
+        let is_paused = |worker: &Worker<A>| {
+            worker.connections.get(key.0).is_some_and(|connection| connection.is_paused())
+        };
         let was_paused = is_paused(self);
         self.handle_deadlines(key, now, recorder);
         let has_deferred = self.connections.get(key.0).is_some_and(|connection| connection.has_deferred());

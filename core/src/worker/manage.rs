@@ -12,7 +12,7 @@ use super::admin::{
 };
 use super::connection::Connection;
 use super::index::fingerprint;
-use super::{Key, Worker};
+use super::{Application, Key, Worker};
 use crate::frame::{OpCode, write_frame};
 use crate::handshake::Identity;
 use crate::id::ConnectionId;
@@ -20,7 +20,7 @@ use crate::output::FrameId;
 use crate::session::SharedSend;
 use crate::turn::Turn;
 
-impl Worker {
+impl<A: Application> Worker<A> {
     /// Performs a request and returns the reply. The connections that it affects are [due](Worker::next_due) afterwards.
     pub fn handle_request(&mut self, request: &AdminRequest, now: Instant) -> AdminReply {
         match request {
@@ -180,7 +180,7 @@ impl Worker {
         &mut self,
         selector: &Selector,
         now: Instant,
-        execute: impl Fn(&mut Connection, &mut Turn<'_>) -> bool,
+        execute: impl Fn(&mut Connection<A>, &mut Turn<'_>) -> bool,
     ) -> usize {
         self.find(selector).into_iter().filter(|&key| self.command_one(key, now, &execute)).count()
     }
@@ -190,7 +190,7 @@ impl Worker {
         &mut self,
         key: Key,
         now: Instant,
-        execute: impl FnOnce(&mut Connection, &mut Turn<'_>) -> bool,
+        execute: impl FnOnce(&mut Connection<A>, &mut Turn<'_>) -> bool,
     ) -> bool {
         let mut is_open = false;
         self.turn(key, now, |connection, _, turn| is_open = execute(connection, turn));

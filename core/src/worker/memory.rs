@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use super::{Key, Worker};
+use super::{Application, Key, Worker};
 use crate::id::ConnectionId;
 use crate::record::Recorder;
 
@@ -33,7 +33,7 @@ impl Memory {
     }
 }
 
-impl Worker {
+impl<A: Application> Worker<A> {
     /// Whether the buffers exceed [`max_memory`](super::WorkerConfig::max_memory). If so, handle the [due](Worker::next_due)
     /// connections before reading from any other.
     #[inline]

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::Worker;
+use super::{Application, Worker};
 use crate::policy::Replaced;
 
 /// A message to a worker. A new connection is not among them, because its socket belongs to the runtime: see
@@ -27,7 +27,7 @@ pub enum WorkerEffect {
     Replace(Replaced),
 }
 
-impl Worker {
+impl<A: Application> Worker<A> {
     /// Handles a message. The connections that it affects are [due](Worker::next_due) afterwards.
     pub fn handle_message(&mut self, message: WorkerMessage, now: Instant) {
         match message {

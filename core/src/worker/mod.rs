@@ -9,6 +9,7 @@ mod config;
 mod connection;
 mod drain;
 mod due;
+mod echo;
 mod index;
 mod jitter;
 mod manage;
@@ -29,7 +30,9 @@ pub use admin::{
     AdminReply, AdminRequest, ConnectionStatus, Outgoing, OutgoingMessage, Selector, Status, Totals,
     WorkerLoad, WorkerTotals,
 };
+pub use application::{Application, Message, Reply};
 pub use config::WorkerConfig;
+pub use echo::Echo;
 pub use message::{WorkerEffect, WorkerMessage};
 pub use readable::Socket;
 pub use server_message::SUBPROTOCOL;
@@ -49,7 +52,6 @@ use crate::output::{FrameTable, Output, OutputQueue};
 use crate::record::Recorder;
 use crate::session::{Ending, Transport};
 use crate::turn::{Codec, Turn};
-use application::Application;
 use capacity::Capacity;
 use connection::{Connection, Context, Shared, ShutdownKind};
 use drain::StopMode;
@@ -109,10 +111,10 @@ pub struct NewConnection {
 /// * Effects on other workers: [`poll_effect`](Worker::poll_effect).
 /// * Getters: [`find`](Worker::find), [`status`](Worker::status), [`totals`](Worker::totals) and the `is_` and `wants_` methods.
 #[derive(Debug)]
-pub struct Worker {
+pub struct Worker<A: Application = Echo> {
     config: Arc<WorkerConfig>,
-    application: Application,
-    connections: Slab<Connection>,
+    application: A,
+    connections: Slab<Connection<A>>,
     timers: Timers,
     /// Connections that are due although no event of their sockets or timers has occurred.
     due: VecDeque<Key>,
@@ -147,13 +149,20 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Creates a worker without connections. `seed` determines its random delays: any number, a different one for each
-    /// worker.
+    /// Creates a worker without connections whose application is [`Echo`]. `seed` determines its random delays: any number, a
+    /// different one for each worker.
     pub fn new(config: Arc<WorkerConfig>, seed: u64, now: Instant) -> Worker {
+        Worker::with_application(Echo, config, seed, now)
+    }
+}
+
+impl<A: Application> Worker<A> {
+    /// Does the same as [`new`](Worker::new) for another application.
+    pub fn with_application(application: A, config: Arc<WorkerConfig>, seed: u64, now: Instant) -> Worker<A> {
         let codec = Codec::within(config.max_memory);
         Worker {
             config,
-            application: Application::default(),
+            application,
             connections: Slab::new(),
             timers: Timers::default(),
             due: VecDeque::new(),
@@ -426,17 +435,18 @@ impl Worker {
         &mut self,
         key: Key,
         now: Instant,
-        work: impl FnOnce(&mut Connection, &Context<'_>, &mut Turn<'_>),
+        work: impl FnOnce(&mut Connection<A>, &mut Context<'_, A>, &mut Turn<'_>),
     ) {
         self.claim_cork(key, now);
         let Some(connection) = self.connections.get_mut(key.0) else { return };
-        let context = Context { config: &self.config, application: self.application, shared: &self.shared };
+        let mut context =
+            Context { config: &self.config, application: &mut self.application, shared: &self.shared };
         let admission_state = connection.admission_state();
         // The backlog is passed as the output, so that new output is appended to pending output.
         let mut queue = connection.output.take_queue(&self.frames, now);
         let is_backlogged = queue.is_some();
         let out = queue.as_mut().map_or(&mut self.cork, |queue| queue.tail());
-        work(connection, &context, &mut Turn { now, out, is_backlogged, codec: &mut self.codec });
+        work(connection, &mut context, &mut Turn { now, out, is_backlogged, codec: &mut self.codec });
         if let Some(queue) = queue {
             if connection.is_aborted() {
                 self.memory.free_shared(queue.release(&mut self.frames));

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Key, Worker};
+use super::{Application, Key, Worker};
 use crate::record::Recorder;
 use crate::worker::timers::Entry;
 
-impl Worker {
+impl<A: Application> Worker<A> {
     /// Pauses reads while the recorder [is full](Recorder::is_full), and resumes them afterwards. Call it whenever
     /// records have been handed over. Returns whether reads have just resumed: then read from every connection that
     /// [`wants_read`](Worker::wants_read), because events during the pause are not reported again.

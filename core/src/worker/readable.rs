@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind, IoSlice};
 use std::time::Instant;
 
 use super::connection::{Context, Unlimited};
-use super::{Key, Worker};
+use super::{Application, Key, Worker};
 use crate::input::Input;
 use crate::output::{MIN_SEGMENT, Output, OutputSegments};
 use crate::record::Recorder;
@@ -37,7 +37,7 @@ pub trait Socket {
     fn send(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize>;
 }
 
-impl Worker {
+impl<A: Application> Worker<A> {
     /// Handles that the socket is readable: receives once, unless reading is paused or the recorder is full, and sends all
     /// output, once. Returns what to do with the socket.
     ///
@@ -67,10 +67,11 @@ impl Worker {
         if n >= MIN_SEGMENT {
             return self.answer_large(key, now, bytes, socket, recorder);
         }
-        let context = Context { config: &self.config, application: self.application, shared: &self.shared };
+        let mut context =
+            Context { config: &self.config, application: &mut self.application, shared: &self.shared };
         let mut turn = Turn { now, out: &mut self.cork, is_backlogged: false, codec: &mut self.codec };
         let input = &mut Input::new(bytes);
-        connection.receive_messages(true, &mut Unlimited, &context, &mut turn, input, None, recorder);
+        connection.receive_messages(true, &mut Unlimited, &mut context, &mut turn, input, None, recorder);
         if !connection.is_idle() {
             return self.flush_and_arm(key, now, socket);
         }
@@ -242,7 +243,8 @@ impl Worker {
         recorder: &mut impl Recorder,
     ) -> Transport {
         let Some(connection) = self.connections.get_mut(key.0) else { return Transport::Close };
-        let context = Context { config: &self.config, application: self.application, shared: &self.shared };
+        let mut context =
+            Context { config: &self.config, application: &mut self.application, shared: &self.shared };
         let mut turn = Turn { now, out: &mut self.cork, is_backlogged: false, codec: &mut self.codec };
         let mut segments = OutputSegments::default();
         let input = &mut Input::new(bytes);
@@ -251,7 +253,7 @@ impl Worker {
         connection.receive_messages(
             is_between,
             &mut Unlimited,
-            &context,
+            &mut context,
             &mut turn,
             input,
             segments_of,

@@ -4,11 +4,11 @@ use std::time::Instant;
 
 use super::admin::Selector;
 use super::message::WorkerEffect;
-use super::{Key, Worker};
+use super::{Application, Key, Worker};
 use crate::close_code::{self, CloseCode};
 use crate::policy::Replaced;
 
-impl Worker {
+impl<A: Application> Worker<A> {
     /// Closes, with 4409, a connection that has been replaced at another worker. It is [due](Worker::next_due) afterwards.
     /// A connection that has ended is ignored.
     pub(super) fn replace(&mut self, replaced: &Replaced, now: Instant) {

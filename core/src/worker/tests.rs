@@ -316,7 +316,7 @@ fn messages_arm_no_timer() {
 
 #[test]
 fn an_idle_connection_is_small() {
-    assert!(size_of::<Connection>() <= 200, "{}", size_of::<Connection>());
+    assert!(size_of::<Connection<Echo>>() <= 200, "{}", size_of::<Connection<Echo>>());
 }
 
 /// Reads a wire as a client would: the answer to the request, then frames, with tungstenite's own parser.

@@ -14,12 +14,12 @@ use crate::policy::{Decision, KeepAlive, Replaced};
 use crate::record::{Record, Recorder};
 use crate::session::{LINGER, Session};
 use crate::turn::Turn;
-use crate::worker::server_message;
+use crate::worker::{Application, server_message};
 
-impl Connection {
+impl<A: Application> Connection<A> {
     pub(super) fn handshake(
         &mut self,
-        context: &Context<'_>,
+        context: &mut Context<'_, A>,
         turn: &mut Turn<'_>,
         input: &mut Input<'_>,
         recorder: &mut impl Recorder,
@@ -46,7 +46,7 @@ impl Connection {
     /// head; `None` if the body has arrived.
     fn answer(
         &mut self,
-        context: &Context<'_>,
+        context: &mut Context<'_, A>,
         turn: &mut Turn<'_>,
         mut head: Payload<'_>,
         input: Option<&mut Input<'_>>,
@@ -102,13 +102,13 @@ impl Connection {
             .with_deflate(accepted.deflate)
             .with_server_messages(accepts_server_messages);
         self.pace = context.config.session.has_rates().then(Box::default);
-        self.stage = Stage::Admitted { session, identity: accepted.identity };
+        self.stage = Stage::Admitted { session, identity: accepted.identity, client: A::Client::default() };
     }
 
     /// Refuses a request that is not a valid upgrade, or that is incomplete.
     pub(in crate::worker) fn refuse(
         &mut self,
-        context: &Context<'_>,
+        context: &mut Context<'_, A>,
         turn: &mut Turn<'_>,
         error: HandshakeError,
         recorder: &mut impl Recorder,
@@ -118,7 +118,7 @@ impl Connection {
 
     fn refuse_as(
         &mut self,
-        context: &Context<'_>,
+        context: &mut Context<'_, A>,
         turn: &mut Turn<'_>,
         refused: RefusedRequest<'_>,
         error: HandshakeError,
@@ -131,7 +131,12 @@ impl Connection {
     }
 
     /// Answers a health check. `refusal` is the refusal of all upgrades on this connection.
-    fn report_health(&mut self, context: &Context<'_>, turn: &mut Turn<'_>, refusal: Option<HandshakeError>) {
+    fn report_health(
+        &mut self,
+        context: &mut Context<'_, A>,
+        turn: &mut Turn<'_>,
+        refusal: Option<HandshakeError>,
+    ) {
         let readiness = context.config.handshake.readiness.as_ref();
         // A limit of new connections per second does not make the process unready: it lasts for a moment.
         let takes_users = matches!(refusal, None | Some(HandshakeError::TooFast));
@@ -141,7 +146,7 @@ impl Connection {
     }
 
     /// Returns the parts of the answer to the request other than its status.
-    fn reply(&self, context: &Context<'_>) -> Reply {
+    fn reply(&self, context: &Context<'_, A>) -> Reply {
         Reply {
             retry_after: context.shared.jitter.retry_after(),
             date: context.config.handshake.wall_clock.map(|clock| clock()),
@@ -153,7 +158,7 @@ impl Connection {
     /// Refuses a valid upgrade request, by a Close frame if [`Reject::Close`] applies.
     fn refuse_request(
         &mut self,
-        context: &Context<'_>,
+        context: &mut Context<'_, A>,
         turn: &mut Turn<'_>,
         request: &UpgradeRequest<'_>,
         error: HandshakeError,
@@ -176,7 +181,7 @@ impl Connection {
     /// Records a refusal. `close_code` is the code of the Close frame, if the refusal was sent by one.
     fn record_refusal(
         &self,
-        context: &Context<'_>,
+        context: &mut Context<'_, A>,
         now: Instant,
         RefusedRequest { request_id, client }: RefusedRequest<'_>,
         error: HandshakeError,
@@ -205,7 +210,11 @@ struct RefusedRequest<'a> {
 }
 
 /// Counts one more connection of a user, if the user may have one.
-fn enter_user(connection: ConnectionId, user: &str, context: &Context<'_>) -> Result<(), HandshakeError> {
+fn enter_user<A>(
+    connection: ConnectionId,
+    user: &str,
+    context: &Context<'_, A>,
+) -> Result<(), HandshakeError> {
     if context.shared.is_draining.get() {
         return Err(HandshakeError::Draining);
     }

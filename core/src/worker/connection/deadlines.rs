@@ -16,9 +16,10 @@ use crate::policy::{KeepAliveAction, KeepAliveConfig, extend_if_late};
 use crate::record::Recorder;
 use crate::session::{Ending, TimerKind};
 use crate::turn::Turn;
+use crate::worker::Application;
 use crate::worker::config::WorkerConfig;
 
-impl Connection {
+impl<A: Application> Connection<A> {
     /// Whether the peer has accepted no output for too long. Only valid outside of a turn, which takes the backlog out of the
     /// connection.
     pub(in crate::worker) fn is_stalled(&self, config: &WorkerConfig, now: Instant) -> bool {
@@ -123,7 +124,7 @@ impl Connection {
     /// the peer may have met by unread bytes are ignored.
     pub(in crate::worker) fn handle_deadlines(
         &mut self,
-        context: &Context<'_>,
+        context: &mut Context<'_, A>,
         turn: &mut Turn<'_>,
         is_unread: bool,
         recorder: &mut impl Recorder,
@@ -168,7 +169,12 @@ impl Connection {
         }
     }
 
-    fn handle_session_deadlines(&mut self, context: &Context<'_>, turn: &mut Turn<'_>, is_unread: bool) {
+    fn handle_session_deadlines(
+        &mut self,
+        context: &mut Context<'_, A>,
+        turn: &mut Turn<'_>,
+        is_unread: bool,
+    ) {
         let is_paused = self.pause().is_some();
         let (Stage::Admitted { session, .. } | Stage::RejectedByClose { session }) = &mut self.stage else {
             return;
@@ -195,7 +201,7 @@ impl Connection {
 
     /// Pings its peer if that is idle, and closes if it has not answered. If the answer may be unread, it does not close.
     /// Pings are sent in any case, because they keep gateways from closing an idle connection.
-    fn beat(&mut self, context: &Context<'_>, turn: &mut Turn<'_>, is_unread: bool) {
+    fn beat(&mut self, context: &mut Context<'_, A>, turn: &mut Turn<'_>, is_unread: bool) {
         let (config, time_base) = (self.pulse(context.config), context.shared.time_base);
         let is_unread = is_unread || self.pause().is_some();
         let Stage::Admitted { session, .. } = &mut self.stage else { return };

@@ -15,7 +15,7 @@ use crate::close_code::CloseCode;
 
 use super::NewConnection;
 use super::admin::{Outgoing, Status};
-use super::application::Application;
+use super::application::{Application, Message, Reply};
 use super::config::WorkerConfig;
 use super::jitter::Jitter;
 use super::server_message;
@@ -36,12 +36,12 @@ use pacing::{Budget, Pacing};
 pub(super) use pacing::Unlimited;
 
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(super) struct Connection<A: Application> {
     pub(super) id: ConnectionId,
     /// When it was accepted, and later when it was admitted.
     since: CompactInstant,
     keep_alive: KeepAlive,
-    stage: Stage,
+    stage: Stage<A::Client>,
     /// The pending output.
     pub(super) output: Output,
     /// Its rates, after its admission and if there are any.
@@ -54,7 +54,7 @@ pub(super) struct Connection {
 }
 
 #[derive(Debug)]
-enum Stage {
+enum Stage<C> {
     /// The request is arriving. A `refusal` is sent when the head is complete.
     Handshake {
         reader: HeadReader,
@@ -65,7 +65,7 @@ enum Stage {
         is_aborted: bool,
     },
     /// The 101 was sent.
-    Admitted { session: Session, identity: Identity },
+    Admitted { session: Session, identity: Identity, client: C },
     /// The refusal was sent, or the answer to a health check. The peer has until the given time to close its side.
     Refused { until: Instant, is_aborted: bool },
     /// The refusal was sent as a 101 and a Close frame. The session is for the closing handshake alone.
@@ -111,19 +111,19 @@ pub(super) struct Shared {
 }
 
 /// The configuration and the shared state of a turn.
-pub(super) struct Context<'c> {
+pub(super) struct Context<'c, A> {
     pub(super) config: &'c WorkerConfig,
-    pub(super) application: Application,
+    pub(super) application: &'c mut A,
     pub(super) shared: &'c Shared,
 }
 
-impl Connection {
+impl<A: Application> Connection<A> {
     pub(super) fn new(
         arrival: NewConnection,
         now: Instant,
         time_base: TimeBase,
         config: &WorkerConfig,
-    ) -> Connection {
+    ) -> Connection<A> {
         Connection {
             id: arrival.id,
             since: time_base.compact(now),
@@ -147,7 +147,7 @@ impl Connection {
     #[inline]
     pub(super) fn receive(
         &mut self,
-        context: &Context<'_>,
+        context: &mut Context<'_, A>,
         turn: &mut Turn<'_>,
         input: &mut Input<'_>,
         recorder: &mut impl Recorder,
@@ -189,13 +189,13 @@ impl Connection {
         &mut self,
         mut is_between: bool,
         budget: &mut impl Budget,
-        context: &Context<'_>,
+        context: &mut Context<'_, A>,
         turn: &mut Turn<'_>,
         input: &mut Input<'b>,
         mut segments: Option<&mut OutputSegments<'b>>,
         recorder: &mut impl Recorder,
     ) {
-        let Stage::Admitted { session, identity } = &mut self.stage else { return };
+        let Stage::Admitted { session, identity, client } = &mut self.stage else { return };
         let (connection, is_recorded) = (self.id, recorder.wants_messages());
         loop {
             if is_between {
@@ -203,11 +203,10 @@ impl Connection {
                     && let Some((kind, payload)) = session.take_whole_message(input)
                 {
                     budget.spend();
-                    if is_recorded {
-                        recorder.record(&Record::Message { connection, identity, kind, payload });
-                    }
                     let payload = Payload::Borrowed(payload);
-                    context.application.answer(session, turn, kind, payload, segments.as_deref_mut());
+                    let message = Message { connection, identity, kind, payload, is_recorded };
+                    let reply = &mut Reply { session, turn, segments: segments.as_deref_mut() };
+                    context.application.message(client, message, reply, recorder);
                 }
                 if input.is_empty() {
                     return;
@@ -237,10 +236,9 @@ impl Connection {
                 }
             };
             budget.spend();
-            if is_recorded {
-                recorder.record(&Record::Message { connection, identity, kind, payload: &payload });
-            }
-            context.application.answer(session, turn, kind, payload, segments.as_deref_mut());
+            let message = Message { connection, identity, kind, payload, is_recorded };
+            let reply = &mut Reply { session, turn, segments: segments.as_deref_mut() };
+            context.application.message(client, message, reply, recorder);
             is_between = session.is_between_messages();
         }
     }
@@ -312,7 +310,7 @@ impl Connection {
     /// Closes it because the process stops.
     pub(super) fn shut_down(
         &mut self,
-        context: &Context<'_>,
+        context: &mut Context<'_, A>,
         turn: &mut Turn<'_>,
         kind: ShutdownKind,
         recorder: &mut impl Recorder,
@@ -365,7 +363,7 @@ impl Connection {
 
     /// Returns the status for operators, if a user is admitted.
     pub(super) fn status(&self, time_base: TimeBase, config: &WorkerConfig) -> Option<Status<'_>> {
-        let Stage::Admitted { session, identity } = &self.stage else { return None };
+        let Stage::Admitted { session, identity, .. } = &self.stage else { return None };
         Some(Status {
             id: self.id,
             request_id: RequestId::new(identity.request_id(), config.handshake.instance, self.id),
@@ -423,7 +421,12 @@ impl Connection {
     }
 
     /// Ends the connection, because memory is short. A peer with pending output gets no Close: it would be queued after that.
-    pub(super) fn evict(&mut self, context: &Context<'_>, turn: &mut Turn<'_>, recorder: &mut impl Recorder) {
+    pub(super) fn evict(
+        &mut self,
+        context: &mut Context<'_, A>,
+        turn: &mut Turn<'_>,
+        recorder: &mut impl Recorder,
+    ) {
         if turn.is_backlogged {
             return self.abort(Ending::Evicted);
         }
@@ -525,7 +528,7 @@ impl Connection {
                 peer: *peer,
                 received: reader.collected(),
             }),
-            Stage::Admitted { session, identity } => recorder.record(&Record::Closed {
+            Stage::Admitted { session, identity, .. } => recorder.record(&Record::Closed {
                 connection: self.id,
                 identity,
                 ending: session.ending().unwrap_or(Ending::Broken),

@@ -22,6 +22,7 @@ use crate::policy::{RateKind, Rates};
 use crate::record::{Record, Recorder};
 use crate::session::{RatePolicy, Session};
 use crate::turn::Turn;
+use crate::worker::Application;
 use crate::worker::config::WorkerConfig;
 
 /// The rates of a peer. Each connection has one if rates are set.
@@ -112,7 +113,7 @@ impl Pacing {
     }
 }
 
-impl Connection {
+impl<A: Application> Connection<A> {
     /// Whether its rates are limited by pauses.
     pub(in crate::worker) fn is_limited(&self, config: &WorkerConfig) -> bool {
         self.pace.is_some() && config.session.rate_policy == RatePolicy::Pause
@@ -191,7 +192,7 @@ impl Connection {
     /// Handles the bytes of one read.
     pub(super) fn receive_paced(
         &mut self,
-        context: &Context<'_>,
+        context: &mut Context<'_, A>,
         turn: &mut Turn<'_>,
         bytes: &mut [u8],
         recorder: &mut impl Recorder,
@@ -220,7 +221,7 @@ impl Connection {
     /// Ends a pause that is over, and handles deferred bytes.
     pub(super) fn resume(
         &mut self,
-        context: &Context<'_>,
+        context: &mut Context<'_, A>,
         turn: &mut Turn<'_>,
         recorder: &mut impl Recorder,
     ) {
@@ -240,7 +241,7 @@ impl Connection {
     /// Handles deferred bytes as far as the allowance permits, and pauses again if some are left.
     pub(in crate::worker) fn handle_deferred(
         &mut self,
-        context: &Context<'_>,
+        context: &mut Context<'_, A>,
         turn: &mut Turn<'_>,
         recorder: &mut impl Recorder,
     ) {
@@ -282,7 +283,7 @@ impl Connection {
         now: Instant,
         recorder: &mut impl Recorder,
     ) {
-        let (Some(pace), Stage::Admitted { identity, session }) = (&mut self.pace, &self.stage) else {
+        let (Some(pace), Stage::Admitted { identity, session, .. }) = (&mut self.pace, &self.stage) else {
             return;
         };
         if !session.is_open() {
@@ -306,7 +307,7 @@ impl Connection {
     /// there are any.
     fn handle_due(
         &mut self,
-        context: &Context<'_>,
+        context: &mut Context<'_, A>,
         turn: &mut Turn<'_>,
         bytes: &mut [u8],
         recorder: &mut impl Recorder,
@@ -341,7 +342,12 @@ impl Connection {
     }
 
     /// Charges the bytes of one read, and closes the connection of a client that exceeds a rate ([`RatePolicy::Close`]).
-    pub(in crate::worker) fn charge(&mut self, context: &Context<'_>, turn: &mut Turn<'_>, received: usize) {
+    pub(in crate::worker) fn charge(
+        &mut self,
+        context: &mut Context<'_, A>,
+        turn: &mut Turn<'_>,
+        received: usize,
+    ) {
         let (Some(pace), Stage::Admitted { session, .. }) = (&mut self.pace, &mut self.stage) else { return };
         let config = &context.config.session;
         if config.rate_policy == RatePolicy::Close
