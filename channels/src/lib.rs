@@ -19,8 +19,10 @@
     )
 )]
 
+pub mod channel;
 mod disconnect;
 mod error;
+pub mod namespaces;
 
 pub use disconnect::Disconnect;
 pub use error::ErrorCode;
