@@ -7,6 +7,8 @@ use slab::Slab;
 #[derive(Debug, Default)]
 pub(crate) struct FrameTable {
     frames: Slab<Frame>,
+    /// The frames that were added since [`FrameTable::remove_unused`] was last called.
+    added: Vec<FrameId>,
 }
 
 #[derive(Debug)]
@@ -21,11 +23,14 @@ struct Frame {
 pub(crate) struct FrameId(u32);
 
 impl FrameTable {
-    /// Adds an encoded frame that no connection refers to yet. Call [`remove_unused`](FrameTable::remove_unused) afterwards.
+    /// Adds an encoded frame that no connection refers to yet. Call [`remove_unused`](FrameTable::remove_unused) after the
+    /// connections refer to it, and before another one can be released.
     pub(crate) fn insert(&mut self, bytes: Vec<u8>) -> FrameId {
         let index = self.frames.insert(Frame { bytes: bytes.into_boxed_slice(), references: 0 });
         // A worker does not have four billion frames at a time: each is referred to by a connection.
-        FrameId(u32::try_from(index).unwrap_or(u32::MAX))
+        let id = FrameId(u32::try_from(index).unwrap_or(u32::MAX));
+        self.added.push(id);
+        id
     }
 
     /// Returns the bytes of a frame.
@@ -45,11 +50,20 @@ impl FrameTable {
         if let Some(frame) = self.frames.get_mut(id.0 as usize) {
             frame.references -= 1;
         }
-        self.remove_unused(id)
+        self.remove_if_unused(id)
     }
 
-    /// Removes a frame without references. Returns the number of bytes that are freed.
-    pub(crate) fn remove_unused(&mut self, FrameId(index): FrameId) -> usize {
+    /// Removes the frames to which nothing refers, of those that were added since the last call. Returns the number of bytes
+    /// that are freed.
+    pub(crate) fn remove_unused(&mut self) -> usize {
+        let mut freed = 0;
+        while let Some(id) = self.added.pop() {
+            freed += self.remove_if_unused(id);
+        }
+        freed
+    }
+
+    fn remove_if_unused(&mut self, FrameId(index): FrameId) -> usize {
         match self.frames.get(index as usize) {
             Some(frame) if frame.references == 0 => self.frames.remove(index as usize).bytes.len(),
             Some(_) | None => 0,
@@ -74,8 +88,7 @@ mod tests {
         table.retain(first);
         table.retain(first);
         assert_eq!((table.get(first), table.get(second)), (&b"abc"[..], &b"de"[..]));
-        assert_eq!(table.remove_unused(first), 0);
-        assert_eq!(table.remove_unused(second), 2);
+        assert_eq!(table.remove_unused(), 2);
         assert_eq!(table.release(first), 0);
         assert_eq!(table.release(first), 3);
         assert!(table.is_empty());

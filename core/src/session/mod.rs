@@ -484,8 +484,14 @@ impl<R: Role> Session<R> {
         self.deadline = None;
     }
 
+    /// Sends a message. A text message must be UTF-8.
     #[inline(always)]
-    fn send(&mut self, turn: &mut Turn<'_>, kind: DataKind, payload: &[u8]) -> Result<(), Closing> {
+    pub(crate) fn send(
+        &mut self,
+        turn: &mut Turn<'_>,
+        kind: DataKind,
+        payload: &[u8],
+    ) -> Result<(), Closing> {
         if self.state != State::Open {
             return Err(Closing);
         }

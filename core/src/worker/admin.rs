@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Key;
 use crate::close_code::CloseCode;
+use crate::frame::DataKind;
 use crate::handshake::{Identity, RequestId};
 use crate::id::ConnectionId;
 use crate::session::Traffic;
@@ -183,6 +184,16 @@ pub enum Outgoing<'p> {
     Text(&'p str),
     /// A binary message.
     Binary(&'p [u8]),
+}
+
+impl<'p> Outgoing<'p> {
+    /// Returns the kind and the payload.
+    pub(super) fn parts(self) -> (DataKind, &'p [u8]) {
+        match self {
+            Outgoing::Text(text) => (DataKind::Text, text.as_bytes()),
+            Outgoing::Binary(payload) => (DataKind::Binary, payload),
+        }
+    }
 }
 
 /// An admitted connection as an operator sees it.

@@ -112,7 +112,7 @@ impl<A: Application> Worker<A> {
         let Some(connection) = self.connections.get_mut(key.0) else { return };
         connection.flags.set_peer_closed(true);
         self.peer_closed.push_back(PeerClosed { at: now + GRACE, key, id: connection.id });
-        self.release_user(key);
+        connection.release_user(&self.config);
     }
 
     /// Returns the time at which the first of the connections whose peers have left is ended.
@@ -137,19 +137,6 @@ impl<A: Application> Worker<A> {
             }
         }
         None
-    }
-
-    /// Stops counting a connection that is ending for its user.
-    #[cold]
-    pub(super) fn release_user(&mut self, key: Key) {
-        let Some(connection) = self.connections.get_mut(key.0) else { return };
-        if !connection.flags.is_counted() {
-            return;
-        }
-        connection.flags.set_counted(false);
-        if let (Some(users), Some(user)) = (&self.config.users, connection.user()) {
-            users.leave(user.id(), connection.id);
-        }
     }
 
     /// Whether a deadline of a connection has passed that its peer could have met.

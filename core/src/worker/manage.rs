@@ -13,11 +13,8 @@ use super::admin::{
 use super::connection::Connection;
 use super::index::fingerprint;
 use super::{Application, Key, Worker};
-use crate::frame::{OpCode, write_frame};
 use crate::handshake::Identity;
 use crate::id::ConnectionId;
-use crate::output::FrameId;
-use crate::session::SharedSend;
 use crate::turn::Turn;
 
 impl<A: Application> Worker<A> {
@@ -128,51 +125,11 @@ impl<A: Application> Worker<A> {
     ///
     /// A connection whose pending output exceeds [`max_backlog`](crate::SessionConfig::max_backlog) is closed.
     pub fn send(&mut self, selector: &Selector, message: Outgoing<'_>, now: Instant) -> usize {
-        let (opcode, payload) = match message {
-            Outgoing::Text(text) => (OpCode::Text, text.as_bytes()),
-            Outgoing::Binary(payload) => (OpCode::Binary, payload),
-        };
-        let mut frame = Vec::new();
-        write_frame(&mut frame, opcode, payload, None);
-        self.memory.count_shared(frame.len());
-        let id = self.frames.insert(frame);
-        let mut sent = 0;
-        for key in self.find(selector) {
-            sent += usize::from(self.send_shared(key, id, payload.len(), message, now));
-        }
-        self.memory.free_shared(self.frames.remove_unused(id));
-        sent
-    }
-
-    /// Sends a message of `len` bytes to one connection, by its shared frame if possible. Returns false if it is not open.
-    fn send_shared(
-        &mut self,
-        key: Key,
-        id: FrameId,
-        len: usize,
-        message: Outgoing<'_>,
-        now: Instant,
-    ) -> bool {
-        // Output of an earlier turn that the runtime has not written goes first.
-        self.claim_cork(key, now);
-        let Some(connection) = self.connections.get_mut(key.0) else { return false };
-        match connection.share_message(len) {
-            SharedSend::Closing => false,
-            SharedSend::Compressed => {
-                self.command_one(key, now, |connection, turn| connection.send(turn, message))
-            }
-            SharedSend::Counted => {
-                self.frames.retain(id);
-                connection.output.push_frame(id, &self.frames, now);
-                if connection.output.queue().is_some() {
-                    connection.enforce_max_backlog(&self.config, now, &mut self.codec);
-                    self.arm(key);
-                    self.count_memory(key);
-                }
-                self.ready.push_back(key);
-                true
-            }
-        }
+        let (kind, payload) = message.parts();
+        let keys = self.find(selector);
+        let (_, mut fanout) = self.fan_out(now);
+        let frame = fanout.frame(kind, payload);
+        keys.into_iter().filter(|&key| fanout.deliver(key, frame)).count()
     }
 
     /// Executes a command for the selected connections. Returns the number of those that were open.
@@ -208,9 +165,7 @@ impl<A: Application> Worker<A> {
         {
             connection.flags.set_counted(self.config.users.is_some());
             // Its Close may have arrived in the same read.
-            if !connection.is_open() {
-                self.release_user(key);
-            }
+            connection.release_user_if_closing(&self.config);
         }
         let Some(user) = self.connections.get(key.0).and_then(Connection::user) else { return };
         let seed = self.config.hash_seed;

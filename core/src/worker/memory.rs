@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use super::connection::Connection;
 use super::{Application, Key, Worker};
 use crate::id::ConnectionId;
 use crate::record::Recorder;
@@ -30,6 +31,14 @@ impl Memory {
     /// Subtracts shared frames that were removed.
     pub(super) fn free_shared(&mut self, bytes: usize) {
         self.held -= bytes;
+    }
+
+    /// Updates the count after a change of the connection's buffers.
+    #[inline]
+    pub(super) fn count<A: Application>(&mut self, connection: &mut Connection<A>) {
+        let holds = u32::try_from(connection.memory()).unwrap_or(u32::MAX);
+        let held = std::mem::replace(&mut connection.held, holds);
+        self.held = self.held + holds as usize - held as usize;
     }
 }
 
@@ -56,9 +65,7 @@ impl<A: Application> Worker<A> {
     #[inline]
     pub(super) fn count_memory(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key.0) else { return };
-        let holds = u32::try_from(connection.memory()).unwrap_or(u32::MAX);
-        let held = std::mem::replace(&mut connection.held, holds);
-        self.memory.held = self.memory.held + holds as usize - held as usize;
+        self.memory.count(connection);
     }
 
     /// Subtracts the buffers of a removed connection.

@@ -10,6 +10,7 @@ mod connection;
 mod drain;
 mod due;
 mod echo;
+mod fanout;
 mod index;
 mod jitter;
 mod manage;
@@ -33,6 +34,7 @@ pub use admin::{
 pub use application::{Application, Message, Reply};
 pub use config::WorkerConfig;
 pub use echo::Echo;
+pub use fanout::{Fanout, SharedFrame};
 pub use message::{WorkerEffect, WorkerMessage};
 pub use readable::Socket;
 pub use server_message::SUBPROTOCOL;
@@ -60,7 +62,7 @@ use index::Index;
 use jitter::Jitter;
 use memory::Memory;
 use pending::Pending;
-use timers::{Entry, Timers};
+use timers::Timers;
 
 /// The number of a connection inside its worker: small, and used again after the connection is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -118,7 +120,7 @@ pub struct Worker<A: Application = Echo> {
     timers: Timers,
     /// Connections that are due although no event of their sockets or timers has occurred.
     due: VecDeque<Key>,
-    /// Connections with a shared frame to be written.
+    /// Connections with output of a [`Fanout`].
     ready: VecDeque<Key>,
     /// The frames that several connections send.
     frames: FrameTable,
@@ -462,28 +464,12 @@ impl<A: Application> Worker<A> {
 
     /// Ensures that a timer entry exists for the connection's deadline, or for an earlier time. A connection that has
     /// begun to close no longer counts for its user.
-    #[inline]
+    // Out of line: the path of a short message, into which it would be inlined, rarely calls it.
+    #[inline(never)]
     fn arm(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(key.0) else { return };
-        connection.clear_answered_ping(self.shared.time_base);
-        if let Some(at) = connection.poll_timeout(&self.config, self.shared.time_base) {
-            let at = self.shared.time_base.compact(at);
-            if connection.armed.is_none_or(|armed| at < armed) {
-                connection.armed = Some(at);
-                self.timers.push(Entry::new(at, key, connection.id));
-            }
-        }
-        self.release_user_if_closing(key);
-    }
-
-    /// Stops counting a connection for its user if it has begun to close. This happens before its Close is sent: a client that
-    /// has read the Close may open its next connection at once, at another worker.
-    #[inline]
-    fn release_user_if_closing(&mut self, key: Key) {
-        let Some(connection) = self.connections.get(key.0) else { return };
-        if connection.flags.is_counted() && !connection.is_open() {
-            self.release_user(key);
-        }
+        connection.arm(key, &mut self.timers, &self.config, self.shared.time_base);
+        connection.release_user_if_closing(&self.config);
     }
 
     /// Assigns the cork buffer to the connection `key`. Output of another connection that the runtime has left in it becomes

@@ -93,7 +93,9 @@ impl<A: Application> Worker<A> {
     /// its timer.
     #[inline(never)]
     fn flush_and_arm(&mut self, key: Key, now: Instant, socket: &mut impl Socket) -> Transport {
-        self.release_user_if_closing(key);
+        if let Some(connection) = self.connections.get_mut(key.0) {
+            connection.release_user_if_closing(&self.config);
+        }
         let transport = self.flush(key, now, socket);
         self.arm(key);
         self.count_memory(key);
@@ -259,9 +261,7 @@ impl<A: Application> Worker<A> {
             segments_of,
             recorder,
         );
-        if !connection.is_open() {
-            self.release_user_if_closing(key);
-        }
+        connection.release_user_if_closing(&self.config);
         if !self.cork.is_empty() {
             self.send_segments(key, now, segments, socket);
         }

@@ -16,8 +16,9 @@ use crate::policy::{KeepAliveAction, KeepAliveConfig, extend_if_late};
 use crate::record::Recorder;
 use crate::session::{Ending, TimerKind};
 use crate::turn::Turn;
-use crate::worker::Application;
 use crate::worker::config::WorkerConfig;
+use crate::worker::timers::{Entry, Timers};
+use crate::worker::{Application, Key};
 
 impl<A: Application> Connection<A> {
     /// Whether the peer has accepted no output for too long. Only valid outside of a turn, which takes the backlog out of the
@@ -92,9 +93,23 @@ impl<A: Application> Connection<A> {
         self.beats_at(config, time_base).filter(|_| !self.keep_alive.is_unanswered(time_base))
     }
 
-    /// Clears a ping that was answered, before the deadline is computed.
-    pub(in crate::worker) fn clear_answered_ping(&mut self, time_base: TimeBase) {
+    /// Ensures that a timer entry exists for its deadline, or for an earlier time.
+    #[inline]
+    pub(in crate::worker) fn arm(
+        &mut self,
+        key: Key,
+        timers: &mut Timers,
+        config: &WorkerConfig,
+        time_base: TimeBase,
+    ) {
         self.keep_alive.clear_answered_ping(time_base);
+        if let Some(at) = self.poll_timeout(config, time_base) {
+            let at = time_base.compact(at);
+            if self.armed.is_none_or(|armed| at < armed) {
+                self.armed = Some(at);
+                timers.push(Entry::new(at, key, self.id));
+            }
+        }
     }
 
     /// Returns when to ping its peer, or to close because it has not answered. None while output is pending: a ping

@@ -14,7 +14,7 @@ use std::time::Instant;
 use crate::close_code::CloseCode;
 
 use super::NewConnection;
-use super::admin::{Outgoing, Status};
+use super::admin::Status;
 use super::application::{Application, Message, Reply};
 use super::config::WorkerConfig;
 use super::jitter::Jitter;
@@ -345,13 +345,9 @@ impl<A: Application> Connection<A> {
     }
 
     /// Sends a message. Returns false if it is not open.
-    pub(super) fn send(&mut self, turn: &mut Turn<'_>, message: Outgoing<'_>) -> bool {
+    pub(super) fn send(&mut self, turn: &mut Turn<'_>, kind: DataKind, payload: &[u8]) -> bool {
         let Stage::Admitted { session, .. } = &mut self.stage else { return false };
-        let sent = match message {
-            Outgoing::Text(text) => session.send_text(turn, text),
-            Outgoing::Binary(payload) => session.send_binary(turn, payload),
-        };
-        sent.is_ok()
+        session.send(turn, kind, payload).is_ok()
     }
 
     /// Counts a message whose frame is shared: see [`Session::share_message`].
@@ -503,6 +499,36 @@ impl<A: Application> Connection<A> {
     /// Returns the refusal that is decided and not sent yet.
     pub(super) fn refusal(&self) -> Option<HandshakeError> {
         if let Stage::Handshake { refusal, .. } = &self.stage { *refusal } else { None }
+    }
+
+    /// Stops counting it for its user if it has begun to close. This happens before its Close is sent: a client that has read
+    /// the Close may open its next connection at once, at another worker.
+    #[inline]
+    pub(super) fn release_user_if_closing(&mut self, config: &WorkerConfig) {
+        if self.flags.is_counted() && !self.is_open() {
+            self.release_user(config);
+        }
+    }
+
+    /// Stops counting it for its user, because it is ending.
+    #[cold]
+    pub(super) fn release_user(&mut self, config: &WorkerConfig) {
+        if !self.flags.is_counted() {
+            return;
+        }
+        self.flags.set_counted(false);
+        if let (Some(users), Some(user)) = (&config.users, self.user()) {
+            users.leave(user.id(), self.id);
+        }
+    }
+
+    /// Returns the state of its client and its user, if one is admitted.
+    pub(super) fn client(&mut self) -> Option<(&mut A::Client, &Identity)> {
+        if let Stage::Admitted { client, identity, .. } = &mut self.stage {
+            Some((client, identity))
+        } else {
+            None
+        }
     }
 
     /// Returns its user, if one is admitted.

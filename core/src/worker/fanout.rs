@@ -1,0 +1,176 @@
+//! Messages to any connections of a worker, at any time.
+
+use std::collections::VecDeque;
+use std::marker::PhantomData;
+use std::time::Instant;
+
+use slab::Slab;
+
+use super::admin::Outgoing;
+use super::connection::{Connection, Shared};
+use super::memory::Memory;
+use super::timers::Timers;
+use super::{Application, Key, Worker, WorkerConfig};
+use crate::close_code::CloseCode;
+use crate::frame::{DataKind, MAX_HEADER, write_frame};
+use crate::handshake::Identity;
+use crate::output::{FrameId, FrameTable, Output, OutputQueue};
+use crate::session::SharedSend;
+use crate::turn::{Codec, Turn};
+
+/// Sends messages to connections of a worker, and closes them.
+///
+/// A message to many connections is encoded and stored once: [`frame`](Fanout::frame) adds it, and
+/// [`deliver`](Fanout::deliver) sends it to one of them. A delivery neither copies nor allocates, unless output of the connection
+/// is pending or the connection compresses its messages.
+///
+/// Nothing is written before the runtime handles the connections, which are [due](Worker::next_due) afterwards, each once for
+/// all its messages. A connection whose pending output exceeds [`max_backlog`](crate::SessionConfig::max_backlog) is closed.
+#[derive(Debug)]
+pub struct Fanout<'w, A: Application> {
+    now: Instant,
+    config: &'w WorkerConfig,
+    shared: &'w Shared,
+    connections: &'w mut Slab<Connection<A>>,
+    frames: &'w mut FrameTable,
+    memory: &'w mut Memory,
+    timers: &'w mut Timers,
+    codec: &'w mut Codec,
+    /// See the field of the same name of [`Worker`].
+    ready: &'w mut VecDeque<Key>,
+}
+
+/// An encoded message of a [`Fanout`], which cannot be used with any other.
+#[derive(Debug, Clone, Copy)]
+pub struct SharedFrame<'w> {
+    id: FrameId,
+    kind: DataKind,
+    /// The length of the payload in bytes.
+    len: usize,
+    fanout: PhantomData<fn(&'w ()) -> &'w ()>,
+}
+
+impl<A: Application> Worker<A> {
+    /// Returns the application, and what it sends with.
+    pub(super) fn fan_out(&mut self, now: Instant) -> (&mut A, Fanout<'_, A>) {
+        // Output of an earlier turn that the runtime has not written goes first.
+        self.claim_cork(Key(usize::MAX), now);
+        let fanout = Fanout {
+            now,
+            config: &self.config,
+            shared: &self.shared,
+            connections: &mut self.connections,
+            frames: &mut self.frames,
+            memory: &mut self.memory,
+            timers: &mut self.timers,
+            codec: &mut self.codec,
+            ready: &mut self.ready,
+        };
+        (&mut self.application, fanout)
+    }
+}
+
+impl<'w, A: Application> Fanout<'w, A> {
+    /// Returns the current time.
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// Returns the state and the user of an admitted connection. `None` if `key` is of no such connection.
+    pub fn client(&mut self, key: Key) -> Option<(&mut A::Client, &Identity)> {
+        self.connections.get_mut(key.0)?.client()
+    }
+
+    /// Encodes a message, for [`deliver`](Fanout::deliver). A text message must be UTF-8, which is not checked.
+    pub fn frame(&mut self, kind: DataKind, payload: &[u8]) -> SharedFrame<'w> {
+        let mut bytes = Vec::with_capacity(MAX_HEADER + payload.len());
+        write_frame(&mut bytes, kind.opcode(), payload, None);
+        self.memory.count_shared(bytes.len());
+        SharedFrame { id: self.frames.insert(bytes), kind, len: payload.len(), fanout: PhantomData }
+    }
+
+    /// Sends a message to one connection. Returns false if it is not open.
+    #[inline]
+    pub fn deliver(&mut self, key: Key, frame: SharedFrame<'w>) -> bool {
+        let Some(connection) = self.connections.get_mut(key.0) else { return false };
+        match connection.share_message(frame.len) {
+            SharedSend::Closing => return false,
+            SharedSend::Compressed => return self.deliver_compressed(key, frame),
+            SharedSend::Counted => {}
+        }
+        self.frames.retain(frame.id);
+        connection.output.push_frame(frame.id, self.frames, self.now);
+        if connection.output.queue().is_some() {
+            self.update(key);
+        }
+        self.ready.push_back(key);
+        true
+    }
+
+    /// Sends a message to one connection. Returns false if it is not open. A message to several connections is cheaper as a
+    /// [`frame`](Fanout::frame).
+    pub fn send(&mut self, key: Key, message: Outgoing<'_>) -> bool {
+        let (kind, payload) = message.parts();
+        let frame = self.frame(kind, payload);
+        self.deliver(key, frame)
+    }
+
+    /// Begins to close a connection, with this code and at most 123 bytes of this reason. Returns whether it was open.
+    pub fn close(&mut self, key: Key, code: CloseCode, reason: &str) -> bool {
+        let Some(connection) = self.connections.get_mut(key.0).filter(|connection| connection.is_open())
+        else {
+            return false;
+        };
+        let mut queue = queue_of(connection, self.frames, self.now);
+        let mut turn =
+            Turn { now: self.now, out: queue.tail(), is_backlogged: true, codec: &mut *self.codec };
+        connection.disconnect(&mut turn, code, reason);
+        connection.output = Output::Queue(queue);
+        self.update(key);
+        self.ready.push_back(key);
+        true
+    }
+
+    /// Sends a message to a connection that compresses it.
+    #[inline(never)]
+    fn deliver_compressed(&mut self, key: Key, frame: SharedFrame<'w>) -> bool {
+        let Some(connection) = self.connections.get_mut(key.0) else { return false };
+        let mut queue = queue_of(connection, self.frames, self.now);
+        let mut turn =
+            Turn { now: self.now, out: queue.tail(), is_backlogged: true, codec: &mut *self.codec };
+        let bytes = self.frames.get(frame.id);
+        // The payload follows the header.
+        let payload = bytes.get(bytes.len() - frame.len..).unwrap_or_default();
+        let is_sent = connection.send(&mut turn, frame.kind, payload);
+        connection.output = Output::Queue(queue);
+        self.update(key);
+        self.ready.push_back(key);
+        is_sent
+    }
+
+    /// Applies the limits to a connection with pending output, and updates its timer and its memory.
+    fn update(&mut self, key: Key) {
+        let Some(connection) = self.connections.get_mut(key.0) else { return };
+        connection.enforce_max_backlog(self.config, self.now, self.codec);
+        connection.arm(key, self.timers, self.config, self.shared.time_base);
+        connection.release_user_if_closing(self.config);
+        self.memory.count(connection);
+    }
+}
+
+impl<A: Application> Drop for Fanout<'_, A> {
+    /// Removes the frames that were delivered to no connection.
+    fn drop(&mut self) {
+        self.memory.free_shared(self.frames.remove_unused());
+    }
+}
+
+/// Removes the output of a connection as a queue, to which more is appended.
+fn queue_of<A: Application>(
+    connection: &mut Connection<A>,
+    frames: &FrameTable,
+    now: Instant,
+) -> Box<OutputQueue> {
+    let queue = connection.output.take_queue(frames, now);
+    queue.unwrap_or_else(|| Box::new(OutputQueue::resume(Vec::new(), 0, now)))
+}
