@@ -23,6 +23,7 @@ pub mod channel;
 mod disconnect;
 mod error;
 pub mod namespaces;
+pub mod permissions;
 
 pub use disconnect::Disconnect;
 pub use error::ErrorCode;

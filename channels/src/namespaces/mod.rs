@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use options::ChannelOptions;
-pub use patterns::Pattern;
+pub use patterns::{InvalidPattern, Pattern};
 
 use crate::channel::ChannelName;
 
