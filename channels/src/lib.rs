@@ -24,6 +24,7 @@ mod disconnect;
 mod error;
 pub mod namespaces;
 pub mod permissions;
+pub mod protocol;
 
 pub use disconnect::Disconnect;
 pub use error::ErrorCode;

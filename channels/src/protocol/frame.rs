@@ -1,0 +1,87 @@
+//! Splits messages into commands, and joins replies into messages.
+
+use super::{Command, Encoding, Malformed, Reply, json, protobuf};
+
+/// The commands of a WebSocket message, in the order in which they must be executed.
+///
+/// After a fault the iterator ends: the rest of the message is dropped. Commands before the fault count.
+#[derive(Debug, Clone)]
+pub struct Commands<'a> {
+    rest: Rest<'a>,
+    /// Whether no command was read yet. A message has at least one.
+    is_first: bool,
+}
+
+/// The rest of a message.
+#[derive(Debug, Clone)]
+enum Rest<'a> {
+    Json(json::decode::Lines<'a>),
+    Protobuf(protobuf::decode::Delimited<'a>),
+    /// Nothing, after the end or a fault.
+    Ended,
+}
+
+impl<'a> Commands<'a> {
+    /// Starts at the beginning of a message. Whether it is a text or a binary message does not matter.
+    pub fn new(encoding: Encoding, message: &'a [u8]) -> Commands<'a> {
+        let rest = match encoding {
+            Encoding::Json => Rest::Json(json::decode::Lines::new(message)),
+            Encoding::Protobuf => Rest::Protobuf(protobuf::decode::Delimited::new(message)),
+        };
+        Commands { rest, is_first: true }
+    }
+}
+
+impl<'a> Iterator for Commands<'a> {
+    type Item = Result<Command<'a>, Malformed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let is_first = std::mem::take(&mut self.is_first);
+        let command = match &mut self.rest {
+            Rest::Json(lines) if is_first || !lines.is_at_end() => lines.command(),
+            Rest::Protobuf(commands) if is_first || !commands.is_at_end() => commands.command(),
+            Rest::Json(_) | Rest::Protobuf(_) | Rest::Ended => return None,
+        };
+        if command.is_err() {
+            self.rest = Rest::Ended;
+        }
+        Some(command)
+    }
+}
+
+impl std::iter::FusedIterator for Commands<'_> {}
+
+/// A WebSocket message that is being written: replies and pushes in the order in which they are pushed.
+#[derive(Debug)]
+pub struct Message<'o> {
+    encoding: Encoding,
+    out: &'o mut Vec<u8>,
+    /// The length of `out` at the beginning of the message.
+    start: usize,
+}
+
+impl<'o> Message<'o> {
+    /// Starts a message at the end of `out`.
+    pub fn new(encoding: Encoding, out: &'o mut Vec<u8>) -> Message<'o> {
+        let start = out.len();
+        Message { encoding, out, start }
+    }
+
+    /// Appends a reply.
+    pub fn push(&mut self, reply: &Reply<'_>) {
+        match self.encoding {
+            Encoding::Json => {
+                if !self.is_empty() {
+                    self.out.push(b'\n');
+                }
+                json::encode::reply(self.out, reply);
+            }
+            Encoding::Protobuf => protobuf::encode::reply(self.out, reply),
+        }
+    }
+
+    /// Whether the message has no replies yet. Then it must not be sent.
+    pub fn is_empty(&self) -> bool {
+        self.out.len() == self.start
+    }
+}

@@ -1,0 +1,5 @@
+//! The encoding Protobuf.
+
+pub(super) mod decode;
+pub(super) mod encode;
+mod wire;
