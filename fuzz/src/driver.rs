@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use postern_core::handshake::HandshakeError;
-use postern_core::worker::{NewConnection, Socket};
+use postern_core::worker::{Due, NewConnection, Socket};
 use postern_core::{ConnectionId, Key, Transport, Worker, WorkerConfig};
 
 use crate::notes::Notes;
@@ -201,24 +201,24 @@ impl Driver {
         self.worker.apply_backpressure(&self.notes, self.now);
     }
 
-    /// Returns the place of a connection that is due. If there is none, asserts that the next deadline is in the
+    /// Returns a connection that is due, and its place. If there is none, asserts that the next deadline is in the
     /// future.
-    pub(crate) fn next_due(&mut self) -> Option<usize> {
-        let Some(key) = self.worker.next_due(self.now, &mut self.notes) else {
+    pub(crate) fn next_due(&mut self) -> Option<(usize, Due)> {
+        let Some(due) = self.worker.next_due(self.now, &mut self.notes) else {
             let next = self.worker.poll_timeout(self.now);
             assert!(next.is_none_or(|at| at > self.now), "a runtime that sleeps until then spins");
             return None;
         };
-        let at = self.connections.iter().position(|it| it.as_ref().is_some_and(|it| it.key == key));
+        let at = self.connections.iter().position(|it| it.as_ref().is_some_and(|it| it.key == due.key));
         let at = at.expect("a connection that is due is open");
         self.look(at);
-        Some(at)
+        Some((at, due))
     }
 
     /// Applies the deadlines of a connection that is due.
-    pub(crate) fn judge(&mut self, at: usize) {
-        if let Some(key) = self.key(at) {
-            self.worker.handle_deadlines(key, self.now, &mut self.notes);
+    pub(crate) fn judge(&mut self, at: usize, due: Due) {
+        if self.key(at) == Some(due.key) {
+            self.worker.handle_deadlines(due, self.now, &mut self.notes);
             self.look(at);
         }
     }
@@ -226,12 +226,12 @@ impl Driver {
     /// Handles all connections that are due, with sockets that accept `room` bytes. Asserts that this ends.
     pub(crate) fn settle_due(&mut self, room: usize) {
         for _ in 0..MOST_DUE {
-            let Some(at) = self.next_due() else {
+            let Some((at, due)) = self.next_due() else {
                 assert!(!self.worker.is_short_of_memory(), "no connection is evicted");
                 return;
             };
             self.write(at, room);
-            self.judge(at);
+            self.judge(at, due);
             self.flush(at, room);
         }
         panic!("a connection is always due");

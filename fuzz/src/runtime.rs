@@ -211,10 +211,10 @@ impl Runtime {
 
     fn settle_due(&mut self) {
         for _ in 0..MOST_DUE {
-            if let Some(at) = self.driver.next_due() {
+            if let Some((at, due)) = self.driver.next_due() {
                 // All received bytes have been read already.
                 self.flush();
-                self.driver.judge(at);
+                self.driver.judge(at, due);
                 self.flush();
                 continue;
             }

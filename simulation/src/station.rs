@@ -228,13 +228,14 @@ impl Station {
     fn handle_all_due(&mut self, around: &mut Surroundings<'_>) {
         let now = around.now();
         for _ in 0..MOST_DUE {
-            let Some(key) = self.worker.next_due(now, around.ledger) else { return };
+            let Some(due) = self.worker.next_due(now, around.ledger) else { return };
+            let key = due.key;
             let Some(client) = self.sockets.get(key.0).copied().flatten() else {
                 return around.ledger.report(None, "a connection is due that was removed");
             };
             around.trace.step(Subject::Client(client), "is due", key.0);
             let link = &mut around.clients[client].link;
-            let transport = self.worker.handle_due(key, now, around.buffer, link, around.ledger);
+            let transport = self.worker.handle_due(due, now, around.buffer, link, around.ledger);
             self.apply(key, client, transport, around);
         }
         around.ledger.report(None, "connections of a worker are always due");

@@ -16,7 +16,7 @@ use slab::Slab;
 
 use super::connection::{AdmissionState, Connection};
 use super::pending::{MIN_HANDSHAKE_TIME, Pending, PendingHandshake};
-use super::{Application, Key, NewConnection, Worker};
+use super::{Application, Due, DueCause, Key, NewConnection, Worker};
 use crate::handshake::HandshakeError;
 use crate::id::ConnectionId;
 use crate::record::Recorder;
@@ -185,25 +185,25 @@ impl<A: Application> Worker<A> {
         [self.capacity.refusing.next(), self.pending.next()].into_iter().flatten().min()
     }
 
-    /// Evicts the next connection: refuses or aborts it, and returns its key.
-    pub(super) fn evict_next(&mut self, now: Instant, recorder: &mut impl Recorder) -> Option<Key> {
+    /// Returns the next connection to be evicted. It is refused or aborted already, unless its head may be complete.
+    pub(super) fn evict_next(&mut self, now: Instant, recorder: &mut impl Recorder) -> Option<Due> {
         while let Some((key, id)) = self.capacity.evicted.pop_front() {
             let connection = self.connections.get(key.0).filter(|connection| connection.id == id);
             if connection.is_some_and(|connection| connection.admission_state() == AdmissionState::Refusing) {
                 self.refuse(key, now, recorder);
-                return Some(key);
+                return Some(Due { key, cause: DueCause::Change });
             }
         }
         while self.has_too_many_sockets() {
             let Some((key, id)) = self.capacity.refused.pop_front() else {
                 let key = self.oldest_refusing(now, Duration::ZERO)?;
                 self.refuse(key, now, recorder);
-                return Some(key);
+                return Some(Due { key, cause: DueCause::Change });
             };
             if let Some(connection) = self.connections.get_mut(key.0).filter(|connection| connection.id == id)
             {
                 connection.abort(Ending::Broken);
-                return Some(key);
+                return Some(Due { key, cause: DueCause::Change });
             }
         }
         if !self.is_crowded() {
@@ -215,9 +215,7 @@ impl<A: Application> Worker<A> {
                 |handshake: &PendingHandshake| is(connections, handshake, AdmissionState::Pending);
             self.pending.pop_oldest_after(MIN_HANDSHAKE_TIME, now, is_pending)
         })?;
-        // It is read first: its head may be complete by now.
-        self.evicting = Some(key);
-        Some(key)
+        Some(Due { key, cause: DueCause::Eviction })
     }
 
     /// Refuses a connection before its head is complete.

@@ -1,4 +1,5 @@
-//! Deadlines, which are checked after the socket was written to and read, and the end of connections whose peer has left.
+//! Due connections: their pending output, their deadlines, which are checked after the socket was written to and read, and the
+//! end of connections whose peer has left.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::time::{Duration, Instant};
@@ -8,6 +9,28 @@ use super::{Application, Key, Socket, Worker};
 use crate::id::ConnectionId;
 use crate::record::Recorder;
 use crate::session::{Ending, Transport};
+
+/// A connection that is due, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Due {
+    /// The connection.
+    pub key: Key,
+    /// Why it is due.
+    pub cause: DueCause,
+}
+
+/// Why a connection is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DueCause {
+    /// A message to several connections must be written to its socket.
+    Frame,
+    /// A command or an earlier turn has changed it: output is pending, it has ended, or reading from it resumes.
+    Change,
+    /// A deadline has passed. If the peer could have met it, the socket is read first.
+    Deadline,
+    /// It is evicted for other handshakes, unless the rest of its request head has arrived.
+    Eviction,
+}
 
 /// A connection whose peer has left while reading from it was paused.
 #[derive(Debug)]
@@ -27,17 +50,44 @@ impl<A: Application> Worker<A> {
     /// as for [`on_readable`](Worker::on_readable).
     pub fn handle_due(
         &mut self,
-        key: Key,
+        due: Due,
         now: Instant,
         buffer: &mut [u8],
         socket: &mut impl Socket,
         recorder: &mut impl Recorder,
     ) -> Transport {
+        let key = due.key;
+        match due.cause {
+            DueCause::Frame => self.flush(key, now, socket),
+            DueCause::Change => {
+                let transport = self.flush(key, now, socket);
+                let has_deferred =
+                    self.connections.get(key.0).is_some_and(|connection| connection.has_deferred());
+                if has_deferred && self.wants_read(key) && !self.is_read_blocked(key, recorder) {
+                    // A connection that closes has no rate, so the deferred bytes are handled in this turn.
+                    return self.on_readable_slowly(key, now, buffer, socket, recorder);
+                }
+                transport
+            }
+            DueCause::Deadline | DueCause::Eviction => self.judge(due, now, buffer, socket, recorder),
+        }
+    }
+
+    /// Reads the socket of a connection whose deadline has passed, and then handles the deadline.
+    fn judge(
+        &mut self,
+        due: Due,
+        now: Instant,
+        buffer: &mut [u8],
+        socket: &mut impl Socket,
+        recorder: &mut impl Recorder,
+    ) -> Transport {
+        let key = due.key;
         let mut socket = Observed { socket, is_drained: false, is_blocked: false };
         let mut transport = self.flush(key, now, &mut socket);
         for _ in 0..MOST_READS {
             let is_read = self.wants_read(key) && !self.is_read_blocked(key, recorder);
-            if transport == Transport::Close || socket.is_drained || !is_read || !self.is_expired(key, now) {
+            if transport == Transport::Close || socket.is_drained || !is_read || !self.is_expired(due, now) {
                 break;
             }
             transport = self.on_readable_slowly(key, now, buffer, &mut socket, recorder);
@@ -49,7 +99,7 @@ impl<A: Application> Worker<A> {
             worker.connections.get(key.0).is_some_and(|connection| connection.is_paused())
         };
         let was_paused = is_paused(self);
-        self.handle_deadlines(key, now, recorder);
+        self.handle_deadlines(due, now, recorder);
         let has_deferred = self.connections.get(key.0).is_some_and(|connection| connection.has_deferred());
         if (was_paused || has_deferred) && self.wants_read(key) && !self.is_read_blocked(key, recorder) {
             // Its pause may have ended, so its bytes are handled in this turn.
@@ -59,28 +109,21 @@ impl<A: Application> Worker<A> {
         if socket.is_blocked { self.transport(key) } else { self.flush(key, now, &mut socket) }
     }
 
-    /// Whether a deadline of the connection has passed, so that [`handle_deadlines`](Worker::handle_deadlines) must be
-    /// called.
-    pub fn is_overdue(&self, key: Key, now: Instant) -> bool {
-        self.evicting == Some(key)
-            || self.connections.get(key.0).is_some_and(|connection| {
-                connection.poll_timeout(&self.config, self.shared.time_base).is_some_and(|at| at <= now)
-            })
-    }
-
     /// Handles the passed deadlines of a connection: the step of [`handle_due`](Worker::handle_due) for a runtime without a
     /// [`Socket`]. Call it for each connection that [`next_due`](Worker::next_due) returns, after its pending output was
     /// written and the bytes that have arrived were [received](Worker::receive).
-    pub fn handle_deadlines(&mut self, key: Key, now: Instant, recorder: &mut impl Recorder) {
-        if self.evicting == Some(key) {
-            self.evicting = None;
-            if self.is_crowded()
-                && self.connections.get(key.0).is_some_and(|connection| connection.is_pending())
-            {
+    pub fn handle_deadlines(&mut self, due: Due, now: Instant, recorder: &mut impl Recorder) {
+        let key = due.key;
+        let Some(connection) = self.connections.get(key.0) else { return };
+        match due.cause {
+            DueCause::Frame | DueCause::Change => return,
+            DueCause::Eviction if self.is_crowded() && connection.is_pending() => {
                 return self.refuse(key, now, recorder);
             }
+            DueCause::Eviction | DueCause::Deadline => {}
         }
-        if !self.is_overdue(key, now) {
+        // It may have been postponed by the bytes that were read.
+        if connection.poll_timeout(&self.config, self.shared.time_base).is_none_or(|at| now < at) {
             return self.arm(key);
         }
         let is_read_blocked = self.is_read_blocked(key, recorder);
@@ -140,8 +183,8 @@ impl<A: Application> Worker<A> {
     }
 
     /// Whether a deadline of a connection has passed that its peer could have met.
-    fn is_expired(&self, key: Key, now: Instant) -> bool {
-        self.evicting == Some(key)
+    fn is_expired(&self, Due { key, cause }: Due, now: Instant) -> bool {
+        cause == DueCause::Eviction
             || self.connections.get(key.0).is_some_and(|connection| {
                 connection.expires_at(&self.config, self.shared.time_base).is_some_and(|at| at <= now)
             })

@@ -33,6 +33,7 @@ pub use admin::{
 };
 pub use application::{Application, Message, Reply};
 pub use config::WorkerConfig;
+pub use due::{Due, DueCause};
 pub use echo::Echo;
 pub use fanout::{Fanout, SharedFrame};
 pub use message::{WorkerEffect, WorkerMessage};
@@ -146,8 +147,6 @@ pub struct Worker<A: Application = Echo> {
     reads_paused_before: Duration,
     /// Peers that have left while reading from them was paused, in the order in which their connections are ended.
     peer_closed: VecDeque<PeerClosed>,
-    /// A connection that is evicted unless its request has arrived.
-    evicting: Option<Key>,
 }
 
 impl Worker {
@@ -190,7 +189,6 @@ impl<A: Application> Worker<A> {
             reads_paused_since: None,
             reads_paused_before: Duration::ZERO,
             peer_closed: VecDeque::new(),
-            evicting: None,
         }
     }
 
@@ -352,27 +350,28 @@ impl<A: Application> Worker<A> {
         times.into_iter().flatten().min()
     }
 
-    /// Returns the next connection that has a deadline in the past or output from a command. Call
+    /// Returns the next connection that has a deadline in the past or output from a command, and the cause. Call
     /// [`handle_due`](Worker::handle_due) for it before the next call.
-    pub fn next_due(&mut self, now: Instant, recorder: &mut impl Recorder) -> Option<Key> {
+    pub fn next_due(&mut self, now: Instant, recorder: &mut impl Recorder) -> Option<Due> {
         // Shared frames go first: a peer is not slow because its output has not been offered to its socket.
         while let Some(key) = self.ready.pop_front() {
             if self.connections.contains(key.0) {
-                return Some(key);
+                return Some(Due { key, cause: DueCause::Frame });
             }
         }
+        let changed = |key| Some(Due { key, cause: DueCause::Change });
         if let Some(key) = self.evict_for_memory(now, recorder) {
-            return Some(key);
+            return changed(key);
         }
-        if let Some(key) = self.evict_next(now, recorder) {
-            return Some(key);
+        if let Some(due) = self.evict_next(now, recorder) {
+            return Some(due);
         }
         self.detect_log_stall(now);
         if let Some(key) = self.end_peer_closed(now) {
-            return Some(key);
+            return changed(key);
         }
         if let Some(key) = self.replace_next(now) {
-            return Some(key);
+            return changed(key);
         }
         while let Some(key) = self.due.pop_front() {
             if self.connections.contains(key.0) {
@@ -388,14 +387,14 @@ impl<A: Application> Worker<A> {
                         connection.shut_down(context, turn, kind, recorder);
                     }
                 });
-                return Some(key);
+                return changed(key);
             }
         }
         if let Some(key) = self.drain_next(now) {
             self.turn(key, now, |connection, context, turn| {
                 connection.shut_down(context, turn, ShutdownKind::Restart, recorder);
             });
-            return Some(key);
+            return changed(key);
         }
         while let Some(entry) = self.timers.pop_fired(self.shared.time_base.compact(now)) {
             let key = entry.key();
@@ -408,7 +407,7 @@ impl<A: Application> Worker<A> {
                 if self.reschedule(key, now, recorder) {
                     continue;
                 }
-                return Some(key);
+                return Some(Due { key, cause: DueCause::Deadline });
             }
             self.arm(key);
         }

@@ -53,15 +53,19 @@ impl<A: Application> Worker<A> {
         self.reads_paused_before = self.reads_paused_for(now);
         let Some(since) = self.reads_paused_since.take() else { return };
         let is_stalled = self.shared.is_stalled.replace(false);
+        let mut paused = Vec::new();
         for (index, connection) in &mut self.connections {
             // Requests have been read since the log counts as stalled.
             if !(is_stalled && connection.is_pending()) {
                 connection.postpone(since, now, self.shared.time_base);
             }
             if connection.is_paused() {
-                // Its pause may have ended since.
-                self.due.push_back(Key(index));
+                paused.push(Key(index));
             }
+        }
+        for key in paused {
+            // The end of its pause may have been postponed, or have passed.
+            self.arm(key);
         }
     }
 

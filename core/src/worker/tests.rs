@@ -162,8 +162,8 @@ impl Runtime {
     /// Advances the clock and handles due connections.
     fn wait(&mut self, time: Duration) {
         self.now += time;
-        while let Some(key) = self.worker.next_due(self.now, &mut self.notes) {
-            self.handle_due(key);
+        while let Some(due) = self.worker.next_due(self.now, &mut self.notes) {
+            self.handle_due(due);
         }
     }
 
@@ -179,10 +179,10 @@ impl Runtime {
     }
 
     /// Offers pending output to the socket, handles what is due, and flushes. The bytes of the socket have been fed already.
-    fn handle_due(&mut self, key: Key) {
-        self.flush(key);
-        self.worker.handle_deadlines(key, self.now, &mut self.notes);
-        self.flush(key);
+    fn handle_due(&mut self, due: Due) {
+        self.flush(due.key);
+        self.worker.handle_deadlines(due, self.now, &mut self.notes);
+        self.flush(due.key);
     }
 
     fn wire(&self, key: Key) -> &[u8] {

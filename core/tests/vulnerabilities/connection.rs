@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use postern_core::handshake::Peer;
 use postern_core::policy::KeepAliveConfig;
-use postern_core::worker::NewConnection;
+use postern_core::worker::{Due, NewConnection};
 use postern_core::{ConnectionId, Key, Record, Recorder, SessionConfig, Transport, Worker, WorkerConfig};
 
 /// A request that gets its 101; tests change one thing in it.
@@ -147,23 +147,23 @@ impl Connection {
     }
 
     /// Offers pending output to the socket, handles what is due, and flushes.
-    pub(crate) fn handle_due(&mut self) {
+    pub(crate) fn handle_due(&mut self, due: Due) {
         self.flush();
-        self.worker.handle_deadlines(self.key, self.now, &mut self.counts);
+        self.worker.handle_deadlines(due, self.now, &mut self.counts);
         self.flush();
     }
 
     /// Lets time pass and settles what is due. Output of other connections is discarded.
     pub(crate) fn wait(&mut self, time: Duration) {
         self.now += time;
-        while let Some(key) = self.worker.next_due(self.now, &mut self.counts) {
-            if key == self.key {
-                self.handle_due();
+        while let Some(due) = self.worker.next_due(self.now, &mut self.counts) {
+            if due.key == self.key {
+                self.handle_due(due);
                 continue;
             }
             let own = (self.key, self.transport, std::mem::take(&mut self.wire));
-            self.key = key;
-            self.handle_due();
+            self.key = due.key;
+            self.handle_due(due);
             (self.key, self.transport, self.wire) = own;
         }
     }

@@ -184,10 +184,10 @@ fn many_idle_connections_are_removed_in_one_pass() {
     check_time(Duration::from_secs(20), || {
         for _ in 0..2 {
             connection.now += 5 * SECOND;
-            while let Some(key) = connection.worker.next_due(connection.now, &mut connection.counts) {
-                connection.key = key;
+            while let Some(due) = connection.worker.next_due(connection.now, &mut connection.counts) {
+                connection.key = due.key;
                 connection.wire.clear();
-                connection.handle_due();
+                connection.handle_due(due);
             }
         }
     });

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
-use postern_core::worker::{NewConnection, WorkerEffect, WorkerMessage};
+use postern_core::worker::{Due, NewConnection, WorkerEffect, WorkerMessage};
 use postern_core::{Key, Transport, Worker};
 use postern_host::lifecycle::{ProcessStatus, WorkerParts};
 use postern_host::metrics::LogAndCounters;
@@ -168,17 +168,17 @@ impl EventLoop {
     }
 
     fn handle_all_due(&mut self) {
-        while let Some(key) = self.worker.next_due(self.now, &mut self.recorder) {
-            self.handle_due(key);
+        while let Some(due) = self.worker.next_due(self.now, &mut self.recorder) {
+            self.handle_due(due);
             // It may be read again now.
-            self.list(key);
+            self.list(due.key);
         }
     }
 
-    fn handle_due(&mut self, key: Key) {
-        let Some(socket) = self.sockets.get_mut(key) else { return };
-        let transport = self.worker.handle_due(key, self.now, &mut self.buffer, socket, &mut self.recorder);
-        self.apply(key, transport);
+    fn handle_due(&mut self, due: Due) {
+        let Some(socket) = self.sockets.get_mut(due.key) else { return };
+        let transport = self.worker.handle_due(due, self.now, &mut self.buffer, socket, &mut self.recorder);
+        self.apply(due.key, transport);
     }
 
     /// Sends the messages of this worker to the others.

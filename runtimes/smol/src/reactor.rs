@@ -236,6 +236,11 @@ impl<T: AsFd> Watched<T> {
         &self.inner
     }
 
+    /// Whether the last wait was, or still is, for these events.
+    pub(crate) fn is_watched_for(&self, wanted: Readiness) -> bool {
+        self.reactor.sources.borrow().get(self.key).is_some_and(|source| source.watched == wanted.flags())
+    }
+
     /// Waits until some of it is possible, and says which. One task at a time.
     ///
     /// # Errors

@@ -22,7 +22,7 @@ use crate::reactor::{Readiness, Watched};
 pub(crate) struct Connection {
     pub(crate) key: Key,
     pub(crate) stream: Watched<OwnedFd>,
-    /// Notified when the timer task has changed the connection.
+    /// Notified when the connection has ended outside of its task, or its task must wait for other events.
     pub(crate) changed: Notify,
 }
 
@@ -155,13 +155,17 @@ impl ExecutorState {
     }
 
     fn handle_all_due(&mut self, now: Instant) {
-        while let Some(key) = self.worker.next_due(now, &mut self.recorder) {
-            if let Some(connection) = self.connections.get(key.0).cloned().flatten() {
+        while let Some(due) = self.worker.next_due(now, &mut self.recorder) {
+            if let Some(connection) = self.connections.get(due.key.0).cloned().flatten() {
                 let mut socket = Socket { stream: connection.stream.get_ref() };
                 let transport =
-                    self.worker.handle_due(key, now, &mut self.buffer, &mut socket, &mut self.recorder);
+                    self.worker.handle_due(due, now, &mut self.buffer, &mut socket, &mut self.recorder);
                 self.apply(&connection, transport, now);
-                connection.changed.notify();
+                let is_changed =
+                    self.wants(&connection).is_none_or(|wants| !connection.stream.is_watched_for(wants));
+                if is_changed {
+                    connection.changed.notify();
+                }
             }
         }
     }

@@ -52,11 +52,11 @@ fn crowd(count: usize, max_memory: usize) -> (Runtime, Vec<Key>, Vec<CountingSoc
 /// Handles all due connections. Returns those whose sockets must be closed.
 fn handle_all_due(runtime: &mut Runtime, sockets: &mut [CountingSocket]) -> Vec<Key> {
     let mut closed = Vec::new();
-    while let Some(key) = runtime.worker.next_due(runtime.now, &mut runtime.notes) {
-        let (now, socket) = (runtime.now, &mut sockets[key.0]);
-        if runtime.worker.handle_due(key, now, &mut [0; 64], socket, &mut runtime.notes) == Transport::Close {
-            runtime.worker.remove(key, now, &mut runtime.notes);
-            closed.push(key);
+    while let Some(due) = runtime.worker.next_due(runtime.now, &mut runtime.notes) {
+        let (now, socket) = (runtime.now, &mut sockets[due.key.0]);
+        if runtime.worker.handle_due(due, now, &mut [0; 64], socket, &mut runtime.notes) == Transport::Close {
+            runtime.worker.remove(due.key, now, &mut runtime.notes);
+            closed.push(due.key);
         }
     }
     closed

@@ -50,10 +50,10 @@ impl Runtime {
     pub(super) fn attend_with(&mut self, kernel: &mut Kernel) -> Transport {
         let mut last = Transport::Open;
         let mut buffer = [0; 100];
-        while let Some(key) = self.worker.next_due(self.now, &mut self.notes) {
-            last = self.worker.handle_due(key, self.now, &mut buffer, kernel, &mut self.notes);
+        while let Some(due) = self.worker.next_due(self.now, &mut self.notes) {
+            last = self.worker.handle_due(due, self.now, &mut buffer, kernel, &mut self.notes);
             if last == Transport::Close {
-                self.worker.remove(key, self.now, &mut self.notes);
+                self.worker.remove(due.key, self.now, &mut self.notes);
             }
         }
         last

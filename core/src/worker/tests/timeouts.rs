@@ -28,8 +28,9 @@ fn a_peer_that_does_not_answer_our_close_is_dropped_with_what_waits() {
     assert_eq!(runtime.worker.len(), 1);
     assert!(runtime.worker.wants_write(key));
     runtime.now += Duration::from_millis(1);
-    assert_eq!(runtime.worker.next_due(runtime.now, &mut runtime.notes), Some(key));
-    runtime.worker.handle_deadlines(key, runtime.now, &mut runtime.notes);
+    let due = Due { key, cause: DueCause::Deadline };
+    assert_eq!(runtime.worker.next_due(runtime.now, &mut runtime.notes), Some(due));
+    runtime.worker.handle_deadlines(due, runtime.now, &mut runtime.notes);
     assert!(runtime.worker.connections[key.0].output.is_empty(), "its memory is given back");
     runtime.flush(key);
     assert!(runtime.worker.is_empty());
@@ -151,7 +152,8 @@ fn a_connection_that_is_gone_is_not_due() {
     let two = runtime.open();
     runtime.worker.shut_down();
     runtime.eof(one);
-    assert_eq!(runtime.worker.next_due(runtime.now, &mut runtime.notes), Some(two));
+    let due = Due { key: two, cause: DueCause::Change };
+    assert_eq!(runtime.worker.next_due(runtime.now, &mut runtime.notes), Some(due));
     assert_eq!(runtime.worker.next_due(runtime.now, &mut runtime.notes), None);
 }
 
