@@ -68,6 +68,8 @@ OURS = ["postern", "postern-smol"]
 # The environment with `--log`: each message is logged, as by default.
 LOGGED = {"POSTERN_LOG_MESSAGES": "truncated", "LOG_LEVEL": "info"}
 LIMIT = "raw-epoll"
+# The limit of `fanout`.
+FANOUT_LIMIT = "raw-fanout"
 # The programs of the peers. Each has the name of its library.
 LIBRARIES = [
     "fastwebsockets",
@@ -102,7 +104,7 @@ def choice(names: list[str]):
 def build(servers: list[str]) -> None:
     """Builds the load generator, the attack generator and the servers with the release profile."""
     ours = [name for name in servers if name in OURS]
-    peers = [name for name in servers if name == LIMIT or name in LIBRARIES]
+    peers = [name for name in servers if name in [LIMIT, FANOUT_LIMIT, *LIBRARIES]]
     packages = [argument for name in ["postern-load", "postern-attack", *ours] for argument in ("--package", name)]
     cargo(ROOT / "Cargo.toml", TARGET, [*packages, "--bins"])
     if peers:
@@ -189,9 +191,7 @@ def running(
 ):
     """Runs a server, or another build of it, during the block, and ends it with SIGTERM. Yields its process and its
     port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     arguments, settings = command(server, port, scenario)
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("POSTERN_", "LOG_"))}
     with open(log, "wb") as output:
@@ -214,6 +214,12 @@ def running(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def wait_for(process: subprocess.Popen, port: int, log: Path) -> None:

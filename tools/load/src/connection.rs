@@ -121,6 +121,19 @@ impl Connection {
         self.send(1, frames, now, tally)
     }
 
+    /// Expects a message that is published, which the core's client will parse.
+    pub(crate) fn expect_check(&mut self) {
+        self.stage = Stage::Check;
+    }
+
+    /// Expects `n` messages that are published at `now`.
+    pub(crate) fn expect(&mut self, n: u64, frames: &Frames, now: Instant) {
+        self.stage = Stage::Run;
+        self.is_refilled = false;
+        self.flights.push_back((now, n));
+        self.awaited += n * frames.echo_len;
+    }
+
     /// Sends no more messages. The run ends when the echoes of those in flight have arrived.
     pub(crate) fn end_budget(&mut self) {
         self.budget = 0;

@@ -4,12 +4,15 @@
 //! run, and echoes are counted instead of parsed, because all of them have the same length. Before and after the run
 //! the core's client checks one echo on each connection; the check after the run fails if a byte is missing.
 //!
+//! With `--publish` the connections send nothing: messages are published to all of them through the server API.
+//!
 //! The clock is read once for each batch of events, so a latency may be too long by the duration of the batch.
 
 mod connection;
 mod frames;
 mod options;
 mod process;
+mod publisher;
 mod quota;
 mod report;
 mod run;

@@ -19,6 +19,11 @@ pub(crate) struct Options {
     /// Messages per second on all connections together, sent at regular times instead of after each echo.
     pub(crate) rate: Option<u64>,
     pub(crate) kind: Kind,
+    /// The server API through which messages are published to all connections, instead of being sent by them.
+    pub(crate) publish: Option<SocketAddr>,
+    /// The number of connections to the server API.
+    pub(crate) publishers: usize,
+    pub(crate) api_key: String,
     pub(crate) until: Until,
     pub(crate) warm_up: Duration,
     pub(crate) idle: Option<Duration>,
@@ -52,7 +57,7 @@ impl Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Until {
     Time(Duration),
-    /// After this number of messages on each connection, without a warm-up.
+    /// After this number of messages on each connection, or of publications, without a warm-up.
     Count(u64),
 }
 
@@ -68,12 +73,8 @@ impl Options {
         let text = |name: &str| matches.get_one::<String>(name).cloned().unwrap_or_default();
         let number = |name: &str| matches.get_one::<u64>(name).copied();
         let seconds = |name: &str| matches.get_one::<f64>(name).copied().map(Duration::from_secs_f64);
-        let server = text("SERVER");
-        let server = server
-            .to_socket_addrs()
-            .map_err(|error| format!("{server}: {error}; write it as HOST:PORT"))?
-            .next()
-            .ok_or_else(|| format!("{server} has no address"))?;
+        let server = address(&text("SERVER"))?;
+        let publish = matches.get_one::<String>("publish").map(|api| address(api)).transpose()?;
         let mut headers = Vec::new();
         for line in matches.get_many::<String>("header").into_iter().flatten() {
             let (name, value) =
@@ -83,8 +84,9 @@ impl Options {
         if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("User-ID")) {
             headers.push(("User-ID".to_owned(), "load".to_owned()));
         }
-        let connections = number("connections").unwrap_or(100).max(1);
+        let connections = number("connections").unwrap_or(100).max(if publish.is_some() { 0 } else { 1 });
         let until = match number("count") {
+            Some(count) if publish.is_some() => Until::Count(count),
             Some(count) => Until::Count(count.div_ceil(connections)),
             None => Until::Time(seconds("seconds").unwrap_or(Duration::from_secs(5))),
         };
@@ -97,10 +99,14 @@ impl Options {
             pipeline: number("pipeline").unwrap_or(1).max(1) as usize,
             rate: number("rate").map(|rate| rate.max(1)),
             kind: match text("kind").as_str() {
+                _ if publish.is_some() => Kind::Text,
                 "text" => Kind::Text,
                 "utf8" => Kind::Utf8,
                 _ => Kind::Binary,
             },
+            publish,
+            publishers: number("publishers").unwrap_or(1).max(1) as usize,
+            api_key: text("api-key"),
             until,
             warm_up: seconds("warm-up").unwrap_or_default(),
             idle: seconds("idle"),
@@ -141,6 +147,12 @@ fn command() -> Command {
             .conflicts_with_all(["pipeline", "count"]),
         )
         .arg(text("kind", "binary", "Content of the messages: bytes, ASCII text, or text with characters of one to four bytes").value_parser(["binary", "text", "utf8"]))
+        .arg(Arg::new("publish").long("publish").value_name("HOST:PORT").conflicts_with_all(["rate", "idle"]).help(
+            "Publish texts to all connections through the server API at this address, instead of sending messages: \
+             --pipeline publications, and the next ones after all connections have received them",
+        ))
+        .arg(number("publishers", "Number of connections to the server API, which share the publications in flight [default: 1]").requires("publish"))
+        .arg(text("api-key", "", "Key of the server API"))
         .arg(seconds("seconds", "Duration of the measurement [default: 5]").conflicts_with("count"))
         .arg(number("count", "Total number of messages, instead of a duration; without a warm-up"))
         .arg(seconds("warm-up", "Duration of the run before the measurement").default_value("1"))
@@ -154,6 +166,14 @@ fn command() -> Command {
             .requires("server-pid"),
         )
         .arg(text("label", "", "Name to print with the result"))
+}
+
+/// Returns the address of `HOST:PORT`.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.to_socket_addrs()
+        .map_err(|error| format!("{text}: {error}; write it as HOST:PORT"))?
+        .next()
+        .ok_or_else(|| format!("{text} has no address"))
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

@@ -37,7 +37,7 @@ impl Report {
 
     /// Adds the memory per connection, from the memory before and after opening the connections.
     pub(crate) fn memory(&mut self, connections: usize, before: Memory, after: Memory) {
-        let each = |after: u64, before: u64| after.saturating_sub(before) / connections as u64;
+        let each = |after: u64, before: u64| after.saturating_sub(before) / connections.max(1) as u64;
         self.put("server_resident_bytes", json!(after.resident));
         self.put("resident_bytes_per_connection", json!(each(after.resident, before.resident)));
         self.put("proportional_bytes_per_connection", json!(each(after.proportional, before.proportional)));
@@ -54,6 +54,25 @@ impl Report {
         self.put("measured_seconds", json!(round(took.as_secs_f64())));
         self.put("measured_echoes", json!(echoes));
         self.put("echoes_per_second", json!((echoes as f64 / took.as_secs_f64()) as u64));
+        self.latency(latency);
+    }
+
+    /// Adds the throughput and the latencies of publications.
+    pub(crate) fn published(
+        &mut self,
+        publications: u64,
+        deliveries: u64,
+        took: Duration,
+        latency: &Histogram<u64>,
+    ) {
+        self.put("measured_seconds", json!(round(took.as_secs_f64())));
+        self.put("publications", json!(publications));
+        self.put("deliveries", json!(deliveries));
+        self.put("deliveries_per_second", json!((deliveries as f64 / took.as_secs_f64()) as u64));
+        self.latency(latency);
+    }
+
+    fn latency(&mut self, latency: &Histogram<u64>) {
         let micros = |nanos: u64| round(nanos as f64 / 1e3);
         self.put(
             "latency_us",
@@ -65,6 +84,13 @@ impl Report {
                 "max": micros(latency.max()),
             }),
         );
+    }
+
+    /// Adds the processor time of the server or of this client.
+    pub(crate) fn total_cpu(&mut self, process: &str, before: Cpu, after: Cpu) {
+        let (total, user) = after.since(before);
+        self.put(&format!("{process}_cpu_ns"), json!(total));
+        self.put(&format!("{process}_user_ns"), json!(user));
     }
 
     /// Adds the processor time of the server or of this client for each echo.

@@ -12,6 +12,7 @@ use super::connection::{Connection, Step, Tally, connect};
 use super::frames::Frames;
 use super::options::{Options, Until};
 use super::process::{Cpu, Memory};
+use super::publisher::Publisher;
 use super::quota::Quota;
 use super::report::Report;
 
@@ -36,11 +37,16 @@ pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
     let mut report = Report::new(options);
     let before = memory()?;
     let mut load = Load::new(frames)?;
+    for _ in 0..if options.publish.is_some() { options.publishers } else { 0 } {
+        load.add_publisher(options)?;
+    }
 
     let started = Instant::now();
     load.open(options)?;
     report.opened(options.connections, started.elapsed());
-    report.put("check_seconds", json!(load.check()?.as_secs_f64()));
+    if options.publish.is_none() {
+        report.put("check_seconds", json!(load.check()?.as_secs_f64()));
+    }
     if let Some(idle) = options.idle {
         let before = cpu()?;
         load.idle(idle)?;
@@ -53,6 +59,11 @@ pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
         report.memory(options.connections, before, memory()?);
     }
 
+    if options.publish.is_some() {
+        let tick = || Ok((cpu()?, Cpu::of(std::process::id())?));
+        load.publish_all(options, tick, &mut report)?;
+        return Ok(report);
+    }
     let budget = match options.until {
         Until::Time(Duration::ZERO) => return Ok(report),
         Until::Time(_) => u64::MAX,
@@ -93,6 +104,9 @@ struct Load {
     poll: Poll,
     events: Events,
     connections: Vec<Connection>,
+    publishers: Vec<Publisher>,
+    /// The number of answers of the server API that have not arrived.
+    answers: usize,
     buffer: Box<[u8]>,
     frames: Frames,
     tally: Tally,
@@ -114,6 +128,8 @@ impl Load {
             poll: Poll::new()?,
             events: Events::with_capacity(1024),
             connections: Vec::new(),
+            publishers: Vec::new(),
+            answers: 0,
             buffer: vec![0; 512 * 1024].into_boxed_slice(),
             frames,
             tally: Tally { sent: 0, echoes: 0, latency },
@@ -167,6 +183,85 @@ impl Load {
     /// Waits, and answers pings. A message from the server is an error.
     fn idle(&mut self, time: Duration) -> Result<(), Failure> {
         self.turn_until(Instant::now() + time)
+    }
+
+    fn add_publisher(&mut self, options: &Options) -> Result<(), Failure> {
+        let Some(api) = options.publish else { return Ok(()) };
+        let text = std::str::from_utf8(&self.frames.payload)?;
+        let mut publisher = Publisher::new(api, &options.api_key, text)?;
+        let token = Token(usize::MAX - self.publishers.len() - 1);
+        self.poll.registry().register(publisher.stream(), token, Interest::READABLE | Interest::WRITABLE)?;
+        self.publishers.push(publisher);
+        Ok(())
+    }
+
+    /// Publishes messages, and the next ones after all connections have received them and the API has answered. `cpu` returns the
+    /// processor time of the server and of this process.
+    fn publish_all(
+        &mut self,
+        options: &Options,
+        cpu: impl Fn() -> Result<(Cpu, Cpu), Failure>,
+        report: &mut Report,
+    ) -> Result<(), Failure> {
+        self.connections.iter_mut().for_each(Connection::expect_check);
+        self.publish(1)?;
+        self.turn_until_received()?;
+        let (count, time) = match options.until {
+            Until::Time(time) => (u64::MAX, time),
+            Until::Count(count) => (count, Duration::MAX),
+        };
+        if let Until::Time(_) = options.until {
+            self.publish_for(options.pipeline, u64::MAX, options.warm_up)?;
+        }
+        self.tally.latency.reset();
+        let (started, (server, own)) = (Instant::now(), cpu()?);
+        let publications = self.publish_for(options.pipeline, count, time)?;
+        let (server_after, own_after) = cpu()?;
+        let deliveries = publications * self.connections.len() as u64;
+        report.published(publications, deliveries, started.elapsed(), &self.tally.latency);
+        if options.server_pid.is_some() {
+            report.total_cpu("server", server, server_after);
+        }
+        report.total_cpu("client", own, own_after);
+        Ok(())
+    }
+
+    /// Publishes up to `count` messages, `at_once` at a time, for at most `time`. Returns their number.
+    fn publish_for(&mut self, at_once: usize, count: u64, time: Duration) -> Result<u64, Failure> {
+        let (started, mut published) = (Instant::now(), 0);
+        while published < count && started.elapsed() < time {
+            let n = count.saturating_sub(published).min(at_once as u64);
+            let now = Instant::now();
+            for connection in &mut self.connections {
+                connection.expect(n, &self.frames, now);
+            }
+            self.publish(n as usize)?;
+            self.turn_until_received()?;
+            published += n;
+        }
+        Ok(published)
+    }
+
+    /// Sends `n` requests, divided among the connections to the server API.
+    fn publish(&mut self, n: usize) -> Result<(), Failure> {
+        self.answers += n;
+        let publishers = self.publishers.len();
+        for (number, publisher) in self.publishers.iter_mut().enumerate() {
+            let share = n / publishers + usize::from(number < n % publishers);
+            if share > 0 {
+                publisher.publish(share)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until all connections have received the published messages, and the server API has answered all requests.
+    fn turn_until_received(&mut self) -> Result<(), Failure> {
+        let mut busy = self.connections.len();
+        while busy > 0 || self.answers > 0 {
+            busy -= self.turn(None)?;
+        }
+        Ok(())
     }
 
     fn begin(&mut self, budget: u64) -> Result<(), Failure> {
@@ -233,7 +328,12 @@ impl Load {
         let now = Instant::now();
         let mut done = 0;
         for event in &self.events {
-            let Some(connection) = self.connections.get_mut(event.token().0) else { continue };
+            let Some(connection) = self.connections.get_mut(event.token().0) else {
+                if let Some(publisher) = self.publishers.get_mut(usize::MAX - 1 - event.token().0) {
+                    self.answers -= publisher.handle(&mut self.buffer)?;
+                }
+                continue;
+            };
             let step = connection.handle(
                 event.is_writable(),
                 &mut self.buffer,
