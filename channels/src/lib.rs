@@ -18,13 +18,17 @@
         clippy::wildcard_enum_match_arm
     )
 )]
+#![cfg_attr(test, allow(clippy::disallowed_methods))]
 
 pub mod channel;
 mod disconnect;
 mod error;
+pub mod exchange;
+mod hash;
 pub mod namespaces;
 pub mod permissions;
 pub mod protocol;
+pub mod publication;
 
 pub use disconnect::Disconnect;
 pub use error::ErrorCode;

@@ -40,7 +40,7 @@ pub struct ChannelOptions {
 
     /// The number of publications that are kept. 0: no history.
     pub history_size: usize,
-    /// The time for which a publication is kept. Zero: no history.
+    /// The time after the last publication after which the history is removed. Zero: no history.
     pub history_ttl: Duration,
     /// The time for which the position of a stream outlives its last publication.
     pub history_meta_ttl: Duration,
@@ -377,7 +377,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         HISTORY,
         "history_ttl",
         OptionKind::Duration(|options| &mut options.history_ttl, YEAR),
-        "The time for which a publication is kept. The history needs `history_size` as well.",
+        "The time after the last publication after which the history is removed. The history needs `history_size` as well.",
     ),
     option(
         HISTORY,
