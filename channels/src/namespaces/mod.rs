@@ -1,7 +1,10 @@
 //! Namespaces: channels that share options.
 
+mod contradictions;
+pub mod file;
 pub mod options;
 pub mod patterns;
+mod value;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
