@@ -8,6 +8,11 @@ use postern_channels::protocol::{
     Answer, ClientInfo, ConnectResult, Data, Encoding, HistoryResult, Message, Publication, Push, PushBody,
     Reply, SubscribePush, SubscribeResult, Topic,
 };
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use crate::reply_random::reply;
+use crate::reply_views::views;
 
 /// Checks the JSON of a reply, and that an SDK decodes the same from both encodings.
 #[track_caller]
@@ -247,4 +252,21 @@ fn lengths_of_all_sizes_are_right() {
             decode(Encoding::Protobuf, encode(Encoding::Protobuf, &[answer(Answer::Rpc { data: &data })]));
         assert_eq!(rpc[0].rpc.as_ref().map(|rpc| rpc.data.len()), Some(size));
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(5_000))]
+
+    #[test]
+    fn an_sdk_decodes_all_replies_with_all_their_fields(replies in vec(reply(), 1..4), encoding in encoding()) {
+        let message = encode(encoding, &views(&replies));
+        if encoding == Encoding::Json {
+            prop_assert_eq!(message.split(|&byte| byte == b'\n').count(), replies.len(), "one line each");
+        }
+        prop_assert_eq!(decode(encoding, message), replies);
+    }
+}
+
+fn encoding() -> impl Strategy<Value = Encoding> {
+    prop_oneof![Just(Encoding::Json), Just(Encoding::Protobuf)]
 }
