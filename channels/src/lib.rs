@@ -21,6 +21,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
 pub mod channel;
+pub mod claims;
 mod disconnect;
 mod error;
 pub mod exchange;

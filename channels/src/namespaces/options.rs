@@ -174,21 +174,6 @@ impl ChannelOptions {
     pub fn has_history(&self) -> bool {
         self.history_size > 0 && !self.history_ttl.is_zero()
     }
-
-    /// Returns whether a subscription is positioned, if the client `asks` for it or does not.
-    pub fn is_positioned(&self, asks: bool) -> bool {
-        self.has_history() && (self.force_positioning || (asks && self.allow_positioning))
-    }
-
-    /// Returns whether a subscription is recoverable, if the client `asks` for it or does not.
-    pub fn is_recoverable(&self, asks: bool) -> bool {
-        self.has_history() && (self.force_recovery || (asks && self.allow_recovery))
-    }
-
-    /// Returns whether a subscriber gets joins and leaves, if the client `asks` for them or does not.
-    pub fn pushes_join_leave(&self, asks: bool) -> bool {
-        self.join_leave && (self.force_push_join_leave || asks)
-    }
 }
 
 /// An option as it is written in the channels file.
@@ -537,32 +522,6 @@ mod tests {
                 .collect();
             let name = different.first().and_then(|line| line.split_once(':')).map(|(name, _)| name);
             assert_eq!(name, Some(option.name), "{different:?}");
-        }
-    }
-
-    #[test]
-    fn wishes_are_granted_only_if_the_options_allow_them() {
-        let history =
-            ChannelOptions { history_size: 1, history_ttl: Duration::from_secs(1), ..Default::default() };
-        let allowed = ChannelOptions { allow_recovery: true, allow_positioning: true, ..history.clone() };
-        let forced = ChannelOptions { force_recovery: true, force_positioning: true, ..history.clone() };
-        let without = ChannelOptions { history_size: 0, ..forced.clone() };
-        for (options, expected) in [
-            (&history, [false, false]),
-            (&allowed, [false, true]),
-            (&forced, [true, true]),
-            (&without, [false, false]),
-        ] {
-            assert_eq!([false, true].map(|asks| options.is_recoverable(asks)), expected);
-            assert_eq!([false, true].map(|asks| options.is_positioned(asks)), expected);
-        }
-        let join_leave = ChannelOptions { join_leave: true, ..Default::default() };
-        let pushed = ChannelOptions { force_push_join_leave: true, ..join_leave.clone() };
-        let off = ChannelOptions { join_leave: false, ..pushed.clone() };
-        for (options, expected) in
-            [(&join_leave, [false, true]), (&pushed, [true, true]), (&off, [false, false])]
-        {
-            assert_eq!([false, true].map(|asks| options.pushes_join_leave(asks)), expected);
         }
     }
 }
