@@ -26,6 +26,7 @@ mod disconnect;
 mod error;
 pub mod exchange;
 mod hash;
+pub mod hub;
 pub mod namespaces;
 pub mod permissions;
 pub mod protocol;

@@ -1,0 +1,90 @@
+//! The form in which a subscriber receives publications.
+
+use std::ops::BitOr;
+
+/// The properties of a subscription, one bit each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Form(u16);
+
+impl Form {
+    /// Messages are in Protobuf, otherwise in JSON.
+    pub const PROTOBUF: Form = Form(1);
+    /// Pushes contain the number of the channel in place of its name.
+    pub const COMPACT: Form = Form(1 << 1);
+    /// Publications are sent as deltas.
+    pub const DELTA: Form = Form(1 << 2);
+    /// The subscriber has the publication that precedes the next one, so it can apply a delta.
+    pub const DELTA_BASE: Form = Form(1 << 3);
+    /// The subscriber gets joins and leaves.
+    pub const JOIN_LEAVE: Form = Form(1 << 4);
+    /// The server has subscribed the connection.
+    pub const SERVER_SIDE: Form = Form(1 << 5);
+    /// The subscriber is notified of gaps.
+    pub const POSITIONED: Form = Form(1 << 6);
+    /// The subscriber can recover.
+    pub const RECOVERABLE: Form = Form(1 << 7);
+    /// The subscriber has a filter.
+    pub const FILTERED: Form = Form(1 << 8);
+    /// The client is in the presence of the channel.
+    pub const PRESENT: Form = Form(1 << 9);
+
+    /// The number of different frames of a publication.
+    pub const FRAMES: usize = 16;
+
+    /// Returns whether all properties of `other` are set.
+    #[inline]
+    pub fn has(self, other: Form) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Returns the properties that `other` does not have.
+    #[must_use]
+    #[inline]
+    pub fn without(self, other: Form) -> Form {
+        Form(self.0 & !other.0)
+    }
+
+    /// Returns a number below [`FRAMES`](Form::FRAMES). Subscribers with the same number receive the same frame of a publication.
+    #[inline]
+    pub fn frame(self) -> usize {
+        usize::from(self.0) % Form::FRAMES
+    }
+
+    pub(super) fn bits(self) -> u16 {
+        self.0
+    }
+
+    pub(super) fn from_bits(bits: u16) -> Form {
+        Form(bits)
+    }
+}
+
+impl BitOr for Form {
+    type Output = Form;
+
+    fn bitor(self, other: Form) -> Form {
+        Form(self.0 | other.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_frame_depends_on_encoding_name_and_delta_only() {
+        let form = Form::PROTOBUF | Form::DELTA;
+        let rest = Form::JOIN_LEAVE
+            | Form::SERVER_SIDE
+            | Form::POSITIONED
+            | Form::RECOVERABLE
+            | Form::FILTERED
+            | Form::PRESENT;
+        assert_eq!((form | rest).frame(), form.frame());
+        for other in [Form::PROTOBUF, Form::DELTA, form | Form::COMPACT, form | Form::DELTA_BASE] {
+            assert_ne!(other.frame(), form.frame());
+        }
+        assert!(form.has(Form::DELTA) && !form.has(Form::DELTA | Form::COMPACT));
+        assert_eq!(form.without(Form::DELTA | Form::COMPACT), Form::PROTOBUF);
+    }
+}

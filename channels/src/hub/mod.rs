@@ -1,0 +1,377 @@
+//! The subscriptions of the connections of one worker.
+//!
+//! A subscription takes 16 bytes: an entry in the list of its channel and an entry in the list of its connection. Each contains
+//! the place of the other, so both are removed in constant time.
+//!
+//! A subscription is *joining* until its worker knows the position at which it starts. A joining subscription counts towards the
+//! limit of its connection, and receives nothing.
+//!
+//! A delivery visits all subscribers of a channel in slices, between which the worker can do other work:
+//!
+//! ```
+//! # use postern_channels::hub::{Form, Hub};
+//! # let mut hub = Hub::new(1, 128);
+//! # hub.join(7, &"news".into(), Form::default()).unwrap();
+//! # hub.admit(7, "news");
+//! let slot = hub.find("news").unwrap();
+//! assert!(hub.begin_delivery(slot));
+//! loop {
+//!     let subscribers = hub.next_slice(slot, 256);
+//!     if subscribers.is_empty() {
+//!         break;
+//!     }
+//!     for subscriber in subscribers {
+//!         assert_eq!(subscriber.connection(), 7);
+//!     }
+//! }
+//! ```
+//!
+//! Between two slices subscriptions can start and end. A subscription that starts during a delivery is not visited, and another
+//! one is visited once.
+
+mod entries;
+mod form;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use slab::Slab;
+
+use self::entries::{Entries, Entry, Place};
+use crate::hash::Seeded;
+use crate::publication::Position;
+
+pub use self::form::Form;
+
+/// The subscriptions of a worker. Connections are keys of the worker.
+#[derive(Debug)]
+pub struct Hub {
+    max_channels: u16,
+    names: HashMap<Arc<str>, u32, Seeded>,
+    channels: Slab<Channel>,
+    /// The subscriptions of each connection, by its key.
+    connections: Vec<Entries>,
+    subscriptions: usize,
+}
+
+/// A channel of a hub, as long as it has a subscription.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Slot(u32);
+
+impl Slot {
+    /// Returns the number of the channel. It is different from the numbers of other channels with subscriptions of the worker.
+    pub fn number(self) -> u32 {
+        self.0
+    }
+}
+
+#[derive(Debug)]
+struct Channel {
+    name: Arc<str>,
+    subscribers: Vec<Subscriber>,
+    /// The number of joining subscriptions.
+    joining: u32,
+    /// A delivery has yet to visit this many subscribers, from the start of the list.
+    pending: u32,
+    /// The position of the last publication that was delivered.
+    position: Option<Position>,
+}
+
+/// A subscription in the list of its channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Subscriber {
+    connection: u32,
+    form: Form,
+    /// The index in the list of the connection.
+    place: u16,
+}
+
+impl Subscriber {
+    /// Returns the connection.
+    #[inline]
+    pub fn connection(&self) -> u32 {
+        self.connection
+    }
+
+    /// Returns the form in which it receives publications.
+    #[inline]
+    pub fn form(&self) -> Form {
+        self.form
+    }
+
+    /// Changes the form.
+    #[inline]
+    pub fn set_form(&mut self, form: Form) {
+        self.form = form;
+    }
+}
+
+/// Why a connection cannot join a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JoinError {
+    /// It has a subscription to the channel, which may be joining.
+    AlreadySubscribed,
+    /// It has as many subscriptions as it may have.
+    LimitExceeded,
+}
+
+/// Whether a publication follows the last one of its channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Continuity {
+    /// It is the next one.
+    Next,
+    /// It was delivered already.
+    Known,
+    /// Publications are missing in front of it, or it belongs to another stream.
+    Gap,
+}
+
+impl Hub {
+    /// Creates a hub. `seed` has random bits; a connection may have `max_channels` subscriptions.
+    pub fn new(seed: u64, max_channels: u16) -> Hub {
+        let names = HashMap::with_hasher(Seeded(seed));
+        Hub { max_channels, names, channels: Slab::new(), connections: Vec::new(), subscriptions: 0 }
+    }
+
+    /// Adds a joining subscription.
+    ///
+    /// # Errors
+    ///
+    /// See [`JoinError`].
+    pub fn join(&mut self, connection: u32, name: &Arc<str>, form: Form) -> Result<Slot, JoinError> {
+        let slot = self.names.get(name).copied();
+        if slot.is_some_and(|slot| self.entry(connection, slot).is_some()) {
+            return Err(JoinError::AlreadySubscribed);
+        }
+        if self.of(connection).len() >= usize::from(self.max_channels) {
+            return Err(JoinError::LimitExceeded);
+        }
+        let slot = slot.unwrap_or_else(|| {
+            let (name, subscribers) = (Arc::clone(name), Vec::new());
+            let channel =
+                Channel { name: Arc::clone(&name), subscribers, joining: 0, pending: 0, position: None };
+            // A worker has fewer than 2^32 subscriptions.
+            let slot = self.channels.insert(channel) as u32;
+            self.names.insert(name, slot);
+            slot
+        });
+        if let Some(channel) = self.channels.get_mut(slot as usize) {
+            channel.joining += 1;
+        }
+        let index = connection as usize;
+        if self.connections.len() <= index {
+            self.connections.resize_with(index + 1, Entries::default);
+        }
+        if let Some(entries) = self.connections.get_mut(index) {
+            entries.push(Entry { channel: slot, place: Place::joining(form) });
+        }
+        self.subscriptions += 1;
+        Ok(Slot(slot))
+    }
+
+    /// Lets a joining subscription receive publications. Returns `false` if there is none, because the connection has left.
+    pub fn admit(&mut self, connection: u32, name: &str) -> bool {
+        let Some(&slot) = self.names.get(name) else {
+            return false;
+        };
+        let (Some(at), Some(channel)) = (self.entry(connection, slot), self.channels.get_mut(slot as usize))
+        else {
+            return false;
+        };
+        let Some(entry) =
+            self.connections.get_mut(connection as usize).and_then(|entries| entries.get_mut(at))
+        else {
+            return false;
+        };
+        let Some(form) = entry.place.form() else {
+            return false;
+        };
+        // A connection has at most 65,535 channels, and a worker has fewer than 2^31 connections.
+        entry.place = Place::at(channel.subscribers.len() as u32);
+        channel.subscribers.push(Subscriber { connection, form, place: at as u16 });
+        channel.joining -= 1;
+        true
+    }
+
+    /// Removes a subscription. Returns its form, or `None` if there is none.
+    pub fn leave(&mut self, connection: u32, name: &str) -> Option<Form> {
+        let slot = *self.names.get(name)?;
+        let at = self.entry(connection, slot)?;
+        self.remove(connection, at).map(|(_, form)| form)
+    }
+
+    /// Removes a subscription of a connection. Returns the name of the channel and the form, or `None` if there is none left.
+    pub fn leave_any(&mut self, connection: u32) -> Option<(Arc<str>, Form)> {
+        let last = self.of(connection).len().checked_sub(1)?;
+        self.remove(connection, last)
+    }
+
+    /// Returns the channels of a connection, in any order. Joining ones are among them.
+    pub fn channels_of(&self, connection: u32) -> impl ExactSizeIterator<Item = Slot> {
+        self.of(connection).iter().map(|entry| Slot(entry.channel))
+    }
+
+    /// Returns the form of a subscription, which may be joining.
+    pub fn form(&self, connection: u32, name: &str) -> Option<Form> {
+        let slot = self.find(name)?;
+        let entry = self.of(connection).get(self.entry(connection, slot.0)?)?;
+        let subscriber = |index: usize| self.channels.get(slot.0 as usize)?.subscribers.get(index);
+        entry.place.form().or_else(|| Some(subscriber(entry.place.index()?)?.form))
+    }
+
+    /// Returns the channel with a name, if there is a subscription to it.
+    pub fn find(&self, name: &str) -> Option<Slot> {
+        self.names.get(name).copied().map(Slot)
+    }
+
+    /// Returns the name of a channel.
+    pub fn name(&self, Slot(slot): Slot) -> Option<&Arc<str>> {
+        self.channels.get(slot as usize).map(|channel| &channel.name)
+    }
+
+    /// Returns the subscribers of a channel, without joining ones.
+    pub fn subscribers(&self, Slot(slot): Slot) -> &[Subscriber] {
+        self.channels.get(slot as usize).map_or(&[], |channel| &channel.subscribers)
+    }
+
+    /// Returns the number of channels, and of subscriptions.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.channels.len(), self.subscriptions)
+    }
+
+    /// Returns the position of the last publication that was delivered to a channel.
+    pub fn position(&self, Slot(slot): Slot) -> Option<Position> {
+        self.channels.get(slot as usize)?.position
+    }
+
+    /// Sets the position of the last publication that was delivered to a channel.
+    pub fn set_position(&mut self, Slot(slot): Slot, position: Option<Position>) {
+        if let Some(channel) = self.channels.get_mut(slot as usize) {
+            channel.position = position;
+        }
+    }
+
+    /// Compares a publication with the last one of its channel. [`Continuity::Next`] advances the position of the channel.
+    pub fn advance(&mut self, Slot(slot): Slot, next: Position) -> Continuity {
+        let Some(channel) = self.channels.get_mut(slot as usize) else {
+            return Continuity::Known;
+        };
+        match channel.position {
+            Some(last) if last.epoch != next.epoch => return Continuity::Gap,
+            Some(last) if next.offset <= last.offset => return Continuity::Known,
+            Some(last) if next.offset - last.offset > 1 => return Continuity::Gap,
+            Some(_) | None => {}
+        }
+        channel.position = Some(next);
+        Continuity::Next
+    }
+
+    /// Starts a delivery to all subscribers that a channel has now. Returns `false` if the last delivery has not ended.
+    #[must_use]
+    pub fn begin_delivery(&mut self, Slot(slot): Slot) -> bool {
+        match self.channels.get_mut(slot as usize) {
+            Some(channel) if channel.pending == 0 => {
+                channel.pending = channel.subscribers.len() as u32;
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
+    /// Returns the next subscribers of a delivery, at most `max`. Without any, the delivery has ended.
+    #[inline]
+    pub fn next_slice(&mut self, Slot(slot): Slot, max: usize) -> &mut [Subscriber] {
+        let Some(channel) = self.channels.get_mut(slot as usize) else {
+            return &mut [];
+        };
+        let end = channel.pending as usize;
+        let start = end.saturating_sub(max);
+        channel.pending = start as u32;
+        channel.subscribers.get_mut(start..end).unwrap_or_default()
+    }
+
+    fn of(&self, connection: u32) -> &[Entry] {
+        self.connections.get(connection as usize).map_or(&[], Entries::as_slice)
+    }
+
+    /// Returns the index of a subscription in the list of its connection. It searches the shorter one of both lists.
+    fn entry(&self, connection: u32, slot: u32) -> Option<usize> {
+        let entries = self.of(connection);
+        let channel = self.channels.get(slot as usize)?;
+        if channel.joining == 0 && channel.subscribers.len() < entries.len() {
+            let subscriber =
+                channel.subscribers.iter().find(|subscriber| subscriber.connection == connection)?;
+            return Some(usize::from(subscriber.place));
+        }
+        entries.iter().position(|entry| entry.channel == slot)
+    }
+
+    /// Removes the subscription at an index of the list of its connection.
+    fn remove(&mut self, connection: u32, at: usize) -> Option<(Arc<str>, Form)> {
+        let entries = self.connections.get_mut(connection as usize)?;
+        let removed = entries.swap_remove(at)?;
+        // The last entry of the connection is at another place now.
+        if let Some(moved) = entries.get_mut(at)
+            && let Some(index) = moved.place.index()
+            && let Some(channel) = self.channels.get_mut(moved.channel as usize)
+            && let Some(subscriber) = channel.subscribers.get_mut(index)
+        {
+            subscriber.place = at as u16;
+        }
+        self.subscriptions -= 1;
+        let channel = self.channels.get_mut(removed.channel as usize)?;
+        let form = match removed.place.index() {
+            Some(index) => channel.remove(index, &mut self.connections)?,
+            None => {
+                channel.joining -= 1;
+                removed.place.form()?
+            }
+        };
+        let name = if channel.joining == 0 && channel.subscribers.is_empty() {
+            let channel = self.channels.remove(removed.channel as usize);
+            self.names.remove(&channel.name);
+            channel.name
+        } else {
+            Arc::clone(&channel.name)
+        };
+        Some((name, form))
+    }
+}
+
+impl Channel {
+    /// Removes a subscriber, and changes the entries of subscribers that move to another place.
+    fn remove(&mut self, mut index: usize, connections: &mut [Entries]) -> Option<Form> {
+        let mut place = |subscribers: &[Subscriber], index: usize| {
+            if let Some(moved) = subscribers.get(index)
+                && let Some(entries) = connections.get_mut(moved.connection as usize)
+                && let Some(entry) = entries.get_mut(usize::from(moved.place))
+            {
+                entry.place = Place::at(index as u32);
+            }
+        };
+        // pending             visited
+        // [a, REMOVED, b, c]  [d, e]    the last pending subscriber fills the gap,
+        // [a, c, b, REMOVED]  [d, e]    and the last visited one the place of the former.
+        // [a, c, b]  [e, d]
+        if index < self.pending as usize {
+            self.pending -= 1;
+            let last = self.pending as usize;
+            if index != last {
+                self.subscribers.swap(index, last);
+                place(&self.subscribers, index);
+                index = last;
+            }
+        }
+        if index >= self.subscribers.len() {
+            return None;
+        }
+        let removed = self.subscribers.swap_remove(index);
+        place(&self.subscribers, index);
+        if self.subscribers.len() < self.subscribers.capacity() / 4 {
+            self.subscribers.shrink_to(self.subscribers.capacity() / 2);
+        }
+        Some(removed.form)
+    }
+}

@@ -1,0 +1,202 @@
+//! Each rule of a hub, and random operations that are compared with a list.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+use crate::publication::Epoch;
+
+fn name(number: usize) -> Arc<str> {
+    format!("channel:{number}").into()
+}
+
+fn subscribe(hub: &mut Hub, connection: u32, channel: &str) -> Slot {
+    let slot = hub.join(connection, &channel.into(), Form::default()).unwrap();
+    assert!(hub.admit(connection, channel));
+    slot
+}
+
+fn connections(hub: &Hub, slot: Slot) -> Vec<u32> {
+    let mut connections: Vec<u32> = hub.subscribers(slot).iter().map(Subscriber::connection).collect();
+    connections.sort_unstable();
+    connections
+}
+
+#[test]
+fn a_subscription_takes_sixteen_bytes() {
+    assert_eq!((size_of::<Subscriber>(), size_of::<Entry>(), size_of::<Entries>()), (8, 8, 24));
+}
+
+#[test]
+fn a_joining_subscription_counts_and_receives_nothing() {
+    let mut hub = Hub::new(1, 2);
+    let form = Form::PROTOBUF | Form::PRESENT;
+    let slot = hub.join(3, &"a".into(), form).unwrap();
+    assert_eq!((hub.subscribers(slot).len(), hub.counts()), (0, (1, 1)));
+    assert_eq!(hub.form(3, "a"), Some(form));
+    assert_eq!(hub.join(3, &"a".into(), form), Err(JoinError::AlreadySubscribed));
+    hub.join(3, &"b".into(), form).unwrap();
+    assert_eq!(hub.join(3, &"c".into(), form), Err(JoinError::LimitExceeded));
+    assert!(hub.admit(3, "a"));
+    assert_eq!((connections(&hub, slot), hub.form(3, "a")), (vec![3], Some(form)));
+    // A subscription is admitted once.
+    assert!(!hub.admit(3, "a") && !hub.admit(4, "a") && !hub.admit(3, "c"));
+    assert_eq!(hub.leave(3, "b"), Some(form));
+    assert!(!hub.admit(3, "b"));
+    assert_eq!(hub.leave(3, "b"), None);
+}
+
+#[test]
+fn a_channel_without_subscriptions_is_removed() {
+    let mut hub = Hub::new(1, 128);
+    subscribe(&mut hub, 0, "a");
+    hub.join(1, &"a".into(), Form::default()).unwrap();
+    assert!(hub.leave(0, "a").is_some() && hub.find("a").is_some());
+    assert!(hub.leave(1, "a").is_some() && hub.find("a").is_none());
+    assert_eq!(hub.counts(), (0, 0));
+}
+
+#[test]
+fn a_connection_leaves_all_channels() {
+    let mut hub = Hub::new(1, 128);
+    for number in 0..5 {
+        subscribe(&mut hub, 7, &name(number));
+        subscribe(&mut hub, 8, &name(number));
+    }
+    hub.join(7, &"joining".into(), Form::default()).unwrap();
+    assert_eq!(hub.channels_of(7).len(), 6);
+    let left: BTreeSet<Arc<str>> = std::iter::from_fn(|| hub.leave_any(7)).map(|(name, _)| name).collect();
+    assert_eq!((left.len(), hub.channels_of(7).len(), hub.counts()), (6, 0, (5, 5)));
+    assert_eq!(connections(&hub, hub.find(&name(3)).unwrap()), [8]);
+}
+
+#[test]
+fn a_gap_is_noticed() {
+    let mut hub = Hub::new(1, 128);
+    let slot = subscribe(&mut hub, 0, "a");
+    let [epoch, other] = [1, 2].map(Epoch::from_bits);
+    let at = |offset| Position { epoch, offset };
+    assert_eq!(hub.position(slot), None);
+    assert_eq!(hub.advance(slot, at(5)), Continuity::Next);
+    assert_eq!(hub.advance(slot, at(6)), Continuity::Next);
+    assert_eq!(hub.advance(slot, at(6)), Continuity::Known);
+    assert_eq!(hub.advance(slot, at(8)), Continuity::Gap);
+    assert_eq!(hub.advance(slot, Position { epoch: other, offset: 7 }), Continuity::Gap);
+    assert_eq!(hub.position(slot), Some(at(6)));
+    hub.set_position(slot, Some(at(7)));
+    assert_eq!(hub.advance(slot, at(8)), Continuity::Next);
+}
+
+#[test]
+fn a_delivery_is_not_restarted_before_its_end() {
+    let mut hub = Hub::new(1, 128);
+    let slot = subscribe(&mut hub, 0, "a");
+    subscribe(&mut hub, 1, "a");
+    assert!(hub.begin_delivery(slot));
+    assert_eq!(hub.next_slice(slot, 1).len(), 1);
+    assert!(!hub.begin_delivery(slot));
+    assert_eq!(hub.next_slice(slot, 5).len(), 1);
+    assert_eq!(hub.next_slice(slot, 5).len(), 0);
+    assert!(hub.begin_delivery(slot));
+    let unknown = Slot(9);
+    assert!(!hub.begin_delivery(unknown) && hub.next_slice(unknown, 5).is_empty());
+}
+
+/// The same as a hub, as lists.
+#[derive(Default)]
+struct Model {
+    /// Connection and channel, with the form, and whether it is admitted.
+    subscriptions: BTreeMap<(u32, usize), (Form, bool)>,
+    /// The connections that a delivery must still visit.
+    pending: BTreeMap<usize, BTreeSet<u32>>,
+}
+
+#[test]
+fn random_operations_have_the_effect_that_they_have_on_lists() {
+    for seed in 0..300 {
+        compare_with_model(seed);
+    }
+}
+
+fn compare_with_model(seed: u64) {
+    const MAX_CHANNELS: u16 = 5;
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut hub = Hub::new(seed, MAX_CHANNELS);
+    let mut model = Model::default();
+    let connections_in_use = random.u32(1..12);
+    for _ in 0..400 {
+        let (connection, channel) = (random.u32(0..connections_in_use), random.usize(0..8));
+        let (id, text) = ((connection, channel), name(channel));
+        match random.u32(0..12) {
+            0..4 => {
+                let form = Form::from_bits(random.u16(0..1024));
+                let joined = hub.join(connection, &text, form);
+                let count = model.subscriptions.keys().filter(|(other, _)| *other == connection).count();
+                let expected = if model.subscriptions.contains_key(&id) {
+                    Err(JoinError::AlreadySubscribed)
+                } else if count >= usize::from(MAX_CHANNELS) {
+                    Err(JoinError::LimitExceeded)
+                } else {
+                    Ok(())
+                };
+                assert_eq!(joined.map(|_| ()), expected);
+                if joined.is_ok() {
+                    model.subscriptions.insert(id, (form, false));
+                }
+            }
+            4..8 => {
+                let is_joining = model.subscriptions.get(&id).is_some_and(|(_, is_admitted)| !is_admitted);
+                assert_eq!(hub.admit(connection, &text), is_joining);
+                if let Some((_, is_admitted)) = model.subscriptions.get_mut(&id) {
+                    *is_admitted = true;
+                }
+            }
+            8 => {
+                let expected = model.subscriptions.remove(&id).map(|(form, _)| form);
+                assert_eq!(hub.leave(connection, &text), expected);
+                model.pending.entry(channel).or_default().remove(&connection);
+            }
+            9 if random.bool() => {
+                while let Some((name, form)) = hub.leave_any(connection) {
+                    let channel: usize = name.trim_start_matches("channel:").parse().unwrap();
+                    assert_eq!(
+                        model.subscriptions.remove(&(connection, channel)).map(|(form, _)| form),
+                        Some(form)
+                    );
+                    model.pending.entry(channel).or_default().remove(&connection);
+                }
+                assert!(model.subscriptions.keys().all(|(other, _)| *other != connection));
+            }
+            9 => {}
+            _ => {
+                let pending = model.pending.entry(channel).or_default();
+                let Some(slot) = hub.find(&text) else {
+                    assert!(pending.is_empty());
+                    continue;
+                };
+                if hub.begin_delivery(slot) {
+                    assert!(pending.is_empty());
+                    let all =
+                        model.subscriptions.iter().filter(|((_, other), state)| *other == channel && state.1);
+                    pending.extend(all.map(|((connection, _), _)| connection));
+                }
+                let max = random.usize(1..4);
+                let slice = hub.next_slice(slot, max);
+                assert_eq!(slice.len(), max.min(pending.len()));
+                for subscriber in slice {
+                    assert!(pending.remove(&subscriber.connection()));
+                    assert_eq!(subscriber.form(), model.subscriptions[&(subscriber.connection(), channel)].0);
+                }
+            }
+        }
+        for (&(connection, channel), &(form, _)) in &model.subscriptions {
+            assert_eq!(hub.form(connection, &name(channel)), Some(form));
+        }
+        let channels: BTreeSet<usize> = model.subscriptions.keys().map(|&(_, channel)| channel).collect();
+        assert_eq!(hub.counts(), (channels.len(), model.subscriptions.len()));
+        for channel in channels {
+            let all = model.subscriptions.iter().filter(|((_, other), state)| *other == channel && state.1);
+            let expected: Vec<u32> = all.map(|((connection, _), _)| *connection).collect();
+            assert_eq!(connections(&hub, hub.find(&name(channel)).unwrap()), expected);
+        }
+    }
+}
