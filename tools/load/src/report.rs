@@ -93,12 +93,12 @@ impl Report {
         self.put(&format!("{process}_user_ns"), json!(user));
     }
 
-    /// Adds the processor time of the server or of this client for each echo.
-    pub(crate) fn cpu(&mut self, process: &str, echoes: u64, before: Cpu, after: Cpu) {
+    /// Adds the processor time of the server or of this client for each of `count` events.
+    pub(crate) fn cpu(&mut self, process: &str, event: &str, count: u64, before: Cpu, after: Cpu) {
         let (total, user) = after.since(before);
-        let each = |nanos: u64| round(nanos as f64 / echoes.max(1) as f64);
-        self.put(&format!("{process}_cpu_ns_per_echo"), json!(each(total)));
-        self.put(&format!("{process}_user_ns_per_echo"), json!(each(user)));
+        let each = |nanos: u64| round(nanos as f64 / count.max(1) as f64);
+        self.put(&format!("{process}_cpu_ns_per_{event}"), json!(each(total)));
+        self.put(&format!("{process}_user_ns_per_{event}"), json!(each(user)));
     }
 }
 

@@ -41,9 +41,14 @@ pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
         load.add_publisher(options)?;
     }
 
-    let started = Instant::now();
+    let own = || Cpu::of(std::process::id());
+    let (started, server_before, own_before) = (Instant::now(), cpu()?, own()?);
     load.open(options)?;
     report.opened(options.connections, started.elapsed());
+    if options.server_pid.is_some() {
+        report.cpu("server", "upgrade", options.connections as u64, server_before, cpu()?);
+    }
+    report.cpu("client", "upgrade", options.connections as u64, own_before, own()?);
     if options.publish.is_none() {
         report.put("check_seconds", json!(load.check()?.as_secs_f64()));
     }
@@ -78,7 +83,6 @@ pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
     }
     load.tally.latency.reset();
     let (echoes, started) = (load.tally.echoes, Instant::now());
-    let own = || Cpu::of(std::process::id());
     let (server_before, own_before) = (cpu()?, own()?);
     match options.until {
         Until::Time(time) => load.turn_until(started + time)?,
@@ -88,10 +92,10 @@ pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
     let echoes = load.tally.echoes - echoes;
     report.measured(echoes, started.elapsed(), &load.tally.latency);
     if options.server_pid.is_some() {
-        report.cpu("server", echoes, server_before, server_after);
+        report.cpu("server", "echo", echoes, server_before, server_after);
         report.put("server_resident_after_bytes", json!(memory()?.resident));
     }
-    report.cpu("client", echoes, own_before, own_after);
+    report.cpu("client", "echo", echoes, own_before, own_after);
 
     load.connections.iter_mut().for_each(Connection::end_budget);
     load.turn_until_done()?;
