@@ -34,6 +34,11 @@ impl Runtime {
     /// Both.
     pub const BOTH: [Self; 2] = [Self::Mio, Self::Smol];
 
+    /// The runtimes with one event loop, and `postern` also with several, because other threads accept then. The second
+    /// part is the value of `POSTERN_WORKERS`.
+    pub const WITH_WORKERS: [(Self, &'static str); 3] =
+        [(Self::Mio, "1"), (Self::Mio, "3"), (Self::Smol, "1")];
+
     /// Returns the binary of this runtime.
     pub fn binary(self) -> Binary {
         match self {

@@ -58,7 +58,10 @@ fn process_is_not_ready_and_still_accepts_during_the_grace() {
 
 #[test]
 fn after_the_grace_only_earlier_connections_are_served() {
-    for mut postern in Postern::both(&[("POSTERN_DRAIN_SPREAD", "1h"), ("POSTERN_DRAIN_HARD", "3s")]) {
+    for (runtime, workers) in Runtime::WITH_WORKERS {
+        let settings =
+            [("POSTERN_DRAIN_SPREAD", "1h"), ("POSTERN_DRAIN_HARD", "3s"), ("POSTERN_WORKERS", workers)];
+        let mut postern = Postern::start(runtime, &settings);
         let mut open = postern.open();
         let begun = Instant::now();
         postern.process.signal(Signal::TERM).expect("a signal");

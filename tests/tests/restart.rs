@@ -135,8 +135,12 @@ fn times(variable: &str, default: usize) -> usize {
 #[test]
 fn restarts_refuse_no_client() {
     let restarts = times("POSTERN_TEST_RESTARTS", 5);
-    for runtime in Runtime::BOTH {
-        let settings = [("POSTERN_HANDSHAKE_TIMEOUT", "3s"), ("POSTERN_LOG_MESSAGES", "off")];
+    for (runtime, workers) in Runtime::WITH_WORKERS {
+        let settings = [
+            ("POSTERN_HANDSHAKE_TIMEOUT", "3s"),
+            ("POSTERN_LOG_MESSAGES", "off"),
+            ("POSTERN_WORKERS", workers),
+        ];
         let mut succession = Succession::start(runtime, "", &settings);
         let to = succession.postern.address();
         let mut stays = Handshake::to(to).as_john().open();

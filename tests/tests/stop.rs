@@ -38,10 +38,11 @@ fn signal_to_stop_closes_every_connection_and_exits_with_0() {
     }
 }
 
-/// One turn of the acceptor takes at most 256 connections. The others in the queue were once reset.
+/// One turn takes at most 256 connections. The others in the queue were once reset.
 #[test]
 fn all_connections_in_the_queue_are_answered_before_the_listener_is_closed() {
-    for mut postern in Postern::both(&[]) {
+    for (runtime, workers) in Runtime::WITH_WORKERS {
+        let mut postern = Postern::start(runtime, &[("POSTERN_WORKERS", workers)]);
         postern.open_stream();
         postern.process.signal(Signal::STOP).expect("a signal");
         let request = postern.john().bytes();

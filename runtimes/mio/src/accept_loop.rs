@@ -1,52 +1,51 @@
-//! The thread that accepts: it hands each connection to the worker with the fewest, and stops the process on request of
-//! the lifecycle.
+//! The main thread: it executes the actions of the lifecycle. If there are several workers, it also accepts connections,
+//! and hands each to the worker with the fewest.
 
-use std::cmp::Reverse;
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
-use postern_core::worker::{NewConnection, WorkerMessage};
+use postern_core::worker::WorkerMessage;
 use postern_host::lifecycle::{Action, Lifecycle};
-use postern_host::listen::{Accepted, Acceptor, Listener};
 
-use crate::worker_handle::{INBOX_LIMIT, Message, WorkerHandle, WorkerHandles};
+use crate::listeners::Listeners;
+use crate::worker_handle::{Message, WorkerHandle, WorkerHandles};
 
-/// Waits for connections, and for actions of the lifecycle.
+/// Waits for actions of the lifecycle, and for connections.
 pub(crate) struct AcceptLoop {
     poll: Poll,
-    listeners: Vec<Arc<Listener>>,
-    acceptor: Acceptor,
-    /// Whether the last turn left connections in the queue of a listener.
-    has_more: bool,
+    /// `None` if the only event loop accepts.
+    listeners: Option<Listeners>,
+    /// Whether the workers have been told to stop.
+    is_stopping: bool,
     lifecycle: Lifecycle,
     workers: Arc<[WorkerHandle]>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl AcceptLoop {
-    /// Creates the accept loop for these listeners and workers, which run in `threads`.
+    /// Creates the accept loop for these workers, which run in `threads`. `listeners` are those that no event loop has.
     ///
     /// # Errors
     /// The process has no file descriptor left.
     pub(crate) fn new(
-        listeners: Vec<Arc<Listener>>,
-        acceptor: Acceptor,
+        listeners: Option<Listeners>,
         lifecycle: Lifecycle,
         WorkerHandles(workers): WorkerHandles,
         threads: Vec<JoinHandle<()>>,
     ) -> io::Result<AcceptLoop> {
         let poll = Poll::new()?;
-        let sources = listeners.iter().map(AsFd::as_fd).chain([lifecycle.as_fd()]);
         // Every event has the same effect, so the tokens are not checked.
-        for source in sources {
-            poll.registry().register(&mut SourceFd(&source.as_raw_fd()), Token(0), Interest::READABLE)?;
+        let lifecycle_events = lifecycle.as_fd().as_raw_fd();
+        poll.registry().register(&mut SourceFd(&lifecycle_events), Token(0), Interest::READABLE)?;
+        if let Some(listeners) = &listeners {
+            listeners.register(poll.registry(), Token(0))?;
         }
-        Ok(AcceptLoop { poll, listeners, acceptor, has_more: false, lifecycle, workers, threads })
+        Ok(AcceptLoop { poll, listeners, is_stopping: false, lifecycle, workers, threads })
     }
 
     /// Accepts until the lifecycle ends that, then waits for the workers to end, as long as it allows.
@@ -90,13 +89,11 @@ impl AcceptLoop {
     }
 
     fn timeout(&self) -> Option<Duration> {
-        if self.has_more {
-            return Some(Duration::ZERO);
-        }
         let now = Instant::now();
         // A worker wakes this thread just before its own thread ends.
-        let ending = self.listeners.is_empty().then_some(Duration::from_millis(10));
-        let due = [self.lifecycle.poll_timeout(), self.acceptor.poll_timeout()].into_iter().flatten().min();
+        let ending = self.is_stopping.then_some(Duration::from_millis(10));
+        let accept = self.listeners.as_ref().and_then(|listeners| listeners.poll_timeout(now));
+        let due = [self.lifecycle.poll_timeout(), accept].into_iter().flatten().min();
         let due = due.map(|at| at.saturating_duration_since(now));
         [ending, due].into_iter().flatten().min()
     }
@@ -104,41 +101,28 @@ impl AcceptLoop {
     /// Accepts no more, and has the workers end.
     fn stop(&mut self, message: impl Fn() -> WorkerMessage) {
         // The connections in the queues would be reset; this way they get an answer.
-        self.accept();
-        while self.has_more {
-            self.accept();
+        if let Some(listeners) = &mut self.listeners {
+            listeners.accept(Instant::now(), usize::MAX, WorkerHandle::hand_over);
+        } else {
+            // Before the message to stop, in the same inbox.
+            self.send(|| Message::AcceptRest);
         }
         self.close_listeners();
-        self.workers.iter().for_each(|worker| worker.send(Message::Worker(message())));
+        self.is_stopping = true;
+        self.send(|| Message::Worker(message()));
     }
 
     fn close_listeners(&mut self) {
-        for listener in self.listeners.drain(..) {
-            // Closing is not enough: the poll watches a socket until all processes that share it have closed it. It fails
-            // only if the socket is not watched.
-            let _ = self.poll.registry().deregister(&mut SourceFd(&listener.as_fd().as_raw_fd()));
+        match &mut self.listeners {
+            Some(listeners) => listeners.close(self.poll.registry()),
+            None => self.send(|| Message::CloseListeners),
         }
     }
 
-    /// Accepts the connections that wait. Edges are reported once, so every listener is polled until it has no more, or
-    /// until [`Acceptor`] says to wait. After [`BATCH`] connections of a listener the rest is left to the next turn.
     fn accept(&mut self) {
-        self.has_more = false;
-        for index in 0..self.listeners.len() {
-            for accepted in 0.. {
-                let Some(listener) = self.listeners.get(index) else { return };
-                if accepted == BATCH {
-                    self.has_more = true;
-                    break;
-                }
-                let now = Instant::now();
-                match self.acceptor.accept(listener, now) {
-                    Accepted::Connection(stream, connection) => self.hand_over(stream, connection, now),
-                    Accepted::Nothing | Accepted::Later(_) => break,
-                }
-            }
-        }
-        let refused = self.acceptor.take_refused_count();
+        let Some(listeners) = &mut self.listeners else { return };
+        listeners.accept(Instant::now(), BATCH, WorkerHandle::hand_over);
+        let refused = listeners.take_refused_count();
         if let Some(worker) = self.workers.first()
             && refused > 0
         {
@@ -146,35 +130,18 @@ impl AcceptLoop {
         }
     }
 
-    fn hand_over(&mut self, stream: OwnedFd, connection: NewConnection, now: Instant) {
-        // While there are places it goes where most of them are left; then to one where a handshake can be evicted.
-        let preference = |worker: &&WorkerHandle| {
-            (worker.connections(), Reverse(if worker.is_full() { worker.pending() } else { 0 }))
-        };
-        let Some(worker) = self.workers.iter().min_by_key(preference) else { return };
-        let is_full = worker.is_full();
-        worker.hand_over(stream, connection);
-        if is_full {
-            self.acceptor.handle_full(now);
-        }
-        // Descriptors are not counted before they have reached their worker, unless they have a place there.
-        let in_transit = || self.workers.iter().map(WorkerHandle::in_transit).sum::<usize>();
-        let has_no_place = is_full || connection.refusal.is_some();
-        // While a worker does not take its connections, the rest waits in the kernel's queue, where it costs the least.
-        if has_no_place && in_transit() >= MAX_IN_TRANSIT || worker.in_transit() >= INBOX_LIMIT {
-            self.acceptor.pause(now);
-        }
-    }
-
     /// Has the workers end at once, and waits up to [`END_TIMEOUT`] for it, so that their last records are in the log.
     fn end_workers(&self) {
-        for worker in self.workers.iter() {
-            worker.send(Message::End);
-        }
+        self.send(|| Message::End);
         let deadline = Instant::now() + END_TIMEOUT;
         while !self.has_ended() && Instant::now() < deadline {
             thread::sleep(END_TIMEOUT / 200);
         }
+    }
+
+    /// Sends a message to each worker.
+    fn send(&self, message: impl Fn() -> Message) {
+        self.workers.iter().for_each(|worker| worker.send(message()));
     }
 }
 
@@ -183,6 +150,3 @@ const END_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// The number of connections of a listener that are accepted before signals and times are checked.
 const BATCH: usize = 256;
-
-/// The most connections without a place on their way to the workers.
-const MAX_IN_TRANSIT: usize = 32;

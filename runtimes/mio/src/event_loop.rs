@@ -14,21 +14,34 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use postern_core::worker::{Due, NewConnection, WorkerEffect, WorkerMessage};
 use postern_core::{Key, Transport, Worker};
 use postern_host::lifecycle::{ProcessStatus, WorkerParts};
+use postern_host::listen::{Acceptor, Listener};
 use postern_host::metrics::LogAndCounters;
 use postern_host::socket::{SMALL_READ_BUFFER, shut_down_write};
 use postern_host::workers::Request;
 
+use crate::listeners::Listeners;
 use crate::socket::Sockets;
 use crate::worker_handle::{Mailbox, Message, WorkerHandle, WorkerHandles};
 
-/// Starts an event loop for each of these workers, on a separate thread. Wakes `status` when one ends.
+/// The event loops, each on a separate thread.
+pub(crate) struct EventLoops {
+    pub(crate) handles: WorkerHandles,
+    pub(crate) threads: Vec<JoinHandle<()>>,
+    /// The listeners, if there are several event loops. A single one accepts by itself, because a hand-over between threads
+    /// takes longer than accepting.
+    pub(crate) listeners: Option<Listeners>,
+}
+
+/// Starts an event loop for each of these workers. Wakes `status` when one ends.
 ///
 /// # Errors
 /// The process has no file descriptor or no thread left.
 pub(crate) fn spawn(
     workers: Vec<WorkerParts>,
+    listeners: Vec<Arc<Listener>>,
+    acceptor: Acceptor,
     status: &ProcessStatus,
-) -> io::Result<(WorkerHandles, Vec<JoinHandle<()>>)> {
+) -> io::Result<EventLoops> {
     let mut handles = Vec::new();
     let mut loops = Vec::new();
     for parts in workers {
@@ -38,16 +51,21 @@ pub(crate) fn spawn(
         loops.push((poll, mailbox, parts));
     }
     let handles: Arc<[WorkerHandle]> = handles.into();
+    let mut listeners = Some(Listeners::new(listeners, acceptor, handles.clone()));
     let mut threads = Vec::new();
     for (number, (poll, mailbox, parts)) in loops.into_iter().enumerate() {
         let (handles, status) = (handles.clone(), status.clone());
+        let listeners = if handles.len() == 1 { listeners.take() } else { None };
+        if let Some(listeners) = &listeners {
+            listeners.register(poll.registry(), LISTENERS)?;
+        }
         let run = move || {
-            EventLoop::new(number, poll, mailbox, parts, handles).run();
+            EventLoop::new(number, poll, mailbox, parts, handles, listeners).run();
             status.wake();
         };
         threads.push(thread::Builder::new().name(format!("worker-{number}")).spawn(run)?);
     }
-    Ok((WorkerHandles(handles), threads))
+    Ok(EventLoops { handles: WorkerHandles(handles), threads, listeners })
 }
 
 struct EventLoop {
@@ -66,6 +84,8 @@ struct EventLoop {
     /// All workers.
     handles: Arc<[WorkerHandle]>,
     mailbox: Mailbox,
+    /// The listeners, if this is the only event loop.
+    listeners: Option<Box<Listeners>>,
     /// The messages of one turn. Empty between turns.
     messages: Vec<Message>,
     /// The value of the gauge of pending connections.
@@ -84,6 +104,7 @@ impl EventLoop {
         mailbox: Mailbox,
         parts: WorkerParts,
         handles: Arc<[WorkerHandle]>,
+        listeners: Option<Listeners>,
     ) -> EventLoop {
         EventLoop {
             poll,
@@ -95,6 +116,7 @@ impl EventLoop {
             number,
             handles,
             mailbox,
+            listeners: listeners.map(Box::new),
             messages: Vec::new(),
             pending: 0,
             recorder: parts.recorder,
@@ -107,7 +129,8 @@ impl EventLoop {
         let mut events = Events::with_capacity(EVENTS);
         while !(self.is_ended || self.worker.is_finished()) {
             let timeout = if self.unread.is_empty() {
-                let due = [self.worker.poll_timeout(self.now), self.recorder.log.retry_at(self.now)];
+                let accept = self.listeners.as_ref().and_then(|listeners| listeners.poll_timeout(self.now));
+                let due = [self.worker.poll_timeout(self.now), self.recorder.log.retry_at(self.now), accept];
                 due.into_iter().flatten().min().map(|at| at.saturating_duration_since(Instant::now()))
             } else {
                 Some(Duration::ZERO)
@@ -120,9 +143,11 @@ impl EventLoop {
             }
             self.now = Instant::now();
             self.share = share(self.unread.len(), self.buffer.len());
+            let mut has_arrivals = false;
             for event in &events {
                 match event.token() {
                     WAKE => self.read_messages(),
+                    LISTENERS => has_arrivals = true,
                     Token(key) => self.handle_event(Key(key), event),
                 }
             }
@@ -133,6 +158,7 @@ impl EventLoop {
                     self.read_listed(key);
                 }
             }
+            self.accept(has_arrivals);
             self.handle_all_due();
             self.apply_effects();
             self.recorder.log.flush();
@@ -206,6 +232,12 @@ impl EventLoop {
                     }
                     self.mailbox.load.handle_arrival();
                 }
+                Message::AcceptRest => self.accept_up_to(usize::MAX),
+                Message::CloseListeners => {
+                    if let Some(mut listeners) = self.listeners.take() {
+                        listeners.close(self.poll.registry());
+                    }
+                }
                 Message::Worker(message) => self.worker.handle_message(message, self.now),
                 Message::Request(request) => self.perform(request),
                 Message::CountRefused(count) => self.recorder.turned_away(count),
@@ -213,6 +245,30 @@ impl EventLoop {
             }
         }
         self.messages = messages;
+    }
+
+    /// Accepts connections, if this event loop has the listeners, and `has_arrivals` or the time asks for it.
+    fn accept(&mut self, has_arrivals: bool) {
+        let now = self.now;
+        let is_due = |listeners: &Listeners| listeners.poll_timeout(now).is_some_and(|at| at <= now);
+        if has_arrivals || self.listeners.as_deref().is_some_and(is_due) {
+            self.accept_up_to(ACCEPTED);
+        }
+    }
+
+    #[inline(never)]
+    fn accept_up_to(&mut self, most: usize) {
+        let Some(mut listeners) = self.listeners.take() else { return };
+        listeners.accept(self.now, most, |_, stream, arrival| {
+            self.open(stream, arrival);
+            self.report_pending();
+            self.mailbox.load.handle_arrival();
+        });
+        let refused = listeners.take_refused_count();
+        if refused > 0 {
+            self.recorder.turned_away(refused);
+        }
+        self.listeners = Some(listeners);
     }
 
     fn perform(&mut self, request: Request) {
@@ -348,6 +404,13 @@ impl EventLoop {
 
 /// The token of the waker, through which other threads wake a worker.
 const WAKE: Token = Token(usize::MAX);
+
+/// The token of the listeners.
+const LISTENERS: Token = Token(usize::MAX - 1);
+
+/// The most connections of a listener that are accepted in one turn. Accepting takes several times as long as a short
+/// message.
+const ACCEPTED: usize = 64;
 
 /// The most events of one wait.
 const EVENTS: usize = 1024;

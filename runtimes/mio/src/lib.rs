@@ -1,12 +1,14 @@
-//! Postern for production: one acceptor, and as many event loops as there are cores.
+//! Postern for production: as many event loops as there are cores, and one acceptor.
 //!
-//! * `accept_loop`: accepts connections, hands them to the workers, and stops the process.
+//! * `accept_loop`: the main thread, which stops the process, and accepts if there are several event loops.
+//! * `listeners`: accepts connections, and chooses their workers.
 //! * `event_loop`: one event loop around one [`Worker`](postern_core::Worker).
 //! * `worker_handle`: the interface of a worker to other threads.
 //! * `socket`: a worker's sockets.
 
 mod accept_loop;
 mod event_loop;
+mod listeners;
 mod socket;
 mod worker_handle;
 
@@ -18,6 +20,7 @@ use postern_host::lifecycle::{self, Lifecycle, Process};
 use postern_host::settings::Program;
 
 use accept_loop::AcceptLoop;
+use event_loop::EventLoops;
 
 /// Runs the program: takes settings from flags, the environment and `.env`, serves until a signal ends it, and returns its
 /// exit status.
@@ -30,8 +33,9 @@ pub fn main() -> ExitCode {
 /// Starts all threads except for this one, which will accept.
 fn start(process: Process) -> Result<impl FnOnce() -> io::Result<Lifecycle>, Box<dyn Error>> {
     let Process { listeners, acceptor, workers, control, watchdog, lifecycle } = process;
-    let (handles, threads) = event_loop::spawn(workers, lifecycle.status())?;
-    let accept_loop = AcceptLoop::new(listeners, acceptor, lifecycle, handles.clone(), threads)?;
+    let EventLoops { handles, threads, listeners } =
+        event_loop::spawn(workers, listeners, acceptor, lifecycle.status())?;
+    let accept_loop = AcceptLoop::new(listeners, lifecycle, handles.clone(), threads)?;
     if let Some(control) = control {
         control.spawn(handles.clone())?;
     }

@@ -19,6 +19,10 @@ pub(crate) enum Message {
     CountRefused(u64),
     /// A message to the worker in this event loop.
     Worker(WorkerMessage),
+    /// Accept all connections in the queues of the listeners. For an event loop that has the listeners.
+    AcceptRest,
+    /// Close the listeners. For an event loop that has them.
+    CloseListeners,
     /// End at once, even if connections remain.
     End,
 }
@@ -65,7 +69,7 @@ impl WorkerLoad {
         self.pending.store(pending, Ordering::Relaxed);
     }
 
-    /// Takes note of a connection that is handed to the worker.
+    /// Takes note of a connection that will reach the worker.
     fn add(&self, connection: &NewConnection) {
         self.in_transit.fetch_add(1, Ordering::Relaxed);
         if connection.refusal.is_none() {
@@ -107,9 +111,13 @@ impl WorkerHandle {
         self.connections() >= self.places
     }
 
-    /// Hands over a connection.
+    /// Takes note of a connection that is about to be handed over, or opened by the worker itself.
+    pub(crate) fn expect(&self, connection: &NewConnection) {
+        self.load.add(connection);
+    }
+
+    /// Hands over an [expected](WorkerHandle::expect) connection.
     pub(crate) fn hand_over(&self, stream: OwnedFd, connection: NewConnection) {
-        self.load.add(&connection);
         self.send(Message::NewConnection(stream, connection, 0));
     }
 
@@ -120,7 +128,7 @@ impl WorkerHandle {
         connection: NewConnection,
         passed: usize,
     ) -> Option<OwnedFd> {
-        self.load.add(&connection);
+        self.expect(&connection);
         match self.sender.send_below(INBOX_LIMIT, Message::NewConnection(stream, connection, passed)) {
             Ok(()) => None,
             Err(SendError::Full(message) | SendError::Closed(message)) => {
