@@ -34,7 +34,9 @@ impl Listener {
             }
             (Address::Unix(_), SocketOwner::Supervisor) | (Address::Tcp(_), _) => None,
         };
-        Ok(Listener { address, owner, file, socket })
+        // Clients may have connected already. If it is not set, it cannot be set for them here.
+        let passes_no_delay = handle.tcp_nodelay().unwrap_or(false);
+        Ok(Listener { address, owner, file, passes_no_delay, socket })
     }
 }
 
@@ -57,7 +59,8 @@ mod tests {
         assert_eq!(listener.address(), &Address::Tcp(address));
         assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
         let _client = TcpStream::connect(address).unwrap();
-        listener.accept().unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        assert!(TcpStream::from(stream).nodelay().unwrap());
     }
 
     #[test]

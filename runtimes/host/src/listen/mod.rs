@@ -64,6 +64,9 @@ pub struct Listener {
     owner: SocketOwner,
     /// Removed before the socket is closed, so that no client finds the file of a socket without a listener.
     file: Option<SocketFileGuard>,
+    /// Whether the kernel sets TCP_NODELAY on accepted sockets, because it was set on this one before clients could
+    /// connect.
+    passes_no_delay: bool,
     socket: OwnedFd,
 }
 
@@ -97,7 +100,7 @@ impl Listener {
     /// [`io::ErrorKind::WouldBlock`] if there is none; [`Acceptor::accept`] handles all others.
     pub fn accept(&self) -> io::Result<(OwnedFd, Peer)> {
         match self.address {
-            Address::Tcp(_) => tcp::accept(&self.socket),
+            Address::Tcp(_) => tcp::accept(&self.socket, self.passes_no_delay),
             Address::Unix(_) => unix::accept(&self.socket),
         }
     }

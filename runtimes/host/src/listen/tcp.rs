@@ -38,6 +38,9 @@ fn listen_on(address: SocketAddr, is_ipv6_alone: bool) -> io::Result<Listener> {
     if address.is_ipv6() {
         socket.set_only_v6(is_ipv6_alone)?;
     }
+    // Small frames leave at once instead of waiting until the frame before them is acknowledged. Accepted sockets inherit
+    // this.
+    socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
@@ -47,17 +50,19 @@ fn listen_on(address: SocketAddr, is_ipv6_alone: bool) -> io::Result<Listener> {
         address: Address::Tcp(bound),
         owner: SocketOwner::Process,
         file: None,
+        passes_no_delay: true,
         socket: socket.into(),
     })
 }
 
-pub(super) fn accept(listener: impl AsFd) -> io::Result<(OwnedFd, Peer)> {
+pub(super) fn accept(listener: impl AsFd, passes_no_delay: bool) -> io::Result<(OwnedFd, Peer)> {
     let (stream, address) = acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
     let address = address.and_then(|address| SocketAddr::try_from(address).ok());
     let address = address.ok_or(io::Error::from(ErrorKind::ConnectionAborted))?;
-    // Small frames leave at once instead of waiting until the frame before them is acknowledged. It fails only if the
-    // peer has already disconnected, which the first read reports.
-    let _ = SockRef::from(&stream).set_tcp_nodelay(true);
+    if !passes_no_delay {
+        // It fails only if the peer has already disconnected, which the first read reports.
+        let _ = SockRef::from(&stream).set_tcp_nodelay(true);
+    }
     Ok((stream, Peer::from(address)))
 }
 

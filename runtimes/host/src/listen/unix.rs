@@ -118,7 +118,13 @@ pub(super) fn listen(path: &Path, access: &Access) -> io::Result<Listener> {
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     let address = Address::Unix(path.to_owned());
-    Ok(Listener { address, owner: SocketOwner::Process, file: Some(file), socket: socket.into() })
+    Ok(Listener {
+        address,
+        owner: SocketOwner::Process,
+        file: Some(file),
+        passes_no_delay: false,
+        socket: socket.into(),
+    })
 }
 
 pub(super) fn accept(listener: impl AsFd) -> io::Result<(OwnedFd, Peer)> {
