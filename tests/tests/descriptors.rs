@@ -57,6 +57,19 @@ fn start_with_open_files(runtime: Runtime, settings: &[(&str, &str)], limit: usi
     Postern::with(runtime, settings).control().by_shell(&format!("ulimit -n {limit} && exec \"$0\"")).start()
 }
 
+/// The kernel enlarges the table of a process with several threads only after a wait of some 10 ms, at each power of two. A
+/// storm of reconnecting clients once stopped the accepting thread that often.
+#[test]
+fn the_table_of_descriptors_does_not_grow_while_clients_connect() {
+    for runtime in Runtime::BOTH {
+        let postern = start_with_open_files(runtime, &[], 2048);
+        let status = fs::read_to_string(format!("/proc/{}/status", postern.id())).expect("the status");
+        let size =
+            status.lines().find_map(|line| line.strip_prefix("FDSize:")).expect("the size of the table");
+        assert_eq!(size.trim(), "2048", "{runtime}");
+    }
+}
+
 /// Runs `work` during an attack by slow heads.
 fn under_attack<T>(postern: &Postern, work: impl FnOnce() -> T) -> T {
     let is_over = AtomicBool::new(false);
@@ -94,8 +107,8 @@ const PROMPT: Duration = Duration::from_secs(3);
 
 #[test]
 fn slow_heads_that_reconnect_delay_neither_users_nor_operators() {
-    for runtime in Runtime::BOTH {
-        let postern = start_with_open_files(runtime, &[], OPEN_FILES);
+    for (runtime, workers) in Runtime::WITH_WORKERS {
+        let postern = start_with_open_files(runtime, &[("POSTERN_WORKERS", workers)], OPEN_FILES);
         let john = postern.john();
         let mut users: Vec<Open> = (0..10).map(|_| john.open()).collect();
         under_attack(&postern, || {
@@ -182,7 +195,8 @@ fn limits_above_the_descriptors_are_reduced_with_one_warning_each() {
 
 #[test]
 fn without_descriptors_clients_get_503_operators_a_response_and_the_process_is_idle() {
-    for postern in Postern::both_with_control(&[]) {
+    for (runtime, workers) in Runtime::WITH_WORKERS {
+        let postern = Postern::start_with_control(runtime, &[("POSTERN_WORKERS", workers)]);
         let john = postern.john();
         let mut users: Vec<Open> = (0..20).map(|_| john.open()).collect();
         // No more descriptors than it has now.

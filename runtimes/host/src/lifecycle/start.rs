@@ -67,6 +67,7 @@ pub fn run<S: FnOnce() -> io::Result<Lifecycle>>(
 ) -> ExitCode {
     let inherited = InheritedListeners::from_environment();
     let plan = settings::load_or_exit(program);
+    plan.reserve_descriptors();
     log::run(program, &plan.log, plan.settings.drain.hard, |log| {
         let serve = start(Process::new(&plan, inherited?, log)?)?;
         let logger = log.logger();

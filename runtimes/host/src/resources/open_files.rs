@@ -1,5 +1,8 @@
 //! The division of the file descriptors of the process.
 
+use std::io;
+
+use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::listen::RESERVED_FDS;
@@ -43,6 +46,21 @@ pub(crate) fn allowed() -> usize {
     limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
+/// Has the kernel allocate its table for the descriptors of a process with this many connections, at most `limit`.
+/// Call this before there is a second thread.
+///
+/// The kernel doubles its table of the descriptors whenever it is full. In a process with several threads it then waits
+/// until no processor uses the old table: some 10 ms, in which a thread that accepts does nothing else.
+pub(crate) fn reserve_table(connections: usize, limit: usize) {
+    let wanted = connections.saturating_add(connections / 8).saturating_add(4 * OWN_FILES);
+    let last = i32::try_from(wanted.min(limit).min(MOST_RESERVED).saturating_sub(1));
+    // A descriptor of this number, which is closed again at once. Without it the table grows later.
+    let _ = last.map_err(io::Error::other).and_then(|last| Ok(fcntl_dupfd_cloexec(io::stdin(), last)?));
+}
+
+/// The most descriptors in a reserved table, which takes 8 bytes of the kernel's memory for each.
+const MOST_RESERVED: usize = 1 << 16;
+
 /// Standard streams, listeners, the polls and wakers of the acceptor and of the control port, the pipes of signals
 /// and of a successor, a file of keys or a request for keys: two dozen. The rest is for accepted connections that
 /// have not reached their worker.
@@ -77,6 +95,19 @@ mod tests {
             let shares = Shares { sockets, connections, handshakes, control };
             assert_eq!(Shares::of(limit, workers), shares, "{limit} with {workers} workers");
         }
+    }
+
+    #[test]
+    fn the_table_of_the_kernel_is_as_large_as_was_reserved() {
+        let size = || {
+            let status = std::fs::read_to_string("/proc/self/status").unwrap();
+            let size = status.lines().find_map(|line| line.strip_prefix("FDSize:")).unwrap();
+            size.trim().parse::<usize>().unwrap()
+        };
+        reserve_table(0, 1);
+        let before = size();
+        reserve_table(2 * before, usize::MAX);
+        assert!(size() > 2 * before, "{before} and then {}", size());
     }
 
     #[test]

@@ -160,6 +160,11 @@ impl Plan {
         config
     }
 
+    /// Has the kernel allocate its table for all descriptors of the process. Call this before there is a second thread.
+    pub(crate) fn reserve_descriptors(&self) {
+        open_files::reserve_table(self.max_connections, self.open_files);
+    }
+
     /// Returns the number of event loops that the program runs.
     pub fn event_loops(&self) -> usize {
         if self.program.has_workers { self.workers.get() } else { 1 }
