@@ -1,81 +1,143 @@
 //! The frames that many connections of a worker send. Each is encoded and stored once, and a connection refers to it by a
 //! number. The references are counted without atomics, because a worker belongs to one thread.
+//!
+//! Several frames of one connection are joined into one entry, so that a single contiguous send takes them. An entry remembers
+//! with which frame it was joined last, so connections that send the same frames in the same order share the joined entry too.
 
 use slab::Slab;
 
 /// The shared frames of a worker.
 #[derive(Debug, Default)]
 pub(crate) struct FrameTable {
-    frames: Slab<Frame>,
-    /// The frames that were added since [`FrameTable::remove_unused`] was last called.
+    entries: Slab<Entry>,
+    /// The number of the next entry.
+    next: u32,
+    /// The frames that were added since [`FrameTable::end_additions`] was last called. The list refers to each of them.
     added: Vec<FrameId>,
 }
 
+/// A frame, or several that are joined.
 #[derive(Debug)]
-struct Frame {
+struct Entry {
     bytes: Box<[u8]>,
-    /// The number of connections whose output contains it.
+    /// The number of connections whose output it is, or is a part of, and one for the list of added frames.
     references: u32,
+    number: u32,
+    /// The frame with which it was joined last, and the result. The result may have been removed.
+    joined: Option<(FrameId, FrameId)>,
 }
 
-/// A frame of the table. It is valid as long as it is referred to.
+/// An entry of the table. It is valid as long as it is referred to.
+// The number distinguishes it from later entries at the same index: see `Entry::joined`. An entry that remembers another one
+// would have to exist while four billion are added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct FrameId(u32);
+pub(crate) struct FrameId {
+    index: u32,
+    number: u32,
+}
+
+/// A change of the bytes in the table.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Change {
+    pub(crate) added: usize,
+    pub(crate) freed: usize,
+}
 
 impl FrameTable {
-    /// Adds an encoded frame that no connection refers to yet. Call [`remove_unused`](FrameTable::remove_unused) after the
-    /// connections refer to it, and before another one can be released.
+    /// Adds an encoded frame. It is valid at least until the next call of [`end_additions`](FrameTable::end_additions).
     pub(crate) fn insert(&mut self, bytes: Vec<u8>) -> FrameId {
-        let index = self.frames.insert(Frame { bytes: bytes.into_boxed_slice(), references: 0 });
-        // A worker does not have four billion frames at a time: each is referred to by a connection.
-        let id = FrameId(u32::try_from(index).unwrap_or(u32::MAX));
+        let id = self.add(bytes);
         self.added.push(id);
         id
     }
 
+    /// Adds an entry with one reference.
+    fn add(&mut self, bytes: Vec<u8>) -> FrameId {
+        let number = self.next;
+        self.next = self.next.wrapping_add(1);
+        let entry = Entry { bytes: bytes.into_boxed_slice(), references: 1, number, joined: None };
+        // A worker does not have four billion entries at a time: each is referred to by a connection.
+        let index = u32::try_from(self.entries.insert(entry)).unwrap_or(u32::MAX);
+        FrameId { index, number }
+    }
+
     /// Returns the bytes of a frame.
-    pub(crate) fn get(&self, FrameId(index): FrameId) -> &[u8] {
-        self.frames.get(index as usize).map_or(&[], |frame| &frame.bytes)
+    #[inline]
+    pub(crate) fn get(&self, id: FrameId) -> &[u8] {
+        self.entries.get(id.index as usize).map_or(&[], |entry| &entry.bytes)
     }
 
     /// Adds a reference.
-    pub(crate) fn retain(&mut self, FrameId(index): FrameId) {
-        if let Some(frame) = self.frames.get_mut(index as usize) {
-            frame.references += 1;
+    #[inline]
+    pub(crate) fn retain(&mut self, id: FrameId) {
+        if let Some(entry) = self.entries.get_mut(id.index as usize) {
+            entry.references += 1;
         }
     }
 
     /// Removes a reference, and the frame with its last one. Returns the number of bytes that are freed.
+    #[inline]
     pub(crate) fn release(&mut self, id: FrameId) -> usize {
-        if let Some(frame) = self.frames.get_mut(id.0 as usize) {
-            frame.references -= 1;
-        }
-        self.remove_if_unused(id)
+        let Some(entry) = self.entries.get_mut(id.index as usize) else { return 0 };
+        entry.references -= 1;
+        if entry.references == 0 { self.remove(id) } else { 0 }
     }
 
-    /// Removes the frames to which nothing refers, of those that were added since the last call. Returns the number of bytes
-    /// that are freed.
-    pub(crate) fn remove_unused(&mut self) -> usize {
+    #[inline(never)]
+    fn remove(&mut self, id: FrameId) -> usize {
+        self.entries.try_remove(id.index as usize).map_or(0, |entry| entry.bytes.len())
+    }
+
+    /// Turns a reference to `first` into one to an entry with the bytes of both. `None` if it would be longer than
+    /// [`LONGEST_JOINED`].
+    #[inline]
+    pub(crate) fn join(&mut self, first: FrameId, second: FrameId) -> Option<(FrameId, Change)> {
+        let entry = self.entries.get(first.index as usize)?;
+        if let Some((with, joined)) = entry.joined
+            && with == second
+            && let Some(result) = self.entries.get_mut(joined.index as usize)
+            && result.number == joined.number
+        {
+            result.references += 1;
+            return Some((joined, Change { added: 0, freed: self.release(first) }));
+        }
+        self.join_anew(first, second)
+    }
+
+    #[cold]
+    fn join_anew(&mut self, first: FrameId, second: FrameId) -> Option<(FrameId, Change)> {
+        let (head, tail) = (self.get(first), self.get(second));
+        let added = head.len() + tail.len();
+        if added > LONGEST_JOINED {
+            return None;
+        }
+        let joined = self.add([head, tail].concat());
+        if let Some(entry) = self.entries.get_mut(first.index as usize) {
+            entry.joined = Some((second, joined));
+        }
+        Some((joined, Change { added, freed: self.release(first) }))
+    }
+
+    /// Removes those frames to which no connection refers, of the frames that were added since the last call. Returns the number
+    /// of bytes that are freed.
+    pub(crate) fn end_additions(&mut self) -> usize {
         let mut freed = 0;
         while let Some(id) = self.added.pop() {
-            freed += self.remove_if_unused(id);
+            freed += self.release(id);
         }
         freed
-    }
-
-    fn remove_if_unused(&mut self, FrameId(index): FrameId) -> usize {
-        match self.frames.get(index as usize) {
-            Some(frame) if frame.references == 0 => self.frames.remove(index as usize).bytes.len(),
-            Some(_) | None => 0,
-        }
     }
 
     /// Whether there are no frames.
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
-        self.frames.is_empty()
+        self.entries.is_empty()
     }
 }
+
+/// The most bytes of a joined entry. Copying that much once is faster than another piece of a vectored write for each
+/// connection.
+const LONGEST_JOINED: usize = 16 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -88,9 +150,59 @@ mod tests {
         table.retain(first);
         table.retain(first);
         assert_eq!((table.get(first), table.get(second)), (&b"abc"[..], &b"de"[..]));
-        assert_eq!(table.remove_unused(), 2);
+        assert_eq!(table.end_additions(), 2);
         assert_eq!(table.release(first), 0);
         assert_eq!(table.release(first), 3);
         assert!(table.is_empty());
+    }
+
+    #[test]
+    fn connections_with_the_same_frames_share_the_joined_bytes() {
+        let mut table = FrameTable::default();
+        let [a, b, c] = [b"aa".as_slice(), b"bbb", b"c"].map(|bytes| table.insert(bytes.to_vec()));
+        (0..3).for_each(|_| table.retain(a));
+        let (ab, change) = table.join(a, b).expect("it is short");
+        assert_eq!((table.get(ab), change), (&b"aabbb"[..], Change { added: 5, freed: 0 }));
+        assert_eq!(table.join(a, b), Some((ab, Change::default())));
+        // The third connection gets another frame.
+        let (ac, _) = table.join(a, c).expect("it is short");
+        assert_eq!(table.get(ac), b"aac");
+        let (abc, _) = table.join(ab, c).expect("it is short");
+        assert_eq!(table.join(ab, c), Some((abc, Change { added: 0, freed: 5 })), "the last one at `ab`");
+        assert_eq!(table.get(abc), b"aabbbc");
+        assert_eq!((table.release(abc), table.release(abc), table.release(ac)), (0, 6, 3));
+        assert_eq!(table.end_additions(), 2 + 3 + 1);
+        assert!(table.is_empty());
+    }
+
+    #[test]
+    fn a_removed_entry_is_not_found_although_its_index_is_in_use_again() {
+        let mut table = FrameTable::default();
+        let [a, b] = [b"a", b"b"].map(|bytes| table.insert(bytes.to_vec()));
+        table.retain(a);
+        table.retain(a);
+        let (ab, _) = table.join(a, b).expect("it is short");
+        table.release(ab);
+        let other = table.insert(b"other".to_vec());
+        assert_eq!(other.index, ab.index);
+        let (ab, change) = table.join(a, b).expect("it is short");
+        assert_eq!((table.get(ab), change.added), (&b"ab"[..], 2));
+        // The same for the second frame.
+        table.retain(a);
+        assert_eq!(table.end_additions(), 1 + 5);
+        let second = table.insert(b"d".to_vec());
+        assert!(second.index == b.index || table.insert(b"e".to_vec()).index == b.index);
+        let (ad, _) = table.join(a, second).expect("it is short");
+        assert_eq!(table.get(ad), b"ad");
+    }
+
+    #[test]
+    fn long_frames_are_not_joined() {
+        let mut table = FrameTable::default();
+        let [long, short] = [vec![7; LONGEST_JOINED], vec![7]].map(|bytes| table.insert(bytes));
+        table.retain(long);
+        assert_eq!(table.join(long, short), None);
+        assert_eq!(table.release(long), 0);
+        assert_eq!(table.end_additions(), LONGEST_JOINED + 1);
     }
 }

@@ -1,7 +1,7 @@
 //! Output that is not yet written to a socket.
 //!
 //! * `segments`: large payloads of the current turn, which are sent without a copy.
-//! * `frame_table`: frames that many connections send, each stored once.
+//! * `frame_table`: frames that many connections send, each stored once, and joined frames.
 //! * `queue`: the pending output of a connection between turns.
 
 mod frame_table;

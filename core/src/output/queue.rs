@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use arrayvec::ArrayVec;
 
-use super::frame_table::{FrameId, FrameTable};
+use super::frame_table::{Change, FrameId, FrameTable};
 
 /// The output of a connection that is not written to its socket.
 #[derive(Debug, Default)]
@@ -15,7 +15,7 @@ pub(crate) enum Output {
     /// No output.
     #[default]
     Empty,
-    /// One shared frame, no byte of which has been offered to the socket yet. It allocates nothing.
+    /// One shared frame or several joined ones, no byte of which has been offered to the socket yet. It allocates nothing.
     Frame(FrameId),
     /// Output that the socket has not accepted.
     Queue(Box<OutputQueue>),
@@ -39,6 +39,8 @@ pub(crate) struct OutputQueue {
     sent: usize,
     /// When the socket last accepted output.
     progress: Instant,
+    /// Whether the socket has been offered it, and has not accepted all of it.
+    is_offered: bool,
 }
 
 #[derive(Debug)]
@@ -89,6 +91,7 @@ impl Output {
             Output::Empty => None,
             Output::Frame(id) => {
                 let mut queue = OutputQueue::resume(Vec::new(), 0, now);
+                queue.is_offered = false;
                 queue.push_frame(id, frames.get(id).len());
                 Some(Box::new(queue))
             }
@@ -96,9 +99,30 @@ impl Output {
         }
     }
 
-    /// Appends a shared frame. The caller has retained it.
+    /// Appends a shared frame. Returns the change of the bytes in the table.
     #[inline]
-    pub(crate) fn push_frame(&mut self, id: FrameId, frames: &FrameTable, now: Instant) {
+    pub(crate) fn push_frame(&mut self, id: FrameId, frames: &mut FrameTable, now: Instant) -> Change {
+        match self {
+            Output::Empty => {
+                frames.retain(id);
+                *self = Output::Frame(id);
+                return Change::default();
+            }
+            Output::Frame(first) => {
+                if let Some((joined, change)) = frames.join(*first, id) {
+                    *first = joined;
+                    return change;
+                }
+            }
+            Output::Queue(_) => {}
+        }
+        self.queue_frame(id, frames, now);
+        Change::default()
+    }
+
+    #[inline(never)]
+    fn queue_frame(&mut self, id: FrameId, frames: &mut FrameTable, now: Instant) {
+        frames.retain(id);
         match self.take_queue(frames, now) {
             None => *self = Output::Frame(id),
             Some(mut queue) => {
@@ -180,7 +204,14 @@ impl OutputQueue {
     /// Creates a queue of `bytes`, the first `sent` of which the socket accepted at `now`.
     pub(crate) fn resume(bytes: Vec<u8>, sent: usize, now: Instant) -> OutputQueue {
         let sent = sent.min(bytes.len());
-        OutputQueue { front: VecDeque::new(), front_len: 0, tail: bytes, sent, progress: now }
+        OutputQueue {
+            front: VecDeque::new(),
+            front_len: 0,
+            tail: bytes,
+            sent,
+            progress: now,
+            is_offered: true,
+        }
     }
 
     /// Returns the buffer to which further output is appended.
@@ -197,6 +228,11 @@ impl OutputQueue {
     /// Returns the number of pending bytes.
     pub(crate) fn len(&self) -> usize {
         self.front_len + self.tail.len() - self.sent
+    }
+
+    /// Whether the socket has been offered it, and has not accepted all of it. A peer is slow only then.
+    pub(crate) fn is_offered(&self) -> bool {
+        self.is_offered
     }
 
     /// Whether more than `limit` bytes are pending.
@@ -269,6 +305,7 @@ impl OutputQueue {
         if n > 0 {
             self.progress = now;
         }
+        self.is_offered = true;
         self.sent += n;
         let mut freed = 0;
         while let Some(segment) = self.front.front()
@@ -319,10 +356,10 @@ mod tests {
             let [first, second] = [b"cdef".as_slice(), b"ij"].map(|bytes| frames.insert(bytes.to_vec()));
             append(&mut output, &frames, b"ab", now);
             for (id, after) in [(first, b"gh".as_slice()), (second, b"")] {
-                frames.retain(id);
-                output.push_frame(id, &frames, now);
+                output.push_frame(id, &mut frames, now);
                 append(&mut output, &frames, after, now);
             }
+            assert_eq!(frames.end_additions(), 0);
             let (mut seen, mut freed) = (Vec::new(), 0);
             while !output.is_empty() {
                 let pieces = written(&output, &frames);
@@ -341,19 +378,36 @@ mod tests {
         let now = Instant::now();
         let (mut frames, mut output) = (FrameTable::default(), Output::default());
         let id = frames.insert(b"abc".to_vec());
-        for _ in 0..2 {
-            frames.retain(id);
-        }
-        output.push_frame(id, &frames, now);
+        output.push_frame(id, &mut frames, now);
         assert!(output.queue().is_none());
         assert_eq!(output.advance(3, &mut frames, now), (0, None));
         assert!(output.is_empty());
-        output.push_frame(id, &frames, now);
+        output.push_frame(id, &mut frames, now);
+        frames.end_additions();
         assert_eq!(output.advance(0, &mut frames, now), (0, None));
         assert_eq!(output.queue().map(OutputQueue::len), Some(3));
         assert_eq!(output.advance(2, &mut frames, now), (0, None));
         assert_eq!(output.first(&frames), b"c");
         assert_eq!(output.advance(1, &mut frames, now), (3, Some(Vec::new())));
+    }
+
+    #[test]
+    fn several_frames_allocate_no_queue_unless_they_are_long() {
+        let now = Instant::now();
+        let (mut frames, mut output) = (FrameTable::default(), Output::default());
+        let [first, second, long] =
+            [b"abc".to_vec(), b"de".to_vec(), vec![7; 20_000]].map(|bytes| frames.insert(bytes));
+        for id in [first, second, first] {
+            output.push_frame(id, &mut frames, now);
+        }
+        assert!(output.queue().is_none());
+        assert_eq!(written(&output, &frames), b"abcdeabc");
+        output.push_frame(long, &mut frames, now);
+        assert!(output.queue().is_some_and(|queue| queue.len() == 20_008 && !queue.is_offered()));
+        assert_eq!(frames.end_additions(), 3 + 2);
+        assert_eq!(output.advance(9, &mut frames, now).0, 8);
+        assert!(output.queue().is_some_and(OutputQueue::is_offered));
+        assert_eq!((output.release(&mut frames), frames.is_empty()), (20_000, true));
     }
 
     #[test]
@@ -366,9 +420,9 @@ mod tests {
             if index > 0 {
                 append(output, &frames, b"owned", now);
             }
-            frames.retain(id);
-            output.push_frame(id, &frames, now);
+            output.push_frame(id, &mut frames, now);
         }
+        frames.end_additions();
         outputs[2].abandon();
         let freed: Vec<usize> = outputs.iter_mut().map(|output| output.release(&mut frames)).collect();
         assert_eq!(freed, [0, 0, 3]);

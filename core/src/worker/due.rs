@@ -4,9 +4,11 @@
 use std::io::{self, ErrorKind, IoSlice};
 use std::time::{Duration, Instant};
 
+use super::readable::taken;
 use super::{Application, Key, Socket, Worker};
 
 use crate::id::ConnectionId;
+use crate::output::Output;
 use crate::record::Recorder;
 use crate::session::{Ending, Transport};
 
@@ -58,7 +60,7 @@ impl<A: Application> Worker<A> {
     ) -> Transport {
         let key = due.key;
         match due.cause {
-            DueCause::Frame => self.flush(key, now, socket),
+            DueCause::Frame => self.write_frame(key, now, socket),
             DueCause::Change => {
                 let transport = self.flush(key, now, socket);
                 let has_deferred =
@@ -71,6 +73,27 @@ impl<A: Application> Worker<A> {
             }
             DueCause::Deadline | DueCause::Eviction => self.judge(due, now, buffer, socket, recorder),
         }
+    }
+
+    /// Writes the shared frame of a connection, or any other pending output.
+    #[inline]
+    fn write_frame(&mut self, key: Key, now: Instant, socket: &mut impl Socket) -> Transport {
+        let Some(connection) = self.connections.get_mut(key.0) else { return Transport::Close };
+        let Output::Frame(id) = connection.output else { return self.flush(key, now, socket) };
+        if !connection.is_open() {
+            return self.flush(key, now, socket);
+        }
+        let bytes = self.frames.get(id);
+        match taken(socket.send(&[IoSlice::new(bytes)])) {
+            Ok(n) if n == bytes.len() => {
+                connection.output = Output::Empty;
+                self.memory.free_shared(self.frames.release(id));
+                return Transport::Open;
+            }
+            Ok(n) => self.sent(key, n, now),
+            Err(_) => self.handle_error(key),
+        }
+        self.transport(key)
     }
 
     /// Reads the socket of a connection whose deadline has passed, and then handles the deadline.

@@ -21,11 +21,13 @@ use crate::turn::{Codec, Turn};
 /// Sends messages to connections of a worker, and closes them.
 ///
 /// A message to many connections is encoded and stored once: [`frame`](Fanout::frame) adds it, and
-/// [`deliver`](Fanout::deliver) sends it to one of them. A delivery neither copies nor allocates, unless output of the connection
-/// is pending or the connection compresses its messages.
+/// [`deliver`](Fanout::deliver) sends it to one of them. Several short messages are joined once for all connections that get the
+/// same ones. A delivery neither copies nor allocates, unless the socket has not accepted earlier output, the messages of the
+/// connection are long, or it compresses them.
 ///
 /// Nothing is written before the runtime handles the connections, which are [due](Worker::next_due) afterwards, each once for
-/// all its messages. A connection whose pending output exceeds [`max_backlog`](crate::SessionConfig::max_backlog) is closed.
+/// all its messages. A connection is closed if its socket has not accepted all output that it was offered, and the pending output
+/// exceeds [`max_backlog`](crate::SessionConfig::max_backlog).
 #[derive(Debug)]
 pub struct Fanout<'w, A: Application> {
     now: Instant,
@@ -98,13 +100,23 @@ impl<'w, A: Application> Fanout<'w, A> {
             SharedSend::Compressed => return self.deliver_compressed(key, frame),
             SharedSend::Counted => {}
         }
-        self.frames.retain(frame.id);
-        connection.output.push_frame(frame.id, self.frames, self.now);
+        // Pending output is written when its turn comes, or when the socket becomes writable again.
+        if connection.output.is_empty() {
+            self.ready.push_back(key);
+        }
+        let change = connection.output.push_frame(frame.id, self.frames, self.now);
+        self.memory.count_shared(change.added);
+        self.memory.free_shared(change.freed);
         if connection.output.queue().is_some() {
             self.update(key);
         }
-        self.ready.push_back(key);
         true
+    }
+
+    /// Sends a message to all connections that are open. Returns their number.
+    pub fn deliver_to_all(&mut self, frame: SharedFrame<'w>) -> usize {
+        // No key is larger. A list of the keys would have to be allocated.
+        (0..self.connections.capacity()).filter(|&key| self.deliver(Key(key), frame)).count()
     }
 
     /// Sends a message to one connection. Returns false if it is not open. A message to several connections is cheaper as a
@@ -161,7 +173,7 @@ impl<'w, A: Application> Fanout<'w, A> {
 impl<A: Application> Drop for Fanout<'_, A> {
     /// Removes the frames that were delivered to no connection.
     fn drop(&mut self) {
-        self.memory.free_shared(self.frames.remove_unused());
+        self.memory.free_shared(self.frames.end_additions());
     }
 }
 

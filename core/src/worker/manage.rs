@@ -126,9 +126,12 @@ impl<A: Application> Worker<A> {
     /// A connection whose pending output exceeds [`max_backlog`](crate::SessionConfig::max_backlog) is closed.
     pub fn send(&mut self, selector: &Selector, message: Outgoing<'_>, now: Instant) -> usize {
         let (kind, payload) = message.parts();
-        let keys = self.find(selector);
+        let keys = if *selector == Selector::All { Vec::new() } else { self.find(selector) };
         let (_, mut fanout) = self.fan_out(now);
         let frame = fanout.frame(kind, payload);
+        if *selector == Selector::All {
+            return fanout.deliver_to_all(frame);
+        }
         keys.into_iter().filter(|&key| fanout.deliver(key, frame)).count()
     }
 

@@ -322,7 +322,7 @@ impl<A: Application> Worker<A> {
 
 /// Returns the result of a write, with zero bytes for a write that would have blocked.
 #[inline(always)]
-fn taken(sent: io::Result<usize>) -> io::Result<usize> {
+pub(super) fn taken(sent: io::Result<usize>) -> io::Result<usize> {
     match sent {
         Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
         sent => sent,

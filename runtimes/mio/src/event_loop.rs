@@ -196,15 +196,18 @@ impl EventLoop {
     fn handle_all_due(&mut self) {
         while let Some(due) = self.worker.next_due(self.now, &mut self.recorder) {
             self.handle_due(due);
-            // It may be read again now.
-            self.list(due.key);
         }
     }
 
+    #[inline]
     fn handle_due(&mut self, due: Due) {
         let Some(socket) = self.sockets.get_mut(due.key) else { return };
         let transport = self.worker.handle_due(due, self.now, &mut self.buffer, socket, &mut self.recorder);
-        self.apply(due.key, transport);
+        if transport != Transport::Open || socket.is_readable {
+            self.apply(due.key, transport);
+            // It may be read again now.
+            self.list(due.key);
+        }
     }
 
     /// Sends the messages of this worker to the others.

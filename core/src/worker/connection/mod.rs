@@ -391,10 +391,12 @@ impl<A: Application> Connection<A> {
         }
     }
 
-    /// Closes it with 4413 if the pending output exceeds the limit.
+    /// Closes it with 4413 if the socket has not accepted all output that it was offered, and the pending output exceeds the
+    /// limit.
     pub(super) fn enforce_max_backlog(&mut self, config: &WorkerConfig, now: Instant, codec: &mut Codec) {
         let Output::Queue(queue) = &mut self.output else { return };
-        if queue.exceeds(config.session.max_backlog)
+        if queue.is_offered()
+            && queue.exceeds(config.session.max_backlog)
             && let Stage::Admitted { session, .. } = &mut self.stage
         {
             let mut turn = Turn { now, out: queue.tail(), is_backlogged: true, codec };

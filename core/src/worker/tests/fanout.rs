@@ -132,6 +132,47 @@ fn messages_arrive_whole_and_in_order_whatever_a_socket_accepts() {
 }
 
 #[test]
+fn messages_of_one_batch_are_written_at_once_and_stored_once() {
+    let (mut runtime, keys, mut sockets) = crowd(100, usize::MAX);
+    let now = runtime.now;
+    let mut expected = Vec::new();
+    for round in 0..8 {
+        let text = format!("message {round}");
+        assert_eq!(runtime.worker.send(&Selector::All, Outgoing::Text(&text), now), 100);
+        expected.extend_from_slice(&frame_of_server(0x81, text.as_bytes()));
+    }
+    assert_eq!(runtime.worker.memory_held(), expected.len(), "the frames are joined once");
+    assert_eq!(handle_all_due(&mut runtime, &mut sockets), []);
+    for key in keys {
+        let socket = &sockets[key.0];
+        assert_eq!(socket.writes, 1);
+        assert!(socket.written == expected);
+    }
+    assert_eq!(runtime.worker.memory_held(), 0);
+}
+
+/// The limit applies to output that a socket has been offered, not to output that the worker has not written yet.
+#[test]
+fn many_messages_of_one_batch_close_no_healthy_connection() {
+    let limits = SessionConfig { max_backlog: 1000, ..SessionConfig::default() };
+    let config = WorkerConfig { session: Arc::new(limits), ..WorkerConfig::default() };
+    for len in [10, 300, 5_000] {
+        let mut runtime = Runtime::new(config.clone());
+        let key = admit(&mut runtime);
+        let mut sockets = vec![CountingSocket { takes: usize::MAX, ..Default::default() }];
+        let (now, text) = (runtime.now, "x".repeat(len));
+        for _ in 0..200 {
+            assert_eq!(runtime.worker.send(&Selector::All, Outgoing::Text(&text), now), 1, "{len} bytes");
+        }
+        handle_all_due(&mut runtime, &mut sockets);
+        assert!(!runtime.worker.wants_write(key));
+        let header = if len < 126 { 2 } else { 4 };
+        assert_eq!(sockets[key.0].written.len(), 200 * (header + len));
+        assert_eq!(runtime.worker.memory_held(), 0);
+    }
+}
+
+#[test]
 fn a_connection_with_more_pieces_than_one_write_takes_is_written_at_once() {
     let (mut runtime, keys, mut sockets) = crowd(1, usize::MAX);
     let now = runtime.now;

@@ -183,6 +183,8 @@ fn a_message_is_sent_after_the_backlog_and_closes_slow_connections() {
     assert_eq!(runtime.worker.send(&Selector::All, Outgoing::Text("second"), now), 2);
     runtime.takes = usize::MAX;
     runtime.wait(Duration::ZERO);
+    // Its socket has to become writable first.
+    runtime.flush(slow);
     assert_eq!(runtime.wire(slow), b"\x81\x05first\x81\x06second");
     assert_eq!(runtime.wire(fast), b"\x81\x06second");
 
