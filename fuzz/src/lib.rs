@@ -7,6 +7,7 @@
 //! * [`inflate`]: compressed messages. [`extensions`]: the negotiation of compression.
 //! * [`log_line`]: values that users control, in the log.
 //! * [`assertion`]: signed identities.
+//! * [`json_commands`], [`protobuf_commands`]: messages of clients of channels. [`json_text`]: values that they contain.
 //!
 //! All assert more than that nothing panics. Where they can, they compare with a second implementation that was written
 //! from the standard, or with another library.
@@ -16,7 +17,10 @@ pub mod connection;
 pub mod extensions;
 pub mod head;
 pub mod inflate;
+pub mod json_commands;
+pub mod json_text;
 pub mod log_line;
+pub mod protobuf_commands;
 pub mod worker;
 
 mod driver;
@@ -28,9 +32,12 @@ mod portions;
 mod reference;
 mod request;
 mod response;
+mod rules;
 mod runtime;
 mod script;
 mod sites;
+#[path = "../../channels/tests/protocol/to_proto.rs"]
+mod to_proto;
 mod unescape;
 mod upgrade;
 mod wire;

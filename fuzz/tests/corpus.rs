@@ -5,7 +5,10 @@ use std::fs;
 use std::path::Path;
 
 use arbitrary::{Arbitrary, Unstructured};
-use postern_fuzz::{assertion, connection, extensions, head, inflate, log_line, worker};
+use postern_fuzz::{
+    assertion, connection, extensions, head, inflate, json_commands, json_text, log_line, protobuf_commands,
+    worker,
+};
 
 /// Runs `check` on every file of a folder.
 fn replay(folder: &str, check: impl Fn(&[u8])) {
@@ -57,4 +60,19 @@ fn lines_of_the_log() {
 #[test]
 fn assertions() {
     replay("corpus/assertion", assertion::check);
+}
+
+#[test]
+fn commands_in_json() {
+    replay("corpus/json_commands", json_commands::check);
+}
+
+#[test]
+fn commands_in_protobuf() {
+    replay("corpus/protobuf_commands", protobuf_commands::check);
+}
+
+#[test]
+fn values_in_json() {
+    replay("corpus/json_text", json_text::check);
 }

@@ -6,3 +6,4 @@ mod replies;
 mod reply_random;
 mod reply_views;
 mod texts;
+mod to_proto;
