@@ -1,6 +1,6 @@
 //! Splits messages into commands, and joins replies into messages.
 
-use super::{Command, Encoding, Malformed, Reply, json, protobuf};
+use super::{Command, ConnectRequest, Encoding, Malformed, Push, Reply, json, protobuf};
 
 /// The commands of a WebSocket message, in the order in which they must be executed.
 ///
@@ -51,6 +51,20 @@ impl<'a> Iterator for Commands<'a> {
 
 impl std::iter::FusedIterator for Commands<'_> {}
 
+impl<'a> ConnectRequest<'a> {
+    /// Decodes a whole message that contains the fields of `connect` without a command around them: the first message of a
+    /// connection without commands.
+    ///
+    /// # Errors
+    /// The fault of the message.
+    pub fn decode(encoding: Encoding, message: &'a [u8]) -> Result<ConnectRequest<'a>, Malformed> {
+        match encoding {
+            Encoding::Json => json::decode::bare_connect(message),
+            Encoding::Protobuf => protobuf::decode::bare_connect(message),
+        }
+    }
+}
+
 /// A WebSocket message that is being written: replies and pushes in the order in which they are pushed.
 #[derive(Debug)]
 pub struct Message<'o> {
@@ -69,19 +83,31 @@ impl<'o> Message<'o> {
 
     /// Appends a reply.
     pub fn push(&mut self, reply: &Reply<'_>) {
+        self.separate();
         match self.encoding {
-            Encoding::Json => {
-                if !self.is_empty() {
-                    self.out.push(b'\n');
-                }
-                json::encode::reply(self.out, reply);
-            }
+            Encoding::Json => json::encode::reply(self.out, reply),
             Encoding::Protobuf => protobuf::encode::reply(self.out, reply),
+        }
+    }
+
+    /// Appends a push without the reply around it, for connections without commands.
+    pub fn push_bare(&mut self, push: &Push<'_>) {
+        self.separate();
+        match self.encoding {
+            Encoding::Json => json::encode::bare_push(self.out, push),
+            Encoding::Protobuf => protobuf::encode::bare_push(self.out, push),
         }
     }
 
     /// Whether the message has no replies yet. Then it must not be sent.
     pub fn is_empty(&self) -> bool {
         self.out.len() == self.start
+    }
+
+    /// Ends the line before, if there is one. In Protobuf, lengths separate replies.
+    fn separate(&mut self) {
+        if self.encoding == Encoding::Json && !self.is_empty() {
+            self.out.push(b'\n');
+        }
     }
 }

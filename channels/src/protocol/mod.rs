@@ -8,6 +8,7 @@
 //! where a value enters, for both encodings.
 
 mod command;
+mod endpoint;
 mod frame;
 mod json;
 mod malformed;
@@ -19,6 +20,7 @@ pub use command::{
     Command, ConnectRequest, Delta, Filter, FilterNode, HistoryRequest, PublishRequest, Request, RpcRequest,
     StreamPosition, SubRefreshRequest, SubscribeRequest,
 };
+pub use endpoint::{Endpoint, JSON_SUBPROTOCOL, PROTOBUF_SUBPROTOCOL};
 pub use frame::{Commands, Message};
 pub use json::encode::write_string as write_json_string;
 pub use malformed::Malformed;

@@ -453,3 +453,19 @@ fn filters_are_decoded_on_demand() {
     assert!(tree(&nested(32)) && !tree(&nested(33)));
     assert!(!tree(r#"{"op":5}"#));
 }
+
+#[test]
+fn without_commands_the_first_message_is_the_object_of_connect() {
+    let decode = ConnectRequest::decode;
+    let json = decode(Encoding::Json, b" {\"token\":\"t\",\n\"name\":\"n\"}\n").expect("a valid message");
+    let protobuf = decode(Encoding::Protobuf, b"\x0a\x01t\x22\x01n").expect("a valid message");
+    assert_eq!(json, protobuf);
+    assert_eq!((&*json.token, &*json.name), ("t", "n"));
+    assert_eq!(decode(Encoding::Json, b"{}"), Ok(ConnectRequest::default()));
+    assert_eq!(decode(Encoding::Protobuf, b""), Ok(ConnectRequest::default()));
+    for message in ["", "[]", "null", "{} {}", "{\"token\":5}", "\u{feff}{}"] {
+        assert_eq!(decode(Encoding::Json, message.as_bytes()), Err(Malformed::Syntax), "{message}");
+    }
+    assert_eq!(decode(Encoding::Json, b"{\"token\":\"\xff\"}"), Err(Malformed::Syntax));
+    assert_eq!(decode(Encoding::Protobuf, b"\x0a\x02t"), Err(Malformed::Syntax));
+}

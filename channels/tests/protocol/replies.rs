@@ -222,6 +222,34 @@ fn pushes_have_a_channel_or_a_number() {
 }
 
 #[test]
+fn on_connections_without_commands_pushes_are_not_in_replies() {
+    for size in [1, 100, 110, 120, 1000] {
+        let data = vec![b'1'; size];
+        let publication = Publication { data: Data::Raw(&data), ..Publication::default() };
+        let push = Push { topic: Topic::Channel("a"), body: PushBody::Publication(publication) };
+        let bare = |encoding| {
+            let mut out = Vec::new();
+            Message::new(encoding, &mut out).push_bare(&push);
+            out
+        };
+        let in_reply = |encoding| encode(encoding, &[Reply::Push(push)]);
+        let json = [b"{\"push\":", &bare(Encoding::Json)[..], b"}"].concat();
+        assert_eq!(in_reply(Encoding::Json), json);
+        // The length, and the key of the field `push`.
+        let protobuf = in_reply(Encoding::Protobuf);
+        let bare = bare(Encoding::Protobuf);
+        let head = protobuf.strip_suffix(&bare[..]).expect("the bare push at the end");
+        assert!(matches!(head, [.., 0x22]) && head.len() <= 3, "{head:?}");
+    }
+    let mut out = Vec::new();
+    let mut message = Message::new(Encoding::Json, &mut out);
+    let push = Push { topic: Topic::Connection, body: PushBody::Message { data: b"1" } };
+    message.push_bare(&push);
+    message.push_bare(&push);
+    assert_eq!(out, b"{\"message\":{\"data\":1}}\n{\"message\":{\"data\":1}}");
+}
+
+#[test]
 fn with_deltas_the_data_is_a_json_string_and_bytes_in_protobuf() {
     let text = "{\"a\":\"\u{1}\n\r\té\"}";
     let publication = Publication { data: Data::Text(text), delta: true, ..Publication::default() };

@@ -128,6 +128,19 @@ fn filter_node<'a>(lexer: &mut Lexer<'a>, levels: u32) -> Result<FilterNode<'a>,
     Ok(node)
 }
 
+/// Decodes a JSON text that is the object of `connect`.
+///
+/// # Errors
+/// The text is something else.
+pub(in super::super) fn bare_connect(message: &[u8]) -> Result<ConnectRequest<'_>, Malformed> {
+    let text = std::str::from_utf8(message).map_err(|_| Malformed::Syntax)?;
+    let mut lexer = Lexer::of_text(text);
+    lexer.skip_space();
+    let connect = connect(&mut lexer)?;
+    lexer.skip_space();
+    if lexer.peek().is_some() { Err(Malformed::Syntax) } else { Ok(connect) }
+}
+
 fn connect<'a>(lexer: &mut Lexer<'a>) -> Result<ConnectRequest<'a>, Malformed> {
     let mut connect = ConnectRequest::default();
     let mut ignored = Cow::default();

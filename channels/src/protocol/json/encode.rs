@@ -28,6 +28,13 @@ pub(in super::super) fn reply(out: &mut Vec<u8>, reply: &Reply<'_>) {
     object.end();
 }
 
+/// Appends a push without the reply around it.
+pub(in super::super) fn bare_push(out: &mut Vec<u8>, push: &Push<'_>) {
+    let mut object = Object::new(out);
+    self::push(&mut object, push);
+    object.end();
+}
+
 fn answer(object: &mut Object<'_>, answer: &Answer<'_>) {
     match answer {
         Answer::Connect(result) => object.object("connect", |object| connect(object, result)),

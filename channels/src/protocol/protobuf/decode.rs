@@ -106,6 +106,16 @@ fn merge<'a>(request: &mut Request<'a>, message: &'a [u8]) -> Result<(), Malform
     }
 }
 
+/// Decodes a message that is the content of `connect`. It has no length in front.
+///
+/// # Errors
+/// The message is something else.
+pub(in super::super) fn bare_connect(message: &[u8]) -> Result<ConnectRequest<'_>, Malformed> {
+    let mut request = ConnectRequest::default();
+    connect(&mut request, message)?;
+    Ok(request)
+}
+
 fn connect<'a>(request: &mut ConnectRequest<'a>, message: &'a [u8]) -> Result<(), Malformed> {
     fields(message, |number, value| {
         match number {

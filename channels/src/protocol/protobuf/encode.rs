@@ -31,6 +31,12 @@ pub(in super::super) fn reply(out: &mut Vec<u8>, reply: &Reply<'_>) {
     }
 }
 
+/// Appends a push without the reply around it, after its length.
+pub(in super::super) fn bare_push(out: &mut Vec<u8>, push: &Push<'_>) {
+    let len = size_hint(push);
+    delimited(out, len, |out| self::push(out, push, len));
+}
+
 fn answer(out: &mut Vec<u8>, answer: &Answer<'_>) {
     match answer {
         Answer::Connect(result) => message(out, 5, 0, |out| {
