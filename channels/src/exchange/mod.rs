@@ -299,10 +299,13 @@ impl Exchange {
     }
 
     /// Removes the publications of a channel's history. Its position stays.
-    pub fn remove_history(&mut self, channel: &str) {
+    pub fn remove_history(&mut self, channel: &str, now: Instant) {
         if let Some(slot) = self.find(channel) {
-            if let Some(log) = self.channels.get_mut(slot as usize).and_then(|channel| channel.log.as_mut()) {
-                log.clear();
+            if let Some(channel) = self.channels.get_mut(slot as usize) {
+                channel.expire(now);
+                if let Some(log) = &mut channel.log {
+                    log.clear();
+                }
             }
             self.settle(slot);
         }

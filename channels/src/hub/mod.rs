@@ -12,7 +12,7 @@
 //! # use postern_channels::hub::{Form, Hub};
 //! # let mut hub = Hub::new(1, 128);
 //! # hub.join(7, &"news".into(), Form::default()).unwrap();
-//! # hub.admit(7, "news");
+//! # hub.admit(7, "news", None);
 //! let slot = hub.find("news").unwrap();
 //! assert!(hub.begin_delivery(slot));
 //! loop {
@@ -75,7 +75,7 @@ struct Channel {
     joining: u32,
     /// A delivery has yet to visit this many subscribers, from the start of the list.
     pending: u32,
-    /// The position of the last publication that was delivered.
+    /// The position of the last publication that was delivered. Without subscribers it has no meaning.
     position: Option<Position>,
 }
 
@@ -171,8 +171,11 @@ impl Hub {
         Ok(Slot(slot))
     }
 
-    /// Lets a joining subscription receive publications. Returns `false` if there is none, because the connection has left.
-    pub fn admit(&mut self, connection: u32, name: &str) -> bool {
+    /// Lets a joining subscription receive the publications after a position. Returns `false` if there is none, because the
+    /// connection has left.
+    ///
+    /// If the channel has other subscribers, they must be at this position too.
+    pub fn admit(&mut self, connection: u32, name: &str, position: Option<Position>) -> bool {
         let Some(&slot) = self.names.get(name) else {
             return false;
         };
@@ -188,6 +191,9 @@ impl Hub {
         let Some(form) = entry.place.form() else {
             return false;
         };
+        if channel.subscribers.is_empty() {
+            channel.position = position;
+        }
         // A connection has at most 65,535 channels, and a worker has fewer than 2^31 connections.
         entry.place = Place::at(channel.subscribers.len() as u32);
         channel.subscribers.push(Subscriber { connection, form, place: at as u16 });
@@ -253,9 +259,12 @@ impl Hub {
         }
     }
 
-    /// Compares a publication with the last one of its channel. [`Continuity::Next`] advances the position of the channel.
+    /// Compares a publication with the last one of its channel. [`Continuity::Next`] advances the position of the channel. A
+    /// channel without subscribers knows all publications: a joining one starts after them.
     pub fn advance(&mut self, Slot(slot): Slot, next: Position) -> Continuity {
-        let Some(channel) = self.channels.get_mut(slot as usize) else {
+        let Some(channel) =
+            self.channels.get_mut(slot as usize).filter(|channel| !channel.subscribers.is_empty())
+        else {
             return Continuity::Known;
         };
         match channel.position {

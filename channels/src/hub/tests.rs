@@ -11,7 +11,7 @@ fn name(number: usize) -> Arc<str> {
 
 fn subscribe(hub: &mut Hub, connection: u32, channel: &str) -> Slot {
     let slot = hub.join(connection, &channel.into(), Form::default()).unwrap();
-    assert!(hub.admit(connection, channel));
+    assert!(hub.admit(connection, channel, None));
     slot
 }
 
@@ -36,12 +36,12 @@ fn a_joining_subscription_counts_and_receives_nothing() {
     assert_eq!(hub.join(3, &"a".into(), form), Err(JoinError::AlreadySubscribed));
     hub.join(3, &"b".into(), form).unwrap();
     assert_eq!(hub.join(3, &"c".into(), form), Err(JoinError::LimitExceeded));
-    assert!(hub.admit(3, "a"));
+    assert!(hub.admit(3, "a", None));
     assert_eq!((connections(&hub, slot), hub.form(3, "a")), (vec![3], Some(form)));
     // A subscription is admitted once.
-    assert!(!hub.admit(3, "a") && !hub.admit(4, "a") && !hub.admit(3, "c"));
+    assert!(!hub.admit(3, "a", None) && !hub.admit(4, "a", None) && !hub.admit(3, "c", None));
     assert_eq!(hub.leave(3, "b"), Some(form));
-    assert!(!hub.admit(3, "b"));
+    assert!(!hub.admit(3, "b", None));
     assert_eq!(hub.leave(3, "b"), None);
 }
 
@@ -84,6 +84,15 @@ fn a_gap_is_noticed() {
     assert_eq!(hub.position(slot), Some(at(6)));
     hub.set_position(slot, Some(at(7)));
     assert_eq!(hub.advance(slot, at(8)), Continuity::Next);
+    // The position is the one of the first subscriber.
+    hub.join(1, &"a".into(), Form::default()).unwrap();
+    hub.leave(0, "a");
+    assert_eq!(hub.advance(slot, at(9)), Continuity::Known);
+    assert!(hub.admit(1, "a", Some(at(10))));
+    assert_eq!(hub.position(slot), Some(at(10)));
+    hub.join(2, &"a".into(), Form::default()).unwrap();
+    assert!(hub.admit(2, "a", Some(at(11))));
+    assert_eq!(hub.position(slot), Some(at(10)));
 }
 
 #[test]
@@ -145,7 +154,7 @@ fn compare_with_model(seed: u64) {
             }
             4..8 => {
                 let is_joining = model.subscriptions.get(&id).is_some_and(|(_, is_admitted)| !is_admitted);
-                assert_eq!(hub.admit(connection, &text), is_joining);
+                assert_eq!(hub.admit(connection, &text, None), is_joining);
                 if let Some((_, is_admitted)) = model.subscriptions.get_mut(&id) {
                     *is_admitted = true;
                 }

@@ -91,10 +91,10 @@ fn a_namespace_has_history_with_a_size_and_a_time() {
 fn removing_the_history_keeps_the_position() {
     let mut it = fixture();
     let position = it.publish("a", "1");
-    it.exchange.remove_history("a");
+    it.exchange.remove_history("a", it.now);
     assert_eq!(it.history("a"), [""; 0]);
     assert_eq!(it.publish("a", "2"), Position { offset: 2, ..position });
-    it.exchange.remove_history("unknown");
+    it.exchange.remove_history("unknown", it.now);
 }
 
 #[test]

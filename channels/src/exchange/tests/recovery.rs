@@ -75,7 +75,7 @@ fn a_cache_is_recovered_by_its_last_publication() {
         assert_eq!(recover(&mut it, ask(since, RecoveryMode::Cache)).as_deref(), Some("2"), "{since:?}");
     }
     assert_eq!(recover(&mut it, ask(last.into(), RecoveryMode::Cache)).as_deref(), Some(""));
-    it.exchange.remove_history("a");
+    it.exchange.remove_history("a", it.now);
     assert_eq!(recover(&mut it, ask(last.into(), RecoveryMode::Cache)), None);
 }
 
