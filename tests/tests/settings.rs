@@ -66,6 +66,35 @@ fn errors_of_all_sources_are_reported_at_once() {
 }
 
 #[test]
+fn check_config_checks_a_channels_file_and_opens_no_port() {
+    for runtime in Runtime::BOTH {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("channels.toml");
+        let path = path.to_str().expect("UTF-8");
+        let listen = ports::free().to_string();
+        let environment = [("POSTERN_LISTEN", &*listen)];
+        fs::write(path, "[namespaces.auction]\nsubscribe_for = [\"auction:*\"]\n").expect("a file");
+        let (code, out, err) = run(runtime, &["check-config", path], &environment, "");
+        let expected = [
+            "the settings are valid",
+            "the channels file is valid",
+            "without_namespace: no options, so all channels are closed",
+            "auction: subscribe_for = [\"auction:*\"]",
+        ];
+        assert_eq!(
+            (code, out, err),
+            (Some(0), expected.map(str::to_owned).to_vec(), Vec::new()),
+            "{runtime}"
+        );
+
+        fs::write(path, "[namespaces.auction]\nhistory_tll = \"5m\"\n").expect("a file");
+        let (code, out, err) = run(runtime, &["check-config", path], &environment, "");
+        let error = "line 2, column 1: \"history_tll\" is unknown; did you mean history_ttl?";
+        assert_eq!((code, out, err), (Some(2), Vec::new(), vec![format!("{runtime}: {path}: {error}")]));
+    }
+}
+
+#[test]
 fn error_of_a_listener_is_one_line_with_what_to_do() {
     let folder = tempfile::tempdir().expect("a folder");
     let socket = folder.path().join("taken.sock");

@@ -40,9 +40,14 @@ impl Namespaces {
         }
     }
 
-    /// Returns the names of the namespaces, in alphabetical order.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.named.keys().map(|name| &**name)
+    /// Returns the options of the channels without a namespace.
+    pub fn without_namespace(&self) -> &Arc<ChannelOptions> {
+        &self.without
+    }
+
+    /// Returns each namespace by its name, in alphabetical order.
+    pub fn named(&self) -> impl Iterator<Item = (&str, &Arc<ChannelOptions>)> {
+        self.named.iter().map(|(name, options)| (&**name, options))
     }
 }
 
@@ -73,7 +78,7 @@ mod tests {
         for text in ["auctions:42", ":42", "$$auction:42", "$:auction:42"] {
             assert_eq!(presence(text), None, "{text}");
         }
-        assert_eq!(namespaces.names().collect::<Vec<_>>(), ["auction"]);
+        assert_eq!(namespaces.named().map(|(name, _)| name).collect::<Vec<_>>(), ["auction"]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::patterns::Pattern;
+use super::value;
 
 /// The options of the channels of one namespace. By default everything is off.
 ///
@@ -189,6 +190,48 @@ pub struct OptionSpec {
     pub help: &'static str,
     /// Whether Centrifugo does not have it.
     pub is_own: bool,
+}
+
+impl OptionSpec {
+    /// Returns the value of the option, as it is written in the channels file.
+    pub fn show(&self, options: &ChannelOptions) -> String {
+        // A field is reached through a mutable reference only.
+        let mut options = options.clone();
+        match self.kind {
+            OptionKind::Switch(field) => field(&mut options).to_string(),
+            OptionKind::Count(field, _) => field(&mut options).to_string(),
+            OptionKind::Rate(field) => field(&mut options).to_string(),
+            OptionKind::Duration(field, _) => match *field(&mut options) {
+                Duration::ZERO => "0".to_owned(),
+                duration => quoted(&value::show_duration(duration)),
+            },
+            OptionKind::Size(field) => match *field(&mut options) {
+                0 => "0".to_owned(),
+                size => quoted(&value::show_size(size)),
+            },
+            OptionKind::Patterns(field) => list(field(&mut options).iter().map(|item| quoted(item.as_str()))),
+            OptionKind::Deltas(field) => list(field(&mut options).iter().map(|item| word(*item))),
+            OptionKind::Recovery(field) => word(*field(&mut options)),
+            OptionKind::Format(field) => word(*field(&mut options)),
+            OptionKind::Conflation(field) => word(*field(&mut options)),
+            OptionKind::Slow(field) => word(*field(&mut options)),
+        }
+    }
+}
+
+/// Returns a text as TOML writes it. It consists of visible ASCII characters, which Rust writes in the same way.
+fn quoted(text: &str) -> String {
+    format!("{text:?}")
+}
+
+fn list(items: impl Iterator<Item = String>) -> String {
+    format!("[{}]", items.collect::<Vec<_>>().join(", "))
+}
+
+/// Returns the word of a value.
+fn word<T: Words>(value: T) -> String {
+    let word = T::WORDS.iter().find(|(_, other)| *other == value).map(|(word, _)| *word);
+    quoted(word.unwrap_or_default())
 }
 
 /// The field of an option.
@@ -476,52 +519,4 @@ pub const OPTIONS: &[OptionSpec] = &[
 ];
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_field_has_one_option_of_its_name() {
-        let shown = format!("{:#?}", ChannelOptions::default());
-        let fields: Vec<&str> = shown
-            .lines()
-            .filter_map(|line| line.strip_prefix("    ")?.split_once(':'))
-            .map(|(name, _)| name)
-            .filter(|name| !name.starts_with(' '))
-            .collect();
-        let mut names: Vec<&str> = OPTIONS.iter().map(|option| option.name).collect();
-        assert_eq!(fields.len(), names.len(), "{fields:?}");
-        for field in fields {
-            let at = names.iter().position(|name| *name == field);
-            names.remove(at.unwrap_or_else(|| panic!("{field} is not in the table")));
-        }
-    }
-
-    #[test]
-    fn every_option_changes_the_field_of_its_name() {
-        for option in OPTIONS {
-            let (default, mut changed) = (ChannelOptions::default(), ChannelOptions::default());
-            match option.kind {
-                OptionKind::Switch(field) => *field(&mut changed) = true,
-                OptionKind::Count(field, _) | OptionKind::Size(field) => *field(&mut changed) = 7,
-                OptionKind::Rate(field) => *field(&mut changed) = 7,
-                OptionKind::Duration(field, _) => *field(&mut changed) = Duration::from_secs(7),
-                OptionKind::Patterns(field) => field(&mut changed).push(Pattern::parse("a").unwrap()),
-                OptionKind::Deltas(field) => field(&mut changed).push(DeltaType::Fossil),
-                OptionKind::Recovery(field) => *field(&mut changed) = RecoveryMode::Cache,
-                OptionKind::Format(field) => *field(&mut changed) = DataFormat::Binary,
-                OptionKind::Conflation(field) => *field(&mut changed) = Conflation::Latest,
-                OptionKind::Slow(field) => *field(&mut changed) = SlowPolicy::Drop,
-            }
-            let lines = |options| format!("{options:?}").replace(", ", "\n");
-            let (default, changed) = (lines(default), lines(changed));
-            let different: Vec<&str> = changed
-                .lines()
-                .zip(default.lines())
-                .filter(|(one, other)| one != other)
-                .map(|(one, _)| one.trim_start_matches("ChannelOptions { "))
-                .collect();
-            let name = different.first().and_then(|line| line.split_once(':')).map(|(name, _)| name);
-            assert_eq!(name, Some(option.name), "{different:?}");
-        }
-    }
-}
+mod tests;

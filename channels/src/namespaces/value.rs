@@ -72,6 +72,17 @@ pub(super) fn show_duration(duration: Duration) -> String {
     }
 }
 
+/// Formats a number of bytes in the largest unit that divides it.
+pub(super) fn show_size(size: usize) -> String {
+    match [(KIB * KIB * KIB, "GiB"), (KIB * KIB, "MiB"), (KIB, "KiB")]
+        .into_iter()
+        .find(|(unit, _)| size >= *unit && size.is_multiple_of(*unit))
+    {
+        Some((unit, name)) => format!("{}{name}", size / unit),
+        None => format!("{size}B"),
+    }
+}
+
 /// Splits off the leading digits.
 fn split(text: &str) -> (&str, &str) {
     text.split_at(text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len()))
@@ -146,7 +157,10 @@ mod tests {
     }
 
     #[test]
-    fn a_duration_is_shown_as_it_is_written() {
+    fn a_value_is_shown_as_it_is_written() {
+        for text in ["0B", "1B", "1025B", "64KiB", "3MiB", "64GiB"] {
+            assert_eq!(show_size(size(text).unwrap()), text);
+        }
         for text in ["0", "1ms", "1500ms", "25s", "5m", "720h"] {
             assert_eq!(show_duration(duration(text, DAY * 365).unwrap()), text);
         }

@@ -55,5 +55,6 @@ pub mod healthcheck;
 
 pub mod refusal;
 
+mod channels_file;
 mod escape;
 mod url;

@@ -92,6 +92,16 @@ fn every_option_can_be_set() {
     for option in OPTIONS {
         assert!(text.contains(&format!(" {} = ", option.name)), "{}", option.name);
     }
+    // Shown, they are a file with the same meaning.
+    for (name, expected) in [("auction", &auction), ("ticker", &ticker)] {
+        let lines: Vec<String> = OPTIONS
+            .iter()
+            .filter(|option| option.show(expected) != option.show(&ChannelOptions::default()))
+            .map(|option| format!("{} = {}", option.name, option.show(expected)))
+            .collect();
+        let text = format!("[namespaces.{name}]\n{}", lines.join("\n"));
+        assert_eq!(&options(&text, &format!("{name}:1")), expected, "{text}");
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, Command};
 
@@ -32,7 +33,7 @@ pub(super) enum Arguments {
 }
 
 /// The purpose of the settings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Purpose {
     /// Serve.
     Serve,
@@ -40,6 +41,8 @@ pub(super) enum Purpose {
     PrintConfig,
     /// Probe a process that serves with them.
     Check(Probe),
+    /// Check them, and this channels file.
+    CheckConfig(Option<PathBuf>),
 }
 
 /// Parses the command line, without the name of the program, and adds all errors to `errors`. If it asks for the help
@@ -51,11 +54,19 @@ pub(super) fn parse(
 ) -> Arguments {
     let mut words = arguments.into_iter().map(Word::new).peekable();
     // Only the first argument can be the subcommand.
-    let is_check = words.next_if(|word| word.name == HEALTHCHECK && word.value.is_none()).is_some();
-    if is_check && !Feature::Control.is_enabled() {
+    let subcommand = words.peek().and_then(Subcommand::of);
+    if subcommand.is_some() {
+        words.next();
+    }
+    if subcommand == Some(Subcommand::Healthcheck) && !Feature::Control.is_enabled() {
         errors.add(SettingsError::new(format_args!("{HEALTHCHECK}: {}", Feature::Control.lack())));
     }
-    let switch = if is_check { READY } else { PRINT_CONFIG };
+    let switch = match subcommand {
+        None => Some(PRINT_CONFIG),
+        Some(Subcommand::Healthcheck) => Some(READY),
+        Some(Subcommand::CheckConfig) => None,
+    };
+    let mut file = None;
     let mut is_switched_on = false;
     let mut flags: Vec<Option<String>> = SETTINGS.iter().map(|_| None).collect();
     while let Some(word) = words.next() {
@@ -63,16 +74,16 @@ pub(super) fn parse(
         let long = name.strip_prefix("--").unwrap_or_default();
         match (name.as_str(), &value) {
             ("-h" | "--help", None) => {
-                return Arguments::Print(command(program, is_check).render_help().to_string());
+                return Arguments::Print(command(program, subcommand).render_help().to_string());
             }
             ("-V" | "--version", None) => {
                 return Arguments::Print(format!("{} {}\n", program.name, program.version));
             }
-            _ if [switch, "help", "version"].contains(&long) => {
+            _ if switch == Some(long) || ["help", "version"].contains(&long) => {
                 if value.is_some() {
                     errors.add(SettingsError::new(format_args!("{name}: takes no value; write {name}")));
                 }
-                is_switched_on |= long == switch;
+                is_switched_on |= switch == Some(long);
                 continue;
             }
             _ => {}
@@ -80,7 +91,17 @@ pub(super) fn parse(
         let Some((index, setting)) =
             SETTINGS.iter().enumerate().find(|(_, setting)| !long.is_empty() && setting.flag() == long)
         else {
-            errors.add(unknown(&name, is_check));
+            if subcommand == Some(Subcommand::CheckConfig) && !name.starts_with('-') {
+                let path = PathBuf::from(Word { name, value }.whole());
+                if let Some(first) = file.replace(path) {
+                    errors.add(SettingsError::new(format_args!(
+                        "{CHECK_CONFIG}: checks one file; leave out {}",
+                        first.display()
+                    )));
+                }
+                continue;
+            }
+            errors.add(unknown(&name, subcommand));
             // The next argument is the value of the misspelt flag, not another error.
             if name.starts_with('-') && value.is_none() {
                 words.next_if(|next| !next.is_flag());
@@ -101,13 +122,39 @@ pub(super) fn parse(
         };
         errors.add(SettingsError::new(format_args!("{error}")));
     }
-    let purpose = match (is_check, is_switched_on) {
-        (true, true) => Purpose::Check(Probe::Ready),
-        (true, false) => Purpose::Check(Probe::Live),
-        (false, true) => Purpose::PrintConfig,
-        (false, false) => Purpose::Serve,
+    let purpose = match (subcommand, is_switched_on) {
+        (Some(Subcommand::Healthcheck), true) => Purpose::Check(Probe::Ready),
+        (Some(Subcommand::Healthcheck), false) => Purpose::Check(Probe::Live),
+        (Some(Subcommand::CheckConfig), _) => Purpose::CheckConfig(file),
+        (None, true) => Purpose::PrintConfig,
+        (None, false) => Purpose::Serve,
     };
     Arguments::Run { flags, purpose }
+}
+
+/// A request other than to serve, which is the first argument.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Subcommand {
+    Healthcheck,
+    CheckConfig,
+}
+
+impl Subcommand {
+    /// Returns the subcommand that an argument names.
+    fn of(word: &Word) -> Option<Subcommand> {
+        match word.name.as_str() {
+            HEALTHCHECK if word.value.is_none() => Some(Subcommand::Healthcheck),
+            CHECK_CONFIG if word.value.is_none() => Some(Subcommand::CheckConfig),
+            _ => None,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Subcommand::Healthcheck => HEALTHCHECK,
+            Subcommand::CheckConfig => CHECK_CONFIG,
+        }
+    }
 }
 
 /// An argument: `--port=8080`, `--port` or `8080`.
@@ -151,8 +198,8 @@ impl Word {
     }
 }
 
-/// Describes the command line to clap. `is_check` is for `healthcheck`, which also accepts all settings.
-fn command(program: &Program, is_check: bool) -> Command {
+/// Describes the command line to clap. The subcommands also accept all settings.
+fn command(program: &Program, subcommand: Option<Subcommand>) -> Command {
     let settings = SETTINGS.iter().map(|setting| {
         Arg::new(setting.name)
             .long(setting.flag())
@@ -163,15 +210,18 @@ fn command(program: &Program, is_check: bool) -> Command {
             .hide(!setting.is_effective())
             .action(ArgAction::Set)
     });
-    let own = if is_check {
-        Arg::new(READY).long(READY).help("Check that it is ready for users, not only that it is alive")
-    } else {
-        Arg::new(PRINT_CONFIG)
-            .long(PRINT_CONFIG)
-            .help("Print the settings that apply, as an env file, and exit")
+    let own = match subcommand {
+        None => Some(
+            Arg::new(PRINT_CONFIG)
+                .long(PRINT_CONFIG)
+                .help("Print the settings that apply, as an env file, and exit"),
+        ),
+        Some(Subcommand::Healthcheck) => Some(
+            Arg::new(READY).long(READY).help("Check that it is ready for users, not only that it is alive"),
+        ),
+        Some(Subcommand::CheckConfig) => None,
     };
     let others = [
-        own.action(ArgAction::SetTrue),
         Arg::new("help").short('h').long("help").help("Print this and exit").action(ArgAction::Help),
         Arg::new("version")
             .short('V')
@@ -184,20 +234,20 @@ fn command(program: &Program, is_check: bool) -> Command {
         .about(program.about)
         .override_usage(match Feature::Control.is_enabled() {
             true => format!(
-                "{name} [OPTIONS]\n       {name} {HEALTHCHECK} [--{READY}] [OPTIONS]",
+                "{name} [OPTIONS]\n       {name} {CHECK_CONFIG} [OPTIONS] [FILE]\n       {name} {HEALTHCHECK} [--{READY}] [OPTIONS]",
                 name = program.name
             ),
-            false => format!("{} [OPTIONS]", program.name),
+            false => format!("{name} [OPTIONS]\n       {name} {CHECK_CONFIG} [OPTIONS] [FILE]", name = program.name),
         })
         .after_help(match Feature::Control.is_enabled() {
-            true => format!("{SYNTAX}\n\n{HEALTH}\n\n{STARTS}"),
-            false => format!("{SYNTAX}\n\n{STARTS}"),
+            true => format!("{SYNTAX}\n\n{CHECK}\n\n{HEALTH}\n\n{STARTS}"),
+            false => format!("{SYNTAX}\n\n{CHECK}\n\n{STARTS}"),
         })
         .no_binary_name(true)
         .disable_help_flag(true)
         .disable_version_flag(true)
         .args(settings)
-        .args(others.map(|other| other.help_heading("Other")))
+        .args(own.map(|own| own.action(ArgAction::SetTrue)).into_iter().chain(others).map(|other| other.help_heading("Other")))
 }
 
 /// Returns the help of a setting, with its variable and its default.
@@ -213,16 +263,19 @@ fn help(program: &Program, setting: &Setting) -> String {
 
 /// Returns the error for an argument that is neither a flag nor the value of a flag. `argument` is empty if it is not
 /// UTF-8.
-fn unknown(argument: &str, is_check: bool) -> SettingsError {
+fn unknown(argument: &str, subcommand: Option<Subcommand>) -> SettingsError {
     if argument.is_empty() {
         return SettingsError::new(format_args!("an argument is not UTF-8; --help lists the flags"));
     }
-    if argument == HEALTHCHECK {
-        return SettingsError::new(format_args!("{HEALTHCHECK}: must be the first argument"));
+    if [HEALTHCHECK, CHECK_CONFIG].contains(&argument) {
+        return SettingsError::new(format_args!("{argument}: must be the first argument"));
     }
-    if is_check && argument.trim_start_matches('-') == PRINT_CONFIG {
+    if let Some(subcommand) = subcommand
+        && argument.trim_start_matches('-') == PRINT_CONFIG
+    {
         return SettingsError::new(format_args!(
-            "{argument}: not a flag of {HEALTHCHECK}; leave out one of the two"
+            "{argument}: not a flag of {}; leave out one of the two",
+            subcommand.name()
         ));
     }
     if !argument.starts_with('-') {
@@ -240,6 +293,7 @@ fn unknown(argument: &str, is_check: bool) -> SettingsError {
 
 const PRINT_CONFIG: &str = "print-config";
 const HEALTHCHECK: &str = "healthcheck";
+const CHECK_CONFIG: &str = "check-config";
 const READY: &str = "ready";
 
 const SYNTAX: &str = "\
@@ -247,6 +301,10 @@ Flags take precedence over the environment, then a file .env in the working dire
 then the defaults. Lists are separated by commas. Sizes are written as 512B, 64KiB or
 1MiB, times as 500ms, 25s, 1m or 1h. Codes below 1000 are HTTP statuses of a refused
 upgrade; others are WebSocket close codes.";
+
+const CHECK: &str = "\
+check-config checks the settings and, if there is one, the channels file FILE. It prints
+what applies and exits with 0, or prints each error with its place and exits with 2.";
 
 const HEALTH: &str = "\
 healthcheck probes the control port of a process that runs with the same settings,

@@ -39,6 +39,9 @@ use std::fs;
 use std::io::{self, ErrorKind, Write};
 use std::process;
 
+use postern_channels::namespaces::Namespaces;
+
+use crate::channels_file;
 use crate::healthcheck::{self, Probe};
 use command::{Arguments, Purpose};
 use setting::{ResolvedSetting, Source};
@@ -59,6 +62,8 @@ pub enum Outcome {
     Check(Box<LoadedSettings>, Probe),
     /// Print the settings.
     PrintConfig(Box<LoadedSettings>),
+    /// Print that the settings are valid, with their warnings, and what this channels file contains.
+    CheckConfig(Box<LoadedSettings>, Option<Namespaces>),
     /// Print this text, which ends in a line feed: `--help`, `--version`.
     Print(String),
 }
@@ -66,7 +71,7 @@ pub enum Outcome {
 /// Reads the settings of this process from flags, the environment, `.env` in the working directory, and defaults, in this
 /// order of precedence. Raises the limit of open files, and resolves what depends on the host.
 ///
-/// Ends the process with 0 after `--help`, `--version` and `--print-config`, with 0 or 1 after `healthcheck`, and with 2
+/// Ends the process with 0 after `--help`, `--version`, `--print-config` and `check-config`, with 0 or 1 after `healthcheck`, and with 2
 /// and a line on standard error for each setting that cannot be used.
 pub fn load_or_exit(program: &Program) -> Plan {
     let plan = |loaded: &LoadedSettings| Plan::resolve(program, loaded, &Host::detect());
@@ -77,6 +82,7 @@ pub fn load_or_exit(program: &Program) -> Plan {
             Err(error) => (format!("{error}\n"), 1),
         },
         Ok(Outcome::PrintConfig(loaded)) => (print::config(&loaded.texts, &plan(&loaded)), 0),
+        Ok(Outcome::CheckConfig(loaded, file)) => (print::check(&plan(&loaded), file.as_ref()), 0),
         Ok(Outcome::Print(text)) => (text, 0),
         Err(errors) => {
             errors.iter().for_each(|error| program.print_error(error));
@@ -94,7 +100,8 @@ pub fn load_or_exit(program: &Program) -> Plan {
 ///
 /// # Errors
 /// All settings that cannot be used: unknown flags, unknown names that begin with `POSTERN_`, lines of `.env` that are not
-/// `NAME=value`, values that their settings do not accept, and settings that contradict each other.
+/// `NAME=value`, values that their settings do not accept, and settings that contradict each other. For `check-config`, also
+/// the errors of the channels file.
 pub fn load(
     program: &Program,
     arguments: impl IntoIterator<Item = OsString>,
@@ -123,6 +130,15 @@ pub fn load(
     }
     check::check(&settings, &texts, &mut errors);
     settings.assertion = assertion::assertion(&texts, &mut errors);
+    let mut namespaces = None;
+    if let Purpose::CheckConfig(Some(path)) = &purpose {
+        match channels_file::read(path) {
+            Ok(found) => namespaces = Some(found),
+            Err(found) => {
+                found.iter().for_each(|error| errors.add(SettingsError::new(format_args!("{error}"))))
+            }
+        }
+    }
     if !errors.is_empty() {
         return Err(errors);
     }
@@ -131,6 +147,7 @@ pub fn load(
         Purpose::Serve => Outcome::Start(loaded),
         Purpose::PrintConfig => Outcome::PrintConfig(loaded),
         Purpose::Check(probe) => Outcome::Check(loaded, probe),
+        Purpose::CheckConfig(_) => Outcome::CheckConfig(loaded, namespaces),
     })
 }
 

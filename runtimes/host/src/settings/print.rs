@@ -2,9 +2,12 @@
 
 use std::fmt::Write;
 
+use postern_channels::namespaces::Namespaces;
+
 use super::names::{LOG_QUEUE, MAX_CONNECTIONS, MAX_HANDSHAKES, MAX_MEMORY, WORKERS};
 use super::plan::Plan;
 use super::setting::{ResolvedSetting, Source};
+use crate::channels_file;
 
 /// Returns one line for each setting that has an effect in this build: its value, its source, and what applies on
 /// this host if that differs. The text can be used as `.env`, except for secrets and queries of URLs. The warnings
@@ -34,6 +37,19 @@ pub(super) fn config(chosen: &[ResolvedSetting], plan: &Plan) -> String {
     }
     for warning in &plan.warnings {
         let _ = writeln!(out, "# {warning}");
+    }
+    out
+}
+
+/// Returns that the settings are valid, their warnings, and a line for each namespace of a channels file.
+pub(super) fn check(plan: &Plan, namespaces: Option<&Namespaces>) -> String {
+    let mut out = "the settings are valid\n".to_owned();
+    for warning in &plan.warnings {
+        let _ = writeln!(out, "warning: {warning}");
+    }
+    if let Some(namespaces) = namespaces {
+        out.push_str("the channels file is valid\n");
+        out.push_str(&channels_file::describe(namespaces));
     }
     out
 }

@@ -1,5 +1,6 @@
 //! Settings from texts to values.
 
+mod check_config;
 mod control;
 mod mistakes;
 mod plan;

@@ -1,0 +1,108 @@
+//! The channels file, read from the disk.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::Path;
+
+use postern_channels::namespaces::file::parse;
+use postern_channels::namespaces::options::OPTIONS;
+use postern_channels::namespaces::{ChannelOptions, Namespaces};
+
+/// Reads a channels file.
+///
+/// # Errors
+/// All errors of the file, at least one: each is the path, the place in the file, and the error with its correction.
+pub(crate) fn read(path: &Path) -> Result<Namespaces, Vec<String>> {
+    let shown = path.display();
+    let text = read_text(path).map_err(|error| vec![format!("{shown}: {error}")])?;
+    parse(&text).map_err(|errors| errors.iter().map(|error| format!("{shown}: {error}")).collect())
+}
+
+/// Describes namespaces: one line for each, with the options that are not at their defaults.
+pub(crate) fn describe(namespaces: &Namespaces) -> String {
+    let all = [("without_namespace", namespaces.without_namespace())].into_iter().chain(namespaces.named());
+    all.map(|(name, options)| format!("{name}: {}\n", describe_options(options))).collect()
+}
+
+fn describe_options(options: &ChannelOptions) -> String {
+    let default = ChannelOptions::default();
+    let set: Vec<String> = OPTIONS
+        .iter()
+        .map(|option| (option, option.show(options)))
+        .filter(|(option, value)| *value != option.show(&default))
+        .map(|(option, value)| format!("{} = {value}", option.name))
+        .collect();
+    if set.is_empty() { "no options, so all channels are closed".to_owned() } else { set.join(", ") }
+}
+
+fn read_text(path: &Path) -> Result<String, String> {
+    let unreadable = |error: io::Error| format!("cannot be read: {error}");
+    // Opening a pipe can block.
+    if !fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err("is not a regular file".to_owned());
+    }
+    let mut bytes = Vec::new();
+    let read = File::open(path).map_err(unreadable)?.take(MAX_FILE + 1).read_to_end(&mut bytes);
+    if read.map_err(unreadable)? as u64 > MAX_FILE {
+        return Err("has more than 1 MiB".to_owned());
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+        let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
+        format!("line {line}: not UTF-8")
+    })
+}
+
+/// The maximum size of a file, in bytes.
+const MAX_FILE: u64 = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(content: &[u8], expected: Result<&str, &[&str]>) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("channels.toml");
+        fs::write(&path, content).unwrap();
+        let name = path.display().to_string();
+        let result = read(&path).map(|namespaces| describe(&namespaces));
+        let expected = expected
+            .map(str::to_owned)
+            .map_err(|errors| errors.iter().map(|error| format!("{name}: {error}")).collect::<Vec<_>>());
+        assert_eq!(result, expected);
+    }
+
+    #[test]
+    fn a_file_is_described_with_the_options_that_it_sets() {
+        check(b"", Ok("without_namespace: no options, so all channels are closed\n"));
+        check(
+            b"[namespaces.auction]\nsubscribe_for = [\"auction:*\"]\nhistory_ttl = \"300s\"\nhistory_size = 10\n",
+            Ok("without_namespace: no options, so all channels are closed\n\
+                auction: subscribe_for = [\"auction:*\"], history_size = 10, history_ttl = \"5m\"\n"),
+        );
+    }
+
+    #[test]
+    fn errors_name_the_file_and_the_place() {
+        check(
+            b"[namespaces.auction]\npresense = true\nslow = \"never\"\n",
+            Err(&[
+                "line 2, column 1: \"presense\" is unknown; did you mean presence?",
+                "line 3, column 8: slow: \"never\" is not a value; write \"close\" or \"drop\" or \"conflate\"",
+            ]),
+        );
+        check(b"# a\n# \xff\n", Err(&["line 2: not UTF-8"]));
+        check(&[b'#'; 1 << 20], Ok("without_namespace: no options, so all channels are closed\n"));
+        check(&[b'#'; (1 << 20) + 1], Err(&["has more than 1 MiB"]));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let errors = read(folder.path()).unwrap_err();
+        assert_eq!(errors, [format!("{}: is not a regular file", folder.path().display())]);
+        let errors = read(&folder.path().join("missing")).unwrap_err();
+        assert!(errors.len() == 1 && errors[0].contains("missing: cannot be read: "), "{errors:?}");
+    }
+}
