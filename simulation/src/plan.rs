@@ -117,6 +117,7 @@ fn config(random: &mut Random) -> WorkerConfig {
     if random.one_in(4) {
         handshake.reject = Reject::Close;
     }
+    let fanout_slice = random.pick([1, 2, 5, 256]);
     let max_connections = random.one_in(4).then(|| random.within(2..=16));
     WorkerConfig {
         handshake,
@@ -125,6 +126,7 @@ fn config(random: &mut Random) -> WorkerConfig {
         max_memory: if random.one_in(4) { random.magnitude(8192..=2_097_152) } else { usize::MAX },
         max_connections,
         max_sockets: max_connections.map(|most| most + random.within(1..=8)),
+        fanout_slice,
         hash_seed: random.number(),
         ..WorkerConfig::default()
     }

@@ -7,7 +7,7 @@ use postern_core::frame::DataKind;
 use postern_core::handshake::Peer;
 use postern_core::session::Ending;
 use postern_core::worker::{
-    AdminReply, AdminRequest, NewConnection, OutgoingMessage, Selector, WorkerEffect, WorkerMessage,
+    AdminReply, AdminRequest, DueCause, NewConnection, OutgoingMessage, Selector, WorkerEffect, WorkerMessage,
 };
 use postern_core::{ConnectionId, Key, Transport, Worker};
 
@@ -20,6 +20,8 @@ use crate::trace::{Subject, Trace};
 #[derive(Debug)]
 pub(crate) struct Station {
     number: usize,
+    /// The most writes of a message to many connections in one turn.
+    slice: usize,
     pub(crate) worker: Worker,
     /// The client of each connection, by key.
     sockets: Vec<Option<usize>>,
@@ -59,9 +61,10 @@ impl Surroundings<'_> {
 }
 
 impl Station {
-    pub(crate) fn new(number: usize, worker: Worker) -> Station {
+    pub(crate) fn new(number: usize, worker: Worker, slice: usize) -> Station {
         Station {
             number,
+            slice,
             worker,
             sockets: Vec::new(),
             inbox: Vec::new(),
@@ -227,9 +230,16 @@ impl Station {
 
     fn handle_all_due(&mut self, around: &mut Surroundings<'_>) {
         let now = around.now();
+        let mut written = 0;
         for _ in 0..MOST_DUE {
             let Some(due) = self.worker.next_due(now, around.ledger) else { return };
             let key = due.key;
+            if due.cause == DueCause::Frame && !self.worker.is_short_of_memory() {
+                written += 1;
+                if written > self.slice {
+                    around.ledger.report(None, "a slice of a fan-out is too long");
+                }
+            }
             let Some(client) = self.sockets.get(key.0).copied().flatten() else {
                 return around.ledger.report(None, "a connection is due that was removed");
             };

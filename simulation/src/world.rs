@@ -115,7 +115,8 @@ impl World {
         let start = Instant::now();
         let station = |number, random: &mut Random| {
             let config = Arc::new(plan.config.share(number, plan.workers));
-            Station::new(number, Worker::new(config, random.number(), start))
+            let slice = config.fanout_slice;
+            Station::new(number, Worker::new(config, random.number(), start), slice)
         };
         let mut world = World {
             start,

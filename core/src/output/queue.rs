@@ -84,6 +84,16 @@ impl Output {
         if let Output::Queue(queue) = self { Some(queue) } else { None }
     }
 
+    /// Returns the number of bytes.
+    #[inline]
+    pub(crate) fn len(&self, frames: &FrameTable) -> usize {
+        match self {
+            Output::Empty => 0,
+            Output::Frame(id) => frames.get(*id).len(),
+            Output::Queue(queue) => queue.len(),
+        }
+    }
+
     /// Removes and returns the output as a queue, to which more is appended. `None` if there is no output.
     #[inline]
     pub(crate) fn take_queue(&mut self, frames: &FrameTable, now: Instant) -> Option<Box<OutputQueue>> {

@@ -185,8 +185,10 @@ impl<A: Application> Worker<A> {
         [self.capacity.refusing.next(), self.pending.next()].into_iter().flatten().min()
     }
 
-    /// Returns the next connection to be evicted. It is refused or aborted already, unless its head may be complete.
-    pub(super) fn evict_next(&mut self, now: Instant, recorder: &mut impl Recorder) -> Option<Due> {
+    /// Returns the next connection that is evicted in favour of new ones. A runtime that has [opened](Worker::open) a connection
+    /// and is about to open another calls it instead of [`next_due`](Worker::next_due), because it needs the sockets of the
+    /// evicted ones.
+    pub fn next_eviction(&mut self, now: Instant, recorder: &mut impl Recorder) -> Option<Due> {
         while let Some((key, id)) = self.capacity.evicted.pop_front() {
             let connection = self.connections.get(key.0).filter(|connection| connection.id == id);
             if connection.is_some_and(|connection| connection.admission_state() == AdmissionState::Refusing) {

@@ -9,6 +9,7 @@ use slab::Slab;
 use super::admin::Outgoing;
 use super::connection::{Connection, Shared};
 use super::memory::Memory;
+use super::ready::Ready;
 use super::timers::Timers;
 use super::{Application, Key, Worker, WorkerConfig};
 use crate::close_code::CloseCode;
@@ -39,7 +40,8 @@ pub struct Fanout<'w, A: Application> {
     timers: &'w mut Timers,
     codec: &'w mut Codec,
     /// See the field of the same name of [`Worker`].
-    ready: &'w mut VecDeque<Key>,
+    due: &'w mut VecDeque<Key>,
+    ready: &'w mut Ready,
 }
 
 /// An encoded message of a [`Fanout`], which cannot be used with any other.
@@ -66,6 +68,7 @@ impl<A: Application> Worker<A> {
             memory: &mut self.memory,
             timers: &mut self.timers,
             codec: &mut self.codec,
+            due: &mut self.due,
             ready: &mut self.ready,
         };
         (&mut self.application, fanout)
@@ -102,7 +105,7 @@ impl<'w, A: Application> Fanout<'w, A> {
         }
         // Pending output is written when its turn comes, or when the socket becomes writable again.
         if connection.output.is_empty() {
-            self.ready.push_back(key);
+            self.ready.push(key);
         }
         let change = connection.output.push_frame(frame.id, self.frames, self.now);
         self.memory.count_shared(change.added);
@@ -139,7 +142,7 @@ impl<'w, A: Application> Fanout<'w, A> {
         connection.disconnect(&mut turn, code, reason);
         connection.output = Output::Queue(queue);
         self.update(key);
-        self.ready.push_back(key);
+        self.due.push_back(key);
         true
     }
 
@@ -147,6 +150,9 @@ impl<'w, A: Application> Fanout<'w, A> {
     #[inline(never)]
     fn deliver_compressed(&mut self, key: Key, frame: SharedFrame<'w>) -> bool {
         let Some(connection) = self.connections.get_mut(key.0) else { return false };
+        if connection.output.is_empty() {
+            self.ready.push(key);
+        }
         let mut queue = queue_of(connection, self.frames, self.now);
         let mut turn =
             Turn { now: self.now, out: queue.tail(), is_backlogged: true, codec: &mut *self.codec };
@@ -156,7 +162,6 @@ impl<'w, A: Application> Fanout<'w, A> {
         let is_sent = connection.send(&mut turn, frame.kind, payload);
         connection.output = Output::Queue(queue);
         self.update(key);
-        self.ready.push_back(key);
         is_sent
     }
 

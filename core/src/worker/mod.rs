@@ -19,6 +19,7 @@ mod message;
 mod pause;
 mod pending;
 mod readable;
+mod ready;
 mod replace;
 mod server_message;
 mod timers;
@@ -63,6 +64,7 @@ use index::Index;
 use jitter::Jitter;
 use memory::Memory;
 use pending::Pending;
+use ready::Ready;
 use timers::Timers;
 
 /// The number of a connection inside its worker: small, and used again after the connection is removed.
@@ -122,7 +124,7 @@ pub struct Worker<A: Application = Echo> {
     /// Connections that are due although no event of their sockets or timers has occurred.
     due: VecDeque<Key>,
     /// Connections with output of a [`Fanout`].
-    ready: VecDeque<Key>,
+    ready: Ready,
     /// The frames that several connections send.
     frames: FrameTable,
     /// Whether the process stops, and how.
@@ -167,7 +169,7 @@ impl<A: Application> Worker<A> {
             connections: Slab::new(),
             timers: Timers::default(),
             due: VecDeque::new(),
-            ready: VecDeque::new(),
+            ready: Ready::default(),
             frames: FrameTable::default(),
             stop: None,
             cork: Vec::new(),
@@ -352,18 +354,31 @@ impl<A: Application> Worker<A> {
 
     /// Returns the next connection that has a deadline in the past or output from a command, and the cause. Call
     /// [`handle_due`](Worker::handle_due) for it before the next call.
+    ///
+    /// After `None`, handle the events of all sockets before the next call, even if [`poll_timeout`](Worker::poll_timeout)
+    /// returns `now`: then a [slice](WorkerConfig::fanout_slice) of a message to many connections was written, and the next slice
+    /// is due.
     pub fn next_due(&mut self, now: Instant, recorder: &mut impl Recorder) -> Option<Due> {
-        // Shared frames go first: a peer is not slow because its output has not been offered to its socket.
-        while let Some(key) = self.ready.pop_front() {
-            if self.connections.contains(key.0) {
-                return Some(Due { key, cause: DueCause::Frame });
-            }
+        if !self.ready.is_empty()
+            && let Some(key) = self.next_ready()
+        {
+            return Some(Due { key, cause: DueCause::Frame });
         }
+        let due = self.next_other(now, recorder);
+        if due.is_none() && self.ready.is_used() {
+            self.ready.begin_slice();
+        }
+        due
+    }
+
+    /// Returns the next due connection without those to be written for a message to many.
+    #[inline(always)]
+    fn next_other(&mut self, now: Instant, recorder: &mut impl Recorder) -> Option<Due> {
         let changed = |key| Some(Due { key, cause: DueCause::Change });
         if let Some(key) = self.evict_for_memory(now, recorder) {
             return changed(key);
         }
-        if let Some(due) = self.evict_next(now, recorder) {
+        if let Some(due) = self.next_eviction(now, recorder) {
             return Some(due);
         }
         self.detect_log_stall(now);

@@ -199,7 +199,12 @@ impl EventLoop {
         }
     }
 
-    #[inline]
+    #[cold]
+    fn handle_evicted(&mut self, due: Due) {
+        self.handle_due(due);
+    }
+
+    #[inline(always)]
     fn handle_due(&mut self, due: Due) {
         let Some(socket) = self.sockets.get_mut(due.key) else { return };
         let transport = self.worker.handle_due(due, self.now, &mut self.buffer, socket, &mut self.recorder);
@@ -310,9 +315,9 @@ impl EventLoop {
             self.worker.handle_error(key);
             self.flush(key);
         }
-        if self.worker.poll_timeout(self.now).is_some_and(|due| due <= self.now) {
-            // The socket of an evicted connection is needed for the next one.
-            self.handle_all_due();
+        // The socket of an evicted connection is needed for the next one.
+        while let Some(due) = self.worker.next_eviction(self.now, &mut self.recorder) {
+            self.handle_evicted(due);
         }
     }
 

@@ -104,6 +104,23 @@ impl Reactor {
         .await;
     }
 
+    /// Waits until the events that have occurred are collected, and wakes after the tasks that wait for them.
+    pub(crate) async fn next_turn(&self) {
+        let timer = ArmedTimer { reactor: self, key: (Instant::now(), self.next_timer.get()) };
+        self.next_timer.set(timer.key.1 + 1);
+        let mut is_armed = false;
+        poll_fn(|context| {
+            let mut timers = self.timers.borrow_mut();
+            if is_armed && !timers.contains_key(&timer.key) {
+                return Poll::Ready(());
+            }
+            is_armed = true;
+            timers.insert(timer.key, context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
     /// The time until the next timer; `None` without timers.
     fn until_next(&self) -> Option<Duration> {
         let timers = self.timers.borrow();

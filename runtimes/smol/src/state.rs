@@ -9,7 +9,7 @@ use std::ptr;
 use std::rc::Rc;
 use std::time::Instant;
 
-use postern_core::worker::NewConnection;
+use postern_core::worker::{Due, NewConnection};
 use postern_core::{Key, Transport, Worker};
 use postern_host::metrics::LogAndCounters;
 use postern_host::socket;
@@ -56,9 +56,9 @@ impl ExecutorState {
         if let Some(slot) = self.connections.get_mut(key.0) {
             *slot = Some(connection.clone());
         }
-        if self.worker.poll_timeout(now).is_some_and(|due| due <= now) {
-            // The socket of an evicted connection is needed for the next one.
-            self.handle_all_due(now);
+        // The socket of an evicted connection is needed for the next one.
+        while let Some(due) = self.worker.next_eviction(now, &mut self.recorder) {
+            self.handle_due_connection(due, now);
         }
         connection
     }
@@ -156,17 +156,17 @@ impl ExecutorState {
 
     fn handle_all_due(&mut self, now: Instant) {
         while let Some(due) = self.worker.next_due(now, &mut self.recorder) {
-            if let Some(connection) = self.connections.get(due.key.0).cloned().flatten() {
-                let mut socket = Socket { stream: connection.stream.get_ref() };
-                let transport =
-                    self.worker.handle_due(due, now, &mut self.buffer, &mut socket, &mut self.recorder);
-                self.apply(&connection, transport, now);
-                let is_changed =
-                    self.wants(&connection).is_none_or(|wants| !connection.stream.is_watched_for(wants));
-                if is_changed {
-                    connection.changed.notify();
-                }
-            }
+            self.handle_due_connection(due, now);
+        }
+    }
+
+    fn handle_due_connection(&mut self, due: Due, now: Instant) {
+        let Some(connection) = self.connections.get(due.key.0).cloned().flatten() else { return };
+        let mut socket = Socket { stream: connection.stream.get_ref() };
+        let transport = self.worker.handle_due(due, now, &mut self.buffer, &mut socket, &mut self.recorder);
+        self.apply(&connection, transport, now);
+        if self.wants(&connection).is_none_or(|wants| !connection.stream.is_watched_for(wants)) {
+            connection.changed.notify();
         }
     }
 

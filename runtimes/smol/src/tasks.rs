@@ -246,7 +246,12 @@ async fn keep_time(runtime: Rc<Runtime>) {
     loop {
         let alarm = runtime.worker.borrow().poll_timeout();
         runtime.alarm.set(alarm);
-        runtime.timer.notified().or(runtime.reactor.until(alarm)).await;
+        if alarm.is_some_and(|at| at <= Instant::now()) {
+            // Another slice of a message to many connections. The other sockets have their turn before.
+            runtime.reactor.next_turn().await;
+        } else {
+            runtime.timer.notified().or(runtime.reactor.until(alarm)).await;
+        }
         runtime.worker.borrow_mut().handle_due();
     }
 }

@@ -71,12 +71,74 @@ fn a_broadcast_evicts_no_healthy_connection() {
     assert_eq!(runtime.worker.send(&Selector::All, Outgoing::Text(&text), now), 1000);
     assert_eq!(runtime.worker.memory_held(), 1028, "the frame is stored once");
     assert_eq!(runtime.worker.poll_timeout(now), Some(now));
-    assert_eq!(handle_all_due(&mut runtime, &mut sockets), []);
+    while runtime.worker.poll_timeout(now) == Some(now) {
+        assert_eq!(handle_all_due(&mut runtime, &mut sockets), []);
+    }
     for key in keys {
         let socket = &sockets[key.0];
         assert_eq!((socket.writes, socket.written.len()), (1, 1028));
     }
     assert_eq!((runtime.worker.memory_held(), runtime.worker.totals().backlog), (0, 0));
+}
+
+/// Returns the number of frames that are written until the runtime must look at its sockets.
+fn write_slice(runtime: &mut Runtime, sockets: &mut [CountingSocket]) -> usize {
+    let before: usize = sockets.iter().map(|socket| socket.writes).sum();
+    handle_all_due(runtime, sockets);
+    sockets.iter().map(|socket| socket.writes).sum::<usize>() - before
+}
+
+#[test]
+fn a_message_to_many_is_written_in_slices() {
+    // Each 16 KiB of a write count as one more.
+    for (len, slices) in
+        [(5, &[256, 256, 88][..]), (16 * 1024, &[128, 128, 128, 128, 88]), (64 * 1024, &[52])]
+    {
+        let (mut runtime, keys, mut sockets) = crowd(600, usize::MAX);
+        let now = runtime.now;
+        runtime.worker.send(&Selector::All, Outgoing::Binary(&vec![7; len]), now);
+        for &slice in slices {
+            assert_eq!(runtime.worker.poll_timeout(now), Some(now));
+            assert_eq!(write_slice(&mut runtime, &mut sockets), slice, "{len} bytes");
+        }
+        // A message to a connection that has not had its turn is written with the one before.
+        runtime.worker.send(&Selector::All, Outgoing::Text("second"), now);
+        while runtime.worker.poll_timeout(now) == Some(now) {
+            assert!(write_slice(&mut runtime, &mut sockets) <= 256);
+        }
+        for key in keys {
+            let socket = &sockets[key.0];
+            assert!(socket.written.ends_with(b"second") && socket.written.len() > len, "{key:?}");
+            assert!(socket.writes <= 2, "{key:?}");
+        }
+        assert_eq!(runtime.worker.memory_held(), 0);
+    }
+}
+
+#[test]
+fn deadlines_do_not_wait_for_the_last_slice() {
+    let (mut runtime, _, mut sockets) = crowd(600, usize::MAX);
+    let late = runtime.open();
+    sockets.push(CountingSocket { takes: usize::MAX, ..Default::default() });
+    runtime.now += HandshakeConfig::default().timeout;
+    runtime.worker.send(&Selector::All, Outgoing::Text("hello"), runtime.now);
+    assert_eq!(handle_all_due(&mut runtime, &mut sockets), [late]);
+    assert_eq!(sockets.iter().map(|socket| socket.writes).sum::<usize>(), 256);
+}
+
+/// The eviction would begin with connections whose output has not been offered to their sockets.
+#[test]
+fn all_output_is_offered_before_memory_evicts_a_connection() {
+    let (mut runtime, _, mut sockets) = crowd(600, 220_000);
+    // Two long frames make a queue, which counts.
+    for text in ["x".repeat(70_000), "y".repeat(70_000)] {
+        runtime.worker.send(&Selector::All, Outgoing::Text(&text), runtime.now);
+    }
+    assert!(runtime.worker.is_short_of_memory());
+    while runtime.worker.poll_timeout(runtime.now) == Some(runtime.now) {
+        assert_eq!(handle_all_due(&mut runtime, &mut sockets), []);
+    }
+    assert!(sockets.iter().all(|socket| socket.written.len() == 2 * 70_010 && socket.writes == 1));
 }
 
 #[test]
