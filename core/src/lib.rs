@@ -127,6 +127,104 @@
 //!
 //! `examples/blocking.rs` is a complete runtime on `std` alone.
 //!
+//! # An application of your own
+//!
+//! A worker echoes each message unless it has another [`Application`](worker::Application). This one is a room: each text message
+//! goes to all clients, with the user's id before it. The example calls the worker without a socket, as a runtime does whose
+//! kernel completes reads and writes on its own.
+//!
+//! ```
+//! use std::collections::BTreeSet;
+//! use std::convert::Infallible;
+//! use std::net::SocketAddr;
+//! use std::sync::Arc;
+//! use std::time::Instant;
+//! use postern_core::frame::DataKind;
+//! use postern_core::handshake::{Identity, Peer};
+//! use postern_core::record::{NullRecorder, Recorder};
+//! use postern_core::worker::{Application, Fanout, Message, NewConnection, Opening, Reply};
+//! use postern_core::{CloseCode, ConnectionId, Key, Worker, WorkerConfig};
+//!
+//! #[derive(Debug, Default)]
+//! struct Room {
+//!     clients: BTreeSet<Key>,
+//!     /// Messages that are not sent yet, and when the first one arrived.
+//!     unsent: Vec<Vec<u8>>,
+//!     since: Option<Instant>,
+//! }
+//!
+//! impl Application for Room {
+//!     type Client = ();
+//!     type Inbound = Infallible;
+//!     type Effect = Infallible;
+//!
+//!     fn opened(&mut self, (): &mut (), opening: &Opening<'_>, _: &mut Reply<'_, '_, '_>, _: &mut impl Recorder) {
+//!         self.clients.insert(opening.key);
+//!     }
+//!
+//!     fn message<'b>(
+//!         &mut self,
+//!         (): &mut (),
+//!         message: Message<'_, 'b>,
+//!         reply: &mut Reply<'_, '_, 'b>,
+//!         recorder: &mut impl Recorder,
+//!     ) {
+//!         message.record(recorder);
+//!         if message.kind != DataKind::Text {
+//!             return reply.close(CloseCode::UNSUPPORTED_DATA, "text only");
+//!         }
+//!         self.unsent.push([message.identity.id().as_bytes(), b": ", &message.payload[..]].concat());
+//!         self.since.get_or_insert(reply.now());
+//!     }
+//!
+//!     fn closed(&mut self, key: Key, (): (), _: &Identity, _: &mut Fanout<'_, Room>) {
+//!         self.clients.remove(&key);
+//!     }
+//!
+//!     /// The messages are sent after the turn in which they arrived.
+//!     fn poll_timeout(&self) -> Option<Instant> {
+//!         self.since
+//!     }
+//!
+//!     fn handle_timeout(&mut self, fanout: &mut Fanout<'_, Room>) {
+//!         self.since = None;
+//!         for text in self.unsent.drain(..) {
+//!             let frame = fanout.frame(DataKind::Text, &text);
+//!             for &key in &self.clients {
+//!                 fanout.deliver(key, frame);
+//!             }
+//!         }
+//!     }
+//!
+//!     fn inbound(&mut self, event: Infallible, _: &mut Fanout<'_, Room>) {
+//!         match event {}
+//!     }
+//! }
+//!
+//! let now = Instant::now();
+//! let mut worker = Worker::with_application(Room::default(), Arc::new(WorkerConfig::default()), 1, now);
+//! let peer = Peer::from(SocketAddr::from(([127, 0, 0, 1], 40_000)));
+//! let [john, jane] = [1, 2].map(|number| {
+//!     let key = worker.open(NewConnection { id: ConnectionId(number), peer, refusal: None }, now);
+//!     let request = format!(
+//!         "GET /ws HTTP/1.1\r\nHost: app.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+//!         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nUser-ID: {number}\r\n\r\n"
+//!     );
+//!     worker.receive(key, now, &mut request.into_bytes(), &mut NullRecorder);
+//!     worker.sent(key, worker.output(key).len(), now);
+//!     key
+//! });
+//!
+//! // Both clients get the message of the first one.
+//! worker.receive(john, now, &mut b"\x81\x85\x01\x02\x03\x04igohn".to_vec(), &mut NullRecorder);
+//! assert_eq!(worker.poll_timeout(now), Some(now));
+//! while let Some(key) = worker.next_due(now, &mut NullRecorder) {
+//!     assert_eq!(worker.output(key), b"\x81\x081: hello");
+//!     worker.sent(key, worker.output(key).len(), now);
+//! }
+//! assert_eq!(worker.application().clients.len(), 2);
+//! ```
+//!
 //! # Modules
 //!
 //! In the order in which a connection uses them:

@@ -125,6 +125,7 @@ impl Station {
                     WorkerMessage::Replace(_) => "is asked to replace a connection",
                     WorkerMessage::Drain(_) => "is asked to drain",
                     WorkerMessage::Close => "is asked to close",
+                    WorkerMessage::Application(event) => match *event {},
                     _ => "receives a message",
                 };
                 around.trace.step(Subject::Worker(self.number), what, 0);

@@ -79,9 +79,9 @@ impl HandshakeConfig {
     /// The limit of [`HandshakeConfig::max_headers`]: the parsed headers are on the stack.
     pub const MOST_HEADERS: usize = 256;
 
-    /// Whether WebSockets are served at this path.
-    pub(super) fn serves(&self, path: &str) -> bool {
-        self.paths.iter().any(|served| match served.strip_suffix('*') {
+    /// Returns the index in [`paths`](HandshakeConfig::paths) of the first one that matches this path.
+    pub(super) fn path_index(&self, path: &str) -> Option<usize> {
+        self.paths.iter().position(|served| match served.strip_suffix('*') {
             Some(beginning) if beginning.ends_with('/') => path.starts_with(beginning),
             Some(_) | None => served == path,
         })

@@ -11,6 +11,7 @@ use super::error::HandshakeError;
 use super::health::is_health_check;
 use super::host::Authority;
 use super::identity::{Identity, IdentityHeaderValues, IdentityHeaders};
+use super::query::Query;
 use super::request_id::{RequestId, RequestIdHeaders};
 use super::respond;
 use super::single_header::SingleHeader;
@@ -36,6 +37,9 @@ pub(crate) enum Request<'h> {
 /// [`UpgradeRequest::identify`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpgradeRequest<'h> {
+    path: &'h str,
+    path_index: usize,
+    query: Query<'h>,
     host: &'h str,
     key: &'h [u8],
     origin: SingleHeader<'h>,
@@ -71,6 +75,21 @@ impl<'h> UpgradeRequest<'h> {
     /// Whether a body in chunks is announced. It must be an [`EmptyBody`](super::EmptyBody).
     pub(crate) fn announces_chunks(&self) -> bool {
         self.announces_chunks
+    }
+
+    /// Returns the path of the target.
+    pub fn path(&self) -> &'h str {
+        self.path
+    }
+
+    /// Returns the index in [`HandshakeConfig::paths`] of the first one that matches the path.
+    pub fn path_index(&self) -> usize {
+        self.path_index
+    }
+
+    /// Returns the query of the target.
+    pub fn query(&self) -> Query<'h> {
+        self.query
     }
 
     /// Returns the id of the request, if the gateway sent one.
@@ -185,9 +204,7 @@ impl<'h> Request<'h> {
             Target::Absolute { .. } => return Err(HandshakeError::Target),
             Target::Asterisk => return Err(HandshakeError::Method),
         };
-        if !config.serves(path) {
-            return Err(HandshakeError::NotFound);
-        }
+        let path_index = config.path_index(path).ok_or(HandshakeError::NotFound)?;
         if method != "GET" {
             return Err(HandshakeError::Method);
         }
@@ -211,6 +228,9 @@ impl<'h> Request<'h> {
         let key = fields.key.exactly_one().filter(|key| is_key(key, config.strict_key));
         let key = key.ok_or(HandshakeError::Key)?;
         Ok(Request::Upgrade(UpgradeRequest {
+            path,
+            path_index,
+            query: Query::of(request.path.unwrap_or_default()),
             host: host.host(),
             key,
             origin: fields.origin,

@@ -79,7 +79,6 @@ pub struct Session<R = Server> {
     deadline: Option<Instant>,
     traffic: Traffic,
     deflate: Option<Deflate>,
-    accepts_server_messages: bool,
     /// Whether a ping was sent and its pong is expected.
     awaits_pong: bool,
     control: Option<Box<Control>>,
@@ -191,7 +190,6 @@ impl<R: Role> Session<R> {
             deadline: None,
             traffic: Traffic::default(),
             deflate: None,
-            accepts_server_messages: false,
             awaits_pong: false,
             control: None,
         }
@@ -200,16 +198,6 @@ impl<R: Role> Session<R> {
     /// Returns the same session with the compression that the handshake negotiated.
     pub fn with_deflate(self, deflate: Option<Deflate>) -> Session<R> {
         Session { deflate, ..self }
-    }
-
-    /// Returns the same session, for a peer that accepts server-initiated JSON messages, or not.
-    pub(crate) fn with_server_messages(self, accepts_server_messages: bool) -> Session<R> {
-        Session { accepts_server_messages, ..self }
-    }
-
-    /// Whether the peer accepts server-initiated JSON messages.
-    pub(crate) fn accepts_server_messages(&self) -> bool {
-        self.accepts_server_messages
     }
 
     /// Returns why the session ended, in a few words and without anything from the peer: the reason given to
@@ -427,11 +415,16 @@ impl<R: Role> Session<R> {
         if self.state == State::Open {
             let reason = reason.get(..reason.floor_char_boundary(MAX_CLOSE_REASON)).unwrap_or_default();
             write_close(turn.out, Some(code), reason, self.role.masking_key());
-            if !reason.is_empty() && reason != code.reason() {
-                self.control.get_or_insert_default().set_reason(reason);
-            }
+            self.set_reason(code, reason);
             self.end(State::CloseSent, Ending::Closed(code));
             self.deadline = Some(turn.now + self.config.close_timeout);
+        }
+    }
+
+    /// Keeps the reason of a Close for the log, if it is not the default one of its code.
+    fn set_reason(&mut self, code: CloseCode, reason: &str) {
+        if !reason.is_empty() && reason != code.reason() {
+            self.control.get_or_insert_default().set_reason(reason);
         }
     }
 
@@ -526,13 +519,17 @@ impl<R: Role> Session<R> {
         self.deadline = Some(turn.now + LINGER);
     }
 
-    /// Fails the connection with this code, unless a Close was sent before. The peer is slow or does not respond, so it has
+    /// Fails the connection with this code and at most 123 bytes of this reason, unless a Close was sent before. The peer is slow or does not respond, so it has
     /// half the time of [`LINGER`] to close its side.
     #[cold]
-    pub(crate) fn fail_with(&mut self, turn: &mut Turn<'_>, code: CloseCode) {
+    pub(crate) fn fail_with(&mut self, turn: &mut Turn<'_>, code: CloseCode, reason: &str) {
         self.incoming = None;
         match self.state {
-            State::Open => write_close(turn.out, Some(code), code.reason(), self.role.masking_key()),
+            State::Open => {
+                let reason = reason.get(..reason.floor_char_boundary(MAX_CLOSE_REASON)).unwrap_or_default();
+                write_close(turn.out, Some(code), reason, self.role.masking_key());
+                self.set_reason(code, reason);
+            }
             State::CloseSent => {}
             State::Lingering | State::Finished | State::Aborted => return,
         }

@@ -1,10 +1,12 @@
-//! The application of a worker: it receives the messages of all clients and answers them.
+//! The application of a worker: it receives the messages of all clients, and sends messages to them.
 
 use std::fmt::Debug;
+use std::time::{Duration, Instant};
 
+use super::{Fanout, Key};
 use crate::close_code::CloseCode;
 use crate::frame::DataKind;
-use crate::handshake::Identity;
+use crate::handshake::{Identity, Query};
 use crate::id::ConnectionId;
 use crate::input::Payload;
 use crate::output::OutputSegments;
@@ -12,19 +14,47 @@ use crate::record::{Record, Recorder};
 use crate::session::{Closing, Session};
 use crate::turn::Turn;
 
-/// The application of a [`Worker`](super::Worker): one value for all its connections, and one [`Client`](Application::Client)
-/// for each.
+/// The application of a [`Worker`](super::Worker): one value for all its connections, and one
+/// [`Client`](Application::Client) for each.
 ///
-/// The worker handles everything below messages: frames, pings, limits, the closing handshake, and pending output.
-/// [`Echo`](super::Echo) is the smallest application.
+/// The worker handles everything below messages: frames, pings, limits, the closing handshake, and pending output. It calls the
+/// application
+///
+/// * for each connection, in this order: [`opened`](Application::opened), [`message`](Application::message) for each message,
+///   and [`closed`](Application::closed). These have a [`Reply`] to the client.
+/// * between the turns of connections: [`inbound`](Application::inbound) and
+///   [`handle_timeout`](Application::handle_timeout). These have a [`Fanout`] to any clients.
+///
+/// A message that goes to other clients is kept until [`handle_timeout`](Application::handle_timeout), or it becomes an
+/// [effect](Application::poll_effect) that the runtime sends to all workers as an inbound event.
+///
+/// [`Echo`](super::Echo) is the smallest application. The documentation of the [crate](crate#an-application-of-your-own) has
+/// one whose clients send messages to each other.
 pub trait Application: Debug + Sized {
-    /// The state of an admitted connection.
+    /// The state of an admitted connection. It is created before [`opened`](Application::opened).
     type Client: Debug + Default;
+    /// An event from outside of the worker: the value of [`WorkerMessage::Application`](super::WorkerMessage::Application).
+    /// [`Infallible`](std::convert::Infallible) if there are none.
+    type Inbound: Debug;
+    /// A request to the process around the worker: the value of
+    /// [`WorkerEffect::Application`](super::WorkerEffect::Application). [`Infallible`](std::convert::Infallible) if there are
+    /// none.
+    type Effect: Debug;
+
+    /// Handles that a user is admitted. The replies follow the 101.
+    fn opened(
+        &mut self,
+        client: &mut Self::Client,
+        opening: &Opening<'_>,
+        reply: &mut Reply<'_, '_, '_>,
+        recorder: &mut impl Recorder,
+    ) {
+        let _ = (client, opening, reply, recorder);
+    }
 
     /// Handles a complete data message of a client.
     ///
-    /// Large payloads that are sent by [`Reply::send`] are not copied. An application that wants the message in the log calls
-    /// [`Message::record`].
+    /// The worker records no messages: the application calls [`Message::record`], or makes a record of its own.
     fn message<'b>(
         &mut self,
         client: &mut Self::Client,
@@ -32,6 +62,64 @@ pub trait Application: Debug + Sized {
         reply: &mut Reply<'_, '_, 'b>,
         recorder: &mut impl Recorder,
     );
+
+    /// Handles that a connection has ended. `key` may belong to another one afterwards.
+    fn closed(&mut self, key: Key, client: Self::Client, identity: &Identity, fanout: &mut Fanout<'_, Self>) {
+        let _ = (key, client, identity, fanout);
+    }
+
+    /// Handles that the server is about to close a connection, unless [`Reply::close`] or [`Fanout::close`] closes it, or the
+    /// client has violated the protocol. The application may send a message first, and replace the code and the reason.
+    ///
+    /// It has no access to the application, because it is also called for connections to which the application is sending.
+    fn closing(
+        client: &mut Self::Client,
+        identity: &Identity,
+        close: &mut ServerClose<'_>,
+        reply: &mut Reply<'_, '_, '_>,
+    ) {
+        let _ = (client, identity, close, reply);
+    }
+
+    /// Handles an event from outside of the worker.
+    fn inbound(&mut self, event: Self::Inbound, fanout: &mut Fanout<'_, Self>);
+
+    /// Returns the time at which [`handle_timeout`](Application::handle_timeout) must be called. A time that has passed, such
+    /// as [`Reply::now`], calls it before the worker waits for further events.
+    fn poll_timeout(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Handles that the time of [`poll_timeout`](Application::poll_timeout) has passed. Afterwards that must return a later
+    /// time, or none.
+    fn handle_timeout(&mut self, fanout: &mut Fanout<'_, Self>) {
+        let _ = fanout;
+    }
+
+    /// Returns the next request to the process around the worker.
+    fn poll_effect(&mut self) -> Option<Self::Effect> {
+        None
+    }
+}
+
+/// An admitted connection, and its request.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Opening<'o> {
+    /// The key of the connection, for a [`Fanout`]. It is valid until [`Application::closed`].
+    pub key: Key,
+    /// The number of the connection.
+    pub connection: ConnectionId,
+    /// The user.
+    pub identity: &'o Identity,
+    /// The path of the request.
+    pub path: &'o str,
+    /// The index in [`HandshakeConfig::paths`](crate::handshake::HandshakeConfig::paths) of the first one that matches the path.
+    pub path_index: usize,
+    /// The query of the request.
+    pub query: Query<'o>,
+    /// The subprotocol that was answered, if any.
+    pub subprotocol: Option<&'o str>,
 }
 
 /// A complete data message.
@@ -60,7 +148,19 @@ impl Message<'_, '_> {
     }
 }
 
-/// Sends to the client whose message is handled. All output of a turn is sent by one write.
+/// A Close that the server is about to send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServerClose<'c> {
+    /// The code, which tells the cause: see [`close_code`](crate::close_code).
+    pub code: CloseCode,
+    /// The reason, of which 123 bytes are sent.
+    pub reason: &'c str,
+    /// The time after which the client should reconnect, if the process stops. It spreads the clients over some seconds.
+    pub reconnect_after: Option<Duration>,
+}
+
+/// Sends to the client whose event is handled. All output of a turn is sent by one write.
 #[derive(Debug)]
 pub struct Reply<'r, 't, 'b> {
     pub(super) session: &'r mut Session,
@@ -70,6 +170,11 @@ pub struct Reply<'r, 't, 'b> {
 }
 
 impl<'b> Reply<'_, '_, 'b> {
+    /// Returns the current time.
+    pub fn now(&self) -> Instant {
+        self.turn.now
+    }
+
     /// Sends a text message.
     ///
     /// # Errors

@@ -139,7 +139,7 @@ impl<'w, A: Application> Fanout<'w, A> {
         let mut queue = queue_of(connection, self.frames, self.now);
         let mut turn =
             Turn { now: self.now, out: queue.tail(), is_backlogged: true, codec: &mut *self.codec };
-        connection.disconnect(&mut turn, code, reason);
+        connection.close_for_application(&mut turn, code, reason);
         connection.output = Output::Queue(queue);
         self.update(key);
         self.due.push_back(key);

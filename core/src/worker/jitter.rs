@@ -19,11 +19,10 @@ impl Jitter {
         1 + (self.next() % 10) as u32
     }
 
-    /// Returns the milliseconds after which a client is asked to reconnect: 100 to 3,099, so that clients that were
+    /// Returns the time after which a client is asked to reconnect: 100 to 3,099 ms, so that clients that were
     /// disconnected together do not return together.
-    pub(super) fn reconnect_after(&self) -> u32 {
-        // The remainder is below 3,000, so the cast does not truncate.
-        100 + (self.next() % 3000) as u32
+    pub(super) fn reconnect_after(&self) -> Duration {
+        Duration::from_millis(100 + self.next() % 3000)
     }
 
     /// Returns a random time from zero up to `most`.
@@ -64,7 +63,7 @@ mod tests {
         (0..1000).for_each(|_| seen[jitter.within(most).as_secs() as usize] += 1);
         assert!(seen.iter().all(|&count| count > 50), "{seen:?}");
         assert_eq!(jitter.within(Duration::ZERO), Duration::ZERO);
-        assert!((0..1000).all(|_| (100..3100).contains(&jitter.reconnect_after())));
+        assert!((0..1000).all(|_| (100..3100).contains(&jitter.reconnect_after().as_millis())));
     }
 
     #[test]

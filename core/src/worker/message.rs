@@ -2,6 +2,7 @@
 //!
 //! Messages and effects are plain data, so that they can cross threads, be recorded, and be simulated.
 
+use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use super::{Application, Worker};
@@ -11,34 +12,43 @@ use crate::policy::Replaced;
 /// [`Worker::open`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum WorkerMessage {
+pub enum WorkerMessage<I = Infallible> {
     /// Close a connection of this worker that a newer one of the same user has replaced.
     Replace(Replaced),
     /// Close all connections evenly over this time, then finish. No connection follows.
     Drain(Duration),
     /// Close all connections now, then finish. No connection follows.
     Close,
+    /// An event for the application.
+    Application(I),
 }
 
-/// A message of a worker to another one. A runtime must handle every effect, so new ones are breaking changes.
+/// A request of a worker to its process, for example to send a message to another worker. A runtime must perform every effect,
+/// so new ones are breaking changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum WorkerEffect {
+pub enum WorkerEffect<E = Infallible> {
     /// Send [`WorkerMessage::Replace`] to the worker that [`Replaced::worker`] names.
     Replace(Replaced),
+    /// A request of the application.
+    Application(E),
 }
 
 impl<A: Application> Worker<A> {
     /// Handles a message. The connections that it affects are [due](Worker::next_due) afterwards.
-    pub fn handle_message(&mut self, message: WorkerMessage, now: Instant) {
+    pub fn handle_message(&mut self, message: WorkerMessage<A::Inbound>, now: Instant) {
         match message {
             WorkerMessage::Replace(replaced) => self.replace(&replaced, now),
             WorkerMessage::Drain(spread) => self.drain(now, spread),
             WorkerMessage::Close => self.shut_down(),
+            WorkerMessage::Application(event) => {
+                let (application, mut fanout) = self.fan_out(now);
+                application.inbound(event, &mut fanout);
+            }
         }
     }
 
     /// Returns the next effect. Call this when no connection is [due](Worker::next_due).
-    pub fn poll_effect(&mut self) -> Option<WorkerEffect> {
-        self.effects.pop_front()
+    pub fn poll_effect(&mut self) -> Option<WorkerEffect<A::Effect>> {
+        self.effects.pop_front().or_else(|| self.application.poll_effect().map(WorkerEffect::Application))
     }
 }

@@ -21,7 +21,6 @@ mod pending;
 mod readable;
 mod ready;
 mod replace;
-mod server_message;
 mod timers;
 
 #[cfg(test)]
@@ -32,14 +31,13 @@ pub use admin::{
     AdminReply, AdminRequest, ConnectionStatus, Outgoing, OutgoingMessage, Selector, Status, Totals,
     WorkerLoad, WorkerTotals,
 };
-pub use application::{Application, Message, Reply};
+pub use application::{Application, Message, Opening, Reply, ServerClose};
 pub use config::WorkerConfig;
 pub use due::{Due, DueCause};
-pub use echo::Echo;
+pub use echo::{Echo, SUBPROTOCOL};
 pub use fanout::{Fanout, SharedFrame};
 pub use message::{WorkerEffect, WorkerMessage};
 pub use readable::Socket;
-pub use server_message::SUBPROTOCOL;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -135,7 +133,7 @@ pub struct Worker<A: Application = Echo> {
     codec: Codec,
     shared: Shared,
     /// The effects that [`Worker::poll_effect`] has not returned yet.
-    effects: VecDeque<WorkerEffect>,
+    effects: VecDeque<WorkerEffect<A::Effect>>,
     /// Connections whose request heads are arriving, and that may be admitted.
     pending: Pending,
     capacity: Capacity,
@@ -326,6 +324,10 @@ impl<A: Application> Worker<A> {
                 }
             }
             connection.record_end(now, self.shared.time_base, recorder);
+            if let Some((client, identity)) = connection.into_client() {
+                let (application, mut fanout) = self.fan_out(now);
+                application.closed(key, client, &identity, &mut fanout);
+            }
         }
     }
 
@@ -336,6 +338,10 @@ impl<A: Application> Worker<A> {
             return Some(now);
         }
         let timers = self.timers.next().map(|at| self.shared.time_base.instant(at));
+        let timers = match self.application.poll_timeout() {
+            None => timers,
+            Some(at) => Some(timers.map_or(at, |timers| timers.min(at))),
+        };
         let is_stopping_or_paused = self.stop.is_some() || self.reads_paused_since.is_some();
         if is_stopping_or_paused || !self.peer_closed.is_empty() || self.must_evict() {
             return self.poll_rare_timeout(now, timers);
@@ -359,6 +365,10 @@ impl<A: Application> Worker<A> {
     /// returns `now`: then a [slice](WorkerConfig::fanout_slice) of a message to many connections was written, and the next slice
     /// is due.
     pub fn next_due(&mut self, now: Instant, recorder: &mut impl Recorder) -> Option<Due> {
+        if self.application.poll_timeout().is_some_and(|at| at <= now) {
+            let (application, mut fanout) = self.fan_out(now);
+            application.handle_timeout(&mut fanout);
+        }
         if !self.ready.is_empty()
             && let Some(key) = self.next_ready()
         {
@@ -429,6 +439,11 @@ impl<A: Application> Worker<A> {
         None
     }
 
+    /// Returns the application.
+    pub fn application(&self) -> &A {
+        &self.application
+    }
+
     /// Whether there are no connections.
     pub fn is_empty(&self) -> bool {
         self.connections.is_empty()
@@ -456,7 +471,7 @@ impl<A: Application> Worker<A> {
         self.claim_cork(key, now);
         let Some(connection) = self.connections.get_mut(key.0) else { return };
         let mut context =
-            Context { config: &self.config, application: &mut self.application, shared: &self.shared };
+            Context { key, config: &self.config, application: &mut self.application, shared: &self.shared };
         let admission_state = connection.admission_state();
         // The backlog is passed as the output, so that new output is appended to pending output.
         let mut queue = connection.output.take_queue(&self.frames, now);

@@ -68,7 +68,7 @@ impl<A: Application> Worker<A> {
             return self.answer_large(key, now, bytes, socket, recorder);
         }
         let mut context =
-            Context { config: &self.config, application: &mut self.application, shared: &self.shared };
+            Context { key, config: &self.config, application: &mut self.application, shared: &self.shared };
         let mut turn = Turn { now, out: &mut self.cork, is_backlogged: false, codec: &mut self.codec };
         let input = &mut Input::new(bytes);
         connection.receive_messages(true, &mut Unlimited, &mut context, &mut turn, input, None, recorder);
@@ -246,7 +246,7 @@ impl<A: Application> Worker<A> {
     ) -> Transport {
         let Some(connection) = self.connections.get_mut(key.0) else { return Transport::Close };
         let mut context =
-            Context { config: &self.config, application: &mut self.application, shared: &self.shared };
+            Context { key, config: &self.config, application: &mut self.application, shared: &self.shared };
         let mut turn = Turn { now, out: &mut self.cork, is_backlogged: false, codec: &mut self.codec };
         let mut segments = OutputSegments::default();
         let input = &mut Input::new(bytes);

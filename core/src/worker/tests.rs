@@ -1,6 +1,7 @@
 //! A worker, driven by a runtime whose sockets accept as many bytes as a test allows.
 
 mod answers;
+mod application;
 mod backlog;
 mod bodies;
 mod capacity;
@@ -86,8 +87,8 @@ impl Recorder for Notes {
 }
 
 /// A runtime with one clock and sockets that are vectors.
-struct Runtime {
-    worker: Worker,
+struct Runtime<A: Application = Echo> {
+    worker: Worker<A>,
     now: Instant,
     notes: Notes,
     /// The bytes that each socket accepted, by key.
@@ -101,9 +102,15 @@ struct Runtime {
 
 impl Runtime {
     fn new(config: WorkerConfig) -> Runtime {
+        Runtime::with_application(Echo, config)
+    }
+}
+
+impl<A: Application> Runtime<A> {
+    fn with_application(application: A, config: WorkerConfig) -> Runtime<A> {
         let now = Instant::now();
         Runtime {
-            worker: Worker::new(Arc::new(config), 1, now),
+            worker: Worker::with_application(application, Arc::new(config), 1, now),
             now,
             notes: Notes::default(),
             wires: Vec::new(),

@@ -11,6 +11,7 @@
 //! * [`listen`] binds listeners, accepts connections, and handles the errors of `accept`.
 //! * [`socket`] has the system calls that receive from and send to a connection.
 //! * [`workers`] is the interface through which other threads submit requests to the workers; `liveness` probes them.
+//! * [`application`] says which application the workers serve.
 //! * [`inbox`] carries messages of other threads to a worker.
 //! * [`users`] counts the connections of each user.
 //! * [`assertion`] verifies signed tokens, and keeps the keys for it.
@@ -38,6 +39,7 @@ pub mod lifecycle;
 pub mod listen;
 pub mod socket;
 
+pub mod application;
 pub mod inbox;
 mod liveness;
 pub mod users;

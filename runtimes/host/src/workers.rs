@@ -8,14 +8,15 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
+use postern_core::Key;
 use postern_core::handshake::Peer;
 use postern_core::worker::{AdminReply, AdminRequest, ConnectionStatus, WorkerLoad};
-use postern_core::{Key, Worker};
 use smol::Timer;
 use smol::channel::{Receiver, Sender, bounded};
 use smol::future::FutureExt;
 use socket2::SockRef;
 
+use crate::application::Worker;
 use crate::metrics::{LogAndCounters, Snapshot};
 
 /// The workers of a process. A runtime implements it to have a control port.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
-use postern_core::worker::WorkerMessage;
+use postern_host::application::WorkerMessage;
 use postern_host::lifecycle::{Action, Lifecycle};
 
 use crate::listeners::Listeners;

@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
-use postern_core::worker::{Due, NewConnection, WorkerEffect, WorkerMessage};
-use postern_core::{Key, Transport, Worker};
+use postern_core::worker::{Due, NewConnection};
+use postern_core::{Key, Transport};
+use postern_host::application::{self, Worker, WorkerEffect, WorkerMessage};
 use postern_host::lifecycle::{ProcessStatus, WorkerParts};
 use postern_host::listen::{Acceptor, Listener};
 use postern_host::metrics::LogAndCounters;
@@ -215,7 +216,7 @@ impl EventLoop {
         }
     }
 
-    /// Sends the messages of this worker to the others.
+    /// Sends the messages of this worker to the others, and performs the requests of its application.
     fn apply_effects(&mut self) {
         while let Some(effect) = self.worker.poll_effect() {
             match effect {
@@ -224,6 +225,7 @@ impl EventLoop {
                         other.send(Message::Worker(WorkerMessage::Replace(replaced)));
                     }
                 }
+                WorkerEffect::Application(effect) => application::perform(effect),
             }
         }
     }

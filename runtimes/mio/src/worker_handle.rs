@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mio::Waker;
-use postern_core::worker::{NewConnection, WorkerMessage};
+use postern_core::worker::NewConnection;
+use postern_host::application::WorkerMessage;
 use postern_host::inbox::{Inbox, SendError, Sender, inbox};
 use postern_host::workers::{Request, SubmitError, Workers};
 

@@ -10,7 +10,8 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use postern_core::worker::{Due, NewConnection};
-use postern_core::{Key, Transport, Worker};
+use postern_core::{Key, Transport};
+use postern_host::application::{self, Worker, WorkerEffect, WorkerMessage};
 use postern_host::metrics::LogAndCounters;
 use postern_host::socket;
 use postern_host::workers::Request;
@@ -98,6 +99,7 @@ impl ExecutorState {
         } else {
             return;
         }
+        self.apply_effects(now);
         self.flush_log(now);
     }
 
@@ -143,7 +145,27 @@ impl ExecutorState {
     pub(crate) fn handle_due(&mut self) {
         let now = Instant::now();
         self.handle_all_due(now);
+        self.apply_effects(now);
         self.flush_log(now);
+    }
+
+    /// Performs the requests of the application, and those to other workers, which are all this one.
+    #[inline]
+    fn apply_effects(&mut self, now: Instant) {
+        while let Some(effect) = self.worker.poll_effect() {
+            self.apply_effect(effect, now);
+        }
+    }
+
+    // Out of line: few turns have an effect.
+    #[cold]
+    fn apply_effect(&mut self, effect: WorkerEffect, now: Instant) {
+        match effect {
+            WorkerEffect::Replace(replaced) => {
+                self.worker.handle_message(WorkerMessage::Replace(replaced), now);
+            }
+            WorkerEffect::Application(effect) => application::perform(effect),
+        }
     }
 
     /// Performs a request of the control port or the watchdog, and handles what is due then.

@@ -14,7 +14,7 @@ use crate::policy::{Decision, KeepAlive, Replaced};
 use crate::record::{Record, Recorder};
 use crate::session::{LINGER, Session};
 use crate::turn::Turn;
-use crate::worker::{Application, server_message};
+use crate::worker::{self, Application, Opening};
 
 impl<A: Application> Connection<A> {
     pub(super) fn handshake(
@@ -97,12 +97,21 @@ impl<A: Application> Connection<A> {
         });
         self.since = context.shared.time_base.compact(turn.now);
         self.keep_alive = KeepAlive::new(turn.now);
-        let accepts_server_messages = accepted.subprotocol.as_deref() == Some(server_message::SUBPROTOCOL);
-        let session = Session::new(context.config.session.clone())
-            .with_deflate(accepted.deflate)
-            .with_server_messages(accepts_server_messages);
+        let mut session = Session::new(context.config.session.clone()).with_deflate(accepted.deflate);
+        let mut client = A::Client::default();
+        let opening = Opening {
+            key: context.key,
+            connection: self.id,
+            identity: &accepted.identity,
+            path: request.path(),
+            path_index: request.path_index(),
+            query: request.query(),
+            subprotocol: accepted.subprotocol.as_deref(),
+        };
+        let mut reply = worker::Reply { session: &mut session, turn, segments: None };
+        context.application.opened(&mut client, &opening, &mut reply, recorder);
         self.pace = context.config.session.has_rates().then(Box::default);
-        self.stage = Stage::Admitted { session, identity: accepted.identity, client: A::Client::default() };
+        self.stage = Stage::Admitted { session, identity: accepted.identity, client };
     }
 
     /// Refuses a request that is not a valid upgrade, or that is incomplete.

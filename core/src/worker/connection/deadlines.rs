@@ -228,7 +228,7 @@ impl<A: Application> Connection<A> {
             KeepAliveAction::Wait => {}
             // It does not fail, because the session is open.
             KeepAliveAction::Ping(payload) => drop(session.ping(turn, &payload)),
-            KeepAliveAction::Close => session.fail_with(turn, CloseCode(close_code::NO_PONG)),
+            KeepAliveAction::Close => self.fail(turn, CloseCode(close_code::NO_PONG)),
         }
     }
 

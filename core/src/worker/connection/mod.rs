@@ -9,16 +9,16 @@ mod flags;
 mod pacing;
 
 use std::cell::{Cell, RefCell};
+use std::mem;
 use std::time::Instant;
 
 use crate::close_code::CloseCode;
 
-use super::NewConnection;
 use super::admin::Status;
-use super::application::{Application, Message, Reply};
+use super::application::{Application, Message, Reply, ServerClose};
 use super::config::WorkerConfig;
 use super::jitter::Jitter;
-use super::server_message;
+use super::{Key, NewConnection};
 use crate::close_code;
 use crate::compact_instant::{CompactInstant, TimeBase};
 use crate::frame::DataKind;
@@ -112,6 +112,7 @@ pub(super) struct Shared {
 
 /// The configuration and the shared state of a turn.
 pub(super) struct Context<'c, A> {
+    pub(super) key: Key,
     pub(super) config: &'c WorkerConfig,
     pub(super) application: &'c mut A,
     pub(super) shared: &'c Shared,
@@ -320,28 +321,52 @@ impl<A: Application> Connection<A> {
             ShutdownKind::Away => Some(CloseCode::GOING_AWAY),
             ShutdownKind::Restart => Some(CloseCode::SERVICE_RESTART),
         };
-        match (&mut self.stage, code) {
+        match (&self.stage, code) {
             (Stage::Handshake { .. }, _) => self.refuse(context, turn, HandshakeError::Draining, recorder),
-            (Stage::Admitted { session, .. }, Some(code)) => {
-                server_message::disconnect(
-                    session,
-                    turn,
-                    code,
-                    code.reason(),
-                    context.shared.jitter.reconnect_after(),
-                );
-                session.close(turn, code, code.reason());
+            (Stage::Admitted { .. }, Some(code)) => {
+                let reconnect_after = Some(context.shared.jitter.reconnect_after());
+                self.close(turn, ServerClose { code, reason: code.reason(), reconnect_after });
             }
             (Stage::Admitted { .. } | Stage::Refused { .. } | Stage::RejectedByClose { .. }, _) => {}
         }
     }
 
-    /// Closes it for an operator. Returns whether it was open.
+    /// Begins to close it, because the server does. Returns whether it was open.
     pub(super) fn disconnect(&mut self, turn: &mut Turn<'_>, code: CloseCode, reason: &str) -> bool {
-        let Stage::Admitted { session, .. } = &mut self.stage else { return false };
-        let was_open = session.is_open();
-        session.close(turn, code, reason);
-        was_open
+        self.close(turn, ServerClose { code, reason, reconnect_after: None })
+    }
+
+    /// Begins to close it, after the application has changed the Close. Returns whether it was open.
+    fn close(&mut self, turn: &mut Turn<'_>, mut close: ServerClose<'_>) -> bool {
+        let Stage::Admitted { session, identity, client } = &mut self.stage else { return false };
+        if !session.is_open() {
+            return false;
+        }
+        A::closing(client, identity, &mut close, &mut Reply { session, turn, segments: None });
+        session.close(turn, close.code, close.reason);
+        true
+    }
+
+    /// Fails it with this code, because its client is slow or does not respond: see [`Session::fail_with`].
+    fn fail(&mut self, turn: &mut Turn<'_>, code: CloseCode) {
+        let mut close = ServerClose { code, reason: code.reason(), reconnect_after: None };
+        match &mut self.stage {
+            Stage::Admitted { session, identity, client } => {
+                if session.is_open() {
+                    A::closing(client, identity, &mut close, &mut Reply { session, turn, segments: None });
+                }
+                session.fail_with(turn, close.code, close.reason);
+            }
+            Stage::RejectedByClose { session } => session.fail_with(turn, code, code.reason()),
+            Stage::Handshake { .. } | Stage::Refused { .. } => {}
+        }
+    }
+
+    /// Begins to close it for the application.
+    pub(super) fn close_for_application(&mut self, turn: &mut Turn<'_>, code: CloseCode, reason: &str) {
+        if let Stage::Admitted { session, .. } = &mut self.stage {
+            session.close(turn, code, reason);
+        }
     }
 
     /// Sends a message. Returns false if it is not open.
@@ -394,15 +419,21 @@ impl<A: Application> Connection<A> {
     /// Closes it with 4413 if the socket has not accepted all output that it was offered, and the pending output exceeds the
     /// limit.
     pub(super) fn enforce_max_backlog(&mut self, config: &WorkerConfig, now: Instant, codec: &mut Codec) {
-        let Output::Queue(queue) = &mut self.output else { return };
-        if queue.is_offered()
-            && queue.exceeds(config.session.max_backlog)
-            && let Stage::Admitted { session, .. } = &mut self.stage
+        if !self
+            .output
+            .queue()
+            .is_some_and(|queue| queue.is_offered() && queue.exceeds(config.session.max_backlog))
         {
-            let mut turn = Turn { now, out: queue.tail(), is_backlogged: true, codec };
-            let code = CloseCode(close_code::SLOW_CONSUMER);
-            session.close(&mut turn, code, code.reason());
+            return;
         }
+        let Output::Queue(mut queue) = mem::take(&mut self.output) else { return };
+        let code = CloseCode(close_code::SLOW_CONSUMER);
+        self.disconnect(
+            &mut Turn { now, out: queue.tail(), is_backlogged: true, codec },
+            code,
+            code.reason(),
+        );
+        self.output = Output::Queue(queue);
     }
 
     /// Returns the size of its buffers, in bytes.
@@ -429,10 +460,10 @@ impl<A: Application> Connection<A> {
             return self.abort(Ending::Evicted);
         }
         self.pace = None;
-        match &mut self.stage {
+        match &self.stage {
             Stage::Handshake { .. } => self.refuse(context, turn, HandshakeError::Crowded, recorder),
-            Stage::Admitted { session, .. } | Stage::RejectedByClose { session } => {
-                session.fail_with(turn, CloseCode::TRY_AGAIN_LATER)
+            Stage::Admitted { .. } | Stage::RejectedByClose { .. } => {
+                self.fail(turn, CloseCode::TRY_AGAIN_LATER);
             }
             Stage::Refused { .. } => {}
         }
@@ -527,6 +558,15 @@ impl<A: Application> Connection<A> {
     /// Returns the state of its client and its user, if one is admitted.
     pub(super) fn client(&mut self) -> Option<(&mut A::Client, &Identity)> {
         if let Stage::Admitted { client, identity, .. } = &mut self.stage {
+            Some((client, identity))
+        } else {
+            None
+        }
+    }
+
+    /// Returns the state of its client and its user, if one is admitted.
+    pub(super) fn into_client(self) -> Option<(A::Client, Identity)> {
+        if let Stage::Admitted { client, identity, .. } = self.stage {
             Some((client, identity))
         } else {
             None

@@ -354,7 +354,7 @@ impl<A: Application> Connection<A> {
             && !pace.charge(session, context.config, turn.now, received)
         {
             let code = CloseCode(close_code::RATE_EXCEEDED);
-            session.close(turn, code, code.reason());
+            self.disconnect(turn, code, code.reason());
         }
     }
 }

@@ -7,7 +7,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
-use postern_core::Worker;
 use postern_core::policy::Shutdown;
 use slog::{crit, info};
 
@@ -18,6 +17,7 @@ use super::status::ProcessStatus;
 use super::successor::{InheritedListeners, SuccessorLauncher};
 use super::supervisor::Supervisor;
 use super::watchdog::Watchdog;
+use crate::application::{self, Worker};
 use crate::assertion;
 use crate::control::Control;
 use crate::listen::{Acceptor, Listener};
@@ -104,7 +104,12 @@ impl Process {
                 recorder: LogAndCounters::new(log.worker(parts.instance)),
                 max_connections: config.max_connections.unwrap_or(usize::MAX),
                 max_memory: config.max_memory,
-                worker: Worker::new(Arc::new(config), RandomState::new().hash_one(index), Instant::now()),
+                worker: Worker::with_application(
+                    application::create(),
+                    Arc::new(config),
+                    RandomState::new().hash_one(index),
+                    Instant::now(),
+                ),
             }
         });
         Ok(Process {

@@ -1,0 +1,61 @@
+//! The query of the target of a request.
+
+use std::fmt;
+
+/// The query of the target of a request, which may contain a token. So it is not shown by `Debug`, and only single parameters
+/// can be read.
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+pub struct Query<'h>(&'h str);
+
+impl<'h> Query<'h> {
+    /// Returns the query of a target: the part after the first question mark. It is empty if there is none.
+    pub(super) fn of(target: &'h str) -> Query<'h> {
+        Query(target.split_once('?').map_or("", |(_, query)| query))
+    }
+
+    /// Returns the value of the first parameter with this name, as it was sent: not percent-decoded. It is empty if the
+    /// parameter has none. `None` if there is no such parameter.
+    pub fn get(&self, name: &str) -> Option<&'h str> {
+        self.0.split('&').find_map(|parameter| {
+            let (key, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+            // Only a parameter without a name has an empty one.
+            (key == name && !key.is_empty()).then_some(value)
+        })
+    }
+}
+
+impl fmt::Debug for Query<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(target: &str, name: &str, value: Option<&str>) {
+        assert_eq!(Query::of(target).get(name), value, "{name} of {target}");
+    }
+
+    #[test]
+    fn a_parameter_has_the_value_that_was_sent() {
+        check("/ws?format=protobuf", "format", Some("protobuf"));
+        check("/ws?a=1&format=protobuf&format=json", "format", Some("protobuf"));
+        check("/ws?format", "format", Some(""));
+        check("/ws?format=", "format", Some(""));
+        check("/ws?format=a=b?c", "format", Some("a=b?c"));
+        check("/ws?Format=protobuf&xformat=1&format2=2", "format", None);
+        check("/ws?format=%41", "format", Some("%41"));
+        for target in ["/ws", "/ws?", "/ws?&", "/ws?=x", ""] {
+            check(target, "format", None);
+            check(target, "", None);
+        }
+    }
+
+    #[test]
+    fn a_token_in_the_query_is_not_shown() {
+        assert_eq!(format!("{:?}", Query::of("/ws?token=s3cret")), "12 bytes");
+    }
+}
