@@ -41,6 +41,8 @@ pub enum Disconnect {
     InappropriateProtocol = 3506,
     /// The user may not be connected.
     PermissionDenied = 3507,
+    /// The server has no handler for the message.
+    NotAvailable = 3508,
 }
 
 impl Disconnect {
@@ -70,6 +72,7 @@ impl Disconnect {
             Disconnect::ChannelLimit => "channel limit",
             Disconnect::InappropriateProtocol => "inappropriate protocol",
             Disconnect::PermissionDenied => "permission denied",
+            Disconnect::NotAvailable => "not available",
         }
     }
 

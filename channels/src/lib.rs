@@ -32,5 +32,15 @@ pub mod permissions;
 pub mod protocol;
 pub mod publication;
 
+mod application;
+mod client;
+mod config;
+pub mod engine;
+mod pings;
+mod random;
+mod view;
+
+pub use application::{Channels, SUBPROTOCOLS};
+pub use config::ChannelsConfig;
 pub use disconnect::Disconnect;
 pub use error::ErrorCode;

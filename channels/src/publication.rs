@@ -47,6 +47,11 @@ impl Tags {
         self.0.iter().map(|(key, value)| (&**key, &**value))
     }
 
+    /// Returns the keys with their values as they are stored.
+    pub fn as_slice(&self) -> &[(Box<str>, Box<str>)] {
+        &self.0
+    }
+
     /// Returns whether there are no labels.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

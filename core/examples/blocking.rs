@@ -165,7 +165,8 @@ impl Recorder for Sentences {
                 println!("closed: {}, {} {}", identity.id(), ending.code(), ending.reason());
             }
             Record::Rejected { error, .. } => println!("refused: {} {}", error.status(), error.code()),
-            Record::Pong { .. }
+            Record::Publication { .. }
+            | Record::Pong { .. }
             | Record::RateExceeded { .. }
             | Record::RateKept { .. }
             | Record::Abandoned { .. } => {}

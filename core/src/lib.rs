@@ -196,7 +196,7 @@
 //!         }
 //!     }
 //!
-//!     fn inbound(&mut self, event: Infallible, _: &mut Fanout<'_, Room>) {
+//!     fn inbound(&mut self, event: Infallible, _: &mut Fanout<'_, Room>, _: &mut impl Recorder) {
 //!         match event {}
 //!     }
 //! }
@@ -218,7 +218,8 @@
 //! // Both clients get the message of the first one.
 //! worker.receive(john, now, &mut b"\x81\x85\x01\x02\x03\x04igohn".to_vec(), &mut NullRecorder);
 //! assert_eq!(worker.poll_timeout(now), Some(now));
-//! while let Some(key) = worker.next_due(now, &mut NullRecorder) {
+//! while let Some(due) = worker.next_due(now, &mut NullRecorder) {
+//!     let key = due.key;
 //!     assert_eq!(worker.output(key), b"\x81\x081: hello");
 //!     worker.sent(key, worker.output(key).len(), now);
 //! }

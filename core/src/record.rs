@@ -42,6 +42,19 @@ pub enum Record<'a> {
         /// The payload, unmasked; valid UTF-8 where `kind` is text.
         payload: &'a [u8],
     },
+    /// A client publishes a message to a channel.
+    Publication {
+        /// The connection.
+        connection: ConnectionId,
+        /// The user that publishes it.
+        identity: &'a Identity,
+        /// The name of the channel.
+        channel: &'a str,
+        /// Text or binary.
+        kind: DataKind,
+        /// The payload; valid UTF-8 if `kind` is text.
+        payload: &'a [u8],
+    },
     /// A peer answered a ping.
     Pong {
         /// The connection.

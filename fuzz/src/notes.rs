@@ -24,7 +24,8 @@ impl Note {
     fn of(record: &Record<'_>) -> (ConnectionId, Note) {
         match record {
             Record::Established { connection, .. } => (*connection, Note::Established),
-            Record::Message { connection, kind, payload, .. } => {
+            Record::Message { connection, kind, payload, .. }
+            | Record::Publication { connection, kind, payload, .. } => {
                 let opcode = match kind {
                     DataKind::Binary => BINARY,
                     DataKind::Text => TEXT,

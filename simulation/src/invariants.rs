@@ -146,6 +146,13 @@ impl Recorder for Ledger {
                 self.check(is_live, *connection, "a message is recorded outside of the connection's life");
                 self.check(is_next, *connection, "another message is recorded than the client sent");
             }
+            Record::Publication { connection, .. } => {
+                self.check(
+                    false,
+                    *connection,
+                    "a publication is recorded, and the application has no channels",
+                );
+            }
             Record::Closed { connection, ending, summary, .. } => {
                 let account = &mut self.accounts[index(*connection)];
                 let is_live = account.is_live();

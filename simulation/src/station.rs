@@ -129,7 +129,8 @@ impl Station {
                     _ => "receives a message",
                 };
                 around.trace.step(Subject::Worker(self.number), what, 0);
-                self.worker.handle_message(message, around.now());
+                let now = around.now();
+                self.worker.handle_message(message, now, around.ledger);
             }
             Item::Request(request) => self.perform(&request, around),
         }

@@ -7,7 +7,7 @@ use crate::namespaces::options::{ChannelOptions, RecoveryMode};
 use crate::publication::{ClientInfo, Position, Publication, Since, Tags};
 
 /// A worker of the node, from 0 to 127.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkerId(u8);
 
 impl WorkerId {

@@ -54,7 +54,7 @@ pub trait Application: Debug + Sized {
 
     /// Handles a complete data message of a client.
     ///
-    /// The worker records no messages: the application calls [`Message::record`], or makes a record of its own.
+    /// The worker records no messages: the application calls [`Message::record`], or makes another record.
     fn message<'b>(
         &mut self,
         client: &mut Self::Client,
@@ -82,7 +82,7 @@ pub trait Application: Debug + Sized {
     }
 
     /// Handles an event from outside of the worker.
-    fn inbound(&mut self, event: Self::Inbound, fanout: &mut Fanout<'_, Self>);
+    fn inbound(&mut self, event: Self::Inbound, fanout: &mut Fanout<'_, Self>, recorder: &mut impl Recorder);
 
     /// Returns the time at which [`handle_timeout`](Application::handle_timeout) must be called. A time that has passed, such
     /// as [`Reply::now`], calls it before the worker waits for further events.
@@ -152,7 +152,7 @@ impl Message<'_, '_> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServerClose<'c> {
-    /// The code, which tells the cause: see [`close_code`](crate::close_code).
+    /// The code, which says the cause: see [`close_code`](crate::close_code).
     pub code: CloseCode,
     /// The reason, of which 123 bytes are sent.
     pub reason: &'c str,

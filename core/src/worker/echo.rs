@@ -47,7 +47,7 @@ impl Application for Echo {
         let _ = reply.text(&message);
     }
 
-    fn inbound(&mut self, event: Infallible, _: &mut Fanout<'_, Echo>) {
+    fn inbound(&mut self, event: Infallible, _: &mut Fanout<'_, Echo>, _: &mut impl Recorder) {
         match event {}
     }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::{Application, Worker};
 use crate::policy::Replaced;
+use crate::record::Recorder;
 
 /// A message to a worker. A new connection is not among them, because its socket belongs to the runtime: see
 /// [`Worker::open`].
@@ -35,14 +36,19 @@ pub enum WorkerEffect<E = Infallible> {
 
 impl<A: Application> Worker<A> {
     /// Handles a message. The connections that it affects are [due](Worker::next_due) afterwards.
-    pub fn handle_message(&mut self, message: WorkerMessage<A::Inbound>, now: Instant) {
+    pub fn handle_message(
+        &mut self,
+        message: WorkerMessage<A::Inbound>,
+        now: Instant,
+        recorder: &mut impl Recorder,
+    ) {
         match message {
             WorkerMessage::Replace(replaced) => self.replace(&replaced, now),
             WorkerMessage::Drain(spread) => self.drain(now, spread),
             WorkerMessage::Close => self.shut_down(),
             WorkerMessage::Application(event) => {
                 let (application, mut fanout) = self.fan_out(now);
-                application.inbound(event, &mut fanout);
+                application.inbound(event, &mut fanout, recorder);
             }
         }
     }

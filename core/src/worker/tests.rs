@@ -59,6 +59,9 @@ impl Recorder for Notes {
             Record::Message { payload, kind, identity, .. } => {
                 format!("message {kind} {} from {}", shown(payload), identity.id())
             }
+            Record::Publication { payload, channel, identity, .. } => {
+                format!("publication {} from {} in {channel}", shown(payload), identity.id())
+            }
             Record::Established { identity, subprotocol, .. } => {
                 format!("established {identity:?} {subprotocol:?}")
             }

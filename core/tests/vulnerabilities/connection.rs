@@ -66,7 +66,7 @@ impl Recorder for Counts {
                 self.established += 1;
                 self.user = identity.id().to_owned();
             }
-            Record::Message { .. } => self.messages += 1,
+            Record::Message { .. } | Record::Publication { .. } => self.messages += 1,
             Record::Pong { .. } | Record::RateExceeded { .. } | Record::RateKept { .. } => {}
             Record::Closed { ending, .. } => {
                 self.closed += 1;

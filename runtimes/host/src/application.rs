@@ -1,9 +1,10 @@
 //! The application that the workers of a process serve. The runtimes and the rest of this crate name it by these types only.
 
-use postern_core::worker::{self, Application, Echo};
+use postern_channels::Channels;
+use postern_core::worker::{self, Application};
 
 /// The application.
-pub type ServedApplication = Echo;
+pub type ServedApplication = Channels;
 
 /// A worker of a process.
 pub type Worker = worker::Worker<ServedApplication>;
@@ -13,14 +14,3 @@ pub type WorkerMessage = worker::WorkerMessage<<ServedApplication as Application
 
 /// A request of such a worker to its process.
 pub type WorkerEffect = worker::WorkerEffect<<ServedApplication as Application>::Effect>;
-
-/// Returns the application of one worker.
-pub(crate) fn create() -> ServedApplication {
-    Echo
-}
-
-/// Performs a request of the application: [`WorkerEffect::Application`]. A runtime calls it
-/// between its turns.
-pub fn perform(effect: <ServedApplication as Application>::Effect) {
-    match effect {}
-}

@@ -12,6 +12,7 @@
 //! * [`socket`] has the system calls that receive from and send to a connection.
 //! * [`workers`] is the interface through which other threads submit requests to the workers; `liveness` probes them.
 //! * [`application`] says which application the workers serve.
+//! * [`channels`] has the channels that the workers share, and hands their events to the workers.
 //! * [`inbox`] carries messages of other threads to a worker.
 //! * [`users`] counts the connections of each user.
 //! * [`assertion`] verifies signed tokens, and keeps the keys for it.
@@ -40,6 +41,7 @@ pub mod listen;
 pub mod socket;
 
 pub mod application;
+pub mod channels;
 pub mod inbox;
 mod liveness;
 pub mod users;

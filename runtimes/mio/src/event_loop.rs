@@ -13,7 +13,8 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use postern_core::worker::{Due, NewConnection};
 use postern_core::{Key, Transport};
-use postern_host::application::{self, Worker, WorkerEffect, WorkerMessage};
+use postern_host::application::{Worker, WorkerEffect, WorkerMessage};
+use postern_host::channels::NodeWorker;
 use postern_host::lifecycle::{ProcessStatus, WorkerParts};
 use postern_host::listen::{Acceptor, Listener};
 use postern_host::metrics::LogAndCounters;
@@ -45,9 +46,12 @@ pub(crate) fn spawn(
 ) -> io::Result<EventLoops> {
     let mut handles = Vec::new();
     let mut loops = Vec::new();
-    for parts in workers {
+    for mut parts in workers {
         let poll = Poll::new()?;
-        let (handle, mailbox) = WorkerHandle::new(Waker::new(poll.registry(), WAKE)?, parts.max_connections);
+        let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
+        let (handle, mailbox) = WorkerHandle::new(waker.clone(), parts.max_connections);
+        // It fails only if the poll was dropped, and with it the worker.
+        parts.channels.start(move || drop(waker.wake()));
         handles.push(handle);
         loops.push((poll, mailbox, parts));
     }
@@ -72,6 +76,8 @@ pub(crate) fn spawn(
 struct EventLoop {
     poll: Poll,
     worker: Worker,
+    /// The worker's share in the channels of the process.
+    channels: NodeWorker,
     sockets: Sockets,
     /// Sockets to be read without an edge, each of them once.
     unread: VecDeque<Key>,
@@ -110,6 +116,7 @@ impl EventLoop {
         EventLoop {
             poll,
             worker: parts.worker,
+            channels: parts.channels,
             sockets: Sockets::default(),
             unread: VecDeque::new(),
             buffer: vec![0; read_buffer(parts.max_memory)].into_boxed_slice(),
@@ -131,7 +138,9 @@ impl EventLoop {
         while !(self.is_ended || self.worker.is_finished()) {
             let timeout = if self.unread.is_empty() {
                 let accept = self.listeners.as_ref().and_then(|listeners| listeners.poll_timeout(self.now));
-                let due = [self.worker.poll_timeout(self.now), self.recorder.log.retry_at(self.now), accept];
+                let channels = self.channels.poll_timeout();
+                let retry = self.recorder.log.retry_at(self.now);
+                let due = [self.worker.poll_timeout(self.now), channels, retry, accept];
                 due.into_iter().flatten().min().map(|at| at.saturating_duration_since(Instant::now()))
             } else {
                 Some(Duration::ZERO)
@@ -147,7 +156,10 @@ impl EventLoop {
             let mut has_arrivals = false;
             for event in &events {
                 match event.token() {
-                    WAKE => self.read_messages(),
+                    WAKE => {
+                        self.read_messages();
+                        self.read_channels();
+                    }
                     LISTENERS => has_arrivals = true,
                     Token(key) => self.handle_event(Key(key), event),
                 }
@@ -162,6 +174,7 @@ impl EventLoop {
             self.accept(has_arrivals);
             self.handle_all_due();
             self.apply_effects();
+            self.channels.handle_timeout(self.now);
             self.recorder.log.flush();
             if self.worker.apply_backpressure(&self.recorder, self.now) {
                 self.list_all();
@@ -216,8 +229,17 @@ impl EventLoop {
         }
     }
 
-    /// Sends the messages of this worker to the others, and performs the requests of its application.
+    /// Sends the messages of this worker to the others, and performs the requests of its application, until there are none.
     fn apply_effects(&mut self) {
+        while self.apply_waiting_effects() {
+            self.read_channels();
+            self.handle_all_due();
+        }
+    }
+
+    /// Performs the effects that wait. Returns whether a request was among them, whose answer has arrived.
+    fn apply_waiting_effects(&mut self) -> bool {
+        let mut is_executed = false;
         while let Some(effect) = self.worker.poll_effect() {
             match effect {
                 WorkerEffect::Replace(replaced) => {
@@ -225,9 +247,22 @@ impl EventLoop {
                         other.send(Message::Worker(WorkerMessage::Replace(replaced)));
                     }
                 }
-                WorkerEffect::Application(effect) => application::perform(effect),
+                WorkerEffect::Application(request) => {
+                    self.channels.execute(request, self.now);
+                    is_executed = true;
+                }
             }
         }
+        is_executed
+    }
+
+    /// Hands the events of channels to the worker.
+    fn read_channels(&mut self) {
+        let mut events = self.channels.take_events();
+        for event in events.drain(..) {
+            self.worker.handle_message(WorkerMessage::Application(event), self.now, &mut self.recorder);
+        }
+        self.channels.put_back(events);
     }
 
     fn read_messages(&mut self) {
@@ -248,7 +283,7 @@ impl EventLoop {
                         listeners.close(self.poll.registry());
                     }
                 }
-                Message::Worker(message) => self.worker.handle_message(message, self.now),
+                Message::Worker(message) => self.worker.handle_message(message, self.now, &mut self.recorder),
                 Message::Request(request) => self.perform(request),
                 Message::CountRefused(count) => self.recorder.turned_away(count),
                 Message::End => self.is_ended = true,

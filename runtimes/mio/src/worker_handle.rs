@@ -81,7 +81,7 @@ impl WorkerLoad {
 
 impl WorkerHandle {
     /// Creates the handle of a worker with this many places that waits for `waker`, and the worker's end of it.
-    pub(crate) fn new(waker: Waker, places: usize) -> (WorkerHandle, Mailbox) {
+    pub(crate) fn new(waker: Arc<Waker>, places: usize) -> (WorkerHandle, Mailbox) {
         // It fails only if the poll was dropped, and with it the worker.
         let (sender, inbox) = inbox(move || drop(waker.wake()));
         let load: Arc<WorkerLoad> = Arc::default();

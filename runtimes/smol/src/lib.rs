@@ -36,14 +36,25 @@ pub fn main() -> ExitCode {
 
 /// Prepares the executor. What it returns runs it.
 fn start(mut process: Process) -> Result<impl FnOnce() -> io::Result<Lifecycle>, Box<dyn Error>> {
-    let parts = process.workers.pop().ok_or("this runtime needs a worker")?;
+    let mut parts = process.workers.pop().ok_or("this runtime needs a worker")?;
+    // One notification is enough for any number of events.
+    let (wake, events) = smol::channel::bounded(1);
+    parts.channels.start(move || {
+        let _ = wake.try_send(());
+    });
     let reactor = Reactor::new()?;
     Ok(move || {
-        let worker = Rc::new(RefCell::new(ExecutorState::new(parts.worker, parts.recorder)));
+        let worker = Rc::new(RefCell::new(ExecutorState::new(parts.worker, parts.channels, parts.recorder)));
         let executor = Rc::new(LocalExecutor::new());
         let runtime = Runtime::new(reactor.clone(), worker.clone(), process.acceptor);
-        let run =
-            runtime.run(&executor, process.listeners, process.control, process.watchdog, process.lifecycle);
+        let run = runtime.run(
+            &executor,
+            process.listeners,
+            process.control,
+            process.watchdog,
+            events,
+            process.lifecycle,
+        );
         let ended = reactor.block_on(executor.run(run)).and_then(|ended| ended);
         // Tasks that were not waited for keep the worker, and with it its log.
         worker.borrow_mut().recorder.log.finish();

@@ -11,7 +11,8 @@ use std::time::Instant;
 
 use postern_core::worker::{Due, NewConnection};
 use postern_core::{Key, Transport};
-use postern_host::application::{self, Worker, WorkerEffect, WorkerMessage};
+use postern_host::application::{Worker, WorkerEffect, WorkerMessage};
+use postern_host::channels::NodeWorker;
 use postern_host::metrics::LogAndCounters;
 use postern_host::socket;
 use postern_host::workers::Request;
@@ -30,6 +31,8 @@ pub(crate) struct Connection {
 /// One worker's state, shared by the tasks of one executor.
 pub(crate) struct ExecutorState {
     pub(crate) worker: Worker,
+    /// The worker's share in the channels of the process.
+    channels: NodeWorker,
     connections: Vec<Option<Rc<Connection>>>,
     /// The bytes of one read, of any connection. An idle connection owns no buffer.
     buffer: Box<[u8]>,
@@ -37,9 +40,10 @@ pub(crate) struct ExecutorState {
 }
 
 impl ExecutorState {
-    pub(crate) fn new(worker: Worker, recorder: LogAndCounters) -> ExecutorState {
+    pub(crate) fn new(worker: Worker, channels: NodeWorker, recorder: LogAndCounters) -> ExecutorState {
         ExecutorState {
             worker,
+            channels,
             connections: Vec::new(),
             buffer: vec![0; socket::SMALL_READ_BUFFER].into_boxed_slice(),
             recorder,
@@ -138,7 +142,8 @@ impl ExecutorState {
     /// Returns when [`ExecutorState::handle_due`] must be called at the latest.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let now = Instant::now();
-        [self.worker.poll_timeout(now), self.recorder.log.retry_at(now)].into_iter().flatten().min()
+        let worker = self.worker.poll_timeout(now);
+        [worker, self.channels.poll_timeout(), self.recorder.log.retry_at(now)].into_iter().flatten().min()
     }
 
     /// Handles all connections that are due.
@@ -146,25 +151,56 @@ impl ExecutorState {
         let now = Instant::now();
         self.handle_all_due(now);
         self.apply_effects(now);
+        self.channels.handle_timeout(now);
         self.flush_log(now);
     }
 
     /// Performs the requests of the application, and those to other workers, which are all this one.
     #[inline]
     fn apply_effects(&mut self, now: Instant) {
-        while let Some(effect) = self.worker.poll_effect() {
-            self.apply_effect(effect, now);
+        while self.apply_waiting_effects(now) {
+            self.read_channels(now);
+            self.handle_all_due(now);
         }
     }
 
+    /// Hands the events of channels to the worker.
+    fn read_channels(&mut self, now: Instant) {
+        let mut events = self.channels.take_events();
+        for event in events.drain(..) {
+            self.worker.handle_message(WorkerMessage::Application(event), now, &mut self.recorder);
+        }
+        self.channels.put_back(events);
+    }
+
+    /// Handles the events of channels that other threads have sent, and what is due then.
+    pub(crate) fn handle_channels(&mut self) {
+        self.read_channels(Instant::now());
+        self.handle_due();
+    }
+
+    /// Performs the effects that wait. Returns whether a request was among them, whose answer has arrived.
+    fn apply_waiting_effects(&mut self, now: Instant) -> bool {
+        let mut is_executed = false;
+        while let Some(effect) = self.worker.poll_effect() {
+            is_executed |= self.apply_effect(effect, now);
+        }
+        is_executed
+    }
+
+    /// Performs an effect. Returns whether it is a request, whose answer has arrived.
     // Out of line: few turns have an effect.
     #[cold]
-    fn apply_effect(&mut self, effect: WorkerEffect, now: Instant) {
+    fn apply_effect(&mut self, effect: WorkerEffect, now: Instant) -> bool {
         match effect {
             WorkerEffect::Replace(replaced) => {
-                self.worker.handle_message(WorkerMessage::Replace(replaced), now);
+                self.worker.handle_message(WorkerMessage::Replace(replaced), now, &mut self.recorder);
+                false
             }
-            WorkerEffect::Application(effect) => application::perform(effect),
+            WorkerEffect::Application(request) => {
+                self.channels.execute(request, now);
+                true
+            }
         }
     }
 

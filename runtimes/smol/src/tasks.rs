@@ -13,6 +13,7 @@ use postern_host::control::Control;
 use postern_host::lifecycle::{Action, Lifecycle, Watchdog};
 use postern_host::listen::{Accepted, Acceptor, Listener};
 use postern_host::workers::{Request, SubmitError, Workers};
+use smol::channel::Receiver;
 use smol::future::{FutureExt, yield_now};
 use smol::{LocalExecutor, Task};
 
@@ -58,6 +59,7 @@ impl Runtime {
         listeners: Vec<Arc<Listener>>,
         control: Option<Control>,
         watchdog: Option<Watchdog>,
+        events: Receiver<()>,
         lifecycle: Lifecycle,
     ) -> io::Result<Lifecycle> {
         let _watchdog = watchdog.map(|watchdog| {
@@ -75,8 +77,10 @@ impl Runtime {
             accepting.push((executor.spawn(accept(self.clone(), executor.clone(), watched)), listener));
         }
         let timers = executor.spawn(keep_time(self.clone()));
+        let channels = executor.spawn(receive_events(self.clone(), events));
         let lifecycle = self.run_lifecycle(executor, accepting, lifecycle).await?;
         timers.cancel().await;
+        channels.cancel().await;
         Ok(lifecycle)
     }
 
@@ -239,6 +243,15 @@ async fn carry(runtime: Rc<Runtime>, connection: Rc<Connection>) {
         runtime.turned();
     }
     runtime.ended.notify();
+}
+
+/// Handles the events of channels when there are any.
+async fn receive_events(runtime: Rc<Runtime>, events: Receiver<()>) {
+    // The sender exists as long as the process.
+    while events.recv().await.is_ok() {
+        runtime.worker.borrow_mut().handle_channels();
+        runtime.turned();
+    }
 }
 
 /// Sleeps until a connection is due, and handles it.

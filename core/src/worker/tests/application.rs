@@ -104,7 +104,7 @@ impl Application for Room {
         close.reason = "server";
     }
 
-    fn inbound(&mut self, event: Request, fanout: &mut Fanout<'_, Room>) {
+    fn inbound(&mut self, event: Request, fanout: &mut Fanout<'_, Room>, _: &mut impl Recorder) {
         let result = match event {
             Request::Announce(text) => self.tell_all(text, fanout),
             Request::Whisper(key, bytes) => usize::from(fanout.send(key, Outgoing::Binary(bytes))),
@@ -255,7 +255,7 @@ fn events_and_effects_pass_between_the_application_and_its_process() {
         Request::Expel(gone),
         Request::Count(gone),
     ] {
-        runtime.worker.handle_message(WorkerMessage::Application(event), runtime.now);
+        runtime.worker.handle_message(WorkerMessage::Application(event), runtime.now, &mut runtime.notes);
     }
     assert_eq!(runtime.worker.application().seen, ["3", "1", "2", "0", "0", "0"]);
     let expected = [text("x"), [&text("x")[..], b"\x82\x01y"].concat(), text("x")];
@@ -272,7 +272,7 @@ fn an_application_closes_with_a_code_of_its_own() {
     for event in
         [Request::Announce("x"), Request::Expel(keys[1]), Request::Expel(keys[1]), Request::Announce("y")]
     {
-        runtime.worker.handle_message(WorkerMessage::Application(event), runtime.now);
+        runtime.worker.handle_message(WorkerMessage::Application(event), runtime.now, &mut runtime.notes);
     }
     assert_eq!(runtime.worker.application().seen, ["2", "1", "0", "1"], "nothing follows a Close");
     let [_, expelled, other] = heard(&mut runtime, keys);
@@ -368,6 +368,7 @@ fn a_client_that_leaves_in_the_middle_gets_nothing_and_its_key_belongs_to_anothe
     runtime.flush(keys[2]);
     runtime.takes = usize::MAX;
     runtime.flush(keys[0]);
+    runtime.flush(again);
     let rest = [text("lost"), left].concat();
     assert_eq!(heard(&mut runtime, [keys[0], again]), [rest.clone(), rest]);
     assert!(runtime.worker.frames.is_empty() && runtime.worker.memory_held() == 0);
@@ -381,7 +382,11 @@ fn each_client_has_its_own_state() {
     }
     runtime.worker.application.seen.clear();
     for key in keys {
-        runtime.worker.handle_message(WorkerMessage::Application(Request::Count(key)), runtime.now);
+        runtime.worker.handle_message(
+            WorkerMessage::Application(Request::Count(key)),
+            runtime.now,
+            &mut runtime.notes,
+        );
     }
     assert_eq!(runtime.worker.application().seen, ["0", "1", "2"]);
 }

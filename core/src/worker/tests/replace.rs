@@ -82,13 +82,13 @@ fn one_at_another_worker_is_closed_there() {
     assert_eq!(replaced.worker, 0);
     assert_eq!(second.worker.poll_effect(), None);
     assert_eq!(second.wire(new), b"");
-    first.worker.handle_message(WorkerMessage::Replace(replaced.clone()), first.now);
+    first.worker.handle_message(WorkerMessage::Replace(replaced.clone()), first.now, &mut first.notes);
     first.wait(Duration::ZERO);
     assert_eq!(first.wire(old), CLOSE_4409);
     // A repeated eviction, and the eviction of a removed connection, have no effect.
-    first.worker.handle_message(WorkerMessage::Replace(replaced.clone()), first.now);
+    first.worker.handle_message(WorkerMessage::Replace(replaced.clone()), first.now, &mut first.notes);
     first.eof(old);
-    first.worker.handle_message(WorkerMessage::Replace(replaced.clone()), first.now);
+    first.worker.handle_message(WorkerMessage::Replace(replaced.clone()), first.now, &mut first.notes);
     assert_eq!(first.wire(old), CLOSE_4409);
 }
 

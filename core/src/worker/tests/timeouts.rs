@@ -61,6 +61,7 @@ fn what_a_socket_takes_later_is_recorded_with_its_times() {
                 | Record::Rejected { took: time, .. }
                 | Record::Closed { summary: Summary { lasted: time, .. }, .. } => self.0.push(*time),
                 Record::Message { .. }
+                | Record::Publication { .. }
                 | Record::Pong { .. }
                 | Record::RateExceeded { .. }
                 | Record::RateKept { .. }

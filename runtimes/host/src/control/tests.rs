@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use http_body_util::BodyExt;
 use hyper::StatusCode;
+use postern_channels::Channels;
 use postern_core::handshake::{Identity, Secrets};
 use postern_core::session::{Ending, Traffic};
 use postern_core::worker::AdminRequest;
-use postern_core::{ConnectionId, Record, Recorder, Summary, Worker, WorkerConfig};
+use postern_core::{ConnectionId, Record, Recorder, Summary, WorkerConfig};
 use serde_json::{Value, json};
 use smol::Timer;
 use smol::future::FutureExt;
@@ -19,6 +20,7 @@ use super::response::HttpResponse;
 use super::router::Endpoint;
 use super::worker_pool::WorkerPool;
 use super::*;
+use crate::application::Worker;
 use crate::lifecycle::supervisor::Supervisor;
 use crate::lifecycle::watchdog::Watchdog;
 use crate::liveness::Liveness;
@@ -46,7 +48,9 @@ enum Behaviour {
 
 impl FakeWorker {
     fn new(behaviour: Behaviour, log: &Log) -> Rc<FakeWorker> {
-        let worker = Worker::new(Arc::new(WorkerConfig::default()), 0, Instant::now());
+        let now = Instant::now();
+        let channels = Channels::new(Arc::default(), 0, now);
+        let worker = Worker::with_application(channels, Arc::new(WorkerConfig::default()), 0, now);
         Rc::new(FakeWorker {
             worker: RefCell::new(worker),
             recorder: RefCell::new(LogAndCounters::new(log.worker(0))),

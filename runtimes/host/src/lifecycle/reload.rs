@@ -2,13 +2,18 @@
 //! and the log stay open.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
+use postern_channels::ChannelsConfig;
+use postern_channels::engine::ChannelEvent;
 use slog::{Logger, info, warn};
 
 use crate::assertion::Refresh;
-use crate::settings::{Plan, SecretFile};
+use crate::channels::Node;
+use crate::settings::value::ValueError;
+use crate::settings::{Plan, SecretFile, namespaces};
 
 /// Reads secrets and keys again.
 #[derive(Clone)]
@@ -17,6 +22,7 @@ pub(crate) struct Reload(Arc<Sources>);
 struct Sources {
     files: Vec<SecretFile>,
     keys: Option<Refresh>,
+    channels: Option<ChannelsFile>,
     /// Held while the files are read, so that the result of the last request remains.
     turn: Mutex<()>,
     log: Logger,
@@ -24,9 +30,14 @@ struct Sources {
 
 impl Reload {
     /// Creates a reload of the files that the settings name, and of the keys that `keys` fetches.
-    pub(crate) fn new(plan: &Plan, keys: Option<Refresh>, log: &Logger) -> Reload {
+    pub(crate) fn new(plan: &Plan, keys: Option<Refresh>, node: &Arc<Node>, log: &Logger) -> Reload {
         let files = plan.settings.secret_files.clone();
-        Reload(Arc::new(Sources { files, keys, turn: Mutex::new(()), log: log.clone() }))
+        let channels = plan.settings.channels.file.clone().map(|path| ChannelsFile {
+            path,
+            config: plan.channels.clone(),
+            node: node.clone(),
+        });
+        Reload(Arc::new(Sources { files, keys, channels, turn: Mutex::new(()), log: log.clone() }))
     }
 
     /// Begins to read, on a separate thread, because a file system may be slow. A secret that cannot be read stays as it was,
@@ -57,6 +68,15 @@ impl Sources {
             keys.request();
             read.push("POSTERN_ASSERTION_JWKS");
         }
+        if let Some(channels) = &self.channels {
+            match channels.read_again() {
+                Ok(()) => read.push(CHANNELS_FILE),
+                Err(error) => {
+                    warn!(self.log, # "reload_failed", "SIGHUP: the channels file cannot be used; the options before it stay valid";
+                    "setting" => CHANNELS_FILE, "error" => %error)
+                }
+            }
+        }
         if read.is_empty() {
             info!(self.log, # "reloaded", "SIGHUP: no keys and no secrets were read again");
         } else {
@@ -64,6 +84,27 @@ impl Sources {
         }
     }
 }
+
+/// The channels file, and the workers that use its options.
+struct ChannelsFile {
+    path: PathBuf,
+    /// The configuration at the start, whose other values stay.
+    config: Arc<ChannelsConfig>,
+    node: Arc<Node>,
+}
+
+impl ChannelsFile {
+    /// Reads the file. Its options apply to everything that happens afterwards; subscriptions stay.
+    fn read_again(&self) -> Result<(), ValueError> {
+        let namespaces = namespaces(&self.path)?;
+        let config = ChannelsConfig { namespaces, ..ChannelsConfig::clone(&self.config) };
+        self.node.broadcast(&ChannelEvent::Config(Arc::new(config)));
+        Ok(())
+    }
+}
+
+/// The setting that names the channels file.
+const CHANNELS_FILE: &str = "POSTERN_CHANNELS_FILE";
 
 impl fmt::Debug for Reload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

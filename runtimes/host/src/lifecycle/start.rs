@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
+use postern_channels::Channels;
 use postern_core::policy::Shutdown;
 use slog::{crit, info};
 
@@ -17,8 +18,9 @@ use super::status::ProcessStatus;
 use super::successor::{InheritedListeners, SuccessorLauncher};
 use super::supervisor::Supervisor;
 use super::watchdog::Watchdog;
-use crate::application::{self, Worker};
+use crate::application::Worker;
 use crate::assertion;
+use crate::channels::{Node, NodeWorker};
 use crate::control::Control;
 use crate::listen::{Acceptor, Listener};
 use crate::log::{self, Log};
@@ -48,6 +50,8 @@ pub struct Process {
 pub struct WorkerParts {
     /// Its connections.
     pub worker: Worker,
+    /// Its share in the channels of the process.
+    pub channels: NodeWorker,
     /// Their log and their counters.
     pub recorder: LogAndCounters,
     /// The most connections that are admitted or may become so.
@@ -86,7 +90,8 @@ impl Process {
         let control = Control::bind(plan, &listeners, inherited.control(), &status, log)?;
         plan.announce(&listeners, &logger);
         let (assertion, keys) = assertion::start(plan.settings.assertion.as_ref(), &logger)?.unzip();
-        signals.set_reload(Reload::new(plan, keys, &logger));
+        let node = Node::new(plan.event_loops(), plan.settings.channels.history_memory);
+        signals.set_reload(Reload::new(plan, keys, &node, &logger));
         let acceptor = Acceptor::new(plan.gate(), &logger)?;
         let shutdown = Shutdown::new(plan.drain(&listeners));
         let listeners: Vec<Arc<Listener>> = listeners.into_iter().map(Arc::new).collect();
@@ -101,11 +106,12 @@ impl Process {
         let workers = (0..plan.event_loops()).map(|index| {
             let config = plan.worker(index, &parts);
             WorkerParts {
+                channels: NodeWorker::new(node.clone(), index),
                 recorder: LogAndCounters::new(log.worker(parts.instance)),
                 max_connections: config.max_connections.unwrap_or(usize::MAX),
                 max_memory: config.max_memory,
                 worker: Worker::with_application(
-                    application::create(),
+                    Channels::new(plan.channels.clone(), random_seed(), Instant::now()),
                     Arc::new(config),
                     RandomState::new().hash_one(index),
                     Instant::now(),
@@ -121,4 +127,10 @@ impl Process {
             lifecycle: Lifecycle { shutdown, signals, launcher, inherited, status, log: logger },
         })
     }
+}
+
+/// Returns 128 random bits.
+fn random_seed() -> u128 {
+    let half = || u128::from(RandomState::new().hash_one("seed"));
+    half() << 64 | half()
 }

@@ -14,7 +14,7 @@ use super::line::{LineWriter, key};
 use super::payload::Payload;
 use super::timestamp::{BatchClock, Timestamp};
 use super::user::{Email, UserFields, UserLabel};
-use crate::escape::Text;
+use crate::escape::{Text, escape};
 
 /// Collects lines of one worker.
 pub(super) struct MessageLines {
@@ -44,14 +44,20 @@ impl MessageLines {
         &mut self.batch
     }
 
-    /// Writes the record of a message.
+    /// Writes the record of a message, or of a publication to `channel`.
     #[inline]
-    pub(super) fn message(&mut self, connection: ConnectionId, user: UserFields<'_>, payload: Payload<'_>) {
+    pub(super) fn message(
+        &mut self,
+        connection: ConnectionId,
+        user: UserFields<'_>,
+        channel: Option<&str>,
+        payload: Payload<'_>,
+    ) {
         let Batch { lines, clock } = &mut self.batch;
         let start = lines.len();
         // Enough for most messages, so that the buffer grows at most once.
         lines.reserve(512 + 2 * payload.bytes.len().min(256));
-        let message = Message { connection, id_prefix: &self.id_prefix, user, payload };
+        let message = Message { connection, id_prefix: &self.id_prefix, user, channel, payload };
         let timestamp = clock.timestamp();
         let written = match self.format {
             LogFormat::Term => message.write(LineWriter::<false> { out: lines }, timestamp),
@@ -68,6 +74,7 @@ struct Message<'a> {
     connection: ConnectionId,
     id_prefix: &'a str,
     user: UserFields<'a>,
+    channel: Option<&'a str>,
     payload: Payload<'a>,
 }
 
@@ -103,6 +110,10 @@ impl Message<'_> {
             key!(line, "session_id");
             line.id(&[self.id_prefix, number]);
             self.write_user(line);
+        }
+        if let Some(channel) = self.channel {
+            key!(line, "channel");
+            line.text([channel.as_bytes()].into_iter());
         }
         key!(line, "opcode");
         line.id(&[match self.payload.kind {
@@ -144,6 +155,10 @@ impl Message<'_> {
     fn write_sentence(&self, out: &mut impl Text) -> fmt::Result {
         out.write_str("Message from ")?;
         UserLabel(self.user.identity).write_to(out)?;
+        if let Some(channel) = self.channel {
+            out.write_str(" in ")?;
+            escape(channel.as_bytes(), out)?;
+        }
         out.write_str(": ")?;
         self.payload.write_to(out)
     }

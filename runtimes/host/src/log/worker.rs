@@ -98,12 +98,20 @@ impl WorkerLog {
     }
 
     #[inline]
-    fn message(&mut self, connection: ConnectionId, identity: &Identity, kind: DataKind, bytes: &[u8]) {
+    fn message(
+        &mut self,
+        connection: ConnectionId,
+        identity: &Identity,
+        channel: Option<&str>,
+        kind: DataKind,
+        bytes: &[u8],
+    ) {
         if !self.wants_messages {
             return;
         }
         let payload = Payload { kind, bytes, shown: self.settings.messages };
-        self.lines.message(connection, UserFields { identity, email: self.settings.email }, payload);
+        let user = UserFields { identity, email: self.settings.email };
+        self.lines.message(connection, user, channel, payload);
     }
 
     /// Returns the first fields of a record about an admitted user.
@@ -311,7 +319,10 @@ impl Recorder for WorkerLog {
     fn record(&mut self, record: &Record<'_>) {
         match *record {
             Record::Message { connection, identity, kind, payload } => {
-                self.message(connection, identity, kind, payload);
+                self.message(connection, identity, None, kind, payload);
+            }
+            Record::Publication { connection, identity, channel, kind, payload } => {
+                self.message(connection, identity, Some(channel), kind, payload);
             }
             Record::Established { connection, peer, identity, subprotocol, is_offer_unanswered, took } => {
                 self.established(connection, peer, identity, subprotocol, is_offer_unanswered, took);

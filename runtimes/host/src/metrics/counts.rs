@@ -80,7 +80,7 @@ impl Counts {
     #[inline]
     pub(super) fn record(&mut self, record: &Record<'_>) {
         match *record {
-            Record::Message { .. } => {}
+            Record::Message { .. } | Record::Publication { .. } => {}
             Record::Established { took, .. } => self.established(took),
             Record::Pong { round_trip, .. } => self.round_trips.observe(round_trip),
             Record::RateExceeded { kind: RateKind::Messages, .. } => self.rate_pauses.messages += 1,

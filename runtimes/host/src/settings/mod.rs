@@ -28,7 +28,7 @@ mod setting;
 mod sources;
 mod suggest;
 mod table;
-mod value;
+pub(crate) mod value;
 mod warnings;
 
 #[cfg(test)]
@@ -48,9 +48,11 @@ use setting::{ResolvedSetting, Source};
 
 pub use error::{SettingsError, SettingsErrors};
 pub use loaded::LoadedSettings;
-pub use model::{ControlSettings, Program, Settings};
+pub use model::{ChannelSettings, ControlSettings, Program, ServedAtPath, Settings};
 pub use plan::{Host, Plan, SharedParts};
 pub(crate) use secret::SecretFile;
+pub(crate) use table::channels::namespaces;
+
 pub use warnings::Warning;
 
 /// The request of the command line.

@@ -3,7 +3,10 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 
+use postern_channels::ChannelsConfig;
+use postern_channels::namespaces::Namespaces;
 use postern_core::handshake::{HandshakeConfig, Secrets};
 use postern_core::policy::{DrainConfig, KeepAliveConfig};
 use postern_core::session::SessionConfig;
@@ -48,6 +51,8 @@ pub struct Settings {
     pub socket_access: Access,
     /// The number of event loops. `None` is one for each core.
     pub workers: Option<NonZeroUsize>,
+    /// The channels.
+    pub channels: ChannelSettings,
     /// The rules of the handshake.
     pub handshake: HandshakeConfig,
     /// The limits of an admitted connection. `pause_backlog` is not a setting; the plan derives it.
@@ -78,6 +83,53 @@ pub struct Settings {
     pub drain: DrainConfig,
     /// The files of secrets, which are read again at SIGHUP.
     pub(crate) secret_files: Vec<SecretFile>,
+}
+
+/// The channels, and where they are served.
+#[derive(Debug, Clone)]
+pub struct ChannelSettings {
+    /// The application at `POSTERN_PATH`.
+    pub app: ServedAtPath,
+    /// The further paths of channels.
+    pub paths: Vec<String>,
+    /// The channels file, which is read again at SIGHUP.
+    pub file: Option<PathBuf>,
+    /// The options of the channels, from the file.
+    pub namespaces: Namespaces,
+    /// Whether each client is subscribed to the personal channel of its user.
+    pub personal_channel: bool,
+    /// Whether other clients see the e-mail addresses of users.
+    pub share_email: bool,
+    /// The most channels of a client.
+    pub max_channels: usize,
+    /// The most bytes of all histories.
+    pub history_memory: usize,
+}
+
+/// The application at `POSTERN_PATH`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServedAtPath {
+    /// Each message is sent back.
+    Echo,
+    /// Channels.
+    Channels,
+}
+
+impl Default for ChannelSettings {
+    fn default() -> ChannelSettings {
+        let ChannelsConfig { namespaces, personal_channel, share_email, max_channels, .. } =
+            ChannelsConfig::default();
+        ChannelSettings {
+            app: ServedAtPath::Echo,
+            paths: vec!["/connection/websocket".to_owned()],
+            file: None,
+            namespaces,
+            personal_channel,
+            share_email,
+            max_channels,
+            history_memory: 64 * 1024 * 1024,
+        }
+    }
 }
 
 /// The address of the control port, and the keys of its API.

@@ -12,6 +12,14 @@ pub(super) const HEALTH_PATH: &str = "POSTERN_HEALTH_PATH";
 pub(super) const SUBPROTOCOLS: &str = "POSTERN_SUBPROTOCOLS";
 pub(super) const WORKERS: &str = "POSTERN_WORKERS";
 
+pub(super) const APP: &str = "POSTERN_APP";
+pub(super) const CHANNELS_PATH: &str = "POSTERN_CHANNELS_PATH";
+pub(super) const CHANNELS_FILE: &str = "POSTERN_CHANNELS_FILE";
+pub(super) const PERSONAL_CHANNEL: &str = "POSTERN_PERSONAL_CHANNEL";
+pub(super) const SHARE_EMAIL: &str = "POSTERN_SHARE_EMAIL";
+pub(super) const MAX_CHANNELS: &str = "POSTERN_MAX_CHANNELS";
+pub(super) const HISTORY_MEMORY: &str = "POSTERN_HISTORY_MEMORY";
+
 pub(super) const IDENTITY: &str = "POSTERN_IDENTITY";
 pub(super) const USER_ID: &str = "POSTERN_USER_ID_HEADER";
 pub(super) const USER_EMAIL: &str = "POSTERN_USER_EMAIL_HEADER";

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use postern_channels::ChannelsConfig;
 use postern_core::WorkerConfig;
 use postern_core::handshake::{Assertion, Gate, Readiness};
 use postern_core::policy::{DrainConfig, Users};
@@ -14,7 +15,7 @@ use postern_core::worker::SUBPROTOCOL;
 use slog::{Logger, info, warn};
 
 use super::loaded::LoadedSettings;
-use super::model::{Program, Settings};
+use super::model::{Program, ServedAtPath, Settings};
 use super::names::{MAX_CONNECTIONS, MAX_HANDSHAKES};
 use super::setting::{ResolvedSetting, Source};
 use super::warnings::{self, Warning, knows_the_secret};
@@ -64,6 +65,8 @@ pub struct Plan {
     pub warnings: Vec<Warning>,
     /// The settings by name, without secrets.
     pub shown: Vec<(&'static str, String)>,
+    /// The channels.
+    pub channels: Arc<ChannelsConfig>,
     /// The rules for all connections of all workers.
     worker: WorkerConfig,
     /// The limits that are less than what was written.
@@ -121,6 +124,22 @@ impl Plan {
         if !handshake.subprotocols.iter().any(|name| name == SUBPROTOCOL) {
             handshake.subprotocols.push(SUBPROTOCOL.to_owned());
         }
+        let channels = ChannelsConfig {
+            paths: match settings.channels.app {
+                ServedAtPath::Echo => settings.channels.paths.len(),
+                ServedAtPath::Channels => usize::MAX,
+            },
+            namespaces: settings.channels.namespaces.clone(),
+            personal_channel: settings.channels.personal_channel,
+            share_email: settings.channels.share_email,
+            max_channels: settings.channels.max_channels,
+            ..ChannelsConfig::default()
+        };
+        // An exact path precedes the patterns of `POSTERN_PATH`.
+        handshake.paths.splice(0..0, settings.channels.paths.iter().cloned());
+        if channels.paths > 0 {
+            handshake.subprotocols.extend(postern_channels::SUBPROTOCOLS.map(str::to_owned));
+        }
         let users = settings
             .max_connections_per_user
             .map(|most| Arc::new(PerUser::new(most, settings.user_policy)) as Arc<dyn Users>);
@@ -143,6 +162,7 @@ impl Plan {
             log: LogSettings { queue, ..settings.log },
             warnings: warnings::find(program, loaded, host.cores),
             shown: loaded.shown(),
+            channels: Arc::new(channels),
             worker,
             reduced,
             open_files: host.open_files,

@@ -221,12 +221,18 @@ fn each_setting_reaches_its_place() {
     assert!(rules("POSTERN_MAX_CONNECTIONS_PER_USER", "2").users.is_some());
     assert_eq!(environment("POSTERN_CONNECT_RATE", "500").connect_rate, 500);
     assert_eq!(handshake("POSTERN_MAX_HANDSHAKES", "9").max_handshakes, 9);
-    assert_eq!(handshake("POSTERN_PATH", "/a, /b/c").paths, ["/a", "/b/c"]);
-    assert_eq!(handshake("POSTERN_PATH", "/ws,/ws/*").paths, ["/ws", "/ws/*"]);
-    assert_eq!(handshake("POSTERN_PATH", "/*").paths, ["/*"]);
+    assert_eq!(environment("POSTERN_PATH", "/a, /b/c").handshake.paths, ["/a", "/b/c"]);
+    assert_eq!(environment("POSTERN_PATH", "/ws,/ws/*").handshake.paths, ["/ws", "/ws/*"]);
+    // An exact path of channels precedes a pattern.
+    assert_eq!(handshake("POSTERN_PATH", "/*").paths, ["/connection/websocket", "/*"]);
+    assert_eq!(handshake("POSTERN_CHANNELS_PATH", "off").paths, ["/ws"]);
     assert_eq!(handshake("POSTERN_HEALTH_PATH", "/healthz").health_path.as_deref(), Some("/healthz"));
     assert_eq!(handshake("POSTERN_HEALTH_PATH", "off").health_path, None);
-    let subprotocols = |text| handshake("POSTERN_SUBPROTOCOLS", text).subprotocols;
+    let subprotocols = |text| {
+        let mut names = handshake("POSTERN_SUBPROTOCOLS", text).subprotocols;
+        assert_eq!(names.split_off(names.len() - 2), ["centrifuge-protobuf", "centrifuge-json"]);
+        names
+    };
     assert_eq!(subprotocols("ocpp1.6, chat"), ["ocpp1.6", "chat", SUBPROTOCOL]);
     assert_eq!(subprotocols("chat,postern.v1.json,mqtt"), ["chat", SUBPROTOCOL, "mqtt"]);
     assert_eq!(subprotocols(""), [SUBPROTOCOL]);
@@ -482,7 +488,10 @@ fn names_flags_and_groups_are_in_order() {
     assert_eq!(distinct.len(), SETTINGS.len());
     let mut groups: Vec<&str> = SETTINGS.iter().map(|setting| setting.group).collect();
     groups.dedup();
-    assert_eq!(groups, ["Listening", "Identity", "Limits", "Liveness", "Log", "Control", "Stopping"]);
+    assert_eq!(
+        groups,
+        ["Listening", "Channels", "Identity", "Limits", "Liveness", "Log", "Control", "Stopping"]
+    );
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! All settings in one table, with a file for each group. `--help`, `--print-config`, the names that are known and the
 //! values that apply come from it.
 
+pub(crate) mod channels;
 mod control;
 mod identity;
 mod limits;
@@ -18,6 +19,7 @@ use super::setting::Setting;
 pub(super) static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
     let groups = [
         ("Listening", listening::settings()),
+        ("Channels", channels::settings()),
         ("Identity", identity::settings()),
         ("Limits", limits::settings()),
         ("Liveness", liveness::settings()),

@@ -83,7 +83,7 @@ fn the_limits_of_a_worker_are_its_share() {
         .handshake
         .subprotocols
         .clone();
-    assert_eq!(names, ["chat", SUBPROTOCOL]);
+    assert_eq!(names, ["chat", SUBPROTOCOL, "centrifuge-protobuf", "centrifuge-json"]);
 }
 
 #[test]

@@ -1,0 +1,475 @@
+//! The application of a worker: its clients, the subscribers of its channels, and pings.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use postern_core::close_code;
+use postern_core::frame::DataKind;
+use postern_core::handshake::Identity;
+use postern_core::record::Recorder;
+use postern_core::worker::Message as ClientMessage;
+use postern_core::worker::{Application, Echo, Fanout, Opening, Outgoing, Reply, ServerClose, SharedFrame};
+use postern_core::{CloseCode, Key};
+
+use crate::Disconnect;
+use crate::client::{Client, Close, Flags, HubChange, Turn};
+use crate::config::ChannelsConfig;
+use crate::engine::{ChannelEvent, ClientRef, Operation, Request};
+use crate::exchange::{CatchUp, PresenceEvent};
+use crate::hub::{Form, Hub, Subscriber};
+use crate::pings::{PingStep, Pings, Scheduled};
+use crate::protocol::{Encoding, Message, PushBody};
+use crate::publication::{ClientId, Publication};
+use crate::random::Random;
+use crate::view;
+
+/// The applications of a worker: channels at some paths, and [`Echo`] at the others.
+#[derive(Debug)]
+pub struct Channels {
+    config: Arc<ChannelsConfig>,
+    hub: Hub,
+    pings: Pings,
+    /// The clients that must have sent `connect` at these times, which ascend.
+    unconnected: VecDeque<(Instant, Scheduled)>,
+    random: Random,
+    requests: VecDeque<Request>,
+    /// The message that is being written. Empty between turns.
+    buffer: Vec<u8>,
+}
+
+impl Channels {
+    /// Creates the application of a worker without connections. `seed` is random, and different for each worker and each start.
+    pub fn new(config: Arc<ChannelsConfig>, seed: u128, now: Instant) -> Channels {
+        Channels {
+            hub: Hub::new(seed as u64, u16::try_from(config.max_channels).unwrap_or(u16::MAX)),
+            pings: Pings::new(now, config.ping_interval, config.pong_timeout),
+            config,
+            unconnected: VecDeque::new(),
+            random: Random::new(seed),
+            requests: VecDeque::new(),
+            buffer: Vec::new(),
+        }
+    }
+
+    /// Returns the number of subscriptions of all clients.
+    pub fn subscriptions(&self) -> usize {
+        self.hub.counts().1
+    }
+
+    /// Delivers a publication to the subscribers of its channel.
+    fn deliver(
+        &mut self,
+        publication: &Arc<Publication>,
+        publisher: Option<ClientRef>,
+        fanout: &mut Fanout<'_, Channels>,
+    ) {
+        let excluded = publisher.map(|client| client.key.0 as u32);
+        let write = |encoding, out: &mut Vec<u8>| view::write_publication(encoding, out, publication);
+        self.push(&publication.channel, fanout, write, |subscriber| {
+            Some(subscriber.connection()) != excluded
+        });
+    }
+
+    /// Sends a join or a leave to the subscribers of a channel.
+    fn deliver_presence(&mut self, event: &PresenceEvent, fanout: &mut Fanout<'_, Channels>) {
+        let write = |encoding, out: &mut Vec<u8>| view::write_presence(encoding, out, event);
+        self.push(&event.channel, fanout, write, |subscriber| subscriber.form().has(Form::JOIN_LEAVE));
+    }
+
+    /// Sends a message to those subscribers of a channel that `wants` selects. It is written once for each encoding.
+    fn push<'w>(
+        &mut self,
+        channel: &str,
+        fanout: &mut Fanout<'w, Channels>,
+        write: impl Fn(Encoding, &mut Vec<u8>),
+        wants: impl Fn(&Subscriber) -> bool,
+    ) {
+        let mut frames: [Option<SharedFrame<'w>>; 2] = [None; 2];
+        let buffer = &mut self.buffer;
+        let Some(slot) = self.hub.find(channel) else { return };
+        for subscriber in self.hub.subscribers(slot) {
+            if !wants(subscriber) {
+                continue;
+            }
+            let (slot, encoding) = match subscriber.form().has(Form::PROTOBUF) {
+                false => (0, Encoding::Json),
+                true => (1, Encoding::Protobuf),
+            };
+            let Some(frame) = frames.get_mut(slot) else { continue };
+            let frame = *frame.get_or_insert_with(|| {
+                buffer.clear();
+                write(encoding, buffer);
+                fanout.frame(kind(encoding), buffer)
+            });
+            fanout.deliver(Key(subscriber.connection() as usize), frame);
+        }
+        self.buffer.clear();
+    }
+
+    /// Delivers what the worker has missed of a channel. Subscribers that follow offsets learn of a gap that cannot be filled.
+    fn catch_up(&mut self, catch_up: &CatchUp, fanout: &mut Fanout<'_, Channels>) {
+        for publication in &catch_up.publications {
+            self.deliver(publication, None, fanout);
+        }
+        if catch_up.is_complete {
+            return;
+        }
+        let Some(slot) = self.hub.find(&catch_up.channel) else { return };
+        let keys: Vec<u32> = self.hub.subscribers(slot).iter().map(Subscriber::connection).collect();
+        for key in keys {
+            self.end_incomplete(key, &catch_up.channel, fanout);
+        }
+    }
+
+    /// Ends a subscription with a gap, if the client follows offsets.
+    fn end_incomplete(&mut self, key: u32, channel: &Arc<str>, fanout: &mut Fanout<'_, Channels>) {
+        let place = Key(key as usize);
+        let Some((Some(client), _)) = fanout.client(place) else { return };
+        let (id, encoding, connection) = (client.id, client.encoding, client.connection);
+        let Some(subscription) = client.subscription(channel) else { return };
+        if !subscription.flags.is_positioned {
+            return;
+        }
+        if subscription.flags.is_server_side {
+            return self.close(place, &Disconnect::InsufficientState.into(), fanout);
+        }
+        if subscription.is_wanted {
+            subscription.is_wanted = false;
+            subscription.in_flight += 1;
+            let presence = subscription.flags.is_present.then_some(id);
+            let client = ClientRef { key: place, connection };
+            let operation = Operation::Unsubscribe { presence };
+            self.requests.push_back(Request { client, command: 0, channel: channel.clone(), operation });
+        }
+        self.hub.leave(key, channel);
+        let body = PushBody::Unsubscribe { code: INSUFFICIENT_STATE, reason: "insufficient state" };
+        view::write_push(encoding, &mut self.buffer, channel, body);
+        self.send(place, encoding, fanout);
+    }
+
+    /// Sends the message in the buffer to one client.
+    fn send(&mut self, key: Key, encoding: Encoding, fanout: &mut Fanout<'_, Channels>) {
+        if !self.buffer.is_empty() {
+            fanout.send(key, outgoing(encoding, &self.buffer));
+            self.buffer.clear();
+        }
+    }
+
+    fn close(&mut self, key: Key, close: &Close, fanout: &mut Fanout<'_, Channels>) {
+        fanout.close(key, CloseCode(close.disconnect.code()), close.reason());
+    }
+
+    /// Handles the answer to a request of a client, which may have gone.
+    fn handle_answer(
+        &mut self,
+        to: ClientRef,
+        command: u32,
+        channel: &Arc<str>,
+        answer: crate::engine::Answer,
+        fanout: &mut Fanout<'_, Channels>,
+        recorder: &mut impl Recorder,
+    ) {
+        if let crate::engine::Answer::Subscribed { subscribed: Some(subscribed), .. } = &answer
+            && let Some(catch_up) = &subscribed.catch_up
+        {
+            self.catch_up(catch_up, fanout);
+        }
+        let now = fanout.now();
+        let Some((Some(client), identity)) = fanout.client(to.key) else { return };
+        if client.connection != to.connection {
+            return;
+        }
+        let encoding = client.encoding;
+        let mut turn = Turn {
+            client: to,
+            identity,
+            config: &self.config,
+            replies: Message::new(encoding, &mut self.buffer),
+            requests: &mut self.requests,
+        };
+        let change = client.handle_answer(command, channel, answer, &mut turn);
+        let mut result = Ok(());
+        let waiting = client.take_waiting();
+        let is_connected = waiting.is_some();
+        for message in waiting.unwrap_or_default() {
+            if result.is_ok() {
+                result = client.execute_waiting(&message, &mut turn, recorder);
+            }
+        }
+        let has_pings = client.has_pings;
+        match change {
+            HubChange::Add(position) => {
+                let flags = client.subscription(channel).map(|subscription| subscription.flags);
+                let form = form(encoding, flags.unwrap_or_default());
+                let key = to.key.0 as u32;
+                // The client has fewer subscriptions than it may have.
+                let _ = self.hub.join(key, channel, form);
+                self.hub.admit(key, channel, position);
+            }
+            HubChange::Remove => {
+                self.hub.leave(to.key.0 as u32, channel);
+            }
+            HubChange::None => {}
+        }
+        self.send(to.key, encoding, fanout);
+        if is_connected && has_pings {
+            self.pings.add(Scheduled::new(to), now, self.random.next() as u32);
+        }
+        if let Err(close) = result {
+            self.close(to.key, &close, fanout);
+        }
+    }
+
+    /// Sends pings to a group of clients, or closes those whose pongs are missing.
+    fn handle_pings(&mut self, step: PingStep, mut group: Vec<Scheduled>, fanout: &mut Fanout<'_, Channels>) {
+        let mut frames: [Option<SharedFrame<'_>>; 2] = [None; 2];
+        group.retain(|&scheduled| {
+            let key = scheduled.key();
+            let Some((Some(client), _)) = fanout.client(key) else { return false };
+            if !scheduled.is_of(client.connection) {
+                return false;
+            }
+            if step == PingStep::Check {
+                if client.awaits_pong {
+                    let disconnect = Disconnect::NoPong;
+                    fanout.close(key, CloseCode(disconnect.code()), disconnect.reason());
+                }
+                return !client_awaits_pong(fanout, key);
+            }
+            client.awaits_pong = true;
+            let encoding = client.encoding;
+            let Some(frame) = frames.get_mut(encoding as usize) else { return false };
+            let frame = *frame.get_or_insert_with(|| fanout.frame(kind(encoding), encoding.ping()));
+            fanout.deliver(key, frame)
+        });
+        self.pings.put_back(step, group, fanout.now());
+    }
+
+    /// Closes the clients that have not sent `connect` in time.
+    fn close_unconnected(&mut self, fanout: &mut Fanout<'_, Channels>) {
+        while let Some(&(at, scheduled)) = self.unconnected.front()
+            && at <= fanout.now()
+        {
+            self.unconnected.pop_front();
+            let key = scheduled.key();
+            if let Some((Some(client), _)) = fanout.client(key)
+                && scheduled.is_of(client.connection)
+                && client.is_new()
+            {
+                self.close(key, &Disconnect::Stale.into(), fanout);
+            }
+        }
+    }
+}
+
+impl Application for Channels {
+    /// `None` for the clients of [`Echo`].
+    type Client = Option<Box<Client>>;
+    type Inbound = ChannelEvent;
+    type Effect = Request;
+
+    fn opened(
+        &mut self,
+        client: &mut Option<Box<Client>>,
+        opening: &Opening<'_>,
+        reply: &mut Reply<'_, '_, '_>,
+        _: &mut impl Recorder,
+    ) {
+        if opening.path_index >= self.config.paths {
+            return;
+        }
+        let has = |name, value| opening.query.get(name) == Some(value);
+        let is_protobuf = match opening.subprotocol {
+            Some(PROTOBUF) => true,
+            Some(JSON) => false,
+            Some(_) | None => has("format", "protobuf") || has("cf_protocol", "protobuf"),
+        };
+        let encoding = if is_protobuf { Encoding::Protobuf } else { Encoding::Json };
+        let has_pings = !has("cf_ws_frame_ping_pong", "true");
+        let id = ClientId::from_random(self.random.next_wide());
+        let place = ClientRef { key: opening.key, connection: opening.connection };
+        *client = Some(Box::new(Client::new(id, place, encoding, has_pings)));
+        self.unconnected.push_back((reply.now() + self.config.connect_timeout, Scheduled::new(place)));
+    }
+
+    #[inline(always)]
+    fn message<'b>(
+        &mut self,
+        client: &mut Option<Box<Client>>,
+        message: ClientMessage<'_, 'b>,
+        reply: &mut Reply<'_, '_, 'b>,
+        recorder: &mut impl Recorder,
+    ) {
+        match client {
+            None => Echo.message(&mut (), message, reply, recorder),
+            Some(client) => self.handle_message(client, &message, reply, recorder),
+        }
+    }
+
+    fn closed(&mut self, key: Key, client: Option<Box<Client>>, _: &Identity, _: &mut Fanout<'_, Channels>) {
+        let Some(client) = client else { return };
+        let place = ClientRef { key, connection: client.connection };
+        for subscription in &client.subscriptions {
+            self.hub.leave(key.0 as u32, &subscription.channel);
+            if subscription.is_wanted {
+                let presence = subscription.flags.is_present.then_some(client.id);
+                let operation = Operation::Unsubscribe { presence };
+                let channel = subscription.channel.clone();
+                self.requests.push_back(Request { client: place, command: 0, channel, operation });
+            }
+        }
+    }
+
+    fn closing(
+        client: &mut Option<Box<Client>>,
+        identity: &Identity,
+        close: &mut ServerClose<'_>,
+        reply: &mut Reply<'_, '_, '_>,
+    ) {
+        if client.is_none() {
+            return Echo::closing(&mut (), identity, close, reply);
+        }
+        if let Some(disconnect) = translate(close.code) {
+            close.code = CloseCode(disconnect.code());
+            close.reason = disconnect.reason();
+        }
+    }
+
+    fn inbound(
+        &mut self,
+        event: ChannelEvent,
+        fanout: &mut Fanout<'_, Channels>,
+        recorder: &mut impl Recorder,
+    ) {
+        match event {
+            ChannelEvent::Publication { publication, excluded } => {
+                self.deliver(&publication, excluded, fanout)
+            }
+            ChannelEvent::Presence(event) => self.deliver_presence(&event, fanout),
+            ChannelEvent::CatchUp(catch_up) => self.catch_up(&catch_up, fanout),
+            ChannelEvent::Config(config) => self.config = config,
+            ChannelEvent::Answer { client, command, channel, answer } => {
+                self.handle_answer(client, command, &channel, answer, fanout, recorder);
+            }
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        let unconnected = self.unconnected.front().map(|&(at, _)| at);
+        [self.pings.poll_timeout(), unconnected].into_iter().flatten().min()
+    }
+
+    fn handle_timeout(&mut self, fanout: &mut Fanout<'_, Channels>) {
+        self.close_unconnected(fanout);
+        while let Some((step, group)) = self.pings.take_due(fanout.now()) {
+            self.handle_pings(step, group, fanout);
+        }
+    }
+
+    fn poll_effect(&mut self) -> Option<Request> {
+        self.requests.pop_front()
+    }
+}
+
+impl Channels {
+    /// Executes the commands of a message.
+    #[inline(never)]
+    fn handle_message(
+        &mut self,
+        client: &mut Client,
+        message: &ClientMessage<'_, '_>,
+        reply: &mut Reply<'_, '_, '_>,
+        recorder: &mut impl Recorder,
+    ) {
+        let place = ClientRef { key: client.key, connection: client.connection };
+        let was_connected = client.is_connected();
+        let mut turn = Turn {
+            client: place,
+            identity: message.identity,
+            config: &self.config,
+            replies: Message::new(client.encoding, &mut self.buffer),
+            requests: &mut self.requests,
+        };
+        let mut result = client.execute(&message.payload, 0, &mut turn, recorder);
+        // `connect` is complete at once if there are no server-side subscriptions.
+        for waiting in client.take_waiting().unwrap_or_default() {
+            if result.is_ok() {
+                result = client.execute_waiting(&waiting, &mut turn, recorder);
+            }
+        }
+        if !was_connected && client.is_connected() && client.has_pings {
+            self.pings.add(Scheduled::new(place), reply.now(), self.random.next() as u32);
+        }
+        if !self.buffer.is_empty() {
+            // It fails if the connection is closing, and then no reply is expected.
+            let _ = match outgoing(client.encoding, &self.buffer) {
+                Outgoing::Text(text) => reply.text(text),
+                Outgoing::Binary(payload) => reply.binary(payload),
+                _ => Ok(()),
+            };
+            self.buffer.clear();
+        }
+        if let Err(close) = result {
+            reply.close(CloseCode(close.disconnect.code()), close.reason());
+        }
+    }
+}
+
+fn client_awaits_pong(fanout: &mut Fanout<'_, Channels>, key: Key) -> bool {
+    matches!(fanout.client(key), Some((Some(client), _)) if client.awaits_pong)
+}
+
+/// Returns the message of a client with this encoding.
+fn outgoing(encoding: Encoding, message: &[u8]) -> Outgoing<'_> {
+    match encoding {
+        // Names and values are checked where they enter, so replies are UTF-8.
+        Encoding::Json => Outgoing::Text(str::from_utf8(message).unwrap_or_default()),
+        Encoding::Protobuf => Outgoing::Binary(message),
+    }
+}
+
+fn kind(encoding: Encoding) -> DataKind {
+    match encoding {
+        Encoding::Json => DataKind::Text,
+        Encoding::Protobuf => DataKind::Binary,
+    }
+}
+
+/// Returns the properties of a subscription.
+fn form(encoding: Encoding, flags: Flags) -> Form {
+    let properties = [
+        (encoding == Encoding::Protobuf, Form::PROTOBUF),
+        (flags.has_join_leave, Form::JOIN_LEAVE),
+        (flags.is_server_side, Form::SERVER_SIDE),
+        (flags.is_positioned, Form::POSITIONED),
+        (flags.is_recoverable, Form::RECOVERABLE),
+        (flags.is_present, Form::PRESENT),
+    ];
+    properties
+        .into_iter()
+        .filter(|&(is_set, _)| is_set)
+        .fold(Form::default(), |form, (_, property)| form | property)
+}
+
+/// Returns the Close of the protocol for a code that the worker closes with. SDKs reconnect after codes from 4000 to 4499, so causes
+/// that a new connection does not remove have other codes.
+fn translate(code: CloseCode) -> Option<Disconnect> {
+    match code {
+        CloseCode::GOING_AWAY | CloseCode::SERVICE_RESTART => Some(Disconnect::Shutdown),
+        CloseCode(close_code::NO_PONG) => Some(Disconnect::NoPong),
+        CloseCode(close_code::REPLACED) => Some(Disconnect::ConnectionLimit),
+        CloseCode(close_code::SLOW_CONSUMER) => Some(Disconnect::Slow),
+        CloseCode(close_code::RATE_EXCEEDED) => Some(Disconnect::TooManyRequests),
+        _ => None,
+    }
+}
+
+/// The subprotocols of the protocol. Clients with the JSON encoding mostly offer none.
+pub const SUBPROTOCOLS: [&str; 2] = [PROTOBUF, JSON];
+
+const JSON: &str = "centrifuge-json";
+const PROTOBUF: &str = "centrifuge-protobuf";
+
+/// The code of an unsubscription after which a client subscribes again, and recovers.
+const INSUFFICIENT_STATE: u32 = 2500;

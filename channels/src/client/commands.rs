@@ -1,0 +1,362 @@
+//! The commands of a client.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use postern_core::frame::DataKind;
+use postern_core::handshake::Identity;
+use postern_core::record::{Record, Recorder};
+
+use super::{Client, Close, Flags, Stage, Subscription, Waiting};
+use crate::claims::{Overrides, Wishes};
+use crate::config::ChannelsConfig;
+use crate::engine::{ClientRef, Operation, Request as EngineRequest};
+use crate::exchange::{HistoryOptions, HistoryQuery, Publish, Recovery};
+use crate::namespaces::options::{ChannelOptions, DataFormat, RecoveryMode};
+use crate::permissions::{self, Decision, Hook, Refusal, Subject, TokenVerdict};
+use crate::protocol::{
+    Answer, Command, Commands, Encoding, HistoryRequest, Message, PublishRequest, Raw, Reply, Request,
+    SubscribeRequest,
+};
+use crate::publication::{Since, Tags};
+use crate::{Disconnect, ErrorCode};
+
+/// The surroundings of a client while its commands are executed.
+pub(crate) struct Turn<'t> {
+    pub(crate) client: ClientRef,
+    pub(crate) identity: &'t Identity,
+    pub(crate) config: &'t ChannelsConfig,
+    /// The replies.
+    pub(crate) replies: Message<'t>,
+    pub(crate) requests: &'t mut VecDeque<EngineRequest>,
+}
+
+impl Turn<'_> {
+    /// Replies with an error.
+    pub(super) fn refuse(&mut self, id: u32, error: ErrorCode) {
+        self.replies.push(&Reply::Error { id, error: error.into() });
+    }
+
+    /// Replies with the result of a command.
+    pub(super) fn answer(&mut self, id: u32, answer: Answer<'_>) {
+        self.replies.push(&Reply::Answer { id, answer });
+    }
+
+    /// Emits a request to the channels of the node.
+    pub(super) fn request(&mut self, command: u32, channel: Arc<str>, operation: Operation) {
+        self.requests.push_back(EngineRequest { client: self.client, command, channel, operation });
+    }
+}
+
+/// The end of a command without a reply.
+pub(super) type Outcome = Result<(), Refusal>;
+
+impl Client {
+    /// Executes the commands of a message, except for the first `executed` ones.
+    ///
+    /// # Errors
+    /// The Close that ends the connection. The replies to the commands before the fault are sent.
+    pub(crate) fn execute(
+        &mut self,
+        message: &[u8],
+        executed: usize,
+        turn: &mut Turn<'_>,
+        recorder: &mut impl Recorder,
+    ) -> Result<(), Close> {
+        let commands = Commands::new(self.encoding, message).enumerate().skip(executed);
+        for (index, command) in commands {
+            match &mut self.stage {
+                Stage::Closed => return Ok(()),
+                Stage::Connecting(connecting) => {
+                    let waiting: usize = connecting.waiting.iter().map(|waiting| waiting.message.len()).sum();
+                    if waiting + message.len() > turn.config.max_waiting {
+                        return Err(Disconnect::Slow.into());
+                    }
+                    connecting.waiting.push(Waiting { message: message.into(), executed: index });
+                    return Ok(());
+                }
+                Stage::New | Stage::Connected => {}
+            }
+            let result = match command {
+                Ok(command) => self.execute_one(command, turn, recorder),
+                Err(malformed) if matches!(self.stage, Stage::New) => {
+                    Err(Close { disconnect: malformed.into(), reason: Some(Cow::Borrowed(FIRST)) })
+                }
+                Err(malformed) => Err(Close {
+                    disconnect: malformed.into(),
+                    reason: Some(Cow::Borrowed(malformed.reason())),
+                }),
+            };
+            if let Err(close) = result {
+                self.stage = Stage::Closed;
+                return Err(close);
+            }
+        }
+        Ok(())
+    }
+
+    /// Executes the rest of a message that waited for the answer to `connect`.
+    ///
+    /// # Errors
+    /// As [`execute`](Client::execute).
+    pub(crate) fn execute_waiting(
+        &mut self,
+        waiting: &Waiting,
+        turn: &mut Turn<'_>,
+        recorder: &mut impl Recorder,
+    ) -> Result<(), Close> {
+        self.execute(&waiting.message, waiting.executed, turn, recorder)
+    }
+
+    fn execute_one(
+        &mut self,
+        command: Command<'_>,
+        turn: &mut Turn<'_>,
+        recorder: &mut impl Recorder,
+    ) -> Result<(), Close> {
+        let Command { id, request } = command;
+        if let (Stage::New, request) = (&self.stage, &request) {
+            let Request::Connect(connect) = request else {
+                return Err(Close { disconnect: Disconnect::BadRequest, reason: Some(Cow::Borrowed(FIRST)) });
+            };
+            return self.connect(id, connect, turn);
+        }
+        let outcome = match request {
+            Request::Connect(_) => return Err(bad_request("bad request: already connected")),
+            Request::Pong if self.awaits_pong => {
+                self.awaits_pong = false;
+                Ok(())
+            }
+            Request::Pong => return Err(bad_request("bad request: no ping to answer")),
+            Request::Subscribe(request) => self.subscribe(id, &request, turn),
+            Request::Unsubscribe { channel } => {
+                self.unsubscribe(id, &channel, turn);
+                Ok(())
+            }
+            Request::Publish(request) => self.publish(id, &request, turn, recorder),
+            Request::Presence { channel } => self.presence(id, &channel, Operation::Presence, turn),
+            Request::PresenceStats { channel } => self.presence(id, &channel, Operation::PresenceStats, turn),
+            Request::History(request) => self.history(id, &request, turn),
+            Request::Rpc(_) => Err(ErrorCode::NotAvailable.into()),
+            Request::Send { .. } => return Err(Disconnect::NotAvailable.into()),
+            Request::Refresh { .. } => return Err(Disconnect::InvalidToken.into()),
+            Request::SubRefresh(_) => Err(ErrorCode::PermissionDenied.into()),
+        };
+        match outcome {
+            Ok(()) => Ok(()),
+            Err(Refusal::Error(error)) => {
+                turn.refuse(id, error);
+                Ok(())
+            }
+            Err(Refusal::Disconnect(disconnect)) => Err(disconnect.into()),
+        }
+    }
+
+    fn subscribe(&mut self, id: u32, request: &SubscribeRequest<'_>, turn: &mut Turn<'_>) -> Outcome {
+        let (channel, options) = permissions::find_channel(&turn.config.namespaces, &request.channel)?;
+        if request.kind != 0 {
+            // Maps and shared polls are experimental.
+            return Err(ErrorCode::NotAvailable.into());
+        }
+        if self.wants(&request.channel) {
+            return Err(ErrorCode::AlreadySubscribed.into());
+        }
+        if self.subscriptions.len() >= turn.config.max_channels {
+            return Err(ErrorCode::LimitExceeded.into());
+        }
+        if request.filter.is_some() {
+            return Err(ErrorCode::BadRequest.into());
+        }
+        let token = match &*request.token {
+            "" => TokenVerdict::Absent,
+            _ => TokenVerdict::Refused(ErrorCode::PermissionDenied.into()),
+        };
+        let subject = Subject { user: turn.identity.id(), grants: &[], is_subscribed: false };
+        allow(permissions::subscribe(subject, channel, options, token, Hook::Off))?;
+        if options.publication_data_format == DataFormat::Binary && self.encoding == Encoding::Json {
+            return Err(ErrorCode::NotAvailable.into());
+        }
+        let options = options.clone();
+        self.begin_subscription(id, request.channel.as_ref().into(), Some(request), &options, false, turn);
+        Ok(())
+    }
+
+    /// Requests a subscription that is permitted.
+    pub(super) fn begin_subscription(
+        &mut self,
+        id: u32,
+        channel: Arc<str>,
+        request: Option<&SubscribeRequest<'_>>,
+        options: &ChannelOptions,
+        is_server_side: bool,
+        turn: &mut Turn<'_>,
+    ) {
+        let asks = |flag: fn(&SubscribeRequest<'_>) -> bool| request.is_some_and(flag);
+        let wishes = Wishes {
+            positioned: asks(|request| request.positioned),
+            recoverable: asks(|request| request.recoverable),
+            join_leave: asks(|request| request.join_leave),
+        };
+        let features = Overrides::default().features(options, wishes);
+        let was_recovering = asks(|request| request.recover);
+        let is_cache = options.force_recovery_mode == RecoveryMode::Cache;
+        let wants_recovery = was_recovering || (is_cache && options.auto_cache_recover);
+        let recovery = wants_recovery && options.has_history();
+        let recovery = recovery.then(|| Recovery {
+            since: request.map_or(Since::new("", 0), |request| Since::new(&request.epoch, request.offset)),
+            mode: options.force_recovery_mode,
+            limit: turn.config.max_publications,
+            bytes: turn.config.max_recovered_bytes,
+            is_required: asks(|request| request.flag & SubscribeRequest::REJECT_UNRECOVERED != 0),
+        });
+        // Joins and leaves come from the presence.
+        let has_presence = features.presence || features.join_leave;
+        let flags = Flags {
+            is_server_side,
+            is_recoverable: features.recoverable,
+            // A client that can recover follows offsets.
+            is_positioned: features.positioned || features.recoverable,
+            has_join_leave: features.gets_join_leave,
+            is_present: has_presence,
+            was_recovering,
+        };
+        let presence = has_presence.then(|| self.info(turn.identity, turn.config.share_email));
+        match self.subscription(&channel) {
+            Some(subscription) => {
+                subscription.flags = flags;
+                subscription.is_wanted = true;
+                subscription.in_flight += 1;
+            }
+            None => self.subscriptions.push(Subscription {
+                channel: channel.clone(),
+                flags,
+                is_wanted: true,
+                in_flight: 1,
+            }),
+        }
+        let history = HistoryOptions::of(options);
+        turn.request(id, channel, Operation::Subscribe { history, recovery, presence });
+    }
+
+    fn unsubscribe(&mut self, id: u32, channel: &str, turn: &mut Turn<'_>) {
+        let client = self.id;
+        let Some(subscription) = self.subscription(channel).filter(|subscription| subscription.is_wanted)
+        else {
+            return turn.answer(id, Answer::Unsubscribe);
+        };
+        subscription.is_wanted = false;
+        subscription.in_flight += 1;
+        let presence = subscription.flags.is_present.then_some(client);
+        turn.request(id, subscription.channel.clone(), Operation::Unsubscribe { presence });
+    }
+
+    fn publish(
+        &mut self,
+        id: u32,
+        request: &PublishRequest<'_>,
+        turn: &mut Turn<'_>,
+        recorder: &mut impl Recorder,
+    ) -> Outcome {
+        let (channel, options) = permissions::find_channel(&turn.config.namespaces, &request.channel)?;
+        if request.data.is_empty() {
+            return Err(ErrorCode::BadRequest.into());
+        }
+        if request.kind != 0 {
+            return Err(ErrorCode::NotAvailable.into());
+        }
+        let subject = self.subject(turn.identity, &request.channel);
+        allow(permissions::publish(subject, channel, options, Hook::Off))?;
+        let data = data(request.data, options)?;
+        let options = options.clone();
+        let info = self.info(turn.identity, turn.config.share_email);
+        recorder.record(&Record::Publication {
+            connection: turn.client.connection,
+            identity: turn.identity,
+            channel: &request.channel,
+            kind: if options.publication_data_format == DataFormat::Binary {
+                DataKind::Binary
+            } else {
+                DataKind::Text
+            },
+            payload: &data,
+        });
+        let channel: Arc<str> = request.channel.as_ref().into();
+        let publish = Publish {
+            channel: channel.clone(),
+            data: data.as_ref().into(),
+            info: Some(info),
+            tags: Tags::default(),
+            time: 0,
+            history: HistoryOptions::of(&options),
+            key: None,
+            version: None,
+        };
+        let excludes_publisher = options.exclude_publisher;
+        turn.request(id, channel, Operation::Publish { publish: Box::new(publish), excludes_publisher });
+        Ok(())
+    }
+
+    fn presence(&self, id: u32, channel: &str, operation: Operation, turn: &mut Turn<'_>) -> Outcome {
+        let (name, options) = permissions::find_channel(&turn.config.namespaces, channel)?;
+        allow(permissions::presence(self.subject(turn.identity, channel), name, options))?;
+        turn.request(id, channel.into(), operation);
+        Ok(())
+    }
+
+    fn history(&self, id: u32, request: &HistoryRequest<'_>, turn: &mut Turn<'_>) -> Outcome {
+        let channel = &*request.channel;
+        let (name, options) = permissions::find_channel(&turn.config.namespaces, channel)?;
+        allow(permissions::history(self.subject(turn.identity, channel), name, options))?;
+        let Some(options) = HistoryOptions::of(options) else { return Err(ErrorCode::NotAvailable.into()) };
+        let most = turn.config.max_publications;
+        let query = HistoryQuery {
+            // A negative number asks for all.
+            limit: Some(usize::try_from(request.limit).map_or(most, |limit| limit.min(most))),
+            since: request.since.as_ref().map(|since| Since::new(&since.epoch, since.offset)),
+            is_reverse: request.reverse,
+        };
+        turn.request(id, channel.into(), Operation::History(query, options));
+        Ok(())
+    }
+
+    fn subject<'a>(&self, identity: &'a Identity, channel: &str) -> Subject<'a> {
+        Subject { user: identity.id(), grants: &[], is_subscribed: self.wants(channel) }
+    }
+}
+
+/// Returns the data of a publication in the form in which it is passed on.
+fn data<'a>(data: Raw<'a>, options: &ChannelOptions) -> Result<Cow<'a, [u8]>, ErrorCode> {
+    let data = match options.publication_data_format {
+        DataFormat::Binary => Cow::Borrowed(data.as_bytes()),
+        DataFormat::Json => data.compact()?,
+        DataFormat::JsonObject => {
+            let data = data.compact()?;
+            if !data.starts_with(b"{") {
+                return Err(ErrorCode::BadRequest);
+            }
+            data
+        }
+    };
+    if options.max_publication != 0 && data.len() > options.max_publication {
+        return Err(ErrorCode::LimitExceeded);
+    }
+    Ok(data)
+}
+
+/// Returns whether a request is allowed.
+pub(super) fn allow(decision: Decision) -> Outcome {
+    match decision {
+        Decision::Allowed(_) => Ok(()),
+        Decision::Refused(refusal) => Err(refusal),
+        // There are no hooks, so none is asked.
+        Decision::AskHook => Err(ErrorCode::PermissionDenied.into()),
+    }
+}
+
+fn bad_request(reason: &'static str) -> Close {
+    Close { disconnect: Disconnect::BadRequest, reason: Some(Cow::Borrowed(reason)) }
+}
+
+/// The reason of a Close if the first message has no `connect`. It is not JSON, because it begins with a word.
+const FIRST: &str = r#"bad request: first send {"id":1,"connect":{}}"#;

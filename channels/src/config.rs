@@ -1,0 +1,58 @@
+//! The configuration of the channels of a node.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::namespaces::Namespaces;
+
+/// The configuration of the channels of a node. A host replaces it as a whole, for example when it has read the channels file
+/// again.
+#[derive(Debug, Clone)]
+pub struct ChannelsConfig {
+    /// The number of paths of channels, which are the first ones in
+    /// [`HandshakeConfig::paths`](postern_core::handshake::HandshakeConfig::paths). Messages at the other paths are sent back to
+    /// their clients.
+    pub paths: usize,
+    /// The options of all channels.
+    pub namespaces: Namespaces,
+    /// Whether the server subscribes each client to the personal channel of its user.
+    pub personal_channel: bool,
+    /// Whether other clients see the e-mail address of a client's user, in addition to the name.
+    pub share_email: bool,
+    /// The most channels of a client.
+    pub max_channels: usize,
+    /// The most publications of the answer to a recovery or a history query.
+    pub max_publications: usize,
+    /// The most bytes of the publications of a recovery.
+    pub max_recovered_bytes: usize,
+    /// The most bytes of messages that wait until `connect` is answered.
+    pub max_waiting: usize,
+    /// The time between two pings of the protocol, in whole seconds.
+    pub ping_interval: Duration,
+    /// The time for the pong, shorter than [`ping_interval`](ChannelsConfig::ping_interval).
+    pub pong_timeout: Duration,
+    /// The time for the `connect` of a client.
+    pub connect_timeout: Duration,
+    /// The version of the server, which is part of the reply to `connect`. Some SDKs require it not to be empty.
+    pub version: Arc<str>,
+}
+
+impl Default for ChannelsConfig {
+    fn default() -> ChannelsConfig {
+        ChannelsConfig {
+            paths: usize::MAX,
+            namespaces: Namespaces::default(),
+            personal_channel: true,
+            share_email: false,
+            max_channels: 128,
+            max_publications: 300,
+            max_recovered_bytes: 1024 * 1024,
+            max_waiting: 64 * 1024,
+            ping_interval: Duration::from_secs(25),
+            pong_timeout: Duration::from_secs(8),
+            connect_timeout: Duration::from_secs(10),
+            version: concat!("Postern ", env!("CARGO_PKG_VERSION")).into(),
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! The interface between the workers of a node and its channels: requests of workers, and the events that answer them.
+//!
+//! A worker emits [`Request`]s. The host executes each on the [`Exchange`] of the channel, behind its lock, by
+//! [`Exchange::execute`], and puts the events into the inboxes of workers while it holds the lock. So the answer to a request
+//! follows the events that precede it, and precedes those that follow it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use postern_core::{ConnectionId, Key};
+
+use crate::config::ChannelsConfig;
+use crate::exchange::{
+    CatchUp, Exchange, History, HistoryError, HistoryOptions, HistoryQuery, MissedEvent, PresenceEvent,
+    PresenceStats, Publish, PublishOutcome, Recovery, Subscribe, Subscribed, WorkerId,
+};
+use crate::publication::{ClientId, ClientInfo, Position, Publication, Since};
+
+/// A request of a worker to the channels of its node.
+#[derive(Debug)]
+pub struct Request {
+    /// The client that the answer is for.
+    pub client: ClientRef,
+    /// The number of the command that the answer is for. 0: no command.
+    pub command: u32,
+    /// The channel.
+    pub channel: Arc<str>,
+    /// The operation.
+    pub operation: Operation,
+}
+
+/// A client of a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientRef {
+    /// Its key, which belongs to another client later.
+    pub key: Key,
+    /// The number of its connection, which is unique.
+    pub connection: ConnectionId,
+}
+
+/// The operation of a [`Request`].
+#[derive(Debug)]
+pub enum Operation {
+    /// Adds a subscription, which exists afterwards with each answer.
+    Subscribe {
+        /// The history of the channel, if it has one.
+        history: Option<HistoryOptions>,
+        /// The publications that the client asks for.
+        recovery: Option<Recovery>,
+        /// The client, if it becomes present in the channel.
+        presence: Option<Arc<ClientInfo>>,
+    },
+    /// Removes a subscription.
+    Unsubscribe {
+        /// The client, if it may be present in the channel.
+        presence: Option<ClientId>,
+    },
+    /// Publishes a message.
+    Publish {
+        /// The message.
+        publish: Box<Publish>,
+        /// Whether the client does not get it.
+        excludes_publisher: bool,
+    },
+    /// Asks for the clients that are present.
+    Presence,
+    /// Asks for the number of clients that are present.
+    PresenceStats,
+    /// Asks for publications of the past.
+    History(HistoryQuery, HistoryOptions),
+}
+
+/// An event for a worker.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum ChannelEvent {
+    /// A publication in a channel with subscribers.
+    Publication {
+        /// The publication.
+        publication: Arc<Publication>,
+        /// The client of this worker that does not get it, because it has published it.
+        excluded: Option<ClientRef>,
+    },
+    /// The configuration has changed.
+    Config(Arc<ChannelsConfig>),
+    /// A client has joined or left a channel with subscribers.
+    Presence(Arc<PresenceEvent>),
+    /// The events of a channel that the worker has missed, because its inbox was full.
+    CatchUp(Box<CatchUp>),
+    /// The answer to a [`Request`].
+    Answer {
+        /// The client.
+        client: ClientRef,
+        /// The number of its command.
+        command: u32,
+        /// The channel.
+        channel: Arc<str>,
+        /// The answer.
+        answer: Answer,
+    },
+}
+
+impl ChannelEvent {
+    /// Returns about how many bytes of memory the event keeps. Publications are counted for every worker.
+    pub fn memory(&self) -> usize {
+        let publications =
+            |list: &[Arc<Publication>]| list.iter().map(|publication| publication.memory()).sum();
+        let more: usize = match self {
+            ChannelEvent::Publication { publication, .. } => publication.memory(),
+            ChannelEvent::Presence(event) => event.info.memory(),
+            ChannelEvent::CatchUp(catch_up) => publications(&catch_up.publications),
+            ChannelEvent::Config(_) => 0,
+            ChannelEvent::Answer { answer, .. } => match answer {
+                Answer::Subscribed { subscribed: Some(subscribed), .. } => {
+                    publications(&subscribed.publications)
+                }
+                Answer::History(Ok(history)) => publications(&history.publications),
+                Answer::Presence(clients) => clients.len() * size_of::<Arc<ClientInfo>>(),
+                Answer::Subscribed { subscribed: None, .. }
+                | Answer::Unsubscribed
+                | Answer::Published(_)
+                | Answer::PresenceStats(_)
+                | Answer::History(Err(_)) => 0,
+            },
+        };
+        size_of::<ChannelEvent>() + more
+    }
+}
+
+/// The answer to a [`Request`].
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Answer {
+    /// The subscription exists. `None` if the client requires publications that are missing.
+    Subscribed {
+        /// The position and the publications.
+        subscribed: Option<Box<Subscribed>>,
+        /// The position from which the client has asked to recover.
+        since: Option<Since>,
+    },
+    /// The subscription does not exist any more.
+    Unsubscribed,
+    /// The message is published.
+    Published(Option<Position>),
+    /// The clients that are present.
+    Presence(Vec<Arc<ClientInfo>>),
+    /// The number of clients that are present.
+    PresenceStats(PresenceStats),
+    /// Publications of the past.
+    History(Result<History, HistoryError>),
+}
+
+/// The inboxes of the workers of a node.
+pub trait Inboxes {
+    /// Puts an event into the inbox of a worker. Returns false if it is full, and the event is lost.
+    fn send(&mut self, worker: WorkerId, event: ChannelEvent) -> bool;
+
+    /// Puts an answer into the inbox of the worker that waits for it, also if the inbox is full: there are not more answers than
+    /// requests.
+    fn answer(&mut self, worker: WorkerId, event: ChannelEvent);
+}
+
+impl Exchange {
+    /// Executes a request of `worker`, and puts the events and the answer into the inboxes of workers. The host holds the
+    /// lock of this exchange during the call. `time` is the time of publications, in milliseconds since the Unix epoch.
+    pub fn execute(
+        &mut self,
+        worker: WorkerId,
+        request: Request,
+        now: Instant,
+        time: i64,
+        inboxes: &mut impl Inboxes,
+    ) {
+        let Request { client, command, channel, operation } = request;
+        let answer = match operation {
+            Operation::Subscribe { history, recovery, presence } => {
+                let subscribe = Subscribe { channel: channel.clone(), history, recovery };
+                let answer = match self.subscribe(worker, &subscribe, now) {
+                    Ok(subscribed) => Some(Box::new(subscribed)),
+                    Err(_) => {
+                        // The worker ends the subscription, after it has learned of the failure.
+                        let subscribe = Subscribe { recovery: None, ..subscribe };
+                        let _ = self.subscribe(worker, &subscribe, now);
+                        None
+                    }
+                };
+                let is_subscribed = answer.is_some();
+                let answer =
+                    Answer::Subscribed { subscribed: answer, since: recovery.map(|recovery| recovery.since) };
+                let event = ChannelEvent::Answer { client, command, channel: channel.clone(), answer };
+                inboxes.answer(worker, event);
+                // The client's own join follows the reply.
+                if let Some(info) = presence.filter(|_| is_subscribed) {
+                    let delivery = self.add_presence(&channel, info);
+                    self.deliver_presence(delivery, inboxes);
+                }
+                return;
+            }
+            Operation::Unsubscribe { presence } => {
+                self.unsubscribe(worker, &channel, now);
+                let delivery = presence.and_then(|client| self.remove_presence(&channel, client, now));
+                self.deliver_presence(delivery, inboxes);
+                Answer::Unsubscribed
+            }
+            Operation::Publish { publish, excludes_publisher } => {
+                let publish = Publish { time, ..*publish };
+                let excluded = excludes_publisher.then_some((worker, client));
+                let (position, _) = self.publish_to(publish, excluded, now, inboxes);
+                Answer::Published(position)
+            }
+            Operation::Presence => Answer::Presence(self.presence(&channel)),
+            Operation::PresenceStats => Answer::PresenceStats(self.presence_stats(&channel)),
+            Operation::History(query, options) => {
+                Answer::History(self.history(&channel, &query, &options, now))
+            }
+        };
+        inboxes.answer(worker, ChannelEvent::Answer { client, command, channel, answer });
+    }
+
+    /// Publishes a message, and puts it into the inboxes of the workers with subscribers; `excluded` does not get it. Returns its
+    /// position, and the number of subscriptions that it goes to.
+    pub fn publish_to(
+        &mut self,
+        publish: Publish,
+        excluded: Option<(WorkerId, ClientRef)>,
+        now: Instant,
+        inboxes: &mut impl Inboxes,
+    ) -> (Option<Position>, usize) {
+        let published = self.publish(publish, now);
+        let PublishOutcome::Published { delivery, subscriptions } = published.outcome else {
+            return (published.position, 0);
+        };
+        let publication = delivery.value;
+        for worker in delivery.workers.iter() {
+            let excluded = excluded.filter(|(of, _)| *of == worker).map(|(_, client)| client);
+            let event = ChannelEvent::Publication { publication: publication.clone(), excluded };
+            if !inboxes.send(worker, event) {
+                self.mark_lagging(
+                    worker,
+                    &publication.channel,
+                    MissedEvent::Publication(publication.position),
+                );
+            }
+        }
+        (published.position, subscriptions)
+    }
+
+    fn deliver_presence(
+        &mut self,
+        delivery: Option<crate::exchange::Delivery<Arc<PresenceEvent>>>,
+        inboxes: &mut impl Inboxes,
+    ) {
+        let Some(delivery) = delivery else { return };
+        for worker in delivery.workers.iter() {
+            if !inboxes.send(worker, ChannelEvent::Presence(delivery.value.clone())) {
+                self.mark_lagging(worker, &delivery.value.channel, MissedEvent::Presence);
+            }
+        }
+    }
+}

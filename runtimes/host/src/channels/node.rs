@@ -1,0 +1,164 @@
+//! The channels of a process, in shards.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use postern_channels::engine::{ChannelEvent, Inboxes, Request};
+use postern_channels::exchange::{Exchange, ExchangeConfig, WorkerId};
+
+use crate::inbox::{Inbox, Sender, inbox};
+
+/// The channels of a process. Each channel belongs to one shard, by the hash of its name. The lock of a shard is held while a
+/// request is executed and its events are put into inboxes, so they have the order of the requests in all of them.
+#[derive(Debug)]
+pub struct Node {
+    shards: Box<[Mutex<Exchange>]>,
+    hash: RandomState,
+    workers: Box<[WorkerSlot]>,
+}
+
+/// A worker, as other threads see it.
+#[derive(Debug, Default)]
+struct WorkerSlot {
+    /// `None` before the worker has started.
+    inbox: OnceLock<Sender<ChannelEvent>>,
+    /// Whether an event has found the inbox full since the worker has last caught up.
+    is_lagging: AtomicBool,
+}
+
+impl Node {
+    /// Creates the channels of a process with this many workers, whose histories take at most `history_memory` bytes.
+    pub fn new(workers: usize, history_memory: usize) -> Arc<Node> {
+        let random = RandomState::new();
+        let config = |shard| ExchangeConfig {
+            seed: random.hash_one(shard),
+            history_memory: history_memory / SHARDS,
+            idempotency_ttl: IDEMPOTENCY_TTL,
+            max_idempotency_keys: IDEMPOTENCY_KEYS / SHARDS,
+        };
+        Arc::new(Node {
+            shards: (0..SHARDS).map(|shard| Mutex::new(Exchange::new(config(shard)))).collect(),
+            hash: RandomState::new(),
+            workers: (0..workers).map(|_| WorkerSlot::default()).collect(),
+        })
+    }
+
+    /// Creates the inbox of a worker. `wake` makes the worker take its events.
+    pub(super) fn start_worker(
+        &self,
+        worker: WorkerId,
+        wake: impl Fn() + Send + Sync + 'static,
+    ) -> Inbox<ChannelEvent> {
+        let (sender, inbox) = inbox(wake);
+        if let Some(slot) = self.workers.get(worker.index()) {
+            // A worker starts once.
+            let _ = slot.inbox.set(sender);
+        }
+        inbox
+    }
+
+    /// Executes a request of a worker. The worker takes its own events afterwards, and is not woken for them.
+    pub(super) fn execute(&self, worker: WorkerId, request: Request, now: Instant) {
+        let mut shard = self.shard(&request.channel);
+        shard.execute(worker, request, now, unix_ms(), &mut Delivery { node: self, own: Some(worker) });
+    }
+
+    /// Puts an event into the inbox of each worker.
+    pub(crate) fn broadcast(&self, event: &ChannelEvent) {
+        for slot in &self.workers {
+            if let Some(inbox) = slot.inbox.get() {
+                // A worker that has ended does not need it.
+                let _ = inbox.send(event.clone());
+            }
+        }
+    }
+
+    /// Returns what a worker has missed because its inbox was full.
+    pub(super) fn catch_up(&self, worker: WorkerId, events: &mut Vec<ChannelEvent>) {
+        let is_lagging = self
+            .workers
+            .get(worker.index())
+            .is_some_and(|slot| slot.is_lagging.swap(false, Ordering::AcqRel));
+        if !is_lagging {
+            return;
+        }
+        for shard in &self.shards {
+            let mut shard = lock(shard);
+            while let Some(channel) = shard.next_lagging(worker) {
+                let Some(missed) = shard.catch_up(worker, &channel) else { break };
+                events.push(ChannelEvent::CatchUp(Box::new(missed)));
+            }
+        }
+    }
+
+    /// Removes what has expired from the share of the shards that `worker` looks after. Returns when something expires next.
+    pub(super) fn expire(&self, worker: WorkerId, now: Instant) -> Option<Instant> {
+        let step = self.workers.len().max(1);
+        let shards = self.shards.iter().skip(worker.index()).step_by(step);
+        let expire = |shard: &Mutex<Exchange>| {
+            let mut shard = lock(shard);
+            shard.handle_timeout(now);
+            shard.poll_timeout()
+        };
+        shards.filter_map(expire).min()
+    }
+
+    fn shard(&self, channel: &str) -> MutexGuard<'_, Exchange> {
+        let index = self.hash.hash_one(channel) as usize % SHARDS;
+        // There are `SHARDS` shards.
+        lock(&self.shards[index])
+    }
+}
+
+/// Puts events into the inboxes of a node.
+#[derive(Debug)]
+pub(crate) struct Delivery<'n> {
+    node: &'n Node,
+    /// The worker that executes a request, and needs no wake.
+    own: Option<WorkerId>,
+}
+
+impl Inboxes for Delivery<'_> {
+    fn send(&mut self, worker: WorkerId, event: ChannelEvent) -> bool {
+        let Some(slot) = self.node.workers.get(worker.index()) else { return true };
+        let Some(inbox) = slot.inbox.get() else { return true };
+        let size = event.memory();
+        let is_sent = inbox.send_within(INBOX_BYTES, size, event, self.own != Some(worker));
+        if !is_sent {
+            slot.is_lagging.store(true, Ordering::Release);
+        }
+        is_sent
+    }
+
+    fn answer(&mut self, worker: WorkerId, event: ChannelEvent) {
+        if let Some(inbox) = self.node.workers.get(worker.index()).and_then(|slot| slot.inbox.get()) {
+            let size = event.memory();
+            let _ = inbox.send_within(usize::MAX, size, event, self.own != Some(worker));
+        }
+    }
+}
+
+/// Returns the time in milliseconds since the Unix epoch.
+pub(crate) fn unix_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn lock(shard: &Mutex<Exchange>) -> MutexGuard<'_, Exchange> {
+    // Each operation leaves an exchange consistent; a worker that panics aborts the process anyway.
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The number of shards. Requests to different shards do not wait for each other.
+const SHARDS: usize = 64;
+
+/// The time for which a publication with an idempotency key is remembered.
+const IDEMPOTENCY_TTL: Duration = Duration::from_secs(5 * 60);
+
+/// The most idempotency keys that are remembered.
+const IDEMPOTENCY_KEYS: usize = 256 * 1024;
+
+/// The most bytes of events that wait for a worker.
+const INBOX_BYTES: usize = 8 * 1024 * 1024;

@@ -1,0 +1,82 @@
+//! The share of a worker in the channels of its process.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use postern_channels::engine::{ChannelEvent, Request};
+use postern_channels::exchange::WorkerId;
+
+use super::Node;
+use crate::inbox::Inbox;
+
+/// The share of a worker in the channels of its process. A runtime calls, for each turn:
+///
+/// 1. [`take_events`](NodeWorker::take_events), and hands them to the worker.
+/// 2. [`execute`](NodeWorker::execute) for each request of the worker. If there was one, it begins again.
+/// 3. [`handle_timeout`](NodeWorker::handle_timeout) when the time of [`poll_timeout`](NodeWorker::poll_timeout) has passed.
+#[derive(Debug)]
+pub struct NodeWorker {
+    node: Arc<Node>,
+    worker: WorkerId,
+    /// `None` before [`start`](NodeWorker::start).
+    inbox: Option<Inbox<ChannelEvent>>,
+    /// The events of one turn. Empty between turns.
+    events: Vec<ChannelEvent>,
+    /// When something may expire.
+    expiry: Option<Instant>,
+}
+
+impl NodeWorker {
+    pub(crate) fn new(node: Arc<Node>, index: usize) -> NodeWorker {
+        // `POSTERN_WORKERS` is at most the number of worker ids.
+        let worker = WorkerId::new(index).unwrap_or_default();
+        NodeWorker { node, worker, inbox: None, events: Vec::new(), expiry: None }
+    }
+
+    /// Begins to receive events. `wake` makes the runtime call [`take_events`](NodeWorker::take_events).
+    pub fn start(&mut self, wake: impl Fn() + Send + Sync + 'static) {
+        self.inbox = Some(self.node.start_worker(self.worker, wake));
+    }
+
+    /// Executes a request of the worker. Its answer is among the events afterwards, without a wake.
+    pub fn execute(&mut self, request: Request, now: Instant) {
+        self.node.execute(self.worker, request, now);
+        self.expiry.get_or_insert(now + EXPIRY_INTERVAL);
+    }
+
+    /// Returns the events that have arrived. Give the vector back with [`put_back`](NodeWorker::put_back).
+    pub fn take_events(&mut self) -> Vec<ChannelEvent> {
+        let mut events = std::mem::take(&mut self.events);
+        if let Some(inbox) = &self.inbox {
+            inbox.take(&mut events);
+        }
+        self.node.catch_up(self.worker, &mut events);
+        events
+    }
+
+    /// Returns the memory of events that are handled.
+    pub fn put_back(&mut self, events: Vec<ChannelEvent>) {
+        if events.is_empty() && events.capacity() <= MOST_KEPT {
+            self.events = events;
+        }
+    }
+
+    /// Returns when to call [`handle_timeout`](NodeWorker::handle_timeout).
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.expiry
+    }
+
+    /// Removes what has expired, if the time has passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.expiry.is_some_and(|at| at <= now) {
+            // Not more often than that, however much expires.
+            self.expiry = self.node.expire(self.worker, now).map(|at| at.max(now + EXPIRY_INTERVAL));
+        }
+    }
+}
+
+/// The least time between two searches for what has expired. Nothing that has expired is part of an answer.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The most events whose memory is kept between turns.
+const MOST_KEPT: usize = 4096;

@@ -1,0 +1,92 @@
+//! Channels: where they are served, and their limits.
+
+use std::fs;
+use std::path::Path;
+
+use postern_channels::namespaces::{Namespaces, file};
+
+use crate::settings::hints;
+use crate::settings::model::ServedAtPath;
+use crate::settings::names::*;
+use crate::settings::net;
+use crate::settings::setting::{Setting, boolean, choice, count, size, text, value_at};
+use crate::settings::value::{OFF, ValueError, is_off};
+
+pub(super) fn settings() -> Vec<Setting> {
+    vec![
+        choice(
+            APP,
+            |settings| &mut settings.channels.app,
+            &[("echo", ServedAtPath::Echo), ("channels", ServedAtPath::Channels)],
+            "What POSTERN_PATH serves: echo sends each message back, channels\n\
+             speaks the protocol of POSTERN_CHANNELS_PATH",
+        ),
+        value_at(
+            CHANNELS_PATH,
+            "PATH,…",
+            |settings| &mut settings.channels.paths,
+            |text| if is_off(text) { Ok(Vec::new()) } else { net::paths(text) },
+            |paths| if paths.is_empty() { OFF.to_owned() } else { paths.join(",") },
+            "The paths of channels, in the client protocol of Centrifugo, for\n\
+             its SDKs. off serves none",
+        ),
+        text(
+            CHANNELS_FILE,
+            "FILE",
+            "",
+            |settings, text| {
+                if !text.is_empty() {
+                    settings.channels.namespaces = namespaces(Path::new(text))?;
+                    settings.channels.file = Some(text.into());
+                }
+                Ok(())
+            },
+            "The file with the options of the channels, in TOML. It is read\n\
+             again at SIGHUP. Without it, clients have their personal\n\
+             channels only",
+        ),
+        boolean(
+            PERSONAL_CHANNEL,
+            |settings| &mut settings.channels.personal_channel,
+            "Whether each client is subscribed to #ID, the channel of its\n\
+             user",
+        )
+        .placeholder("on|off"),
+        boolean(
+            SHARE_EMAIL,
+            |settings| &mut settings.channels.share_email,
+            "Whether other clients in a channel see the e-mail address of a\n\
+             user, in addition to the id and the name",
+        ),
+        count(
+            MAX_CHANNELS,
+            |settings| &mut settings.channels.max_channels,
+            1..=65_535,
+            "The most channels of a client",
+        ),
+        size(
+            HISTORY_MEMORY,
+            |settings| &mut settings.channels.history_memory,
+            64 * 1024..=1 << 40,
+            "The memory of all histories together. Above it the channels that\n\
+             were not used for the longest time lose theirs",
+        ),
+    ]
+}
+
+/// Reads a channels file.
+///
+/// # Errors
+/// The file cannot be read, or the first error in it.
+pub(crate) fn namespaces(path: &Path) -> Result<Namespaces, ValueError> {
+    let text =
+        fs::read_to_string(path).map_err(|error| format!("cannot read the file: {}", hints::file(&error)))?;
+    file::parse(&text).map_err(|errors| {
+        let more = match errors.len() {
+            0 | 1 => String::new(),
+            count => format!(" (and {} more)", count - 1),
+        };
+        let first = errors.first().map(ToString::to_string).unwrap_or_default();
+        format!("{first}{more}").into()
+    })
+}
