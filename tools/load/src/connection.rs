@@ -139,11 +139,12 @@ impl Connection {
         self.budget = 0;
     }
 
-    /// Handles an event of its socket.
+    /// Handles an event of its socket. A socket that is only writable is not read.
     #[inline]
     pub(crate) fn handle(
         &mut self,
         is_writable: bool,
+        is_readable: bool,
         buffer: &mut [u8],
         frames: &Frames,
         now: Instant,
@@ -154,6 +155,9 @@ impl Connection {
             if self.unsent.is_empty() {
                 self.write_pending(frames)?;
             }
+        }
+        if !is_readable {
+            return Ok(Step::Waiting);
         }
         loop {
             let n = match self.stream.read(buffer) {
@@ -235,7 +239,7 @@ impl Connection {
         Ok(())
     }
 
-    fn write_unsent(&mut self) -> Result<(), Failure> {
+    pub(crate) fn write_unsent(&mut self) -> Result<(), Failure> {
         while !self.unsent.is_empty() {
             match self.stream.write(&self.unsent) {
                 Ok(n) => drop(self.unsent.drain(..n)),

@@ -158,6 +158,8 @@ impl Load {
                 let stream = connect(options.server)
                     .map_err(|error| format!("connection {number} to {host}: {error}"))?;
                 let mut connection = Connection::new(stream, handshake, bytes);
+                // A connection on the same host is open already, and needs no event for its request.
+                connection.write_unsent()?;
                 let interest = Interest::READABLE | Interest::WRITABLE;
                 self.poll.registry().register(connection.stream(), Token(number), interest)?;
                 self.connections.push(connection);
@@ -340,6 +342,7 @@ impl Load {
             };
             let step = connection.handle(
                 event.is_writable(),
+                event.is_readable() || event.is_read_closed() || event.is_error(),
                 &mut self.buffer,
                 &self.frames,
                 now,
