@@ -50,23 +50,27 @@ fn append_blocks_wide<S: Simd>(_: S, out: &mut Vec<u8>, blocks: &[[u8; BLOCK]], 
 /// The number of bytes that are handled at once in a long payload.
 const BLOCK: usize = 256;
 
+/// The number of bytes of the widest vectors.
+const VECTOR: usize = 32;
+
 /// The shortest payload, in bytes, for which it is worth detecting the features of the processor.
 const WIDE: usize = 128;
 
 /// Applies the key with the widest vectors of this processor.
 #[inline(never)]
 fn xor_wide(bytes: &mut [u8], mask: u32) {
-    dispatch!(Level::new(), simd => xor_blocks(simd, bytes, mask));
+    let (vectors, rest) = bytes.as_chunks_mut::<VECTOR>();
+    xor(rest, mask);
+    dispatch!(Level::new(), simd => xor_vectors(simd, vectors.as_flattened_mut(), mask));
 }
 
 /// Handles whole blocks first: their length is known, so the compiler makes them vector instructions without a loop.
 // It must become part of the function that `dispatch!` has compiled for the processor.
 #[inline(always)]
-fn xor_blocks<S: Simd>(_: S, bytes: &mut [u8], mask: u32) {
+fn xor_vectors<S: Simd>(_: S, bytes: &mut [u8], mask: u32) {
     let rest = xor_chunks::<{ 2 * BLOCK }>(bytes, mask);
     let rest = xor_chunks::<{ BLOCK / 2 }>(rest, mask);
-    let rest = xor_chunks::<32>(rest, mask);
-    xor(rest, mask);
+    xor_chunks::<VECTOR>(rest, mask);
 }
 
 /// Handles all chunks of `N` bytes, and returns the rest.
