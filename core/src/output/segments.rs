@@ -33,10 +33,18 @@ const MAX_SEGMENTS: usize = 16;
 /// The smallest payload that is a segment, in bytes. Copying a smaller one is faster than another piece of a vectored write.
 pub(crate) const MIN_SEGMENT: usize = 4 * 1024;
 
-/// The pieces of one write: the segments, and the bytes before, between and after them.
-pub(crate) type Slices<'s> = ArrayVec<IoSlice<'s>, { 2 * MAX_SEGMENTS + 1 }>;
-
 impl<'b> OutputSegments<'b> {
+    /// Whether there are no payloads.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Returns the number of bytes of all payloads.
+    pub(crate) fn len(&self) -> usize {
+        self.list.iter().map(|segment| segment.payload.len()).sum()
+    }
+
     #[inline]
     pub(crate) fn is_full(&self) -> bool {
         self.list.is_full()
@@ -48,17 +56,18 @@ impl<'b> OutputSegments<'b> {
         self.list.push(Segment { at, payload });
     }
 
-    /// Returns all pieces of the output, in their order.
-    pub(crate) fn slices<'s>(&'s self, cork: &'s [u8]) -> Slices<'s> {
-        let mut slices = Slices::new();
+    /// Writes all pieces of the output, in their order, by one call of `write`.
+    #[inline]
+    pub(crate) fn write<R>(&self, cork: &[u8], write: impl FnOnce(&[IoSlice<'_>]) -> R) -> R {
+        let mut pieces = ArrayVec::<_, { 2 * MAX_SEGMENTS + 1 }>::new();
         let mut done = 0;
         for segment in &self.list {
-            slices.push(IoSlice::new(cork.get(done..segment.at).unwrap_or_default()));
-            slices.push(IoSlice::new(&segment.payload));
+            pieces.push(IoSlice::new(cork.get(done..segment.at).unwrap_or_default()));
+            pieces.push(IoSlice::new(&segment.payload));
             done = segment.at;
         }
-        slices.push(IoSlice::new(cork.get(done..).unwrap_or_default()));
-        slices
+        pieces.push(IoSlice::new(cork.get(done..).unwrap_or_default()));
+        write(&pieces)
     }
 
     /// Returns the output after its first `sent` bytes, as a queue. If the last piece is a payload that owns its
@@ -70,8 +79,7 @@ impl<'b> OutputSegments<'b> {
         let Some(Segment { payload, .. }) = last else {
             return OutputQueue::resume(self.gather(cork, sent), 0, now);
         };
-        let before: usize = self.slices(cork).iter().map(|slice| slice.len()).sum();
-        match sent.checked_sub(before) {
+        match sent.checked_sub(self.len() + cork.len()) {
             Some(sent) => OutputQueue::resume(payload.into_vec(), sent, now),
             None => {
                 let mut unsent = self.gather(cork, sent);
@@ -83,20 +91,20 @@ impl<'b> OutputSegments<'b> {
 
     /// Copies all but the first `skip` bytes.
     fn gather(&self, cork: &[u8], mut skip: usize) -> Vec<u8> {
-        let slices = self.slices(cork);
-        let total: usize = slices.iter().map(|slice| slice.len()).sum();
         // With the exact capacity, because a peer that does not read may keep this memory allocated for long.
-        let mut bytes = Vec::with_capacity(total.saturating_sub(skip));
-        for slice in slices {
-            bytes.extend_from_slice(slice.get(skip..).unwrap_or_default());
-            skip = skip.saturating_sub(slice.len());
-        }
+        let mut bytes = Vec::with_capacity((self.len() + cork.len()).saturating_sub(skip));
+        self.write(cork, |pieces| {
+            for piece in pieces {
+                bytes.extend_from_slice(piece.get(skip..).unwrap_or_default());
+                skip = skip.saturating_sub(piece.len());
+            }
+        });
         bytes
     }
 
     /// Keeps the memory of the payloads for later use, after all output is written.
-    pub(crate) fn give_back(self, buffers: &mut Buffers) {
-        for segment in self.list {
+    pub(crate) fn give_back(&mut self, buffers: &mut Buffers) {
+        for segment in self.list.drain(..) {
             if let Payload::Owned(bytes) = segment.payload {
                 buffers.put(bytes);
             }
@@ -125,9 +133,8 @@ mod tests {
                 let mut segments = OutputSegments::default();
                 segments.push(2, Payload::Borrowed(&mut read));
                 segments.push(last_at, Payload::Owned(large(b'2')));
-                let written: Vec<u8> =
-                    segments.slices(cork).iter().flat_map(|slice| slice.to_vec()).collect();
-                assert!(written == whole);
+                segments
+                    .write(cork, |pieces| assert!(pieces.iter().flat_map(|piece| piece.iter()).eq(&whole)));
                 let queue = segments.into_queue(cork, sent, Instant::now());
                 assert!(queue.pending() == &whole[sent..], "after {sent} bytes");
             }

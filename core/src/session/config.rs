@@ -53,6 +53,11 @@ pub enum RatePolicy {
 }
 
 impl SessionConfig {
+    /// Returns the length of the longest message in a single frame, in payload bytes.
+    pub(crate) fn longest_whole(&self) -> usize {
+        self.max_frame.min(self.max_message)
+    }
+
     /// Whether a rate of messages or bytes is set.
     pub fn has_rates(&self) -> bool {
         self.message_rate.per_second != 0 || self.byte_rate.per_second != 0

@@ -29,7 +29,7 @@ use crate::frame::{
 use crate::input::{Input, Payload, Text, Utf8};
 use crate::output::{MIN_SEGMENT, OutputSegments};
 use crate::role::{Client, Role, Server};
-use crate::turn::Turn;
+use crate::turn::{Codec, Turn};
 use control::Control;
 use incoming::Incoming;
 
@@ -235,12 +235,6 @@ impl<R: Role> Session<R> {
         }
     }
 
-    /// Whether only the next bytes need attention: the session is open, no deadline runs, and no message is partial.
-    #[inline]
-    pub(crate) fn is_idle(&self) -> bool {
-        self.state == State::Open && self.deadline.is_none() && self.incoming.is_none()
-    }
-
     /// Returns the memory of a partial message, in bytes.
     pub(crate) fn memory(&self) -> usize {
         self.incoming.as_ref().map_or(0, |incoming| incoming.memory())
@@ -287,7 +281,7 @@ impl<R: Role> Session<R> {
     ) -> Result<Option<Event<'b>>, ProtocolError> {
         // The common case: a message in one frame in one read. It is neither copied nor stored.
         if self.is_between_messages()
-            && let Some((kind, payload)) = self.take_whole_message(input)
+            && let Some((kind, payload)) = self.take_whole_message(self.config.longest_whole(), input)
         {
             return Ok(Some(Event::message(kind, Payload::Borrowed(payload))));
         }
@@ -488,23 +482,30 @@ impl<R: Role> Session<R> {
         if self.state != State::Open {
             return Err(Closing);
         }
-        match self.deflate {
-            Some(deflate) => self.write_deflated(turn, kind, payload, deflate),
-            None => write_frame(turn.out, kind.opcode(), payload, self.role.masking_key()),
-        }
         self.traffic.messages_sent += 1;
         self.traffic.bytes_sent += payload.len() as u64;
+        match self.deflate {
+            Some(deflate) => self.write_deflated(turn.codec, turn.out, kind, payload, deflate),
+            None => write_frame(turn.out, kind.opcode(), payload, self.role.masking_key()),
+        }
         Ok(())
     }
 
     /// Writes a message compressed, if that makes it shorter.
     #[inline(never)]
-    fn write_deflated(&mut self, turn: &mut Turn<'_>, kind: DataKind, payload: &[u8], deflate: Deflate) {
+    fn write_deflated(
+        &mut self,
+        codec: &mut Codec,
+        out: &mut Vec<u8>,
+        kind: DataKind,
+        payload: &[u8],
+        deflate: Deflate,
+    ) {
         let key = self.role.masking_key();
         let threshold = self.config.compression_min;
-        match turn.codec.deflate.deflate(payload, deflate.bits, threshold) {
-            Some(compressed) => write_compressed_frame(turn.out, kind.opcode(), compressed, key),
-            None => write_frame(turn.out, kind.opcode(), payload, key),
+        match codec.deflate.deflate(payload, deflate.bits, threshold) {
+            Some(compressed) => write_compressed_frame(out, kind.opcode(), compressed, key),
+            None => write_frame(out, kind.opcode(), payload, key),
         }
     }
 

@@ -19,12 +19,14 @@ impl<R: Role> Session<R> {
         self.state == State::Open && self.incoming.is_none() && self.partial_len == 0
     }
 
-    /// Consumes a message that is a single complete frame, within all limits, uncompressed and valid. Anything else is left
-    /// for [`Session::next_event`]. Call it only [between messages](Session::is_between_messages).
+    /// Consumes a message that is a single complete frame of at most `longest` bytes, uncompressed and valid. Anything else is
+    /// left for [`Session::next_event`]. `longest` is the result of `SessionConfig::longest_whole`. Call it only
+    /// [between messages](Session::is_between_messages).
     // Inlined into the loops that call it: a call would add a third to its cost.
     #[inline(always)]
     pub(crate) fn take_whole_message<'b>(
         &mut self,
+        longest: usize,
         input: &mut Input<'b>,
     ) -> Option<(DataKind, &'b mut [u8])> {
         let &[first, second] = input.peek().first_chunk::<2>()?;
@@ -42,10 +44,10 @@ impl<R: Role> Session<R> {
             // It is longer, or it is masked and must not be, or the reverse.
             _ => return None,
         };
-        let start = start + if R::PEER_MASKS { 4 } else { 0 };
-        if len > self.config.max_frame.min(self.config.max_message) {
+        if len > longest {
             return None;
         }
+        let start = start + if R::PEER_MASKS { 4 } else { 0 };
         let (head, payload) = input.peek_mut().get_mut(..start + len)?.split_at_mut_checked(start)?;
         if R::PEER_MASKS {
             unmask(payload, *head.last_chunk()?, 0);

@@ -67,7 +67,7 @@ impl<A: Application> Worker<A> {
                     self.connections.get(key.0).is_some_and(|connection| connection.has_deferred());
                 if has_deferred && self.wants_read(key) && !self.is_read_blocked(key, recorder) {
                     // A connection that closes has no rate, so the deferred bytes are handled in this turn.
-                    return self.on_readable_slowly(key, now, buffer, socket, recorder);
+                    return self.read_in_any_state(key, now, buffer, socket, recorder);
                 }
                 transport
             }
@@ -113,7 +113,7 @@ impl<A: Application> Worker<A> {
             if transport == Transport::Close || socket.is_drained || !is_read || !self.is_expired(due, now) {
                 break;
             }
-            transport = self.on_readable_slowly(key, now, buffer, &mut socket, recorder);
+            transport = self.read_in_any_state(key, now, buffer, &mut socket, recorder);
         }
         if transport == Transport::Close {
             return transport;
@@ -126,7 +126,7 @@ impl<A: Application> Worker<A> {
         let has_deferred = self.connections.get(key.0).is_some_and(|connection| connection.has_deferred());
         if (was_paused || has_deferred) && self.wants_read(key) && !self.is_read_blocked(key, recorder) {
             // Its pause may have ended, so its bytes are handled in this turn.
-            return self.on_readable_slowly(key, now, buffer, &mut socket, recorder);
+            return self.read_in_any_state(key, now, buffer, &mut socket, recorder);
         }
         // A socket that has just accepted less than was offered accepts no more.
         if socket.is_blocked { self.transport(key) } else { self.flush(key, now, &mut socket) }

@@ -161,6 +161,7 @@ impl<A: Application> Worker<A> {
     /// Does the same as [`new`](Worker::new) for another application.
     pub fn with_application(application: A, config: Arc<WorkerConfig>, seed: u64, now: Instant) -> Worker<A> {
         let codec = Codec::within(config.max_memory);
+        let longest_whole = config.session.longest_whole();
         Worker {
             config,
             application,
@@ -174,6 +175,7 @@ impl<A: Application> Worker<A> {
             corked: Key(usize::MAX),
             codec,
             shared: Shared {
+                longest_whole,
                 time_base: TimeBase::new(now),
                 jitter: Jitter::new(seed),
                 replaced: RefCell::default(),
@@ -211,7 +213,7 @@ impl<A: Application> Worker<A> {
     pub fn receive(&mut self, key: Key, now: Instant, bytes: &mut [u8], recorder: &mut impl Recorder) {
         self.turn(key, now, |connection, context, turn| {
             connection.on_received(now);
-            connection.receive(context, turn, &mut Input::new(bytes), recorder);
+            connection.receive(context, turn, &mut Input::new(bytes), 0, None, recorder);
         });
     }
 
@@ -266,7 +268,7 @@ impl<A: Application> Worker<A> {
                 // The write timeout begins.
                 (false, false) => self.arm(key),
                 (false, true) => {
-                    if connection.is_paced() {
+                    if connection.is_limited(&self.config) {
                         // The pending output may now be small enough for its reading to resume.
                         self.arm(key);
                     }
@@ -473,6 +475,7 @@ impl<A: Application> Worker<A> {
         let mut context =
             Context { key, config: &self.config, application: &mut self.application, shared: &self.shared };
         let admission_state = connection.admission_state();
+        let was_quiet = connection.is_quiet() && connection.armed.is_some();
         // The backlog is passed as the output, so that new output is appended to pending output.
         let mut queue = connection.output.take_queue(&self.frames, now);
         let is_backlogged = queue.is_some();
@@ -486,7 +489,11 @@ impl<A: Application> Worker<A> {
                 connection.enforce_max_backlog(&self.config, now, &mut self.codec);
             }
         }
-        self.arm(key);
+        // The only deadline of a quiet connection is for its next ping, which a turn can only postpone. So the armed timer still
+        // holds.
+        if !(was_quiet && self.connections.get(key.0).is_some_and(Connection::is_quiet)) {
+            self.arm(key);
+        }
         self.count_memory(key);
         self.update_admission(key, admission_state);
     }

@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind, IoSlice};
 use std::time::Instant;
 
-use super::connection::{Context, Unlimited};
+use super::connection::{Connection, Context};
 use super::{Application, Key, Worker};
 use crate::input::Input;
 use crate::output::{MIN_SEGMENT, Output, OutputSegments};
@@ -55,69 +55,157 @@ impl<A: Application> Worker<A> {
         recorder: &mut impl Recorder,
     ) -> Transport {
         self.claim_cork(key, now);
-        let Some(connection) = self.connections.get_mut(key.0) else { return Transport::Close };
-        if !connection.is_between_messages() || connection.is_paced() || recorder.is_full() {
-            return self.on_readable_other(key, now, buffer, socket, recorder);
-        }
+        let quiet =
+            self.connections.get_mut(key.0).filter(|_| !recorder.is_full()).and_then(Connection::quiet);
+        let Some(mut user) = quiet else {
+            return self.read_in_any_state(key, now, buffer, socket, recorder);
+        };
         let received = socket.receive(buffer);
         let Ok(n @ 1..) = received else { return self.handle_empty_read(key, now, received, socket) };
-        connection.on_received(now);
+        user.on_received(now);
         // A socket receives at most as many bytes as the buffer has.
-        let bytes = buffer.get_mut(..n).unwrap_or_default();
-        if n >= MIN_SEGMENT {
-            return self.answer_large(key, now, bytes, socket, recorder);
-        }
-        let mut context =
-            Context { key, config: &self.config, application: &mut self.application, shared: &self.shared };
-        let mut turn = Turn { now, out: &mut self.cork, is_backlogged: false, codec: &mut self.codec };
-        let input = &mut Input::new(bytes);
-        connection.receive_messages(true, &mut Unlimited, &mut context, &mut turn, input, None, recorder);
-        if !connection.is_idle() {
-            return self.flush_and_arm(key, now, socket);
-        }
-        let sent = if self.cork.is_empty() { Ok(0) } else { taken(socket.send(&[IoSlice::new(&self.cork)])) };
-        match sent {
-            Ok(n) if n == self.cork.len() => {
+        let mut input = Input::new(buffer.get_mut(..n).unwrap_or_default());
+        if n < MIN_SEGMENT {
+            let mut context = Context {
+                key,
+                config: &self.config,
+                application: &mut self.application,
+                shared: &self.shared,
+            };
+            let mut turn = Turn { now, out: &mut self.cork, is_backlogged: false, codec: &mut self.codec };
+            user.receive_whole_messages(&mut context, &mut turn, &mut input, recorder);
+            if input.is_empty() && user.is_open() {
+                let sent =
+                    if self.cork.is_empty() { Ok(0) } else { socket.send(&[IoSlice::new(&self.cork)]) };
+                if !matches!(sent, Ok(n) if n == self.cork.len()) {
+                    self.handle_sent(key, now, sent);
+                    return self.transport(key);
+                }
                 self.clear_cork();
                 return Transport::Open;
             }
-            Ok(n) => self.sent(key, n, now),
+        }
+        self.handle_received(key, now, input.take(n), 0, socket, recorder)
+    }
+
+    /// Does the same as [`on_readable`](Worker::on_readable) in any state of the connection: during a handshake, in the middle
+    /// of a message, while it closes or has pending output, with a rate, or while the recorder is full.
+    // Cold, as the functions below, so that the compiler keeps no register for it in the path of short messages.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn read_in_any_state(
+        &mut self,
+        key: Key,
+        now: Instant,
+        buffer: &mut [u8],
+        socket: &mut impl Socket,
+        recorder: &mut impl Recorder,
+    ) -> Transport {
+        let room = self.room(key, now, buffer.len(), recorder);
+        let Some(connection) = self.connections.get_mut(key.0) else { return Transport::Close };
+        let Some(room) = room else { return self.flush(key, now, socket) };
+        let spare = connection.spare_buffer(&self.config);
+        let in_place = spare.map(|message| socket.receive_into_spare(message));
+        let is_in_place = in_place.is_some();
+        let received = in_place.unwrap_or_else(|| socket.receive(buffer.get_mut(..room).unwrap_or_default()));
+        let Ok(n @ 1..) = received else { return self.handle_empty_read(key, now, received, socket) };
+        connection.on_received(now);
+        // The bytes after the end of the message's frame are handled as a separate read.
+        let mut excess = if is_in_place { connection.take_excess() } else { Vec::new() };
+        let bytes = if is_in_place { &mut excess[..] } else { buffer.get_mut(..n).unwrap_or_default() };
+        let in_place = n.saturating_sub(bytes.len());
+        self.handle_received(key, now, bytes, in_place, socket, recorder)
+    }
+
+    /// Returns the number of bytes that may be read now, at most `most`. `None` if reading pauses. With a limited rate, bytes of
+    /// earlier reads that the rate allows now are handled before.
+    fn room(&mut self, key: Key, now: Instant, most: usize, recorder: &mut impl Recorder) -> Option<usize> {
+        if self.is_read_blocked(key, recorder) {
+            return None;
+        }
+        let connection =
+            self.connections.get(key.0).filter(|connection| connection.wants_read(&self.config))?;
+        if !connection.is_limited(&self.config) {
+            return Some(most);
+        }
+        let mut room = None;
+        self.turn(key, now, |connection, context, turn| {
+            connection.handle_deferred(context, turn, recorder);
+            room = connection.room(context.config, now, recorder);
+        });
+        let room = room.filter(|_| {
+            self.connections.get(key.0).is_some_and(|connection| connection.wants_read(&self.config))
+        });
+        room.map(|room| room.min(most))
+    }
+
+    /// Handles received bytes, and sends all output, large payloads without a copy. `in_place` is the number of bytes before them that were received into the
+    /// buffer of a message.
+    #[cold]
+    #[inline(never)]
+    fn handle_received(
+        &mut self,
+        key: Key,
+        now: Instant,
+        bytes: &mut [u8],
+        in_place: usize,
+        socket: &mut impl Socket,
+        recorder: &mut impl Recorder,
+    ) -> Transport {
+        let mut segments = OutputSegments::default();
+        let input = &mut Input::new(bytes);
+        self.turn(key, now, |connection, context, turn| {
+            // Pending output must be sent before, so large payloads are appended to it.
+            let segments = (!turn.is_backlogged).then_some(&mut segments);
+            connection.receive(context, turn, input, in_place, segments, recorder);
+        });
+        if segments.is_empty() {
+            return self.flush(key, now, socket);
+        }
+        let len = segments.len() + self.cork.len();
+        let sent = taken(segments.write(&self.cork, |pieces| socket.send(pieces)));
+        match sent {
+            Ok(n) if n == len => {
+                segments.give_back(&mut self.codec.buffers);
+                self.clear_cork();
+            }
+            Ok(n) => {
+                let queue = segments.into_queue(&self.cork, n, now);
+                self.clear_cork();
+                if let Some(connection) = self.connections.get_mut(key.0) {
+                    // The answers to one read are always accepted; the limit applies to later output.
+                    connection.output = Output::Queue(Box::new(queue));
+                }
+                self.arm(key);
+                self.count_memory(key);
+            }
             Err(_) => self.handle_error(key),
         }
-        self.arm(key);
-        self.count_memory(key);
         self.transport(key)
     }
 
-    /// Sends the output of a connection that is in the middle of a message, is closing, or has a ping to be answered, and sets
-    /// its timer.
-    #[inline(never)]
-    fn flush_and_arm(&mut self, key: Key, now: Instant, socket: &mut impl Socket) -> Transport {
-        if let Some(connection) = self.connections.get_mut(key.0) {
-            connection.release_user_if_closing(&self.config);
-        }
-        let transport = self.flush(key, now, socket);
-        self.arm(key);
-        self.count_memory(key);
-        transport
-    }
-
-    /// Sends pending output to the socket, with one system call unless it has very many pieces. Returns what to do with the socket. Deadlines are not checked here, but in
-    /// [`handle_due`](Worker::handle_due).
+    /// Sends pending output to the socket, with one system call unless it has very many pieces. Returns what to do with the
+    /// socket. Deadlines are not checked here, but in [`handle_due`](Worker::handle_due).
     pub fn flush(&mut self, key: Key, now: Instant, socket: &mut impl Socket) -> Transport {
         // Repeated only if there are more pieces than one write takes: the socket will not become writable again.
         while let Some((len, sent)) = self.write(key, socket) {
-            match taken(sent) {
-                Ok(n) => {
-                    self.sent(key, n, now);
-                    if n < len {
-                        break;
-                    }
-                }
-                Err(_) => self.handle_error(key),
+            let is_blocked = !matches!(sent, Ok(n) if n >= len);
+            self.handle_sent(key, now, sent);
+            if is_blocked {
+                break;
             }
         }
         self.transport(key)
+    }
+
+    /// Handles the result of a write of the first part of the output.
+    #[cold]
+    #[inline(never)]
+    fn handle_sent(&mut self, key: Key, now: Instant, sent: io::Result<usize>) {
+        match taken(sent) {
+            Ok(n) => self.sent(key, n, now),
+            Err(_) => self.handle_error(key),
+        }
     }
 
     /// Writes pending output. Returns how many bytes were offered to the socket, and its result. `None` if there is no output.
@@ -135,174 +223,8 @@ impl<A: Application> Worker<A> {
         Some((cork.len(), socket.send(&[IoSlice::new(cork)])))
     }
 
-    /// Does the same as [`on_readable`](Worker::on_readable) in all other cases: a handshake, a partial message, a
-    /// closing connection, pending output, a rate, or a full recorder.
-    // Out of line, as the functions below, so that short messages do not pay for it.
-    #[inline(never)]
-    fn on_readable_other(
-        &mut self,
-        key: Key,
-        now: Instant,
-        buffer: &mut [u8],
-        socket: &mut impl Socket,
-        recorder: &mut impl Recorder,
-    ) -> Transport {
-        let is_read_blocked = self.is_read_blocked(key, recorder);
-        let Some(connection) = self.connections.get_mut(key.0) else { return Transport::Close };
-        if is_read_blocked || !connection.wants_read(&self.config) {
-            return self.flush(key, now, socket);
-        }
-        if connection.is_limited(&self.config) {
-            return self.on_readable_paced(key, now, buffer, socket, recorder);
-        }
-        let in_place = connection.spare_buffer().map(|message| socket.receive_into_spare(message));
-        let is_in_place = in_place.is_some();
-        let received = in_place.unwrap_or_else(|| socket.receive(buffer));
-        let Ok(n @ 1..) = received else { return self.handle_empty_read(key, now, received, socket) };
-        connection.on_received(now);
-        // The bytes after the end of the message's frame are handled as a separate read.
-        let mut excess = if is_in_place { connection.take_excess() } else { Vec::new() };
-        let bytes = if is_in_place { &mut excess[..] } else { buffer.get_mut(..n).unwrap_or_default() };
-        if connection.is_admitted_without_backlog() {
-            let is_paced = connection.is_paced();
-            let transport = self.answer_large(key, now, bytes, socket, recorder);
-            return if is_paced { self.charge(key, now, n, socket) } else { transport };
-        }
-        // `receive` charges the bytes that it is given, so those in the message are left.
-        let received_in_place = n.saturating_sub(bytes.len());
-        self.receive(key, now, bytes, recorder);
-        if is_in_place {
-            self.charge(key, now, received_in_place, socket)
-        } else {
-            self.flush(key, now, socket)
-        }
-    }
-
-    /// Does the same for a connection with a rate: handles bytes of an earlier read that the rate allows now, and then
-    /// reads at most as many bytes as it allows.
-    fn on_readable_paced(
-        &mut self,
-        key: Key,
-        now: Instant,
-        buffer: &mut [u8],
-        socket: &mut impl Socket,
-        recorder: &mut impl Recorder,
-    ) -> Transport {
-        if self.connections.get(key.0).is_some_and(|connection| connection.has_deferred()) {
-            self.turn(key, now, |connection, context, turn| {
-                connection.handle_deferred(context, turn, recorder)
-            });
-        }
-        let mut room = None;
-        self.turn(key, now, |connection, context, _| room = connection.room(context.config, now, recorder));
-        let is_paced_by_bytes = self.config.session.byte_rate.per_second != 0;
-        let Some(connection) = self.connections.get_mut(key.0) else { return Transport::Close };
-        let Some(room) = room.filter(|_| connection.wants_read(&self.config)) else {
-            return self.flush(key, now, socket);
-        };
-        // A read into the buffer of a large message may be of any length, so it is only used without a rate of bytes.
-        let spare = if is_paced_by_bytes { None } else { connection.spare_buffer() };
-        let in_place = spare.map(|message| socket.receive_into_spare(message));
-        let is_in_place = in_place.is_some();
-        let room = room.min(buffer.len());
-        let received = in_place.unwrap_or_else(|| socket.receive(buffer.get_mut(..room).unwrap_or_default()));
-        let Ok(n @ 1..) = received else { return self.handle_empty_read(key, now, received, socket) };
-        connection.on_received(now);
-        let mut excess = if is_in_place { connection.take_excess() } else { Vec::new() };
-        let bytes = if is_in_place { &mut excess[..] } else { buffer.get_mut(..n).unwrap_or_default() };
-        self.receive(key, now, bytes, recorder);
-        self.flush(key, now, socket)
-    }
-
-    /// Does the same as [`on_readable`](Worker::on_readable), without the fast path for short messages.
-    pub(super) fn on_readable_slowly(
-        &mut self,
-        key: Key,
-        now: Instant,
-        buffer: &mut [u8],
-        socket: &mut impl Socket,
-        recorder: &mut impl Recorder,
-    ) -> Transport {
-        self.claim_cork(key, now);
-        self.on_readable_other(key, now, buffer, socket, recorder)
-    }
-
-    /// Charges the received bytes to the rates of the connection, and sends its output.
-    fn charge(&mut self, key: Key, now: Instant, received: usize, socket: &mut impl Socket) -> Transport {
-        self.turn(key, now, |connection, context, turn| connection.charge(context, turn, received));
-        self.flush(key, now, socket)
-    }
-
-    /// Handles the received bytes of an admitted user if they may contain large payloads: these are sent from the read buffer,
-    /// without a copy.
-    #[inline(never)]
-    fn answer_large(
-        &mut self,
-        key: Key,
-        now: Instant,
-        bytes: &mut [u8],
-        socket: &mut impl Socket,
-        recorder: &mut impl Recorder,
-    ) -> Transport {
-        let Some(connection) = self.connections.get_mut(key.0) else { return Transport::Close };
-        let mut context =
-            Context { key, config: &self.config, application: &mut self.application, shared: &self.shared };
-        let mut turn = Turn { now, out: &mut self.cork, is_backlogged: false, codec: &mut self.codec };
-        let mut segments = OutputSegments::default();
-        let input = &mut Input::new(bytes);
-        let is_between = connection.is_between_messages();
-        let segments_of = Some(&mut segments);
-        connection.receive_messages(
-            is_between,
-            &mut Unlimited,
-            &mut context,
-            &mut turn,
-            input,
-            segments_of,
-            recorder,
-        );
-        connection.release_user_if_closing(&self.config);
-        if !self.cork.is_empty() {
-            self.send_segments(key, now, segments, socket);
-        }
-        // A quiet connection has only a keep-alive deadline, which a read can only postpone, so the armed timer still holds.
-        if !self
-            .connections
-            .get(key.0)
-            .is_some_and(|connection| connection.is_idle() && !connection.is_paced())
-        {
-            self.arm(key);
-        }
-        self.count_memory(key);
-        self.transport(key)
-    }
-
-    fn send_segments(
-        &mut self,
-        key: Key,
-        now: Instant,
-        segments: OutputSegments<'_>,
-        socket: &mut impl Socket,
-    ) {
-        let slices = segments.slices(&self.cork);
-        let total: usize = slices.iter().map(|slice| slice.len()).sum();
-        let sent = taken(socket.send(&slices));
-        drop(slices);
-        match sent {
-            Ok(n) if n == total => segments.give_back(&mut self.codec.buffers),
-            Ok(n) => {
-                let queue = segments.into_queue(&self.cork, n, now);
-                if let Some(connection) = self.connections.get_mut(key.0) {
-                    // The answers to one read are always accepted; the limit applies to later output.
-                    connection.output = Output::Queue(Box::new(queue));
-                }
-            }
-            Err(_) => self.handle_error(key),
-        }
-        self.clear_cork();
-    }
-
     /// Handles a read without bytes: the end of the peer's side, an error, or a socket that is not readable.
+    #[cold]
     #[inline(never)]
     fn handle_empty_read(
         &mut self,

@@ -31,9 +31,7 @@ use crate::record::{Record, Recorder, Summary};
 use crate::session::{Ending, Event, Session, SharedSend, Transport};
 use crate::turn::{Codec, Turn};
 use flags::Flags;
-use pacing::{Budget, Pacing};
-
-pub(super) use pacing::Unlimited;
+use pacing::Pacing;
 
 #[derive(Debug)]
 pub(super) struct Connection<A: Application> {
@@ -99,6 +97,8 @@ pub(super) enum ShutdownKind {
 /// The state that the connections of a worker share.
 #[derive(Debug)]
 pub(super) struct Shared {
+    /// The length of the longest message in a single frame.
+    pub(super) longest_whole: usize,
     /// The base of all [`CompactInstant`]s.
     pub(super) time_base: TimeBase,
     pub(super) jitter: Jitter,
@@ -116,6 +116,79 @@ pub(super) struct Context<'c, A> {
     pub(super) config: &'c WorkerConfig,
     pub(super) application: &'c mut A,
     pub(super) shared: &'c Shared,
+}
+
+/// The parts of a connection that its messages need.
+pub(super) struct Admitted<'c, A: Application> {
+    id: ConnectionId,
+    identity: &'c Identity,
+    client: &'c mut A::Client,
+    session: &'c mut Session,
+    keep_alive: &'c mut KeepAlive,
+    flags: &'c mut Flags,
+}
+
+impl<A: Application> Admitted<'_, A> {
+    /// Records a read from its peer.
+    #[inline(always)]
+    pub(super) fn on_received(&mut self, now: Instant) {
+        self.keep_alive.on_received(now);
+    }
+
+    /// Whether no Close was sent in either direction.
+    #[inline(always)]
+    pub(super) fn is_open(&self) -> bool {
+        self.session.is_open()
+    }
+
+    /// Handles the messages at the front of `input` that arrived whole. Call it only between messages.
+    // Inlined into the path of short messages.
+    #[inline(always)]
+    pub(super) fn receive_whole_messages(
+        &mut self,
+        context: &mut Context<'_, A>,
+        turn: &mut Turn<'_>,
+        input: &mut Input<'_>,
+        recorder: &mut impl Recorder,
+    ) {
+        // The application may close the session, whose further messages are discarded.
+        while self.session.is_open()
+            && let Some((kind, payload)) =
+                self.session.take_whole_message(context.shared.longest_whole, input)
+        {
+            self.handle_message(context, turn, kind, Payload::Borrowed(payload), None, recorder);
+        }
+    }
+
+    #[inline(always)]
+    fn handle_message<'b>(
+        &mut self,
+        context: &mut Context<'_, A>,
+        turn: &mut Turn<'_>,
+        kind: DataKind,
+        payload: Payload<'b>,
+        segments: Option<&mut OutputSegments<'b>>,
+        recorder: &mut impl Recorder,
+    ) {
+        let &mut Admitted { id: connection, identity, .. } = self;
+        let message = Message { connection, identity, kind, payload, is_recorded: recorder.wants_messages() };
+        let reply = &mut Reply { session: self.session, turn, segments };
+        context.application.message(self.client, message, reply, recorder);
+    }
+
+    fn handle_pong(
+        &mut self,
+        payload: &[u8],
+        now: Instant,
+        time_base: TimeBase,
+        recorder: &mut impl Recorder,
+    ) {
+        if let Some(round_trip) = self.keep_alive.on_pong(now, payload, time_base) {
+            self.flags.set_round_trip(round_trip);
+            let &mut Admitted { id: connection, identity, .. } = self;
+            recorder.record(&Record::Pong { connection, identity, round_trip });
+        }
+    }
 }
 
 impl<A: Application> Connection<A> {
@@ -144,32 +217,26 @@ impl<A: Application> Connection<A> {
         }
     }
 
-    /// Handles the bytes of one read.
-    #[inline]
-    pub(super) fn receive(
+    /// Handles the bytes of one read. Large answers go into `segments`, if given. `in_place` is the number of bytes before them
+    /// that were received into the buffer of a message.
+    pub(super) fn receive<'b>(
         &mut self,
         context: &mut Context<'_, A>,
         turn: &mut Turn<'_>,
-        input: &mut Input<'_>,
+        input: &mut Input<'b>,
+        in_place: usize,
+        segments: Option<&mut OutputSegments<'b>>,
         recorder: &mut impl Recorder,
     ) {
         if let Stage::Handshake { .. } = self.stage {
             self.handshake(context, turn, input, recorder);
         }
         // The bytes after the head in the same read are frames.
-        let received = input.len();
+        let received = in_place + input.len();
         if self.is_limited(context.config) {
             return self.receive_paced(context, turn, input.take(received), recorder);
         }
-        self.receive_messages(
-            self.is_between_messages(),
-            &mut Unlimited,
-            context,
-            turn,
-            input,
-            None,
-            recorder,
-        );
+        self.receive_messages(&mut { u64::MAX }, context, turn, input, segments, recorder);
         if let Stage::RejectedByClose { session } = &mut self.stage {
             // Frames must still be valid, but the connection has no user whose messages would be handled.
             while let Ok(Some(_)) = session.next_event(turn, input) {}
@@ -177,104 +244,94 @@ impl<A: Application> Connection<A> {
         self.charge(context, turn, received);
     }
 
-    /// Handles the bytes of one read from an admitted user. Large answers go into `segments`, if given. `is_between` is the
-    /// value of [`Connection::is_between_messages`], which the caller has already computed. Messages above `budget` are not
-    /// handled, control frames between two messages are.
-    // Compiled separately with segments, without them, and with a budget.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "it is compiled into its callers, and what they know is not packed up"
-    )]
-    #[inline(always)]
-    pub(super) fn receive_messages<'b>(
+    /// Handles the bytes of one read from an admitted user. Messages above `budget` are not handled, control frames between two
+    /// messages are.
+    fn receive_messages<'b>(
         &mut self,
-        mut is_between: bool,
-        budget: &mut impl Budget,
+        budget: &mut u64,
         context: &mut Context<'_, A>,
         turn: &mut Turn<'_>,
         input: &mut Input<'b>,
         mut segments: Option<&mut OutputSegments<'b>>,
         recorder: &mut impl Recorder,
     ) {
-        let Stage::Admitted { session, identity, client } = &mut self.stage else { return };
-        let (connection, is_recorded) = (self.id, recorder.wants_messages());
+        let Some(mut user) = self.admitted() else { return };
         loop {
-            if is_between {
-                while budget.has_left()
-                    && let Some((kind, payload)) = session.take_whole_message(input)
+            if user.session.is_between_messages() {
+                while *budget > 0
+                    && user.session.is_open()
+                    && let Some((kind, payload)) =
+                        user.session.take_whole_message(context.shared.longest_whole, input)
                 {
-                    budget.spend();
+                    *budget -= 1;
                     let payload = Payload::Borrowed(payload);
-                    let message = Message { connection, identity, kind, payload, is_recorded };
-                    let reply = &mut Reply { session, turn, segments: segments.as_deref_mut() };
-                    context.application.message(client, message, reply, recorder);
+                    user.handle_message(context, turn, kind, payload, segments.as_deref_mut(), recorder);
                 }
                 if input.is_empty() {
                     return;
                 }
             }
-            if !budget.has_left() && !session.begins_control_frame(input) {
+            if *budget == 0 && !user.session.begins_control_frame(input) {
                 return;
             }
             // The session has answered an error of the peer, and `transport` returns what follows.
-            let Ok(Some(event)) = session.next_event(turn, input) else { return };
+            let Ok(Some(event)) = user.session.next_event(turn, input) else { return };
             let (kind, payload) = match event {
                 Event::Text(text) => (DataKind::Text, text.into_payload()),
                 Event::Binary(payload) => (DataKind::Binary, payload),
                 Event::Pong(payload) => {
-                    if let Some(round_trip) =
-                        self.keep_alive.on_pong(turn.now, &payload, context.shared.time_base)
-                    {
-                        self.flags.set_round_trip(round_trip);
-                        recorder.record(&Record::Pong { connection, identity, round_trip });
-                    }
-                    is_between = session.is_between_messages();
+                    user.handle_pong(&payload, turn.now, context.shared.time_base, recorder);
                     continue;
                 }
-                Event::Ping(_) | Event::Close { .. } => {
-                    is_between = session.is_between_messages();
-                    continue;
-                }
+                Event::Ping(_) | Event::Close { .. } => continue,
             };
-            budget.spend();
-            let message = Message { connection, identity, kind, payload, is_recorded };
-            let reply = &mut Reply { session, turn, segments: segments.as_deref_mut() };
-            context.application.message(client, message, reply, recorder);
-            is_between = session.is_between_messages();
+            *budget = budget.saturating_sub(1);
+            user.handle_message(context, turn, kind, payload, segments.as_deref_mut(), recorder);
         }
     }
 
-    /// Whether only the next bytes of its peer need attention.
+    /// Returns its parts that a message needs, if its user is admitted.
+    #[inline(always)]
+    pub(super) fn admitted(&mut self) -> Option<Admitted<'_, A>> {
+        let Stage::Admitted { session, identity, client } = &mut self.stage else { return None };
+        Some(Admitted {
+            id: self.id,
+            identity,
+            client,
+            session,
+            keep_alive: &mut self.keep_alive,
+            flags: &mut self.flags,
+        })
+    }
+
+    /// Does the same as [`admitted`](Connection::admitted) if it is also [quiet](Connection::is_quiet).
+    #[inline(always)]
+    pub(super) fn quiet(&mut self) -> Option<Admitted<'_, A>> {
+        if self.is_quiet() { self.admitted() } else { None }
+    }
+
+    /// Whether its user is admitted, and only the next bytes of its peer need attention: they begin a message or a control frame.
+    /// No output is pending, no ping is unanswered, and it has no rates.
     #[inline]
-    pub(super) fn is_idle(&self) -> bool {
+    pub(super) fn is_quiet(&self) -> bool {
         self.output.is_empty()
+            && self.pace.is_none()
             && self.keep_alive.has_no_ping()
-            && matches!(&self.stage, Stage::Admitted { session, .. } if session.is_idle())
-    }
-
-    /// Whether the next byte begins a message or a control frame, and no output is pending.
-    #[inline]
-    pub(super) fn is_between_messages(&self) -> bool {
-        self.output.is_empty()
             && matches!(&self.stage, Stage::Admitted { session, .. } if session.is_between_messages())
-    }
-
-    /// Whether it has rates.
-    #[inline]
-    pub(super) fn is_paced(&self) -> bool {
-        self.pace.is_some()
-    }
-
-    /// Whether its user is admitted, and no output is pending.
-    #[inline]
-    pub(super) fn is_admitted_without_backlog(&self) -> bool {
-        self.output.is_empty() && !self.is_aborted() && matches!(self.stage, Stage::Admitted { .. })
     }
 
     /// Returns the buffer of a large message that is arriving, for a read to append to.
     #[inline]
-    pub(super) fn spare_buffer(&mut self) -> Option<&mut Vec<u8>> {
-        if let Stage::Admitted { session, .. } = &mut self.stage { session.spare_buffer() } else { None }
+    pub(super) fn spare_buffer(&mut self, config: &WorkerConfig) -> Option<&mut Vec<u8>> {
+        // Such a read may be of any length, so it is not used with a limited rate of bytes.
+        let is_limited = self.is_limited(config) && config.session.byte_rate.per_second != 0;
+        if let Stage::Admitted { session, .. } = &mut self.stage
+            && !is_limited
+        {
+            session.spare_buffer()
+        } else {
+            None
+        }
     }
 
     /// Removes the bytes that a read has appended to that buffer after the end of the frame.

@@ -50,41 +50,6 @@ struct Excess {
     deferred: Vec<u8>,
 }
 
-/// The number of messages that may be handled.
-pub(in crate::worker) trait Budget {
-    /// Whether one more message may be handled.
-    fn has_left(&self) -> bool;
-
-    /// Records that a message was handled.
-    fn spend(&mut self);
-}
-
-/// A budget without a limit.
-pub(in crate::worker) struct Unlimited;
-
-impl Budget for Unlimited {
-    #[inline(always)]
-    fn has_left(&self) -> bool {
-        true
-    }
-
-    #[inline(always)]
-    fn spend(&mut self) {}
-}
-
-/// A budget of this number of messages.
-struct Messages(u64);
-
-impl Budget for Messages {
-    fn has_left(&self) -> bool {
-        self.0 > 0
-    }
-
-    fn spend(&mut self) {
-        self.0 = self.0.saturating_sub(1);
-    }
-}
-
 impl Pacing {
     /// Returns the time from which the allowance is computed in a turn at `now`. It is earlier than `now` if a pause
     /// ended in this turn, later than it should have.
@@ -316,21 +281,18 @@ impl<A: Application> Connection<A> {
         let (message_rate, byte_rate) =
             (context.config.session.message_rate, context.config.session.byte_rate);
         let Some(pace) = self.pace.as_ref().filter(|_| self.is_open()) else {
-            let is_between = self.is_between_messages();
-            let input = &mut Input::new(bytes);
-            self.receive_messages(is_between, &mut Unlimited, context, turn, input, None, recorder);
+            self.receive_messages(&mut { u64::MAX }, context, turn, &mut Input::new(bytes), None, recorder);
             return (len, None);
         };
         let since = pace.since(turn.now);
         let messages = pace.rates.messages.left(turn.now, since, message_rate);
         let due = usize::try_from(pace.rates.bytes.left(turn.now, since, byte_rate)).unwrap_or(usize::MAX);
-        let mut budget = Messages(messages);
+        let mut budget = messages;
         let mut input = Input::new(bytes.get_mut(..due.min(len)).unwrap_or_default());
-        let is_between = self.is_between_messages();
-        self.receive_messages(is_between, &mut budget, context, turn, &mut input, None, recorder);
+        self.receive_messages(&mut budget, context, turn, &mut input, None, recorder);
         let (left, handled) = (input.len(), due.min(len) - input.len());
         if let Some(pace) = &mut self.pace {
-            pace.rates.messages.spend(since, messages - budget.0, message_rate);
+            pace.rates.messages.spend(since, messages - budget, message_rate);
             pace.rates.bytes.spend(since, handled as u64, byte_rate);
         }
         let exceeded = match (left, len - handled) {
