@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, AlgorithmFamily, Validation};
 use postern_core::handshake::{Asserted, AssertionError};
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::AssertionSettings;
@@ -62,29 +63,7 @@ impl Rules {
     /// # Errors
     /// The first rule that it breaks. Rules about claims come after the signature.
     pub(super) fn verify(&self, token: &[u8], keys: &KeySet, now: SystemTime) -> Result<Asserted, Refusal> {
-        let header = jsonwebtoken::decode_header(token).map_err(|_| AssertionError::Malformed)?;
-        // RFC 7515 §4.1.11: a token with a critical extension that is not supported is refused, and none is supported.
-        if header.alg.family() == AlgorithmFamily::Hmac || header.crit.is_some() {
-            return Err(AssertionError::Malformed.into());
-        }
-        // `jku`, `jwk`, `x5u` and `x5c` are ignored: an attacker would name their own key in them.
-        let Candidates { keys, is_named } = keys.find(header.kid.as_deref(), header.alg);
-        let validation = Validation { algorithms: vec![header.alg], ..self.validation.clone() };
-        let mut decoded = Err(AssertionError::Key);
-        for key in keys {
-            decoded = jsonwebtoken::decode::<Map<String, Value>>(token, key, &validation)
-                .map_err(|error| broken_rule(&error));
-            if !matches!(decoded, Err(AssertionError::Signature)) {
-                break;
-            }
-        }
-        let claims = match decoded {
-            Ok(token) => token.claims,
-            Err(error @ (AssertionError::Key | AssertionError::Signature)) if !is_named => {
-                return Err(Refusal::UnknownKey(error));
-            }
-            Err(error) => return Err(error.into()),
-        };
+        let claims: Map<String, Value> = decode(token, keys, &self.validation)?;
         // The library also accepts a list that contains the issuer. RFC 7519 §4.1.1 requires a string.
         if !claims.get("iss").is_some_and(Value::is_string) {
             return Err(AssertionError::Claims.into());
@@ -96,6 +75,39 @@ impl Rules {
             texts.filter(|text| !text.is_empty()).map(str::to_owned).next().unwrap_or_default()
         };
         Ok(Asserted { id, email: text(&self.email_claims), name: text(&self.name_claims), expires_at })
+    }
+}
+
+/// Verifies the signature of a token with the keys of a set, and the claims that `validation` requires. Returns its claims.
+///
+/// # Errors
+/// The first rule that it breaks.
+pub(super) fn decode<C: DeserializeOwned>(
+    token: &[u8],
+    keys: &KeySet,
+    validation: &Validation,
+) -> Result<C, Refusal> {
+    let header = jsonwebtoken::decode_header(token).map_err(|_| AssertionError::Malformed)?;
+    // RFC 7515 §4.1.11: a token with a critical extension that is not supported is refused, and none is supported.
+    if header.alg.family() == AlgorithmFamily::Hmac || header.crit.is_some() {
+        return Err(AssertionError::Malformed.into());
+    }
+    // `jku`, `jwk`, `x5u` and `x5c` are ignored: an attacker would name their own key in them.
+    let Candidates { keys, is_named } = keys.find(header.kid.as_deref(), header.alg);
+    let validation = Validation { algorithms: vec![header.alg], ..validation.clone() };
+    let mut decoded = Err(AssertionError::Key);
+    for key in keys {
+        decoded = jsonwebtoken::decode::<C>(token, key, &validation).map_err(|error| broken_rule(&error));
+        if !matches!(decoded, Err(AssertionError::Signature)) {
+            break;
+        }
+    }
+    match decoded {
+        Ok(token) => Ok(token.claims),
+        Err(error @ (AssertionError::Key | AssertionError::Signature)) if !is_named => {
+            Err(Refusal::UnknownKey(error))
+        }
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -164,7 +176,7 @@ fn check_time(claims: &Map<String, Value>, now: SystemTime) -> Result<u64, Asser
 }
 
 /// Parses a NumericDate (RFC 7519 §2): seconds since 1970. A fraction is ignored.
-fn seconds(date: &Value) -> Option<u64> {
+pub(super) fn seconds(date: &Value) -> Option<u64> {
     let fractional = || date.as_f64().filter(|date| (0.0..1e18).contains(date)).map(|date| date as u64);
     date.as_u64().or_else(fractional)
 }

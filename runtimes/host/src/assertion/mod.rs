@@ -1,4 +1,4 @@
-//! Signed identities: a token in a header, verified with the keys of its issuer.
+//! Signed identities: a token in a header, verified with the keys of its issuer. Also the tokens of channels.
 //!
 //! A gateway such as Pomerium, Google's Identity-Aware Proxy or Cloudflare Access signs the identity of the user (a JWT,
 //! RFC 7519). A client that bypasses the gateway cannot forge it. The plain identity headers are ignored in this mode.
@@ -8,7 +8,9 @@
 //! * `keys`: a JWK Set, and which key may verify which token.
 //! * `cache`: the current keys.
 //! * `refresh`: the thread that fetches the keys again.
+//! * `issuer`: the keys of one issuer, and verification with them.
 //! * `claims`: one token.
+//! * `tokens`: connection tokens and subscription tokens of channels.
 //!
 //! A failed fetch does not affect users with valid tokens: the last valid set is used for a day. A token with an unknown key
 //! causes at most one fetch per minute, and clients that connect during a fetch are asked to try again. A file is read every two
@@ -16,10 +18,12 @@
 
 mod cache;
 mod claims;
+mod issuer;
 mod keys;
 mod presets;
 mod refresh;
 mod source;
+mod tokens;
 
 #[cfg(test)]
 mod tests;
@@ -27,19 +31,20 @@ mod tests;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Sender};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::mpsc::Sender;
+use std::time::{Instant, SystemTime};
 
 use postern_core::handshake::{Asserted, Assertion, AssertionError, AssertionVerifier};
 use slog::{Logger, info, warn};
 
 use crate::url;
-use cache::{Cache, Unknown};
-use claims::{Refusal, Rules};
-use refresh::{Cause, Refresher};
+use claims::Rules;
+use issuer::IssuerKeys;
+use refresh::{Cause, Subject};
 
 pub use presets::Preset;
 pub use source::KeySource;
+pub use tokens::{TokenSettings, TokenVerifier};
 
 /// The tokens that are accepted, and the claims of them that are used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,7 +75,7 @@ pub struct AssertionSettings {
 pub fn start(settings: Option<&AssertionSettings>, log: &Logger) -> io::Result<Option<(Assertion, Refresh)>> {
     let Some(settings) = settings else { return Ok(None) };
     let verifier = JwtVerifier::start(settings, log)?;
-    let refresh = Refresh(verifier.wake.clone());
+    let refresh = verifier.keys.refresh();
     Ok(Some((Assertion { header: settings.header.clone(), verifier: Arc::new(verifier) }, refresh)))
 }
 
@@ -89,9 +94,7 @@ impl Refresh {
 /// Verifies JSON Web Tokens with keys that may change at any time.
 struct JwtVerifier {
     rules: Rules,
-    cache: Arc<Cache>,
-    /// Requests a fetch. The thread that fetches keys ends when all senders are dropped.
-    wake: Sender<Cause>,
+    keys: IssuerKeys,
 }
 
 impl JwtVerifier {
@@ -103,35 +106,14 @@ impl JwtVerifier {
             warn!(log, # "settings_warning", "POSTERN_ASSERTION_JWKS_INSECURE: the assertion keys come over plain http. \
                 Anyone on the network path can replace them, and then be any user"; "keys" => %settings.keys);
         }
-        let cache = Arc::new(Cache::default());
-        let mut refresher = Refresher::new(&settings.keys, cache.clone(), log.clone());
-        let first = match &settings.keys {
-            KeySource::Url(_) => Duration::ZERO,
-            KeySource::File(_) => refresher.fetch().map_err(|failure| {
-                io::Error::other(format!("POSTERN_ASSERTION_JWKS={}: {}", settings.keys, failure.error))
-            })?,
-        };
-        let (wake, woken) = mpsc::channel();
-        refresher.spawn(first, woken)?;
-        Ok(JwtVerifier { rules: Rules::new(settings), cache, wake })
+        let keys = IssuerKeys::start(&settings.keys, Subject::Assertions, log).map_err(|error| {
+            io::Error::other(format!("POSTERN_ASSERTION_JWKS={}: {error}", settings.keys))
+        })?;
+        Ok(JwtVerifier { rules: Rules::new(settings), keys })
     }
 
     fn verify_at(&self, token: &[u8], clock: SystemTime, now: Instant) -> Result<Asserted, AssertionError> {
-        loop {
-            let keys = self.cache.keys(now).ok_or(AssertionError::KeysUnavailable)?;
-            let error = match self.rules.verify(token, &keys, clock) {
-                Ok(asserted) => return Ok(asserted),
-                Err(Refusal::Final(error)) => error,
-                Err(Refusal::UnknownKey(error)) => match self.cache.miss(&keys, now) {
-                    Unknown::Again => continue,
-                    // Without the thread, the keys do not change any more.
-                    Unknown::Ask if self.wake.send(Cause::UnknownKey).is_err() => error,
-                    Unknown::Ask | Unknown::Wait => AssertionError::KeysUnavailable,
-                    Unknown::Refuse => error,
-                },
-            };
-            return Err(error);
-        }
+        self.keys.verify(now, |keys| self.rules.verify(token, keys, clock))
     }
 }
 

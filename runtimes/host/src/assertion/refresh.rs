@@ -20,9 +20,35 @@ pub(super) enum Cause {
     Operator,
 }
 
+/// The tokens that the keys are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Subject {
+    Assertions,
+    Tokens,
+}
+
+impl Subject {
+    /// Returns the noun for the log.
+    fn noun(self) -> &'static str {
+        match self {
+            Subject::Assertions => "assertion",
+            Subject::Tokens => "token",
+        }
+    }
+
+    /// Returns the consequence of a lack of keys.
+    fn refused(self) -> &'static str {
+        match self {
+            Subject::Assertions => "upgrades are refused with 503",
+            Subject::Tokens => "tokens cannot be verified",
+        }
+    }
+}
+
 /// Fetches keys into a cache.
 pub(super) struct Refresher {
     source: KeySource,
+    subject: Subject,
     fetcher: Fetcher,
     cache: Arc<Cache>,
     /// Failed attempts since the last successful one.
@@ -40,8 +66,8 @@ pub(super) struct Failure {
 }
 
 impl Refresher {
-    pub(super) fn new(source: &KeySource, cache: Arc<Cache>, log: Logger) -> Refresher {
-        Refresher { source: source.clone(), fetcher: Fetcher::new(source), cache, failures: 0, log }
+    pub(super) fn new(source: &KeySource, subject: Subject, cache: Arc<Cache>, log: Logger) -> Refresher {
+        Refresher { source: source.clone(), subject, fetcher: Fetcher::new(source), cache, failures: 0, log }
     }
 
     /// Fetches once, and returns how long to wait before the next attempt.
@@ -55,7 +81,7 @@ impl Refresher {
         let wait = self.store(fetched);
         // Logged after the keys are in effect, so that a reader of the log can rely on them.
         if self.failures > 0 {
-            info!(self.log, # "assertion_keys_recovered", "assertion keys can be fetched again"; "source" => %self.source);
+            info!(self.log, # "assertion_keys_recovered", "{} keys can be fetched again", self.subject.noun(); "source" => %self.source);
             self.failures = 0;
         }
         Ok(wait)
@@ -69,13 +95,13 @@ impl Refresher {
         };
         let count = keys.len();
         let change = match self.cache.keys(now) {
-            None => Some("assertion keys loaded"),
-            Some(known) if !known.is_same(&keys) => Some("assertion keys changed"),
+            None => Some("loaded"),
+            Some(known) if !known.is_same(&keys) => Some("changed"),
             Some(_) => None,
         };
         self.cache.replace(keys, now);
         if let Some(change) = change {
-            info!(self.log, # "assertion_keys_changed", "{change}"; "source" => %self.source, "keys" => count);
+            info!(self.log, # "assertion_keys_changed", "{} keys {change}", self.subject.noun(); "source" => %self.source, "keys" => count);
         }
         next
     }
@@ -100,18 +126,19 @@ impl Refresher {
     }
 
     fn warn(&self, Failure { error, age }: &Failure) {
+        let (noun, refused) = (self.subject.noun(), self.subject.refused());
         match age {
             None => {
-                warn!(self.log, # "assertion_keys_failed", "cannot fetch the assertion keys; upgrades are refused with 503";
+                warn!(self.log, # "assertion_keys_failed", "cannot fetch the {noun} keys; {refused}";
                 "source" => %self.source, "error" => error)
             }
             Some(age) => {
                 let consequence = if *age < LIFE {
-                    "remain in use"
+                    "remain in use".to_owned()
                 } else {
-                    "are too old, and upgrades are refused with 503"
+                    format!("are too old, and {refused}")
                 };
-                warn!(self.log, # "assertion_keys_failed", "cannot fetch the assertion keys; the last ones {consequence}";
+                warn!(self.log, # "assertion_keys_failed", "cannot fetch the {noun} keys; the last ones {consequence}";
                     "source" => %self.source, "error" => error, "age_s" => age.as_secs());
             }
         }
@@ -128,7 +155,7 @@ impl Refresher {
             loop {
                 match wake.recv_timeout(wait) {
                     Ok(Cause::UnknownKey) => {
-                        info!(self.log, # "assertion_keys_requested", "an assertion names an unknown key; fetching the assertion keys")
+                        info!(self.log, # "assertion_keys_requested", "a token names an unknown key; fetching the {} keys", self.subject.noun())
                     }
                     Ok(Cause::Operator) => {}
                     Err(RecvTimeoutError::Timeout) => {}

@@ -3,6 +3,7 @@
 mod keys;
 mod outages;
 mod server;
+mod tokens;
 mod vectors;
 
 use base64::Engine;

@@ -3,12 +3,13 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 use std::thread;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
-use super::super::cache::{LIFE, UNKNOWN_KEY_INTERVAL};
+use super::super::cache::{Cache, LIFE, UNKNOWN_KEY_INTERVAL, Unknown};
 use super::super::keys::KeySet;
+use super::super::refresh::Refresher;
 use super::super::source::FILE_INTERVAL;
 use super::server::{Answer, Server};
 use super::*;
@@ -320,7 +321,7 @@ fn file_that_was_missing_is_read_without_delay() {
     fs::write(&path, set(&[signer.jwk()])).unwrap();
     let cache = Arc::new(Cache::default());
     let source = KeySource::File(path.clone());
-    let mut refresher = Refresher::new(&source, cache.clone(), no_log());
+    let mut refresher = Refresher::new(&source, Subject::Assertions, cache.clone(), no_log());
     assert_eq!(refresher.fetch().unwrap(), FILE_INTERVAL);
     fs::remove_file(&path).unwrap();
     for _ in 0..1000 {
@@ -355,7 +356,7 @@ fn start_fails_if_the_file_has_no_keys() {
 fn thread_ends_when_the_verifier_is_dropped() {
     let server = Server::start(Answer::Set(set(&[Signer::p256("a", 1).jwk()])));
     let verifier = start_with(&server);
-    let cache: Weak<Cache> = Arc::downgrade(&verifier.cache);
+    let cache: Weak<Cache> = Arc::downgrade(&verifier.keys.cache);
     drop(verifier);
     let begun = Instant::now();
     while cache.strong_count() > 0 {
