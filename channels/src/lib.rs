@@ -22,9 +22,11 @@
 
 pub mod channel;
 pub mod claims;
+pub mod delta;
 mod disconnect;
 mod error;
 pub mod exchange;
+pub mod filter;
 mod hash;
 pub mod hub;
 pub mod namespaces;
