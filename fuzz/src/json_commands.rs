@@ -12,7 +12,7 @@ use std::str::FromStr;
 
 use centrifuge_client_core::{Bytes, proto};
 use postern_channels::protocol::{Command, Commands, Encoding, Malformed, Raw, RawError, Request};
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::rules;
@@ -67,6 +67,8 @@ fn read(line: &[u8]) -> Result<proto::Command, Malformed> {
         return Err(Malformed::Empty);
     }
     let line = std::str::from_utf8(line).map_err(|_| Malformed::Syntax)?;
+    // `Text` accepts control characters in strings.
+    serde_json::from_str::<IgnoredAny>(line).map_err(|_| Malformed::Syntax)?;
     let command = serde_json::from_str(line).ok().and_then(command).ok_or(Malformed::Syntax)?;
     rules::apply(command)
 }

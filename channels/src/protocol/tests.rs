@@ -153,6 +153,7 @@ fn json_that_is_not_an_object_is_malformed() {
 fn json_must_be_utf_8() {
     check(Encoding::Json, b"\xff", &[], Some(Malformed::Syntax));
     check(Encoding::Json, b"{}\xff", &[], Some(Malformed::Syntax));
+    check(Encoding::Json, b"\n\xff", &[], Some(Malformed::Empty));
     check(Encoding::Json, b"{}\n\xff", &["0 pong"], Some(Malformed::Syntax));
     check(Encoding::Json, b"{}\n{\"a\":\"\xc3\"}", &["0 pong"], Some(Malformed::Syntax));
     check(Encoding::Json, b"{}\n{}\xed\xa0\x80\n{}", &["0 pong"], Some(Malformed::Syntax));

@@ -45,8 +45,10 @@ impl<'a> Lines<'a> {
     pub(in super::super) fn command(&mut self) -> Result<Command<'a>, Malformed> {
         let lexer = &mut self.lexer;
         lexer.skip_space();
-        if matches!(lexer.peek(), None | Some(b'\n')) && !self.has_bad_tail {
-            return Err(Malformed::Empty);
+        match lexer.peek() {
+            Some(b'\n') => return Err(Malformed::Empty),
+            None if !self.has_bad_tail => return Err(Malformed::Empty),
+            None | Some(_) => {}
         }
         let mut id = 0;
         let mut request: Option<Request<'a>> = None;
