@@ -28,9 +28,10 @@ fn main() {
 /// Returns a JSON object of `size` bytes, about half of it text.
 fn data(size: usize) -> String {
     let bid = r#"{"bidder":"u-1042","amount":1250.5,"note":"second to last"},"#;
-    let mut bids = bid.repeat(size / bid.len());
+    let frame = r#"{"a":"","b":[]}"#.len();
+    let mut bids = bid.repeat((size - frame) / bid.len());
     bids.pop();
-    let pad = size - bids.len() - r#"{"a":"","b":[]}"#.len();
+    let pad = size - frame - bids.len();
     format!(r#"{{"a":"{}","b":[{bids}]}}"#, "x".repeat(pad))
 }
 
