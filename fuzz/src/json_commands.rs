@@ -225,8 +225,14 @@ impl<'a> Object<'a> {
     }
 
     fn number<T: FromStr + Default>(&self, name: &str) -> Option<T> {
-        let number = self.get::<Integer<'_>>(name)?;
-        number.map_or(Some(T::default()), |number| number.0.parse().ok())
+        let mut last = T::default();
+        for (_, value) in self.0.iter().filter(|(other, _)| other == name) {
+            last = match value.get() {
+                "null" => T::default(),
+                number => serde_json::from_str::<Integer<'_>>(number).ok()?.0.parse().ok()?,
+            };
+        }
+        Some(last)
     }
 
     fn raw(&self, name: &str) -> Bytes {
