@@ -7,12 +7,14 @@
 //! * [`inflate`]: compressed messages. [`extensions`]: the negotiation of compression.
 //! * [`log_line`]: values that users control, in the log.
 //! * [`assertion`]: signed identities.
+//! * [`channels_file`]: the channels file. [`permissions`]: decisions about channels.
 //! * [`json_commands`], [`protobuf_commands`]: messages of clients of channels. [`json_text`]: values that they contain.
 //!
 //! All assert more than that nothing panics. Where they can, they compare with a second implementation that was written
 //! from the standard, or with another library.
 
 pub mod assertion;
+pub mod channels_file;
 pub mod connection;
 pub mod extensions;
 pub mod head;
@@ -20,6 +22,7 @@ pub mod inflate;
 pub mod json_commands;
 pub mod json_text;
 pub mod log_line;
+pub mod permissions;
 pub mod protobuf_commands;
 pub mod worker;
 

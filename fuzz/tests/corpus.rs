@@ -6,8 +6,8 @@ use std::path::Path;
 
 use arbitrary::{Arbitrary, Unstructured};
 use postern_fuzz::{
-    assertion, connection, extensions, head, inflate, json_commands, json_text, log_line, protobuf_commands,
-    worker,
+    assertion, channels_file, connection, extensions, head, inflate, json_commands, json_text, log_line,
+    permissions, protobuf_commands, worker,
 };
 
 /// Runs `check` on every file of a folder.
@@ -75,4 +75,14 @@ fn commands_in_protobuf() {
 #[test]
 fn values_in_json() {
     replay("corpus/json_text", json_text::check);
+}
+
+#[test]
+fn channels_files() {
+    replay("corpus/channels_file", channels_file::check);
+}
+
+#[test]
+fn decisions() {
+    replay("corpus/permissions", permissions::check);
 }
