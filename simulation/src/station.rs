@@ -193,7 +193,8 @@ impl Station {
                     around.ledger.report(None, "the totals have another number of connections");
                 }
             }
-            AdminReply::Alive | AdminReply::Load(_) => {}
+            // The operators of the simulation send no batches: a batch is performed as its requests are.
+            AdminReply::Alive | AdminReply::Load(_) | AdminReply::Batch(_) => {}
         }
         if let AdminRequest::Send { message, .. } = request {
             let (kind, payload) = match message {

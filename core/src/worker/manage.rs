@@ -42,6 +42,9 @@ impl<A: Application> Worker<A> {
             AdminRequest::Send { selector, message } => {
                 AdminReply::Affected(self.send(selector, message.as_outgoing(), now))
             }
+            AdminRequest::Batch(requests) => {
+                AdminReply::Batch(requests.iter().map(|request| self.handle_request(request, now)).collect())
+            }
         }
     }
 

@@ -51,23 +51,35 @@ impl Request {
         now: Instant,
         socket: &dyn Fn(Key) -> Option<BorrowedFd<'s>>,
     ) {
-        let reply = match worker.handle_request(&self.admin, now) {
-            AdminReply::Alive => WorkerReply::Alive,
-            AdminReply::Load(load) => WorkerReply::Load(load),
-            AdminReply::Totals(totals) => {
-                WorkerReply::Snapshot(Box::new(Snapshot::new(*totals, recorder.counts().clone())))
-            }
-            AdminReply::Connections(connections) => {
-                let with_peer = |status: ConnectionStatus| {
-                    let peer = socket(status.key).and_then(peer);
-                    (status, peer)
-                };
-                WorkerReply::Connections(connections.into_iter().map(with_peer).collect())
-            }
-            AdminReply::Affected(count) => WorkerReply::Affected(count),
-        };
+        let reply = complete(worker.handle_request(&self.admin, now), recorder, socket);
         // It fails if the caller has stopped waiting.
         let _ = self.reply.try_send(reply);
+    }
+}
+
+/// Adds the counts of the recorder and the peers of the sockets to a reply.
+fn complete<'s>(
+    reply: AdminReply,
+    recorder: &LogAndCounters,
+    socket: &dyn Fn(Key) -> Option<BorrowedFd<'s>>,
+) -> WorkerReply {
+    match reply {
+        AdminReply::Alive => WorkerReply::Alive,
+        AdminReply::Load(load) => WorkerReply::Load(load),
+        AdminReply::Totals(totals) => {
+            WorkerReply::Snapshot(Box::new(Snapshot::new(*totals, recorder.counts().clone())))
+        }
+        AdminReply::Connections(connections) => {
+            let with_peer = |status: ConnectionStatus| {
+                let peer = socket(status.key).and_then(peer);
+                (status, peer)
+            };
+            WorkerReply::Connections(connections.into_iter().map(with_peer).collect())
+        }
+        AdminReply::Affected(count) => WorkerReply::Affected(count),
+        AdminReply::Batch(replies) => {
+            WorkerReply::Batch(replies.into_iter().map(|reply| complete(reply, recorder, socket)).collect())
+        }
     }
 }
 
@@ -79,6 +91,7 @@ pub(crate) enum WorkerReply {
     Snapshot(Box<Snapshot>),
     Connections(Vec<(ConnectionStatus, Option<Peer>)>),
     Affected(usize),
+    Batch(Vec<WorkerReply>),
 }
 
 /// Returns the peer of a socket. The system knows it, so connections do not store it.

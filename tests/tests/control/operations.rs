@@ -287,6 +287,43 @@ fn message_to_all_is_sent_to_every_open_connection() {
 }
 
 #[test]
+fn batch_is_performed_in_its_order() {
+    for postern in Postern::both_with_control(&[]) {
+        let mut first = connect(&postern, "1", None);
+        let mut second = connect(&postern, "2", None);
+        let text = |text: &str| json!({ "send": { "all": true, "text": text } });
+        let commands = json!({ "commands": [
+            text("one"),
+            { "send": { "user": "2", "binary": "Ag==" } },
+            text("three"),
+            { "disconnect": { "user": "1", "code": 4401 } },
+            text("five"),
+            { "disconnect": { "user": "3" } },
+        ] });
+        let response = postern.post("/api/batch", &commands);
+        let replies = json!([
+            { "sent": 2 }, { "sent": 1 }, { "sent": 2 }, { "disconnected": 1 }, { "sent": 1 }, { "disconnected": 0 },
+        ]);
+        assert_eq!((response.status, response.json()), (200, json!({ "replies": replies })));
+        for message in ["one", "three"] {
+            assert_eq!(first.receive(), Message::text(message));
+        }
+        assert_eq!(first.closed().0, 4401);
+        for message in [Message::text("one"), Message::binary(vec![2]), "three".into(), "five".into()] {
+            assert_eq!(second.receive(), message);
+        }
+        // A batch with an invalid command has no effect.
+        let commands = json!({ "commands": [text("unwanted"), { "send": { "text": "without a target" } }] });
+        let refused = postern.post("/api/batch", &commands);
+        assert_eq!((refused.status, &refused.json()["error"]["code"]), (400, &json!("target")));
+        assert_eq!(postern.post("/api/batch", &json!({ "commands": [] })).json(), json!({ "replies": [] }));
+        second.echo("nothing else");
+        let delivered = r#"postern_api_sends_total{outcome="delivered"}"#;
+        assert_eq!(postern.metric(delivered), Some(4.0));
+    }
+}
+
+#[test]
 fn slow_recipient_is_closed_with_4413_and_does_not_delay_others() {
     let settings =
         [("POSTERN_MAX_BACKLOG", "64KiB"), ("POSTERN_WRITE_TIMEOUT", "0"), ("POSTERN_WORKERS", "1")];

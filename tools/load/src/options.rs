@@ -21,8 +21,6 @@ pub(crate) struct Options {
     pub(crate) kind: Kind,
     /// The server API through which messages are published to all connections, instead of being sent by them.
     pub(crate) publish: Option<SocketAddr>,
-    /// The number of connections to the server API.
-    pub(crate) publishers: usize,
     pub(crate) api_key: String,
     pub(crate) until: Until,
     pub(crate) warm_up: Duration,
@@ -105,7 +103,6 @@ impl Options {
                 _ => Kind::Binary,
             },
             publish,
-            publishers: number("publishers").unwrap_or(1).max(1) as usize,
             api_key: text("api-key"),
             until,
             warm_up: seconds("warm-up").unwrap_or_default(),
@@ -151,7 +148,6 @@ fn command() -> Command {
             "Publish texts to all connections through the server API at this address, instead of sending messages: \
              --pipeline publications, and the next ones after all connections have received them",
         ))
-        .arg(number("publishers", "Number of connections to the server API, which share the publications in flight [default: 1]").requires("publish"))
         .arg(text("api-key", "", "Key of the server API"))
         .arg(seconds("seconds", "Duration of the measurement [default: 5]").conflicts_with("count"))
         .arg(number("count", "Total number of messages, instead of a duration; without a warm-up"))

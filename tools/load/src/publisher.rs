@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
 
 use mio::net::TcpStream;
+use serde_json::json;
 
 use super::Failure;
 use super::connection::connect;
@@ -11,7 +12,11 @@ use super::connection::connect;
 /// A connection to the server API.
 pub(crate) struct Publisher {
     stream: TcpStream,
-    request: Vec<u8>,
+    /// The `Host`, and the key.
+    api: (SocketAddr, String),
+    text: String,
+    /// The request for this number of messages.
+    request: (usize, Vec<u8>),
     /// Unsent bytes of requests.
     unsent: Vec<u8>,
     /// The bytes of incomplete answers.
@@ -25,28 +30,46 @@ impl Publisher {
     /// No connection was possible.
     pub(crate) fn new(api: SocketAddr, key: &str, text: &str) -> Result<Publisher, Failure> {
         let stream = connect(api).map_err(|error| format!("connection to {api}: {error}"))?;
-        let body = serde_json::json!({ "all": true, "text": text }).to_string();
-        let request = format!(
-            "POST /api/send HTTP/1.1\r\nHost: {api}\r\nX-API-Key: {key}\r\nContent-Type: application/json\r\n\
-             Content-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        Ok(Publisher { stream, request: request.into_bytes(), unsent: Vec::new(), received: Vec::new() })
+        let (api, text) = ((api, key.to_owned()), text.to_owned());
+        Ok(Publisher {
+            stream,
+            api,
+            text,
+            request: (0, Vec::new()),
+            unsent: Vec::new(),
+            received: Vec::new(),
+        })
     }
 
     pub(crate) fn stream(&mut self) -> &mut TcpStream {
         &mut self.stream
     }
 
-    /// Sends `n` requests, in one write.
+    /// Publishes `n` messages with one request, a batch if there are several.
     ///
     /// # Errors
     /// The connection has failed.
     pub(crate) fn publish(&mut self, n: usize) -> Result<(), Failure> {
-        for _ in 0..n {
-            self.unsent.extend_from_slice(&self.request);
+        if self.request.0 != n {
+            self.request = (n, self.request_for(n));
         }
+        self.unsent.extend_from_slice(&self.request.1);
         self.write()
+    }
+
+    fn request_for(&self, n: usize) -> Vec<u8> {
+        let send = json!({ "all": true, "text": self.text });
+        let (method, body) = match n {
+            1 => ("send", send),
+            _ => ("batch", json!({ "commands": vec![json!({ "send": send }); n] })),
+        };
+        let (body, (api, key)) = (body.to_string(), &self.api);
+        let head = format!(
+            "POST /api/{method} HTTP/1.1\r\nHost: {api}\r\nX-API-Key: {key}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        (head + &body).into_bytes()
     }
 
     /// Handles an event of its socket. Returns the number of answers that are complete.

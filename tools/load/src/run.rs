@@ -1,5 +1,6 @@
 //! The phases of a run, one after the other, in one event loop.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -22,6 +23,9 @@ const OPENING: usize = 128;
 /// The run fails if the server sends no bytes for this time.
 const SILENCE: Duration = Duration::from_secs(60);
 
+/// The token of the connection to the server API.
+const PUBLISHER: Token = Token(usize::MAX);
+
 /// Runs the load.
 ///
 /// # Errors
@@ -37,8 +41,8 @@ pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
     let mut report = Report::new(options);
     let before = memory()?;
     let mut load = Load::new(frames)?;
-    for _ in 0..if options.publish.is_some() { options.publishers } else { 0 } {
-        load.add_publisher(options)?;
+    if let Some(api) = options.publish {
+        load.add_publisher(api, &options.api_key)?;
     }
 
     let own = || Cpu::of(std::process::id());
@@ -108,7 +112,7 @@ struct Load {
     poll: Poll,
     events: Events,
     connections: Vec<Connection>,
-    publishers: Vec<Publisher>,
+    publisher: Option<Publisher>,
     /// The number of answers of the server API that have not arrived.
     answers: usize,
     buffer: Box<[u8]>,
@@ -132,7 +136,7 @@ impl Load {
             poll: Poll::new()?,
             events: Events::with_capacity(1024),
             connections: Vec::new(),
-            publishers: Vec::new(),
+            publisher: None,
             answers: 0,
             buffer: vec![0; 512 * 1024].into_boxed_slice(),
             frames,
@@ -191,13 +195,11 @@ impl Load {
         self.turn_until(Instant::now() + time)
     }
 
-    fn add_publisher(&mut self, options: &Options) -> Result<(), Failure> {
-        let Some(api) = options.publish else { return Ok(()) };
-        let text = std::str::from_utf8(&self.frames.payload)?;
-        let mut publisher = Publisher::new(api, &options.api_key, text)?;
-        let token = Token(usize::MAX - self.publishers.len() - 1);
-        self.poll.registry().register(publisher.stream(), token, Interest::READABLE | Interest::WRITABLE)?;
-        self.publishers.push(publisher);
+    fn add_publisher(&mut self, api: SocketAddr, key: &str) -> Result<(), Failure> {
+        let mut publisher = Publisher::new(api, key, std::str::from_utf8(&self.frames.payload)?)?;
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.poll.registry().register(publisher.stream(), PUBLISHER, interest)?;
+        self.publisher = Some(publisher);
         Ok(())
     }
 
@@ -248,17 +250,9 @@ impl Load {
         Ok(published)
     }
 
-    /// Sends `n` requests, divided among the connections to the server API.
     fn publish(&mut self, n: usize) -> Result<(), Failure> {
-        self.answers += n;
-        let publishers = self.publishers.len();
-        for (number, publisher) in self.publishers.iter_mut().enumerate() {
-            let share = n / publishers + usize::from(number < n % publishers);
-            if share > 0 {
-                publisher.publish(share)?;
-            }
-        }
-        Ok(())
+        self.answers += 1;
+        self.publisher.as_mut().map_or(Ok(()), |publisher| publisher.publish(n))
     }
 
     /// Waits until all connections have received the published messages, and the server API has answered all requests.
@@ -335,7 +329,7 @@ impl Load {
         let mut done = 0;
         for event in &self.events {
             let Some(connection) = self.connections.get_mut(event.token().0) else {
-                if let Some(publisher) = self.publishers.get_mut(usize::MAX - 1 - event.token().0) {
+                if let Some(publisher) = &mut self.publisher {
                     self.answers -= publisher.handle(&mut self.buffer)?;
                 }
                 continue;

@@ -1,7 +1,6 @@
 //! The limit of the fan-out: epoll, and one send for each subscriber. A connection that sends an upgrade becomes a
-//! subscriber. Each HTTP request of another connection is a publication. It is not parsed further: the text that it
-//! publishes is known from the size of the messages. The publications of one batch of events are sent to a subscriber
-//! together, from a buffer of prepared frames. A send that is not accepted as a whole ends the program.
+//! subscriber. The HTTP requests of another connection publish, and are not parsed further than that: the text is known from the
+//! size of the messages. The publications of a request are sent to a subscriber together, from a buffer of prepared frames. A send that is not accepted as a whole ends the program.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -86,10 +85,11 @@ impl Connection {
             }
         }
         while let Some(len) = request(&self.received) {
+            // Each message has a target.
+            publications += self.received[..len].windows(5).filter(|name| name == b"\"all\"").count();
             self.received.drain(..len);
-            publications += 1;
+            self.stream.write_all(ANSWER.as_bytes())?;
         }
-        self.stream.write_all(ANSWER.repeat(publications).as_bytes())?;
         Ok(publications)
     }
 }

@@ -14,7 +14,7 @@ use slog::{Logger, debug, info};
 
 use super::health;
 use super::listing::{Clock, as_json_line};
-use super::request::{self, DisconnectRequest, ListRequest, SendRequest};
+use super::request::{self, Command, DisconnectRequest, ListRequest, SendRequest};
 use super::response::{ApiError, HttpResponse, as_json, as_text};
 use super::router::Endpoint;
 use super::worker_pool::WorkerPool;
@@ -91,14 +91,19 @@ impl AdminApi {
             Endpoint::Metrics => self.metrics().await,
             Endpoint::Info => self.info().await,
             Endpoint::Connections => self.connections(request::list(query)?).await,
-            Endpoint::Disconnect => self.disconnect(request::disconnect(body)?).await,
+            Endpoint::Disconnect => {
+                let command = Command::Disconnect(request::disconnect(body)?);
+                Ok(as_json(StatusCode::OK, &self.perform_one(command).await?))
+            }
             Endpoint::Send => {
-                let sent = match request::send(body, self.process.max_message) {
-                    Ok(request) => self.send(request).await,
-                    Err(error) => Err(error),
-                };
-                self.count_send(sent.as_ref().ok().copied());
-                sent.map(|sent| as_json(StatusCode::OK, &json!({ "sent": sent })))
+                let command = request::send(body, self.process.max_message).map(Command::Send);
+                let command = command.inspect_err(|_| self.count_send(None))?;
+                Ok(as_json(StatusCode::OK, &self.perform_one(command).await?))
+            }
+            Endpoint::Batch => {
+                let commands = request::batch(body, self.process.max_message)?;
+                let replies = self.perform(&commands).await?;
+                Ok(as_json(StatusCode::OK, &json!({ "replies": replies })))
             }
             Endpoint::Drain => Ok(self.drain()),
         }
@@ -186,24 +191,32 @@ impl AdminApi {
         Ok(as_json(StatusCode::OK, &json!({ "connections": connections, "next": next })))
     }
 
-    async fn disconnect(&self, request: DisconnectRequest) -> Result<HttpResponse, ApiError> {
-        let DisconnectRequest { selector, code, reason } = request;
-        let request = AdminRequest::Disconnect { selector: selector.clone(), code, reason };
-        let closed = self.count_affected(request).await?;
-        info!(self.process.log, # "api_disconnect", "connections closed by the control port";
-            "of" => %SelectorForLog(&selector), "code" => u16::from(code), "count" => closed);
-        Ok(as_json(StatusCode::OK, &json!({ "disconnected": closed })))
+    /// Performs a command, and returns its reply.
+    async fn perform_one(&self, command: Command) -> Result<Value, ApiError> {
+        Ok(self.perform(&[command]).await?.pop().unwrap_or_default())
     }
 
-    /// Sends a message and returns to how many connections.
-    async fn send(&self, request: SendRequest) -> Result<usize, ApiError> {
-        let SendRequest { selector, message } = request;
-        let bytes = message.len();
-        let request = AdminRequest::Send { selector: selector.clone(), message };
-        let sent = self.count_affected(request).await?;
-        debug!(self.process.log, # "api_send", "message sent by the control port";
-            "to" => %SelectorForLog(&selector), "bytes" => bytes, "count" => sent);
-        Ok(sent)
+    /// Performs commands in one turn of each worker, and returns their replies.
+    async fn perform(&self, commands: &[Command]) -> Result<Vec<Value>, ApiError> {
+        let counts = self.count_affected(commands).await;
+        for (number, command) in commands.iter().enumerate() {
+            if let Command::Send(_) = command {
+                self.count_send(counts.as_ref().ok().and_then(|counts| counts.get(number).copied()));
+            }
+        }
+        let reply = |(command, count): (&Command, usize)| match command {
+            Command::Disconnect(DisconnectRequest { selector, code, .. }) => {
+                info!(self.process.log, # "api_disconnect", "connections closed by the control port";
+                    "of" => %SelectorForLog(selector), "code" => u16::from(*code), "count" => count);
+                json!({ "disconnected": count })
+            }
+            Command::Send(SendRequest { selector, message }) => {
+                debug!(self.process.log, # "api_send", "message sent by the control port";
+                    "to" => %SelectorForLog(selector), "bytes" => message.len(), "count" => count);
+                json!({ "sent": count })
+            }
+        };
+        Ok(commands.iter().zip(counts?).map(reply).collect())
     }
 
     /// Counts a message by the number of connections that it was sent to; `None` if it was refused.
@@ -227,13 +240,20 @@ impl AdminApi {
         as_json(StatusCode::ACCEPTED, &json!({ "draining": true }))
     }
 
-    /// Submits a request to all workers and returns how many connections it affected. A worker that has ended has no
+    /// Submits commands to all workers, and returns how many connections each has affected. A worker that has ended has no
     /// connections.
-    async fn count_affected(&self, request: AdminRequest) -> Result<usize, ApiError> {
-        let mut affected = 0;
-        for reply in self.pool.query(QUERY_TIMEOUT, request).await {
+    async fn count_affected(&self, commands: &[Command]) -> Result<Vec<usize>, ApiError> {
+        let requests = commands.iter().map(Command::to_admin).collect();
+        let mut affected = vec![0; commands.len()];
+        for reply in self.pool.query(QUERY_TIMEOUT, AdminRequest::Batch(requests)).await {
             match reply {
-                Reply::Ok(WorkerReply::Affected(count)) => affected += count,
+                Reply::Ok(WorkerReply::Batch(replies)) => {
+                    for (affected, reply) in affected.iter_mut().zip(replies) {
+                        if let WorkerReply::Affected(count) = reply {
+                            *affected += count;
+                        }
+                    }
+                }
                 Reply::Ok(_) | Reply::Timeout => return Err(unresponsive()),
                 Reply::Gone => {}
             }

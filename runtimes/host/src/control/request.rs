@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hyper::StatusCode;
 use percent_encoding::percent_decode_str;
-use postern_core::worker::{OutgoingMessage, Selector};
+use postern_core::worker::{AdminRequest, OutgoingMessage, Selector};
 use postern_core::{CloseCode, ConnectionId, close_code};
 use serde::Deserialize;
 use serde_json::error::Category;
@@ -36,6 +36,27 @@ pub(super) struct DisconnectRequest {
 pub(super) struct SendRequest {
     pub(super) selector: Selector,
     pub(super) message: OutgoingMessage,
+}
+
+/// A command for all workers: a whole request, or a part of `POST /api/batch`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Command {
+    Disconnect(DisconnectRequest),
+    Send(SendRequest),
+}
+
+impl Command {
+    /// Returns the request to a worker.
+    pub(super) fn to_admin(&self) -> AdminRequest {
+        match self {
+            Command::Disconnect(DisconnectRequest { selector, code, reason }) => {
+                AdminRequest::Disconnect { selector: selector.clone(), code: *code, reason: reason.clone() }
+            }
+            Command::Send(SendRequest { selector, message }) => {
+                AdminRequest::Send { selector: selector.clone(), message: message.clone() }
+            }
+        }
+    }
 }
 
 /// Parses the query of a listing.
@@ -93,32 +114,7 @@ pub(super) fn list(query: &str) -> Result<ListRequest, ApiError> {
 /// # Errors
 /// The body is not such a request.
 pub(super) fn disconnect(body: &[u8]) -> Result<DisconnectRequest, ApiError> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Body {
-        user: Option<String>,
-        session: Option<String>,
-        connection: Option<u64>,
-        code: Option<u16>,
-        reason: Option<String>,
-    }
-
-    let Body { user, session, connection, code, reason } = parse(body)?;
-    let selector = one_of(user, session, connection)
-        .ok_or(ApiError::bad("target", "name exactly one of user, session and connection"))?;
-    let code = code.unwrap_or(close_code::FORBIDDEN);
-    let reason = reason.unwrap_or_else(|| DEFAULT_REASON.to_owned());
-    if !matches!(code, 1000 | 1001 | 1008 | 1011..=1013 | 3000..=4999) {
-        return Err(ApiError::bad(
-            "close_code",
-            "code must be 1000, 1001, 1008, 1011 to 1013, or 3000 to 4999",
-        ));
-    }
-    if reason.len() > MAX_REASON {
-        let message = format!("reason must have at most {MAX_REASON} bytes");
-        return Err(ApiError::bad("close_reason", message));
-    }
-    Ok(DisconnectRequest { selector, code: CloseCode::from(code), reason })
+    parse::<DisconnectBody>(body)?.check()
 }
 
 /// Parses the body of `POST /api/send`. The message may have up to `max_message` bytes.
@@ -126,52 +122,129 @@ pub(super) fn disconnect(body: &[u8]) -> Result<DisconnectRequest, ApiError> {
 /// # Errors
 /// The body is not such a request.
 pub(super) fn send(body: &[u8], max_message: usize) -> Result<SendRequest, ApiError> {
+    parse::<SendBody>(body)?.check(max_message)
+}
+
+/// Parses the body of `POST /api/batch`.
+///
+/// # Errors
+/// The body is not such a request, or a command is invalid.
+pub(super) fn batch(body: &[u8], max_message: usize) -> Result<Vec<Command>, ApiError> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Body {
-        user: Option<String>,
-        session: Option<String>,
-        connection: Option<u64>,
-        all: Option<bool>,
-        text: Option<String>,
-        binary: Option<String>,
+        commands: Vec<CommandBody>,
     }
 
-    let Body { user, session, connection, all, text, binary } = parse(body)?;
-    let selector = match (all, user.is_none() && session.is_none() && connection.is_none()) {
-        (None, _) => one_of(user, session, connection),
-        (Some(true), true) => Some(Selector::All),
-        // False would select no connection, or be ignored.
-        (Some(_), _) => None,
-    };
-    let selector = selector.ok_or(ApiError::bad(
-        "target",
-        "name exactly one of user, session and connection, or write \"all\":true to send to all connections",
-    ))?;
-    let message = match (text, binary) {
-        (Some(text), None) => OutgoingMessage::Text(text),
-        (None, Some(binary)) => {
-            let payload = STANDARD.decode(binary);
-            OutgoingMessage::Binary(payload.map_err(|_| {
-                ApiError::bad(
-                    "message",
-                    "binary must be base64 in the standard alphabet (A-Z a-z 0-9 + /), with padding",
-                )
-            })?)
-        }
-        (None, None) => {
-            return Err(ApiError::bad("message", "the message is missing; write text, or binary in base64"));
-        }
-        (Some(_), Some(_)) => return Err(ApiError::bad("message", "write either text or binary, not both")),
-    };
-    if message.len() > max_message {
-        return Err(ApiError::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "message_too_large",
-            format!("a message has at most {max_message} bytes (POSTERN_MAX_MESSAGE)"),
-        ));
+    #[derive(Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum CommandBody {
+        Disconnect(DisconnectBody),
+        Send(SendBody),
     }
-    Ok(SendRequest { selector, message })
+
+    let Body { commands } = parse(body)?;
+    if commands.len() > MAX_COMMANDS {
+        return Err(ApiError::bad("batch", format!("a batch has at most {MAX_COMMANDS} commands")));
+    }
+    let check = |(number, command)| {
+        let checked = match command {
+            CommandBody::Disconnect(body) => body.check().map(Command::Disconnect),
+            CommandBody::Send(body) => body.check(max_message).map(Command::Send),
+        };
+        checked.map_err(|error| ApiError {
+            message: format!("commands[{number}]: {}", error.message).into(),
+            ..error
+        })
+    };
+    commands.into_iter().enumerate().map(check).collect()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DisconnectBody {
+    user: Option<String>,
+    session: Option<String>,
+    connection: Option<u64>,
+    code: Option<u16>,
+    reason: Option<String>,
+}
+
+impl DisconnectBody {
+    fn check(self) -> Result<DisconnectRequest, ApiError> {
+        let DisconnectBody { user, session, connection, code, reason } = self;
+        let selector = one_of(user, session, connection)
+            .ok_or(ApiError::bad("target", "name exactly one of user, session and connection"))?;
+        let code = code.unwrap_or(close_code::FORBIDDEN);
+        let reason = reason.unwrap_or_else(|| DEFAULT_REASON.to_owned());
+        if !matches!(code, 1000 | 1001 | 1008 | 1011..=1013 | 3000..=4999) {
+            return Err(ApiError::bad(
+                "close_code",
+                "code must be 1000, 1001, 1008, 1011 to 1013, or 3000 to 4999",
+            ));
+        }
+        if reason.len() > MAX_REASON {
+            let message = format!("reason must have at most {MAX_REASON} bytes");
+            return Err(ApiError::bad("close_reason", message));
+        }
+        Ok(DisconnectRequest { selector, code: CloseCode::from(code), reason })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SendBody {
+    user: Option<String>,
+    session: Option<String>,
+    connection: Option<u64>,
+    all: Option<bool>,
+    text: Option<String>,
+    binary: Option<String>,
+}
+
+impl SendBody {
+    fn check(self, max_message: usize) -> Result<SendRequest, ApiError> {
+        let SendBody { user, session, connection, all, text, binary } = self;
+        let selector = match (all, user.is_none() && session.is_none() && connection.is_none()) {
+            (None, _) => one_of(user, session, connection),
+            (Some(true), true) => Some(Selector::All),
+            // False would select no connection, or be ignored.
+            (Some(_), _) => None,
+        };
+        let selector = selector.ok_or(ApiError::bad(
+            "target",
+            "name exactly one of user, session and connection, or write \"all\":true to send to all connections",
+        ))?;
+        let message = match (text, binary) {
+            (Some(text), None) => OutgoingMessage::Text(text),
+            (None, Some(binary)) => {
+                let payload = STANDARD.decode(binary);
+                OutgoingMessage::Binary(payload.map_err(|_| {
+                    ApiError::bad(
+                        "message",
+                        "binary must be base64 in the standard alphabet (A-Z a-z 0-9 + /), with padding",
+                    )
+                })?)
+            }
+            (None, None) => {
+                return Err(ApiError::bad(
+                    "message",
+                    "the message is missing; write text, or binary in base64",
+                ));
+            }
+            (Some(_), Some(_)) => {
+                return Err(ApiError::bad("message", "write either text or binary, not both"));
+            }
+        };
+        if message.len() > max_message {
+            return Err(ApiError::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "message_too_large",
+                format!("a message has at most {max_message} bytes (POSTERN_MAX_MESSAGE)"),
+            ));
+        }
+        Ok(SendRequest { selector, message })
+    }
 }
 
 /// Parses a JSON object. Its unknown and repeated members are errors, because a member must not be ignored.
@@ -203,6 +276,9 @@ const DEFAULT_REASON: &str = "disconnected";
 
 /// The longest reason of a Close frame in bytes, in addition to its code (RFC 6455 §5.5).
 const MAX_REASON: usize = 123;
+
+/// The most commands of a batch.
+const MAX_COMMANDS: usize = 1_000;
 
 const DEFAULT_LIMIT: u64 = 100;
 
@@ -318,13 +394,58 @@ mod tests {
         assert_eq!(disconnect(long.as_bytes()).unwrap_err().message.len(), MAX_ERROR);
     }
 
+    #[test]
+    fn a_batch_has_only_valid_commands() {
+        let body = |text: &str| batch(text.as_bytes(), 5);
+        let user = || Selector::User("1".to_owned());
+        let sent = |text: &str| {
+            Command::Send(SendRequest { selector: user(), message: OutgoingMessage::Text(text.to_owned()) })
+        };
+        let reason = DEFAULT_REASON.to_owned();
+        let closed = DisconnectRequest { selector: user(), code: CloseCode::from(4403), reason };
+        assert_eq!(body(r#"{"commands":[]}"#), Ok(vec![]));
+        assert_eq!(
+            body(r#"{"commands":[{"send":{"user":"1","text":"a"}},{"disconnect":{"user":"1"}}]}"#),
+            Ok(vec![sent("a"), Command::Disconnect(closed)])
+        );
+        for (text, code, message) in [
+            ("[]", "json", "the body must be a JSON object"),
+            ("{}", "json", "missing field `commands`"),
+            (
+                r#"{"commands":[{"drain":{}}]}"#,
+                "json",
+                "unknown variant `drain`, expected `disconnect` or `send`",
+            ),
+            (r#"{"commands":[{"send":{"usr":"1"}}]}"#, "json", "unknown field `usr`"),
+            (
+                r#"{"commands":[{"disconnect":{"user":"1"}},{"send":{"text":"a"}}]}"#,
+                "target",
+                "commands[1]: name",
+            ),
+            (
+                r#"{"commands":[{"send":{"user":"1","text":"123456"}}]}"#,
+                "message_too_large",
+                "commands[0]: a",
+            ),
+            (r#"{"commands":[{"disconnect":{"user":"1","code":1}}]}"#, "close_code", "commands[0]: code"),
+        ] {
+            let error = body(text).expect_err(text);
+            assert!(error.code == code && error.message.starts_with(message), "{text}: {error:?}");
+        }
+        let many = |n| {
+            body(&format!(r#"{{"commands":[{}]}}"#, vec![r#"{"send":{"user":"1","text":""}}"#; n].join(",")))
+        };
+        assert_eq!(many(1_000).map(|commands| commands.len()), Ok(1_000));
+        assert_eq!(many(1_001).map_err(|error| error.code), Err("batch"));
+    }
+
     proptest::proptest! {
         #[test]
         fn any_input_is_a_request_or_an_error_of_the_client(
             query in "[a-z&=%+0-9]{0,40}",
             body in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..60),
         ) {
-            let errors = [list(&query).err(), disconnect(&body).err(), send(&body, 10).err()];
+            let errors = [list(&query).err(), disconnect(&body).err(), send(&body, 10).err(), batch(&body, 10).err()];
             for error in errors.into_iter().flatten() {
                 proptest::prop_assert!(error.status.is_client_error() && !error.message.is_empty());
             }

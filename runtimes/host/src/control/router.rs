@@ -21,6 +21,8 @@ pub(super) enum Endpoint {
     Disconnect,
     /// Sends a message.
     Send,
+    /// Performs several requests to disconnect and to send.
+    Batch,
     /// Starts a graceful shutdown.
     Drain,
 }
@@ -34,6 +36,7 @@ const ROUTES: &[(&str, Verb, Endpoint)] = &[
     ("/api/connections", Verb::Get, Endpoint::Connections),
     ("/api/disconnect", Verb::Post, Endpoint::Disconnect),
     ("/api/send", Verb::Post, Endpoint::Send),
+    ("/api/batch", Verb::Post, Endpoint::Batch),
     ("/api/drain", Verb::Post, Endpoint::Drain),
 ];
 

@@ -253,7 +253,7 @@ impl Exposition {
         let Sends { delivered, no_connection, refused } = self.process.sends;
         families.counters(
             "api_sends",
-            "Calls of POST /api/send: delivered to at least one connection, no_connection if the target has none here, or refused",
+            "Messages of POST /api/send and of batches: delivered to at least one connection, no_connection if the target has none here, or refused",
             [("delivered", delivered), ("no_connection", no_connection), ("refused", refused)]
                 .map(|(outcome, count)| ([("outcome", outcome)], count)),
         )?;
