@@ -88,6 +88,17 @@ impl FrameTable {
         self.entries.try_remove(id.index as usize).map_or(0, |entry| entry.bytes.len())
     }
 
+    /// Turns `count` references to `before`, if given, into references to `after`. Returns the number of bytes that are freed.
+    pub(crate) fn replace(&mut self, before: Option<FrameId>, after: FrameId, count: u32) -> usize {
+        if let Some(entry) = self.entries.get_mut(after.index as usize) {
+            entry.references += count;
+        }
+        let Some(before) = before else { return 0 };
+        let Some(entry) = self.entries.get_mut(before.index as usize) else { return 0 };
+        entry.references -= count;
+        if entry.references == 0 { self.remove(before) } else { 0 }
+    }
+
     /// Turns a reference to `first` into one to an entry with the bytes of both. `None` if it would be longer than
     /// [`LONGEST_JOINED`].
     #[inline]

@@ -79,6 +79,12 @@ impl Output {
         matches!(self, Output::Empty)
     }
 
+    /// Returns the frame that has not been offered to the socket yet.
+    #[inline]
+    pub(crate) fn frame(&self) -> Option<FrameId> {
+        if let Output::Frame(id) = self { Some(*id) } else { None }
+    }
+
     /// Returns the output that the socket has not accepted.
     pub(crate) fn queue(&self) -> Option<&OutputQueue> {
         if let Output::Queue(queue) = self { Some(queue) } else { None }

@@ -135,7 +135,7 @@ impl<A: Application> Worker<A> {
         if *selector == Selector::All {
             return fanout.deliver_to_all(frame);
         }
-        keys.into_iter().filter(|&key| fanout.deliver(key, frame)).count()
+        fanout.deliver_to(keys, frame)
     }
 
     /// Executes a command for the selected connections. Returns the number of those that were open.

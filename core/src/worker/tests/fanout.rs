@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind, IoSlice};
 
 use super::*;
+use crate::frame::DataKind;
 use crate::worker::Socket;
 
 /// A socket that counts writes, and accepts at most `takes` bytes of each.
@@ -209,6 +210,49 @@ fn messages_of_one_batch_are_written_at_once_and_stored_once() {
         let socket = &sockets[key.0];
         assert_eq!(socket.writes, 1);
         assert!(socket.written == expected);
+    }
+    assert_eq!(runtime.worker.memory_held(), 0);
+}
+
+/// Connections with the same output are handled together, and others between them alone.
+#[test]
+fn connections_with_different_output_get_all_their_messages() {
+    let (mut runtime, keys, mut sockets) = crowd(60, usize::MAX);
+    let now = runtime.now;
+    let mut expected = vec![Vec::new(); keys.len()];
+    let mut seed = 7_u64;
+    let mut random = |below: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (seed >> 33) % below
+    };
+    for round in 0..300 {
+        let text = "y".repeat(random(40) as usize);
+        let is_to_all = random(3) == 0;
+        let (from, to) = (random(60) as usize, random(60) as usize);
+        let chosen: Vec<Key> = if is_to_all { keys.clone() } else { keys[from.min(to)..to].to_vec() };
+        let (_, mut fanout) = runtime.worker.fan_out(now);
+        let frame = fanout.frame(DataKind::Text, text.as_bytes());
+        let sent = fanout.deliver_to(chosen.iter().copied(), frame);
+        drop(fanout);
+        assert_eq!(sent, chosen.iter().filter(|key| runtime.worker.status(**key).unwrap().is_open).count());
+        for key in chosen.iter().filter(|key| runtime.worker.status(**key).unwrap().is_open) {
+            expected[key.0].extend_from_slice(&frame_of_server(0x81, text.as_bytes()));
+        }
+        match random(8) {
+            0 => assert_eq!(handle_all_due(&mut runtime, &mut sockets), []),
+            1 if round > 200 => {
+                let number = ConnectionId(runtime.worker.status(keys[to]).unwrap().id.0);
+                runtime.worker.disconnect(&Selector::Connection(number), CloseCode::NORMAL, "", now);
+            }
+            2 => drop(runtime.worker.flush(keys[to], now, &mut sockets[keys[to].0])),
+            _ => {}
+        }
+    }
+    handle_all_due(&mut runtime, &mut sockets);
+    for key in keys {
+        let written = &sockets[key.0].written;
+        let close: &[u8] = if written.len() > expected[key.0].len() { b"\x88\x02\x03\xe8" } else { b"" };
+        assert!(*written == [&expected[key.0][..], close].concat(), "{key:?}");
     }
     assert_eq!(runtime.worker.memory_held(), 0);
 }
