@@ -293,7 +293,6 @@ impl Application for Channels {
         self.unconnected.push_back((reply.now() + self.config.connect_timeout, Scheduled::new(place)));
     }
 
-    #[inline(always)]
     fn message<'b>(
         &mut self,
         client: &mut Option<Box<Client>>,
@@ -305,6 +304,22 @@ impl Application for Channels {
             None => Echo.message(&mut (), message, reply, recorder),
             Some(client) => self.handle_message(client, &message, reply, recorder),
         }
+    }
+
+    #[inline(always)]
+    fn has_short_path(client: &Option<Box<Client>>) -> bool {
+        client.is_none()
+    }
+
+    #[inline(always)]
+    fn short_message<'b>(
+        &mut self,
+        _: &mut Option<Box<Client>>,
+        message: ClientMessage<'_, 'b>,
+        reply: &mut Reply<'_, '_, 'b>,
+        recorder: &mut impl Recorder,
+    ) {
+        Echo.message(&mut (), message, reply, recorder);
     }
 
     fn closed(&mut self, key: Key, client: Option<Box<Client>>, _: &Identity, _: &mut Fanout<'_, Channels>) {

@@ -63,6 +63,27 @@ pub trait Application: Debug + Sized {
         recorder: &mut impl Recorder,
     );
 
+    /// Returns whether [`short_message`](Application::short_message) handles the short messages of a client.
+    #[inline(always)]
+    fn has_short_path(client: &Self::Client) -> bool {
+        let _ = client;
+        true
+    }
+
+    /// Does the same as [`message`](Application::message), for a message below 4 KiB of a client with a
+    /// [short path](Application::has_short_path). The worker inlines it, so an application with several kinds of clients handles
+    /// only the simplest kind here.
+    #[inline(always)]
+    fn short_message<'b>(
+        &mut self,
+        client: &mut Self::Client,
+        message: Message<'_, 'b>,
+        reply: &mut Reply<'_, '_, 'b>,
+        recorder: &mut impl Recorder,
+    ) {
+        self.message(client, message, reply, recorder);
+    }
+
     /// Handles that a connection has ended. `key` may belong to another one afterwards.
     fn closed(&mut self, key: Key, client: Self::Client, identity: &Identity, fanout: &mut Fanout<'_, Self>) {
         let _ = (key, client, identity, fanout);

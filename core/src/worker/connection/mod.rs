@@ -156,7 +156,7 @@ impl<A: Application> Admitted<'_, A> {
             && let Some((kind, payload)) =
                 self.session.take_whole_message(context.shared.longest_whole, input)
         {
-            self.handle_message(context, turn, kind, Payload::Borrowed(payload), None, recorder);
+            self.handle_short_message(context, turn, kind, Payload::Borrowed(payload), recorder);
         }
     }
 
@@ -174,6 +174,22 @@ impl<A: Application> Admitted<'_, A> {
         let message = Message { connection, identity, kind, payload, is_recorded: recorder.wants_messages() };
         let reply = &mut Reply { session: self.session, turn, segments };
         context.application.message(self.client, message, reply, recorder);
+    }
+
+    /// Does the same for a short message of a client with a [short path](Application::has_short_path).
+    #[inline(always)]
+    fn handle_short_message(
+        &mut self,
+        context: &mut Context<'_, A>,
+        turn: &mut Turn<'_>,
+        kind: DataKind,
+        payload: Payload<'_>,
+        recorder: &mut impl Recorder,
+    ) {
+        let &mut Admitted { id: connection, identity, .. } = self;
+        let message = Message { connection, identity, kind, payload, is_recorded: recorder.wants_messages() };
+        let reply = &mut Reply { session: self.session, turn, segments: None };
+        context.application.short_message(self.client, message, reply, recorder);
     }
 
     fn handle_pong(
@@ -304,10 +320,11 @@ impl<A: Application> Connection<A> {
         })
     }
 
-    /// Does the same as [`admitted`](Connection::admitted) if it is also [quiet](Connection::is_quiet).
+    /// Does the same as [`admitted`](Connection::admitted) if it is also [quiet](Connection::is_quiet), and its messages have a
+    /// [short path](Application::has_short_path).
     #[inline(always)]
     pub(super) fn quiet(&mut self) -> Option<Admitted<'_, A>> {
-        if self.is_quiet() { self.admitted() } else { None }
+        if self.is_quiet() { self.admitted().filter(|user| A::has_short_path(user.client)) } else { None }
     }
 
     /// Whether its user is admitted, and only the next bytes of its peer need attention: they begin a message or a control frame.
