@@ -6,6 +6,7 @@
 //!
 //! The second reader splits the message into lines first, and reads each line with `serde_json`.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::marker::PhantomData;
 use std::str::FromStr;
@@ -100,7 +101,7 @@ fn command(object: Object<'_>) -> Option<proto::Command> {
             Some(proto::HistoryRequest {
                 channel: object.string("channel")?,
                 limit: object.number("limit")?,
-                since: object.message("since", |object| {
+                since: object.object("since", |object| {
                     Some(proto::StreamPosition {
                         offset: object.number("offset")?,
                         epoch: object.string("epoch")?,
@@ -128,25 +129,15 @@ fn command(object: Object<'_>) -> Option<proto::Command> {
 }
 
 fn connect(object: Object<'_>) -> Option<proto::ConnectRequest> {
-    let subs: Object<'_> = object.get("subs")?.unwrap_or_default();
-    let headers: Object<'_> = object.get("headers")?.unwrap_or_default();
+    let read_sub = |value: &str| subscribe(serde_json::from_str(value).ok()?);
+    let read_header = |value: &str| Some(serde_json::from_str::<Text>(value).ok()?.0);
     Some(proto::ConnectRequest {
         token: object.string("token")?,
         data: object.raw("data"),
-        subs: subs
-            .0
-            .iter()
-            .map(|(channel, value)| {
-                Some((channel.clone(), subscribe(serde_json::from_str(value.get()).ok()?)?))
-            })
-            .collect::<Option<_>>()?,
+        subs: object.object("subs", |subs| subs.entries(read_sub))?.unwrap_or_default(),
         name: object.string("name")?,
         version: object.string("version")?,
-        headers: headers
-            .0
-            .iter()
-            .map(|(name, value)| Some((name.clone(), serde_json::from_str::<Text>(value.get()).ok()?.0)))
-            .collect::<Option<_>>()?,
+        headers: object.object("headers", |headers| headers.entries(read_header))?.unwrap_or_default(),
         flag: object.number("flag")?,
         dict: object.string("dict")?,
         profile: object.string("profile")?,
@@ -180,14 +171,20 @@ fn subscribe(object: Object<'_>) -> Option<proto::SubscribeRequest> {
 fn filter_node(object: Object<'_>, levels: u32) -> Option<proto::FilterNode> {
     let levels = levels.checked_sub(1)?;
     let vals: Vec<Text> = object.get("vals")?.unwrap_or_default();
-    let nodes: Vec<Object<'_>> = object.get("nodes")?.unwrap_or_default();
+    // All members are read, and the last one counts.
+    let mut nodes = Vec::new();
+    for (_, value) in object.0.iter().filter(|(name, _)| name == "nodes") {
+        let list: Option<Vec<Object<'_>>> = serde_json::from_str(value.get()).ok()?;
+        let list = list.unwrap_or_default().into_iter().map(|node| filter_node(node, levels));
+        nodes = list.collect::<Option<_>>()?;
+    }
     Some(proto::FilterNode {
         op: object.string("op")?,
         key: object.string("key")?,
         cmp: object.string("cmp")?,
         val: object.string("val")?,
         vals: vals.into_iter().map(|text| text.0).collect(),
-        nodes: nodes.into_iter().map(|node| filter_node(node, levels)).collect::<Option<_>>()?,
+        nodes,
     })
 }
 
@@ -210,14 +207,29 @@ impl<'a> Object<'a> {
         Some(last)
     }
 
+    /// Reads a request. `null` is the same as no member.
     fn message<T>(&self, name: &str, read: impl Fn(Object<'a>) -> Option<T>) -> Option<Option<T>> {
-        let mut last = None;
-        for (_, value) in self.0.iter().filter(|(other, _)| other == name) {
-            if value.get() != "null" {
-                last = Some(read(serde_json::from_str(value.get()).ok()?)?);
-            }
-        }
-        Some(last)
+        Some(self.objects(name, read)?.into_iter().flatten().next_back())
+    }
+
+    /// Reads a field that is an object. `null` removes the value of an earlier member with this name.
+    fn object<T>(&self, name: &str, read: impl Fn(Object<'a>) -> Option<T>) -> Option<Option<T>> {
+        Some(self.objects(name, read)?.pop().flatten())
+    }
+
+    fn objects<T>(&self, name: &str, read: impl Fn(Object<'a>) -> Option<T>) -> Option<Vec<Option<T>>> {
+        let members = self.0.iter().filter(|(other, _)| other == name).map(|(_, value)| value.get());
+        members
+            .map(
+                |value| {
+                    if value == "null" {
+                        Some(None)
+                    } else {
+                        read(serde_json::from_str(value).ok()?).map(Some)
+                    }
+                },
+            )
+            .collect()
     }
 
     fn string(&self, name: &str) -> Option<String> {
@@ -233,6 +245,11 @@ impl<'a> Object<'a> {
             };
         }
         Some(last)
+    }
+
+    /// Reads all members as the entries of a map.
+    fn entries<T>(&self, read: impl Fn(&str) -> Option<T>) -> Option<HashMap<String, T>> {
+        self.0.iter().map(|(name, value)| Some((name.clone(), read(value.get())?))).collect()
     }
 
     fn raw(&self, name: &str) -> Bytes {
