@@ -10,6 +10,7 @@
 use centrifuge_client_core::proto;
 use postern_channels::protocol::{Command, Commands, Encoding, Malformed};
 use prost::Message;
+use prost::encoding::{DecodeContext, WireType, decode_key, skip_field};
 
 use crate::rules;
 
@@ -64,23 +65,18 @@ fn unread_fields(command: &[u8]) -> usize {
     of_subscribe + of_subs + tracks
 }
 
-/// Returns the values of all fields with this number in front of the first fault. Groups end the search.
+/// Returns the values of all fields with this number in front of the first fault.
 fn bytes_of(mut message: &[u8], number: u32) -> Vec<&[u8]> {
     let mut values = Vec::new();
-    while let Ok((tag, wire_type)) = prost::encoding::decode_key(&mut message) {
-        use prost::encoding::WireType;
-        let len = match wire_type {
-            WireType::Varint if prost::encoding::decode_varint(&mut message).is_ok() => Some(0),
-            WireType::SixtyFourBit => Some(8),
-            WireType::ThirtyTwoBit => Some(4),
-            WireType::LengthDelimited => prost::decode_length_delimiter(&mut message).ok(),
-            WireType::Varint | WireType::StartGroup | WireType::EndGroup => None,
-        };
-        let Some((value, rest)) = len.and_then(|len| message.split_at_checked(len)) else { break };
+    while let Ok((tag, wire_type)) = decode_key(&mut message) {
         if tag == number && wire_type == WireType::LengthDelimited {
+            let len = prost::decode_length_delimiter(&mut message).ok();
+            let Some((value, rest)) = len.and_then(|len| message.split_at_checked(len)) else { break };
             values.push(value);
+            message = rest;
+        } else if skip_field(wire_type, tag, &mut message, DecodeContext::default()).is_err() {
+            break;
         }
-        message = rest;
     }
     values
 }
