@@ -180,7 +180,12 @@ impl Exchange {
                     Err(_) => {
                         // The worker ends the subscription, after it has learned of the failure.
                         let subscribe = Subscribe { recovery: None, ..subscribe };
-                        let _ = self.subscribe(worker, &subscribe, now);
+                        if let Ok(Subscribed { catch_up: Some(missed), .. }) =
+                            self.subscribe(worker, &subscribe, now)
+                        {
+                            // For the other subscribers at this worker.
+                            inboxes.answer(worker, ChannelEvent::CatchUp(Box::new(missed)));
+                        }
                         None
                     }
                 };
@@ -256,5 +261,90 @@ impl Exchange {
                 self.mark_lagging(worker, &delivery.value.channel, MissedEvent::Presence);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::exchange::ExchangeConfig;
+    use crate::namespaces::options::RecoveryMode;
+    use crate::publication::Tags;
+
+    /// The inboxes of a node with any number of workers, of which none or all are full.
+    #[derive(Default)]
+    struct Taken {
+        events: Vec<ChannelEvent>,
+        are_full: bool,
+    }
+
+    impl Inboxes for Taken {
+        fn send(&mut self, _: WorkerId, event: ChannelEvent) -> bool {
+            if !self.are_full {
+                self.events.push(event);
+            }
+            !self.are_full
+        }
+
+        fn answer(&mut self, _: WorkerId, event: ChannelEvent) {
+            self.events.push(event);
+        }
+    }
+
+    #[test]
+    fn a_worker_catches_up_even_if_the_subscription_that_asks_for_it_fails() {
+        let history = HistoryOptions {
+            size: 10,
+            ttl: Duration::from_secs(60),
+            bytes: usize::MAX,
+            meta_ttl: Duration::from_secs(60),
+        };
+        let mut exchange = Exchange::new(ExchangeConfig {
+            seed: 1,
+            history_memory: usize::MAX,
+            idempotency_ttl: Duration::from_secs(60),
+            max_idempotency_keys: 10,
+        });
+        let (worker, now) = (WorkerId::default(), Instant::now());
+        let mut taken = Taken::default();
+        let mut execute = |operation, are_full, taken: &mut Taken| {
+            taken.are_full = are_full;
+            taken.events.clear();
+            let client = ClientRef { key: Key(0), connection: ConnectionId(1) };
+            let request = Request { client, command: 1, channel: "a".into(), operation };
+            exchange.execute(worker, request, now, 0, taken);
+        };
+        let subscribe = |recovery| Operation::Subscribe { history: Some(history), recovery, presence: None };
+        execute(subscribe(None), false, &mut taken);
+        let publish = Publish {
+            channel: "a".into(),
+            data: b"1".as_slice().into(),
+            info: None,
+            tags: Tags::default(),
+            time: 0,
+            history: Some(history),
+            key: None,
+            version: None,
+        };
+        execute(
+            Operation::Publish { publish: Box::new(publish), excludes_publisher: false },
+            true,
+            &mut taken,
+        );
+        let foreign = Recovery {
+            since: Since::new("aaaaaaaa", 7),
+            mode: RecoveryMode::Stream,
+            limit: 10,
+            bytes: usize::MAX,
+            is_required: true,
+        };
+        execute(subscribe(Some(foreign)), false, &mut taken);
+        let [ChannelEvent::CatchUp(missed), ChannelEvent::Answer { answer, .. }] = &taken.events[..] else {
+            panic!("{:?}", taken.events);
+        };
+        assert!(missed.is_complete && missed.publications.len() == 1);
+        assert!(matches!(answer, Answer::Subscribed { subscribed: None, .. }));
     }
 }
