@@ -28,7 +28,7 @@ pub struct NodeWorker {
 
 impl NodeWorker {
     pub(crate) fn new(node: Arc<Node>, index: usize) -> NodeWorker {
-        // `POSTERN_WORKERS` is at most the number of worker ids.
+        // A plan has at most `WorkerId::MAX_WORKERS` workers.
         let worker = WorkerId::new(index).unwrap_or_default();
         NodeWorker { node, worker, inbox: None, events: Vec::new(), expiry: None }
     }

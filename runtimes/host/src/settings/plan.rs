@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use postern_channels::ChannelsConfig;
+use postern_channels::exchange::WorkerId;
 use postern_core::WorkerConfig;
 use postern_core::handshake::{Assertion, Gate, Readiness};
 use postern_core::policy::{DrainConfig, Users};
@@ -100,7 +101,9 @@ impl Plan {
     /// Resolves what applies on a host.
     pub fn resolve(program: &Program, loaded: &LoadedSettings, host: &Host) -> Plan {
         let settings = loaded.settings.clone();
-        let workers = settings.workers.unwrap_or(host.cores);
+        // The limit of the channels, which the setting has too.
+        let most = NonZeroUsize::new(WorkerId::MAX_WORKERS).unwrap_or(NonZeroUsize::MIN);
+        let workers = settings.workers.unwrap_or(host.cores.min(most));
         let shares = Shares::of(host.open_files, workers.get());
         let max_memory = match settings.max_memory {
             Some(written) => written.get(),

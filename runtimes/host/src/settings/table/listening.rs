@@ -1,5 +1,7 @@
 //! Listening: addresses, paths and subprotocols.
 
+use postern_channels::exchange::WorkerId;
+
 use crate::settings::names::*;
 use crate::settings::net;
 use crate::settings::setting::{Setting, optional_count, text, value_at};
@@ -78,8 +80,8 @@ pub(super) fn settings() -> Vec<Setting> {
         optional_count(
             WORKERS,
             |settings| &mut settings.workers,
-            1024,
-            "The number of event loops; 0 is one for each core",
+            WorkerId::MAX_WORKERS,
+            "The number of event loops; 0 is one for each core, at most 128",
         ),
     ]
 }

@@ -71,8 +71,8 @@ fn each_invalid_value_has_its_error() {
         ("POSTERN_PATH", "/ws#a", "/ws#a is not a path alone; leave out the query and the fragment"),
         ("POSTERN_PATH", "/a b", "/a b is not a path; write other than visible ASCII percent-encoded"),
         ("POSTERN_PATH", "/é", "/é is not a path; write other than visible ASCII percent-encoded"),
-        ("POSTERN_WORKERS", "many", "not a whole number; write a whole number from 0 to 1024"),
-        ("POSTERN_WORKERS", "1025", "must be at most 1024"),
+        ("POSTERN_WORKERS", "many", "not a whole number; write a whole number from 0 to 128"),
+        ("POSTERN_WORKERS", "129", "must be at most 128"),
         ("POSTERN_USER_ID_HEADER", "User ID", "not the name of a header; write for example X-User-Id"),
         (
             "POSTERN_USER_ID_HEADER",
@@ -343,7 +343,7 @@ fn each_line_of_dotenv_that_is_wrong_has_its_number() {
         format!(".env line 6: {NO_LINE}"),
         ".env line 7: POSTERN_PAHT: no such setting; did you mean POSTERN_PATH?".to_owned(),
         format!(".env line 10: {NO_LINE}"),
-        ".env line 9: POSTERN_WORKERS=many: not a whole number; write a whole number from 0 to 1024"
+        ".env line 9: POSTERN_WORKERS=many: not a whole number; write a whole number from 0 to 128"
             .to_owned(),
         ".env line 8: POSTERN_MAX_MESSAGE=64KB: not a size; units are powers of 1024, write 64KiB".to_owned(),
     ];

@@ -40,6 +40,15 @@ fn limits_that_count_descriptors_follow_the_limit_of_open_files() {
 }
 
 #[test]
+fn a_host_with_many_cores_has_no_more_workers_than_channels_can_tell_apart() {
+    let loaded = Texts::default().loaded();
+    for (cores, workers) in [(127, 127), (128, 128), (129, 128), (1024, 128)] {
+        let host = Host { cores: cores.try_into().unwrap(), memory: 1 << 34, open_files: 20_000 };
+        assert_eq!(Plan::resolve(&POSTERN, &loaded, &host).workers.get(), workers);
+    }
+}
+
+#[test]
 fn limits_that_are_not_written_derive_from_the_host() {
     let automatic = Texts::default().plan();
     assert_eq!((automatic.workers.get(), automatic.event_loops()), (2, 2));
