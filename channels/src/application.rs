@@ -19,7 +19,7 @@ use crate::engine::{ChannelEvent, ClientRef, Operation, Request};
 use crate::exchange::{CatchUp, PresenceEvent};
 use crate::hub::{Form, Hub, Subscriber};
 use crate::pings::{PingStep, Pings, Scheduled};
-use crate::protocol::{Encoding, Message, PushBody};
+use crate::protocol::{Encoding, Endpoint, JSON_SUBPROTOCOL, Message, PROTOBUF_SUBPROTOCOL, PushBody};
 use crate::publication::{ClientId, Publication};
 use crate::random::Random;
 use crate::view;
@@ -279,17 +279,10 @@ impl Application for Channels {
         if opening.path_index >= self.config.paths {
             return;
         }
-        let has = |name, value| opening.query.get(name) == Some(value);
-        let is_protobuf = match opening.subprotocol {
-            Some(PROTOBUF) => true,
-            Some(JSON) => false,
-            Some(_) | None => has("format", "protobuf") || has("cf_protocol", "protobuf"),
-        };
-        let encoding = if is_protobuf { Encoding::Protobuf } else { Encoding::Json };
-        let has_pings = !has("cf_ws_frame_ping_pong", "true");
+        let endpoint = Endpoint::new(opening.subprotocol, |name| opening.query.get(name));
         let id = ClientId::from_random(self.random.next_wide());
         let place = ClientRef { key: opening.key, connection: opening.connection };
-        *client = Some(Box::new(Client::new(id, place, encoding, has_pings)));
+        *client = Some(Box::new(Client::new(id, place, endpoint)));
         self.unconnected.push_back((reply.now() + self.config.connect_timeout, Scheduled::new(place)));
     }
 
@@ -480,11 +473,8 @@ fn translate(code: CloseCode) -> Option<Disconnect> {
     }
 }
 
-/// The subprotocols of the protocol. Clients with the JSON encoding mostly offer none.
-pub const SUBPROTOCOLS: [&str; 2] = [PROTOBUF, JSON];
-
-const JSON: &str = "centrifuge-json";
-const PROTOBUF: &str = "centrifuge-protobuf";
+/// The subprotocols of the protocol, preferred first.
+pub const SUBPROTOCOLS: [&str; 2] = [PROTOBUF_SUBPROTOCOL, JSON_SUBPROTOCOL];
 
 /// The code of an unsubscription after which a client subscribes again, and recovers.
 const INSUFFICIENT_STATE: u32 = 2500;

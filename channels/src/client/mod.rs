@@ -19,7 +19,7 @@ use postern_core::{ConnectionId, Key};
 use crate::Disconnect;
 use crate::engine::ClientRef;
 use crate::exchange::Subscribed;
-use crate::protocol::Encoding;
+use crate::protocol::{Encoding, Endpoint};
 use crate::publication::{ClientId, ClientInfo, Since};
 
 /// The state of a client that speaks the protocol of channels.
@@ -119,13 +119,13 @@ impl Close {
 }
 
 impl Client {
-    pub(crate) fn new(id: ClientId, place: ClientRef, encoding: Encoding, has_pings: bool) -> Client {
+    pub(crate) fn new(id: ClientId, place: ClientRef, endpoint: Endpoint) -> Client {
         Client {
             id,
             key: place.key,
             connection: place.connection,
-            encoding,
-            has_pings,
+            encoding: endpoint.encoding,
+            has_pings: !endpoint.has_frame_pings,
             awaits_pong: false,
             stage: Stage::New,
             subscriptions: Vec::new(),

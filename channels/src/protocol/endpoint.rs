@@ -18,14 +18,13 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Takes the subprotocol of the 101, if it has one, and the query of the request target, without its `?`.
+    /// Takes the subprotocol of the 101, if it has one, and the function that returns a parameter of the request's query, such as
+    /// [`Query::get`](postern_core::handshake::Query::get).
     ///
     /// The encoding is Protobuf if the subprotocol or the query says so (`format=protobuf` or `cf_protocol=protobuf`), otherwise
     /// JSON. Other parameters are ignored.
-    pub fn new(subprotocol: Option<&str>, query: &str) -> Endpoint {
-        let has = |name: &str, value: &str| {
-            query.split('&').any(|parameter| parameter.split_once('=') == Some((name, value)))
-        };
+    pub fn new<'q>(subprotocol: Option<&str>, parameter: impl Fn(&str) -> Option<&'q str>) -> Endpoint {
+        let has = |name: &str, value: &str| parameter(name) == Some(value);
         let is_protobuf = subprotocol == Some(PROTOBUF_SUBPROTOCOL)
             || has("format", "protobuf")
             || has("cf_protocol", "protobuf");
@@ -42,7 +41,11 @@ mod tests {
 
     #[track_caller]
     fn check(subprotocol: Option<&str>, query: &str, encoding: Encoding, has_frame_pings: bool) {
-        assert_eq!(Endpoint::new(subprotocol, query), Endpoint { encoding, has_frame_pings });
+        let parameter = |name: &str| {
+            let parameters = query.split('&').filter_map(|parameter| parameter.split_once('='));
+            parameters.into_iter().find_map(|(key, value)| (key == name).then_some(value))
+        };
+        assert_eq!(Endpoint::new(subprotocol, parameter), Endpoint { encoding, has_frame_pings });
     }
 
     #[test]
