@@ -11,11 +11,23 @@ use postern_channels::namespaces::{ChannelOptions, Namespaces};
 /// Reads a channels file.
 ///
 /// # Errors
-/// All errors of the file, at least one: each is the path, the place in the file, and the error with its correction.
+/// All errors of the file, at least one: each is the place in the file, and the error with its correction.
 pub(crate) fn read(path: &Path) -> Result<Namespaces, Vec<String>> {
-    let shown = path.display();
-    let text = read_text(path).map_err(|error| vec![format!("{shown}: {error}")])?;
-    parse(&text).map_err(|errors| errors.iter().map(|error| format!("{shown}: {error}")).collect())
+    let text = read_text(path).map_err(|error| vec![error])?;
+    parse(&text).map_err(|errors| errors.iter().map(ToString::to_string).collect())
+}
+
+/// Reads a channels file, for a caller that shows one line.
+///
+/// # Errors
+/// The first error of the file, and the number of the others.
+pub(crate) fn read_or_first_error(path: &Path) -> Result<Namespaces, String> {
+    read(path).map_err(|errors| match &errors[..] {
+        [first, others @ ..] if !others.is_empty() => {
+            format!("{first} (and {} more, which check-config lists)", others.len())
+        }
+        errors => errors.concat(),
+    })
 }
 
 /// Describes namespaces: one line for each, with the options that are not at their defaults.
@@ -65,11 +77,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("channels.toml");
         fs::write(&path, content).unwrap();
-        let name = path.display().to_string();
         let result = read(&path).map(|namespaces| describe(&namespaces));
         let expected = expected
             .map(str::to_owned)
-            .map_err(|errors| errors.iter().map(|error| format!("{name}: {error}")).collect::<Vec<_>>());
+            .map_err(|errors| errors.iter().map(|&error| error.to_owned()).collect());
         assert_eq!(result, expected);
     }
 
@@ -98,11 +109,30 @@ mod tests {
     }
 
     #[test]
+    fn one_line_has_the_first_error_and_the_number_of_the_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("channels.toml");
+        for (content, expected) in [
+            (
+                "[namespaces.auction]\npresense = true\n",
+                "line 2, column 1: \"presense\" is unknown; did you mean presence?",
+            ),
+            (
+                "[namespaces.auction]\npresense = true\nslow = 1\npresence = 1\n",
+                "line 2, column 1: \"presense\" is unknown; did you mean presence? (and 2 more, which check-config lists)",
+            ),
+        ] {
+            fs::write(&path, content).unwrap();
+            assert_eq!(read_or_first_error(&path).unwrap_err(), expected);
+        }
+    }
+
+    #[test]
     fn a_file_that_cannot_be_read_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let errors = read(folder.path()).unwrap_err();
-        assert_eq!(errors, [format!("{}: is not a regular file", folder.path().display())]);
+        assert_eq!(errors, ["is not a regular file"]);
         let errors = read(&folder.path().join("missing")).unwrap_err();
-        assert!(errors.len() == 1 && errors[0].contains("missing: cannot be read: "), "{errors:?}");
+        assert!(errors.len() == 1 && errors[0].starts_with("cannot be read: "), "{errors:?}");
     }
 }

@@ -12,8 +12,8 @@ use slog::{Logger, info, warn};
 
 use crate::assertion::Refresh;
 use crate::channels::Node;
-use crate::settings::value::ValueError;
-use crate::settings::{Plan, SecretFile, namespaces};
+use crate::channels_file;
+use crate::settings::{Plan, SecretFile};
 
 /// Reads secrets and keys again.
 #[derive(Clone)]
@@ -95,8 +95,8 @@ struct ChannelsFile {
 
 impl ChannelsFile {
     /// Reads the file. Its options apply to everything that happens afterwards; subscriptions stay.
-    fn read_again(&self) -> Result<(), ValueError> {
-        let namespaces = namespaces(&self.path)?;
+    fn read_again(&self) -> Result<(), String> {
+        let namespaces = channels_file::read_or_first_error(&self.path)?;
         let config = ChannelsConfig { namespaces, ..ChannelsConfig::clone(&self.config) };
         self.node.broadcast(&ChannelEvent::Config(Arc::new(config)));
         Ok(())

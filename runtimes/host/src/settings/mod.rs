@@ -28,7 +28,7 @@ mod setting;
 mod sources;
 mod suggest;
 mod table;
-pub(crate) mod value;
+mod value;
 mod warnings;
 
 #[cfg(test)]
@@ -51,7 +51,6 @@ pub use loaded::LoadedSettings;
 pub use model::{ChannelSettings, ControlSettings, Program, ServedAtPath, Settings};
 pub use plan::{Host, Plan, SharedParts};
 pub(crate) use secret::SecretFile;
-pub(crate) use table::channels::namespaces;
 
 pub use warnings::Warning;
 
@@ -137,7 +136,10 @@ pub fn load(
         match channels_file::read(path) {
             Ok(found) => namespaces = Some(found),
             Err(found) => {
-                found.iter().for_each(|error| errors.add(SettingsError::new(format_args!("{error}"))))
+                let shown = path.display();
+                found
+                    .iter()
+                    .for_each(|error| errors.add(SettingsError::new(format_args!("{shown}: {error}"))))
             }
         }
     }

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// The fault of a text and its correction: the end of a sentence that begins with the name of the setting.
-pub(crate) type ValueError = Cow<'static, str>;
+pub(super) type ValueError = Cow<'static, str>;
 
 /// The text that turns an optional setting off.
 pub(super) const OFF: &str = "off";

@@ -1,16 +1,13 @@
 //! Channels: where they are served, and their limits.
 
-use std::fs;
 use std::path::Path;
 
-use postern_channels::namespaces::{Namespaces, file};
-
-use crate::settings::hints;
+use crate::channels_file;
 use crate::settings::model::ServedAtPath;
 use crate::settings::names::*;
 use crate::settings::net;
 use crate::settings::setting::{Setting, boolean, choice, count, size, text, value_at};
-use crate::settings::value::{OFF, ValueError, is_off};
+use crate::settings::value::{OFF, is_off};
 
 pub(super) fn settings() -> Vec<Setting> {
     vec![
@@ -36,7 +33,7 @@ pub(super) fn settings() -> Vec<Setting> {
             "",
             |settings, text| {
                 if !text.is_empty() {
-                    settings.channels.namespaces = namespaces(Path::new(text))?;
+                    settings.channels.namespaces = channels_file::read_or_first_error(Path::new(text))?;
                     settings.channels.file = Some(text.into());
                 }
                 Ok(())
@@ -72,21 +69,4 @@ pub(super) fn settings() -> Vec<Setting> {
              were not used for the longest time lose theirs",
         ),
     ]
-}
-
-/// Reads a channels file.
-///
-/// # Errors
-/// The file cannot be read, or the first error in it.
-pub(crate) fn namespaces(path: &Path) -> Result<Namespaces, ValueError> {
-    let text =
-        fs::read_to_string(path).map_err(|error| format!("cannot read the file: {}", hints::file(&error)))?;
-    file::parse(&text).map_err(|errors| {
-        let more = match errors.len() {
-            0 | 1 => String::new(),
-            count => format!(" (and {} more)", count - 1),
-        };
-        let first = errors.first().map(ToString::to_string).unwrap_or_default();
-        format!("{first}{more}").into()
-    })
 }

@@ -1,7 +1,7 @@
 //! All settings in one table, with a file for each group. `--help`, `--print-config`, the names that are known and the
 //! values that apply come from it.
 
-pub(crate) mod channels;
+mod channels;
 mod control;
 mod identity;
 mod limits;
