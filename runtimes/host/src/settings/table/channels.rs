@@ -42,9 +42,10 @@ pub(super) fn settings() -> Vec<Setting> {
              again at SIGHUP. Without it, clients have their personal\n\
              channels only",
         ),
-        boolean(
+        choice(
             PERSONAL_CHANNEL,
             |settings| &mut settings.channels.personal_channel,
+            &[("on", true), ("off", false)],
             "Whether each client is subscribed to #ID, the channel of its\n\
              user",
         )

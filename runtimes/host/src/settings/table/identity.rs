@@ -44,12 +44,14 @@ fn headers() -> Vec<Setting> {
         header(
             USER_EMAIL,
             |settings| &mut settings.handshake.identity.email,
-            "The header with the e-mail address, for the log; optional",
+            "The header with the e-mail address, for the log; optional. See\n\
+             POSTERN_SHARE_EMAIL",
         ),
         header(
             USER_NAME,
             |settings| &mut settings.handshake.identity.name,
-            "The header with the display name, for the log; optional",
+            "The header with the display name, for the log and for other\n\
+             clients in a channel; optional",
         ),
         choice(
             "POSTERN_USER_NAME_ENCODING",
@@ -156,7 +158,8 @@ fn assertions() -> Vec<Setting> {
             "NAME,…",
             "name,preferred_username",
             |_, text| assertion::claims(text).map(drop),
-            "The claim with the display name, for the log; optional",
+            "The claim with the display name, for the log and for other clients\n\
+             in a channel; optional",
         ),
     ];
     let needs = |(setting, without)| Setting::needs(setting, Feature::Assertion, without);

@@ -54,8 +54,9 @@ pub(super) fn settings() -> Vec<Setting> {
             |settings| &mut settings.handshake.paths,
             net::paths,
             |paths| paths.join(","),
-            "The paths of WebSockets; any other path is 404. /ws/* is every\n\
-             path below /ws, /* is every path",
+            "The paths of WebSockets for POSTERN_APP; any path that is neither\n\
+             here nor in POSTERN_CHANNELS_PATH is 404. /ws/* is every path\n\
+             below /ws, /* is every path",
         ),
         value_at(
             HEALTH_PATH,
