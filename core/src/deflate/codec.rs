@@ -11,6 +11,9 @@ pub(crate) struct DeflateCodec {
     deflaters: [Option<Compress>; 7],
     /// The buffer in which a message is compressed before its length is known.
     scratch: Vec<u8>,
+    /// The number of messages that were compressed, or could not be made shorter.
+    #[cfg(test)]
+    pub(crate) compressions: usize,
 }
 
 /// Why a message could not be inflated.
@@ -67,6 +70,10 @@ impl DeflateCodec {
     pub(crate) fn deflate(&mut self, payload: &[u8], bits: u8, threshold: usize) -> Option<&[u8]> {
         if payload.len() < threshold {
             return None;
+        }
+        #[cfg(test)]
+        {
+            self.compressions += 1;
         }
         self.shrink();
         // zlib has no window of 256 bytes. With a window of 512 bytes and a full flush after each 256 bytes, no match

@@ -25,6 +25,8 @@ struct Entry {
     number: u32,
     /// The frame with which it was joined last, and the result. The result may have been removed.
     joined: Option<(FrameId, FrameId)>,
+    /// Its compressed forms by window, from 8 to 15 bits. They exist as long as it is on the list of added frames.
+    compressed: Option<Box<[Option<FrameId>; WINDOWS]>>,
 }
 
 /// An entry of the table. It is valid as long as it is referred to.
@@ -51,11 +53,36 @@ impl FrameTable {
         id
     }
 
+    /// Returns the form of an added frame that is compressed in a window of 2^`bits` bytes, and the bytes by which the table has
+    /// grown. `compress` is called once for each window. If it returns `None`, the form is the frame itself.
+    pub(crate) fn compressed(
+        &mut self,
+        id: FrameId,
+        bits: u8,
+        compress: impl FnOnce(&[u8]) -> Option<Vec<u8>>,
+    ) -> (FrameId, usize) {
+        let window = usize::from(bits.clamp(8, 15) - 8);
+        let entry = self.entries.get(id.index as usize);
+        let forms = entry.and_then(|entry| entry.compressed.as_ref());
+        if let Some(form) = forms.and_then(|forms| *forms.get(window)?) {
+            return (form, 0);
+        }
+        let bytes = compress(self.get(id));
+        let added = bytes.as_ref().map_or(0, Vec::len);
+        let form = bytes.map_or(id, |bytes| self.insert(bytes));
+        let entry = self.entries.get_mut(id.index as usize);
+        if let Some(slot) = entry.and_then(|entry| entry.compressed.get_or_insert_default().get_mut(window)) {
+            *slot = Some(form);
+        }
+        (form, added)
+    }
+
     /// Adds an entry with one reference.
     fn add(&mut self, bytes: Vec<u8>) -> FrameId {
         let number = self.next;
         self.next = self.next.wrapping_add(1);
-        let entry = Entry { bytes: bytes.into_boxed_slice(), references: 1, number, joined: None };
+        let entry =
+            Entry { bytes: bytes.into_boxed_slice(), references: 1, number, joined: None, compressed: None };
         // A worker does not have four billion entries at a time: each is referred to by a connection.
         let index = u32::try_from(self.entries.insert(entry)).unwrap_or(u32::MAX);
         FrameId { index, number }
@@ -145,6 +172,9 @@ impl FrameTable {
         self.entries.is_empty()
     }
 }
+
+/// The number of windows of permessage-deflate.
+const WINDOWS: usize = 8;
 
 /// The most bytes of a joined entry. Copying that much once is faster than another piece of a vectored write for each
 /// connection.

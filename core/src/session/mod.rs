@@ -166,15 +166,16 @@ impl<K: FnMut() -> [u8; 4]> Session<Client<K>> {
     }
 }
 
-/// Whether a session can send a frame that it shares with other sessions.
+/// The form in which a session sends a frame that it shares with other sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum SharedSend {
-    /// The message is counted. Write the frame.
-    Counted,
-    /// A Close was sent or received. Do not write the frame.
-    Closing,
-    /// The session compresses its messages, so it must write a separate frame.
-    Compressed,
+pub(crate) enum SharedForm {
+    /// The frame itself.
+    Plain,
+    /// Compressed in a window of 2^`bits` bytes.
+    Compressed {
+        /// 8 to 15.
+        bits: u8,
+    },
 }
 
 impl<R: Role> Session<R> {
@@ -374,19 +375,16 @@ impl<R: Role> Session<R> {
         Ok(())
     }
 
-    /// Counts a message of `len` bytes whose frame the caller writes, because it is the same for many sessions. Returns whether
-    /// the caller must write it.
+    /// Counts a message of `len` bytes whose frame the caller writes, because it is the same for many sessions. Returns the form
+    /// of the frame. `None` after a Close in either direction: the caller must not write it.
     #[inline]
-    pub(crate) fn share_message(&mut self, len: usize) -> SharedSend {
+    pub(crate) fn share_message(&mut self, len: usize) -> Option<SharedForm> {
         if self.state != State::Open {
-            return SharedSend::Closing;
-        }
-        if self.deflate.is_some() {
-            return SharedSend::Compressed;
+            return None;
         }
         self.traffic.messages_sent += 1;
         self.traffic.bytes_sent += len as u64;
-        SharedSend::Counted
+        Some(self.deflate.map_or(SharedForm::Plain, |deflate| SharedForm::Compressed { bits: deflate.bits }))
     }
 
     /// Sends a Ping (RFC 6455 §5.5.2) with at most 125 bytes of `payload`. The peer's Pong has the same bytes.

@@ -13,18 +13,18 @@ use super::ready::Ready;
 use super::timers::Timers;
 use super::{Application, Key, Worker, WorkerConfig};
 use crate::close_code::CloseCode;
-use crate::frame::{DataKind, MAX_HEADER, write_frame};
+use crate::frame::{DataKind, MAX_HEADER, write_compressed_frame, write_frame};
 use crate::handshake::Identity;
 use crate::output::{FrameId, FrameTable, Output, OutputQueue};
-use crate::session::SharedSend;
+use crate::session::SharedForm;
 use crate::turn::{Codec, Turn};
 
 /// Sends messages to connections of a worker, and closes them.
 ///
 /// A message to many connections is encoded and stored once: [`frame`](Fanout::frame) adds it, and
 /// [`deliver`](Fanout::deliver) sends it to one of them. Several short messages are joined once for all connections that get the
-/// same ones. A delivery neither copies nor allocates, unless the socket has not accepted earlier output, the messages of the
-/// connection are long, or it compresses them.
+/// same ones, and a message is compressed once for all connections with the same window. A delivery neither copies nor allocates,
+/// unless the socket has not accepted earlier output, or the messages of the connection are long.
 ///
 /// Nothing is written before the runtime handles the connections, which are [due](Worker::next_due) afterwards, each once for
 /// all its messages. A connection is closed if its socket has not accepted all output that it was offered, and the pending output
@@ -58,6 +58,8 @@ pub struct SharedFrame<'w> {
 #[derive(Debug)]
 struct Run {
     before: Option<FrameId>,
+    /// The form of the message that they get.
+    form: SharedForm,
     after: FrameId,
     /// The number of connections whose references are not counted yet.
     count: u32,
@@ -107,22 +109,47 @@ impl<'w, A: Application> Fanout<'w, A> {
     #[inline]
     pub fn deliver(&mut self, key: Key, frame: SharedFrame<'w>) -> bool {
         let Some(connection) = self.connections.get_mut(key.0) else { return false };
-        match connection.share_message(frame.len) {
-            SharedSend::Closing => return false,
-            SharedSend::Compressed => return self.deliver_compressed(key, frame),
-            SharedSend::Counted => {}
-        }
+        let Some(form) = connection.share_message(frame.len) else { return false };
+        self.deliver_form(key, frame, form);
+        true
+    }
+
+    /// Sends a message, which is counted, to one connection.
+    #[inline]
+    fn deliver_form(&mut self, key: Key, frame: SharedFrame<'w>, form: SharedForm) {
+        let id = match form {
+            SharedForm::Plain => frame.id,
+            SharedForm::Compressed { bits } => self.compressed(frame, bits),
+        };
+        let Some(connection) = self.connections.get_mut(key.0) else { return };
         // Pending output is written when its turn comes, or when the socket becomes writable again.
         if connection.output.is_empty() {
             self.ready.push(key);
         }
-        let change = connection.output.push_frame(frame.id, self.frames, self.now);
+        let change = connection.output.push_frame(id, self.frames, self.now);
         self.memory.count_shared(change.added);
         self.memory.free_shared(change.freed);
         if connection.output.queue().is_some() {
             self.update(key);
         }
-        true
+    }
+
+    /// Returns the form of a frame that is compressed in a window of 2^`bits` bytes. Without context takeover, it is the same for
+    /// all connections with this window. A message of less than [`compression_min`](crate::SessionConfig::compression_min) bytes,
+    /// and one that would not get shorter, is sent uncompressed.
+    #[inline(never)]
+    fn compressed(&mut self, frame: SharedFrame<'w>, bits: u8) -> FrameId {
+        let Fanout { config, frames, codec, memory, .. } = self;
+        let (id, added) = frames.compressed(frame.id, bits, |bytes| {
+            // The payload follows the header.
+            let payload = bytes.get(bytes.len() - frame.len..).unwrap_or_default();
+            let compressed = codec.deflate.deflate(payload, bits, config.session.compression_min)?;
+            let mut bytes = Vec::with_capacity(MAX_HEADER + compressed.len());
+            write_compressed_frame(&mut bytes, frame.kind.opcode(), compressed, None);
+            Some(bytes)
+        });
+        memory.count_shared(added);
+        id
     }
 
     /// Sends a message to connections. Returns the number of those that are open. This is faster than one call of
@@ -134,27 +161,26 @@ impl<'w, A: Application> Fanout<'w, A> {
         let mut sent = 0;
         for key in keys {
             let Some(connection) = self.connections.get_mut(key.0) else { continue };
+            let Some(form) = connection.share_message(frame.len) else { continue };
+            sent += 1;
             let before = connection.output.frame();
             if let Some(run) = &mut run
                 && run.before == before
+                && run.form == form
                 && (before.is_some() || connection.output.is_empty())
-                && connection.share_message(frame.len) == SharedSend::Counted
             {
                 connection.output = Output::Frame(run.after);
                 if before.is_none() {
                     self.ready.push(key);
                 }
                 run.count += 1;
-                sent += 1;
                 continue;
             }
             self.end(run.take());
-            if self.deliver(key, frame) {
-                let connection = self.connections.get(key.0);
-                let after = connection.and_then(|connection| connection.output.frame());
-                run = after.map(|after| Run { before, after, count: 0 });
-                sent += 1;
-            }
+            self.deliver_form(key, frame, form);
+            let connection = self.connections.get(key.0);
+            let after = connection.and_then(|connection| connection.output.frame());
+            run = after.map(|after| Run { before, form, after, count: 0 });
         }
         self.end(run);
         sent
@@ -169,7 +195,7 @@ impl<'w, A: Application> Fanout<'w, A> {
 
     /// Counts the references of a run.
     fn end(&mut self, run: Option<Run>) {
-        if let Some(Run { before, after, count: count @ 1.. }) = run {
+        if let Some(Run { before, after, count: count @ 1.., .. }) = run {
             self.memory.free_shared(self.frames.replace(before, after, count));
         }
     }
@@ -196,25 +222,6 @@ impl<'w, A: Application> Fanout<'w, A> {
         self.update(key);
         self.due.push_back(key);
         true
-    }
-
-    /// Sends a message to a connection that compresses it.
-    #[inline(never)]
-    fn deliver_compressed(&mut self, key: Key, frame: SharedFrame<'w>) -> bool {
-        let Some(connection) = self.connections.get_mut(key.0) else { return false };
-        if connection.output.is_empty() {
-            self.ready.push(key);
-        }
-        let mut queue = queue_of(connection, self.frames, self.now);
-        let mut turn =
-            Turn { now: self.now, out: queue.tail(), is_backlogged: true, codec: &mut *self.codec };
-        let bytes = self.frames.get(frame.id);
-        // The payload follows the header.
-        let payload = bytes.get(bytes.len() - frame.len..).unwrap_or_default();
-        let is_sent = connection.send(&mut turn, frame.kind, payload);
-        connection.output = Output::Queue(queue);
-        self.update(key);
-        is_sent
     }
 
     /// Applies the limits to a connection with pending output, and updates its timer and its memory.

@@ -28,7 +28,7 @@ use crate::input::{Input, Payload};
 use crate::output::{Output, OutputQueue, OutputSegments};
 use crate::policy::{KeepAlive, Replaced};
 use crate::record::{Record, Recorder, Summary};
-use crate::session::{Ending, Event, Session, SharedSend, Transport};
+use crate::session::{Ending, Event, Session, SharedForm, Transport};
 use crate::turn::{Codec, Turn};
 use flags::Flags;
 use pacing::Pacing;
@@ -443,16 +443,10 @@ impl<A: Application> Connection<A> {
         }
     }
 
-    /// Sends a message. Returns false if it is not open.
-    pub(super) fn send(&mut self, turn: &mut Turn<'_>, kind: DataKind, payload: &[u8]) -> bool {
-        let Stage::Admitted { session, .. } = &mut self.stage else { return false };
-        session.send(turn, kind, payload).is_ok()
-    }
-
     /// Counts a message whose frame is shared: see [`Session::share_message`].
     #[inline]
-    pub(super) fn share_message(&mut self, len: usize) -> SharedSend {
-        let Stage::Admitted { session, .. } = &mut self.stage else { return SharedSend::Closing };
+    pub(super) fn share_message(&mut self, len: usize) -> Option<SharedForm> {
+        let Stage::Admitted { session, .. } = &mut self.stage else { return None };
         session.share_message(len)
     }
 

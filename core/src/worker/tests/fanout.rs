@@ -309,6 +309,55 @@ fn a_slow_connection_is_closed_when_its_queue_exceeds_the_limit() {
     assert!(sockets[0].written.ends_with(b"\x11\x3dslow consumer"));
 }
 
+/// Each connection once had a compressed frame that was made for it alone.
+#[cfg(feature = "compression")]
+#[test]
+fn a_message_is_compressed_once_for_each_window() {
+    let handshake = HandshakeConfig { compression: true, ..HandshakeConfig::default() };
+    let mut runtime = Runtime::new(WorkerConfig { handshake, ..WorkerConfig::default() });
+    let keys: Vec<Key> = (0..100)
+        .map(|number| {
+            let offer = format!("permessage-deflate; server_max_window_bits={}", 8 + number % 8);
+            let head = HEAD.replace("\r\n\r\n", &format!("\r\nSec-WebSocket-Extensions: {offer}\r\n\r\n"));
+            let key = runtime.open();
+            runtime.feed(key, head.as_bytes());
+            key
+        })
+        .collect();
+    let mut sockets: Vec<_> =
+        keys.iter().map(|_| CountingSocket { takes: usize::MAX, ..Default::default() }).collect();
+    let now = runtime.now;
+
+    let text = "a text that becomes shorter ".repeat(6);
+    assert_eq!(runtime.worker.send(&Selector::All, Outgoing::Text(&text), now), 100);
+    assert_eq!(runtime.worker.codec.deflate.compressions, 8);
+    assert!(runtime.worker.memory_held() < 8 * text.len(), "only the compressed forms are stored");
+    handle_all_due(&mut runtime, &mut sockets);
+    for key in &keys {
+        let (header, payload) = sockets[key.0].written.split_at(2);
+        assert_eq!((header[0], usize::from(header[1])), (0xc1, payload.len()));
+        let inflated = runtime.worker.codec.deflate.inflate(payload, text.len());
+        assert_eq!(inflated.as_deref(), Ok(text.as_bytes()));
+        assert_eq!(runtime.worker.status(*key).expect("it is open").traffic.bytes_sent, text.len() as u64);
+    }
+    assert_eq!(runtime.worker.memory_held(), 0);
+
+    // Bytes that do not become shorter are sent uncompressed, and are not compressed again for each connection.
+    let mut state = 1_u64;
+    let noise: Vec<u8> = (0..100)
+        .map(|_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 56) as u8
+        })
+        .collect();
+    assert_eq!(runtime.worker.send(&Selector::All, Outgoing::Binary(&noise), now), 100);
+    assert_eq!(runtime.worker.codec.deflate.compressions, 16);
+    assert_eq!(runtime.worker.memory_held(), 102);
+    handle_all_due(&mut runtime, &mut sockets);
+    assert!(keys.iter().all(|key| sockets[key.0].written.ends_with(&frame_of_server(0x82, &noise))));
+    assert_eq!(runtime.worker.memory_held(), 0);
+}
+
 /// A frame without a mask.
 fn frame_of_server(first: u8, payload: &[u8]) -> Vec<u8> {
     [&[first, payload.len() as u8], payload].concat()
