@@ -211,6 +211,10 @@ impl Exchange {
                 let publish = Publish { time, ..*publish };
                 let excluded = excludes_publisher.then_some((worker, client));
                 let (position, _) = self.publish_to(publish, excluded, now, inboxes);
+                // A client's own publication precedes the reply, also if it has found the inbox full.
+                if let Some(missed) = self.catch_up(worker, &channel) {
+                    inboxes.answer(worker, ChannelEvent::CatchUp(Box::new(missed)));
+                }
                 Answer::Published(position)
             }
             Operation::Presence => Answer::Presence(self.presence(&channel)),
@@ -293,46 +297,65 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_worker_catches_up_even_if_the_subscription_that_asks_for_it_fails() {
-        let history = HistoryOptions {
-            size: 10,
-            ttl: Duration::from_secs(60),
-            bytes: usize::MAX,
-            meta_ttl: Duration::from_secs(60),
-        };
-        let mut exchange = Exchange::new(ExchangeConfig {
+    fn history() -> HistoryOptions {
+        let minute = Duration::from_secs(60);
+        HistoryOptions { size: 10, ttl: minute, bytes: usize::MAX, meta_ttl: minute }
+    }
+
+    fn exchange() -> Exchange {
+        Exchange::new(ExchangeConfig {
             seed: 1,
             history_memory: usize::MAX,
             idempotency_ttl: Duration::from_secs(60),
             max_idempotency_keys: 10,
-        });
-        let (worker, now) = (WorkerId::default(), Instant::now());
-        let mut taken = Taken::default();
-        let mut execute = |operation, are_full, taken: &mut Taken| {
-            taken.are_full = are_full;
-            taken.events.clear();
-            let client = ClientRef { key: Key(0), connection: ConnectionId(1) };
-            let request = Request { client, command: 1, channel: "a".into(), operation };
-            exchange.execute(worker, request, now, 0, taken);
-        };
-        let subscribe = |recovery| Operation::Subscribe { history: Some(history), recovery, presence: None };
-        execute(subscribe(None), false, &mut taken);
-        let publish = Publish {
+        })
+    }
+
+    fn publish() -> Publish {
+        Publish {
             channel: "a".into(),
             data: b"1".as_slice().into(),
             info: None,
             tags: Tags::default(),
             time: 0,
-            history: Some(history),
+            history: Some(history()),
             key: None,
             version: None,
+        }
+    }
+
+    fn execute(exchange: &mut Exchange, operation: Operation, are_full: bool, taken: &mut Taken) {
+        taken.are_full = are_full;
+        taken.events.clear();
+        let client = ClientRef { key: Key(0), connection: ConnectionId(1) };
+        let request = Request { client, command: 1, channel: "a".into(), operation };
+        exchange.execute(WorkerId::default(), request, Instant::now(), 0, taken);
+    }
+
+    #[test]
+    fn a_publication_that_finds_the_inbox_of_its_worker_full_precedes_its_answer() {
+        let (mut exchange, history) = (exchange(), history());
+        let mut taken = Taken::default();
+        let subscribe = Operation::Subscribe { history: Some(history), recovery: None, presence: None };
+        execute(&mut exchange, subscribe, false, &mut taken);
+        let publish = Operation::Publish { publish: Box::new(publish()), excludes_publisher: false };
+        execute(&mut exchange, publish, true, &mut taken);
+        let [ChannelEvent::CatchUp(missed), ChannelEvent::Answer { answer, .. }] = &taken.events[..] else {
+            panic!("{:?}", taken.events);
         };
-        execute(
-            Operation::Publish { publish: Box::new(publish), excludes_publisher: false },
-            true,
-            &mut taken,
-        );
+        assert!(missed.is_complete && missed.publications.len() == 1);
+        assert!(matches!(answer, Answer::Published(Some(_))));
+    }
+
+    #[test]
+    fn a_worker_catches_up_even_if_the_subscription_that_asks_for_it_fails() {
+        let (mut exchange, history) = (exchange(), history());
+        let mut taken = Taken::default();
+        let subscribe = |recovery| Operation::Subscribe { history: Some(history), recovery, presence: None };
+        execute(&mut exchange, subscribe(None), false, &mut taken);
+        // Another worker publishes.
+        taken.are_full = true;
+        exchange.publish_to(publish(), None, Instant::now(), &mut taken);
         let foreign = Recovery {
             since: Since::new("aaaaaaaa", 7),
             mode: RecoveryMode::Stream,
@@ -340,7 +363,7 @@ mod tests {
             bytes: usize::MAX,
             is_required: true,
         };
-        execute(subscribe(Some(foreign)), false, &mut taken);
+        execute(&mut exchange, subscribe(Some(foreign)), false, &mut taken);
         let [ChannelEvent::CatchUp(missed), ChannelEvent::Answer { answer, .. }] = &taken.events[..] else {
             panic!("{:?}", taken.events);
         };

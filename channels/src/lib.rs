@@ -38,6 +38,7 @@ mod application;
 mod client;
 mod config;
 pub mod engine;
+pub mod inbox;
 mod pings;
 mod random;
 mod view;

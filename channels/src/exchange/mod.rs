@@ -34,6 +34,7 @@ use self::interest::{Interest, Lagging};
 use self::log::Log;
 use self::memory::Recency;
 use self::presence::Presence;
+use crate::engine::ChannelEvent;
 use crate::hash::Seeded;
 use crate::publication::{ClientId, ClientInfo, Epoch, Position, Publication};
 
@@ -341,6 +342,14 @@ impl Exchange {
     /// Returns what a worker has missed of a channel in which it lags, and ends the lag.
     pub fn catch_up(&mut self, worker: WorkerId, channel: &str) -> Option<CatchUp> {
         self.take_missed(worker, self.find(channel)?)
+    }
+
+    /// Appends what a worker has missed of all channels in which it lags.
+    pub fn catch_up_all(&mut self, worker: WorkerId, events: &mut Vec<ChannelEvent>) {
+        while let Some(slot) = self.lagging.next(worker) {
+            let missed = self.take_missed(worker, slot);
+            events.extend(missed.map(|missed| ChannelEvent::CatchUp(Box::new(missed))));
+        }
     }
 
     /// Returns the channels that have subscriptions, with the number of them, in any order.

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// Creates an inbox and its sender. `wake` makes the worker take its messages; it is called after a message to an empty
 /// inbox.
 pub fn inbox<T>(wake: impl Fn() + Send + Sync + 'static) -> (Sender<T>, Inbox<T>) {
-    let shared = Arc::new(Shared { messages: Mutex::new(Some(Waiting::default())), wake: Box::new(wake) });
+    let shared = Arc::new(Shared { messages: Mutex::new(Some(Vec::new())), wake: Box::new(wake) });
     (Sender(shared.clone()), Inbox(shared))
 }
 
@@ -22,21 +22,8 @@ pub struct Inbox<T>(Arc<Shared<T>>);
 
 struct Shared<T> {
     /// `None` once the inbox is closed.
-    messages: Mutex<Option<Waiting<T>>>,
+    messages: Mutex<Option<Vec<T>>>,
     wake: Box<dyn Fn() + Send + Sync>,
-}
-
-/// The messages that wait.
-struct Waiting<T> {
-    messages: Vec<T>,
-    /// Their sizes, as far as their senders have said them.
-    bytes: usize,
-}
-
-impl<T> Default for Waiting<T> {
-    fn default() -> Waiting<T> {
-        Waiting { messages: Vec::new(), bytes: 0 }
-    }
 }
 
 impl<T> Sender<T> {
@@ -55,35 +42,16 @@ impl<T> Sender<T> {
     /// # Errors
     /// The inbox is full or closed. The message is returned.
     pub fn send_below(&self, limit: usize, message: T) -> Result<(), SendError<T>> {
-        self.push(message, |waiting| waiting.messages.len() < limit, 0, true)
-    }
-
-    /// Sends a message of `size` bytes if the messages that wait have fewer than `limit` bytes. It wakes the worker only if
-    /// `wakes` is set: a worker that sends to itself takes its messages anyway. Returns whether the message is sent; to a closed
-    /// inbox it counts as sent.
-    pub fn send_within(&self, limit: usize, size: usize, message: T, wakes: bool) -> bool {
-        let sent = self.push(message, |waiting| waiting.bytes < limit, size, wakes);
-        !matches!(sent, Err(SendError::Full(_)))
-    }
-
-    fn push(
-        &self,
-        message: T,
-        has_room: impl FnOnce(&Waiting<T>) -> bool,
-        size: usize,
-        wakes: bool,
-    ) -> Result<(), SendError<T>> {
         let was_empty = {
-            let mut waiting = self.0.messages();
-            let Some(waiting) = &mut *waiting else { return Err(SendError::Closed(message)) };
-            if !has_room(waiting) {
+            let mut messages = self.0.messages();
+            let Some(messages) = &mut *messages else { return Err(SendError::Closed(message)) };
+            if messages.len() >= limit {
                 return Err(SendError::Full(message));
             }
-            waiting.messages.push(message);
-            waiting.bytes += size;
-            waiting.messages.len() == 1
+            messages.push(message);
+            messages.len() == 1
         };
-        if was_empty && wakes {
+        if was_empty {
             (self.0.wake)();
         }
         Ok(())
@@ -93,15 +61,14 @@ impl<T> Sender<T> {
 impl<T> Inbox<T> {
     /// Takes all messages into `taken`, which must be empty. Its memory is used for the next ones.
     pub fn take(&self, taken: &mut Vec<T>) {
-        if let Some(waiting) = &mut *self.0.messages() {
-            mem::swap(&mut waiting.messages, taken);
-            waiting.bytes = 0;
+        if let Some(messages) = &mut *self.0.messages() {
+            mem::swap(messages, taken);
         }
     }
 }
 
 impl<T> Shared<T> {
-    fn messages(&self) -> MutexGuard<'_, Option<Waiting<T>>> {
+    fn messages(&self) -> MutexGuard<'_, Option<Vec<T>>> {
         // A push or a swap leaves the messages consistent.
         self.messages.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -180,22 +147,6 @@ mod tests {
         assert_eq!(sender.clone().send(4), Err(4));
         assert_eq!(sender.send_below(9, 5), Err(SendError::Closed(5)));
         assert_eq!(wakes.load(Ordering::SeqCst), 1);
-    }
-
-    #[test]
-    fn an_inbox_is_bounded_by_bytes_and_its_worker_is_not_woken_by_itself() {
-        let (sender, inbox, wakes) = counted();
-        assert!(sender.send_within(10, 9, 1, false) && sender.send_within(10, 9, 2, false));
-        assert!(!sender.send_within(10, 1, 3, false));
-        let mut taken = Vec::new();
-        inbox.take(&mut taken);
-        assert_eq!(taken, [1, 2]);
-        taken.clear();
-        assert_eq!(wakes.load(Ordering::SeqCst), 0);
-        assert!(sender.send_within(10, 1, 4, true));
-        assert_eq!(wakes.load(Ordering::SeqCst), 1);
-        drop(inbox);
-        assert!(sender.send_within(10, 1, 5, true));
     }
 
     #[test]

@@ -1,14 +1,13 @@
 //! The channels of a process, in shards.
 
+use std::fmt;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use postern_channels::engine::{ChannelEvent, Inboxes, Request};
 use postern_channels::exchange::{Exchange, ExchangeConfig, WorkerId};
-
-use crate::inbox::{Inbox, Sender, inbox};
+use postern_channels::inbox::{Added, Inbox};
 
 /// The channels of a process. Each channel belongs to one shard, by the hash of its name. The lock of a shard is held while a
 /// request is executed and its events are put into inboxes, so they have the order of the requests in all of them.
@@ -20,12 +19,12 @@ pub struct Node {
 }
 
 /// A worker, as other threads see it.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct WorkerSlot {
-    /// `None` before the worker has started.
-    inbox: OnceLock<Sender<ChannelEvent>>,
-    /// Whether an event has found the inbox full since the worker has last caught up.
-    is_lagging: AtomicBool,
+    /// `None` before the worker has started, and after it has ended.
+    inbox: Mutex<Option<Inbox>>,
+    /// Makes the worker take its events.
+    wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl Node {
@@ -46,17 +45,21 @@ impl Node {
     }
 
     /// Creates the inbox of a worker. `wake` makes the worker take its events.
-    pub(super) fn start_worker(
-        &self,
-        worker: WorkerId,
-        wake: impl Fn() + Send + Sync + 'static,
-    ) -> Inbox<ChannelEvent> {
-        let (sender, inbox) = inbox(wake);
+    pub(super) fn start_worker(&self, worker: WorkerId, wake: impl Fn() + Send + Sync + 'static) {
         if let Some(slot) = self.workers.get(worker.index()) {
             // A worker starts once.
-            let _ = slot.inbox.set(sender);
+            let _ = slot.wake.set(Box::new(wake));
+            *lock(&slot.inbox) = Some(Inbox::default());
         }
-        inbox
+    }
+
+    /// Removes the inbox of a worker that ends.
+    pub(super) fn end_worker(&self, worker: WorkerId) {
+        if let Some(slot) = self.workers.get(worker.index()) {
+            // Dropped after the lock is released.
+            let inbox = lock(&slot.inbox).take();
+            drop(inbox);
+        }
     }
 
     /// Executes a request of a worker. The worker takes its own events afterwards, and is not woken for them.
@@ -68,27 +71,17 @@ impl Node {
     /// Puts an event into the inbox of each worker.
     pub(crate) fn broadcast(&self, event: &ChannelEvent) {
         for slot in &self.workers {
-            if let Some(inbox) = slot.inbox.get() {
-                // A worker that has ended does not need it.
-                let _ = inbox.send(event.clone());
-            }
+            slot.add(event.clone(), usize::MAX, true);
         }
     }
 
-    /// Returns what a worker has missed because its inbox was full.
-    pub(super) fn catch_up(&self, worker: WorkerId, events: &mut Vec<ChannelEvent>) {
-        let is_lagging = self
-            .workers
-            .get(worker.index())
-            .is_some_and(|slot| slot.is_lagging.swap(false, Ordering::AcqRel));
-        if !is_lagging {
-            return;
-        }
-        for shard in &self.shards {
-            let mut shard = lock(shard);
-            while let Some(channel) = shard.next_lagging(worker) {
-                let Some(missed) = shard.catch_up(worker, &channel) else { break };
-                events.push(ChannelEvent::CatchUp(Box::new(missed)));
+    /// Takes the events of a worker, and appends what it has missed because its inbox was full.
+    pub(super) fn take_events(&self, worker: WorkerId, events: &mut Vec<ChannelEvent>) {
+        let Some(slot) = self.workers.get(worker.index()) else { return };
+        let has_missed = lock(&slot.inbox).as_mut().is_some_and(|inbox| inbox.take(events));
+        if has_missed {
+            for shard in &self.shards {
+                lock(shard).catch_up_all(worker, events);
             }
         }
     }
@@ -120,23 +113,43 @@ pub(crate) struct Delivery<'n> {
     own: Option<WorkerId>,
 }
 
+impl Delivery<'_> {
+    fn add(&self, worker: WorkerId, event: ChannelEvent, limit: usize) -> bool {
+        let slot = self.node.workers.get(worker.index());
+        slot.is_none_or(|slot| slot.add(event, limit, self.own != Some(worker)))
+    }
+}
+
 impl Inboxes for Delivery<'_> {
     fn send(&mut self, worker: WorkerId, event: ChannelEvent) -> bool {
-        let Some(slot) = self.node.workers.get(worker.index()) else { return true };
-        let Some(inbox) = slot.inbox.get() else { return true };
-        let size = event.memory();
-        let is_sent = inbox.send_within(INBOX_BYTES, size, event, self.own != Some(worker));
-        if !is_sent {
-            slot.is_lagging.store(true, Ordering::Release);
-        }
-        is_sent
+        self.add(worker, event, INBOX_BYTES)
     }
 
     fn answer(&mut self, worker: WorkerId, event: ChannelEvent) {
-        if let Some(inbox) = self.node.workers.get(worker.index()).and_then(|slot| slot.inbox.get()) {
-            let size = event.memory();
-            let _ = inbox.send_within(usize::MAX, size, event, self.own != Some(worker));
+        self.add(worker, event, usize::MAX);
+    }
+}
+
+impl WorkerSlot {
+    /// Adds an event, and wakes the worker for the first one if `wakes` is set. Returns false if the inbox is full. A worker that
+    /// has ended does not need the event.
+    fn add(&self, event: ChannelEvent, limit: usize, wakes: bool) -> bool {
+        let Some(added) = lock(&self.inbox).as_mut().map(|inbox| inbox.add(event, limit)) else {
+            return true;
+        };
+        if added == Added::First
+            && wakes
+            && let Some(wake) = self.wake.get()
+        {
+            wake();
         }
+        added != Added::Refused
+    }
+}
+
+impl fmt::Debug for WorkerSlot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkerSlot").field("inbox", &self.inbox).finish_non_exhaustive()
     }
 }
 
@@ -146,9 +159,9 @@ pub(crate) fn unix_ms() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-fn lock(shard: &Mutex<Exchange>) -> MutexGuard<'_, Exchange> {
-    // Each operation leaves an exchange consistent; a worker that panics aborts the process anyway.
-    shard.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Each operation leaves an exchange and an inbox consistent; a worker that panics aborts the process anyway.
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The number of shards. Requests to different shards do not wait for each other.

@@ -7,7 +7,6 @@ use postern_channels::engine::{ChannelEvent, Request};
 use postern_channels::exchange::WorkerId;
 
 use super::Node;
-use crate::inbox::Inbox;
 
 /// The share of a worker in the channels of its process. A runtime calls, for each turn:
 ///
@@ -18,8 +17,6 @@ use crate::inbox::Inbox;
 pub struct NodeWorker {
     node: Arc<Node>,
     worker: WorkerId,
-    /// `None` before [`start`](NodeWorker::start).
-    inbox: Option<Inbox<ChannelEvent>>,
     /// The events of one turn. Empty between turns.
     events: Vec<ChannelEvent>,
     /// When something may expire.
@@ -30,12 +27,12 @@ impl NodeWorker {
     pub(crate) fn new(node: Arc<Node>, index: usize) -> NodeWorker {
         // A plan has at most `WorkerId::MAX_WORKERS` workers.
         let worker = WorkerId::new(index).unwrap_or_default();
-        NodeWorker { node, worker, inbox: None, events: Vec::new(), expiry: None }
+        NodeWorker { node, worker, events: Vec::new(), expiry: None }
     }
 
     /// Begins to receive events. `wake` makes the runtime call [`take_events`](NodeWorker::take_events).
     pub fn start(&mut self, wake: impl Fn() + Send + Sync + 'static) {
-        self.inbox = Some(self.node.start_worker(self.worker, wake));
+        self.node.start_worker(self.worker, wake);
     }
 
     /// Executes a request of the worker. Its answer is among the events afterwards, without a wake.
@@ -47,10 +44,7 @@ impl NodeWorker {
     /// Returns the events that have arrived. Give the vector back with [`put_back`](NodeWorker::put_back).
     pub fn take_events(&mut self) -> Vec<ChannelEvent> {
         let mut events = std::mem::take(&mut self.events);
-        if let Some(inbox) = &self.inbox {
-            inbox.take(&mut events);
-        }
-        self.node.catch_up(self.worker, &mut events);
+        self.node.take_events(self.worker, &mut events);
         events
     }
 
@@ -72,6 +66,12 @@ impl NodeWorker {
             // Not more often than that, however much expires.
             self.expiry = self.node.expire(self.worker, now).map(|at| at.max(now + EXPIRY_INTERVAL));
         }
+    }
+}
+
+impl Drop for NodeWorker {
+    fn drop(&mut self) {
+        self.node.end_worker(self.worker);
     }
 }
 
