@@ -13,7 +13,7 @@ use postern_core::worker::{Application, Echo, Fanout, Opening, Outgoing, Reply, 
 use postern_core::{CloseCode, Key};
 
 use crate::Disconnect;
-use crate::client::{Client, Close, Flags, HubChange, Turn};
+use crate::client::{Client, Close, Turn};
 use crate::config::ChannelsConfig;
 use crate::engine::{ChannelEvent, ClientRef, Operation, Request};
 use crate::exchange::{CatchUp, PresenceEvent};
@@ -126,23 +126,14 @@ impl Channels {
     fn end_incomplete(&mut self, key: u32, channel: &Arc<str>, fanout: &mut Fanout<'_, Channels>) {
         let place = Key(key as usize);
         let Some((Some(client), _)) = fanout.client(place) else { return };
-        let (id, encoding, connection) = (client.id, client.encoding, client.connection);
-        let Some(subscription) = client.subscription(channel) else { return };
-        if !subscription.flags.is_positioned {
-            return;
-        }
-        if subscription.flags.is_server_side {
+        let (id, encoding) = (client.id, client.encoding);
+        let client = ClientRef { key: place, connection: client.connection };
+        let Some(form) = self.hub.form(key, channel).filter(|form| form.has(Form::POSITIONED)) else { return };
+        if form.has(Form::SERVER_SIDE) {
             return self.close(place, &Disconnect::InsufficientState.into(), fanout);
         }
-        if subscription.is_wanted {
-            subscription.is_wanted = false;
-            subscription.in_flight += 1;
-            let presence = subscription.flags.is_present.then_some(id);
-            let client = ClientRef { key: place, connection };
-            let operation = Operation::Unsubscribe { presence };
-            self.requests.push_back(Request { client, command: 0, channel: channel.clone(), operation });
-        }
         self.hub.leave(key, channel);
+        self.requests.push_back(end(client, id, channel.clone(), form));
         let body = PushBody::Unsubscribe { code: INSUFFICIENT_STATE, reason: "insufficient state" };
         view::write_push(encoding, &mut self.buffer, channel, body);
         self.send(place, encoding, fanout);
@@ -185,10 +176,11 @@ impl Channels {
             client: to,
             identity,
             config: &self.config,
+            hub: &mut self.hub,
             replies: Message::new(encoding, &mut self.buffer),
             requests: &mut self.requests,
         };
-        let change = client.handle_answer(command, channel, answer, &mut turn);
+        client.handle_answer(command, channel, answer, &mut turn);
         let mut result = Ok(());
         let waiting = client.take_waiting();
         let is_connected = waiting.is_some();
@@ -198,20 +190,6 @@ impl Channels {
             }
         }
         let has_pings = client.has_pings;
-        match change {
-            HubChange::Add(position) => {
-                let flags = client.subscription(channel).map(|subscription| subscription.flags);
-                let form = form(encoding, flags.unwrap_or_default());
-                let key = to.key.0 as u32;
-                // The client has fewer subscriptions than it may have.
-                let _ = self.hub.join(key, channel, form);
-                self.hub.admit(key, channel, position);
-            }
-            HubChange::Remove => {
-                self.hub.leave(to.key.0 as u32, channel);
-            }
-            HubChange::None => {}
-        }
         self.send(to.key, encoding, fanout);
         if is_connected && has_pings {
             self.pings.add(Scheduled::new(to), now, self.random.next() as u32);
@@ -318,14 +296,8 @@ impl Application for Channels {
     fn closed(&mut self, key: Key, client: Option<Box<Client>>, _: &Identity, _: &mut Fanout<'_, Channels>) {
         let Some(client) = client else { return };
         let place = ClientRef { key, connection: client.connection };
-        for subscription in &client.subscriptions {
-            self.hub.leave(key.0 as u32, &subscription.channel);
-            if subscription.is_wanted {
-                let presence = subscription.flags.is_present.then_some(client.id);
-                let operation = Operation::Unsubscribe { presence };
-                let channel = subscription.channel.clone();
-                self.requests.push_back(Request { client: place, command: 0, channel, operation });
-            }
+        while let Some((channel, form)) = self.hub.leave_any(client.hub_key()) {
+            self.requests.push_back(end(place, client.id, channel, form));
         }
     }
 
@@ -396,6 +368,7 @@ impl Channels {
             client: place,
             identity: message.identity,
             config: &self.config,
+            hub: &mut self.hub,
             replies: Message::new(client.encoding, &mut self.buffer),
             requests: &mut self.requests,
         };
@@ -444,20 +417,10 @@ fn kind(encoding: Encoding) -> DataKind {
     }
 }
 
-/// Returns the properties of a subscription.
-fn form(encoding: Encoding, flags: Flags) -> Form {
-    let properties = [
-        (encoding == Encoding::Protobuf, Form::PROTOBUF),
-        (flags.has_join_leave, Form::JOIN_LEAVE),
-        (flags.is_server_side, Form::SERVER_SIDE),
-        (flags.is_positioned, Form::POSITIONED),
-        (flags.is_recoverable, Form::RECOVERABLE),
-        (flags.is_present, Form::PRESENT),
-    ];
-    properties
-        .into_iter()
-        .filter(|&(is_set, _)| is_set)
-        .fold(Form::default(), |form, (_, property)| form | property)
+/// Returns the request that ends a subscription with this form, without a reply.
+fn end(client: ClientRef, id: ClientId, channel: Arc<str>, form: Form) -> Request {
+    let operation = Operation::Unsubscribe { presence: form.has(Form::PRESENT).then_some(id) };
+    Request { client, command: 0, channel, operation }
 }
 
 /// Returns the Close of the protocol for a code that the worker closes with. SDKs reconnect after codes from 4000 to 4499, so causes

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::client::Flags;
 use crate::exchange::{PresenceChange, PresenceEvent, Subscribed};
+use crate::hub::Form;
 use crate::protocol::{self, Data, Encoding, Message, Push, PushBody, Reply, SubscribeResult, Topic};
 use crate::publication::{ClientInfo, Publication, Since};
 
@@ -97,7 +97,7 @@ pub(crate) fn write_push(encoding: Encoding, out: &mut Vec<u8>, channel: &str, b
 pub(crate) fn subscribe_result<'v>(
     subscribed: &'v Subscribed,
     since: Option<Since>,
-    flags: Flags,
+    form: Form,
     publications: &'v [protocol::Publication<'v>],
 ) -> SubscribeResult<'v> {
     let position = subscribed.position.as_ref();
@@ -108,13 +108,13 @@ pub(crate) fn subscribe_result<'v>(
         None => position.map_or(0, |position| position.offset),
     };
     SubscribeResult {
-        recoverable: flags.is_recoverable,
+        recoverable: form.has(Form::RECOVERABLE),
         epoch: position.map_or("", |position| position.epoch.as_str()),
         publications,
         recovered: is_recovered,
         offset,
-        positioned: flags.is_positioned,
-        was_recovering: flags.was_recovering,
+        positioned: form.has(Form::POSITIONED),
+        was_recovering: form.has(Form::WAS_RECOVERING),
         ..SubscribeResult::default()
     }
 }

@@ -8,17 +8,9 @@ use crate::ErrorCode;
 use crate::engine;
 use crate::exchange::{History, HistoryError, Subscribed};
 use crate::protocol::{Answer, HistoryResult};
-use crate::publication::{ClientInfo, Position, Since};
+use crate::hub::Form;
+use crate::publication::{ClientInfo, Since};
 use crate::view::{ClientTexts, subscribe_result};
-
-/// A change of the list of a channel's subscribers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum HubChange {
-    /// The client receives what follows this position.
-    Add(Option<Position>),
-    Remove,
-    None,
-}
 
 impl Client {
     /// Handles the answer to a command, or to a request of the server if `command` is 0.
@@ -28,21 +20,13 @@ impl Client {
         channel: &Arc<str>,
         answer: engine::Answer,
         turn: &mut Turn<'_>,
-    ) -> HubChange {
+    ) {
         match answer {
             engine::Answer::Subscribed { subscribed, since } => {
-                return self.subscribed(command, channel, subscribed, since, turn);
+                self.subscribed(command, channel, subscribed, since, turn);
             }
-            engine::Answer::Unsubscribed => {
-                if let Some(subscription) = self.subscription(channel) {
-                    subscription.in_flight = subscription.in_flight.saturating_sub(1);
-                }
-                self.forget_if_settled(channel);
-                if command != 0 {
-                    turn.answer(command, Answer::Unsubscribe);
-                }
-                return HubChange::Remove;
-            }
+            engine::Answer::Unsubscribed if command == 0 => {}
+            engine::Answer::Unsubscribed => turn.answer(command, Answer::Unsubscribe),
             engine::Answer::Published(_) => turn.answer(command, Answer::Publish),
             engine::Answer::Presence(clients) => presence(command, &clients, turn),
             engine::Answer::PresenceStats(stats) => {
@@ -58,7 +42,6 @@ impl Client {
                 turn.refuse(command, ErrorCode::BadRequest)
             }
         }
-        HubChange::None
     }
 
     fn subscribed(
@@ -68,31 +51,34 @@ impl Client {
         subscribed: Option<Box<Subscribed>>,
         since: Option<Since>,
         turn: &mut Turn<'_>,
-    ) -> HubChange {
-        let client = self.id;
-        let Some(subscription) = self.subscription(channel) else { return HubChange::None };
-        subscription.in_flight = subscription.in_flight.saturating_sub(1);
-        let flags = subscription.flags;
+    ) {
+        let key = self.hub_key();
+        let ended = self.ended.iter().position(|(name, _)| *name == *channel);
+        let form = match ended.map(|at| self.ended.swap_remove(at)) {
+            Some((_, form)) => form,
+            None => match turn.hub.form(key, channel) {
+                Some(form) => form,
+                None => return,
+            },
+        };
         let Some(subscribed) = subscribed else {
             // The subscription exists, but its client does not want it.
-            if subscription.is_wanted {
-                subscription.is_wanted = false;
-                subscription.in_flight += 1;
-                let presence = flags.is_present.then_some(client);
+            if ended.is_none() {
+                turn.hub.leave(key, channel);
+                let presence = form.has(Form::PRESENT).then_some(self.id);
                 turn.request(0, channel.clone(), engine::Operation::Unsubscribe { presence });
             }
-            turn.refuse(command, ErrorCode::UnrecoverablePosition);
-            return HubChange::None;
+            return turn.refuse(command, ErrorCode::UnrecoverablePosition);
         };
-        if flags.is_server_side && matches!(self.stage, Stage::Connecting(_)) {
-            let position = subscribed.position;
-            self.connect_subscribed(channel.clone(), subscribed, since, turn);
-            return HubChange::Add(position);
+        if ended.is_none() {
+            turn.hub.admit(key, channel, subscribed.position);
+        }
+        if form.has(Form::SERVER_SIDE) && matches!(self.stage, Stage::Connecting(_)) {
+            return self.connect_subscribed(channel.clone(), subscribed, since, turn);
         }
         let texts = ClientTexts::of_publishers(&subscribed.publications);
         let publications = texts.publications(&subscribed.publications);
-        turn.answer(command, Answer::Subscribe(subscribe_result(&subscribed, since, flags, &publications)));
-        HubChange::Add(subscribed.position)
+        turn.answer(command, Answer::Subscribe(subscribe_result(&subscribed, since, form, &publications)));
     }
 }
 

@@ -8,11 +8,12 @@ use postern_core::frame::DataKind;
 use postern_core::handshake::Identity;
 use postern_core::record::{Record, Recorder};
 
-use super::{Client, Close, Flags, Stage, Subscription, Waiting};
+use super::{Client, Close, Stage, Waiting};
 use crate::claims::{Overrides, Wishes};
 use crate::config::ChannelsConfig;
 use crate::engine::{ClientRef, Operation, Request as EngineRequest};
 use crate::exchange::{HistoryOptions, HistoryQuery, Publish, Recovery};
+use crate::hub::{Form, Hub, JoinError};
 use crate::namespaces::options::{ChannelOptions, DataFormat, RecoveryMode};
 use crate::permissions::{self, Decision, Hook, Refusal, Subject, TokenVerdict};
 use crate::protocol::{
@@ -27,6 +28,7 @@ pub(crate) struct Turn<'t> {
     pub(crate) client: ClientRef,
     pub(crate) identity: &'t Identity,
     pub(crate) config: &'t ChannelsConfig,
+    pub(crate) hub: &'t mut Hub,
     /// The replies.
     pub(crate) replies: Message<'t>,
     pub(crate) requests: &'t mut VecDeque<EngineRequest>,
@@ -159,11 +161,8 @@ impl Client {
             // Maps and shared polls are experimental.
             return Err(ErrorCode::NotAvailable.into());
         }
-        if self.wants(&request.channel) {
+        if self.wants(&request.channel, turn.hub) {
             return Err(ErrorCode::AlreadySubscribed.into());
-        }
-        if self.subscriptions.len() >= turn.config.max_channels {
-            return Err(ErrorCode::LimitExceeded.into());
         }
         if request.filter.is_some() {
             return Err(ErrorCode::BadRequest.into());
@@ -178,11 +177,13 @@ impl Client {
             return Err(ErrorCode::NotAvailable.into());
         }
         let options = options.clone();
-        self.begin_subscription(id, request.channel.as_ref().into(), Some(request), &options, false, turn);
-        Ok(())
+        self.begin_subscription(id, request.channel.as_ref().into(), Some(request), &options, false, turn)
     }
 
     /// Requests a subscription that is permitted.
+    ///
+    /// # Errors
+    /// The client is subscribed already, or has as many subscriptions as it may have.
     pub(super) fn begin_subscription(
         &mut self,
         id: u32,
@@ -191,7 +192,7 @@ impl Client {
         options: &ChannelOptions,
         is_server_side: bool,
         turn: &mut Turn<'_>,
-    ) {
+    ) -> Outcome {
         let asks = |flag: fn(&SubscribeRequest<'_>) -> bool| request.is_some_and(flag);
         let wishes = Wishes {
             positioned: asks(|request| request.positioned),
@@ -212,43 +213,38 @@ impl Client {
         });
         // Joins and leaves come from the presence.
         let has_presence = features.presence || features.join_leave;
-        let flags = Flags {
-            is_server_side,
-            is_recoverable: features.recoverable,
+        let form = Form::of([
+            (self.encoding == Encoding::Protobuf, Form::PROTOBUF),
+            (is_server_side, Form::SERVER_SIDE),
+            (features.recoverable, Form::RECOVERABLE),
             // A client that can recover follows offsets.
-            is_positioned: features.positioned || features.recoverable,
-            has_join_leave: features.gets_join_leave,
-            is_present: has_presence,
-            was_recovering,
-        };
-        let presence = has_presence.then(|| self.info(turn.identity, turn.config.share_email));
-        match self.subscription(&channel) {
-            Some(subscription) => {
-                subscription.flags = flags;
-                subscription.is_wanted = true;
-                subscription.in_flight += 1;
-            }
-            None => self.subscriptions.push(Subscription {
-                channel: channel.clone(),
-                flags,
-                is_wanted: true,
-                in_flight: 1,
-            }),
+            (features.positioned || features.recoverable, Form::POSITIONED),
+            (features.gets_join_leave, Form::JOIN_LEAVE),
+            (has_presence, Form::PRESENT),
+            (was_recovering, Form::WAS_RECOVERING),
+        ]);
+        match turn.hub.join(self.hub_key(), &channel, form) {
+            Ok(_) => {}
+            Err(JoinError::AlreadySubscribed) => return Err(ErrorCode::AlreadySubscribed.into()),
+            Err(JoinError::LimitExceeded) => return Err(ErrorCode::LimitExceeded.into()),
         }
+        let presence = has_presence.then(|| self.info(turn.identity, turn.config.share_email));
         let history = HistoryOptions::of(options);
         turn.request(id, channel, Operation::Subscribe { history, recovery, presence });
+        Ok(())
     }
 
     fn unsubscribe(&mut self, id: u32, channel: &str, turn: &mut Turn<'_>) {
-        let client = self.id;
-        let Some(subscription) = self.subscription(channel).filter(|subscription| subscription.is_wanted)
-        else {
+        let key = self.hub_key();
+        let is_joining = turn.hub.is_joining(key, channel);
+        let Some((channel, form)) = turn.hub.leave(key, channel) else {
             return turn.answer(id, Answer::Unsubscribe);
         };
-        subscription.is_wanted = false;
-        subscription.in_flight += 1;
-        let presence = subscription.flags.is_present.then_some(client);
-        turn.request(id, subscription.channel.clone(), Operation::Unsubscribe { presence });
+        if is_joining {
+            self.ended.push((channel.clone(), form));
+        }
+        let presence = form.has(Form::PRESENT).then_some(self.id);
+        turn.request(id, channel, Operation::Unsubscribe { presence });
     }
 
     fn publish(
@@ -265,7 +261,7 @@ impl Client {
         if request.kind != 0 {
             return Err(ErrorCode::NotAvailable.into());
         }
-        let subject = self.subject(turn.identity, &request.channel);
+        let subject = self.subject(&request.channel, turn);
         allow(permissions::publish(subject, channel, options, Hook::Off))?;
         let data = data(request.data, options)?;
         let options = options.clone();
@@ -299,7 +295,7 @@ impl Client {
 
     fn presence(&self, id: u32, channel: &str, operation: Operation, turn: &mut Turn<'_>) -> Outcome {
         let (name, options) = permissions::find_channel(&turn.config.namespaces, channel)?;
-        allow(permissions::presence(self.subject(turn.identity, channel), name, options))?;
+        allow(permissions::presence(self.subject(channel, turn), name, options))?;
         turn.request(id, channel.into(), operation);
         Ok(())
     }
@@ -307,7 +303,7 @@ impl Client {
     fn history(&self, id: u32, request: &HistoryRequest<'_>, turn: &mut Turn<'_>) -> Outcome {
         let channel = &*request.channel;
         let (name, options) = permissions::find_channel(&turn.config.namespaces, channel)?;
-        allow(permissions::history(self.subject(turn.identity, channel), name, options))?;
+        allow(permissions::history(self.subject(channel, turn), name, options))?;
         let Some(options) = HistoryOptions::of(options) else { return Err(ErrorCode::NotAvailable.into()) };
         let most = turn.config.max_publications;
         let query = HistoryQuery {
@@ -320,8 +316,8 @@ impl Client {
         Ok(())
     }
 
-    fn subject<'a>(&self, identity: &'a Identity, channel: &str) -> Subject<'a> {
-        Subject { user: identity.id(), grants: &[], is_subscribed: self.wants(channel) }
+    fn subject<'a>(&self, channel: &str, turn: &Turn<'a>) -> Subject<'a> {
+        Subject { user: turn.identity.id(), grants: &[], is_subscribed: self.wants(channel, turn.hub) }
     }
 }
 

@@ -23,9 +23,7 @@ impl Client {
             return Err(Disconnect::InvalidToken.into());
         }
         let channels = self.server_side_channels(turn);
-        let missing = channels.len();
-        self.stage =
-            Stage::Connecting(Box::new(Connecting { id, missing, answers: Vec::new(), waiting: Vec::new() }));
+        let mut missing = 0;
         for channel in channels {
             // A name that the server makes belongs to a namespace.
             let options =
@@ -33,8 +31,11 @@ impl Client {
             let Some(options) = options.cloned() else { continue };
             let request =
                 request.subs.iter().rev().find(|(name, _)| *name == *channel).map(|(_, request)| request);
-            self.begin_subscription(0, channel, request, &options, true, turn);
+            let subscription = self.begin_subscription(0, channel, request, &options, true, turn);
+            missing += usize::from(subscription.is_ok());
         }
+        self.stage =
+            Stage::Connecting(Box::new(Connecting { id, missing, answers: Vec::new(), waiting: Vec::new() }));
         self.connect_if_complete(turn);
         Ok(())
     }
@@ -81,10 +82,8 @@ impl Client {
             .iter()
             .zip(&publications)
             .map(|((channel, subscribed, since), publications)| {
-                let subscription =
-                    self.subscriptions.iter().find(|subscription| subscription.channel == *channel);
-                let flags = subscription.map(|subscription| subscription.flags).unwrap_or_default();
-                (&**channel, subscribe_result(subscribed, *since, flags, publications))
+                let form = turn.hub.form(self.hub_key(), channel).unwrap_or_default();
+                (&**channel, subscribe_result(subscribed, *since, form, publications))
             })
             .collect();
         let client = self.id.to_string();

@@ -1,13 +1,12 @@
-//! The connection of a client: its state, and its subscriptions.
+//! The connection of a client and its state. Its subscriptions are in the [`Hub`](crate::hub::Hub).
 //!
 //! Commands that need the channels of the node become [`Request`](crate::engine::Request)s, whose answers arrive later and in
-//! order. So a subscription has two states: the one that the client has asked for, and the one of the requests that are answered.
+//! order. A subscription joins the hub with its request, and leaves the hub with the request that ends it.
 
 mod answers;
 mod commands;
 mod connect;
 
-pub(crate) use answers::HubChange;
 pub(crate) use commands::Turn;
 
 use std::borrow::Cow;
@@ -19,6 +18,7 @@ use postern_core::{ConnectionId, Key};
 use crate::Disconnect;
 use crate::engine::ClientRef;
 use crate::exchange::Subscribed;
+use crate::hub::{Form, Hub};
 use crate::protocol::{Encoding, Endpoint};
 use crate::publication::{ClientId, ClientInfo, Since};
 
@@ -34,7 +34,8 @@ pub struct Client {
     /// Whether the pong to the last ping is missing.
     pub(crate) awaits_pong: bool,
     pub(crate) stage: Stage,
-    pub(crate) subscriptions: Vec<Subscription>,
+    /// The subscriptions that have ended before the answers to their requests, which still become replies.
+    ended: Vec<(Arc<str>, Form)>,
     /// The client as others see it. It is created when it is needed.
     info: Option<Arc<ClientInfo>>,
 }
@@ -73,31 +74,6 @@ pub(crate) struct Waiting {
     executed: usize,
 }
 
-/// A subscription of a client.
-#[derive(Debug)]
-pub(crate) struct Subscription {
-    pub(crate) channel: Arc<str>,
-    pub(crate) flags: Flags,
-    /// Whether the client is subscribed once all requests are answered.
-    pub(crate) is_wanted: bool,
-    /// The number of requests without an answer.
-    pub(crate) in_flight: u16,
-}
-
-/// The agreed properties of a subscription.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Flags {
-    /// The server has subscribed the client.
-    pub(crate) is_server_side: bool,
-    pub(crate) is_positioned: bool,
-    pub(crate) is_recoverable: bool,
-    pub(crate) has_join_leave: bool,
-    /// The client is present in the channel.
-    pub(crate) is_present: bool,
-    /// The client has asked for a recovery.
-    pub(crate) was_recovering: bool,
-}
-
 /// A Close that a client gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Close {
@@ -128,7 +104,7 @@ impl Client {
             has_pings: !endpoint.has_frame_pings,
             awaits_pong: false,
             stage: Stage::New,
-            subscriptions: Vec::new(),
+            ended: Vec::new(),
             info: None,
         }
     }
@@ -142,26 +118,15 @@ impl Client {
         matches!(self.stage, Stage::Connected)
     }
 
-    /// Returns the subscription to a channel, which may not be wanted any more.
-    pub(crate) fn subscription(&mut self, channel: &str) -> Option<&mut Subscription> {
-        self.subscriptions.iter_mut().find(|subscription| *subscription.channel == *channel)
-    }
-
     /// Returns whether the client is subscribed to a channel, or will be when its requests are answered.
-    fn wants(&self, channel: &str) -> bool {
-        self.subscriptions
-            .iter()
-            .any(|subscription| subscription.is_wanted && *subscription.channel == *channel)
+    fn wants(&self, channel: &str, hub: &Hub) -> bool {
+        hub.form(self.hub_key(), channel).is_some()
     }
 
-    /// Removes the subscription to a channel, unless requests are on their way.
-    fn forget_if_settled(&mut self, channel: &str) {
-        let is_settled = |subscription: &Subscription| !subscription.is_wanted && subscription.in_flight == 0;
-        if let Some(at) = self.subscriptions.iter().position(|subscription| *subscription.channel == *channel)
-            && self.subscriptions.get(at).is_some_and(is_settled)
-        {
-            self.subscriptions.swap_remove(at);
-        }
+    /// Returns the number of the connection in the hub.
+    pub(crate) fn hub_key(&self) -> u32 {
+        // A worker has fewer than 2^32 connections.
+        self.key.0 as u32
     }
 
     /// Returns the client as others see it.

@@ -27,9 +27,17 @@ impl Form {
     pub const FILTERED: Form = Form(1 << 8);
     /// The client is in the presence of the channel.
     pub const PRESENT: Form = Form(1 << 9);
+    /// The subscriber has asked for a recovery.
+    pub const WAS_RECOVERING: Form = Form(1 << 10);
 
     /// The number of different frames of a publication.
     pub const FRAMES: usize = 16;
+
+    /// Returns the form with the properties that are `true`.
+    pub fn of(properties: impl IntoIterator<Item = (bool, Form)>) -> Form {
+        let set = properties.into_iter().filter(|&(is_set, _)| is_set);
+        set.fold(Form::default(), |form, (_, property)| form | property)
+    }
 
     /// Returns whether all properties of `other` are set.
     #[inline]
@@ -79,7 +87,8 @@ mod tests {
             | Form::POSITIONED
             | Form::RECOVERABLE
             | Form::FILTERED
-            | Form::PRESENT;
+            | Form::PRESENT
+            | Form::WAS_RECOVERING;
         assert_eq!((form | rest).frame(), form.frame());
         for other in [Form::PROTOBUF, Form::DELTA, form | Form::COMPACT, form | Form::DELTA_BASE] {
             assert_ne!(other.frame(), form.frame());

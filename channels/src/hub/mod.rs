@@ -201,14 +201,14 @@ impl Hub {
         true
     }
 
-    /// Removes a subscription. Returns its form, or `None` if there is none.
-    pub fn leave(&mut self, connection: u32, name: &str) -> Option<Form> {
+    /// Removes a subscription. Returns the name of the channel and the form, or `None` if there is none.
+    pub fn leave(&mut self, connection: u32, name: &str) -> Option<(Arc<str>, Form)> {
         let slot = *self.names.get(name)?;
         let at = self.entry(connection, slot)?;
-        self.remove(connection, at).map(|(_, form)| form)
+        self.remove(connection, at)
     }
 
-    /// Removes a subscription of a connection. Returns the name of the channel and the form, or `None` if there is none left.
+    /// Removes a subscription of a connection, if it has any. Returns the same as [`leave`](Hub::leave).
     pub fn leave_any(&mut self, connection: u32) -> Option<(Arc<str>, Form)> {
         let last = self.of(connection).len().checked_sub(1)?;
         self.remove(connection, last)
@@ -225,6 +225,13 @@ impl Hub {
         let entry = self.of(connection).get(self.entry(connection, slot.0)?)?;
         let subscriber = |index: usize| self.channels.get(slot.0 as usize)?.subscribers.get(index);
         entry.place.form().or_else(|| Some(subscriber(entry.place.index()?)?.form))
+    }
+
+    /// Returns whether a subscription is joining.
+    pub fn is_joining(&self, connection: u32, name: &str) -> bool {
+        let entry =
+            self.find(name).and_then(|slot| self.of(connection).get(self.entry(connection, slot.0)?));
+        entry.is_some_and(|entry| entry.place.form().is_some())
     }
 
     /// Returns the channel with a name, if there is a subscription to it.

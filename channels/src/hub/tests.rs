@@ -40,7 +40,8 @@ fn a_joining_subscription_counts_and_receives_nothing() {
     assert_eq!((connections(&hub, slot), hub.form(3, "a")), (vec![3], Some(form)));
     // A subscription is admitted once.
     assert!(!hub.admit(3, "a", None) && !hub.admit(4, "a", None) && !hub.admit(3, "c", None));
-    assert_eq!(hub.leave(3, "b"), Some(form));
+    assert!(hub.is_joining(3, "b") && !hub.is_joining(3, "a") && !hub.is_joining(4, "b"));
+    assert_eq!(hub.leave(3, "b"), Some(("b".into(), form)));
     assert!(!hub.admit(3, "b", None));
     assert_eq!(hub.leave(3, "b"), None);
 }
@@ -160,7 +161,7 @@ fn compare_with_model(seed: u64) {
                 }
             }
             8 => {
-                let expected = model.subscriptions.remove(&id).map(|(form, _)| form);
+                let expected = model.subscriptions.remove(&id).map(|(form, _)| (text.clone(), form));
                 assert_eq!(hub.leave(connection, &text), expected);
                 model.pending.entry(channel).or_default().remove(&connection);
             }
