@@ -128,7 +128,9 @@ impl Channels {
         let Some((Some(client), _)) = fanout.client(place) else { return };
         let (id, encoding) = (client.id, client.encoding);
         let client = ClientRef { key: place, connection: client.connection };
-        let Some(form) = self.hub.form(key, channel).filter(|form| form.has(Form::POSITIONED)) else { return };
+        let Some(form) = self.hub.form(key, channel).filter(|form| form.has(Form::POSITIONED)) else {
+            return;
+        };
         if form.has(Form::SERVER_SIDE) {
             return self.close(place, &Disconnect::InsufficientState.into(), fanout);
         }

@@ -7,8 +7,8 @@ use super::{Client, Stage};
 use crate::ErrorCode;
 use crate::engine;
 use crate::exchange::{History, HistoryError, Subscribed};
-use crate::protocol::{Answer, HistoryResult};
 use crate::hub::Form;
+use crate::protocol::{Answer, HistoryResult};
 use crate::publication::{ClientInfo, Since};
 use crate::view::{ClientTexts, subscribe_result};
 

@@ -229,8 +229,7 @@ impl Hub {
 
     /// Returns whether a subscription is joining.
     pub fn is_joining(&self, connection: u32, name: &str) -> bool {
-        let entry =
-            self.find(name).and_then(|slot| self.of(connection).get(self.entry(connection, slot.0)?));
+        let entry = self.find(name).and_then(|slot| self.of(connection).get(self.entry(connection, slot.0)?));
         entry.is_some_and(|entry| entry.place.form().is_some())
     }
 
