@@ -15,6 +15,7 @@
 //! * [`scripted_identity`]: an Identity service with scripted answers;
 //! * [`issuer`]: a gateway that signs identities;
 //! * [`http`], [`ws`], [`frames`]: clients that can send invalid requests and frames;
+//! * [`channels`]: a client of the protocol of channels;
 //! * [`forwarder`]: adds a user to the requests of clients that cannot;
 //! * [`chain`]: all of them together;
 //! * [`systemd`], [`kubernetes`]: the shipped units and manifests, judged by the tools that read them;
@@ -33,6 +34,7 @@ pub mod issuer;
 pub mod postern;
 pub mod scripted_identity;
 
+pub mod channels;
 pub mod forwarder;
 pub mod frames;
 pub mod http;

@@ -2,8 +2,8 @@
 
 use std::fs;
 
+use postern_tests::channels::Client;
 use postern_tests::postern::{Postern, Runtime};
-use postern_tests::ws::Open;
 use serde_json::{Value, json};
 
 const NAMESPACES: &str = r#"
@@ -23,53 +23,6 @@ allow_publish_for_client = true
 join_leave = true
 force_push_join_leave = true
 "#;
-
-/// A client that has sent commands.
-struct Client {
-    open: Open,
-    replies: Vec<Value>,
-}
-
-impl Client {
-    /// Connects as a user.
-    fn connect(postern: &Postern, id: &str, name: &str) -> Client {
-        let handshake = postern.handshake().target("/connection/websocket");
-        let open = handshake.header("User-ID", id).header("User-Name", name).open();
-        let mut client = Client { open, replies: Vec::new() };
-        client.send(&[json!({ "id": 1, "connect": {} })]);
-        let reply = client.next();
-        assert_eq!(reply["id"], 1, "{reply}");
-        assert!(reply["connect"]["subs"][format!("#{id}")].is_object(), "{reply}");
-        assert!(!reply["connect"]["version"].as_str().unwrap_or_default().is_empty(), "{reply}");
-        client
-    }
-
-    fn send(&mut self, commands: &[Value]) {
-        let lines: Vec<String> = commands.iter().map(Value::to_string).collect();
-        self.open.send(lines.join("\n"));
-    }
-
-    /// Returns the next reply or push.
-    fn next(&mut self) -> Value {
-        if self.replies.is_empty() {
-            let message = self.open.receive().into_text().expect("a text");
-            self.replies = message.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-        }
-        self.replies.remove(0)
-    }
-
-    /// Sends a command, and returns the next reply or push.
-    fn call(&mut self, command: Value) -> Value {
-        self.send(&[command]);
-        self.next()
-    }
-
-    fn subscribe(&mut self, channel: &str) -> Value {
-        let reply = self.call(json!({ "id": 2, "subscribe": { "channel": channel } }));
-        assert_eq!(reply["id"], 2, "{reply}");
-        reply["subscribe"].clone()
-    }
-}
 
 /// Makes Postern read its files again.
 fn hang_up(postern: &Postern) {

@@ -7,4 +7,6 @@ mod node;
 mod worker;
 
 pub use node::Node;
+#[cfg(feature = "control")]
+pub(crate) use node::unix_ms;
 pub use worker::NodeWorker;

@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use postern_channels::ChannelsConfig;
 use postern_channels::engine::{ChannelEvent, Inboxes, Request};
 use postern_channels::exchange::{Exchange, ExchangeConfig, WorkerId};
 use postern_channels::inbox::{Added, Inbox};
@@ -16,6 +17,7 @@ pub struct Node {
     shards: Box<[Mutex<Exchange>]>,
     hash: RandomState,
     workers: Box<[WorkerSlot]>,
+    config: Mutex<Arc<ChannelsConfig>>,
 }
 
 /// A worker, as other threads see it.
@@ -29,18 +31,19 @@ struct WorkerSlot {
 
 impl Node {
     /// Creates the channels of a process with this many workers, whose histories take at most `history_memory` bytes.
-    pub fn new(workers: usize, history_memory: usize) -> Arc<Node> {
+    pub fn new(workers: usize, history_memory: usize, config: Arc<ChannelsConfig>) -> Arc<Node> {
         let random = RandomState::new();
-        let config = |shard| ExchangeConfig {
+        let exchange = |shard| ExchangeConfig {
             seed: random.hash_one(shard),
             history_memory: history_memory / SHARDS,
             idempotency_ttl: IDEMPOTENCY_TTL,
             max_idempotency_keys: IDEMPOTENCY_KEYS / SHARDS,
         };
         Arc::new(Node {
-            shards: (0..SHARDS).map(|shard| Mutex::new(Exchange::new(config(shard)))).collect(),
+            shards: (0..SHARDS).map(|shard| Mutex::new(Exchange::new(exchange(shard)))).collect(),
             hash: RandomState::new(),
             workers: (0..workers).map(|_| WorkerSlot::default()).collect(),
+            config: Mutex::new(config),
         })
     }
 
@@ -68,8 +71,29 @@ impl Node {
         shard.execute(worker, request, now, unix_ms(), &mut Delivery { node: self, own: Some(worker) });
     }
 
+    /// Calls `operation` with the share of the channels to which `channel` belongs, and with the inboxes of all workers. The lock
+    /// of the shard is held during the call.
+    pub(crate) fn with<R>(
+        &self,
+        channel: &str,
+        operation: impl FnOnce(&mut Exchange, &mut Delivery<'_>) -> R,
+    ) -> R {
+        operation(&mut self.shard(channel), &mut Delivery { node: self, own: None })
+    }
+
+    /// Returns the configuration.
+    pub(crate) fn config(&self) -> Arc<ChannelsConfig> {
+        self.config.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces the configuration, and sends it to all workers.
+    pub(crate) fn set_config(&self, config: Arc<ChannelsConfig>) {
+        *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config.clone();
+        self.broadcast(&ChannelEvent::Config(config));
+    }
+
     /// Puts an event into the inbox of each worker.
-    pub(crate) fn broadcast(&self, event: &ChannelEvent) {
+    fn broadcast(&self, event: &ChannelEvent) {
         for slot in &self.workers {
             slot.add(event.clone(), usize::MAX, true);
         }

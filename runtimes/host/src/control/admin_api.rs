@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hyper::StatusCode;
@@ -12,12 +13,14 @@ use postern_core::worker::{AdminRequest, Selector};
 use serde_json::{Value, json};
 use slog::{Logger, debug, info};
 
+use super::api::{self, ErrorMode, Method, MethodError, Params};
 use super::health;
 use super::listing::{Clock, as_json_line};
 use super::request::{self, Command, DisconnectRequest, ListRequest, SendRequest};
 use super::response::{ApiError, HttpResponse, as_json, as_text};
 use super::router::Endpoint;
 use super::worker_pool::WorkerPool;
+use crate::channels::Node;
 use crate::lifecycle::status::ProcessStatus;
 use crate::liveness::Liveness;
 use crate::log::{DroppedRecords, rfc3339};
@@ -41,6 +44,7 @@ pub(super) struct ProcessInfo {
     /// The settings in effect by their names, without secrets.
     pub(super) settings: Vec<(&'static str, String)>,
     pub(super) status: ProcessStatus,
+    pub(super) node: Arc<Node>,
     pub(super) dropped_records: DroppedRecords,
     pub(super) log: Logger,
 }
@@ -82,6 +86,7 @@ impl AdminApi {
         endpoint: Endpoint,
         query: &str,
         body: &[u8],
+        mode: ErrorMode,
     ) -> Result<HttpResponse, ApiError> {
         match endpoint {
             Endpoint::Livez => Ok(health::livez(&self.liveness).await),
@@ -106,6 +111,25 @@ impl AdminApi {
                 Ok(as_json(StatusCode::OK, &json!({ "replies": replies })))
             }
             Endpoint::Drain => Ok(self.drain()),
+            Endpoint::Method(method) => {
+                let params = request::params(body)?;
+                Ok(match (self.call(method, &params), mode) {
+                    (Ok(result), _) => as_json(StatusCode::OK, &json!({ "result": result })),
+                    (Err(error), ErrorMode::Body) => {
+                        as_json(StatusCode::OK, &json!({ "error": error.as_json() }))
+                    }
+                    (Err(error), ErrorMode::Transport) => as_json(error.status(), &error.as_json()),
+                })
+            }
+        }
+    }
+
+    /// Performs a method, and returns its result.
+    fn call(&self, method: Method, params: &Params<'_>) -> Result<Value, MethodError> {
+        let ProcessInfo { node, log, .. } = &self.process;
+        match method {
+            Method::Publish => api::publish(node, params, log),
+            Method::Broadcast => api::broadcast(node, params, log),
         }
     }
 

@@ -3,9 +3,11 @@
 use std::convert::Infallible;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use smol::LocalExecutor;
 
+use crate::channels::Node;
 use crate::lifecycle::status::ProcessStatus;
 use crate::listen::Listener;
 use crate::log::Log;
@@ -26,6 +28,7 @@ impl Control {
         _: &[Listener],
         _: Option<Listener>,
         _: &ProcessStatus,
+        _: &Arc<Node>,
         _: &Log,
     ) -> Result<Option<Control>, Infallible> {
         Ok(None)

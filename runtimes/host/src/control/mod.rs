@@ -13,6 +13,7 @@
 //! * `key` checks the API key.
 //! * `router` finds the endpoint.
 //! * `request` parses the query or the body.
+//! * `api` has the methods of the server API of channels.
 //! * `admin_api` does what the request asks for. `worker_pool` queries the workers for it, `listing` lists
 //!   connections, and `health` answers probes, such as [`healthcheck`](crate::healthcheck).
 //! * `response` has the responses and the errors.
@@ -22,6 +23,7 @@
 //! or in its own executor ([`Control::serve`]).
 
 mod admin_api;
+mod api;
 mod health;
 mod key;
 mod listing;
@@ -37,12 +39,14 @@ mod tests;
 use std::fmt;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::thread;
 use std::time::SystemTime;
 
 use slog::{error, info};
 use smol::{Async, LocalExecutor};
 
+use crate::channels::Node;
 use crate::lifecycle::status::ProcessStatus;
 use crate::listen::{self, Access, Address, ListenError, Listener};
 use crate::log::Log;
@@ -60,7 +64,7 @@ pub struct Control {
 impl Control {
     /// Listens on the control address, or uses the listener `inherited` from a predecessor. Returns `None` without
     /// a control address. `listeners` are those for users; `status` is the state of the process, which the runtime
-    /// updates.
+    /// updates; `node` has the channels.
     ///
     /// # Errors
     /// The address cannot be bound.
@@ -69,6 +73,7 @@ impl Control {
         listeners: &[Listener],
         inherited: Option<Listener>,
         status: &ProcessStatus,
+        node: &Arc<Node>,
         log: &Log,
     ) -> Result<Option<Control>, ControlError> {
         let Some(address) = plan.settings.control.address else { return Ok(None) };
@@ -91,6 +96,7 @@ impl Control {
             api_keys: plan.settings.control.api_keys.clone(),
             settings: plan.shown.clone(),
             status: status.clone(),
+            node: node.clone(),
             dropped_records: log.dropped_records(),
             log: log.logger(),
         };

@@ -11,6 +11,7 @@ use postern_core::{CloseCode, ConnectionId, close_code};
 use serde::Deserialize;
 use serde_json::error::Category;
 
+use super::api::Params;
 use super::response::ApiError;
 
 /// `GET /api/connections?…`
@@ -107,6 +108,19 @@ pub(super) fn list(query: &str) -> Result<ListRequest, ApiError> {
     };
     // The limit fits into a usize.
     Ok(ListRequest { selector, after, limit: usize::try_from(limit).unwrap_or(usize::MAX) })
+}
+
+/// Parses the parameters of a method.
+///
+/// # Errors
+/// The body is not a JSON object.
+pub(super) fn params(body: &[u8]) -> Result<Params<'_>, ApiError> {
+    Params::parse(body).map_err(|error| match error.classify() {
+        Category::Data => ApiError::bad("json", OBJECT),
+        Category::Eof | Category::Syntax | Category::Io => {
+            ApiError::bad("json", format!("the body is not JSON: {error}"))
+        }
+    })
 }
 
 /// Parses the body of `POST /api/disconnect`.
@@ -251,7 +265,7 @@ impl SendBody {
 fn parse<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, ApiError> {
     // Serde reads a struct from an array, too.
     if body.trim_ascii_start().first() != Some(&b'{') {
-        return Err(ApiError::bad("json", "the body must be a JSON object, such as {\"user\":\"123\"}"));
+        return Err(ApiError::bad("json", OBJECT));
     }
     serde_json::from_slice(body).map_err(|error| {
         let message = match error.classify() {
@@ -271,6 +285,8 @@ fn one_of(user: Option<String>, session: Option<String>, connection: Option<u64>
         _ => None,
     }
 }
+
+const OBJECT: &str = "the body must be a JSON object, such as {\"user\":\"123\"}";
 
 const DEFAULT_REASON: &str = "disconnected";
 

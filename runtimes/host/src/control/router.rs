@@ -1,7 +1,8 @@
 //! The endpoints, by path and method.
 
-use hyper::{Method, StatusCode};
+use hyper::StatusCode;
 
+use super::api::Method;
 use super::response::ApiError;
 
 /// The operation that a request asks for.
@@ -25,6 +26,8 @@ pub(super) enum Endpoint {
     Batch,
     /// Starts a graceful shutdown.
     Drain,
+    /// Performs a method of the server API.
+    Method(Method),
 }
 
 /// All endpoints. A new one needs a line here and one in `AdminApi::handle`.
@@ -38,6 +41,8 @@ const ROUTES: &[(&str, Verb, Endpoint)] = &[
     ("/api/send", Verb::Post, Endpoint::Send),
     ("/api/batch", Verb::Post, Endpoint::Batch),
     ("/api/drain", Verb::Post, Endpoint::Drain),
+    ("/api/publish", Verb::Post, Endpoint::Method(Method::Publish)),
+    ("/api/broadcast", Verb::Post, Endpoint::Method(Method::Broadcast)),
 ];
 
 /// The method of a path.
@@ -50,10 +55,10 @@ enum Verb {
 }
 
 impl Verb {
-    fn admits(self, method: &Method) -> bool {
+    fn admits(self, method: &hyper::Method) -> bool {
         match self {
-            Verb::Get => [Method::GET, Method::HEAD].contains(method),
-            Verb::Post => *method == Method::POST,
+            Verb::Get => [hyper::Method::GET, hyper::Method::HEAD].contains(method),
+            Verb::Post => *method == hyper::Method::POST,
         }
     }
 
@@ -82,7 +87,7 @@ pub(super) fn needs_key(path: &str) -> bool {
 ///
 /// # Errors
 /// The path is unknown, or does not have this method.
-pub(super) fn route(method: &Method, path: &str) -> Result<Endpoint, ApiError> {
+pub(super) fn route(method: &hyper::Method, path: &str) -> Result<Endpoint, ApiError> {
     let Some((_, verb, endpoint)) = ROUTES.iter().find(|(known, ..)| *known == path) else {
         let paths: Vec<&str> = ROUTES.iter().map(|(path, ..)| *path).collect();
         let message = format!("the path is unknown; the paths are {}", paths.join(", "));
@@ -101,7 +106,9 @@ pub(super) fn route(method: &Method, path: &str) -> Result<Endpoint, ApiError> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use hyper::Method;
+
+    use super::{ROUTES, Verb, needs_key, route};
 
     #[test]
     fn each_path_has_its_methods() {

@@ -20,6 +20,7 @@ use smol::{Async, LocalExecutor, Task, Timer};
 use smol_hyper::rt::{FuturesIo, SmolTimer};
 
 use super::admin_api::AdminApi;
+use super::api::ErrorMode;
 use super::key;
 use super::response::{ApiError, HttpResponse};
 use super::router;
@@ -128,7 +129,8 @@ async fn respond(request: Request<Incoming>, api: &AdminApi) -> Result<HttpRespo
     } else {
         Bytes::new()
     };
-    api.handle(endpoint, head.uri.query().unwrap_or_default(), &body).await
+    let mode = ErrorMode::from_header(head.headers.get(ErrorMode::HEADER).map(|value| value.as_bytes()));
+    api.handle(endpoint, head.uri.query().unwrap_or_default(), &body, mode).await
 }
 
 /// Checks that the content type is JSON. A page of another site cannot send it without a CORS preflight.

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use smol::Timer;
 use smol::future::FutureExt;
 
+use super::api::ErrorMode;
 use super::response::HttpResponse;
 use super::router::Endpoint;
 use super::worker_pool::WorkerPool;
@@ -127,6 +128,7 @@ fn api(workers: &[Rc<FakeWorker>], status: ProcessStatus) -> AdminApi {
         api_keys: Secrets::default(),
         settings: vec![("PORT", "8080".to_owned())],
         status,
+        node: Node::new(1, usize::MAX, Arc::default()),
         dropped_records: log.dropped_records(),
         log: log.logger(),
     };
@@ -136,7 +138,10 @@ fn api(workers: &[Rc<FakeWorker>], status: ProcessStatus) -> AdminApi {
 /// Returns the status and the body of the response.
 fn request(api: &AdminApi, endpoint: Endpoint, body: &str) -> (StatusCode, String) {
     smol::block_on(async {
-        let reply = api.handle(endpoint, "", body.as_bytes()).await.unwrap_or_else(HttpResponse::from);
+        let reply = api
+            .handle(endpoint, "", body.as_bytes(), ErrorMode::Body)
+            .await
+            .unwrap_or_else(HttpResponse::from);
         let status = reply.status();
         let body = reply.into_body().collect().await.unwrap_or_else(|never| match never {}).to_bytes();
         (status, String::from_utf8(body.to_vec()).unwrap())

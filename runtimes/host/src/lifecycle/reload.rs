@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use postern_channels::ChannelsConfig;
-use postern_channels::engine::ChannelEvent;
 use slog::{Logger, info, warn};
 
 use crate::assertion::Refresh;
@@ -85,7 +84,7 @@ impl Sources {
     }
 }
 
-/// The channels file, and the workers that use its options.
+/// The channels file, and the channels that use its options.
 struct ChannelsFile {
     path: PathBuf,
     /// The configuration at the start, whose other values stay.
@@ -98,7 +97,7 @@ impl ChannelsFile {
     fn read_again(&self) -> Result<(), String> {
         let namespaces = channels_file::read_or_first_error(&self.path)?;
         let config = ChannelsConfig { namespaces, ..ChannelsConfig::clone(&self.config) };
-        self.node.broadcast(&ChannelEvent::Config(Arc::new(config)));
+        self.node.set_config(Arc::new(config));
         Ok(())
     }
 }

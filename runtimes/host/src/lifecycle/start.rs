@@ -87,10 +87,11 @@ impl Process {
         let mut signals = Signals::register(&logger)?;
         let listeners = inherited.listeners(&plan.settings, &logger)?;
         let status = ProcessStatus::new(Supervisor::from_environment(&logger), Some(signals.waker()));
-        let control = Control::bind(plan, &listeners, inherited.control(), &status, log)?;
+        let history_memory = plan.settings.channels.history_memory;
+        let node = Node::new(plan.event_loops(), history_memory, plan.channels.clone());
+        let control = Control::bind(plan, &listeners, inherited.control(), &status, &node, log)?;
         plan.announce(&listeners, &logger);
         let (assertion, keys) = assertion::start(plan.settings.assertion.as_ref(), &logger)?.unzip();
-        let node = Node::new(plan.event_loops(), plan.settings.channels.history_memory);
         signals.set_reload(Reload::new(plan, keys, &node, &logger));
         let acceptor = Acceptor::new(plan.gate(), &logger)?;
         let shutdown = Shutdown::new(plan.drain(&listeners));

@@ -1,0 +1,78 @@
+//! A client of the protocol of channels, in JSON.
+
+use serde_json::{Value, json};
+
+use crate::postern::Postern;
+use crate::ws::Open;
+
+/// A client that has sent commands.
+#[derive(Debug)]
+pub struct Client {
+    /// Its connection.
+    pub open: Open,
+    replies: Vec<Value>,
+}
+
+impl Client {
+    /// Connects as a user with a personal channel.
+    ///
+    /// # Panics
+    ///
+    /// If it is refused.
+    #[track_caller]
+    pub fn connect(postern: &Postern, id: &str, name: &str) -> Client {
+        let handshake = postern.handshake().target("/connection/websocket");
+        let open = handshake.header("User-ID", id).header("User-Name", name).open();
+        let mut client = Client { open, replies: Vec::new() };
+        client.send(&[json!({ "id": 1, "connect": {} })]);
+        let reply = client.next();
+        assert_eq!(reply["id"], 1, "{reply}");
+        assert!(reply["connect"]["subs"][format!("#{id}")].is_object(), "{reply}");
+        assert!(!reply["connect"]["version"].as_str().unwrap_or_default().is_empty(), "{reply}");
+        client
+    }
+
+    /// Sends commands in one message.
+    pub fn send(&mut self, commands: &[Value]) {
+        let lines: Vec<String> = commands.iter().map(Value::to_string).collect();
+        self.open.send(lines.join("\n"));
+    }
+
+    /// Returns the next reply or push.
+    ///
+    /// # Panics
+    ///
+    /// If there is none, or it is not JSON.
+    #[track_caller]
+    #[expect(clippy::should_implement_trait, reason = "a client is not an iterator: it waits")]
+    pub fn next(&mut self) -> Value {
+        if self.replies.is_empty() {
+            let message = self.open.receive().into_text().expect("a text");
+            self.replies = message.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        }
+        self.replies.remove(0)
+    }
+
+    /// Sends a command, and returns the next reply or push.
+    ///
+    /// # Panics
+    ///
+    /// As [`next`](Client::next).
+    #[track_caller]
+    pub fn call(&mut self, command: Value) -> Value {
+        self.send(&[command]);
+        self.next()
+    }
+
+    /// Subscribes to a channel, and returns the result.
+    ///
+    /// # Panics
+    ///
+    /// If the next message is not the reply.
+    #[track_caller]
+    pub fn subscribe(&mut self, channel: &str) -> Value {
+        let reply = self.call(json!({ "id": 2, "subscribe": { "channel": channel } }));
+        assert_eq!(reply["id"], 2, "{reply}");
+        reply["subscribe"].clone()
+    }
+}
