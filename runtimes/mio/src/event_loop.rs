@@ -361,7 +361,9 @@ impl EventLoop {
     #[inline(always)]
     fn handle_event(&mut self, key: Key, event: &Event) {
         let Some(socket) = self.sockets.get_mut(key) else { return };
-        socket.is_ended |= event.is_read_closed() || event.is_error();
+        if event.is_read_closed() || event.is_error() {
+            socket.handle_end();
+        }
         if socket.is_listed {
             // It is read after the sockets that have not been read yet.
             return;

@@ -42,6 +42,14 @@ impl postern_core::worker::Socket for Socket {
 }
 
 impl Socket {
+    /// Records that the peer has ended its side, or that the socket has failed.
+    // Out of line: a rare branch is cheaper than the bit operations that it would become.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn handle_end(&mut self) {
+        self.is_ended = true;
+    }
+
     /// A short read means that the socket is drained, unless the end follows.
     #[inline]
     fn note(&mut self, received: &io::Result<usize>, room: usize) {
