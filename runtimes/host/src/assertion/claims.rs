@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 
 use super::AssertionSettings;
 use super::keys::{Candidates, KeySet};
+use super::signatures;
 
 /// The allowed difference between the issuer's clock and ours, in seconds: a token is accepted for this long after its expiry
 /// and before its start. Google recommends the same value.
@@ -44,6 +45,7 @@ impl From<AssertionError> for Refusal {
 
 impl Rules {
     pub(super) fn new(settings: &AssertionSettings) -> Rules {
+        signatures::install();
         // `verify` replaces the algorithm.
         let mut validation = Validation::new(Algorithm::ES256);
         validation.set_required_spec_claims(&["exp", "iss", "aud"]);

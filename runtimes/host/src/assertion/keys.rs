@@ -3,10 +3,14 @@
 //! The key determines the algorithm, not the token. A key verifies a token only if its type, curve and `alg` allow the algorithm
 //! that the token names. A public key is therefore never used as the secret of an HMAC (RFC 8725 §2.1).
 
+use std::ops::RangeInclusive;
+
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind};
 use serde::Deserialize;
 use serde_json::Value;
+
+use super::signatures;
 
 /// The keys of one issuer.
 #[derive(Debug, Clone)]
@@ -122,22 +126,15 @@ fn algorithms(parameters: &AlgorithmParameters) -> Option<&'static [Algorithm]> 
     }
 }
 
-/// Whether the numbers of the key form a valid key. The library accepts any numbers, and fails or panics when it verifies a
-/// token with them.
+/// Whether the numbers of the key form a valid key. The library accepts any numbers.
 fn is_sound(key: &DecodingKey, algorithm: Algorithm) -> bool {
     match key.kind() {
         DecodingKeyKind::RsaModulusExponent { n, e } => {
-            let modulus = bits(n);
+            let is_odd = |number: &[u8]| number.last().is_some_and(|last| last % 2 == 1);
             // With the exponent 1, everyone can sign, and an even one is not an RSA exponent.
-            let is_exponent = bits(e) >= 2 && e.last().is_some_and(|last| last % 2 == 1);
-            is_exponent && RSA_BITS.contains(&modulus)
+            RSA_BITS.contains(&bits(n)) && is_odd(n) && EXPONENT_BITS.contains(&bits(e)) && is_odd(e)
         }
-        DecodingKeyKind::SecretOrDer(point) => {
-            // The library uses the first 32 bytes, and panics if there are fewer.
-            let is_whole = algorithm != Algorithm::EdDSA || point.len() == 32;
-            // It returns an error if the point is not on the curve, and `false` for the empty signature.
-            is_whole && jsonwebtoken::crypto::verify("", b"", key, algorithm).is_ok()
-        }
+        DecodingKeyKind::SecretOrDer(bytes) => signatures::is_key(bytes, algorithm),
     }
 }
 
@@ -151,8 +148,7 @@ fn numbers(key: &DecodingKey) -> (&[u8], &[u8]) {
 
 /// Returns the number of significant bits of a big-endian number.
 fn bits(number: &[u8]) -> usize {
-    let significant = number.iter().position(|byte| *byte != 0).and_then(|first| number.get(first..));
-    let significant = significant.unwrap_or_default();
+    let significant = signatures::significant(number);
     let unused = significant.first().map_or(0, |byte| byte.leading_zeros() as usize);
     significant.len() * 8 - unused
 }
@@ -160,5 +156,8 @@ fn bits(number: &[u8]) -> usize {
 /// The maximum number of keys that are tried for a token. Each costs a signature verification, and every client can send tokens.
 const MOST_TRIED: usize = 16;
 
-/// RFC 7518 §3.3 requires the minimum, and the library has the maximum.
-const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=4096;
+/// RFC 7518 §3.3 requires the minimum. The maximum limits the time of a verification.
+const RSA_BITS: RangeInclusive<usize> = 2048..=4096;
+
+/// The exponents that ring accepts.
+const EXPONENT_BITS: RangeInclusive<usize> = 2..=33;

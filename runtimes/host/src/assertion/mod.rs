@@ -10,6 +10,7 @@
 //! * `refresh`: the thread that fetches the keys again.
 //! * `issuer`: the keys of one issuer, and verification with them.
 //! * `claims`: one token.
+//! * `signatures`: the verification of signatures.
 //! * `tokens`: connection tokens and subscription tokens of channels.
 //!
 //! A failed fetch does not affect users with valid tokens: the last valid set is used for a day. A token with an unknown key
@@ -22,6 +23,7 @@ mod issuer;
 mod keys;
 mod presets;
 mod refresh;
+mod signatures;
 mod source;
 mod tokens;
 

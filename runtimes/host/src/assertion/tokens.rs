@@ -24,6 +24,7 @@ use slog::Logger;
 use super::claims;
 use super::issuer::IssuerKeys;
 use super::refresh::Subject;
+use super::signatures;
 use super::source::KeySource;
 
 /// The tokens of channels that are accepted.
@@ -71,6 +72,7 @@ impl TokenVerifier {
     /// # Errors
     /// The file of keys cannot be read or contains no usable keys, or the thread cannot be started.
     pub fn start(settings: &TokenSettings, log: &Logger) -> io::Result<TokenVerifier> {
+        signatures::install();
         // `decode` replaces the algorithm.
         let mut validation = Validation::new(Algorithm::HS256);
         let mut required = Vec::new();

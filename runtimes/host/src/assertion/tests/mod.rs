@@ -8,8 +8,9 @@ mod vectors;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::jwk::Jwk;
-use jsonwebtoken::{Algorithm, EncodingKey};
+use jsonwebtoken::crypto::rust_crypto::DEFAULT_PROVIDER;
+use jsonwebtoken::jwk::EllipticCurve;
+use jsonwebtoken::{Algorithm, AlgorithmFamily, EncodingKey};
 use serde_json::{Value, json};
 use slog::{Discard, Logger, o};
 
@@ -18,7 +19,7 @@ use super::*;
 const ISSUER: &str = "https://issuer.example";
 const AUDIENCE: &str = "postern";
 
-/// A key pair of an issuer, with its id and algorithm.
+/// A key pair of an issuer, with its id and algorithm. Tokens are signed by another library than the one that verifies them.
 struct Signer {
     kid: &'static str,
     algorithm: Algorithm,
@@ -53,9 +54,25 @@ impl Signer {
 
     /// Returns the public key.
     fn jwk(&self) -> Value {
-        let mut jwk = Jwk::from_encoding_key(&self.key, self.algorithm).unwrap();
-        jwk.common.key_id = Some(self.kid.to_owned());
-        serde_json::to_value(jwk).unwrap()
+        let (utils, key) = (&DEFAULT_PROVIDER.key_utils, self.key.as_bytes());
+        let mut jwk = match self.algorithm.family() {
+            AlgorithmFamily::Rsa => {
+                let (n, e) = (utils.rsa_pub_components_from_private_key)(key).unwrap();
+                json!({ "kty": "RSA", "n": base64url(n), "e": base64url(e) })
+            }
+            AlgorithmFamily::Ec => {
+                let (curve, x, y) = (utils.ec_pub_components_from_private_key)(key, self.algorithm).unwrap();
+                json!({ "kty": "EC", "crv": curve, "x": base64url(x), "y": base64url(y) })
+            }
+            AlgorithmFamily::Ed => {
+                let x = (utils.ed_pub_components_from_private_key)(key, &EllipticCurve::Ed25519).unwrap();
+                json!({ "kty": "OKP", "crv": "Ed25519", "x": base64url(x) })
+            }
+            AlgorithmFamily::Hmac => panic!("a secret has no public key"),
+        };
+        jwk["kid"] = json!(self.kid);
+        jwk["alg"] = json!(self.algorithm);
+        jwk
     }
 
     /// Returns the public key for all algorithms of its type.
@@ -78,8 +95,8 @@ impl Signer {
     /// Returns a token with these texts as header and payload.
     fn sign(&self, header: &str, payload: &str) -> Vec<u8> {
         let message = format!("{}.{}", base64url(header), base64url(payload));
-        let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &self.key, self.algorithm).unwrap();
-        format!("{message}.{signature}").into_bytes()
+        let signer = (DEFAULT_PROVIDER.signer_factory)(&self.algorithm, &self.key).unwrap();
+        format!("{message}.{}", base64url(signer.sign(message.as_bytes()))).into_bytes()
     }
 }
 
