@@ -99,19 +99,12 @@ fn deliveries() {
     let rounds = 1_000;
     let ((), took) = timed(|| {
         for _ in 0..rounds {
-            assert!(hub.begin_delivery(slot));
-            loop {
-                let slice = hub.next_slice(slot, 256);
-                if slice.is_empty() {
-                    break;
-                }
-                for subscriber in slice {
-                    black_box((subscriber.connection(), subscriber.form().frame()));
-                }
+            for subscriber in hub.subscribers(slot) {
+                black_box((subscriber.connection(), subscriber.form().frame()));
             }
         }
     });
-    report("visit of a subscriber of 10,000, in slices of 256", None, took, rounds * 10_000);
+    report("visit of a subscriber of 10,000", None, took, rounds * 10_000);
 }
 
 fn exchange() -> Exchange {
@@ -148,6 +141,7 @@ fn publications(what: &str, channels: usize, change: impl Fn(&mut Publish, usize
                 data: Arc::clone(&data),
                 info: None,
                 tags: Tags::default(),
+            delta: false,
                 time: 0,
                 history: Some(HISTORY),
                 key: None,

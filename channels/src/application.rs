@@ -15,12 +15,13 @@ use postern_core::{CloseCode, Key};
 use crate::Disconnect;
 use crate::client::{Client, Close, Turn};
 use crate::config::ChannelsConfig;
+use crate::delivery::Audience;
 use crate::engine::{ChannelEvent, ClientRef, Operation, Request};
-use crate::exchange::{CatchUp, PresenceEvent};
+use crate::exchange::CatchUp;
 use crate::hub::{Form, Hub, Subscriber};
 use crate::pings::{PingStep, Pings, Scheduled};
-use crate::protocol::{Encoding, Endpoint, JSON_SUBPROTOCOL, Message, PROTOBUF_SUBPROTOCOL, PushBody};
-use crate::publication::{ClientId, Publication};
+use crate::protocol::{Encoding, Endpoint, JSON_SUBPROTOCOL, Message, PROTOBUF_SUBPROTOCOL, PushBody, Topic};
+use crate::publication::ClientId;
 use crate::random::Random;
 use crate::view;
 
@@ -28,14 +29,15 @@ use crate::view;
 #[derive(Debug)]
 pub struct Channels {
     config: Arc<ChannelsConfig>,
-    hub: Hub,
+    pub(crate) hub: Hub,
+    pub(crate) audience: Audience,
     pings: Pings,
     /// The clients that must have sent `connect` at these times, which ascend.
     unconnected: VecDeque<(Instant, Scheduled)>,
     random: Random,
     requests: VecDeque<Request>,
     /// The message that is being written. Empty between turns.
-    buffer: Vec<u8>,
+    pub(crate) buffer: Vec<u8>,
 }
 
 impl Channels {
@@ -43,6 +45,7 @@ impl Channels {
     pub fn new(config: Arc<ChannelsConfig>, seed: u128, now: Instant) -> Channels {
         Channels {
             hub: Hub::new(seed as u64, u16::try_from(config.max_channels).unwrap_or(u16::MAX)),
+            audience: Audience::default(),
             pings: Pings::new(now, config.ping_interval, config.pong_timeout),
             config,
             unconnected: VecDeque::new(),
@@ -55,56 +58,6 @@ impl Channels {
     /// Returns the number of subscriptions of all clients.
     pub fn subscriptions(&self) -> usize {
         self.hub.counts().1
-    }
-
-    /// Delivers a publication to the subscribers of its channel.
-    fn deliver(
-        &mut self,
-        publication: &Arc<Publication>,
-        publisher: Option<ClientRef>,
-        fanout: &mut Fanout<'_, Channels>,
-    ) {
-        let excluded = publisher.map(|client| client.key.0 as u32);
-        let write = |encoding, out: &mut Vec<u8>| view::write_publication(encoding, out, publication);
-        self.push(&publication.channel, fanout, write, |subscriber| {
-            Some(subscriber.connection()) != excluded
-        });
-    }
-
-    /// Sends a join or a leave to the subscribers of a channel.
-    fn deliver_presence(&mut self, event: &PresenceEvent, fanout: &mut Fanout<'_, Channels>) {
-        let write = |encoding, out: &mut Vec<u8>| view::write_presence(encoding, out, event);
-        self.push(&event.channel, fanout, write, |subscriber| subscriber.form().has(Form::JOIN_LEAVE));
-    }
-
-    /// Sends a message to those subscribers of a channel that `wants` selects. It is written once for each encoding.
-    fn push<'w>(
-        &mut self,
-        channel: &str,
-        fanout: &mut Fanout<'w, Channels>,
-        write: impl Fn(Encoding, &mut Vec<u8>),
-        wants: impl Fn(&Subscriber) -> bool,
-    ) {
-        let mut frames: [Option<SharedFrame<'w>>; 2] = [None; 2];
-        let buffer = &mut self.buffer;
-        let Some(slot) = self.hub.find(channel) else { return };
-        for subscriber in self.hub.subscribers(slot) {
-            if !wants(subscriber) {
-                continue;
-            }
-            let (slot, encoding) = match subscriber.form().has(Form::PROTOBUF) {
-                false => (0, Encoding::Json),
-                true => (1, Encoding::Protobuf),
-            };
-            let Some(frame) = frames.get_mut(slot) else { continue };
-            let frame = *frame.get_or_insert_with(|| {
-                buffer.clear();
-                write(encoding, buffer);
-                fanout.frame(kind(encoding), buffer)
-            });
-            fanout.deliver(Key(subscriber.connection() as usize), frame);
-        }
-        self.buffer.clear();
     }
 
     /// Delivers what the worker has missed of a channel. Subscribers that follow offsets learn of a gap that cannot be filled.
@@ -137,7 +90,7 @@ impl Channels {
         self.hub.leave(key, channel);
         self.requests.push_back(end(client, id, channel.clone(), form));
         let body = PushBody::Unsubscribe { code: INSUFFICIENT_STATE, reason: "insufficient state" };
-        view::write_push(encoding, &mut self.buffer, channel, body);
+        view::write_push(encoding, &mut self.buffer, Topic::Channel(channel), body);
         self.send(place, encoding, fanout);
     }
 
@@ -412,7 +365,7 @@ fn outgoing(encoding: Encoding, message: &[u8]) -> Outgoing<'_> {
     }
 }
 
-fn kind(encoding: Encoding) -> DataKind {
+pub(crate) fn kind(encoding: Encoding) -> DataKind {
     match encoding {
         Encoding::Json => DataKind::Text,
         Encoding::Protobuf => DataKind::Binary,

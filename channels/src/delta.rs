@@ -3,7 +3,8 @@
 //! A delta is text and bytes: the size of the target and a newline; then commands; then a checksum of the target and `;`. The
 //! command `SIZE@OFFSET,` copies bytes of the origin, and `SIZE:` is followed by bytes to insert. Numbers have 64 digits.
 
-/// Returns a delta that changes `origin` into `target`, or `None` if it would not be shorter than `target`.
+/// Returns a delta that changes `origin` into `target`, or `None` if it would not be shorter than `target`. If both are UTF-8,
+/// the delta is UTF-8.
 ///
 /// The time is linear in the sizes. A common part is found if it has 15 bytes or more.
 pub fn encode(origin: &[u8], target: &[u8]) -> Option<Vec<u8>> {
@@ -93,9 +94,17 @@ impl Match {
         let [after_origin, after_target] =
             [origin.get(place..), target.get(at..)].map(Option::unwrap_or_default);
         let after = after_origin.iter().zip(after_target).take_while(|(a, b)| a == b).count();
-        Match { origin: place - before, target: at - before, size: before + after }
+        // A character is either a part of the match, or inserted as a whole. A match has at least `BLOCK` bytes before.
+        let is_inside = |at: usize| target.get(at).is_some_and(|byte| byte & 0xc0 == 0x80);
+        let (start, end) = (at - before, at + after);
+        let skipped = (0..MAX_CONTINUATION).take_while(|number| is_inside(start + number)).count();
+        let cut = (0..MAX_CONTINUATION).take_while(|number| is_inside(end - number)).count();
+        Match { origin: place - before + skipped, target: start + skipped, size: end - cut - start - skipped }
     }
 }
+
+/// The most bytes of a character after its first one.
+const MAX_CONTINUATION: usize = 3;
 
 /// A delta that is being written.
 struct Delta {
@@ -199,6 +208,35 @@ mod tests {
             encoded += usize::from(round_trip(&origin, &target).is_some());
         }
         assert!(encoded > 10_000, "{encoded}");
+    }
+
+    #[test]
+    fn a_delta_between_two_texts_is_a_text() {
+        let mut random = fastrand::Rng::with_seed(7);
+        // The characters of a group begin or end with the same bytes.
+        let groups =
+            [['é', 'è', '©', 'Ã'], ['漢', '漣', '字', '孔'], ['😀', '😁', '🙀', '🚀'], ['a', 'b', 'c', 'd']];
+        let mut encoded = 0;
+        for _ in 0..20_000 {
+            let group = groups[random.usize(0..groups.len())];
+            let text = |random: &mut fastrand::Rng, len| -> Vec<char> {
+                (0..len).map(|_| group[random.usize(0..random.clone().usize(1..=group.len()))]).collect()
+            };
+            let origin = text(&mut random, 60);
+            let mut target = origin.clone();
+            for _ in 0..random.usize(1..4) {
+                let at = random.usize(0..target.len());
+                let inserted = text(&mut random, 2);
+                target.splice(at..(at + 2).min(origin.len()).max(at), inserted);
+            }
+            let [origin, target] = [origin, target].map(|text| text.into_iter().collect::<String>());
+            if let Some(delta) = encode(origin.as_bytes(), target.as_bytes()) {
+                assert!(str::from_utf8(&delta).is_ok(), "{origin} {target}");
+                encoded += 1;
+            }
+            round_trip(origin.as_bytes(), target.as_bytes());
+        }
+        assert!(encoded > 5_000, "{encoded}");
     }
 
     #[test]

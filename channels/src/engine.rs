@@ -317,6 +317,7 @@ mod tests {
             data: b"1".as_slice().into(),
             info: None,
             tags: Tags::default(),
+            delta: false,
             time: 0,
             history: Some(history()),
             key: None,

@@ -23,6 +23,7 @@
 pub mod channel;
 pub mod claims;
 pub mod delta;
+mod delivery;
 mod disconnect;
 mod error;
 pub mod exchange;

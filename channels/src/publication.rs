@@ -16,6 +16,8 @@ pub struct Publication {
     pub info: Option<Arc<ClientInfo>>,
     /// Labels that filters of subscribers compare.
     pub tags: Tags,
+    /// Whether subscribers that have asked for it get the difference to the publication before.
+    pub delta: bool,
     /// The time of the publication, in milliseconds since the Unix epoch.
     pub time: i64,
     /// The position in the stream. Publications without history have none.

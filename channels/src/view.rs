@@ -2,26 +2,42 @@
 
 use std::sync::Arc;
 
+use crate::delta;
 use crate::exchange::{PresenceChange, PresenceEvent, Subscribed};
-use crate::hub::Form;
+use crate::hub::{Form, Slot};
 use crate::protocol::{self, Data, Encoding, Message, Push, PushBody, Reply, SubscribeResult, Topic};
 use crate::publication::{ClientInfo, Publication, Since};
 
-/// The ids of clients as texts, which the views of their publications borrow.
-pub(crate) struct ClientTexts(Vec<[u8; 36]>);
+/// The parts of publications and clients that are not in them as they are sent. Views borrow these parts.
+pub(crate) struct Texts {
+    /// The ids of clients.
+    clients: Vec<[u8; 36]>,
+    /// The deltas between publications, by the later one.
+    patches: Vec<Option<Vec<u8>>>,
+    form: Form,
+}
 
-impl ClientTexts {
-    pub(crate) fn of_publishers<'p>(
-        publications: impl IntoIterator<Item = &'p Arc<Publication>>,
-    ) -> ClientTexts {
+impl Texts {
+    /// Makes the parts of publications, each of which precedes the next one in its channel, for a subscriber with this form.
+    pub(crate) fn of_publications(publications: &[Arc<Publication>], form: Form) -> Texts {
         let text = |publication: &Arc<Publication>| {
             publication.info.as_ref().map_or([0; 36], |info| info.client.text())
         };
-        ClientTexts(publications.into_iter().map(text).collect())
+        let pairs = publications.iter().zip(publications.get(1..).unwrap_or_default());
+        let patch = |(base, next): (&Arc<Publication>, &Arc<Publication>)| {
+            if next.delta { delta::encode(&base.data, &next.data) } else { None }
+        };
+        let patches = if form.has(Form::DELTA) {
+            std::iter::once(None).chain(pairs.map(patch)).collect()
+        } else {
+            Vec::new()
+        };
+        Texts { clients: publications.iter().map(text).collect(), patches, form }
     }
 
-    pub(crate) fn of_clients(clients: &[Arc<ClientInfo>]) -> ClientTexts {
-        ClientTexts(clients.iter().map(|info| info.client.text()).collect())
+    pub(crate) fn of_clients(clients: &[Arc<ClientInfo>]) -> Texts {
+        let clients = clients.iter().map(|info| info.client.text()).collect();
+        Texts { clients, patches: Vec::new(), form: Form::default() }
     }
 
     /// Returns the publications from which the texts were made.
@@ -29,7 +45,9 @@ impl ClientTexts {
         &'v self,
         publications: &'v [Arc<Publication>],
     ) -> Vec<protocol::Publication<'v>> {
-        publications.iter().zip(&self.0).map(|(publication, text)| view(publication, text)).collect()
+        let parts = publications.iter().zip(&self.clients).enumerate();
+        let patch = |number| self.patches.get(number)?.as_deref();
+        parts.map(|(number, (it, client))| view(self.form, it, client, patch(number))).collect()
     }
 
     /// Returns the clients from which the texts were made, by their ids.
@@ -37,21 +55,33 @@ impl ClientTexts {
         &'v self,
         clients: &'v [Arc<ClientInfo>],
     ) -> Vec<(&'v str, protocol::ClientInfo<'v>)> {
-        clients.iter().zip(&self.0).map(|(info, text)| (as_str(text), client_view(info, text))).collect()
+        clients.iter().zip(&self.clients).map(|(info, text)| (as_str(text), client_view(info, text))).collect()
     }
 }
 
-fn view<'v>(publication: &'v Publication, text: &'v [u8; 36]) -> protocol::Publication<'v> {
+/// Returns a publication as subscribers with a form get it, or `patch`, which is the difference to the one before.
+fn view<'v>(
+    form: Form,
+    publication: &'v Publication,
+    client: &'v [u8; 36],
+    patch: Option<&'v [u8]>,
+) -> protocol::Publication<'v> {
     let position = publication.position.as_ref();
+    let data = patch.unwrap_or(&publication.data);
     protocol::Publication {
-        data: Data::Raw(&publication.data),
-        info: publication.info.as_deref().map(|info| client_view(info, text)),
+        data: if form.has(Form::DELTA) && !form.has(Form::PROTOBUF) {
+            // A JSON subscriber gets JSON only, and the delta between two JSON texts is a text.
+            Data::Text(str::from_utf8(data).unwrap_or_default())
+        } else {
+            Data::Raw(data)
+        },
+        info: publication.info.as_deref().map(|info| client_view(info, client)),
         offset: position.map_or(0, |position| position.offset),
         tags: publication.tags.as_slice(),
-        delta: false,
+        delta: patch.is_some(),
         // Clients need the epoch with the first publication of a stream only.
         epoch: position
-            .filter(|position| position.offset == 1)
+            .filter(|position| position.offset == 1 && patch.is_none())
             .map_or("", |position| position.epoch.as_str()),
     }
 }
@@ -70,27 +100,43 @@ fn as_str(text: &[u8; 36]) -> &str {
     str::from_utf8(text).unwrap_or_default()
 }
 
-/// Writes the message that contains a publication.
-pub(crate) fn write_publication(encoding: Encoding, out: &mut Vec<u8>, publication: &Arc<Publication>) {
+/// Writes the message that contains a publication, or the patch that changes the one before into it.
+pub(crate) fn write_publication(
+    form: Form,
+    slot: Slot,
+    out: &mut Vec<u8>,
+    publication: &Publication,
+    patch: Option<&[u8]>,
+) {
     let text = publication.info.as_ref().map_or([0; 36], |info| info.client.text());
-    let body = PushBody::Publication(view(publication, &text));
-    write_push(encoding, out, &publication.channel, body);
+    let body = PushBody::Publication(view(form, publication, &text, patch));
+    write_push(form.encoding(), out, topic(form, slot, &publication.channel), body);
 }
 
 /// Writes the message that tells of a client that has joined or left.
-pub(crate) fn write_presence(encoding: Encoding, out: &mut Vec<u8>, event: &PresenceEvent) {
+pub(crate) fn write_presence(form: Form, slot: Slot, out: &mut Vec<u8>, event: &PresenceEvent) {
     let text = event.info.client.text();
     let info = client_view(&event.info, &text);
     let body = match event.change {
         PresenceChange::Join => PushBody::Join(info),
         PresenceChange::Leave => PushBody::Leave(info),
     };
-    write_push(encoding, out, &event.channel, body);
+    write_push(form.encoding(), out, topic(form, slot, &event.channel), body);
 }
 
-/// Writes a message with a push of a channel.
-pub(crate) fn write_push(encoding: Encoding, out: &mut Vec<u8>, channel: &str, body: PushBody<'_>) {
-    Message::new(encoding, out).push(&Reply::Push(Push { topic: Topic::Channel(channel), body }));
+/// Writes a message with a push.
+pub(crate) fn write_push(encoding: Encoding, out: &mut Vec<u8>, topic: Topic<'_>, body: PushBody<'_>) {
+    Message::new(encoding, out).push(&Reply::Push(Push { topic, body }));
+}
+
+fn topic<'c>(form: Form, slot: Slot, channel: &'c str) -> Topic<'c> {
+    if form.has(Form::COMPACT) { Topic::Id(compact_id(slot)) } else { Topic::Channel(channel) }
+}
+
+/// Returns the number that a subscriber of a channel gets in place of its name.
+fn compact_id(slot: Slot) -> i64 {
+    // 0 is no number of a channel.
+    i64::from(slot.number()) + 1
 }
 
 /// Returns the result of a subscription.
@@ -98,6 +144,7 @@ pub(crate) fn subscribe_result<'v>(
     subscribed: &'v Subscribed,
     since: Option<Since>,
     form: Form,
+    slot: Option<Slot>,
     publications: &'v [protocol::Publication<'v>],
 ) -> SubscribeResult<'v> {
     let position = subscribed.position.as_ref();
@@ -114,6 +161,8 @@ pub(crate) fn subscribe_result<'v>(
         recovered: is_recovered,
         offset,
         positioned: form.has(Form::POSITIONED),
+        delta: form.has(Form::DELTA),
+        id: slot.filter(|_| form.has(Form::COMPACT)).map_or(0, compact_id),
         was_recovering: form.has(Form::WAS_RECOVERING),
         ..SubscribeResult::default()
     }

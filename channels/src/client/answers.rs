@@ -10,7 +10,7 @@ use crate::exchange::{History, HistoryError, Subscribed};
 use crate::hub::Form;
 use crate::protocol::{Answer, HistoryResult};
 use crate::publication::{ClientInfo, Since};
-use crate::view::{ClientTexts, subscribe_result};
+use crate::view::{Texts, subscribe_result};
 
 impl Client {
     /// Handles the answer to a command, or to a request of the server if `command` is 0.
@@ -61,7 +61,8 @@ impl Client {
                 None => return,
             },
         };
-        let Some(subscribed) = subscribed else {
+        let slot = turn.hub.find(channel);
+        let Some(mut subscribed) = subscribed else {
             // The subscription exists, but its client does not want it.
             if ended.is_none() {
                 turn.hub.leave(key, channel);
@@ -71,25 +72,28 @@ impl Client {
             return turn.refuse(command, ErrorCode::UnrecoverablePosition);
         };
         if ended.is_none() {
-            turn.hub.admit(key, channel, subscribed.position);
+            turn.hub.admit(key, channel, subscribed.publications.last());
+        }
+        if let Some(slot) = slot.filter(|_| form.has(Form::FILTERED)) {
+            subscribed.publications.retain(|it| turn.hub.filters().selects(key, slot, &it.tags));
         }
         if form.has(Form::SERVER_SIDE) && matches!(self.stage, Stage::Connecting(_)) {
             return self.connect_subscribed(channel.clone(), subscribed, since, turn);
         }
-        let texts = ClientTexts::of_publishers(&subscribed.publications);
+        let texts = Texts::of_publications(&subscribed.publications, form);
         let publications = texts.publications(&subscribed.publications);
-        turn.answer(command, Answer::Subscribe(subscribe_result(&subscribed, since, form, &publications)));
+        turn.answer(command, Answer::Subscribe(subscribe_result(&subscribed, since, form, slot, &publications)));
     }
 }
 
 fn presence(command: u32, clients: &[Arc<ClientInfo>], turn: &mut Turn<'_>) {
-    let texts = ClientTexts::of_clients(clients);
+    let texts = Texts::of_clients(clients);
     let presence = texts.clients(clients);
     turn.answer(command, Answer::Presence { presence: &presence });
 }
 
 fn history(command: u32, history: &History, turn: &mut Turn<'_>) {
-    let texts = ClientTexts::of_publishers(&history.publications);
+    let texts = Texts::of_publications(&history.publications, Form::default());
     let publications = texts.publications(&history.publications);
     let (epoch, offset) = (history.position.epoch, history.position.offset);
     let result = HistoryResult { publications: &publications, epoch: epoch.as_str(), offset };

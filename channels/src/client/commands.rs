@@ -12,12 +12,13 @@ use super::{Client, Close, Stage, Waiting};
 use crate::claims::{Overrides, Wishes};
 use crate::config::ChannelsConfig;
 use crate::engine::{ClientRef, Operation, Request as EngineRequest};
+use crate::filter::Filter;
 use crate::exchange::{HistoryOptions, HistoryQuery, Publish, Recovery};
 use crate::hub::{Form, Hub, JoinError};
-use crate::namespaces::options::{ChannelOptions, DataFormat, RecoveryMode};
+use crate::namespaces::options::{ChannelOptions, DataFormat, DeltaType, RecoveryMode};
 use crate::permissions::{self, Decision, Hook, Refusal, Subject, TokenVerdict};
 use crate::protocol::{
-    Answer, Command, Commands, Encoding, HistoryRequest, Message, PublishRequest, Raw, Reply, Request,
+    Answer, Command, Commands, Delta, Encoding, HistoryRequest, Message, PublishRequest, Raw, Reply, Request,
     SubscribeRequest,
 };
 use crate::publication::{Since, Tags};
@@ -164,9 +165,6 @@ impl Client {
         if self.wants(&request.channel, turn.hub) {
             return Err(ErrorCode::AlreadySubscribed.into());
         }
-        if request.filter.is_some() {
-            return Err(ErrorCode::BadRequest.into());
-        }
         let token = match &*request.token {
             "" => TokenVerdict::Absent,
             _ => TokenVerdict::Refused(ErrorCode::PermissionDenied.into()),
@@ -183,7 +181,7 @@ impl Client {
     /// Requests a subscription that is permitted.
     ///
     /// # Errors
-    /// The client is subscribed already, or has as many subscriptions as it may have.
+    /// The client is subscribed already, has as many subscriptions as it may have, or its filter is not allowed.
     pub(super) fn begin_subscription(
         &mut self,
         id: u32,
@@ -194,6 +192,13 @@ impl Client {
         turn: &mut Turn<'_>,
     ) -> Outcome {
         let asks = |flag: fn(&SubscribeRequest<'_>) -> bool| request.is_some_and(flag);
+        let is_fossil = asks(|request| request.delta == Delta::Fossil);
+        let filter = match request.and_then(|request| request.filter) {
+            None => None,
+            // A delta refers to the publication before, which the filter might leave out.
+            Some(_) if is_fossil || !options.allow_tags_filter => return Err(ErrorCode::BadRequest.into()),
+            Some(filter) => Some(Filter::new(&filter.tree()?)?),
+        };
         let wishes = Wishes {
             positioned: asks(|request| request.positioned),
             recoverable: asks(|request| request.recoverable),
@@ -213,7 +218,12 @@ impl Client {
         });
         // Joins and leaves come from the presence.
         let has_presence = features.presence || features.join_leave;
+        let asks_for_number = asks(|request| request.flag & SubscribeRequest::COMPACTION != 0);
         let form = Form::of([
+            // SDKs expect neither in the server-side subscriptions of `connect`.
+            (!is_server_side && asks_for_number && options.allow_channel_compaction, Form::COMPACT),
+            (!is_server_side && is_fossil && options.allowed_delta_types.contains(&DeltaType::Fossil), Form::DELTA),
+            (filter.is_some(), Form::FILTERED),
             (self.encoding == Encoding::Protobuf, Form::PROTOBUF),
             (is_server_side, Form::SERVER_SIDE),
             (features.recoverable, Form::RECOVERABLE),
@@ -223,10 +233,13 @@ impl Client {
             (has_presence, Form::PRESENT),
             (was_recovering, Form::WAS_RECOVERING),
         ]);
-        match turn.hub.join(self.hub_key(), &channel, form) {
-            Ok(_) => {}
+        let slot = match turn.hub.join(self.hub_key(), &channel, form) {
+            Ok(slot) => slot,
             Err(JoinError::AlreadySubscribed) => return Err(ErrorCode::AlreadySubscribed.into()),
             Err(JoinError::LimitExceeded) => return Err(ErrorCode::LimitExceeded.into()),
+        };
+        if let Some(filter) = filter {
+            turn.hub.set_filter(self.hub_key(), slot, filter);
         }
         let presence = has_presence.then(|| self.info(turn.identity, turn.config.share_email));
         let history = HistoryOptions::of(options);
@@ -283,6 +296,7 @@ impl Client {
             data: data.as_ref().into(),
             info: Some(info),
             tags: Tags::default(),
+            delta: options.delta_publish,
             time: 0,
             history: HistoryOptions::of(&options),
             key: None,

@@ -7,9 +7,10 @@ use super::{Client, Close, Connecting, Stage, Waiting};
 use crate::Disconnect;
 use crate::channel::{ChannelName, personal_channel};
 use crate::exchange::Subscribed;
+use crate::hub::Form;
 use crate::protocol::{Answer, ConnectRequest, ConnectResult, SubscribeResult};
 use crate::publication::Since;
-use crate::view::{ClientTexts, subscribe_result};
+use crate::view::{Texts, subscribe_result};
 
 impl Client {
     /// Begins to connect. The reply is sent when all server-side subscriptions exist.
@@ -71,7 +72,7 @@ impl Client {
         let answers = &connecting.answers;
         let texts: Vec<_> = answers
             .iter()
-            .map(|(_, subscribed, _)| ClientTexts::of_publishers(&subscribed.publications))
+            .map(|(_, subscribed, _)| Texts::of_publications(&subscribed.publications, Form::default()))
             .collect();
         let publications: Vec<_> = answers
             .iter()
@@ -83,7 +84,7 @@ impl Client {
             .zip(&publications)
             .map(|((channel, subscribed, since), publications)| {
                 let form = turn.hub.form(self.hub_key(), channel).unwrap_or_default();
-                (&**channel, subscribe_result(subscribed, *since, form, publications))
+                (&**channel, subscribe_result(subscribed, *since, form, None, publications))
             })
             .collect();
         let client = self.id.to_string();

@@ -134,7 +134,7 @@ impl Exchange {
     ///
     /// The host must put the delivery into the inboxes of its workers before the next operation on the channel.
     pub fn publish(&mut self, publish: Publish, now: Instant) -> Published {
-        let Publish { channel, data, info, tags, time, history, key, version } = publish;
+        let Publish { channel, data, info, tags, delta, time, history, key, version } = publish;
         let fingerprint = match key.map(|key| self.idempotency.find(&channel, &key, now)) {
             Some(Ok(position)) => return Published { position, outcome: PublishOutcome::Duplicate },
             Some(Err(fingerprint)) => Some(fingerprint),
@@ -149,7 +149,7 @@ impl Exchange {
             .and_then(|slot| self.channels.get(slot as usize))
             .map_or(channel, |channel| Arc::clone(&channel.name));
         let publication =
-            |position| Arc::new(Publication { channel: name, data, info, tags, time, position });
+            |position| Arc::new(Publication { channel: name, data, info, tags, delta, time, position });
         let log = match (slot, &history) {
             (Some(slot), Some(options)) => self.log(slot, options, now).map(|log| (log, options)),
             _ => None,

@@ -101,6 +101,8 @@ pub struct Publish {
     pub info: Option<Arc<ClientInfo>>,
     /// Labels for filters.
     pub tags: Tags,
+    /// Whether subscribers that have asked for it get the difference to the publication before.
+    pub delta: bool,
     /// The time, in milliseconds since the Unix epoch.
     pub time: i64,
     /// The history to append to. `None`: the publication is delivered and not kept, and has no position.

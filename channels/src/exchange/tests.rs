@@ -48,6 +48,7 @@ impl Fixture {
             data: data.as_bytes().into(),
             info: None,
             tags: Tags::default(),
+            delta: false,
             time: 0,
             history: Some(OPTIONS),
             key: None,

@@ -2,6 +2,8 @@
 
 use std::ops::BitOr;
 
+use crate::protocol::Encoding;
+
 /// The properties of a subscription, one bit each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Form(u16);
@@ -50,6 +52,16 @@ impl Form {
     #[inline]
     pub fn without(self, other: Form) -> Form {
         Form(self.0 & !other.0)
+    }
+
+    /// Returns the form that [`frame`](Form::frame) has made this number of.
+    pub(crate) fn of_frame(number: usize) -> Form {
+        Form(number as u16)
+    }
+
+    /// Returns the encoding of messages.
+    pub(crate) fn encoding(self) -> Encoding {
+        if self.has(Form::PROTOBUF) { Encoding::Protobuf } else { Encoding::Json }
     }
 
     /// Returns a number below [`FRAMES`](Form::FRAMES). Subscribers with the same number receive the same frame of a publication.

@@ -6,30 +6,17 @@
 //! A subscription is *joining* until its worker knows the position at which it starts. A joining subscription counts towards the
 //! limit of its connection, and receives nothing.
 //!
-//! A delivery visits all subscribers of a channel in slices, between which the worker can do other work:
-//!
 //! ```
 //! # use postern_channels::hub::{Form, Hub};
 //! # let mut hub = Hub::new(1, 128);
-//! # hub.join(7, &"news".into(), Form::default()).unwrap();
-//! # hub.admit(7, "news", None);
-//! let slot = hub.find("news").unwrap();
-//! assert!(hub.begin_delivery(slot));
-//! loop {
-//!     let subscribers = hub.next_slice(slot, 256);
-//!     if subscribers.is_empty() {
-//!         break;
-//!     }
-//!     for subscriber in subscribers {
-//!         assert_eq!(subscriber.connection(), 7);
-//!     }
-//! }
+//! let slot = hub.join(7, &"news".into(), Form::default()).unwrap();
+//! assert!(hub.subscribers(slot).is_empty());
+//! hub.admit(7, "news", None);
+//! assert_eq!(hub.subscribers(slot)[0].connection(), 7);
 //! ```
-//!
-//! Between two slices subscriptions can start and end. A subscription that starts during a delivery is not visited, and another
-//! one is visited once.
 
 mod entries;
+mod filters;
 mod form;
 #[cfg(test)]
 mod tests;
@@ -40,8 +27,10 @@ use std::sync::Arc;
 use slab::Slab;
 
 use self::entries::{Entries, Entry, Place};
+use self::filters::Filters;
+use crate::filter::Filter;
 use crate::hash::Seeded;
-use crate::publication::Position;
+use crate::publication::Publication;
 
 pub use self::form::Form;
 
@@ -53,6 +42,7 @@ pub struct Hub {
     channels: Slab<Channel>,
     /// The subscriptions of each connection, by its key.
     connections: Vec<Entries>,
+    filters: Filters,
     subscriptions: usize,
 }
 
@@ -73,10 +63,16 @@ struct Channel {
     subscribers: Vec<Subscriber>,
     /// The number of joining subscriptions.
     joining: u32,
-    /// A delivery has yet to visit this many subscribers, from the start of the list.
-    pending: u32,
-    /// The position of the last publication that was delivered. Without subscribers it has no meaning.
-    position: Option<Position>,
+    /// The publication that the subscribers with [`Form::DELTA_BASE`] have received last.
+    base: Option<Arc<Publication>>,
+}
+
+/// What a delivery needs of a channel.
+pub(crate) struct Delivery<'h> {
+    pub(crate) subscribers: &'h mut [Subscriber],
+    pub(crate) filters: &'h Filters,
+    /// The publication that the subscribers with [`Form::DELTA_BASE`] have received last.
+    pub(crate) base: &'h mut Option<Arc<Publication>>,
 }
 
 /// A subscription in the list of its channel.
@@ -117,22 +113,17 @@ pub enum JoinError {
     LimitExceeded,
 }
 
-/// Whether a publication follows the last one of its channel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Continuity {
-    /// It is the next one.
-    Next,
-    /// It was delivered already.
-    Known,
-    /// Publications are missing in front of it, or it belongs to another stream.
-    Gap,
-}
-
 impl Hub {
     /// Creates a hub. `seed` has random bits; a connection may have `max_channels` subscriptions.
     pub fn new(seed: u64, max_channels: u16) -> Hub {
-        let names = HashMap::with_hasher(Seeded(seed));
-        Hub { max_channels, names, channels: Slab::new(), connections: Vec::new(), subscriptions: 0 }
+        Hub {
+            max_channels,
+            names: HashMap::with_hasher(Seeded(seed)),
+            channels: Slab::new(),
+            connections: Vec::new(),
+            filters: Filters::new(Seeded(seed)),
+            subscriptions: 0,
+        }
     }
 
     /// Adds a joining subscription.
@@ -150,8 +141,7 @@ impl Hub {
         }
         let slot = slot.unwrap_or_else(|| {
             let (name, subscribers) = (Arc::clone(name), Vec::new());
-            let channel =
-                Channel { name: Arc::clone(&name), subscribers, joining: 0, pending: 0, position: None };
+            let channel = Channel { name: Arc::clone(&name), subscribers, joining: 0, base: None };
             // A worker has fewer than 2^32 subscriptions.
             let slot = self.channels.insert(channel) as u32;
             self.names.insert(name, slot);
@@ -171,11 +161,15 @@ impl Hub {
         Ok(Slot(slot))
     }
 
-    /// Lets a joining subscription receive the publications after a position. Returns `false` if there is none, because the
-    /// connection has left.
+    /// Lets a subscription receive only the publications that a filter selects. Its form must have [`Form::FILTERED`].
+    pub fn set_filter(&mut self, connection: u32, slot: Slot, filter: Filter) {
+        self.filters.insert(connection, slot, filter);
+    }
+
+    /// Lets a joining subscription receive publications. Returns `false` if there is none, because the connection has left.
     ///
-    /// If the channel has other subscribers, they must be at this position too.
-    pub fn admit(&mut self, connection: u32, name: &str, position: Option<Position>) -> bool {
+    /// `last` is the publication that the subscriber has received last, if it is the last one of the channel.
+    pub fn admit(&mut self, connection: u32, name: &str, last: Option<&Arc<Publication>>) -> bool {
         let Some(&slot) = self.names.get(name) else {
             return false;
         };
@@ -188,11 +182,14 @@ impl Hub {
         else {
             return false;
         };
-        let Some(form) = entry.place.form() else {
+        let Some(mut form) = entry.place.form() else {
             return false;
         };
-        if channel.subscribers.is_empty() {
-            channel.position = position;
+        if let Some(last) = last.filter(|_| form.has(Form::DELTA))
+            // Without a base, no subscriber has one.
+            && channel.base.get_or_insert_with(|| Arc::clone(last)).position == last.position
+        {
+            form = form | Form::DELTA_BASE;
         }
         // A connection has at most 65,535 channels, and a worker has fewer than 2^31 connections.
         entry.place = Place::at(channel.subscribers.len() as u32);
@@ -253,58 +250,19 @@ impl Hub {
         (self.channels.len(), self.subscriptions)
     }
 
-    /// Returns the position of the last publication that was delivered to a channel.
-    pub fn position(&self, Slot(slot): Slot) -> Option<Position> {
-        self.channels.get(slot as usize)?.position
+    /// Returns what a delivery to a channel needs.
+    pub(crate) fn delivery(&mut self, Slot(slot): Slot) -> Option<Delivery<'_>> {
+        let channel = self.channels.get_mut(slot as usize)?;
+        Some(Delivery {
+            subscribers: &mut channel.subscribers,
+            filters: &self.filters,
+            base: &mut channel.base,
+        })
     }
 
-    /// Sets the position of the last publication that was delivered to a channel.
-    pub fn set_position(&mut self, Slot(slot): Slot, position: Option<Position>) {
-        if let Some(channel) = self.channels.get_mut(slot as usize) {
-            channel.position = position;
-        }
-    }
-
-    /// Compares a publication with the last one of its channel. [`Continuity::Next`] advances the position of the channel. A
-    /// channel without subscribers knows all publications: a joining one starts after them.
-    pub fn advance(&mut self, Slot(slot): Slot, next: Position) -> Continuity {
-        let Some(channel) =
-            self.channels.get_mut(slot as usize).filter(|channel| !channel.subscribers.is_empty())
-        else {
-            return Continuity::Known;
-        };
-        match channel.position {
-            Some(last) if last.epoch != next.epoch => return Continuity::Gap,
-            Some(last) if next.offset <= last.offset => return Continuity::Known,
-            Some(last) if next.offset - last.offset > 1 => return Continuity::Gap,
-            Some(_) | None => {}
-        }
-        channel.position = Some(next);
-        Continuity::Next
-    }
-
-    /// Starts a delivery to all subscribers that a channel has now. Returns `false` if the last delivery has not ended.
-    #[must_use]
-    pub fn begin_delivery(&mut self, Slot(slot): Slot) -> bool {
-        match self.channels.get_mut(slot as usize) {
-            Some(channel) if channel.pending == 0 => {
-                channel.pending = channel.subscribers.len() as u32;
-                true
-            }
-            Some(_) | None => false,
-        }
-    }
-
-    /// Returns the next subscribers of a delivery, at most `max`. Without any, the delivery has ended.
-    #[inline]
-    pub fn next_slice(&mut self, Slot(slot): Slot, max: usize) -> &mut [Subscriber] {
-        let Some(channel) = self.channels.get_mut(slot as usize) else {
-            return &mut [];
-        };
-        let end = channel.pending as usize;
-        let start = end.saturating_sub(max);
-        channel.pending = start as u32;
-        channel.subscribers.get_mut(start..end).unwrap_or_default()
+    /// Returns the filters of subscriptions.
+    pub(crate) fn filters(&self) -> &Filters {
+        &self.filters
     }
 
     fn of(&self, connection: u32) -> &[Entry] {
@@ -344,6 +302,9 @@ impl Hub {
                 removed.place.form()?
             }
         };
+        if form.has(Form::FILTERED) {
+            self.filters.remove(connection, removed.channel);
+        }
         let name = if channel.joining == 0 && channel.subscribers.is_empty() {
             let channel = self.channels.remove(removed.channel as usize);
             self.names.remove(&channel.name);
@@ -356,34 +317,18 @@ impl Hub {
 }
 
 impl Channel {
-    /// Removes a subscriber, and changes the entries of subscribers that move to another place.
-    fn remove(&mut self, mut index: usize, connections: &mut [Entries]) -> Option<Form> {
-        let mut place = |subscribers: &[Subscriber], index: usize| {
-            if let Some(moved) = subscribers.get(index)
-                && let Some(entries) = connections.get_mut(moved.connection as usize)
-                && let Some(entry) = entries.get_mut(usize::from(moved.place))
-            {
-                entry.place = Place::at(index as u32);
-            }
-        };
-        // pending             visited
-        // [a, REMOVED, b, c]  [d, e]    the last pending subscriber fills the gap,
-        // [a, c, b, REMOVED]  [d, e]    and the last visited one the place of the former.
-        // [a, c, b]  [e, d]
-        if index < self.pending as usize {
-            self.pending -= 1;
-            let last = self.pending as usize;
-            if index != last {
-                self.subscribers.swap(index, last);
-                place(&self.subscribers, index);
-                index = last;
-            }
-        }
+    /// Removes a subscriber. The last one takes its place.
+    fn remove(&mut self, index: usize, connections: &mut [Entries]) -> Option<Form> {
         if index >= self.subscribers.len() {
             return None;
         }
         let removed = self.subscribers.swap_remove(index);
-        place(&self.subscribers, index);
+        if let Some(moved) = self.subscribers.get(index)
+            && let Some(entries) = connections.get_mut(moved.connection as usize)
+            && let Some(entry) = entries.get_mut(usize::from(moved.place))
+        {
+            entry.place = Place::at(index as u32);
+        }
         if self.subscribers.len() < self.subscribers.capacity() / 4 {
             self.subscribers.shrink_to(self.subscribers.capacity() / 2);
         }

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::publication::Epoch;
+use crate::protocol::FilterNode;
+use crate::publication::{Epoch, Position, Tags};
 
 fn name(number: usize) -> Arc<str> {
     format!("channel:{number}").into()
@@ -70,45 +71,49 @@ fn a_connection_leaves_all_channels() {
     assert_eq!(connections(&hub, hub.find(&name(3)).unwrap()), [8]);
 }
 
-#[test]
-fn a_gap_is_noticed() {
-    let mut hub = Hub::new(1, 128);
-    let slot = subscribe(&mut hub, 0, "a");
-    let [epoch, other] = [1, 2].map(Epoch::from_bits);
-    let at = |offset| Position { epoch, offset };
-    assert_eq!(hub.position(slot), None);
-    assert_eq!(hub.advance(slot, at(5)), Continuity::Next);
-    assert_eq!(hub.advance(slot, at(6)), Continuity::Next);
-    assert_eq!(hub.advance(slot, at(6)), Continuity::Known);
-    assert_eq!(hub.advance(slot, at(8)), Continuity::Gap);
-    assert_eq!(hub.advance(slot, Position { epoch: other, offset: 7 }), Continuity::Gap);
-    assert_eq!(hub.position(slot), Some(at(6)));
-    hub.set_position(slot, Some(at(7)));
-    assert_eq!(hub.advance(slot, at(8)), Continuity::Next);
-    // The position is the one of the first subscriber.
-    hub.join(1, &"a".into(), Form::default()).unwrap();
-    hub.leave(0, "a");
-    assert_eq!(hub.advance(slot, at(9)), Continuity::Known);
-    assert!(hub.admit(1, "a", Some(at(10))));
-    assert_eq!(hub.position(slot), Some(at(10)));
-    hub.join(2, &"a".into(), Form::default()).unwrap();
-    assert!(hub.admit(2, "a", Some(at(11))));
-    assert_eq!(hub.position(slot), Some(at(10)));
+/// Returns a publication with this offset.
+fn publication(offset: u64) -> Arc<Publication> {
+    Arc::new(Publication {
+        channel: "a".into(),
+        data: b"1".as_slice().into(),
+        info: None,
+        tags: Tags::default(),
+        delta: true,
+        time: 0,
+        position: Some(Position { epoch: Epoch::from_bits(1), offset }),
+    })
 }
 
 #[test]
-fn a_delivery_is_not_restarted_before_its_end() {
+fn a_new_subscriber_has_the_base_of_the_others_if_it_has_recovered_it() {
     let mut hub = Hub::new(1, 128);
-    let slot = subscribe(&mut hub, 0, "a");
-    subscribe(&mut hub, 1, "a");
-    assert!(hub.begin_delivery(slot));
-    assert_eq!(hub.next_slice(slot, 1).len(), 1);
-    assert!(!hub.begin_delivery(slot));
-    assert_eq!(hub.next_slice(slot, 5).len(), 1);
-    assert_eq!(hub.next_slice(slot, 5).len(), 0);
-    assert!(hub.begin_delivery(slot));
-    let unknown = Slot(9);
-    assert!(!hub.begin_delivery(unknown) && hub.next_slice(unknown, 5).is_empty());
+    let mut admit = |hub: &mut Hub, connection, form, last: Option<u64>| {
+        hub.join(connection, &"a".into(), form).unwrap();
+        assert!(hub.admit(connection, "a", last.map(publication).as_ref()));
+        hub.form(connection, "a").unwrap().has(Form::DELTA_BASE)
+    };
+    // Without deltas there is no base.
+    assert!(!admit(&mut hub, 0, Form::default(), Some(4)));
+    assert!(!admit(&mut hub, 1, Form::DELTA, None));
+    assert!(admit(&mut hub, 2, Form::DELTA, Some(5)));
+    assert!(admit(&mut hub, 3, Form::DELTA | Form::PROTOBUF, Some(5)));
+    assert!(!admit(&mut hub, 4, Form::DELTA, Some(6)));
+    let slot = hub.find("a").unwrap();
+    assert_eq!(hub.delivery(slot).unwrap().base.as_ref(), Some(&publication(5)));
+}
+
+#[test]
+fn a_filter_belongs_to_one_subscription_and_ends_with_it() {
+    let mut hub = Hub::new(1, 128);
+    let node = FilterNode { key: "lang".into(), cmp: "eq".into(), val: "en".into(), ..FilterNode::default() };
+    let slot = hub.join(1, &"a".into(), Form::FILTERED).unwrap();
+    hub.set_filter(1, slot, Filter::new(&node).unwrap());
+    hub.join(2, &"a".into(), Form::default()).unwrap();
+    let [en, de] = ["en", "de"].map(|lang| [("lang", lang)].into_iter().collect::<Tags>());
+    let selected = |hub: &Hub, connection| [&en, &de].map(|tags| hub.filters().selects(connection, slot, tags));
+    assert_eq!((selected(&hub, 1), selected(&hub, 2)), ([true, false], [true, true]));
+    hub.leave(1, "a");
+    assert!(hub.filters().get(1, slot).is_none());
 }
 
 /// The same as a hub, as lists.
@@ -116,8 +121,6 @@ fn a_delivery_is_not_restarted_before_its_end() {
 struct Model {
     /// Connection and channel, with the form, and whether it is admitted.
     subscriptions: BTreeMap<(u32, usize), (Form, bool)>,
-    /// The connections that a delivery must still visit.
-    pending: BTreeMap<usize, BTreeSet<u32>>,
 }
 
 #[test]
@@ -136,7 +139,7 @@ fn compare_with_model(seed: u64) {
     for _ in 0..400 {
         let (connection, channel) = (random.u32(0..connections_in_use), random.usize(0..8));
         let (id, text) = ((connection, channel), name(channel));
-        match random.u32(0..12) {
+        match random.u32(0..10) {
             0..4 => {
                 let form = Form::from_bits(random.u16(0..1024));
                 let joined = hub.join(connection, &text, form);
@@ -163,7 +166,6 @@ fn compare_with_model(seed: u64) {
             8 => {
                 let expected = model.subscriptions.remove(&id).map(|(form, _)| (text.clone(), form));
                 assert_eq!(hub.leave(connection, &text), expected);
-                model.pending.entry(channel).or_default().remove(&connection);
             }
             9 if random.bool() => {
                 while let Some((name, form)) = hub.leave_any(connection) {
@@ -172,31 +174,10 @@ fn compare_with_model(seed: u64) {
                         model.subscriptions.remove(&(connection, channel)).map(|(form, _)| form),
                         Some(form)
                     );
-                    model.pending.entry(channel).or_default().remove(&connection);
-                }
+                    }
                 assert!(model.subscriptions.keys().all(|(other, _)| *other != connection));
             }
-            9 => {}
-            _ => {
-                let pending = model.pending.entry(channel).or_default();
-                let Some(slot) = hub.find(&text) else {
-                    assert!(pending.is_empty());
-                    continue;
-                };
-                if hub.begin_delivery(slot) {
-                    assert!(pending.is_empty());
-                    let all =
-                        model.subscriptions.iter().filter(|((_, other), state)| *other == channel && state.1);
-                    pending.extend(all.map(|((connection, _), _)| connection));
-                }
-                let max = random.usize(1..4);
-                let slice = hub.next_slice(slot, max);
-                assert_eq!(slice.len(), max.min(pending.len()));
-                for subscriber in slice {
-                    assert!(pending.remove(&subscriber.connection()));
-                    assert_eq!(subscriber.form(), model.subscriptions[&(subscriber.connection(), channel)].0);
-                }
-            }
+            _ => {}
         }
         for (&(connection, channel), &(form, _)) in &model.subscriptions {
             assert_eq!(hub.form(connection, &name(channel)), Some(form));

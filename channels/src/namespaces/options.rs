@@ -75,6 +75,8 @@ pub struct ChannelOptions {
     pub delta_publish: bool,
     /// Whether a subscriber may select publications by their tags.
     pub allow_tags_filter: bool,
+    /// Whether messages contain a number in place of the name of the channel, for subscribers that support it.
+    pub allow_channel_compaction: bool,
     /// The publications that a subscriber gets of those in one [`ChannelOptions::conflate_interval`].
     pub conflate: Conflation,
     /// The least time between two publications to a subscriber. Only with [`Conflation::Latest`].
@@ -163,6 +165,7 @@ impl Default for ChannelOptions {
             allowed_delta_types: Vec::new(),
             delta_publish: false,
             allow_tags_filter: false,
+            allow_channel_compaction: false,
             conflate: Conflation::Off,
             conflate_interval: Duration::from_millis(100),
             slow: SlowPolicy::Close,
@@ -496,6 +499,12 @@ pub const OPTIONS: &[OptionSpec] = &[
         "allow_tags_filter",
         OptionKind::Switch(|options| &mut options.allow_tags_filter),
         "Subscribers may select publications by their tags.",
+    ),
+    option(
+        PUBLICATIONS,
+        "allow_channel_compaction",
+        OptionKind::Switch(|options| &mut options.allow_channel_compaction),
+        "Messages contain a number in place of the name of the channel, for subscribers that support it.",
     ),
     own(
         PUBLICATIONS,
