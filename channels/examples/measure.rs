@@ -141,7 +141,7 @@ fn publications(what: &str, channels: usize, change: impl Fn(&mut Publish, usize
                 data: Arc::clone(&data),
                 info: None,
                 tags: Tags::default(),
-            delta: false,
+                delta: false,
                 time: 0,
                 history: Some(HISTORY),
                 key: None,

@@ -129,6 +129,7 @@ impl Channels {
         let encoding = client.encoding;
         let mut turn = Turn {
             client: to,
+            now,
             identity,
             config: &self.config,
             hub: &mut self.hub,
@@ -321,6 +322,7 @@ impl Channels {
         let was_connected = client.is_connected();
         let mut turn = Turn {
             client: place,
+            now: reply.now(),
             identity: message.identity,
             config: &self.config,
             hub: &mut self.hub,

@@ -22,8 +22,8 @@
 
 pub mod channel;
 pub mod claims;
-pub mod delta;
 mod delivery;
+pub mod delta;
 mod disconnect;
 mod error;
 pub mod exchange;

@@ -46,7 +46,7 @@ impl Texts {
         publications: &'v [Arc<Publication>],
     ) -> Vec<protocol::Publication<'v>> {
         let parts = publications.iter().zip(&self.clients).enumerate();
-        let patch = |number| self.patches.get(number)?.as_deref();
+        let patch = |number: usize| self.patches.get(number)?.as_deref();
         parts.map(|(number, (it, client))| view(self.form, it, client, patch(number))).collect()
     }
 
@@ -55,7 +55,11 @@ impl Texts {
         &'v self,
         clients: &'v [Arc<ClientInfo>],
     ) -> Vec<(&'v str, protocol::ClientInfo<'v>)> {
-        clients.iter().zip(&self.clients).map(|(info, text)| (as_str(text), client_view(info, text))).collect()
+        clients
+            .iter()
+            .zip(&self.clients)
+            .map(|(info, text)| (as_str(text), client_view(info, text)))
+            .collect()
     }
 }
 
@@ -135,7 +139,7 @@ fn topic<'c>(form: Form, slot: Slot, channel: &'c str) -> Topic<'c> {
 
 /// Returns the number that a subscriber of a channel gets in place of its name.
 fn compact_id(slot: Slot) -> i64 {
-    // 0 is no number of a channel.
+    // In the protocol, 0 means that there is none.
     i64::from(slot.number()) + 1
 }
 

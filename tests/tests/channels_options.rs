@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use centrifuge_client_core::codec::{self, Protocol};
+use centrifuge_client_core::{delta, proto};
 use postern_tests::postern::{Postern, Runtime};
 use postern_tests::ws::Open;
 use serde_json::{Value, json};
@@ -145,5 +147,251 @@ fn a_connection_does_not_get_its_own_publications() {
         let received = other.publish("a", json!(2));
         assert_eq!(received.iter().map(|publication| &publication["data"]).collect::<Vec<_>>(), [1]);
         assert_eq!(john.next()["push"]["pub"]["data"], 2, "{runtime}");
+    }
+}
+
+/// A client that has sent commands, in Protobuf. The codec is the one of an SDK.
+struct ProtobufClient {
+    open: Open,
+    replies: Vec<proto::Reply>,
+}
+
+impl ProtobufClient {
+    fn connect(postern: &Postern, id: &str) -> ProtobufClient {
+        let handshake = postern.handshake().target("/connection/websocket?cf_protocol=protobuf");
+        let open = handshake.header("User-ID", id).header("User-Name", "John Doe").open();
+        let mut client = ProtobufClient { open, replies: Vec::new() };
+        client.send(proto::Command { id: 1, connect: Some(Default::default()), ..Default::default() });
+        assert!(client.next().connect.is_some());
+        client
+    }
+
+    fn send(&mut self, command: proto::Command) {
+        let mut message = Vec::new();
+        codec::encode_commands(Protocol::Protobuf, &[command], &mut message).expect("a command");
+        self.open.send(message);
+    }
+
+    fn next(&mut self) -> proto::Reply {
+        if self.replies.is_empty() {
+            let message = self.open.receive().into_data();
+            self.replies = codec::decode_frame(Protocol::Protobuf, message, usize::MAX).expect("replies");
+        }
+        self.replies.remove(0)
+    }
+
+    fn subscribe(&mut self, subscribe: proto::SubscribeRequest) -> proto::SubscribeResult {
+        self.send(proto::Command { id: 2, subscribe: Some(subscribe), ..Default::default() });
+        let reply = self.next();
+        reply.subscribe.unwrap_or_else(|| panic!("{:?}", reply.error))
+    }
+
+    fn publication(&mut self) -> proto::Publication {
+        self.next().push.and_then(|push| push.r#pub).expect("a publication")
+    }
+}
+
+/// The state of a subscriber with deltas.
+#[derive(Default)]
+struct Decoded {
+    data: Vec<u8>,
+    deltas: usize,
+}
+
+impl Decoded {
+    /// Handles a publication as an SDK does. Returns its data.
+    fn receive(&mut self, data: &[u8], is_delta: bool) -> Value {
+        self.deltas += usize::from(is_delta);
+        self.data =
+            if is_delta { delta::apply(&self.data, data, 1 << 20).expect("a delta") } else { data.into() };
+        serde_json::from_slice(&self.data).expect("JSON")
+    }
+
+    /// Handles a publication of a JSON connection, whose data is a string.
+    fn receive_json(&mut self, publication: &Value) -> Value {
+        let data = publication["data"].as_str().unwrap_or_else(|| panic!("no string: {publication}"));
+        self.receive(data.as_bytes(), publication["delta"] == true)
+    }
+}
+
+/// Returns a state of an auction that differs little from the others, and not only in ASCII characters.
+fn state(bid: u32) -> Value {
+    let who = ["Jörg", "Jürg", "漢字", "漣字"][bid as usize % 4];
+    json!({ "auction": 42, "item": "Grüße aus dem Süden: \"Öl\" auf Leinwand \u{1f5bc}", "bid": bid, "bidder": who, "state": "open" })
+}
+
+#[test]
+fn subscribers_that_ask_for_deltas_get_the_difference_to_the_publication_before() {
+    let namespaces = "[without_namespace]\nallow_subscribe_for_client = true\nallow_publish_for_client = true\nhistory_size = 10\nhistory_ttl = \"1m\"\nforce_recovery = true\nallow_history_for_client = true\nexclude_publisher = true\nallowed_delta_types = [\"fossil\"]\ndelta_publish = true\n";
+    for runtime in Runtime::BOTH {
+        let (postern, _folder) = start(runtime, namespaces, &[]);
+        let fossil = || json!({ "channel": "a", "delta": "fossil" });
+        let (mut john, mut jane) = (Client::connect(&postern, "1"), Client::connect(&postern, "2"));
+        let mut plain = Client::connect(&postern, "3");
+        let mut binary = ProtobufClient::connect(&postern, "4");
+        let epoch = jane.subscribe(fossil())["epoch"].clone();
+        let subscribed = john.subscribe(fossil());
+        assert_eq!(subscribed["delta"], true, "{runtime}: {subscribed}");
+        assert_eq!(plain.subscribe(json!({ "channel": "a" }))["delta"], Value::Null);
+        let request = |delta: &str| proto::SubscribeRequest {
+            channel: "a".to_owned(),
+            delta: delta.to_owned(),
+            ..Default::default()
+        };
+        assert!(binary.subscribe(request("fossil")).delta);
+        let [mut at_john, mut at_jane, mut at_binary] = [(); 3].map(|()| Decoded::default());
+        for bid in 1..=6 {
+            // The connections take turns, and do not get their own publications.
+            let publisher = if bid % 3 == 0 { &mut john } else { &mut plain };
+            publisher.publish("a", state(bid));
+            assert_eq!(at_jane.receive_json(&jane.next()["push"]["pub"]), state(bid), "{runtime}");
+            let publication = binary.publication();
+            assert_eq!(at_binary.receive(&publication.data, publication.delta), state(bid), "{runtime}");
+            if bid % 3 == 0 {
+                assert_eq!(plain.next()["push"]["pub"]["data"], state(bid));
+            } else {
+                let publication = john.next()["push"]["pub"].clone();
+                // The publication after its own one is whole.
+                assert_eq!(publication["delta"] == true, bid % 3 == 2, "{runtime}: {publication}");
+                assert_eq!(at_john.receive_json(&publication), state(bid), "{runtime}");
+            }
+        }
+        assert_eq!((at_jane.deltas, at_binary.deltas, at_john.deltas), (5, 5, 2), "{runtime}");
+
+        // A recovery begins with a whole publication, and the next delta refers to its last one.
+        drop(jane);
+        let recover =
+            json!({ "channel": "a", "delta": "fossil", "recover": true, "offset": 2, "epoch": epoch });
+        let mut jane = Client::connect(&postern, "2");
+        let result = jane.subscribe(recover);
+        let publications = result["publications"].as_array().expect("publications").clone();
+        let mut at_jane = Decoded::default();
+        for (publication, bid) in publications.iter().zip(3..) {
+            assert_eq!(at_jane.receive_json(publication), state(bid), "{runtime}: {publication}");
+        }
+        assert_eq!((publications.len(), at_jane.deltas), (4, 3), "{runtime}: {result}");
+        plain.publish("a", state(7));
+        assert_eq!(at_jane.receive_json(&jane.next()["push"]["pub"]), state(7), "{runtime}");
+        assert_eq!(at_jane.deltas, 4);
+        let history = jane.call(json!({ "id": 4, "history": { "channel": "a", "limit": 1 } }));
+        assert!(history["history"]["publications"][0]["data"].is_object(), "{history}");
+
+        // Another type does not exist.
+        jane.send(&[json!({ "id": 5, "subscribe": { "channel": "b", "delta": "xdelta" } })]);
+        assert_eq!(jane.open.close_code(), 3501, "{runtime}");
+    }
+}
+
+#[test]
+fn a_filter_selects_live_and_recovered_publications() {
+    let namespaces = "[without_namespace]\nallow_subscribe_for_client = true\nallow_publish_for_client = true\nhistory_size = 10\nhistory_ttl = \"1m\"\nforce_recovery = true\nallow_tags_filter = true\nallowed_delta_types = [\"fossil\"]\n[namespaces.plain]\nallow_subscribe_for_client = true\n";
+    for runtime in Runtime::BOTH {
+        let (postern, _folder) = start(runtime, namespaces, &[]);
+        // Publications of clients have no tags.
+        let has = json!({ "key": "lang", "cmp": "ex" });
+        let has_not = json!({ "op": "or", "nodes": [has, { "key": "lang", "cmp": "nex" }] });
+        let mut clients = [&has, &has_not].map(|filter| {
+            let mut client = Client::connect(&postern, "1");
+            client.subscribe(json!({ "channel": "a", "tf": filter }));
+            client
+        });
+        let mut binary = ProtobufClient::connect(&postern, "2");
+        let node = proto::FilterNode {
+            key: "lang".into(),
+            cmp: "neq".into(),
+            val: "en".into(),
+            ..Default::default()
+        };
+        let request = proto::SubscribeRequest { channel: "a".into(), tf: Some(node), ..Default::default() };
+        binary.subscribe(request);
+        let [none, all] = &mut clients;
+        assert_eq!(none.publish("a", json!(1)), Vec::<Value>::new(), "{runtime}");
+        assert_eq!(all.next()["push"]["pub"]["data"], 1, "{runtime}");
+        assert_eq!(binary.publication().data.as_ref(), b"1", "{runtime}");
+        for (filter, expected) in [(&has, 0), (&has_not, 1)] {
+            let mut client = Client::connect(&postern, "1");
+            let result = client.subscribe(json!({ "channel": "a", "tf": filter, "recover": true }));
+            assert_eq!(result["recovered"], true, "{runtime}: {result}");
+            assert_eq!(
+                result["publications"].as_array().map_or(0, Vec::len),
+                expected,
+                "{runtime}: {result}"
+            );
+        }
+
+        for request in [
+            json!({ "channel": "plain:1", "tf": has }),
+            json!({ "channel": "a", "tf": { "key": "lang", "cmp": "like", "val": "en" } }),
+            json!({ "channel": "a", "tf": { "op": "not", "nodes": [] } }),
+            json!({ "channel": "a", "tf": has, "delta": "fossil" }),
+        ] {
+            let mut client = Client::connect(&postern, "1");
+            let reply = client.call(json!({ "id": 2, "subscribe": request }));
+            assert_eq!(reply["error"]["code"], 107, "{runtime}: {request}: {reply}");
+        }
+    }
+}
+
+#[test]
+fn a_number_takes_the_place_of_the_name_of_a_channel() {
+    let namespaces = "[without_namespace]\nallow_subscribe_for_client = true\nallow_publish_for_client = true\njoin_leave = true\nforce_push_join_leave = true\nallow_channel_compaction = true\n[namespaces.plain]\nallow_subscribe_for_client = true\n";
+    for runtime in Runtime::BOTH {
+        let (postern, _folder) = start(runtime, namespaces, &[]);
+        let mut john = Client::connect(&postern, "1");
+        let mut numbers = Vec::new();
+        for channel in ["a", "b"] {
+            let number = john.subscribe(json!({ "channel": channel, "flag": 1 }))["id"].clone();
+            assert!(number.as_i64().is_some_and(|number| number > 0), "{runtime}: {number}");
+            let join = john.next();
+            assert_eq!(
+                (&join["push"]["id"], &join["push"]["channel"]),
+                (&number, &Value::Null),
+                "{runtime}: {join}"
+            );
+            numbers.push(number);
+        }
+        assert_ne!(numbers[0], numbers[1]);
+        // Without the flag, or without the option, there is no number.
+        let mut jane = Client::connect(&postern, "2");
+        assert_eq!(jane.subscribe(json!({ "channel": "b" }))["id"], Value::Null);
+        assert_eq!(jane.next()["push"]["channel"], "b");
+        assert_eq!(jane.subscribe(json!({ "channel": "plain:1", "flag": 1 }))["id"], Value::Null);
+        assert_eq!(john.next()["push"]["id"], numbers[1]);
+        let mut binary = ProtobufClient::connect(&postern, "3");
+        let request = proto::SubscribeRequest { channel: "a".into(), flag: 1, ..Default::default() };
+        let number = binary.subscribe(request).id;
+        assert!(binary.next().push.is_some_and(|push| push.join.is_some() && push.id == number));
+        john.next();
+        jane.publish("a", json!(7));
+        let pushed = john.next();
+        assert_eq!(
+            (&pushed["push"]["id"], &pushed["push"]["pub"]["data"]),
+            (&numbers[0], &json!(7)),
+            "{runtime}"
+        );
+        let push = binary.next().push.expect("a push");
+        assert!(push.id == number && push.channel.is_empty() && push.r#pub.is_some(), "{push:?}");
+    }
+}
+
+#[test]
+fn a_client_that_publishes_too_often_gets_111() {
+    let namespaces = "[namespaces.slow]\nallow_publish_for_client = true\nrate = 3\n[namespaces.fast]\nallow_publish_for_client = true\n";
+    for runtime in Runtime::BOTH {
+        let (postern, _folder) = start(runtime, namespaces, &[]);
+        let mut john = Client::connect(&postern, "1");
+        let publish = |channel: &str| json!({ "id": 3, "publish": { "channel": channel, "data": 1 } });
+        john.send(&[(); 6].map(|()| publish("slow:1")));
+        let refused = (0..6).map(|_| john.next()).filter(|reply| reply["error"]["code"] == 111).count();
+        assert!((2..=3).contains(&refused), "{runtime}: {refused}");
+        // The rate is of one connection and one namespace.
+        assert_eq!(john.call(publish("fast:1")), json!({ "id": 3, "publish": {} }), "{runtime}");
+        assert_eq!(Client::connect(&postern, "1").call(publish("slow:1")), json!({ "id": 3, "publish": {} }));
+        let reply = john.call(publish("slow:2"));
+        if reply["error"]["code"] == 111 {
+            assert_eq!(reply["error"]["temporary"], true);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        assert_eq!(john.call(publish("slow:1")), json!({ "id": 3, "publish": {} }), "{runtime}");
     }
 }

@@ -82,7 +82,10 @@ impl Client {
         }
         let texts = Texts::of_publications(&subscribed.publications, form);
         let publications = texts.publications(&subscribed.publications);
-        turn.answer(command, Answer::Subscribe(subscribe_result(&subscribed, since, form, slot, &publications)));
+        turn.answer(
+            command,
+            Answer::Subscribe(subscribe_result(&subscribed, since, form, slot, &publications)),
+        );
     }
 }
 

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Instant;
 
 use postern_core::frame::DataKind;
 use postern_core::handshake::Identity;
@@ -12,8 +13,8 @@ use super::{Client, Close, Stage, Waiting};
 use crate::claims::{Overrides, Wishes};
 use crate::config::ChannelsConfig;
 use crate::engine::{ClientRef, Operation, Request as EngineRequest};
-use crate::filter::Filter;
 use crate::exchange::{HistoryOptions, HistoryQuery, Publish, Recovery};
+use crate::filter::Filter;
 use crate::hub::{Form, Hub, JoinError};
 use crate::namespaces::options::{ChannelOptions, DataFormat, DeltaType, RecoveryMode};
 use crate::permissions::{self, Decision, Hook, Refusal, Subject, TokenVerdict};
@@ -27,6 +28,7 @@ use crate::{Disconnect, ErrorCode};
 /// The surroundings of a client while its commands are executed.
 pub(crate) struct Turn<'t> {
     pub(crate) client: ClientRef,
+    pub(crate) now: Instant,
     pub(crate) identity: &'t Identity,
     pub(crate) config: &'t ChannelsConfig,
     pub(crate) hub: &'t mut Hub,
@@ -222,7 +224,10 @@ impl Client {
         let form = Form::of([
             // SDKs expect neither in the server-side subscriptions of `connect`.
             (!is_server_side && asks_for_number && options.allow_channel_compaction, Form::COMPACT),
-            (!is_server_side && is_fossil && options.allowed_delta_types.contains(&DeltaType::Fossil), Form::DELTA),
+            (
+                !is_server_side && is_fossil && options.allowed_delta_types.contains(&DeltaType::Fossil),
+                Form::DELTA,
+            ),
             (filter.is_some(), Form::FILTERED),
             (self.encoding == Encoding::Protobuf, Form::PROTOBUF),
             (is_server_side, Form::SERVER_SIDE),
@@ -276,6 +281,9 @@ impl Client {
         }
         let subject = self.subject(&request.channel, turn);
         allow(permissions::publish(subject, channel, options, Hook::Off))?;
+        if !self.rates.take(channel.namespace(), options.rate, turn.now) {
+            return Err(ErrorCode::TooManyRequests.into());
+        }
         let data = data(request.data, options)?;
         let options = options.clone();
         let info = self.info(turn.identity, turn.config.share_email);

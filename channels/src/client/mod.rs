@@ -6,8 +6,10 @@
 mod answers;
 mod commands;
 mod connect;
+mod rate;
 
 pub(crate) use commands::Turn;
+use rate::Rates;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -36,6 +38,7 @@ pub struct Client {
     pub(crate) stage: Stage,
     /// The subscriptions that have ended before the answers to their requests, which still become replies.
     ended: Vec<(Arc<str>, Form)>,
+    rates: Rates,
     /// The client as others see it. It is created when it is needed.
     info: Option<Arc<ClientInfo>>,
 }
@@ -105,6 +108,7 @@ impl Client {
             awaits_pong: false,
             stage: Stage::New,
             ended: Vec::new(),
+            rates: Rates::default(),
             info: None,
         }
     }

@@ -80,7 +80,8 @@ impl Channels {
         for subscriber in channel.subscribers.iter_mut() {
             let (form, connection) = (subscriber.form(), subscriber.connection());
             let is_for_it = Some(connection) != excluded
-                && (!form.has(Form::FILTERED) || channel.filters.selects(connection, slot, &publication.tags));
+                && (!form.has(Form::FILTERED)
+                    || channel.filters.selects(connection, slot, &publication.tags));
             if is_for_it {
                 self.audience.push(form, connection);
             }

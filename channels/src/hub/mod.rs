@@ -67,7 +67,7 @@ struct Channel {
     base: Option<Arc<Publication>>,
 }
 
-/// What a delivery needs of a channel.
+/// The parts of a channel that a delivery needs.
 pub(crate) struct Delivery<'h> {
     pub(crate) subscribers: &'h mut [Subscriber],
     pub(crate) filters: &'h Filters,

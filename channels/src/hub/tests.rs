@@ -87,7 +87,7 @@ fn publication(offset: u64) -> Arc<Publication> {
 #[test]
 fn a_new_subscriber_has_the_base_of_the_others_if_it_has_recovered_it() {
     let mut hub = Hub::new(1, 128);
-    let mut admit = |hub: &mut Hub, connection, form, last: Option<u64>| {
+    let admit = |hub: &mut Hub, connection, form, last: Option<u64>| {
         hub.join(connection, &"a".into(), form).unwrap();
         assert!(hub.admit(connection, "a", last.map(publication).as_ref()));
         hub.form(connection, "a").unwrap().has(Form::DELTA_BASE)
@@ -110,7 +110,8 @@ fn a_filter_belongs_to_one_subscription_and_ends_with_it() {
     hub.set_filter(1, slot, Filter::new(&node).unwrap());
     hub.join(2, &"a".into(), Form::default()).unwrap();
     let [en, de] = ["en", "de"].map(|lang| [("lang", lang)].into_iter().collect::<Tags>());
-    let selected = |hub: &Hub, connection| [&en, &de].map(|tags| hub.filters().selects(connection, slot, tags));
+    let selected =
+        |hub: &Hub, connection| [&en, &de].map(|tags| hub.filters().selects(connection, slot, tags));
     assert_eq!((selected(&hub, 1), selected(&hub, 2)), ([true, false], [true, true]));
     hub.leave(1, "a");
     assert!(hub.filters().get(1, slot).is_none());
@@ -174,7 +175,7 @@ fn compare_with_model(seed: u64) {
                         model.subscriptions.remove(&(connection, channel)).map(|(form, _)| form),
                         Some(form)
                     );
-                    }
+                }
                 assert!(model.subscriptions.keys().all(|(other, _)| *other != connection));
             }
             _ => {}

@@ -94,7 +94,7 @@ impl Node {
                 data: data.to_be_bytes().as_slice().into(),
                 info: Some(Arc::clone(&publisher.info)),
                 tags: Tags::default(),
-            delta: false,
+                delta: false,
                 time: 0,
                 history,
                 key: key.map(|key| key.to_string().into()),
@@ -252,7 +252,10 @@ impl Node {
                     {
                         let last = self.positions[worker].insert(channel, position);
                         let offset = position.offset - 1;
-                        assert!(last.is_none_or(|last| last == Position { offset, ..position }), "{last:?} {position:?}");
+                        assert!(
+                            last.is_none_or(|last| last == Position { offset, ..position }),
+                            "{last:?} {position:?}"
+                        );
                     }
                     self.receive(
                         worker,

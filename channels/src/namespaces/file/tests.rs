@@ -66,6 +66,7 @@ fn every_option_can_be_set() {
         allowed_delta_types = ["fossil"]
         delta_publish = true
         allow_tags_filter = true
+        allow_channel_compaction = true
         slow = "drop"
 
         [namespaces.ticker]

@@ -70,6 +70,8 @@ struct Message<'b> {
     key: Option<Box<str>>,
     version: Option<Version>,
     skips_history: bool,
+    /// Whether subscribers get a delta, also if the namespace does not say so.
+    has_delta: bool,
 }
 
 /// The data of a message. Each form that a namespace asks for is made once.
@@ -106,6 +108,7 @@ impl<'b> Message<'b> {
             key: (!key.is_empty()).then(|| key.into()),
             version: (number > 0).then_some(Version { number, epoch }),
             skips_history: params.flag("skip_history")?,
+            has_delta: params.flag("delta")?,
         })
     }
 
@@ -132,6 +135,7 @@ impl<'b> Message<'b> {
             data,
             info: None,
             tags: self.tags.clone(),
+            delta: self.has_delta || options.delta_publish,
             time: unix_ms(),
             history,
             key: self.key.clone(),

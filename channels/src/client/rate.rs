@@ -1,0 +1,70 @@
+//! The rates of a client's publications.
+
+use std::time::{Duration, Instant};
+
+/// The rates of a client, by namespace. Most clients have none.
+#[derive(Debug, Default)]
+pub(super) struct Rates(Vec<(Option<Box<str>>, Bucket)>);
+
+impl Rates {
+    /// Takes one publication to a namespace that allows `rate` of them in a second. Returns whether it is within the rate.
+    pub(super) fn take(&mut self, namespace: Option<&str>, rate: u32, now: Instant) -> bool {
+        if rate == 0 {
+            return true;
+        }
+        let index = self.0.iter().position(|(name, _)| name.as_deref() == namespace).unwrap_or_else(|| {
+            self.0.push((namespace.map(Box::from), Bucket { full_at: now }));
+            self.0.len() - 1
+        });
+        self.0.get_mut(index).is_some_and(|(_, bucket)| bucket.take(rate, now))
+    }
+}
+
+/// Allows as many at once as in a second.
+#[derive(Debug)]
+struct Bucket {
+    /// When as many as possible are allowed again. Each one that is taken moves it by its share of a second.
+    full_at: Instant,
+}
+
+impl Bucket {
+    fn take(&mut self, rate: u32, now: Instant) -> bool {
+        let full_at = self.full_at.max(now) + Duration::from_secs(1) / rate;
+        // One second is all of them. The shares are rounded down.
+        let is_allowed = full_at <= now + Duration::from_secs(1);
+        if is_allowed {
+            self.full_at = full_at;
+        }
+        is_allowed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_has_as_many_as_the_rate() {
+        for rate in [1, 3, 7, 1_000] {
+            let mut rates = Rates::default();
+            let start = Instant::now();
+            let mut taken = |namespace, at| (0..2 * rate).filter(|_| rates.take(namespace, rate, at)).count();
+            assert_eq!(taken(Some("a"), start), rate as usize);
+            assert_eq!(taken(Some("a"), start), 0);
+            // Other namespaces have their own rates.
+            assert_eq!(taken(None, start), rate as usize);
+            let second = start + Duration::from_secs(1);
+            assert_eq!(taken(Some("a"), second), rate as usize);
+            assert_eq!(taken(Some("a"), second + Duration::from_secs(1) / rate), 1);
+            // A pause does not accumulate more.
+            assert_eq!(taken(Some("a"), second + Duration::from_secs(100)), rate as usize);
+        }
+    }
+
+    #[test]
+    fn a_client_without_a_rate_costs_nothing() {
+        let mut rates = Rates::default();
+        assert!((0..100).all(|_| rates.take(Some("a"), 0, Instant::now())));
+        assert!(rates.0.is_empty());
+    }
+}
