@@ -155,8 +155,8 @@ pub trait Inboxes {
     /// Puts an event into the inbox of a worker. Returns false if it is full, and the event is lost.
     fn send(&mut self, worker: WorkerId, event: ChannelEvent) -> bool;
 
-    /// Puts an answer into the inbox of the worker that waits for it, also if the inbox is full: there are not more answers than
-    /// requests.
+    /// Puts an answer, or what a worker has missed, into the inbox of the worker that waits for it, also if the inbox is full: there
+    /// are not more of them than requests.
     fn answer(&mut self, worker: WorkerId, event: ChannelEvent);
 }
 

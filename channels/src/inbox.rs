@@ -1,8 +1,8 @@
 //! The events that wait for a worker. The host keeps each inbox behind a lock, which is held for one call.
 //!
 //! An event that finds the inbox full is not queued: its channel lags, and the exchange of the channel knows what the worker has
-//! missed. The worker learns of it with the events that it takes next, and then asks every exchange what it has missed, by
-//! [`Exchange::catch_up_all`](crate::exchange::Exchange::catch_up_all).
+//! missed. The worker learns of it with the events that it takes next, and then lets every exchange put what it has missed into the
+//! inbox, by [`Exchange::catch_up_all`](crate::exchange::Exchange::catch_up_all): the inbox alone has the order of the events.
 //!
 //! No lag goes unnoticed: a full inbox contains events that the worker has yet to take, and [`Inbox::take`] returns whether it has
 //! overflowed. The publisher still holds the lock of the exchange then, so the exchange answers after it has recorded the lag.

@@ -34,7 +34,7 @@ use self::interest::{Interest, Lagging};
 use self::log::Log;
 use self::memory::Recency;
 use self::presence::Presence;
-use crate::engine::ChannelEvent;
+use crate::engine::{ChannelEvent, Inboxes};
 use crate::hash::Seeded;
 use crate::publication::{ClientId, ClientInfo, Epoch, Position, Publication};
 
@@ -344,11 +344,13 @@ impl Exchange {
         self.take_missed(worker, self.find(channel)?)
     }
 
-    /// Appends what a worker has missed of all channels in which it lags.
-    pub fn catch_up_all(&mut self, worker: WorkerId, events: &mut Vec<ChannelEvent>) {
+    /// Puts what a worker has missed of all channels in which it lags into its inbox. There it follows the events that have arrived
+    /// before the lag, and precedes those after it.
+    pub fn catch_up_all(&mut self, worker: WorkerId, inboxes: &mut impl Inboxes) {
         while let Some(slot) = self.lagging.next(worker) {
-            let missed = self.take_missed(worker, slot);
-            events.extend(missed.map(|missed| ChannelEvent::CatchUp(Box::new(missed))));
+            if let Some(missed) = self.take_missed(worker, slot) {
+                inboxes.answer(worker, ChannelEvent::CatchUp(Box::new(missed)));
+            }
         }
     }
 

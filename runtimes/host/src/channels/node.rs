@@ -99,13 +99,13 @@ impl Node {
         }
     }
 
-    /// Takes the events of a worker, and appends what it has missed because its inbox was full.
+    /// Takes the events of a worker. What it has missed because its inbox was full arrives there afterwards, with a wake.
     pub(super) fn take_events(&self, worker: WorkerId, events: &mut Vec<ChannelEvent>) {
         let Some(slot) = self.workers.get(worker.index()) else { return };
         let has_missed = lock(&slot.inbox).as_mut().is_some_and(|inbox| inbox.take(events));
         if has_missed {
             for shard in &self.shards {
-                lock(shard).catch_up_all(worker, events);
+                lock(shard).catch_up_all(worker, &mut Delivery { node: self, own: None });
             }
         }
     }
