@@ -68,6 +68,12 @@ pub struct Violation {
     what: String,
 }
 
+impl Violation {
+    pub(crate) fn new(connection: Option<ConnectionId>, what: impl Into<String>) -> Violation {
+        Violation { connection, what: what.into() }
+    }
+}
+
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.connection {

@@ -12,8 +12,10 @@
 //! * `users`: the limit of connections of each user.
 //! * `invariants`, `causes`: what must hold.
 //! * `trace`, `random`: the steps of a run, and its choices.
+//! * [`channels`]: the same for the application `channels`: clients of an SDK, publishers, the channels of a node, its restarts.
 
 mod causes;
+pub mod channels;
 mod client;
 mod deflate;
 mod invariants;

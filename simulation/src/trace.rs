@@ -36,6 +36,11 @@ impl Trace {
         }
     }
 
+    /// Whether the steps are printed.
+    pub(crate) fn is_printed(&self) -> bool {
+        self.is_printed
+    }
+
     /// Adds a step: what happened, and an amount that depends on it.
     pub(crate) fn step(&mut self, subject: Subject, what: &'static str, amount: usize) {
         self.steps += 1;

@@ -32,6 +32,8 @@ pub struct Outcome {
     pub connections: usize,
     /// The statuses that clients received, and the close codes of connections that ended.
     pub seen: BTreeSet<u16>,
+    /// Rare things that have happened. A run that never has one does not test it.
+    pub marks: BTreeSet<&'static str>,
     /// The first invariant that did not hold.
     pub violation: Option<Violation>,
 }
@@ -47,6 +49,7 @@ pub fn run(seed: u64, is_printed: bool) -> Outcome {
         connections: world.clients.iter().filter(|client| client.state != State::Absent).count(),
         violation: world.ledger.violation().cloned(),
         seen: world.trace.seen,
+        marks: BTreeSet::new(),
     }
 }
 

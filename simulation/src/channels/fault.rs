@@ -1,0 +1,47 @@
+//! Planted faults: mistakes of a host or of the channels. Each must be found, otherwise a check is missing.
+
+/// A planted fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// A worker does not learn that its inbox was full.
+    ForgottenOverflow,
+    /// The answer to a request is put into the inbox in front of the events of the request.
+    EarlyAnswer,
+    /// The missed events of a worker are handed to it at once, in front of events that have reached the inbox since.
+    EarlyCatchUp,
+    /// The streams of a restarted node have the epochs of the ones before.
+    RepeatedEpoch,
+    /// The requests of a connection that has ended are not executed.
+    LostUnsubscribe,
+    /// A worker is not woken for an event that finds its inbox empty.
+    LostWake,
+    /// A publication of the API is put into the inbox of each worker after the lock of the channel is released, so others overtake
+    /// it.
+    LateDelivery,
+}
+
+impl Fault {
+    /// All faults.
+    pub const ALL: [Fault; 7] = [
+        Fault::ForgottenOverflow,
+        Fault::EarlyAnswer,
+        Fault::EarlyCatchUp,
+        Fault::RepeatedEpoch,
+        Fault::LostUnsubscribe,
+        Fault::LostWake,
+        Fault::LateDelivery,
+    ];
+
+    /// Returns the name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Fault::ForgottenOverflow => "forgotten-overflow",
+            Fault::EarlyAnswer => "early-answer",
+            Fault::EarlyCatchUp => "early-catch-up",
+            Fault::RepeatedEpoch => "repeated-epoch",
+            Fault::LostUnsubscribe => "lost-unsubscribe",
+            Fault::LostWake => "lost-wake",
+            Fault::LateDelivery => "late-delivery",
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! What a seed chooses before the run.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use postern_channels::ChannelsConfig;
+use postern_channels::namespaces::options::RecoveryMode;
+use postern_channels::namespaces::{ChannelOptions, Namespaces};
+use postern_core::policy::KeepAliveConfig;
+use postern_core::{SessionConfig, WorkerConfig};
+
+use crate::random::Random;
+
+/// The choices of a seed.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) config: WorkerConfig,
+    pub(crate) channels_config: Arc<ChannelsConfig>,
+    /// All channels, with their options. The personal channel of each user is among them.
+    pub(crate) channels: Vec<ChannelPlan>,
+    pub(crate) workers: usize,
+    pub(crate) shards: usize,
+    pub(crate) clients: usize,
+    /// The number of different users.
+    pub(crate) users: usize,
+    /// The bytes of events that an inbox accepts.
+    pub(crate) inbox: usize,
+    /// The memory of histories.
+    pub(crate) history_memory: usize,
+    /// The time until there are no more faults.
+    pub(crate) chaos: Duration,
+    /// The number of publications that are not made by clients.
+    pub(crate) publications: usize,
+    /// The number of restarts of the node.
+    pub(crate) restarts: usize,
+    /// The number of removals of a history.
+    pub(crate) removals: usize,
+    /// Another thread publishes at one of `races` places between the steps of a turn. 0: never.
+    pub(crate) races: usize,
+    /// Whether workers sometimes do not run for seconds.
+    pub(crate) has_stalls: bool,
+    pub(crate) has_compression: bool,
+    pub(crate) read_buffer: usize,
+    pub(crate) socket_buffer: usize,
+    /// The longest data of a publication.
+    pub(crate) longest: usize,
+}
+
+/// A channel.
+#[derive(Debug)]
+pub(crate) struct ChannelPlan {
+    pub(crate) name: Arc<str>,
+    pub(crate) options: ChannelOptions,
+    /// The user that the server subscribes to it.
+    pub(crate) user: Option<usize>,
+}
+
+impl Plan {
+    pub(crate) fn new(random: &mut Random) -> Plan {
+        let users = random.within(1..=5);
+        let kinds: Vec<ChannelOptions> = (0..random.within(1..=3)).map(|_| options(random)).collect();
+        let personal = ChannelOptions { allow_publish_for_client: false, ..options(random) };
+        let mut channels = Vec::new();
+        for number in 0..random.within(1..=6) {
+            let kind = number % kinds.len();
+            let name = format!("kind{kind}:{number}").into();
+            channels.push(ChannelPlan { name, options: kinds[kind].clone(), user: None });
+        }
+        let personal_channel = random.one_in(2);
+        if personal_channel {
+            channels.extend((0..users).map(|user| ChannelPlan {
+                name: format!("#{}", user_name(user)).into(),
+                options: personal.clone(),
+                user: Some(user),
+            }));
+        }
+        let named = kinds.iter().enumerate();
+        let named = named.map(|(kind, options)| (format!("kind{kind}").into(), options.clone()));
+        let ping_interval = Duration::from_secs(random.within(2..=25) as u64);
+        let channels_config = ChannelsConfig {
+            namespaces: Namespaces::new(personal, named),
+            personal_channel,
+            max_publications: random.pick([2, 5, 300]),
+            ping_interval,
+            pong_timeout: ping_interval / 2,
+            ..ChannelsConfig::default()
+        };
+        let has_compression = random.one_in(3);
+        // Most seeds have short queues, so that faults meet.
+        let longest = random.pick([16, 16, 300, 4000]);
+        let read_buffer = random.pick([256, 4096, 65_536]);
+        Plan {
+            config: config(random, has_compression),
+            channels_config: Arc::new(channels_config),
+            channels,
+            workers: random.within(1..=3),
+            shards: random.within(1..=4),
+            clients: random.magnitude(1..=10),
+            users,
+            inbox: if random.one_in(3) { 8 << 20 } else { random.magnitude(1..=8192) },
+            history_memory: if random.one_in(4) { random.magnitude(256..=16_384) } else { usize::MAX },
+            chaos: random.micros(300_000..=8_000_000),
+            publications: random.magnitude(1..=120),
+            restarts: if random.one_in(3) { random.within(1..=2) } else { 0 },
+            removals: if random.one_in(4) { random.within(1..=3) } else { 0 },
+            races: random.pick([0, 3, 20]),
+            has_stalls: random.one_in(4),
+            has_compression,
+            read_buffer,
+            socket_buffer: random.magnitude(512..=262_143),
+            longest,
+        }
+    }
+}
+
+/// Returns the id of a user.
+pub(crate) fn user_name(user: usize) -> String {
+    format!("user{user}")
+}
+
+fn options(random: &mut Random) -> ChannelOptions {
+    let has_history = !random.one_in(4);
+    let has_presence = random.one_in(2);
+    ChannelOptions {
+        allow_subscribe_for_client: true,
+        allow_publish_for_client: true,
+        allow_presence_for_client: true,
+        allow_history_for_client: true,
+        presence: has_presence,
+        join_leave: has_presence && random.one_in(2),
+        history_size: if has_history { random.pick([1, 3, 20, 1000]) } else { 0 },
+        history_ttl: random.pick([1, 10, 300].map(Duration::from_secs)),
+        history_meta_ttl: random.pick([5, 60, 86_400].map(Duration::from_secs)),
+        history_bytes: if random.one_in(4) { random.magnitude(16..=4096) } else { 0 },
+        allow_positioning: has_history,
+        force_positioning: has_history && random.one_in(2),
+        allow_recovery: has_history,
+        force_recovery: has_history && random.one_in(2),
+        force_recovery_mode: if random.one_in(4) { RecoveryMode::Cache } else { RecoveryMode::Stream },
+        ..ChannelOptions::default()
+    }
+}
+
+fn config(random: &mut Random, compression: bool) -> WorkerConfig {
+    let mut config = WorkerConfig { hash_seed: random.number(), ..WorkerConfig::default() };
+    config.handshake.compression = compression;
+    config.fanout_slice = random.pick([1, 2, 256]);
+    let mut session = SessionConfig::default();
+    if random.one_in(3) {
+        session.pause_backlog = random.magnitude(64..=65_536);
+        session.max_backlog = random.magnitude(1024..=262_144);
+    }
+    if random.one_in(3) {
+        session.write_timeout = random.micros(100_000..=10_000_000);
+        session.close_timeout = random.micros(50_000..=5_000_000);
+    }
+    config.session = Arc::new(session);
+    if random.one_in(2) {
+        let interval = random.micros(500_000..=10_000_000);
+        config.keep_alive = KeepAliveConfig { interval, timeout: random.micros(500_000..=10_000_000) };
+    }
+    config
+}

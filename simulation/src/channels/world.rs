@@ -1,0 +1,500 @@
+//! The world of one seed: the workers of a node, its clients, other publishers, and restarts.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::client::Client;
+use super::fault::Fault;
+use super::node::Node;
+use super::plan::{Plan, user_name};
+use super::records::Records;
+use super::session::{Session, State};
+use super::station::{Station, Surroundings};
+use super::subscription::connection;
+use crate::invariants::Violation;
+use crate::random::Random;
+use crate::trace::{Subject, Trace};
+use crate::world::Outcome;
+
+/// Runs a seed. Prints each step if `is_printed`. `fault` is planted.
+pub fn run(seed: u64, is_printed: bool, fault: Option<Fault>) -> Outcome {
+    let mut world = World::new(seed, is_printed, fault);
+    let violation = world.run().err();
+    Outcome {
+        steps: world.trace.steps,
+        hash: world.trace.hash(),
+        time: world.trace.now,
+        connections: world.sessions.len(),
+        violation: violation.map(|(session, what)| Violation::new(session.map(connection), what)),
+        seen: world.trace.seen,
+        marks: world.node.mail.marks,
+    }
+}
+
+struct World {
+    plan: Plan,
+    random: Random,
+    /// The start of virtual time. Only differences to it are used.
+    start: Instant,
+    trace: Trace,
+    node: Node,
+    records: Records,
+    stations: Vec<Station>,
+    clients: Vec<Client>,
+    sessions: Vec<Session>,
+    events: BTreeMap<(Duration, u64), Event>,
+    created: u64,
+    phase: Phase,
+    /// Whether the node stops, and starts again when its workers have finished.
+    is_draining: bool,
+    /// The worker of the next connection.
+    next_worker: usize,
+    buffer: Vec<u8>,
+}
+
+#[derive(Debug)]
+enum Event {
+    Connect(usize),
+    Client(usize),
+    Worker(usize),
+    /// Something other than a client publishes.
+    Publish,
+    RemoveHistory,
+    /// Expired histories are removed.
+    Expire,
+    Restart,
+    /// No more faults.
+    Heal,
+    /// Stop if nothing is on its way.
+    Check,
+    /// All workers must have finished.
+    Deadline,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Chaos,
+    Healing,
+    Stopping,
+}
+
+/// A broken promise, and the session of the client, if it is about one.
+type Broken = (Option<usize>, &'static str);
+
+impl World {
+    fn new(seed: u64, is_printed: bool, fault: Option<Fault>) -> World {
+        let mut random = Random::new(seed ^ 0x6368_616e);
+        let mut plan = Plan::new(&mut random);
+        let plans: Arc<[_]> = std::mem::take(&mut plan.channels).into();
+        // The only use of a clock: an `Instant` cannot be created in another way.
+        let start = Instant::now();
+        let node = Node::new(&plan, plans, random.number(), fault);
+        let stations = (0..plan.workers).map(|number| Station::new(number, &plan, random.number(), start));
+        let stations = stations.collect();
+        let clients = (0..plan.clients).map(|number| Client::new(number, number % plan.users, random.fork()));
+        let clients = clients.collect();
+        let mut world = World {
+            start,
+            trace: Trace::new(is_printed),
+            node,
+            records: Records::default(),
+            stations,
+            clients,
+            sessions: Vec::new(),
+            events: BTreeMap::new(),
+            created: 0,
+            phase: Phase::Chaos,
+            is_draining: false,
+            next_worker: 0,
+            buffer: vec![0; plan.read_buffer],
+            random,
+            plan,
+        };
+        world.fill();
+        world
+    }
+
+    /// Creates the events that the plan determines.
+    fn fill(&mut self) {
+        let chaos = self.plan.chaos.as_micros() as usize;
+        for client in 0..self.plan.clients {
+            let at = self.random.micros(1..=chaos);
+            self.connect_at(client, at);
+        }
+        let add = |world: &mut World, count: usize, event: fn() -> Event| {
+            for _ in 0..count {
+                let at = Duration::from_micros(world.random.within(1..=chaos) as u64);
+                world.add(at, event());
+            }
+        };
+        let (publications, removals, restarts) =
+            (self.plan.publications, self.plan.removals, self.plan.restarts);
+        add(self, publications, || Event::Publish);
+        add(self, removals, || Event::RemoveHistory);
+        add(self, restarts, || Event::Restart);
+        self.add(EXPIRY, Event::Expire);
+        self.add(self.plan.chaos, Event::Heal);
+    }
+
+    fn run(&mut self) -> Result<(), Broken> {
+        while let Some(((at, _), event)) = self.events.pop_first() {
+            self.trace.now = at;
+            if self.handle(event)? {
+                break;
+            }
+            let fault = self.node.violation.or(self.records.fault);
+            fault.map_or(Ok(()), |what| Err((None, what)))?;
+            if self.trace.steps > MOST_STEPS {
+                return Err((None, "the run does not end"));
+            }
+            for worker in 0..self.plan.workers {
+                if self.node.mail.is_woken[worker] {
+                    self.wake(worker, self.trace.now);
+                }
+            }
+        }
+        self.check_end()
+    }
+
+    /// Handles an event. Returns whether it is the last one.
+    fn handle(&mut self, event: Event) -> Result<bool, Broken> {
+        match event {
+            Event::Connect(client) => self.connect(client),
+            Event::Client(client) => self.step_client(client)?,
+            Event::Worker(worker) => self.turn(worker)?,
+            Event::Publish => {
+                self.trace.step(Subject::World, "publishes", 0);
+                let now = self.now();
+                self.node.publish(now, &mut self.random);
+            }
+            Event::RemoveHistory => {
+                let channel = self.random.within(0..=self.node.channels() - 1);
+                self.trace.step(Subject::World, "removes the history of channel", channel);
+                self.node.remove_history(channel, self.now());
+            }
+            Event::Expire => {
+                self.node.expire(self.now());
+                self.add(self.trace.now + EXPIRY, Event::Expire);
+            }
+            Event::Restart => self.restart(),
+            Event::Heal => self.heal(),
+            Event::Check => self.check_rest()?,
+            Event::Deadline => return Err((None, "a worker does not finish")),
+        }
+        Ok(self.phase == Phase::Stopping && self.stations.iter().all(|station| station.is_finished))
+    }
+
+    fn connect(&mut self, client: usize) {
+        let this = &mut self.clients[client];
+        if this.connects_at != Some(self.trace.now) || self.phase == Phase::Stopping {
+            return;
+        }
+        if self.is_draining {
+            let at = self.trace.now + self.random.micros(1000..=200_000);
+            return self.connect_at(client, at);
+        }
+        let session = self.sessions.len();
+        let worker = self.next_worker % self.plan.workers;
+        self.next_worker += self.random.within(0..=2);
+        let user = user_name(this.user);
+        self.trace.step(Subject::Client(client), "connects to worker", worker);
+        self.sessions.push(Session::new(
+            client,
+            &user,
+            connection(session),
+            worker,
+            self.plan.socket_buffer,
+            self.plan.has_compression,
+            self.random.fork(),
+        ));
+        self.clients[client].connect(session);
+        self.stations[worker].arrivals.push(session);
+        self.wake(worker, self.trace.now);
+        self.schedule(client);
+    }
+
+    fn step_client(&mut self, client: usize) -> Result<(), Broken> {
+        let this = &mut self.clients[client];
+        let Some(number) = this.session.filter(|_| this.wakes_at == Some(self.trace.now)) else {
+            return Ok(());
+        };
+        this.wakes_at = None;
+        let session = &mut self.sessions[number];
+        let before = (session.state, session.close);
+        this.step(session, &mut self.node, &mut self.trace).map_err(|what| (Some(number), what))?;
+        if (session.state, session.close) != before {
+            self.check_close(number)?;
+        }
+        let worker = self.sessions[number].worker;
+        self.wake(worker, self.trace.now);
+        self.schedule(client);
+        Ok(())
+    }
+
+    /// Checks the code of the Close that a client has received, and lets it reconnect if its connection has ended.
+    fn check_close(&mut self, number: usize) -> Result<(), Broken> {
+        let session = &mut self.sessions[number];
+        if session.status.is_some_and(|status| status != 101 && !(status == 503 && self.is_draining)) {
+            return Err((Some(number), "there is no cause for the status of the answer"));
+        }
+        if let Some(Some(code)) = session.close {
+            self.trace.seen.insert(code);
+            // A client with another code would not connect again, or has done something wrong.
+            if !matches!(code, 3001 | 3008 | 3010 | 3012 | 3013 | 1000 | 3000) {
+                return Err((Some(number), "there is no cause for the code of the Close"));
+            }
+        }
+        if session.state != State::Present {
+            let client = session.client;
+            self.clients[client].take_positions(session);
+            let longest = if self.phase == Phase::Chaos { 3_000_000 } else { 100_000 };
+            let at = self.trace.now + self.random.micros(1000..=longest);
+            self.connect_at(client, at);
+        }
+        Ok(())
+    }
+
+    fn connect_at(&mut self, client: usize, at: Duration) {
+        self.clients[client].connects_at = Some(at);
+        self.add(at, Event::Connect(client));
+    }
+
+    /// Creates the event of a client's next step.
+    fn schedule(&mut self, client: usize) {
+        let this = &mut self.clients[client];
+        let Some(session) = this.session else { return };
+        let Some(at) = this.next_step(&self.sessions[session], self.trace.now) else { return };
+        if this.wakes_at.is_none_or(|other| at < other) {
+            this.wakes_at = Some(at);
+            self.add(at, Event::Client(client));
+        }
+    }
+
+    /// Creates the event of a worker's next turn, some time after `at`.
+    fn wake(&mut self, worker: usize, at: Duration) {
+        let station = &mut self.stations[worker];
+        if station.is_finished || station.wakes_at.is_some_and(|other| other <= at) {
+            return;
+        }
+        let mut delay = self.random.micros(1..=200);
+        if self.plan.has_stalls && self.phase == Phase::Chaos && self.random.one_in(200) {
+            delay = self.random.micros(100_000..=3_000_000);
+        }
+        if station.wakes_at.is_none_or(|other| at + delay < other) {
+            station.wakes_at = Some(at + delay);
+            self.add(at + delay, Event::Worker(worker));
+        }
+    }
+
+    fn turn(&mut self, worker: usize) -> Result<(), Broken> {
+        let station = &mut self.stations[worker];
+        if station.wakes_at != Some(self.trace.now) || station.is_finished {
+            return Ok(());
+        }
+        station.wakes_at = None;
+        let mut around = Surroundings {
+            start: self.start,
+            sessions: &mut self.sessions,
+            node: &mut self.node,
+            records: &mut self.records,
+            trace: &mut self.trace,
+            random: &mut self.random,
+            buffer: &mut self.buffer,
+            fault: None,
+        };
+        let sessions = station.turn(&mut around);
+        around.fault.map_or(Ok(()), |what| Err((None, what)))?;
+        for session in sessions {
+            let client = self.sessions[session].client;
+            if self.clients[client].session == Some(session) {
+                self.schedule(client);
+            }
+        }
+        let station = &self.stations[worker];
+        if station.is_finished {
+            self.trace.step(Subject::Worker(worker), "has finished", 0);
+            if self.is_draining && self.stations.iter().all(|station| station.is_finished) {
+                self.start_again();
+            }
+        } else if let Some(at) = station.next_turn(&self.sessions, self.start, self.trace.now) {
+            self.wake(worker, at);
+        }
+        Ok(())
+    }
+
+    /// Stops the node: it is killed, or it closes its connections first.
+    fn restart(&mut self) {
+        if self.phase != Phase::Chaos || self.is_draining {
+            return;
+        }
+        self.node.mail.marks.insert("a restart");
+        if self.random.one_in(2) {
+            self.trace.step(Subject::World, "stops the node", 0);
+            self.is_draining = true;
+            return self.drain();
+        }
+        self.trace.step(Subject::World, "kills the node", 0);
+        for session in &mut self.sessions {
+            session.link.close();
+        }
+        self.records.forget();
+        self.start_again();
+    }
+
+    fn drain(&mut self) {
+        let spread = self.random.micros(1..=2_000_000);
+        for worker in 0..self.plan.workers {
+            self.stations[worker].drain = Some(spread);
+            self.wake(worker, self.trace.now);
+        }
+    }
+
+    fn start_again(&mut self) {
+        self.trace.step(Subject::World, "starts the node", 0);
+        self.is_draining = false;
+        let (now, seed) = (self.now(), self.random.number());
+        self.node.start(&self.plan, seed);
+        for worker in 0..self.plan.workers {
+            self.stations[worker] = Station::new(worker, &self.plan, self.random.number(), now);
+        }
+        for session in &mut self.sessions {
+            // Some were waiting to be opened.
+            session.link.close();
+        }
+        (0..self.plan.clients).for_each(|client| self.schedule(client));
+    }
+
+    fn heal(&mut self) {
+        self.trace.step(Subject::World, "no more faults", 0);
+        self.phase = Phase::Healing;
+        for client in 0..self.clients.len() {
+            self.clients[client].is_hasty = true;
+            let session = self.clients[client].session;
+            if let Some(session) = session.filter(|session| self.sessions[*session].state == State::Vanished)
+            {
+                // Its network is back, and the client connects again. The server has yet to notice.
+                let session = &mut self.sessions[session];
+                self.clients[client].take_positions(session);
+                self.connect_at(client, self.trace.now + Duration::from_millis(1));
+            }
+            self.schedule(client);
+        }
+        self.add(self.trace.now + CHECK, Event::Check);
+    }
+
+    /// Checks what must hold if nothing is on its way, and stops then.
+    fn check_rest(&mut self) -> Result<(), Broken> {
+        let current = |client: &Client| client.session.map(|session| (session, &self.sessions[session]));
+        let is_at_rest = |client: &Client| {
+            current(client).is_some_and(|(_, session)| session.is_at_rest() && !client.wants_more(session))
+        };
+        let restless = self.clients.iter().find(|client| !is_at_rest(client));
+        let is_old = |(number, session): (usize, &Session)| {
+            self.clients[session.client].session != Some(number) && !session.link.is_closed()
+        };
+        let has_old = self.sessions.iter().enumerate().any(is_old);
+        let is_quiet = self.node.is_quiet() && !self.is_draining && !has_old;
+        if restless.is_some() || !is_quiet {
+            if self.trace.now > self.plan.chaos + LONGEST_HEALING {
+                let session = restless.and_then(|client| client.session);
+                return Err((session, "a command is not answered, or an event never arrives"));
+            }
+            self.add(self.trace.now + CHECK, Event::Check);
+            return Ok(());
+        }
+        self.check_subscriptions()?;
+        self.check_presence()?;
+        if !self.node.is_within_memory(self.plan.history_memory) {
+            return Err((None, "the histories take more memory than their limit"));
+        }
+        self.phase = Phase::Stopping;
+        self.trace.step(Subject::World, "stops", 0);
+        self.drain();
+        self.add(self.trace.now + LONGEST_HEALING, Event::Deadline);
+        Ok(())
+    }
+
+    fn check_subscriptions(&self) -> Result<(), Broken> {
+        for client in &self.clients {
+            let Some(number) = client.session else { continue };
+            let session = &self.sessions[number];
+            for (&channel, subscription) in &session.subscriptions {
+                let is_complete = |active: &super::subscription::Active| {
+                    active.is_complete(channel, session.worker, &self.node)
+                };
+                if subscription.active.is_some() != subscription.is_wanted {
+                    return Err((Some(number), "a subscription is lost"));
+                }
+                if !subscription.active.as_ref().is_none_or(is_complete) {
+                    return Err((Some(number), "publications never arrive"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_presence(&self) -> Result<(), Broken> {
+        for channel in 0..self.node.channels() {
+            let is_active =
+                |session: &Session| session.subscriptions.get(&channel).is_some_and(|it| it.active.is_some());
+            let sessions = self.clients.iter().filter_map(|client| client.session);
+            let subscribed: Vec<&Session> =
+                sessions.map(|session| &self.sessions[session]).filter(|it| is_active(it)).collect();
+            if self.node.subscriptions(channel) != subscribed.len() {
+                return Err((None, "a channel has another number of subscriptions than clients"));
+            }
+            if !self.node.plan(channel).options.presence {
+                continue;
+            }
+            let mut ids: Vec<String> = subscribed.iter().filter_map(|session| session.id.clone()).collect();
+            ids.sort();
+            let (present, stats) = self.node.presence(channel);
+            if present != ids || stats.clients != ids.len() {
+                return Err((None, "the presence differs from the clients that are subscribed"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that nothing is left.
+    fn check_end(&mut self) -> Result<(), Broken> {
+        let holds = |holds: bool, what| if holds { Ok(()) } else { Err((None, what)) };
+        for station in &self.stations {
+            holds(station.worker.memory_held() == 0, "memory is counted although there are no connections")?;
+            let subscriptions = station.worker.application().subscriptions();
+            holds(subscriptions == 0, "subscriptions are left although there are no connections")?;
+        }
+        let expected = self.node.published == self.records.publications;
+        holds(expected, "another number of publications is recorded than executed")?;
+        holds(self.records.are_complete(), "a connection has no record of its end")?;
+        for worker in 0..self.plan.workers {
+            // What was sent to workers without clients.
+            let now = self.now();
+            drop(self.node.take_events(worker, now, &mut Random::new(0)));
+        }
+        let later = self.now() + Duration::from_secs(1_000_000);
+        holds(self.node.is_empty_after(later), "channels are left although there are no clients")
+    }
+
+    fn now(&self) -> Instant {
+        self.start + self.trace.now
+    }
+
+    fn add(&mut self, at: Duration, event: Event) {
+        self.created += 1;
+        self.events.insert((at, self.created), event);
+    }
+}
+
+/// The most steps of a run.
+const MOST_STEPS: u64 = 1_000_000;
+
+/// The time between two removals of what has expired.
+const EXPIRY: Duration = Duration::from_secs(1);
+
+/// The time between two checks of whether all clients are at rest.
+const CHECK: Duration = Duration::from_millis(500);
+
+/// The longest time until all clients are at rest, and until all workers have finished.
+const LONGEST_HEALING: Duration = Duration::from_secs(120);
