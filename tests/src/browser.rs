@@ -1,0 +1,133 @@
+//! Chromium without a window.
+
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tungstenite::{Message, WebSocket};
+
+use crate::process::{Ending, Process};
+use crate::{http, provision};
+
+/// A browser with one page, controlled by the DevTools protocol.
+#[derive(Debug)]
+pub struct Browser {
+    socket: WebSocket<TcpStream>,
+    next: u64,
+    /// Errors that the browser has logged, such as violations of the page's policy.
+    pub complaints: Vec<String>,
+    _process: Process,
+    _folder: TempDir,
+}
+
+impl Browser {
+    /// Starts it without a window.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be downloaded, or does not start.
+    #[track_caller]
+    pub fn start() -> Self {
+        let (chromium, libraries, fonts) =
+            provision::chromium().unwrap_or_else(|failure| panic!("{failure}"));
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut command = Command::new(chromium);
+        command.args(["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"]);
+        command.args(["--disable-background-networking", "--disable-component-update", "--disable-quic"]);
+        command.args(["--disable-dev-shm-usage", "--remote-debugging-port=0", "about:blank"]);
+        command.arg(format!("--user-data-dir={}", folder.path().display()));
+        command.env("LD_LIBRARY_PATH", libraries).env("FONTCONFIG_PATH", fonts).env("HOME", folder.path());
+        let process = Process::spawn("chromium", &mut command).expect("it starts").ending(Ending::Terminate);
+        let beginning = "DevTools listening on ws://";
+        let line = process.wait_for_line(|line| line.starts_with(beginning), PATIENCE).expect("it listens");
+        let address = line[beginning.len()..].split('/').next().and_then(|address| address.parse().ok());
+        let address: SocketAddr = address.unwrap_or_else(|| panic!("no address in {line}"));
+        let pages = http::request(address, "GET", "/json/list", &[], b"").expect("an answer").json();
+        let page = pages.as_array().expect("a list").iter().find(|target| target["type"] == "page");
+        let url = page.expect("a page")["webSocketDebuggerUrl"].as_str().expect("an address").to_owned();
+        let stream = TcpStream::connect(address).expect("it listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+        let (socket, _) = tungstenite::client(url, stream).expect("an upgrade");
+        let mut browser =
+            Self { socket, next: 0, complaints: Vec::new(), _process: process, _folder: folder };
+        for domain in ["Page.enable", "Log.enable", "Runtime.enable"] {
+            browser.ask(domain, &json!({}));
+        }
+        browser
+    }
+
+    /// Sends a command and returns its result.
+    ///
+    /// # Panics
+    ///
+    /// If it fails.
+    #[track_caller]
+    pub fn ask(&mut self, method: &str, parameters: &Value) -> Value {
+        self.next += 1;
+        let command = json!({ "id": self.next, "method": method, "params": parameters });
+        self.socket.send(Message::text(command.to_string())).expect("it is sent");
+        loop {
+            let message = self.socket.read().expect("an answer");
+            let message: Value = serde_json::from_str(message.to_text().expect("text")).expect("JSON");
+            match message["method"].as_str() {
+                Some("Log.entryAdded") if message["params"]["entry"]["level"] == "error" => {
+                    self.complaints.push(message["params"]["entry"]["text"].to_string());
+                }
+                Some("Runtime.exceptionThrown") => self.complaints.push(message["params"].to_string()),
+                _ if message["id"] == self.next => {
+                    assert!(message["error"].is_null(), "{method}: {message}");
+                    return message["result"].clone();
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Returns the value of an expression in the page.
+    ///
+    /// # Panics
+    ///
+    /// If it throws.
+    #[track_caller]
+    pub fn value(&mut self, expression: &str) -> Value {
+        let parameters = json!({ "expression": expression, "returnByValue": true, "awaitPromise": true });
+        let answer = self.ask("Runtime.evaluate", &parameters);
+        assert!(answer["exceptionDetails"].is_null(), "{expression}: {answer}");
+        answer["result"]["value"].clone()
+    }
+
+    /// Waits until an expression in the page is true.
+    ///
+    /// # Panics
+    ///
+    /// If it does not become true, with the text of the page.
+    #[track_caller]
+    pub fn wait_for(&mut self, expression: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.value(expression) != true {
+            assert!(
+                Instant::now() < deadline,
+                "{expression} does not become true; the page shows\n{}",
+                self.value("document.body.innerText")
+            );
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Opens a page, and waits until it is complete.
+    ///
+    /// # Panics
+    ///
+    /// If it does not load.
+    #[track_caller]
+    pub fn open(&mut self, url: &str) {
+        self.ask("Page.navigate", &json!({ "url": url }));
+        self.wait_for(&format!("document.readyState === 'complete' && location.href === '{url}'"));
+    }
+}
+
+/// Starting a browser, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);

@@ -1,0 +1,144 @@
+//! The JavaScript SDK, unmodified, in Node and in a browser, through Traefik with the cookie of the login as the identity:
+//! users talk to each other, the gateway is restarted, and the clients recover all publications.
+
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+use postern_tests::browser::Browser;
+use postern_tests::gateway::{Addresses, Gateway, Running};
+use postern_tests::identity::{self, Identity};
+use postern_tests::postern::{Postern, Runtime};
+use postern_tests::process::{Process, Stream};
+use postern_tests::{ports, provision, workspace};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const NAMESPACES: &str = r#"
+[without_namespace]
+allow_subscribe_for_client = true
+allow_publish_for_subscriber = true
+allow_presence_for_subscriber = true
+allow_history_for_subscriber = true
+presence = true
+join_leave = true
+history_size = 10
+history_ttl = "5m"
+force_recovery = true
+"#;
+
+/// Identity, Traefik with the page of Identity, and Postern with channels.
+struct Chain {
+    traefik: Option<Running>,
+    addresses: Addresses,
+    postern: Postern,
+    _identity: Identity,
+    _folder: TempDir,
+}
+
+impl Chain {
+    fn start(runtime: Runtime) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("channels.toml");
+        fs::write(&file, NAMESPACES).expect("the file is written");
+        let settings = [("POSTERN_CHANNELS_FILE", file.to_str().expect("UTF-8"))];
+        let (identity, postern) = (Identity::start(), Postern::start_with_control(runtime, &settings));
+        let addresses =
+            Addresses { gateway: ports::free(), identity: identity.address(), postern: postern.address() };
+        let mut chain = Self { traefik: None, addresses, postern, _identity: identity, _folder: folder };
+        chain.start_traefik();
+        chain
+    }
+
+    fn start_traefik(&mut self) {
+        let (from, to) = Gateway::Traefik.with_page(self.addresses);
+        self.traefik = Some(Running::start_at(Gateway::Traefik, self.addresses, &[(&from, &to)]));
+    }
+
+    /// Ends Traefik, publishes, and starts Traefik again.
+    fn restart_traefik_and_publish(&mut self) {
+        self.traefik = None;
+        for text in MISSED {
+            let body = json!({ "channel": "news", "data": { "text": text } });
+            let answer = self.postern.post("/api/publish", &body);
+            assert!(answer.status == 200 && answer.json()["result"].is_object(), "{}", answer.json());
+        }
+        self.start_traefik();
+    }
+
+    /// Returns the Cookie header of a user.
+    fn cookie(&self, email: &str) -> String {
+        format!("access_token={}", identity::login_at(self.addresses.gateway, email))
+    }
+}
+
+/// Returns what both clients see in the end.
+fn everything() -> Value {
+    let texts = [&["one"], MISSED.as_slice()].concat();
+    json!([texts, texts])
+}
+
+#[test]
+fn sdk_in_node_misses_nothing_while_the_gateway_is_restarted() {
+    let packages = provision::javascript_sdk().expect("the SDK");
+    for (runtime, build) in Runtime::BOTH.into_iter().flat_map(|runtime| BUILDS.map(|build| (runtime, build)))
+    {
+        let mut chain = Chain::start(runtime);
+        let mut command = Command::new("node");
+        command.arg(workspace::path("tests/tests/peers/sdk.cjs"));
+        command.args([&format!("ws://{}{PATH}", chain.addresses.gateway), build, &MISSED.len().to_string()]);
+        command.args([chain.cookie("john@example.com"), chain.cookie("ann@example.com")]);
+        let mut node = Process::spawn("node", command.env("NODE_PATH", &packages)).expect("Node starts");
+        node.wait_for_line(|line| line == "connected", PATIENCE).expect("both clients talk");
+        chain.restart_traefik_and_publish();
+        let status = node.wait(PATIENCE).expect("the conversation ends");
+        assert!(status.success(), "{build}: {status}, {:?}", node.lines());
+        let seen = node.lines_of(Stream::Out).pop().expect("what they have seen");
+        assert_eq!(serde_json::from_str::<Value>(&seen).expect("JSON"), everything(), "{build}");
+        chain.postern.wait_for(r#"Message from John Doe (123) in news: {"text":"one"}"#);
+    }
+}
+
+#[test]
+fn sdk_in_a_browser_misses_nothing_while_the_gateway_is_restarted() {
+    let packages = provision::javascript_sdk().expect("the SDK");
+    let conversation =
+        fs::read_to_string(workspace::path("tests/tests/peers/sdk.js")).expect("a part of the tests");
+    let mut browser = Browser::start();
+    for (runtime, build) in Runtime::BOTH.into_iter().zip(BUILDS) {
+        let mut chain = Chain::start(runtime);
+        browser.open(&format!("http://localhost:{}/", chain.addresses.gateway.port()));
+        browser.value(
+            "fetch('/identity/login', { method: 'POST', headers: { 'Content-Type': 'application/json' }, \
+             body: JSON.stringify({ email: 'john@example.com', password: 'password123' }) }).then(() => 0)",
+        );
+        let (name, is_binary) = match build {
+            "protobuf" => ("centrifuge/dist/centrifuge.protobuf.js", true),
+            _ => ("centrifuge/dist/centrifuge.js", false),
+        };
+        let sdk = fs::read_to_string(packages.join(name)).expect("the SDK for pages");
+        browser.value(&format!("{sdk};\n0"));
+        browser.value(&format!("{conversation};\n0"));
+        browser.value(&format!(
+            "(async () => {{
+                const client = () => new Centrifuge(`ws://${{location.host}}{PATH}`,
+                    {{ minReconnectDelay: 100, maxReconnectDelay: 500 }});
+                window.conversation = await converse([client(), client()], {is_binary});
+                return 0;
+            }})()"
+        ));
+        chain.restart_traefik_and_publish();
+        let seen = browser.value(&format!("conversation.recover({})", MISSED.len()));
+        assert_eq!(seen, everything(), "{build}");
+        chain.postern.wait_for(r#"Message from John Doe (123) in news: {"text":"one"}"#);
+    }
+}
+
+/// The publications of the time without connections.
+const MISSED: [&str; 3] = ["two", "three", "four"];
+
+const BUILDS: [&str; 2] = ["json", "protobuf"];
+
+const PATH: &str = "/connection/websocket";
+
+const PATIENCE: Duration = Duration::from_secs(60);
