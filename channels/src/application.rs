@@ -13,11 +13,12 @@ use postern_core::worker::{Application, Echo, Fanout, Opening, Outgoing, Reply, 
 use postern_core::{CloseCode, Key};
 
 use crate::Disconnect;
-use crate::client::{Client, Close, Turn};
+use crate::client::{Client, Close, Expired, Turn};
 use crate::config::ChannelsConfig;
 use crate::delivery::Audience;
 use crate::engine::{ChannelEvent, ClientRef, Operation, Request};
 use crate::exchange::CatchUp;
+use crate::expiries::Expiries;
 use crate::hub::{Form, Hub, Subscriber};
 use crate::pings::{PingStep, Pings, Scheduled};
 use crate::protocol::{Encoding, Endpoint, JSON_SUBPROTOCOL, Message, PROTOBUF_SUBPROTOCOL, PushBody, Topic};
@@ -32,6 +33,7 @@ pub struct Channels {
     pub(crate) hub: Hub,
     pub(crate) audience: Audience,
     pings: Pings,
+    expiries: Expiries,
     /// The clients that must have sent `connect` at these times, which ascend.
     unconnected: VecDeque<(Instant, Scheduled)>,
     random: Random,
@@ -47,6 +49,7 @@ impl Channels {
             hub: Hub::new(seed as u64, u16::try_from(config.max_channels).unwrap_or(u16::MAX)),
             audience: Audience::default(),
             pings: Pings::new(now, config.ping_interval, config.pong_timeout),
+            expiries: Expiries::new(now),
             config,
             unconnected: VecDeque::new(),
             random: Random::new(seed),
@@ -71,25 +74,26 @@ impl Channels {
         let Some(slot) = self.hub.find(&catch_up.channel) else { return };
         let keys: Vec<u32> = self.hub.subscribers(slot).iter().map(Subscriber::connection).collect();
         for key in keys {
-            self.end_incomplete(key, &catch_up.channel, fanout);
+            // Clients that do not follow offsets have no gap.
+            if self.hub.form(key, &catch_up.channel).is_some_and(|form| form.has(Form::POSITIONED)) {
+                self.end(Key(key as usize), &catch_up.channel, INSUFFICIENT_STATE, fanout);
+            }
         }
     }
 
-    /// Ends a subscription with a gap, if the client follows offsets.
-    fn end_incomplete(&mut self, key: u32, channel: &Arc<str>, fanout: &mut Fanout<'_, Channels>) {
-        let place = Key(key as usize);
+    /// Ends a subscription, if there is one. A client with a server-side subscription is closed.
+    fn end(&mut self, place: Key, channel: &Arc<str>, reason: End, fanout: &mut Fanout<'_, Channels>) {
         let Some((Some(client), _)) = fanout.client(place) else { return };
-        let (id, encoding) = (client.id, client.encoding);
-        let client = ClientRef { key: place, connection: client.connection };
-        let Some(form) = self.hub.form(key, channel).filter(|form| form.has(Form::POSITIONED)) else {
-            return;
-        };
+        let (id, key, encoding) = (client.id, client.hub_key(), client.encoding);
+        let Some(form) = self.hub.form(key, channel) else { return };
         if form.has(Form::SERVER_SIDE) {
-            return self.close(place, &Disconnect::InsufficientState.into(), fanout);
+            return self.close(place, &reason.disconnect.into(), fanout);
         }
+        client.forget_grant(channel);
+        let client = ClientRef { key: place, connection: client.connection };
         self.hub.leave(key, channel);
         self.requests.push_back(end(client, id, channel.clone(), form));
-        let body = PushBody::Unsubscribe { code: INSUFFICIENT_STATE, reason: "insufficient state" };
+        let body = PushBody::Unsubscribe { code: reason.code, reason: reason.disconnect.reason() };
         view::write_push(encoding, &mut self.buffer, Topic::Channel(channel), body);
         self.send(place, encoding, fanout);
     }
@@ -145,6 +149,9 @@ impl Channels {
                 result = client.execute_waiting(&message, &mut turn, recorder);
             }
         }
+        if let Some(at) = client.poll_expiry(self.config.expiry_grace) {
+            self.expiries.add(Scheduled::new(to), at);
+        }
         let has_pings = client.has_pings;
         self.send(to.key, encoding, fanout);
         if is_connected && has_pings {
@@ -180,6 +187,29 @@ impl Channels {
         self.pings.put_back(step, group, fanout.now());
     }
 
+    /// Ends what has expired of a client: subscriptions, or the connection.
+    fn expire(&mut self, scheduled: Scheduled, fanout: &mut Fanout<'_, Channels>) {
+        let (key, now, grace) = (scheduled.key(), fanout.now(), self.config.expiry_grace);
+        loop {
+            let Some((Some(client), _)) = fanout.client(key) else { return };
+            if !scheduled.is_of(client.connection) {
+                return;
+            }
+            match client.expired(now, grace) {
+                Some(Expired::Connection) => {
+                    return self.close(key, &Disconnect::ConnectionExpired.into(), fanout);
+                }
+                Some(Expired::Subscription(channel)) => self.end(key, &channel, SUBSCRIPTION_EXPIRED, fanout),
+                None => {
+                    if let Some(at) = client.poll_expiry(grace) {
+                        self.expiries.add(scheduled, at);
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
     /// Closes the clients that have not sent `connect` in time.
     fn close_unconnected(&mut self, fanout: &mut Fanout<'_, Channels>) {
         while let Some(&(at, scheduled)) = self.unconnected.front()
@@ -189,7 +219,7 @@ impl Channels {
             let key = scheduled.key();
             if let Some((Some(client), _)) = fanout.client(key)
                 && scheduled.is_of(client.connection)
-                && client.is_new()
+                && client.is_unconnected()
             {
                 self.close(key, &Disconnect::Stale.into(), fanout);
             }
@@ -293,11 +323,15 @@ impl Application for Channels {
 
     fn poll_timeout(&self) -> Option<Instant> {
         let unconnected = self.unconnected.front().map(|&(at, _)| at);
-        [self.pings.poll_timeout(), unconnected].into_iter().flatten().min()
+        let timeouts = [self.pings.poll_timeout(), unconnected, self.expiries.poll_timeout()];
+        timeouts.into_iter().flatten().min()
     }
 
     fn handle_timeout(&mut self, fanout: &mut Fanout<'_, Channels>) {
         self.close_unconnected(fanout);
+        while let Some(clients) = self.expiries.take_due(fanout.now()) {
+            clients.into_iter().for_each(|client| self.expire(client, fanout));
+        }
         while let Some((step, group)) = self.pings.take_due(fanout.now()) {
             self.handle_pings(step, group, fanout);
         }
@@ -335,6 +369,9 @@ impl Channels {
             if result.is_ok() {
                 result = client.execute_waiting(&waiting, &mut turn, recorder);
             }
+        }
+        if let Some(at) = client.poll_expiry(self.config.expiry_grace) {
+            self.expiries.add(Scheduled::new(place), at);
         }
         if !was_connected && client.is_connected() && client.has_pings {
             self.pings.add(Scheduled::new(place), reply.now(), self.random.next() as u32);
@@ -396,5 +433,17 @@ fn translate(code: CloseCode) -> Option<Disconnect> {
 /// The subprotocols of the protocol, preferred first.
 pub const SUBPROTOCOLS: [&str; 2] = [PROTOBUF_SUBPROTOCOL, JSON_SUBPROTOCOL];
 
-/// The code of an unsubscription after which a client subscribes again, and recovers.
-const INSUFFICIENT_STATE: u32 = 2500;
+/// Why the server ends a subscription.
+#[derive(Debug, Clone, Copy)]
+struct End {
+    /// The code of the push. After codes from 2500, clients subscribe again.
+    code: u32,
+    /// The Close for a client with a server-side subscription. The push has the same reason.
+    disconnect: Disconnect,
+}
+
+/// The client recovers.
+const INSUFFICIENT_STATE: End = End { code: 2500, disconnect: Disconnect::InsufficientState };
+
+/// The client gets another token.
+const SUBSCRIPTION_EXPIRED: End = End { code: 2501, disconnect: Disconnect::SubscriptionExpired };

@@ -16,12 +16,31 @@
 //! or [`Fault::refuse_subscription`].
 
 use std::borrow::Cow;
+use std::fmt::Debug;
 
 use crate::channel::ChannelName;
 use crate::namespaces::ChannelOptions;
 use crate::permissions::Refusal;
 use crate::protocol::Raw;
 use crate::{Disconnect, ErrorCode};
+
+/// Verifies tokens. Workers call it while they handle a message, so it does not wait.
+pub trait Tokens: Debug + Send + Sync {
+    /// Verifies the signature of a connection token, and returns its claims.
+    ///
+    /// # Errors
+    /// See [`Fault`].
+    fn connection(&self, token: &str) -> Result<ConnectionClaims, Fault>;
+
+    /// Verifies the signature of a subscription token, and returns its claims.
+    ///
+    /// # Errors
+    /// See [`Fault`].
+    fn subscription(&self, token: &str) -> Result<SubscriptionClaims, Fault>;
+
+    /// Returns the current time, in seconds since 1970.
+    fn time(&self) -> u64;
+}
 
 /// The claims that both kinds of tokens have. Times are seconds since 1970.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::claims::Tokens;
 use crate::namespaces::Namespaces;
 
 /// The configuration of the channels of a node. A host replaces it as a whole, for example when it has read the channels file
@@ -20,6 +21,10 @@ pub struct ChannelsConfig {
     pub personal_channel: bool,
     /// Whether other clients see the e-mail address of a client's user, in addition to the name.
     pub share_email: bool,
+    /// The verifier of tokens. `None` refuses all of them.
+    pub tokens: Option<Arc<dyn Tokens>>,
+    /// The time that a client has for a new token after the old one has expired.
+    pub expiry_grace: Duration,
     /// The most channels of a client.
     pub max_channels: usize,
     /// The most publications of the answer to a recovery or a history query.
@@ -45,6 +50,8 @@ impl Default for ChannelsConfig {
             namespaces: Namespaces::default(),
             personal_channel: true,
             share_email: false,
+            tokens: None,
+            expiry_grace: Duration::from_secs(25),
             max_channels: 128,
             max_publications: 300,
             max_recovered_bytes: 1024 * 1024,

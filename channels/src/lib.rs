@@ -39,6 +39,7 @@ mod application;
 mod client;
 mod config;
 pub mod engine;
+mod expiries;
 pub mod inbox;
 mod pings;
 mod random;

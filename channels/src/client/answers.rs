@@ -8,7 +8,7 @@ use crate::ErrorCode;
 use crate::engine;
 use crate::exchange::{History, HistoryError, Subscribed};
 use crate::hub::Form;
-use crate::protocol::{Answer, HistoryResult};
+use crate::protocol::{Answer, HistoryResult, SubscribeResult};
 use crate::publication::{ClientInfo, Since};
 use crate::view::{Texts, subscribe_result};
 
@@ -66,6 +66,7 @@ impl Client {
             // The subscription exists, but its client does not want it.
             if ended.is_none() {
                 turn.hub.leave(key, channel);
+                self.forget_grant(channel);
                 let presence = form.has(Form::PRESENT).then_some(self.id);
                 turn.request(0, channel.clone(), engine::Operation::Unsubscribe { presence });
             }
@@ -82,10 +83,11 @@ impl Client {
         }
         let texts = Texts::of_publications(&subscribed.publications, form);
         let publications = texts.publications(&subscribed.publications);
-        turn.answer(
-            command,
-            Answer::Subscribe(subscribe_result(&subscribed, since, form, slot, &publications)),
-        );
+        let result = SubscribeResult {
+            expires: turn.ttl(self.subscription_expires_at(channel)),
+            ..subscribe_result(&subscribed, since, form, slot, &publications)
+        };
+        turn.answer(command, Answer::Subscribe(result));
     }
 }
 

@@ -10,7 +10,7 @@ use postern_core::handshake::Identity;
 use postern_core::record::{Record, Recorder};
 
 use super::{Client, Close, Stage, Waiting};
-use crate::claims::{Overrides, Wishes};
+use crate::claims::Wishes;
 use crate::config::ChannelsConfig;
 use crate::engine::{ClientRef, Operation, Request as EngineRequest};
 use crate::exchange::{HistoryOptions, HistoryQuery, Publish, Recovery};
@@ -69,10 +69,14 @@ impl Client {
         turn: &mut Turn<'_>,
         recorder: &mut impl Recorder,
     ) -> Result<(), Close> {
+        if matches!(self.stage, Stage::Refused) {
+            self.stage = Stage::Closed;
+            return Err(bad_request("bad request: connect was refused"));
+        }
         let commands = Commands::new(self.encoding, message).enumerate().skip(executed);
         for (index, command) in commands {
             match &mut self.stage {
-                Stage::Closed => return Ok(()),
+                Stage::Refused | Stage::Closed => return Ok(()),
                 Stage::Connecting(connecting) => {
                     let waiting: usize = connecting.waiting.iter().map(|waiting| waiting.message.len()).sum();
                     if waiting + message.len() > turn.config.max_waiting {
@@ -145,8 +149,8 @@ impl Client {
             Request::History(request) => self.history(id, &request, turn),
             Request::Rpc(_) => Err(ErrorCode::NotAvailable.into()),
             Request::Send { .. } => return Err(Disconnect::NotAvailable.into()),
-            Request::Refresh { .. } => return Err(Disconnect::InvalidToken.into()),
-            Request::SubRefresh(_) => Err(ErrorCode::PermissionDenied.into()),
+            Request::Refresh { token } => self.refresh(id, &token, turn),
+            Request::SubRefresh(request) => self.sub_refresh(id, &request, turn),
         };
         match outcome {
             Ok(()) => Ok(()),
@@ -167,9 +171,14 @@ impl Client {
         if self.wants(&request.channel, turn.hub) {
             return Err(ErrorCode::AlreadySubscribed.into());
         }
-        let token = match &*request.token {
-            "" => TokenVerdict::Absent,
-            _ => TokenVerdict::Refused(ErrorCode::PermissionDenied.into()),
+        let grant = match &*request.token {
+            "" => None,
+            token => Some(Client::verify_subscription_token(token, channel, turn)),
+        };
+        let token = match &grant {
+            None => TokenVerdict::Absent,
+            Some(Ok(_)) => TokenVerdict::Valid,
+            Some(Err(refusal)) => TokenVerdict::Refused(*refusal),
         };
         let subject = Subject { user: turn.identity.id(), grants: &[], is_subscribed: false };
         allow(permissions::subscribe(subject, channel, options, token, Hook::Off))?;
@@ -177,7 +186,10 @@ impl Client {
             return Err(ErrorCode::NotAvailable.into());
         }
         let options = options.clone();
-        self.begin_subscription(id, request.channel.as_ref().into(), Some(request), &options, false, turn)
+        let channel: Arc<str> = request.channel.as_ref().into();
+        self.set_grant(&channel, grant.and_then(Result::ok));
+        let subscription = self.begin_subscription(id, channel, Some(request), &options, false, turn);
+        subscription.inspect_err(|_| self.forget_grant(&request.channel))
     }
 
     /// Requests a subscription that is permitted.
@@ -206,7 +218,8 @@ impl Client {
             recoverable: asks(|request| request.recoverable),
             join_leave: asks(|request| request.join_leave),
         };
-        let features = Overrides::default().features(options, wishes);
+        let overrides = self.grant(&channel).map(|grant| grant.overrides).unwrap_or_default();
+        let features = overrides.features(options, wishes);
         let was_recovering = asks(|request| request.recover);
         let is_cache = options.force_recovery_mode == RecoveryMode::Cache;
         let wants_recovery = was_recovering || (is_cache && options.auto_cache_recover);
@@ -246,7 +259,7 @@ impl Client {
         if let Some(filter) = filter {
             turn.hub.set_filter(self.hub_key(), slot, filter);
         }
-        let presence = has_presence.then(|| self.info(turn.identity, turn.config.share_email));
+        let presence = has_presence.then(|| self.info_in(&channel, turn.identity, turn.config.share_email));
         let history = HistoryOptions::of(options);
         turn.request(id, channel, Operation::Subscribe { history, recovery, presence });
         Ok(())
@@ -258,6 +271,7 @@ impl Client {
         let Some((channel, form)) = turn.hub.leave(key, channel) else {
             return turn.answer(id, Answer::Unsubscribe);
         };
+        self.forget_grant(&channel);
         if is_joining {
             self.ended.push((channel.clone(), form));
         }
@@ -286,7 +300,7 @@ impl Client {
         }
         let data = data(request.data, options)?;
         let options = options.clone();
-        let info = self.info(turn.identity, turn.config.share_email);
+        let info = self.info_in(&request.channel, turn.identity, turn.config.share_email);
         recorder.record(&Record::Publication {
             connection: turn.client.connection,
             identity: turn.identity,

@@ -6,9 +6,11 @@
 mod answers;
 mod commands;
 mod connect;
+mod credentials;
 mod rate;
 
 pub(crate) use commands::Turn;
+pub(crate) use credentials::Expired;
 use rate::Rates;
 
 use std::borrow::Cow;
@@ -41,6 +43,8 @@ pub struct Client {
     rates: Rates,
     /// The client as others see it. It is created when it is needed.
     info: Option<Arc<ClientInfo>>,
+    /// The contents of its tokens. `None` without tokens.
+    credentials: Option<Box<credentials::Credentials>>,
 }
 
 /// The progress of `connect`.
@@ -52,7 +56,9 @@ pub(crate) enum Stage {
     Connecting(Box<Connecting>),
     /// `connect` was answered.
     Connected,
-    /// `connect` was refused, or a Close is on its way: commands are dropped.
+    /// `connect` got an error reply: no command is possible any more.
+    Refused,
+    /// A Close is on its way: commands are dropped.
     Closed,
 }
 
@@ -65,6 +71,8 @@ pub(crate) struct Connecting {
     missing: usize,
     /// The answers, by channel.
     answers: Vec<(Arc<str>, Box<Subscribed>, Option<Since>)>,
+    /// The values that the connection token has for the client, by channel.
+    data: Vec<(Arc<str>, Vec<u8>)>,
     /// The messages with the commands after `connect`.
     waiting: Vec<Waiting>,
 }
@@ -110,12 +118,13 @@ impl Client {
             ended: Vec::new(),
             rates: Rates::default(),
             info: None,
+            credentials: None,
         }
     }
 
-    /// Whether no `connect` has arrived.
-    pub(crate) fn is_new(&self) -> bool {
-        matches!(self.stage, Stage::New)
+    /// Whether no `connect` has arrived, or it was refused.
+    pub(crate) fn is_unconnected(&self) -> bool {
+        matches!(self.stage, Stage::New | Stage::Refused)
     }
 
     pub(crate) fn is_connected(&self) -> bool {

@@ -57,6 +57,10 @@ pub enum Answer<'a> {
     },
     /// To `refresh`.
     Refresh {
+        /// The id of the connection.
+        client: &'a str,
+        /// The version of the server.
+        version: &'a str,
         /// The seconds until the connection expires, if it does.
         expires: Option<u32>,
     },

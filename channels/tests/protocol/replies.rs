@@ -85,7 +85,8 @@ fn results_without_content_are_empty_objects() {
     check(&answer(Answer::Unsubscribe), r#"{"id":7,"unsubscribe":{}}"#);
     check(&answer(Answer::Publish), r#"{"id":7,"publish":{}}"#);
     check(&answer(Answer::Rpc { data: b"" }), r#"{"id":7,"rpc":{}}"#);
-    check(&answer(Answer::Refresh { expires: None }), r#"{"id":7,"refresh":{}}"#);
+    let refresh = Answer::Refresh { client: "", version: "", expires: None };
+    check(&answer(refresh), r#"{"id":7,"refresh":{}}"#);
     check(&answer(Answer::SubRefresh { expires: None }), r#"{"id":7,"sub_refresh":{}}"#);
 }
 
@@ -161,7 +162,10 @@ fn results_have_all_their_members() {
         r#"{"id":7,"history":{"publications":[{"data":1,"offset":5},{"data":1,"offset":5}],"epoch":"e","offset":18446744073709551615}}"#,
     );
     check(&answer(Answer::Rpc { data: b"\"x\"" }), r#"{"id":7,"rpc":{"data":"x"}}"#);
-    check(&answer(Answer::Refresh { expires: Some(9) }), r#"{"id":7,"refresh":{"expires":true,"ttl":9}}"#);
+    check(
+        &answer(Answer::Refresh { client: "c", version: "v", expires: Some(9) }),
+        r#"{"id":7,"refresh":{"client":"c","version":"v","expires":true,"ttl":9}}"#,
+    );
     check(
         &answer(Answer::SubRefresh { expires: Some(9) }),
         r#"{"id":7,"sub_refresh":{"expires":true,"ttl":9}}"#,

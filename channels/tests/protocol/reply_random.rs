@@ -33,11 +33,8 @@ pub(crate) fn reply() -> impl Strategy<Value = proto::Reply> {
             rpc: Some(proto::RpcResult { data: data.into() }),
             ..empty()
         }),
-        expiry().prop_map(move |(expires, ttl)| {
-            proto::Reply {
-                refresh: Some(proto::RefreshResult { expires, ttl, ..Default::default() }),
-                ..empty()
-            }
+        (expiry(), string(), string()).prop_map(move |((expires, ttl), client, version)| {
+            proto::Reply { refresh: Some(proto::RefreshResult { client, version, expires, ttl }), ..empty() }
         }),
         expiry().prop_map(move |(expires, ttl)| {
             proto::Reply {

@@ -43,7 +43,8 @@ fn view_reply<'a>(reply: &'a proto::Reply) -> Reply<'a> {
     } else if let Some(result) = &reply.rpc {
         answer(Answer::Rpc { data: &result.data })
     } else if let Some(result) = &reply.refresh {
-        answer(Answer::Refresh { expires: result.expires.then_some(result.ttl) })
+        let proto::RefreshResult { client, version, .. } = result;
+        answer(Answer::Refresh { client, version, expires: result.expires.then_some(result.ttl) })
     } else if let Some(result) = &reply.sub_refresh {
         answer(Answer::SubRefresh { expires: result.expires.then_some(result.ttl) })
     } else {

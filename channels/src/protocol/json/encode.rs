@@ -54,7 +54,11 @@ fn answer(object: &mut Object<'_>, answer: &Answer<'_>) {
         }),
         Answer::History(result) => object.object("history", |object| history(object, result)),
         Answer::Rpc { data } => object.object("rpc", |object| object.raw("data", data)),
-        Answer::Refresh { expires } => object.object("refresh", |object| object.expiry(*expires)),
+        Answer::Refresh { client, version, expires } => object.object("refresh", |object| {
+            object.string("client", client);
+            object.string("version", version);
+            object.expiry(*expires);
+        }),
         Answer::SubRefresh { expires } => object.object("sub_refresh", |object| object.expiry(*expires)),
     }
 }

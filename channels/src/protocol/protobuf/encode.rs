@@ -68,7 +68,11 @@ fn answer(out: &mut Vec<u8>, answer: &Answer<'_>) {
         }),
         Answer::History(result) => message(out, 11, 0, |out| history(out, result)),
         Answer::Rpc { data } => message(out, 13, data.len(), |out| bytes(out, 1, data)),
-        Answer::Refresh { expires } => message(out, 14, 0, |out| expiry(out, [3, 4], *expires)),
+        Answer::Refresh { client, version, expires } => message(out, 14, 0, |out| {
+            string(out, 1, client);
+            string(out, 2, version);
+            expiry(out, [3, 4], *expires);
+        }),
         Answer::SubRefresh { expires } => message(out, 15, 0, |out| expiry(out, [1, 2], *expires)),
     }
 }

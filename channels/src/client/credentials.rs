@@ -1,0 +1,225 @@
+//! The tokens of a client: when they expire, and what they add to the client and to its subscriptions.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use postern_core::handshake::Identity;
+
+use super::Client;
+use super::commands::{Outcome, Turn};
+use crate::ErrorCode;
+use crate::channel::ChannelName;
+use crate::claims::{self, Fault, Overrides};
+use crate::permissions::{self, Refusal};
+use crate::protocol::{Answer, SubRefreshRequest};
+use crate::publication::ClientInfo;
+
+/// The contents of the tokens of a client.
+#[derive(Debug, Default)]
+pub(super) struct Credentials {
+    /// When the connection expires.
+    expires_at: Option<Instant>,
+    /// The subscriptions about which a token says something.
+    grants: Vec<(Arc<str>, Grant)>,
+    /// Whether an expiry has changed since [`Client::poll_expiry`] was called.
+    is_changed: bool,
+    /// When the application asks for what has expired.
+    scheduled: Option<Instant>,
+}
+
+/// The contents of a token about a subscription.
+#[derive(Debug, Default)]
+pub(super) struct Grant {
+    /// When it expires.
+    pub(super) expires_at: Option<Instant>,
+    /// The information about it for other subscribers.
+    pub(super) info: Option<Arc<[u8]>>,
+    /// Options that replace options of the namespace.
+    pub(super) overrides: Overrides,
+}
+
+/// Something that has expired.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Expired {
+    Connection,
+    /// The subscription to this channel.
+    Subscription(Arc<str>),
+}
+
+impl Turn<'_> {
+    /// Returns the time of an expiry in seconds since 1970, where `time` is now. A time that cannot be expressed is never.
+    fn instant(&self, expires_at: Option<u64>, time: u64) -> Option<Instant> {
+        self.now.checked_add(Duration::from_secs(expires_at?.saturating_sub(time)))
+    }
+
+    /// Returns the seconds until an expiry, rounded up.
+    pub(super) fn ttl(&self, expires_at: Option<Instant>) -> Option<u32> {
+        let left = expires_at?.saturating_duration_since(self.now).as_nanos().div_ceil(1_000_000_000);
+        Some(u32::try_from(left).unwrap_or(u32::MAX))
+    }
+}
+
+impl Client {
+    /// Verifies a connection token, and takes over its expiry and its information about the client.
+    ///
+    /// # Errors
+    /// See [`claims`].
+    pub(super) fn accept_connection_token(
+        &mut self,
+        token: &str,
+        turn: &Turn<'_>,
+    ) -> Result<claims::Connection, Refusal> {
+        let tokens = turn.config.tokens.as_deref().ok_or(Fault::Invalid.refuse_connection())?;
+        let time = tokens.time();
+        let claims = tokens.connection(token).map_err(Fault::refuse_connection)?;
+        let mut connection = claims::connection(claims, turn.identity.id(), time)?;
+        if let Some(info) = connection.info.take() {
+            let (user, client) = (turn.identity.id().into(), self.id);
+            let info = ClientInfo { user, client, conn_info: Some(info.into()), chan_info: None };
+            self.info = Some(Arc::new(info));
+        }
+        let expires_at = turn.instant(connection.expires_at, time);
+        if expires_at.is_some() || self.credentials.is_some() {
+            let credentials = self.credentials.get_or_insert_default();
+            (credentials.expires_at, credentials.is_changed) = (expires_at, true);
+        }
+        Ok(connection)
+    }
+
+    /// Verifies a subscription token for a channel.
+    ///
+    /// # Errors
+    /// See [`claims`].
+    pub(super) fn verify_subscription_token(
+        token: &str,
+        channel: ChannelName<'_>,
+        turn: &Turn<'_>,
+    ) -> Result<Grant, Refusal> {
+        let tokens = turn.config.tokens.as_deref().ok_or(Fault::Invalid.refuse_subscription())?;
+        let time = tokens.time();
+        let claims = tokens.subscription(token).map_err(Fault::refuse_subscription)?;
+        let subscription = claims::subscription(claims, turn.identity.id(), channel, time)?;
+        Ok(Grant {
+            expires_at: turn.instant(subscription.expires_at, time),
+            info: subscription.info.map(Arc::from),
+            overrides: subscription.overrides,
+        })
+    }
+
+    /// Sets what a token says about the subscription to a channel. `None` if it needs no token.
+    pub(super) fn set_grant(&mut self, channel: &Arc<str>, grant: Option<Grant>) {
+        self.forget_grant(channel);
+        let says_something = |grant: &Grant| {
+            grant.expires_at.is_some() || grant.info.is_some() || grant.overrides != Overrides::default()
+        };
+        if let Some(grant) = grant.filter(says_something) {
+            let credentials = self.credentials.get_or_insert_default();
+            credentials.is_changed |= grant.expires_at.is_some();
+            credentials.grants.push((channel.clone(), grant));
+        }
+    }
+
+    /// Removes what a token says about the subscription to a channel.
+    pub(crate) fn forget_grant(&mut self, channel: &str) {
+        if let Some(credentials) = &mut self.credentials {
+            credentials.grants.retain(|(of, _)| **of != *channel);
+        }
+    }
+
+    /// Returns what a token says about the subscription to a channel.
+    pub(super) fn grant(&self, channel: &str) -> Option<&Grant> {
+        let mut grants = self.credentials.as_ref()?.grants.iter();
+        grants.find(|(of, _)| **of == *channel).map(|(_, grant)| grant)
+    }
+
+    /// Returns when the connection expires.
+    pub(super) fn expires_at(&self) -> Option<Instant> {
+        self.credentials.as_ref()?.expires_at
+    }
+
+    /// Returns when the subscription to a channel expires.
+    pub(super) fn subscription_expires_at(&self, channel: &str) -> Option<Instant> {
+        self.grant(channel)?.expires_at
+    }
+
+    /// Returns the client as others in a channel see it.
+    pub(super) fn info_in(
+        &mut self,
+        channel: &str,
+        identity: &Identity,
+        share_email: bool,
+    ) -> Arc<ClientInfo> {
+        let info = self.info(identity, share_email);
+        match self.grant(channel).and_then(|grant| grant.info.clone()) {
+            None => info,
+            chan_info => Arc::new(ClientInfo { chan_info, ..ClientInfo::clone(&info) }),
+        }
+    }
+
+    /// Executes `refresh`.
+    pub(super) fn refresh(&mut self, id: u32, token: &str, turn: &mut Turn<'_>) -> Outcome {
+        // Its channels count with `connect` only.
+        self.accept_connection_token(token, turn)?;
+        let (client, version, expires) =
+            (self.id.to_string(), &*turn.config.version, turn.ttl(self.expires_at()));
+        turn.answer(id, Answer::Refresh { client: &client, version, expires });
+        Ok(())
+    }
+
+    /// Executes `sub_refresh`.
+    pub(super) fn sub_refresh(
+        &mut self,
+        id: u32,
+        request: &SubRefreshRequest<'_>,
+        turn: &mut Turn<'_>,
+    ) -> Outcome {
+        let (channel, _) = permissions::find_channel(&turn.config.namespaces, &request.channel)?;
+        if request.kind != 0 {
+            return Err(ErrorCode::NotAvailable.into());
+        }
+        if !self.wants(&request.channel, turn.hub) {
+            return Err(ErrorCode::PermissionDenied.into());
+        }
+        if request.token.is_empty() {
+            return Err(ErrorCode::BadRequest.into());
+        }
+        let grant = Client::verify_subscription_token(&request.token, channel, turn)?;
+        let expires = turn.ttl(grant.expires_at);
+        let known = self.grant(&request.channel).and_then(|grant| grant.info.clone());
+        let grant = Grant { info: grant.info.or(known), ..grant };
+        self.set_grant(&request.channel.as_ref().into(), Some(grant));
+        turn.answer(id, Answer::SubRefresh { expires });
+        Ok(())
+    }
+
+    /// Returns when to call [`expired`](Client::expired), if that is earlier than the last time that was returned.
+    /// `grace` is the time that a client has for a new token after the old one has expired.
+    pub(crate) fn poll_expiry(&mut self, grace: Duration) -> Option<Instant> {
+        let credentials = self.credentials.as_deref_mut().filter(|credentials| credentials.is_changed)?;
+        credentials.is_changed = false;
+        let of_subscriptions = credentials.grants.iter().filter_map(|(_, grant)| grant.expires_at);
+        let next = of_subscriptions.chain(credentials.expires_at).min()?.checked_add(grace)?;
+        if credentials.scheduled.is_some_and(|at| at <= next) {
+            return None;
+        }
+        credentials.scheduled = Some(next);
+        Some(next)
+    }
+
+    /// Returns something that has expired, once. Afterwards [`poll_expiry`](Client::poll_expiry) has another time.
+    pub(crate) fn expired(&mut self, now: Instant, grace: Duration) -> Option<Expired> {
+        let credentials = self.credentials.as_deref_mut()?;
+        let is_due = |expires_at: &mut Option<Instant>| {
+            expires_at.take_if(|at| at.checked_add(grace).is_some_and(|at| at <= now)).is_some()
+        };
+        credentials.is_changed = true;
+        credentials.scheduled.take_if(|at| *at <= now);
+        if is_due(&mut credentials.expires_at) {
+            return Some(Expired::Connection);
+        }
+        let mut grants = credentials.grants.iter_mut();
+        grants.find_map(|(channel, grant)| {
+            is_due(&mut grant.expires_at).then(|| Expired::Subscription(channel.clone()))
+        })
+    }
+}
