@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::postern::Postern;
-use crate::ws::Open;
+use crate::ws::{Handshake, Open};
 
 /// A client that has sent commands.
 #[derive(Debug)]
@@ -21,15 +21,23 @@ impl Client {
     /// If it is refused.
     #[track_caller]
     pub fn connect(postern: &Postern, id: &str, name: &str) -> Client {
-        let handshake = postern.handshake().target("/connection/websocket");
-        let open = handshake.header("User-ID", id).header("User-Name", name).open();
-        let mut client = Client { open, replies: Vec::new() };
-        client.send(&[json!({ "id": 1, "connect": {} })]);
-        let reply = client.next();
-        assert_eq!(reply["id"], 1, "{reply}");
+        let (client, reply) = Client::connect_with(handshake(postern, id, name), json!({}));
         assert!(reply["connect"]["subs"][format!("#{id}")].is_object(), "{reply}");
         assert!(!reply["connect"]["version"].as_str().unwrap_or_default().is_empty(), "{reply}");
         client
+    }
+
+    /// Opens a connection, sends `connect` with these fields, and returns the reply.
+    ///
+    /// # Panics
+    ///
+    /// If there is no reply.
+    #[track_caller]
+    pub fn connect_with(handshake: Handshake, fields: Value) -> (Client, Value) {
+        let mut client = Client { open: handshake.open(), replies: Vec::new() };
+        let reply = client.call(json!({ "id": 1, "connect": fields }));
+        assert_eq!(reply["id"], 1, "{reply}");
+        (client, reply)
     }
 
     /// Sends commands in one message.
@@ -75,4 +83,10 @@ impl Client {
         assert_eq!(reply["id"], 2, "{reply}");
         reply["subscribe"].clone()
     }
+}
+
+/// Returns the handshake of a user at the path of channels.
+pub fn handshake(postern: &Postern, id: &str, name: &str) -> Handshake {
+    let handshake = postern.handshake().target("/connection/websocket");
+    handshake.header("User-ID", id).header("User-Name", name)
 }

@@ -46,7 +46,7 @@ use refresh::{Cause, Subject};
 
 pub use presets::Preset;
 pub use source::KeySource;
-pub use tokens::{TokenSettings, TokenVerifier};
+pub use tokens::{StartedTokens, TokenSettings, TokenVerifier, start_tokens};
 
 /// The tokens that are accepted, and the claims of them that are used.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,25 +7,28 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use postern_channels::claims::{
-    ConnectionClaims, Fault, Overrides, SubscriptionClaims, SubscriptionDetails, TokenClaims,
+    ConnectionClaims, Fault, Overrides, SubscriptionClaims, SubscriptionDetails, TokenClaims, Tokens,
 };
 use postern_core::handshake::AssertionError;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
-use slog::Logger;
+use slog::{Logger, info, warn};
 
+use super::Refresh;
 use super::claims;
 use super::issuer::IssuerKeys;
 use super::refresh::Subject;
 use super::signatures;
 use super::source::KeySource;
+use crate::url;
 
 /// The tokens of channels that are accepted.
 #[derive(Clone, Default)]
@@ -50,6 +53,31 @@ impl fmt::Debug for TokenSettings {
             .field("audience", audience)
             .finish_non_exhaustive()
     }
+}
+
+/// A verifier of tokens, and the means to request its keys again if they come from a JWK Set.
+pub type StartedTokens = (Arc<dyn Tokens>, Option<Refresh>);
+
+/// Creates the verifier of the tokens of channels, and starts to fetch its keys, as for [assertions](super::start). Does nothing
+/// without settings.
+///
+/// # Errors
+/// See [`TokenVerifier::start`].
+pub fn start_tokens(settings: Option<&TokenSettings>, log: &Logger) -> io::Result<Option<StartedTokens>> {
+    let Some(settings) = settings else { return Ok(None) };
+    let keys = settings.keys.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
+    info!(log, # "tokens_enabled", "tokens of channels are accepted";
+        "hs256" => settings.secret.is_some(), "keys" => keys,
+        "issuer" => %url::redact_url(settings.issuer.as_deref().unwrap_or("any")),
+        "audience" => settings.audience.join(","));
+    if settings.keys.as_ref().is_some_and(KeySource::is_exposed) {
+        warn!(log, # "settings_warning", "POSTERN_TOKEN_JWKS_INSECURE: the token keys come over plain http. \
+            Anyone on the network path can replace them, and then subscribe to any channel");
+    }
+    let verifier = TokenVerifier::start(settings, log)
+        .map_err(|error| io::Error::other(format!("POSTERN_TOKEN_JWKS: {error}")))?;
+    let refresh = verifier.keys.as_ref().map(IssuerKeys::refresh);
+    Ok(Some((Arc::new(verifier), refresh)))
 }
 
 /// Verifies tokens of channels. It can be shared by threads.
@@ -136,6 +164,20 @@ impl TokenVerifier {
             true => Fault::Unavailable,
             false => Fault::Invalid,
         })
+    }
+}
+
+impl Tokens for TokenVerifier {
+    fn connection(&self, token: &str) -> Result<ConnectionClaims, Fault> {
+        self.connection(token.as_bytes())
+    }
+
+    fn subscription(&self, token: &str) -> Result<SubscriptionClaims, Fault> {
+        self.subscription(token.as_bytes())
+    }
+
+    fn time(&self) -> u64 {
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
     }
 }
 

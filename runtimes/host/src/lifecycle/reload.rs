@@ -1,4 +1,4 @@
-//! The effect of SIGHUP: it reads the files of secrets and the keys of the assertion's issuer again. Connections, listeners
+//! The effect of SIGHUP: it reads the files of secrets and the keys of assertions and tokens again. Connections, listeners
 //! and the log stay open.
 
 use std::fmt;
@@ -20,7 +20,8 @@ pub(crate) struct Reload(Arc<Sources>);
 
 struct Sources {
     files: Vec<SecretFile>,
-    keys: Option<Refresh>,
+    /// The keys of assertions, and of tokens.
+    keys: [Option<Refresh>; 2],
     channels: Option<ChannelsFile>,
     /// Held while the files are read, so that the result of the last request remains.
     turn: Mutex<()>,
@@ -28,14 +29,11 @@ struct Sources {
 }
 
 impl Reload {
-    /// Creates a reload of the files that the settings name, and of the keys that `keys` fetches.
-    pub(crate) fn new(plan: &Plan, keys: Option<Refresh>, node: &Arc<Node>, log: &Logger) -> Reload {
+    /// Creates a reload of the files that the settings name, and of the keys that `keys` fetches, of assertions and of tokens.
+    pub(crate) fn new(plan: &Plan, keys: [Option<Refresh>; 2], node: &Arc<Node>, log: &Logger) -> Reload {
         let files = plan.settings.secret_files.clone();
-        let channels = plan.settings.channels.file.clone().map(|path| ChannelsFile {
-            path,
-            config: plan.channels.clone(),
-            node: node.clone(),
-        });
+        let channels =
+            plan.settings.channels.file.clone().map(|path| ChannelsFile { path, node: node.clone() });
         Reload(Arc::new(Sources { files, keys, channels, turn: Mutex::new(()), log: log.clone() }))
     }
 
@@ -63,9 +61,11 @@ impl Sources {
                 }
             }
         }
-        if let Some(keys) = &self.keys {
-            keys.request();
-            read.push("POSTERN_ASSERTION_JWKS");
+        for (keys, setting) in self.keys.iter().zip(["POSTERN_ASSERTION_JWKS", "POSTERN_TOKEN_JWKS"]) {
+            if let Some(keys) = keys {
+                keys.request();
+                read.push(setting);
+            }
         }
         if let Some(channels) = &self.channels {
             match channels.read_again() {
@@ -87,8 +87,6 @@ impl Sources {
 /// The channels file, and the channels that use its options.
 struct ChannelsFile {
     path: PathBuf,
-    /// The configuration at the start, whose other values stay.
-    config: Arc<ChannelsConfig>,
     node: Arc<Node>,
 }
 
@@ -96,7 +94,7 @@ impl ChannelsFile {
     /// Reads the file. Its options apply to everything that happens afterwards; subscriptions stay.
     fn read_again(&self) -> Result<(), String> {
         let namespaces = channels_file::read_or_first_error(&self.path)?;
-        let config = ChannelsConfig { namespaces, ..ChannelsConfig::clone(&self.config) };
+        let config = ChannelsConfig { namespaces, ..ChannelsConfig::clone(&self.node.config()) };
         self.node.set_config(Arc::new(config));
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
-use postern_channels::Channels;
+use postern_channels::{Channels, ChannelsConfig};
 use postern_core::policy::Shutdown;
 use slog::{crit, info};
 
@@ -92,7 +92,10 @@ impl Process {
         let control = Control::bind(plan, &listeners, inherited.control(), &status, &node, log)?;
         plan.announce(&listeners, &logger);
         let (assertion, keys) = assertion::start(plan.settings.assertion.as_ref(), &logger)?.unzip();
-        signals.set_reload(Reload::new(plan, keys, &node, &logger));
+        let tokens = assertion::start_tokens(plan.settings.channels.tokens.as_ref(), &logger)?;
+        let (tokens, token_keys) = tokens.unzip();
+        node.set_config(Arc::new(ChannelsConfig { tokens, ..ChannelsConfig::clone(&plan.channels) }));
+        signals.set_reload(Reload::new(plan, [keys, token_keys.flatten()], &node, &logger));
         let acceptor = Acceptor::new(plan.gate(), &logger)?;
         let shutdown = Shutdown::new(plan.drain(&listeners));
         let listeners: Vec<Arc<Listener>> = listeners.into_iter().map(Arc::new).collect();
@@ -112,7 +115,7 @@ impl Process {
                 max_connections: config.max_connections.unwrap_or(usize::MAX),
                 max_memory: config.max_memory,
                 worker: Worker::with_application(
-                    Channels::new(plan.channels.clone(), random_seed(), Instant::now()),
+                    Channels::new(node.config(), random_seed(), Instant::now()),
                     Arc::new(config),
                     RandomState::new().hash_one(index),
                     Instant::now(),

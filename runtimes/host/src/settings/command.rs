@@ -315,5 +315,4 @@ SIGUSR2 starts a successor that takes over the listeners; this process drains wh
 successor is ready. Listeners in LISTEN_FDS, as systemd passes them, replace those of
 POSTERN_LISTEN.
 
-HOST_PORT and JWT_SECRET, which are often in the same .env, belong to Compose and to the
-Identity service. They are ignored.";
+HOST_PORT, which is often in the same .env, belongs to Compose. It is ignored.";

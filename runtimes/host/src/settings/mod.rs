@@ -2,7 +2,7 @@
 //!
 //! * `names`, `setting`, `table`: every setting with its default, its help, and the function that reads its text.
 //!   `--help`, `--print-config`, the known names and the values come from this table.
-//! * `value`, `net`, `secret`, `preset`, `assertion`: the kinds of values.
+//! * `value`, `net`, `secret`, `preset`, `assertion`, `tokens`: the kinds of values.
 //! * `command`, `sources`, `links`: flags, the environment and `.env`.
 //! * `feature`, `check`, `error`, `hints`, `suggest`: what is wrong, and what to write instead.
 //! * `model`: the values as they were written, [`Settings`].
@@ -28,6 +28,8 @@ mod setting;
 mod sources;
 mod suggest;
 mod table;
+#[cfg_attr(not(feature = "assertion"), path = "tokens/disabled.rs")]
+mod tokens;
 mod value;
 mod warnings;
 
@@ -131,6 +133,7 @@ pub fn load(
     }
     check::check(&settings, &texts, &mut errors);
     settings.assertion = assertion::assertion(&texts, &mut errors);
+    settings.channels.tokens = tokens::tokens(&texts, &mut errors);
     let mut namespaces = None;
     if let Purpose::CheckConfig(Some(path)) = &purpose {
         match channels_file::read(path) {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use postern_channels::ChannelsConfig;
 use postern_channels::namespaces::Namespaces;
@@ -12,7 +13,7 @@ use postern_core::policy::{DrainConfig, KeepAliveConfig};
 use postern_core::session::SessionConfig;
 
 use super::secret::SecretFile;
-use crate::assertion::AssertionSettings;
+use crate::assertion::{AssertionSettings, TokenSettings};
 use crate::listen::{Access, Address};
 use crate::log::{self, LogSettings};
 use crate::users::UserPolicy;
@@ -100,6 +101,10 @@ pub struct ChannelSettings {
     pub personal_channel: bool,
     /// Whether other clients see the e-mail addresses of users.
     pub share_email: bool,
+    /// The tokens that are accepted. `None` refuses all of them.
+    pub tokens: Option<TokenSettings>,
+    /// The time that a client has for a new token after the old one has expired.
+    pub expiry_grace: Duration,
     /// The most channels of a client.
     pub max_channels: usize,
     /// The most bytes of all histories.
@@ -117,7 +122,7 @@ pub enum ServedAtPath {
 
 impl Default for ChannelSettings {
     fn default() -> ChannelSettings {
-        let ChannelsConfig { namespaces, personal_channel, share_email, max_channels, .. } =
+        let ChannelsConfig { namespaces, personal_channel, share_email, expiry_grace, max_channels, .. } =
             ChannelsConfig::default();
         ChannelSettings {
             app: ServedAtPath::Echo,
@@ -126,6 +131,8 @@ impl Default for ChannelSettings {
             namespaces,
             personal_channel,
             share_email,
+            tokens: None,
+            expiry_grace,
             max_channels,
             history_memory: 64 * 1024 * 1024,
         }

@@ -1,6 +1,6 @@
 //! The names of the settings that the code refers to.
 
-/// The prefix of our own names. `PORT`, `LOG_LEVEL` and `LOG_FORMAT` are shared with other programs.
+/// The prefix of our own names. `PORT`, `JWT_SECRET`, `LOG_LEVEL` and `LOG_FORMAT` are shared with other programs.
 pub(super) const PREFIX: &str = "POSTERN_";
 
 pub(super) const PORT: &str = "PORT";
@@ -17,6 +17,12 @@ pub(super) const CHANNELS_PATH: &str = "POSTERN_CHANNELS_PATH";
 pub(super) const CHANNELS_FILE: &str = "POSTERN_CHANNELS_FILE";
 pub(super) const PERSONAL_CHANNEL: &str = "POSTERN_PERSONAL_CHANNEL";
 pub(super) const SHARE_EMAIL: &str = "POSTERN_SHARE_EMAIL";
+pub(super) const JWT_SECRET: &str = "JWT_SECRET";
+pub(super) const TOKEN_JWKS: &str = "POSTERN_TOKEN_JWKS";
+pub(super) const TOKEN_JWKS_INSECURE: &str = "POSTERN_TOKEN_JWKS_INSECURE";
+pub(super) const TOKEN_ISSUER: &str = "POSTERN_TOKEN_ISSUER";
+pub(super) const TOKEN_AUDIENCE: &str = "POSTERN_TOKEN_AUDIENCE";
+pub(super) const EXPIRY_GRACE: &str = "POSTERN_EXPIRY_GRACE";
 pub(super) const MAX_CHANNELS: &str = "POSTERN_MAX_CHANNELS";
 pub(super) const HISTORY_MEMORY: &str = "POSTERN_HISTORY_MEMORY";
 

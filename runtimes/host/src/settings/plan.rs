@@ -66,7 +66,7 @@ pub struct Plan {
     pub warnings: Vec<Warning>,
     /// The settings by name, without secrets.
     pub shown: Vec<(&'static str, String)>,
-    /// The channels.
+    /// The channels, without the verifier of tokens.
     pub channels: Arc<ChannelsConfig>,
     /// The rules for all connections of all workers.
     worker: WorkerConfig,
@@ -135,6 +135,7 @@ impl Plan {
             namespaces: settings.channels.namespaces.clone(),
             personal_channel: settings.channels.personal_channel,
             share_email: settings.channels.share_email,
+            expiry_grace: settings.channels.expiry_grace,
             max_channels: settings.channels.max_channels,
             ..ChannelsConfig::default()
         };

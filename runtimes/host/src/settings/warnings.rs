@@ -144,6 +144,9 @@ const NEEDS: &[Needs] = &[
     Needs { setting: COMPRESSION_MIN, needed: &[COMPRESSION] },
     Needs { setting: PONG_TIMEOUT, needed: &[PING_INTERVAL] },
     Needs { setting: SECRET_HEADER, needed: &[SECRET, SECRET_FILE] },
+    Needs { setting: TOKEN_JWKS_INSECURE, needed: &[TOKEN_JWKS] },
+    Needs { setting: TOKEN_ISSUER, needed: &[JWT_SECRET, TOKEN_JWKS] },
+    Needs { setting: TOKEN_AUDIENCE, needed: &[JWT_SECRET, TOKEN_JWKS] },
     Needs { setting: API_KEY, needed: &[CONTROL] },
     Needs { setting: API_KEY_FILE, needed: &[CONTROL] },
 ];
@@ -159,6 +162,7 @@ const RULES: &[fn(&View<'_>) -> Vec<String>] = &[
     any_proxy,
     identity_beside_assertion,
     insecure_keys,
+    short_secret,
     workers_of_a_single_loop,
     more_for_a_user_than_for_all,
     more_handshakes_than_connections,
@@ -283,6 +287,16 @@ fn identity_beside_assertion(view: &View<'_>) -> Vec<String> {
         )
     })
     .collect()
+}
+
+fn short_secret(view: &View<'_>) -> Vec<String> {
+    let length = view.text(JWT_SECRET).len();
+    sentence((1..LEAST_SECRET).contains(&length), || {
+        format!(
+            "JWT_SECRET has {length} bytes: anyone who guesses it can make tokens for any channel; write at least \
+             {LEAST_SECRET}, for example 64 hexadecimal digits"
+        )
+    })
 }
 
 fn insecure_keys(view: &View<'_>) -> Vec<String> {
@@ -492,6 +506,9 @@ fn is_public(ip: IpAddr) -> bool {
 fn sentence(is_due: bool, sentence: impl FnOnce() -> String) -> Vec<String> {
     if is_due { vec![sentence()] } else { Vec::new() }
 }
+
+/// RFC 7518 §3.2: a key for HS256 is as long as its hash.
+const LEAST_SECRET: usize = 32;
 
 /// An event loop with less memory closes connections in ordinary use.
 const LEAST_MEMORY: usize = 512 * 1024;

@@ -3,11 +3,13 @@
 use std::path::Path;
 
 use crate::channels_file;
+use crate::settings::feature::Feature;
 use crate::settings::model::ServedAtPath;
 use crate::settings::names::*;
 use crate::settings::net;
-use crate::settings::setting::{Setting, boolean, choice, count, size, text, value_at};
-use crate::settings::value::{OFF, is_off};
+use crate::settings::setting::{Setting, boolean, choice, count, duration, size, text, value_at};
+use crate::settings::tokens;
+use crate::settings::value::{self, OFF, is_off};
 
 pub(super) fn settings() -> Vec<Setting> {
     vec![
@@ -55,6 +57,58 @@ pub(super) fn settings() -> Vec<Setting> {
             |settings| &mut settings.channels.share_email,
             "Whether other clients in a channel see the e-mail address of a\n\
              user, in addition to the id and the name",
+        ),
+        text(
+            JWT_SECRET,
+            "SECRET",
+            "",
+            |_, _| Ok(()),
+            "The secret of connection and subscription tokens with HS256, at\n\
+             least 32 bytes. Without it and without POSTERN_TOKEN_JWKS no token\n\
+             is accepted. Not as a flag: flags are visible to other users of\n\
+             the host. A build without signed identities ignores it",
+        )
+        .secret(),
+        text(
+            TOKEN_JWKS,
+            "URL|FILE",
+            "",
+            |_, text| if text.is_empty() { Ok(()) } else { tokens::keys(text) },
+            "The public keys of such tokens: an https URL, an http URL of this\n\
+             host, or a file, which is read every 2 s",
+        )
+        .needs(Feature::Assertion, ""),
+        text(
+            TOKEN_JWKS_INSECURE,
+            "true|false",
+            "false",
+            |_, text| value::boolean(text).map(drop),
+            "Allows an http URL of another host. Anyone on the network path can\n\
+             then replace the keys and subscribe to any channel",
+        )
+        .needs(Feature::Assertion, "false"),
+        text(
+            TOKEN_ISSUER,
+            "TEXT",
+            "",
+            |_, _| Ok(()),
+            "The issuer (iss) that tokens must have; by default any or none",
+        )
+        .needs(Feature::Assertion, ""),
+        text(
+            TOKEN_AUDIENCE,
+            "TEXT,…",
+            "",
+            |_, text| if text.is_empty() { Ok(()) } else { net::words(text).map(drop) },
+            "The audience (aud): tokens must contain one of these; by default\n\
+             any or none",
+        )
+        .needs(Feature::Assertion, ""),
+        duration(
+            EXPIRY_GRACE,
+            |settings| &mut settings.channels.expiry_grace,
+            "The time that a client has for a new token after the old one has\n\
+             expired",
         ),
         count(
             MAX_CHANNELS,
