@@ -172,11 +172,11 @@ impl Channels {
                 return false;
             }
             if step == PingStep::Check {
-                if client.awaits_pong {
-                    let disconnect = Disconnect::NoPong;
-                    fanout.close(key, CloseCode(disconnect.code()), disconnect.reason());
+                let is_answered = !client.awaits_pong;
+                if !is_answered {
+                    fanout.close(key, CloseCode(Disconnect::NoPong.code()), Disconnect::NoPong.reason());
                 }
-                return !client_awaits_pong(fanout, key);
+                return is_answered;
             }
             client.awaits_pong = true;
             let encoding = client.encoding;
@@ -389,10 +389,6 @@ impl Channels {
             reply.close(CloseCode(close.disconnect.code()), close.reason());
         }
     }
-}
-
-fn client_awaits_pong(fanout: &mut Fanout<'_, Channels>, key: Key) -> bool {
-    matches!(fanout.client(key), Some((Some(client), _)) if client.awaits_pong)
 }
 
 /// Returns the message of a client with this encoding.
