@@ -23,7 +23,7 @@ pub enum Disconnect {
     ForceReconnect = 3011,
     /// The client has not answered a ping.
     NoPong = 3012,
-    /// A rate is exceeded.
+    /// A rate is exceeded, or the client has sent too many commands that wait for the reply to `connect`.
     TooManyRequests = 3013,
     /// The connection token is invalid.
     InvalidToken = 3500,

@@ -80,7 +80,8 @@ impl Client {
                 Stage::Connecting(connecting) => {
                     let waiting: usize = connecting.waiting.iter().map(|waiting| waiting.message.len()).sum();
                     if waiting + message.len() > turn.config.max_waiting {
-                        return Err(Disconnect::Slow.into());
+                        self.stage = Stage::Closed;
+                        return Err(Disconnect::TooManyRequests.into());
                     }
                     connecting.waiting.push(Waiting { message: message.into(), executed: index });
                     return Ok(());
