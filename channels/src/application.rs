@@ -15,6 +15,7 @@ use postern_core::{CloseCode, Key};
 use crate::Disconnect;
 use crate::client::{Client, Close, Expired, Turn};
 use crate::config::ChannelsConfig;
+use crate::counts::Counts;
 use crate::delivery::Audience;
 use crate::engine::{ChannelEvent, ClientRef, Operation, Request};
 use crate::exchange::CatchUp;
@@ -38,6 +39,7 @@ pub struct Channels {
     unconnected: VecDeque<(Instant, Scheduled)>,
     random: Random,
     requests: VecDeque<Request>,
+    pub(crate) counts: Counts,
     /// The message that is being written. Empty between turns.
     pub(crate) buffer: Vec<u8>,
 }
@@ -54,8 +56,14 @@ impl Channels {
             unconnected: VecDeque::new(),
             random: Random::new(seed),
             requests: VecDeque::new(),
+            counts: Counts::default(),
             buffer: Vec::new(),
         }
+    }
+
+    /// Returns counts since the start.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
     }
 
     /// Returns the number of subscriptions of all clients.
@@ -139,6 +147,7 @@ impl Channels {
             hub: &mut self.hub,
             replies: Message::new(encoding, &mut self.buffer),
             requests: &mut self.requests,
+            counts: &mut self.counts,
         };
         client.handle_answer(command, channel, answer, &mut turn);
         let mut result = Ok(());
@@ -362,6 +371,7 @@ impl Channels {
             hub: &mut self.hub,
             replies: Message::new(client.encoding, &mut self.buffer),
             requests: &mut self.requests,
+            counts: &mut self.counts,
         };
         let mut result = client.execute(&message.payload, 0, &mut turn, recorder);
         // `connect` is complete at once if there are no server-side subscriptions.

@@ -76,6 +76,11 @@ impl Disconnect {
         }
     }
 
+    /// Returns whether the protocol reserves a code for closes by the server.
+    pub fn is_reserved(code: u16) -> bool {
+        matches!(code, 3000..=3014 | 3500..=3509)
+    }
+
     /// Returns whether SDKs reconnect after it.
     pub fn reconnects(self) -> bool {
         self.code() < 3500

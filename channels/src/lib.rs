@@ -38,6 +38,7 @@ pub mod publication;
 mod application;
 mod client;
 mod config;
+mod counts;
 pub mod engine;
 mod expiries;
 pub mod inbox;
@@ -47,5 +48,6 @@ mod view;
 
 pub use application::{Channels, SUBPROTOCOLS};
 pub use config::ChannelsConfig;
+pub use counts::Counts;
 pub use disconnect::Disconnect;
 pub use error::ErrorCode;

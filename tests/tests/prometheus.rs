@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use postern_tests::channels::Client;
 use postern_tests::postern::{Postern, Runtime};
 use postern_tests::process::Process;
 use postern_tests::ws::Open;
@@ -210,6 +211,61 @@ fn messages_of_the_api_are_counted_by_outcome() {
             let sample = format!("postern_api_sends_total{{outcome=\"{outcome}\"}}");
             assert_eq!(postern.metric(&sample), Some(count), "{outcome}");
         }
+    }
+}
+
+#[test]
+fn channels_are_counted() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("channels.toml");
+    let namespaces = r#"
+        [without_namespace]
+        allow_subscribe_for_client = true
+        allow_publish_for_client = true
+        presence = true
+        history_size = 10
+        history_ttl = "5m"
+        force_recovery = true
+    "#;
+    fs::write(&file, namespaces).expect("the file is written");
+    let settings = [("POSTERN_CHANNELS_FILE", file.to_str().expect("UTF-8"))];
+    for postern in Postern::both_with_control(&settings) {
+        let mut john = Client::connect(&postern, "123", "John Doe");
+        let mut jane = Client::connect(&postern, "7", "Jane Roe");
+        let epoch = john.subscribe("news")["epoch"].clone();
+        jane.subscribe("news");
+        john.send(&[json!({ "id": 3, "publish": { "channel": "news", "data": "Hello" } })]);
+        jane.next();
+        drop(jane);
+        let recover =
+            |offset: u64| json!({ "channel": "news", "recover": true, "offset": offset, "epoch": epoch });
+        let mut jane = Client::connect(&postern, "7", "Jane Roe");
+        assert_eq!(jane.call(json!({ "id": 2, "subscribe": recover(0) }))["subscribe"]["recovered"], true);
+        jane.call(json!({ "id": 3, "unsubscribe": { "channel": "news" } }));
+        jane.call(json!({ "id": 4, "subscribe": recover(9) }));
+        assert_eq!(jane.call(json!({ "id": 5, "rpc": { "method": "x" } }))["error"]["code"], 108);
+
+        // Both clients are in their personal channels too.
+        let metrics = wait_for(&postern, "postern_subscriptions", 4.0);
+        for (sample, expected) in [
+            ("postern_channels", 3.0),
+            ("postern_presence_clients", 4.0),
+            ("postern_history_publications", 1.0),
+            ("postern_history_evictions_total", 0.0),
+            ("postern_inbox_overflows_total", 0.0),
+            (r#"postern_publications_total{source="client"}"#, 1.0),
+            (r#"postern_publications_total{source="api"}"#, 0.0),
+            ("postern_deliveries_total", 2.0),
+            (r#"postern_recoveries_total{outcome="complete"}"#, 1.0),
+            (r#"postern_recoveries_total{outcome="lost"}"#, 1.0),
+            (r#"postern_gaps_total{outcome="lost"}"#, 0.0),
+            (r#"postern_commands_total{method="connect"}"#, 3.0),
+            (r#"postern_commands_total{method="subscribe"}"#, 4.0),
+            (r#"postern_command_errors_total{code="108"}"#, 1.0),
+        ] {
+            assert_eq!(metrics.value(sample), expected, "{sample}\n{}", metrics.text);
+        }
+        assert!(metrics.value("postern_history_bytes") > 100.0);
     }
 }
 

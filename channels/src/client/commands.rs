@@ -12,6 +12,7 @@ use postern_core::record::{Record, Recorder};
 use super::{Client, Close, Stage, Waiting};
 use crate::claims::Wishes;
 use crate::config::ChannelsConfig;
+use crate::counts::Counts;
 use crate::engine::{ClientRef, Operation, Request as EngineRequest};
 use crate::exchange::{HistoryOptions, HistoryQuery, Publish, Recovery};
 use crate::filter::Filter;
@@ -35,11 +36,13 @@ pub(crate) struct Turn<'t> {
     /// The replies.
     pub(crate) replies: Message<'t>,
     pub(crate) requests: &'t mut VecDeque<EngineRequest>,
+    pub(crate) counts: &'t mut Counts,
 }
 
 impl Turn<'_> {
     /// Replies with an error.
     pub(super) fn refuse(&mut self, id: u32, error: ErrorCode) {
+        self.counts.error(error);
         self.replies.push(&Reply::Error { id, error: error.into() });
     }
 
@@ -126,6 +129,7 @@ impl Client {
         recorder: &mut impl Recorder,
     ) -> Result<(), Close> {
         let Command { id, request } = command;
+        turn.counts.command(&request);
         if let (Stage::New, request) = (&self.stage, &request) {
             let Request::Connect(connect) = request else {
                 return Err(Close { disconnect: Disconnect::BadRequest, reason: Some(Cow::Borrowed(FIRST)) });

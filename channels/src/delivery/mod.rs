@@ -31,13 +31,14 @@ impl Audience {
         }
     }
 
-    /// Delivers a message to all, which `write` writes for each form, and removes them.
+    /// Delivers a message to all, which `write` writes for each form, and removes them. Returns the number of those that are open.
     fn deliver<'w>(
         &mut self,
         buffer: &mut Vec<u8>,
         fanout: &mut Fanout<'w, Channels>,
         mut write: impl FnMut(Form, &mut Vec<u8>),
-    ) {
+    ) -> usize {
+        let mut sent = 0;
         for (number, list) in self.lists.iter_mut().enumerate() {
             if list.is_empty() {
                 continue;
@@ -46,12 +47,13 @@ impl Audience {
             buffer.clear();
             write(form, buffer);
             let frame: SharedFrame<'w> = fanout.frame(kind(form.encoding()), buffer);
-            fanout.deliver_to(list.drain(..).map(|connection| Key(connection as usize)), frame);
+            sent += fanout.deliver_to(list.drain(..).map(|connection| Key(connection as usize)), frame);
             if list.capacity() > MOST_KEPT {
                 *list = Vec::new();
             }
         }
         buffer.clear();
+        sent
     }
 }
 
@@ -95,7 +97,7 @@ impl Channels {
         let base = std::mem::replace(channel.base, has_deltas.then(|| Arc::clone(publication)));
         let base = base.filter(|_| publication.delta);
         let mut patch: Option<Option<Vec<u8>>> = None;
-        self.audience.deliver(&mut self.buffer, fanout, |form, out| {
+        let sent = self.audience.deliver(&mut self.buffer, fanout, |form, out| {
             let patch = match &base {
                 Some(base) if form.has(Form::DELTA_BASE) => {
                     patch.get_or_insert_with(|| delta::encode(&base.data, &publication.data)).as_deref()
@@ -104,6 +106,7 @@ impl Channels {
             };
             view::write_publication(form, slot, out, publication, patch);
         });
+        self.counts.deliveries += sent as u64;
     }
 
     /// Sends a join or a leave to the subscribers of a channel.

@@ -24,6 +24,7 @@ mod presence;
 mod tests;
 
 use std::collections::{BTreeSet, HashMap};
+use std::ops::AddAssign;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -91,6 +92,43 @@ pub struct ExchangeStats {
     pub idempotency_keys: usize,
     /// The number of idempotency keys that were forgotten because there were too many, since the start.
     pub forgotten_keys: u64,
+    /// The number of clients that are present, in each channel.
+    pub present: usize,
+    /// The number of publications by clients, since the start.
+    pub published_by_clients: u64,
+    /// The number of publications by the server, since the start.
+    pub published_by_server: u64,
+    /// The number of recoveries after which the client misses nothing, since the start.
+    pub recovered: u64,
+    /// The number of recoveries that have failed, since the start.
+    pub unrecovered: u64,
+    /// The number of events that have found an inbox full, since the start. Each begins a lag.
+    pub overflows: u64,
+    /// The number of lags whose publications were all found in the history, since the start.
+    pub covered_lags: u64,
+    /// The number of lags with publications that are lost for the worker, since the start.
+    pub uncovered_lags: u64,
+}
+
+impl AddAssign for ExchangeStats {
+    fn add_assign(&mut self, other: ExchangeStats) {
+        self.channels += other.channels;
+        self.occupied_channels += other.occupied_channels;
+        self.subscriptions += other.subscriptions;
+        self.publications += other.publications;
+        self.history_bytes += other.history_bytes;
+        self.evicted += other.evicted;
+        self.idempotency_keys += other.idempotency_keys;
+        self.forgotten_keys += other.forgotten_keys;
+        self.present += other.present;
+        self.published_by_clients += other.published_by_clients;
+        self.published_by_server += other.published_by_server;
+        self.recovered += other.recovered;
+        self.unrecovered += other.unrecovered;
+        self.overflows += other.overflows;
+        self.covered_lags += other.covered_lags;
+        self.uncovered_lags += other.uncovered_lags;
+    }
 }
 
 /// A channel. It is in the table as long as it has a subscription, presence or a stream.
@@ -111,6 +149,7 @@ struct Counted {
     subscriptions: usize,
     publications: usize,
     bytes: usize,
+    present: usize,
 }
 
 impl Exchange {
@@ -163,6 +202,10 @@ impl Exchange {
             Some((log, options)) => log.append(options, version, now, |position| publication(Some(position))),
             None => publication(None),
         };
+        match publication.info {
+            Some(_) => self.totals.published_by_clients += 1,
+            None => self.totals.published_by_server += 1,
+        }
         let position = publication.position;
         if let Some(fingerprint) = fingerprint {
             self.totals.forgotten_keys += self.idempotency.insert(fingerprint, position, now);
@@ -192,6 +235,10 @@ impl Exchange {
         let log = history.as_ref().and_then(|options| self.log(slot, options, now));
         let position = log.as_ref().map(|log| log.position());
         let recovered = recovery.as_ref().and_then(|recovery| log?.recover(recovery));
+        match recovered {
+            Some(_) => self.totals.recovered += 1,
+            None => self.totals.unrecovered += u64::from(recovery.is_some()),
+        }
         if recovered.is_none() && recovery.is_some_and(|recovery| recovery.is_required) {
             self.settle(slot);
             return Err(Unrecoverable);
@@ -329,6 +376,7 @@ impl Exchange {
         };
         if self.channels.get(slot as usize).is_some_and(|channel| channel.interest.workers().contains(worker))
         {
+            self.totals.overflows += 1;
             self.lagging.mark(worker, slot, event);
         }
     }
@@ -470,9 +518,14 @@ impl Exchange {
                 .and_then(|log| Some(log.after(first.offset.checked_sub(1)?)?.cloned().collect())),
             None => Some(Vec::new()),
         };
+        let is_complete = covered.is_some() && !missed.unpositioned;
+        match is_complete {
+            true => self.totals.covered_lags += 1,
+            false => self.totals.uncovered_lags += 1,
+        }
         Some(CatchUp {
             channel: Arc::clone(&channel.name),
-            is_complete: covered.is_some() && !missed.unpositioned,
+            is_complete,
             publications: covered.unwrap_or_default(),
             is_presence_complete: !missed.presence,
             position: log.map(|log| log.position()),
@@ -513,6 +566,7 @@ impl Exchange {
         totals.subscriptions = totals.subscriptions + counted.subscriptions - before.subscriptions;
         totals.publications = totals.publications + counted.publications - before.publications;
         totals.history_bytes = totals.history_bytes + counted.bytes - before.bytes;
+        totals.present = totals.present + counted.present - before.present;
         let [was_occupied, is_occupied] =
             [before, counted].map(|counted| usize::from(counted.subscriptions > 0));
         totals.occupied_channels = totals.occupied_channels + is_occupied - was_occupied;
@@ -596,7 +650,8 @@ impl Channel {
         let (publications, bytes) = self.log.as_ref().map_or((0, 0), |log| (log.len(), log.bytes()));
         // The limit of subscriptions bounds the number of other channels.
         let fixed = if self.log.is_some() && self.is_idle() { IDLE + self.name.len() } else { 0 };
-        Counted { subscriptions: self.interest.subscriptions(), publications, bytes: bytes + fixed }
+        let present = self.presence.as_ref().map_or(0, |presence| presence.stats().clients);
+        Counted { subscriptions: self.interest.subscriptions(), publications, bytes: bytes + fixed, present }
     }
 }
 

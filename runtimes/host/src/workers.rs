@@ -8,6 +8,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
+use postern_channels::Counts;
 use postern_core::Key;
 use postern_core::handshake::Peer;
 use postern_core::worker::{AdminReply, AdminRequest, ConnectionStatus, WorkerLoad};
@@ -51,7 +52,8 @@ impl Request {
         now: Instant,
         socket: &dyn Fn(Key) -> Option<BorrowedFd<'s>>,
     ) {
-        let reply = complete(worker.handle_request(&self.admin, now), recorder, socket);
+        let reply = worker.handle_request(&self.admin, now);
+        let reply = complete(reply, worker.application().counts(), recorder, socket);
         // It fails if the caller has stopped waiting.
         let _ = self.reply.try_send(reply);
     }
@@ -60,15 +62,18 @@ impl Request {
 /// Adds the counts of the recorder and the peers of the sockets to a reply.
 fn complete<'s>(
     reply: AdminReply,
+    channels: &Counts,
     recorder: &LogAndCounters,
     socket: &dyn Fn(Key) -> Option<BorrowedFd<'s>>,
 ) -> WorkerReply {
     match reply {
         AdminReply::Alive => WorkerReply::Alive,
         AdminReply::Load(load) => WorkerReply::Load(load),
-        AdminReply::Totals(totals) => {
-            WorkerReply::Snapshot(Box::new(Snapshot::new(*totals, recorder.counts().clone())))
-        }
+        AdminReply::Totals(totals) => WorkerReply::Snapshot(Box::new(Snapshot::new(
+            *totals,
+            recorder.counts().clone(),
+            channels.clone(),
+        ))),
         AdminReply::Connections(connections) => {
             let with_peer = |status: ConnectionStatus| {
                 let peer = socket(status.key).and_then(peer);
@@ -77,9 +82,9 @@ fn complete<'s>(
             WorkerReply::Connections(connections.into_iter().map(with_peer).collect())
         }
         AdminReply::Affected(count) => WorkerReply::Affected(count),
-        AdminReply::Batch(replies) => {
-            WorkerReply::Batch(replies.into_iter().map(|reply| complete(reply, recorder, socket)).collect())
-        }
+        AdminReply::Batch(replies) => WorkerReply::Batch(
+            replies.into_iter().map(|reply| complete(reply, channels, recorder, socket)).collect(),
+        ),
     }
 }
 

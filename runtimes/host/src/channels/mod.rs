@@ -8,5 +8,7 @@ mod worker;
 
 pub use node::Node;
 #[cfg(feature = "control")]
+pub(crate) use node::NodeStats;
+#[cfg(feature = "control")]
 pub(crate) use node::unix_ms;
 pub use worker::NodeWorker;

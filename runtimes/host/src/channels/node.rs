@@ -7,6 +7,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use postern_channels::ChannelsConfig;
 use postern_channels::engine::{ChannelEvent, Inboxes, Request};
+#[cfg(feature = "control")]
+use postern_channels::exchange::ExchangeStats;
 use postern_channels::exchange::{Exchange, ExchangeConfig, WorkerId};
 use postern_channels::inbox::{Added, Inbox};
 
@@ -18,6 +20,15 @@ pub struct Node {
     hash: RandomState,
     workers: Box<[WorkerSlot]>,
     config: Mutex<Arc<ChannelsConfig>>,
+}
+
+/// Figures of all channels and inboxes.
+#[cfg(feature = "control")]
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct NodeStats {
+    pub(crate) channels: ExchangeStats,
+    /// The memory of the events that wait for workers.
+    pub(crate) inbox_bytes: usize,
 }
 
 /// A worker, as other threads see it.
@@ -108,6 +119,15 @@ impl Node {
                 lock(shard).catch_up_all(worker, &mut Delivery { node: self, own: None });
             }
         }
+    }
+
+    /// Returns figures of all channels and inboxes.
+    #[cfg(feature = "control")]
+    pub(crate) fn stats(&self) -> NodeStats {
+        let mut channels = ExchangeStats::default();
+        self.shards.iter().for_each(|shard| channels += lock(shard).stats());
+        let bytes = |slot: &WorkerSlot| lock(&slot.inbox).as_ref().map_or(0, Inbox::bytes);
+        NodeStats { channels, inbox_bytes: self.workers.iter().map(bytes).sum() }
     }
 
     /// Removes what has expired from the share of the shards that `worker` looks after. Returns when something expires next.

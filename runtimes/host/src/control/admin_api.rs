@@ -146,6 +146,7 @@ impl AdminApi {
             is_draining: self.process.status.is_draining(),
             records_dropped: self.process.dropped_records.count(),
             sends: self.sends.get(),
+            channels: self.process.node.stats(),
             usage: Usage::now(),
         };
         Ok(as_text(CONTENT_TYPE, metrics::encode(process, sum)))

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use postern_channels::Disconnect;
 use postern_core::handshake::HandshakeError;
 use postern_core::policy::RateKind;
 use postern_core::session::{Ending, Side, Traffic};
@@ -127,12 +128,14 @@ impl Counts {
         let code_label = match code {
             1000..=1015 => Code::Known(code),
             _ if close_code::ALL.contains(&code) => Code::Known(code),
+            _ if is_ours && Disconnect::is_reserved(code) => Code::Known(code),
             _ => Code::Other,
         };
         *self.closed.entry((code_label, initiator)).or_default() += 1;
+        let is = |own, of_channels: Disconnect| is_ours && (code == own || code == of_channels.code());
         self.slow_consumers +=
-            u64::from(is_ours && code == close_code::SLOW_CONSUMER || ending == Ending::WriteStalled);
-        self.too_fast += u64::from(is_ours && code == close_code::RATE_EXCEEDED);
+            u64::from(is(close_code::SLOW_CONSUMER, Disconnect::Slow) || ending == Ending::WriteStalled);
+        self.too_fast += u64::from(is(close_code::RATE_EXCEEDED, Disconnect::TooManyRequests));
         self.traffic += traffic;
     }
 
@@ -197,6 +200,7 @@ mod tests {
             (Ending::PeerClosed(Some(CloseCode::from(4402))), Code::Other, Initiator::Client),
             (Ending::Eof, Code::Known(1006), Initiator::Client),
             (Ending::Closed(CloseCode::from(4403)), Code::Known(4403), Initiator::Server),
+            (Ending::Closed(CloseCode::from(3012)), Code::Known(3012), Initiator::Server),
             (Ending::Closed(CloseCode::from(4999)), Code::Other, Initiator::Server),
         ] {
             assert_eq!(label(ending), ((code, initiator), 1), "{ending:?}");
@@ -210,6 +214,8 @@ mod tests {
             (counts.slow_consumers, counts.too_fast)
         };
         assert_eq!(both(Ending::Closed(CloseCode::from(4413))), (1, 0));
+        assert_eq!(both(Ending::Closed(CloseCode::from(3008))), (1, 0));
+        assert_eq!(both(Ending::Closed(CloseCode::from(3013))), (0, 1));
         assert_eq!(both(Ending::WriteStalled), (1, 0));
         assert_eq!(both(Ending::Closed(CloseCode::from(4429))), (0, 1));
         assert_eq!(both(Ending::PeerClosed(Some(CloseCode::from(4413)))), (0, 0));

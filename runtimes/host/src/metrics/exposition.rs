@@ -13,6 +13,7 @@ use prometheus_client::registry::Registry;
 
 use super::counts::{Code, Initiator};
 use super::{Histogram, Sum, Usage};
+use crate::channels::NodeStats;
 
 /// The media type of [`encode`]'s text.
 pub(crate) use prometheus_client::encoding::prometheus_text::CONTENT_TYPE;
@@ -43,6 +44,7 @@ pub(crate) struct Process {
     /// Log records dropped.
     pub(crate) records_dropped: u64,
     pub(crate) sends: Sends,
+    pub(crate) channels: NodeStats,
     pub(crate) usage: Usage,
 }
 
@@ -109,6 +111,7 @@ impl Collector for Exposition {
         self.process(&mut families)?;
         self.connections(&mut families)?;
         self.messages(&mut families)?;
+        self.channels(&mut families)?;
         self.workers(&mut families)
     }
 }
@@ -267,6 +270,62 @@ impl Exposition {
     }
 }
 
+impl Exposition {
+    fn channels(&self, families: &mut Families<'_>) -> fmt::Result {
+        let NodeStats { channels: stats, inbox_bytes } = self.process.channels;
+        let counts = &self.sum.channels;
+        for (name, help, value) in [
+            ("channels", "Channels with subscribers", stats.occupied_channels),
+            ("subscriptions", "Subscriptions of all clients", stats.subscriptions),
+            ("presence_clients", "Clients that are present, in all channels", stats.present),
+            ("history_publications", "Publications in the histories of channels", stats.publications),
+            ("history_bytes", "Bytes of POSTERN_HISTORY_MEMORY in use", stats.history_bytes),
+            ("inbox_bytes", "Bytes of events that wait for workers", inbox_bytes),
+        ] {
+            families.gauge(name, help, value)?;
+        }
+        families.counters(
+            "publications",
+            "Publications to channels, by source",
+            [("client", stats.published_by_clients), ("api", stats.published_by_server)]
+                .map(|(source, count)| ([("source", source)], count)),
+        )?;
+        families.counter("deliveries", "Publications sent to subscribers", counts.deliveries)?;
+        families.counters(
+            "commands",
+            "Commands of clients of channels",
+            counts.commands().map(|(method, count)| ([("method", method)], count)),
+        )?;
+        families.counters(
+            "command_errors",
+            "Error replies to clients of channels, by code",
+            counts.errors().map(|(code, count)| ([("code", code.to_string())], count)),
+        )?;
+        families.counters(
+            "recoveries",
+            "Recoveries of subscriptions: complete, or lost if the history did not contain all publications",
+            [("complete", stats.recovered), ("lost", stats.unrecovered)]
+                .map(|(outcome, count)| ([("outcome", outcome)], count)),
+        )?;
+        families.counter(
+            "inbox_overflows",
+            "Events of channels that found the inbox of a worker full",
+            stats.overflows,
+        )?;
+        families.counters(
+            "gaps",
+            "Gaps after an overflow: covered by the history, or lost for the subscribers of a worker",
+            [("covered", stats.covered_lags), ("lost", stats.uncovered_lags)]
+                .map(|(outcome, count)| ([("outcome", outcome)], count)),
+        )?;
+        families.counter(
+            "history_evictions",
+            "Histories removed because POSTERN_HISTORY_MEMORY was used up",
+            stats.evicted,
+        )
+    }
+}
+
 /// Writes metric families, each with its name, its help and its samples.
 struct Families<'e>(DescriptorEncoder<'e>);
 
@@ -337,6 +396,7 @@ fn initiator_label(initiator: Initiator) -> &'static str {
 mod tests {
     use std::time::Duration;
 
+    use postern_channels::exchange::ExchangeStats;
     use postern_core::handshake::{Identity, Peer};
     use postern_core::policy::RateKind;
     use postern_core::session::Ending;
@@ -356,6 +416,7 @@ mod tests {
         is_draining: false,
         records_dropped: 7,
         sends: Sends { delivered: 4, no_connection: 5, refused: 6 },
+        channels: CHANNELS,
         usage: Usage {
             cpu: Duration::from_millis(1_250),
             resident: Some(4096),
@@ -364,6 +425,28 @@ mod tests {
             open_files: Some(12),
             max_files: None,
         },
+    };
+
+    const CHANNELS: NodeStats = NodeStats {
+        channels: ExchangeStats {
+            channels: 4,
+            occupied_channels: 3,
+            subscriptions: 12,
+            publications: 20,
+            history_bytes: 5000,
+            evicted: 1,
+            idempotency_keys: 0,
+            forgotten_keys: 0,
+            present: 9,
+            published_by_clients: 100,
+            published_by_server: 200,
+            recovered: 30,
+            unrecovered: 2,
+            overflows: 6,
+            covered_lags: 4,
+            uncovered_lags: 1,
+        },
+        inbox_bytes: 77,
     };
 
     #[test]
@@ -447,6 +530,20 @@ mod tests {
             r#"postern_worker_cpu_seconds_total{worker="1"} 0.5"#,
             r#"postern_worker_connections{worker="1"} 5"#,
             r#"postern_worker_messages_received_total{worker="1"} 10"#,
+            "postern_channels 3",
+            "postern_subscriptions 12",
+            "postern_presence_clients 9",
+            "postern_history_publications 20",
+            "postern_history_bytes 5000",
+            "postern_history_evictions_total 1",
+            "postern_inbox_bytes 77",
+            "postern_inbox_overflows_total 6",
+            r#"postern_publications_total{source="client"} 100"#,
+            r#"postern_publications_total{source="api"} 200"#,
+            r#"postern_recoveries_total{outcome="lost"} 2"#,
+            r#"postern_gaps_total{outcome="covered"} 4"#,
+            r#"postern_commands_total{method="sub_refresh"} 0"#,
+            "# TYPE postern_command_errors counter",
             "# TYPE process_cpu_seconds_total counter",
             "process_cpu_seconds_total 1.25",
             "process_start_time_seconds 1.5",

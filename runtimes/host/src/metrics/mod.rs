@@ -74,6 +74,8 @@ impl Recorder for LogAndCounters {
 pub(crate) struct Snapshot {
     totals: Totals,
     counts: Counts,
+    /// The counts of the clients of channels.
+    channels: postern_channels::Counts,
     /// The fingerprints of its users, without duplicates, ascending.
     user_fingerprints: Vec<u32>,
     log_stall: LogStall,
@@ -83,10 +85,11 @@ pub(crate) struct Snapshot {
 
 impl Snapshot {
     /// Takes a snapshot on the thread of the worker.
-    pub(crate) fn new(worker: WorkerTotals, counts: Counts) -> Snapshot {
+    pub(crate) fn new(worker: WorkerTotals, counts: Counts, channels: postern_channels::Counts) -> Snapshot {
         Snapshot {
             totals: worker.totals,
             counts,
+            channels,
             user_fingerprints: worker.user_fingerprints,
             log_stall: LogStall { is_now: worker.is_log_stalled, lasted: worker.reads_paused_for },
             cpu: process::cpu_of_this_thread(),
@@ -107,6 +110,7 @@ impl Snapshot {
             });
             sum.totals += snapshot.totals;
             sum.counts.add(&snapshot.counts);
+            sum.channels += &snapshot.channels;
             fingerprints.extend(&snapshot.user_fingerprints);
             sum.log_stall.add(snapshot.log_stall);
         }
@@ -142,6 +146,7 @@ pub(crate) struct Sum {
     pub(crate) workers: Vec<WorkerLoad>,
     pub(crate) totals: Totals,
     pub(crate) counts: Counts,
+    pub(crate) channels: postern_channels::Counts,
     pub(crate) users: usize,
     pub(crate) log_stall: LogStall,
 }

@@ -1,0 +1,104 @@
+//! Counts of the clients of a worker, since its start.
+
+use std::ops::AddAssign;
+
+use crate::ErrorCode;
+use crate::protocol::Request;
+
+/// Counts of the clients of a worker, since its start.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counts {
+    commands: [u64; METHODS.len()],
+    errors: [u64; ERRORS],
+    /// The publications that were sent to subscribers, once for each subscriber.
+    pub deliveries: u64,
+}
+
+impl Counts {
+    /// Returns the number of commands, by the name of the command. Pongs are not counted.
+    pub fn commands(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        METHODS.into_iter().zip(self.commands)
+    }
+
+    /// Returns the number of error replies by their codes, without codes that have never been sent.
+    pub fn errors(&self) -> impl Iterator<Item = (u32, u64)> {
+        (FIRST_ERROR..).zip(self.errors).filter(|&(_, count)| count > 0)
+    }
+
+    pub(crate) fn command(&mut self, request: &Request<'_>) {
+        let method = match request {
+            Request::Pong => return,
+            Request::Connect(_) => 0,
+            Request::Subscribe(_) => 1,
+            Request::Unsubscribe { .. } => 2,
+            Request::Publish(_) => 3,
+            Request::Presence { .. } => 4,
+            Request::PresenceStats { .. } => 5,
+            Request::History(_) => 6,
+            Request::Rpc(_) => 7,
+            Request::Send { .. } => 8,
+            Request::Refresh { .. } => 9,
+            Request::SubRefresh(_) => 10,
+        };
+        add(self.commands.get_mut(method), 1);
+    }
+
+    pub(crate) fn error(&mut self, code: ErrorCode) {
+        let index = code.number().checked_sub(FIRST_ERROR).map(|index| index as usize);
+        add(index.and_then(|index| self.errors.get_mut(index)), 1);
+    }
+}
+
+impl AddAssign<&Counts> for Counts {
+    fn add_assign(&mut self, other: &Counts) {
+        self.commands.iter_mut().zip(other.commands).for_each(|(count, other)| *count += other);
+        self.errors.iter_mut().zip(other.errors).for_each(|(count, other)| *count += other);
+        self.deliveries += other.deliveries;
+    }
+}
+
+fn add(count: Option<&mut u64>, more: u64) {
+    if let Some(count) = count {
+        *count += more;
+    }
+}
+
+/// The names of commands.
+const METHODS: [&str; 11] = [
+    "connect",
+    "subscribe",
+    "unsubscribe",
+    "publish",
+    "presence",
+    "presence_stats",
+    "history",
+    "rpc",
+    "send",
+    "refresh",
+    "sub_refresh",
+];
+
+/// The lowest [`ErrorCode`].
+const FIRST_ERROR: u32 = 100;
+
+/// The number of error codes.
+const ERRORS: usize = 13;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_counted_by_name_and_errors_by_code() {
+        let mut counts = Counts::default();
+        counts.command(&Request::Pong);
+        counts.command(&Request::Presence { channel: "a".into() });
+        counts.error(ErrorCode::Internal);
+        counts.error(ErrorCode::UnrecoverablePosition);
+        let mut sum = counts.clone();
+        sum += &counts;
+        let commands: Vec<_> = sum.commands().filter(|&(_, count)| count > 0).collect();
+        assert_eq!(commands, [("presence", 2)]);
+        assert_eq!(sum.errors().collect::<Vec<_>>(), [(100, 2), (112, 2)]);
+    }
+}
