@@ -29,6 +29,8 @@ pub enum Binary {
     Churn,
     /// The load generator.
     Load,
+    /// Clients of channels that talk in one room.
+    Talk,
     /// The example of a third runtime.
     Blocking,
 }
@@ -41,7 +43,7 @@ impl Binary {
     /// If it is not there, with the command that builds it.
     #[track_caller]
     pub fn path(self) -> &'static Path {
-        static PATHS: [OnceLock<Result<PathBuf, Failure>>; 8] = [const { OnceLock::new() }; 8];
+        static PATHS: [OnceLock<Result<PathBuf, Failure>>; 9] = [const { OnceLock::new() }; 9];
 
         match PATHS[self as usize].get_or_init(|| self.find()) {
             Ok(path) => path,
@@ -77,6 +79,7 @@ impl Binary {
             Self::Canary => "canary",
             Self::Churn => "tested-churn",
             Self::Load => "tested-load",
+            Self::Talk => "tested-talk",
             Self::Blocking => "tested-blocking",
         }
     }

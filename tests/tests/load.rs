@@ -1,5 +1,6 @@
-//! The load generator `load`, which the benches run.
+//! The load generators: `load`, which the benches run, and `talk`.
 
+use std::fs;
 use std::process::Command;
 use std::thread;
 
@@ -34,4 +35,37 @@ fn load_answers_pings_while_it_opens_connections_and_while_it_waits() {
         let both = Runtime::BOTH.map(|runtime| scope.spawn(move || check(runtime)));
         both.into_iter().for_each(|one| one.join().expect("the load ends without an error"));
     });
+}
+
+/// 100 clients in one room, on two workers where there are several: all receive everything once, in order.
+#[test]
+fn no_message_of_a_room_is_lost_doubled_or_out_of_order() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("channels.toml");
+    let namespaces = r#"
+        [without_namespace]
+        allow_subscribe_for_client = true
+        allow_publish_for_client = true
+        history_size = 100
+        history_ttl = "1m"
+        force_recovery = true
+    "#;
+    fs::write(&file, namespaces).expect("the file is written");
+    let file = file.to_str().expect("UTF-8");
+    for runtime in Runtime::BOTH {
+        let mut settings = vec![("POSTERN_CHANNELS_FILE", file), ("POSTERN_LOG_MESSAGES", "off")];
+        settings.extend((runtime == Runtime::Mio).then_some(("POSTERN_WORKERS", "2")));
+        let postern = Postern::start_with_control(runtime, &settings);
+        let output = Command::new(Binary::Talk.path())
+            .arg(postern.address().to_string())
+            .args(["--clients", "100", "--count", "20", "--pipeline", "2"])
+            .output()
+            .expect("talk starts");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{runtime}: {said}");
+        let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(report["deliveries"], 200_000, "{runtime}: {report}");
+        assert_eq!(postern.metric("postern_deliveries_total"), Some(200_000.0), "{runtime}");
+        assert_eq!(postern.metric("postern_inbox_overflows_total"), Some(0.0), "{runtime}");
+    }
 }

@@ -1,0 +1,326 @@
+//! Clients of channels that all talk in one room, each with a check of everything that it receives.
+//!
+//! Every client subscribes to the room and publishes numbered messages, the next one when the reply to the one before has arrived.
+//! Every client checks that
+//!
+//! * offsets grow by one, so nothing is lost or doubled;
+//! * the messages of each publisher arrive in their order;
+//! * its own message precedes the reply.
+//!
+//! It prints one line of JSON, and fails at the first broken promise.
+
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::{Arg, Command, value_parser};
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+use postern_core::Input;
+use postern_core::client::{ClientHandshake, ClientRequest};
+use serde_json::json;
+
+/// An error message.
+type Failure = Box<dyn std::error::Error>;
+
+/// The parsed command line.
+struct Options {
+    server: SocketAddr,
+    path: String,
+    channel: String,
+    clients: usize,
+    /// The publications of each client.
+    count: u64,
+    /// The publications of a client without a reply.
+    pipeline: u64,
+}
+
+/// A client.
+struct Talker {
+    stream: TcpStream,
+    handshake: Option<ClientHandshake>,
+    unsent: VecDeque<u8>,
+    received: Vec<u8>,
+    /// Whether it is subscribed.
+    is_ready: bool,
+    /// The offset of the last publication.
+    offset: u64,
+    /// The number of the last message of each publisher.
+    last: Vec<u64>,
+    /// The messages that it has published, and those with a reply.
+    published: u64,
+    answered: u64,
+}
+
+fn main() -> ExitCode {
+    match run(&options()) {
+        Ok(report) => {
+            println!("{report}");
+            ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            eprintln!("talk: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn options() -> Options {
+    let number = |name: &'static str, default: &'static str, help: &'static str| {
+        Arg::new(name)
+            .long(name)
+            .value_name("N")
+            .default_value(default)
+            .value_parser(value_parser!(u64).range(1..))
+            .help(help)
+    };
+    let text = |name: &'static str, default: &'static str, help: &'static str| {
+        Arg::new(name).long(name).value_name("TEXT").default_value(default).help(help)
+    };
+    let mut command = Command::new("talk")
+        .about("Clients of channels that all talk in one room, and check order, losses and doubles.")
+        .arg(Arg::new("SERVER").required(true).help("Address and port, such as 127.0.0.1:8080"))
+        .arg(text("path", "/connection/websocket", "Path of the upgrade request"))
+        .arg(text(
+            "channel",
+            "room",
+            "The channel, which must allow all clients to subscribe and to publish, and have a history",
+        ))
+        .arg(number("clients", "200", "Number of clients"))
+        .arg(number("count", "100", "Publications of each client"))
+        .arg(number("pipeline", "1", "Publications of each client without a reply"));
+    let matches = command.get_matches_mut();
+    let number = |name: &str| matches.get_one::<u64>(name).copied().unwrap_or(1);
+    let text = |name: &str| matches.get_one::<String>(name).cloned().unwrap_or_default();
+    let server = text("SERVER").to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
+    let Some(server) = server else {
+        let reason = "write the server as HOST:PORT";
+        command.error(clap::error::ErrorKind::ValueValidation, reason).exit()
+    };
+    Options {
+        server,
+        path: text("path"),
+        channel: text("channel"),
+        clients: number("clients") as usize,
+        count: number("count"),
+        pipeline: number("pipeline"),
+    }
+}
+
+fn run(options: &Options) -> Result<serde_json::Value, Failure> {
+    let mut poll = Poll::new()?;
+    let mut talkers = Vec::new();
+    for number in 0..options.clients {
+        let mut talker = Talker::connect(number, options)?;
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        poll.registry().register(&mut talker.stream, Token(number), interest)?;
+        talkers.push(talker);
+    }
+    let total = options.count * options.clients as u64;
+    let mut events = Events::with_capacity(1024);
+    let mut buffer = vec![0; 256 * 1024];
+    let (mut is_talking, mut started) = (false, Instant::now());
+    while talkers.iter().any(|talker| talker.offset < total || talker.answered < options.count) {
+        poll.poll(&mut events, Some(SILENCE))?;
+        if events.is_empty() {
+            return Err("the server sends nothing for 30 seconds".into());
+        }
+        for event in &events {
+            let Token(number) = event.token();
+            let Some(talker) = talkers.get_mut(number) else { continue };
+            if event.is_readable() {
+                talker.read(number, &mut buffer, options)?;
+            }
+            if is_talking {
+                talker.talk(number, options);
+            }
+            talker.write()?;
+        }
+        if !is_talking && talkers.iter().all(|talker| talker.is_ready) {
+            (is_talking, started) = (true, Instant::now());
+            for (number, talker) in talkers.iter_mut().enumerate() {
+                talker.talk(number, options);
+                talker.write()?;
+            }
+        }
+    }
+    let (seconds, deliveries) = (started.elapsed().as_secs_f64(), total * options.clients as u64);
+    Ok(json!({
+        "clients": options.clients,
+        "publications": total,
+        "deliveries": deliveries,
+        "seconds": (seconds * 1000.0).round() / 1000.0,
+        "deliveries_per_second": (deliveries as f64 / seconds) as u64,
+    }))
+}
+
+impl Talker {
+    fn connect(number: usize, options: &Options) -> Result<Talker, Failure> {
+        let stream = std::net::TcpStream::connect(options.server)?;
+        stream.set_nodelay(true)?;
+        stream.set_nonblocking(true)?;
+        let user = number.to_string();
+        let headers = [("User-ID", user.as_str())];
+        let host = options.server.to_string();
+        let request = ClientRequest { headers: &headers, ..ClientRequest::new(&host, &options.path) };
+        let mut head = Vec::new();
+        let handshake = ClientHandshake::start(&request, [number as u8; 16], &mut head)?;
+        Ok(Talker {
+            stream: TcpStream::from_std(stream),
+            handshake: Some(handshake),
+            unsent: head.into(),
+            received: Vec::new(),
+            is_ready: false,
+            offset: 0,
+            last: vec![0; options.clients],
+            published: 0,
+            answered: 0,
+        })
+    }
+
+    /// Publishes as many messages as it may.
+    fn talk(&mut self, number: usize, options: &Options) {
+        while self.published < options.count && self.published - self.answered < options.pipeline {
+            self.published += 1;
+            let channel = &options.channel;
+            let (id, sequence) = (self.published + FIRST, self.published);
+            self.send(&format!(
+                r#"{{"id":{id},"publish":{{"channel":"{channel}","data":{{"p":{number},"s":{sequence}}}}}}}"#
+            ));
+        }
+    }
+
+    /// Sends a text of less than 64 KiB, masked with zeros.
+    fn send(&mut self, text: &str) {
+        let length = text.len();
+        self.unsent.push_back(0x81);
+        if length < 126 {
+            self.unsent.push_back(0x80 | length as u8);
+        } else {
+            self.unsent.push_back(0x80 | 126);
+            self.unsent.extend((length as u16).to_be_bytes());
+        }
+        self.unsent.extend([0; 4]);
+        self.unsent.extend(text.as_bytes());
+    }
+
+    fn write(&mut self) -> Result<(), Failure> {
+        while !self.unsent.is_empty() {
+            match self.stream.write(self.unsent.make_contiguous()) {
+                Ok(n) => drop(self.unsent.drain(..n)),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, number: usize, buffer: &mut [u8], options: &Options) -> Result<(), Failure> {
+        loop {
+            let n = match self.stream.read(buffer) {
+                Ok(0) => return Err(format!("the server closes the connection of client {number}").into()),
+                Ok(n) => n,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error.into()),
+            };
+            self.received.extend_from_slice(buffer.get(..n).unwrap_or_default());
+            self.handle_received(number, options)?;
+        }
+    }
+
+    fn handle_received(&mut self, number: usize, options: &Options) -> Result<(), Failure> {
+        let mut received = std::mem::take(&mut self.received);
+        let mut at = 0;
+        if let Some(handshake) = &mut self.handshake {
+            let mut input = Input::new(&mut received);
+            if handshake.receive(&mut input)?.is_none() {
+                at = received.len();
+            } else {
+                at = received.windows(4).position(|end| end == b"\r\n\r\n").map_or(0, |end| end + 4);
+                self.handshake = None;
+                let channel = &options.channel;
+                self.send(r#"{"id":1,"connect":{}}"#);
+                self.send(&format!(r#"{{"id":2,"subscribe":{{"channel":"{channel}","recoverable":true}}}}"#));
+            }
+        }
+        while let Some((payload, end)) = received.get(at..).and_then(frame) {
+            let text = received.get(at + payload.0..at + payload.1).unwrap_or_default();
+            for reply in text.split(|byte| *byte == b'\n') {
+                self.handle(number, reply)?;
+            }
+            at += end;
+        }
+        received.drain(..at);
+        self.received = received;
+        Ok(())
+    }
+
+    fn handle(&mut self, number: usize, reply: &[u8]) -> Result<(), Failure> {
+        let fault = |what: &str| -> Failure {
+            format!("client {number}: {what}: {}", String::from_utf8_lossy(reply)).into()
+        };
+        if reply == b"{}" {
+            self.send("{}");
+        } else if reply.starts_with(br#"{"push":"#) {
+            let publisher =
+                after(reply, br#""data":{"p":"#).and_then(digits).ok_or_else(|| fault("not a message"))?;
+            let sequence =
+                after(reply, br#","s":"#).and_then(digits).ok_or_else(|| fault("not a message"))?;
+            let offset = after(reply, br#""offset":"#).and_then(digits).ok_or_else(|| fault("no offset"))?;
+            if offset != self.offset + 1 {
+                return Err(fault(&format!("the offset does not follow {}", self.offset)));
+            }
+            self.offset = offset;
+            let last = self.last.get_mut(publisher as usize).ok_or_else(|| fault("an unknown publisher"))?;
+            if sequence != *last + 1 {
+                return Err(fault(&format!("the message does not follow message {last} of its publisher")));
+            }
+            *last = sequence;
+        } else if let Some(id) = after(reply, br#"{"id":"#).and_then(digits) {
+            if after(reply, br#""error":"#).is_some() {
+                return Err(fault("a command is refused"));
+            }
+            self.is_ready |= id == FIRST;
+            if let Some(sequence) = id.checked_sub(FIRST).filter(|sequence| *sequence > 0) {
+                self.answered = sequence;
+                if self.last.get(number).is_none_or(|last| *last < sequence) {
+                    return Err(fault("the reply precedes the message"));
+                }
+            }
+        } else {
+            return Err(fault("an unknown reply"));
+        }
+        Ok(())
+    }
+}
+
+/// Returns the range of the payload of the first frame, and its end, if it has arrived whole.
+fn frame(bytes: &[u8]) -> Option<((usize, usize), usize)> {
+    let length = usize::from(*bytes.get(1)? & 0x7f);
+    let (start, length) = match length {
+        126 => (4, usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?))),
+        127 => (10, usize::try_from(u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?)).ok()?),
+        length => (2, length),
+    };
+    (bytes.len() >= start + length).then_some(((start, start + length), start + length))
+}
+
+/// Returns the bytes after the first occurrence of a text.
+fn after<'b>(bytes: &'b [u8], text: &[u8]) -> Option<&'b [u8]> {
+    let at = bytes.windows(text.len()).position(|part| part == text)?;
+    bytes.get(at + text.len()..)
+}
+
+/// Returns the number at the start.
+fn digits(bytes: &[u8]) -> Option<u64> {
+    let end = bytes.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(bytes.len());
+    std::str::from_utf8(bytes.get(..end)?).ok()?.parse().ok()
+}
+
+/// The id of `subscribe`. The ids of publications follow.
+const FIRST: u64 = 2;
+
+/// The run fails if the server sends nothing for this time.
+const SILENCE: Duration = Duration::from_secs(30);
