@@ -166,16 +166,12 @@ impl<K: FnMut() -> [u8; 4]> Session<Client<K>> {
     }
 }
 
-/// The form in which a session sends a frame that it shares with other sessions.
+/// The form in which a session sends a frame that it shares with other sessions: compressed in a window of 2^`bits` bytes, 8 to
+/// 15, or with zero the frame itself.
+// One byte, so that the comparison of two forms is one instruction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum SharedForm {
-    /// The frame itself.
-    Plain,
-    /// Compressed in a window of 2^`bits` bytes.
-    Compressed {
-        /// 8 to 15.
-        bits: u8,
-    },
+pub(crate) struct SharedForm {
+    pub(crate) bits: u8,
 }
 
 impl<R: Role> Session<R> {
@@ -384,7 +380,7 @@ impl<R: Role> Session<R> {
         }
         self.traffic.messages_sent += 1;
         self.traffic.bytes_sent += len as u64;
-        Some(self.deflate.map_or(SharedForm::Plain, |deflate| SharedForm::Compressed { bits: deflate.bits }))
+        Some(SharedForm { bits: self.deflate.map_or(0, |deflate| deflate.bits) })
     }
 
     /// Sends a Ping (RFC 6455 §5.5.2) with at most 125 bytes of `payload`. The peer's Pong has the same bytes.

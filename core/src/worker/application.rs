@@ -63,15 +63,15 @@ pub trait Application: Debug + Sized {
         recorder: &mut impl Recorder,
     );
 
-    /// Returns whether [`short_message`](Application::short_message) handles the short messages of a client.
+    /// Returns whether [`short_message`](Application::short_message) handles the messages of a client.
     #[inline(always)]
     fn has_short_path(client: &Self::Client) -> bool {
         let _ = client;
         true
     }
 
-    /// Does the same as [`message`](Application::message), for a message below 4 KiB of a client with a
-    /// [short path](Application::has_short_path). The worker inlines it, so an application with several kinds of clients handles
+    /// Does the same as [`message`](Application::message), for a client with a [short path](Application::has_short_path). The
+    /// worker inlines it, so an application with several kinds of clients handles
     /// only the simplest kind here.
     #[inline(always)]
     fn short_message<'b>(

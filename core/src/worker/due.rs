@@ -4,7 +4,6 @@
 use std::io::{self, ErrorKind, IoSlice};
 use std::time::{Duration, Instant};
 
-use super::readable::taken;
 use super::{Application, Key, Socket, Worker};
 
 use crate::id::ConnectionId;
@@ -50,7 +49,25 @@ impl<A: Application> Worker<A> {
     /// If a deadline has passed that the peer could have met, the socket is read first. So no connection ends because
     /// bytes that arrived in time were not read, for example while the machine was suspended. `buffer` and `socket` are
     /// as for [`on_readable`](Worker::on_readable).
+    // Inlined as far as a message to many needs.
+    #[inline]
     pub fn handle_due(
+        &mut self,
+        due: Due,
+        now: Instant,
+        buffer: &mut [u8],
+        socket: &mut impl Socket,
+        recorder: &mut impl Recorder,
+    ) -> Transport {
+        if due.cause == DueCause::Frame {
+            return self.write_frame(due.key, now, socket);
+        }
+        self.handle_other_due(due, now, buffer, socket, recorder)
+    }
+
+    /// Does the same for any cause.
+    #[inline(never)]
+    fn handle_other_due(
         &mut self,
         due: Due,
         now: Instant,
@@ -79,21 +96,29 @@ impl<A: Application> Worker<A> {
     #[inline]
     fn write_frame(&mut self, key: Key, now: Instant, socket: &mut impl Socket) -> Transport {
         let Some(connection) = self.connections.get_mut(key.0) else { return Transport::Close };
-        let Output::Frame(id) = connection.output else { return self.flush(key, now, socket) };
+        let Output::Frame(id) = connection.output else { return self.write_queue(key, now, socket) };
         if !connection.is_open() {
-            return self.flush(key, now, socket);
+            return self.write_queue(key, now, socket);
         }
         let bytes = self.frames.get(id);
-        match taken(socket.send(&[IoSlice::new(bytes)])) {
-            Ok(n) if n == bytes.len() => {
-                connection.output = Output::Empty;
-                self.memory.free_shared(self.frames.release(id));
-                return Transport::Open;
-            }
-            Ok(n) => self.sent(key, n, now),
-            Err(_) => self.handle_error(key),
+        self.ready.spend(bytes.len());
+        let sent = socket.send(&[IoSlice::new(bytes)]);
+        if !matches!(sent, Ok(n) if n == bytes.len()) {
+            self.handle_sent(key, now, sent);
+            return self.transport(key);
         }
-        self.transport(key)
+        connection.output = Output::Empty;
+        self.memory.free_shared(self.frames.release(id));
+        Transport::Open
+    }
+
+    /// Writes other pending output of a connection.
+    #[cold]
+    #[inline(never)]
+    fn write_queue(&mut self, key: Key, now: Instant, socket: &mut impl Socket) -> Transport {
+        let queue = self.connections.get(key.0).map(|connection| &connection.output);
+        self.ready.spend(queue.map_or(0, |queue| queue.len(&self.frames)));
+        self.flush(key, now, socket)
     }
 
     /// Reads the socket of a connection whose deadline has passed, and then handles the deadline.

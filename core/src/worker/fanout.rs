@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::marker::PhantomData;
+use std::mem;
 use std::time::Instant;
 
 use slab::Slab;
@@ -118,8 +119,8 @@ impl<'w, A: Application> Fanout<'w, A> {
     #[inline]
     fn deliver_form(&mut self, key: Key, frame: SharedFrame<'w>, form: SharedForm) {
         let id = match form {
-            SharedForm::Plain => frame.id,
-            SharedForm::Compressed { bits } => self.compressed(frame, bits),
+            SharedForm { bits: 0 } => frame.id,
+            SharedForm { bits } => self.compressed(frame, bits),
         };
         let Some(connection) = self.connections.get_mut(key.0) else { return };
         // Pending output is written when its turn comes, or when the socket becomes writable again.
@@ -163,19 +164,28 @@ impl<'w, A: Application> Fanout<'w, A> {
             let Some(connection) = self.connections.get_mut(key.0) else { continue };
             let Some(form) = connection.share_message(frame.len) else { continue };
             sent += 1;
-            let before = connection.output.frame();
             if let Some(run) = &mut run
-                && run.before == before
                 && run.form == form
-                && (before.is_some() || connection.output.is_empty())
             {
-                connection.output = Output::Frame(run.after);
-                if before.is_none() {
-                    self.ready.push(key);
+                let is_same = match (&mut connection.output, run.before) {
+                    (Output::Frame(id), Some(before)) if *id == before => {
+                        *id = run.after;
+                        true
+                    }
+                    (output @ Output::Empty, None) => {
+                        // There is nothing to drop, which the compiler does not see.
+                        mem::forget(mem::replace(output, Output::Frame(run.after)));
+                        self.ready.push(key);
+                        true
+                    }
+                    _ => false,
+                };
+                if is_same {
+                    run.count += 1;
+                    continue;
                 }
-                run.count += 1;
-                continue;
             }
+            let before = connection.output.frame();
             self.end(run.take());
             self.deliver_form(key, frame, form);
             let connection = self.connections.get(key.0);

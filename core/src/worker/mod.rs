@@ -367,14 +367,17 @@ impl<A: Application> Worker<A> {
     /// returns `now`: then a [slice](WorkerConfig::fanout_slice) of a message to many connections was written, and the next slice
     /// is due.
     pub fn next_due(&mut self, now: Instant, recorder: &mut impl Recorder) -> Option<Due> {
+        // Before all else, so that the writes of a slice cost little.
+        if let Some(key) = self.next_ready() {
+            return Some(Due { key, cause: DueCause::Frame });
+        }
         if self.application.poll_timeout().is_some_and(|at| at <= now) {
             let (application, mut fanout) = self.fan_out(now);
             application.handle_timeout(&mut fanout);
-        }
-        if !self.ready.is_empty()
-            && let Some(key) = self.next_ready()
-        {
-            return Some(Due { key, cause: DueCause::Frame });
+            drop(fanout);
+            if let Some(key) = self.next_ready() {
+                return Some(Due { key, cause: DueCause::Frame });
+            }
         }
         let due = self.next_other(now, recorder);
         if due.is_none() && self.ready.is_used() {

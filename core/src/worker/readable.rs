@@ -201,7 +201,7 @@ impl<A: Application> Worker<A> {
     /// Handles the result of a write of the first part of the output.
     #[cold]
     #[inline(never)]
-    fn handle_sent(&mut self, key: Key, now: Instant, sent: io::Result<usize>) {
+    pub(super) fn handle_sent(&mut self, key: Key, now: Instant, sent: io::Result<usize>) {
         match taken(sent) {
             Ok(n) => self.sent(key, n, now),
             Err(_) => self.handle_error(key),
@@ -244,7 +244,7 @@ impl<A: Application> Worker<A> {
 
 /// Returns the result of a write, with zero bytes for a write that would have blocked.
 #[inline(always)]
-pub(super) fn taken(sent: io::Result<usize>) -> io::Result<usize> {
+fn taken(sent: io::Result<usize>) -> io::Result<usize> {
     match sent {
         Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
         sent => sent,

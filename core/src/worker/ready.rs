@@ -3,15 +3,15 @@
 //! A delivery takes some nanoseconds, and a write takes microseconds. So the connections are written in slices, and the runtime
 //! handles the events of its sockets between two slices.
 
-use std::collections::VecDeque;
-
 use super::{Application, Key, Worker};
 
 /// The connections with shared frames that have not been offered to their sockets, each once, in the order of the writes.
 #[derive(Debug, Default)]
 pub(super) struct Ready {
-    keys: VecDeque<Key>,
-    /// The cost of the current slice: the number of writes, a large one counted as several.
+    /// The first `next` of them are handled.
+    keys: Vec<Key>,
+    next: usize,
+    /// The cost of the current slice: the number of connections, one with a large write counted as several.
     spent: usize,
 }
 
@@ -19,14 +19,20 @@ impl Ready {
     /// Whether there are none.
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        self.keys.is_empty()
+        self.next == self.keys.len()
     }
 
     /// Adds a connection whose output has been empty. Output that was pending before either is on the list already, or waits
     /// for its socket to become writable.
     #[inline]
     pub(super) fn push(&mut self, key: Key) {
-        self.keys.push_back(key);
+        self.keys.push(key);
+    }
+
+    /// Adds the cost of a large write of this number of bytes to the slice.
+    #[inline]
+    pub(super) fn spend(&mut self, bytes: usize) {
+        self.spent += bytes / LARGE_WRITE;
     }
 
     /// Whether the current slice has begun.
@@ -39,24 +45,29 @@ impl Ready {
     #[cold]
     pub(super) fn begin_slice(&mut self) {
         self.spent = 0;
+        // Each key is moved once on average.
+        if self.next >= self.keys.len() / 2 {
+            self.keys.drain(..self.next);
+            self.next = 0;
+        }
         if self.keys.is_empty() && self.keys.capacity() > MOST_KEPT {
-            self.keys = VecDeque::new();
+            self.keys = Vec::new();
         }
     }
 }
 
 impl<A: Application> Worker<A> {
     /// Returns the next connection to be written, if the slice has any left.
-    // Out of line: most calls of `next_due` have none.
-    #[inline(never)]
+    #[inline]
     pub(super) fn next_ready(&mut self) -> Option<Key> {
         // When memory is short, the slowest connections are evicted next. A connection is not slow because its output has not
         // been offered to its socket, so all output is offered before.
-        while self.ready.spent < self.config.fanout_slice.max(1) || self.is_short_of_memory() {
-            let key = self.ready.keys.pop_front()?;
-            let Some(connection) = self.connections.get(key.0) else { continue };
-            if !connection.output.is_empty() {
-                self.ready.spent += 1 + connection.output.len(&self.frames) / LARGE_WRITE;
+        while let Some(&key) = self.ready.keys.get(self.ready.next)
+            && (self.ready.spent < self.config.fanout_slice.max(1) || self.is_short_of_memory())
+        {
+            self.ready.next += 1;
+            self.ready.spent += 1;
+            if self.connections.contains(key.0) {
                 return Some(key);
             }
         }

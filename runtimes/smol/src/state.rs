@@ -88,11 +88,10 @@ impl ExecutorState {
     }
 
     /// Runs one turn of a connection, by the readiness of its socket: one receive and one send at most.
-    pub(crate) fn turn(&mut self, connection: &Connection, ready: Readiness) {
+    pub(crate) fn turn(&mut self, connection: &Connection, ready: Readiness, now: Instant) {
         if !self.has(connection) {
             return;
         }
-        let now = Instant::now();
         // Writing goes first: pending output is older than unread input.
         if ready.write {
             self.flush(connection, now);
@@ -140,8 +139,7 @@ impl ExecutorState {
     }
 
     /// Returns when [`ExecutorState::handle_due`] must be called at the latest.
-    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        let now = Instant::now();
+    pub(crate) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
         let worker = self.worker.poll_timeout(now);
         [worker, self.channels.poll_timeout(), self.recorder.log.retry_at(now)].into_iter().flatten().min()
     }

@@ -146,9 +146,9 @@ impl Runtime {
         }
     }
 
-    /// Notifies the timer task after a turn, if a connection is due earlier than its alarm.
-    fn turned(&self) {
-        let due = self.worker.borrow().poll_timeout();
+    /// Notifies the timer task after a turn at `now`, if a connection is due earlier than its alarm.
+    fn turned(&self, now: Instant) {
+        let due = self.worker.borrow().poll_timeout(now);
         if due.is_some_and(|due| self.alarm.get().is_none_or(|alarm| due < alarm)) {
             self.timer.notify();
         }
@@ -165,7 +165,7 @@ impl Workers for OneWorker {
 
     fn submit(&self, _: usize, request: Request) -> Result<(), SubmitError> {
         self.0.worker.borrow_mut().perform(request);
-        self.0.turned();
+        self.0.turned(Instant::now());
         Ok(())
     }
 }
@@ -225,7 +225,7 @@ fn open(
 
 /// Serves one connection, from its first byte to its end: wait for what it wants, take a turn, ask again.
 async fn carry(runtime: Rc<Runtime>, connection: Rc<Connection>) {
-    runtime.turned();
+    runtime.turned(Instant::now());
     let worker = &runtime.worker;
     loop {
         let Some(wants) = worker.borrow().wants(&connection) else { break };
@@ -236,11 +236,14 @@ async fn carry(runtime: Rc<Runtime>, connection: Rc<Connection>) {
             connection.changed.notified().await;
             Ok(Readiness::NONE)
         };
-        match ready.or(due).await {
-            Ok(ready) => worker.borrow_mut().turn(&connection, ready),
+        let ready = ready.or(due).await;
+        // Read once for each turn.
+        let now = Instant::now();
+        match ready {
+            Ok(ready) => worker.borrow_mut().turn(&connection, ready, now),
             Err(_) => worker.borrow_mut().fail(&connection),
         }
-        runtime.turned();
+        runtime.turned(now);
     }
     runtime.ended.notify();
 }
@@ -250,14 +253,14 @@ async fn receive_events(runtime: Rc<Runtime>, events: Receiver<()>) {
     // The sender exists as long as the process.
     while events.recv().await.is_ok() {
         runtime.worker.borrow_mut().handle_channels();
-        runtime.turned();
+        runtime.turned(Instant::now());
     }
 }
 
 /// Sleeps until a connection is due, and handles it.
 async fn keep_time(runtime: Rc<Runtime>) {
     loop {
-        let alarm = runtime.worker.borrow().poll_timeout();
+        let alarm = runtime.worker.borrow().poll_timeout(Instant::now());
         runtime.alarm.set(alarm);
         if alarm.is_some_and(|at| at <= Instant::now()) {
             // Another slice of a message to many connections. The other sockets have their turn before.

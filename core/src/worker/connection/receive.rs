@@ -55,7 +55,7 @@ impl<A: Application> Admitted<'_, A> {
             && let Some((kind, payload)) =
                 self.session.take_whole_message(context.shared.longest_whole, input)
         {
-            self.handle_short_message(context, turn, kind, Payload::Borrowed(payload), recorder);
+            self.handle_short_message(context, turn, kind, Payload::Borrowed(payload), None, recorder);
         }
     }
 
@@ -69,25 +69,29 @@ impl<A: Application> Admitted<'_, A> {
         segments: Option<&mut OutputSegments<'b>>,
         recorder: &mut impl Recorder,
     ) {
+        if A::has_short_path(self.client) {
+            return self.handle_short_message(context, turn, kind, payload, segments, recorder);
+        }
         let &mut Admitted { id: connection, identity, .. } = self;
         let message = Message { connection, identity, kind, payload, is_recorded: recorder.wants_messages() };
         let reply = &mut Reply { session: self.session, turn, segments };
         context.application.message(self.client, message, reply, recorder);
     }
 
-    /// Does the same for a short message of a client with a [short path](Application::has_short_path).
+    /// Does the same for a client with a [short path](Application::has_short_path).
     #[inline(always)]
-    fn handle_short_message(
+    fn handle_short_message<'b>(
         &mut self,
         context: &mut Context<'_, A>,
         turn: &mut Turn<'_>,
         kind: DataKind,
-        payload: Payload<'_>,
+        payload: Payload<'b>,
+        segments: Option<&mut OutputSegments<'b>>,
         recorder: &mut impl Recorder,
     ) {
         let &mut Admitted { id: connection, identity, .. } = self;
         let message = Message { connection, identity, kind, payload, is_recorded: recorder.wants_messages() };
-        let reply = &mut Reply { session: self.session, turn, segments: None };
+        let reply = &mut Reply { session: self.session, turn, segments };
         context.application.short_message(self.client, message, reply, recorder);
     }
 
