@@ -99,25 +99,30 @@ impl HeadReader {
 
     /// Returns the offset after the empty line, if it is in `bytes`.
     fn scan(&mut self, bytes: &[u8]) -> Result<Option<usize>, HandshakeError> {
-        let mut line = self.line;
-        let mut after_cr = self.after_cr;
-        for (at, &byte) in bytes.iter().enumerate() {
-            if byte == b'\n' {
-                if !after_cr {
-                    return Err(HandshakeError::BareLineFeed);
-                }
-                if line == 1 {
-                    return Ok(Some(at + 1));
-                }
-                line = 0;
-            } else {
-                line += 1;
+        let mut rest = bytes;
+        // From one line feed to the next: this takes a third of the time of a loop over all bytes.
+        while let Some(at) = rest.iter().position(|&byte| byte == b'\n') {
+            let (line, from) = rest.split_at_checked(at).unwrap_or_default();
+            self.add_to_line(line);
+            if !self.after_cr {
+                return Err(HandshakeError::BareLineFeed);
             }
-            after_cr = byte == b'\r';
+            rest = from.get(1..).unwrap_or_default();
+            if self.line == 1 {
+                return Ok(Some(bytes.len() - rest.len()));
+            }
+            (self.line, self.after_cr) = (0, false);
         }
-        self.line = line;
-        self.after_cr = after_cr;
+        self.add_to_line(rest);
         Ok(None)
+    }
+
+    /// Adds bytes without a line feed to the current line.
+    fn add_to_line(&mut self, bytes: &[u8]) {
+        self.line += bytes.len();
+        if let Some(last) = bytes.last() {
+            self.after_cr = *last == b'\r';
+        }
     }
 }
 

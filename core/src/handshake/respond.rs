@@ -1,5 +1,7 @@
 //! The answers to upgrade requests and health checks.
 
+use std::io::Write;
+
 use tungstenite::handshake::derive_accept_key;
 
 use super::date::HttpDate;
@@ -29,7 +31,8 @@ pub(super) fn switch_protocols(
         out.extend_from_slice(deflate.answer().as_bytes());
     }
     if !header.is_empty() {
-        out.extend_from_slice(format!("\r\n{header}: {request_id}").as_bytes());
+        // Writing to a Vec cannot fail.
+        let _ = write!(out, "\r\n{header}: {request_id}");
     }
     out.extend_from_slice(b"\r\n\r\n");
 }

@@ -69,6 +69,10 @@ impl Identity {
     /// gateway identifies it.
     pub fn with_request(self, request_id: Option<&str>, client: Option<Client<'_>>) -> Identity {
         let request_id = request_id.filter(|id| id.len() <= RequestId::MAX);
+        if request_id.is_none() && client.is_none() && self.request_id().is_none() && self.client().is_none()
+        {
+            return self;
+        }
         let client = client.map(|client| client.to_string());
         self.with_lines(request_id, [client.as_deref(), self.origin(), self.subprotocol()])
     }
