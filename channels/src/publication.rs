@@ -10,7 +10,7 @@ use std::sync::Arc;
 pub struct Publication {
     /// The name of the channel.
     pub channel: Arc<str>,
-    /// The payload: one compact JSON text, or any bytes in a namespace with binary data.
+    /// The payload: one JSON text without line breaks, or any bytes in a namespace with binary data.
     pub data: Arc<[u8]>,
     /// The client that has published it. Publications of the server API have none.
     pub info: Option<Arc<ClientInfo>>,

@@ -366,10 +366,10 @@ impl Client {
 fn data<'a>(data: Raw<'a>, options: &ChannelOptions) -> Result<Cow<'a, [u8]>, ErrorCode> {
     let data = match options.publication_data_format {
         DataFormat::Binary => Cow::Borrowed(data.as_bytes()),
-        DataFormat::Json => data.compact()?,
+        DataFormat::Json => data.one_line()?,
         DataFormat::JsonObject => {
-            let data = data.compact()?;
-            if !data.starts_with(b"{") {
+            let data = data.one_line()?;
+            if !data.trim_ascii_start().starts_with(b"{") {
                 return Err(ErrorCode::BadRequest);
             }
             data

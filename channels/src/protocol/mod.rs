@@ -4,8 +4,8 @@
 //! and pushes into one. Decoding borrows from the message: a string is copied only if it has escapes, and values of the
 //! application are slices of the message.
 //!
-//! In JSON, values of the application are embedded unchanged, so each must be one JSON text. [`Raw::compact`] checks that
-//! where a value enters, for both encodings.
+//! In JSON, values of the application are embedded unchanged, so each must be one JSON text without line breaks.
+//! [`Raw::compact`] and [`Raw::one_line`] make sure of that where a value enters, for both encodings.
 
 mod command;
 mod endpoint;

@@ -69,6 +69,20 @@ impl<'a> Raw<'a> {
         text::write_compact(self.bytes, &mut compact);
         Ok(Cow::Owned(compact))
     }
+
+    /// Returns the value as a JSON text without line breaks, so that it can be embedded in a reply. A value that arrived as bytes,
+    /// as all values of Protobuf do, stays as it is if it has none. All others are [compact](Raw::compact).
+    ///
+    /// # Errors
+    /// See [`compact`](Raw::compact).
+    pub fn one_line(self) -> Result<Cow<'a, [u8]>, RawError> {
+        let compact = self.compact()?;
+        let has_breaks = || self.bytes.iter().any(|byte| matches!(byte, b'\n' | b'\r'));
+        match self.form {
+            Form::Unchecked if !has_breaks() => Ok(Cow::Borrowed(self.bytes)),
+            Form::Unchecked | Form::Text | Form::Compact | Form::TooDeep => Ok(compact),
+        }
+    }
 }
 
 /// The reason why a value is refused.
@@ -83,5 +97,26 @@ pub enum RawError {
 impl From<RawError> for ErrorCode {
     fn from(_: RawError) -> ErrorCode {
         ErrorCode::BadRequest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_of_one_line_stay_as_they_are() {
+        let text = |bytes: &'static [u8], form| Raw::of_form(bytes, form).one_line().map(Cow::into_owned);
+        let spaced: &[u8] = b" {\t\"a\" : \"b c\" } ";
+        assert_eq!(text(spaced, Form::Unchecked), Ok(spaced.to_vec()));
+        for breaks in [&b"{\n\"a\": \"b c\"}"[..], b"{\r\"a\": \"b c\"}"] {
+            assert_eq!(text(breaks, Form::Unchecked), Ok(b"{\"a\":\"b c\"}".to_vec()));
+        }
+        // A value of JSON is written for all subscribers, so it is compact.
+        assert_eq!(text(b"[ 1 ]", Form::Text), Ok(b"[1]".to_vec()));
+        assert_eq!(text(b"[1]", Form::Compact), Ok(b"[1]".to_vec()));
+        for invalid in [&b"1}"[..], b"", b"{", b"\"\n\"", b"\xff"] {
+            assert_eq!(text(invalid, Form::Unchecked), Err(RawError::NotJson), "{invalid:?}");
+        }
     }
 }

@@ -90,7 +90,8 @@ impl From<ErrorCode> for ReplyError<'static> {
 
 /// The result of `connect`. Empty strings and zeros are not sent.
 ///
-/// All values of the application in this module are compact JSON texts, as [`Raw::compact`](super::Raw::compact) returns them.
+/// All values of the application in this module are JSON texts without line breaks, as [`Raw::compact`](super::Raw::compact) and
+/// [`Raw::one_line`](super::Raw::one_line) return them.
 /// For Protobuf clients they may be any bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ConnectResult<'a> {
