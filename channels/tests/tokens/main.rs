@@ -1,0 +1,164 @@
+//! Tokens in a worker, with virtual time: the replies of all faults, and the ends of what has expired.
+
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
+
+mod rig;
+
+use std::time::Duration;
+
+use self::rig::Rig;
+
+#[test]
+fn a_connection_expires_after_its_grace_period_unless_it_is_refreshed() {
+    let mut rig = Rig::start();
+    rig.send(r#"{"id":1,"connect":{"token":"{'sub':'42','exp':100}"}}"#);
+    let reply = rig.received();
+    assert!(reply.contains(r#""expires":true,"ttl":100"#), "{reply}");
+    // The old time is due, and does not count any more.
+    rig.pass(Duration::from_secs(99));
+    rig.send(r#"{"id":2,"refresh":{"token":"{'sub':'42','exp':200}"}}"#);
+    let reply = rig.received();
+    assert!(reply.contains(r#""expires":true,"ttl":101"#), "{reply}");
+    rig.pass(Duration::from_secs(200 + 24 - 99));
+    assert_eq!(rig.received(), "");
+    rig.pass(Duration::from_secs(2));
+    assert_eq!(rig.closed(), (3005, "connection expired".to_owned()));
+}
+
+#[test]
+fn an_expiry_that_moves_forward_counts() {
+    let mut rig = Rig::start();
+    rig.send(r#"{"id":1,"connect":{"token":"{'sub':'42','exp':3600}"}}"#);
+    rig.received();
+    rig.send(r#"{"id":2,"refresh":{"token":"{'sub':'42','exp':10}"}}"#);
+    rig.received();
+    rig.pass(Duration::from_secs(10 + 24));
+    assert_eq!(rig.received(), "");
+    rig.pass(Duration::from_secs(2));
+    assert_eq!(rig.closed().0, 3005);
+}
+
+#[test]
+fn a_subscription_expires_once_and_only_while_it_exists() {
+    let mut rig = Rig::start();
+    rig.send(r#"{"id":1,"connect":{}}"#);
+    rig.received();
+    for channel in ["a", "b", "c"] {
+        rig.send(&format!(
+            r#"{{"id":2,"subscribe":{{"channel":"{channel}","token":"{{'sub':'42','channel':'{channel}','exp':10}}"}}}}"#
+        ));
+        assert!(rig.received().contains(r#""expires":true,"ttl":10"#));
+    }
+    rig.send(r#"{"id":3,"unsubscribe":{"channel":"b"}}"#);
+    rig.received();
+    rig.send(r#"{"id":4,"sub_refresh":{"channel":"c","token":"{'sub':'42','channel':'c'}"}}"#);
+    assert_eq!(rig.received(), r#"{"id":4,"sub_refresh":{}}"#);
+    rig.pass(Duration::from_secs(36));
+    assert_eq!(
+        rig.received(),
+        r#"{"push":{"channel":"a","unsubscribe":{"code":2501,"reason":"subscription expired"}}}"#
+    );
+    rig.pass(Duration::from_secs(3600));
+    assert_eq!(rig.received(), "");
+    // Without a token now, where none is needed, the subscription does not inherit the expiry of the one before.
+    rig.send(
+        r#"{"id":5,"subscribe":{"channel":"open:1","token":"{'sub':'42','channel':'open:1','exp':9999}"}}"#,
+    );
+    assert!(rig.received().contains("ttl"));
+    rig.send(r#"{"id":6,"unsubscribe":{"channel":"open:1"}}"#);
+    rig.received();
+    rig.send(r#"{"id":7,"subscribe":{"channel":"open:1"}}"#);
+    assert_eq!(rig.received(), r#"{"id":7,"subscribe":{}}"#);
+    rig.pass(Duration::from_secs(20_000));
+    assert_eq!(rig.received(), "");
+}
+
+/// The answers to `connect` and `refresh`, to `subscribe` and to `sub_refresh`: an error reply, or the code of a Close.
+#[test]
+fn each_fault_of_a_token_has_its_outcome() {
+    // Of a verifier: an invalid signature is 3500 or 103, unavailable keys are the temporary error 100.
+    for (token, of_connection, of_subscription) in [
+        ("garbage", 3500, 103),
+        ("unavailable", 100, 100),
+        ("{'sub':'42','channel':'a','exp':0}", 109, 109),
+        ("{'sub':'42','channel':'a','nbf':31}", 109, 109),
+        ("{'sub':'7','channel':'a'}", 3500, 3500),
+        ("{'channel':'a'}", 3500, 3500),
+        ("{'sub':'42','channel':'b'}", 3500, 3500),
+        ("{'sub':'42','channel':''}", 3500, 103),
+        ("{'sub':'42','channel':'a','info':'{'}", 3500, 103),
+        ("{'sub':'42','channel':'a','expire_at':0}", 3500, 110),
+        ("{'sub':'42','expire_at':0}", 110, 103),
+        ("{'sub':'42','channels':'other:1'}", 102, 103),
+        ("{'sub':'42','channels':'é'}", 107, 103),
+    ] {
+        let connect = format!(r#"{{"id":1,"connect":{{"token":"{token}"}}}}"#);
+        let refresh = format!(r#"{{"id":1,"refresh":{{"token":"{token}"}}}}"#);
+        let mut rig = Rig::start();
+        rig.send(&connect);
+        assert_eq!(rig.outcome(), of_connection, "connect with {token}");
+        if of_connection < 1000 {
+            // The connection is of no use any more.
+            rig.send(r#"{"id":2,"connect":{}}"#);
+            assert_eq!(rig.closed().0, 3501, "{token}");
+        }
+        // The channels of a token have no meaning for `refresh`.
+        if !token.contains("channels") || of_connection == 107 {
+            let mut rig = Rig::connected();
+            rig.send(&refresh);
+            assert_eq!(rig.outcome(), of_connection, "refresh with {token}");
+        }
+        let mut rig = Rig::connected();
+        rig.send(&format!(r#"{{"id":2,"subscribe":{{"channel":"a","token":"{token}"}}}}"#));
+        assert_eq!(rig.outcome(), of_subscription, "subscribe with {token}");
+        let mut rig = Rig::connected();
+        rig.send(r#"{"id":2,"subscribe":{"channel":"a","token":"{'sub':'42','channel':'a'}"}}"#);
+        rig.received();
+        rig.send(&format!(r#"{{"id":3,"sub_refresh":{{"channel":"a","token":"{token}"}}}}"#));
+        assert_eq!(rig.outcome(), of_subscription, "sub_refresh with {token}");
+    }
+}
+
+#[test]
+fn a_refresh_of_nothing_has_its_outcome() {
+    for (command, expected) in [
+        (r#"{"id":2,"refresh":{}}"#, 3501),
+        (r#"{"id":2,"refresh":{"token":""}}"#, 3501),
+        (r#"{"id":2,"sub_refresh":{"token":"x"}}"#, 3501),
+        (r#"{"id":2,"sub_refresh":{"channel":"a"}}"#, 103),
+        (r#"{"id":2,"sub_refresh":{"channel":"a","token":"{'sub':'42','channel':'a'}"}}"#, 103),
+        // The client is subscribed to its personal channel.
+        (r##"{"id":2,"sub_refresh":{"channel":"#42"}}"##, 107),
+        (r##"{"id":2,"sub_refresh":{"channel":"#42","type":4,"token":"x"}}"##, 108),
+        (r##"{"id":2,"sub_refresh":{"channel":"other:1","token":"x"}}"##, 102),
+    ] {
+        let mut rig = Rig::connected();
+        rig.send(command);
+        assert_eq!(rig.outcome(), expected, "{command}");
+    }
+    // Nothing precedes `connect`.
+    let mut rig = Rig::start();
+    rig.send(r#"{"id":2,"refresh":{"token":"{'sub':'42'}"}}"#);
+    assert_eq!(rig.outcome(), 3501);
+}
+
+#[test]
+fn a_refused_connect_drops_the_rest_of_its_message_and_is_stale_in_the_end() {
+    let mut rig = Rig::start();
+    rig.send("{\"id\":1,\"connect\":{\"token\":\"{'sub':'42','exp':0}\"}}\n{\"id\":2,\"rpc\":{}}\n[]");
+    assert_eq!(rig.received(), r#"{"id":1,"error":{"code":109,"message":"token expired"}}"#);
+    rig.pass(Duration::from_secs(11));
+    assert_eq!(rig.closed(), (3502, "stale".to_owned()));
+}
+
+#[test]
+fn an_expiry_of_a_server_side_subscription_is_no_push() {
+    // A token can not only subscribe the client; it also refreshes the subscription, whose end ends the connection.
+    let mut rig = Rig::start();
+    rig.send(r#"{"id":1,"connect":{"token":"{'sub':'42','channels':'a'}"}}"#);
+    rig.received();
+    rig.send(r#"{"id":2,"sub_refresh":{"channel":"a","token":"{'sub':'42','channel':'a','exp':10}"}}"#);
+    assert!(rig.received().contains(r#""ttl":10"#));
+    rig.pass(Duration::from_secs(36));
+    assert_eq!(rig.closed(), (3006, "subscription expired".to_owned()));
+}

@@ -1,0 +1,268 @@
+//! A worker with one client, its sockets in memory, and a clock that the test moves.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, IoSlice};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use postern_channels::claims::{ConnectionClaims, Fault, SubscriptionClaims, TokenClaims, Tokens};
+use postern_channels::engine::{ChannelEvent, Inboxes};
+use postern_channels::exchange::{Exchange, ExchangeConfig, WorkerId};
+use postern_channels::{Channels, ChannelsConfig, namespaces};
+use postern_core::handshake::Peer;
+use postern_core::policy::KeepAliveConfig;
+use postern_core::record::NullRecorder;
+use postern_core::worker::{NewConnection, Socket, WorkerEffect, WorkerMessage};
+use postern_core::{ConnectionId, Key, Worker, WorkerConfig};
+use serde_json::Value;
+
+/// The client of the user 42.
+pub(crate) struct Rig {
+    worker: Worker<Channels>,
+    exchange: Exchange,
+    key: Key,
+    pipe: Pipe,
+    now: Instant,
+    start: Instant,
+    time: Arc<AtomicU64>,
+    buffer: Vec<u8>,
+}
+
+impl Rig {
+    /// Opens a connection.
+    pub(crate) fn start() -> Rig {
+        let (start, time) = (Instant::now(), Arc::new(AtomicU64::new(START)));
+        let channels = Channels::new(
+            Arc::new(ChannelsConfig {
+                tokens: Some(Arc::new(Verifier(time.clone()))),
+                namespaces: namespaces::file::parse("[namespaces.open]\nallow_subscribe_for_client = true")
+                    .unwrap(),
+                ..ChannelsConfig::default()
+            }),
+            1,
+            start,
+        );
+        let config = WorkerConfig {
+            keep_alive: KeepAliveConfig { interval: Duration::ZERO, ..KeepAliveConfig::default() },
+            ..WorkerConfig::default()
+        };
+        let mut worker = Worker::with_application(channels, Arc::new(config), 1, start);
+        let peer = Peer::Tcp { ip: [127, 0, 0, 1].into(), port: 40_000 };
+        let key = worker.open(NewConnection { id: ConnectionId(1), peer, refusal: None }, start);
+        let exchange = Exchange::new(ExchangeConfig {
+            seed: 1,
+            history_memory: usize::MAX,
+            idempotency_ttl: Duration::from_secs(300),
+            max_idempotency_keys: 10,
+        });
+        let mut pipe = Pipe::default();
+        pipe.input.extend(REQUEST.as_bytes());
+        let buffer = vec![0; 64 * 1024];
+        let mut rig = Rig { worker, exchange, key, pipe, now: start, start, time, buffer };
+        rig.turn();
+        let end = rig.pipe.output.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap() + 4;
+        assert!(rig.pipe.output.starts_with(b"HTTP/1.1 101 "));
+        rig.pipe.output.drain(..end);
+        rig
+    }
+
+    /// Opens a connection and connects without a token.
+    pub(crate) fn connected() -> Rig {
+        let mut rig = Rig::start();
+        rig.send(r#"{"id":1,"connect":{}}"#);
+        rig.received();
+        rig
+    }
+
+    /// Sends a text message.
+    pub(crate) fn send(&mut self, text: &str) {
+        let length = u16::try_from(text.len()).unwrap();
+        self.pipe.input.push_back(0x81);
+        match length {
+            0..126 => self.pipe.input.push_back(0x80 | length as u8),
+            126.. => {
+                self.pipe.input.push_back(0x80 | 126);
+                self.pipe.input.extend(length.to_be_bytes());
+            }
+        }
+        // A masking key of zeros.
+        self.pipe.input.extend([0; 4]);
+        self.pipe.input.extend(text.as_bytes());
+        self.turn();
+    }
+
+    /// Lets time pass.
+    pub(crate) fn pass(&mut self, duration: Duration) {
+        let until = self.now + duration;
+        loop {
+            let next = self.worker.poll_timeout(self.now).filter(|at| *at <= until).unwrap_or(until);
+            self.now = self.now.max(next);
+            self.time.store(START + (self.now - self.start).as_secs(), Ordering::Relaxed);
+            self.turn();
+            if next == until {
+                return;
+            }
+        }
+    }
+
+    /// Returns the text messages since the last call, with a line feed between them.
+    pub(crate) fn received(&mut self) -> String {
+        let (texts, close) = self.frames();
+        assert_eq!(close, None);
+        texts.join("\n")
+    }
+
+    /// Returns the Close that has arrived.
+    pub(crate) fn closed(&mut self) -> (u16, String) {
+        let (texts, close) = self.frames();
+        assert!(texts.is_empty(), "{texts:?}");
+        close.unwrap()
+    }
+
+    /// Returns the code of a Close or of an error reply, and 0 for another reply.
+    pub(crate) fn outcome(&mut self) -> u64 {
+        let (texts, close) = self.frames();
+        if let Some((code, _)) = close {
+            return code.into();
+        }
+        let [text] = &texts[..] else { panic!("{texts:?}") };
+        let reply: Value = serde_json::from_str(text).unwrap();
+        reply["error"]["code"].as_u64().unwrap_or_default()
+    }
+
+    fn frames(&mut self) -> (Vec<String>, Option<(u16, String)>) {
+        let (mut texts, mut close) = (Vec::new(), None);
+        let output = std::mem::take(&mut self.pipe.output);
+        let mut rest = &output[..];
+        while let [head, length, more @ ..] = rest {
+            let (length, more) = match length {
+                126 => (usize::from(u16::from_be_bytes([more[0], more[1]])), &more[2..]),
+                _ => (usize::from(*length), more),
+            };
+            let (payload, more) = more.split_at(length);
+            rest = more;
+            let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+            match head & 0xf {
+                1 => texts.push(text(payload)),
+                8 => close = Some((u16::from_be_bytes([payload[0], payload[1]]), text(&payload[2..]))),
+                other => panic!("a frame with opcode {other}"),
+            }
+        }
+        (texts, close)
+    }
+
+    fn turn(&mut self) {
+        let Rig { worker, exchange, key, pipe, now, buffer, .. } = self;
+        if !pipe.input.is_empty() {
+            worker.on_readable(*key, *now, buffer, pipe, &mut NullRecorder);
+        }
+        loop {
+            while let Some(due) = worker.next_due(*now, &mut NullRecorder) {
+                worker.handle_due(due, *now, buffer, pipe, &mut NullRecorder);
+            }
+            let mut inbox = Events::default();
+            while let Some(effect) = worker.poll_effect() {
+                let WorkerEffect::Application(request) = effect else { panic!("no limit of connections") };
+                exchange.execute(WorkerId::default(), request, *now, 0, &mut inbox);
+            }
+            if inbox.0.is_empty() {
+                return;
+            }
+            for event in inbox.0 {
+                worker.handle_message(WorkerMessage::Application(event), *now, &mut NullRecorder);
+            }
+        }
+    }
+}
+
+/// The events of the only worker.
+#[derive(Default)]
+struct Events(Vec<ChannelEvent>);
+
+impl Inboxes for Events {
+    fn send(&mut self, _: WorkerId, event: ChannelEvent) -> bool {
+        self.0.push(event);
+        true
+    }
+
+    fn answer(&mut self, _: WorkerId, event: ChannelEvent) {
+        self.0.push(event);
+    }
+}
+
+/// A socket in memory.
+#[derive(Default)]
+struct Pipe {
+    input: VecDeque<u8>,
+    output: Vec<u8>,
+}
+
+impl Socket for Pipe {
+    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.input.is_empty() {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        io::Read::read(&mut self.input, buffer)
+    }
+
+    fn receive_into_spare(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        let (len, capacity) = (buffer.len(), buffer.capacity());
+        buffer.resize(capacity, 0);
+        let received = self.receive(&mut buffer[len..]);
+        buffer.truncate(len + received.as_ref().copied().unwrap_or_default());
+        received
+    }
+
+    fn send(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        pieces.iter().for_each(|piece| self.output.extend_from_slice(piece));
+        Ok(pieces.iter().map(|piece| piece.len()).sum())
+    }
+}
+
+/// Accepts tokens that are their claims, with `'` in place of `"` and times that count from the start.
+#[derive(Debug)]
+struct Verifier(Arc<AtomicU64>);
+
+impl Verifier {
+    fn claims(&self, token: &str) -> Result<(Value, TokenClaims), Fault> {
+        if token == "unavailable" {
+            return Err(Fault::Unavailable);
+        }
+        let claims: Value = serde_json::from_str(&token.replace('\'', "\"")).map_err(|_| Fault::Invalid)?;
+        let text = |name: &str| claims[name].as_str().map(str::to_owned);
+        let time = |name: &str| claims[name].as_u64().map(|time| START + time);
+        let common = TokenClaims {
+            user: text("sub").unwrap_or_default(),
+            channel: text("channel"),
+            expires_at: time("exp"),
+            not_before: time("nbf"),
+            expire_at: time("expire_at"),
+            info: text("info").map(String::into_bytes),
+        };
+        Ok((claims, common))
+    }
+}
+
+impl Tokens for Verifier {
+    fn connection(&self, token: &str) -> Result<ConnectionClaims, Fault> {
+        let (claims, common) = self.claims(token)?;
+        let channels = claims["channels"].as_str().map(str::to_owned).into_iter().collect();
+        Ok(ConnectionClaims { common, channels, subs: Vec::new() })
+    }
+
+    fn subscription(&self, token: &str) -> Result<SubscriptionClaims, Fault> {
+        let (_, common) = self.claims(token)?;
+        Ok(SubscriptionClaims { common, ..SubscriptionClaims::default() })
+    }
+
+    fn time(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The time at which a test starts, in seconds since 1970.
+const START: u64 = 1_000;
+
+const REQUEST: &str = "GET /ws?cf_ws_frame_ping_pong=true HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
+    Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nUser-ID: 42\r\n\r\n";
