@@ -5,9 +5,9 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use postern_chain::Failure;
-use postern_chain::provision::{debian, libraries, npm, pip, wheel};
+use postern_chain::provision::{debian, libraries, npm, pip, sdist, wheel};
 pub use postern_chain::provision::{nginx, python_websockets, traefik};
+use postern_chain::{Failure, workspace};
 
 /// Returns a folder for `PYTHONPATH` with `kosoku`, a rewrite of the Autobahn test suite.
 pub fn kosoku() -> Result<PathBuf, Failure> {
@@ -23,6 +23,19 @@ pub fn docker_compose() -> Result<PathBuf, Failure> {
         charset-normalizer==3.4.4 texttable==1.7.0 websocket-client==0.59.0 six==1.17.0 attrs==25.4.0 \
         pyrsistent==0.20.0 distro==1.9.0 setuptools==75.8.0";
     pip("docker-compose-1.29.2", "compose", &ARGUMENTS.split_whitespace().collect::<Vec<_>>())
+}
+
+/// Returns the sources of the SDK for Python with its own tests, and a folder for `PYTHONPATH` with the packages that it needs.
+pub fn sdk_python() -> Result<(PathBuf, PathBuf), Failure> {
+    let folder = workspace::path("tests/tests/peers/sdk_python");
+    let test = "tests/test_client.py";
+    let sources = sdist("centrifuge-python-0.7.0", "centrifuge-python", &folder.join("sdist.txt"), test)?;
+    let requirements = folder.join("requirements.txt");
+    let requirements = requirements.to_string_lossy();
+    let arguments = ["--no-deps", "--only-binary=:all:", "--require-hashes", "--requirement"];
+    let arguments = [&arguments[..], &[&*requirements]].concat();
+    let packages = pip("centrifuge-python-packages-0.7.0", "websockets", &arguments)?;
+    Ok((sources, packages))
 }
 
 /// Returns a folder for `NODE_PATH` with `ws`.

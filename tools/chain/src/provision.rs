@@ -70,6 +70,31 @@ pub fn pip(item: &str, package: &str, arguments: &[&str]) -> Result<PathBuf, Fai
     })
 }
 
+/// Returns the folder of an unpacked Python source distribution, which `requirements` names together with its hash. `wanted` is a
+/// file in it.
+///
+/// # Errors
+/// It cannot be downloaded.
+pub fn sdist(item: &str, package: &str, requirements: &Path, wanted: &str) -> Result<PathBuf, Failure> {
+    let folder = provide(item, &format!("sources/{wanted}"), |folder| {
+        let archives = folder.join("archives");
+        run(python_pip("download")
+            .args(["--no-deps", "--require-hashes", &format!("--no-binary={package}"), "--dest"])
+            .args([&archives, Path::new("--requirement"), requirements]))?;
+        let unpacked = folder.join("unpacked");
+        run(Command::new("python3")
+            .args(["-m", "tarfile", "-e"])
+            .args([&find(&archives, "gz")?, &unpacked]))?;
+        let [sources] = &paths(&unpacked)?[..] else {
+            return Err(Failure::new("the archive does not contain one folder".to_owned()));
+        };
+        rename(sources, &folder.join("sources"))?;
+        remove(&archives)?;
+        remove(&unpacked)
+    })?;
+    Ok(folder.join("sources"))
+}
+
 /// Returns a folder `node_modules` with Node packages. `package` is a folder in it.
 ///
 /// # Errors

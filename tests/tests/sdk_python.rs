@@ -1,0 +1,73 @@
+//! The tests of the SDK for Python, as it is published, against both binaries.
+//!
+//! A forwarder adds the identity of their user, as a gateway would. The channels file is the configuration of the SDK's own server
+//! in these tests.
+
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+use postern_tests::postern::{Postern, Runtime};
+use postern_tests::process::Process;
+use postern_tests::{forwarder, provision, workspace};
+
+#[test]
+fn all_tests_pass_with_postern() {
+    check(Runtime::Mio);
+}
+
+#[test]
+fn all_tests_pass_with_postern_smol() {
+    check(Runtime::Smol);
+}
+
+fn check(runtime: Runtime) {
+    let (sources, packages) = provision::sdk_python().expect("the SDK and its packages");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("channels.toml");
+    fs::write(&file, NAMESPACES).expect("the file is written");
+    let file = file.to_str().expect("UTF-8");
+    // The secret is part of the tests.
+    let postern = Postern::start(runtime, &[("POSTERN_CHANNELS_FILE", file), ("JWT_SECRET", "secret")]);
+    let gateway = forwarder::start(postern.address(), &["User-ID: 42"]).expect("a forwarder");
+
+    let customization = workspace::path("tests/tests/peers/sdk_python");
+    let path = std::env::join_paths([customization, packages]).expect("folders without a colon");
+    let mut python = Command::new("python3");
+    python.args(["-m", "unittest", "discover", "--start-directory", "tests", "--top-level-directory", "."]);
+    python.current_dir(sources).env("PYTHONPATH", path).env("PYTHONDONTWRITEBYTECODE", "1");
+    python.env("SDK_PORT", gateway.port().to_string());
+    let mut python = Process::spawn("python", &mut python).expect("python3 starts");
+    let status = python.wait(TIMEOUT).expect("the tests end");
+    let lines = python.lines();
+    let shown = lines[lines.len().saturating_sub(100)..].join("\n");
+    assert!(status.success(), "{runtime}: {status}\n{shown}");
+    // None was skipped: the last line would say so.
+    assert!(lines.iter().any(|line| line.starts_with("Ran 185 tests in ")), "{runtime}\n{shown}");
+    assert_eq!(lines.last().map(String::as_str), Some("OK"), "{runtime}\n{shown}");
+}
+
+/// About three times what they take.
+const TIMEOUT: Duration = Duration::from_secs(120);
+
+const NAMESPACES: &str = r#"
+[without_namespace]
+allowed_delta_types = ["fossil"]
+delta_publish = true
+presence = true
+join_leave = true
+force_push_join_leave = true
+history_size = 100
+history_ttl = "300s"
+force_recovery = true
+allow_publish_for_subscriber = true
+allow_presence_for_subscriber = true
+allow_history_for_subscriber = true
+
+[namespaces.smallhistory]
+force_recovery = true
+history_size = 2
+history_ttl = "300s"
+allow_publish_for_subscriber = true
+allow_history_for_subscriber = true
+"#;
