@@ -16,7 +16,7 @@ use crate::Disconnect;
 use crate::client::{Client, Close, Expired, Turn};
 use crate::config::ChannelsConfig;
 use crate::counts::Counts;
-use crate::delivery::Audience;
+use crate::delivery::{Audience, Intervals, SlowClients};
 use crate::engine::{ChannelEvent, ClientRef, Operation, Request};
 use crate::exchange::CatchUp;
 use crate::expiries::Expiries;
@@ -30,9 +30,11 @@ use crate::view;
 /// The applications of a worker: channels at some paths, and [`Echo`] at the others.
 #[derive(Debug)]
 pub struct Channels {
-    config: Arc<ChannelsConfig>,
+    pub(crate) config: Arc<ChannelsConfig>,
     pub(crate) hub: Hub,
     pub(crate) audience: Audience,
+    pub(crate) intervals: Intervals,
+    pub(crate) slow: SlowClients,
     pings: Pings,
     expiries: Expiries,
     /// The clients that must have sent `connect` at these times, which ascend.
@@ -50,6 +52,8 @@ impl Channels {
         Channels {
             hub: Hub::new(seed as u64, u16::try_from(config.max_channels).unwrap_or(u16::MAX)),
             audience: Audience::default(),
+            intervals: Intervals::new(seed as u64),
+            slow: SlowClients::default(),
             pings: Pings::new(now, config.ping_interval, config.pong_timeout),
             expiries: Expiries::new(now),
             config,
@@ -84,9 +88,14 @@ impl Channels {
         for key in keys {
             // Clients that do not follow offsets have no gap.
             if self.hub.form(key, &catch_up.channel).is_some_and(|form| form.has(Form::POSITIONED)) {
-                self.end(Key(key as usize), &catch_up.channel, INSUFFICIENT_STATE, fanout);
+                self.end_incomplete(key, &catch_up.channel, fanout);
             }
         }
+    }
+
+    /// Ends a subscription with a gap, after which the client subscribes again.
+    pub(crate) fn end_incomplete(&mut self, key: u32, channel: &Arc<str>, fanout: &mut Fanout<'_, Channels>) {
+        self.end(Key(key as usize), channel, INSUFFICIENT_STATE, fanout);
     }
 
     /// Ends a subscription, if there is one. A client with a server-side subscription is closed.
@@ -128,10 +137,12 @@ impl Channels {
         fanout: &mut Fanout<'_, Channels>,
         recorder: &mut impl Recorder,
     ) {
-        if let crate::engine::Answer::Subscribed { subscribed: Some(subscribed), .. } = &answer
-            && let Some(catch_up) = &subscribed.catch_up
-        {
-            self.catch_up(catch_up, fanout);
+        if let crate::engine::Answer::Subscribed { subscribed: Some(subscribed), .. } = &answer {
+            if let Some(catch_up) = &subscribed.catch_up {
+                self.catch_up(catch_up, fanout);
+            }
+            // The publications of an earlier subscription of the client.
+            self.slow.forget(to.key.0 as u32, channel);
         }
         let now = fanout.now();
         let Some((Some(client), identity)) = fanout.client(to.key) else { return };
@@ -291,6 +302,7 @@ impl Application for Channels {
     fn closed(&mut self, key: Key, client: Option<Box<Client>>, _: &Identity, _: &mut Fanout<'_, Channels>) {
         let Some(client) = client else { return };
         let place = ClientRef { key, connection: client.connection };
+        self.slow.remove(client.hub_key());
         while let Some((channel, form)) = self.hub.leave_any(client.hub_key()) {
             self.requests.push_back(end(place, client.id, channel, form));
         }
@@ -332,7 +344,13 @@ impl Application for Channels {
 
     fn poll_timeout(&self) -> Option<Instant> {
         let unconnected = self.unconnected.front().map(|&(at, _)| at);
-        let timeouts = [self.pings.poll_timeout(), unconnected, self.expiries.poll_timeout()];
+        let timeouts = [
+            self.pings.poll_timeout(),
+            unconnected,
+            self.expiries.poll_timeout(),
+            self.intervals.poll_timeout(),
+            self.slow.poll_timeout(),
+        ];
         timeouts.into_iter().flatten().min()
     }
 
@@ -341,6 +359,7 @@ impl Application for Channels {
         while let Some(clients) = self.expiries.take_due(fanout.now()) {
             clients.into_iter().for_each(|client| self.expire(client, fanout));
         }
+        self.handle_delivery_timeout(fanout);
         while let Some((step, group)) = self.pings.take_due(fanout.now()) {
             self.handle_pings(step, group, fanout);
         }

@@ -31,6 +31,8 @@ pub struct ChannelsConfig {
     pub max_publications: usize,
     /// The most bytes of the publications of a recovery.
     pub max_recovered_bytes: usize,
+    /// The most bytes that may wait for the socket of a client whose publications can be left out (`slow`). More are kept back.
+    pub slow_backlog: usize,
     /// The most bytes of messages that wait until `connect` is answered.
     pub max_waiting: usize,
     /// The time between two pings of the protocol, in whole seconds.
@@ -55,6 +57,7 @@ impl Default for ChannelsConfig {
             max_channels: 128,
             max_publications: 300,
             max_recovered_bytes: 1024 * 1024,
+            slow_backlog: 512 * 1024,
             max_waiting: 64 * 1024,
             ping_interval: Duration::from_secs(25),
             pong_timeout: Duration::from_secs(8),

@@ -1,12 +1,15 @@
 //! Options of channels over real sockets, on both binaries.
 
 use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use centrifuge_client_core::codec::{self, Protocol};
 use centrifuge_client_core::{delta, proto};
 use postern_tests::postern::{Postern, Runtime};
 use postern_tests::ws::Open;
 use serde_json::{Value, json};
+use tungstenite::Message;
 
 /// A client that has sent commands, in JSON.
 struct Client {
@@ -74,7 +77,7 @@ fn start(runtime: Runtime, namespaces: &str, settings: &[(&str, &str)]) -> (Post
     let file = file.to_str().expect("UTF-8");
     let settings =
         [&[("POSTERN_CHANNELS_FILE", file), ("POSTERN_PERSONAL_CHANNEL", "off")], settings].concat();
-    (Postern::start(runtime, &settings), folder)
+    (Postern::start_with_control(runtime, &settings), folder)
 }
 
 #[test]
@@ -126,7 +129,7 @@ fn commands_that_end_and_begin_a_subscription_are_answered_in_their_order() {
             if count == 1 {
                 break;
             }
-            std::thread::sleep(std::time::Duration::from_millis(10));
+            thread::sleep(Duration::from_millis(10));
         }
         assert_eq!(count, 1, "{runtime}");
     }
@@ -391,7 +394,165 @@ fn a_client_that_publishes_too_often_gets_111() {
         if reply["error"]["code"] == 111 {
             assert_eq!(reply["error"]["temporary"], true);
         }
-        std::thread::sleep(std::time::Duration::from_millis(500));
+        thread::sleep(Duration::from_millis(500));
         assert_eq!(john.call(publish("slow:1")), json!({ "id": 3, "publish": {} }), "{runtime}");
+    }
+}
+
+#[test]
+fn a_filter_compares_the_tags_of_publications_by_the_api() {
+    let namespaces = "[without_namespace]\nallow_subscribe_for_client = true\nallow_tags_filter = true\nallowed_delta_types = [\"fossil\"]\n";
+    for runtime in Runtime::BOTH {
+        let (postern, _folder) = start(runtime, namespaces, &[]);
+        let publish = |params: Value| assert_eq!(postern.post("/api/publish", &params).status, 200);
+        let mut filtered = Client::connect(&postern, "1");
+        let filter = json!({ "op": "and", "nodes": [
+            { "key": "lang", "cmp": "in", "vals": ["en", "de"] }, { "key": "price", "cmp": "gte", "val": "100" } ] });
+        filtered.subscribe(json!({ "channel": "a", "tf": filter }));
+        let mut binary = ProtobufClient::connect(&postern, "2");
+        let node =
+            proto::FilterNode { key: "lang".into(), cmp: "sw".into(), val: "d".into(), ..Default::default() };
+        binary.subscribe(proto::SubscribeRequest {
+            channel: "a".into(),
+            tf: Some(node),
+            ..Default::default()
+        });
+        let mut fossil = Client::connect(&postern, "3");
+        fossil.subscribe(json!({ "channel": "a", "delta": "fossil" }));
+        for (number, lang, price) in
+            [(1, "en", "99.9"), (2, "fr", "200"), (3, "de", "100.0"), (4, "en", "1e3"), (5, "de", "9")]
+        {
+            let tags = json!({ "lang": lang, "price": price });
+            publish(json!({ "channel": "a", "data": state(number), "tags": tags, "delta": number % 2 == 0 }));
+        }
+        publish(
+            json!({ "channel": "a", "data": 6, "tags": { "lang": "en", "price": "12345678901234567890" } }),
+        );
+        for expected in [state(3), json!(6)] {
+            assert_eq!(filtered.next()["push"]["pub"]["data"], expected, "{runtime}");
+        }
+        for expected in [state(3), state(5)] {
+            assert_eq!(binary.publication().data.as_ref(), expected.to_string().as_bytes(), "{runtime}");
+        }
+        // The publisher decides for each publication if the namespace does not.
+        let mut decoded = Decoded::default();
+        for number in 1..=5 {
+            let publication = fossil.next()["push"]["pub"].clone();
+            assert_eq!(publication["delta"] == true, number % 2 == 0, "{runtime}: {publication}");
+            assert_eq!(decoded.receive_json(&publication), state(number), "{runtime}");
+        }
+    }
+}
+
+#[test]
+fn subscribers_get_the_latest_publication_of_each_interval() {
+    let namespaces = "[without_namespace]\nallow_subscribe_for_client = true\nallow_publish_for_client = true\nconflate = \"latest\"\nconflate_interval = \"300ms\"\n";
+    for runtime in Runtime::BOTH {
+        let (postern, _folder) = start(runtime, namespaces, &[]);
+        let (mut john, mut jane) = (Client::connect(&postern, "1"), Client::connect(&postern, "2"));
+        john.subscribe(json!({ "channel": "a" }));
+        let begun = Instant::now();
+        for number in 1..=20 {
+            jane.publish("a", json!(number));
+        }
+        if begun.elapsed() > Duration::from_millis(250) {
+            // The machine is too busy to tell one interval from the next.
+            continue;
+        }
+        let received = [john.next(), john.next()].map(|pushed| pushed["push"]["pub"]["data"].clone());
+        assert_eq!(received, [json!(1), json!(20)], "{runtime}");
+        assert!(begun.elapsed() >= Duration::from_millis(300), "{runtime}: {:?}", begun.elapsed());
+        // After an interval without publications, the next one is delivered at once.
+        thread::sleep(Duration::from_millis(700));
+        let begun = Instant::now();
+        jane.publish("a", json!(21));
+        assert_eq!(john.next()["push"]["pub"]["data"], 21, "{runtime}");
+        assert!(begun.elapsed() < Duration::from_millis(250), "{runtime}: {:?}", begun.elapsed());
+    }
+}
+
+/// The number of publications to a client that does not read, each of 48 KiB: more than all buffers hold.
+const UNREAD: u64 = 300;
+
+/// Starts a binary with a policy, and publishes to a client that does not read and to one that does. Returns the first one, and
+/// another client.
+fn outrun(runtime: Runtime, policy: &str, more: &str) -> (Postern, tempfile::TempDir, Client, Client) {
+    let namespaces = format!(
+        "[without_namespace]\nallow_subscribe_for_client = true\nallow_publish_for_client = true\nslow = \"{policy}\"\n{more}"
+    );
+    let (postern, folder) =
+        start(runtime, &namespaces, &[("POSTERN_MAX_BACKLOG", "256KiB"), ("POSTERN_LOG_MESSAGES", "off")]);
+    let [mut slow, mut quick, mut publisher] = ["1", "2", "3"].map(|id| Client::connect(&postern, id));
+    let stream = slow.open.socket.get_ref();
+    rustix::net::sockopt::set_socket_recv_buffer_size(stream, 16 << 10).expect("a small buffer");
+    for client in [&mut slow, &mut quick] {
+        client.subscribe(json!({ "channel": "a" }));
+    }
+    let text = "x".repeat(48 << 10);
+    for number in 1..=UNREAD {
+        publisher.publish("a", json!([number, text]));
+        assert_eq!(quick.next()["push"]["pub"]["data"][0], number, "{runtime}, {policy}");
+    }
+    (postern, folder, slow, publisher)
+}
+
+/// Reads the publications that follow each other from 1. Returns the number of the last one, and the first other push.
+fn read_in_order(client: &mut Client) -> (u64, Value) {
+    let mut last = 0;
+    loop {
+        let pushed = client.next();
+        let number = pushed["push"]["pub"]["data"][0].as_u64();
+        if number != Some(last + 1) {
+            return (last, pushed);
+        }
+        last += 1;
+    }
+}
+
+#[test]
+fn a_subscriber_that_does_not_read_is_closed_with_3008() {
+    for runtime in Runtime::BOTH {
+        let (_postern, _folder, mut slow, _publisher) = outrun(runtime, "close", "");
+        let close = loop {
+            if let Message::Close(Some(frame)) = slow.open.receive() {
+                break (u16::from(frame.code), frame.reason.to_string());
+            }
+        };
+        assert_eq!(close, (3008, "slow".to_owned()), "{runtime}");
+    }
+}
+
+#[test]
+fn a_subscriber_that_does_not_read_is_told_of_dropped_publications() {
+    let history = "history_size = 1000\nhistory_ttl = \"1m\"\nforce_recovery = true\n";
+    for (runtime, more) in Runtime::BOTH.into_iter().flat_map(|runtime| [(runtime, ""), (runtime, history)]) {
+        let (_postern, _folder, mut slow, mut publisher) = outrun(runtime, "drop", more);
+        let (last, pushed) = read_in_order(&mut slow);
+        assert!(last > 0 && last < UNREAD, "{runtime}: {last}");
+        assert_eq!(pushed["push"]["unsubscribe"]["code"], 2500, "{runtime}: {pushed}");
+        // It is not subscribed any more, and can subscribe again.
+        let result = slow.subscribe(json!({ "channel": "a", "recover": true, "offset": last }));
+        assert_eq!(result["was_recovering"], true, "{runtime}: {result}");
+        publisher.publish("a", json!([UNREAD + 1]));
+        let pushed = slow.next();
+        assert_eq!(pushed["push"]["pub"]["data"], json!([UNREAD + 1]), "{runtime}: {pushed}");
+    }
+}
+
+#[test]
+fn a_subscriber_that_does_not_read_gets_the_latest_publication() {
+    for runtime in Runtime::BOTH {
+        let (_postern, _folder, mut slow, mut publisher) = outrun(runtime, "conflate", "");
+        // The buffers of the kernel may grow while the client does not read, and take a later one.
+        let (mut last, mut count) = (0, 0);
+        while last < UNREAD {
+            let pushed = slow.next();
+            let number = pushed["push"]["pub"]["data"][0].as_u64().expect("a number");
+            assert!(number > last, "{runtime}: {number} after {last}");
+            (last, count) = (number, count + 1);
+        }
+        assert!(count < UNREAD, "{runtime}");
+        publisher.publish("a", json!([UNREAD + 1]));
+        assert_eq!(slow.next()["push"]["pub"]["data"], json!([UNREAD + 1]), "{runtime}");
     }
 }

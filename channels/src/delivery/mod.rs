@@ -2,6 +2,12 @@
 //!
 //! A publication is encoded once for each [`Form::frame`] that occurs among the subscribers. All subscribers of a delivery are
 //! sorted by this number first, and each list is then handed to the worker.
+//!
+//! * `conflate`: channels whose subscribers get the latest publication of each interval.
+//! * `slow`: subscribers that do not read fast enough.
+
+mod conflate;
+mod slow;
 
 use std::sync::Arc;
 
@@ -13,8 +19,15 @@ use crate::delta;
 use crate::engine::ClientRef;
 use crate::exchange::PresenceEvent;
 use crate::hub::{Form, Slot};
+use crate::namespaces::options::{ChannelOptions, Conflation, SlowPolicy};
+use crate::permissions::find_channel;
 use crate::publication::Publication;
 use crate::view;
+
+use self::conflate::Waiting;
+
+pub(crate) use self::conflate::Intervals;
+pub(crate) use self::slow::SlowClients;
 
 /// The subscribers of a delivery, as numbers of connections, by [`Form::frame`]. Empty between deliveries.
 #[derive(Debug, Default)]
@@ -66,24 +79,56 @@ impl Channels {
         fanout: &mut Fanout<'_, Channels>,
     ) {
         let Some(slot) = self.hub.find(&publication.channel) else { return };
-        let excluded = publisher.filter(|publisher| is_open(*publisher, fanout));
-        self.deliver_in(slot, publication, excluded.map(|client| client.key.0 as u32), fanout);
+        let options = self.options(&publication.channel);
+        let slow = options.map_or(SlowPolicy::Close, |options| options.slow);
+        let conflation = options.filter(|options| options.conflate == Conflation::Latest);
+        if let Some(length) = conflation.map(|options| options.conflate_interval) {
+            let waiting = Waiting { publication: Arc::clone(publication), excluded: publisher };
+            if self.intervals.take(waiting, length, fanout.now()).is_none() {
+                return;
+            }
+        }
+        self.deliver_in(slot, slow, publication, publisher, fanout);
     }
 
+    /// Does what is due: the ends of intervals, and a look at slow clients.
+    pub(crate) fn handle_delivery_timeout(&mut self, fanout: &mut Fanout<'_, Channels>) {
+        while let Some(Waiting { publication, excluded }) = self.intervals.next_due(fanout.now()) {
+            if let Some(slot) = self.hub.find(&publication.channel) {
+                let options = self.options(&publication.channel);
+                let slow = options.map_or(SlowPolicy::Close, |options| options.slow);
+                self.deliver_in(slot, slow, &publication, excluded, fanout);
+            }
+        }
+        self.serve_slow(fanout);
+    }
+
+    fn options(&self, channel: &str) -> Option<&ChannelOptions> {
+        find_channel(&self.config.namespaces, channel).ok().map(|(_, options)| &**options)
+    }
+
+    /// Delivers a publication to the subscribers of its channel now.
     fn deliver_in(
         &mut self,
         slot: Slot,
+        policy: SlowPolicy,
         publication: &Arc<Publication>,
-        excluded: Option<u32>,
+        excluded: Option<ClientRef>,
         fanout: &mut Fanout<'_, Channels>,
     ) {
+        let excluded = excluded.filter(|client| is_open(*client, fanout)).map(|client| client.key.0 as u32);
         let Some(channel) = self.hub.delivery(slot) else { return };
         let mut has_deltas = false;
         for subscriber in channel.subscribers.iter_mut() {
             let (form, connection) = (subscriber.form(), subscriber.connection());
-            let is_for_it = Some(connection) != excluded
+            let mut is_for_it = Some(connection) != excluded
                 && (!form.has(Form::FILTERED)
                     || channel.filters.selects(connection, slot, &publication.tags));
+            if is_for_it && policy != SlowPolicy::Close {
+                let state = (fanout.backlog(Key(connection as usize)), fanout.now());
+                is_for_it =
+                    !self.slow.keeps_back(policy, self.config.slow_backlog, connection, publication, state);
+            }
             if is_for_it {
                 self.audience.push(form, connection);
             }
@@ -109,14 +154,32 @@ impl Channels {
         self.counts.deliveries += sent as u64;
     }
 
+    /// Delivers a publication to one subscriber of its channel, if it still is one.
+    fn deliver_to_one(
+        &mut self,
+        connection: u32,
+        publication: &Arc<Publication>,
+        fanout: &mut Fanout<'_, Channels>,
+    ) {
+        let channel = &publication.channel;
+        let (Some(slot), Some(form)) = (self.hub.find(channel), self.hub.form(connection, channel)) else {
+            return;
+        };
+        self.audience.push(form, connection);
+        self.audience.deliver(&mut self.buffer, fanout, |form, out| {
+            view::write_publication(form, slot, out, publication, None);
+        });
+    }
+
     /// Sends a join or a leave to the subscribers of a channel.
     pub(crate) fn deliver_presence(&mut self, event: &PresenceEvent, fanout: &mut Fanout<'_, Channels>) {
         let Some(slot) = self.hub.find(&event.channel) else { return };
         for subscriber in self.hub.subscribers(slot) {
-            if subscriber.form().has(Form::JOIN_LEAVE) {
+            let connection = subscriber.connection();
+            if subscriber.form().has(Form::JOIN_LEAVE) && !self.slow.has_dropped(connection, &event.channel) {
                 // Deltas are between publications only.
                 let form = subscriber.form().without(Form::DELTA | Form::DELTA_BASE);
-                self.audience.push(form, subscriber.connection());
+                self.audience.push(form, connection);
             }
         }
         self.audience.deliver(&mut self.buffer, fanout, |form, out| {

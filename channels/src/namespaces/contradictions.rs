@@ -153,6 +153,11 @@ pub(super) const CONTRADICTIONS: &[Contradiction] = &[
         complaint: "leaves publications out that deltas would refer to; leave out conflate or allowed_delta_types",
     },
     Contradiction {
+        options: &["conflate"],
+        holds: |options| options.conflate == Conflation::Latest && options.allow_tags_filter,
+        complaint: "leaves publications out that filters might select; leave out conflate or allow_tags_filter",
+    },
+    Contradiction {
         options: &["slow"],
         holds: |options| options.slow == SlowPolicy::Conflate && promises_all(options),
         complaint: "leaves publications out, which contradicts positioning and recovery; write slow = \"drop\"",

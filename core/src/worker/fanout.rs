@@ -45,6 +45,15 @@ pub struct Fanout<'w, A: Application> {
     ready: &'w mut Ready,
 }
 
+/// The pending output of a connection.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Its size in bytes.
+    pub bytes: usize,
+    /// Whether its socket was offered it and has not accepted all.
+    pub is_blocked: bool,
+}
+
 /// An encoded message of a [`Fanout`], which cannot be used with any other.
 #[derive(Debug, Clone, Copy)]
 pub struct SharedFrame<'w> {
@@ -96,6 +105,15 @@ impl<'w, A: Application> Fanout<'w, A> {
     /// Returns the state and the user of an admitted connection. `None` if `key` is of no such connection.
     pub fn client(&mut self, key: Key) -> Option<(&mut A::Client, &Identity)> {
         self.connections.get_mut(key.0)?.client()
+    }
+
+    /// Returns the pending output of a connection.
+    pub fn backlog(&self, key: Key) -> Backlog {
+        let output = self.connections.get(key.0).map(|connection| &connection.output);
+        output.map_or(Backlog::default(), |output| Backlog {
+            bytes: output.len(self.frames),
+            is_blocked: output.queue().is_some_and(OutputQueue::is_offered),
+        })
     }
 
     /// Encodes a message, for [`deliver`](Fanout::deliver). A text message must be UTF-8, which is not checked.

@@ -35,7 +35,7 @@ pub use application::{Application, Message, Opening, Reply, ServerClose};
 pub use config::WorkerConfig;
 pub use due::{Due, DueCause};
 pub use echo::{Echo, SUBPROTOCOL};
-pub use fanout::{Fanout, SharedFrame};
+pub use fanout::{Backlog, Fanout, SharedFrame};
 pub use message::{WorkerEffect, WorkerMessage};
 pub use readable::Socket;
 

@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind, IoSlice};
 
 use super::*;
 use crate::frame::DataKind;
-use crate::worker::Socket;
+use crate::worker::{Backlog, Socket};
 
 /// A socket that counts writes, and accepts at most `takes` bytes of each.
 #[derive(Debug, Default)]
@@ -300,6 +300,10 @@ fn a_slow_connection_is_closed_when_its_queue_exceeds_the_limit() {
     let (now, text) = (runtime.now, "x".repeat(300));
     let mut sent = 0;
     for _ in 0..6 {
+        let backlog = runtime.worker.fan_out(now).1.backlog(key);
+        // Finally, the Close waits as well.
+        let bytes = sent * 304 + if sent == 4 { 2 + 2 + "slow consumer".len() } else { 0 };
+        assert_eq!(backlog, Backlog { bytes, is_blocked: bytes > 0 });
         sent += runtime.worker.send(&Selector::All, Outgoing::Text(&text), now);
         handle_all_due(&mut runtime, &mut sockets);
     }

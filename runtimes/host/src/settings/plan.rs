@@ -137,6 +137,8 @@ impl Plan {
             share_email: settings.channels.share_email,
             expiry_grace: settings.channels.expiry_grace,
             max_channels: settings.channels.max_channels,
+            // Above the limit itself the connection is closed.
+            slow_backlog: settings.session.max_backlog / 2,
             ..ChannelsConfig::default()
         };
         // An exact path precedes the patterns of `POSTERN_PATH`.
