@@ -244,6 +244,10 @@ impl Channels {
                 self.close(key, &Disconnect::Stale.into(), fanout);
             }
         }
+        // After many connections at once, most of the list is unused.
+        if self.unconnected.len().max(64) < self.unconnected.capacity() / 4 {
+            self.unconnected.shrink_to(self.unconnected.capacity() / 2);
+        }
     }
 }
 

@@ -53,14 +53,8 @@ impl Client {
         turn: &mut Turn<'_>,
     ) {
         let key = self.hub_key();
-        let ended = self.ended.iter().position(|(name, _)| *name == *channel);
-        let form = match ended.map(|at| self.ended.swap_remove(at)) {
-            Some((_, form)) => form,
-            None => match turn.hub.form(key, channel) {
-                Some(form) => form,
-                None => return,
-            },
-        };
+        let ended = self.take_ended(channel);
+        let Some(form) = ended.or_else(|| turn.hub.form(key, channel)) else { return };
         let slot = turn.hub.find(channel);
         let Some(mut subscribed) = subscribed else {
             // The subscription exists, but its client does not want it.
@@ -75,7 +69,10 @@ impl Client {
         if ended.is_none() {
             turn.hub.admit(key, channel, subscribed.publications.last());
         }
-        if let Some(slot) = slot.filter(|_| form.has(Form::FILTERED)) {
+        if ended.is_some() {
+            // Its filter has ended too.
+            subscribed.publications.clear();
+        } else if let Some(slot) = slot.filter(|_| form.has(Form::FILTERED)) {
             subscribed.publications.retain(|it| turn.hub.filters().selects(key, slot, &it.tags));
         }
         if form.has(Form::SERVER_SIDE) && matches!(self.stage, Stage::Connecting(_)) {

@@ -278,7 +278,7 @@ impl Client {
         };
         self.forget_grant(&channel);
         if is_joining {
-            self.ended.push((channel.clone(), form));
+            self.occasional().ended.push((channel.clone(), form));
         }
         let presence = form.has(Form::PRESENT).then_some(self.id);
         turn.request(id, channel, Operation::Unsubscribe { presence });
@@ -300,7 +300,9 @@ impl Client {
         }
         let subject = self.subject(&request.channel, turn);
         allow(permissions::publish(subject, channel, options, Hook::Off))?;
-        if !self.rates.take(channel.namespace(), options.rate, turn.now) {
+        if options.rate != 0
+            && !self.occasional().rates.take(channel.namespace(), options.rate, turn.now)
+        {
             return Err(ErrorCode::TooManyRequests.into());
         }
         let data = data(request.data, options)?;

@@ -38,13 +38,20 @@ pub struct Client {
     /// Whether the pong to the last ping is missing.
     pub(crate) awaits_pong: bool,
     pub(crate) stage: Stage,
-    /// The subscriptions that have ended before the answers to their requests, which still become replies.
-    ended: Vec<(Arc<str>, Form)>,
-    rates: Rates,
+    /// `None` for most clients, because there may be a million of them.
+    occasional: Option<Box<Occasional>>,
     /// The client as others see it. It is created when it is needed.
     info: Option<Arc<ClientInfo>>,
     /// The contents of its tokens. `None` without tokens.
     credentials: Option<Box<credentials::Credentials>>,
+}
+
+/// The state of a client that most clients do not have.
+#[derive(Debug, Default)]
+struct Occasional {
+    /// The subscriptions that have ended before the answers to their requests, which still become replies.
+    ended: Vec<(Arc<str>, Form)>,
+    rates: Rates,
 }
 
 /// The progress of `connect`.
@@ -115,8 +122,7 @@ impl Client {
             has_pings: !endpoint.has_frame_pings,
             awaits_pong: false,
             stage: Stage::New,
-            ended: Vec::new(),
-            rates: Rates::default(),
+            occasional: None,
             info: None,
             credentials: None,
         }
@@ -134,6 +140,17 @@ impl Client {
     /// Returns whether the client is subscribed to a channel, or will be when its requests are answered.
     fn wants(&self, channel: &str, hub: &Hub) -> bool {
         hub.form(self.hub_key(), channel).is_some()
+    }
+
+    fn occasional(&mut self) -> &mut Occasional {
+        self.occasional.get_or_insert_default()
+    }
+
+    /// Removes a subscription that has ended before the answer to its request. Returns its form.
+    fn take_ended(&mut self, channel: &str) -> Option<Form> {
+        let ended = &mut self.occasional.as_mut()?.ended;
+        let at = ended.iter().position(|(name, _)| **name == *channel)?;
+        Some(ended.swap_remove(at).1)
     }
 
     /// Returns the number of the connection in the hub.
@@ -170,4 +187,16 @@ fn conn_info(identity: &Identity, share_email: bool) -> Option<Vec<u8>> {
     }
     object.push(b'}');
     Some(object)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// There may be a million clients on a machine.
+    #[cfg(target_pointer_width = "64")]
+    #[test]
+    fn a_client_takes_ninety_six_bytes_at_most() {
+        assert!(size_of::<Client>() <= 96, "{}", size_of::<Client>());
+    }
 }
