@@ -300,9 +300,7 @@ impl Client {
         }
         let subject = self.subject(&request.channel, turn);
         allow(permissions::publish(subject, channel, options, Hook::Off))?;
-        if options.rate != 0
-            && !self.occasional().rates.take(channel.namespace(), options.rate, turn.now)
-        {
+        if options.rate != 0 && !self.occasional().rates.take(channel.namespace(), options.rate, turn.now) {
             return Err(ErrorCode::TooManyRequests.into());
         }
         let data = data(request.data, options)?;

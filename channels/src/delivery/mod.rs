@@ -166,9 +166,10 @@ impl Channels {
             return;
         };
         self.audience.push(form, connection);
-        self.audience.deliver(&mut self.buffer, fanout, |form, out| {
+        let sent = self.audience.deliver(&mut self.buffer, fanout, |form, out| {
             view::write_publication(form, slot, out, publication, None);
         });
+        self.counts.deliveries += sent as u64;
     }
 
     /// Sends a join or a leave to the subscribers of a channel.
