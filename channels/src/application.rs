@@ -1,5 +1,7 @@
 //! The application of a worker: its clients, the subscribers of its channels, and pings.
 
+mod backend;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
@@ -35,6 +37,8 @@ pub struct Channels {
     pub(crate) audience: Audience,
     pub(crate) intervals: Intervals,
     pub(crate) slow: SlowClients,
+    /// The number of clients that speak the protocol.
+    clients: usize,
     pings: Pings,
     expiries: Expiries,
     /// The clients that must have sent `connect` at these times, which ascend.
@@ -57,6 +61,7 @@ impl Channels {
             pings: Pings::new(now, config.ping_interval, config.pong_timeout),
             expiries: Expiries::new(now),
             config,
+            clients: 0,
             unconnected: VecDeque::new(),
             random: Random::new(seed),
             requests: VecDeque::new(),
@@ -271,6 +276,7 @@ impl Application for Channels {
         let id = ClientId::from_random(self.random.next_wide());
         let place = ClientRef { key: opening.key, connection: opening.connection };
         *client = Some(Box::new(Client::new(id, place, endpoint)));
+        self.clients += 1;
         self.unconnected.push_back((reply.now() + self.config.connect_timeout, Scheduled::new(place)));
     }
 
@@ -305,6 +311,7 @@ impl Application for Channels {
 
     fn closed(&mut self, key: Key, client: Option<Box<Client>>, _: &Identity, _: &mut Fanout<'_, Channels>) {
         let Some(client) = client else { return };
+        self.clients -= 1;
         let place = ClientRef { key, connection: client.connection };
         self.slow.remove(client.hub_key());
         while let Some((channel, form)) = self.hub.leave_any(client.hub_key()) {

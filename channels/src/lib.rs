@@ -36,6 +36,7 @@ pub mod protocol;
 pub mod publication;
 
 mod application;
+pub mod backend;
 mod client;
 mod config;
 mod counts;
@@ -44,6 +45,7 @@ mod expiries;
 pub mod inbox;
 mod pings;
 mod random;
+pub mod results;
 mod view;
 
 pub use application::{Channels, SUBPROTOCOLS};

@@ -194,7 +194,7 @@ impl Station {
                 }
             }
             // The operators of the simulation send no batches: a batch is performed as its requests are.
-            AdminReply::Alive | AdminReply::Load(_) | AdminReply::Batch(_) => {}
+            AdminReply::Alive | AdminReply::Load(_) => {}
         }
         if let AdminRequest::Send { message, .. } = request {
             let (kind, payload) = match message {

@@ -38,6 +38,25 @@ pub fn sdk_python() -> Result<(PathBuf, PathBuf), Failure> {
     Ok((sources, packages))
 }
 
+/// Returns a folder for `PYTHONPATH` with `cent`, an SDK for the server API.
+pub fn cent() -> Result<PathBuf, Failure> {
+    const ARGUMENTS: &str = "--no-deps --only-binary=:all: cent==5.2.0 aiohappyeyeballs==2.7.1 aiohttp==3.14.5 aiosignal==1.4.0 \
+        annotated-types==0.8.0 attrs==26.1.0 certifi charset-normalizer==3.5.3 frozenlist==1.8.0 idna==3.20 multidict==7.2.1 \
+        propcache==0.5.4 pydantic==2.14.4 pydantic-core==2.50.5 requests==2.34.2 typing-extensions==4.16.0 \
+        typing-inspection==0.4.5 urllib3==2.8.0 yarl==1.25.1";
+    pip("cent-5.2.0", "cent", &ARGUMENTS.split_whitespace().collect::<Vec<_>>())
+}
+
+/// Returns a folder for `PYTHONPATH` with `schemathesis`, which checks an API with its description.
+pub fn schemathesis() -> Result<PathBuf, Failure> {
+    const ARGUMENTS: &str = "--no-deps --only-binary=:all: schemathesis==4.32.5 anyio==4.16.0 certifi charset-normalizer==3.5.3 \
+        click==8.5.1 graphql-core==3.3.2 harfile==0.6.0 hypothesis==6.170.17 hypothesis-graphql==0.13.5 idna==3.20 \
+        iniconfig==2.3.1 jsonschema-rs==0.60.3 markdown-it-py==4.3.0 MarkupSafe==3.0.4 mdurl==0.1.2 packaging==26.4 \
+        pluggy==1.7.0 Pygments==2.21.0 pyrate-limiter==4.5.1 pytest==9.2.0 PyYAML==6.0.4 requests==2.34.2 rich==15.0.0 \
+        sortedcontainers==2.4.0 typing-extensions==4.16.0 urllib3==2.8.0 Werkzeug==3.1.9";
+    pip("schemathesis-4.32.5", "schemathesis", &ARGUMENTS.split_whitespace().collect::<Vec<_>>())
+}
+
 /// Returns a folder for `NODE_PATH` with `ws`.
 pub fn node_ws() -> Result<PathBuf, Failure> {
     npm("node-ws-8.23.0", "ws", &["ws@8.23.0"])

@@ -78,7 +78,7 @@ fn page_logs_in_connects_in_each_way_and_shows_why_a_connection_ended() {
         page.click("reconnect");
         page.wait_for_status("Connected");
         let headers = [("X-API-Key", API_KEY), ("Content-Type", "application/json")];
-        let body = br#"{"user":"123","code":4403,"reason":"logged out"}"#;
+        let body = br#"{"user":"123","disconnect":{"code":4403,"reason":"logged out"}}"#;
         let answer = http::request(postern.control(), "POST", "/api/disconnect", &headers, body);
         assert_eq!(answer.expect("an answer").status, 200);
         page.wait_for_status("Closed with 4403");

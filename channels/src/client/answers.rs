@@ -78,6 +78,9 @@ impl Client {
         if form.has(Form::SERVER_SIDE) && matches!(self.stage, Stage::Connecting(_)) {
             return self.connect_subscribed(channel.clone(), subscribed, since, turn);
         }
+        if form.has(Form::SERVER_SIDE) {
+            return self.push_subscribed(channel, &subscribed, since, form, turn);
+        }
         let texts = Texts::of_publications(&subscribed.publications, form);
         let publications = texts.publications(&subscribed.publications);
         let result = SubscribeResult {

@@ -68,7 +68,7 @@ impl Client {
                 let info = details.info.map(Arc::from);
                 self.set_grant(
                     &channel,
-                    Some(Grant { expires_at: None, info, overrides: details.overrides }),
+                    Some(Grant { info, overrides: details.overrides, ..Grant::default() }),
                 );
                 channels.push(ServerSide { channel, options, data });
             }
@@ -87,7 +87,11 @@ impl Client {
     }
 
     /// Returns the options of a channel to which the server subscribes the client.
-    fn server_side_options(&self, channel: &str, turn: &Turn<'_>) -> Result<Arc<ChannelOptions>, Refusal> {
+    pub(super) fn server_side_options(
+        &self,
+        channel: &str,
+        turn: &Turn<'_>,
+    ) -> Result<Arc<ChannelOptions>, Refusal> {
         let (_, options) = permissions::find_channel(&turn.config.namespaces, channel)?;
         if options.publication_data_format == DataFormat::Binary && self.encoding == Encoding::Json {
             return Err(Refusal::Disconnect(Disconnect::InappropriateProtocol));

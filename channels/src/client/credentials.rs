@@ -34,6 +34,8 @@ pub(super) struct Grant {
     pub(super) expires_at: Option<Instant>,
     /// The information about it for other subscribers.
     pub(super) info: Option<Arc<[u8]>>,
+    /// A value for the client, until it is pushed.
+    pub(super) data: Option<Arc<[u8]>>,
     /// Options that replace options of the namespace.
     pub(super) overrides: Overrides,
 }
@@ -79,10 +81,7 @@ impl Client {
             self.info = Some(Arc::new(info));
         }
         let expires_at = turn.instant(connection.expires_at, time);
-        if expires_at.is_some() || self.credentials.is_some() {
-            let credentials = self.credentials.get_or_insert_default();
-            (credentials.expires_at, credentials.is_changed) = (expires_at, true);
-        }
+        self.set_expiry(expires_at);
         Ok(connection)
     }
 
@@ -102,6 +101,7 @@ impl Client {
         Ok(Grant {
             expires_at: turn.instant(subscription.expires_at, time),
             info: subscription.info.map(Arc::from),
+            data: None,
             overrides: subscription.overrides,
         })
     }
@@ -110,12 +110,29 @@ impl Client {
     pub(super) fn set_grant(&mut self, channel: &Arc<str>, grant: Option<Grant>) {
         self.forget_grant(channel);
         let says_something = |grant: &Grant| {
-            grant.expires_at.is_some() || grant.info.is_some() || grant.overrides != Overrides::default()
+            grant.expires_at.is_some()
+                || grant.info.is_some()
+                || grant.data.is_some()
+                || grant.overrides != Overrides::default()
         };
         if let Some(grant) = grant.filter(says_something) {
             let credentials = self.credentials.get_or_insert_default();
             credentials.is_changed |= grant.expires_at.is_some();
             credentials.grants.push((channel.clone(), grant));
+        }
+    }
+
+    /// Takes the value for the client out of what the server has said about the subscription to a channel.
+    pub(super) fn take_data(&mut self, channel: &str) -> Option<Arc<[u8]>> {
+        let mut grants = self.credentials.as_mut()?.grants.iter_mut();
+        grants.find(|(of, _)| **of == *channel)?.1.data.take()
+    }
+
+    /// Sets when the connection expires.
+    pub(super) fn set_expiry(&mut self, expires_at: Option<Instant>) {
+        if expires_at.is_some() || self.credentials.is_some() {
+            let credentials = self.credentials.get_or_insert_default();
+            (credentials.expires_at, credentials.is_changed) = (expires_at, true);
         }
     }
 

@@ -4,6 +4,7 @@
 //! order. A subscription joins the hub with its request, and leaves the hub with the request that ends it.
 
 mod answers;
+mod backend;
 mod commands;
 mod connect;
 mod credentials;

@@ -22,7 +22,7 @@ pub use command::{
 };
 pub use endpoint::{Endpoint, JSON_SUBPROTOCOL, PROTOBUF_SUBPROTOCOL};
 pub use frame::{Commands, Message};
-pub use json::encode::write_string as write_json_string;
+pub use json::encode::{write_result as write_json_result, write_string as write_json_string};
 pub use malformed::Malformed;
 pub use raw::{MAX_DEPTH, Raw, RawError};
 pub use reply::{

@@ -58,9 +58,6 @@ pub enum AdminRequest {
         /// The message.
         message: OutgoingMessage,
     },
-    /// Perform all requests in one turn, in their order, and reply with [`AdminReply::Batch`]. Messages to the same connection are
-    /// written to its socket together.
-    Batch(Vec<AdminRequest>),
 }
 
 /// The reply to an [`AdminRequest`].
@@ -76,8 +73,6 @@ pub enum AdminReply {
     Connections(Vec<ConnectionStatus>),
     /// The number of connections that the request affected.
     Affected(usize),
-    /// The replies to the requests of a batch, in their order.
-    Batch(Vec<AdminReply>),
 }
 
 /// The load of a worker that decides whether its process should be sent more users.

@@ -12,7 +12,7 @@ use super::admin::{
 };
 use super::connection::Connection;
 use super::index::fingerprint;
-use super::{Application, Key, Worker};
+use super::{Application, Fanout, Key, Worker};
 use crate::handshake::Identity;
 use crate::id::ConnectionId;
 use crate::turn::Turn;
@@ -42,10 +42,14 @@ impl<A: Application> Worker<A> {
             AdminRequest::Send { selector, message } => {
                 AdminReply::Affected(self.send(selector, message.as_outgoing(), now))
             }
-            AdminRequest::Batch(requests) => {
-                AdminReply::Batch(requests.iter().map(|request| self.handle_request(request, now)).collect())
-            }
         }
+    }
+
+    /// Calls `act` with the application, and with what it sends with. The connections that it affects are
+    /// [due](Worker::next_due) afterwards.
+    pub fn act<R>(&mut self, now: Instant, act: impl FnOnce(&mut A, &mut Fanout<'_, A>) -> R) -> R {
+        let (application, mut fanout) = self.fan_out(now);
+        act(application, &mut fanout)
     }
 
     /// Lists the selected connections with the lowest numbers above `after`.

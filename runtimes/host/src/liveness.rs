@@ -57,7 +57,7 @@ impl Liveness {
         if let Some(PendingProbe { reply: Some(_), .. }) = pending {
             return;
         }
-        match workers::call(&*self.workers, number, Arc::new(AdminRequest::Probe)) {
+        match workers::call(&*self.workers, number, Arc::new(AdminRequest::Probe.into())) {
             Ok(reply) => {
                 let since = pending.take().map_or_else(Instant::now, |probe| probe.since);
                 *pending = Some(PendingProbe { since, reply: Some(reply) });

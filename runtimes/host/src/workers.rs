@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use postern_channels::Counts;
+use postern_channels::backend::{ClientCommand, ClientFilter};
 use postern_core::Key;
 use postern_core::handshake::Peer;
-use postern_core::worker::{AdminReply, AdminRequest, ConnectionStatus, WorkerLoad};
+use postern_core::worker::{AdminReply, AdminRequest, ConnectionStatus, Selector, WorkerLoad};
 use smol::Timer;
 use smol::channel::{Receiver, Sender, bounded};
 use smol::future::FutureExt;
@@ -36,7 +37,7 @@ pub trait Workers {
 /// A request to a worker, and where to send the reply.
 #[derive(Debug)]
 pub struct Request {
-    admin: Arc<AdminRequest>,
+    command: Arc<Command>,
     reply: Sender<WorkerReply>,
 }
 
@@ -52,10 +53,63 @@ impl Request {
         now: Instant,
         socket: &dyn Fn(Key) -> Option<BorrowedFd<'s>>,
     ) {
-        let reply = worker.handle_request(&self.admin, now);
-        let reply = complete(reply, worker.application().counts(), recorder, socket);
+        let reply = self.command.perform(worker, recorder, now, socket);
         // It fails if the caller has stopped waiting.
         let _ = self.reply.try_send(reply);
+    }
+}
+
+/// A command to a worker.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// A request to its connections.
+    Admin(AdminRequest),
+    /// A command of a backend to clients.
+    Clients {
+        /// The connections among which `filter` selects.
+        selector: Selector,
+        filter: ClientFilter,
+        command: ClientCommand,
+    },
+    /// Several commands, which are performed in one turn. Messages to the same connection are written to its socket together.
+    Batch(Vec<Command>),
+}
+
+impl From<AdminRequest> for Command {
+    fn from(request: AdminRequest) -> Command {
+        Command::Admin(request)
+    }
+}
+
+impl Command {
+    fn perform<'s>(
+        &self,
+        worker: &mut Worker,
+        recorder: &LogAndCounters,
+        now: Instant,
+        socket: &dyn Fn(Key) -> Option<BorrowedFd<'s>>,
+    ) -> WorkerReply {
+        match self {
+            Command::Admin(request) => {
+                let reply = worker.handle_request(request, now);
+                complete(reply, worker.application().counts(), recorder, socket)
+            }
+            Command::Clients { selector, filter, command } => {
+                let is_for_all = *selector == Selector::All
+                    && matches!(command, ClientCommand::Send(_))
+                    && worker.application().serves_only_echo();
+                // A list of all connections would have to be allocated.
+                let keys = (!is_for_all).then(|| worker.find(selector));
+                WorkerReply::Affected(
+                    worker.act(now, |channels, fanout| {
+                        channels.command(keys.as_deref(), filter, command, fanout)
+                    }),
+                )
+            }
+            Command::Batch(commands) => WorkerReply::Batch(
+                commands.iter().map(|command| command.perform(worker, recorder, now, socket)).collect(),
+            ),
+        }
     }
 }
 
@@ -82,9 +136,6 @@ fn complete<'s>(
             WorkerReply::Connections(connections.into_iter().map(with_peer).collect())
         }
         AdminReply::Affected(count) => WorkerReply::Affected(count),
-        AdminReply::Batch(replies) => WorkerReply::Batch(
-            replies.into_iter().map(|reply| complete(reply, channels, recorder, socket)).collect(),
-        ),
     }
 }
 
@@ -118,10 +169,10 @@ pub enum SubmitError {
 pub(crate) fn call(
     workers: &dyn Workers,
     number: usize,
-    admin: Arc<AdminRequest>,
+    command: Arc<Command>,
 ) -> Result<PendingReply, SubmitError> {
     let (reply, receiver) = bounded(1);
-    workers.submit(number, Request { admin, reply })?;
+    workers.submit(number, Request { command, reply })?;
     Ok(PendingReply(receiver))
 }
 

@@ -284,7 +284,11 @@ impl EventLoop {
                     }
                 }
                 Message::Worker(message) => self.worker.handle_message(message, self.now, &mut self.recorder),
-                Message::Request(request) => self.perform(request),
+                Message::Request(request) => {
+                    // A Close must not precede a publication that was made before.
+                    self.read_channels();
+                    self.perform(request);
+                }
                 Message::CountRefused(count) => self.recorder.turned_away(count),
                 Message::End => self.is_ended = true,
             }

@@ -204,6 +204,8 @@ impl ExecutorState {
 
     /// Performs a request of the control port or the watchdog, and handles what is due then.
     pub(crate) fn perform(&mut self, request: Request) {
+        // A Close must not precede a publication that was made before.
+        self.read_channels(Instant::now());
         let connections = &self.connections;
         let socket = |key: Key| Some(connections.get(key.0)?.as_ref()?.stream.as_fd());
         request.perform(&mut self.worker, &self.recorder, Instant::now(), &socket);

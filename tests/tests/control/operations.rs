@@ -205,25 +205,27 @@ fn disconnect_closes_with_its_code_and_reason() {
         bystander.echo("here");
         let number = listed(&postern, "?user=3")[0]["connection"].clone();
 
-        let response = postern.post("/api/disconnect", &json!({ "user": "1" }));
-        assert_eq!((response.status, response.json()), (200, json!({ "disconnected": 2 })));
+        let disconnected = |body: &Value, count: u32| {
+            let response = postern.post("/api/disconnect", body);
+            let result = json!({ "result": { "disconnected": count } });
+            assert_eq!((response.status, response.json()), (200, result), "{body}");
+        };
+        disconnected(&json!({ "user": "1" }), 2);
         for client in &mut of_user {
             assert_eq!(client.closed(), (4403, "disconnected".to_owned()));
         }
-        let body = json!({ "session": "s-1", "code": 1008, "reason": "policy é" });
-        assert_eq!(postern.post("/api/disconnect", &body).json(), json!({ "disconnected": 1 }));
+        disconnected(&json!({ "session": "s-1", "disconnect": { "code": 1008, "reason": "policy é" } }), 1);
         assert_eq!(of_session.closed(), (1008, "policy é".to_owned()));
-        let body = json!({ "connection": number, "code": 4999, "reason": "" });
-        assert_eq!(postern.post("/api/disconnect", &body).json(), json!({ "disconnected": 1 }));
-        assert_eq!(of_number.closed(), (4999, String::new()));
+        disconnected(&json!({ "connection": number, "user": "2" }), 0);
+        disconnected(&json!({ "connection": number, "disconnect": { "code": 4999 } }), 1);
+        assert_eq!(of_number.closed(), (4999, "disconnected".to_owned()));
         for body in [json!({ "user": "5" }), json!({ "session": "1" }), json!({ "connection": 999_999 })] {
-            let response = postern.post("/api/disconnect", &body);
-            assert_eq!((response.status, response.json()), (200, json!({ "disconnected": 0 })));
+            disconnected(&body, 0);
         }
         bystander.echo("still here");
         postern.wait_for("code: 4403, side: server, reason: disconnected");
         postern.wait_for("code: 1008, side: server, reason: policy é");
-        postern.wait_for(r#"connections closed by the control port, of: user "1", code: 4403, count: 2"#);
+        postern.wait_for(r#"connections closed by the control port, of: user "1", code: 0, count: 2"#);
     }
 }
 
@@ -233,26 +235,27 @@ fn message_is_sent_to_the_selected_connections() {
         let mut of_user = [connect(&postern, "1", None), connect(&postern, "1", Some("s-1"))];
         let mut bystander = connect(&postern, "2", None);
         let response = postern.post("/api/send", &json!({ "user": "1", "text": "to both, é" }));
-        assert_eq!((response.status, response.json()), (200, json!({ "sent": 2 })));
+        assert_eq!((response.status, response.json()), (200, json!({ "result": { "sent": 2 } })));
         for client in &mut of_user {
             assert_eq!(client.receive(), Message::text("to both, é"));
         }
         let body = json!({ "session": "s-1", "binary": "AAH+/w==" });
-        assert_eq!(postern.post("/api/send", &body).json(), json!({ "sent": 1 }));
+        assert_eq!(postern.post("/api/send", &body).json(), json!({ "result": { "sent": 1 } }));
         assert_eq!(of_user[1].receive(), Message::binary(vec![0, 1, 0xfe, 0xff]));
 
         // As long as a message may be, each character escaped; one more is one too many.
         let number = listed(&postern, "?user=2")[0]["connection"].clone();
         let long = "\"".repeat(100_000);
         let body = json!({ "connection": number, "text": long });
-        assert_eq!(postern.post("/api/send", &body).json(), json!({ "sent": 1 }));
+        assert_eq!(postern.post("/api/send", &body).json(), json!({ "result": { "sent": 1 } }));
         assert_eq!(bystander.receive(), Message::text(long.clone()));
         let response = postern.post("/api/send", &json!({ "user": "1", "text": format!("{long}x") }));
-        assert_eq!(response.status, 413);
-        assert_eq!(response.json()["error"]["code"], "message_too_large");
+        let message = "bad request: a message has at most 100000 bytes (POSTERN_MAX_MESSAGE)";
+        let error = json!({ "error": { "code": 107, "message": message } });
+        assert_eq!((response.status, response.json()), (200, error));
 
         let missing = postern.post("/api/send", &json!({ "user": "3", "text": "hello?" }));
-        assert_eq!((missing.status, missing.json()), (200, json!({ "sent": 0 })));
+        assert_eq!((missing.status, missing.json()), (200, json!({ "result": { "sent": 0 } })));
         // Each message was received by its recipients only.
         bystander.echo("alone");
         of_user[0].echo("alone");
@@ -263,13 +266,13 @@ fn message_is_sent_to_the_selected_connections() {
 fn message_to_all_is_sent_to_every_open_connection() {
     for postern in Postern::both_with_control(&[("LOG_LEVEL", "debug")]) {
         let everyone = json!({ "all": true, "text": "to all, é" });
-        assert_eq!(postern.post("/api/send", &everyone).json(), json!({ "sent": 0 }));
+        assert_eq!(postern.post("/api/send", &everyone).json(), json!({ "result": { "sent": 0 } }));
         let users = [("1", None), ("1", Some("s-1")), ("2", None), ("3", None)];
         let mut clients = users.map(|(user, session)| connect(&postern, user, session));
         let mut closing = connect(&postern, "4", None);
         postern.post("/api/disconnect", &json!({ "user": "4" }));
         let response = postern.post("/api/send", &everyone);
-        assert_eq!((response.status, response.json()), (200, json!({ "sent": 4 })));
+        assert_eq!((response.status, response.json()), (200, json!({ "result": { "sent": 4 } })));
         for client in &mut clients {
             assert_eq!(client.receive(), Message::text("to all, é"));
         }
@@ -280,7 +283,7 @@ fn message_to_all_is_sent_to_every_open_connection() {
             let mut body = json!({ "text": "unwanted" });
             body.as_object_mut().expect("an object").extend(target.as_object().expect("an object").clone());
             let refused = postern.post("/api/send", &body);
-            assert_eq!((refused.status, &refused.json()["error"]["code"]), (400, &json!("target")), "{body}");
+            assert_eq!((refused.status, &refused.json()["error"]["code"]), (200, &json!(107)), "{body}");
         }
         clients.iter_mut().for_each(|client| client.echo("nothing else"));
     }
@@ -296,13 +299,18 @@ fn batch_is_performed_in_its_order() {
             text("one"),
             { "send": { "user": "2", "binary": "Ag==" } },
             text("three"),
-            { "disconnect": { "user": "1", "code": 4401 } },
+            { "disconnect": { "user": "1", "disconnect": { "code": 4401 } } },
             text("five"),
             { "disconnect": { "user": "3" } },
         ] });
         let response = postern.post("/api/batch", &commands);
         let replies = json!([
-            { "sent": 2 }, { "sent": 1 }, { "sent": 2 }, { "disconnected": 1 }, { "sent": 1 }, { "disconnected": 0 },
+            { "send": { "sent": 2 } },
+            { "send": { "sent": 1 } },
+            { "send": { "sent": 2 } },
+            { "disconnect": { "disconnected": 1 } },
+            { "send": { "sent": 1 } },
+            { "disconnect": { "disconnected": 0 } },
         ]);
         assert_eq!((response.status, response.json()), (200, json!({ "replies": replies })));
         for message in ["one", "three"] {
@@ -312,14 +320,16 @@ fn batch_is_performed_in_its_order() {
         for message in [Message::text("one"), Message::binary(vec![2]), "three".into(), "five".into()] {
             assert_eq!(second.receive(), message);
         }
-        // A batch with an invalid command has no effect.
-        let commands = json!({ "commands": [text("unwanted"), { "send": { "text": "without a target" } }] });
-        let refused = postern.post("/api/batch", &commands);
-        assert_eq!((refused.status, &refused.json()["error"]["code"]), (400, &json!("target")));
+        // An invalid command does not prevent the others.
+        let commands = json!({ "commands": [{ "send": { "text": "a" } }, { "drain": {} }, text("six")] });
+        let replies = postern.post("/api/batch", &commands).json()["replies"].clone();
+        assert_eq!((&replies[0]["error"]["code"], &replies[1]["error"]["code"]), (&json!(107), &json!(107)));
+        assert_eq!(replies[2], json!({ "send": { "sent": 1 } }));
+        assert_eq!(second.receive(), Message::text("six"));
         assert_eq!(postern.post("/api/batch", &json!({ "commands": [] })).json(), json!({ "replies": [] }));
         second.echo("nothing else");
         let delivered = r#"postern_api_sends_total{outcome="delivered"}"#;
-        assert_eq!(postern.metric(delivered), Some(4.0));
+        assert_eq!(postern.metric(delivered), Some(5.0));
     }
 }
 
@@ -333,7 +343,7 @@ fn slow_recipient_is_closed_with_4413_and_does_not_delay_others() {
         let body = json!({ "user": "1", "text": "x".repeat(60_000) });
         // The kernels' buffers take some of it first.
         let mut sent = 0;
-        while postern.post("/api/send", &body).json() == json!({ "sent": 1 }) {
+        while postern.post("/api/send", &body).json() == json!({ "result": { "sent": 1 } }) {
             sent += 1;
             assert!(sent < 1_000, "sockets take 60 MB");
             other.echo("quick");

@@ -106,8 +106,13 @@ fn readme_logs_in_and_upgrades_with_curl() {
     chain.postern.wait_for("WebSocket connection established - User: John Doe (john@example.com) - ID: 123");
     // A reader presses Ctrl-C, after which curl would not print its output.
     let headers = [("X-API-Key", API_KEY), ("Content-Type", "application/json")];
-    let answer =
-        http::request(control, "POST", "/api/disconnect", &headers, br#"{"user":"123","code":1000}"#);
+    let answer = http::request(
+        control,
+        "POST",
+        "/api/disconnect",
+        &headers,
+        br#"{"user":"123","disconnect":{"code":1000}}"#,
+    );
     assert_eq!(answer.expect("an answer").status, 200);
     curl.wait(PATIENCE).expect("it ends with the connection");
     let lines = curl.lines_of(Stream::Out);

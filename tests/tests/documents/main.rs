@@ -1,5 +1,6 @@
 //! README.md and the other documents: their commands, links, settings, metrics, codes and log records are correct.
 
+mod channels;
 mod codes;
 mod commands;
 mod links;

@@ -153,7 +153,7 @@ impl Target {
         client.expect_status(200).await?;
         client.read_out().await?;
         match client.unused().trim_ascii_end() {
-            b"{\"disconnected\":1}" => Ok(()),
+            b"{\"result\":{\"disconnected\":1}}" => Ok(()),
             other => {
                 Err(format!("/api/disconnect did not disconnect one connection: {}", other.escape_ascii())
                     .into())

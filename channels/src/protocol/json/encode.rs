@@ -35,31 +35,51 @@ pub(in super::super) fn bare_push(out: &mut Vec<u8>, push: &Push<'_>) {
     object.end();
 }
 
+/// Appends the result of a command, without the reply around it.
+pub fn write_result(out: &mut Vec<u8>, answer: &Answer<'_>) {
+    let mut object = Object::new(out);
+    result(&mut object, answer);
+    object.end();
+}
+
 fn answer(object: &mut Object<'_>, answer: &Answer<'_>) {
+    let name = match answer {
+        Answer::Connect(_) => "connect",
+        Answer::Subscribe(_) => "subscribe",
+        Answer::Unsubscribe => "unsubscribe",
+        Answer::Publish => "publish",
+        Answer::Presence { .. } => "presence",
+        Answer::PresenceStats { .. } => "presence_stats",
+        Answer::History(_) => "history",
+        Answer::Rpc { .. } => "rpc",
+        Answer::Refresh { .. } => "refresh",
+        Answer::SubRefresh { .. } => "sub_refresh",
+    };
+    object.object(name, |object| result(object, answer));
+}
+
+fn result(object: &mut Object<'_>, answer: &Answer<'_>) {
     match answer {
-        Answer::Connect(result) => object.object("connect", |object| connect(object, result)),
-        Answer::Subscribe(result) => object.object("subscribe", |object| subscribe(object, result)),
-        Answer::Unsubscribe => object.object("unsubscribe", |_| {}),
-        Answer::Publish => object.object("publish", |_| {}),
+        Answer::Connect(result) => connect(object, result),
+        Answer::Subscribe(result) => subscribe(object, result),
+        Answer::Unsubscribe | Answer::Publish => {}
         Answer::Presence { presence } => object.object("presence", |object| {
-            object.object("presence", |object| {
-                for (client, info) in *presence {
-                    object.object(client, |object| client_info(object, info));
-                }
-            });
+            for (client, info) in *presence {
+                object.object(client, |object| client_info(object, info));
+            }
         }),
-        Answer::PresenceStats { clients, users } => object.object("presence_stats", |object| {
+        Answer::PresenceStats { clients, users } => {
             object.any_uint("num_clients", u64::from(*clients));
             object.any_uint("num_users", u64::from(*users));
-        }),
-        Answer::History(result) => object.object("history", |object| history(object, result)),
-        Answer::Rpc { data } => object.object("rpc", |object| object.raw("data", data)),
-        Answer::Refresh { client, version, expires } => object.object("refresh", |object| {
+        }
+        Answer::History(result) => history(object, result),
+        Answer::Rpc { data } => object.raw("data", data),
+        Answer::Refresh { client, version, expires } => {
             object.string("client", client);
             object.string("version", version);
             object.expiry(*expires);
-        }),
-        Answer::SubRefresh { expires } => object.object("sub_refresh", |object| object.expiry(*expires)),
+        }
+        Answer::SubRefresh { expires } => object.expiry(*expires),
     }
 }
 

@@ -92,6 +92,18 @@ impl Node {
         operation(&mut self.shard(channel), &mut Delivery { node: self, own: None })
     }
 
+    /// Returns the channels with subscribers whose names `matches` accepts, with the number of subscriptions, in any order.
+    #[cfg(feature = "control")]
+    pub(crate) fn channels(&self, matches: impl Fn(&str) -> bool) -> Vec<(Arc<str>, usize)> {
+        let mut found = Vec::new();
+        for shard in &self.shards {
+            let shard = lock(shard);
+            let matching = shard.channels().filter(|(name, _)| matches(name));
+            found.extend(matching.map(|(name, subscriptions)| (name.clone(), subscriptions)));
+        }
+        found
+    }
+
     /// Returns the configuration.
     pub(crate) fn config(&self) -> Arc<ChannelsConfig> {
         self.config.lock().unwrap_or_else(PoisonError::into_inner).clone()

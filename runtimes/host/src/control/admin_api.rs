@@ -9,14 +9,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use hyper::StatusCode;
 use postern_core::ConnectionId;
 use postern_core::handshake::Secrets;
-use postern_core::worker::{AdminRequest, Selector};
+use postern_core::worker::AdminRequest;
 use serde_json::{Value, json};
-use slog::{Logger, debug, info};
+use slog::{Logger, info};
 
-use super::api::{self, ErrorMode, Method, MethodError, Params};
+use super::api::{self, ErrorMode, Method, MethodErrorCode};
 use super::health;
 use super::listing::{Clock, as_json_line};
-use super::request::{self, Command, DisconnectRequest, ListRequest, SendRequest};
+use super::request::{self, ListRequest};
 use super::response::{ApiError, HttpResponse, as_json, as_text};
 use super::router::Endpoint;
 use super::worker_pool::WorkerPool;
@@ -45,6 +45,10 @@ pub(super) struct ProcessInfo {
     pub(super) settings: Vec<(&'static str, String)>,
     pub(super) status: ProcessStatus,
     pub(super) node: Arc<Node>,
+    /// The id of this start of the process.
+    pub(super) id: String,
+    /// The name of the host.
+    pub(super) name: String,
     pub(super) dropped_records: DroppedRecords,
     pub(super) log: Logger,
 }
@@ -52,7 +56,7 @@ pub(super) struct ProcessInfo {
 /// The operations of the control port, and their state.
 pub(super) struct AdminApi {
     pub(super) process: ProcessInfo,
-    pool: WorkerPool,
+    pub(super) pool: WorkerPool,
     liveness: Liveness,
     /// The last snapshot of each worker. After a worker has ended, its counts stay in the sum.
     last: RefCell<Vec<Option<Snapshot>>>,
@@ -96,40 +100,42 @@ impl AdminApi {
             Endpoint::Metrics => self.metrics().await,
             Endpoint::Info => self.info().await,
             Endpoint::Connections => self.connections(request::list(query)?).await,
-            Endpoint::Disconnect => {
-                let command = Command::Disconnect(request::disconnect(body)?);
-                Ok(as_json(StatusCode::OK, &self.perform_one(command).await?))
-            }
-            Endpoint::Send => {
-                let command = request::send(body, self.process.max_message).map(Command::Send);
-                let command = command.inspect_err(|_| self.count_send(None))?;
-                Ok(as_json(StatusCode::OK, &self.perform_one(command).await?))
-            }
             Endpoint::Batch => {
-                let commands = request::batch(body, self.process.max_message)?;
-                let replies = self.perform(&commands).await?;
-                Ok(as_json(StatusCode::OK, &json!({ "replies": replies })))
+                let calls = api::batch(body)?;
+                let results = self.perform(&calls).await;
+                let replies = calls.iter().zip(&results).map(|(call, result)| {
+                    api::named(call.as_ref().map_or("", |call| call.method.name()), result)
+                });
+                let replies: Vec<_> = replies.collect();
+                Ok(as_json(StatusCode::OK, &BTreeMap::from([("replies", replies)])))
+            }
+            Endpoint::Lines => {
+                let calls: Vec<_> = api::lines(body)?.into_iter().map(Ok).collect();
+                let lines: Vec<_> = self
+                    .perform(&calls)
+                    .await
+                    .iter()
+                    .map(|result| api::outcome(result).to_string())
+                    .collect();
+                Ok(as_text("application/json", lines.join("\n") + "\n"))
             }
             Endpoint::Drain => Ok(self.drain()),
             Endpoint::Method(method) => {
-                let params = request::params(body)?;
-                Ok(match (self.call(method, &params), mode) {
-                    (Ok(result), _) => as_json(StatusCode::OK, &json!({ "result": result })),
-                    (Err(error), ErrorMode::Body) => {
-                        as_json(StatusCode::OK, &json!({ "error": error.as_json() }))
+                let call = api::single(method, body).inspect_err(|_| {
+                    if method == Method::Send {
+                        self.count_send(None);
                     }
-                    (Err(error), ErrorMode::Transport) => as_json(error.status(), &error.as_json()),
+                })?;
+                let result = self.perform(&[Ok(call)]).await.pop();
+                Ok(match (result, mode) {
+                    // A client can try again, as after any other status from 500.
+                    (Some(Err(error)), _) if error.code == MethodErrorCode::Internal => {
+                        as_json(StatusCode::SERVICE_UNAVAILABLE, &json!({ "error": error.as_json() }))
+                    }
+                    (Some(Err(error)), ErrorMode::Transport) => as_json(error.status(), &error.as_json()),
+                    (result, _) => as_json(StatusCode::OK, &result.as_ref().map(api::outcome)),
                 })
             }
-        }
-    }
-
-    /// Performs a method, and returns its result.
-    fn call(&self, method: Method, params: &Params<'_>) -> Result<Value, MethodError> {
-        let ProcessInfo { node, log, .. } = &self.process;
-        match method {
-            Method::Publish => api::publish(node, params, log),
-            Method::Broadcast => api::broadcast(node, params, log),
         }
     }
 
@@ -177,7 +183,7 @@ impl AdminApi {
 
     /// Returns the sum of the counts of all workers. If one does not reply, this fails, because a sum without it
     /// would be less than the previous one, which Prometheus takes for a restart.
-    async fn sum(&self) -> Result<Sum, ApiError> {
+    pub(super) async fn sum(&self) -> Result<Sum, ApiError> {
         let replies = self.pool.query(QUERY_TIMEOUT, AdminRequest::Totals).await;
         let mut last = self.last.borrow_mut();
         for (reply, last) in replies.into_iter().zip(last.iter_mut()) {
@@ -216,36 +222,8 @@ impl AdminApi {
         Ok(as_json(StatusCode::OK, &json!({ "connections": connections, "next": next })))
     }
 
-    /// Performs a command, and returns its reply.
-    async fn perform_one(&self, command: Command) -> Result<Value, ApiError> {
-        Ok(self.perform(&[command]).await?.pop().unwrap_or_default())
-    }
-
-    /// Performs commands in one turn of each worker, and returns their replies.
-    async fn perform(&self, commands: &[Command]) -> Result<Vec<Value>, ApiError> {
-        let counts = self.count_affected(commands).await;
-        for (number, command) in commands.iter().enumerate() {
-            if let Command::Send(_) = command {
-                self.count_send(counts.as_ref().ok().and_then(|counts| counts.get(number).copied()));
-            }
-        }
-        let reply = |(command, count): (&Command, usize)| match command {
-            Command::Disconnect(DisconnectRequest { selector, code, .. }) => {
-                info!(self.process.log, # "api_disconnect", "connections closed by the control port";
-                    "of" => %SelectorForLog(selector), "code" => u16::from(*code), "count" => count);
-                json!({ "disconnected": count })
-            }
-            Command::Send(SendRequest { selector, message }) => {
-                debug!(self.process.log, # "api_send", "message sent by the control port";
-                    "to" => %SelectorForLog(selector), "bytes" => message.len(), "count" => count);
-                json!({ "sent": count })
-            }
-        };
-        Ok(commands.iter().zip(counts?).map(reply).collect())
-    }
-
     /// Counts a message by the number of connections that it was sent to; `None` if it was refused.
-    fn count_send(&self, connections: Option<usize>) {
+    pub(super) fn count_send(&self, connections: Option<usize>) {
         let mut sends = self.sends.get();
         let outcome = match connections {
             Some(0) => &mut sends.no_connection,
@@ -264,27 +242,6 @@ impl AdminApi {
         self.process.status.request_drain();
         as_json(StatusCode::ACCEPTED, &json!({ "draining": true }))
     }
-
-    /// Submits commands to all workers, and returns how many connections each has affected. A worker that has ended has no
-    /// connections.
-    async fn count_affected(&self, commands: &[Command]) -> Result<Vec<usize>, ApiError> {
-        let requests = commands.iter().map(Command::to_admin).collect();
-        let mut affected = vec![0; commands.len()];
-        for reply in self.pool.query(QUERY_TIMEOUT, AdminRequest::Batch(requests)).await {
-            match reply {
-                Reply::Ok(WorkerReply::Batch(replies)) => {
-                    for (affected, reply) in affected.iter_mut().zip(replies) {
-                        if let WorkerReply::Affected(count) = reply {
-                            *affected += count;
-                        }
-                    }
-                }
-                Reply::Ok(_) | Reply::Timeout => return Err(unresponsive()),
-                Reply::Gone => {}
-            }
-        }
-        Ok(affected)
-    }
 }
 
 /// The error if not all workers have replied.
@@ -296,19 +253,5 @@ fn unresponsive() -> ApiError {
     )
 }
 
-/// A selector in the log.
-struct SelectorForLog<'s>(&'s Selector);
-
-impl std::fmt::Display for SelectorForLog<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0 {
-            Selector::All => f.write_str("all connections"),
-            Selector::User(id) => write!(f, "user {}", crate::escape::Quoted(id)),
-            Selector::Session(id) => write!(f, "session {}", crate::escape::Quoted(id)),
-            Selector::Connection(id) => write!(f, "connection {}", id.0),
-        }
-    }
-}
-
 /// The time that the workers may take to reply. A turn takes less than a millisecond, but the host may be overloaded.
-const QUERY_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const QUERY_TIMEOUT: Duration = Duration::from_secs(2);

@@ -13,7 +13,7 @@
 //! * `key` checks the API key.
 //! * `router` finds the endpoint.
 //! * `request` parses the query or the body.
-//! * `api` has the methods of the server API of channels.
+//! * `api` has the methods of the server API of channels, `perform` performs them.
 //! * `admin_api` does what the request asks for. `worker_pool` queries the workers for it, `listing` lists
 //!   connections, and `health` answers probes, such as [`healthcheck`](crate::healthcheck).
 //! * `response` has the responses and the errors.
@@ -27,6 +27,7 @@ mod api;
 mod health;
 mod key;
 mod listing;
+mod perform;
 mod request;
 mod response;
 mod router;
@@ -37,12 +38,14 @@ mod worker_pool;
 mod tests;
 
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
 use std::time::SystemTime;
 
+use postern_channels::publication::ClientId;
 use slog::{error, info};
 use smol::{Async, LocalExecutor};
 
@@ -97,6 +100,8 @@ impl Control {
             settings: plan.shown.clone(),
             status: status.clone(),
             node: node.clone(),
+            id: ClientId::from_random(random_bits()).to_string(),
+            name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             dropped_records: log.dropped_records(),
             log: log.logger(),
         };
@@ -134,6 +139,12 @@ impl Control {
         })?;
         Ok(())
     }
+}
+
+/// Returns 128 random bits.
+fn random_bits() -> u128 {
+    let half = || u128::from(RandomState::new().hash_one("id"));
+    half() << 64 | half()
 }
 
 /// The control port cannot listen.

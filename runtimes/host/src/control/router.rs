@@ -18,31 +18,26 @@ pub(super) enum Endpoint {
     Info,
     /// Lists connections.
     Connections,
-    /// Closes connections.
-    Disconnect,
-    /// Sends a message.
-    Send,
-    /// Performs several requests to disconnect and to send.
+    /// Performs several methods of the server API.
     Batch,
+    /// Performs the methods of the server API that the lines of the body name.
+    Lines,
     /// Starts a graceful shutdown.
     Drain,
     /// Performs a method of the server API.
     Method(Method),
 }
 
-/// All endpoints. A new one needs a line here and one in `AdminApi::handle`.
+/// All endpoints, except for each [`Method`]. A new one needs a line here and one in `AdminApi::handle`.
 const ROUTES: &[(&str, Verb, Endpoint)] = &[
     ("/livez", Verb::Get, Endpoint::Livez),
     ("/readyz", Verb::Get, Endpoint::Readyz),
     ("/metrics", Verb::Get, Endpoint::Metrics),
     ("/api/info", Verb::Get, Endpoint::Info),
     ("/api/connections", Verb::Get, Endpoint::Connections),
-    ("/api/disconnect", Verb::Post, Endpoint::Disconnect),
-    ("/api/send", Verb::Post, Endpoint::Send),
     ("/api/batch", Verb::Post, Endpoint::Batch),
+    ("/api", Verb::Post, Endpoint::Lines),
     ("/api/drain", Verb::Post, Endpoint::Drain),
-    ("/api/publish", Verb::Post, Endpoint::Method(Method::Publish)),
-    ("/api/broadcast", Verb::Post, Endpoint::Method(Method::Broadcast)),
 ];
 
 /// The method of a path.
@@ -73,7 +68,8 @@ impl Verb {
 impl Endpoint {
     /// Whether the body of the request is read.
     pub(super) fn takes_body(self) -> bool {
-        ROUTES.iter().any(|(_, verb, endpoint)| *endpoint == self && *verb == Verb::Post)
+        let is_post = |&(_, verb, endpoint): &(_, _, _)| endpoint == self && verb == Verb::Post;
+        matches!(self, Endpoint::Method(_)) || ROUTES.iter().any(is_post)
     }
 }
 
@@ -88,42 +84,67 @@ pub(super) fn needs_key(path: &str) -> bool {
 /// # Errors
 /// The path is unknown, or does not have this method.
 pub(super) fn route(method: &hyper::Method, path: &str) -> Result<Endpoint, ApiError> {
-    let Some((_, verb, endpoint)) = ROUTES.iter().find(|(known, ..)| *known == path) else {
+    let verbs = routes(path);
+    if verbs.is_empty() {
         let paths: Vec<&str> = ROUTES.iter().map(|(path, ..)| *path).collect();
-        let message = format!("the path is unknown; the paths are {}", paths.join(", "));
+        let message = format!(
+            "the path is unknown; the paths are {}, and /api/METHOD with the methods {}",
+            paths.join(", "),
+            Method::names()
+        );
         return Err(ApiError::new(StatusCode::NOT_FOUND, "not_found", message));
-    };
-    if verb.admits(method) {
+    }
+    if let Some((_, endpoint)) = verbs.iter().find(|(verb, _)| verb.admits(method)) {
         return Ok(*endpoint);
     }
-    let error = ApiError::new(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "method",
-        format!("use {} for this path", verb.allow().replace(", ", " or ")),
-    );
-    Err(ApiError { allow: Some(verb.allow()), ..error })
+    let allow = match verbs[..] {
+        [(verb, _)] => verb.allow(),
+        _ => "GET, HEAD, POST",
+    };
+    let message = format!("use {} for this path", allow.replace(", ", " or "));
+    let error = ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method", message);
+    Err(ApiError { allow: Some(allow), ..error })
+}
+
+/// Returns the endpoints of a path, by their methods of HTTP.
+fn routes(path: &str) -> Vec<(Verb, Endpoint)> {
+    let routes =
+        ROUTES.iter().filter(|(known, ..)| *known == path).map(|&(_, verb, endpoint)| (verb, endpoint));
+    let method = path.strip_prefix("/api/").and_then(Method::from_name);
+    routes.chain(method.map(|method| (Verb::Post, Endpoint::Method(method)))).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use hyper::Method;
 
-    use super::{ROUTES, Verb, needs_key, route};
+    use super::Method as ApiMethod;
+    use super::{ROUTES, Verb, needs_key, route, routes};
 
     #[test]
     fn each_path_has_its_methods() {
-        for (path, verb, endpoint) in ROUTES {
+        let paths = ROUTES.iter().map(|(path, ..)| (*path).to_owned());
+        let methods = ApiMethod::ALL.map(|(name, _)| format!("/api/{name}"));
+        for path in paths.chain(methods) {
+            let verbs = routes(&path);
             for method in [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE] {
-                match route(&method, path) {
-                    Ok(found) => assert!(found == *endpoint && verb.admits(&method), "{method} {path}"),
+                let expected =
+                    verbs.iter().find(|(verb, _)| verb.admits(&method)).map(|&(_, endpoint)| endpoint);
+                match route(&method, &path) {
+                    Ok(found) => assert_eq!(Some(found), expected, "{method} {path}"),
                     Err(error) => {
-                        assert!(!verb.admits(&method), "{method} {path}");
-                        assert_eq!((error.status.as_u16(), error.allow), (405, Some(verb.allow())));
+                        assert_eq!((error.status.as_u16(), expected), (405, None), "{method} {path}");
+                        let allow = error.allow.expect("the methods");
+                        assert!(
+                            verbs.iter().all(|(verb, _)| allow.contains(verb.allow())),
+                            "{path}: {allow}"
+                        );
                     }
                 }
             }
         }
-        for path in ["/", "", "/livez/", "/LIVEZ", "/api", "/api/", "/api/connections/7", "//livez"] {
+        assert_eq!(routes("/api/info").len(), 2);
+        for path in ["/", "", "/livez/", "/LIVEZ", "/api/", "/api/connections/7", "/api/Publish", "//livez"] {
             assert_eq!(route(&Method::GET, path).unwrap_err().status.as_u16(), 404, "{path}");
         }
     }

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use smol::Timer;
 use smol::future::FutureExt;
 
-use super::api::ErrorMode;
+use super::api::{ErrorMode, Method};
 use super::response::HttpResponse;
 use super::router::Endpoint;
 use super::worker_pool::WorkerPool;
@@ -129,6 +129,8 @@ fn api(workers: &[Rc<FakeWorker>], status: ProcessStatus) -> AdminApi {
         settings: vec![("PORT", "8080".to_owned())],
         status,
         node: Node::new(1, usize::MAX, Arc::default()),
+        id: "1".to_owned(),
+        name: "host".to_owned(),
         dropped_records: log.dropped_records(),
         log: log.logger(),
     };
@@ -292,8 +294,8 @@ fn a_request_fails_unless_all_workers_reply() {
     let workers = workers(&[Behaviour::Prompt, Behaviour::Busy]);
     let api = api(&workers, ProcessStatus::default());
     for (endpoint, body) in [
-        (Endpoint::Send, r#"{"user":"1","text":"a"}"#),
-        (Endpoint::Disconnect, r#"{"user":"1"}"#),
+        (Endpoint::Method(Method::Send), r#"{"user":"1","text":"a"}"#),
+        (Endpoint::Method(Method::Disconnect), r#"{"user":"1"}"#),
         (Endpoint::Connections, ""),
         (Endpoint::Info, ""),
     ] {
@@ -301,6 +303,6 @@ fn a_request_fails_unless_all_workers_reply() {
         assert_eq!(status.as_u16(), 503, "{endpoint:?}: {response}");
     }
     workers[1].behaviour.set(Behaviour::Gone);
-    let (status, response) = request(&api, Endpoint::Send, r#"{"user":"1","text":"a"}"#);
-    assert_eq!((status.as_u16(), response.as_str()), (200, "{\"sent\":0}\n"));
+    let (status, response) = request(&api, Endpoint::Method(Method::Send), r#"{"user":"1","text":"a"}"#);
+    assert_eq!((status.as_u16(), response.as_str()), (200, "{\"result\":{\"sent\":0}}\n"));
 }

@@ -4,9 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use postern_core::worker::AdminRequest;
-
-use crate::workers::{self, Reply, SubmitError, WorkerReply, Workers};
+use crate::workers::{self, Command, Reply, SubmitError, WorkerReply, Workers};
 
 /// The workers, as the control port queries them.
 pub(super) struct WorkerPool(Rc<dyn Workers>);
@@ -20,11 +18,15 @@ impl WorkerPool {
         self.0.count()
     }
 
-    /// Submits a request to every worker, in parallel, and waits for all replies, in total at most `timeout`.
-    pub(super) async fn query(&self, timeout: Duration, request: AdminRequest) -> Vec<Reply<WorkerReply>> {
-        let request = Arc::new(request);
+    /// Submits a command to every worker, in parallel, and waits for all replies, in total at most `timeout`.
+    pub(super) async fn query(
+        &self,
+        timeout: Duration,
+        command: impl Into<Command>,
+    ) -> Vec<Reply<WorkerReply>> {
+        let command = Arc::new(command.into());
         let pending: Vec<_> =
-            (0..self.count()).map(|number| workers::call(&*self.0, number, request.clone())).collect();
+            (0..self.count()).map(|number| workers::call(&*self.0, number, command.clone())).collect();
         let deadline = Instant::now() + timeout;
         let mut replies = Vec::with_capacity(pending.len());
         for pending in pending {

@@ -1,11 +1,115 @@
 //! The methods that concern one channel, or list channels.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use postern_channels::channel::{ChannelName, InvalidChannel, MAX_CHANNEL};
+use postern_channels::exchange::{History, HistoryError, HistoryOptions, HistoryQuery};
+use postern_channels::namespaces::options::DataFormat;
 use postern_channels::namespaces::{ChannelOptions, Namespaces};
+use postern_channels::publication::{Publication, Since};
+use postern_channels::results;
+use serde_json::json;
 
 use super::error::{MethodError, MethodErrorCode};
+use super::glob;
+use super::params::Params;
+use super::result::{MethodResult, from_text, raw};
+use crate::channels::Node;
+
+/// Returns the clients that are present in a channel.
+pub(in super::super) fn presence(node: &Node, params: &Params<'_>) -> MethodResult {
+    let channel = with_presence(node, params)?;
+    let clients = node.with(&channel, |exchange, _| exchange.presence(&channel));
+    Ok(from_text(results::presence(&clients)))
+}
+
+/// Returns the numbers of clients and of users that are present in a channel.
+pub(in super::super) fn presence_stats(node: &Node, params: &Params<'_>) -> MethodResult {
+    let channel = with_presence(node, params)?;
+    let stats = node.with(&channel, |exchange, _| exchange.presence_stats(&channel));
+    Ok(raw(&json!({ "num_clients": stats.clients, "num_users": stats.users })))
+}
+
+/// Returns the name of a channel with presence.
+fn with_presence(node: &Node, params: &Params<'_>) -> Result<String, MethodError> {
+    let channel = params.text("channel")?;
+    let config = node.config();
+    if !find_channel(&config.namespaces, &channel)?.presence {
+        return Err(MethodError::new(MethodErrorCode::NotAvailable, "set presence = true for the channel"));
+    }
+    Ok(channel)
+}
+
+/// Returns a part of the history of a channel.
+pub(in super::super) fn history(node: &Node, params: &Params<'_>) -> MethodResult {
+    let (channel, history, is_binary) = with_history(node, params)?;
+    let since = params.object("since")?;
+    let since =
+        since.map(|since| Ok(Since::new(&since.text("epoch")?, since.uint("offset")?))).transpose()?;
+    let query = HistoryQuery {
+        // A negative number asks for all.
+        limit: usize::try_from(params.int("limit")?).ok(),
+        since,
+        is_reverse: params.flag("reverse")?,
+    };
+    let name: Arc<str> = channel.as_str().into();
+    let answer = node.with(&channel, |exchange, _| exchange.history(&name, &query, &history, Instant::now()));
+    let answer = answer.map_err(|error| match error {
+        HistoryError::UnrecoverablePosition => MethodError::new(
+            MethodErrorCode::UnrecoverablePosition,
+            "the epoch is of an earlier stream; read the history without since",
+        ),
+        HistoryError::NothingBefore => {
+            MethodError::bad("reverse needs a since with an offset of at least 1, or no since")
+        }
+    })?;
+    let answer = if is_binary { in_base64(answer) } else { answer };
+    Ok(from_text(results::history(&answer)))
+}
+
+/// Returns the same history with the data in base64, as JSON strings.
+fn in_base64(history: History) -> History {
+    let encode = |publication: Arc<Publication>| {
+        let data = format!("\"{}\"", STANDARD.encode(&publication.data));
+        Arc::new(Publication { data: data.as_bytes().into(), ..Publication::clone(&publication) })
+    };
+    History { publications: history.publications.into_iter().map(encode).collect(), ..history }
+}
+
+/// Removes the publications of a channel.
+pub(in super::super) fn history_remove(node: &Node, params: &Params<'_>) -> MethodResult {
+    let (channel, ..) = with_history(node, params)?;
+    node.with(&channel, |exchange, _| exchange.remove_history(&channel, Instant::now()));
+    Ok(raw(&json!({})))
+}
+
+/// Returns the name of a channel with history, the bounds of the history, and whether the data is binary.
+fn with_history(node: &Node, params: &Params<'_>) -> Result<(String, HistoryOptions, bool), MethodError> {
+    let channel = params.text("channel")?;
+    let config = node.config();
+    let options = find_channel(&config.namespaces, &channel)?;
+    let history = HistoryOptions::of(options).ok_or_else(|| {
+        let advice = "set history_size and history_ttl for the channel";
+        MethodError::new(MethodErrorCode::NotAvailable, advice)
+    })?;
+    Ok((channel, history, options.publication_data_format == DataFormat::Binary))
+}
+
+/// Lists the channels with subscribers whose names match a pattern.
+pub(in super::super) fn channels(node: &Node, params: &Params<'_>) -> MethodResult {
+    let pattern = params.text("pattern")?;
+    let matches = |name: &str| pattern.is_empty() || glob::matches(&pattern, name);
+    let listed: BTreeMap<_, _> = node
+        .channels(matches)
+        .into_iter()
+        .map(|(name, subscriptions)| (name.to_string(), json!({ "num_clients": subscriptions })))
+        .collect();
+    Ok(raw(&json!({ "channels": listed })))
+}
 
 /// Returns the options of a channel.
 ///

@@ -8,18 +8,29 @@ use serde_json::{Value, json};
 /// The number of an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in super::super) enum MethodErrorCode {
+    /// A fault of the server, or a worker that does not reply.
+    Internal = 100,
     /// There is no such namespace.
     UnknownChannel = 102,
     /// The request cannot be fulfilled in any state of the server.
     BadRequest = 107,
+    /// The feature is off for the channel.
+    NotAvailable = 108,
+    /// The position belongs to another stream.
+    UnrecoverablePosition = 112,
 }
 
 impl MethodErrorCode {
     /// Returns the text with which messages begin, and the status in [`ErrorMode::Transport`].
     fn describe(self) -> (&'static str, StatusCode) {
         match self {
+            MethodErrorCode::Internal => ("internal server error", StatusCode::INTERNAL_SERVER_ERROR),
             MethodErrorCode::UnknownChannel => ("unknown channel", StatusCode::NOT_FOUND),
             MethodErrorCode::BadRequest => ("bad request", StatusCode::BAD_REQUEST),
+            MethodErrorCode::NotAvailable => ("not available", StatusCode::BAD_REQUEST),
+            MethodErrorCode::UnrecoverablePosition => {
+                ("unrecoverable position", StatusCode::RANGE_NOT_SATISFIABLE)
+            }
         }
     }
 }

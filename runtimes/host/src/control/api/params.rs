@@ -50,6 +50,27 @@ impl<'b> Params<'b> {
         self.get(name, "an object whose values are strings").map(Option::unwrap_or_default)
     }
 
+    /// Returns a number. It is 0 if it is absent.
+    pub(super) fn int(&self, name: &str) -> Result<i64, MethodError> {
+        self.get(name, "a whole number").map(Option::unwrap_or_default)
+    }
+
+    /// Returns an object.
+    pub(in super::super) fn object(&self, name: &str) -> Result<Option<Params<'b>>, MethodError> {
+        self.get(name, "an object").map(|members| members.map(Params))
+    }
+
+    /// Returns a list of objects.
+    pub(in super::super) fn objects(&self, name: &str) -> Result<Vec<Params<'b>>, MethodError> {
+        let list: Option<Vec<_>> = self.get(name, "a list of objects")?;
+        Ok(list.unwrap_or_default().into_iter().map(Params).collect())
+    }
+
+    /// Returns the names of the members.
+    pub(in super::super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
     /// Returns the JSON text of a member, which may be `null`.
     pub(super) fn raw(&self, name: &str) -> Option<&'b [u8]> {
         self.0.get(name).map(|value| value.get().as_bytes())

@@ -1,6 +1,7 @@
 //! The methods that publish.
 
 use std::cell::OnceCell;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,20 +11,18 @@ use postern_channels::namespaces::ChannelOptions;
 use postern_channels::namespaces::options::DataFormat;
 use postern_channels::protocol::{MAX_DEPTH, Raw, RawError};
 use postern_channels::publication::Tags;
-use serde_json::{Value, json};
+use serde_json::json;
+use serde_json::value::RawValue;
 use slog::{Logger, debug};
 
 use super::channel::find_channel;
 use super::error::MethodError;
 use super::params::Params;
+use super::result::{MethodResult, outcome, raw};
 use crate::channels::{Node, unix_ms};
 
 /// Publishes to one channel.
-pub(in super::super) fn publish(
-    node: &Node,
-    params: &Params<'_>,
-    log: &Logger,
-) -> Result<Value, MethodError> {
+pub(in super::super) fn publish(node: &Node, params: &Params<'_>, log: &Logger) -> MethodResult {
     let channel = match (params.text("channel")?, params.text("user")?) {
         (channel, user) if user.is_empty() => channel,
         (channel, user) if channel.is_empty() => personal_channel_of(&user)?,
@@ -33,11 +32,7 @@ pub(in super::super) fn publish(
 }
 
 /// Publishes to several channels. Each has its own result.
-pub(in super::super) fn broadcast(
-    node: &Node,
-    params: &Params<'_>,
-    log: &Logger,
-) -> Result<Value, MethodError> {
+pub(in super::super) fn broadcast(node: &Node, params: &Params<'_>, log: &Logger) -> MethodResult {
     let (channels, users) = (params.texts("channels")?, params.texts("users")?);
     if channels.is_empty() && users.is_empty() {
         return Err(MethodError::bad("channels is missing; list the channels, or the ids of users in users"));
@@ -45,14 +40,11 @@ pub(in super::super) fn broadcast(
     let message = Message::parse(params)?;
     let channels = channels.into_iter().map(Ok);
     let personal = users.iter().map(|user| personal_channel_of(user));
-    let publish = |channel: Result<String, MethodError>| match channel
-        .and_then(|channel| message.publish(node, &channel, log))
-    {
-        Ok(result) => json!({ "result": result }),
-        Err(error) => json!({ "error": error.as_json() }),
+    let publish = |channel: Result<String, MethodError>| {
+        outcome(&channel.and_then(|channel| message.publish(node, &channel, log)))
     };
-    let responses: Vec<Value> = channels.chain(personal).map(publish).collect();
-    Ok(json!({ "responses": responses }))
+    let responses: Vec<Box<RawValue>> = channels.chain(personal).map(publish).collect();
+    Ok(raw(&BTreeMap::from([("responses", responses)])))
 }
 
 fn personal_channel_of(user: &str) -> Result<String, MethodError> {
@@ -112,7 +104,7 @@ impl<'b> Message<'b> {
         })
     }
 
-    fn publish(&self, node: &Node, channel: &str, log: &Logger) -> Result<Value, MethodError> {
+    fn publish(&self, node: &Node, channel: &str, log: &Logger) -> MethodResult {
         let config = node.config();
         let options = find_channel(&config.namespaces, channel)?;
         let data = self.data.form(options)?;
@@ -150,7 +142,7 @@ impl<'b> Message<'b> {
             result["offset"] = position.offset.into();
             result["epoch"] = position.epoch.as_str().into();
         }
-        Ok(result)
+        Ok(raw(&result))
     }
 }
 
