@@ -186,16 +186,21 @@ impl Talker {
             self.published += 1;
             let channel = &options.channel;
             let (id, sequence) = (self.published + FIRST, self.published);
-            self.send(&format!(
+            self.send_text(&format!(
                 r#"{{"id":{id},"publish":{{"channel":"{channel}","data":{{"p":{number},"s":{sequence}}}}}}}"#
             ));
         }
     }
 
-    /// Sends a text of less than 64 KiB, masked with zeros.
-    fn send(&mut self, text: &str) {
-        let length = text.len();
-        self.unsent.push_back(0x81);
+    /// Sends a text.
+    fn send_text(&mut self, text: &str) {
+        self.send(TEXT, text.as_bytes());
+    }
+
+    /// Sends a frame with a payload of less than 64 KiB, masked with zeros.
+    fn send(&mut self, opcode: u8, payload: &[u8]) {
+        let length = payload.len();
+        self.unsent.push_back(0x80 | opcode);
         if length < 126 {
             self.unsent.push_back(0x80 | length as u8);
         } else {
@@ -203,7 +208,7 @@ impl Talker {
             self.unsent.extend((length as u16).to_be_bytes());
         }
         self.unsent.extend([0; 4]);
-        self.unsent.extend(text.as_bytes());
+        self.unsent.extend(payload);
     }
 
     fn write(&mut self) -> Result<(), Failure> {
@@ -241,14 +246,25 @@ impl Talker {
                 at = received.windows(4).position(|end| end == b"\r\n\r\n").map_or(0, |end| end + 4);
                 self.handshake = None;
                 let channel = &options.channel;
-                self.send(r#"{"id":1,"connect":{}}"#);
-                self.send(&format!(r#"{{"id":2,"subscribe":{{"channel":"{channel}","recoverable":true}}}}"#));
+                self.send_text(r#"{"id":1,"connect":{}}"#);
+                self.send_text(&format!(
+                    r#"{{"id":2,"subscribe":{{"channel":"{channel}","recoverable":true}}}}"#
+                ));
             }
         }
-        while let Some((payload, end)) = received.get(at..).and_then(frame) {
-            let text = received.get(at + payload.0..at + payload.1).unwrap_or_default();
-            for reply in text.split(|byte| *byte == b'\n') {
-                self.handle(number, reply)?;
+        while let Some((opcode, start, end)) = received.get(at..).and_then(frame) {
+            let payload = received.get(at + start..at + end).unwrap_or_default();
+            match opcode {
+                TEXT => {
+                    for reply in payload.split(|byte| *byte == b'\n') {
+                        self.handle(number, reply)?;
+                    }
+                }
+                PING => self.send(PONG, payload),
+                _ => {
+                    let reason = String::from_utf8_lossy(payload.get(2..).unwrap_or_default());
+                    return Err(format!("client {number}: a frame with opcode {opcode}: {reason}").into());
+                }
             }
             at += end;
         }
@@ -262,7 +278,7 @@ impl Talker {
             format!("client {number}: {what}: {}", String::from_utf8_lossy(reply)).into()
         };
         if reply == b"{}" {
-            self.send("{}");
+            self.send_text("{}");
         } else if reply.starts_with(br#"{"push":"#) {
             let publisher =
                 after(reply, br#""data":{"p":"#).and_then(digits).ok_or_else(|| fault("not a message"))?;
@@ -296,15 +312,16 @@ impl Talker {
     }
 }
 
-/// Returns the range of the payload of the first frame, and its end, if it has arrived whole.
-fn frame(bytes: &[u8]) -> Option<((usize, usize), usize)> {
+/// Returns the opcode of the first frame, and the start and the end of its payload, if it has arrived whole.
+fn frame(bytes: &[u8]) -> Option<(u8, usize, usize)> {
+    let opcode = bytes.first()? & 0x0f;
     let length = usize::from(*bytes.get(1)? & 0x7f);
     let (start, length) = match length {
         126 => (4, usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?))),
         127 => (10, usize::try_from(u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?)).ok()?),
         length => (2, length),
     };
-    (bytes.len() >= start + length).then_some(((start, start + length), start + length))
+    (bytes.len() >= start + length).then_some((opcode, start, start + length))
 }
 
 /// Returns the bytes after the first occurrence of a text.
@@ -318,6 +335,10 @@ fn digits(bytes: &[u8]) -> Option<u64> {
     let end = bytes.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(bytes.len());
     std::str::from_utf8(bytes.get(..end)?).ok()?.parse().ok()
 }
+
+const TEXT: u8 = 1;
+const PING: u8 = 9;
+const PONG: u8 = 10;
 
 /// The id of `subscribe`. The ids of publications follow.
 const FIRST: u64 = 2;
