@@ -234,7 +234,9 @@ impl Client {
             mode: options.force_recovery_mode,
             limit: turn.config.max_publications,
             bytes: turn.config.max_recovered_bytes,
-            is_required: asks(|request| request.flag & SubscribeRequest::REJECT_UNRECOVERED != 0),
+            // `connect` must be answered.
+            is_required: !is_server_side
+                && asks(|request| request.flag & SubscribeRequest::REJECT_UNRECOVERED != 0),
         });
         // Joins and leaves come from the presence.
         let has_presence = features.presence || features.join_leave;

@@ -229,6 +229,8 @@ impl Client {
                 recover: true,
                 epoch: known.epoch.clone(),
                 offset: known.offset,
+                // It has no effect here: `connect` is answered in any case.
+                flag: if self.random.one_in(4) { REJECT_UNRECOVERED } else { 0 },
                 ..Default::default()
             };
             (node.plan(*channel).name.to_string(), request)
@@ -240,6 +242,10 @@ impl Client {
     fn subscribe_command(&mut self, channel: usize, node: &Node) -> (proto::Command, Pending) {
         let asked = self.positions.get(&channel).cloned();
         let is_required = asked.is_some() && self.random.one_in(4);
+        let mut flag = if self.random.one_in(2) { COMPACTION } else { 0 };
+        if is_required {
+            flag |= REJECT_UNRECOVERED;
+        }
         let request = proto::SubscribeRequest {
             channel: node.plan(channel).name.to_string(),
             recover: asked.is_some(),
@@ -248,13 +254,17 @@ impl Client {
             positioned: self.random.one_in(2),
             recoverable: self.random.one_in(2),
             join_leave: self.random.one_in(2),
-            flag: if is_required { REJECT_UNRECOVERED } else { 0 },
+            flag,
+            delta: if self.random.one_in(2) { "fossil".to_owned() } else { String::new() },
             ..Default::default()
         };
         let command = proto::Command { subscribe: Some(request), ..Default::default() };
         (command, Pending::Subscribe { channel, asked, is_required })
     }
 }
+
+/// The flag of a `subscribe` that accepts a number in place of the name of the channel.
+const COMPACTION: i64 = 1;
 
 /// The flag of a `subscribe` that fails if its publications cannot be recovered.
 const REJECT_UNRECOVERED: i64 = 2;

@@ -43,7 +43,9 @@ mod tests {
             [101, 3001, 3008, 3010, 3012].into_iter().filter(|code| !seen.contains(code)).collect();
         assert!(missing.is_empty(), "never seen: {missing:?}");
         let expected = [
+            "a channel has a number",
             "a connection recovers",
+            "a delta",
             "a gap is not covered",
             "a publication precedes its reply",
             "a recovery is refused",

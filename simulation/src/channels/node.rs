@@ -115,7 +115,8 @@ impl Node {
     pub(crate) fn data(&mut self, random: &mut Random) -> String {
         self.next_number += 1;
         let padding = "x".repeat(random.magnitude(1..=self.longest));
-        format!(r#"{{"n":{},"p":"{padding}"}}"#, self.next_number)
+        // Deltas are longer than short data.
+        format!(r#"{{"n":{},"p":"the same in all {padding}"}}"#, self.next_number)
     }
 
     /// Executes a request of a worker.
@@ -172,7 +173,7 @@ impl Node {
             data: data.as_bytes().into(),
             info: None,
             tags: Tags::default(),
-            delta: false,
+            delta: plan.options.delta_publish,
             time: 0,
             history: HistoryOptions::of(&plan.options),
             key: None,

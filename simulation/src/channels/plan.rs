@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postern_channels::ChannelsConfig;
-use postern_channels::namespaces::options::RecoveryMode;
+use postern_channels::namespaces::options::{DeltaType, RecoveryMode};
 use postern_channels::namespaces::{ChannelOptions, Namespaces};
 use postern_core::policy::KeepAliveConfig;
 use postern_core::{SessionConfig, WorkerConfig};
@@ -136,6 +136,10 @@ fn options(random: &mut Random) -> ChannelOptions {
         force_positioning: has_history && random.one_in(2),
         allow_recovery: has_history,
         force_recovery: has_history && random.one_in(2),
+        allowed_delta_types: if random.one_in(2) { vec![DeltaType::Fossil] } else { Vec::new() },
+        delta_publish: !random.one_in(3),
+        allow_channel_compaction: random.one_in(2),
+        exclude_publisher: random.one_in(5),
         force_recovery_mode: if random.one_in(4) { RecoveryMode::Cache } else { RecoveryMode::Stream },
         ..ChannelOptions::default()
     }

@@ -38,6 +38,8 @@ pub(crate) struct Session {
     last_command: u32,
     pub(crate) pending: BTreeMap<u32, Pending>,
     pub(crate) subscriptions: BTreeMap<usize, Subscription>,
+    /// The channels whose pushes have a number.
+    numbers: BTreeMap<i64, usize>,
     /// Positions that are known at the end of a subscription, for its client.
     pub(crate) ended: Vec<(usize, Option<Known>, End)>,
     random: Random,
@@ -113,6 +115,7 @@ impl Session {
             last_command: 0,
             pending: BTreeMap::new(),
             subscriptions: BTreeMap::new(),
+            numbers: BTreeMap::new(),
             ended: Vec::new(),
             random,
         }
@@ -364,7 +367,11 @@ impl Session {
     ) -> Result<(), &'static str> {
         let start = node.truth.take_start(self.connection, channel);
         let start = start.ok_or("a subscription is answered that was not executed")?;
-        let active = Active::new(result, asked, channel, start, node)?;
+        let active = Active::new(result, asked, channel, start, self.protocol, node)?;
+        if result.id != 0 {
+            node.mail.marks.insert("a channel has a number");
+            self.numbers.insert(result.id, channel);
+        }
         if result.recovered && !result.publications.is_empty() {
             node.mail.marks.insert("a subscription recovers");
         }
@@ -397,15 +404,19 @@ impl Session {
         node: &mut Node,
         trace: &mut Trace,
     ) -> Result<(), &'static str> {
-        let channel = node.channel(&push.channel).ok_or("a push has an unknown channel")?;
-        let worker = self.worker;
+        let channel = match push.id {
+            0 => node.channel(&push.channel),
+            number => self.numbers.get(&number).copied(),
+        };
+        let channel = channel.ok_or("a push has an unknown channel")?;
+        let place = (self.worker, self.connection);
         let subscription = self.subscriptions.entry(channel).or_default();
         let Some(active) = &mut subscription.active else {
             return Err("a push arrives without a subscription");
         };
         if let Some(publication) = push.r#pub {
             trace.step(Subject::Client(self.client), "receives a publication", publication.offset as usize);
-            return active.receive(&publication, channel, worker, node);
+            return active.receive(&publication, channel, place, node);
         }
         if let Some(unsubscribe) = push.unsubscribe {
             let is_expected = active.is_positioned && unsubscribe.code == INSUFFICIENT_STATE;

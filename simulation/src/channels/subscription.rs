@@ -1,10 +1,12 @@
 //! What a client may receive of a channel, and what it knows of it.
 
-use centrifuge_client_core::proto;
+use centrifuge_client_core::codec::Protocol;
+use centrifuge_client_core::{delta, proto};
 use postern_channels::namespaces::options::RecoveryMode;
 use postern_core::ConnectionId;
 
 use super::node::{Node, number};
+use super::truth::Entry;
 
 /// The last position in a channel that a client knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +33,11 @@ pub(crate) struct Active {
     pub(crate) is_positioned: bool,
     /// Its position, if it can recover.
     pub(crate) known: Option<Known>,
+    protocol: Protocol,
+    /// Whether publications may be differences to the ones before.
+    has_deltas: bool,
+    /// The data of the last publication.
+    base: Option<Vec<u8>>,
 }
 
 impl Active {
@@ -43,13 +50,23 @@ impl Active {
         asked: Option<&Known>,
         channel: usize,
         start: usize,
-        node: &Node,
+        protocol: Protocol,
+        node: &mut Node,
     ) -> Result<Active, &'static str> {
+        let mut active = Active {
+            cursor: start,
+            is_positioned: result.positioned,
+            known: None,
+            protocol,
+            has_deltas: result.delta,
+            base: None,
+        };
+        let mut numbers = Vec::new();
+        for publication in &result.publications {
+            numbers.push(active.number(publication, node)?);
+        }
         let truth = &node.truth;
         let options = &node.plan(channel).options;
-        let numbers: Option<Vec<u64>> =
-            result.publications.iter().map(|publication| number(&publication.data)).collect();
-        let numbers = numbers.ok_or("a recovered publication has other data")?;
         if !result.recovered && !numbers.is_empty() {
             return Err("publications come without a recovery");
         }
@@ -77,8 +94,30 @@ impl Active {
         if options.has_history() && offset != truth.offset(channel, &result.epoch, start) {
             return Err("a subscription starts at another position than the end of the stream");
         }
-        let known = result.recoverable.then(|| Known { epoch: result.epoch.clone(), offset });
-        Ok(Active { cursor: start, is_positioned: result.positioned, known })
+        active.known = result.recoverable.then(|| Known { epoch: result.epoch.clone(), offset });
+        Ok(active)
+    }
+
+    /// Returns the number in the data of a publication, which may be a difference to the one before.
+    fn number(&mut self, publication: &proto::Publication, node: &mut Node) -> Result<u64, &'static str> {
+        let mut data = publication.data.to_vec();
+        if !self.has_deltas && publication.delta {
+            return Err("a delta comes to a client that has not asked for it");
+        }
+        if self.has_deltas {
+            if self.protocol == Protocol::Json {
+                let text: String =
+                    serde_json::from_slice(&data).map_err(|_| "a delta is not a JSON string")?;
+                data = text.into_bytes();
+            }
+            if publication.delta {
+                node.mail.marks.insert("a delta");
+                let base = self.base.as_deref().ok_or("a delta comes without a publication before it")?;
+                data = delta::apply(base, &data, usize::MAX).map_err(|_| "a delta does not fit its base")?;
+            }
+            self.base = Some(data.clone());
+        }
+        number(&data).ok_or("a publication has other data")
     }
 
     /// Receives a publication, which must be the next one.
@@ -89,16 +128,22 @@ impl Active {
         &mut self,
         publication: &proto::Publication,
         channel: usize,
-        worker: usize,
-        node: &Node,
+        session: (usize, ConnectionId),
+        node: &mut Node,
     ) -> Result<(), &'static str> {
-        let found = number(&publication.data).ok_or("a publication has other data")?;
+        let (worker, connection) = session;
+        let found = self.number(publication, node)?;
+        let is_lossy = node.mail.lossy.contains(&(worker, channel));
+        if !is_lossy {
+            self.skip_own(channel, connection, node);
+        }
         let stream = &node.truth.streams[channel];
         let next = stream.get(self.cursor..).unwrap_or_default();
         let Some(skipped) = next.iter().position(|entry| entry.number == found) else {
             return Err("a publication comes twice, or too early");
         };
-        let may_miss = !self.is_positioned && node.mail.lossy.contains(&(worker, channel));
+        let is_own = |entry: &Entry| excludes(channel, node) && entry.publisher == Some(connection);
+        let may_miss = !self.is_positioned && is_lossy || next[..skipped].iter().all(is_own);
         if skipped > 0 && !may_miss {
             return Err("publications are missing without a notification");
         }
@@ -119,16 +164,39 @@ impl Active {
         Ok(())
     }
 
+    /// Skips the client's own publications, if it does not get them.
+    fn skip_own(&mut self, channel: usize, connection: ConnectionId, node: &Node) {
+        while excludes(channel, node)
+            && let Some(entry) = node.truth.streams[channel].get(self.cursor)
+            && entry.publisher == Some(connection)
+        {
+            self.cursor += 1;
+        }
+    }
+
     /// Checks that a client's own publication has arrived when its reply arrives.
     pub(crate) fn has_own(&self, at: usize, channel: usize, worker: usize, node: &Node) -> bool {
-        self.cursor > at || !self.is_positioned && node.mail.lossy.contains(&(worker, channel))
+        self.cursor > at
+            || excludes(channel, node)
+            || !self.is_positioned && node.mail.lossy.contains(&(worker, channel))
     }
 
     /// Checks that nothing is missing when nothing is on its way.
-    pub(crate) fn is_complete(&self, channel: usize, worker: usize, node: &Node) -> bool {
+    pub(crate) fn is_complete(
+        &mut self,
+        channel: usize,
+        (worker, connection): (usize, ConnectionId),
+        node: &Node,
+    ) -> bool {
+        self.skip_own(channel, connection, node);
         let may_miss = !self.is_positioned && node.mail.lossy.contains(&(worker, channel));
         self.cursor == node.truth.streams[channel].len() || may_miss
     }
+}
+
+/// Returns whether clients do not get their own publications.
+fn excludes(channel: usize, node: &Node) -> bool {
+    node.plan(channel).options.exclude_publisher
 }
 
 /// Returns whether the publications of an answer to `history` are those that were published.

@@ -11,7 +11,7 @@ use super::plan::{Plan, user_name};
 use super::records::Records;
 use super::session::{Session, State};
 use super::station::{Station, Surroundings};
-use super::subscription::connection;
+use super::subscription::{Active, connection};
 use crate::invariants::Violation;
 use crate::random::Random;
 use crate::trace::{Subject, Trace};
@@ -415,18 +415,17 @@ impl World {
         Ok(())
     }
 
-    fn check_subscriptions(&self) -> Result<(), Broken> {
+    fn check_subscriptions(&mut self) -> Result<(), Broken> {
         for client in &self.clients {
             let Some(number) = client.session else { continue };
-            let session = &self.sessions[number];
-            for (&channel, subscription) in &session.subscriptions {
-                let is_complete = |active: &super::subscription::Active| {
-                    active.is_complete(channel, session.worker, &self.node)
-                };
+            let session = &mut self.sessions[number];
+            let place = (session.worker, session.connection);
+            for (&channel, subscription) in &mut session.subscriptions {
                 if subscription.active.is_some() != subscription.is_wanted {
                     return Err((Some(number), "a subscription is lost"));
                 }
-                if !subscription.active.as_ref().is_none_or(is_complete) {
+                let is_complete = |active: &mut Active| active.is_complete(channel, place, &self.node);
+                if !subscription.active.as_mut().is_none_or(is_complete) {
                     return Err((Some(number), "publications never arrive"));
                 }
             }
