@@ -33,6 +33,8 @@ pub(crate) struct OutputQueue {
     front: VecDeque<Segment>,
     /// The bytes of the older output, including those that are sent.
     front_len: usize,
+    /// The memory of the buffers among the older output. It may have thousands of segments, which a sum would visit for each message.
+    front_memory: usize,
     /// The latest output, to which turns append.
     tail: Vec<u8>,
     /// The number of bytes of the first segment that are sent.
@@ -200,6 +202,7 @@ impl Output {
         if let Output::Queue(queue) = self {
             queue.tail = Vec::new();
             queue.front.retain(|segment| matches!(segment, Segment::Shared(..)));
+            queue.front_memory = 0;
             if queue.front.is_empty() {
                 *self = Output::Empty;
             }
@@ -223,6 +226,7 @@ impl OutputQueue {
         OutputQueue {
             front: VecDeque::new(),
             front_len: 0,
+            front_memory: 0,
             tail: bytes,
             sent,
             progress: now,
@@ -258,12 +262,10 @@ impl OutputQueue {
 
     /// Returns the size of its buffers, in bytes. Shared frames are counted once for the worker.
     pub(crate) fn memory(&self) -> usize {
-        let owned: usize = self
-            .front
-            .iter()
-            .map(|segment| if let Segment::Owned(bytes) = segment { bytes.capacity() } else { 0 })
-            .sum();
-        size_of::<OutputQueue>() + owned + self.front.capacity() * size_of::<Segment>() + self.tail.capacity()
+        size_of::<OutputQueue>()
+            + self.front_memory
+            + self.front.capacity() * size_of::<Segment>()
+            + self.tail.capacity()
     }
 
     /// Returns the time at which the socket last accepted output.
@@ -291,6 +293,7 @@ impl OutputQueue {
         if !self.tail.is_empty() {
             let tail = mem::take(&mut self.tail);
             self.front_len += tail.len();
+            self.front_memory += tail.capacity();
             self.front.push_back(Segment::Owned(tail));
         }
         self.front_len += len;
@@ -328,8 +331,9 @@ impl OutputQueue {
             && segment.len() <= self.sent
         {
             let len = segment.len();
-            if let Segment::Shared(id, _) = *segment {
-                freed += frames.release(id);
+            match segment {
+                Segment::Owned(bytes) => self.front_memory -= bytes.capacity(),
+                Segment::Shared(id, _) => freed += frames.release(*id),
             }
             self.front.pop_front();
             self.front_len -= len;
