@@ -69,9 +69,10 @@ impl Client {
         if ended.is_none() {
             turn.hub.admit(key, channel, subscribed.publications.last());
         }
-        if ended.is_some() {
-            // Its filter has ended too.
+        if ended.is_some() && form.has(Form::FILTERED) {
+            // Its filter has ended too, so nothing can be selected, and the reply must not claim that nothing is missing.
             subscribed.publications.clear();
+            subscribed.is_recovered = false;
         } else if let Some(slot) = slot.filter(|_| form.has(Form::FILTERED)) {
             subscribed.publications.retain(|it| turn.hub.filters().selects(key, slot, &it.tags));
         }
