@@ -394,6 +394,26 @@ mod tests {
     }
 
     #[test]
+    fn memory_is_that_of_all_buffers_after_each_change() {
+        let now = Instant::now();
+        let (mut frames, mut output) = (FrameTable::default(), Output::default());
+        let id = frames.insert(b"abc".to_vec());
+        for length in 1..=5 {
+            append(&mut output, &frames, &vec![7; length * 100], now);
+            output.push_frame(id, &mut frames, now);
+        }
+        let fixed = |queue: &OutputQueue| {
+            size_of::<OutputQueue>() + queue.front.capacity() * size_of::<Segment>() + queue.tail.capacity()
+        };
+        let buffers = |queue: &OutputQueue| queue.memory() - fixed(queue);
+        assert_eq!(output.queue().map(buffers), Some(100 + 200 + 300 + 400 + 500));
+        output.advance(103 + 200, &mut frames, now);
+        assert_eq!(output.queue().map(buffers), Some(300 + 400 + 500));
+        output.abandon();
+        assert_eq!(output.queue().map(buffers), Some(0));
+    }
+
+    #[test]
     fn one_frame_allocates_no_queue_until_a_socket_accepts_a_part() {
         let now = Instant::now();
         let (mut frames, mut output) = (FrameTable::default(), Output::default());
