@@ -275,7 +275,11 @@ impl Application for Channels {
         let endpoint = Endpoint::new(opening.subprotocol, |name| opening.query.get(name));
         let id = ClientId::from_random(self.random.next_wide());
         let place = ClientRef { key: opening.key, connection: opening.connection };
-        *client = Some(Box::new(Client::new(id, place, endpoint)));
+        let mut new = Client::new(id, place, endpoint);
+        if let Some(header) = opening.channels {
+            new.add_patterns(header);
+        }
+        *client = Some(Box::new(new));
         self.clients += 1;
         self.unconnected.push_back((reply.now() + self.config.connect_timeout, Scheduled::new(place)));
     }

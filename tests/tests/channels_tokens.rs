@@ -362,3 +362,25 @@ fn a_short_secret_is_reported_without_being_shown() {
         assert_eq!(shown["JWT_SECRET"], "***", "{runtime}");
     }
 }
+
+#[test]
+fn channels_come_from_a_header_that_the_gateway_is_trusted_to_set() {
+    for runtime in Runtime::BOTH {
+        let subscribed = |settings: &[(&str, &str)]| {
+            let postern = Postern::start(runtime, settings);
+            let john = handshake(&postern, "123", "John Doe").header("User-Channels", "auction.*, user.{id}");
+            let (mut john, _) = Client::connect_with(john, json!({}));
+            ["auction.1", "user.123", "user.7"]
+                .map(|channel| john.call(subscribe(channel, ""))["error"]["code"].clone())
+        };
+        let (allowed, denied) = (Value::Null, json!(103));
+        let header = ("POSTERN_USER_CHANNELS_HEADER", "User-Channels");
+        assert_eq!(subscribed(&[header]), [allowed.clone(), allowed, denied.clone()], "{runtime}");
+        // By default a client's own header means nothing.
+        assert_eq!(subscribed(&[]), [denied.clone(), denied.clone(), denied], "{runtime}");
+        let postern = Postern::start(runtime, &[header]);
+        let twice =
+            handshake(&postern, "123", "John Doe").header("User-Channels", "a").header("User-Channels", "*");
+        twice.refused_with(400, "identity_twice");
+    }
+}

@@ -185,7 +185,7 @@ impl Client {
             Some(Ok(_)) => TokenVerdict::Valid,
             Some(Err(refusal)) => TokenVerdict::Refused(*refusal),
         };
-        let subject = Subject { user: turn.identity.id(), grants: &[], is_subscribed: false };
+        let subject = Subject { user: turn.identity.id(), grants: self.patterns(), is_subscribed: false };
         allow(permissions::subscribe(subject, channel, options, token, Hook::Off))?;
         if options.publication_data_format == DataFormat::Binary && self.encoding == Encoding::Json {
             return Err(ErrorCode::NotAvailable.into());

@@ -10,17 +10,20 @@ use super::commands::{Outcome, Turn};
 use crate::ErrorCode;
 use crate::channel::ChannelName;
 use crate::claims::{self, Fault, Overrides};
+use crate::namespaces::Pattern;
 use crate::permissions::{self, Refusal};
 use crate::protocol::{Answer, SubRefreshRequest};
 use crate::publication::ClientInfo;
 
-/// The contents of the tokens of a client.
+/// The contents of the tokens of a client, and of the header with its channels.
 #[derive(Debug, Default)]
 pub(super) struct Credentials {
     /// When the connection expires.
     expires_at: Option<Instant>,
     /// The subscriptions about which a token says something.
     grants: Vec<(Arc<str>, Grant)>,
+    /// The channels that the gateway grants to the user.
+    patterns: Vec<Pattern>,
     /// Whether an expiry has changed since [`Client::poll_expiry`] was called.
     is_changed: bool,
     /// When the application asks for what has expired.
@@ -62,6 +65,19 @@ impl Turn<'_> {
 }
 
 impl Client {
+    /// Takes over the channels that the gateway grants to the user. A text that is not a pattern grants nothing.
+    pub(crate) fn add_patterns(&mut self, header: &str) {
+        let (patterns, _) = permissions::parse_grants(header);
+        if !patterns.is_empty() {
+            self.credentials.get_or_insert_default().patterns = patterns;
+        }
+    }
+
+    /// Returns the channels that the gateway grants to the user.
+    pub(super) fn patterns(&self) -> &[Pattern] {
+        self.credentials.as_ref().map_or(&[], |credentials| &credentials.patterns)
+    }
+
     /// Verifies a connection token, and takes over its expiry and its information about the client.
     ///
     /// # Errors

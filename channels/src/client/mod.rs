@@ -43,7 +43,7 @@ pub struct Client {
     occasional: Option<Box<Occasional>>,
     /// The client as others see it. It is created when it is needed.
     info: Option<Arc<ClientInfo>>,
-    /// The contents of its tokens. `None` without tokens.
+    /// The contents of its tokens, and of the header with its channels. `None` without them.
     credentials: Option<Box<credentials::Credentials>>,
 }
 

@@ -162,3 +162,21 @@ fn an_expiry_of_a_server_side_subscription_is_no_push() {
     rig.pass(Duration::from_secs(36));
     assert_eq!(rig.closed(), (3006, "subscription expired".to_owned()));
 }
+
+#[test]
+fn the_gateway_grants_channels_by_a_header() {
+    // A private channel needs a token in any case, and `**` is not a pattern.
+    for (channel, expected) in [
+        ("granted.1", 0),
+        ("user.42", 0),
+        ("user.7", 103),
+        ("granted", 103),
+        ("$private", 103),
+        ("granted.#42", 103),
+        ("anything", 103),
+    ] {
+        let mut rig = Rig::connected();
+        rig.send(&format!(r#"{{"id":2,"subscribe":{{"channel":"{channel}"}}}}"#));
+        assert_eq!(rig.outcome(), expected, "{channel}");
+    }
+}

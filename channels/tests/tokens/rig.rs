@@ -10,7 +10,7 @@ use postern_channels::claims::{ConnectionClaims, Fault, SubscriptionClaims, Toke
 use postern_channels::engine::{ChannelEvent, Inboxes};
 use postern_channels::exchange::{Exchange, ExchangeConfig, WorkerId};
 use postern_channels::{Channels, ChannelsConfig, namespaces};
-use postern_core::handshake::Peer;
+use postern_core::handshake::{HandshakeConfig, IdentityHeaders, Peer};
 use postern_core::policy::KeepAliveConfig;
 use postern_core::record::NullRecorder;
 use postern_core::worker::{NewConnection, Socket, WorkerEffect, WorkerMessage};
@@ -44,6 +44,13 @@ impl Rig {
             start,
         );
         let config = WorkerConfig {
+            handshake: HandshakeConfig {
+                identity: IdentityHeaders {
+                    channels: "User-Channels".to_owned(),
+                    ..IdentityHeaders::default()
+                },
+                ..HandshakeConfig::default()
+            },
             keep_alive: KeepAliveConfig { interval: Duration::ZERO, ..KeepAliveConfig::default() },
             ..WorkerConfig::default()
         };
@@ -265,4 +272,4 @@ impl Tokens for Verifier {
 const START: u64 = 1_000;
 
 const REQUEST: &str = "GET /ws?cf_ws_frame_ping_pong=true HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
-    Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nUser-ID: 42\r\n\r\n";
+    Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nUser-ID: 42\r\nUser-Channels: granted.*, $private, user.{id}, **\r\n\r\n";

@@ -92,6 +92,12 @@ impl<'h> UpgradeRequest<'h> {
         self.query
     }
 
+    /// Returns the value of [`IdentityHeaders::channels`](super::IdentityHeaders::channels), if it is there and is UTF-8. It is as
+    /// trustworthy as the identity, so it may be used after [`identify`](UpgradeRequest::identify) only.
+    pub fn channels(&self) -> Option<&'h str> {
+        self.identity.channels()
+    }
+
     /// Returns the id of the request, if the gateway sent one.
     pub fn request_id(&self) -> Option<&'h str> {
         self.request_ids.request_id()

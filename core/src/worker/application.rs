@@ -141,6 +141,9 @@ pub struct Opening<'o> {
     pub query: Query<'o>,
     /// The subprotocol that was answered, if any.
     pub subprotocol: Option<&'o str>,
+    /// The channels that the gateway grants to the user, in the header
+    /// [`IdentityHeaders::channels`](crate::handshake::IdentityHeaders::channels), if any.
+    pub channels: Option<&'o str>,
 }
 
 /// A complete data message.

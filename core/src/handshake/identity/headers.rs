@@ -17,6 +17,10 @@ pub struct IdentityHeaders {
     pub session_id: String,
     /// When the token expires, in seconds since 1970. Default `User-Token-Exp`.
     pub token_exp: String,
+    /// The channels that the gateway grants to the user, for an application: see
+    /// [`Opening::channels`](crate::worker::Opening::channels). Default empty, because a gateway that does not know the header passes
+    /// on a client's own.
+    pub channels: String,
 }
 
 impl Default for IdentityHeaders {
@@ -27,6 +31,7 @@ impl Default for IdentityHeaders {
             name: "User-Name".to_owned(),
             session_id: "User-Session-ID".to_owned(),
             token_exp: "User-Token-Exp".to_owned(),
+            channels: String::new(),
         }
     }
 }
@@ -39,6 +44,7 @@ pub(in crate::handshake) struct IdentityHeaderValues<'h> {
     name: SingleHeader<'h>,
     session_id: SingleHeader<'h>,
     token_exp: SingleHeader<'h>,
+    channels: SingleHeader<'h>,
 }
 
 impl<'h> IdentityHeaderValues<'h> {
@@ -59,16 +65,24 @@ impl<'h> IdentityHeaderValues<'h> {
         add(&mut self.name, &names.name);
         add(&mut self.session_id, &names.session_id);
         add(&mut self.token_exp, &names.token_exp);
+        add(&mut self.channels, &names.channels);
     }
 
     /// Returns the identity, if none of the headers has a fault.
     pub(in crate::handshake) fn identity(&self, rules: &IdentityRules) -> Result<Identity, HandshakeError> {
         let headers = [self.id, self.email, self.name, self.session_id, self.token_exp];
-        if let Some(fault) = headers.iter().filter_map(SingleHeader::fault).min() {
+        let faults = headers.iter().chain([&self.channels]).filter_map(SingleHeader::fault);
+        if let Some(fault) = faults.min() {
             return Err(fault.into());
         }
         let [id, email, name, session_id, token_exp] =
             headers.map(|header| header.exactly_one().unwrap_or_default().trim_ascii());
         rules.identity(&IdentityValues { id, email, name, session_id, token_exp })
+    }
+
+    /// Returns the channels, if the header is trusted and is UTF-8.
+    pub(in crate::handshake) fn channels(&self) -> Option<&'h str> {
+        let value = self.channels.exactly_one()?.trim_ascii();
+        std::str::from_utf8(value).ok().filter(|value| !value.is_empty())
     }
 }

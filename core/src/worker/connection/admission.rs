@@ -107,6 +107,7 @@ impl<A: Application> Connection<A> {
             path_index: request.path_index(),
             query: request.query(),
             subprotocol: accepted.subprotocol.as_deref(),
+            channels: request.channels(),
         };
         let mut reply = worker::Reply { session: &mut session, turn, segments: None };
         context.application.opened(&mut client, &opening, &mut reply, recorder);

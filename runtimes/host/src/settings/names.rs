@@ -32,6 +32,7 @@ pub(super) const USER_EMAIL: &str = "POSTERN_USER_EMAIL_HEADER";
 pub(super) const USER_NAME: &str = "POSTERN_USER_NAME_HEADER";
 pub(super) const USER_SESSION_ID: &str = "POSTERN_USER_SESSION_ID_HEADER";
 pub(super) const TOKEN_EXP: &str = "POSTERN_USER_TOKEN_EXP_HEADER";
+pub(super) const USER_CHANNELS: &str = "POSTERN_USER_CHANNELS_HEADER";
 
 /// The preset of the signed identity. The names of its other settings begin with it.
 pub(super) const ASSERTION: &str = "POSTERN_ASSERTION";

@@ -256,6 +256,8 @@ fn each_setting_reaches_its_place() {
     assert_eq!(handshake("POSTERN_USER_SESSION_ID_HEADER", "off").identity.session_id, "");
     assert_eq!(handshake("POSTERN_USER_TOKEN_EXP_HEADER", "X-Exp").identity.token_exp, "X-Exp");
     assert_eq!(handshake("POSTERN_USER_TOKEN_EXP_HEADER", "off").identity.token_exp, "");
+    assert_eq!(handshake("POSTERN_USER_CHANNELS_HEADER", "User-Channels").identity.channels, "User-Channels");
+    assert_eq!(handshake("POSTERN_USER_CHANNELS_HEADER", "off").identity.channels, "");
     assert_eq!(handshake("POSTERN_PROXY_SECRET_HEADER", "X-Proof").proxy_secret.header, "X-Proof");
     let secrets = Secrets::new(["0123456789abcdef".to_owned()]);
     assert_eq!(handshake("POSTERN_PROXY_SECRET", "0123456789abcdef").proxy_secret.secrets, secrets);

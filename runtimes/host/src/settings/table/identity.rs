@@ -80,6 +80,13 @@ fn headers() -> Vec<Setting> {
             "The header with the expiry of the token, in seconds since 1970;\n\
              optional, but anything else gets 400. off ignores it",
         ),
+        optional_header(
+            USER_CHANNELS,
+            |settings| &mut settings.handshake.identity.channels,
+            "The header with patterns of channels to which the user may\n\
+             subscribe, such as auction:*,user.{id}.*. Only for a gateway that\n\
+             removes a client's own header of this name: User-Channels",
+        ),
     ]
 }
 

@@ -12,7 +12,9 @@ mod stopping;
 
 use std::sync::LazyLock;
 
-use super::names::{HOST_HEADER, SECRET_HEADER, TOKEN_EXP, USER_EMAIL, USER_ID, USER_NAME, USER_SESSION_ID};
+use super::names::{
+    HOST_HEADER, SECRET_HEADER, TOKEN_EXP, USER_CHANNELS, USER_EMAIL, USER_ID, USER_NAME, USER_SESSION_ID,
+};
 use super::setting::Setting;
 
 /// Grouped. Within a group, the settings that are most often needed come first.
@@ -34,5 +36,5 @@ pub(super) static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
 });
 
 /// The settings of the headers that are trusted. No two of them may name the same header.
-pub(super) const IDENTITY_HEADERS: [&str; 7] =
-    [USER_ID, USER_EMAIL, USER_NAME, USER_SESSION_ID, TOKEN_EXP, SECRET_HEADER, HOST_HEADER];
+pub(super) const IDENTITY_HEADERS: [&str; 8] =
+    [USER_ID, USER_EMAIL, USER_NAME, USER_SESSION_ID, TOKEN_EXP, USER_CHANNELS, SECRET_HEADER, HOST_HEADER];
