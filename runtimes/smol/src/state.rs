@@ -156,9 +156,28 @@ impl ExecutorState {
     /// Performs the requests of the application, and those to other workers, which are all this one.
     #[inline]
     fn apply_effects(&mut self, now: Instant) {
-        while self.apply_waiting_effects(now) {
-            self.read_channels(now);
-            self.handle_all_due(now);
+        if let Some(effect) = self.worker.poll_effect() {
+            self.apply_all_effects(effect, now);
+        }
+    }
+
+    /// Performs this effect and all others.
+    // Out of line: few turns have an effect.
+    #[cold]
+    #[inline(never)]
+    fn apply_all_effects(&mut self, first: WorkerEffect, now: Instant) {
+        let mut next = Some(first);
+        while next.is_some() {
+            let mut is_executed = false;
+            while let Some(effect) = next {
+                is_executed |= self.apply_effect(effect, now);
+                next = self.worker.poll_effect();
+            }
+            if is_executed {
+                self.read_channels(now);
+                self.handle_all_due(now);
+                next = self.worker.poll_effect();
+            }
         }
     }
 
@@ -177,18 +196,7 @@ impl ExecutorState {
         self.handle_due();
     }
 
-    /// Performs the effects that wait. Returns whether a request was among them, whose answer has arrived.
-    fn apply_waiting_effects(&mut self, now: Instant) -> bool {
-        let mut is_executed = false;
-        while let Some(effect) = self.worker.poll_effect() {
-            is_executed |= self.apply_effect(effect, now);
-        }
-        is_executed
-    }
-
     /// Performs an effect. Returns whether it is a request, whose answer has arrived.
-    // Out of line: few turns have an effect.
-    #[cold]
     fn apply_effect(&mut self, effect: WorkerEffect, now: Instant) -> bool {
         match effect {
             WorkerEffect::Replace(replaced) => {
