@@ -9,7 +9,7 @@ use std::ptr;
 use std::rc::Rc;
 use std::time::Instant;
 
-use postern_core::worker::{Due, NewConnection};
+use postern_core::worker::{Due, DueCause, NewConnection};
 use postern_core::{Key, Transport};
 use postern_host::application::{Worker, WorkerEffect, WorkerMessage};
 use postern_host::channels::NodeWorker;
@@ -230,6 +230,10 @@ impl ExecutorState {
         let Some(connection) = self.connections.get(due.key.0).cloned().flatten() else { return };
         let mut socket = Socket { stream: connection.stream.get_ref() };
         let transport = self.worker.handle_due(due, now, &mut self.buffer, &mut socket, &mut self.recorder);
+        if due.cause == DueCause::Frame && transport == Transport::Open && !self.worker.wants_write(due.key) {
+            // The socket has accepted a message to many, so its task waits for the same events as before.
+            return;
+        }
         self.apply(&connection, transport, now);
         if self.wants(&connection).is_none_or(|wants| !connection.stream.is_watched_for(wants)) {
             connection.changed.notify();
