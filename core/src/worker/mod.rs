@@ -38,6 +38,7 @@ pub use echo::{Echo, SUBPROTOCOL};
 pub use fanout::{Backlog, Fanout, SharedFrame};
 pub use message::{WorkerEffect, WorkerMessage};
 pub use readable::Socket;
+pub use timers::earlier;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -340,10 +341,7 @@ impl<A: Application> Worker<A> {
             return Some(now);
         }
         let timers = self.timers.next().map(|at| self.shared.time_base.instant(at));
-        let timers = match self.application.poll_timeout() {
-            None => timers,
-            Some(at) => Some(timers.map_or(at, |timers| timers.min(at))),
-        };
+        let timers = earlier(timers, self.application.poll_timeout());
         let is_stopping_or_paused = self.stop.is_some() || self.reads_paused_since.is_some();
         if is_stopping_or_paused || !self.peer_closed.is_empty() || self.must_evict() {
             return self.poll_rare_timeout(now, timers);

@@ -2,10 +2,22 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::time::Instant;
 
 use super::Key;
 use crate::compact_instant::CompactInstant;
 use crate::id::ConnectionId;
+
+/// Returns the earlier of two times that may be absent.
+// A runtime with a task for each connection asks for the next time after each turn, and the minimum of an iterator takes several
+// times as many instructions.
+#[inline]
+pub fn earlier(first: Option<Instant>, second: Option<Instant>) -> Option<Instant> {
+    match (first, second) {
+        (Some(first), Some(second)) => Some(first.min(second)),
+        (first, second) => first.or(second),
+    }
+}
 
 /// One entry for each connection with a deadline, ordered by time.
 ///

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
-use postern_core::worker::{Due, NewConnection};
+use postern_core::worker::{Due, NewConnection, earlier};
 use postern_core::{Key, Transport};
 use postern_host::application::{Worker, WorkerEffect, WorkerMessage};
 use postern_host::channels::NodeWorker;
@@ -140,8 +140,8 @@ impl EventLoop {
                 let accept = self.listeners.as_ref().and_then(|listeners| listeners.poll_timeout(self.now));
                 let channels = self.channels.poll_timeout();
                 let retry = self.recorder.log.retry_at(self.now);
-                let due = [self.worker.poll_timeout(self.now), channels, retry, accept];
-                due.into_iter().flatten().min().map(|at| at.saturating_duration_since(Instant::now()))
+                let due = earlier(self.worker.poll_timeout(self.now), channels);
+                earlier(due, earlier(retry, accept)).map(|at| at.saturating_duration_since(Instant::now()))
             } else {
                 Some(Duration::ZERO)
             };

@@ -9,7 +9,7 @@ use std::ptr;
 use std::rc::Rc;
 use std::time::Instant;
 
-use postern_core::worker::{Due, DueCause, NewConnection};
+use postern_core::worker::{Due, DueCause, NewConnection, earlier};
 use postern_core::{Key, Transport};
 use postern_host::application::{Worker, WorkerEffect, WorkerMessage};
 use postern_host::channels::NodeWorker;
@@ -140,8 +140,8 @@ impl ExecutorState {
 
     /// Returns when [`ExecutorState::handle_due`] must be called at the latest.
     pub(crate) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
-        let worker = self.worker.poll_timeout(now);
-        [worker, self.channels.poll_timeout(), self.recorder.log.retry_at(now)].into_iter().flatten().min()
+        let due = earlier(self.worker.poll_timeout(now), self.channels.poll_timeout());
+        earlier(due, self.recorder.log.retry_at(now))
     }
 
     /// Handles all connections that are due.
