@@ -71,6 +71,9 @@ impl Segment {
 /// The pieces of one write. Further output is left to the next one.
 pub(crate) type Pieces<'s> = ArrayVec<IoSlice<'s>, MAX_PIECES>;
 
+/// The number of segments up to which the memory for them is exact.
+const FEW_SEGMENTS: usize = 3;
+
 /// The most pieces of one write.
 const MAX_PIECES: usize = 16;
 
@@ -297,6 +300,10 @@ impl OutputQueue {
             self.front.push_back(Segment::Owned(tail));
         }
         self.front_len += len;
+        if self.front.len() < FEW_SEGMENTS && self.front.len() == self.front.capacity() {
+            // Thousands of clients may stop reading at the same message.
+            self.front.reserve_exact(1);
+        }
         self.front.push_back(Segment::Shared(id, len));
     }
 
