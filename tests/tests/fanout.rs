@@ -1,11 +1,17 @@
 //! One message to many connections.
+//!
+//! `FANOUT=full` runs the tests of memory and latency with 10,000 connections, and `--nocapture` prints their figures.
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+use std::{env, fs, thread};
 
 use flate2::{Decompress, FlushDecompress};
-use postern_tests::frames::{TEXT, receive};
-use postern_tests::postern::Postern;
+use postern_tests::frames::{TEXT, client, receive, server};
+use postern_tests::postern::{Postern, Runtime};
 use postern_tests::ws::Open;
 use serde_json::json;
 
@@ -71,6 +77,153 @@ fn connections_with_the_same_window_share_one_compressed_message() {
         assert_eq!(postern.metric("postern_memory_held_bytes"), Some(0.0));
         assert_eq!(postern.count("WebSocket connection closed"), 0, "no client is slow");
     }
+}
+
+/// While the clients read, a message to them is held once.
+#[test]
+fn a_large_message_is_held_once_while_its_clients_read() {
+    let count = if is_full() { 10_000 } else { 1_000 };
+    for postern in Postern::both_with_control(&LARGE) {
+        let mut streams: Vec<TcpStream> = (0..count).map(|_| postern.open_stream()).collect();
+        let mut highest = 0;
+        // The first message makes the buffers of the process as large as they become.
+        for _ in 0..3 {
+            let before = reset_peak(&postern);
+            highest = broadcast(&postern, &mut streams) - before;
+            assert_eq!(postern.metric("postern_memory_held_bytes"), Some(0.0));
+        }
+        println!("{count} connections that read 64 KiB: {highest} bytes of resident memory");
+        assert!(highest <= (FRAME + 1024 * 1024) as i64, "{highest} bytes");
+        assert_eq!(postern.metric("postern_memory_held_bytes"), Some(0.0));
+        assert_eq!(postern.count("WebSocket connection closed"), 0);
+    }
+}
+
+/// Clients that stop reading hold a position in the shared messages, and no copies. Only they are evicted when memory is short.
+#[test]
+fn clients_that_stop_reading_hold_little_and_close_no_other() {
+    let count = if is_full() { 5_000 } else { 500 };
+    for (runtime, limit) in
+        Runtime::BOTH.into_iter().flat_map(|runtime| [(runtime, 64 << 10), (runtime, 512)])
+    {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("postern.sock");
+        let (unix, memory) = (format!(",unix:{}", path.display()), format!("{limit}KiB"));
+        let settings = [LARGE[0], LARGE[1], ("POSTERN_MAX_MEMORY", &memory), ("POSTERN_WRITE_TIMEOUT", "1m")];
+        let postern = Postern::with(runtime, &settings).listening(&unix).control().start();
+        let mut readers: Vec<TcpStream> = (0..100).map(|_| postern.open_stream()).collect();
+        // The kernel takes three messages and a part of the fourth for each of them. A network socket would take more.
+        let stalled: Vec<UnixStream> = (0..count)
+            .map(|_| {
+                let mut stream = UnixStream::connect(&path).expect("it listens");
+                stream.write_all(&postern.john().bytes()).expect("the request is taken");
+                let mut head = [0; 12];
+                stream.read_exact(&mut head).expect("an answer");
+                assert_eq!(head, *b"HTTP/1.1 101");
+                stream
+            })
+            .collect();
+        broadcast(&postern, &mut readers);
+        let (before, messages) = (reset_peak(&postern), 6);
+        for _ in 1..messages {
+            broadcast(&postern, &mut readers);
+        }
+        let held = || postern.metric("postern_memory_held_bytes").expect("a metric") as usize;
+        let shared = (messages - 3) * FRAME;
+        if limit > 512 {
+            let end = Instant::now() + Duration::from_secs(10);
+            while held() < FRAME + 100 * count && Instant::now() < end {
+                thread::sleep(Duration::from_millis(10));
+            }
+            let (held, growth) = (held(), peak(&postern) - before);
+            println!("{runtime}, {count} connections that read nothing: {growth} bytes, {held} are counted");
+            assert!(held >= FRAME + 100 * count, "they have accepted all of it: {held} bytes");
+            assert!(held <= shared + 200 * count, "{held} bytes");
+            assert!(growth <= (shared + 200 * count + (1 << 20)) as i64, "{growth} bytes");
+            assert_eq!(postern.count("WebSocket connection closed"), 0);
+        }
+        // All clients that read are still connected.
+        broadcast(&postern, &mut readers);
+        readers.iter_mut().for_each(|stream| {
+            stream.write_all(&client(TEXT, b"still here")).expect("it is open");
+            assert_eq!(receive(stream, 12), server(TEXT, b"still here"));
+        });
+        assert!(held() <= limit * 1024, "{} bytes", held());
+        drop(stalled);
+    }
+}
+
+/// Between two slices of a message to many connections, the others have their turn.
+#[test]
+fn an_echo_is_fast_during_large_messages_to_many() {
+    // Other processes delay it on a busy machine.
+    let (count, limit) = if is_full() { (10_000, 5) } else { (500, 250) };
+    for postern in Postern::both_with_control(&LARGE) {
+        let mut streams: Vec<TcpStream> = (0..count).map(|_| postern.open_stream()).collect();
+        // It would get the messages too, so it counts only the echoes.
+        let mut quiet = postern.open();
+        let mut latencies = Vec::new();
+        thread::scope(|scope| {
+            let publisher = scope.spawn(|| {
+                for _ in 0..10 {
+                    let start = Instant::now();
+                    broadcast(&postern, &mut streams);
+                    thread::sleep(Duration::from_millis(200).saturating_sub(start.elapsed()));
+                }
+            });
+            while !publisher.is_finished() {
+                let start = Instant::now();
+                quiet.send("an echo");
+                while quiet.receive().into_text().expect("a text").as_str() != "an echo" {}
+                latencies.push(start.elapsed());
+                thread::sleep(Duration::from_millis(2));
+            }
+        });
+        latencies.sort_unstable();
+        let p99 = latencies[latencies.len() * 99 / 100];
+        println!("{count} connections, 5 messages of 64 KiB a second: p99 of an echo {p99:?}");
+        assert!(p99 <= Duration::from_millis(limit), "{p99:?}");
+    }
+}
+
+/// The settings of the tests with large messages.
+const LARGE: [(&str, &str); 3] =
+    [("POSTERN_WORKERS", "1"), ("POSTERN_PING_INTERVAL", "0"), ("POSTERN_MAX_MEMORY", "512KiB")];
+
+/// The length of a large message with its header.
+const FRAME: usize = 64 * 1024 + 10;
+
+/// Whether to run the tests with as many connections as the issue of fan-out asks for.
+fn is_full() -> bool {
+    env::var_os("FANOUT").is_some_and(|value| value == "full")
+}
+
+/// Sends 64 KiB to all connections, and reads it from these. Returns the highest resident memory of the server.
+#[track_caller]
+fn broadcast(postern: &Postern, streams: &mut [TcpStream]) -> i64 {
+    let text = "x".repeat(64 * 1024);
+    let frame = server(TEXT, text.as_bytes());
+    thread::scope(|scope| {
+        scope.spawn(|| postern.post("/api/send", &json!({ "all": true, "text": text })).json());
+        for stream in streams {
+            assert!(receive(stream, frame.len()) == frame, "a message arrives whole");
+        }
+    });
+    peak(postern)
+}
+
+/// Makes the current resident memory of the server the highest one, and returns it in bytes.
+fn reset_peak(postern: &Postern) -> i64 {
+    fs::write(format!("/proc/{}/clear_refs", postern.id()), "5").expect("it runs");
+    peak(postern)
+}
+
+/// Returns the highest resident memory of the server, in bytes.
+fn peak(postern: &Postern) -> i64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", postern.id())).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+    let kib: i64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+    kib * 1024
 }
 
 /// Inflates a message without context takeover.
