@@ -1,4 +1,4 @@
-//! The connection of a client and its state. Its subscriptions are in the [`Hub`](crate::hub::Hub).
+//! The connection of a client and its state. Its subscriptions are in the [hub](crate::hub::Hub).
 //!
 //! Commands that need the channels of the node become [`Request`](crate::engine::Request)s, whose answers arrive later and in
 //! order. A subscription joins the hub with its request, and leaves the hub with the request that ends it.
