@@ -543,7 +543,7 @@ mod tests {
             r#"postern_recoveries_total{outcome="lost"} 2"#,
             r#"postern_gaps_total{outcome="covered"} 4"#,
             r#"postern_commands_total{method="sub_refresh"} 0"#,
-            "# TYPE postern_command_errors counter",
+            "# TYPE postern_command_errors_total counter",
             "# TYPE process_cpu_seconds_total counter",
             "process_cpu_seconds_total 1.25",
             "process_start_time_seconds 1.5",
