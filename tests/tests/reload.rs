@@ -85,6 +85,8 @@ fn start(runtime: Runtime, copy: &Path, address: SocketAddr) -> Process {
         .env("PORT", address.port().to_string())
         .env("POSTERN_LISTEN", address.to_string())
         .env("POSTERN_CONTROL", "off")
+        // The client answers no ping while the compiler runs.
+        .env("POSTERN_PING_INTERVAL", "0")
         .env("LOG_LEVEL", "info");
     Process::spawn(&format!("dev-{runtime}"), &mut command).expect("it starts").ending(Ending::Terminate)
 }
