@@ -128,15 +128,6 @@ impl Socket for Blocking<'_> {
         again_if_interrupted(|| self.0.read(buffer))
     }
 
-    fn receive_into_spare(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
-        let (len, capacity) = (buffer.len(), buffer.capacity());
-        // Within the capacity, so it does not grow.
-        buffer.resize(capacity, 0);
-        let received = self.receive(buffer.get_mut(len..).unwrap_or_default());
-        buffer.truncate(len + received.as_ref().copied().unwrap_or_default());
-        received
-    }
-
     fn send(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
         again_if_interrupted(|| self.0.write_vectored(pieces))
     }

@@ -79,14 +79,6 @@
 //!         self.incoming.read(buffer)
 //!     }
 //!
-//!     fn receive_into_spare(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
-//!         let len = buffer.len();
-//!         buffer.resize(buffer.capacity(), 0);
-//!         let n = self.incoming.read(&mut buffer[len..])?;
-//!         buffer.truncate(len + n);
-//!         Ok(n)
-//!     }
-//!
 //!     fn send(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
 //!         let piece = &pieces[0];
 //!         self.sent.write(&piece[..piece.len().min(64)])

@@ -156,14 +156,6 @@ impl Socket for Link {
         Ok(n)
     }
 
-    fn receive_into_spare(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
-        let (len, capacity) = (buffer.len(), buffer.capacity());
-        buffer.resize(capacity, 0);
-        let received = self.receive(&mut buffer[len..]);
-        buffer.truncate(len + received.as_ref().copied().unwrap_or_default());
-        received
-    }
-
     fn send(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
         self.is_misused |= self.server != End::Open;
         if self.client == End::Reset {

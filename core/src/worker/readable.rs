@@ -26,9 +26,19 @@ pub trait Socket {
     /// to a large message, whose bytes are thus not copied. Returns the number of bytes; zero is the end of the peer's
     /// side.
     ///
+    /// This implementation fills the spare capacity with zeros and calls [`receive`](Socket::receive). A socket that can receive into
+    /// uninitialised memory replaces it.
+    ///
     /// # Errors
     /// The error of the system call.
-    fn receive_into_spare(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize>;
+    fn receive_into_spare(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        let (len, capacity) = (buffer.len(), buffer.capacity());
+        // Within the capacity, so it does not grow.
+        buffer.resize(capacity, 0);
+        let received = self.receive(buffer.get_mut(len..).unwrap_or_default());
+        buffer.truncate(len + received.as_ref().copied().unwrap_or_default());
+        received
+    }
 
     /// Sends the pieces in their order. Returns the number of bytes that the system accepted.
     ///

@@ -19,10 +19,6 @@ impl Socket for CountingSocket {
         Err(ErrorKind::WouldBlock.into())
     }
 
-    fn receive_into_spare(&mut self, _: &mut Vec<u8>) -> io::Result<usize> {
-        Err(ErrorKind::WouldBlock.into())
-    }
-
     fn send(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
         self.writes += 1;
         let mut room = self.takes;
