@@ -26,21 +26,8 @@ impl Counts {
     }
 
     pub(crate) fn command(&mut self, request: &Request<'_>) {
-        let method = match request {
-            Request::Pong => return,
-            Request::Connect(_) => 0,
-            Request::Subscribe(_) => 1,
-            Request::Unsubscribe { .. } => 2,
-            Request::Publish(_) => 3,
-            Request::Presence { .. } => 4,
-            Request::PresenceStats { .. } => 5,
-            Request::History(_) => 6,
-            Request::Rpc(_) => 7,
-            Request::Send { .. } => 8,
-            Request::Refresh { .. } => 9,
-            Request::SubRefresh(_) => 10,
-        };
-        add(self.commands.get_mut(method), 1);
+        // Pongs have the number after the last method.
+        add(self.commands.get_mut(usize::from(request.rank())), 1);
     }
 
     pub(crate) fn error(&mut self, code: ErrorCode) {
@@ -63,7 +50,7 @@ fn add(count: Option<&mut u64>, more: u64) {
     }
 }
 
-/// The names of commands.
+/// The names of commands, in the order of [`Request::rank`].
 const METHODS: [&str; 11] = [
     "connect",
     "subscribe",

@@ -1,44 +1,29 @@
 //! The rates of a client's publications.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
+
+use postern_core::policy::{RateLimit, Verdict};
 
 /// The rates of a client, by namespace. Most clients have none.
 #[derive(Debug, Default)]
-pub(super) struct Rates(Vec<(Option<Box<str>>, Bucket)>);
+pub(super) struct Rates(Vec<(Option<Box<str>>, RateLimit)>);
 
 impl Rates {
-    /// Takes one publication to a namespace that allows `rate` of them in a second, at least 1. Returns whether it is within the
-    /// rate.
+    /// Takes one publication to a namespace that allows `rate` of them in a second, which is also the burst. Returns whether it is
+    /// within the rate.
     pub(super) fn take(&mut self, namespace: Option<&str>, rate: u32, now: Instant) -> bool {
         let index = self.0.iter().position(|(name, _)| name.as_deref() == namespace).unwrap_or_else(|| {
-            self.0.push((namespace.map(Box::from), Bucket { full_at: now }));
+            self.0.push((namespace.map(Box::from), RateLimit::default()));
             self.0.len() - 1
         });
-        self.0.get_mut(index).is_some_and(|(_, bucket)| bucket.take(rate, now))
-    }
-}
-
-/// Allows as many at once as in a second.
-#[derive(Debug)]
-struct Bucket {
-    /// When as many as possible are allowed again. Each one that is taken moves it by its share of a second.
-    full_at: Instant,
-}
-
-impl Bucket {
-    fn take(&mut self, rate: u32, now: Instant) -> bool {
-        let full_at = self.full_at.max(now) + Duration::from_secs(1) / rate.max(1);
-        // One second is all of them. The shares are rounded down.
-        let is_allowed = full_at <= now + Duration::from_secs(1);
-        if is_allowed {
-            self.full_at = full_at;
-        }
-        is_allowed
+        self.0.get_mut(index).is_some_and(|(_, limit)| limit.check(now, rate, rate) == Verdict::Conforming)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

@@ -295,7 +295,7 @@ impl<'a> Command<'a> {
 
 impl Request<'_> {
     /// Returns the rank of the request if a command has several: the lowest counts, and the others are ignored.
-    pub(super) fn rank(&self) -> u8 {
+    pub(crate) fn rank(&self) -> u8 {
         match self {
             Request::Connect(_) => 0,
             Request::Subscribe(_) => 1,
