@@ -11,7 +11,9 @@ use postern_core::frame::DataKind;
 use postern_core::handshake::Identity;
 use postern_core::record::Recorder;
 use postern_core::worker::Message as ClientMessage;
-use postern_core::worker::{Application, Echo, Fanout, Opening, Outgoing, Reply, ServerClose, SharedFrame};
+use postern_core::worker::{
+    Application, Echo, Fanout, Opening, Outgoing, Reply, ServerClose, SharedFrame, earlier,
+};
 use postern_core::{CloseCode, Key};
 
 use crate::Disconnect;
@@ -112,8 +114,8 @@ impl Channels {
             return self.close(place, &reason.disconnect.into(), fanout);
         }
         client.forget_grant(channel);
-        let client = ClientRef { key: place, connection: client.connection };
         self.hub.leave(key, channel);
+        let client = client.place;
         self.requests.push_back(end(client, id, channel.clone(), form));
         let body = PushBody::Unsubscribe { code: reason.code, reason: reason.disconnect.reason() };
         view::write_push(encoding, &mut self.buffer, Topic::Channel(channel), body);
@@ -151,40 +153,47 @@ impl Channels {
         }
         let now = fanout.now();
         let Some((Some(client), identity)) = fanout.client(to.key) else { return };
-        if client.connection != to.connection {
+        if client.place != to {
             return;
         }
         let encoding = client.encoding;
+        let result = self.act(client, identity, now, |client, turn| {
+            client.handle_answer(command, channel, answer, turn);
+            client.execute_waiting(turn, recorder)
+        });
+        self.send(to.key, encoding, fanout);
+        if let Err(close) = result {
+            self.close(to.key, &close, fanout);
+        }
+    }
+
+    /// Lets a client act. Its replies are in the buffer afterwards.
+    fn act<R>(
+        &mut self,
+        client: &mut Client,
+        identity: &Identity,
+        now: Instant,
+        act: impl FnOnce(&mut Client, &mut Turn<'_>) -> R,
+    ) -> R {
+        let (place, was_connected) = (client.place, client.is_connected());
         let mut turn = Turn {
-            client: to,
+            client: place,
             now,
             identity,
             config: &self.config,
             hub: &mut self.hub,
-            replies: Message::new(encoding, &mut self.buffer),
+            replies: Message::new(client.encoding, &mut self.buffer),
             requests: &mut self.requests,
             counts: &mut self.counts,
         };
-        client.handle_answer(command, channel, answer, &mut turn);
-        let mut result = Ok(());
-        let waiting = client.take_waiting();
-        let is_connected = waiting.is_some();
-        for message in waiting.unwrap_or_default() {
-            if result.is_ok() {
-                result = client.execute_waiting(&message, &mut turn, recorder);
-            }
-        }
+        let result = act(client, &mut turn);
         if let Some(at) = client.poll_expiry(self.config.expiry_grace) {
-            self.expiries.add(Scheduled::new(to), at);
+            self.expiries.add(Scheduled::new(place), at);
         }
-        let has_pings = client.has_pings;
-        self.send(to.key, encoding, fanout);
-        if is_connected && has_pings {
-            self.pings.add(Scheduled::new(to), now, self.random.next() as u32);
+        if !was_connected && client.is_connected() && client.has_pings {
+            self.pings.add(Scheduled::new(place), now, self.random.next() as u32);
         }
-        if let Err(close) = result {
-            self.close(to.key, &close, fanout);
-        }
+        result
     }
 
     /// Sends pings to a group of clients, or closes those whose pongs are missing.
@@ -193,7 +202,7 @@ impl Channels {
         group.retain(|&scheduled| {
             let key = scheduled.key();
             let Some((Some(client), _)) = fanout.client(key) else { return false };
-            if !scheduled.is_of(client.connection) {
+            if !scheduled.is_of(client.place.connection) {
                 return false;
             }
             if step == PingStep::Check {
@@ -217,7 +226,7 @@ impl Channels {
         let (key, now, grace) = (scheduled.key(), fanout.now(), self.config.expiry_grace);
         loop {
             let Some((Some(client), _)) = fanout.client(key) else { return };
-            if !scheduled.is_of(client.connection) {
+            if !scheduled.is_of(client.place.connection) {
                 return;
             }
             match client.expired(now, grace) {
@@ -243,7 +252,7 @@ impl Channels {
             self.unconnected.pop_front();
             let key = scheduled.key();
             if let Some((Some(client), _)) = fanout.client(key)
-                && scheduled.is_of(client.connection)
+                && scheduled.is_of(client.place.connection)
                 && client.is_unconnected()
             {
                 self.close(key, &Disconnect::Stale.into(), fanout);
@@ -313,13 +322,12 @@ impl Application for Channels {
         Echo.message(&mut (), message, reply, recorder);
     }
 
-    fn closed(&mut self, key: Key, client: Option<Box<Client>>, _: &Identity, _: &mut Fanout<'_, Channels>) {
+    fn closed(&mut self, _: Key, client: Option<Box<Client>>, _: &Identity, _: &mut Fanout<'_, Channels>) {
         let Some(client) = client else { return };
         self.clients -= 1;
-        let place = ClientRef { key, connection: client.connection };
         self.slow.remove(client.hub_key());
         while let Some((channel, form)) = self.hub.leave_any(client.hub_key()) {
-            self.requests.push_back(end(place, client.id, channel, form));
+            self.requests.push_back(end(client.place, client.id, channel, form));
         }
     }
 
@@ -359,14 +367,9 @@ impl Application for Channels {
 
     fn poll_timeout(&self) -> Option<Instant> {
         let unconnected = self.unconnected.front().map(|&(at, _)| at);
-        let timeouts = [
-            self.pings.poll_timeout(),
-            unconnected,
-            self.expiries.poll_timeout(),
-            self.intervals.poll_timeout(),
-            self.slow.poll_timeout(),
-        ];
-        timeouts.into_iter().flatten().min()
+        let of_clients =
+            earlier(unconnected, earlier(self.pings.poll_timeout(), self.expiries.poll_timeout()));
+        earlier(of_clients, earlier(self.intervals.poll_timeout(), self.slow.poll_timeout()))
     }
 
     fn handle_timeout(&mut self, fanout: &mut Fanout<'_, Channels>) {
@@ -395,31 +398,11 @@ impl Channels {
         reply: &mut Reply<'_, '_, '_>,
         recorder: &mut impl Recorder,
     ) {
-        let place = ClientRef { key: client.key, connection: client.connection };
-        let was_connected = client.is_connected();
-        let mut turn = Turn {
-            client: place,
-            now: reply.now(),
-            identity: message.identity,
-            config: &self.config,
-            hub: &mut self.hub,
-            replies: Message::new(client.encoding, &mut self.buffer),
-            requests: &mut self.requests,
-            counts: &mut self.counts,
-        };
-        let mut result = client.execute(&message.payload, 0, &mut turn, recorder);
-        // `connect` is complete at once if there are no server-side subscriptions.
-        for waiting in client.take_waiting().unwrap_or_default() {
-            if result.is_ok() {
-                result = client.execute_waiting(&waiting, &mut turn, recorder);
-            }
-        }
-        if let Some(at) = client.poll_expiry(self.config.expiry_grace) {
-            self.expiries.add(Scheduled::new(place), at);
-        }
-        if !was_connected && client.is_connected() && client.has_pings {
-            self.pings.add(Scheduled::new(place), reply.now(), self.random.next() as u32);
-        }
+        let result = self.act(client, message.identity, reply.now(), |client, turn| {
+            client.execute(&message.payload, 0, turn, recorder)?;
+            // `connect` is complete at once if there are no server-side subscriptions.
+            client.execute_waiting(turn, recorder)
+        });
         if !self.buffer.is_empty() {
             // It fails if the connection is closing, and then no reply is expected.
             let _ = match outgoing(client.encoding, &self.buffer) {

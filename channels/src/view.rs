@@ -104,28 +104,28 @@ fn as_str(text: &[u8; 36]) -> &str {
     str::from_utf8(text).unwrap_or_default()
 }
 
-/// Writes the message that contains a publication, or the patch that changes the one before into it.
-pub(crate) fn write_publication(
+/// Adds a publication to a message, or the patch that changes the one before into it.
+pub(crate) fn push_publication(
+    message: &mut Message<'_>,
     form: Form,
     slot: Slot,
-    out: &mut Vec<u8>,
     publication: &Publication,
     patch: Option<&[u8]>,
 ) {
     let text = publication.info.as_ref().map_or([0; 36], |info| info.client.text());
     let body = PushBody::Publication(view(form, publication, &text, patch));
-    write_push(form.encoding(), out, topic(form, slot, &publication.channel), body);
+    message.push(&Reply::Push(Push { topic: topic(form, slot, &publication.channel), body }));
 }
 
-/// Writes the message that tells of a client that has joined or left.
-pub(crate) fn write_presence(form: Form, slot: Slot, out: &mut Vec<u8>, event: &PresenceEvent) {
+/// Adds to a message that a client has joined or left.
+pub(crate) fn push_presence(message: &mut Message<'_>, form: Form, slot: Slot, event: &PresenceEvent) {
     let text = event.info.client.text();
     let info = client_view(&event.info, &text);
     let body = match event.change {
         PresenceChange::Join => PushBody::Join(info),
         PresenceChange::Leave => PushBody::Leave(info),
     };
-    write_push(form.encoding(), out, topic(form, slot, &event.channel), body);
+    message.push(&Reply::Push(Push { topic: topic(form, slot, &event.channel), body }));
 }
 
 /// Writes a message with a push.

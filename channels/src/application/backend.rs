@@ -9,9 +9,7 @@ use postern_core::{CloseCode, Key, close_code};
 use super::Channels;
 use crate::backend::{ClientCommand, ClientFilter};
 use crate::client::{Client, Turn};
-use crate::engine::ClientRef;
-use crate::pings::Scheduled;
-use crate::protocol::{Message, PushBody, Topic};
+use crate::protocol::{PushBody, Topic};
 use crate::{Disconnect, view};
 
 impl Channels {
@@ -80,26 +78,13 @@ impl Channels {
     fn change(
         &mut self,
         key: Key,
-        change: impl Fn(&mut Client, &mut Turn<'_>) -> bool,
+        change: impl FnOnce(&mut Client, &mut Turn<'_>) -> bool,
         fanout: &mut Fanout<'_, Channels>,
     ) -> bool {
         let now = fanout.now();
         let Some((Some(client), identity)) = fanout.client(key) else { return false };
-        let (place, encoding) = (ClientRef { key, connection: client.connection }, client.encoding);
-        let mut turn = Turn {
-            client: place,
-            now,
-            identity,
-            config: &self.config,
-            hub: &mut self.hub,
-            replies: Message::new(encoding, &mut self.buffer),
-            requests: &mut self.requests,
-            counts: &mut self.counts,
-        };
-        let is_changed = change(client, &mut turn);
-        if let Some(at) = client.poll_expiry(self.config.expiry_grace) {
-            self.expiries.add(Scheduled::new(place), at);
-        }
+        let encoding = client.encoding;
+        let is_changed = self.act(client, identity, now, change);
         self.send(key, encoding, fanout);
         is_changed
     }
@@ -112,8 +97,7 @@ impl Channels {
         fanout: &mut Fanout<'_, Channels>,
     ) -> bool {
         let Some((Some(client), _)) = fanout.client(key) else { return false };
-        let (id, encoding, hub_key) = (client.id, client.encoding, client.hub_key());
-        let place = ClientRef { key, connection: client.connection };
+        let (id, place, encoding, hub_key) = (client.id, client.place, client.encoding, client.hub_key());
         let mut is_subscribed = false;
         loop {
             let left = match channel {

@@ -10,7 +10,7 @@ use crate::exchange::Subscribed;
 use crate::hub::Form;
 use crate::protocol::{Push, PushBody, Reply, SubscribePush, SubscribeRequest, Topic};
 use crate::publication::{ClientInfo, Since};
-use crate::view::{Texts, subscribe_result};
+use crate::view::{self, subscribe_result};
 
 impl Client {
     /// Subscribes the client to a channel. Returns false if it is not connected, is subscribed already, or cannot be.
@@ -46,9 +46,8 @@ impl Client {
         form: Form,
         turn: &mut Turn<'_>,
     ) {
-        let texts = Texts::of_publications(&subscribed.publications, form);
-        let publications = texts.publications(&subscribed.publications);
-        let result = subscribe_result(subscribed, since, form, None, &publications);
+        let Some(slot) = turn.hub.find(channel) else { return };
+        let result = subscribe_result(subscribed, since, form, None, &[]);
         let data = self.take_data(channel);
         let topic = Topic::Channel(channel);
         let body = PushBody::Subscribe(SubscribePush {
@@ -59,8 +58,8 @@ impl Client {
             data: data.as_deref().unwrap_or_default(),
         });
         turn.replies.push(&Reply::Push(Push { topic, body }));
-        for publication in publications {
-            turn.replies.push(&Reply::Push(Push { topic, body: PushBody::Publication(publication) }));
+        for publication in &subscribed.publications {
+            view::push_publication(&mut turn.replies, form, slot, publication, None);
         }
     }
 

@@ -109,17 +109,19 @@ impl Client {
         Ok(())
     }
 
-    /// Executes the rest of a message that waited for the answer to `connect`.
+    /// Executes the commands that waited for the reply to `connect`, once it is sent.
     ///
     /// # Errors
     /// As [`execute`](Client::execute).
     pub(crate) fn execute_waiting(
         &mut self,
-        waiting: &Waiting,
         turn: &mut Turn<'_>,
         recorder: &mut impl Recorder,
     ) -> Result<(), Close> {
-        self.execute(&waiting.message, waiting.executed, turn, recorder)
+        for Waiting { message, executed } in self.take_waiting() {
+            self.execute(&message, executed, turn, recorder)?;
+        }
+        Ok(())
     }
 
     fn execute_one(
@@ -257,6 +259,8 @@ impl Client {
             (features.gets_join_leave, Form::JOIN_LEAVE),
             (has_presence, Form::PRESENT),
             (was_recovering, Form::WAS_RECOVERING),
+            // In `connect`. A backend subscribes clients that are connected.
+            (is_server_side && !self.is_connected(), Form::HELD),
         ]);
         let slot = match turn.hub.join(self.hub_key(), &channel, form) {
             Ok(slot) => slot,

@@ -1,10 +1,11 @@
 //! `connect`: the first command, which makes the server-side subscriptions.
 
+use std::mem;
 use std::sync::Arc;
 
 use super::commands::Turn;
 use super::credentials::Grant;
-use super::{Client, Close, Connecting, Stage, Waiting};
+use super::{Client, Close, Connecting, Held, Stage, Waiting};
 use crate::Disconnect;
 use crate::channel::personal_channel;
 use crate::exchange::Subscribed;
@@ -13,7 +14,7 @@ use crate::namespaces::options::{ChannelOptions, DataFormat};
 use crate::permissions::{self, Refusal};
 use crate::protocol::{Answer, ConnectRequest, ConnectResult, Encoding, Raw, SubscribeResult};
 use crate::publication::Since;
-use crate::view::{Texts, subscribe_result};
+use crate::view::{self, Texts, subscribe_result};
 
 impl Client {
     /// Begins to connect. The reply is sent when all server-side subscriptions exist.
@@ -32,18 +33,16 @@ impl Client {
             }
             Err(Refusal::Disconnect(disconnect)) => return Err(disconnect.into()),
         };
-        let (mut missing, mut data) = (0, Vec::new());
-        for ServerSide { channel, options, data: of_channel } in channels {
-            if !of_channel.is_empty() {
-                data.push((channel.clone(), of_channel));
-            }
+        let mut missing = 0;
+        for (channel, options) in channels {
             let request =
                 request.subs.iter().rev().find(|(name, _)| *name == *channel).map(|(_, request)| request);
             let subscription = self.begin_subscription(0, channel, request, &options, true, turn);
             missing += usize::from(subscription.is_ok());
         }
-        let (answers, waiting) = (Vec::new(), Vec::new());
-        self.stage = Stage::Connecting(Box::new(Connecting { id, missing, answers, data, waiting }));
+        let connecting =
+            Connecting { id, missing, answers: Vec::new(), held: Vec::new(), waiting: Vec::new() };
+        self.stage = Stage::Connecting(Box::new(connecting));
         self.connect_if_complete(turn);
         Ok(())
     }
@@ -65,20 +64,22 @@ impl Client {
                         .into_owned(),
                     Encoding::Json | Encoding::Protobuf => data.as_bytes().to_vec(),
                 };
-                let info = details.info.map(Arc::from);
-                self.set_grant(
-                    &channel,
-                    Some(Grant { info, overrides: details.overrides, ..Grant::default() }),
-                );
-                channels.push(ServerSide { channel, options, data });
+                let grant = Grant {
+                    expires_at: None,
+                    info: details.info.map(Arc::from),
+                    data: (!data.is_empty()).then(|| data.into()),
+                    overrides: details.overrides,
+                };
+                self.set_grant(&channel, Some(grant));
+                channels.push((channel, options));
             }
         }
         let personal = turn.config.personal_channel.then(|| personal_channel(None, turn.identity.id()));
         if let Some(name) = personal.flatten()
-            && channels.iter().all(|known| *known.channel != *name)
+            && channels.iter().all(|(known, _)| **known != *name)
         {
             let options = self.server_side_options(&name, turn)?;
-            channels.push(ServerSide { channel: name.into(), options, data: Vec::new() });
+            channels.push((name.into(), options));
         }
         if channels.len() > turn.config.max_channels {
             return Err(Refusal::Disconnect(Disconnect::ChannelLimit));
@@ -116,11 +117,13 @@ impl Client {
 
     /// Replies to `connect` if all server-side subscriptions exist.
     fn connect_if_complete(&mut self, turn: &mut Turn<'_>) {
-        let Stage::Connecting(connecting) = &self.stage else { return };
+        let Stage::Connecting(connecting) = &mut self.stage else { return };
         if connecting.missing > 0 {
             return;
         }
-        let answers = &connecting.answers;
+        let id = connecting.id;
+        let (answers, held) = (mem::take(&mut connecting.answers), mem::take(&mut connecting.held));
+        let data: Vec<_> = answers.iter().map(|(channel, ..)| self.take_data(channel)).collect();
         let texts: Vec<_> = answers
             .iter()
             .map(|(_, subscribed, _)| Texts::of_publications(&subscribed.publications, Form::default()))
@@ -132,13 +135,11 @@ impl Client {
             .collect();
         let subs: Vec<(&str, SubscribeResult<'_>)> = answers
             .iter()
-            .zip(&publications)
-            .map(|((channel, subscribed, since), publications)| {
+            .zip(publications.iter().zip(&data))
+            .map(|((channel, subscribed, since), (publications, data))| {
                 let form = turn.hub.form(self.hub_key(), channel).unwrap_or_default();
-                let data = connecting.data.iter().find(|(of, _)| of == channel);
-                let data = data.map(|(_, data)| &**data).unwrap_or_default();
                 let result = subscribe_result(subscribed, *since, form, None, publications);
-                (&**channel, SubscribeResult { data, ..result })
+                (&**channel, SubscribeResult { data: data.as_deref().unwrap_or_default(), ..result })
             })
             .collect();
         let client = self.id.to_string();
@@ -151,26 +152,60 @@ impl Client {
             pong: self.has_pings,
             ..ConnectResult::default()
         };
-        turn.answer(connecting.id, Answer::Connect(result));
+        turn.answer(id, Answer::Connect(result));
+        for (channel, ..) in &answers {
+            self.release(channel, turn);
+        }
+        held.iter().for_each(|event| self.push_held(event, turn));
     }
 
-    /// Returns the messages that waited for the answer to `connect`, once it is sent.
-    pub(crate) fn take_waiting(&mut self) -> Option<Vec<Waiting>> {
+    /// Keeps an event of a server-side subscription until `connect` is answered.
+    pub(crate) fn hold(&mut self, event: Held) {
+        if let Stage::Connecting(connecting) = &mut self.stage {
+            connecting.held.push(event);
+        }
+    }
+
+    /// Lets a server-side subscription receive events.
+    fn release(&self, channel: &str, turn: &mut Turn<'_>) {
+        if let Some(form) = turn.hub.form(self.hub_key(), channel) {
+            turn.hub.set_form(self.hub_key(), channel, form.without(Form::HELD));
+        }
+    }
+
+    /// Pushes an event that was kept, unless its subscription has ended.
+    fn push_held(&self, event: &Held, turn: &mut Turn<'_>) {
+        let channel = match event {
+            Held::Publication(publication) => &publication.channel,
+            Held::Presence(event) => &event.channel,
+        };
+        let (Some(slot), Some(form)) = (turn.hub.find(channel), turn.hub.form(self.hub_key(), channel))
+        else {
+            return;
+        };
+        match event {
+            Held::Publication(publication) => {
+                view::push_publication(&mut turn.replies, form, slot, publication, None);
+                turn.counts.deliveries += 1;
+            }
+            Held::Presence(event) => view::push_presence(&mut turn.replies, form, slot, event),
+        }
+    }
+
+    /// Returns the messages that waited for the reply to `connect`, once it is sent.
+    pub(super) fn take_waiting(&mut self) -> Vec<Waiting> {
         match &mut self.stage {
             Stage::Connecting(connecting) if connecting.missing == 0 => {
-                let waiting = std::mem::take(&mut connecting.waiting);
+                let waiting = mem::take(&mut connecting.waiting);
                 self.stage = Stage::Connected;
-                Some(waiting)
+                waiting
             }
-            Stage::New | Stage::Connecting(_) | Stage::Connected | Stage::Refused | Stage::Closed => None,
+            Stage::New | Stage::Connecting(_) | Stage::Connected | Stage::Refused | Stage::Closed => {
+                Vec::new()
+            }
         }
     }
 }
 
-/// A channel to which the server subscribes a client.
-struct ServerSide {
-    channel: Arc<str>,
-    options: Arc<ChannelOptions>,
-    /// The value for the client.
-    data: Vec<u8>,
-}
+/// A channel to which the server subscribes a client, and its options.
+type ServerSide = (Arc<str>, Arc<ChannelOptions>);

@@ -18,21 +18,19 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use postern_core::handshake::Identity;
-use postern_core::{ConnectionId, Key};
 
 use crate::Disconnect;
 use crate::engine::ClientRef;
-use crate::exchange::Subscribed;
+use crate::exchange::{PresenceEvent, Subscribed};
 use crate::hub::{Form, Hub};
 use crate::protocol::{Encoding, Endpoint};
-use crate::publication::{ClientId, ClientInfo, Since};
+use crate::publication::{ClientId, ClientInfo, Publication, Since};
 
 /// The state of a client that speaks the protocol of channels.
 #[derive(Debug)]
 pub struct Client {
     pub(crate) id: ClientId,
-    pub(crate) key: Key,
-    pub(crate) connection: ConnectionId,
+    pub(crate) place: ClientRef,
     pub(crate) encoding: Encoding,
     /// Whether the server sends pings of the protocol, in place of pings of WebSocket.
     pub(crate) has_pings: bool,
@@ -79,15 +77,22 @@ pub(crate) struct Connecting {
     missing: usize,
     /// The answers, by channel.
     answers: Vec<(Arc<str>, Box<Subscribed>, Option<Since>)>,
-    /// The values that the connection token has for the client, by channel.
-    data: Vec<(Arc<str>, Vec<u8>)>,
+    /// The publications, joins and leaves of subscriptions with an answer, which must follow the reply.
+    held: Vec<Held>,
     /// The messages with the commands after `connect`.
     waiting: Vec<Waiting>,
 }
 
+/// An event of a channel that waits until `connect` is answered.
+#[derive(Debug, Clone)]
+pub(crate) enum Held {
+    Publication(Arc<Publication>),
+    Presence(Arc<PresenceEvent>),
+}
+
 /// A message whose commands wait until `connect` is answered.
 #[derive(Debug)]
-pub(crate) struct Waiting {
+struct Waiting {
     message: Box<[u8]>,
     /// The number of its commands that are executed already.
     executed: usize,
@@ -117,8 +122,7 @@ impl Client {
     pub(crate) fn new(id: ClientId, place: ClientRef, endpoint: Endpoint) -> Client {
         Client {
             id,
-            key: place.key,
-            connection: place.connection,
+            place,
             encoding: endpoint.encoding,
             has_pings: !endpoint.has_frame_pings,
             awaits_pong: false,
@@ -151,13 +155,14 @@ impl Client {
     fn take_ended(&mut self, channel: &str) -> Option<Form> {
         let ended = &mut self.occasional.as_mut()?.ended;
         let at = ended.iter().position(|(name, _)| **name == *channel)?;
-        Some(ended.swap_remove(at).1)
+        // The answers have the order of the requests.
+        Some(ended.remove(at).1)
     }
 
     /// Returns the number of the connection in the hub.
     pub(crate) fn hub_key(&self) -> u32 {
         // A worker has fewer than 2^32 connections.
-        self.key.0 as u32
+        self.place.key.0 as u32
     }
 
     /// Returns the client as others see it.

@@ -15,12 +15,14 @@ use postern_core::Key;
 use postern_core::worker::{Fanout, SharedFrame};
 
 use crate::application::{Channels, kind};
+use crate::client::Held;
 use crate::delta;
 use crate::engine::ClientRef;
 use crate::exchange::PresenceEvent;
 use crate::hub::{Form, Slot};
 use crate::namespaces::options::{ChannelOptions, Conflation, SlowPolicy};
 use crate::permissions::find_channel;
+use crate::protocol::Message;
 use crate::publication::Publication;
 use crate::view;
 
@@ -49,7 +51,7 @@ impl Audience {
         &mut self,
         buffer: &mut Vec<u8>,
         fanout: &mut Fanout<'w, Channels>,
-        mut write: impl FnMut(Form, &mut Vec<u8>),
+        mut write: impl FnMut(Form, &mut Message<'_>),
     ) -> usize {
         let mut sent = 0;
         for (number, list) in self.lists.iter_mut().enumerate() {
@@ -58,7 +60,7 @@ impl Audience {
             }
             let form = Form::of_frame(number);
             buffer.clear();
-            write(form, buffer);
+            write(form, &mut Message::new(form.encoding(), buffer));
             let frame: SharedFrame<'w> = fanout.frame(kind(form.encoding()), buffer);
             sent += fanout.deliver_to(list.drain(..).map(|connection| Key(connection as usize)), frame);
             if list.capacity() > MOST_KEPT {
@@ -124,6 +126,10 @@ impl Channels {
             let mut is_for_it = Some(connection) != excluded
                 && (!form.has(Form::FILTERED)
                     || channel.filters.selects(connection, slot, &publication.tags));
+            if is_for_it && form.has(Form::HELD) {
+                hold(connection, Held::Publication(Arc::clone(publication)), fanout);
+                is_for_it = false;
+            }
             if is_for_it && policy != SlowPolicy::Close {
                 let state = (fanout.backlog(Key(connection as usize)), fanout.now());
                 is_for_it =
@@ -142,14 +148,14 @@ impl Channels {
         let base = std::mem::replace(channel.base, has_deltas.then(|| Arc::clone(publication)));
         let base = base.filter(|_| publication.delta);
         let mut patch: Option<Option<Vec<u8>>> = None;
-        let sent = self.audience.deliver(&mut self.buffer, fanout, |form, out| {
+        let sent = self.audience.deliver(&mut self.buffer, fanout, |form, message| {
             let patch = match &base {
                 Some(base) if form.has(Form::DELTA_BASE) => {
                     patch.get_or_insert_with(|| delta::encode(&base.data, &publication.data)).as_deref()
                 }
                 _ => None,
             };
-            view::write_publication(form, slot, out, publication, patch);
+            view::push_publication(message, form, slot, publication, patch);
         });
         self.counts.deliveries += sent as u64;
     }
@@ -166,32 +172,43 @@ impl Channels {
             return;
         };
         self.audience.push(form, connection);
-        let sent = self.audience.deliver(&mut self.buffer, fanout, |form, out| {
-            view::write_publication(form, slot, out, publication, None);
+        let sent = self.audience.deliver(&mut self.buffer, fanout, |form, message| {
+            view::push_publication(message, form, slot, publication, None);
         });
         self.counts.deliveries += sent as u64;
     }
 
     /// Sends a join or a leave to the subscribers of a channel.
-    pub(crate) fn deliver_presence(&mut self, event: &PresenceEvent, fanout: &mut Fanout<'_, Channels>) {
+    pub(crate) fn deliver_presence(&mut self, event: &Arc<PresenceEvent>, fanout: &mut Fanout<'_, Channels>) {
         let Some(slot) = self.hub.find(&event.channel) else { return };
         for subscriber in self.hub.subscribers(slot) {
-            let connection = subscriber.connection();
-            if subscriber.form().has(Form::JOIN_LEAVE) && !self.slow.has_dropped(connection, &event.channel) {
+            let (form, connection) = (subscriber.form(), subscriber.connection());
+            if !form.has(Form::JOIN_LEAVE) || self.slow.has_dropped(connection, &event.channel) {
+                continue;
+            }
+            if form.has(Form::HELD) {
+                hold(connection, Held::Presence(Arc::clone(event)), fanout);
+            } else {
                 // Deltas are between publications only.
-                let form = subscriber.form().without(Form::DELTA | Form::DELTA_BASE);
-                self.audience.push(form, connection);
+                self.audience.push(form.without(Form::DELTA | Form::DELTA_BASE), connection);
             }
         }
-        self.audience.deliver(&mut self.buffer, fanout, |form, out| {
-            view::write_presence(form, slot, out, event);
+        self.audience.deliver(&mut self.buffer, fanout, |form, message| {
+            view::push_presence(message, form, slot, event);
         });
+    }
+}
+
+/// Keeps an event for a client whose `connect` is not answered.
+fn hold(connection: u32, event: Held, fanout: &mut Fanout<'_, Channels>) {
+    if let Some((Some(client), _)) = fanout.client(Key(connection as usize)) {
+        client.hold(event);
     }
 }
 
 /// Returns whether the connection of a client is still open. Its key may belong to another one.
 fn is_open(client: ClientRef, fanout: &mut Fanout<'_, Channels>) -> bool {
-    matches!(fanout.client(client.key), Some((Some(of_key), _)) if of_key.connection == client.connection)
+    matches!(fanout.client(client.key), Some((Some(of_key), _)) if of_key.place == client)
 }
 
 /// The most connections for which a list keeps its memory.

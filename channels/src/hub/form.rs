@@ -32,6 +32,9 @@ impl Form {
     /// The subscriber has asked for a recovery.
     pub const WAS_RECOVERING: Form = Form(1 << 10);
 
+    /// The subscriber gets nothing before the reply to `connect`.
+    pub const HELD: Form = Form(1 << 11);
+
     /// The number of different frames of a publication.
     pub const FRAMES: usize = 16;
 
@@ -100,7 +103,8 @@ mod tests {
             | Form::RECOVERABLE
             | Form::FILTERED
             | Form::PRESENT
-            | Form::WAS_RECOVERING;
+            | Form::WAS_RECOVERING
+            | Form::HELD;
         assert_eq!((form | rest).frame(), form.frame());
         for other in [Form::PROTOBUF, Form::DELTA, form | Form::COMPACT, form | Form::DELTA_BASE] {
             assert_ne!(other.frame(), form.frame());

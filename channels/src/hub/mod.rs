@@ -224,6 +224,18 @@ impl Hub {
         entry.place.form().or_else(|| Some(subscriber(entry.place.index()?)?.form))
     }
 
+    /// Changes the form of a subscription that is not joining.
+    pub(crate) fn set_form(&mut self, connection: u32, name: &str, form: Form) {
+        let Some(slot) = self.find(name) else { return };
+        let index = self.entry(connection, slot.0).and_then(|at| self.of(connection).get(at)?.place.index());
+        let channel = self.channels.get_mut(slot.0 as usize);
+        if let (Some(index), Some(channel)) = (index, channel)
+            && let Some(subscriber) = channel.subscribers.get_mut(index)
+        {
+            subscriber.form = form;
+        }
+    }
+
     /// Returns whether a subscription is joining.
     pub fn is_joining(&self, connection: u32, name: &str) -> bool {
         let entry = self.find(name).and_then(|slot| self.of(connection).get(self.entry(connection, slot.0)?));

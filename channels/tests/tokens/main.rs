@@ -164,6 +164,22 @@ fn an_expiry_of_a_server_side_subscription_is_no_push() {
 }
 
 #[test]
+fn a_publication_between_two_server_side_subscriptions_follows_the_reply_to_connect() {
+    let mut rig = Rig::start();
+    rig.interpose("open:1", r#"{"bid":1}"#);
+    rig.send(r##"{"id":1,"connect":{"token":"{'sub':'42','channels':'open:1'}"}}"##);
+    let received = rig.received();
+    let (reply, push) = received.split_once('\n').unwrap_or_else(|| panic!("{received}"));
+    assert!(reply.starts_with(r#"{"id":1,"connect":"#) && reply.contains(r##""#42":{}"##), "{reply}");
+    assert_eq!(push, r#"{"push":{"channel":"open:1","pub":{"data":{"bid":1}}}}"#);
+    rig.send(r#"{"id":2,"publish":{"channel":"open:1","data":1}}"#);
+    assert!(rig.received().contains(r#""error""#), "no publication of clients is allowed");
+    rig.interpose("open:1", "2");
+    rig.send(r#"{"id":3,"subscribe":{"channel":"open:2"}}"#);
+    assert!(rig.received().contains(r#"{"push":{"channel":"open:1","pub":{"data":2}}}"#));
+}
+
+#[test]
 fn the_gateway_grants_channels_by_a_header() {
     // A private channel needs a token in any case, and `**` is not a pattern.
     for (channel, expected) in [

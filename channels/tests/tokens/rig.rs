@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use postern_channels::claims::{ConnectionClaims, Fault, SubscriptionClaims, TokenClaims, Tokens};
 use postern_channels::engine::{ChannelEvent, Inboxes};
-use postern_channels::exchange::{Exchange, ExchangeConfig, WorkerId};
+use postern_channels::exchange::{Exchange, ExchangeConfig, Publish, WorkerId};
+use postern_channels::publication::Tags;
 use postern_channels::{Channels, ChannelsConfig, namespaces};
 use postern_core::handshake::{HandshakeConfig, IdentityHeaders, Peer};
 use postern_core::policy::KeepAliveConfig;
@@ -27,6 +28,8 @@ pub(crate) struct Rig {
     start: Instant,
     time: Arc<AtomicU64>,
     buffer: Vec<u8>,
+    /// What another worker publishes after the next request of this one: the channel and the data.
+    interposed: Option<(&'static str, &'static str)>,
 }
 
 impl Rig {
@@ -66,7 +69,7 @@ impl Rig {
         let mut pipe = Pipe::default();
         pipe.input.extend(REQUEST.as_bytes());
         let buffer = vec![0; 64 * 1024];
-        let mut rig = Rig { worker, exchange, key, pipe, now: start, start, time, buffer };
+        let mut rig = Rig { worker, exchange, key, pipe, now: start, start, time, buffer, interposed: None };
         rig.turn();
         let end = rig.pipe.output.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap() + 4;
         assert!(rig.pipe.output.starts_with(b"HTTP/1.1 101 "));
@@ -80,6 +83,11 @@ impl Rig {
         rig.send(r#"{"id":1,"connect":{}}"#);
         rig.received();
         rig
+    }
+
+    /// Lets another worker publish after the next request, before the one after it.
+    pub(crate) fn interpose(&mut self, channel: &'static str, data: &'static str) {
+        self.interposed = Some((channel, data));
     }
 
     /// Sends a text message.
@@ -160,7 +168,7 @@ impl Rig {
     }
 
     fn turn(&mut self) {
-        let Rig { worker, exchange, key, pipe, now, buffer, .. } = self;
+        let Rig { worker, exchange, key, pipe, now, buffer, interposed, .. } = self;
         if !pipe.input.is_empty() {
             worker.on_readable(*key, *now, buffer, pipe, &mut NullRecorder);
         }
@@ -172,6 +180,9 @@ impl Rig {
             while let Some(effect) = worker.poll_effect() {
                 let WorkerEffect::Application(request) = effect else { panic!("no limit of connections") };
                 exchange.execute(WorkerId::default(), request, *now, 0, &mut inbox);
+                if let Some((channel, data)) = interposed.take() {
+                    exchange.publish_to(publish(channel, data), None, *now, &mut inbox);
+                }
             }
             if inbox.0.is_empty() {
                 return;
@@ -180,6 +191,20 @@ impl Rig {
                 worker.handle_message(WorkerMessage::Application(event), *now, &mut NullRecorder);
             }
         }
+    }
+}
+
+fn publish(channel: &str, data: &str) -> Publish {
+    Publish {
+        channel: channel.into(),
+        data: data.as_bytes().into(),
+        info: None,
+        tags: Tags::default(),
+        delta: false,
+        time: 0,
+        history: None,
+        key: None,
+        version: None,
     }
 }
 
@@ -211,14 +236,6 @@ impl Socket for Pipe {
             return Err(ErrorKind::WouldBlock.into());
         }
         io::Read::read(&mut self.input, buffer)
-    }
-
-    fn receive_into_spare(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
-        let (len, capacity) = (buffer.len(), buffer.capacity());
-        buffer.resize(capacity, 0);
-        let received = self.receive(&mut buffer[len..]);
-        buffer.truncate(len + received.as_ref().copied().unwrap_or_default());
-        received
     }
 
     fn send(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
