@@ -3,29 +3,21 @@
 use std::sync::Arc;
 
 use crate::exchange::History;
-use crate::hub::Form;
-use crate::protocol::{Answer, HistoryResult, write_json_result};
+use crate::protocol::write_json_result;
 use crate::publication::ClientInfo;
-use crate::view::Texts;
+use crate::view;
 
 /// Returns `{"publications":[…],"epoch":…,"offset":…}`. The data of each publication must be JSON.
 pub fn history(history: &History) -> Vec<u8> {
-    let texts = Texts::of_publications(&history.publications, Form::default());
-    let publications = texts.publications(&history.publications);
-    let (epoch, offset) = (history.position.epoch, history.position.offset);
-    let result = HistoryResult { publications: &publications, epoch: epoch.as_str(), offset };
-    text(&Answer::History(result))
+    let mut out = Vec::new();
+    view::history_result(history, |answer| write_json_result(&mut out, &answer));
+    out
 }
 
 /// Returns `{"presence":{…}}`, with the clients by the ids of their connections.
 pub fn presence(clients: &[Arc<ClientInfo>]) -> Vec<u8> {
-    let texts = Texts::of_clients(clients);
-    text(&Answer::Presence { presence: &texts.clients(clients) })
-}
-
-fn text(answer: &Answer<'_>) -> Vec<u8> {
     let mut out = Vec::new();
-    write_json_result(&mut out, answer);
+    view::presence_result(clients, |answer| write_json_result(&mut out, &answer));
     out
 }
 

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use crate::delta;
-use crate::exchange::{PresenceChange, PresenceEvent, Subscribed};
+use crate::exchange::{History, PresenceChange, PresenceEvent, Subscribed};
 use crate::hub::{Form, Slot};
-use crate::protocol::{self, Data, Encoding, Message, Push, PushBody, Reply, SubscribeResult, Topic};
+use crate::protocol::{
+    self, Answer, Data, Encoding, HistoryResult, Message, Push, PushBody, Reply, SubscribeResult, Topic,
+};
 use crate::publication::{ClientInfo, Publication, Since};
 
 /// The parts of publications and clients that are not in them as they are sent. Views borrow these parts.
@@ -35,7 +37,7 @@ impl Texts {
         Texts { clients: publications.iter().map(text).collect(), patches, form }
     }
 
-    pub(crate) fn of_clients(clients: &[Arc<ClientInfo>]) -> Texts {
+    fn of_clients(clients: &[Arc<ClientInfo>]) -> Texts {
         let clients = clients.iter().map(|info| info.client.text()).collect();
         Texts { clients, patches: Vec::new(), form: Form::default() }
     }
@@ -51,10 +53,7 @@ impl Texts {
     }
 
     /// Returns the clients from which the texts were made, by their ids.
-    pub(crate) fn clients<'v>(
-        &'v self,
-        clients: &'v [Arc<ClientInfo>],
-    ) -> Vec<(&'v str, protocol::ClientInfo<'v>)> {
+    fn clients<'v>(&'v self, clients: &'v [Arc<ClientInfo>]) -> Vec<(&'v str, protocol::ClientInfo<'v>)> {
         clients
             .iter()
             .zip(&self.clients)
@@ -141,6 +140,20 @@ fn topic<'c>(form: Form, slot: Slot, channel: &'c str) -> Topic<'c> {
 fn compact_id(slot: Slot) -> i64 {
     // In the protocol, 0 means that there is none.
     i64::from(slot.number()) + 1
+}
+
+/// Passes the result of `history` to `use_result`.
+pub(crate) fn history_result(history: &History, use_result: impl FnOnce(Answer<'_>)) {
+    let texts = Texts::of_publications(&history.publications, Form::default());
+    let publications = texts.publications(&history.publications);
+    let (epoch, offset) = (history.position.epoch, history.position.offset);
+    use_result(Answer::History(HistoryResult { publications: &publications, epoch: epoch.as_str(), offset }));
+}
+
+/// Passes the result of `presence` to `use_result`.
+pub(crate) fn presence_result(clients: &[Arc<ClientInfo>], use_result: impl FnOnce(Answer<'_>)) {
+    let texts = Texts::of_clients(clients);
+    use_result(Answer::Presence { presence: &texts.clients(clients) });
 }
 
 /// Returns the result of a subscription.

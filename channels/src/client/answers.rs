@@ -6,11 +6,11 @@ use super::commands::Turn;
 use super::{Client, Stage};
 use crate::ErrorCode;
 use crate::engine;
-use crate::exchange::{History, HistoryError, Subscribed};
+use crate::exchange::{HistoryError, Subscribed};
 use crate::hub::Form;
-use crate::protocol::{Answer, HistoryResult, SubscribeResult};
-use crate::publication::{ClientInfo, Since};
-use crate::view::{Texts, subscribe_result};
+use crate::protocol::{Answer, SubscribeResult};
+use crate::publication::Since;
+use crate::view::{self, Texts, subscribe_result};
 
 impl Client {
     /// Handles the answer to a command, or to a request of the server if `command` is 0.
@@ -28,13 +28,17 @@ impl Client {
             engine::Answer::Unsubscribed if command == 0 => {}
             engine::Answer::Unsubscribed => turn.answer(command, Answer::Unsubscribe),
             engine::Answer::Published(_) => turn.answer(command, Answer::Publish),
-            engine::Answer::Presence(clients) => presence(command, &clients, turn),
+            engine::Answer::Presence(clients) => {
+                view::presence_result(&clients, |answer| turn.answer(command, answer));
+            }
             engine::Answer::PresenceStats(stats) => {
                 // A node has fewer than 2^32 connections.
                 let (clients, users) = (stats.clients as u32, stats.users as u32);
                 turn.answer(command, Answer::PresenceStats { clients, users });
             }
-            engine::Answer::History(Ok(answer)) => history(command, &answer, turn),
+            engine::Answer::History(Ok(history)) => {
+                view::history_result(&history, |answer| turn.answer(command, answer));
+            }
             engine::Answer::History(Err(HistoryError::UnrecoverablePosition)) => {
                 turn.refuse(command, ErrorCode::UnrecoverablePosition);
             }
@@ -90,18 +94,4 @@ impl Client {
         };
         turn.answer(command, Answer::Subscribe(result));
     }
-}
-
-fn presence(command: u32, clients: &[Arc<ClientInfo>], turn: &mut Turn<'_>) {
-    let texts = Texts::of_clients(clients);
-    let presence = texts.clients(clients);
-    turn.answer(command, Answer::Presence { presence: &presence });
-}
-
-fn history(command: u32, history: &History, turn: &mut Turn<'_>) {
-    let texts = Texts::of_publications(&history.publications, Form::default());
-    let publications = texts.publications(&history.publications);
-    let (epoch, offset) = (history.position.epoch, history.position.offset);
-    let result = HistoryResult { publications: &publications, epoch: epoch.as_str(), offset };
-    turn.answer(command, Answer::History(result));
 }
