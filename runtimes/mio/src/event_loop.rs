@@ -258,7 +258,7 @@ impl EventLoop {
 
     /// Hands the events of channels to the worker.
     fn read_channels(&mut self) {
-        let mut events = self.channels.take_events();
+        let mut events = self.channels.take_events(self.now);
         for event in events.drain(..) {
             self.worker.handle_message(WorkerMessage::Application(event), self.now, &mut self.recorder);
         }

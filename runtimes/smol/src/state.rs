@@ -183,7 +183,7 @@ impl ExecutorState {
 
     /// Hands the events of channels to the worker.
     fn read_channels(&mut self, now: Instant) {
-        let mut events = self.channels.take_events();
+        let mut events = self.channels.take_events(now);
         for event in events.drain(..) {
             self.worker.handle_message(WorkerMessage::Application(event), now, &mut self.recorder);
         }

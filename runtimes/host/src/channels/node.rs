@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -38,6 +39,8 @@ struct WorkerSlot {
     inbox: Mutex<Option<Inbox>>,
     /// Makes the worker take its events.
     wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    /// Whether something may expire in the share of the shards that the worker looks after.
+    may_expire: AtomicBool,
 }
 
 impl Node {
@@ -78,8 +81,10 @@ impl Node {
 
     /// Executes a request of a worker. The worker takes its own events afterwards, and is not woken for them.
     pub(super) fn execute(&self, worker: WorkerId, request: Request, now: Instant) {
-        let mut shard = self.shard(&request.channel);
-        shard.execute(worker, request, now, unix_ms(), &mut Delivery { node: self, own: Some(worker) });
+        let index = self.index(&request.channel);
+        let mut delivery = Delivery { node: self, own: Some(worker) };
+        lock(&self.shards[index]).execute(worker, request, now, unix_ms(), &mut delivery);
+        self.note_expiry(index);
     }
 
     /// Calls `operation` with the share of the channels to which `channel` belongs, and with the inboxes of all workers. The lock
@@ -89,7 +94,27 @@ impl Node {
         channel: &str,
         operation: impl FnOnce(&mut Exchange, &mut Delivery<'_>) -> R,
     ) -> R {
-        operation(&mut self.shard(channel), &mut Delivery { node: self, own: None })
+        let index = self.index(channel);
+        let result = operation(&mut lock(&self.shards[index]), &mut Delivery { node: self, own: None });
+        self.note_expiry(index);
+        result
+    }
+
+    /// Tells the worker that looks after a shard that something may expire there.
+    fn note_expiry(&self, shard: usize) {
+        let worker = self.workers.get(shard % self.workers.len().max(1));
+        if let Some(worker) = worker
+            && !worker.may_expire.load(Ordering::Relaxed)
+            && !worker.may_expire.swap(true, Ordering::Relaxed)
+            && let Some(wake) = worker.wake.get()
+        {
+            wake();
+        }
+    }
+
+    /// Returns whether something may expire in the share of the shards that `worker` looks after.
+    pub(super) fn may_expire(&self, worker: WorkerId) -> bool {
+        self.workers.get(worker.index()).is_some_and(|slot| slot.may_expire.load(Ordering::Relaxed))
     }
 
     /// Returns the channels with subscribers whose names `matches` accepts, with the number of subscriptions, in any order.
@@ -144,6 +169,9 @@ impl Node {
 
     /// Removes what has expired from the share of the shards that `worker` looks after. Returns when something expires next.
     pub(super) fn expire(&self, worker: WorkerId, now: Instant) -> Option<Instant> {
+        let slot = self.workers.get(worker.index())?;
+        // Before the search, so that what another thread adds during it is not missed.
+        slot.may_expire.store(false, Ordering::Relaxed);
         let step = self.workers.len().max(1);
         let shards = self.shards.iter().skip(worker.index()).step_by(step);
         let expire = |shard: &Mutex<Exchange>| {
@@ -151,13 +179,16 @@ impl Node {
             shard.handle_timeout(now);
             shard.poll_timeout()
         };
-        shards.filter_map(expire).min()
+        let next = shards.filter_map(expire).min();
+        if next.is_some() {
+            slot.may_expire.store(true, Ordering::Relaxed);
+        }
+        next
     }
 
-    fn shard(&self, channel: &str) -> MutexGuard<'_, Exchange> {
-        let index = self.hash.hash_one(channel) as usize % SHARDS;
-        // There are `SHARDS` shards.
-        lock(&self.shards[index])
+    /// Returns the number of the shard of a channel, which is below [`SHARDS`].
+    fn index(&self, channel: &str) -> usize {
+        self.hash.hash_one(channel) as usize % SHARDS
     }
 }
 

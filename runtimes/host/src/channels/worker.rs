@@ -38,11 +38,13 @@ impl NodeWorker {
     /// Executes a request of the worker. Its answer is among the events afterwards, without a wake.
     pub fn execute(&mut self, request: Request, now: Instant) {
         self.node.execute(self.worker, request, now);
-        self.expiry.get_or_insert(now + EXPIRY_INTERVAL);
     }
 
     /// Returns the events that have arrived. Give the vector back with [`put_back`](NodeWorker::put_back).
-    pub fn take_events(&mut self) -> Vec<ChannelEvent> {
+    pub fn take_events(&mut self, now: Instant) -> Vec<ChannelEvent> {
+        if self.expiry.is_none() && self.node.may_expire(self.worker) {
+            self.expiry = Some(now + EXPIRY_INTERVAL);
+        }
         let mut events = std::mem::take(&mut self.events);
         self.node.take_events(self.worker, &mut events);
         events
@@ -80,3 +82,57 @@ const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The most events whose memory is kept between turns.
 const MOST_KEPT: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use postern_channels::ChannelsConfig;
+    use postern_channels::exchange::{HistoryOptions, Publish};
+    use postern_channels::publication::Tags;
+
+    use super::*;
+
+    fn publish(now: Instant, node: &Node, channel: &str) {
+        let ttl = Duration::from_secs(60);
+        let publish = Publish {
+            channel: channel.into(),
+            data: b"1".as_slice().into(),
+            info: None,
+            tags: Tags::default(),
+            delta: false,
+            time: 0,
+            history: Some(HistoryOptions { size: 10, ttl, bytes: usize::MAX, meta_ttl: ttl }),
+            key: None,
+            version: None,
+        };
+        node.with(channel, |exchange, inboxes| exchange.publish_to(publish, None, now, inboxes));
+    }
+
+    #[test]
+    fn what_other_threads_have_added_expires_without_a_request_of_a_worker() {
+        let (start, wakes) = (Instant::now(), Arc::new(AtomicUsize::new(0)));
+        let node = Node::new(2, usize::MAX, Arc::new(ChannelsConfig::default()));
+        let mut workers = [0, 1].map(|index| {
+            let (mut worker, wakes) = (NodeWorker::new(node.clone(), index), wakes.clone());
+            worker.start(move || _ = wakes.fetch_add(1, Ordering::SeqCst));
+            worker
+        });
+        // In the shares of both, most likely in every shard.
+        (0..1_000).for_each(|number| publish(start, &node, &number.to_string()));
+        assert_eq!(wakes.load(Ordering::SeqCst), 2, "one for each worker");
+        let mut now = start;
+        for worker in &mut workers {
+            worker.take_events(start);
+            while let Some(at) = worker.poll_timeout() {
+                now = now.max(at);
+                worker.handle_timeout(now);
+            }
+        }
+        assert!(now >= start + Duration::from_secs(60));
+        let kept = |channel: &str| node.with(channel, |exchange, _| exchange.stats().channels);
+        assert!((0..1_000).all(|number| kept(&number.to_string()) == 0));
+        // Asking has set the flags again, once.
+        assert_eq!(wakes.load(Ordering::SeqCst), 4);
+    }
+}
