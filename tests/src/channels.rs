@@ -14,7 +14,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects as a user with a personal channel.
+    /// Connects as a user.
     ///
     /// # Panics
     ///
@@ -22,7 +22,6 @@ impl Client {
     #[track_caller]
     pub fn connect(postern: &Postern, id: &str, name: &str) -> Client {
         let (client, reply) = Client::connect_with(handshake(postern, id, name), json!({}));
-        assert!(reply["connect"]["subs"][format!("#{id}")].is_object(), "{reply}");
         assert!(!reply["connect"]["version"].as_str().unwrap_or_default().is_empty(), "{reply}");
         client
     }
@@ -79,9 +78,38 @@ impl Client {
     /// If the next message is not the reply.
     #[track_caller]
     pub fn subscribe(&mut self, channel: &str) -> Value {
-        let reply = self.call(json!({ "id": 2, "subscribe": { "channel": channel } }));
+        self.subscribe_with(json!({ "channel": channel }))
+    }
+
+    /// Subscribes with these fields, and returns the result.
+    ///
+    /// # Panics
+    ///
+    /// If the next message is not the reply.
+    #[track_caller]
+    pub fn subscribe_with(&mut self, fields: Value) -> Value {
+        let reply = self.call(json!({ "id": 2, "subscribe": fields }));
         assert_eq!(reply["id"], 2, "{reply}");
         reply["subscribe"].clone()
+    }
+
+    /// Publishes, and waits for the reply. Returns the publications that precede it.
+    ///
+    /// # Panics
+    ///
+    /// If the publication is refused, or as [`next`](Client::next).
+    #[track_caller]
+    pub fn publish(&mut self, channel: &str, data: Value) -> Vec<Value> {
+        self.send(&[json!({ "id": 3, "publish": { "channel": channel, "data": data } })]);
+        let mut publications = Vec::new();
+        loop {
+            let reply = self.next();
+            if reply["id"] == 3 {
+                assert_eq!(reply, json!({ "id": 3, "publish": {} }));
+                return publications;
+            }
+            publications.push(reply["push"]["pub"].clone());
+        }
     }
 }
 

@@ -64,12 +64,19 @@ pub struct Launch<'s> {
     is_leader: bool,
     output: Option<File>,
     wrapper: Vec<String>,
+    channels: Option<&'s str>,
 }
 
 impl<'s> Launch<'s> {
     /// Adds a control port, and [`API_KEY`] unless the settings name another key.
     pub fn control(mut self) -> Self {
         self.has_control = true;
+        self
+    }
+
+    /// Gives it a channels file with this text: [`CHANNELS_FILE`] in its [folder](Postern::folder).
+    pub fn channels(mut self, text: &'s str) -> Self {
+        self.channels = Some(text);
         self
     }
 
@@ -121,6 +128,10 @@ impl<'s> Launch<'s> {
         if let Some(control) = control {
             command.env("POSTERN_CONTROL", control.to_string()).env("POSTERN_API_KEY", API_KEY);
         }
+        if let Some(text) = self.channels {
+            fs::write(folder.path().join(CHANNELS_FILE), text).expect("the channels file is written");
+            command.env("POSTERN_CHANNELS_FILE", CHANNELS_FILE);
+        }
         command.env("PORT", address.port().to_string());
         command.env("POSTERN_LISTEN", format!("{address}{}", self.addresses));
         command.envs(NO_DRAIN).envs(self.settings);
@@ -147,6 +158,9 @@ impl<'s> Launch<'s> {
     }
 }
 
+/// The name of the channels file.
+pub const CHANNELS_FILE: &str = "channels.toml";
+
 /// A running Postern with its defaults and the settings of the test.
 #[derive(Debug)]
 pub struct Postern {
@@ -169,6 +183,7 @@ impl Postern {
             is_leader: false,
             output: None,
             wrapper: Vec::new(),
+            channels: None,
         }
     }
 

@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use postern_tests::channels::Client;
-use postern_tests::postern::{Postern, Runtime};
+use postern_tests::channels::{Client, handshake};
+use postern_tests::postern::{CHANNELS_FILE, Postern, Runtime};
 use serde_json::{Value, json};
 
 const NAMESPACES: &str = r#"
@@ -31,19 +31,25 @@ fn hang_up(postern: &Postern) {
     rustix::process::kill_process(id, rustix::process::Signal::HUP).expect("a signal");
 }
 
-fn start(runtime: Runtime, settings: &[(&str, &str)]) -> (Postern, tempfile::TempDir) {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let file = folder.path().join("channels.toml");
-    fs::write(&file, NAMESPACES).expect("the file is written");
-    let file = file.to_str().expect("UTF-8");
-    let settings = [&[("POSTERN_CHANNELS_FILE", file)], settings].concat();
-    (Postern::start(runtime, &settings), folder)
+fn start(runtime: Runtime, settings: &[(&str, &str)]) -> Postern {
+    Postern::with(runtime, settings).channels(NAMESPACES).start()
+}
+
+#[test]
+fn a_client_is_subscribed_to_the_personal_channel_of_its_user_unless_that_is_off() {
+    for (setting, is_subscribed) in [("on", true), ("off", false)] {
+        for runtime in Runtime::BOTH {
+            let postern = start(runtime, &[("POSTERN_PERSONAL_CHANNEL", setting)]);
+            let (_client, reply) = Client::connect_with(handshake(&postern, "123", "John Doe"), json!({}));
+            assert_eq!(reply["connect"]["subs"]["#123"].is_object(), is_subscribed, "{setting}: {reply}");
+        }
+    }
 }
 
 #[test]
 fn users_talk_to_each_other() {
     for runtime in Runtime::BOTH {
-        let (postern, _folder) = start(runtime, &[]);
+        let postern = start(runtime, &[]);
         let mut john = Client::connect(&postern, "123", "John Doe");
         let mut jane = Client::connect(&postern, "7", "Jane Roe");
         let subscribed = john.subscribe("news");
@@ -86,7 +92,7 @@ fn users_talk_to_each_other() {
 #[test]
 fn a_client_that_comes_back_misses_nothing() {
     for runtime in Runtime::BOTH {
-        let (postern, _folder) = start(runtime, &[]);
+        let postern = start(runtime, &[]);
         let mut john = Client::connect(&postern, "123", "John Doe");
         let mut jane = Client::connect(&postern, "7", "Jane Roe");
         let epoch = john.subscribe("news")["epoch"].clone();
@@ -127,7 +133,7 @@ fn a_client_that_comes_back_misses_nothing() {
 #[test]
 fn subscribers_learn_who_comes_and_who_leaves() {
     for runtime in Runtime::BOTH {
-        let (postern, _folder) = start(runtime, &[]);
+        let postern = start(runtime, &[]);
         let mut john = Client::connect(&postern, "123", "John Doe");
         john.subscribe("room:1");
         assert_eq!(john.next()["push"]["join"]["info"]["user"], "123");
@@ -142,7 +148,7 @@ fn subscribers_learn_who_comes_and_who_leaves() {
 #[test]
 fn a_message_that_is_no_command_ends_the_connection_with_3501() {
     for runtime in Runtime::BOTH {
-        let (postern, _folder) = start(runtime, &[]);
+        let postern = start(runtime, &[]);
         let handshake = postern.handshake().target("/connection/websocket").as_john();
         let mut open = handshake.open();
         open.send("Hello");
@@ -161,8 +167,8 @@ fn a_message_that_is_no_command_ends_the_connection_with_3501() {
 #[test]
 fn the_channels_file_is_read_again_and_a_bad_one_changes_nothing() {
     for runtime in Runtime::BOTH {
-        let (postern, folder) = start(runtime, &[]);
-        let file = folder.path().join("channels.toml");
+        let postern = start(runtime, &[]);
+        let file = postern.folder().join(CHANNELS_FILE);
         let mut john = Client::connect(&postern, "123", "John Doe");
         let publish = json!({ "id": 3, "publish": { "channel": "other:1", "data": 1 } });
         assert_eq!(john.call(publish.clone())["error"]["code"], 102);

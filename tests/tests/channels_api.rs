@@ -35,12 +35,8 @@ history_ttl = "5m"
 "#;
 
 /// Starts a binary with channels and the control port.
-fn start(runtime: Runtime) -> (Postern, tempfile::TempDir) {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let file = folder.path().join("channels.toml");
-    fs::write(&file, NAMESPACES).expect("the file is written");
-    let settings = [("POSTERN_CHANNELS_FILE", file.to_str().expect("UTF-8")), ("LOG_LEVEL", "debug")];
-    (Postern::start_with_control(runtime, &settings), folder)
+fn start(runtime: Runtime) -> Postern {
+    Postern::with(runtime, &[("LOG_LEVEL", "debug")]).channels(NAMESPACES).control().start()
 }
 
 /// Calls a method, and returns its result.
@@ -64,7 +60,7 @@ fn fail(postern: &Postern, method: &str, params: &Value, code: u32) -> String {
 #[test]
 fn publications_reach_the_subscribers_in_order() {
     for runtime in Runtime::BOTH {
-        let (postern, _folder) = start(runtime);
+        let postern = start(runtime);
         let mut john = Client::connect(&postern, "123", "John Doe");
         let mut jane = Client::connect(&postern, "7", "Jane Roe");
         let epoch = john.subscribe("news:1")["epoch"].clone();
@@ -110,7 +106,7 @@ fn publications_reach_the_subscribers_in_order() {
 #[test]
 fn a_user_is_a_target_by_the_personal_channel() {
     for runtime in Runtime::BOTH {
-        let (postern, _folder) = start(runtime);
+        let postern = start(runtime);
         let mut devices = [(); 2].map(|()| Client::connect(&postern, "123", "John Doe"));
         let mut jane = Client::connect(&postern, "7", "Jane Roe");
         let sent = call(&postern, "publish", json!({ "user": "123", "data": "for you" }));
@@ -136,7 +132,7 @@ fn a_user_is_a_target_by_the_personal_channel() {
 #[test]
 fn a_repeated_publication_is_published_once() {
     for runtime in Runtime::BOTH {
-        let (postern, _folder) = start(runtime);
+        let postern = start(runtime);
         let mut john = Client::connect(&postern, "123", "John Doe");
         john.subscribe("news:1");
         let publish = |data: u32, key: &str| {
@@ -164,7 +160,7 @@ fn a_repeated_publication_is_published_once() {
 #[test]
 fn a_publication_that_is_refused_has_an_error_that_says_what_to_do() {
     for runtime in Runtime::BOTH {
-        let (postern, _folder) = start(runtime);
+        let postern = start(runtime);
         for (params, code, message) in [
             (json!({}), 107, "data is missing; send any JSON value, or bytes in b64data"),
             (json!({ "data": 1 }), 107, "channel is missing; name one"),
@@ -244,7 +240,7 @@ fn a_publication_that_is_refused_has_an_error_that_says_what_to_do() {
 #[test]
 fn history_and_presence_are_those_of_clients() {
     for runtime in Runtime::BOTH {
-        let (postern, _folder) = start(runtime);
+        let postern = start(runtime);
         let mut john = Client::connect(&postern, "123", "John Doe");
         let epoch = john.subscribe("news:1")["epoch"].clone();
         for data in [json!({ "n": 1.5 }), json!(2), json!(3)] {
@@ -319,7 +315,7 @@ fn history_and_presence_are_those_of_clients() {
 #[test]
 fn channels_and_the_node_are_described() {
     for runtime in Runtime::BOTH {
-        let (postern, _folder) = start(runtime);
+        let postern = start(runtime);
         let mut john = Client::connect(&postern, "123", "John Doe");
         let mut jane = Client::connect(&postern, "7", "Jane Roe");
         john.subscribe("news:1");
@@ -347,7 +343,7 @@ fn channels_and_the_node_are_described() {
 #[test]
 fn clients_are_unsubscribed_and_disconnected() {
     for runtime in Runtime::BOTH {
-        let (postern, _folder) = start(runtime);
+        let postern = start(runtime);
         let mut john = Client::connect(&postern, "123", "John Doe");
         let mut other = Client::connect(&postern, "123", "John Doe");
         let mut jane = Client::connect(&postern, "7", "Jane Roe");
@@ -416,7 +412,7 @@ fn clients_are_unsubscribed_and_disconnected() {
 #[test]
 fn send_reaches_clients_of_echo_only() {
     for runtime in Runtime::BOTH {
-        let (postern, _folder) = start(runtime);
+        let postern = start(runtime);
         let mut john = Client::connect(&postern, "123", "John Doe");
         let mut echo = postern.handshake().header("User-ID", "123").open();
         for target in [json!({ "all": true, "text": "a" }), json!({ "user": "123", "text": "a" })] {
@@ -431,7 +427,7 @@ fn send_reaches_clients_of_echo_only() {
 #[test]
 fn older_sdks_send_a_command_in_each_line() {
     for runtime in Runtime::BOTH {
-        let (postern, _folder) = start(runtime);
+        let postern = start(runtime);
         let headers = [("X-API-Key", API_KEY), ("Content-Type", "application/json")];
         let post = |body: &str| {
             http::request(postern.control(), "POST", "/api", &headers, body.as_bytes()).expect("a response")
@@ -460,7 +456,7 @@ fn older_sdks_send_a_command_in_each_line() {
 #[test]
 fn clients_are_subscribed_by_the_server() {
     for runtime in Runtime::BOTH {
-        let (postern, _folder) = start(runtime);
+        let postern = start(runtime);
         let mut john = Client::connect(&postern, "123", "John Doe");
         let mut other = Client::connect(&postern, "123", "John Doe");
         let mut jane = Client::connect(&postern, "7", "Jane Roe");
@@ -525,7 +521,7 @@ fn clients_are_subscribed_by_the_server() {
 #[test]
 fn cent_calls_every_method() {
     for runtime in Runtime::BOTH {
-        let (postern, _folder) = start(runtime);
+        let postern = start(runtime);
         let mut clients = [(); 2].map(|()| Client::connect(&postern, "123", "John Doe"));
         for client in &mut clients {
             client.subscribe("news:1");
@@ -566,7 +562,7 @@ fn read_to_close(client: &mut Client) -> (u16, String) {
 fn answers_are_those_of_the_description() {
     let description = workspace::path("docs/openapi.yaml");
     for (runtime, mode) in [(Runtime::Mio, "transport"), (Runtime::Smol, "body")] {
-        let (postern, folder) = start(runtime);
+        let (postern, folder) = (start(runtime), tempfile::tempdir().expect("a temporary folder"));
         let mut john = Client::connect(&postern, "123", "John Doe");
         john.subscribe("news:1");
         let mut python = Command::new("python3");

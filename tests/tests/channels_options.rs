@@ -1,91 +1,28 @@
 //! Options of channels over real sockets, on both binaries.
 
-use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use centrifuge_client_core::codec::{self, Protocol};
 use centrifuge_client_core::{delta, proto};
+use postern_tests::channels::Client;
 use postern_tests::postern::{Postern, Runtime};
 use postern_tests::ws::Open;
 use serde_json::{Value, json};
 use tungstenite::Message;
 
-/// A client that has sent commands, in JSON.
-struct Client {
-    open: Open,
-    replies: Vec<Value>,
-}
-
-impl Client {
-    fn connect(postern: &Postern, id: &str) -> Client {
-        let handshake = postern.handshake().target("/connection/websocket");
-        let open = handshake.header("User-ID", id).header("User-Name", "John Doe").open();
-        let mut client = Client { open, replies: Vec::new() };
-        let reply = client.call(json!({ "id": 1, "connect": {} }));
-        assert!(reply["connect"].is_object(), "{reply}");
-        client
-    }
-
-    fn send(&mut self, commands: &[Value]) {
-        let lines: Vec<String> = commands.iter().map(Value::to_string).collect();
-        self.open.send(lines.join("\n"));
-    }
-
-    /// Returns the next reply or push.
-    fn next(&mut self) -> Value {
-        if self.replies.is_empty() {
-            let message = self.open.receive().into_text().expect("a text");
-            self.replies = message.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-        }
-        self.replies.remove(0)
-    }
-
-    /// Sends a command, and returns the next reply or push.
-    fn call(&mut self, command: Value) -> Value {
-        self.send(&[command]);
-        self.next()
-    }
-
-    /// Subscribes, and returns the result.
-    fn subscribe(&mut self, request: Value) -> Value {
-        let reply = self.call(json!({ "id": 2, "subscribe": request }));
-        assert!(reply["subscribe"].is_object(), "{reply}");
-        reply["subscribe"].clone()
-    }
-
-    /// Publishes, and waits for the reply. Returns the publications that precede it.
-    fn publish(&mut self, channel: &str, data: Value) -> Vec<Value> {
-        self.send(&[json!({ "id": 3, "publish": { "channel": channel, "data": data } })]);
-        let mut publications = Vec::new();
-        loop {
-            let reply = self.next();
-            if reply["id"] == 3 {
-                assert_eq!(reply, json!({ "id": 3, "publish": {} }));
-                return publications;
-            }
-            publications.push(reply["push"]["pub"].clone());
-        }
-    }
-}
-
 /// Starts a binary with a channels file.
-fn start(runtime: Runtime, namespaces: &str, settings: &[(&str, &str)]) -> (Postern, tempfile::TempDir) {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let file = folder.path().join("channels.toml");
-    fs::write(&file, namespaces).expect("the file is written");
-    let file = file.to_str().expect("UTF-8");
-    let settings =
-        [&[("POSTERN_CHANNELS_FILE", file), ("POSTERN_PERSONAL_CHANNEL", "off")], settings].concat();
-    (Postern::start_with_control(runtime, &settings), folder)
+fn start(runtime: Runtime, namespaces: &str, settings: &[(&str, &str)]) -> Postern {
+    let settings = [&[("POSTERN_PERSONAL_CHANNEL", "off")], settings].concat();
+    Postern::with(runtime, &settings).channels(namespaces).control().start()
 }
 
 #[test]
 fn commands_that_end_and_begin_a_subscription_are_answered_in_their_order() {
     let namespaces = "[without_namespace]\nallow_subscribe_for_client = true\nallow_publish_for_client = true\npresence = true\nallow_presence_for_client = true\n";
     for runtime in Runtime::BOTH {
-        let (postern, _folder) = start(runtime, namespaces, &[]);
-        let mut john = Client::connect(&postern, "123");
+        let postern = start(runtime, namespaces, &[]);
+        let mut john = Client::connect(&postern, "123", "John Doe");
         let (subscribe, unsubscribe) = (
             |id| json!({ "id": id, "subscribe": { "channel": "a" } }),
             |id| json!({ "id": id, "unsubscribe": { "channel": "a" } }),
@@ -120,7 +57,7 @@ fn commands_that_end_and_begin_a_subscription_are_answered_in_their_order() {
         assert_eq!(stats(&mut john)["presence_stats"]["num_clients"], 1);
 
         // A connection that ends leaves its channels.
-        let mut jane = Client::connect(&postern, "7");
+        let mut jane = Client::connect(&postern, "7", "John Doe");
         jane.send(&[subscribe(10), unsubscribe(11), subscribe(12)]);
         drop(jane);
         let mut count = json!(2);
@@ -139,11 +76,12 @@ fn commands_that_end_and_begin_a_subscription_are_answered_in_their_order() {
 fn a_connection_does_not_get_its_own_publications() {
     let namespaces = "[without_namespace]\nallow_subscribe_for_client = true\nallow_publish_for_client = true\nexclude_publisher = true\n";
     for runtime in Runtime::BOTH {
-        let (postern, _folder) = start(runtime, namespaces, &[]);
+        let postern = start(runtime, namespaces, &[]);
         // Two connections of the same user.
-        let mut connections = [Client::connect(&postern, "123"), Client::connect(&postern, "123")];
+        let mut connections =
+            [Client::connect(&postern, "123", "John Doe"), Client::connect(&postern, "123", "John Doe")];
         for client in &mut connections {
-            client.subscribe(json!({ "channel": "a" }));
+            client.subscribe_with(json!({ "channel": "a" }));
         }
         let [john, other] = &mut connections;
         assert_eq!(john.publish("a", json!(1)), Vec::<Value>::new(), "{runtime}");
@@ -227,15 +165,16 @@ fn state(bid: u32) -> Value {
 fn subscribers_that_ask_for_deltas_get_the_difference_to_the_publication_before() {
     let namespaces = "[without_namespace]\nallow_subscribe_for_client = true\nallow_publish_for_client = true\nhistory_size = 10\nhistory_ttl = \"1m\"\nforce_recovery = true\nallow_history_for_client = true\nexclude_publisher = true\nallowed_delta_types = [\"fossil\"]\ndelta_publish = true\n";
     for runtime in Runtime::BOTH {
-        let (postern, _folder) = start(runtime, namespaces, &[]);
+        let postern = start(runtime, namespaces, &[]);
         let fossil = || json!({ "channel": "a", "delta": "fossil" });
-        let (mut john, mut jane) = (Client::connect(&postern, "1"), Client::connect(&postern, "2"));
-        let mut plain = Client::connect(&postern, "3");
+        let (mut john, mut jane) =
+            (Client::connect(&postern, "1", "John Doe"), Client::connect(&postern, "2", "John Doe"));
+        let mut plain = Client::connect(&postern, "3", "John Doe");
         let mut binary = ProtobufClient::connect(&postern, "4");
-        let epoch = jane.subscribe(fossil())["epoch"].clone();
-        let subscribed = john.subscribe(fossil());
+        let epoch = jane.subscribe_with(fossil())["epoch"].clone();
+        let subscribed = john.subscribe_with(fossil());
         assert_eq!(subscribed["delta"], true, "{runtime}: {subscribed}");
-        assert_eq!(plain.subscribe(json!({ "channel": "a" }))["delta"], Value::Null);
+        assert_eq!(plain.subscribe_with(json!({ "channel": "a" }))["delta"], Value::Null);
         let request = |delta: &str| proto::SubscribeRequest {
             channel: "a".to_owned(),
             delta: delta.to_owned(),
@@ -265,8 +204,8 @@ fn subscribers_that_ask_for_deltas_get_the_difference_to_the_publication_before(
         drop(jane);
         let recover =
             json!({ "channel": "a", "delta": "fossil", "recover": true, "offset": 2, "epoch": epoch });
-        let mut jane = Client::connect(&postern, "2");
-        let result = jane.subscribe(recover);
+        let mut jane = Client::connect(&postern, "2", "John Doe");
+        let result = jane.subscribe_with(recover);
         let publications = result["publications"].as_array().expect("publications").clone();
         let mut at_jane = Decoded::default();
         for (publication, bid) in publications.iter().zip(3..) {
@@ -289,13 +228,13 @@ fn subscribers_that_ask_for_deltas_get_the_difference_to_the_publication_before(
 fn a_filter_selects_live_and_recovered_publications() {
     let namespaces = "[without_namespace]\nallow_subscribe_for_client = true\nallow_publish_for_client = true\nhistory_size = 10\nhistory_ttl = \"1m\"\nforce_recovery = true\nallow_tags_filter = true\nallowed_delta_types = [\"fossil\"]\n[namespaces.plain]\nallow_subscribe_for_client = true\n";
     for runtime in Runtime::BOTH {
-        let (postern, _folder) = start(runtime, namespaces, &[]);
+        let postern = start(runtime, namespaces, &[]);
         // Publications of clients have no tags.
         let has = json!({ "key": "lang", "cmp": "ex" });
         let has_not = json!({ "op": "or", "nodes": [has, { "key": "lang", "cmp": "nex" }] });
         let mut clients = [&has, &has_not].map(|filter| {
-            let mut client = Client::connect(&postern, "1");
-            client.subscribe(json!({ "channel": "a", "tf": filter }));
+            let mut client = Client::connect(&postern, "1", "John Doe");
+            client.subscribe_with(json!({ "channel": "a", "tf": filter }));
             client
         });
         let mut binary = ProtobufClient::connect(&postern, "2");
@@ -312,8 +251,8 @@ fn a_filter_selects_live_and_recovered_publications() {
         assert_eq!(all.next()["push"]["pub"]["data"], 1, "{runtime}");
         assert_eq!(binary.publication().data.as_ref(), b"1", "{runtime}");
         for (filter, expected) in [(&has, 0), (&has_not, 1)] {
-            let mut client = Client::connect(&postern, "1");
-            let result = client.subscribe(json!({ "channel": "a", "tf": filter, "recover": true }));
+            let mut client = Client::connect(&postern, "1", "John Doe");
+            let result = client.subscribe_with(json!({ "channel": "a", "tf": filter, "recover": true }));
             assert_eq!(result["recovered"], true, "{runtime}: {result}");
             assert_eq!(
                 result["publications"].as_array().map_or(0, Vec::len),
@@ -328,7 +267,7 @@ fn a_filter_selects_live_and_recovered_publications() {
             json!({ "channel": "a", "tf": { "op": "not", "nodes": [] } }),
             json!({ "channel": "a", "tf": has, "delta": "fossil" }),
         ] {
-            let mut client = Client::connect(&postern, "1");
+            let mut client = Client::connect(&postern, "1", "John Doe");
             let reply = client.call(json!({ "id": 2, "subscribe": request }));
             assert_eq!(reply["error"]["code"], 107, "{runtime}: {request}: {reply}");
         }
@@ -339,11 +278,11 @@ fn a_filter_selects_live_and_recovered_publications() {
 fn a_number_takes_the_place_of_the_name_of_a_channel() {
     let namespaces = "[without_namespace]\nallow_subscribe_for_client = true\nallow_publish_for_client = true\njoin_leave = true\nforce_push_join_leave = true\nallow_channel_compaction = true\n[namespaces.plain]\nallow_subscribe_for_client = true\n";
     for runtime in Runtime::BOTH {
-        let (postern, _folder) = start(runtime, namespaces, &[]);
-        let mut john = Client::connect(&postern, "1");
+        let postern = start(runtime, namespaces, &[]);
+        let mut john = Client::connect(&postern, "1", "John Doe");
         let mut numbers = Vec::new();
         for channel in ["a", "b"] {
-            let number = john.subscribe(json!({ "channel": channel, "flag": 1 }))["id"].clone();
+            let number = john.subscribe_with(json!({ "channel": channel, "flag": 1 }))["id"].clone();
             assert!(number.as_i64().is_some_and(|number| number > 0), "{runtime}: {number}");
             let join = john.next();
             assert_eq!(
@@ -355,10 +294,10 @@ fn a_number_takes_the_place_of_the_name_of_a_channel() {
         }
         assert_ne!(numbers[0], numbers[1]);
         // Without the flag, or without the option, there is no number.
-        let mut jane = Client::connect(&postern, "2");
-        assert_eq!(jane.subscribe(json!({ "channel": "b" }))["id"], Value::Null);
+        let mut jane = Client::connect(&postern, "2", "John Doe");
+        assert_eq!(jane.subscribe_with(json!({ "channel": "b" }))["id"], Value::Null);
         assert_eq!(jane.next()["push"]["channel"], "b");
-        assert_eq!(jane.subscribe(json!({ "channel": "plain:1", "flag": 1 }))["id"], Value::Null);
+        assert_eq!(jane.subscribe_with(json!({ "channel": "plain:1", "flag": 1 }))["id"], Value::Null);
         assert_eq!(john.next()["push"]["id"], numbers[1]);
         let mut binary = ProtobufClient::connect(&postern, "3");
         let request = proto::SubscribeRequest { channel: "a".into(), flag: 1, ..Default::default() };
@@ -381,15 +320,18 @@ fn a_number_takes_the_place_of_the_name_of_a_channel() {
 fn a_client_that_publishes_too_often_gets_111() {
     let namespaces = "[namespaces.slow]\nallow_publish_for_client = true\nrate = 3\n[namespaces.fast]\nallow_publish_for_client = true\n";
     for runtime in Runtime::BOTH {
-        let (postern, _folder) = start(runtime, namespaces, &[]);
-        let mut john = Client::connect(&postern, "1");
+        let postern = start(runtime, namespaces, &[]);
+        let mut john = Client::connect(&postern, "1", "John Doe");
         let publish = |channel: &str| json!({ "id": 3, "publish": { "channel": channel, "data": 1 } });
         john.send(&[(); 6].map(|()| publish("slow:1")));
         let refused = (0..6).map(|_| john.next()).filter(|reply| reply["error"]["code"] == 111).count();
         assert!((2..=3).contains(&refused), "{runtime}: {refused}");
         // The rate is of one connection and one namespace.
         assert_eq!(john.call(publish("fast:1")), json!({ "id": 3, "publish": {} }), "{runtime}");
-        assert_eq!(Client::connect(&postern, "1").call(publish("slow:1")), json!({ "id": 3, "publish": {} }));
+        assert_eq!(
+            Client::connect(&postern, "1", "John Doe").call(publish("slow:1")),
+            json!({ "id": 3, "publish": {} })
+        );
         let reply = john.call(publish("slow:2"));
         if reply["error"]["code"] == 111 {
             assert_eq!(reply["error"]["temporary"], true);
@@ -403,12 +345,12 @@ fn a_client_that_publishes_too_often_gets_111() {
 fn a_filter_compares_the_tags_of_publications_by_the_api() {
     let namespaces = "[without_namespace]\nallow_subscribe_for_client = true\nallow_tags_filter = true\nallowed_delta_types = [\"fossil\"]\n";
     for runtime in Runtime::BOTH {
-        let (postern, _folder) = start(runtime, namespaces, &[]);
+        let postern = start(runtime, namespaces, &[]);
         let publish = |params: Value| assert_eq!(postern.post("/api/publish", &params).status, 200);
-        let mut filtered = Client::connect(&postern, "1");
+        let mut filtered = Client::connect(&postern, "1", "John Doe");
         let filter = json!({ "op": "and", "nodes": [
             { "key": "lang", "cmp": "in", "vals": ["en", "de"] }, { "key": "price", "cmp": "gte", "val": "100" } ] });
-        filtered.subscribe(json!({ "channel": "a", "tf": filter }));
+        filtered.subscribe_with(json!({ "channel": "a", "tf": filter }));
         let mut binary = ProtobufClient::connect(&postern, "2");
         let node =
             proto::FilterNode { key: "lang".into(), cmp: "sw".into(), val: "d".into(), ..Default::default() };
@@ -417,8 +359,8 @@ fn a_filter_compares_the_tags_of_publications_by_the_api() {
             tf: Some(node),
             ..Default::default()
         });
-        let mut fossil = Client::connect(&postern, "3");
-        fossil.subscribe(json!({ "channel": "a", "delta": "fossil" }));
+        let mut fossil = Client::connect(&postern, "3", "John Doe");
+        fossil.subscribe_with(json!({ "channel": "a", "delta": "fossil" }));
         for (number, lang, price) in
             [(1, "en", "99.9"), (2, "fr", "200"), (3, "de", "100.0"), (4, "en", "1e3"), (5, "de", "9")]
         {
@@ -448,9 +390,10 @@ fn a_filter_compares_the_tags_of_publications_by_the_api() {
 fn subscribers_get_the_latest_publication_of_each_interval() {
     let namespaces = "[without_namespace]\nallow_subscribe_for_client = true\nallow_publish_for_client = true\nconflate = \"latest\"\nconflate_interval = \"300ms\"\n";
     for runtime in Runtime::BOTH {
-        let (postern, _folder) = start(runtime, namespaces, &[]);
-        let (mut john, mut jane) = (Client::connect(&postern, "1"), Client::connect(&postern, "2"));
-        john.subscribe(json!({ "channel": "a" }));
+        let postern = start(runtime, namespaces, &[]);
+        let (mut john, mut jane) =
+            (Client::connect(&postern, "1", "John Doe"), Client::connect(&postern, "2", "John Doe"));
+        john.subscribe_with(json!({ "channel": "a" }));
         let begun = Instant::now();
         for number in 1..=20 {
             jane.publish("a", json!(number));
@@ -476,24 +419,25 @@ const UNREAD: u64 = 300;
 
 /// Starts a binary with a policy, and publishes to a client that does not read and to one that does. Returns the first one, and
 /// another client.
-fn outrun(runtime: Runtime, policy: &str, more: &str) -> (Postern, tempfile::TempDir, Client, Client) {
+fn outrun(runtime: Runtime, policy: &str, more: &str) -> (Postern, Client, Client) {
     let namespaces = format!(
         "[without_namespace]\nallow_subscribe_for_client = true\nallow_publish_for_client = true\nslow = \"{policy}\"\n{more}"
     );
-    let (postern, folder) =
+    let postern =
         start(runtime, &namespaces, &[("POSTERN_MAX_BACKLOG", "256KiB"), ("POSTERN_LOG_MESSAGES", "off")]);
-    let [mut slow, mut quick, mut publisher] = ["1", "2", "3"].map(|id| Client::connect(&postern, id));
+    let [mut slow, mut quick, mut publisher] =
+        ["1", "2", "3"].map(|id| Client::connect(&postern, id, "John Doe"));
     let stream = slow.open.socket.get_ref();
     rustix::net::sockopt::set_socket_recv_buffer_size(stream, 16 << 10).expect("a small buffer");
     for client in [&mut slow, &mut quick] {
-        client.subscribe(json!({ "channel": "a" }));
+        client.subscribe_with(json!({ "channel": "a" }));
     }
     let text = "x".repeat(48 << 10);
     for number in 1..=UNREAD {
         publisher.publish("a", json!([number, text]));
         assert_eq!(quick.next()["push"]["pub"]["data"][0], number, "{runtime}, {policy}");
     }
-    (postern, folder, slow, publisher)
+    (postern, slow, publisher)
 }
 
 /// Reads the publications that follow each other from 1. Returns the number of the last one, and the first other push.
@@ -512,7 +456,7 @@ fn read_in_order(client: &mut Client) -> (u64, Value) {
 #[test]
 fn a_subscriber_that_does_not_read_is_closed_with_3008() {
     for runtime in Runtime::BOTH {
-        let (_postern, _folder, mut slow, _publisher) = outrun(runtime, "close", "");
+        let (_postern, mut slow, _publisher) = outrun(runtime, "close", "");
         let close = loop {
             if let Message::Close(Some(frame)) = slow.open.receive() {
                 break (u16::from(frame.code), frame.reason.to_string());
@@ -526,12 +470,12 @@ fn a_subscriber_that_does_not_read_is_closed_with_3008() {
 fn a_subscriber_that_does_not_read_is_told_of_dropped_publications() {
     let history = "history_size = 1000\nhistory_ttl = \"1m\"\nforce_recovery = true\n";
     for (runtime, more) in Runtime::BOTH.into_iter().flat_map(|runtime| [(runtime, ""), (runtime, history)]) {
-        let (_postern, _folder, mut slow, mut publisher) = outrun(runtime, "drop", more);
+        let (_postern, mut slow, mut publisher) = outrun(runtime, "drop", more);
         let (last, pushed) = read_in_order(&mut slow);
         assert!(last > 0 && last < UNREAD, "{runtime}: {last}");
         assert_eq!(pushed["push"]["unsubscribe"]["code"], 2500, "{runtime}: {pushed}");
         // It is not subscribed any more, and can subscribe again.
-        let result = slow.subscribe(json!({ "channel": "a", "recover": true, "offset": last }));
+        let result = slow.subscribe_with(json!({ "channel": "a", "recover": true, "offset": last }));
         assert_eq!(result["was_recovering"], true, "{runtime}: {result}");
         publisher.publish("a", json!([UNREAD + 1]));
         let pushed = slow.next();
@@ -542,7 +486,7 @@ fn a_subscriber_that_does_not_read_is_told_of_dropped_publications() {
 #[test]
 fn a_subscriber_that_does_not_read_gets_the_latest_publication() {
     for runtime in Runtime::BOTH {
-        let (_postern, _folder, mut slow, mut publisher) = outrun(runtime, "conflate", "");
+        let (_postern, mut slow, mut publisher) = outrun(runtime, "conflate", "");
         // The buffers of the kernel may grow while the client does not read, and take a later one.
         let (mut last, mut count) = (0, 0);
         while last < UNREAD {

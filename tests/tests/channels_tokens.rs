@@ -7,7 +7,6 @@ use postern_tests::channels::{Client, handshake};
 use postern_tests::issuer::{Signer, hs256, key_set, unix_time};
 use postern_tests::postern::{Postern, Runtime};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 const NAMESPACES: &str = r#"
 [without_namespace]
@@ -30,20 +29,15 @@ publication_data_format = "binary"
 struct Issuer {
     postern: Postern,
     secret: String,
-    _folder: TempDir,
 }
 
 impl Issuer {
     /// Starts it with these further settings.
     fn start(runtime: Runtime, settings: &[(&str, &str)]) -> Issuer {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let file = folder.path().join("channels.toml");
-        fs::write(&file, NAMESPACES).expect("the file is written");
-        let file = file.to_str().expect("UTF-8");
         let secret = canary::mint(Kind::Setting);
-        let own = [("POSTERN_CHANNELS_FILE", file), ("JWT_SECRET", &*secret)];
-        let postern = Postern::start(runtime, &[&own, settings].concat());
-        Issuer { postern, secret, _folder: folder }
+        let settings = [&[("JWT_SECRET", &*secret)], settings].concat();
+        let postern = Postern::with(runtime, &settings).channels(NAMESPACES).start();
+        Issuer { postern, secret }
     }
 
     fn token(&self, claims: &Value) -> String {

@@ -1,6 +1,5 @@
 //! The load generators: `load`, which the benches run, and `talk`.
 
-use std::fs;
 use std::process::Command;
 use std::thread;
 
@@ -40,8 +39,6 @@ fn load_answers_pings_while_it_opens_connections_and_while_it_waits() {
 /// 100 clients in one room, on two workers where there are several: all receive everything once, in order.
 #[test]
 fn no_message_of_a_room_is_lost_doubled_or_out_of_order() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let file = folder.path().join("channels.toml");
     let namespaces = r#"
         [without_namespace]
         allow_subscribe_for_client = true
@@ -50,12 +47,10 @@ fn no_message_of_a_room_is_lost_doubled_or_out_of_order() {
         history_ttl = "1m"
         force_recovery = true
     "#;
-    fs::write(&file, namespaces).expect("the file is written");
-    let file = file.to_str().expect("UTF-8");
     for runtime in Runtime::BOTH {
-        let mut settings = vec![("POSTERN_CHANNELS_FILE", file), ("POSTERN_LOG_MESSAGES", "off")];
+        let mut settings = vec![("POSTERN_LOG_MESSAGES", "off")];
         settings.extend((runtime == Runtime::Mio).then_some(("POSTERN_WORKERS", "2")));
-        let postern = Postern::start_with_control(runtime, &settings);
+        let postern = Postern::with(runtime, &settings).channels(namespaces).control().start();
         let output = Command::new(Binary::Talk.path())
             .arg(postern.address().to_string())
             .args(["--clients", "100", "--count", "20", "--pipeline", "2"])

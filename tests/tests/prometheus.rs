@@ -216,8 +216,6 @@ fn messages_of_the_api_are_counted_by_outcome() {
 
 #[test]
 fn channels_are_counted() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let file = folder.path().join("channels.toml");
     let namespaces = r#"
         [without_namespace]
         allow_subscribe_for_client = true
@@ -227,9 +225,8 @@ fn channels_are_counted() {
         history_ttl = "5m"
         force_recovery = true
     "#;
-    fs::write(&file, namespaces).expect("the file is written");
-    let settings = [("POSTERN_CHANNELS_FILE", file.to_str().expect("UTF-8"))];
-    for postern in Postern::both_with_control(&settings) {
+    for runtime in Runtime::BOTH {
+        let postern = Postern::with(runtime, &[]).channels(namespaces).control().start();
         let mut john = Client::connect(&postern, "123", "John Doe");
         let mut jane = Client::connect(&postern, "7", "Jane Roe");
         let epoch = john.subscribe("news")["epoch"].clone();

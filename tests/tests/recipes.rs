@@ -25,10 +25,9 @@ struct Chain {
 impl Chain {
     fn start(runtime: Runtime, recipes: &Document) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let file = folder.path().join("channels.toml");
-        fs::write(&file, &recipes.block("[namespaces.room]").text).expect("the file is written");
-        let settings = [("POSTERN_CHANNELS_FILE", file.to_str().expect("UTF-8"))];
-        let (identity, postern) = (Identity::start(), Postern::start_with_control(runtime, &settings));
+        let channels = &recipes.block("[namespaces.room]").text;
+        let postern = Postern::with(runtime, &[]).channels(channels).control().start();
+        let identity = Identity::start();
         let (at, to) = (identity.address(), postern.address());
         let (from, with) = Gateway::Traefik.with_page(Addresses { gateway: at, identity: at, postern: to });
         let traefik = Running::start(Gateway::Traefik, at, to, &[(&from, &with)]);

@@ -12,7 +12,6 @@ use postern_tests::postern::{Postern, Runtime};
 use postern_tests::process::{Process, Stream};
 use postern_tests::{ports, provision, workspace};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 const NAMESPACES: &str = r#"
 [without_namespace]
@@ -33,19 +32,15 @@ struct Chain {
     addresses: Addresses,
     postern: Postern,
     _identity: Identity,
-    _folder: TempDir,
 }
 
 impl Chain {
     fn start(runtime: Runtime) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let file = folder.path().join("channels.toml");
-        fs::write(&file, NAMESPACES).expect("the file is written");
-        let settings = [("POSTERN_CHANNELS_FILE", file.to_str().expect("UTF-8"))];
-        let (identity, postern) = (Identity::start(), Postern::start_with_control(runtime, &settings));
+        let postern = Postern::with(runtime, &[]).channels(NAMESPACES).control().start();
+        let identity = Identity::start();
         let addresses =
             Addresses { gateway: ports::free(), identity: identity.address(), postern: postern.address() };
-        let mut chain = Self { traefik: None, addresses, postern, _identity: identity, _folder: folder };
+        let mut chain = Self { traefik: None, addresses, postern, _identity: identity };
         chain.start_traefik();
         chain
     }

@@ -3,7 +3,6 @@
 //! A forwarder adds the identity of their user, as a gateway would. The channels file is the configuration of the SDK's own server
 //! in these tests.
 
-use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
@@ -23,12 +22,8 @@ fn all_tests_pass_with_postern_smol() {
 
 fn check(runtime: Runtime) {
     let (sources, packages) = provision::sdk_python().expect("the SDK and its packages");
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let file = folder.path().join("channels.toml");
-    fs::write(&file, NAMESPACES).expect("the file is written");
-    let file = file.to_str().expect("UTF-8");
     // The secret is part of the tests.
-    let postern = Postern::start(runtime, &[("POSTERN_CHANNELS_FILE", file), ("JWT_SECRET", "secret")]);
+    let postern = Postern::with(runtime, &[("JWT_SECRET", "secret")]).channels(NAMESPACES).start();
     let gateway = forwarder::start(postern.address(), &["User-ID: 42"]).expect("a forwarder");
 
     let customization = workspace::path("tests/tests/peers/sdk_python");

@@ -1,7 +1,6 @@
 //! The server API in docs/channels.md.
 
 use std::collections::BTreeSet;
-use std::fs;
 
 use postern_tests::documents::shell::Shell;
 use postern_tests::documents::{document, spans};
@@ -12,11 +11,8 @@ use serde_json::json;
 fn server_api_prints_the_output_that_the_document_shows() {
     let document = document("docs/channels.md");
     for runtime in Runtime::BOTH {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let file = folder.path().join("channels.toml");
-        fs::write(&file, &document.block("[namespaces.auction]").text).expect("the file is written");
-        let settings = [("POSTERN_CHANNELS_FILE", file.to_str().expect("UTF-8"))];
-        let postern = Postern::start_with_control(runtime, &settings);
+        let channels = &document.block("[namespaces.auction]").text;
+        let postern = Postern::with(runtime, &[]).channels(channels).control().start();
         let shell = Shell::new().port(8081, postern.control()).set("KEY", API_KEY);
         shell.prints(document.block("/api/publish"), document.block("\"delivered\":0"));
         let error: serde_json::Value =
