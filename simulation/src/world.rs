@@ -244,10 +244,10 @@ impl World {
         let this = &self.clients[client];
         let (plan, connection) = (&self.plan, this.connection());
         let is_explained = this.status().is_none_or(|status| explain_status(status, this, plan, is_stopping));
-        self.ledger.check(is_explained, connection, "there is no cause for the status of the answer");
+        self.ledger.check(is_explained, connection, "the status of the answer has no cause");
         let Some(code) = this.received_close() else { return };
         let is_explained = explain_close(code, this, plan, is_stopping);
-        self.ledger.check(is_explained, connection, "there is no cause for the code of the Close");
+        self.ledger.check(is_explained, connection, "the code of the Close has no cause");
         let is_counted = plan.users.as_ref().is_some_and(|users| users.counts(&this.user, connection));
         self.ledger.check(!is_counted, connection, "it counts for its user after its Close");
     }

@@ -30,7 +30,7 @@ impl Client {
     ///
     /// # Panics
     ///
-    /// If there is no reply.
+    /// If no reply arrives.
     #[track_caller]
     pub fn connect_with(handshake: Handshake, fields: Value) -> (Client, Value) {
         let mut client = Client { open: handshake.open(), replies: Vec::new() };

@@ -91,7 +91,7 @@ fn publications_reach_the_subscribers_in_order() {
             "message published by the control port, channel: \"news:1\", bytes: 31, subscriptions: 2",
         );
 
-        // Without history there is no position.
+        // A channel without history has no position.
         john.subscribe("plain");
         let plain = json!({ "channel": "plain", "data": [1, 2] });
         assert_eq!(call(&postern, "publish", plain), json!({ "delivered": 1 }));

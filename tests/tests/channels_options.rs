@@ -293,7 +293,7 @@ fn a_number_takes_the_place_of_the_name_of_a_channel() {
             numbers.push(number);
         }
         assert_ne!(numbers[0], numbers[1]);
-        // Without the flag, or without the option, there is no number.
+        // Without the flag or the option, the reply has no number.
         let mut jane = Client::connect(&postern, "2", "John Doe");
         assert_eq!(jane.subscribe_with(json!({ "channel": "b" }))["id"], Value::Null);
         assert_eq!(jane.next()["push"]["channel"], "b");

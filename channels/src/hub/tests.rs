@@ -92,7 +92,7 @@ fn a_new_subscriber_has_the_base_of_the_others_if_it_has_recovered_it() {
         assert!(hub.admit(connection, "a", last.map(publication).as_ref()));
         hub.form(connection, "a").unwrap().has(Form::DELTA_BASE)
     };
-    // Without deltas there is no base.
+    // A channel without deltas keeps no base.
     assert!(!admit(&mut hub, 0, Form::default(), Some(4)));
     assert!(!admit(&mut hub, 1, Form::DELTA, None));
     assert!(admit(&mut hub, 2, Form::DELTA, Some(5)));

@@ -122,7 +122,7 @@ impl Station {
         let now = around.now();
         while let Some(effect) = self.worker.poll_effect() {
             match effect {
-                // There is no limit of connections of a user.
+                // Users may have any number of connections.
                 WorkerEffect::Replace(_) => around.fault = Some("a connection is replaced without a limit"),
                 WorkerEffect::Application(request) => {
                     around.trace.step(

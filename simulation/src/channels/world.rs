@@ -236,13 +236,13 @@ impl World {
     fn check_close(&mut self, number: usize) -> Result<(), Broken> {
         let session = &mut self.sessions[number];
         if session.status.is_some_and(|status| status != 101 && !(status == 503 && self.is_draining)) {
-            return Err((Some(number), "there is no cause for the status of the answer"));
+            return Err((Some(number), "the status of the answer has no cause"));
         }
         if let Some(Some(code)) = session.close {
             self.trace.seen.insert(code);
             // A client with another code would not connect again, or has done something wrong.
             if !matches!(code, 3001 | 3008 | 3010 | 3012 | 3013 | 1000 | 3000) {
-                return Err((Some(number), "there is no cause for the code of the Close"));
+                return Err((Some(number), "the code of the Close has no cause"));
             }
         }
         if session.state != State::Present {

@@ -114,7 +114,7 @@ pub(in super::super) fn channels(node: &Node, params: &Params<'_>) -> MethodResu
 /// Returns the options of a channel.
 ///
 /// # Errors
-/// The text is not a name, or there is no such namespace.
+/// The text is not the name of a channel, or its namespace is not configured.
 pub(super) fn find_channel<'n>(
     namespaces: &'n Namespaces,
     channel: &str,

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 pub(in super::super) enum MethodErrorCode {
     /// A fault of the server, or a worker that does not reply.
     Internal = 100,
-    /// There is no such namespace.
+    /// The namespace is not configured.
     UnknownChannel = 102,
     /// The request cannot be fulfilled in any state of the server.
     BadRequest = 107,
