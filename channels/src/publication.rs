@@ -217,6 +217,22 @@ impl From<Position> for Since {
 }
 
 #[cfg(test)]
+impl Publication {
+    /// Returns a publication of the server in a channel without history.
+    pub(crate) fn of(channel: &str, data: &str) -> Publication {
+        Publication {
+            channel: channel.into(),
+            data: data.as_bytes().into(),
+            info: None,
+            tags: Tags::default(),
+            delta: false,
+            time: 0,
+            position: None,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -24,7 +24,7 @@ pub fn presence(clients: &[Arc<ClientInfo>]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::publication::{ClientId, Epoch, Position, Publication, Tags};
+    use crate::publication::{ClientId, Epoch, Position, Publication};
 
     #[test]
     fn results_contain_the_values_of_the_application_unchanged() {
@@ -35,15 +35,8 @@ mod tests {
             chan_info: None,
         });
         let position = Position { epoch: Epoch::from_bits(0), offset: 7 };
-        let publication = Publication {
-            channel: "a".into(),
-            data: b"1.0".as_slice().into(),
-            info: Some(info.clone()),
-            tags: Tags::default(),
-            delta: false,
-            time: 0,
-            position: Some(position),
-        };
+        let publication =
+            Publication { info: Some(info.clone()), position: Some(position), ..Publication::of("a", "1.0") };
         let client =
             r#"{"user":"1\"","client":"00000000-0000-4000-8000-000000000000","conn_info":{"n":1.50}}"#;
         let expected = format!(

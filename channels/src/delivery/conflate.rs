@@ -70,19 +70,9 @@ impl Intervals {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::publication::Tags;
 
     fn publication(channel: &str, data: &str) -> Waiting {
-        let publication = Publication {
-            channel: channel.into(),
-            data: data.as_bytes().into(),
-            info: None,
-            tags: Tags::default(),
-            delta: false,
-            time: 0,
-            position: None,
-        };
-        Waiting { publication: Arc::new(publication), excluded: None }
+        Waiting { publication: Arc::new(Publication::of(channel, data)), excluded: None }
     }
 
     #[test]

@@ -141,20 +141,11 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::publication::Tags;
 
     const LIMIT: usize = 1_000;
 
     fn publication(channel: &str, data: &str) -> Arc<Publication> {
-        Arc::new(Publication {
-            channel: channel.into(),
-            data: data.as_bytes().into(),
-            info: None,
-            tags: Tags::default(),
-            delta: false,
-            time: 0,
-            position: None,
-        })
+        Arc::new(Publication::of(channel, data))
     }
 
     fn backlog(bytes: usize, is_blocked: bool) -> Backlog {

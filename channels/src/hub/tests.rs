@@ -74,13 +74,9 @@ fn a_connection_leaves_all_channels() {
 /// Returns a publication with this offset.
 fn publication(offset: u64) -> Arc<Publication> {
     Arc::new(Publication {
-        channel: "a".into(),
-        data: b"1".as_slice().into(),
-        info: None,
-        tags: Tags::default(),
         delta: true,
-        time: 0,
         position: Some(Position { epoch: Epoch::from_bits(1), offset }),
+        ..Publication::of("a", "1")
     })
 }
 
