@@ -28,7 +28,7 @@ pub(crate) struct Rig {
     start: Instant,
     time: Arc<AtomicU64>,
     buffer: Vec<u8>,
-    /// What another worker publishes after the next request of this one: the channel and the data.
+    /// The channel and the data that another worker publishes after the next request of this one.
     interposed: Option<(&'static str, &'static str)>,
 }
 

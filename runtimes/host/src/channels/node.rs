@@ -100,7 +100,7 @@ impl Node {
         result
     }
 
-    /// Tells the worker that looks after a shard that something may expire there.
+    /// Informs the worker that looks after a shard that something may expire there.
     fn note_expiry(&self, shard: usize) {
         let worker = self.workers.get(shard % self.workers.len().max(1));
         if let Some(worker) = worker
