@@ -139,7 +139,9 @@ fn clients_that_stop_reading_hold_little_and_close_no_other() {
             println!("{runtime}, {count} connections that read nothing: {growth} bytes, {held} are counted");
             assert!(held >= FRAME + 100 * count, "they have accepted all of it: {held} bytes");
             assert!(held <= shared + 200 * count, "{held} bytes");
-            assert!(growth <= (shared + 200 * count + (1 << 20)) as i64, "{growth} bytes");
+            // Buffers of the test's other clients matter less if there are many.
+            let other = if is_full() { 1 << 17 } else { 1 << 20 };
+            assert!(growth <= (shared + 200 * count + other) as i64, "{growth} bytes");
             assert_eq!(postern.count("WebSocket connection closed"), 0);
         }
         // All clients that read are still connected.

@@ -45,25 +45,20 @@ pub(crate) struct OutputQueue {
     is_offered: bool,
 }
 
+/// Connections that stop reading have a few of these each, so the variants are small.
 #[derive(Debug)]
 enum Segment {
-    Owned(Vec<u8>),
-    /// A shared frame and its length.
-    Shared(FrameId, usize),
+    Owned(Box<[u8]>),
+    Shared(FrameId),
 }
 
-impl Segment {
-    fn len(&self) -> usize {
-        match self {
-            Segment::Owned(bytes) => bytes.len(),
-            Segment::Shared(_, len) => *len,
-        }
-    }
+const _: () = assert!(size_of::<Segment>() == 16);
 
+impl Segment {
     fn bytes<'s>(&'s self, frames: &'s FrameTable) -> &'s [u8] {
         match self {
             Segment::Owned(bytes) => bytes,
-            Segment::Shared(id, _) => frames.get(*id),
+            Segment::Shared(id) => frames.get(*id),
         }
     }
 }
@@ -71,7 +66,8 @@ impl Segment {
 /// The pieces of one write. Further output is left to the next one.
 pub(crate) type Pieces<'s> = ArrayVec<IoSlice<'s>, MAX_PIECES>;
 
-/// The number of segments up to which the memory for them is exact.
+/// The number of segments for which memory is allocated at first. Growth by one segment would leave the allocator a small free
+/// block for each connection, if thousands of clients stop reading at the same message.
 const FEW_SEGMENTS: usize = 3;
 
 /// The most pieces of one write.
@@ -204,7 +200,7 @@ impl Output {
     pub(crate) fn abandon(&mut self) {
         if let Output::Queue(queue) = self {
             queue.tail = Vec::new();
-            queue.front.retain(|segment| matches!(segment, Segment::Shared(..)));
+            queue.front.retain(|segment| matches!(segment, Segment::Shared(_)));
             queue.front_memory = 0;
             if queue.front.is_empty() {
                 *self = Output::Empty;
@@ -285,7 +281,7 @@ impl OutputQueue {
     pub(crate) fn release(self, frames: &mut FrameTable) -> usize {
         let mut freed = 0;
         for segment in self.front {
-            if let Segment::Shared(id, _) = segment {
+            if let Segment::Shared(id) = segment {
                 freed += frames.release(id);
             }
         }
@@ -293,18 +289,17 @@ impl OutputQueue {
     }
 
     fn push_frame(&mut self, id: FrameId, len: usize) {
+        if self.front.capacity() == 0 {
+            self.front.reserve_exact(FEW_SEGMENTS);
+        }
         if !self.tail.is_empty() {
-            let tail = mem::take(&mut self.tail);
+            let tail = mem::take(&mut self.tail).into_boxed_slice();
             self.front_len += tail.len();
-            self.front_memory += tail.capacity();
+            self.front_memory += tail.len();
             self.front.push_back(Segment::Owned(tail));
         }
         self.front_len += len;
-        if self.front.len() < FEW_SEGMENTS && self.front.len() == self.front.capacity() {
-            // Thousands of clients may stop reading at the same message.
-            self.front.reserve_exact(1);
-        }
-        self.front.push_back(Segment::Shared(id, len));
+        self.front.push_back(Segment::Shared(id));
     }
 
     fn first<'s>(&'s self, frames: &'s FrameTable) -> &'s [u8] {
@@ -334,13 +329,14 @@ impl OutputQueue {
         self.is_offered = true;
         self.sent += n;
         let mut freed = 0;
-        while let Some(segment) = self.front.front()
-            && segment.len() <= self.sent
-        {
-            let len = segment.len();
+        while let Some(segment) = self.front.front() {
+            let len = segment.bytes(frames).len();
+            if len > self.sent {
+                break;
+            }
             match segment {
-                Segment::Owned(bytes) => self.front_memory -= bytes.capacity(),
-                Segment::Shared(id, _) => freed += frames.release(*id),
+                Segment::Owned(_) => self.front_memory -= len,
+                Segment::Shared(id) => freed += frames.release(*id),
             }
             self.front.pop_front();
             self.front_len -= len;
