@@ -141,16 +141,10 @@ fn encoded_names_are_decoded() {
 #[test]
 fn api_finds_users_with_opaque_ids() {
     for postern in Postern::both_with_control(&[]) {
-        for (id, in_query) in [
-            ("o'brien@example.com", "o'brien%40example.com"),
-            ("a%41&b=c", "a%2541%26b%3Dc"),
-            ("张(三)", "%E5%BC%A0(%E4%B8%89)"),
-        ] {
+        for id in ["o'brien@example.com", "a%41&b=c", "张(三)"] {
             let mut open = postern.handshake().header("User-ID", id).open();
-            let path = format!("/api/connections?user={in_query}");
-            let answer = postern.get(&path);
-            assert_eq!(answer.status, 200, "{answer}");
-            assert_eq!(answer.json()["connections"][0]["user"], id, "{answer}");
+            let answer = postern.post("/api/connections", &serde_json::json!({ "user": id }));
+            assert_eq!(answer.json()["result"]["connections"][0]["user"], id, "{answer}");
             let body = serde_json::json!({ "user": id, "text": "for you" });
             assert_eq!(postern.post("/api/send", &body).status, 200);
             assert_eq!(open.receive().into_text().expect("a text"), "for you");

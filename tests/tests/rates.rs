@@ -97,7 +97,10 @@ fn client_above_its_rate_is_logged_once() {
     let settings = [("POSTERN_MESSAGE_RATE", "50"), ("POSTERN_MESSAGE_BURST", "1")];
     for postern in Postern::both_with_control(&settings) {
         let mut client = postern.open_stream();
-        let line = || postern.get("/api/connections").json()["connections"][0].clone();
+        let line = || {
+            postern.post("/api/connections", &serde_json::json!({})).json()["result"]["connections"][0]
+                .clone()
+        };
         assert_eq!((line()["paused"].as_bool(), line()["paused_ms"].as_u64()), (Some(false), None));
         client.write_all(&frames::client(BINARY, &[0]).repeat(51)).expect("it is taken");
         client.set_read_timeout(Some(PATIENCE)).expect("a timeout");

@@ -371,7 +371,7 @@ fn secrets_of_a_request_to_the_control_port_are_not_logged() {
             ("/api/info", &[&key, &wrong], 401),
             ("/api/info", &[], 401),
             ("/api/nothing", &[&key], 404),
-            ("/api/connections", &[&key], 400),
+            ("/api/connections", &[&key], 405),
             ("/metrics", &[&key], 200),
             ("/livez", &[&wrong], 200),
         ] {

@@ -25,12 +25,12 @@ fn connect(postern: &Postern, user: &str, session: Option<&str>) -> Open {
     }
 }
 
-/// Returns the connections that a query lists.
+/// Returns the connections that the method `connections` lists for these parameters.
 #[track_caller]
-fn listed(postern: &Postern, query: &str) -> Vec<Value> {
-    let response = postern.get(&format!("/api/connections{query}"));
+fn listed(postern: &Postern, params: &Value) -> Vec<Value> {
+    let response = postern.post("/api/connections", params);
     assert_eq!(response.status, 200, "{response}");
-    response.json()["connections"].as_array().cloned().expect("a list")
+    response.json()["result"]["connections"].as_array().cloned().expect("a list")
 }
 
 /// Repeats a probe until its body is `expected`.

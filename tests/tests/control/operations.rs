@@ -94,7 +94,7 @@ fn connections_are_listed_with_their_traffic() {
         first.echo("Hello");
         first.echo(vec![1_u8, 2, 3]);
 
-        let all = listed(&postern, "");
+        let all = listed(&postern, &json!({}));
         assert_eq!(all.len(), 5, "{all:?}");
         let id = |connection: &Value| connection["connection"].as_u64().expect("a number");
         assert!(all.is_sorted_by_key(id), "{all:?}");
@@ -116,28 +116,29 @@ fn connections_are_listed_with_their_traffic() {
         assert!(line["opened_at"].as_str().is_some_and(|time| time.ends_with('Z')), "{line}");
         assert!(!line.to_string().contains("email"), "{line}");
 
-        for (query, expected) in [
-            ("?user=a%40b.example", vec![id(&all[0])]),
-            ("?user=a@b.example", vec![id(&all[0])]),
-            ("?user=2", all[1..].iter().map(id).collect()),
-            ("?user=3", vec![]),
-            ("?session=s-1", vec![id(&all[0])]),
-            (&format!("?connection={}", id(&all[2])), vec![id(&all[2])]),
-            ("?connection=999999", vec![]),
-            ("?limit=2", all[..2].iter().map(id).collect()),
-            (&format!("?limit=2&after={}", id(&all[1])), all[2..4].iter().map(id).collect()),
-            (&format!("?user=2&after={}", id(&all[3])), vec![id(&all[4])]),
+        for (params, expected) in [
+            (json!({ "user": "a@b.example" }), vec![id(&all[0])]),
+            (json!({ "user": "2" }), all[1..].iter().map(id).collect()),
+            (json!({ "user": "3" }), vec![]),
+            (json!({ "session": "s-1" }), vec![id(&all[0])]),
+            (json!({ "connection": id(&all[2]) }), vec![id(&all[2])]),
+            (json!({ "connection": 999_999 }), vec![]),
+            (json!({ "limit": 2 }), all[..2].iter().map(id).collect()),
+            (json!({ "limit": 2, "after": id(&all[1]) }), all[2..4].iter().map(id).collect()),
+            (json!({ "user": "2", "after": id(&all[3]) }), vec![id(&all[4])]),
         ] {
-            let found: Vec<u64> = listed(&postern, query).iter().map(id).collect();
-            assert_eq!(found, expected, "{query}");
+            let found: Vec<u64> = listed(&postern, &params).iter().map(id).collect();
+            assert_eq!(found, expected, "{params}");
         }
-        let next = |query: &str| postern.get(&format!("/api/connections{query}")).json()["next"].clone();
-        assert_eq!(next("?limit=2"), json!(id(&all[1])));
-        assert_eq!(next("?limit=5"), Value::Null);
+        let next = |limit: u64| {
+            postern.post("/api/connections", &json!({ "limit": limit })).json()["result"]["next"].clone()
+        };
+        assert_eq!(next(2), json!(id(&all[1])));
+        assert_eq!(next(5), Value::Null);
 
         first.close();
         postern.wait_for("closed for user - (a@b.example)");
-        assert_eq!(listed(&postern, "?session=s-1").len(), 0);
+        assert_eq!(listed(&postern, &json!({ "session": "s-1" })).len(), 0);
     }
 }
 
@@ -151,7 +152,9 @@ fn connections_have_user_session_and_expiry() {
         let john = john.header("Origin", &page).header("X-Forwarded-For", "203.0.113.7");
         let _known = john.header("User-Session-ID", "s-1").header("User-Token-Exp", "4102444800").open();
         let _bare = connect(&postern, "9", None);
-        let [known, bare] = &listed(&postern, "")[..] else { panic!("{:?}", listed(&postern, "")) };
+        let [known, bare] = &listed(&postern, &json!({}))[..] else {
+            panic!("{:?}", listed(&postern, &json!({})))
+        };
         for (field, expected, without) in [
             ("user", json!("123"), json!("9")),
             ("name", json!("John Doe"), json!(null)),
@@ -203,7 +206,7 @@ fn disconnect_closes_with_its_code_and_reason() {
         let mut of_number = connect(&postern, "3", None);
         let mut bystander = connect(&postern, "4", Some("s-2"));
         bystander.echo("here");
-        let number = listed(&postern, "?user=3")[0]["connection"].clone();
+        let number = listed(&postern, &json!({ "user": "3" }))[0]["connection"].clone();
 
         let disconnected = |body: &Value, count: u32| {
             let response = postern.post("/api/disconnect", body);
@@ -244,7 +247,7 @@ fn message_is_sent_to_the_selected_connections() {
         assert_eq!(of_user[1].receive(), Message::binary(vec![0, 1, 0xfe, 0xff]));
 
         // As long as a message may be, each character escaped; one more is one too many.
-        let number = listed(&postern, "?user=2")[0]["connection"].clone();
+        let number = listed(&postern, &json!({ "user": "2" }))[0]["connection"].clone();
         let long = "\"".repeat(100_000);
         let body = json!({ "connection": number, "text": long });
         assert_eq!(postern.post("/api/send", &body).json(), json!({ "result": { "sent": 1 } }));
@@ -321,7 +324,7 @@ fn batch_is_performed_in_its_order() {
             assert_eq!(second.receive(), message);
         }
         // An invalid command does not prevent the others.
-        let commands = json!({ "commands": [{ "send": { "text": "a" } }, { "drain": {} }, text("six")] });
+        let commands = json!({ "commands": [{ "send": { "text": "a" } }, { "nothing": {} }, text("six")] });
         let replies = postern.post("/api/batch", &commands).json()["replies"].clone();
         assert_eq!((&replies[0]["error"]["code"], &replies[1]["error"]["code"]), (&json!(107), &json!(107)));
         assert_eq!(replies[2], json!({ "send": { "sent": 1 } }));
@@ -348,7 +351,7 @@ fn slow_recipient_is_closed_with_4413_and_does_not_delay_others() {
             assert!(sent < 1_000, "sockets take 60 MB");
             other.echo("quick");
         }
-        assert_eq!(listed(&postern, "?user=1")[0]["closing"], true);
+        assert_eq!(listed(&postern, &json!({ "user": "1" }))[0]["closing"], true);
         // It receives all messages before the Close.
         for _ in 0..sent {
             let message = slow.receive();

@@ -42,10 +42,8 @@ fn refusal_has_its_status_code_and_message() {
         ("GET", "/api/batch", &[KEY], "", 405, "method", Some("POST")),
         ("POST", "/api/batch", &[JSON], "{}", 401, "api_key", None),
         ("POST", "/api/batch", &[KEY, JSON], r#"{"commands":{}}"#, 400, "json", None),
-        ("POST", "/api", &[KEY, JSON], r#"{"method":"drain"}"#, 400, "json", None),
-        ("GET", "/api/connections?name=John", &[KEY], "", 400, "query", None),
-        ("GET", "/api/connections?limit=0", &[KEY], "", 400, "query", None),
-        ("GET", "/api/connections?user=1&session=2", &[KEY], "", 400, "query", None),
+        ("POST", "/api", &[KEY, JSON], r#"{"method":"nothing"}"#, 400, "json", None),
+        ("GET", "/api/connections?user=1", &[KEY], "", 405, "method", Some("POST")),
     ];
     for postern in Postern::both_with_control(&[]) {
         for (method, target, headers, body, status, code, allow) in refused {

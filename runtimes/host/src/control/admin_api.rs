@@ -7,16 +7,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hyper::StatusCode;
-use postern_core::ConnectionId;
 use postern_core::handshake::Secrets;
 use postern_core::worker::AdminRequest;
-use serde_json::{Value, json};
-use slog::{Logger, info};
+use serde_json::json;
+use slog::Logger;
 
-use super::api::{self, ErrorMode, Method, MethodErrorCode};
+use super::api::{self, ClientMethod, ErrorMode, Method, MethodErrorCode};
 use super::health;
-use super::listing::{Clock, as_json_line};
-use super::request::{self, ListRequest};
 use super::response::{ApiError, HttpResponse, as_json, as_text};
 use super::router::Endpoint;
 use super::worker_pool::WorkerPool;
@@ -88,7 +85,6 @@ impl AdminApi {
     pub(super) async fn handle(
         &self,
         endpoint: Endpoint,
-        query: &str,
         body: &[u8],
         mode: ErrorMode,
     ) -> Result<HttpResponse, ApiError> {
@@ -99,7 +95,6 @@ impl AdminApi {
             }
             Endpoint::Metrics => self.metrics().await,
             Endpoint::Info => self.info().await,
-            Endpoint::Connections => self.connections(request::list(query)?).await,
             Endpoint::Batch => {
                 let calls = api::batch(body)?;
                 let results = self.perform(&calls).await;
@@ -119,10 +114,9 @@ impl AdminApi {
                     .collect();
                 Ok(as_text("application/json", lines.join("\n") + "\n"))
             }
-            Endpoint::Drain => Ok(self.drain()),
             Endpoint::Method(method) => {
                 let call = api::single(method, body).inspect_err(|_| {
-                    if method == Method::Send {
+                    if method == Method::Clients(ClientMethod::Send) {
                         self.count_send(None);
                     }
                 })?;
@@ -197,31 +191,6 @@ impl AdminApi {
         Ok(Snapshot::sum(known))
     }
 
-    async fn connections(&self, request: ListRequest) -> Result<HttpResponse, ApiError> {
-        let ListRequest { selector, after, limit } = request;
-        // One more than the limit shows whether there are more.
-        let request = AdminRequest::List { selector, after: ConnectionId(after), limit: limit + 1 };
-        let replies = self.pool.query(QUERY_TIMEOUT, request).await;
-        let mut lines = Vec::new();
-        for (number, reply) in replies.into_iter().enumerate() {
-            match reply {
-                Reply::Ok(WorkerReply::Connections(connections)) => {
-                    lines.extend(connections.into_iter().map(|(status, peer)| (number, status, peer)));
-                }
-                Reply::Ok(_) | Reply::Timeout => return Err(unresponsive()),
-                Reply::Gone => {}
-            }
-        }
-        lines.sort_unstable_by_key(|(_, status, _)| status.id);
-        let has_more = lines.len() > limit;
-        lines.truncate(limit);
-        let next = lines.last().filter(|_| has_more).map(|(_, status, _)| status.id.0);
-        let clock = Clock::now();
-        let connections: Vec<Value> =
-            lines.iter().map(|(worker, status, peer)| as_json_line(status, *peer, *worker, clock)).collect();
-        Ok(as_json(StatusCode::OK, &json!({ "connections": connections, "next": next })))
-    }
-
     /// Counts a message by the number of connections that it was sent to; `None` if it was refused.
     pub(super) fn count_send(&self, connections: Option<usize>) {
         let mut sends = self.sends.get();
@@ -232,15 +201,6 @@ impl AdminApi {
         };
         *outcome += 1;
         self.sends.set(sends);
-    }
-
-    /// Requests that the process drains. Repeating the request has no effect.
-    fn drain(&self) -> HttpResponse {
-        if !self.process.status.is_draining() {
-            info!(self.process.log, # "api_drain", "drain requested by the control port");
-        }
-        self.process.status.request_drain();
-        as_json(StatusCode::ACCEPTED, &json!({ "draining": true }))
     }
 }
 

@@ -1,4 +1,4 @@
-//! The JSON of a connection in the response of `/api/connections`.
+//! The JSON of a connection in the result of `connections`.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 

@@ -12,10 +12,9 @@
 //! * `server` reads the request from the socket.
 //! * `key` checks the API key.
 //! * `router` finds the endpoint.
-//! * `request` parses the query or the body.
-//! * `api` has the methods of the server API of channels, `perform` performs them.
-//! * `admin_api` does what the request asks for. `worker_pool` queries the workers for it, `listing` lists
-//!   connections, and `health` answers probes, such as [`healthcheck`](crate::healthcheck).
+//! * `api` has the methods of the server API, `perform` performs them. `listing` describes a connection.
+//! * `admin_api` does what the request asks for. `worker_pool` queries the workers for it, and `health` answers probes, such as
+//!   [`healthcheck`](crate::healthcheck).
 //! * `response` has the responses and the errors.
 //!
 //! All decisions about connections are made in the core (`postern_core::worker`). A runtime implements [`Workers`].
@@ -28,7 +27,6 @@ mod health;
 mod key;
 mod listing;
 mod perform;
-mod request;
 mod response;
 mod router;
 mod server;

@@ -4,11 +4,16 @@ use std::mem;
 
 use postern_channels::backend::ClientCommand;
 use postern_core::worker::AdminRequest;
-use serde_json::json;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
 use slog::{debug, info};
 
 use super::admin_api::{AdminApi, ProcessInfo, QUERY_TIMEOUT};
-use super::api::{self, Call, ClientCall, Method, MethodError, MethodErrorCode, MethodResult};
+use super::api::{
+    self, Call, ClientCall, ClientMethod, Listing, Method, MethodError, MethodErrorCode, MethodResult,
+    NodeMethod, Params,
+};
+use super::listing::{Clock, as_json_line};
 use crate::metrics::Usage;
 use crate::workers::{Command, Reply, WorkerReply};
 
@@ -19,48 +24,51 @@ impl AdminApi {
         let mut results = Vec::with_capacity(calls.len());
         let mut commands = Vec::new();
         for call in calls {
-            let command = match call {
-                Ok(call) => {
-                    let (max_message, config) = (self.process.max_message, self.process.node.config());
-                    ClientCall::parse(call.method, &call.params, max_message, &config.namespaces)
+            let result = match call {
+                Ok(Call { method: Method::Clients(method), params }) => match self.parse(*method, params) {
+                    Ok(command) => {
+                        commands.push(command);
+                        continue;
+                    }
+                    Err(error) => Err(error),
+                },
+                Ok(Call { method: Method::Node(method), params }) => {
+                    results.extend(self.command(mem::take(&mut commands)).await);
+                    self.perform_now(*method, params).await
                 }
                 Err(error) => Err(error.clone()),
             };
-            if let Ok(Some(command)) = command {
-                commands.push(command);
-                continue;
-            }
             results.extend(self.command(mem::take(&mut commands)).await);
-            results.push(match (command, call) {
-                (Ok(_), Ok(call)) => self.perform_now(call).await,
-                (Err(error), _) => Err(error),
-                (Ok(_), Err(error)) => Err(error.clone()),
-            });
-            if let Ok(Call { method: Method::Send, .. }) = call {
-                self.count_send(None);
-            }
+            results.push(result);
         }
         results.extend(self.command(commands).await);
         results
     }
 
-    /// Performs a call that does not concern clients.
-    async fn perform_now(&self, call: &Call<'_>) -> MethodResult {
-        let ProcessInfo { node, log, .. } = &self.process;
-        let params = &call.params;
-        match call.method {
-            Method::Publish => api::publish(node, params, log),
-            Method::Broadcast => api::broadcast(node, params, log),
-            Method::Presence => api::presence(node, params),
-            Method::PresenceStats => api::presence_stats(node, params),
-            Method::History => api::history(node, params),
-            Method::HistoryRemove => api::history_remove(node, params),
-            Method::Channels => api::channels(node, params),
-            Method::Info => self.node_info().await,
-            // These concern clients.
-            Method::Subscribe | Method::Unsubscribe | Method::Disconnect | Method::Refresh | Method::Send => {
-                Err(unresponsive())
+    /// Parses a command to clients.
+    fn parse(&self, method: ClientMethod, params: &Params<'_>) -> Result<ClientCall, MethodError> {
+        let ProcessInfo { max_message, node, .. } = &self.process;
+        ClientCall::parse(method, params, *max_message, &node.config().namespaces).inspect_err(|_| {
+            if method == ClientMethod::Send {
+                self.count_send(None);
             }
+        })
+    }
+
+    /// Performs a call that does not concern clients.
+    async fn perform_now(&self, method: NodeMethod, params: &Params<'_>) -> MethodResult {
+        let ProcessInfo { node, log, .. } = &self.process;
+        match method {
+            NodeMethod::Publish => api::publish(node, params, log),
+            NodeMethod::Broadcast => api::broadcast(node, params, log),
+            NodeMethod::Presence => api::presence(node, params),
+            NodeMethod::PresenceStats => api::presence_stats(node, params),
+            NodeMethod::History => api::history(node, params),
+            NodeMethod::HistoryRemove => api::history_remove(node, params),
+            NodeMethod::Channels => api::channels(node, params),
+            NodeMethod::Info => self.node_info().await,
+            NodeMethod::Connections => self.connections(api::listing(params)?).await,
+            NodeMethod::Drain => Ok(self.drain()),
         }
     }
 
@@ -81,6 +89,41 @@ impl AdminApi {
             "uptime": started.elapsed().unwrap_or_default().as_secs(),
             "process": { "rss": usage.resident.unwrap_or_default() },
         }] })))
+    }
+
+    /// Lists connections, by their numbers.
+    async fn connections(&self, listing: Listing) -> MethodResult {
+        let Listing { selector, after, limit } = listing;
+        // One more than the limit shows whether there are more.
+        let request = AdminRequest::List { selector, after, limit: limit + 1 };
+        let replies = self.pool.query(QUERY_TIMEOUT, request).await;
+        let mut lines = Vec::new();
+        for (number, reply) in replies.into_iter().enumerate() {
+            match reply {
+                Reply::Ok(WorkerReply::Connections(connections)) => {
+                    lines.extend(connections.into_iter().map(|(status, peer)| (number, status, peer)));
+                }
+                Reply::Ok(_) | Reply::Timeout => return Err(unresponsive()),
+                Reply::Gone => {}
+            }
+        }
+        lines.sort_unstable_by_key(|(_, status, _)| status.id);
+        let has_more = lines.len() > limit;
+        lines.truncate(limit);
+        let next = lines.last().filter(|_| has_more).map(|(_, status, _)| status.id.0);
+        let clock = Clock::now();
+        let connections: Vec<Value> =
+            lines.iter().map(|(worker, status, peer)| as_json_line(status, *peer, *worker, clock)).collect();
+        Ok(api::raw(&json!({ "connections": connections, "next": next })))
+    }
+
+    /// Requests that the process drains. Repeating the request has no effect.
+    fn drain(&self) -> Box<RawValue> {
+        if !self.process.status.is_draining() {
+            info!(self.process.log, # "api_drain", "drain requested by the control port");
+        }
+        self.process.status.request_drain();
+        api::raw(&json!({ "draining": true }))
     }
 
     /// Performs commands in one turn of each worker. A worker that has ended has no connections.

@@ -16,14 +16,10 @@ pub(super) enum Endpoint {
     Metrics,
     /// Describes the process.
     Info,
-    /// Lists connections.
-    Connections,
     /// Performs several methods of the server API.
     Batch,
     /// Performs the methods of the server API that the lines of the body name.
     Lines,
-    /// Starts a graceful shutdown.
-    Drain,
     /// Performs a method of the server API.
     Method(Method),
 }
@@ -34,10 +30,8 @@ const ROUTES: &[(&str, Verb, Endpoint)] = &[
     ("/readyz", Verb::Get, Endpoint::Readyz),
     ("/metrics", Verb::Get, Endpoint::Metrics),
     ("/api/info", Verb::Get, Endpoint::Info),
-    ("/api/connections", Verb::Get, Endpoint::Connections),
     ("/api/batch", Verb::Post, Endpoint::Batch),
     ("/api", Verb::Post, Endpoint::Lines),
-    ("/api/drain", Verb::Post, Endpoint::Drain),
 ];
 
 /// The method of a path.

@@ -130,7 +130,7 @@ async fn respond(request: Request<Incoming>, api: &AdminApi) -> Result<HttpRespo
         Bytes::new()
     };
     let mode = ErrorMode::from_header(head.headers.get(ErrorMode::HEADER).map(|value| value.as_bytes()));
-    api.handle(endpoint, head.uri.query().unwrap_or_default(), &body, mode).await
+    api.handle(endpoint, &body, mode).await
 }
 
 /// Checks that the content type is JSON. A page of another site cannot send it without a CORS preflight.

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use smol::Timer;
 use smol::future::FutureExt;
 
-use super::api::{ErrorMode, Method};
+use super::api::{ClientMethod, ErrorMode, Method, NodeMethod};
 use super::response::HttpResponse;
 use super::router::Endpoint;
 use super::worker_pool::WorkerPool;
@@ -140,10 +140,8 @@ fn api(workers: &[Rc<FakeWorker>], status: ProcessStatus) -> AdminApi {
 /// Returns the status and the body of the response.
 fn request(api: &AdminApi, endpoint: Endpoint, body: &str) -> (StatusCode, String) {
     smol::block_on(async {
-        let reply = api
-            .handle(endpoint, "", body.as_bytes(), ErrorMode::Body)
-            .await
-            .unwrap_or_else(HttpResponse::from);
+        let reply =
+            api.handle(endpoint, body.as_bytes(), ErrorMode::Body).await.unwrap_or_else(HttpResponse::from);
         let status = reply.status();
         let body = reply.into_body().collect().await.unwrap_or_else(|never| match never {}).to_bytes();
         (status, String::from_utf8(body.to_vec()).unwrap())
@@ -199,8 +197,8 @@ fn a_drain_may_be_requested_again() {
     let process_status = ProcessStatus::default();
     let api = api(&workers(&[Behaviour::Gone]), process_status.clone());
     for _ in 0..3 {
-        let (status, body) = request(&api, Endpoint::Drain, "");
-        assert_eq!((status.as_u16(), body.as_str()), (202, "{\"draining\":true}\n"));
+        let (status, body) = request(&api, Endpoint::Method(Method::Node(NodeMethod::Drain)), "{}");
+        assert_eq!((status.as_u16(), body.as_str()), (200, "{\"result\":{\"draining\":true}}\n"));
         assert!(process_status.is_draining() && process_status.take_drain_request());
         assert!(!process_status.take_drain_request());
     }
@@ -289,20 +287,22 @@ fn the_counters_of_a_worker_that_is_gone_stay_in_the_sum() {
     assert_eq!(received(&api).0, 503, "a sum without one of the workers is not reported");
 }
 
+const SEND: Endpoint = Endpoint::Method(Method::Clients(ClientMethod::Send));
+
 #[test]
 fn a_request_fails_unless_all_workers_reply() {
     let workers = workers(&[Behaviour::Prompt, Behaviour::Busy]);
     let api = api(&workers, ProcessStatus::default());
     for (endpoint, body) in [
-        (Endpoint::Method(Method::Send), r#"{"user":"1","text":"a"}"#),
-        (Endpoint::Method(Method::Disconnect), r#"{"user":"1"}"#),
-        (Endpoint::Connections, ""),
+        (SEND, r#"{"user":"1","text":"a"}"#),
+        (Endpoint::Method(Method::Clients(ClientMethod::Disconnect)), r#"{"user":"1"}"#),
+        (Endpoint::Method(Method::Node(NodeMethod::Connections)), "{}"),
         (Endpoint::Info, ""),
     ] {
         let (status, response) = request(&api, endpoint, body);
         assert_eq!(status.as_u16(), 503, "{endpoint:?}: {response}");
     }
     workers[1].behaviour.set(Behaviour::Gone);
-    let (status, response) = request(&api, Endpoint::Method(Method::Send), r#"{"user":"1","text":"a"}"#);
+    let (status, response) = request(&api, SEND, r#"{"user":"1","text":"a"}"#);
     assert_eq!((status.as_u16(), response.as_str()), (200, "{\"result\":{\"sent\":0}}\n"));
 }

@@ -92,6 +92,7 @@ const MAX_CALLS: usize = 1_000;
 
 #[cfg(test)]
 mod tests {
+    use super::super::NodeMethod;
     use super::*;
 
     #[track_caller]
@@ -111,10 +112,10 @@ mod tests {
 
     #[test]
     fn each_line_is_a_call() {
-        check_lines(r#"{"method":"info"}"#, Ok(&[Method::Info]));
+        check_lines(r#"{"method":"info"}"#, Ok(&[Method::Node(NodeMethod::Info)]));
         check_lines(
             "{\"method\":\"publish\",\"params\":{\"channel\":\"a\"}}\n{\"method\":\"info\",\"params\":null}\r\n",
-            Ok(&[Method::Publish, Method::Info]),
+            Ok(&[Method::Node(NodeMethod::Publish), Method::Node(NodeMethod::Info)]),
         );
         check_lines("", Err("the body is empty"));
         check_lines("\n", Err("the body is empty"));
@@ -132,7 +133,7 @@ mod tests {
         let body = br#"{"commands":[{"publish":{"channel":"a"}},{"nothing":{}},{},{"info":{},"publish":{}},{"info":[]}],"parallel":true}"#;
         let found = batch(body).unwrap();
         let methods: Vec<_> = found.iter().map(|call| call.as_ref().ok().map(|call| call.method)).collect();
-        assert_eq!(methods, [Some(Method::Publish), None, None, None, None]);
+        assert_eq!(methods, [Some(Method::Node(NodeMethod::Publish)), None, None, None, None]);
         for bad in ["", "[]", "null", r#"{"commands":{}}"#, r#"{"commands":[1]}"#, r#"{"commands":[]} "a""#] {
             assert_eq!(batch(bad.as_bytes()).map_err(|error| error.code).err(), Some("json"), "{bad}");
         }
@@ -147,7 +148,7 @@ mod tests {
         fn any_body_is_a_request_or_an_error_of_the_client(
             body in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..60),
         ) {
-            let errors = [single(Method::Info, &body).err(), batch(&body).err(), lines(&body).err()];
+            let errors = [single(Method::Node(NodeMethod::Info), &body).err(), batch(&body).err(), lines(&body).err()];
             for error in errors.into_iter().flatten() {
                 proptest::prop_assert!(error.status.is_client_error() && !error.message.is_empty());
             }

@@ -14,7 +14,7 @@ use postern_core::{CloseCode, ConnectionId};
 use serde::de::IgnoredAny;
 use serde_json::json;
 
-use super::Method;
+use super::ClientMethod;
 use super::channel::find_channel;
 use super::error::MethodError;
 use super::params::Params;
@@ -31,31 +31,22 @@ pub(in super::super) struct ClientCall {
 }
 
 impl ClientCall {
-    /// Parses the parameters of a method. A message may have up to `max_message` bytes. Returns `None` if the method does not
-    /// concern clients.
+    /// Parses the parameters of a method. A message may have up to `max_message` bytes.
     pub(in super::super) fn parse(
-        method: Method,
+        method: ClientMethod,
         params: &Params<'_>,
         max_message: usize,
         namespaces: &Namespaces,
-    ) -> Result<Option<ClientCall>, MethodError> {
+    ) -> Result<ClientCall, MethodError> {
         let command = match method {
-            Method::Subscribe => subscribe(params, namespaces)?,
-            Method::Unsubscribe => unsubscribe(params)?,
-            Method::Refresh => refresh(params)?,
-            Method::Disconnect => disconnect(params)?,
-            Method::Send => send(params, max_message)?,
-            Method::Publish
-            | Method::Broadcast
-            | Method::Presence
-            | Method::PresenceStats
-            | Method::History
-            | Method::HistoryRemove
-            | Method::Channels
-            | Method::Info => return Ok(None),
+            ClientMethod::Subscribe => subscribe(params, namespaces)?,
+            ClientMethod::Unsubscribe => unsubscribe(params)?,
+            ClientMethod::Refresh => refresh(params)?,
+            ClientMethod::Disconnect => disconnect(params)?,
+            ClientMethod::Send => send(params, max_message)?,
         };
         let (selector, filter) = target(params, method)?;
-        Ok(Some(ClientCall { selector, filter, command }))
+        Ok(ClientCall { selector, filter, command })
     }
 
     /// Returns the command to each worker.
@@ -115,12 +106,12 @@ impl fmt::Display for ClientCall {
 }
 
 /// Parses the target.
-fn target(params: &Params<'_>, method: Method) -> Result<(Selector, ClientFilter), MethodError> {
+fn target(params: &Params<'_>, method: ClientMethod) -> Result<(Selector, ClientFilter), MethodError> {
     let text = |name| params.text(name).map(|text| (!text.is_empty()).then_some(text));
     let (user, session) = (text("user")?, text("session")?);
     let client = text("client")?.map(|text| client_id("client", &text)).transpose()?;
     let connection = params.uint("connection")?;
-    let is_for_all = method == Method::Send && params.flag("all")?;
+    let is_for_all = method == ClientMethod::Send && params.flag("all")?;
     let selector = match (connection, &user, &session) {
         (1.., ..) => Selector::Connection(ConnectionId(connection)),
         (0, Some(user), _) => Selector::User(user.clone()),
@@ -130,14 +121,14 @@ fn target(params: &Params<'_>, method: Method) -> Result<(Selector, ClientFilter
     let is_named = selector != Selector::All || client.is_some();
     match (method, is_named, is_for_all) {
         (_, true, false) | (_, false, true) => {}
-        (Method::Send, ..) => {
+        (ClientMethod::Send, ..) => {
             return Err(MethodError::bad(
                 "name a user, a session or a connection, or write \"all\":true to send to all connections",
             ));
         }
         _ => return Err(MethodError::bad("name a user, a session, a client or a connection")),
     }
-    let except = if method == Method::Disconnect { params.texts("whitelist")? } else { Vec::new() };
+    let except = if method == ClientMethod::Disconnect { params.texts("whitelist")? } else { Vec::new() };
     let except = except.iter().map(|text| client_id("whitelist", text)).collect::<Result<_, _>>()?;
     let filter =
         ClientFilter { user: user.map(Into::into), session: session.map(Into::into), client, except };
@@ -280,21 +271,20 @@ const MAX_NAME: usize = 50;
 mod tests {
     use super::*;
 
-    fn parse(method: Method, body: &str) -> Result<ClientCall, String> {
+    fn parse(method: ClientMethod, body: &str) -> Result<ClientCall, String> {
         let params = Params::parse(body.as_bytes()).unwrap();
         let call = ClientCall::parse(method, &params, 5, &Namespaces::default());
-        call.map(|call| call.expect("a method of clients"))
-            .map_err(|error| error.as_json()["message"].to_string())
+        call.map_err(|error| error.as_json()["message"].to_string())
     }
 
     #[track_caller]
-    fn check(method: Method, body: &str, target: &str, command: ClientCommand) {
+    fn check(method: ClientMethod, body: &str, target: &str, command: ClientCommand) {
         let call = parse(method, body).expect(body);
         assert_eq!((call.to_string().as_str(), call.command), (target, command), "{body}");
     }
 
     #[track_caller]
-    fn refuse(method: Method, body: &str, message: &str) {
+    fn refuse(method: ClientMethod, body: &str, message: &str) {
         let error = parse(method, body).expect_err(body);
         assert!(error.contains("bad request: ") && error.contains(message), "{body}: {error}");
     }
@@ -305,7 +295,7 @@ mod tests {
         let default = || ClientCommand::Disconnect { close: None };
         let with =
             |code, reason: &str| ClientCommand::Disconnect { close: Some((CloseCode(code), reason.into())) };
-        let method = Method::Disconnect;
+        let method = ClientMethod::Disconnect;
         check(method, r#"{"user":"1"}"#, "user \"1\"", default());
         check(method, r#"{"user":"1","session":"","client":null}"#, "user \"1\"", default());
         check(method, r#"{"user":"1","session":"s"}"#, "user \"1\", session \"s\"", default());
@@ -344,7 +334,7 @@ mod tests {
     #[test]
     fn a_send_is_text_or_base64_and_not_longer_than_a_message() {
         let text = |text: &str| ClientCommand::Send(OutgoingMessage::Text(text.to_owned()));
-        let method = Method::Send;
+        let method = ClientMethod::Send;
         check(method, r#"{"user":"1","text":"h\u00e9y"}"#, "user \"1\"", text("héy"));
         check(method, r#"{"session":"s-1","text":""}"#, "session \"s-1\"", text(""));
         check(method, r#"{"all":true,"text":"a"}"#, "all connections", text("a"));
@@ -384,7 +374,7 @@ mod tests {
         };
         let body = r#"{"user":"1","channel":"a","info":{"a": 1.0},"b64data":"W10=","recover_since":{"offset":7,"epoch":"x"},
             "override":{"presence":{"value":false},"force_recovery":{"value":true},"later":{"value":1}}}"#;
-        check(Method::Subscribe, body, "user \"1\"", ClientCommand::Subscribe(Box::new(subscription)));
+        check(ClientMethod::Subscribe, body, "user \"1\"", ClientCommand::Subscribe(Box::new(subscription)));
         for (body, message) in [
             (r#"{"user":"1"}"#, "channel is missing"),
             (r#"{"channel":"a"}"#, "name a user"),
@@ -394,31 +384,31 @@ mod tests {
             (r#"{"user":"1","channel":"a","override":{"presence":true}}"#, "presence must be an object"),
             (r#"{"user":"1","channel":"a","recover_since":1}"#, "recover_since must be an object"),
         ] {
-            refuse(Method::Subscribe, body, message);
+            refuse(ClientMethod::Subscribe, body, message);
         }
-        let unknown = parse(Method::Subscribe, r#"{"user":"1","channel":"x:a"}"#).unwrap_err();
+        let unknown = parse(ClientMethod::Subscribe, r#"{"user":"1","channel":"x:a"}"#).unwrap_err();
         assert!(unknown.contains("unknown channel"), "{unknown}");
     }
 
     #[test]
     fn a_refresh_has_a_time_or_expires_the_connection() {
-        check(Method::Refresh, r#"{"user":"1","expired":true}"#, "user \"1\"", ClientCommand::Expire);
+        check(ClientMethod::Refresh, r#"{"user":"1","expired":true}"#, "user \"1\"", ClientCommand::Expire);
         let never = ClientCommand::Refresh { expires_at: None, info: None };
-        check(Method::Refresh, r#"{"user":"1","expire_at":0}"#, "user \"1\"", never);
-        let later = parse(Method::Refresh, r#"{"user":"1","expire_at":4102444800}"#).unwrap();
+        check(ClientMethod::Refresh, r#"{"user":"1","expire_at":0}"#, "user \"1\"", never);
+        let later = parse(ClientMethod::Refresh, r#"{"user":"1","expire_at":4102444800}"#).unwrap();
         assert!(
             matches!(later.command, ClientCommand::Refresh { expires_at: Some(_), info: None }),
             "{later:?}"
         );
-        refuse(Method::Refresh, r#"{"user":"1","expire_at":1}"#, "expire_at has passed");
-        refuse(Method::Refresh, r#"{}"#, "name a user");
+        refuse(ClientMethod::Refresh, r#"{"user":"1","expire_at":1}"#, "expire_at has passed");
+        refuse(ClientMethod::Refresh, r#"{}"#, "name a user");
     }
 
     #[test]
     fn an_unsubscription_is_of_one_channel_or_of_all() {
         let of = |channel: Option<&str>| ClientCommand::Unsubscribe { channel: channel.map(Into::into) };
-        check(Method::Unsubscribe, r#"{"user":"1","channel":"a"}"#, "user \"1\"", of(Some("a")));
-        check(Method::Unsubscribe, r#"{"user":"1"}"#, "user \"1\"", of(None));
-        refuse(Method::Unsubscribe, r#"{"channel":"a"}"#, "name a user");
+        check(ClientMethod::Unsubscribe, r#"{"user":"1","channel":"a"}"#, "user \"1\"", of(Some("a")));
+        check(ClientMethod::Unsubscribe, r#"{"user":"1"}"#, "user \"1\"", of(None));
+        refuse(ClientMethod::Unsubscribe, r#"{"channel":"a"}"#, "name a user");
     }
 }

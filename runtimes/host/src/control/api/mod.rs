@@ -3,11 +3,12 @@
 //! * `call` parses requests with one or more calls of methods.
 //! * `params` reads the parameters of a method, `result` writes its result, `error` reports that it was not performed.
 //! * `publish` publishes, `channel` answers queries about channels, `glob` compares their names with patterns.
-//! * `clients` makes commands to clients, which the workers execute.
+//! * `clients` makes commands to clients, which the workers execute. `connections` lists connections.
 
 mod call;
 mod channel;
 mod clients;
+mod connections;
 mod error;
 mod glob;
 mod params;
@@ -17,44 +18,64 @@ mod result;
 pub(super) use call::{Call, batch, lines, single};
 pub(super) use channel::{channels, history, history_remove, presence, presence_stats};
 pub(super) use clients::ClientCall;
+pub(super) use connections::{Listing, listing};
 pub(super) use error::{ErrorMode, MethodError, MethodErrorCode};
+pub(super) use params::Params;
 pub(super) use publish::{broadcast, publish};
 pub(super) use result::{MethodResult, named, outcome, raw};
 
 /// A method of the server API: the last part of its path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Method {
-    Publish,
-    Broadcast,
+    /// A command to the clients of a target.
+    Clients(ClientMethod),
+    /// Any other method.
+    Node(NodeMethod),
+}
+
+/// A method that the workers perform for the clients of a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ClientMethod {
     Subscribe,
     Unsubscribe,
     Disconnect,
     Refresh,
+    Send,
+}
+
+/// A method that concerns channels or the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NodeMethod {
+    Publish,
+    Broadcast,
     Presence,
     PresenceStats,
     History,
     HistoryRemove,
     Channels,
     Info,
-    Send,
+    Connections,
+    Drain,
 }
 
 impl Method {
     /// All methods with their names.
-    pub(super) const ALL: [(&str, Method); 13] = [
-        ("publish", Method::Publish),
-        ("broadcast", Method::Broadcast),
-        ("subscribe", Method::Subscribe),
-        ("unsubscribe", Method::Unsubscribe),
-        ("disconnect", Method::Disconnect),
-        ("refresh", Method::Refresh),
-        ("presence", Method::Presence),
-        ("presence_stats", Method::PresenceStats),
-        ("history", Method::History),
-        ("history_remove", Method::HistoryRemove),
-        ("channels", Method::Channels),
-        ("info", Method::Info),
-        ("send", Method::Send),
+    pub(super) const ALL: [(&str, Method); 15] = [
+        ("publish", Method::Node(NodeMethod::Publish)),
+        ("broadcast", Method::Node(NodeMethod::Broadcast)),
+        ("subscribe", Method::Clients(ClientMethod::Subscribe)),
+        ("unsubscribe", Method::Clients(ClientMethod::Unsubscribe)),
+        ("disconnect", Method::Clients(ClientMethod::Disconnect)),
+        ("refresh", Method::Clients(ClientMethod::Refresh)),
+        ("presence", Method::Node(NodeMethod::Presence)),
+        ("presence_stats", Method::Node(NodeMethod::PresenceStats)),
+        ("history", Method::Node(NodeMethod::History)),
+        ("history_remove", Method::Node(NodeMethod::HistoryRemove)),
+        ("channels", Method::Node(NodeMethod::Channels)),
+        ("info", Method::Node(NodeMethod::Info)),
+        ("send", Method::Clients(ClientMethod::Send)),
+        ("connections", Method::Node(NodeMethod::Connections)),
+        ("drain", Method::Node(NodeMethod::Drain)),
     ];
 
     /// Returns the method with a name.
