@@ -342,8 +342,15 @@ impl Application for Channels {
         }
         if let Some(disconnect) = translate(close.code) {
             close.code = CloseCode(disconnect.code());
-            close.reason = disconnect.reason();
+            // An SDK shows the reason, and this one says more.
+            if disconnect != Disconnect::ForceDisconnect {
+                close.reason = disconnect.reason();
+            }
         }
+    }
+
+    fn token_expires_at(client: &Option<Box<Client>>) -> Option<Instant> {
+        client.as_ref()?.expires_at()
     }
 
     fn inbound(
@@ -445,6 +452,8 @@ fn end(client: ClientRef, id: ClientId, channel: Arc<str>, form: Form) -> Reques
 fn translate(code: CloseCode) -> Option<Disconnect> {
     match code {
         CloseCode::GOING_AWAY | CloseCode::SERVICE_RESTART => Some(Disconnect::Shutdown),
+        CloseCode(close_code::UNAUTHORIZED) => Some(Disconnect::ConnectionExpired),
+        CloseCode(close_code::FORBIDDEN) => Some(Disconnect::ForceDisconnect),
         CloseCode(close_code::NO_PONG) => Some(Disconnect::NoPong),
         CloseCode(close_code::REPLACED) => Some(Disconnect::ConnectionLimit),
         CloseCode(close_code::SLOW_CONSUMER) => Some(Disconnect::Slow),

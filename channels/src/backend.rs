@@ -17,11 +17,11 @@ use crate::publication::ClientId;
 pub enum ClientCommand {
     /// Subscribes clients of channels, with a push. Clients that are subscribed already, or that cannot be, are left out.
     Subscribe(Box<ServerSubscription>),
-    /// Changes when clients of channels expire, with a push.
+    /// Changes when the tokens of clients expire. Clients of channels get a push.
     Refresh {
         /// When they expire. `None`: never.
         expires_at: Option<Instant>,
-        /// The new information about them for subscribers: a compact JSON text. `None`: as before.
+        /// The new information about clients of channels for subscribers: a compact JSON text. `None`: as before.
         info: Option<Arc<[u8]>>,
     },
     /// Closes connections, because their credentials have expired.

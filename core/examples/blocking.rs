@@ -160,6 +160,7 @@ impl Recorder for Sentences {
             | Record::Pong { .. }
             | Record::RateExceeded { .. }
             | Record::RateKept { .. }
+            | Record::CredentialsEnded { .. }
             | Record::Abandoned { .. } => {}
         }
     }

@@ -70,10 +70,10 @@ impl fmt::Display for CloseCode {
     }
 }
 
-/// 401 as a close code: the gateway did not name a user.
+/// 401 as a close code: the gateway did not name a user, or the token of the user has expired.
 pub const UNAUTHORIZED: u16 = 4401;
 
-/// 403 as a close code: the user is not allowed here, or an operator has disconnected the user.
+/// 403 as a close code: the user is not allowed here, an operator has disconnected the user, or the credentials are revoked.
 pub const FORBIDDEN: u16 = 4403;
 
 /// The peer did not answer a ping.

@@ -90,6 +90,15 @@ pub enum Record<'a> {
         /// The number of pauses.
         pauses: u64,
     },
+    /// The server begins to close a connection, because its credentials no longer hold. [`Record::Closed`] follows.
+    CredentialsEnded {
+        /// The connection.
+        connection: ConnectionId,
+        /// The user.
+        identity: &'a Identity,
+        /// The cause.
+        cause: CredentialsEnd,
+    },
     /// An admitted connection ended. There is exactly one record for each [`Record::Established`].
     Closed {
         /// The connection.
@@ -130,6 +139,25 @@ pub enum Record<'a> {
         /// The number of bytes of the request that arrived.
         received: usize,
     },
+}
+
+/// Why the credentials of a connection no longer hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CredentialsEnd {
+    /// The token has expired, and was not refreshed in time.
+    Expired,
+    /// The token, the session or the user was revoked.
+    Revoked,
+}
+
+impl CredentialsEnd {
+    /// Returns the reason of the Close.
+    pub fn reason(self) -> &'static str {
+        match self {
+            CredentialsEnd::Expired => "token expired",
+            CredentialsEnd::Revoked => "revoked",
+        }
+    }
 }
 
 /// The totals of an admitted connection.

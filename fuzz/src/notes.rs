@@ -15,6 +15,7 @@ pub(crate) enum Note {
     Message(u8, Vec<u8>),
     Pong,
     Rate,
+    CredentialsEnded,
     Closed(Ending, Traffic),
     Rejected(HandshakeError),
     Abandoned,
@@ -36,6 +37,7 @@ impl Note {
             Record::RateExceeded { connection, .. } | Record::RateKept { connection, .. } => {
                 (*connection, Note::Rate)
             }
+            Record::CredentialsEnded { connection, .. } => (*connection, Note::CredentialsEnded),
             Record::Closed { connection, ending, summary, .. } => {
                 (*connection, Note::Closed(*ending, summary.traffic))
             }
@@ -51,6 +53,7 @@ impl Note {
             Note::Established
             | Note::Pong
             | Note::Rate
+            | Note::CredentialsEnded
             | Note::Closed(..)
             | Note::Rejected(_)
             | Note::Abandoned => None,

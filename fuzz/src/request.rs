@@ -73,7 +73,8 @@ impl<'h> Request<'h> {
     }
 
     fn check_identity(&self, config: &HandshakeConfig, identity: &Identity) {
-        let IdentityHeaders { id, email, name, session_id, token_exp, channels } = &config.identity;
+        let IdentityHeaders { id, email, name, session_id, token_exp, token_issued_at, token_id, channels } =
+            &config.identity;
         assert_eq!(self.one(id), identity.id().as_bytes(), "not the id that was said");
         for id in [Some(identity.id()), identity.session_id()].into_iter().flatten() {
             assert!((1..=255).contains(&id.len()) && id.chars().all(may_be_in_an_id), "{identity:?}");
@@ -93,7 +94,7 @@ impl<'h> Request<'h> {
             let said = said.iter().fold(0, |sum, digit| 10 * sum + u64::from(digit - b'0'));
             assert_eq!(identity.token_exp(), Some(said));
         }
-        let names = [id, email, name, session_id, token_exp, channels];
+        let names = [id, email, name, session_id, token_exp, token_issued_at, token_id, channels];
         for name in names.into_iter().filter(|name| !name.is_empty()) {
             assert!(self.all(name).len() <= 1, "{name} twice");
             assert!(!self.list("Connection").iter().any(|item| item.eq_ignore_ascii_case(name.as_bytes())));

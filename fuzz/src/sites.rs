@@ -24,6 +24,8 @@ pub(crate) static SITES: LazyLock<[Site; 2]> = LazyLock::new(|| {
             name: "X-Auth-Request-Preferred-Username".to_owned(),
             session_id: String::new(),
             token_exp: "X-Auth-Request-Expires".to_owned(),
+            token_issued_at: "X-Auth-Request-Issued".to_owned(),
+            token_id: "X-Auth-Request-Token".to_owned(),
             channels: "X-Auth-Request-Channels".to_owned(),
         },
         trusted_proxies: TrustedProxies::private(),

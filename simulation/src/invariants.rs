@@ -174,7 +174,10 @@ impl Recorder for Ledger {
                 account.is_refused = true;
                 self.check(is_first, *connection, "refused or abandoned after another record");
             }
-            Record::Pong { .. } | Record::RateExceeded { .. } | Record::RateKept { .. } => {}
+            Record::Pong { .. }
+            | Record::RateExceeded { .. }
+            | Record::RateKept { .. }
+            | Record::CredentialsEnded { .. } => {}
         }
     }
 

@@ -305,7 +305,7 @@ fn display_values(table: &mut Table, header: &'static str) {
 fn sessions(table: &mut Table) {
     for (header, good, bad, code) in [
         ("User-Session-ID", "s-1", ["1,2", "{http.x}", "a b"], "session_id_invalid"),
-        ("User-Token-Exp", "1800000000", ["never", "1.5", "1800000000000"], "token_exp_invalid"),
+        ("User-Token-Exp", "4102444800", ["never", "1.5", "1800000000000"], "token_exp_invalid"),
     ] {
         let mut plain = |case: String, lines: String, direct| {
             table.add(case, lines, direct).through = Through::Admitted;

@@ -47,7 +47,11 @@ impl Channels {
                 let refresh = |client: &mut Client, turn: &mut Turn<'_>| {
                     client.refresh_by_server(*expires_at, info.as_ref(), turn)
                 };
-                selected.retain(|&key| self.change(key, refresh, fanout));
+                selected.retain(|&key| {
+                    let is_echo = matches!(fanout.client(key), Some((None, _)));
+                    (is_echo || self.change(key, refresh, fanout))
+                        && fanout.set_token_expiry(key, *expires_at)
+                });
             }
             ClientCommand::Expire => {
                 let disconnect = Disconnect::ConnectionExpired;

@@ -166,7 +166,7 @@ impl Client {
     }
 
     /// Returns when the connection expires.
-    pub(super) fn expires_at(&self) -> Option<Instant> {
+    pub(crate) fn expires_at(&self) -> Option<Instant> {
         self.credentials.as_ref()?.expires_at
     }
 

@@ -70,8 +70,8 @@ impl Assertion {
             id: asserted.id.as_bytes(),
             email: asserted.email.as_bytes(),
             name: asserted.name.as_bytes(),
-            session_id: b"",
             token_exp: token_exp.as_bytes(),
+            ..IdentityValues::default()
         })
     }
 }

@@ -23,9 +23,10 @@ pub struct HandshakeConfig {
     pub health_path: Option<String>,
     /// Decides between 200 and 503 at that path. Default `None`: always 200.
     pub readiness: Option<Arc<dyn Readiness>>,
-    /// Returns the seconds since 1970, for `Date`. Called once for each answer that is not a 101. Default: none, so that there
-    /// is no `Date` (RFC 9110 §6.6.1).
-    pub wall_clock: Option<fn() -> u64>,
+    /// Returns the time since 1970, for `Date` and for tokens that expire. Called once for each answer that is not a 101, and for
+    /// each connection whose token expires. Default: none, so that there is no `Date` (RFC 9110 §6.6.1), and no token
+    /// expires.
+    pub wall_clock: Option<fn() -> Duration>,
     /// The text for people in the body of a refusal: ASCII without quotes and backslashes, because it is put into JSON
     /// without escaping. Default [`HandshakeError::message`]. A host replaces it to name its settings.
     pub refusal_text: fn(HandshakeError) -> &'static str,

@@ -48,6 +48,10 @@ pub enum HandshakeError {
     SessionIdInvalid,
     /// The token's expiry is not a number of seconds. It must not be read as "never".
     TokenExpInvalid,
+    /// The time at which the token was issued is not a number of seconds.
+    TokenIssuedAtInvalid,
+    /// The id of the token is too long, not UTF-8, or has a character that is not allowed.
+    TokenIdInvalid,
     /// `Origin` is present twice.
     OriginTwice,
     /// The user id is missing or empty.
@@ -56,6 +60,10 @@ pub enum HandshakeError {
     AssertionMissing,
     /// The assertion is not a valid token (RFC 7519) of the issuer for this audience with a user.
     Assertion(AssertionError),
+    /// The token has expired, and the time for a refresh has passed.
+    TokenExpired,
+    /// The token, the session or the user is revoked.
+    Revoked,
     /// The TCP peer is not among the trusted proxies.
     PeerNotTrusted,
     /// The proxy secret is missing, wrong, repeated, accompanied by an alias of its header, or named in `Connection`.
@@ -190,6 +198,16 @@ impl HandshakeError {
                 "token_exp_invalid",
                 "the expiry of the token must be in seconds since 1970, in at most 11 digits",
             ),
+            HandshakeError::TokenIssuedAtInvalid => (
+                400,
+                "token_issued_at_invalid",
+                "the time of issue of the token must be in seconds since 1970, in at most 11 digits",
+            ),
+            HandshakeError::TokenIdInvalid => (
+                400,
+                "token_id_invalid",
+                "the token id is longer than 255 bytes, not UTF-8, or has a character that is not allowed",
+            ),
             HandshakeError::OriginTwice => (400, "origin_twice", "Origin stands in the request twice"),
             HandshakeError::IdentityMissing => {
                 (401, "identity_missing", "no user id: the gateway did not vouch for a user")
@@ -198,6 +216,10 @@ impl HandshakeError {
                 (401, "assertion_missing", "no assertion: the gateway did not send its header")
             }
             HandshakeError::Assertion(error) => error.answer(),
+            HandshakeError::TokenExpired => (401, "token_expired", "the token has expired: log in again"),
+            HandshakeError::Revoked => {
+                (403, "revoked", "the token, the session or the user is revoked: log in again")
+            }
             HandshakeError::PeerNotTrusted => (403, "peer_not_trusted", "the peer is not a trusted proxy"),
             HandshakeError::ProxySecret => (
                 403,

@@ -102,6 +102,13 @@ pub trait Application: Debug + Sized {
         let _ = (client, identity, close, reply);
     }
 
+    /// Returns when the token expires that the client itself has presented, if it has. A connection does not end before the later
+    /// one of this time and the expiry of its [identity](Identity::token_exp).
+    fn token_expires_at(client: &Self::Client) -> Option<Instant> {
+        let _ = client;
+        None
+    }
+
     /// Handles an event from outside of the worker.
     fn inbound(&mut self, event: Self::Inbound, fanout: &mut Fanout<'_, Self>, recorder: &mut impl Recorder);
 

@@ -112,22 +112,25 @@ impl<A: Application> Worker<A> {
 
     /// Updates the counts after a turn of a connection.
     #[inline]
-    pub(super) fn update_admission(&mut self, key: Key, before: AdmissionState) {
+    pub(super) fn update_admission(&mut self, key: Key, before: AdmissionState, now: Instant) {
         let Some(connection) = self.connections.get(key.0) else { return };
         let after = connection.admission_state();
         if before != after {
-            self.change_admission(key, before, after);
+            self.change_admission(key, before, after, now);
         }
     }
 
-    fn change_admission(&mut self, key: Key, before: AdmissionState, after: AdmissionState) {
+    fn change_admission(&mut self, key: Key, before: AdmissionState, after: AdmissionState, now: Instant) {
         match before {
             AdmissionState::Pending => self.pending.end(),
             AdmissionState::Refusing => self.capacity.refusing.end(),
             AdmissionState::Admitted | AdmissionState::Refused => {}
         }
         match after {
-            AdmissionState::Admitted => self.index_user(key),
+            AdmissionState::Admitted => {
+                self.index_user(key);
+                self.schedule_expiry(key, now);
+            }
             AdmissionState::Refused => {
                 if before == AdmissionState::Pending {
                     self.give_up_place();

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::handshake::HandshakeConfig;
-use crate::policy::{KeepAliveConfig, Users};
+use crate::handshake::{HandshakeConfig, Revocations};
+use crate::policy::{ExpiryConfig, KeepAliveConfig, Users};
 use crate::session::SessionConfig;
 
 /// The rules for all connections. One per process, shared by its workers.
@@ -15,6 +15,12 @@ pub struct WorkerConfig {
     pub session: Arc<SessionConfig>,
     /// The detection of dead peers.
     pub keep_alive: KeepAliveConfig,
+    /// When connections end whose tokens have expired: see
+    /// [`Identity::token_exp`](crate::handshake::Identity::token_exp). It needs
+    /// [`HandshakeConfig::wall_clock`]. Default none: never.
+    pub expiry: Option<ExpiryConfig>,
+    /// The revoked credentials, with which no user is admitted. Default none: no credentials are revoked.
+    pub revocations: Option<Arc<dyn Revocations>>,
     /// Counts the connections of each user and decides about one more, for all workers. Default none: unlimited.
     pub users: Option<Arc<dyn Users>>,
     /// The most bytes in the buffers of a worker's connections; above it the slowest connections are evicted. Default
@@ -42,6 +48,8 @@ impl Default for WorkerConfig {
             handshake: HandshakeConfig::default(),
             session: Arc::default(),
             keep_alive: KeepAliveConfig::default(),
+            expiry: None,
+            revocations: None,
             users: None,
             max_memory: usize::MAX,
             max_connections: None,

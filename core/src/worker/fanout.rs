@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::mem;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use slab::Slab;
 
 use super::admin::Outgoing;
 use super::connection::{Connection, Shared};
+use super::expiry::Expiries;
 use super::memory::Memory;
 use super::ready::Ready;
 use super::timers::Timers;
@@ -17,6 +18,7 @@ use crate::close_code::CloseCode;
 use crate::frame::{DataKind, MAX_HEADER, write_compressed_frame, write_frame};
 use crate::handshake::Identity;
 use crate::output::{FrameId, FrameTable, Output, OutputQueue};
+use crate::record::CredentialsEnd;
 use crate::session::SharedForm;
 use crate::turn::{Codec, Turn};
 
@@ -39,6 +41,7 @@ pub struct Fanout<'w, A: Application> {
     frames: &'w mut FrameTable,
     memory: &'w mut Memory,
     timers: &'w mut Timers,
+    expiries: &'w mut Expiries,
     codec: &'w mut Codec,
     /// See the field of the same name of [`Worker`].
     due: &'w mut VecDeque<Key>,
@@ -88,6 +91,7 @@ impl<A: Application> Worker<A> {
             frames: &mut self.frames,
             memory: &mut self.memory,
             timers: &mut self.timers,
+            expiries: &mut self.expiries,
             codec: &mut self.codec,
             due: &mut self.due,
             ready: &mut self.ready,
@@ -249,6 +253,27 @@ impl<'w, A: Application> Fanout<'w, A> {
         connection.output = Output::Queue(queue);
         self.update(key);
         self.due.push_back(key);
+        true
+    }
+
+    /// Changes when the token of a connection expires, as a refresh does. `None`: never. Returns whether it is open.
+    pub fn set_token_expiry(&mut self, key: Key, expires_at: Option<Instant>) -> bool {
+        let Some(connection) = self.connections.get_mut(key.0).filter(|connection| connection.is_open())
+        else {
+            return false;
+        };
+        let clock = self.config.handshake.wall_clock;
+        let exp = expires_at.zip(clock).map(|(at, clock)| {
+            // To the next second: the two clocks were not read at the same time.
+            (clock() + at.saturating_duration_since(self.now) + Duration::from_millis(500)).as_secs()
+        });
+        connection.set_token_exp(exp);
+        if let (Some(expires_at), Some(expiry)) = (expires_at, self.config.expiry) {
+            let end = expires_at + expiry.grace + self.shared.jitter.within(expiry.spread);
+            let place = (key, connection.id);
+            let at = self.shared.time_base.compact(end);
+            self.expiries.schedule(self.timers, place, at, CredentialsEnd::Expired);
+        }
         true
     }
 

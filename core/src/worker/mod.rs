@@ -10,6 +10,7 @@ mod connection;
 mod drain;
 mod due;
 mod echo;
+mod expiry;
 mod fanout;
 mod index;
 mod jitter;
@@ -59,6 +60,7 @@ use capacity::Capacity;
 use connection::{Connection, Context, Shared, ShutdownKind};
 use drain::StopMode;
 use due::PeerClosed;
+use expiry::Expiries;
 use index::Index;
 use jitter::Jitter;
 use memory::Memory;
@@ -120,6 +122,8 @@ pub struct Worker<A: Application = Echo> {
     application: A,
     connections: Slab<Connection<A>>,
     timers: Timers,
+    /// Connections that end when their credentials do.
+    expiries: Expiries,
     /// Connections that are due although no event of their sockets or timers has occurred.
     due: VecDeque<Key>,
     /// Connections with output of a [`Fanout`].
@@ -168,6 +172,7 @@ impl<A: Application> Worker<A> {
             application,
             connections: Slab::new(),
             timers: Timers::default(),
+            expiries: Expiries::default(),
             due: VecDeque::new(),
             ready: Ready::default(),
             frames: FrameTable::default(),
@@ -321,6 +326,7 @@ impl<A: Application> Worker<A> {
             self.end_admission(connection.admission_state());
             self.forget_memory(connection.held);
             if let Some(user) = connection.user() {
+                self.expiries.remove(key);
                 self.unindex_user(key, user);
                 if let Some(users) = self.config.users.as_ref().filter(|_| connection.flags.is_counted()) {
                     users.leave(user.id(), connection.id);
@@ -426,6 +432,12 @@ impl<A: Application> Worker<A> {
         }
         while let Some(entry) = self.timers.pop_fired(self.shared.time_base.compact(now)) {
             let key = entry.key();
+            if entry.is_of_credentials() {
+                if self.handle_credentials_end(entry, now, recorder) {
+                    return changed(key);
+                }
+                continue;
+            }
             let Some(connection) = self.connections.get_mut(key.0) else { continue };
             if !entry.is_of(connection.id) || connection.armed != Some(entry.at) {
                 continue;
@@ -496,7 +508,7 @@ impl<A: Application> Worker<A> {
             self.arm(key);
         }
         self.count_memory(key);
-        self.update_admission(key, admission_state);
+        self.update_admission(key, admission_state, now);
     }
 
     /// Ensures that a timer entry exists for the connection's deadline, or for an earlier time. A connection that has

@@ -6,6 +6,7 @@ mod backlog;
 mod bodies;
 mod capacity;
 mod drain;
+mod expiry;
 mod fanout;
 mod handshake_limits;
 mod keep_alive;
@@ -72,6 +73,9 @@ impl Recorder for Notes {
             Record::RateExceeded { .. } => return,
             Record::RateKept { lasted, pauses, .. } => {
                 format!("keeps its rate after {lasted:?} and {pauses} pauses")
+            }
+            Record::CredentialsEnded { identity, cause, .. } => {
+                format!("credentials of {} {cause:?}", identity.id())
             }
             Record::Closed { identity, ending, summary, .. } => {
                 format!("closed {} {ending:?} {:?}", identity.id(), summary.traffic)

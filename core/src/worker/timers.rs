@@ -37,12 +37,22 @@ pub(super) struct Entry {
 
 impl Entry {
     pub(super) fn new(at: CompactInstant, Key(key): Key, id: ConnectionId) -> Entry {
-        // A worker does not have four billion descriptors.
+        // A worker has fewer than 2^31 descriptors.
         Entry { at, key: key as u32, id: id.0 as u32 }
     }
 
+    /// Creates the entry of the [end of credentials](super::expiry), in addition to the entry of the other deadlines.
+    pub(super) fn of_credentials(at: CompactInstant, Key(key): Key, id: ConnectionId) -> Entry {
+        // A worker has fewer than 2^31 descriptors.
+        Entry { at, key: key as u32 | OF_CREDENTIALS, id: id.0 as u32 }
+    }
+
+    pub(super) fn is_of_credentials(&self) -> bool {
+        self.key & OF_CREDENTIALS != 0
+    }
+
     pub(super) fn key(&self) -> Key {
-        Key(self.key as usize)
+        Key((self.key & !OF_CREDENTIALS) as usize)
     }
 
     pub(super) fn is_of(&self, id: ConnectionId) -> bool {
@@ -79,6 +89,9 @@ impl Timers {
         fired
     }
 }
+
+/// Distinguishes the two kinds of entries, in the key.
+const OF_CREDENTIALS: u32 = 1 << 31;
 
 /// Entries for which there is always room.
 const MIN_CAPACITY: usize = 64;

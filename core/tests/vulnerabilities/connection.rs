@@ -67,7 +67,10 @@ impl Recorder for Counts {
                 self.user = identity.id().to_owned();
             }
             Record::Message { .. } | Record::Publication { .. } => self.messages += 1,
-            Record::Pong { .. } | Record::RateExceeded { .. } | Record::RateKept { .. } => {}
+            Record::Pong { .. }
+            | Record::RateExceeded { .. }
+            | Record::RateKept { .. }
+            | Record::CredentialsEnded { .. } => {}
             Record::Closed { ending, .. } => {
                 self.closed += 1;
                 self.code = ending.code();

@@ -48,6 +48,7 @@ impl Recorder for Records {
             Record::Pong { .. }
             | Record::RateExceeded { .. }
             | Record::RateKept { .. }
+            | Record::CredentialsEnded { .. }
             | Record::Rejected { .. }
             | Record::Abandoned { .. } => {}
         }

@@ -17,6 +17,10 @@ pub struct IdentityHeaders {
     pub session_id: String,
     /// When the token expires, in seconds since 1970. Default `User-Token-Exp`.
     pub token_exp: String,
+    /// When the token was issued, in seconds since 1970, for revocations. Default empty, for the reason of `channels`.
+    pub token_issued_at: String,
+    /// The id of the token, for revocations. Default empty, for the reason of `channels`.
+    pub token_id: String,
     /// The channels that the gateway grants to the user, for an application: see
     /// [`Opening::channels`](crate::worker::Opening::channels). Default empty, because a gateway that does not know the header passes
     /// on a client's own.
@@ -31,6 +35,8 @@ impl Default for IdentityHeaders {
             name: "User-Name".to_owned(),
             session_id: "User-Session-ID".to_owned(),
             token_exp: "User-Token-Exp".to_owned(),
+            token_issued_at: String::new(),
+            token_id: String::new(),
             channels: String::new(),
         }
     }
@@ -44,6 +50,8 @@ pub(in crate::handshake) struct IdentityHeaderValues<'h> {
     name: SingleHeader<'h>,
     session_id: SingleHeader<'h>,
     token_exp: SingleHeader<'h>,
+    token_issued_at: SingleHeader<'h>,
+    token_id: SingleHeader<'h>,
     channels: SingleHeader<'h>,
 }
 
@@ -65,19 +73,29 @@ impl<'h> IdentityHeaderValues<'h> {
         add(&mut self.name, &names.name);
         add(&mut self.session_id, &names.session_id);
         add(&mut self.token_exp, &names.token_exp);
+        add(&mut self.token_issued_at, &names.token_issued_at);
+        add(&mut self.token_id, &names.token_id);
         add(&mut self.channels, &names.channels);
     }
 
     /// Returns the identity, if none of the headers has a fault.
     pub(in crate::handshake) fn identity(&self, rules: &IdentityRules) -> Result<Identity, HandshakeError> {
-        let headers = [self.id, self.email, self.name, self.session_id, self.token_exp];
+        let headers = [
+            self.id,
+            self.email,
+            self.name,
+            self.session_id,
+            self.token_exp,
+            self.token_issued_at,
+            self.token_id,
+        ];
         let faults = headers.iter().chain([&self.channels]).filter_map(SingleHeader::fault);
         if let Some(fault) = faults.min() {
             return Err(fault.into());
         }
-        let [id, email, name, session_id, token_exp] =
+        let [id, email, name, session_id, token_exp, token_issued_at, token_id] =
             headers.map(|header| header.exactly_one().unwrap_or_default().trim_ascii());
-        rules.identity(&IdentityValues { id, email, name, session_id, token_exp })
+        rules.identity(&IdentityValues { id, email, name, session_id, token_exp, token_issued_at, token_id })
     }
 
     /// Returns the channels, if the header is trusted and is UTF-8.

@@ -20,7 +20,7 @@ use super::request_id::RequestId;
 /// An admitted user. All in one allocation, because each connection keeps one.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// The id, the e-mail address, the name, the session's id, the digits of the expiry, up to three lines with a line feed
+    /// The id, the e-mail address, the name, the session's id, the [token](TokenDetails), up to three lines with a line feed
     /// before each (the client, the origin, the subprotocol), and the request's id, one after the other.
     text: Box<str>,
     /// The end of the id: 1 to 255.
@@ -31,8 +31,20 @@ pub struct Identity {
     email_end: u16,
     /// The end of the name.
     name_end: u16,
-    /// The end of the session's id. The expiry and the lines follow, up to the request's id.
+    /// The end of the session's id. The token and the lines follow, up to the request's id.
     session_id_end: u16,
+}
+
+/// The properties of a user's token that the gateway has validated. In the text of an [`Identity`] they are separated by spaces,
+/// and absent ones are empty.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct TokenDetails<'a> {
+    /// When it expires, in seconds since 1970. `None` means unknown, not "never".
+    pub exp: Option<u64>,
+    /// When it was issued, in seconds since 1970.
+    pub issued_at: Option<u64>,
+    /// Its id: the claim `jti`.
+    pub id: Option<&'a str>,
 }
 
 impl Identity {
@@ -85,16 +97,31 @@ impl Identity {
         self.with_lines(self.request_id(), lines)
     }
 
-    /// Returns this identity with another id of the request, and other lines after the expiry.
+    /// Returns this identity with another expiry of the token, in seconds since 1970.
+    pub(crate) fn with_token_exp(&self, exp: Option<u64>) -> Identity {
+        self.with_token(TokenDetails { exp, ..self.token() })
+    }
+
+    /// Returns this identity with another token of the same user.
+    pub fn with_token(&self, token: TokenDetails<'_>) -> Identity {
+        let lines = [self.client(), self.origin(), self.subprotocol()];
+        self.compose(&token.to_line(), self.request_id(), lines)
+    }
+
+    /// Returns this identity with another id of the request, and other lines after the token.
     fn with_lines(&self, request_id: Option<&str>, lines: [Option<&str>; 3]) -> Identity {
+        self.compose(self.token_line(), request_id, lines)
+    }
+
+    fn compose(&self, token: &str, request_id: Option<&str>, lines: [Option<&str>; 3]) -> Identity {
         let request_id = request_id.unwrap_or_default();
-        let known = usize::from(self.session_id_end) + self.expiry().len();
-        let known = self.text.get(..known).unwrap_or_default();
+        let known = self.text.get(..usize::from(self.session_id_end)).unwrap_or_default();
         let count = lines.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
         let lines = || lines.iter().take(count).map(|line| line.unwrap_or_default());
         let room = lines().map(|line| BEFORE_LINE.len_utf8() + line.len()).sum::<usize>();
-        let mut text = String::with_capacity(known.len() + room + request_id.len());
+        let mut text = String::with_capacity(known.len() + token.len() + room + request_id.len());
         text.push_str(known);
+        text.push_str(token);
         for line in lines() {
             text.push(BEFORE_LINE);
             text.push_str(line);
@@ -152,15 +179,22 @@ impl Identity {
 
     /// Returns the time at which the user's token expires, in seconds since 1970. `None` means unknown, not "never".
     pub fn token_exp(&self) -> Option<u64> {
-        self.expiry().parse().ok()
+        self.token().exp
     }
 
-    /// Returns the digits of the expiry; empty if there is none.
-    fn expiry(&self) -> &str {
+    /// Returns the properties of the user's token.
+    pub fn token(&self) -> TokenDetails<'_> {
+        let mut parts = self.token_line().splitn(3, ' ');
+        let exp = parts.next().and_then(|digits| digits.parse().ok());
+        let issued_at = parts.next().and_then(|digits| digits.parse().ok());
+        TokenDetails { exp, issued_at, id: parts.next() }
+    }
+
+    fn token_line(&self) -> &str {
         self.line(0).unwrap_or_default()
     }
 
-    /// Returns a line between the session's id and the request's: the expiry, the client, the origin, the subprotocol.
+    /// Returns a line between the session's id and the request's: the token, the client, the origin, the subprotocol.
     fn line(&self, index: usize) -> Option<&str> {
         let text = self.text.get(usize::from(self.session_id_end)..self.request_id_start())?;
         text.split(BEFORE_LINE).nth(index).filter(|line| !line.is_empty())
@@ -177,6 +211,24 @@ impl Identity {
     }
 }
 
+impl TokenDetails<'_> {
+    /// Returns the part of an identity's text.
+    fn to_line(self) -> String {
+        let number = |number: Option<u64>| number.map(|number| number.to_string()).unwrap_or_default();
+        let TokenDetails { exp, issued_at, id } = self;
+        token_line(&number(exp), &number(issued_at), id.unwrap_or_default())
+    }
+}
+
+/// Returns the properties of a token as a part of an identity's text: up to three values, each after a space but the first.
+fn token_line(exp: &str, issued_at: &str, id: &str) -> String {
+    match (issued_at, id) {
+        ("", "") => exp.to_owned(),
+        (_, "") => format!("{exp} {issued_at}"),
+        _ => format!("{exp} {issued_at} {id}"),
+    }
+}
+
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("Identity");
@@ -187,6 +239,13 @@ impl fmt::Debug for Identity {
             .field("token_exp", &self.token_exp())
             .field("request_id", &self.request_id());
         // Few requests have these.
+        let token = self.token();
+        if let Some(id) = token.id {
+            out.field("token_id", &id);
+        }
+        if let Some(issued_at) = token.issued_at {
+            out.field("issued_at", &issued_at);
+        }
         let lines =
             [("client", self.client()), ("origin", self.origin()), ("subprotocol", self.subprotocol())];
         for (name, line) in lines {

@@ -1,6 +1,6 @@
 //! The rules for the values of an [`Identity`].
 
-use super::Identity;
+use super::{Identity, token_line};
 use crate::handshake::display::{NameEncoding, push_display};
 use crate::handshake::error::HandshakeError;
 use crate::handshake::opaque::IdCharset;
@@ -19,6 +19,10 @@ pub struct IdentityValues<'a> {
     pub session_id: &'a [u8],
     /// When the token expires, in decimal digits, in seconds since 1970.
     pub token_exp: &'a [u8],
+    /// When the token was issued, in decimal digits, in seconds since 1970.
+    pub token_issued_at: &'a [u8],
+    /// The id of the token.
+    pub token_id: &'a [u8],
 }
 
 /// The configurable rules for the values of an [`Identity`].
@@ -37,19 +41,24 @@ impl IdentityRules {
     /// # Errors
     /// [`HandshakeError::IdentityMissing`] for an empty id; [`HandshakeError::IdentityInvalid`] for an id,
     /// [`HandshakeError::SessionIdInvalid`] for a session's id that is longer than 255 bytes, not UTF-8, or not of
-    /// [`IdentityRules::ids`]; [`HandshakeError::TokenExpInvalid`] for anything but 1 to 11 digits.
+    /// [`IdentityRules::ids`]; [`HandshakeError::TokenIdInvalid`] for a token's id, which has no spaces either;
+    /// [`HandshakeError::TokenExpInvalid`] and [`HandshakeError::TokenIssuedAtInvalid`] for anything but 1 to 11 digits.
     pub fn identity(&self, values: &IdentityValues<'_>) -> Result<Identity, HandshakeError> {
-        let IdentityValues { id, email, name, session_id, token_exp } = *values;
+        let IdentityValues { id, email, name, session_id, token_exp, token_issued_at, token_id } = *values;
         if id.is_empty() {
             return Err(HandshakeError::IdentityMissing);
         }
         let id = self.check_id(id).ok_or(HandshakeError::IdentityInvalid)?;
         let session_id = self.check_id(session_id).ok_or(HandshakeError::SessionIdInvalid)?;
-        let token_exp = check_exp(token_exp).ok_or(HandshakeError::TokenExpInvalid)?;
+        let token_exp = check_seconds(token_exp).ok_or(HandshakeError::TokenExpInvalid)?;
+        let issued_at = check_seconds(token_issued_at).ok_or(HandshakeError::TokenIssuedAtInvalid)?;
+        let token_id = self.check_id(token_id).filter(|id| !id.contains(' '));
+        let token_id = token_id.ok_or(HandshakeError::TokenIdInvalid)?;
+        let token = token_line(token_exp, issued_at, token_id);
         // All values together are shorter than 2^16 bytes. An offset that did not fit would drop the values after it.
         let end = |text: &String| u16::try_from(text.len()).unwrap_or(u16::MAX);
         let mut text =
-            String::with_capacity(id.len() + email.len() + name.len() + session_id.len() + token_exp.len());
+            String::with_capacity(id.len() + email.len() + name.len() + session_id.len() + token.len());
         text.push_str(id);
         // Checked: at most 255.
         let id_end = text.len() as u8;
@@ -59,7 +68,7 @@ impl IdentityRules {
         let name_end = end(&text);
         text.push_str(session_id);
         let session_id_end = end(&text);
-        text.push_str(token_exp);
+        text.push_str(&token);
         let text = text.into_boxed_str();
         Ok(Identity { text, id_end, request_id_len: 0, email_end, name_end, session_id_end })
     }
@@ -71,8 +80,8 @@ impl IdentityRules {
     }
 }
 
-/// Returns the expiry as text, if it is only a number of seconds, or empty.
-fn check_exp(exp: &[u8]) -> Option<&str> {
-    let is_valid = exp.len() <= Identity::MAX_EXP_DIGITS && exp.iter().all(u8::is_ascii_digit);
-    std::str::from_utf8(exp).ok().filter(|_| is_valid)
+/// Returns a time as text, if it is only a number of seconds, or empty.
+fn check_seconds(time: &[u8]) -> Option<&str> {
+    let is_valid = time.len() <= Identity::MAX_EXP_DIGITS && time.iter().all(u8::is_ascii_digit);
+    std::str::from_utf8(time).ok().filter(|_| is_valid)
 }

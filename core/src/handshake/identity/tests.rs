@@ -11,7 +11,7 @@ fn judge(headers: &[(&str, &[u8])], options: &[&[u8]]) -> Result<Identity, Hands
 
 /// Creates an identity of an id, an e-mail address, a name, a session and an expiry.
 fn identity([id, email, name, session_id, token_exp]: [&[u8]; 5]) -> Identity {
-    let values = IdentityValues { id, email, name, session_id, token_exp };
+    let values = IdentityValues { id, email, name, session_id, token_exp, ..IdentityValues::default() };
     IdentityRules::default().identity(&values).expect("an identity")
 }
 

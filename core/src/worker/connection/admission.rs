@@ -6,7 +6,8 @@ use crate::close_code::CloseCode;
 
 use super::{Connection, Context, Stage};
 use crate::handshake::{
-    Client, EmptyBody, HandshakeError, Reject, Reply, Request, UpgradeRequest, reject, report_health,
+    Client, EmptyBody, HandshakeError, Identity, Reject, Reply, Request, UpgradeRequest, reject,
+    report_health,
 };
 use crate::id::ConnectionId;
 use crate::input::{Input, Payload};
@@ -14,6 +15,7 @@ use crate::policy::{Decision, KeepAlive, Replaced};
 use crate::record::{Record, Recorder};
 use crate::session::{LINGER, Session};
 use crate::turn::Turn;
+use crate::worker::config::WorkerConfig;
 use crate::worker::{self, Application, Opening};
 
 impl<A: Application> Connection<A> {
@@ -80,6 +82,7 @@ impl<A: Application> Connection<A> {
         let admission = match refusal {
             Some(error) => Err(error),
             None => request.identify(peer, handshake).and_then(|admission| {
+                check_token(admission.identity(), context.config)?;
                 enter_user(self.id, admission.identity().id(), context).map(|()| admission)
             }),
         };
@@ -159,7 +162,7 @@ impl<A: Application> Connection<A> {
     fn reply(&self, context: &Context<'_, A>) -> Reply {
         Reply {
             retry_after: context.shared.jitter.retry_after(),
-            date: context.config.handshake.wall_clock.map(|clock| clock()),
+            date: context.config.handshake.wall_clock.map(|clock| clock().as_secs()),
             message: None,
             is_head: matches!(&self.stage, Stage::Handshake { reader, .. } if reader.is_head()),
         }
@@ -217,6 +220,20 @@ impl<A: Application> Connection<A> {
 struct RefusedRequest<'a> {
     request_id: Option<&'a str>,
     client: Option<Client<'a>>,
+}
+
+/// Returns whether the credentials of a user hold: they are not revoked, and the grace period of the token has not passed.
+fn check_token(identity: &Identity, config: &WorkerConfig) -> Result<(), HandshakeError> {
+    if let (Some(expiry), Some(clock)) = (config.expiry, config.handshake.wall_clock)
+        && let Some(exp) = identity.token_exp()
+        && expiry.ends_after(exp, clock()).is_zero()
+    {
+        return Err(HandshakeError::TokenExpired);
+    }
+    match &config.revocations {
+        Some(revocations) if revocations.are_revoked(identity) => Err(HandshakeError::Revoked),
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Counts one more connection of a user, if the user may have one.

@@ -419,6 +419,18 @@ impl<A: Application> Connection<A> {
         }
     }
 
+    /// Returns the state of its client, if a user is admitted.
+    pub(super) fn client_state(&self) -> Option<&A::Client> {
+        if let Stage::Admitted { client, .. } = &self.stage { Some(client) } else { None }
+    }
+
+    /// Sets when the token of its user expires, in seconds since 1970.
+    pub(super) fn set_token_exp(&mut self, exp: Option<u64>) {
+        if let Stage::Admitted { identity, .. } = &mut self.stage {
+            *identity = identity.with_token_exp(exp);
+        }
+    }
+
     /// Returns the state of its client and its user, if one is admitted.
     pub(super) fn into_client(self) -> Option<(A::Client, Identity)> {
         if let Stage::Admitted { client, identity, .. } = self.stage {

@@ -18,7 +18,7 @@ impl Readiness for Ready {
 fn runtime() -> (Runtime, Arc<Ready>) {
     let ready = Arc::new(Ready(AtomicBool::new(true)));
     let mut config = WorkerConfig::default();
-    config.handshake.wall_clock = Some(|| 784_111_777);
+    config.handshake.wall_clock = Some(|| Duration::from_secs(784_111_777));
     config.handshake.health_path = Some("/healthz".to_owned());
     config.handshake.readiness = Some(ready.clone());
     config.handshake.paths = vec!["/ws".to_owned(), "/ws/*".to_owned()];

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use postern_core::frame::DataKind;
 use postern_core::handshake::{Client, HandshakeError, Identity, Peer, RequestId, TrustedProxies};
 use postern_core::policy::RateKind;
+use postern_core::record::CredentialsEnd;
 use postern_core::session::Ending;
 use postern_core::{CloseCode, ConnectionId, Record, Recorder, Summary};
 use slog::{Level, Serializer};
@@ -150,6 +151,9 @@ impl WorkerLog {
                 subject.emit(keys)?;
                 keys.emit_arguments("peer", &format_args!("{peer}"))?;
                 emit_client(keys, identity)?;
+                if let Some(session) = identity.session_id() {
+                    keys.emit_str("user_session", session)?;
+                }
                 if let Some(subprotocol) = subprotocol {
                     keys.emit_str("subprotocol", subprotocol)?;
                 }
@@ -206,6 +210,23 @@ impl WorkerLog {
                 keys.emit_u64("pauses", pauses)
             },
         );
+    }
+
+    fn credentials_ended(&mut self, connection: ConnectionId, identity: &Identity, cause: CredentialsEnd) {
+        let subject = self.of_user(connection, identity);
+        let label = UserLabel(identity);
+        let (event, token, state) = match cause {
+            CredentialsEnd::Expired => ("token_expired", "Token", "has expired"),
+            CredentialsEnd::Revoked => ("credentials_revoked", "Credentials", "are revoked"),
+        };
+        let sentence = format_args!("{token} of {label} {state}, and the connection is closed");
+        self.rare(event, Level::Warning, &sentence, &|keys| {
+            subject.emit(keys)?;
+            match identity.token_exp() {
+                Some(exp) => keys.emit_u64("token_exp", exp),
+                None => Ok(()),
+            }
+        });
     }
 
     fn closed(
@@ -334,6 +355,9 @@ impl Recorder for WorkerLog {
                 self.rate_exceeded(connection, identity, kind, per_second);
             }
             Record::RateExceeded { is_first: false, .. } => {}
+            Record::CredentialsEnded { connection, identity, cause } => {
+                self.credentials_ended(connection, identity, cause);
+            }
             Record::RateKept { connection, identity, lasted, pauses } => {
                 self.rate_kept(connection, identity, lasted, pauses);
             }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use postern_channels::Disconnect;
 use postern_core::handshake::HandshakeError;
 use postern_core::policy::RateKind;
+use postern_core::record::CredentialsEnd;
 use postern_core::session::{Ending, Side, Traffic};
 use postern_core::{Record, close_code};
 
@@ -24,6 +25,10 @@ pub struct Counts {
     pub(super) too_fast: u64,
     /// Pauses of reading because the client exceeded a rate.
     pub(super) rate_pauses: RatePauses,
+    /// Connections that ended because their tokens had expired.
+    pub(super) expired: u64,
+    /// Connections that ended because their credentials were revoked.
+    pub(super) revoked: u64,
     /// Upgrades that were refused, by [`HandshakeError::code`].
     pub(super) rejected: BTreeMap<&'static str, u64>,
     /// Connections that ended before their upgrade request was complete.
@@ -67,6 +72,8 @@ impl Default for Counts {
             slow_consumers: 0,
             too_fast: 0,
             rate_pauses: RatePauses::default(),
+            expired: 0,
+            revoked: 0,
             rejected: BTreeMap::new(),
             abandoned: 0,
             traffic: Traffic::default(),
@@ -87,6 +94,8 @@ impl Counts {
             Record::RateExceeded { kind: RateKind::Messages, .. } => self.rate_pauses.messages += 1,
             Record::RateExceeded { kind: RateKind::Bytes, .. } => self.rate_pauses.bytes += 1,
             Record::RateKept { .. } => {}
+            Record::CredentialsEnded { cause: CredentialsEnd::Expired, .. } => self.expired += 1,
+            Record::CredentialsEnded { cause: CredentialsEnd::Revoked, .. } => self.revoked += 1,
             Record::Closed { ending, summary, .. } => self.closed(ending, summary.traffic),
             Record::Rejected { error, .. } => self.rejected(error),
             Record::Abandoned { .. } => self.abandoned += 1,
@@ -106,6 +115,8 @@ impl Counts {
         self.too_fast += other.too_fast;
         self.rate_pauses.messages += other.rate_pauses.messages;
         self.rate_pauses.bytes += other.rate_pauses.bytes;
+        self.expired += other.expired;
+        self.revoked += other.revoked;
         other.rejected.iter().for_each(|(reason, count)| *self.rejected.entry(reason).or_default() += count);
         self.abandoned += other.abandoned;
         self.traffic += other.traffic;

@@ -203,6 +203,12 @@ impl Exposition {
             "Connections ended because their client read too slowly",
             counts.slow_consumers,
         )?;
+        families.counters(
+            "credentials_ended",
+            "Connections closed because their token had expired, or their credentials were revoked",
+            [("expired", counts.expired), ("revoked", counts.revoked)]
+                .map(|(cause, count)| ([("cause", cause)], count)),
+        )?;
         let rejected = |error: HandshakeError| counts.rejected.get(error.code()).copied().unwrap_or_default();
         families.counters(
             "rate_limited",

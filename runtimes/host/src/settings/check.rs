@@ -172,7 +172,7 @@ mod tests {
             // If the default turns the feature off, it is the same text.
             assert!(setting.name == CONTROL || setting.default == without, "{setting:?}");
         }
-        assert_eq!(count, 18);
+        assert_eq!(count, 19);
         assert_eq!(complaint("POSTERN_PATH", "/anything", Source::Environment), None);
         assert_eq!(setting(CONTROL).without_feature(|_| false), Some("off"));
         assert_eq!(setting(CONTROL).without_feature(|_| true), None);

@@ -4,12 +4,11 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use postern_channels::ChannelsConfig;
 use postern_channels::namespaces::Namespaces;
 use postern_core::handshake::{HandshakeConfig, Secrets};
-use postern_core::policy::{DrainConfig, KeepAliveConfig};
+use postern_core::policy::{DrainConfig, ExpiryConfig, KeepAliveConfig};
 use postern_core::session::SessionConfig;
 
 use super::secret::SecretFile;
@@ -64,6 +63,10 @@ pub struct Settings {
     pub keep_alive: KeepAliveConfig,
     /// The issuer of signed identities, which replace the identity headers. `None` if the headers count.
     pub assertion: Option<AssertionSettings>,
+    /// Whether connections end when the signed identity expires.
+    pub is_assertion_expiry_enforced: bool,
+    /// When connections end whose tokens have expired.
+    pub expiry: ExpiryConfig,
     /// The most connections at a time. `None` is as many as the limit of open files allows.
     pub max_connections: Option<NonZeroUsize>,
     /// The most bytes in the buffers of all connections. `None` is half of the memory.
@@ -103,8 +106,6 @@ pub struct ChannelSettings {
     pub share_email: bool,
     /// The tokens that are accepted. `None` refuses all of them.
     pub tokens: Option<TokenSettings>,
-    /// The time that a client has for a new token after the old one has expired.
-    pub expiry_grace: Duration,
     /// The most channels of a client.
     pub max_channels: usize,
     /// The most bytes of all histories.
@@ -122,7 +123,7 @@ pub enum ServedAtPath {
 
 impl Default for ChannelSettings {
     fn default() -> ChannelSettings {
-        let ChannelsConfig { namespaces, personal_channel, share_email, expiry_grace, max_channels, .. } =
+        let ChannelsConfig { namespaces, personal_channel, share_email, max_channels, .. } =
             ChannelsConfig::default();
         ChannelSettings {
             app: ServedAtPath::Echo,
@@ -132,7 +133,6 @@ impl Default for ChannelSettings {
             personal_channel,
             share_email,
             tokens: None,
-            expiry_grace,
             max_channels,
             history_memory: 64 * 1024 * 1024,
         }

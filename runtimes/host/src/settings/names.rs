@@ -23,6 +23,7 @@ pub(super) const TOKEN_JWKS_INSECURE: &str = "POSTERN_TOKEN_JWKS_INSECURE";
 pub(super) const TOKEN_ISSUER: &str = "POSTERN_TOKEN_ISSUER";
 pub(super) const TOKEN_AUDIENCE: &str = "POSTERN_TOKEN_AUDIENCE";
 pub(super) const EXPIRY_GRACE: &str = "POSTERN_EXPIRY_GRACE";
+pub(super) const EXPIRY_SPREAD: &str = "POSTERN_EXPIRY_SPREAD";
 pub(super) const MAX_CHANNELS: &str = "POSTERN_MAX_CHANNELS";
 pub(super) const HISTORY_MEMORY: &str = "POSTERN_HISTORY_MEMORY";
 
@@ -32,6 +33,8 @@ pub(super) const USER_EMAIL: &str = "POSTERN_USER_EMAIL_HEADER";
 pub(super) const USER_NAME: &str = "POSTERN_USER_NAME_HEADER";
 pub(super) const USER_SESSION_ID: &str = "POSTERN_USER_SESSION_ID_HEADER";
 pub(super) const TOKEN_EXP: &str = "POSTERN_USER_TOKEN_EXP_HEADER";
+pub(super) const TOKEN_ISSUED_AT: &str = "POSTERN_USER_TOKEN_ISSUED_AT_HEADER";
+pub(super) const TOKEN_ID: &str = "POSTERN_USER_TOKEN_ID_HEADER";
 pub(super) const USER_CHANNELS: &str = "POSTERN_USER_CHANNELS_HEADER";
 
 /// The preset of the signed identity. The names of its other settings begin with it.
@@ -44,6 +47,7 @@ pub(super) const ASSERTION_JWKS_INSECURE: &str = "POSTERN_ASSERTION_JWKS_INSECUR
 pub(super) const ASSERTION_ID_CLAIM: &str = "POSTERN_ASSERTION_ID_CLAIM";
 pub(super) const ASSERTION_EMAIL_CLAIM: &str = "POSTERN_ASSERTION_EMAIL_CLAIM";
 pub(super) const ASSERTION_NAME_CLAIM: &str = "POSTERN_ASSERTION_NAME_CLAIM";
+pub(super) const ASSERTION_EXPIRY: &str = "POSTERN_ASSERTION_EXPIRY";
 
 pub(super) const TRUSTED_PROXIES: &str = "POSTERN_TRUSTED_PROXIES";
 pub(super) const SECRET: &str = "POSTERN_PROXY_SECRET";

@@ -4,7 +4,7 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::thread;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use postern_channels::ChannelsConfig;
 use postern_channels::exchange::WorkerId;
@@ -135,7 +135,7 @@ impl Plan {
             namespaces: settings.channels.namespaces.clone(),
             personal_channel: settings.channels.personal_channel,
             share_email: settings.channels.share_email,
-            expiry_grace: settings.channels.expiry_grace,
+            expiry_grace: settings.expiry.grace,
             max_channels: settings.channels.max_channels,
             // Above the limit itself the connection is closed.
             slow_backlog: settings.session.max_backlog / 2,
@@ -152,6 +152,9 @@ impl Plan {
         let worker = WorkerConfig {
             session: Arc::new(session(&settings, max_memory)),
             keep_alive: settings.keep_alive,
+            // Most signed identities last for minutes, and less than the session.
+            expiry: (settings.assertion.is_none() || settings.is_assertion_expiry_enforced)
+                .then_some(settings.expiry),
             users,
             max_memory,
             max_connections: Some(max_connections),
@@ -284,7 +287,7 @@ fn is_written(texts: &[ResolvedSetting], setting: &str) -> bool {
     texts.iter().any(|known| known.setting.name == setting && known.source != Source::Default)
 }
 
-/// Returns the time for the `Date` of answers, in seconds since 1970. Zero if the clock is before that.
-fn unix_time() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+/// Returns the time since 1970. Zero if the clock is before that.
+fn unix_time() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

@@ -256,6 +256,10 @@ fn each_setting_reaches_its_place() {
     assert_eq!(handshake("POSTERN_USER_SESSION_ID_HEADER", "off").identity.session_id, "");
     assert_eq!(handshake("POSTERN_USER_TOKEN_EXP_HEADER", "X-Exp").identity.token_exp, "X-Exp");
     assert_eq!(handshake("POSTERN_USER_TOKEN_EXP_HEADER", "off").identity.token_exp, "");
+    assert_eq!(handshake("POSTERN_USER_TOKEN_ISSUED_AT_HEADER", "X-Iat").identity.token_issued_at, "X-Iat");
+    assert_eq!(handshake("POSTERN_USER_TOKEN_ID_HEADER", "X-Jti").identity.token_id, "X-Jti");
+    assert_eq!(environment("POSTERN_EXPIRY_GRACE", "1s").expiry.grace, Duration::from_secs(1));
+    assert_eq!(environment("POSTERN_EXPIRY_SPREAD", "0").expiry.spread, Duration::ZERO);
     assert_eq!(handshake("POSTERN_USER_CHANNELS_HEADER", "User-Channels").identity.channels, "User-Channels");
     assert_eq!(handshake("POSTERN_USER_CHANNELS_HEADER", "off").identity.channels, "");
     assert_eq!(handshake("POSTERN_PROXY_SECRET_HEADER", "X-Proof").proxy_secret.header, "X-Proof");
@@ -492,7 +496,17 @@ fn names_flags_and_groups_are_in_order() {
     groups.dedup();
     assert_eq!(
         groups,
-        ["Listening", "Channels", "Identity", "Limits", "Liveness", "Log", "Control", "Stopping"]
+        [
+            "Listening",
+            "Channels",
+            "Identity",
+            "Credentials",
+            "Limits",
+            "Liveness",
+            "Log",
+            "Control",
+            "Stopping"
+        ]
     );
 }
 

@@ -277,7 +277,17 @@ fn identity_beside_assertion(view: &View<'_>) -> Vec<String> {
     if view.settings.assertion.is_none() {
         return Vec::new();
     }
-    let headers = [IDENTITY, USER_ID, USER_EMAIL, USER_NAME, USER_SESSION_ID, TOKEN_EXP, USER_CHANNELS];
+    let headers = [
+        IDENTITY,
+        USER_ID,
+        USER_EMAIL,
+        USER_NAME,
+        USER_SESSION_ID,
+        TOKEN_EXP,
+        TOKEN_ISSUED_AT,
+        TOKEN_ID,
+        USER_CHANNELS,
+    ];
     let idle = headers.into_iter().filter(|name| view.is_set(name));
     idle.map(|name| {
         format!(

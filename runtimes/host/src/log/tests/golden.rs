@@ -4,7 +4,9 @@
 
 use std::{env, fs};
 
+use postern_core::handshake::{IdentityRules, IdentityValues};
 use postern_core::policy::RateKind;
+use postern_core::record::CredentialsEnd;
 
 use super::*;
 
@@ -106,6 +108,20 @@ fn add_records_of_users(golden: &mut Golden) {
     }
     let kept = Record::RateKept { connection, identity, lasted: Duration::from_millis(1_234), pauses: 5 };
     golden.record("rate kept", TERM, kept);
+    for cause in [CredentialsEnd::Expired, CredentialsEnd::Revoked] {
+        let ended = Record::CredentialsEnded { connection, identity, cause };
+        golden.record(&format!("credentials ended: {cause:?}"), TERM, ended);
+    }
+    let session = IdentityValues {
+        id: b"7",
+        session_id: b"s-1",
+        token_exp: b"1800000000",
+        ..IdentityValues::default()
+    };
+    let session = IdentityRules::default().identity(&session).unwrap();
+    golden.record("established in a session", TERM, established(&session));
+    let ended = Record::CredentialsEnded { connection, identity: &session, cause: CredentialsEnd::Expired };
+    golden.record("credentials ended with an expiry", TERM, ended);
     for micros in [0, 1, 999, 12_000, 3_600_000_000] {
         let round_trip = Duration::from_micros(micros);
         golden.record(

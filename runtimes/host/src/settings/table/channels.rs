@@ -7,7 +7,7 @@ use crate::settings::feature::Feature;
 use crate::settings::model::ServedAtPath;
 use crate::settings::names::*;
 use crate::settings::net;
-use crate::settings::setting::{Setting, boolean, choice, count, duration, size, text, value_at};
+use crate::settings::setting::{Setting, boolean, choice, count, size, text, value_at};
 use crate::settings::tokens;
 use crate::settings::value::{self, OFF, is_off};
 
@@ -104,12 +104,6 @@ pub(super) fn settings() -> Vec<Setting> {
              any or none",
         )
         .needs(Feature::Assertion, ""),
-        duration(
-            EXPIRY_GRACE,
-            |settings| &mut settings.channels.expiry_grace,
-            "The time that a client has for a new token after the old one has\n\
-             expired",
-        ),
         count(
             MAX_CHANNELS,
             |settings| &mut settings.channels.max_channels,

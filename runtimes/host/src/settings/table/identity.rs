@@ -81,6 +81,20 @@ fn headers() -> Vec<Setting> {
              optional, but anything else gets 400. off ignores it",
         ),
         optional_header(
+            TOKEN_ISSUED_AT,
+            |settings| &mut settings.handshake.identity.token_issued_at,
+            "The header with the time at which the token was issued, in seconds\n\
+             since 1970, for /api/revoke. Only for a gateway that removes a\n\
+             client's own header of this name: User-Token-Issued-At",
+        ),
+        optional_header(
+            TOKEN_ID,
+            |settings| &mut settings.handshake.identity.token_id,
+            "The header with the id of the token (jti), for /api/revoke. Only\n\
+             for a gateway that removes a client's own header of this name:\n\
+             User-Token-ID",
+        ),
+        optional_header(
             USER_CHANNELS,
             |settings| &mut settings.handshake.identity.channels,
             "The header with patterns of channels to which the user may\n\
@@ -168,10 +182,22 @@ fn assertions() -> Vec<Setting> {
             "The claim with the display name, for the log and for other clients\n\
              in a channel; optional",
         ),
+        text(
+            ASSERTION_EXPIRY,
+            "true|false",
+            "false",
+            |settings, text| {
+                settings.is_assertion_expiry_enforced = value::boolean(text)?;
+                Ok(())
+            },
+            "Whether a connection ends when that token expires. Only for a\n\
+             gateway whose tokens last as long as the session: others sign a\n\
+             new one for each request, which lasts for minutes",
+        ),
     ];
     let needs = |(setting, without)| Setting::needs(setting, Feature::Assertion, without);
     // A build without the feature allows the defaults.
-    let defaults = ["off", "", "", "", "", "false", "sub", "email", "name,preferred_username"];
+    let defaults = ["off", "", "", "", "", "false", "sub", "email", "name,preferred_username", "false"];
     settings.into_iter().zip(defaults).map(needs).collect()
 }
 

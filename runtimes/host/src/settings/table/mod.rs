@@ -3,6 +3,7 @@
 
 mod channels;
 mod control;
+mod credentials;
 mod identity;
 mod limits;
 mod listening;
@@ -13,7 +14,8 @@ mod stopping;
 use std::sync::LazyLock;
 
 use super::names::{
-    HOST_HEADER, SECRET_HEADER, TOKEN_EXP, USER_CHANNELS, USER_EMAIL, USER_ID, USER_NAME, USER_SESSION_ID,
+    HOST_HEADER, SECRET_HEADER, TOKEN_EXP, TOKEN_ID, TOKEN_ISSUED_AT, USER_CHANNELS, USER_EMAIL, USER_ID,
+    USER_NAME, USER_SESSION_ID,
 };
 use super::setting::Setting;
 
@@ -23,6 +25,7 @@ pub(super) static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
         ("Listening", listening::settings()),
         ("Channels", channels::settings()),
         ("Identity", identity::settings()),
+        ("Credentials", credentials::settings()),
         ("Limits", limits::settings()),
         ("Liveness", liveness::settings()),
         ("Log", log::settings()),
@@ -36,5 +39,15 @@ pub(super) static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
 });
 
 /// The settings of the headers that are trusted. No two of them may name the same header.
-pub(super) const IDENTITY_HEADERS: [&str; 8] =
-    [USER_ID, USER_EMAIL, USER_NAME, USER_SESSION_ID, TOKEN_EXP, USER_CHANNELS, SECRET_HEADER, HOST_HEADER];
+pub(super) const IDENTITY_HEADERS: [&str; 10] = [
+    USER_ID,
+    USER_EMAIL,
+    USER_NAME,
+    USER_SESSION_ID,
+    TOKEN_EXP,
+    TOKEN_ISSUED_AT,
+    TOKEN_ID,
+    USER_CHANNELS,
+    SECRET_HEADER,
+    HOST_HEADER,
+];
