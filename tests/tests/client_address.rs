@@ -31,9 +31,8 @@ fn client_is_in_each_record_of_its_connection_and_in_the_api() {
                 lines.iter().fold(handshake, |handshake, (name, value)| handshake.header(name, value))
             };
             let open = add(postern.handshake().header("User-ID", &user)).open();
-            let target = format!("/api/connections?user={user}");
-            let answer = postern.get(&target).json();
-            assert_eq!(answer["connections"][0]["client"].as_str(), *client, "{lines:?}");
+            let answer = postern.post("/api/connections", &serde_json::json!({ "user": user })).json();
+            assert_eq!(answer["result"]["connections"][0]["client"].as_str(), *client, "{lines:?}");
             open.close();
             let refused = add(postern.handshake()).header("X-Request-Id", &user).refused();
             assert_eq!(refused.status, 401);

@@ -80,8 +80,8 @@ fn a_backend_refreshes_a_connection() {
         let later = exp + 3600;
         let response = postern.post("/api/refresh", &json!({ "user": "7", "expire_at": later }));
         assert_eq!(response.json(), json!({ "result": { "refreshed": 2 } }));
-        let listed = postern.get("/api/connections?user=7").json();
-        let listed = listed["connections"].as_array().expect("connections");
+        let listed = postern.post("/api/connections", &json!({ "user": "7" })).json();
+        let listed = listed["result"]["connections"].as_array().expect("connections");
         assert_eq!(listed.len(), 2);
         let expiry = listed[0]["token_expires_at"].as_str().expect("a time").to_owned();
         assert!(listed.iter().all(|line| line["token_expires_at"] == expiry), "{listed:?}");

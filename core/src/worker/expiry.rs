@@ -1,7 +1,7 @@
 //! The end of connections whose credentials no longer hold: their token has expired, or it is revoked.
 //!
-//! Connections without an expiry have no entry anywhere. The others have an entry in the timers, of the same kind as those of
-//! their other deadlines. A refresh does not change it: when it fires, the time of the connection is computed again.
+//! Connections without an expiry have no entry anywhere. The others have an entry in the timers, which also have their other
+//! deadlines. A refresh does not change it: when it fires, the time of the connection is computed again.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

@@ -72,7 +72,7 @@ fn a_connection_ends_after_the_grace_period_of_its_token_and_before_the_end_of_t
 fn a_connection_without_an_expiry_has_no_entry() {
     let mut runtime = Runtime::new(config());
     let key = admit(&mut runtime, "");
-    assert_eq!(runtime.worker.timers.len(), 1, "that of its handshake");
+    assert_eq!(runtime.worker.timers.len(), 1, "the deadline of its handshake");
     wait(&mut runtime, 1_000_000 * SECOND);
     assert_eq!((runtime.wire(key), runtime.worker.poll_timeout(runtime.now)), (&b""[..], None));
 }
