@@ -84,8 +84,10 @@ impl Channels {
 
     /// Delivers what the worker has missed of a channel. Subscribers that follow offsets learn of a gap that cannot be filled.
     fn catch_up(&mut self, catch_up: &CatchUp, fanout: &mut Fanout<'_, Channels>) {
+        let excluded = self.excluded_publishers(catch_up, fanout);
         for publication in &catch_up.publications {
-            self.deliver(publication, None, fanout);
+            let publisher = publication.info.as_ref().and_then(|info| excluded.get(&info.client).copied());
+            self.deliver(publication, publisher, fanout);
         }
         if catch_up.is_complete {
             return;

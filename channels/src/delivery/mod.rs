@@ -9,6 +9,7 @@
 mod conflate;
 mod slow;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use postern_core::Key;
@@ -18,12 +19,12 @@ use crate::application::{Channels, kind};
 use crate::client::Held;
 use crate::delta;
 use crate::engine::ClientRef;
-use crate::exchange::PresenceEvent;
+use crate::exchange::{CatchUp, PresenceEvent};
 use crate::hub::{Form, Slot};
 use crate::namespaces::options::{ChannelOptions, Conflation, SlowPolicy};
 use crate::permissions::find_channel;
 use crate::protocol::Message;
-use crate::publication::Publication;
+use crate::publication::{ClientId, Publication};
 use crate::view;
 
 use self::conflate::Waiting;
@@ -103,6 +104,28 @@ impl Channels {
             }
         }
         self.serve_slow(fanout);
+    }
+
+    /// Returns the subscribers that have published some of these publications, if the channel excludes publishers. The
+    /// events that name them are lost.
+    pub(crate) fn excluded_publishers(
+        &self,
+        catch_up: &CatchUp,
+        fanout: &mut Fanout<'_, Channels>,
+    ) -> BTreeMap<ClientId, ClientRef> {
+        let is_excluding = self.options(&catch_up.channel).is_some_and(|options| options.exclude_publisher);
+        let infos = catch_up.publications.iter().filter_map(|publication| publication.info.as_ref());
+        let publishers: BTreeSet<ClientId> = infos.map(|info| info.client).collect();
+        let Some(slot) = self.hub.find(&catch_up.channel).filter(|_| is_excluding && !publishers.is_empty())
+        else {
+            return BTreeMap::new();
+        };
+        let subscribers = self.hub.subscribers(slot).iter();
+        let clients = subscribers.filter_map(|subscriber| {
+            let (client, _) = fanout.client(Key(subscriber.connection() as usize))?;
+            client.as_ref().map(|client| (client.id, client.place))
+        });
+        clients.filter(|(id, _)| publishers.contains(id)).collect()
     }
 
     fn options(&self, channel: &str) -> Option<&ChannelOptions> {

@@ -480,7 +480,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         PUBLICATIONS,
         "exclude_publisher",
         OptionKind::Switch(|options| &mut options.exclude_publisher),
-        "A connection does not get its own publications.",
+        "A connection does not get its own publications live. A recovery and the history contain them, because a position counts all publications.",
     ),
     option(
         PUBLICATIONS,

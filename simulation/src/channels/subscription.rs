@@ -134,15 +134,16 @@ impl Active {
         let (worker, connection) = session;
         let found = self.number(publication, node)?;
         let is_lossy = node.mail.lossy.contains(&(worker, channel));
-        if !is_lossy {
-            self.skip_own(channel, connection, node);
-        }
+        self.skip_own(channel, connection, node);
         let stream = &node.truth.streams[channel];
         let next = stream.get(self.cursor..).unwrap_or_default();
         let Some(skipped) = next.iter().position(|entry| entry.number == found) else {
             return Err("a publication comes twice, or too early");
         };
         let is_own = |entry: &Entry| excludes(channel, node) && entry.publisher == Some(connection);
+        if next.get(skipped).is_some_and(is_own) {
+            return Err("a client gets its own publication");
+        }
         let may_miss = !self.is_positioned && is_lossy || next[..skipped].iter().all(is_own);
         if skipped > 0 && !may_miss {
             return Err("publications are missing without a notification");
