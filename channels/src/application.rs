@@ -17,7 +17,7 @@ use postern_core::worker::{
 use postern_core::{CloseCode, Key};
 
 use crate::Disconnect;
-use crate::client::{Client, Close, Expired, Turn};
+use crate::client::{Client, Close, Expired, Stage, Turn};
 use crate::config::ChannelsConfig;
 use crate::counts::Counts;
 use crate::delivery::{Audience, Intervals, SlowClients};
@@ -158,15 +158,32 @@ impl Channels {
         if client.place != to {
             return;
         }
+        if let (crate::engine::Answer::Close, Stage::Closing(close)) = (&answer, &client.stage) {
+            let close = Close::clone(close);
+            client.stage = Stage::Closed;
+            return self.close(to.key, &close, fanout);
+        }
         let encoding = client.encoding;
         let result = self.act(client, identity, now, |client, turn| {
             client.handle_answer(command, channel, answer, turn);
             client.execute_waiting(turn, recorder)
         });
+        let close = result.err().and_then(|close| self.close_after_answers(client, close));
         self.send(to.key, encoding, fanout);
-        if let Err(close) = result {
+        if let Some(close) = close {
             self.close(to.key, &close, fanout);
         }
+    }
+
+    /// Lets a client wait for the answers to its requests of this turn, if it has any, before it is closed. Otherwise returns the
+    /// Close.
+    fn close_after_answers(&mut self, client: &mut Client, close: Close) -> Option<Close> {
+        let last = self.requests.iter().rev().find(|request| request.client == client.place);
+        let Some(channel) = last.map(|request| request.channel.clone()) else { return Some(close) };
+        client.stage = Stage::Closing(Box::new(close));
+        let (client, operation) = (client.place, Operation::Close);
+        self.requests.push_back(Request { client, command: 0, channel, operation });
+        None
     }
 
     /// Lets a client act. Its replies are in the buffer afterwards.
@@ -421,7 +438,7 @@ impl Channels {
             };
             self.buffer.clear();
         }
-        if let Err(close) = result {
+        if let Some(close) = result.err().and_then(|close| self.close_after_answers(client, close)) {
             reply.close(CloseCode(close.disconnect.code()), close.reason());
         }
     }

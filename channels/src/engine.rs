@@ -68,6 +68,8 @@ pub enum Operation {
     PresenceStats,
     /// Asks for publications of the past.
     History(HistoryQuery, HistoryOptions),
+    /// Only has an answer. The client is closed when the answer arrives, after the answers to its earlier requests.
+    Close,
 }
 
 /// An event for a worker.
@@ -120,7 +122,8 @@ impl ChannelEvent {
                 | Answer::Unsubscribed
                 | Answer::Published(_)
                 | Answer::PresenceStats(_)
-                | Answer::History(Err(_)) => 0,
+                | Answer::History(Err(_))
+                | Answer::Close => 0,
             },
         };
         size_of::<ChannelEvent>() + more
@@ -148,6 +151,8 @@ pub enum Answer {
     PresenceStats(PresenceStats),
     /// Publications of the past.
     History(Result<History, HistoryError>),
+    /// All earlier requests are answered.
+    Close,
 }
 
 /// The inboxes of the workers of a node.
@@ -222,6 +227,7 @@ impl Exchange {
             Operation::History(query, options) => {
                 Answer::History(self.history(&channel, &query, &options, now))
             }
+            Operation::Close => Answer::Close,
         };
         inboxes.answer(worker, ChannelEvent::Answer { client, command, channel, answer });
     }

@@ -45,6 +45,8 @@ impl Client {
             engine::Answer::History(Err(HistoryError::NothingBefore)) => {
                 turn.refuse(command, ErrorCode::BadRequest)
             }
+            // The application handles it.
+            engine::Answer::Close => {}
         }
     }
 

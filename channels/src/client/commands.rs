@@ -79,7 +79,7 @@ impl Client {
         let commands = Commands::new(self.encoding, message).enumerate().skip(executed);
         for (index, command) in commands {
             match &mut self.stage {
-                Stage::Refused | Stage::Closed => return Ok(()),
+                Stage::Refused | Stage::Closing(_) | Stage::Closed => return Ok(()),
                 Stage::Connecting(connecting) => {
                     let waiting: usize = connecting.waiting.iter().map(|waiting| waiting.message.len()).sum();
                     if waiting + message.len() > turn.config.max_waiting {

@@ -200,9 +200,12 @@ impl Client {
                 self.stage = Stage::Connected;
                 waiting
             }
-            Stage::New | Stage::Connecting(_) | Stage::Connected | Stage::Refused | Stage::Closed => {
-                Vec::new()
-            }
+            Stage::New
+            | Stage::Connecting(_)
+            | Stage::Connected
+            | Stage::Refused
+            | Stage::Closing(_)
+            | Stage::Closed => Vec::new(),
         }
     }
 }

@@ -64,6 +64,8 @@ pub(crate) enum Stage {
     Connected,
     /// `connect` got an error reply: no command is possible any more.
     Refused,
+    /// The connection is closed when the commands before a fault are answered. Further ones are dropped.
+    Closing(Box<Close>),
     /// A Close is on its way: commands are dropped.
     Closed,
 }

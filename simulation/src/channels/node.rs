@@ -141,7 +141,8 @@ impl Node {
             | Operation::Unsubscribe { .. }
             | Operation::Presence
             | Operation::PresenceStats
-            | Operation::History(..) => None,
+            | Operation::History(..)
+            | Operation::Close => None,
         };
         let waiting = (fault == Some(Fault::EarlyAnswer)).then(|| self.mail.take(worker));
         let shard = self.shard(&request.channel);
