@@ -9,6 +9,7 @@
 //! * [`assertion`]: signed identities.
 //! * [`channels_file`]: the channels file. [`permissions`]: decisions about channels.
 //! * [`json_commands`], [`protobuf_commands`]: messages of clients of channels. [`json_text`]: values that they contain.
+//! * [`delta`]: differences between publications.
 //!
 //! All assert more than that nothing panics. Where they can, they compare with a second implementation that was written
 //! from the standard, or with another library.
@@ -16,6 +17,7 @@
 pub mod assertion;
 pub mod channels_file;
 pub mod connection;
+pub mod delta;
 pub mod extensions;
 pub mod head;
 pub mod inflate;

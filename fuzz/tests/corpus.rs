@@ -6,7 +6,7 @@ use std::path::Path;
 
 use arbitrary::{Arbitrary, Unstructured};
 use postern_fuzz::{
-    assertion, channels_file, connection, extensions, head, inflate, json_commands, json_text, log_line,
+    assertion, channels_file, connection, delta, extensions, head, inflate, json_commands, json_text, log_line,
     permissions, protobuf_commands, worker,
 };
 
@@ -85,4 +85,9 @@ fn channels_files() {
 #[test]
 fn decisions() {
     replay("corpus/permissions", permissions::check);
+}
+
+#[test]
+fn deltas() {
+    replay("corpus/delta", delta::check);
 }
