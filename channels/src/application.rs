@@ -48,6 +48,8 @@ pub struct Channels {
     random: Random,
     requests: VecDeque<Request>,
     pub(crate) counts: Counts,
+    /// The number of subscribers that deliveries have visited since the start.
+    pub(crate) visited: u64,
     /// The message that is being written. Empty between turns.
     pub(crate) buffer: Vec<u8>,
 }
@@ -68,6 +70,7 @@ impl Channels {
             random: Random::new(seed),
             requests: VecDeque::new(),
             counts: Counts::default(),
+            visited: 0,
             buffer: Vec::new(),
         }
     }
@@ -75,6 +78,11 @@ impl Channels {
     /// Returns counts since the start.
     pub fn counts(&self) -> &Counts {
         &self.counts
+    }
+
+    /// Returns the number of subscribers that deliveries have visited since the start. Its growth shows how long events take.
+    pub fn visited(&self) -> u64 {
+        self.visited
     }
 
     /// Returns the number of subscriptions of all clients.

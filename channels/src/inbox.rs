@@ -4,19 +4,32 @@
 //! missed. The worker learns of it with the events that it takes next, and then lets every exchange put what it has missed into the
 //! inbox, by [`Exchange::catch_up_all`](crate::exchange::Exchange::catch_up_all): the inbox alone has the order of the events.
 //!
-//! No lag goes unnoticed: a full inbox contains events that the worker has yet to take, and [`Inbox::take`] returns whether it has
-//! overflowed. The publisher still holds the lock of the exchange then, so the exchange answers after it has recorded the lag.
+//! A worker takes a part of the events at a time, so that it writes in between. No lag goes unnoticed: a full inbox contains events
+//! that the worker has yet to take, and [`Inbox::take`] returns whether it has overflowed, with the last of them. The publisher still holds the lock of the exchange then, so the exchange answers after it has recorded the lag.
+
+use std::collections::VecDeque;
 
 use crate::engine::ChannelEvent;
 
 /// The events that wait for a worker.
 #[derive(Debug, Default)]
 pub struct Inbox {
-    events: Vec<ChannelEvent>,
+    events: VecDeque<ChannelEvent>,
     /// The memory of the events.
     bytes: usize,
-    /// Whether an event was refused since the worker has last taken the others.
+    /// Whether an event was refused since the worker has last taken all others.
     has_overflowed: bool,
+}
+
+/// The result of [`Inbox::take`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// Events are left, for which the worker is not woken.
+    Part,
+    /// The inbox is empty.
+    All,
+    /// The inbox is empty, and an event was refused: the worker must catch up.
+    AllWithLoss,
 }
 
 /// The result of [`Inbox::add`].
@@ -38,17 +51,23 @@ impl Inbox {
             return Added::Refused;
         }
         self.bytes += event.memory();
-        self.events.push(event);
+        self.events.push_back(event);
         if self.events.len() == 1 { Added::First } else { Added::Next }
     }
 
-    /// Takes all events into `taken`, which must be empty; its memory is used for the next ones. Returns whether an event was
-    /// refused since the last call, so that the worker must catch up.
-    #[must_use]
-    pub fn take(&mut self, taken: &mut Vec<ChannelEvent>) -> bool {
-        std::mem::swap(&mut self.events, taken);
+    /// Takes at most `most` events, the oldest ones, into `taken`, which must be empty.
+    pub fn take(&mut self, taken: &mut Vec<ChannelEvent>, most: usize) -> Taken {
+        let count = most.min(self.events.len());
+        taken.extend(self.events.drain(..count));
+        if !self.events.is_empty() {
+            self.bytes -= taken.iter().map(ChannelEvent::memory).sum::<usize>();
+            return Taken::Part;
+        }
         self.bytes = 0;
-        std::mem::take(&mut self.has_overflowed)
+        if self.events.capacity() > MOST_KEPT {
+            self.events = VecDeque::new();
+        }
+        if std::mem::take(&mut self.has_overflowed) { Taken::AllWithLoss } else { Taken::All }
     }
 
     /// Returns the memory of the events.
@@ -61,6 +80,9 @@ impl Inbox {
         self.events.is_empty()
     }
 }
+
+/// The most events whose memory an empty inbox keeps.
+const MOST_KEPT: usize = 4096;
 
 #[cfg(test)]
 mod tests {
@@ -80,10 +102,15 @@ mod tests {
         assert_eq!(inbox.add(event(), usize::MAX), Added::Next);
         assert_eq!(inbox.bytes(), 3 * size);
         let mut taken = Vec::new();
-        assert!(inbox.take(&mut taken));
-        assert_eq!((taken.len(), inbox.bytes(), inbox.is_empty()), (3, 0, true));
+        assert_eq!(inbox.take(&mut taken, 2), Taken::Part);
+        assert_eq!((taken.len(), inbox.bytes(), inbox.is_empty()), (2, size, false));
         taken.clear();
-        assert!(!inbox.take(&mut taken));
+        // The events that are left, and then the loss.
+        assert_eq!(inbox.add(event(), usize::MAX), Added::Next);
+        assert_eq!(inbox.take(&mut taken, 2), Taken::AllWithLoss);
+        assert_eq!((taken.len(), inbox.bytes(), inbox.is_empty()), (2, 0, true));
+        taken.clear();
+        assert_eq!(inbox.take(&mut taken, 2), Taken::All);
         assert_eq!(inbox.add(event(), size), Added::First);
     }
 }

@@ -184,3 +184,30 @@ fn the_channels_file_is_read_again_and_a_bad_one_changes_nothing() {
         assert_eq!(john.call(publish), json!({ "id": 3, "publish": {} }));
     }
 }
+
+#[test]
+fn publications_at_once_are_delivered_in_parts_and_in_order() {
+    const COUNT: usize = 5_000;
+    for runtime in Runtime::BOTH {
+        let settings = [("POSTERN_MAX_BACKLOG", "64MiB")];
+        let postern = Postern::with(runtime, &settings).channels(NAMESPACES).control().start();
+        let mut clients = ["1", "2", "3"].map(|id| {
+            let mut client = Client::connect(&postern, id, "John Doe");
+            client.subscribe("news");
+            client
+        });
+        let body = json!({ "channels": vec!["news"; COUNT], "data": "Hello" });
+        let responses = postern.post("/api/broadcast", &body).json()["result"]["responses"].clone();
+        assert_eq!(responses.as_array().map(Vec::len), Some(COUNT), "{runtime}");
+        // A request overtakes no publication.
+        postern.post("/api/disconnect", &json!({ "user": "3" }));
+        for client in &mut clients {
+            for offset in 1..=COUNT {
+                assert_eq!(client.next()["push"]["pub"]["offset"], offset, "{runtime}");
+            }
+        }
+        let [first, _, last] = &mut clients;
+        assert_eq!(last.open.close_code(), 3503, "{runtime}");
+        first.publish("news", json!("after"));
+    }
+}

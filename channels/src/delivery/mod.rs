@@ -143,6 +143,7 @@ impl Channels {
     ) {
         let excluded = excluded.filter(|client| is_open(*client, fanout)).map(|client| client.key.0 as u32);
         let Some(channel) = self.hub.delivery(slot) else { return };
+        self.visited += channel.subscribers.len() as u64;
         let mut has_deltas = false;
         for subscriber in channel.subscribers.iter_mut() {
             let (form, connection) = (subscriber.form(), subscriber.connection());
@@ -204,6 +205,7 @@ impl Channels {
     /// Sends a join or a leave to the subscribers of a channel.
     pub(crate) fn deliver_presence(&mut self, event: &Arc<PresenceEvent>, fanout: &mut Fanout<'_, Channels>) {
         let Some(slot) = self.hub.find(&event.channel) else { return };
+        self.visited += self.hub.subscribers(slot).len() as u64;
         for subscriber in self.hub.subscribers(slot) {
             let (form, connection) = (subscriber.form(), subscriber.connection());
             if !form.has(Form::JOIN_LEAVE) || self.slow.has_dropped(connection, &event.channel) {

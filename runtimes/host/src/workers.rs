@@ -42,6 +42,11 @@ pub struct Request {
 }
 
 impl Request {
+    /// Returns whether the request may close connections or send to them. It must not overtake publications that were made before.
+    pub fn may_close(&self) -> bool {
+        self.command.may_close()
+    }
+
     /// Performs the request on the thread of the worker. `socket` returns the socket of a connection.
     ///
     /// The worker then handles the connections that are [due](Worker::next_due).
@@ -82,6 +87,16 @@ impl From<AdminRequest> for Command {
 }
 
 impl Command {
+    fn may_close(&self) -> bool {
+        match self {
+            Command::Admin(request) => {
+                matches!(request, AdminRequest::Disconnect { .. } | AdminRequest::Send { .. })
+            }
+            Command::Clients { .. } => true,
+            Command::Batch(commands) => commands.iter().any(Command::may_close),
+        }
+    }
+
     fn perform<'s>(
         &self,
         worker: &mut Worker,

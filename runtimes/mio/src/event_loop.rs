@@ -136,7 +136,7 @@ impl EventLoop {
     fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS);
         while !(self.is_ended || self.worker.is_finished()) {
-            let timeout = if self.unread.is_empty() {
+            let timeout = if self.unread.is_empty() && !self.channels.has_unread() {
                 let accept = self.listeners.as_ref().and_then(|listeners| listeners.poll_timeout(self.now));
                 let channels = self.channels.poll_timeout();
                 let retry = self.recorder.log.retry_at(self.now);
@@ -154,15 +154,19 @@ impl EventLoop {
             self.now = Instant::now();
             self.share = share(self.unread.len(), self.buffer.len());
             let mut has_arrivals = false;
+            let mut has_events = self.channels.has_unread();
             for event in &events {
                 match event.token() {
                     WAKE => {
                         self.read_messages();
-                        self.read_channels();
+                        has_events = true;
                     }
                     LISTENERS => has_arrivals = true,
                     Token(key) => self.handle_event(Key(key), event),
                 }
+            }
+            if has_events {
+                self.read_channels();
             }
             // Each once and in turn, after those that have just become ready: a busy connection delays others by at most
             // one read buffer; many share `BATCH` bytes.
@@ -256,13 +260,9 @@ impl EventLoop {
         is_executed
     }
 
-    /// Hands the events of channels to the worker.
+    /// Hands events of channels to the worker.
     fn read_channels(&mut self) {
-        let mut events = self.channels.take_events(self.now);
-        for event in events.drain(..) {
-            self.worker.handle_message(WorkerMessage::Application(event), self.now, &mut self.recorder);
-        }
-        self.channels.put_back(events);
+        self.channels.read(&mut self.worker, self.now, &mut self.recorder);
     }
 
     fn read_messages(&mut self) {
@@ -285,8 +285,9 @@ impl EventLoop {
                 }
                 Message::Worker(message) => self.worker.handle_message(message, self.now, &mut self.recorder),
                 Message::Request(request) => {
-                    // A Close must not precede a publication that was made before.
-                    self.read_channels();
+                    if request.may_close() {
+                        self.channels.read_all(&mut self.worker, self.now, &mut self.recorder);
+                    }
                     self.perform(request);
                 }
                 Message::CountRefused(count) => self.recorder.turned_away(count),

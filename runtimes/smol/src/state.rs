@@ -140,13 +140,19 @@ impl ExecutorState {
 
     /// Returns when [`ExecutorState::handle_due`] must be called at the latest.
     pub(crate) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
+        if self.channels.has_unread() {
+            return Some(now);
+        }
         let due = earlier(self.worker.poll_timeout(now), self.channels.poll_timeout());
         earlier(due, self.recorder.log.retry_at(now))
     }
 
-    /// Handles all connections that are due.
+    /// Handles events of channels that are left, and all connections that are due.
     pub(crate) fn handle_due(&mut self) {
         let now = Instant::now();
+        if self.channels.has_unread() {
+            self.read_channels(now);
+        }
         self.handle_all_due(now);
         self.apply_effects(now);
         self.channels.handle_timeout(now);
@@ -181,13 +187,9 @@ impl ExecutorState {
         }
     }
 
-    /// Hands the events of channels to the worker.
+    /// Hands events of channels to the worker.
     fn read_channels(&mut self, now: Instant) {
-        let mut events = self.channels.take_events(now);
-        for event in events.drain(..) {
-            self.worker.handle_message(WorkerMessage::Application(event), now, &mut self.recorder);
-        }
-        self.channels.put_back(events);
+        self.channels.read(&mut self.worker, now, &mut self.recorder);
     }
 
     /// Handles the events of channels that other threads have sent, and what is due then.
@@ -212,8 +214,9 @@ impl ExecutorState {
 
     /// Performs a request of the control port or the watchdog, and handles what is due then.
     pub(crate) fn perform(&mut self, request: Request) {
-        // A Close must not precede a publication that was made before.
-        self.read_channels(Instant::now());
+        if request.may_close() {
+            self.channels.read_all(&mut self.worker, Instant::now(), &mut self.recorder);
+        }
         let connections = &self.connections;
         let socket = |key: Key| Some(connections.get(key.0)?.as_ref()?.stream.as_fd());
         request.perform(&mut self.worker, &self.recorder, Instant::now(), &socket);

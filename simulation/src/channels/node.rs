@@ -8,7 +8,7 @@ use postern_channels::engine::{Answer, ChannelEvent, Inboxes, Operation, Request
 use postern_channels::exchange::{
     Exchange, ExchangeConfig, ExchangeStats, HistoryOptions, PresenceStats, Publish, WorkerId,
 };
-use postern_channels::inbox::{Added, Inbox};
+use postern_channels::inbox::{Added, Inbox, Taken};
 use postern_channels::publication::{Position, Tags};
 
 use crate::channels::fault::Fault;
@@ -22,6 +22,7 @@ pub(crate) struct Node {
     shards: Vec<Exchange>,
     pub(crate) mail: Mail,
     races: usize,
+    part_in: usize,
     longest: usize,
     plans: Arc<[ChannelPlan]>,
     pub(crate) truth: Truth,
@@ -65,6 +66,7 @@ impl Node {
                 marks: BTreeSet::new(),
             },
             races: plan.races,
+            part_in: plan.part_in,
             longest: plan.longest,
             truth: Truth::new(plans.len()),
             plans,
@@ -189,7 +191,8 @@ impl Node {
         }
     }
 
-    /// Takes the events of a worker, as a host does. If the inbox has overflowed, every shard puts what is missing there.
+    /// Takes the events of a worker, as a host does. It may take a part of them. If the inbox has overflowed, every
+    /// shard puts what is missing there.
     pub(crate) fn take_events(
         &mut self,
         worker: usize,
@@ -197,11 +200,13 @@ impl Node {
         random: &mut Random,
     ) -> Vec<ChannelEvent> {
         self.mail.deliver_late();
-        self.mail.is_woken[worker] = false;
         let mut events = Vec::new();
-        let has_missed = self.mail.inboxes[worker].take(&mut events);
+        let most = if random.one_in(self.part_in) { random.within(1..=3) } else { usize::MAX };
+        let taken = self.mail.inboxes[worker].take(&mut events, most);
+        // There is no wake for the events that are left.
+        self.mail.is_woken[worker] = taken == Taken::Part;
         self.race(now, random);
-        if !has_missed || self.mail.fault == Some(Fault::ForgottenOverflow) {
+        if taken != Taken::AllWithLoss || self.mail.fault == Some(Fault::ForgottenOverflow) {
             return events;
         }
         self.mail.marks.insert("a worker catches up");
@@ -288,7 +293,7 @@ impl Mail {
     /// Takes the events of a worker, for a fault that changes the order.
     fn take(&mut self, worker: usize) -> Vec<ChannelEvent> {
         let mut taken = Vec::new();
-        if self.inboxes[worker].take(&mut taken) {
+        if self.inboxes[worker].take(&mut taken, usize::MAX) == Taken::AllWithLoss {
             self.marks.insert("an overflow is forgotten");
         }
         taken

@@ -37,6 +37,8 @@ pub(crate) struct Plan {
     pub(crate) removals: usize,
     /// Another thread publishes at one of `races` places between the steps of a turn. 0: never.
     pub(crate) races: usize,
+    /// One in `part_in` times a worker takes a part of the events in its inbox.
+    pub(crate) part_in: usize,
     /// Whether workers sometimes do not run for seconds.
     pub(crate) has_stalls: bool,
     pub(crate) has_compression: bool,
@@ -104,6 +106,7 @@ impl Plan {
             restarts: if random.one_in(3) { random.within(1..=2) } else { 0 },
             removals: if random.one_in(4) { random.within(1..=3) } else { 0 },
             races: random.pick([0, 3, 20]),
+            part_in: random.pick([1, 3, usize::MAX]),
             has_stalls: random.one_in(4),
             has_compression,
             read_buffer,

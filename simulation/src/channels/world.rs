@@ -471,6 +471,9 @@ impl World {
             // What was sent to workers without clients.
             let now = self.now();
             drop(self.node.take_events(worker, now, &mut Random::new(0)));
+            while self.node.mail.is_woken[worker] {
+                drop(self.node.take_events(worker, now, &mut Random::new(0)));
+            }
         }
         let later = self.now() + Duration::from_secs(1_000_000);
         holds(self.node.is_empty_after(later), "channels are left although there are no clients")

@@ -11,7 +11,7 @@ use postern_channels::engine::{ChannelEvent, Inboxes, Request};
 #[cfg(feature = "control")]
 use postern_channels::exchange::ExchangeStats;
 use postern_channels::exchange::{Exchange, ExchangeConfig, WorkerId};
-use postern_channels::inbox::{Added, Inbox};
+use postern_channels::inbox::{Added, Inbox, Taken};
 
 /// The channels of a process. Each channel belongs to one shard, by the hash of its name. The lock of a shard is held while a
 /// request is executed and its events are put into inboxes, so they have the order of the requests in all of them.
@@ -147,15 +147,17 @@ impl Node {
         }
     }
 
-    /// Takes the events of a worker. What it has missed because its inbox was full arrives there afterwards, with a wake.
-    pub(super) fn take_events(&self, worker: WorkerId, events: &mut Vec<ChannelEvent>) {
-        let Some(slot) = self.workers.get(worker.index()) else { return };
-        let has_missed = lock(&slot.inbox).as_mut().is_some_and(|inbox| inbox.take(events));
-        if has_missed {
+    /// Takes at most `most` events of a worker. What it has missed because its inbox was full arrives there after the others, with a
+    /// wake. Returns whether events are left, for which there is none.
+    pub(super) fn take_events(&self, worker: WorkerId, events: &mut Vec<ChannelEvent>, most: usize) -> bool {
+        let Some(slot) = self.workers.get(worker.index()) else { return false };
+        let taken = lock(&slot.inbox).as_mut().map_or(Taken::All, |inbox| inbox.take(events, most));
+        if taken == Taken::AllWithLoss {
             for shard in &self.shards {
                 lock(shard).catch_up_all(worker, &mut Delivery { node: self, own: None });
             }
         }
+        taken == Taken::Part
     }
 
     /// Returns figures of all channels and inboxes.

@@ -7,10 +7,12 @@ use postern_channels::engine::{ChannelEvent, Request};
 use postern_channels::exchange::WorkerId;
 
 use super::Node;
+use crate::application::{Worker, WorkerMessage};
+use crate::metrics::LogAndCounters;
 
 /// The share of a worker in the channels of its process. A runtime calls, for each turn:
 ///
-/// 1. [`take_events`](NodeWorker::take_events), and hands them to the worker.
+/// 1. [`read`](NodeWorker::read), if it was woken or [`has_unread`](NodeWorker::has_unread).
 /// 2. [`execute`](NodeWorker::execute) for each request of the worker. If there was one, it begins again.
 /// 3. [`handle_timeout`](NodeWorker::handle_timeout) when the time of [`poll_timeout`](NodeWorker::poll_timeout) has passed.
 #[derive(Debug)]
@@ -19,6 +21,8 @@ pub struct NodeWorker {
     worker: WorkerId,
     /// The events of one turn. Empty between turns.
     events: Vec<ChannelEvent>,
+    /// Whether events are left for which there is no wake.
+    has_unread: bool,
     /// When something may expire.
     expiry: Option<Instant>,
 }
@@ -27,10 +31,10 @@ impl NodeWorker {
     pub(crate) fn new(node: Arc<Node>, index: usize) -> NodeWorker {
         // A plan has at most `WorkerId::MAX_WORKERS` workers.
         let worker = WorkerId::new(index).unwrap_or_default();
-        NodeWorker { node, worker, events: Vec::new(), expiry: None }
+        NodeWorker { node, worker, events: Vec::new(), has_unread: false, expiry: None }
     }
 
-    /// Begins to receive events. `wake` makes the runtime call [`take_events`](NodeWorker::take_events).
+    /// Begins to receive events. `wake` makes the runtime call [`read`](NodeWorker::read).
     pub fn start(&mut self, wake: impl Fn() + Send + Sync + 'static) {
         self.node.start_worker(self.worker, wake);
     }
@@ -40,21 +44,49 @@ impl NodeWorker {
         self.node.execute(self.worker, request, now);
     }
 
-    /// Returns the events that have arrived. Give the vector back with [`put_back`](NodeWorker::put_back).
-    pub fn take_events(&mut self, now: Instant) -> Vec<ChannelEvent> {
+    /// Hands events that have arrived to the worker: as many as it handles in about a millisecond. The runtime writes and reads
+    /// before the next part.
+    pub fn read(&mut self, worker: &mut Worker, now: Instant, recorder: &mut LogAndCounters) {
+        let mut cost = 0;
+        loop {
+            let before = worker.application().visited();
+            let count = self.read_some(worker, now, recorder);
+            cost += worker.application().visited() - before + EVENT_COST * count as u64;
+            if !self.has_unread || cost >= MOST_COST {
+                return;
+            }
+        }
+    }
+
+    /// Hands all events to the worker, in any time. A Close that another thread asks for must not precede a publication that was
+    /// made before.
+    pub fn read_all(&mut self, worker: &mut Worker, now: Instant, recorder: &mut LogAndCounters) {
+        self.read_some(worker, now, recorder);
+        while self.has_unread {
+            self.read_some(worker, now, recorder);
+        }
+    }
+
+    /// Returns whether [`read`](NodeWorker::read) has left events, for which there is no wake.
+    pub fn has_unread(&self) -> bool {
+        self.has_unread
+    }
+
+    /// Hands a few events to the worker, and returns their number.
+    fn read_some(&mut self, worker: &mut Worker, now: Instant, recorder: &mut LogAndCounters) -> usize {
+        self.take_some(now);
+        let count = self.events.len();
+        for event in self.events.drain(..) {
+            worker.handle_message(WorkerMessage::Application(event), now, recorder);
+        }
+        count
+    }
+
+    fn take_some(&mut self, now: Instant) {
         if self.expiry.is_none() && self.node.may_expire(self.worker) {
             self.expiry = Some(now + EXPIRY_INTERVAL);
         }
-        let mut events = std::mem::take(&mut self.events);
-        self.node.take_events(self.worker, &mut events);
-        events
-    }
-
-    /// Returns the memory of events that are handled.
-    pub fn put_back(&mut self, events: Vec<ChannelEvent>) {
-        if events.is_empty() && events.capacity() <= MOST_KEPT {
-            self.events = events;
-        }
+        self.has_unread = self.node.take_events(self.worker, &mut self.events, FEW);
     }
 
     /// Returns when to call [`handle_timeout`](NodeWorker::handle_timeout).
@@ -80,8 +112,14 @@ impl Drop for NodeWorker {
 /// The least time between two searches for what has expired. Nothing that has expired is part of an answer.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The most events whose memory is kept between turns.
-const MOST_KEPT: usize = 4096;
+/// The most events that are taken at once, for which a channel may have many subscribers.
+const FEW: usize = 16;
+
+/// The cost of an event in addition to the cost of its subscribers: an encoded message takes as long as this many references to it.
+const EVENT_COST: u64 = 32;
+
+/// The cost of the events of one turn. A subscriber costs 1, which takes about 20 ns.
+const MOST_COST: u64 = 48 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -123,7 +161,7 @@ mod tests {
         assert_eq!(wakes.load(Ordering::SeqCst), 2, "one for each worker");
         let mut now = start;
         for worker in &mut workers {
-            worker.take_events(start);
+            worker.take_some(start);
             while let Some(at) = worker.poll_timeout() {
                 now = now.max(at);
                 worker.handle_timeout(now);
