@@ -9,7 +9,7 @@ use std::time::Instant;
 use postern_core::close_code;
 use postern_core::frame::DataKind;
 use postern_core::handshake::Identity;
-use postern_core::record::Recorder;
+use postern_core::record::{NullRecorder, Recorder};
 use postern_core::worker::Message as ClientMessage;
 use postern_core::worker::{
     Application, Echo, Fanout, Opening, Outgoing, Reply, ServerClose, SharedFrame, earlier,
@@ -26,7 +26,7 @@ use crate::exchange::CatchUp;
 use crate::expiries::Expiries;
 use crate::hub::{Form, Hub, Subscriber};
 use crate::pings::{PingStep, Pings, Scheduled};
-use crate::protocol::{Encoding, Endpoint, JSON_SUBPROTOCOL, Message, PROTOBUF_SUBPROTOCOL, PushBody, Topic};
+use crate::protocol::{Encoding, Endpoint, JSON_SUBPROTOCOL, PROTOBUF_SUBPROTOCOL, PushBody, Topic};
 use crate::publication::ClientId;
 use crate::random::Random;
 use crate::view;
@@ -118,7 +118,7 @@ impl Channels {
     /// Ends a subscription, if there is one. A client with a server-side subscription is closed.
     fn end(&mut self, place: Key, channel: &Arc<str>, reason: End, fanout: &mut Fanout<'_, Channels>) {
         let Some((Some(client), _)) = fanout.client(place) else { return };
-        let (id, key, encoding) = (client.id, client.hub_key(), client.encoding);
+        let (id, key) = (client.id, client.hub_key());
         let Some(form) = self.hub.form(key, channel) else { return };
         if form.has(Form::SERVER_SIDE) {
             return self.close(place, &reason.disconnect.into(), fanout);
@@ -128,20 +128,18 @@ impl Channels {
         let client = client.place;
         self.requests.push_back(end(client, id, channel.clone(), form));
         let body = PushBody::Unsubscribe { code: reason.code, reason: reason.disconnect.reason() };
-        view::write_push(encoding, &mut self.buffer, Topic::Channel(channel), body);
-        self.send(place, encoding, fanout);
+        view::write_push(form, &mut self.buffer, Topic::Channel(channel), body);
+        self.send(place, form, fanout);
     }
 
-    /// Sends the message in the buffer to one client.
-    fn send(&mut self, key: Key, encoding: Encoding, fanout: &mut Fanout<'_, Channels>) {
-        if !self.buffer.is_empty() {
-            fanout.send(key, outgoing(encoding, &self.buffer));
-            self.buffer.clear();
-        }
+    /// Sends the message in the buffer to one client, whose messages have this form.
+    fn send(&mut self, key: Key, form: Form, fanout: &mut Fanout<'_, Channels>) {
+        messages(form, &self.buffer).for_each(|message| _ = fanout.send(key, message));
+        self.buffer.clear();
     }
 
     fn close(&mut self, key: Key, close: &Close, fanout: &mut Fanout<'_, Channels>) {
-        fanout.close(key, CloseCode(close.disconnect.code()), close.reason());
+        close_client(key, CloseCode(close.disconnect.code()), close.reason(), fanout);
     }
 
     /// Handles the answer to a request of a client, which may have gone.
@@ -171,13 +169,13 @@ impl Channels {
             client.stage = Stage::Closed;
             return self.close(to.key, &close, fanout);
         }
-        let encoding = client.encoding;
+        let form = client.form();
         let result = self.act(client, identity, now, |client, turn| {
             client.handle_answer(command, channel, answer, turn);
             client.execute_waiting(turn, recorder)
         });
         let close = result.err().and_then(|close| self.close_after_answers(client, close));
-        self.send(to.key, encoding, fanout);
+        self.send(to.key, form, fanout);
         if let Some(close) = close {
             self.close(to.key, &close, fanout);
         }
@@ -209,7 +207,7 @@ impl Channels {
             identity,
             config: &self.config,
             hub: &mut self.hub,
-            replies: Message::new(client.encoding, &mut self.buffer),
+            replies: client.form().message(&mut self.buffer),
             requests: &mut self.requests,
             counts: &mut self.counts,
         };
@@ -239,7 +237,7 @@ impl Channels {
                 }
                 return is_answered;
             }
-            client.awaits_pong = true;
+            client.awaits_pong = !client.is_bare;
             let encoding = client.encoding;
             let Some(frame) = frames.get_mut(encoding as usize) else { return false };
             let frame = *frame.get_or_insert_with(|| fanout.frame(kind(encoding), encoding.ping()));
@@ -305,19 +303,29 @@ impl Application for Channels {
         reply: &mut Reply<'_, '_, '_>,
         _: &mut impl Recorder,
     ) {
-        if opening.path_index >= self.config.paths {
+        let is_bare = self.config.bare_paths.contains(&opening.path_index);
+        if opening.path_index >= self.config.paths && !is_bare {
             return;
         }
         let endpoint = Endpoint::new(opening.subprotocol, |name| opening.query.get(name));
         let id = ClientId::from_random(self.random.next_wide());
         let place = ClientRef { key: opening.key, connection: opening.connection };
-        let mut new = Client::new(id, place, endpoint);
+        let new = if is_bare { Client::bare } else { Client::new };
+        let mut new = new(id, place, endpoint);
         if let Some(header) = opening.channels {
             new.add_patterns(header);
         }
-        *client = Some(Box::new(new));
+        let client = client.insert(Box::new(new));
         self.clients += 1;
         self.unconnected.push_back((reply.now() + self.config.connect_timeout, Scheduled::new(place)));
+        if is_bare && opening.query.get(CONNECT_PARAMETER).is_some() {
+            let request = opening.query.decoded(CONNECT_PARAMETER).unwrap_or_default();
+            let result = self.act(client, opening.identity, reply.now(), |client, turn| {
+                client.execute_bare(request.as_bytes(), turn)?;
+                client.execute_waiting(turn, &mut NullRecorder)
+            });
+            self.reply(client, result, reply);
+        }
     }
 
     fn message<'b>(
@@ -364,15 +372,19 @@ impl Application for Channels {
         close: &mut ServerClose<'_>,
         reply: &mut Reply<'_, '_, '_>,
     ) {
-        if client.is_none() {
+        let Some(client) = client else {
             return Echo::closing(&mut (), identity, close, reply);
-        }
+        };
         if let Some(disconnect) = translate(close.code) {
             close.code = CloseCode(disconnect.code());
             // An SDK shows the reason, and this one says more.
             if disconnect != Disconnect::ForceDisconnect {
                 close.reason = disconnect.reason();
             }
+        }
+        if let Some(push) = last_push(client, close.code, close.reason) {
+            // The session is open.
+            let _ = reply.text(&push);
         }
     }
 
@@ -433,23 +445,67 @@ impl Channels {
         recorder: &mut impl Recorder,
     ) {
         let result = self.act(client, message.identity, reply.now(), |client, turn| {
-            client.execute(&message.payload, 0, turn, recorder)?;
+            if client.is_bare {
+                client.execute_bare(&message.payload, turn)?;
+            } else {
+                client.execute(&message.payload, 0, turn, recorder)?;
+            }
             // `connect` is complete at once if there are no server-side subscriptions.
             client.execute_waiting(turn, recorder)
         });
-        if !self.buffer.is_empty() {
+        self.reply(client, result, reply);
+    }
+
+    /// Sends the replies of a client that has acted, and the Close if it has failed.
+    fn reply(&mut self, client: &mut Client, result: Result<(), Close>, reply: &mut Reply<'_, '_, '_>) {
+        for message in messages(client.form(), &self.buffer) {
             // It fails if the connection is closing, and then no reply is expected.
-            let _ = match outgoing(client.encoding, &self.buffer) {
+            let _ = match message {
                 Outgoing::Text(text) => reply.text(text),
                 Outgoing::Binary(payload) => reply.binary(payload),
                 _ => Ok(()),
             };
-            self.buffer.clear();
         }
+        self.buffer.clear();
         if let Some(close) = result.err().and_then(|close| self.close_after_answers(client, close)) {
-            reply.close(CloseCode(close.disconnect.code()), close.reason());
+            let code = CloseCode(close.disconnect.code());
+            if let Some(push) = last_push(client, code, close.reason()) {
+                // It fails as above.
+                let _ = reply.text(&push);
+            }
+            reply.close(code, close.reason());
         }
     }
+}
+
+/// Returns the messages in a buffer. A client without commands gets each push in one.
+fn messages(form: Form, buffer: &[u8]) -> impl Iterator<Item = Outgoing<'_>> {
+    let mut rest = buffer;
+    std::iter::from_fn(move || {
+        let line_end = || rest.iter().position(|&byte| byte == b'\n');
+        let end = if form.has(Form::BARE) { line_end() } else { None };
+        let (message, after) = rest.split_at_checked(end.unwrap_or(rest.len()))?;
+        rest = after.get(1..).unwrap_or_default();
+        (!message.is_empty()).then(|| outgoing(form.encoding(), message))
+    })
+}
+
+/// Closes a client, after a push with the code and the reason if it sends no commands. Returns whether it was open.
+fn close_client(key: Key, code: CloseCode, reason: &str, fanout: &mut Fanout<'_, Channels>) -> bool {
+    if let Some((Some(client), _)) = fanout.client(key)
+        && let Some(push) = last_push(client, code, reason)
+    {
+        fanout.send(key, Outgoing::Text(&push));
+    }
+    fanout.close(key, code, reason)
+}
+
+/// Returns the last push of a client without commands.
+fn last_push(client: &Client, code: CloseCode, reason: &str) -> Option<String> {
+    let mut push = Vec::new();
+    let body = PushBody::Disconnect { code: code.0.into(), reason };
+    view::write_push(client.form(), &mut push, Topic::Connection, body);
+    String::from_utf8(push).ok().filter(|_| client.is_bare)
 }
 
 /// Returns the message of a client with this encoding.
@@ -488,6 +544,9 @@ fn translate(code: CloseCode) -> Option<Disconnect> {
         _ => None,
     }
 }
+
+/// The parameter of the query that has the fields of `connect`, for a client without commands.
+const CONNECT_PARAMETER: &str = "cf_connect";
 
 /// The subprotocols of the protocol, preferred first.
 pub const SUBPROTOCOLS: [&str; 2] = [PROTOBUF_SUBPROTOCOL, JSON_SUBPROTOCOL];

@@ -1,6 +1,7 @@
 //! The configuration of the channels of a node.
 
 use std::fmt::Debug;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ pub struct ChannelsConfig {
     /// [`HandshakeConfig::paths`](postern_core::handshake::HandshakeConfig::paths). Messages at the other paths are sent back to
     /// their clients.
     pub paths: usize,
+    /// The indices of the paths of clients that send no commands.
+    pub bare_paths: Range<usize>,
     /// The options of all channels.
     pub namespaces: Namespaces,
     /// Whether the server subscribes each client to the personal channel of its user.
@@ -49,6 +52,7 @@ impl Default for ChannelsConfig {
     fn default() -> ChannelsConfig {
         ChannelsConfig {
             paths: usize::MAX,
+            bare_paths: 0..0,
             namespaces: Namespaces::default(),
             personal_channel: true,
             share_email: false,

@@ -1,5 +1,7 @@
 //! The codes and reasons of a Close that the server sends.
 
+use crate::ErrorCode;
+
 /// A Close that the server sends. After codes from 3000 to 3499 SDKs reconnect, after codes from 3500 to 3999 they do not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -73,6 +75,24 @@ impl Disconnect {
             Disconnect::InappropriateProtocol => "inappropriate protocol",
             Disconnect::PermissionDenied => "permission denied",
             Disconnect::NotAvailable => "not available",
+        }
+    }
+
+    /// Returns the Close for a client without commands, which gets no error replies.
+    pub(crate) fn instead_of(error: ErrorCode) -> Disconnect {
+        match error {
+            ErrorCode::Expired | ErrorCode::TokenExpired => Disconnect::ConnectionExpired,
+            ErrorCode::TooManyRequests => Disconnect::TooManyRequests,
+            ErrorCode::PermissionDenied => Disconnect::PermissionDenied,
+            ErrorCode::Internal
+            | ErrorCode::Unauthorized
+            | ErrorCode::UnknownChannel
+            | ErrorCode::MethodNotFound
+            | ErrorCode::AlreadySubscribed
+            | ErrorCode::LimitExceeded
+            | ErrorCode::BadRequest
+            | ErrorCode::NotAvailable
+            | ErrorCode::UnrecoverablePosition => Disconnect::InternalServerError,
         }
     }
 

@@ -6,7 +6,7 @@ use crate::delta;
 use crate::exchange::{History, PresenceChange, PresenceEvent, Subscribed};
 use crate::hub::{Form, Slot};
 use crate::protocol::{
-    self, Answer, Data, Encoding, HistoryResult, Message, Push, PushBody, Reply, SubscribeResult, Topic,
+    self, Answer, Data, HistoryResult, Message, Push, PushBody, Reply, SubscribeResult, Topic,
 };
 use crate::publication::{ClientInfo, Publication, Since};
 
@@ -128,8 +128,8 @@ pub(crate) fn push_presence(message: &mut Message<'_>, form: Form, slot: Slot, e
 }
 
 /// Writes a message with a push.
-pub(crate) fn write_push(encoding: Encoding, out: &mut Vec<u8>, topic: Topic<'_>, body: PushBody<'_>) {
-    Message::new(encoding, out).push(&Reply::Push(Push { topic, body }));
+pub(crate) fn write_push(form: Form, out: &mut Vec<u8>, topic: Topic<'_>, body: PushBody<'_>) {
+    form.message(out).push(&Reply::Push(Push { topic, body }));
 }
 
 fn topic<'c>(form: Form, slot: Slot, channel: &'c str) -> Topic<'c> {

@@ -87,9 +87,9 @@ impl Channels {
     ) -> bool {
         let now = fanout.now();
         let Some((Some(client), identity)) = fanout.client(key) else { return false };
-        let encoding = client.encoding;
+        let form = client.form();
         let is_changed = self.act(client, identity, now, change);
-        self.send(key, encoding, fanout);
+        self.send(key, form, fanout);
         is_changed
     }
 
@@ -101,7 +101,7 @@ impl Channels {
         fanout: &mut Fanout<'_, Channels>,
     ) -> bool {
         let Some((Some(client), _)) = fanout.client(key) else { return false };
-        let (id, place, encoding, hub_key) = (client.id, client.place, client.encoding, client.hub_key());
+        let (id, place, hub_key) = (client.id, client.place, client.hub_key());
         let mut is_subscribed = false;
         loop {
             let left = match channel {
@@ -114,8 +114,8 @@ impl Channels {
                 client.forget_grant(&channel);
             }
             let body = PushBody::Unsubscribe { code: UNSUBSCRIBED, reason: "server unsubscribe" };
-            view::write_push(encoding, &mut self.buffer, Topic::Channel(&channel), body);
-            self.send(key, encoding, fanout);
+            view::write_push(form, &mut self.buffer, Topic::Channel(&channel), body);
+            self.send(key, form, fanout);
             self.requests.push_back(super::end(place, id, channel, form));
         }
     }
@@ -130,7 +130,7 @@ fn close(
 ) -> bool {
     let Some((client, _)) = fanout.client(key) else { return false };
     let (code, reason) = if client.is_some() { channels } else { echo };
-    fanout.close(key, code, reason)
+    super::close_client(key, code, reason, fanout)
 }
 
 fn frame<'w>(message: &OutgoingMessage, fanout: &mut Fanout<'w, Channels>) -> SharedFrame<'w> {

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use postern_core::frame::DataKind;
 use postern_core::handshake::Identity;
-use postern_core::record::{Record, Recorder};
+use postern_core::record::{NullRecorder, Record, Recorder};
 
 use super::{Client, Close, Stage, Waiting};
 use crate::claims::Wishes;
@@ -20,8 +20,8 @@ use crate::hub::{Form, Hub, JoinError};
 use crate::namespaces::options::{ChannelOptions, DataFormat, DeltaType, RecoveryMode};
 use crate::permissions::{self, Decision, Hook, Refusal, Subject, TokenVerdict};
 use crate::protocol::{
-    Answer, Command, Commands, Delta, Encoding, HistoryRequest, Message, PublishRequest, Raw, Reply, Request,
-    SubscribeRequest,
+    Answer, Command, Commands, ConnectRequest, Delta, Encoding, HistoryRequest, Message, PublishRequest, Raw,
+    Reply, Request, SubscribeRequest,
 };
 use crate::publication::{Since, Tags};
 use crate::{Disconnect, ErrorCode};
@@ -61,6 +61,25 @@ impl Turn<'_> {
 pub(super) type Outcome = Result<(), Refusal>;
 
 impl Client {
+    /// Handles a message of a client without commands: the first one has the fields of `connect`, and others are ignored.
+    ///
+    /// # Errors
+    /// The Close that ends the connection.
+    pub(crate) fn execute_bare(&mut self, message: &[u8], turn: &mut Turn<'_>) -> Result<(), Close> {
+        if !matches!(self.stage, Stage::New) {
+            return Ok(());
+        }
+        let result = match ConnectRequest::decode(Encoding::Json, message) {
+            Ok(request) => {
+                // The number in the reply, which is not sent.
+                let (id, request) = (1, Request::Connect(request));
+                self.execute_one(Command { id, request }, turn, &mut NullRecorder)
+            }
+            Err(_) => Err(bad_request(FIRST_BARE)),
+        };
+        result.inspect_err(|_| self.stage = Stage::Closed)
+    }
+
     /// Executes the commands of a message, except for the first `executed` ones.
     ///
     /// # Errors
@@ -251,7 +270,6 @@ impl Client {
                 Form::DELTA,
             ),
             (filter.is_some(), Form::FILTERED),
-            (self.encoding == Encoding::Protobuf, Form::PROTOBUF),
             (is_server_side, Form::SERVER_SIDE),
             (features.recoverable, Form::RECOVERABLE),
             // A client that can recover follows offsets.
@@ -262,6 +280,7 @@ impl Client {
             // In `connect`. A backend subscribes clients that are connected.
             (is_server_side && !self.is_connected(), Form::HELD),
         ]);
+        let form = form | self.form();
         let slot = match turn.hub.join(self.hub_key(), &channel, form) {
             Ok(slot) => slot,
             Err(JoinError::AlreadySubscribed) => return Err(ErrorCode::AlreadySubscribed.into()),
@@ -403,3 +422,6 @@ fn bad_request(reason: &'static str) -> Close {
 
 /// The reason of a Close if the first message has no `connect`. It is not JSON, because it begins with a word.
 const FIRST: &str = r#"bad request: first send {"id":1,"connect":{}}"#;
+
+/// The same for a client without commands.
+const FIRST_BARE: &str = "bad request: first send {}, or the fields of connect in it";

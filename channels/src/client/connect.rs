@@ -26,6 +26,7 @@ impl Client {
     ) -> Result<(), Close> {
         let channels = match self.server_side_channels(&request.token, turn) {
             Ok(channels) => channels,
+            Err(Refusal::Error(error)) if self.is_bare => return Err(Disconnect::instead_of(error).into()),
             Err(Refusal::Error(error)) => {
                 turn.refuse(id, error);
                 self.stage = Stage::Refused;
@@ -149,7 +150,7 @@ impl Client {
             expires: turn.ttl(self.expires_at()),
             subs: &subs,
             ping: if self.has_pings { turn.config.ping_interval.as_secs() as u32 } else { 0 },
-            pong: self.has_pings,
+            pong: self.has_pings && !self.is_bare,
             ..ConnectResult::default()
         };
         turn.answer(id, Answer::Connect(result));

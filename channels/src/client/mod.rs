@@ -32,6 +32,8 @@ pub struct Client {
     pub(crate) id: ClientId,
     pub(crate) place: ClientRef,
     pub(crate) encoding: Encoding,
+    /// Whether the client sends no commands, and gets pushes without replies around them.
+    pub(crate) is_bare: bool,
     /// Whether the server sends pings of the protocol, in place of pings of WebSocket.
     pub(crate) has_pings: bool,
     /// Whether the pong to the last ping is missing.
@@ -126,6 +128,7 @@ impl Client {
             id,
             place,
             encoding: endpoint.encoding,
+            is_bare: false,
             has_pings: !endpoint.has_frame_pings,
             awaits_pong: false,
             stage: Stage::New,
@@ -133,6 +136,16 @@ impl Client {
             info: None,
             credentials: None,
         }
+    }
+
+    /// Creates a client without commands, which speaks JSON.
+    pub(crate) fn bare(id: ClientId, place: ClientRef, endpoint: Endpoint) -> Client {
+        Client { is_bare: true, encoding: Encoding::Json, ..Client::new(id, place, endpoint) }
+    }
+
+    /// Returns the form of all messages to the client.
+    pub(crate) fn form(&self) -> Form {
+        Form::of([(self.encoding == Encoding::Protobuf, Form::PROTOBUF), (self.is_bare, Form::BARE)])
     }
 
     /// Whether no `connect` has arrived, or it was refused.

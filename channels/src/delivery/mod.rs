@@ -61,7 +61,7 @@ impl Audience {
             }
             let form = Form::of_frame(number);
             buffer.clear();
-            write(form, &mut Message::new(form.encoding(), buffer));
+            write(form, &mut form.message(buffer));
             let frame: SharedFrame<'w> = fanout.frame(kind(form.encoding()), buffer);
             sent += fanout.deliver_to(list.drain(..).map(|connection| Key(connection as usize)), frame);
             if list.capacity() > MOST_KEPT {

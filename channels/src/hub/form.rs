@@ -2,7 +2,7 @@
 
 use std::ops::BitOr;
 
-use crate::protocol::Encoding;
+use crate::protocol::{Encoding, Message};
 
 /// The properties of a subscription, one bit each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -17,26 +17,27 @@ impl Form {
     pub const DELTA: Form = Form(1 << 2);
     /// The subscriber has the publication that precedes the next one, so it can apply a delta.
     pub const DELTA_BASE: Form = Form(1 << 3);
+    /// The client sends no commands, and gets pushes without replies around them.
+    pub const BARE: Form = Form(1 << 4);
     /// The subscriber gets joins and leaves.
-    pub const JOIN_LEAVE: Form = Form(1 << 4);
+    pub const JOIN_LEAVE: Form = Form(1 << 5);
     /// The server has subscribed the connection.
-    pub const SERVER_SIDE: Form = Form(1 << 5);
+    pub const SERVER_SIDE: Form = Form(1 << 6);
     /// The subscriber is notified of gaps.
-    pub const POSITIONED: Form = Form(1 << 6);
+    pub const POSITIONED: Form = Form(1 << 7);
     /// The subscriber can recover.
-    pub const RECOVERABLE: Form = Form(1 << 7);
+    pub const RECOVERABLE: Form = Form(1 << 8);
     /// The subscriber has a filter.
-    pub const FILTERED: Form = Form(1 << 8);
+    pub const FILTERED: Form = Form(1 << 9);
     /// The client is in the presence of the channel.
-    pub const PRESENT: Form = Form(1 << 9);
+    pub const PRESENT: Form = Form(1 << 10);
     /// The subscriber has asked for a recovery.
-    pub const WAS_RECOVERING: Form = Form(1 << 10);
-
+    pub const WAS_RECOVERING: Form = Form(1 << 11);
     /// The subscriber gets nothing before the reply to `connect`.
-    pub const HELD: Form = Form(1 << 11);
+    pub const HELD: Form = Form(1 << 12);
 
     /// The number of different frames of a publication.
-    pub const FRAMES: usize = 16;
+    pub const FRAMES: usize = 32;
 
     /// Returns the form with the properties that are `true`.
     pub fn of(properties: impl IntoIterator<Item = (bool, Form)>) -> Form {
@@ -65,6 +66,11 @@ impl Form {
     /// Returns the encoding of messages.
     pub(crate) fn encoding(self) -> Encoding {
         if self.has(Form::PROTOBUF) { Encoding::Protobuf } else { Encoding::Json }
+    }
+
+    /// Starts a message in this form at the end of `out`.
+    pub(crate) fn message(self, out: &mut Vec<u8>) -> Message<'_> {
+        if self.has(Form::BARE) { Message::bare(out) } else { Message::new(self.encoding(), out) }
     }
 
     /// Returns a number below [`FRAMES`](Form::FRAMES). Subscribers with the same number receive the same frame of a publication.
@@ -106,7 +112,9 @@ mod tests {
             | Form::WAS_RECOVERING
             | Form::HELD;
         assert_eq!((form | rest).frame(), form.frame());
-        for other in [Form::PROTOBUF, Form::DELTA, form | Form::COMPACT, form | Form::DELTA_BASE] {
+        for other in
+            [Form::PROTOBUF, Form::DELTA, form | Form::COMPACT, form | Form::DELTA_BASE, form | Form::BARE]
+        {
             assert_ne!(other.frame(), form.frame());
         }
         assert!(form.has(Form::DELTA) && !form.has(Form::DELTA | Form::COMPACT));

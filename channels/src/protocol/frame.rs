@@ -1,6 +1,8 @@
 //! Splits messages into commands, and joins replies into messages.
 
-use super::{Command, ConnectRequest, Encoding, Malformed, Push, Reply, json, protobuf};
+use super::{
+    Answer, Command, ConnectRequest, Encoding, Malformed, Push, PushBody, Reply, Topic, json, protobuf,
+};
 
 /// The commands of a WebSocket message, in the order in which they must be executed.
 ///
@@ -72,17 +74,33 @@ pub struct Message<'o> {
     out: &'o mut Vec<u8>,
     /// The length of `out` at the beginning of the message.
     start: usize,
+    /// Whether the client sends no commands, and gets pushes without replies around them.
+    is_bare: bool,
 }
 
 impl<'o> Message<'o> {
     /// Starts a message at the end of `out`.
     pub fn new(encoding: Encoding, out: &'o mut Vec<u8>) -> Message<'o> {
         let start = out.len();
-        Message { encoding, out, start }
+        Message { encoding, out, start, is_bare: false }
     }
 
-    /// Appends a reply.
+    /// Starts a message for a client without commands. Each line of it is sent as a separate message.
+    pub fn bare(out: &'o mut Vec<u8>) -> Message<'o> {
+        Message { is_bare: true, ..Message::new(Encoding::Json, out) }
+    }
+
+    /// Appends a reply. A client without commands gets the result of `connect` as a push, and no other results.
     pub fn push(&mut self, reply: &Reply<'_>) {
+        if self.is_bare {
+            return match *reply {
+                Reply::Push(push) => self.push_bare(&push),
+                Reply::Answer { answer: Answer::Connect(result), .. } => {
+                    self.push_bare(&Push { topic: Topic::Connection, body: PushBody::Connect(result) });
+                }
+                Reply::Ping | Reply::Answer { .. } | Reply::Error { .. } => {}
+            };
+        }
         self.separate();
         match self.encoding {
             Encoding::Json => json::encode::reply(self.out, reply),

@@ -131,7 +131,7 @@ fn percent_decoded(value: &[u8]) -> Option<String> {
 }
 
 /// Decodes escapes of a sign and two hexadecimal digits. `plain` maps the other bytes.
-fn escaped(text: &[u8], sign: u8, plain: impl Fn(u8) -> u8) -> Option<Vec<u8>> {
+pub(super) fn escaped(text: &[u8], sign: u8, plain: impl Fn(u8) -> u8) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some((&first, behind)) = rest.split_first() {

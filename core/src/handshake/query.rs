@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::display::escaped;
+
 /// The query of the target of a request, which may contain a token. So it is not shown by `Debug`, and only single parameters
 /// can be read.
 #[derive(Default, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +23,13 @@ impl<'h> Query<'h> {
             // Only a parameter without a name has an empty one.
             (key == name && !key.is_empty()).then_some(value)
         })
+    }
+
+    /// Returns the value of the first parameter with this name, percent-decoded, where a plus is a space. `None` if there is no
+    /// such parameter, or it is not UTF-8.
+    pub fn decoded(&self, name: &str) -> Option<String> {
+        let plain = |byte| if byte == b'+' { b' ' } else { byte };
+        String::from_utf8(escaped(self.get(name)?.as_bytes(), b'%', plain)?).ok()
     }
 }
 
@@ -51,6 +60,15 @@ mod tests {
         for target in ["/ws", "/ws?", "/ws?&", "/ws?=x", ""] {
             check(target, "format", None);
             check(target, "", None);
+        }
+    }
+
+    #[test]
+    fn a_parameter_is_decoded() {
+        let query = Query::of("/ws?a=%7B%22b%22:+%C3%A4%7D&c=%4&d=%FF&e");
+        assert_eq!(query.decoded("a").as_deref(), Some("{\"b\": ä}"));
+        for (name, expected) in [("c", None), ("d", None), ("e", Some("")), ("f", None)] {
+            assert_eq!(query.decoded(name).as_deref(), expected, "{name}");
         }
     }
 

@@ -96,6 +96,8 @@ pub struct ChannelSettings {
     pub app: ServedAtPath,
     /// The further paths of channels.
     pub paths: Vec<String>,
+    /// The paths of clients that send no commands.
+    pub bare_paths: Vec<String>,
     /// The channels file, which is read again at SIGHUP.
     pub file: Option<PathBuf>,
     /// The options of the channels, from the file.
@@ -128,6 +130,7 @@ impl Default for ChannelSettings {
         ChannelSettings {
             app: ServedAtPath::Echo,
             paths: vec!["/connection/websocket".to_owned()],
+            bare_paths: Vec::new(),
             file: None,
             namespaces,
             personal_channel,

@@ -14,6 +14,7 @@ pub(super) const WORKERS: &str = "POSTERN_WORKERS";
 
 pub(super) const APP: &str = "POSTERN_APP";
 pub(super) const CHANNELS_PATH: &str = "POSTERN_CHANNELS_PATH";
+pub(super) const CHANNELS_UNI_PATH: &str = "POSTERN_CHANNELS_UNI_PATH";
 pub(super) const CHANNELS_FILE: &str = "POSTERN_CHANNELS_FILE";
 pub(super) const PERSONAL_CHANNEL: &str = "POSTERN_PERSONAL_CHANNEL";
 pub(super) const SHARE_EMAIL: &str = "POSTERN_SHARE_EMAIL";

@@ -132,6 +132,10 @@ impl Plan {
                 ServedAtPath::Echo => settings.channels.paths.len(),
                 ServedAtPath::Channels => usize::MAX,
             },
+            bare_paths: {
+                let first = settings.channels.paths.len();
+                first..first + settings.channels.bare_paths.len()
+            },
             namespaces: settings.channels.namespaces.clone(),
             personal_channel: settings.channels.personal_channel,
             share_email: settings.channels.share_email,
@@ -142,7 +146,8 @@ impl Plan {
             ..ChannelsConfig::default()
         };
         // An exact path precedes the patterns of `POSTERN_PATH`.
-        handshake.paths.splice(0..0, settings.channels.paths.iter().cloned());
+        let of_channels = settings.channels.paths.iter().chain(&settings.channels.bare_paths);
+        handshake.paths.splice(0..0, of_channels.cloned());
         if channels.paths > 0 {
             handshake.subprotocols.extend(postern_channels::SUBPROTOCOLS.map(str::to_owned));
         }

@@ -29,6 +29,16 @@ pub(super) fn settings() -> Vec<Setting> {
             "The paths of channels, in the client protocol of Centrifugo, for\n\
              its SDKs. off serves none",
         ),
+        value_at(
+            CHANNELS_UNI_PATH,
+            "PATH,…",
+            |settings| &mut settings.channels.bare_paths,
+            |text| if is_off(text) { Ok(Vec::new()) } else { net::paths(text) },
+            |paths| if paths.is_empty() { OFF.to_owned() } else { paths.join(",") },
+            "The paths of channels for clients without an SDK, which send no\n\
+             commands: /connection/uni_websocket in Centrifugo. off serves\n\
+             none",
+        ),
         text(
             CHANNELS_FILE,
             "FILE",
