@@ -1,10 +1,14 @@
 //! Chromium without a window.
 
+use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use postern_chain::workspace;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tungstenite::{Message, WebSocket};
@@ -126,6 +130,49 @@ impl Browser {
     pub fn open(&mut self, url: &str) {
         self.ask("Page.navigate", &json!({ "url": url }));
         self.wait_for(&format!("document.readyState === 'complete' && location.href === '{url}'"));
+    }
+
+    /// Clicks on an element.
+    ///
+    /// # Panics
+    ///
+    /// If no element matches the selector.
+    #[track_caller]
+    pub fn click(&mut self, selector: &str) {
+        self.value(&format!("document.querySelector({}).click()", json!(selector)));
+    }
+
+    /// Replaces the text of a field.
+    ///
+    /// # Panics
+    ///
+    /// If no element matches the selector.
+    #[track_caller]
+    pub fn fill(&mut self, selector: &str, text: &str) {
+        self.value(&format!("document.querySelector({}).value = {}", json!(selector), json!(text)));
+    }
+
+    /// Shows the page on a screen of this size in CSS pixels, with light or dark colours.
+    pub fn set_screen(&mut self, (width, height): (u32, u32), colours: &str) {
+        let metrics =
+            json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600 });
+        self.ask("Emulation.setDeviceMetricsOverride", &metrics);
+        let features = json!({ "features": [{ "name": "prefers-color-scheme", "value": colours }] });
+        self.ask("Emulation.setEmulatedMedia", &features);
+    }
+
+    /// Writes a picture of the page to `target/screenshots/NAME.png`.
+    ///
+    /// # Panics
+    ///
+    /// If the file cannot be written.
+    #[track_caller]
+    pub fn screenshot(&mut self, name: &str) {
+        let picture = self.ask("Page.captureScreenshot", &json!({ "format": "png" }));
+        let picture = STANDARD.decode(picture["data"].as_str().expect("a picture")).expect("base64");
+        let folder = workspace::path("target/screenshots");
+        fs::create_dir_all(&folder).expect("a folder");
+        fs::write(folder.join(name).with_extension("png"), picture).expect("it is written");
     }
 }
 

@@ -67,6 +67,11 @@ pub fn javascript_sdk() -> Result<PathBuf, Failure> {
     npm("javascript-sdk-5.8.0", "centrifuge", &["centrifuge@5.8.0", "ws@8.23.0"])
 }
 
+/// Returns a folder for `NODE_PATH` with `axe-core`, which checks the accessibility of pages.
+pub fn axe() -> Result<PathBuf, Failure> {
+    npm("axe-core-4.11.0", "axe-core", &["axe-core@4.11.0"])
+}
+
 /// Returns a folder for `PYTHONPATH` with the Python SDK of the protocol of channels.
 pub fn python_sdk() -> Result<PathBuf, Failure> {
     pip("python-sdk-0.7.0", "centrifuge", &["--only-binary=:all:", "centrifuge-python==0.7.0"])

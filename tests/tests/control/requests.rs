@@ -18,7 +18,8 @@ fn refusal_has_its_status_code_and_message() {
     const WRONG: (&str, &str) = ("X-API-Key", "0123456789abcdef-the-key-of-others");
     const TEXT: (&str, &str) = ("Content-Type", "text/plain");
     let refused: &[Refused<'_>] = &[
-        ("GET", "/", &[], "", 404, "not_found", None),
+        ("POST", "/", &[JSON], "{}", 405, "method", Some("GET, HEAD")),
+        ("GET", "/favicon.ico", &[], "", 404, "not_found", None),
         ("GET", "/ws", &[], "", 404, "not_found", None),
         ("GET", "/livez/", &[], "", 404, "not_found", None),
         ("POST", "/livez", &[], "", 405, "method", Some("GET, HEAD")),

@@ -38,6 +38,7 @@ pub(super) struct ProcessInfo {
     pub(super) max_message: usize,
     pub(super) trusts_any: bool,
     pub(super) api_keys: Secrets,
+    pub(super) has_console: bool,
     /// The settings in effect by their names, without secrets.
     pub(super) settings: Vec<(&'static str, String)>,
     pub(super) status: ProcessStatus,
@@ -94,6 +95,11 @@ impl AdminApi {
                 Ok(health::readyz(&self.pool, &self.process.status, self.process.max_connections).await)
             }
             Endpoint::Metrics => self.metrics().await,
+            Endpoint::Console(asset) if self.process.has_console => Ok(asset.response()),
+            Endpoint::Console(_) => {
+                let message = "the console is off; POSTERN_CONSOLE=on turns it on";
+                Err(ApiError::new(StatusCode::NOT_FOUND, "not_found", message))
+            }
             Endpoint::Info => self.info().await,
             Endpoint::Batch => {
                 let calls = api::batch(body)?;

@@ -15,6 +15,7 @@
 //! * `api` has the methods of the server API, `perform` performs them. `listing` describes a connection.
 //! * `admin_api` does what the request asks for. `worker_pool` queries the workers for it, and `health` answers probes, such as
 //!   [`healthcheck`](crate::healthcheck).
+//! * `console` is a page for people, which uses the other endpoints.
 //! * `response` has the responses and the errors.
 //!
 //! All decisions about connections are made in the core (`postern_core::worker`). A runtime implements [`Workers`].
@@ -23,6 +24,7 @@
 
 mod admin_api;
 mod api;
+mod console;
 mod health;
 mod key;
 mod listing;
@@ -95,6 +97,7 @@ impl Control {
             max_message: plan.settings.session.max_message,
             trusts_any: plan.settings.handshake.trusted_proxies.trusts_any(),
             api_keys: plan.settings.control.api_keys.clone(),
+            has_console: plan.settings.control.has_console,
             settings: plan.shown.clone(),
             status: status.clone(),
             node: node.clone(),

@@ -3,6 +3,7 @@
 use hyper::StatusCode;
 
 use super::api::Method;
+use super::console::Asset;
 use super::response::ApiError;
 
 /// The operation that a request asks for.
@@ -14,6 +15,8 @@ pub(super) enum Endpoint {
     Readyz,
     /// Returns the metrics for Prometheus.
     Metrics,
+    /// Returns a file of the console.
+    Console(Asset),
     /// Describes the process.
     Info,
     /// Performs several methods of the server API.
@@ -29,6 +32,9 @@ const ROUTES: &[(&str, Verb, Endpoint)] = &[
     ("/livez", Verb::Get, Endpoint::Livez),
     ("/readyz", Verb::Get, Endpoint::Readyz),
     ("/metrics", Verb::Get, Endpoint::Metrics),
+    ("/", Verb::Get, Endpoint::Console(Asset::Page)),
+    ("/console.css", Verb::Get, Endpoint::Console(Asset::Style)),
+    ("/console.js", Verb::Get, Endpoint::Console(Asset::Script)),
     ("/api/info", Verb::Get, Endpoint::Info),
     ("/api/batch", Verb::Post, Endpoint::Batch),
     ("/api", Verb::Post, Endpoint::Lines),
@@ -138,7 +144,7 @@ mod tests {
             }
         }
         assert_eq!(routes("/api/info").len(), 2);
-        for path in ["/", "", "/livez/", "/LIVEZ", "/api/", "/api/connections/7", "/api/Publish", "//livez"] {
+        for path in ["", "/livez/", "/LIVEZ", "/api/", "/api/connections/7", "/api/Publish", "//livez"] {
             assert_eq!(route(&Method::GET, path).unwrap_err().status.as_u16(), 404, "{path}");
         }
     }

@@ -126,6 +126,7 @@ fn api(workers: &[Rc<FakeWorker>], status: ProcessStatus) -> AdminApi {
         max_message: 100,
         trusts_any: false,
         api_keys: Secrets::default(),
+        has_console: true,
         settings: vec![("PORT", "8080".to_owned())],
         status,
         node: Node::new(1, usize::MAX, Arc::default()),

@@ -115,7 +115,7 @@ fn is_same(text: &str, other: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::names::{API_KEY, ASSERTION, COMPRESSION};
+    use crate::settings::names::{API_KEY, ASSERTION, COMPRESSION, CONSOLE};
     use crate::settings::setting::Setting;
     use crate::settings::table::SETTINGS;
 
@@ -170,9 +170,9 @@ mod tests {
             assert_eq!(complaint(setting.name, without, Source::Environment), None, "{setting:?}");
             assert_eq!(complaint(setting.name, "anything", Source::Default), None, "{setting:?}");
             // If the default turns the feature off, it is the same text.
-            assert!(setting.name == CONTROL || setting.default == without, "{setting:?}");
+            assert!([CONTROL, CONSOLE].contains(&setting.name) || setting.default == without, "{setting:?}");
         }
-        assert_eq!(count, 19);
+        assert_eq!(count, 20);
         assert_eq!(complaint("POSTERN_PATH", "/anything", Source::Environment), None);
         assert_eq!(setting(CONTROL).without_feature(|_| false), Some("off"));
         assert_eq!(setting(CONTROL).without_feature(|_| true), None);

@@ -142,11 +142,19 @@ impl Default for ChannelSettings {
     }
 }
 
-/// The address of the control port, and the keys of its API.
-#[derive(Debug, Clone, Default)]
+/// The address of the control port, the keys of its API, and its page.
+#[derive(Debug, Clone)]
 pub struct ControlSettings {
     /// The address that it listens on. `None` if there is no control port.
     pub address: Option<SocketAddr>,
     /// The keys that open `/api/*`. Without a key it is closed.
     pub api_keys: Secrets,
+    /// Whether `/` is the console.
+    pub has_console: bool,
+}
+
+impl Default for ControlSettings {
+    fn default() -> Self {
+        ControlSettings { address: None, api_keys: Secrets::default(), has_console: true }
+    }
 }

@@ -83,6 +83,7 @@ pub(super) const LOG_QUEUE: &str = "POSTERN_LOG_QUEUE";
 pub(super) const CONTROL: &str = "POSTERN_CONTROL";
 pub(super) const API_KEY: &str = "POSTERN_API_KEY";
 pub(super) const API_KEY_FILE: &str = "POSTERN_API_KEY_FILE";
+pub(super) const CONSOLE: &str = "POSTERN_CONSOLE";
 
 pub(super) const DRAIN_GRACE: &str = "POSTERN_DRAIN_GRACE";
 pub(super) const DRAIN_SPREAD: &str = "POSTERN_DRAIN_SPREAD";

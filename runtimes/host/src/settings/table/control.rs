@@ -2,7 +2,7 @@
 
 use crate::settings::feature::Feature;
 use crate::settings::names::*;
-use crate::settings::setting::{Setting, text};
+use crate::settings::setting::{Setting, choice, text};
 use crate::settings::{net, secret};
 
 pub(super) fn settings() -> Vec<Setting> {
@@ -43,5 +43,14 @@ pub(super) fn settings() -> Vec<Setting> {
             "Read it from this file, and again at SIGHUP",
         )
         .needs(Feature::Control, ""),
+        choice(
+            CONSOLE,
+            |settings| &mut settings.control.has_console,
+            &[("on", true), ("off", false)],
+            "Whether / of the control port is a page with live figures and,\n\
+             with a key, connections, channels and actions",
+        )
+        .placeholder("on|off")
+        .needs(Feature::Control, "off"),
     ]
 }
