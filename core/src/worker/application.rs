@@ -109,6 +109,17 @@ pub trait Application: Debug + Sized {
         None
     }
 
+    /// Returns the memory that a client can make its state occupy, in bytes, without the size of the value itself. It counts towards
+    /// [`max_memory`](super::WorkerConfig::max_memory) until the connection begins to close, and a client with much of it may be
+    /// evicted.
+    ///
+    /// The worker calls it after each turn of the connection, and after each use of [`Fanout::client`], so it must be fast.
+    #[inline(always)]
+    fn client_memory(client: &Self::Client) -> usize {
+        let _ = client;
+        0
+    }
+
     /// Handles an event from outside of the worker.
     fn inbound(&mut self, event: Self::Inbound, fanout: &mut Fanout<'_, Self>, recorder: &mut impl Recorder);
 

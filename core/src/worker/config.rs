@@ -23,8 +23,8 @@ pub struct WorkerConfig {
     pub revocations: Option<Arc<dyn Revocations>>,
     /// Counts the connections of each user and decides about one more, for all workers. Default none: unlimited.
     pub users: Option<Arc<dyn Users>>,
-    /// The most bytes in the buffers of a worker's connections; above it the slowest connections are evicted. Default
-    /// [`usize::MAX`].
+    /// The most bytes in the buffers of a worker's connections and in the [states](super::Application::client_memory) of their
+    /// clients; above it the slowest connections are evicted. Default [`usize::MAX`].
     pub max_memory: usize,
     /// The most connections of a worker that are admitted or may be admitted. For one more, the oldest handshake in progress is
     /// evicted; if there is none, the new connection is refused with 503. Default unlimited.

@@ -46,6 +46,8 @@ pub struct Fanout<'w, A: Application> {
     /// See the field of the same name of [`Worker`].
     due: &'w mut VecDeque<Key>,
     ready: &'w mut Ready,
+    /// The connection whose client the application may have changed since its memory was counted.
+    uncounted: Option<Key>,
 }
 
 /// The pending output of a connection.
@@ -95,6 +97,7 @@ impl<A: Application> Worker<A> {
             codec: &mut self.codec,
             due: &mut self.due,
             ready: &mut self.ready,
+            uncounted: None,
         };
         (&mut self.application, fanout)
     }
@@ -108,6 +111,8 @@ impl<'w, A: Application> Fanout<'w, A> {
 
     /// Returns the state and the user of an admitted connection. `None` if `key` is of no such connection.
     pub fn client(&mut self, key: Key) -> Option<(&mut A::Client, &Identity)> {
+        self.count_client();
+        self.uncounted = Some(key);
         self.connections.get_mut(key.0)?.client()
     }
 
@@ -225,6 +230,15 @@ impl<'w, A: Application> Fanout<'w, A> {
         self.deliver_to(keys.map(Key), frame)
     }
 
+    /// Counts the memory of the client that the application has used last.
+    fn count_client(&mut self) {
+        if let Some(key) = self.uncounted.take()
+            && let Some(connection) = self.connections.get_mut(key.0)
+        {
+            self.memory.count(connection);
+        }
+    }
+
     /// Counts the references of a run.
     fn end(&mut self, run: Option<Run>) {
         if let Some(Run { before, after, count: count @ 1.., .. }) = run {
@@ -290,6 +304,7 @@ impl<'w, A: Application> Fanout<'w, A> {
 impl<A: Application> Drop for Fanout<'_, A> {
     /// Removes the frames that were delivered to no connection.
     fn drop(&mut self) {
+        self.count_client();
         self.memory.free_shared(self.frames.end_additions());
     }
 }

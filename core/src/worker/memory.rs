@@ -1,9 +1,13 @@
 //! The memory of a worker's buffers, and the eviction of connections when it exceeds the limit.
 //!
-//! The counted buffers are those that peers can make grow: pending output, and incomplete messages and request heads. An idle
-//! connection has none of these. Above [`max_memory`](super::WorkerConfig::max_memory) connections are evicted until an eighth
-//! is free again: of those with at least half of the average, the ones whose peers have made no progress for the longest time.
-//! One scan of all connections finds enough of them, and a small buffer is not evicted for a large one.
+//! What peers can make grow is counted: pending output, incomplete messages and request heads, and the
+//! [state](super::Application::client_memory) that the application keeps for a client. Above
+//! [`max_memory`](super::WorkerConfig::max_memory) connections are evicted until an eighth is free again: of the large ones, those
+//! whose peers have made no progress for the longest time.
+//!
+//! A connection is large if it has at least half as much as the connection of an average byte has. Many small connections do not
+//! lower that average, as they would the average of all connections: so a small one is not evicted for a large one. If a scan of all
+//! connections does not find enough of them, the next one finds connections of at most half the size, so there are few scans.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -16,7 +20,7 @@ use crate::record::Recorder;
 /// The memory in use, and the connections to be evicted next.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
-    /// The bytes in buffers of all connections, and of shared frames, each counted once.
+    /// The bytes of all connections, and of shared frames, each counted once.
     held: usize,
     /// The connections to evict, the slowest first.
     evictees: VecDeque<(Key, ConnectionId)>,
@@ -33,7 +37,7 @@ impl Memory {
         self.held -= bytes;
     }
 
-    /// Updates the count after a change of the connection's buffers.
+    /// Updates the count after a change of the connection.
     #[inline]
     pub(super) fn count<A: Application>(&mut self, connection: &mut Connection<A>) {
         let holds = u32::try_from(connection.memory()).unwrap_or(u32::MAX);
@@ -43,20 +47,21 @@ impl Memory {
 }
 
 impl<A: Application> Worker<A> {
-    /// Whether the buffers exceed [`max_memory`](super::WorkerConfig::max_memory). If so, handle the [due](Worker::next_due)
+    /// Whether the counted memory exceeds [`max_memory`](super::WorkerConfig::max_memory). If so, handle the [due](Worker::next_due)
     /// connections before reading from any other.
     #[inline]
     pub fn is_short_of_memory(&self) -> bool {
         self.memory.held > self.config.max_memory
     }
 
-    /// Whether the buffers exceed seven eighths of [`max_memory`](super::WorkerConfig::max_memory). Evictions, once memory is
+    /// Whether the counted memory exceeds seven eighths of [`max_memory`](super::WorkerConfig::max_memory). Evictions, once memory is
     /// [short](Worker::is_short_of_memory), continue until this is false.
     pub fn is_nearly_out_of_memory(&self) -> bool {
         self.memory.held > self.enough_memory()
     }
 
-    /// Returns the bytes in buffers of all connections: pending output, and incomplete messages and heads.
+    /// Returns the counted memory of all connections, in bytes: pending output, incomplete messages and heads, and the states of
+    /// clients.
     pub fn memory_held(&self) -> usize {
         self.memory.held
     }
@@ -68,7 +73,7 @@ impl<A: Application> Worker<A> {
         self.memory.count(connection);
     }
 
-    /// Subtracts the buffers of a removed connection.
+    /// Subtracts the memory of a removed connection.
     pub(super) fn forget_memory(&mut self, held: u32) {
         self.memory.held -= held as usize;
     }
@@ -101,14 +106,19 @@ impl<A: Application> Worker<A> {
         self.config.max_memory - self.config.max_memory / 8
     }
 
-    /// Returns the connections with at least half of the average, the one without progress for the longest time first.
+    /// Returns the large connections, the one without progress for the longest time first.
     fn eviction_order(&self, now: Instant) -> VecDeque<(Key, ConnectionId)> {
         let holders = || self.connections.iter().filter(|(_, connection)| connection.held > 0);
-        // Without the shared frames, which belong to no single connection: they would make the average larger than any share.
-        let held: usize = holders().map(|(_, connection)| connection.held as usize).sum();
-        let little = held / holders().count().max(1) / 2;
+        // Without the shared frames, which belong to no single connection.
+        let (mut sum, mut squares) = (0_u64, 0_u128);
+        for (_, connection) in holders() {
+            let held = u64::from(connection.held);
+            sum += held;
+            squares += u128::from(held * held);
+        }
+        let large = squares / u128::from(sum.max(1)) / 2;
         let mut slowest: Vec<_> = holders()
-            .filter(|(_, connection)| connection.held as usize >= little)
+            .filter(|(_, connection)| u128::from(connection.held) >= large)
             .map(|(index, connection)| {
                 (connection.waits_since(&self.config, now, self.shared.time_base), Key(index), connection.id)
             })

@@ -83,8 +83,10 @@ impl<A: Application> Worker<A> {
                 shared: &self.shared,
             };
             let mut turn = Turn { now, out: &mut self.cork, is_backlogged: false, codec: &mut self.codec };
+            let memory = user.client_memory();
             user.receive_whole_messages(&mut context, &mut turn, &mut input, recorder);
-            if input.is_empty() && user.is_open() {
+            // Another size of the client's state must be counted.
+            if input.is_empty() && user.is_open() && user.client_memory() == memory {
                 let sent =
                     if self.cork.is_empty() { Ok(0) } else { socket.send(&[IoSlice::new(&self.cork)]) };
                 if !matches!(sent, Ok(n) if n == self.cork.len()) {

@@ -44,7 +44,7 @@ pub(super) struct Connection<A: Application> {
     /// Its rates, after its admission and if there are any.
     pace: Option<Box<Pacing>>,
     pub(super) flags: Flags,
-    /// The size of its buffers when that was last counted, in bytes.
+    /// Its [memory](Connection::memory) when that was last counted, in bytes.
     pub(super) held: u32,
     /// The time of this connection's timer entry.
     pub(super) armed: Option<CompactInstant>,
@@ -291,15 +291,19 @@ impl<A: Application> Connection<A> {
         self.output = Output::Queue(queue);
     }
 
-    /// Returns the size of its buffers, in bytes.
+    /// Returns the size of its buffers and of the state of its client, in bytes.
     pub(super) fn memory(&self) -> usize {
         let output = self.output.queue().map_or(0, OutputQueue::memory);
         output
             + match &self.stage {
                 Stage::Handshake { reader, .. } => reader.memory(),
-                Stage::Admitted { session, .. } | Stage::RejectedByClose { session } => {
-                    session.memory() + self.deferred_memory()
+                Stage::Admitted { session, client, .. } => {
+                    // The state of a closing connection is about to be freed. An eviction cannot free it earlier, so if it were
+                    // counted, further connections would be evicted in its place.
+                    let state = if session.is_open() { A::client_memory(client) } else { 0 };
+                    session.memory() + self.deferred_memory() + state
                 }
+                Stage::RejectedByClose { session } => session.memory() + self.deferred_memory(),
                 Stage::Refused { .. } => 0,
             }
     }

@@ -40,6 +40,12 @@ impl<A: Application> Admitted<'_, A> {
         self.session.is_open()
     }
 
+    /// Returns the size of the state of its client: see [`Application::client_memory`].
+    #[inline(always)]
+    pub(in crate::worker) fn client_memory(&self) -> usize {
+        A::client_memory(self.client)
+    }
+
     /// Handles the messages at the front of `input` that arrived whole. Call it only between messages.
     // Inlined into the path of short messages.
     #[inline(always)]

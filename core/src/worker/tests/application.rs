@@ -414,8 +414,8 @@ fn compressed_and_plain_clients_get_the_same_message() {
 
 /// A socket with bytes to be read, which accepts everything.
 #[derive(Debug, Default)]
-struct WholeSocket {
-    incoming: Vec<u8>,
+pub(super) struct WholeSocket {
+    pub(super) incoming: Vec<u8>,
     written: Vec<u8>,
     writes: usize,
 }

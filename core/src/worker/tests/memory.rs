@@ -1,5 +1,8 @@
 //! Memory that runs short.
 
+use std::convert::Infallible;
+
+use super::application::WholeSocket;
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -11,7 +14,49 @@ fn short(max_memory: usize) -> Runtime {
     Runtime::new(WorkerConfig { session: Arc::new(session), max_memory, ..WorkerConfig::default() })
 }
 
-fn admitted(runtime: &mut Runtime) -> Key {
+/// An application that keeps as many bytes for a client as the client has last asked for, or as an event says.
+#[derive(Debug)]
+struct Keeper;
+
+impl Application for Keeper {
+    type Client = usize;
+    type Inbound = Vec<(Key, usize)>;
+    type Effect = Infallible;
+
+    fn message<'b>(
+        &mut self,
+        client: &mut usize,
+        message: Message<'_, 'b>,
+        _: &mut Reply<'_, '_, 'b>,
+        _: &mut impl Recorder,
+    ) {
+        *client = String::from_utf8_lossy(&message.payload).parse().expect("a number");
+    }
+
+    fn inbound(&mut self, event: Vec<(Key, usize)>, fanout: &mut Fanout<'_, Keeper>, _: &mut impl Recorder) {
+        for (key, bytes) in event {
+            *fanout.client(key).expect("a user").0 = bytes;
+        }
+    }
+
+    fn client_memory(client: &usize) -> usize {
+        *client
+    }
+}
+
+/// Returns a runtime of that application, and three connections, which were admitted one second after another.
+fn keeping(max_memory: usize) -> (Runtime<Keeper>, [Key; 3]) {
+    let config = WorkerConfig { max_memory, ..WorkerConfig::default() };
+    let mut runtime = Runtime::with_application(Keeper, config);
+    let keys = [(); 3].map(|()| {
+        runtime.wait(SECOND);
+        admitted(&mut runtime)
+    });
+    runtime.takes = usize::MAX;
+    (runtime, keys)
+}
+
+fn admitted<A: Application>(runtime: &mut Runtime<A>) -> Key {
     let key = runtime.open();
     runtime.takes = usize::MAX;
     runtime.feed(key, HEAD.as_bytes());
@@ -25,7 +70,7 @@ fn beginning(len: usize) -> Vec<u8> {
     frame(0x01, &vec![b'a'; len])
 }
 
-fn is_gone(runtime: &Runtime, key: Key) -> bool {
+fn is_gone<A: Application>(runtime: &Runtime<A>, key: Key) -> bool {
     runtime.transports[key.0] != Transport::Open
 }
 
@@ -153,4 +198,71 @@ fn a_shared_frame_above_the_limit_is_evicted_with_its_connections() {
     runtime.wait(Duration::ZERO);
     assert!(!runtime.worker.is_short_of_memory());
     assert!(keys.iter().all(|key| is_gone(&runtime, *key)));
+}
+
+#[test]
+fn the_state_of_a_client_is_counted_however_it_changes() {
+    let (mut runtime, [first, second, _]) = keeping(usize::MAX);
+    let held = |runtime: &Runtime<Keeper>| runtime.worker.memory_held();
+    runtime.feed(first, &frame(0x81, b"100"));
+    assert_eq!(held(&runtime), 100);
+    // By the path of short messages.
+    let mut socket = WholeSocket::default();
+    socket.incoming = frame(0x81, b"70");
+    runtime.worker.on_readable(first, runtime.now, &mut [0; 100], &mut socket, &mut runtime.notes);
+    assert_eq!(held(&runtime), 70);
+    let event = vec![(first, 10), (second, 5), (first, 20)];
+    runtime.worker.handle_message(WorkerMessage::Application(event), runtime.now, &mut runtime.notes);
+    assert_eq!(held(&runtime), 25);
+    runtime.feed(first, &frame(0x88, b""));
+    assert_eq!(held(&runtime), 5, "the first one is closing");
+    runtime.worker.handle_error(second);
+    runtime.flush(second);
+    runtime.worker.remove(second, runtime.now, &mut runtime.notes);
+    assert_eq!(held(&runtime), 0);
+}
+
+/// The state exists until the connection is removed. An eviction that did not reduce the count was once repeated without end.
+#[test]
+fn a_client_with_much_state_is_evicted_once_and_no_other_for_it() {
+    let (mut runtime, [first, second, third]) = keeping(10_000);
+    runtime.feed(first, &frame(0x81, b"1000"));
+    runtime.feed(second, &frame(0x81, b"9100"));
+    assert!(runtime.worker.is_short_of_memory());
+    runtime.wait(Duration::ZERO);
+    assert_eq!(runtime.wire(second), b"\x88\x0c\x03\xf5overloaded", "1013");
+    assert!(!is_gone(&runtime, first) && !is_gone(&runtime, third));
+    assert_eq!(runtime.worker.memory_held(), 1000);
+    assert_eq!(runtime.worker.next_due(runtime.now, &mut runtime.notes), None);
+    assert!(runtime.worker.poll_timeout(runtime.now).is_none_or(|at| at > runtime.now));
+    // It cannot get its memory counted again: its messages are discarded.
+    runtime.feed(second, &frame(0x81, b"20000"));
+    assert_eq!(runtime.worker.memory_held(), 1000);
+    // Nor does the application, with what it keeps for a connection that is closing.
+    let event = vec![(second, 30_000)];
+    runtime.worker.handle_message(WorkerMessage::Application(event), runtime.now, &mut runtime.notes);
+    assert!(!runtime.worker.is_short_of_memory());
+}
+
+/// Idle clients have some state each, and were admitted earlier. Their average is small, and they could be evicted in place of a few
+/// large ones.
+#[test]
+fn many_clients_with_little_state_are_not_evicted_for_one_with_much() {
+    let (mut runtime, _) = keeping(100_000);
+    let little: Vec<Key> = (0..500)
+        .map(|_| {
+            let key = admitted(&mut runtime);
+            runtime.takes = usize::MAX;
+            runtime.feed(key, &frame(0x81, b"150"));
+            key
+        })
+        .collect();
+    runtime.wait(SECOND);
+    let much: Vec<Key> = (0..3).map(|_| admitted(&mut runtime)).collect();
+    runtime.takes = usize::MAX;
+    much.iter().for_each(|&key| runtime.feed(key, &frame(0x81, b"9000")));
+    assert!(runtime.worker.is_short_of_memory());
+    runtime.wait(Duration::ZERO);
+    assert!(little.iter().all(|&key| !is_gone(&runtime, key)));
+    assert_eq!(much.iter().filter(|&&key| is_gone(&runtime, key)).count(), 2);
 }
