@@ -123,8 +123,7 @@ impl Channels {
         if form.has(Form::SERVER_SIDE) {
             return self.close(place, &reason.disconnect.into(), fanout);
         }
-        client.forget_grant(channel);
-        self.hub.leave(key, channel);
+        client.leave(channel, &mut self.hub);
         let client = client.place;
         self.requests.push_back(end(client, id, channel.clone(), form));
         let body = PushBody::Unsubscribe { code: reason.code, reason: reason.disconnect.reason() };
@@ -390,6 +389,11 @@ impl Application for Channels {
 
     fn token_expires_at(client: &Option<Box<Client>>) -> Option<Instant> {
         client.as_ref()?.expires_at()
+    }
+
+    #[inline(always)]
+    fn client_memory(client: &Option<Box<Client>>) -> usize {
+        client.as_ref().map_or(0, |client| client.memory())
     }
 
     fn inbound(

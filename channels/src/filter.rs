@@ -52,6 +52,11 @@ impl Filter {
         Node::new(node, &mut budget).map(Filter).ok_or(ErrorCode::BadRequest)
     }
 
+    /// Returns the number of bytes that the filter occupies in memory.
+    pub(crate) fn memory(&self) -> usize {
+        self.0.memory()
+    }
+
     /// Returns whether a publication with these tags is selected.
     pub fn selects(&self, tags: &Tags) -> bool {
         self.0.selects(tags)
@@ -129,6 +134,15 @@ impl Node {
         Some(if is_negated { Node::Not(Box::new(compare)) } else { compare })
     }
 
+    fn memory(&self) -> usize {
+        size_of::<Node>()
+            + match self {
+                Node::And(nodes) | Node::Or(nodes) => nodes.iter().map(Node::memory).sum(),
+                Node::Not(node) => node.memory(),
+                Node::Compare { key, comparison } => key.len() + comparison.memory(),
+            }
+    }
+
     fn selects(&self, tags: &Tags) -> bool {
         match self {
             Node::And(nodes) => nodes.iter().all(|node| node.selects(tags)),
@@ -140,6 +154,19 @@ impl Node {
 }
 
 impl Comparison {
+    /// Returns the number of bytes of its values.
+    fn memory(&self) -> usize {
+        match self {
+            Comparison::Exists => 0,
+            Comparison::In(values) => values.iter().map(|value| size_of::<Box<str>>() + value.len()).sum(),
+            Comparison::Equal(value)
+            | Comparison::StartsWith(value)
+            | Comparison::EndsWith(value)
+            | Comparison::Contains(value)
+            | Comparison::Number { value, .. } => value.len(),
+        }
+    }
+
     fn holds(&self, tag: &str) -> bool {
         match self {
             Comparison::Equal(value) => tag == &**value,

@@ -104,15 +104,11 @@ impl Channels {
         let (id, place, hub_key) = (client.id, client.place, client.hub_key());
         let mut is_subscribed = false;
         loop {
-            let left = match channel {
-                Some(channel) => self.hub.leave(hub_key, channel),
-                None => self.hub.leave_any(hub_key),
-            };
-            let Some((channel, form)) = left else { return is_subscribed };
+            let last = || self.hub.name(self.hub.channels_of(hub_key).last()?).cloned();
+            let Some(channel) = channel.cloned().or_else(last) else { return is_subscribed };
+            let Some((Some(client), _)) = fanout.client(key) else { return is_subscribed };
+            let Some((channel, form)) = client.leave(&channel, &mut self.hub) else { return is_subscribed };
             is_subscribed = true;
-            if let Some((Some(client), _)) = fanout.client(key) {
-                client.forget_grant(&channel);
-            }
             let body = PushBody::Unsubscribe { code: UNSUBSCRIBED, reason: "server unsubscribe" };
             view::write_push(form, &mut self.buffer, Topic::Channel(&channel), body);
             self.send(key, form, fanout);

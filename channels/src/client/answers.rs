@@ -65,8 +65,7 @@ impl Client {
         let Some(mut subscribed) = subscribed else {
             // The subscription exists, but its client does not want it.
             if ended.is_none() {
-                turn.hub.leave(key, channel);
-                self.forget_grant(channel);
+                self.leave(channel, turn.hub);
                 let presence = form.has(Form::PRESENT).then_some(self.id);
                 turn.request(0, channel.clone(), engine::Operation::Unsubscribe { presence });
             }

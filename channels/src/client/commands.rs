@@ -100,8 +100,7 @@ impl Client {
             match &mut self.stage {
                 Stage::Refused | Stage::Closing(_) | Stage::Closed => return Ok(()),
                 Stage::Connecting(connecting) => {
-                    let waiting: usize = connecting.waiting.iter().map(|waiting| waiting.message.len()).sum();
-                    if waiting + message.len() > turn.config.max_waiting {
+                    if connecting.waiting() + message.len() > turn.config.max_waiting {
                         self.stage = Stage::Closed;
                         return Err(Disconnect::TooManyRequests.into());
                     }
@@ -280,15 +279,10 @@ impl Client {
             // In `connect`. A backend subscribes clients that are connected.
             (is_server_side && !self.is_connected(), Form::HELD),
         ]);
-        let form = form | self.form();
-        let slot = match turn.hub.join(self.hub_key(), &channel, form) {
-            Ok(slot) => slot,
-            Err(JoinError::AlreadySubscribed) => return Err(ErrorCode::AlreadySubscribed.into()),
-            Err(JoinError::LimitExceeded) => return Err(ErrorCode::LimitExceeded.into()),
-        };
-        if let Some(filter) = filter {
-            turn.hub.set_filter(self.hub_key(), slot, filter);
-        }
+        self.join(&channel, form, filter, turn.hub).map_err(|error| match error {
+            JoinError::AlreadySubscribed => ErrorCode::AlreadySubscribed,
+            JoinError::LimitExceeded => ErrorCode::LimitExceeded,
+        })?;
         let presence = has_presence.then(|| self.info_in(&channel, turn.identity, turn.config.share_email));
         let history = HistoryOptions::of(options);
         turn.request(id, channel, Operation::Subscribe { history, recovery, presence });
@@ -296,12 +290,10 @@ impl Client {
     }
 
     fn unsubscribe(&mut self, id: u32, channel: &str, turn: &mut Turn<'_>) {
-        let key = self.hub_key();
-        let is_joining = turn.hub.is_joining(key, channel);
-        let Some((channel, form)) = turn.hub.leave(key, channel) else {
+        let is_joining = turn.hub.is_joining(self.hub_key(), channel);
+        let Some((channel, form)) = self.leave(channel, turn.hub) else {
             return turn.answer(id, Answer::Unsubscribe);
         };
-        self.forget_grant(&channel);
         if is_joining {
             self.occasional().ended.push((channel.clone(), form));
         }

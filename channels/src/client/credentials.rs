@@ -43,6 +43,14 @@ pub(super) struct Grant {
     pub(super) overrides: Overrides,
 }
 
+impl Grant {
+    /// Returns the number of bytes that it occupies in memory, including the parts that it may share.
+    fn memory(&self) -> usize {
+        let len = |bytes: &Option<Arc<[u8]>>| bytes.as_ref().map_or(0, |bytes| bytes.len());
+        size_of::<(Arc<str>, Grant)>() + len(&self.info) + len(&self.data)
+    }
+}
+
 /// Something that has expired.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Expired {
@@ -134,14 +142,18 @@ impl Client {
         if let Some(grant) = grant.filter(says_something) {
             let credentials = self.credentials.get_or_insert_default();
             credentials.is_changed |= grant.expires_at.is_some();
+            let memory = grant.memory();
             credentials.grants.push((channel.clone(), grant));
+            self.add_memory(memory);
         }
     }
 
     /// Takes the value for the client out of what the server has said about the subscription to a channel.
     pub(super) fn take_data(&mut self, channel: &str) -> Option<Arc<[u8]>> {
         let mut grants = self.credentials.as_mut()?.grants.iter_mut();
-        grants.find(|(of, _)| **of == *channel)?.1.data.take()
+        let data = grants.find(|(of, _)| **of == *channel)?.1.data.take()?;
+        self.remove_memory(data.len());
+        Some(data)
     }
 
     /// Sets when the connection expires.
@@ -154,8 +166,10 @@ impl Client {
 
     /// Removes what a token says about the subscription to a channel.
     pub(crate) fn forget_grant(&mut self, channel: &str) {
-        if let Some(credentials) = &mut self.credentials {
-            credentials.grants.retain(|(of, _)| **of != *channel);
+        let Some(credentials) = &mut self.credentials else { return };
+        if let Some(at) = credentials.grants.iter().position(|(of, _)| **of == *channel) {
+            let memory = credentials.grants.swap_remove(at).1.memory();
+            self.remove_memory(memory);
         }
     }
 

@@ -22,7 +22,8 @@ use postern_core::handshake::Identity;
 use crate::Disconnect;
 use crate::engine::ClientRef;
 use crate::exchange::{PresenceEvent, Subscribed};
-use crate::hub::{Form, Hub};
+use crate::filter::Filter;
+use crate::hub::{Form, Hub, JoinError};
 use crate::protocol::{Encoding, Endpoint};
 use crate::publication::{ClientId, ClientInfo, Publication, Since};
 
@@ -38,6 +39,8 @@ pub struct Client {
     pub(crate) has_pings: bool,
     /// Whether the pong to the last ping is missing.
     pub(crate) awaits_pong: bool,
+    /// The bytes of its subscriptions, and of what tokens say about them.
+    memory: u32,
     pub(crate) stage: Stage,
     /// `None` for most clients, because there may be a million of them.
     occasional: Option<Box<Occasional>>,
@@ -102,6 +105,13 @@ struct Waiting {
     executed: usize,
 }
 
+impl Connecting {
+    /// Returns the number of bytes of the messages that wait.
+    fn waiting(&self) -> usize {
+        self.waiting.iter().map(|waiting| waiting.message.len()).sum()
+    }
+}
+
 /// A Close that a client gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Close {
@@ -131,6 +141,7 @@ impl Client {
             is_bare: false,
             has_pings: !endpoint.has_frame_pings,
             awaits_pong: false,
+            memory: 0,
             stage: Stage::New,
             occasional: None,
             info: None,
@@ -155,6 +166,48 @@ impl Client {
 
     pub(crate) fn is_connected(&self) -> bool {
         matches!(self.stage, Stage::Connected)
+    }
+
+    /// Returns the memory that commands have made the client occupy, in bytes: subscriptions, and messages that wait until
+    /// `connect` is answered.
+    #[inline]
+    pub(crate) fn memory(&self) -> usize {
+        let waiting = match &self.stage {
+            Stage::Connecting(connecting) => connecting.waiting(),
+            Stage::New | Stage::Connected | Stage::Refused | Stage::Closing(_) | Stage::Closed => 0,
+        };
+        self.memory as usize + waiting
+    }
+
+    /// Adds a joining subscription. Its filter is part of its memory.
+    fn join(
+        &mut self,
+        channel: &Arc<str>,
+        form: Form,
+        filter: Option<Filter>,
+        hub: &mut Hub,
+    ) -> Result<(), JoinError> {
+        let slot = hub.join(self.hub_key(), channel, form | self.form())?;
+        if let Some(filter) = filter {
+            hub.set_filter(self.hub_key(), slot, filter);
+        }
+        self.add_memory(hub.memory(self.hub_key(), channel));
+        Ok(())
+    }
+
+    /// Ends a subscription, with what a token says about it. Returns the same as [`Hub::leave`].
+    pub(crate) fn leave(&mut self, channel: &str, hub: &mut Hub) -> Option<(Arc<str>, Form)> {
+        self.remove_memory(hub.memory(self.hub_key(), channel));
+        self.forget_grant(channel);
+        hub.leave(self.hub_key(), channel)
+    }
+
+    fn add_memory(&mut self, bytes: usize) {
+        self.memory = self.memory.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+    }
+
+    fn remove_memory(&mut self, bytes: usize) {
+        self.memory = self.memory.saturating_sub(u32::try_from(bytes).unwrap_or(u32::MAX));
     }
 
     /// Returns whether the client is subscribed to a channel, or will be when its requests are answered.

@@ -236,6 +236,16 @@ impl Hub {
         }
     }
 
+    /// Returns the memory of a subscription, in bytes: its entries, its filter, and the name of the channel, which counts for each
+    /// subscriber as if it were the only one. 0 if there is none.
+    pub(crate) fn memory(&self, connection: u32, name: &str) -> usize {
+        let Some(slot) = self.find(name).filter(|slot| self.entry(connection, slot.0).is_some()) else {
+            return 0;
+        };
+        let filter = self.filters.get(connection, slot).map_or(0, Filter::memory);
+        size_of::<Entry>() + size_of::<Subscriber>() + name.len() + filter
+    }
+
     /// Returns whether a subscription is joining.
     pub fn is_joining(&self, connection: u32, name: &str) -> bool {
         let entry = self.find(name).and_then(|slot| self.of(connection).get(self.entry(connection, slot.0)?));

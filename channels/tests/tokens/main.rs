@@ -1,7 +1,8 @@
-//! Tokens in a worker, with virtual time: the replies of all faults, and the ends of what has expired.
+//! A client in a worker, with virtual time: its tokens (the replies of all faults, and the ends of what has expired), and its memory.
 
 #![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 
+mod memory;
 mod rig;
 
 use std::time::Duration;

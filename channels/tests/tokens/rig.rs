@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use postern_channels::backend::{ClientCommand, ClientFilter};
 use postern_channels::claims::{ConnectionClaims, Fault, SubscriptionClaims, TokenClaims, Tokens};
 use postern_channels::engine::{ChannelEvent, Inboxes};
 use postern_channels::exchange::{Exchange, ExchangeConfig, Publish, WorkerId};
@@ -35,12 +36,19 @@ pub(crate) struct Rig {
 impl Rig {
     /// Opens a connection.
     pub(crate) fn start() -> Rig {
+        Rig::with_memory(usize::MAX)
+    }
+
+    /// Opens a connection to a worker with this limit of memory.
+    pub(crate) fn with_memory(max_memory: usize) -> Rig {
         let (start, time) = (Instant::now(), Arc::new(AtomicU64::new(START)));
         let channels = Channels::new(
             Arc::new(ChannelsConfig {
                 tokens: Some(Arc::new(Verifier(time.clone()))),
-                namespaces: namespaces::file::parse("[namespaces.open]\nallow_subscribe_for_client = true")
-                    .unwrap(),
+                namespaces: namespaces::file::parse(
+                    "[namespaces.open]\nallow_subscribe_for_client = true\nallow_tags_filter = true",
+                )
+                .unwrap(),
                 ..ChannelsConfig::default()
             }),
             1,
@@ -55,6 +63,7 @@ impl Rig {
                 ..HandshakeConfig::default()
             },
             keep_alive: KeepAliveConfig { interval: Duration::ZERO, ..KeepAliveConfig::default() },
+            max_memory,
             ..WorkerConfig::default()
         };
         let mut worker = Worker::with_application(channels, Arc::new(config), 1, start);
@@ -105,6 +114,20 @@ impl Rig {
         self.pipe.input.extend([0; 4]);
         self.pipe.input.extend(text.as_bytes());
         self.turn();
+    }
+
+    /// Executes a command of a backend for the client.
+    pub(crate) fn command(&mut self, command: &ClientCommand) {
+        let keys = [self.key];
+        self.worker.act(self.now, |channels, fanout| {
+            channels.command(Some(&keys), &ClientFilter::default(), command, fanout)
+        });
+        self.turn();
+    }
+
+    /// Returns the counted memory of the worker.
+    pub(crate) fn memory(&self) -> usize {
+        self.worker.memory_held()
     }
 
     /// Lets time pass.

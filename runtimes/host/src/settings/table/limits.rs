@@ -158,10 +158,10 @@ pub(super) fn settings() -> Vec<Setting> {
             MAX_MEMORY,
             |settings| &mut settings.max_memory,
             1..=MOST_MEMORY,
-            "The most memory for incomplete messages and pending output of\n\
-             all connections; above it the slowest are closed. 0 is half of\n\
-             the host's memory, or of the lowest limit of this process\n\
-             (cgroup, ulimit -v, ulimit -d)",
+            "The most memory for incomplete messages, pending output and\n\
+             subscriptions of all connections; above it the slowest of the\n\
+             large ones are closed. 0 is half of the host's memory, or of the\n\
+             lowest limit of this process (cgroup, ulimit -v, ulimit -d)",
         ),
         count(
             MAX_HANDSHAKES,
