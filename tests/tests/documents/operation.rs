@@ -28,7 +28,7 @@ fn control_port_serves_the_paths_of_the_table() {
                 count += 1;
             }
         }
-        assert_eq!(count, 11, "the number of routes");
+        assert_eq!(count, 12, "the number of routes");
     }
 }
 
