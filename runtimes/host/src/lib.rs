@@ -15,6 +15,7 @@
 //! * [`channels`] has the channels that the workers share, and hands their events to the workers.
 //! * [`inbox`] carries messages of other threads to a worker.
 //! * [`users`] counts the connections of each user.
+//! * `outbound` sends HTTP requests to other services.
 //! * [`assertion`] verifies signed tokens, and keeps the keys for it.
 //! * [`refusal`] has the texts of refused upgrades.
 //! * [`log`] formats records as lines and writes them on a separate thread.
@@ -46,6 +47,10 @@ pub mod inbox;
 mod liveness;
 pub mod users;
 pub mod workers;
+
+#[cfg(feature = "outbound")]
+#[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "only the keys are fetched so far"))]
+mod outbound;
 
 #[cfg_attr(not(feature = "assertion"), path = "assertion/disabled.rs")]
 pub mod assertion;

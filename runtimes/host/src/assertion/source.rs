@@ -1,27 +1,23 @@
 //! The source of the issuer's keys, and one attempt to read it.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ureq::Agent;
-use ureq::http::Uri;
+use ureq::http::Request;
 use ureq::http::header::{CACHE_CONTROL, HeaderMap};
-use ureq::http::uri::Authority;
-use ureq::tls::{RootCerts, TlsConfig};
 
 use super::keys::KeySet;
+use crate::outbound::{Client, ClientConfig, HttpUrl, HttpUrlError, RequestError};
 use crate::url;
 
 /// The place where the issuer publishes its keys as a JWK Set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeySource {
     /// A URL: https, http of this host, or http of another host if the settings allow it.
-    Url(String),
+    Url(HttpUrl),
     /// A file.
     File(PathBuf),
 }
@@ -43,33 +39,26 @@ impl KeySource {
     /// # Errors
     /// The URL cannot be used. The text is the end of a sentence that begins with the URL.
     pub fn parse(text: &str, is_insecure: bool) -> Result<KeySource, &'static str> {
-        let Some((scheme, _)) = text.split_once("://") else {
+        if !text.contains("://") {
             return Ok(KeySource::File(PathBuf::from(text)));
-        };
-        let is_https = scheme.eq_ignore_ascii_case("https");
-        if !is_https && !scheme.eq_ignore_ascii_case("http") {
-            return Err("not an https URL; write https, or the path of a file without a scheme");
         }
-        let uri = text.parse::<Uri>().ok().filter(|uri| uri.authority().is_some_and(is_whole));
-        let uri = uri.ok_or("not a URL; write for example https://issuer.example/jwks.json")?;
-        if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
-            return Err("keys are public; leave out the user and the password");
-        }
-        let source = KeySource::Url(text.to_owned());
-        if source.is_exposed() && !is_insecure {
+        let url = HttpUrl::parse(text).map_err(|error| match error {
+            HttpUrlError::Scheme => "not an https URL; write https, or the path of a file without a scheme",
+            HttpUrlError::Malformed => "not a URL; write for example https://issuer.example/jwks.json",
+            HttpUrlError::Credentials => "keys are public; leave out the user and the password",
+        })?;
+        if url.is_exposed() && !is_insecure {
             return Err(
                 "plain http would let an attacker on the network path replace the keys; write https, or set \
                 POSTERN_ASSERTION_JWKS_INSECURE=true if the network is trusted, such as the network of a cluster",
             );
         }
-        Ok(source)
+        Ok(KeySource::Url(url))
     }
 
     /// Whether an attacker on the network path could replace the keys: they are fetched by http from another host.
     pub(crate) fn is_exposed(&self) -> bool {
-        let KeySource::Url(url) = self else { return false };
-        let is_http = url.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http://"));
-        is_http && !url.parse::<Uri>().is_ok_and(|uri| uri.host().is_some_and(is_this_host))
+        matches!(self, KeySource::Url(url) if url.is_exposed())
     }
 }
 
@@ -77,11 +66,10 @@ impl KeySource {
 /// was parsed as the path of a file may contain.
 impl fmt::Display for KeySource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = match self {
-            KeySource::Url(url) => Cow::Borrowed(url.as_str()),
-            KeySource::File(path) => path.to_string_lossy(),
-        };
-        f.write_str(&url::redact_url(&text))
+        match self {
+            KeySource::Url(url) => url.fmt(f),
+            KeySource::File(path) => f.write_str(&url::redact_url(&path.to_string_lossy())),
+        }
     }
 }
 
@@ -95,8 +83,8 @@ pub(super) struct Fetched {
 /// Fetches the keys, any number of times.
 pub(super) enum Fetcher {
     Url {
-        url: String,
-        agent: Agent,
+        url: HttpUrl,
+        client: Client,
     },
     /// A file, and its content when it last had usable keys.
     File {
@@ -108,7 +96,7 @@ pub(super) enum Fetcher {
 impl Fetcher {
     pub(super) fn new(source: &KeySource) -> Fetcher {
         match source {
-            KeySource::Url(url) => Fetcher::Url { url: url.clone(), agent: agent(url) },
+            KeySource::Url(url) => Fetcher::Url { url: url.clone(), client: Client::new(url, CLIENT) },
             KeySource::File(path) => Fetcher::File { path: path.clone(), last: None },
         }
     }
@@ -119,7 +107,7 @@ impl Fetcher {
     /// The text for the log.
     pub(super) fn fetch(&mut self) -> Result<Option<Fetched>, String> {
         match self {
-            Fetcher::Url { url, agent } => fetch_url(agent, url).map(Some),
+            Fetcher::Url { url, client } => fetch_url(client, url).map(Some),
             Fetcher::File { path, last } => {
                 let json = read_file(path)?;
                 if last.as_ref() == Some(&json) {
@@ -152,65 +140,23 @@ fn parse_file(json: &[u8]) -> Result<KeySet, String> {
     KeySet::parse(json).map_err(|what| format!("it is {what}"))
 }
 
-fn fetch_url(agent: &Agent, url: &str) -> Result<Fetched, String> {
-    let mut response = agent.get(url).call().map_err(|error| describe(&error))?;
-    let status = response.status();
-    if status.is_redirection() {
-        return Err(format!("the answer is a redirect ({}), which is not followed", status.as_u16()));
+fn fetch_url(client: &Client, url: &HttpUrl) -> Result<Fetched, String> {
+    let request = Request::get(url.uri()).body(Vec::new()).map_err(|error| error.to_string())?;
+    let answer = client.send(request, None).map_err(|error| match error {
+        RequestError::TooLarge(_) => format!("the answer has {TOO_LARGE}"),
+        error @ (RequestError::Timeout(_) | RequestError::Other(_) | RequestError::Stopped) => {
+            error.to_string()
+        }
+    })?;
+    match answer.status {
+        200 => {}
+        status @ 300..400 => {
+            return Err(format!("the answer is a redirect ({status}), which is not followed"));
+        }
+        status => return Err(format!("the answer has the status {status}")),
     }
-    if status.as_u16() != 200 {
-        return Err(format!("the answer has the status {}", status.as_u16()));
-    }
-    let next = interval(response.headers());
-    let body = response.body_mut().with_config().limit(MAX_BODY).read_to_vec();
-    let json = body.map_err(|error| describe(&error))?;
-    let keys = KeySet::parse(&json).map_err(|what| format!("the answer is {what}"))?;
-    Ok(Fetched { keys, next })
-}
-
-/// Describes an error without terms of the library, and without the secret parts of the URL.
-#[expect(clippy::wildcard_enum_match_arm, reason = "the texts of the others are clear")]
-fn describe(error: &ureq::Error) -> String {
-    match error {
-        ureq::Error::Io(error) => error.to_string(),
-        ureq::Error::Timeout(_) => format!("no complete answer within {} s", TIMEOUT.as_secs()),
-        ureq::Error::BodyExceedsLimit(_) => format!("the answer has {TOO_LARGE}"),
-        error => url::redact_url(&error.to_string()).into_owned(),
-    }
-}
-
-fn agent(url: &str) -> Agent {
-    // The system's roots: the issuer of a company may have a certificate of a private authority.
-    let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
-    let config = Agent::config_builder()
-        .tls_config(tls)
-        .timeout_global(Some(TIMEOUT))
-        // A redirect could lead to a host that is not configured (GHSA-h5rg-8p7f-47g2).
-        .max_redirects(0)
-        .max_redirects_will_error(false)
-        .http_status_as_error(false)
-        .user_agent(concat!("postern/", env!("CARGO_PKG_VERSION")))
-        .accept("application/jwk-set+json, application/json")
-        // Requests are minutes apart.
-        .max_idle_connections(0);
-    let is_local = url.parse::<Uri>().ok().and_then(|uri| uri.host().map(is_this_host)).unwrap_or(false);
-    // A proxy of the environment (HTTPS_PROXY) is not used for this host.
-    let config = if is_local { config.proxy(None) } else { config };
-    config.build().new_agent()
-}
-
-/// Whether there is a host and, after a colon, a valid port. The library accepts any text as the port, such as the start of a
-/// password that contains a question mark.
-fn is_whole(authority: &Authority) -> bool {
-    let has_colon = authority.as_str().rsplit(']').next().is_some_and(|rest| rest.contains(':'));
-    !authority.host().is_empty()
-        && (authority.as_str().contains('@') || !has_colon || authority.port_u16().is_some())
-}
-
-/// Whether the host of a URL is this host.
-fn is_this_host(host: &str) -> bool {
-    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    bare.eq_ignore_ascii_case("localhost") || bare.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+    let keys = KeySet::parse(&answer.body).map_err(|what| format!("the answer is {what}"))?;
+    Ok(Fetched { keys, next: interval(&answer.headers) })
 }
 
 /// Returns how long an answer may be used (RFC 9111 §5.2.2.1), within limits.
@@ -228,8 +174,13 @@ fn interval(headers: &HeaderMap) -> Duration {
 const MAX_BODY: u64 = 256 * 1024;
 const TOO_LARGE: &str = "more than 256 KiB, which no JWK Set needs";
 
-/// The time from the look-up of the name to the last byte of the answer.
-const TIMEOUT: Duration = Duration::from_secs(5);
+const CLIENT: ClientConfig = ClientConfig {
+    timeout: Duration::from_secs(5),
+    max_body: MAX_BODY,
+    // Requests are minutes apart.
+    max_idle: 0,
+    accept: "application/jwk-set+json, application/json",
+};
 
 /// The time between two requests, if the answer has no `max-age`.
 const INTERVAL: Duration = Duration::from_secs(5 * 60);
@@ -255,7 +206,7 @@ mod tests {
         ] {
             for is_insecure in [false, true] {
                 let source = KeySource::parse(url, is_insecure).unwrap();
-                assert_eq!(source, KeySource::Url(url.to_owned()));
+                assert_eq!(source, KeySource::Url(HttpUrl::parse(url).unwrap()));
                 assert!(!source.is_exposed(), "{url}");
             }
         }
@@ -308,8 +259,6 @@ mod tests {
         ] {
             assert_eq!(KeySource::parse(source, false).unwrap().to_string(), shown);
         }
-        let error = ureq::Error::BadUri("https://issuer.example/?key=hunter2".to_owned());
-        assert_eq!(describe(&error), "bad uri: https://issuer.example/?***");
     }
 
     #[test]

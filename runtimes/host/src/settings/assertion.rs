@@ -185,7 +185,7 @@ mod tests {
     }
 
     fn url(text: &str) -> KeySource {
-        KeySource::Url(text.to_owned())
+        KeySource::parse(text, true).unwrap()
     }
 
     #[test]

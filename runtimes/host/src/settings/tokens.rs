@@ -76,7 +76,7 @@ mod tests {
         ]);
         let TokenSettings { secret, keys, issuer, audience } = read.unwrap().unwrap();
         assert_eq!((secret.as_deref(), issuer.as_deref()), (Some(&b"hunter2"[..]), Some("me")));
-        assert_eq!(keys, Some(KeySource::Url("https://me.example/keys".to_owned())));
+        assert_eq!(keys, Some(KeySource::parse("https://me.example/keys", false).unwrap()));
         assert_eq!(audience, ["a", "b"]);
     }
 

@@ -104,7 +104,7 @@ fn a_public_key_is_not_a_secret() {
 
 #[test]
 fn nothing_is_known_about_a_token_while_the_keys_are_unavailable() {
-    let keys = Some(KeySource::Url("http://127.0.0.1:9/jwks.json".to_owned()));
+    let keys = Some(KeySource::parse("http://127.0.0.1:9/jwks.json", false).unwrap());
     let verifier = start(&TokenSettings { keys, secret: Some(SECRET.to_vec()), ..TokenSettings::default() });
     let token = Signer::p256("p256", 1).token(&json!({ "sub": "1" }));
     assert_eq!(verifier.connection(&token), Err(Fault::Unavailable));
