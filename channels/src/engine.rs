@@ -163,6 +163,11 @@ pub trait Inboxes {
     /// Puts an answer, or what a worker has missed, into the inbox of the worker that waits for it, also if the inbox is full: there
     /// are not more of them than requests.
     fn answer(&mut self, worker: WorkerId, event: ChannelEvent);
+
+    /// Called when a channel has got its first subscription or has lost its last one. Does nothing by default.
+    fn occupancy_changed(&mut self, channel: &str, is_occupied: bool) {
+        let _ = (channel, is_occupied);
+    }
 }
 
 impl Exchange {
@@ -181,15 +186,25 @@ impl Exchange {
             Operation::Subscribe { history, recovery, presence } => {
                 let subscribe = Subscribe { channel: channel.clone(), history, recovery };
                 let answer = match self.subscribe(worker, &subscribe, now) {
-                    Ok(subscribed) => Some(Box::new(subscribed)),
+                    Ok(subscribed) => {
+                        if subscribed.is_occupied {
+                            inboxes.occupancy_changed(&channel, true);
+                        }
+                        Some(Box::new(subscribed))
+                    }
                     Err(_) => {
                         // The worker ends the subscription, after it has learned of the failure.
                         let subscribe = Subscribe { recovery: None, ..subscribe };
-                        if let Ok(Subscribed { catch_up: Some(missed), .. }) =
+                        if let Ok(Subscribed { catch_up, is_occupied, .. }) =
                             self.subscribe(worker, &subscribe, now)
                         {
+                            if is_occupied {
+                                inboxes.occupancy_changed(&channel, true);
+                            }
                             // For the other subscribers at this worker.
-                            inboxes.answer(worker, ChannelEvent::CatchUp(Box::new(missed)));
+                            if let Some(missed) = catch_up {
+                                inboxes.answer(worker, ChannelEvent::CatchUp(Box::new(missed)));
+                            }
                         }
                         None
                     }
@@ -207,7 +222,9 @@ impl Exchange {
                 return;
             }
             Operation::Unsubscribe { presence } => {
-                self.unsubscribe(worker, &channel, now);
+                if self.unsubscribe(worker, &channel, now) {
+                    inboxes.occupancy_changed(&channel, false);
+                }
                 let delivery = presence.and_then(|client| self.remove_presence(&channel, client, now));
                 self.deliver_presence(delivery, inboxes);
                 Answer::Unsubscribed

@@ -16,6 +16,7 @@
 //! * [`inbox`] carries messages of other threads to a worker.
 //! * [`users`] counts the connections of each user.
 //! * `outbound` sends HTTP requests to other services.
+//! * [`hooks`] sends events to a backend.
 //! * [`assertion`] verifies signed tokens, and keeps the keys for it.
 //! * [`refusal`] has the texts of refused upgrades.
 //! * [`log`] formats records as lines and writes them on a separate thread.
@@ -29,7 +30,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 // Code that only a disabled feature uses stays unused, and the linker drops it.
 #![cfg_attr(
-    not(all(feature = "assertion", feature = "control")),
+    not(all(feature = "assertion", feature = "control", feature = "hooks")),
     allow(dead_code, unused_imports, unreachable_pub)
 )]
 
@@ -49,11 +50,14 @@ pub mod users;
 pub mod workers;
 
 #[cfg(feature = "outbound")]
-#[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "only the keys are fetched so far"))]
+#[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "nothing uses the pool so far"))]
 mod outbound;
 
 #[cfg_attr(not(feature = "assertion"), path = "assertion/disabled.rs")]
 pub mod assertion;
+
+#[cfg_attr(not(feature = "hooks"), path = "hooks/disabled.rs")]
+pub mod hooks;
 
 pub mod log;
 pub mod metrics;

@@ -13,6 +13,8 @@ use postern_channels::exchange::ExchangeStats;
 use postern_channels::exchange::{Exchange, ExchangeConfig, WorkerId};
 use postern_channels::inbox::{Added, Inbox, Taken};
 
+use crate::hooks::Hooks;
+
 /// The channels of a process. Each channel belongs to one shard, by the hash of its name. The lock of a shard is held while a
 /// request is executed and its events are put into inboxes, so they have the order of the requests in all of them.
 #[derive(Debug)]
@@ -21,6 +23,7 @@ pub struct Node {
     hash: RandomState,
     workers: Box<[WorkerSlot]>,
     config: Mutex<Arc<ChannelsConfig>>,
+    hooks: Hooks,
 }
 
 /// Figures of all channels and inboxes.
@@ -45,7 +48,13 @@ struct WorkerSlot {
 
 impl Node {
     /// Creates the channels of a process with this many workers, whose histories take at most `history_memory` bytes.
-    pub fn new(workers: usize, history_memory: usize, config: Arc<ChannelsConfig>) -> Arc<Node> {
+    /// `hooks` gets the events of channels.
+    pub fn new(
+        workers: usize,
+        history_memory: usize,
+        config: Arc<ChannelsConfig>,
+        hooks: Hooks,
+    ) -> Arc<Node> {
         let random = RandomState::new();
         let exchange = |shard| ExchangeConfig {
             seed: random.hash_one(shard),
@@ -58,6 +67,7 @@ impl Node {
             hash: RandomState::new(),
             workers: (0..workers).map(|_| WorkerSlot::default()).collect(),
             config: Mutex::new(config),
+            hooks,
         })
     }
 
@@ -127,6 +137,12 @@ impl Node {
             found.extend(matching.map(|(name, subscriptions)| (name.clone(), subscriptions)));
         }
         found
+    }
+
+    /// Returns the hooks, which get the events of channels.
+    #[cfg(feature = "control")]
+    pub(crate) fn hooks(&self) -> &Hooks {
+        &self.hooks
     }
 
     /// Returns the configuration.
@@ -216,6 +232,11 @@ impl Inboxes for Delivery<'_> {
 
     fn answer(&mut self, worker: WorkerId, event: ChannelEvent) {
         self.add(worker, event, usize::MAX);
+    }
+
+    fn occupancy_changed(&mut self, channel: &str, is_occupied: bool) {
+        // The lock of the shard is held, so the events of a channel have the order of its subscriptions.
+        self.node.hooks.channel(channel, is_occupied);
     }
 }
 

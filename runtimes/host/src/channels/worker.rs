@@ -130,6 +130,7 @@ mod tests {
     use postern_channels::publication::Tags;
 
     use super::*;
+    use crate::hooks::Hooks;
 
     fn publish(now: Instant, node: &Node, channel: &str) {
         let ttl = Duration::from_secs(60);
@@ -150,7 +151,7 @@ mod tests {
     #[test]
     fn what_other_threads_have_added_expires_without_a_request_of_a_worker() {
         let (start, wakes) = (Instant::now(), Arc::new(AtomicUsize::new(0)));
-        let node = Node::new(2, usize::MAX, Arc::new(ChannelsConfig::default()));
+        let node = Node::new(2, usize::MAX, Arc::new(ChannelsConfig::default()), Hooks::default());
         let mut workers = [0, 1].map(|index| {
             let (mut worker, wakes) = (NodeWorker::new(node.clone(), index), wakes.clone());
             worker.start(move || _ = wakes.fetch_add(1, Ordering::SeqCst));

@@ -153,6 +153,7 @@ impl AdminApi {
             records_dropped: self.process.dropped_records.count(),
             sends: self.sends.get(),
             channels: self.process.node.stats(),
+            hooks: self.process.node.hooks().stats(),
             usage: Usage::now(),
         };
         Ok(as_text(CONTENT_TYPE, metrics::encode(process, sum)))

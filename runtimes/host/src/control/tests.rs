@@ -22,6 +22,7 @@ use super::router::Endpoint;
 use super::worker_pool::WorkerPool;
 use super::*;
 use crate::application::Worker;
+use crate::hooks::Hooks;
 use crate::lifecycle::supervisor::Supervisor;
 use crate::lifecycle::watchdog::Watchdog;
 use crate::liveness::Liveness;
@@ -54,7 +55,7 @@ impl FakeWorker {
         let worker = Worker::with_application(channels, Arc::new(WorkerConfig::default()), 0, now);
         Rc::new(FakeWorker {
             worker: RefCell::new(worker),
-            recorder: RefCell::new(LogAndCounters::new(log.worker(0))),
+            recorder: RefCell::new(LogAndCounters::new(log.worker(0), Hooks::default())),
             requests: RefCell::default(),
             behaviour: Cell::new(behaviour),
         })
@@ -129,7 +130,7 @@ fn api(workers: &[Rc<FakeWorker>], status: ProcessStatus) -> AdminApi {
         has_console: true,
         settings: vec![("PORT", "8080".to_owned())],
         status,
-        node: Node::new(1, usize::MAX, Arc::default()),
+        node: Node::new(1, usize::MAX, Arc::default(), Hooks::default()),
         id: "1".to_owned(),
         name: "host".to_owned(),
         dropped_records: log.dropped_records(),

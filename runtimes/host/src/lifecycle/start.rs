@@ -5,11 +5,11 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use postern_channels::{Channels, ChannelsConfig};
 use postern_core::policy::Shutdown;
-use slog::{crit, info};
+use slog::{Logger, crit, info, warn};
 
 use super::Lifecycle;
 use super::reload::Reload;
@@ -22,6 +22,7 @@ use crate::application::Worker;
 use crate::assertion;
 use crate::channels::{Node, NodeWorker};
 use crate::control::Control;
+use crate::hooks::Hooks;
 use crate::listen::{Acceptor, Listener};
 use crate::log::{self, Log};
 use crate::metrics::LogAndCounters;
@@ -73,22 +74,32 @@ pub fn run<S: FnOnce() -> io::Result<Lifecycle>>(
     let plan = settings::load_or_exit(program);
     plan.reserve_descriptors();
     log::run(program, &plan.log, plan.settings.drain.hard, |log| {
-        let serve = start(Process::new(&plan, inherited?, log)?)?;
+        // 32 bits distinguish the processes in one log.
+        let instance = RandomState::new().hash_one("instance") as u32;
         let logger = log.logger();
-        let lifecycle = serve().inspect_err(|error| crit!(logger, # "failed", "{error}"))?;
+        let hooks = Hooks::start(plan.settings.hooks.as_ref(), instance, &logger)?;
+        let serve = start(Process::new(&plan, inherited?, instance, &hooks, log)?)?;
+        let mut lifecycle = serve().inspect_err(|error| crit!(logger, # "failed", "{error}"))?;
+        finish_hooks(&hooks, &mut lifecycle, &logger);
         info!(logger, # "stopped", "stopped");
         Ok(lifecycle)
     })
 }
 
 impl Process {
-    fn new(plan: &Plan, mut inherited: InheritedListeners, log: &Log) -> Result<Process, Box<dyn Error>> {
+    fn new(
+        plan: &Plan,
+        mut inherited: InheritedListeners,
+        instance: u32,
+        hooks: &Hooks,
+        log: &Log,
+    ) -> Result<Process, Box<dyn Error>> {
         let logger = log.logger();
         let mut signals = Signals::register(&logger)?;
         let listeners = inherited.listeners(&plan.settings, &logger)?;
         let status = ProcessStatus::new(Supervisor::from_environment(&logger), Some(signals.waker()));
         let history_memory = plan.settings.channels.history_memory;
-        let node = Node::new(plan.event_loops(), history_memory, plan.channels.clone());
+        let node = Node::new(plan.event_loops(), history_memory, plan.channels.clone(), hooks.clone());
         let control = Control::bind(plan, &listeners, inherited.control(), &status, &node, log)?;
         plan.announce(&listeners, &logger);
         let (assertion, keys) = assertion::start(plan.settings.assertion.as_ref(), &logger)?.unzip();
@@ -103,15 +114,14 @@ impl Process {
         let parts = SharedParts {
             readiness: status.readiness(),
             assertion,
-            // 32 bits distinguish the processes in one log.
-            instance: RandomState::new().hash_one("instance") as u32,
+            instance,
             hash_seed: RandomState::new().hash_one(0),
         };
         let workers = (0..plan.event_loops()).map(|index| {
             let config = plan.worker(index, &parts);
             WorkerParts {
                 channels: NodeWorker::new(node.clone(), index),
-                recorder: LogAndCounters::new(log.worker(parts.instance)),
+                recorder: LogAndCounters::new(log.worker(parts.instance), hooks.clone()),
                 max_connections: config.max_connections.unwrap_or(usize::MAX),
                 max_memory: config.max_memory,
                 worker: Worker::with_application(
@@ -132,6 +142,19 @@ impl Process {
         })
     }
 }
+
+/// Waits until the events of the last connections are sent, for [`HOOKS_TIME`] at most, and until the deadline of the shutdown.
+fn finish_hooks(hooks: &Hooks, lifecycle: &mut Lifecycle, log: &Logger) {
+    let latest = Instant::now() + HOOKS_TIME;
+    let deadline = lifecycle.deadline().map_or(latest, |deadline| deadline.min(latest));
+    let lost = hooks.finish(deadline, || lifecycle.poll_exit(Instant::now()));
+    if lost > 0 {
+        warn!(log, # "hook_events_lost", "events for the backend are lost, because the process ends"; "count" => lost);
+    }
+}
+
+/// The longest time that a process without connections waits for the backend of its events.
+const HOOKS_TIME: Duration = Duration::from_secs(5);
 
 /// Returns 128 random bits.
 fn random_seed() -> u128 {

@@ -14,6 +14,7 @@ use prometheus_client::registry::Registry;
 use super::counts::{Code, Initiator};
 use super::{Histogram, Sum, Usage};
 use crate::channels::NodeStats;
+use crate::hooks::HookStats;
 
 /// The media type of [`encode`]'s text.
 pub(crate) use prometheus_client::encoding::prometheus_text::CONTENT_TYPE;
@@ -45,6 +46,8 @@ pub(crate) struct Process {
     pub(crate) records_dropped: u64,
     pub(crate) sends: Sends,
     pub(crate) channels: NodeStats,
+    /// `None` if no events are sent to a backend.
+    pub(crate) hooks: Option<HookStats>,
     pub(crate) usage: Usage,
 }
 
@@ -112,6 +115,7 @@ impl Collector for Exposition {
         self.connections(&mut families)?;
         self.messages(&mut families)?;
         self.channels(&mut families)?;
+        self.hooks(&mut families)?;
         self.workers(&mut families)
     }
 }
@@ -277,6 +281,30 @@ impl Exposition {
 }
 
 impl Exposition {
+    #[cfg(feature = "hooks")]
+    fn hooks(&self, families: &mut Families<'_>) -> fmt::Result {
+        let HookStats { delivered, dropped, refused, expired, failures, queued } =
+            self.process.hooks.unwrap_or_default();
+        families.counters(
+            "hook_events",
+            "Events for the backend of POSTERN_HOOK_URL: delivered; or lost because too many waited (dropped), the backend refused \
+             them (refused), or it did not accept them within 15 minutes (expired)",
+            [("delivered", delivered), ("dropped", dropped), ("refused", refused), ("expired", expired)]
+                .map(|(outcome, count)| ([("outcome", outcome)], count)),
+        )?;
+        families.counter(
+            "hook_failures",
+            "Requests that the backend of POSTERN_HOOK_URL did not accept",
+            failures,
+        )?;
+        families.gauge("hook_queued_events", "Events that wait for the backend of POSTERN_HOOK_URL", queued)
+    }
+
+    #[cfg(not(feature = "hooks"))]
+    fn hooks(&self, _: &mut Families<'_>) -> fmt::Result {
+        Ok(())
+    }
+
     fn channels(&self, families: &mut Families<'_>) -> fmt::Result {
         let NodeStats { channels: stats, inbox_bytes } = self.process.channels;
         let counts = &self.sum.channels;
@@ -423,6 +451,14 @@ mod tests {
         records_dropped: 7,
         sends: Sends { delivered: 4, no_connection: 5, refused: 6 },
         channels: CHANNELS,
+        hooks: Some(HookStats {
+            delivered: 21,
+            dropped: 22,
+            refused: 23,
+            expired: 24,
+            failures: 25,
+            queued: 26,
+        }),
         usage: Usage {
             cpu: Duration::from_millis(1_250),
             resident: Some(4096),
@@ -543,6 +579,12 @@ mod tests {
             "postern_history_bytes 5000",
             "postern_history_evictions_total 1",
             "postern_inbox_bytes 77",
+            r#"postern_hook_events_total{outcome="delivered"} 21"#,
+            r#"postern_hook_events_total{outcome="dropped"} 22"#,
+            r#"postern_hook_events_total{outcome="refused"} 23"#,
+            r#"postern_hook_events_total{outcome="expired"} 24"#,
+            "postern_hook_failures_total 25",
+            "postern_hook_queued_events 26",
             "postern_inbox_overflows_total 6",
             r#"postern_publications_total{source="client"} 100"#,
             r#"postern_publications_total{source="api"} 200"#,

@@ -24,20 +24,22 @@ pub(crate) use exposition::{CONTENT_TYPE, Process, Sends, encode};
 pub use histogram::Histogram;
 pub(crate) use process::Usage;
 
+use crate::hooks::Hooks;
 use crate::log::WorkerLog;
 
-/// Passes the core's records of one worker to its log and to its counts.
+/// Passes the core's records of one worker to its log, to its counts and to the hooks.
 #[derive(Debug)]
 pub struct LogAndCounters {
     /// The worker's log.
     pub log: WorkerLog,
     counts: Counts,
+    hooks: Hooks,
 }
 
 impl LogAndCounters {
-    /// Starts with counts that are all zero.
-    pub fn new(log: WorkerLog) -> LogAndCounters {
-        LogAndCounters { log, counts: Counts::default() }
+    /// Starts with counts that are all zero. `hooks` gets the events of connections.
+    pub fn new(log: WorkerLog, hooks: Hooks) -> LogAndCounters {
+        LogAndCounters { log, counts: Counts::default(), hooks }
     }
 
     /// Counts clients that were refused because no file descriptor was left.
@@ -56,6 +58,9 @@ impl Recorder for LogAndCounters {
     fn record(&mut self, record: &Record<'_>) {
         self.counts.record(record);
         self.log.record(record);
+        if matches!(record, Record::Established { .. } | Record::Closed { .. }) {
+            self.hooks.record(record);
+        }
     }
 
     #[inline]

@@ -39,7 +39,7 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     /// The headers.
     pub(crate) headers: HeaderMap,
-    /// The body. Empty if the status is not 200 to 299: a body that nobody reads could be as long as the limit.
+    /// The body. Empty if the status is not 200 to 299: only the body of a success is used.
     pub(crate) body: Vec<u8>,
 }
 

@@ -10,7 +10,7 @@ mod http_url;
 mod pool;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub(crate) use client::{Answer, Client, ClientConfig, RequestError};
 pub(crate) use http_url::{HttpUrl, HttpUrlError};

@@ -6,6 +6,7 @@ pub(super) enum Feature {
     Control,
     Assertion,
     Compression,
+    Hooks,
 }
 
 impl Feature {
@@ -15,6 +16,7 @@ impl Feature {
             Feature::Control => cfg!(feature = "control"),
             Feature::Assertion => cfg!(feature = "assertion"),
             Feature::Compression => cfg!(feature = "compression"),
+            Feature::Hooks => cfg!(feature = "hooks"),
         }
     }
 
@@ -24,6 +26,7 @@ impl Feature {
             Feature::Control => ("control port", "control"),
             Feature::Assertion => ("signed identities", "assertion"),
             Feature::Compression => ("compression", "compression"),
+            Feature::Hooks => ("hooks", "hooks"),
         };
         format!("this build has no {name}; build it with --features {cargo_feature}")
     }

@@ -2,7 +2,7 @@
 //!
 //! * `names`, `setting`, `table`: every setting with its default, its help, and the function that reads its text.
 //!   `--help`, `--print-config`, the known names and the values come from this table.
-//! * `value`, `net`, `secret`, `preset`, `assertion`, `tokens`: the kinds of values.
+//! * `value`, `net`, `secret`, `preset`, `assertion`, `tokens`, `hooks`: the kinds of values.
 //! * `command`, `sources`, `links`: flags, the environment and `.env`.
 //! * `feature`, `check`, `error`, `hints`, `suggest`: what is wrong, and what to write instead.
 //! * `model`: the values as they were written, [`Settings`].
@@ -15,6 +15,8 @@ mod command;
 mod error;
 mod feature;
 mod hints;
+#[cfg_attr(not(feature = "hooks"), path = "hooks/disabled.rs")]
+mod hooks;
 mod links;
 mod loaded;
 mod model;
@@ -134,6 +136,7 @@ pub fn load(
     check::check(&settings, &texts, &mut errors);
     settings.assertion = assertion::assertion(&texts, &mut errors);
     settings.channels.tokens = tokens::tokens(&texts, &mut errors);
+    settings.hooks = hooks::hooks(&texts, &mut errors);
     let mut namespaces = None;
     if let Purpose::CheckConfig(Some(path)) = &purpose {
         match channels_file::read(path) {

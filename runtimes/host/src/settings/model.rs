@@ -13,6 +13,7 @@ use postern_core::session::SessionConfig;
 
 use super::secret::SecretFile;
 use crate::assertion::{AssertionSettings, TokenSettings};
+use crate::hooks::HookSettings;
 use crate::listen::{Access, Address};
 use crate::log::{self, LogSettings};
 use crate::users::UserPolicy;
@@ -67,6 +68,8 @@ pub struct Settings {
     pub is_assertion_expiry_enforced: bool,
     /// When connections end whose tokens have expired.
     pub expiry: ExpiryConfig,
+    /// The backend that events are sent to. `None` if there is none.
+    pub hooks: Option<HookSettings>,
     /// The most connections at a time. `None` is as many as the limit of open files allows.
     pub max_connections: Option<NonZeroUsize>,
     /// The most bytes in the buffers of all connections. `None` is half of the memory.

@@ -28,6 +28,9 @@ pub(super) const EXPIRY_SPREAD: &str = "POSTERN_EXPIRY_SPREAD";
 pub(super) const MAX_CHANNELS: &str = "POSTERN_MAX_CHANNELS";
 pub(super) const HISTORY_MEMORY: &str = "POSTERN_HISTORY_MEMORY";
 
+pub(super) const HOOK_URL: &str = "POSTERN_HOOK_URL";
+pub(super) const HOOK_SECRET: &str = "POSTERN_HOOK_SECRET";
+
 pub(super) const IDENTITY: &str = "POSTERN_IDENTITY";
 pub(super) const USER_ID: &str = "POSTERN_USER_ID_HEADER";
 pub(super) const USER_EMAIL: &str = "POSTERN_USER_EMAIL_HEADER";

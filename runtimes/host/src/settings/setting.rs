@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use super::feature::Feature;
 use super::model::Settings;
-use super::names::{ALLOWED_ORIGINS, ASSERTION_ISSUER, ASSERTION_JWKS, PREFIX, TOKEN_ISSUER, TOKEN_JWKS};
+use super::names::{
+    ALLOWED_ORIGINS, ASSERTION_ISSUER, ASSERTION_JWKS, HOOK_URL, PREFIX, TOKEN_ISSUER, TOKEN_JWKS,
+};
 use super::net;
 use super::value::{self, OFF, ValueError};
 use crate::url;
@@ -254,7 +256,8 @@ fn show_seconds(duration: &Duration) -> String {
 }
 
 /// The settings whose values are URLs, even without a scheme.
-const URLS: [&str; 5] = [ASSERTION_ISSUER, ASSERTION_JWKS, TOKEN_ISSUER, TOKEN_JWKS, ALLOWED_ORIGINS];
+const URLS: [&str; 6] =
+    [ASSERTION_ISSUER, ASSERTION_JWKS, HOOK_URL, TOKEN_ISSUER, TOKEN_JWKS, ALLOWED_ORIGINS];
 
 /// The source of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -501,6 +501,7 @@ fn names_flags_and_groups_are_in_order() {
             "Channels",
             "Identity",
             "Credentials",
+            "Hooks",
             "Limits",
             "Liveness",
             "Log",

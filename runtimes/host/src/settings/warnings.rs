@@ -147,6 +147,7 @@ const NEEDS: &[Needs] = &[
     Needs { setting: TOKEN_JWKS_INSECURE, needed: &[TOKEN_JWKS] },
     Needs { setting: TOKEN_ISSUER, needed: &[JWT_SECRET, TOKEN_JWKS] },
     Needs { setting: TOKEN_AUDIENCE, needed: &[JWT_SECRET, TOKEN_JWKS] },
+    Needs { setting: HOOK_SECRET, needed: &[HOOK_URL] },
     Needs { setting: API_KEY, needed: &[CONTROL] },
     Needs { setting: API_KEY_FILE, needed: &[CONTROL] },
 ];

@@ -1,6 +1,6 @@
 //! Requests to a real server, which can misbehave.
 
-mod server;
+pub(crate) mod server;
 
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};

@@ -14,6 +14,16 @@ pub(crate) struct Received {
     pub(crate) body: String,
 }
 
+impl Received {
+    /// Returns the value of a header.
+    pub(crate) fn header(&self, name: &str) -> String {
+        let values = self.head.lines().filter_map(|line| line.split_once(':'));
+        let mut values =
+            values.filter(|(of, _)| of.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim());
+        values.next().unwrap_or_default().to_owned()
+    }
+}
+
 /// The reaction to a request.
 #[derive(Debug, Clone)]
 pub(crate) enum Reaction {

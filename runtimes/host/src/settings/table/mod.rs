@@ -4,6 +4,7 @@
 mod channels;
 mod control;
 mod credentials;
+mod hooks;
 mod identity;
 mod limits;
 mod listening;
@@ -26,6 +27,7 @@ pub(super) static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
         ("Channels", channels::settings()),
         ("Identity", identity::settings()),
         ("Credentials", credentials::settings()),
+        ("Hooks", hooks::settings()),
         ("Limits", limits::settings()),
         ("Liveness", liveness::settings()),
         ("Log", log::settings()),
