@@ -38,6 +38,8 @@ type Checker = Session<Client<fn() -> [u8; 4]>>;
 enum Stage {
     Handshake(ClientHandshake),
     Open,
+    /// Commands of the client protocol of channels are sent, and the last one is a `subscribe`.
+    Subscribe,
     /// The core's client parses the next echo.
     Check,
     /// The run: the bytes of echoes are counted. The server must not send a ping while it owes an echo.
@@ -121,6 +123,17 @@ impl Connection {
         self.send(1, frames, now, tally)
     }
 
+    /// Begins to subscribe to a channel.
+    pub(crate) fn begin_subscribe(&mut self, channel: &str, now: Instant) -> Result<(), Failure> {
+        self.stage = Stage::Subscribe;
+        let session = self.session.get_or_insert_with(checker);
+        let mut codec = Codec::new();
+        let mut turn = Turn { now, out: &mut self.unsent, is_backlogged: false, codec: &mut codec };
+        session.send_text(&mut turn, r#"{"id":1,"connect":{}}"#)?;
+        session.send_text(&mut turn, &format!(r#"{{"id":2,"subscribe":{{"channel":"{channel}"}}}}"#))?;
+        self.write_unsent()
+    }
+
     /// Expects a message that is published, which the core's client will parse.
     pub(crate) fn expect_check(&mut self) {
         self.stage = Stage::Check;
@@ -170,7 +183,7 @@ impl Connection {
             let is_full = n == buffer.len();
             let step = match &mut self.stage {
                 Stage::Run if self.awaited > 0 => self.count(n as u64, frames, now, tally)?,
-                Stage::Handshake(_) | Stage::Check | Stage::Open | Stage::Run => {
+                Stage::Handshake(_) | Stage::Subscribe | Stage::Check | Stage::Open | Stage::Run => {
                     self.parse(buffer.get_mut(..n).unwrap_or_default(), frames, now)?
                 }
             };
@@ -277,11 +290,22 @@ impl Connection {
             let echo = match (&self.stage, event) {
                 // The session has answered it.
                 (_, Event::Ping(_)) => continue,
+                (Stage::Subscribe, Event::Text(text)) => {
+                    let text = String::from_utf8_lossy(&text.into_payload().into_vec()).into_owned();
+                    if text.contains(r#""error""#) {
+                        return Err(format!("a command is refused: {text}").into());
+                    }
+                    if text.contains(r#""subscribe":"#) {
+                        self.stage = Stage::Open;
+                        step = Step::Done;
+                    }
+                    continue;
+                }
                 (Stage::Check, Event::Text(text)) => text.into_payload().into_vec(),
                 (Stage::Check, Event::Binary(payload)) => payload.into_vec(),
                 (_, event) => return Err(format!("the server sent an unexpected message: {event:?}").into()),
             };
-            if echo != frames.payload {
+            if !frames.is_expected(&echo) {
                 return Err("an echo differs from what was sent".into());
             }
             self.stage = Stage::Open;

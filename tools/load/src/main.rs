@@ -9,6 +9,7 @@
 //! The clock is read once for each batch of events, so a latency may be too long by the duration of the batch.
 
 mod connection;
+mod cpu;
 mod frames;
 mod options;
 mod process;

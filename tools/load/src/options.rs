@@ -22,6 +22,11 @@ pub(crate) struct Options {
     /// The server API through which messages are published to all connections, instead of being sent by them.
     pub(crate) publish: Option<SocketAddr>,
     pub(crate) api_key: String,
+    /// The number of channels to which messages are published in turn. Each connection subscribes to one of them. With 0 messages
+    /// are sent to all connections.
+    pub(crate) channels: usize,
+    /// The number of connections to the server API, each of which publishes when its request before is answered.
+    pub(crate) publishers: Option<usize>,
     pub(crate) until: Until,
     pub(crate) warm_up: Duration,
     pub(crate) idle: Option<Duration>,
@@ -104,6 +109,8 @@ impl Options {
             },
             publish,
             api_key: text("api-key"),
+            channels: number("channels").unwrap_or(0) as usize,
+            publishers: number("publishers").map(|publishers| publishers as usize),
             until,
             warm_up: seconds("warm-up").unwrap_or_default(),
             idle: seconds("idle"),
@@ -149,6 +156,24 @@ fn command() -> Command {
              --pipeline publications, and the next ones after all connections have received them",
         ))
         .arg(text("api-key", "", "Key of the server API"))
+        .arg(
+            number(
+                "channels",
+                "Subscribe each connection to one of this number of channels, up to 1000, and publish to these in turn. --size is \
+                 the size of the data",
+            )
+            .value_parser(value_parser!(u64).range(1..=1000))
+            .requires("publish"),
+        )
+        .arg(
+            number(
+                "publishers",
+                "Publish on this number of connections to the server API: on each the next --pipeline publications when the \
+                 request before is answered. Nothing is subscribed",
+            )
+            .value_parser(value_parser!(u64).range(1..))
+            .requires("channels"),
+        )
         .arg(seconds("seconds", "Duration of the measurement [default: 5]").conflicts_with("count"))
         .arg(number("count", "Total number of messages, instead of a duration; without a warm-up"))
         .arg(seconds("warm-up", "Duration of the run before the measurement").default_value("1"))

@@ -1,22 +1,26 @@
-//! A connection to the server API, which publishes a message to all connections of the server.
+//! A connection to the server API, which publishes messages to all connections of the server, or to channels.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
 
 use mio::net::TcpStream;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Failure;
 use super::connection::connect;
+use super::frames::{channel, data};
+use super::options::Options;
 
 /// A connection to the server API.
 pub(crate) struct Publisher {
     stream: TcpStream,
     /// The `Host`, and the key.
     api: (SocketAddr, String),
-    text: String,
-    /// The request for this number of messages.
-    request: (usize, Vec<u8>),
+    /// The parameters of `send`, or the parameters of `publish` for each channel.
+    targets: Vec<Value>,
+    method: &'static str,
+    /// The requests for this number of messages to each target.
+    requests: (usize, Vec<Vec<u8>>),
     /// Unsent bytes of requests.
     unsent: Vec<u8>,
     /// The bytes of incomplete answers.
@@ -24,18 +28,24 @@ pub(crate) struct Publisher {
 }
 
 impl Publisher {
-    /// Connects to the server API. A publication is a text.
+    /// Connects to the server API. `text` is the message to all connections.
     ///
     /// # Errors
     /// No connection was possible.
-    pub(crate) fn new(api: SocketAddr, key: &str, text: &str) -> Result<Publisher, Failure> {
+    pub(crate) fn new(api: SocketAddr, options: &Options, text: &str) -> Result<Publisher, Failure> {
         let stream = connect(api).map_err(|error| format!("connection to {api}: {error}"))?;
-        let (api, text) = ((api, key.to_owned()), text.to_owned());
+        let data: Value = serde_json::from_str(&data(options.size))?;
+        let publish = |number| json!({ "channel": channel(number), "data": data });
+        let (method, targets) = match options.channels {
+            0 => ("send", vec![json!({ "all": true, "text": text })]),
+            channels => ("publish", (0..channels).map(publish).collect()),
+        };
         Ok(Publisher {
             stream,
-            api,
-            text,
-            request: (0, Vec::new()),
+            api: (api, options.api_key.clone()),
+            targets,
+            method,
+            requests: (0, Vec::new()),
             unsent: Vec::new(),
             received: Vec::new(),
         })
@@ -45,25 +55,37 @@ impl Publisher {
         &mut self.stream
     }
 
-    /// Publishes `n` messages with one request, a batch if there are several.
+    /// Publishes `n` messages to a target, which is the number of a channel, with one request: a batch if there are several.
     ///
     /// # Errors
     /// The connection has failed.
-    pub(crate) fn publish(&mut self, n: usize) -> Result<(), Failure> {
-        if self.request.0 != n {
-            self.request = (n, self.request_for(n));
+    pub(crate) fn publish(&mut self, target: usize, n: usize) -> Result<(), Failure> {
+        if self.requests.0 != n {
+            self.requests = (n, self.targets.iter().map(|target| self.request(&vec![target; n])).collect());
         }
-        self.unsent.extend_from_slice(&self.request.1);
+        self.unsent.extend_from_slice(self.requests.1.get(target).map_or(&[], Vec::as_slice));
         self.write()
     }
 
-    fn request_for(&self, n: usize) -> Vec<u8> {
-        let send = json!({ "all": true, "text": self.text });
-        let (method, body) = match n {
-            1 => ("send", send),
-            _ => ("batch", json!({ "commands": vec![json!({ "send": send }); n] })),
+    /// Publishes one message to each target, with one request.
+    ///
+    /// # Errors
+    /// The connection has failed.
+    pub(crate) fn publish_to_all(&mut self) -> Result<(), Failure> {
+        let request = self.request(&self.targets.iter().collect::<Vec<_>>());
+        self.unsent.extend_from_slice(&request);
+        self.write()
+    }
+
+    fn request(&self, targets: &[&Value]) -> Vec<u8> {
+        let command = |target: &&Value| json!({ self.method: target });
+        let (method, body) = match targets {
+            [target] => (self.method, target.to_string()),
+            _ => {
+                ("batch", json!({ "commands": targets.iter().map(command).collect::<Vec<_>>() }).to_string())
+            }
         };
-        let (body, (api, key)) = (body.to_string(), &self.api);
+        let (api, key) = &self.api;
         let head = format!(
             "POST /api/{method} HTTP/1.1\r\nHost: {api}\r\nX-API-Key: {key}\r\n\
              Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
@@ -122,5 +144,10 @@ fn answer(bytes: &[u8]) -> Result<Option<usize>, Failure> {
     let length = headers.find(|(name, _)| name.eq_ignore_ascii_case("Content-Length"));
     let (_, length) = length.ok_or("an answer of the API has no Content-Length")?;
     let len = end + 4 + length.trim().parse::<usize>()?;
-    Ok((bytes.len() >= len).then_some(len))
+    let Some(body) = bytes.get(end + 4..len) else { return Ok(None) };
+    // The first result is enough: all messages of a request are alike.
+    if body.get(..body.len().min(40)).is_some_and(|start| start.windows(7).any(|part| part == b"\"error\"")) {
+        return Err(format!("the API answered {}", String::from_utf8_lossy(body)).into());
+    }
+    Ok(Some(len))
 }

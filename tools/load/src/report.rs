@@ -5,8 +5,9 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
 
+use super::cpu::Cpu;
 use super::options::Options;
-use super::process::{Cpu, Memory};
+use super::process::Memory;
 
 /// The measured values, in the order of the run.
 #[derive(Debug)]

@@ -10,9 +10,10 @@ use serde_json::json;
 
 use super::Failure;
 use super::connection::{Connection, Step, Tally, connect};
-use super::frames::Frames;
+use super::cpu::Cpu;
+use super::frames::{Frames, channel};
 use super::options::{Options, Until};
-use super::process::{Cpu, Memory};
+use super::process::Memory;
 use super::publisher::Publisher;
 use super::quota::Quota;
 use super::report::Report;
@@ -23,8 +24,8 @@ const OPENING: usize = 128;
 /// The run fails if the server sends no bytes for this time.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// The token of the connection to the server API.
-const PUBLISHER: Token = Token(usize::MAX);
+/// The token of the first connection to the server API. The tokens of further connections follow.
+const PUBLISHER: usize = usize::MAX / 2;
 
 /// Runs the load.
 ///
@@ -42,7 +43,9 @@ pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
     let before = memory()?;
     let mut load = Load::new(frames)?;
     if let Some(api) = options.publish {
-        load.add_publisher(api, &options.api_key)?;
+        for _ in 0..options.publishers.unwrap_or(1) {
+            load.add_publisher(api, options)?;
+        }
     }
 
     let own = || Cpu::of(std::process::id());
@@ -53,6 +56,9 @@ pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
         report.cpu("server", "upgrade", options.connections as u64, server_before, cpu()?);
     }
     report.cpu("client", "upgrade", options.connections as u64, own_before, own()?);
+    if options.channels > 0 {
+        load.subscribe(options.channels)?;
+    }
     if options.publish.is_none() {
         report.put("check_seconds", json!(load.check()?.as_secs_f64()));
     }
@@ -70,7 +76,10 @@ pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
 
     if options.publish.is_some() {
         let tick = || Ok((cpu()?, Cpu::of(std::process::id())?));
-        load.publish_all(options, tick, &mut report)?;
+        match options.publishers {
+            Some(_) => load.publish_requests(options, tick, &mut report)?,
+            None => load.publish_all(options, tick, &mut report)?,
+        }
         return Ok(report);
     }
     let budget = match options.until {
@@ -112,9 +121,11 @@ struct Load {
     poll: Poll,
     events: Events,
     connections: Vec<Connection>,
-    publisher: Option<Publisher>,
+    publishers: Vec<Publisher>,
     /// The number of answers of the server API that have not arrived.
     answers: usize,
+    /// The publishers whose answers have arrived in this turn.
+    answered: Vec<usize>,
     buffer: Box<[u8]>,
     frames: Frames,
     tally: Tally,
@@ -136,8 +147,9 @@ impl Load {
             poll: Poll::new()?,
             events: Events::with_capacity(1024),
             connections: Vec::new(),
-            publisher: None,
+            publishers: Vec::new(),
             answers: 0,
+            answered: Vec::new(),
             buffer: vec![0; 512 * 1024].into_boxed_slice(),
             frames,
             tally: Tally { sent: 0, echoes: 0, latency },
@@ -195,11 +207,27 @@ impl Load {
         self.turn_until(Instant::now() + time)
     }
 
-    fn add_publisher(&mut self, api: SocketAddr, key: &str) -> Result<(), Failure> {
-        let mut publisher = Publisher::new(api, key, std::str::from_utf8(&self.frames.payload)?)?;
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        self.poll.registry().register(publisher.stream(), PUBLISHER, interest)?;
-        self.publisher = Some(publisher);
+    fn add_publisher(&mut self, api: SocketAddr, options: &Options) -> Result<(), Failure> {
+        let mut publisher = Publisher::new(api, options, std::str::from_utf8(&self.frames.payload)?)?;
+        let (token, interest) =
+            (Token(PUBLISHER + self.publishers.len()), Interest::READABLE | Interest::WRITABLE);
+        self.poll.registry().register(publisher.stream(), token, interest)?;
+        self.publishers.push(publisher);
+        Ok(())
+    }
+
+    /// Subscribes each connection to one of this number of channels, at most [`OPENING`] at a time.
+    fn subscribe(&mut self, channels: usize) -> Result<(), Failure> {
+        let (mut begun, mut done) = (0, 0);
+        while done < self.connections.len() {
+            while begun < self.connections.len().min(done + OPENING) {
+                if let Some(connection) = self.connections.get_mut(begun) {
+                    connection.begin_subscribe(&channel(begun % channels), Instant::now())?;
+                }
+                begun += 1;
+            }
+            done += self.turn(None)?;
+        }
         Ok(())
     }
 
@@ -212,20 +240,20 @@ impl Load {
         report: &mut Report,
     ) -> Result<(), Failure> {
         self.connections.iter_mut().for_each(Connection::expect_check);
-        self.publish(1)?;
-        self.turn_until_received()?;
+        self.answers += 1;
+        self.publishers.first_mut().map_or(Ok(()), Publisher::publish_to_all)?;
+        self.turn_until_received(self.connections.len())?;
         let (count, time) = match options.until {
             Until::Time(time) => (u64::MAX, time),
             Until::Count(count) => (count, Duration::MAX),
         };
         if let Until::Time(_) = options.until {
-            self.publish_for(options.pipeline, u64::MAX, options.warm_up)?;
+            self.publish_for(options, u64::MAX, options.warm_up)?;
         }
         self.tally.latency.reset();
         let (started, (server, own)) = (Instant::now(), cpu()?);
-        let publications = self.publish_for(options.pipeline, count, time)?;
+        let (publications, deliveries) = self.publish_for(options, count, time)?;
         let (server_after, own_after) = cpu()?;
-        let deliveries = publications * self.connections.len() as u64;
         report.published(publications, deliveries, started.elapsed(), &self.tally.latency);
         if options.server_pid.is_some() {
             report.total_cpu("server", server, server_after);
@@ -234,30 +262,84 @@ impl Load {
         Ok(())
     }
 
-    /// Publishes up to `count` messages, `at_once` at a time, for at most `time`. Returns their number.
-    fn publish_for(&mut self, at_once: usize, count: u64, time: Duration) -> Result<u64, Failure> {
-        let (started, mut published) = (Instant::now(), 0);
+    /// Publishes up to `count` messages, as many at a time as [`Options::pipeline`], for at most `time`. Returns the numbers of
+    /// messages and of deliveries.
+    fn publish_for(&mut self, options: &Options, count: u64, time: Duration) -> Result<(u64, u64), Failure> {
+        let (step, mut target) = (options.channels.max(1), 0);
+        let (started, mut published, mut delivered) = (Instant::now(), 0, 0);
         while published < count && started.elapsed() < time {
-            let n = count.saturating_sub(published).min(at_once as u64);
-            let now = Instant::now();
-            for connection in &mut self.connections {
+            let n = count.saturating_sub(published).min(options.pipeline as u64);
+            let (now, mut subscribers) = (Instant::now(), 0);
+            for connection in self.connections.iter_mut().skip(target).step_by(step) {
                 connection.expect(n, &self.frames, now);
+                subscribers += 1;
             }
-            self.publish(n as usize)?;
-            self.turn_until_received()?;
+            self.publish(0, target, n as usize)?;
+            self.turn_until_received(subscribers)?;
             published += n;
+            delivered += n * subscribers as u64;
+            target = (target + 1) % step;
         }
-        Ok(published)
+        Ok((published, delivered))
     }
 
-    fn publish(&mut self, n: usize) -> Result<(), Failure> {
+    /// Publishes on all connections to the API, on each the next messages when its request is answered.
+    fn publish_requests(
+        &mut self,
+        options: &Options,
+        cpu: impl Fn() -> Result<(Cpu, Cpu), Failure>,
+        report: &mut Report,
+    ) -> Result<(), Failure> {
+        let mut begun = vec![Instant::now(); self.publishers.len()];
+        let mut target = 0;
+        self.answered = (0..self.publishers.len()).collect();
+        let time = match options.until {
+            Until::Time(time) => time,
+            Until::Count(_) => return Err("--publishers needs --seconds".into()),
+        };
+        let (mut started, mut before) = (Instant::now(), cpu()?);
+        let (mut is_warm, mut requests) = (false, 0);
+        loop {
+            let now = Instant::now();
+            if !is_warm && now.duration_since(started) >= options.warm_up {
+                self.tally.latency.reset();
+                (is_warm, requests, started, before) = (true, 0, now, cpu()?);
+            }
+            if is_warm && now.duration_since(started) >= time {
+                break;
+            }
+            for publisher in std::mem::take(&mut self.answered) {
+                self.publish(publisher, target, options.pipeline)?;
+                if let Some(begun) = begun.get_mut(publisher) {
+                    *begun = now;
+                }
+                target = (target + 1) % options.channels.max(1);
+            }
+            self.turn(None)?;
+            let now = Instant::now();
+            for begun in self.answered.iter().filter_map(|publisher| begun.get(*publisher)) {
+                let took = now.saturating_duration_since(*begun).as_nanos() as u64;
+                self.tally.latency.saturating_record(took);
+                requests += 1;
+            }
+        }
+        let (took, after) = (started.elapsed(), cpu()?);
+        report.published(requests * options.pipeline as u64, 0, took, &self.tally.latency);
+        report.put("requests_per_second", json!((requests as f64 / took.as_secs_f64()) as u64));
+        if options.server_pid.is_some() {
+            report.cpu("server", "request", requests, before.0, after.0);
+        }
+        report.cpu("client", "request", requests, before.1, after.1);
+        Ok(())
+    }
+
+    fn publish(&mut self, publisher: usize, target: usize, n: usize) -> Result<(), Failure> {
         self.answers += 1;
-        self.publisher.as_mut().map_or(Ok(()), |publisher| publisher.publish(n))
+        self.publishers.get_mut(publisher).map_or(Ok(()), |publisher| publisher.publish(target, n))
     }
 
-    /// Waits until all connections have received the published messages, and the server API has answered all requests.
-    fn turn_until_received(&mut self) -> Result<(), Failure> {
-        let mut busy = self.connections.len();
+    /// Waits until this number of connections have received the published messages, and the server API has answered all requests.
+    fn turn_until_received(&mut self, mut busy: usize) -> Result<(), Failure> {
         while busy > 0 || self.answers > 0 {
             busy -= self.turn(None)?;
         }
@@ -327,10 +409,14 @@ impl Load {
         }
         let now = Instant::now();
         let mut done = 0;
+        self.answered.clear();
         for event in &self.events {
             let Some(connection) = self.connections.get_mut(event.token().0) else {
-                if let Some(publisher) = &mut self.publisher {
-                    self.answers -= publisher.handle(&mut self.buffer)?;
+                let number = event.token().0 - PUBLISHER;
+                if let Some(publisher) = self.publishers.get_mut(number) {
+                    let answers = publisher.handle(&mut self.buffer)?;
+                    self.answers -= answers;
+                    self.answered.extend((answers > 0).then_some(number));
                 }
                 continue;
             };
