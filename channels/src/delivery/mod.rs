@@ -1,7 +1,8 @@
 //! The delivery of publications, joins and leaves to the subscribers of a worker.
 //!
-//! A publication is encoded once for each [`Form::frame`] that occurs among the subscribers. All subscribers of a delivery are
-//! sorted by this number first, and each list is then handed to the worker.
+//! A publication is encoded once for each [`Form::frame`] that occurs among the subscribers. Usually all of them receive it alike, and
+//! the list of the channel is handed to the worker once for each number. Otherwise all subscribers of a delivery are sorted by this
+//! number first, and each of these lists is then handed to the worker.
 //!
 //! * `conflate`: channels whose subscribers get the latest publication of each interval.
 //! * `slow`: subscribers that do not read fast enough.
@@ -20,7 +21,7 @@ use crate::client::Held;
 use crate::delta;
 use crate::engine::ClientRef;
 use crate::exchange::{CatchUp, PresenceEvent};
-use crate::hub::{Form, Slot};
+use crate::hub::{Delivery, Form, Forms, Slot, Subscriber};
 use crate::namespaces::options::{ChannelOptions, Conflation, SlowPolicy};
 use crate::permissions::find_channel;
 use crate::protocol::Message;
@@ -144,7 +145,14 @@ impl Channels {
         let excluded = excluded.filter(|client| is_open(*client, fanout)).map(|client| client.key.0 as u32);
         let Some(channel) = self.hub.delivery(slot) else { return };
         self.visited += channel.subscribers.len() as u64;
+        if policy == SlowPolicy::Close && excluded.is_none() && channel.forms.are_plain() {
+            *channel.base = None;
+            self.counts.deliveries +=
+                deliver_plain(channel, &mut self.buffer, slot, publication, fanout) as u64;
+            return;
+        }
         let mut has_deltas = false;
+        *channel.forms = Forms::default();
         for subscriber in channel.subscribers.iter_mut() {
             let (form, connection) = (subscriber.form(), subscriber.connection());
             let mut is_for_it = Some(connection) != excluded
@@ -168,6 +176,7 @@ impl Channels {
                 let form = if is_for_it { form | Form::DELTA_BASE } else { form.without(Form::DELTA_BASE) };
                 subscriber.set_form(form);
             }
+            channel.forms.insert(subscriber.form());
         }
         let base = std::mem::replace(channel.base, has_deltas.then(|| Arc::clone(publication)));
         let base = base.filter(|_| publication.delta);
@@ -222,6 +231,38 @@ impl Channels {
             view::push_presence(message, form, slot, event);
         });
     }
+}
+
+/// Delivers a publication to all subscribers of a channel with plain [`Forms`]. Returns the number of those that are open.
+fn deliver_plain(
+    channel: Delivery<'_>,
+    buffer: &mut Vec<u8>,
+    slot: Slot,
+    publication: &Arc<Publication>,
+    fanout: &mut Fanout<'_, Channels>,
+) -> usize {
+    let Delivery { subscribers, forms, .. } = channel;
+    let key = |subscriber: &Subscriber| Key(subscriber.connection() as usize);
+    let numbers = *forms;
+    let is_one = numbers.frames().nth(1).is_none();
+    let mut sent = 0;
+    for number in numbers.frames() {
+        let has_it = |subscriber: &&Subscriber| subscriber.form().frame() == number;
+        if !is_one && !subscribers.iter().any(|subscriber| has_it(&subscriber)) {
+            forms.remove_frame(number);
+            continue;
+        }
+        let form = Form::of_frame(number);
+        buffer.clear();
+        view::push_publication(&mut form.message(buffer), form, slot, publication, None);
+        let frame = fanout.frame(kind(form.encoding()), buffer);
+        sent += match is_one {
+            true => fanout.deliver_to(subscribers.iter().map(key), frame),
+            false => fanout.deliver_to(subscribers.iter().filter(has_it).map(key), frame),
+        };
+    }
+    buffer.clear();
+    sent
 }
 
 /// Keeps an event for a client whose `connect` is not answered.

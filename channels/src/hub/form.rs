@@ -36,6 +36,9 @@ impl Form {
     /// The subscriber gets nothing before the reply to `connect`.
     pub const HELD: Form = Form(1 << 12);
 
+    /// The properties with which a delivery depends on more than the frame.
+    const SPECIAL: Form = Form(Form::DELTA.0 | Form::FILTERED.0 | Form::HELD.0);
+
     /// The number of different frames of a publication.
     pub const FRAMES: usize = 32;
 
@@ -85,6 +88,40 @@ impl Form {
 
     pub(super) fn from_bits(bits: u16) -> Form {
         Form(bits)
+    }
+}
+
+/// The properties of the subscribers of a channel together, so that most deliveries need not look at each subscriber. A property that
+/// no subscriber has any more may be among them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Forms {
+    /// The properties that any subscriber has.
+    any: Form,
+    /// The numbers of their frames, one bit each.
+    frames: u32,
+}
+
+impl Forms {
+    /// Adds the form of a subscriber.
+    #[inline]
+    pub(crate) fn insert(&mut self, form: Form) {
+        self.any = self.any | form;
+        self.frames |= 1 << form.frame();
+    }
+
+    /// Returns whether the same publication is sent to all subscribers with the same frame.
+    pub(crate) fn are_plain(self) -> bool {
+        self.any.0 & Form::SPECIAL.0 == 0
+    }
+
+    /// Returns the numbers of the frames.
+    pub(crate) fn frames(self) -> impl Iterator<Item = usize> {
+        (0..Form::FRAMES).filter(move |number| self.frames & 1 << number != 0)
+    }
+
+    /// Removes the number of a frame that no subscriber has.
+    pub(crate) fn remove_frame(&mut self, number: usize) {
+        self.frames &= !(1 << number);
     }
 }
 

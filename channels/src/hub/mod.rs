@@ -33,6 +33,7 @@ use crate::hash::Seeded;
 use crate::publication::Publication;
 
 pub use self::form::Form;
+pub(crate) use self::form::Forms;
 
 /// The subscriptions of a worker. Connections are keys of the worker.
 #[derive(Debug)]
@@ -61,6 +62,8 @@ impl Slot {
 struct Channel {
     name: Arc<str>,
     subscribers: Vec<Subscriber>,
+    /// The forms of the subscribers.
+    forms: Forms,
     /// The number of joining subscriptions.
     joining: u32,
     /// The publication that the subscribers with [`Form::DELTA_BASE`] have received last.
@@ -70,6 +73,8 @@ struct Channel {
 /// The parts of a channel that a delivery needs.
 pub(crate) struct Delivery<'h> {
     pub(crate) subscribers: &'h mut [Subscriber],
+    /// The forms of the subscribers.
+    pub(crate) forms: &'h mut Forms,
     pub(crate) filters: &'h Filters,
     /// The publication that the subscribers with [`Form::DELTA_BASE`] have received last.
     pub(crate) base: &'h mut Option<Arc<Publication>>,
@@ -141,7 +146,8 @@ impl Hub {
         }
         let slot = slot.unwrap_or_else(|| {
             let (name, subscribers) = (Arc::clone(name), Vec::new());
-            let channel = Channel { name: Arc::clone(&name), subscribers, joining: 0, base: None };
+            let forms = Forms::default();
+            let channel = Channel { name: Arc::clone(&name), subscribers, forms, joining: 0, base: None };
             // A worker has fewer than 2^32 subscriptions.
             let slot = self.channels.insert(channel) as u32;
             self.names.insert(name, slot);
@@ -194,6 +200,7 @@ impl Hub {
         // A connection has at most 65,535 channels, and a worker has fewer than 2^31 connections.
         entry.place = Place::at(channel.subscribers.len() as u32);
         channel.subscribers.push(Subscriber { connection, form, place: at as u16 });
+        channel.forms.insert(form);
         channel.joining -= 1;
         true
     }
@@ -233,6 +240,7 @@ impl Hub {
             && let Some(subscriber) = channel.subscribers.get_mut(index)
         {
             subscriber.form = form;
+            channel.forms.insert(form);
         }
     }
 
@@ -277,6 +285,7 @@ impl Hub {
         let channel = self.channels.get_mut(slot as usize)?;
         Some(Delivery {
             subscribers: &mut channel.subscribers,
+            forms: &mut channel.forms,
             filters: &self.filters,
             base: &mut channel.base,
         })

@@ -183,8 +183,15 @@ fn compare_with_model(seed: u64) {
         assert_eq!(hub.counts(), (channels.len(), model.subscriptions.len()));
         for channel in channels {
             let all = model.subscriptions.iter().filter(|((_, other), state)| *other == channel && state.1);
+            let slot = hub.find(&name(channel)).unwrap();
+            let forms = *hub.delivery(slot).unwrap().forms;
+            for (_, (form, _)) in all.clone() {
+                assert!(forms.frames().any(|number| number == form.frame()));
+                let is_plain = [Form::DELTA, Form::FILTERED, Form::HELD].iter().all(|it| !form.has(*it));
+                assert!(is_plain || !forms.are_plain());
+            }
             let expected: Vec<u32> = all.map(|((connection, _), _)| *connection).collect();
-            assert_eq!(connections(&hub, hub.find(&name(channel)).unwrap()), expected);
+            assert_eq!(connections(&hub, slot), expected);
         }
     }
 }
