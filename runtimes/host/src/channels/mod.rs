@@ -8,7 +8,7 @@ mod worker;
 
 pub use node::Node;
 #[cfg(feature = "control")]
-pub(crate) use node::NodeStats;
-#[cfg(feature = "control")]
 pub(crate) use node::unix_ms;
+#[cfg(feature = "control")]
+pub(crate) use node::{Batch, NodeStats};
 pub use worker::NodeWorker;

@@ -92,22 +92,22 @@ impl Node {
     /// Executes a request of a worker. The worker takes its own events afterwards, and is not woken for them.
     pub(super) fn execute(&self, worker: WorkerId, request: Request, now: Instant) {
         let index = self.index(&request.channel);
-        let mut delivery = Delivery { node: self, own: Some(worker) };
+        let mut delivery = Delivery { node: self, wakes: Wakes::Others(worker) };
         lock(&self.shards[index]).execute(worker, request, now, unix_ms(), &mut delivery);
         self.note_expiry(index);
     }
 
-    /// Calls `operation` with the share of the channels to which `channel` belongs, and with the inboxes of all workers. The lock
-    /// of the shard is held during the call.
-    pub(crate) fn with<R>(
-        &self,
-        channel: &str,
-        operation: impl FnOnce(&mut Exchange, &mut Delivery<'_>) -> R,
-    ) -> R {
+    /// Calls `operation` with the share of the channels to which `channel` belongs. Its lock is held during the call.
+    pub(crate) fn with<R>(&self, channel: &str, operation: impl FnOnce(&mut Exchange) -> R) -> R {
         let index = self.index(channel);
-        let result = operation(&mut lock(&self.shards[index]), &mut Delivery { node: self, own: None });
+        let result = operation(&mut lock(&self.shards[index]));
         self.note_expiry(index);
         result
+    }
+
+    /// Returns access to the channels for several operations, whose events wake a worker together.
+    pub(crate) fn batch(&self) -> Batch<'_> {
+        Batch { node: self, wakes: 0, operations: 0 }
     }
 
     /// Informs the worker that looks after a shard that something may expire there.
@@ -116,9 +116,8 @@ impl Node {
         if let Some(worker) = worker
             && !worker.may_expire.load(Ordering::Relaxed)
             && !worker.may_expire.swap(true, Ordering::Relaxed)
-            && let Some(wake) = worker.wake.get()
         {
-            wake();
+            worker.wake();
         }
     }
 
@@ -159,7 +158,9 @@ impl Node {
     /// Puts an event into the inbox of each worker.
     fn broadcast(&self, event: &ChannelEvent) {
         for slot in &self.workers {
-            slot.add(event.clone(), usize::MAX, true);
+            if slot.add(event.clone(), usize::MAX) == Added::First {
+                slot.wake();
+            }
         }
     }
 
@@ -170,7 +171,7 @@ impl Node {
         let taken = lock(&slot.inbox).as_mut().map_or(Taken::All, |inbox| inbox.take(events, most));
         if taken == Taken::AllWithLoss {
             for shard in &self.shards {
-                lock(shard).catch_up_all(worker, &mut Delivery { node: self, own: None });
+                lock(shard).catch_up_all(worker, &mut Delivery { node: self, wakes: Wakes::All });
             }
         }
         taken == Taken::Part
@@ -210,18 +211,86 @@ impl Node {
     }
 }
 
+/// Access to the channels of a node for several operations. Their events wake a worker once for up to [`OPERATIONS`] of them: a worker
+/// that was woken for each would often send each publication by itself, which takes several times as much processor time.
+#[derive(Debug)]
+pub(crate) struct Batch<'n> {
+    node: &'n Node,
+    /// The workers with events that need a wake, one bit each.
+    wakes: u128,
+    /// The number of operations since the last wake.
+    operations: usize,
+}
+
+impl Batch<'_> {
+    /// Calls `operation` with the share of the channels to which `channel` belongs, and with the inboxes of all workers. The lock
+    /// of the shard is held during the call.
+    pub(crate) fn with<R>(
+        &mut self,
+        channel: &str,
+        operation: impl FnOnce(&mut Exchange, &mut Delivery<'_>) -> R,
+    ) -> R {
+        let index = self.node.index(channel);
+        let mut delivery = Delivery { node: self.node, wakes: Wakes::Later(&mut self.wakes) };
+        let result = operation(&mut lock(&self.node.shards[index]), &mut delivery);
+        self.node.note_expiry(index);
+        self.operations += 1;
+        if self.operations == OPERATIONS {
+            self.wake();
+        }
+        result
+    }
+
+    /// Returns the node.
+    pub(crate) fn node(&self) -> &Node {
+        self.node
+    }
+
+    /// Wakes the workers that have events.
+    pub(crate) fn wake(&mut self) {
+        let wakes = std::mem::take(&mut self.wakes);
+        self.operations = 0;
+        let slots = self.node.workers.iter().enumerate();
+        slots.filter(|(index, _)| wakes & 1 << index != 0).for_each(|(_, slot)| slot.wake());
+    }
+}
+
+impl Drop for Batch<'_> {
+    fn drop(&mut self) {
+        self.wake();
+    }
+}
+
 /// Puts events into the inboxes of a node.
 #[derive(Debug)]
 pub(crate) struct Delivery<'n> {
     node: &'n Node,
-    /// The worker that executes a request, and needs no wake.
-    own: Option<WorkerId>,
+    wakes: Wakes<'n>,
+}
+
+/// The workers that are woken for their events.
+#[derive(Debug)]
+enum Wakes<'w> {
+    All,
+    /// All but the one that executes a request, and takes its own events afterwards.
+    Others(WorkerId),
+    /// The workers are woken afterwards. They are added here, one bit each.
+    Later(&'w mut u128),
 }
 
 impl Delivery<'_> {
-    fn add(&self, worker: WorkerId, event: ChannelEvent, limit: usize) -> bool {
-        let slot = self.node.workers.get(worker.index());
-        slot.is_none_or(|slot| slot.add(event, limit, self.own != Some(worker)))
+    fn add(&mut self, worker: WorkerId, event: ChannelEvent, limit: usize) -> bool {
+        let Some(slot) = self.node.workers.get(worker.index()) else { return true };
+        let added = slot.add(event, limit);
+        if added == Added::First {
+            match &mut self.wakes {
+                Wakes::Others(own) if *own == worker => {}
+                Wakes::All | Wakes::Others(_) => slot.wake(),
+                // A node has at most 128 workers.
+                Wakes::Later(workers) => **workers |= 1 << worker.index(),
+            }
+        }
+        added != Added::Refused
     }
 }
 
@@ -241,19 +310,15 @@ impl Inboxes for Delivery<'_> {
 }
 
 impl WorkerSlot {
-    /// Adds an event, and wakes the worker for the first one if `wakes` is set. Returns false if the inbox is full. A worker that
-    /// has ended does not need the event.
-    fn add(&self, event: ChannelEvent, limit: usize, wakes: bool) -> bool {
-        let Some(added) = lock(&self.inbox).as_mut().map(|inbox| inbox.add(event, limit)) else {
-            return true;
-        };
-        if added == Added::First
-            && wakes
-            && let Some(wake) = self.wake.get()
-        {
+    /// Adds an event. A worker that has ended does not need it.
+    fn add(&self, event: ChannelEvent, limit: usize) -> Added {
+        lock(&self.inbox).as_mut().map_or(Added::Next, |inbox| inbox.add(event, limit))
+    }
+
+    fn wake(&self) {
+        if let Some(wake) = self.wake.get() {
             wake();
         }
-        added != Added::Refused
     }
 }
 
@@ -276,6 +341,9 @@ fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// The number of shards. Requests to different shards do not wait for each other.
 const SHARDS: usize = 64;
+
+/// The most operations after which workers are woken: a worker should begin with its deliveries while a long batch continues.
+pub(super) const OPERATIONS: usize = 64;
 
 /// The time for which a publication with an idempotency key is remembered.
 const IDEMPOTENCY_TTL: Duration = Duration::from_secs(5 * 60);

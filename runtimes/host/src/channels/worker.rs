@@ -126,15 +126,18 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use postern_channels::ChannelsConfig;
+    use postern_channels::engine::{ClientRef, Operation};
     use postern_channels::exchange::{HistoryOptions, Publish};
     use postern_channels::publication::Tags;
 
+    use postern_core::{ConnectionId, Key};
+
+    use super::super::node::OPERATIONS;
     use super::*;
     use crate::hooks::Hooks;
 
-    fn publish(now: Instant, node: &Node, channel: &str) {
-        let ttl = Duration::from_secs(60);
-        let publish = Publish {
+    fn publication(ttl: Duration, channel: &str) -> Publish {
+        Publish {
             channel: channel.into(),
             data: b"1".as_slice().into(),
             info: None,
@@ -144,8 +147,38 @@ mod tests {
             history: Some(HistoryOptions { size: 10, ttl, bytes: usize::MAX, meta_ttl: ttl }),
             key: None,
             version: None,
-        };
-        node.with(channel, |exchange, inboxes| exchange.publish_to(publish, None, now, inboxes));
+        }
+    }
+
+    fn publish(now: Instant, node: &Node, channel: &str) {
+        let publish = publication(Duration::from_secs(60), channel);
+        node.batch().with(channel, |exchange, inboxes| exchange.publish_to(publish, None, now, inboxes));
+    }
+
+    #[test]
+    fn publications_of_a_batch_wake_a_worker_once() {
+        let (now, wakes) = (Instant::now(), Arc::new(AtomicUsize::new(0)));
+        let node = Node::new(1, usize::MAX, Arc::new(ChannelsConfig::default()));
+        let mut worker = NodeWorker::new(node.clone(), 0);
+        let of_worker = wakes.clone();
+        worker.start(move || _ = of_worker.fetch_add(1, Ordering::SeqCst));
+        let client = ClientRef { key: Key(0), connection: ConnectionId(1) };
+        let operation = Operation::Subscribe { history: None, recovery: None, presence: None };
+        worker.execute(Request { client, command: 1, channel: "news".into(), operation }, now);
+        assert_eq!(worker.take_events(now).len(), 1, "the answer");
+        // Something may expire now, which has woken the worker once.
+        let before = wakes.swap(0, Ordering::SeqCst);
+        assert!(before <= 1);
+        let mut batch = node.batch();
+        for number in 1..=100 {
+            let publish = Publish { history: None, ..publication(Duration::ZERO, "news") };
+            batch.with("news", |exchange, inboxes| exchange.publish_to(publish, None, now, inboxes));
+            let expected = if number < OPERATIONS { 0 } else { 1 };
+            assert_eq!(wakes.load(Ordering::SeqCst), expected, "after publication {number}");
+        }
+        drop(batch);
+        assert_eq!(worker.take_events(now).len(), 100);
+        assert_eq!(wakes.load(Ordering::SeqCst), 1, "the worker has not taken the first ones before");
     }
 
     #[test]
@@ -169,7 +202,7 @@ mod tests {
             }
         }
         assert!(now >= start + Duration::from_secs(60));
-        let kept = |channel: &str| node.with(channel, |exchange, _| exchange.stats().channels);
+        let kept = |channel: &str| node.with(channel, |exchange| exchange.stats().channels);
         assert!((0..1_000).all(|number| kept(&number.to_string()) == 0));
         // Asking has set the flags again, once.
         assert_eq!(wakes.load(Ordering::SeqCst), 4);

@@ -14,6 +14,7 @@ use super::api::{
     NodeMethod, Params,
 };
 use super::listing::{Clock, as_json_line};
+use crate::channels::Batch;
 use crate::metrics::Usage;
 use crate::workers::{Command, Reply, WorkerReply};
 
@@ -23,10 +24,12 @@ impl AdminApi {
     pub(super) async fn perform(&self, calls: &[Result<Call<'_>, MethodError>]) -> Vec<MethodResult> {
         let mut results = Vec::with_capacity(calls.len());
         let mut commands = Vec::new();
+        let mut batch = self.process.node.batch();
         for call in calls {
             let result = match call {
                 Ok(Call { method: Method::Clients(method), params }) => match self.parse(*method, params) {
                     Ok(command) => {
+                        batch.wake();
                         commands.push(command);
                         continue;
                     }
@@ -34,7 +37,7 @@ impl AdminApi {
                 },
                 Ok(Call { method: Method::Node(method), params }) => {
                     results.extend(self.command(mem::take(&mut commands)).await);
-                    self.perform_now(*method, params).await
+                    self.perform_now(*method, params, &mut batch).await
                 }
                 Err(error) => Err(error.clone()),
             };
@@ -56,11 +59,16 @@ impl AdminApi {
     }
 
     /// Performs a call that does not concern clients.
-    async fn perform_now(&self, method: NodeMethod, params: &Params<'_>) -> MethodResult {
+    async fn perform_now(
+        &self,
+        method: NodeMethod,
+        params: &Params<'_>,
+        batch: &mut Batch<'_>,
+    ) -> MethodResult {
         let ProcessInfo { node, log, .. } = &self.process;
         match method {
-            NodeMethod::Publish => api::publish(node, params, log),
-            NodeMethod::Broadcast => api::broadcast(node, params, log),
+            NodeMethod::Publish => api::publish(batch, params, log),
+            NodeMethod::Broadcast => api::broadcast(batch, params, log),
             NodeMethod::Presence => api::presence(node, params),
             NodeMethod::PresenceStats => api::presence_stats(node, params),
             NodeMethod::History => api::history(node, params),

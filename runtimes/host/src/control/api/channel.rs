@@ -23,14 +23,14 @@ use crate::channels::Node;
 /// Returns the clients that are present in a channel.
 pub(in super::super) fn presence(node: &Node, params: &Params<'_>) -> MethodResult {
     let channel = with_presence(node, params)?;
-    let clients = node.with(&channel, |exchange, _| exchange.presence(&channel));
+    let clients = node.with(&channel, |exchange| exchange.presence(&channel));
     Ok(from_text(results::presence(&clients)))
 }
 
 /// Returns the numbers of clients and of users that are present in a channel.
 pub(in super::super) fn presence_stats(node: &Node, params: &Params<'_>) -> MethodResult {
     let channel = with_presence(node, params)?;
-    let stats = node.with(&channel, |exchange, _| exchange.presence_stats(&channel));
+    let stats = node.with(&channel, |exchange| exchange.presence_stats(&channel));
     Ok(raw(&json!({ "num_clients": stats.clients, "num_users": stats.users })))
 }
 
@@ -57,7 +57,7 @@ pub(in super::super) fn history(node: &Node, params: &Params<'_>) -> MethodResul
         is_reverse: params.flag("reverse")?,
     };
     let name: Arc<str> = channel.as_str().into();
-    let answer = node.with(&channel, |exchange, _| exchange.history(&name, &query, &history, Instant::now()));
+    let answer = node.with(&channel, |exchange| exchange.history(&name, &query, &history, Instant::now()));
     let answer = answer.map_err(|error| match error {
         HistoryError::UnrecoverablePosition => MethodError::new(
             MethodErrorCode::UnrecoverablePosition,
@@ -83,7 +83,7 @@ fn in_base64(history: History) -> History {
 /// Removes the publications of a channel.
 pub(in super::super) fn history_remove(node: &Node, params: &Params<'_>) -> MethodResult {
     let (channel, ..) = with_history(node, params)?;
-    node.with(&channel, |exchange, _| exchange.remove_history(&channel, Instant::now()));
+    node.with(&channel, |exchange| exchange.remove_history(&channel, Instant::now()));
     Ok(raw(&json!({})))
 }
 

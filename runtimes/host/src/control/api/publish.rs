@@ -19,20 +19,20 @@ use super::channel::find_channel;
 use super::error::MethodError;
 use super::params::Params;
 use super::result::{MethodResult, outcome, raw};
-use crate::channels::{Node, unix_ms};
+use crate::channels::{Batch, unix_ms};
 
 /// Publishes to one channel.
-pub(in super::super) fn publish(node: &Node, params: &Params<'_>, log: &Logger) -> MethodResult {
+pub(in super::super) fn publish(batch: &mut Batch<'_>, params: &Params<'_>, log: &Logger) -> MethodResult {
     let channel = match (params.text("channel")?, params.text("user")?) {
         (channel, user) if user.is_empty() => channel,
         (channel, user) if channel.is_empty() => personal_channel_of(&user)?,
         _ => return Err(MethodError::bad("channel and user are present; name one of them")),
     };
-    Message::parse(params)?.publish(node, &channel, log)
+    Message::parse(params)?.publish(batch, &channel, log)
 }
 
 /// Publishes to several channels. Each has its own result.
-pub(in super::super) fn broadcast(node: &Node, params: &Params<'_>, log: &Logger) -> MethodResult {
+pub(in super::super) fn broadcast(batch: &mut Batch<'_>, params: &Params<'_>, log: &Logger) -> MethodResult {
     let (channels, users) = (params.texts("channels")?, params.texts("users")?);
     if channels.is_empty() && users.is_empty() {
         return Err(MethodError::bad("channels is missing; list the channels, or the ids of users in users"));
@@ -41,7 +41,7 @@ pub(in super::super) fn broadcast(node: &Node, params: &Params<'_>, log: &Logger
     let channels = channels.into_iter().map(Ok);
     let personal = users.iter().map(|user| personal_channel_of(user));
     let publish = |channel: Result<String, MethodError>| {
-        outcome(&channel.and_then(|channel| message.publish(node, &channel, log)))
+        outcome(&channel.and_then(|channel| message.publish(batch, &channel, log)))
     };
     let responses: Vec<Box<RawValue>> = channels.chain(personal).map(publish).collect();
     Ok(raw(&BTreeMap::from([("responses", responses)])))
@@ -104,8 +104,8 @@ impl<'b> Message<'b> {
         })
     }
 
-    fn publish(&self, node: &Node, channel: &str, log: &Logger) -> MethodResult {
-        let config = node.config();
+    fn publish(&self, batch: &mut Batch<'_>, channel: &str, log: &Logger) -> MethodResult {
+        let config = batch.node().config();
         let options = find_channel(&config.namespaces, channel)?;
         let data = self.data.form(options)?;
         if options.max_publication != 0 && data.len() > options.max_publication {
@@ -133,7 +133,7 @@ impl<'b> Message<'b> {
             key: self.key.clone(),
             version: self.version.clone(),
         };
-        let (position, delivered) = node
+        let (position, delivered) = batch
             .with(channel, |exchange, inboxes| exchange.publish_to(publish, None, Instant::now(), inboxes));
         debug!(log, # "api_publish", "message published by the control port";
             "channel" => %crate::escape::Quoted(channel), "bytes" => bytes, "subscriptions" => delivered);
