@@ -180,8 +180,9 @@ impl ExecutorState {
                 next = self.worker.poll_effect();
             }
             if is_executed {
+                // What is sent is written by the timer task, after the turns of all connections that can be read now. Otherwise
+                // each publication would be written by itself.
                 self.read_channels(now);
-                self.handle_all_due(now);
                 next = self.worker.poll_effect();
             }
         }
