@@ -13,6 +13,7 @@
 //! * [`binaries`], [`provision`]: programs that Cargo has built, and those that are downloaded on demand;
 //! * [`postern`], [`identity`], [`gateway`]: the three members of the chain;
 //! * [`scripted_identity`]: an Identity service with scripted answers;
+//! * [`backend`]: a backend that receives the requests of Postern;
 //! * [`issuer`]: a gateway that signs identities;
 //! * [`http`], [`ws`], [`frames`]: clients that can send invalid requests and frames;
 //! * [`channels`]: a client of the protocol of channels;
@@ -34,6 +35,8 @@ pub mod identity;
 pub mod issuer;
 pub mod postern;
 pub mod scripted_identity;
+
+pub mod backend;
 
 pub mod browser;
 pub mod channels;
