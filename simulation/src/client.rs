@@ -134,6 +134,15 @@ impl Client {
         }
     }
 
+    /// Removes the actions that are left out of the plan.
+    pub(crate) fn plan_script(&mut self, trace: &mut Trace) {
+        let (group, mut planned) = (self.number + 1, 0);
+        self.script.retain(|action| {
+            planned += 1;
+            trace.plan((group, planned - 1), format_args!("client {group}: {action:?}"))
+        });
+    }
+
     pub(crate) fn connection(&self) -> ConnectionId {
         ConnectionId(self.number as u64 + 1)
     }

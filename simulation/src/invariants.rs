@@ -72,6 +72,11 @@ impl Violation {
     pub(crate) fn new(connection: Option<ConnectionId>, what: impl Into<String>) -> Violation {
         Violation { connection, what: what.into() }
     }
+
+    /// Whether the same does not hold, of any connection.
+    pub(crate) fn is_same(&self, other: &Violation) -> bool {
+        self.what == other.what
+    }
 }
 
 impl fmt::Display for Violation {

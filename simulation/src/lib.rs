@@ -12,16 +12,20 @@
 //! * `users`: the limit of connections of each user.
 //! * `invariants`, `causes`: what must hold.
 //! * `trace`, `random`: the steps of a run, and its choices.
+//! * `fault`: planted faults, which show that the checks find them.
+//! * `shorten`: the shortest plan with the violation of a seed.
 //! * [`channels`]: the same for the application `channels`: clients of an SDK, publishers, the channels of a node, its restarts.
 
 mod causes;
 pub mod channels;
 mod client;
 mod deflate;
+mod fault;
 mod invariants;
 mod plan;
 mod random;
 mod script;
+mod shorten;
 mod socket;
 mod station;
 mod trace;
@@ -29,20 +33,28 @@ mod users;
 mod wire;
 mod world;
 
+pub use fault::Fault;
 pub use invariants::Violation;
+pub use shorten::{Options, Without, shorten};
+pub use trace::Shown;
 pub use world::{Outcome, run};
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::run;
+    use super::{Fault, Options, Outcome, run, shorten};
+
+    /// Runs a seed without anything special.
+    fn plain(seed: u64) -> Outcome {
+        run(seed, &Options::default())
+    }
 
     #[test]
     fn the_invariants_hold_for_connections_that_end_in_every_way() {
         let mut seen = BTreeSet::new();
         for seed in 0..300 {
-            let outcome = run(seed, false);
+            let outcome = plain(seed);
             assert_eq!(outcome.violation, None, "seed {seed}");
             seen.extend(outcome.seen);
         }
@@ -56,8 +68,32 @@ mod tests {
     #[test]
     fn the_same_seed_gives_the_same_trace() {
         for seed in 1000..1100 {
-            assert_eq!(run(seed, false), run(seed, false), "seed {seed}");
+            assert_eq!(plain(seed), plain(seed), "seed {seed}");
         }
-        assert_ne!(run(1, false).hash, run(2, false).hash);
+        assert_ne!(plain(1).hash, plain(2).hash);
+    }
+
+    #[test]
+    fn planted_faults_are_found_and_shortened() {
+        for fault in Fault::ECHO {
+            check_shortened(fault, run);
+        }
+    }
+
+    /// Checks that a seed finds a fault, and that its plan is shortened.
+    pub(crate) fn check_shortened(fault: Fault, run: impl Fn(u64, &Options) -> Outcome) {
+        let options = Options { fault: Some(fault), ..Options::default() };
+        let found = (0..2_000).find(|&seed| run(seed, &options).violation.is_some());
+        let seed = found.unwrap_or_else(|| panic!("{fault:?} is not found in 2,000 seeds"));
+        let long = run(seed, &options);
+        let shorten = || shorten(&options, 300_000, |options| run(seed, options));
+        let (without, short) = shorten();
+        assert!(!without.is_empty(), "{fault:?}, seed {seed}");
+        assert!(short.steps <= long.steps, "{fault:?}, seed {seed}: {} of {} steps", short.steps, long.steps);
+        assert!(short.connections <= long.connections, "{fault:?}, seed {seed}");
+        // The text that is printed is enough to repeat it.
+        let parsed = without.to_string().parse().expect("a list of parts");
+        assert_eq!(run(seed, &Options { without: parsed, ..options.clone() }), short);
+        assert_eq!(shorten(), (without, short), "{fault:?}, seed {seed}: not the same twice");
     }
 }

@@ -1,4 +1,4 @@
-//! Runs many seeds, or prints the trace of one.
+//! Runs many seeds, and shortens the plans of those with a violation; or prints the steps of one.
 
 use std::panic;
 use std::process::ExitCode;
@@ -7,8 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use clap::{Arg, Command, value_parser};
-use postern_simulation::channels::{self, Fault};
-use postern_simulation::{Outcome, run};
+use postern_simulation::{Fault, Options, Outcome, Shown, Without, channels, run, shorten};
 
 fn main() -> ExitCode {
     let options = Command::new("postern-simulation")
@@ -27,43 +26,56 @@ fn main() -> ExitCode {
                 .long("plant")
                 .value_name("FAULT")
                 .conflicts_with("app")
-                .value_parser(Fault::ALL.map(Fault::name))
-                .help("Plants a fault in the channels, which the seeds must find"),
+                .value_parser(faults().map(Fault::name).collect::<Vec<_>>())
+                .help("Plants a fault, which the seeds must find"),
         )
         .arg(
             number("seed", "Runs this seed only, and prints its steps")
                 .conflicts_with_all(["seeds", "first"]),
         )
+        .arg(
+            Arg::new("without")
+                .long("without")
+                .value_name("PARTS")
+                .requires("seed")
+                .value_parser(|text: &str| text.parse::<Without>())
+                .help("Leaves out these parts of the plan, as the report of a failure says"),
+        )
         .get_matches();
     let number = |name| options.get_one::<u64>(name).copied();
     let app = options.get_one::<String>("app");
     let plant = options.get_one::<String>("plant");
-    let fault = Fault::ALL.into_iter().find(|fault| plant.is_some_and(|plant| plant == fault.name()));
-    let mut apps: Vec<App> = vec![
-        ("echo", Box::new(run)),
-        ("channels", Box::new(move |seed, is_printed| channels::run(seed, is_printed, fault))),
-    ];
-    apps.retain(|(name, _)| match app {
-        Some(app) => app == name,
-        None => fault.is_none() || *name == "channels",
+    let fault = faults().find(|fault| plant.is_some_and(|plant| plant == fault.name()));
+    let mut apps: Vec<App> = vec![("echo", run), ("channels", channels::run)];
+    apps.retain(|(name, _)| match (app, fault) {
+        (Some(app), _) => app == name,
+        (None, Some(fault)) => Fault::ECHO.contains(&fault) == (*name == "echo"),
+        (None, None) => true,
     });
+    let without = options.get_one::<Without>("without").cloned().unwrap_or_default();
+    let options = Options { fault, without, ..Options::default() };
     match number("seed") {
-        Some(seed) => replay(&apps, seed),
-        None => run_all(&apps, number("first").unwrap_or(0), number("seeds").unwrap_or(0)),
+        Some(seed) => replay(&apps, seed, options),
+        None => run_all(&apps, number("first").unwrap_or(0), number("seeds").unwrap_or(0), &options),
     }
 }
 
+fn faults() -> impl Iterator<Item = Fault> {
+    Fault::ECHO.into_iter().chain(Fault::CHANNELS)
+}
+
 /// An application, and the function that runs a seed.
-type App = (&'static str, Box<dyn Fn(u64, bool) -> Outcome>);
+type App = (&'static str, fn(u64, &Options) -> Outcome);
 
 fn number(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).value_name("N").value_parser(value_parser!(u64)).help(help)
 }
 
-fn replay(apps: &[App], seed: u64) -> ExitCode {
+fn replay(apps: &[App], seed: u64, options: Options) -> ExitCode {
+    let options = Options { shown: Shown::Steps, ..options };
     let mut has_failed = false;
     for (app, run) in apps {
-        let outcome = run(seed, true);
+        let outcome = run(seed, &options);
         println!(
             "seed {seed}, {app}: {} connections, {} steps, {:.3} s of virtual time, hash {:016x}",
             outcome.connections,
@@ -79,7 +91,7 @@ fn replay(apps: &[App], seed: u64) -> ExitCode {
     if has_failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-fn run_all(apps: &[App], first: u64, seeds: u64) -> ExitCode {
+fn run_all(apps: &[App], first: u64, seeds: u64, options: &Options) -> ExitCode {
     let current = Arc::new(AtomicU64::new(first));
     let (panicked, print) = (current.clone(), panic::take_hook());
     panic::set_hook(Box::new(move |info| {
@@ -92,13 +104,13 @@ fn run_all(apps: &[App], first: u64, seeds: u64) -> ExitCode {
         let (mut steps, mut connections) = (0, 0);
         for seed in first..first + seeds {
             current.store(seed, Ordering::Relaxed);
-            let outcome = run(seed, false);
+            let outcome = run(seed, options);
             steps += outcome.steps;
             connections += outcome.connections;
             if let Some(violation) = outcome.violation {
                 failures += 1;
                 println!("seed {seed}, {app}: {violation}");
-                println!("replay it with: cargo run -p postern-simulation -- --app {app} --seed {seed}");
+                report_shortest(app, *run, seed, options);
                 if failures == MOST_FAILURES {
                     return ExitCode::FAILURE;
                 }
@@ -112,6 +124,24 @@ fn run_all(apps: &[App], first: u64, seeds: u64) -> ExitCode {
     }
     if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
+
+/// Prints the shortest plan with the same violation, and the command that prints its steps.
+fn report_shortest(app: &str, run: fn(u64, &Options) -> Outcome, seed: u64, options: &Options) {
+    let (without, _) = shorten(options, MOST_STEPS, |options| run(seed, options));
+    let options = Options { without, shown: Shown::Plan, ..options.clone() };
+    println!("the shortest plan with this violation, and the numbers of its parts:");
+    let outcome = run(seed, &options);
+    println!("it has {} connections and {} steps", outcome.connections, outcome.steps);
+    let subject = options.fault.map_or(format!("--app {app}"), |fault| format!("--plant {}", fault.name()));
+    let replay = format!("cargo run -p postern-simulation -- {subject} --seed {seed}");
+    println!("replay the seed with: {replay}");
+    if !options.without.is_empty() {
+        println!("replay the shortest plan with: {replay} --without {}", options.without);
+    }
+}
+
+/// The most steps of the runs that shorten a plan: some seconds.
+const MOST_STEPS: u64 = 2_000_000;
 
 /// The number of failures after which no further seed runs.
 const MOST_FAILURES: u64 = 10;

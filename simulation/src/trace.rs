@@ -1,7 +1,10 @@
 //! The trace of a run: its steps, as a hash, and on request as text.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::time::Duration;
+
+use crate::shorten::{Options, Part, Without};
 
 /// The events, in their order.
 #[derive(Debug)]
@@ -13,7 +16,23 @@ pub(crate) struct Trace {
     /// The statuses of answers, and the close codes of connections that were removed.
     pub(crate) seen: BTreeSet<u16>,
     hash: u64,
-    is_printed: bool,
+    shown: Shown,
+    /// The parts of the plan that are left out.
+    without: Without,
+    /// The parts of the plan until now, with those that are left out.
+    pub(crate) parts: Vec<Part>,
+}
+
+/// The output of a run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Shown {
+    /// Neither.
+    #[default]
+    Nothing,
+    /// The parts of its plan.
+    Plan,
+    /// Its steps.
+    Steps,
 }
 
 /// The subject of a step.
@@ -26,19 +45,31 @@ pub(crate) enum Subject {
 }
 
 impl Trace {
-    pub(crate) fn new(is_printed: bool) -> Trace {
+    pub(crate) fn new(options: &Options) -> Trace {
         Trace {
             now: Duration::ZERO,
             steps: 0,
             seen: BTreeSet::new(),
             hash: 0xcbf2_9ce4_8422_2325,
-            is_printed,
+            shown: options.shown,
+            without: options.without.clone(),
+            parts: Vec::new(),
         }
     }
 
     /// Whether the steps are printed.
     pub(crate) fn is_printed(&self) -> bool {
-        self.is_printed
+        self.shown == Shown::Steps
+    }
+
+    /// Adds a part of the plan. Returns whether it is in the plan, and not left out.
+    pub(crate) fn plan(&mut self, part: Part, what: fmt::Arguments<'_>) -> bool {
+        self.parts.push(part);
+        let is_kept = !self.without.contains(part);
+        if is_kept && self.shown == Shown::Plan {
+            println!("{:>4}:{:<4}  {what}", part.0, part.1);
+        }
+        is_kept
     }
 
     /// Adds a step: what happened, and an amount that depends on it.
@@ -53,7 +84,7 @@ impl Trace {
         self.mix(kind << 32 | number as u64);
         self.mix(amount as u64);
         self.add_bytes(what.as_bytes());
-        if self.is_printed {
+        if self.is_printed() {
             let subject = match subject {
                 Subject::World => "world".to_owned(),
                 Subject::Worker(number) => format!("worker {number}"),

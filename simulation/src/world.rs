@@ -4,6 +4,7 @@
 //! Messages between two threads of a real process keep their order, and have any delay.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,9 +14,11 @@ use postern_core::{CloseCode, ConnectionId, Worker};
 
 use crate::causes::{explain_close, explain_status};
 use crate::client::{Client, State};
+use crate::fault::Fault;
 use crate::invariants::{Ledger, Violation};
 use crate::plan::Plan;
 use crate::random::Random;
+use crate::shorten::{Options, Part};
 use crate::station::{Item, Station, Surroundings};
 use crate::trace::{Subject, Trace};
 
@@ -34,13 +37,15 @@ pub struct Outcome {
     pub seen: BTreeSet<u16>,
     /// Rare things that have happened. A run that never has one does not test it.
     pub marks: BTreeSet<&'static str>,
+    /// The parts of the plan, with those that were left out.
+    pub(crate) parts: Vec<Part>,
     /// The first invariant that did not hold.
     pub violation: Option<Violation>,
 }
 
-/// Runs a seed. Prints each step if `is_printed`.
-pub fn run(seed: u64, is_printed: bool) -> Outcome {
-    let mut world = World::new(seed, is_printed);
+/// Runs a seed.
+pub fn run(seed: u64, options: &Options) -> Outcome {
+    let mut world = World::new(seed, options);
     world.run();
     Outcome {
         steps: world.trace.steps,
@@ -50,11 +55,16 @@ pub fn run(seed: u64, is_printed: bool) -> Outcome {
         violation: world.ledger.violation().cloned(),
         seen: world.trace.seen,
         marks: BTreeSet::new(),
+        parts: world.trace.parts,
     }
 }
 
 struct World {
+    /// The most steps of the run.
+    most_steps: u64,
     plan: Plan,
+    /// The fault that is planted.
+    fault: Option<Fault>,
     random: Random,
     /// The start of virtual time. Only differences to it are used.
     start: Instant,
@@ -65,6 +75,8 @@ struct World {
     events: BTreeMap<(Duration, u64), Event>,
     /// The number of events until now.
     created: u64,
+    /// The number of events of the plan until now.
+    planned: usize,
     /// The time of the last message between each two threads. The last thread belongs to the acceptor and the
     /// operators.
     arrivals: Vec<Duration>,
@@ -111,7 +123,7 @@ enum Phase {
 }
 
 impl World {
-    fn new(seed: u64, is_printed: bool) -> World {
+    fn new(seed: u64, options: &Options) -> World {
         let mut random = Random::new(seed);
         let plan = Plan::new(&mut random);
         // The only use of a clock: an `Instant` cannot be created in another way.
@@ -122,8 +134,10 @@ impl World {
             Station::new(number, Worker::new(config, random.number(), start), slice)
         };
         let mut world = World {
+            most_steps: options.most_steps.unwrap_or(MOST_STEPS),
+            fault: options.fault,
             start,
-            trace: Trace::new(is_printed),
+            trace: Trace::new(options),
             ledger: Ledger::new(plan.clients),
             stations: (0..plan.workers).map(|number| station(number, &mut random)).collect(),
             clients: (0..plan.clients)
@@ -134,6 +148,7 @@ impl World {
                 .collect(),
             events: BTreeMap::new(),
             created: 0,
+            planned: 0,
             arrivals: vec![Duration::ZERO; plan.workers * (plan.workers + 1)],
             in_transit: 0,
             phase: Phase::Chaos,
@@ -151,22 +166,37 @@ impl World {
         for client in 0..self.plan.clients {
             let worker = self.random.within(0..=self.plan.workers - 1);
             let at = self.random.micros(1..=chaos);
-            self.add(at, Event::Arrive { client, worker });
+            let what = format_args!("client {} arrives at {at:?} at worker {worker}", client + 1);
+            if self.plan_event(at, Event::Arrive { client, worker }, what) {
+                self.clients[client].plan_script(&mut self.trace);
+            }
         }
         for _ in 0..self.plan.requests {
             let at = Duration::from_micros(self.random.within(1..=chaos) as u64);
-            self.add(at, Event::Operate);
+            self.plan_event(at, Event::Operate, format_args!("an operator sends a request at {at:?}"));
         }
         for _ in 0..self.plan.log_stalls {
             let at = self.random.micros(1..=chaos);
             let until = at + self.random.micros(100..=4_000_000);
-            self.add(at, Event::SetLogFull(true));
-            self.add(until, Event::SetLogFull(false));
+            let what = format_args!("the log is full from {at:?} to {until:?}");
+            if self.plan_event(at, Event::SetLogFull(true), what) {
+                self.add(until, Event::SetLogFull(false));
+            }
         }
         self.add(self.plan.chaos, Event::Heal);
         if let Some(at) = self.plan.stops_at {
-            self.add(at, Event::Stop);
+            self.plan_event(at, Event::Stop, format_args!("the workers stop at {at:?}"));
         }
+    }
+
+    /// Adds an event of the plan. Returns false if it is left out.
+    fn plan_event(&mut self, at: Duration, event: Event, what: fmt::Arguments<'_>) -> bool {
+        let is_kept = self.trace.plan((0, self.planned), what);
+        self.planned += 1;
+        if is_kept {
+            self.add(at, event);
+        }
+        is_kept
     }
 
     fn run(&mut self) {
@@ -176,7 +206,7 @@ impl World {
             if self.ledger.violation().is_some() {
                 return;
             }
-            if self.trace.steps > MOST_STEPS {
+            if self.trace.steps > self.most_steps {
                 return self.ledger.report(None, "the run does not end");
             }
         }
@@ -291,6 +321,7 @@ impl World {
         });
         for effect in effects {
             match effect {
+                WorkerEffect::Replace(_) if self.fault == Some(Fault::LostReplacement) => {}
                 WorkerEffect::Replace(replaced) => {
                     let other = replaced.worker;
                     self.trace.step(Subject::Worker(worker), "replaces a connection of worker", other);

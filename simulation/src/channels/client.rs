@@ -34,6 +34,8 @@ pub(crate) struct Client {
     idles: usize,
     reads_at: Duration,
     acts_at: Duration,
+    /// The number of its actions until now.
+    chosen: usize,
     /// Whether it has no faults any more, and only keeps its subscriptions.
     pub(crate) is_hasty: bool,
     random: Random,
@@ -54,9 +56,15 @@ impl Client {
             idles: random.pick([2_000, 100_000, 1_000_000]),
             reads_at: Duration::ZERO,
             acts_at: Duration::ZERO,
+            chosen: 0,
             is_hasty: false,
             random,
         }
+    }
+
+    /// Whether it never connects, because it is left out of the plan.
+    pub(crate) fn is_absent(&self) -> bool {
+        self.session.is_none() && self.connects_at.is_none()
     }
 
     /// Begins with a new connection.
@@ -144,7 +152,12 @@ impl Client {
         commands.extend(missing.into_iter().map(|channel| self.subscribe_command(channel, node)));
         if !self.is_hasty {
             for _ in 0..self.random.magnitude(1..=4) {
-                self.choose(session, node, trace, &mut commands);
+                let part = (self.number + 1, self.chosen);
+                self.chosen += 1;
+                let now = trace.now;
+                if trace.plan(part, format_args!("client {} acts at {now:?}", part.0)) {
+                    self.choose(session, node, trace, &mut commands);
+                }
             }
         }
         if !commands.is_empty() && session.is_open() {

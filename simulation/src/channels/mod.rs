@@ -7,10 +7,8 @@
 //! * `truth`: what was published, in the order of execution.
 //! * `client`, `session`: a client with its intentions, and one of its connections.
 //! * `subscription`: what a client may receive of a channel.
-//! * `fault`: planted faults, which show that the checks find them.
 
 mod client;
-mod fault;
 mod node;
 mod plan;
 mod records;
@@ -20,21 +18,27 @@ mod subscription;
 mod truth;
 mod world;
 
-pub use fault::Fault;
 pub use world::run;
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::{Fault, run};
+    use super::run;
+    use crate::tests::check_shortened;
+    use crate::{Fault, Options, Outcome};
+
+    /// Runs a seed without anything special.
+    fn plain(seed: u64) -> Outcome {
+        run(seed, &Options::default())
+    }
 
     #[test]
     fn the_promises_hold_for_clients_that_lose_their_connections() {
         let mut seen = BTreeSet::new();
         let mut marks = BTreeSet::new();
         for seed in 0..400 {
-            let outcome = run(seed, false, None);
+            let outcome = plain(seed);
             assert_eq!(outcome.violation, None, "seed {seed}");
             seen.extend(outcome.seen);
             marks.extend(outcome.marks);
@@ -62,16 +66,15 @@ mod tests {
     #[test]
     fn the_same_seed_gives_the_same_trace() {
         for seed in 1000..1060 {
-            assert_eq!(run(seed, false, None), run(seed, false, None), "seed {seed}");
+            assert_eq!(plain(seed), plain(seed), "seed {seed}");
         }
-        assert_ne!(run(1, false, None).hash, run(2, false, None).hash);
+        assert_ne!(plain(1).hash, plain(2).hash);
     }
 
     #[test]
-    fn planted_faults_are_found() {
-        for fault in Fault::ALL {
-            let found = (0..2_000).find(|&seed| run(seed, false, Some(fault)).violation.is_some());
-            assert!(found.is_some(), "{fault:?} is not found in 2,000 seeds");
+    fn planted_faults_are_found_and_shortened() {
+        for fault in Fault::CHANNELS {
+            check_shortened(fault, run);
         }
     }
 }

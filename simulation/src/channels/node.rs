@@ -11,9 +11,9 @@ use postern_channels::exchange::{
 use postern_channels::inbox::{Added, Inbox, Taken};
 use postern_channels::publication::{Position, Tags};
 
-use crate::channels::fault::Fault;
 use crate::channels::plan::{ChannelPlan, Plan};
 use crate::channels::truth::{Entry, Truth};
+use crate::fault::Fault;
 use crate::random::Random;
 
 /// The channels of a node, from its start to its end.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::client::Client;
-use super::fault::Fault;
 use super::node::Node;
 use super::plan::{Plan, user_name};
 use super::records::Records;
@@ -14,12 +13,13 @@ use super::station::{Station, Surroundings};
 use super::subscription::{Active, connection};
 use crate::invariants::Violation;
 use crate::random::Random;
+use crate::shorten::Options;
 use crate::trace::{Subject, Trace};
 use crate::world::Outcome;
 
-/// Runs a seed. Prints each step if `is_printed`. `fault` is planted.
-pub fn run(seed: u64, is_printed: bool, fault: Option<Fault>) -> Outcome {
-    let mut world = World::new(seed, is_printed, fault);
+/// Runs a seed.
+pub fn run(seed: u64, options: &Options) -> Outcome {
+    let mut world = World::new(seed, options);
     let violation = world.run().err();
     Outcome {
         steps: world.trace.steps,
@@ -29,10 +29,13 @@ pub fn run(seed: u64, is_printed: bool, fault: Option<Fault>) -> Outcome {
         violation: violation.map(|(session, what)| Violation::new(session.map(connection), what)),
         seen: world.trace.seen,
         marks: world.node.mail.marks,
+        parts: world.trace.parts,
     }
 }
 
 struct World {
+    /// The most steps of the run.
+    most_steps: u64,
     plan: Plan,
     random: Random,
     /// The start of virtual time. Only differences to it are used.
@@ -83,20 +86,21 @@ enum Phase {
 type Broken = (Option<usize>, &'static str);
 
 impl World {
-    fn new(seed: u64, is_printed: bool, fault: Option<Fault>) -> World {
+    fn new(seed: u64, options: &Options) -> World {
         let mut random = Random::new(seed ^ 0x6368_616e);
         let mut plan = Plan::new(&mut random);
         let plans: Arc<[_]> = std::mem::take(&mut plan.channels).into();
         // The only use of a clock: an `Instant` cannot be created in another way.
         let start = Instant::now();
-        let node = Node::new(&plan, plans, random.number(), fault);
+        let node = Node::new(&plan, plans, random.number(), options.fault);
         let stations = (0..plan.workers).map(|number| Station::new(number, &plan, random.number(), start));
         let stations = stations.collect();
         let clients = (0..plan.clients).map(|number| Client::new(number, number % plan.users, random.fork()));
         let clients = clients.collect();
         let mut world = World {
+            most_steps: options.most_steps.unwrap_or(MOST_STEPS),
             start,
-            trace: Trace::new(is_printed),
+            trace: Trace::new(options),
             node,
             records: Records::default(),
             stations,
@@ -120,12 +124,19 @@ impl World {
         let chaos = self.plan.chaos.as_micros() as usize;
         for client in 0..self.plan.clients {
             let at = self.random.micros(1..=chaos);
-            self.connect_at(client, at);
+            if self.trace.plan((0, client), format_args!("client {} connects at {at:?}", client + 1)) {
+                self.connect_at(client, at);
+            }
         }
-        let add = |world: &mut World, count: usize, event: fn() -> Event| {
+        let mut planned = self.plan.clients;
+        let mut add = |world: &mut World, count: usize, event: fn() -> Event| {
             for _ in 0..count {
                 let at = Duration::from_micros(world.random.within(1..=chaos) as u64);
-                world.add(at, event());
+                let event = event();
+                if world.trace.plan((0, planned), format_args!("{event:?} at {at:?}")) {
+                    world.add(at, event);
+                }
+                planned += 1;
             }
         };
         let (publications, removals, restarts) =
@@ -145,7 +156,7 @@ impl World {
             }
             let fault = self.node.violation.or(self.records.fault);
             fault.map_or(Ok(()), |what| Err((None, what)))?;
-            if self.trace.steps > MOST_STEPS {
+            if self.trace.steps > self.most_steps {
                 return Err((None, "the run does not end"));
             }
             for worker in 0..self.plan.workers {
@@ -389,7 +400,7 @@ impl World {
         let is_at_rest = |client: &Client| {
             current(client).is_some_and(|(_, session)| session.is_at_rest() && !client.wants_more(session))
         };
-        let restless = self.clients.iter().find(|client| !is_at_rest(client));
+        let restless = self.clients.iter().find(|client| !client.is_absent() && !is_at_rest(client));
         let is_old = |(number, session): (usize, &Session)| {
             self.clients[session.client].session != Some(number) && !session.link.is_closed()
         };

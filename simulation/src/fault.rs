@@ -1,4 +1,4 @@
-//! Planted faults: mistakes of a host or of the channels. Each must be found, otherwise a check is missing.
+//! Planted faults: mistakes of a host or of an application. Each must be found, otherwise a check is missing.
 
 /// A planted fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,11 +18,16 @@ pub enum Fault {
     /// A publication of the API is put into the inbox of each worker after the lock of the channel is released, so others overtake
     /// it.
     LateDelivery,
+    /// A worker does not receive that it must close a connection whose user has a newer one at another worker.
+    LostReplacement,
 }
 
 impl Fault {
-    /// All faults.
-    pub const ALL: [Fault; 7] = [
+    /// The faults around workers with the application `echo`.
+    pub const ECHO: [Fault; 1] = [Fault::LostReplacement];
+
+    /// The faults around workers with channels.
+    pub const CHANNELS: [Fault; 7] = [
         Fault::ForgottenOverflow,
         Fault::EarlyAnswer,
         Fault::EarlyCatchUp,
@@ -42,6 +47,7 @@ impl Fault {
             Fault::LostUnsubscribe => "lost-unsubscribe",
             Fault::LostWake => "lost-wake",
             Fault::LateDelivery => "late-delivery",
+            Fault::LostReplacement => "lost-replacement",
         }
     }
 }
