@@ -35,7 +35,7 @@ fn open(postern: &Postern, query: &str) -> Open {
     postern.handshake().target(format!("{PATH}{query}")).as_john().open()
 }
 
-/// Returns the next push: each is a message of its own.
+/// Returns the next push. Each is a separate message.
 #[track_caller]
 fn next(open: &mut Open) -> Value {
     let message = open.receive();

@@ -6,7 +6,7 @@ use std::time::Instant;
 use postern_core::Record;
 use slog::Logger;
 
-/// Where events are sent. This build cannot have such settings.
+/// The URL to which events are sent. This build cannot have such settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HookSettings {}
 

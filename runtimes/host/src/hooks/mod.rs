@@ -30,12 +30,12 @@ use queue::Queue;
 use sender::Sender;
 use signature::SigningKey;
 
-/// Where events are sent, and how they are signed.
+/// The URL to which events are sent, and the keys that sign them.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HookSettings {
     /// The URL of the backend.
     pub(crate) url: HttpUrl,
-    /// The keys of the signatures, of which there is at least one.
+    /// The keys of the signatures, at least one.
     pub(crate) secrets: Vec<Vec<u8>>,
 }
 

@@ -26,7 +26,7 @@ pub(super) fn signatures(keys: &[SigningKey], id: &str, timestamp: u64, body: &[
     keys.iter().map(|key| key.sign(id, timestamp, body)).collect::<Vec<_>>().join(" ")
 }
 
-/// Returns the key that a secret stands for.
+/// Returns the key that a secret contains.
 ///
 /// # Errors
 /// It cannot be used. The text does not quote it.
