@@ -7,7 +7,9 @@ use postern_tests::canary::{self, Kind};
 use postern_tests::channels::Client;
 use postern_tests::issuer::{hs256, unix_time};
 use postern_tests::postern::{Postern, Runtime};
+use postern_tests::wait_until;
 use postern_tests::ws::{Handshake, Open};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 const CHANNELS: &str = "/connection/websocket";
@@ -113,5 +115,102 @@ fn a_connection_token_of_channels_refreshes_the_identity_of_the_gateway() {
         let start = Instant::now();
         assert_eq!(with.open.closed(), (3005, "connection expired".to_owned()));
         assert!(start.elapsed() > Duration::from_secs(5), "{runtime}: {:?}", start.elapsed());
+    }
+}
+
+const HEADERS: [(&str, &str); 2] = [
+    ("POSTERN_USER_TOKEN_ID_HEADER", "User-Token-ID"),
+    ("POSTERN_USER_TOKEN_ISSUED_AT_HEADER", "User-Token-Issued-At"),
+];
+
+/// Opens a connection of user 7 in both applications, with a header.
+fn open_both(postern: &Postern, (name, value): (&str, &str)) -> [Open; 2] {
+    ["/ws", CHANNELS].map(|path| {
+        let handshake = postern.handshake().target(path).header("User-ID", "7").header(name, value);
+        open(handshake, path)
+    })
+}
+
+/// Checks that both connections are closed within a second, because their credentials are revoked.
+#[track_caller]
+fn assert_revoked(mut opened: [Open; 2]) {
+    let start = Instant::now();
+    let closes = opened.each_mut().map(Open::closed);
+    assert_eq!(closes, [(4403, "revoked".to_owned()), (3503, "revoked".to_owned())]);
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+}
+
+#[track_caller]
+fn assert_refused(postern: &Postern, (name, value): (&str, &str)) {
+    for path in ["/ws", CHANNELS] {
+        let handshake = postern.handshake().target(path).header("User-ID", "7").header(name, value);
+        handshake.refused_with(403, "revoked");
+    }
+}
+
+#[track_caller]
+fn revoke(postern: &Postern, what: &serde_json::Value, count: usize) {
+    assert_eq!(postern.post("/api/revoke", what).json(), json!({ "result": { "revoked": count } }), "{what}");
+}
+
+#[test]
+fn revoked_credentials_end_their_connections_and_admit_no_user() {
+    for postern in Postern::both_with_control(&HEADERS) {
+        let headers = [
+            ("User-Session-ID", "s-1"),
+            ("User-Token-ID", "t-1"),
+            ("User-Token-Issued-At", "100"),
+            ("User-Token-Issued-At", "200"),
+        ];
+        let [session, token, old, new] = headers.map(|header| open_both(&postern, header));
+        revoke(&postern, &json!({ "session": "s-2" }), 0);
+        revoke(&postern, &json!({ "user": "8" }), 0);
+        revoke(&postern, &json!({ "session": "s-1" }), 2);
+        assert_revoked(session);
+        assert_refused(&postern, headers[0]);
+        revoke(&postern, &json!({ "token_id": "t-1", "user": "7" }), 2);
+        assert_revoked(token);
+        assert_refused(&postern, headers[1]);
+        revoke(&postern, &json!({ "issued_before": 200, "user": "7" }), 2);
+        assert_revoked(old);
+        assert_refused(&postern, headers[2]);
+        let [mut echo, channels] = new;
+        echo.echo("still here");
+        open_both(&postern, headers[3]).into_iter().for_each(Open::close);
+        revoke(&postern, &json!({ "user": "7", "ttl": 1 }), 2);
+        assert_revoked([echo, channels]);
+        assert_refused(&postern, headers[3]);
+        // The tokens have expired.
+        thread::sleep(Duration::from_secs(2));
+        open_both(&postern, headers[3]);
+        assert_eq!(metric(&postern, "revoked"), 8.0);
+        assert_eq!(postern.metric("postern_revocations"), Some(6.0));
+        let refused = postern.post("/api/revoke", &json!({ "ttl": 1 })).json();
+        assert_eq!(refused["error"]["code"], 107, "{refused}");
+        let line = postern.wait_for("token_id: true");
+        assert!(!line.contains("t-1"), "{line}");
+    }
+}
+
+#[test]
+fn revocations_are_passed_between_a_process_and_its_successor() {
+    let settings = [("POSTERN_DRAIN_SPREAD", "600s"), ("POSTERN_DRAIN_HARD", "900s")];
+    for runtime in Runtime::BOTH {
+        let postern = Postern::with(runtime, &settings).control().leading().start();
+        let of = |session| ("User-Session-ID", session);
+        let [revoked, other] = ["s-1", "s-2"].map(|session| open_both(&postern, of(session)));
+        revoke(&postern, &json!({ "session": "s-1" }), 2);
+        assert_revoked(revoked);
+        let process = Pid::from_raw(postern.id().cast_signed()).expect("a process");
+        kill_process(process, Signal::USR2).expect("a signal");
+        postern.wait_for("a successor is ready");
+        assert_refused(&postern, of("s-1"));
+        wait_until("the old process has given up the port", || {
+            postern.post("/api/revoke", &json!({ "session": "s-3" })).status == 200
+                && postern.get("/api/info").json()["pid"] != postern.id()
+        });
+        // The connections of the session belong to the old process.
+        revoke(&postern, &json!({ "session": "s-2" }), 0);
+        assert_revoked(other);
     }
 }

@@ -48,6 +48,10 @@ pub struct Asserted {
     /// When the token expires, in seconds since 1970, without the leeway that the verifier allows. It becomes
     /// [`Identity::token_exp`].
     pub expires_at: u64,
+    /// When the token was issued, in seconds since 1970.
+    pub issued_at: Option<u64>,
+    /// The id of the token; empty if there is none.
+    pub token_id: String,
 }
 
 impl Assertion {
@@ -65,13 +69,17 @@ impl Assertion {
         let asserted = self.verifier.verify(token)?;
         // A token whose expiry exceeds the maximum still expires thousands of years from now.
         let token_exp = asserted.expires_at.min(Identity::MAX_EXP).to_string();
+        let issued_at = asserted.issued_at.map(|time| time.min(Identity::MAX_EXP).to_string());
+        let issued_at = issued_at.unwrap_or_default();
         // Encodings are for headers. Names in JSON are not encoded.
         IdentityRules { names: NameEncoding::Raw, ..rules }.identity(&IdentityValues {
             id: asserted.id.as_bytes(),
             email: asserted.email.as_bytes(),
             name: asserted.name.as_bytes(),
+            session_id: b"",
             token_exp: token_exp.as_bytes(),
-            ..IdentityValues::default()
+            token_issued_at: issued_at.as_bytes(),
+            token_id: asserted.token_id.as_bytes(),
         })
     }
 }
@@ -97,7 +105,9 @@ mod tests {
     use std::net::SocketAddr;
 
     use super::*;
-    use crate::handshake::{HandshakeConfig, IdentityHeaders, Peer, Reply, UpgradeRequest, reject};
+    use crate::handshake::{
+        HandshakeConfig, IdentityHeaders, Peer, Reply, TokenDetails, UpgradeRequest, reject,
+    };
 
     /// Accepts tokens of the form `user:ID`. For a token that is the name of an error it returns that error.
     #[derive(Debug)]
@@ -112,7 +122,8 @@ mod tests {
             }
             let id = token.strip_prefix("user:").ok_or(AssertionError::Malformed)?;
             let (email, name) = ("ann@example.com".to_owned(), "Ann\u{7} 李 ".to_owned());
-            Ok(Asserted { id: id.to_owned(), email, name, expires_at: 1 })
+            let token_id = "t-1".to_owned();
+            Ok(Asserted { id: id.to_owned(), email, name, expires_at: 1, issued_at: Some(0), token_id })
         }
     }
 
@@ -143,7 +154,8 @@ mod tests {
     fn the_identity_is_that_of_the_token() {
         let user = identify("x-assertion: user:42\r\n").expect("a user");
         assert_eq!((user.id(), user.email(), user.name()), ("42", Some("ann@example.com"), Some("Ann 李")));
-        assert_eq!((user.session_id(), user.token_exp()), (None, Some(1)));
+        let token = TokenDetails { exp: Some(1), issued_at: Some(0), id: Some("t-1") };
+        assert_eq!((user.session_id(), user.token()), (None, token));
     }
 
     #[test]

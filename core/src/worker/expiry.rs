@@ -50,6 +50,25 @@ impl Expiries {
         }
     }
 
+    /// Schedules the end at `now` of the open connections whose credentials a revocation names. Returns their number.
+    pub(super) fn revoke<'c, A: Application + 'c>(
+        &mut self,
+        timers: &mut Timers,
+        connections: impl Iterator<Item = (Key, &'c Connection<A>)>,
+        revocation: &Revocation,
+        now: CompactInstant,
+    ) -> usize {
+        let is_revoked = |(_, connection): &(Key, &Connection<A>)| {
+            connection.is_open() && connection.user().is_some_and(|user| revocation.matches(user))
+        };
+        let revoked = connections.filter(is_revoked).map(|(key, connection)| (key, connection.id));
+        let end = |place: (Key, ConnectionId)| {
+            self.scheduled.remove(&short(place.0));
+            self.schedule(timers, place, now, CredentialsEnd::Revoked);
+        };
+        revoked.map(end).count()
+    }
+
     /// Whether another connection may be ended at `now`.
     fn has_room(&mut self, now: CompactInstant) -> bool {
         let count = match self.slice {
@@ -90,19 +109,10 @@ impl<A: Application> Worker<A> {
             (None, Some(session)) => self.find(&Selector::Session(session.to_string())),
             (None, None) => self.keys(),
         };
-        let mut count = 0;
-        for key in keys {
-            let Some(connection) = self.connections.get(key.0).filter(|connection| connection.is_open())
-            else {
-                continue;
-            };
-            if connection.user().is_some_and(|user| revocation.matches(user)) {
-                self.expiries.scheduled.remove(&short(key));
-                self.schedule(key, now, CredentialsEnd::Revoked);
-                count += 1;
-            }
-        }
-        count
+        let now = self.shared.time_base.compact(now);
+        let Worker { connections, expiries, timers, .. } = self;
+        let open = keys.into_iter().filter_map(|key| Some((key, connections.get(key.0)?)));
+        expiries.revoke(timers, open, revocation, now)
     }
 
     /// Handles an entry of the timers that has fired. Returns whether the connection was closed, so that it is due.

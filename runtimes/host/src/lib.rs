@@ -14,7 +14,7 @@
 //! * [`application`] says which application the workers serve.
 //! * [`channels`] has the channels that the workers share, and hands their events to the workers.
 //! * [`inbox`] carries messages of other threads to a worker.
-//! * [`users`] counts the connections of each user.
+//! * [`users`] counts the connections of each user; `revocations` has the revoked credentials.
 //! * `outbound` sends HTTP requests to other services.
 //! * [`hooks`] sends events to a backend.
 //! * [`assertion`] verifies signed tokens, and keeps the keys for it.
@@ -70,4 +70,5 @@ pub mod refusal;
 
 mod channels_file;
 mod escape;
+mod revocations;
 mod url;

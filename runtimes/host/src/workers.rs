@@ -11,7 +11,7 @@ use std::time::Instant;
 use postern_channels::Counts;
 use postern_channels::backend::{ClientCommand, ClientFilter};
 use postern_core::Key;
-use postern_core::handshake::Peer;
+use postern_core::handshake::{Peer, Revocation};
 use postern_core::worker::{AdminReply, AdminRequest, ConnectionStatus, Selector, WorkerLoad};
 use smol::Timer;
 use smol::channel::{Receiver, Sender, bounded};
@@ -76,6 +76,8 @@ pub(crate) enum Command {
         filter: ClientFilter,
         command: ClientCommand,
     },
+    /// Ends the connections of revoked credentials.
+    Revoke(Arc<Revocation>),
     /// Several commands, which are performed in one turn. Messages to the same connection are written to its socket together.
     Batch(Vec<Command>),
 }
@@ -92,7 +94,7 @@ impl Command {
             Command::Admin(request) => {
                 matches!(request, AdminRequest::Disconnect { .. } | AdminRequest::Send { .. })
             }
-            Command::Clients { .. } => true,
+            Command::Clients { .. } | Command::Revoke(_) => true,
             Command::Batch(commands) => commands.iter().any(Command::may_close),
         }
     }
@@ -121,6 +123,7 @@ impl Command {
                     }),
                 )
             }
+            Command::Revoke(revocation) => WorkerReply::Affected(worker.revoke(revocation, now)),
             Command::Batch(commands) => WorkerReply::Batch(
                 commands.iter().map(|command| command.perform(worker, recorder, now, socket)).collect(),
             ),

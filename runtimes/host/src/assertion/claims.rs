@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, AlgorithmFamily, Validation};
-use postern_core::handshake::{Asserted, AssertionError};
+use postern_core::handshake::{Asserted, AssertionError, IdCharset, Identity};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -76,8 +76,21 @@ impl Rules {
             let texts = names.iter().filter_map(|name| find(&claims, name)?.as_str());
             texts.filter(|text| !text.is_empty()).map(str::to_owned).next().unwrap_or_default()
         };
-        Ok(Asserted { id, email: text(&self.email_claims), name: text(&self.name_claims), expires_at })
+        // An id that cannot be the id of a token identifies no token, and is not a reason to refuse one that is valid.
+        let token_id = claims.get("jti").and_then(Value::as_str).filter(|id| is_token_id(id));
+        Ok(Asserted {
+            id,
+            email: text(&self.email_claims),
+            name: text(&self.name_claims),
+            expires_at,
+            issued_at: claims.get("iat").and_then(seconds),
+            token_id: token_id.unwrap_or_default().to_owned(),
+        })
     }
+}
+
+fn is_token_id(id: &str) -> bool {
+    id.len() <= Identity::MAX_ID && IdCharset::Strict.admits(id)
 }
 
 /// Verifies the signature of a token with the keys of a set, and the claims that `validation` requires. Returns its claims.

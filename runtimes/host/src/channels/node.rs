@@ -156,7 +156,7 @@ impl Node {
     }
 
     /// Puts an event into the inbox of each worker.
-    fn broadcast(&self, event: &ChannelEvent) {
+    pub(crate) fn broadcast(&self, event: &ChannelEvent) {
         for slot in &self.workers {
             if slot.add(event.clone(), usize::MAX) == Added::First {
                 slot.wake();

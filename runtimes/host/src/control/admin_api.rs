@@ -12,7 +12,7 @@ use postern_core::worker::AdminRequest;
 use serde_json::json;
 use slog::Logger;
 
-use super::api::{self, ClientMethod, ErrorMode, Method, MethodErrorCode};
+use super::api::{self, ClientMethod, ErrorMode, KnownTokens, Method, MethodErrorCode};
 use super::health;
 use super::response::{ApiError, HttpResponse, as_json, as_text};
 use super::router::Endpoint;
@@ -22,6 +22,7 @@ use crate::lifecycle::status::ProcessStatus;
 use crate::liveness::Liveness;
 use crate::log::{DroppedRecords, rfc3339};
 use crate::metrics::{self, CONTENT_TYPE, Process, Sends, Snapshot, Sum, Usage};
+use crate::revocations::RevocationTable;
 use crate::settings::Program;
 use crate::workers::{Reply, WorkerReply, Workers};
 
@@ -43,6 +44,9 @@ pub(super) struct ProcessInfo {
     pub(super) settings: Vec<(&'static str, String)>,
     pub(super) status: ProcessStatus,
     pub(super) node: Arc<Node>,
+    pub(super) revocations: Arc<RevocationTable>,
+    /// The properties of tokens that are read from requests.
+    pub(super) tokens: KnownTokens,
     /// The id of this start of the process.
     pub(super) id: String,
     /// The name of the host.
@@ -154,6 +158,7 @@ impl AdminApi {
             sends: self.sends.get(),
             channels: self.process.node.stats(),
             hooks: self.process.node.hooks().stats(),
+            revocations: self.process.revocations.len(),
             usage: Usage::now(),
         };
         Ok(as_text(CONTENT_TYPE, metrics::encode(process, sum)))

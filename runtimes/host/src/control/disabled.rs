@@ -11,6 +11,7 @@ use crate::channels::Node;
 use crate::lifecycle::status::ProcessStatus;
 use crate::listen::Listener;
 use crate::log::Log;
+use crate::revocations::RevocationTable;
 use crate::settings::Plan;
 use crate::workers::Workers;
 
@@ -23,12 +24,13 @@ impl Control {
     ///
     /// # Errors
     /// Never fails.
-    pub fn bind(
+    pub(crate) fn bind(
         _: &Plan,
         _: &[Listener],
         _: Option<Listener>,
         _: &ProcessStatus,
         _: &Arc<Node>,
+        _: &Arc<RevocationTable>,
         _: &Log,
     ) -> Result<Option<Control>, Infallible> {
         Ok(None)

@@ -53,9 +53,11 @@ use crate::channels::Node;
 use crate::lifecycle::status::ProcessStatus;
 use crate::listen::{self, Access, Address, ListenError, Listener};
 use crate::log::Log;
+use crate::revocations::RevocationTable;
 use crate::settings::Plan;
 use crate::workers::Workers;
 use admin_api::{AdminApi, ProcessInfo};
+use api::KnownTokens;
 
 /// A control port that listens, but does not serve requests yet.
 #[derive(Debug)]
@@ -67,16 +69,17 @@ pub struct Control {
 impl Control {
     /// Listens on the control address, or uses the listener `inherited` from a predecessor. Returns `None` without
     /// a control address. `listeners` are those for users; `status` is the state of the process, which the runtime
-    /// updates; `node` has the channels.
+    /// updates; `node` has the channels, `revocations` the revoked credentials.
     ///
     /// # Errors
     /// The address cannot be bound.
-    pub fn bind(
+    pub(crate) fn bind(
         plan: &Plan,
         listeners: &[Listener],
         inherited: Option<Listener>,
         status: &ProcessStatus,
         node: &Arc<Node>,
+        revocations: &Arc<RevocationTable>,
         log: &Log,
     ) -> Result<Option<Control>, ControlError> {
         let Some(address) = plan.settings.control.address else { return Ok(None) };
@@ -101,6 +104,8 @@ impl Control {
             settings: plan.shown.clone(),
             status: status.clone(),
             node: node.clone(),
+            revocations: revocations.clone(),
+            tokens: KnownTokens::new(&plan.settings),
             id: ClientId::from_random(random_bits()).to_string(),
             name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             dropped_records: log.dropped_records(),

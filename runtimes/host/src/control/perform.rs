@@ -3,6 +3,7 @@
 use std::mem;
 
 use postern_channels::backend::ClientCommand;
+use postern_core::handshake::Revocation;
 use postern_core::worker::AdminRequest;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -15,7 +16,9 @@ use super::api::{
 };
 use super::listing::{Clock, as_json_line};
 use crate::channels::Batch;
+use crate::escape::Quoted;
 use crate::metrics::Usage;
+use crate::revocations::{Full, MOST};
 use crate::workers::{Command, Reply, WorkerReply};
 
 impl AdminApi {
@@ -77,7 +80,35 @@ impl AdminApi {
             NodeMethod::Info => self.node_info().await,
             NodeMethod::Connections => self.connections(api::listing(params)?).await,
             NodeMethod::Drain => Ok(self.drain()),
+            NodeMethod::Revoke => self.revoke(params).await,
         }
+    }
+
+    /// Revokes credentials: first for new connections, then for those that exist.
+    async fn revoke(&self, params: &Params<'_>) -> MethodResult {
+        let ProcessInfo { revocations, tokens, log, .. } = &self.process;
+        let entry = api::revocation(params, *tokens)?;
+        revocations.add(&entry).map_err(|Full| {
+            MethodError::new(
+                MethodErrorCode::NotAvailable,
+                format!("{MOST} revocations are kept; revoke users, or tokens issued before a time"),
+            )
+        })?;
+        let command = Command::Revoke(entry.revocation.clone());
+        let mut count = 0;
+        for reply in self.pool.query(QUERY_TIMEOUT, command).await {
+            match reply {
+                Reply::Ok(WorkerReply::Affected(affected)) => count += affected,
+                Reply::Ok(_) | Reply::Timeout => return Err(unresponsive()),
+                Reply::Gone => {}
+            }
+        }
+        let Revocation { user, session, token_id, issued_before } = &*entry.revocation;
+        let quoted = |text: &Option<Box<str>>| text.as_deref().map(|text| Quoted(text).to_string());
+        info!(log, # "api_revoke", "credentials revoked by the control port";
+            "user" => quoted(user), "session" => quoted(session), "by_token_id" => token_id.is_some(),
+            "issued_before" => *issued_before, "until" => entry.until, "count" => count);
+        Ok(api::raw(&json!({ "revoked": count })))
     }
 
     /// Describes the node.
@@ -187,7 +218,7 @@ impl AdminApi {
             }
             ClientCommand::Subscribe(subscription) => {
                 info!(log, # "api_subscribe", "clients subscribed by the control port";
-                    "of" => %command, "channel" => %crate::escape::Quoted(&subscription.channel), "count" => count);
+                    "of" => %command, "channel" => %Quoted(&subscription.channel), "count" => count);
             }
             ClientCommand::Refresh { .. } => {
                 debug!(log, # "api_refresh", "clients refreshed by the control port";
@@ -200,7 +231,7 @@ impl AdminApi {
             ClientCommand::Unsubscribe { channel } => {
                 let channel = channel.as_deref().unwrap_or("*");
                 info!(log, # "api_unsubscribe", "clients unsubscribed by the control port";
-                    "of" => %command, "channel" => %crate::escape::Quoted(channel), "count" => count);
+                    "of" => %command, "channel" => %Quoted(channel), "count" => count);
             }
         }
     }

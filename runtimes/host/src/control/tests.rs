@@ -28,7 +28,8 @@ use crate::lifecycle::watchdog::Watchdog;
 use crate::liveness::Liveness;
 use crate::log::LogSettings;
 use crate::metrics::LogAndCounters;
-use crate::settings::Program;
+use crate::revocations::RevocationTable;
+use crate::settings::{Program, Settings};
 use crate::workers::{Reply, Request, SubmitError, WorkerReply};
 
 /// A worker without connections whose behaviour a test chooses.
@@ -118,6 +119,7 @@ fn workers(behaviours: &[Behaviour]) -> Vec<Rc<FakeWorker>> {
 
 fn api(workers: &[Rc<FakeWorker>], status: ProcessStatus) -> AdminApi {
     let log = log();
+    let node = Node::new(1, usize::MAX, Arc::default(), Hooks::default());
     let info = ProcessInfo {
         program: Program { name: "postern", version: "1.2.3", about: "", has_workers: true },
         started: SystemTime::now(),
@@ -130,7 +132,9 @@ fn api(workers: &[Rc<FakeWorker>], status: ProcessStatus) -> AdminApi {
         has_console: true,
         settings: vec![("PORT", "8080".to_owned())],
         status,
-        node: Node::new(1, usize::MAX, Arc::default(), Hooks::default()),
+        revocations: RevocationTable::new(&node),
+        tokens: KnownTokens::new(&Settings::default()),
+        node,
         id: "1".to_owned(),
         name: "host".to_owned(),
         dropped_records: log.dropped_records(),

@@ -26,6 +26,7 @@ use crate::hooks::Hooks;
 use crate::listen::{Acceptor, Listener};
 use crate::log::{self, Log};
 use crate::metrics::LogAndCounters;
+use crate::revocations::RevocationTable;
 use crate::settings::{self, Plan, Program, SharedParts};
 
 /// The parts of a process that has read its settings, and listens. The runtime gives each of them a thread or a task.
@@ -100,7 +101,10 @@ impl Process {
         let status = ProcessStatus::new(Supervisor::from_environment(&logger), Some(signals.waker()));
         let history_memory = plan.settings.channels.history_memory;
         let node = Node::new(plan.event_loops(), history_memory, plan.channels.clone(), hooks.clone());
-        let control = Control::bind(plan, &listeners, inherited.control(), &status, &node, log)?;
+        let revocations = RevocationTable::new(&node);
+        inherited.revocations(&revocations)?;
+        let control =
+            Control::bind(plan, &listeners, inherited.control(), &status, &node, &revocations, log)?;
         plan.announce(&listeners, &logger);
         let (assertion, keys) = assertion::start(plan.settings.assertion.as_ref(), &logger)?.unzip();
         let tokens = assertion::start_tokens(plan.settings.channels.tokens.as_ref(), &logger)?;
@@ -110,10 +114,12 @@ impl Process {
         let acceptor = Acceptor::new(plan.gate(), &logger)?;
         let shutdown = Shutdown::new(plan.drain(&listeners));
         let listeners: Vec<Arc<Listener>> = listeners.into_iter().map(Arc::new).collect();
-        let launcher = SuccessorLauncher::new(listeners.clone(), control.as_ref(), &status, &logger)?;
+        let launcher =
+            SuccessorLauncher::new(listeners.clone(), control.as_ref(), &revocations, &status, &logger)?;
         let parts = SharedParts {
             readiness: status.readiness(),
             assertion,
+            revocations,
             instance,
             hash_seed: RandomState::new().hash_one(0),
         };

@@ -48,6 +48,8 @@ pub(crate) struct Process {
     pub(crate) channels: NodeStats,
     /// `None` if no events are sent to a backend.
     pub(crate) hooks: Option<HookStats>,
+    /// Revocations that are kept.
+    pub(crate) revocations: usize,
     pub(crate) usage: Usage,
 }
 
@@ -213,6 +215,7 @@ impl Exposition {
             [("expired", counts.expired), ("revoked", counts.revoked)]
                 .map(|(cause, count)| ([("cause", cause)], count)),
         )?;
+        families.gauge("revocations", "Revoked credentials that are kept", self.process.revocations)?;
         let rejected = |error: HandshakeError| counts.rejected.get(error.code()).copied().unwrap_or_default();
         families.counters(
             "rate_limited",
@@ -459,6 +462,7 @@ mod tests {
             failures: 25,
             queued: 26,
         }),
+        revocations: 8,
         usage: Usage {
             cpu: Duration::from_millis(1_250),
             resident: Some(4096),

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use postern_channels::ChannelsConfig;
 use postern_channels::exchange::WorkerId;
 use postern_core::WorkerConfig;
-use postern_core::handshake::{Assertion, Gate, Readiness};
+use postern_core::handshake::{Assertion, Gate, Readiness, Revocations};
 use postern_core::policy::{DrainConfig, Users};
 use postern_core::session::SessionConfig;
 use postern_core::worker::SUBPROTOCOL;
@@ -91,6 +91,8 @@ pub struct SharedParts {
     pub readiness: Arc<dyn Readiness>,
     /// The verifier of signed identities.
     pub assertion: Option<Assertion>,
+    /// The revoked credentials.
+    pub revocations: Arc<dyn Revocations>,
     /// The number of this process in the ids of requests and connections.
     pub instance: u32,
     /// The secret seed of the keyed hash of users.
@@ -191,6 +193,7 @@ impl Plan {
         config.handshake.instance = parts.instance;
         config.handshake.readiness = Some(parts.readiness.clone());
         config.handshake.assertion = parts.assertion.clone();
+        config.revocations = Some(parts.revocations.clone());
         config
     }
 

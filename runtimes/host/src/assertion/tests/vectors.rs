@@ -416,8 +416,15 @@ fn valid_token_has_the_claims_of_the_user() {
         email: "ann@example.com".to_owned(),
         name: "Ann".to_owned(),
         expires_at: NOW + 3600,
+        issued_at: Some(NOW),
+        token_id: String::new(),
     };
     assert_eq!(asserted, expected);
+    for (id, known) in
+        [(json!("t-1"), "t-1"), (json!("a b"), ""), (json!(7), ""), (json!("x".repeat(256)), "")]
+    {
+        assert_eq!(world.verify(&world.claim("jti", id)).unwrap().token_id, known);
+    }
     let asserted = world.verify(&world.claim("email", json!(["a@b"]))).unwrap();
     assert_eq!((asserted.email.as_str(), asserted.name.as_str()), ("", "Ann"));
 }

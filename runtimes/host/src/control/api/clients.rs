@@ -240,11 +240,7 @@ fn disconnect(params: &Params<'_>) -> Result<ClientCommand, MethodError> {
 }
 
 fn send(params: &Params<'_>, max_message: usize) -> Result<ClientCommand, MethodError> {
-    let known = ["user", "session", "connection", "all", "text", "binary"];
-    if let Some(unknown) = params.names().find(|name| !known.contains(name)) {
-        let unknown: String = unknown.chars().take(MAX_NAME).collect();
-        return Err(MethodError::bad(format!("{unknown} is unknown; the members are {}", known.join(", "))));
-    }
+    params.check_names(&["user", "session", "connection", "all", "text", "binary"])?;
     let message = match (params.raw("text"), params.raw("binary")) {
         (Some(_), None) => OutgoingMessage::Text(params.text("text")?),
         (None, Some(_)) => OutgoingMessage::Binary(params.bytes("binary")?),
@@ -263,9 +259,6 @@ const DEFAULT_REASON: &str = "disconnected";
 
 /// The longest reason of a Close frame in bytes, in addition to its code (RFC 6455 §5.5).
 const MAX_REASON: usize = 123;
-
-/// The most characters of a name in an error.
-const MAX_NAME: usize = 50;
 
 #[cfg(test)]
 mod tests {

@@ -3,6 +3,7 @@
 //! * `call` parses requests with one or more calls of methods.
 //! * `params` reads the parameters of a method, `result` writes its result, `error` reports that it was not performed.
 //! * `publish` publishes, `channel` answers queries about channels, `glob` compares their names with patterns.
+//! * `revoke` parses a revocation.
 //! * `clients` makes commands to clients, which the workers execute. `connections` lists connections.
 
 mod call;
@@ -14,6 +15,7 @@ mod glob;
 mod params;
 mod publish;
 mod result;
+mod revoke;
 
 pub(super) use call::{Call, batch, lines, single};
 pub(super) use channel::{channels, history, history_remove, presence, presence_stats};
@@ -23,6 +25,7 @@ pub(super) use error::{ErrorMode, MethodError, MethodErrorCode};
 pub(super) use params::Params;
 pub(super) use publish::{broadcast, publish};
 pub(super) use result::{MethodResult, named, outcome, raw};
+pub(super) use revoke::{KnownTokens, revocation};
 
 /// A method of the server API: the last part of its path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,11 +59,12 @@ pub(super) enum NodeMethod {
     Info,
     Connections,
     Drain,
+    Revoke,
 }
 
 impl Method {
     /// All methods with their names.
-    pub(super) const ALL: [(&str, Method); 15] = [
+    pub(super) const ALL: [(&str, Method); 16] = [
         ("publish", Method::Node(NodeMethod::Publish)),
         ("broadcast", Method::Node(NodeMethod::Broadcast)),
         ("subscribe", Method::Clients(ClientMethod::Subscribe)),
@@ -76,6 +80,7 @@ impl Method {
         ("send", Method::Clients(ClientMethod::Send)),
         ("connections", Method::Node(NodeMethod::Connections)),
         ("drain", Method::Node(NodeMethod::Drain)),
+        ("revoke", Method::Node(NodeMethod::Revoke)),
     ];
 
     /// Returns the method with a name.

@@ -71,6 +71,13 @@ impl<'b> Params<'b> {
         self.0.keys().map(String::as_str)
     }
 
+    /// Checks that there are no other members than these: of a method that would do more without a member that is misspelt.
+    pub(super) fn check_names(&self, known: &[&str]) -> Result<(), MethodError> {
+        let Some(unknown) = self.names().find(|name| !known.contains(name)) else { return Ok(()) };
+        let unknown: String = unknown.chars().take(MAX_NAME).collect();
+        Err(MethodError::bad(format!("{unknown} is unknown; the members are {}", known.join(", "))))
+    }
+
     /// Returns the JSON text of a member, which may be `null`.
     pub(super) fn raw(&self, name: &str) -> Option<&'b [u8]> {
         self.0.get(name).map(|value| value.get().as_bytes())
@@ -90,3 +97,6 @@ impl<'b> Params<'b> {
         serde_json::from_str(value.get()).map_err(|_| MethodError::bad(format!("{name} must be {kind}")))
     }
 }
+
+/// The most characters of a name in an error.
+const MAX_NAME: usize = 50;

@@ -99,7 +99,7 @@ pub(super) fn receive_ready(mut channel: &UnixStream) -> io::Result<()> {
 }
 
 /// The version of this protocol. A successor may be of a later version of the program.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// The message of a successor that serves.
 const READY: u8 = b'!';

@@ -3,10 +3,12 @@
 use std::env;
 use std::fmt;
 use std::fs::File;
-use std::io;
+use std::io::{self, BufReader};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::parent_id;
+use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use listenfd::ListenFd;
@@ -16,6 +18,7 @@ use super::VARIABLE;
 use super::handover::{self, Role};
 use crate::lifecycle::status::ProcessStatus;
 use crate::listen::{self, ListenError, Listener, SocketOwner};
+use crate::revocations::RevocationTable;
 use crate::settings::Settings;
 
 /// Inherited listeners, and the channels on which this process reports that it is ready.
@@ -24,7 +27,9 @@ pub(crate) struct InheritedListeners {
     users: Vec<Listener>,
     control: Option<Listener>,
     /// The channel to the predecessor, if there is one.
-    channel: Option<UnixStream>,
+    channel: Option<BufReader<UnixStream>>,
+    /// The revocations that are passed over it.
+    revocations: Option<Arc<RevocationTable>>,
     /// The socket files that this process owns as soon as it serves.
     files: Vec<listen::FileOwnership>,
 }
@@ -66,12 +71,24 @@ impl InheritedListeners {
         self.control.take()
     }
 
+    /// Takes the revocations of the predecessor, if there is one.
+    ///
+    /// # Errors
+    /// The predecessor does not send them. Without them, revoked credentials would be valid again.
+    pub(crate) fn revocations(&mut self, table: &Arc<RevocationTable>) -> Result<(), InheritError> {
+        let Some(channel) = &mut self.channel else { return Ok(()) };
+        table.receive_known(channel).map_err(InheritError::Predecessor)?;
+        self.revocations = Some(table.clone());
+        Ok(())
+    }
+
     /// Reports to the supervisor and to the predecessor that this process is ready. The predecessor then drains.
     pub(crate) fn notify_ready(self, status: &ProcessStatus, log: &Logger) {
-        if let Some(channel) = &self.channel
-            && let Err(error) = handover::send_ready(channel)
-        {
-            warn!(log, # "predecessor_gone", "the process before this one is gone"; "error" => %error);
+        if let Some(channel) = self.channel {
+            let ready = handover::send_ready(channel.get_ref());
+            if let Err(error) = ready.and_then(|()| exchange(self.revocations, channel)) {
+                warn!(log, # "predecessor_gone", "the process before this one is gone"; "error" => %error);
+            }
         }
         self.files.iter().for_each(listen::FileOwnership::acquire);
         status.set_ready();
@@ -85,6 +102,16 @@ impl InheritedListeners {
         }
         Ok(())
     }
+}
+
+/// Passes revocations to the predecessor and takes its new ones, until it ends.
+fn exchange(table: Option<Arc<RevocationTable>>, channel: BufReader<UnixStream>) -> io::Result<()> {
+    let Some(table) = table else { return Ok(()) };
+    channel.get_ref().set_read_timeout(None)?;
+    let peer = table.connect(channel.get_ref())?;
+    let receive = move || table.receive(channel, peer);
+    thread::Builder::new().name("predecessor".to_owned()).spawn(receive)?;
+    Ok(())
 }
 
 /// Takes the listeners of a supervisor, as sd_listen_fds(3) does. The one named `control` is for the control port, all others
@@ -114,7 +141,7 @@ fn from_predecessor() -> io::Result<InheritedListeners> {
     for (of, socket) in handover::receive(&channel)? {
         inherited.add(of, socket)?;
     }
-    Ok(InheritedListeners { channel: Some(channel), ..inherited })
+    Ok(InheritedListeners { channel: Some(BufReader::new(channel)), ..inherited })
 }
 
 /// An inherited descriptor on which the process cannot listen.

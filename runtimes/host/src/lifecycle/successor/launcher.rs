@@ -2,7 +2,7 @@
 
 use std::env;
 use std::fmt;
-use std::io::{self, ErrorKind};
+use std::io::{self, BufReader, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{self, Child, Command};
@@ -18,6 +18,7 @@ use super::handover::{self, Role};
 use crate::control::Control;
 use crate::lifecycle::status::ProcessStatus;
 use crate::listen::{FileOwnership, Listener, SocketOwner};
+use crate::revocations::RevocationTable;
 
 /// Starts a successor of this process, and passes the listeners to it. This process continues to serve until the successor
 /// is ready.
@@ -28,6 +29,7 @@ pub(crate) struct SuccessorLauncher {
     /// A second descriptor of the control port's listener: the control port owns the first.
     control: Option<OwnedFd>,
     successor: Option<Successor>,
+    revocations: Arc<RevocationTable>,
     status: ProcessStatus,
     log: Logger,
 }
@@ -49,6 +51,7 @@ impl SuccessorLauncher {
     pub(crate) fn new(
         listeners: Vec<Arc<Listener>>,
         control: Option<&Control>,
+        revocations: &Arc<RevocationTable>,
         status: &ProcessStatus,
         log: &Logger,
     ) -> io::Result<SuccessorLauncher> {
@@ -57,6 +60,7 @@ impl SuccessorLauncher {
             listeners,
             control,
             successor: None,
+            revocations: revocations.clone(),
             status: status.clone(),
             log: log.clone(),
         })
@@ -87,11 +91,19 @@ impl SuccessorLauncher {
         let (child, channel) = start(&listeners.chain(control).collect::<Vec<_>>())?;
         info!(self.log, # "successor_started", "a successor is started"; "successor" => child.id());
         let child = Arc::new(Mutex::new(child));
-        let (watched, status) = (child.clone(), self.status.clone());
+        let peer = self.revocations.connect(&channel).inspect_err(|_| kill(&child));
+        let peer = peer.map_err(HandoverError::Start)?;
+        let (watched, status, revocations) = (child.clone(), self.status.clone(), self.revocations.clone());
         let watch = move || {
+            let result = watch(&channel, &watched);
+            let is_ready = result.is_ok();
             // It fails only if the launcher was dropped.
-            let _ = outcome.send(watch(&channel, &watched));
+            let _ = outcome.send(result);
             status.wake();
+            // Both processes serve until the connections of this one have ended.
+            if is_ready && channel.set_read_timeout(None).is_ok() {
+                revocations.receive(BufReader::new(channel), peer);
+            }
         };
         let watching = thread::Builder::new().name("successor".to_owned()).spawn(watch);
         watching.inspect_err(|_| kill(&child)).map_err(HandoverError::Start)?;

@@ -1,9 +1,11 @@
-//! Passing listeners from one process to the next: a process may inherit them, and may pass them to its successor.
+//! Passing listeners and revocations from one process to the next: a process may inherit them, and may pass them to its successor.
 //!
 //! ```text
 //!  supervisor ── LISTEN_FDS ──► process ── SIGUSR2: starts ──► successor
 //!                                  │ ── descriptors, by its stdin ─► │
+//!                                  │ ── revocations ───────────────► │
 //!                                  │ ◄── one byte: "I serve" ─────── │
+//!                                  │ ◄── new revocations ──────────► │
 //!                                  drains                            serves
 //! ```
 //!

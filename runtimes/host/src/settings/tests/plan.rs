@@ -79,8 +79,14 @@ fn the_limits_of_a_worker_are_its_share() {
     }
     let flags = &["--workers=2", "--max-connections=5", "--max-memory=7", "--max-handshakes=3"];
     let plan = Texts { flags, ..Texts::default() }.plan();
-    let parts =
-        SharedParts { readiness: std::sync::Arc::new(Ready), assertion: None, instance: 7, hash_seed: 8 };
+    let node = crate::channels::Node::new(1, 0, std::sync::Arc::default(), crate::hooks::Hooks::default());
+    let parts = SharedParts {
+        readiness: std::sync::Arc::new(Ready),
+        assertion: None,
+        revocations: crate::revocations::RevocationTable::new(&node),
+        instance: 7,
+        hash_seed: 8,
+    };
     let [first, second] = [0, 1].map(|index| plan.worker(index, &parts));
     assert_eq!((first.max_connections, second.max_connections), (Some(3), Some(2)));
     assert_eq!((first.max_memory, first.handshake.max_handshakes), (4, 2));
