@@ -161,6 +161,7 @@ impl Recorder for Sentences {
             | Record::RateExceeded { .. }
             | Record::RateKept { .. }
             | Record::CredentialsEnded { .. }
+            | Record::TokenRefreshed { .. }
             | Record::Abandoned { .. } => {}
         }
     }

@@ -90,6 +90,13 @@ pub enum Record<'a> {
         /// The number of pauses.
         pauses: u64,
     },
+    /// A newer token of the user keeps a connection open.
+    TokenRefreshed {
+        /// The connection.
+        connection: ConnectionId,
+        /// The user, with the new token.
+        identity: &'a Identity,
+    },
     /// The server begins to close a connection, because its credentials no longer hold. [`Record::Closed`] follows.
     CredentialsEnded {
         /// The connection.

@@ -37,7 +37,9 @@ impl Note {
             Record::RateExceeded { connection, .. } | Record::RateKept { connection, .. } => {
                 (*connection, Note::Rate)
             }
-            Record::CredentialsEnded { connection, .. } => (*connection, Note::CredentialsEnded),
+            Record::CredentialsEnded { connection, .. } | Record::TokenRefreshed { connection, .. } => {
+                (*connection, Note::CredentialsEnded)
+            }
             Record::Closed { connection, ending, summary, .. } => {
                 (*connection, Note::Closed(*ending, summary.traffic))
             }

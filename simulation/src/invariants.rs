@@ -182,6 +182,7 @@ impl Recorder for Ledger {
             Record::Pong { .. }
             | Record::RateExceeded { .. }
             | Record::RateKept { .. }
+            | Record::TokenRefreshed { .. }
             | Record::CredentialsEnded { .. } => {}
         }
     }

@@ -122,7 +122,7 @@ impl Station {
             Item::Open(client) => self.open(client, around),
             Item::Message(message) => {
                 let what = match &message {
-                    WorkerMessage::Replace(_) => "is asked to replace a connection",
+                    WorkerMessage::Peer(_) => "receives a message of another worker",
                     WorkerMessage::Drain(_) => "is asked to drain",
                     WorkerMessage::Close => "is asked to close",
                     WorkerMessage::Application(event) => match *event {},

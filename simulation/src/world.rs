@@ -9,7 +9,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use postern_core::worker::{AdminRequest, OutgoingMessage, Selector, WorkerEffect, WorkerMessage};
+use postern_core::worker::{
+    AdminRequest, OutgoingMessage, PeerMessage, Selector, WorkerEffect, WorkerMessage,
+};
 use postern_core::{CloseCode, ConnectionId, Worker};
 
 use crate::causes::{explain_close, explain_status};
@@ -321,11 +323,11 @@ impl World {
         });
         for effect in effects {
             match effect {
-                WorkerEffect::Replace(_) if self.fault == Some(Fault::LostReplacement) => {}
-                WorkerEffect::Replace(replaced) => {
-                    let other = replaced.worker;
-                    self.trace.step(Subject::Worker(worker), "replaces a connection of worker", other);
-                    self.send(worker, other, Item::Message(WorkerMessage::Replace(replaced)));
+                WorkerEffect::ToPeer(_, PeerMessage::Replace(_))
+                    if self.fault == Some(Fault::LostReplacement) => {}
+                WorkerEffect::ToPeer(other, message) => {
+                    self.trace.step(Subject::Worker(worker), "sends a message to worker", other);
+                    self.send(worker, other, Item::Message(WorkerMessage::Peer(message)));
                 }
             }
         }

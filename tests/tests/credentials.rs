@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use postern_tests::canary::{self, Kind};
 use postern_tests::channels::Client;
+use postern_tests::http::{self, Response};
 use postern_tests::issuer::{hs256, unix_time};
 use postern_tests::postern::{Postern, Runtime};
 use postern_tests::wait_until;
@@ -212,5 +213,90 @@ fn revocations_are_passed_between_a_process_and_its_successor() {
         // The connections of the session belong to the old process.
         revoke(&postern, &json!({ "session": "s-2" }), 0);
         assert_revoked(other);
+    }
+}
+
+/// Asks for a refresh as user 7 with a token that expires in an hour, and returns the answer.
+fn refresh(postern: &Postern, method: &str, target: &str, headers: &[(&str, &str)]) -> Response {
+    let exp = (unix_time() + 3600).to_string();
+    let headers = [&[("User-ID", "7"), ("User-Token-Exp", &*exp)], headers].concat();
+    http::request(postern.address(), method, target, &headers, b"").expect("an answer")
+}
+
+#[track_caller]
+fn assert_answer(answer: &Response, status: u16, code: &str) {
+    assert_eq!((answer.status, answer.code().as_str()), (status, code), "{answer}");
+}
+
+#[test]
+fn a_refresh_through_the_gateway_keeps_connections_open() {
+    let settings = [("POSTERN_EXPIRY_GRACE", "1s"), ("POSTERN_EXPIRY_SPREAD", "0"), ("POSTERN_WORKERS", "2")];
+    for postern in Postern::both_with_control(&[&settings[..], &HEADERS[..]].concat()) {
+        let exp = unix_time() + 3;
+        let session = |path, session| {
+            let handshake = handshake(&postern, path, "7", exp).header("User-Session-ID", session);
+            open(handshake, path)
+        };
+        // Both workers have some of them.
+        let mut kept: Vec<Open> = (0..6).map(|_| session("/ws", "s|1")).collect();
+        let channels: Vec<Open> = (0..4).map(|_| session(CHANNELS, "s|1")).collect();
+        let mut by_number = session("/ws", "s-2");
+        let mut expired = session("/ws", "s-3");
+        let listed = postern.get("/api/connections?session=s-2").json();
+        let number = listed["connections"][0]["connection"].as_u64().expect("a number");
+
+        for (target, status, code) in [
+            ("/ws/refresh", 400, "refresh_target"),
+            ("/ws/refresh?session=s-2&connection=1", 400, "refresh_target"),
+            ("/ws/refresh?connection=x", 400, "refresh_target"),
+            ("/ws/refresh?session=unknown", 404, "refresh_not_found"),
+            ("/ws/refresh?connection=999999", 404, "refresh_not_found"),
+            ("/other/refresh?session=s-2", 404, "not_found"),
+        ] {
+            assert_answer(&refresh(&postern, "GET", target, &[]), status, code);
+        }
+        // The rules of trust and identity are the same as for an upgrade.
+        let get = |headers: &[(&str, &str)]| {
+            http::request(postern.address(), "GET", "/ws/refresh?session=s-2", headers, b"")
+                .expect("an answer")
+        };
+        assert_answer(&get(&[]), 401, "identity_missing");
+        assert_answer(&get(&[("User-ID", "7")]), 400, "refresh_without_expiry");
+        assert_answer(&get(&[("User-ID", "7"), ("User-Token-Exp", "1")]), 401, "token_expired");
+        assert_answer(&get(&[("User-ID", "7"), ("User_ID", "7")]), 400, "identity_alias");
+        let later = (exp + 3600).to_string();
+        let of_other = [("User-ID", "8"), ("User-Token-Exp", &*later)];
+        assert_answer(&get(&of_other), 409, "refresh_other_user");
+        let foreign = [("User-ID", "7"), ("User-Token-Exp", &*later), ("Origin", "https://evil.example")];
+        assert_answer(&get(&foreign), 403, "origin_not_allowed");
+        assert_answer(&refresh(&postern, "DELETE", "/ws/refresh", &[]), 405, "method_not_allowed");
+
+        let answer = refresh(&postern, "POST", "/ws/refresh?session=s%7C1", &[("User-Token-ID", "t-2")]);
+        assert_eq!((answer.status, answer.body.len()), (204, 0), "{answer}");
+        let answer =
+            refresh(&postern, "GET", &format!("/connection/websocket/refresh?connection={number}"), &[]);
+        assert_eq!(answer.status, 204, "{answer}");
+        assert_eq!(postern.metric("postern_tokens_refreshed_total"), Some(11.0));
+        assert_eq!(expired.closed(), (4401, "token expired".to_owned()));
+        thread::sleep(Duration::from_secs(2));
+        kept.iter_mut().chain([&mut by_number]).for_each(|open| open.echo("still here"));
+        // The gateway names the session, and an older token does not shorten the time.
+        let older = (unix_time() + 1).to_string();
+        let answer = get(&[("User-ID", "7"), ("User-Token-Exp", &older), ("User-Session-ID", "s-2")]);
+        assert_eq!(answer.status, 204, "{answer}");
+        thread::sleep(Duration::from_secs(3));
+        by_number.echo("still here");
+
+        // The connections have the new token.
+        revoke(&postern, &json!({ "token_id": "t-2" }), 10);
+        for open in &mut kept {
+            assert_eq!(open.close_code(), 4403);
+        }
+        drop(channels);
+        assert_answer(
+            &refresh(&postern, "GET", "/ws/refresh?session=s-2", &[("User-Token-ID", "t-2")]),
+            403,
+            "revoked",
+        );
     }
 }

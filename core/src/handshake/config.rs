@@ -80,6 +80,12 @@ impl HandshakeConfig {
     /// The limit of [`HandshakeConfig::max_headers`]: the parsed headers are on the stack.
     pub const MOST_HEADERS: usize = 256;
 
+    /// Returns the index of the path whose connections are refreshed at this path: `/refresh` below it.
+    pub(super) fn refresh_index(&self, path: &str) -> Option<usize> {
+        let served = path.strip_suffix("/refresh")?;
+        self.path_index(if served.is_empty() { "/" } else { served })
+    }
+
     /// Returns the index in [`paths`](HandshakeConfig::paths) of the first one that matches this path.
     pub(super) fn path_index(&self, path: &str) -> Option<usize> {
         self.paths.iter().position(|served| match served.strip_suffix('*') {

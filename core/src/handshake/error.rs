@@ -64,6 +64,18 @@ pub enum HandshakeError {
     TokenExpired,
     /// The token, the session or the user is revoked.
     Revoked,
+    /// A refresh names both a session and a connection, no connection number, or neither while the gateway names no session.
+    RefreshTarget,
+    /// A refresh has no expiry.
+    RefreshWithoutExpiry,
+    /// There is no connection to refresh.
+    RefreshNotFound,
+    /// The connection to refresh belongs to another user.
+    RefreshOtherUser,
+    /// The connection to refresh is closing.
+    RefreshClosing,
+    /// Not all workers have answered a refresh in time.
+    RefreshIncomplete,
     /// The TCP peer is not among the trusted proxies.
     PeerNotTrusted,
     /// The proxy secret is missing, wrong, repeated, accompanied by an alias of its header, or named in `Connection`.
@@ -121,6 +133,8 @@ impl HandshakeError {
             403 => "Forbidden",
             404 => "Not Found",
             405 => "Method Not Allowed",
+            409 => "Conflict",
+            410 => "Gone",
             408 => "Request Timeout",
             426 => "Upgrade Required",
             429 => "Too Many Requests",
@@ -219,6 +233,26 @@ impl HandshakeError {
             HandshakeError::TokenExpired => (401, "token_expired", "the token has expired: log in again"),
             HandshakeError::Revoked => {
                 (403, "revoked", "the token, the session or the user is revoked: log in again")
+            }
+            HandshakeError::RefreshTarget => (
+                400,
+                "refresh_target",
+                "name the connections by ?session=ID or ?connection=NUMBER, unless the gateway names the session",
+            ),
+            HandshakeError::RefreshWithoutExpiry => {
+                (400, "refresh_without_expiry", "the gateway did not send the expiry of the new token")
+            }
+            HandshakeError::RefreshNotFound => {
+                (404, "refresh_not_found", "no connection of this session or with this number is open here")
+            }
+            HandshakeError::RefreshOtherUser => {
+                (409, "refresh_other_user", "the connection belongs to another user; open a new one")
+            }
+            HandshakeError::RefreshClosing => {
+                (410, "refresh_closing", "the connection is closing; open a new one")
+            }
+            HandshakeError::RefreshIncomplete => {
+                (503, "refresh_incomplete", "not all connections could be found in time; try again")
             }
             HandshakeError::PeerNotTrusted => (403, "peer_not_trusted", "the peer is not a trusted proxy"),
             HandshakeError::ProxySecret => (

@@ -74,11 +74,12 @@ pub use identity::{Identity, IdentityHeaders, IdentityRules, IdentityValues, Tok
 pub use opaque::IdCharset;
 pub use origin::{AllowedOrigins, InvalidOrigin, OriginPattern};
 pub use query::Query;
+pub(crate) use query::decoded;
 pub(crate) use request::Request;
 pub use request::UpgradeRequest;
 pub use request_id::RequestId;
-pub(crate) use respond::report_health;
 pub use respond::{Reply, reject};
+pub(crate) use respond::{report_health, report_refresh};
 pub use revocation::{Revocation, Revocations};
 pub use secret::{ProxySecret, SecretStore, Secrets};
 pub use trust::{Peer, TrustedProxies, parse_block};

@@ -31,6 +31,8 @@ pub(crate) enum Request<'h> {
     Upgrade(UpgradeRequest<'h>),
     /// A health check ([`HandshakeConfig::health_path`]).
     HealthCheck,
+    /// A refresh of the token of connections. It has no key, and is not accepted.
+    Refresh(UpgradeRequest<'h>),
 }
 
 /// A well-formed upgrade request to a path that we serve. The user is not known yet: the next step is
@@ -66,6 +68,7 @@ impl<'h> UpgradeRequest<'h> {
     /// Every [`HandshakeError`] of the statuses 400, 404, 405, 426 and 431, except for the errors of the identity.
     pub fn parse(head: &'h mut [u8], config: &HandshakeConfig) -> Result<UpgradeRequest<'h>, HandshakeError> {
         match Request::parse(head, config)? {
+            Request::Refresh(_) => Err(HandshakeError::NoUpgrade),
             Request::Upgrade(request) if request.announces_chunks => Err(HandshakeError::Body),
             Request::Upgrade(request) => Ok(request),
             Request::HealthCheck => Err(HandshakeError::NotFound),
@@ -210,8 +213,9 @@ impl<'h> Request<'h> {
             Target::Absolute { .. } => return Err(HandshakeError::Target),
             Target::Asterisk => return Err(HandshakeError::Method),
         };
-        let path_index = config.path_index(path).ok_or(HandshakeError::NotFound)?;
-        if method != "GET" {
+        let refreshed = config.refresh_index(path).filter(|_| !fields.upgrades_to_websocket);
+        let path_index = refreshed.or_else(|| config.path_index(path)).ok_or(HandshakeError::NotFound)?;
+        if method != "GET" && !(refreshed.is_some() && method == "POST") {
             return Err(HandshakeError::Method);
         }
         // RFC 9112 §6.3 makes the bytes after the head a body; RFC 6455 makes them frames. Only an empty body leaves no
@@ -222,18 +226,12 @@ impl<'h> Request<'h> {
             (Ok(Some(coding)), Ok(None)) if coding.eq_ignore_ascii_case(b"chunked") => true,
             _ => return Err(HandshakeError::Body),
         };
-        if !fields.upgrades_to_websocket {
-            return Err(HandshakeError::NoUpgrade);
+        let key = if refreshed.is_some() { b"" } else { fields.check_upgrade(config)? };
+        // The body that the chunks would be has not been read.
+        if refreshed.is_some() && announces_chunks {
+            return Err(HandshakeError::Body);
         }
-        if !fields.connection_upgrade {
-            return Err(HandshakeError::NoConnectionUpgrade);
-        }
-        if fields.version.exactly_one() != Some(b"13") {
-            return Err(HandshakeError::Version);
-        }
-        let key = fields.key.exactly_one().filter(|key| is_key(key, config.strict_key));
-        let key = key.ok_or(HandshakeError::Key)?;
-        Ok(Request::Upgrade(UpgradeRequest {
+        let request = UpgradeRequest {
             path,
             path_index,
             query: Query::of(request.path.unwrap_or_default()),
@@ -249,7 +247,8 @@ impl<'h> Request<'h> {
             request_ids: fields.request_ids,
             forwarding: fields.forwarding,
             announces_chunks,
-        }))
+        };
+        Ok(if refreshed.is_some() { Request::Refresh(request) } else { Request::Upgrade(request) })
     }
 }
 
@@ -286,6 +285,21 @@ impl<'h> Fields<'h> {
             Ok(Some(host)) => host.is_empty() || parse_host(host).is_some(),
             Err(_) => false,
         }
+    }
+
+    /// Returns the key, if the request has the headers of an upgrade (RFC 6455 §4.2.1).
+    fn check_upgrade(&self, config: &HandshakeConfig) -> Result<&'h [u8], HandshakeError> {
+        if !self.upgrades_to_websocket {
+            return Err(HandshakeError::NoUpgrade);
+        }
+        if !self.connection_upgrade {
+            return Err(HandshakeError::NoConnectionUpgrade);
+        }
+        if self.version.exactly_one() != Some(b"13") {
+            return Err(HandshakeError::Version);
+        }
+        let key = self.key.exactly_one().filter(|key| is_key(key, config.strict_key));
+        key.ok_or(HandshakeError::Key)
     }
 
     fn gather(headers: &[Header<'h>], config: &HandshakeConfig) -> Fields<'h> {

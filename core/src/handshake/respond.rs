@@ -78,6 +78,14 @@ pub(crate) fn report_health(out: &mut Vec<u8>, is_ready: bool, reply: Reply) {
     write(out, status, "", body, reply);
 }
 
+/// Writes the answer to a refresh: 204. The connection ends here, too.
+pub(crate) fn report_refresh(out: &mut Vec<u8>, reply: Reply) {
+    let date = reply.date.map(|date| format!("Date: {}\r\n", HttpDate(date))).unwrap_or_default();
+    let head =
+        format!("HTTP/1.1 204 No Content\r\n{date}Connection: close\r\nCache-Control: no-store\r\n\r\n");
+    out.extend_from_slice(head.as_bytes());
+}
+
 fn write(out: &mut Vec<u8>, (status, phrase): (u16, &str), particular: &str, body: &str, reply: Reply) {
     // RFC 9110 §7.8: a sender of Upgrade names it in Connection, too.
     let connection = if status == 426 { "close, Upgrade" } else { "close" };

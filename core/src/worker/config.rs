@@ -38,6 +38,8 @@ pub struct WorkerConfig {
     pub fanout_slice: usize,
     /// The number of the worker among the workers of the process. Default 0.
     pub number: usize,
+    /// The number of workers of the process. Default 1.
+    pub workers: usize,
     /// The secret seed of the user index's keyed hash, the same for all workers.
     pub hash_seed: u64,
 }
@@ -56,6 +58,7 @@ impl Default for WorkerConfig {
             max_sockets: None,
             fanout_slice: 256,
             number: 0,
+            workers: 1,
             hash_seed: 0,
         }
     }
@@ -67,7 +70,7 @@ impl WorkerConfig {
     /// whole; the others are rounded up.
     pub fn share(&self, index: usize, workers: usize) -> WorkerConfig {
         let mut share = self.clone();
-        share.number = index;
+        (share.number, share.workers) = (index, workers);
         share.handshake.max_handshakes = self.handshake.max_handshakes.div_ceil(workers);
         share.max_memory = self.max_memory.div_ceil(workers);
         for limit in [&mut share.max_connections, &mut share.max_sockets] {

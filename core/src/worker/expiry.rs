@@ -36,6 +36,11 @@ impl Expiries {
         self.scheduled.remove(&short(key));
     }
 
+    /// Whether a connection ends because its credentials are revoked.
+    pub(super) fn is_revoked(&self, key: Key) -> bool {
+        self.scheduled.get(&short(key)).is_some_and(|scheduled| scheduled.cause == CredentialsEnd::Revoked)
+    }
+
     /// Schedules the end of a connection, unless it is scheduled earlier already.
     pub(super) fn schedule(
         &mut self,

@@ -3,8 +3,10 @@
 //! Messages and effects are plain data, so that they can cross threads, be recorded, and be simulated.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::refresh::{Refresh, Refreshed};
 use super::{Application, Worker};
 use crate::policy::Replaced;
 use crate::record::Recorder;
@@ -14,8 +16,8 @@ use crate::record::Recorder;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WorkerMessage<I = Infallible> {
-    /// Close a connection of this worker that a newer one of the same user has replaced.
-    Replace(Replaced),
+    /// A message of another worker.
+    Peer(PeerMessage),
     /// Close all connections evenly over this time, then finish. No connection follows.
     Drain(Duration),
     /// Close all connections now, then finish. No connection follows.
@@ -28,10 +30,22 @@ pub enum WorkerMessage<I = Infallible> {
 /// so new ones are breaking changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WorkerEffect<E = Infallible> {
-    /// Send [`WorkerMessage::Replace`] to the worker that [`Replaced::worker`] names.
-    Replace(Replaced),
+    /// Send [`WorkerMessage::Peer`] to the worker with this number.
+    ToPeer(usize, PeerMessage),
     /// A request of the application.
     Application(E),
+}
+
+/// A message of a worker to another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PeerMessage {
+    /// Close a connection that a newer one of the same user has replaced.
+    Replace(Replaced),
+    /// Refresh the token of connections, and answer.
+    Refresh(Arc<Refresh>),
+    /// The answer to a refresh.
+    Refreshed(Refreshed),
 }
 
 impl<A: Application> Worker<A> {
@@ -43,7 +57,13 @@ impl<A: Application> Worker<A> {
         recorder: &mut impl Recorder,
     ) {
         match message {
-            WorkerMessage::Replace(replaced) => self.replace(&replaced, now),
+            WorkerMessage::Peer(PeerMessage::Replace(replaced)) => self.replace(&replaced, now),
+            WorkerMessage::Peer(PeerMessage::Refresh(refresh)) => {
+                self.refresh_for_peer(&refresh, now, recorder)
+            }
+            WorkerMessage::Peer(PeerMessage::Refreshed(refreshed)) => {
+                self.handle_refreshed(&refreshed, now, recorder);
+            }
             WorkerMessage::Drain(spread) => self.drain(now, spread),
             WorkerMessage::Close => self.shut_down(),
             WorkerMessage::Application(event) => {

@@ -21,6 +21,7 @@ mod pause;
 mod pending;
 mod readable;
 mod ready;
+mod refresh;
 mod replace;
 mod timers;
 
@@ -37,8 +38,9 @@ pub use config::WorkerConfig;
 pub use due::{Due, DueCause};
 pub use echo::{Echo, SUBPROTOCOL};
 pub use fanout::{Backlog, Fanout, SharedFrame};
-pub use message::{WorkerEffect, WorkerMessage};
+pub use message::{PeerMessage, WorkerEffect, WorkerMessage};
 pub use readable::Socket;
+pub use refresh::{Refresh, Refreshed};
 pub use timers::earlier;
 
 use std::cell::{Cell, RefCell};
@@ -184,7 +186,7 @@ impl<A: Application> Worker<A> {
                 longest_whole,
                 time_base: TimeBase::new(now),
                 jitter: Jitter::new(seed),
-                replaced: RefCell::default(),
+                requests: RefCell::default(),
                 is_stalled: Cell::default(),
                 is_draining: Cell::default(),
             },
@@ -342,8 +344,8 @@ impl<A: Application> Worker<A> {
 
     /// Returns the latest time for the next call of [`Worker::next_due`]. `None` if no connection has a deadline.
     pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
-        let is_replaced = !self.shared.replaced.borrow().is_empty();
-        if !(self.due.is_empty() && self.ready.is_empty()) || self.is_short_of_memory() || is_replaced {
+        let has_requests = !self.shared.requests.borrow().is_empty();
+        if !(self.due.is_empty() && self.ready.is_empty()) || self.is_short_of_memory() || has_requests {
             return Some(now);
         }
         let timers = self.timers.next().map(|at| self.shared.time_base.instant(at));
@@ -404,7 +406,7 @@ impl<A: Application> Worker<A> {
         if let Some(key) = self.end_peer_closed(now) {
             return changed(key);
         }
-        if let Some(key) = self.replace_next(now) {
+        if let Some(key) = self.perform_next(now, recorder) {
             return changed(key);
         }
         while let Some(key) = self.due.pop_front() {

@@ -3,10 +3,12 @@
 use std::time::Instant;
 
 use super::admin::Selector;
-use super::message::WorkerEffect;
+use super::message::{PeerMessage, WorkerEffect};
+use super::refresh::PeerRequest;
 use super::{Application, Key, Worker};
 use crate::close_code::{self, CloseCode};
 use crate::policy::Replaced;
+use crate::record::Recorder;
 
 impl<A: Application> Worker<A> {
     /// Closes, with 4409, a connection that has been replaced at another worker. It is [due](Worker::next_due) afterwards.
@@ -18,13 +20,24 @@ impl<A: Application> Worker<A> {
         }
     }
 
-    /// Closes the next connection of this worker that has been replaced, and returns it. Connections of other workers
-    /// become effects.
-    pub(super) fn replace_next(&mut self, now: Instant) -> Option<Key> {
+    /// Performs the requests of connections that may concern other workers, until one has changed a connection of this worker.
+    /// Returns that connection. Requests to other workers become effects.
+    pub(super) fn perform_next(&mut self, now: Instant, recorder: &mut impl Recorder) -> Option<Key> {
         loop {
-            let replaced = self.shared.replaced.borrow_mut().pop()?;
+            let request = self.shared.requests.borrow_mut().pop()?;
+            let replaced = match request {
+                PeerRequest::Replace(replaced) => replaced,
+                PeerRequest::Refresh(refresh) => {
+                    let key = self.begin_refresh(refresh, now, recorder);
+                    if key.is_some() {
+                        return key;
+                    }
+                    continue;
+                }
+            };
             if replaced.worker != self.config.number {
-                self.effects.push_back(WorkerEffect::Replace(replaced));
+                let worker = replaced.worker;
+                self.effects.push_back(WorkerEffect::ToPeer(worker, PeerMessage::Replace(replaced)));
             } else if let Some(key) = self.find_replaced(&replaced) {
                 self.close_replaced(key, now);
                 return Some(key);

@@ -74,6 +74,9 @@ impl Recorder for Notes {
             Record::RateKept { lasted, pauses, .. } => {
                 format!("keeps its rate after {lasted:?} and {pauses} pauses")
             }
+            Record::TokenRefreshed { identity, .. } => {
+                format!("token of {} is refreshed to {:?}", identity.id(), identity.token_exp())
+            }
             Record::CredentialsEnded { identity, cause, .. } => {
                 format!("credentials of {} {cause:?}", identity.id())
             }

@@ -70,6 +70,7 @@ impl Recorder for Counts {
             Record::Pong { .. }
             | Record::RateExceeded { .. }
             | Record::RateKept { .. }
+            | Record::TokenRefreshed { .. }
             | Record::CredentialsEnded { .. } => {}
             Record::Closed { ending, .. } => {
                 self.closed += 1;

@@ -246,9 +246,9 @@ impl EventLoop {
         let mut is_executed = false;
         while let Some(effect) = self.worker.poll_effect() {
             match effect {
-                WorkerEffect::Replace(replaced) => {
-                    if let Some(other) = self.handles.get(replaced.worker) {
-                        other.send(Message::Worker(WorkerMessage::Replace(replaced)));
+                WorkerEffect::ToPeer(worker, message) => {
+                    if let Some(other) = self.handles.get(worker) {
+                        other.send(Message::Worker(WorkerMessage::Peer(message)));
                     }
                 }
                 WorkerEffect::Application(request) => {

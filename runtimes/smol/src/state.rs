@@ -202,8 +202,8 @@ impl ExecutorState {
     /// Performs an effect. Returns whether it is a request, whose answer has arrived.
     fn apply_effect(&mut self, effect: WorkerEffect, now: Instant) -> bool {
         match effect {
-            WorkerEffect::Replace(replaced) => {
-                self.worker.handle_message(WorkerMessage::Replace(replaced), now, &mut self.recorder);
+            WorkerEffect::ToPeer(_, message) => {
+                self.worker.handle_message(WorkerMessage::Peer(message), now, &mut self.recorder);
                 false
             }
             WorkerEffect::Application(request) => {

@@ -49,6 +49,7 @@ impl Recorder for Records {
             | Record::RateExceeded { .. }
             | Record::RateKept { .. }
             | Record::CredentialsEnded { .. }
+            | Record::TokenRefreshed { .. }
             | Record::Rejected { .. }
             | Record::Abandoned { .. } => {}
         }

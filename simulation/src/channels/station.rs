@@ -123,7 +123,7 @@ impl Station {
         while let Some(effect) = self.worker.poll_effect() {
             match effect {
                 // Users may have any number of connections.
-                WorkerEffect::Replace(_) => around.fault = Some("a connection is replaced without a limit"),
+                WorkerEffect::ToPeer(..) => around.fault = Some("a connection is replaced without a limit"),
                 WorkerEffect::Application(request) => {
                     around.trace.step(
                         Subject::Worker(self.number),

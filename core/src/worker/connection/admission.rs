@@ -7,7 +7,7 @@ use crate::close_code::CloseCode;
 use super::{Connection, Context, Stage};
 use crate::handshake::{
     Client, EmptyBody, HandshakeError, Identity, Reject, Reply, Request, UpgradeRequest, reject,
-    report_health,
+    report_health, report_refresh,
 };
 use crate::id::ConnectionId;
 use crate::input::{Input, Payload};
@@ -16,6 +16,7 @@ use crate::record::{Record, Recorder};
 use crate::session::{LINGER, Session};
 use crate::turn::Turn;
 use crate::worker::config::WorkerConfig;
+use crate::worker::refresh::{PeerRequest, Refresh, RefreshOutcome};
 use crate::worker::{self, Application, Opening};
 
 impl<A: Application> Connection<A> {
@@ -65,6 +66,7 @@ impl<A: Application> Connection<A> {
         let request = match Request::parse(&mut head, handshake) {
             Ok(Request::Upgrade(request)) => request,
             Ok(Request::HealthCheck) => return self.report_health(context, turn, refusal),
+            Ok(Request::Refresh(request)) => return self.refresh(context, turn, &request, refusal, recorder),
             Err(error) => return self.refuse(context, turn, refusal.unwrap_or(error), recorder),
         };
         if let (true, None, Some(input)) = (request.announces_chunks(), refusal, input) {
@@ -116,6 +118,92 @@ impl<A: Application> Connection<A> {
         context.application.opened(&mut client, &opening, &mut reply, recorder);
         self.pace = context.config.session.has_rates().then(Box::default);
         self.stage = Stage::Admitted { session, identity: accepted.identity, client };
+    }
+
+    /// Begins to perform a refresh of other connections, after the checks of an upgrade.
+    fn refresh(
+        &mut self,
+        context: &mut Context<'_, A>,
+        turn: &mut Turn<'_>,
+        request: &UpgradeRequest<'_>,
+        refusal: Option<HandshakeError>,
+        recorder: &mut impl Recorder,
+    ) {
+        let Stage::Handshake { peer, .. } = self.stage else { return };
+        let place = (context.config.number, context.key, self.id);
+        let handshake = &context.config.handshake;
+        let refresh = match refusal {
+            Some(error) => Err(error),
+            None => request.identify(peer, handshake).and_then(|admission| {
+                check_token(admission.identity(), context.config)?;
+                Refresh::new(admission.identity(), request.query(), place)
+            }),
+        };
+        match refresh {
+            Ok(refresh) => {
+                context.shared.requests.borrow_mut().push(PeerRequest::Refresh(refresh));
+                let outcome = RefreshOutcome::NotFound;
+                self.stage = Stage::Refreshing { peer, missing: 0, outcome, is_aborted: false };
+            }
+            Err(error) => {
+                let client = request.client(peer, handshake);
+                let refused = RefusedRequest { request_id: request.request_id(), client };
+                self.refuse_as(context, turn, refused, error, recorder);
+            }
+        }
+    }
+
+    /// Adds the outcome of a refresh at a worker. `asked` is the number of workers that have been asked in addition. Answers the
+    /// request if no answer of a worker is missing.
+    pub(in crate::worker) fn add_refreshed(
+        &mut self,
+        context: &mut Context<'_, A>,
+        turn: &mut Turn<'_>,
+        (added, asked): (RefreshOutcome, Option<u32>),
+        recorder: &mut impl Recorder,
+    ) {
+        let Stage::Refreshing { missing, outcome, .. } = &mut self.stage else { return };
+        *outcome = added.max(*outcome);
+        *missing = asked.unwrap_or(missing.saturating_sub(1));
+        if *missing == 0 {
+            self.answer_refresh(context, turn, recorder);
+        }
+    }
+
+    /// Answers a refresh.
+    pub(in crate::worker) fn answer_refresh(
+        &mut self,
+        context: &mut Context<'_, A>,
+        turn: &mut Turn<'_>,
+        recorder: &mut impl Recorder,
+    ) {
+        let Stage::Refreshing { peer, missing, outcome, .. } = self.stage else { return };
+        let error = match outcome {
+            RefreshOutcome::Refreshed => None,
+            RefreshOutcome::NotFound | RefreshOutcome::Closing | RefreshOutcome::OtherUser if missing > 0 => {
+                Some(HandshakeError::RefreshIncomplete)
+            }
+            RefreshOutcome::NotFound => Some(HandshakeError::RefreshNotFound),
+            RefreshOutcome::Closing => Some(HandshakeError::RefreshClosing),
+            RefreshOutcome::OtherUser => Some(HandshakeError::RefreshOtherUser),
+        };
+        match error {
+            None => report_refresh(turn.out, self.reply(context)),
+            Some(error) => {
+                let message = Some((context.config.handshake.refusal_text)(error));
+                reject(turn.out, error, Reply { message, ..self.reply(context) });
+                recorder.record(&Record::Rejected {
+                    connection: self.id,
+                    peer,
+                    request_id: None,
+                    client: None,
+                    error,
+                    close_code: None,
+                    took: turn.now.saturating_duration_since(context.shared.time_base.instant(self.since)),
+                });
+            }
+        }
+        self.stage = Stage::Refused { until: turn.now + LINGER, is_aborted: false };
     }
 
     /// Refuses a request that is not a valid upgrade, or that is incomplete.
@@ -254,7 +342,7 @@ fn enter_user<A>(
         Decision::Refused => return Err(HandshakeError::TooMany),
         Decision::Replace { worker, connection } => {
             let replaced = Replaced { worker, user: user.into(), connection };
-            context.shared.replaced.borrow_mut().push(replaced);
+            context.shared.requests.borrow_mut().push(PeerRequest::Replace(replaced));
         }
     }
     Ok(())

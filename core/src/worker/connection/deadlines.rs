@@ -79,6 +79,7 @@ impl<A: Application> Connection<A> {
                     self.beats_at(config, time_base).filter(|_| self.keep_alive.is_unanswered(time_base));
                 [session, pong].into_iter().flatten().min()
             }
+            Stage::Refreshing { .. } => Some(time_base.instant(self.since) + config.handshake.timeout),
             Stage::Refused { until, .. } => Some(*until),
         }
     }
@@ -168,6 +169,11 @@ impl<A: Application> Connection<A> {
                     None => self.abort(Ending::Eof),
                 }
             }
+            Stage::Refreshing { .. } => {
+                if time_base.instant(self.since) + context.config.handshake.timeout <= turn.now {
+                    self.answer_refresh(context, turn, recorder);
+                }
+            }
             Stage::Refused { until, .. } if *until <= turn.now => self.abort(Ending::Broken),
             Stage::Refused { .. } => {}
             Stage::Admitted { .. } | Stage::RejectedByClose { .. } => {
@@ -251,7 +257,9 @@ impl<A: Application> Connection<A> {
                     Some(_) | None => time_base.instant(self.since),
                 }
             }
-            (None, Stage::Handshake { .. } | Stage::Refused { .. }) => time_base.instant(self.since),
+            (None, Stage::Handshake { .. } | Stage::Refreshing { .. } | Stage::Refused { .. }) => {
+                time_base.instant(self.since)
+            }
         }
     }
 
@@ -266,7 +274,7 @@ impl<A: Application> Connection<A> {
             Stage::Admitted { session, .. } | Stage::RejectedByClose { session } => {
                 session.postpone(now.saturating_duration_since(since));
             }
-            Stage::Refused { .. } => {}
+            Stage::Refreshing { .. } | Stage::Refused { .. } => {}
         }
     }
 }

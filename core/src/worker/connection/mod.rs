@@ -19,13 +19,14 @@ use super::admin::Status;
 use super::application::{Application, Reply, ServerClose};
 use super::config::WorkerConfig;
 use super::jitter::Jitter;
+use super::refresh::{PeerRequest, RefreshOutcome};
 use super::{Key, NewConnection};
 use crate::close_code;
 use crate::compact_instant::{CompactInstant, TimeBase};
-use crate::handshake::{EmptyBody, HandshakeError, HeadReader, Identity, Peer, RequestId};
+use crate::handshake::{EmptyBody, HandshakeError, HeadReader, Identity, Peer, RequestId, TokenDetails};
 use crate::id::ConnectionId;
 use crate::output::{Output, OutputQueue};
-use crate::policy::{KeepAlive, Replaced};
+use crate::policy::KeepAlive;
 use crate::record::{Record, Recorder, Summary};
 use crate::session::{Ending, Session, SharedForm, Transport};
 use crate::turn::{Codec, Turn};
@@ -65,6 +66,8 @@ enum Stage<C> {
     Admitted { session: Session, identity: Identity, client: C },
     /// The refusal was sent, or the answer to a health check. The peer has until the given time to close its side.
     Refused { until: Instant, is_aborted: bool },
+    /// A refresh of other connections is performed, by this number of other workers. The outcome is the best one so far.
+    Refreshing { peer: Peer, missing: u32, outcome: RefreshOutcome, is_aborted: bool },
     /// The refusal was sent as a 101 and a Close frame. The session is for the closing handshake alone.
     RejectedByClose { session: Session },
 }
@@ -101,8 +104,8 @@ pub(super) struct Shared {
     /// The base of all [`CompactInstant`]s.
     pub(super) time_base: TimeBase,
     pub(super) jitter: Jitter,
-    /// Connections that must close because their users have newer ones.
-    pub(super) replaced: RefCell<Vec<Replaced>>,
+    /// Requests of connections that may concern other workers.
+    pub(super) requests: RefCell<Vec<PeerRequest>>,
     /// The log has stalled for more than a second, so new connections are refused.
     pub(super) is_stalled: Cell<bool>,
     /// The worker drains, so new connections are refused. They would not be in the schedule of the drain.
@@ -148,7 +151,9 @@ impl<A: Application> Connection<A> {
         match &mut self.stage {
             Stage::Admitted { session, .. } | Stage::RejectedByClose { session } => session.handle_eof(now),
             // A refusal that the peer has not accepted is given up.
-            Stage::Handshake { .. } | Stage::Refused { .. } => self.abort(Ending::Eof),
+            Stage::Handshake { .. } | Stage::Refreshing { .. } | Stage::Refused { .. } => {
+                self.abort(Ending::Eof)
+            }
         }
     }
 
@@ -156,7 +161,9 @@ impl<A: Application> Connection<A> {
     pub(super) fn abort(&mut self, ending: Ending) {
         self.output.abandon();
         match &mut self.stage {
-            Stage::Handshake { is_aborted, .. } | Stage::Refused { is_aborted, .. } => *is_aborted = true,
+            Stage::Handshake { is_aborted, .. }
+            | Stage::Refreshing { is_aborted, .. }
+            | Stage::Refused { is_aborted, .. } => *is_aborted = true,
             Stage::Admitted { session, .. } | Stage::RejectedByClose { session } => session.abort(ending),
         }
     }
@@ -164,7 +171,9 @@ impl<A: Application> Connection<A> {
     /// Whether it was ended at once, so that no bytes are sent or received.
     pub(super) fn is_aborted(&self) -> bool {
         match &self.stage {
-            Stage::Handshake { is_aborted, .. } | Stage::Refused { is_aborted, .. } => *is_aborted,
+            Stage::Handshake { is_aborted, .. }
+            | Stage::Refreshing { is_aborted, .. }
+            | Stage::Refused { is_aborted, .. } => *is_aborted,
             Stage::Admitted { session, .. } | Stage::RejectedByClose { session } => session.is_aborted(),
         }
     }
@@ -188,7 +197,13 @@ impl<A: Application> Connection<A> {
                 let reconnect_after = Some(context.shared.jitter.reconnect_after());
                 self.close(turn, ServerClose { code, reason: code.reason(), reconnect_after });
             }
-            (Stage::Admitted { .. } | Stage::Refused { .. } | Stage::RejectedByClose { .. }, _) => {}
+            (
+                Stage::Admitted { .. }
+                | Stage::Refreshing { .. }
+                | Stage::Refused { .. }
+                | Stage::RejectedByClose { .. },
+                _,
+            ) => {}
         }
     }
 
@@ -219,7 +234,7 @@ impl<A: Application> Connection<A> {
                 session.fail_with(turn, close.code, close.reason);
             }
             Stage::RejectedByClose { session } => session.fail_with(turn, code, code.reason()),
-            Stage::Handshake { .. } | Stage::Refused { .. } => {}
+            Stage::Handshake { .. } | Stage::Refreshing { .. } | Stage::Refused { .. } => {}
         }
     }
 
@@ -304,7 +319,7 @@ impl<A: Application> Connection<A> {
                     session.memory() + self.deferred_memory() + state
                 }
                 Stage::RejectedByClose { session } => session.memory() + self.deferred_memory(),
-                Stage::Refused { .. } => 0,
+                Stage::Refreshing { .. } | Stage::Refused { .. } => 0,
             }
     }
 
@@ -324,14 +339,14 @@ impl<A: Application> Connection<A> {
             Stage::Admitted { .. } | Stage::RejectedByClose { .. } => {
                 self.fail(turn, CloseCode::TRY_AGAIN_LATER);
             }
-            Stage::Refused { .. } => {}
+            Stage::Refreshing { .. } | Stage::Refused { .. } => {}
         }
     }
 
     /// Whether more bytes may be read from the peer.
     pub(super) fn wants_read(&self, config: &WorkerConfig) -> bool {
         match &self.stage {
-            Stage::Handshake { .. } | Stage::Refused { .. } => true,
+            Stage::Handshake { .. } | Stage::Refreshing { .. } | Stage::Refused { .. } => true,
             Stage::Admitted { session, .. } | Stage::RejectedByClose { session } if session.is_open() => {
                 self.pause().is_none() && !self.is_over_pause_backlog(config)
             }
@@ -351,7 +366,7 @@ impl<A: Application> Connection<A> {
         match &self.stage {
             Stage::Handshake { .. } => !is_stalled,
             Stage::Admitted { session, .. } => session.is_open(),
-            Stage::Refused { .. } | Stage::RejectedByClose { .. } => false,
+            Stage::Refreshing { .. } | Stage::Refused { .. } | Stage::RejectedByClose { .. } => false,
         }
     }
 
@@ -372,7 +387,9 @@ impl<A: Application> Connection<A> {
             Stage::Handshake { refusal: None, .. } => AdmissionState::Pending,
             Stage::Handshake { refusal: Some(_), .. } => AdmissionState::Refusing,
             Stage::Admitted { .. } => AdmissionState::Admitted,
-            Stage::Refused { .. } | Stage::RejectedByClose { .. } => AdmissionState::Refused,
+            Stage::Refreshing { .. } | Stage::Refused { .. } | Stage::RejectedByClose { .. } => {
+                AdmissionState::Refused
+            }
         }
     }
 
@@ -428,6 +445,13 @@ impl<A: Application> Connection<A> {
         if let Stage::Admitted { client, .. } = &self.stage { Some(client) } else { None }
     }
 
+    /// Sets the token of its user.
+    pub(super) fn set_token(&mut self, token: TokenDetails<'_>) {
+        if let Stage::Admitted { identity, .. } = &mut self.stage {
+            *identity = identity.with_token(token);
+        }
+    }
+
     /// Sets when the token of its user expires, in seconds since 1970.
     pub(super) fn set_token_exp(&mut self, exp: Option<u64>) {
         if let Stage::Admitted { identity, .. } = &mut self.stage {
@@ -453,7 +477,7 @@ impl<A: Application> Connection<A> {
     pub(super) fn transport(&self) -> Transport {
         match &self.stage {
             _ if self.is_aborted() => Transport::Close,
-            Stage::Handshake { .. } => Transport::Open,
+            Stage::Handshake { .. } | Stage::Refreshing { .. } => Transport::Open,
             Stage::Admitted { session, .. } | Stage::RejectedByClose { session } => session.transport(),
             Stage::Refused { .. } => Transport::ShutdownWrite,
         }
@@ -478,7 +502,7 @@ impl<A: Application> Connection<A> {
                     traffic: session.traffic(),
                 },
             }),
-            Stage::Refused { .. } | Stage::RejectedByClose { .. } => {}
+            Stage::Refreshing { .. } | Stage::Refused { .. } | Stage::RejectedByClose { .. } => {}
         }
     }
 }

@@ -78,17 +78,31 @@ fn one_at_another_worker_is_closed_there() {
     let old = admitted(&mut first, HEAD);
     let new = admitted(&mut second, HEAD);
     second.wait(Duration::ZERO);
-    let Some(WorkerEffect::Replace(replaced)) = second.worker.poll_effect() else { panic!("no effect") };
+    let Some(WorkerEffect::ToPeer(_, PeerMessage::Replace(replaced))) = second.worker.poll_effect() else {
+        panic!("no effect")
+    };
     assert_eq!(replaced.worker, 0);
     assert_eq!(second.worker.poll_effect(), None);
     assert_eq!(second.wire(new), b"");
-    first.worker.handle_message(WorkerMessage::Replace(replaced.clone()), first.now, &mut first.notes);
+    first.worker.handle_message(
+        WorkerMessage::Peer(PeerMessage::Replace(replaced.clone())),
+        first.now,
+        &mut first.notes,
+    );
     first.wait(Duration::ZERO);
     assert_eq!(first.wire(old), CLOSE_4409);
     // A repeated eviction, and the eviction of a removed connection, have no effect.
-    first.worker.handle_message(WorkerMessage::Replace(replaced.clone()), first.now, &mut first.notes);
+    first.worker.handle_message(
+        WorkerMessage::Peer(PeerMessage::Replace(replaced.clone())),
+        first.now,
+        &mut first.notes,
+    );
     first.eof(old);
-    first.worker.handle_message(WorkerMessage::Replace(replaced.clone()), first.now, &mut first.notes);
+    first.worker.handle_message(
+        WorkerMessage::Peer(PeerMessage::Replace(replaced.clone())),
+        first.now,
+        &mut first.notes,
+    );
     assert_eq!(first.wire(old), CLOSE_4409);
 }
 

@@ -66,6 +66,7 @@ fn what_a_socket_takes_later_is_recorded_with_its_times() {
                 | Record::RateExceeded { .. }
                 | Record::RateKept { .. }
                 | Record::CredentialsEnded { .. }
+                | Record::TokenRefreshed { .. }
                 | Record::Abandoned { .. } => {}
             }
         }

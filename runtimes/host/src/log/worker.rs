@@ -212,6 +212,18 @@ impl WorkerLog {
         );
     }
 
+    fn token_refreshed(&mut self, connection: ConnectionId, identity: &Identity) {
+        let subject = self.of_user(connection, identity);
+        let sentence = format_args!("Token of {} is refreshed", UserLabel(identity));
+        self.rare("token_refreshed", Level::Debug, &sentence, &|keys| {
+            subject.emit(keys)?;
+            match identity.token_exp() {
+                Some(exp) => keys.emit_u64("token_exp", exp),
+                None => Ok(()),
+            }
+        });
+    }
+
     fn credentials_ended(&mut self, connection: ConnectionId, identity: &Identity, cause: CredentialsEnd) {
         let subject = self.of_user(connection, identity);
         let label = UserLabel(identity);
@@ -355,6 +367,7 @@ impl Recorder for WorkerLog {
                 self.rate_exceeded(connection, identity, kind, per_second);
             }
             Record::RateExceeded { is_first: false, .. } => {}
+            Record::TokenRefreshed { connection, identity } => self.token_refreshed(connection, identity),
             Record::CredentialsEnded { connection, identity, cause } => {
                 self.credentials_ended(connection, identity, cause);
             }

@@ -25,6 +25,8 @@ pub struct Counts {
     pub(super) too_fast: u64,
     /// Pauses of reading because the client exceeded a rate.
     pub(super) rate_pauses: RatePauses,
+    /// Refreshes of the tokens of connections.
+    pub(super) refreshed: u64,
     /// Connections that ended because their tokens had expired.
     pub(super) expired: u64,
     /// Connections that ended because their credentials were revoked.
@@ -72,6 +74,7 @@ impl Default for Counts {
             slow_consumers: 0,
             too_fast: 0,
             rate_pauses: RatePauses::default(),
+            refreshed: 0,
             expired: 0,
             revoked: 0,
             rejected: BTreeMap::new(),
@@ -94,6 +97,7 @@ impl Counts {
             Record::RateExceeded { kind: RateKind::Messages, .. } => self.rate_pauses.messages += 1,
             Record::RateExceeded { kind: RateKind::Bytes, .. } => self.rate_pauses.bytes += 1,
             Record::RateKept { .. } => {}
+            Record::TokenRefreshed { .. } => self.refreshed += 1,
             Record::CredentialsEnded { cause: CredentialsEnd::Expired, .. } => self.expired += 1,
             Record::CredentialsEnded { cause: CredentialsEnd::Revoked, .. } => self.revoked += 1,
             Record::Closed { ending, summary, .. } => self.closed(ending, summary.traffic),
@@ -115,6 +119,7 @@ impl Counts {
         self.too_fast += other.too_fast;
         self.rate_pauses.messages += other.rate_pauses.messages;
         self.rate_pauses.bytes += other.rate_pauses.bytes;
+        self.refreshed += other.refreshed;
         self.expired += other.expired;
         self.revoked += other.revoked;
         other.rejected.iter().for_each(|(reason, count)| *self.rejected.entry(reason).or_default() += count);

@@ -215,6 +215,11 @@ impl Exposition {
             [("expired", counts.expired), ("revoked", counts.revoked)]
                 .map(|(cause, count)| ([("cause", cause)], count)),
         )?;
+        families.counter(
+            "tokens_refreshed",
+            "Refreshes of connections by newer tokens through the gateway",
+            counts.refreshed,
+        )?;
         families.gauge("revocations", "Revoked credentials that are kept", self.process.revocations)?;
         let rejected = |error: HandshakeError| counts.rejected.get(error.code()).copied().unwrap_or_default();
         families.counters(

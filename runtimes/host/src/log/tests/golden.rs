@@ -119,6 +119,7 @@ fn add_records_of_users(golden: &mut Golden) {
         ..IdentityValues::default()
     };
     let session = IdentityRules::default().identity(&session).unwrap();
+    golden.record("token refreshed", TERM, Record::TokenRefreshed { connection, identity: &session });
     golden.record("established in a session", TERM, established(&session));
     let ended = Record::CredentialsEnded { connection, identity: &session, cause: CredentialsEnd::Expired };
     golden.record("credentials ended with an expiry", TERM, ended);
