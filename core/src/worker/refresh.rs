@@ -41,7 +41,7 @@ pub struct Refreshed {
     outcome: RefreshOutcome,
 }
 
-/// What a refresh has found. Of several outcomes, the last one in this order counts.
+/// The result of a refresh at a worker. Of several outcomes, the last one in this order counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum RefreshOutcome {
     /// No connection.
