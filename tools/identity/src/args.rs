@@ -13,6 +13,8 @@ pub struct Args {
     pub listen: SocketAddr,
     /// The time for which a token is valid.
     pub token_lifetime: Duration,
+    /// The control port of Postern, which ends the connections of a session at its logout.
+    pub revoke_at: Option<SocketAddr>,
     /// Whether to check the service that listens on `listen`, instead of starting one.
     pub healthcheck: bool,
 }
@@ -25,6 +27,7 @@ impl Args {
         Ok(Self {
             listen: *matches.get_one("listen").expect("it has a default"),
             token_lifetime: *matches.get_one("token-ttl").expect("it has a default"),
+            revoke_at: matches.get_one("revoke-at").copied(),
             healthcheck: matches.get_flag("healthcheck"),
         })
     }
@@ -50,12 +53,19 @@ fn command() -> Command {
                 .default_value("1h"),
         )
         .arg(
+            Arg::new("revoke-at")
+                .long("revoke-at")
+                .value_name("ADDRESS")
+                .help("Control port of Postern, which ends the connections of a session at its logout; needs POSTERN_API_KEY")
+                .value_parser(value_parser!(SocketAddr)),
+        )
+        .arg(
             Arg::new("healthcheck")
                 .long("healthcheck")
                 .help("Check the service that runs at --listen instead of starting one; exits with 0 if it works, otherwise with 1")
                 .action(ArgAction::SetTrue),
         )
-        .after_help("Environment:\n  JWT_SECRET  the secret that signs tokens (required)")
+        .after_help("Environment:\n  JWT_SECRET  the secret that signs tokens (required)\n  POSTERN_API_KEY  the key for --revoke-at")
 }
 
 /// Parses a number of seconds, minutes or hours; without a unit, seconds.

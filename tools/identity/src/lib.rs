@@ -12,7 +12,7 @@
 //! | `/identity/validate`, and below | any | 200 with `User-ID`, `User-Email`, `User-Name`; or 401 |
 //!
 //! In reading order: [`users`] and [`tokens`] are independent of HTTP, [`bearer`] finds the token in a request, [`page`] is
-//! the page, [`service`] answers requests without a socket, [`serve`] is the socket, [`args`] the command line, and
+//! the page, [`service`] answers requests without a socket, [`revoke`] calls Postern, [`serve`] is the socket, [`args`] the command line, and
 //! [`run`] the program.
 
 pub mod users;
@@ -24,6 +24,8 @@ pub mod bearer;
 pub mod page;
 
 pub mod service;
+
+pub mod revoke;
 
 pub mod serve;
 

@@ -14,11 +14,14 @@ use hyper::{Request, Response, StatusCode};
 use smol::net::{TcpListener, TcpStream};
 use smol_hyper::rt::{FuturesIo, SmolTimer};
 
+use crate::revoke::Revoker;
 use crate::service::{Answer, Route, Service, refusal};
 
 /// Answers requests on `listen` until the process ends. Returns only if it cannot listen.
-pub fn serve(listen: SocketAddr, service: Service) -> io::Result<Infallible> {
-    let service = Arc::new(service);
+///
+/// `revoker` ends the connections of sessions that log out, if there is one.
+pub fn serve(listen: SocketAddr, service: Service, revoker: Option<Revoker>) -> io::Result<Infallible> {
+    let service = Arc::new((service, revoker));
     smol::block_on(async {
         let listener = TcpListener::bind(listen).await?;
         print_line(format_args!("Identity listens on {listen}"));
@@ -35,8 +38,8 @@ pub fn serve(listen: SocketAddr, service: Service) -> io::Result<Infallible> {
     })
 }
 
-async fn connection(stream: TcpStream, service: Arc<Service>) {
-    let requests = service_fn(|request| respond(request, &service));
+async fn connection(stream: TcpStream, service: Arc<(Service, Option<Revoker>)>) {
+    let requests = service_fn(|request| respond(request, &service.0, service.1.as_ref()));
     // An error means that the client closed the connection early. The request log has the answer.
     let _ = hyper::server::conn::http1::Builder::new()
         .timer(SmolTimer::new())
@@ -45,13 +48,24 @@ async fn connection(stream: TcpStream, service: Arc<Service>) {
         .await;
 }
 
-async fn respond(request: Request<Incoming>, service: &Service) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn respond(
+    request: Request<Incoming>,
+    service: &Service,
+    revoker: Option<&Revoker>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
     let (head, body) = request.into_parts();
     let wants_body = Route::of(head.uri.path()).wants_body(&head.method);
     let answer = match if wants_body { read(body).await } else { Ok(Bytes::new()) } {
         Ok(body) => service.answer(&head, &body, SystemTime::now()),
         Err(refusal) => refusal,
     };
+    if let (Some(session), Some(revoker)) = (answer.ended_session.clone(), revoker.cloned()) {
+        match smol::unblock(move || revoker.revoke(&session)).await {
+            Ok(status) if status == "200" => {}
+            Ok(status) => print_line(format_args!("Postern has not revoked a session: status {status}")),
+            Err(error) => print_line(format_args!("Postern has not revoked a session: {error}")),
+        }
+    }
     // The path without the query, and no header: tokens must not be logged.
     print_line(format_args!(
         "{} {} {} {}",

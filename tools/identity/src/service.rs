@@ -1,6 +1,6 @@
 //! Answers requests, without sockets.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use http_body_util::Full;
 use hyper::body::Bytes;
@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::bearer::{self, COOKIE_NAME};
 use crate::page::page;
-use crate::tokens::{BadToken, Tokens};
+use crate::tokens::{BadToken, Claims, Tokens};
 use crate::users;
 
 /// The service.
@@ -29,6 +29,8 @@ pub struct Answer {
     pub response: Response<Full<Bytes>>,
     /// The id of the user for the request log, if the request has proved one.
     pub user: Option<String>,
+    /// The id of the session that the request ends.
+    pub ended_session: Option<String>,
 }
 
 /// The operation that a request selects.
@@ -36,6 +38,8 @@ pub struct Answer {
 pub enum Route {
     /// `/identity/login`
     Login,
+    /// `/identity/refresh`
+    Refresh,
     /// `/identity/logout`
     Logout,
     /// `/`
@@ -52,6 +56,7 @@ impl Route {
         match path.strip_prefix("/identity/") {
             None if path == "/" => Self::Page,
             Some("login") => Self::Login,
+            Some("refresh") => Self::Refresh,
             Some("logout") => Self::Logout,
             Some(rest) if rest == "validate" || rest.starts_with("validate/") => Self::Validate,
             _ => Self::Unknown,
@@ -74,11 +79,12 @@ impl Service {
     pub fn answer(&self, head: &Parts, body: &[u8], now: SystemTime) -> Answer {
         match Route::of(head.uri.path()) {
             Route::Login if head.method == Method::POST => self.login(body, now),
-            Route::Logout if head.method == Method::POST => log_out(),
+            Route::Refresh if head.method == Method::POST => self.refresh(head, now),
+            Route::Logout if head.method == Method::POST => self.log_out(head, now),
             Route::Page if [Method::GET, Method::HEAD].contains(&head.method) => {
-                Answer { response: page(), user: None }
+                Answer { response: page(), user: None, ended_session: None }
             }
-            Route::Login | Route::Logout => method_not_allowed("POST"),
+            Route::Login | Route::Refresh | Route::Logout => method_not_allowed("POST"),
             Route::Page => method_not_allowed("GET, HEAD"),
             Route::Validate => self.validate(head, now),
             Route::Unknown => refusal(StatusCode::NOT_FOUND, "not_found", "there is no such path"),
@@ -90,6 +96,8 @@ impl Service {
         struct Credentials {
             email: String,
             password: String,
+            /// The lifetime of the token in seconds, if it is shorter than the usual one.
+            ttl: Option<u64>,
         }
 
         let Ok(credentials) = serde_json::from_slice::<Credentials>(body) else {
@@ -99,45 +107,72 @@ impl Service {
         let Some(user) = users::authenticate(&credentials.email, &credentials.password) else {
             return refusal(StatusCode::UNAUTHORIZED, "bad_credentials", "wrong email or password");
         };
-        let Ok(token) = self.tokens.issue(user, now) else {
-            return refusal(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the token could not be signed");
+        let token = match credentials.ttl {
+            Some(ttl) => self.tokens.issue_for(user, Duration::from_secs(ttl), now),
+            None => self.tokens.issue(user, now),
         };
-        let mut response = respond(StatusCode::OK, &json!({ "accessToken": token }));
-        // For browsers, which send cookies with a WebSocket handshake and can set no header. `Strict` keeps other
-        // sites from opening a connection as this user.
-        let cookie = format!("{COOKIE_NAME}={token}; HttpOnly; SameSite=Strict; Path=/");
+        issued(token.ok(), user.id)
+    }
+
+    /// Issues a newer token in the session of a valid one.
+    fn refresh(&self, head: &Parts, now: SystemTime) -> Answer {
+        match self.check(head, now) {
+            Ok(claims) => issued(self.tokens.refresh(&claims, now).ok(), &claims.sub),
+            Err(answer) => answer,
+        }
+    }
+
+    /// Removes the cookie, and ends the session of the token. Tokens stay valid until they expire: this service stores none.
+    fn log_out(&self, head: &Parts, now: SystemTime) -> Answer {
+        let mut response = respond(StatusCode::OK, &json!({}));
+        let cookie = format!("{COOKIE_NAME}=; Max-Age=0; HttpOnly; SameSite=Strict; Path=/");
         insert(&mut response, SET_COOKIE, cookie.as_bytes());
-        Answer { response, user: Some(user.id.to_owned()) }
+        let claims = self.check(head, now).ok();
+        let (user, ended_session) = claims.map(|claims| (claims.sub, claims.sid)).unzip();
+        Answer { response, user, ended_session }
     }
 
     fn validate(&self, head: &Parts, now: SystemTime) -> Answer {
+        let claims = match self.check(head, now) {
+            Ok(claims) => claims,
+            Err(answer) => return answer,
+        };
+        let mut response = respond(StatusCode::OK, &json!({ "id": claims.sub }));
+        insert(&mut response, HeaderName::from_static("user-id"), claims.sub.as_bytes());
+        insert(&mut response, HeaderName::from_static("user-email"), claims.email.as_bytes());
+        // Raw UTF-8: that is how identity services send names, and every gateway passes it on unchanged.
+        insert(&mut response, HeaderName::from_static("user-name"), claims.name.as_bytes());
+        insert(&mut response, HeaderName::from_static("user-session-id"), claims.sid.as_bytes());
+        let exp = claims.exp.to_string();
+        insert(&mut response, HeaderName::from_static("user-token-exp"), exp.as_bytes());
+        Answer { response, user: Some(claims.sub), ended_session: None }
+    }
+
+    /// Returns the claims of the token in a request, or the refusal.
+    fn check(&self, head: &Parts, now: SystemTime) -> Result<Claims, Answer> {
         let (code, message) = match bearer::token(&head.headers).map(|token| self.tokens.check(token, now)) {
-            Some(Ok(claims)) => {
-                let mut response = respond(StatusCode::OK, &json!({ "id": claims.sub }));
-                insert(&mut response, HeaderName::from_static("user-id"), claims.sub.as_bytes());
-                insert(&mut response, HeaderName::from_static("user-email"), claims.email.as_bytes());
-                // Raw UTF-8: that is how identity services send names, and every gateway passes it on unchanged.
-                insert(&mut response, HeaderName::from_static("user-name"), claims.name.as_bytes());
-                let exp = claims.exp.to_string();
-                insert(&mut response, HeaderName::from_static("user-token-exp"), exp.as_bytes());
-                return Answer { response, user: Some(claims.sub) };
-            }
+            Some(Ok(claims)) => return Ok(claims),
             Some(Err(BadToken::Expired)) => ("token_expired", "the token has expired: log in again"),
             Some(Err(BadToken::Invalid)) => ("token_invalid", "the token is not valid"),
             None => ("token_missing", "send a token in Authorization, a cookie, the query or a subprotocol"),
         };
         let mut answer = refusal(StatusCode::UNAUTHORIZED, code, message);
         answer.response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        answer
+        Err(answer)
     }
 }
 
-/// Removes the cookie. Tokens stay valid until they expire: this service stores no tokens and cannot revoke them.
-fn log_out() -> Answer {
-    let mut response = respond(StatusCode::OK, &json!({}));
-    let cookie = format!("{COOKIE_NAME}=; Max-Age=0; HttpOnly; SameSite=Strict; Path=/");
+/// Returns the answer with a new token.
+fn issued(token: Option<String>, user: &str) -> Answer {
+    let Some(token) = token else {
+        return refusal(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the token could not be signed");
+    };
+    let mut response = respond(StatusCode::OK, &json!({ "accessToken": token }));
+    // For browsers, which send cookies with a WebSocket handshake and can set no header. `Strict` keeps other
+    // sites from opening a connection as this user.
+    let cookie = format!("{COOKIE_NAME}={token}; HttpOnly; SameSite=Strict; Path=/");
     insert(&mut response, SET_COOKIE, cookie.as_bytes());
-    Answer { response, user: None }
+    Answer { response, user: Some(user.to_owned()), ended_session: None }
 }
 
 fn method_not_allowed(allowed: &'static str) -> Answer {
@@ -153,7 +188,7 @@ fn method_not_allowed(allowed: &'static str) -> Answer {
 /// Returns a refusal, in the same form as Postern's refusals.
 pub fn refusal(status: StatusCode, code: &str, message: &str) -> Answer {
     let response = respond(status, &json!({ "error": { "code": code, "message": message } }));
-    Answer { response, user: None }
+    Answer { response, user: None, ended_session: None }
 }
 
 fn respond(status: StatusCode, body: &serde_json::Value) -> Response<Full<Bytes>> {
@@ -175,7 +210,7 @@ fn insert(response: &mut Response<Full<Bytes>>, name: HeaderName, value: &[u8]) 
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, UNIX_EPOCH};
+    use std::time::UNIX_EPOCH;
 
     use hyper::Request;
 
@@ -218,6 +253,7 @@ mod tests {
             ("/index.html", Route::Unknown),
             ("/identity/", Route::Unknown),
             ("/identity/logout", Route::Logout),
+            ("/identity/refresh", Route::Refresh),
         ] {
             assert_eq!(Route::of(path), route, "{path}");
         }
@@ -230,7 +266,8 @@ mod tests {
         assert_eq!(answer.response.status(), StatusCode::OK);
         assert_eq!(answer.user.as_deref(), Some("u-1002"));
         let cookie = answer.response.headers()[SET_COOKIE].to_str().expect("a token is ASCII");
-        assert_eq!(cookie, format!("access_token={}; HttpOnly; SameSite=Strict; Path=/", token()));
+        assert!(cookie.starts_with("access_token=eyJ"), "{cookie}");
+        assert!(cookie.ends_with("; HttpOnly; SameSite=Strict; Path=/"), "{cookie}");
     }
 
     #[test]

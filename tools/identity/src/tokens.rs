@@ -1,5 +1,6 @@
 //! The tokens: JSON Web Tokens, signed with HS256.
 
+use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::errors::Error;
@@ -17,6 +18,8 @@ pub struct Claims {
     pub email: String,
     /// The user's name.
     pub name: String,
+    /// The id of the session: the same in the token of a login and in those that refresh it.
+    pub sid: String,
     /// The time of issue, in seconds since 1970.
     pub iat: u64,
     /// The time of expiry, in seconds since 1970.
@@ -52,17 +55,33 @@ impl Tokens {
         Self { on_issue, ..self }
     }
 
-    /// Issues a token for `user` at `now`.
+    /// Issues a token for `user` at `now`, in a new session.
     pub fn issue(&self, user: &User, now: SystemTime) -> Result<String, Error> {
+        self.issue_for(user, self.lifetime, now)
+    }
+
+    /// Does the same for a token that is valid for `lifetime`, but not longer than others.
+    pub fn issue_for(&self, user: &User, lifetime: Duration, now: SystemTime) -> Result<String, Error> {
         let iat = seconds(now);
-        let claims = Claims {
+        self.sign(&Claims {
             sub: user.id.to_owned(),
             email: user.email.to_owned(),
             name: user.name.to_owned(),
+            // The keys of each state are random, which is sufficient for development.
+            sid: format!("{:016x}", RandomState::new().hash_one(iat)),
             iat,
-            exp: iat.saturating_add(self.lifetime.as_secs()),
-        };
-        let token = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.signing)?;
+            exp: iat.saturating_add(lifetime.min(self.lifetime).as_secs()),
+        })
+    }
+
+    /// Issues a token at `now` that replaces a valid one: in the same session, and for the same time.
+    pub fn refresh(&self, claims: &Claims, now: SystemTime) -> Result<String, Error> {
+        let (iat, lifetime) = (seconds(now), claims.exp.saturating_sub(claims.iat));
+        self.sign(&Claims { iat, exp: iat.saturating_add(lifetime), ..claims.clone() })
+    }
+
+    fn sign(&self, claims: &Claims) -> Result<String, Error> {
+        let token = jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, &self.signing)?;
         (self.on_issue)(&token);
         Ok(token)
     }
@@ -115,6 +134,23 @@ mod tests {
         let token = issue("secret");
         assert!(tokens.check(&token, now() + HOUR - Duration::from_secs(1)).is_ok());
         assert_eq!(tokens.check(&token, now() + HOUR), Err(BadToken::Expired));
+    }
+
+    #[test]
+    fn refreshed_token_has_the_session_and_the_lifetime_of_the_first() {
+        let tokens = Tokens::new(b"secret", HOUR);
+        let minute = Duration::from_secs(60);
+        let first = tokens.issue_for(&USERS[0], minute, now()).and_then(|token| {
+            tokens.refresh(&tokens.check(&token, now()).expect("it is valid"), now() + minute)
+        });
+        let second = tokens.check(&first.expect("it is signed"), now() + minute).expect("it is valid");
+        assert_eq!((second.iat, second.exp - second.iat), (1_800_000_060, 60));
+        let issue = |lifetime| {
+            let token = tokens.issue_for(&USERS[0], lifetime, now()).expect("it is signed");
+            tokens.check(&token, now()).expect("it is valid")
+        };
+        assert_ne!(issue(minute).sid, issue(minute).sid);
+        assert_eq!(issue(HOUR * 9).exp, 1_800_003_600, "not longer than others");
     }
 
     #[test]
