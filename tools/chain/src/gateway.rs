@@ -73,7 +73,7 @@ impl Gateway {
                 (rest.to_owned(), page + rest)
             }
             Self::Haproxy => {
-                let rule = "{ path /ws /connection/websocket } or { path_beg /identity/ }\n";
+                let rule = "{ path /ws /ws/refresh /connection/websocket /connection/websocket/refresh } or { path_beg /identity/ }\n";
                 let all = "    http-request return status 404 unless ";
                 (
                     format!("{all}{rule}"),
