@@ -118,7 +118,7 @@ impl Service {
     fn refresh(&self, head: &Parts, now: SystemTime) -> Answer {
         match self.check(head, now) {
             Ok(claims) => issued(self.tokens.refresh(&claims, now).ok(), &claims.sub),
-            Err(answer) => answer,
+            Err(answer) => *answer,
         }
     }
 
@@ -135,7 +135,7 @@ impl Service {
     fn validate(&self, head: &Parts, now: SystemTime) -> Answer {
         let claims = match self.check(head, now) {
             Ok(claims) => claims,
-            Err(answer) => return answer,
+            Err(answer) => return *answer,
         };
         let mut response = respond(StatusCode::OK, &json!({ "id": claims.sub }));
         insert(&mut response, HeaderName::from_static("user-id"), claims.sub.as_bytes());
@@ -149,7 +149,7 @@ impl Service {
     }
 
     /// Returns the claims of the token in a request, or the refusal.
-    fn check(&self, head: &Parts, now: SystemTime) -> Result<Claims, Answer> {
+    fn check(&self, head: &Parts, now: SystemTime) -> Result<Claims, Box<Answer>> {
         let (code, message) = match bearer::token(&head.headers).map(|token| self.tokens.check(token, now)) {
             Some(Ok(claims)) => return Ok(claims),
             Some(Err(BadToken::Expired)) => ("token_expired", "the token has expired: log in again"),
@@ -158,7 +158,7 @@ impl Service {
         };
         let mut answer = refusal(StatusCode::UNAUTHORIZED, code, message);
         answer.response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        Err(answer)
+        Err(Box::new(answer))
     }
 }
 
