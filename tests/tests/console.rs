@@ -153,7 +153,9 @@ fn subscriber(postern: &Postern) -> (JoinHandle<u16>, Receiver<Value>) {
                     let _ = sender.send(serde_json::from_str(&text).expect("JSON"));
                 }
                 Message::Close(frame) => return frame.expect("a code").code.into(),
-                other => panic!("{other:?}"),
+                other @ (Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {
+                    panic!("{other:?}")
+                }
             }
         }
     });
