@@ -193,11 +193,11 @@ fn events_of_the_drain_arrive_before_the_process_ends() {
         for event in closed {
             assert_eq!(
                 (&event["data"]["code"], &event["data"]["initiator"]),
-                (&json!(1001), &json!("server"))
+                (&json!(1012), &json!("server"))
             );
         }
         for end in ends {
-            assert_eq!(end.join().expect("a Close"), 1001, "{runtime}");
+            assert_eq!(end.join().expect("a Close"), 1012, "{runtime}");
         }
     }
 }

@@ -11,7 +11,7 @@ use postern_channels::exchange::{
 use postern_channels::inbox::{Added, Inbox, Taken};
 use postern_channels::publication::{Position, Tags};
 
-use crate::channels::plan::{ChannelPlan, Plan};
+use crate::channels::plan::{ChannelPlan, LARGE_INBOX, Plan};
 use crate::channels::truth::{Entry, Truth};
 use crate::fault::Fault;
 use crate::random::Random;
@@ -189,6 +189,11 @@ impl Node {
         if random.one_in(2) {
             self.mail.deliver_late();
         }
+    }
+
+    /// Gives inboxes the size that they have in a host.
+    pub(super) fn enlarge_inboxes(&mut self) {
+        self.mail.limit = LARGE_INBOX;
     }
 
     /// Takes the events of a worker, as a host does. It may take a part of them. If the inbox has overflowed, every

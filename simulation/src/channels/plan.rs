@@ -23,7 +23,7 @@ pub(crate) struct Plan {
     pub(crate) clients: usize,
     /// The number of different users.
     pub(crate) users: usize,
-    /// The bytes of events that an inbox accepts.
+    /// The bytes of events that an inbox accepts, until there are no more faults.
     pub(crate) inbox: usize,
     /// The memory of histories.
     pub(crate) history_memory: usize,
@@ -99,7 +99,7 @@ impl Plan {
             shards: random.within(1..=4),
             clients: random.magnitude(1..=10),
             users,
-            inbox: if random.one_in(3) { 8 << 20 } else { random.magnitude(1..=8192) },
+            inbox: if random.one_in(3) { LARGE_INBOX } else { random.magnitude(1..=8192) },
             history_memory: if random.one_in(4) { random.magnitude(256..=16_384) } else { usize::MAX },
             chaos: random.micros(300_000..=8_000_000),
             publications: random.magnitude(1..=120),
@@ -168,3 +168,6 @@ fn config(random: &mut Random, compression: bool) -> WorkerConfig {
     }
     config
 }
+
+/// The size of the inbox of a worker in a host, in bytes.
+pub(crate) const LARGE_INBOX: usize = 8 << 20;
