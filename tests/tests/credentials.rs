@@ -242,8 +242,8 @@ fn a_refresh_through_the_gateway_keeps_connections_open() {
         let channels: Vec<Open> = (0..4).map(|_| session(CHANNELS, "s|1")).collect();
         let mut by_number = session("/ws", "s-2");
         let mut expired = session("/ws", "s-3");
-        let listed = postern.get("/api/connections?session=s-2").json();
-        let number = listed["connections"][0]["connection"].as_u64().expect("a number");
+        let listed = postern.post("/api/connections", &json!({ "session": "s-2" })).json();
+        let number = listed["result"]["connections"][0]["connection"].as_u64().expect("a number");
 
         for (target, status, code) in [
             ("/ws/refresh", 400, "refresh_target"),

@@ -159,8 +159,8 @@ impl World {
             if self.trace.steps > self.most_steps {
                 return Err((None, "the run does not end"));
             }
-            // An inbox that is too small for the events of its own subscribers overflows again after each recovery.
-            if self.phase == Phase::Chaos && self.trace.steps > self.most_steps / 2 {
+            // An inbox that is too small for the events of a recovery overflows again after each.
+            if self.phase == Phase::Chaos && self.trace.steps > MOST_CHAOS {
                 self.heal();
             }
             for worker in 0..self.plan.workers {
@@ -508,6 +508,9 @@ impl World {
 
 /// The most steps of a run.
 const MOST_STEPS: u64 = 1_000_000;
+
+/// The steps after which there are no more faults.
+const MOST_CHAOS: u64 = 500_000;
 
 /// The time between two removals of what has expired.
 const EXPIRY: Duration = Duration::from_secs(1);

@@ -472,6 +472,14 @@ fn number_at_start(bytes: &[u8]) -> Option<(u64, &[u8])> {
 /// Returns the offset at the end of a push, if it has any.
 fn number_at_end(push: &[u8]) -> Option<u64> {
     let push = push.strip_suffix(b"}}}")?;
+    // The first publication of a stream has the epoch after it.
+    let push = match push.strip_suffix(b"\"") {
+        Some(push) => {
+            let start = push.iter().rposition(|&byte| byte == b'"')?;
+            push.get(..start)?.strip_suffix(br#","epoch":"#)?
+        }
+        None => push,
+    };
     let start = push.iter().rposition(|byte| !byte.is_ascii_digit())? + 1;
     push.get(..start)?.ends_with(br#","offset":"#).then(|| digits(push.get(start..)?))?
 }

@@ -160,8 +160,8 @@ pub(super) fn settings() -> Vec<Setting> {
             1..=MOST_MEMORY,
             "The most memory for incomplete messages, pending output and\n\
              subscriptions of all connections; above it the slowest of the\n\
-             large ones are closed. 0 is half of the host's memory, or of the\n\
-             lowest limit of this process (cgroup, ulimit -v, ulimit -d)",
+             large ones are closed. 0 is half of the host's memory, or of\n\
+             the lowest limit of this process (cgroup, ulimit -v, ulimit -d)",
         ),
         count(
             MAX_HANDSHAKES,
