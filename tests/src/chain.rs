@@ -46,8 +46,21 @@ impl Chain {
         settings: &[(&str, &str)],
         changes: &[(&str, &str)],
     ) -> Self {
-        let identity = Identity::start();
-        let postern = Postern::start(runtime, settings);
+        Self::start_all(gateway, Identity::start(), Postern::start(runtime, settings), changes)
+    }
+
+    /// Starts the gateway in front of these.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start, or if one of the texts is missing.
+    #[track_caller]
+    pub fn start_all(
+        gateway: Gateway,
+        identity: Identity,
+        postern: Postern,
+        changes: &[(&str, &str)],
+    ) -> Self {
         let gateway = Running::start(gateway, identity.address(), postern.address(), changes);
         Self { gateway, postern, identity, secrets: RefCell::default() }
     }

@@ -38,8 +38,24 @@ impl Identity {
     /// If it does not start.
     #[track_caller]
     pub fn start_with(arguments: &[&str]) -> Self {
+        Self::spawn(arguments, &[])
+    }
+
+    /// Starts one that ends the connections of a session at its logout, by this control port and key.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start.
+    #[track_caller]
+    pub fn revoking(control: SocketAddr, key: &str) -> Self {
+        Self::spawn(&["--revoke-at", &control.to_string()], &[("POSTERN_API_KEY", key)])
+    }
+
+    #[track_caller]
+    fn spawn(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let address = ports::free();
         let mut command = Command::new(Binary::Identity.path());
+        command.envs(environment.iter().copied());
         command.args(["--listen", &address.to_string()]).args(arguments).env("JWT_SECRET", SECRET);
         let mut process = Process::spawn("identity", &mut command).expect("the Identity service starts");
         process.wait_until_listening(address, Duration::from_secs(10)).expect("the Identity service listens");

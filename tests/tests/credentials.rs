@@ -4,10 +4,13 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use postern_tests::canary::{self, Kind};
+use postern_tests::chain::{Chain, through_each};
 use postern_tests::channels::Client;
+use postern_tests::gateway::Gateway;
 use postern_tests::http::{self, Response};
+use postern_tests::identity::Identity;
 use postern_tests::issuer::{hs256, unix_time};
-use postern_tests::postern::{Postern, Runtime};
+use postern_tests::postern::{API_KEY, Postern, Runtime};
 use postern_tests::wait_until;
 use postern_tests::ws::{Handshake, Open};
 use rustix::process::{Pid, Signal, kill_process};
@@ -299,4 +302,48 @@ fn a_refresh_through_the_gateway_keeps_connections_open() {
             "revoked",
         );
     }
+}
+
+/// A token of 5 s expires: the connection is closed after it, unless a newer token has refreshed it. A logout ends it at once.
+#[test]
+fn tokens_expire_and_are_refreshed_through_gateways() {
+    let settings = [("POSTERN_EXPIRY_GRACE", "1s"), ("POSTERN_EXPIRY_SPREAD", "1s")];
+    through_each(|gateway, runtime| {
+        if gateway == Gateway::Haproxy {
+            return;
+        }
+        let postern = Postern::start_with_control(runtime, &settings);
+        let identity = Identity::revoking(postern.control(), API_KEY);
+        let chain = Chain::start_all(gateway, identity, postern, &[]);
+        let post = |path: &str, token: &str, body: &str| {
+            let bearer = format!("Bearer {token}");
+            let headers = [("Authorization", &*bearer), ("Content-Type", "application/json")];
+            http::request(chain.address(), "POST", path, &headers, body.as_bytes()).expect("an answer")
+        };
+        let credentials = json!({ "email": "john@example.com", "password": "password123", "ttl": 5 });
+        let token = |answer: &Response| {
+            assert_eq!(answer.status, 200, "{answer}");
+            chain.keep_secret(answer.json()["accessToken"].as_str().expect("a token").to_owned())
+        };
+        let login = || token(&post("/identity/login", "none", &credentials.to_string()));
+        let (first, second) = (login(), login());
+        let start = Instant::now();
+        let mut expiring = chain.handshake().bearer(&first).open();
+        let mut refreshed = chain.handshake().bearer(&second).open();
+        thread::sleep(Duration::from_secs(3));
+        let newer = token(&post("/identity/refresh", &second, ""));
+        let answer = post("/ws/refresh", &newer, "");
+        assert_eq!(answer.status, 204, "{answer}");
+        assert_eq!(expiring.closed(), (4401, "token expired".to_owned()));
+        // A second is the most by which the times of the token are rounded.
+        assert!((5..8).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
+        refreshed.echo("still here");
+        assert_eq!(post("/identity/logout", &newer, "").status, 200);
+        let start = Instant::now();
+        assert_eq!(refreshed.closed(), (4403, "revoked".to_owned()));
+        assert!(start.elapsed() < Duration::from_secs(1));
+        // Gateways log a connection at its end.
+        drop((expiring, refreshed));
+        chain.assert_no_secrets_logged();
+    });
 }
