@@ -161,7 +161,7 @@ pub(super) fn settings() -> Vec<Setting> {
             "The most memory for incomplete messages, pending output and\n\
              subscriptions of all connections; above it the slowest of the\n\
              large ones are closed. 0 is half of the host's memory, or of\n\
-             the lowest limit of this process (cgroup, ulimit -v, ulimit -d)",
+             the lowest limit of this process (cgroup, ulimit -v and -d)",
         ),
         count(
             MAX_HANDSHAKES,
