@@ -42,7 +42,8 @@ fn with_parts(origin: &[u8], script: &[u8]) -> Vec<u8> {
 /// Encodes and decodes. Returns whether there is a delta.
 fn round_trip(origin: &[u8], target: &[u8]) -> bool {
     let Some(delta) = encode(origin, target) else { return false };
-    let shown = || format!("{} to {}: {}", origin.escape_ascii(), target.escape_ascii(), delta.escape_ascii());
+    let shown =
+        || format!("{} to {}: {}", origin.escape_ascii(), target.escape_ascii(), delta.escape_ascii());
     assert!(delta.len() < target.len(), "{}", shown());
     let decoded = apply(origin, &delta, target.len());
     assert!(decoded.is_ok_and(|decoded| decoded == target), "{}", shown());

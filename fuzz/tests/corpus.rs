@@ -6,8 +6,8 @@ use std::path::Path;
 
 use arbitrary::{Arbitrary, Unstructured};
 use postern_fuzz::{
-    assertion, channels_file, connection, delta, extensions, head, inflate, json_commands, json_text, log_line,
-    permissions, protobuf_commands, worker,
+    assertion, channels_file, connection, delta, extensions, head, inflate, json_commands, json_text,
+    log_line, permissions, protobuf_commands, worker,
 };
 
 /// Runs `check` on every file of a folder.
