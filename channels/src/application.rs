@@ -392,6 +392,10 @@ impl Application for Channels {
     }
 
     #[inline(always)]
+    fn has_client_memory(client: &Option<Box<Client>>) -> bool {
+        client.is_some()
+    }
+
     fn client_memory(client: &Option<Box<Client>>) -> usize {
         client.as_ref().map_or(0, |client| client.memory())
     }

@@ -109,11 +109,20 @@ pub trait Application: Debug + Sized {
         None
     }
 
+    /// Returns whether [`client_memory`](Application::client_memory) may return anything but 0 for this client. The worker calls it
+    /// after each short message, and computes the memory if it returns `true`.
+    #[inline(always)]
+    fn has_client_memory(client: &Self::Client) -> bool {
+        let _ = client;
+        false
+    }
+
     /// Returns the memory that a client can make its state occupy, in bytes, without the size of the value itself. It counts towards
     /// [`max_memory`](super::WorkerConfig::max_memory) until the connection begins to close, and a client with much of it may be
     /// evicted.
     ///
-    /// The worker calls it after each turn of the connection, and after each use of [`Fanout::client`], so it must be fast.
+    /// The worker calls it after each turn of the connection, and after each use of [`Fanout::client`], so it must be fast. An
+    /// application that overrides it overrides [`has_client_memory`](Application::has_client_memory) too.
     #[inline(always)]
     fn client_memory(client: &Self::Client) -> usize {
         let _ = client;

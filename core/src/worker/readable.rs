@@ -83,10 +83,9 @@ impl<A: Application> Worker<A> {
                 shared: &self.shared,
             };
             let mut turn = Turn { now, out: &mut self.cork, is_backlogged: false, codec: &mut self.codec };
-            let memory = user.client_memory();
             user.receive_whole_messages(&mut context, &mut turn, &mut input, recorder);
-            // Another size of the client's state must be counted.
-            if input.is_empty() && user.is_open() && user.client_memory() == memory {
+            // A state of the client may have another size now, which must be counted.
+            if input.is_empty() && user.is_open() && !user.has_client_memory() {
                 let sent =
                     if self.cork.is_empty() { Ok(0) } else { socket.send(&[IoSlice::new(&self.cork)]) };
                 if !matches!(sent, Ok(n) if n == self.cork.len()) {

@@ -40,10 +40,10 @@ impl<A: Application> Admitted<'_, A> {
         self.session.is_open()
     }
 
-    /// Returns the size of the state of its client: see [`Application::client_memory`].
+    /// Returns whether the state of its client may have a size: see [`Application::has_client_memory`].
     #[inline(always)]
-    pub(in crate::worker) fn client_memory(&self) -> usize {
-        A::client_memory(self.client)
+    pub(in crate::worker) fn has_client_memory(&self) -> bool {
+        A::has_client_memory(self.client)
     }
 
     /// Handles the messages at the front of `input` that arrived whole. Call it only between messages.

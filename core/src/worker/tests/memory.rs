@@ -39,6 +39,10 @@ impl Application for Keeper {
         }
     }
 
+    fn has_client_memory(_: &usize) -> bool {
+        true
+    }
+
     fn client_memory(client: &usize) -> usize {
         *client
     }
