@@ -261,6 +261,8 @@ impl EventLoop {
     }
 
     /// Hands events of channels to the worker.
+    // Out of line, so that the compiler keeps no register for it in the path of short messages.
+    #[inline(never)]
     fn read_channels(&mut self) {
         self.channels.read(&mut self.worker, self.now, &mut self.recorder);
     }
