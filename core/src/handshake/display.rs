@@ -122,7 +122,7 @@ fn encoded_word(word: &str) -> Option<(Charset, Vec<u8>)> {
 /// Returns the text of a value in percent-encoding (RFC 3986 §2.1), if each `%` begins an escape and the result is
 /// UTF-8. A value with a space, a quotation mark or another byte that no URL has is not encoded: an encoder would have
 /// escaped it.
-pub(super) fn percent_decoded(value: &[u8]) -> Option<String> {
+fn percent_decoded(value: &[u8]) -> Option<String> {
     let is_of_url = |byte: &u8| byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(byte);
     if !value.contains(&b'%') || !value.iter().all(is_of_url) {
         return None;

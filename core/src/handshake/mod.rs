@@ -74,7 +74,6 @@ pub use identity::{Identity, IdentityHeaders, IdentityRules, IdentityValues, Tok
 pub use opaque::IdCharset;
 pub use origin::{AllowedOrigins, InvalidOrigin, OriginPattern};
 pub use query::Query;
-pub(crate) use query::decoded;
 pub(crate) use request::Request;
 pub use request::UpgradeRequest;
 pub use request_id::RequestId;

@@ -1,9 +1,8 @@
 //! The query of the target of a request.
 
-use std::borrow::Cow;
 use std::fmt;
 
-use super::display::{escaped, percent_decoded};
+use super::display::escaped;
 
 /// The query of the target of a request, which may contain a token. So it is not shown by `Debug`, and only single parameters
 /// can be read.
@@ -32,11 +31,6 @@ impl<'h> Query<'h> {
         let plain = |byte| if byte == b'+' { b' ' } else { byte };
         String::from_utf8(escaped(self.get(name)?.as_bytes(), b'%', plain)?).ok()
     }
-}
-
-/// Returns the value of a parameter without percent-encoding, as far as it is valid.
-pub(crate) fn decoded(value: &str) -> Cow<'_, str> {
-    percent_decoded(value.as_bytes()).map_or(Cow::Borrowed(value), Cow::Owned)
 }
 
 impl fmt::Debug for Query<'_> {

@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::admin::Selector;
 use super::message::{PeerMessage, WorkerEffect};
 use super::{Application, Key, Worker};
-use crate::handshake::{HandshakeError, Identity, Query, decoded};
+use crate::handshake::{HandshakeError, Identity, Query};
 use crate::id::ConnectionId;
 use crate::policy::Replaced;
 use crate::record::{Record, Recorder};
@@ -74,7 +74,9 @@ impl Refresh {
         place: (usize, Key, ConnectionId),
     ) -> Result<Refresh, HandshakeError> {
         let target = match (query.get("session"), query.get("connection")) {
-            (Some(session), None) => Target::Session(decoded(session).into_owned()),
+            (Some(_), None) => {
+                Target::Session(query.decoded("session").ok_or(HandshakeError::RefreshTarget)?)
+            }
             (None, Some(number)) => {
                 let number = number.parse().map_err(|_| HandshakeError::RefreshTarget)?;
                 Target::Connection(ConnectionId(number))
