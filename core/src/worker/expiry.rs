@@ -19,7 +19,7 @@ use crate::record::{CredentialsEnd, Record, Recorder};
 #[derive(Debug, Default)]
 pub(super) struct Expiries {
     scheduled: BTreeMap<u32, Scheduled>,
-    /// The time of the current slice, and the number of connections that were ended in it.
+    /// The current time, and the number of connections that were to end at it.
     slice: Option<(CompactInstant, u32)>,
 }
 
@@ -74,14 +74,15 @@ impl Expiries {
         revoked.map(end).count()
     }
 
-    /// Whether another connection may be ended at `now`.
-    fn has_room(&mut self, now: CompactInstant) -> bool {
+    /// Returns the time after which another connection may be ended; zero if it may be ended at `now`. Each further slice is later,
+    /// so a connection is put off once, however many end together.
+    fn pause(&mut self, now: CompactInstant) -> Duration {
         let count = match self.slice {
             Some((at, count)) if at == now => count,
             Some(_) | None => 0,
         };
         self.slice = Some((now, count.saturating_add(1)));
-        count < SLICE
+        SLICE_PAUSE * (count / SLICE)
     }
 }
 
@@ -146,14 +147,13 @@ impl<A: Application> Worker<A> {
         let left = match left {
             // The connection was refreshed, and does not expire any more.
             None => return false,
-            Some(left) if !left.is_zero() => {
+            Some(Duration::ZERO) => self.expiries.pause(self.shared.time_base.compact(now)),
+            Some(left) => {
                 let spread = self.config.expiry.map_or(Duration::ZERO, |expiry| expiry.spread);
-                Some(left + self.shared.jitter.within(spread))
+                left + self.shared.jitter.within(spread)
             }
-            Some(_) if self.expiries.has_room(self.shared.time_base.compact(now)) => None,
-            Some(_) => Some(SLICE_PAUSE),
         };
-        if let Some(left) = left {
+        if !left.is_zero() {
             if let Some(at) = now.checked_add(left) {
                 self.schedule(key, at, scheduled.cause);
             }
@@ -191,7 +191,7 @@ impl<A: Application> Worker<A> {
 /// The most connections that are ended before other sockets are handled: a Close and its record take about 10 µs.
 const SLICE: u32 = 128;
 
-/// The time after which the next slice is ended.
+/// The time between two slices.
 const SLICE_PAUSE: Duration = Duration::from_millis(1);
 
 /// A process has fewer than 2^31 descriptors, so no key is larger.
