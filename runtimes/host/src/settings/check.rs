@@ -4,8 +4,10 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use super::error::{SettingsError, SettingsErrors};
 use super::feature::Feature;
-use super::model::Settings;
-use super::names::{CONTROL, HEALTH_PATH, LISTEN};
+use super::model::{ServedAtPath, Settings};
+use super::names::{
+    CHANNELS_PATH, CHANNELS_UNI_PATH, CONTROL, HEALTH_PATH, HOST_HEADER, LISTEN, PATH, SECRET_HEADER,
+};
 use super::net;
 use super::setting::{ResolvedSetting, Source};
 use super::table::IDENTITY_HEADERS;
@@ -14,15 +16,17 @@ use crate::listen::Address;
 
 /// Checks that settings do not contradict each other, and adds what is wrong to `errors`.
 pub(super) fn check(settings: &Settings, chosen: &[ResolvedSetting], errors: &mut SettingsErrors) {
-    check_identity_headers(chosen, errors);
+    check_trusted_headers(chosen, errors);
     check_ports(settings, chosen, errors);
+    check_paths(settings, chosen, errors);
     check_health_path(settings, chosen, errors);
 }
 
-/// Checks that no two settings name the same header. `off` is not a header.
-fn check_identity_headers(chosen: &[ResolvedSetting], errors: &mut SettingsErrors) {
-    let is_header =
-        |chosen: &&ResolvedSetting| IDENTITY_HEADERS.contains(&chosen.setting.name) && !is_off(&chosen.text);
+/// Checks that no two settings of trusted headers name the same one. `off` is not a header.
+fn check_trusted_headers(chosen: &[ResolvedSetting], errors: &mut SettingsErrors) {
+    let is_trusted =
+        |name: &&str| IDENTITY_HEADERS.contains(name) || [SECRET_HEADER, HOST_HEADER].contains(name);
+    let is_header = |chosen: &&ResolvedSetting| is_trusted(&chosen.setting.name) && !is_off(&chosen.text);
     let headers: Vec<&ResolvedSetting> = chosen.iter().filter(is_header).collect();
     for (index, one) in headers.iter().enumerate() {
         for other in headers.iter().skip(index + 1) {
@@ -69,6 +73,31 @@ fn check_ports(settings: &Settings, chosen: &[ResolvedSetting], errors: &mut Set
             errors.add(SettingsError::value(blamed.setting, &blamed.text, blamed.source, &complaint));
         }
         before.push((address, name));
+    }
+}
+
+/// Checks that no path serves two applications. It can be in both settings if both serve channels.
+fn check_paths(settings: &Settings, chosen: &[ResolvedSetting], errors: &mut SettingsErrors) {
+    let (paths, channels) = (&settings.handshake.paths, &settings.channels);
+    let of_path = if channels.app == ServedAtPath::Channels { &Vec::new() } else { paths };
+    for (name, others, other) in [
+        (CHANNELS_PATH, of_path, PATH),
+        (CHANNELS_UNI_PATH, paths, PATH),
+        (CHANNELS_UNI_PATH, &channels.paths, CHANNELS_PATH),
+    ] {
+        let own = if name == CHANNELS_PATH { &channels.paths } else { &channels.bare_paths };
+        let find = |name| chosen.iter().find(|chosen| chosen.setting.name == name);
+        if let Some(path) = own.iter().find(|path| others.contains(path))
+            && let (Some(one), Some(other)) = (find(name), find(other))
+        {
+            // The error names the setting that an operator wrote, not the default.
+            let (blamed, other) = if one.source == Source::Default { (other, one) } else { (one, other) };
+            let complaint = format!(
+                "{path} is also a path of {}; write another, or take it out there",
+                other.setting.name
+            );
+            errors.add(SettingsError::value(blamed.setting, &blamed.text, blamed.source, &complaint));
+        }
     }
 }
 

@@ -226,6 +226,9 @@ fn each_setting_reaches_its_place() {
     // An exact path of channels precedes a pattern.
     assert_eq!(handshake("POSTERN_PATH", "/*").paths, ["/connection/websocket", "/*"]);
     assert_eq!(handshake("POSTERN_CHANNELS_PATH", "off").paths, ["/ws"]);
+    // Both settings serve channels at the same path.
+    let both = [("POSTERN_APP", "channels"), ("POSTERN_PATH", "/connection/websocket")];
+    assert!(Texts { environment: &both, ..Texts::default() }.load().is_ok());
     assert_eq!(handshake("POSTERN_HEALTH_PATH", "/healthz").health_path.as_deref(), Some("/healthz"));
     assert_eq!(handshake("POSTERN_HEALTH_PATH", "off").health_path, None);
     let subprotocols = |text| {

@@ -18,6 +18,7 @@ use super::model::{Program, Settings};
 use super::names::*;
 use super::net;
 use super::setting::{ResolvedSetting, Source};
+use super::table::IDENTITY_HEADERS;
 use super::value::{show_duration, show_size};
 use crate::listen::Address;
 use postern_core::session::RatePolicy;
@@ -278,18 +279,8 @@ fn identity_beside_assertion(view: &View<'_>) -> Vec<String> {
     if view.settings.assertion.is_none() {
         return Vec::new();
     }
-    let headers = [
-        IDENTITY,
-        USER_ID,
-        USER_EMAIL,
-        USER_NAME,
-        USER_SESSION_ID,
-        TOKEN_EXP,
-        TOKEN_ISSUED_AT,
-        TOKEN_ID,
-        USER_CHANNELS,
-    ];
-    let idle = headers.into_iter().filter(|name| view.is_set(name));
+    let settings = [IDENTITY].into_iter().chain(IDENTITY_HEADERS);
+    let idle = settings.filter(|name| view.is_set(name));
     idle.map(|name| {
         format!(
             "{} has no effect while {} takes the identity from a signed token; leave one of the two out",

@@ -15,8 +15,7 @@ mod stopping;
 use std::sync::LazyLock;
 
 use super::names::{
-    HOST_HEADER, SECRET_HEADER, TOKEN_EXP, TOKEN_ID, TOKEN_ISSUED_AT, USER_CHANNELS, USER_EMAIL, USER_ID,
-    USER_NAME, USER_SESSION_ID,
+    TOKEN_EXP, TOKEN_ID, TOKEN_ISSUED_AT, USER_CHANNELS, USER_EMAIL, USER_ID, USER_NAME, USER_SESSION_ID,
 };
 use super::setting::Setting;
 
@@ -40,16 +39,6 @@ pub(super) static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
     settings.collect()
 });
 
-/// The settings of the headers that are trusted. No two of them may name the same header.
-pub(super) const IDENTITY_HEADERS: [&str; 10] = [
-    USER_ID,
-    USER_EMAIL,
-    USER_NAME,
-    USER_SESSION_ID,
-    TOKEN_EXP,
-    TOKEN_ISSUED_AT,
-    TOKEN_ID,
-    USER_CHANNELS,
-    SECRET_HEADER,
-    HOST_HEADER,
-];
+/// The settings of the headers that describe a user.
+pub(super) const IDENTITY_HEADERS: [&str; 8] =
+    [USER_ID, USER_EMAIL, USER_NAME, USER_SESSION_ID, TOKEN_EXP, TOKEN_ISSUED_AT, TOKEN_ID, USER_CHANNELS];

@@ -95,6 +95,21 @@ fn each_invalid_value_has_its_error() {
             "the same header as POSTERN_USER_EMAIL_HEADER, except for case and separators; write another",
         ),
         (
+            "POSTERN_PATH",
+            "/ws,/connection/websocket",
+            "/connection/websocket is also a path of POSTERN_CHANNELS_PATH; write another, or take it out there",
+        ),
+        (
+            "POSTERN_CHANNELS_PATH",
+            "/ws",
+            "/ws is also a path of POSTERN_PATH; write another, or take it out there",
+        ),
+        (
+            "POSTERN_CHANNELS_UNI_PATH",
+            "/uni,/connection/websocket",
+            "/connection/websocket is also a path of POSTERN_CHANNELS_PATH; write another, or take it out there",
+        ),
+        (
             "POSTERN_TRUSTED_PROXIES",
             "10.0.0.0/33",
             "10.0.0.0/33 is not a block of addresses: the number after / is 0 to 32 here; write for example \
