@@ -68,7 +68,7 @@ pub enum HandshakeError {
     RefreshTarget,
     /// A refresh has no expiry.
     RefreshWithoutExpiry,
-    /// There is no connection to refresh.
+    /// No open connection matches a refresh.
     RefreshNotFound,
     /// The connection to refresh belongs to another user.
     RefreshOtherUser,

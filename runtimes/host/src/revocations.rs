@@ -170,7 +170,7 @@ impl RevocationTable {
 }
 
 impl State {
-    /// Adds an entry, or extends one with the same conditions. Returns false if there is no room.
+    /// Adds an entry, or extends one with the same conditions. Returns `false` if the table is full.
     fn insert(&mut self, entry: &Entry) -> bool {
         let new = &*entry.revocation;
         let is_same = |known: &&mut Entry| {

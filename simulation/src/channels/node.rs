@@ -208,7 +208,7 @@ impl Node {
         let mut events = Vec::new();
         let most = if random.one_in(self.part_in) { random.within(1..=3) } else { usize::MAX };
         let taken = self.mail.inboxes[worker].take(&mut events, most);
-        // There is no wake for the events that are left.
+        // No wake follows for the events that are left.
         self.mail.is_woken[worker] = taken == Taken::Part;
         self.race(now, random);
         if taken != Taken::AllWithLoss || self.mail.fault == Some(Fault::ForgottenOverflow) {

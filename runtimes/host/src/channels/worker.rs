@@ -21,7 +21,7 @@ pub struct NodeWorker {
     worker: WorkerId,
     /// The events of one turn. Empty between turns.
     events: Vec<ChannelEvent>,
-    /// Whether events are left for which there is no wake.
+    /// Whether events are left. No wake follows for them.
     has_unread: bool,
     /// When something may expire.
     expiry: Option<Instant>,
@@ -67,7 +67,7 @@ impl NodeWorker {
         }
     }
 
-    /// Returns whether [`read`](NodeWorker::read) has left events, for which there is no wake.
+    /// Returns whether [`read`](NodeWorker::read) has left events. No wake follows for them.
     pub fn has_unread(&self) -> bool {
         self.has_unread
     }

@@ -5,8 +5,8 @@
 //! * `signature`: the signature of a request, in the form of Standard Webhooks.
 //! * `sender`: the thread that sends events, and repeats failed requests.
 //!
-//! Workers put events into the queue and never wait. If the queue is full, events are dropped and counted; the gap in their
-//! numbers shows it to the backend. Without `POSTERN_HOOK_URL` there is no queue and no thread.
+//! Workers put events into the queue and never wait. If the queue is full, events are dropped and counted, and the backend finds a
+//! gap in their numbers. The queue and the thread exist only with `POSTERN_HOOK_URL`.
 
 mod event;
 mod queue;

@@ -43,7 +43,7 @@ pub(crate) struct Answer {
     pub(crate) body: Vec<u8>,
 }
 
-/// Why there is no answer.
+/// The error of a request without a complete answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RequestError {
     /// There was no complete answer within this time.
@@ -78,7 +78,7 @@ impl Client {
     /// Sends a request, and waits for the answer.
     ///
     /// # Errors
-    /// There is no complete answer.
+    /// The server did not answer completely.
     pub(crate) fn send(&self, request: Request<Vec<u8>>) -> Result<Answer, RequestError> {
         let describe = |error| self.describe(error);
         let mut response = self.call(request).map_err(describe)?;
