@@ -11,7 +11,7 @@ use super::super::cache::{Cache, LIFE, UNKNOWN_KEY_INTERVAL, Unknown};
 use super::super::keys::KeySet;
 use super::super::refresh::Refresher;
 use super::super::source::FILE_INTERVAL;
-use super::server::{Answer, Server};
+use super::server::{Reaction, Server};
 use super::*;
 
 /// Ten times the time that a busy machine needs.
@@ -47,11 +47,9 @@ fn wait_for(verifier: &JwtVerifier, token: &[u8], verdict: Result<(), AssertionE
     }
 }
 
-fn response(status: &str, headers: &str, body: &str) -> Answer {
+fn response(status: &str, headers: &str, body: &str) -> Reaction {
     let length = body.len();
-    Answer::Bytes(
-        format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n{headers}\r\n{body}").into_bytes(),
-    )
+    Reaction::Last(format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n{headers}\r\n{body}"))
 }
 
 #[test]
@@ -61,20 +59,20 @@ fn client_is_asked_to_try_again_until_keys_have_been_fetched() {
     let verifier = start_with(&server);
     assert_eq!(verifier.verify(&token(&signer)), Err(AssertionError::KeysUnavailable));
     assert_eq!(verifier.verify(b"rubbish"), Err(AssertionError::KeysUnavailable));
-    server.answer(Answer::Set(set(&[signer.jwk()])));
+    server.react(Reaction::ok(&set(&[signer.jwk()])));
     wait_for(&verifier, &token(&signer), Ok(()));
 }
 
 /// Checks that the last valid set is used if the server gives this answer to the second request.
 #[track_caller]
-fn check_outage(answer: Answer) {
+fn check_outage(reaction: Reaction) {
     let (signer, attacker) = (Signer::p256("a", 1), Signer::p256("b", 2));
     let (good, forged) = (token(&signer), token(&attacker));
-    let server = Server::start(Answer::Set(set(&[signer.jwk()])));
+    let server = Server::start(Reaction::ok(&set(&[signer.jwk()])));
     let verifier = start_with(&server);
     wait_for(&verifier, &good, Ok(()));
     let before = server.requests();
-    server.answer(answer);
+    server.react(reaction);
     // The unknown key causes a fetch, which fails.
     let begun = Instant::now();
     let mut verdict = verifier.verify(&forged);
@@ -96,22 +94,22 @@ fn server_fails() {
     check_outage(response("404 Not Found", "", &set(&[Signer::p256("b", 2).jwk()])));
     check_outage(response("206 Partial Content", "", &set(&[Signer::p256("b", 2).jwk()])));
     check_outage(response("304 Not Modified", "", ""));
-    check_outage(Answer::Bytes(Vec::new()));
+    check_outage(Reaction::Last(String::new()));
 }
 
 #[test]
 fn server_hangs() {
-    check_outage(Answer::Hang);
+    check_outage(Reaction::Hang);
 }
 
 #[test]
 fn server_answers_slowly() {
-    check_outage(Answer::Drip);
+    check_outage(Reaction::Drip);
 }
 
 #[test]
 fn server_redirects() {
-    let elsewhere = Server::start(Answer::Set(set(&[Signer::p256("b", 2).jwk()])));
+    let elsewhere = Server::start(Reaction::ok(&set(&[Signer::p256("b", 2).jwk()])));
     for status in [
         "301 Moved Permanently",
         "302 Found",
@@ -129,8 +127,8 @@ fn server_sends_garbage() {
     check_outage(response("200 OK", "", "<html>maintenance</html>"));
     check_outage(response("200 OK", "", r#"{"keys":[]}"#));
     check_outage(response("200 OK", "", &set(&[json!({ "kty": "oct", "kid": "b", "k": "AAAA" })])));
-    check_outage(Answer::Bytes(vec![0; 4096]));
-    check_outage(Answer::Bytes(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"keys\":".to_vec()));
+    check_outage(Reaction::Last("\0".repeat(4096)));
+    check_outage(Reaction::Last("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"keys\":".to_owned()));
 }
 
 #[test]
@@ -155,10 +153,10 @@ fn server_does_not_listen() {
 #[test]
 fn new_key_is_fetched_when_a_token_names_it_and_the_old_one_is_dropped() {
     let (old, new) = (Signer::p256("old", 1), Signer::p256("new", 2));
-    let server = Server::start(Answer::Set(set(&[old.jwk()])));
+    let server = Server::start(Reaction::ok(&set(&[old.jwk()])));
     let verifier = start_with(&server);
     wait_for(&verifier, &token(&old), Ok(()));
-    server.answer(Answer::Set(set(&[new.jwk()])));
+    server.react(Reaction::ok(&set(&[new.jwk()])));
     verifier.verify(&token(&old)).expect("no token has caused a fetch");
     assert_eq!(verifier.verify(&token(&new)), Err(AssertionError::KeysUnavailable));
     wait_for(&verifier, &token(&new), Ok(()));
@@ -174,10 +172,10 @@ fn tokens_without_kid_survive_a_rotation() {
         signer.sign(&header, &claims(now()).to_string())
     };
     let (old, new) = (Signer::p256("old", 1), Signer::p256("new", 2));
-    let server = Server::start(Answer::Set(set(&[old.jwk()])));
+    let server = Server::start(Reaction::ok(&set(&[old.jwk()])));
     let verifier = start_with(&server);
     wait_for(&verifier, &nameless(&old), Ok(()));
-    server.answer(Answer::Set(set(&[old.jwk(), new.jwk()])));
+    server.react(Reaction::ok(&set(&[old.jwk(), new.jwk()])));
     assert_eq!(verifier.verify(&nameless(&new)), Err(AssertionError::KeysUnavailable));
     wait_for(&verifier, &nameless(&new), Ok(()));
     verifier.verify(&nameless(&old)).expect("both keys are published");
@@ -189,7 +187,7 @@ fn tokens_without_kid_survive_a_rotation() {
 #[test]
 fn unknown_keys_cause_one_fetch_per_minute() {
     let signer = Signer::p256("a", 1);
-    let server = Server::start(Answer::Set(set(&[signer.jwk()])));
+    let server = Server::start(Reaction::ok(&set(&[signer.jwk()])));
     let verifier = start_with(&server);
     wait_for(&verifier, &token(&signer), Ok(()));
     let mut refused = 0;
@@ -263,7 +261,7 @@ fn cache_expires_a_day_after_the_keys_were_confirmed() {
 #[test]
 fn valid_token_is_refused_when_the_keys_are_too_old() {
     let signer = Signer::p256("a", 1);
-    let server = Server::start(Answer::Set(set(&[signer.jwk()])));
+    let server = Server::start(Reaction::ok(&set(&[signer.jwk()])));
     let verifier = start_with(&server);
     let token = token(&signer);
     wait_for(&verifier, &token, Ok(()));
@@ -354,7 +352,7 @@ fn start_fails_if_the_file_has_no_keys() {
 
 #[test]
 fn thread_ends_when_the_verifier_is_dropped() {
-    let server = Server::start(Answer::Set(set(&[Signer::p256("a", 1).jwk()])));
+    let server = Server::start(Reaction::ok(&set(&[Signer::p256("a", 1).jwk()])));
     let verifier = start_with(&server);
     let cache: Weak<Cache> = Arc::downgrade(&verifier.keys.cache);
     drop(verifier);

@@ -12,16 +12,16 @@ use server::{Reaction, Server};
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 fn client(server: &Server, timeout: Duration) -> Client {
-    let url = HttpUrl::parse(&server.url()).unwrap();
+    let url = HttpUrl::parse(&server.url("/hook")).unwrap();
     Client::new(&url, ClientConfig { timeout, max_body: 1024, max_idle: 2, accept: "application/json" })
 }
 
 fn post(server: &Server, body: &str) -> Request<Vec<u8>> {
-    Request::post(server.url()).header("Content-Type", "text/plain").body(body.into()).unwrap()
+    Request::post(server.url("/hook")).header("Content-Type", "text/plain").body(body.into()).unwrap()
 }
 
 fn get(server: &Server) -> Request<Vec<u8>> {
-    Request::get(server.url()).header("Authorization", "Bearer a").body(Vec::new()).unwrap()
+    Request::get(server.url("/hook")).header("Authorization", "Bearer a").body(Vec::new()).unwrap()
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn requests_have_their_method_headers_and_body_and_share_a_connection() {
 #[test]
 fn redirect_is_an_answer_and_is_not_followed() {
     let other = Server::start(|_| Reaction::ok("other"));
-    let location = other.url();
+    let location = other.url("/hook");
     let server = Server::start(move |_| {
         Reaction::Answer(format!("HTTP/1.1 307 T\r\nLocation: {location}\r\nContent-Length: 4\r\n\r\nbody"))
     });

@@ -70,8 +70,8 @@ impl Server {
         Server { address, connections, requests }
     }
 
-    pub(crate) fn url(&self) -> String {
-        format!("http://{}/hook", self.address)
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
     }
 
     pub(crate) fn connections(&self) -> usize {
