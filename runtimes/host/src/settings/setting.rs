@@ -120,6 +120,8 @@ pub(super) fn text(
 }
 
 /// Creates a setting whose value `read` reads and `show` writes.
+// A table of 20 settings would contain 20 copies of this code.
+#[inline(never)]
 pub(super) fn value_at<T: 'static>(
     name: &'static str,
     placeholder: &'static str,
