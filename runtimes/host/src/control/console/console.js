@@ -21,7 +21,7 @@ function button(text, action, attributes = {}) {
   return made;
 }
 
-/// Shows an error, or the outcome of an action.
+// Shows an error, or the outcome of an action.
 function show(text, isGood = false) {
   const message = find('message');
   message.textContent = text;
@@ -29,7 +29,7 @@ function show(text, isGood = false) {
   message.hidden = !text;
 }
 
-/// Runs an action, and shows its error.
+// Runs an action, and shows its error.
 async function guard(action) {
   show('');
   try {
@@ -43,7 +43,7 @@ function facts(list, entries) {
   list.replaceChildren(...entries.flatMap(([name, value]) => [element('dt', name), element('dd', value)]));
 }
 
-/// Asks whether to go on.
+// Asks whether to go on.
 function confirmed(title, text, yes) {
   const dialog = find('confirm');
   find('confirm-title').textContent = title;
@@ -100,7 +100,7 @@ async function request(path, options = {}) {
   return response;
 }
 
-/// Performs a method of the server API.
+// Performs a method of the server API.
 async function call(method, params = {}) {
   if (!key()) throw new Error('Enter one of the keys in POSTERN_API_KEY first.');
   const response = await request(`api/${method}`, {
@@ -113,7 +113,7 @@ async function call(method, params = {}) {
   return answer.result;
 }
 
-/// Returns the samples of a text in the format of Prometheus: the sum of each name.
+// Returns the samples of a text in the format of Prometheus: the sum of each name.
 function parse(text) {
   const sums = new Map();
   for (const line of text.split('\n')) {
@@ -275,7 +275,7 @@ async function listChannels() {
   find('channel-count').textContent = names.length === 1 ? '1 channel' : `${names.length} channels${shown}`;
 }
 
-/// Returns the result of a method, or the text of its error.
+// Returns the result of a method, or the text of its error.
 async function attempt(method, params) {
   try {
     return [await call(method, params), null];
