@@ -413,7 +413,6 @@ impl Application for Channels {
             ChannelEvent::Presence(event) => self.deliver_presence(&event, fanout),
             ChannelEvent::CatchUp(catch_up) => self.catch_up(&catch_up, fanout),
             ChannelEvent::Config(config) => self.config = config,
-            ChannelEvent::Revoke(revocation) => _ = fanout.revoke(&revocation),
             ChannelEvent::Answer { client, command, channel, answer } => {
                 self.handle_answer(client, command, &channel, answer, fanout, recorder);
             }

@@ -7,7 +7,6 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use postern_core::handshake::Revocation;
 use postern_core::{ConnectionId, Key};
 
 use crate::config::ChannelsConfig;
@@ -86,8 +85,6 @@ pub enum ChannelEvent {
     },
     /// The configuration has changed.
     Config(Arc<ChannelsConfig>),
-    /// Credentials are revoked, and their connections end.
-    Revoke(Arc<Revocation>),
     /// A client has joined or left a channel with subscribers.
     Presence(Arc<PresenceEvent>),
     /// The events of a channel that the worker has missed, because its inbox was full.
@@ -114,7 +111,7 @@ impl ChannelEvent {
             ChannelEvent::Publication { publication, .. } => publication.memory(),
             ChannelEvent::Presence(event) => event.info.memory(),
             ChannelEvent::CatchUp(catch_up) => publications(&catch_up.publications),
-            ChannelEvent::Config(_) | ChannelEvent::Revoke(_) => 0,
+            ChannelEvent::Config(_) => 0,
             ChannelEvent::Answer { answer, .. } => match answer {
                 Answer::Subscribed { subscribed: Some(subscribed), .. } => {
                     publications(&subscribed.publications)

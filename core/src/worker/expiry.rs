@@ -55,25 +55,6 @@ impl Expiries {
         }
     }
 
-    /// Schedules the end at `now` of the open connections whose credentials a revocation names. Returns their number.
-    pub(super) fn revoke<'c, A: Application + 'c>(
-        &mut self,
-        timers: &mut Timers,
-        connections: impl Iterator<Item = (Key, &'c Connection<A>)>,
-        revocation: &Revocation,
-        now: CompactInstant,
-    ) -> usize {
-        let is_revoked = |(_, connection): &(Key, &Connection<A>)| {
-            connection.is_open() && connection.user().is_some_and(|user| revocation.matches(user))
-        };
-        let revoked = connections.filter(is_revoked).map(|(key, connection)| (key, connection.id));
-        let end = |place: (Key, ConnectionId)| {
-            self.scheduled.remove(&short(place.0));
-            self.schedule(timers, place, now, CredentialsEnd::Revoked);
-        };
-        revoked.map(end).count()
-    }
-
     /// Returns the time after which another connection may be ended; zero if it may be ended at `now`. Each further slice is later,
     /// so a connection is put off once, however many end together.
     fn pause(&mut self, now: CompactInstant) -> Duration {
@@ -115,10 +96,16 @@ impl<A: Application> Worker<A> {
             (None, Some(session)) => self.find(&Selector::Session(session.to_string())),
             (None, None) => self.keys(),
         };
-        let now = self.shared.time_base.compact(now);
-        let Worker { connections, expiries, timers, .. } = self;
-        let open = keys.into_iter().filter_map(|key| Some((key, connections.get(key.0)?)));
-        expiries.revoke(timers, open, revocation, now)
+        let is_revoked = |key: &Key| {
+            let open = self.connections.get(key.0).filter(|connection| connection.is_open());
+            open.and_then(Connection::user).is_some_and(|user| revocation.matches(user))
+        };
+        let revoked: Vec<Key> = keys.into_iter().filter(is_revoked).collect();
+        for &key in &revoked {
+            self.expiries.scheduled.remove(&short(key));
+            self.schedule(key, now, CredentialsEnd::Revoked);
+        }
+        revoked.len()
     }
 
     /// Handles an entry of the timers that has fired. Returns whether the connection was closed, so that it is due.

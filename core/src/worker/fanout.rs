@@ -16,7 +16,7 @@ use super::timers::Timers;
 use super::{Application, Key, Worker, WorkerConfig};
 use crate::close_code::CloseCode;
 use crate::frame::{DataKind, MAX_HEADER, write_compressed_frame, write_frame};
-use crate::handshake::{Identity, Revocation};
+use crate::handshake::Identity;
 use crate::output::{FrameId, FrameTable, Output, OutputQueue};
 use crate::record::CredentialsEnd;
 use crate::session::SharedForm;
@@ -268,13 +268,6 @@ impl<'w, A: Application> Fanout<'w, A> {
         self.update(key);
         self.due.push_back(key);
         true
-    }
-
-    /// Does the same as [`Worker::revoke`] for an application.
-    pub fn revoke(&mut self, revocation: &Revocation) -> usize {
-        let now = self.shared.time_base.compact(self.now);
-        let connections = self.connections.iter().map(|(key, connection)| (Key(key), connection));
-        self.expiries.revoke(self.timers, connections, revocation, now)
     }
 
     /// Changes when the token of a connection expires, as a refresh does. `None`: never. Returns whether it is open.

@@ -11,7 +11,6 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use postern_channels::engine::ChannelEvent;
 use postern_core::handshake::{Identity, Revocation, Revocations};
 
 use crate::channels::Node;
@@ -154,7 +153,7 @@ impl RevocationTable {
             // It sends an empty line after those that it has had before.
             let Some(entry) = Entry::parse(&line) else { continue };
             if self.add_from(&entry, Some(peer)).is_ok() {
-                self.node.broadcast(&ChannelEvent::Revoke(entry.revocation));
+                self.node.revoke(&entry.revocation);
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
+use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -12,6 +13,7 @@ use postern_channels::engine::{ChannelEvent, Inboxes, Request};
 use postern_channels::exchange::ExchangeStats;
 use postern_channels::exchange::{Exchange, ExchangeConfig, WorkerId};
 use postern_channels::inbox::{Added, Inbox, Taken};
+use postern_core::handshake::Revocation;
 
 use crate::hooks::Hooks;
 
@@ -42,6 +44,8 @@ struct WorkerSlot {
     inbox: Mutex<Option<Inbox>>,
     /// Makes the worker take its events.
     wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    /// Revocations that it has yet to perform.
+    revocations: Mutex<Vec<Arc<Revocation>>>,
     /// Whether something may expire in the share of the shards that the worker looks after.
     may_expire: AtomicBool,
 }
@@ -155,8 +159,23 @@ impl Node {
         self.broadcast(&ChannelEvent::Config(config));
     }
 
+    /// Makes each worker end the connections of revoked credentials.
+    pub(crate) fn revoke(&self, revocation: &Arc<Revocation>) {
+        for slot in &self.workers {
+            lock(&slot.revocations).push(revocation.clone());
+            slot.wake();
+        }
+    }
+
+    /// Takes the revocations for a worker.
+    pub(super) fn take_revocations(&self, worker: WorkerId) -> Vec<Arc<Revocation>> {
+        self.workers
+            .get(worker.index())
+            .map_or_else(Vec::new, |slot| mem::take(&mut *lock(&slot.revocations)))
+    }
+
     /// Puts an event into the inbox of each worker.
-    pub(crate) fn broadcast(&self, event: &ChannelEvent) {
+    fn broadcast(&self, event: &ChannelEvent) {
         for slot in &self.workers {
             if slot.add(event.clone(), usize::MAX) == Added::First {
                 slot.wake();
@@ -248,7 +267,7 @@ impl Batch<'_> {
 
     /// Wakes the workers that have events.
     pub(crate) fn wake(&mut self) {
-        let wakes = std::mem::take(&mut self.wakes);
+        let wakes = mem::take(&mut self.wakes);
         self.operations = 0;
         let slots = self.node.workers.iter().enumerate();
         slots.filter(|(index, _)| wakes & 1 << index != 0).for_each(|(_, slot)| slot.wake());

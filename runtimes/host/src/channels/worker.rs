@@ -44,9 +44,12 @@ impl NodeWorker {
         self.node.execute(self.worker, request, now);
     }
 
-    /// Hands events that have arrived to the worker: as many as it handles in about a millisecond. The runtime writes and reads
-    /// before the next part.
+    /// Performs revocations, and hands events that have arrived to the worker: as many as it handles in about a millisecond. The
+    /// runtime writes and reads before the next part.
     pub fn read(&mut self, worker: &mut Worker, now: Instant, recorder: &mut LogAndCounters) {
+        for revocation in self.node.take_revocations(self.worker) {
+            worker.revoke(&revocation, now);
+        }
         let mut cost = 0;
         loop {
             let before = worker.application().visited();
