@@ -376,8 +376,14 @@ impl EventLoop {
             return;
         }
         if event.is_readable() || socket.is_ended {
+            // It stays so if reading is paused.
+            socket.is_readable = true;
             // Pending output is sent in the same turn.
-            self.on_readable(key, None);
+            let transport =
+                self.worker.on_readable(key, self.now, &mut self.buffer, socket, &mut self.recorder);
+            if socket.is_readable || transport != Transport::Open {
+                self.handle_read(key, transport);
+            }
         } else if event.is_writable() && self.worker.wants_write(key) {
             self.flush(key);
             self.list(key);
@@ -388,7 +394,13 @@ impl EventLoop {
     fn read_listed(&mut self, key: Key) {
         let Some(socket) = self.sockets.get_mut(key) else { return };
         socket.is_listed = false;
-        self.on_readable(key, Some(self.share));
+        // It stays so if reading is paused.
+        socket.is_readable = true;
+        let buffer = self.buffer.get_mut(..self.share).unwrap_or_default();
+        let transport = self.worker.on_readable(key, self.now, buffer, socket, &mut self.recorder);
+        if socket.is_readable || transport != Transport::Open {
+            self.handle_read(key, transport);
+        }
     }
 
     /// Puts a socket on the list of those to be read, if there is something to read and it may be read.
@@ -403,22 +415,11 @@ impl EventLoop {
         }
     }
 
-    /// Runs one turn: one recv of at most `most` bytes, one send.
-    // Inlined into the loop over the events: saving registers for a call takes a tenth of the time of a short message.
-    #[inline(always)]
-    fn on_readable(&mut self, key: Key, most: Option<usize>) {
-        let Some(socket) = self.sockets.get_mut(key) else { return };
-        // It stays so if reading is paused.
-        socket.is_readable = true;
-        let buffer = match most {
-            Some(most) => self.buffer.get_mut(..most).unwrap_or_default(),
-            None => &mut self.buffer,
-        };
-        let transport = self.worker.on_readable(key, self.now, buffer, socket, &mut self.recorder);
-        if !socket.is_readable && transport == Transport::Open {
-            return;
-        }
-        let is_ended = socket.is_ended;
+    /// Handles the end of a turn after which there may be more to read, or whose transport changes.
+    // Out of line: after most turns, there is nothing to do.
+    #[inline(never)]
+    fn handle_read(&mut self, key: Key, transport: Transport) {
+        let is_ended = self.sockets.get(key).is_some_and(|socket| socket.is_ended);
         self.apply(key, transport);
         self.list(key);
         if is_ended {

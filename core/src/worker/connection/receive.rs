@@ -46,7 +46,7 @@ impl<A: Application> Admitted<'_, A> {
         A::has_client_memory(self.client)
     }
 
-    /// Handles the messages at the front of `input` that arrived whole. Call it only between messages.
+    /// Handles the messages at the front of `input` that arrived whole. Call it only between messages of an open session.
     // Inlined into the path of short messages.
     #[inline(always)]
     pub(in crate::worker) fn receive_whole_messages(
@@ -56,12 +56,13 @@ impl<A: Application> Admitted<'_, A> {
         input: &mut Input<'_>,
         recorder: &mut impl Recorder,
     ) {
-        // The application may close the session, whose further messages are discarded.
-        while self.session.is_open()
-            && let Some((kind, payload)) =
-                self.session.take_whole_message(context.shared.longest_whole, input)
-        {
+        let longest = context.shared.longest_whole;
+        while let Some((kind, payload)) = self.session.take_whole_message(longest, input) {
             self.handle_short_message(context, turn, kind, Payload::Borrowed(payload), None, recorder);
+            // The application may close the session, whose further messages are discarded.
+            if !self.session.is_open() {
+                break;
+            }
         }
     }
 
