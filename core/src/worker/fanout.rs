@@ -190,7 +190,6 @@ impl<'w, A: Application> Fanout<'w, A> {
         for key in keys {
             let Some(connection) = self.connections.get_mut(key.0) else { continue };
             let Some(form) = connection.share_message(frame.len) else { continue };
-            sent += 1;
             if let Some(run) = &mut run
                 && run.form == form
             {
@@ -213,14 +212,13 @@ impl<'w, A: Application> Fanout<'w, A> {
                 }
             }
             let before = connection.output.frame();
-            self.end(run.take());
+            sent += 1 + self.end(run.take());
             self.deliver_form(key, frame, form);
             let connection = self.connections.get(key.0);
             let after = connection.and_then(|connection| connection.output.frame());
             run = after.map(|after| Run { before, form, after, count: 0 });
         }
-        self.end(run);
-        sent
+        sent + self.end(run)
     }
 
     /// Sends a message to all connections that are open. Returns their number.
@@ -239,11 +237,11 @@ impl<'w, A: Application> Fanout<'w, A> {
         }
     }
 
-    /// Counts the references of a run.
-    fn end(&mut self, run: Option<Run>) {
-        if let Some(Run { before, after, count: count @ 1.., .. }) = run {
-            self.memory.free_shared(self.frames.replace(before, after, count));
-        }
+    /// Counts the references of a run. Returns the number of its connections after the first one.
+    fn end(&mut self, run: Option<Run>) -> usize {
+        let Some(Run { before, after, count: count @ 1.., .. }) = run else { return 0 };
+        self.memory.free_shared(self.frames.replace(before, after, count));
+        count as usize
     }
 
     /// Sends a message to one connection. Returns false if it is not open. A message to several connections is cheaper as a
