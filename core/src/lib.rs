@@ -57,46 +57,25 @@
 //! with the socket what the returned [`Transport`] says. The worker echoes each message.
 //!
 //! ```
-//! use std::collections::VecDeque;
-//! use std::io::{self, IoSlice, Read, Write};
-//! use std::net::SocketAddr;
 //! use std::sync::Arc;
 //! use std::time::Instant;
-//! use postern_core::handshake::Peer;
+//! use postern_core::model::{ModelSocket, PEER};
 //! use postern_core::record::NullRecorder;
-//! use postern_core::worker::{NewConnection, Socket};
+//! use postern_core::worker::NewConnection;
 //! use postern_core::{ConnectionId, Transport, Worker, WorkerConfig};
-//!
-//! /// A socket in memory. It accepts at most 64 bytes in a call.
-//! #[derive(Default)]
-//! struct Memory {
-//!     incoming: VecDeque<u8>,
-//!     sent: Vec<u8>,
-//! }
-//!
-//! impl Socket for Memory {
-//!     fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-//!         self.incoming.read(buffer)
-//!     }
-//!
-//!     fn send(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-//!         let piece = &pieces[0];
-//!         self.sent.write(&piece[..piece.len().min(64)])
-//!     }
-//! }
 //!
 //! let now = Instant::now();
 //! let mut worker = Worker::new(Arc::new(WorkerConfig::default()), 1, now);
-//! let peer = Peer::from(SocketAddr::from(([127, 0, 0, 1], 40_000)));
-//! let key = worker.open(NewConnection { id: ConnectionId(1), peer, refusal: None }, now);
+//! let key = worker.open(NewConnection { id: ConnectionId(1), peer: PEER, refusal: None }, now);
 //!
-//! // The socket is readable: a request, and the masked text frame "hello".
-//! let (mut socket, mut buffer) = (Memory::default(), vec![0; 4096]);
-//! socket.incoming.extend(
+//! // The socket is readable: a request, and the masked text frame "hello". It accepts at most 64 bytes in a call.
+//! let mut socket = ModelSocket::with(
 //!     b"GET /ws HTTP/1.1\r\nHost: app.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
 //!     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nUser-ID: 123\r\n\r\n\
 //!     \x81\x85\x01\x02\x03\x04igohn",
 //! );
+//! socket.takes = 64;
+//! let mut buffer = vec![0; 4096];
 //! let transport = worker.on_readable(key, now, &mut buffer, &mut socket, &mut NullRecorder);
 //! assert_eq!(transport, Transport::Open);
 //!
@@ -111,6 +90,7 @@
 //! assert!(worker.poll_timeout(now) > Some(now));
 //!
 //! // The peer ends its side: there is nothing more to read.
+//! socket.is_ended = true;
 //! let transport = worker.on_readable(key, now, &mut buffer, &mut socket, &mut NullRecorder);
 //! assert_eq!(transport, Transport::Close);
 //! worker.remove(key, now, &mut NullRecorder);
@@ -122,20 +102,19 @@
 //! # An application of your own
 //!
 //! A worker echoes each message unless it has another [`Application`](worker::Application). This one is a room: each text message
-//! goes to all clients, with the user's id before it. The example calls the worker without a socket, as a runtime does whose
-//! kernel completes reads and writes on its own.
+//! goes to all clients, with the user's id before it. [`model`] has a runtime in memory for its tests.
 //!
 //! ```
 //! use std::collections::BTreeSet;
 //! use std::convert::Infallible;
-//! use std::net::SocketAddr;
 //! use std::sync::Arc;
 //! use std::time::Instant;
 //! use postern_core::frame::DataKind;
-//! use postern_core::handshake::{Identity, Peer};
+//! use postern_core::handshake::Identity;
+//! use postern_core::model::ModelRuntime;
 //! use postern_core::record::{NullRecorder, Recorder};
-//! use postern_core::worker::{Application, Fanout, Message, NewConnection, Opening, Reply};
-//! use postern_core::{CloseCode, ConnectionId, Key, Worker, WorkerConfig};
+//! use postern_core::worker::{Application, Fanout, Message, Opening, Reply};
+//! use postern_core::{CloseCode, Key, Worker, WorkerConfig};
 //!
 //! #[derive(Debug, Default)]
 //! struct Room {
@@ -194,28 +173,27 @@
 //! }
 //!
 //! let now = Instant::now();
-//! let mut worker = Worker::with_application(Room::default(), Arc::new(WorkerConfig::default()), 1, now);
-//! let peer = Peer::from(SocketAddr::from(([127, 0, 0, 1], 40_000)));
+//! let worker = Worker::with_application(Room::default(), Arc::new(WorkerConfig::default()), 1, now);
+//! let mut runtime = ModelRuntime::new(worker, NullRecorder, now);
 //! let [john, jane] = [1, 2].map(|number| {
-//!     let key = worker.open(NewConnection { id: ConnectionId(number), peer, refusal: None }, now);
+//!     let key = runtime.open();
 //!     let request = format!(
 //!         "GET /ws HTTP/1.1\r\nHost: app.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
 //!         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nUser-ID: {number}\r\n\r\n"
 //!     );
-//!     worker.receive(key, now, &mut request.into_bytes(), &mut NullRecorder);
-//!     worker.sent(key, worker.output(key).len(), now);
+//!     runtime.feed(key, request.as_bytes());
+//!     assert!(runtime.take_wire(key).starts_with(b"HTTP/1.1 101 "));
 //!     key
 //! });
 //!
 //! // Both clients get the message of the first one.
-//! worker.receive(john, now, &mut b"\x81\x85\x01\x02\x03\x04igohn".to_vec(), &mut NullRecorder);
-//! assert_eq!(worker.poll_timeout(now), Some(now));
-//! while let Some(due) = worker.next_due(now, &mut NullRecorder) {
-//!     let key = due.key;
-//!     assert_eq!(worker.output(key), b"\x81\x081: hello");
-//!     worker.sent(key, worker.output(key).len(), now);
+//! runtime.feed(john, b"\x81\x85\x01\x02\x03\x04igohn");
+//! assert_eq!(runtime.worker.poll_timeout(now), Some(now));
+//! runtime.handle_all_due();
+//! for key in [john, jane] {
+//!     assert_eq!(runtime.wire(key), b"\x81\x081: hello");
 //! }
-//! assert_eq!(worker.application().clients.len(), 2);
+//! assert_eq!(runtime.worker.application().clients.len(), 2);
 //! ```
 //!
 //! # Modules
@@ -229,6 +207,7 @@
 //! * [`worker`]: all connections of one worker, their timers, and the application.
 //! * [`close_code`]: close codes.
 //! * [`record`]: records for the log.
+//! * [`model`]: a runtime in memory, for tests.
 //!
 //! [`client`] is the handshake of the client's side. After it, both sides are a [`Session`], each with its own [`Role`].
 
@@ -258,6 +237,7 @@ pub mod session;
 pub mod worker;
 
 pub mod client;
+pub mod model;
 
 mod deflate;
 mod field;

@@ -1,4 +1,4 @@
-//! A worker, driven by a runtime whose sockets accept as many bytes as a test allows.
+//! A worker in a [`ModelRuntime`].
 
 mod answers;
 mod application;
@@ -21,7 +21,6 @@ mod splits;
 mod standstill;
 mod timeouts;
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use tungstenite::protocol::frame::FrameHeader;
@@ -30,6 +29,7 @@ use tungstenite::protocol::frame::coding::{self, Control, Data, OpCode};
 use super::*;
 use crate::CloseCode;
 use crate::handshake::HandshakeConfig;
+use crate::model::{ModelRuntime, ModelSocket, PEER};
 use crate::policy::KeepAliveConfig;
 use crate::record::Record;
 use crate::session::SessionConfig;
@@ -96,22 +96,10 @@ impl Recorder for Notes {
     }
 }
 
-/// A runtime with one clock and sockets that are vectors.
-struct Runtime<A: Application = Echo> {
-    worker: Worker<A>,
-    now: Instant,
-    notes: Notes,
-    /// The bytes that each socket accepted, by key.
-    wires: Vec<Vec<u8>>,
-    /// The number of bytes that a socket accepts at once.
-    takes: usize,
-    /// The last result of the worker, by key.
-    transports: Vec<Transport>,
-    opened: u64,
-}
+type Runtime<A = Echo> = ModelRuntime<A, Notes>;
 
 impl Runtime {
-    fn new(config: WorkerConfig) -> Runtime {
+    fn of(config: WorkerConfig) -> Runtime {
         Runtime::with_application(Echo, config)
     }
 }
@@ -119,91 +107,19 @@ impl Runtime {
 impl<A: Application> Runtime<A> {
     fn with_application(application: A, config: WorkerConfig) -> Runtime<A> {
         let now = Instant::now();
-        Runtime {
-            worker: Worker::with_application(application, Arc::new(config), 1, now),
-            now,
-            notes: Notes::default(),
-            wires: Vec::new(),
-            takes: usize::MAX,
-            transports: Vec::new(),
-            opened: 0,
-        }
-    }
-
-    fn open(&mut self) -> Key {
-        self.open_with(None)
-    }
-
-    fn open_with(&mut self, refusal: Option<HandshakeError>) -> Key {
-        self.opened += 1;
-        let peer = Peer::Tcp { ip: IpAddr::from([127, 0, 0, 1]), port: 40_000 };
-        let key = self.worker.open(NewConnection { id: ConnectionId(self.opened), peer, refusal }, self.now);
-        self.wires.resize(self.wires.len().max(key.0 + 1), Vec::new());
-        self.transports.resize(self.transports.len().max(key.0 + 1), Transport::Open);
-        self.wires[key.0].clear();
-        self.transports[key.0] = Transport::Open;
-        key
-    }
-
-    fn feed(&mut self, key: Key, bytes: &[u8]) {
-        self.worker.receive(key, self.now, &mut bytes.to_vec(), &mut self.notes);
-        self.flush(key);
-    }
-
-    fn flush(&mut self, key: Key) {
-        let mut takes = self.takes;
-        loop {
-            let output = self.worker.output(key);
-            let (len, n) = (output.len(), output.len().min(takes));
-            if len == 0 {
-                break;
-            }
-            self.wires[key.0].extend_from_slice(&output[..n]);
-            self.worker.sent(key, n, self.now);
-            takes -= n;
-            if n < len {
-                break;
-            }
-        }
-        self.transports[key.0] = self.worker.transport(key);
-        if self.transports[key.0] == Transport::Close {
-            self.worker.remove(key, self.now, &mut self.notes);
-        }
-    }
-
-    fn eof(&mut self, key: Key) {
-        self.worker.handle_eof(key, self.now);
-        self.flush(key);
-    }
-
-    /// Advances the clock and handles due connections.
-    fn wait(&mut self, time: Duration) {
-        self.now += time;
-        while let Some(due) = self.worker.next_due(self.now, &mut self.notes) {
-            self.handle_due(due);
-        }
+        let worker = Worker::with_application(application, Arc::new(config), 1, now);
+        Runtime::new(worker, Notes::default(), now)
     }
 
     /// Pauses reads until [`Runtime::resume_reads`], as if the log were full.
     fn pause_reads(&mut self) {
-        self.notes.1 = true;
-        assert!(!self.worker.apply_backpressure(&self.notes, self.now));
+        self.recorder.1 = true;
+        assert!(!self.worker.apply_backpressure(&self.recorder, self.now));
     }
 
     fn resume_reads(&mut self) {
-        self.notes.1 = false;
-        assert!(self.worker.apply_backpressure(&self.notes, self.now));
-    }
-
-    /// Offers pending output to the socket, handles what is due, and flushes. The bytes of the socket have been fed already.
-    fn handle_due(&mut self, due: Due) {
-        self.flush(due.key);
-        self.worker.handle_deadlines(due, self.now, &mut self.notes);
-        self.flush(due.key);
-    }
-
-    fn wire(&self, key: Key) -> &[u8] {
-        &self.wires[key.0]
+        self.recorder.1 = false;
+        assert!(self.worker.apply_backpressure(&self.recorder, self.now));
     }
 }
 
@@ -227,13 +143,13 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 
 /// Runs one connection over `portions` and its end; returns everything that could be observed.
 fn observe<'p>(portions: impl Iterator<Item = &'p [u8]>) -> (Vec<u8>, Notes, Transport) {
-    let mut runtime = Runtime::new(WorkerConfig::default());
+    let mut runtime = Runtime::of(WorkerConfig::default());
     let key = runtime.open();
     portions.for_each(|portion| runtime.feed(key, portion));
-    let transport = runtime.transports[key.0];
-    runtime.eof(key);
+    let transport = runtime.transport(key);
+    runtime.end(key);
     assert!(runtime.worker.is_empty(), "a connection whose peer has left is removed");
-    (runtime.wires.swap_remove(key.0), runtime.notes, transport)
+    (runtime.take_wire(key), runtime.recorder, transport)
 }
 
 #[test]
@@ -254,7 +170,7 @@ fn a_connection_is_recorded_from_its_user_to_its_end() {
 
 #[test]
 fn a_head_that_arrives_byte_by_byte_must_be_complete_in_time() {
-    let mut runtime = Runtime::new(WorkerConfig::default());
+    let mut runtime = Runtime::of(WorkerConfig::default());
     let key = runtime.open();
     for byte in HEAD.as_bytes().chunks(1).take(49) {
         runtime.feed(key, byte);
@@ -263,7 +179,7 @@ fn a_head_that_arrives_byte_by_byte_must_be_complete_in_time() {
     assert_eq!(runtime.wire(key), b"");
     runtime.wait(Duration::from_millis(100));
     assert!(runtime.wire(key).starts_with(b"HTTP/1.1 408 "));
-    assert_eq!(runtime.notes.0, ["rejected Timeout"]);
+    assert_eq!(runtime.recorder.0, ["rejected Timeout"]);
 }
 
 #[test]
@@ -276,19 +192,19 @@ fn a_peer_that_leaves_before_its_request_is_abandoned() {
 fn admitted(session: SessionConfig) -> (Runtime, Key) {
     let keep_alive = KeepAliveConfig { interval: Duration::ZERO, ..KeepAliveConfig::default() };
     let config = WorkerConfig { session: Arc::new(session), keep_alive, ..WorkerConfig::default() };
-    let mut runtime = Runtime::new(config);
+    let mut runtime = Runtime::of(config);
     let key = runtime.open();
     runtime.feed(key, HEAD.as_bytes());
-    runtime.wires[key.0].clear();
+    runtime.take_wire(key);
     (runtime, key)
 }
 
 #[test]
 fn stopping_ends_every_connection_in_its_way() {
-    let mut runtime = Runtime::new(WorkerConfig::default());
+    let mut runtime = Runtime::of(WorkerConfig::default());
     let [admitted, beginning, refused] = [runtime.open(), runtime.open(), runtime.open()];
     runtime.feed(admitted, HEAD.as_bytes());
-    runtime.wires[admitted.0].clear();
+    runtime.take_wire(admitted);
     runtime.feed(refused, b"\x16");
     let refusal = runtime.wire(refused).to_vec();
     runtime.worker.shut_down();
@@ -307,9 +223,9 @@ fn stopping_ends_every_connection_in_its_way() {
 
 #[test]
 fn a_timer_of_a_connection_that_is_gone_touches_no_other() {
-    let mut runtime = Runtime::new(WorkerConfig::default());
+    let mut runtime = Runtime::of(WorkerConfig::default());
     let key = runtime.open();
-    runtime.eof(key);
+    runtime.end(key);
     runtime.wait(Duration::from_secs(3));
     assert_eq!(runtime.open(), key);
     runtime.feed(key, b"GET ");

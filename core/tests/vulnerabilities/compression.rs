@@ -15,7 +15,7 @@ fn offer(session: SessionConfig, offer: &str) -> (Connection, Option<String>) {
     let handshake = HandshakeConfig { compression: true, ..HandshakeConfig::default() };
     let config = WorkerConfig { handshake, session: session.into(), ..WorkerConfig::default() };
     let mut connection = ask(config, with("", &format!("Sec-WebSocket-Extensions: {offer}")).as_bytes());
-    let answer = String::from_utf8(std::mem::take(&mut connection.wire)).expect("ASCII");
+    let answer = String::from_utf8(connection.take_wire()).expect("ASCII");
     assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
     let line = answer.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Extensions: "));
     (connection, line.map(str::to_owned))
@@ -81,8 +81,8 @@ fn check(bytes: &[u8], code: u16) {
         let mut connection = agreed();
         bytes.chunks(portion).for_each(|portion| connection.feed(portion));
         assert_eq!(connection.close_code(), code, "in portions of {portion}");
-        assert!(connection.wire.len() <= 127, "a Close and nothing else");
-        assert_eq!((connection.transport, connection.counts.messages), (Transport::ShutdownWrite, 0));
+        assert!(connection.wire().len() <= 127, "a Close and nothing else");
+        assert_eq!((connection.transport(), connection.recorder.messages), (Transport::ShutdownWrite, 0));
     }
 }
 
@@ -161,7 +161,7 @@ fn compressed_bytes_that_give_nothing_are_limited_too() {
         let message = frame(0xc2, &blocks);
         let mut connection = agreed();
         check_time(Duration::from_secs(20), || (0..100).for_each(|_| connection.feed(&message)));
-        assert_eq!(connection.wire, b"\x82\x00".repeat(100));
+        assert_eq!(connection.wire(), b"\x82\x00".repeat(100));
     }
 }
 
@@ -215,14 +215,14 @@ fn what_is_no_deflate_is_1007() {
     let mut connection = agreed();
     let mut check_any = |payload: &[u8]| {
         connection.feed(&frame(0xc2, payload));
-        if connection.transport != Transport::Open {
+        if connection.transport() != Transport::Open {
             assert_eq!(connection.close_code(), 1007);
             connection.open_another(&with("", "Sec-WebSocket-Extensions: permessage-deflate"));
         }
-        connection.wire.clear();
+        connection.take_wire();
         connection.feed(&frame(0xc2, hello));
-        assert_eq!(connection.wire, b"\x82\x05Hello", "the next message is none the worse for it");
-        connection.wire.clear();
+        assert_eq!(connection.wire(), b"\x82\x05Hello", "the next message is none the worse for it");
+        connection.take_wire();
     };
     for len in 0..whole.len() {
         check_any(&whole[..len]);
@@ -240,7 +240,7 @@ fn no_message_refers_to_another_one() {
     let secret = noise(300);
     let mut connection = agreed();
     connection.feed(&frame(0xc2, &deflated(&secret)));
-    assert_eq!(connection.wire.len(), 4 + 300);
+    assert_eq!(connection.wire().len(), 4 + 300);
     // Fixed block: a match of length 3 at the distance 1, then 2, 4, 7, 13, 25 ... without any data before it.
     for distance_code in 0..30u8 {
         let reversed = distance_code.reverse_bits() >> 3;
@@ -250,7 +250,7 @@ fn no_message_refers_to_another_one() {
         let before = connection.open_another(&with("", "Sec-WebSocket-Extensions: permessage-deflate"));
         connection.feed(&frame(0xc2, &payload));
         assert_eq!(connection.close_code(), 1007, "distance code {distance_code}");
-        connection.wire.clear();
+        connection.take_wire();
         connection.key = before;
         connection.feed(&frame(0xc2, &payload));
         assert_eq!(connection.close_code(), 1007, "nor to its own");
@@ -263,7 +263,7 @@ fn no_message_refers_to_another_one() {
     connection.feed(&frame(0x81, &b"attack at dusk; ".repeat(8)));
     connection.open_another(&with("", "Sec-WebSocket-Extensions: permessage-deflate"));
     connection.feed(&text);
-    assert_eq!(connection.wire, fresh.wire);
+    assert_eq!(connection.wire(), fresh.wire());
 }
 
 /// zlib has no window of 8 bits and silently takes 9: a peer that has 256 bytes gets distances it cannot follow.
@@ -331,7 +331,7 @@ fn the_bit_of_compression_stands_on_first_frames_only() {
     let hello = b"\xf2\x48\xcd\xc9\xc9\x07\x00";
     let mut connection = agreed();
     connection.feed(&[frame(0x41, &hello[..3]), frame(0x89, b"p"), frame(0x80, &hello[3..])].concat());
-    assert_eq!(connection.wire, b"\x8a\x01p\x81\x05Hello");
+    assert_eq!(connection.wire(), b"\x8a\x01p\x81\x05Hello");
 }
 
 /// undici CVE-2026-2229 (`server_max_window_bits` outside 8 to 15), ws 3.3.1 (names of JavaScript's prototypes):
@@ -390,7 +390,7 @@ fn malformed_parameters_are_declined_and_crash_nothing() {
 fn compression_is_off_unless_it_is_switched_on() {
     let request = with("", "Sec-WebSocket-Extensions: permessage-deflate");
     let mut connection = ask(WorkerConfig::default(), request.as_bytes());
-    let answer = String::from_utf8(std::mem::take(&mut connection.wire)).expect("ASCII");
+    let answer = String::from_utf8(connection.take_wire()).expect("ASCII");
     assert!(answer.starts_with("HTTP/1.1 101 ") && !answer.contains("Extensions"), "{answer}");
     connection.feed(&frame(0xc1, b"\x00"));
     assert_eq!(connection.close_code(), 1002);

@@ -1,13 +1,13 @@
 //! A client of the service: what a runtime does, with a clock and a socket that the test owns.
 
-use std::net::IpAddr;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use postern_core::handshake::Peer;
+use postern_core::model::ModelRuntime;
 use postern_core::policy::KeepAliveConfig;
-use postern_core::worker::{Due, NewConnection};
-use postern_core::{ConnectionId, Key, Record, Recorder, SessionConfig, Transport, Worker, WorkerConfig};
+use postern_core::worker::Echo;
+use postern_core::{Key, Record, Recorder, SessionConfig, Transport, Worker, WorkerConfig};
 
 /// A request that gets its 101; tests change one thing in it.
 pub(crate) const GOOD: &str = "GET /ws HTTP/1.1\r\nHost: app.example\r\nUpgrade: websocket\r\n\
@@ -82,36 +82,35 @@ impl Recorder for Counts {
     }
 }
 
-/// One service with one connection, and the wire to its peer.
+/// A service with one connection, or several of which `key` is the current one.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    pub(crate) worker: Worker,
+    pub(crate) runtime: ModelRuntime<Echo, Counts>,
     pub(crate) key: Key,
-    pub(crate) now: Instant,
-    pub(crate) counts: Counts,
-    /// The bytes that the peer received.
-    pub(crate) wire: Vec<u8>,
-    /// The number of bytes that the peer accepts at once.
-    pub(crate) takes: usize,
-    /// The result of the last turn for the socket.
-    pub(crate) transport: Transport,
+}
+
+impl Deref for Connection {
+    type Target = ModelRuntime<Echo, Counts>;
+
+    fn deref(&self) -> &ModelRuntime<Echo, Counts> {
+        &self.runtime
+    }
+}
+
+impl DerefMut for Connection {
+    fn deref_mut(&mut self) -> &mut ModelRuntime<Echo, Counts> {
+        &mut self.runtime
+    }
 }
 
 impl Connection {
     /// Creates a connection that has just been accepted.
     pub(crate) fn new(config: WorkerConfig) -> Connection {
         let now = Instant::now();
-        let mut connection = Connection {
-            worker: Worker::new(Arc::new(config), 1, now),
-            key: Key(0),
-            now,
-            counts: Counts::default(),
-            wire: Vec::new(),
-            takes: usize::MAX,
-            transport: Transport::Open,
-        };
-        connection.key = connection.worker.open(arrival(1), connection.now);
-        connection
+        let worker = Worker::new(Arc::new(config), 1, now);
+        let mut runtime = ModelRuntime::new(worker, Counts::default(), now);
+        let key = runtime.open();
+        Connection { runtime, key }
     }
 
     /// Returns a connection that was admitted; its wire is empty.
@@ -126,69 +125,59 @@ impl Connection {
     #[track_caller]
     pub(crate) fn admitted_by(config: WorkerConfig, request: &str) -> Connection {
         let mut connection = Connection::new(config);
-        connection.feed(request.as_bytes());
-        assert!(connection.wire.starts_with(b"HTTP/1.1 101 "), "{}", connection.wire.escape_ascii());
-        connection.wire.clear();
+        connection.admit(request);
         connection
     }
 
-    pub(crate) fn feed(&mut self, bytes: &[u8]) {
-        self.worker.receive(self.key, self.now, &mut bytes.to_vec(), &mut self.counts);
-        self.flush();
-    }
-
-    pub(crate) fn flush(&mut self) {
-        let output = self.worker.output(self.key);
-        if !output.is_empty() {
-            let n = output.len().min(self.takes);
-            self.wire.extend_from_slice(&output[..n]);
-            self.worker.sent(self.key, n, self.now);
-        }
-        self.transport = self.worker.transport(self.key);
-        if self.transport == Transport::Close {
-            self.worker.remove(self.key, self.now, &mut self.counts);
-        }
-    }
-
-    /// Offers pending output to the socket, handles what is due, and flushes.
-    pub(crate) fn handle_due(&mut self, due: Due) {
-        self.flush();
-        self.worker.handle_deadlines(due, self.now, &mut self.counts);
-        self.flush();
-    }
-
-    /// Lets time pass and settles what is due. Output of other connections is discarded.
-    pub(crate) fn wait(&mut self, time: Duration) {
-        self.now += time;
-        while let Some(due) = self.worker.next_due(self.now, &mut self.counts) {
-            if due.key == self.key {
-                self.handle_due(due);
-                continue;
-            }
-            let own = (self.key, self.transport, std::mem::take(&mut self.wire));
-            self.key = due.key;
-            self.handle_due(due);
-            (self.key, self.transport, self.wire) = own;
-        }
-    }
-
-    /// Opens another connection to the same service. `key` and `wire` belong to it. Returns the previous key.
+    /// Opens another connection to the same service, which is the current one then. Returns the key of the previous one.
     #[track_caller]
     pub(crate) fn open_another(&mut self, request: &str) -> Key {
         let before = self.key;
-        self.key = self.worker.open(arrival(self.counts.established as u64 + 1), self.now);
-        self.wire.clear();
-        self.feed(request.as_bytes());
-        assert!(self.wire.starts_with(b"HTTP/1.1 101 "), "{}", self.wire.escape_ascii());
-        self.wire.clear();
+        self.key = self.open();
+        self.admit(request);
         before
+    }
+
+    #[track_caller]
+    fn admit(&mut self, request: &str) {
+        self.feed(request.as_bytes());
+        let answer = self.take_wire();
+        assert!(answer.starts_with(b"HTTP/1.1 101 "), "{}", answer.escape_ascii());
+    }
+
+    pub(crate) fn feed(&mut self, bytes: &[u8]) {
+        self.runtime.feed(self.key, bytes);
+    }
+
+    pub(crate) fn end(&mut self) {
+        self.runtime.end(self.key);
+    }
+
+    pub(crate) fn fail(&mut self) {
+        self.runtime.fail(self.key);
+    }
+
+    pub(crate) fn flush(&mut self) {
+        self.runtime.flush(self.key);
+    }
+
+    pub(crate) fn wire(&self) -> &[u8] {
+        self.runtime.wire(self.key)
+    }
+
+    pub(crate) fn take_wire(&mut self) -> Vec<u8> {
+        self.runtime.take_wire(self.key)
+    }
+
+    pub(crate) fn transport(&self) -> Transport {
+        self.runtime.transport(self.key)
     }
 
     /// Returns the frames on the wire: the first byte and the payload of each.
     #[track_caller]
     pub(crate) fn frames(&self) -> Vec<(u8, &[u8])> {
         let mut frames = Vec::new();
-        let mut rest = &self.wire[..];
+        let mut rest = self.wire();
         while !rest.is_empty() {
             let (first, len, skip) = match *rest {
                 [first, len @ 0..=125, ..] => (first, usize::from(len), 2),
@@ -215,12 +204,6 @@ impl Connection {
     }
 }
 
-/// Returns a connection from this host, which is trusted. All tests use it.
-pub(crate) fn arrival(id: u64) -> NewConnection {
-    let peer = Peer::Tcp { ip: IpAddr::from([127, 0, 0, 1]), port: 40_000 };
-    NewConnection { id: ConnectionId(id), peer, refusal: None }
-}
-
 /// Returns the result of one request: the answer, and whether a user was admitted.
 pub(crate) fn ask(config: WorkerConfig, request: &[u8]) -> Connection {
     let mut connection = Connection::new(config);
@@ -238,26 +221,26 @@ pub(crate) fn check_refused(request: impl AsRef<[u8]>, status: u16, code: &str) 
 pub(crate) fn check_refused_by(config: WorkerConfig, request: impl AsRef<[u8]>, status: u16, code: &str) {
     let request = request.as_ref();
     let mut connection = ask(config, request);
-    let answer = String::from_utf8(connection.wire.clone()).expect("ASCII");
+    let answer = String::from_utf8(connection.wire().to_vec()).expect("ASCII");
     let request = request.escape_ascii();
     assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request}\n{answer}");
     assert!(answer.contains(&format!(r#"{{"error":{{"code":"{code}","#)), "{request}\n{answer}");
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
     assert!(head.contains(&format!("\r\nContent-Length: {}", body.len())), "{answer}");
     assert!(head.contains("\r\nConnection: close"), "{answer}");
-    assert_eq!(connection.transport, Transport::ShutdownWrite, "{request}");
+    assert_eq!(connection.transport(), Transport::ShutdownWrite, "{request}");
     connection.feed(GOOD.as_bytes());
-    assert_eq!(connection.wire, answer.as_bytes(), "{request}: a second request was served");
-    assert_eq!((connection.counts.established, connection.counts.rejected), (0, 1), "{request}");
+    assert_eq!(connection.wire(), answer.as_bytes(), "{request}: a second request was served");
+    assert_eq!((connection.recorder.established, connection.recorder.rejected), (0, 1), "{request}");
 }
 
 /// Checks that a request is admitted, for the user 123.
 #[track_caller]
 pub(crate) fn check_admitted(request: impl AsRef<[u8]>) -> String {
     let connection = ask(WorkerConfig::default(), request.as_ref());
-    let answer = String::from_utf8(connection.wire).expect("ASCII");
+    let answer = String::from_utf8(connection.wire().to_vec()).expect("ASCII");
     assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
-    assert_eq!(connection.counts.user, "123");
+    assert_eq!(connection.recorder.user, "123");
     answer
 }
 

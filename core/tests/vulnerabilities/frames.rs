@@ -13,10 +13,10 @@ fn check_fails(config: &SessionConfig, bytes: &[u8], code: u16) {
         let mut connection = Connection::admitted(config.clone());
         bytes.chunks(portion).for_each(|portion| connection.feed(portion));
         assert_eq!(connection.close_code(), code, "{} in {portion}s", bytes.escape_ascii());
-        assert_eq!(connection.transport, Transport::ShutdownWrite, "{}", bytes.escape_ascii());
-        let wire = connection.wire.clone();
+        assert_eq!(connection.transport(), Transport::ShutdownWrite, "{}", bytes.escape_ascii());
+        let wire = connection.wire().to_vec();
         connection.feed(&frame(0x81, b"too late"));
-        assert_eq!(connection.wire, wire, "nothing follows our Close");
+        assert_eq!(connection.wire(), wire, "nothing follows our Close");
     }
 }
 
@@ -35,7 +35,7 @@ fn huge_lengths_overflow_nothing() {
     let unlimited = SessionConfig { max_message: usize::MAX, max_frame: usize::MAX, ..Default::default() };
     let mut connection = Connection::admitted(unlimited.clone());
     connection.feed(b"\x82\xff\x7f\xff\xff\xff\xff\xff\xff\xff\0\0\0\0only this");
-    assert_eq!((connection.wire.as_slice(), connection.transport), (&b""[..], Transport::Open));
+    assert_eq!((connection.wire(), connection.transport()), (&b""[..], Transport::Open));
 }
 
 /// aiohttp PYSEC-2026-4395: the collected and the announced length were added up, above 2^63.
@@ -55,7 +55,7 @@ fn a_length_over_the_limit_is_refused_before_its_payload() {
     check_fails(&one, b"\x82\x82\0\0\0\0", 1009);
     let mut connection = Connection::admitted(one);
     connection.feed(&frame(0x82, b"x"));
-    assert_eq!(connection.wire, b"\x82\x01x");
+    assert_eq!(connection.wire(), b"\x82\x01x");
 }
 
 /// Netty CVE-2014-0193, undici CVE-2026-9675: fragments without an end.
@@ -65,7 +65,7 @@ fn fragments_add_up_to_the_limit_of_a_message() {
     bytes.extend(frame(0x00, &[0; 536]));
     let mut connection = Connection::admitted(SessionConfig::default());
     connection.feed(&bytes);
-    assert_eq!(connection.wire, b"", "exactly the limit");
+    assert_eq!(connection.wire(), b"", "exactly the limit");
     connection.feed(&frame(0x00, b"x"));
     assert_eq!(connection.close_code(), 1009);
 }
@@ -77,7 +77,7 @@ fn empty_fragments_count() {
     bytes.extend(frame(0x00, b"").repeat(1022));
     let mut connection = Connection::admitted(SessionConfig::default());
     connection.feed(&[&bytes[..], &frame(0x80, b"")].concat());
-    assert_eq!(connection.wire, b"\x81\x00", "1,024 frames of one message");
+    assert_eq!(connection.wire(), b"\x81\x00", "1,024 frames of one message");
     check(&[&bytes[..], &frame(0x00, b""), &frame(0x80, b"")].concat(), 1008);
 }
 
@@ -88,8 +88,8 @@ fn a_message_in_single_bytes_costs_no_more_than_in_one_piece() {
     check_time(Duration::from_secs(10), || {
         let mut connection = Connection::admitted(SessionConfig::default());
         frame(0x81, &payload).chunks(1).for_each(|byte| connection.feed(byte));
-        assert_eq!(connection.wire.len(), 10 + payload.len());
-        assert_eq!(connection.wire[10..], payload);
+        assert_eq!(connection.wire().len(), 10 + payload.len());
+        assert_eq!(connection.wire()[10..], payload);
     });
 }
 
@@ -141,7 +141,7 @@ fn a_control_frame_is_whole_and_short() {
     check(&frame(0x89, &[0; 126]), 1002);
     let mut connection = Connection::admitted(SessionConfig::default());
     connection.feed(&frame(0x89, &[7; 125]));
-    assert_eq!(connection.wire, [&[0x8a, 125][..], &[7; 125]].concat());
+    assert_eq!(connection.wire(), [&[0x8a, 125][..], &[7; 125]].concat());
 }
 
 /// RFC 6455 §5.2, "the minimal number of bytes MUST be used": a second way to write a length smuggles frames.
@@ -155,7 +155,7 @@ fn a_length_has_one_spelling() {
     }
     let mut connection = Connection::admitted(SessionConfig::default());
     connection.feed(&[&frame(0x82, &[1; 126])[..], &frame(0x82, &[2; 65_536])].concat());
-    assert_eq!(connection.wire.len(), 4 + 126 + 10 + 65_536);
+    assert_eq!(connection.wire().len(), 4 + 126 + 10 + 65_536);
 }
 
 /// The state of fragmentation: a message inside a message, or the end of none.
@@ -174,12 +174,12 @@ fn messages_do_not_interleave() {
     let again = [frame(0x01, b"a"), frame(0x80, b"b"), frame(0x80, b"c")].concat();
     let mut connection = Connection::admitted(SessionConfig::default());
     connection.feed(&again);
-    assert!(connection.wire.starts_with(b"\x81\x02ab\x88"), "{}", connection.wire.escape_ascii());
+    assert!(connection.wire().starts_with(b"\x81\x02ab\x88"), "{}", connection.wire().escape_ascii());
     assert_eq!(connection.close_code(), 1002);
     // Control frames may be between fragments.
     let mut connection = Connection::admitted(SessionConfig::default());
     connection.feed(&[frame(0x01, b"a"), frame(0x89, b"p"), frame(0x80, b"b")].concat());
-    assert_eq!(connection.wire, b"\x8a\x01p\x81\x02ab");
+    assert_eq!(connection.wire(), b"\x8a\x01p\x81\x02ab");
 }
 
 /// Frames without an end (Slowloris after the handshake): one byte, and then silence.
@@ -190,11 +190,11 @@ fn a_slow_message_gets_1008_at_its_deadline() {
         let mut connection = Connection::admitted(SessionConfig::default());
         connection.feed(&hello[..len]);
         connection.wait(Duration::from_millis(29_999));
-        assert_eq!(connection.wire, b"", "after {len} bytes");
+        assert_eq!(connection.wire(), b"", "after {len} bytes");
         connection.wait(Duration::from_millis(1));
         assert_eq!(connection.close_code(), 1008, "after {len} bytes");
         connection.wait(Duration::from_secs(1));
-        assert!(connection.worker.is_empty() && connection.counts.code == 1008, "after {len} bytes");
+        assert!(connection.worker.is_empty() && connection.recorder.code == 1008, "after {len} bytes");
     }
     let mut connection = Connection::admitted(SessionConfig::default());
     connection.feed(&frame(0x01, b""));
@@ -202,7 +202,7 @@ fn a_slow_message_gets_1008_at_its_deadline() {
         connection.wait(Duration::from_secs(1));
         connection.feed(&[frame(0x00, b"x"), frame(0x89, b"")].concat());
     }
-    connection.wire.clear();
+    connection.take_wire();
     connection.wait(Duration::from_secs(1));
     assert_eq!(connection.close_code(), 1008, "bytes and pings do not put the deadline off");
 }

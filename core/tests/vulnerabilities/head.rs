@@ -22,7 +22,7 @@ fn a_long_head_in_single_bytes_is_looked_at_once() {
     check_time(Duration::from_secs(20), || {
         let mut connection = Connection::new(config);
         request.as_bytes().chunks(1).for_each(|byte| connection.feed(byte));
-        assert!(connection.wire.starts_with(b"HTTP/1.1 101 "));
+        assert!(connection.wire().starts_with(b"HTTP/1.1 101 "));
     });
 }
 
@@ -33,9 +33,9 @@ fn a_head_without_an_end_is_refused_at_the_limit_and_not_collected() {
     check_refused(&endless, 431, "head_too_large");
     let mut connection = Connection::new(WorkerConfig::default());
     connection.feed(&endless.as_bytes()[..16 * 1024 - 1]);
-    assert_eq!(connection.wire, b"");
+    assert_eq!(connection.wire(), b"");
     connection.feed(b"x");
-    assert!(connection.wire.starts_with(b"HTTP/1.1 431 "), "at the byte of the limit, not later");
+    assert!(connection.wire().starts_with(b"HTTP/1.1 431 "), "at the byte of the limit, not later");
 }
 
 /// ws CVE-2024-37890: the list of headers was cut, and the upgrade was among those that were lost.
@@ -54,19 +54,19 @@ fn a_slow_head_gets_408_at_its_deadline() {
         for _ in 0..24 {
             connection.feed(portions.next().unwrap());
             connection.wait(Duration::from_millis(200));
-            assert_eq!(connection.wire, b"");
+            assert_eq!(connection.wire(), b"");
         }
         connection.wait(Duration::from_millis(199));
-        assert_eq!(connection.wire, b"");
+        assert_eq!(connection.wire(), b"");
         connection.wait(Duration::from_millis(1));
-        assert!(connection.wire.starts_with(b"HTTP/1.1 408 "), "after five seconds, for any input");
+        assert!(connection.wire().starts_with(b"HTTP/1.1 408 "), "after five seconds, for any input");
         connection.wait(Duration::from_secs(1));
         assert!(connection.worker.is_empty(), "and the socket is closed a second later");
     }
     let mut silent = Connection::new(WorkerConfig::default());
     silent.wait(Duration::from_secs(5));
-    assert!(silent.wire.is_empty() && silent.worker.is_empty(), "without a byte there is no request");
-    assert_eq!((silent.counts.rejected, silent.counts.abandoned), (0, 1));
+    assert!(silent.wire().is_empty() && silent.worker.is_empty(), "without a byte there is no request");
+    assert_eq!((silent.recorder.rejected, silent.recorder.abandoned), (0, 1));
 }
 
 /// RFC 9931, RFC 6455 §4.1; fastify CVE-2026-130647: bytes after the head in the same segment.
@@ -74,13 +74,13 @@ fn a_slow_head_gets_408_at_its_deadline() {
 fn early_frames_are_frames_and_count_towards_the_limits() {
     let mut early = [GOOD.as_bytes(), &frame(0x81, b"hello")].concat();
     let connection = ask(WorkerConfig::default(), &early);
-    assert!(connection.wire.ends_with(b"\r\n\r\n\x81\x05hello"), "{}", connection.wire.escape_ascii());
+    assert!(connection.wire().ends_with(b"\r\n\r\n\x81\x05hello"), "{}", connection.wire().escape_ascii());
     early.truncate(GOOD.len());
     early.extend(b"\x82\xff\0\0\0\0\0\x01\0\x01\0\0\0\0");
     let mut connection = ask(WorkerConfig::default(), &early);
-    let head = connection.wire.windows(4).position(|bytes| bytes == b"\r\n\r\n").expect("a head");
-    connection.wire.drain(..head + 4);
-    assert_eq!(connection.close_code(), 1009);
+    let head = connection.wire().windows(4).position(|bytes| bytes == b"\r\n\r\n").expect("a head");
+    let frames = connection.take_wire().split_off(head + 4);
+    assert_eq!((frames[0], &frames[2..4]), (0x88, &1009_u16.to_be_bytes()[..]));
 }
 
 /// github.com/0ang3el/websocket-smuggle: a proxy opens a tunnel though the upgrade was refused with 426.
@@ -89,11 +89,11 @@ fn a_request_after_a_refused_upgrade_is_never_served() {
     let tunnel = with("Sec-WebSocket-Version: 13", "Sec-WebSocket-Version: 1337\r\n")
         + "GET /ws HTTP/1.1\r\nHost: app.example\r\n\r\n";
     let connection = ask(WorkerConfig::default(), tunnel.as_bytes());
-    let answer = String::from_utf8(connection.wire).expect("ASCII");
+    let answer = String::from_utf8(connection.wire().to_vec()).expect("ASCII");
     assert!(answer.starts_with("HTTP/1.1 426 "), "{answer}");
     assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
     assert!(answer.contains("\r\nSec-WebSocket-Version: 13\r\n"), "{answer}");
-    assert_eq!(connection.transport, Transport::ShutdownWrite);
+    assert_eq!(connection.transport(), Transport::ShutdownWrite);
     check_refused(&tunnel, 426, "websocket_version");
     check_refused(GOOD.replace("User-ID: 123\r\n", "") + GOOD, 401, "identity_missing");
 }
@@ -196,14 +196,13 @@ fn a_reset_after_any_byte_ends_one_connection_and_leaves_nothing() {
             connection.takes = if len % 2 == 0 { usize::MAX } else { 0 };
             connection.feed(&session[..len]);
             if is_reset {
-                connection.worker.handle_error(connection.key);
+                connection.fail();
             } else {
-                connection.worker.handle_eof(connection.key, connection.now);
                 connection.takes = usize::MAX;
+                connection.end();
             }
-            connection.flush();
             assert!(connection.worker.is_empty(), "after {len} bytes");
-            let counts = &connection.counts;
+            let counts = &connection.recorder;
             assert_eq!(counts.established, counts.closed, "after {len} bytes");
             assert_eq!(counts.established + counts.abandoned, 1, "after {len} bytes");
             connection.wait(Duration::from_secs(60));
@@ -218,7 +217,7 @@ fn the_limits_of_the_head_are_settings_that_hold() {
     let config = || handshake(HandshakeConfig { max_head: 400, max_headers: 9, ..Default::default() });
     assert!(GOOD.len() < 390);
     let filled = with("", &format!("A: {}", "x".repeat(400 - GOOD.len() - 5)));
-    assert!(ask(config(), filled.as_bytes()).wire.starts_with(b"HTTP/1.1 101 "));
+    assert!(ask(config(), filled.as_bytes()).wire().starts_with(b"HTTP/1.1 101 "));
     check_refused_by(config(), with("", "A: b\r\nC: d"), 431, "too_many_headers");
     let over = with("", &format!("A: {}", "x".repeat(401 - GOOD.len() - 5)));
     check_refused_by(config(), over, 431, "head_too_large");

@@ -24,13 +24,13 @@ fn text_that_is_not_utf8_is_refused_at_its_first_bad_byte() {
         let mut connection = Connection::admitted(SessionConfig::default());
         connection.feed(&frame(0x81, bad));
         assert_eq!(connection.close_code(), 1007, "{}", bad.escape_ascii());
-        assert_eq!(connection.counts.messages, 0);
+        assert_eq!(connection.recorder.messages, 0);
         // In fragments it is refused at the first byte that no character can have there.
         let mut connection = Connection::admitted(SessionConfig::default());
         connection.feed(&frame(0x01, b"fine: "));
         for byte in &bad[..valid_prefix] {
             connection.feed(&frame(0x00, &[*byte]));
-            assert_eq!(connection.wire, b"", "{}", bad.escape_ascii());
+            assert_eq!(connection.wire(), b"", "{}", bad.escape_ascii());
         }
         connection.feed(&frame(0x00, &bad[valid_prefix..=valid_prefix]));
         assert_eq!(connection.close_code(), 1007, "{}", bad.escape_ascii());
@@ -38,7 +38,7 @@ fn text_that_is_not_utf8_is_refused_at_its_first_bad_byte() {
     for cut in [&b"\xe2\x82"[..], b"\xf0\x9f\x98", b"\xc3"] {
         let mut connection = Connection::admitted(SessionConfig::default());
         connection.feed(&frame(0x01, cut));
-        assert_eq!(connection.wire, b"");
+        assert_eq!(connection.wire(), b"");
         connection.feed(&frame(0x80, b""));
         assert_eq!(connection.close_code(), 1007, "a character that the message does not finish");
     }
@@ -46,7 +46,7 @@ fn text_that_is_not_utf8_is_refused_at_its_first_bad_byte() {
     connection.feed(&frame(0x01, b"\xf0\x9f"));
     connection.feed(&frame(0x80, b"\x98\x80"));
     assert_eq!(
-        connection.wire,
+        connection.wire(),
         "\u{81}\u{4}😀".chars().map(|c| c as u32).fold(Vec::new(), |mut bytes, c| {
             if c < 0x100 {
                 bytes.push(c as u8)
@@ -66,9 +66,9 @@ fn a_close_is_valid_or_refused() {
         connection.feed(&frame(0x88, payload));
         let code = connection.close_code();
         connection.feed(&frame(0x81, b"too late"));
-        assert_eq!(connection.counts.messages, 0, "no frame is handled after a Close");
+        assert_eq!(connection.recorder.messages, 0, "no frame is handled after a Close");
         assert_eq!(connection.close_code(), code, "and no bytes are sent");
-        (code, connection.transport)
+        (code, connection.transport())
     };
     for code in [0u16, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65_535] {
         assert_eq!(answer(&code.to_be_bytes()), (1002, Transport::ShutdownWrite), "{code}");
@@ -97,7 +97,7 @@ fn a_peer_that_never_closes_is_dropped() {
     }
     connection.wait(Duration::from_millis(100));
     assert!(connection.worker.is_empty(), "five seconds after our Close, for any input");
-    assert_eq!((connection.counts.code, connection.counts.messages), (1001, 0));
+    assert_eq!((connection.recorder.code, connection.recorder.messages), (1001, 0));
 }
 
 /// ws 8.23.0, curl CVE-2026-11586, undici GHSA-9fm3-97px-rjf6, ws CVE-2016-10518: pings of a peer that does not read.
@@ -122,7 +122,7 @@ fn pings_of_a_peer_that_does_not_read_grow_nothing() {
     connection.flush();
     connection.wait(Duration::ZERO);
     let last = [&b"\x8a\x7d"[..], &99_999u32.to_be_bytes(), &[0; 121]].concat();
-    assert_eq!(connection.wire, [b"\x8a\x05first", &last[..]].concat());
+    assert_eq!(connection.wire(), [b"\x8a\x05first", &last[..]].concat());
 }
 
 /// The same with the default rate.
@@ -143,10 +143,10 @@ fn unsolicited_pongs_grow_nothing() {
     let mut connection = Connection::admitted(config);
     let pongs = frame(0x8a, &[7; 125]).repeat(1000);
     check_time(Duration::from_secs(20), || (0..1000).for_each(|_| connection.feed(&pongs)));
-    assert_eq!((connection.wire.len(), connection.transport), (0, Transport::Open));
+    assert_eq!((connection.wire().len(), connection.transport()), (0, Transport::Open));
     assert_eq!(connection.worker.poll_timeout(connection.now + Duration::from_secs(5)).map(|_| ()), Some(()));
     connection.wait(Duration::from_secs(5));
     assert_eq!(connection.worker.poll_timeout(connection.now), None, "no timer of theirs");
     connection.feed(&frame(0x81, b"still here"));
-    assert_eq!(connection.wire, b"\x81\x0astill here");
+    assert_eq!(connection.wire(), b"\x81\x0astill here");
 }

@@ -89,7 +89,7 @@ fn a_refusal_does_not_look_like_a_switch() {
         (with("Sec-WebSocket-Version: 13", ""), 426),
         ("x".repeat(20_000), 431),
     ] {
-        let answer = String::from_utf8(ask(WorkerConfig::default(), request.as_bytes()).wire).unwrap();
+        let answer = String::from_utf8(ask(WorkerConfig::default(), request.as_bytes()).take_wire()).unwrap();
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
         // RFC 9110 §15.5.22 asks for Upgrade in a 426.
         assert_eq!(answer.contains("\r\nUpgrade:"), status == 426, "{answer}");
@@ -138,7 +138,7 @@ fn nothing_of_the_request_is_in_the_answer() {
         let handshake =
             HandshakeConfig { compression: true, subprotocols: vec!["v1".to_owned()], ..Default::default() };
         let config = WorkerConfig { handshake, ..WorkerConfig::default() };
-        let answer = String::from_utf8(ask(config, request.as_bytes()).wire).expect("ASCII");
+        let answer = String::from_utf8(ask(config, request.as_bytes()).take_wire()).expect("ASCII");
         assert!(answer.starts_with("HTTP/1.1 "), "{answer}");
         assert!(!answer.to_ascii_lowercase().contains("canary"), "{request}\n{answer}");
     }
@@ -147,7 +147,7 @@ fn nothing_of_the_request_is_in_the_answer() {
     for injected in ["chat\rSet-Cookie: a=b", "chat\nSet-Cookie: a=b", "chat\0"] {
         let connection =
             ask(WorkerConfig::default(), with("", &format!("Sec-WebSocket-Protocol: {injected}")).as_bytes());
-        assert!(connection.wire.starts_with(b"HTTP/1.1 400 "), "{}", connection.wire.escape_ascii());
+        assert!(connection.wire().starts_with(b"HTTP/1.1 400 "), "{}", connection.wire().escape_ascii());
     }
 }
 
@@ -173,7 +173,7 @@ fn lists_are_read_in_one_pass() {
         let config = handshake(HandshakeConfig { max_head: most, compression: true, ..Default::default() });
         let request = long(header, filler);
         check_time(Duration::from_secs(10), || {
-            let answer = ask(config, request.as_bytes()).wire;
+            let answer = ask(config, request.as_bytes()).take_wire();
             assert!(answer.starts_with(b"HTTP/1.1 101 "), "{header}: {}", answer.escape_ascii());
         });
     }

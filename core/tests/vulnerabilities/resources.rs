@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use postern_core::handshake::{HandshakeConfig, HandshakeError};
+use postern_core::model::PEER;
 use postern_core::policy::KeepAliveConfig;
-use postern_core::worker::NewConnection;
 use postern_core::{SessionConfig, Transport, WorkerConfig};
 
-use crate::connection::{Connection, GOOD, arrival, check_time, frame, with};
+use crate::connection::{Connection, GOOD, check_time, frame, with};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -27,14 +27,14 @@ fn what_a_slow_reader_leaves_is_bounded_and_pauses_reading() {
     let waiting = connection.worker.output(connection.key).len();
     assert_eq!(waiting, reads * answers, "nothing is lost");
     assert!(waiting > config.pause_backlog && waiting <= config.pause_backlog + answers, "{waiting}");
-    assert_eq!(connection.transport, Transport::Open);
+    assert_eq!(connection.transport(), Transport::Open);
     // Reading continues as soon as some output is accepted.
     connection.takes = waiting - config.pause_backlog;
     connection.flush();
     assert!(connection.worker.wants_read(connection.key));
     connection.takes = usize::MAX;
     connection.flush();
-    assert_eq!(connection.wire, [&[0x82, 126, 0x0f, 0xfc][..], &[7; 4092]].concat().repeat(16 * reads));
+    assert_eq!(connection.wire(), [&[0x82, 126, 0x0f, 0xfc][..], &[7; 4092]].concat().repeat(16 * reads));
     assert_eq!(connection.worker.output(connection.key), b"");
 }
 
@@ -53,10 +53,14 @@ fn a_backlog_over_its_limit_is_4413() {
     connection.takes = usize::MAX;
     connection.flush();
     assert_eq!(connection.close_code(), 4413);
-    assert_eq!(connection.counts.messages, (config.max_backlog / 60_004) + 1, "no frame is handled after it");
+    assert_eq!(
+        connection.recorder.messages,
+        (config.max_backlog / 60_004) + 1,
+        "no frame is handled after it"
+    );
     connection.wait(5 * SECOND);
     assert!(connection.worker.is_empty());
-    assert_eq!(connection.counts.code, 4413);
+    assert_eq!(connection.recorder.code, 4413);
 }
 
 /// The backlog of a peer that accepts no output is kept no longer than the write timeout, even if the peer sends.
@@ -73,7 +77,7 @@ fn a_reader_that_has_stopped_is_dropped() {
     }
     connection.wait(SECOND / 10);
     assert!(connection.worker.is_empty(), "ten seconds without progress");
-    assert_eq!((connection.counts.closed, connection.counts.code), (1, 1006));
+    assert_eq!((connection.recorder.closed, connection.recorder.code), (1, 1006));
 }
 
 /// Neither a Close nor a refusal stays pending without a limit.
@@ -86,8 +90,8 @@ fn last_output_that_the_peer_does_not_accept_is_dropped() {
         assert!(connection.worker.wants_write(connection.key));
         connection.wait(5 * SECOND);
         assert!(connection.worker.is_empty(), "{}", bytes.escape_ascii());
-        assert_eq!(connection.counts.closed, 1);
-        assert_eq!(connection.wire, b"");
+        assert_eq!(connection.recorder.closed, 1);
+        assert_eq!(connection.wire(), b"");
     }
     let mut connection = Connection::new(WorkerConfig::default());
     connection.takes = 0;
@@ -95,7 +99,7 @@ fn last_output_that_the_peer_does_not_accept_is_dropped() {
     connection.wait(SECOND);
     assert!(connection.worker.is_empty());
     // If too many are pending, the oldest get 503. The others sent no request in time.
-    assert_eq!((connection.counts.rejected, connection.counts.abandoned), (1, 0));
+    assert_eq!((connection.recorder.rejected, connection.recorder.abandoned), (1, 0));
 }
 
 /// HTTP/2's CVE-2019-9511 and -9517, on our wire: a peer that reads one byte at a time makes the server move the rest
@@ -123,8 +127,7 @@ fn a_hundred_thousand_connections_leave_no_timer() {
     connection.feed(&frame(0x88, b""));
     for number in 0..100_000 {
         connection.now += Duration::from_millis(1);
-        connection.wire.clear();
-        connection.key = connection.worker.open(arrival(number + 2), connection.now);
+        connection.key = connection.open();
         assert_eq!(connection.key.0, 0, "the place of the one before");
         match number % 4 {
             // Leaves at once; is refused; has begun a message; closes.
@@ -134,8 +137,7 @@ fn a_hundred_thousand_connections_leave_no_timer() {
             _ => connection.feed(&[GOOD.as_bytes(), &frame(0x88, b"\x03\xe8")].concat()),
         }
         if !connection.worker.is_empty() {
-            connection.worker.handle_eof(connection.key, connection.now);
-            connection.flush();
+            connection.end();
         }
         assert!(connection.worker.is_empty(), "connection {number}");
         connection.wait(Duration::ZERO);
@@ -145,7 +147,7 @@ fn a_hundred_thousand_connections_leave_no_timer() {
     }
     connection.wait(30 * SECOND);
     assert_eq!(connection.worker.poll_timeout(connection.now), None);
-    let counts = &connection.counts;
+    let counts = &connection.recorder;
     assert_eq!((counts.established, counts.closed), (50_001, 50_001));
     assert_eq!((counts.rejected, counts.abandoned), (25_000, 25_000));
 }
@@ -156,21 +158,20 @@ fn the_deadline_of_a_removed_connection_ends_no_other() {
     let keep_alive = KeepAliveConfig { interval: Duration::ZERO, ..KeepAliveConfig::default() };
     let mut connection = Connection::new(WorkerConfig { keep_alive, ..WorkerConfig::default() });
     connection.wait(4 * SECOND);
-    connection.worker.handle_eof(connection.key, connection.now);
-    connection.flush();
+    connection.end();
     let left = connection.key;
-    connection.key = connection.worker.open(arrival(2), connection.now);
+    connection.key = connection.open();
     assert_eq!(connection.key, left, "the same place");
     connection.wait(4 * SECOND);
-    assert_eq!((connection.wire.as_slice(), connection.worker.len()), (&b""[..], 1));
+    assert_eq!((connection.wire(), connection.worker.len()), (&b""[..], 1));
     connection.feed(GOOD.as_bytes());
-    connection.wire.clear();
+    connection.take_wire();
     connection.feed(&frame(0x01, b"beg"));
     connection.wait(29 * SECOND);
     connection.feed(&frame(0x80, b"un"));
-    assert_eq!(connection.wire, b"\x81\x05begun");
+    assert_eq!(connection.wire(), b"\x81\x05begun");
     connection.wait(60 * SECOND);
-    assert_eq!((connection.wire.as_slice(), connection.worker.len()), (&b"\x81\x05begun"[..], 1));
+    assert_eq!((connection.wire(), connection.worker.len()), (&b"\x81\x05begun"[..], 1));
     assert_eq!(connection.worker.poll_timeout(connection.now), None, "an idle connection waits for nothing");
 }
 
@@ -178,21 +179,17 @@ fn the_deadline_of_a_removed_connection_ends_no_other() {
 #[test]
 fn many_idle_connections_are_removed_in_one_pass() {
     let mut connection = Connection::new(WorkerConfig::default());
-    for number in 1..100_000 {
-        connection.worker.open(arrival(number + 1), connection.now);
+    for _ in 1..100_000 {
+        connection.open();
     }
     check_time(Duration::from_secs(20), || {
         for _ in 0..2 {
             connection.now += 5 * SECOND;
-            while let Some(due) = connection.worker.next_due(connection.now, &mut connection.counts) {
-                connection.key = due.key;
-                connection.wire.clear();
-                connection.handle_due(due);
-            }
+            connection.handle_all_due();
         }
     });
     assert!(connection.worker.is_empty());
-    assert_eq!((connection.counts.rejected, connection.counts.abandoned), (100_000 - 4096, 4096));
+    assert_eq!((connection.recorder.rejected, connection.recorder.abandoned), (100_000 - 4096, 4096));
     assert_eq!(connection.worker.poll_timeout(connection.now), None);
 }
 
@@ -200,17 +197,15 @@ fn many_idle_connections_are_removed_in_one_pass() {
 #[test]
 fn a_refusal_for_lack_of_room_holds_nothing() {
     let mut connection = Connection::new(WorkerConfig::default());
-    for number in 2..1000 {
-        let arrival = NewConnection { refusal: Some(HandshakeError::Overloaded), ..arrival(number) };
-        connection.wire.clear();
-        connection.key = connection.worker.open(arrival, connection.now);
+    for _ in 2..1000 {
+        connection.key = connection.open_from(PEER, Some(HandshakeError::Overloaded));
         connection.feed(GOOD.as_bytes());
-        assert!(connection.wire.starts_with(b"HTTP/1.1 503 "), "{}", connection.wire.escape_ascii());
-        assert_eq!(connection.transport, Transport::ShutdownWrite);
+        assert!(connection.wire().starts_with(b"HTTP/1.1 503 "), "{}", connection.wire().escape_ascii());
+        assert_eq!(connection.transport(), Transport::ShutdownWrite);
     }
     connection.wait(SECOND);
     assert_eq!(connection.worker.len(), 1, "only the first, which has its five seconds");
-    assert_eq!(connection.counts.established, 0);
+    assert_eq!(connection.recorder.established, 0);
 }
 
 /// ws CVE-2026-45736 (uninitialised memory in answers), NATS f5985b546 and d1b647e3a (buffers used again too early).
@@ -234,7 +229,6 @@ fn an_answer_never_contains_bytes_of_another_connection() {
         connection.open_another(if number % 2 == 0 { GOOD } else { &compressing });
         keys.push(connection.key);
     }
-    let mut wires = vec![Vec::new(); PEERS];
     let mut expected = [0; PEERS];
     // The bytes that each must still send: its messages arrive in pieces, between pieces of others.
     let mut unsent = vec![Vec::new(); PEERS];
@@ -253,28 +247,21 @@ fn an_answer_never_contains_bytes_of_another_connection() {
             expected[peer] += tag.len();
         }
         connection.key = keys[peer];
-        connection.wire = std::mem::take(&mut wires[peer]);
         connection.takes = [0, 1, 5, 40, usize::MAX][random(5)];
         let portion = random(200).min(unsent[peer].len());
         let rest = unsent[peer].split_off(portion);
         let bytes = std::mem::replace(&mut unsent[peer], rest);
         if random(8) == 0 {
             // A runtime that forgets to settle.
-            connection.worker.receive(
-                connection.key,
-                connection.now,
-                &mut bytes.clone(),
-                &mut connection.counts,
-            );
+            let Connection { runtime, key } = &mut connection;
+            runtime.worker.receive(*key, runtime.now, &mut bytes.clone(), &mut runtime.recorder);
         } else {
             connection.feed(&bytes);
         }
-        wires[peer] = std::mem::take(&mut connection.wire);
     }
     connection.takes = usize::MAX;
     for peer in 0..PEERS {
         connection.key = keys[peer];
-        connection.wire = std::mem::take(&mut wires[peer]);
         connection.feed(&unsent[peer]);
         while connection.worker.wants_write(connection.key) {
             connection.flush();
@@ -284,7 +271,7 @@ fn an_answer_never_contains_bytes_of_another_connection() {
         assert!(answer.iter().all(|byte| usize::from(*byte) == peer), "peer {peer} got bytes of another");
         assert_eq!(answer.len(), expected[peer], "peer {peer}");
     }
-    assert_eq!(connection.counts.messages, 50_000);
+    assert_eq!(connection.recorder.messages, 50_000);
 }
 
 /// Returns DEFLATE that is only stored (RFC 1951 §3.2.4), ended as RFC 7692 §7.2.1 requires.
@@ -318,6 +305,6 @@ fn settings_without_a_bound_overflow_nothing() {
     connection.wait(Duration::from_secs(1_000_000));
     connection.takes = usize::MAX;
     connection.flush();
-    assert_eq!(connection.wire, b"\x8a\x01p\x81\x05Hello\x82\x02ab");
+    assert_eq!(connection.wire(), b"\x8a\x01p\x81\x05Hello\x82\x02ab");
     assert_eq!(connection.worker.poll_timeout(Instant::now()), None);
 }

@@ -22,7 +22,7 @@ fn runtime() -> (Runtime, Arc<Ready>) {
     config.handshake.health_path = Some("/healthz".to_owned());
     config.handshake.readiness = Some(ready.clone());
     config.handshake.paths = vec!["/ws".to_owned(), "/ws/*".to_owned()];
-    (Runtime::new(config), ready)
+    (Runtime::of(config), ready)
 }
 
 const DATE: &str = "\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
@@ -33,14 +33,14 @@ fn ask(request: &str, refusal: Option<HandshakeError>) -> (String, Vec<String>) 
     let answers: Vec<_> = (0..=request.len())
         .map(|at| {
             let (mut runtime, _) = runtime();
-            let key = runtime.open_with(refusal);
+            let key = runtime.open_from(PEER, refusal);
             for part in [&request[..at], &request[at..]] {
                 if !part.is_empty() && runtime.worker.connections.contains(key.0) {
                     runtime.feed(key, part.as_bytes());
                 }
             }
             let answer = String::from_utf8(runtime.wire(key).to_vec()).expect("ASCII");
-            (answer, runtime.notes.0)
+            (answer, runtime.recorder.0)
         })
         .collect();
     assert!(answers.iter().all(|answer| *answer == answers[0]), "the split decides: {request}");
@@ -51,7 +51,7 @@ fn ask(request: &str, refusal: Option<HandshakeError>) -> (String, Vec<String>) 
 fn a_refusal_has_the_text_of_the_host() {
     let mut config = WorkerConfig::default();
     config.handshake.refusal_text = |error| if error.status() == 404 { "see PATH" } else { error.message() };
-    let mut runtime = Runtime::new(config);
+    let mut runtime = Runtime::of(config);
     for (path, body) in [
         ("/other", r#"{"error":{"code":"not_found","message":"see PATH"}}"#),
         ("/ws#a", r#"{"error":{"code":"request_target","message":"the request target must be"#),
@@ -163,15 +163,15 @@ fn health_is_503_when_no_user_is_taken() {
     );
     assert!(answer.contains("\r\nRetry-After: "), "{answer}");
     runtime.wait(Duration::from_secs(1));
-    assert!(runtime.worker.is_empty() && runtime.notes.0.is_empty(), "{:?}", runtime.notes);
+    assert!(runtime.worker.is_empty() && runtime.recorder.0.is_empty(), "{:?}", runtime.recorder);
 }
 
 #[test]
 fn without_a_health_path_there_is_none() {
-    let mut runtime = Runtime::new(WorkerConfig::default());
+    let mut runtime = Runtime::of(WorkerConfig::default());
     let key = runtime.open();
     runtime.feed(key, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n");
-    assert_eq!(runtime.notes.0, ["rejected NotFound"]);
+    assert_eq!(runtime.recorder.0, ["rejected NotFound"]);
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn a_path_that_ends_in_an_asterisk_serves_all_below_it() {
     let mut config = WorkerConfig::default();
     config.handshake.paths = vec!["/*".to_owned()];
     for path in ["/", "/ws", "/a/b"] {
-        let mut runtime = Runtime::new(config.clone());
+        let mut runtime = Runtime::of(config.clone());
         let key = runtime.open();
         runtime.feed(key, HEAD.replace("GET /ws", &format!("GET {path}")).as_bytes());
         assert!(runtime.wire(key).starts_with(b"HTTP/1.1 101 "), "{path}");
@@ -203,7 +203,7 @@ fn a_connection_without_a_byte_is_closed_without_an_answer_and_is_no_refusal() {
     for reject in [Reject::Http, Reject::Close] {
         let mut config = WorkerConfig::default();
         config.handshake.reject = reject;
-        let mut runtime = Runtime::new(config);
+        let mut runtime = Runtime::of(config);
         let silent = runtime.open();
         let begun = runtime.open();
         runtime.feed(begun, b"G");
@@ -211,8 +211,8 @@ fn a_connection_without_a_byte_is_closed_without_an_answer_and_is_no_refusal() {
         assert_eq!(runtime.worker.len(), 2);
         runtime.wait(Duration::from_millis(1));
         assert!(runtime.wire(silent).is_empty(), "{}", runtime.wire(silent).escape_ascii());
-        assert_eq!(runtime.transports[silent.0], Transport::Close);
+        assert_eq!(runtime.transport(silent), Transport::Close);
         assert!(runtime.wire(begun).starts_with(b"HTTP/1.1 408 "));
-        assert_eq!(runtime.notes.0, ["abandoned after 0", "rejected Timeout"]);
+        assert_eq!(runtime.recorder.0, ["abandoned after 0", "rejected Timeout"]);
     }
 }

@@ -6,7 +6,6 @@ use std::mem;
 use super::*;
 use crate::frame::DataKind;
 use crate::handshake::Identity;
-use crate::worker::Socket;
 
 /// A room. Text that begins with a slash is a command.
 #[derive(Debug, Default)]
@@ -149,7 +148,7 @@ fn room(config: WorkerConfig) -> Runtime<Room> {
 fn enter(runtime: &mut Runtime<Room>, target: &str) -> Key {
     let key = runtime.open();
     runtime.feed(key, HEAD.replace("/ws", target).as_bytes());
-    let wire = mem::take(&mut runtime.wires[key.0]);
+    let wire = runtime.take_wire(key);
     assert!(wire.starts_with(b"HTTP/1.1 101 ") && wire.ends_with(b"\r\n\r\n\x81\x07welcome"));
     key
 }
@@ -168,7 +167,7 @@ fn say(runtime: &mut Runtime<Room>, key: Key, text: &str) {
 /// Handles what is due, and takes what each of the connections got.
 fn heard<const N: usize>(runtime: &mut Runtime<Room>, keys: [Key; N]) -> [Vec<u8>; N] {
     runtime.wait(Duration::ZERO);
-    keys.map(|key| mem::take(&mut runtime.wires[key.0]))
+    keys.map(|key| runtime.take_wire(key))
 }
 
 /// Returns a frame of the server.
@@ -205,9 +204,9 @@ fn a_client_that_is_not_welcome_gets_a_close_after_the_101() {
     runtime.feed(key, &request);
     assert!(runtime.wire(key).ends_with(b"\r\n\r\n\x88\x08\x0f\xa1banned"));
     assert!(runtime.worker.application().said.is_empty(), "its messages are discarded");
-    runtime.eof(key);
-    assert_eq!(runtime.notes.0.len(), 2);
-    assert!(runtime.notes.0[1].starts_with("closed 123 Closed(CloseCode(4001)) "));
+    runtime.end(key);
+    assert_eq!(runtime.recorder.0.len(), 2);
+    assert!(runtime.recorder.0[1].starts_with("closed 123 Closed(CloseCode(4001)) "));
     assert!(runtime.worker.is_empty() && runtime.worker.application().keys.is_empty());
 }
 
@@ -221,7 +220,7 @@ fn a_message_goes_to_all_clients_once_in_order() {
     assert_eq!(heard(&mut runtime, keys), [expected.clone(), expected.clone(), expected]);
     assert!(runtime.worker.frames.is_empty() && runtime.worker.memory_held() == 0);
     assert_ne!(runtime.worker.poll_timeout(runtime.now), Some(runtime.now));
-    let recorded = runtime.notes.0.iter().filter(|note| note.starts_with("message"));
+    let recorded = runtime.recorder.0.iter().filter(|note| note.starts_with("message"));
     assert_eq!(recorded.collect::<Vec<_>>(), ["message text first from 123", "message text second from 123"]);
 }
 
@@ -234,7 +233,7 @@ fn what_is_said_later_is_sent_when_its_time_has_come() {
     assert!(heard(&mut runtime, keys).concat().is_empty());
     runtime.wait(Duration::from_millis(1));
     assert_eq!(heard(&mut runtime, keys), [(); 3].map(|()| text("hello")));
-    assert!(!runtime.notes.0.iter().any(|note| note.starts_with("message")), "it records what it wants");
+    assert!(!runtime.recorder.0.iter().any(|note| note.starts_with("message")), "it records what it wants");
 }
 
 #[test]
@@ -255,7 +254,7 @@ fn events_and_effects_pass_between_the_application_and_its_process() {
         Request::Expel(gone),
         Request::Count(gone),
     ] {
-        runtime.worker.handle_message(WorkerMessage::Application(event), runtime.now, &mut runtime.notes);
+        runtime.worker.handle_message(WorkerMessage::Application(event), runtime.now, &mut runtime.recorder);
     }
     assert_eq!(runtime.worker.application().seen, ["3", "1", "2", "0", "0", "0"]);
     let expected = [text("x"), [&text("x")[..], b"\x82\x01y"].concat(), text("x")];
@@ -272,7 +271,7 @@ fn an_application_closes_with_a_code_of_its_own() {
     for event in
         [Request::Announce("x"), Request::Expel(keys[1]), Request::Expel(keys[1]), Request::Announce("y")]
     {
-        runtime.worker.handle_message(WorkerMessage::Application(event), runtime.now, &mut runtime.notes);
+        runtime.worker.handle_message(WorkerMessage::Application(event), runtime.now, &mut runtime.recorder);
     }
     assert_eq!(runtime.worker.application().seen, ["2", "1", "0", "1"], "nothing follows a Close");
     let [_, expelled, other] = heard(&mut runtime, keys);
@@ -306,7 +305,7 @@ fn the_server_closes_as_the_application_says() {
     for key in keys {
         runtime.feed(key, &frame(0x88, b""));
     }
-    let ended = runtime.notes.0.iter().filter(|note| note.starts_with("closed"));
+    let ended = runtime.recorder.0.iter().filter(|note| note.starts_with("closed"));
     let codes: Vec<_> = ended.map(|note| note.split_once(" Traffic").expect("an end").0).collect();
     assert_eq!(
         codes,
@@ -352,8 +351,7 @@ fn a_client_that_leaves_in_the_middle_gets_nothing_and_its_key_belongs_to_anothe
     let (mut runtime, keys) = full_room();
     say(&mut runtime, keys[0], "before");
     // The message is in the room, and the socket of a receiver fails before the room sends it.
-    runtime.worker.handle_error(keys[1]);
-    runtime.flush(keys[1]);
+    runtime.fail(keys[1]);
     let again = enter(&mut runtime, "/ws");
     assert_eq!(again, keys[1], "the key is used again");
     let left = text("123 left after 0 messages");
@@ -364,8 +362,7 @@ fn a_client_that_leaves_in_the_middle_gets_nothing_and_its_key_belongs_to_anothe
     say(&mut runtime, keys[0], "lost");
     runtime.wait(Duration::ZERO);
     assert!(!runtime.worker.frames.is_empty());
-    runtime.worker.handle_error(keys[2]);
-    runtime.flush(keys[2]);
+    runtime.fail(keys[2]);
     runtime.takes = usize::MAX;
     runtime.flush(keys[0]);
     runtime.flush(again);
@@ -385,7 +382,7 @@ fn each_client_has_its_own_state() {
         runtime.worker.handle_message(
             WorkerMessage::Application(Request::Count(key)),
             runtime.now,
-            &mut runtime.notes,
+            &mut runtime.recorder,
         );
     }
     assert_eq!(runtime.worker.application().seen, ["0", "1", "2"]);
@@ -399,7 +396,7 @@ fn compressed_and_plain_clients_get_the_same_message() {
     let compressed = runtime.open();
     let offer = "\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n";
     runtime.feed(compressed, HEAD.replace("\r\n\r\n", offer).as_bytes());
-    runtime.wires[compressed.0].clear();
+    runtime.take_wire(compressed);
     let long = "abc".repeat(40);
     for _ in 0..2 {
         say(&mut runtime, plain, &long);
@@ -412,47 +409,19 @@ fn compressed_and_plain_clients_get_the_same_message() {
     assert_eq!(runtime.worker.memory_held(), 0);
 }
 
-/// A socket with bytes to be read, which accepts everything.
-#[derive(Debug, Default)]
-pub(super) struct WholeSocket {
-    pub(super) incoming: Vec<u8>,
-    written: Vec<u8>,
-    writes: usize,
-}
-
-impl Socket for WholeSocket {
-    fn receive(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let n = self.incoming.len().min(buffer.len());
-        buffer[..n].copy_from_slice(&self.incoming[..n]);
-        self.incoming.drain(..n);
-        Ok(n)
-    }
-
-    fn receive_into_spare(&mut self, _: &mut Vec<u8>) -> std::io::Result<usize> {
-        unreachable!("the message is small enough for the read buffer")
-    }
-
-    fn send(&mut self, pieces: &[std::io::IoSlice<'_>]) -> std::io::Result<usize> {
-        self.writes += 1;
-        pieces.iter().for_each(|piece| self.written.extend_from_slice(piece));
-        Ok(pieces.iter().map(|piece| piece.len()).sum())
-    }
-}
-
 #[test]
 fn a_large_payload_is_shared_between_other_replies() {
     let (mut runtime, [key, ..]) = full_room();
     let large = vec![7; 10_000];
-    let mut socket = WholeSocket::default();
     let mut masked = frame(0x82, &large);
     masked.extend_from_slice(&frame(0x82, b"small"));
-    socket.incoming = masked;
+    let mut socket = ModelSocket::with(&masked);
     let now = runtime.now;
-    runtime.worker.on_readable(key, now, &mut vec![0; 32_000], &mut socket, &mut runtime.notes);
+    runtime.worker.on_readable(key, now, &mut vec![0; 32_000], &mut socket, &mut runtime.recorder);
     let expected: &[&[u8]] =
         &[b"\x82\x01<\x82\x7e\x27\x10", &large, b"\x82\x01>\x82\x01<\x82\x05small\x82\x01>"];
-    assert!(socket.written == expected.concat());
-    assert_eq!(socket.writes, 1);
+    assert!(socket.sent == expected.concat());
+    assert_eq!(socket.sends, 1);
 }
 
 #[test]

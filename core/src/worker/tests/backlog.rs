@@ -43,7 +43,11 @@ fn a_peer_that_takes_too_little_is_closed_with_4413() {
     runtime.flush(key);
     assert_eq!(runtime.wire(key), b"\x81\x0812345678\x81\x00\x88\x0f\x11\x3dslow consumer");
     runtime.feed(key, &frame(0x88, b"\x11\x3d"));
-    assert!(runtime.notes.0[3].starts_with("closed 123 Closed(CloseCode(4413))"), "{:?}", runtime.notes);
+    assert!(
+        runtime.recorder.0[3].starts_with("closed 123 Closed(CloseCode(4413))"),
+        "{:?}",
+        runtime.recorder
+    );
 }
 
 #[test]
@@ -57,7 +61,7 @@ fn one_message_is_taken_whole_however_long_it_is() {
         runtime.flush(key);
     }
     assert_eq!(runtime.wire(key).len(), 4 + 5000);
-    assert_eq!(runtime.transports[key.0], Transport::Open);
+    assert_eq!(runtime.transport(key), Transport::Open);
 }
 
 #[test]
@@ -73,7 +77,7 @@ fn a_peer_that_takes_nothing_is_dropped() {
     assert_eq!(runtime.worker.len(), 1, "it has taken one byte in the meantime");
     runtime.wait(Duration::from_secs(1));
     assert!(runtime.worker.is_empty());
-    assert!(runtime.notes.0[2].starts_with("closed 123 WriteStalled"), "{:?}", runtime.notes);
+    assert!(runtime.recorder.0[2].starts_with("closed 123 WriteStalled"), "{:?}", runtime.recorder);
 }
 
 #[test]
@@ -81,7 +85,7 @@ fn a_close_waits_until_what_was_sent_before_is_written() {
     let (mut runtime, key) = admitted(SessionConfig::default());
     runtime.takes = 1;
     runtime.feed(key, &[frame(0x81, b"abc"), frame(0x88, b"")].concat());
-    assert_eq!(runtime.transports[key.0], Transport::Open);
+    assert_eq!(runtime.transport(key), Transport::Open);
     for _ in 0..6 {
         assert_eq!(runtime.worker.len(), 1);
         runtime.flush(key);
@@ -93,7 +97,7 @@ fn a_close_waits_until_what_was_sent_before_is_written() {
 #[test]
 fn nothing_is_read_after_the_end_while_output_waits() {
     for end in [
-        |runtime: &mut Runtime, key| runtime.eof(key),
+        |runtime: &mut Runtime, key| runtime.end(key),
         |runtime: &mut Runtime, key| {
             runtime.feed(key, &frame(0x88, b""));
         },
@@ -114,7 +118,7 @@ fn nothing_is_read_after_the_end_while_output_waits() {
 fn output_that_a_runtime_forgot_is_not_sent_to_another_connection() {
     let (mut runtime, one) = admitted(SessionConfig::default());
     let two = runtime.open();
-    runtime.worker.receive(one, runtime.now, &mut frame(0x81, b"secret"), &mut runtime.notes);
+    runtime.worker.receive(one, runtime.now, &mut frame(0x81, b"secret"), &mut runtime.recorder);
     runtime.feed(two, HEAD.as_bytes());
     assert!(runtime.wire(two).starts_with(b"HTTP/1.1 101 "));
     assert!(runtime.wire(two).ends_with(b"\r\n\r\n"));
@@ -125,9 +129,8 @@ fn output_that_a_runtime_forgot_is_not_sent_to_another_connection() {
 #[test]
 fn the_end_of_a_connection_leaves_no_output_for_the_next() {
     let (mut runtime, one) = admitted(SessionConfig::default());
-    runtime.worker.receive(one, runtime.now, &mut frame(0x81, b"secret"), &mut runtime.notes);
-    runtime.worker.handle_error(one);
-    runtime.flush(one);
+    runtime.worker.receive(one, runtime.now, &mut frame(0x81, b"secret"), &mut runtime.recorder);
+    runtime.fail(one);
     assert!(runtime.worker.is_empty());
     let two = runtime.open();
     assert_eq!(two, one, "the key is used again");

@@ -49,7 +49,7 @@ fn frames_before_the_answer_are_no_body() {
 #[test]
 fn a_body_that_does_not_end_within_a_second_is_refused() {
     for part in [&b""[..], b"0", b"0\r\n\r"] {
-        let mut runtime = Runtime::new(WorkerConfig::default());
+        let mut runtime = Runtime::of(WorkerConfig::default());
         let key = runtime.open();
         runtime.feed(key, chunked().as_bytes());
         runtime.feed(key, part);
@@ -57,13 +57,13 @@ fn a_body_that_does_not_end_within_a_second_is_refused() {
         assert_eq!(runtime.wire(key), b"", "{}", part.escape_ascii());
         runtime.wait(Duration::from_millis(1));
         assert!(runtime.wire(key).starts_with(b"HTTP/1.1 400 "), "{}", part.escape_ascii());
-        assert_eq!(runtime.notes.0, ["rejected Body"]);
+        assert_eq!(runtime.recorder.0, ["rejected Body"]);
     }
 }
 
 #[test]
 fn a_body_that_ends_a_moment_later_is_consumed() {
-    let mut runtime = Runtime::new(WorkerConfig::default());
+    let mut runtime = Runtime::of(WorkerConfig::default());
     let key = runtime.open();
     runtime.feed(key, chunked().as_bytes());
     runtime.wait(LAST_CHUNK / 2);
@@ -100,8 +100,8 @@ fn what_is_refused_in_any_case_waits_for_no_body() {
     assert!(observe([request.as_bytes()].into_iter()).0.starts_with(b"HTTP/1.1 404 "));
     let mut config = WorkerConfig::default();
     config.handshake.reject = Reject::Close;
-    let mut runtime = Runtime::new(config);
-    let key = runtime.open_with(Some(HandshakeError::Draining));
+    let mut runtime = Runtime::of(config);
+    let key = runtime.open_from(PEER, Some(HandshakeError::Draining));
     runtime.feed(key, chunked().as_bytes());
     assert_ne!(runtime.wire(key), b"");
 }

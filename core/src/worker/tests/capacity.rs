@@ -5,7 +5,7 @@ use super::*;
 const SLOW: &[u8] = b"GET /ws HTTP/1.1\r\n";
 
 fn runtime(max_connections: usize, max_sockets: usize) -> Runtime {
-    Runtime::new(WorkerConfig {
+    Runtime::of(WorkerConfig {
         max_connections: Some(max_connections),
         max_sockets: Some(max_sockets),
         ..WorkerConfig::default()
@@ -41,7 +41,7 @@ fn one_more_than_the_places_is_refused_and_a_place_that_comes_free_is_taken() {
     runtime.feed(refused, HEAD.as_bytes());
     check_refused(&runtime, refused, "overloaded");
     // While it lingers it does not have a place.
-    runtime.eof(users[0]);
+    runtime.end(users[0]);
     assert_eq!(runtime.worker.len(), 3);
     assert!(admitted(&mut runtime).is_some());
     assert!(admitted(&mut runtime).is_none());
@@ -74,20 +74,19 @@ fn places_are_counted_however_connections_end() {
     let ends: [fn(&mut Runtime, Key); 6] = [
         |runtime, key| {
             runtime.feed(key, HEAD.as_bytes());
-            runtime.eof(key);
+            runtime.end(key);
         },
         |runtime, key| runtime.feed(key, b"GET / HTTP/1.1\r\n\r\n"),
-        |runtime, key| runtime.eof(key),
+        |runtime, key| runtime.end(key),
         |runtime, _| runtime.wait(Duration::from_secs(6)),
         |runtime, key| {
-            runtime.worker.handle_error(key);
-            runtime.flush(key);
+            runtime.fail(key);
         },
         |runtime, _| {
             // Two others take its place and the one that is left.
             let others = [runtime.open(), runtime.open()];
             runtime.wait(Duration::ZERO);
-            others.into_iter().for_each(|key| runtime.eof(key));
+            others.into_iter().for_each(|key| runtime.end(key));
         },
     ];
     for (round, end) in ends.iter().cycle().take(60).enumerate() {
@@ -115,13 +114,13 @@ fn refused_connections_are_closed_early_when_sockets_are_scarce_the_oldest_first
         .collect();
     let user = admitted(&mut runtime).expect("a place");
     assert_eq!(runtime.worker.len(), 4, "as many as may be");
-    assert_eq!(runtime.transports[refused[0].0], Transport::ShutdownWrite);
+    assert_eq!(runtime.transport(refused[0]), Transport::ShutdownWrite);
     let next = runtime.open();
     runtime.wait(Duration::ZERO);
-    assert_eq!(runtime.transports[refused[0].0], Transport::Close);
+    assert_eq!(runtime.transport(refused[0]), Transport::Close);
     assert_eq!(runtime.worker.len(), 4);
     assert!(
-        [user, next, refused[1], refused[2]].iter().all(|key| runtime.transports[key.0] != Transport::Close)
+        [user, next, refused[1], refused[2]].iter().all(|key| runtime.transport(*key) != Transport::Close)
     );
 }
 
@@ -135,10 +134,10 @@ fn slow_heads_that_are_to_be_refused_do_not_keep_sockets() {
     let third = runtime.open();
     runtime.wait(Duration::ZERO);
     check_refused(&runtime, slow[0], "overloaded");
-    assert_eq!(runtime.transports[slow[0].0], Transport::Close);
+    assert_eq!(runtime.transport(slow[0]), Transport::Close);
     assert_eq!(runtime.worker.len(), 3);
     for key in [user, slow[1], third] {
-        assert_eq!(runtime.transports[key.0], Transport::Open);
+        assert_eq!(runtime.transport(key), Transport::Open);
     }
 }
 

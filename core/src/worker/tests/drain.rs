@@ -6,11 +6,11 @@ const SECOND: Duration = Duration::from_secs(1);
 const CLOSE_1012: &[u8] = b"\x88\x11\x03\xf4service restart";
 
 fn crowd(count: usize) -> (Runtime, Vec<Key>) {
-    let mut runtime = Runtime::new(WorkerConfig::default());
+    let mut runtime = Runtime::of(WorkerConfig::default());
     let keys: Vec<Key> = (0..count).map(|_| runtime.open()).collect();
     for &key in &keys {
         runtime.feed(key, HEAD.as_bytes());
-        runtime.wires[key.0].clear();
+        runtime.take_wire(key);
     }
     (runtime, keys)
 }
@@ -80,7 +80,7 @@ fn handshakes_and_new_connections_get_503_at_once() {
 fn connections_that_end_before_their_turn_cost_none() {
     let (mut runtime, keys) = crowd(3);
     runtime.worker.drain(runtime.now, 9 * SECOND);
-    runtime.eof(keys[0]);
+    runtime.end(keys[0]);
     assert_eq!(runtime.open(), keys[0], "the key is used again");
     runtime.wait(9 * SECOND);
     assert!(runtime.wire(keys[0]).starts_with(b"HTTP/1.1 503 "));
@@ -117,12 +117,12 @@ fn what_waits_to_be_sent_goes_before_the_close() {
 fn clients_of_the_subprotocol_get_different_times_to_reconnect() {
     let subprotocols = vec![SUBPROTOCOL.to_owned()];
     let handshake = HandshakeConfig { subprotocols, ..HandshakeConfig::default() };
-    let mut runtime = Runtime::new(WorkerConfig { handshake, ..WorkerConfig::default() });
+    let mut runtime = Runtime::of(WorkerConfig { handshake, ..WorkerConfig::default() });
     let offer = format!("\r\nSec-WebSocket-Protocol: {SUBPROTOCOL}\r\n\r\n");
     let keys: Vec<Key> = (0..20).map(|_| runtime.open()).collect();
     for &key in &keys {
         runtime.feed(key, HEAD.replace("\r\n\r\n", &offer).as_bytes());
-        runtime.wires[key.0].clear();
+        runtime.take_wire(key);
     }
     runtime.worker.drain(runtime.now, Duration::ZERO);
     runtime.wait(Duration::ZERO);

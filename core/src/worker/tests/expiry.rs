@@ -28,7 +28,7 @@ fn admit(runtime: &mut Runtime, lines: &str) -> Key {
     let key = runtime.open();
     runtime.feed(key, HEAD.replace("User-Name:", &format!("{lines}User-Name:")).as_bytes());
     assert!(runtime.wire(key).starts_with(b"HTTP/1.1 101 "), "{}", runtime.wire(key).escape_ascii());
-    runtime.wires[key.0].clear();
+    runtime.take_wire(key);
     key
 }
 
@@ -54,7 +54,7 @@ fn wait_in_steps(runtime: &mut Runtime, time: Duration, mut look: impl FnMut(&Ru
 
 #[test]
 fn a_connection_ends_after_the_grace_period_of_its_token_and_before_the_end_of_the_spread() {
-    let mut runtime = Runtime::new(config());
+    let mut runtime = Runtime::of(config());
     let keys: Vec<Key> = (0..20).map(|_| expires(&mut runtime, 1_005)).collect();
     // 5 s to the expiry, less the half second that has passed of this one, and 25 s of grace.
     wait(&mut runtime, 29 * SECOND + Duration::from_millis(499));
@@ -64,13 +64,13 @@ fn a_connection_ends_after_the_grace_period_of_its_token_and_before_the_end_of_t
     assert!((2..=18).contains(&closed), "{closed} of 20 in the first half of the spread");
     wait(&mut runtime, 5 * SECOND + Duration::from_millis(2));
     assert!(keys.iter().all(|key| runtime.wire(*key) == EXPIRED));
-    let ended = runtime.notes.0.iter().filter(|note| *note == "credentials of 123 Expired").count();
+    let ended = runtime.recorder.0.iter().filter(|note| *note == "credentials of 123 Expired").count();
     assert_eq!(ended, 20);
 }
 
 #[test]
 fn a_connection_without_an_expiry_has_no_entry() {
-    let mut runtime = Runtime::new(config());
+    let mut runtime = Runtime::of(config());
     let key = admit(&mut runtime, "");
     assert_eq!(runtime.worker.timers.len(), 1, "the deadline of its handshake");
     wait(&mut runtime, 1_000_000 * SECOND);
@@ -85,7 +85,7 @@ fn an_expiry_that_is_not_enforced_has_no_effect() {
         WorkerConfig { expiry: None, ..enforced.clone() },
         WorkerConfig { handshake: without_clock, ..enforced },
     ] {
-        let mut runtime = Runtime::new(config);
+        let mut runtime = Runtime::of(config);
         let key = expires(&mut runtime, 1);
         wait(&mut runtime, 1_000_000 * SECOND);
         assert_eq!(runtime.wire(key), b"");
@@ -94,7 +94,7 @@ fn an_expiry_that_is_not_enforced_has_no_effect() {
 
 #[test]
 fn an_upgrade_with_a_token_whose_grace_period_has_passed_is_refused() {
-    let mut runtime = Runtime::new(config());
+    let mut runtime = Runtime::of(config());
     TIME.set(Duration::from_secs(1_030));
     for (exp, status) in [(1_004, "401"), (1_005, "401"), (1_006, "101"), (99_999_999_999_u64, "101")] {
         let key = runtime.open();
@@ -102,12 +102,12 @@ fn an_upgrade_with_a_token_whose_grace_period_has_passed_is_refused() {
         runtime.feed(key, HEAD.replace("User-Name:", &lines).as_bytes());
         assert!(runtime.wire(key).starts_with(format!("HTTP/1.1 {status} ").as_bytes()), "{exp}");
     }
-    assert_eq!(runtime.notes.0.iter().filter(|note| *note == "rejected TokenExpired").count(), 2);
+    assert_eq!(runtime.recorder.0.iter().filter(|note| *note == "rejected TokenExpired").count(), 2);
 }
 
 #[test]
 fn a_clock_that_is_set_back_postpones_the_end() {
-    let mut runtime = Runtime::new(config());
+    let mut runtime = Runtime::of(config());
     let key = expires(&mut runtime, 1_005);
     runtime.wait(40 * SECOND);
     assert_eq!(runtime.wire(key), b"", "it is still the same time of day");
@@ -117,7 +117,7 @@ fn a_clock_that_is_set_back_postpones_the_end() {
 
 #[test]
 fn a_refreshed_connection_stays_and_keeps_one_entry() {
-    let mut runtime = Runtime::new(config());
+    let mut runtime = Runtime::of(config());
     let key = expires(&mut runtime, 1_005);
     let entries = runtime.worker.timers.len();
     for step in 1..100u32 {
@@ -145,9 +145,9 @@ fn a_refreshed_connection_stays_and_keeps_one_entry() {
 
 #[test]
 fn an_entry_of_a_connection_that_is_gone_touches_no_other() {
-    let mut runtime = Runtime::new(config());
+    let mut runtime = Runtime::of(config());
     let key = expires(&mut runtime, 1_005);
-    runtime.eof(key);
+    runtime.end(key);
     assert_eq!(expires(&mut runtime, 2_000), key);
     wait(&mut runtime, 100 * SECOND);
     assert_eq!(runtime.wire(key), b"");
@@ -157,7 +157,7 @@ fn an_entry_of_a_connection_that_is_gone_touches_no_other() {
 fn many_connections_that_end_together_are_ended_in_slices() {
     let mut config = config();
     config.expiry = Some(ExpiryConfig { grace: SECOND, spread: Duration::ZERO });
-    let mut runtime = Runtime::new(config);
+    let mut runtime = Runtime::of(config);
     let keys: Vec<Key> = (0..1_000).map(|_| expires(&mut runtime, 1_005)).collect();
     let mut closed = 0;
     wait_in_steps(&mut runtime, 6 * SECOND, |runtime| {
@@ -170,7 +170,7 @@ fn many_connections_that_end_together_are_ended_in_slices() {
 
 #[test]
 fn revoked_credentials_end_within_a_second_and_no_others() {
-    let mut runtime = Runtime::new(config());
+    let mut runtime = Runtime::of(config());
     let token = |id: &str| format!("X-Token-ID: {id}\r\nUser-Session-ID: s-{id}\r\n");
     let mut config = config();
     config.handshake.identity.token_id = "X-Token-ID".to_owned();
@@ -197,7 +197,7 @@ fn revoked_credentials_end_within_a_second_and_no_others() {
         assert_eq!(keys.iter().copied().filter(closed).collect::<Vec<_>>(), ended, "{revocation:?}");
     }
     assert_eq!(runtime.wire(issued), b"");
-    assert_eq!(runtime.notes.0.iter().filter(|note| *note == "credentials of 123 Revoked").count(), 3);
+    assert_eq!(runtime.recorder.0.iter().filter(|note| *note == "credentials of 123 Revoked").count(), 3);
 }
 
 #[test]
@@ -211,12 +211,12 @@ fn no_user_is_admitted_with_revoked_credentials() {
         }
     }
 
-    let mut runtime = Runtime::new(WorkerConfig { revocations: Some(Arc::new(Session)), ..config() });
+    let mut runtime = Runtime::of(WorkerConfig { revocations: Some(Arc::new(Session)), ..config() });
     for (session, status) in [("s-1", "403"), ("s-2", "101")] {
         let key = runtime.open();
         let lines = format!("User-Session-ID: {session}\r\nUser-Name:");
         runtime.feed(key, HEAD.replace("User-Name:", &lines).as_bytes());
         assert!(runtime.wire(key).starts_with(format!("HTTP/1.1 {status} ").as_bytes()), "{session}");
     }
-    assert_eq!(runtime.notes.0[0], "rejected Revoked");
+    assert_eq!(runtime.recorder.0[0], "rejected Revoked");
 }

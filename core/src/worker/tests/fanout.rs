@@ -1,35 +1,8 @@
 //! One message to many connections.
 
-use std::io::{self, ErrorKind, IoSlice};
-
 use super::*;
 use crate::frame::DataKind;
-use crate::worker::{Backlog, Socket};
-
-/// A socket that counts writes, and accepts at most `takes` bytes of each.
-#[derive(Debug, Default)]
-struct CountingSocket {
-    writes: usize,
-    takes: usize,
-    written: Vec<u8>,
-}
-
-impl Socket for CountingSocket {
-    fn receive(&mut self, _: &mut [u8]) -> io::Result<usize> {
-        Err(ErrorKind::WouldBlock.into())
-    }
-
-    fn send(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.writes += 1;
-        let mut room = self.takes;
-        for piece in pieces {
-            let n = piece.len().min(room);
-            self.written.extend_from_slice(&piece[..n]);
-            room -= n;
-        }
-        if room == self.takes { Err(ErrorKind::WouldBlock.into()) } else { Ok(self.takes - room) }
-    }
-}
+use crate::worker::Backlog;
 
 /// Opens a connection and admits its user.
 fn admit(runtime: &mut Runtime) -> Key {
@@ -39,20 +12,22 @@ fn admit(runtime: &mut Runtime) -> Key {
 }
 
 /// A worker with `count` admitted connections, and their sockets.
-fn crowd(count: usize, max_memory: usize) -> (Runtime, Vec<Key>, Vec<CountingSocket>) {
-    let mut runtime = Runtime::new(WorkerConfig { max_memory, ..WorkerConfig::default() });
+fn crowd(count: usize, max_memory: usize) -> (Runtime, Vec<Key>, Vec<ModelSocket>) {
+    let mut runtime = Runtime::of(WorkerConfig { max_memory, ..WorkerConfig::default() });
     let keys: Vec<Key> = (0..count).map(|_| admit(&mut runtime)).collect();
-    let sockets = keys.iter().map(|_| CountingSocket { takes: usize::MAX, ..Default::default() }).collect();
+    let sockets = keys.iter().map(|_| ModelSocket::with(b"")).collect();
     (runtime, keys, sockets)
 }
 
 /// Handles all due connections. Returns those whose sockets must be closed.
-fn handle_all_due(runtime: &mut Runtime, sockets: &mut [CountingSocket]) -> Vec<Key> {
+fn handle_all_due(runtime: &mut Runtime, sockets: &mut [ModelSocket]) -> Vec<Key> {
     let mut closed = Vec::new();
-    while let Some(due) = runtime.worker.next_due(runtime.now, &mut runtime.notes) {
+    while let Some(due) = runtime.worker.next_due(runtime.now, &mut runtime.recorder) {
         let (now, socket) = (runtime.now, &mut sockets[due.key.0]);
-        if runtime.worker.handle_due(due, now, &mut [0; 64], socket, &mut runtime.notes) == Transport::Close {
-            runtime.worker.remove(due.key, now, &mut runtime.notes);
+        if runtime.worker.handle_due(due, now, &mut [0; 64], socket, &mut runtime.recorder)
+            == Transport::Close
+        {
+            runtime.worker.remove(due.key, now, &mut runtime.recorder);
             closed.push(due.key);
         }
     }
@@ -73,16 +48,16 @@ fn a_broadcast_evicts_no_healthy_connection() {
     }
     for key in keys {
         let socket = &sockets[key.0];
-        assert_eq!((socket.writes, socket.written.len()), (1, 1028));
+        assert_eq!((socket.sends, socket.sent.len()), (1, 1028));
     }
     assert_eq!((runtime.worker.memory_held(), runtime.worker.totals().backlog), (0, 0));
 }
 
 /// Returns the number of frames that are written until the runtime must look at its sockets.
-fn write_slice(runtime: &mut Runtime, sockets: &mut [CountingSocket]) -> usize {
-    let before: usize = sockets.iter().map(|socket| socket.writes).sum();
+fn write_slice(runtime: &mut Runtime, sockets: &mut [ModelSocket]) -> usize {
+    let before: usize = sockets.iter().map(|socket| socket.sends).sum();
     handle_all_due(runtime, sockets);
-    sockets.iter().map(|socket| socket.writes).sum::<usize>() - before
+    sockets.iter().map(|socket| socket.sends).sum::<usize>() - before
 }
 
 #[test]
@@ -105,8 +80,8 @@ fn a_message_to_many_is_written_in_slices() {
         }
         for key in keys {
             let socket = &sockets[key.0];
-            assert!(socket.written.ends_with(b"second") && socket.written.len() > len, "{key:?}");
-            assert!(socket.writes <= 2, "{key:?}");
+            assert!(socket.sent.ends_with(b"second") && socket.sent.len() > len, "{key:?}");
+            assert!(socket.sends <= 2, "{key:?}");
         }
         assert_eq!(runtime.worker.memory_held(), 0);
     }
@@ -116,11 +91,11 @@ fn a_message_to_many_is_written_in_slices() {
 fn deadlines_do_not_wait_for_the_last_slice() {
     let (mut runtime, _, mut sockets) = crowd(600, usize::MAX);
     let late = runtime.open();
-    sockets.push(CountingSocket { takes: usize::MAX, ..Default::default() });
+    sockets.push(ModelSocket::with(b""));
     runtime.now += HandshakeConfig::default().timeout;
     runtime.worker.send(&Selector::All, Outgoing::Text("hello"), runtime.now);
     assert_eq!(handle_all_due(&mut runtime, &mut sockets), [late]);
-    assert_eq!(sockets.iter().map(|socket| socket.writes).sum::<usize>(), 256);
+    assert_eq!(sockets.iter().map(|socket| socket.sends).sum::<usize>(), 256);
 }
 
 /// The eviction would begin with connections whose output has not been offered to their sockets.
@@ -135,7 +110,7 @@ fn all_output_is_offered_before_memory_evicts_a_connection() {
     while runtime.worker.poll_timeout(runtime.now) == Some(runtime.now) {
         assert_eq!(handle_all_due(&mut runtime, &mut sockets), []);
     }
-    assert!(sockets.iter().all(|socket| socket.written.len() == 2 * 70_010 && socket.writes == 1));
+    assert!(sockets.iter().all(|socket| socket.sent.len() == 2 * 70_010 && socket.sends == 1));
 }
 
 #[test]
@@ -152,10 +127,10 @@ fn connections_that_read_nothing_hold_little_beside_the_frame() {
     // One of them accepts everything, and the others leave.
     sockets[0].takes = usize::MAX;
     assert_eq!(runtime.worker.flush(keys[0], now, &mut sockets[0]), Transport::Open);
-    assert_eq!((sockets[0].written.len(), sockets[0].writes), (frame, 2));
+    assert_eq!((sockets[0].sent.len(), sockets[0].sends), (frame, 2));
     for &key in &keys[1..] {
         runtime.worker.handle_error(key);
-        runtime.worker.remove(key, now, &mut runtime.notes);
+        runtime.worker.remove(key, now, &mut runtime.recorder);
     }
     assert_eq!(runtime.worker.memory_held(), 0);
 }
@@ -174,7 +149,7 @@ fn messages_arrive_whole_and_in_order_whatever_a_socket_accepts() {
             if round % 3 == 0 {
                 // The echo of a message is written after what was sent before.
                 let mut bytes = frame(0x82, &[round]);
-                runtime.worker.receive(keys[0], now, &mut bytes, &mut runtime.notes);
+                runtime.worker.receive(keys[0], now, &mut bytes, &mut runtime.recorder);
                 expected.extend_from_slice(&frame_of_server(0x82, &[round]));
             }
             if round % 4 == 0 {
@@ -185,7 +160,7 @@ fn messages_arrive_whole_and_in_order_whatever_a_socket_accepts() {
         for _ in 0..1000 {
             runtime.worker.flush(keys[0], now, &mut sockets[0]);
         }
-        assert!(sockets[0].written == expected, "{takes} bytes a write");
+        assert!(sockets[0].sent == expected, "{takes} bytes a write");
         assert_eq!(runtime.worker.memory_held(), 0, "{takes} bytes a write");
     }
 }
@@ -204,8 +179,8 @@ fn messages_of_one_batch_are_written_at_once_and_stored_once() {
     assert_eq!(handle_all_due(&mut runtime, &mut sockets), []);
     for key in keys {
         let socket = &sockets[key.0];
-        assert_eq!(socket.writes, 1);
-        assert!(socket.written == expected);
+        assert_eq!(socket.sends, 1);
+        assert!(socket.sent == expected);
     }
     assert_eq!(runtime.worker.memory_held(), 0);
 }
@@ -246,7 +221,7 @@ fn connections_with_different_output_get_all_their_messages() {
     }
     handle_all_due(&mut runtime, &mut sockets);
     for key in keys {
-        let written = &sockets[key.0].written;
+        let written = &sockets[key.0].sent;
         let close: &[u8] = if written.len() > expected[key.0].len() { b"\x88\x02\x03\xe8" } else { b"" };
         assert!(*written == [&expected[key.0][..], close].concat(), "{key:?}");
     }
@@ -259,9 +234,9 @@ fn many_messages_of_one_batch_close_no_healthy_connection() {
     let limits = SessionConfig { max_backlog: 1000, ..SessionConfig::default() };
     let config = WorkerConfig { session: Arc::new(limits), ..WorkerConfig::default() };
     for len in [10, 300, 5_000] {
-        let mut runtime = Runtime::new(config.clone());
+        let mut runtime = Runtime::of(config.clone());
         let key = admit(&mut runtime);
-        let mut sockets = vec![CountingSocket { takes: usize::MAX, ..Default::default() }];
+        let mut sockets = vec![ModelSocket::with(b"")];
         let (now, text) = (runtime.now, "x".repeat(len));
         for _ in 0..200 {
             assert_eq!(runtime.worker.send(&Selector::All, Outgoing::Text(&text), now), 1, "{len} bytes");
@@ -269,7 +244,7 @@ fn many_messages_of_one_batch_close_no_healthy_connection() {
         handle_all_due(&mut runtime, &mut sockets);
         assert!(!runtime.worker.wants_write(key));
         let header = if len < 126 { 2 } else { 4 };
-        assert_eq!(sockets[key.0].written.len(), 200 * (header + len));
+        assert_eq!(sockets[key.0].sent.len(), 200 * (header + len));
         assert_eq!(runtime.worker.memory_held(), 0);
     }
 }
@@ -282,7 +257,7 @@ fn a_connection_with_more_pieces_than_one_write_takes_is_written_at_once() {
         runtime.worker.send(&Selector::All, Outgoing::Text("a"), now);
     }
     handle_all_due(&mut runtime, &mut sockets);
-    assert_eq!(sockets[keys[0].0].written.len(), 40 * 3);
+    assert_eq!(sockets[keys[0].0].sent.len(), 40 * 3);
     assert!(!runtime.worker.wants_write(keys[0]));
 }
 
@@ -290,9 +265,9 @@ fn a_connection_with_more_pieces_than_one_write_takes_is_written_at_once() {
 fn a_slow_connection_is_closed_when_its_queue_exceeds_the_limit() {
     let limits = SessionConfig { max_backlog: 1000, ..SessionConfig::default() };
     let config = WorkerConfig { session: Arc::new(limits), ..WorkerConfig::default() };
-    let mut runtime = Runtime::new(config);
+    let mut runtime = Runtime::of(config);
     let key = admit(&mut runtime);
-    let mut sockets = vec![CountingSocket::default()];
+    let mut sockets = vec![ModelSocket { takes: 0, ..ModelSocket::with(b"") }];
     let (now, text) = (runtime.now, "x".repeat(300));
     let mut sent = 0;
     for _ in 0..6 {
@@ -306,7 +281,7 @@ fn a_slow_connection_is_closed_when_its_queue_exceeds_the_limit() {
     assert_eq!(sent, 4, "the fourth exceeds the limit");
     sockets[0].takes = usize::MAX;
     runtime.worker.flush(key, now, &mut sockets[0]);
-    assert!(sockets[0].written.ends_with(b"\x11\x3dslow consumer"));
+    assert!(sockets[0].sent.ends_with(b"\x11\x3dslow consumer"));
 }
 
 /// Each connection once had a compressed frame that was made for it alone.
@@ -314,7 +289,7 @@ fn a_slow_connection_is_closed_when_its_queue_exceeds_the_limit() {
 #[test]
 fn a_message_is_compressed_once_for_each_window() {
     let handshake = HandshakeConfig { compression: true, ..HandshakeConfig::default() };
-    let mut runtime = Runtime::new(WorkerConfig { handshake, ..WorkerConfig::default() });
+    let mut runtime = Runtime::of(WorkerConfig { handshake, ..WorkerConfig::default() });
     let keys: Vec<Key> = (0..100)
         .map(|number| {
             let offer = format!("permessage-deflate; server_max_window_bits={}", 8 + number % 8);
@@ -324,8 +299,7 @@ fn a_message_is_compressed_once_for_each_window() {
             key
         })
         .collect();
-    let mut sockets: Vec<_> =
-        keys.iter().map(|_| CountingSocket { takes: usize::MAX, ..Default::default() }).collect();
+    let mut sockets: Vec<_> = keys.iter().map(|_| ModelSocket::with(b"")).collect();
     let now = runtime.now;
 
     let text = "a text that becomes shorter ".repeat(6);
@@ -334,7 +308,7 @@ fn a_message_is_compressed_once_for_each_window() {
     assert!(runtime.worker.memory_held() < 8 * text.len(), "only the compressed forms are stored");
     handle_all_due(&mut runtime, &mut sockets);
     for key in &keys {
-        let (header, payload) = sockets[key.0].written.split_at(2);
+        let (header, payload) = sockets[key.0].sent.split_at(2);
         assert_eq!((header[0], usize::from(header[1])), (0xc1, payload.len()));
         let inflated = runtime.worker.codec.deflate.inflate(payload, text.len());
         assert_eq!(inflated.as_deref(), Ok(text.as_bytes()));
@@ -354,7 +328,7 @@ fn a_message_is_compressed_once_for_each_window() {
     assert_eq!(runtime.worker.codec.deflate.compressions, 16);
     assert_eq!(runtime.worker.memory_held(), 102);
     handle_all_due(&mut runtime, &mut sockets);
-    assert!(keys.iter().all(|key| sockets[key.0].written.ends_with(&frame_of_server(0x82, &noise))));
+    assert!(keys.iter().all(|key| sockets[key.0].sent.ends_with(&frame_of_server(0x82, &noise))));
     assert_eq!(runtime.worker.memory_held(), 0);
 }
 

@@ -31,7 +31,7 @@ impl Users for TwoOfFirst {
 fn a_user_has_as_many_connections_as_allowed_on_all_workers_together() {
     let users: Arc<dyn Users> = Arc::new(TwoOfFirst::default());
     let [one, other] = &mut [0, 1]
-        .map(|_| Runtime::new(WorkerConfig { users: Some(users.clone()), ..WorkerConfig::default() }));
+        .map(|_| Runtime::of(WorkerConfig { users: Some(users.clone()), ..WorkerConfig::default() }));
     let admitted = |runtime: &mut Runtime, user: &str| {
         let key = runtime.open();
         runtime.feed(key, &head_of(user));
@@ -43,7 +43,7 @@ fn a_user_has_as_many_connections_as_allowed_on_all_workers_together() {
     assert!(admitted(other, "1").is_some());
     assert!(admitted(one, "1").is_none() && admitted(other, "1").is_none());
     assert!(admitted(one, "2").is_some(), "another user");
-    one.eof(first);
+    one.end(first);
     assert!(admitted(other, "1").is_some(), "one has left");
     assert!(admitted(other, "1").is_none());
 }
@@ -60,7 +60,7 @@ fn a_connection_that_is_ending_does_not_count_for_its_user() {
         ("the end of their side behind a backlog", |runtime, key| {
             runtime.takes = 0;
             runtime.feed(key, &frame(0x81, b"a"));
-            runtime.eof(key);
+            runtime.end(key);
         }),
         ("an error of theirs", |runtime, key| runtime.feed(key, b"\xff\xff")),
         ("an operator", |runtime, _| {
@@ -83,7 +83,7 @@ fn a_connection_that_is_ending_does_not_count_for_its_user() {
     ];
     for (how, end) in ends {
         let users: Arc<dyn Users> = Arc::new(TwoOfFirst::default());
-        let mut runtime = Runtime::new(WorkerConfig { users: Some(users), ..WorkerConfig::default() });
+        let mut runtime = Runtime::of(WorkerConfig { users: Some(users), ..WorkerConfig::default() });
         let first = runtime.open();
         runtime.feed(first, &head_of("1"));
         end(&mut runtime, first);
@@ -95,8 +95,7 @@ fn a_connection_that_is_ending_does_not_count_for_its_user() {
             assert!(runtime.wire(key).starts_with(status.as_bytes()), "{how}: {status}");
         }
         // Its removal does not free the place of another.
-        runtime.worker.handle_error(first);
-        runtime.flush(first);
+        runtime.fail(first);
         let key = runtime.open();
         runtime.feed(key, &head_of("1"));
         assert!(runtime.wire(key).starts_with(b"HTTP/1.1 429"), "{how}");
@@ -106,7 +105,7 @@ fn a_connection_that_is_ending_does_not_count_for_its_user() {
 #[test]
 fn the_slowest_handshake_is_evicted() {
     let handshake = HandshakeConfig { max_handshakes: 2, ..HandshakeConfig::default() };
-    let mut runtime = Runtime::new(WorkerConfig { handshake, ..WorkerConfig::default() });
+    let mut runtime = Runtime::of(WorkerConfig { handshake, ..WorkerConfig::default() });
     let slow: Vec<Key> = (0..2)
         .map(|_| {
             let key = runtime.open();
@@ -132,21 +131,20 @@ fn the_slowest_handshake_is_evicted() {
     runtime.feed(third, HEAD.as_bytes());
     assert!(runtime.wire(third).starts_with(b"HTTP/1.1 101"));
     assert_eq!(runtime.worker.pending.len(), 1);
-    assert_eq!(runtime.notes.0.iter().filter(|note| *note == "rejected Crowded").count(), 1);
+    assert_eq!(runtime.recorder.0.iter().filter(|note| *note == "rejected Crowded").count(), 1);
 }
 
 #[test]
 fn handshakes_are_counted_until_they_end_however_they_end() {
     let handshake = HandshakeConfig { max_handshakes: 1, ..HandshakeConfig::default() };
-    let mut runtime = Runtime::new(WorkerConfig { handshake, ..WorkerConfig::default() });
+    let mut runtime = Runtime::of(WorkerConfig { handshake, ..WorkerConfig::default() });
     let ends: [fn(&mut Runtime, Key); 5] = [
         |runtime, key| runtime.feed(key, HEAD.as_bytes()),
         |runtime, key| runtime.feed(key, b"GET / HTTP/1.1\r\n\r\n"),
-        |runtime, key| runtime.eof(key),
+        |runtime, key| runtime.end(key),
         |runtime, _| runtime.wait(Duration::from_secs(6)),
         |runtime, key| {
-            runtime.worker.handle_error(key);
-            runtime.flush(key);
+            runtime.fail(key);
         },
     ];
     for end in ends.iter().cycle().take(50) {
@@ -155,5 +153,5 @@ fn handshakes_are_counted_until_they_end_however_they_end() {
         end(&mut runtime, key);
         assert_eq!(runtime.worker.pending.len(), 0);
     }
-    assert!(!runtime.notes.0.iter().any(|note| note == "rejected Crowded"), "never two at a time");
+    assert!(!runtime.recorder.0.iter().any(|note| note == "rejected Crowded"), "never two at a time");
 }

@@ -10,17 +10,17 @@ const LATEST: Duration = Duration::from_millis(27_500);
 const EARLIEST: Duration = Duration::from_millis(22_500);
 
 fn start(session: SessionConfig) -> (Runtime, Key) {
-    let mut runtime = Runtime::new(WorkerConfig { session: Arc::new(session), ..WorkerConfig::default() });
+    let mut runtime = Runtime::of(WorkerConfig { session: Arc::new(session), ..WorkerConfig::default() });
     let key = runtime.open();
     runtime.feed(key, HEAD.as_bytes());
-    runtime.wires[key.0].clear();
+    runtime.take_wire(key);
     (runtime, key)
 }
 
 /// Returns the payload of the ping, which must be all that was sent.
 #[track_caller]
 fn ping(runtime: &mut Runtime, key: Key) -> Vec<u8> {
-    let wire = std::mem::take(&mut runtime.wires[key.0]);
+    let wire = runtime.take_wire(key);
     assert_eq!((&wire[..2], wire.len()), (&[0x89, 8][..], 10), "{}", wire.escape_ascii());
     wire[2..].to_vec()
 }
@@ -51,15 +51,19 @@ fn an_idle_peer_is_pinged_and_stays_if_it_answers() {
         wait_in_steps(&mut runtime, EARLIEST - 5 * SECOND);
         assert_eq!(runtime.wire(key), b"");
         wait_in_steps(&mut runtime, 5 * SECOND);
-        runtime.wires[key.0].clear();
+        runtime.take_wire(key);
         runtime.feed(key, &frame(0x81, b"a"));
         assert_eq!(runtime.wire(key), b"\x81\x01a");
-        runtime.wires[key.0].clear();
+        runtime.take_wire(key);
         wait_in_steps(&mut runtime, EARLIEST - SECOND);
         assert_eq!(runtime.wire(key), b"", "whoever talks is not pinged");
         wait_in_steps(&mut runtime, SECOND);
     }
-    assert!(runtime.notes.0.iter().any(|note| note.starts_with("pong of 123 after ")), "{:?}", runtime.notes);
+    assert!(
+        runtime.recorder.0.iter().any(|note| note.starts_with("pong of 123 after ")),
+        "{:?}",
+        runtime.recorder
+    );
 }
 
 #[test]
@@ -71,10 +75,10 @@ fn a_peer_that_does_not_answer_gets_4408_and_is_removed_half_a_second_later() {
     assert_eq!(runtime.wire(key), b"");
     runtime.wait(Duration::from_nanos(1));
     assert_eq!(runtime.wire(key), b"\x88\x09\x11\x38no pong");
-    assert_eq!(runtime.transports[key.0], Transport::ShutdownWrite);
+    assert_eq!(runtime.transport(key), Transport::ShutdownWrite);
     runtime.wait(SECOND / 2);
     assert!(runtime.worker.is_empty());
-    let end = runtime.notes.0.last().expect("a record of the end");
+    let end = runtime.recorder.0.last().expect("a record of the end");
     assert!(end.starts_with("closed 123 Closed(CloseCode(4408))"), "{end}");
 }
 
@@ -91,7 +95,7 @@ fn any_bytes_are_a_sign_of_life_but_a_pong_of_its_own_making_measures_nothing() 
     runtime.feed(key, &frame(0x01, b"a")[..1]);
     wait_in_steps(&mut runtime, 20 * SECOND);
     assert_eq!(runtime.wire(key), b"");
-    assert!(!runtime.notes.0.iter().any(|note| note.starts_with("pong")), "{:?}", runtime.notes);
+    assert!(!runtime.recorder.0.iter().any(|note| note.starts_with("pong")), "{:?}", runtime.recorder);
 }
 
 #[test]
@@ -101,7 +105,7 @@ fn no_ping_is_sent_after_a_backlog_and_one_in_it_starts_again() {
     wait_for_ping(&mut runtime);
     ping(&mut runtime, key);
     runtime.takes = 0;
-    runtime.worker.receive(key, runtime.now, &mut frame(0x81, b"ab"), &mut runtime.notes);
+    runtime.worker.receive(key, runtime.now, &mut frame(0x81, b"ab"), &mut runtime.recorder);
     runtime.flush(key);
     wait_in_steps(&mut runtime, 100 * SECOND);
     assert_eq!(runtime.worker.len(), 1);
@@ -109,7 +113,7 @@ fn no_ping_is_sent_after_a_backlog_and_one_in_it_starts_again() {
     runtime.takes = usize::MAX;
     runtime.flush(key);
     assert_eq!(runtime.wire(key), b"\x81\x02ab");
-    runtime.wires[key.0].clear();
+    runtime.take_wire(key);
     wait_in_steps(&mut runtime, SECOND);
     let payload = ping(&mut runtime, key);
     runtime.feed(key, &frame(0x8a, &payload));
@@ -155,10 +159,10 @@ fn a_pong_that_is_not_read_is_not_missed() {
 #[test]
 fn with_an_interval_of_zero_no_peer_is_pinged() {
     let keep_alive = KeepAliveConfig { interval: Duration::ZERO, ..KeepAliveConfig::default() };
-    let mut runtime = Runtime::new(WorkerConfig { keep_alive, ..WorkerConfig::default() });
+    let mut runtime = Runtime::of(WorkerConfig { keep_alive, ..WorkerConfig::default() });
     let key = runtime.open();
     runtime.feed(key, HEAD.as_bytes());
-    runtime.wires[key.0].clear();
+    runtime.take_wire(key);
     runtime.wait(3600 * SECOND);
     assert_eq!(runtime.worker.poll_timeout(runtime.now), None);
     assert_eq!(runtime.wire(key), b"");
@@ -166,12 +170,12 @@ fn with_an_interval_of_zero_no_peer_is_pinged() {
 
 #[test]
 fn a_hundred_thousand_are_one_small_timer_each_and_are_pinged_apart() {
-    let mut runtime = Runtime::new(WorkerConfig::default());
+    let mut runtime = Runtime::of(WorkerConfig::default());
     let keys: Vec<Key> = (0..100_000)
         .map(|_| {
             let key = runtime.open();
             runtime.feed(key, HEAD.as_bytes());
-            runtime.wires[key.0] = Vec::new();
+            runtime.take_wire(key);
             key
         })
         .collect();
@@ -180,7 +184,7 @@ fn a_hundred_thousand_are_one_small_timer_each_and_are_pinged_apart() {
     // Messages arm none.
     keys.iter().for_each(|&key| runtime.feed(key, &frame(0x81, b"")));
     assert_eq!(runtime.worker.timers.len(), keys.len());
-    keys.iter().for_each(|&key| runtime.wires[key.0].clear());
+    keys.iter().for_each(|&key| drop(runtime.take_wire(key)));
     wait_in_steps(&mut runtime, EARLIEST - SECOND);
     let mut pinged = 0;
     for _ in 0..70 {
@@ -196,10 +200,10 @@ fn a_hundred_thousand_are_one_small_timer_each_and_are_pinged_apart() {
 #[test]
 fn with_an_interval_shorter_than_the_timeout_pings_come_at_the_interval() {
     let keep_alive = KeepAliveConfig { interval: SECOND, timeout: 10 * SECOND };
-    let mut runtime = Runtime::new(WorkerConfig { keep_alive, ..WorkerConfig::default() });
+    let mut runtime = Runtime::of(WorkerConfig { keep_alive, ..WorkerConfig::default() });
     let key = runtime.open();
     runtime.feed(key, HEAD.as_bytes());
-    runtime.wires[key.0].clear();
+    runtime.take_wire(key);
     for _ in 0..10 {
         wait_in_steps(&mut runtime, SECOND * 11 / 10);
         let payload = ping(&mut runtime, key);

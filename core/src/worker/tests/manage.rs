@@ -22,7 +22,7 @@ fn admit(runtime: &mut Runtime, user: &str, session: Option<&str>) -> Key {
     }
     runtime.feed(key, head.as_bytes());
     assert!(runtime.wire(key).starts_with(b"HTTP/1.1 101 "), "{}", runtime.wire(key).escape_ascii());
-    runtime.wires[key.0].clear();
+    runtime.take_wire(key);
     key
 }
 
@@ -33,7 +33,7 @@ fn sorted(mut keys: Vec<Key>) -> Vec<Key> {
 
 #[test]
 fn connections_are_found_by_user_session_and_number_and_by_nothing_else() {
-    let mut runtime = Runtime::new(WorkerConfig::default());
+    let mut runtime = Runtime::of(WorkerConfig::default());
     let one = admit(&mut runtime, "1", Some("s1"));
     let other = admit(&mut runtime, "1", Some("s2"));
     let second = admit(&mut runtime, "2", None);
@@ -57,19 +57,19 @@ fn connections_are_found_by_user_session_and_number_and_by_nothing_else() {
     assert!(runtime.worker.status(pending).is_none());
     assert_eq!(runtime.worker.user_fingerprints().len(), 2);
 
-    runtime.eof(one);
+    runtime.end(one);
     assert_eq!(find(&runtime, &select_user("1")), [other]);
     assert_eq!(find(&runtime, &select_session("s1")), []);
-    runtime.eof(other);
-    runtime.eof(second);
+    runtime.end(other);
+    runtime.end(second);
     assert!(runtime.worker.user_fingerprints().is_empty());
 }
 
 #[test]
 fn a_key_that_is_given_again_belongs_to_its_new_user_alone() {
-    let mut runtime = Runtime::new(WorkerConfig::default());
+    let mut runtime = Runtime::of(WorkerConfig::default());
     let old = admit(&mut runtime, "1", Some("s1"));
-    runtime.eof(old);
+    runtime.end(old);
     let new = admit(&mut runtime, "2", None);
     assert_eq!(old, new);
     assert_eq!(runtime.worker.find(&select_user("1")), []);
@@ -80,7 +80,7 @@ fn a_key_that_is_given_again_belongs_to_its_new_user_alone() {
 #[test]
 fn the_mark_of_a_user_is_the_same_at_each_worker() {
     let marks = |users: &[&str]| {
-        let mut runtime = Runtime::new(WorkerConfig { hash_seed: 42, ..WorkerConfig::default() });
+        let mut runtime = Runtime::of(WorkerConfig { hash_seed: 42, ..WorkerConfig::default() });
         for user in users {
             admit(&mut runtime, user, None);
         }
@@ -94,7 +94,7 @@ fn the_mark_of_a_user_is_the_same_at_each_worker() {
 
 #[test]
 fn status_and_totals_are_what_the_connections_have_carried() {
-    let mut runtime = Runtime::new(WorkerConfig::default());
+    let mut runtime = Runtime::of(WorkerConfig::default());
     let one = admit(&mut runtime, "1", Some("s1"));
     let two = admit(&mut runtime, "2", None);
     runtime.open();
@@ -119,7 +119,7 @@ fn status_and_totals_are_what_the_connections_have_carried() {
 
 #[test]
 fn a_disconnect_is_a_close_with_its_code_and_reason_to_those_that_are_meant() {
-    let mut runtime = Runtime::new(WorkerConfig::default());
+    let mut runtime = Runtime::of(WorkerConfig::default());
     let one = admit(&mut runtime, "1", None);
     let other = admit(&mut runtime, "1", None);
     let second = admit(&mut runtime, "2", None);
@@ -140,17 +140,18 @@ fn a_disconnect_is_a_close_with_its_code_and_reason_to_those_that_are_meant() {
 
     // One answers, the other does not, and has the time of every Close.
     runtime.feed(one, &frame(0x88, &4403_u16.to_be_bytes()));
-    assert_eq!(runtime.transports[one.0], Transport::Close);
+    assert_eq!(runtime.transport(one), Transport::Close);
     runtime.wait(SessionConfig::default().close_timeout);
-    assert_eq!(runtime.transports[other.0], Transport::Close);
-    let closed: Vec<_> = runtime.notes.0.iter().filter(|note| note.starts_with("closed 1 Closed(")).collect();
-    assert_eq!(closed.len(), 2, "{:?}", runtime.notes);
+    assert_eq!(runtime.transport(other), Transport::Close);
+    let closed: Vec<_> =
+        runtime.recorder.0.iter().filter(|note| note.starts_with("closed 1 Closed(")).collect();
+    assert_eq!(closed.len(), 2, "{:?}", runtime.recorder);
     assert_eq!(runtime.worker.find(&Selector::All), [second]);
 }
 
 #[test]
 fn a_message_reaches_the_selected_connections_but_not_closing_ones() {
-    let mut runtime = Runtime::new(WorkerConfig::default());
+    let mut runtime = Runtime::of(WorkerConfig::default());
     let one = admit(&mut runtime, "1", None);
     let other = admit(&mut runtime, "1", None);
     let second = admit(&mut runtime, "2", None);
@@ -174,7 +175,7 @@ fn a_message_reaches_the_selected_connections_but_not_closing_ones() {
 #[test]
 fn a_message_is_sent_after_the_backlog_and_closes_slow_connections() {
     let limits = SessionConfig { max_backlog: 100, ..SessionConfig::default() };
-    let mut runtime = Runtime::new(WorkerConfig { session: Arc::new(limits), ..WorkerConfig::default() });
+    let mut runtime = Runtime::of(WorkerConfig { session: Arc::new(limits), ..WorkerConfig::default() });
     let slow = admit(&mut runtime, "1", None);
     let fast = admit(&mut runtime, "2", None);
     runtime.takes = 1;
@@ -255,7 +256,7 @@ fn check_indices(runtime: &Runtime) {
 proptest! {
     #[test]
     fn whatever_happens_each_name_has_its_connections(steps in steps()) {
-        let mut runtime = Runtime::new(WorkerConfig { hash_seed: 7, ..WorkerConfig::default() });
+        let mut runtime = Runtime::of(WorkerConfig { hash_seed: 7, ..WorkerConfig::default() });
         for step in steps {
             let keys = runtime.worker.keys();
             let now = runtime.now;
@@ -274,7 +275,7 @@ proptest! {
                         // By a Close, or in the middle of its request; a client that is still connected closes.
                         runtime.feed(key, &reply);
                         if runtime.worker.keys().contains(&key) {
-                            runtime.eof(key);
+                            runtime.end(key);
                         }
                     }
                 }
@@ -309,7 +310,7 @@ proptest! {
 
 #[test]
 fn a_listing_has_the_lowest_numbers_after_the_given_one() {
-    let mut runtime = Runtime::new(WorkerConfig::default());
+    let mut runtime = Runtime::of(WorkerConfig::default());
     for _ in 0..5 {
         admit(&mut runtime, "1", None);
     }
@@ -336,7 +337,7 @@ fn a_listing_has_the_lowest_numbers_after_the_given_one() {
 
 #[test]
 fn requests_report_how_many_connections_they_affect() {
-    let mut runtime = Runtime::new(WorkerConfig::default());
+    let mut runtime = Runtime::of(WorkerConfig::default());
     let keys = ["1", "1", "2"].map(|user| admit(&mut runtime, user, None));
     let now = runtime.now;
     let message = OutgoingMessage::Text("hi".to_owned());

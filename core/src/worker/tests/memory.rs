@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 
-use super::application::WholeSocket;
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -11,7 +10,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// once a user is admitted.
 fn short(max_memory: usize) -> Runtime {
     let session = SessionConfig { max_message: 1 << 20, max_frame: 1 << 20, ..SessionConfig::default() };
-    Runtime::new(WorkerConfig { session: Arc::new(session), max_memory, ..WorkerConfig::default() })
+    Runtime::of(WorkerConfig { session: Arc::new(session), max_memory, ..WorkerConfig::default() })
 }
 
 /// An application that keeps as many bytes for a client as the client has last asked for, or as an event says.
@@ -64,7 +63,7 @@ fn admitted<A: Application>(runtime: &mut Runtime<A>) -> Key {
     let key = runtime.open();
     runtime.takes = usize::MAX;
     runtime.feed(key, HEAD.as_bytes());
-    runtime.wires[key.0].clear();
+    runtime.take_wire(key);
     runtime.takes = 0;
     key
 }
@@ -75,7 +74,7 @@ fn beginning(len: usize) -> Vec<u8> {
 }
 
 fn is_gone<A: Application>(runtime: &Runtime<A>, key: Key) -> bool {
-    runtime.transports[key.0] != Transport::Open
+    runtime.transport(key) != Transport::Open
 }
 
 #[test]
@@ -83,12 +82,11 @@ fn what_is_held_is_counted_until_it_is_gone_however_it_goes() {
     let mut runtime = short(0);
     let ends: [fn(&mut Runtime, Key); 6] = [
         |runtime, key| runtime.feed(key, &frame(0x80, b"")),
-        |runtime, key| runtime.eof(key),
+        |runtime, key| runtime.end(key),
         |runtime, _| runtime.wait(31 * SECOND),
         |runtime, key| runtime.feed(key, b"\xff\xff"),
         |runtime, key| {
-            runtime.worker.handle_error(key);
-            runtime.flush(key);
+            runtime.fail(key);
         },
         |runtime, _| {
             runtime.worker.shut_down();
@@ -109,7 +107,7 @@ fn what_is_held_is_counted_until_it_is_gone_however_it_goes() {
     let key = runtime.open();
     runtime.feed(key, b"GET /ws HTTP/1.1\r\n");
     assert!((18..100).contains(&runtime.worker.memory_held()), "a head counts, too");
-    runtime.eof(key);
+    runtime.end(key);
     assert_eq!(runtime.worker.memory_held(), 0);
 }
 
@@ -149,7 +147,7 @@ fn above_the_limit_the_slowest_are_evicted() {
     assert!(!is_gone(&runtime, late) && !is_gone(&runtime, idle));
     let held = runtime.worker.memory_held();
     assert!((60_000..=87_500).contains(&held), "an eighth is free again, and no more: {held}");
-    let evicted = runtime.notes.0.iter().filter(|note| note.starts_with("closed 123 Evicted ")).count();
+    let evicted = runtime.recorder.0.iter().filter(|note| note.starts_with("closed 123 Evicted ")).count();
     assert_eq!(evicted, first_kept);
 }
 
@@ -170,9 +168,9 @@ fn a_small_buffer_is_not_evicted_for_a_large_one() {
     runtime.wait(Duration::ZERO);
     assert!(little.iter().all(|key| !is_gone(&runtime, *key)));
     assert_eq!(runtime.wire(much), b"\x88\x0c\x03\xf5overloaded", "1013");
-    assert_eq!(runtime.transports[much.0], Transport::ShutdownWrite);
-    runtime.eof(much);
-    assert!(runtime.notes.0.iter().any(|note| note.starts_with("closed 123 Closed(CloseCode(1013)) ")));
+    assert_eq!(runtime.transport(much), Transport::ShutdownWrite);
+    runtime.end(much);
+    assert!(runtime.recorder.0.iter().any(|note| note.starts_with("closed 123 Closed(CloseCode(1013)) ")));
 }
 
 #[test]
@@ -211,18 +209,16 @@ fn the_state_of_a_client_is_counted_however_it_changes() {
     runtime.feed(first, &frame(0x81, b"100"));
     assert_eq!(held(&runtime), 100);
     // By the path of short messages.
-    let mut socket = WholeSocket::default();
-    socket.incoming = frame(0x81, b"70");
-    runtime.worker.on_readable(first, runtime.now, &mut [0; 100], &mut socket, &mut runtime.notes);
+    let mut socket = ModelSocket::with(&frame(0x81, b"70"));
+    runtime.worker.on_readable(first, runtime.now, &mut [0; 100], &mut socket, &mut runtime.recorder);
     assert_eq!(held(&runtime), 70);
     let event = vec![(first, 10), (second, 5), (first, 20)];
-    runtime.worker.handle_message(WorkerMessage::Application(event), runtime.now, &mut runtime.notes);
+    runtime.worker.handle_message(WorkerMessage::Application(event), runtime.now, &mut runtime.recorder);
     assert_eq!(held(&runtime), 25);
     runtime.feed(first, &frame(0x88, b""));
     assert_eq!(held(&runtime), 5, "the first one is closing");
-    runtime.worker.handle_error(second);
-    runtime.flush(second);
-    runtime.worker.remove(second, runtime.now, &mut runtime.notes);
+    runtime.fail(second);
+    runtime.worker.remove(second, runtime.now, &mut runtime.recorder);
     assert_eq!(held(&runtime), 0);
 }
 
@@ -237,14 +233,14 @@ fn a_client_with_much_state_is_evicted_once_and_no_other_for_it() {
     assert_eq!(runtime.wire(second), b"\x88\x0c\x03\xf5overloaded", "1013");
     assert!(!is_gone(&runtime, first) && !is_gone(&runtime, third));
     assert_eq!(runtime.worker.memory_held(), 1000);
-    assert_eq!(runtime.worker.next_due(runtime.now, &mut runtime.notes), None);
+    assert_eq!(runtime.worker.next_due(runtime.now, &mut runtime.recorder), None);
     assert!(runtime.worker.poll_timeout(runtime.now).is_none_or(|at| at > runtime.now));
     // It cannot get its memory counted again: its messages are discarded.
     runtime.feed(second, &frame(0x81, b"20000"));
     assert_eq!(runtime.worker.memory_held(), 1000);
     // Nor does the application, with what it keeps for a connection that is closing.
     let event = vec![(second, 30_000)];
-    runtime.worker.handle_message(WorkerMessage::Application(event), runtime.now, &mut runtime.notes);
+    runtime.worker.handle_message(WorkerMessage::Application(event), runtime.now, &mut runtime.recorder);
     assert!(!runtime.worker.is_short_of_memory());
 }
 

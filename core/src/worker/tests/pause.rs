@@ -31,9 +31,9 @@ fn with_a_full_recorder_a_turn_sends_and_does_not_read() {
     runtime.feed(key, &frame(0x81, b"ab"));
     let mut socket = Unread(Vec::new());
     let (now, buffer) = (runtime.now, &mut [0; 100]);
-    runtime.notes.1 = true;
+    runtime.recorder.1 = true;
     for _ in 0..2 {
-        let transport = runtime.worker.on_readable(key, now, buffer, &mut socket, &mut runtime.notes);
+        let transport = runtime.worker.on_readable(key, now, buffer, &mut socket, &mut runtime.recorder);
         assert_eq!(transport, Transport::Open);
     }
     assert_eq!(socket.0, b"\x81\x02ab");
@@ -44,7 +44,7 @@ fn while_it_is_held_no_message_is_read_and_no_user_is_ended_for_that() {
     let (mut runtime, quiet) = admitted(SessionConfig::default());
     let slow = runtime.open();
     runtime.feed(slow, HEAD.as_bytes());
-    runtime.wires[slow.0].clear();
+    runtime.take_wire(slow);
     let head = runtime.open();
     runtime.feed(head, b"GET /ws HTTP/1.1\r\n");
     runtime.feed(slow, &frame(0x01, b"a"));
@@ -72,7 +72,7 @@ fn while_it_is_held_no_message_is_read_and_no_user_is_ended_for_that() {
         assert!(next.is_none_or(|at| at > runtime.now), "does not spin");
     }
     assert!(runtime.wire(late).starts_with(b"HTTP/1.1 408 "));
-    assert!(!runtime.notes.0.iter().any(|note| note.starts_with("closed")), "{:?}", runtime.notes);
+    assert!(!runtime.recorder.0.iter().any(|note| note.starts_with("closed")), "{:?}", runtime.recorder);
     assert_eq!(runtime.worker.reads_paused_for(runtime.now), 62 * SECOND);
     runtime.resume_reads();
     assert!(!runtime.worker.is_log_stalled());
@@ -89,7 +89,7 @@ fn while_it_is_held_no_message_is_read_and_no_user_is_ended_for_that() {
 
 #[test]
 fn while_the_log_is_stalled_a_new_user_is_refused_and_later_admitted() {
-    let mut runtime = Runtime::new(WorkerConfig::default());
+    let mut runtime = Runtime::of(WorkerConfig::default());
     runtime.pause_reads();
     let early = runtime.open();
     runtime.wait(SECOND);
@@ -97,7 +97,7 @@ fn while_the_log_is_stalled_a_new_user_is_refused_and_later_admitted() {
     let answer = String::from_utf8_lossy(runtime.wire(early)).into_owned();
     assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("Retry-After: "), "{answer}");
     assert!(answer.contains("\"log_stalled\""), "{answer}");
-    assert_eq!(runtime.notes.0, ["rejected LogStalled"]);
+    assert_eq!(runtime.recorder.0, ["rejected LogStalled"]);
     // An invalid request is refused for its fault, as always.
     let wrong = runtime.open();
     runtime.feed(wrong, HEAD.replace("User-ID: 123\r\n", "").as_bytes());
@@ -110,7 +110,7 @@ fn while_the_log_is_stalled_a_new_user_is_refused_and_later_admitted() {
 
 #[test]
 fn a_full_log_that_takes_more_within_a_second_refuses_nothing() {
-    let mut runtime = Runtime::new(WorkerConfig::default());
+    let mut runtime = Runtime::of(WorkerConfig::default());
     let key = runtime.open();
     for _ in 0..10 {
         runtime.pause_reads();
@@ -134,7 +134,7 @@ fn a_user_that_leaves_while_nothing_is_read_is_gone_half_a_second_later() {
     assert_eq!(runtime.worker.len(), 1);
     runtime.wait(Duration::from_nanos(1));
     assert!(runtime.worker.is_empty());
-    assert!(runtime.notes.0[1].starts_with("closed 123 Eof"), "{:?}", runtime.notes);
+    assert!(runtime.recorder.0[1].starts_with("closed 123 Eof"), "{:?}", runtime.recorder);
 }
 
 #[test]
@@ -146,8 +146,8 @@ fn a_user_that_leaves_is_read_to_the_end_if_reading_goes_on_in_time() {
     runtime.feed(key, &frame(0x81, b"last words"));
     runtime.wait(SECOND);
     assert_eq!(runtime.worker.len(), 1, "a read reports its end");
-    runtime.eof(key);
-    assert!(runtime.notes.0[1].starts_with("message text last words"), "{:?}", runtime.notes);
+    runtime.end(key);
+    assert!(runtime.recorder.0[1].starts_with("message text last words"), "{:?}", runtime.recorder);
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! Peers that send too fast.
 
-use super::standstill::Kernel;
 use super::*;
 use crate::policy::Rate;
 use crate::session::RatePolicy;
@@ -14,13 +13,13 @@ fn paced(rate_policy: RatePolicy) -> Runtime {
         rate_policy,
         ..SessionConfig::default()
     };
-    Runtime::new(WorkerConfig { session: Arc::new(session), ..WorkerConfig::default() })
+    Runtime::of(WorkerConfig { session: Arc::new(session), ..WorkerConfig::default() })
 }
 
 fn admitted(runtime: &mut Runtime) -> Key {
     let key = runtime.open();
     runtime.feed(key, HEAD.as_bytes());
-    runtime.wires[key.0].clear();
+    runtime.take_wire(key);
     key
 }
 
@@ -73,7 +72,7 @@ fn exceeding_a_rate_is_recorded_once_until_the_rate_has_been_kept_for_ten_second
     assert_eq!(exceeds(&runtime, key), Some(begun));
     runtime.wait(Duration::from_secs(10) - MILLISECOND);
     let told = |runtime: &Runtime| {
-        runtime.notes.0.iter().filter(|note| note.contains("s its ")).cloned().collect::<Vec<_>>()
+        runtime.recorder.0.iter().filter(|note| note.contains("s its ")).cloned().collect::<Vec<_>>()
     };
     assert_eq!(told(&runtime), ["exceeds its Messages"]);
     runtime.wait(MILLISECOND);
@@ -88,7 +87,7 @@ fn a_ping_and_a_close_need_no_allowance_unless_they_follow_a_message() {
     let mut runtime = paced(RatePolicy::Pause);
     let key = admitted(&mut runtime);
     runtime.feed(key, &messages(5));
-    runtime.wires[key.0].clear();
+    runtime.take_wire(key);
     runtime.feed(key, &[frame(0x89, b"p"), frame(0x81, b"a"), frame(0x88, b"\x03\xe8")].concat());
     assert_eq!(runtime.wire(key), b"\x8a\x01p");
     runtime.wait(10 * MILLISECOND);
@@ -99,7 +98,7 @@ fn a_ping_and_a_close_need_no_allowance_unless_they_follow_a_message() {
 /// Returns the messages of a client that never stops sending that were handled, and the bytes that were read from it,
 /// at each time with progress.
 fn flood(session: SessionConfig, chunk: &[u8], seconds: u64) -> Vec<(Duration, u64, u64)> {
-    let mut runtime = Runtime::new(WorkerConfig {
+    let mut runtime = Runtime::of(WorkerConfig {
         session: Arc::new(session),
         handshake: HandshakeConfig { compression: true, ..HandshakeConfig::default() },
         ..WorkerConfig::default()
@@ -111,28 +110,28 @@ fn flood(session: SessionConfig, chunk: &[u8], seconds: u64) -> Vec<(Duration, u
     );
     runtime.feed(key, head.as_bytes());
     let start = runtime.now;
-    let (mut kernel, mut buffer, mut sent) = (Kernel::with(b""), vec![0; 64 * 1024], 0);
+    let (mut socket, mut buffer, mut sent) = (ModelSocket::with(b""), vec![0; 64 * 1024], 0);
     let mut recorder = crate::record::NullRecorder;
     let mut steps = Vec::new();
     while runtime.now < start + Duration::from_secs(seconds) {
-        while kernel.received.len() < 128 * 1024 {
-            kernel.received.extend_from_slice(chunk);
+        while socket.incoming.len() < 128 * 1024 {
+            socket.incoming.extend_from_slice(chunk);
             sent += chunk.len() as u64;
         }
         if runtime.worker.wants_read(key) {
-            runtime.worker.on_readable(key, runtime.now, &mut buffer, &mut kernel, &mut recorder);
+            runtime.worker.on_readable(key, runtime.now, &mut buffer, &mut socket, &mut recorder);
         } else {
             let at = runtime.worker.poll_timeout(runtime.now).expect("a pause ends");
             // As late as a timer may be.
             runtime.now = at.max(runtime.now) + Duration::from_micros(700);
             while let Some(due) = runtime.worker.next_due(runtime.now, &mut recorder) {
-                runtime.worker.handle_due(due, runtime.now, &mut buffer, &mut kernel, &mut recorder);
+                runtime.worker.handle_due(due, runtime.now, &mut buffer, &mut socket, &mut recorder);
             }
         }
-        kernel.wire.clear();
+        socket.sent.clear();
         assert!(runtime.worker.memory_held() < 200_000, "{}", runtime.worker.memory_held());
         let messages = runtime.worker.status(key).expect("it is there").traffic.messages_received;
-        steps.push((runtime.now - start, messages, sent - kernel.received.len() as u64));
+        steps.push((runtime.now - start, messages, sent - socket.incoming.len() as u64));
     }
     steps
 }
@@ -207,16 +206,16 @@ fn a_paused_client_is_pinged_and_not_missed() {
         SessionConfig { message_rate: Rate { per_second: 1, burst: 1 }, ..SessionConfig::default() };
     let keep_alive = KeepAliveConfig { interval: 200 * MILLISECOND, timeout: 100 * MILLISECOND };
     let config = WorkerConfig { session: Arc::new(session), keep_alive, ..WorkerConfig::default() };
-    let mut runtime = Runtime::new(config);
+    let mut runtime = Runtime::of(config);
     let key = admitted(&mut runtime);
     runtime.feed(key, &messages(10));
-    runtime.wires[key.0].clear();
+    runtime.take_wire(key);
     let mut pings = 0;
     for _ in 0..8000 {
         runtime.wait(MILLISECOND);
         pings += usize::from(runtime.wire(key).starts_with(b"\x89"));
         assert!(!runtime.wire(key).starts_with(b"\x88"), "it is ended unread");
-        runtime.wires[key.0].clear();
+        runtime.take_wire(key);
     }
     assert!(pings > 0, "no gateway may take it for dead");
 }
@@ -225,7 +224,7 @@ fn a_paused_client_is_pinged_and_not_missed() {
 fn a_paused_client_that_leaves_is_gone_half_a_second_later() {
     let session =
         SessionConfig { message_rate: Rate { per_second: 10, burst: 10 }, ..SessionConfig::default() };
-    let mut runtime = Runtime::new(WorkerConfig { session: Arc::new(session), ..WorkerConfig::default() });
+    let mut runtime = Runtime::of(WorkerConfig { session: Arc::new(session), ..WorkerConfig::default() });
     let key = admitted(&mut runtime);
     runtime.feed(key, &messages(5000));
     assert!(runtime.worker.wants_peer_closed(key));
@@ -246,9 +245,9 @@ fn one_more_closes() {
     assert_eq!(wire[18..], *b"\x88\x0f\x11\x4drate exceeded");
     runtime.feed(key, &[messages(1), frame(0x88, b"\x11\x4d")].concat());
     assert_eq!(runtime.wire(key).len(), 18 + 17, "nothing is answered any more");
-    assert_eq!(runtime.transports[key.0], Transport::Close);
+    assert_eq!(runtime.transport(key), Transport::Close);
     let closed = "closed 123 Closed(CloseCode(4429)) Traffic { messages_received: 6, bytes_received: 6, messages_sent: 6, bytes_sent: 6 }";
-    assert_eq!(runtime.notes.0.last().map(String::as_str), Some(closed));
+    assert_eq!(runtime.recorder.0.last().map(String::as_str), Some(closed));
 }
 
 #[test]

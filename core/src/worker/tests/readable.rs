@@ -106,11 +106,11 @@ fn large() -> SessionConfig {
 
 /// Runs one connection to its end, each turn in one call. Returns all that could be observed.
 fn on_readable(config: WorkerConfig, peer: &mut Peer<'_>, buffer: usize) -> (Vec<u8>, Notes) {
-    let mut runtime = Runtime::new(config);
+    let mut runtime = Runtime::of(config);
     let key = runtime.open();
     let mut buffer = vec![0; buffer];
     for turn in 0..1_000_000 {
-        let (worker, notes) = (&mut runtime.worker, &mut runtime.notes);
+        let (worker, notes) = (&mut runtime.worker, &mut runtime.recorder);
         // If reading is paused, a turn only sends.
         let transport = if worker.wants_read(key) || turn % 2 == 0 {
             worker.on_readable(key, runtime.now, &mut buffer, peer, notes)
@@ -122,7 +122,7 @@ fn on_readable(config: WorkerConfig, peer: &mut Peer<'_>, buffer: usize) -> (Vec
         if transport == Transport::Close {
             worker.remove(key, runtime.now, notes);
             assert_eq!(worker.on_readable(key, runtime.now, &mut buffer, peer, notes), Transport::Close);
-            return (std::mem::take(&mut peer.wire), runtime.notes);
+            return (std::mem::take(&mut peer.wire), runtime.recorder);
         }
     }
     panic!("it does not end");
@@ -130,12 +130,12 @@ fn on_readable(config: WorkerConfig, peer: &mut Peer<'_>, buffer: usize) -> (Vec
 
 /// Does the same in steps, with a socket that accepts all output.
 fn in_steps(config: WorkerConfig, bytes: &[u8]) -> (Vec<u8>, Notes) {
-    let mut runtime = Runtime::new(config);
+    let mut runtime = Runtime::of(config);
     let key = runtime.open();
     runtime.feed(key, bytes);
-    runtime.eof(key);
+    runtime.end(key);
     assert!(runtime.worker.is_empty());
-    (runtime.wires.swap_remove(key.0), runtime.notes)
+    (runtime.take_wire(key), runtime.recorder)
 }
 
 #[track_caller]
@@ -269,7 +269,7 @@ fn large_payloads_are_sent_from_where_they_lie_and_short_ones_are_copied() {
         let (mut runtime, key) = admitted(large());
         let bytes = frame(0x82, &vec![7; len]).repeat(count);
         let mut peer = Peer::new(&bytes, &[], &[]);
-        runtime.worker.on_readable(key, runtime.now, &mut vec![0; 1 << 20], &mut peer, &mut runtime.notes);
+        runtime.worker.on_readable(key, runtime.now, &mut vec![0; 1 << 20], &mut peer, &mut runtime.recorder);
         assert_eq!((peer.sends, peer.pieces), (1, pieces), "{count} of {len} bytes");
     }
 }
@@ -282,7 +282,7 @@ fn the_memory_of_a_large_message_serves_the_next() {
             let mut peer = Peer { read_error: Some(ErrorKind::WouldBlock), ..Peer::new(bytes, gives, takes) };
             let mut buffer = vec![0; 70_000];
             (0..10).for_each(|_| {
-                runtime.worker.on_readable(key, runtime.now, &mut buffer, &mut peer, &mut runtime.notes);
+                runtime.worker.on_readable(key, runtime.now, &mut buffer, &mut peer, &mut runtime.recorder);
             });
             // The buffer that is kept now.
             let kept = runtime.worker.codec.buffers.take();
@@ -313,7 +313,7 @@ fn a_read_goes_into_a_message_that_is_large_and_lacks_much() {
         let mut peer = Peer::new(&bytes, &gives, &[]);
         let mut buffer = vec![0; 4 * LARGE];
         for _ in 0..2 {
-            runtime.worker.on_readable(key, runtime.now, &mut buffer, &mut peer, &mut runtime.notes);
+            runtime.worker.on_readable(key, runtime.now, &mut buffer, &mut peer, &mut runtime.recorder);
         }
         assert_eq!((peer.behind, peer.wire.len()), (behind, 10 + first + rest), "{first} and {rest}");
     }
@@ -328,7 +328,7 @@ fn the_room_for_a_message_grows_with_what_has_come() {
     let mut buffer = vec![0; 1 << 18];
     let mut rooms = Vec::new();
     for _ in 0..4 {
-        runtime.worker.on_readable(key, runtime.now, &mut buffer, &mut peer, &mut runtime.notes);
+        runtime.worker.on_readable(key, runtime.now, &mut buffer, &mut peer, &mut runtime.recorder);
         rooms.push(peer.room);
     }
     assert_eq!(rooms, [1 << 18, 100_000, 200_000, 400_000]);
@@ -340,7 +340,7 @@ fn an_error_of_the_socket_ends_the_connection_and_that_it_would_block_does_not()
         let (mut runtime, key) = admitted(large());
         let (bytes, mut buffer) = (frame(0x82, &vec![7; len]), vec![0; 1 << 16]);
         let mut turn = |peer: &mut Peer<'_>| {
-            runtime.worker.on_readable(key, runtime.now, &mut buffer, peer, &mut runtime.notes)
+            runtime.worker.on_readable(key, runtime.now, &mut buffer, peer, &mut runtime.recorder)
         };
         let would_block = Some(ErrorKind::WouldBlock);
         let mut peer = Peer { read_error: would_block, write_error: would_block, ..Peer::default() };
@@ -353,12 +353,13 @@ fn an_error_of_the_socket_ends_the_connection_and_that_it_would_block_does_not()
         let mut peer = Peer { write_error: Some(ErrorKind::BrokenPipe), ..Peer::new(&bytes, &[], &[]) };
         assert_eq!(turn(&mut peer), Transport::Close);
         assert!(runtime.worker.output(key).is_empty());
-        runtime.worker.remove(key, runtime.now, &mut runtime.notes);
-        assert!(runtime.notes.0.last().unwrap().starts_with("closed 123 Broken"), "{what}");
+        runtime.worker.remove(key, runtime.now, &mut runtime.recorder);
+        assert!(runtime.recorder.0.last().unwrap().starts_with("closed 123 Broken"), "{what}");
     }
     let (mut runtime, key) = admitted(large());
     let mut peer = Peer { read_error: Some(ErrorKind::ConnectionReset), ..Peer::default() };
-    let transport = runtime.worker.on_readable(key, runtime.now, &mut [0; 9], &mut peer, &mut runtime.notes);
+    let transport =
+        runtime.worker.on_readable(key, runtime.now, &mut [0; 9], &mut peer, &mut runtime.recorder);
     assert_eq!(transport, Transport::Close);
     // While output is pending, an error is an error in writing.
     let (mut runtime, key) = admitted(large());
@@ -375,7 +376,7 @@ fn a_large_answer_is_accepted_and_further_output_is_too_much() {
     let mut buffer = vec![0; 1 << 16];
     let mut turn = |bytes: &[u8], takes: &[usize]| {
         let mut peer = Peer::new(bytes, &[], takes);
-        runtime.worker.on_readable(key, runtime.now, &mut buffer, &mut peer, &mut runtime.notes);
+        runtime.worker.on_readable(key, runtime.now, &mut buffer, &mut peer, &mut runtime.recorder);
         peer.wire
     };
     let mut wire = turn(&frame(0x82, &[7; 50_000]), &[100]);
@@ -391,7 +392,7 @@ fn a_turn_does_not_touch_the_timers_unless_something_is_unfinished() {
     let mut buffer = [0; 1000];
     let mut turn = |runtime: &mut Runtime, bytes: &[u8], takes: &[usize]| {
         let mut peer = Peer::new(bytes, &[], takes);
-        runtime.worker.on_readable(key, runtime.now, &mut buffer, &mut peer, &mut runtime.notes);
+        runtime.worker.on_readable(key, runtime.now, &mut buffer, &mut peer, &mut runtime.recorder);
         runtime.worker.poll_timeout(runtime.now).map(|at| at - runtime.now)
     };
     let message = frame(0x81, b"hello");

@@ -9,7 +9,7 @@ fn closing() -> Runtime {
     config.handshake.reject = Reject::Close;
     config.handshake.compression = true;
     config.handshake.subprotocols = vec!["postern.v1".to_owned()];
-    Runtime::new(config)
+    Runtime::of(config)
 }
 
 /// Returns a request without a user.
@@ -21,9 +21,9 @@ fn anonymous() -> String {
 #[track_caller]
 fn dismissed(request: &str, refusal: Option<HandshakeError>) -> (Runtime, Key, String) {
     let mut runtime = closing();
-    let key = runtime.open_with(refusal);
+    let key = runtime.open_from(PEER, refusal);
     runtime.feed(key, request.as_bytes());
-    assert_eq!(runtime.transports[key.0], Transport::Open);
+    assert_eq!(runtime.transport(key), Transport::Open);
     let answer = runtime.wire(key).escape_ascii().to_string();
     (runtime, key, answer)
 }
@@ -47,7 +47,7 @@ fn a_refusal_that_is_about_the_user_is_said_by_a_close_frame() {
         check_wire(runtime.wire(key));
         runtime.feed(key, &frame(0x88, b"\x11\x31"));
         assert!(runtime.worker.is_empty(), "the closing handshake is over");
-        assert_eq!(runtime.notes.0, [record], "never established, so never closed");
+        assert_eq!(runtime.recorder.0, [record], "never established, so never closed");
     }
 }
 
@@ -82,12 +82,12 @@ fn every_other_refusal_stays_a_status() {
         (HEAD.replace("Sec-WebSocket-Key", "X-Key"), Some(HandshakeError::TooMany), "429"),
     ] {
         let mut runtime = closing();
-        let key = runtime.open_with(refusal);
+        let key = runtime.open_from(PEER, refusal);
         runtime.feed(key, request.as_bytes());
         let answer = runtime.wire(key).escape_ascii().to_string();
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
-        assert_eq!(runtime.transports[key.0], Transport::ShutdownWrite);
-        let [note] = &runtime.notes.0[..] else { panic!("one record expected: {:?}", runtime.notes) };
+        assert_eq!(runtime.transport(key), Transport::ShutdownWrite);
+        let [note] = &runtime.recorder.0[..] else { panic!("one record expected: {:?}", runtime.recorder) };
         assert!(note.starts_with("rejected ") && !note.contains("Close"), "{note}");
     }
 }
@@ -101,12 +101,12 @@ fn messages_after_a_rejection_by_close_are_ignored() {
         runtime.feed(key, bytes);
     }
     assert_eq!(runtime.wire(key).escape_ascii().to_string(), answer, "no bytes are sent");
-    assert_eq!(runtime.transports[key.0], Transport::Open);
+    assert_eq!(runtime.transport(key), Transport::Open);
     runtime.feed(key, b"\xff\xff");
-    assert_eq!(runtime.transports[key.0], Transport::ShutdownWrite, "frames must still be frames");
-    runtime.eof(key);
+    assert_eq!(runtime.transport(key), Transport::ShutdownWrite, "frames must still be frames");
+    runtime.end(key);
     assert!(runtime.worker.is_empty());
-    assert_eq!(runtime.notes.0, ["rejected IdentityMissing by a Close of 4401"]);
+    assert_eq!(runtime.recorder.0, ["rejected IdentityMissing by a Close of 4401"]);
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn messages_after_a_rejected_request_are_ignored() {
         split.feed(key, &request[..at]);
         split.feed(key, &request[at..]);
         assert_eq!(split.wire(key), whole.wire(key), "split at {at}");
-        assert_eq!(split.notes, whole.notes, "split at {at}");
+        assert_eq!(split.recorder, whole.recorder, "split at {at}");
         assert!(split.worker.is_empty());
     }
 }
@@ -136,7 +136,7 @@ fn a_dismissed_peer_that_stays_is_dropped() {
     assert_eq!(runtime.worker.len(), 1);
     runtime.wait(Duration::from_millis(1));
     assert!(runtime.worker.is_empty());
-    assert_eq!(runtime.notes.0, ["rejected IdentityMissing by a Close of 4401"]);
+    assert_eq!(runtime.recorder.0, ["rejected IdentityMissing by a Close of 4401"]);
 }
 
 #[test]
@@ -151,30 +151,29 @@ fn a_dismissal_that_the_socket_does_not_take_at_once_goes_out_whole() {
         runtime.flush(key);
     }
     assert_eq!(runtime.wire(key), expected);
-    runtime.worker.handle_error(key);
-    runtime.flush(key);
+    runtime.fail(key);
     assert!(runtime.worker.is_empty());
 }
 
 #[test]
 fn a_refusal_is_the_last_thing_on_the_wire() {
     let request = HEAD.replace("Version: 13", "Version: 1337");
-    let mut runtime = Runtime::new(WorkerConfig::default());
+    let mut runtime = Runtime::of(WorkerConfig::default());
     let key = runtime.open();
     runtime.feed(key, request.as_bytes());
     let refusal = runtime.wire(key).to_vec();
     assert!(refusal.starts_with(b"HTTP/1.1 426 "));
-    assert_eq!(runtime.transports[key.0], Transport::ShutdownWrite);
+    assert_eq!(runtime.transport(key), Transport::ShutdownWrite);
     runtime.feed(key, HEAD.as_bytes());
     assert_eq!(runtime.wire(key), refusal, "a second request is not served");
-    runtime.eof(key);
+    runtime.end(key);
     assert!(runtime.worker.is_empty());
-    assert_eq!(runtime.notes.0, ["rejected Version"]);
+    assert_eq!(runtime.recorder.0, ["rejected Version"]);
 }
 
 #[test]
 fn a_refused_peer_that_stays_is_dropped_after_a_second() {
-    let mut runtime = Runtime::new(WorkerConfig::default());
+    let mut runtime = Runtime::of(WorkerConfig::default());
     let key = runtime.open();
     runtime.feed(key, b"\x16");
     runtime.wait(Duration::from_millis(999));
@@ -185,8 +184,8 @@ fn a_refused_peer_that_stays_is_dropped_after_a_second() {
 
 #[test]
 fn an_overloaded_process_says_when_to_come_back() {
-    let mut runtime = Runtime::new(WorkerConfig::default());
-    let key = runtime.open_with(Some(HandshakeError::Overloaded));
+    let mut runtime = Runtime::of(WorkerConfig::default());
+    let key = runtime.open_from(PEER, Some(HandshakeError::Overloaded));
     runtime.feed(key, HEAD.as_bytes());
     let answer = String::from_utf8_lossy(runtime.wire(key)).into_owned();
     assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
@@ -198,7 +197,7 @@ fn an_overloaded_process_says_when_to_come_back() {
 fn untrusted_peers_get_nothing_but_a_403() {
     let mut config = WorkerConfig::default();
     config.handshake.trusted_proxies = TrustedProxies::new(Vec::new());
-    let mut runtime = Runtime::new(config);
+    let mut runtime = Runtime::of(config);
     let key = runtime.open();
     runtime.feed(key, HEAD.as_bytes());
     assert!(runtime.wire(key).starts_with(b"HTTP/1.1 403 "));

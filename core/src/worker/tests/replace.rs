@@ -42,14 +42,14 @@ const CLOSE_4409: &[u8] = b"\x88\x0a\x11\x39replaced";
 
 fn runtime(users: &Arc<Newest>, number: usize) -> Runtime {
     let users: Arc<dyn Users> = users.clone();
-    Runtime::new(WorkerConfig { users: Some(users), number, ..WorkerConfig::default() })
+    Runtime::of(WorkerConfig { users: Some(users), number, ..WorkerConfig::default() })
 }
 
 fn admitted(runtime: &mut Runtime, head: &str) -> Key {
     let key = runtime.open();
     runtime.feed(key, head.as_bytes());
     assert!(runtime.wire(key).starts_with(b"HTTP/1.1 101 "));
-    runtime.wires[key.0].clear();
+    runtime.take_wire(key);
     key
 }
 
@@ -64,7 +64,7 @@ fn the_older_connection_of_a_user_is_closed_with_4409() {
     assert_eq!((runtime.wire(keys[2]), runtime.wire(other)), (&b""[..], &b""[..]));
     assert_eq!(runtime.worker.poll_effect(), None);
     runtime.feed(keys[0], &frame(0x88, b"\x11\x39"));
-    let end = runtime.notes.0.last().expect("a record");
+    let end = runtime.recorder.0.last().expect("a record");
     assert!(end.starts_with("closed 123 Closed(CloseCode(4409))"), "{end}");
     runtime.feed(keys[2], &frame(0x81, b"a"));
     assert_eq!(runtime.wire(keys[2]), b"\x81\x01a");
@@ -74,7 +74,7 @@ fn the_older_connection_of_a_user_is_closed_with_4409() {
 fn one_at_another_worker_is_closed_there() {
     let users = Arc::default();
     let (mut first, mut second) = (runtime(&users, 0), runtime(&users, 1));
-    second.opened = 100;
+    second.last_id = ConnectionId(100);
     let old = admitted(&mut first, HEAD);
     let new = admitted(&mut second, HEAD);
     second.wait(Duration::ZERO);
@@ -87,7 +87,7 @@ fn one_at_another_worker_is_closed_there() {
     first.worker.handle_message(
         WorkerMessage::Peer(PeerMessage::Replace(replaced.clone())),
         first.now,
-        &mut first.notes,
+        &mut first.recorder,
     );
     first.wait(Duration::ZERO);
     assert_eq!(first.wire(old), CLOSE_4409);
@@ -95,13 +95,13 @@ fn one_at_another_worker_is_closed_there() {
     first.worker.handle_message(
         WorkerMessage::Peer(PeerMessage::Replace(replaced.clone())),
         first.now,
-        &mut first.notes,
+        &mut first.recorder,
     );
-    first.eof(old);
+    first.end(old);
     first.worker.handle_message(
         WorkerMessage::Peer(PeerMessage::Replace(replaced.clone())),
         first.now,
-        &mut first.notes,
+        &mut first.recorder,
     );
     assert_eq!(first.wire(old), CLOSE_4409);
 }
@@ -110,7 +110,7 @@ fn one_at_another_worker_is_closed_there() {
 fn a_connection_that_has_left_is_not_replaced() {
     let mut runtime = runtime(&Arc::default(), 0);
     let old = admitted(&mut runtime, HEAD);
-    runtime.eof(old);
+    runtime.end(old);
     assert_eq!(admitted(&mut runtime, HEAD), old, "the key is used again");
     runtime.wait(Duration::ZERO);
     assert_eq!(runtime.worker.poll_effect(), None);

@@ -11,10 +11,10 @@ fn a_message_that_does_not_end_is_closed_with_1008_and_then_dropped() {
     assert_eq!(runtime.wire(key), b"");
     runtime.wait(Duration::from_millis(1));
     assert_eq!(runtime.wire(key), b"\x88\x17\x03\xf0message took too long");
-    assert_eq!(runtime.transports[key.0], Transport::ShutdownWrite);
+    assert_eq!(runtime.transport(key), Transport::ShutdownWrite);
     runtime.wait(Duration::from_secs(1));
     assert!(runtime.worker.is_empty());
-    assert!(runtime.notes.0[1].starts_with("closed 123 Failed(MessageTimeout)"), "{:?}", runtime.notes);
+    assert!(runtime.recorder.0[1].starts_with("closed 123 Failed(MessageTimeout)"), "{:?}", runtime.recorder);
 }
 
 #[test]
@@ -29,12 +29,16 @@ fn a_peer_that_does_not_answer_our_close_is_dropped_with_what_waits() {
     assert!(runtime.worker.wants_write(key));
     runtime.now += Duration::from_millis(1);
     let due = Due { key, cause: DueCause::Deadline };
-    assert_eq!(runtime.worker.next_due(runtime.now, &mut runtime.notes), Some(due));
-    runtime.worker.handle_deadlines(due, runtime.now, &mut runtime.notes);
+    assert_eq!(runtime.worker.next_due(runtime.now, &mut runtime.recorder), Some(due));
+    runtime.worker.handle_deadlines(due, runtime.now, &mut runtime.recorder);
     assert!(runtime.worker.connections[key.0].output.is_empty(), "its memory is given back");
     runtime.flush(key);
     assert!(runtime.worker.is_empty());
-    assert!(runtime.notes.0[2].starts_with("closed 123 Closed(CloseCode(1001))"), "{:?}", runtime.notes);
+    assert!(
+        runtime.recorder.0[2].starts_with("closed 123 Closed(CloseCode(1001))"),
+        "{:?}",
+        runtime.recorder
+    );
 }
 
 #[test]
@@ -71,7 +75,7 @@ fn what_a_socket_takes_later_is_recorded_with_its_times() {
             }
         }
     }
-    let mut runtime = Runtime::new(WorkerConfig::default());
+    let mut runtime = Runtime::of(WorkerConfig::default());
     let second = Duration::from_secs(1);
     let mut times = Times(Vec::new());
     let (key, start) = (runtime.open(), runtime.now);
@@ -96,7 +100,7 @@ fn an_error_of_one_socket_leaves_the_others_as_they_are() {
         runtime.worker.connections.iter().all(|(_, connection)| connection.output.is_empty()),
         "turns without output leave none"
     );
-    runtime.worker.receive(two, runtime.now, &mut frame(0x81, b"abc"), &mut runtime.notes);
+    runtime.worker.receive(two, runtime.now, &mut frame(0x81, b"abc"), &mut runtime.recorder);
     assert_eq!(runtime.worker.output(one), b"");
     runtime.worker.handle_error(one);
     assert_eq!(runtime.worker.output(two), b"\x81\x03abc");
@@ -106,7 +110,7 @@ fn an_error_of_one_socket_leaves_the_others_as_they_are() {
     // Calls with unknown keys return a result, and do not panic.
     runtime.worker.handle_error(one);
     runtime.worker.sent(one, 1, runtime.now);
-    runtime.worker.receive(one, runtime.now, &mut [0x81], &mut runtime.notes);
+    runtime.worker.receive(one, runtime.now, &mut [0x81], &mut runtime.recorder);
     assert_eq!(runtime.worker.output(one), b"");
     assert_eq!(runtime.worker.transport(one), Transport::Close);
     assert!(!runtime.worker.wants_read(one) && !runtime.worker.wants_write(one));
@@ -116,8 +120,8 @@ fn an_error_of_one_socket_leaves_the_others_as_they_are() {
 fn output_that_was_forgotten_of_a_connection_that_broke_is_lost() {
     let (mut runtime, one) = admitted(SessionConfig::default());
     let two = runtime.open();
-    runtime.worker.receive(one, runtime.now, &mut frame(0x81, b"secret"), &mut runtime.notes);
-    runtime.worker.receive(two, runtime.now, &mut HEAD.as_bytes()[..1].to_vec(), &mut runtime.notes);
+    runtime.worker.receive(one, runtime.now, &mut frame(0x81, b"secret"), &mut runtime.recorder);
+    runtime.worker.receive(two, runtime.now, &mut HEAD.as_bytes()[..1].to_vec(), &mut runtime.recorder);
     assert_eq!(runtime.worker.output(one), b"\x81\x06secret");
     runtime.worker.handle_error(one);
     assert_eq!(runtime.worker.output(one), b"");
@@ -141,7 +145,7 @@ fn a_burst_does_not_keep_the_cork_large() {
 
 #[test]
 fn bytes_that_drip_leave_one_timer_entry() {
-    let mut runtime = Runtime::new(WorkerConfig::default());
+    let mut runtime = Runtime::of(WorkerConfig::default());
     let key = runtime.open();
     HEAD.as_bytes().chunks(1).for_each(|byte| runtime.feed(key, byte));
     frame(0x81, &[b'x'; 100]).chunks(1).skip(1).for_each(|byte| runtime.feed(key, byte));
@@ -154,10 +158,10 @@ fn a_connection_that_is_gone_is_not_due() {
     let (mut runtime, one) = admitted(SessionConfig::default());
     let two = runtime.open();
     runtime.worker.shut_down();
-    runtime.eof(one);
+    runtime.end(one);
     let due = Due { key: two, cause: DueCause::Change };
-    assert_eq!(runtime.worker.next_due(runtime.now, &mut runtime.notes), Some(due));
-    assert_eq!(runtime.worker.next_due(runtime.now, &mut runtime.notes), None);
+    assert_eq!(runtime.worker.next_due(runtime.now, &mut runtime.recorder), Some(due));
+    assert_eq!(runtime.worker.next_due(runtime.now, &mut runtime.recorder), None);
 }
 
 #[test]
@@ -168,18 +172,18 @@ fn a_socket_takes_nothing_where_there_is_nothing() {
     runtime.worker.sent(two, 3, runtime.now);
     runtime.flush(one);
     assert_eq!(runtime.wire(one), b"\x81\x03abc");
-    assert_eq!(runtime.notes.0.len(), 1, "{:?}", runtime.notes);
+    assert_eq!(runtime.recorder.0.len(), 1, "{:?}", runtime.recorder);
 }
 
 #[test]
 fn an_early_check_of_deadlines_changes_nothing() {
-    let mut runtime = Runtime::new(WorkerConfig::default());
+    let mut runtime = Runtime::of(WorkerConfig::default());
     let [beginning, refused] = [runtime.open(), runtime.open()];
     runtime.feed(beginning, b"GET ");
     runtime.feed(refused, b"\x16");
     let refusal = runtime.wire(refused).to_vec();
     let mut look = |key, now| {
-        let notes = &mut runtime.notes;
+        let notes = &mut runtime.recorder;
         runtime.worker.turn(key, now, |connection, context, turn| {
             connection.handle_deadlines(context, turn, false, notes);
         });
@@ -205,7 +209,7 @@ fn a_backlog_that_is_sent_leaves_nothing_due() {
     runtime.takes = usize::MAX;
     runtime.flush(key);
     assert_eq!(runtime.wire(key), b"\x81\x03abc");
-    assert_eq!(runtime.worker.next_due(runtime.now, &mut runtime.notes), None);
+    assert_eq!(runtime.worker.next_due(runtime.now, &mut runtime.recorder), None);
 }
 
 #[test]
