@@ -70,6 +70,15 @@ impl<A: Application, R: Recorder> ModelRuntime<A, R> {
         self.flush(key);
     }
 
+    /// Receives and sends in one call of [`Worker::on_readable`], with a read buffer of `room` bytes. What the socket accepts is added
+    /// to the wire.
+    pub fn on_readable(&mut self, key: Key, room: usize, socket: &mut ModelSocket) -> Transport {
+        let (before, mut buffer) = (socket.sent.len(), vec![0; room]);
+        let transport = self.worker.on_readable(key, self.now, &mut buffer, socket, &mut self.recorder);
+        self.wire_mut(key).0.extend_from_slice(socket.sent.get(before..).unwrap_or_default());
+        transport
+    }
+
     /// Ends the peer's side, and writes the answers.
     pub fn end(&mut self, key: Key) {
         self.worker.handle_eof(key, self.now);
@@ -113,9 +122,14 @@ impl<A: Application, R: Recorder> ModelRuntime<A, R> {
         let transport = self.worker.transport(key);
         self.wire_mut(key).1 = transport;
         if transport == Transport::Close {
-            self.worker.remove(key, self.now, &mut self.recorder);
+            self.remove(key);
         }
         transport
+    }
+
+    /// Removes a connection in any state.
+    pub fn remove(&mut self, key: Key) {
+        self.worker.remove(key, self.now, &mut self.recorder);
     }
 
     /// Returns the next connection that is due.
@@ -176,6 +190,8 @@ pub struct ModelSocket {
     pub sent: Vec<u8>,
     /// The number of sends.
     pub sends: usize,
+    /// The bytes of the last send, also those that it has not accepted.
+    pub offered: Vec<u8>,
 }
 
 impl ModelSocket {
@@ -187,6 +203,7 @@ impl ModelSocket {
             takes: usize::MAX,
             sent: Vec::new(),
             sends: 0,
+            offered: Vec::new(),
         }
     }
 }
@@ -203,12 +220,9 @@ impl Socket for ModelSocket {
 
     fn send(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
         self.sends += 1;
-        let mut room = self.takes;
-        for piece in pieces {
-            let accepted = piece.get(..room).unwrap_or(piece);
-            self.sent.extend_from_slice(accepted);
-            room -= accepted.len();
-        }
-        if room == self.takes { Err(ErrorKind::WouldBlock.into()) } else { Ok(self.takes - room) }
+        self.offered = pieces.iter().flat_map(|piece| piece.iter().copied()).collect();
+        let accepted = self.offered.get(..self.takes).unwrap_or(&self.offered);
+        self.sent.extend_from_slice(accepted);
+        if accepted.is_empty() { Err(ErrorKind::WouldBlock.into()) } else { Ok(accepted.len()) }
     }
 }

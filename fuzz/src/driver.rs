@@ -1,29 +1,23 @@
 //! Drives one worker and its connections, and asserts what must hold after each call. The targets choose the calls.
 
-use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use postern_core::handshake::HandshakeError;
-use postern_core::worker::{Due, NewConnection, Socket};
+use postern_core::model::{ModelRuntime, ModelSocket, PEER};
+use postern_core::worker::{Due, Echo};
 use postern_core::{ConnectionId, Key, Transport, Worker, WorkerConfig};
 
 use crate::notes::Notes;
-use crate::upgrade::PEER;
 use crate::wire;
 
 /// The most connections at the same time.
 pub(crate) const CONNECTIONS: usize = 4;
 
-/// A worker, its connections and its clock. Connections are named by their place.
+/// A worker and its connections, which are named by their place.
 pub(crate) struct Driver {
-    pub(crate) worker: Worker,
-    pub(crate) now: Instant,
+    pub(crate) model: ModelRuntime<Echo, Notes>,
     connections: [Option<Connection>; CONNECTIONS],
-    /// The number of connections that have been opened.
-    opened: u64,
-    /// All records.
-    pub(crate) notes: Notes,
     /// The bytes that the sockets of all ended connections accepted, in the order of their ends.
     pub(crate) sent: Vec<u8>,
 }
@@ -31,8 +25,6 @@ pub(crate) struct Driver {
 struct Connection {
     key: Key,
     id: ConnectionId,
-    /// The bytes that its socket accepted.
-    wire: Vec<u8>,
     /// The pending output after the last call for this connection.
     pending: Vec<u8>,
     /// The client has ended its side.
@@ -44,14 +36,8 @@ struct Connection {
 impl Driver {
     pub(crate) fn new(config: Arc<WorkerConfig>, seed: u64) -> Driver {
         let now = Instant::now();
-        Driver {
-            worker: Worker::new(config, seed, now),
-            now,
-            connections: [const { None }; CONNECTIONS],
-            opened: 0,
-            notes: Notes::default(),
-            sent: Vec::new(),
-        }
+        let model = ModelRuntime::new(Worker::new(config, seed, now), Notes::default(), now);
+        Driver { model, connections: [const { None }; CONNECTIONS], sent: Vec::new() }
     }
 
     /// Opens a connection, unless there is one in its place.
@@ -59,13 +45,11 @@ impl Driver {
         if self.connections[at].is_some() {
             return;
         }
-        self.opened += 1;
-        let id = ConnectionId(self.opened);
-        let key = self.worker.open(NewConnection { id, peer: PEER, refusal }, self.now);
+        let key = self.model.open_from(PEER, refusal);
         let is_taken = self.connections.iter().flatten().any(|other| other.key == key);
         assert!(!is_taken, "two connections have one key");
-        let (wire, pending) = (Vec::new(), Vec::new());
-        self.connections[at] = Some(Connection { key, id, wire, pending, has_ended: false, is_shut: false });
+        let (id, pending) = (self.model.last_id, Vec::new());
+        self.connections[at] = Some(Connection { key, id, pending, has_ended: false, is_shut: false });
     }
 
     /// Returns the key of a connection that has not been removed.
@@ -75,7 +59,7 @@ impl Driver {
 
     /// Whether a runtime would read now.
     pub(crate) fn wants_read(&self, at: usize) -> bool {
-        self.connections[at].as_ref().is_some_and(|it| !it.has_ended && self.worker.wants_read(it.key))
+        self.connections[at].as_ref().is_some_and(|it| !it.has_ended && self.model.worker.wants_read(it.key))
     }
 
     /// Whether the client has not ended its side yet.
@@ -87,7 +71,7 @@ impl Driver {
     pub(crate) fn receive(&mut self, at: usize, bytes: &[u8]) {
         let Some(key) = self.connected(at).map(|connection| connection.key) else { return };
         if !bytes.is_empty() {
-            self.worker.receive(key, self.now, &mut bytes.to_vec(), &mut self.notes);
+            self.model.worker.receive(key, self.model.now, &mut bytes.to_vec(), &mut self.model.recorder);
             self.look(at);
         }
     }
@@ -96,19 +80,17 @@ impl Driver {
     /// numbers of bytes that it was offered and that it accepted.
     pub(crate) fn on_readable(&mut self, at: usize, bytes: &[u8], room: usize) -> (usize, usize) {
         let connection = self.connections[at].as_mut().expect("a connection");
-        let mut socket = OneTurn { bytes, room, offered: None, taken: Vec::new() };
-        let mut buffer = vec![0; bytes.len()];
-        let key = connection.key;
-        let transport = self.worker.on_readable(key, self.now, &mut buffer, &mut socket, &mut self.notes);
-        assert!(socket.bytes.is_empty(), "does not read what it may read");
-        assert_eq!(transport, self.worker.transport(key));
-        let offered = socket.offered.unwrap_or_default();
+        let mut socket = ModelSocket { takes: room, ..ModelSocket::with(bytes) };
+        let transport = self.model.on_readable(connection.key, bytes.len(), &mut socket);
+        assert!(socket.incoming.is_empty(), "does not read what it may read");
+        assert_eq!(transport, self.model.worker.transport(connection.key));
+        assert!(socket.sends <= 1, "two writes in a turn");
+        let ModelSocket { offered, sent, .. } = socket;
         assert!(offered.starts_with(&connection.pending), "pending output is lost or changed");
         assert!(offered.is_empty() || !connection.is_shut, "output after the shutdown");
-        connection.wire.extend_from_slice(&socket.taken);
-        connection.pending = self.worker.output(key).to_vec();
-        assert!(connection.pending == offered[socket.taken.len()..], "bytes doubled or lost");
-        (offered.len(), socket.taken.len())
+        connection.pending = self.model.worker.output(connection.key).to_vec();
+        assert!(connection.pending == offered[sent.len()..], "bytes doubled or lost");
+        (offered.len(), sent.len())
     }
 
     /// Ends the client's side, as a read has shown it.
@@ -116,7 +98,7 @@ impl Driver {
         if let Some(connection) = self.connected(at) {
             connection.has_ended = true;
             let key = connection.key;
-            self.worker.handle_eof(key, self.now);
+            self.model.worker.handle_eof(key, self.model.now);
             self.look(at);
         }
     }
@@ -124,33 +106,31 @@ impl Driver {
     /// Ends the client's side. While the worker does not read, the runtime reports it, and a later read may show it.
     pub(crate) fn leave(&mut self, at: usize) {
         let Some(key) = self.connected(at).map(|connection| connection.key) else { return };
-        if !self.worker.wants_peer_closed(key) {
+        if !self.model.worker.wants_peer_closed(key) {
             return self.end(at);
         }
-        assert!(!self.worker.wants_read(key), "a read would show the end");
-        self.worker.handle_peer_closed(key, self.now);
-        assert!(!self.worker.wants_peer_closed(key), "the end is reported twice");
+        assert!(!self.model.worker.wants_read(key), "a read would show the end");
+        self.model.worker.handle_peer_closed(key, self.model.now);
+        assert!(!self.model.worker.wants_peer_closed(key), "the end is reported twice");
     }
 
     /// Makes the socket fail.
     pub(crate) fn fail(&mut self, at: usize) {
         if let Some(key) = self.key(at) {
-            self.worker.handle_error(key);
+            self.model.worker.handle_error(key);
             self.look(at);
-            assert!(!self.worker.wants_write(key), "output for a socket that failed");
-            assert_eq!(self.worker.transport(key), Transport::Close);
+            assert!(!self.model.worker.wants_write(key), "output for a socket that failed");
+            assert_eq!(self.model.worker.transport(key), Transport::Close);
         }
     }
 
     /// Writes to a socket that accepts at most `room` bytes. Returns the numbers of pending and of accepted bytes.
     pub(crate) fn write(&mut self, at: usize, room: usize) -> (usize, usize) {
         let Some(connection) = &mut self.connections[at] else { return (0, 0) };
-        let output = self.worker.output(connection.key);
-        let (pending, n) = (output.len(), output.len().min(room));
+        let pending = self.model.worker.output(connection.key).len();
         assert!(pending == 0 || !connection.is_shut, "output after the shutdown");
-        connection.wire.extend_from_slice(&output[..n]);
-        self.worker.sent(connection.key, n, self.now);
-        let left = self.worker.output(connection.key);
+        let n = self.model.write(connection.key, room);
+        let left = self.model.worker.output(connection.key);
         assert!(left == &connection.pending[n..], "bytes doubled or lost");
         connection.pending.drain(..n);
         (pending, n)
@@ -159,7 +139,7 @@ impl Driver {
     /// Does with the socket what the worker returns, and returns it.
     pub(crate) fn apply(&mut self, at: usize) -> Transport {
         let Some(connection) = &mut self.connections[at] else { return Transport::Close };
-        let transport = self.worker.transport(connection.key);
+        let transport = self.model.apply(connection.key);
         match transport {
             Transport::Open => assert!(!connection.is_shut, "open after the shutdown"),
             Transport::ShutdownWrite => connection.is_shut = true,
@@ -177,36 +157,36 @@ impl Driver {
     /// Removes the connection, in any state. Asserts that its output follows from its records.
     pub(crate) fn remove(&mut self, at: usize) {
         let Some(connection) = self.connections[at].take() else { return };
-        self.worker.remove(connection.key, self.now, &mut self.notes);
-        assert!(self.worker.output(connection.key).is_empty(), "output of a removed connection");
-        wire::check_life(&connection.wire, &self.notes.of(connection.id));
-        self.sent.extend_from_slice(&connection.wire);
-    }
-
-    pub(crate) fn wait(&mut self, time: Duration) {
-        self.now += time;
+        self.model.remove(connection.key);
+        assert!(self.model.worker.output(connection.key).is_empty(), "output of a removed connection");
+        let wire = self.model.take_wire(connection.key);
+        wire::check_life(&wire, &self.model.recorder.of(connection.id));
+        self.sent.extend_from_slice(&wire);
     }
 
     /// Stops reading from clients.
     pub(crate) fn pause_reads(&mut self) {
-        self.notes.is_full = true;
-        self.worker.apply_backpressure(&self.notes, self.now);
-        let is_user = |it: &&Connection| self.worker.status(it.key).is_some_and(|status| status.is_open);
-        assert!(self.connections.iter().flatten().filter(is_user).all(|it| !self.worker.wants_read(it.key)));
+        self.model.recorder.is_full = true;
+        self.model.worker.apply_backpressure(&self.model.recorder, self.model.now);
+        let is_user =
+            |it: &&Connection| self.model.worker.status(it.key).is_some_and(|status| status.is_open);
+        assert!(
+            self.connections.iter().flatten().filter(is_user).all(|it| !self.model.worker.wants_read(it.key))
+        );
     }
 
     /// Reads from clients again.
     pub(crate) fn resume_reads(&mut self) {
-        self.notes.is_full = false;
-        self.worker.apply_backpressure(&self.notes, self.now);
+        self.model.recorder.is_full = false;
+        self.model.worker.apply_backpressure(&self.model.recorder, self.model.now);
     }
 
     /// Returns a connection that is due, and its place. If there is none, asserts that the next deadline is in the
     /// future.
     pub(crate) fn next_due(&mut self) -> Option<(usize, Due)> {
-        let Some(due) = self.worker.next_due(self.now, &mut self.notes) else {
-            let next = self.worker.poll_timeout(self.now);
-            assert!(next.is_none_or(|at| at > self.now), "a runtime that sleeps until then spins");
+        let Some(due) = self.model.next_due() else {
+            let next = self.model.worker.poll_timeout(self.model.now);
+            assert!(next.is_none_or(|at| at > self.model.now), "a runtime that sleeps until then spins");
             return None;
         };
         let at = self.connections.iter().position(|it| it.as_ref().is_some_and(|it| it.key == due.key));
@@ -218,7 +198,7 @@ impl Driver {
     /// Applies the deadlines of a connection that is due.
     pub(crate) fn judge(&mut self, at: usize, due: Due) {
         if self.key(at) == Some(due.key) {
-            self.worker.handle_deadlines(due, self.now, &mut self.notes);
+            self.model.worker.handle_deadlines(due, self.model.now, &mut self.model.recorder);
             self.look(at);
         }
     }
@@ -227,7 +207,7 @@ impl Driver {
     pub(crate) fn settle_due(&mut self, room: usize) {
         for _ in 0..MOST_DUE {
             let Some((at, due)) = self.next_due() else {
-                assert!(!self.worker.is_short_of_memory(), "no connection is evicted");
+                assert!(!self.model.worker.is_short_of_memory(), "no connection is evicted");
                 return;
             };
             self.write(at, room);
@@ -239,12 +219,12 @@ impl Driver {
 
     /// Asserts what holds between two calls.
     pub(crate) fn check(&self) {
-        assert_eq!(self.worker.len(), self.connections.iter().flatten().count());
-        assert_eq!(self.worker.is_empty(), self.connections.iter().all(Option::is_none));
+        assert_eq!(self.model.worker.len(), self.connections.iter().flatten().count());
+        assert_eq!(self.model.worker.is_empty(), self.connections.iter().all(Option::is_none));
         for connection in self.connections.iter().flatten() {
-            let output = self.worker.output(connection.key);
+            let output = self.model.worker.output(connection.key);
             assert!(output == connection.pending, "a call for another connection changed this output");
-            assert_eq!(self.worker.wants_write(connection.key), !output.is_empty());
+            assert_eq!(self.model.worker.wants_write(connection.key), !output.is_empty());
         }
     }
 
@@ -252,43 +232,12 @@ impl Driver {
     /// connection.
     fn look(&mut self, at: usize) {
         let Some(connection) = &mut self.connections[at] else { return };
-        let output = self.worker.output(connection.key);
-        let transport = self.worker.transport(connection.key);
+        let output = self.model.worker.output(connection.key);
+        let transport = self.model.worker.transport(connection.key);
         let is_dropped = output.is_empty() && transport == Transport::Close;
         assert!(is_dropped || output.starts_with(&connection.pending), "pending output is lost or changed");
         assert!(output.is_empty() || transport == Transport::Open, "closed before all output is written");
         connection.pending = output.to_vec();
-    }
-}
-
-/// The socket of one call of [`Worker::on_readable`].
-struct OneTurn<'b> {
-    /// The bytes to receive.
-    bytes: &'b [u8],
-    /// The number of bytes that it accepts.
-    room: usize,
-    /// The output that it was offered.
-    offered: Option<Vec<u8>>,
-    taken: Vec<u8>,
-}
-
-impl Socket for OneTurn<'_> {
-    fn receive(&mut self, buffer: &mut [u8]) -> Result<usize> {
-        let n = buffer.len();
-        buffer.copy_from_slice(std::mem::take(&mut self.bytes));
-        Ok(n)
-    }
-
-    fn receive_into_spare(&mut self, _: &mut Vec<u8>) -> Result<usize> {
-        unreachable!("the limits leave no room for a message of this size");
-    }
-
-    fn send(&mut self, pieces: &[IoSlice<'_>]) -> Result<usize> {
-        assert!(self.offered.is_none(), "two writes in a turn");
-        let bytes: Vec<u8> = pieces.iter().flat_map(|piece| piece.iter().copied()).collect();
-        self.taken.extend_from_slice(&bytes[..bytes.len().min(self.room)]);
-        self.offered = Some(bytes);
-        if self.taken.is_empty() { Err(Error::from(ErrorKind::WouldBlock)) } else { Ok(self.taken.len()) }
     }
 }
 

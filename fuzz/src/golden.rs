@@ -13,15 +13,15 @@ use std::time::Instant;
 
 use arbitrary::{Arbitrary, Unstructured};
 use postern_core::handshake::{HandshakeConfig, Peer};
+use postern_core::model::{ModelRuntime, PEER};
 use postern_core::record::NullRecorder;
-use postern_core::worker::NewConnection;
-use postern_core::{ConnectionId, Key, SessionConfig, Transport, Worker, WorkerConfig};
+use postern_core::{SessionConfig, Transport, Worker, WorkerConfig};
 use postern_host::refusal;
 use sha2::{Digest, Sha256};
 
 use crate::script::{self, Script};
 use crate::sites::SITES;
-use crate::upgrade::{self, PEER};
+use crate::upgrade;
 use crate::{connection, frame, portions, worker};
 
 #[test]
@@ -107,40 +107,26 @@ fn serve(hasher: &mut Sha256, config: WorkerConfig, peer: Peer, bytes: &[u8]) {
     let config = Arc::new(config);
     let cuts: [Vec<&[u8]>; 2] = [vec![bytes], portions::by_content(bytes).collect()];
     for portions in cuts {
-        let mut now = Instant::now();
-        let mut worker = Worker::new(config.clone(), 1, now);
-        let key = worker.open(NewConnection { id: ConnectionId(1), peer, refusal: None }, now);
-        let mut transport = Transport::Open;
+        let now = Instant::now();
+        let mut runtime = ModelRuntime::new(Worker::new(config.clone(), 1, now), NullRecorder, now);
+        let key = runtime.open_from(peer, None);
         for portion in portions.into_iter().filter(|portion| !portion.is_empty()) {
-            worker.receive(key, now, &mut portion.to_vec(), &mut NullRecorder);
-            transport = flush(&mut worker, key, now, hasher);
-            if transport == Transport::Close {
+            runtime.feed(key, portion);
+            if runtime.transport(key) == Transport::Close {
                 break;
             }
         }
-        hasher.update([transport as u8]);
-        if transport != Transport::Close {
-            worker.handle_eof(key, now);
-            transport = flush(&mut worker, key, now, hasher);
+        hasher.update(runtime.take_wire(key));
+        hasher.update([runtime.transport(key) as u8]);
+        if runtime.transport(key) != Transport::Close {
+            runtime.end(key);
         }
-        while transport != Transport::Close {
-            now = worker.poll_timeout(now).expect("an open connection has a deadline");
-            while let Some(due) = worker.next_due(now, &mut NullRecorder) {
-                worker.handle_deadlines(due, now, &mut NullRecorder);
-            }
-            transport = flush(&mut worker, key, now, hasher);
+        while runtime.transport(key) != Transport::Close {
+            runtime.now =
+                runtime.worker.poll_timeout(runtime.now).expect("an open connection has a deadline");
+            runtime.handle_all_due();
         }
-        worker.remove(key, now, &mut NullRecorder);
+        hasher.update(runtime.take_wire(key));
         hasher.update(b"end");
     }
-}
-
-fn flush(worker: &mut Worker, key: Key, now: Instant, hasher: &mut Sha256) -> Transport {
-    let output = worker.output(key);
-    hasher.update(output);
-    let len = output.len();
-    if len > 0 {
-        worker.sent(key, len, now);
-    }
-    worker.transport(key)
 }

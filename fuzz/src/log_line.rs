@@ -13,12 +13,12 @@ use postern_core::frame::DataKind;
 use postern_core::handshake::{
     HandshakeError, IdCharset, Identity, IdentityRules, IdentityValues, NameEncoding,
 };
+use postern_core::model::PEER;
 use postern_core::session::{Ending, Traffic};
 use postern_core::{ConnectionId, Record, Recorder, Summary};
 use postern_host::log::{EmailLog, Log, LogFormat, LogSettings, MessageLog};
 
 use crate::unescape::{take_quoted, unescape};
-use crate::upgrade::PEER;
 
 /// Checks an input:
 ///

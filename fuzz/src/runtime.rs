@@ -65,7 +65,7 @@ impl Runtime {
 
     /// Returns what was recorded.
     pub(crate) fn notes(&self) -> &Notes {
-        &self.driver.notes
+        &self.driver.model.recorder
     }
 
     /// Returns how the connection ended. Asserts that there are no records but of messages before it.
@@ -80,7 +80,7 @@ impl Runtime {
 
     /// Returns the time at which the connection is due, from the time of its start.
     pub(crate) fn deadline(&mut self) -> Option<Duration> {
-        self.driver.worker.poll_timeout(self.driver.now).map(|at| at - self.driver.now)
+        self.driver.model.worker.poll_timeout(self.driver.model.now).map(|at| at - self.driver.model.now)
     }
 
     /// Whether a runtime would read now.
@@ -92,7 +92,7 @@ impl Runtime {
     pub(crate) fn read(&mut self, bytes: &[u8]) {
         let Some(key) = self.driver.key(0).filter(|_| !bytes.is_empty()) else { return };
         self.longest_read = self.longest_read.max(bytes.len());
-        let before = self.driver.worker.output(key).len();
+        let before = self.driver.model.worker.output(key).len();
         if self.is_in_turns {
             let (offered, taken) = self.driver.on_readable(0, bytes, self.room);
             self.judge(before, offered);
@@ -100,7 +100,7 @@ impl Runtime {
             self.apply();
         } else {
             self.driver.receive(0, bytes);
-            let after = self.driver.worker.output(key).len();
+            let after = self.driver.model.worker.output(key).len();
             self.judge(before, after);
             self.flush();
         }
@@ -138,13 +138,13 @@ impl Runtime {
 
     /// Begins the shutdown of the worker.
     pub(crate) fn shut_down(&mut self) {
-        self.driver.worker.shut_down();
+        self.driver.model.worker.shut_down();
         self.settle_due();
     }
 
     /// Lets time pass, and handles what is due.
     pub(crate) fn wait(&mut self, time: Duration) {
-        self.driver.wait(time);
+        self.driver.model.now += time;
         self.settle_due();
     }
 
@@ -153,16 +153,16 @@ impl Runtime {
     pub(crate) fn abandon(&mut self) {
         self.room = 0;
         self.shut_down();
-        let start = self.driver.now;
+        let start = self.driver.model.now;
         for _ in 0..MOST_TIMERS {
-            let next = self.driver.worker.poll_timeout(self.driver.now);
+            let next = self.driver.model.worker.poll_timeout(self.driver.model.now);
             let Some(next) = next.filter(|_| !self.is_closed()) else { break };
-            self.driver.now = self.driver.now.max(next);
+            self.driver.model.now = self.driver.model.now.max(next);
             self.settle_due();
         }
         assert!(self.is_closed(), "a silent client delays the exit");
         let most = self.limits.write_timeout.max(self.limits.close_timeout) + Duration::from_secs(1);
-        let time = self.driver.now - start;
+        let time = self.driver.model.now - start;
         assert!(time <= most, "a silent client delays the exit by {time:?}");
     }
 
@@ -175,7 +175,7 @@ impl Runtime {
     /// Writes once, and does with the socket what the worker returns.
     fn flush(&mut self) {
         let Some(key) = self.driver.key(0) else { return };
-        let has_output = !self.driver.worker.output(key).is_empty();
+        let has_output = !self.driver.model.worker.output(key).is_empty();
         let (pending, n) = if has_output { self.driver.write(0, self.room) } else { (0, 0) };
         self.wrote(pending, n);
         self.apply();
@@ -188,7 +188,7 @@ impl Runtime {
     /// Checks the rules of back-pressure after a write that accepted `n` of `pending` bytes.
     fn wrote(&mut self, pending: usize, n: usize) {
         let Some(key) = self.driver.key(0) else { return };
-        let worker = &self.driver.worker;
+        let worker = &self.driver.model.worker;
         // All messages of one read are answered. One message may have been collected before it; the rest is room for
         // the 101 and a Close.
         let most = self.limits.pause_backlog + self.longest_read + self.limits.max_message + 512;
@@ -205,7 +205,7 @@ impl Runtime {
         self.stalled = match self.stalled {
             _ if pending == n => None,
             Some(since) if n == 0 => Some(since),
-            Some(_) | None => Some(self.driver.now),
+            Some(_) | None => Some(self.driver.model.now),
         };
     }
 
@@ -218,7 +218,7 @@ impl Runtime {
                 self.flush();
                 continue;
             }
-            let is_late = |since: Instant| since + self.limits.write_timeout <= self.driver.now;
+            let is_late = |since: Instant| since + self.limits.write_timeout <= self.driver.model.now;
             let is_kept = !self.is_closed() && self.stalled.is_some_and(is_late);
             assert!(!is_kept, "a client that accepts no output is not dropped");
             return;

@@ -1,10 +1,10 @@
 //! Valid upgrade requests, to which a target adds its own header lines, and the answers to them.
 
-use std::net::IpAddr;
 use std::sync::LazyLock;
 
 use postern_core::ConnectionId;
-use postern_core::handshake::{Accepted, HandshakeConfig, HandshakeError, Peer, UpgradeRequest};
+use postern_core::handshake::{Accepted, HandshakeConfig, HandshakeError, UpgradeRequest};
+use postern_core::model::PEER;
 
 /// A request that lacks its empty line, so that header lines can be added.
 const LINES: &[u8] =
@@ -17,9 +17,6 @@ static CONFIG: LazyLock<HandshakeConfig> =
 
 /// Any connection.
 pub(crate) const CONNECTION: ConnectionId = ConnectionId(7);
-
-/// The gateway, on this host.
-pub(crate) const PEER: Peer = Peer::Tcp { ip: IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), port: 40_000 };
 
 /// Returns a request that is admitted, if these values of `Sec-WebSocket-Extensions`, one line each, are allowed in a
 /// header.

@@ -54,20 +54,22 @@ pub(crate) fn run(input: &[u8]) -> Vec<u8> {
 
 /// Shuts the worker down. No client sends or receives any more bytes. Asserts that all connections end in time.
 fn abandon(driver: &mut Driver, session: &SessionConfig) {
-    driver.worker.shut_down();
-    let start = driver.now;
+    driver.model.worker.shut_down();
+    let start = driver.model.now;
     driver.settle_due(0);
-    while let Some(next) = driver.worker.poll_timeout(driver.now).filter(|_| !driver.worker.is_empty()) {
-        driver.now = next;
+    while let Some(next) =
+        driver.model.worker.poll_timeout(driver.model.now).filter(|_| !driver.model.worker.is_empty())
+    {
+        driver.model.now = next;
         driver.settle_due(0);
         driver.check();
     }
-    assert!(driver.worker.is_empty(), "these connections never end: {:?}", driver.worker.keys());
+    assert!(driver.model.worker.is_empty(), "these connections never end: {:?}", driver.model.worker.keys());
     let most = session.write_timeout + session.close_timeout + Duration::from_secs(2);
-    let time = driver.now - start;
+    let time = driver.model.now - start;
     assert!(time <= most, "silent clients delay the exit by {time:?}");
     driver.check();
-    assert_eq!(driver.worker.memory_held(), 0, "memory is counted for removed connections");
+    assert_eq!(driver.model.worker.memory_held(), 0, "memory is counted for removed connections");
 }
 
 /// The rest of the input. After its end it reads zeros.
@@ -128,7 +130,7 @@ fn call(driver: &mut Driver, script: &mut Script<'_>) {
             driver.write(at, script.room());
         }
         8 => driver.flush(at, script.room()),
-        9 => driver.wait(Duration::from_millis(8 * u64::from(script.byte()))),
+        9 => driver.model.now += Duration::from_millis(8 * u64::from(script.byte())),
         10 => driver.settle_due(script.room()),
         11 => driver.leave(at),
         12 => driver.fail(at),
@@ -136,7 +138,7 @@ fn call(driver: &mut Driver, script: &mut Script<'_>) {
         14 => match at {
             1 => driver.pause_reads(),
             2 => driver.resume_reads(),
-            _ => driver.worker.shut_down(),
+            _ => driver.model.worker.shut_down(),
         },
         _ => (0..CONNECTIONS).for_each(|at| driver.flush(at, usize::MAX)),
     }

@@ -1,7 +1,5 @@
-//! A worker with one client, its sockets in memory, and a clock that the test moves.
+//! A worker with one client, in a runtime in memory, and a clock that the test moves.
 
-use std::collections::VecDeque;
-use std::io::{self, ErrorKind, IoSlice};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -12,23 +10,21 @@ use postern_channels::engine::{ChannelEvent, Inboxes};
 use postern_channels::exchange::{Exchange, ExchangeConfig, Publish, WorkerId};
 use postern_channels::publication::Tags;
 use postern_channels::{Channels, ChannelsConfig, namespaces};
-use postern_core::handshake::{HandshakeConfig, IdentityHeaders, Peer};
+use postern_core::handshake::{HandshakeConfig, IdentityHeaders};
+use postern_core::model::ModelRuntime;
 use postern_core::policy::KeepAliveConfig;
 use postern_core::record::NullRecorder;
-use postern_core::worker::{NewConnection, Socket, WorkerEffect, WorkerMessage};
-use postern_core::{ConnectionId, Key, Worker, WorkerConfig};
+use postern_core::worker::{WorkerEffect, WorkerMessage};
+use postern_core::{Key, Worker, WorkerConfig};
 use serde_json::Value;
 
 /// The client of the user 42.
 pub(crate) struct Rig {
-    worker: Worker<Channels>,
+    runtime: ModelRuntime<Channels>,
     exchange: Exchange,
     key: Key,
-    pipe: Pipe,
-    now: Instant,
     start: Instant,
     time: Arc<AtomicU64>,
-    buffer: Vec<u8>,
     /// The channel and the data that another worker publishes after the next request of this one.
     interposed: Option<(&'static str, &'static str)>,
 }
@@ -66,24 +62,18 @@ impl Rig {
             max_memory,
             ..WorkerConfig::default()
         };
-        let mut worker = Worker::with_application(channels, Arc::new(config), 1, start);
-        let peer = Peer::Tcp { ip: [127, 0, 0, 1].into(), port: 40_000 };
-        let key = worker.open(NewConnection { id: ConnectionId(1), peer, refusal: None }, start);
+        let worker = Worker::with_application(channels, Arc::new(config), 1, start);
+        let mut runtime = ModelRuntime::new(worker, NullRecorder, start);
+        let key = runtime.open();
         let exchange = Exchange::new(ExchangeConfig {
             seed: 1,
             history_memory: usize::MAX,
             idempotency_ttl: Duration::from_secs(300),
             max_idempotency_keys: 10,
         });
-        let mut pipe = Pipe::default();
-        pipe.input.extend(REQUEST.as_bytes());
-        let buffer = vec![0; 64 * 1024];
-        let mut rig = Rig { worker, exchange, key, pipe, now: start, start, time, buffer, interposed: None };
-        rig.turn();
-        let end = rig.pipe.output.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap() + 4;
-        assert!(rig.pipe.output.starts_with(b"HTTP/1.1 101 "));
-        rig.pipe.output.drain(..end);
-        rig
+        runtime.feed(key, REQUEST.as_bytes());
+        assert!(runtime.take_wire(key).starts_with(b"HTTP/1.1 101 "));
+        Rig { runtime, exchange, key, start, time, interposed: None }
     }
 
     /// Opens a connection and connects without a token.
@@ -102,24 +92,21 @@ impl Rig {
     /// Sends a text message.
     pub(crate) fn send(&mut self, text: &str) {
         let length = u16::try_from(text.len()).unwrap();
-        self.pipe.input.push_back(0x81);
-        match length {
-            0..126 => self.pipe.input.push_back(0x80 | length as u8),
-            126.. => {
-                self.pipe.input.push_back(0x80 | 126);
-                self.pipe.input.extend(length.to_be_bytes());
-            }
-        }
+        let mut frame = match length {
+            0..126 => vec![0x81, 0x80 | length as u8],
+            126.. => [&[0x81, 0x80 | 126][..], &length.to_be_bytes()].concat(),
+        };
         // A masking key of zeros.
-        self.pipe.input.extend([0; 4]);
-        self.pipe.input.extend(text.as_bytes());
+        frame.extend([0; 4]);
+        frame.extend(text.as_bytes());
+        self.runtime.feed(self.key, &frame);
         self.turn();
     }
 
     /// Executes a command of a backend for the client.
     pub(crate) fn command(&mut self, command: &ClientCommand) {
         let keys = [self.key];
-        self.worker.act(self.now, |channels, fanout| {
+        self.runtime.worker.act(self.runtime.now, |channels, fanout| {
             channels.command(Some(&keys), &ClientFilter::default(), command, fanout)
         });
         self.turn();
@@ -127,16 +114,17 @@ impl Rig {
 
     /// Returns the counted memory of the worker.
     pub(crate) fn memory(&self) -> usize {
-        self.worker.memory_held()
+        self.runtime.worker.memory_held()
     }
 
     /// Lets time pass.
     pub(crate) fn pass(&mut self, duration: Duration) {
-        let until = self.now + duration;
+        let until = self.runtime.now + duration;
         loop {
-            let next = self.worker.poll_timeout(self.now).filter(|at| *at <= until).unwrap_or(until);
-            self.now = self.now.max(next);
-            self.time.store(START + (self.now - self.start).as_secs(), Ordering::Relaxed);
+            let runtime = &mut self.runtime;
+            let next = runtime.worker.poll_timeout(runtime.now).filter(|at| *at <= until).unwrap_or(until);
+            runtime.now = runtime.now.max(next);
+            self.time.store(START + (runtime.now - self.start).as_secs(), Ordering::Relaxed);
             self.turn();
             if next == until {
                 return;
@@ -171,7 +159,7 @@ impl Rig {
 
     fn frames(&mut self) -> (Vec<String>, Option<(u16, String)>) {
         let (mut texts, mut close) = (Vec::new(), None);
-        let output = std::mem::take(&mut self.pipe.output);
+        let output = self.runtime.take_wire(self.key);
         let mut rest = &output[..];
         while let [head, length, more @ ..] = rest {
             let (length, more) = match length {
@@ -191,27 +179,23 @@ impl Rig {
     }
 
     fn turn(&mut self) {
-        let Rig { worker, exchange, key, pipe, now, buffer, interposed, .. } = self;
-        if !pipe.input.is_empty() {
-            worker.on_readable(*key, *now, buffer, pipe, &mut NullRecorder);
-        }
+        let Rig { runtime, exchange, interposed, .. } = self;
         loop {
-            while let Some(due) = worker.next_due(*now, &mut NullRecorder) {
-                worker.handle_due(due, *now, buffer, pipe, &mut NullRecorder);
-            }
+            runtime.handle_all_due();
+            let (worker, now) = (&mut runtime.worker, runtime.now);
             let mut inbox = Events::default();
             while let Some(effect) = worker.poll_effect() {
                 let WorkerEffect::Application(request) = effect else { panic!("no limit of connections") };
-                exchange.execute(WorkerId::default(), request, *now, 0, &mut inbox);
+                exchange.execute(WorkerId::default(), request, now, 0, &mut inbox);
                 if let Some((channel, data)) = interposed.take() {
-                    exchange.publish_to(publish(channel, data), None, *now, &mut inbox);
+                    exchange.publish_to(publish(channel, data), None, now, &mut inbox);
                 }
             }
             if inbox.0.is_empty() {
                 return;
             }
             for event in inbox.0 {
-                worker.handle_message(WorkerMessage::Application(event), *now, &mut NullRecorder);
+                worker.handle_message(WorkerMessage::Application(event), now, &mut NullRecorder);
             }
         }
     }
@@ -243,27 +227,6 @@ impl Inboxes for Events {
 
     fn answer(&mut self, _: WorkerId, event: ChannelEvent) {
         self.0.push(event);
-    }
-}
-
-/// A socket in memory.
-#[derive(Default)]
-struct Pipe {
-    input: VecDeque<u8>,
-    output: Vec<u8>,
-}
-
-impl Socket for Pipe {
-    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.input.is_empty() {
-            return Err(ErrorKind::WouldBlock.into());
-        }
-        io::Read::read(&mut self.input, buffer)
-    }
-
-    fn send(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-        pieces.iter().for_each(|piece| self.output.extend_from_slice(piece));
-        Ok(pieces.iter().map(|piece| piece.len()).sum())
     }
 }
 
