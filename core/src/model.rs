@@ -226,3 +226,24 @@ impl Socket for ModelSocket {
         if accepted.is_empty() { Err(ErrorKind::WouldBlock.into()) } else { Ok(accepted.len()) }
     }
 }
+
+/// Returns a masked frame of a client, with the shortest form of its length. `first` has the flags and the opcode.
+pub fn client_frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let len = payload.len();
+    let mut bytes = vec![first];
+    match (u8::try_from(len), u16::try_from(len)) {
+        (Ok(len @ 0..=125), _) => bytes.push(0x80 | len),
+        (_, Ok(len)) => {
+            bytes.push(0x80 | 126);
+            bytes.extend(len.to_be_bytes());
+        }
+        (_, Err(_)) => {
+            bytes.push(0x80 | 127);
+            bytes.extend((len as u64).to_be_bytes());
+        }
+    }
+    let mask = [0xa1, 0xb2, 0xc3, 0xd4];
+    bytes.extend(mask);
+    bytes.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, key)| byte ^ key));
+    bytes
+}

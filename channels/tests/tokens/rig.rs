@@ -11,7 +11,7 @@ use postern_channels::exchange::{Exchange, ExchangeConfig, Publish, WorkerId};
 use postern_channels::publication::Tags;
 use postern_channels::{Channels, ChannelsConfig, namespaces};
 use postern_core::handshake::{HandshakeConfig, IdentityHeaders};
-use postern_core::model::ModelRuntime;
+use postern_core::model::{ModelRuntime, client_frame};
 use postern_core::policy::KeepAliveConfig;
 use postern_core::record::NullRecorder;
 use postern_core::worker::{WorkerEffect, WorkerMessage};
@@ -91,15 +91,7 @@ impl Rig {
 
     /// Sends a text message.
     pub(crate) fn send(&mut self, text: &str) {
-        let length = u16::try_from(text.len()).unwrap();
-        let mut frame = match length {
-            0..126 => vec![0x81, 0x80 | length as u8],
-            126.. => [&[0x81, 0x80 | 126][..], &length.to_be_bytes()].concat(),
-        };
-        // A masking key of zeros.
-        frame.extend([0; 4]);
-        frame.extend(text.as_bytes());
-        self.runtime.feed(self.key, &frame);
+        self.runtime.feed(self.key, &client_frame(0x81, text.as_bytes()));
         self.turn();
     }
 

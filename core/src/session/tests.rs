@@ -4,7 +4,7 @@ mod endings;
 mod payloads;
 
 use super::*;
-use crate::frame::unmask;
+use crate::model::client_frame as frame;
 use crate::turn::Codec;
 
 /// An event, kept.
@@ -81,18 +81,6 @@ impl Bench {
         self.now += time;
         self.act(|session, turn| session.handle_timeout(turn));
     }
-}
-
-/// Returns a client's frame, masked, with the shortest length.
-fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    write_frame(&mut bytes, OpCode::Binary, payload, None);
-    let header = bytes.len() - payload.len();
-    bytes[0] = first;
-    bytes[1] |= 0x80;
-    bytes.splice(header..header, [0xa1, 0xb2, 0xc3, 0xd4]);
-    unmask(&mut bytes[header + 4..], [0xa1, 0xb2, 0xc3, 0xd4], 0);
-    bytes
 }
 
 fn limits() -> SessionConfig {

@@ -29,7 +29,7 @@ use tungstenite::protocol::frame::coding::{self, Control, Data, OpCode};
 use super::*;
 use crate::CloseCode;
 use crate::handshake::HandshakeConfig;
-use crate::model::{ModelRuntime, ModelSocket, PEER};
+use crate::model::{ModelRuntime, ModelSocket, PEER, client_frame as frame};
 use crate::policy::KeepAliveConfig;
 use crate::record::Record;
 use crate::session::SessionConfig;
@@ -121,24 +121,6 @@ impl<A: Application> Runtime<A> {
         self.recorder.1 = false;
         assert!(self.worker.apply_backpressure(&self.recorder, self.now));
     }
-}
-
-/// Returns a masked client frame.
-fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    let opcode = OpCode::from(first & 0x0f);
-    let mask = [0xa1, 0xb2, 0xc3, 0xd4];
-    let header = FrameHeader {
-        is_final: first & 0x80 != 0,
-        rsv1: false,
-        rsv2: false,
-        rsv3: false,
-        opcode,
-        mask: Some(mask),
-    };
-    let mut bytes = Vec::new();
-    header.format(payload.len() as u64, &mut bytes).expect("a vector accepts all bytes");
-    bytes.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, key)| byte ^ key));
-    bytes
 }
 
 /// Runs one connection over `portions` and its end; returns everything that could be observed.

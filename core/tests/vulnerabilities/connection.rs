@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use postern_core::model::ModelRuntime;
+pub(crate) use postern_core::model::client_frame as frame;
 use postern_core::policy::KeepAliveConfig;
 use postern_core::worker::Echo;
 use postern_core::{Key, Record, Recorder, SessionConfig, Transport, Worker, WorkerConfig};
@@ -23,26 +24,6 @@ pub(crate) fn with(line: &str, instead: &str) -> String {
     let changed = GOOD.replacen(&format!("{line}\r\n"), instead, 1);
     assert_ne!(changed, GOOD, "{line} is not there");
     changed
-}
-
-/// Returns a masked frame of a client, with the shortest length.
-pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![first];
-    match payload.len() {
-        len @ 0..=125 => bytes.push(0x80 | len as u8),
-        len @ 126..=0xffff => {
-            bytes.push(0x80 | 126);
-            bytes.extend((len as u16).to_be_bytes());
-        }
-        len => {
-            bytes.push(0x80 | 127);
-            bytes.extend((len as u64).to_be_bytes());
-        }
-    }
-    let mask = [0xa1, 0xb2, 0xc3, 0xd4];
-    bytes.extend(mask);
-    bytes.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, key)| byte ^ key));
-    bytes
 }
 
 /// Counts records.
