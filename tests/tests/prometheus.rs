@@ -110,6 +110,7 @@ fn connections_messages_and_refusals_are_counted() {
             ("postern_send_queue_bytes", 0.0),
             ("postern_memory_held_bytes", 0.0),
             ("postern_log_records_dropped_total", 0.0),
+            ("postern_worker_inbox_refusals_total", 0.0),
             ("postern_trusts_any_proxy", 0.0),
             ("postern_draining", 0.0),
             (&format!(r#"postern_build_info{{program="{runtime}",version="{}"}}"#, version()), 1.0),

@@ -4,13 +4,15 @@
 //! empty inbox wakes it.
 
 use std::fmt;
-use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use postern_core::worker::MessageQueue;
 
 /// Creates an inbox and its sender. `wake` makes the worker take its messages; it is called after a message to an empty
 /// inbox.
 pub fn inbox<T>(wake: impl Fn() + Send + Sync + 'static) -> (Sender<T>, Inbox<T>) {
-    let shared = Arc::new(Shared { messages: Mutex::new(Some(Vec::new())), wake: Box::new(wake) });
+    let shared =
+        Arc::new(Shared { messages: Mutex::new(Some(MessageQueue::default())), wake: Box::new(wake) });
     (Sender(shared.clone()), Inbox(shared))
 }
 
@@ -22,7 +24,7 @@ pub struct Inbox<T>(Arc<Shared<T>>);
 
 struct Shared<T> {
     /// `None` once the inbox is closed.
-    messages: Mutex<Option<Vec<T>>>,
+    messages: Mutex<Option<MessageQueue<T>>>,
     wake: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -45,16 +47,17 @@ impl<T> Sender<T> {
         let was_empty = {
             let mut messages = self.0.messages();
             let Some(messages) = &mut *messages else { return Err(SendError::Closed(message)) };
-            if messages.len() >= limit {
-                return Err(SendError::Full(message));
-            }
-            messages.push(message);
-            messages.len() == 1
+            messages.add(message, limit).map_err(SendError::Full)?
         };
         if was_empty {
             (self.0.wake)();
         }
         Ok(())
+    }
+
+    /// Returns the number of messages that found the inbox full. Zero after it is closed.
+    pub fn refused(&self) -> u64 {
+        self.0.messages().as_ref().map_or(0, MessageQueue::refused)
     }
 }
 
@@ -62,14 +65,14 @@ impl<T> Inbox<T> {
     /// Takes all messages into `taken`, which must be empty. Its memory is used for the next ones.
     pub fn take(&self, taken: &mut Vec<T>) {
         if let Some(messages) = &mut *self.0.messages() {
-            mem::swap(messages, taken);
+            messages.take(taken);
         }
     }
 }
 
 impl<T> Shared<T> {
-    fn messages(&self) -> MutexGuard<'_, Option<Vec<T>>> {
-        // A push or a swap leaves the messages consistent.
+    fn messages(&self) -> MutexGuard<'_, Option<MessageQueue<T>>> {
+        // Each call leaves the messages consistent.
         self.messages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -142,7 +145,7 @@ mod tests {
         let (sender, inbox, wakes) = counted();
         assert_eq!(sender.send_below(1, 1), Ok(()));
         assert_eq!(sender.send_below(1, 2), Err(SendError::Full(2)));
-        assert_eq!(sender.send(3), Ok(()));
+        assert_eq!((sender.send(3), sender.refused()), (Ok(()), 1));
         drop(inbox);
         assert_eq!(sender.clone().send(4), Err(4));
         assert_eq!(sender.send_below(9, 5), Err(SendError::Closed(5)));

@@ -32,6 +32,9 @@ pub trait Workers {
     /// # Errors
     /// The worker does not accept the request.
     fn submit(&self, number: usize, request: Request) -> Result<(), SubmitError>;
+
+    /// Returns the number of requests and connections that found the inbox of a worker full.
+    fn refused(&self) -> u64;
 }
 
 /// A request to a worker, and where to send the reply.

@@ -162,6 +162,10 @@ impl Workers for WorkerHandles {
             SendError::Closed(_) => SubmitError::Gone,
         })
     }
+
+    fn refused(&self) -> u64 {
+        self.0.iter().map(|worker| worker.sender.refused()).sum()
+    }
 }
 
 /// The number of messages that may wait for a worker before messages other than its shutdown are refused.

@@ -168,6 +168,10 @@ impl Workers for OneWorker {
         self.0.turned(Instant::now());
         Ok(())
     }
+
+    fn refused(&self) -> u64 {
+        0
+    }
 }
 
 /// Accepts on one listener, and starts a task for each connection.

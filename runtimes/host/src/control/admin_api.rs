@@ -155,6 +155,7 @@ impl AdminApi {
             trusts_any: self.process.trusts_any,
             is_draining: self.process.status.is_draining(),
             records_dropped: self.process.dropped_records.count(),
+            inbox_refusals: self.pool.refused(),
             sends: self.sends.get(),
             channels: self.process.node.stats(),
             hooks: self.process.node.hooks().stats(),

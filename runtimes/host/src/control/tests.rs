@@ -106,6 +106,10 @@ impl Workers for FakeWorkers {
         }
         Ok(())
     }
+
+    fn refused(&self) -> u64 {
+        0
+    }
 }
 
 fn log() -> Log {

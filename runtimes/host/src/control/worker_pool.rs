@@ -18,6 +18,11 @@ impl WorkerPool {
         self.0.count()
     }
 
+    /// Returns the number of requests and connections that found the inbox of a worker full.
+    pub(super) fn refused(&self) -> u64 {
+        self.0.refused()
+    }
+
     /// Submits a command to every worker, in parallel, and waits for all replies, in total at most `timeout`.
     pub(super) async fn query(
         &self,

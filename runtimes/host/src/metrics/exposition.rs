@@ -44,6 +44,8 @@ pub(crate) struct Process {
     pub(crate) is_draining: bool,
     /// Log records dropped.
     pub(crate) records_dropped: u64,
+    /// Requests and connections that found the inbox of a worker full.
+    pub(crate) inbox_refusals: u64,
     pub(crate) sends: Sends,
     pub(crate) channels: NodeStats,
     /// `None` if no events are sent to a backend.
@@ -151,6 +153,11 @@ impl Exposition {
             "log_records_dropped",
             "Log records dropped because standard output was too slow or failed",
             process.records_dropped,
+        )?;
+        families.counter(
+            "worker_inbox_refusals",
+            "Requests and new connections that found the inbox of a worker full",
+            process.inbox_refusals,
         )?;
         families.gauge(
             "log_stalled",
@@ -457,6 +464,7 @@ mod tests {
         trusts_any: true,
         is_draining: false,
         records_dropped: 7,
+        inbox_refusals: 11,
         sends: Sends { delivered: 4, no_connection: 5, refused: 6 },
         channels: CHANNELS,
         hooks: Some(HookStats {
@@ -575,6 +583,7 @@ mod tests {
             "postern_bytes_sent_total 42",
             "postern_trusts_any_proxy 1",
             "postern_log_records_dropped_total 7",
+            "postern_worker_inbox_refusals_total 11",
             "postern_log_stalled 1",
             "postern_log_stalled_seconds_total 2.5",
             r#"postern_api_sends_total{outcome="no_connection"} 5"#,
