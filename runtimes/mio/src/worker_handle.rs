@@ -170,3 +170,31 @@ impl Workers for WorkerHandles {
 
 /// The number of messages that may wait for a worker before messages other than its shutdown are refused.
 pub(crate) const INBOX_LIMIT: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use mio::{Poll, Token};
+    use postern_core::ConnectionId;
+    use postern_core::handshake::Peer;
+
+    use super::*;
+
+    #[test]
+    fn a_full_inbox_returns_a_connection_and_counts_it() {
+        let poll = Poll::new().expect("a poll");
+        let waker = Arc::new(Waker::new(poll.registry(), Token(0)).expect("a waker"));
+        let (handle, mailbox) = WorkerHandle::new(waker, 1);
+        (0..INBOX_LIMIT).for_each(|_| handle.send(Message::CountRefused(1)));
+        let (stream, _client) = UnixStream::pair().expect("a pair");
+        let arrival = NewConnection { id: ConnectionId(1), peer: Peer::Unix, refusal: None };
+        let returned = handle.try_hand_over(stream.into(), arrival, 1).expect("the inbox is full");
+        assert_eq!((handle.connections(), handle.in_transit()), (0, 0));
+        assert_eq!(WorkerHandles([handle.clone()].into()).refused(), 1);
+        let mut taken = Vec::new();
+        mailbox.inbox.take(&mut taken);
+        assert_eq!(taken.len(), INBOX_LIMIT);
+        assert!(handle.try_hand_over(returned, arrival, 1).is_none());
+    }
+}
