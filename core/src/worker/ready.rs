@@ -57,6 +57,11 @@ impl Ready {
 }
 
 impl<A: Application> Worker<A> {
+    /// Whether connections have messages for many that were not offered to their sockets yet. The next slice is due.
+    pub fn has_unwritten(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
     /// Returns the next connection to be written, if the slice has any left.
     #[inline]
     pub(super) fn next_ready(&mut self) -> Option<Key> {

@@ -21,8 +21,10 @@ pub struct NodeWorker {
     worker: WorkerId,
     /// The events of one turn. Empty between turns.
     events: Vec<ChannelEvent>,
-    /// Whether events are left. No wake follows for them.
+    /// Whether events may be left. No wake follows for them.
     has_unread: bool,
+    /// The cost of the events that were handed over since all messages were last written.
+    cost: u64,
     /// When something may expire.
     expiry: Option<Instant>,
 }
@@ -31,7 +33,7 @@ impl NodeWorker {
     pub(crate) fn new(node: Arc<Node>, index: usize) -> NodeWorker {
         // A plan has at most `WorkerId::MAX_WORKERS` workers.
         let worker = WorkerId::new(index).unwrap_or_default();
-        NodeWorker { node, worker, events: Vec::new(), has_unread: false, expiry: None }
+        NodeWorker { node, worker, events: Vec::new(), has_unread: false, cost: 0, expiry: None }
     }
 
     /// Begins to receive events. `wake` makes the runtime call [`read`](NodeWorker::read).
@@ -44,21 +46,25 @@ impl NodeWorker {
         self.node.execute(self.worker, request, now);
     }
 
-    /// Performs revocations, and hands events that have arrived to the worker: as many as it handles in about a millisecond. The
-    /// runtime writes and reads before the next part.
+    /// Performs revocations, and hands events that have arrived to the worker: as many as it handles in about a millisecond. The next
+    /// ones follow after the runtime has written all messages, in slices between which it reads.
     pub fn read(&mut self, worker: &mut Worker, now: Instant, recorder: &mut LogAndCounters) {
         for revocation in self.node.take_revocations(self.worker) {
             worker.revoke(&revocation, now);
         }
-        let mut cost = 0;
-        loop {
+        if !worker.has_unwritten() {
+            self.cost = 0;
+        }
+        while self.cost < MOST_COST {
             let before = worker.application().visited();
             let count = self.read_some(worker, now, recorder);
-            cost += worker.application().visited() - before + EVENT_COST * count as u64;
-            if !self.has_unread || cost >= MOST_COST {
+            self.cost += worker.application().visited() - before + EVENT_COST * count as u64;
+            if !self.has_unread {
                 return;
             }
         }
+        // More messages would wait in each connection, and be written in large pieces.
+        self.has_unread = true;
     }
 
     /// Hands all events to the worker, in any time. A Close that another thread asks for must not precede a publication that was
@@ -121,23 +127,27 @@ const FEW: usize = 16;
 /// The cost of an event in addition to the cost of its subscribers: an encoded message takes as long as this many references to it.
 const EVENT_COST: u64 = 32;
 
-/// The cost of the events of one turn. A subscriber costs 1, which takes about 20 ns.
+/// The most cost of events whose messages are not written. A subscriber costs 1, which takes about 20 ns.
 const MOST_COST: u64 = 48 * 1024;
 
 #[cfg(test)]
 mod tests {
+    use std::io;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use postern_channels::ChannelsConfig;
     use postern_channels::engine::{ClientRef, Operation};
     use postern_channels::exchange::{HistoryOptions, Publish};
+    use postern_channels::namespaces::file;
     use postern_channels::publication::Tags;
-
+    use postern_channels::{Channels, ChannelsConfig};
+    use postern_core::model::{ModelRuntime, client_frame};
     use postern_core::{ConnectionId, Key};
 
     use super::super::node::OPERATIONS;
     use super::*;
+    use crate::application::WorkerEffect;
     use crate::hooks::Hooks;
+    use crate::log::{Log, LogSettings};
 
     fn publication(ttl: Duration, channel: &str) -> Publish {
         Publish {
@@ -168,6 +178,50 @@ mod tests {
                 return count;
             }
         }
+    }
+
+    /// A worker that took events faster than it wrote their messages once wrote them in pieces of many KiB, and a pong waited for
+    /// tens of milliseconds.
+    #[test]
+    fn events_wait_until_the_messages_of_earlier_ones_are_written() {
+        let (now, log) = (Instant::now(), Log::start(&LogSettings::default(), io::sink()).unwrap());
+        let namespaces = file::parse("[without_namespace]\nallow_subscribe_for_client = true").unwrap();
+        let config = Arc::new(ChannelsConfig { namespaces, ..ChannelsConfig::default() });
+        let node = Node::new(1, usize::MAX, config.clone(), Hooks::default());
+        let mut share = NodeWorker::new(node.clone(), 0);
+        share.start(|| {});
+        let worker = Worker::with_application(Channels::new(config, 1, now), Arc::default(), 1, now);
+        let recorder = LogAndCounters::new(log.worker(0), Hooks::default());
+        let mut runtime = ModelRuntime::new(worker, recorder, now);
+        let key = runtime.open();
+        let request = "GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+            Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nUser-ID: 42\r\n\r\n";
+        runtime.feed(key, request.as_bytes());
+        for command in [r#"{"id":1,"connect":{}}"#, r#"{"id":2,"subscribe":{"channel":"news"}}"#] {
+            runtime.feed(key, &client_frame(0x81, command.as_bytes()));
+            runtime.handle_all_due();
+            while let Some(WorkerEffect::Application(request)) = runtime.worker.poll_effect() {
+                share.execute(request, now);
+            }
+            share.read(&mut runtime.worker, now, &mut runtime.recorder);
+            runtime.handle_all_due();
+        }
+        runtime.take_wire(key);
+        let received = |runtime: &mut ModelRuntime<_, _>| {
+            runtime.handle_all_due();
+            let wire = runtime.take_wire(key);
+            wire.windows(6).filter(|bytes| *bytes == b"\"pub\":").count()
+        };
+        (0..2_000).for_each(|_| publish(now, &node, "news"));
+        // The second call reads none.
+        for _ in 0..2 {
+            share.read(&mut runtime.worker, now, &mut runtime.recorder);
+            assert!(runtime.worker.has_unwritten() && share.has_unread());
+        }
+        let part = MOST_COST.div_ceil((EVENT_COST + 1) * FEW as u64) as usize * FEW;
+        assert_eq!(received(&mut runtime), part);
+        share.read(&mut runtime.worker, now, &mut runtime.recorder);
+        assert_eq!((received(&mut runtime), share.has_unread()), (2_000 - part, false));
     }
 
     #[test]
