@@ -21,7 +21,7 @@ use crate::wire::{Reader, Received, write_frame};
 /// One client, which connects once.
 #[derive(Debug)]
 pub(crate) struct Client {
-    number: usize,
+    pub(crate) number: usize,
     pub(crate) user: String,
     pub(crate) link: Link,
     pub(crate) state: State,

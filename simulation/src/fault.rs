@@ -18,13 +18,15 @@ pub enum Fault {
     /// A publication of the API is put into the inbox of each worker after the lock of the channel is released, so others overtake
     /// it.
     LateDelivery,
+    /// A full inbox refuses every message, and not only requests.
+    LostMessage,
     /// A worker does not receive that it must close a connection whose user has a newer one at another worker.
     LostReplacement,
 }
 
 impl Fault {
     /// The faults around workers with the application `echo`.
-    pub const ECHO: [Fault; 1] = [Fault::LostReplacement];
+    pub const ECHO: [Fault; 2] = [Fault::LostReplacement, Fault::LostMessage];
 
     /// The faults around workers with channels.
     pub const CHANNELS: [Fault; 7] = [
@@ -48,6 +50,7 @@ impl Fault {
             Fault::LostWake => "lost-wake",
             Fault::LateDelivery => "late-delivery",
             Fault::LostReplacement => "lost-replacement",
+            Fault::LostMessage => "lost-message",
         }
     }
 }

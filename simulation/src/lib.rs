@@ -6,7 +6,8 @@
 //!
 //! * `plan`: what a seed chooses: limits, faults, numbers.
 //! * `world`: the order of events.
-//! * `station`: a worker and the turn of its runtime.
+//! * `carrier`: a worker with its sockets, for every application.
+//! * `station`: the turn of its runtime, with an inbox.
 //! * `socket`: a model of a TCP connection.
 //! * `client`, `script`, `wire`, `deflate`: a model of a client.
 //! * `users`: the limit of connections of each user.
@@ -16,6 +17,7 @@
 //! * `shorten`: the shortest plan with the violation of a seed.
 //! * [`channels`]: the same for the application `channels`: clients of an SDK, publishers, the channels of a node, its restarts.
 
+mod carrier;
 mod causes;
 pub mod channels;
 mod client;
@@ -52,12 +54,14 @@ mod tests {
 
     #[test]
     fn the_invariants_hold_for_connections_that_end_in_every_way() {
-        let mut seen = BTreeSet::new();
+        let (mut seen, mut marks) = (BTreeSet::new(), BTreeSet::new());
         for seed in 0..300 {
             let outcome = plain(seed);
             assert_eq!(outcome.violation, None, "seed {seed}");
             seen.extend(outcome.seen);
+            marks.extend(outcome.marks);
         }
+        assert_eq!(marks, BTreeSet::from(["inbox full"]));
         let statuses = [101, 401, 408, 429, 503];
         let codes = [1000, 1001, 1005, 1006, 1008, 1009, 1012, 1013, 4000, 4408, 4409, 4413, 4429];
         let missing: Vec<u16> =

@@ -36,6 +36,8 @@ pub(crate) struct Plan {
     pub(crate) requests: usize,
     /// The number of times that the log is full.
     pub(crate) log_stalls: usize,
+    /// The most messages in an inbox, when a request arrives.
+    pub(crate) inbox_limit: usize,
     /// Whether workers sometimes do not run for seconds.
     pub(crate) has_stalls: bool,
     /// The bytes of a read.
@@ -66,6 +68,7 @@ impl Plan {
             may_close_at_once: spread.is_none() || random.one_in(4),
             requests: if random.one_in(3) { 0 } else { random.magnitude(1..=30) },
             log_stalls: if random.one_in(4) { random.within(1..=3) } else { 0 },
+            inbox_limit: random.pick([1, 2, 8, 1024]),
             has_stalls: random.one_in(4),
             read_buffer: if is_large { 131_072 } else { random.pick([64, 4096, 65_536, 131_072]) },
             socket_buffer: random.magnitude(if is_large { 262_144 } else { 128 }..=524_287),

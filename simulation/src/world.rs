@@ -14,6 +14,7 @@ use postern_core::worker::{
 };
 use postern_core::{CloseCode, ConnectionId, Worker};
 
+use crate::carrier::Surroundings;
 use crate::causes::{explain_close, explain_status};
 use crate::client::{Client, State};
 use crate::fault::Fault;
@@ -21,7 +22,7 @@ use crate::invariants::{Ledger, Violation};
 use crate::plan::Plan;
 use crate::random::Random;
 use crate::shorten::{Options, Part};
-use crate::station::{Item, Station, Surroundings};
+use crate::station::{Item, Station};
 use crate::trace::{Subject, Trace};
 
 /// The result of a seed.
@@ -56,7 +57,7 @@ pub fn run(seed: u64, options: &Options) -> Outcome {
         connections: world.clients.iter().filter(|client| client.state != State::Absent).count(),
         violation: world.ledger.violation().cloned(),
         seen: world.trace.seen,
-        marks: BTreeSet::new(),
+        marks: world.marks,
         parts: world.trace.parts,
     }
 }
@@ -84,6 +85,9 @@ struct World {
     arrivals: Vec<Duration>,
     /// The number of messages that have not reached an inbox.
     in_transit: usize,
+    /// The number of requests that found an inbox full.
+    refused: u64,
+    marks: BTreeSet<&'static str>,
     phase: Phase,
     buffer: Vec<u8>,
 }
@@ -133,7 +137,7 @@ impl World {
         let station = |number, random: &mut Random| {
             let config = Arc::new(plan.config.share(number, plan.workers));
             let slice = config.fanout_slice;
-            Station::new(number, Worker::new(config, random.number(), start), slice)
+            Station::new(number, Worker::new(config, random.number(), start), slice, plan.inbox_limit)
         };
         let mut world = World {
             most_steps: options.most_steps.unwrap_or(MOST_STEPS),
@@ -153,6 +157,8 @@ impl World {
             planned: 0,
             arrivals: vec![Duration::ZERO; plan.workers * (plan.workers + 1)],
             in_transit: 0,
+            refused: 0,
+            marks: BTreeSet::new(),
             phase: Phase::Chaos,
             buffer: vec![0; plan.read_buffer],
             random,
@@ -216,6 +222,9 @@ impl World {
         for client in &self.clients {
             client.check_end(may_be_evicted, &mut self.ledger);
         }
+        if self.stations.iter().map(|station| station.inbox.refused()).sum::<u64>() != self.refused {
+            self.ledger.report(None, "another number of refused requests is counted");
+        }
         if self.plan.users.as_ref().is_some_and(|users| users.len() > 0) {
             self.ledger.report(None, "users are counted although there are no connections");
         }
@@ -264,7 +273,7 @@ impl World {
         self.check_client(client);
         self.schedule(client);
         for worker in 0..self.plan.workers {
-            if self.stations[worker].clients().any(|(_, other)| other == client) {
+            if self.stations[worker].carrier.parties().any(|(_, other)| other == client) {
                 self.wake(worker, self.trace.now);
             }
         }
@@ -315,8 +324,8 @@ impl World {
         station.wakes_at = None;
         let (effects, clients) = station.turn(&mut Surroundings {
             start: self.start,
-            clients: &mut self.clients,
-            ledger: &mut self.ledger,
+            parties: &mut self.clients,
+            records: &mut self.ledger,
             trace: &mut self.trace,
             random: &mut self.random,
             buffer: &mut self.buffer,
@@ -337,10 +346,12 @@ impl World {
         let station = &mut self.stations[worker];
         if station.is_finished {
             self.trace.step(Subject::Worker(worker), "has finished", 0);
-            for item in std::mem::take(&mut station.inbox) {
+            let mut items = Vec::new();
+            station.inbox.take(&mut items);
+            for (_, item) in items {
                 Station::turn_away(&item, &mut self.clients);
             }
-        } else if let Some(at) = station.next_turn(&self.clients, self.start, self.trace.now) {
+        } else if let Some(at) = station.carrier.next_turn(&self.clients, self.start, self.trace.now) {
             self.wake(worker, at);
         }
     }
@@ -350,7 +361,11 @@ impl World {
         if self.stations[worker].is_finished {
             return Station::turn_away(&item, &mut self.clients);
         }
-        self.stations[worker].inbox.push(item);
+        if !self.stations[worker].deliver(item, self.fault == Some(Fault::LostMessage)) {
+            self.refused += 1;
+            self.marks.insert("inbox full");
+            self.trace.step(Subject::Worker(worker), "refuses a request, because its inbox is full", 0);
+        }
         self.wake(worker, self.trace.now);
     }
 
@@ -442,8 +457,8 @@ impl World {
         let Some(users) = &self.plan.users else { return };
         let mut open: Vec<&str> = Vec::new();
         for station in &self.stations {
-            let is_open = |key| station.worker.status(key).is_some_and(|status| status.is_open);
-            let clients = station.clients().filter(|(key, _)| is_open(*key));
+            let is_open = |key| station.carrier.worker.status(key).is_some_and(|status| status.is_open);
+            let clients = station.carrier.parties().filter(|(key, _)| is_open(*key));
             open.extend(clients.map(|(_, client)| self.clients[client].user.as_str()));
         }
         if open.len() != users.len() {
@@ -457,8 +472,8 @@ impl World {
     /// Connections that are idle need no memory.
     fn check_memory(&mut self) {
         for station in &self.stations {
-            let are_idle = station.clients().all(|(_, client)| self.clients[client].is_idle());
-            if are_idle && station.worker.memory_held() > 0 {
+            let are_idle = station.carrier.parties().all(|(_, client)| self.clients[client].is_idle());
+            if are_idle && station.carrier.worker.memory_held() > 0 {
                 self.ledger.report(None, "memory is counted although all connections are idle");
             }
         }

@@ -9,8 +9,9 @@ use super::node::Node;
 use super::plan::{Plan, user_name};
 use super::records::Records;
 use super::session::{Session, State};
-use super::station::{Station, Surroundings};
+use super::station::Station;
 use super::subscription::{Active, connection};
+use crate::carrier::Surroundings;
 use crate::invariants::Violation;
 use crate::random::Random;
 use crate::shorten::Options;
@@ -311,16 +312,13 @@ impl World {
         station.wakes_at = None;
         let mut around = Surroundings {
             start: self.start,
-            sessions: &mut self.sessions,
-            node: &mut self.node,
+            parties: &mut self.sessions,
             records: &mut self.records,
             trace: &mut self.trace,
             random: &mut self.random,
             buffer: &mut self.buffer,
-            fault: None,
         };
-        let sessions = station.turn(&mut around);
-        around.fault.map_or(Ok(()), |what| Err((None, what)))?;
+        let sessions = station.turn(&mut self.node, &mut around);
         for session in sessions {
             let client = self.sessions[session].client;
             if self.clients[client].session == Some(session) {
@@ -333,7 +331,7 @@ impl World {
             if self.is_draining && self.stations.iter().all(|station| station.is_finished) {
                 self.start_again();
             }
-        } else if let Some(at) = station.next_turn(&self.sessions, self.start, self.trace.now) {
+        } else if let Some(at) = station.carrier.next_turn(&self.sessions, self.start, self.trace.now) {
             self.wake(worker, at);
         }
         Ok(())
@@ -477,8 +475,11 @@ impl World {
     fn check_end(&mut self) -> Result<(), Broken> {
         let holds = |holds: bool, what| if holds { Ok(()) } else { Err((None, what)) };
         for station in &self.stations {
-            holds(station.worker.memory_held() == 0, "memory is counted although there are no connections")?;
-            let subscriptions = station.worker.application().subscriptions();
+            holds(
+                station.carrier.worker.memory_held() == 0,
+                "memory is counted although there are no connections",
+            )?;
+            let subscriptions = station.carrier.worker.application().subscriptions();
             holds(subscriptions == 0, "subscriptions are left although there are no connections")?;
         }
         let expected = self.node.published == self.records.publications;
