@@ -23,7 +23,8 @@ pub(crate) fn explain_status(status: u16, client: &Client, plan: &Plan, is_stopp
                 || plan.log_stalls > 0
                 || config.max_memory < usize::MAX
                 || config.max_connections.is_some()
-                || config.handshake.max_handshakes < plan.clients
+                // The share of a worker.
+                || config.handshake.max_handshakes.div_ceil(plan.workers) < plan.clients
         }
         _ => false,
     }

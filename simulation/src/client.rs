@@ -186,6 +186,8 @@ impl Client {
                     && self.pings.is_empty()
                     && self.sent_close.is_none()
                     && self.received_close.is_none()
+                    // Its Close is on its way, later if a rate applies.
+                    && !self.has_sent_too_long
                     && !self.shuts_down
                     && !self.link.has_client_ended()
             }
@@ -304,9 +306,9 @@ impl Client {
         self.has_sent_too_long
     }
 
-    /// Whether its connection needs no memory, if it is at rest.
+    /// Whether its connection needs no memory, if it is at rest. A part of a ping may not have been sent yet.
     pub(crate) fn is_idle(&self) -> bool {
-        self.state == State::Present && !self.has_sent_part
+        self.state == State::Present && !self.has_sent_part && !self.link.is_blocked()
     }
 
     fn act(&mut self, ledger: &mut Ledger, trace: &mut Trace) {
