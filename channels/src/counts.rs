@@ -51,7 +51,7 @@ fn add(count: Option<&mut u64>, more: u64) {
 }
 
 /// The names of commands, in the order of [`Request::rank`].
-const METHODS: [&str; 11] = [
+pub(crate) const METHODS: [&str; 11] = [
     "connect",
     "subscribe",
     "unsubscribe",

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::*;
 use crate::Disconnect;
+use crate::counts::METHODS;
 
 /// Checks the commands of a message, and its fault. Commands are given as `ID NAME CHANNEL`.
 #[track_caller]
@@ -199,17 +200,8 @@ fn ids_are_positive_integers_of_32_bits() {
     for message in [r#"{"id":0,"rpc":{}}"#, r#"{"rpc":{}}"#, r#"{"id":null,"rpc":{}}"#] {
         json(message, &[], Some(Malformed::Id));
     }
-    for name in [
-        "connect",
-        "subscribe",
-        "unsubscribe",
-        "publish",
-        "presence",
-        "presence_stats",
-        "history",
-        "refresh",
-        "sub_refresh",
-    ] {
+    // `rpc` has other cases above, and `send` needs no id.
+    for name in METHODS.iter().filter(|name| !matches!(**name, "rpc" | "send")) {
         json(&format!("{{\"{name}\":{{\"channel\":\"a\",\"token\":\"t\"}}}}"), &[], Some(Malformed::Id));
     }
     json(&format!("{SUBSCRIBE}\n{SUBSCRIBE}"), &["1 subscribe a", "1 subscribe a"], None);
@@ -256,19 +248,7 @@ fn ping_is_not_a_request() {
 #[test]
 fn of_several_requests_one_counts() {
     // From the highest precedence to the lowest.
-    let names = [
-        "connect",
-        "subscribe",
-        "unsubscribe",
-        "publish",
-        "presence",
-        "presence_stats",
-        "history",
-        "rpc",
-        "send",
-        "refresh",
-        "sub_refresh",
-    ];
+    let names = METHODS;
     let numbers = [4, 5, 6, 7, 8, 9, 10, 13, 12, 14, 15];
     let member = |name: &str| format!("\"{name}\":{{\"channel\":\"a\",\"token\":\"t\",\"method\":\"m\"}}");
     // Field 1 is the channel or the token; it is the data of `rpc` and `send`.

@@ -397,14 +397,17 @@ mod tests {
         assert_eq!(shutdown.handle_timeout(now + 20 * SECOND), Some(ShutdownAction::Exit));
     }
 
+    /// Two signals, of which the second one asks for no less.
+    const SIGNALS: [(ShutdownRequest, ShutdownRequest); 3] = [
+        (ShutdownRequest::Terminate, ShutdownRequest::Terminate),
+        (ShutdownRequest::Interrupt, ShutdownRequest::Interrupt),
+        (ShutdownRequest::Interrupt, ShutdownRequest::Terminate),
+    ];
+
     #[test]
     fn a_later_second_signal_ends_at_once() {
         for grace in [0, 5] {
-            for (first, second) in [
-                (ShutdownRequest::Terminate, ShutdownRequest::Terminate),
-                (ShutdownRequest::Interrupt, ShutdownRequest::Interrupt),
-                (ShutdownRequest::Interrupt, ShutdownRequest::Terminate),
-            ] {
+            for (first, second) in SIGNALS {
                 let (mut shutdown, now) = running(grace, 30, 60);
                 assert!(shutdown.handle(first, now).is_some());
                 let now = settle(&mut shutdown, now);
@@ -417,11 +420,7 @@ mod tests {
     #[test]
     fn signals_that_are_sent_together_are_one() {
         for grace in [0, 5] {
-            for (first, second) in [
-                (ShutdownRequest::Terminate, ShutdownRequest::Terminate),
-                (ShutdownRequest::Interrupt, ShutdownRequest::Interrupt),
-                (ShutdownRequest::Interrupt, ShutdownRequest::Terminate),
-            ] {
+            for (first, second) in SIGNALS {
                 let (mut shutdown, now) = running(grace, 30, 60);
                 assert!(shutdown.handle(first, now).is_some());
                 for after in [Duration::ZERO, Shutdown::REPEAT / 2, Shutdown::REPEAT] {
