@@ -48,6 +48,8 @@ pub(crate) struct Client {
     shuts_down: bool,
     /// Pings that were not answered.
     pings: VecDeque<Vec<u8>>,
+    /// The payload of the last pong.
+    ponged: Option<Vec<u8>>,
     /// The time until which it does not read.
     reads_at: Duration,
     /// The time until which it begins no action.
@@ -126,6 +128,7 @@ impl Client {
             is_announced: false,
             shuts_down: false,
             pings: VecDeque::new(),
+            ponged: None,
             reads_at: Duration::ZERO,
             acts_at: Duration::ZERO,
             is_hasty: false,
@@ -183,7 +186,8 @@ impl Client {
                     && self.script.is_empty()
                     && self.written == self.outbox.len()
                     && self.link.client_unread() == 0
-                    && self.pings.is_empty()
+                    // One pong may answer several equal pings.
+                    && self.pings.iter().all(|ping| Some(ping) == self.ponged.as_ref())
                     && self.sent_close.is_none()
                     && self.received_close.is_none()
                     // Its Close is on its way, later if a rate applies.
@@ -268,6 +272,7 @@ impl Client {
                 // A pong may answer only the last of several pings (RFC 6455 §5.5.3).
                 while let Some(ping) = self.pings.pop_front() {
                     if ping == payload {
+                        self.ponged = Some(ping);
                         return;
                     }
                 }
