@@ -105,7 +105,7 @@ impl Sender {
             .header("webhook-signature", signatures(&self.keys, &batch.id, timestamp, batch.body.as_bytes()))
             .body(batch.body.clone().into_bytes());
         let answer = match request {
-            Ok(request) => self.client.send(request),
+            Ok(request) => self.client.send(request, None),
             // It cannot happen, because all values are ASCII.
             Err(error) => return Outcome::Refused(error.to_string()),
         };

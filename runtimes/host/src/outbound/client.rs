@@ -52,6 +52,8 @@ pub(crate) enum RequestError {
     TooLarge(u64),
     /// Another error, described for the log, without secrets of the URL.
     Other(String),
+    /// The process ends.
+    Stopped,
 }
 
 impl Client {
@@ -66,7 +68,6 @@ impl Client {
             .http_status_as_error(false)
             .user_agent(concat!("postern/", env!("CARGO_PKG_VERSION")))
             .accept(config.accept)
-            .timeout_global(Some(config.timeout))
             .max_idle_connections(config.max_idle)
             .max_idle_connections_per_host(config.max_idle)
             .max_idle_age(MAX_IDLE_AGE);
@@ -75,13 +76,21 @@ impl Client {
         Client { agent: builder.build().new_agent(), config }
     }
 
-    /// Sends a request, and waits for the answer.
+    /// Sends a request, and waits for the answer. `remaining` shortens the time-out of the configuration.
     ///
     /// # Errors
     /// The server did not answer completely.
-    pub(crate) fn send(&self, request: Request<Vec<u8>>) -> Result<Answer, RequestError> {
+    pub(crate) fn send(
+        &self,
+        request: Request<Vec<u8>>,
+        remaining: Option<Duration>,
+    ) -> Result<Answer, RequestError> {
+        let timeout = remaining.map_or(self.config.timeout, |remaining| remaining.min(self.config.timeout));
+        if timeout.is_zero() {
+            return Err(RequestError::Timeout(self.config.timeout));
+        }
         let describe = |error| self.describe(error);
-        let mut response = self.call(request).map_err(describe)?;
+        let mut response = self.call(request, timeout).map_err(describe)?;
         let status = response.status();
         let body = if status.is_success() {
             let body = response.body_mut().with_config().limit(self.config.max_body).read_to_vec();
@@ -92,13 +101,18 @@ impl Client {
         Ok(Answer { status: status.as_u16(), headers: std::mem::take(response.headers_mut()), body })
     }
 
-    /// A GET has no body, and no headers about it.
-    fn call(&self, request: Request<Vec<u8>>) -> Result<Response<ureq::Body>, ureq::Error> {
+    fn call(
+        &self,
+        request: Request<Vec<u8>>,
+        timeout: Duration,
+    ) -> Result<Response<ureq::Body>, ureq::Error> {
         if request.method() == Method::GET {
-            self.agent.run(request.map(|_| ()))
-        } else {
-            self.agent.run(request)
+            let request = request.map(|_| ());
+            let request = self.agent.configure_request(request).timeout_global(Some(timeout)).build();
+            return self.agent.run(request);
         }
+        let request = self.agent.configure_request(request).timeout_global(Some(timeout)).build();
+        self.agent.run(request)
     }
 
     /// Describes an error without terms of the library, and without the secret parts of the URL.
@@ -120,6 +134,7 @@ impl fmt::Display for RequestError {
             RequestError::Timeout(limit) => write!(f, "no complete answer within {} s", limit.as_secs_f64()),
             RequestError::TooLarge(limit) => write!(f, "the answer has more than {} KiB", limit / 1024),
             RequestError::Other(text) => f.write_str(text),
+            RequestError::Stopped => f.write_str("the process ends"),
         }
     }
 }

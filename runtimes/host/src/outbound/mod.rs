@@ -3,12 +3,15 @@
 //! * `http_url`: parses the URL of a service.
 //! * `client`: sends one request and reads the answer, with the same rules for all services: the certificate authorities of the
 //!   system, no redirects, and a maximum length of the answer.
+//! * `pool`: sends requests on a few threads, and passes each answer to a callback.
 
 mod client;
 mod http_url;
+mod pool;
 
 #[cfg(test)]
 pub(crate) mod tests;
 
 pub(crate) use client::{Answer, Client, ClientConfig, RequestError};
 pub(crate) use http_url::{HttpUrl, HttpUrlError};
+pub(crate) use pool::{Pool, PoolConfig, SubmitError};

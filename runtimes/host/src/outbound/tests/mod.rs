@@ -2,6 +2,7 @@
 
 pub(crate) mod server;
 
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use ureq::http::Request;
@@ -9,11 +10,18 @@ use ureq::http::Request;
 use super::*;
 use server::{Reaction, Server};
 
+type Outcome = Result<Answer, RequestError>;
+
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 fn client(server: &Server, timeout: Duration) -> Client {
     let url = HttpUrl::parse(&server.url("/hook")).unwrap();
     Client::new(&url, ClientConfig { timeout, max_body: 1024, max_idle: 2, accept: "application/json" })
+}
+
+fn pool(server: &Server, max_threads: usize, max_queued: usize, timeout: Duration) -> Pool {
+    let config = PoolConfig { name: "test-pool", max_threads, max_queued, timeout };
+    Pool::new(client(server, timeout), config)
 }
 
 fn post(server: &Server, body: &str) -> Request<Vec<u8>> {
@@ -24,6 +32,12 @@ fn get(server: &Server) -> Request<Vec<u8>> {
     Request::get(server.url("/hook")).header("Authorization", "Bearer a").body(Vec::new()).unwrap()
 }
 
+fn submit(pool: &Pool, request: Request<Vec<u8>>) -> Result<Receiver<Outcome>, SubmitError> {
+    let (sender, receiver) = channel();
+    pool.submit(request, move |outcome| drop(sender.send(outcome)))?;
+    Ok(receiver)
+}
+
 #[test]
 fn requests_have_their_method_headers_and_body_and_share_a_connection() {
     let server = Server::start(|request| {
@@ -32,12 +46,12 @@ fn requests_have_their_method_headers_and_body_and_share_a_connection() {
     });
     let client = client(&server, TIMEOUT);
     for body in ["a", "b", ""] {
-        let answer = client.send(post(&server, body)).unwrap();
+        let answer = client.send(post(&server, body), None).unwrap();
         assert_eq!(answer.status, 200);
         assert_eq!(String::from_utf8(answer.body).unwrap(), format!("POST /hook HTTP/1.1 {body}"));
         assert_eq!(answer.headers["x-test"], "1");
     }
-    let answer = client.send(get(&server)).unwrap();
+    let answer = client.send(get(&server), None).unwrap();
     assert_eq!(answer.body, b"GET /hook HTTP/1.1 ");
     assert_eq!((server.connections(), server.requests().len()), (1, 4));
     let head = server.requests()[3].head.to_lowercase();
@@ -52,7 +66,7 @@ fn redirect_is_an_answer_and_is_not_followed() {
     let server = Server::start(move |_| {
         Reaction::Answer(format!("HTTP/1.1 307 T\r\nLocation: {location}\r\nContent-Length: 4\r\n\r\nbody"))
     });
-    let answer = client(&server, TIMEOUT).send(post(&server, "a")).unwrap();
+    let answer = client(&server, TIMEOUT).send(post(&server, "a"), None).unwrap();
     assert_eq!((answer.status, answer.body.len()), (307, 0));
     assert_eq!(other.connections(), 0);
 }
@@ -76,7 +90,7 @@ fn answer_that_cannot_be_used_is_an_error() {
             let answer = answer.clone();
             move |_| Reaction::Last(answer.clone())
         });
-        let error = client(&server, TIMEOUT).send(post(&server, "a")).unwrap_err();
+        let error = client(&server, TIMEOUT).send(post(&server, "a"), None).unwrap_err();
         match expected {
             Some(expected) => assert_eq!(error, expected, "{answer:.40}"),
             None => assert!(matches!(error, RequestError::Other(_)), "{answer:.40}: {error:?}"),
@@ -90,8 +104,56 @@ fn server_that_hangs_or_answers_slowly_is_left_after_the_timeout() {
         let server = Server::start(move |_| reaction.clone());
         let timeout = Duration::from_millis(300);
         let start = Instant::now();
-        let error = client(&server, timeout).send(post(&server, "a")).unwrap_err();
+        let error = client(&server, timeout).send(post(&server, "a"), None).unwrap_err();
         assert_eq!(error, RequestError::Timeout(timeout));
         assert!((timeout..TIMEOUT).contains(&start.elapsed()));
     }
+}
+
+#[test]
+fn pool_starts_threads_when_they_are_needed_and_no_more_than_allowed() {
+    let server = Server::start(|_| Reaction::Hang);
+    let pool = pool(&server, 2, 10, Duration::from_millis(500));
+    assert_eq!(pool.threads(), 0);
+    let answers: Vec<_> = (0..4).map(|_| submit(&pool, get(&server)).unwrap()).collect();
+    assert_eq!(pool.threads(), 2);
+    for answer in answers {
+        // The time in the queue counts, too.
+        let error = answer.recv_timeout(TIMEOUT).unwrap().unwrap_err();
+        assert!(matches!(error, RequestError::Timeout(_)), "{error:?}");
+    }
+    assert_eq!(server.connections(), 2, "a request was sent after its time had passed");
+}
+
+#[test]
+fn idle_thread_is_used_again() {
+    let server = Server::start(|_| Reaction::ok("a"));
+    let pool = pool(&server, 8, 10, TIMEOUT);
+    for _ in 0..20 {
+        let answer = submit(&pool, get(&server)).unwrap();
+        assert_eq!(answer.recv_timeout(TIMEOUT).unwrap().unwrap().status, 200);
+        // The callback is called before the thread is idle.
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert!(pool.threads() <= 2, "{} threads", pool.threads());
+}
+
+#[test]
+fn full_queue_refuses_at_once_and_dropped_pool_completes_what_is_queued() {
+    let server = Server::start(|_| Reaction::Hang);
+    let pool = pool(&server, 1, 2, TIMEOUT);
+    let start = Instant::now();
+    let sending = submit(&pool, get(&server)).unwrap();
+    while server.connections() == 0 {
+        assert!(start.elapsed() < TIMEOUT);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let queued = [submit(&pool, get(&server)).unwrap(), submit(&pool, get(&server)).unwrap()];
+    assert!(matches!(submit(&pool, get(&server)), Err(SubmitError::QueueFull)));
+    drop(pool);
+    for answer in queued {
+        assert_eq!(answer.try_recv().unwrap().unwrap_err(), RequestError::Stopped);
+    }
+    assert!(sending.try_recv().is_err());
+    assert!(start.elapsed() < TIMEOUT);
 }
