@@ -21,9 +21,10 @@ use crate::client::{Client, Close, Expired, Stage, Turn};
 use crate::config::ChannelsConfig;
 use crate::counts::Counts;
 use crate::delivery::{Audience, Intervals, SlowClients};
-use crate::engine::{ChannelEvent, ClientRef, Operation, Request};
+use crate::engine::{ChannelEvent, ClientRef, Effect, Operation, Request};
 use crate::exchange::CatchUp;
 use crate::expiries::Expiries;
+use crate::hooks::{HookAnswer, HookRequests};
 use crate::hub::{Form, Hub, Subscriber};
 use crate::pings::{PingStep, Pings, Scheduled};
 use crate::protocol::{Encoding, Endpoint, JSON_SUBPROTOCOL, PROTOBUF_SUBPROTOCOL, PushBody, Topic};
@@ -47,6 +48,7 @@ pub struct Channels {
     unconnected: VecDeque<(Instant, Scheduled)>,
     random: Random,
     requests: VecDeque<Request>,
+    hooks: HookRequests,
     pub(crate) counts: Counts,
     /// The number of subscribers that deliveries have visited since the start.
     pub(crate) visited: u64,
@@ -69,6 +71,7 @@ impl Channels {
             unconnected: VecDeque::new(),
             random: Random::new(seed),
             requests: VecDeque::new(),
+            hooks: HookRequests::default(),
             counts: Counts::default(),
             visited: 0,
             buffer: Vec::new(),
@@ -174,9 +177,35 @@ impl Channels {
             client.execute_waiting(turn, recorder)
         });
         let close = result.err().and_then(|close| self.close_after_answers(client, close));
-        self.send(to.key, form, fanout);
+        self.end_turn(to.key, form, close, fanout);
+    }
+
+    /// Handles the answer of a hook for a client, which may have gone.
+    fn handle_hook(
+        &mut self,
+        to: ClientRef,
+        number: u32,
+        answer: HookAnswer,
+        fanout: &mut Fanout<'_, Channels>,
+        recorder: &mut impl Recorder,
+    ) {
+        let now = fanout.now();
+        let Some((Some(client), identity)) = fanout.client(to.key) else { return };
+        if client.place != to {
+            return;
+        }
+        let form = client.form();
+        let result = self
+            .act(client, identity, now, |client, turn| client.handle_hook(number, answer, turn, recorder));
+        let close = result.err().and_then(|close| self.close_after_answers(client, close));
+        self.end_turn(to.key, form, close, fanout);
+    }
+
+    /// Sends the messages in the buffer to a client, and then the Close.
+    fn end_turn(&mut self, key: Key, form: Form, close: Option<Close>, fanout: &mut Fanout<'_, Channels>) {
+        self.send(key, form, fanout);
         if let Some(close) = close {
-            self.close(to.key, &close, fanout);
+            self.close(key, &close, fanout);
         }
     }
 
@@ -208,6 +237,7 @@ impl Channels {
             hub: &mut self.hub,
             replies: client.form().message(&mut self.buffer),
             requests: &mut self.requests,
+            hooks: &mut self.hooks,
             counts: &mut self.counts,
         };
         let result = act(client, &mut turn);
@@ -293,7 +323,7 @@ impl Application for Channels {
     /// `None` for the clients of [`Echo`].
     type Client = Option<Box<Client>>;
     type Inbound = ChannelEvent;
-    type Effect = Request;
+    type Effect = Effect;
 
     fn opened(
         &mut self,
@@ -413,6 +443,9 @@ impl Application for Channels {
             ChannelEvent::Presence(event) => self.deliver_presence(&event, fanout),
             ChannelEvent::CatchUp(catch_up) => self.catch_up(&catch_up, fanout),
             ChannelEvent::Config(config) => self.config = config,
+            ChannelEvent::Hook { client, number, answer } => {
+                self.handle_hook(client, number, *answer, fanout, recorder);
+            }
             ChannelEvent::Answer { client, command, channel, answer } => {
                 self.handle_answer(client, command, &channel, answer, fanout, recorder);
             }
@@ -423,13 +456,17 @@ impl Application for Channels {
         let unconnected = self.unconnected.front().map(|&(at, _)| at);
         let of_clients =
             earlier(unconnected, earlier(self.pings.poll_timeout(), self.expiries.poll_timeout()));
+        let of_clients = earlier(of_clients, self.hooks.poll_timeout());
         earlier(of_clients, earlier(self.intervals.poll_timeout(), self.slow.poll_timeout()))
     }
 
-    fn handle_timeout(&mut self, fanout: &mut Fanout<'_, Channels>) {
+    fn handle_timeout(&mut self, fanout: &mut Fanout<'_, Channels>, recorder: &mut impl Recorder) {
         self.close_unconnected(fanout);
         while let Some(clients) = self.expiries.take_due(fanout.now()) {
             clients.into_iter().for_each(|client| self.expire(client, fanout));
+        }
+        while let Some((client, number)) = self.hooks.take_overdue(fanout.now()) {
+            self.handle_hook(client, number, HookAnswer::Failed, fanout, recorder);
         }
         self.handle_delivery_timeout(fanout);
         while let Some((step, group)) = self.pings.take_due(fanout.now()) {
@@ -437,8 +474,9 @@ impl Application for Channels {
         }
     }
 
-    fn poll_effect(&mut self) -> Option<Request> {
-        self.requests.pop_front()
+    fn poll_effect(&mut self) -> Option<Effect> {
+        let request = self.requests.pop_front().map(Effect::Request);
+        request.or_else(|| self.hooks.take_new().map(Effect::Hook))
     }
 }
 

@@ -36,8 +36,12 @@ pub struct ChannelsConfig {
     pub max_recovered_bytes: usize,
     /// The most bytes that may wait for the socket of a client whose publications can be left out (`slow`). More are kept back.
     pub slow_backlog: usize,
-    /// The most bytes of messages that wait until `connect` is answered.
+    /// The most bytes of a client's messages that wait until `connect` is answered, and of its commands that wait for hooks.
     pub max_waiting: usize,
+    /// The most requests to hooks of a client at the same time. The commands after them wait.
+    pub max_hook_requests: usize,
+    /// The time after which a hook without an answer has failed. A host that limits its own requests has a shorter limit.
+    pub hook_timeout: Duration,
     /// The time between two pings of the protocol, in whole seconds.
     pub ping_interval: Duration,
     /// The time for the pong, shorter than [`ping_interval`](ChannelsConfig::ping_interval).
@@ -63,6 +67,8 @@ impl Default for ChannelsConfig {
             max_recovered_bytes: 1024 * 1024,
             slow_backlog: 512 * 1024,
             max_waiting: 64 * 1024,
+            max_hook_requests: 8,
+            hook_timeout: Duration::from_secs(5),
             ping_interval: Duration::from_secs(25),
             pong_timeout: Duration::from_secs(8),
             connect_timeout: Duration::from_secs(10),

@@ -14,7 +14,17 @@ use crate::exchange::{
     CatchUp, Exchange, History, HistoryError, HistoryOptions, HistoryQuery, MissedEvent, PresenceEvent,
     PresenceStats, Publish, PublishOutcome, Recovery, Subscribe, Subscribed, WorkerId,
 };
+use crate::hooks::{HookAnswer, HookRequest};
 use crate::publication::{ClientId, ClientInfo, Position, Publication, Since};
+
+/// An effect of a worker on its node.
+#[derive(Debug)]
+pub enum Effect {
+    /// A request to the channels.
+    Request(Request),
+    /// A request to a hook, whose answer is a [`ChannelEvent::Hook`].
+    Hook(Box<HookRequest>),
+}
 
 /// A request of a worker to the channels of its node.
 #[derive(Debug)]
@@ -89,6 +99,15 @@ pub enum ChannelEvent {
     Presence(Arc<PresenceEvent>),
     /// The events of a channel that the worker has missed, because its inbox was full.
     CatchUp(Box<CatchUp>),
+    /// The answer to a [`HookRequest`].
+    Hook {
+        /// The client.
+        client: ClientRef,
+        /// The number of the request.
+        number: u32,
+        /// The answer.
+        answer: Box<HookAnswer>,
+    },
     /// The answer to a [`Request`].
     Answer {
         /// The client.
@@ -112,6 +131,7 @@ impl ChannelEvent {
             ChannelEvent::Presence(event) => event.info.memory(),
             ChannelEvent::CatchUp(catch_up) => publications(&catch_up.publications),
             ChannelEvent::Config(_) => 0,
+            ChannelEvent::Hook { answer, .. } => size_of::<HookAnswer>() + answer.memory(),
             ChannelEvent::Answer { answer, .. } => match answer {
                 Answer::Subscribed { subscribed: Some(subscribed), .. } => {
                     publications(&subscribed.publications)

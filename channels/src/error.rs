@@ -34,9 +34,31 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
+    /// All codes.
+    const ALL: [ErrorCode; 13] = [
+        ErrorCode::Internal,
+        ErrorCode::Unauthorized,
+        ErrorCode::UnknownChannel,
+        ErrorCode::PermissionDenied,
+        ErrorCode::MethodNotFound,
+        ErrorCode::AlreadySubscribed,
+        ErrorCode::LimitExceeded,
+        ErrorCode::BadRequest,
+        ErrorCode::NotAvailable,
+        ErrorCode::TokenExpired,
+        ErrorCode::Expired,
+        ErrorCode::TooManyRequests,
+        ErrorCode::UnrecoverablePosition,
+    ];
+
     /// Returns the number that is sent.
     pub fn number(self) -> u32 {
         self as u32
+    }
+
+    /// Returns the code with this number.
+    pub fn from_number(number: u32) -> Option<ErrorCode> {
+        ErrorCode::ALL.into_iter().find(|code| code.number() == number)
     }
 
     /// Returns the text that is sent with the number.

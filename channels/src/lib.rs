@@ -42,6 +42,7 @@ mod config;
 mod counts;
 pub mod engine;
 mod expiries;
+pub mod hooks;
 pub mod inbox;
 mod pings;
 mod random;

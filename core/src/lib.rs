@@ -157,7 +157,7 @@
 //!         self.since
 //!     }
 //!
-//!     fn handle_timeout(&mut self, fanout: &mut Fanout<'_, Room>) {
+//!     fn handle_timeout(&mut self, fanout: &mut Fanout<'_, Room>, _: &mut impl Recorder) {
 //!         self.since = None;
 //!         for text in self.unsent.drain(..) {
 //!             let frame = fanout.frame(DataKind::Text, &text);

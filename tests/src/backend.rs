@@ -26,6 +26,12 @@ pub enum Answer {
     Status(u16),
     /// These bytes, after which the connection is closed.
     Bytes(&'static str),
+    /// The status 200 with this body.
+    Json(String),
+    /// The status 200 with this body, after this time.
+    Late(Duration, String),
+    /// The status 200, and then more bytes than any answer has, until the client closes the connection.
+    Endless,
     /// Nothing, until the client closes the connection.
     Hang,
 }
@@ -40,8 +46,13 @@ pub struct Backend {
 #[derive(Debug)]
 struct State {
     answer: Answer,
+    /// Decides instead of `answer`, if it returns an answer.
+    decide: Decide,
     received: Vec<Received>,
 }
+
+/// A function that answers requests.
+type Decide = fn(&Received) -> Option<Answer>;
 
 impl Backend {
     /// Listens on a free port of this host, and gives this answer to each request.
@@ -51,10 +62,20 @@ impl Backend {
     /// If there is none.
     #[track_caller]
     pub fn start(answer: Answer) -> Self {
+        Self::with(|_| None, answer)
+    }
+
+    /// The same, but `decide` answers the requests for which it returns an answer.
+    ///
+    /// # Panics
+    ///
+    /// As [`start`](Backend::start).
+    #[track_caller]
+    pub fn with(decide: Decide, answer: Answer) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(Failure::while_doing("listening"));
         let listener = listener.unwrap_or_else(|failure| panic!("{failure}"));
         let address = listener.local_addr().expect("a listener has an address");
-        let state = Arc::new(Mutex::new(State { answer, received: Vec::new() }));
+        let state = Arc::new(Mutex::new(State { answer, decide, received: Vec::new() }));
         let shared = Arc::clone(&state);
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -104,12 +125,33 @@ fn serve(stream: &TcpStream, state: &Mutex<State>) {
     while let Some(received) = read(&mut reader) {
         let answer = {
             let mut state = lock(state);
+            let decided = (state.decide)(&received);
             state.received.push(received);
-            state.answer.clone()
+            decided.unwrap_or_else(|| state.answer.clone())
         };
         let mut stream = stream;
+        let json = |body: &str| format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
         // The client may have closed the connection.
         let _ = match answer {
+            Answer::Json(body) => {
+                if stream.write_all(json(&body).as_bytes()).is_ok() {
+                    continue;
+                }
+                return;
+            }
+            Answer::Late(time, body) => {
+                thread::sleep(time);
+                if stream.write_all(json(&body).as_bytes()).is_ok() {
+                    continue;
+                }
+                return;
+            }
+            Answer::Endless => {
+                let head = stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+                let chunk = format!("2000\r\n{}\r\n", " ".repeat(0x2000));
+                while stream.write_all(chunk.as_bytes()).is_ok() {}
+                head
+            }
             Answer::Status(status) => {
                 let answer = format!("HTTP/1.1 {status} Status\r\nContent-Length: 0\r\n\r\n");
                 if stream.write_all(answer.as_bytes()).is_ok() {

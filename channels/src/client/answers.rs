@@ -89,7 +89,9 @@ impl Client {
         }
         let texts = Texts::of_publications(&subscribed.publications, form);
         let publications = texts.publications(&subscribed.publications);
+        let data = self.take_data(channel);
         let result = SubscribeResult {
+            data: data.as_deref().unwrap_or_default(),
             expires: turn.ttl(self.subscription_expires_at(channel)),
             ..subscribe_result(&subscribed, since, form, slot, &publications)
         };

@@ -9,19 +9,22 @@ use postern_core::frame::DataKind;
 use postern_core::handshake::Identity;
 use postern_core::record::{NullRecorder, Record, Recorder};
 
+use super::hooks::{Progress, is_allowed};
 use super::{Client, Close, Stage, Waiting};
+use crate::channel::MAX_CHANNEL;
 use crate::claims::Wishes;
 use crate::config::ChannelsConfig;
 use crate::counts::Counts;
 use crate::engine::{ClientRef, Operation, Request as EngineRequest};
 use crate::exchange::{HistoryOptions, HistoryQuery, Publish, Recovery};
 use crate::filter::Filter;
+use crate::hooks::{HookCommand, HookRequests};
 use crate::hub::{Form, Hub, JoinError};
 use crate::namespaces::options::{ChannelOptions, DataFormat, DeltaType, RecoveryMode};
-use crate::permissions::{self, Decision, Hook, Refusal, Subject, TokenVerdict};
+use crate::permissions::{self, Decision, Refusal, Subject, TokenVerdict};
 use crate::protocol::{
     Answer, Command, Commands, ConnectRequest, Delta, Encoding, HistoryRequest, Message, PublishRequest, Raw,
-    Reply, Request, SubscribeRequest,
+    Reply, Request, RpcRequest, SubscribeRequest,
 };
 use crate::publication::{Since, Tags};
 use crate::{Disconnect, ErrorCode};
@@ -36,13 +39,15 @@ pub(crate) struct Turn<'t> {
     /// The replies.
     pub(crate) replies: Message<'t>,
     pub(crate) requests: &'t mut VecDeque<EngineRequest>,
+    /// The requests to hooks.
+    pub(crate) hooks: &'t mut HookRequests,
     pub(crate) counts: &'t mut Counts,
 }
 
 impl Turn<'_> {
     /// Replies with an error.
     pub(super) fn refuse(&mut self, id: u32, error: ErrorCode) {
-        self.counts.error(error);
+        self.counts.error(error.number());
         self.replies.push(&Reply::Error { id, error: error.into() });
     }
 
@@ -73,7 +78,8 @@ impl Client {
             Ok(request) => {
                 // The number in the reply, which is not sent.
                 let (id, request) = (1, Request::Connect(request));
-                self.execute_one(Command { id, request }, turn, &mut NullRecorder)
+                turn.counts.command(&request);
+                self.execute_one(Command { id, request }, Progress::New(&[]), turn, &mut NullRecorder)
             }
             Err(_) => Err(bad_request(FIRST_BARE)),
         };
@@ -95,8 +101,15 @@ impl Client {
             self.stage = Stage::Closed;
             return Err(bad_request("bad request: connect was refused"));
         }
-        let commands = Commands::new(self.encoding, message).enumerate().skip(executed);
-        for (index, command) in commands {
+        let mut commands = Commands::new(self.encoding, message);
+        let mut start = 0;
+        for index in 0.. {
+            let Some(command) = commands.next() else { break };
+            let bytes = message.get(start..commands.position()).unwrap_or_default();
+            start = commands.position();
+            if index < executed {
+                continue;
+            }
             match &mut self.stage {
                 Stage::Refused | Stage::Closing(_) | Stage::Closed => return Ok(()),
                 Stage::Connecting(connecting) => {
@@ -110,7 +123,10 @@ impl Client {
                 Stage::New | Stage::Connected => {}
             }
             let result = match command {
-                Ok(command) => self.execute_one(command, turn, recorder),
+                Ok(command) => {
+                    turn.counts.command(&command.request);
+                    self.execute_in_order(command, bytes, turn, recorder)
+                }
                 Err(malformed) if matches!(self.stage, Stage::New) => {
                     Err(Close { disconnect: malformed.into(), reason: Some(Cow::Borrowed(FIRST)) })
                 }
@@ -142,14 +158,14 @@ impl Client {
         Ok(())
     }
 
-    fn execute_one(
+    pub(super) fn execute_one(
         &mut self,
         command: Command<'_>,
+        progress: Progress<'_>,
         turn: &mut Turn<'_>,
         recorder: &mut impl Recorder,
     ) -> Result<(), Close> {
         let Command { id, request } = command;
-        turn.counts.command(&request);
         if let (Stage::New, request) = (&self.stage, &request) {
             let Request::Connect(connect) = request else {
                 return Err(Close { disconnect: Disconnect::BadRequest, reason: Some(Cow::Borrowed(FIRST)) });
@@ -163,16 +179,16 @@ impl Client {
                 Ok(())
             }
             Request::Pong => return Err(bad_request("bad request: no ping to answer")),
-            Request::Subscribe(request) => self.subscribe(id, &request, turn),
+            Request::Subscribe(request) => self.subscribe(id, &request, progress, turn),
             Request::Unsubscribe { channel } => {
                 self.unsubscribe(id, &channel, turn);
                 Ok(())
             }
-            Request::Publish(request) => self.publish(id, &request, turn, recorder),
+            Request::Publish(request) => self.publish(id, &request, progress, turn, recorder),
             Request::Presence { channel } => self.presence(id, &channel, Operation::Presence, turn),
             Request::PresenceStats { channel } => self.presence(id, &channel, Operation::PresenceStats, turn),
             Request::History(request) => self.history(id, &request, turn),
-            Request::Rpc(_) => Err(ErrorCode::NotAvailable.into()),
+            Request::Rpc(request) => self.rpc(&request, &progress, turn),
             Request::Send { .. } => return Err(Disconnect::NotAvailable.into()),
             Request::Refresh { token } => self.refresh(id, &token, turn),
             Request::SubRefresh(request) => self.sub_refresh(id, &request, turn),
@@ -187,7 +203,13 @@ impl Client {
         }
     }
 
-    fn subscribe(&mut self, id: u32, request: &SubscribeRequest<'_>, turn: &mut Turn<'_>) -> Outcome {
+    fn subscribe(
+        &mut self,
+        id: u32,
+        request: &SubscribeRequest<'_>,
+        progress: Progress<'_>,
+        turn: &mut Turn<'_>,
+    ) -> Outcome {
         let (channel, options) = permissions::find_channel(&turn.config.namespaces, &request.channel)?;
         if request.kind != 0 {
             // Maps and shared polls are experimental.
@@ -206,13 +228,24 @@ impl Client {
             Some(Err(refusal)) => TokenVerdict::Refused(*refusal),
         };
         let subject = Subject { user: turn.identity.id(), grants: self.patterns(), is_subscribed: false };
-        allow(permissions::subscribe(subject, channel, options, token, Hook::Off))?;
+        let hook = progress.hook(options.subscribe_hook);
+        let is_allowed = is_allowed(permissions::subscribe(subject, channel, options, token, hook))?;
         if options.publication_data_format == DataFormat::Binary && self.encoding == Encoding::Json {
             return Err(ErrorCode::NotAvailable.into());
         }
+        if !is_allowed {
+            let command = || HookCommand::Subscribe {
+                channel: channel.as_str().into(),
+                data: request.data.as_bytes().into(),
+            };
+            return self.ask(&progress, Some(channel.as_str()), command, turn);
+        }
+        if !self.can_use(&progress) {
+            return Err(ErrorCode::Internal.into());
+        }
         let options = options.clone();
         let channel: Arc<str> = request.channel.as_ref().into();
-        self.set_grant(&channel, grant.and_then(Result::ok));
+        self.set_grant(&channel, grant.and_then(Result::ok).or_else(|| progress.into_grant()));
         let subscription = self.begin_subscription(id, channel, Some(request), &options, false, turn);
         subscription.inspect_err(|_| self.forget_grant(&request.channel))
     }
@@ -305,6 +338,7 @@ impl Client {
         &mut self,
         id: u32,
         request: &PublishRequest<'_>,
+        progress: Progress<'_>,
         turn: &mut Turn<'_>,
         recorder: &mut impl Recorder,
     ) -> Outcome {
@@ -316,11 +350,34 @@ impl Client {
             return Err(ErrorCode::NotAvailable.into());
         }
         let subject = self.subject(&request.channel, turn);
-        allow(permissions::publish(subject, channel, options, Hook::Off))?;
-        if options.rate != 0 && !self.occasional().rates.take(channel.namespace(), options.rate, turn.now) {
+        let hook = progress.hook(options.publish_hook);
+        let is_allowed = is_allowed(permissions::publish(subject, channel, options, hook))?;
+        if options.rate != 0
+            && matches!(progress, Progress::New(_))
+            // A command that waits before its hook is asked is counted when it is asked.
+            && (is_allowed || self.may_ask(turn.config))
+            && !self.occasional().rates.take(channel.namespace(), options.rate, turn.now)
+        {
             return Err(ErrorCode::TooManyRequests.into());
         }
-        let data = data(request.data, options)?;
+        let replaced = match &progress {
+            Progress::Allowed(allowed) => allowed.data.as_deref(),
+            Progress::New(_) => None,
+        };
+        let data = match replaced {
+            // The host has checked it for the options of that time.
+            Some(replaced) => data(Raw::new(replaced), options).map_err(|_| ErrorCode::Internal)?,
+            None => data(request.data, options)?,
+        };
+        if !is_allowed {
+            let command = || HookCommand::Publish {
+                channel: channel.as_str().into(),
+                data: data.as_ref().into(),
+                format: options.publication_data_format,
+                max_publication: options.max_publication,
+            };
+            return self.ask(&progress, Some(channel.as_str()), command, turn);
+        }
         let options = options.clone();
         let info = self.info_in(&request.channel, turn.identity, turn.config.share_email);
         recorder.record(&Record::Publication {
@@ -349,6 +406,19 @@ impl Client {
         let excludes_publisher = options.exclude_publisher;
         turn.request(id, channel, Operation::Publish { publish: Box::new(publish), excludes_publisher });
         Ok(())
+    }
+
+    fn rpc(&mut self, request: &RpcRequest<'_>, progress: &Progress<'_>, turn: &mut Turn<'_>) -> Outcome {
+        let method = &*request.method;
+        if method.len() > MAX_CHANNEL {
+            return Err(ErrorCode::BadRequest.into());
+        }
+        let options = turn.config.namespaces.of_method(method).ok_or(ErrorCode::MethodNotFound)?;
+        if !options.rpc_hook {
+            return Err(ErrorCode::NotAvailable.into());
+        }
+        let data = request.data.as_bytes().into();
+        self.ask(progress, None, || HookCommand::Rpc { method: method.into(), data }, turn)
     }
 
     fn presence(&self, id: u32, channel: &str, operation: Operation, turn: &mut Turn<'_>) -> Outcome {
@@ -403,7 +473,7 @@ pub(super) fn allow(decision: Decision) -> Outcome {
     match decision {
         Decision::Allowed(_) => Ok(()),
         Decision::Refused(refusal) => Err(refusal),
-        // There are no hooks, so none is asked.
+        // The rules of these requests ask no hook.
         Decision::AskHook => Err(ErrorCode::PermissionDenied.into()),
     }
 }

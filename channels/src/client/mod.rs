@@ -8,6 +8,7 @@ mod backend;
 mod commands;
 mod connect;
 mod credentials;
+mod hooks;
 mod rate;
 
 pub(crate) use commands::Turn;
@@ -39,7 +40,7 @@ pub struct Client {
     pub(crate) has_pings: bool,
     /// Whether the pong to the last ping is missing.
     pub(crate) awaits_pong: bool,
-    /// The bytes of its subscriptions, and of what tokens say about them.
+    /// The bytes of its subscriptions, of what tokens say about them, and of the commands that wait for hooks.
     memory: u32,
     pub(crate) stage: Stage,
     /// `None` for most clients, because there may be a million of them.
@@ -56,6 +57,8 @@ struct Occasional {
     /// The subscriptions that have ended before the answers to their requests, which still become replies.
     ended: Vec<(Arc<str>, Form)>,
     rates: Rates,
+    /// The commands that wait for hooks.
+    parked: hooks::Parked,
 }
 
 /// The progress of `connect`.
@@ -168,8 +171,8 @@ impl Client {
         matches!(self.stage, Stage::Connected)
     }
 
-    /// Returns the memory that commands have made the client occupy, in bytes: subscriptions, and messages that wait until
-    /// `connect` is answered.
+    /// Returns the memory that commands have made the client occupy, in bytes: subscriptions, messages that wait until
+    /// `connect` is answered, and commands that wait for hooks.
     #[inline]
     pub(crate) fn memory(&self) -> usize {
         let waiting = match &self.stage {

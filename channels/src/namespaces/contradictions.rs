@@ -128,6 +128,19 @@ pub(super) const CONTRADICTIONS: &[Contradiction] = &[
         complaint: "has no effect, because allow_publish_for_client = true allows all channels; leave one of them out",
     },
     Contradiction {
+        options: &["subscribe_hook"],
+        holds: |options| options.subscribe_hook && options.allow_subscribe_for_client,
+        complaint: "decides about subscriptions, so allow_subscribe_for_client has no effect; leave one of them out",
+    },
+    Contradiction {
+        options: &["publish_hook"],
+        holds: |options| {
+            options.publish_hook && (options.allow_publish_for_client || options.allow_publish_for_subscriber)
+        },
+        complaint: "decides about publications, so allow_publish_for_client and allow_publish_for_subscriber have no effect; \
+                    leave one of them out",
+    },
+    Contradiction {
         options: &["delta_publish"],
         holds: |options| options.delta_publish && options.allowed_delta_types.is_empty(),
         complaint: "has no effect without a type; write allowed_delta_types = [\"fossil\"]",

@@ -12,7 +12,7 @@ use std::sync::Arc;
 pub use options::ChannelOptions;
 pub use patterns::{InvalidPattern, Pattern};
 
-use crate::channel::ChannelName;
+use crate::channel::{ChannelName, NAMESPACE};
 
 /// The options of all channels of a node. By default there is no namespace, and everything is off.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -36,6 +36,15 @@ impl Namespaces {
     pub fn options(&self, channel: ChannelName<'_>) -> Option<&Arc<ChannelOptions>> {
         match channel.namespace() {
             Some(namespace) => self.named.get(namespace),
+            None => Some(&self.without),
+        }
+    }
+
+    /// Returns the options of a procedure, whose namespace is in front of its first colon. `None` if there is no such namespace
+    /// ([`ErrorCode::MethodNotFound`](crate::ErrorCode::MethodNotFound)).
+    pub fn of_method(&self, method: &str) -> Option<&Arc<ChannelOptions>> {
+        match method.split_once(NAMESPACE) {
+            Some((namespace, _)) => self.named.get(namespace),
             None => Some(&self.without),
         }
     }

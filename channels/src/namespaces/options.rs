@@ -17,12 +17,18 @@ pub struct ChannelOptions {
     pub subscribe_for: Vec<Pattern>,
     /// Whether the users who are listed in a name may subscribe without another permission.
     pub allow_user_limited_channels: bool,
+    /// Whether the backend decides about subscriptions that no rule before it allows.
+    pub subscribe_hook: bool,
     /// Whether every client may publish.
     pub allow_publish_for_client: bool,
     /// Whether subscribers may publish.
     pub allow_publish_for_subscriber: bool,
     /// Patterns of the channels to which a client may publish.
     pub publish_for: Vec<Pattern>,
+    /// Whether the backend decides about publications that no rule before it allows.
+    pub publish_hook: bool,
+    /// Whether the backend answers calls of procedures.
+    pub rpc_hook: bool,
     /// Whether every client may ask for the presence.
     pub allow_presence_for_client: bool,
     /// Whether subscribers may ask for the presence.
@@ -138,9 +144,12 @@ impl Default for ChannelOptions {
             allow_subscribe_for_client: false,
             subscribe_for: Vec::new(),
             allow_user_limited_channels: false,
+            subscribe_hook: false,
             allow_publish_for_client: false,
             allow_publish_for_subscriber: false,
             publish_for: Vec::new(),
+            publish_hook: false,
+            rpc_hook: false,
             allow_presence_for_client: false,
             allow_presence_for_subscriber: false,
             allow_history_for_client: false,
@@ -338,6 +347,12 @@ pub const OPTIONS: &[OptionSpec] = &[
         OptionKind::Switch(|options| &mut options.allow_user_limited_channels),
         "The users in a name such as `dialog#1,2` may subscribe.",
     ),
+    own(
+        PERMISSIONS,
+        "subscribe_hook",
+        OptionKind::Switch(|options| &mut options.subscribe_hook),
+        "The backend of `POSTERN_HOOK_URL` decides whether a client may subscribe, if no other option or token allows it.",
+    ),
     option(
         PERMISSIONS,
         "allow_publish_for_client",
@@ -355,6 +370,18 @@ pub const OPTIONS: &[OptionSpec] = &[
         "publish_for",
         OptionKind::Patterns(|options| &mut options.publish_for),
         "Clients may publish to the channels that match one of these patterns.",
+    ),
+    own(
+        PERMISSIONS,
+        "publish_hook",
+        OptionKind::Switch(|options| &mut options.publish_hook),
+        "The backend decides whether a client may publish, if `publish_for` does not allow it.",
+    ),
+    own(
+        PERMISSIONS,
+        "rpc_hook",
+        OptionKind::Switch(|options| &mut options.rpc_hook),
+        "The backend answers calls of the procedures whose names begin with the namespace and a colon.",
     ),
     option(
         PERMISSIONS,

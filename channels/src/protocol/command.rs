@@ -294,6 +294,24 @@ impl<'a> Command<'a> {
 }
 
 impl Request<'_> {
+    /// Returns the channel that the request is about, if it is about one.
+    pub(crate) fn channel(&self) -> Option<&str> {
+        match self {
+            Request::Subscribe(SubscribeRequest { channel, .. })
+            | Request::Unsubscribe { channel }
+            | Request::Publish(PublishRequest { channel, .. })
+            | Request::Presence { channel }
+            | Request::PresenceStats { channel }
+            | Request::History(HistoryRequest { channel, .. })
+            | Request::SubRefresh(SubRefreshRequest { channel, .. }) => Some(channel),
+            Request::Pong
+            | Request::Connect(_)
+            | Request::Rpc(_)
+            | Request::Send { .. }
+            | Request::Refresh { .. } => None,
+        }
+    }
+
     /// Returns the rank of the request if a command has several: the lowest counts, and the others are ignored.
     pub(crate) fn rank(&self) -> u8 {
         match self {

@@ -12,6 +12,10 @@ pub struct Commands<'a> {
     rest: Rest<'a>,
     /// Whether no command was read yet. A message has at least one.
     is_first: bool,
+    /// The length of the message.
+    len: usize,
+    /// The end of the last command.
+    at: usize,
 }
 
 /// The rest of a message.
@@ -30,7 +34,13 @@ impl<'a> Commands<'a> {
             Encoding::Json => Rest::Json(json::decode::Lines::new(message)),
             Encoding::Protobuf => Rest::Protobuf(protobuf::decode::Delimited::new(message)),
         };
-        Commands { rest, is_first: true }
+        Commands { rest, is_first: true, len: message.len(), at: 0 }
+    }
+
+    /// Returns the number of bytes of the commands so far, with what separates them. The bytes between two positions are a message
+    /// with one command.
+    pub fn position(&self) -> usize {
+        self.at
     }
 }
 
@@ -43,6 +53,11 @@ impl<'a> Iterator for Commands<'a> {
             Rest::Json(lines) if is_first || !lines.is_at_end() => lines.command(),
             Rest::Protobuf(commands) if is_first || !commands.is_at_end() => commands.command(),
             Rest::Json(_) | Rest::Protobuf(_) | Rest::Ended => return None,
+        };
+        self.at = match &self.rest {
+            Rest::Json(lines) => lines.position(),
+            Rest::Protobuf(commands) => self.len.saturating_sub(commands.remaining()),
+            Rest::Ended => self.len,
         };
         if command.is_err() {
             self.rest = Rest::Ended;

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use postern_channels::backend::{ClientCommand, ClientFilter};
 use postern_channels::claims::{ConnectionClaims, Fault, SubscriptionClaims, TokenClaims, Tokens};
-use postern_channels::engine::{ChannelEvent, Inboxes};
+use postern_channels::engine::{ChannelEvent, Effect, Inboxes};
 use postern_channels::exchange::{Exchange, ExchangeConfig, Publish, WorkerId};
+use postern_channels::hooks::{HookAnswer, HookRequest};
 use postern_channels::publication::Tags;
 use postern_channels::{Channels, ChannelsConfig, namespaces};
 use postern_core::handshake::{HandshakeConfig, IdentityHeaders};
@@ -27,6 +28,8 @@ pub(crate) struct Rig {
     time: Arc<AtomicU64>,
     /// The channel and the data that another worker publishes after the next request of this one.
     interposed: Option<(&'static str, &'static str)>,
+    /// The requests to hooks.
+    pub(crate) hooks: Vec<HookRequest>,
 }
 
 impl Rig {
@@ -41,10 +44,7 @@ impl Rig {
         let channels = Channels::new(
             Arc::new(ChannelsConfig {
                 tokens: Some(Arc::new(Verifier(time.clone()))),
-                namespaces: namespaces::file::parse(
-                    "[namespaces.open]\nallow_subscribe_for_client = true\nallow_tags_filter = true",
-                )
-                .unwrap(),
+                namespaces: namespaces::file::parse(NAMESPACES).unwrap(),
                 ..ChannelsConfig::default()
             }),
             1,
@@ -73,7 +73,7 @@ impl Rig {
         });
         runtime.feed(key, REQUEST.as_bytes());
         assert!(runtime.take_wire(key).starts_with(b"HTTP/1.1 101 "));
-        Rig { runtime, exchange, key, start, time, interposed: None }
+        Rig { runtime, exchange, key, start, time, interposed: None, hooks: Vec::new() }
     }
 
     /// Opens a connection and connects without a token.
@@ -101,6 +101,15 @@ impl Rig {
         self.runtime.worker.act(self.runtime.now, |channels, fanout| {
             channels.command(Some(&keys), &ClientFilter::default(), command, fanout)
         });
+        self.turn();
+    }
+
+    /// Answers a request to a hook.
+    pub(crate) fn answer(&mut self, request: &HookRequest, answer: HookAnswer) {
+        let &HookRequest { client, number, .. } = request;
+        let event = ChannelEvent::Hook { client, number, answer: Box::new(answer) };
+        let Rig { runtime, .. } = self;
+        runtime.worker.handle_message(WorkerMessage::Application(event), runtime.now, &mut NullRecorder);
         self.turn();
     }
 
@@ -171,13 +180,20 @@ impl Rig {
     }
 
     fn turn(&mut self) {
-        let Rig { runtime, exchange, interposed, .. } = self;
+        let Rig { runtime, exchange, interposed, hooks, .. } = self;
         loop {
             runtime.handle_all_due();
             let (worker, now) = (&mut runtime.worker, runtime.now);
             let mut inbox = Events::default();
             while let Some(effect) = worker.poll_effect() {
-                let WorkerEffect::Application(request) = effect else { panic!("no limit of connections") };
+                let WorkerEffect::Application(effect) = effect else { panic!("no limit of connections") };
+                let request = match effect {
+                    Effect::Request(request) => request,
+                    Effect::Hook(request) => {
+                        hooks.push(*request);
+                        continue;
+                    }
+                };
                 exchange.execute(WorkerId::default(), request, now, 0, &mut inbox);
                 if let Some((channel, data)) = interposed.take() {
                     exchange.publish_to(publish(channel, data), None, now, &mut inbox);
@@ -262,6 +278,24 @@ impl Tokens for Verifier {
         self.0.load(Ordering::Relaxed)
     }
 }
+
+const NAMESPACES: &str = "
+[without_namespace]
+rpc_hook = true
+[namespaces.open]
+allow_subscribe_for_client = true
+allow_tags_filter = true
+[namespaces.hooked]
+subscribe_hook = true
+publish_hook = true
+rpc_hook = true
+presence = true
+join_leave = true
+force_push_join_leave = true
+rate = 3
+subscribe_for = [\"hooked:mine.*\"]
+allow_user_limited_channels = true
+";
 
 /// The time at which a test starts, in seconds since 1970.
 const START: u64 = 1_000;

@@ -140,8 +140,8 @@ pub trait Application: Debug + Sized {
 
     /// Handles that the time of [`poll_timeout`](Application::poll_timeout) has passed. Afterwards that must return a later
     /// time, or none.
-    fn handle_timeout(&mut self, fanout: &mut Fanout<'_, Self>) {
-        let _ = fanout;
+    fn handle_timeout(&mut self, fanout: &mut Fanout<'_, Self>, recorder: &mut impl Recorder) {
+        let _ = (fanout, recorder);
     }
 
     /// Returns the next request to the process around the worker.

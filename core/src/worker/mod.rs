@@ -381,7 +381,7 @@ impl<A: Application> Worker<A> {
         }
         if self.application.poll_timeout().is_some_and(|at| at <= now) {
             let (application, mut fanout) = self.fan_out(now);
-            application.handle_timeout(&mut fanout);
+            application.handle_timeout(&mut fanout, recorder);
             drop(fanout);
             if let Some(key) = self.next_ready() {
                 return Some(Due { key, cause: DueCause::Frame });

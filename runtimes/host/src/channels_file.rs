@@ -30,6 +30,30 @@ pub(crate) fn read_or_first_error(path: &Path) -> Result<Namespaces, String> {
     })
 }
 
+/// Checks that a backend answers the hooks of namespaces.
+///
+/// # Errors
+/// There is none, and a namespace has a hook: the first one, with its correction.
+pub(crate) fn check_hooks(namespaces: &Namespaces, has_backend: bool) -> Result<(), String> {
+    let without = [("without_namespace".to_owned(), namespaces.without_namespace())];
+    let named = namespaces.named().map(|(name, options)| (format!("namespaces.{name}"), options));
+    let mut all = without.into_iter().chain(named);
+    let option = |options: &ChannelOptions| {
+        let hooks = [
+            (options.subscribe_hook, "subscribe_hook"),
+            (options.publish_hook, "publish_hook"),
+            (options.rpc_hook, "rpc_hook"),
+        ];
+        hooks.into_iter().find(|(is_on, _)| *is_on).map(|(_, name)| name)
+    };
+    match all.find_map(|(name, options)| Some((name, option(options)?))) {
+        Some((name, option)) if !has_backend => Err(format!(
+            "{name}: {option} asks the backend of POSTERN_HOOK_URL, which is not set; set it, or leave out {option}"
+        )),
+        Some(_) | None => Ok(()),
+    }
+}
+
 /// Describes namespaces: one line for each, with the options that are not at their defaults.
 pub(crate) fn describe(namespaces: &Namespaces) -> String {
     let all = [("without_namespace", namespaces.without_namespace())].into_iter().chain(namespaces.named());
@@ -125,6 +149,21 @@ mod tests {
             fs::write(&path, content).unwrap();
             assert_eq!(read_or_first_error(&path).unwrap_err(), expected);
         }
+    }
+
+    #[test]
+    fn hooks_need_a_backend() {
+        let namespaces = |text| parse(text).unwrap();
+        let hooked =
+            namespaces("[without_namespace]\n[namespaces.auction]\npublish_hook = true\nrpc_hook = true\n");
+        assert_eq!(
+            check_hooks(&hooked, false).unwrap_err(),
+            "namespaces.auction: publish_hook asks the backend of POSTERN_HOOK_URL, which is not set; set it, or leave out publish_hook"
+        );
+        assert_eq!(check_hooks(&hooked, true), Ok(()));
+        assert_eq!(check_hooks(&namespaces("[namespaces.auction]\npresence = true\n"), false), Ok(()));
+        let without = namespaces("[without_namespace]\nrpc_hook = true\n");
+        assert!(check_hooks(&without, false).unwrap_err().starts_with("without_namespace: rpc_hook asks"));
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub mod users;
 pub mod workers;
 
 #[cfg(feature = "outbound")]
-#[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "nothing uses the pool so far"))]
+#[cfg_attr(not(feature = "hooks"), allow(dead_code, unused_imports, reason = "only hooks use the pool"))]
 mod outbound;
 
 #[cfg_attr(not(feature = "assertion"), path = "assertion/disabled.rs")]

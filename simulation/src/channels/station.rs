@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use postern_channels::Channels;
+use postern_channels::engine::Effect;
 use postern_core::worker::{WorkerEffect, WorkerMessage};
 use postern_core::{ConnectionId, Worker};
 
@@ -108,7 +109,10 @@ impl Station {
                 WorkerEffect::ToPeer(..) => {
                     around.records.fault = Some("a connection is replaced without a limit")
                 }
-                WorkerEffect::Application(request) => {
+                WorkerEffect::Application(Effect::Hook(_)) => {
+                    around.records.fault = Some("no channel has a hook")
+                }
+                WorkerEffect::Application(Effect::Request(request)) => {
                     around.trace.step(
                         Subject::Worker(self.number),
                         "sends a request of client",

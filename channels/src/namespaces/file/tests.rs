@@ -73,6 +73,11 @@ fn every_option_can_be_set() {
         conflate = "latest"
         conflate_interval = "250ms"
         slow = "conflate"
+
+        [namespaces.sale]
+        subscribe_hook = true
+        publish_hook = true
+        rpc_hook = true
     "#;
     assert!(options(text, "news").allow_subscribe_for_client);
     let auction = options(text, "auction:42");
@@ -89,12 +94,14 @@ fn every_option_can_be_set() {
     let ticker = options(text, "ticker:1");
     assert_eq!((ticker.conflate, ticker.slow), (Conflation::Latest, SlowPolicy::Conflate));
     assert_eq!(ticker.conflate_interval, Duration::from_millis(250));
+    let sale = options(text, "sale:1");
+    assert!(sale.subscribe_hook && sale.publish_hook && sale.rpc_hook);
     // Every option is set above.
     for option in OPTIONS {
         assert!(text.contains(&format!(" {} = ", option.name)), "{}", option.name);
     }
     // Shown, they are a file with the same meaning.
-    for (name, expected) in [("auction", &auction), ("ticker", &ticker)] {
+    for (name, expected) in [("auction", &auction), ("ticker", &ticker), ("sale", &sale)] {
         let lines: Vec<String> = OPTIONS
             .iter()
             .filter(|option| option.show(expected) != option.show(&ChannelOptions::default()))
@@ -291,6 +298,9 @@ fn options_that_contradict_each_other_are_refused() {
         ("force_push_join_leave = true", "force_push_join_leave"),
         ("subscribe_for = [\"ab:*\"]\nallow_subscribe_for_client = true", "subscribe_for"),
         ("publish_for = [\"ab:*\"]\nallow_publish_for_client = true", "publish_for"),
+        ("subscribe_hook = true\nallow_subscribe_for_client = true", "subscribe_hook"),
+        ("allow_publish_for_client = true\npublish_hook = true", "publish_hook"),
+        ("publish_hook = true\nallow_publish_for_subscriber = true", "publish_hook"),
         ("delta_publish = true", "delta_publish"),
         ("conflate_interval = \"100ms\"", "conflate_interval"),
         ("conflate = \"latest\"\nconflate_interval = 0", "conflate_interval"),

@@ -33,6 +33,11 @@ impl<'a> Lines<'a> {
         Lines { lexer: Lexer::of_commands(text), has_bad_tail }
     }
 
+    /// Returns the number of bytes that were read.
+    pub(in super::super) fn position(&self) -> usize {
+        self.lexer.position()
+    }
+
     /// Whether the message has ended. One line feed may follow the last command.
     pub(in super::super) fn is_at_end(&self) -> bool {
         self.lexer.peek().is_none() && !self.has_bad_tail

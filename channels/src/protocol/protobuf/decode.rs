@@ -27,6 +27,11 @@ impl<'a> Delimited<'a> {
         self.reader.is_at_end()
     }
 
+    /// Returns the number of bytes that are left.
+    pub(in super::super) fn remaining(&self) -> usize {
+        self.reader.remaining()
+    }
+
     /// Decodes the next command.
     ///
     /// # Errors

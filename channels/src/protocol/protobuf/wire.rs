@@ -28,6 +28,11 @@ impl<'a> Reader<'a> {
         self.rest.is_empty()
     }
 
+    /// Returns the number of bytes that are left.
+    pub(super) fn remaining(&self) -> usize {
+        self.rest.len()
+    }
+
     /// Reads the next field, or returns `None` at the end of the message.
     ///
     /// # Errors

@@ -117,7 +117,7 @@ impl Application for Room {
         self.said.iter().map(|(at, _)| *at).min()
     }
 
-    fn handle_timeout(&mut self, fanout: &mut Fanout<'_, Room>) {
+    fn handle_timeout(&mut self, fanout: &mut Fanout<'_, Room>, _: &mut impl Recorder) {
         let now = fanout.now();
         let (due, later) = mem::take(&mut self.said).into_iter().partition(|(at, _)| *at <= now);
         self.said = later;

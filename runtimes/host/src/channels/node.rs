@@ -12,6 +12,7 @@ use postern_channels::engine::{ChannelEvent, Inboxes, Request};
 #[cfg(feature = "control")]
 use postern_channels::exchange::ExchangeStats;
 use postern_channels::exchange::{Exchange, ExchangeConfig, WorkerId};
+use postern_channels::hooks::HookRequest;
 use postern_channels::inbox::{Added, Inbox, Taken};
 use postern_core::handshake::Revocation;
 
@@ -99,6 +100,15 @@ impl Node {
         let mut delivery = Delivery { node: self, wakes: Wakes::Others(worker) };
         lock(&self.shards[index]).execute(worker, request, now, unix_ms(), &mut delivery);
         self.note_expiry(index);
+    }
+
+    /// Asks the backend about a command. The answer arrives in the inbox of the worker, with a wake.
+    pub(super) fn ask(self: &Arc<Node>, worker: WorkerId, request: &HookRequest) {
+        let (node, client, number) = (self.clone(), request.client, request.number);
+        self.hooks.ask(request, move |answer| {
+            let event = ChannelEvent::Hook { client, number, answer: Box::new(answer) };
+            Delivery { node: &node, wakes: Wakes::All }.answer(worker, event);
+        });
     }
 
     /// Calls `operation` with the share of the channels to which `channel` belongs. Its lock is held during the call.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use postern_channels::engine::{ChannelEvent, Request};
+use postern_channels::engine::{ChannelEvent, Effect};
 use postern_channels::exchange::WorkerId;
 
 use super::Node;
@@ -13,7 +13,7 @@ use crate::metrics::LogAndCounters;
 /// The share of a worker in the channels of its process. A runtime calls, for each turn:
 ///
 /// 1. [`read`](NodeWorker::read), if it was woken or [`has_unread`](NodeWorker::has_unread).
-/// 2. [`execute`](NodeWorker::execute) for each request of the worker. If there was one, it begins again.
+/// 2. [`execute`](NodeWorker::execute) for each effect of the worker. If there was one, it begins again.
 /// 3. [`handle_timeout`](NodeWorker::handle_timeout) when the time of [`poll_timeout`](NodeWorker::poll_timeout) has passed.
 #[derive(Debug)]
 pub struct NodeWorker {
@@ -41,9 +41,12 @@ impl NodeWorker {
         self.node.start_worker(self.worker, wake);
     }
 
-    /// Executes a request of the worker. Its answer is among the events afterwards, without a wake.
-    pub fn execute(&mut self, request: Request, now: Instant) {
-        self.node.execute(self.worker, request, now);
+    /// Performs an effect of the worker. The answer to a request to the channels is among the events afterwards, without a wake.
+    pub fn execute(&mut self, effect: Effect, now: Instant) {
+        match effect {
+            Effect::Request(request) => self.node.execute(self.worker, request, now),
+            Effect::Hook(request) => self.node.ask(self.worker, &request),
+        }
     }
 
     /// Performs revocations, and hands events that have arrived to the worker: as many as it handles in about a millisecond. The next
@@ -135,7 +138,7 @@ mod tests {
     use std::io;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use postern_channels::engine::{ClientRef, Operation};
+    use postern_channels::engine::{ClientRef, Operation, Request};
     use postern_channels::exchange::{HistoryOptions, Publish};
     use postern_channels::namespaces::file;
     use postern_channels::publication::Tags;
@@ -233,7 +236,8 @@ mod tests {
         worker.start(move || _ = of_worker.fetch_add(1, Ordering::SeqCst));
         let client = ClientRef { key: Key(0), connection: ConnectionId(1) };
         let operation = Operation::Subscribe { history: None, recovery: None, presence: None };
-        worker.execute(Request { client, command: 1, channel: "news".into(), operation }, now);
+        let request = Request { client, command: 1, channel: "news".into(), operation };
+        worker.execute(Effect::Request(request), now);
         assert_eq!(take(&mut worker, now), 1, "the answer");
         // Something may expire now, which has woken the worker once.
         let before = wakes.swap(0, Ordering::SeqCst);

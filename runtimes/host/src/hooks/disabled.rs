@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Instant;
 
+use postern_channels::hooks::{HookAnswer, HookRequest};
 use postern_core::Record;
 use slog::Logger;
 
@@ -26,6 +27,10 @@ impl Hooks {
     pub(crate) fn record(&self, _: &Record<'_>) {}
 
     pub(crate) fn channel(&self, _: &str, _: bool) {}
+
+    pub(crate) fn ask(&self, _: &HookRequest, complete: impl FnOnce(HookAnswer) + Send + 'static) {
+        complete(HookAnswer::Failed);
+    }
 
     pub(crate) fn stats(&self) -> Option<HookStats> {
         None

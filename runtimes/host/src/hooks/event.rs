@@ -2,9 +2,9 @@
 
 use std::time::SystemTime;
 
-use postern_core::Record;
-use postern_core::handshake::RequestId;
+use postern_core::handshake::{Identity, RequestId};
 use postern_core::session::Side;
+use postern_core::{ConnectionId, Record};
 use serde_json::{Map, Value, json};
 
 use crate::log::rfc3339;
@@ -30,10 +30,47 @@ impl Source {
         Source { uri: format!("/postern/{host}/{instance:08x}"), instance }
     }
 
+    /// Returns the URI.
+    pub(super) fn uri(&self) -> &str {
+        &self.uri
+    }
+
+    /// Returns the id of the request for a decision with this number, which is not the id of an event.
+    pub(super) fn request_id(&self, number: u64) -> String {
+        format!("{:08x}-d{number}", self.instance)
+    }
+
     /// Returns the id of the event with this number.
     pub(super) fn event_id(&self, sequence: u64) -> String {
         format!("{:08x}-{sequence}", self.instance)
     }
+}
+
+/// Returns the members about a connection.
+pub(super) fn identity_members(
+    identity: &Identity,
+    connection: ConnectionId,
+    source: &Source,
+) -> Map<String, Value> {
+    let mut members = Map::new();
+    members.insert("user".to_owned(), json!(identity.id()));
+    let request_id = RequestId::new(identity.request_id(), source.instance, connection).to_string();
+    for (name, text) in [
+        ("name", identity.name()),
+        ("email", identity.email()),
+        ("session", identity.session_id()),
+        ("client", identity.client()),
+        ("origin", identity.origin()),
+        ("subprotocol", identity.subprotocol()),
+        ("request_id", Some(request_id.as_str())),
+    ] {
+        // A value that the gateway has not sent is left out.
+        if let Some(text) = text {
+            members.insert(name.to_owned(), json!(text));
+        }
+    }
+    members.insert("connection".to_owned(), json!(connection.0));
+    members
 }
 
 /// An event without its number.
@@ -69,24 +106,7 @@ impl Event {
             }
             _ => return None,
         };
-        let mut data = Map::new();
-        data.insert("user".to_owned(), json!(identity.id()));
-        let request_id = RequestId::new(identity.request_id(), source.instance, connection).to_string();
-        for (name, text) in [
-            ("name", identity.name()),
-            ("email", identity.email()),
-            ("session", identity.session_id()),
-            ("client", identity.client()),
-            ("origin", identity.origin()),
-            ("subprotocol", identity.subprotocol()),
-            ("request_id", Some(request_id.as_str())),
-        ] {
-            // A value that the gateway has not sent is left out.
-            if let Some(text) = text {
-                data.insert(name.to_owned(), json!(text));
-            }
-        }
-        data.insert("connection".to_owned(), json!(connection.0));
+        let mut data = identity_members(identity, connection, source);
         if let Value::Object(more) = more {
             data.extend(more);
         }

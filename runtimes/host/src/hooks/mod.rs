@@ -5,10 +5,16 @@
 //! * `signature`: the signature of a request, in the form of Standard Webhooks.
 //! * `sender`: the thread that sends events, and repeats failed requests.
 //!
+//! * `decisions`: the threads that ask the backend about commands of clients.
+//! * `question`, `answer`: the bodies of these requests and of their answers.
+//!
 //! Workers put events into the queue and never wait. If the queue is full, events are dropped and counted, and the backend finds a
 //! gap in their numbers. The queue and the thread exist only with `POSTERN_HOOK_URL`.
 
+mod answer;
+mod decisions;
 mod event;
+mod question;
 mod queue;
 mod sender;
 mod signature;
@@ -19,16 +25,19 @@ mod tests;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use postern_channels::hooks::{HookAnswer, HookRequest};
 use postern_core::Record;
 use slog::{Logger, info, warn};
 
 use crate::outbound::HttpUrl;
+use decisions::Decisions;
+pub(crate) use decisions::{DecisionStats, HOOKS, OUTCOMES};
 use event::{Event, Source};
 use queue::Queue;
 use sender::Sender;
-use signature::SigningKey;
+pub(crate) use signature::SigningSecrets;
 
 /// The URL to which events are sent, and the keys that sign them.
 #[derive(Clone, PartialEq, Eq)]
@@ -36,7 +45,11 @@ pub struct HookSettings {
     /// The URL of the backend.
     pub(crate) url: HttpUrl,
     /// The keys of the signatures, at least one.
-    pub(crate) secrets: Vec<Vec<u8>>,
+    pub(crate) secrets: SigningSecrets,
+    /// The time that the backend has for a decision.
+    pub(crate) timeout: Duration,
+    /// The most requests for decisions at the same time.
+    pub(crate) concurrency: usize,
 }
 
 impl fmt::Debug for HookSettings {
@@ -53,8 +66,11 @@ pub(crate) fn secrets(text: &str) -> Result<Vec<Vec<u8>>, &'static str> {
     text.split(',').map(|secret| signature::parse_secret(secret.trim())).collect()
 }
 
+/// The media type of a request with one event.
+const SINGLE: &str = "application/cloudevents+json; charset=utf-8";
+
 /// Figures of the events of a process.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct HookStats {
     /// Events that the backend has accepted.
     pub(crate) delivered: u64,
@@ -68,6 +84,8 @@ pub(crate) struct HookStats {
     pub(crate) failures: u64,
     /// Events in the queue.
     pub(crate) queued: usize,
+    /// Decisions about commands.
+    pub(crate) decisions: DecisionStats,
 }
 
 /// Accepts events, if they are sent anywhere.
@@ -77,6 +95,7 @@ pub struct Hooks(Option<Arc<Shared>>);
 struct Shared {
     queue: Queue,
     source: Source,
+    decisions: Decisions,
 }
 
 impl Hooks {
@@ -86,10 +105,12 @@ impl Hooks {
     /// # Errors
     /// The thread cannot be started.
     pub(crate) fn start(settings: Option<&HookSettings>, instance: u32, log: &Logger) -> io::Result<Hooks> {
-        let Some(HookSettings { url, secrets }) = settings else { return Ok(Hooks::default()) };
-        let shared = Arc::new(Shared { queue: Queue::default(), source: Source::of_this_host(instance) });
-        let keys = secrets.iter().map(|secret| SigningKey::new(secret)).collect();
-        Sender::new(url, keys, shared.clone(), log.clone()).spawn()?;
+        let Some(settings) = settings else { return Ok(Hooks::default()) };
+        let HookSettings { url, secrets, .. } = settings;
+        let source = Source::of_this_host(instance);
+        let decisions = Decisions::new(settings, source.clone(), log.clone());
+        let shared = Arc::new(Shared { queue: Queue::default(), source, decisions });
+        Sender::new(url, secrets.clone(), shared.clone(), log.clone()).spawn()?;
         info!(log, # "hooks_enabled", "events are sent to a backend"; "url" => %url);
         if url.is_exposed() {
             warn!(log, # "settings_warning", "POSTERN_HOOK_URL: the events are sent over plain http. Anyone on the network path can \
@@ -116,7 +137,17 @@ impl Hooks {
 
     /// Returns figures, if events are sent anywhere.
     pub(crate) fn stats(&self) -> Option<HookStats> {
-        self.0.as_ref().map(|shared| shared.queue.stats())
+        let shared = self.0.as_ref()?;
+        Some(HookStats { decisions: shared.decisions.stats(), ..shared.queue.stats() })
+    }
+
+    /// Asks the backend about a command. `complete` is called once with the answer, on this thread or another one, and must not
+    /// block. Without a backend the request fails.
+    pub(crate) fn ask(&self, request: &HookRequest, complete: impl FnOnce(HookAnswer) + Send + 'static) {
+        match &self.0 {
+            Some(shared) => shared.decisions.ask(request, complete),
+            None => complete(HookAnswer::Failed),
+        }
     }
 
     /// Waits until all events are sent, but not longer than until `deadline`. Calls `is_urgent` every 50 ms, and ends when it returns true.

@@ -150,7 +150,7 @@ impl Queue {
 
     pub(super) fn stats(&self) -> HookStats {
         let state = self.state();
-        HookStats { queued: state.events.len() + state.sending, ..state.stats }
+        HookStats { queued: state.events.len() + state.sending, ..state.stats.clone() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

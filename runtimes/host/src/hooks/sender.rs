@@ -10,16 +10,16 @@ use slog::{Logger, info, warn};
 use ureq::http::Request;
 use ureq::http::header::RETRY_AFTER;
 
-use super::Shared;
 use super::queue::{Batch, BatchEnd};
-use super::signature::{SigningKey, signatures};
+use super::signature::SigningSecrets;
+use super::{SINGLE, Shared};
 use crate::outbound::{Answer, Client, ClientConfig, HttpUrl};
 
 /// Sends the events of a queue, one request after the other, so that the backend gets them in their order.
 pub(super) struct Sender {
     url: HttpUrl,
     client: Client,
-    keys: Vec<SigningKey>,
+    secrets: SigningSecrets,
     shared: Arc<Shared>,
     /// Failed requests since the last successful one.
     failures: u32,
@@ -38,9 +38,9 @@ enum Outcome {
 }
 
 impl Sender {
-    pub(super) fn new(url: &HttpUrl, keys: Vec<SigningKey>, shared: Arc<Shared>, log: Logger) -> Sender {
+    pub(super) fn new(url: &HttpUrl, secrets: SigningSecrets, shared: Arc<Shared>, log: Logger) -> Sender {
         let client = Client::new(url, CLIENT);
-        Sender { url: url.clone(), client, keys, shared, failures: 0, reported: (0, None), log }
+        Sender { url: url.clone(), client, secrets, shared, failures: 0, reported: (0, None), log }
     }
 
     /// Starts the thread, which ends after [`Queue::finish`](super::queue::Queue::finish). A process does not need to wait for it.
@@ -102,7 +102,7 @@ impl Sender {
             .header("Content-Type", media_type)
             .header("webhook-id", &batch.id)
             .header("webhook-timestamp", timestamp)
-            .header("webhook-signature", signatures(&self.keys, &batch.id, timestamp, batch.body.as_bytes()))
+            .header("webhook-signature", self.secrets.sign(&batch.id, timestamp, batch.body.as_bytes()))
             .body(batch.body.clone().into_bytes());
         let answer = match request {
             Ok(request) => self.client.send(request, None),
@@ -169,8 +169,7 @@ const CLIENT: ClientConfig = ClientConfig {
     accept: "*/*",
 };
 
-/// The media type of one event, and of several.
-const SINGLE: &str = "application/cloudevents+json; charset=utf-8";
+/// The media type of several events.
 const BATCH: &str = "application/cloudevents-batch+json; charset=utf-8";
 
 /// The longest time between two attempts.

@@ -1,15 +1,62 @@
 //! Signatures in the form of Standard Webhooks: `v1,` and HMAC-SHA256 of `ID.TIMESTAMP.BODY` in base64.
 
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ring::hmac;
 
+/// The secrets of the signatures, at least one. All clones share them.
+#[derive(Clone, Default)]
+pub(crate) struct SigningSecrets(Arc<RwLock<Vec<Vec<u8>>>>);
+
+impl SigningSecrets {
+    pub(crate) fn new(secrets: Vec<Vec<u8>>) -> SigningSecrets {
+        SigningSecrets(Arc::new(RwLock::new(secrets)))
+    }
+
+    /// Replaces all secrets.
+    pub(crate) fn set(&self, secrets: Vec<Vec<u8>>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = secrets;
+    }
+
+    /// Returns the value of `webhook-signature`.
+    pub(super) fn sign(&self, id: &str, timestamp: u64, body: &[u8]) -> String {
+        let secrets = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let keys: Vec<_> = secrets.iter().map(|secret| SigningKey::new(secret)).collect();
+        signatures(&keys, id, timestamp, body)
+    }
+
+    /// Returns the number of bytes of each secret.
+    #[cfg(test)]
+    pub(crate) fn lengths(&self) -> Vec<usize> {
+        self.0.read().unwrap().iter().map(Vec::len).collect()
+    }
+}
+
+/// Shows no secret.
+impl fmt::Debug for SigningSecrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SigningSecrets")
+    }
+}
+
+impl PartialEq for SigningSecrets {
+    fn eq(&self, other: &SigningSecrets) -> bool {
+        let get = |secrets: &SigningSecrets| secrets.0.read().unwrap_or_else(PoisonError::into_inner).clone();
+        get(self) == get(other)
+    }
+}
+
+impl Eq for SigningSecrets {}
+
 /// Signs requests.
 #[derive(Debug)]
-pub(super) struct SigningKey(hmac::Key);
+struct SigningKey(hmac::Key);
 
 impl SigningKey {
-    pub(super) fn new(secret: &[u8]) -> SigningKey {
+    fn new(secret: &[u8]) -> SigningKey {
         SigningKey(hmac::Key::new(hmac::HMAC_SHA256, secret))
     }
 
@@ -22,7 +69,7 @@ impl SigningKey {
 }
 
 /// Returns the value of `webhook-signature`: a signature with each key, separated by spaces. `timestamp` is in seconds since 1970.
-pub(super) fn signatures(keys: &[SigningKey], id: &str, timestamp: u64, body: &[u8]) -> String {
+fn signatures(keys: &[SigningKey], id: &str, timestamp: u64, body: &[u8]) -> String {
     keys.iter().map(|key| key.sign(id, timestamp, body)).collect::<Vec<_>>().join(" ")
 }
 

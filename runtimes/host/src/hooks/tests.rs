@@ -12,8 +12,12 @@ use crate::outbound::tests::server::{Reaction, Server};
 const PATIENCE: Duration = Duration::from_secs(10);
 
 fn start(server: &Server) -> Hooks {
-    let settings =
-        HookSettings { url: HttpUrl::parse(&server.url("/hook")).unwrap(), secrets: vec![vec![1; 24]] };
+    let settings = HookSettings {
+        url: HttpUrl::parse(&server.url("/hook")).unwrap(),
+        secrets: SigningSecrets::new(vec![vec![1; 24]]),
+        timeout: Duration::from_secs(1),
+        concurrency: 2,
+    };
     Hooks::start(Some(&settings), 0xab, &Logger::root(Discard, o!())).unwrap()
 }
 

@@ -32,8 +32,9 @@ impl Reload {
     /// Creates a reload of the files that the settings name, and of the keys that `keys` fetches, of assertions and of tokens.
     pub(crate) fn new(plan: &Plan, keys: [Option<Refresh>; 2], node: &Arc<Node>, log: &Logger) -> Reload {
         let files = plan.settings.secret_files.clone();
-        let channels =
-            plan.settings.channels.file.clone().map(|path| ChannelsFile { path, node: node.clone() });
+        let has_backend = plan.settings.hooks.is_some();
+        let file = plan.settings.channels.file.clone();
+        let channels = file.map(|path| ChannelsFile { path, node: node.clone(), has_backend });
         Reload(Arc::new(Sources { files, keys, channels, turn: Mutex::new(()), log: log.clone() }))
     }
 
@@ -88,12 +89,15 @@ impl Sources {
 struct ChannelsFile {
     path: PathBuf,
     node: Arc<Node>,
+    /// Whether a backend answers hooks.
+    has_backend: bool,
 }
 
 impl ChannelsFile {
     /// Reads the file. Its options apply to everything that happens afterwards; subscriptions stay.
     fn read_again(&self) -> Result<(), String> {
         let namespaces = channels_file::read_or_first_error(&self.path)?;
+        channels_file::check_hooks(&namespaces, self.has_backend)?;
         let config = ChannelsConfig { namespaces, ..ChannelsConfig::clone(&self.node.config()) };
         self.node.set_config(Arc::new(config));
         Ok(())

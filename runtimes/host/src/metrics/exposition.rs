@@ -1,5 +1,7 @@
 //! The metrics as text, with their names, help and labels. No label contains a user, an address or a path.
 
+mod hooks;
+
 use std::fmt;
 
 use postern_core::handshake::HandshakeError;
@@ -296,30 +298,6 @@ impl Exposition {
 }
 
 impl Exposition {
-    #[cfg(feature = "hooks")]
-    fn hooks(&self, families: &mut Families<'_>) -> fmt::Result {
-        let HookStats { delivered, dropped, refused, expired, failures, queued } =
-            self.process.hooks.unwrap_or_default();
-        families.counters(
-            "hook_events",
-            "Events for the backend of POSTERN_HOOK_URL: delivered; or lost because too many waited (dropped), the backend refused \
-             them (refused), or it did not accept them within 15 minutes (expired)",
-            [("delivered", delivered), ("dropped", dropped), ("refused", refused), ("expired", expired)]
-                .map(|(outcome, count)| ([("outcome", outcome)], count)),
-        )?;
-        families.counter(
-            "hook_failures",
-            "Requests that the backend of POSTERN_HOOK_URL did not accept",
-            failures,
-        )?;
-        families.gauge("hook_queued_events", "Events that wait for the backend of POSTERN_HOOK_URL", queued)
-    }
-
-    #[cfg(not(feature = "hooks"))]
-    fn hooks(&self, _: &mut Families<'_>) -> fmt::Result {
-        Ok(())
-    }
-
     fn channels(&self, families: &mut Families<'_>) -> fmt::Result {
         let NodeStats { channels: stats, inbox_bytes } = self.process.channels;
         let counts = &self.sum.channels;
@@ -467,14 +445,7 @@ mod tests {
         inbox_refusals: 11,
         sends: Sends { delivered: 4, no_connection: 5, refused: 6 },
         channels: CHANNELS,
-        hooks: Some(HookStats {
-            delivered: 21,
-            dropped: 22,
-            refused: 23,
-            expired: 24,
-            failures: 25,
-            queued: 26,
-        }),
+        hooks: None,
         revocations: 8,
         usage: Usage {
             cpu: Duration::from_millis(1_250),
@@ -558,7 +529,7 @@ mod tests {
         sum.workers.push(WorkerLoad { worker: 1, connections: 5, messages: 10, cpu });
         sum.totals.traffic.bytes_sent = 2;
         sum.log_stall = LogStall { is_now: true, lasted: Duration::from_millis(2500) };
-        let text = encode(PROCESS, sum);
+        let text = encode(Process { hooks: Some(hooks::sample()), ..PROCESS }, sum);
         for line in [
             r#"postern_build_info{program="postern",version="1.2.3"} 1"#,
             "postern_start_time_seconds 1.5",
@@ -603,6 +574,11 @@ mod tests {
             r#"postern_hook_events_total{outcome="expired"} 24"#,
             "postern_hook_failures_total 25",
             "postern_hook_queued_events 26",
+            r#"postern_hook_decisions_total{hook="subscribe",outcome="allowed"} 0"#,
+            r#"postern_hook_decisions_total{hook="rpc",outcome="overload"} 7"#,
+            r#"postern_hook_decision_seconds_bucket{le="0.03"} 1"#,
+            "postern_hook_decision_seconds_count 1",
+            "postern_hook_decisions_in_flight 3",
             "postern_inbox_overflows_total 6",
             r#"postern_publications_total{source="client"} 100"#,
             r#"postern_publications_total{source="api"} 200"#,

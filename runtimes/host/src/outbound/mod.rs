@@ -14,4 +14,6 @@ pub(crate) mod tests;
 
 pub(crate) use client::{Answer, Client, ClientConfig, RequestError};
 pub(crate) use http_url::{HttpUrl, HttpUrlError};
-pub(crate) use pool::{Pool, PoolConfig, SubmitError};
+#[cfg(test)]
+pub(crate) use pool::SubmitError;
+pub(crate) use pool::{Pool, PoolConfig};

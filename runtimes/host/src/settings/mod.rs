@@ -136,11 +136,23 @@ pub fn load(
     check::check(&settings, &texts, &mut errors);
     settings.assertion = assertion::assertion(&texts, &mut errors);
     settings.channels.tokens = tokens::tokens(&texts, &mut errors);
-    settings.hooks = hooks::hooks(&texts, &mut errors);
+    settings.hooks = hooks::hooks(&texts, &mut settings, &mut errors);
+    let hooks = channels_file::check_hooks(&settings.channels.namespaces, settings.hooks.is_some());
+    if let Err(error) = hooks
+        && errors.is_empty()
+        && let Some(chosen) = texts.iter().find(|chosen| chosen.setting.name == names::CHANNELS_FILE)
+    {
+        errors.add(SettingsError::value(chosen.setting, &chosen.text, chosen.source, &error));
+    }
     let mut namespaces = None;
     if let Purpose::CheckConfig(Some(path)) = &purpose {
         match channels_file::read(path) {
-            Ok(found) => namespaces = Some(found),
+            Ok(found) => {
+                if let Err(error) = channels_file::check_hooks(&found, settings.hooks.is_some()) {
+                    errors.add(SettingsError::new(format_args!("{}: {error}", path.display())));
+                }
+                namespaces = Some(found);
+            }
             Err(found) => {
                 let shown = path.display();
                 found

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use postern_channels::ChannelsConfig;
 use postern_channels::namespaces::Namespaces;
@@ -70,6 +71,10 @@ pub struct Settings {
     pub expiry: ExpiryConfig,
     /// The backend that events are sent to. `None` if there is none.
     pub hooks: Option<HookSettings>,
+    /// The time that the backend has for a decision about a command.
+    pub hook_timeout: Duration,
+    /// The most requests for decisions at the same time.
+    pub hook_concurrency: usize,
     /// The most connections at a time. `None` is as many as the limit of open files allows.
     pub max_connections: Option<NonZeroUsize>,
     /// The most bytes in the buffers of all connections. `None` is half of the memory.

@@ -29,6 +29,9 @@ pub(super) const MAX_CHANNELS: &str = "POSTERN_MAX_CHANNELS";
 pub(super) const HISTORY_MEMORY: &str = "POSTERN_HISTORY_MEMORY";
 
 pub(super) const HOOK_URL: &str = "POSTERN_HOOK_URL";
+pub(super) const HOOK_CONCURRENCY: &str = "POSTERN_HOOK_CONCURRENCY";
+pub(super) const HOOK_TIMEOUT: &str = "POSTERN_HOOK_TIMEOUT";
+pub(super) const HOOK_SECRET_FILE: &str = "POSTERN_HOOK_SECRET_FILE";
 pub(super) const HOOK_SECRET: &str = "POSTERN_HOOK_SECRET";
 
 pub(super) const IDENTITY: &str = "POSTERN_IDENTITY";

@@ -145,6 +145,8 @@ impl Plan {
             max_channels: settings.channels.max_channels,
             // Above the limit itself the connection is closed.
             slow_backlog: settings.session.max_backlog / 2,
+            // Requests have their own limit, and this one is for answers that get lost.
+            hook_timeout: settings.hook_timeout + HOOK_GRACE,
             ..ChannelsConfig::default()
         };
         // An exact path precedes the patterns of `POSTERN_PATH`.
@@ -294,6 +296,9 @@ fn session(settings: &Settings, max_memory: usize) -> SessionConfig {
 fn is_written(texts: &[ResolvedSetting], setting: &str) -> bool {
     texts.iter().any(|known| known.setting.name == setting && known.source != Source::Default)
 }
+
+/// The time after `POSTERN_HOOK_TIMEOUT` in which the result of a request reaches its worker.
+const HOOK_GRACE: Duration = Duration::from_secs(1);
 
 /// Returns the time since 1970. Zero if the clock is before that.
 fn unix_time() -> Duration {

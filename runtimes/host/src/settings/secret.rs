@@ -1,5 +1,6 @@
 //! The secrets of gateways and the keys of operators, from a text or from a file.
 
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -32,7 +33,7 @@ pub(super) fn apply_file(
         return Err(format!("{other} is set already; leave out one of the two").into());
     }
     let path = PathBuf::from(path);
-    let store = Arc::new(Store(RwLock::new(read(&path)?)));
+    let store = Arc::new(Store(RwLock::new(secrets(&read(&path)?).map_err(in_file)?)));
     *known = Secrets::stored(store.clone());
     Ok(Some(SecretFile { setting, path, store }))
 }
@@ -42,7 +43,16 @@ pub(super) fn apply_file(
 pub(crate) struct SecretFile {
     setting: &'static str,
     path: PathBuf,
-    store: Arc<Store>,
+    store: Arc<dyn Replaceable>,
+}
+
+/// Secrets that can be replaced while they are in use.
+pub(crate) trait Replaceable: fmt::Debug + Send + Sync {
+    /// Replaces the secrets by those in the text of a file.
+    ///
+    /// # Errors
+    /// The text cannot be used. The previous secrets stay.
+    fn replace(&self, text: &str) -> Result<(), ValueError>;
 }
 
 impl SecretFile {
@@ -56,8 +66,14 @@ impl SecretFile {
     /// # Errors
     /// The file cannot be read or contains something else. The previous secrets stay.
     pub(crate) fn read_again(&self) -> Result<(), ValueError> {
-        let secrets = read(&self.path)?;
-        *self.store.0.write().unwrap_or_else(PoisonError::into_inner) = secrets;
+        self.store.replace(&read(&self.path)?).map_err(in_file)
+    }
+}
+
+impl Replaceable for Store {
+    fn replace(&self, text: &str) -> Result<(), ValueError> {
+        let secrets = secrets(text)?;
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = secrets;
         Ok(())
     }
 }
@@ -72,13 +88,29 @@ impl SecretStore for Store {
     }
 }
 
+/// Reads a file into secrets that `setting` names, and returns the file.
+#[cfg(feature = "hooks")]
+pub(super) fn read_into(
+    store: Arc<dyn Replaceable>,
+    path: &str,
+    setting: &'static str,
+) -> Result<SecretFile, ValueError> {
+    let file = SecretFile { setting, path: PathBuf::from(path), store };
+    file.read_again()?;
+    Ok(file)
+}
+
 /// Reads a file of secrets, without the line feed at its end.
-fn read(path: &Path) -> Result<Secrets, ValueError> {
+fn read(path: &Path) -> Result<String, ValueError> {
     // The errors do not quote the contents.
     let text =
         fs::read_to_string(path).map_err(|error| format!("cannot read the file: {}", hints::file(&error)))?;
     let text = text.strip_suffix('\n').map_or(&*text, |text| text.strip_suffix('\r').unwrap_or(text));
-    secrets(text).map_err(|complaint| format!("in the file: {complaint}").into())
+    Ok(text.to_owned())
+}
+
+fn in_file(complaint: ValueError) -> ValueError {
+    format!("in the file: {complaint}").into()
 }
 
 /// Checks that a header can carry each secret, and that it is too long to be guessed.

@@ -148,7 +148,10 @@ const NEEDS: &[Needs] = &[
     Needs { setting: TOKEN_JWKS_INSECURE, needed: &[TOKEN_JWKS] },
     Needs { setting: TOKEN_ISSUER, needed: &[JWT_SECRET, TOKEN_JWKS] },
     Needs { setting: TOKEN_AUDIENCE, needed: &[JWT_SECRET, TOKEN_JWKS] },
+    Needs { setting: HOOK_CONCURRENCY, needed: &[HOOK_URL] },
     Needs { setting: HOOK_SECRET, needed: &[HOOK_URL] },
+    Needs { setting: HOOK_SECRET_FILE, needed: &[HOOK_URL] },
+    Needs { setting: HOOK_TIMEOUT, needed: &[HOOK_URL] },
     Needs { setting: API_KEY, needed: &[CONTROL] },
     Needs { setting: API_KEY_FILE, needed: &[CONTROL] },
 ];

@@ -1,6 +1,7 @@
 //! In a build without hooks: `check` has refused every setting of them.
 
 use super::error::SettingsErrors;
+use super::model::Settings;
 use super::setting::ResolvedSetting;
 use super::value::ValueError;
 use crate::hooks::HookSettings;
@@ -16,6 +17,6 @@ pub(super) fn check_secrets(_: &str) -> Result<(), ValueError> {
 }
 
 /// Sends no events.
-pub(super) fn hooks(_: &[ResolvedSetting], _: &mut SettingsErrors) -> Option<HookSettings> {
+pub(super) fn hooks(_: &[ResolvedSetting], _: &mut Settings, _: &mut SettingsErrors) -> Option<HookSettings> {
     None
 }
