@@ -197,10 +197,10 @@ impl Client {
                     self.intent.remove(&channel);
                 }
             }
-            38..=69 if options.allow_publish_for_client => {
-                let data = node.data(&mut self.random).into_bytes().into();
+            38..=69 if options.allow_publish_for_client || options.publish_hook => {
+                let (number, data) = node.numbered_data(&mut self.random);
                 let publish = Some(proto::PublishRequest { channel: name, data, ..Default::default() });
-                add(proto::Command { publish, ..Default::default() }, Pending::Publish);
+                add(proto::Command { publish, ..Default::default() }, Pending::Publish { channel, number });
             }
             70..=75 if options.presence && is_own => {
                 let presence = Some(proto::PresenceRequest { channel: name });
@@ -214,6 +214,12 @@ impl Client {
                 let (limit, reverse) = (self.random.within(0..=6) as i32 - 1, self.random.one_in(2));
                 let history = Some(proto::HistoryRequest { channel: name, limit, reverse, since: None });
                 add(proto::Command { history, ..Default::default() }, Pending::History(channel));
+            }
+            94..=99 if options.rpc_hook => {
+                let (number, data) = node.numbered_data(&mut self.random);
+                let rpc = proto::RpcRequest { method: name, data: data.clone() };
+                let command = proto::Command { rpc: Some(rpc), ..Default::default() };
+                add(command, Pending::Rpc { number, data });
             }
             84..=89 => {
                 let time = self.random.micros(1000..=8_000_000);
@@ -252,15 +258,20 @@ impl Client {
         (proto::Command { connect, ..Default::default() }, Pending::Connect(asked))
     }
 
-    fn subscribe_command(&mut self, channel: usize, node: &Node) -> (proto::Command, Pending) {
+    fn subscribe_command(&mut self, channel: usize, node: &mut Node) -> (proto::Command, Pending) {
         let asked = self.positions.get(&channel).cloned();
         let is_required = asked.is_some() && self.random.one_in(4);
         let mut flag = if self.random.one_in(2) { COMPACTION } else { 0 };
         if is_required {
             flag |= REJECT_UNRECOVERED;
         }
+        let (number, data) = match node.plan(channel).options.subscribe_hook {
+            true => node.numbered_data(&mut self.random),
+            false => Default::default(),
+        };
         let request = proto::SubscribeRequest {
             channel: node.plan(channel).name.to_string(),
+            data,
             recover: asked.is_some(),
             epoch: asked.as_ref().map(|known| known.epoch.clone()).unwrap_or_default(),
             offset: asked.as_ref().map_or(0, |known| known.offset),
@@ -272,7 +283,7 @@ impl Client {
             ..Default::default()
         };
         let command = proto::Command { subscribe: Some(request), ..Default::default() };
-        (command, Pending::Subscribe { channel, asked, is_required })
+        (command, Pending::Subscribe { channel, asked, is_required, number })
     }
 }
 

@@ -9,6 +9,7 @@
 //! * `subscription`: what a client may receive of a channel.
 
 mod client;
+mod hooks;
 mod node;
 mod plan;
 mod records;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
+use centrifuge_client_core::Bytes;
 use postern_channels::engine::{Answer, ChannelEvent, Inboxes, Operation, Request};
 use postern_channels::exchange::{
     Exchange, ExchangeConfig, ExchangeStats, HistoryOptions, PresenceStats, Publish, WorkerId,
@@ -11,6 +12,7 @@ use postern_channels::exchange::{
 use postern_channels::inbox::{Added, Inbox, Taken};
 use postern_channels::publication::{Position, Tags};
 
+use crate::channels::hooks::Backend;
 use crate::channels::plan::{ChannelPlan, LARGE_INBOX, Plan};
 use crate::channels::truth::{Entry, Truth};
 use crate::fault::Fault;
@@ -30,6 +32,7 @@ pub(crate) struct Node {
     pub(crate) published: usize,
     /// The first promise that is broken.
     pub(crate) violation: Option<&'static str>,
+    pub(crate) backend: Backend,
     next_number: u64,
 }
 
@@ -72,6 +75,7 @@ impl Node {
             plans,
             published: 0,
             violation: None,
+            backend: Backend::default(),
             next_number: 0,
         };
         node.start(plan, seed);
@@ -119,6 +123,12 @@ impl Node {
         let padding = "x".repeat(random.magnitude(1..=self.longest));
         // Deltas are longer than short data.
         format!(r#"{{"n":{},"p":"the same in all {padding}"}}"#, self.next_number)
+    }
+
+    /// Returns the same, and the number.
+    pub(crate) fn numbered_data(&mut self, random: &mut Random) -> (u64, Bytes) {
+        let data = self.data(random);
+        (self.next_number, data.into_bytes().into())
     }
 
     /// Executes a request of a worker.
@@ -191,9 +201,10 @@ impl Node {
         }
     }
 
-    /// Gives inboxes the size that they have in a host.
+    /// Gives inboxes the size that they have in a host, and makes the backend allow everything.
     pub(super) fn enlarge_inboxes(&mut self) {
         self.mail.limit = LARGE_INBOX;
+        self.backend.is_healed = true;
     }
 
     /// Takes the events of a worker, as a host does. It may take a part of them. If the inbox has overflowed, every
@@ -310,6 +321,11 @@ impl Mail {
             self.is_woken[worker] = true;
         }
         added != Added::Refused
+    }
+
+    /// Puts the answer of a hook into the inbox of a worker.
+    pub(super) fn answer_hook(&mut self, worker: usize, event: ChannelEvent) {
+        self.add(worker, event, usize::MAX, None);
     }
 
     fn deliver_late(&mut self) {

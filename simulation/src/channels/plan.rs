@@ -61,7 +61,12 @@ impl Plan {
     pub(crate) fn new(random: &mut Random) -> Plan {
         let users = random.within(1..=5);
         let kinds: Vec<ChannelOptions> = (0..random.within(1..=3)).map(|_| options(random)).collect();
-        let personal = ChannelOptions { allow_publish_for_client: false, ..options(random) };
+        let personal = ChannelOptions {
+            allow_publish_for_client: false,
+            publish_hook: false,
+            rpc_hook: false,
+            ..options(random)
+        };
         let mut channels = Vec::new();
         for number in 0..random.within(1..=6) {
             let kind = number % kinds.len();
@@ -85,6 +90,7 @@ impl Plan {
             max_publications: random.pick([2, 5, 300]),
             ping_interval,
             pong_timeout: ping_interval / 2,
+            hook_timeout: random.pick([100, 1_000, 5_000].map(Duration::from_millis)),
             ..ChannelsConfig::default()
         };
         let has_compression = random.one_in(3);
@@ -124,9 +130,13 @@ pub(crate) fn user_name(user: usize) -> String {
 fn options(random: &mut Random) -> ChannelOptions {
     let has_history = !random.one_in(4);
     let has_presence = random.one_in(2);
+    let (subscribe_hook, publish_hook) = (random.one_in(4), random.one_in(4));
     ChannelOptions {
-        allow_subscribe_for_client: true,
-        allow_publish_for_client: true,
+        allow_subscribe_for_client: !subscribe_hook,
+        subscribe_hook,
+        allow_publish_for_client: !publish_hook,
+        publish_hook,
+        rpc_hook: random.one_in(4),
         allow_presence_for_client: true,
         allow_history_for_client: true,
         presence: has_presence,

@@ -8,6 +8,7 @@ use postern_core::ConnectionId;
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
+use super::hooks::HookEnd;
 use super::node::Node;
 use super::subscription::{Active, Known, Subscription, is_history};
 use crate::random::Random;
@@ -69,9 +70,22 @@ pub(crate) enum End {
 #[derive(Debug, Clone)]
 pub(crate) enum Pending {
     Connect(Option<(usize, Known)>),
-    Subscribe { channel: usize, asked: Option<Known>, is_required: bool },
+    Subscribe {
+        channel: usize,
+        asked: Option<Known>,
+        is_required: bool,
+        number: u64,
+    },
     Unsubscribe(usize),
-    Publish,
+    Publish {
+        channel: usize,
+        number: u64,
+    },
+    /// A call of a procedure, whose result is this data.
+    Rpc {
+        number: u64,
+        data: Bytes,
+    },
     Presence,
     PresenceStats,
     History(usize),
@@ -287,7 +301,13 @@ impl Session {
             (Pending::Connect(asked), proto::Reply { connect: Some(result), .. }) => {
                 self.handle_connect(result, asked.as_ref(), node)
             }
-            (Pending::Subscribe { channel, asked, .. }, proto::Reply { subscribe: Some(result), .. }) => {
+            (
+                Pending::Subscribe { channel, asked, number, .. },
+                proto::Reply { subscribe: Some(result), .. },
+            ) => {
+                if node.plan(channel).options.subscribe_hook {
+                    node.check_hook(number, HookEnd::Executed)?;
+                }
                 self.handle_subscribed(channel, &result, asked.as_ref(), node)
             }
             (Pending::Unsubscribe(channel), proto::Reply { unsubscribe: Some(_), .. }) => {
@@ -296,7 +316,19 @@ impl Session {
                 }
                 Ok(())
             }
-            (Pending::Publish, proto::Reply { id, publish: Some(_), .. }) => self.handle_published(id, node),
+            (Pending::Publish { channel, number }, proto::Reply { id, publish: Some(_), .. }) => {
+                if node.plan(channel).options.publish_hook {
+                    node.check_hook(number, HookEnd::Executed)?;
+                }
+                self.handle_published(id, node)
+            }
+            (Pending::Rpc { number, data }, proto::Reply { rpc: Some(result), .. }) => {
+                if result.data != data {
+                    return Err("a procedure has the result of another call");
+                }
+                node.mail.marks.insert("a procedure has a result");
+                node.check_hook(number, HookEnd::Executed)
+            }
             (Pending::Presence, proto::Reply { presence: Some(_), .. })
             | (Pending::PresenceStats, proto::Reply { presence_stats: Some(_), .. }) => Ok(()),
             (Pending::History(channel), proto::Reply { history: Some(result), .. }) => {
@@ -316,7 +348,29 @@ impl Session {
         pending: &Pending,
         node: &mut Node,
     ) -> Result<(), &'static str> {
-        let Pending::Subscribe { channel, asked: Some(_), is_required: true } = *pending else {
+        match *pending {
+            Pending::Rpc { number, .. } => return node.check_hook(number, HookEnd::Error(error.code)),
+            Pending::Publish { channel, number } if node.plan(channel).options.publish_hook => {
+                return node.check_hook(number, HookEnd::Error(error.code));
+            }
+            Pending::Subscribe { channel, number, .. }
+                if node.plan(channel).options.subscribe_hook && error.code != UNRECOVERABLE =>
+            {
+                // The client tries again later.
+                if self.subscription(channel).is_wanted && !self.has_later_subscribe(channel) {
+                    self.subscription(channel).is_wanted = false;
+                }
+                return node.check_hook(number, HookEnd::Error(error.code));
+            }
+            Pending::Connect(_)
+            | Pending::Subscribe { .. }
+            | Pending::Unsubscribe(_)
+            | Pending::Publish { .. }
+            | Pending::Presence
+            | Pending::PresenceStats
+            | Pending::History(_) => {}
+        }
+        let Pending::Subscribe { channel, asked: Some(_), is_required: true, .. } = *pending else {
             return Err("a command is refused although it is allowed");
         };
         if error.code != UNRECOVERABLE {

@@ -109,8 +109,13 @@ impl Station {
                 WorkerEffect::ToPeer(..) => {
                     around.records.fault = Some("a connection is replaced without a limit")
                 }
-                WorkerEffect::Application(Effect::Hook(_)) => {
-                    around.records.fault = Some("no channel has a hook")
+                WorkerEffect::Application(Effect::Hook(request)) => {
+                    around.trace.step(
+                        Subject::Worker(self.number),
+                        "asks a hook for client",
+                        request.client.key.0,
+                    );
+                    node.ask(self.number, &request, around.random);
                 }
                 WorkerEffect::Application(Effect::Request(request)) => {
                     around.trace.step(

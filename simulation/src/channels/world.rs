@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use postern_channels::engine::ChannelEvent;
+
 use super::client::Client;
 use super::node::Node;
 use super::plan::{Plan, user_name};
@@ -68,6 +70,8 @@ enum Event {
     /// Expired histories are removed.
     Expire,
     Restart,
+    /// The answer of a hook reaches a worker.
+    Answer(usize, ChannelEvent),
     /// No more faults.
     Heal,
     /// Stop if nothing is on its way.
@@ -194,6 +198,10 @@ impl World {
                 self.add(self.trace.now + EXPIRY, Event::Expire);
             }
             Event::Restart => self.restart(),
+            Event::Answer(worker, event) => {
+                self.trace.step(Subject::World, "a hook answers to worker", worker);
+                self.node.answer(worker, event);
+            }
             Event::Heal if self.phase == Phase::Chaos => self.heal(),
             Event::Heal => {}
             Event::Check => self.check_rest()?,
@@ -319,6 +327,10 @@ impl World {
             buffer: &mut self.buffer,
         };
         let sessions = station.turn(&mut self.node, &mut around);
+        let answers = std::mem::take(&mut self.node.backend.answers);
+        for (delay, worker, event) in answers {
+            self.add(self.trace.now + delay, Event::Answer(worker, event));
+        }
         for session in sessions {
             let client = self.sessions[session].client;
             if self.clients[client].session == Some(session) {
