@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 
 /// Wakes one waiting task. A notification without a waiting task is kept for the next wait.
 #[derive(Debug, Default)]
@@ -22,13 +22,19 @@ impl Notify {
 
     /// Waits for a notification since the last wait. Only one task may wait at a time.
     pub(crate) async fn notified(&self) {
-        poll_fn(|context| {
-            if self.is_notified.replace(false) {
-                return Poll::Ready(());
-            }
-            self.waker.replace(Some(context.waker().clone()));
-            Poll::Pending
-        })
-        .await;
+        poll_fn(|context| self.poll_notified(context)).await;
+    }
+
+    /// Returns whether there was a notification since the last time that this was ready. Otherwise the next one wakes the task.
+    pub(crate) fn poll_notified(&self, context: &Context<'_>) -> Poll<()> {
+        if self.is_notified.replace(false) {
+            return Poll::Ready(());
+        }
+        let mut waker = self.waker.borrow_mut();
+        match &mut *waker {
+            Some(waker) => waker.clone_from(context.waker()),
+            None => *waker = Some(context.waker().clone()),
+        }
+        Poll::Pending
     }
 }

@@ -264,32 +264,43 @@ impl<T: AsFd> Watched<T> {
     /// The kernel cannot watch it any more.
     pub(crate) async fn ready(&self, wanted: Readiness) -> io::Result<Readiness> {
         let mut has_asked = false;
-        poll_fn(|context| {
-            let mut sources = self.reactor.sources.borrow_mut();
-            // It is there as long as this is.
-            let Some(source) = sources.get_mut(self.key) else { return Poll::Pending };
-            // What was reported to an earlier wait may be over, and is reported again if it is not.
-            let ready = mem::replace(&mut source.ready, EventFlags::empty());
-            if has_asked && !ready.is_empty() {
-                return Poll::Ready(Ok(Readiness {
-                    read: ready.contains(EventFlags::IN),
-                    write: ready.contains(EventFlags::OUT),
-                    end: ready.contains(EventFlags::RDHUP),
-                }));
-            }
-            has_asked = true;
-            let flags = wanted.flags();
-            if source.watched != flags {
-                epoll::modify(&self.reactor.epoll, &self.inner, EventData::new_u64(self.key as u64), flags)?;
-                source.watched = flags;
-            }
-            match &mut source.waker {
-                Some(waker) => waker.clone_from(context.waker()),
-                waker => *waker = Some(context.waker().clone()),
-            }
-            Poll::Pending
-        })
-        .await
+        poll_fn(|context| self.poll_ready(wanted, &mut has_asked, context)).await
+    }
+
+    /// The same as [`ready`](Watched::ready), for a future that is written by hand. `has_asked` is whether this wait has been
+    /// polled before.
+    ///
+    /// # Errors
+    /// The kernel cannot watch it any more.
+    pub(crate) fn poll_ready(
+        &self,
+        wanted: Readiness,
+        has_asked: &mut bool,
+        context: &Context<'_>,
+    ) -> Poll<io::Result<Readiness>> {
+        let mut sources = self.reactor.sources.borrow_mut();
+        // It is there as long as this is.
+        let Some(source) = sources.get_mut(self.key) else { return Poll::Pending };
+        // What was reported to an earlier wait may be over, and is reported again if it is not.
+        let ready = mem::replace(&mut source.ready, EventFlags::empty());
+        if *has_asked && !ready.is_empty() {
+            return Poll::Ready(Ok(Readiness {
+                read: ready.contains(EventFlags::IN),
+                write: ready.contains(EventFlags::OUT),
+                end: ready.contains(EventFlags::RDHUP),
+            }));
+        }
+        *has_asked = true;
+        let flags = wanted.flags();
+        if source.watched != flags {
+            epoll::modify(&self.reactor.epoll, &self.inner, EventData::new_u64(self.key as u64), flags)?;
+            source.watched = flags;
+        }
+        match &mut source.waker {
+            Some(waker) => waker.clone_from(context.waker()),
+            waker => *waker = Some(context.waker().clone()),
+        }
+        Poll::Pending
     }
 }
 

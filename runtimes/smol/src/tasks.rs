@@ -2,10 +2,12 @@
 //! one for the lifecycle.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use postern_core::worker::NewConnection;
@@ -227,29 +229,56 @@ fn open(
     executor.spawn(carry(runtime.clone(), connection)).detach();
 }
 
+/// The progress of a connection's task.
+enum Progress {
+    /// It has not begun.
+    New,
+    /// It has to ask the worker what to wait for.
+    Asks,
+    /// It waits for these events, and whether it has begun to.
+    Waits(Readiness, bool),
+}
+
 /// Serves one connection, from its first byte to its end: wait for what it wants, take a turn, ask again.
-async fn carry(runtime: Rc<Runtime>, connection: Rc<Connection>) {
-    runtime.turned(Instant::now());
-    let worker = &runtime.worker;
-    loop {
-        let Some(wants) = worker.borrow().wants(&connection) else { break };
-        // By the reactor each time, not while there is something to be read: a busy peer would keep its task running,
-        // and other connections would not be read.
-        let ready = connection.stream.ready(wants);
-        let due = async {
-            connection.changed.notified().await;
-            Ok(Readiness::NONE)
-        };
-        let ready = ready.or(due).await;
-        // Read once for each turn.
-        let now = Instant::now();
-        match ready {
-            Ok(ready) => worker.borrow_mut().turn(&connection, ready, now),
-            Err(_) => worker.borrow_mut().fail(&connection),
+// Written by hand, because there is one for each connection: an `async` block would store each future that it waits for twice.
+fn carry(runtime: Rc<Runtime>, connection: Rc<Connection>) -> impl Future<Output = ()> {
+    let mut progress = Progress::New;
+    poll_fn(move |context| {
+        loop {
+            match &mut progress {
+                Progress::New => {
+                    runtime.turned(Instant::now());
+                    progress = Progress::Asks;
+                }
+                Progress::Asks => {
+                    let Some(wants) = runtime.worker.borrow().wants(&connection) else {
+                        runtime.ended.notify();
+                        return Poll::Ready(());
+                    };
+                    progress = Progress::Waits(wants, false);
+                }
+                Progress::Waits(wants, has_asked) => {
+                    // By the reactor each time, not while there is something to be read: a busy peer would keep its task
+                    // running, and other connections would not be read.
+                    let ready = match connection.stream.poll_ready(*wants, has_asked, context) {
+                        Poll::Ready(ready) => ready,
+                        Poll::Pending if connection.changed.poll_notified(context).is_ready() => {
+                            Ok(Readiness::NONE)
+                        }
+                        Poll::Pending => return Poll::Pending,
+                    };
+                    progress = Progress::Asks;
+                    // Read once for each turn.
+                    let now = Instant::now();
+                    match ready {
+                        Ok(ready) => runtime.worker.borrow_mut().turn(&connection, ready, now),
+                        Err(_) => runtime.worker.borrow_mut().fail(&connection),
+                    }
+                    runtime.turned(now);
+                }
+            }
         }
-        runtime.turned(now);
-    }
-    runtime.ended.notify();
+    })
 }
 
 /// Handles the events of channels when there are any.
@@ -282,3 +311,18 @@ const BATCH: usize = 8;
 
 /// The time for which a listener that cannot be watched is not polled.
 const RECOVER: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// There is one for each connection.
+    #[cfg(target_pointer_width = "64")]
+    #[test]
+    fn the_future_of_a_connection_takes_three_words() {
+        fn size<F>(_: fn(Rc<Runtime>, Rc<Connection>) -> F) -> usize {
+            size_of::<F>()
+        }
+        assert_eq!(size(carry), 24);
+    }
+}
