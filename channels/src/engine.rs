@@ -12,7 +12,7 @@ use postern_core::{ConnectionId, Key};
 use crate::config::ChannelsConfig;
 use crate::exchange::{
     CatchUp, Exchange, History, HistoryError, HistoryOptions, HistoryQuery, MissedEvent, PresenceEvent,
-    PresenceStats, Publish, PublishOutcome, Recovery, Subscribe, Subscribed, WorkerId,
+    PresenceStats, Publish, PublishOutcome, Published, Recovery, Subscribe, Subscribed, WorkerId,
 };
 use crate::hooks::{HookAnswer, HookRequest};
 use crate::publication::{ClientId, ClientInfo, Position, Publication, Since};
@@ -252,7 +252,7 @@ impl Exchange {
             Operation::Publish { publish, excludes_publisher } => {
                 let publish = Publish { time, ..*publish };
                 let excluded = excludes_publisher.then_some((worker, client));
-                let (position, _) = self.publish_to(publish, excluded, now, inboxes);
+                let position = self.publish_to(publish, excluded, now, inboxes).position;
                 // A client's own publication precedes the reply, also if it has found the inbox full.
                 if let Some(missed) = self.catch_up(worker, &channel) {
                     inboxes.answer(worker, ChannelEvent::CatchUp(Box::new(missed)));
@@ -269,18 +269,17 @@ impl Exchange {
         inboxes.answer(worker, ChannelEvent::Answer { client, command, channel, answer });
     }
 
-    /// Publishes a message, and puts it into the inboxes of the workers with subscribers; `excluded` does not get it. Returns its
-    /// position, and the number of subscriptions that it goes to.
+    /// Publishes a message, and puts it into the inboxes of the workers with subscribers; `excluded` does not get it.
     pub fn publish_to(
         &mut self,
         publish: Publish,
         excluded: Option<(WorkerId, ClientRef)>,
         now: Instant,
         inboxes: &mut impl Inboxes,
-    ) -> (Option<Position>, usize) {
-        let published = self.publish(publish, now);
-        let PublishOutcome::Published { delivery, subscriptions } = published.outcome else {
-            return (published.position, 0);
+    ) -> Receipt {
+        let Published { position, outcome } = self.publish(publish, now);
+        let PublishOutcome::Published { delivery, subscriptions } = outcome else {
+            return Receipt { position, subscriptions: 0, is_new: false };
         };
         let publication = delivery.value;
         for worker in delivery.workers.iter() {
@@ -294,7 +293,7 @@ impl Exchange {
                 );
             }
         }
-        (published.position, subscriptions)
+        Receipt { position, subscriptions, is_new: true }
     }
 
     fn deliver_presence(
@@ -309,6 +308,17 @@ impl Exchange {
             }
         }
     }
+}
+
+/// The result of a publication.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    /// The position of the message, or of the one with the same idempotency key. With an outdated version: the end of the stream.
+    pub position: Option<Position>,
+    /// The number of subscriptions that the message goes to.
+    pub subscriptions: usize,
+    /// Whether the message was published. It is not if its idempotency key or its version was published before.
+    pub is_new: bool,
 }
 
 #[cfg(test)]

@@ -44,6 +44,7 @@ pub mod engine;
 mod expiries;
 pub mod hooks;
 pub mod inbox;
+pub mod message;
 mod pings;
 mod random;
 pub mod results;

@@ -194,7 +194,7 @@ impl Node {
         };
         let shard = self.shard(&publish.channel);
         let mut delivery = self.mail.delivery(None);
-        let (position, _) = self.shards[shard].publish_to(publish, None, now, &mut delivery);
+        let position = self.shards[shard].publish_to(publish, None, now, &mut delivery).position;
         self.append(channel, Entry { number, position, publisher: None });
         if random.one_in(2) {
             self.mail.deliver_late();

@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use postern_channels::ChannelsConfig;
-use postern_channels::engine::{ChannelEvent, Inboxes, Request};
+use postern_channels::engine::{ChannelEvent, Inboxes, Receipt, Request};
 #[cfg(feature = "control")]
 use postern_channels::exchange::ExchangeStats;
-use postern_channels::exchange::{Exchange, ExchangeConfig, WorkerId};
+use postern_channels::exchange::{Exchange, ExchangeConfig, Publish, WorkerId};
 use postern_channels::hooks::HookRequest;
 use postern_channels::inbox::{Added, Inbox, Taken};
 use postern_core::handshake::Revocation;
@@ -268,6 +268,12 @@ impl Batch<'_> {
             self.wake();
         }
         result
+    }
+
+    /// Publishes a message of a backend. When this returns, the history has it, and the inboxes of the workers with subscribers.
+    pub(crate) fn publish(&mut self, publish: Publish) -> Receipt {
+        let channel = publish.channel.clone();
+        self.with(&channel, |exchange, inboxes| exchange.publish_to(publish, None, Instant::now(), inboxes))
     }
 
     /// Returns the node.

@@ -8,8 +8,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use postern_channels::channel::{ChannelName, InvalidChannel, MAX_CHANNEL};
 use postern_channels::exchange::{History, HistoryError, HistoryOptions, HistoryQuery};
+use postern_channels::message::{self, PublishError};
 use postern_channels::namespaces::options::DataFormat;
 use postern_channels::namespaces::{ChannelOptions, Namespaces};
+use postern_channels::protocol::MAX_DEPTH;
 use postern_channels::publication::{Publication, Since};
 use postern_channels::results;
 use serde_json::json;
@@ -119,23 +121,41 @@ pub(super) fn find_channel<'n>(
     namespaces: &'n Namespaces,
     channel: &str,
 ) -> Result<&'n Arc<ChannelOptions>, MethodError> {
-    let name = ChannelName::parse(channel).map_err(|error| {
-        MethodError::bad(match error {
-            InvalidChannel::Empty => "channel is missing; name one, such as \"news\"".to_owned(),
-            InvalidChannel::TooLong => {
-                format!("the name of the channel has {} bytes; it may have {MAX_CHANNEL}", channel.len())
-            }
-            InvalidChannel::Character => {
-                "the name of a channel may have visible ASCII characters and spaces; others only in the ids after #"
-                    .to_owned()
-            }
-        })
-    })?;
-    namespaces.options(name).ok_or_else(|| {
-        let namespace = name.namespace().unwrap_or_default();
-        MethodError::new(
-            MethodErrorCode::UnknownChannel,
-            format!("add [namespaces.{namespace}] to the file of POSTERN_CHANNELS_FILE"),
-        )
+    message::find_channel(namespaces, channel).map_err(|error| publish_error(error, channel))
+}
+
+/// Returns the error of a message to a channel.
+pub(super) fn publish_error(error: PublishError, channel: &str) -> MethodError {
+    MethodError::bad(match error {
+        PublishError::Channel(InvalidChannel::Empty) => {
+            "channel is missing; name one, such as \"news\"".to_owned()
+        }
+        PublishError::Channel(InvalidChannel::TooLong) => {
+            format!("the name of the channel has {} bytes; it may have {MAX_CHANNEL}", channel.len())
+        }
+        PublishError::Channel(InvalidChannel::Character) => {
+            "the name of a channel may have visible ASCII characters and spaces; others only in the ids after #"
+                .to_owned()
+        }
+        PublishError::UnknownNamespace => {
+            let name = ChannelName::parse(channel).ok();
+            let namespace = name.and_then(ChannelName::namespace).unwrap_or_default();
+            return MethodError::new(
+                MethodErrorCode::UnknownChannel,
+                format!("add [namespaces.{namespace}] to the file of POSTERN_CHANNELS_FILE"),
+            );
+        }
+        PublishError::NotJson => {
+            "the data is not one JSON text in UTF-8, which the channel requires".to_owned()
+        }
+        PublishError::TooDeep => format!("the data has more than {MAX_DEPTH} levels"),
+        PublishError::NotAnObject => "the data must be a JSON object for this channel".to_owned(),
+        PublishError::TooLarge { length, limit } => {
+            format!("data has {length} bytes; the channel accepts {limit} (max_publication)")
+        }
+        PublishError::VersionWithoutHistory => {
+            "version needs history; set history_size and history_ttl for the channel, and send no skip_history"
+                .to_owned()
+        }
     })
 }
