@@ -48,6 +48,7 @@ pub mod message;
 mod pings;
 mod random;
 pub mod results;
+pub mod source;
 mod view;
 
 pub use application::{Channels, SUBPROTOCOLS};
