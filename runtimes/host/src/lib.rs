@@ -17,6 +17,7 @@
 //! * [`users`] counts the connections of each user; `revocations` has the revoked credentials.
 //! * `outbound` sends HTTP requests to other services.
 //! * [`hooks`] sends events to a backend.
+//! * [`source`] publishes the messages of a message broker.
 //! * [`assertion`] verifies signed tokens, and keeps the keys for it.
 //! * [`refusal`] has the texts of refused upgrades.
 //! * [`log`] formats records as lines and writes them on a separate thread.
@@ -30,7 +31,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 // Code that only a disabled feature uses stays unused, and the linker drops it.
 #![cfg_attr(
-    not(all(feature = "assertion", feature = "control", feature = "hooks")),
+    not(all(feature = "amqp", feature = "assertion", feature = "control", feature = "hooks")),
     allow(dead_code, unused_imports, unreachable_pub)
 )]
 
@@ -58,6 +59,9 @@ pub mod assertion;
 
 #[cfg_attr(not(feature = "hooks"), path = "hooks/disabled.rs")]
 pub mod hooks;
+
+#[cfg_attr(not(feature = "amqp"), path = "source/disabled.rs")]
+pub mod source;
 
 pub mod log;
 pub mod metrics;

@@ -24,6 +24,7 @@ use crate::log::{DroppedRecords, rfc3339};
 use crate::metrics::{self, CONTENT_TYPE, Process, Sends, Snapshot, Sum, Usage};
 use crate::revocations::RevocationTable;
 use crate::settings::Program;
+use crate::source::Source;
 use crate::workers::{Reply, WorkerReply, Workers};
 
 /// The properties of the process that are known when it starts.
@@ -44,6 +45,7 @@ pub(super) struct ProcessInfo {
     pub(super) settings: Vec<(&'static str, String)>,
     pub(super) status: ProcessStatus,
     pub(super) node: Arc<Node>,
+    pub(super) source: Source,
     pub(super) revocations: Arc<RevocationTable>,
     /// The properties of tokens that are read from requests.
     pub(super) tokens: KnownTokens,
@@ -159,6 +161,7 @@ impl AdminApi {
             sends: self.sends.get(),
             channels: self.process.node.stats(),
             hooks: self.process.node.hooks().stats(),
+            source: self.process.source.stats(),
             revocations: self.process.revocations.len(),
             usage: Usage::now(),
         };

@@ -13,6 +13,7 @@ use crate::listen::Listener;
 use crate::log::Log;
 use crate::revocations::RevocationTable;
 use crate::settings::Plan;
+use crate::source::Source;
 use crate::workers::Workers;
 
 /// The control port. This build cannot make one.
@@ -34,6 +35,11 @@ impl Control {
         _: &Log,
     ) -> Result<Option<Control>, Infallible> {
         Ok(None)
+    }
+
+    /// Sets the source whose figures are shown.
+    pub(crate) fn with_source(self, _: &Source) -> Control {
+        match self {}
     }
 
     /// Returns the listener, to be passed to a successor.

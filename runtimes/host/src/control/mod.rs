@@ -55,6 +55,7 @@ use crate::listen::{self, Access, Address, ListenError, Listener};
 use crate::log::Log;
 use crate::revocations::RevocationTable;
 use crate::settings::Plan;
+use crate::source::Source;
 use crate::workers::Workers;
 use admin_api::{AdminApi, ProcessInfo};
 use api::KnownTokens;
@@ -104,6 +105,7 @@ impl Control {
             settings: plan.shown.clone(),
             status: status.clone(),
             node: node.clone(),
+            source: Source::default(),
             revocations: revocations.clone(),
             tokens: KnownTokens::new(&plan.settings),
             id: ClientId::from_random(random_bits()).to_string(),
@@ -112,6 +114,12 @@ impl Control {
             log: log.logger(),
         };
         Ok(Some(Control { listener, process }))
+    }
+
+    /// Sets the source whose figures are shown.
+    pub(crate) fn with_source(mut self, source: &Source) -> Control {
+        self.process.source = source.clone();
+        self
     }
 
     /// Returns the listener, to be passed to a successor.

@@ -30,6 +30,7 @@ use crate::log::LogSettings;
 use crate::metrics::LogAndCounters;
 use crate::revocations::RevocationTable;
 use crate::settings::{Program, Settings};
+use crate::source::Source;
 use crate::workers::{Reply, Request, SubmitError, WorkerReply};
 
 /// A worker without connections whose behaviour a test chooses.
@@ -139,6 +140,7 @@ fn api(workers: &[Rc<FakeWorker>], status: ProcessStatus) -> AdminApi {
         revocations: RevocationTable::new(&node),
         tokens: KnownTokens::new(&Settings::default()),
         node,
+        source: Source::default(),
         id: "1".to_owned(),
         name: "host".to_owned(),
         dropped_records: log.dropped_records(),

@@ -28,6 +28,7 @@ use crate::log::{self, Log};
 use crate::metrics::LogAndCounters;
 use crate::revocations::RevocationTable;
 use crate::settings::{self, Plan, Program, SharedParts};
+use crate::source::Source;
 
 /// The parts of a process that has read its settings, and listens. The runtime gives each of them a thread or a task.
 #[derive(Debug)]
@@ -79,8 +80,10 @@ pub fn run<S: FnOnce() -> io::Result<Lifecycle>>(
         let instance = RandomState::new().hash_one("instance") as u32;
         let logger = log.logger();
         let hooks = Hooks::start(plan.settings.hooks.as_ref(), instance, &logger)?;
-        let serve = start(Process::new(&plan, inherited?, instance, &hooks, log)?)?;
+        let source = Source::new(plan.settings.source.as_ref());
+        let serve = start(Process::new(&plan, inherited?, instance, &hooks, &source, log)?)?;
         let mut lifecycle = serve().inspect_err(|error| crit!(logger, # "failed", "{error}"))?;
+        finish_source(&source, &mut lifecycle);
         finish_hooks(&hooks, &mut lifecycle, &logger);
         info!(logger, # "stopped", "stopped");
         Ok(lifecycle)
@@ -93,6 +96,7 @@ impl Process {
         mut inherited: InheritedListeners,
         instance: u32,
         hooks: &Hooks,
+        source: &Source,
         log: &Log,
     ) -> Result<Process, Box<dyn Error>> {
         let logger = log.logger();
@@ -104,7 +108,8 @@ impl Process {
         let revocations = RevocationTable::new(&node);
         inherited.revocations(&revocations)?;
         let control =
-            Control::bind(plan, &listeners, inherited.control(), &status, &node, &revocations, log)?;
+            Control::bind(plan, &listeners, inherited.control(), &status, &node, &revocations, log)?
+                .map(|control| control.with_source(source));
         plan.announce(&listeners, &logger);
         let (assertion, keys) = assertion::start(plan.settings.assertion.as_ref(), &logger)?.unzip();
         let tokens = assertion::start_tokens(plan.settings.channels.tokens.as_ref(), &logger)?;
@@ -138,15 +143,24 @@ impl Process {
                 ),
             }
         });
+        let workers = workers.collect();
+        source.start(&node, instance, &logger)?;
         Ok(Process {
             listeners,
             acceptor,
-            workers: workers.collect(),
+            workers,
             control,
             watchdog: Watchdog::new(&status),
             lifecycle: Lifecycle { shutdown, signals, launcher, inherited, status, log: logger },
         })
     }
+}
+
+/// Stops receiving messages of a broker, within [`SOURCE_TIME`] and until the deadline of the shutdown.
+fn finish_source(source: &Source, lifecycle: &mut Lifecycle) {
+    let latest = Instant::now() + SOURCE_TIME;
+    let deadline = lifecycle.deadline().map_or(latest, |deadline| deadline.min(latest));
+    source.finish(deadline, || lifecycle.poll_exit(Instant::now()));
 }
 
 /// Waits until the events of the last connections are sent, for [`HOOKS_TIME`] at most, and until the deadline of the shutdown.
@@ -161,6 +175,9 @@ fn finish_hooks(hooks: &Hooks, lifecycle: &mut Lifecycle, log: &Logger) {
 
 /// The longest time that a process without connections waits for the backend of its events.
 const HOOKS_TIME: Duration = Duration::from_secs(5);
+
+/// The longest time that a process without connections waits for a message broker.
+const SOURCE_TIME: Duration = Duration::from_secs(5);
 
 /// Returns 128 random bits.
 fn random_seed() -> u128 {

@@ -1,6 +1,7 @@
 //! The metrics as text, with their names, help and labels. No label contains a user, an address or a path.
 
 mod hooks;
+mod source;
 
 use std::fmt;
 
@@ -17,6 +18,7 @@ use super::counts::{Code, Initiator};
 use super::{Histogram, Sum, Usage};
 use crate::channels::NodeStats;
 use crate::hooks::HookStats;
+use crate::source::SourceStats;
 
 /// The media type of [`encode`]'s text.
 pub(crate) use prometheus_client::encoding::prometheus_text::CONTENT_TYPE;
@@ -52,6 +54,8 @@ pub(crate) struct Process {
     pub(crate) channels: NodeStats,
     /// `None` if no events are sent to a backend.
     pub(crate) hooks: Option<HookStats>,
+    /// Figures of the messages of a broker.
+    pub(crate) source: Option<SourceStats>,
     /// Revocations that are kept.
     pub(crate) revocations: usize,
     pub(crate) usage: Usage,
@@ -122,6 +126,7 @@ impl Collector for Exposition {
         self.messages(&mut families)?;
         self.channels(&mut families)?;
         self.hooks(&mut families)?;
+        self.source(&mut families)?;
         self.workers(&mut families)
     }
 }
@@ -361,6 +366,18 @@ impl Families<'_> {
         self.0.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
     }
 
+    /// Writes a gauge without a sample if there is no value.
+    #[cfg(feature = "amqp")]
+    fn optional_gauge(
+        &mut self,
+        name: &str,
+        help: &str,
+        value: Option<impl EncodeGaugeValue>,
+    ) -> fmt::Result {
+        let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        value.map_or(Ok(()), |value| metric.encode_gauge(&value))
+    }
+
     /// Writes a counter. Its name gets the suffix `_total`.
     fn counter(&mut self, name: &str, help: &str, value: impl EncodeCounterValue) -> fmt::Result {
         let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
@@ -446,6 +463,15 @@ mod tests {
         sends: Sends { delivered: 4, no_connection: 5, refused: 6 },
         channels: CHANNELS,
         hooks: None,
+        source: Some(SourceStats {
+            is_up: true,
+            published: 31,
+            duplicates: 32,
+            expired: 33,
+            dead: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10],
+            unacknowledged: 34,
+            failures: 35,
+        }),
         revocations: 8,
         usage: Usage {
             cpu: Duration::from_millis(1_250),
@@ -579,6 +605,15 @@ mod tests {
             r#"postern_hook_decision_seconds_bucket{le="0.03"} 1"#,
             "postern_hook_decision_seconds_count 1",
             "postern_hook_decisions_in_flight 3",
+            "postern_source_up 1",
+            r#"postern_source_messages_total{outcome="published"} 31"#,
+            r#"postern_source_messages_total{outcome="duplicate"} 32"#,
+            r#"postern_source_messages_total{outcome="expired"} 33"#,
+            r#"postern_source_messages_total{outcome="dead"} 55"#,
+            r#"postern_source_dead_total{reason="no_target"} 1"#,
+            r#"postern_source_dead_total{reason="version"} 10"#,
+            "postern_source_unacked 34",
+            "postern_source_failures_total 35",
             "postern_inbox_overflows_total 6",
             r#"postern_publications_total{source="client"} 100"#,
             r#"postern_publications_total{source="api"} 200"#,

@@ -3,6 +3,7 @@
 /// A feature that a build can leave out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Feature {
+    Amqp,
     Control,
     Assertion,
     Compression,
@@ -13,6 +14,7 @@ impl Feature {
     /// Returns whether this build has it.
     pub(super) fn is_enabled(self) -> bool {
         match self {
+            Feature::Amqp => cfg!(feature = "amqp"),
             Feature::Control => cfg!(feature = "control"),
             Feature::Assertion => cfg!(feature = "assertion"),
             Feature::Compression => cfg!(feature = "compression"),
@@ -23,6 +25,7 @@ impl Feature {
     /// Returns the error for a setting that needs the feature, without what to write instead.
     pub(super) fn lack(self) -> String {
         let (name, cargo_feature) = match self {
+            Feature::Amqp => ("RabbitMQ", "amqp"),
             Feature::Control => ("control port", "control"),
             Feature::Assertion => ("signed identities", "assertion"),
             Feature::Compression => ("compression", "compression"),

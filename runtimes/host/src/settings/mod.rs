@@ -2,7 +2,7 @@
 //!
 //! * `names`, `setting`, `table`: every setting with its default, its help, and the function that reads its text.
 //!   `--help`, `--print-config`, the known names and the values come from this table.
-//! * `value`, `net`, `secret`, `preset`, `assertion`, `tokens`, `hooks`: the kinds of values.
+//! * `value`, `net`, `secret`, `preset`, `assertion`, `tokens`, `hooks`, `source`: the kinds of values.
 //! * `command`, `sources`, `links`: flags, the environment and `.env`.
 //! * `feature`, `check`, `error`, `hints`, `suggest`: what is wrong, and what to write instead.
 //! * `model`: the values as they were written, [`Settings`].
@@ -27,6 +27,8 @@ mod preset;
 mod print;
 mod secret;
 mod setting;
+#[cfg_attr(not(feature = "amqp"), path = "source/disabled.rs")]
+mod source;
 mod sources;
 mod suggest;
 mod table;
@@ -144,6 +146,7 @@ pub fn load(
     {
         errors.add(SettingsError::value(chosen.setting, &chosen.text, chosen.source, &error));
     }
+    settings.source = source::source(&texts, &mut errors);
     let mut namespaces = None;
     if let Purpose::CheckConfig(Some(path)) = &purpose {
         match channels_file::read(path) {

@@ -28,6 +28,14 @@ pub(super) const EXPIRY_SPREAD: &str = "POSTERN_EXPIRY_SPREAD";
 pub(super) const MAX_CHANNELS: &str = "POSTERN_MAX_CHANNELS";
 pub(super) const HISTORY_MEMORY: &str = "POSTERN_HISTORY_MEMORY";
 
+pub(super) const AMQP_URL: &str = "POSTERN_AMQP_URL";
+pub(super) const AMQP_URL_FILE: &str = "POSTERN_AMQP_URL_FILE";
+pub(super) const AMQP_MODE: &str = "POSTERN_AMQP_MODE";
+pub(super) const AMQP_EXCHANGE: &str = "POSTERN_AMQP_EXCHANGE";
+pub(super) const AMQP_QUEUE: &str = "POSTERN_AMQP_QUEUE";
+pub(super) const AMQP_PREFETCH: &str = "POSTERN_AMQP_PREFETCH";
+pub(super) const AMQP_DEAD_LETTER: &str = "POSTERN_AMQP_DEAD_LETTER";
+
 pub(super) const HOOK_URL: &str = "POSTERN_HOOK_URL";
 pub(super) const HOOK_CONCURRENCY: &str = "POSTERN_HOOK_CONCURRENCY";
 pub(super) const HOOK_TIMEOUT: &str = "POSTERN_HOOK_TIMEOUT";

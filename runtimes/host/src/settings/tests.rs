@@ -505,6 +505,7 @@ fn names_flags_and_groups_are_in_order() {
             "Identity",
             "Credentials",
             "Hooks",
+            "Sources",
             "Limits",
             "Liveness",
             "Log",

@@ -152,6 +152,10 @@ const NEEDS: &[Needs] = &[
     Needs { setting: HOOK_SECRET, needed: &[HOOK_URL] },
     Needs { setting: HOOK_SECRET_FILE, needed: &[HOOK_URL] },
     Needs { setting: HOOK_TIMEOUT, needed: &[HOOK_URL] },
+    Needs { setting: AMQP_EXCHANGE, needed: &[AMQP_URL, AMQP_URL_FILE] },
+    Needs { setting: AMQP_QUEUE, needed: &[AMQP_URL, AMQP_URL_FILE] },
+    Needs { setting: AMQP_PREFETCH, needed: &[AMQP_URL, AMQP_URL_FILE] },
+    Needs { setting: AMQP_DEAD_LETTER, needed: &[AMQP_URL, AMQP_URL_FILE] },
     Needs { setting: API_KEY, needed: &[CONTROL] },
     Needs { setting: API_KEY_FILE, needed: &[CONTROL] },
 ];

@@ -10,6 +10,7 @@ mod limits;
 mod listening;
 mod liveness;
 mod log;
+mod source;
 mod stopping;
 
 use std::sync::LazyLock;
@@ -27,6 +28,7 @@ pub(super) static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
         ("Identity", identity::settings()),
         ("Credentials", credentials::settings()),
         ("Hooks", hooks::settings()),
+        ("Sources", source::settings()),
         ("Limits", limits::settings()),
         ("Liveness", liveness::settings()),
         ("Log", log::settings()),

@@ -1,0 +1,78 @@
+//! Sources: message brokers whose messages are published.
+
+use crate::settings::feature::Feature;
+use crate::settings::names::*;
+use crate::settings::setting::{Setting, text};
+use crate::settings::source;
+use crate::settings::value::is_off;
+use crate::source::{DEAD_LETTER, EXCHANGE, PREFETCH, QUEUE};
+
+pub(super) fn settings() -> Vec<Setting> {
+    vec![
+        text(
+            AMQP_URL,
+            "URL",
+            "",
+            |_, text| if text.is_empty() { Ok(()) } else { source::check_url(text) },
+            "The RabbitMQ whose messages are published:\n\
+             amqp://USER:PASSWORD@HOST:PORT/VHOST. Without it none are. Not as\n\
+             a flag: flags are visible to other users of the host",
+        )
+        .secret()
+        .needs(Feature::Amqp, ""),
+        text(
+            AMQP_URL_FILE,
+            "FILE",
+            "",
+            |_, text| if text.is_empty() { Ok(()) } else { source::check_file(text) },
+            "The file that has this URL. It is read for each connection",
+        )
+        .needs(Feature::Amqp, ""),
+        text(
+            AMQP_MODE,
+            "shared|each",
+            "shared",
+            |_, text| source::check_mode(text),
+            "How several nodes share the messages. shared: one node gets all,\n\
+             and a queue keeps them while there is none. each: every node gets\n\
+             all messages that are sent while it is connected",
+        )
+        .needs(Feature::Amqp, "shared"),
+        text(
+            AMQP_EXCHANGE,
+            "NAME",
+            EXCHANGE,
+            |_, text| source::check_name(text),
+            "The topic exchange that backends publish to, with the routing key\n\
+             channel.NAME or user.ID",
+        )
+        .needs(Feature::Amqp, EXCHANGE),
+        text(
+            AMQP_QUEUE,
+            "NAME",
+            QUEUE,
+            |_, text| source::check_name(text),
+            "The queue; with POSTERN_AMQP_MODE=each the beginning of the names\n\
+             of the queues of the nodes",
+        )
+        .needs(Feature::Amqp, QUEUE),
+        text(
+            AMQP_PREFETCH,
+            "N",
+            PREFETCH,
+            |_, text| source::check_prefetch(text),
+            "The most messages that are received and not acknowledged. They are\n\
+             in memory, each with up to max_message_size of the broker",
+        )
+        .needs(Feature::Amqp, PREFETCH),
+        text(
+            AMQP_DEAD_LETTER,
+            "NAME",
+            DEAD_LETTER,
+            |_, text| if is_off(text) { Ok(()) } else { source::check_name(text) },
+            "The exchange and the queue of messages that can never be\n\
+             published, with POSTERN_AMQP_MODE=shared. off loses them",
+        )
+        .needs(Feature::Amqp, DEAD_LETTER),
+    ]
+}

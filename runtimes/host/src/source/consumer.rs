@@ -1,0 +1,356 @@
+//! The thread that receives messages, publishes them and acknowledges them.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use lapin::message::Delivery;
+use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicRejectOptions};
+use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
+use lapin::{Channel, Connection, ConnectionProperties, ErrorKind};
+use postern_channels::source::{self, Acknowledgements, Outcome, Poison};
+use slog::{Logger, debug, info, warn};
+use smol::Timer;
+use smol::future::{or, poll_once};
+use smol::stream::StreamExt;
+
+use super::delivery::with_delivery;
+use super::executor::SourceExecutor;
+use super::topology::{self, DeclareError};
+use super::{Shared, increment};
+use crate::channels::{Batch, Node, unix_ms};
+use crate::escape::Quoted;
+
+/// Receives messages, one connection after the other.
+pub(super) struct Consumer {
+    shared: Arc<Shared>,
+    node: Arc<Node>,
+    executor: SourceExecutor,
+    /// The part of names that only this process has.
+    name: String,
+    log: Logger,
+    /// Failures since messages could be received.
+    failures: u32,
+    rejections: Rejections,
+}
+
+/// The end of a connection, or of an attempt to connect.
+#[derive(Debug)]
+enum Failure {
+    /// It may succeed soon.
+    Temporary(String),
+    /// It fails until an operator changes something: the setting, the error and the change.
+    Refused(&'static str, String, &'static str),
+}
+
+/// The log of rejected messages.
+#[derive(Debug, Default)]
+struct Rejections {
+    /// When one was logged.
+    last: Option<Instant>,
+    /// The number of those after that.
+    hidden: u64,
+}
+
+/// The event that a connection waits for.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is matched at once, and a box would be an allocation for each delivery"
+)]
+enum Wake {
+    Stop,
+    Delivery(Option<lapin::Result<Delivery>>),
+    Acknowledge,
+}
+
+impl Consumer {
+    pub(super) fn new(shared: Arc<Shared>, node: Arc<Node>, instance: u32, log: Logger) -> Consumer {
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        Consumer {
+            shared,
+            node,
+            executor: SourceExecutor::default(),
+            name: format!("{host}.{instance:08x}"),
+            log,
+            failures: 0,
+            rejections: Rejections::default(),
+        }
+    }
+
+    /// Receives until the source is stopped.
+    pub(super) fn run(mut self) {
+        let executor = self.executor.clone();
+        executor.run(async {
+            loop {
+                let result = self.receive().await;
+                self.shared.counts.is_up.store(false, Ordering::Relaxed);
+                self.shared.counts.unacknowledged.store(0, Ordering::Relaxed);
+                let pause = match result {
+                    Ok(()) => break,
+                    Err(failure) => self.report(&failure),
+                };
+                if or(self.stopped(), after(pause)).await {
+                    break;
+                }
+            }
+        });
+    }
+
+    /// Logs a failure, and returns the time until the next attempt.
+    fn report(&mut self, failure: &Failure) -> Duration {
+        increment(&self.shared.counts.failures);
+        self.failures = self.failures.saturating_add(1);
+        // At the 1st, 2nd, 4th, 8th… failure.
+        let is_logged = self.failures.is_power_of_two();
+        match failure {
+            Failure::Temporary(error) => {
+                if is_logged {
+                    warn!(self.log, # "source_failed", "cannot receive messages from RabbitMQ; trying again";
+                        "error" => error, "failures" => self.failures);
+                }
+                source::pause_after(self.failures, RandomState::new().hash_one(self.failures))
+            }
+            Failure::Refused(setting, error, advice) => {
+                if is_logged {
+                    warn!(self.log, # "source_refused", "{setting}: RabbitMQ refuses it: {advice}";
+                        "error" => error, "failures" => self.failures);
+                }
+                REFUSED_PAUSE
+            }
+        }
+    }
+
+    /// Returns true when the source is stopped.
+    async fn stopped(&self) -> bool {
+        // It returns an error when the channel is closed; no message is ever sent.
+        let _ = self.shared.stop.1.recv().await;
+        true
+    }
+
+    /// Connects, and publishes what arrives, until the connection is lost or the source is stopped.
+    async fn receive(&mut self) -> Result<(), Failure> {
+        let attempt = or(
+            async { self.connect().await.map(Some) },
+            or(
+                async {
+                    after(CONNECT_TIMEOUT).await;
+                    Err(Failure::Temporary(format!("no answer in {} s", CONNECT_TIMEOUT.as_secs())))
+                },
+                async {
+                    self.stopped().await;
+                    Ok(None)
+                },
+            ),
+        );
+        let Some((connection, channel, mut deliveries)) = attempt.await? else { return Ok(()) };
+        self.shared.counts.is_up.store(true, Ordering::Relaxed);
+        if self.failures > 0 {
+            info!(self.log, # "source_recovered", "messages from RabbitMQ are received again";
+                "failures" => self.failures);
+            self.failures = 0;
+        } else {
+            info!(self.log, # "source_connected", "receiving messages from RabbitMQ"; "queue" => %Quoted(deliveries.queue().as_str()));
+        }
+        let mut acknowledgements = Acknowledgements::default();
+        loop {
+            let wake = or(
+                async {
+                    self.stopped().await;
+                    Wake::Stop
+                },
+                or(async { Wake::Delivery(deliveries.next().await) }, async {
+                    match acknowledgements.poll_timeout() {
+                        Some(due) => Timer::at(due).await,
+                        None => Timer::never().await,
+                    };
+                    Wake::Acknowledge
+                }),
+            );
+            match wake.await {
+                Wake::Stop => break,
+                Wake::Acknowledge => {}
+                Wake::Delivery(first) => {
+                    let mut received = vec![delivered(first)?];
+                    while received.len() < MOST_AT_ONCE
+                        && let Some(next) = poll_once(deliveries.next()).await
+                    {
+                        received.push(delivered(next)?);
+                    }
+                    // The broker delivers again what it has sent on a lost connection.
+                    if !connection.status().connected() {
+                        return Err(Failure::Temporary("the connection is lost".to_owned()));
+                    }
+                    self.handle(&channel, &received, &mut acknowledgements).await?;
+                }
+            }
+            if let Some(tag) = acknowledgements.poll(Instant::now()) {
+                acknowledge(&channel, tag).await?;
+            }
+            self.shared.counts.unacknowledged.store(acknowledgements.len(), Ordering::Relaxed);
+        }
+        // Messages that have arrived are published. Those that the broker has not sent stay there.
+        channel.basic_cancel(deliveries.tag(), BasicCancelOptions::default()).await.map_err(lost)?;
+        while let Some(Some(next)) = poll_once(deliveries.next()).await {
+            let Ok(delivery) = next else { break };
+            self.handle(&channel, &[delivery], &mut acknowledgements).await?;
+        }
+        if let Some(tag) = acknowledgements.flush() {
+            acknowledge(&channel, tag).await?;
+        }
+        // The end of the channel follows the acknowledgements. The end of the connection would not wait for them.
+        channel.close(200, "the process ends".into()).await.map_err(lost)?;
+        let _ = connection.close(200, "the process ends".into()).await;
+        info!(self.log, # "source_stopped", "no more messages are received from RabbitMQ");
+        Ok(())
+    }
+
+    async fn connect(&self) -> Result<(Connection, Channel, lapin::Consumer), Failure> {
+        let settings = &self.shared.settings;
+        let setting = settings.url.setting();
+        let refused = |error, advice| Failure::Refused(setting, error, advice);
+        let url = settings.url.read().map_err(|error| refused(error, "write the URL of the broker"))?;
+        let options = ConnectionProperties::default()
+            .with_connection_name(format!("postern {}", self.name).as_str().into());
+        let connection =
+            Connection::connect_uri_with_runtime(url.uri(), options, self.executor.runtime()).await;
+        let connection = connection.map_err(|error| match advice(&error) {
+            Some(advice) => refused(format!("{error} ({url})"), advice),
+            None => Failure::Temporary(format!("{error} ({url})")),
+        })?;
+        let channel = connection.create_channel().await.map_err(lost)?;
+        // Each connection has another queue: the broker may not have noticed the end of the previous one.
+        let suffix = RandomState::new().hash_one(0) as u32;
+        let name = format!("{}.{suffix:08x}", self.name);
+        let deliveries = topology::consume(&channel, settings, &name).await.map_err(|error| {
+            let advice = error.advice();
+            let DeclareError { setting, error } = error;
+            match setting {
+                Some(setting) => {
+                    Failure::Refused(setting, error.to_string(), advice.unwrap_or("write another value"))
+                }
+                None => lost(error),
+            }
+        })?;
+        Ok((connection, channel, deliveries))
+    }
+
+    /// Publishes deliveries, and rejects those that can never be published.
+    async fn handle(
+        &mut self,
+        channel: &Channel,
+        deliveries: &[Delivery],
+        acknowledgements: &mut Acknowledgements,
+    ) -> Result<(), Failure> {
+        let mut rejected = Vec::new();
+        let config = self.node.config();
+        let mut batch = self.node.batch();
+        for delivery in deliveries {
+            let tag = delivery.delivery_tag;
+            acknowledgements.receive(tag);
+            let outcome =
+                with_delivery(delivery, |delivery| source::map(delivery, &config.namespaces, unix_ms()));
+            match outcome {
+                Outcome::Publish(publications) => {
+                    let mut is_new = false;
+                    for publication in publications {
+                        is_new |= publish(&mut batch, publication, &self.log);
+                    }
+                    let counts = &self.shared.counts;
+                    increment(if is_new { &counts.published } else { &counts.duplicates });
+                    acknowledgements.complete(tag, Instant::now());
+                }
+                Outcome::Expired => {
+                    increment(&self.shared.counts.expired);
+                    acknowledgements.complete(tag, Instant::now());
+                }
+                Outcome::DeadLetter(poison) => {
+                    increment(&self.shared.counts.dead[poison as usize]);
+                    self.rejections.log(poison, delivery, &self.log);
+                    acknowledgements.reject(tag, Instant::now());
+                    rejected.push(tag);
+                }
+            }
+        }
+        // Wakes the workers before the acknowledgements are sent.
+        drop(batch);
+        for tag in rejected {
+            let options = BasicRejectOptions { requeue: false };
+            channel.basic_reject(tag, options).await.map_err(lost)?;
+        }
+        Ok(())
+    }
+}
+
+/// Publishes to one channel. Returns whether it was new.
+fn publish(batch: &mut Batch<'_>, publication: postern_channels::exchange::Publish, log: &Logger) -> bool {
+    let (channel, bytes) = (publication.channel.clone(), publication.data.len());
+    let receipt = batch.publish(publication);
+    debug!(log, # "source_publish", "message published by RabbitMQ";
+        "channel" => %Quoted(&channel), "bytes" => bytes, "subscriptions" => receipt.subscriptions);
+    receipt.is_new
+}
+
+impl Rejections {
+    /// Logs a rejected message, at most once a second. The body may have secrets, and is left out.
+    fn log(&mut self, poison: Poison, delivery: &Delivery, log: &Logger) {
+        if self.last.is_some_and(|last| last.elapsed() < REJECTION_INTERVAL) {
+            self.hidden += 1;
+            return;
+        }
+        self.last = Some(Instant::now());
+        warn!(log, # "source_rejected", "a message from RabbitMQ is rejected: {poison}";
+            "reason" => poison.label(), "routing_key" => %Quoted(delivery.routing_key.as_str()),
+            "bytes" => delivery.data.len(), "not_logged" => self.hidden);
+        self.hidden = 0;
+    }
+}
+
+async fn acknowledge(channel: &Channel, tag: u64) -> Result<(), Failure> {
+    channel.basic_ack(tag, BasicAckOptions { multiple: true }).await.map_err(lost)
+}
+
+/// Returns the next delivery of a consumer, which ends without an error when its queue is deleted.
+fn delivered(next: Option<lapin::Result<Delivery>>) -> Result<Delivery, Failure> {
+    match next {
+        Some(Ok(delivery)) => Ok(delivery),
+        Some(Err(error)) => Err(lost(error)),
+        None => Err(Failure::Temporary("the broker has cancelled the consumer".to_owned())),
+    }
+}
+
+fn lost(error: lapin::Error) -> Failure {
+    Failure::Temporary(error.to_string())
+}
+
+/// Returns the change that an operator has to make after an error of the connection, if there is one.
+fn advice(error: &lapin::Error) -> Option<&'static str> {
+    let ErrorKind::ProtocolError(error) = error.kind() else { return None };
+    #[expect(clippy::wildcard_enum_match_arm, reason = "other errors are not about the URL")]
+    match error.kind() {
+        AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => {
+            Some("write the user and the password of the broker")
+        }
+        AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED) => {
+            Some("write a virtual host that exists and that the user may use, for example /%2f")
+        }
+        _ => None,
+    }
+}
+
+async fn after(time: Duration) -> bool {
+    Timer::after(time).await;
+    false
+}
+
+/// The longest time for an attempt to connect.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The time between two attempts if an operator has to change something.
+const REFUSED_PAUSE: Duration = Duration::from_secs(30);
+
+/// The most deliveries that are published before the workers are woken and acknowledgements are sent.
+const MOST_AT_ONCE: usize = 100;
+
+/// The least time between two records of rejected messages.
+const REJECTION_INTERVAL: Duration = Duration::from_secs(1);
