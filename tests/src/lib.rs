@@ -29,6 +29,7 @@ pub mod process;
 
 pub mod binaries;
 pub mod provision;
+pub mod rabbitmq;
 
 pub mod gateway;
 pub mod identity;

@@ -47,6 +47,11 @@ pub fn cent() -> Result<PathBuf, Failure> {
     pip("cent-5.2.0", "cent", &ARGUMENTS.split_whitespace().collect::<Vec<_>>())
 }
 
+/// Returns a folder for `PYTHONPATH` with `pika`, a client of RabbitMQ.
+pub fn pika() -> Result<PathBuf, Failure> {
+    pip("pika-1.3.2", "pika", &["--no-deps", "--only-binary=:all:", "pika==1.3.2"])
+}
+
 /// Returns a folder for `PYTHONPATH` with `schemathesis`, which checks an API with its description.
 pub fn schemathesis() -> Result<PathBuf, Failure> {
     const ARGUMENTS: &str = "--no-deps --only-binary=:all: schemathesis==4.32.5 anyio==4.16.0 certifi charset-normalizer==3.5.3 \

@@ -249,13 +249,22 @@ impl Open {
     /// If none comes.
     #[track_caller]
     pub fn receive(&mut self) -> Message {
+        self.try_receive().unwrap_or_else(|error| panic!("waiting for a message: {error}"))
+    }
+
+    /// Waits for the next message, as [`receive`](Open::receive).
+    ///
+    /// # Errors
+    ///
+    /// The connection is lost, or nothing comes in time.
+    pub fn try_receive(&mut self) -> Result<Message, tungstenite::Error> {
         loop {
             match self.socket.read() {
                 Ok(Message::Ping(_) | Message::Pong(_)) => {}
-                Ok(message) => return message,
+                Ok(message) => return Ok(message),
                 // A test process that is stopped and continued gets this if the socket has a time-out (signal(7)).
                 Err(tungstenite::Error::Io(error)) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => panic!("waiting for a message: {error}"),
+                Err(error) => return Err(error),
             }
         }
     }

@@ -4,7 +4,7 @@
 //! configurations, so they use this library, too.
 //!
 //! In reading order: [`failure`] is the error type, [`workspace`] has the paths of the checkout, [`provision`]
-//! downloads programs written by others, [`gateway`] configures the gateways, [`args`] is the command line, and
+//! downloads programs written by others, [`gateway`] configures the gateways, [`rabbitmq`] the message broker, [`args`] is the command line, and
 //! [`run()`] starts and ends the processes.
 
 pub mod failure;
@@ -13,6 +13,7 @@ pub mod workspace;
 pub mod provision;
 
 pub mod gateway;
+pub mod rabbitmq;
 
 pub mod args;
 mod child;

@@ -110,6 +110,24 @@ pub fn npm(item: &str, package: &str, packages: &[&str]) -> Result<PathBuf, Fail
     Ok(folder.join("node_modules"))
 }
 
+/// Returns the executable of Redis, and the `LD_LIBRARY_PATH` that it needs.
+///
+/// # Errors
+/// It cannot be downloaded.
+pub fn redis() -> Result<(PathBuf, OsString), Failure> {
+    let executable = "usr/bin/redis-server";
+    let root = debian("redis-of-the-distribution", executable, &["redis-server"], &[])?;
+    Ok((root.join(executable), libraries(&root)?))
+}
+
+/// Returns a folder with RabbitMQ and Erlang, as they would be at the root of a host.
+///
+/// # Errors
+/// They cannot be downloaded.
+pub fn rabbitmq() -> Result<PathBuf, Failure> {
+    debian("rabbitmq-of-the-distribution", "usr/lib/rabbitmq/bin/rabbitmqctl", &["rabbitmq-server"], &[])
+}
+
 /// Returns a folder with the files of packages of this Debian or Ubuntu, as they would be at the root of a host: the
 /// packages `whole` with their dependencies except for the C library, which must match this machine's loader, and the
 /// packages `alone` without them.
