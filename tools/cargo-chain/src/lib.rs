@@ -49,6 +49,8 @@ pub struct Plan {
     /// The package of Postern, which is also the name of its binary. `None` if Postern is not built.
     postern: Option<&'static str>,
     is_release: bool,
+    /// Whether Postern needs a feature that is not a default of `postern-smol`.
+    has_rabbitmq: bool,
 }
 
 impl Plan {
@@ -58,18 +60,24 @@ impl Plan {
         let is_given = |word: &OsString| word.to_string_lossy().starts_with("--postern");
         let needs_none = has("--help") || has("-h") || words.iter().any(is_given);
         let package = if has("--smol") { "postern-smol" } else { "postern" };
-        Self { postern: (!needs_none).then_some(package), is_release: !has("--dev") }
+        Self {
+            postern: (!needs_none).then_some(package),
+            is_release: !has("--dev"),
+            has_rabbitmq: has("--rabbitmq"),
+        }
     }
 
     /// Returns the arguments for each run of Cargo.
     pub fn builds(self) -> Vec<Vec<&'static str>> {
         let tools = |more: &[&'static str]| [TOOLS, more].concat();
+        let features = if self.has_rabbitmq { RABBITMQ } else { &[] };
         match self.postern {
             Some(package) if self.is_release => {
-                vec![vec!["build", "--locked", "--package", package, "--release"], tools(&[])]
+                let postern = ["build", "--locked", "--package", package, "--release"];
+                vec![[&postern, features].concat(), tools(&[])]
             }
             // In one run, so that shared dependencies are built once, with the features of both.
-            Some(package) => vec![tools(&["--package", package])],
+            Some(package) => vec![tools(&[&["--package", package], features].concat())],
             None => vec![tools(&[])],
         }
     }
@@ -96,6 +104,9 @@ impl Plan {
 
 /// The arguments that build the other programs of the chain.
 const TOOLS: &[&str] = &["build", "--locked", "--package", "postern-chain", "--package", "postern-identity"];
+
+/// The arguments for the feature, which Cargo enables in each selected package that has it.
+const RABBITMQ: &[&str] = &["--features", "amqp"];
 
 const FIRST_BUILD: &str = "\n             | The first build downloads about 25 MB of crates and takes about 4 minutes on 2 cores; \
                            later ones take seconds.";

@@ -21,6 +21,12 @@ pub struct Args {
     pub addresses: Addresses,
     /// The address of Postern's control port.
     pub control: SocketAddr,
+    /// The number of Posterns. The ports of the second are two above the ports of the first, and so on.
+    pub count: u16,
+    /// The address of Redis, if it runs.
+    pub redis: Option<SocketAddr>,
+    /// The address of RabbitMQ, if it runs. It uses the next two ports, too.
+    pub rabbitmq: Option<SocketAddr>,
 }
 
 /// A build of Postern.
@@ -52,6 +58,37 @@ impl Args {
                 postern: address(&matches, PORT),
             },
             control: address(&matches, CONTROL_PORT),
+            count: *matches.get_one(NODES).expect("the flag has a default"),
+            redis: matches.get_flag("redis").then(|| address(&matches, REDIS_PORT)),
+            rabbitmq: matches.get_flag("rabbitmq").then(|| address(&matches, RABBITMQ_PORT)),
+        })
+    }
+}
+
+/// One of the Posterns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Its name in the output.
+    pub name: String,
+    /// The address for clients.
+    pub data: SocketAddr,
+    /// The address of its control port.
+    pub control: SocketAddr,
+}
+
+impl Args {
+    /// Returns the Posterns to run.
+    pub fn nodes(&self) -> impl Iterator<Item = Node> {
+        let above = |address: SocketAddr, index: u16| -> SocketAddr {
+            (address.ip(), address.port().saturating_add(2 * index)).into()
+        };
+        (0..self.count).map(move |index| Node {
+            name: match self.count {
+                1 => self.package.to_owned(),
+                _ => format!("{} {}", self.package, index + 1),
+            },
+            data: above(self.addresses.postern, index),
+            control: above(self.control, index),
         })
     }
 }
@@ -61,6 +98,10 @@ pub(super) const GATEWAY_PORT: &str = "gateway-port";
 pub(super) const IDENTITY_PORT: &str = "identity-port";
 pub(super) const PORT: &str = "port";
 pub(super) const CONTROL_PORT: &str = "control-port";
+pub(super) const REDIS_PORT: &str = "redis-port";
+pub(super) const RABBITMQ_PORT: &str = "rabbitmq-port";
+
+const NODES: &str = "nodes";
 
 const POSTERN: &str = "postern";
 
@@ -78,7 +119,7 @@ fn command() -> Command {
         .bin_name("cargo chain")
         .about("Runs the Identity service, a gateway and Postern on this machine, without Docker")
         .arg(flag("smol", "Run postern-smol instead of postern"))
-        .arg(flag("nginx", "Run nginx instead of Traefik"))
+        .arg(flag("nginx", "Run nginx instead of Traefik").conflicts_with(NODES))
         .arg(flag("dev", "Use the dev profile for Postern: faster to build, slower to run"))
         .arg(
             Arg::new(POSTERN)
@@ -88,10 +129,22 @@ fn command() -> Command {
                 .conflicts_with("dev")
                 .help("Run this binary of Postern instead of building one; with --smol it must be postern-smol"),
         )
+        .arg(
+            Arg::new(NODES)
+                .long(NODES)
+                .value_name("N")
+                .value_parser(value_parser!(u16).range(1..=9))
+                .default_value("1")
+                .help("Run this many Posterns behind Traefik; the ports of the second are two above the ports of the first, and so on"),
+        )
+        .arg(flag("redis", "Run Redis, too"))
+        .arg(flag("rabbitmq", "Run RabbitMQ, too, and publish the messages of its exchange postern"))
         .arg(port(GATEWAY_PORT, "9191", "Port of the gateway, where clients connect"))
         .arg(port(IDENTITY_PORT, "9292", "Port of the Identity service"))
         .arg(port(PORT, "8080", "Port of Postern"))
         .arg(port(CONTROL_PORT, "8081", "Port of Postern's health checks, metrics and API"))
+        .arg(port(REDIS_PORT, "6379", "Port of Redis"))
+        .arg(port(RABBITMQ_PORT, "5672", "Port of RabbitMQ, which uses the next two ports, too"))
         .after_help(
             "Environment:\n  JWT_SECRET        the secret that signs tokens; by default each start generates a new \
              one\n  POSTERN_*, LOG_*  settings of Postern",
@@ -118,6 +171,7 @@ mod tests {
         let Addresses { gateway, identity, postern } = args.addresses;
         let ports = [gateway, identity, postern, args.control].map(|address| address.port());
         assert_eq!(ports, [9191, 9292, 8080, 8081]);
+        assert_eq!((args.count, args.redis, args.rabbitmq), (1, None, None));
     }
 
     #[test]
@@ -129,6 +183,20 @@ mod tests {
         let Addresses { gateway, identity, postern } = args.addresses;
         let ports = [gateway, identity, postern, args.control].map(|address| address.port());
         assert_eq!(ports, [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn nodes_and_services_are_added_by_flags() {
+        let args =
+            parse(&["--nodes", "2", "--redis", "--rabbitmq", "--rabbitmq-port", "5"]).expect("good flags");
+        let nodes: Vec<_> =
+            args.nodes().map(|node| (node.name, node.data.port(), node.control.port())).collect();
+        assert_eq!(nodes, [("postern 1".to_owned(), 8080, 8081), ("postern 2".to_owned(), 8082, 8083)]);
+        assert_eq!(args.redis.map(|address| address.port()), Some(6379));
+        assert_eq!(args.rabbitmq.map(|address| address.port()), Some(5));
+        for words in [&["--nodes", "0"][..], &["--nodes", "10"], &["--nodes", "2", "--nginx"]] {
+            parse(words).expect_err("these are refused");
+        }
     }
 
     #[test]

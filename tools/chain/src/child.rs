@@ -119,7 +119,7 @@ fn print_in_background(name: &str, output: impl Read + Send + 'static) {
     });
 }
 
-const START_TIMEOUT: Duration = Duration::from_secs(30);
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The time that a child may take to end before it is killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);

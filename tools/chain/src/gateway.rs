@@ -83,6 +83,13 @@ impl Gateway {
         }
     }
 
+    /// Returns the change of the configuration of Traefik that adds more Posterns.
+    pub fn with_nodes(more: &[SocketAddr]) -> (String, String) {
+        let first = "          - url: '{{ env \"WEBSOCKET_URL\" | default \"http://127.0.0.1:8080\" }}'\n";
+        let more = more.iter().map(|address| format!("          - url: 'http://{address}'\n"));
+        (first.to_owned(), std::iter::once(first.to_owned()).chain(more).collect())
+    }
+
     /// Returns the path of the executable, after downloading it if necessary.
     pub fn provision(self) -> Result<PathBuf, Failure> {
         match self {

@@ -20,6 +20,7 @@ mod child;
 mod instructions;
 mod run;
 mod secret;
+mod services;
 
 pub use failure::Failure;
 pub use run::run;

@@ -17,6 +17,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
 use crate::args::{self, Args, Build};
 use crate::child::Child;
+use crate::gateway::Gateway;
+use crate::services::Services;
 use crate::{Failure, gateway, instructions, provision, secret};
 
 /// Runs the chain until a signal arrives, which is a success, or a step fails.
@@ -34,6 +36,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     ));
     args.gateway.provision()?;
     let websockets = provision::python_websockets()?;
+    let mut services = Services::prepare(args)?;
     if interrupt.came() {
         return Ok(());
     }
@@ -43,25 +46,37 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     identity.args(["--listen", &addresses.identity.to_string()]).env("JWT_SECRET", &secret);
     let identity = start("identity", &mut identity, addresses.identity)?;
 
-    let mut postern = Command::new(postern);
-    postern.env("PORT", addresses.postern.port().to_string());
-    postern.env("POSTERN_LISTEN", addresses.postern.to_string());
-    postern.env("POSTERN_CONTROL", args.control.to_string());
-    // Ctrl-C should end Postern at once, without a grace period.
-    postern.envs([("POSTERN_DRAIN_GRACE", "0"), ("POSTERN_DRAIN_SPREAD", "0")]);
-    // For clients that send their token in a message.
-    postern.env("JWT_SECRET", &secret);
-    let postern = start(args.package, &mut postern, addresses.postern)?;
+    let services_running = services.start()?;
+    let mut posterns = Vec::new();
+    for node in args.nodes() {
+        let mut command = Command::new(&postern);
+        command.env("PORT", node.data.port().to_string());
+        command.env("POSTERN_LISTEN", node.data.to_string());
+        command.env("POSTERN_CONTROL", node.control.to_string());
+        // Ctrl-C should end Postern at once, without a grace period.
+        command.envs([("POSTERN_DRAIN_GRACE", "0"), ("POSTERN_DRAIN_SPREAD", "0")]);
+        // For clients that send their token in a message.
+        command.env("JWT_SECRET", &secret);
+        services.configure(&mut command, &postern);
+        posterns.push(start(&node.name, &mut command, node.data)?);
+    }
 
     let folder = tempfile::tempdir().map_err(Failure::while_doing("creating a temporary folder"))?;
     let (from, to) = args.gateway.with_page(addresses);
-    let mut gateway = args.gateway.prepare(folder.path(), addresses, &[(&from, &to)])?;
+    let more: Vec<SocketAddr> = args.nodes().skip(1).map(|node| node.data).collect();
+    let (one, all) = Gateway::with_nodes(&more);
+    let changes = [(&*from, &*to), (&*one, &*all)];
+    // Only Traefik has several.
+    let changes = if more.is_empty() { &changes[..1] } else { &changes[..] };
+    let mut gateway = args.gateway.prepare(folder.path(), addresses, changes)?;
     let gateway = start(&args.gateway.to_string(), &mut gateway, addresses.gateway)?;
     gateway::wait_until_routed(addresses.gateway)?;
 
     print_block(&instructions::text(addresses.gateway, &websockets));
     // The order in which they end: Postern can still send Close frames through the gateway.
-    let mut children = [postern, gateway, identity];
+    let mut children = posterns;
+    children.extend([gateway, identity]);
+    children.extend(services_running);
     let outcome = watch(&mut children, &interrupt);
     end(&mut children, &interrupt);
     outcome
@@ -100,12 +115,17 @@ fn existing(file: PathBuf) -> Result<PathBuf, Failure> {
 /// Fails if a port is in use. Otherwise a child would fail later, with an error that does not name the flag.
 fn check_ports(args: &Args) -> Result<(), Failure> {
     let addresses = args.addresses;
-    for (whose, address, flag) in [
+    let mut used = vec![
         ("the gateway", addresses.gateway, args::GATEWAY_PORT),
         ("Identity", addresses.identity, args::IDENTITY_PORT),
-        ("Postern", addresses.postern, args::PORT),
-        ("Postern's control port", args.control, args::CONTROL_PORT),
-    ] {
+    ];
+    for node in args.nodes() {
+        used.push(("Postern", node.data, args::PORT));
+        used.push(("Postern's control port", node.control, args::CONTROL_PORT));
+    }
+    used.extend(args.redis.map(|address| ("Redis", address, args::REDIS_PORT)));
+    used.extend(args.rabbitmq.map(|address| ("RabbitMQ", address, args::RABBITMQ_PORT)));
+    for (whose, address, flag) in used {
         TcpListener::bind(address).map_err(|error| {
             Failure::new(format!(
                 "{address} is not available for {whose} ({error}): stop the program that listens there, or choose \
