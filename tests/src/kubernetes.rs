@@ -33,6 +33,16 @@ impl Manifests {
     /// As [`Manifests::shipped`], or if the line that enables it is missing.
     #[track_caller]
     pub fn with_proxy_secret() -> Self {
+        Self::with_component("proxy-secret")
+    }
+
+    /// Returns the manifests with a component.
+    ///
+    /// # Panics
+    ///
+    /// As [`Manifests::shipped`], or if the line that enables it is missing.
+    #[track_caller]
+    pub fn with_component(name: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let copied = Command::new("cp")
             .arg("-r")
@@ -42,9 +52,9 @@ impl Manifests {
         assert!(copied.expect("a copy").success());
         let path = folder.path().join("kubernetes/kustomization.yaml");
         let text = fs::read_to_string(&path).expect("it is there");
-        let (off, on) = ("\n# components: [proxy-secret]\n", "\ncomponents: [proxy-secret]\n");
-        assert_eq!(text.matches(off).count(), 1, "{text}");
-        fs::write(&path, text.replace(off, on)).expect("it is written");
+        let (off, on) = (format!("\n# components: [{name}]\n"), format!("\ncomponents: [{name}]\n"));
+        assert_eq!(text.matches(&off).count(), 1, "{text}");
+        fs::write(&path, text.replace(&off, &on)).expect("it is written");
         Self::of(&folder.path().join("kubernetes"))
     }
 

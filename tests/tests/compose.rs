@@ -136,8 +136,8 @@ fn only_the_gateway_shares_a_network_with_postern() {
             others.remove(postern);
             match network.as_str() {
                 "websocket" => assert_eq!(others, BTreeSet::from(["traefik"])),
-                // For backends, which this file does not contain.
-                "backends" => assert_eq!(others, BTreeSet::new()),
+                // For backends, which this file does not contain, and for services of other profiles.
+                "backends" | "broker" => assert_eq!(others, BTreeSet::new()),
                 // Access to the outside.
                 "crates" => {
                     assert_eq!((project.profile, others), ("dev", BTreeSet::new()));
@@ -146,7 +146,7 @@ fn only_the_gateway_shares_a_network_with_postern() {
             }
         }
         assert_eq!(project.members("identity"), BTreeSet::from(["identity", "traefik"]));
-        for inner in ["websocket", "identity", "backends"] {
+        for inner in ["websocket", "identity", "backends", "broker"] {
             assert_eq!(project.text["networks"][inner]["internal"], true, "{inner}");
         }
     }
@@ -233,6 +233,51 @@ fn postern_uses_its_environment_and_has_no_secret_of_others() {
             }
         }
     }
+}
+
+/// With the profile `rabbitmq` there are two Posterns, and a broker that clients cannot reach.
+#[test]
+fn profiles_of_services_add_a_second_postern_that_differs_in_its_addresses_alone() {
+    let url = "amqp://postern:correct-horse-battery@rabbitmq:5672/%2f";
+    let variables =
+        [("JWT_SECRET", "x"), ("RABBITMQ_PASSWORD", "correct-horse-battery"), ("POSTERN_AMQP_URL", url)];
+    let prod = Project::new("prod", &variables);
+    let (_, first) = prod.postern();
+    for (profile, services) in
+        [("rabbitmq", ["rabbitmq", "websocket-2"]), ("redis", ["redis", "websocket-2"])]
+    {
+        let project = Project::new(profile, &variables);
+        assert_eq!(project.services().into_keys().collect::<Vec<_>>(), services);
+        let (service, second) = (&project.text["services"][services[0]], project.postern().1);
+        assert_eq!(object(&service["networks"]).keys().collect::<Vec<_>>(), ["broker"]);
+        for (field, expected) in
+            [("read_only", json!(true)), ("cap_drop", json!(["ALL"])), ("ports", json!(null))]
+        {
+            assert_eq!(service[field], expected, "{profile}: {field}");
+        }
+        let (mut one, mut other) = (environment(first), environment(second));
+        for setting in ["POSTERN_LISTEN", "POSTERN_CONTROL"] {
+            let ip = |text: &str| text.parse::<SocketAddr>().expect("an address").ip();
+            let network = if setting == "POSTERN_LISTEN" { "websocket" } else { "backends" };
+            let address = &second["networks"][network]["ipv4_address"];
+            assert_eq!(address, &json!(ip(other[setting]).to_string()), "{setting}");
+            assert_ne!(one.remove(setting), other.remove(setting));
+        }
+        assert_eq!(one, other, "{profile}");
+        for network in ["websocket", "backends", "broker"] {
+            assert_eq!(
+                first["networks"][network]["aliases"], second["networks"][network]["aliases"],
+                "{network}"
+            );
+        }
+        assert_eq!(other["POSTERN_AMQP_URL"], url);
+        assert_eq!(other["POSTERN_AMQP_MODE"], "each");
+        for field in ["image", "user", "read_only", "cap_drop", "mem_limit", "healthcheck", "ulimits"] {
+            assert_eq!(first[field], second[field], "{profile}: {field}");
+        }
+    }
+    let broker = &Project::new("rabbitmq", &variables).text["services"]["rabbitmq"];
+    assert_eq!(environment(broker)["RABBITMQ_DEFAULT_PASS"], "correct-horse-battery");
 }
 
 #[test]

@@ -35,6 +35,41 @@ fn schemas_of_kubernetes_and_types_of_traefik_accept_the_manifests() {
 }
 
 #[test]
+fn component_of_rabbitmq_has_the_url_in_a_file_and_the_broker_can_be_reached() {
+    let manifests = Manifests::with_component("rabbitmq");
+    for version in ["1.27", "1.37"] {
+        let complaints = manifests.complaints(version);
+        assert!(complaints.is_empty(), "Kubernetes {version}: {complaints}");
+    }
+    let variables = manifests.container()["env"].as_array().expect("a list");
+    let value = |name: &str| {
+        let variable = variables.iter().find(|variable| variable["name"] == name);
+        variable.unwrap_or_else(|| panic!("no {name}"))["value"].as_str().expect("a text")
+    };
+    let place = "/run/secrets/postern/";
+    assert_eq!(value("POSTERN_AMQP_URL_FILE").strip_prefix(place), Some("amqp-url"));
+    assert!(value("POSTERN_API_KEY_FILE").starts_with(place), "the same Secret");
+    let egress = manifests.one("NetworkPolicy", "postern")["spec"]["egress"].as_array().expect("a list");
+    let ports = egress.iter().flat_map(|rule| rule["ports"].as_array().expect("a list"));
+    let ports: Vec<_> = ports.map(|port| port["port"].as_u64()).collect();
+    assert_eq!(ports, [Some(5672), Some(53), Some(53)]);
+    // The comment shows a URL that Postern accepts.
+    let comment = fs::read_to_string(workspace::path("deploy/kubernetes/rabbitmq/kustomization.yaml"));
+    let comment = comment.expect("it is there");
+    let url = comment.split("amqp-url=").nth(1).and_then(|rest| rest.lines().next()).expect("a URL");
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    fs::write(file.path(), url).expect("it is written");
+    let settings = [
+        ("POSTERN_AMQP_URL_FILE", file.path().to_str().expect("a path")),
+        ("POSTERN_AMQP_MODE", value("POSTERN_AMQP_MODE")),
+    ];
+    for runtime in Runtime::BOTH {
+        let shown = Postern::settings(runtime, &settings);
+        assert_eq!(shown["POSTERN_AMQP_MODE"], "each", "{runtime}");
+    }
+}
+
+#[test]
 fn schemas_and_types_reject_mistakes() {
     let manifests = Manifests::shipped();
     for (kind, name, place, value) in [
