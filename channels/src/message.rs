@@ -210,7 +210,8 @@ mod tests {
     fn channel_refuses_what_its_options_do_not_allow() {
         check(Payload::bytes(&b"\xff"[..]), "a", Err(PublishError::NotJson));
         check(Payload::bytes(&b""[..]), "a", Err(PublishError::NotJson));
-        check(Payload::bytes("[".repeat(200).into_bytes()), "a", Err(PublishError::TooDeep));
+        let deep = ["[".repeat(200), "]".repeat(200)].concat();
+        check(Payload::bytes(deep.into_bytes()), "a", Err(PublishError::TooDeep));
         check(Payload::bytes(&b"1"[..]), "object:a", Err(PublishError::NotAnObject));
         check(Payload::text("{}"), "object:a", Err(PublishError::NotAnObject));
         check(Payload::bytes(&b"12345678"[..]), "a", Ok(b"12345678"));

@@ -68,7 +68,13 @@ fn borrowed<'s>(settings: &'s [(&'static str, String)]) -> Vec<(&'static str, &'
 /// Returns the channel and the data of the next publication.
 #[track_caller]
 fn next(client: &mut Client) -> (String, Value) {
-    let push = client.next()["push"].clone();
+    let mut reply = client.next();
+    while reply == json!({}) {
+        // A ping, which has to be answered.
+        client.open.send("{}");
+        reply = client.next();
+    }
+    let push = reply["push"].clone();
     let channel = push["channel"].as_str().unwrap_or_else(|| panic!("a publication: {push}")).to_owned();
     (channel, push["pub"]["data"].clone())
 }
@@ -345,9 +351,11 @@ fn node_that_stops_leaves_the_other_messages_to_the_next_one() {
         let backend = sender.join().expect("all messages are sent");
         let published = first.count("message published by RabbitMQ");
         assert!((100..5000).contains(&published), "{runtime}: {published}");
-        // What the first node has taken is acknowledged, and everything else is in the queue.
+        // The first node has acknowledged the messages that it has published, and all others are in the queue. The broker may have
+        // missed the last acknowledgements.
         let left = backend.length(&format!("{name}.source"));
-        assert_eq!(published + left as usize, 5000, "{runtime}");
+        let total = published + left as usize;
+        assert!((5000..=5200).contains(&total), "{runtime}: {published} published, {left} left");
         let next = start(runtime, &settings);
         wait_until("the next node has published the rest", || outcome(&next, "published") == f64::from(left));
     }
@@ -413,6 +421,7 @@ fn what_the_broker_refuses_is_reported_with_the_setting_and_without_the_password
 
 #[test]
 fn settings_that_cannot_be_used_end_the_start() {
+    let long = "x".repeat(128);
     for runtime in Runtime::BOTH {
         for (settings, expected) in [
             (vec![("POSTERN_AMQP_URL", "http://u:correct-horse-battery@h/")], "not an amqp URL"),
@@ -426,7 +435,7 @@ fn settings_that_cannot_be_used_end_the_start() {
             (vec![("POSTERN_AMQP_MODE", "some")], "must be one of shared, each"),
             (vec![("POSTERN_AMQP_PREFETCH", "0")], "1"),
             (vec![("POSTERN_AMQP_PREFETCH", "65536")], "65535"),
-            (vec![("POSTERN_AMQP_EXCHANGE", "")], "a name must have 1 to 127 bytes"),
+            (vec![("POSTERN_AMQP_EXCHANGE", long.as_str())], "a name must have 1 to 127 bytes"),
         ] {
             let (status, lines) = Postern::refuse(runtime, &settings);
             assert_eq!(status.code(), Some(2), "{runtime}: {lines:?}");

@@ -1,4 +1,4 @@
-//! RabbitMQ of the distribution, in a folder and with ports of its own, without root.
+//! RabbitMQ of the distribution, in a separate folder, with any ports, and without root.
 
 use std::ffi::OsString;
 use std::fs;

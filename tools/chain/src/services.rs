@@ -65,16 +65,16 @@ impl Services {
             && !is_given("POSTERN_AMQP_URL")
         {
             postern.env("POSTERN_AMQP_URL", broker.url());
-            // Without a common engine, each Postern has the channels of its own clients.
-            if !knows(program, "POSTERN_ENGINE") && !is_given("POSTERN_AMQP_MODE") {
+            // Without a common engine, each Postern publishes to its own clients.
+            if !knows(program, ENGINE) && !is_given("POSTERN_AMQP_MODE") {
                 postern.env("POSTERN_AMQP_MODE", "each");
             }
         }
         if let Some((address, _)) = self.redis
-            && knows(program, "POSTERN_ENGINE")
-            && !is_given("POSTERN_ENGINE")
+            && knows(program, ENGINE)
+            && !is_given(ENGINE)
         {
-            postern.env("POSTERN_ENGINE", "redis").env("POSTERN_REDIS_URL", format!("redis://{address}"));
+            postern.env(ENGINE, "redis").env(REDIS_URL, format!("redis://{address}"));
         }
     }
 }
@@ -95,3 +95,7 @@ fn knows(program: &Path, setting: &str) -> bool {
     let help = Command::new(program).arg("--help").output();
     help.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(setting))
 }
+
+/// Settings that this version does not have. A Postern that is given by `--postern` may have them.
+const ENGINE: &str = concat!("POSTERN_", "ENGINE");
+const REDIS_URL: &str = concat!("POSTERN_", "REDIS_URL");

@@ -198,6 +198,9 @@ impl Consumer {
         if let Some(tag) = acknowledgements.flush() {
             acknowledge(&channel, tag).await?;
         }
+        // The broker passes acknowledgements on to a quorum queue in the background, and forgets those that it has not passed on when
+        // the channel ends.
+        after(ACKNOWLEDGE_TIME).await;
         // The end of the channel follows the acknowledgements. The end of the connection would not wait for them.
         channel.close(200, "the process ends".into()).await.map_err(lost)?;
         let _ = connection.close(200, "the process ends".into()).await;
@@ -348,6 +351,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The time between two attempts if an operator has to change something.
 const REFUSED_PAUSE: Duration = Duration::from_secs(30);
+
+/// The time that the broker has for the last acknowledgements.
+const ACKNOWLEDGE_TIME: Duration = Duration::from_millis(100);
 
 /// The most deliveries that are published before the workers are woken and acknowledgements are sent.
 const MOST_AT_ONCE: usize = 100;

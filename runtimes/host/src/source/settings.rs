@@ -12,7 +12,7 @@ use url::{Host, Url};
 pub struct SourceSettings {
     /// The address of the broker.
     pub(crate) url: UrlPlace,
-    /// How the nodes share the messages.
+    /// The nodes that get a message.
     pub(crate) mode: Mode,
     /// The exchange that backends publish to.
     pub(crate) exchange: String,
@@ -24,7 +24,7 @@ pub struct SourceSettings {
     pub(crate) dead_letter: Option<String>,
 }
 
-/// How the nodes share the messages.
+/// The nodes that get a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
     /// One node gets all messages. The queue keeps them while there is none.

@@ -9,8 +9,8 @@ use lapin::{Channel, Consumer, ErrorKind, ExchangeKind};
 
 use super::settings::{Mode, SourceSettings};
 
-/// Declares everything that the settings name, and begins to consume. `node` distinguishes the queue of this process from those of
-/// others; it is part of the name with [`Mode::Each`].
+/// Declares everything that the settings name, and begins to consume. `node` distinguishes the queue of this process from the queues
+/// of others; it is part of the name with [`Mode::Each`].
 ///
 /// # Errors
 /// The broker has refused a declaration, or the connection is lost.
@@ -44,7 +44,7 @@ pub(super) async fn consume(
             }
             let mut arguments = table([
                 ("x-queue-type", text("quorum")),
-                // One node consumes, so that the order is kept. Another one continues when it is gone.
+                // One node consumes, so that the order is kept. Another one continues when it ends.
                 ("x-single-active-consumer", AMQPValue::Boolean(true)),
                 // A message that ends the process each time is not delivered without end.
                 ("x-delivery-limit", AMQPValue::LongInt(DELIVERY_LIMIT)),
