@@ -171,6 +171,11 @@ pub(super) const CONTRADICTIONS: &[Contradiction] = &[
         complaint: "leaves publications out that filters might select; leave out conflate or allow_tags_filter",
     },
     Contradiction {
+        options: &["conflate"],
+        holds: |options| options.conflate == Conflation::Latest && options.exclude_publisher,
+        complaint: "leaves out what others have published before the publisher's own publication; leave out conflate or exclude_publisher",
+    },
+    Contradiction {
         options: &["slow"],
         holds: |options| options.slow == SlowPolicy::Conflate && promises_all(options),
         complaint: "leaves publications out, which contradicts positioning and recovery; write slow = \"drop\"",

@@ -306,6 +306,7 @@ fn options_that_contradict_each_other_are_refused() {
         ("conflate = \"latest\"\nconflate_interval = 0", "conflate_interval"),
         ("conflate = \"latest\"\nhistory_size = 1\nhistory_ttl = \"1s\"\nforce_recovery = true", "conflate"),
         ("conflate = \"latest\"\nallow_tags_filter = true", "conflate"),
+        ("conflate = \"latest\"\nexclude_publisher = true", "conflate"),
         ("conflate = \"latest\"\nallowed_delta_types = [\"fossil\"]", "conflate"),
         ("slow = \"conflate\"\nhistory_size = 1\nhistory_ttl = \"1s\"\nallow_positioning = true", "slow"),
     ] {
