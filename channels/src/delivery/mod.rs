@@ -89,7 +89,7 @@ impl Channels {
         if let Some(length) = conflation.map(|options| options.conflate_interval) {
             let waiting = Waiting { publication: Arc::clone(publication), excluded: publisher };
             if self.intervals.take(waiting, length, fanout.now()).is_none() {
-                return;
+                return self.hub.set_waiting(slot);
             }
         }
         self.deliver_in(slot, slow, publication, publisher, fanout);
@@ -98,7 +98,10 @@ impl Channels {
     /// Does what is due: the ends of intervals, and a look at slow clients.
     pub(crate) fn handle_delivery_timeout(&mut self, fanout: &mut Fanout<'_, Channels>) {
         while let Some(Waiting { publication, excluded }) = self.intervals.next_due(fanout.now()) {
-            if let Some(slot) = self.hub.find(&publication.channel) {
+            // Without subscribers the worker gets no publications, so the one that waits is not the latest one any more.
+            if let Some(slot) = self.hub.find(&publication.channel)
+                && self.hub.take_waiting(slot)
+            {
                 let options = self.options(&publication.channel);
                 let slow = options.map_or(SlowPolicy::Close, |options| options.slow);
                 self.deliver_in(slot, slow, &publication, excluded, fanout);

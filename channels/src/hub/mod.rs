@@ -22,6 +22,7 @@ mod form;
 mod tests;
 
 use std::collections::HashMap;
+use std::mem;
 use std::sync::Arc;
 
 use slab::Slab;
@@ -66,6 +67,8 @@ struct Channel {
     forms: Forms,
     /// The number of joining subscriptions.
     joining: u32,
+    /// Whether a publication waits for the end of an interval.
+    has_waiting: bool,
     /// The publication that the subscribers with [`Form::DELTA_BASE`] have received last.
     base: Option<Arc<Publication>>,
 }
@@ -147,7 +150,14 @@ impl Hub {
         let slot = slot.unwrap_or_else(|| {
             let (name, subscribers) = (Arc::clone(name), Vec::new());
             let forms = Forms::default();
-            let channel = Channel { name: Arc::clone(&name), subscribers, forms, joining: 0, base: None };
+            let channel = Channel {
+                name: Arc::clone(&name),
+                subscribers,
+                forms,
+                joining: 0,
+                has_waiting: false,
+                base: None,
+            };
             // A worker has fewer than 2^32 subscriptions.
             let slot = self.channels.insert(channel) as u32;
             self.names.insert(name, slot);
@@ -258,6 +268,18 @@ impl Hub {
     pub fn is_joining(&self, connection: u32, name: &str) -> bool {
         let entry = self.find(name).and_then(|slot| self.of(connection).get(self.entry(connection, slot.0)?));
         entry.is_some_and(|entry| entry.place.form().is_some())
+    }
+
+    /// Records that a publication of a channel waits for the end of an interval. It is forgotten with the last subscription.
+    pub(crate) fn set_waiting(&mut self, Slot(slot): Slot) {
+        if let Some(channel) = self.channels.get_mut(slot as usize) {
+            channel.has_waiting = true;
+        }
+    }
+
+    /// Returns whether a publication of a channel waits, once.
+    pub(crate) fn take_waiting(&mut self, Slot(slot): Slot) -> bool {
+        self.channels.get_mut(slot as usize).is_some_and(|channel| mem::take(&mut channel.has_waiting))
     }
 
     /// Returns the channel with a name, if there is a subscription to it.

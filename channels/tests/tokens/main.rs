@@ -198,3 +198,27 @@ fn the_gateway_grants_channels_by_a_header() {
         assert_eq!(rig.outcome(), expected, "{channel}");
     }
 }
+
+#[test]
+fn a_publication_of_an_interval_does_not_outlive_the_last_subscription() {
+    let mut rig = Rig::connected();
+    let data = |received: String| received.matches(r#""data":"#).count();
+    rig.send(r#"{"id":2,"subscribe":{"channel":"ticker:1"}}"#);
+    rig.received();
+    rig.publish("ticker:1", "1");
+    assert_eq!(data(rig.received()), 1);
+    rig.publish("ticker:1", "2");
+    rig.send(r#"{"id":3,"unsubscribe":{"channel":"ticker:1"}}"#);
+    // The worker does not get this one, so the one before would not be the latest.
+    rig.publish("ticker:1", "3");
+    rig.send(r#"{"id":4,"subscribe":{"channel":"ticker:1"}}"#);
+    assert_eq!(data(rig.received()), 0);
+    rig.pass(Duration::from_secs(2));
+    assert_eq!(rig.received(), "");
+    rig.publish("ticker:1", "4");
+    assert_eq!(data(rig.received()), 1);
+    rig.publish("ticker:1", "5");
+    rig.publish("ticker:1", "6");
+    rig.pass(Duration::from_secs(1));
+    assert!(rig.received().contains(r#""data":6"#));
+}

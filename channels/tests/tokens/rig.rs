@@ -104,6 +104,17 @@ impl Rig {
         self.turn();
     }
 
+    /// Lets another worker publish.
+    pub(crate) fn publish(&mut self, channel: &str, data: &str) {
+        let mut inbox = Events::default();
+        self.exchange.publish_to(publish(channel, data), None, self.runtime.now, &mut inbox);
+        for event in inbox.0 {
+            let ModelRuntime { worker, now, .. } = &mut self.runtime;
+            worker.handle_message(WorkerMessage::Application(event), *now, &mut NullRecorder);
+        }
+        self.turn();
+    }
+
     /// Answers a request to a hook.
     pub(crate) fn answer(&mut self, request: &HookRequest, answer: HookAnswer) {
         let &HookRequest { client, number, .. } = request;
@@ -285,6 +296,10 @@ rpc_hook = true
 [namespaces.open]
 allow_subscribe_for_client = true
 allow_tags_filter = true
+[namespaces.ticker]
+allow_subscribe_for_client = true
+conflate = \"latest\"
+conflate_interval = \"1s\"
 [namespaces.hooked]
 subscribe_hook = true
 publish_hook = true
