@@ -27,7 +27,7 @@ pub(super) fn write(request: &HookRequest, id: &str, source: &Source) -> String 
     };
     members.insert("encoding".to_owned(), json!(encoding));
     let mut members = Value::Object(members).to_string();
-    // The value of the client is not parsed, so that its numbers stay as they are.
+    // The value of the client is not parsed, so that its numbers stay unchanged.
     if !data.is_empty() {
         members.pop();
         match Raw::new(data).compact() {
