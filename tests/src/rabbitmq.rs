@@ -87,18 +87,22 @@ impl Broker {
         stdout.into_owned()
     }
 
-    /// Ends the server with SIGKILL.
-    pub fn kill(&self) {
-        self.server.lock().unwrap_or_else(PoisonError::into_inner).kill();
+    /// Stops the server.
+    ///
+    /// # Panics
+    ///
+    /// If it does not end.
+    pub fn stop(&self) {
+        let mut server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
+        server.terminate(START_TIMEOUT).expect("RabbitMQ ends");
     }
 
-    /// Starts the server again, with its data.
+    /// Starts the server again after [`stop`](Broker::stop), with its data.
     ///
     /// # Panics
     ///
     /// If it does not start.
     pub fn restart(&self) {
-        self.kill();
         *self.server.lock().unwrap_or_else(PoisonError::into_inner) = start(&self.broker);
     }
 }

@@ -1,6 +1,7 @@
 //! RabbitMQ as a source of publications, with a real broker and both binaries.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -264,7 +265,7 @@ fn broker_that_ends_and_starts_again_is_found() {
         expect_numbers(&mut client, 0, 10);
         (name, postern, client)
     });
-    broker.kill();
+    broker.stop();
     for (_, postern, client) in &mut nodes {
         wait_for_metric(postern, "postern_source_up", 0.0);
         postern.wait_for("cannot receive messages from RabbitMQ; trying again");
@@ -274,7 +275,12 @@ fn broker_that_ends_and_starts_again_is_found() {
     }
     broker.restart();
     for (name, postern, client) in &mut nodes {
-        wait_for_metric(postern, "postern_source_up", 1.0);
+        // The queues may need some time after a crash, and an attempt to connect 10 seconds.
+        let deadline = Instant::now() + Duration::from_secs(90);
+        while postern.metric("postern_source_up") != Some(1.0) {
+            assert!(Instant::now() < deadline, "{name} does not receive messages");
+            thread::sleep(Duration::from_millis(100));
+        }
         send_numbers(&Publisher::connect(&broker.url(), name), "news:1", 10, 10);
         expect_numbers(client, 10, 10);
     }
@@ -497,7 +503,13 @@ fn watch(postern: &Postern, channel: &str) -> (Received, JoinHandle<()>) {
     let received: Received = Arc::new(Mutex::new(recovered.unwrap_or_default()));
     let kept = received.clone();
     let reader = thread::spawn(move || {
-        while let Ok(message) = client.open.try_receive() {
+        loop {
+            let message = match client.open.try_receive() {
+                Ok(message) => message,
+                // The broker may take longer than the time-out of the socket.
+                Err(tungstenite::Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => continue,
+                Err(_) => break,
+            };
             let Ok(text) = message.into_text() else { break };
             for line in text.lines() {
                 let reply: Value = serde_json::from_str(line).expect("JSON");
