@@ -30,6 +30,7 @@ fn changed_source_is_served_on_the_same_port() {
         "core",
         "runtimes",
         "channels",
+        "clients",
         "simulation",
         "tools",
         "deploy/dev",
