@@ -59,6 +59,8 @@ pub enum Operation {
         recovery: Option<Recovery>,
         /// The client, if it becomes present in the channel.
         presence: Option<Arc<ClientInfo>>,
+        /// Whether the subscription must exist afterwards also if the engine cannot be reached.
+        is_certain: bool,
     },
     /// Removes a subscription.
     Unsubscribe {
@@ -143,7 +145,9 @@ impl ChannelEvent {
                 | Answer::Published(_)
                 | Answer::PresenceStats(_)
                 | Answer::History(Err(_))
-                | Answer::Close => 0,
+                | Answer::Close
+                | Answer::Unavailable
+                | Answer::SubscriptionUnavailable => 0,
             },
         };
         size_of::<ChannelEvent>() + more
@@ -173,6 +177,11 @@ pub enum Answer {
     History(Result<History, HistoryError>),
     /// All earlier requests are answered.
     Close,
+    /// The operation was not performed, or its result is unknown, because the engine cannot be reached. The same request may succeed
+    /// later.
+    Unavailable,
+    /// As [`Unavailable`](Answer::Unavailable), for a subscription. It exists until the worker ends it.
+    SubscriptionUnavailable,
 }
 
 /// The inboxes of the workers of a node.
@@ -203,7 +212,7 @@ impl Exchange {
     ) {
         let Request { client, command, channel, operation } = request;
         let answer = match operation {
-            Operation::Subscribe { history, recovery, presence } => {
+            Operation::Subscribe { history, recovery, presence, is_certain: _ } => {
                 let subscribe = Subscribe { channel: channel.clone(), history, recovery };
                 let answer = match self.subscribe(worker, &subscribe, now) {
                     Ok(subscribed) => {
@@ -269,6 +278,38 @@ impl Exchange {
         inboxes.answer(worker, ChannelEvent::Answer { client, command, channel, answer });
     }
 
+    /// Answers that a request is not executed, because the engine cannot be reached or too many requests wait for it.
+    pub fn refuse(&mut self, worker: WorkerId, request: Request, now: Instant, inboxes: &mut impl Inboxes) {
+        if matches!(request.operation, Operation::Subscribe { .. }) {
+            return self.refuse_subscription(worker, request, now, inboxes);
+        }
+        let Request { client, command, channel, operation: _ } = request;
+        let answer = Answer::Unavailable;
+        inboxes.answer(worker, ChannelEvent::Answer { client, command, channel, answer });
+    }
+
+    /// Adds a subscription without a position, and answers that it is unavailable. The worker ends it, after it has learned of that.
+    pub(crate) fn refuse_subscription(
+        &mut self,
+        worker: WorkerId,
+        request: Request,
+        now: Instant,
+        inboxes: &mut impl Inboxes,
+    ) {
+        let Request { client, command, channel, operation: _ } = request;
+        let subscribe = Subscribe { channel: channel.clone(), history: None, recovery: None };
+        if let Ok(Subscribed { catch_up, is_occupied, .. }) = self.subscribe(worker, &subscribe, now) {
+            if is_occupied {
+                inboxes.occupancy_changed(&channel, true);
+            }
+            if let Some(missed) = catch_up {
+                inboxes.answer(worker, ChannelEvent::CatchUp(Box::new(missed)));
+            }
+        }
+        let answer = Answer::SubscriptionUnavailable;
+        inboxes.answer(worker, ChannelEvent::Answer { client, command, channel, answer });
+    }
+
     /// Publishes a message, and puts it into the inboxes of the workers with subscribers; `excluded` does not get it.
     pub fn publish_to(
         &mut self,
@@ -281,18 +322,7 @@ impl Exchange {
         let PublishOutcome::Published { delivery, subscriptions } = outcome else {
             return Receipt { position, subscriptions: 0, is_new: false };
         };
-        let publication = delivery.value;
-        for worker in delivery.workers.iter() {
-            let excluded = excluded.filter(|(of, _)| *of == worker).map(|(_, client)| client);
-            let event = ChannelEvent::Publication { publication: publication.clone(), excluded };
-            if !inboxes.send(worker, event) {
-                self.mark_lagging(
-                    worker,
-                    &publication.channel,
-                    MissedEvent::Publication(publication.position),
-                );
-            }
-        }
+        self.send(delivery.workers, &delivery.value, excluded, inboxes);
         Receipt { position, subscriptions, is_new: true }
     }
 
@@ -390,7 +420,12 @@ mod tests {
     fn a_publication_that_finds_the_inbox_of_its_worker_full_precedes_its_answer() {
         let (mut exchange, history) = (exchange(), history());
         let mut taken = Taken::default();
-        let subscribe = Operation::Subscribe { history: Some(history), recovery: None, presence: None };
+        let subscribe = Operation::Subscribe {
+            history: Some(history),
+            recovery: None,
+            presence: None,
+            is_certain: false,
+        };
         execute(&mut exchange, subscribe, false, &mut taken);
         let publish = Operation::Publish { publish: Box::new(publish()), excludes_publisher: false };
         execute(&mut exchange, publish, true, &mut taken);
@@ -405,7 +440,12 @@ mod tests {
     fn a_worker_catches_up_even_if_the_subscription_that_asks_for_it_fails() {
         let (mut exchange, history) = (exchange(), history());
         let mut taken = Taken::default();
-        let subscribe = |recovery| Operation::Subscribe { history: Some(history), recovery, presence: None };
+        let subscribe = |recovery| Operation::Subscribe {
+            history: Some(history),
+            recovery,
+            presence: None,
+            is_certain: false,
+        };
         execute(&mut exchange, subscribe(None), false, &mut taken);
         // Another worker publishes.
         taken.are_full = true;

@@ -47,6 +47,7 @@ pub mod inbox;
 pub mod message;
 mod pings;
 mod random;
+pub mod relay;
 pub mod results;
 pub mod source;
 mod view;

@@ -172,6 +172,12 @@ impl Epoch {
         }))
     }
 
+    /// Parses eight letters.
+    pub fn parse(text: &[u8]) -> Option<Epoch> {
+        let letters: [u8; 8] = text.try_into().ok()?;
+        letters.iter().all(u8::is_ascii_alphabetic).then_some(Epoch(letters))
+    }
+
     /// Returns the letters.
     pub fn as_str(&self) -> &str {
         // An epoch is ASCII, unless it was parsed from another text, which is not sent.
@@ -207,6 +213,11 @@ impl Since {
     /// Returns whether it may be a position in the stream `epoch`.
     pub fn is_of(self, epoch: Epoch) -> bool {
         self.epoch.is_none_or(|own| own == epoch)
+    }
+
+    /// Returns the epoch, if the client knows it.
+    pub fn epoch(self) -> Option<Epoch> {
+        self.epoch
     }
 }
 

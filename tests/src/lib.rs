@@ -17,6 +17,7 @@
 //! * [`issuer`]: a gateway that signs identities;
 //! * [`http`], [`ws`], [`frames`]: clients that can send invalid requests and frames;
 //! * [`channels`]: a client of the protocol of channels;
+//! * [`redis`]: a Redis server;
 //! * [`forwarder`]: adds a user to the requests of clients that cannot;
 //! * [`browser`]: Chromium without a window;
 //! * [`chain`]: all of them together;
@@ -38,6 +39,7 @@ pub mod postern;
 pub mod scripted_identity;
 
 pub mod backend;
+pub mod redis;
 
 pub mod browser;
 pub mod channels;

@@ -124,6 +124,15 @@ pub fn strace() -> Result<(PathBuf, OsString), Failure> {
     Ok((root.join("usr/bin/strace"), libraries(&root)?))
 }
 
+/// Returns the executable of a Redis server, and the `LD_LIBRARY_PATH` that it needs. It is also a Sentinel.
+pub fn redis() -> Result<(PathBuf, OsString), Failure> {
+    let executable = "usr/bin/redis-check-rdb";
+    let root = debian("redis-of-the-distribution", executable, &["redis-server"], &[])?;
+    // The package has one program with several names: by this one it is a server.
+    let server = root.join("usr/bin/redis-server");
+    Ok((server, libraries(&root)?))
+}
+
 /// Returns the executable of jq, and the `LD_LIBRARY_PATH` that it needs.
 pub fn jq() -> Result<(PathBuf, OsString), Failure> {
     let root = debian("jq-debian", "usr/bin/jq", &[], &["jq", "libjq1", "libonig5"])?;

@@ -45,6 +45,10 @@ impl Client {
             engine::Answer::History(Err(HistoryError::NothingBefore)) => {
                 turn.refuse(command, ErrorCode::BadRequest)
             }
+            engine::Answer::Unavailable => turn.refuse(command, ErrorCode::Internal),
+            engine::Answer::SubscriptionUnavailable => {
+                self.refuse_subscription(command, channel, ErrorCode::Internal, turn);
+            }
             // The application handles it.
             engine::Answer::Close => {}
         }
@@ -58,19 +62,13 @@ impl Client {
         since: Option<Since>,
         turn: &mut Turn<'_>,
     ) {
+        let Some(mut subscribed) = subscribed else {
+            return self.refuse_subscription(command, channel, ErrorCode::UnrecoverablePosition, turn);
+        };
         let key = self.hub_key();
         let ended = self.take_ended(channel);
         let Some(form) = ended.or_else(|| turn.hub.form(key, channel)) else { return };
         let slot = turn.hub.find(channel);
-        let Some(mut subscribed) = subscribed else {
-            // The subscription exists, but its client does not want it.
-            if ended.is_none() {
-                self.leave(channel, turn.hub);
-                let presence = form.has(Form::PRESENT).then_some(self.id);
-                turn.request(0, channel.clone(), engine::Operation::Unsubscribe { presence });
-            }
-            return turn.refuse(command, ErrorCode::UnrecoverablePosition);
-        };
         if ended.is_none() {
             turn.hub.admit(key, channel, subscribed.publications.last());
         }
@@ -96,5 +94,23 @@ impl Client {
             ..subscribe_result(&subscribed, since, form, slot, &publications)
         };
         turn.answer(command, Answer::Subscribe(result));
+    }
+
+    /// Ends a subscription that exists, but not as its client wants it.
+    fn refuse_subscription(
+        &mut self,
+        command: u32,
+        channel: &Arc<str>,
+        error: ErrorCode,
+        turn: &mut Turn<'_>,
+    ) {
+        let ended = self.take_ended(channel);
+        let Some(form) = ended.or_else(|| turn.hub.form(self.hub_key(), channel)) else { return };
+        if ended.is_none() {
+            self.leave(channel, turn.hub);
+            let presence = form.has(Form::PRESENT).then_some(self.id);
+            turn.request(0, channel.clone(), engine::Operation::Unsubscribe { presence });
+        }
+        turn.refuse(command, error);
     }
 }

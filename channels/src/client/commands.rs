@@ -318,7 +318,11 @@ impl Client {
         })?;
         let presence = has_presence.then(|| self.info_in(&channel, turn.identity, turn.config.share_email));
         let history = HistoryOptions::of(options);
-        turn.request(id, channel, Operation::Subscribe { history, recovery, presence });
+        turn.request(
+            id,
+            channel,
+            Operation::Subscribe { history, recovery, presence, is_certain: is_server_side },
+        );
         Ok(())
     }
 

@@ -46,6 +46,67 @@ impl Log {
         }
     }
 
+    /// Creates the copy of a stream that is kept elsewhere: its end, and its last publications without a gap.
+    pub(super) fn copy(
+        position: Position,
+        entries: impl IntoIterator<Item = Arc<Publication>>,
+        options: &HistoryOptions,
+        now: Instant,
+    ) -> Log {
+        let mut log = Log { offset: position.offset, ..Log::new(position.epoch, options, now) };
+        entries.into_iter().for_each(|publication| log.push(publication));
+        log.truncate(options);
+        log.expires = now.checked_add(options.ttl);
+        log
+    }
+
+    /// Appends the next publication of a copied stream.
+    pub(super) fn append_copy(
+        &mut self,
+        options: &HistoryOptions,
+        publication: Arc<Publication>,
+        now: Instant,
+    ) {
+        self.offset += 1;
+        self.push(publication);
+        self.truncate(options);
+        self.expires = now.checked_add(options.ttl);
+    }
+
+    /// Adds older publications of a copied stream, which end where the entries begin.
+    pub(super) fn prepend_copy(
+        &mut self,
+        options: &HistoryOptions,
+        older: Vec<Arc<Publication>>,
+        now: Instant,
+    ) {
+        for publication in older.into_iter().rev() {
+            self.bytes += publication.memory();
+            self.data += publication.data.len();
+            self.entries.push_front(publication);
+        }
+        self.truncate(options);
+        self.expires = self.expires.max(now.checked_add(options.ttl));
+    }
+
+    /// Returns the offset that the oldest entry follows.
+    pub(super) fn start(&self) -> u64 {
+        self.offset - self.entries.len() as u64
+    }
+
+    fn push(&mut self, publication: Arc<Publication>) {
+        self.bytes += publication.memory();
+        self.data += publication.data.len();
+        self.entries.push_back(publication);
+    }
+
+    /// Removes the oldest entries above the limits.
+    fn truncate(&mut self, options: &HistoryOptions) {
+        while self.entries.len() > options.size || self.data > options.bytes {
+            self.remove_oldest();
+        }
+    }
+
     pub(super) fn position(&self) -> Position {
         Position { epoch: self.epoch, offset: self.offset }
     }
@@ -84,12 +145,8 @@ impl Log {
     ) -> Arc<Publication> {
         self.offset += 1;
         let publication = publication(self.position());
-        self.bytes += publication.memory();
-        self.data += publication.data.len();
-        self.entries.push_back(Arc::clone(&publication));
-        while self.entries.len() > options.size || self.data > options.bytes {
-            self.remove_oldest();
-        }
+        self.push(Arc::clone(&publication));
+        self.truncate(options);
         self.expires = now.checked_add(options.ttl);
         self.version = version.or(self.version.take());
         publication

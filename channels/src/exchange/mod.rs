@@ -14,6 +14,7 @@
 //! Times are arguments, and never go backwards. Something that has expired at `now` is not part of an answer, even if
 //! [`Exchange::handle_timeout`] has not been called yet.
 
+mod copy;
 mod idempotency;
 mod interest;
 mod log;
@@ -39,6 +40,7 @@ use crate::engine::{ChannelEvent, Inboxes};
 use crate::hash::Seeded;
 use crate::publication::{ClientId, ClientInfo, Epoch, Position, Publication};
 
+pub(crate) use self::copy::Arrival;
 pub use self::interest::MissedEvent;
 pub use self::operation::*;
 

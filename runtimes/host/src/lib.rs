@@ -18,6 +18,7 @@
 //! * `outbound` sends HTTP requests to other services.
 //! * [`hooks`] sends events to a backend.
 //! * [`source`] publishes the messages of a message broker.
+//! * `engine` connects the channels of several nodes by Redis.
 //! * [`assertion`] verifies signed tokens, and keeps the keys for it.
 //! * [`refusal`] has the texts of refused upgrades.
 //! * [`log`] formats records as lines and writes them on a separate thread.
@@ -31,7 +32,13 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 // Code that only a disabled feature uses stays unused, and the linker drops it.
 #![cfg_attr(
-    not(all(feature = "amqp", feature = "assertion", feature = "control", feature = "hooks")),
+    not(all(
+        feature = "amqp",
+        feature = "assertion",
+        feature = "control",
+        feature = "hooks",
+        feature = "redis"
+    )),
     allow(dead_code, unused_imports, unreachable_pub)
 )]
 
@@ -62,6 +69,9 @@ pub mod hooks;
 
 #[cfg_attr(not(feature = "amqp"), path = "source/disabled.rs")]
 pub mod source;
+
+#[cfg_attr(not(feature = "redis"), path = "engine/disabled.rs")]
+mod engine;
 
 pub mod log;
 pub mod metrics;

@@ -7,8 +7,7 @@ mod node;
 mod worker;
 
 pub use node::Node;
+pub(crate) use node::{Batch, Delivery, unix_ms};
 #[cfg(feature = "control")]
-pub(crate) use node::unix_ms;
-#[cfg(feature = "control")]
-pub(crate) use node::{Batch, NodeStats};
+pub(crate) use node::{NodeStats, Publishing};
 pub use worker::NodeWorker;

@@ -14,8 +14,15 @@ use postern_channels::exchange::ExchangeStats;
 use postern_channels::exchange::{Exchange, ExchangeConfig, Publish, WorkerId};
 use postern_channels::hooks::HookRequest;
 use postern_channels::inbox::{Added, Inbox, Taken};
+use postern_channels::relay::{
+    ServerAnswer, ServerOperation,
+    command::{Cause, Failure},
+};
 use postern_core::handshake::Revocation;
 
+use smol::channel::Receiver;
+
+use crate::engine::Engine;
 use crate::hooks::Hooks;
 
 /// The channels of a process. Each channel belongs to one shard, by the hash of its name. The lock of a shard is held while a
@@ -27,6 +34,8 @@ pub struct Node {
     workers: Box<[WorkerSlot]>,
     config: Mutex<Arc<ChannelsConfig>>,
     hooks: Hooks,
+    /// The engine, if several nodes share the channels.
+    engine: OnceLock<Engine>,
 }
 
 /// Figures of all channels and inboxes.
@@ -73,7 +82,20 @@ impl Node {
             workers: (0..workers).map(|_| WorkerSlot::default()).collect(),
             config: Mutex::new(config),
             hooks,
+            engine: OnceLock::new(),
         })
+    }
+
+    /// Shares the channels with other nodes.
+    // A build without an engine has none.
+    pub(crate) fn set_engine(&self, engine: Engine) {
+        // It is called once, at the start.
+        let _ = self.engine.set(engine);
+    }
+
+    /// Returns the engine, if there is one.
+    pub(crate) fn engine(&self) -> Option<&Engine> {
+        self.engine.get()
     }
 
     /// Creates the inbox of a worker. `wake` makes the worker take its events.
@@ -94,8 +116,29 @@ impl Node {
         }
     }
 
-    /// Executes a request of a worker. The worker takes its own events afterwards, and is not woken for them.
+    /// Executes a request of a worker. The worker takes its own events afterwards, and is not woken for them. With an engine, the
+    /// answer may arrive later.
     pub(super) fn execute(&self, worker: WorkerId, request: Request, now: Instant) {
+        match self.engine.get() {
+            None => self.execute_here(worker, request, now),
+            Some(engine) => {
+                if let Some(request) = engine.submit(worker, request) {
+                    self.refuse(worker, request, now);
+                }
+            }
+        }
+    }
+
+    /// Answers that too many requests wait for the engine.
+    #[cold]
+    fn refuse(&self, worker: WorkerId, request: Request, now: Instant) {
+        let index = self.index(&request.channel);
+        let mut delivery = Delivery { node: self, wakes: Wakes::Others(worker) };
+        lock(&self.shards[index]).refuse(worker, request, now, &mut delivery);
+        self.note_expiry(index);
+    }
+
+    fn execute_here(&self, worker: WorkerId, request: Request, now: Instant) {
         let index = self.index(&request.channel);
         let mut delivery = Delivery { node: self, wakes: Wakes::Others(worker) };
         lock(&self.shards[index]).execute(worker, request, now, unix_ms(), &mut delivery);
@@ -257,7 +300,7 @@ impl Batch<'_> {
     pub(crate) fn with<R>(
         &mut self,
         channel: &str,
-        operation: impl FnOnce(&mut Exchange, &mut Delivery<'_>) -> R,
+        operation: impl for<'d> FnOnce(&mut Exchange, &mut Delivery<'d>) -> R,
     ) -> R {
         let index = self.node.index(channel);
         let mut delivery = Delivery { node: self.node, wakes: Wakes::Later(&mut self.wakes) };
@@ -270,10 +313,15 @@ impl Batch<'_> {
         result
     }
 
-    /// Publishes a message of a backend. When this returns, the history has it, and the inboxes of the workers with subscribers.
-    pub(crate) fn publish(&mut self, publish: Publish) -> Receipt {
+    /// Publishes a message of a backend.
+    pub(crate) fn publish(&mut self, publish: Publish) -> Publishing {
+        if let Some(engine) = self.node.engine() {
+            return Publishing::Waiting(engine.ask(ServerOperation::Publish(Box::new(publish))));
+        }
         let channel = publish.channel.clone();
-        self.with(&channel, |exchange, inboxes| exchange.publish_to(publish, None, Instant::now(), inboxes))
+        Publishing::Done(
+            self.with(&channel, |exchange, inboxes| exchange.publish_to(publish, None, Instant::now(), inboxes)),
+        )
     }
 
     /// Returns the node.
@@ -293,6 +341,37 @@ impl Batch<'_> {
 impl Drop for Batch<'_> {
     fn drop(&mut self) {
         self.wake();
+    }
+}
+
+/// A publication of a backend.
+#[derive(Debug)]
+pub(crate) enum Publishing {
+    /// It is published: the history has it, and the inboxes of the workers with subscribers.
+    Done(Receipt),
+    /// The engine answers.
+    Waiting(Receiver<ServerAnswer>),
+}
+
+impl Publishing {
+    /// Waits for the result. The subscriptions in it belong to this node.
+    ///
+    /// # Errors
+    /// Why the engine does not accept it.
+    pub(crate) async fn result(self) -> Result<Receipt, Failure> {
+        match self {
+            Publishing::Done(receipt) => Ok(receipt),
+            Publishing::Waiting(answer) => match answer.recv().await {
+                Ok(ServerAnswer::Published { position, subscriptions }) => {
+                    Ok(Receipt { position, subscriptions, is_new: true })
+                }
+                Ok(ServerAnswer::Unavailable(failure)) => Err(failure),
+                // The engine answers each request, and with an answer of its kind.
+                Ok(ServerAnswer::History(_) | ServerAnswer::Done) | Err(_) => {
+                    Err(Failure::new(Cause::Down, "the engine has ended"))
+                }
+            },
+        }
     }
 }
 

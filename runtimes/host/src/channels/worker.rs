@@ -235,7 +235,8 @@ mod tests {
         let of_worker = wakes.clone();
         worker.start(move || _ = of_worker.fetch_add(1, Ordering::SeqCst));
         let client = ClientRef { key: Key(0), connection: ConnectionId(1) };
-        let operation = Operation::Subscribe { history: None, recovery: None, presence: None };
+        let operation =
+            Operation::Subscribe { history: None, recovery: None, presence: None, is_certain: false };
         let request = Request { client, command: 1, channel: "news".into(), operation };
         worker.execute(Effect::Request(request), now);
         assert_eq!(take(&mut worker, now), 1, "the answer");

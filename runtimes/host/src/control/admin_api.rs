@@ -98,7 +98,8 @@ impl AdminApi {
         match endpoint {
             Endpoint::Livez => Ok(health::livez(&self.liveness).await),
             Endpoint::Readyz => {
-                Ok(health::readyz(&self.pool, &self.process.status, self.process.max_connections).await)
+                let ProcessInfo { status, node, max_connections, .. } = &self.process;
+                Ok(health::readyz(&self.pool, status, node, *max_connections).await)
             }
             Endpoint::Metrics => self.metrics().await,
             Endpoint::Console(asset) if self.process.has_console => Ok(asset.response()),

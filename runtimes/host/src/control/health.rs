@@ -9,6 +9,8 @@ use serde_json::json;
 
 use super::response::{HttpResponse, as_json};
 use super::worker_pool::WorkerPool;
+use crate::channels::Node;
+use crate::engine::Engine;
 use crate::lifecycle::status::ProcessStatus;
 use crate::liveness::Liveness;
 use crate::workers::{Reply, WorkerReply};
@@ -28,14 +30,18 @@ pub(super) fn live_response(unresponsive: Option<Duration>) -> HttpResponse {
     }
 }
 
-/// Answers 503 while the process drains or is full, while a worker does not reply, and while reads are paused because
-/// the log is stalled.
+/// Answers 503 while the process drains or is full, while a worker does not reply, while reads are paused because
+/// the log is stalled, and while an engine that is required cannot be reached.
 pub(super) async fn readyz(
     pool: &WorkerPool,
     status: &ProcessStatus,
+    node: &Node,
     max_connections: usize,
 ) -> HttpResponse {
-    let reasons = unready_reasons(pool, status, max_connections).await;
+    let mut reasons = unready_reasons(pool, status, max_connections).await;
+    if node.engine().is_some_and(Engine::is_unready) {
+        reasons.push("engine");
+    }
     if reasons.is_empty() {
         return as_json(StatusCode::OK, &json!({ "status": "ready" }));
     }

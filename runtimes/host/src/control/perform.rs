@@ -70,12 +70,12 @@ impl AdminApi {
     ) -> MethodResult {
         let ProcessInfo { node, log, .. } = &self.process;
         match method {
-            NodeMethod::Publish => api::publish(batch, params, log),
-            NodeMethod::Broadcast => api::broadcast(batch, params, log),
+            NodeMethod::Publish => api::publish(batch, params, log).await,
+            NodeMethod::Broadcast => api::broadcast(batch, params, log).await,
             NodeMethod::Presence => api::presence(node, params),
             NodeMethod::PresenceStats => api::presence_stats(node, params),
-            NodeMethod::History => api::history(node, params),
-            NodeMethod::HistoryRemove => api::history_remove(node, params),
+            NodeMethod::History => api::history(node, params).await,
+            NodeMethod::HistoryRemove => api::history_remove(node, params).await,
             NodeMethod::Channels => api::channels(node, params),
             NodeMethod::Info => self.node_info().await,
             NodeMethod::Connections => self.connections(api::listing(params)?).await,

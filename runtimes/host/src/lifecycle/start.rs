@@ -22,6 +22,7 @@ use crate::application::Worker;
 use crate::assertion;
 use crate::channels::{Node, NodeWorker};
 use crate::control::Control;
+use crate::engine::Engine;
 use crate::hooks::Hooks;
 use crate::listen::{Acceptor, Listener};
 use crate::log::{self, Log};
@@ -105,6 +106,7 @@ impl Process {
         let status = ProcessStatus::new(Supervisor::from_environment(&logger), Some(signals.waker()));
         let history_memory = plan.settings.channels.history_memory;
         let node = Node::new(plan.event_loops(), history_memory, plan.channels.clone(), hooks.clone());
+        Engine::start(&plan.settings.engine, &node, &logger)?;
         let revocations = RevocationTable::new(&node);
         inherited.revocations(&revocations)?;
         let control =

@@ -8,6 +8,7 @@ pub(super) enum Feature {
     Assertion,
     Compression,
     Hooks,
+    Redis,
 }
 
 impl Feature {
@@ -19,6 +20,7 @@ impl Feature {
             Feature::Assertion => cfg!(feature = "assertion"),
             Feature::Compression => cfg!(feature = "compression"),
             Feature::Hooks => cfg!(feature = "hooks"),
+            Feature::Redis => cfg!(feature = "redis"),
         }
     }
 
@@ -30,6 +32,7 @@ impl Feature {
             Feature::Assertion => ("signed identities", "assertion"),
             Feature::Compression => ("compression", "compression"),
             Feature::Hooks => ("hooks", "hooks"),
+            Feature::Redis => ("Redis", "redis"),
         };
         format!("this build has no {name}; build it with --features {cargo_feature}")
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use postern_channels::ChannelsConfig;
 use postern_channels::namespaces::Namespaces;
+use postern_channels::relay::WhenDown;
 use postern_core::handshake::{HandshakeConfig, Secrets};
 use postern_core::policy::{DrainConfig, ExpiryConfig, KeepAliveConfig};
 use postern_core::session::SessionConfig;
@@ -56,6 +57,8 @@ pub struct Settings {
     pub workers: Option<NonZeroUsize>,
     /// The channels.
     pub channels: ChannelSettings,
+    /// The engine of the channels.
+    pub engine: EngineSettings,
     /// The rules of the handshake.
     pub handshake: HandshakeConfig,
     /// The limits of an admitted connection. `pause_backlog` is not a setting; the plan derives it.
@@ -123,6 +126,61 @@ pub struct ChannelSettings {
     pub max_channels: usize,
     /// The most bytes of all histories.
     pub history_memory: usize,
+}
+
+/// The engine of the channels, and how it is reached.
+#[derive(Clone)]
+pub struct EngineSettings {
+    /// Whether several nodes share the channels, by Redis.
+    pub is_redis: bool,
+    /// The URL of Redis, with its user and password if it has some.
+    pub url: String,
+    /// The password, unless it is in the URL.
+    pub password: Option<String>,
+    /// The beginning of all keys.
+    pub prefix: String,
+    /// The time for a reply.
+    pub timeout: Duration,
+    /// The time without a message after which the delivery of messages is probed.
+    pub probe: Duration,
+    /// The most bytes of commands, and of messages, that wait.
+    pub queue: usize,
+    /// The service for clients while the engine cannot be reached.
+    pub when_down: WhenDown,
+    /// Whether the process is not ready while the engine cannot be reached.
+    pub is_required: bool,
+    /// Whether streams get another epoch after a failover.
+    pub is_failover_noticed: bool,
+    /// The time without a message after which the position of a channel is checked.
+    pub position_check: Duration,
+    /// The most reads of streams in a second. 0: any number.
+    pub recover_rate: u32,
+}
+
+impl Default for EngineSettings {
+    fn default() -> EngineSettings {
+        EngineSettings {
+            is_redis: false,
+            url: "redis://127.0.0.1:6379".to_owned(),
+            password: None,
+            prefix: "postern".to_owned(),
+            timeout: Duration::from_secs(1),
+            probe: Duration::from_secs(5),
+            queue: 8 * 1024 * 1024,
+            when_down: WhenDown::Local,
+            is_required: false,
+            is_failover_noticed: true,
+            position_check: Duration::from_secs(30),
+            recover_rate: 0,
+        }
+    }
+}
+
+impl fmt::Debug for EngineSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Neither the URL nor the password.
+        f.debug_struct("EngineSettings").field("is_redis", &self.is_redis).finish_non_exhaustive()
+    }
 }
 
 /// The application at `POSTERN_PATH`.

@@ -36,6 +36,20 @@ pub(super) const AMQP_QUEUE: &str = "POSTERN_AMQP_QUEUE";
 pub(super) const AMQP_PREFETCH: &str = "POSTERN_AMQP_PREFETCH";
 pub(super) const AMQP_DEAD_LETTER: &str = "POSTERN_AMQP_DEAD_LETTER";
 
+pub(super) const ENGINE: &str = "POSTERN_ENGINE";
+pub(super) const ENGINE_DOWN: &str = "POSTERN_ENGINE_DOWN";
+pub(super) const ENGINE_REQUIRED: &str = "POSTERN_ENGINE_REQUIRED";
+pub(super) const REDIS_URL: &str = "POSTERN_REDIS_URL";
+pub(super) const REDIS_PASSWORD: &str = "POSTERN_REDIS_PASSWORD";
+pub(super) const REDIS_PASSWORD_FILE: &str = "POSTERN_REDIS_PASSWORD_FILE";
+pub(super) const REDIS_PREFIX: &str = "POSTERN_REDIS_PREFIX";
+pub(super) const REDIS_TIMEOUT: &str = "POSTERN_REDIS_TIMEOUT";
+pub(super) const REDIS_PROBE: &str = "POSTERN_REDIS_PROBE";
+pub(super) const REDIS_QUEUE: &str = "POSTERN_REDIS_QUEUE";
+pub(super) const REDIS_FAILOVER: &str = "POSTERN_REDIS_FAILOVER";
+pub(super) const POSITION_CHECK: &str = "POSTERN_POSITION_CHECK";
+pub(super) const RECOVER_RATE: &str = "POSTERN_RECOVER_RATE";
+
 pub(super) const HOOK_URL: &str = "POSTERN_HOOK_URL";
 pub(super) const HOOK_CONCURRENCY: &str = "POSTERN_HOOK_CONCURRENCY";
 pub(super) const HOOK_TIMEOUT: &str = "POSTERN_HOOK_TIMEOUT";

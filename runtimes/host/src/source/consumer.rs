@@ -245,7 +245,7 @@ impl Consumer {
         deliveries: &[Delivery],
         acknowledgements: &mut Acknowledgements,
     ) -> Result<(), Failure> {
-        let mut rejected = Vec::new();
+        let (mut rejected, mut published) = (Vec::new(), Vec::new());
         let config = self.node.config();
         let mut batch = self.node.batch();
         for delivery in deliveries {
@@ -255,13 +255,8 @@ impl Consumer {
                 with_delivery(delivery, |delivery| source::map(delivery, &config.namespaces, unix_ms()));
             match outcome {
                 Outcome::Publish(publications) => {
-                    let mut is_new = false;
-                    for publication in publications {
-                        is_new |= publish(&mut batch, publication, &self.log);
-                    }
-                    let counts = &self.shared.counts;
-                    increment(if is_new { &counts.published } else { &counts.duplicates });
-                    acknowledgements.complete(tag, Instant::now());
+                    let publish = |publication| Published::new(&mut batch, publication);
+                    published.push((tag, publications.into_iter().map(publish).collect::<Vec<_>>()));
                 }
                 Outcome::Expired => {
                     increment(&self.shared.counts.expired);
@@ -277,6 +272,15 @@ impl Consumer {
         }
         // Wakes the workers before the acknowledgements are sent.
         drop(batch);
+        for (tag, publications) in published {
+            let mut is_new = false;
+            for publication in publications {
+                // Without the engine, the broker keeps the messages, and delivers them again after a pause.
+                is_new |= publication.result(&self.log).await?;
+            }
+            increment(if is_new { &self.shared.counts.published } else { &self.shared.counts.duplicates });
+            acknowledgements.complete(tag, Instant::now());
+        }
         for tag in rejected {
             let options = BasicRejectOptions { requeue: false };
             channel.basic_reject(tag, options).await.map_err(lost)?;
@@ -285,13 +289,28 @@ impl Consumer {
     }
 }
 
-/// Publishes to one channel. Returns whether it was new.
-fn publish(batch: &mut Batch<'_>, publication: postern_channels::exchange::Publish, log: &Logger) -> bool {
-    let (channel, bytes) = (publication.channel.clone(), publication.data.len());
-    let receipt = batch.publish(publication);
-    debug!(log, # "source_publish", "message published by RabbitMQ";
-        "channel" => %Quoted(&channel), "bytes" => bytes, "subscriptions" => receipt.subscriptions);
-    receipt.is_new
+/// A publication that the node has accepted.
+struct Published {
+    channel: Arc<str>,
+    bytes: usize,
+    publishing: Publishing,
+}
+
+impl Published {
+    fn new(batch: &mut Batch<'_>, publication: Publish) -> Published {
+        let (channel, bytes) = (publication.channel.clone(), publication.data.len());
+        Published { channel, bytes, publishing: batch.publish(publication) }
+    }
+
+    /// Waits for the engine. Returns whether the publication was new.
+    async fn result(self, log: &Logger) -> Result<bool, Failure> {
+        let receipt = self.publishing.result().await;
+        let receipt = receipt
+            .map_err(|failure| Failure::Temporary(format!("the engine accepts no message: {failure}")))?;
+        debug!(log, # "source_publish", "message published by RabbitMQ";
+            "channel" => %Quoted(&self.channel), "bytes" => self.bytes, "subscriptions" => receipt.subscriptions);
+        Ok(receipt.is_new)
+    }
 }
 
 impl Rejections {

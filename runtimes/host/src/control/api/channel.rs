@@ -13,8 +13,10 @@ use postern_channels::namespaces::options::DataFormat;
 use postern_channels::namespaces::{ChannelOptions, Namespaces};
 use postern_channels::protocol::MAX_DEPTH;
 use postern_channels::publication::{Publication, Since};
+use postern_channels::relay::{ServerAnswer, ServerOperation};
 use postern_channels::results;
 use serde_json::json;
+use smol::channel::RecvError;
 
 use super::error::{MethodError, MethodErrorCode};
 use super::glob;
@@ -47,7 +49,7 @@ fn with_presence(node: &Node, params: &Params<'_>) -> Result<String, MethodError
 }
 
 /// Returns a part of the history of a channel.
-pub(in super::super) fn history(node: &Node, params: &Params<'_>) -> MethodResult {
+pub(in super::super) async fn history(node: &Node, params: &Params<'_>) -> MethodResult {
     let (channel, history, is_binary) = with_history(node, params)?;
     let since = params.object("since")?;
     let since =
@@ -59,7 +61,13 @@ pub(in super::super) fn history(node: &Node, params: &Params<'_>) -> MethodResul
         is_reverse: params.flag("reverse")?,
     };
     let name: Arc<str> = channel.as_str().into();
-    let answer = node.with(&channel, |exchange| exchange.history(&name, &query, &history, Instant::now()));
+    let answer = match node.engine() {
+        None => node.with(&channel, |exchange| exchange.history(&name, &query, &history, Instant::now())),
+        Some(engine) => match engine.ask(ServerOperation::History(name, query, history)).recv().await {
+            Ok(ServerAnswer::History(answer)) => answer,
+            answer => return Err(unavailable(answer)),
+        },
+    };
     let answer = answer.map_err(|error| match error {
         HistoryError::UnrecoverablePosition => MethodError::new(
             MethodErrorCode::UnrecoverablePosition,
@@ -83,10 +91,28 @@ fn in_base64(history: History) -> History {
 }
 
 /// Removes the publications of a channel.
-pub(in super::super) fn history_remove(node: &Node, params: &Params<'_>) -> MethodResult {
+pub(in super::super) async fn history_remove(node: &Node, params: &Params<'_>) -> MethodResult {
     let (channel, ..) = with_history(node, params)?;
-    node.with(&channel, |exchange| exchange.remove_history(&channel, Instant::now()));
+    match node.engine() {
+        None => node.with(&channel, |exchange| exchange.remove_history(&channel, Instant::now())),
+        Some(engine) => {
+            let operation = ServerOperation::RemoveHistory(channel.as_str().into());
+            match engine.ask(operation).recv().await {
+                Ok(ServerAnswer::Done) => {}
+                answer => return Err(unavailable(answer)),
+            }
+        }
+    }
     Ok(raw(&json!({})))
+}
+
+/// Returns the error of a request that the engine has not performed.
+fn unavailable(answer: Result<ServerAnswer, RecvError>) -> MethodError {
+    match answer {
+        Ok(ServerAnswer::Unavailable(failure)) => MethodError::unavailable(&failure),
+        // The engine answers each request, and with an answer of its kind.
+        Ok(_) | Err(_) => MethodError::new(MethodErrorCode::Internal, "the engine has ended"),
+    }
 }
 
 /// Returns the name of a channel with history, the bounds of the history, and whether the data is binary.

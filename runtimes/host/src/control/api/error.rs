@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use hyper::StatusCode;
+use postern_channels::relay::command::Failure;
 use serde_json::{Value, json};
 
 /// The number of an error.
@@ -51,6 +52,16 @@ impl MethodError {
     /// Creates the error of a request that cannot be fulfilled in any state of the server.
     pub(in super::super) fn bad(advice: impl Into<Cow<'static, str>>) -> MethodError {
         MethodError::new(MethodErrorCode::BadRequest, advice)
+    }
+
+    /// Creates the error of a request that the engine has not performed, or whose result is unknown.
+    pub(in super::super) fn unavailable(failure: &Failure) -> MethodError {
+        let advice = format!(
+            "the engine is unavailable ({}: {}); send the same request with an idempotency_key again",
+            failure.cause.label(),
+            failure.text
+        );
+        MethodError::new(MethodErrorCode::Internal, advice)
     }
 
     /// Returns the JSON object with the number and the text.

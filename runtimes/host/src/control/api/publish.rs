@@ -14,20 +14,29 @@ use super::channel::publish_error;
 use super::error::MethodError;
 use super::params::Params;
 use super::result::{MethodResult, outcome, raw};
-use crate::channels::{Batch, unix_ms};
+use crate::channels::{Batch, Publishing, unix_ms};
 
 /// Publishes to one channel.
-pub(in super::super) fn publish(batch: &mut Batch<'_>, params: &Params<'_>, log: &Logger) -> MethodResult {
+pub(in super::super) async fn publish(
+    batch: &mut Batch<'_>,
+    params: &Params<'_>,
+    log: &Logger,
+) -> MethodResult {
     let channel = match (params.text("channel")?, params.text("user")?) {
         (channel, user) if user.is_empty() => channel,
         (channel, user) if channel.is_empty() => personal_channel_of(&user)?,
         _ => return Err(MethodError::bad("channel and user are present; name one of them")),
     };
-    publish_message(batch, &parse_message(params)?, &channel, log)
+    let message = parse_message(params)?;
+    publish_message(batch, &message, &channel)?.result(log).await
 }
 
 /// Publishes to several channels. Each has its own result.
-pub(in super::super) fn broadcast(batch: &mut Batch<'_>, params: &Params<'_>, log: &Logger) -> MethodResult {
+pub(in super::super) async fn broadcast(
+    batch: &mut Batch<'_>,
+    params: &Params<'_>,
+    log: &Logger,
+) -> MethodResult {
     let (channels, users) = (params.texts("channels")?, params.texts("users")?);
     if channels.is_empty() && users.is_empty() {
         return Err(MethodError::bad("channels is missing; list the channels, or the ids of users in users"));
@@ -35,10 +44,17 @@ pub(in super::super) fn broadcast(batch: &mut Batch<'_>, params: &Params<'_>, lo
     let message = parse_message(params)?;
     let channels = channels.into_iter().map(Ok);
     let personal = users.iter().map(|user| personal_channel_of(user));
-    let publish = |channel: Result<String, MethodError>| {
-        outcome(&channel.and_then(|channel| publish_message(batch, &message, &channel, log)))
-    };
-    let responses: Vec<Box<RawValue>> = channels.chain(personal).map(publish).collect();
+    let publish =
+        |channel: Result<String, MethodError>| channel.and_then(|channel| publish_message(batch, &message, &channel));
+    let published: Vec<Result<Published, MethodError>> = channels.chain(personal).map(publish).collect();
+    let mut responses: Vec<Box<RawValue>> = Vec::with_capacity(published.len());
+    for published in published {
+        let result = match published {
+            Ok(published) => published.result(log).await,
+            Err(error) => Err(error),
+        };
+        responses.push(outcome(&result));
+    }
     Ok(raw(&BTreeMap::from([("responses", responses)])))
 }
 
@@ -75,23 +91,39 @@ fn parse_message<'b>(params: &Params<'b>) -> Result<Message<'b>, MethodError> {
     })
 }
 
+/// Hands a message to the channel, and returns before it is published.
 fn publish_message(
     batch: &mut Batch<'_>,
     message: &Message<'_>,
     channel: &str,
-    log: &Logger,
-) -> MethodResult {
+) -> Result<Published, MethodError> {
     let config = batch.node().config();
     let publication = message.publication(&config.namespaces, channel, unix_ms());
     let publication = publication.map_err(|error| publish_error(error, channel))?;
     let bytes = publication.data.len();
-    let Receipt { position, subscriptions, .. } = batch.publish(publication);
-    debug!(log, # "api_publish", "message published by the control port";
-        "channel" => %crate::escape::Quoted(channel), "bytes" => bytes, "subscriptions" => subscriptions);
-    let mut result = json!({ "delivered": subscriptions });
-    if let Some(position) = position {
-        result["offset"] = position.offset.into();
-        result["epoch"] = position.epoch.as_str().into();
+    Ok(Published { channel: channel.to_owned(), bytes, publishing: batch.publish(publication) })
+}
+
+/// A message that the node has accepted.
+struct Published {
+    channel: String,
+    bytes: usize,
+    publishing: Publishing,
+}
+
+impl Published {
+    /// Returns the result of the method.
+    async fn result(self, log: &Logger) -> MethodResult {
+        let Published { channel, bytes, publishing } = self;
+        let receipt = publishing.result().await.map_err(|failure| MethodError::unavailable(&failure))?;
+        let Receipt { position, subscriptions, .. } = receipt;
+        debug!(log, # "api_publish", "message published by the control port";
+            "channel" => %crate::escape::Quoted(&channel), "bytes" => bytes, "subscriptions" => subscriptions);
+        let mut result = json!({ "delivered": subscriptions });
+        if let Some(position) = position {
+            result["offset"] = position.offset.into();
+            result["epoch"] = position.epoch.as_str().into();
+        }
+        Ok(raw(&result))
     }
-    Ok(raw(&result))
 }

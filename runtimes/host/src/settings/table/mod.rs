@@ -4,6 +4,7 @@
 mod channels;
 mod control;
 mod credentials;
+mod engine;
 mod hooks;
 mod identity;
 mod limits;
@@ -25,6 +26,7 @@ pub(super) static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
     let groups = [
         ("Listening", listening::settings()),
         ("Channels", channels::settings()),
+        ("Engine", engine::settings()),
         ("Identity", identity::settings()),
         ("Credentials", credentials::settings()),
         ("Hooks", hooks::settings()),

@@ -1,0 +1,626 @@
+//! The channels with subscribers on this node: their subscriptions at the engine, and the copies of their streams.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::command::{Command, Entry, Range, ReadCommand, Topic};
+use super::link::Ticket;
+use super::{Asker, Call, Local, Relay, RelayEvent, ServerAnswer, WhenDown, answer, execute, message};
+use crate::engine::{Answer, Operation, Request};
+use crate::exchange::{Arrival, History, HistoryError, HistoryOptions, HistoryQuery, WorkerId};
+use crate::publication::{Position, Publication};
+
+/// A channel with subscribers, or one that has lost its last one a moment ago.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) phase: Phase,
+    /// Requests that wait, in their order.
+    pub(super) parked: VecDeque<(WorkerId, Request)>,
+    /// Messages that have arrived during a read.
+    early: Vec<(Arc<Publication>, Option<u64>)>,
+    /// The bounds of the stream. `None`: the channel has no history.
+    history: Option<HistoryOptions>,
+    /// The read that is under way, and the offset that its entries follow.
+    read: Option<(Ticket, Option<u64>)>,
+    /// The stream was read from this offset on, so the engine has no publications between it and the copy.
+    searched: Option<u64>,
+    /// When that was.
+    searched_at: Instant,
+    /// When the first of the requests that wait has begun to do so.
+    parked_at: Instant,
+    /// The last message or read.
+    active: Instant,
+    /// When the last subscription has ended.
+    pub(super) vacant: Option<Instant>,
+    /// Whether a check is scheduled.
+    is_checked: bool,
+}
+
+/// The meaning of a channel's messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// None arrive yet.
+    Waiting,
+    /// They are kept until the stream has been read from the end of its copy on.
+    CatchingUp,
+    /// They are delivered, while older publications are read for a recovery.
+    Extending(u64),
+    /// They are delivered.
+    Live,
+}
+
+impl Stream {
+    fn new(now: Instant) -> Stream {
+        Stream {
+            phase: Phase::Waiting,
+            parked: VecDeque::new(),
+            early: Vec::new(),
+            history: None,
+            read: None,
+            searched: None,
+            searched_at: now,
+            parked_at: now,
+            active: now,
+            vacant: None,
+            is_checked: false,
+        }
+    }
+
+    /// Messages do not arrive any more.
+    pub(super) fn handle_down(&mut self) {
+        self.phase = Phase::Waiting;
+        self.read = None;
+        self.early = Vec::new();
+    }
+}
+
+impl Relay {
+    /// Performs a subscription, or returns it if the channel is not ready for it.
+    pub(super) fn subscribe(
+        &mut self,
+        worker: WorkerId,
+        request: Request,
+        now: Instant,
+        local: &mut impl Local,
+    ) -> Option<Request> {
+        let Operation::Subscribe { history, recovery, .. } = &request.operation else { return None };
+        let channel = &request.channel;
+        let link = &mut self.link;
+        let stream = self.streams.entry(channel.clone()).or_insert_with(|| {
+            link.subscribe(Topic::Channel(channel.clone()));
+            Stream::new(now)
+        });
+        stream.vacant = None;
+        stream.history = history.or(stream.history);
+        match stream.phase {
+            Phase::Live => {}
+            Phase::Waiting if self.link.is_down() => {
+                self.subscribe_without_engine(worker, request, now, local);
+                return None;
+            }
+            Phase::Waiting | Phase::CatchingUp | Phase::Extending(_) => return Some(request),
+        }
+        if history.is_some() {
+            let (position, missing) = local.with(channel, |exchange, _| {
+                let missing = recovery.and_then(|recovery| exchange.missing_since(channel, &recovery));
+                (exchange.position(channel, now), missing)
+            });
+            // The memory of copies is limited, so the result of a search does not hold for long.
+            let is_old = now.saturating_duration_since(stream.searched_at) >= SEARCH;
+            let is_unsearched =
+                |since: &u64| is_old || stream.searched.is_none_or(|searched| *since < searched);
+            let phase = match (position, missing.filter(is_unsearched)) {
+                (None, _) => Some(Phase::CatchingUp),
+                (Some(_), Some(since)) => Some(Phase::Extending(since)),
+                (Some(_), None) => None,
+            };
+            if let Some(phase) = phase {
+                stream.phase = phase;
+                self.due.push_back(channel.clone());
+                return Some(request);
+            }
+        }
+        execute(worker, request, now, local);
+        None
+    }
+
+    /// Performs a subscription while the engine cannot be reached.
+    fn subscribe_without_engine(
+        &mut self,
+        worker: WorkerId,
+        mut request: Request,
+        now: Instant,
+        local: &mut impl Local,
+    ) {
+        let channel = request.channel.clone();
+        let Operation::Subscribe { history, recovery, is_certain, .. } = &mut request.operation else {
+            return;
+        };
+        let (position, missing) = local.with(&channel, |exchange, _| {
+            let missing = recovery.and_then(|recovery| exchange.missing_since(&channel, &recovery));
+            (exchange.position(&channel, now), missing)
+        });
+        // The publications that the client asks for may exist.
+        let is_hidden = recovery.is_some() && (position.is_none() || missing.is_some());
+        if !*is_certain && (is_hidden || self.config.when_down == WhenDown::Refuse) {
+            return local.with(&channel, |exchange, inboxes| {
+                exchange.refuse_subscription(worker, request, now, inboxes)
+            });
+        }
+        if position.is_none() {
+            // It has a position when the engine is back. The subscriber then learns that it may have missed publications.
+            (*history, *recovery) = (None, None);
+        }
+        execute(worker, request, now, local);
+    }
+
+    /// Keeps a request until its channel is ready.
+    pub(super) fn park(&mut self, channel: &Arc<str>, worker: WorkerId, request: Request, now: Instant) {
+        let Some(stream) = self.streams.get_mut(channel) else { return };
+        stream.parked.push_back((worker, request));
+        if self.busy.insert(channel.clone()) {
+            stream.parked_at = now;
+            self.patience.push_back((now + PATIENCE, channel.clone()));
+        }
+    }
+
+    /// Performs the requests that have waited, as far as the channel is ready for them.
+    fn release(&mut self, channel: &Arc<str>, now: Instant, local: &mut impl Local) {
+        while let Some((worker, request)) =
+            self.streams.get_mut(channel).and_then(|stream| stream.parked.pop_front())
+        {
+            if let Some(request) = self.perform(worker, request, now, local) {
+                if let Some(stream) = self.streams.get_mut(channel) {
+                    stream.parked.push_front((worker, request));
+                }
+                return;
+            }
+        }
+        self.busy.remove(channel);
+        self.end_closes(local);
+    }
+
+    /// Requests have waited for too long.
+    pub(super) fn end_patience(&mut self, channel: &Arc<str>, now: Instant, local: &mut impl Local) {
+        let is_old = |stream: &Stream| stream.parked_at + PATIENCE <= now;
+        if self.streams.get(channel).is_some_and(is_old) && self.busy.remove(channel) {
+            self.degrade_parked(channel, now, local);
+        }
+    }
+
+    /// Performs the requests that have waited without the engine.
+    pub(super) fn degrade_parked(&mut self, channel: &Arc<str>, now: Instant, local: &mut impl Local) {
+        let Some(stream) = self.streams.get_mut(channel) else { return };
+        for (worker, request) in std::mem::take(&mut stream.parked) {
+            if matches!(request.operation, Operation::Subscribe { .. }) {
+                self.subscribe_without_engine(worker, request, now, local);
+            } else {
+                // Only subscriptions wait.
+                let _ = self.perform(worker, request, now, local);
+            }
+        }
+        self.end_closes(local);
+    }
+
+    /// Messages of a channel arrive from now on.
+    pub(super) fn handle_subscribed(&mut self, channel: &Arc<str>, now: Instant, local: &mut impl Local) {
+        let Some(stream) = self.streams.get_mut(channel) else { return };
+        stream.active = now;
+        if stream.history.is_some() {
+            stream.phase = Phase::CatchingUp;
+            return self.due.push_back(channel.clone());
+        }
+        stream.phase = Phase::Live;
+        self.release(channel, now, local);
+    }
+
+    /// Sends the reads that are due, a few at a time.
+    pub(super) fn send_reads(&mut self, now: Instant, local: &mut impl Local) {
+        if self.due.is_empty() {
+            return;
+        }
+        self.add_tokens(now);
+        while self.reads < MOST_READS && !self.is_rate_limited() && self.link.is_open() {
+            let Some(channel) = self.due.pop_front() else { return };
+            let Some(stream) = self.streams.get(&channel).filter(|stream| stream.read.is_none()) else {
+                continue;
+            };
+            let Some(history) = stream.history else { continue };
+            let position = local.with(&channel, |exchange, _| exchange.position(&channel, now));
+            let range = match (stream.phase, position) {
+                (Phase::CatchingUp, Some(position)) => Range::after(position.offset),
+                // A recovery among those that wait tells from where on.
+                (Phase::CatchingUp, None) => first_range(stream),
+                (Phase::Extending(since), _) => Range::after(since),
+                (Phase::Waiting | Phase::Live, _) => continue,
+            };
+            let command =
+                ReadCommand { channel: channel.clone(), history, range, stream: self.stream_state() };
+            match self.link.submit(Command::Read(Box::new(command)), now) {
+                Ok(ticket) => {
+                    self.reads += 1;
+                    self.rate.tokens -= 1.0;
+                    self.stats.reads += 1;
+                    if let Some(stream) = self.streams.get_mut(&channel) {
+                        stream.read = Some((ticket, range.since));
+                    }
+                    self.calls.insert(ticket, Call::Read(channel));
+                }
+                Err(_) => return self.due.push_front(channel),
+            }
+        }
+    }
+
+    pub(super) fn is_rate_limited(&self) -> bool {
+        self.config.recover_rate > 0 && self.rate.tokens < 1.0 && !self.due.is_empty()
+    }
+
+    fn add_tokens(&mut self, now: Instant) {
+        let rate = f64::from(self.config.recover_rate);
+        let passed = now.saturating_duration_since(self.rate.at).as_secs_f64();
+        self.rate.tokens = (self.rate.tokens + passed * rate).min(rate.max(1.0));
+        self.rate.at = now;
+    }
+
+    /// A read has failed, and is repeated. Its requests wait as long as [`PATIENCE`] allows.
+    pub(super) fn retry_read(&mut self, channel: &Arc<str>, ticket: Ticket) {
+        let Some(stream) = self.streams.get_mut(channel) else { return };
+        if stream.read.take_if(|(read, _)| *read == ticket).is_some() && self.link.is_open() {
+            self.due.push_back(channel.clone());
+        }
+    }
+
+    /// A stream has been read.
+    pub(super) fn handle_read(
+        &mut self,
+        channel: &Arc<str>,
+        ticket: Ticket,
+        position: Position,
+        entries: Vec<Entry>,
+        now: Instant,
+        local: &mut impl Local,
+    ) {
+        let read = self.decode(channel, position, entries);
+        let Some(stream) = self.streams.get_mut(channel) else { return };
+        // Another read has taken the place of this one.
+        let Some((_, since)) = stream.read.take_if(|(read, _)| *read == ticket) else { return };
+        let (phase, Some(history)) = (stream.phase, stream.history) else { return };
+        if matches!(phase, Phase::Waiting | Phase::Live) {
+            return;
+        }
+        stream.phase = Phase::Live;
+        stream.active = now;
+        if let Phase::Extending(_) = phase {
+            (stream.searched, stream.searched_at) = (since, now);
+            let publications = read.into_iter().map(|(publication, _)| publication).collect();
+            local.with(channel, |exchange, _| exchange.extend_copy(channel, publications, &history, now));
+        } else {
+            if !self.catch_up(channel, position, &read, &history, now, local) {
+                self.begin_again(channel, position, read, since, &history, now, local);
+            }
+            self.deliver_early(channel, now, local);
+        }
+        self.schedule_check(channel, now);
+        let is_live = self.streams.get(channel).is_some_and(|stream| stream.phase == Phase::Live);
+        if is_live {
+            self.release(channel, now, local);
+        }
+    }
+
+    /// Brings the copy of a stream to its end, by the publications that follow the copy. Returns false if one of them is missing.
+    fn catch_up(
+        &mut self,
+        channel: &Arc<str>,
+        position: Position,
+        read: &[(Arc<Publication>, Option<u64>)],
+        history: &HistoryOptions,
+        now: Instant,
+        local: &mut impl Local,
+    ) -> bool {
+        let Some(before) = local.with(channel, |exchange, _| exchange.position(channel, now)) else {
+            return false;
+        };
+        if before.epoch != position.epoch {
+            self.stats.rotated_epochs += 1;
+            return false;
+        }
+        let Some(missing) = position.offset.checked_sub(before.offset) else { return false };
+        let is_next = |(offset, (it, _)): (u64, &(Arc<Publication>, _))| {
+            it.position.is_some_and(|position| position.offset == offset)
+        };
+        if read.len() as u64 != missing || !(before.offset + 1..).zip(read).all(is_next) {
+            return false;
+        }
+        self.stats.covered_gaps += u64::from(!read.is_empty());
+        for (publication, number) in read {
+            self.deliver(publication, *number, history, now, local);
+        }
+        true
+    }
+
+    /// Replaces the copy of a stream, and informs the subscribers, if there are some, that publications are missing.
+    #[expect(clippy::too_many_arguments, reason = "the parts of one reply")]
+    fn begin_again(
+        &mut self,
+        channel: &Arc<str>,
+        position: Position,
+        read: Vec<(Arc<Publication>, Option<u64>)>,
+        since: Option<u64>,
+        history: &HistoryOptions,
+        now: Instant,
+        local: &mut impl Local,
+    ) {
+        // The last ones without a gap.
+        let offsets = (0..=position.offset).rev();
+        let is_there = |(offset, (it, _)): &(u64, &(Arc<Publication>, _))| {
+            it.position.is_some_and(|position| position.offset == *offset)
+        };
+        let last = offsets.zip(read.iter().rev()).take_while(is_there);
+        let mut publications: Vec<Arc<Publication>> = last.map(|(_, (it, _))| Arc::clone(it)).collect();
+        publications.reverse();
+        let is_told = local.with(channel, |exchange, inboxes| {
+            exchange.set_copy(channel, position, publications, history, now);
+            let has_subscribers = exchange.subscriptions(channel) > 0;
+            if has_subscribers {
+                exchange.announce_gap(channel, inboxes);
+            }
+            has_subscribers
+        });
+        self.stats.told_gaps += u64::from(is_told);
+        if let Some(stream) = self.streams.get_mut(channel) {
+            (stream.searched, stream.searched_at) = (since, now);
+        }
+        for number in read.into_iter().filter_map(|(_, number)| number) {
+            self.note_delivered(number, local);
+        }
+    }
+
+    /// Decodes entries. An entry of another program leaves a gap.
+    fn decode(
+        &mut self,
+        channel: &Arc<str>,
+        position: Position,
+        entries: Vec<Entry>,
+    ) -> Vec<(Arc<Publication>, Option<u64>)> {
+        let mut read = Vec::with_capacity(entries.len());
+        for Entry { offset, body } in entries {
+            let position = Position { offset, ..position };
+            match message::decode(channel, Some(position), &body) {
+                Some(body) => {
+                    let number = (body.node == self.config.link.node).then_some(body.number);
+                    read.push((Arc::new(body.publication), number));
+                }
+                None => self.stats.foreign_messages += 1,
+            }
+        }
+        read
+    }
+
+    /// A message of a channel has arrived.
+    pub(super) fn handle_channel_message(
+        &mut self,
+        channel: &Arc<str>,
+        message: &[u8],
+        now: Instant,
+        local: &mut impl Local,
+    ) {
+        let Some(stream) = self.streams.get_mut(channel) else { return };
+        let decoded =
+            message::split(message).and_then(|(position, body)| message::decode(channel, position, body));
+        let Some(body) = decoded else {
+            // If it was a publication, the next one shows that it is missing.
+            self.stats.foreign_messages += 1;
+            return;
+        };
+        stream.active = now;
+        let number = (body.node == self.config.link.node).then_some(body.number);
+        let publication = Arc::new(body.publication);
+        match (stream.phase, stream.history) {
+            // The channel has had no history when it was subscribed, or the publication has skipped it.
+            (_, None) => self.deliver_unpositioned(&publication, number, local),
+            _ if publication.position.is_none() => self.deliver_unpositioned(&publication, number, local),
+            (Phase::CatchingUp, Some(_)) => {
+                let bytes: usize = stream.early.iter().map(|(early, _)| early.memory()).sum();
+                // The rest is read again.
+                if bytes < MOST_EARLY {
+                    stream.early.push((publication, number));
+                }
+            }
+            (Phase::Waiting, Some(_)) => {}
+            (Phase::Extending(_) | Phase::Live, Some(history)) => {
+                self.deliver(&publication, number, &history, now, local);
+            }
+        }
+    }
+
+    fn deliver_unpositioned(
+        &mut self,
+        publication: &Arc<Publication>,
+        number: Option<u64>,
+        local: &mut impl Local,
+    ) {
+        let excluded = number.and_then(|number| self.excluded(number));
+        local.with(&publication.channel, |exchange, inboxes| {
+            exchange.deliver(publication, excluded, inboxes);
+        });
+        if let Some(number) = number {
+            self.note_delivered(number, local);
+        }
+    }
+
+    /// Delivers a publication with a position, or begins to catch up.
+    fn deliver(
+        &mut self,
+        publication: &Arc<Publication>,
+        number: Option<u64>,
+        history: &HistoryOptions,
+        now: Instant,
+        local: &mut impl Local,
+    ) {
+        let excluded = number.and_then(|number| self.excluded(number));
+        let channel = &publication.channel;
+        let arrival = local
+            .with(channel, |exchange, inboxes| exchange.arrive(publication, history, excluded, now, inboxes));
+        match (arrival, number) {
+            (Arrival::Next | Arrival::Known, Some(number)) => self.note_delivered(number, local),
+            (Arrival::Next | Arrival::Known, None) => {}
+            (Arrival::Gap, _) => {
+                let Some(stream) = self.streams.get_mut(channel) else { return };
+                stream.phase = Phase::CatchingUp;
+                // It extends the copy to older publications.
+                stream.read = None;
+                stream.early.push((publication.clone(), number));
+                self.due.push_back(channel.clone());
+            }
+        }
+    }
+
+    /// Delivers the messages that have arrived during a read.
+    fn deliver_early(&mut self, channel: &Arc<str>, now: Instant, local: &mut impl Local) {
+        let Some(stream) = self.streams.get_mut(channel) else { return };
+        let Some(history) = stream.history else { return };
+        for (publication, number) in std::mem::take(&mut stream.early) {
+            match self.streams.get_mut(channel) {
+                // There is another gap among them.
+                Some(stream) if stream.phase == Phase::CatchingUp => {
+                    stream.early.push((publication, number));
+                }
+                Some(_) => self.deliver(&publication, number, &history, now, local),
+                None => return,
+            }
+        }
+    }
+
+    /// Notes that a channel may have lost its last subscription.
+    pub(super) fn note_vacancy(&mut self, channel: &Arc<str>, now: Instant, local: &mut impl Local) {
+        let Some(stream) = self.streams.get_mut(channel).filter(|stream| stream.vacant.is_none()) else {
+            return;
+        };
+        if local.with(channel, |exchange, _| exchange.subscriptions(channel)) == 0 {
+            stream.vacant = Some(now);
+            self.vacancies.push_back((now + VACANCY, channel.clone()));
+        }
+    }
+
+    /// Gives up a channel that still has no subscription.
+    pub(super) fn vacate(&mut self, channel: &Arc<str>, now: Instant, local: &mut impl Local) {
+        let Some(stream) = self.streams.get(channel) else { return };
+        let is_vacant = stream.vacant.is_some_and(|since| since + VACANCY <= now);
+        if is_vacant && stream.parked.is_empty() {
+            self.streams.remove(channel);
+            self.link.unsubscribe(&Topic::Channel(channel.clone()));
+            local.with(channel, |exchange, _| exchange.remove_copy(channel));
+        }
+    }
+
+    fn schedule_check(&mut self, channel: &Arc<str>, now: Instant) {
+        let Some(stream) = self.streams.get_mut(channel).filter(|stream| !stream.is_checked) else { return };
+        stream.is_checked = true;
+        // From 80 to 120 %.
+        let factor = 0.8 + 0.4 * (self.random.next() as f64 / u64::MAX as f64);
+        // The times do not ascend, so a check may be up to two fifths late.
+        self.checks.push_back((now + self.config.position_check.mul_f64(factor), channel.clone()));
+    }
+
+    /// Reads the stream of a channel without messages, which may have missed some.
+    pub(super) fn check(&mut self, channel: Arc<str>, now: Instant) {
+        let Some(stream) = self.streams.get_mut(&channel) else { return };
+        stream.is_checked = false;
+        let is_silent = now.saturating_duration_since(stream.active) >= self.config.position_check / 2;
+        if is_silent && stream.phase == Phase::Live && stream.history.is_some() {
+            stream.phase = Phase::CatchingUp;
+            return self.due.push_back(channel);
+        }
+        self.schedule_check(&channel, now);
+    }
+
+    /// Reads a part of a history.
+    pub(super) fn read_history(
+        &mut self,
+        asker: Asker,
+        channel: &Arc<str>,
+        query: HistoryQuery,
+        history: HistoryOptions,
+        now: Instant,
+        local: &mut impl Local,
+    ) {
+        if query.is_reverse && query.since.is_some_and(|since| since.offset == 0) {
+            return self.answer_history(&asker, Err(HistoryError::NothingBefore), local);
+        }
+        let range = Range {
+            since: query.since.map(|since| since.offset),
+            is_reverse: query.is_reverse,
+            limit: query.limit,
+        };
+        let command = ReadCommand { channel: channel.clone(), history, range, stream: self.stream_state() };
+        match self.link.submit(Command::Read(Box::new(command)), now) {
+            Ok(ticket) => _ = self.calls.insert(ticket, Call::History(asker, channel.clone(), query)),
+            Err(failure) => self.refuse(&asker, &failure, local),
+        }
+    }
+
+    /// Returns the answer to a query.
+    pub(super) fn history(
+        &mut self,
+        channel: &Arc<str>,
+        query: &HistoryQuery,
+        position: Position,
+        entries: Vec<Entry>,
+    ) -> Result<History, HistoryError> {
+        if query.since.is_some_and(|since| !since.is_of(position.epoch)) {
+            return Err(HistoryError::UnrecoverablePosition);
+        }
+        let read = self.decode(channel, position, entries);
+        Ok(History { publications: read.into_iter().map(|(publication, _)| publication).collect(), position })
+    }
+
+    pub(super) fn answer_history(
+        &mut self,
+        asker: &Asker,
+        result: Result<History, HistoryError>,
+        local: &mut impl Local,
+    ) {
+        match asker {
+            Asker::Client { .. } => answer(asker, Answer::History(result), local),
+            Asker::Server(token) => {
+                self.events.push_back(RelayEvent::Answer(*token, ServerAnswer::History(result)));
+            }
+        }
+    }
+}
+
+/// Returns the range of the first read of a stream.
+fn first_range(stream: &Stream) -> Range {
+    use crate::namespaces::options::RecoveryMode;
+    let since = stream.parked.iter().filter_map(|(_, request)| match &request.operation {
+        Operation::Subscribe { recovery: Some(recovery), .. } => Some(match recovery.mode {
+            RecoveryMode::Stream => recovery.since.offset,
+            // The offset of the last publication is not known yet.
+            RecoveryMode::Cache => 0,
+        }),
+        Operation::Subscribe { .. }
+        | Operation::Unsubscribe { .. }
+        | Operation::Publish { .. }
+        | Operation::Presence
+        | Operation::PresenceStats
+        | Operation::History(..)
+        | Operation::Close => None,
+    });
+    since.min().map_or(Range::NOTHING, Range::after)
+}
+
+/// The time that a request may wait for its channel.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The time for which a channel without subscriptions stays subscribed: clients often subscribe again after a moment.
+const VACANCY: Duration = Duration::from_secs(1);
+
+/// The time for which the result of a search for older publications holds.
+const SEARCH: Duration = Duration::from_secs(1);
+
+/// The most reads without a reply.
+const MOST_READS: usize = 256;
+
+/// The most bytes of messages that a channel keeps during a read.
+const MOST_EARLY: usize = 1024 * 1024;

@@ -1,0 +1,44 @@
+//! The stub for builds without the feature `redis`, in which the settings refuse the engine.
+
+use std::io;
+use std::sync::Arc;
+
+use postern_channels::engine::Request;
+use postern_channels::exchange::WorkerId;
+use postern_channels::relay::{RelayStats, ServerAnswer, ServerOperation};
+use slog::Logger;
+use smol::channel::Receiver;
+
+use crate::channels::Node;
+use crate::settings::EngineSettings;
+
+/// The engine. This build has none.
+#[derive(Debug, Clone)]
+pub(crate) enum Engine {}
+
+/// Accepts any URL, which has no effect.
+pub(crate) fn check_url(_: &str) -> Result<(), &'static str> {
+    Ok(())
+}
+
+impl Engine {
+    pub(crate) fn start(_: &EngineSettings, _: &Arc<Node>, _: &Logger) -> io::Result<()> {
+        Ok(())
+    }
+
+    pub(crate) fn submit(&self, _: WorkerId, _: Request) -> Option<Request> {
+        match *self {}
+    }
+
+    pub(crate) fn ask(&self, _: ServerOperation) -> Receiver<ServerAnswer> {
+        match *self {}
+    }
+
+    pub(crate) fn stats(&self) -> RelayStats {
+        match *self {}
+    }
+
+    pub(crate) fn is_unready(&self) -> bool {
+        match *self {}
+    }
+}

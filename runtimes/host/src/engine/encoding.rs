@@ -1,0 +1,233 @@
+//! Commands and replies in the form of Redis.
+
+use postern_channels::exchange::{HistoryOptions, Version};
+use postern_channels::publication::{Epoch, Position};
+use postern_channels::relay::command::{
+    Cause, Command, Entry, Failure, PublishCommand, PublishResult, Range, ReadCommand, Reply, Topic,
+};
+use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value, cmd};
+
+/// The names of the scripts that Redis has loaded.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Scripts {
+    pub(super) publish: String,
+    pub(super) read: String,
+}
+
+/// Makes commands.
+#[derive(Debug)]
+pub(super) struct Encoder {
+    prefix: String,
+}
+
+impl Encoder {
+    pub(super) fn new(prefix: &str) -> Encoder {
+        Encoder { prefix: format!("{prefix}:") }
+    }
+
+    /// Returns the name of a topic in Redis.
+    pub(super) fn topic(&self, topic: &Topic) -> String {
+        format!("{}{}", self.prefix, topic.name())
+    }
+
+    /// Returns the name of a topic without the prefix.
+    pub(super) fn strip<'n>(&self, name: &'n str) -> Option<&'n str> {
+        name.strip_prefix(&self.prefix)
+    }
+
+    fn key(&self, kind: &str, channel: &str) -> String {
+        format!("{}{kind}:{{{channel}}}", self.prefix)
+    }
+
+    /// Encodes a command of the connection of commands, except for those that the driver itself performs.
+    pub(super) fn command(&self, command: &Command, scripts: &Scripts) -> Option<Cmd> {
+        match command {
+            Command::Role => Some(cmd("ROLE")),
+            Command::Replication => {
+                let mut info = cmd("INFO");
+                info.arg("replication");
+                Some(info)
+            }
+            Command::Send { topic, message } => {
+                let mut publish = cmd("PUBLISH");
+                publish.arg(self.topic(topic)).arg(&**message);
+                Some(publish)
+            }
+            Command::Publish(command) => Some(self.publish(command, scripts)),
+            Command::Read(command) => Some(self.read(command, scripts)),
+            Command::Clear { channel } => {
+                let mut clear = cmd("DEL");
+                clear.arg(self.key("s", channel));
+                Some(clear)
+            }
+            Command::LoadScripts | Command::Subscribe(_) | Command::Unsubscribe(_) => None,
+        }
+    }
+
+    fn publish(&self, command: &PublishCommand, scripts: &Scripts) -> Cmd {
+        let PublishCommand { channel, body, history, key, version, stream } = command;
+        let meta = self.key("m", channel);
+        let idempotency = key.as_ref().map(|key| format!("{}:{key}", self.key("i", channel)));
+        let HistoryOptions { size, ttl, meta_ttl, .. } = history.unwrap_or(HistoryOptions {
+            size: 0,
+            ttl: Default::default(),
+            bytes: 0,
+            meta_ttl: Default::default(),
+        });
+        let none = Version { number: 0, epoch: "".into() };
+        let version = version.as_ref().unwrap_or(&none);
+        let mut eval = cmd("EVALSHA");
+        eval.arg(&scripts.publish)
+            .arg(3)
+            .arg(&meta)
+            .arg(self.key("s", channel))
+            .arg(idempotency.as_ref().unwrap_or(&meta))
+            .arg(self.topic(&Topic::Channel(channel.clone())))
+            .arg(&**body)
+            .arg(size)
+            .arg(milliseconds(ttl))
+            .arg(milliseconds(meta_ttl))
+            .arg(if key.is_some() { IDEMPOTENCY_MS } else { 0 })
+            .arg(stream.epoch.as_str())
+            .arg(&*stream.replication)
+            .arg(version.number)
+            .arg(&*version.epoch);
+        eval
+    }
+
+    fn read(&self, command: &ReadCommand, scripts: &Scripts) -> Cmd {
+        let ReadCommand { channel, history, range, stream } = command;
+        let Range { since, is_reverse, limit } = *range;
+        let (first, last) = match (since, is_reverse) {
+            (None, false) => ("-".to_owned(), "+".to_owned()),
+            (None, true) => ("+".to_owned(), "-".to_owned()),
+            (Some(since), false) => (since.saturating_add(1).to_string(), "+".to_owned()),
+            (Some(since), true) => (since.saturating_sub(1).to_string(), "-".to_owned()),
+        };
+        let mut eval = cmd("EVALSHA");
+        eval.arg(&scripts.read)
+            .arg(2)
+            .arg(self.key("m", channel))
+            .arg(self.key("s", channel))
+            .arg(stream.epoch.as_str())
+            .arg(&*stream.replication)
+            .arg(milliseconds(history.meta_ttl))
+            .arg(first)
+            .arg(last)
+            .arg(limit.map(|limit| limit.to_string()).unwrap_or_default())
+            .arg(u8::from(is_reverse));
+        eval
+    }
+}
+
+/// Decodes the reply to a command.
+pub(super) fn reply(command: &Command, value: Value) -> Result<Reply, Failure> {
+    if let Value::ServerError(error) = value {
+        return Err(failure(&error.into()));
+    }
+    let reply = match command {
+        Command::Role => role(&value),
+        Command::Replication => replication(&value),
+        Command::Publish(_) => published(value),
+        Command::Read(_) => read(value),
+        Command::LoadScripts
+        | Command::Subscribe(_)
+        | Command::Unsubscribe(_)
+        | Command::Send { .. }
+        | Command::Clear { .. } => Some(Reply::Done),
+    };
+    reply.ok_or_else(|| Failure::new(Cause::Protocol, "a reply has another form"))
+}
+
+fn role(value: &Value) -> Option<Reply> {
+    let Value::Array(parts) = value else { return None };
+    Some(Reply::Role { is_master: text(parts.first()?)? == "master" })
+}
+
+fn replication(value: &Value) -> Option<Reply> {
+    let line = |line: &str| line.strip_prefix("master_replid:").map(|id| id.trim().into());
+    Some(Reply::Replication(text(value)?.lines().find_map(line)?))
+}
+
+fn published(value: Value) -> Option<Reply> {
+    let Value::Array(parts) = value else { return None };
+    let [outcome, epoch, offset] = &parts[..] else { return None };
+    let outcome = match text(outcome)? {
+        "0" => PublishResult::Published,
+        "1" => PublishResult::Duplicate,
+        "2" => PublishResult::Outdated,
+        _ => return None,
+    };
+    let position = match text(epoch)? {
+        "" => None,
+        epoch => Some(position(epoch, text(offset)?)?),
+    };
+    Some(Reply::Published { outcome, position })
+}
+
+fn read(value: Value) -> Option<Reply> {
+    let Value::Array(parts) = value else { return None };
+    let [epoch, offset, entries] = <[Value; 3]>::try_from(parts).ok()?;
+    let position = position(text(&epoch)?, text(&offset)?)?;
+    let Value::Array(entries) = entries else { return None };
+    // An entry of another program leaves a gap.
+    let entries = entries.into_iter().filter_map(entry).collect();
+    Some(Reply::Read { position, entries })
+}
+
+fn entry(value: Value) -> Option<Entry> {
+    let Value::Array(parts) = value else { return None };
+    let [id, fields] = <[Value; 2]>::try_from(parts).ok()?;
+    let offset = text(&id)?.strip_suffix("-0")?.parse().ok()?;
+    let Value::Array(fields) = fields else { return None };
+    let [name, body] = <[Value; 2]>::try_from(fields).ok()?;
+    let Value::BulkString(body) = body else { return None };
+    (text(&name)? == "d").then_some(Entry { offset, body })
+}
+
+fn position(epoch: &str, offset: &str) -> Option<Position> {
+    Some(Position { epoch: Epoch::parse(epoch.as_bytes())?, offset: offset.parse().ok()? })
+}
+
+/// Returns a text of any kind.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the enum of the client grows")]
+pub(super) fn text(value: &Value) -> Option<&str> {
+    match value {
+        Value::BulkString(bytes) => str::from_utf8(bytes).ok(),
+        Value::SimpleString(text) | Value::VerbatimString { text, .. } => Some(text),
+        Value::Okay => Some("OK"),
+        _ => None,
+    }
+}
+
+/// Returns the cause of an error. Its text has neither a user nor a password.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the enum of the client grows")]
+pub(super) fn failure(error: &RedisError) -> Failure {
+    let cause = match error.kind() {
+        ErrorKind::AuthenticationFailed => Cause::Credentials,
+        ErrorKind::Parse | ErrorKind::UnexpectedReturnType | ErrorKind::RESP3NotSupported => Cause::Protocol,
+        ErrorKind::Server(ServerErrorKind::NoScript) => Cause::NoScript,
+        ErrorKind::Server(ServerErrorKind::NoPerm) => Cause::Permission,
+        ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown) => Cause::Replica,
+        ErrorKind::Server(ServerErrorKind::BusyLoading) => Cause::Loading,
+        ErrorKind::Io if error.is_timeout() => Cause::Timeout,
+        ErrorKind::Io if error.is_connection_dropped() => Cause::Closed,
+        ErrorKind::Io => Cause::Unreachable,
+        _ => match error.code() {
+            Some("WRONGPASS" | "NOAUTH") => Cause::Credentials,
+            Some("OOM" | "MISCONF" | "NOREPLICAS") => Cause::Storage,
+            _ => Cause::Server,
+        },
+    };
+    Failure::new(cause, error.to_string())
+}
+
+fn milliseconds(time: std::time::Duration) -> u64 {
+    // Redis refuses times beyond its range, and more than a century is as good as never.
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX).clamp(1, MOST_MS)
+}
+
+/// The time for which the result of a publication with an idempotency key is kept.
+const IDEMPOTENCY_MS: u64 = 5 * 60 * 1000;
+
+const MOST_MS: u64 = 100 * 366 * 24 * 60 * 60 * 1000;

@@ -1,0 +1,153 @@
+//! A Redis server as a child of a test, and its client.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::process::Process;
+use crate::{ports, provision};
+
+/// A Redis server. It keeps nothing on a disk, unless the arguments say so.
+#[derive(Debug)]
+pub struct Redis {
+    process: Process,
+    address: SocketAddr,
+    arguments: Vec<String>,
+    folder: TempDir,
+}
+
+impl Redis {
+    /// Starts a server.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start.
+    #[track_caller]
+    pub fn start() -> Redis {
+        Redis::with(&[])
+    }
+
+    /// Starts a server with these arguments in addition to its own.
+    ///
+    /// # Panics
+    ///
+    /// As [`start`](Redis::start).
+    #[track_caller]
+    pub fn with(arguments: &[&str]) -> Redis {
+        let (address, folder) = (ports::free(), tempfile::tempdir().expect("a folder"));
+        let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        let process = launch(address, &folder, &arguments);
+        Redis { process, address, arguments, folder }
+    }
+
+    /// Returns its address.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Returns its URL.
+    pub fn url(&self) -> String {
+        format!("redis://{}", self.address)
+    }
+
+    /// Ends it at once.
+    ///
+    /// # Panics
+    ///
+    /// If it does not end.
+    pub fn kill(&mut self) {
+        self.process.kill();
+        self.process.wait(PATIENCE).expect("Redis ends");
+    }
+
+    /// Starts it again, after it was killed.
+    ///
+    /// # Panics
+    ///
+    /// As [`start`](Redis::start).
+    #[track_caller]
+    pub fn start_again(&mut self) {
+        self.process = launch(self.address, &self.folder, &self.arguments);
+    }
+
+    /// Stops it, as if its host were unresponsive.
+    ///
+    /// # Panics
+    ///
+    /// If the process has ended.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Continues it.
+    ///
+    /// # Panics
+    ///
+    /// If the process has ended.
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let id = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw).expect("a process id");
+        kill_process(id, signal).expect("a signal");
+    }
+
+    /// Executes a command on a new connection, and returns the reply as text: arrays as lines.
+    ///
+    /// # Panics
+    ///
+    /// If there is no reply.
+    #[track_caller]
+    pub fn run(&self, command: &[&str]) -> String {
+        let mut connection = BufReader::new(TcpStream::connect(self.address).expect("Redis accepts"));
+        connection.get_ref().set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let mut request = format!("*{}\r\n", command.len());
+        for part in command {
+            request.push_str(&format!("${}\r\n{part}\r\n", part.len()));
+        }
+        connection.get_mut().write_all(request.as_bytes()).expect("a command is sent");
+        reply(&mut connection)
+    }
+}
+
+fn launch(address: SocketAddr, folder: &TempDir, arguments: &[String]) -> Process {
+    let (executable, libraries) = provision::redis().expect("Redis is provided");
+    let mut command = Command::new(executable);
+    command
+        .env("LD_LIBRARY_PATH", libraries)
+        .args(["--port", &address.port().to_string(), "--bind", &address.ip().to_string()])
+        .args(["--save", "", "--appendonly", "no", "--dir"])
+        .arg(folder.path())
+        .args(arguments);
+    let mut process = Process::spawn("redis", &mut command).expect("Redis starts");
+    process.wait_until_listening(address, PATIENCE).expect("Redis listens");
+    process
+}
+
+/// Reads a reply (RESP2).
+fn reply(connection: &mut BufReader<TcpStream>) -> String {
+    let mut line = String::new();
+    connection.read_line(&mut line).expect("a reply");
+    let (kind, rest) = line.trim_end().split_at(1);
+    let number = || rest.parse::<isize>().expect("a length");
+    match kind {
+        "+" | "-" | ":" => rest.to_owned(),
+        "$" if number() < 0 => String::new(),
+        "$" => {
+            let mut bytes = vec![0; usize::try_from(number()).expect("a length") + 2];
+            connection.read_exact(&mut bytes).expect("a reply");
+            bytes.truncate(bytes.len() - 2);
+            String::from_utf8_lossy(&bytes).into_owned()
+        }
+        "*" => (0..number()).map(|_| reply(connection)).collect::<Vec<_>>().join("\n"),
+        other => panic!("a reply of the kind {other:?}"),
+    }
+}
+
+/// The time for each step.
+const PATIENCE: Duration = Duration::from_secs(20);

@@ -1,0 +1,177 @@
+//! Channels over several nodes by Redis: `postern` and `postern-smol` as nodes of one cluster, each in both roles.
+
+use postern_tests::channels::{Client, handshake};
+use postern_tests::postern::{Postern, Runtime};
+use postern_tests::redis::Redis;
+use serde_json::{Value, json};
+
+const NAMESPACES: &str = r#"
+[without_namespace]
+allow_subscribe_for_client = true
+allow_publish_for_subscriber = true
+allow_history_for_subscriber = true
+history_size = 10
+history_ttl = "5m"
+force_recovery = true
+
+[namespaces.live]
+allow_subscribe_for_client = true
+allow_publish_for_client = true
+"#;
+
+/// The runtimes of two nodes.
+const PAIRS: [[Runtime; 2]; 2] = [[Runtime::Mio, Runtime::Smol], [Runtime::Smol, Runtime::Mio]];
+
+fn node(runtime: Runtime, redis: &Redis, settings: &[(&str, &str)]) -> Postern {
+    let url = redis.url();
+    let engine = [("POSTERN_ENGINE", "redis"), ("POSTERN_REDIS_URL", url.as_str())];
+    let postern =
+        Postern::with(runtime, &[&engine[..], settings].concat()).channels(NAMESPACES).control().start();
+    postern.wait_for("channels are connected with Redis");
+    postern
+}
+
+/// Publishes by the server API, and returns the result.
+#[track_caller]
+fn publish(postern: &Postern, body: &Value) -> Value {
+    let response = postern.post("/api/publish", body).json();
+    assert!(response["result"].is_object(), "{response}");
+    response["result"].clone()
+}
+
+#[track_caller]
+fn next_publication(client: &mut Client) -> Value {
+    let push = client.next();
+    assert!(push["push"]["pub"].is_object(), "{push}");
+    push["push"]["pub"].clone()
+}
+
+fn recover(channel: &str, since: u64, epoch: &Value) -> Value {
+    json!({ "id": 2, "subscribe": { "channel": channel, "recover": true, "offset": since, "epoch": epoch } })
+}
+
+#[test]
+fn a_publication_reaches_the_subscribers_of_all_nodes_in_order() {
+    for runtimes in PAIRS {
+        let redis = Redis::start();
+        let [first, second] = runtimes.map(|runtime| node(runtime, &redis, &[]));
+        for channel in ["news", "live:1"] {
+            let mut john = Client::connect(&first, "123", "John Doe");
+            let mut jane = Client::connect(&second, "7", "Jane Roe");
+            john.subscribe(channel);
+            jane.subscribe(channel);
+            // The own publication precedes the reply.
+            let own = john.publish(channel, json!({ "text": "Hello" }));
+            assert_eq!(own.len(), 1, "{own:?}");
+            let publication = next_publication(&mut jane);
+            assert_eq!(publication["data"], json!({ "text": "Hello" }));
+            assert_eq!(publication["info"]["user"], "123");
+            publish(&second, &json!({ "channel": channel, "data": 2, "tags": { "a": "b" } }));
+            for client in [&mut john, &mut jane] {
+                let publication = next_publication(client);
+                assert_eq!((&publication["data"], &publication["tags"]["a"]), (&json!(2), &json!("b")));
+            }
+            for number in 0..100 {
+                publish(&first, &json!({ "channel": channel, "data": number }));
+            }
+            for client in [&mut john, &mut jane] {
+                for number in 0..100 {
+                    assert_eq!(next_publication(client)["data"], number, "{channel}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_client_recovers_on_another_node() {
+    for runtimes in PAIRS {
+        let redis = Redis::start();
+        let [first, second] = runtimes.map(|runtime| node(runtime, &redis, &[]));
+        let mut jane = Client::connect(&first, "7", "Jane Roe");
+        let epoch = jane.subscribe("news")["epoch"].clone();
+        drop(jane);
+        for number in 1..=3 {
+            let result = publish(&first, &json!({ "channel": "news", "data": number }));
+            assert_eq!((&result["offset"], &result["epoch"]), (&json!(number), &epoch));
+        }
+        let mut jane = Client::connect(&second, "7", "Jane Roe");
+        let result = jane.call(recover("news", 1, &epoch))["subscribe"].clone();
+        assert_eq!((&result["recovered"], &result["epoch"]), (&json!(true), &epoch), "{result}");
+        let publications = result["publications"].as_array().expect("publications");
+        let data: Vec<&Value> = publications.iter().map(|publication| &publication["data"]).collect();
+        assert_eq!(data, [&json!(2), &json!(3)]);
+        // Older publications than the node has are read from Redis.
+        let mut john = Client::connect(&second, "123", "John Doe");
+        let result = john.call(recover("news", 0, &epoch))["subscribe"].clone();
+        assert_eq!(result["recovered"], true, "{result}");
+        assert_eq!(result["publications"].as_array().map(Vec::len), Some(3));
+        // Another stream is not recovered.
+        john.call(json!({ "id": 3, "unsubscribe": { "channel": "news" } }));
+        let result = john.call(recover("news", 1, &json!("aaaaaaaa")))["subscribe"].clone();
+        assert_eq!((&result["recovered"], &result["offset"]), (&Value::Null, &json!(3)), "{result}");
+        // The history is the same on all nodes.
+        let query = json!({ "id": 4, "history": { "channel": "news", "limit": 2, "reverse": true } });
+        let history = john.call(query)["history"].clone();
+        assert_eq!(history["publications"][0]["data"], 3, "{history}");
+        for postern in [&first, &second] {
+            let history = postern.post("/api/history", &json!({ "channel": "news", "limit": 10 })).json();
+            assert_eq!(history["result"]["publications"].as_array().map(Vec::len), Some(3), "{history}");
+        }
+        first.post("/api/history_remove", &json!({ "channel": "news" }));
+        let history = second.post("/api/history", &json!({ "channel": "news", "limit": 10 })).json();
+        assert_eq!(history["result"]["offset"], 3, "{history}");
+        assert_eq!(history["result"]["publications"].as_array().map(Vec::len), Some(0), "{history}");
+    }
+}
+
+#[test]
+fn a_key_or_a_version_makes_a_publication_unique_on_all_nodes() {
+    for runtimes in PAIRS {
+        let redis = Redis::start();
+        let [first, second] = runtimes.map(|runtime| node(runtime, &redis, &[]));
+        let mut jane = Client::connect(&first, "7", "Jane Roe");
+        jane.subscribe("news");
+        jane.subscribe("live:1");
+        for channel in ["news", "live:1"] {
+            let once = json!({ "channel": channel, "data": 1, "idempotency_key": "once" });
+            let results = [&first, &second, &first].map(|postern| publish(postern, &once)["offset"].clone());
+            assert_eq!(results[0], results[1]);
+            assert_eq!(results[0], results[2]);
+            assert_eq!(next_publication(&mut jane)["data"], 1);
+        }
+        for (version, epoch) in [(7, ""), (7, ""), (6, ""), (8, ""), (1, "next")] {
+            let body =
+                json!({ "channel": "news", "data": version, "version": version, "version_epoch": epoch });
+            publish(&second, &body);
+        }
+        for expected in [7, 8, 1] {
+            assert_eq!(next_publication(&mut jane)["data"], expected);
+        }
+    }
+}
+
+#[test]
+fn a_client_that_closes_or_unsubscribes_leaves_nothing_behind() {
+    for runtime in Runtime::BOTH {
+        let redis = Redis::start();
+        let postern = node(runtime, &redis, &[("POSTERN_PERSONAL_CHANNEL", "off")]);
+        let mut john = Client::connect(&postern, "123", "John Doe");
+        john.subscribe("news");
+        john.subscribe("live:1");
+        let names = redis.run(&["PUBSUB", "CHANNELS"]);
+        assert!(names.contains("postern:ch:{news}") && names.contains("postern:ch:{live:1}"), "{names}");
+        // The answers to the commands before the fault are sent.
+        let publish = json!({ "id": 3, "publish": { "channel": "news", "data": 1 } });
+        john.send(&[publish, json!([])]);
+        assert_eq!(next_publication(&mut john)["data"], 1);
+        assert_eq!(john.next(), json!({ "id": 3, "publish": {} }));
+        assert_eq!(john.open.close_code(), 3501, "{runtime}");
+        postern_tests::wait_until("no channel is subscribed", || {
+            !redis.run(&["PUBSUB", "CHANNELS"]).contains("postern:ch:")
+        });
+        // A new subscriber finds the stream.
+        let (mut jane, _) = Client::connect_with(handshake(&postern, "7", "Jane Roe"), json!({}));
+        assert_eq!(jane.subscribe("news")["offset"], 1);
+    }
+}
